@@ -1,0 +1,100 @@
+//! From a record's bytes to the payload of a task.
+
+use std::error::Error;
+
+use bytes::Bytes;
+use serde::de::DeserializeOwned;
+
+use crate::Headers;
+
+/// Turns the value of a record into the payload of a task.
+///
+/// Runs once per attempt on the tokio runtime, never on the polling thread. A value that cannot be decoded is a fatal
+/// failure: the raw bytes go to the dead-letter topic.
+///
+/// # Examples
+/// A decoder of your own, here for text:
+/// ```
+/// use bytes::Bytes;
+/// use keylane::{Decode, DecodeError, Headers};
+///
+/// struct Text;
+///
+/// impl Decode<String> for Text {
+///     fn decode(&self, value: Option<&Bytes>, _headers: &Headers) -> Result<String, DecodeError> {
+///         let value = value.ok_or_else(|| DecodeError::new("a tombstone has no text"))?;
+///         String::from_utf8(value.to_vec()).map_err(DecodeError::new)
+///     }
+/// }
+/// ```
+pub trait Decode<T>: Send + Sync + 'static {
+    /// Decodes one value. `None` is a tombstone (a null value).
+    ///
+    /// # Errors
+    /// A value that is not a `T`.
+    fn decode(&self, value: Option<&Bytes>, headers: &Headers) -> Result<T, DecodeError>;
+}
+
+/// A value that could not be decoded.
+#[derive(Debug, thiserror::Error)]
+#[error("cannot decode the value: {0}")]
+pub struct DecodeError(Box<dyn Error + Send + Sync>);
+
+impl DecodeError {
+    /// Wraps the reason.
+    pub fn new(reason: impl Into<Box<dyn Error + Send + Sync>>) -> Self {
+        Self(reason.into())
+    }
+}
+
+/// JSON by serde.
+///
+/// A tombstone reads as JSON's `null`: a processor that wants tombstones takes a `Task<Option<T>>`. For any other type a
+/// tombstone cannot be decoded, so it is dead-lettered rather than passed over.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Json;
+
+impl<T: DeserializeOwned> Decode<T> for Json {
+    fn decode(&self, value: Option<&Bytes>, _headers: &Headers) -> Result<T, DecodeError> {
+        match value {
+            Some(value) => serde_json::from_slice(value).map_err(DecodeError::new),
+            None => serde_json::from_slice(b"null").map_err(|_| {
+                DecodeError::new(
+                    "the record is a tombstone (null value); a processor of Task<Option<T>> receives tombstones",
+                )
+            }),
+        }
+    }
+}
+
+/// The bytes as they are: `Task<Bytes>`, where a tombstone is empty, or `Task<Option<Bytes>>`, where it is `None`.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Raw;
+
+impl Decode<Bytes> for Raw {
+    fn decode(&self, value: Option<&Bytes>, _headers: &Headers) -> Result<Bytes, DecodeError> {
+        Ok(value.cloned().unwrap_or_default())
+    }
+}
+
+impl Decode<Option<Bytes>> for Raw {
+    fn decode(&self, value: Option<&Bytes>, _headers: &Headers) -> Result<Option<Bytes>, DecodeError> {
+        Ok(value.cloned())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn json<T: DeserializeOwned>(value: Option<&'static str>) -> Result<T, DecodeError> {
+        Json.decode(value.map(|text| Bytes::from_static(text.as_bytes())).as_ref(), &Headers::new())
+    }
+
+    #[test]
+    fn a_tombstone_is_none_where_the_type_allows_it_and_an_error_elsewhere() {
+        assert_eq!(json::<Option<u32>>(None).unwrap(), None);
+        assert_eq!(json::<Option<u32>>(Some("7")).unwrap(), Some(7));
+        assert!(json::<u32>(None).unwrap_err().to_string().contains("tombstone"));
+    }
+}
