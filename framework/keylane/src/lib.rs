@@ -13,6 +13,7 @@ mod headers;
 pub mod metrics;
 mod processor;
 mod producer;
+mod record;
 mod runtime;
 mod subscription;
 mod task;
@@ -20,8 +21,13 @@ mod task_error;
 mod task_metadata;
 mod topics;
 
+pub use config::{
+    Backoff, ConfigError, DeadLetter, Exhausted, InPlace, KafkaSettings, Limits, Retry, RetryTopic, SubscriptionConfig,
+};
 pub use decode::{Decode, DecodeError, Json, Raw};
 pub use headers::Headers;
 pub use processor::Processor;
-pub use task::{Origin, Task};
+pub use record::{Origin, Record};
+pub use task::Task;
 pub use task_error::TaskError;
+pub use task_metadata::TaskMetadata;
