@@ -2,6 +2,7 @@
 //!
 //! Implement [`Processor`]; keylane owns polling, key order, safe commits, retry, dead letters, rebalances and shutdown.
 
+pub mod admin;
 mod client_config;
 mod config;
 mod consumer;
@@ -25,6 +26,8 @@ pub use config::{
     Backoff, ConfigError, DeadLetter, Exhausted, InPlace, KafkaSettings, Limits, Retry, RetryTopic, SubscriptionConfig,
 };
 pub use decode::{Decode, DecodeError, Json, Raw};
+#[cfg(feature = "embedded-broker")]
+pub use embedded_broker::{EmbeddedBroker, EmbeddedBrokerError, EmbeddedBrokerOptions, Eviction, EvictionGuard};
 pub use headers::Headers;
 pub use processor::Processor;
 pub use record::{Origin, Record};

@@ -1,0 +1,1 @@
+//! Creating topics, for examples and set-up code.
