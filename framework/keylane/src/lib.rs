@@ -22,6 +22,7 @@ mod task_error;
 mod task_metadata;
 mod topics;
 
+pub use client_config::ClientConfigError;
 pub use config::{
     Backoff, ConfigError, DeadLetter, Exhausted, InPlace, KafkaSettings, Limits, Retry, RetryTopic, SubscriptionConfig,
 };
@@ -30,7 +31,14 @@ pub use decode::{Decode, DecodeError, Json, Raw};
 pub use embedded_broker::{EmbeddedBroker, EmbeddedBrokerError, EmbeddedBrokerOptions, Eviction, EvictionGuard};
 pub use headers::Headers;
 pub use processor::Processor;
+pub use producer::{
+    CloseError, EnqueueError, Enqueued, FlushError, NewTask, TaskProducer, TaskProducerBuilder, TaskProducerError,
+};
 pub use record::{Origin, Record};
+pub use subscription::{
+    PartitionStatus, StartError, State, Subscription, SubscriptionBuilder, SubscriptionError, SubscriptionHandle,
+    SubscriptionStatus, Trouble, TroubleKind,
+};
 pub use task::Task;
 pub use task_error::TaskError;
 pub use task_metadata::TaskMetadata;

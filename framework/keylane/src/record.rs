@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
+use crate::dead_letter::{RetryState, read_retry_state};
 use crate::{Headers, TaskMetadata};
 
 /// A record as Kafka delivered it. Cloning shares the bytes.
@@ -29,10 +30,17 @@ pub(crate) struct RecordHeaders {
     pub(crate) all: Headers,
     /// Decaton's `dt_meta`, where present and well-formed.
     pub(crate) metadata: Option<TaskMetadata>,
-    /// Where a record of a retry topic was first read.
-    pub(crate) origin: Option<Origin>,
-    /// The timestamp it had there.
-    pub(crate) origin_timestamp_millis: Option<i64>,
+    /// What a record of a retry topic says of its past; `None` for a record of an origin topic, whatever its headers say.
+    pub(crate) retry: Option<RetryState>,
+}
+
+impl RecordHeaders {
+    /// Reads what keylane needs to know from the headers of a record.
+    pub(crate) fn read(all: Headers, is_retry_topic: bool) -> Self {
+        let metadata = all.last(DECATON_METADATA).and_then(|bytes| TaskMetadata::decode(bytes).ok());
+        let retry = is_retry_topic.then(|| read_retry_state(&all));
+        Self { all, metadata, retry }
+    }
 }
 
 /// Where a record was first read, for a task that came through the retry topic.
@@ -45,6 +53,9 @@ pub struct Origin {
     /// The offset there.
     pub offset: i64,
 }
+
+/// Decaton's header, of which the last one counts.
+const DECATON_METADATA: &str = "dt_meta";
 
 static NO_HEADERS: Headers = Headers::new();
 
@@ -102,13 +113,26 @@ impl Record {
     }
 
     pub(crate) fn origin(&self) -> Option<&Origin> {
-        self.headers.as_ref().and_then(|headers| headers.origin.as_ref())
+        self.retry_state().and_then(|retry| retry.origin.as_ref())
     }
 
     pub(crate) fn origin_timestamp_millis(&self) -> Option<i64> {
-        match &self.headers {
-            Some(headers) if headers.origin.is_some() => headers.origin_timestamp_millis,
+        match self.retry_state() {
+            Some(retry) if retry.origin.is_some() => retry.origin_timestamp,
             _ => self.timestamp_millis(),
+        }
+    }
+
+    pub(crate) fn retry_state(&self) -> Option<&RetryState> {
+        self.headers.as_ref().and_then(|headers| headers.retry.as_ref())
+    }
+
+    /// When it may run at the earliest, in milliseconds since the Unix epoch: the retry's due time, or the producer's
+    /// not-before time.
+    pub(crate) fn due_millis(&self) -> Option<i64> {
+        match self.retry_state() {
+            Some(retry) => retry.due_millis,
+            None => self.metadata().map(|metadata| metadata.scheduled_time_millis).filter(|millis| *millis > 0),
         }
     }
 

@@ -3,22 +3,25 @@
 use std::ffi::CString;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::time::Instant;
 
 use keylane_core::{Budget, Epoch};
 
 use crate::Record;
-use crate::metrics::PartitionMetrics;
+use crate::metrics::{LagMetrics, MetricLabels, ReadMetrics};
 use crate::runtime::{CommitPoint, Inbox, Progress};
 
 pub(super) struct Assigned {
     pub(super) topic: Arc<str>,
     pub(super) topic_c: CString,
     pub(super) partition: i32,
+    pub(super) is_retry_topic: bool,
+    /// The log went back: a new epoch is due.
+    pub(super) rewound: bool,
     pub(super) epoch: Epoch,
     pub(super) inbox: Arc<Inbox>,
     pub(super) progress: Arc<Progress>,
-    pub(super) metrics: PartitionMetrics,
+    pub(super) read_metrics: ReadMetrics,
+    pub(super) lag_metrics: LagMetrics,
     /// Records taken in by the current read, not handed over yet.
     pub(super) batch: Vec<Record>,
     pub(super) batch_bytes: u64,
@@ -30,7 +33,6 @@ pub(super) struct Assigned {
     ahead: Budget,
     /// What the client was told.
     pub(super) fetch_paused: bool,
-    pub(super) paused_since: Option<Instant>,
     /// The newest commit point, stored with the client.
     pub(super) stored: Option<CommitPoint>,
     /// End offset asked for by the side client while the partition is paused.
@@ -46,7 +48,8 @@ impl Assigned {
         epoch: Epoch,
         inbox: Arc<Inbox>,
         progress: Arc<Progress>,
-        metrics: PartitionMetrics,
+        is_retry_topic: bool,
+        labels: &MetricLabels<'_>,
         (records, ahead): (Budget, Budget),
     ) -> Self {
         // Topic names hold no NUL: Kafka allows letters, digits, '.', '_' and '-' only.
@@ -58,7 +61,10 @@ impl Assigned {
             epoch,
             inbox,
             progress,
-            metrics,
+            read_metrics: ReadMetrics::new(labels),
+            lag_metrics: LagMetrics::new(labels),
+            is_retry_topic,
+            rewound: false,
             batch: Vec::new(),
             batch_bytes: 0,
             delivered_records: 0,
@@ -67,7 +73,6 @@ impl Assigned {
             records,
             ahead,
             fetch_paused: false,
-            paused_since: None,
             stored: None,
             end_offset: None,
             revoking: false,
@@ -82,6 +87,21 @@ impl Assigned {
         self.delivered_records += self.batch.len() as u64;
         self.delivered_bytes += std::mem::take(&mut self.batch_bytes);
         self.inbox.deliver(&mut self.batch);
+    }
+
+    /// Forgets what this read has taken in so far: offsets from an earlier log.
+    pub(super) fn rewind(&mut self) {
+        self.rewound = true;
+        self.batch.clear();
+        self.batch_bytes = 0;
+    }
+
+    /// Takes the batch of the new log from the epoch before.
+    pub(super) fn take_over(&mut self, old: &mut Self) {
+        self.batch = std::mem::take(&mut old.batch);
+        self.batch_bytes = old.batch_bytes;
+        self.next_offset = old.next_offset;
+        self.fetch_paused = old.fetch_paused;
     }
 
     pub(super) fn pending_records(&self) -> u64 {

@@ -3,13 +3,13 @@
 use std::sync::Arc;
 use std::time::Instant;
 
-use keylane_core::{Budget, Epoch, Position, SettledMap};
+use keylane_core::{Budget, Epoch, MapError, Position, SettledMap, commit_map};
 use rdkafka::consumer::{BaseConsumer, Consumer};
 
 use super::assigned::Assigned;
 use super::context::{Context, NewPartition, list};
 use super::poll_loop::{OwnerFactory, PollSettings};
-use crate::metrics::{MapProblem, MetricLabels, PartitionMetrics, SubscriptionMetrics};
+use crate::metrics::{MetricLabels, PartitionMetrics, UnreadableMetadata};
 use crate::runtime::{Inbox, Opening, Progress};
 
 /// All partitions this member owns.
@@ -20,20 +20,12 @@ pub(super) struct Assignment {
     last_epoch: u64,
     settings: Arc<PollSettings>,
     open: OwnerFactory,
-    metrics: Arc<SubscriptionMetrics>,
 }
 
 impl Assignment {
-    pub(super) fn new(settings: Arc<PollSettings>, open: OwnerFactory, metrics: Arc<SubscriptionMetrics>) -> Self {
+    pub(super) fn new(settings: Arc<PollSettings>, open: OwnerFactory) -> Self {
         let limit = settings.limits.pending_bytes as u64;
-        Self {
-            partitions: Vec::new(),
-            bytes: Budget::new(limit, limit / 10 * 7),
-            last_epoch: 0,
-            settings,
-            open,
-            metrics,
-        }
+        Self { partitions: Vec::new(), bytes: Budget::new(limit, limit / 10 * 7), last_epoch: 0, settings, open }
     }
 
     /// Opens an owner for a partition that was just assigned: a new epoch.
@@ -43,23 +35,22 @@ impl Assignment {
         self.last_epoch += 1;
         let epoch = Epoch::new(self.last_epoch);
         let topic = self.settings.intern(&new.topic);
-        let labels = MetricLabels {
-            subscription: self.settings.subscription.clone(),
-            topic: topic.clone(),
-            partition: new.partition,
-        };
-        let (start, settled) = self.resume_point(&new);
+        let labels =
+            MetricLabels { subscription: &self.settings.subscription, topic: &topic, partition: new.partition };
+        let mut metrics = PartitionMetrics::new(&labels);
+        let (start, settled) = resume_point(&new, &mut metrics);
+        let is_retry_topic = self.settings.retry_topic.as_deref() == Some(&*topic);
         tracing::info!(%topic, partition = new.partition, start = start.map(Position::get), "partition assigned");
         let (inbox, progress) = (Arc::new(Inbox::default()), Arc::new(Progress::default()));
         (self.open)(Opening {
             topic: topic.clone(),
             partition: new.partition,
             epoch,
-            is_retry_topic: self.settings.retry_topic.as_deref() == Some(&*topic),
+            is_retry_topic,
             start,
             settled,
             paused,
-            metrics: PartitionMetrics::new(&labels),
+            metrics,
             inbox: inbox.clone(),
             progress: progress.clone(),
         });
@@ -68,24 +59,27 @@ impl Assignment {
             Budget::new(limits.pause_at_records as u64, limits.resume_at_records as u64),
             Budget::new(limits.settled_ahead as u64, limits.settled_ahead as u64 / 10 * 7),
         );
-        let metrics = PartitionMetrics::new(&labels);
-        self.partitions.push(Assigned::new(topic, new.partition, epoch, inbox, progress, metrics, budgets));
+        let assigned =
+            Assigned::new(topic.clone(), new.partition, epoch, inbox, progress, is_retry_topic, &labels, budgets);
+        self.partitions.push(assigned);
     }
 
-    /// The committed position and what earlier owners settled above it. Metadata that is not ours, or damaged, is counted and
-    /// treated as empty: that only delivers more again.
-    fn resume_point(&self, new: &NewPartition) -> (Option<Position>, SettledMap) {
-        let Some((offset, metadata)) = &new.committed else { return (None, SettledMap::default()) };
-        let position = Position::new(*offset);
-        let text = std::str::from_utf8(metadata).map_err(|_| keylane_core::MapError::Foreign);
-        match text.and_then(|text| keylane_core::decode(position, text)) {
-            Ok(settled) => (Some(position), settled),
-            Err(error) => {
-                self.metrics.map_unreadable(MapProblem::from(&error));
-                tracing::warn!(topic = new.topic, partition = new.partition, %error, "the commit's metadata is ignored");
-                (Some(position), SettledMap::default())
+    /// Begins a new epoch for every partition whose log went back.
+    pub(super) fn reopen_rewound(&mut self, paused: bool) -> bool {
+        let rewound: Vec<_> =
+            self.partitions.iter().filter(|p| p.rewound).map(|p| (p.topic.clone(), p.partition)).collect();
+        for (topic, partition) in &rewound {
+            let Some(mut old) = self.close_now(topic, *partition) else { continue };
+            tracing::warn!(
+                %topic, partition,
+                "the log went back: truncated, or the topic made anew; reading on from where it is now"
+            );
+            self.open(NewPartition { topic: topic.to_string(), partition: *partition, committed: None }, paused);
+            if let Some(new) = self.find(topic, *partition) {
+                new.take_over(&mut old);
             }
         }
+        !rewound.is_empty()
     }
 
     pub(super) fn find(&mut self, topic: &str, partition: i32) -> Option<&mut Assigned> {
@@ -133,12 +127,27 @@ impl Assignment {
         for &place in places {
             let partition = &mut self.partitions[place];
             partition.fetch_paused = paused;
-            if paused {
-                partition.paused_since = Some(Instant::now());
-            } else if let Some(since) = partition.paused_since.take() {
-                partition.metrics.paused_for(since.elapsed());
-            }
-            partition.metrics.set_paused(paused);
+            partition.read_metrics.set_paused(paused, Instant::now());
+        }
+    }
+}
+
+/// The committed position and what earlier owners settled above it. Metadata that is not ours, or damaged, is counted and
+/// treated as empty: that only delivers more again.
+fn resume_point(new: &NewPartition, metrics: &mut PartitionMetrics) -> (Option<Position>, SettledMap) {
+    let Some((offset, metadata)) = &new.committed else { return (None, SettledMap::default()) };
+    let position = Position::new(*offset);
+    let text = std::str::from_utf8(metadata).map_err(|_| MapError::Foreign);
+    match text.and_then(|text| commit_map::decode(position, text)) {
+        Ok(settled) => (Some(position), settled),
+        Err(error) => {
+            metrics.commit_metadata_unreadable(match error {
+                MapError::Foreign => UnreadableMetadata::Foreign,
+                MapError::Version(_) => UnreadableMetadata::Version,
+                _ => UnreadableMetadata::Damaged,
+            });
+            tracing::warn!(topic = new.topic, partition = new.partition, %error, "the commit's metadata is ignored");
+            (Some(position), SettledMap::default())
         }
     }
 }

@@ -13,7 +13,7 @@ use rdkafka::{Offset, TopicPartitionList};
 
 use super::native;
 use super::trouble;
-use crate::metrics::{CommitResult, SubscriptionMetrics};
+use crate::metrics::{CommitFailure, SubscriptionMetrics};
 use crate::subscription::Control;
 
 /// How long an assignment waits for the committed offsets and their metadata. Without them processing starts all the same:
@@ -169,7 +169,7 @@ impl ConsumerContext for Context {
 
     fn commit_callback(&self, result: KafkaResult<()>, _offsets: &TopicPartitionList) {
         let Err(error) = result else {
-            self.metrics.commit(CommitResult::Ok);
+            self.metrics.committed();
             trouble::healthy(&self.control, trouble::Sign::Commit);
             return;
         };
@@ -183,15 +183,15 @@ impl ConsumerContext for Context {
                 | RDKafkaErrorCode::IllegalGeneration
                 | RDKafkaErrorCode::FencedInstanceId,
             ) => {
-                self.metrics.commit(CommitResult::Fenced);
+                self.metrics.commit_failed(CommitFailure::Fenced);
                 tracing::warn!(%error, "a commit came after the assignment had been lost");
             }
             Some(RDKafkaErrorCode::OffsetMetadataTooLarge) => {
-                self.metrics.commit(CommitResult::MetadataTooLarge);
+                self.metrics.commit_failed(CommitFailure::MetadataTooLarge);
                 self.metadata_refused.store(true, Ordering::Relaxed);
             }
             _ => {
-                self.metrics.commit(CommitResult::Failed);
+                self.metrics.commit_failed(trouble::commit_failure(code));
                 tracing::warn!(%error, "a commit failed; the next one covers it");
                 trouble::note_commit(&self.control, &error);
             }

@@ -65,8 +65,10 @@ impl Handover {
         commits.store(consumer, &mut assignment.partitions, true);
         let mut finished = Finished { took: self.began.elapsed(), handed_back: 0, dropped: false, error: None };
         for (topic, partition) in &self.partitions {
-            if let Some(assigned) = assignment.close_now(topic, *partition) {
-                finished.handed_back += assigned.pending_records();
+            if let Some(mut assigned) = assignment.close_now(topic, *partition) {
+                let handed_back = assigned.pending_records();
+                assigned.read_metrics.handed_back(handed_back);
+                finished.handed_back += handed_back;
                 finished.dropped |= !assigned.progress.drained.load(std::sync::atomic::Ordering::Relaxed);
             }
         }

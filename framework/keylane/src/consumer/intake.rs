@@ -31,13 +31,16 @@ impl Intake {
         };
         let partition = &mut table[place];
         let offset = message.offset();
-        // librdkafka can hand out one record twice around a rebalance (guarantee G7; the core checks again).
-        if partition.next_offset.is_some_and(|next| offset < next && offset >= next - 1) {
-            partition.metrics.repeated();
-            return;
+        match partition.next_offset {
+            // librdkafka can hand out the last record twice around a rebalance (guarantee G7; the core checks again).
+            Some(next) if offset + 1 == next => return,
+            // Further back than that is no repetition: the log was cut, or the topic made anew. What was settled there says
+            // nothing about these records, so a new epoch begins with them.
+            Some(next) if offset < next => partition.rewind(),
+            _ => {}
         }
         partition.next_offset = Some(offset + 1);
-        let headers = message.headers().map(RecordHeaders::read);
+        let headers = message.headers().map(|headers| RecordHeaders::read(headers, partition.is_retry_topic));
         let record = Record::new(offset, message.timestamp_millis(), message.key(), message.value(), headers);
         partition.batch_bytes += record.size() as u64;
         partition.batch.push(record);

@@ -1,7 +1,7 @@
 //! How far behind the log's end each partition is.
 
 use std::sync::atomic::Ordering;
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use rdkafka::consumer::BaseConsumer;
 
@@ -24,7 +24,17 @@ impl Lag {
             let watermark = progress.watermark.load(Ordering::Relaxed);
             let lag = end.and_then(|end| u64::try_from(end - watermark.max(0)).ok()).filter(|_| watermark >= 0);
             let oldest = progress.oldest_timestamp_millis.load(Ordering::Relaxed);
-            partition.metrics.set_lag(lag, lag_seconds(lag, oldest));
+            if let Some(lag) = lag {
+                let held_back = progress.waiting.load(Ordering::Relaxed) + progress.parked.load(Ordering::Relaxed);
+                partition.lag_metrics.set_records(lag, held_back);
+            }
+            if let Some(age) = lag_age(lag, oldest) {
+                partition.lag_metrics.set_seconds(age);
+            }
+            if let Some(next) = partition.next_offset {
+                partition.read_metrics.set_delivered(next - 1);
+            }
+            partition.read_metrics.set_paused(partition.fetch_paused, Instant::now());
             control.set_partition(PartitionStatus {
                 topic: partition.topic.clone(),
                 partition: partition.partition,
@@ -37,19 +47,20 @@ impl Lag {
                 paused: partition.fetch_paused,
                 lag_records: lag,
             });
-            partition.metrics.set_pending_bytes(partition.pending_bytes());
+            partition.read_metrics.touch();
+            partition.lag_metrics.touch();
         }
     }
 }
 
 /// The age of the oldest unsettled record; nothing behind is no lag.
-fn lag_seconds(lag: Option<u64>, oldest_timestamp_millis: i64) -> Option<f64> {
+fn lag_age(lag: Option<u64>, oldest_timestamp_millis: i64) -> Option<Duration> {
     if lag == Some(0) {
-        return Some(0.0);
+        return Some(Duration::ZERO);
     }
     if oldest_timestamp_millis == i64::MIN {
         return None;
     }
-    let now = SystemTime::now().duration_since(UNIX_EPOCH).ok()?.as_secs_f64();
-    Some((now - oldest_timestamp_millis as f64 / 1e3).max(0.0))
+    let now = i64::try_from(SystemTime::now().duration_since(UNIX_EPOCH).ok()?.as_millis()).ok()?;
+    Some(Duration::from_millis(u64::try_from(now.saturating_sub(oldest_timestamp_millis)).unwrap_or(0)))
 }

@@ -15,7 +15,7 @@ use super::intake::Intake;
 use super::lag::Lag;
 use super::{reader, trouble};
 use crate::Limits;
-use crate::metrics::{RebalanceEvent, SubscriptionMetrics};
+use crate::metrics::{DrainResult, PollMetrics, PollSection, Rebalance, SubscriptionMetrics};
 use crate::runtime::Opening;
 use crate::subscription::{Control, State, SubscriptionError};
 
@@ -30,6 +30,8 @@ const IDLE_WAIT: Duration = Duration::from_millis(50);
 /// The same while owners drain: their end is not signalled, and a drain keeps every partition waiting.
 const DRAIN_WAIT: Duration = Duration::from_millis(2);
 const SLOW_HOUSEKEEPING: Duration = Duration::from_secs(1);
+/// Metrics that nobody touches fade away.
+const TOUCH: Duration = Duration::from_secs(10);
 
 /// What the loop needs to know of the settings.
 pub(crate) struct PollSettings {
@@ -53,6 +55,7 @@ pub(crate) struct PollLoop {
     consumer: BaseConsumer<Context>,
     control: Arc<Control>,
     metrics: Arc<SubscriptionMetrics>,
+    poll_metrics: PollMetrics,
     settings: Arc<PollSettings>,
     assignment: Assignment,
     intake: Intake,
@@ -64,6 +67,7 @@ pub(crate) struct PollLoop {
     was_paused: bool,
     last_housekeeping: Instant,
     last_slow_housekeeping: Instant,
+    last_touch: Instant,
 }
 
 impl PollLoop {
@@ -78,7 +82,8 @@ impl PollLoop {
         Self {
             consumer,
             control,
-            assignment: Assignment::new(settings.clone(), open, metrics.clone()),
+            assignment: Assignment::new(settings.clone(), open),
+            poll_metrics: PollMetrics::new(&settings.subscription),
             metrics,
             settings,
             intake: Intake::default(),
@@ -90,6 +95,7 @@ impl PollLoop {
             was_paused: false,
             last_housekeeping: Instant::now(),
             last_slow_housekeeping: Instant::now(),
+            last_touch: Instant::now(),
         }
     }
 
@@ -109,14 +115,21 @@ impl PollLoop {
     /// One pass: read, hand over, look after everything else.
     fn pass(&mut self) {
         let wait = if self.draining || self.handover.is_some() { DRAIN_WAIT } else { IDLE_WAIT };
+        let entered = Instant::now();
         let (intake, table) = (&mut self.intake, &mut self.assignment.partitions);
         let read = reader::read(&self.consumer, wait, |message| intake.take(table, message));
         let began = Instant::now();
+        // Taking records out is part of the wait: where there are any, it does not wait.
+        self.poll_metrics.section(PollSection::Wait, began - entered);
         if read.taken > 0 {
+            if self.assignment.reopen_rewound(self.control.is_paused()) {
+                self.intake.table_changed();
+            }
             for partition in &mut self.assignment.partitions {
                 partition.hand_over();
             }
             trouble::healthy(&self.control, trouble::Sign::Delivery);
+            self.poll_metrics.section(PollSection::HandOver, began.elapsed());
         }
         if let Some(error) = read.error {
             self.note(&error);
@@ -128,7 +141,6 @@ impl PollLoop {
         if read.taken == reader::READ_LIMIT || self.last_housekeeping.elapsed() >= HOUSEKEEPING {
             self.housekeeping();
         }
-        self.metrics.poll_busy(began.elapsed());
     }
 
     fn group_event(&mut self, event: GroupEvent) {
@@ -136,7 +148,7 @@ impl PollLoop {
         match event {
             GroupEvent::Assigned(partitions) => {
                 self.joined = true;
-                self.metrics.rebalance(RebalanceEvent::Assigned);
+                self.metrics.rebalance(Rebalance::Assign);
                 trouble::healthy(&self.control, trouble::Sign::Assignment);
                 for new in partitions {
                     self.assignment.open(new, self.control.is_paused());
@@ -147,7 +159,7 @@ impl PollLoop {
                 }
             }
             GroupEvent::Revoked { partitions, lost, answered } => {
-                let event = if lost { RebalanceEvent::Lost } else { RebalanceEvent::Revoked };
+                let event = if lost { Rebalance::Lost } else { Rebalance::Revoke };
                 self.metrics.rebalance(event);
                 if answered {
                     if lost {
@@ -189,7 +201,9 @@ impl PollLoop {
                 self.control.remove_partition(&topic, partition);
             }
         }
-        self.metrics.drained(finished.took, finished.handed_back);
+        self.metrics
+            .drained(if finished.dropped { DrainResult::Deadline } else { DrainResult::Drained }, finished.took);
+        self.metrics.set_assigned_partitions(self.assignment.partitions.len());
         tracing::info!(took = ?finished.took, handed_back = finished.handed_back, dropped = finished.dropped, "partitions given back");
         if let Some(error) = finished.error {
             self.control.fail(SubscriptionError::Fatal(error.to_string()));
@@ -214,7 +228,13 @@ impl PollLoop {
         if self.last_slow_housekeeping.elapsed() >= SLOW_HOUSEKEEPING {
             self.last_slow_housekeeping = Instant::now();
             self.lag.update(&self.consumer, &mut self.assignment.partitions, &self.control);
-            self.metrics.touch();
+            self.metrics.set_assigned_partitions(self.assignment.partitions.len());
+            if self.last_touch.elapsed() >= TOUCH {
+                self.last_touch = Instant::now();
+                self.metrics.touch();
+                self.poll_metrics.touch();
+            }
+            self.poll_metrics.flush();
         }
     }
 
@@ -269,7 +289,9 @@ impl PollLoop {
         drop(self.assignment);
         // Polls until the group is left: some hundred milliseconds, unless the brokers are away.
         drop(self.consumer);
-        self.control.set_state(if self.control.has_failed() { State::Failed } else { State::Stopped });
+        let state = if self.control.has_failed() { State::Failed } else { State::Stopped };
+        self.control.set_state(state);
+        self.metrics.set_state(state.metric());
     }
 
     fn show_state(&self) {
@@ -284,6 +306,11 @@ impl PollLoop {
         } else {
             State::Starting
         };
+        self.set_state(state);
+    }
+
+    fn set_state(&self, state: State) {
         self.control.set_state(state);
+        self.metrics.set_state(state.metric());
     }
 }

@@ -5,7 +5,7 @@ use std::time::SystemTime;
 use rdkafka::config::RDKafkaLogLevel;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode as Code};
 
-use crate::metrics::SubscriptionMetrics;
+use crate::metrics::{CommitFailure, ConsumerError, SubscriptionMetrics};
 use crate::subscription::{Control, Trouble, TroubleKind};
 
 /// Signs that a trouble has passed.
@@ -19,13 +19,25 @@ pub(super) enum Sign {
 /// Notes a complaint. The first of a kind is logged and dated; repetitions only count.
 pub(super) fn note(control: &Control, metrics: &SubscriptionMetrics, code: Option<Code>, reason: &str) {
     let kind = code.map_or(TroubleKind::Other, kind_of);
-    metrics.consumer_error(kind.as_str());
+    metrics.consumer_error(match kind {
+        TroubleKind::Connection => ConsumerError::Transport,
+        TroubleKind::Authentication | TroubleKind::Authorization => ConsumerError::Auth,
+        _ => ConsumerError::Other,
+    });
     set(control, kind, reason);
 }
 
 pub(super) fn note_commit(control: &Control, error: &KafkaError) {
     let kind = error.rdkafka_error_code().map(kind_of).filter(|kind| *kind != TroubleKind::Other);
     set(control, kind.unwrap_or(TroubleKind::Commit), &error.to_string());
+}
+
+pub(super) fn commit_failure(code: Option<Code>) -> CommitFailure {
+    match code.map_or(TroubleKind::Other, kind_of) {
+        TroubleKind::Connection => CommitFailure::Transport,
+        TroubleKind::Authentication | TroubleKind::Authorization => CommitFailure::Auth,
+        _ => CommitFailure::Other,
+    }
 }
 
 fn set(control: &Control, kind: TroubleKind, message: &str) {

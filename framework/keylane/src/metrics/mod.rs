@@ -13,18 +13,13 @@
 //! takes such a call as it is; other recorders are handed a bounded selection of the samples, so that their histograms
 //! have the right shape and mean but at high rates too low a `_count`. Take rates from the counters.
 
-#[allow(dead_code, reason = "the consumer, the runtime and the producer are its callers")]
 mod histogram_buffer;
-#[allow(dead_code, reason = "the consumer, the runtime and the producer are its callers")]
 mod labels;
 pub mod names;
-#[allow(dead_code, reason = "the consumer, the runtime and the producer are its callers")]
 mod partition;
 #[cfg(feature = "prometheus")]
 mod prometheus;
-#[allow(dead_code, reason = "the consumer, the runtime and the producer are its callers")]
 mod series;
-#[allow(dead_code, reason = "the consumer, the runtime and the producer are its callers")]
 mod subscription;
 
 pub use labels::LabelDef;
@@ -34,7 +29,6 @@ pub use prometheus::{
     prometheus_recorder, serve_prometheus,
 };
 
-#[allow(unused_imports, reason = "for the consumer, the runtime and the producer")]
 pub(crate) use {
     labels::{
         AttemptResult, CommitFailure, ConsumerError, DeadLetterReason, DrainResult, LaneState, Outcome, PollSection,

@@ -8,7 +8,7 @@ use tokio::sync::Notify;
 
 use super::attempt::AttemptOutcome;
 use crate::Record;
-use crate::producer::{Acknowledged, WriteError};
+use crate::producer::raw::{Acknowledged, WriteError};
 
 /// The mailbox of one owner.
 ///

@@ -14,7 +14,7 @@ mod settle;
 mod stage;
 mod work;
 
-pub(crate) use inbox::{Inbox, Orders};
+pub(crate) use inbox::Inbox;
 pub(crate) use owner::{Opening, open};
 pub(crate) use progress::{CommitPoint, Progress};
 pub(crate) use work::{Runtime, TopicTarget, Work};

@@ -1,15 +1,16 @@
 //! The owner's loop.
 
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
-use keylane_core::{Epoch, Moment, Partition, Paused, Position, SettledMap, Ticket};
+use keylane_core::{Epoch, Moment, Partition, Paused, Position, Publish, SettledMap, Ticket};
 use tokio::task::AbortHandle;
 
 use super::attempt::{AttemptOutcome, Call, attempt, run_apart};
 use super::inbox::{Finished, Inbox, Mail};
 use super::pace::Pace;
 use super::progress::{CommitPoint, Progress};
+use super::settle::unix_millis;
 use super::stage::{Stage, Staged};
 use super::work::{Runtime, Work};
 use crate::dead_letter::FailureHistory;
@@ -20,6 +21,10 @@ use crate::{Decode, Processor, Record};
 const ATTEMPTS_PER_TURN: usize = 256;
 /// The same in time, for attempts that compute.
 const NANOS_PER_TURN: u128 = 1_000_000;
+/// An owner that has nothing to do looks up so often all the same: the age of what it holds grows while it sleeps, and
+/// metrics that nobody touches fade away.
+const BUSY_LOOK: Duration = Duration::from_secs(1);
+const IDLE_LOOK: Duration = Duration::from_secs(10);
 
 /// What an owner starts from.
 pub(crate) struct Opening {
@@ -54,13 +59,14 @@ pub(super) struct Held {
     pub(super) record: Record,
     /// Present once an attempt has failed.
     pub(super) failure: Option<Box<FailureHistory>>,
+    /// What is being written for it, if anything.
+    pub(super) writing: Option<Publish>,
 }
 
 pub(super) struct Owner {
     pub(super) runtime: Arc<Runtime>,
     pub(super) topic: Arc<str>,
     pub(super) partition_id: i32,
-    pub(super) is_retry_topic: bool,
     pub(super) core: Partition<Held>,
     pub(super) inbox: Arc<Inbox>,
     pub(super) progress: Arc<Progress>,
@@ -74,8 +80,9 @@ pub(super) struct Owner {
     pub(super) successes: u64,
     last_point: Option<CommitPoint>,
     /// The watermark and settled-ahead count when the last commit point was made.
-    last_point_state: (Position, usize),
+    last_point_state: (Option<Position>, usize),
     last_point_at: Instant,
+    last_touch: Instant,
 }
 
 impl Drop for Owner {
@@ -99,7 +106,6 @@ impl Owner {
         Self {
             topic: opening.topic,
             partition_id: opening.partition,
-            is_retry_topic: opening.is_retry_topic,
             core,
             inbox: opening.inbox,
             progress: opening.progress,
@@ -113,6 +119,7 @@ impl Owner {
             last_point: None,
             last_point_state,
             last_point_at: Instant::now(),
+            last_touch: Instant::now(),
             runtime,
         }
     }
@@ -174,6 +181,8 @@ impl Owner {
         begin: &impl Fn(Call) -> F,
     ) -> bool {
         let turn_began = Instant::now();
+        // A turn lasts a millisecond or so: one look at the wall clock is enough.
+        let wall_millis = unix_millis();
         let mut clock = turn_began;
         for _ in 0..ATTEMPTS_PER_TURN {
             let Some(start) = self.core.next_start() else { return false };
@@ -184,7 +193,14 @@ impl Owner {
                 partition: self.partition_id,
                 attempt: start.attempt,
             };
-            self.metrics.queue_wait(self.runtime.moment(clock).saturating_since(start.waited_since));
+            if start.attempt == 1 {
+                let waited = self.runtime.moment(clock).since(start.waited_since);
+                self.metrics.queue_wait(waited);
+                if let Some(timestamp) = call.record.timestamp_millis() {
+                    let age = u64::try_from(wall_millis.saturating_sub(timestamp)).unwrap_or(0);
+                    self.metrics.delivery_latency(Duration::from_millis(age));
+                }
+            }
             if self.pace.spawns() {
                 self.start_apart(Staged::fresh(begin(call)), ticket, clock);
                 continue;
@@ -235,13 +251,13 @@ impl Owner {
     async fn wait(&mut self) {
         let next_point = self.point_is_due_at();
         let next_timer = self.core.next_deadline().map(|moment| self.runtime.instant(moment));
-        let deadline = [next_point, next_timer].into_iter().flatten().min();
-        match deadline {
-            None => self.inbox.wait().await,
-            Some(deadline) => {
-                // Either way the loop looks at everything again.
-                let _ = tokio::time::timeout_at(deadline.into(), self.inbox.wait()).await;
-            }
+        let next_look = Instant::now() + if self.core.pending() > 0 { BUSY_LOOK } else { IDLE_LOOK };
+        let deadline = [next_point, next_timer].into_iter().flatten().fold(next_look, Instant::min);
+        // Either way the loop looks at everything again.
+        let _ = tokio::time::timeout_at(deadline.into(), self.inbox.wait()).await;
+        if self.last_touch.elapsed() >= IDLE_LOOK {
+            self.last_touch = Instant::now();
+            self.metrics.touch();
         }
     }
 
@@ -255,7 +271,7 @@ impl Owner {
         if self.successes > 0 {
             self.runtime.guard().earn(std::mem::take(&mut self.successes));
         }
-        self.publish_progress();
+        self.publish_progress(self.runtime.moment(Instant::now()));
         let caught_up = self.core.pending() == 0;
         let due = self.point_is_due_at().is_some_and(|at| caught_up || ends || Instant::now() >= at);
         if due {
@@ -271,9 +287,10 @@ impl Owner {
         self.last_point_at = Instant::now();
         let metadata = self.core.commit_metadata(keylane_core::MAX_METADATA_BYTES);
         if metadata.truncated {
-            self.metrics.map_truncated();
+            self.metrics.commit_metadata_truncated();
         }
-        let point = CommitPoint { position: self.core.watermark().get(), metadata: metadata.text };
+        let Some(watermark) = self.core.watermark() else { return };
+        let point = CommitPoint { position: watermark.get(), metadata: metadata.text };
         if self.last_point.as_ref() != Some(&point) {
             self.last_point = Some(point.clone());
             self.progress.set_commit_point(point);

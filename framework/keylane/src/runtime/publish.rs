@@ -2,16 +2,17 @@
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::time::Duration;
 
-use keylane_core::{Publish, PublishRequest, Ticket};
+use keylane_core::{Moment, Publish, PublishRequest};
 
 use super::inbox::Written;
 use super::owner::{Held, Owner};
 use super::settle::unix_millis;
 use super::work::TopicTarget;
 use crate::dead_letter::{self, FailureHistory};
-use crate::metrics::WriteTarget;
-use crate::producer::{OutgoingRecord, WriteError};
+use crate::metrics::{LaneState, ProduceTarget};
+use crate::producer::raw::{OutgoingRecord, WriteError, WriteFailure};
 use crate::topics::map_partition;
 use crate::{Headers, Origin};
 
@@ -20,10 +21,8 @@ impl Owner {
     pub(super) fn publish_ready(&mut self) {
         while let Some(request) = self.core.next_publish() {
             let outgoing = self.outgoing(&request);
-            match (&request.publish, &outgoing) {
-                (Publish::Retry { .. }, Some(_)) => self.metrics.retry_topic(),
-                (Publish::DeadLetter { reason }, Some(_)) => self.metrics.dead_letter(*reason),
-                _ => {}
+            if let Some(held) = self.core.record_mut(request.ticket) {
+                held.writing = Some(request.publish);
             }
             let inbox = self.inbox.clone();
             let ticket = request.ticket;
@@ -33,7 +32,7 @@ impl Owner {
                     tokio::spawn(async move { inbox.written(Written { ticket, result: answer.await }) });
                 }
                 // The core asks only for topics that the settings name, and start-up made a producer for those.
-                _ => inbox.written(Written { ticket, result: Err(WriteError::transient("no topic is configured")) }),
+                _ => inbox.written(Written { ticket, result: Err(no_producer()) }),
             }
         }
     }
@@ -91,24 +90,45 @@ impl Owner {
         })
     }
 
-    /// Which topic a write in flight goes to: for the label of a failure.
-    pub(super) fn write_target(&self, ticket: Ticket) -> WriteTarget {
-        if self.core.is_dead_lettering(ticket) { WriteTarget::DeadLetter } else { WriteTarget::Retry }
-    }
-
-    pub(super) fn publish_progress(&mut self) {
-        let (progress, core) = (&self.progress, &self.core);
+    /// Tells the polling thread, the handle and the metrics how things stand.
+    pub(super) fn publish_progress(&mut self, now: Moment) {
+        let (progress, core, metrics) = (&self.progress, &self.core, &mut self.metrics);
         let oldest = core.oldest();
-        let oldest_timestamp =
-            oldest.as_ref().and_then(|oldest| oldest.record.record.timestamp_millis()).unwrap_or(i64::MIN);
+        let oldest_timestamp = oldest.as_ref().and_then(|oldest| oldest.record.record.timestamp_millis());
+        let oldest_age = oldest.as_ref().map_or(Duration::ZERO, |oldest| now.since(oldest.since));
         progress.released_records.store(self.released_records, Ordering::Relaxed);
         progress.released_bytes.store(self.released_bytes, Ordering::Relaxed);
         progress.settled_ahead.store(core.settled_ahead() as u64, Ordering::Relaxed);
-        progress.watermark.store(core.watermark().get(), Ordering::Relaxed);
         progress.running.store(core.running() as u64, Ordering::Relaxed);
         progress.waiting.store(core.waiting() as u64, Ordering::Relaxed);
         progress.parked.store(core.parked() as u64, Ordering::Relaxed);
-        progress.oldest_timestamp_millis.store(oldest_timestamp, Ordering::Relaxed);
+        progress.oldest_timestamp_millis.store(oldest_timestamp.unwrap_or(i64::MIN), Ordering::Relaxed);
+        if let Some(watermark) = core.watermark() {
+            progress.watermark.store(watermark.get(), Ordering::Relaxed);
+            metrics.set_watermark(watermark.get(), oldest_age);
+        }
+        metrics.set_settled_ahead(core.settled_ahead());
+        metrics.set_pending(core.pending(), core.pending_bytes());
+        metrics.set_running(core.running());
+        metrics.set_waiting_for_retry(core.waiting());
+        metrics.set_parked(core.parked());
+        metrics.set_lanes(LaneState::Busy, core.running());
+        metrics.set_lanes(LaneState::Waiting, core.waiting());
+        metrics.set_lanes(LaneState::Parked, core.parked());
+    }
+}
+
+fn no_producer() -> WriteError {
+    WriteError { topic: "".into(), failure: WriteFailure::Abandoned }
+}
+
+impl Held {
+    /// Which topic the write in flight goes to.
+    pub(super) fn write_target(&self) -> ProduceTarget {
+        match self.writing {
+            Some(Publish::Retry { .. }) => ProduceTarget::Retry,
+            _ => ProduceTarget::DeadLetter,
+        }
     }
 }
 

@@ -4,7 +4,8 @@ use std::sync::{MutexGuard, PoisonError};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use keylane_core::{
-    Delivered, Delivery, Failure, Moment, ParkReason, PublishResult, Settlement, StormGuard, Success, Ticket, Verdict,
+    Delivered, Delivery, Failure, Moment, ParkReason, Publish, PublishResult, Reason, Settlement, StormGuard, Success,
+    Ticket, Verdict,
 };
 
 use super::attempt::AttemptOutcome;
@@ -13,33 +14,32 @@ use super::owner::{Held, Owner};
 use super::work::Runtime;
 use crate::Record;
 use crate::dead_letter::FailureHistory;
-use crate::metrics::Outcome;
-use crate::producer::WriteErrorKind;
+use crate::metrics::{DeadLetterReason, Outcome, ProduceFailure, ProduceTarget, RetryPlace};
+use crate::producer::raw::WriteErrorKind;
 use crate::subscription::SubscriptionError;
 
 impl Owner {
     /// Hands one delivered record to the core.
     pub(super) fn deliver(&mut self, record: Record, now: Moment) {
         let bytes = record.size();
-        let retry = record.retry_state();
-        let due_millis = retry.and_then(|retry| retry.due_millis);
+        let (rounds, attempts) = record.retry_state().map_or((0, 0), |retry| (retry.round, retry.attempts));
+        let due = record.due_millis().and_then(|due| due_moment(due, now));
         let delivery = Delivery {
             offset: keylane_core::Offset::new(record.offset()),
             lane: record.key().map(|key| self.runtime.lane(key)),
             bytes,
-            due: due_millis.and_then(|due| due_moment(due, now)),
-            rounds: if self.is_retry_topic { retry.map_or(0, |retry| retry.round) } else { 0 },
-            attempts: if self.is_retry_topic { retry.map_or(0, |retry| retry.attempts) } else { 0 },
-            record: Held { record, failure: None },
+            due,
+            rounds,
+            attempts,
+            record: Held { record, failure: None, writing: None },
         };
         match self.core.deliver(delivery, now) {
             Delivered::Queued => {}
             Delivered::Repeated => {
-                self.metrics.repeated();
+                self.metrics.repeated_deliveries(1);
                 self.release(bytes);
             }
             Delivered::AlreadySettled => {
-                self.metrics.already_settled();
                 self.release(bytes);
             }
         }
@@ -70,15 +70,15 @@ impl Owner {
         let answer = match result {
             Ok(_) => PublishResult::Acknowledged,
             Err(error) => {
-                let target = self.write_target(ticket);
-                let (answer, kind) = match error.kind {
-                    WriteErrorKind::Transient => (PublishResult::Failed, "transient"),
-                    WriteErrorKind::Refused => (PublishResult::Refused, "refused"),
+                let target = self.core.record(ticket).map_or(ProduceTarget::DeadLetter, Held::write_target);
+                let (answer, kind) = match error.kind() {
+                    WriteErrorKind::Transient => (PublishResult::Failed, ProduceFailure::Transient),
+                    WriteErrorKind::Refused => (PublishResult::Refused, ProduceFailure::Refused),
                 };
-                self.metrics.produce_failed(target, error.kind);
+                self.runtime.metrics.produce_failed(target, kind);
                 tracing::warn!(
-                    topic = %self.topic, partition = self.partition_id, %error, kind,
-                    "a write to the {} topic failed; the record stays unsettled", target.as_str()
+                    topic = %self.topic, partition = self.partition_id, %error, ?kind, ?target,
+                    "a write to the retry or dead-letter topic failed; the record stays unsettled"
                 );
                 answer
             }
@@ -90,19 +90,29 @@ impl Owner {
     fn carry_out(&mut self, verdict: Verdict<Held>) {
         match verdict {
             Verdict::Settled { outcome, record, .. } => {
-                self.metrics.settled(match outcome {
+                let outcome = match outcome {
                     Settlement::Done => Outcome::Done,
                     Settlement::Skipped => Outcome::Skipped,
-                    Settlement::Retried => Outcome::Retried,
-                    Settlement::DeadLettered => Outcome::DeadLettered,
-                });
-                self.metrics.settled_latency(record.record.timestamp_millis());
+                    Settlement::Retried => {
+                        self.metrics.retried(RetryPlace::Topic, 1);
+                        Outcome::Retried
+                    }
+                    Settlement::DeadLettered => {
+                        let reason = match record.writing {
+                            Some(Publish::DeadLetter { reason }) => reason,
+                            _ => Reason::Exhausted,
+                        };
+                        self.metrics.dead_lettered(reason_label(reason), 1);
+                        Outcome::DeadLettered
+                    }
+                };
+                self.metrics.settled(outcome, 1);
                 self.release(record.record.size());
             }
             Verdict::Waiting { refused_by_guard, .. } => {
-                self.metrics.retry_in_place();
+                self.metrics.retried(RetryPlace::InPlace, 1);
                 if refused_by_guard {
-                    self.metrics.guard_refused();
+                    self.metrics.storm_guard_refused(1);
                 }
             }
             Verdict::Publishing | Verdict::Stale => {}
@@ -128,10 +138,10 @@ impl Owner {
                     .to_owned()
             }
             ParkReason::Policy(reason) => format!("the policy says so ({})", reason.as_str()),
+            _ => format!("{reason:?}"),
         };
-        self.metrics.parked();
         tracing::error!(
-            topic = %self.topic, partition = self.partition_id, oldest_unsettled = %self.core.watermark(), why,
+            topic = %self.topic, partition = self.partition_id, oldest_unsettled = ?self.core.watermark(), why,
             "a record is parked: it stays unsettled, and its key waits"
         );
     }
@@ -171,6 +181,16 @@ impl Runtime {
     fn lane(&self, key: &[u8]) -> u64 {
         use std::hash::BuildHasher;
         self.lane_hash.hash_one(key)
+    }
+}
+
+fn reason_label(reason: Reason) -> DeadLetterReason {
+    match reason {
+        Reason::Fatal => DeadLetterReason::Fatal,
+        Reason::Undecodable => DeadLetterReason::Undecodable,
+        Reason::Panicked => DeadLetterReason::Panic,
+        Reason::TimedOut => DeadLetterReason::Timeout,
+        _ => DeadLetterReason::Exhausted,
     }
 }
 

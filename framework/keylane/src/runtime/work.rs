@@ -7,7 +7,7 @@ use foldhash::fast::RandomState;
 use keylane_core::{Moment, PartitionSettings, StormGuard};
 
 use crate::metrics::SubscriptionMetrics;
-use crate::producer::RawProducer;
+use crate::producer::raw::RawProducer;
 use crate::subscription::Control;
 
 /// The user's part of the work.
@@ -18,7 +18,6 @@ pub(crate) struct Work<D, P> {
 
 /// The rest: the same for every processor.
 pub(crate) struct Runtime {
-    pub(crate) subscription: Arc<str>,
     pub(crate) group: Arc<str>,
     pub(crate) attempt_timeout: Duration,
     pub(crate) commit_interval: Duration,

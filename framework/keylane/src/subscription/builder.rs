@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::{DeadLetter, Decode, KafkaSettings, Limits, Processor, Retry, SubscriptionConfig};
+use crate::{DeadLetter, Decode, Limits, Processor, Retry, SubscriptionConfig};
 
 use super::error::StartError;
 use super::handle::Subscription;
@@ -94,15 +94,18 @@ impl SubscriptionBuilder {
         self
     }
 
-    /// One setting of the Kafka client; see [`KafkaSettings`].
+    /// One setting of the Kafka client; see [`KafkaSettings`](crate::KafkaSettings).
     pub fn kafka(mut self, name: impl Into<String>, value: impl Into<String>) -> Self {
         self.config.kafka.insert(name.into(), value.into());
         self
     }
 
     /// Several settings of the Kafka client, added to those already there.
-    pub fn kafka_settings(mut self, settings: KafkaSettings) -> Self {
-        self.config.kafka.extend(settings.iter().map(|(name, value)| (name.clone(), value.clone())));
+    pub fn kafka_settings<K: Into<String>, V: Into<String>>(
+        mut self,
+        settings: impl IntoIterator<Item = (K, V)>,
+    ) -> Self {
+        self.config.kafka.extend(settings.into_iter().map(|(name, value)| (name.into(), value.into())));
         self
     }
 

@@ -12,7 +12,7 @@ use super::handle::Subscription;
 use crate::client_config;
 use crate::consumer::{Context, OwnerFactory, PollLoop, PollSettings};
 use crate::metrics::SubscriptionMetrics;
-use crate::producer::RawProducer;
+use crate::producer::raw::{self as producer, RawProducer};
 use crate::runtime::{self, Runtime, TopicTarget, Work};
 use crate::topics::{self, TopicPlan, TopicReport};
 use crate::{Decode, Processor, SubscriptionConfig};
@@ -65,7 +65,8 @@ fn connect(
         &client_config::ConsumerSettings {
             bootstrap_servers: &config.bootstrap_servers,
             group: &config.group,
-            commit_interval: config.commit_interval,
+            // The other half is the owner's: together they are the interval.
+            commit_interval: config.commit_interval / 2,
         },
         &config.kafka,
     )?;
@@ -75,6 +76,9 @@ fn connect(
     let plan =
         TopicPlan { origins: &config.topics, retry: retry_topic.as_deref(), dead_letter: dead_letter_topic.as_deref() };
     let report = topics::check(&side_config, &plan, config.startup_timeout)?;
+    for warning in &report.warnings {
+        tracing::warn!("{warning}");
+    }
     let producer = match retry_topic.is_some() || dead_letter_topic.is_some() {
         true => Some(internal_producer(config)?),
         false => None,
@@ -94,7 +98,6 @@ fn connect(
     let names: Vec<&str> = settings.topics.iter().chain(&settings.retry_topic).map(|topic| &**topic).collect();
     consumer.subscribe(&names).map_err(|error| StartError::Create(error.to_string()))?;
     let runtime = Runtime {
-        subscription: config.label().into(),
         group: config.group.as_str().into(),
         attempt_timeout: config.attempt_timeout,
         commit_interval: config.commit_interval,
@@ -113,12 +116,12 @@ fn connect(
 }
 
 fn internal_producer(config: &SubscriptionConfig) -> Result<RawProducer, StartError> {
-    let producer_config = client_config::internal_producer_config(&config.bootstrap_servers, &config.kafka)?;
-    RawProducer::new(producer_config).map_err(|error| StartError::Create(error.to_string()))
+    let limits = producer::Limits { records: config.limits.pause_at_records, bytes: config.limits.pending_bytes };
+    Ok(RawProducer::start(&config.bootstrap_servers, &config.kafka, limits)?)
 }
 
 fn target(name: &str, report: &TopicReport) -> TopicTarget {
-    TopicTarget { name: name.into(), partitions: report.partitions(name) }
+    TopicTarget { name: name.into(), partitions: report.partitions.get(name).copied().unwrap_or(1) }
 }
 
 fn partition_settings(config: &SubscriptionConfig, lane_order: LaneOrder) -> Arc<PartitionSettings> {

@@ -38,6 +38,20 @@ impl State {
     }
 }
 
+impl State {
+    pub(crate) fn metric(self) -> crate::metrics::State {
+        use crate::metrics::State as Metric;
+        match self {
+            Self::Starting => Metric::Starting,
+            Self::Running | Self::Rebalancing => Metric::Running,
+            Self::Paused => Metric::Paused,
+            Self::Draining => Metric::Stopping,
+            Self::Stopped => Metric::Stopped,
+            Self::Failed => Metric::Failed,
+        }
+    }
+}
+
 /// A snapshot of a subscription, at most a second old.
 #[derive(Clone, Debug)]
 pub struct SubscriptionStatus {
