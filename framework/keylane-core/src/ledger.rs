@@ -50,6 +50,9 @@ pub(crate) enum Admission {
 }
 
 impl Ledger {
+    #[cfg(test)]
+    pub(crate) const ENTRY_BYTES: usize = size_of::<Entry>();
+
     pub(crate) fn new(start: Option<Position>, inherited: SettledMap) -> Self {
         Self { entries: VecDeque::new(), first_sequence: 0, start, next: start, settled_ahead: 0, inherited }
     }

@@ -161,3 +161,7 @@ impl<R> PendingRecord<R> {
         self.attempts_before.saturating_add(self.attempts_here)
     }
 }
+
+/// What a pending record takes here beside the record itself.
+#[cfg(test)]
+pub(super) const SLOT_BYTES: usize = size_of::<Slot<()>>();
