@@ -20,8 +20,13 @@ mod task_error;
 mod task_metadata;
 mod topics;
 
+pub use client_config::ClientConfigError;
 pub use decode::{Decode, DecodeError, Json, Raw};
 pub use headers::Headers;
 pub use processor::Processor;
+pub use producer::{
+    CloseError, EnqueueError, Enqueued, FlushError, NewTask, TaskProducer, TaskProducerBuilder, TaskProducerError,
+};
 pub use task::{Origin, Task};
 pub use task_error::TaskError;
+pub use task_metadata::TaskMetadata;
