@@ -121,7 +121,12 @@ fn find(cluster: &Cluster, topics: &[NamedTopic], timeout: Duration) -> Result<B
     let give_up = deadline.min(Instant::now() + MISSING_GRACE);
     while !missing.is_empty() && Instant::now() < give_up {
         cluster.pause(give_up);
-        missing = look_up_all(cluster, &missing, &mut partitions, started, deadline)?;
+        missing = match look_up_all(cluster, &missing, &mut partitions, started, deadline) {
+            Ok(missing) => missing,
+            // The brokers did answer; that the time is up by now is the missing topics' fault.
+            Err(TopicError::Unreachable { .. }) => break,
+            Err(error) => return Err(error),
+        };
     }
     if missing.is_empty() {
         Ok(partitions)
