@@ -5,6 +5,7 @@ mod eviction;
 mod guard;
 mod mock;
 mod options;
+mod rebalance_delay;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;

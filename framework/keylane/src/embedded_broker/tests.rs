@@ -162,7 +162,8 @@ fn the_watcher_finds_a_loss_by_itself() {
 
 #[test]
 fn dropping_what_every_reader_has_committed_is_no_loss() {
-    let broker = start();
+    let options = EmbeddedBrokerOptions { eviction_guard: EvictionGuard::Report, ..Default::default() };
+    let broker = EmbeddedBroker::start(options).unwrap();
     broker.create_topic("t", 1).unwrap();
     broker.expect_reader("fast", "t");
     broker.expect_reader("slow", "t");
@@ -205,7 +206,6 @@ fn clients_that_outlive_the_broker_can_still_be_closed() {
         }
         None => false,
     });
-    let t = Instant::now();
     within_deadline("stopping the broker under its clients", move || drop(broker));
     // Its stored offset cannot be committed any more; the session time-out bounds how long it tries.
     within_deadline("closing a consumer without its broker", move || drop(consumer));

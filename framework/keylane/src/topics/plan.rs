@@ -193,6 +193,22 @@ mod tests {
     }
 
     #[test]
+    fn a_broker_that_accepts_and_says_nothing_is_given_up_on() {
+        let silent = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = silent.local_addr().unwrap().to_string();
+        let (done, finished) = std::sync::mpsc::channel();
+        let check_it = move || {
+            let mut config = ClientConfig::new();
+            config.set("bootstrap.servers", address);
+            let plan = TopicPlan { origins: &["a".to_owned()], retry: None, dead_letter: None };
+            done.send(check(&config, &plan, Duration::from_millis(800))).unwrap();
+        };
+        std::thread::spawn(check_it);
+        let answer = finished.recv_timeout(Duration::from_secs(30)).expect("the check ends, its client closed");
+        assert!(matches!(answer, Err(TopicError::Unreachable { .. })), "{answer:?}");
+    }
+
+    #[test]
     fn a_setting_that_librdkafka_refuses_is_named() {
         let mut config = ClientConfig::new();
         config.set("bootstrap.servers", "127.0.0.1:1").set("socket.timeout.ms", "soon");
