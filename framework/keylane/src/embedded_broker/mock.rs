@@ -7,7 +7,7 @@ use rdkafka::mocking::MockCluster;
 use rdkafka::producer::{BaseProducer, DefaultProducerContext, Producer};
 use rdkafka::types::{RDKafkaApiKey, RDKafkaRespErr};
 
-use super::EmbeddedBrokerError;
+use super::{EmbeddedBrokerError, rebalance_delay};
 
 /// The cluster lives as long as the client that was configured with `test.mock.num.brokers`. Unlike a `MockCluster`
 /// the client is `Send` and `Sync`, and a handle on its cluster is to be had for each call.
@@ -70,7 +70,3 @@ impl Mock {
         self.owner.client()
     }
 }
-
-/// The one knob that rdkafka does not wrap: without it the first member of every group waits three seconds.
-#[path = "rebalance_delay.rs"]
-mod rebalance_delay;

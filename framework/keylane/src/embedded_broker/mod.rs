@@ -5,6 +5,7 @@ mod eviction;
 mod guard;
 mod mock;
 mod options;
+mod rebalance_delay;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -55,7 +56,8 @@ use crate::topics::check_name;
 ///
 /// # Stopping
 /// Dropping it ends the cluster within moments and blocks meanwhile. Close subscriptions, consumers and producers first:
-/// they cannot commit or leave their group any more.
+/// without it they can neither commit nor leave their group, and closing a consumer then takes its session time-out:
+/// 1.5 s with the settings below, 45 s with Kafka's default.
 #[derive(Debug)]
 pub struct EmbeddedBroker {
     bootstrap_servers: String,

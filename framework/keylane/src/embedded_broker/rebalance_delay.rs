@@ -1,3 +1,5 @@
+//! The one knob of the mock cluster that rdkafka does not wrap: without it the first member of every group waits three
+//! seconds.
 #![allow(unsafe_code)]
 
 use rdkafka::ClientContext;

@@ -68,6 +68,10 @@ fn write(producer: &BaseProducer<Acknowledged>, topic: &str, records: usize, byt
     std::mem::take(&mut *producer.context().0.lock().unwrap())
 }
 
+fn is_policy_violation(error: &KafkaError) -> bool {
+    error.rdkafka_error_code() == Some(RDKafkaErrorCode::PolicyViolation)
+}
+
 fn consumer(broker: &EmbeddedBroker, group: &str) -> BaseConsumer {
     let mut config = ClientConfig::new();
     config.set("bootstrap.servers", broker.bootstrap_servers()).set("group.id", group);
@@ -126,7 +130,10 @@ fn records_dropped_unread_are_reported_and_later_writes_refused() {
     let producer = producer(&broker);
     assert_eq!(write(&producer, "t", 40, 100_000), (40, vec![]));
     assert_eq!(broker.look_for_evictions(), Ok(vec![]), "4 MB fit");
-    assert_eq!(write(&producer, "t", 40, 100_000), (40, vec![]), "the mock acknowledges what it does not keep");
+    // The watcher may see it happen, and then the last of these are refused already.
+    let (acknowledged, refused) = write(&producer, "t", 40, 100_000);
+    assert_eq!(acknowledged + refused.len(), 40);
+    assert!(refused.iter().all(is_policy_violation), "{refused:?}");
 
     let evicted = broker.look_for_evictions().unwrap();
     let [loss] = &evicted[..] else { panic!("one partition lost records: {evicted:?}") };
@@ -136,11 +143,8 @@ fn records_dropped_unread_are_reported_and_later_writes_refused() {
     assert_eq!(loss.records, u64::try_from(low).unwrap());
 
     let (acknowledged, refused) = write(&producer, "t", 3, 10);
-    assert_eq!(acknowledged, 0);
-    assert!(
-        refused.iter().all(|error| error.rdkafka_error_code() == Some(RDKafkaErrorCode::PolicyViolation)),
-        "{refused:?}"
-    );
+    assert_eq!((acknowledged, refused.len()), (0, 3));
+    assert!(refused.iter().all(is_policy_violation), "{refused:?}");
     assert_eq!(broker.look_for_evictions().unwrap(), evicted, "a loss is counted once and not forgotten");
 }
 
@@ -158,7 +162,8 @@ fn the_watcher_finds_a_loss_by_itself() {
 
 #[test]
 fn dropping_what_every_reader_has_committed_is_no_loss() {
-    let broker = start();
+    let options = EmbeddedBrokerOptions { eviction_guard: EvictionGuard::Report, ..Default::default() };
+    let broker = EmbeddedBroker::start(options).unwrap();
     broker.create_topic("t", 1).unwrap();
     broker.expect_reader("fast", "t");
     broker.expect_reader("slow", "t");
@@ -202,6 +207,7 @@ fn clients_that_outlive_the_broker_can_still_be_closed() {
         None => false,
     });
     within_deadline("stopping the broker under its clients", move || drop(broker));
+    // Its stored offset cannot be committed any more; the session time-out bounds how long it tries.
     within_deadline("closing a consumer without its broker", move || drop(consumer));
     within_deadline("closing a producer without its broker", move || drop(producer));
 }

@@ -48,11 +48,10 @@ impl Cluster {
         &self.bootstrap_servers
     }
 
-    /// Waits until some broker answers.
-    pub(crate) fn reach(&self, timeout: Duration) -> Result<(), TopicError> {
+    /// Waits until some broker answers a question about `topic`, whether the topic exists or not.
+    pub(crate) fn reach(&self, topic: &str, timeout: Duration) -> Result<(), TopicError> {
         let started = Instant::now();
-        // A topic name that cannot exist makes for the smallest answer; `None` would ask for every topic there is.
-        self.metadata("keylane-is-anyone-there", started, started + timeout).map(drop)
+        self.metadata(topic, started, started + timeout).map(drop)
     }
 
     /// Whether a topic exists and how many partitions it has.

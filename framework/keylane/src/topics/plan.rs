@@ -121,7 +121,12 @@ fn find(cluster: &Cluster, topics: &[NamedTopic], timeout: Duration) -> Result<B
     let give_up = deadline.min(Instant::now() + MISSING_GRACE);
     while !missing.is_empty() && Instant::now() < give_up {
         cluster.pause(give_up);
-        missing = look_up_all(cluster, &missing, &mut partitions, started, deadline)?;
+        missing = match look_up_all(cluster, &missing, &mut partitions, started, deadline) {
+            Ok(missing) => missing,
+            // The brokers did answer; that the time is up by now is the missing topics' fault.
+            Err(TopicError::Unreachable { .. }) => break,
+            Err(error) => return Err(error),
+        };
     }
     if missing.is_empty() {
         Ok(partitions)
@@ -185,6 +190,22 @@ mod tests {
         assert!(matches!(error, TopicError::Unreachable { .. }), "{error}");
         let text = error.to_string();
         assert!(text.contains(&nobody_listens) && text.contains("Connection refused"), "{text}");
+    }
+
+    #[test]
+    fn a_broker_that_accepts_and_says_nothing_is_given_up_on() {
+        let silent = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = silent.local_addr().unwrap().to_string();
+        let (done, finished) = std::sync::mpsc::channel();
+        let check_it = move || {
+            let mut config = ClientConfig::new();
+            config.set("bootstrap.servers", address);
+            let plan = TopicPlan { origins: &["a".to_owned()], retry: None, dead_letter: None };
+            done.send(check(&config, &plan, Duration::from_millis(800))).unwrap();
+        };
+        std::thread::spawn(check_it);
+        let answer = finished.recv_timeout(Duration::from_secs(30)).expect("the check ends, its client closed");
+        assert!(matches!(answer, Err(TopicError::Unreachable { .. })), "{answer:?}");
     }
 
     #[test]
