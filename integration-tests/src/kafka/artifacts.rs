@@ -73,12 +73,13 @@ fn pom(version: &str) -> String {
     )
 }
 
-/// Cargo marks its target directory, wherever `CARGO_TARGET_DIR` puts it, and this program was built into it.
+/// Cargo leaves marks in its target directory, wherever `CARGO_TARGET_DIR` puts it, and this program was built into
+/// it. (It tags only directories that it created itself, hence two marks.)
 fn target_dir() -> PathBuf {
     let executable = env::current_exe().unwrap_or_default();
     executable
         .ancestors()
-        .find(|dir| dir.join("CACHEDIR.TAG").is_file())
+        .find(|dir| ["CACHEDIR.TAG", ".rustc_info.json"].iter().any(|mark| dir.join(mark).is_file()))
         .map_or_else(|| Path::new(env!("CARGO_MANIFEST_DIR")).join("../target"), Path::to_owned)
 }
 
