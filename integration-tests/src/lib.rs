@@ -13,5 +13,6 @@
 //!
 //! The harness needs a Unix: it stops and continues brokers with signals.
 
+pub mod journal;
 pub mod kafka;
 pub mod wait;

@@ -71,8 +71,7 @@ impl Cluster {
     /// Chooses the ports and writes the properties. The watchdog owns the directory from its first moment.
     fn lay_out(count: usize, version: &str, libs: &Path) -> Result<Self, HarnessError> {
         let free = free_ports(2 * count).map_err(HarnessError::io("find free ports"))?;
-        let ports: Vec<Ports> =
-            free.chunks(2).map(|pair| Ports { broker: pair[0], controller: pair[1] }).collect();
+        let ports: Vec<Ports> = free.chunks(2).map(|pair| Ports { broker: pair[0], controller: pair[1] }).collect();
         let dir = tempfile::Builder::new()
             .prefix("keylane-kafka-")
             .tempdir()

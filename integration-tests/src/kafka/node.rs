@@ -201,10 +201,8 @@ impl Node {
 
     /// The child is not reaped before it leaves the state, so its id cannot belong to another process.
     fn signal(&self, child: &Child, signal: Signal, doing: &str) -> Result<(), HarnessError> {
-        kill_process(Pid::from_child(child), signal).map_err(|errno| HarnessError::Io {
-            doing: format!("{doing} node {}", self.index),
-            source: errno.into(),
-        })
+        kill_process(Pid::from_child(child), signal)
+            .map_err(|errno| HarnessError::Io { doing: format!("{doing} node {}", self.index), source: errno.into() })
     }
 
     fn wrong_state(&self, doing: &'static str, state: &'static str) -> HarnessError {
