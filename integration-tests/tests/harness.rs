@@ -1,10 +1,12 @@
 //! The harness proves itself: what it says about a Kafka is so, what it breaks is broken, and nothing of it outlives us.
 
+#![allow(clippy::unwrap_used, reason = "helpers of tests stop the test as the tests do")]
+
 use std::{
     io::{BufRead, BufReader},
     net::{SocketAddr, TcpStream},
     path::Path,
-    process::{Child, Command, Stdio},
+    process::{Command, Stdio},
     time::Duration,
 };
 
@@ -221,10 +223,18 @@ async fn a_lone_node_can_be_frozen_stopped_and_started_and_keeps_its_records() {
 
 #[tokio::test]
 async fn brokers_die_with_a_process_that_is_killed() {
-    let Some((mut parent, servers, data)) = start_tool() else {
+    let mut parent = Command::new(env!("CARGO_BIN_EXE_kafka"))
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .expect("the tool was built with this test");
+    let mut lines = BufReader::new(parent.stdout.take().unwrap()).lines();
+    let Some(servers) = lines.next() else {
+        parent.wait().unwrap();
         let kafka = own_kafka_or_skip!(Nodes::One);
         panic!("the tool failed where the harness did not: {kafka:?}");
     };
+    let (servers, data) = (servers.unwrap(), lines.next().unwrap().unwrap());
     let address: SocketAddr = servers.parse().unwrap();
     assert!(TcpStream::connect(address).is_ok());
     assert!(Path::new(&data).exists());
@@ -234,19 +244,6 @@ async fn brokers_die_with_a_process_that_is_killed() {
 
     wait_until("nobody listens on the broker's port", DEADLINE, || TcpStream::connect(address).is_err()).await;
     wait_until("the broker's data is removed", DEADLINE, || !Path::new(&data).exists()).await;
-}
-
-/// The `kafka` tool, its bootstrap server and its data directory; `None` when it ends without a word.
-fn start_tool() -> Option<(Child, String, String)> {
-    let mut tool = Command::new(env!("CARGO_BIN_EXE_kafka"))
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .spawn()
-        .expect("the tool was built with this test");
-    let mut lines = BufReader::new(tool.stdout.take().unwrap()).lines();
-    let servers = lines.next()?.unwrap();
-    let data = lines.next().unwrap().unwrap();
-    Some((tool, servers, data))
 }
 
 #[tokio::test]

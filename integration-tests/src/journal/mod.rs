@@ -29,7 +29,8 @@ pub use order::{OrderFault, OrderFaultKind, Rewinds, order_faults};
 pub use overlap::{Overlap, overlaps};
 pub use report::{Expect, Report};
 
-/// Where no further attempt is noted; those that run are noted to their end. About 2 GB: a suite that comes near it wants a smaller load, not a larger journal.
+/// Where no further attempt is noted; those that run are noted to their end. That is about 2 GB: a suite that comes near
+/// it wants a smaller load, not a larger journal.
 const MAX_ENTRIES: usize = 10_000_000;
 
 /// Where a record lies.
