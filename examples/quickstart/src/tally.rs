@@ -1,0 +1,49 @@
+//! Where the run stands, for the progress bar and for knowing when all is done.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+
+/// Counts that only grow. They say when to look; what the report says comes from the journals.
+#[derive(Debug, Default)]
+pub(crate) struct Tally {
+    enqueued: AtomicU64,
+    done: AtomicU64,
+    dead_lettered: AtomicU64,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Counts {
+    /// Acknowledged by the broker.
+    pub(crate) enqueued: u64,
+    /// Accepted by the gateway, repetitions aside.
+    pub(crate) done: u64,
+    /// Read from the dead-letter topic, repetitions aside.
+    pub(crate) dead_lettered: u64,
+}
+
+impl Tally {
+    pub(crate) fn count_enqueued(&self, events: u64) {
+        self.enqueued.fetch_add(events, Ordering::Relaxed);
+    }
+
+    pub(crate) fn count_done(&self) {
+        self.done.fetch_add(1, Ordering::Relaxed);
+    }
+
+    pub(crate) fn count_dead_lettered(&self) {
+        self.dead_lettered.fetch_add(1, Ordering::Relaxed);
+    }
+
+    pub(crate) fn counts(&self) -> Counts {
+        Counts {
+            enqueued: self.enqueued.load(Ordering::Relaxed),
+            done: self.done.load(Ordering::Relaxed),
+            dead_lettered: self.dead_lettered.load(Ordering::Relaxed),
+        }
+    }
+}
+
+impl Counts {
+    pub(crate) fn settled(self) -> u64 {
+        self.done + self.dead_lettered
+    }
+}
