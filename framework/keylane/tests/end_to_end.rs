@@ -1,6 +1,8 @@
 //! A subscription from enqueue to settlement, on the embedded broker: quick checks of what `integration-tests` proves on a
 //! real Kafka.
 #![cfg(feature = "embedded-broker")]
+// Clippy allows it in test functions only, not in what they call.
+#![allow(clippy::unwrap_used)]
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex};

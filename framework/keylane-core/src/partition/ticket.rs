@@ -15,6 +15,11 @@ pub struct Ticket {
 }
 
 impl Ticket {
+    /// A small number that no other live ticket of the partition has: an index for what the shell keeps per attempt.
+    pub const fn slot(self) -> u32 {
+        self.slot
+    }
+
     /// The epoch it was issued in.
     pub const fn epoch(self) -> Epoch {
         self.epoch

@@ -4,7 +4,7 @@ use std::ffi::CString;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use keylane_core::{Budget, Epoch};
+use keylane_core::Budget;
 
 use crate::Record;
 use crate::metrics::{LagMetrics, MetricLabels, ReadMetrics};
@@ -17,7 +17,6 @@ pub(super) struct Assigned {
     pub(super) is_retry_topic: bool,
     /// The log went back: a new epoch is due.
     pub(super) rewound: bool,
-    pub(super) epoch: Epoch,
     pub(super) inbox: Arc<Inbox>,
     pub(super) progress: Arc<Progress>,
     pub(super) read_metrics: ReadMetrics,
@@ -45,7 +44,6 @@ impl Assigned {
     pub(super) fn new(
         topic: Arc<str>,
         partition: i32,
-        epoch: Epoch,
         inbox: Arc<Inbox>,
         progress: Arc<Progress>,
         is_retry_topic: bool,
@@ -58,7 +56,6 @@ impl Assigned {
             topic,
             topic_c,
             partition,
-            epoch,
             inbox,
             progress,
             read_metrics: ReadMetrics::new(labels),

@@ -12,8 +12,7 @@ use super::commits::Commits;
 use super::context::{Context, GroupEvent};
 use super::handover::Handover;
 use super::intake::Intake;
-use super::lag::Lag;
-use super::{reader, trouble};
+use super::{lag, reader, trouble};
 use crate::Limits;
 use crate::metrics::{DrainResult, PollMetrics, PollSection, Rebalance, SubscriptionMetrics};
 use crate::runtime::Opening;
@@ -61,7 +60,6 @@ pub(crate) struct PollLoop {
     intake: Intake,
     commits: Commits,
     handover: Option<Handover>,
-    lag: Lag,
     joined: bool,
     draining: bool,
     was_paused: bool,
@@ -89,7 +87,6 @@ impl PollLoop {
             intake: Intake::default(),
             commits: Commits::new(),
             handover: None,
-            lag: Lag::default(),
             joined: false,
             draining: false,
             was_paused: false,
@@ -102,10 +99,8 @@ impl PollLoop {
     /// Runs until a shutdown or a failure, then closes the consumer.
     pub(crate) fn run(mut self) {
         while !self.control.has_failed() {
-            if let Some(deadline) = self.control.shutdown_deadline() {
-                if !self.drain_until(deadline) {
-                    break;
-                }
+            if self.control.shutdown_deadline().is_some_and(|deadline| !self.drain_until(deadline)) {
+                break;
             }
             self.pass();
         }
@@ -227,7 +222,7 @@ impl PollLoop {
         self.commits.store(&self.consumer, &mut self.assignment.partitions, self.handover.is_some());
         if self.last_slow_housekeeping.elapsed() >= SLOW_HOUSEKEEPING {
             self.last_slow_housekeeping = Instant::now();
-            self.lag.update(&self.consumer, &mut self.assignment.partitions, &self.control);
+            lag::update(&self.consumer, &mut self.assignment.partitions, &self.control);
             self.metrics.set_assigned_partitions(self.assignment.partitions.len());
             if self.last_touch.elapsed() >= TOUCH {
                 self.last_touch = Instant::now();
