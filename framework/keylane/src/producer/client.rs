@@ -164,7 +164,7 @@ impl ProducerContext for Context {
 
     fn delivery(&self, result: &DeliveryResult<'_>, in_flight: Box<InFlight>) {
         let result = match result {
-            Ok(message) => Ok(Acknowledged { partition: message.partition(), offset: message.offset() }),
+            Ok(message) => Ok(Acknowledged { partition: message.partition(), offset: message.offset().max(-1) }),
             Err((error, _)) => Err(WriteError::from_kafka(in_flight.topic.clone(), error, in_flight.bytes)),
         };
         in_flight.finish(result);

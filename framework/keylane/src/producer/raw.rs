@@ -13,7 +13,9 @@ use tokio::sync::oneshot;
 use super::client::{Client, InFlight};
 use super::pending::Pending;
 pub(crate) use super::pending::{Limits, NotAdmitted};
-pub(crate) use super::write_error::{WriteError, WriteErrorKind, WriteFailure};
+#[cfg_attr(not(test), expect(unused_imports, reason = "for the retry and dead-letter writes"))]
+pub(crate) use super::write_error::WriteErrorKind;
+pub(crate) use super::write_error::{WriteError, WriteFailure};
 use crate::Headers;
 use crate::client_config::{ClientConfigError, ProducerSettings, producer_config};
 
@@ -43,6 +45,7 @@ pub(crate) struct OutgoingRecord {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Acknowledged {
     pub(crate) partition: i32,
+    /// -1 where the broker only says that the record is there: a repeated write whose first answer was lost.
     pub(crate) offset: i64,
 }
 

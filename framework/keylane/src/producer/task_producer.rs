@@ -67,7 +67,7 @@ pub struct Enqueued {
     pub topic: Arc<str>,
     /// The partition.
     pub partition: i32,
-    /// The offset there. Negative in one rare case: a repeated write whose first acknowledgement was lost, where the broker only
+    /// The offset there. -1 in one rare case: a repeated write whose first acknowledgement was lost, where the broker only
     /// says that the task is there.
     pub offset: i64,
 }
