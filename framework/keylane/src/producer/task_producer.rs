@@ -6,7 +6,8 @@ use std::time::{Duration, SystemTime};
 use futures::future::join_all;
 
 use super::new_task::{NewTask, millis_rounded_up};
-use super::raw::{Acknowledged, OutgoingRecord, RawProducer, WriteError, WriteFailure};
+use super::raw::{Acknowledged, OutgoingRecord, RawProducer};
+use super::write_error::{WriteError, WriteFailure};
 use super::{CloseError, EnqueueError, FlushError, TaskProducerBuilder};
 use crate::task_metadata::{self, TaskMetadata};
 

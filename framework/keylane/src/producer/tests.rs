@@ -12,7 +12,9 @@ use rdkafka::producer::DefaultProducerContext;
 use rdkafka::types::{RDKafkaApiKey, RDKafkaRespErr};
 use rdkafka::{ClientConfig, Offset, TopicPartitionList};
 
-use super::raw::{Limits, NotAdmitted, OutgoingRecord, RawProducer, WriteErrorKind, WriteFailure};
+use super::pending::NotAdmitted;
+use super::raw::{Limits, OutgoingRecord, RawProducer};
+use super::write_error::{WriteErrorKind, WriteFailure};
 use super::*;
 use crate::Headers;
 use crate::task_metadata::TaskMetadata;
