@@ -304,6 +304,19 @@ async fn a_dropped_producer_still_delivers_what_was_queued() {
 }
 
 #[tokio::test]
+async fn a_producer_dropped_without_a_broker_ends_every_future() {
+    let cluster = cluster(1);
+    let producer = builder(&cluster).start().await.unwrap();
+    producer.enqueue(NewTask::new("connected")).await.unwrap();
+    cluster.broker_down(1).unwrap();
+    let answers: Vec<_> = (0..5).map(|n| producer.enqueue(NewTask::new(n.to_string()))).collect();
+    drop(producer);
+    for answer in tokio::time::timeout(DEADLINE, join_all(answers)).await.unwrap() {
+        assert!(matches!(answer, Err(EnqueueError::NotAcknowledged { .. })), "{answer:?}");
+    }
+}
+
+#[tokio::test]
 async fn start_names_a_missing_topic_and_does_not_create_it() {
     let cluster = cluster(1);
     for _ in 0..2 {
@@ -396,8 +409,11 @@ async fn writes_go_on_after_a_fatal_error() {
         &[RDKafkaRespErr::RD_KAFKA_RESP_ERR_CLUSTER_AUTHORIZATION_FAILED; 2],
     );
     let raw = raw(&cluster, &[("message.timeout.ms", "5000")]);
-    let error = raw.send(record("hit by it")).await.unwrap_err();
-    assert_eq!(error.kind(), WriteErrorKind::Transient, "{error}");
+    let hit = (0..50).map(|_| raw.send(record("hit by it")));
+    for answer in tokio::time::timeout(DEADLINE, join_all(hit)).await.unwrap() {
+        assert_eq!(answer.unwrap_err().kind(), WriteErrorKind::Transient);
+    }
+    assert_eq!(raw.pending(), 0, "room was lost");
     assert_eq!(written(&raw).await.offset, 0);
     assert_eq!(raw.fatal_error(), None);
 }
