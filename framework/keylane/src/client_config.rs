@@ -115,7 +115,7 @@ const CLASSIC_GROUP_DEFAULTS: [(&str, &str); 3] = [
     ("heartbeat.interval.ms", "1000"),
 ];
 
-const PRODUCER_DEFAULTS: [(&str, &str); 4] = [
+const PRODUCER_DEFAULTS: [(&str, &str); 5] = [
     ("client.id", CLIENT_ID),
     // What Java clients do: a key goes to the same partition whoever writes it.
     ("partitioner", "murmur2_random"),
@@ -124,6 +124,8 @@ const PRODUCER_DEFAULTS: [(&str, &str); 4] = [
     // librdkafka fails a whole batch when a topic's size limit refuses it, never splits it: with small batches a record is
     // not refused for its neighbours' size unless the topic's limit is smaller still.
     ("batch.size", "65536"),
+    // A topic that once refused a write for want of permission stays refused until the next refresh: 5 min by default.
+    ("topic.metadata.refresh.interval.ms", "30000"),
 ];
 
 const CLIENT_ID: &str = "keylane";

@@ -17,6 +17,8 @@ use bytes::Bytes;
 
 use wire::{Reader, Value};
 
+use crate::DecodeError;
+
 /// The name of the header. Where it repeats, the last one counts.
 pub(crate) const HEADER: &str = "dt_meta";
 
@@ -78,6 +80,54 @@ impl TaskMetadata {
         Ok(metadata)
     }
 
+    /// Reads the wrapper that Decaton up to version 8 put around a task: `DecatonTaskRequest {1: metadata, 2: task}`.
+    ///
+    /// Nothing marks such a record, and some other byte strings read as a wrapper too: use it where the topic is known to
+    /// hold wrapped tasks. The task shares the memory of `value`.
+    ///
+    /// # Errors
+    /// Bytes that are not a well-formed message.
+    ///
+    /// # Examples
+    /// A decoder for a topic that old Decaton clients still write to:
+    /// ```
+    /// use bytes::Bytes;
+    /// use keylane::{Decode, DecodeError, Headers, TaskMetadata};
+    ///
+    /// struct Legacy<D>(D);
+    ///
+    /// impl<T, D: Decode<T>> Decode<T> for Legacy<D> {
+    ///     fn decode(&self, value: Option<&Bytes>, headers: &Headers) -> Result<T, DecodeError> {
+    ///         match value {
+    ///             // Newer clients write the header instead of the wrapper.
+    ///             Some(value) if headers.last("dt_meta").is_none() => {
+    ///                 let (_metadata, task) = TaskMetadata::decode_legacy_request(value)?;
+    ///                 self.0.decode(Some(&task), headers)
+    ///             }
+    ///             value => self.0.decode(value, headers),
+    ///         }
+    ///     }
+    /// }
+    /// ```
+    pub fn decode_legacy_request(value: &Bytes) -> Result<(Self, Bytes), DecodeError> {
+        Self::legacy_request(value).map_err(DecodeError::new)
+    }
+
+    fn legacy_request(value: &Bytes) -> Result<(Self, Bytes), MetadataError> {
+        let mut metadata = Self::default();
+        let mut task = Bytes::new();
+        let mut reader = Reader::new(value);
+        while let Some((field, content)) = reader.next_field()? {
+            match (field, content) {
+                // A message field that repeats is merged, not replaced.
+                (1, Value::Bytes(inner)) => metadata.merge(Reader::new(inner))?,
+                (2, Value::Bytes(inner)) => task = value.slice_ref(inner),
+                _ => {}
+            }
+        }
+        Ok((metadata, task))
+    }
+
     fn merge(&mut self, mut reader: Reader<'_>) -> Result<(), MetadataError> {
         while let Some((field, value)) = reader.next_field()? {
             match (field, value) {
@@ -92,29 +142,6 @@ impl TaskMetadata {
         }
         Ok(())
     }
-}
-
-/// Reads the wrapper that Decaton up to version 8 put around the task: `DecatonTaskRequest {1: metadata, 2: task}`.
-///
-/// Many byte strings that mean something else read as a wrapper without error: only ask where the subscription is
-/// configured for it. The task shares the memory of `value`.
-///
-/// # Errors
-/// Bytes that are not a well-formed message.
-#[cfg_attr(not(test), expect(dead_code, reason = "the decoder of legacy tasks is opt-in and configured elsewhere"))]
-pub(crate) fn decode_legacy_request(value: &Bytes) -> Result<(TaskMetadata, Bytes), MetadataError> {
-    let mut metadata = TaskMetadata::default();
-    let mut task = Bytes::new();
-    let mut reader = Reader::new(value);
-    while let Some((field, content)) = reader.next_field()? {
-        match (field, content) {
-            // A message field that repeats is merged, not replaced.
-            (1, Value::Bytes(inner)) => metadata.merge(Reader::new(inner))?,
-            (2, Value::Bytes(inner)) => task = value.slice_ref(inner),
-            _ => {}
-        }
-    }
-    Ok((metadata, task))
 }
 
 #[cfg(test)]

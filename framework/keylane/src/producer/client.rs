@@ -25,6 +25,8 @@ use crate::client_config::{ClientConfigError, creation_error};
 const POLL: Duration = Duration::from_millis(100);
 /// How long records get to arrive when the producer is dropped without being closed.
 const DROP_LINGER: Duration = Duration::from_secs(5);
+/// A purge takes milliseconds; this only bounds it.
+const GIVE_UP_WITHIN: Duration = Duration::from_secs(10);
 /// The least time between two clients: first, and at most, doubling.
 const REPLACE_AFTER: Duration = Duration::from_secs(1);
 const REPLACE_AFTER_AT_MOST: Duration = Duration::from_secs(30);
@@ -85,8 +87,7 @@ fn run(client: Arc<Client>) {
         {
             tracing::error!(%code, reason, "the producer hit a fatal error and is replaced; pending writes fail");
             match create(&client.config) {
-                // Dropping the old client fails what it still held.
-                Ok(native) => drop(client.replace(native)),
+                Ok(native) => give_up(&client.replace(native)),
                 Err(error) => tracing::error!(%error, "cannot replace the producer's client, trying again"),
             }
         }
@@ -105,13 +106,22 @@ fn finish(client: &Client) {
     }
     let native = client.native();
     if native.flush(DROP_LINGER).is_err() {
-        native.purge(PurgeConfig::default().queue().inflight());
-        // The purged records come back as events; without them their futures would wait for ever.
-        let deadline = Instant::now() + DROP_LINGER;
-        while client.pending.records() > 0 && Instant::now() < deadline {
-            native.poll(POLL);
+        tracing::warn!(records = client.pending.records(), "records of a dropped producer are given up");
+        give_up(&native);
+    }
+}
+
+/// Fails what the client still holds. The records come back as events: without serving every one of them, before the
+/// client goes, their futures would wait for ever and their share of the limits would be lost.
+fn give_up(native: &Native) {
+    native.purge(PurgeConfig::default().queue().inflight());
+    let deadline = Instant::now() + GIVE_UP_WITHIN;
+    while native.in_flight_count() > 0 {
+        if Instant::now() >= deadline {
+            tracing::error!(records = native.in_flight_count(), "librdkafka does not return its records");
+            return;
         }
-        tracing::warn!("records of a dropped producer were given up without an acknowledgement");
+        native.poll(Duration::from_millis(1));
     }
 }
 
@@ -164,7 +174,7 @@ impl ProducerContext for Context {
 
     fn delivery(&self, result: &DeliveryResult<'_>, in_flight: Box<InFlight>) {
         let result = match result {
-            Ok(message) => Ok(Acknowledged { partition: message.partition(), offset: message.offset() }),
+            Ok(message) => Ok(Acknowledged { partition: message.partition(), offset: message.offset().max(-1) }),
             Err((error, _)) => Err(WriteError::from_kafka(in_flight.topic.clone(), error, in_flight.bytes)),
         };
         in_flight.finish(result);

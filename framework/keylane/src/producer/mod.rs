@@ -20,7 +20,7 @@ mod pending;
 pub(crate) mod raw;
 mod task_producer;
 mod topic_check;
-mod write_error;
+pub(crate) mod write_error;
 
 pub use builder::{TaskProducerBuilder, TaskProducerError};
 pub use enqueue_error::{CloseError, EnqueueError, FlushError};

@@ -13,7 +13,7 @@ use tokio::sync::oneshot;
 use super::client::{Client, InFlight};
 use super::pending::Pending;
 pub(crate) use super::pending::{Limits, NotAdmitted};
-pub(crate) use super::write_error::{WriteError, WriteErrorKind, WriteFailure};
+use super::write_error::{WriteError, WriteFailure};
 use crate::Headers;
 use crate::client_config::{ClientConfigError, ProducerSettings, producer_config};
 
@@ -43,6 +43,7 @@ pub(crate) struct OutgoingRecord {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Acknowledged {
     pub(crate) partition: i32,
+    /// -1 where the broker only says that the record is there: a repeated write whose first answer was lost.
     pub(crate) offset: i64,
 }
 
@@ -65,12 +66,13 @@ impl RawProducer {
         kafka: &BTreeMap<String, String>,
         limits: Limits,
     ) -> Result<Self, ClientConfigError> {
-        // The limits are kept by `Pending`, exactly and with the headers counted. librdkafka's own are a second fence: it
-        // counts a record until a whole batch of answers is handed over, so at the same figure it would be full first.
+        // The limits are kept by `Pending`, exactly and with the headers counted. librdkafka's own are a second fence
+        // further out: it counts a record until a whole batch of answers is handed over, and would refuse for ever a
+        // record that `Pending` admits alone.
         let settings = ProducerSettings {
             bootstrap_servers,
             max_records: limits.records.saturating_mul(2),
-            max_bytes: limits.bytes.saturating_mul(2).max(64 << 20),
+            max_bytes: limits.bytes.saturating_mul(2).saturating_add(LARGEST_RECORD),
         };
         let config = producer_config(&settings, kafka)?;
         Ok(Self { client: Client::start(config, Arc::new(Pending::new(limits)))? })
@@ -166,6 +168,8 @@ impl RawProducer {
     }
 }
 
+/// The most that `message.max.bytes` can be set to.
+const LARGEST_RECORD: usize = 1_000_000_000;
 const PURGED_WITHIN: Duration = Duration::from_secs(5);
 
 impl std::fmt::Debug for RawProducer {

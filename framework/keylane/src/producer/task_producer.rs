@@ -6,7 +6,8 @@ use std::time::{Duration, SystemTime};
 use futures::future::join_all;
 
 use super::new_task::{NewTask, millis_rounded_up};
-use super::raw::{Acknowledged, OutgoingRecord, RawProducer, WriteError, WriteFailure};
+use super::raw::{Acknowledged, OutgoingRecord, RawProducer};
+use super::write_error::{WriteError, WriteFailure};
 use super::{CloseError, EnqueueError, FlushError, TaskProducerBuilder};
 use crate::task_metadata::{self, TaskMetadata};
 
@@ -67,7 +68,7 @@ pub struct Enqueued {
     pub topic: Arc<str>,
     /// The partition.
     pub partition: i32,
-    /// The offset there. Negative in one rare case: a repeated write whose first acknowledgement was lost, where the broker only
+    /// The offset there. -1 in one rare case: a repeated write whose first acknowledgement was lost, where the broker only
     /// says that the task is there.
     pub offset: i64,
 }

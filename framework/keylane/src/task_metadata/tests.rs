@@ -72,14 +72,14 @@ fn malformed_bytes_are_an_error() {
 
 #[test]
 fn the_legacy_wrapper_gives_metadata_and_task() {
-    let (metadata, task) = decode_legacy_request(&bytes(LEGACY).into()).unwrap();
+    let (metadata, task) = TaskMetadata::legacy_request(&bytes(LEGACY).into()).unwrap();
     assert_eq!(metadata, full());
     assert_eq!(task, &b"\x00{\"a\":1}"[..]);
     // A repeated message merges: the second metadata changes the retry count alone.
-    let (metadata, _) = decode_legacy_request(&bytes(&(LEGACY.to_owned() + "0a022009")).into()).unwrap();
+    let (metadata, _) = TaskMetadata::legacy_request(&bytes(&(LEGACY.to_owned() + "0a022009")).into()).unwrap();
     assert_eq!(metadata, TaskMetadata { retry_count: 9, ..full() });
-    assert_eq!(decode_legacy_request(&Bytes::new()), Ok((TaskMetadata::default(), Bytes::new())));
-    assert!(decode_legacy_request(&Bytes::from_static(b"{\"a\":1}")).is_err());
+    assert_eq!(TaskMetadata::legacy_request(&Bytes::new()), Ok((TaskMetadata::default(), Bytes::new())));
+    assert!(TaskMetadata::legacy_request(&Bytes::from_static(b"{\"a\":1}")).is_err());
 }
 
 proptest! {
@@ -101,7 +101,7 @@ proptest! {
         if let Ok(metadata) = TaskMetadata::decode(&input) {
             prop_assert!(metadata.source_application_id.len() + metadata.source_instance_id.len() <= 2 * input.len());
         }
-        if let Ok((_, task)) = decode_legacy_request(&input) {
+        if let Ok((_, task)) = TaskMetadata::legacy_request(&input) {
             prop_assert!(task.len() <= input.len());
         }
     }

@@ -105,11 +105,15 @@ impl<'a> Reader<'a> {
         while let Some(innermost) = open.last() {
             let innermost = *innermost;
             match self.tag()? {
-                (field, END_GROUP) if field == innermost => drop(open.pop()),
+                (field, END_GROUP) if field == innermost => {
+                    open.pop();
+                }
                 (_, END_GROUP) => return Err(self.malformed("a group ends that did not start")),
                 (field, START_GROUP) if open.len() < MAX_GROUP_DEPTH => open.push(field),
                 (_, START_GROUP) => return Err(self.malformed("groups are nested too deeply")),
-                (_, wire_type) => drop(self.value(wire_type)?),
+                (_, wire_type) => {
+                    self.value(wire_type)?;
+                }
             }
         }
         Ok(())
