@@ -8,7 +8,8 @@ use tokio::sync::Notify;
 
 use super::attempt::AttemptOutcome;
 use crate::Record;
-use crate::producer::raw::{Acknowledged, WriteError};
+use crate::producer::raw::Acknowledged;
+use crate::producer::write_error::WriteError;
 
 /// The mailbox of one owner.
 ///

@@ -12,7 +12,8 @@ use super::settle::unix_millis;
 use super::work::TopicTarget;
 use crate::dead_letter::{self, FailureHistory};
 use crate::metrics::{LaneState, ProduceTarget};
-use crate::producer::raw::{OutgoingRecord, WriteError, WriteFailure};
+use crate::producer::raw::OutgoingRecord;
+use crate::producer::write_error::{WriteError, WriteFailure};
 use crate::topics::map_partition;
 use crate::{Headers, Origin};
 

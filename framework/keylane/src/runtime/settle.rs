@@ -15,7 +15,7 @@ use super::work::Runtime;
 use crate::Record;
 use crate::dead_letter::FailureHistory;
 use crate::metrics::{DeadLetterReason, Outcome, ProduceFailure, ProduceTarget, RetryPlace};
-use crate::producer::raw::WriteErrorKind;
+use crate::producer::write_error::WriteErrorKind;
 use crate::subscription::SubscriptionError;
 
 impl Owner {
