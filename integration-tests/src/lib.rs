@@ -15,4 +15,7 @@
 
 pub mod journal;
 pub mod kafka;
+pub mod load;
+pub mod member;
+pub mod protocol;
 pub mod wait;
