@@ -1,6 +1,5 @@
 //! The headers of a record on the retry topic, written and read back.
 
-use bytes::Bytes;
 
 use super::headers::{FailureHistory, push_failure, without_ours};
 use super::{names, rfc3339};
