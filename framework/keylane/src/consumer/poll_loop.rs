@@ -98,7 +98,7 @@ impl PollLoop {
 
     /// Runs until a shutdown or a failure, then closes the consumer.
     pub(crate) fn run(mut self) {
-        while !self.control.has_failed() {
+        while !self.control.must_end() {
             if self.control.shutdown_deadline().is_some_and(|deadline| !self.drain_until(deadline)) {
                 break;
             }
@@ -145,6 +145,7 @@ impl PollLoop {
                 self.joined = true;
                 self.metrics.rebalance(Rebalance::Assign);
                 trouble::healthy(&self.control, trouble::Sign::Assignment);
+                self.assignment.resume_fetching(&self.consumer, &partitions);
                 for new in partitions {
                     self.assignment.open(new, self.control.is_paused());
                 }
@@ -220,6 +221,7 @@ impl PollLoop {
             self.assignment.update_pauses(&self.consumer, paused || self.draining);
         }
         self.commits.store(&self.consumer, &mut self.assignment.partitions, self.handover.is_some());
+        self.watch_owners();
         if self.last_slow_housekeeping.elapsed() >= SLOW_HOUSEKEEPING {
             self.last_slow_housekeeping = Instant::now();
             lag::update(&self.consumer, &mut self.assignment.partitions, &self.control);
@@ -230,6 +232,17 @@ impl PollLoop {
                 self.poll_metrics.touch();
             }
             self.poll_metrics.flush();
+        }
+    }
+
+    /// An owner ends only on order. One that ended otherwise has panicked, and its partition would stand still unnoticed.
+    fn watch_owners(&self) {
+        if self.draining {
+            return;
+        }
+        if let Some(dead) = self.assignment.partitions.iter().find(|p| !p.revoking && p.has_ended()) {
+            let error = format!("the owner of {}-{} ended; see the panic message", dead.topic, dead.partition);
+            self.control.fail(SubscriptionError::Internal(error));
         }
     }
 

@@ -118,7 +118,7 @@ impl Owner {
             Verdict::Publishing | Verdict::Stale => {}
             Verdict::Parked { reason } => self.parked(reason),
             Verdict::Stop { reason, offset } => {
-                self.runtime.control.fail(SubscriptionError::RetriesExhausted {
+                self.runtime.control.stop(SubscriptionError::RetriesExhausted {
                     topic: self.topic.to_string(),
                     partition: self.partition_id,
                     offset: offset.get(),

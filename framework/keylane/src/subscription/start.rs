@@ -38,7 +38,7 @@ where
     config.validate()?;
     let tokio = tokio::runtime::Handle::try_current().map_err(|error| StartError::NoRuntime(error.to_string()))?;
     let config = Arc::new(config);
-    let control = Arc::new(Control::new());
+    let control = Arc::new(Control::new(config.shutdown_timeout));
     let metrics = Arc::new(SubscriptionMetrics::new(config.label()));
     let (consumer, runtime, settings) = {
         let (config, control, metrics) = (config.clone(), control.clone(), metrics.clone());
