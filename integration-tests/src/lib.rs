@@ -1,1 +1,18 @@
-//! integration-tests
+//! What the integration suites share: a real Apache Kafka that can be broken on purpose, a journal of what the
+//! processors saw with checkers for the guarantees, and waiting with a deadline.
+//!
+//! ```no_run
+//! # async fn suite() {
+//! use keylane_integration_tests::{kafka::Nodes, kafka_or_skip};
+//!
+//! let kafka = kafka_or_skip!(Nodes::One);
+//! let topic = kafka.unique("orders");
+//! kafka.create_topic(&topic, 8, 1, &[]).await.unwrap();
+//! # }
+//! ```
+//!
+//! The harness needs a Unix: it stops and continues brokers with signals.
+
+pub mod journal;
+pub mod kafka;
+pub mod wait;

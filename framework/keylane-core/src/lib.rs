@@ -1,1 +1,82 @@
-//! framework/keylane-core
+//! The decisions behind keylane, as plain data and functions: no I/O, no clock, no randomness of its own.
+//!
+//! Events and the current time go in, decisions come out. The shell around it (the `keylane` crate) polls, runs
+//! attempts, writes and commits; it holds no policy. Everything here runs the same way twice, which is what the seeded
+//! simulator in `tests/` lives on.
+//!
+//! # The pieces
+//! | piece | what it decides |
+//! |---|---|
+//! | [`Partition`] | everything about one partition in one epoch; made of the pieces below. Start reading here |
+//! | lanes | whose turn it is: one record of a key at a time, in offset order |
+//! | ledger | which delivered offsets are settled, and so the watermark that may be committed |
+//! | [`SettledMap`], [`commit_map`] | which offsets above the watermark are settled, and how a commit's metadata says so |
+//! | [`RetryPolicy`], [`Backoff`] | what becomes of a failure: in place, retry topic, dead letter, park, stop |
+//! | [`StormGuard`] | whether a failure may be dead-lettered, or there is an outage |
+//! | [`Budget`] | when to stop fetching and when to go on |
+//! | [`Offset`], [`Position`], [`Moment`], [`Epoch`] | numbers that must not be mixed up |
+//!
+//! # One round of the shell
+//! ```
+//! use std::sync::Arc;
+//! use keylane_core::{
+//!     Delivered, Delivery, Epoch, MAX_METADATA_BYTES, Moment, Offset, Partition, PartitionSettings, Position, SettledMap,
+//!     Success, Verdict,
+//! };
+//!
+//! let settings = Arc::new(PartitionSettings::default());
+//! let mut partition = Partition::new(settings, Epoch::new(1), Some(Position::new(40)), SettledMap::new());
+//!
+//! // Two records of one key, one of another: two lanes.
+//! for (offset, key) in [(40, 7), (41, 7), (42, 8)] {
+//!     let offset = Offset::new(offset);
+//!     let delivery = Delivery { offset, lane: Some(key), bytes: 10, due: None, rounds: 0, attempts: 0, record: "…" };
+//!     assert_eq!(partition.deliver(delivery, Moment::ORIGIN), Delivered::Queued);
+//! }
+//! let first = partition.next_start().map(|start| (start.offset, start.ticket));
+//! let second = partition.next_start().map(|start| (start.offset, start.ticket));
+//! assert!(partition.next_start().is_none(), "41 waits for 40, which has its key");
+//!
+//! // 42 finishes first: it is settled ahead of the watermark, and the commit's metadata says so.
+//! let (offset, ticket) = second.expect("two lanes");
+//! assert_eq!(offset, Offset::new(42));
+//! assert!(matches!(partition.succeed(ticket, Success::Done), Verdict::Settled { .. }));
+//! assert_eq!(partition.watermark(), Some(Position::new(40)));
+//! assert!(partition.commit_metadata(MAX_METADATA_BYTES).text.starts_with("kl1."));
+//! assert_eq!(partition.succeed(ticket, Success::Done), Verdict::Stale);
+//! ```
+//!
+//! # Invariants
+//! * Whatever is committed with [`Partition::watermark`] lies at or below every unsettled record, and the metadata names
+//!   settled offsets only. A write to the retry or dead-letter topic settles when it is acknowledged, never before.
+//! * One record per lane is active (running, waiting, being written or parked); nothing but its settlement frees the lane.
+//! * A [`Ticket`] is good for one answer, in its epoch.
+//! * Nothing here waits, and nothing grows but by [`Partition::deliver`].
+
+mod backoff;
+mod budget;
+pub mod commit_map;
+mod failure;
+mod lanes;
+mod ledger;
+mod offset;
+mod partition;
+mod retry_policy;
+mod settled_map;
+mod storm_guard;
+mod time;
+mod varint;
+
+pub use backoff::{Backoff, BackoffError};
+pub use budget::{Budget, BudgetChange, BudgetError};
+pub use commit_map::{CommitMetadata, MAX_METADATA_BYTES, MapError};
+pub use failure::{Failure, MAX_RETRY_AFTER, Reason};
+pub use offset::{Epoch, Offset, Position};
+pub use partition::{
+    Delivered, Delivery, LaneOrder, Oldest, ParkReason, Partition, PartitionSettings, Paused, Publish, PublishRequest,
+    PublishResult, RecordState, Settlement, Start, Success, Ticket, Verdict,
+};
+pub use retry_policy::{Exhausted, InPlace, RetryPolicy, TopicRetry};
+pub use settled_map::{SettledMap, SettledRange};
+pub use storm_guard::{DEFAULT_BURST, StormGuard};
+pub use time::Moment;

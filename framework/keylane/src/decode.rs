@@ -5,7 +5,7 @@ use std::error::Error;
 use bytes::Bytes;
 use serde::de::DeserializeOwned;
 
-use crate::Headers;
+use crate::Record;
 
 /// Turns the value of a record into the payload of a task.
 ///
@@ -15,24 +15,23 @@ use crate::Headers;
 /// # Examples
 /// A decoder of your own, here for text:
 /// ```
-/// use bytes::Bytes;
-/// use keylane::{Decode, DecodeError, Headers};
+/// use keylane::{Decode, DecodeError, Record};
 ///
 /// struct Text;
 ///
 /// impl Decode<String> for Text {
-///     fn decode(&self, value: Option<&Bytes>, _headers: &Headers) -> Result<String, DecodeError> {
-///         let value = value.ok_or_else(|| DecodeError::new("a tombstone has no text"))?;
+///     fn decode(&self, record: &Record) -> Result<String, DecodeError> {
+///         let value = record.value().ok_or_else(|| DecodeError::new("a tombstone has no text"))?;
 ///         String::from_utf8(value.to_vec()).map_err(DecodeError::new)
 ///     }
 /// }
 /// ```
 pub trait Decode<T>: Send + Sync + 'static {
-    /// Decodes one value. `None` is a tombstone (a null value).
+    /// Decodes the record's value; a value of `None` is a tombstone.
     ///
     /// # Errors
     /// A value that is not a `T`.
-    fn decode(&self, value: Option<&Bytes>, headers: &Headers) -> Result<T, DecodeError>;
+    fn decode(&self, record: &Record) -> Result<T, DecodeError>;
 }
 
 /// A value that could not be decoded.
@@ -55,8 +54,8 @@ impl DecodeError {
 pub struct Json;
 
 impl<T: DeserializeOwned> Decode<T> for Json {
-    fn decode(&self, value: Option<&Bytes>, _headers: &Headers) -> Result<T, DecodeError> {
-        match value {
+    fn decode(&self, record: &Record) -> Result<T, DecodeError> {
+        match record.value() {
             Some(value) => serde_json::from_slice(value).map_err(DecodeError::new),
             None => serde_json::from_slice(b"null").map_err(|_| {
                 DecodeError::new(
@@ -72,14 +71,14 @@ impl<T: DeserializeOwned> Decode<T> for Json {
 pub struct Raw;
 
 impl Decode<Bytes> for Raw {
-    fn decode(&self, value: Option<&Bytes>, _headers: &Headers) -> Result<Bytes, DecodeError> {
-        Ok(value.cloned().unwrap_or_default())
+    fn decode(&self, record: &Record) -> Result<Bytes, DecodeError> {
+        Ok(record.value_bytes().unwrap_or_default())
     }
 }
 
 impl Decode<Option<Bytes>> for Raw {
-    fn decode(&self, value: Option<&Bytes>, _headers: &Headers) -> Result<Option<Bytes>, DecodeError> {
-        Ok(value.cloned())
+    fn decode(&self, record: &Record) -> Result<Option<Bytes>, DecodeError> {
+        Ok(record.value_bytes())
     }
 }
 
@@ -88,7 +87,7 @@ mod tests {
     use super::*;
 
     fn json<T: DeserializeOwned>(value: Option<&'static str>) -> Result<T, DecodeError> {
-        Json.decode(value.map(|text| Bytes::from_static(text.as_bytes())).as_ref(), &Headers::new())
+        Json.decode(&Record::new(0, None, None, value.map(str::as_bytes), None))
     }
 
     #[test]

@@ -2,54 +2,17 @@
 
 use std::sync::Arc;
 
-use bytes::Bytes;
-
-use crate::Headers;
-use crate::task_metadata::TaskMetadata;
+use crate::{Headers, Origin, Record, TaskMetadata};
 
 /// One record, decoded, with where it came from and how often it was tried.
 #[derive(Clone, Debug)]
 pub struct Task<T> {
     pub(crate) payload: T,
-    pub(crate) record: TaskRecord,
+    pub(crate) record: Record,
     pub(crate) topic: Arc<str>,
     pub(crate) partition: i32,
     pub(crate) attempt: u32,
 }
-
-/// The parts of a task that do not depend on its payload type.
-#[derive(Clone, Debug)]
-pub(crate) struct TaskRecord {
-    pub(crate) offset: i64,
-    pub(crate) timestamp_millis: Option<i64>,
-    pub(crate) key: Option<Bytes>,
-    pub(crate) value: Option<Bytes>,
-    /// `None` where the record has no headers, the common case: no allocation then.
-    pub(crate) headers: Option<Arc<RecordHeaders>>,
-}
-
-/// The headers of a record and what keylane read from them.
-#[derive(Clone, Debug, Default)]
-pub(crate) struct RecordHeaders {
-    pub(crate) all: Headers,
-    /// Decaton's `dt_meta`, where present and well-formed.
-    pub(crate) metadata: Option<TaskMetadata>,
-    /// Where a record of a retry topic was first read.
-    pub(crate) origin: Option<Origin>,
-}
-
-/// Where a record was first read, for a task that came through the retry topic.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Origin {
-    /// The origin topic.
-    pub topic: Arc<str>,
-    /// The partition there.
-    pub partition: i32,
-    /// The offset there.
-    pub offset: i64,
-}
-
-static NO_HEADERS: Headers = Headers::new();
 
 impl<T> Task<T> {
     /// The decoded value.
@@ -62,9 +25,14 @@ impl<T> Task<T> {
         self.payload
     }
 
+    /// The record as Kafka delivered it.
+    pub fn record(&self) -> &Record {
+        &self.record
+    }
+
     /// The record's key. Tasks of one key (and partition) are processed one after another.
-    pub fn key(&self) -> Option<&Bytes> {
-        self.record.key.as_ref()
+    pub fn key(&self) -> Option<&[u8]> {
+        self.record.key()
     }
 
     /// The key as text, where it is UTF-8.
@@ -72,19 +40,14 @@ impl<T> Task<T> {
         self.key().and_then(|key| std::str::from_utf8(key).ok())
     }
 
-    /// The bytes the payload was decoded from; `None` is a tombstone.
-    pub fn value(&self) -> Option<&Bytes> {
-        self.record.value.as_ref()
-    }
-
     /// Whether the value is null.
     pub fn is_tombstone(&self) -> bool {
-        self.record.value.is_none()
+        self.record.value().is_none()
     }
 
     /// The record's headers.
     pub fn headers(&self) -> &Headers {
-        self.record.headers.as_ref().map_or(&NO_HEADERS, |headers| &headers.all)
+        self.record.headers()
     }
 
     /// The topic this record was read from: an origin topic or the retry topic.
@@ -99,20 +62,20 @@ impl<T> Task<T> {
 
     /// The offset this record was read at.
     pub fn offset(&self) -> i64 {
-        self.record.offset
+        self.record.offset()
     }
 
     /// Where the record was first read: the same as topic, partition and offset unless it came through a retry topic.
     pub fn origin(&self) -> Origin {
-        match self.record.headers.as_ref().and_then(|headers| headers.origin.clone()) {
-            Some(origin) => origin,
-            None => Origin { topic: self.topic.clone(), partition: self.partition, offset: self.record.offset },
+        match self.record.origin() {
+            Some(origin) => origin.clone(),
+            None => Origin { topic: self.topic.clone(), partition: self.partition, offset: self.offset() },
         }
     }
 
     /// The record's timestamp in milliseconds since the Unix epoch, where it has one.
     pub fn timestamp_millis(&self) -> Option<i64> {
-        self.record.timestamp_millis
+        self.record.timestamp_millis()
     }
 
     /// Which attempt this is, from 1, over all retries in place and through the retry topic. A restart or a rebalance
@@ -123,7 +86,7 @@ impl<T> Task<T> {
 
     /// The task's metadata as written by the producer helper (or a Decaton client) into `dt_meta`.
     pub fn metadata(&self) -> Option<&TaskMetadata> {
-        self.record.headers.as_ref().and_then(|headers| headers.metadata.as_ref())
+        self.record.metadata()
     }
 
     /// The same task with another payload.

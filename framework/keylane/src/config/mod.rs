@@ -1,1 +1,16 @@
-//! config
+//! The settings of a subscription, as plain data.
+
+mod dead_letter;
+mod into_core;
+mod kafka_settings;
+mod limits;
+mod retry;
+mod subscription_config;
+mod validate;
+
+pub use dead_letter::DeadLetter;
+pub use kafka_settings::KafkaSettings;
+pub use limits::Limits;
+pub use retry::{Backoff, Exhausted, InPlace, Retry, RetryTopic};
+pub use subscription_config::SubscriptionConfig;
+pub use validate::ConfigError;

@@ -1,1 +1,19 @@
-//! consumer
+//! One OS thread per subscription: polls, batches per partition, hands over, gives partitions back, stores offsets.
+//!
+//! The thread never runs user code and never waits for it (guarantee G5). It decides nothing about records; its own
+//! business is the assignment, the fetch pauses and the commits.
+
+mod assigned;
+mod assignment;
+mod commits;
+mod context;
+mod handover;
+mod intake;
+mod lag;
+mod native;
+mod poll_loop;
+mod reader;
+mod trouble;
+
+pub(crate) use context::Context;
+pub(crate) use poll_loop::{OwnerFactory, PollLoop, PollSettings};

@@ -1,1 +1,12 @@
-//! dead_letter
+//! What keylane writes about a failed record: the headers of dead letters and of records on the retry topic.
+//!
+#![doc = include_str!("headers.md")]
+
+mod bounded_text;
+mod headers;
+mod names;
+mod retry_headers;
+mod rfc3339;
+
+pub(crate) use headers::{FailureHistory, dead_letter_headers};
+pub(crate) use retry_headers::{RetryState, read_retry_state, retry_headers};

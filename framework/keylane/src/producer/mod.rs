@@ -1,1 +1,31 @@
-//! producer
+//! Writing to Kafka and waiting for the broker's word.
+//!
+//! [`TaskProducer`] is the public helper that enqueues tasks. Beneath it, and beneath the writes to retry and dead-letter
+//! topics, lies [`raw::RawProducer`]: one idempotent, bounded librdkafka producer on a thread of its own.
+//!
+//! | file | what it holds |
+//! |---|---|
+//! | `raw` | queueing a record, the future of its acknowledgement, flush and close |
+//! | `client` | the librdkafka client, its thread, and its replacement after a fatal error |
+//! | `pending` | how much is on its way, the limits, and waiting for it |
+//! | `write_error` | what went wrong, and whether it can ever succeed |
+//! | `task_producer`, `builder`, `new_task`, `enqueue_error` | the public helper |
+//! | `topic_check` | whether the topic is there, asked at start-up |
+
+mod builder;
+mod client;
+mod enqueue_error;
+mod new_task;
+mod pending;
+pub(crate) mod raw;
+mod task_producer;
+mod topic_check;
+pub(crate) mod write_error;
+
+pub use builder::{TaskProducerBuilder, TaskProducerError};
+pub use enqueue_error::{CloseError, EnqueueError, FlushError};
+pub use new_task::NewTask;
+pub use task_producer::{Enqueued, TaskProducer};
+
+#[cfg(test)]
+mod tests;

@@ -1,1 +1,20 @@
-//! runtime
+//! One owner task per (topic, partition, epoch): runs attempts, keeps time, writes retries and dead letters.
+//!
+//! The owner carries out what the core decides and holds no policy. It is the only one to touch its partition's state;
+//! everything reaches it through one [`Inbox`], a batch at a time, and what the polling thread needs to know it reads from
+//! the owner's [`Progress`]. Both belong to one epoch: what arrives after the epoch has ended reaches nobody (guarantee G7).
+
+mod attempt;
+mod inbox;
+mod owner;
+mod pace;
+mod progress;
+mod publish;
+mod settle;
+mod stage;
+mod work;
+
+pub(crate) use inbox::Inbox;
+pub(crate) use owner::{Opening, open};
+pub(crate) use progress::{CommitPoint, Progress};
+pub(crate) use work::{Runtime, TopicTarget, Work};

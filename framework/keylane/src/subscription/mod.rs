@@ -1,1 +1,15 @@
-//! subscription
+//! The public face: building, starting, watching and stopping a subscription.
+
+mod builder;
+mod control;
+mod error;
+mod handle;
+mod start;
+mod status;
+
+pub use builder::SubscriptionBuilder;
+pub use error::{StartError, SubscriptionError};
+pub use handle::{Subscription, SubscriptionHandle};
+pub use status::{PartitionStatus, State, SubscriptionStatus, Trouble, TroubleKind};
+
+pub(crate) use control::Control;

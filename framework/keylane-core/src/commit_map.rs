@@ -1,0 +1,229 @@
+//! The settled-ahead map as the text of a commit's metadata.
+//!
+//! ```text
+//! kl1.<base64url, no padding>
+//!   4 bytes   CRC-32 of: the committed position (8 bytes), the version (1 byte), everything that follows
+//!   sections  each: tag (1 byte), length (varint), content
+//!     1       settled ranges: pairs of varints (offsets to leave out, offsets that are settled), from the position on
+//! ```
+//! * The checksum covers the position, because the metadata is only true for it: a tool that copies metadata to another
+//!   offset would otherwise mark the wrong records as settled, and they would be lost without a word.
+//! * Sections are there for what comes later (crash evidence). A reader skips a tag it does not know, so a new section
+//!   has to be one that is safe to ignore; anything else needs a new version, which this reader refuses.
+//! * Nothing settled ahead is the empty text, which is also what a commit of any other program carries.
+
+use base64::Engine;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use thiserror::Error;
+
+use crate::offset::{Offset, Position};
+use crate::settled_map::{SettledMap, SettledRange};
+use crate::varint;
+
+/// The most that is written by default: below the broker's `offset.metadata.max.bytes` of 4,096.
+pub const MAX_METADATA_BYTES: usize = 4_000;
+
+/// What a commit carries beside its position.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct CommitMetadata {
+    /// The metadata's text, ASCII; empty where there is nothing to say.
+    pub text: String,
+    /// Whether something had to be left out for lack of room: still true, it only redelivers more.
+    pub truncated: bool,
+}
+
+const MAGIC: &str = "kl";
+const VERSION: u8 = 1;
+const PREFIX: &str = "kl1.";
+const CHECKSUM_BYTES: usize = 4;
+/// A tag and the longest varint of a length below `MAX_TEXT_BYTES`.
+const SECTION_HEAD_BYTES: usize = 1 + 3;
+/// A string of the Kafka protocol is no longer than this.
+const MAX_TEXT_BYTES: usize = i16::MAX as usize;
+
+const SETTLED_RANGES: u8 = 1;
+
+/// Writes the ranges, which ascend from `position`, into at most `max_bytes` of text.
+///
+/// Where they do not all fit the longest prefix that does is kept. Ranges that touch are joined.
+pub fn encode(position: Position, ranges: impl IntoIterator<Item = SettledRange>, max_bytes: usize) -> CommitMetadata {
+    let room = ranges_room(max_bytes);
+    let mut writer = RangeWriter::new(position, room);
+    let mut joined: Option<SettledRange> = None;
+    for range in ranges {
+        match &mut joined {
+            Some(open) if open.last.next() == Position::before(range.first) => open.last = range.last,
+            Some(open) => {
+                let fits = writer.push(*open);
+                *open = range;
+                if !fits {
+                    break;
+                }
+            }
+            None => joined = Some(range),
+        }
+    }
+    if let (Some(range), false) = (joined, writer.full) {
+        writer.push(range);
+    }
+    CommitMetadata { text: text(position, &writer.bytes), truncated: writer.full }
+}
+
+/// Reads a commit's metadata, which is only true together with the committed `position`.
+///
+/// # Errors
+/// [`MapError::Foreign`] where another program wrote it, [`MapError::Version`] where another version of this library
+/// did, [`MapError::Damaged`] where it is not what was written or was written for another position. The caller counts
+/// it and goes on with an empty map: records are redelivered, none is lost.
+pub fn decode(position: Position, text: &str) -> Result<SettledMap, MapError> {
+    if text.is_empty() {
+        return Ok(SettledMap::new());
+    }
+    let payload = payload(position, text)?;
+    let mut map = None;
+    let mut rest = payload.as_slice();
+    while let Some((&tag, after_tag)) = rest.split_first() {
+        rest = after_tag;
+        let length = varint::read(&mut rest).and_then(|length| usize::try_from(length).ok());
+        let content = length.and_then(|length| rest.split_at_checked(length));
+        let Some((content, after_content)) = content else { return Err(MapError::Damaged) };
+        rest = after_content;
+        if tag == SETTLED_RANGES {
+            let read = read_ranges(position, content).ok_or(MapError::Damaged)?;
+            if map.replace(read).is_some() {
+                return Err(MapError::Damaged);
+            }
+        }
+    }
+    Ok(map.unwrap_or_default())
+}
+
+/// Metadata that cannot be used.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+#[non_exhaustive]
+pub enum MapError {
+    /// Not written by keylane.
+    #[error("commit metadata was not written by keylane: it is treated as empty")]
+    Foreign,
+    /// Changed since it was written, or written for another position.
+    #[error("commit metadata is damaged or belongs to another offset: it is treated as empty")]
+    Damaged,
+    /// Written by another version.
+    #[error("commit metadata has version {0}, this library reads version {VERSION}: it is treated as empty")]
+    Version(u32),
+}
+
+fn ranges_room(max_bytes: usize) -> usize {
+    let characters = max_bytes.min(MAX_TEXT_BYTES).saturating_sub(PREFIX.len());
+    (characters * 3 / 4).saturating_sub(CHECKSUM_BYTES + SECTION_HEAD_BYTES)
+}
+
+struct RangeWriter {
+    bytes: Vec<u8>,
+    room: usize,
+    /// Up to here, exclusively, everything is written.
+    cursor: i64,
+    full: bool,
+}
+
+impl RangeWriter {
+    fn new(position: Position, room: usize) -> Self {
+        Self { bytes: Vec::new(), room, cursor: position.get(), full: false }
+    }
+
+    /// Writes the range, or remembers that it did not fit.
+    fn push(&mut self, range: SettledRange) -> bool {
+        let (first, last) = (range.first.get(), range.last.get());
+        // Ledgers give ascending ranges; a range that is not is left out, which is true and only redelivers more.
+        let (Ok(gap), Ok(beyond_first)) = (
+            u64::try_from(i128::from(first) - i128::from(self.cursor)),
+            u64::try_from(i128::from(last) - i128::from(first)),
+        ) else {
+            debug_assert!(false, "range {first}..={last} does not ascend from {}", self.cursor);
+            return true;
+        };
+        let Some(cursor) = last.checked_add(1) else { return true };
+        let before = self.bytes.len();
+        varint::write(&mut self.bytes, gap);
+        varint::write(&mut self.bytes, beyond_first + 1);
+        if self.bytes.len() > self.room {
+            self.bytes.truncate(before);
+            self.full = true;
+            return false;
+        }
+        self.cursor = cursor;
+        true
+    }
+}
+
+fn text(position: Position, ranges: &[u8]) -> String {
+    if ranges.is_empty() {
+        return String::new();
+    }
+    let mut payload = Vec::with_capacity(CHECKSUM_BYTES + SECTION_HEAD_BYTES + ranges.len());
+    payload.extend_from_slice(&[0; CHECKSUM_BYTES]);
+    payload.push(SETTLED_RANGES);
+    varint::write(&mut payload, ranges.len() as u64);
+    payload.extend_from_slice(ranges);
+    let checksum = checksum(position, &payload[CHECKSUM_BYTES..]);
+    payload[..CHECKSUM_BYTES].copy_from_slice(&checksum);
+    let mut text = String::with_capacity(PREFIX.len() + payload.len() * 4 / 3 + 2);
+    text.push_str(PREFIX);
+    URL_SAFE_NO_PAD.encode_string(&payload, &mut text);
+    text
+}
+
+/// The sections behind a text's prefix and checksum.
+fn payload(position: Position, text: &str) -> Result<Vec<u8>, MapError> {
+    let (version, encoded) = text.strip_prefix(MAGIC).and_then(|rest| rest.split_once('.')).ok_or(MapError::Foreign)?;
+    if version.is_empty() || !version.bytes().all(|byte| byte.is_ascii_digit()) {
+        return Err(MapError::Foreign);
+    }
+    match version.parse::<u32>() {
+        Ok(version) if version == u32::from(VERSION) => {}
+        Ok(version) => return Err(MapError::Version(version)),
+        Err(_) => return Err(MapError::Foreign),
+    }
+    if text.len() > MAX_TEXT_BYTES {
+        return Err(MapError::Damaged);
+    }
+    let mut payload = URL_SAFE_NO_PAD.decode(encoded).map_err(|_| MapError::Damaged)?;
+    if payload.len() < CHECKSUM_BYTES {
+        return Err(MapError::Damaged);
+    }
+    let sections = payload.split_off(CHECKSUM_BYTES);
+    if payload != checksum(position, &sections) {
+        return Err(MapError::Damaged);
+    }
+    Ok(sections)
+}
+
+/// `None` where the ranges are empty, touch, do not ascend or leave the range of offsets. Each takes two bytes at
+/// least, so the map is never larger than a small multiple of its text.
+fn read_ranges(position: Position, mut content: &[u8]) -> Option<SettledMap> {
+    let mut map = SettledMap::new();
+    let mut cursor = position.get();
+    while !content.is_empty() {
+        let gap = varint::read(&mut content)?;
+        let run = varint::read(&mut content)?;
+        if gap == 0 && !map.is_empty() {
+            return None;
+        }
+        let first = cursor.checked_add_unsigned(gap)?;
+        let last = first.checked_add_unsigned(run.checked_sub(1)?)?;
+        cursor = last.checked_add(1)?;
+        map.append(SettledRange { first: Offset::new(first), last: Offset::new(last) });
+    }
+    Some(map)
+}
+
+fn checksum(position: Position, sections: &[u8]) -> [u8; CHECKSUM_BYTES] {
+    let mut hasher = crc32fast::Hasher::new();
+    hasher.update(&position.get().to_le_bytes());
+    hasher.update(&[VERSION]);
+    hasher.update(sections);
+    hasher.finalize().to_le_bytes()
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,166 @@
+use proptest::prelude::*;
+
+use super::*;
+
+fn map(ranges: &[(i64, i64)]) -> SettledMap {
+    let mut map = SettledMap::new();
+    for &(first, last) in ranges {
+        assert!(map.append(SettledRange { first: Offset::new(first), last: Offset::new(last) }));
+    }
+    map
+}
+
+/// A text with a right checksum around any sections: what a hostile or future writer could produce.
+fn sealed(position: Position, sections: &[u8]) -> String {
+    let mut payload = checksum(position, sections).to_vec();
+    payload.extend_from_slice(sections);
+    format!("{PREFIX}{}", URL_SAFE_NO_PAD.encode(payload))
+}
+
+#[test]
+fn nothing_settled_is_the_empty_text() {
+    let metadata = encode(Position::new(5), [], MAX_METADATA_BYTES);
+    assert_eq!(metadata, CommitMetadata { text: String::new(), truncated: false });
+    assert_eq!(decode(Position::new(5), ""), Ok(SettledMap::new()));
+}
+
+#[test]
+fn the_text_of_a_known_map_does_not_change() {
+    let metadata = encode(Position::new(100), map(&[(101, 103), (110, 300)]).ranges(), MAX_METADATA_BYTES);
+    assert_eq!(metadata.text, "kl1.wWjZBAEFAQMGvwE");
+    assert_eq!(decode(Position::new(100), &metadata.text), Ok(map(&[(101, 103), (110, 300)])));
+}
+
+#[test]
+fn ranges_that_touch_are_written_as_one() {
+    let halves =
+        [(11, 12), (13, 20)].map(|(first, last)| SettledRange { first: Offset::new(first), last: Offset::new(last) });
+    let metadata = encode(Position::new(10), halves, MAX_METADATA_BYTES);
+    assert_eq!(decode(Position::new(10), &metadata.text), Ok(map(&[(11, 20)])));
+}
+
+#[test]
+fn metadata_moved_to_another_position_is_refused() {
+    let metadata = encode(Position::new(100), map(&[(101, 103)]).ranges(), MAX_METADATA_BYTES);
+    for moved in [0, 99, 101, 1_000, -1_001] {
+        assert_eq!(decode(Position::new(moved), &metadata.text), Err(MapError::Damaged));
+    }
+}
+
+#[test]
+fn foreign_metadata_and_other_versions_are_told_apart() {
+    let position = Position::new(1);
+    for foreign in ["x", "kl", "kl1", "kl.AAAA", "klx.AAAA", "kl99999999999.AAAA", "AgAAAXk", "{\"v\":1}", "kl+1.AAAA"]
+    {
+        assert_eq!(decode(position, foreign), Err(MapError::Foreign), "{foreign}");
+    }
+    assert_eq!(decode(position, "kl2.AAAA"), Err(MapError::Version(2)));
+    assert_eq!(decode(position, "kl1."), Err(MapError::Damaged));
+    assert_eq!(decode(position, "kl1.####"), Err(MapError::Damaged));
+}
+
+#[test]
+fn an_unknown_section_is_skipped_and_a_repeated_or_cut_one_refused() {
+    let position = Position::new(7);
+    assert_eq!(decode(position, &sealed(position, &[9, 2, 0, 0, 1, 2, 1, 1])), Ok(map(&[(8, 8)])));
+    assert_eq!(decode(position, &sealed(position, &[9, 0])), Ok(SettledMap::new()));
+    assert_eq!(decode(position, &sealed(position, &[1, 2, 1, 1, 1, 2, 1, 1])), Err(MapError::Damaged), "repeated");
+    assert_eq!(decode(position, &sealed(position, &[1, 3, 1, 1])), Err(MapError::Damaged), "cut");
+    assert_eq!(decode(position, &sealed(position, &[1, 2, 1, 0])), Err(MapError::Damaged), "empty run");
+    assert_eq!(decode(position, &sealed(position, &[1, 4, 1, 1, 0, 1])), Err(MapError::Damaged), "touching runs");
+}
+
+#[test]
+fn runs_that_leave_the_range_of_offsets_are_refused() {
+    let position = Position::new(i64::MAX - 2);
+    for content in
+        [[1, 1, 1, 1].as_slice(), &[5, 1], &[0, 3], &[0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 1, 1]]
+    {
+        let mut sections = vec![SETTLED_RANGES, content.len() as u8];
+        sections.extend_from_slice(content);
+        assert_eq!(decode(position, &sealed(position, &sections)), Err(MapError::Damaged), "{content:?}");
+    }
+}
+
+#[test]
+fn room_for_less_than_one_range_gives_the_empty_text() {
+    for max_bytes in 0..16 {
+        let metadata = encode(Position::new(0), map(&[(1, 1)]).ranges(), max_bytes);
+        assert!(metadata.text.len() <= max_bytes);
+        assert_eq!(metadata.text.is_empty(), metadata.truncated);
+    }
+}
+
+#[test]
+fn the_default_room_holds_some_1500_short_ranges() {
+    let ranges: Vec<_> = (0..5_000).map(|index| (index * 2 + 1, index * 2 + 1)).collect();
+    let metadata = encode(Position::new(0), map(&ranges).ranges(), MAX_METADATA_BYTES);
+    assert!(metadata.truncated && metadata.text.len() <= MAX_METADATA_BYTES);
+    let kept = decode(Position::new(0), &metadata.text).unwrap().ranges().count();
+    assert!((1_480..1_500).contains(&kept), "{kept}");
+}
+
+prop_compose! {
+    fn any_map()(position in 0_i64..1_000_000_000_000, steps in proptest::collection::vec((0_i64..400, 1_i64..3_000), 0..600))
+        -> (Position, Vec<(i64, i64)>)
+    {
+        let mut cursor = position;
+        let mut ranges: Vec<(i64, i64)> = Vec::new();
+        for (gap, run) in steps {
+            let gap = if ranges.is_empty() { gap } else { gap + 1 };
+            ranges.push((cursor + gap, cursor + gap + run - 1));
+            cursor += gap + run;
+        }
+        (Position::new(position), ranges)
+    }
+}
+
+proptest! {
+    #[test]
+    fn what_fits_comes_back_and_what_does_not_is_the_longest_prefix((position, ranges) in any_map(), max_bytes in 0_usize..4_200) {
+        let whole = map(&ranges);
+        let metadata = encode(position, whole.ranges(), max_bytes);
+        prop_assert!(metadata.text.len() <= max_bytes && metadata.text.is_ascii());
+        let read: Vec<_> = decode(position, &metadata.text).unwrap().ranges().collect();
+        let written: Vec<_> = whole.ranges().collect();
+        prop_assert_eq!(&read[..], &written[..read.len()]);
+        prop_assert_eq!(metadata.truncated, read.len() < written.len());
+        if metadata.truncated {
+            let one_more = encode(position, written[..=read.len()].iter().copied(), usize::MAX);
+            // A section's length takes up to two bytes less than what is reserved for it: three characters.
+            prop_assert!(one_more.text.len() + 3 > max_bytes, "{} of {max_bytes} used", one_more.text.len());
+        }
+    }
+
+    #[test]
+    fn a_changed_character_is_noticed((position, ranges) in any_map(), at: prop::sample::Index, to in 0_u8..128) {
+        prop_assume!(!ranges.is_empty());
+        let metadata = encode(position, map(&ranges).ranges(), MAX_METADATA_BYTES);
+        let mut bytes = metadata.text.clone().into_bytes();
+        let at = at.index(bytes.len());
+        prop_assume!(bytes[at] != to);
+        bytes[at] = to;
+        let changed = String::from_utf8(bytes).unwrap();
+        prop_assert!(decode(position, &changed).is_err(), "{changed}");
+    }
+
+    #[test]
+    fn hostile_text_never_panics(position: i64, text in ".*") {
+        let _ = decode(Position::new(position), &text);
+        let ours = format!("kl1.{text}é");
+        prop_assert!(decode(Position::new(position), &ours).is_err());
+    }
+
+    #[test]
+    fn hostile_sections_give_a_well_formed_map_or_an_error(position: i64, sections in proptest::collection::vec(any::<u8>(), 0..200)) {
+        let position = Position::new(position);
+        if let Ok(map) = decode(position, &sealed(position, &sections)) {
+            let mut cursor = i128::from(position.get());
+            for range in map.ranges() {
+                prop_assert!(i128::from(range.first.get()) >= cursor && range.first <= range.last);
+                cursor = i128::from(range.last.get()) + 1;
+            }
+            prop_assert!(map.ranges().count() <= sections.len() / 2);
+        }
+    }
+}

@@ -1,0 +1,89 @@
+//! How an attempt fails, and the word for why a record ends.
+
+use std::fmt;
+use std::time::Duration;
+
+/// How an attempt failed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Failure {
+    /// It may work the next time.
+    Retryable,
+    /// It may work after this long, which replaces the back-off's delay; at most [`MAX_RETRY_AFTER`].
+    RetryAfter(Duration),
+    /// It will never work: no retry.
+    Fatal,
+    /// The record cannot be decoded: no retry.
+    Undecodable,
+    /// The processor panicked; retried like any failure.
+    Panicked,
+    /// The attempt took too long; retried like any failure.
+    TimedOut,
+}
+
+/// The longest delay an attempt may ask for with [`Failure::RetryAfter`]; longer ones are cut to it.
+pub const MAX_RETRY_AFTER: Duration = Duration::from_secs(24 * 60 * 60);
+
+impl Failure {
+    /// Why a record ends whose last attempt failed like this.
+    pub const fn reason(self) -> Reason {
+        match self {
+            Self::Retryable | Self::RetryAfter(_) => Reason::Exhausted,
+            Self::Fatal => Reason::Fatal,
+            Self::Undecodable => Reason::Undecodable,
+            Self::Panicked => Reason::Panicked,
+            Self::TimedOut => Reason::TimedOut,
+        }
+    }
+
+    pub(crate) const fn is_retryable(self) -> bool {
+        self.reason().may_be_an_outage()
+    }
+
+    /// The delay the attempt asked for, where it did.
+    pub(crate) fn retry_after(self) -> Option<Duration> {
+        match self {
+            Self::RetryAfter(delay) => Some(delay.min(MAX_RETRY_AFTER)),
+            _ => None,
+        }
+    }
+}
+
+/// Why a record ends without success. Ends up in headers and labels as [`as_str`](Self::as_str).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Reason {
+    /// It failed and its retries are used up.
+    Exhausted,
+    /// It failed for good.
+    Fatal,
+    /// It could not be decoded.
+    Undecodable,
+    /// Its retries are used up and the last attempt panicked.
+    Panicked,
+    /// Its retries are used up and the last attempt took too long.
+    TimedOut,
+}
+
+impl Reason {
+    /// The word for headers and labels: `exhausted`, `fatal`, `undecodable`, `panic` or `timeout`.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Exhausted => "exhausted",
+            Self::Fatal => "fatal",
+            Self::Undecodable => "undecodable",
+            Self::Panicked => "panic",
+            Self::TimedOut => "timeout",
+        }
+    }
+
+    /// Whether the world may be at fault rather than the record; its dead letter needs the storm guard's consent then.
+    pub const fn may_be_an_outage(self) -> bool {
+        matches!(self, Self::Exhausted | Self::Panicked | Self::TimedOut)
+    }
+}
+
+impl fmt::Display for Reason {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(self.as_str())
+    }
+}

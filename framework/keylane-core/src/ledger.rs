@@ -1,0 +1,185 @@
+//! Which delivered offsets of a partition are settled, and so what may be committed.
+//!
+//! Invariant: the first entry, where there is one, is unsettled. So the watermark is read off the front, and every
+//! operation is amortised O(1): each delivery is pushed once, marked once and popped once.
+
+use std::collections::VecDeque;
+
+use crate::commit_map::{self, CommitMetadata};
+use crate::offset::{Offset, Position};
+use crate::settled_map::{SettledMap, SettledRange};
+
+pub(crate) struct Ledger {
+    entries: VecDeque<Entry>,
+    /// The sequence number of the first entry; entries are addressed by theirs, so that settling needs no search.
+    first_sequence: u64,
+    /// The lowest position of this epoch; unknown until the first delivery where nothing was committed.
+    start: Option<Position>,
+    next: Option<Position>,
+    settled_ahead: usize,
+    inherited: SettledMap,
+}
+
+/// Where an unsettled delivery stands in its ledger. Ascends with the offset.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Sequence(u64);
+
+impl Sequence {
+    /// Of a record whose offset the ledger has forgotten (see [`Admission::New`]): settling it changes nothing.
+    pub(crate) const FORGOTTEN: Self = Self(u64::MAX);
+}
+
+#[derive(Clone, Copy)]
+struct Entry {
+    offset: Offset,
+    /// Where the pending record is, or `SETTLED`.
+    slot: u32,
+}
+
+const SETTLED: u32 = u32::MAX;
+
+/// What a delivery is to the ledger.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Admission {
+    /// To be processed: [`Ledger::push`] comes next.
+    New,
+    /// Delivered before in this epoch.
+    Repeated,
+    /// Settled by a previous owner; entered as such.
+    AlreadySettled,
+}
+
+impl Ledger {
+    #[cfg(test)]
+    pub(crate) const ENTRY_BYTES: usize = size_of::<Entry>();
+
+    pub(crate) fn new(start: Option<Position>, inherited: SettledMap) -> Self {
+        Self { entries: VecDeque::new(), first_sequence: 0, start, next: start, settled_ahead: 0, inherited }
+    }
+
+    /// Says what a delivery is. Kafka delivers ascending offsets, with holes where nothing was or is left.
+    ///
+    /// An offset below `next()` that was never delivered in this epoch means that the log was cut and written anew
+    /// from there (an unclean leader election, a topic created again). What was known of it and of everything above is
+    /// about other records then and is forgotten, the inherited map included; the log comes again from there on.
+    /// `forget` gets the slots of pending records the ledger no longer stands for.
+    pub(crate) fn admit(&mut self, offset: Offset, forget: impl FnMut(u32)) -> Admission {
+        if self.next.is_some_and(|next| !next.covers(offset)) {
+            if self.was_delivered(offset) {
+                return Admission::Repeated;
+            }
+            self.rewind(offset, forget);
+        }
+        if self.start.is_none() {
+            self.start = Some(Position::before(offset));
+        }
+        if self.inherited.take(offset) {
+            self.next = Some(offset.next());
+            if !self.entries.is_empty() {
+                self.entries.push_back(Entry { offset, slot: SETTLED });
+                self.settled_ahead += 1;
+            }
+            return Admission::AlreadySettled;
+        }
+        Admission::New
+    }
+
+    /// Enters an admitted delivery, whose record is in `slot`.
+    pub(crate) fn push(&mut self, offset: Offset, slot: u32) -> Sequence {
+        debug_assert!(self.next.is_none_or(|next| next.covers(offset)));
+        debug_assert_ne!(slot, SETTLED);
+        self.next = Some(offset.next());
+        let sequence = Sequence(self.first_sequence + self.entries.len() as u64);
+        self.entries.push_back(Entry { offset, slot });
+        sequence
+    }
+
+    /// Marks a delivery as settled. Once for each; pending records hold their sequence until then.
+    pub(crate) fn settle(&mut self, sequence: Sequence) {
+        if sequence == Sequence::FORGOTTEN {
+            return;
+        }
+        let index = (sequence.0 - self.first_sequence) as usize;
+        let entry = &mut self.entries[index];
+        debug_assert_ne!(entry.slot, SETTLED, "offset {} is settled twice", entry.offset);
+        entry.slot = SETTLED;
+        self.settled_ahead += 1;
+        while self.entries.front().is_some_and(|entry| entry.slot == SETTLED) {
+            self.entries.pop_front();
+            self.first_sequence += 1;
+            self.settled_ahead -= 1;
+        }
+    }
+
+    /// The lowest unsettled offset, or the next one to be delivered where everything is settled.
+    pub(crate) fn watermark(&self) -> Option<Position> {
+        self.entries.front().map(|entry| Position::before(entry.offset)).or(self.next)
+    }
+
+    pub(crate) fn next(&self) -> Option<Position> {
+        self.next
+    }
+
+    /// How many delivered offsets above the watermark are settled: what a restart without a map would repeat.
+    ///
+    /// What a previous owner settled counts from its delivery on, not before: a pause for too many would otherwise keep
+    /// out the very deliveries that use it up.
+    pub(crate) fn settled_ahead(&self) -> usize {
+        self.settled_ahead
+    }
+
+    /// The slot of the lowest unsettled record.
+    pub(crate) fn oldest(&self) -> Option<u32> {
+        self.entries.front().map(|entry| entry.slot)
+    }
+
+    /// The map to commit together with the watermark.
+    pub(crate) fn commit_metadata(&self, max_bytes: usize) -> CommitMetadata {
+        match self.watermark() {
+            Some(watermark) if self.settled_ahead > 0 || !self.inherited.is_empty() => {
+                commit_map::encode(watermark, self.settled_ranges(), max_bytes)
+            }
+            _ => CommitMetadata::default(),
+        }
+    }
+
+    fn settled_ranges(&self) -> impl Iterator<Item = SettledRange> + '_ {
+        let mut entries = self.entries.iter();
+        // A run goes on over a hole between two settled offsets. That is safe: the log was read in order across it,
+        // so nothing is there (compacted away, a transaction's marker, an aborted record) and offsets are not used
+        // twice; the committed position itself goes over such holes all the time.
+        let delivered = std::iter::from_fn(move || {
+            let first = entries.find(|entry| entry.slot == SETTLED)?.offset;
+            let run = entries.by_ref().take_while(|entry| entry.slot == SETTLED);
+            Some(SettledRange { first, last: run.last().map_or(first, |entry| entry.offset) })
+        });
+        // Not over the hole up to the inherited ranges, though: what lies in it has not been delivered yet.
+        delivered.chain(self.inherited.ranges())
+    }
+
+    fn was_delivered(&self, offset: Offset) -> bool {
+        if self.start.is_some_and(|start| !start.covers(offset)) {
+            return false;
+        }
+        // Below the watermark holes are no longer known; everything counts as delivered there.
+        self.watermark().is_some_and(|watermark| !watermark.covers(offset))
+            || self.entries.binary_search_by_key(&offset, |entry| entry.offset).is_ok()
+    }
+
+    fn rewind(&mut self, to: Offset, mut forget: impl FnMut(u32)) {
+        self.inherited.clear();
+        let kept = self.entries.partition_point(|entry| entry.offset < to);
+        for entry in self.entries.drain(kept..) {
+            if entry.slot == SETTLED {
+                self.settled_ahead -= 1;
+            } else {
+                forget(entry.slot);
+            }
+        }
+        self.next = Some(Position::before(to));
+        self.start = self.start.min(self.next);
+    }
+}
+
+#[cfg(test)]
+mod tests;

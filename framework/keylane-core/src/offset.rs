@@ -1,0 +1,101 @@
+//! Offsets of records, positions between them, and the epoch both belong to.
+//!
+//! "The last record done" and "the next record to read" differ by one, and mixing them up loses or repeats a record.
+//! They are two types here: [`Offset::next`] goes past a record, [`Position::before`] stays in front of it.
+
+use std::fmt;
+
+/// The offset of one record in its partition.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Offset(i64);
+
+impl Offset {
+    /// An offset as Kafka numbers it, from 0.
+    pub const fn new(offset: i64) -> Self {
+        Self(offset)
+    }
+
+    /// The number.
+    pub const fn get(self) -> i64 {
+        self.0
+    }
+
+    /// The position behind this record: to commit it is to say that this record is finished.
+    pub const fn next(self) -> Position {
+        Position(self.0.saturating_add(1))
+    }
+}
+
+impl fmt::Display for Offset {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(formatter)
+    }
+}
+
+/// The offset of the next record to read: what Kafka commits.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Position(i64);
+
+impl Position {
+    /// A position as Kafka numbers it, from 0.
+    pub const fn new(position: i64) -> Self {
+        Self(position)
+    }
+
+    /// The number.
+    pub const fn get(self) -> i64 {
+        self.0
+    }
+
+    /// The position in front of `record`: to commit it is to say that this record is to be read again.
+    pub const fn before(record: Offset) -> Self {
+        Self(record.0)
+    }
+
+    /// Whether reading from here still delivers `record`.
+    pub const fn covers(self, record: Offset) -> bool {
+        record.0 >= self.0
+    }
+}
+
+impl fmt::Display for Position {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(formatter)
+    }
+}
+
+/// One assignment of one partition to this member. The shell numbers them; no two assignments share a number.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Epoch(u64);
+
+impl Epoch {
+    /// The epoch of this number.
+    pub const fn new(epoch: u64) -> Self {
+        Self(epoch)
+    }
+
+    /// The number.
+    pub const fn get(self) -> u64 {
+        self.0
+    }
+}
+
+impl fmt::Display for Epoch {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(formatter)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn next_excludes_the_record_and_before_includes_it() {
+        let record = Offset::new(7);
+        assert_eq!(record.next(), Position::new(8));
+        assert!(!record.next().covers(record));
+        assert!(Position::before(record).covers(record));
+        assert_eq!(Offset::new(i64::MAX).next(), Position::new(i64::MAX));
+    }
+}

@@ -1,0 +1,220 @@
+//! One partition in one epoch: what is delivered, what may start, what becomes of it, what may be committed.
+//!
+//! The life of a record:
+//!
+//! ```text
+//!  deliver ─▶ (not due) ─▶ queued in its lane ─▶ ready ─▶ running ─▶ settled
+//!                                  its turn ──┘  ▲          │
+//!                                                │          ├─▶ waiting (back-off) ─▶ ready
+//!                                                            ├─▶ publish queued ─▶ publishing ─▶ settled
+//!                                                            │         ▲── waiting ──┘
+//!                                                            └─▶ parked
+//! ```
+//! From `ready` to `settled` a record is the head of its lane, and the others of its key wait behind it.
+
+mod delivery;
+mod observe;
+mod outcome;
+mod outcomes;
+mod pending;
+mod settings;
+mod ticket;
+mod timers;
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+pub use delivery::{Delivered, Delivery};
+pub use observe::{Oldest, RecordState};
+pub use outcome::{ParkReason, Publish, PublishRequest, PublishResult, Settlement, Success, Verdict};
+pub use settings::{LaneOrder, PartitionSettings, Paused};
+pub use ticket::{Start, Ticket};
+
+use crate::lanes::{Joined, Lanes};
+use crate::ledger::{Admission, Ledger};
+use crate::offset::{Epoch, Position};
+use crate::settled_map::SettledMap;
+use crate::time::Moment;
+use pending::{Pending, PendingRecord, State};
+use timers::Timers;
+
+/// The state of one partition during one assignment to this member.
+///
+/// Calls take O(1), amortised, and allocate nothing once its tables have grown to the number of pending records; a record
+/// that waits costs O(log n). How much is pending is bounded by the caller, who stops delivering
+/// ([`Budget`](crate::Budget)); memory per pending record beyond `R` is below 256 bytes.
+pub struct Partition<R> {
+    settings: Arc<PartitionSettings>,
+    epoch: Epoch,
+    ledger: Ledger,
+    lanes: Lanes,
+    pending: Pending<R>,
+    /// Heads of lanes that may start, first come first served.
+    ready: VecDeque<u32>,
+    /// Records to be written to the retry or dead-letter topic.
+    publish_queue: VecDeque<u32>,
+    timers: Timers,
+    /// The latest moment this partition was told.
+    now: Moment,
+    paused: Paused,
+    draining: bool,
+    stopped: bool,
+}
+
+impl<R> Partition<R> {
+    /// A partition that reads on from `start`, what was committed; `None` where nothing was, and the first delivery
+    /// decides. `inherited` is the settled-ahead map of that very commit.
+    pub fn new(settings: Arc<PartitionSettings>, epoch: Epoch, start: Option<Position>, inherited: SettledMap) -> Self {
+        Self {
+            settings,
+            epoch,
+            ledger: Ledger::new(start, inherited),
+            lanes: Lanes::default(),
+            pending: Pending::default(),
+            ready: VecDeque::new(),
+            publish_queue: VecDeque::new(),
+            timers: Timers::default(),
+            now: Moment::ORIGIN,
+            paused: Paused::No,
+            draining: false,
+            stopped: false,
+        }
+    }
+
+    /// Takes in a record, in the order it was read.
+    ///
+    /// A record of an offset that was delivered in this epoch or settled by a previous owner is dropped here. An
+    /// offset below the start, or in a hole that was read over, means that the log was cut and written anew: what was
+    /// known about offsets from there on is forgotten. Records still pending from before are finished all the same.
+    pub fn deliver(&mut self, delivery: Delivery<R>, now: Moment) -> Delivered {
+        self.tell(now);
+        let pending = &mut self.pending;
+        match self.ledger.admit(delivery.offset, |slot| pending.forget(slot)) {
+            Admission::Repeated => return Delivered::Repeated,
+            Admission::AlreadySettled => return Delivered::AlreadySettled,
+            Admission::New => {}
+        }
+        let due = delivery.due.filter(|&due| due > self.now);
+        let offset = delivery.offset;
+        let slot = self.pending.insert(PendingRecord::new(delivery, due, self.now));
+        let sequence = self.ledger.push(offset, slot);
+        self.pending.get_mut(slot).sequence = sequence;
+        match (self.settings.lane_order, due) {
+            (LaneOrder::Due, Some(due)) => self.timers.set(due, slot),
+            _ => self.join_lane(slot),
+        }
+        Delivered::Queued
+    }
+
+    /// The next attempt to start, if one may: a ready lane, a free place, neither paused nor draining nor stopped.
+    pub fn next_start(&mut self) -> Option<Start<'_, R>> {
+        let hold = self.paused == Paused::Yes || self.draining || self.stopped;
+        if hold || self.running() >= self.settings.concurrency.max(1) {
+            return None;
+        }
+        let slot = self.ready.pop_front()?;
+        self.pending.set_state(slot, State::Running);
+        let ticket = self.issue_ticket(slot);
+        let pending = self.pending.get_mut(slot);
+        pending.attempts_here = pending.attempts_here.saturating_add(1);
+        Some(Start {
+            ticket,
+            offset: pending.offset,
+            attempt: pending.attempts(),
+            waited_since: pending.since,
+            record: &pending.record,
+        })
+    }
+
+    /// The next record to write to the retry or dead-letter topic; the caller answers with
+    /// [`publish_finished`](Self::publish_finished). Goes on while paused or draining.
+    pub fn next_publish(&mut self) -> Option<PublishRequest> {
+        let slot = self.publish_queue.pop_front()?;
+        self.pending.set_state(slot, State::Publishing);
+        let ticket = self.issue_ticket(slot);
+        let pending = self.pending.get(slot);
+        let attempts = pending.attempts();
+        pending.publish.map(|publish| PublishRequest { ticket, offset: pending.offset, publish, attempts })
+    }
+
+    /// When [`tick`](Self::tick) has something to do; `None` where nothing waits, or nothing of it matters any more
+    /// because the partition drains.
+    pub fn next_deadline(&self) -> Option<Moment> {
+        if self.draining { None } else { self.timers.next() }
+    }
+
+    /// Lets time pass: back-offs end, due times come.
+    pub fn tick(&mut self, now: Moment) {
+        self.tell(now);
+        if self.draining {
+            return;
+        }
+        while let Some(slot) = self.timers.take_due(self.now) {
+            match self.pending.get(slot).state {
+                State::NotDue => self.join_lane(slot),
+                State::PublishWaiting => self.queue_publish(slot),
+                _ => self.make_ready(slot),
+            }
+        }
+    }
+
+    /// Pauses or resumes starts at the user's wish. What runs goes on, and so do writes and timers.
+    pub fn set_paused(&mut self, paused: Paused) {
+        self.paused = paused;
+    }
+
+    /// Starts nothing more, for good: the partition is to be given up. What runs may finish, and a write that follows
+    /// from it is still made; whatever else is pending, waiting records included, is handed back unsettled.
+    pub fn drain(&mut self) {
+        self.draining = true;
+    }
+
+    /// Whether a drain is over: nothing runs and nothing is being written.
+    pub fn is_drained(&self) -> bool {
+        self.draining && self.running() == 0 && self.publishing() == 0
+    }
+
+    fn tell(&mut self, now: Moment) {
+        self.now = self.now.max(now);
+    }
+
+    fn join_lane(&mut self, slot: u32) {
+        let lane = self.pending.get(slot).lane;
+        match self.lanes.join(lane, slot) {
+            Joined::Head => self.make_head(slot),
+            Joined::Behind => self.pending.set_state(slot, State::Queued),
+        }
+    }
+
+    /// It is this record's turn in its lane; where it is not due yet, the lane waits with it.
+    fn make_head(&mut self, slot: u32) {
+        match self.pending.get(slot).due {
+            Some(due) if due > self.now => self.wait_until(due, slot, State::Waiting),
+            _ => self.make_ready(slot),
+        }
+    }
+
+    fn make_ready(&mut self, slot: u32) {
+        self.pending.set_state(slot, State::Ready);
+        self.ready.push_back(slot);
+    }
+
+    fn queue_publish(&mut self, slot: u32) {
+        self.pending.set_state(slot, State::PublishQueued);
+        self.publish_queue.push_back(slot);
+    }
+
+    /// A record has one timer at most: it is in a waiting state exactly as long as its timer is set.
+    fn wait_until(&mut self, moment: Moment, slot: u32, state: State) {
+        debug_assert!(state.is_waiting());
+        self.pending.set_state(slot, state);
+        self.timers.set(moment, slot);
+    }
+
+    fn issue_ticket(&mut self, slot: u32) -> Ticket {
+        Ticket { slot, serial: self.pending.next_serial(slot), epoch: self.epoch }
+    }
+}
+
+#[cfg(test)]
+mod tests;

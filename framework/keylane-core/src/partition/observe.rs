@@ -1,0 +1,134 @@
+//! What can be seen of a partition: for commits, budgets, metrics and health.
+
+use super::pending::State;
+use super::{Partition, Ticket};
+use crate::commit_map::CommitMetadata;
+use crate::offset::{Epoch, Offset, Position};
+use crate::time::Moment;
+
+/// The unsettled record the commit waits for.
+#[derive(Clone, Copy, Debug)]
+pub struct Oldest<'a, R> {
+    /// Its offset.
+    pub offset: Offset,
+    /// How often it was attempted, over all retries known of.
+    pub attempts: u32,
+    /// What it is doing.
+    pub state: RecordState,
+    /// When it became pending.
+    pub since: Moment,
+    /// The record.
+    pub record: &'a R,
+}
+
+/// What a pending record is doing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum RecordState {
+    /// Waiting for its turn: for another record of its lane, or for a free place.
+    Queued,
+    /// An attempt runs.
+    Running,
+    /// Waiting for a moment: a back-off or its due time.
+    Waiting,
+    /// Being written to the retry or dead-letter topic.
+    Publishing,
+    /// Held, for good.
+    Parked,
+}
+
+impl<R> Partition<R> {
+    /// What may be committed: the lowest unsettled offset, or the next one to be delivered where everything is settled.
+    /// `None` while nothing is known: nothing was committed before, and nothing delivered yet.
+    pub fn watermark(&self) -> Option<Position> {
+        self.ledger.watermark()
+    }
+
+    /// What the commit of [`watermark`](Self::watermark) carries: the settled offsets above it. Takes a walk over them,
+    /// O([`settled_ahead`](Self::settled_ahead)).
+    pub fn commit_metadata(&self, max_bytes: usize) -> CommitMetadata {
+        self.ledger.commit_metadata(max_bytes)
+    }
+
+    /// The position behind the last delivery.
+    pub fn next_position(&self) -> Option<Position> {
+        self.ledger.next()
+    }
+
+    /// How many offsets delivered in this epoch are settled and above the watermark.
+    pub fn settled_ahead(&self) -> usize {
+        self.ledger.settled_ahead()
+    }
+
+    /// The epoch.
+    pub fn epoch(&self) -> Epoch {
+        self.epoch
+    }
+
+    /// How many records are delivered and unsettled.
+    pub fn pending(&self) -> usize {
+        self.pending.len()
+    }
+
+    /// What the pending records take of the byte budget.
+    pub fn pending_bytes(&self) -> usize {
+        self.pending.bytes()
+    }
+
+    /// How many attempts run.
+    pub fn running(&self) -> usize {
+        self.pending.count(State::Running)
+    }
+
+    /// How many records wait for a moment: a back-off or their due time.
+    pub fn waiting(&self) -> usize {
+        [State::NotDue, State::Waiting, State::PublishWaiting].map(|state| self.pending.count(state)).iter().sum()
+    }
+
+    /// How many records are being written to the retry or dead-letter topic, or are next to be.
+    pub fn publishing(&self) -> usize {
+        self.pending.count(State::PublishQueued) + self.pending.count(State::Publishing)
+    }
+
+    /// How many records are held for good.
+    pub fn parked(&self) -> usize {
+        self.pending.count(State::Parked)
+    }
+
+    /// How many records could start if a place were free.
+    pub fn ready(&self) -> usize {
+        self.pending.count(State::Ready)
+    }
+
+    /// Whether [`Verdict::Stop`](super::Verdict::Stop) was given.
+    pub fn is_stopped(&self) -> bool {
+        self.stopped
+    }
+
+    /// The unsettled record with the lowest offset, the one the watermark waits for.
+    pub fn oldest(&self) -> Option<Oldest<'_, R>> {
+        let pending = self.pending.get(self.ledger.oldest()?);
+        let state = match pending.state {
+            State::Queued | State::Ready => RecordState::Queued,
+            State::Running => RecordState::Running,
+            State::NotDue | State::Waiting | State::PublishWaiting => RecordState::Waiting,
+            State::PublishQueued | State::Publishing => RecordState::Publishing,
+            State::Parked => RecordState::Parked,
+        };
+        let (offset, attempts) = (pending.offset, pending.attempts());
+        Some(Oldest { offset, attempts, state, since: pending.since, record: &pending.record })
+    }
+
+    /// The record of a running attempt or an unfinished write; `None` once the ticket is stale.
+    pub fn record(&self, ticket: Ticket) -> Option<&R> {
+        self.is_live(ticket).then(|| &self.pending.get(ticket.slot).record)
+    }
+
+    /// As [`record`](Self::record), to note something on it.
+    pub fn record_mut(&mut self, ticket: Ticket) -> Option<&mut R> {
+        self.is_live(ticket).then(|| &mut self.pending.get_mut(ticket.slot).record)
+    }
+
+    fn is_live(&self, ticket: Ticket) -> bool {
+        self.is_current(ticket, State::Running) || self.is_current(ticket, State::Publishing)
+    }
+}

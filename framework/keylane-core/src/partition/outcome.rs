@@ -1,0 +1,122 @@
+//! What can become of attempts, writes and records.
+
+use std::time::Duration;
+
+use super::Ticket;
+use crate::failure::Reason;
+use crate::offset::Offset;
+
+/// How an attempt succeeded.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Success {
+    /// The record is processed.
+    Done,
+    /// The processor chose to leave the record out, which is counted.
+    Skipped,
+}
+
+/// The final word on a record.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Settlement {
+    /// Processed.
+    Done,
+    /// Left out by explicit policy.
+    Skipped,
+    /// On the retry topic, acknowledged by the broker.
+    Retried,
+    /// On the dead-letter topic, acknowledged by the broker.
+    DeadLettered,
+}
+
+/// Where a record is to be written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Publish {
+    /// To the retry topic, due `delay` from now.
+    Retry {
+        /// The record's new count of rounds, to travel in its headers.
+        round: u32,
+        /// How long it is not to run.
+        delay: Duration,
+    },
+    /// To the dead-letter topic.
+    DeadLetter {
+        /// Why.
+        reason: Reason,
+    },
+}
+
+/// A write to be made.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PublishRequest {
+    /// To be given back with the result.
+    pub ticket: Ticket,
+    /// The record's offset.
+    pub offset: Offset,
+    /// Where to and with what.
+    pub publish: Publish,
+    /// How often the record was attempted, over all retries known of.
+    pub attempts: u32,
+}
+
+/// What became of a write.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PublishResult {
+    /// The broker has it.
+    Acknowledged,
+    /// It failed but may work later: tried again after a back-off, for ever.
+    Failed,
+    /// The broker will never take it: the record is parked.
+    Refused,
+}
+
+/// What became of the record by a result.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[must_use]
+pub enum Verdict<R> {
+    /// It has its final word and is no longer pending.
+    Settled {
+        /// Which word.
+        outcome: Settlement,
+        /// Its offset.
+        offset: Offset,
+        /// How often it was attempted, over all retries known of.
+        attempts: u32,
+        /// The record, given back.
+        record: R,
+    },
+    /// It is tried again after a delay; its lane waits.
+    Waiting {
+        /// How long.
+        delay: Duration,
+        /// It would have been dead-lettered, had the storm guard let it.
+        refused_by_guard: bool,
+    },
+    /// It is to be written: see [`next_publish`](super::Partition::next_publish).
+    Publishing,
+    /// It stays unsettled and holds its lane, for good.
+    Parked {
+        /// Why.
+        reason: ParkReason,
+    },
+    /// The subscription is to end. The record stays unsettled and nothing more starts in this partition.
+    Stop {
+        /// Why.
+        reason: Reason,
+        /// The record's offset.
+        offset: Offset,
+    },
+    /// The ticket was not, or no longer, good: nothing changed.
+    Stale,
+}
+
+/// Why a record is parked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum ParkReason {
+    /// [`Exhausted::Park`](crate::Exhausted::Park) says so.
+    Policy(Reason),
+    /// It cannot be decoded and there is no dead-letter topic for it.
+    NoDeadLetterTopic,
+    /// The broker refused for good to take it on the retry or dead-letter topic.
+    Refused,
+}

@@ -1,0 +1,118 @@
+//! Results come in: what becomes of their records.
+
+use std::time::Duration;
+
+use super::pending::State;
+use super::{ParkReason, Partition, Publish, PublishResult, Settlement, Success, Ticket, Verdict};
+use crate::failure::Failure;
+use crate::retry_policy::{Decision, Tried};
+use crate::storm_guard::StormGuard;
+use crate::time::Moment;
+
+impl<R> Partition<R> {
+    /// An attempt succeeded: its record is settled, and the next of its lane has its turn.
+    ///
+    /// The caller tells the [`StormGuard`] of successes, in whatever batches suit it.
+    pub fn succeed(&mut self, ticket: Ticket, outcome: Success) -> Verdict<R> {
+        if !self.is_current(ticket, State::Running) {
+            return Verdict::Stale;
+        }
+        let outcome = match outcome {
+            Success::Done => Settlement::Done,
+            Success::Skipped => Settlement::Skipped,
+        };
+        self.settle(ticket.slot, outcome)
+    }
+
+    /// An attempt failed: the [`RetryPolicy`](crate::RetryPolicy) decides. `entropy` is any random number, for jitter.
+    ///
+    /// A timed-out attempt is failed by its caller; what the attempt itself says later is stale.
+    pub fn fail(
+        &mut self,
+        ticket: Ticket,
+        failure: Failure,
+        entropy: u64,
+        now: Moment,
+        guard: &mut StormGuard,
+    ) -> Verdict<R> {
+        self.tell(now);
+        if !self.is_current(ticket, State::Running) {
+            return Verdict::Stale;
+        }
+        let slot = ticket.slot;
+        let pending = self.pending.get(slot);
+        let tried = Tried { attempts_here: pending.attempts_here, rounds: pending.rounds };
+        match self.settings.retry.decide(failure, tried, entropy, guard) {
+            Decision::Wait { delay, refused_by_guard } => {
+                self.wait_until(self.now + delay, slot, State::Waiting);
+                Verdict::Waiting { delay, refused_by_guard }
+            }
+            Decision::RetryTopic { round, delay } => self.publish(slot, Publish::Retry { round, delay }),
+            Decision::DeadLetter(reason) => self.publish(slot, Publish::DeadLetter { reason }),
+            Decision::ParkByPolicy(reason) => self.park(slot, ParkReason::Policy(reason)),
+            Decision::ParkForLackOfTopic => self.park(slot, ParkReason::NoDeadLetterTopic),
+            Decision::Stop(reason) => {
+                let offset = self.pending.get(slot).offset;
+                self.stopped = true;
+                self.pending.set_state(slot, State::Parked);
+                Verdict::Stop { reason, offset }
+            }
+        }
+    }
+
+    /// A write to the retry or dead-letter topic is over. Only its acknowledgement settles the record.
+    pub fn publish_finished(&mut self, ticket: Ticket, result: PublishResult, entropy: u64, now: Moment) -> Verdict<R> {
+        self.tell(now);
+        if !self.is_current(ticket, State::Publishing) {
+            return Verdict::Stale;
+        }
+        let slot = ticket.slot;
+        match result {
+            PublishResult::Acknowledged => {
+                let outcome = match self.pending.get(slot).publish {
+                    Some(Publish::Retry { .. }) => Settlement::Retried,
+                    _ => Settlement::DeadLettered,
+                };
+                self.settle(slot, outcome)
+            }
+            PublishResult::Failed => {
+                let delay = self.publish_delay(slot, entropy);
+                self.wait_until(self.now + delay, slot, State::PublishWaiting);
+                Verdict::Waiting { delay, refused_by_guard: false }
+            }
+            PublishResult::Refused => self.park(slot, ParkReason::Refused),
+        }
+    }
+
+    pub(super) fn is_current(&self, ticket: Ticket, state: State) -> bool {
+        ticket.epoch == self.epoch && self.pending.is_current(ticket, state)
+    }
+
+    fn settle(&mut self, slot: u32, outcome: Settlement) -> Verdict<R> {
+        let pending = self.pending.remove(slot);
+        self.ledger.settle(pending.sequence);
+        if let Some(head) = self.lanes.leave(pending.lane, slot) {
+            self.make_head(head);
+        }
+        let attempts = pending.attempts();
+        Verdict::Settled { outcome, offset: pending.offset, attempts, record: pending.record }
+    }
+
+    fn publish(&mut self, slot: u32, publish: Publish) -> Verdict<R> {
+        self.pending.get_mut(slot).publish = Some(publish);
+        self.queue_publish(slot);
+        Verdict::Publishing
+    }
+
+    fn publish_delay(&mut self, slot: u32, entropy: u64) -> Duration {
+        let pending = self.pending.get_mut(slot);
+        let delay = self.settings.publish_backoff.delay(pending.publish_failures, entropy);
+        pending.publish_failures = pending.publish_failures.saturating_add(1);
+        delay
+    }
+
+    fn park(&mut self, slot: u32, reason: ParkReason) -> Verdict<R> {
+        self.pending.set_state(slot, State::Parked);
+        Verdict::Parked { reason }
+    }
+}

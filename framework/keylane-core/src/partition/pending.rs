@@ -1,0 +1,167 @@
+//! The records that are delivered and unsettled: a slab with counts by state.
+
+use super::{Delivery, Publish, Ticket};
+use crate::ledger::Sequence;
+use crate::offset::Offset;
+use crate::time::Moment;
+
+pub(super) struct Pending<R> {
+    slots: Vec<Slot<R>>,
+    free: Vec<u32>,
+    bytes: usize,
+    counts: [usize; State::COUNT],
+}
+
+struct Slot<R> {
+    /// Raised with every ticket, so that no two tickets of a slot are alike.
+    serial: u32,
+    pending: Option<PendingRecord<R>>,
+}
+
+pub(super) struct PendingRecord<R> {
+    pub(super) offset: Offset,
+    pub(super) sequence: Sequence,
+    pub(super) lane: Option<u64>,
+    pub(super) bytes: usize,
+    pub(super) since: Moment,
+    /// Only where it was in the future at delivery.
+    pub(super) due: Option<Moment>,
+    pub(super) rounds: u32,
+    attempts_before: u32,
+    pub(super) attempts_here: u32,
+    pub(super) publish: Option<Publish>,
+    pub(super) publish_failures: u32,
+    pub(super) state: State,
+    pub(super) record: R,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub(super) enum State {
+    /// Not in its lane yet; a timer is set.
+    NotDue,
+    /// Behind another record of its lane.
+    Queued,
+    /// Head of its lane, in the ready queue.
+    Ready,
+    Running,
+    /// Head of its lane; a timer is set.
+    Waiting,
+    PublishQueued,
+    Publishing,
+    /// Between two tries of a write; a timer is set.
+    PublishWaiting,
+    Parked,
+}
+
+impl State {
+    const COUNT: usize = Self::Parked as usize + 1;
+
+    pub(super) const fn is_waiting(self) -> bool {
+        matches!(self, Self::NotDue | Self::Waiting | Self::PublishWaiting)
+    }
+}
+
+impl<R> Default for Pending<R> {
+    fn default() -> Self {
+        Self { slots: Vec::new(), free: Vec::new(), bytes: 0, counts: [0; State::COUNT] }
+    }
+}
+
+/// A slot that is not vacant is named by exactly one of: a lane, the timers (`NotDue`), so slots in use are never asked
+/// for after their removal.
+const OCCUPIED: &str = "a slot in use holds a record";
+
+impl<R> Pending<R> {
+    pub(super) fn insert(&mut self, pending: PendingRecord<R>) -> u32 {
+        self.bytes = self.bytes.saturating_add(pending.bytes);
+        self.counts[pending.state as usize] += 1;
+        if let Some(slot) = self.free.pop() {
+            self.slots[slot as usize].pending = Some(pending);
+            return slot;
+        }
+        self.slots.push(Slot { serial: 0, pending: Some(pending) });
+        (self.slots.len() - 1) as u32
+    }
+
+    pub(super) fn remove(&mut self, slot: u32) -> PendingRecord<R> {
+        let pending = self.slots[slot as usize].pending.take().expect(OCCUPIED);
+        self.bytes = self.bytes.saturating_sub(pending.bytes);
+        self.counts[pending.state as usize] -= 1;
+        self.free.push(slot);
+        pending
+    }
+
+    pub(super) fn get(&self, slot: u32) -> &PendingRecord<R> {
+        self.slots[slot as usize].pending.as_ref().expect(OCCUPIED)
+    }
+
+    pub(super) fn get_mut(&mut self, slot: u32) -> &mut PendingRecord<R> {
+        self.slots[slot as usize].pending.as_mut().expect(OCCUPIED)
+    }
+
+    pub(super) fn set_state(&mut self, slot: u32, state: State) {
+        let before = std::mem::replace(&mut self.get_mut(slot).state, state);
+        self.counts[before as usize] -= 1;
+        self.counts[state as usize] += 1;
+    }
+
+    pub(super) fn next_serial(&mut self, slot: u32) -> u32 {
+        let serial = &mut self.slots[slot as usize].serial;
+        *serial = serial.wrapping_add(1);
+        *serial
+    }
+
+    /// Whether the ticket is the slot's latest and its record in the state it was issued for. The caller compares epochs.
+    pub(super) fn is_current(&self, ticket: Ticket, state: State) -> bool {
+        self.slots.get(ticket.slot as usize).is_some_and(|slot| {
+            slot.serial == ticket.serial && slot.pending.as_ref().is_some_and(|pending| pending.state == state)
+        })
+    }
+
+    /// The ledger no longer stands for this record.
+    pub(super) fn forget(&mut self, slot: u32) {
+        self.get_mut(slot).sequence = Sequence::FORGOTTEN;
+    }
+
+    pub(super) fn count(&self, state: State) -> usize {
+        self.counts[state as usize]
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.slots.len() - self.free.len()
+    }
+
+    pub(super) fn bytes(&self) -> usize {
+        self.bytes
+    }
+}
+
+impl<R> PendingRecord<R> {
+    /// Starts out as not due; the partition decides at once where it goes.
+    pub(super) fn new(delivery: Delivery<R>, due: Option<Moment>, since: Moment) -> Self {
+        Self {
+            offset: delivery.offset,
+            sequence: Sequence::FORGOTTEN,
+            lane: delivery.lane,
+            bytes: delivery.bytes,
+            since,
+            due,
+            rounds: delivery.rounds,
+            attempts_before: delivery.attempts,
+            attempts_here: 0,
+            publish: None,
+            publish_failures: 0,
+            state: State::NotDue,
+            record: delivery.record,
+        }
+    }
+
+    pub(super) fn attempts(&self) -> u32 {
+        self.attempts_before.saturating_add(self.attempts_here)
+    }
+}
+
+/// What a pending record takes here beside the record itself.
+#[cfg(test)]
+pub(super) const SLOT_BYTES: usize = size_of::<Slot<()>>();

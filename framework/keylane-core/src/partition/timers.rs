@@ -1,0 +1,32 @@
+//! Records that wait for a moment.
+
+use std::cmp::Reverse;
+use std::collections::BinaryHeap;
+
+use crate::time::Moment;
+
+#[derive(Default)]
+pub(super) struct Timers {
+    heap: BinaryHeap<Reverse<(Moment, u64, u32)>>,
+    /// Breaks ties in the order in which timers were set, so that a run is repeatable and fair.
+    set_so_far: u64,
+}
+
+impl Timers {
+    pub(super) fn set(&mut self, moment: Moment, slot: u32) {
+        self.set_so_far += 1;
+        self.heap.push(Reverse((moment, self.set_so_far, slot)));
+    }
+
+    pub(super) fn next(&self) -> Option<Moment> {
+        self.heap.peek().map(|Reverse((moment, ..))| *moment)
+    }
+
+    /// Takes out one slot whose moment has come.
+    pub(super) fn take_due(&mut self, now: Moment) -> Option<u32> {
+        if self.next()? > now {
+            return None;
+        }
+        self.heap.pop().map(|Reverse((.., slot))| slot)
+    }
+}

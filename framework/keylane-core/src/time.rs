@@ -1,0 +1,60 @@
+//! Time as the core sees it: told by the shell, never read.
+
+use std::ops::Add;
+use std::time::Duration;
+
+/// A point in time: how long after an arbitrary origin of the shell's monotonic clock.
+///
+/// Two moments compare only when they count from the same origin. The core has no clock of its own: every call that
+/// depends on time takes a moment, which is what makes a run repeatable.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Moment(Duration);
+
+impl Moment {
+    /// The origin itself.
+    pub const ORIGIN: Self = Self(Duration::ZERO);
+
+    /// The moment this long after the origin.
+    pub const fn new(since_origin: Duration) -> Self {
+        Self(since_origin)
+    }
+
+    /// How long after the origin.
+    pub const fn since_origin(self) -> Duration {
+        self.0
+    }
+
+    /// How long after `earlier` this moment is; zero where it is not after it.
+    pub fn since(self, earlier: Self) -> Duration {
+        self.0.saturating_sub(earlier.0)
+    }
+}
+
+/// Saturates at the last moment that can be told.
+impl Add<Duration> for Moment {
+    type Output = Self;
+
+    fn add(self, delay: Duration) -> Self {
+        Self(self.0.saturating_add(delay))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn adding_a_delay_saturates_and_never_goes_back() {
+        let late = Moment::new(Duration::MAX);
+        assert_eq!(late + Duration::from_secs(1), late);
+        assert!(Moment::ORIGIN + Duration::from_nanos(1) > Moment::ORIGIN);
+    }
+
+    #[test]
+    fn since_is_zero_for_a_later_moment() {
+        let early = Moment::new(Duration::from_secs(1));
+        let late = Moment::new(Duration::from_secs(3));
+        assert_eq!(late.since(early), Duration::from_secs(2));
+        assert_eq!(early.since(late), Duration::ZERO);
+    }
+}

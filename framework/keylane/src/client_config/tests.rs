@@ -1,0 +1,184 @@
+use super::*;
+
+fn kafka(settings: &[(&str, &str)]) -> BTreeMap<String, String> {
+    settings.iter().map(|(key, value)| (key.to_string(), value.to_string())).collect()
+}
+
+fn consumer(settings: &[(&str, &str)]) -> Result<ClientConfig, ClientConfigError> {
+    let own =
+        ConsumerSettings { bootstrap_servers: "broker:9092", group: "group", commit_interval: Duration::from_secs(1) };
+    consumer_config(&own, &kafka(settings))
+}
+
+fn producer(settings: &[(&str, &str)]) -> Result<ClientConfig, ClientConfigError> {
+    let own = ProducerSettings { bootstrap_servers: "broker:9092", max_records: 1_000, max_bytes: 1_000_000 };
+    producer_config(&own, &kafka(settings))
+}
+
+fn side(settings: &[(&str, &str)]) -> Result<ClientConfig, ClientConfigError> {
+    side_client_config("broker:9092", &kafka(settings))
+}
+
+/// Every setting DESIGN gives to keylane, by all of its names.
+const OWNED: [&str; 27] = [
+    "bootstrap.servers",
+    "metadata.broker.list",
+    "group.id",
+    "enable.auto.commit",
+    "auto.commit.enable",
+    "enable.auto.offset.store",
+    "auto.commit.interval.ms",
+    "enable.partition.eof",
+    "offset.store.method",
+    "acks",
+    "request.required.acks",
+    "enable.idempotence",
+    "max.in.flight",
+    "max.in.flight.requests.per.connection",
+    "retries",
+    "message.send.max.retries",
+    "queuing.strategy",
+    "enable.gapless.guarantee",
+    "delivery.report.only.error",
+    "queue.buffering.max.messages",
+    "queue.buffering.max.kbytes",
+    "transactional.id",
+    "allow.auto.create.topics",
+    "enabled_events",
+    "log.queue",
+    "test.mock.num.brokers",
+    "group.protocol.type",
+];
+
+#[test]
+fn what_keylane_owns_is_refused_by_every_client_with_the_name_the_user_wrote() {
+    for key in OWNED {
+        for result in [consumer(&[(key, "1")]), producer(&[(key, "1")]), side(&[(key, "1")])] {
+            match result.map(|_| ()) {
+                Err(ClientConfigError::Owned { key: named, .. }) => assert_eq!(named, key),
+                other => panic!("{key}: {other:?}"),
+            }
+        }
+    }
+}
+
+#[test]
+fn the_tuned_defaults_give_way_to_the_user_under_either_name() {
+    let config = consumer(&[]).unwrap();
+    assert_eq!(config.get("auto.offset.reset"), Some("earliest"));
+    assert_eq!(config.get("partition.assignment.strategy"), Some("cooperative-sticky"));
+    assert_eq!(config.get("fetch.message.max.bytes"), Some("262144"));
+
+    let config = consumer(&[("max.partition.fetch.bytes", "99"), ("auto.offset.reset", "latest")]).unwrap();
+    assert_eq!(config.get("auto.offset.reset"), Some("latest"));
+    assert_eq!(config.get("fetch.message.max.bytes"), Some("99"));
+    assert_eq!(config.get("max.partition.fetch.bytes"), None);
+    assert_eq!(producer(&[("delivery.timeout.ms", "7")]).unwrap().get("message.timeout.ms"), Some("7"));
+}
+
+#[test]
+fn two_names_of_one_setting_are_refused() {
+    let error = producer(&[("linger.ms", "1"), ("queue.buffering.max.ms", "2")]).unwrap_err();
+    assert_eq!(
+        error,
+        ClientConfigError::Repeated { first: "linger.ms".into(), second: "queue.buffering.max.ms".into() }
+    );
+}
+
+#[test]
+fn what_safety_rests_on_is_always_set() {
+    let config = consumer(&[]).unwrap();
+    for (key, value) in [
+        ("enable.auto.commit", "true"),
+        ("enable.auto.offset.store", "false"),
+        ("enable.partition.eof", "false"),
+        ("auto.commit.interval.ms", "1000"),
+        ("group.id", "group"),
+        ("bootstrap.servers", "broker:9092"),
+    ] {
+        assert_eq!(config.get(key), Some(value), "{key}");
+    }
+    let config = producer(&[]).unwrap();
+    for (key, value) in [
+        ("enable.idempotence", "true"),
+        ("acks", "all"),
+        ("allow.auto.create.topics", "false"),
+        ("queue.buffering.max.messages", "1000"),
+        ("queue.buffering.max.kbytes", "977"),
+        ("partitioner", "murmur2_random"),
+    ] {
+        assert_eq!(config.get(key), Some(value), "{key}");
+    }
+}
+
+#[test]
+fn a_client_takes_only_the_settings_of_its_side() {
+    let shared = [
+        ("session.timeout.ms", "6000"),
+        ("compression.type", "lz4"),
+        ("security.protocol", "plaintext"),
+        ("statistics.interval.ms", "5000"),
+    ];
+    let side_keys = ["session.timeout.ms", "compression.codec", "security.protocol", "statistics.interval.ms"];
+    let taken = |config: ClientConfig| side_keys.map(|key| config.get(key).is_some());
+    assert_eq!(taken(consumer(&shared).unwrap()), [true, false, true, true]);
+    assert_eq!(taken(producer(&shared).unwrap()), [false, true, true, true]);
+    assert_eq!(taken(side(&shared).unwrap()), [false, false, true, false]);
+}
+
+#[test]
+fn the_group_protocol_consumer_leaves_its_timing_to_the_broker() {
+    let config = consumer(&[("group.protocol", "consumer")]).unwrap();
+    for (key, _) in CLASSIC_GROUP_DEFAULTS {
+        assert_eq!(config.get(key), None, "{key}");
+        let error = consumer(&[("group.protocol", "consumer"), (key, "1000")]).unwrap_err();
+        // A value librdkafka refuses by itself is also an error, but not this one.
+        if key != "partition.assignment.strategy" {
+            assert_eq!(error, ClientConfigError::DecidedByBroker { key: key.into() });
+        }
+    }
+    let error = consumer(&[("group.protocol", "consumer"), ("partition.assignment.strategy", "range")]).unwrap_err();
+    assert_eq!(error, ClientConfigError::DecidedByBroker { key: "partition.assignment.strategy".into() });
+}
+
+/// librdkafka's own check of what fits together runs when a client is made.
+#[test]
+fn librdkafka_accepts_what_is_built() {
+    use rdkafka::consumer::BaseConsumer;
+    use rdkafka::producer::BaseProducer;
+
+    for config in [consumer(&[]), consumer(&[("group.protocol", "consumer")]), side(&[])] {
+        config.unwrap().create::<BaseConsumer>().unwrap();
+    }
+    producer(&[]).unwrap().create::<BaseProducer>().unwrap();
+}
+
+#[test]
+fn unknown_names_and_invalid_values_are_named() {
+    assert_eq!(consumer(&[("fetch.wat", "1")]).unwrap_err(), ClientConfigError::Unknown { key: "fetch.wat".into() });
+    let error = consumer(&[("fetch.wait.max.ms", "soon")]).unwrap_err().to_string();
+    assert!(error.contains("fetch.wait.max.ms"), "{error}");
+    let error = producer(&[("delivery.timeout.ms", "0")]).unwrap_err().to_string();
+    assert!(error.contains("delivery.timeout.ms"), "{error}");
+    assert_eq!(side_client_config(" ", &kafka(&[])).unwrap_err(), ClientConfigError::NoBootstrapServers);
+}
+
+#[test]
+fn a_secret_never_reaches_an_error() {
+    for key in ["sasl.password", "sasl.oauthbearer.config", "ssl.key.password", "ssl.key.pem", "sasl.mechanisms.secret"]
+    {
+        for value in ["hunter2\0", "hunter2"] {
+            if let Err(error) = consumer(&[(key, value)]) {
+                assert!(!format!("{error} {error:?}").contains("hunter2"), "{error:?}");
+            }
+        }
+    }
+    let native = KafkaError::ClientConfig(
+        RDKafkaConfRes::RD_KAFKA_CONF_INVALID,
+        "Invalid value \"hunter2\"".into(),
+        "sasl.password".into(),
+        "hunter2".into(),
+    );
+    let error = creation_error(native);
+    assert!(!format!("{error} {error:?}").contains("hunter2"), "{error:?}");
+}

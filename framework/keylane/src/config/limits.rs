@@ -1,0 +1,34 @@
+//! Bounds on what is held in memory.
+
+use serde::{Deserialize, Serialize};
+
+/// How much may be delivered and not yet settled before keylane pauses a partition (guarantee G6).
+///
+/// Records fetched in the read that crosses a mark are still taken in, so a mark can be exceeded by one read batch (at most
+/// 1,000 records).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Limits {
+    /// Records pending in one partition at which its fetching pauses (default 10,000).
+    ///
+    /// More lets a slow key wait beside more records of others; each costs its bytes and up to 200 B more.
+    pub pause_at_records: usize,
+    /// Records pending in one partition at which its fetching resumes (default 7,000). Must be below `pause_at_records`.
+    pub resume_at_records: usize,
+    /// Bytes of keys, values and headers pending over all partitions of the subscription (default 64 MiB); fetching resumes
+    /// at 70 % of it.
+    pub pending_bytes: usize,
+    /// Offsets settled ahead of the oldest unsettled one, per partition, at which fetching pauses (default 100,000).
+    pub settled_ahead: usize,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            pause_at_records: 10_000,
+            resume_at_records: 7_000,
+            pending_bytes: 64 * 1024 * 1024,
+            settled_ahead: 100_000,
+        }
+    }
+}

@@ -1,0 +1,137 @@
+//! Everything a subscription can be told, as one serde struct.
+
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use super::{DeadLetter, KafkaSettings, Limits, Retry};
+
+/// The settings of a subscription: what [`SubscriptionBuilder`](crate::SubscriptionBuilder) fills in, and what a
+/// configuration file holds. Durations are human-readable (`"250ms"`, `"5m"`), unknown fields are refused.
+///
+/// # Examples
+/// ```
+/// let config: keylane::SubscriptionConfig = serde_json::from_str(r#"{
+///     "group": "parking-notifier",
+///     "topics": ["parking-events"],
+///     "bootstrap_servers": "localhost:9092",
+///     "attempt_timeout": "30s",
+///     "retry": { "in_place": 3, "backoff": { "initial": "200ms", "max": "5s" } },
+///     "dead_letter": { "topic": "parking-events-dlq" }
+/// }"#).unwrap();
+/// assert_eq!(config.concurrency, 32);
+/// ```
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SubscriptionConfig {
+    /// The consumer group (`group.id`).
+    pub group: String,
+    /// The origin topics, at least one. They must exist.
+    pub topics: Vec<String>,
+    /// Brokers to start from, `host:port` separated by commas (`bootstrap.servers`). Default `localhost:9092`.
+    #[serde(default = "defaults::bootstrap_servers")]
+    pub bootstrap_servers: String,
+    /// The value of the `subscription` label of metrics, and the name in logs (default: the group).
+    #[serde(default)]
+    pub name: Option<String>,
+    /// Attempts in flight per partition (default 32).
+    ///
+    /// The price of more is load on what the processor calls. Records of one key never overlap, whatever this is.
+    #[serde(default = "defaults::concurrency")]
+    pub concurrency: usize,
+    /// Bounds on what is held in memory.
+    #[serde(default)]
+    pub limits: Limits,
+    /// How long a settled record may stay uncommitted (default 1 s): what a crash repeats at most, besides the attempts in
+    /// flight. Maps to `auto.commit.interval.ms`.
+    #[serde(default = "defaults::commit_interval", with = "humantime_serde")]
+    pub commit_interval: Duration,
+    /// How long one attempt may take (default 5 min). Then its future is dropped and the attempt counts as failed.
+    #[serde(default = "defaults::attempt_timeout", with = "humantime_serde")]
+    pub attempt_timeout: Duration,
+    /// How long a rebalance waits for the attempts in flight of the partitions given up (default 5 s). What has not finished
+    /// by then is dropped unsettled, and the next owner repeats it. No partition of this member receives new records
+    /// while it drains. Must be below half of `max.poll.interval.ms`: beyond that the broker gives the partitions away.
+    #[serde(default = "defaults::drain_timeout", with = "humantime_serde")]
+    pub drain_timeout: Duration,
+    /// How long a shutdown waits for the attempts in flight (default 30 s).
+    #[serde(default = "defaults::shutdown_timeout", with = "humantime_serde")]
+    pub shutdown_timeout: Duration,
+    /// How long start-up waits for the brokers to answer (default 10 s).
+    #[serde(default = "defaults::startup_timeout", with = "humantime_serde")]
+    pub startup_timeout: Duration,
+    /// What happens after a failed attempt.
+    #[serde(default)]
+    pub retry: Retry,
+    /// Where records go that cannot be processed (default: nowhere, they are retried for ever).
+    #[serde(default)]
+    pub dead_letter: Option<DeadLetter>,
+    /// Settings passed through to the Kafka clients (`security.protocol`, …); those keylane owns are refused.
+    #[serde(default)]
+    pub kafka: KafkaSettings,
+}
+
+impl SubscriptionConfig {
+    /// The defaults for one group and one origin topic.
+    pub fn new(group: impl Into<String>, topic: impl Into<String>) -> Self {
+        Self {
+            group: group.into(),
+            topics: vec![topic.into()],
+            bootstrap_servers: defaults::bootstrap_servers(),
+            name: None,
+            concurrency: defaults::concurrency(),
+            limits: Limits::default(),
+            commit_interval: defaults::commit_interval(),
+            attempt_timeout: defaults::attempt_timeout(),
+            drain_timeout: defaults::drain_timeout(),
+            shutdown_timeout: defaults::shutdown_timeout(),
+            startup_timeout: defaults::startup_timeout(),
+            retry: Retry::default(),
+            dead_letter: None,
+            kafka: KafkaSettings::default(),
+        }
+    }
+
+    /// The `subscription` label.
+    pub(crate) fn label(&self) -> &str {
+        self.name.as_deref().unwrap_or(&self.group)
+    }
+
+    /// The retry topic's name, where the policy has one. Validation has seen to it that the name can be told.
+    pub(crate) fn retry_topic(&self) -> Option<String> {
+        let topic = self.retry.topic.as_ref()?;
+        topic.name.clone().or_else(|| self.topics.first().map(|origin| format!("{origin}-retry")))
+    }
+}
+
+mod defaults {
+    use std::time::Duration;
+
+    pub(super) fn bootstrap_servers() -> String {
+        "localhost:9092".into()
+    }
+
+    pub(super) fn concurrency() -> usize {
+        32
+    }
+
+    pub(super) fn commit_interval() -> Duration {
+        Duration::from_secs(1)
+    }
+
+    pub(super) fn attempt_timeout() -> Duration {
+        Duration::from_secs(300)
+    }
+
+    pub(super) fn drain_timeout() -> Duration {
+        Duration::from_secs(5)
+    }
+
+    pub(super) fn shutdown_timeout() -> Duration {
+        Duration::from_secs(30)
+    }
+
+    pub(super) fn startup_timeout() -> Duration {
+        Duration::from_secs(10)
+    }
+}

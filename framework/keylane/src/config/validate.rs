@@ -1,0 +1,203 @@
+//! Refuses settings that cannot work, before anything connects.
+
+use std::time::Duration;
+
+use super::{Backoff, SubscriptionConfig};
+
+/// A setting that cannot work: which one, why, and what to write instead.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{setting}: {problem}")]
+pub struct ConfigError {
+    setting: &'static str,
+    problem: String,
+}
+
+impl ConfigError {
+    fn new(setting: &'static str, problem: impl Into<String>) -> Self {
+        Self { setting, problem: problem.into() }
+    }
+
+    /// The name of the setting, as in [`SubscriptionConfig`].
+    pub fn setting(&self) -> &'static str {
+        self.setting
+    }
+}
+
+/// librdkafka's default for `max.poll.interval.ms`.
+const DEFAULT_MAX_POLL_INTERVAL: Duration = Duration::from_millis(300_000);
+const DAY: Duration = Duration::from_secs(24 * 60 * 60);
+
+impl SubscriptionConfig {
+    /// Checks what can be checked without a broker.
+    ///
+    /// # Errors
+    /// The first setting that cannot work.
+    pub fn validate(&self) -> Result<(), ConfigError> {
+        self.validate_names()?;
+        self.validate_limits()?;
+        self.validate_times()?;
+        self.validate_retry()
+    }
+
+    fn validate_names(&self) -> Result<(), ConfigError> {
+        if self.group.is_empty() {
+            return Err(ConfigError::new("group", "is empty; name the consumer group"));
+        }
+        if self.topics.is_empty() || self.topics.iter().any(String::is_empty) {
+            return Err(ConfigError::new("topics", "name at least one origin topic, and no empty one"));
+        }
+        if let Some(pattern) = self.topics.iter().find(|topic| topic.starts_with('^')) {
+            return Err(ConfigError::new("topics", format!("{pattern:?} is a pattern; name the topics one by one")));
+        }
+        if self.bootstrap_servers.trim().is_empty() {
+            return Err(ConfigError::new("bootstrap_servers", "is empty; give host:port of at least one broker"));
+        }
+        Ok(())
+    }
+
+    fn validate_limits(&self) -> Result<(), ConfigError> {
+        in_range("concurrency", self.concurrency, 1, 100_000)?;
+        let limits = &self.limits;
+        in_range("limits.pause_at_records", limits.pause_at_records, 1, 10_000_000)?;
+        in_range("limits.pending_bytes", limits.pending_bytes, 1_024, 1 << 40)?;
+        in_range("limits.settled_ahead", limits.settled_ahead, 1, 100_000_000)?;
+        if limits.resume_at_records >= limits.pause_at_records {
+            return Err(ConfigError::new(
+                "limits.resume_at_records",
+                format!(
+                    "{} must be below limits.pause_at_records ({})",
+                    limits.resume_at_records, limits.pause_at_records
+                ),
+            ));
+        }
+        if self.concurrency > limits.pause_at_records {
+            return Err(ConfigError::new(
+                "concurrency",
+                format!(
+                    "{} can never be reached with limits.pause_at_records = {}; raise the latter",
+                    self.concurrency, limits.pause_at_records
+                ),
+            ));
+        }
+        Ok(())
+    }
+
+    fn validate_times(&self) -> Result<(), ConfigError> {
+        duration("commit_interval", self.commit_interval, Duration::from_millis(10), Duration::from_secs(3600))?;
+        duration("attempt_timeout", self.attempt_timeout, Duration::from_millis(1), 7 * DAY)?;
+        duration("shutdown_timeout", self.shutdown_timeout, Duration::ZERO, DAY)?;
+        duration("startup_timeout", self.startup_timeout, Duration::from_millis(100), Duration::from_secs(600))?;
+        let poll_interval = match self.kafka.get("max.poll.interval.ms") {
+            None => DEFAULT_MAX_POLL_INTERVAL,
+            Some(value) => Duration::from_millis(value.trim().parse().map_err(|_| {
+                ConfigError::new("kafka.max.poll.interval.ms", format!("{value:?} is not a number of milliseconds"))
+            })?),
+        };
+        if self.drain_timeout > poll_interval / 2 {
+            return Err(ConfigError::new(
+                "drain_timeout",
+                format!(
+                    "{:?} must be at most half of max.poll.interval.ms ({poll_interval:?}): a longer drain is cut short by the broker",
+                    self.drain_timeout
+                ),
+            ));
+        }
+        Ok(())
+    }
+
+    fn validate_retry(&self) -> Result<(), ConfigError> {
+        backoff("retry.backoff", &self.retry.backoff)?;
+        if let Some(topic) = &self.retry.topic {
+            backoff("retry.topic.backoff", &topic.backoff)?;
+            in_range("retry.topic.rounds", topic.rounds as usize, 1, 10_000)?;
+            if topic.name.is_none() && self.topics.len() > 1 {
+                return Err(ConfigError::new("retry.topic.name", "is needed where a subscription has several topics"));
+            }
+        }
+        if let Some(dead_letter) = &self.dead_letter {
+            if dead_letter.topic.is_empty() {
+                return Err(ConfigError::new("dead_letter.topic", "is empty; name the topic or leave dead_letter out"));
+            }
+            in_range("dead_letter.storm_burst", dead_letter.storm_burst as usize, 1, 1_000_000)?;
+        }
+        Ok(())
+    }
+}
+
+fn in_range(setting: &'static str, value: usize, min: usize, max: usize) -> Result<(), ConfigError> {
+    if (min..=max).contains(&value) {
+        return Ok(());
+    }
+    Err(ConfigError::new(setting, format!("{value} is not between {min} and {max}")))
+}
+
+fn duration(setting: &'static str, value: Duration, min: Duration, max: Duration) -> Result<(), ConfigError> {
+    if (min..=max).contains(&value) {
+        return Ok(());
+    }
+    Err(ConfigError::new(setting, format!("{value:?} is not between {min:?} and {max:?}")))
+}
+
+fn backoff(setting: &'static str, backoff: &Backoff) -> Result<(), ConfigError> {
+    keylane_core::Backoff::from(*backoff).validate().map_err(|error| ConfigError::new(setting, error.to_string()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::{DeadLetter, Retry};
+
+    fn refused(change: impl FnOnce(&mut SubscriptionConfig)) -> &'static str {
+        let mut config = SubscriptionConfig::new("g", "t");
+        change(&mut config);
+        config.validate().expect_err("must be refused").setting()
+    }
+
+    #[test]
+    fn the_defaults_are_valid() {
+        assert_eq!(SubscriptionConfig::new("g", "t").validate(), Ok(()));
+    }
+
+    #[test]
+    fn each_bad_setting_is_named() {
+        assert_eq!(refused(|c| c.group.clear()), "group");
+        assert_eq!(refused(|c| c.topics.clear()), "topics");
+        assert_eq!(refused(|c| c.topics.push("^all.*".into())), "topics");
+        assert_eq!(refused(|c| c.bootstrap_servers = " ".into()), "bootstrap_servers");
+        assert_eq!(refused(|c| c.concurrency = 0), "concurrency");
+        assert_eq!(refused(|c| c.concurrency = 50_000), "concurrency");
+        assert_eq!(refused(|c| c.limits.pause_at_records = 0), "limits.pause_at_records");
+        assert_eq!(refused(|c| c.limits.resume_at_records = 10_000), "limits.resume_at_records");
+        assert_eq!(refused(|c| c.limits.pending_bytes = 0), "limits.pending_bytes");
+        assert_eq!(refused(|c| c.limits.settled_ahead = 0), "limits.settled_ahead");
+        assert_eq!(refused(|c| c.commit_interval = Duration::ZERO), "commit_interval");
+        assert_eq!(refused(|c| c.attempt_timeout = Duration::ZERO), "attempt_timeout");
+        assert_eq!(refused(|c| c.drain_timeout = Duration::from_secs(200)), "drain_timeout");
+        assert_eq!(refused(|c| c.startup_timeout = Duration::ZERO), "startup_timeout");
+        assert_eq!(refused(|c| c.retry.backoff.jitter = 2.0), "retry.backoff");
+        assert_eq!(refused(|c| c.retry = Retry::none().then_topic().topic_rounds(0)), "retry.topic.rounds");
+        assert_eq!(refused(|c| c.dead_letter = Some(DeadLetter::topic(""))), "dead_letter.topic");
+        assert_eq!(
+            refused(|c| {
+                c.topics.push("u".into());
+                c.retry = Retry::none().then_topic();
+            }),
+            "retry.topic.name"
+        );
+        assert_eq!(
+            refused(|c| drop(c.kafka.insert("max.poll.interval.ms".into(), "soon".into()))),
+            "kafka.max.poll.interval.ms"
+        );
+    }
+
+    #[test]
+    fn unknown_fields_are_refused_and_durations_are_readable() {
+        let error = serde_json::from_str::<SubscriptionConfig>(r#"{"group":"g","topics":["t"],"concurency":3}"#);
+        assert!(error.unwrap_err().to_string().contains("concurency"));
+        let config: SubscriptionConfig =
+            serde_json::from_str(r#"{"group":"g","topics":["t"],"commit_interval":"250ms"}"#).unwrap();
+        assert_eq!(config.commit_interval, Duration::from_millis(250));
+        let text = serde_json::to_string(&config).unwrap();
+        assert_eq!(serde_json::from_str::<SubscriptionConfig>(&text).unwrap(), config);
+    }
+}

@@ -1,0 +1,124 @@
+//! One assigned partition, as the polling thread sees it.
+
+use std::ffi::CString;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use keylane_core::Budget;
+
+use crate::Record;
+use crate::metrics::{LagMetrics, MetricLabels, ReadMetrics};
+use crate::runtime::{CommitPoint, Inbox, Progress};
+
+pub(super) struct Assigned {
+    pub(super) topic: Arc<str>,
+    pub(super) topic_c: CString,
+    pub(super) partition: i32,
+    pub(super) is_retry_topic: bool,
+    /// The log went back: a new epoch is due.
+    pub(super) rewound: bool,
+    pub(super) inbox: Arc<Inbox>,
+    pub(super) progress: Arc<Progress>,
+    pub(super) read_metrics: ReadMetrics,
+    pub(super) lag_metrics: LagMetrics,
+    /// Records taken in by the current read, not handed over yet.
+    pub(super) batch: Vec<Record>,
+    pub(super) batch_bytes: u64,
+    /// Handed to the owner in this epoch.
+    delivered_records: u64,
+    delivered_bytes: u64,
+    pub(super) next_offset: Option<i64>,
+    records: Budget,
+    ahead: Budget,
+    /// What the client was told.
+    pub(super) fetch_paused: bool,
+    /// The newest commit point, stored with the client.
+    pub(super) stored: Option<CommitPoint>,
+    /// End offset asked for by the side client while the partition is paused.
+    pub(super) end_offset: Option<i64>,
+    /// Being given back.
+    pub(super) revoking: bool,
+}
+
+impl Assigned {
+    pub(super) fn new(
+        topic: Arc<str>,
+        partition: i32,
+        inbox: Arc<Inbox>,
+        progress: Arc<Progress>,
+        is_retry_topic: bool,
+        labels: &MetricLabels<'_>,
+        (records, ahead): (Budget, Budget),
+    ) -> Self {
+        // Topic names hold no NUL: Kafka allows letters, digits, '.', '_' and '-' only.
+        let topic_c = CString::new(topic.as_bytes()).unwrap_or_default();
+        Self {
+            topic,
+            topic_c,
+            partition,
+            inbox,
+            progress,
+            read_metrics: ReadMetrics::new(labels),
+            lag_metrics: LagMetrics::new(labels),
+            is_retry_topic,
+            rewound: false,
+            batch: Vec::new(),
+            batch_bytes: 0,
+            delivered_records: 0,
+            delivered_bytes: 0,
+            next_offset: None,
+            records,
+            ahead,
+            fetch_paused: false,
+            stored: None,
+            end_offset: None,
+            revoking: false,
+        }
+    }
+
+    /// Hands the batch to the owner.
+    pub(super) fn hand_over(&mut self) {
+        if self.batch.is_empty() {
+            return;
+        }
+        self.delivered_records += self.batch.len() as u64;
+        self.delivered_bytes += std::mem::take(&mut self.batch_bytes);
+        self.inbox.deliver(&mut self.batch);
+    }
+
+    /// Forgets what this read has taken in so far: offsets from an earlier log.
+    pub(super) fn rewind(&mut self) {
+        self.rewound = true;
+        self.batch.clear();
+        self.batch_bytes = 0;
+    }
+
+    /// Takes the batch of the new log from the epoch before.
+    pub(super) fn take_over(&mut self, old: &mut Self) {
+        self.batch = std::mem::take(&mut old.batch);
+        self.batch_bytes = old.batch_bytes;
+        self.next_offset = old.next_offset;
+        self.fetch_paused = old.fetch_paused;
+    }
+
+    pub(super) fn pending_records(&self) -> u64 {
+        self.delivered_records.saturating_sub(self.progress.released_records.load(Ordering::Relaxed))
+    }
+
+    pub(super) fn pending_bytes(&self) -> u64 {
+        self.delivered_bytes.saturating_sub(self.progress.released_bytes.load(Ordering::Relaxed))
+    }
+
+    /// Whether a limit of this partition asks for a pause (guarantee G6).
+    pub(super) fn is_over_limit(&mut self) -> bool {
+        let pending = self.pending_records();
+        let ahead = self.progress.settled_ahead.load(Ordering::Relaxed);
+        self.records.update(pending);
+        self.ahead.update(ahead);
+        self.records.is_paused() || self.ahead.is_paused()
+    }
+
+    pub(super) fn has_ended(&self) -> bool {
+        self.progress.ended.load(Ordering::Acquire)
+    }
+}

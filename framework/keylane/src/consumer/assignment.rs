@@ -1,0 +1,152 @@
+//! The table of assigned partitions: opening, pausing, giving up.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use keylane_core::{Budget, Epoch, MapError, Position, SettledMap, commit_map};
+use rdkafka::consumer::{BaseConsumer, Consumer};
+
+use super::assigned::Assigned;
+use super::context::{Context, NewPartition, list};
+use super::poll_loop::{OwnerFactory, PollSettings};
+use crate::metrics::{MetricLabels, PartitionMetrics, UnreadableMetadata};
+use crate::runtime::{Inbox, Opening, Progress};
+
+/// All partitions this member owns.
+pub(super) struct Assignment {
+    pub(super) partitions: Vec<Assigned>,
+    /// Bytes pending over all partitions.
+    bytes: Budget,
+    last_epoch: u64,
+    settings: Arc<PollSettings>,
+    open: OwnerFactory,
+}
+
+impl Assignment {
+    pub(super) fn new(settings: Arc<PollSettings>, open: OwnerFactory) -> Self {
+        let limit = settings.limits.pending_bytes as u64;
+        Self { partitions: Vec::new(), bytes: Budget::new(limit, limit / 10 * 7), last_epoch: 0, settings, open }
+    }
+
+    /// Opens an owner for a partition that was just assigned: a new epoch.
+    pub(super) fn open(&mut self, new: NewPartition, paused: bool) {
+        // A partition cannot be assigned twice; were it, the older epoch would be the wrong one.
+        self.close_now(&new.topic, new.partition);
+        self.last_epoch += 1;
+        let epoch = Epoch::new(self.last_epoch);
+        let topic = self.settings.intern(&new.topic);
+        let labels =
+            MetricLabels { subscription: &self.settings.subscription, topic: &topic, partition: new.partition };
+        let mut metrics = PartitionMetrics::new(&labels);
+        let (start, settled) = resume_point(&new, &mut metrics);
+        let is_retry_topic = self.settings.retry_topic.as_deref() == Some(&*topic);
+        tracing::info!(%topic, partition = new.partition, start = start.map(Position::get), "partition assigned");
+        let (inbox, progress) = (Arc::new(Inbox::default()), Arc::new(Progress::default()));
+        (self.open)(Opening {
+            topic: topic.clone(),
+            partition: new.partition,
+            epoch,
+            is_retry_topic,
+            start,
+            settled,
+            paused,
+            metrics,
+            inbox: inbox.clone(),
+            progress: progress.clone(),
+        });
+        let limits = &self.settings.limits;
+        let budgets = (
+            Budget::new(limits.pause_at_records as u64, limits.resume_at_records as u64),
+            Budget::new(limits.settled_ahead as u64, limits.settled_ahead as u64 / 10 * 7),
+        );
+        let assigned = Assigned::new(topic.clone(), new.partition, inbox, progress, is_retry_topic, &labels, budgets);
+        self.partitions.push(assigned);
+    }
+
+    /// Begins a new epoch for every partition whose log went back.
+    pub(super) fn reopen_rewound(&mut self, paused: bool) -> bool {
+        let rewound: Vec<_> =
+            self.partitions.iter().filter(|p| p.rewound).map(|p| (p.topic.clone(), p.partition)).collect();
+        for (topic, partition) in &rewound {
+            let Some(mut old) = self.close_now(topic, *partition) else { continue };
+            tracing::warn!(
+                %topic, partition,
+                "the log went back: truncated, or the topic made anew; reading on from where it is now"
+            );
+            self.open(NewPartition { topic: topic.to_string(), partition: *partition, committed: None }, paused);
+            if let Some(new) = self.find(topic, *partition) {
+                new.take_over(&mut old);
+            }
+        }
+        !rewound.is_empty()
+    }
+
+    pub(super) fn find(&mut self, topic: &str, partition: i32) -> Option<&mut Assigned> {
+        self.partitions.iter_mut().find(|p| p.partition == partition && &*p.topic == topic)
+    }
+
+    /// Ends the epoch of a partition at once.
+    pub(super) fn close_now(&mut self, topic: &str, partition: i32) -> Option<Assigned> {
+        let place = self.partitions.iter().position(|p| p.partition == partition && &*p.topic == topic)?;
+        let closed = self.partitions.swap_remove(place);
+        closed.inbox.order(|orders| orders.end = true);
+        Some(closed)
+    }
+
+    /// Pauses and resumes fetching by the limits (guarantee G6) and the user's wish.
+    pub(super) fn update_pauses(&mut self, consumer: &BaseConsumer<Context>, pause_all: bool) {
+        let pending_bytes = self.partitions.iter().map(Assigned::pending_bytes).sum();
+        self.bytes.update(pending_bytes);
+        let all = pause_all || self.bytes.is_paused();
+        let (mut pause, mut resume) = (Vec::new(), Vec::new());
+        for (place, partition) in self.partitions.iter_mut().enumerate() {
+            let wanted = partition.is_over_limit() || all || partition.revoking;
+            match (wanted, partition.fetch_paused) {
+                (true, false) => pause.push(place),
+                (false, true) => resume.push(place),
+                _ => {}
+            }
+        }
+        self.tell(consumer, &pause, true);
+        self.tell(consumer, &resume, false);
+    }
+
+    fn tell(&mut self, consumer: &BaseConsumer<Context>, places: &[usize], paused: bool) {
+        if places.is_empty() {
+            return;
+        }
+        let list = list(places.iter().map(|&place| (&*self.partitions[place].topic, self.partitions[place].partition)));
+        let answer = if paused { consumer.pause(&list) } else { consumer.resume(&list) };
+        drop(list);
+        if let Err(error) = answer {
+            // Tried again by the next pass: what the client was told is noted only when it has taken it.
+            tracing::warn!(%error, paused, "the client refused to pause or resume");
+            return;
+        }
+        for &place in places {
+            let partition = &mut self.partitions[place];
+            partition.fetch_paused = paused;
+            partition.read_metrics.set_paused(paused, Instant::now());
+        }
+    }
+}
+
+/// The committed position and what earlier owners settled above it. Metadata that is not ours, or damaged, is counted and
+/// treated as empty: that only delivers more again.
+fn resume_point(new: &NewPartition, metrics: &mut PartitionMetrics) -> (Option<Position>, SettledMap) {
+    let Some((offset, metadata)) = &new.committed else { return (None, SettledMap::default()) };
+    let position = Position::new(*offset);
+    let text = std::str::from_utf8(metadata).map_err(|_| MapError::Foreign);
+    match text.and_then(|text| commit_map::decode(position, text)) {
+        Ok(settled) => (Some(position), settled),
+        Err(error) => {
+            metrics.commit_metadata_unreadable(match error {
+                MapError::Foreign => UnreadableMetadata::Foreign,
+                MapError::Version(_) => UnreadableMetadata::Version,
+                _ => UnreadableMetadata::Damaged,
+            });
+            tracing::warn!(topic = new.topic, partition = new.partition, %error, "the commit's metadata is ignored");
+            (Some(position), SettledMap::default())
+        }
+    }
+}

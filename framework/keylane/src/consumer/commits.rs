@@ -1,0 +1,102 @@
+//! From the owners' commit points to the client, which commits them.
+//!
+//! The client commits stored offsets by itself, each half commit interval and with every unassign. Two cases it leaves out:
+//! a point whose position has not moved (only its map has), and anything while a revoke waits for its answer. Those are
+//! committed explicitly, without waiting: the client reports no result then, but it can only lose a map, or be
+//! repeated by the next stored point, never commit something unsettled (guarantee G4).
+
+use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer};
+
+use super::assigned::Assigned;
+use super::context::{Context, list_with_points};
+use crate::runtime::CommitPoint;
+
+#[derive(Debug)]
+pub(super) struct Commits {
+    /// Off once a broker has refused metadata of our size: positions are committed all the same.
+    metadata: bool,
+}
+
+impl Commits {
+    pub(super) fn new() -> Self {
+        Self { metadata: true }
+    }
+
+    /// Stores every new commit point. `suspended`: the client does not commit by itself at present.
+    pub(super) fn store(&mut self, consumer: &BaseConsumer<Context>, partitions: &mut [Assigned], suspended: bool) {
+        if consumer.context().take_metadata_refused() {
+            self.give_up_metadata(consumer, partitions);
+        }
+        let (mut stored, mut explicit) = (Vec::new(), Vec::new());
+        for (place, partition) in partitions.iter_mut().enumerate() {
+            let Some(mut point) = partition.progress.take_commit_point() else { continue };
+            if !self.metadata {
+                point.metadata.clear();
+            }
+            let moved = partition.stored.as_ref().is_none_or(|stored| stored.position != point.position);
+            if !moved && partition.stored.as_ref() == Some(&point) {
+                continue;
+            }
+            stored.push(place);
+            if !moved || suspended {
+                explicit.push(place);
+            }
+            partition.stored = Some(point);
+        }
+        store(consumer, partitions, &stored);
+        commit(consumer, partitions, &explicit);
+    }
+
+    /// A broker with a smaller `offset.metadata.max.bytes` than Kafka's default refuses such commits for ever, and with them
+    /// the client reports every other one as failed. Positions matter more than maps.
+    fn give_up_metadata(&mut self, consumer: &BaseConsumer<Context>, partitions: &mut [Assigned]) {
+        if std::mem::replace(&mut self.metadata, false) {
+            tracing::warn!(
+                "the broker refuses commit metadata of up to {} bytes (offset.metadata.max.bytes); \
+                 committing without the settled-ahead map: more is delivered again after a restart",
+                keylane_core::MAX_METADATA_BYTES
+            );
+        }
+        for partition in partitions.iter_mut() {
+            if let Some(stored) = &mut partition.stored {
+                stored.metadata.clear();
+            }
+        }
+        let all: Vec<usize> = (0..partitions.len()).filter(|&place| partitions[place].stored.is_some()).collect();
+        store(consumer, partitions, &all);
+    }
+}
+
+fn points<'a>(partitions: &'a [Assigned], places: &'a [usize]) -> impl Iterator<Item = (&'a str, i32, i64, &'a str)> {
+    places.iter().filter_map(|&place| {
+        let partition = &partitions[place];
+        let CommitPoint { position, metadata } = partition.stored.as_ref()?;
+        Some((&*partition.topic, partition.partition, *position, metadata.as_str()))
+    })
+}
+
+fn store(consumer: &BaseConsumer<Context>, partitions: &[Assigned], places: &[usize]) {
+    if places.is_empty() {
+        return;
+    }
+    let result = list_with_points(points(partitions, places)).and_then(|list| {
+        consumer.store_offsets(&list)?;
+        // The call answers Ok even where single partitions were refused.
+        list.elements().iter().try_for_each(|element| element.error())
+    });
+    if let Err(error) = result {
+        // Not assigned any more: its next owner starts from the last commit.
+        tracing::debug!(%error, "offsets of a partition that is gone were not stored");
+    }
+}
+
+fn commit(consumer: &BaseConsumer<Context>, partitions: &[Assigned], places: &[usize]) {
+    if places.is_empty() {
+        return;
+    }
+    let result =
+        list_with_points(points(partitions, places)).and_then(|list| consumer.commit(&list, CommitMode::Async));
+    if let Err(error) = result {
+        tracing::debug!(%error, "an explicit commit was not taken; the next one covers it");
+    }
+}

@@ -1,0 +1,222 @@
+//! The callbacks of the Kafka client. They run inside `poll`, on the polling thread, and only report.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use rdkafka::client::ClientContext;
+use rdkafka::config::RDKafkaLogLevel;
+use rdkafka::consumer::{BaseConsumer, Consumer, ConsumerContext, RebalanceProtocol};
+use rdkafka::error::{KafkaError, KafkaResult, RDKafkaErrorCode};
+use rdkafka::types::RDKafkaRespErr;
+use rdkafka::{Offset, TopicPartitionList};
+
+use super::native;
+use super::trouble;
+use crate::metrics::{CommitFailure, SubscriptionMetrics};
+use crate::subscription::Control;
+
+/// How long an assignment waits for the committed offsets and their metadata. Without them processing starts all the same:
+/// the settled-ahead map is missing then, and more is delivered again.
+const COMMITTED_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// What has happened since the loop last looked.
+#[derive(Debug)]
+pub(super) enum GroupEvent {
+    Assigned(Vec<NewPartition>),
+    Revoked {
+        partitions: Vec<(String, i32)>,
+        /// The group has already given the partitions away.
+        lost: bool,
+        /// The revoke was answered in the callback; otherwise the loop owes the answer.
+        answered: bool,
+    },
+    /// A rebalance could not be answered.
+    Failed(String),
+}
+
+#[derive(Debug)]
+pub(super) struct NewPartition {
+    pub(super) topic: String,
+    pub(super) partition: i32,
+    /// The committed offset and its metadata; `None` where nothing was committed or the broker did not tell.
+    pub(super) committed: Option<(i64, Vec<u8>)>,
+}
+
+/// The consumer's context: a mailbox for the loop, and the place where errors are noted.
+pub(crate) struct Context {
+    control: Arc<Control>,
+    metrics: Arc<SubscriptionMetrics>,
+    events: Mutex<Vec<GroupEvent>>,
+    /// From here on a revoke is answered in the callback: the loop no longer runs.
+    closing: AtomicBool,
+    eager: AtomicBool,
+    metadata_refused: AtomicBool,
+}
+
+impl Context {
+    pub(crate) fn new(control: Arc<Control>, metrics: Arc<SubscriptionMetrics>) -> Self {
+        Self {
+            control,
+            metrics,
+            events: Mutex::new(Vec::new()),
+            closing: AtomicBool::new(false),
+            eager: AtomicBool::new(false),
+            metadata_refused: AtomicBool::new(false),
+        }
+    }
+
+    pub(super) fn take_events(&self) -> Vec<GroupEvent> {
+        std::mem::take(&mut *self.events())
+    }
+
+    pub(super) fn set_closing(&self) {
+        self.closing.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether the assignor is an eager one: then every rebalance revokes everything.
+    pub(super) fn is_eager(&self) -> bool {
+        self.eager.load(Ordering::Relaxed)
+    }
+
+    /// Whether a commit was refused because its metadata is too large; asks once.
+    pub(super) fn take_metadata_refused(&self) -> bool {
+        self.metadata_refused.swap(false, Ordering::Relaxed)
+    }
+
+    fn events(&self) -> MutexGuard<'_, Vec<GroupEvent>> {
+        self.events.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn assign(&self, consumer: &BaseConsumer<Self>, partitions: &TopicPartitionList) {
+        if !self.closing.load(Ordering::Relaxed) {
+            // Not while closing: the call can hang then.
+            self.eager.store(matches!(consumer.rebalance_protocol(), RebalanceProtocol::Eager), Ordering::Relaxed);
+        }
+        // Before the assignment: nothing can be committed in between, so map and start position belong together.
+        let assigned = new_partitions(consumer, partitions);
+        let answer =
+            if self.is_eager() { consumer.assign(partitions) } else { consumer.incremental_assign(partitions) };
+        match answer {
+            Ok(()) => self.events().push(GroupEvent::Assigned(assigned)),
+            Err(error) => self.events().push(GroupEvent::Failed(error.to_string())),
+        }
+    }
+
+    fn revoke(&self, consumer: &BaseConsumer<Self>, partitions: &TopicPartitionList) {
+        let closing = self.closing.load(Ordering::Relaxed);
+        let lost = consumer.assignment_lost();
+        // A lost assignment has nothing to wait for, and a closing consumer no loop that would answer.
+        let answered = lost || closing;
+        if answered {
+            let answer = if self.is_eager() { consumer.unassign() } else { consumer.incremental_unassign(partitions) };
+            if let Err(error) = answer {
+                self.events().push(GroupEvent::Failed(error.to_string()));
+            }
+        }
+        let partitions =
+            native::committed(partitions).iter().map(|element| (element.topic.to_owned(), element.partition)).collect();
+        self.events().push(GroupEvent::Revoked { partitions, lost, answered });
+    }
+}
+
+/// Asks for the committed offsets with their metadata. Lists passed to the client are built, used and dropped here: one that
+/// stays alive keeps the client from closing.
+fn new_partitions(consumer: &BaseConsumer<Context>, partitions: &TopicPartitionList) -> Vec<NewPartition> {
+    let mut request = TopicPartitionList::with_capacity(partitions.count());
+    let mut assigned = Vec::with_capacity(partitions.count());
+    for element in native::committed(partitions) {
+        request.add_partition(element.topic, element.partition);
+        assigned.push(NewPartition { topic: element.topic.to_owned(), partition: element.partition, committed: None });
+    }
+    if assigned.is_empty() {
+        return assigned;
+    }
+    match consumer.committed_offsets(request, COMMITTED_TIMEOUT) {
+        Ok(answer) => {
+            for element in native::committed(&answer) {
+                let known =
+                    assigned.iter_mut().find(|new| new.partition == element.partition && new.topic == element.topic);
+                if let Some(new) = known.filter(|_| element.offset >= 0) {
+                    new.committed = Some((element.offset, element.metadata.to_vec()));
+                }
+            }
+        }
+        Err(error) => {
+            tracing::warn!(%error, "the committed offsets' metadata cannot be read; more records will be delivered again");
+        }
+    }
+    assigned
+}
+
+impl ClientContext for Context {
+    fn log(&self, level: RDKafkaLogLevel, facility: &str, message: &str) {
+        trouble::log(level, facility, message);
+    }
+
+    fn error(&self, error: KafkaError, reason: &str) {
+        trouble::note(&self.control, &self.metrics, error.rdkafka_error_code(), reason);
+    }
+}
+
+impl ConsumerContext for Context {
+    fn rebalance(&self, consumer: &BaseConsumer<Self>, error: RDKafkaRespErr, partitions: &mut TopicPartitionList) {
+        match error {
+            RDKafkaRespErr::RD_KAFKA_RESP_ERR__ASSIGN_PARTITIONS => self.assign(consumer, partitions),
+            _ => self.revoke(consumer, partitions),
+        }
+    }
+
+    fn commit_callback(&self, result: KafkaResult<()>, _offsets: &TopicPartitionList) {
+        let Err(error) = result else {
+            self.metrics.committed();
+            trouble::healthy(&self.control, trouble::Sign::Commit);
+            return;
+        };
+        let code = error.rdkafka_error_code();
+        match code {
+            // Nothing to commit.
+            Some(RDKafkaErrorCode::NoOffset) => {}
+            // The epoch is over; what was not committed is delivered again to the new owner.
+            Some(
+                RDKafkaErrorCode::UnknownMemberId
+                | RDKafkaErrorCode::IllegalGeneration
+                | RDKafkaErrorCode::FencedInstanceId,
+            ) => {
+                self.metrics.commit_failed(CommitFailure::Fenced);
+                tracing::warn!(%error, "a commit came after the assignment had been lost");
+            }
+            Some(RDKafkaErrorCode::OffsetMetadataTooLarge) => {
+                self.metrics.commit_failed(CommitFailure::MetadataTooLarge);
+                self.metadata_refused.store(true, Ordering::Relaxed);
+            }
+            _ => {
+                self.metrics.commit_failed(trouble::commit_failure(code));
+                tracing::warn!(%error, "a commit failed; the next one covers it");
+                trouble::note_commit(&self.control, &error);
+            }
+        }
+    }
+}
+
+/// A list of partitions without offsets.
+pub(super) fn list<'a>(partitions: impl Iterator<Item = (&'a str, i32)>) -> TopicPartitionList {
+    let mut list = TopicPartitionList::new();
+    for (topic, partition) in partitions {
+        list.add_partition(topic, partition);
+    }
+    list
+}
+
+/// The same with offsets and metadata. `Err` where a metadata string cannot be passed on.
+pub(super) fn list_with_points<'a>(
+    points: impl Iterator<Item = (&'a str, i32, i64, &'a str)>,
+) -> KafkaResult<TopicPartitionList> {
+    let mut list = TopicPartitionList::new();
+    for (topic, partition, position, metadata) in points {
+        let mut element = list.add_partition(topic, partition);
+        element.set_offset(Offset::Offset(position))?;
+        element.set_metadata(metadata);
+    }
+    Ok(list)
+}

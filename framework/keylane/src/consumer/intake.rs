@@ -1,0 +1,66 @@
+//! From messages to batches per partition.
+
+use std::collections::HashMap;
+
+use super::assigned::Assigned;
+use super::native::NativeMessage;
+use crate::Record;
+use crate::record::RecordHeaders;
+
+/// Sorts one read's messages into the batches of their partitions.
+///
+/// Messages of one partition come in runs, so most are sorted by looking at the one before.
+#[derive(Default)]
+pub(super) struct Intake {
+    /// Where a partition stands in the table, by librdkafka's topic object. Emptied whenever the table changes.
+    places: HashMap<(usize, i32), usize>,
+    last: Option<((usize, i32), usize)>,
+}
+
+impl Intake {
+    pub(super) fn table_changed(&mut self) {
+        self.places.clear();
+        self.last = None;
+    }
+
+    /// Copies one message into its batch. The message may be freed afterwards.
+    pub(super) fn take(&mut self, table: &mut [Assigned], message: &NativeMessage<'_>) {
+        let Some(place) = self.place(table, message) else {
+            // Left over from an assignment that has ended; its next owner gets it.
+            return;
+        };
+        let partition = &mut table[place];
+        let offset = message.offset();
+        match partition.next_offset {
+            // librdkafka can hand out the last record twice around a rebalance (guarantee G7; the core checks again).
+            Some(next) if offset + 1 == next => return,
+            // Further back than that is no repetition: the log was cut, or the topic made anew. What was settled there says
+            // nothing about these records, so a new epoch begins with them.
+            Some(next) if offset < next => partition.rewind(),
+            _ => {}
+        }
+        partition.next_offset = Some(offset + 1);
+        let headers = message.headers().map(|headers| RecordHeaders::read(headers, partition.is_retry_topic));
+        let record = Record::new(offset, message.timestamp_millis(), message.key(), message.value(), headers);
+        partition.batch_bytes += record.size() as u64;
+        partition.batch.push(record);
+    }
+
+    fn place(&mut self, table: &[Assigned], message: &NativeMessage<'_>) -> Option<usize> {
+        let id = (message.topic_id(), message.partition());
+        if let Some((_, place)) = self.last.filter(|(last, _)| *last == id) {
+            return Some(place);
+        }
+        let place = match self.places.get(&id) {
+            Some(place) => *place,
+            None => {
+                let topic = message.topic();
+                let place = table.iter().position(|p| p.partition == id.1 && &*p.topic == topic)?;
+                self.places.insert(id, place);
+                place
+            }
+        };
+        self.last = Some((id, place));
+        Some(place)
+    }
+}

@@ -1,0 +1,61 @@
+//! How far behind the log's end each partition is.
+
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use rdkafka::consumer::BaseConsumer;
+
+use super::assigned::Assigned;
+use super::context::Context;
+use super::native;
+use crate::subscription::{Control, PartitionStatus};
+
+/// Measures from what the client knows, without asking a broker.
+pub(super) fn update(consumer: &BaseConsumer<Context>, partitions: &mut [Assigned], control: &Control) {
+    for partition in partitions {
+        let cached = native::cached_end_offset(consumer, &partition.topic_c, partition.partition);
+        // The client's figure is frozen while a partition is paused; the side client's is then the newer one.
+        let end = cached.max(partition.end_offset);
+        let (pending, progress) = (partition.pending_records(), &partition.progress);
+        let watermark = progress.watermark.load(Ordering::Relaxed);
+        let lag = end.and_then(|end| u64::try_from(end - watermark.max(0)).ok()).filter(|_| watermark >= 0);
+        let oldest = progress.oldest_timestamp_millis.load(Ordering::Relaxed);
+        if let Some(lag) = lag {
+            let held_back = progress.waiting.load(Ordering::Relaxed) + progress.parked.load(Ordering::Relaxed);
+            partition.lag_metrics.set_records(lag, held_back);
+        }
+        if let Some(age) = lag_age(lag, oldest) {
+            partition.lag_metrics.set_seconds(age);
+        }
+        if let Some(next) = partition.next_offset {
+            partition.read_metrics.set_delivered(next - 1);
+        }
+        partition.read_metrics.set_paused(partition.fetch_paused, Instant::now());
+        control.set_partition(PartitionStatus {
+            topic: partition.topic.clone(),
+            partition: partition.partition,
+            watermark,
+            pending,
+            running: progress.running.load(Ordering::Relaxed),
+            waiting: progress.waiting.load(Ordering::Relaxed),
+            parked: progress.parked.load(Ordering::Relaxed),
+            settled_ahead: progress.settled_ahead.load(Ordering::Relaxed),
+            paused: partition.fetch_paused,
+            lag_records: lag,
+        });
+        partition.read_metrics.touch();
+        partition.lag_metrics.touch();
+    }
+}
+
+/// The age of the oldest unsettled record; nothing behind is no lag.
+fn lag_age(lag: Option<u64>, oldest_timestamp_millis: i64) -> Option<Duration> {
+    if lag == Some(0) {
+        return Some(Duration::ZERO);
+    }
+    if oldest_timestamp_millis == i64::MIN {
+        return None;
+    }
+    let now = i64::try_from(SystemTime::now().duration_since(UNIX_EPOCH).ok()?.as_millis()).ok()?;
+    Some(Duration::from_millis(u64::try_from(now.saturating_sub(oldest_timestamp_millis)).unwrap_or(0)))
+}

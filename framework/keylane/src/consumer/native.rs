@@ -1,0 +1,165 @@
+//! The few calls for which rdkafka's safe interface panics on foreign bytes, or has none.
+//!
+//! - Header names and commit metadata come from other programs and may be any bytes; rdkafka unwraps them as UTF-8.
+//! - The cached watermarks (no network) are not exposed by rdkafka.
+//!
+//! SAFETY, for the whole file: every pointer comes from a live rdkafka object that is borrowed for the whole call, every
+//! length comes from librdkafka beside its pointer, null is checked, and nothing borrowed outlives the object it came from
+//! (the lifetimes say so). No pointer is kept, none is freed.
+#![allow(unsafe_code)]
+
+use std::ffi::CStr;
+use std::marker::PhantomData;
+
+use bytes::Bytes;
+use rdkafka::TopicPartitionList;
+use rdkafka::bindings as sys;
+use rdkafka::consumer::{BaseConsumer, Consumer, ConsumerContext};
+use rdkafka::message::BorrowedMessage;
+
+use crate::Headers;
+
+/// A message that librdkafka still owns.
+pub(super) struct NativeMessage<'a> {
+    message: &'a sys::rd_kafka_message_t,
+}
+
+impl<'a> From<&'a BorrowedMessage<'_>> for NativeMessage<'a> {
+    fn from(message: &'a BorrowedMessage<'_>) -> Self {
+        // SAFETY: a borrowed message holds a non-null pointer that lives at least as long as itself.
+        Self { message: unsafe { &*message.ptr() } }
+    }
+}
+
+impl<'a> NativeMessage<'a> {
+    /// Identifies the topic while the partition is assigned: the address of librdkafka's topic object.
+    pub(super) fn topic_id(&self) -> usize {
+        self.message.rkt as usize
+    }
+
+    pub(super) fn topic(&self) -> &'a str {
+        if self.message.rkt.is_null() {
+            return "";
+        }
+        // SAFETY: the topic object lives as long as the message, and its name is a C string.
+        let name = unsafe { CStr::from_ptr(sys::rd_kafka_topic_name(self.message.rkt)) };
+        // Kafka allows only ASCII in topic names.
+        name.to_str().unwrap_or("")
+    }
+
+    pub(super) fn partition(&self) -> i32 {
+        self.message.partition
+    }
+
+    pub(super) fn offset(&self) -> i64 {
+        self.message.offset
+    }
+
+    pub(super) fn key(&self) -> Option<&'a [u8]> {
+        // SAFETY: librdkafka gives pointer and length together, the bytes live as long as the message.
+        unsafe { slice(self.message.key, self.message.key_len) }
+    }
+
+    pub(super) fn value(&self) -> Option<&'a [u8]> {
+        // SAFETY: as for the key.
+        unsafe { slice(self.message.payload, self.message.len) }
+    }
+
+    pub(super) fn timestamp_millis(&self) -> Option<i64> {
+        let mut kind = sys::rd_kafka_timestamp_type_t::RD_KAFKA_TIMESTAMP_NOT_AVAILABLE;
+        // SAFETY: the message is live and `kind` is a valid place to write to.
+        let millis = unsafe { sys::rd_kafka_message_timestamp(self.message, &mut kind) };
+        let known = kind != sys::rd_kafka_timestamp_type_t::RD_KAFKA_TIMESTAMP_NOT_AVAILABLE;
+        (known && millis != -1).then_some(millis)
+    }
+
+    /// A copy of the headers; `None` where there are none. Names that are not UTF-8 are made so, with U+FFFD.
+    pub(super) fn headers(&self) -> Option<Headers> {
+        let mut list = std::ptr::null_mut();
+        // SAFETY: the message is live; on success `list` belongs to the message.
+        let error = unsafe { sys::rd_kafka_message_headers(self.message, &mut list) };
+        if error != sys::rd_kafka_resp_err_t::RD_KAFKA_RESP_ERR_NO_ERROR || list.is_null() {
+            return None;
+        }
+        // SAFETY: `list` is non-null and lives as long as the message.
+        let count = unsafe { sys::rd_kafka_header_cnt(list) };
+        let mut headers = Headers::new();
+        for index in 0..count {
+            let (mut name, mut value, mut length) = (std::ptr::null(), std::ptr::null(), 0);
+            // SAFETY: `list` is live, and the three out-pointers are valid places to write to.
+            let error = unsafe { sys::rd_kafka_header_get_all(list, index, &mut name, &mut value, &mut length) };
+            if error != sys::rd_kafka_resp_err_t::RD_KAFKA_RESP_ERR_NO_ERROR || name.is_null() {
+                break;
+            }
+            // SAFETY: `name` is a non-null C string and `value` has `length` bytes; both belong to `list`.
+            let (name, value) = unsafe { (CStr::from_ptr(name).to_string_lossy(), slice(value, length)) };
+            match value {
+                Some(value) => headers.push(name, Bytes::copy_from_slice(value)),
+                None => headers.push_null(name),
+            }
+        }
+        Some(headers)
+    }
+}
+
+/// SAFETY: `pointer` is null or points to `length` initialised bytes that live for `'a`.
+unsafe fn slice<'a>(pointer: *const std::ffi::c_void, length: usize) -> Option<&'a [u8]> {
+    // SAFETY: by the contract above; null is checked first.
+    (!pointer.is_null()).then(|| unsafe { std::slice::from_raw_parts(pointer.cast::<u8>(), length) })
+}
+
+/// One element of a partition list, metadata as bytes.
+pub(super) struct Committed<'a> {
+    pub(super) topic: &'a str,
+    pub(super) partition: i32,
+    /// Negative where nothing was committed.
+    pub(super) offset: i64,
+    pub(super) metadata: &'a [u8],
+    _list: PhantomData<&'a TopicPartitionList>,
+}
+
+/// The elements of a list with their metadata.
+pub(super) fn committed(list: &TopicPartitionList) -> Vec<Committed<'_>> {
+    // SAFETY: the list is live, and `elems` points to `cnt` elements of it.
+    let elements = unsafe {
+        let list = &*list.ptr();
+        match usize::try_from(list.cnt) {
+            Ok(count) if !list.elems.is_null() => std::slice::from_raw_parts(list.elems, count),
+            _ => &[],
+        }
+    };
+    elements
+        .iter()
+        .map(|element| Committed {
+            // SAFETY: an element's topic is a C string that belongs to the list.
+            topic: unsafe { CStr::from_ptr(element.topic) }.to_str().unwrap_or(""),
+            partition: element.partition,
+            offset: element.offset,
+            // SAFETY: pointer and length are librdkafka's, the bytes belong to the list.
+            metadata: unsafe { slice(element.metadata, element.metadata_size) }.unwrap_or_default(),
+            _list: PhantomData,
+        })
+        .collect()
+}
+
+/// The end offset of a partition as of its last fetch, without asking the broker. `None` before the first fetch.
+///
+/// Frozen while the partition is paused.
+pub(super) fn cached_end_offset<C: ConsumerContext>(
+    consumer: &BaseConsumer<C>,
+    topic: &CStr,
+    partition: i32,
+) -> Option<i64> {
+    let (mut low, mut high) = (-1, -1);
+    // SAFETY: the client is live, the topic is a C string, and the out-pointers are valid places to write to.
+    let error = unsafe {
+        sys::rd_kafka_get_watermark_offsets(
+            consumer.client().native_ptr(),
+            topic.as_ptr(),
+            partition,
+            &mut low,
+            &mut high,
+        )
+    };
+    (error == sys::rd_kafka_resp_err_t::RD_KAFKA_RESP_ERR_NO_ERROR && high >= 0).then_some(high)
+}

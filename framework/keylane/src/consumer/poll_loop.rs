@@ -1,0 +1,311 @@
+//! The polling thread.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use rdkafka::consumer::{BaseConsumer, Consumer};
+use rdkafka::error::{KafkaError, RDKafkaErrorCode};
+
+use super::assignment::Assignment;
+use super::commits::Commits;
+use super::context::{Context, GroupEvent};
+use super::handover::Handover;
+use super::intake::Intake;
+use super::{lag, reader, trouble};
+use crate::Limits;
+use crate::metrics::{DrainResult, PollMetrics, PollSection, Rebalance, SubscriptionMetrics};
+use crate::runtime::Opening;
+use crate::subscription::{Control, State, SubscriptionError};
+
+/// Opens the owner of a partition; hides the types of decoder and processor.
+pub(crate) type OwnerFactory = Box<dyn Fn(Opening) + Send>;
+
+/// How often pauses, commit points and orders are looked at: often enough that nobody waits for it, seldom enough that a
+/// thousand idle partitions cost little.
+const HOUSEKEEPING: Duration = Duration::from_millis(5);
+/// The longest wait for a message. Bounds how long an order of the handle waits.
+const IDLE_WAIT: Duration = Duration::from_millis(50);
+/// The same while owners drain: their end is not signalled, and a drain keeps every partition waiting.
+const DRAIN_WAIT: Duration = Duration::from_millis(2);
+const SLOW_HOUSEKEEPING: Duration = Duration::from_secs(1);
+/// Metrics that nobody touches fade away.
+const TOUCH: Duration = Duration::from_secs(10);
+
+/// What the loop needs to know of the settings.
+pub(crate) struct PollSettings {
+    pub(crate) subscription: Arc<str>,
+    pub(crate) topics: Vec<Arc<str>>,
+    pub(crate) retry_topic: Option<Arc<str>>,
+    pub(crate) limits: Limits,
+    pub(crate) drain_timeout: Duration,
+}
+
+impl PollSettings {
+    /// One shared copy of each topic name.
+    pub(super) fn intern(&self, topic: &str) -> Arc<str> {
+        let known = self.topics.iter().chain(&self.retry_topic).find(|known| &***known == topic);
+        known.cloned().unwrap_or_else(|| topic.into())
+    }
+}
+
+/// Everything the polling thread owns.
+pub(crate) struct PollLoop {
+    consumer: BaseConsumer<Context>,
+    control: Arc<Control>,
+    metrics: Arc<SubscriptionMetrics>,
+    poll_metrics: PollMetrics,
+    settings: Arc<PollSettings>,
+    assignment: Assignment,
+    intake: Intake,
+    commits: Commits,
+    handover: Option<Handover>,
+    joined: bool,
+    draining: bool,
+    was_paused: bool,
+    last_housekeeping: Instant,
+    last_slow_housekeeping: Instant,
+    last_touch: Instant,
+}
+
+impl PollLoop {
+    pub(crate) fn new(
+        consumer: BaseConsumer<Context>,
+        control: Arc<Control>,
+        metrics: Arc<SubscriptionMetrics>,
+        settings: PollSettings,
+        open: OwnerFactory,
+    ) -> Self {
+        let settings = Arc::new(settings);
+        Self {
+            consumer,
+            control,
+            assignment: Assignment::new(settings.clone(), open),
+            poll_metrics: PollMetrics::new(&settings.subscription),
+            metrics,
+            settings,
+            intake: Intake::default(),
+            commits: Commits::new(),
+            handover: None,
+            joined: false,
+            draining: false,
+            was_paused: false,
+            last_housekeeping: Instant::now(),
+            last_slow_housekeeping: Instant::now(),
+            last_touch: Instant::now(),
+        }
+    }
+
+    /// Runs until a shutdown or a failure, then closes the consumer.
+    pub(crate) fn run(mut self) {
+        while !self.control.has_failed() {
+            if self.control.shutdown_deadline().is_some_and(|deadline| !self.drain_until(deadline)) {
+                break;
+            }
+            self.pass();
+        }
+        self.close();
+    }
+
+    /// One pass: read, hand over, look after everything else.
+    fn pass(&mut self) {
+        let wait = if self.draining || self.handover.is_some() { DRAIN_WAIT } else { IDLE_WAIT };
+        let entered = Instant::now();
+        let (intake, table) = (&mut self.intake, &mut self.assignment.partitions);
+        let read = reader::read(&self.consumer, wait, |message| intake.take(table, message));
+        let began = Instant::now();
+        // Taking records out is part of the wait: where there are any, it does not wait.
+        self.poll_metrics.section(PollSection::Wait, began - entered);
+        if read.taken > 0 {
+            if self.assignment.reopen_rewound(self.control.is_paused()) {
+                self.intake.table_changed();
+            }
+            for partition in &mut self.assignment.partitions {
+                partition.hand_over();
+            }
+            trouble::healthy(&self.control, trouble::Sign::Delivery);
+            self.poll_metrics.section(PollSection::HandOver, began.elapsed());
+        }
+        if let Some(error) = read.error {
+            self.note(&error);
+        }
+        for event in self.consumer.context().take_events() {
+            self.group_event(event);
+        }
+        self.advance_handover();
+        if read.taken == reader::READ_LIMIT || self.last_housekeeping.elapsed() >= HOUSEKEEPING {
+            self.housekeeping();
+        }
+    }
+
+    fn group_event(&mut self, event: GroupEvent) {
+        self.intake.table_changed();
+        match event {
+            GroupEvent::Assigned(partitions) => {
+                self.joined = true;
+                self.metrics.rebalance(Rebalance::Assign);
+                trouble::healthy(&self.control, trouble::Sign::Assignment);
+                for new in partitions {
+                    self.assignment.open(new, self.control.is_paused());
+                }
+                if self.draining {
+                    // Assigned while shutting down: nothing of it starts.
+                    self.order_drain();
+                }
+            }
+            GroupEvent::Revoked { partitions, lost, answered } => {
+                let event = if lost { Rebalance::Lost } else { Rebalance::Revoke };
+                self.metrics.rebalance(event);
+                if answered {
+                    if lost {
+                        tracing::warn!(
+                            partitions = partitions.len(),
+                            "the group has given this member's partitions away; what runs there is dropped"
+                        );
+                    }
+                    self.handover = None;
+                    for (topic, partition) in &partitions {
+                        self.assignment.close_now(topic, *partition);
+                        self.control.remove_partition(&self.settings.intern(topic), *partition);
+                    }
+                } else {
+                    let deadline = Instant::now() + self.settings.drain_timeout;
+                    self.handover = Some(Handover::begin(&mut self.assignment, partitions, deadline));
+                }
+            }
+            GroupEvent::Failed(error) => self.control.fail(SubscriptionError::Fatal(error)),
+        }
+        self.show_state();
+    }
+
+    fn advance_handover(&mut self) {
+        let Some(mut handover) = self.handover.take() else { return };
+        if let Some(deadline) = self.control.shutdown_deadline() {
+            handover.hurry(deadline);
+        }
+        if !handover.is_ready(&self.consumer, &mut self.assignment) {
+            self.handover = Some(handover);
+            return;
+        }
+        let before: HashMap<_, _> =
+            self.assignment.partitions.iter().map(|p| ((p.topic.clone(), p.partition), ())).collect();
+        let finished = handover.finish(&self.consumer, &mut self.assignment, &mut self.commits);
+        self.intake.table_changed();
+        for (topic, partition) in before.into_keys() {
+            if self.assignment.find(&topic, partition).is_none() {
+                self.control.remove_partition(&topic, partition);
+            }
+        }
+        self.metrics
+            .drained(if finished.dropped { DrainResult::Deadline } else { DrainResult::Drained }, finished.took);
+        self.metrics.set_assigned_partitions(self.assignment.partitions.len());
+        tracing::info!(took = ?finished.took, handed_back = finished.handed_back, dropped = finished.dropped, "partitions given back");
+        if let Some(error) = finished.error {
+            self.control.fail(SubscriptionError::Fatal(error.to_string()));
+        }
+        self.show_state();
+    }
+
+    fn housekeeping(&mut self) {
+        self.last_housekeeping = Instant::now();
+        let paused = self.control.is_paused();
+        if paused != self.was_paused {
+            self.was_paused = paused;
+            for partition in &self.assignment.partitions {
+                partition.inbox.order(|orders| orders.paused = paused);
+            }
+            self.show_state();
+        }
+        if self.handover.is_none() {
+            self.assignment.update_pauses(&self.consumer, paused || self.draining);
+        }
+        self.commits.store(&self.consumer, &mut self.assignment.partitions, self.handover.is_some());
+        if self.last_slow_housekeeping.elapsed() >= SLOW_HOUSEKEEPING {
+            self.last_slow_housekeeping = Instant::now();
+            lag::update(&self.consumer, &mut self.assignment.partitions, &self.control);
+            self.metrics.set_assigned_partitions(self.assignment.partitions.len());
+            if self.last_touch.elapsed() >= TOUCH {
+                self.last_touch = Instant::now();
+                self.metrics.touch();
+                self.poll_metrics.touch();
+            }
+            self.poll_metrics.flush();
+        }
+    }
+
+    /// Errors are either the end or passing trouble.
+    fn note(&mut self, error: &KafkaError) {
+        match error {
+            KafkaError::MessageConsumptionFatal(_) => self.control.fail(SubscriptionError::Fatal(error.to_string())),
+            KafkaError::MessageConsumption(RDKafkaErrorCode::AutoOffsetReset) => {
+                self.control.fail(SubscriptionError::OffsetReset(error.to_string()));
+            }
+            _ => {
+                trouble::note(&self.control, &self.metrics, error.rdkafka_error_code(), &error.to_string());
+            }
+        }
+    }
+
+    /// Drains for a shutdown; `false` when it is time to close.
+    fn drain_until(&mut self, deadline: Instant) -> bool {
+        if !self.draining {
+            self.draining = true;
+            self.show_state();
+            self.order_drain();
+            self.assignment.update_pauses(&self.consumer, true);
+        }
+        let running = self.assignment.partitions.iter().any(|partition| !partition.has_ended());
+        Instant::now() < deadline && (running || self.handover.is_some())
+    }
+
+    fn order_drain(&mut self) {
+        for partition in &self.assignment.partitions {
+            partition.inbox.order(|orders| orders.drain = true);
+        }
+    }
+
+    /// Commits what is settled and leaves the group. No revoke may be left unanswered: the client would wait for ever.
+    fn close(mut self) {
+        for partition in &self.assignment.partitions {
+            partition.inbox.order(|orders| orders.end = true);
+        }
+        let grace = Instant::now() + Duration::from_millis(500);
+        while self.assignment.partitions.iter().any(|p| !p.has_ended()) && Instant::now() < grace {
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        self.commits.store(&self.consumer, &mut self.assignment.partitions, false);
+        if let Some(handover) = self.handover.take() {
+            handover.finish(&self.consumer, &mut self.assignment, &mut self.commits);
+        }
+        self.consumer.context().set_closing();
+        for partition in &self.assignment.partitions {
+            self.control.remove_partition(&partition.topic, partition.partition);
+        }
+        drop(self.assignment);
+        // Polls until the group is left: some hundred milliseconds, unless the brokers are away.
+        drop(self.consumer);
+        let state = if self.control.has_failed() { State::Failed } else { State::Stopped };
+        self.control.set_state(state);
+        self.metrics.set_state(state.metric());
+    }
+
+    fn show_state(&self) {
+        let state = if self.draining {
+            State::Draining
+        } else if self.handover.is_some() {
+            State::Rebalancing
+        } else if self.control.is_paused() {
+            State::Paused
+        } else if self.joined {
+            State::Running
+        } else {
+            State::Starting
+        };
+        self.set_state(state);
+    }
+
+    fn set_state(&self, state: State) {
+        self.control.set_state(state);
+        self.metrics.set_state(state.metric());
+    }
+}

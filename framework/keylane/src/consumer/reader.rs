@@ -1,0 +1,34 @@
+//! The reading seam: takes messages out of the client.
+
+use std::time::Duration;
+
+use rdkafka::consumer::BaseConsumer;
+use rdkafka::error::KafkaError;
+
+use super::context::Context;
+use super::native::NativeMessage;
+
+/// The most messages one read takes. Also by how much a limit can be exceeded.
+pub(super) const READ_LIMIT: usize = 1_000;
+
+/// Takes up to [`READ_LIMIT`] messages, waiting at most `wait` for the first. Serves the callbacks on the way; ends early
+/// after one was served, since it may have changed the assignment.
+pub(super) fn read(consumer: &BaseConsumer<Context>, wait: Duration, mut take: impl FnMut(&NativeMessage<'_>)) -> Read {
+    let mut taken = 0;
+    let mut wait = wait;
+    while taken < READ_LIMIT {
+        match consumer.poll(wait) {
+            Some(Ok(message)) => take(&NativeMessage::from(&message)),
+            Some(Err(error)) => return Read { taken, error: Some(error) },
+            None => break,
+        }
+        taken += 1;
+        wait = Duration::ZERO;
+    }
+    Read { taken, error: None }
+}
+
+pub(super) struct Read {
+    pub(super) taken: usize,
+    pub(super) error: Option<KafkaError>,
+}

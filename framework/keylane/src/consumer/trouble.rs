@@ -1,0 +1,103 @@
+//! From the client's complaints to the subscription's state, metrics and logs.
+
+use std::time::SystemTime;
+
+use rdkafka::config::RDKafkaLogLevel;
+use rdkafka::error::{KafkaError, RDKafkaErrorCode as Code};
+
+use crate::metrics::{CommitFailure, ConsumerError, SubscriptionMetrics};
+use crate::subscription::{Control, Trouble, TroubleKind};
+
+/// Signs that a trouble has passed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Sign {
+    Commit,
+    Delivery,
+    Assignment,
+}
+
+/// Notes a complaint. The first of a kind is logged and dated; repetitions only count.
+pub(super) fn note(control: &Control, metrics: &SubscriptionMetrics, code: Option<Code>, reason: &str) {
+    let kind = code.map_or(TroubleKind::Other, kind_of);
+    metrics.consumer_error(match kind {
+        TroubleKind::Connection => ConsumerError::Transport,
+        TroubleKind::Authentication | TroubleKind::Authorization => ConsumerError::Auth,
+        _ => ConsumerError::Other,
+    });
+    set(control, kind, reason);
+}
+
+pub(super) fn note_commit(control: &Control, error: &KafkaError) {
+    let kind = error.rdkafka_error_code().map(kind_of).filter(|kind| *kind != TroubleKind::Other);
+    set(control, kind.unwrap_or(TroubleKind::Commit), &error.to_string());
+}
+
+pub(super) fn commit_failure(code: Option<Code>) -> CommitFailure {
+    match code.map_or(TroubleKind::Other, kind_of) {
+        TroubleKind::Connection => CommitFailure::Transport,
+        TroubleKind::Authentication | TroubleKind::Authorization => CommitFailure::Auth,
+        _ => CommitFailure::Other,
+    }
+}
+
+fn set(control: &Control, kind: TroubleKind, message: &str) {
+    let since = match control.trouble() {
+        Some(trouble) if trouble.kind == kind => trouble.since,
+        _ => {
+            tracing::warn!(kind = kind.as_str(), message, "the kafka client reports trouble; it keeps trying");
+            SystemTime::now()
+        }
+    };
+    control.set_trouble(Some(Trouble { kind, message: message.to_owned(), since }));
+}
+
+/// Clears the trouble that this sign speaks against.
+pub(super) fn healthy(control: &Control, sign: Sign) {
+    let Some(trouble) = control.trouble() else { return };
+    let passed = match trouble.kind {
+        TroubleKind::Commit => sign == Sign::Commit,
+        TroubleKind::MissingTopic | TroubleKind::Authorization => sign == Sign::Assignment,
+        _ => true,
+    };
+    if passed {
+        tracing::info!(kind = trouble.kind.as_str(), "the trouble has passed");
+        control.set_trouble(None);
+    }
+}
+
+fn kind_of(code: Code) -> TroubleKind {
+    match code {
+        Code::BrokerTransportFailure
+        | Code::AllBrokersDown
+        | Code::Resolve
+        | Code::OperationTimedOut
+        | Code::RequestTimedOut
+        | Code::NetworkException
+        | Code::LeaderNotAvailable
+        | Code::CoordinatorNotAvailable
+        | Code::CoordinatorLoadInProgress
+        | Code::NotCoordinator => TroubleKind::Connection,
+        Code::Authentication | Code::SaslAuthenticationFailed | Code::SSL => TroubleKind::Authentication,
+        Code::TopicAuthorizationFailed | Code::GroupAuthorizationFailed | Code::ClusterAuthorizationFailed => {
+            TroubleKind::Authorization
+        }
+        Code::UnknownTopicOrPartition | Code::UnknownTopic | Code::UnknownPartition => TroubleKind::MissingTopic,
+        Code::PollExceeded
+        | Code::UnknownMemberId
+        | Code::IllegalGeneration
+        | Code::FencedInstanceId
+        | Code::Fenced => TroubleKind::Membership,
+        _ => TroubleKind::Other,
+    }
+}
+
+/// librdkafka's log lines, one level down: what matters also arrives as an error and is told in our words.
+pub(super) fn log(level: RDKafkaLogLevel, facility: &str, message: &str) {
+    match level {
+        RDKafkaLogLevel::Emerg | RDKafkaLogLevel::Alert | RDKafkaLogLevel::Critical | RDKafkaLogLevel::Error => {
+            tracing::warn!(target: "librdkafka", facility, message);
+        }
+        RDKafkaLogLevel::Warning | RDKafkaLogLevel::Notice => tracing::info!(target: "librdkafka", facility, message),
+        RDKafkaLogLevel::Info | RDKafkaLogLevel::Debug => tracing::debug!(target: "librdkafka", facility, message),
+    }
+}

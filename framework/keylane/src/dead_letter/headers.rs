@@ -1,0 +1,209 @@
+//! The headers of a dead letter. Pure: what is written depends on the arguments alone.
+
+use super::bounded_text::bounded_text;
+use super::{names, rfc3339};
+use crate::{Headers, Origin};
+
+/// The longest error text in a header.
+const ERROR_LIMIT_BYTES: usize = 1024;
+/// The longest group name in a header. Kafka allows more; nobody names a group so.
+const GROUP_LIMIT_BYTES: usize = 255;
+
+/// What went wrong with a record so far, over all its attempts.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct FailureHistory {
+    /// Attempts made, in place and through the retry topic.
+    pub(crate) attempts: u32,
+    pub(crate) first_failure_millis: i64,
+    pub(crate) last_failure_millis: i64,
+    /// One short word: `exhausted`, `fatal`, `undecodable`, `panic`, `timeout`, …
+    pub(crate) reason: &'static str,
+    /// The last error's text, as long as it is: it is cut here.
+    pub(crate) error: String,
+}
+
+/// The headers of a dead letter: the record's own as they were, then ours.
+///
+/// `origin` and `origin_timestamp` say where the record was read *first*: for a record from the retry topic they come
+/// from [`super::read_retry_state`]. Its retry headers are removed.
+pub(crate) fn dead_letter_headers(
+    original: &Headers,
+    origin: &Origin,
+    origin_timestamp: Option<i64>,
+    group: &str,
+    history: &FailureHistory,
+) -> Headers {
+    let mut headers = without_ours(original);
+    push_failure(&mut headers, origin, origin_timestamp, group, history);
+    headers
+}
+
+/// The headers that the producer wrote: all but keylane's own, and but the `dt_meta` that an earlier retry appended.
+pub(super) fn without_ours(original: &Headers) -> Headers {
+    // A retry appends exactly one `dt_meta` after the producer's own, so the last one is ours if the record was retried.
+    let ours_at = match original.last(names::RETRY_ROUND) {
+        Some(_) => original.iter().enumerate().filter(|(_, (name, _))| *name == names::DECATON_METADATA).last(),
+        None => None,
+    }
+    .map(|(at, _)| at);
+
+    let mut kept = Headers::new();
+    for (at, (name, value)) in original.iter().enumerate() {
+        if names::OURS.contains(&name) || ours_at == Some(at) {
+            continue;
+        }
+        match value {
+            Some(value) => kept.push(name, value.clone()),
+            None => kept.push_null(name),
+        }
+    }
+    kept
+}
+
+/// Appends what dead letters and retried records have in common.
+pub(super) fn push_failure(
+    headers: &mut Headers,
+    origin: &Origin,
+    origin_timestamp: Option<i64>,
+    group: &str,
+    history: &FailureHistory,
+) {
+    headers.push(names::ORIGIN_TOPIC, origin.topic.to_string());
+    headers.push(names::ORIGIN_PARTITION, origin.partition.to_string());
+    headers.push(names::ORIGIN_OFFSET, origin.offset.to_string());
+    if let Some(timestamp) = origin_timestamp {
+        headers.push(names::ORIGIN_TIMESTAMP, timestamp.to_string());
+    }
+    headers.push(names::GROUP, bounded_text(group, GROUP_LIMIT_BYTES));
+    headers.push(names::ATTEMPTS, history.attempts.to_string());
+    headers.push(names::FIRST_FAILURE, rfc3339::format_millis(history.first_failure_millis));
+    headers.push(names::LAST_FAILURE, rfc3339::format_millis(history.last_failure_millis));
+    headers.push(names::REASON, history.reason);
+    headers.push(names::ERROR, bounded_text(&history.error, ERROR_LIMIT_BYTES));
+}
+
+#[cfg(test)]
+pub(super) mod tests {
+    use bytes::Bytes;
+    use proptest::prelude::*;
+
+    use super::*;
+
+    /// `headers.md` promises it to users.
+    pub(in crate::dead_letter) const ADDED_LIMIT_BYTES: usize = 4096;
+
+    pub(in crate::dead_letter) fn size_bytes(headers: &Headers) -> usize {
+        headers.iter().map(|(name, value)| name.len() + value.map_or(0, Bytes::len)).sum()
+    }
+
+    /// The producer's headers in order, as a retry or dead letter must keep them.
+    pub(in crate::dead_letter) fn foreign(headers: &Headers) -> Vec<(String, Option<Bytes>)> {
+        let foreign = headers.iter().filter(|(name, _)| !names::OURS.contains(name));
+        foreign.map(|(name, value)| (name.to_owned(), value.cloned())).collect()
+    }
+
+    /// Headers as a producer may write them: any bytes, nulls, repeated names, `dt_meta` among them.
+    pub(in crate::dead_letter) fn producer_headers() -> impl Strategy<Value = Headers> {
+        let name =
+            prop_oneof![Just("dt_meta".to_owned()), Just("keylane-other".to_owned()), "[a-c]{0,2}", any::<String>()];
+        let value = proptest::option::of(proptest::collection::vec(any::<u8>(), 0..20));
+        proptest::collection::vec((name, value), 0..8).prop_map(|all| {
+            let mut headers = Headers::new();
+            for (name, value) in all {
+                match value {
+                    Some(value) => headers.push(name, value),
+                    None => headers.push_null(name),
+                }
+            }
+            headers
+        })
+    }
+
+    pub(in crate::dead_letter) fn origins() -> impl Strategy<Value = Origin> {
+        ("[a-zA-Z0-9._-]{3,249}", 0..i32::MAX, 0..i64::MAX).prop_map(|(topic, partition, offset)| Origin {
+            topic: topic.into(),
+            partition,
+            offset,
+        })
+    }
+
+    pub(in crate::dead_letter) fn histories() -> impl Strategy<Value = FailureHistory> {
+        let reason = prop_oneof![Just("exhausted"), Just("undecodable")];
+        let error = prop_oneof![any::<String>(), "\\PC{900,1200}"];
+        (any::<u32>(), any::<i64>(), any::<i64>(), reason, error).prop_map(|(attempts, first, last, reason, error)| {
+            FailureHistory { attempts, first_failure_millis: first, last_failure_millis: last, reason, error }
+        })
+    }
+
+    fn parking_failure() -> (Origin, FailureHistory) {
+        let origin = Origin { topic: "parking".into(), partition: 3, offset: 42 };
+        let history = FailureHistory {
+            attempts: 7,
+            first_failure_millis: 1_763_698_843_017,
+            last_failure_millis: 1_763_698_900_000,
+            reason: "exhausted",
+            error: "gateway said 503\nbody: busy".to_owned(),
+        };
+        (origin, history)
+    }
+
+    #[test]
+    fn a_dead_letter_says_where_why_and_when_in_plain_text() {
+        let (origin, history) = parking_failure();
+        let mut original: Headers = [("traceparent", "00-ab")].into_iter().collect();
+        original.push_null("empty");
+        let headers = dead_letter_headers(&original, &origin, Some(1_763_698_842_000), "notifier", &history);
+        let lines: Vec<_> = headers
+            .iter()
+            .map(|(name, value)| {
+                format!("{name}={}", value.map_or("null", |v| std::str::from_utf8(v).expect("ours are text")))
+            })
+            .collect();
+        assert_eq!(
+            lines,
+            [
+                "traceparent=00-ab",
+                "empty=null",
+                "keylane-origin-topic=parking",
+                "keylane-origin-partition=3",
+                "keylane-origin-offset=42",
+                "keylane-origin-timestamp=1763698842000",
+                "keylane-group=notifier",
+                "keylane-attempts=7",
+                "keylane-first-failure=2025-11-21T04:20:43.017Z",
+                "keylane-last-failure=2025-11-21T04:21:40.000Z",
+                "keylane-reason=exhausted",
+                "keylane-error=gateway said 503 body: busy",
+            ]
+        );
+    }
+
+    #[test]
+    fn every_header_that_is_written_is_explained_to_users_and_the_other_way_round() {
+        let explained = include_str!("headers.md");
+        for name in names::OURS {
+            assert!(explained.contains(&format!("| `{name}` |")), "{name} is missing in headers.md");
+        }
+        assert_eq!(explained.matches("| `keylane-").count(), names::OURS.len());
+    }
+
+    proptest! {
+        #[test]
+        fn the_producers_headers_arrive_bit_for_bit(
+            original in producer_headers(), origin in origins(), history in histories(), group in any::<String>(),
+        ) {
+            let headers = dead_letter_headers(&original, &origin, Some(1), &group, &history);
+            prop_assert_eq!(foreign(&headers), foreign(&original));
+        }
+
+        #[test]
+        fn a_dead_letter_that_fails_again_does_not_grow(
+            original in producer_headers(), origin in origins(), history in histories(), group in any::<String>(),
+        ) {
+            let once = dead_letter_headers(&original, &origin, Some(i64::MIN), &group, &history);
+            let twice = dead_letter_headers(&once, &origin, Some(i64::MIN), &group, &history);
+            prop_assert!(size_bytes(&once) <= size_bytes(&original) + ADDED_LIMIT_BYTES);
+            prop_assert_eq!(once, twice);
+        }
+    }
+}

@@ -1,0 +1,32 @@
+//! The names of the headers, in one place. `headers.md` explains them to users.
+
+pub(super) const ORIGIN_TOPIC: &str = "keylane-origin-topic";
+pub(super) const ORIGIN_PARTITION: &str = "keylane-origin-partition";
+pub(super) const ORIGIN_OFFSET: &str = "keylane-origin-offset";
+pub(super) const ORIGIN_TIMESTAMP: &str = "keylane-origin-timestamp";
+pub(super) const GROUP: &str = "keylane-group";
+pub(super) const ATTEMPTS: &str = "keylane-attempts";
+pub(super) const FIRST_FAILURE: &str = "keylane-first-failure";
+pub(super) const LAST_FAILURE: &str = "keylane-last-failure";
+pub(super) const REASON: &str = "keylane-reason";
+pub(super) const ERROR: &str = "keylane-error";
+pub(super) const RETRY_ROUND: &str = "keylane-retry-round";
+pub(super) const RETRY_DUE: &str = "keylane-retry-due";
+/// Decaton's header; not ours to remove unless we wrote it.
+pub(super) const DECATON_METADATA: &str = "dt_meta";
+
+/// Every header that is keylane's alone.
+pub(super) const OURS: [&str; 12] = [
+    ORIGIN_TOPIC,
+    ORIGIN_PARTITION,
+    ORIGIN_OFFSET,
+    ORIGIN_TIMESTAMP,
+    GROUP,
+    ATTEMPTS,
+    FIRST_FAILURE,
+    LAST_FAILURE,
+    REASON,
+    ERROR,
+    RETRY_ROUND,
+    RETRY_DUE,
+];

@@ -1,0 +1,215 @@
+//! The headers of a record on the retry topic, written and read back.
+
+use bytes::Bytes;
+
+use super::headers::{FailureHistory, push_failure, without_ours};
+use super::{names, rfc3339};
+use crate::task_metadata::TaskMetadata;
+use crate::{Headers, Origin};
+
+/// What a record from a retry topic says about its past. A value that is absent or damaged counts as absent.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct RetryState {
+    /// How often it went through the retry topic; 0 for a record that never did.
+    pub(crate) round: u32,
+    /// Attempts before it was written there.
+    pub(crate) attempts: u32,
+    /// Not to be tried before this time; `None` is at once.
+    pub(crate) due_millis: Option<i64>,
+    pub(crate) origin: Option<Origin>,
+    pub(crate) origin_timestamp: Option<i64>,
+    pub(crate) first_failure_millis: Option<i64>,
+}
+
+/// The headers of a record on its way to the retry topic: the producer's own as they were, then ours.
+///
+/// `metadata` is what the last `dt_meta` of `original` says. `round` counts from 1. As with
+/// [`super::dead_letter_headers`], `origin` is where the record was read first.
+#[allow(clippy::too_many_arguments)] // One call site; each is a fact of its own about the record.
+pub(crate) fn retry_headers(
+    original: &Headers,
+    origin: &Origin,
+    origin_timestamp: Option<i64>,
+    group: &str,
+    history: &FailureHistory,
+    round: u32,
+    due_millis: i64,
+    metadata: Option<&TaskMetadata>,
+) -> Headers {
+    let mut headers = without_ours(original);
+    push_failure(&mut headers, origin, origin_timestamp, group, history);
+    headers.push(names::RETRY_ROUND, round.to_string());
+    headers.push(names::RETRY_DUE, due_millis.to_string());
+    // Appended, not replaced: the last one counts, and the producer's own is still there for the dead letter.
+    let metadata = TaskMetadata {
+        retry_count: i64::from(round),
+        scheduled_time_millis: due_millis,
+        ..metadata.cloned().unwrap_or_else(|| made_at(origin_timestamp))
+    };
+    headers.push(names::DECATON_METADATA, metadata.encode());
+    headers
+}
+
+/// What the headers say about earlier rounds: keylane's own headers first, Decaton's `dt_meta` where they are absent.
+///
+/// Only for records of a retry topic: a dead letter that someone copied back to its origin topic still names its old
+/// attempts.
+pub(crate) fn read_retry_state(headers: &Headers) -> RetryState {
+    let decaton = headers.last(names::DECATON_METADATA).and_then(|bytes| TaskMetadata::decode(bytes).ok());
+    let decaton_rounds = decaton.as_ref().map_or(0, |metadata| {
+        u32::try_from(metadata.retry_count.max(0)).unwrap_or(u32::MAX) // more than we can count is still many
+    });
+    let decaton_due = decaton.map(|metadata| metadata.scheduled_time_millis).filter(|due| *due > 0);
+
+    let round = number(headers, names::RETRY_ROUND).unwrap_or(decaton_rounds);
+    RetryState {
+        round,
+        // A round is at least one attempt; that is all Decaton tells.
+        attempts: number(headers, names::ATTEMPTS).unwrap_or(round),
+        due_millis: number(headers, names::RETRY_DUE).or(decaton_due),
+        origin: origin(headers),
+        origin_timestamp: number(headers, names::ORIGIN_TIMESTAMP),
+        first_failure_millis: headers.last_str(names::FIRST_FAILURE).and_then(rfc3339::parse_millis),
+    }
+}
+
+/// For a record that came without `dt_meta`: Decaton takes its age from there.
+fn made_at(origin_timestamp: Option<i64>) -> TaskMetadata {
+    TaskMetadata { timestamp_millis: origin_timestamp.unwrap_or(0), ..TaskMetadata::default() }
+}
+
+fn number<N: std::str::FromStr>(headers: &Headers, name: &str) -> Option<N> {
+    headers.last_str(name)?.parse().ok()
+}
+
+/// The origin, whole or not at all: half of it would point at some other record.
+fn origin(headers: &Headers) -> Option<Origin> {
+    let topic = headers.last_str(names::ORIGIN_TOPIC).filter(|topic| crate::topics::check_name(topic).is_ok())?;
+    let partition = number(headers, names::ORIGIN_PARTITION).filter(|partition: &i32| *partition >= 0)?;
+    let offset = number(headers, names::ORIGIN_OFFSET).filter(|offset: &i64| *offset >= 0)?;
+    Some(Origin { topic: topic.into(), partition, offset })
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::super::dead_letter_headers;
+    use super::super::headers::tests::*;
+    use super::*;
+
+    fn metadata_of(headers: &Headers) -> Option<TaskMetadata> {
+        headers.last("dt_meta").and_then(|bytes| TaskMetadata::decode(bytes).ok())
+    }
+
+    #[test]
+    fn damaged_values_count_as_absent() {
+        let headers: Headers = [
+            ("keylane-retry-round", "minus one"),
+            ("keylane-attempts", "-3"),
+            ("keylane-retry-due", "99999999999999999999"),
+            ("keylane-origin-topic", "parking"),
+            ("keylane-origin-partition", "-1"),
+            ("keylane-origin-offset", "5"),
+            ("keylane-origin-timestamp", ""),
+            ("keylane-first-failure", "yesterday"),
+            ("dt_meta", "\u{7f}\u{7f}"),
+        ]
+        .into_iter()
+        .collect();
+        assert_eq!(read_retry_state(&headers), RetryState::default());
+    }
+
+    #[test]
+    fn an_origin_topic_that_kafka_would_not_allow_is_no_origin() {
+        for topic in ["", "..", "a b", &"x".repeat(250)] {
+            let mut headers: Headers =
+                [("keylane-origin-partition", "1"), ("keylane-origin-offset", "5")].into_iter().collect();
+            headers.push("keylane-origin-topic", topic.to_owned());
+            assert_eq!(read_retry_state(&headers).origin, None, "{topic:?}");
+        }
+    }
+
+    #[test]
+    fn a_record_of_decatons_retry_topic_keeps_its_round_and_due_time() {
+        let metadata = TaskMetadata { retry_count: 2, scheduled_time_millis: 1_700_000_000_000, ..Default::default() };
+        let mut headers = Headers::new();
+        headers.push("dt_meta", metadata.encode());
+        let state = read_retry_state(&headers);
+        assert_eq!((state.round, state.attempts, state.due_millis), (2, 2, Some(1_700_000_000_000)));
+        assert_eq!(state.origin, None);
+    }
+
+    #[test]
+    fn decaton_reads_the_round_and_the_due_time_and_the_producers_own_words() {
+        let written = TaskMetadata {
+            timestamp_millis: 5,
+            source_application_id: "gate".to_owned(),
+            source_instance_id: "gate-1".to_owned(),
+            ..Default::default()
+        };
+        let mut original = Headers::new();
+        original.push("dt_meta", written.encode());
+        let (origin, history) = (Origin { topic: "t".into(), partition: 0, offset: 1 }, failed_once());
+        let headers = retry_headers(&original, &origin, Some(9), "g", &history, 4, 77, Some(&written));
+        let expected = TaskMetadata { retry_count: 4, scheduled_time_millis: 77, ..written };
+        assert_eq!(metadata_of(&headers), Some(expected));
+
+        let without = retry_headers(&Headers::new(), &origin, Some(9), "g", &history, 1, 77, None);
+        assert_eq!(metadata_of(&without).map(|metadata| metadata.timestamp_millis), Some(9));
+    }
+
+    fn failed_once() -> FailureHistory {
+        FailureHistory {
+            attempts: 1,
+            first_failure_millis: 1,
+            last_failure_millis: 1,
+            reason: "fatal",
+            error: "no".to_owned(),
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn the_state_survives_the_round_trip(
+            original in producer_headers(), origin in origins(), history in histories(),
+            origin_timestamp in any::<Option<i64>>(), round in 1..u32::MAX, due in any::<i64>(),
+        ) {
+            let metadata = metadata_of(&original);
+            let headers =
+                retry_headers(&original, &origin, origin_timestamp, "g", &history, round, due, metadata.as_ref());
+            let expected = RetryState {
+                round,
+                attempts: history.attempts,
+                due_millis: Some(due),
+                origin: Some(origin),
+                origin_timestamp,
+                first_failure_millis: Some(history.first_failure_millis.clamp(0, 253_402_300_799_999)),
+            };
+            prop_assert_eq!(read_retry_state(&headers), expected);
+        }
+
+        #[test]
+        fn any_number_of_rounds_then_a_dead_letter_leaves_the_producers_headers_as_they_were(
+            original in producer_headers(), origin in origins(), history in histories(), rounds in 1..6u32,
+            group in any::<String>(),
+        ) {
+            let mut headers = original.clone();
+            for round in 1..=rounds {
+                let metadata = metadata_of(&headers);
+                headers = retry_headers(&headers, &origin, None, &group, &history, round, i64::MAX, metadata.as_ref());
+                let own = original.last("dt_meta").map_or(0, Bytes::len);
+                prop_assert!(size_bytes(&headers) <= size_bytes(&original) + ADDED_LIMIT_BYTES + own + 40);
+            }
+            let first = read_retry_state(&headers).origin.expect("the retry wrote it");
+            let dead = dead_letter_headers(&headers, &first, None, &group, &history);
+            prop_assert_eq!(foreign(&dead), foreign(&original));
+            prop_assert_eq!(dead, dead_letter_headers(&original, &origin, None, &group, &history));
+        }
+
+        #[test]
+        fn reading_never_fails(headers in producer_headers()) {
+            let _ = read_retry_state(&headers);
+        }
+    }
+}

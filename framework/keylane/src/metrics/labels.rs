@@ -1,0 +1,212 @@
+//! The values of the bounded labels, one enum for each label.
+
+/// A label of a metric, and what it may say.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct LabelDef {
+    /// The name of the label.
+    pub name: &'static str,
+    /// Every value the label can have; empty where the value comes from the configuration (subscription, topic,
+    /// partition, version), which bounds it too.
+    pub values: &'static [&'static str],
+}
+
+impl LabelDef {
+    pub(super) const fn configured(name: &'static str) -> Self {
+        Self { name, values: &[] }
+    }
+}
+
+/// An enum whose values are the values of one label.
+pub(crate) trait LabelValue: Copy + 'static {
+    const LABEL: LabelDef;
+    const ALL: &'static [Self];
+
+    fn as_str(self) -> &'static str;
+
+    /// The place of the value in [`ALL`](Self::ALL), which is how cached handles are found.
+    fn index(self) -> usize;
+}
+
+macro_rules! label_enum {
+    ($(#[$doc:meta])* $name:ident as $label:literal { $($(#[$variant_doc:meta])* $variant:ident = $text:literal,)+ }) => {
+        $(#[$doc])*
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+        pub(crate) enum $name { $($(#[$variant_doc])* $variant,)+ }
+
+        impl LabelValue for $name {
+            const LABEL: LabelDef = LabelDef { name: $label, values: &[$($text),+] };
+            const ALL: &'static [Self] = &[$(Self::$variant),+];
+
+            fn as_str(self) -> &'static str {
+                match self { $(Self::$variant => $text,)+ }
+            }
+
+            fn index(self) -> usize {
+                self as usize
+            }
+        }
+    };
+}
+
+label_enum! {
+    /// The final word on a record.
+    Outcome as "outcome" {
+        Done = "done",
+        Skipped = "skipped",
+        /// Written to the retry topic and acknowledged.
+        Retried = "retried",
+        /// Written to the dead-letter topic and acknowledged.
+        DeadLettered = "dead_lettered",
+    }
+}
+
+label_enum! {
+    /// How one attempt ended.
+    AttemptResult as "result" {
+        Ok = "ok",
+        Skip = "skip",
+        /// A retryable error.
+        Error = "error",
+        Fatal = "fatal",
+        Panic = "panic",
+        Timeout = "timeout",
+        /// The decoder refused the record: the processor was not called.
+        Undecodable = "undecodable",
+    }
+}
+
+label_enum! {
+    /// Where a failed record waits for its next attempt.
+    RetryPlace as "place" {
+        InPlace = "in_place",
+        Topic = "topic",
+    }
+}
+
+label_enum! {
+    /// Why a record was dead-lettered: how its last attempt failed.
+    DeadLetterReason as "reason" {
+        Exhausted = "exhausted",
+        Fatal = "fatal",
+        Undecodable = "undecodable",
+        Panic = "panic",
+        Timeout = "timeout",
+        Poison = "poison",
+    }
+}
+
+label_enum! {
+    /// Why the metadata of a commit was treated as empty.
+    UnreadableMetadata as "reason" {
+        /// Written by something else.
+        Foreign = "foreign",
+        Damaged = "damaged",
+        /// Written by another version of keylane.
+        Version = "version",
+    }
+}
+
+label_enum! {
+    /// What the lanes of a partition do.
+    LaneState as "state" {
+        /// An attempt runs.
+        Busy = "busy",
+        /// The lane waits for the back-off of its first record.
+        Waiting = "waiting",
+        Parked = "parked",
+    }
+}
+
+label_enum! {
+    /// Why a commit failed.
+    CommitFailure as "kind" {
+        /// The member is not of this generation any more: the records are another member's now.
+        Fenced = "fenced",
+        /// No answer in time, or no connection.
+        Transport = "transport",
+        /// Authentication or authorization.
+        Auth = "auth",
+        /// The broker refused the size of the metadata.
+        MetadataTooLarge = "metadata_too_large",
+        Other = "other",
+    }
+}
+
+label_enum! {
+    /// What a rebalance did, counted once for each event.
+    Rebalance as "event" {
+        Assign = "assign",
+        Revoke = "revoke",
+        Lost = "lost",
+    }
+}
+
+label_enum! {
+    /// How a drain ended.
+    DrainResult as "result" {
+        /// Everything that ran was finished.
+        Drained = "drained",
+        /// The deadline came first.
+        Deadline = "deadline",
+        /// The partition was lost meanwhile.
+        Lost = "lost",
+    }
+}
+
+label_enum! {
+    /// Where a write of keylane's own goes.
+    ProduceTarget as "target" {
+        Retry = "retry",
+        DeadLetter = "dead_letter",
+    }
+}
+
+label_enum! {
+    /// Whether a failed write can succeed later.
+    ProduceFailure as "kind" {
+        Transient = "transient",
+        /// Refused for good; the record is parked.
+        Refused = "refused",
+    }
+}
+
+label_enum! {
+    /// What the poll thread spends its time on.
+    PollSection as "section" {
+        /// Idle: blocked in the client until there is something to read.
+        Wait = "wait",
+        /// Grouping records and handing them to the owners.
+        HandOver = "hand_over",
+        /// Pausing and resuming.
+        Pause = "pause",
+        /// Storing and committing offsets.
+        Commit = "commit",
+        /// Assigning, revoking, draining.
+        Rebalance = "rebalance",
+    }
+}
+
+label_enum! {
+    /// An error of the consumer's client.
+    ConsumerError as "kind" {
+        Transport = "transport",
+        Auth = "auth",
+        Other = "other",
+    }
+}
+
+label_enum! {
+    /// What a subscription is doing.
+    State as "state" {
+        Starting = "starting",
+        Running = "running",
+        /// By the user.
+        Paused = "paused",
+        /// Draining for shutdown.
+        Stopping = "stopping",
+        Stopped = "stopped",
+        /// Ended by a fatal error.
+        Failed = "failed",
+    }
+}

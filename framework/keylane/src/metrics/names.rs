@@ -1,0 +1,194 @@
+//! Every metric keylane emits: name, kind, unit, labels, help text and buckets. The only place where they are written.
+//!
+//! The handles, the descriptions, the buckets of the Prometheus endpoint and the reference page come from [`ALL`].
+
+use ::metrics::Unit;
+
+use super::labels::{
+    AttemptResult, CommitFailure, ConsumerError, DeadLetterReason, DrainResult, LabelDef, LabelValue, LaneState,
+    Outcome, PollSection, ProduceFailure, ProduceTarget, Rebalance, RetryPlace, State, UnreadableMetadata,
+};
+
+/// How a metric behaves.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum MetricKind {
+    /// Only grows, for as long as the process holds the series.
+    Counter,
+    /// Goes up and down.
+    Gauge,
+    /// Counts observations in buckets.
+    Histogram,
+}
+
+impl MetricKind {
+    /// The word Prometheus has for it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Counter => "counter",
+            Self::Gauge => "gauge",
+            Self::Histogram => "histogram",
+        }
+    }
+}
+
+/// One metric: what its series are called and what they mean.
+#[derive(Clone, Copy, Debug)]
+#[non_exhaustive]
+pub struct MetricDef {
+    /// The name as it is exported, unit and `_total` included.
+    pub name: &'static str,
+    /// Counter, gauge or histogram.
+    pub kind: MetricKind,
+    /// The unit; [`Unit::Count`] for plain numbers.
+    pub unit: Unit,
+    /// The labels, in the order in which they are exported.
+    pub labels: &'static [LabelDef],
+    /// What it says, in a sentence or two.
+    pub help: &'static str,
+    /// The upper bounds of a histogram's buckets, ascending, without the infinite one; empty for the other kinds.
+    pub buckets: &'static [f64],
+}
+
+const SUBSCRIPTION: LabelDef = LabelDef::configured("subscription");
+const TOPIC: LabelDef = LabelDef::configured("topic");
+const PARTITION: LabelDef = LabelDef::configured("partition");
+const VERSION: LabelDef = LabelDef::configured("version");
+
+/// Work and waiting: half a millisecond to five minutes (the default time-out of an attempt).
+const WORK_SECONDS: &[f64] =
+    &[0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0];
+/// Lateness of a record: five milliseconds to a day, because a backlog is counted in hours.
+const LATENESS_SECONDS: &[f64] = &[
+    0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0, 900.0, 3600.0, 21600.0, 86400.0,
+];
+/// Turns of the poll thread: ten microseconds to a second, beyond which something blocks it.
+const TURN_SECONDS: &[f64] = &[0.00001, 0.0001, 0.001, 0.01, 0.1, 1.0, 10.0];
+
+macro_rules! metrics {
+    ($($(#[doc = $help:literal])+ $id:ident = $name:literal: $kind:ident, $unit:ident, [$($label:expr),*] $(, $buckets:ident)?;)+) => {
+        $(
+            $(#[doc = $help])+
+            pub const $id: MetricDef = MetricDef {
+                name: $name,
+                kind: MetricKind::$kind,
+                unit: Unit::$unit,
+                labels: &[$($label),*],
+                help: concat!($($help),+).trim_ascii(),
+                buckets: metrics!(@buckets $($buckets)?),
+            };
+        )+
+
+        /// Every metric, in the order of the reference page.
+        pub const ALL: &[MetricDef] = &[$($id),+];
+    };
+    (@buckets) => { &[] };
+    (@buckets $buckets:ident) => { $buckets };
+}
+
+metrics! {
+    // Progress of a partition.
+    /// Records between the watermark (the offset a commit may cover) and the end of the partition on the broker.
+    OFFSET_LAG = "keylane_offset_lag_records": Gauge, Count, [SUBSCRIPTION, TOPIC, PARTITION];
+    /// Age of the record at the watermark, by its own timestamp; 0 when everything up to the end is settled.
+    LAG_SECONDS = "keylane_lag_seconds": Gauge, Seconds, [SUBSCRIPTION, TOPIC, PARTITION];
+    /// Lag in records without those that are parked or wait for a retry: what more concurrency could work off.
+    WORKABLE_LAG = "keylane_workable_lag_records": Gauge, Count, [SUBSCRIPTION, TOPIC, PARTITION];
+    /// Lowest unsettled offset: what may be committed.
+    WATERMARK_OFFSET = "keylane_watermark_offset": Gauge, Count, [SUBSCRIPTION, TOPIC, PARTITION];
+    /// Time since the oldest unsettled record was delivered; 0 when nothing is pending. Grows while a record is stuck.
+    WATERMARK_AGE = "keylane_watermark_age_seconds": Gauge, Seconds, [SUBSCRIPTION, TOPIC, PARTITION];
+    /// Offset of the last record that was delivered to this member.
+    DELIVERED_OFFSET = "keylane_delivered_offset": Gauge, Count, [SUBSCRIPTION, TOPIC, PARTITION];
+    /// Settled records above the watermark; they are redelivered if the commit metadata cannot hold them.
+    SETTLED_AHEAD = "keylane_settled_ahead_records": Gauge, Count, [SUBSCRIPTION, TOPIC, PARTITION];
+
+    // What a partition holds.
+    /// Records delivered and not settled.
+    PENDING_RECORDS = "keylane_pending_records": Gauge, Count, [SUBSCRIPTION, TOPIC, PARTITION];
+    /// Bytes of the records delivered and not settled.
+    PENDING_BYTES = "keylane_pending_bytes": Gauge, Bytes, [SUBSCRIPTION, TOPIC, PARTITION];
+    /// Attempts that run now.
+    RUNNING_ATTEMPTS = "keylane_running_attempts": Gauge, Count, [SUBSCRIPTION, TOPIC, PARTITION];
+    /// Records that wait for the delay of their next attempt, in place or not yet due on the retry topic.
+    WAITING_FOR_RETRY = "keylane_waiting_for_retry_records": Gauge, Count, [SUBSCRIPTION, TOPIC, PARTITION];
+    /// Records held unsettled by policy, without a worker, until somebody acts.
+    PARKED = "keylane_parked_records": Gauge, Count, [SUBSCRIPTION, TOPIC, PARTITION];
+    /// Lanes (keys with pending records) by what they do.
+    LANES = "keylane_lanes": Gauge, Count, [SUBSCRIPTION, TOPIC, PARTITION, LaneState::LABEL];
+    /// 1 while reading the partition is paused, by back-pressure or by the user, else 0.
+    PAUSED = "keylane_paused": Gauge, Count, [SUBSCRIPTION, TOPIC, PARTITION];
+    /// Time for which reading the partition was paused, in whole seconds; fractions are carried over.
+    PAUSED_SECONDS = "keylane_paused_seconds_total": Counter, Seconds, [SUBSCRIPTION, TOPIC, PARTITION];
+
+    // Work.
+    /// Records settled, by the final word on them.
+    SETTLED = "keylane_settled_total": Counter, Count, [SUBSCRIPTION, TOPIC, PARTITION, Outcome::LABEL];
+    /// Attempts, by how they ended.
+    ATTEMPTS = "keylane_attempts_total": Counter, Count, [SUBSCRIPTION, TOPIC, PARTITION, AttemptResult::LABEL];
+    /// Time an attempt took, whatever its result.
+    ATTEMPT_DURATION = "keylane_attempt_duration_seconds": Histogram, Seconds, [SUBSCRIPTION, TOPIC, PARTITION], WORK_SECONDS;
+    /// Time from the delivery of a record to its first start.
+    QUEUE_WAIT = "keylane_queue_wait_seconds": Histogram, Seconds, [SUBSCRIPTION, TOPIC, PARTITION], WORK_SECONDS;
+    /// Time from the record's own timestamp to its first start: how late work begins, the processor's time excluded.
+    DELIVERY_LATENCY = "keylane_delivery_latency_seconds": Histogram, Seconds, [SUBSCRIPTION, TOPIC, PARTITION], LATENESS_SECONDS;
+    /// Processor time that was lost to attempts cut off by their time-out, in whole seconds; fractions are carried over.
+    ATTEMPT_TIMEOUT_SECONDS = "keylane_attempt_timeout_seconds_total": Counter, Seconds, [SUBSCRIPTION, TOPIC, PARTITION];
+
+    // Failures.
+    /// Retries scheduled, by where the record waits.
+    RETRIES = "keylane_retries_total": Counter, Count, [SUBSCRIPTION, TOPIC, PARTITION, RetryPlace::LABEL];
+    /// Records written to the dead-letter topic and acknowledged, by reason.
+    DEAD_LETTERS = "keylane_dead_letters_total": Counter, Count, [SUBSCRIPTION, TOPIC, PARTITION, DeadLetterReason::LABEL];
+    /// Dead letters refused by the storm guard because failures outweighed successes; the record keeps waiting.
+    STORM_GUARD_REFUSALS = "keylane_storm_guard_refusals_total": Counter, Count, [SUBSCRIPTION, TOPIC, PARTITION];
+    /// Records suspected of having killed the process.
+    POISON_SUSPICIONS = "keylane_poison_suspicions_total": Counter, Count, [SUBSCRIPTION, TOPIC, PARTITION];
+    /// Failed writes to the retry and the dead-letter topic; the records stay unsettled.
+    PRODUCE_FAILURES = "keylane_produce_failures_total": Counter, Count, [SUBSCRIPTION, ProduceTarget::LABEL, ProduceFailure::LABEL];
+    /// Records delivered again inside one assignment, and ignored.
+    REPEATED_DELIVERIES = "keylane_repeated_deliveries_total": Counter, Count, [SUBSCRIPTION, TOPIC, PARTITION];
+
+    // Commits.
+    /// Commits the broker acknowledged.
+    COMMITS = "keylane_commits_total": Counter, Count, [SUBSCRIPTION];
+    /// Commits that failed.
+    COMMIT_FAILURES = "keylane_commit_failures_total": Counter, Count, [SUBSCRIPTION, CommitFailure::LABEL];
+    /// Commits whose settled-ahead map did not fit and was cut: a restart would redeliver more.
+    COMMIT_METADATA_TRUNCATED = "keylane_commit_metadata_truncated_total": Counter, Count, [SUBSCRIPTION, TOPIC, PARTITION];
+    /// Assignments whose commit metadata could not be read and was treated as empty.
+    COMMIT_METADATA_UNREADABLE = "keylane_commit_metadata_unreadable_total": Counter, Count, [SUBSCRIPTION, TOPIC, PARTITION, UnreadableMetadata::LABEL];
+
+    // Group membership.
+    /// Rebalance events of this member.
+    REBALANCES = "keylane_rebalances_total": Counter, Count, [SUBSCRIPTION, Rebalance::LABEL];
+    /// Partitions assigned to this member.
+    ASSIGNED_PARTITIONS = "keylane_assigned_partitions": Gauge, Count, [SUBSCRIPTION];
+    /// Time from the order to give a partition up until its last attempt had ended.
+    DRAIN_DURATION = "keylane_drain_duration_seconds": Histogram, Seconds, [SUBSCRIPTION, DrainResult::LABEL], WORK_SECONDS;
+    /// Pending records handed back unsettled when their partition was given up; another member gets them.
+    HANDED_BACK = "keylane_handed_back_records_total": Counter, Count, [SUBSCRIPTION, TOPIC, PARTITION];
+
+    // The consumer.
+    /// Time the poll thread spends in each section of its loop; its busy share is what is not `wait`.
+    POLL_DURATION = "keylane_poll_duration_seconds": Histogram, Seconds, [SUBSCRIPTION, PollSection::LABEL], TURN_SECONDS;
+    /// Errors the client reported.
+    CONSUMER_ERRORS = "keylane_consumer_errors_total": Counter, Count, [SUBSCRIPTION, ConsumerError::LABEL];
+    /// 1 for the state the subscription is in, 0 for the others.
+    SUBSCRIPTION_STATE = "keylane_subscription_state": Gauge, Count, [SUBSCRIPTION, State::LABEL];
+    /// Always 1; the version is in the label.
+    BUILD_INFO = "keylane_build_info": Gauge, Count, [VERSION];
+}
+
+/// Tells the recorder of the process the kind, the unit and the help text of every metric.
+///
+/// A subscription does so when it starts; a recorder installed later can be told by calling this again.
+pub fn describe() {
+    for metric in ALL {
+        match metric.kind {
+            MetricKind::Counter => ::metrics::describe_counter!(metric.name, metric.unit, metric.help),
+            MetricKind::Gauge => ::metrics::describe_gauge!(metric.name, metric.unit, metric.help),
+            MetricKind::Histogram => ::metrics::describe_histogram!(metric.name, metric.unit, metric.help),
+        }
+    }
+}

@@ -1,0 +1,512 @@
+//! The table of metrics against the handles, and both against real recorders.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::{Duration, Instant};
+
+use ::metrics::{Unit, with_local_recorder};
+use metrics_util::MetricKind as RecordedKind;
+use metrics_util::debugging::{DebugValue, DebuggingRecorder, Snapshotter};
+
+use super::labels::LabelValue;
+use super::names::{ALL, MetricDef, MetricKind};
+use super::*;
+
+const SECOND: Duration = Duration::from_secs(1);
+
+fn labels(partition: i32) -> MetricLabels<'static> {
+    MetricLabels { subscription: "parking-notifier", topic: "parking-events", partition }
+}
+
+/// Every handle of a process with one subscription and one partition.
+struct Handles {
+    partition: PartitionMetrics,
+    lag: LagMetrics,
+    read: ReadMetrics,
+    subscription: SubscriptionMetrics,
+    poll: PollMetrics,
+}
+
+impl Handles {
+    fn new() -> Self {
+        Self {
+            partition: PartitionMetrics::new(&labels(0)),
+            lag: LagMetrics::new(&labels(0)),
+            read: ReadMetrics::new(&labels(0)),
+            subscription: SubscriptionMetrics::new("parking-notifier"),
+            poll: PollMetrics::new("parking-notifier"),
+        }
+    }
+
+    /// Calls every method with every label value, once each, so that every counter ends at 1.
+    fn record_everything(&mut self) {
+        let Self { partition, lag, read, subscription, poll } = self;
+        each(|outcome| partition.settled(outcome, 1));
+        each(|result| partition.attempt(result, SECOND));
+        partition.queue_wait(SECOND);
+        partition.delivery_latency(SECOND);
+        each(|place| partition.retried(place, 1));
+        each(|reason| partition.dead_lettered(reason, 1));
+        partition.storm_guard_refused(1);
+        partition.poison_suspected(1);
+        partition.repeated_deliveries(1);
+        partition.commit_metadata_truncated();
+        each(|reason| partition.commit_metadata_unreadable(reason));
+        partition.set_watermark(42, SECOND);
+        partition.set_settled_ahead(1);
+        partition.set_pending(1, 1);
+        partition.set_running(1);
+        partition.set_waiting_for_retry(1);
+        partition.set_parked(1);
+        each(|state| partition.set_lanes(state, 1));
+        partition.flush();
+
+        lag.set_records(3, 1);
+        lag.set_seconds(SECOND);
+
+        let start = Instant::now();
+        read.set_delivered(42);
+        read.handed_back(1);
+        read.set_paused(true, start);
+        read.set_paused(true, start + SECOND / 2);
+        read.set_paused(false, start + SECOND);
+
+        subscription.committed();
+        each(|kind| subscription.commit_failed(kind));
+        each(|event| subscription.rebalance(event));
+        subscription.set_assigned_partitions(1);
+        each(|result| subscription.drained(result, SECOND));
+        each(|target| each(|kind| subscription.produce_failed(target, kind)));
+        each(|kind| subscription.consumer_error(kind));
+        subscription.set_state(State::Running);
+        each(|section| poll.section(section, SECOND));
+        poll.flush();
+    }
+
+    fn touch(&mut self) {
+        self.partition.touch();
+        self.lag.touch();
+        self.read.touch();
+        self.subscription.touch();
+        self.poll.touch();
+    }
+}
+
+fn each<V: LabelValue>(call: impl FnMut(V)) {
+    V::ALL.iter().copied().for_each(call);
+}
+
+/// Recorded series by name and labels.
+fn snapshot(snapshotter: &Snapshotter) -> BTreeMap<(String, Vec<(String, String)>), DebugValue> {
+    let series = snapshotter.snapshot().into_vec().into_iter();
+    series
+        .map(|(key, _, _, value)| {
+            let labels = key.key().labels().map(|label| (label.key().to_owned(), label.value().to_owned()));
+            ((key.key().name().to_owned(), labels.collect()), value)
+        })
+        .collect()
+}
+
+/// Every combination of the bounded labels of a metric, as sorted text.
+fn expected_series(def: &MetricDef) -> BTreeSet<String> {
+    let mut all = BTreeSet::from([def.name.to_owned()]);
+    for label in def.labels {
+        let configured = match label.name {
+            "subscription" => &["parking-notifier"][..],
+            "topic" => &["parking-events"],
+            "partition" => &["0"],
+            "version" => &[env!("CARGO_PKG_VERSION")],
+            _ => &[],
+        };
+        let values = if label.values.is_empty() { configured } else { label.values };
+        all = all
+            .iter()
+            .flat_map(|text| values.iter().map(move |value| format!("{text} {}={value}", label.name)))
+            .collect();
+    }
+    all
+}
+
+#[test]
+fn names_follow_the_rules_of_prometheus() {
+    for def in ALL {
+        let name = def.name;
+        assert!(name.starts_with("keylane_"), "{name}");
+        assert!(name.bytes().all(|byte| byte.is_ascii_lowercase() || byte == b'_'), "{name}");
+        assert!(!name.contains("__") && !name.ends_with('_'), "{name}");
+        assert_eq!(name.ends_with("_total"), def.kind == MetricKind::Counter, "{name}");
+        for reserved in ["_sum", "_count", "_bucket", "_info_total"] {
+            assert!(!name.ends_with(reserved), "{name}");
+        }
+        let base = name.strip_suffix("_total").unwrap_or(name);
+        for (unit, suffix) in [(Unit::Seconds, "_seconds"), (Unit::Bytes, "_bytes")] {
+            assert_eq!(base.ends_with(suffix), def.unit == unit, "{name}");
+        }
+        assert!(matches!(def.unit, Unit::Count | Unit::Seconds | Unit::Bytes), "{name}: not a base unit");
+        assert!(def.help.len() > 10 && def.help.ends_with('.') || def.help.ends_with("label."), "{name}: {}", def.help);
+        assert!(!def.help.contains(['\n', '\\']), "{name}");
+    }
+    let names: BTreeSet<_> = ALL.iter().map(|def| def.name).collect();
+    assert_eq!(names.len(), ALL.len(), "a name is there twice");
+}
+
+#[test]
+fn labels_are_few_and_bounded() {
+    for def in ALL {
+        for label in def.labels {
+            let configured = ["subscription", "topic", "partition", "version"].contains(&label.name);
+            assert_eq!(label.values.is_empty(), configured, "{} {}", def.name, label.name);
+            assert!(label.values.len() <= 8, "{} {}", def.name, label.name);
+            for text in label.values.iter().chain([&label.name]) {
+                assert!(text.bytes().all(|byte| byte.is_ascii_lowercase() || byte == b'_'), "{text}");
+            }
+            assert!(!["le", "quantile"].contains(&label.name));
+        }
+        let names: BTreeSet<_> = def.labels.iter().map(|label| label.name).collect();
+        assert_eq!(names.len(), def.labels.len(), "{}", def.name);
+    }
+}
+
+#[test]
+fn histograms_and_only_they_have_ascending_buckets() {
+    for def in ALL {
+        assert_eq!(!def.buckets.is_empty(), def.kind == MetricKind::Histogram, "{}", def.name);
+        assert!(def.buckets.is_sorted_by(|a, b| a < b), "{}", def.name);
+        assert!(def.buckets.len() <= 20, "{}", def.name);
+    }
+}
+
+#[test]
+fn the_handles_record_every_series_of_the_table_and_no_other() {
+    let recorder = DebuggingRecorder::new();
+    with_local_recorder(&recorder, || Handles::new().record_everything());
+
+    let mut recorded: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
+    for (key, unit, help, _) in recorder.snapshotter().snapshot().into_vec() {
+        let name = key.key().name().to_owned();
+        let def = ALL.iter().find(|def| def.name == name).unwrap_or_else(|| panic!("{name} is not in the table"));
+        let kind = match def.kind {
+            MetricKind::Counter => RecordedKind::Counter,
+            MetricKind::Gauge => RecordedKind::Gauge,
+            MetricKind::Histogram => RecordedKind::Histogram,
+        };
+        assert_eq!(key.kind(), kind, "{name}");
+        assert_eq!((unit, help.as_deref()), (Some(def.unit), Some(def.help)), "{name}");
+        let series = key.key().labels().fold(name.clone(), |text, l| format!("{text} {}={}", l.key(), l.value()));
+        assert!(recorded.entry(name).or_default().insert(series));
+    }
+    for def in ALL {
+        assert_eq!(recorded.get(def.name), Some(&expected_series(def)), "{}", def.name);
+    }
+}
+
+#[test]
+fn each_method_moves_its_own_series() {
+    let recorder = DebuggingRecorder::new();
+    let values = with_local_recorder(&recorder, || {
+        let mut handles = Handles::new();
+        handles.record_everything();
+        snapshot(&recorder.snapshotter())
+    });
+    // `record_everything` calls each method once for each label value, so a method that moved a neighbour's series
+    // would leave one at 0 and another at 2.
+    for ((name, labels), value) in &values {
+        let expected = match (name.as_str(), labels.last().map(|(_, value)| value.as_str())) {
+            ("keylane_offset_lag_records", _) => 3.0,
+            ("keylane_workable_lag_records", _) => 2.0,
+            ("keylane_watermark_offset" | "keylane_delivered_offset", _) => 42.0,
+            ("keylane_paused", _) => 0.0,
+            ("keylane_subscription_state", state) => f64::from(u8::from(state == Some("running"))),
+            _ => 1.0,
+        };
+        match value {
+            DebugValue::Counter(count) => assert_eq!(*count as f64, expected, "{name} {labels:?}"),
+            DebugValue::Gauge(gauge) => assert_eq!(gauge.0, expected, "{name} {labels:?}"),
+            DebugValue::Histogram(samples) => {
+                // One for each result but the undecodable.
+                let count = if name == "keylane_attempt_duration_seconds" { 6 } else { 1 };
+                let samples: Vec<f64> = samples.iter().map(|sample| sample.0).collect();
+                assert_eq!(samples, vec![1.0; count], "{name} {labels:?}");
+            }
+        }
+    }
+}
+
+#[test]
+fn nothing_buffered_is_lost_on_drop_and_gauges_end_at_zero() {
+    let recorder = DebuggingRecorder::new();
+    with_local_recorder(&recorder, || {
+        let mut metrics = PartitionMetrics::new(&labels(0));
+        metrics.settled(Outcome::Done, 5);
+        metrics.queue_wait(SECOND);
+        metrics.set_pending(9, 900);
+    });
+    let values = snapshot(&recorder.snapshotter());
+    let value = |name: &str, last: &str| {
+        let found = values.iter().find(|((n, labels), _)| n == name && labels.last().is_some_and(|l| l.1 == last));
+        found.map(|(_, value)| value).unwrap_or_else(|| panic!("no {name} {last}"))
+    };
+    assert_eq!(*value("keylane_settled_total", "done"), DebugValue::Counter(5));
+    assert_eq!(*value("keylane_queue_wait_seconds", "0"), DebugValue::Histogram(vec![1.0.into()]));
+    assert_eq!(*value("keylane_pending_records", "0"), DebugValue::Gauge(0.0.into()));
+}
+
+#[test]
+fn a_gauge_without_a_value_is_not_shown() {
+    let recorder = DebuggingRecorder::new();
+    with_local_recorder(&recorder, || {
+        let _lag = LagMetrics::new(&labels(0));
+    });
+    assert!(snapshot(&recorder.snapshotter()).is_empty());
+}
+
+#[test]
+fn fractions_of_paused_seconds_are_carried_over() {
+    let recorder = DebuggingRecorder::new();
+    with_local_recorder(&recorder, || {
+        let mut read = ReadMetrics::new(&labels(0));
+        let start = Instant::now();
+        for step in 0..=10 {
+            // On for 0.7 s, off for 0.3 s.
+            read.set_paused(true, start + step * SECOND);
+            read.set_paused(false, start + step * SECOND + SECOND * 7 / 10);
+        }
+    });
+    let values = snapshot(&recorder.snapshotter());
+    let total = values.iter().find(|((name, _), _)| name == "keylane_paused_seconds_total").map(|(_, value)| value);
+    assert_eq!(total, Some(&DebugValue::Counter(7)));
+}
+
+#[test]
+fn handles_made_before_the_recorder_find_it_when_touched() {
+    let mut handles = Handles::new();
+    handles.record_everything();
+    let recorder = DebuggingRecorder::new();
+    with_local_recorder(&recorder, || {
+        handles.touch();
+        handles.partition.settled(Outcome::Done, 2);
+        handles.partition.flush();
+    });
+    let values = snapshot(&recorder.snapshotter());
+    let names: BTreeSet<_> = values.keys().map(|(name, _)| name.as_str()).collect();
+    assert_eq!(names, ALL.iter().map(|def| def.name).collect());
+    assert!(values.values().any(|value| *value == DebugValue::Counter(2)));
+    assert!(
+        values
+            .iter()
+            .any(|((name, _), v)| name.ends_with("workable_lag_records") && *v == DebugValue::Gauge(2.0.into()))
+    );
+}
+
+#[cfg(feature = "prometheus")]
+mod with_prometheus {
+    use metrics_exporter_prometheus::PrometheusBuilder;
+
+    use super::*;
+
+    /// Every metric once with its help and its type.
+    fn assert_complete(text: &str) {
+        for def in ALL {
+            let head = format!("# HELP {0} {1}\n# TYPE {0} {2}\n", def.name, def.help, def.kind.as_str());
+            assert_eq!(text.matches(&head).count(), 1, "{head}{text}");
+        }
+        assert_eq!(text.matches("# TYPE keylane_").count(), ALL.len());
+    }
+
+    fn samples(text: &str) -> BTreeSet<&str> {
+        text.lines().filter(|line| line.starts_with("keylane_")).collect()
+    }
+
+    #[test]
+    fn our_recorder_and_the_plain_exporter_render_the_same() {
+        let ours = prometheus_recorder(PrometheusBuilder::new());
+        let plain = prometheus_builder().build_recorder();
+        let mut handles = with_local_recorder(&ours, Handles::new);
+        with_local_recorder(&ours, || handles.record_everything());
+        let mut plain_handles = with_local_recorder(&plain, Handles::new);
+        with_local_recorder(&plain, || plain_handles.record_everything());
+
+        let (text, plain_text) = (ours.handle().render(), plain.handle().render());
+        assert_complete(&text);
+        assert_complete(&plain_text);
+        assert_eq!(samples(&text), samples(&plain_text));
+    }
+
+    #[test]
+    fn an_exporter_with_recommended_naming_changes_no_name() {
+        let recorder = prometheus_builder().with_recommended_naming(true).build_recorder();
+        let mut handles = with_local_recorder(&recorder, Handles::new);
+        with_local_recorder(&recorder, || handles.record_everything());
+        assert_complete(&recorder.handle().render());
+    }
+
+    #[test]
+    fn our_recorder_counts_every_sample_of_a_busy_turn() {
+        let recorder = prometheus_recorder(PrometheusBuilder::new());
+        let mut metrics = with_local_recorder(&recorder, || PartitionMetrics::new(&labels(0)));
+        for _ in 0..10_000 {
+            metrics.queue_wait(Duration::from_millis(2));
+        }
+        metrics.flush();
+        let text = recorder.handle().render();
+        let series = "{subscription=\"parking-notifier\",topic=\"parking-events\",partition=\"0\"}";
+        assert!(text.contains(&format!("keylane_queue_wait_seconds_count{series} 10000\n")), "{text}");
+        assert!(text.contains(&format!("keylane_queue_wait_seconds_sum{series} 20\n")), "{text}");
+    }
+
+    #[test]
+    fn a_given_up_partition_shows_no_gauge_and_its_neighbour_keeps_everything() {
+        let recorder = prometheus_recorder(PrometheusBuilder::new());
+        let handle = recorder.handle();
+        let (mut leaving, mut staying) =
+            with_local_recorder(&recorder, || (PartitionMetrics::new(&labels(0)), PartitionMetrics::new(&labels(1))));
+        with_local_recorder(&recorder, || {
+            leaving.set_pending(5, 50);
+            staying.set_pending(6, 60);
+        });
+        let pending = |text: &str| text.lines().filter(|line| line.starts_with("keylane_pending_records{")).count();
+        assert_eq!(pending(&handle.render()), 2);
+        drop(leaving);
+        let text = handle.render();
+        assert_eq!(pending(&text), 1);
+        assert!(text.contains("partition=\"1\"} 6\n"));
+    }
+
+    /// The plain exporter's clock cannot be replaced from outside, so the time-out is short and the test waits for it.
+    #[test]
+    fn in_the_plain_exporter_an_idle_partition_disappears_and_a_touched_one_stays() {
+        let recorder = prometheus_builder()
+            .idle_timeout(metrics_util::MetricKindMask::ALL, Some(Duration::from_millis(300)))
+            .build_recorder();
+        let handle = recorder.handle();
+        with_local_recorder(&recorder, || {
+            let leaving = PartitionMetrics::new(&labels(0));
+            let mut staying = PartitionMetrics::new(&labels(1));
+            staying.settled(Outcome::Done, 3);
+            staying.flush();
+            let before = handle.render();
+            assert!(before.contains("partition=\"0\"") && before.contains("partition=\"1\""));
+            drop(leaving);
+
+            let deadline = Instant::now() + Duration::from_secs(30);
+            loop {
+                staying.touch();
+                let text = handle.render();
+                let done = "partition=\"1\",outcome=\"done\"} 3\n";
+                assert!(text.contains(done), "a live counter went missing:\n{text}");
+                if !text.contains("partition=\"0\"") {
+                    break;
+                }
+                assert!(Instant::now() < deadline, "still there:\n{text}");
+                std::thread::yield_now();
+            }
+        });
+    }
+
+    #[test]
+    fn metrics_of_the_process_itself_are_rendered_too() {
+        let recorder = prometheus_recorder(PrometheusBuilder::new());
+        with_local_recorder(&recorder, || {
+            ::metrics::counter!("requests_total", "path" => "/").increment(4);
+            // A name of ours, but not the kind: it must not end up under the same name twice.
+            ::metrics::gauge!("keylane_settled_total").set(1.0);
+        });
+        let text = recorder.handle().render();
+        assert!(text.contains("requests_total{path=\"/\"} 4\n"), "{text}");
+        assert!(!text.contains("keylane_settled_total"), "{text}");
+    }
+
+    #[test]
+    #[ignore = "a measurement: cargo test --release -p keylane --features prometheus -- --ignored --nocapture cost_"]
+    fn cost_of_metrics_per_record() {
+        const RECORDS: u32 = 4_000_000;
+        let measure = |name: &str, turn: u32, metrics: &mut PartitionMetrics, upkeep: &dyn Fn()| {
+            let start = Instant::now();
+            for record in 0..RECORDS {
+                let time = Duration::from_nanos(u64::from(record % 1024) * 700);
+                metrics.attempt(AttemptResult::Ok, time);
+                metrics.queue_wait(time);
+                metrics.delivery_latency(time);
+                metrics.settled(Outcome::Done, 1);
+                if record % turn == turn - 1 {
+                    metrics.set_pending((record % 97) as usize, (record % 89) as usize);
+                    metrics.set_watermark(i64::from(record), time);
+                    metrics.set_running((record % 13) as usize);
+                    metrics.set_settled_ahead((record % 11) as usize);
+                    metrics.flush();
+                }
+            }
+            upkeep();
+            println!(
+                "{name}, {turn} records a turn: {:.1} ns/record",
+                start.elapsed().as_nanos() as f64 / f64::from(RECORDS)
+            );
+        };
+        for turn in [1, 8, 64, 512] {
+            measure("no recorder", turn, &mut PartitionMetrics::new(&labels(0)), &|| ());
+            let ours = prometheus_recorder(PrometheusBuilder::new());
+            let mut metrics = with_local_recorder(&ours, || PartitionMetrics::new(&labels(0)));
+            with_local_recorder(&ours, || {
+                measure("keylane's recorder", turn, &mut metrics, &|| ours.handle().run_upkeep())
+            });
+            let plain = prometheus_builder().build_recorder();
+            let mut metrics = with_local_recorder(&plain, || PartitionMetrics::new(&labels(0)));
+            with_local_recorder(&plain, || {
+                measure("plain exporter", turn, &mut metrics, &|| plain.handle().run_upkeep())
+            });
+        }
+        let plain = prometheus_builder().build_recorder();
+        let histograms: Vec<_> = with_local_recorder(&plain, || {
+            ["a", "b", "c"].map(|name| ::metrics::histogram!(names::QUEUE_WAIT.name, "name" => name)).into()
+        });
+        let start = Instant::now();
+        for record in 0..RECORDS {
+            let value = f64::from(record % 1024) * 7e-7;
+            histograms.iter().for_each(|histogram| histogram.record(value));
+        }
+        plain.handle().run_upkeep();
+        println!(
+            "for comparison, three unbuffered histograms: {:.1} ns/record",
+            start.elapsed().as_nanos() as f64 / f64::from(RECORDS)
+        );
+    }
+
+    #[test]
+    #[ignore = "a measurement: cargo test --release -p keylane --features prometheus -- --ignored --nocapture cost_"]
+    fn cost_of_a_scrape_and_of_touching() {
+        let ours = prometheus_recorder(PrometheusBuilder::new());
+        let all: Vec<_> = with_local_recorder(&ours, || {
+            (0..200)
+                .map(|partition| {
+                    let labels = labels(partition);
+                    let (mut metrics, mut lag, mut read) =
+                        (PartitionMetrics::new(&labels), LagMetrics::new(&labels), ReadMetrics::new(&labels));
+                    metrics.set_pending(1, 1);
+                    metrics.set_watermark(1, SECOND);
+                    metrics.set_running(1);
+                    metrics.set_settled_ahead(1);
+                    metrics.set_waiting_for_retry(1);
+                    metrics.set_parked(1);
+                    each(|state| metrics.set_lanes(state, 1));
+                    metrics.queue_wait(SECOND);
+                    lag.set_records(1, 1);
+                    lag.set_seconds(SECOND);
+                    read.set_delivered(1);
+                    read.set_paused(false, Instant::now());
+                    (metrics, lag, read)
+                })
+                .collect()
+        });
+        let start = Instant::now();
+        let text = ours.handle().render();
+        println!(
+            "scrape of 200 partitions: {:?}, {} lines, {} bytes",
+            start.elapsed(),
+            text.lines().count(),
+            text.len()
+        );
+        let mut all = all;
+        let start = Instant::now();
+        with_local_recorder(&ours, || all.iter_mut().for_each(|(metrics, ..)| metrics.touch()));
+        println!("touch: {:?} a partition", start.elapsed() / 200);
+    }
+}

@@ -1,0 +1,222 @@
+//! The librdkafka client of a producer, its thread, and its replacement after a fatal error.
+//!
+//! Built on `BaseProducer` rather than `FutureProducer`: a failed record is not copied back into an owned message, a full
+//! queue is an answer instead of a sleep, and the one thread that polls is ours. So this thread is where a fatal error is
+//! found and mended, and where the client is dropped: its `Drop` purges and blocks, which must not happen on a runtime
+//! thread.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard};
+use std::time::{Duration, Instant};
+
+use rdkafka::config::{FromClientConfigAndContext, RDKafkaLogLevel};
+use rdkafka::error::KafkaError;
+use rdkafka::message::{DeliveryResult, Message};
+use rdkafka::producer::{BaseProducer, Producer, ProducerContext, PurgeConfig};
+use rdkafka::{ClientConfig, ClientContext};
+use tokio::sync::oneshot;
+
+use super::pending::{Admission, Pending};
+use super::raw::Acknowledged;
+use super::write_error::WriteError;
+use crate::client_config::{ClientConfigError, creation_error};
+
+/// How long the thread waits for events before it looks for anything else.
+const POLL: Duration = Duration::from_millis(100);
+/// How long records get to arrive when the producer is dropped without being closed.
+const DROP_LINGER: Duration = Duration::from_secs(5);
+/// A purge takes milliseconds; this only bounds it.
+const GIVE_UP_WITHIN: Duration = Duration::from_secs(10);
+/// The least time between two clients: first, and at most, doubling.
+const REPLACE_AFTER: Duration = Duration::from_secs(1);
+const REPLACE_AFTER_AT_MOST: Duration = Duration::from_secs(30);
+
+pub(super) type Native = BaseProducer<Context>;
+
+/// Shared by the handles of a producer and its thread.
+pub(super) struct Client {
+    config: ClientConfig,
+    /// Only the thread replaces it, so a reader waits for the length of a swap at most.
+    native: RwLock<Native>,
+    pub(super) pending: Arc<Pending>,
+    purge: AtomicBool,
+}
+
+impl Client {
+    /// Creates the client and starts its thread, which ends when this is the last reference to the client.
+    pub(super) fn start(config: ClientConfig, pending: Arc<Pending>) -> Result<Arc<Self>, ClientConfigError> {
+        let native = RwLock::new(create(&config).map_err(creation_error)?);
+        let client = Arc::new(Self { config, native, pending, purge: AtomicBool::new(false) });
+        let of_thread = client.clone();
+        std::thread::Builder::new()
+            .name("keylane-producer".to_owned())
+            .spawn(move || run(of_thread))
+            .map_err(|error| ClientConfigError::Refused { reason: format!("cannot start a thread: {error}") })?;
+        Ok(client)
+    }
+
+    /// The present client. Held for one call, never across an await.
+    pub(super) fn native(&self) -> RwLockReadGuard<'_, Native> {
+        self.native.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Gives up everything pending, soon: each record's future then says so.
+    pub(super) fn purge(&self) {
+        self.purge.store(true, Ordering::Release);
+    }
+
+    fn replace(&self, native: Native) -> Native {
+        std::mem::replace(&mut *self.native.write().unwrap_or_else(PoisonError::into_inner), native)
+    }
+}
+
+fn create(config: &ClientConfig) -> Result<Native, KafkaError> {
+    Native::from_config_and_context(config, Context)
+}
+
+fn run(client: Arc<Client>) {
+    let mut backoff = ReplaceBackoff::new();
+    while Arc::strong_count(&client) > 1 {
+        client.native().poll(POLL);
+        if client.purge.swap(false, Ordering::AcqRel) {
+            client.native().purge(PurgeConfig::default().queue().inflight());
+        }
+        let fatal = client.native().client().fatal_error();
+        if let Some((code, reason)) = fatal
+            && backoff.is_due()
+        {
+            tracing::error!(%code, reason, "the producer hit a fatal error and is replaced; pending writes fail");
+            match create(&client.config) {
+                Ok(native) => give_up(&client.replace(native)),
+                Err(error) => tracing::error!(%error, "cannot replace the producer's client, trying again"),
+            }
+        }
+    }
+    finish(&client);
+}
+
+/// The last handle is gone: give the rest time to arrive, then give it up.
+fn finish(client: &Client) {
+    let abandoned = client.pending.records();
+    if abandoned == 0 {
+        return;
+    }
+    if !client.pending.is_closed() {
+        tracing::warn!(records = abandoned, "a producer was dropped without close while records were pending");
+    }
+    let native = client.native();
+    if native.flush(DROP_LINGER).is_err() {
+        tracing::warn!(records = client.pending.records(), "records of a dropped producer are given up");
+        give_up(&native);
+    }
+}
+
+/// Fails what the client still holds. The records come back as events: without serving every one of them, before the
+/// client goes, their futures would wait for ever and their share of the limits would be lost.
+fn give_up(native: &Native) {
+    native.purge(PurgeConfig::default().queue().inflight());
+    let deadline = Instant::now() + GIVE_UP_WITHIN;
+    while native.in_flight_count() > 0 {
+        if Instant::now() >= deadline {
+            tracing::error!(records = native.in_flight_count(), "librdkafka does not return its records");
+            return;
+        }
+        native.poll(Duration::from_millis(1));
+    }
+}
+
+/// Bounds how often a client is replaced: what is fatal at once (a missing permission) would spin otherwise.
+struct ReplaceBackoff {
+    last: Instant,
+    wait: Duration,
+}
+
+impl ReplaceBackoff {
+    fn new() -> Self {
+        Self { last: Instant::now(), wait: Duration::ZERO }
+    }
+
+    fn is_due(&mut self) -> bool {
+        let lived = self.last.elapsed();
+        if lived < self.wait {
+            return false;
+        }
+        // A client that lived long was well: the next failure is a new story.
+        let well = lived > 2 * REPLACE_AFTER_AT_MOST;
+        self.wait = if well { REPLACE_AFTER } else { (2 * self.wait).clamp(REPLACE_AFTER, REPLACE_AFTER_AT_MOST) };
+        self.last = Instant::now();
+        true
+    }
+}
+
+/// What is known of a record on its way.
+pub(super) struct InFlight {
+    pub(super) answer: oneshot::Sender<Result<Acknowledged, WriteError>>,
+    pub(super) topic: Arc<str>,
+    pub(super) bytes: usize,
+    pub(super) admission: Admission,
+}
+
+impl InFlight {
+    fn finish(self, result: Result<Acknowledged, WriteError>) {
+        // Room first: who hears the answer may enqueue at once.
+        drop(self.admission);
+        // Nobody listening is allowed: the future was dropped.
+        let _ = self.answer.send(result);
+    }
+}
+
+/// Receives librdkafka's events on the polling thread.
+pub(super) struct Context;
+
+impl ProducerContext for Context {
+    type DeliveryOpaque = Box<InFlight>;
+
+    fn delivery(&self, result: &DeliveryResult<'_>, in_flight: Box<InFlight>) {
+        let result = match result {
+            Ok(message) => Ok(Acknowledged { partition: message.partition(), offset: message.offset().max(-1) }),
+            Err((error, _)) => Err(WriteError::from_kafka(in_flight.topic.clone(), error, in_flight.bytes)),
+        };
+        in_flight.finish(result);
+    }
+}
+
+impl ClientContext for Context {
+    fn log(&self, level: RDKafkaLogLevel, facility: &str, message: &str) {
+        match level {
+            RDKafkaLogLevel::Emerg
+            | RDKafkaLogLevel::Alert
+            | RDKafkaLogLevel::Critical
+            | RDKafkaLogLevel::Error
+            | RDKafkaLogLevel::Warning => tracing::warn!(facility, "producer: {message}"),
+            RDKafkaLogLevel::Notice | RDKafkaLogLevel::Info => tracing::info!(facility, "producer: {message}"),
+            RDKafkaLogLevel::Debug => tracing::debug!(facility, "producer: {message}"),
+        }
+    }
+
+    /// Broker connections come and go; what concerns a record arrives in its answer.
+    fn error(&self, error: KafkaError, reason: &str) {
+        tracing::warn!(%error, reason, "producer");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_first_replacement_is_immediate_and_the_next_ones_wait() {
+        let mut backoff = ReplaceBackoff::new();
+        assert!(backoff.is_due());
+        assert!(!backoff.is_due());
+        assert_eq!(backoff.wait, REPLACE_AFTER);
+        for _ in 0..10 {
+            backoff.last -= backoff.wait;
+            assert!(backoff.is_due());
+        }
+        assert_eq!(backoff.wait, REPLACE_AFTER_AT_MOST);
+        backoff.last -= 3 * REPLACE_AFTER_AT_MOST;
+        assert!(backoff.is_due());
+        assert_eq!(backoff.wait, REPLACE_AFTER);
+    }
+}

@@ -1,0 +1,119 @@
+//! Why a task was not enqueued, and why a producer did not finish.
+
+use std::error::Error;
+use std::sync::Arc;
+
+use super::pending::NotAdmitted;
+use super::write_error::{WriteError, WriteErrorKind, WriteFailure};
+
+/// Why a task has no acknowledgement.
+///
+/// After [`NotAcknowledged`](Self::NotAcknowledged) the task may or may not be on the topic; after every other one it is
+/// not.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum EnqueueError {
+    /// A limit of what may be pending is reached. The task was not taken: wait with
+    /// [`TaskProducer::room`](crate::TaskProducer::room) and enqueue it again, or raise the limit.
+    #[error(
+        "cannot enqueue to topic {topic}: the limit of {limit} pending {unit} is reached; wait for room, or raise {setting}"
+    )]
+    Full {
+        /// The topic.
+        topic: Arc<str>,
+        /// The limit.
+        limit: usize,
+        /// What it counts: `records` or `bytes`.
+        unit: &'static str,
+        /// The builder's method that raises it.
+        setting: &'static str,
+    },
+    /// The task is larger than the client (`message.max.bytes`), or the topic (`max.message.bytes`), allows.
+    #[error(
+        "cannot enqueue to topic {topic}: the task is too large with {bytes} bytes of key, value and headers; raise \
+         message.max.bytes of the producer and max.message.bytes of the topic, or write smaller tasks"
+    )]
+    TooLarge {
+        /// The topic.
+        topic: Arc<str>,
+        /// The size of key, value and headers.
+        bytes: usize,
+    },
+    /// The payload could not be written as JSON.
+    #[error("cannot encode the task's payload as json: {source}")]
+    Encode {
+        /// What the encoder said.
+        source: Box<dyn Error + Send + Sync>,
+    },
+    /// The task itself cannot be written: a negative partition, a header name that is not the user's.
+    #[error("the task is invalid: {reason}")]
+    Invalid {
+        /// What is wrong.
+        reason: String,
+    },
+    /// The broker will never accept this task (a policy, a compacted topic that demands a key). It was not written.
+    #[error("topic {topic} refuses the task: {reason}")]
+    Refused {
+        /// The topic.
+        topic: Arc<str>,
+        /// What the broker said.
+        reason: String,
+    },
+    /// No acknowledgement came: the brokers were unreachable until `message.timeout.ms`, the topic or a permission is
+    /// missing, or the producer was closed or dropped first. The task **may or may not** have been written; enqueuing it again may
+    /// duplicate it.
+    #[error("no acknowledgement for a task to topic {topic}: {reason}")]
+    NotAcknowledged {
+        /// The topic.
+        topic: Arc<str>,
+        /// Why.
+        reason: String,
+    },
+    /// The producer is closed. The task was not taken.
+    #[error("cannot enqueue to topic {topic}: the producer is closed")]
+    Closed {
+        /// The topic.
+        topic: Arc<str>,
+    },
+}
+
+impl From<WriteError> for EnqueueError {
+    fn from(error: WriteError) -> Self {
+        let kind = error.kind();
+        let WriteError { topic, failure } = error;
+        match failure {
+            WriteFailure::NotAdmitted(NotAdmitted::Closed) => Self::Closed { topic },
+            WriteFailure::NotAdmitted(NotAdmitted::TooManyRecords { limit }) => {
+                Self::Full { topic, limit, unit: "records", setting: "max_pending_records" }
+            }
+            WriteFailure::NotAdmitted(NotAdmitted::TooManyBytes { limit }) => {
+                Self::Full { topic, limit, unit: "bytes", setting: "max_pending_bytes" }
+            }
+            WriteFailure::TooLarge { bytes } => Self::TooLarge { topic, bytes },
+            failure if kind == WriteErrorKind::Refused => Self::Refused { topic, reason: failure.to_string() },
+            failure => Self::NotAcknowledged { topic, reason: failure.to_string() },
+        }
+    }
+}
+
+/// A flush whose time was up. Nothing is lost by it: the tasks stay on their way.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{pending} tasks to topic {topic} had no answer when the time for the flush was up")]
+#[non_exhaustive]
+pub struct FlushError {
+    /// The topic.
+    pub topic: Arc<str>,
+    /// The tasks on their way at that moment, later ones included.
+    pub pending: usize,
+}
+
+/// A close whose time was up before every task was answered.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{unacknowledged} tasks to topic {topic} were not acknowledged before the producer was closed")]
+#[non_exhaustive]
+pub struct CloseError {
+    /// The topic.
+    pub topic: Arc<str>,
+    /// The tasks that were given up. Each one's future ends with [`EnqueueError::NotAcknowledged`].
+    pub unacknowledged: usize,
+}

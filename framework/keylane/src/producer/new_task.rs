@@ -1,0 +1,172 @@
+//! A task to enqueue.
+
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use bytes::Bytes;
+use serde::Serialize;
+
+use super::EnqueueError;
+use crate::Headers;
+use crate::task_metadata;
+
+/// A task to enqueue with a [`TaskProducer`](crate::TaskProducer): a payload, and how it is to be handled.
+///
+/// # Examples
+/// ```
+/// use std::time::{Duration, SystemTime};
+/// use keylane::NewTask;
+///
+/// # #[derive(serde::Serialize)] struct Reminder { text: String }
+/// let task = NewTask::json(&Reminder { text: "your ticket ends soon".into() })?
+///     .key("vehicle-7")
+///     .header("trace", "4bf92f35")
+///     .not_before(SystemTime::now() + Duration::from_secs(600));
+/// # Ok::<(), keylane::EnqueueError>(())
+/// ```
+#[derive(Clone, Debug)]
+pub struct NewTask {
+    pub(super) value: Option<Bytes>,
+    pub(super) key: Option<Bytes>,
+    pub(super) headers: Headers,
+    pub(super) partition: Option<i32>,
+    pub(super) not_before: Option<SystemTime>,
+}
+
+impl NewTask {
+    /// A task whose value is exactly these bytes.
+    pub fn new(value: impl Into<Bytes>) -> Self {
+        Self::of(Some(value.into()))
+    }
+
+    /// A task whose value is the payload as JSON; read it with [`Json`](crate::Json).
+    ///
+    /// # Errors
+    /// [`EnqueueError::Encode`] where the payload cannot be written as JSON (a map with keys that are not text, for
+    /// example).
+    pub fn json<T: Serialize + ?Sized>(payload: &T) -> Result<Self, EnqueueError> {
+        let value = serde_json::to_vec(payload).map_err(|error| EnqueueError::Encode { source: Box::new(error) })?;
+        Ok(Self::new(value))
+    }
+
+    /// A task without a value. On a compacted topic it deletes its key, so give it one.
+    pub fn tombstone() -> Self {
+        Self::of(None)
+    }
+
+    fn of(value: Option<Bytes>) -> Self {
+        Self { value, key: None, headers: Headers::new(), partition: None, not_before: None }
+    }
+
+    /// The key: tasks of one key go to one partition and are processed in order, one at a time. Default: none, which
+    /// means any partition and no order.
+    ///
+    /// Decaton's own clients write printable ASCII only and its processors read keys as text.
+    #[must_use]
+    pub fn key(mut self, key: impl Into<Bytes>) -> Self {
+        self.key = Some(key.into());
+        self
+    }
+
+    /// Adds a header of your own. Names may repeat. `dt_meta` is not yours: enqueuing such a task fails.
+    #[must_use]
+    pub fn header(mut self, name: impl Into<String>, value: impl Into<Bytes>) -> Self {
+        self.headers.push(name, value);
+        self
+    }
+
+    /// Adds headers of your own, with null values where they have them.
+    #[must_use]
+    pub fn headers(mut self, headers: &Headers) -> Self {
+        for (name, value) in headers.iter() {
+            match value {
+                Some(value) => self.headers.push(name, value.clone()),
+                None => self.headers.push_null(name),
+            }
+        }
+        self
+    }
+
+    /// Not to be processed before this time, to the millisecond. Default: at once.
+    ///
+    /// The consumer holds the task back, and with it later tasks of the same key: order is kept. A time in the past is
+    /// at once.
+    #[must_use]
+    pub fn not_before(mut self, time: SystemTime) -> Self {
+        self.not_before = Some(time);
+        self
+    }
+
+    /// The partition to write to. Default: chosen by the key.
+    ///
+    /// Tasks of one key are in order only if they all go to one partition.
+    #[must_use]
+    pub fn partition(mut self, partition: i32) -> Self {
+        self.partition = Some(partition);
+        self
+    }
+
+    /// What no broker needs to be asked about.
+    pub(super) fn validate(&self) -> Result<(), EnqueueError> {
+        if let Some(partition) = self.partition.filter(|partition| *partition < 0) {
+            return Err(EnqueueError::Invalid { reason: format!("partition {partition} is negative") });
+        }
+        for (name, _) in self.headers.iter() {
+            if name == task_metadata::HEADER {
+                let reason = "the header dt_meta is written by the producer; use another name".to_owned();
+                return Err(EnqueueError::Invalid { reason });
+            }
+            // Clients in C read names up to the first NUL: two names would become one.
+            if name.is_empty() || name.contains('\0') {
+                return Err(EnqueueError::Invalid { reason: format!("{name:?} cannot be the name of a header") });
+            }
+        }
+        Ok(())
+    }
+
+    pub(super) fn scheduled_time_millis(&self) -> i64 {
+        self.not_before.map_or(0, millis_rounded_up)
+    }
+}
+
+/// Rounded up: "not before" must hold in milliseconds too. What lies before the epoch is 0.
+pub(super) fn millis_rounded_up(time: SystemTime) -> i64 {
+    let Ok(since) = time.duration_since(UNIX_EPOCH) else { return 0 };
+    i64::try_from(since.as_nanos().div_ceil(1_000_000)).unwrap_or(i64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashMap;
+    use std::time::Duration;
+
+    use super::*;
+
+    #[test]
+    fn not_before_is_never_early() {
+        assert_eq!(millis_rounded_up(UNIX_EPOCH + Duration::from_nanos(1_000_001)), 2);
+        assert_eq!(millis_rounded_up(UNIX_EPOCH + Duration::from_millis(2)), 2);
+        assert_eq!(millis_rounded_up(UNIX_EPOCH - Duration::from_secs(1)), 0);
+        assert_eq!(NewTask::tombstone().scheduled_time_millis(), 0);
+    }
+
+    #[test]
+    fn what_cannot_be_json_is_an_encode_error() {
+        let payload = HashMap::from([((1, 2), 3)]);
+        assert!(matches!(NewTask::json(&payload), Err(EnqueueError::Encode { .. })));
+    }
+
+    #[test]
+    fn what_no_broker_would_take_is_invalid() {
+        for task in [
+            NewTask::new("x").partition(-1),
+            NewTask::new("x").header("dt_meta", "mine"),
+            NewTask::new("x").header("", "x"),
+            NewTask::new("x").header("a\0b", "x"),
+        ] {
+            assert!(matches!(task.validate(), Err(EnqueueError::Invalid { .. })), "{task:?}");
+        }
+        let mut headers = Headers::new();
+        headers.push_null("n");
+        assert!(NewTask::new("x").headers(&headers).header("n", "1").partition(0).validate().is_ok());
+    }
+}

@@ -1,0 +1,190 @@
+//! Writing records as they are: for the retry and dead-letter topics, and under the enqueue helper.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use rdkafka::error::{KafkaError, RDKafkaErrorCode};
+use rdkafka::message::{Header, OwnedHeaders};
+use rdkafka::producer::BaseRecord;
+use tokio::sync::oneshot;
+
+use super::client::{Client, InFlight};
+use super::pending::Pending;
+pub(crate) use super::pending::{Limits, NotAdmitted};
+use super::write_error::{WriteError, WriteFailure};
+use crate::Headers;
+use crate::client_config::{ClientConfigError, ProducerSettings, producer_config};
+
+/// One idempotent producer with `acks=all`, bounded in memory. Cheap to clone; all clones share the client.
+///
+/// When the last clone is dropped, what is pending gets five seconds more on the producer's thread and is then given up.
+#[derive(Clone)]
+pub(crate) struct RawProducer {
+    client: Arc<Client>,
+}
+
+/// A record to write.
+#[derive(Clone, Debug)]
+pub(crate) struct OutgoingRecord {
+    pub(crate) topic: Arc<str>,
+    /// `None`: by the hash of the key, as Java clients do; without a key, any.
+    pub(crate) partition: Option<i32>,
+    pub(crate) key: Option<Bytes>,
+    /// `None` is a tombstone.
+    pub(crate) value: Option<Bytes>,
+    pub(crate) headers: Headers,
+    /// `None` is now; and so is what is not positive, which librdkafka cannot write.
+    pub(crate) timestamp_millis: Option<i64>,
+}
+
+/// The broker's word: the record is on all in-sync replicas.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Acknowledged {
+    pub(crate) partition: i32,
+    /// -1 where the broker only says that the record is there: a repeated write whose first answer was lost.
+    pub(crate) offset: i64,
+}
+
+impl OutgoingRecord {
+    /// The size that counts towards the limits: key, value and headers.
+    fn bytes(&self) -> usize {
+        let length = |bytes: Option<&Bytes>| bytes.map_or(0, Bytes::len);
+        let headers: usize = self.headers.iter().map(|(name, value)| name.len() + length(value)).sum();
+        length(self.key.as_ref()) + length(self.value.as_ref()) + headers
+    }
+}
+
+impl RawProducer {
+    /// Starts a producer. Does not wait for a connection.
+    ///
+    /// # Errors
+    /// Settings that cannot be used.
+    pub(crate) fn start(
+        bootstrap_servers: &str,
+        kafka: &BTreeMap<String, String>,
+        limits: Limits,
+    ) -> Result<Self, ClientConfigError> {
+        // The limits are kept by `Pending`, exactly and with the headers counted. librdkafka's own are a second fence
+        // further out: it counts a record until a whole batch of answers is handed over, and would refuse for ever a
+        // record that `Pending` admits alone.
+        let settings = ProducerSettings {
+            bootstrap_servers,
+            max_records: limits.records.saturating_mul(2),
+            max_bytes: limits.bytes.saturating_mul(2).saturating_add(LARGEST_RECORD),
+        };
+        let config = producer_config(&settings, kafka)?;
+        Ok(Self { client: Client::start(config, Arc::new(Pending::new(limits)))? })
+    }
+
+    /// Queues a record at the call, in call order, and returns the future of its acknowledgement.
+    ///
+    /// Never blocks and never waits for room. Dropping the future does not recall the record. The future ends: with the
+    /// broker's answer, after `message.timeout.ms`, or when the producer is closed or dropped.
+    pub(crate) fn send(
+        &self,
+        record: OutgoingRecord,
+    ) -> impl Future<Output = Result<Acknowledged, WriteError>> + Send + 'static + use<> {
+        let queued = self.queue(record);
+        async move { queued?.await }
+    }
+
+    /// Queues a record, or says at once why not.
+    pub(super) fn queue(
+        &self,
+        record: OutgoingRecord,
+    ) -> Result<impl Future<Output = Result<Acknowledged, WriteError>> + Send + 'static + use<>, WriteError> {
+        let bytes = record.bytes();
+        let topic = record.topic.clone();
+        let fail = |failure| WriteError::new(record.topic.clone(), failure);
+        if let Some(partition) = record.partition.filter(|partition| *partition < 0) {
+            return Err(fail(WriteFailure::NegativePartition(partition)));
+        }
+        let admission = self.client.pending.admit(bytes).map_err(|reason| fail(WriteFailure::NotAdmitted(reason)))?;
+        let (answer, receiver) = oneshot::channel();
+        let in_flight = Box::new(InFlight { answer, topic: topic.clone(), bytes, admission });
+        let native_record = BaseRecord {
+            topic: &record.topic,
+            partition: record.partition,
+            payload: record.value.as_deref(),
+            key: record.key.as_deref(),
+            timestamp: record.timestamp_millis.filter(|millis| *millis > 0),
+            headers: native_headers(&record.headers),
+            delivery_opaque: in_flight,
+        };
+        match self.client.native().send(native_record) {
+            Ok(()) => {
+                Ok(
+                    async move { receiver.await.unwrap_or_else(|_| Err(WriteError::new(topic, WriteFailure::Abandoned))) },
+                )
+            }
+            Err((KafkaError::MessageProduction(RDKafkaErrorCode::QueueFull), _)) => {
+                let limit = self.client.pending.records();
+                Err(fail(WriteFailure::NotAdmitted(NotAdmitted::TooManyRecords { limit })))
+            }
+            Err((error, _)) => Err(WriteError::from_kafka(topic, &error, bytes)),
+        }
+    }
+
+    /// Waits until one more record would be taken, or the producer is closed.
+    pub(super) async fn room(&self) {
+        self.client.pending.room().await;
+    }
+
+    /// The records without an answer so far.
+    pub(crate) fn pending(&self) -> usize {
+        self.client.pending.records()
+    }
+
+    /// Waits until every record queued before the call has its answer, good or bad.
+    ///
+    /// # Errors
+    /// The number of records still without one when the time was up.
+    pub(crate) async fn flush(&self, within: Duration) -> Result<(), usize> {
+        self.client.pending.flush(within).await
+    }
+
+    /// Takes no more records, waits for the rest, and then gives up what is left: each such record's future ends with an
+    /// error that says its fate is unknown.
+    ///
+    /// # Errors
+    /// The number of records given up.
+    pub(crate) async fn close(&self, within: Duration) -> Result<(), usize> {
+        self.client.pending.close();
+        let flushed = self.flush(within).await;
+        if flushed.is_err() {
+            self.client.purge();
+            // The purge is the thread's next act; a bound all the same.
+            let _ = self.flush(PURGED_WITHIN).await;
+        }
+        flushed
+    }
+
+    #[cfg(test)]
+    pub(super) fn fatal_error(&self) -> Option<String> {
+        use rdkafka::producer::Producer;
+        self.client.native().client().fatal_error().map(|(_, reason)| reason)
+    }
+}
+
+/// The most that `message.max.bytes` can be set to.
+const LARGEST_RECORD: usize = 1_000_000_000;
+const PURGED_WITHIN: Duration = Duration::from_secs(5);
+
+impl std::fmt::Debug for RawProducer {
+    /// Without the configuration, which may hold secrets.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("RawProducer").field("pending", &self.pending()).finish_non_exhaustive()
+    }
+}
+
+fn native_headers(headers: &Headers) -> Option<OwnedHeaders> {
+    if headers.is_empty() {
+        return None;
+    }
+    let native = OwnedHeaders::new_with_capacity(headers.len());
+    Some(headers.iter().fold(native, |native, (name, value)| {
+        native.insert(Header { key: name, value: value.map(|value| value.as_ref()) })
+    }))
+}

@@ -1,0 +1,226 @@
+//! Enqueuing tasks.
+
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use futures::future::join_all;
+
+use super::new_task::{NewTask, millis_rounded_up};
+use super::raw::{Acknowledged, OutgoingRecord, RawProducer};
+use super::write_error::{WriteError, WriteFailure};
+use super::{CloseError, EnqueueError, FlushError, TaskProducerBuilder};
+use crate::task_metadata::{self, TaskMetadata};
+
+/// Enqueues tasks to one topic and waits for the broker's word.
+///
+/// Idempotent, `acks=all`, bounded in memory. Cheap to clone; all clones share one client. Every task carries Decaton's
+/// `dt_meta` header, so Decaton's processors understand it, as keylane's do.
+///
+/// # Order
+/// Tasks are queued at the call, in call order, whether or not their futures are awaited yet. On a partition they are
+/// written in that order; a task that *fails* leaves those after it in place, so enqueuing it again puts it behind them.
+///
+/// # Delivery
+/// `Ok` means that the task is on all in-sync replicas. [`EnqueueError::NotAcknowledged`] means that it may or may not be
+/// there: enqueuing it again can duplicate it, and not doing so can lose it.
+///
+/// Dropping the future of an enqueue does **not** recall the task; it only gives up hearing of it.
+///
+/// # Shutdown
+/// [`close`](Self::close) before the process ends. When the last clone is dropped without it, pending tasks get five more
+/// seconds in the background, a warning is logged, and what is left is given up (its futures say so); a process that ends
+/// earlier loses them.
+///
+/// # Examples
+/// ```no_run
+/// # async fn example() -> Result<(), Box<dyn std::error::Error>> {
+/// use keylane::{NewTask, TaskProducer};
+/// use std::time::Duration;
+///
+/// # #[derive(serde::Serialize)] struct Event { vehicle: u32 }
+/// let producer = TaskProducer::builder("parking-events")
+///     .bootstrap_servers("localhost:9092")
+///     .application_id("car-park")
+///     .start()
+///     .await?;
+/// let enqueued = producer.enqueue(NewTask::json(&Event { vehicle: 7 })?.key("vehicle-7")).await?;
+/// println!("on partition {} at offset {}", enqueued.partition, enqueued.offset);
+/// producer.close(Duration::from_secs(10)).await?;
+/// # Ok(()) }
+/// ```
+#[derive(Clone)]
+pub struct TaskProducer {
+    shared: Arc<Shared>,
+}
+
+struct Shared {
+    raw: RawProducer,
+    topic: Arc<str>,
+    application_id: String,
+    instance_id: String,
+}
+
+/// The broker's word for a task.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Enqueued {
+    /// The topic.
+    pub topic: Arc<str>,
+    /// The partition.
+    pub partition: i32,
+    /// The offset there. -1 in one rare case: a repeated write whose first acknowledgement was lost, where the broker only
+    /// says that the task is there.
+    pub offset: i64,
+}
+
+impl TaskProducer {
+    /// Sets up a producer for a topic.
+    pub fn builder(topic: impl Into<String>) -> TaskProducerBuilder {
+        TaskProducerBuilder::new(topic.into())
+    }
+
+    pub(super) fn new(raw: RawProducer, topic: Arc<str>, application_id: String, instance_id: String) -> Self {
+        Self { shared: Arc::new(Shared { raw, topic, application_id, instance_id }) }
+    }
+
+    /// Enqueues one task; the future ends with the broker's word.
+    ///
+    /// The task is queued by the call itself. The future need not be awaited at once: awaiting many together is how to be
+    /// fast.
+    ///
+    /// # Errors
+    /// See [`EnqueueError`]. A full producer fails at once, it does not wait: see [`room`](Self::room).
+    pub fn enqueue(
+        &self,
+        task: NewTask,
+    ) -> impl Future<Output = Result<Enqueued, EnqueueError>> + Send + 'static + use<> {
+        let topic = self.shared.topic.clone();
+        let queued = self.shared.record(task, SystemTime::now()).map(|record| self.shared.raw.send(record));
+        async move { acknowledged(queued?.await, topic) }
+    }
+
+    /// Enqueues tasks in order and waits for all of them: one result per task, in the same order.
+    ///
+    /// Each task stands for itself, with one exception: from the first one that finds the producer full, no further one
+    /// is tried, and all of those get [`EnqueueError::Full`]. So what did not fit is the end of the batch, and enqueuing it
+    /// again keeps the order.
+    ///
+    /// # Cancellation
+    /// Dropping the future recalls nothing once it was polled; before that, nothing is queued.
+    pub async fn enqueue_all(&self, tasks: impl IntoIterator<Item = NewTask>) -> Vec<Result<Enqueued, EnqueueError>> {
+        let now = SystemTime::now();
+        let mut not_admitted: Option<WriteError> = None;
+        let mut answers = Vec::new();
+        for task in tasks {
+            let queued = self.shared.record(task, now).and_then(|record| match &not_admitted {
+                Some(error) => Err(error.clone().into()),
+                None => self.shared.raw.queue(record).map_err(|error| {
+                    if matches!(error.failure, WriteFailure::NotAdmitted(_)) {
+                        not_admitted = Some(error.clone());
+                    }
+                    error.into()
+                }),
+            });
+            let topic = self.shared.topic.clone();
+            answers.push(async move { acknowledged(queued?.await, topic) });
+        }
+        join_all(answers).await
+    }
+
+    /// Waits until a task would be taken, or the producer is closed.
+    ///
+    /// With several tasks enqueuing at once the room may be gone again: a loop of `room` and `enqueue` is the way to
+    /// follow the broker's pace.
+    ///
+    /// # Examples
+    /// ```no_run
+    /// # async fn example(producer: keylane::TaskProducer, lines: Vec<String>) {
+    /// use futures::stream::{FuturesUnordered, StreamExt};
+    ///
+    /// let mut answers = FuturesUnordered::new();
+    /// for line in lines {
+    ///     producer.room().await;
+    ///     answers.push(producer.enqueue(keylane::NewTask::new(line)));
+    /// }
+    /// while let Some(answer) = answers.next().await {
+    ///     if let Err(error) = answer {
+    ///         eprintln!("{error}");
+    ///     }
+    /// }
+    /// # }
+    /// ```
+    pub async fn room(&self) {
+        self.shared.raw.room().await;
+    }
+
+    /// The tasks without an answer so far.
+    pub fn pending(&self) -> usize {
+        self.shared.raw.pending()
+    }
+
+    /// The topic tasks go to.
+    pub fn topic(&self) -> &str {
+        &self.shared.topic
+    }
+
+    /// Waits until every task enqueued before the call has its answer, good or bad: the futures of `enqueue` tell which.
+    /// Later tasks are not waited for.
+    ///
+    /// # Errors
+    /// [`FlushError`] when the time was up first. The tasks stay on their way.
+    ///
+    /// # Cancellation
+    /// Safe.
+    pub async fn flush(&self, within: Duration) -> Result<(), FlushError> {
+        let topic = || self.shared.topic.clone();
+        self.shared.raw.flush(within).await.map_err(|pending| FlushError { topic: topic(), pending })
+    }
+
+    /// Takes no more tasks, on any clone, and waits until every task has its answer. What has none when the time is up is
+    /// given up: its future ends with [`EnqueueError::NotAcknowledged`].
+    ///
+    /// # Errors
+    /// [`CloseError`] with the number of tasks that were given up.
+    ///
+    /// # Cancellation
+    /// Dropping the future leaves the producer closed and the tasks on their way; it can be called again.
+    pub async fn close(&self, within: Duration) -> Result<(), CloseError> {
+        let topic = || self.shared.topic.clone();
+        let closed = self.shared.raw.close(within).await;
+        closed.map_err(|unacknowledged| CloseError { topic: topic(), unacknowledged })
+    }
+}
+
+fn acknowledged(word: Result<Acknowledged, WriteError>, topic: Arc<str>) -> Result<Enqueued, EnqueueError> {
+    let Acknowledged { partition, offset } = word?;
+    Ok(Enqueued { topic, partition, offset })
+}
+
+impl Shared {
+    fn record(&self, task: NewTask, now: SystemTime) -> Result<OutgoingRecord, EnqueueError> {
+        task.validate()?;
+        let timestamp_millis = millis_rounded_up(now);
+        let metadata = TaskMetadata {
+            timestamp_millis,
+            source_application_id: self.application_id.clone(),
+            source_instance_id: self.instance_id.clone(),
+            retry_count: 0,
+            scheduled_time_millis: task.scheduled_time_millis(),
+        };
+        let NewTask { value, key, mut headers, partition, not_before: _ } = task;
+        headers.push(task_metadata::HEADER, metadata.encode());
+        let timestamp_millis = Some(timestamp_millis);
+        Ok(OutgoingRecord { topic: self.topic.clone(), partition, key, value, headers, timestamp_millis })
+    }
+}
+
+impl std::fmt::Debug for TaskProducer {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("TaskProducer")
+            .field("topic", &self.shared.topic)
+            .field("application_id", &self.shared.application_id)
+            .field("instance_id", &self.shared.instance_id)
+            .field("pending", &self.pending())
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,454 @@
+//! The producer against librdkafka's mock cluster.
+
+use std::collections::BTreeMap;
+use std::time::{Duration, Instant, SystemTime};
+
+use bytes::Bytes;
+use futures::future::join_all;
+use rdkafka::consumer::{BaseConsumer, Consumer};
+use rdkafka::message::{Headers as _, Message};
+use rdkafka::mocking::MockCluster;
+use rdkafka::producer::DefaultProducerContext;
+use rdkafka::types::{RDKafkaApiKey, RDKafkaRespErr};
+use rdkafka::{ClientConfig, Offset, TopicPartitionList};
+
+use super::pending::NotAdmitted;
+use super::raw::{Limits, OutgoingRecord, RawProducer};
+use super::write_error::{WriteErrorKind, WriteFailure};
+use super::*;
+use crate::Headers;
+use crate::task_metadata::TaskMetadata;
+
+const TOPIC: &str = "parking-events";
+/// Nothing here takes this long; a test that gets there has failed.
+const DEADLINE: Duration = Duration::from_secs(60);
+
+type Cluster = MockCluster<'static, DefaultProducerContext>;
+
+fn cluster(partitions: i32) -> Cluster {
+    let cluster = MockCluster::new(1).unwrap();
+    cluster.create_topic(TOPIC, partitions, 1).unwrap();
+    cluster
+}
+
+fn builder(cluster: &Cluster) -> TaskProducerBuilder {
+    TaskProducer::builder(TOPIC)
+        .bootstrap_servers(cluster.bootstrap_servers())
+        .application_id("car-park")
+        .instance_id("gate-1")
+        // Fast reconnects: some tests take the broker down.
+        .kafka("reconnect.backoff.max.ms", "100")
+}
+
+fn raw(cluster: &Cluster, kafka: &[(&str, &str)]) -> RawProducer {
+    let kafka: BTreeMap<_, _> = kafka.iter().map(|(key, value)| (key.to_string(), value.to_string())).collect();
+    RawProducer::start(&cluster.bootstrap_servers(), &kafka, Limits { records: 1_000, bytes: 10 << 20 }).unwrap()
+}
+
+fn record(value: &'static str) -> OutgoingRecord {
+    OutgoingRecord {
+        topic: TOPIC.into(),
+        partition: Some(0),
+        key: None,
+        value: Some(Bytes::from_static(value.as_bytes())),
+        headers: Headers::new(),
+        timestamp_millis: None,
+    }
+}
+
+struct Read {
+    key: Option<Vec<u8>>,
+    value: Option<Vec<u8>>,
+    headers: Headers,
+    timestamp_millis: Option<i64>,
+}
+
+impl Read {
+    fn text(&self) -> &str {
+        std::str::from_utf8(self.value.as_deref().unwrap()).unwrap()
+    }
+}
+
+/// The first `count` records of a partition.
+fn read(cluster: &Cluster, partition: i32, count: usize) -> Vec<Read> {
+    let consumer: BaseConsumer = ClientConfig::new()
+        .set("bootstrap.servers", cluster.bootstrap_servers())
+        .set("group.id", "reader")
+        .set("fetch.wait.max.ms", "10")
+        .create()
+        .unwrap();
+    let mut list = TopicPartitionList::new();
+    list.add_partition_offset(TOPIC, partition, Offset::Beginning).unwrap();
+    consumer.assign(&list).unwrap();
+    let deadline = Instant::now() + DEADLINE;
+    let mut found = Vec::new();
+    while found.len() < count {
+        assert!(Instant::now() < deadline, "only {} of {count} records", found.len());
+        let Some(Ok(message)) = consumer.poll(Duration::from_millis(20)) else { continue };
+        let mut headers = Headers::new();
+        for header in message.headers().into_iter().flat_map(|headers| headers.iter()) {
+            match header.value {
+                Some(value) => headers.push(header.key, value.to_vec()),
+                None => headers.push_null(header.key),
+            }
+        }
+        found.push(Read {
+            key: message.key().map(<[u8]>::to_vec),
+            value: message.payload().map(<[u8]>::to_vec),
+            headers,
+            timestamp_millis: message.timestamp().to_millis(),
+        });
+    }
+    found
+}
+
+#[tokio::test]
+async fn offsets_are_acknowledged_in_call_order_whatever_the_order_of_awaiting() {
+    let cluster = cluster(1);
+    let producer = builder(&cluster).start().await.unwrap();
+    let mut answers: Vec<_> = (0..500).map(|n| producer.enqueue(NewTask::new(n.to_string()).key("k"))).collect();
+    answers.reverse();
+    let mut enqueued = join_all(answers).await;
+    enqueued.reverse();
+    for (n, enqueued) in enqueued.into_iter().enumerate() {
+        let expected = Enqueued { topic: TOPIC.into(), partition: 0, offset: n as i64 };
+        assert_eq!(enqueued.unwrap(), expected);
+    }
+    for (n, read) in read(&cluster, 0, 500).iter().enumerate() {
+        assert_eq!(read.text(), n.to_string());
+    }
+}
+
+#[tokio::test]
+async fn a_task_arrives_with_key_headers_and_metadata() {
+    let cluster = cluster(2);
+    let producer = builder(&cluster).start().await.unwrap();
+    let due = SystemTime::UNIX_EPOCH + Duration::from_millis(4_102_444_800_000);
+    let mut own = Headers::new();
+    own.push_null("null");
+    let task =
+        NewTask::json(&["left"]).unwrap().key("v").headers(&own).header("empty", "").not_before(due).partition(1);
+    assert_eq!(producer.enqueue(task).await.unwrap().partition, 1);
+    producer.enqueue(NewTask::tombstone().key("v").partition(1)).await.unwrap();
+    producer.enqueue(NewTask::new("").partition(1)).await.unwrap();
+
+    let read = read(&cluster, 1, 3);
+    assert_eq!(read[0].text(), "[\"left\"]");
+    assert_eq!(read[0].key.as_deref(), Some(&b"v"[..]));
+    let names: Vec<_> = read[0].headers.iter().map(|(name, value)| (name, value.map(Bytes::len))).collect();
+    assert_eq!(names[..2], [("null", None), ("empty", Some(0))]);
+    let metadata = TaskMetadata::decode(read[0].headers.last("dt_meta").unwrap()).unwrap();
+    let expected = TaskMetadata {
+        timestamp_millis: read[0].timestamp_millis.unwrap(),
+        source_application_id: "car-park".into(),
+        source_instance_id: "gate-1".into(),
+        retry_count: 0,
+        scheduled_time_millis: 4_102_444_800_000,
+    };
+    assert_eq!(metadata, expected);
+    assert_eq!((&read[1].value, read[1].key.as_deref()), (&None, Some(&b"v"[..])), "a tombstone");
+    assert_eq!((read[2].value.as_deref(), &read[2].key), (Some(&b""[..]), &None), "an empty value is not a tombstone");
+}
+
+/// `Utils.toPositive(Utils.murmur2(key)) % 4` of Kafka's Java client for these keys.
+#[tokio::test]
+async fn a_key_goes_to_the_partition_a_java_client_chooses() {
+    let cluster = cluster(4);
+    let producer = builder(&cluster).start().await.unwrap();
+    for (key, partition) in [("21", murmur2_partition(b"21", 4)), ("vehicle-7", murmur2_partition(b"vehicle-7", 4))] {
+        assert_eq!(producer.enqueue(NewTask::new("x").key(key)).await.unwrap().partition, partition, "{key}");
+    }
+    // From the tests of Kafka's Java client: UtilsTest.testMurmur2.
+    assert_eq!(murmur2(b"21"), -973_932_308);
+    assert_eq!(murmur2(b"foobar"), -790_332_482);
+}
+
+fn murmur2_partition(key: &[u8], partitions: i32) -> i32 {
+    (murmur2(key) & 0x7fff_ffff) % partitions
+}
+
+/// A second implementation, after Kafka's Java client.
+fn murmur2(data: &[u8]) -> i32 {
+    const M: u32 = 0x5bd1_e995;
+    let mut hash = 0x9747_b28c_u32 ^ data.len() as u32;
+    let mut chunks = data.chunks_exact(4);
+    for chunk in &mut chunks {
+        let mut k = u32::from_le_bytes(chunk.try_into().unwrap()).wrapping_mul(M);
+        k = (k ^ (k >> 24)).wrapping_mul(M);
+        hash = hash.wrapping_mul(M) ^ k;
+    }
+    let rest = chunks.remainder();
+    for (at, byte) in rest.iter().enumerate() {
+        hash ^= u32::from(*byte) << (8 * at);
+    }
+    if !rest.is_empty() {
+        hash = hash.wrapping_mul(M);
+    }
+    hash = (hash ^ (hash >> 13)).wrapping_mul(M);
+    (hash ^ (hash >> 15)) as i32
+}
+
+#[tokio::test]
+async fn a_batch_has_one_result_per_task_in_order() {
+    let cluster = cluster(1);
+    let producer = builder(&cluster).kafka("message.max.bytes", "2000").start().await.unwrap();
+    let tasks = [
+        NewTask::new("a"),
+        NewTask::new("b").header("dt_meta", "mine"),
+        NewTask::new("c"),
+        NewTask::new(vec![0; 3_000]),
+        NewTask::new("d"),
+    ];
+    let results = producer.enqueue_all(tasks).await;
+    assert_eq!(results.len(), 5);
+    assert_eq!(results[0].as_ref().unwrap().offset, 0);
+    assert!(matches!(results[1], Err(EnqueueError::Invalid { .. })));
+    assert_eq!(results[2].as_ref().unwrap().offset, 1);
+    assert!(matches!(results[3], Err(EnqueueError::TooLarge { bytes: 3_000.., .. })), "{:?}", results[3]);
+    assert_eq!(results[4].as_ref().unwrap().offset, 2);
+}
+
+#[tokio::test]
+async fn a_full_producer_says_which_limit_and_takes_tasks_again_when_answers_came() {
+    let cluster = cluster(1);
+    let producer = builder(&cluster).max_pending_records(3).start().await.unwrap();
+    cluster.broker_down(1).unwrap();
+    let taken: Vec<_> = (0..3).map(|n| producer.enqueue(NewTask::new(n.to_string()))).collect();
+    let error = producer.enqueue(NewTask::new("3")).await.unwrap_err();
+    assert!(matches!(error, EnqueueError::Full { limit: 3, unit: "records", .. }), "{error:?}");
+    assert!(error.to_string().contains("raise max_pending_records"), "{error}");
+    assert_eq!(producer.pending(), 3);
+
+    cluster.broker_up(1).unwrap();
+    tokio::time::timeout(DEADLINE, producer.room()).await.unwrap();
+    for answer in join_all(taken).await {
+        answer.unwrap();
+    }
+    assert_eq!(producer.enqueue(NewTask::new("3")).await.unwrap().offset, 3);
+}
+
+#[tokio::test]
+async fn what_does_not_fit_is_the_end_of_a_batch() {
+    let cluster = cluster(1);
+    let producer = builder(&cluster).max_pending_bytes(1_000).start().await.unwrap();
+    // The third is too much; the fourth would fit, and must not overtake it.
+    let tasks = [400, 400, 400, 1].map(|bytes| NewTask::new(vec![b'x'; bytes]));
+    let results = producer.enqueue_all(tasks).await;
+    assert!(results[0].is_ok() && results[1].is_ok(), "{results:?}");
+    for result in &results[2..] {
+        assert!(matches!(result, Err(EnqueueError::Full { limit: 1_000, unit: "bytes", .. })), "{result:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_task_is_written_once_when_the_broker_is_back() {
+    let cluster = cluster(1);
+    let producer = builder(&cluster).start().await.unwrap();
+    producer.enqueue(NewTask::new("before")).await.unwrap();
+    cluster.broker_down(1).unwrap();
+    let answer = tokio::spawn(producer.enqueue(NewTask::new("while down")));
+    assert_eq!(producer.flush(Duration::ZERO).await.unwrap_err().pending, 1);
+    cluster.broker_up(1).unwrap();
+    producer.flush(DEADLINE).await.unwrap();
+    assert_eq!(answer.await.unwrap().unwrap().offset, 1);
+    assert_eq!(producer.enqueue(NewTask::new("after")).await.unwrap().offset, 2);
+}
+
+#[tokio::test]
+async fn a_task_the_brokers_never_answer_is_not_acknowledged() {
+    let cluster = cluster(1);
+    let producer = builder(&cluster).kafka("message.timeout.ms", "300").start().await.unwrap();
+    cluster.broker_down(1).unwrap();
+    let error = producer.enqueue(NewTask::new("x")).await.unwrap_err();
+    assert!(matches!(error, EnqueueError::NotAcknowledged { .. }), "{error:?}");
+    assert!(error.to_string().contains("message.timeout.ms"), "{error}");
+    assert_eq!(producer.pending(), 0);
+}
+
+#[tokio::test]
+async fn close_waits_for_answers_and_takes_nothing_more() {
+    let cluster = cluster(1);
+    let producer = builder(&cluster).start().await.unwrap();
+    let answers: Vec<_> = (0..100).map(|n| producer.enqueue(NewTask::new(n.to_string()))).collect();
+    producer.clone().close(DEADLINE).await.unwrap();
+    for answer in join_all(answers).await {
+        answer.unwrap();
+    }
+    let error = producer.enqueue(NewTask::new("late")).await.unwrap_err();
+    assert!(matches!(error, EnqueueError::Closed { .. }), "{error:?}");
+    producer.close(DEADLINE).await.unwrap();
+    assert_eq!(read(&cluster, 0, 100)[99].text(), "99");
+}
+
+#[tokio::test]
+async fn close_counts_what_it_gives_up_and_every_future_ends() {
+    let cluster = cluster(1);
+    let producer = builder(&cluster).start().await.unwrap();
+    cluster.broker_down(1).unwrap();
+    let answers: Vec<_> = (0..5).map(|n| producer.enqueue(NewTask::new(n.to_string()))).collect();
+    assert_eq!(producer.close(Duration::ZERO).await.unwrap_err().unacknowledged, 5);
+    let answers = tokio::time::timeout(DEADLINE, join_all(answers)).await.unwrap();
+    for answer in answers {
+        assert!(matches!(answer, Err(EnqueueError::NotAcknowledged { .. })), "{answer:?}");
+    }
+    assert_eq!(producer.pending(), 0);
+}
+
+#[tokio::test]
+async fn a_dropped_producer_still_delivers_what_was_queued() {
+    let cluster = cluster(1);
+    let producer = builder(&cluster).kafka("linger.ms", "200").start().await.unwrap();
+    let answer = producer.enqueue(NewTask::new("x"));
+    drop(producer);
+    assert_eq!(tokio::time::timeout(DEADLINE, answer).await.unwrap().unwrap().offset, 0);
+}
+
+#[tokio::test]
+async fn a_producer_dropped_without_a_broker_ends_every_future() {
+    let cluster = cluster(1);
+    let producer = builder(&cluster).start().await.unwrap();
+    producer.enqueue(NewTask::new("connected")).await.unwrap();
+    cluster.broker_down(1).unwrap();
+    let answers: Vec<_> = (0..5).map(|n| producer.enqueue(NewTask::new(n.to_string()))).collect();
+    drop(producer);
+    for answer in tokio::time::timeout(DEADLINE, join_all(answers)).await.unwrap() {
+        assert!(matches!(answer, Err(EnqueueError::NotAcknowledged { .. })), "{answer:?}");
+    }
+}
+
+#[tokio::test]
+async fn start_names_a_missing_topic_and_does_not_create_it() {
+    let cluster = cluster(1);
+    for _ in 0..2 {
+        let servers = cluster.bootstrap_servers();
+        let started = TaskProducer::builder("typo").bootstrap_servers(servers).application_id("a").start().await;
+        assert_eq!(started.unwrap_err(), TaskProducerError::MissingTopic { topic: "typo".into() });
+    }
+}
+
+#[tokio::test]
+async fn start_says_why_brokers_are_unreachable() {
+    // A port that was free a moment ago.
+    let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    let started = TaskProducer::builder(TOPIC)
+        .bootstrap_servers(format!("127.0.0.1:{port}"))
+        .application_id("a")
+        .start_timeout(Duration::from_millis(500))
+        .start()
+        .await;
+    match started.unwrap_err() {
+        TaskProducerError::Unreachable { reason, .. } => assert!(reason.contains("refused"), "{reason}"),
+        other => panic!("{other:?}"),
+    }
+}
+
+#[tokio::test]
+async fn a_write_to_a_missing_topic_may_be_tried_again_and_creates_nothing() {
+    let cluster = cluster(1);
+    // Unknown topics are waited for this long, in case their creation has not spread yet.
+    let raw = raw(&cluster, &[("topic.metadata.propagation.max.ms", "100"), ("message.timeout.ms", "2000")]);
+    for _ in 0..2 {
+        let error = raw.send(OutgoingRecord { topic: "typo".into(), ..record("x") }).await.unwrap_err();
+        assert_eq!(error.kind(), WriteErrorKind::Transient, "{error}");
+        assert!(error.to_string().contains("topic typo"), "{error}");
+    }
+}
+
+#[tokio::test]
+async fn a_record_too_large_for_the_topic_is_refused_for_good_and_alone() {
+    let cluster = cluster(1);
+    let raw = raw(&cluster, &[]);
+    raw.send(record("first")).await.unwrap();
+    cluster.request_errors(RDKafkaApiKey::Produce, &[RDKafkaRespErr::RD_KAFKA_RESP_ERR_MSG_SIZE_TOO_LARGE]);
+    let error = raw.send(record("too large for the topic")).await.unwrap_err();
+    assert_eq!((error.kind(), error.failure), (WriteErrorKind::Refused, WriteFailure::TooLarge { bytes: 23 }));
+    assert_eq!(raw.send(record("after")).await.unwrap().offset, 1);
+}
+
+#[tokio::test]
+async fn writes_go_on_after_a_missing_permission_was_granted() {
+    let cluster = cluster(1);
+    let raw = raw(&cluster, &[("topic.metadata.refresh.interval.ms", "100")]);
+    raw.send(record("first")).await.unwrap();
+    cluster.request_errors(RDKafkaApiKey::Produce, &[RDKafkaRespErr::RD_KAFKA_RESP_ERR_TOPIC_AUTHORIZATION_FAILED]);
+    let error = raw.send(record("no permission")).await.unwrap_err();
+    assert_eq!(error.kind(), WriteErrorKind::Transient, "{error}");
+    assert!(error.to_string().contains("allow this client to write"), "{error}");
+    assert_eq!(written(&raw).await.offset, 1);
+}
+
+/// Tries as a retry would: each failure may be tried again, none ends the producer.
+async fn written(raw: &RawProducer) -> raw::Acknowledged {
+    let tries = async {
+        loop {
+            match raw.send(record("x")).await {
+                Ok(acknowledged) => return acknowledged,
+                Err(error) => assert_eq!(error.kind(), WriteErrorKind::Transient, "{error}"),
+            }
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(DEADLINE, tries).await.unwrap()
+}
+
+#[tokio::test]
+async fn a_write_that_fails_for_a_moment_is_repeated_without_a_duplicate() {
+    let cluster = cluster(1);
+    let raw = raw(&cluster, &[]);
+    let errors = [RDKafkaRespErr::RD_KAFKA_RESP_ERR_NOT_ENOUGH_REPLICAS; 3];
+    cluster.request_errors(RDKafkaApiKey::Produce, &errors);
+    assert_eq!(raw.send(record("x")).await.unwrap().offset, 0);
+    assert_eq!(raw.send(record("y")).await.unwrap().offset, 1);
+}
+
+#[tokio::test]
+async fn writes_go_on_after_a_fatal_error() {
+    let cluster = cluster(1);
+    cluster.request_errors(
+        RDKafkaApiKey::InitProducerId,
+        &[RDKafkaRespErr::RD_KAFKA_RESP_ERR_CLUSTER_AUTHORIZATION_FAILED; 2],
+    );
+    let raw = raw(&cluster, &[("message.timeout.ms", "5000")]);
+    let hit = (0..50).map(|_| raw.send(record("hit by it")));
+    for answer in tokio::time::timeout(DEADLINE, join_all(hit)).await.unwrap() {
+        assert_eq!(answer.unwrap_err().kind(), WriteErrorKind::Transient);
+    }
+    assert_eq!(raw.pending(), 0, "room was lost");
+    assert_eq!(written(&raw).await.offset, 0);
+    assert_eq!(raw.fatal_error(), None);
+}
+
+#[tokio::test]
+async fn a_dropped_future_recalls_nothing() {
+    let cluster = cluster(1);
+    let raw = raw(&cluster, &[]);
+    drop(raw.send(record("unheard")));
+    raw.flush(DEADLINE).await.unwrap();
+    assert_eq!(raw.pending(), 0);
+    assert_eq!(read(&cluster, 0, 1)[0].text(), "unheard");
+}
+
+#[tokio::test]
+async fn a_record_keeps_its_timestamp_and_headers() {
+    let cluster = cluster(1);
+    let raw = raw(&cluster, &[]);
+    let headers: Headers = [("a", "1"), ("b", ""), ("a", "2")].into_iter().collect();
+    let sent = OutgoingRecord { headers: headers.clone(), timestamp_millis: Some(1_000_000), ..record("x") };
+    raw.send(sent).await.unwrap();
+    raw.send(OutgoingRecord { timestamp_millis: Some(-1), ..record("y") }).await.unwrap();
+    let read = read(&cluster, 0, 2);
+    assert_eq!(read[0].headers, headers);
+    assert_eq!(read[0].timestamp_millis, Some(1_000_000));
+    assert!(read[1].timestamp_millis.unwrap() > 1_600_000_000_000, "no timestamp is now");
+}
+
+#[tokio::test]
+async fn a_closed_raw_producer_and_a_negative_partition_are_refused_without_a_broker() {
+    let kafka = BTreeMap::new();
+    let raw = RawProducer::start("127.0.0.1:1", &kafka, Limits { records: 1, bytes: 1 }).unwrap();
+    let error = raw.send(OutgoingRecord { partition: Some(-1), ..record("x") }).await.unwrap_err();
+    assert_eq!(error.kind(), WriteErrorKind::Refused, "{error}");
+    raw.close(DEADLINE).await.unwrap();
+    let error = raw.send(record("x")).await.unwrap_err();
+    assert_eq!(error.failure, WriteFailure::NotAdmitted(NotAdmitted::Closed));
+}

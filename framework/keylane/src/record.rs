@@ -1,0 +1,192 @@
+//! A record as Kafka delivered it, cheap to clone and small to keep.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+
+use crate::dead_letter::{RetryState, read_retry_state};
+use crate::{Headers, TaskMetadata};
+
+/// A record as Kafka delivered it. Cloning shares the bytes.
+#[derive(Clone, Debug)]
+pub struct Record {
+    /// Key and value, one after the other: one allocation a record.
+    bytes: Arc<[u8]>,
+    key: Part,
+    value: Part,
+    offset: i64,
+    timestamp_millis: i64,
+    /// `None` where the record has no headers, the common case: no allocation then.
+    headers: Option<Arc<RecordHeaders>>,
+}
+
+/// The length of a key or value in the shared bytes; negative is null. 32 bits are enough: Kafka's own length field.
+#[derive(Clone, Copy, Debug)]
+struct Part(i32);
+
+/// The headers of a record and what keylane read from them.
+#[derive(Debug, Default)]
+pub(crate) struct RecordHeaders {
+    pub(crate) all: Headers,
+    /// Decaton's `dt_meta`, where present and well-formed.
+    pub(crate) metadata: Option<TaskMetadata>,
+    /// What a record of a retry topic says of its past; `None` for a record of an origin topic, whatever its headers say.
+    pub(crate) retry: Option<RetryState>,
+}
+
+impl RecordHeaders {
+    /// Reads what keylane needs to know from the headers of a record.
+    pub(crate) fn read(all: Headers, is_retry_topic: bool) -> Self {
+        let metadata = all.last(DECATON_METADATA).and_then(|bytes| TaskMetadata::decode(bytes).ok());
+        let retry = is_retry_topic.then(|| read_retry_state(&all));
+        Self { all, metadata, retry }
+    }
+}
+
+/// Where a record was first read, for a task that came through the retry topic.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Origin {
+    /// The origin topic.
+    pub topic: Arc<str>,
+    /// The partition there.
+    pub partition: i32,
+    /// The offset there.
+    pub offset: i64,
+}
+
+/// Decaton's header, of which the last one counts.
+const DECATON_METADATA: &str = "dt_meta";
+
+static NO_HEADERS: Headers = Headers::new();
+
+impl Record {
+    pub(crate) fn new(
+        offset: i64,
+        timestamp_millis: Option<i64>,
+        key: Option<&[u8]>,
+        value: Option<&[u8]>,
+        headers: Option<RecordHeaders>,
+    ) -> Self {
+        Self {
+            bytes: join(key.unwrap_or_default(), value.unwrap_or_default()),
+            key: Part::of(key),
+            value: Part::of(value),
+            offset,
+            timestamp_millis: timestamp_millis.unwrap_or(i64::MIN),
+            headers: headers.map(Arc::new),
+        }
+    }
+
+    /// The key; `None` is null.
+    pub fn key(&self) -> Option<&[u8]> {
+        self.key.length().map(|length| &self.bytes[..length])
+    }
+
+    /// The value; `None` is null: a tombstone.
+    pub fn value(&self) -> Option<&[u8]> {
+        self.value.length().map(|_| &self.bytes[self.key.length().unwrap_or(0)..])
+    }
+
+    /// The value as [`Bytes`] that share the record's memory.
+    pub fn value_bytes(&self) -> Option<Bytes> {
+        self.value.length().map(|_| Bytes::from_owner(self.bytes.clone()).slice(self.key.length().unwrap_or(0)..))
+    }
+
+    /// The key as [`Bytes`] that share the record's memory.
+    pub fn key_bytes(&self) -> Option<Bytes> {
+        self.key.length().map(|length| Bytes::from_owner(self.bytes.clone()).slice(..length))
+    }
+
+    /// The record's headers.
+    pub fn headers(&self) -> &Headers {
+        self.headers.as_ref().map_or(&NO_HEADERS, |headers| &headers.all)
+    }
+
+    /// The record's offset.
+    pub fn offset(&self) -> i64 {
+        self.offset
+    }
+
+    /// The record's timestamp in milliseconds since the Unix epoch, where it has one.
+    pub fn timestamp_millis(&self) -> Option<i64> {
+        (self.timestamp_millis != i64::MIN).then_some(self.timestamp_millis)
+    }
+
+    pub(crate) fn origin(&self) -> Option<&Origin> {
+        self.retry_state().and_then(|retry| retry.origin.as_ref())
+    }
+
+    pub(crate) fn origin_timestamp_millis(&self) -> Option<i64> {
+        match self.retry_state() {
+            Some(retry) if retry.origin.is_some() => retry.origin_timestamp,
+            _ => self.timestamp_millis(),
+        }
+    }
+
+    pub(crate) fn retry_state(&self) -> Option<&RetryState> {
+        self.headers.as_ref().and_then(|headers| headers.retry.as_ref())
+    }
+
+    /// When it may run at the earliest, in milliseconds since the Unix epoch: the retry's due time, or the producer's
+    /// not-before time.
+    pub(crate) fn due_millis(&self) -> Option<i64> {
+        match self.retry_state() {
+            Some(retry) => retry.due_millis,
+            None => self.metadata().map(|metadata| metadata.scheduled_time_millis).filter(|millis| *millis > 0),
+        }
+    }
+
+    pub(crate) fn metadata(&self) -> Option<&TaskMetadata> {
+        self.headers.as_ref().and_then(|headers| headers.metadata.as_ref())
+    }
+
+    /// Bytes of key, value and headers: what counts against the budget.
+    pub(crate) fn size(&self) -> usize {
+        let headers = match &self.headers {
+            None => 0,
+            Some(headers) => headers.all.iter().map(|(name, value)| name.len() + value.map_or(0, Bytes::len)).sum(),
+        };
+        self.bytes.len() + headers
+    }
+}
+
+impl Part {
+    fn of(bytes: Option<&[u8]>) -> Self {
+        Self(bytes.map_or(-1, |bytes| i32::try_from(bytes.len()).unwrap_or(i32::MAX)))
+    }
+
+    fn length(self) -> Option<usize> {
+        usize::try_from(self.0).ok()
+    }
+}
+
+/// One allocation for both. The zeroing costs less than a second allocation would, and needs no `unsafe`.
+fn join(key: &[u8], value: &[u8]) -> Arc<[u8]> {
+    if key.is_empty() {
+        return Arc::from(value);
+    }
+    let mut bytes: Arc<[u8]> = std::iter::repeat_n(0, key.len() + value.len()).collect();
+    if let Some(unique) = Arc::get_mut(&mut bytes) {
+        let (left, right) = unique.split_at_mut(key.len());
+        left.copy_from_slice(key);
+        right.copy_from_slice(value);
+    }
+    bytes
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn key_and_value_come_back_as_they_were_null_and_empty_kept_apart() {
+        for key in [None, Some(&b""[..]), Some(b"key")] {
+            for value in [None, Some(&b""[..]), Some(b"value")] {
+                let record = Record::new(7, None, key, value, None);
+                assert_eq!((record.key(), record.value()), (key, value));
+                assert_eq!(record.value_bytes().as_deref(), value);
+                assert_eq!(record.key_bytes().as_deref(), key);
+            }
+        }
+    }
+}

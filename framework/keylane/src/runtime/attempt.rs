@@ -1,0 +1,140 @@
+//! One attempt: decode, process, and turn whatever happens into an outcome.
+
+use std::any::Any;
+use std::future::Future;
+use std::panic::AssertUnwindSafe;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::{Duration, Instant};
+
+use futures::FutureExt;
+use keylane_core::{Failure, Ticket};
+
+use super::inbox::{Finished, Inbox};
+use super::stage::Staged;
+use super::work::Work;
+use crate::metrics::AttemptResult;
+use crate::task_error::Disposition;
+use crate::{Decode, Processor, Record, Task};
+
+/// What an attempt needs to know of its record.
+pub(super) struct Call {
+    pub(super) record: Record,
+    pub(super) topic: Arc<str>,
+    pub(super) partition: i32,
+    pub(super) attempt: u32,
+}
+
+/// How an attempt ended.
+pub(super) enum AttemptOutcome {
+    Done,
+    Skipped { reason: String },
+    Failed { failure: Failure, error: String },
+}
+
+impl AttemptOutcome {
+    pub(super) fn label(&self) -> AttemptResult {
+        match self {
+            Self::Done => AttemptResult::Ok,
+            Self::Skipped { .. } => AttemptResult::Skip,
+            Self::Failed { failure, .. } => match failure {
+                Failure::Fatal => AttemptResult::Fatal,
+                Failure::Undecodable => AttemptResult::Undecodable,
+                Failure::Panicked => AttemptResult::Panic,
+                Failure::TimedOut => AttemptResult::Timeout,
+                _ => AttemptResult::Error,
+            },
+        }
+    }
+
+    fn failed(failure: Failure, error: impl Into<String>) -> Self {
+        Self::Failed { failure, error: error.into() }
+    }
+}
+
+/// Makes one attempt. Never panics, whatever the decoder or the processor does.
+pub(super) async fn attempt<T, D: Decode<T>, P: Processor<T>>(work: Arc<Work<D, P>>, call: Call) -> AttemptOutcome {
+    let answer = AssertUnwindSafe(async {
+        let Call { record, topic, partition, attempt } = call;
+        let payload = match work.decoder.decode(&record) {
+            Ok(payload) => payload,
+            Err(error) => return AttemptOutcome::failed(Failure::Undecodable, error.to_string()),
+        };
+        match work.processor.process(Task { payload, record, topic, partition, attempt }).await {
+            Ok(()) => AttemptOutcome::Done,
+            Err(error) => match error.disposition {
+                Disposition::Skip => AttemptOutcome::Skipped { reason: error.chain() },
+                Disposition::Fatal => AttemptOutcome::failed(Failure::Fatal, error.chain()),
+                Disposition::Retry => AttemptOutcome::failed(Failure::Retryable, error.chain()),
+                Disposition::RetryAfter(delay) => AttemptOutcome::failed(Failure::RetryAfter(delay), error.chain()),
+            },
+        }
+    })
+    .catch_unwind()
+    .await;
+    answer.unwrap_or_else(|panic| AttemptOutcome::failed(Failure::Panicked, panic_text(panic.as_ref())))
+}
+
+/// Runs an attempt in a task of its own, within the time-out, and reports to the inbox however it ends: also when the task
+/// is dropped, or dropping the processor's future panics.
+pub(super) async fn run_apart<F: Future<Output = AttemptOutcome>>(
+    attempt: Staged<F>,
+    ticket: Ticket,
+    started: Instant,
+    timeout: Duration,
+    inbox: Arc<Inbox>,
+) {
+    let mut report = Report { inbox, ticket, started, busy: Duration::ZERO, outcome: None };
+    let deadline = tokio::time::Instant::from_std(started) + timeout;
+    let timed = tokio::time::timeout_at(deadline, Timed { future: attempt, busy: &mut report.busy }).await;
+    report.outcome = Some(timed.unwrap_or_else(|_| {
+        AttemptOutcome::failed(Failure::TimedOut, format!("the attempt took longer than {timeout:?}"))
+    }));
+}
+
+struct Report {
+    inbox: Arc<Inbox>,
+    ticket: Ticket,
+    started: Instant,
+    busy: Duration,
+    outcome: Option<AttemptOutcome>,
+}
+
+impl Drop for Report {
+    fn drop(&mut self) {
+        let outcome = self
+            .outcome
+            .take()
+            .unwrap_or_else(|| AttemptOutcome::failed(Failure::Panicked, "the attempt was dropped before it ended"));
+        self.inbox.finished(Finished {
+            ticket: self.ticket,
+            outcome,
+            elapsed: self.started.elapsed(),
+            busy: self.busy,
+        });
+    }
+}
+
+/// Adds up the time its thread spends on a future.
+struct Timed<'a, F> {
+    future: Staged<F>,
+    busy: &'a mut Duration,
+}
+
+impl<F: Future> Future for Timed<'_, F> {
+    type Output = F::Output;
+
+    fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<F::Output> {
+        let this = self.get_mut();
+        let begin = Instant::now();
+        let poll = Pin::new(&mut this.future).poll(context);
+        *this.busy += begin.elapsed();
+        poll
+    }
+}
+
+fn panic_text(panic: &(dyn Any + Send)) -> String {
+    let text = panic.downcast_ref::<&str>().copied().or_else(|| panic.downcast_ref::<String>().map(String::as_str));
+    format!("the processor panicked: {}", text.unwrap_or("(no message)"))
+}

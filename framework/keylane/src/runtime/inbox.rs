@@ -1,0 +1,118 @@
+//! How anything reaches an owner: one mailbox, emptied whole.
+
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use keylane_core::Ticket;
+use tokio::sync::Notify;
+
+use super::attempt::AttemptOutcome;
+use crate::Record;
+use crate::producer::raw::Acknowledged;
+use crate::producer::write_error::WriteError;
+
+/// The mailbox of one owner.
+///
+/// Bounded by its senders: the polling thread sends at most what the budget allows, and there is one `Finished` or
+/// `Written` per attempt or write in flight.
+#[derive(Default)]
+pub(crate) struct Inbox {
+    mail: Mutex<Mail>,
+    notify: Notify,
+}
+
+/// What was in the mailbox.
+#[derive(Default)]
+pub(super) struct Mail {
+    pub(super) records: Vec<Record>,
+    pub(super) finished: Vec<Finished>,
+    pub(super) written: Vec<Written>,
+    pub(super) orders: Orders,
+}
+
+/// What the polling thread wants of an owner. Orders only ever add up: draining cannot be taken back.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Orders {
+    /// Start nothing new; end when what runs has finished.
+    pub(crate) drain: bool,
+    /// End now: drop what runs.
+    pub(crate) end: bool,
+    /// The user paused the subscription or the partition.
+    pub(crate) paused: bool,
+}
+
+/// An attempt that did not end at its first poll has ended.
+pub(super) struct Finished {
+    pub(super) ticket: Ticket,
+    pub(super) outcome: AttemptOutcome,
+    /// From its start to its end.
+    pub(super) elapsed: Duration,
+    /// The part of it that a thread spent on it.
+    pub(super) busy: Duration,
+}
+
+/// The answer to a write to the retry or dead-letter topic.
+pub(super) struct Written {
+    pub(super) ticket: Ticket,
+    pub(super) result: Result<Acknowledged, WriteError>,
+}
+
+impl Inbox {
+    /// Hands over one batch.
+    pub(crate) fn deliver(&self, records: &mut Vec<Record>) {
+        self.put(|mail| mail.records.append(records));
+    }
+
+    /// Changes the orders; wakes the owner only if they did change.
+    pub(crate) fn order(&self, change: impl FnOnce(&mut Orders)) {
+        self.put(|mail| change(&mut mail.orders));
+    }
+
+    pub(super) fn finished(&self, finished: Finished) {
+        self.put(|mail| mail.finished.push(finished));
+    }
+
+    pub(super) fn written(&self, written: Written) {
+        self.put(|mail| mail.written.push(written));
+    }
+
+    /// Takes everything, leaving `taken`'s (cleared) buffers behind for reuse.
+    pub(super) fn take(&self, taken: &mut Mail) {
+        taken.records.clear();
+        taken.finished.clear();
+        taken.written.clear();
+        let mut mail = self.lock();
+        taken.orders = mail.orders;
+        std::mem::swap(&mut *mail, taken);
+        mail.orders = taken.orders;
+    }
+
+    /// Waits until there may be something to take. Cancel-safe: a wake-up is kept for the next call.
+    pub(super) async fn wait(&self) {
+        self.notify.notified().await;
+    }
+
+    fn put(&self, put: impl FnOnce(&mut Mail)) {
+        let wake = {
+            let mut mail = self.lock();
+            let (was_empty, orders) = (mail.is_empty(), mail.orders);
+            put(&mut mail);
+            // The first letter wakes the owner; those that follow find it awake or about to be.
+            (was_empty && !mail.is_empty()) || mail.orders != orders
+        };
+        if wake {
+            self.notify.notify_one();
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Mail> {
+        // Nothing that runs under this lock can leave the mail half-written.
+        self.mail.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Mail {
+    fn is_empty(&self) -> bool {
+        self.records.is_empty() && self.finished.is_empty() && self.written.is_empty()
+    }
+}

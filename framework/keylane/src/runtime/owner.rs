@@ -1,0 +1,312 @@
+//! The owner's loop.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use keylane_core::{Epoch, Moment, Partition, Paused, Position, Publish, SettledMap, Ticket};
+use tokio::task::AbortHandle;
+
+use super::attempt::{AttemptOutcome, Call, attempt, run_apart};
+use super::inbox::{Finished, Inbox, Mail};
+use super::pace::Pace;
+use super::progress::{CommitPoint, Progress};
+use super::settle::unix_millis;
+use super::stage::{Stage, Staged};
+use super::work::{Runtime, Work};
+use crate::dead_letter::FailureHistory;
+use crate::metrics::PartitionMetrics;
+use crate::{Decode, Processor, Record};
+
+/// After so many attempts in a row an owner lets the others of its thread have a turn.
+const ATTEMPTS_PER_TURN: usize = 256;
+/// The same in time, for attempts that compute.
+const NANOS_PER_TURN: u128 = 1_000_000;
+/// An owner that has nothing to do looks up so often all the same: the age of what it holds grows while it sleeps, and
+/// metrics that nobody touches fade away.
+const BUSY_LOOK: Duration = Duration::from_secs(1);
+const IDLE_LOOK: Duration = Duration::from_secs(10);
+
+/// What an owner starts from.
+pub(crate) struct Opening {
+    pub(crate) topic: Arc<str>,
+    pub(crate) partition: i32,
+    pub(crate) epoch: Epoch,
+    pub(crate) is_retry_topic: bool,
+    /// The committed position, where there is one.
+    pub(crate) start: Option<Position>,
+    /// What earlier owners settled above it.
+    pub(crate) settled: SettledMap,
+    pub(crate) paused: bool,
+    pub(crate) metrics: PartitionMetrics,
+    pub(crate) inbox: Arc<Inbox>,
+    pub(crate) progress: Arc<Progress>,
+}
+
+/// Spawns the owner of one partition for one epoch.
+pub(crate) fn open<T: Send + 'static, D: Decode<T>, P: Processor<T>>(
+    tokio: &tokio::runtime::Handle,
+    runtime: Arc<Runtime>,
+    work: Arc<Work<D, P>>,
+    opening: Opening,
+) {
+    let owner = Owner::new(runtime, opening);
+    let begin = move |call| attempt::<T, D, P>(work.clone(), call);
+    tokio.spawn(owner.run(begin));
+}
+
+/// A record while it is pending.
+pub(super) struct Held {
+    pub(super) record: Record,
+    /// Present once an attempt has failed.
+    pub(super) failure: Option<Box<FailureHistory>>,
+    /// What is being written for it, if anything.
+    pub(super) writing: Option<Publish>,
+}
+
+pub(super) struct Owner {
+    pub(super) runtime: Arc<Runtime>,
+    pub(super) topic: Arc<str>,
+    pub(super) partition_id: i32,
+    pub(super) core: Partition<Held>,
+    pub(super) inbox: Arc<Inbox>,
+    pub(super) progress: Arc<Progress>,
+    pub(super) metrics: PartitionMetrics,
+    mail: Mail,
+    pace: Pace,
+    /// Tasks of attempts in flight, by slot: what is dropped when the epoch ends.
+    tasks: Vec<Option<AbortHandle>>,
+    pub(super) released_records: u64,
+    pub(super) released_bytes: u64,
+    pub(super) successes: u64,
+    last_point: Option<CommitPoint>,
+    /// The watermark and settled-ahead count when the last commit point was made.
+    last_point_state: (Option<Position>, usize),
+    last_point_at: Instant,
+    last_touch: Instant,
+}
+
+impl Drop for Owner {
+    fn drop(&mut self) {
+        for task in self.tasks.drain(..).flatten() {
+            task.abort();
+        }
+        // Also where the owner itself was dropped: whoever waits for it must not wait for ever.
+        self.progress.ended.store(true, std::sync::atomic::Ordering::Release);
+    }
+}
+
+impl Owner {
+    fn new(runtime: Arc<Runtime>, opening: Opening) -> Self {
+        let settings = if opening.is_retry_topic { &runtime.retry_settings } else { &runtime.origin_settings };
+        let mut core = Partition::new(settings.clone(), opening.epoch, opening.start, opening.settled);
+        if opening.paused {
+            core.set_paused(Paused::Yes);
+        }
+        let last_point_state = (core.watermark(), core.settled_ahead());
+        Self {
+            topic: opening.topic,
+            partition_id: opening.partition,
+            core,
+            inbox: opening.inbox,
+            progress: opening.progress,
+            metrics: opening.metrics,
+            mail: Mail::default(),
+            pace: Pace::default(),
+            tasks: Vec::new(),
+            released_records: 0,
+            released_bytes: 0,
+            successes: 0,
+            last_point: None,
+            last_point_state,
+            last_point_at: Instant::now(),
+            last_touch: Instant::now(),
+            runtime,
+        }
+    }
+
+    async fn run<F: Future<Output = AttemptOutcome> + Send + 'static>(mut self, begin: impl Fn(Call) -> F) {
+        let mut stage = Stage::new();
+        loop {
+            self.inbox.clone().take(&mut self.mail);
+            let now = self.absorb();
+            self.core.tick(now);
+            let more = self.start_ready(&mut stage, &begin);
+            self.publish_ready();
+            let ends = self.mail.orders.end || (self.mail.orders.drain && self.core.is_drained());
+            self.report(ends);
+            if ends {
+                return self.end();
+            }
+            if more {
+                tokio::task::yield_now().await;
+            } else {
+                self.wait().await;
+            }
+        }
+    }
+
+    /// Takes in everything that has arrived.
+    fn absorb(&mut self) -> Moment {
+        let now = self.runtime.moment(Instant::now());
+        let orders = self.mail.orders;
+        self.core.set_paused(if orders.paused { Paused::Yes } else { Paused::No });
+        if orders.drain || orders.end {
+            self.core.drain();
+        }
+        let mut finished = std::mem::take(&mut self.mail.finished);
+        for Finished { ticket, outcome, elapsed, busy } in finished.drain(..) {
+            self.forget_task(ticket);
+            self.pace.observe(busy);
+            self.metrics.attempt(outcome.label(), elapsed);
+            self.settle_attempt(ticket, outcome, now);
+        }
+        self.mail.finished = finished;
+        let mut written = std::mem::take(&mut self.mail.written);
+        for answer in written.drain(..) {
+            self.settle_written(answer, now);
+        }
+        self.mail.written = written;
+        let mut records = std::mem::take(&mut self.mail.records);
+        for record in records.drain(..) {
+            self.deliver(record, now);
+        }
+        self.mail.records = records;
+        now
+    }
+
+    /// Starts what may start; `true` if there may be more.
+    fn start_ready<F: Future<Output = AttemptOutcome> + Send + 'static>(
+        &mut self,
+        stage: &mut Stage<F>,
+        begin: &impl Fn(Call) -> F,
+    ) -> bool {
+        let turn_began = Instant::now();
+        // A turn lasts a millisecond or so: one look at the wall clock is enough.
+        let wall_millis = unix_millis();
+        let mut clock = turn_began;
+        for _ in 0..ATTEMPTS_PER_TURN {
+            let Some(start) = self.core.next_start() else { return false };
+            let ticket = start.ticket;
+            let call = Call {
+                record: start.record.record.clone(),
+                topic: self.topic.clone(),
+                partition: self.partition_id,
+                attempt: start.attempt,
+            };
+            if start.attempt == 1 {
+                let waited = self.runtime.moment(clock).since(start.waited_since);
+                self.metrics.queue_wait(waited);
+                if let Some(timestamp) = call.record.timestamp_millis() {
+                    let age = u64::try_from(wall_millis.saturating_sub(timestamp)).unwrap_or(0);
+                    self.metrics.delivery_latency(Duration::from_millis(age));
+                }
+            }
+            if self.pace.spawns() {
+                self.start_apart(Staged::fresh(begin(call)), ticket, clock);
+                continue;
+            }
+            match stage.poll(begin(call)) {
+                Ok(outcome) => {
+                    let end = Instant::now();
+                    let elapsed = end - clock;
+                    self.pace.observe(elapsed);
+                    self.metrics.attempt(outcome.label(), elapsed);
+                    self.settle_attempt(ticket, outcome, self.runtime.moment(end));
+                    clock = end;
+                }
+                Err(pending) => {
+                    self.start_apart(pending, ticket, clock);
+                    clock = Instant::now();
+                }
+            }
+            if (clock - turn_began).as_nanos() > NANOS_PER_TURN {
+                return true;
+            }
+        }
+        true
+    }
+
+    fn start_apart<F: Future<Output = AttemptOutcome> + Send + 'static>(
+        &mut self,
+        attempt: Staged<F>,
+        ticket: Ticket,
+        started: Instant,
+    ) {
+        let timeout = self.runtime.attempt_timeout;
+        let task = tokio::spawn(run_apart(attempt, ticket, started, timeout, self.inbox.clone()));
+        let slot = ticket.slot() as usize;
+        if self.tasks.len() <= slot {
+            self.tasks.resize_with(slot + 1, || None);
+        }
+        self.tasks[slot] = Some(task.abort_handle());
+    }
+
+    fn forget_task(&mut self, ticket: Ticket) {
+        if let Some(task) = self.tasks.get_mut(ticket.slot() as usize) {
+            *task = None;
+        }
+    }
+
+    /// Waits for mail, the next back-off or due time, or the next commit point, whichever comes first.
+    async fn wait(&mut self) {
+        let next_point = self.point_is_due_at();
+        let next_timer = self.core.next_deadline().map(|moment| self.runtime.instant(moment));
+        let next_look = Instant::now() + if self.core.pending() > 0 { BUSY_LOOK } else { IDLE_LOOK };
+        let deadline = [next_point, next_timer].into_iter().flatten().fold(next_look, Instant::min);
+        // Either way the loop looks at everything again.
+        let _ = tokio::time::timeout_at(deadline.into(), self.inbox.wait()).await;
+        if self.last_touch.elapsed() >= IDLE_LOOK {
+            self.last_touch = Instant::now();
+            self.metrics.touch();
+        }
+    }
+
+    fn point_is_due_at(&self) -> Option<Instant> {
+        let changed = self.last_point_state != (self.core.watermark(), self.core.settled_ahead());
+        changed.then(|| self.last_point_at + self.runtime.commit_interval / 2)
+    }
+
+    /// Publishes what others need to know of this partition.
+    fn report(&mut self, ends: bool) {
+        if self.successes > 0 {
+            self.runtime.guard().earn(std::mem::take(&mut self.successes));
+        }
+        self.publish_progress(self.runtime.moment(Instant::now()));
+        let caught_up = self.core.pending() == 0;
+        let due = self.point_is_due_at().is_some_and(|at| caught_up || ends || Instant::now() >= at);
+        if due {
+            self.make_commit_point();
+        }
+        self.metrics.flush();
+    }
+
+    /// The map is built at most twice a commit interval: half of it here and half in the client keep what a crash repeats
+    /// within one interval. With nothing pending there is no map to build, so an idle partition reports at once.
+    fn make_commit_point(&mut self) {
+        self.last_point_state = (self.core.watermark(), self.core.settled_ahead());
+        self.last_point_at = Instant::now();
+        let metadata = self.core.commit_metadata(keylane_core::MAX_METADATA_BYTES);
+        if metadata.truncated {
+            self.metrics.commit_metadata_truncated();
+        }
+        let Some(watermark) = self.core.watermark() else { return };
+        let point = CommitPoint { position: watermark.get(), metadata: metadata.text };
+        if self.last_point.as_ref() != Some(&point) {
+            self.last_point = Some(point.clone());
+            self.progress.set_commit_point(point);
+        }
+    }
+
+    fn end(self) {
+        let drained = self.core.is_drained();
+        if !drained {
+            tracing::warn!(
+                topic = %self.topic,
+                partition = self.partition_id,
+                running = self.core.running(),
+                "attempts were dropped unfinished: the drain time-out passed; their records will be delivered again"
+            );
+        }
+        self.progress.drained.store(drained, std::sync::atomic::Ordering::Relaxed);
+    }
+}

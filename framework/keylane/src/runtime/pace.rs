@@ -1,0 +1,64 @@
+//! Whether new attempts are polled in place or get a task each.
+
+use std::time::Duration;
+
+/// Follows what an attempt costs its thread.
+///
+/// Polling in place saves a task per attempt, but keeps the partition on one core. Above some microseconds of computing the
+/// saving is not worth it: each attempt gets its own task and the runtime spreads them over the cores.
+#[derive(Debug, Default)]
+pub(super) struct Pace {
+    average_nanos: u64,
+    spawning: bool,
+}
+
+/// A task costs about one microsecond, so from here on it costs less than a tenth.
+const SPAWN_ABOVE_NANOS: u64 = 12_000;
+/// Lower, so that a load at the border does not flip to and fro.
+const IN_PLACE_BELOW_NANOS: u64 = 6_000;
+/// One preempted attempt among many cheap ones says nothing; a first one that computes for long says much.
+const SAMPLE_CAP_NANOS: u64 = 200_000;
+const WEIGHT: u64 = 8;
+
+impl Pace {
+    /// Takes in how long a thread was busy with one attempt.
+    pub(super) fn observe(&mut self, busy: Duration) {
+        let sample = u64::try_from(busy.as_nanos()).unwrap_or(u64::MAX).min(SAMPLE_CAP_NANOS);
+        self.average_nanos = (self.average_nanos * (WEIGHT - 1) + sample) / WEIGHT;
+        if self.average_nanos > SPAWN_ABOVE_NANOS {
+            self.spawning = true;
+        } else if self.average_nanos < IN_PLACE_BELOW_NANOS {
+            self.spawning = false;
+        }
+    }
+
+    /// Whether the next attempt gets a task at once.
+    pub(super) fn spawns(&self) -> bool {
+        self.spawning
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_long_attempt_is_enough_to_spread_and_cheap_ones_bring_it_back() {
+        let mut pace = Pace::default();
+        pace.observe(Duration::from_millis(50));
+        assert!(pace.spawns());
+        for _ in 0..100 {
+            pace.observe(Duration::from_nanos(300));
+        }
+        assert!(!pace.spawns());
+    }
+
+    #[test]
+    fn a_load_at_the_border_does_not_flip() {
+        let mut pace = Pace::default();
+        for _ in 0..100 {
+            pace.observe(Duration::from_micros(9));
+            assert!(!pace.spawns());
+        }
+    }
+}

@@ -1,0 +1,154 @@
+//! Writes to the retry and dead-letter topics.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use keylane_core::{Moment, Publish, PublishRequest};
+
+use super::inbox::Written;
+use super::owner::{Held, Owner};
+use super::settle::unix_millis;
+use super::work::TopicTarget;
+use crate::dead_letter::{self, FailureHistory};
+use crate::metrics::{LaneState, ProduceTarget};
+use crate::producer::raw::OutgoingRecord;
+use crate::producer::write_error::{WriteError, WriteFailure};
+use crate::topics::map_partition;
+use crate::{Headers, Origin};
+
+impl Owner {
+    /// Sends what the core wants written. The answer comes back through the inbox.
+    pub(super) fn publish_ready(&mut self) {
+        while let Some(request) = self.core.next_publish() {
+            let outgoing = self.outgoing(&request);
+            if let Some(held) = self.core.record_mut(request.ticket) {
+                held.writing = Some(request.publish);
+            }
+            let inbox = self.inbox.clone();
+            let ticket = request.ticket;
+            match (outgoing, &self.runtime.producer) {
+                (Some(outgoing), Some(producer)) => {
+                    let answer = producer.send(outgoing);
+                    tokio::spawn(async move { inbox.written(Written { ticket, result: answer.await }) });
+                }
+                // The core asks only for topics that the settings name, and start-up made a producer for those.
+                _ => inbox.written(Written { ticket, result: Err(no_producer()) }),
+            }
+        }
+    }
+
+    fn outgoing(&self, request: &PublishRequest) -> Option<OutgoingRecord> {
+        let held = self.core.record(request.ticket)?;
+        let (target, reason) = match &request.publish {
+            Publish::Retry { .. } => (self.runtime.retry_topic.as_ref()?, "retryable"),
+            Publish::DeadLetter { reason } => (self.runtime.dead_letter_topic.as_ref()?, reason.as_str()),
+        };
+        let history = history(held, request.attempts, reason);
+        let origin = self.origin_of(held);
+        let (headers, timestamp_millis) = match &request.publish {
+            Publish::Retry { round, delay } => {
+                let due = unix_millis().saturating_add(i64::try_from(delay.as_millis()).unwrap_or(i64::MAX));
+                (self.retry_headers(held, &origin, &history, *round, due), None)
+            }
+            Publish::DeadLetter { .. } => {
+                (self.dead_letter_headers(held, &origin, &history), held.record.origin_timestamp_millis())
+            }
+        };
+        Some(OutgoingRecord {
+            topic: target.name.clone(),
+            partition: Some(partition_in(target, origin.partition)),
+            key: held.record.key_bytes(),
+            value: held.record.value_bytes(),
+            headers,
+            timestamp_millis,
+        })
+    }
+
+    fn dead_letter_headers(&self, held: &Held, origin: &Origin, history: &FailureHistory) -> Headers {
+        let timestamp = held.record.origin_timestamp_millis();
+        dead_letter::dead_letter_headers(held.record.headers(), origin, timestamp, &self.runtime.group, history)
+    }
+
+    fn retry_headers(&self, held: &Held, origin: &Origin, history: &FailureHistory, round: u32, due: i64) -> Headers {
+        dead_letter::retry_headers(
+            held.record.headers(),
+            origin,
+            held.record.origin_timestamp_millis(),
+            &self.runtime.group,
+            history,
+            round,
+            due,
+            held.record.metadata(),
+        )
+    }
+
+    fn origin_of(&self, held: &Held) -> Origin {
+        held.record.origin().cloned().unwrap_or_else(|| Origin {
+            topic: Arc::clone(&self.topic),
+            partition: self.partition_id,
+            offset: held.record.offset(),
+        })
+    }
+
+    /// Tells the polling thread, the handle and the metrics how things stand.
+    pub(super) fn publish_progress(&mut self, now: Moment) {
+        let (progress, core, metrics) = (&self.progress, &self.core, &mut self.metrics);
+        let oldest = core.oldest();
+        let oldest_timestamp = oldest.as_ref().and_then(|oldest| oldest.record.record.timestamp_millis());
+        let oldest_age = oldest.as_ref().map_or(Duration::ZERO, |oldest| now.since(oldest.since));
+        progress.released_records.store(self.released_records, Ordering::Relaxed);
+        progress.released_bytes.store(self.released_bytes, Ordering::Relaxed);
+        progress.settled_ahead.store(core.settled_ahead() as u64, Ordering::Relaxed);
+        progress.running.store(core.running() as u64, Ordering::Relaxed);
+        progress.waiting.store(core.waiting() as u64, Ordering::Relaxed);
+        progress.parked.store(core.parked() as u64, Ordering::Relaxed);
+        progress.oldest_timestamp_millis.store(oldest_timestamp.unwrap_or(i64::MIN), Ordering::Relaxed);
+        if let Some(watermark) = core.watermark() {
+            progress.watermark.store(watermark.get(), Ordering::Relaxed);
+            metrics.set_watermark(watermark.get(), oldest_age);
+        }
+        metrics.set_settled_ahead(core.settled_ahead());
+        metrics.set_pending(core.pending(), core.pending_bytes());
+        metrics.set_running(core.running());
+        metrics.set_waiting_for_retry(core.waiting());
+        metrics.set_parked(core.parked());
+        metrics.set_lanes(LaneState::Busy, core.running());
+        metrics.set_lanes(LaneState::Waiting, core.waiting());
+        metrics.set_lanes(LaneState::Parked, core.parked());
+    }
+}
+
+fn no_producer() -> WriteError {
+    WriteError { topic: "".into(), failure: WriteFailure::Abandoned }
+}
+
+impl Held {
+    /// Which topic the write in flight goes to.
+    pub(super) fn write_target(&self) -> ProduceTarget {
+        match self.writing {
+            Some(Publish::Retry { .. }) => ProduceTarget::Retry,
+            _ => ProduceTarget::DeadLetter,
+        }
+    }
+}
+
+fn history(held: &Held, attempts: u32, reason: &'static str) -> FailureHistory {
+    match &held.failure {
+        Some(failure) => FailureHistory { attempts, reason, ..(**failure).clone() },
+        None => {
+            let now = unix_millis();
+            FailureHistory {
+                attempts,
+                first_failure_millis: now,
+                last_failure_millis: now,
+                reason,
+                error: String::new(),
+            }
+        }
+    }
+}
+
+fn partition_in(target: &TopicTarget, source: i32) -> i32 {
+    map_partition(source, target.partitions)
+}

@@ -1,0 +1,205 @@
+//! From outcomes to the core, and from its verdicts to logs and metrics.
+
+use std::sync::{MutexGuard, PoisonError};
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use keylane_core::{
+    Delivered, Delivery, Failure, Moment, ParkReason, Publish, PublishResult, Reason, Settlement, StormGuard, Success,
+    Ticket, Verdict,
+};
+
+use super::attempt::AttemptOutcome;
+use super::inbox::Written;
+use super::owner::{Held, Owner};
+use super::work::Runtime;
+use crate::Record;
+use crate::dead_letter::FailureHistory;
+use crate::metrics::{DeadLetterReason, Outcome, ProduceFailure, ProduceTarget, RetryPlace};
+use crate::producer::write_error::WriteErrorKind;
+use crate::subscription::SubscriptionError;
+
+impl Owner {
+    /// Hands one delivered record to the core.
+    pub(super) fn deliver(&mut self, record: Record, now: Moment) {
+        let bytes = record.size();
+        let (rounds, attempts) = record.retry_state().map_or((0, 0), |retry| (retry.round, retry.attempts));
+        let due = record.due_millis().and_then(|due| due_moment(due, now));
+        let delivery = Delivery {
+            offset: keylane_core::Offset::new(record.offset()),
+            lane: record.key().map(|key| self.runtime.lane(key)),
+            bytes,
+            due,
+            rounds,
+            attempts,
+            record: Held { record, failure: None, writing: None },
+        };
+        match self.core.deliver(delivery, now) {
+            Delivered::Queued => {}
+            Delivered::Repeated => {
+                self.metrics.repeated_deliveries(1);
+                self.release(bytes);
+            }
+            Delivered::AlreadySettled => {
+                self.release(bytes);
+            }
+        }
+    }
+
+    /// An attempt has ended.
+    pub(super) fn settle_attempt(&mut self, ticket: Ticket, outcome: AttemptOutcome, now: Moment) {
+        let verdict = match outcome {
+            AttemptOutcome::Done => {
+                self.successes += 1;
+                self.core.succeed(ticket, Success::Done)
+            }
+            AttemptOutcome::Skipped { reason } => {
+                tracing::debug!(topic = %self.topic, partition = self.partition_id, %reason, "record skipped");
+                self.core.succeed(ticket, Success::Skipped)
+            }
+            AttemptOutcome::Failed { failure, error } => {
+                self.note_failure(ticket, failure, error);
+                let runtime = self.runtime.clone();
+                self.core.fail(ticket, failure, fastrand::u64(..), now, &mut runtime.guard())
+            }
+        };
+        self.carry_out(verdict);
+    }
+
+    /// A write to the retry or dead-letter topic was answered.
+    pub(super) fn settle_written(&mut self, Written { ticket, result }: Written, now: Moment) {
+        let answer = match result {
+            Ok(_) => PublishResult::Acknowledged,
+            Err(error) => {
+                let target = self.core.record(ticket).map_or(ProduceTarget::DeadLetter, Held::write_target);
+                let (answer, kind) = match error.kind() {
+                    WriteErrorKind::Transient => (PublishResult::Failed, ProduceFailure::Transient),
+                    WriteErrorKind::Refused => (PublishResult::Refused, ProduceFailure::Refused),
+                };
+                self.runtime.metrics.produce_failed(target, kind);
+                tracing::warn!(
+                    topic = %self.topic, partition = self.partition_id, %error, ?kind, ?target,
+                    "a write to the retry or dead-letter topic failed; the record stays unsettled"
+                );
+                answer
+            }
+        };
+        let verdict = self.core.publish_finished(ticket, answer, fastrand::u64(..), now);
+        self.carry_out(verdict);
+    }
+
+    fn carry_out(&mut self, verdict: Verdict<Held>) {
+        match verdict {
+            Verdict::Settled { outcome, record, .. } => {
+                let outcome = match outcome {
+                    Settlement::Done => Outcome::Done,
+                    Settlement::Skipped => Outcome::Skipped,
+                    Settlement::Retried => {
+                        self.metrics.retried(RetryPlace::Topic, 1);
+                        Outcome::Retried
+                    }
+                    Settlement::DeadLettered => {
+                        let reason = match record.writing {
+                            Some(Publish::DeadLetter { reason }) => reason,
+                            _ => Reason::Exhausted,
+                        };
+                        self.metrics.dead_lettered(reason_label(reason), 1);
+                        Outcome::DeadLettered
+                    }
+                };
+                self.metrics.settled(outcome, 1);
+                self.release(record.record.size());
+            }
+            Verdict::Waiting { refused_by_guard, .. } => {
+                self.metrics.retried(RetryPlace::InPlace, 1);
+                if refused_by_guard {
+                    self.metrics.storm_guard_refused(1);
+                }
+            }
+            Verdict::Publishing | Verdict::Stale => {}
+            Verdict::Parked { reason } => self.parked(reason),
+            Verdict::Stop { reason, offset } => {
+                self.runtime.control.fail(SubscriptionError::RetriesExhausted {
+                    topic: self.topic.to_string(),
+                    partition: self.partition_id,
+                    offset: offset.get(),
+                    reason: reason.as_str(),
+                });
+            }
+        }
+    }
+
+    fn parked(&mut self, reason: ParkReason) {
+        let why = match reason {
+            ParkReason::NoDeadLetterTopic => {
+                "it cannot be decoded and there is no dead-letter topic; configure one".to_owned()
+            }
+            ParkReason::Refused => {
+                "the broker refused the write for good; see max.message.bytes of the retry and dead-letter topic"
+                    .to_owned()
+            }
+            ParkReason::Policy(reason) => format!("the policy says so ({})", reason.as_str()),
+            _ => format!("{reason:?}"),
+        };
+        tracing::error!(
+            topic = %self.topic, partition = self.partition_id, oldest_unsettled = ?self.core.watermark(), why,
+            "a record is parked: it stays unsettled, and its key waits"
+        );
+    }
+
+    fn note_failure(&mut self, ticket: Ticket, failure: Failure, error: String) {
+        let Some(held) = self.core.record_mut(ticket) else { return };
+        let now = unix_millis();
+        let first = held
+            .failure
+            .as_ref()
+            .map(|failure| failure.first_failure_millis)
+            .or_else(|| held.record.retry_state().and_then(|retry| retry.first_failure_millis))
+            .unwrap_or(now);
+        tracing::debug!(topic = %self.topic, partition = self.partition_id, offset = held.record.offset(), ?failure, error, "attempt failed");
+        held.failure = Some(Box::new(FailureHistory {
+            attempts: 0,
+            first_failure_millis: first,
+            last_failure_millis: now,
+            reason: "",
+            error,
+        }));
+    }
+
+    fn release(&mut self, bytes: usize) {
+        self.released_records += 1;
+        self.released_bytes += bytes as u64;
+    }
+}
+
+impl Runtime {
+    pub(super) fn guard(&self) -> MutexGuard<'_, StormGuard> {
+        self.guard.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The lane of a key: a hash is enough. Two keys of one hash would share a lane, which keeps their order and costs
+    /// them some concurrency; with a random 64-bit hash that is one pair in billions, and nobody can arrange for it.
+    fn lane(&self, key: &[u8]) -> u64 {
+        use std::hash::BuildHasher;
+        self.lane_hash.hash_one(key)
+    }
+}
+
+fn reason_label(reason: Reason) -> DeadLetterReason {
+    match reason {
+        Reason::Fatal => DeadLetterReason::Fatal,
+        Reason::Undecodable => DeadLetterReason::Undecodable,
+        Reason::Panicked => DeadLetterReason::Panic,
+        Reason::TimedOut => DeadLetterReason::Timeout,
+        _ => DeadLetterReason::Exhausted,
+    }
+}
+
+/// Wall-clock due time to the owner's monotonic one; `None` if it has passed.
+fn due_moment(due_millis: i64, now: Moment) -> Option<Moment> {
+    let ahead = u64::try_from(due_millis.saturating_sub(unix_millis())).ok().filter(|millis| *millis > 0)?;
+    Some(now + std::time::Duration::from_millis(ahead))
+}
+
+pub(super) fn unix_millis() -> i64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| i64::try_from(since.as_millis()).unwrap_or(i64::MAX))
+}

@@ -1,0 +1,74 @@
+//! The place where a new attempt gets its first poll, without an allocation or a task.
+
+use std::future::Future;
+use std::pin::Pin;
+use std::task::{Context, Poll, Waker};
+
+/// A reusable, pinned place for one future.
+///
+/// A future that is ready at its first poll is dropped in place and the memory serves the next one. One that is pending is
+/// moved out, box and all, to a task of its own, which polls it again with its own waker.
+pub(super) struct Stage<F> {
+    place: Pin<Box<Option<F>>>,
+}
+
+/// A future that left the stage pending.
+pub(super) struct Staged<F>(Pin<Box<Option<F>>>);
+
+impl<F: Future> Stage<F> {
+    pub(super) fn new() -> Self {
+        Self { place: Box::pin(None) }
+    }
+
+    /// Polls the future once; gives it back if it is pending.
+    pub(super) fn poll(&mut self, future: F) -> Result<F::Output, Staged<F>> {
+        self.place.set(Some(future));
+        // Nobody needs to be woken by this poll: a pending future is polled again by its own task.
+        let mut context = Context::from_waker(Waker::noop());
+        match self.place.as_mut().as_pin_mut().map(|future| future.poll(&mut context)) {
+            Some(Poll::Ready(output)) => {
+                self.place.set(None);
+                Ok(output)
+            }
+            _ => Err(Staged(std::mem::replace(&mut self.place, Box::pin(None)))),
+        }
+    }
+}
+
+impl<F> Staged<F> {
+    /// A future that was not polled yet.
+    pub(super) fn fresh(future: F) -> Self {
+        Self(Box::pin(Some(future)))
+    }
+}
+
+impl<F: Future> Future for Staged<F> {
+    type Output = F::Output;
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<F::Output> {
+        match self.0.as_mut().as_pin_mut() {
+            Some(future) => future.poll(context),
+            None => Poll::Pending,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn ready_futures_end_in_place_and_pending_ones_go_on_elsewhere() {
+        let mut stage = Stage::new();
+        let future = |pending: bool| async move {
+            if pending {
+                tokio::task::yield_now().await;
+            }
+            pending
+        };
+        assert!(matches!(stage.poll(future(false)), Ok(false)));
+        let Err(staged) = stage.poll(future(true)) else { panic!("a pending future cannot be ready") };
+        assert!(matches!(stage.poll(future(false)), Ok(false)));
+        assert!(tokio::spawn(staged).await.unwrap());
+    }
+}

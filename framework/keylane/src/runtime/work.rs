@@ -1,0 +1,53 @@
+//! What the owners of one subscription share.
+
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use foldhash::fast::RandomState;
+use keylane_core::{Moment, PartitionSettings, StormGuard};
+
+use crate::metrics::SubscriptionMetrics;
+use crate::producer::raw::RawProducer;
+use crate::subscription::Control;
+
+/// The user's part of the work.
+pub(crate) struct Work<D, P> {
+    pub(crate) decoder: D,
+    pub(crate) processor: P,
+}
+
+/// The rest: the same for every processor.
+pub(crate) struct Runtime {
+    pub(crate) group: Arc<str>,
+    pub(crate) attempt_timeout: Duration,
+    pub(crate) commit_interval: Duration,
+    /// Settings for the partitions of origin topics, and of the retry topic.
+    pub(crate) origin_settings: Arc<PartitionSettings>,
+    pub(crate) retry_settings: Arc<PartitionSettings>,
+    pub(crate) guard: Mutex<StormGuard>,
+    pub(crate) lane_hash: RandomState,
+    /// Present where there is a retry or dead-letter topic.
+    pub(crate) producer: Option<RawProducer>,
+    pub(crate) retry_topic: Option<TopicTarget>,
+    pub(crate) dead_letter_topic: Option<TopicTarget>,
+    pub(crate) control: Arc<Control>,
+    pub(crate) metrics: Arc<SubscriptionMetrics>,
+    pub(crate) origin_of_time: Instant,
+}
+
+/// A topic keylane writes to.
+#[derive(Clone, Debug)]
+pub(crate) struct TopicTarget {
+    pub(crate) name: Arc<str>,
+    pub(crate) partitions: i32,
+}
+
+impl Runtime {
+    pub(crate) fn moment(&self, instant: Instant) -> Moment {
+        Moment::new(instant.saturating_duration_since(self.origin_of_time))
+    }
+
+    pub(crate) fn instant(&self, moment: Moment) -> Instant {
+        self.origin_of_time + moment.since_origin()
+    }
+}

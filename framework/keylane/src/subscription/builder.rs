@@ -1,0 +1,132 @@
+//! The builder: a thin layer over [`SubscriptionConfig`].
+
+use std::time::Duration;
+
+use crate::{DeadLetter, Decode, Limits, Processor, Retry, SubscriptionConfig};
+
+use super::error::StartError;
+use super::handle::Subscription;
+
+/// Puts a [`SubscriptionConfig`] together and starts it. Each method sets the field of the same name; its documentation
+/// gives the default, the price and the effect.
+#[derive(Clone, Debug)]
+#[must_use = "a builder does nothing until `start`"]
+pub struct SubscriptionBuilder {
+    config: SubscriptionConfig,
+}
+
+impl From<SubscriptionConfig> for SubscriptionBuilder {
+    fn from(config: SubscriptionConfig) -> Self {
+        Self { config }
+    }
+}
+
+impl SubscriptionBuilder {
+    /// One more origin topic.
+    pub fn topic(mut self, topic: impl Into<String>) -> Self {
+        self.config.topics.push(topic.into());
+        self
+    }
+
+    /// See [`SubscriptionConfig::bootstrap_servers`].
+    pub fn bootstrap_servers(mut self, servers: impl Into<String>) -> Self {
+        self.config.bootstrap_servers = servers.into();
+        self
+    }
+
+    /// See [`SubscriptionConfig::name`].
+    pub fn name(mut self, name: impl Into<String>) -> Self {
+        self.config.name = Some(name.into());
+        self
+    }
+
+    /// See [`SubscriptionConfig::concurrency`].
+    pub fn concurrency(mut self, attempts: usize) -> Self {
+        self.config.concurrency = attempts;
+        self
+    }
+
+    /// See [`SubscriptionConfig::limits`].
+    pub fn limits(mut self, limits: Limits) -> Self {
+        self.config.limits = limits;
+        self
+    }
+
+    /// See [`SubscriptionConfig::commit_interval`].
+    pub fn commit_interval(mut self, interval: Duration) -> Self {
+        self.config.commit_interval = interval;
+        self
+    }
+
+    /// See [`SubscriptionConfig::attempt_timeout`].
+    pub fn attempt_timeout(mut self, timeout: Duration) -> Self {
+        self.config.attempt_timeout = timeout;
+        self
+    }
+
+    /// See [`SubscriptionConfig::drain_timeout`].
+    pub fn drain_timeout(mut self, timeout: Duration) -> Self {
+        self.config.drain_timeout = timeout;
+        self
+    }
+
+    /// See [`SubscriptionConfig::shutdown_timeout`].
+    pub fn shutdown_timeout(mut self, timeout: Duration) -> Self {
+        self.config.shutdown_timeout = timeout;
+        self
+    }
+
+    /// See [`SubscriptionConfig::startup_timeout`].
+    pub fn startup_timeout(mut self, timeout: Duration) -> Self {
+        self.config.startup_timeout = timeout;
+        self
+    }
+
+    /// See [`SubscriptionConfig::retry`].
+    pub fn retry(mut self, retry: Retry) -> Self {
+        self.config.retry = retry;
+        self
+    }
+
+    /// See [`SubscriptionConfig::dead_letter`].
+    pub fn dead_letter(mut self, dead_letter: DeadLetter) -> Self {
+        self.config.dead_letter = Some(dead_letter);
+        self
+    }
+
+    /// One setting of the Kafka client; see [`KafkaSettings`](crate::KafkaSettings).
+    pub fn kafka(mut self, name: impl Into<String>, value: impl Into<String>) -> Self {
+        self.config.kafka.insert(name.into(), value.into());
+        self
+    }
+
+    /// Several settings of the Kafka client, added to those already there.
+    pub fn kafka_settings<K: Into<String>, V: Into<String>>(
+        mut self,
+        settings: impl IntoIterator<Item = (K, V)>,
+    ) -> Self {
+        self.config.kafka.extend(settings.into_iter().map(|(name, value)| (name.into(), value.into())));
+        self
+    }
+
+    /// The settings as they are now.
+    pub fn config(&self) -> &SubscriptionConfig {
+        &self.config
+    }
+
+    /// Checks the settings, the brokers and the topics, then joins the group and starts processing.
+    ///
+    /// Must be called within a tokio runtime, which then runs the attempts; dropping the returned subscription without
+    /// shutting it down drops the attempts in flight (their records are delivered again).
+    ///
+    /// # Errors
+    /// One error that names what is wrong and the fix, after at most [`SubscriptionConfig::startup_timeout`].
+    pub async fn start<T, D, P>(self, decoder: D, processor: P) -> Result<Subscription, StartError>
+    where
+        T: Send + 'static,
+        D: Decode<T>,
+        P: Processor<T>,
+    {
+        super::start::start(self.config, decoder, processor).await
+    }
+}

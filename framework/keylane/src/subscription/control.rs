@@ -1,0 +1,121 @@
+//! What the handle, the owners and the polling thread tell each other.
+
+use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Instant;
+
+use dashmap::DashMap;
+use tokio::sync::Notify;
+
+use super::error::SubscriptionError;
+use super::status::{PartitionStatus, State, SubscriptionStatus, Trouble};
+
+/// Shared by everything of one subscription. Written rarely; nothing on the way of a record.
+#[derive(Debug)]
+pub(crate) struct Control {
+    state: AtomicU8,
+    paused: AtomicBool,
+    shutdown: Mutex<Option<Instant>>,
+    failure: Mutex<Option<SubscriptionError>>,
+    trouble: Mutex<Option<Trouble>>,
+    partitions: DashMap<(Arc<str>, i32), PartitionStatus>,
+    ended: AtomicBool,
+    changed: Notify,
+}
+
+impl Control {
+    pub(crate) fn new() -> Self {
+        Self {
+            state: AtomicU8::new(State::Starting as u8),
+            paused: AtomicBool::new(false),
+            shutdown: Mutex::new(None),
+            failure: Mutex::new(None),
+            trouble: Mutex::new(None),
+            partitions: DashMap::new(),
+            ended: AtomicBool::new(false),
+            changed: Notify::new(),
+        }
+    }
+
+    /// Ends the subscription with this error. The first one counts.
+    pub(crate) fn fail(&self, error: SubscriptionError) {
+        let mut failure = self.failure.lock().unwrap_or_else(PoisonError::into_inner);
+        if failure.is_none() {
+            tracing::error!(%error, "the subscription ends");
+            *failure = Some(error);
+        }
+    }
+
+    pub(crate) fn has_failed(&self) -> bool {
+        self.failure.lock().unwrap_or_else(PoisonError::into_inner).is_some()
+    }
+
+    /// Asks for a shutdown that drains until `deadline`; a later call can only bring the deadline forward.
+    pub(crate) fn request_shutdown(&self, deadline: Instant) {
+        let mut shutdown = self.shutdown.lock().unwrap_or_else(PoisonError::into_inner);
+        *shutdown = Some(shutdown.map_or(deadline, |earlier| earlier.min(deadline)));
+    }
+
+    pub(crate) fn shutdown_deadline(&self) -> Option<Instant> {
+        *self.shutdown.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(crate) fn set_paused(&self, paused: bool) {
+        self.paused.store(paused, Ordering::Relaxed);
+    }
+
+    pub(crate) fn is_paused(&self) -> bool {
+        self.paused.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn set_state(&self, state: State) {
+        self.state.store(state as u8, Ordering::Relaxed);
+    }
+
+    pub(crate) fn state(&self) -> State {
+        State::from_u8(self.state.load(Ordering::Relaxed))
+    }
+
+    pub(crate) fn set_trouble(&self, trouble: Option<Trouble>) {
+        *self.trouble.lock().unwrap_or_else(PoisonError::into_inner) = trouble;
+    }
+
+    /// The trouble there is, or was last.
+    pub(crate) fn trouble(&self) -> Option<Trouble> {
+        self.trouble.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    pub(crate) fn set_partition(&self, status: PartitionStatus) {
+        self.partitions.insert((status.topic.clone(), status.partition), status);
+    }
+
+    pub(crate) fn remove_partition(&self, topic: &Arc<str>, partition: i32) {
+        self.partitions.remove(&(topic.clone(), partition));
+    }
+
+    pub(crate) fn status(&self) -> SubscriptionStatus {
+        let mut partitions: Vec<_> = self.partitions.iter().map(|entry| entry.value().clone()).collect();
+        partitions.sort_by(|a, b| (&a.topic, a.partition).cmp(&(&b.topic, b.partition)));
+        SubscriptionStatus { state: self.state(), trouble: self.trouble(), partitions }
+    }
+
+    /// The polling thread has ended.
+    pub(crate) fn set_ended(&self) {
+        self.ended.store(true, Ordering::Release);
+        self.changed.notify_waiters();
+    }
+
+    /// Waits for the end. Cancel-safe, and any number may wait.
+    pub(crate) async fn ended(&self) -> Result<(), SubscriptionError> {
+        loop {
+            let changed = self.changed.notified();
+            tokio::pin!(changed);
+            changed.as_mut().enable();
+            if self.ended.load(Ordering::Acquire) {
+                let failure = self.failure.lock().unwrap_or_else(PoisonError::into_inner);
+                return failure.clone().map_or(Ok(()), Err);
+            }
+            changed.await;
+        }
+    }
+}

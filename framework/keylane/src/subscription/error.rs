@@ -1,0 +1,70 @@
+//! What can go wrong at start-up, and what ends a running subscription.
+
+use std::time::Duration;
+
+use crate::ConfigError;
+use crate::client_config::ClientConfigError;
+use crate::topics::TopicError;
+
+/// Why a subscription did not start.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum StartError {
+    /// A setting that cannot work.
+    #[error("invalid setting: {0}")]
+    Config(#[from] ConfigError),
+    /// A client setting that is unknown, or that keylane owns.
+    #[error("invalid client setting: {0}")]
+    Client(#[source] Box<dyn std::error::Error + Send + Sync>),
+    /// The brokers cannot be reached, or a topic is missing or wrong.
+    #[error("{0}")]
+    Topics(#[source] Box<dyn std::error::Error + Send + Sync>),
+    /// The Kafka client could not be created.
+    #[error("cannot create the kafka client: {0}")]
+    Create(String),
+    /// `start` was called outside a tokio runtime.
+    #[error("start must be called from within a tokio runtime: {0}")]
+    NoRuntime(String),
+}
+
+impl From<ClientConfigError> for StartError {
+    fn from(error: ClientConfigError) -> Self {
+        Self::Client(error.into())
+    }
+}
+
+impl From<TopicError> for StartError {
+    fn from(error: TopicError) -> Self {
+        Self::Topics(error.into())
+    }
+}
+
+/// Why a running subscription ended (guarantee G9).
+#[derive(Clone, Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum SubscriptionError {
+    /// A record failed for good and the policy is [`Exhausted::Stop`](crate::Exhausted::Stop).
+    #[error("stopped by the retry policy: {topic}-{partition} at offset {offset} failed for good ({reason})")]
+    RetriesExhausted {
+        /// The topic the record was read from.
+        topic: String,
+        /// Its partition.
+        partition: i32,
+        /// Its offset; it is not committed.
+        offset: i64,
+        /// Why it ended: `exhausted`, `fatal`, `undecodable`, `panic` or `timeout`.
+        reason: &'static str,
+    },
+    /// The Kafka client reported a fatal error.
+    #[error("fatal error of the kafka client: {0}")]
+    Fatal(String),
+    /// The committed offset is not in the log and `auto.offset.reset=error`.
+    #[error("no valid offset to start from: {0}")]
+    OffsetReset(String),
+    /// Closing took longer than the deadline allows; the member may be left to its session time-out.
+    #[error("the consumer did not close within {0:?}")]
+    CloseTimedOut(Duration),
+    /// The thread that polls ended unexpectedly: a defect of keylane.
+    #[error("the polling thread ended unexpectedly: {0}")]
+    Internal(String),
+}

@@ -1,0 +1,161 @@
+//! The running subscription.
+
+use std::future::Future;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use super::builder::SubscriptionBuilder;
+use super::control::Control;
+use super::error::SubscriptionError;
+use super::status::{State, SubscriptionStatus};
+use crate::SubscriptionConfig;
+
+/// How long after its drain deadline a shutdown waits for the client to leave the group.
+const CLOSE_GRACE: Duration = Duration::from_secs(10);
+
+/// A running subscription: one member of a consumer group with its processor.
+///
+/// Dropping it stops the polling thread without a drain; use [`shutdown`](Self::shutdown) or
+/// [`run_until`](Self::run_until) to finish what runs.
+#[derive(Debug)]
+pub struct Subscription {
+    handle: SubscriptionHandle,
+}
+
+/// A cheap, cloneable handle to a running subscription.
+#[derive(Clone, Debug)]
+pub struct SubscriptionHandle {
+    control: Arc<Control>,
+    shutdown_timeout: Duration,
+}
+
+impl Subscription {
+    pub(crate) fn new(control: Arc<Control>, shutdown_timeout: Duration) -> Self {
+        Self { handle: SubscriptionHandle { control, shutdown_timeout } }
+    }
+
+    /// Starts describing a subscription of one group to one origin topic, with safe defaults for the rest.
+    ///
+    /// # Examples
+    /// A complete consumer:
+    /// ```no_run
+    /// use keylane::{DeadLetter, Json, Retry, Subscription, Task, TaskError};
+    ///
+    /// #[derive(serde::Deserialize)]
+    /// struct ParkingEvent { vehicle: String }
+    ///
+    /// # #[tokio::main] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let subscription = Subscription::builder("parking-notifier", "parking-events")
+    ///     .bootstrap_servers("localhost:9092")
+    ///     .retry(Retry::in_place(5))
+    ///     .dead_letter(DeadLetter::topic("parking-events-dlq"))
+    ///     .start(Json, |task: Task<ParkingEvent>| async move {
+    ///         println!("{}", task.payload().vehicle);
+    ///         Ok::<(), TaskError>(())
+    ///     })
+    ///     .await?;
+    /// subscription.run_until(async { tokio::signal::ctrl_c().await.unwrap_or(()) }).await?;
+    /// # Ok(()) }
+    /// ```
+    pub fn builder(group: impl Into<String>, topic: impl Into<String>) -> SubscriptionBuilder {
+        SubscriptionConfig::new(group, topic).into()
+    }
+
+    /// Starts from settings read elsewhere, for example from a configuration file.
+    pub fn from_config(config: SubscriptionConfig) -> SubscriptionBuilder {
+        config.into()
+    }
+
+    /// A handle to watch and steer it from elsewhere.
+    pub fn handle(&self) -> SubscriptionHandle {
+        self.handle.clone()
+    }
+
+    /// Where the subscription is in its life.
+    pub fn state(&self) -> State {
+        self.handle.state()
+    }
+
+    /// A snapshot of its state and partitions.
+    pub fn status(&self) -> SubscriptionStatus {
+        self.handle.status()
+    }
+
+    /// Waits until it has ended: by a fatal error, or by a shutdown asked for through a [handle](Self::handle).
+    ///
+    /// # Errors
+    /// What ended it.
+    pub async fn run(self) -> Result<(), SubscriptionError> {
+        self.handle.control.ended().await
+    }
+
+    /// Runs until the signal, then shuts down gracefully within [`SubscriptionConfig::shutdown_timeout`].
+    ///
+    /// # Errors
+    /// What ended it before the signal, or a shutdown that did not come to its end.
+    pub async fn run_until<S>(self, signal: impl Future<Output = S>) -> Result<(), SubscriptionError> {
+        tokio::select! {
+            ended = self.handle.control.ended() => ended,
+            _ = signal => self.shutdown().await,
+        }
+    }
+
+    /// Starts nothing new, finishes the attempts in flight within [`SubscriptionConfig::shutdown_timeout`], commits and
+    /// leaves the group. What has not finished by then is delivered again to the next owner.
+    ///
+    /// # Errors
+    /// A fatal error on the way, or a client that does not close.
+    pub async fn shutdown(self) -> Result<(), SubscriptionError> {
+        let timeout = self.handle.shutdown_timeout;
+        self.handle.shutdown_within(timeout).await
+    }
+
+    /// The same with another time-out.
+    ///
+    /// # Errors
+    /// As [`shutdown`](Self::shutdown).
+    pub async fn shutdown_within(self, timeout: Duration) -> Result<(), SubscriptionError> {
+        self.handle.shutdown_within(timeout).await
+    }
+}
+
+impl Drop for Subscription {
+    fn drop(&mut self) {
+        self.handle.control.request_shutdown(Instant::now());
+    }
+}
+
+impl SubscriptionHandle {
+    /// Where the subscription is in its life.
+    pub fn state(&self) -> State {
+        self.control.state()
+    }
+
+    /// A snapshot of its state and partitions.
+    pub fn status(&self) -> SubscriptionStatus {
+        self.control.status()
+    }
+
+    /// Fetches nothing more and starts no attempt until [`resume`](Self::resume); attempts in flight finish. The member keeps
+    /// polling and keeps its partitions. Not remembered over a restart.
+    pub fn pause(&self) {
+        self.control.set_paused(true);
+    }
+
+    /// Ends a [`pause`](Self::pause).
+    pub fn resume(&self) {
+        self.control.set_paused(false);
+    }
+
+    /// See [`Subscription::shutdown_within`].
+    ///
+    /// # Errors
+    /// As [`Subscription::shutdown`].
+    pub async fn shutdown_within(&self, timeout: Duration) -> Result<(), SubscriptionError> {
+        self.control.request_shutdown(Instant::now() + timeout);
+        match tokio::time::timeout(timeout + CLOSE_GRACE, self.control.ended()).await {
+            Ok(ended) => ended,
+            Err(_) => Err(SubscriptionError::CloseTimedOut(timeout + CLOSE_GRACE)),
+        }
+    }
+}

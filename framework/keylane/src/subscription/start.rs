@@ -1,0 +1,160 @@
+//! From settings to a running subscription.
+
+use std::sync::{Arc, Mutex};
+use std::time::Instant;
+
+use keylane_core::{Backoff, LaneOrder, PartitionSettings, StormGuard};
+use rdkafka::consumer::{BaseConsumer, Consumer};
+
+use super::control::Control;
+use super::error::{StartError, SubscriptionError};
+use super::handle::Subscription;
+use crate::client_config;
+use crate::consumer::{Context, OwnerFactory, PollLoop, PollSettings};
+use crate::metrics::SubscriptionMetrics;
+use crate::producer::raw::{self as producer, RawProducer};
+use crate::runtime::{self, Runtime, TopicTarget, Work};
+use crate::topics::{self, TopicPlan, TopicReport};
+use crate::{Decode, Processor, SubscriptionConfig};
+
+/// Back-off of writes to the retry and dead-letter topics that failed.
+const PUBLISH_BACKOFF: Backoff = Backoff {
+    initial: std::time::Duration::from_millis(100),
+    max: std::time::Duration::from_secs(10),
+    multiplier: 2.0,
+    jitter: 0.2,
+};
+
+pub(super) async fn start<T, D, P>(
+    config: SubscriptionConfig,
+    decoder: D,
+    processor: P,
+) -> Result<Subscription, StartError>
+where
+    T: Send + 'static,
+    D: Decode<T>,
+    P: Processor<T>,
+{
+    config.validate()?;
+    let tokio = tokio::runtime::Handle::try_current().map_err(|error| StartError::NoRuntime(error.to_string()))?;
+    let config = Arc::new(config);
+    let control = Arc::new(Control::new());
+    let metrics = Arc::new(SubscriptionMetrics::new(config.label()));
+    let (consumer, runtime, settings) = {
+        let (config, control, metrics) = (config.clone(), control.clone(), metrics.clone());
+        // librdkafka's calls block.
+        tokio::task::spawn_blocking(move || connect(&config, &control, &metrics))
+            .await
+            .map_err(|error| StartError::Create(error.to_string()))??
+    };
+    let work = Arc::new(Work { decoder, processor });
+    let open: OwnerFactory =
+        Box::new(move |opening| runtime::open::<T, D, P>(&tokio, runtime.clone(), work.clone(), opening));
+    let poll_loop = PollLoop::new(consumer, control.clone(), metrics, settings, open);
+    spawn(&config, &control, poll_loop)?;
+    Ok(Subscription::new(control, config.shutdown_timeout))
+}
+
+/// Checks what the settings name, then creates the clients.
+fn connect(
+    config: &SubscriptionConfig,
+    control: &Arc<Control>,
+    metrics: &Arc<SubscriptionMetrics>,
+) -> Result<(BaseConsumer<Context>, Arc<Runtime>, PollSettings), StartError> {
+    let consumer_config = client_config::consumer_config(
+        &client_config::ConsumerSettings {
+            bootstrap_servers: &config.bootstrap_servers,
+            group: &config.group,
+            // The other half is the owner's: together they are the interval.
+            commit_interval: config.commit_interval / 2,
+        },
+        &config.kafka,
+    )?;
+    let side_config = client_config::side_client_config(&config.bootstrap_servers, &config.kafka)?;
+    let retry_topic = config.retry_topic();
+    let dead_letter_topic = config.dead_letter.as_ref().map(|dead_letter| dead_letter.topic.clone());
+    let plan =
+        TopicPlan { origins: &config.topics, retry: retry_topic.as_deref(), dead_letter: dead_letter_topic.as_deref() };
+    let report = topics::check(&side_config, &plan, config.startup_timeout)?;
+    for warning in &report.warnings {
+        tracing::warn!("{warning}");
+    }
+    let producer = match retry_topic.is_some() || dead_letter_topic.is_some() {
+        true => Some(internal_producer(config)?),
+        false => None,
+    };
+    let topics: Vec<Arc<str>> = config.topics.iter().map(|topic| topic.as_str().into()).collect();
+    let retry = retry_topic.map(|name| target(&name, &report));
+    let settings = PollSettings {
+        subscription: config.label().into(),
+        topics,
+        retry_topic: retry.as_ref().map(|target| target.name.clone()),
+        limits: config.limits,
+        drain_timeout: config.drain_timeout,
+    };
+    let consumer: BaseConsumer<Context> = consumer_config
+        .create_with_context(Context::new(control.clone(), metrics.clone()))
+        .map_err(|error| StartError::Create(error.to_string()))?;
+    let names: Vec<&str> = settings.topics.iter().chain(&settings.retry_topic).map(|topic| &**topic).collect();
+    consumer.subscribe(&names).map_err(|error| StartError::Create(error.to_string()))?;
+    let runtime = Runtime {
+        group: config.group.as_str().into(),
+        attempt_timeout: config.attempt_timeout,
+        commit_interval: config.commit_interval,
+        origin_settings: partition_settings(config, LaneOrder::Offset),
+        retry_settings: partition_settings(config, LaneOrder::Due),
+        guard: Mutex::new(StormGuard::new(config.dead_letter.as_ref().map_or(1, |dl| dl.storm_burst))),
+        lane_hash: foldhash::fast::RandomState::default(),
+        producer,
+        retry_topic: retry,
+        dead_letter_topic: dead_letter_topic.map(|name| target(&name, &report)),
+        control: control.clone(),
+        metrics: metrics.clone(),
+        origin_of_time: Instant::now(),
+    };
+    Ok((consumer, Arc::new(runtime), settings))
+}
+
+fn internal_producer(config: &SubscriptionConfig) -> Result<RawProducer, StartError> {
+    let limits = producer::Limits { records: config.limits.pause_at_records, bytes: config.limits.pending_bytes };
+    Ok(RawProducer::start(&config.bootstrap_servers, &config.kafka, limits)?)
+}
+
+fn target(name: &str, report: &TopicReport) -> TopicTarget {
+    TopicTarget { name: name.into(), partitions: report.partitions.get(name).copied().unwrap_or(1) }
+}
+
+fn partition_settings(config: &SubscriptionConfig, lane_order: LaneOrder) -> Arc<PartitionSettings> {
+    Arc::new(PartitionSettings {
+        concurrency: config.concurrency,
+        retry: config.retry_policy(),
+        lane_order,
+        publish_backoff: PUBLISH_BACKOFF,
+    })
+}
+
+/// Starts the polling thread. Whatever ends it, the subscription ends with it (guarantee G9).
+fn spawn(config: &SubscriptionConfig, control: &Arc<Control>, poll_loop: PollLoop) -> Result<(), StartError> {
+    let ended = End(control.clone());
+    std::thread::Builder::new()
+        .name(format!("keylane-poll-{}", config.label()))
+        .spawn(move || {
+            let ended = ended;
+            poll_loop.run();
+            drop(ended);
+        })
+        .map(drop)
+        .map_err(|error| StartError::Create(format!("cannot start the polling thread: {error}")))
+}
+
+struct End(Arc<Control>);
+
+impl Drop for End {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            self.0.fail(SubscriptionError::Internal("it panicked; the panic message has the place".into()));
+            self.0.set_state(super::State::Failed);
+        }
+        self.0.set_ended();
+    }
+}

@@ -1,0 +1,137 @@
+//! What a subscription looks like from outside.
+
+use std::sync::Arc;
+use std::time::SystemTime;
+
+/// Where a subscription is in its life.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+#[repr(u8)]
+pub enum State {
+    /// Joining the group: nothing was assigned yet.
+    Starting = 0,
+    /// Member of the group, polling and processing; the assignment may be empty.
+    Running = 1,
+    /// Paused by the user: polling goes on, nothing is fetched and no attempt starts.
+    Paused = 2,
+    /// Giving partitions back: the attempts in flight there are finishing.
+    Rebalancing = 3,
+    /// Shutting down: no attempt starts, those in flight are finishing.
+    Draining = 4,
+    /// Ended without an error.
+    Stopped = 5,
+    /// Ended with an error, which `run` returned.
+    Failed = 6,
+}
+
+impl State {
+    pub(super) fn from_u8(value: u8) -> Self {
+        match value {
+            0 => Self::Starting,
+            1 => Self::Running,
+            2 => Self::Paused,
+            3 => Self::Rebalancing,
+            4 => Self::Draining,
+            5 => Self::Stopped,
+            _ => Self::Failed,
+        }
+    }
+}
+
+impl State {
+    pub(crate) fn metric(self) -> crate::metrics::State {
+        use crate::metrics::State as Metric;
+        match self {
+            Self::Starting => Metric::Starting,
+            Self::Running | Self::Rebalancing => Metric::Running,
+            Self::Paused => Metric::Paused,
+            Self::Draining => Metric::Stopping,
+            Self::Stopped => Metric::Stopped,
+            Self::Failed => Metric::Failed,
+        }
+    }
+}
+
+/// A snapshot of a subscription, at most a second old.
+#[derive(Clone, Debug)]
+pub struct SubscriptionStatus {
+    /// Where it is in its life.
+    pub state: State,
+    /// What the Kafka client complains about at present, if anything.
+    pub trouble: Option<Trouble>,
+    /// The assigned partitions, by topic and number.
+    pub partitions: Vec<PartitionStatus>,
+}
+
+/// A complaint of the Kafka client that has not been followed by a sign of health yet (a delivered record, an assignment or
+/// a commit).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Trouble {
+    /// What kind of trouble.
+    pub kind: TroubleKind,
+    /// The client's words.
+    pub message: String,
+    /// When it was first reported.
+    pub since: SystemTime,
+}
+
+/// Kinds of trouble a running subscription can be in. It keeps trying in all of them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum TroubleKind {
+    /// Brokers are down or cannot be reached.
+    Connection,
+    /// The brokers refuse the credentials, or TLS fails.
+    Authentication,
+    /// An ACL forbids the group or a topic.
+    Authorization,
+    /// A subscribed topic is gone.
+    MissingTopic,
+    /// The member was cut off from its group and joins again.
+    Membership,
+    /// Commits fail.
+    Commit,
+    /// Anything else.
+    Other,
+}
+
+impl TroubleKind {
+    /// The value of the `kind` label in metrics.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Connection => "connection",
+            Self::Authentication => "authentication",
+            Self::Authorization => "authorization",
+            Self::MissingTopic => "missing_topic",
+            Self::Membership => "membership",
+            Self::Commit => "commit",
+            Self::Other => "other",
+        }
+    }
+}
+
+/// A snapshot of one assigned partition.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct PartitionStatus {
+    /// The topic.
+    pub topic: Arc<str>,
+    /// The partition.
+    pub partition: i32,
+    /// The lowest unsettled offset: what may be committed. Negative while nothing was delivered.
+    pub watermark: i64,
+    /// Records delivered and unsettled.
+    pub pending: u64,
+    /// Attempts in flight.
+    pub running: u64,
+    /// Records waiting for a back-off or their due time.
+    pub waiting: u64,
+    /// Records parked.
+    pub parked: u64,
+    /// Offsets settled above the watermark.
+    pub settled_ahead: u64,
+    /// Whether fetching is paused, by a limit or by the user.
+    pub paused: bool,
+    /// Records behind the end of the log, as far as it is known: the end offset minus the watermark.
+    pub lag_records: Option<u64>,
+}

@@ -1,0 +1,133 @@
+//! Asks a cluster about its topics.
+
+use std::time::{Duration, Instant};
+
+use rdkafka::consumer::{BaseConsumer, Consumer};
+use rdkafka::error::{KafkaError, RDKafkaErrorCode};
+use rdkafka::metadata::Metadata;
+use rdkafka::{ClientConfig, types::RDKafkaRespErr};
+
+use super::error::{NamedTopic, TopicError};
+use super::last_error::LastError;
+
+/// The first wait for an answer; it doubles, so that a slow cluster is not asked again and again.
+const FIRST_WAIT: Duration = Duration::from_millis(500);
+/// Between two questions.
+const PAUSE: Duration = Duration::from_millis(100);
+
+/// A short-lived client that joins no group, creates no topic and knows why it cannot connect. Its calls block.
+pub(crate) struct Cluster {
+    client: BaseConsumer<LastError>,
+    bootstrap_servers: String,
+}
+
+/// What a cluster says about a topic.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Lookup {
+    Found { partitions: i32 },
+    Missing,
+}
+
+impl Cluster {
+    /// A client with these settings; connects in the background.
+    pub(crate) fn new(config: &ClientConfig) -> Result<Self, TopicError> {
+        let bootstrap_servers = config.get("bootstrap.servers").unwrap_or_default().trim().to_owned();
+        if bootstrap_servers.is_empty() {
+            return Err(TopicError::Settings { reason: "bootstrap.servers is empty: name at least one broker".into() });
+        }
+        let mut config = config.clone();
+        // A question must not bring the topic into being, and nobody reads the statistics of this client.
+        config.set("allow.auto.create.topics", "false").set("statistics.interval.ms", "0");
+        let client = config
+            .create_with_context::<_, BaseConsumer<LastError>>(LastError::default())
+            .map_err(|error| TopicError::Settings { reason: reason(&error) })?;
+        Ok(Self { client, bootstrap_servers })
+    }
+
+    pub(super) fn bootstrap_servers(&self) -> &str {
+        &self.bootstrap_servers
+    }
+
+    /// Waits until some broker answers a question about `topic`, whether the topic exists or not.
+    pub(crate) fn reach(&self, topic: &str, timeout: Duration) -> Result<(), TopicError> {
+        let started = Instant::now();
+        self.metadata(topic, started, started + timeout).map(drop)
+    }
+
+    /// Whether a topic exists and how many partitions it has.
+    pub(super) fn look_up(
+        &self,
+        topic: &NamedTopic,
+        started: Instant,
+        deadline: Instant,
+    ) -> Result<Lookup, TopicError> {
+        loop {
+            let metadata = self.metadata(&topic.name, started, deadline)?;
+            let Some(found) = metadata.topics().iter().find(|found| found.name() == topic.name) else {
+                return Ok(Lookup::Missing);
+            };
+            match found.error() {
+                None => {
+                    let partitions = i32::try_from(found.partitions().len()).unwrap_or(i32::MAX);
+                    return Ok(Lookup::Found { partitions });
+                }
+                Some(RDKafkaRespErr::RD_KAFKA_RESP_ERR_UNKNOWN_TOPIC_OR_PART) => return Ok(Lookup::Missing),
+                // Just created: its leaders are still being elected.
+                Some(RDKafkaRespErr::RD_KAFKA_RESP_ERR_LEADER_NOT_AVAILABLE) if Instant::now() < deadline => {
+                    self.pause(deadline);
+                }
+                Some(error) => {
+                    let cause = RDKafkaErrorCode::from(error).to_string();
+                    return Err(TopicError::Unreadable { topic: topic.clone(), cause });
+                }
+            }
+        }
+    }
+
+    /// Waits a moment, taking in what the client has to say.
+    pub(super) fn pause(&self, deadline: Instant) {
+        let until = deadline.min(Instant::now() + PAUSE);
+        loop {
+            let left = until.saturating_duration_since(Instant::now());
+            // Errors reach the context; the consumer itself has no assignment and so no records.
+            let _ = self.client.poll(left);
+            if left.is_zero() {
+                return;
+            }
+        }
+    }
+
+    fn metadata(&self, topic: &str, started: Instant, deadline: Instant) -> Result<Metadata, TopicError> {
+        let mut wait = FIRST_WAIT;
+        loop {
+            let left = deadline.saturating_duration_since(Instant::now());
+            let error = match self.client.fetch_metadata(Some(topic), wait.min(left)) {
+                Ok(metadata) => return Ok(metadata),
+                Err(error) => error,
+            };
+            self.pause(deadline);
+            let told = self.client.context();
+            if told.refused() {
+                let cause = told.text().unwrap_or_else(|| reason(&error));
+                return Err(TopicError::Refused { bootstrap_servers: self.bootstrap_servers.clone(), cause });
+            }
+            if Instant::now() >= deadline {
+                return Err(TopicError::Unreachable {
+                    bootstrap_servers: self.bootstrap_servers.clone(),
+                    waited: deadline.duration_since(started),
+                    cause: told.text().unwrap_or_else(|| reason(&error)),
+                });
+            }
+            wait *= 2;
+        }
+    }
+}
+
+/// An error's text without rdkafka's frame around it.
+fn reason(error: &KafkaError) -> String {
+    match error {
+        KafkaError::ClientConfig(_, reason, key, _) => format!("`{key}`: {reason}"),
+        KafkaError::ClientCreation(reason) => reason.clone(),
+        other => other.rdkafka_error_code().map_or_else(|| other.to_string(), |code| code.to_string()),
+    }
+}

@@ -1,0 +1,36 @@
+//! Start-up checks of a subscription: do its topics exist, do they differ, can the partition number be kept.
+//!
+//! Everything here blocks; callers on a runtime use a blocking thread.
+
+mod cluster;
+mod error;
+mod last_error;
+mod name;
+mod plan;
+
+pub(crate) use cluster::Cluster;
+pub(crate) use error::TopicError;
+pub(crate) use name::check_name;
+pub(crate) use plan::{TopicPlan, TopicReport, check};
+
+/// The partition of a retry or dead-letter topic that keylane writes a record of `source` to.
+///
+/// The same number where there are that many partitions, else wrapped round: one source partition always goes to one
+/// target partition, so records of one key stay together.
+pub(crate) fn map_partition(source: i32, count: i32) -> i32 {
+    // A topic has at least one partition; a count below that is a bug elsewhere and must not become a division by zero.
+    source.rem_euclid(count.max(1))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_partition_keeps_its_number_where_it_can_and_wraps_where_it_cannot() {
+        assert_eq!([0, 3, 7].map(|source| map_partition(source, 8)), [0, 3, 7]);
+        assert_eq!([0, 3, 7].map(|source| map_partition(source, 3)), [0, 0, 1]);
+        assert_eq!(map_partition(5, 1), 0);
+        assert_eq!(map_partition(5, 0), 0);
+    }
+}

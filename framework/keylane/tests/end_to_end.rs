@@ -1,0 +1,202 @@
+//! A subscription from enqueue to settlement, on the embedded broker: quick checks of what `integration-tests` proves on a
+//! real Kafka.
+#![cfg(feature = "embedded-broker")]
+// Clippy allows it in test functions only, not in what they call.
+#![allow(clippy::unwrap_used)]
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use keylane::{
+    Backoff, DeadLetter, EmbeddedBroker, EmbeddedBrokerOptions, Json, NewTask, Raw, Retry, State, Subscription,
+    SubscriptionBuilder, Task, TaskError, TaskProducer,
+};
+
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// What a processor saw: per key, the payloads in order.
+type Seen = Arc<Mutex<HashMap<String, Vec<u32>>>>;
+
+fn broker(topics: &[&str]) -> EmbeddedBroker {
+    let broker = EmbeddedBroker::start(EmbeddedBrokerOptions::default()).unwrap();
+    for topic in topics {
+        broker.create_topic(topic, 4).unwrap();
+    }
+    broker
+}
+
+fn subscribe(broker: &EmbeddedBroker, topic: &str) -> SubscriptionBuilder {
+    Subscription::builder(format!("{topic}-group"), topic)
+        .bootstrap_servers(broker.bootstrap_servers())
+        .kafka_settings(EmbeddedBroker::client_settings())
+}
+
+async fn enqueue(broker: &EmbeddedBroker, topic: &str, tasks: Vec<NewTask>) {
+    let producer = TaskProducer::builder(topic)
+        .bootstrap_servers(broker.bootstrap_servers())
+        .application_id("test")
+        .start()
+        .await
+        .unwrap();
+    for result in producer.enqueue_all(tasks).await {
+        result.unwrap();
+    }
+    producer.close(PATIENCE).await.unwrap();
+}
+
+async fn eventually(what: &str, condition: impl Fn() -> bool) {
+    let deadline = tokio::time::Instant::now() + PATIENCE;
+    while !condition() {
+        assert!(tokio::time::Instant::now() < deadline, "not within {PATIENCE:?}: {what}");
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+}
+
+fn note(seen: &Seen, task: &Task<u32>) {
+    let key = task.key_str().unwrap_or_default().to_owned();
+    seen.lock().unwrap().entry(key).or_default().push(*task.payload());
+}
+
+fn count(seen: &Seen) -> usize {
+    seen.lock().unwrap().values().map(Vec::len).sum()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn every_task_is_processed_in_key_order_and_a_restart_repeats_nothing() {
+    let broker = broker(&["tasks"]);
+    let tasks = (0..2_000).map(|i: u32| NewTask::json(&i).unwrap().key(format!("k{}", i % 50))).collect();
+    enqueue(&broker, "tasks", tasks).await;
+    let seen = Seen::default();
+    let start = || async {
+        let seen = seen.clone();
+        subscribe(&broker, "tasks")
+            .start(Json, move |task: Task<u32>| {
+                let seen = seen.clone();
+                async move {
+                    if task.payload() % 7 == 0 {
+                        tokio::time::sleep(Duration::from_millis(1)).await;
+                    }
+                    note(&seen, &task);
+                    Ok::<(), TaskError>(())
+                }
+            })
+            .await
+            .unwrap()
+    };
+    let subscription = start().await;
+    eventually("all tasks are processed", || count(&seen) == 2_000).await;
+    subscription.shutdown().await.unwrap();
+    for (key, payloads) in seen.lock().unwrap().iter() {
+        assert!(payloads.is_sorted(), "{key}: {payloads:?}");
+    }
+
+    let subscription = start().await;
+    enqueue(&broker, "tasks", vec![NewTask::json(&5_000).unwrap().key("last")]).await;
+    eventually("the new task is processed", || seen.lock().unwrap().contains_key("last")).await;
+    subscription.shutdown().await.unwrap();
+    assert_eq!(count(&seen), 2_001);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn failures_are_retried_in_place_and_then_dead_lettered_with_their_bytes() {
+    let broker = broker(&["tasks", "dead"]);
+    let mut tasks: Vec<_> = (0..20).map(|i: u32| NewTask::json(&i).unwrap().key("k")).collect();
+    tasks.push(NewTask::new("not json").key("k"));
+    enqueue(&broker, "tasks", tasks).await;
+    let seen = Seen::default();
+    let attempts = Arc::new(Mutex::new(Vec::new()));
+    let quick = Backoff::exponential(Duration::from_millis(1), Duration::from_millis(5));
+    let subscription = {
+        let (seen, attempts) = (seen.clone(), attempts.clone());
+        subscribe(&broker, "tasks")
+            .retry(Retry::in_place(2).backoff(quick))
+            .dead_letter(DeadLetter::topic("dead"))
+            .start(Json, move |task: Task<u32>| {
+                let (seen, attempts) = (seen.clone(), attempts.clone());
+                async move {
+                    match task.payload() {
+                        3 => panic!("three"),
+                        5 => return Err(TaskError::fatal("five")),
+                        7 if task.attempt() < 3 => return Err(std::io::Error::other("not yet").into()),
+                        9 => {
+                            attempts.lock().unwrap().push(task.attempt());
+                            return Err(TaskError::retryable("never"));
+                        }
+                        11 => return Err(TaskError::skip("eleven")),
+                        _ => {}
+                    }
+                    note(&seen, &task);
+                    Ok(())
+                }
+            })
+            .await
+            .unwrap()
+    };
+    let dead = Arc::new(Mutex::new(Vec::new()));
+    let dead_letters = {
+        let dead = dead.clone();
+        subscribe(&broker, "dead")
+            .start(Raw, move |task: Task<bytes::Bytes>| {
+                let dead = dead.clone();
+                async move {
+                    let header = |name: &str| task.headers().last_str(name).unwrap_or("").to_owned();
+                    let value = String::from_utf8(task.payload().to_vec()).unwrap();
+                    dead.lock().unwrap().push((value, header("keylane-reason"), header("keylane-attempts")));
+                    Ok::<(), TaskError>(())
+                }
+            })
+            .await
+            .unwrap()
+    };
+    eventually("all are settled", || count(&seen) == 16 && dead.lock().unwrap().len() == 4).await;
+    subscription.shutdown().await.unwrap();
+    dead_letters.shutdown().await.unwrap();
+    let order = seen.lock().unwrap()["k"].clone();
+    assert!(order.is_sorted(), "{order:?}");
+    assert_eq!(*attempts.lock().unwrap(), [1, 2, 3]);
+    let mut dead = dead.lock().unwrap().clone();
+    dead.sort();
+    let dead: Vec<_> = dead.iter().map(|(v, r, a)| (v.as_str(), r.as_str(), a.as_str())).collect();
+    assert_eq!(
+        dead,
+        [("3", "panic", "3"), ("5", "fatal", "1"), ("9", "exhausted", "3"), ("not json", "undecodable", "1")]
+    );
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_retry_through_the_topic_lets_the_key_go_on_and_comes_back() {
+    let broker = broker(&["tasks", "tasks-retry"]);
+    let tasks = (0..4).map(|i: u32| NewTask::json(&i).unwrap().key("k")).collect();
+    enqueue(&broker, "tasks", tasks).await;
+    let seen = Seen::default();
+    let origins = Arc::new(Mutex::new(Vec::new()));
+    let quick = Backoff::exponential(Duration::from_millis(300), Duration::from_millis(300));
+    let subscription = {
+        let (seen, origins) = (seen.clone(), origins.clone());
+        subscribe(&broker, "tasks")
+            .retry(Retry::none().then_topic().topic_backoff(quick))
+            .start(Json, move |task: Task<u32>| {
+                let (seen, origins) = (seen.clone(), origins.clone());
+                async move {
+                    if *task.payload() == 1 && task.attempt() < 3 {
+                        return Err(TaskError::retryable("later"));
+                    }
+                    if *task.payload() == 1 {
+                        origins.lock().unwrap().push((task.origin(), task.topic().to_owned(), task.attempt()));
+                    }
+                    note(&seen, &task);
+                    Ok(())
+                }
+            })
+            .await
+            .unwrap()
+    };
+    eventually("all are settled", || count(&seen) == 4).await;
+    assert_eq!(subscription.state(), State::Running);
+    subscription.shutdown().await.unwrap();
+    assert_eq!(seen.lock().unwrap()["k"], [0, 2, 3, 1]);
+    let origins = origins.lock().unwrap();
+    let (origin, topic, attempt) = &origins[0];
+    assert_eq!((&*origin.topic, origin.offset, topic.as_str(), *attempt), ("tasks", 1, "tasks-retry", 3));
+}
