@@ -63,7 +63,9 @@ pub(crate) fn audit(
                 if let Some(dead_letter) = dead_letter {
                     *outcome.dead_lettered.entry(reason(dead_letter).to_owned()).or_default() += 1;
                     let faults = faults(plan, index, place, dead_letter);
-                    outcome.faults.extend(faults.into_iter().map(|fault| format!("dead letter of event {index}: {fault}")));
+                    outcome
+                        .faults
+                        .extend(faults.into_iter().map(|fault| format!("dead letter of event {index}: {fault}")));
                 }
             }
             Err(error) => outcome.unacknowledged.get_or_insert_with(|| (0, error.clone())).0 += 1,
@@ -118,7 +120,10 @@ fn faults(plan: &Plan, index: usize, place: &Place, dead_letter: &DeadLetter) ->
     let mut faults = Vec::new();
     let mut expect = |what: &str, is: Option<&str>, should: &str| {
         if is != Some(should) {
-            faults.push(format!("{what} should be {should:?} and is {}", is.map_or("missing".into(), |is| format!("{is:?}"))));
+            faults.push(format!(
+                "{what} should be {should:?} and is {}",
+                is.map_or("missing".into(), |is| format!("{is:?}"))
+            ));
         }
     };
     let header = |name| dead_letter.headers.last_str(name);

@@ -28,7 +28,9 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use clap::Parser;
-use keylane::{Backoff, DeadLetter, Json, Raw, Retry, Subscription, SubscriptionBuilder, TaskProducer, TaskProducerError};
+use keylane::{
+    Backoff, DeadLetter, Json, Raw, Retry, Subscription, SubscriptionBuilder, TaskProducer, TaskProducerError,
+};
 use tokio_util::sync::CancellationToken;
 use tracing_subscriber::EnvFilter;
 
@@ -94,7 +96,9 @@ async fn run(args: &Args, interrupt: &CancellationToken) -> Result<Report, Box<d
     let notifier = subscription(&cluster, GROUP, EVENTS)
         .concurrency(args.concurrency as usize)
         // In place: the vehicle waits, so its order is kept.
-        .retry(Retry::in_place(RETRIES).backoff(Backoff::exponential(Duration::from_millis(100), Duration::from_secs(5))))
+        .retry(
+            Retry::in_place(RETRIES).backoff(Backoff::exponential(Duration::from_millis(100), Duration::from_secs(5))),
+        )
         .dead_letter(DeadLetter::topic(DEAD_LETTERS))
         .start(Json, Notifier { gateway: PushClient::new(gateway.address())?, bug: bug.clone() })
         .await?;

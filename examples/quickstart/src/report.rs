@@ -60,19 +60,19 @@ impl Report {
 
     /// All that must not be. None of it means that the run has passed.
     fn problems(&self) -> Vec<String> {
-        let mut problems = self.problems_of_the_end();
+        let mut problems = Vec::from_iter(self.problem_of_the_end());
         problems.extend(self.problems_of_the_sum());
         if self.ended == Ended::AllDone {
             problems.extend(self.differences_from_the_plan());
         }
-        problems.extend(self.differences_from_the_metrics());
+        problems.extend(self.difference_from_the_metrics());
         problems.extend(some(&self.outcome.violations));
         problems.extend(some(&self.outcome.faults));
         problems.extend(self.faults.iter().cloned());
         problems
     }
 
-    fn problems_of_the_end(&self) -> Option<String> {
+    fn problem_of_the_end(&self) -> Option<String> {
         match &self.ended {
             Ended::AllDone | Ended::Interrupted => None,
             Ended::Stalled { after } => Some(format!("nothing moved for {} s, so the run was ended", after.as_secs())),
@@ -113,12 +113,14 @@ impl Report {
             pairs.push(("answers 503", outcome.requests.busy, busy));
         }
         let differing = pairs.into_iter().filter(|(_, is, planned)| is != planned);
-        differing.map(|(what, is, planned)| format!("{what}: {}, planned were {}", grouped(is), grouped(planned))).collect()
+        differing
+            .map(|(what, is, planned)| format!("{what}: {}, planned were {}", grouped(is), grouped(planned)))
+            .collect()
     }
 
     /// keylane's word against that of the far ends. A record that was delivered again is counted again, and one of an
     /// earlier run is counted too.
-    fn differences_from_the_metrics(&self) -> Option<String> {
+    fn difference_from_the_metrics(&self) -> Option<String> {
         let exact = self.outcome.duplicates == 0 && self.requests_of_other_runs == 0;
         let Settled { done, dead_lettered } = self.settled;
         let far_ends = (self.outcome.done, self.dead_lettered());

@@ -10,7 +10,8 @@ pub(crate) struct Settled {
 impl Settled {
     /// The counts of one subscription, all partitions together.
     pub(crate) fn read(page: &str, subscription: &str) -> Self {
-        let count = |outcome| sum(page, "keylane_settled_total", &[("subscription", subscription), ("outcome", outcome)]);
+        let count =
+            |outcome| sum(page, "keylane_settled_total", &[("subscription", subscription), ("outcome", outcome)]);
         Self { done: count("done"), dead_lettered: count("dead_lettered") }
     }
 }

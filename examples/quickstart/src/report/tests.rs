@@ -4,7 +4,8 @@ use crate::gateway::order::Violation;
 
 /// A run with nothing to complain about.
 fn good() -> Report {
-    let dead_lettered = [("undecodable", 5), ("fatal", 4), ("panic", 1)].map(|(reason, n)| (reason.to_owned(), n)).into();
+    let dead_lettered =
+        [("undecodable", 5), ("fatal", 4), ("panic", 1)].map(|(reason, n)| (reason.to_owned(), n)).into();
     Report {
         seed: 1,
         ended: Ended::AllDone,
@@ -91,7 +92,8 @@ fn an_interrupted_run_is_still_held_to_order_and_to_the_metrics() {
 
 #[test]
 fn each_number_that_differs_from_the_plan_fails() {
-    let differ: [(&str, fn(&mut Report)); 4] = [
+    type Change = fn(&mut Report);
+    let differ: [(&str, Change); 4] = [
         ("dead letters as fatal", |report| {
             report.outcome.dead_lettered.insert("fatal".into(), 3);
             report.outcome.dead_lettered.insert("panic".into(), 2);
