@@ -1,6 +1,8 @@
 //! Where the run stands, for the progress bar and for knowing when all is done.
 
+use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
 
 /// Counts that only grow. They say when to look; what the report says comes from the journals.
 #[derive(Debug, Default)]
@@ -8,6 +10,7 @@ pub(crate) struct Tally {
     enqueued: AtomicU64,
     done: AtomicU64,
     dead_lettered: AtomicU64,
+    first_done: OnceLock<Instant>,
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -26,11 +29,17 @@ impl Tally {
     }
 
     pub(crate) fn count_done(&self) {
+        self.first_done.get_or_init(Instant::now);
         self.done.fetch_add(1, Ordering::Relaxed);
     }
 
     pub(crate) fn count_dead_lettered(&self) {
         self.dead_lettered.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// How long there have been results. Leaves out joining the group, which says nothing about throughput.
+    pub(crate) fn since_first_done(&self) -> Duration {
+        self.first_done.get().map(Instant::elapsed).unwrap_or_default()
     }
 
     pub(crate) fn counts(&self) -> Counts {
