@@ -1,0 +1,425 @@
+//! A run: members, partitions, a broker and everything that can go wrong between them, one random step at a time.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use keylane_core::{
+    Backoff, Budget, LaneOrder, MAX_METADATA_BYTES, Moment, PartitionSettings, Paused, Position, RetryPolicy,
+    SettledMap, StormGuard, Ticket, commit_map,
+};
+
+use crate::broker::{Broker, Commit, LOGS, LogRecord, ORIGIN, RETRY};
+use crate::owner::Owner;
+use crate::plan::{Behaviour, Plan, random_policy};
+use crate::random::Random;
+use crate::violation::{Checked, ensure};
+
+const MEMBERS: usize = 2;
+const BATCH: usize = 8;
+pub(crate) const GUARD_BURST: u32 = 3;
+
+/// A mistake of the shell, to prove that the simulator notices.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) enum Fault {
+    None,
+    CommitsWhatWasReadInsteadOfTheWatermark,
+    CountsFailedWritesAsAcknowledged,
+    CommitsMetadataOfAnEarlierPosition,
+    DropsTheInheritedMap,
+    HandsOverWhatStillRuns,
+    LosesARecordBetweenReadingAndDelivery,
+    DeliversBeyondTheBudget,
+}
+
+pub(crate) struct World {
+    pub(crate) random: Random,
+    pub(crate) fault: Fault,
+    pub(crate) now: Moment,
+    pub(crate) broker: Broker,
+    pub(crate) owners: [Option<Owner>; 2],
+    pub(crate) guards: [Guard; MEMBERS],
+    pub(crate) plans: Vec<Plan>,
+    /// Attempts started by identity, over all deliveries.
+    pub(crate) attempts: Vec<u32>,
+    /// Attempts and writes whose owner is gone or has given them up, and whose result comes one day.
+    pub(crate) late: Vec<(usize, Ticket)>,
+    /// Attempts that an owner left behind although it had said it was drained: none, unless the shell is at fault.
+    left_running: Vec<(usize, i64)>,
+    settings: [Arc<PartitionSettings>; 2],
+    pub(crate) pause_at: u64,
+    max_metadata_bytes: usize,
+    keys: u64,
+    epochs: u64,
+    /// The weight of each kind of step: runs differ in what they are made of.
+    weights: [u64; STEPS.len()],
+    /// Nothing goes wrong any more: the end of a run.
+    pub(crate) calm: bool,
+}
+
+/// The guard under test beside a model of it.
+pub(crate) struct Guard {
+    pub(crate) real: StormGuard,
+    pub(crate) tokens: u32,
+}
+
+impl Guard {
+    fn new() -> Self {
+        Self { real: StormGuard::new(GUARD_BURST), tokens: GUARD_BURST }
+    }
+
+    pub(crate) fn earn(&mut self, successes: u32) {
+        self.real.earn(u64::from(successes));
+        self.tokens = (self.tokens + successes).min(GUARD_BURST);
+    }
+}
+
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) enum Step {
+    Produce,
+    Fetch,
+    FetchAgain,
+    Start,
+    FinishAttempt,
+    TakeWrite,
+    FinishWrite,
+    LateResult,
+    Advance,
+    TogglePause,
+    Commit,
+    CommitAnswered,
+    CommitFailed,
+    Assign,
+    Revoke,
+    GiveUp,
+    Lose,
+    Crash,
+    Operator,
+}
+
+/// Each kind of step and its usual weight.
+const STEPS: [(Step, u64); 19] = [
+    (Step::Produce, 6),
+    (Step::Fetch, 12),
+    (Step::FetchAgain, 2),
+    (Step::Start, 14),
+    (Step::FinishAttempt, 24),
+    (Step::TakeWrite, 8),
+    (Step::FinishWrite, 8),
+    (Step::LateResult, 3),
+    (Step::Advance, 8),
+    (Step::TogglePause, 1),
+    (Step::Commit, 5),
+    (Step::CommitAnswered, 5),
+    (Step::CommitFailed, 1),
+    (Step::Assign, 6),
+    (Step::Revoke, 2),
+    (Step::GiveUp, 6),
+    (Step::Lose, 1),
+    (Step::Crash, 1),
+    (Step::Operator, 1),
+];
+
+impl World {
+    pub(crate) fn new(seed: u64, fault: Fault) -> Self {
+        let mut random = Random::new(seed);
+        let policy = random_policy(&mut random);
+        let concurrency = 1 + random.index(5);
+        let settings = |lane_order| {
+            Arc::new(PartitionSettings {
+                concurrency,
+                retry: policy.clone(),
+                lane_order,
+                publish_backoff: Backoff::exponential(Duration::from_millis(50), Duration::from_millis(400)),
+            })
+        };
+        let weights = STEPS.map(|(_, weight)| match random.below(4) {
+            0 if weight < 6 => 0,
+            1 => weight * 3,
+            _ => weight,
+        });
+        Self {
+            fault,
+            now: Moment::ORIGIN,
+            broker: Broker::default(),
+            owners: [None, None],
+            guards: [Guard::new(), Guard::new()],
+            plans: Vec::new(),
+            attempts: Vec::new(),
+            late: Vec::new(),
+            left_running: Vec::new(),
+            settings: [settings(LaneOrder::Offset), settings(LaneOrder::Due)],
+            pause_at: 4 + random.below(30),
+            max_metadata_bytes: random.pick(&[MAX_METADATA_BYTES, MAX_METADATA_BYTES, 40, 24, 0]),
+            keys: 1 + random.below(8),
+            epochs: 0,
+            weights,
+            calm: false,
+            random,
+        }
+    }
+
+    pub(crate) fn policy(&self) -> &RetryPolicy {
+        &self.settings[ORIGIN].retry
+    }
+
+    /// One random step, and every promise checked after it.
+    pub(crate) fn step(&mut self) -> Checked<Step> {
+        let step = self.choose();
+        let log = self.random.index(LOGS.len());
+        match step {
+            Step::Produce => self.produce(),
+            Step::Fetch => self.fetch(log)?,
+            Step::FetchAgain => self.fetch_again(log),
+            Step::Start => self.start(log).map(drop)?,
+            Step::FinishAttempt => self.finish_attempt(log).map(drop)?,
+            Step::TakeWrite => self.take_write(log).map(drop)?,
+            Step::FinishWrite => self.finish_write(log).map(drop)?,
+            Step::LateResult => self.late_result()?,
+            Step::Advance => self.advance(),
+            Step::TogglePause => self.toggle_pause(log),
+            Step::Commit => self.commit(log)?,
+            Step::CommitAnswered => self.commit_answered(log)?,
+            Step::CommitFailed => drop(self.owners[log].as_mut().and_then(|owner| owner.commits.pop_front())),
+            Step::Assign => self.assign(log)?,
+            Step::Revoke => self.revoke(log),
+            Step::GiveUp => self.give_up(log)?,
+            Step::Lose => self.lose(log),
+            Step::Crash => self.crash()?,
+            Step::Operator => self.operator(log),
+        }
+        self.check()?;
+        Ok(step)
+    }
+
+    fn choose(&mut self) -> Step {
+        let total: u64 = self.weights.iter().sum();
+        let mut ticket = self.random.below(total);
+        for ((step, _), weight) in STEPS.iter().zip(self.weights) {
+            if ticket < weight {
+                return *step;
+            }
+            ticket -= weight;
+        }
+        Step::Start
+    }
+
+    pub(crate) fn check(&self) -> Checked<()> {
+        for log in LOGS {
+            if let Some(owner) = &self.owners[log] {
+                let limit = if self.calm { usize::MAX } else { self.pause_at as usize + BATCH };
+                owner.check(self.now, limit).map_err(|message| format!("log {log}: {message}"))?;
+            }
+        }
+        Ok(())
+    }
+
+    fn produce(&mut self) {
+        for _ in 0..=self.random.below(4) {
+            let policy = self.policy().clone();
+            let identity = self.plans.len();
+            self.plans.push(Plan::random(&mut self.random, &policy));
+            self.attempts.push(0);
+            let key = (!self.random.percent(15)).then(|| self.random.below(self.keys));
+            let due = self.random.percent(5).then(|| self.millis() + self.random.below(500));
+            let hole = if self.random.percent(20) { self.random.below(3) as i64 } else { 0 };
+            let record = LogRecord { offset: 0, identity, key, due, rounds: 0, attempts: 0 };
+            self.broker.logs[ORIGIN].append(hole, record);
+        }
+    }
+
+    pub(crate) fn millis(&self) -> u64 {
+        self.now.since_origin().as_millis() as u64
+    }
+
+    pub(crate) fn fetch(&mut self, log: usize) -> Checked<()> {
+        let Some(owner) = &mut self.owners[log] else { return Ok(()) };
+        owner.budget.update(owner.partition.pending() as u64);
+        owner.ahead_budget.update(owner.partition.settled_ahead() as u64);
+        let paused = owner.budget.is_paused() || owner.ahead_budget.is_paused();
+        if paused && !self.calm && self.fault != Fault::DeliversBeyondTheBudget {
+            return Ok(());
+        }
+        let batch = self.broker.logs[log].read(owner.fetch_at, 1 + self.random.index(BATCH));
+        for record in batch {
+            owner.fetch_at = record.offset + 1;
+            if self.fault == Fault::LosesARecordBetweenReadingAndDelivery && self.random.percent(2) {
+                continue;
+            }
+            owner.deliver(record, self.now)?;
+        }
+        Ok(())
+    }
+
+    /// The client reads again what it has delivered.
+    fn fetch_again(&mut self, log: usize) {
+        if let Some(owner) = &mut self.owners[log] {
+            let start = owner.start_position();
+            let span = (owner.fetch_at - start).max(0) as u64 + 1;
+            owner.fetch_at = owner.fetch_at.min(start + self.random.below(span) as i64);
+        }
+    }
+
+    pub(crate) fn start(&mut self, log: usize) -> Checked<bool> {
+        let Some(owner) = &mut self.owners[log] else { return Ok(false) };
+        let Some(identity) = owner.start_next(&self.broker.logs[log], self.now)? else { return Ok(false) };
+        self.attempts[identity] += 1;
+        let key = |log: usize, offset: i64| self.broker.logs[log].get(offset).and_then(|record| record.key);
+        let (_, offset) = *owner.running.last().expect("one was started");
+        for &(other_log, other) in &self.left_running {
+            let overlap = other_log == log && key(log, other).is_some() && key(log, other) == key(log, offset);
+            ensure!(!overlap, "G2: {offset} starts while {other} of its key still runs at the previous owner");
+        }
+        Ok(true)
+    }
+
+    fn advance(&mut self) {
+        let step = self.random.pick(&[1, 20, 100, 500, 2_500]);
+        self.tick(self.now + Duration::from_millis(step));
+    }
+
+    pub(crate) fn tick(&mut self, now: Moment) {
+        self.now = now;
+        for owner in self.owners.iter_mut().flatten() {
+            owner.tick(now);
+        }
+    }
+
+    fn toggle_pause(&mut self, log: usize) {
+        if let Some(owner) = &mut self.owners[log] {
+            owner.paused = !owner.paused;
+            owner.partition.set_paused(if owner.paused { Paused::Yes } else { Paused::No });
+        }
+    }
+
+    fn commit(&mut self, log: usize) -> Checked<()> {
+        let Some(owner) = &mut self.owners[log] else { return Ok(()) };
+        let Some(mut commit) = owner.commit(&self.broker.logs[log], self.max_metadata_bytes)? else { return Ok(()) };
+        match (self.fault, &self.broker.logs[log].committed) {
+            (Fault::CommitsWhatWasReadInsteadOfTheWatermark, _) => {
+                commit.position = owner.partition.next_position().map_or(0, Position::get);
+                commit.metadata.clear();
+            }
+            (Fault::CommitsMetadataOfAnEarlierPosition, Some(earlier)) => commit.metadata.clone_from(&earlier.metadata),
+            _ => {}
+        }
+        owner.commits.push_back(commit);
+        Ok(())
+    }
+
+    fn commit_answered(&mut self, log: usize) -> Checked<()> {
+        let commit = self.owners[log].as_mut().and_then(|owner| owner.commits.pop_front());
+        commit.map_or(Ok(()), |commit| self.land(log, commit))
+    }
+
+    fn land(&mut self, log: usize, commit: Commit) -> Checked<()> {
+        self.broker.logs[log].check_commit(&commit)?;
+        self.broker.logs[log].committed = Some(commit);
+        Ok(())
+    }
+
+    pub(crate) fn assign(&mut self, log: usize) -> Checked<()> {
+        if self.owners[log].is_some() {
+            return Ok(());
+        }
+        let commit = self.broker.logs[log].committed.as_ref();
+        let inherited = match commit {
+            None => SettledMap::new(),
+            // What an operator wrote or moved is not ours, and is treated as empty.
+            Some(commit) => commit_map::decode(Position::new(commit.position), &commit.metadata).unwrap_or_default(),
+        };
+        self.epochs += 1;
+        let budgets =
+            (Budget::new(self.pause_at, self.pause_at * 7 / 10), Budget::new(self.pause_at * 2, self.pause_at));
+        let member = self.random.index(MEMBERS);
+        let mut owner = Owner::new(member, self.epochs, self.settings[log].clone(), commit, inherited.clone(), budgets);
+        if self.fault == Fault::DropsTheInheritedMap {
+            let start = commit.map(|commit| Position::new(commit.position));
+            let epoch = owner.partition.epoch();
+            owner.partition = keylane_core::Partition::new(self.settings[log].clone(), epoch, start, SettledMap::new());
+        }
+        self.owners[log] = Some(owner);
+        Ok(())
+    }
+
+    fn revoke(&mut self, log: usize) {
+        if let Some(owner) = &mut self.owners[log] {
+            owner.draining = true;
+            owner.partition.drain();
+        }
+    }
+
+    /// The end of a drain: when it is over, or at times when its deadline has come.
+    pub(crate) fn give_up(&mut self, log: usize) -> Checked<()> {
+        let Some(owner) = &self.owners[log] else { return Ok(()) };
+        let drained = owner.partition.is_drained();
+        let hasty = self.fault == Fault::HandsOverWhatStillRuns;
+        if !owner.draining || (!drained && !hasty && (self.calm || !self.random.percent(20))) {
+            return Ok(());
+        }
+        if hasty {
+            self.left_running.extend(owner.running.iter().map(|&(_, offset)| (log, offset)));
+        }
+        if let Some(commit) = owner.commit(&self.broker.logs[log], self.max_metadata_bytes)? {
+            if self.calm || self.random.percent(85) {
+                let truncated = self.max_metadata_bytes < MAX_METADATA_BYTES;
+                // What a commit that failed before this epoch knew is not known to this owner.
+                let knows_all = owner.knows_all(&self.broker.logs[log], &commit);
+                ensure!(!self.calm || truncated || knows_all, "G8: a drained hand-over forgets settled records");
+                self.land(log, commit)?;
+            }
+        }
+        self.lose(log);
+        Ok(())
+    }
+
+    /// The assignment is gone at once; what ran goes on running somewhere, and its results come late.
+    fn lose(&mut self, log: usize) {
+        if let Some(owner) = self.owners[log].take() {
+            self.late.extend(owner.running.iter().map(|&(ticket, _)| (log, ticket)));
+            self.late.extend(owner.writes.iter().map(|write| (log, write.ticket)));
+        }
+    }
+
+    /// A member dies with all it holds. What it had sent may have arrived or not.
+    fn crash(&mut self) -> Checked<()> {
+        let member = self.random.index(MEMBERS);
+        for log in LOGS {
+            let Some(mut owner) = self.owners[log].take_if(|owner| owner.member == member) else { continue };
+            while let Some(commit) = owner.commits.pop_front() {
+                if self.random.percent(50) {
+                    break;
+                }
+                self.land(log, commit)?;
+            }
+            for write in owner.writes {
+                if self.random.percent(50) {
+                    self.store(log, write);
+                }
+            }
+        }
+        self.guards[member] = Guard::new();
+        Ok(())
+    }
+
+    /// Somebody sets a committed position back, with or without the metadata that was there.
+    fn operator(&mut self, log: usize) {
+        if self.owners[log].is_some() {
+            return;
+        }
+        let Some(commit) = &mut self.broker.logs[log].committed else { return };
+        commit.position = (commit.position - self.random.below(10) as i64).max(0);
+        if self.random.percent(30) {
+            "set by an operator".clone_into(&mut commit.metadata);
+        }
+    }
+
+    /// The subscription was stopped by this record; it is repaired.
+    pub(crate) fn repair(&mut self, identity: usize) {
+        self.plans[identity].behaviour = Behaviour::Good;
+    }
+
+    pub(crate) fn retry_log_append(&mut self, record: LogRecord) {
+        let hole = self.random.below(2) as i64;
+        self.broker.logs[RETRY].append(hole, record);
+    }
+}
