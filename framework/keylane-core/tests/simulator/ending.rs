@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use keylane_core::{MAX_METADATA_BYTES, Offset, Paused, Position, commit_map};
+use keylane_core::{Exhausted, Offset, Paused, Position, commit_map};
 
 use crate::broker::LOGS;
 use crate::owner::Doing;
@@ -50,20 +50,7 @@ impl World {
             // No attempt of a draining partition fails for ever: each is handed back after its failure.
         }
         self.late_result()?;
-        self.give_up_when_drained(log)
-    }
-
-    fn give_up_when_drained(&mut self, log: usize) -> Checked<()> {
-        if self.owners[log].as_ref().is_some_and(|owner| owner.partition.is_drained()) {
-            // The truth may know more than this owner, who may have come after a commit that failed.
-            let Some(owner) = &self.owners[log] else { return Ok(()) };
-            if let Some(commit) = owner.commit(&self.broker.logs[log], MAX_METADATA_BYTES)? {
-                self.broker.logs[log].check_commit(&commit)?;
-                self.broker.logs[log].committed = Some(commit);
-            }
-            self.owners[log] = None;
-        }
-        Ok(())
+        self.give_up(log)
     }
 
     /// All that is read is settled, but for records that never will be and those behind them.
@@ -106,18 +93,28 @@ impl World {
             let held = self.owners.iter().flatten().flat_map(|owner| owner.unsettled.values());
             let held: Vec<_> =
                 held.filter(|entry| entry.record.identity == identity).map(|entry| entry.doing).collect();
-            let dead = self.broker.dead_letters.get(&identity);
+            let dead = self.broker.dead_letters.contains_key(&identity);
             let (good, may_be_dead) = match ending {
                 Ending::Done => (words.contains("done"), false),
                 Ending::Skipped => (words.contains("skipped"), false),
-                Ending::DeadLettered => (words.contains("dead-lettered") && dead.is_some(), true),
+                Ending::DeadLettered => (words.contains("dead-lettered") && dead, true),
                 Ending::Parked => (held.contains(&Doing::Parked), false),
                 Ending::Retrying => (held.iter().any(|doing| matches!(doing, Doing::WaitingUntil(_))), false),
             };
+            let corner = match ending {
+                Ending::Done => "an end: done",
+                Ending::Skipped => "an end: skipped",
+                Ending::DeadLettered => "an end: dead-lettered",
+                Ending::Parked => "an end: parked",
+                Ending::Retrying => "an end: retried for ever",
+            };
+            if good {
+                self.count(corner);
+            }
             ensure!(good || !held.is_empty(), "G1: record {identity} was to be {ending:?} and is nowhere: {words:?}");
             // A record that was repaired after a stop may have gone any way before.
-            let repaired = self.policy().on_exhausted == keylane_core::Exhausted::Stop;
-            ensure!(may_be_dead || dead.is_none() || repaired, "record {identity} is {ending:?} and dead-lettered");
+            let repaired = self.policy().on_exhausted == Exhausted::Stop;
+            ensure!(may_be_dead || !dead || repaired, "record {identity} is {ending:?} and dead-lettered");
             let wrong = match ending {
                 Ending::Done => words.contains("skipped"),
                 Ending::Skipped => words.contains("done"),

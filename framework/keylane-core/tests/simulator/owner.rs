@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use keylane_core::{
     Budget, Delivered, Delivery, Epoch, LaneOrder, MAX_METADATA_BYTES, Moment, Offset, Partition, PartitionSettings,
-    Position, PublishRequest, SettledMap, Ticket, commit_map,
+    Position, PublishRequest, SettledMap, Ticket,
 };
 
 use crate::broker::{Commit, Log, LogRecord};
@@ -96,7 +96,7 @@ impl Owner {
     }
 
     /// Delivers one record and checks that it is taken for what it is.
-    pub(crate) fn deliver(&mut self, record: LogRecord, now: Moment) -> Checked<()> {
+    pub(crate) fn deliver(&mut self, record: LogRecord, now: Moment) -> Checked<Delivered> {
         let offset = Offset::new(record.offset);
         let expected = if self.next.is_some_and(|next| record.offset < next) {
             Delivered::Repeated
@@ -118,7 +118,7 @@ impl Owner {
         let delivered = self.partition.deliver(delivery, now);
         ensure!(delivered == expected, "G7: delivery of {offset} is {delivered:?} instead of {expected:?}");
         if delivered == Delivered::Repeated {
-            return Ok(());
+            return Ok(delivered);
         }
         self.start = self.start.or(Some(record.offset));
         self.next = Some(record.offset + 1);
@@ -131,7 +131,7 @@ impl Owner {
             };
             self.unsettled.insert(record.offset, Entry { record, attempts_here: 0, doing });
         }
-        Ok(())
+        Ok(delivered)
     }
 
     /// Starts the next attempt, if there is one, and checks that it may start.
@@ -218,7 +218,8 @@ impl Owner {
         self.unsettled.keys().next().copied().or(self.next)
     }
 
-    /// What would be committed now, checked against the log and the model.
+    /// What would be committed now, checked against the log and the model. A map that is not cut short names all that this
+    /// owner knows to be settled: so a new owner after a drain repeats nothing (G8).
     pub(crate) fn commit(&self, log: &Log, max_bytes: usize) -> Checked<Option<Commit>> {
         let Some(position) = self.partition.watermark() else { return Ok(None) };
         let metadata = self.partition.commit_metadata(max_bytes);
@@ -274,12 +275,6 @@ impl Owner {
             seen.commit_metadata(MAX_METADATA_BYTES),
             [seen.pending(), seen.running(), seen.waiting(), seen.publishing(), seen.parked(), seen.ready()],
         )
-    }
-
-    /// How many of a commit's settled offsets a new owner would be told of.
-    pub(crate) fn knows_all(&self, log: &Log, commit: &Commit) -> bool {
-        let Ok(map) = commit_map::decode(Position::new(commit.position), &commit.metadata) else { return false };
-        log.settled.keys().all(|&offset| offset < commit.position || map.contains(Offset::new(offset)))
     }
 }
 

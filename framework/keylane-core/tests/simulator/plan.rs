@@ -37,13 +37,13 @@ pub(crate) enum Ending {
 }
 
 impl Plan {
-    pub(crate) fn random(random: &mut Random, policy: &RetryPolicy) -> Self {
+    pub(crate) fn random(random: &mut Random, policy: &RetryPolicy, broken_percent: u64) -> Self {
         let behaviour = match random.below(20) {
+            _ if random.percent(broken_percent) => Behaviour::Broken,
             0 => Behaviour::Skipped,
             1..=5 => Behaviour::Flaky(random.below(u64::from(failures_survived(policy)) + 1) as u32),
-            6..=7 => Behaviour::Broken,
-            8 => Behaviour::Fatal,
-            9 => Behaviour::Undecodable,
+            6 => Behaviour::Fatal,
+            7 => Behaviour::Undecodable,
             _ => Behaviour::Good,
         };
         Self { behaviour, unwritable: random.percent(20) && !matches!(behaviour, Behaviour::Flaky(_)) }

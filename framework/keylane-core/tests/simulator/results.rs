@@ -16,8 +16,8 @@ use crate::world::{Fault, World};
 #[derive(Debug)]
 enum Expected {
     Waiting { refused_by_guard: bool },
-    RetryTopic { round: u32 },
-    DeadLetter { reason: Reason },
+    RetryTopic,
+    DeadLetter,
     Parked(ParkReason),
     Stop(Reason),
 }
@@ -67,13 +67,21 @@ impl World {
         let Some(owner) = &mut self.owners[log] else { return Ok(()) };
         let verdict = owner.partition.fail(ticket, failure, entropy, now, &mut self.guards[member].real);
         let longest = Duration::from_millis(3_000);
+        let corner = match (&expected, failure) {
+            (Expected::Waiting { refused_by_guard: true }, _) => "a dead letter refused by the guard",
+            (Expected::Stop(_), _) => "a stop",
+            (Expected::RetryTopic, _) => "a round through the retry topic",
+            (Expected::Waiting { .. }, Failure::TimedOut) => "a time-out retried in place",
+            _ => "another failure",
+        };
+        *self.corners.entry(corner).or_default() += 1;
         let doing = match (&expected, &verdict) {
             (Expected::Waiting { refused_by_guard }, Verdict::Waiting { delay, refused_by_guard: refused }) => {
                 ensure!(refused == refused_by_guard, "{offset}: {verdict:?} instead of {expected:?}");
                 ensure!(*delay <= longest, "G6: {offset} waits {delay:?}");
                 Doing::WaitingUntil(now + *delay)
             }
-            (Expected::RetryTopic { .. } | Expected::DeadLetter { .. }, Verdict::Publishing) => Doing::ToPublish,
+            (Expected::RetryTopic | Expected::DeadLetter, Verdict::Publishing) => Doing::ToPublish,
             (Expected::Parked(expected), Verdict::Parked { reason }) if expected == reason => Doing::Parked,
             (Expected::Stop(expected), Verdict::Stop { reason, offset: stopped }) => {
                 ensure!(reason == expected && stopped.get() == offset, "{offset}: {verdict:?} instead of {expected:?}");
@@ -84,6 +92,10 @@ impl World {
         };
         if let Some(entry) = owner.unsettled.get_mut(&offset) {
             entry.doing = doing;
+        }
+        // A delay of nothing ends with the next tick, which a shell makes when a deadline is not in the future.
+        if owner.partition.next_deadline().is_some_and(|deadline| deadline <= now) {
+            owner.tick(now);
         }
         if owner.stopped {
             self.repair(entry.record.identity);
@@ -110,7 +122,7 @@ impl World {
                 return Expected::Waiting { refused_by_guard: false };
             }
             if policy.topic.is_some_and(|topic| entry.record.rounds < topic.rounds) {
-                return Expected::RetryTopic { round: entry.record.rounds + 1 };
+                return Expected::RetryTopic;
             }
         }
         match (policy.on_exhausted, policy.dead_letter_topic) {
@@ -118,11 +130,11 @@ impl World {
             (Exhausted::Stop, _) => Expected::Stop(reason),
             (_, false) if failure == Failure::Undecodable => Expected::Parked(ParkReason::NoDeadLetterTopic),
             (_, false) => Expected::Waiting { refused_by_guard: false },
-            (_, true) if its_own_fault => Expected::DeadLetter { reason },
+            (_, true) if its_own_fault => Expected::DeadLetter,
             (_, true) if self.guards[member].tokens == 0 => Expected::Waiting { refused_by_guard: true },
             (_, true) => {
                 self.guards[member].tokens -= 1;
-                Expected::DeadLetter { reason }
+                Expected::DeadLetter
             }
         }
     }
@@ -188,6 +200,7 @@ impl World {
                 Doing::Queued
             }
             (PublishResult::Failed, Verdict::Waiting { delay, refused_by_guard: false }) => {
+                *self.corners.entry("a write tried again").or_default() += 1;
                 ensure!(*delay <= Duration::from_millis(480), "G6: the write of {offset} waits {delay:?}");
                 Doing::PublishWaitingUntil(self.now + *delay)
             }
@@ -235,6 +248,9 @@ impl World {
             2 => owner.partition.fail(ticket, Failure::Retryable, entropy, now, guard),
             _ => owner.partition.publish_finished(ticket, PublishResult::Acknowledged, entropy, now),
         };
+        let corner =
+            if ticket.epoch() == owner.partition.epoch() { "a stale ticket" } else { "a ticket of another epoch" };
+        *self.corners.entry(corner).or_default() += 1;
         ensure!(verdict == Verdict::Stale, "G7: a late result is taken: {verdict:?} ({ticket:?})");
         ensure!(owner.snapshot() == before, "G7: a late result changes something ({ticket:?})");
         ensure!(owner.partition.record(ticket).is_none(), "G7: a late ticket still shows a record ({ticket:?})");
