@@ -8,7 +8,7 @@ use crate::broker::LOGS;
 use crate::owner::Doing;
 use crate::plan::Ending;
 use crate::violation::{Checked, ensure};
-use crate::world::{GUARD_BURST, World};
+use crate::world::World;
 
 /// Far above what the longest chain of waits takes.
 const MAX_ROUNDS: usize = 50_000;
@@ -36,7 +36,7 @@ impl World {
     fn calm_round(&mut self, log: usize) -> Checked<()> {
         self.assign(log)?;
         // Other partitions of the member are doing well.
-        self.guards.iter_mut().for_each(|guard| guard.earn(GUARD_BURST));
+        self.guards.iter_mut().for_each(|guard| guard.earn(1));
         if let Some(owner) = &mut self.owners[log] {
             owner.paused = false;
             owner.partition.set_paused(Paused::No);

@@ -38,7 +38,7 @@ pub(crate) enum Ending {
 
 impl Plan {
     pub(crate) fn random(random: &mut Random, policy: &RetryPolicy, broken_percent: u64) -> Self {
-        let behaviour = match random.below(20) {
+        let behaviour = match random.below(24) {
             _ if random.percent(broken_percent) => Behaviour::Broken,
             0 => Behaviour::Skipped,
             1..=5 => Behaviour::Flaky(random.below(u64::from(failures_survived(policy)) + 1) as u32),
@@ -46,7 +46,7 @@ impl Plan {
             7 => Behaviour::Undecodable,
             _ => Behaviour::Good,
         };
-        Self { behaviour, unwritable: random.percent(20) && !matches!(behaviour, Behaviour::Flaky(_)) }
+        Self { behaviour, unwritable: random.percent(8) && !matches!(behaviour, Behaviour::Flaky(_)) }
     }
 
     /// What this attempt does; `attempts` counts all attempts of the record so far, this one included.
@@ -91,11 +91,20 @@ impl Plan {
 pub(crate) fn random_policy(random: &mut Random) -> RetryPolicy {
     let backoff = Backoff::exponential(Duration::from_millis(100), Duration::from_secs(2));
     RetryPolicy {
-        in_place: random.pick(&[InPlace::Times(0), InPlace::Times(1), InPlace::Times(2), InPlace::Forever]),
+        in_place: match random.below(7) {
+            0..=2 => InPlace::Times(0),
+            3..=4 => InPlace::Times(1),
+            5 => InPlace::Times(2),
+            _ => InPlace::Forever,
+        },
         backoff,
         topic: random.pick(&[None, Some(1), Some(2)]).map(|rounds| TopicRetry { rounds, backoff }),
-        on_exhausted: random.pick(&[Exhausted::DeadLetter, Exhausted::DeadLetter, Exhausted::Park, Exhausted::Stop]),
-        dead_letter_topic: random.percent(75),
+        on_exhausted: match random.below(8) {
+            0 => Exhausted::Stop,
+            1 => Exhausted::Park,
+            _ => Exhausted::DeadLetter,
+        },
+        dead_letter_topic: random.percent(88),
     }
 }
 

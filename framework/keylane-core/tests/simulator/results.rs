@@ -28,6 +28,10 @@ impl World {
         if owner.running.is_empty() {
             return Ok(false);
         }
+        *self
+            .corners
+            .entry(if self.calm { "an attempt in the calm" } else { "an attempt in the storm" })
+            .or_default() += 1;
         let index = self.random.index(owner.running.len());
         let (ticket, offset) = owner.running.swap_remove(index);
         let entry = *owner.unsettled.get(&offset).ok_or("a record that runs is pending")?;
@@ -172,7 +176,8 @@ impl World {
         let entry = *owner.unsettled.get(&offset).ok_or("a record that is written is pending")?;
         let mut result = match self.random.below(10) {
             _ if self.plans[entry.record.identity].unwritable => PublishResult::Refused,
-            0..=2 if !self.calm => PublishResult::Failed,
+            0 => PublishResult::Failed,
+            1..=2 if !self.calm => PublishResult::Failed,
             _ => PublishResult::Acknowledged,
         };
         // A write that failed may have arrived all the same.

@@ -17,7 +17,7 @@ use crate::violation::{Checked, ensure};
 
 const MEMBERS: usize = 2;
 const BATCH: usize = 8;
-pub(crate) const GUARD_BURST: u32 = 3;
+const GUARD_BURST: u32 = 3;
 
 /// A mistake of the shell, to prove that the simulator notices.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -105,22 +105,22 @@ pub(crate) enum Step {
 
 /// Each kind of step and its usual weight.
 const STEPS: [(Step, u64); 19] = [
-    (Step::Produce, 10),
-    (Step::Fetch, 30),
+    (Step::Produce, 25),
+    (Step::Fetch, 40),
     (Step::FetchAgain, 3),
     (Step::Start, 60),
     (Step::FinishAttempt, 60),
     (Step::TakeWrite, 25),
     (Step::FinishWrite, 25),
     (Step::LateResult, 8),
-    (Step::Advance, 20),
+    (Step::Advance, 30),
     (Step::TogglePause, 2),
     (Step::Commit, 12),
     (Step::CommitAnswered, 12),
     (Step::CommitFailed, 2),
-    (Step::Assign, 30),
+    (Step::Assign, 80),
     (Step::Revoke, 2),
-    (Step::GiveUp, 12),
+    (Step::GiveUp, 50),
     (Step::Lose, 1),
     (Step::Crash, 1),
     (Step::Operator, 6),
@@ -156,10 +156,10 @@ impl World {
             left_running: Vec::new(),
             earlier_metadata: Default::default(),
             settings: [settings(LaneOrder::Offset), settings(LaneOrder::Due)],
-            pause_at: 4 + random.below(30),
+            pause_at: 4 + random.below(60),
             max_metadata_bytes: random.pick(&[MAX_METADATA_BYTES, MAX_METADATA_BYTES, 40, 24, 0]),
-            keys: 1 + random.below(8),
-            broken_percent: random.pick(&[10, 10, 10, 50]),
+            keys: 1 + random.below(20),
+            broken_percent: random.pick(&[4, 4, 10, 50]),
             epochs: 0,
             weights,
             corners: BTreeMap::new(),
@@ -175,15 +175,15 @@ impl World {
     /// One random step, and every promise checked after it.
     pub(crate) fn step(&mut self) -> Checked<Step> {
         let step = self.choose();
-        let log = self.random.index(LOGS.len());
+        let log = if self.random.percent(65) { ORIGIN } else { RETRY };
         match step {
             Step::Produce => self.produce(),
             Step::Fetch => self.fetch(log)?,
             Step::FetchAgain => self.fetch_again(log),
-            Step::Start => self.start(log).map(drop)?,
-            Step::FinishAttempt => self.finish_attempt(log).map(drop)?,
-            Step::TakeWrite => self.take_write(log).map(drop)?,
-            Step::FinishWrite => self.finish_write(log).map(drop)?,
+            Step::Start => self.some(log, Self::start)?,
+            Step::FinishAttempt => self.some(log, Self::finish_attempt)?,
+            Step::TakeWrite => self.some(log, Self::take_write)?,
+            Step::FinishWrite => self.some(log, Self::finish_write)?,
             Step::LateResult => self.late_result()?,
             Step::Advance => self.advance(),
             Step::TogglePause => self.toggle_pause(log),
@@ -204,6 +204,17 @@ impl World {
         }
         self.check()?;
         Ok(step)
+    }
+
+    /// A few of the same, as long as there is something to do.
+    fn some(&mut self, log: usize, act: fn(&mut Self, usize) -> Checked<bool>) -> Checked<()> {
+        for _ in 0..=self.random.below(4) {
+            if !act(self, log)? {
+                break;
+            }
+            self.check()?;
+        }
+        Ok(())
     }
 
     pub(crate) fn count(&mut self, corner: &'static str) {
