@@ -11,7 +11,7 @@ use std::{
 };
 
 use keylane_integration_tests::{
-    kafka::{Found, HarnessError, Kafka, NewRecord, Nodes},
+    kafka::{Found, Group, HarnessError, Kafka, NewRecord, Nodes},
     kafka_or_skip, own_kafka_or_skip,
     wait::{wait_for, wait_until},
 };
@@ -103,12 +103,13 @@ async fn a_topic_refuses_writes_while_it_is_configured_to() {
 }
 
 #[tokio::test]
-async fn commits_are_seen_with_their_metadata_on_both_group_protocols() {
+async fn commits_are_seen_with_their_metadata_on_all_group_protocols() {
     let kafka = kafka_or_skip!(Nodes::One);
-    for protocol in ["classic", "consumer"] {
+    for &protocol in kafka.group_protocols() {
         let (topic, group) = (kafka.unique("commits"), kafka.unique("group"));
         kafka.create_topic(&topic, 2, 1, &[]).await.unwrap();
         kafka.produce(&topic, records(100)).await.unwrap();
+        assert_eq!(kafka.group(&group).await.unwrap(), Group::default());
         let before = kafka.committed(&group, &topic).await.unwrap();
         assert!(before.iter().all(|committed| committed.offset.is_none()), "{before:?}");
 
@@ -121,7 +122,7 @@ async fn commits_are_seen_with_their_metadata_on_both_group_protocols() {
         assert_eq!(committed.iter().map(|committed| committed.offset.unwrap()).collect::<Vec<_>>(), ends);
         assert!(committed.iter().all(|committed| committed.metadata == "left by the test"), "{committed:?}");
         if protocol == "classic" {
-            let group = kafka.group(&group).await.unwrap().unwrap();
+            let group = kafka.group(&group).await.unwrap();
             assert_eq!((group.state.as_str(), group.assignor.as_str()), ("Stable", "cooperative-sticky"));
             assert_eq!(group.members.len(), 1);
             assert_eq!(group.members[0].client_id, "harness-suite");
