@@ -42,11 +42,7 @@ impl Cluster {
         let mut attempt = 1;
         loop {
             match Self::start_once(count, &libs) {
-                Err(HarnessError::NodeEnded { log, .. })
-                    if attempt < ATTEMPTS && log.contains("Address already in use") =>
-                {
-                    attempt += 1;
-                }
+                Err(HarnessError::PortTaken { .. }) if attempt < ATTEMPTS => attempt += 1,
                 result => return result,
             }
         }
