@@ -3,7 +3,7 @@
 #![allow(clippy::unwrap_used, reason = "helpers of tests stop the test as the tests do")]
 
 use std::{
-    io::{BufRead, BufReader},
+    io::{BufRead, BufReader, ErrorKind},
     net::{SocketAddr, TcpStream},
     path::Path,
     process::{Command, Stdio},
@@ -20,6 +20,7 @@ use rdkafka::{
     consumer::{BaseConsumer, CommitMode, Consumer},
     types::RDKafkaErrorCode,
 };
+use rustix::process::{Pid, Signal, kill_process};
 
 const DEADLINE: Duration = Duration::from_secs(60);
 
@@ -235,15 +236,22 @@ async fn brokers_die_with_a_process_that_is_killed() {
         let kafka = own_kafka_or_skip!(Nodes::One);
         panic!("the tool failed where the harness did not: {kafka:?}");
     };
-    let (servers, data) = (servers.unwrap(), lines.next().unwrap().unwrap());
+    let (servers, data, pid) = (servers.unwrap(), lines.next().unwrap().unwrap(), lines.next().unwrap().unwrap());
     let address: SocketAddr = servers.parse().unwrap();
     assert!(TcpStream::connect(address).is_ok());
     assert!(Path::new(&data).exists());
+    // A frozen broker cannot end by itself, as a running one does when its data vanishes; its port stays open.
+    kill_process(Pid::from_raw(pid.parse().unwrap()).unwrap(), Signal::STOP).unwrap();
 
     parent.kill().unwrap();
     parent.wait().unwrap();
 
-    wait_until("nobody listens on the broker's port", DEADLINE, || TcpStream::connect(address).is_err()).await;
+    // Nothing short of a refusal will do: a frozen broker whose queue of connections is full does not answer either.
+    let refused = || {
+        TcpStream::connect_timeout(&address, Duration::from_secs(1))
+            .is_err_and(|e| e.kind() == ErrorKind::ConnectionRefused)
+    };
+    wait_until("nobody listens on the broker's port", DEADLINE, refused).await;
     wait_until("the broker's data is removed", DEADLINE, || !Path::new(&data).exists()).await;
 }
 
