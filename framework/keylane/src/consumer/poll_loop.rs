@@ -14,7 +14,8 @@ use super::context::{Context, GroupEvent};
 use super::end_offsets::EndOffsets;
 use super::handover::Handover;
 use super::intake::Intake;
-use super::{lag, reader, trouble};
+use super::reader::{READ_LIMIT, Reader};
+use super::{lag, trouble};
 use crate::Limits;
 use crate::metrics::{DrainResult, PollMetrics, PollSection, Rebalance, SubscriptionMetrics};
 use crate::runtime::Opening;
@@ -53,6 +54,8 @@ impl PollSettings {
 
 /// Everything the polling thread owns.
 pub(crate) struct PollLoop {
+    /// Before the consumer: its queue has to go first.
+    reader: Reader,
     consumer: BaseConsumer<Context>,
     control: Arc<Control>,
     metrics: Arc<SubscriptionMetrics>,
@@ -73,7 +76,7 @@ pub(crate) struct PollLoop {
 
 impl PollLoop {
     pub(crate) fn new(
-        consumer: BaseConsumer<Context>,
+        (reader, consumer): (Reader, BaseConsumer<Context>),
         control: Arc<Control>,
         metrics: Arc<SubscriptionMetrics>,
         settings: PollSettings,
@@ -82,6 +85,7 @@ impl PollLoop {
     ) -> Self {
         let settings = Arc::new(settings);
         Self {
+            reader,
             consumer,
             control,
             assignment: Assignment::new(settings.clone(), open),
@@ -117,7 +121,7 @@ impl PollLoop {
         let wait = if self.draining || self.handover.is_some() { DRAIN_WAIT } else { IDLE_WAIT };
         let entered = Instant::now();
         let (intake, table) = (&mut self.intake, &mut self.assignment.partitions);
-        let read = reader::read(&self.consumer, wait, |message| intake.take(table, message));
+        let read = self.reader.read(&self.consumer, wait, |message| intake.take(table, message));
         let began = Instant::now();
         // Taking records out is part of the wait: where there are any, it does not wait.
         self.poll_metrics.section(PollSection::Wait, began - entered);
@@ -138,7 +142,7 @@ impl PollLoop {
             self.group_event(event);
         }
         self.advance_handover();
-        if read.taken == reader::READ_LIMIT || self.last_housekeeping.elapsed() >= HOUSEKEEPING {
+        if read.taken == READ_LIMIT || self.last_housekeeping.elapsed() >= HOUSEKEEPING {
             self.housekeeping();
         }
     }
@@ -312,6 +316,7 @@ impl PollLoop {
             self.control.remove_partition(&partition.topic, partition.partition);
         }
         drop(self.assignment);
+        drop(self.reader);
         // Polls until the group is left: some hundred milliseconds, unless the brokers are away.
         drop(self.consumer);
         let state = if self.control.has_failed() { State::Failed } else { State::Stopped };
