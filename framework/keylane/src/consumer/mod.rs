@@ -7,6 +7,7 @@ mod assigned;
 mod assignment;
 mod commits;
 mod context;
+mod end_offsets;
 mod handover;
 mod intake;
 mod lag;

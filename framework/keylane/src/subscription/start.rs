@@ -4,6 +4,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Instant;
 
 use keylane_core::{Backoff, LaneOrder, PartitionSettings, StormGuard};
+use rdkafka::ClientConfig;
 use rdkafka::consumer::{BaseConsumer, Consumer};
 
 use super::control::Control;
@@ -38,9 +39,9 @@ where
     config.validate()?;
     let tokio = tokio::runtime::Handle::try_current().map_err(|error| StartError::NoRuntime(error.to_string()))?;
     let config = Arc::new(config);
-    let control = Arc::new(Control::new());
+    let control = Arc::new(Control::new(config.shutdown_timeout));
     let metrics = Arc::new(SubscriptionMetrics::new(config.label()));
-    let (consumer, runtime, settings) = {
+    let (consumer, runtime, settings, side_config) = {
         let (config, control, metrics) = (config.clone(), control.clone(), metrics.clone());
         // librdkafka's calls block.
         tokio::task::spawn_blocking(move || connect(&config, &control, &metrics))
@@ -50,7 +51,7 @@ where
     let work = Arc::new(Work { decoder, processor });
     let open: OwnerFactory =
         Box::new(move |opening| runtime::open::<T, D, P>(&tokio, runtime.clone(), work.clone(), opening));
-    let poll_loop = PollLoop::new(consumer, control.clone(), metrics, settings, open);
+    let poll_loop = PollLoop::new(consumer, control.clone(), metrics, settings, side_config, open);
     spawn(&config, &control, poll_loop)?;
     Ok(Subscription::new(control, config.shutdown_timeout))
 }
@@ -60,7 +61,7 @@ fn connect(
     config: &SubscriptionConfig,
     control: &Arc<Control>,
     metrics: &Arc<SubscriptionMetrics>,
-) -> Result<(BaseConsumer<Context>, Arc<Runtime>, PollSettings), StartError> {
+) -> Result<(BaseConsumer<Context>, Arc<Runtime>, PollSettings, ClientConfig), StartError> {
     let consumer_config = client_config::consumer_config(
         &client_config::ConsumerSettings {
             bootstrap_servers: &config.bootstrap_servers,
@@ -112,7 +113,7 @@ fn connect(
         metrics: metrics.clone(),
         origin_of_time: Instant::now(),
     };
-    Ok((consumer, Arc::new(runtime), settings))
+    Ok((consumer, Arc::new(runtime), settings, side_config))
 }
 
 fn internal_producer(config: &SubscriptionConfig) -> Result<RawProducer, StartError> {
