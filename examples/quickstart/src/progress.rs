@@ -88,12 +88,15 @@ struct Line {
 
 impl fmt::Display for Line {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Counts { enqueued, done, dead_lettered } = self.counts;
+        let Counts { enqueued, done, dead_lettered, leftovers } = self.counts;
         let share = self.counts.settled().min(self.planned) as f64 / self.planned.max(1) as f64;
         // Rounded down: a full bar and 100 % mean all of them.
         let filled = (share * BAR as f64) as usize;
         write!(f, "[{}{}] {:3} %", "#".repeat(filled), ".".repeat(BAR - filled), (share * 100.0) as u32)?;
         write!(f, "  enqueued {}  done {}", grouped(enqueued), grouped(done))?;
+        if leftovers > 0 {
+            write!(f, "  of earlier runs {}", grouped(leftovers))?;
+        }
         write!(f, "  dead {}  {:.1} s", grouped(dead_lettered), self.elapsed.as_secs_f64())
     }
 }
@@ -107,7 +110,7 @@ mod tests {
     const PATIENCE: Duration = Duration::from_secs(60);
 
     fn line(done: u64, dead_lettered: u64) -> String {
-        let counts = Counts { enqueued: 20_000, done, dead_lettered };
+        let counts = Counts { enqueued: 20_000, done, dead_lettered, leftovers: 0 };
         Line { counts, planned: 20_000, elapsed: Duration::from_millis(3_210) }.to_string()
     }
 

@@ -178,8 +178,8 @@ impl Report {
     fn order(&self) -> String {
         let vehicles = grouped(self.outcome.vehicles);
         match self.outcome.violations.len() {
-            0 => format!("kept for all {vehicles} vehicles that the gateway heard of: no overlap, no gap"),
-            violations => format!("broken {} times among {vehicles} vehicles", grouped(violations as u64)),
+            0 => format!("kept: no overlap, no gap (vehicles checked: {vehicles})"),
+            violations => format!("BROKEN, {} times (vehicles checked: {vehicles})", grouped(violations as u64)),
         }
     }
 

@@ -10,6 +10,7 @@ pub(crate) struct Tally {
     enqueued: AtomicU64,
     done: AtomicU64,
     dead_lettered: AtomicU64,
+    leftovers: AtomicU64,
     first_done: OnceLock<Instant>,
 }
 
@@ -21,6 +22,8 @@ pub(crate) struct Counts {
     pub(crate) done: u64,
     /// Read from the dead-letter topic, repetitions aside.
     pub(crate) dead_lettered: u64,
+    /// Accepted by the gateway for earlier runs.
+    pub(crate) leftovers: u64,
 }
 
 impl Tally {
@@ -37,6 +40,11 @@ impl Tally {
         self.dead_lettered.fetch_add(1, Ordering::Relaxed);
     }
 
+    /// An event that an earlier run left on the topic was accepted. It comes before those of this run.
+    pub(crate) fn count_leftover(&self) {
+        self.leftovers.fetch_add(1, Ordering::Relaxed);
+    }
+
     /// How long there have been results. Leaves out joining the group, which says nothing about throughput.
     pub(crate) fn since_first_done(&self) -> Duration {
         self.first_done.get().map(Instant::elapsed).unwrap_or_default()
@@ -47,6 +55,7 @@ impl Tally {
             enqueued: self.enqueued.load(Ordering::Relaxed),
             done: self.done.load(Ordering::Relaxed),
             dead_lettered: self.dead_lettered.load(Ordering::Relaxed),
+            leftovers: self.leftovers.load(Ordering::Relaxed),
         }
     }
 }
