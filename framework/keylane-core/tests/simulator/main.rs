@@ -85,7 +85,7 @@ fn every_promise_holds_after_every_step() {
     }
     eprintln!("{runs} runs: {reached:#?}");
     for corner in CORNERS.iter().filter(|_| runs >= DEFAULT_RUNS) {
-        assert!(reached.get(corner).is_some_and(|&count| count >= 100), "hardly ever reached: {corner}");
+        assert!(reached.get(corner).is_some_and(|&count| count >= 30), "hardly ever reached: {corner}");
     }
 }
 
