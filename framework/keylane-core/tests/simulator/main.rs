@@ -1,5 +1,5 @@
 //! A seeded simulator of whole partitions: two members, a broker with holes in its logs, and everything that can go
-//! wrong between them. See `world.rs` for the steps, `owner.rs` for what is checked after each of them.
+//! wrong between them. See `world.rs` and `membership.rs` for the steps, `owner.rs` for what is checked after each of them.
 //!
 //! A run is its seed. To repeat a failed one, or to run more of them:
 //! ```text
@@ -26,6 +26,7 @@
 
 mod broker;
 mod ending;
+mod membership;
 mod owner;
 mod plan;
 mod random;
