@@ -1,14 +1,32 @@
 //! A seeded simulator of whole partitions: two members, a broker with holes in its logs, and everything that can go
-//! wrong between them. See `world.rs` for the steps, `owner.rs` for what is checked after each of them.
+//! wrong between them. See `world.rs` and `membership.rs` for the steps, `owner.rs` for what is checked after each of them.
 //!
 //! A run is its seed. To repeat a failed one, or to run more of them:
 //! ```text
 //! KEYLANE_SIM_SEED=1234 cargo test -p keylane-core --test simulator    # that run, with its steps
 //! KEYLANE_SIM_RUNS=100000 cargo test -p keylane-core --test simulator  # so many runs
 //! ```
+//!
+//! # Does it notice anything?
+//! A shell with a mistake is noticed: see the tests below. So is a core with one; each of these was put in by hand, and
+//! the default runs failed by it:
+//! * ledger: the watermark one too high, or at the next delivery; the settled-ahead count drifts; repeated deliveries are
+//!   new; runs go on over unsettled offsets
+//! * map: inherited ranges are left out, not consulted, or one offset too long or short; a run is written one too long;
+//!   the checksum leaves the position out; a map that is cut short does not say so
+//! * lanes: they do not wait; the next one is not woken; a back-off lets its lane go; a retry topic's lane waits in
+//!   offset order
+//! * tickets: serial, epoch or state are not compared
+//! * writes: a failed or refused one settles; its request settles; its back-off ends in an attempt
+//! * starts: one more than the concurrency; waiting records take a place; they go on while paused, draining or stopped
+//! * drains: over while attempts or writes are under way; failed writes are tried again
+//! * time: timers fire early; due times are ignored
+//! * policy: a retry too few, a round too many, a panic is final, the guard lets everything through or holds back fatal
+//!   records; attempts or bytes are not counted
 
 mod broker;
 mod ending;
+mod membership;
 mod owner;
 mod plan;
 mod random;
@@ -21,7 +39,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use world::{Fault, World};
 
-const DEFAULT_RUNS: u64 = 1_500;
+const DEFAULT_RUNS: u64 = 1_000;
 
 /// Runs a seed to its end; the error says what was broken and in which step.
 fn run(seed: u64, fault: Fault, trace: bool) -> Result<BTreeMap<&'static str, u64>, String> {
@@ -68,7 +86,7 @@ fn every_promise_holds_after_every_step() {
     }
     eprintln!("{runs} runs: {reached:#?}");
     for corner in CORNERS.iter().filter(|_| runs >= DEFAULT_RUNS) {
-        assert!(reached.get(corner).is_some_and(|&count| count >= 100), "hardly ever reached: {corner}");
+        assert!(reached.get(corner).is_some_and(|&count| count >= 30), "hardly ever reached: {corner}");
     }
 }
 
@@ -95,15 +113,18 @@ const CORNERS: [&str; 19] = [
     "hand-over at the deadline",
 ];
 
-/// How many of the first runs notice that the shell is at fault, and by which words.
+/// One of the first runs notices that the shell is at fault, and says so in these words.
 fn caught(fault: Fault, words: &str) {
     const RUNS: u64 = 300;
-    let broken: Vec<String> = (0..RUNS).filter_map(|seed| run(seed, fault, false).err()).collect();
-    assert!(!broken.is_empty(), "{fault:?} goes unnoticed in {RUNS} runs");
-    assert!(
-        broken.iter().any(|message| message.contains(words)),
-        "{fault:?} is noticed, but not by {words}: {broken:?}"
-    );
+    let mut others = Vec::new();
+    for seed in 0..RUNS {
+        match run(seed, fault, false) {
+            Err(broken) if broken.contains(words) => return,
+            Err(broken) => others.push(broken),
+            Ok(_) => {}
+        }
+    }
+    panic!("{fault:?} is not noticed as {words} in {RUNS} runs, only as {others:?}");
 }
 
 #[test]

@@ -5,8 +5,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use keylane_core::{
-    Backoff, Budget, Delivered, LaneOrder, MAX_METADATA_BYTES, Moment, PartitionSettings, Paused, Position,
-    RetryPolicy, SettledMap, StormGuard, Ticket, commit_map,
+    Backoff, Delivered, LaneOrder, MAX_METADATA_BYTES, Moment, PartitionSettings, Paused, Position, RetryPolicy,
+    StormGuard, Ticket,
 };
 
 use crate::broker::{Broker, Commit, LOGS, LogRecord, ORIGIN, RETRY};
@@ -15,7 +15,7 @@ use crate::plan::{Behaviour, Plan, random_policy};
 use crate::random::Random;
 use crate::violation::{Checked, ensure};
 
-const MEMBERS: usize = 2;
+pub(crate) const MEMBERS: usize = 2;
 const BATCH: usize = 8;
 const GUARD_BURST: u32 = 3;
 
@@ -45,16 +45,16 @@ pub(crate) struct World {
     /// Attempts and writes whose owner is gone or has given them up, and whose result comes one day.
     pub(crate) late: Vec<(usize, Ticket)>,
     /// Attempts that an owner left behind although it was said to be drained: none, or somebody is at fault.
-    left_running: Vec<(usize, i64)>,
+    pub(crate) left_running: Vec<(usize, i64)>,
     /// For [`Fault::CommitsMetadataOfAnEarlierPosition`].
     earlier_metadata: [String; 2],
-    settings: [Arc<PartitionSettings>; 2],
+    pub(crate) settings: [Arc<PartitionSettings>; 2],
     pub(crate) pause_at: u64,
-    max_metadata_bytes: usize,
+    pub(crate) max_metadata_bytes: usize,
     keys: u64,
     /// How many records never work: many of them look like an outage to the guard.
     broken_percent: u64,
-    epochs: u64,
+    pub(crate) epochs: u64,
     /// The weight of each kind of step: runs differ in what they are made of.
     weights: [u64; STEPS.len()],
     /// How often the corners were reached, so that a run can be seen to test what it says.
@@ -70,7 +70,7 @@ pub(crate) struct Guard {
 }
 
 impl Guard {
-    fn new() -> Self {
+    pub(crate) fn new() -> Self {
         Self { real: StormGuard::new(GUARD_BURST), tokens: GUARD_BURST }
     }
 
@@ -352,109 +352,10 @@ impl World {
         commit.map_or(Ok(()), |commit| self.land(log, commit))
     }
 
-    fn land(&mut self, log: usize, commit: Commit) -> Checked<()> {
+    pub(crate) fn land(&mut self, log: usize, commit: Commit) -> Checked<()> {
         self.broker.logs[log].check_commit(&commit)?;
         self.broker.logs[log].committed = Some(commit);
         Ok(())
-    }
-
-    pub(crate) fn assign(&mut self, log: usize) -> Checked<()> {
-        if self.owners[log].is_some() {
-            return Ok(());
-        }
-        let commit = self.broker.logs[log].committed.as_ref();
-        let inherited = match commit {
-            None => SettledMap::new(),
-            // What an operator wrote or moved is not ours, and is treated as empty.
-            Some(commit) => commit_map::decode(Position::new(commit.position), &commit.metadata).unwrap_or_default(),
-        };
-        self.epochs += 1;
-        let budgets =
-            (Budget::new(self.pause_at, self.pause_at * 7 / 10), Budget::new(self.pause_at * 2, self.pause_at));
-        let member = self.random.index(MEMBERS);
-        let mut owner = Owner::new(member, self.epochs, self.settings[log].clone(), commit, inherited.clone(), budgets);
-        if self.fault == Fault::DropsTheInheritedMap {
-            let start = commit.map(|commit| Position::new(commit.position));
-            let epoch = owner.partition.epoch();
-            owner.partition = keylane_core::Partition::new(self.settings[log].clone(), epoch, start, SettledMap::new());
-        }
-        self.owners[log] = Some(owner);
-        Ok(())
-    }
-
-    pub(crate) fn revoke(&mut self, log: usize) {
-        if let Some(owner) = &mut self.owners[log] {
-            owner.draining = true;
-            owner.partition.drain();
-        }
-    }
-
-    /// The end of a drain: when it is over, or at times when its deadline has come.
-    pub(crate) fn give_up(&mut self, log: usize) -> Checked<()> {
-        let Some(owner) = &self.owners[log] else { return Ok(()) };
-        let drained = owner.partition.is_drained();
-        let hasty = self.fault == Fault::HandsOverWhatStillRuns;
-        if !owner.draining || (!drained && !hasty && (self.calm || !self.random.percent(20))) {
-            return Ok(());
-        }
-        // Somebody's word that nothing runs any more is taken, and held against what starts next.
-        if drained || hasty {
-            self.left_running.extend(owner.running.iter().map(|&(_, offset)| (log, offset)));
-        }
-        let max_bytes = if self.calm { MAX_METADATA_BYTES } else { self.max_metadata_bytes };
-        let commit = owner.commit(&self.broker.logs[log], max_bytes)?;
-        if let Some(commit) = commit.filter(|_| self.calm || self.random.percent(85)) {
-            self.land(log, commit)?;
-        }
-        self.count(if drained { "hand-over after a drain" } else { "hand-over at the deadline" });
-        self.lose(log);
-        Ok(())
-    }
-
-    /// The assignment is gone at once; what ran goes on running somewhere, and its results come late.
-    fn lose(&mut self, log: usize) {
-        if let Some(owner) = self.owners[log].take() {
-            self.late.extend(owner.running.iter().map(|&(ticket, _)| (log, ticket)));
-            self.late.extend(owner.writes.iter().map(|write| (log, write.ticket)));
-        }
-    }
-
-    /// A member dies with all it holds. What it had sent may have arrived or not.
-    fn crash(&mut self) -> Checked<()> {
-        let member = self.random.index(MEMBERS);
-        for log in LOGS {
-            let Some(mut owner) = self.owners[log].take_if(|owner| owner.member == member) else { continue };
-            while let Some(commit) = owner.commits.pop_front() {
-                if self.random.percent(50) {
-                    break;
-                }
-                self.land(log, commit)?;
-            }
-            for write in owner.writes {
-                if self.random.percent(50) {
-                    self.store(log, write);
-                }
-            }
-        }
-        self.guards[member] = Guard::new();
-        self.count("a crash");
-        Ok(())
-    }
-
-    /// Somebody sets a committed position back, with or without the metadata that was there.
-    fn operator(&mut self, log: usize) {
-        if self.owners[log].is_some() {
-            return;
-        }
-        let Some(commit) = &mut self.broker.logs[log].committed else { return };
-        let moved_with_a_map = !commit.metadata.is_empty();
-        commit.position = (commit.position - self.random.below(10) as i64).max(0);
-        if self.random.percent(30) {
-            "set by an operator".clone_into(&mut commit.metadata);
-        }
-        if moved_with_a_map {
-            self.count("a position moved with its map");
-        }
     }
 
     /// The subscription was stopped by this record; it is repaired.
