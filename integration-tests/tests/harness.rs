@@ -3,7 +3,7 @@
 #![allow(clippy::unwrap_used, reason = "helpers of tests stop the test as the tests do")]
 
 use std::{
-    io::{BufRead, BufReader},
+    io::{BufRead, BufReader, ErrorKind},
     net::{SocketAddr, TcpStream},
     path::Path,
     process::{Command, Stdio},
@@ -11,7 +11,7 @@ use std::{
 };
 
 use keylane_integration_tests::{
-    kafka::{Found, HarnessError, Kafka, NewRecord, Nodes},
+    kafka::{Found, Group, HarnessError, Kafka, NewRecord, Nodes},
     kafka_or_skip, own_kafka_or_skip,
     wait::{wait_for, wait_until},
 };
@@ -20,6 +20,7 @@ use rdkafka::{
     consumer::{BaseConsumer, CommitMode, Consumer},
     types::RDKafkaErrorCode,
 };
+use rustix::process::{Pid, Signal, kill_process};
 
 const DEADLINE: Duration = Duration::from_secs(60);
 
@@ -103,12 +104,13 @@ async fn a_topic_refuses_writes_while_it_is_configured_to() {
 }
 
 #[tokio::test]
-async fn commits_are_seen_with_their_metadata_on_both_group_protocols() {
+async fn commits_are_seen_with_their_metadata_on_all_group_protocols() {
     let kafka = kafka_or_skip!(Nodes::One);
-    for protocol in ["classic", "consumer"] {
+    for &protocol in kafka.group_protocols() {
         let (topic, group) = (kafka.unique("commits"), kafka.unique("group"));
         kafka.create_topic(&topic, 2, 1, &[]).await.unwrap();
         kafka.produce(&topic, records(100)).await.unwrap();
+        assert_eq!(kafka.group(&group).await.unwrap(), Group::default());
         let before = kafka.committed(&group, &topic).await.unwrap();
         assert!(before.iter().all(|committed| committed.offset.is_none()), "{before:?}");
 
@@ -121,7 +123,7 @@ async fn commits_are_seen_with_their_metadata_on_both_group_protocols() {
         assert_eq!(committed.iter().map(|committed| committed.offset.unwrap()).collect::<Vec<_>>(), ends);
         assert!(committed.iter().all(|committed| committed.metadata == "left by the test"), "{committed:?}");
         if protocol == "classic" {
-            let group = kafka.group(&group).await.unwrap().unwrap();
+            let group = kafka.group(&group).await.unwrap();
             assert_eq!((group.state.as_str(), group.assignor.as_str()), ("Stable", "cooperative-sticky"));
             assert_eq!(group.members.len(), 1);
             assert_eq!(group.members[0].client_id, "harness-suite");
@@ -234,15 +236,22 @@ async fn brokers_die_with_a_process_that_is_killed() {
         let kafka = own_kafka_or_skip!(Nodes::One);
         panic!("the tool failed where the harness did not: {kafka:?}");
     };
-    let (servers, data) = (servers.unwrap(), lines.next().unwrap().unwrap());
+    let (servers, data, pid) = (servers.unwrap(), lines.next().unwrap().unwrap(), lines.next().unwrap().unwrap());
     let address: SocketAddr = servers.parse().unwrap();
     assert!(TcpStream::connect(address).is_ok());
     assert!(Path::new(&data).exists());
+    // A frozen broker cannot end by itself, as a running one does when its data vanishes; its port stays open.
+    kill_process(Pid::from_raw(pid.parse().unwrap()).unwrap(), Signal::STOP).unwrap();
 
     parent.kill().unwrap();
     parent.wait().unwrap();
 
-    wait_until("nobody listens on the broker's port", DEADLINE, || TcpStream::connect(address).is_err()).await;
+    // Nothing short of a refusal will do: a frozen broker whose queue of connections is full does not answer either.
+    let refused = || {
+        TcpStream::connect_timeout(&address, Duration::from_secs(1))
+            .is_err_and(|e| e.kind() == ErrorKind::ConnectionRefused)
+    };
+    wait_until("nobody listens on the broker's port", DEADLINE, refused).await;
     wait_until("the broker's data is removed", DEADLINE, || !Path::new(&data).exists()).await;
 }
 

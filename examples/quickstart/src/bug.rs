@@ -43,7 +43,7 @@ impl Bug {
 pub(crate) fn print_only_other_panics() {
     let print = panic::take_hook();
     panic::set_hook(Box::new(move |info| {
-        let planted = info.payload_as_str().is_some_and(|message| message.starts_with(MESSAGE));
+        let planted = info.payload().downcast_ref::<String>().is_some_and(|message| message.starts_with(MESSAGE));
         if !planted {
             print(info);
         }

@@ -18,7 +18,7 @@ pub(crate) struct Plan {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct PlannedEvent {
-    /// Index into [`Plan::vehicles`].
+    /// Index into the plan's vehicles.
     pub(crate) vehicle: usize,
     pub(crate) seq: u32,
     pub(crate) fate: Fate,
@@ -82,10 +82,6 @@ impl Plan {
     /// The name of the run, which every event and every header of it carries.
     pub(crate) fn run(&self) -> &str {
         &self.run
-    }
-
-    pub(crate) fn vehicles(&self) -> &[String] {
-        &self.vehicles
     }
 
     pub(crate) fn events(&self) -> &[PlannedEvent] {
@@ -184,7 +180,7 @@ mod tests {
     #[test]
     fn every_vehicle_counts_its_events_from_one_without_a_gap() {
         let plan = plan(1);
-        for vehicle in 0..plan.vehicles().len() {
+        for vehicle in 0..plan.vehicles.len() {
             let own: Vec<_> = plan.events().iter().filter(|event| event.vehicle == vehicle).map(|e| e.seq).collect();
             assert_eq!(own, (1..=own.len() as u32).collect::<Vec<_>>());
         }

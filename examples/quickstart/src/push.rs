@@ -24,6 +24,7 @@ const DEFAULT_RETRY_AFTER: Duration = Duration::from_secs(1);
 /// Sends notifications to one gateway.
 pub(crate) struct PushClient {
     http: Client<HttpConnector, Full<Bytes>>,
+    gateway: SocketAddr,
     uri: Uri,
     connections: Semaphore,
 }
@@ -38,10 +39,10 @@ pub(crate) enum Answer {
 
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum PushError {
-    #[error("cannot reach the push gateway at {uri}")]
-    Transport { uri: Uri, source: legacy::Error },
-    #[error("the push gateway at {uri} did not answer within {} s", REQUEST_TIMEOUT.as_secs())]
-    TimedOut { uri: Uri },
+    #[error("cannot reach the push gateway at {gateway}")]
+    Transport { gateway: SocketAddr, source: legacy::Error },
+    #[error("the push gateway at {gateway} did not answer within {} s", REQUEST_TIMEOUT.as_secs())]
+    TimedOut { gateway: SocketAddr },
     #[error("the push gateway answered {status}, which its protocol does not have")]
     Unexpected { status: StatusCode },
     #[error("cannot read the answer of the push gateway")]
@@ -56,7 +57,7 @@ impl PushClient {
     pub(crate) fn new(gateway: SocketAddr) -> Result<Self, PushError> {
         let uri = Uri::builder().scheme("http").authority(gateway.to_string()).path_and_query(gateway::PATH).build()?;
         let http = Client::builder(TokioExecutor::new()).build_http();
-        Ok(Self { http, uri, connections: Semaphore::new(MAX_CONNECTIONS) })
+        Ok(Self { http, gateway, uri, connections: Semaphore::new(MAX_CONNECTIONS) })
     }
 
     /// Sends one notification. Dropping the future hangs up; the gateway may have accepted it all the same.
@@ -69,7 +70,7 @@ impl PushClient {
         let _connection = self.connections.acquire().await.expect("the semaphore is never closed");
         let (status, headers) = tokio::time::timeout(REQUEST_TIMEOUT, self.exchange(request))
             .await
-            .map_err(|_| PushError::TimedOut { uri: self.uri.clone() })??;
+            .map_err(|_| PushError::TimedOut { gateway: self.gateway })??;
         match status {
             gateway::ACCEPTED => Ok(Answer::Accepted),
             gateway::BUSY => Ok(Answer::Busy { retry_after: retry_after(&headers) }),
@@ -83,7 +84,7 @@ impl PushClient {
             .http
             .request(request)
             .await
-            .map_err(|source| PushError::Transport { uri: self.uri.clone(), source })?;
+            .map_err(|source| PushError::Transport { gateway: self.gateway, source })?;
         let (head, body) = response.into_parts();
         // A connection is used again only if the body before has been read to its end.
         Limited::new(body, MAX_BODY_BYTES).collect().await.map_err(PushError::Body)?;

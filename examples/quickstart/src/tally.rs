@@ -1,6 +1,8 @@
 //! Where the run stands, for the progress bar and for knowing when all is done.
 
+use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
 
 /// Counts that only grow. They say when to look; what the report says comes from the journals.
 #[derive(Debug, Default)]
@@ -8,6 +10,8 @@ pub(crate) struct Tally {
     enqueued: AtomicU64,
     done: AtomicU64,
     dead_lettered: AtomicU64,
+    leftovers: AtomicU64,
+    first_done: OnceLock<Instant>,
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -18,6 +22,8 @@ pub(crate) struct Counts {
     pub(crate) done: u64,
     /// Read from the dead-letter topic, repetitions aside.
     pub(crate) dead_lettered: u64,
+    /// Accepted by the gateway for earlier runs.
+    pub(crate) leftovers: u64,
 }
 
 impl Tally {
@@ -26,6 +32,7 @@ impl Tally {
     }
 
     pub(crate) fn count_done(&self) {
+        self.first_done.get_or_init(Instant::now);
         self.done.fetch_add(1, Ordering::Relaxed);
     }
 
@@ -33,11 +40,22 @@ impl Tally {
         self.dead_lettered.fetch_add(1, Ordering::Relaxed);
     }
 
+    /// An event that an earlier run left on the topic was accepted. It comes before those of this run.
+    pub(crate) fn count_leftover(&self) {
+        self.leftovers.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// How long there have been results. Leaves out joining the group, which says nothing about throughput.
+    pub(crate) fn since_first_done(&self) -> Duration {
+        self.first_done.get().map(Instant::elapsed).unwrap_or_default()
+    }
+
     pub(crate) fn counts(&self) -> Counts {
         Counts {
             enqueued: self.enqueued.load(Ordering::Relaxed),
             done: self.done.load(Ordering::Relaxed),
             dead_lettered: self.dead_lettered.load(Ordering::Relaxed),
+            leftovers: self.leftovers.load(Ordering::Relaxed),
         }
     }
 }

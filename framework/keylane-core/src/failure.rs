@@ -36,7 +36,7 @@ impl Failure {
     }
 
     pub(crate) const fn is_retryable(self) -> bool {
-        self.reason().may_be_an_outage()
+        !matches!(self, Self::Fatal | Self::Undecodable)
     }
 
     /// The delay the attempt asked for, where it did.
@@ -85,5 +85,27 @@ impl Reason {
 impl fmt::Display for Reason {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         formatter.write_str(self.as_str())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// They are in the headers of dead letters and in metrics: a changed word breaks alerts.
+    #[test]
+    fn the_words_for_reasons_do_not_change() {
+        let failures = [Failure::Retryable, Failure::Fatal, Failure::Undecodable, Failure::Panicked, Failure::TimedOut];
+        let words = failures.map(|failure| failure.reason().to_string());
+        assert_eq!(words, ["exhausted", "fatal", "undecodable", "panic", "timeout"]);
+        assert_eq!(Failure::RetryAfter(Duration::ZERO).reason(), Reason::Exhausted);
+    }
+
+    #[test]
+    fn only_fatal_and_undecodable_failures_are_not_retried() {
+        assert!(!Failure::Fatal.is_retryable() && !Failure::Undecodable.is_retryable());
+        let retried = [Failure::Retryable, Failure::RetryAfter(Duration::MAX), Failure::Panicked, Failure::TimedOut];
+        assert!(retried.into_iter().all(Failure::is_retryable));
+        assert_eq!(Failure::RetryAfter(Duration::MAX).retry_after(), Some(MAX_RETRY_AFTER));
     }
 }

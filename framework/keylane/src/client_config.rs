@@ -121,8 +121,8 @@ const PRODUCER_DEFAULTS: [(&str, &str); 5] = [
     ("partitioner", "murmur2_random"),
     // Long enough for the election of a new leader (about 11 s), short enough for an answer.
     ("message.timeout.ms", "30000"),
-    // librdkafka fails a whole batch when a topic's size limit refuses it, never splits it: with small batches a record is
-    // not refused for its neighbours' size unless the topic's limit is smaller still.
+    // A batch that a topic finds too large fails as a whole and its records are written again one by one: with small
+    // batches that is rare.
     ("batch.size", "65536"),
     // A topic that once refused a write for want of permission stays refused until the next refresh: 5 min by default.
     ("topic.metadata.refresh.interval.ms", "30000"),

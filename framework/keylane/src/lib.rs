@@ -24,7 +24,8 @@ mod topics;
 
 pub use client_config::ClientConfigError;
 pub use config::{
-    Backoff, ConfigError, DeadLetter, Exhausted, InPlace, KafkaSettings, Limits, Retry, RetryTopic, SubscriptionConfig,
+    Backoff, ConfigError, DeadLetter, Exhausted, InPlace, KafkaSettings, Limits, Reading, Retry, RetryTopic,
+    SubscriptionConfig,
 };
 pub use decode::{Decode, DecodeError, Json, Raw};
 #[cfg(feature = "embedded-broker")]

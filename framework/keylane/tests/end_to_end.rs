@@ -74,7 +74,7 @@ async fn every_task_is_processed_in_key_order_and_a_restart_repeats_nothing() {
             .start(Json, move |task: Task<u32>| {
                 let seen = seen.clone();
                 async move {
-                    if task.payload() % 7 == 0 {
+                    if task.payload().is_multiple_of(7) {
                         tokio::time::sleep(Duration::from_millis(1)).await;
                     }
                     note(&seen, &task);

@@ -1,5 +1,6 @@
 //! The metrics endpoint over HTTP. A test binary of its own: the recorder is one for the whole process.
 #![cfg(feature = "prometheus")]
+#![allow(clippy::unwrap_used)] // Clippy allows it in test functions only, not in what they call.
 
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};

@@ -1,7 +1,7 @@
 //! A real Kafka on this machine without containers: `cargo run -p keylane-integration-tests --bin kafka -- [1|3]`.
 //!
-//! Prints the bootstrap servers in its first line and the data directory in its second, and runs until its input ends
-//! or it is stopped. The brokers end with it, however it ends.
+//! Prints the bootstrap servers in its first line, the data directory in its second and the brokers' process ids in its
+//! third, and runs until its input ends or it is stopped. The brokers end with it, however it ends.
 
 use std::{
     io::{self, Read, Write},
@@ -40,6 +40,8 @@ fn run(kafka: &Kafka) -> io::Result<()> {
     if let Some(dir) = kafka.data_dir() {
         writeln!(out, "{}", dir.display())?;
     }
+    let pids: Vec<String> = kafka.pids().iter().map(u32::to_string).collect();
+    writeln!(out, "{}", pids.join(" "))?;
     out.flush()?;
     let mut ignored = [0; 1024];
     while io::stdin().read(&mut ignored)? > 0 {}

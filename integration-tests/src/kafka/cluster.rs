@@ -38,23 +38,18 @@ pub(super) struct Cluster {
 impl Cluster {
     /// Fetches Kafka if needed, formats and starts `count` nodes, and waits until all of them answer.
     pub(super) fn start(count: usize) -> Result<Self, HarnessError> {
-        let version = artifacts::version();
-        let libs = artifacts::libs(&version)?;
+        let libs = artifacts::libs(&artifacts::version())?;
         let mut attempt = 1;
         loop {
-            match Self::start_once(count, &version, &libs) {
-                Err(HarnessError::NodeEnded { log, .. })
-                    if attempt < ATTEMPTS && log.contains("Address already in use") =>
-                {
-                    attempt += 1;
-                }
+            match Self::start_once(count, &libs) {
+                Err(HarnessError::PortTaken { .. }) if attempt < ATTEMPTS => attempt += 1,
                 result => return result,
             }
         }
     }
 
-    fn start_once(count: usize, version: &str, libs: &Path) -> Result<Self, HarnessError> {
-        let cluster = Self::lay_out(count, version, libs)?;
+    fn start_once(count: usize, libs: &Path) -> Result<Self, HarnessError> {
+        let cluster = Self::lay_out(count, libs)?;
         let mut formats = cluster.nodes.iter().map(|node| node.format(CLUSTER_ID)).collect::<Result<Vec<_>, _>>()?;
         for (node, format) in cluster.nodes.iter().zip(&mut formats) {
             node.formatted(format)?;
@@ -69,7 +64,7 @@ impl Cluster {
     }
 
     /// Chooses the ports and writes the properties. The watchdog owns the directory from its first moment.
-    fn lay_out(count: usize, version: &str, libs: &Path) -> Result<Self, HarnessError> {
+    fn lay_out(count: usize, libs: &Path) -> Result<Self, HarnessError> {
         let free = free_ports(2 * count).map_err(HarnessError::io("find free ports"))?;
         let ports: Vec<Ports> = free.chunks(2).map(|pair| Ports { broker: pair[0], controller: pair[1] }).collect();
         let dir = tempfile::Builder::new()
@@ -82,7 +77,7 @@ impl Cluster {
         let mut nodes = Vec::with_capacity(count);
         for index in 0..count {
             let home = dir.join(format!("node-{index}"));
-            let text = server_properties(index, &ports, version, &home.join("data"));
+            let text = server_properties(index, &ports, &home.join("data"));
             fs::create_dir(&home)
                 .and_then(|()| fs::write(home.join("server.properties"), text))
                 .map_err(HarnessError::io(format!("write into {}", home.display())))?;

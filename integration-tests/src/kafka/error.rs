@@ -38,6 +38,12 @@ pub enum HarnessError {
         /// The end of its log.
         log: String,
     },
+    /// Somebody else listens on the node's port.
+    #[error("node {index} could not listen: a port of it was taken meanwhile")]
+    PortTaken {
+        /// The node's index.
+        index: usize,
+    },
     /// The operating system refused something.
     #[error("cannot {doing}: {source}")]
     Io {

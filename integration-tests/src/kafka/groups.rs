@@ -19,6 +19,13 @@ pub struct Group {
     pub members: Vec<Member>,
 }
 
+impl Default for Group {
+    /// The group that nobody knows.
+    fn default() -> Self {
+        Self { state: "Dead".to_owned(), assignor: String::new(), members: Vec::new() }
+    }
+}
+
 /// One member of a group.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Member {
@@ -29,21 +36,22 @@ pub struct Member {
 }
 
 impl Kafka {
-    /// The group, or `None` when the coordinators know no such group.
+    /// The group; one that nobody knows is `Dead`.
     ///
-    /// This sees groups of the classic protocol. Members of a `group.protocol=consumer` (KIP-848) group cannot be listed
-    /// with this client library: there, judge by what is processed and committed.
+    /// This sees groups of the classic protocol. A group of `group.protocol=consumer` (KIP-848) looks `Dead` too, since
+    /// the client library cannot describe it: there, judge by what is processed and committed.
     ///
     /// # Errors
     /// When the brokers do not answer within 15 s.
-    pub async fn group(&self, name: &str) -> Result<Option<Group>, HarnessError> {
+    pub async fn group(&self, name: &str) -> Result<Group, HarnessError> {
         let (servers, name) = (self.bootstrap_servers.clone(), name.to_owned());
         blocking(move || {
             let doing = format!("describe the group {name}");
             let consumer: BaseConsumer =
                 client::config(&servers).create().map_err(HarnessError::client(doing.clone()))?;
             let list = consumer.fetch_group_list(Some(&name), REQUEST).map_err(HarnessError::client(doing))?;
-            Ok(list.groups().iter().find(|group| group.name() == name).map(|group| Group {
+            let group = list.groups().iter().find(|group| group.name() == name);
+            Ok(group.map_or_else(Group::default, |group| Group {
                 state: group.state().to_owned(),
                 assignor: group.protocol().to_owned(),
                 members: group

@@ -128,6 +128,13 @@ impl Kafka {
         &self.bootstrap_servers
     }
 
+    /// The values of `group.protocol` that this Kafka and the client library speak with each other: `classic`, and
+    /// `consumer` (KIP-848) from Kafka 4.0 on. For an external Kafka the version is what `KEYLANE_KAFKA_VERSION` says.
+    pub fn group_protocols(&self) -> &'static [&'static str] {
+        // 3.9 has an early form of KIP-848 that librdkafka no longer speaks: members would wait for ever.
+        if artifacts::version().starts_with("3.") { &["classic"] } else { &["classic", "consumer"] }
+    }
+
     /// A name for a topic or a group that nobody used before, here or in an earlier run.
     pub fn unique(&self, prefix: &str) -> String {
         static NEXT: AtomicU64 = AtomicU64::new(0);

@@ -182,6 +182,9 @@ impl Node {
         if let Some(status) = child.try_wait().map_err(doing)? {
             lock(watchdog).forget(child.id())?;
             *state = State::Down;
+            if process::contains(&self.log, "Address already in use") {
+                return Err(HarnessError::PortTaken { index: self.index });
+            }
             let (status, log) = (status.to_string(), self.log_tail());
             return Err(HarnessError::NodeEnded { index: self.index, status, log });
         }

@@ -2,7 +2,7 @@
 
 use std::{
     fs::File,
-    io::{Read, Seek, SeekFrom},
+    io::{BufRead, BufReader, Read, Seek, SeekFrom},
     path::{Path, PathBuf},
     process::{Child, Command, ExitStatus, Stdio},
     thread,
@@ -89,6 +89,12 @@ pub(super) fn tail(log: &Path) -> String {
         Ok(bytes) => last_lines(&String::from_utf8_lossy(&bytes)),
         Err(error) => format!("(no log at {}: {error})", log.display()),
     }
+}
+
+/// Whether the log says so anywhere: a broker has much to say after the cause of its end.
+pub(super) fn contains(log: &Path, words: &str) -> bool {
+    File::open(log)
+        .is_ok_and(|file| BufReader::new(file).lines().map_while(Result::ok).any(|line| line.contains(words)))
 }
 
 fn last_lines(text: &str) -> String {

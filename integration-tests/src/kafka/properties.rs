@@ -10,7 +10,7 @@ pub(super) struct Ports {
 }
 
 /// The properties of node `index` in a cluster whose nodes listen on `ports`.
-pub(super) fn server_properties(index: usize, ports: &[Ports], version: &str, data: &Path) -> String {
+pub(super) fn server_properties(index: usize, ports: &[Ports], data: &Path) -> String {
     let Ports { broker, controller } = ports[index];
     let id = node_id(index);
     let replicas = ports.len();
@@ -20,7 +20,7 @@ pub(super) fn server_properties(index: usize, ports: &[Ports], version: &str, da
         .enumerate()
         .map(|(index, ports)| format!("{}@127.0.0.1:{}", node_id(index), ports.controller))
         .collect();
-    let mut text = format!(
+    format!(
         "process.roles=broker,controller
 node.id={id}
 controller.quorum.voters={voters}
@@ -56,12 +56,7 @@ num.io.threads=4
 ",
         voters = voters.join(","),
         data = data.display(),
-    );
-    if version.starts_with("3.") {
-        // Needed for KIP-848 before 4.0, where it is on by default.
-        text.push_str("group.coordinator.rebalance.protocols=classic,consumer\n");
-    }
-    text
+    )
 }
 
 /// Kafka counts its nodes from 1 here: the id 0 is easily mistaken for "none".
@@ -83,7 +78,7 @@ mod tests {
 
     #[test]
     fn a_node_listens_on_its_own_ports_and_knows_all_voters() {
-        let text = server_properties(1, &PORTS, "4.2.0", Path::new("/data"));
+        let text = server_properties(1, &PORTS, Path::new("/data"));
         assert!(text.contains("node.id=2\n"));
         assert!(text.contains("listeners=PLAINTEXT://127.0.0.1:1002,CONTROLLER://127.0.0.1:2002\n"));
         assert!(text.contains("voters=1@127.0.0.1:2001,2@127.0.0.1:2002,3@127.0.0.1:2003\n"));
@@ -93,15 +88,8 @@ mod tests {
 
     #[test]
     fn one_node_replicates_to_nobody() {
-        let text = server_properties(0, &PORTS[..1], "4.2.0", Path::new("/data"));
+        let text = server_properties(0, &PORTS[..1], Path::new("/data"));
         assert!(text.contains("offsets.topic.replication.factor=1\n"));
         assert!(text.contains("transaction.state.log.min.isr=1\n"));
-    }
-
-    #[test]
-    fn only_an_old_kafka_is_asked_for_the_new_protocol() {
-        let protocols = "group.coordinator.rebalance.protocols";
-        assert!(server_properties(0, &PORTS, "3.9.1", Path::new("/data")).contains(protocols));
-        assert!(!server_properties(0, &PORTS, "4.2.0", Path::new("/data")).contains(protocols));
     }
 }

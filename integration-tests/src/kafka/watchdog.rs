@@ -75,9 +75,9 @@ impl Drop for Watchdog {
 
 #[cfg(test)]
 mod tests {
-    use std::{os::unix::process::ExitStatusExt, process::Command};
+    use std::{os::unix::process::ExitStatusExt, process::Command, time::Duration};
 
-    use super::Watchdog;
+    use super::{super::process, Watchdog};
 
     #[test]
     fn the_end_of_the_pipe_kills_the_watched_spares_the_forgotten_and_removes_the_data() {
@@ -92,7 +92,8 @@ mod tests {
         watchdog.forget(forgotten.id()).unwrap();
         drop(watchdog);
 
-        assert_eq!(watched.wait().unwrap().signal(), Some(9));
+        let status = process::wait(&mut watched, Duration::from_secs(60)).unwrap().expect("the watched one lives");
+        assert_eq!(status.signal(), Some(9));
         assert_eq!(forgotten.try_wait().unwrap(), None);
         assert!(!data.exists());
         forgotten.kill().unwrap();

@@ -49,12 +49,6 @@ pub(crate) enum Acceptance {
     Not,
 }
 
-impl Acceptance {
-    pub(crate) fn is_first(self) -> bool {
-        self == Self::First
-    }
-}
-
 impl Journal {
     /// Notes that a request has arrived. It is under way until the entry is closed or dropped.
     pub(crate) fn open(self: &Arc<Self>, run: &str, vehicle: &str, seq: u32) -> Entry {

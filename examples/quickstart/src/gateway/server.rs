@@ -13,7 +13,7 @@ use axum::{Json, Router};
 use tokio::net::TcpListener;
 use tokio::sync::oneshot;
 
-use super::journal::{Answer, Journal};
+use super::journal::{Acceptance, Answer, Journal};
 use super::{ACCEPTED, BUSY, Notification, PATH, UNKNOWN_DEVICE};
 use crate::tally::Tally;
 use crate::trouble::Trouble;
@@ -54,8 +54,10 @@ async fn notify(State(desk): State<Arc<Desk>>, Json(notification): Json<Notifica
         entry.close(Answer::UnknownDevice);
         (UNKNOWN_DEVICE, format!("no device {device} is registered")).into_response()
     } else {
-        if entry.close(Answer::Accepted).is_first() && run == desk.run {
-            desk.tally.count_done();
+        match entry.close(Answer::Accepted) {
+            Acceptance::First if run == desk.run => desk.tally.count_done(),
+            Acceptance::First => desk.tally.count_leftover(),
+            Acceptance::Not => {}
         }
         StatusCode::into_response(ACCEPTED)
     }

@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 /// How much may be delivered and not yet settled before keylane pauses a partition (guarantee G6).
 ///
 /// Records fetched in the read that crosses a mark are still taken in, so a mark can be exceeded by one read batch (at most
-/// 1,000 records).
+/// 500 records).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Limits {

@@ -12,5 +12,5 @@ pub use dead_letter::DeadLetter;
 pub use kafka_settings::KafkaSettings;
 pub use limits::Limits;
 pub use retry::{Backoff, Exhausted, InPlace, Retry, RetryTopic};
-pub use subscription_config::SubscriptionConfig;
+pub use subscription_config::{Reading, SubscriptionConfig};
 pub use validate::ConfigError;

@@ -60,6 +60,9 @@ pub struct SubscriptionConfig {
     /// How long start-up waits for the brokers to answer (default 10 s).
     #[serde(default = "defaults::startup_timeout", with = "humantime_serde")]
     pub startup_timeout: Duration,
+    /// How records are taken out of the Kafka client (default in batches).
+    #[serde(default)]
+    pub reading: Reading,
     /// What happens after a failed attempt.
     #[serde(default)]
     pub retry: Retry,
@@ -69,6 +72,18 @@ pub struct SubscriptionConfig {
     /// Settings passed through to the Kafka clients (`security.protocol`, …); those keylane owns are refused.
     #[serde(default)]
     pub kafka: KafkaSettings,
+}
+
+/// How records are taken out of the Kafka client. Both have the same guarantees.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Reading {
+    /// Many at a time, from a fetch queue of keylane's own: costs the polling thread about half as much per record. Uses
+    /// calls of librdkafka that rdkafka has no safe interface to.
+    #[default]
+    Batched,
+    /// One by one, through rdkafka's `poll`.
+    Polled,
 }
 
 impl SubscriptionConfig {
@@ -86,6 +101,7 @@ impl SubscriptionConfig {
             drain_timeout: defaults::drain_timeout(),
             shutdown_timeout: defaults::shutdown_timeout(),
             startup_timeout: defaults::startup_timeout(),
+            reading: Reading::default(),
             retry: Retry::default(),
             dead_letter: None,
             kafka: KafkaSettings::default(),

@@ -11,6 +11,7 @@ use rdkafka::error::{KafkaError, KafkaResult, RDKafkaErrorCode};
 use rdkafka::types::RDKafkaRespErr;
 use rdkafka::{Offset, TopicPartitionList};
 
+use super::fetch_queue::Forwarding;
 use super::native;
 use super::trouble;
 use crate::metrics::{CommitFailure, SubscriptionMetrics};
@@ -52,10 +53,11 @@ pub(crate) struct Context {
     closing: AtomicBool,
     eager: AtomicBool,
     metadata_refused: AtomicBool,
+    forwarding: Arc<Forwarding>,
 }
 
 impl Context {
-    pub(crate) fn new(control: Arc<Control>, metrics: Arc<SubscriptionMetrics>) -> Self {
+    pub(crate) fn new(control: Arc<Control>, metrics: Arc<SubscriptionMetrics>, forwarding: Arc<Forwarding>) -> Self {
         Self {
             control,
             metrics,
@@ -63,6 +65,7 @@ impl Context {
             closing: AtomicBool::new(false),
             eager: AtomicBool::new(false),
             metadata_refused: AtomicBool::new(false),
+            forwarding,
         }
     }
 
@@ -95,6 +98,9 @@ impl Context {
         }
         // Before the assignment: nothing can be committed in between, so map and start position belong together.
         let assigned = new_partitions(consumer, partitions);
+        for new in &assigned {
+            self.forwarding.forward(consumer, &new.topic, new.partition);
+        }
         let answer =
             if self.is_eager() { consumer.assign(partitions) } else { consumer.incremental_assign(partitions) };
         match answer {

@@ -7,6 +7,8 @@ mod assigned;
 mod assignment;
 mod commits;
 mod context;
+mod end_offsets;
+mod fetch_queue;
 mod handover;
 mod intake;
 mod lag;
@@ -16,4 +18,6 @@ mod reader;
 mod trouble;
 
 pub(crate) use context::Context;
+pub(crate) use fetch_queue::{FetchQueue, Forwarding};
 pub(crate) use poll_loop::{OwnerFactory, PollLoop, PollSettings};
+pub(crate) use reader::Reader;

@@ -32,6 +32,10 @@ impl<'a> From<&'a BorrowedMessage<'_>> for NativeMessage<'a> {
 }
 
 impl<'a> NativeMessage<'a> {
+    pub(super) fn new(message: &'a sys::rd_kafka_message_t) -> Self {
+        Self { message }
+    }
+
     /// Identifies the topic while the partition is assigned: the address of librdkafka's topic object.
     pub(super) fn topic_id(&self) -> usize {
         self.message.rkt as usize

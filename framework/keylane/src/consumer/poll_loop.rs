@@ -4,15 +4,18 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use rdkafka::ClientConfig;
 use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 
 use super::assignment::Assignment;
 use super::commits::Commits;
 use super::context::{Context, GroupEvent};
+use super::end_offsets::EndOffsets;
 use super::handover::Handover;
 use super::intake::Intake;
-use super::{lag, reader, trouble};
+use super::reader::{READ_LIMIT, Reader};
+use super::{lag, trouble};
 use crate::Limits;
 use crate::metrics::{DrainResult, PollMetrics, PollSection, Rebalance, SubscriptionMetrics};
 use crate::runtime::Opening;
@@ -51,6 +54,8 @@ impl PollSettings {
 
 /// Everything the polling thread owns.
 pub(crate) struct PollLoop {
+    /// Before the consumer: its queue has to go first.
+    reader: Reader,
     consumer: BaseConsumer<Context>,
     control: Arc<Control>,
     metrics: Arc<SubscriptionMetrics>,
@@ -60,6 +65,7 @@ pub(crate) struct PollLoop {
     intake: Intake,
     commits: Commits,
     handover: Option<Handover>,
+    end_offsets: EndOffsets,
     joined: bool,
     draining: bool,
     was_paused: bool,
@@ -70,14 +76,16 @@ pub(crate) struct PollLoop {
 
 impl PollLoop {
     pub(crate) fn new(
-        consumer: BaseConsumer<Context>,
+        (reader, consumer): (Reader, BaseConsumer<Context>),
         control: Arc<Control>,
         metrics: Arc<SubscriptionMetrics>,
         settings: PollSettings,
+        side_config: ClientConfig,
         open: OwnerFactory,
     ) -> Self {
         let settings = Arc::new(settings);
         Self {
+            reader,
             consumer,
             control,
             assignment: Assignment::new(settings.clone(), open),
@@ -87,6 +95,7 @@ impl PollLoop {
             intake: Intake::default(),
             commits: Commits::new(),
             handover: None,
+            end_offsets: EndOffsets::new(side_config),
             joined: false,
             draining: false,
             was_paused: false,
@@ -98,7 +107,7 @@ impl PollLoop {
 
     /// Runs until a shutdown or a failure, then closes the consumer.
     pub(crate) fn run(mut self) {
-        while !self.control.has_failed() {
+        while !self.control.must_end() {
             if self.control.shutdown_deadline().is_some_and(|deadline| !self.drain_until(deadline)) {
                 break;
             }
@@ -112,7 +121,7 @@ impl PollLoop {
         let wait = if self.draining || self.handover.is_some() { DRAIN_WAIT } else { IDLE_WAIT };
         let entered = Instant::now();
         let (intake, table) = (&mut self.intake, &mut self.assignment.partitions);
-        let read = reader::read(&self.consumer, wait, |message| intake.take(table, message));
+        let read = self.reader.read(&self.consumer, wait, |message| intake.take(table, message));
         let began = Instant::now();
         // Taking records out is part of the wait: where there are any, it does not wait.
         self.poll_metrics.section(PollSection::Wait, began - entered);
@@ -133,7 +142,7 @@ impl PollLoop {
             self.group_event(event);
         }
         self.advance_handover();
-        if read.taken == reader::READ_LIMIT || self.last_housekeeping.elapsed() >= HOUSEKEEPING {
+        if read.taken == READ_LIMIT || self.last_housekeeping.elapsed() >= HOUSEKEEPING {
             self.housekeeping();
         }
     }
@@ -145,6 +154,7 @@ impl PollLoop {
                 self.joined = true;
                 self.metrics.rebalance(Rebalance::Assign);
                 trouble::healthy(&self.control, trouble::Sign::Assignment);
+                self.assignment.resume_fetching(&self.consumer, &partitions);
                 for new in partitions {
                     self.assignment.open(new, self.control.is_paused());
                 }
@@ -220,8 +230,10 @@ impl PollLoop {
             self.assignment.update_pauses(&self.consumer, paused || self.draining);
         }
         self.commits.store(&self.consumer, &mut self.assignment.partitions, self.handover.is_some());
+        self.watch_owners();
         if self.last_slow_housekeeping.elapsed() >= SLOW_HOUSEKEEPING {
             self.last_slow_housekeeping = Instant::now();
+            self.ask_end_offsets();
             lag::update(&self.consumer, &mut self.assignment.partitions, &self.control);
             self.metrics.set_assigned_partitions(self.assignment.partitions.len());
             if self.last_touch.elapsed() >= TOUCH {
@@ -230,6 +242,28 @@ impl PollLoop {
                 self.poll_metrics.touch();
             }
             self.poll_metrics.flush();
+        }
+    }
+
+    /// Keeps lag true for partitions that do not fetch.
+    fn ask_end_offsets(&mut self) {
+        for ((topic, partition), end) in self.end_offsets.take() {
+            if let Some(assigned) = self.assignment.find(&topic, partition) {
+                assigned.end_offset = Some(end);
+            }
+        }
+        let paused = self.assignment.partitions.iter().filter(|p| p.fetch_paused);
+        self.end_offsets.ask(paused.map(|p| (p.topic.clone(), p.partition)).collect());
+    }
+
+    /// An owner ends only on order. One that ended otherwise has panicked, and its partition would stand still unnoticed.
+    fn watch_owners(&self) {
+        if self.draining {
+            return;
+        }
+        if let Some(dead) = self.assignment.partitions.iter().find(|p| !p.revoking && p.has_ended()) {
+            let error = format!("the owner of {}-{} ended; see the panic message", dead.topic, dead.partition);
+            self.control.fail(SubscriptionError::Internal(error));
         }
     }
 
@@ -282,6 +316,7 @@ impl PollLoop {
             self.control.remove_partition(&partition.topic, partition.partition);
         }
         drop(self.assignment);
+        drop(self.reader);
         // Polls until the group is left: some hundred milliseconds, unless the brokers are away.
         drop(self.consumer);
         let state = if self.control.has_failed() { State::Failed } else { State::Stopped };

@@ -3,7 +3,7 @@
 /// `text` with control characters as spaces, in at most `limit_bytes` bytes; what was cut ends in `…`.
 ///
 /// Reads no more of `text` than it keeps: an error message of many megabytes costs nothing.
-pub(super) fn bounded_text(text: &str, limit_bytes: usize) -> String {
+pub(crate) fn bounded_text(text: &str, limit_bytes: usize) -> String {
     const CUT: char = '…';
     let mut kept = String::with_capacity(text.len().min(limit_bytes));
     // The longest prefix that leaves room for the mark, in case the rest turns out not to fit.

@@ -5,7 +5,7 @@ use super::{names, rfc3339};
 use crate::{Headers, Origin};
 
 /// The longest error text in a header.
-const ERROR_LIMIT_BYTES: usize = 1024;
+pub(crate) const MAX_ERROR_BYTES: usize = 1024;
 /// The longest group name in a header. Kafka allows more; nobody names a group so.
 const GROUP_LIMIT_BYTES: usize = 255;
 
@@ -79,7 +79,7 @@ pub(super) fn push_failure(
     headers.push(names::FIRST_FAILURE, rfc3339::format_millis(history.first_failure_millis));
     headers.push(names::LAST_FAILURE, rfc3339::format_millis(history.last_failure_millis));
     headers.push(names::REASON, history.reason);
-    headers.push(names::ERROR, bounded_text(&history.error, ERROR_LIMIT_BYTES));
+    headers.push(names::ERROR, bounded_text(&history.error, MAX_ERROR_BYTES));
 }
 
 #[cfg(test)]

@@ -8,5 +8,6 @@ mod names;
 mod retry_headers;
 mod rfc3339;
 
-pub(crate) use headers::{FailureHistory, dead_letter_headers};
+pub(crate) use bounded_text::bounded_text;
+pub(crate) use headers::{FailureHistory, MAX_ERROR_BYTES, dead_letter_headers};
 pub(crate) use retry_headers::{RetryState, read_retry_state, retry_headers};

@@ -1,7 +1,5 @@
 //! The headers of a record on the retry topic, written and read back.
 
-use bytes::Bytes;
-
 use super::headers::{FailureHistory, push_failure, without_ours};
 use super::{names, rfc3339};
 use crate::task_metadata::TaskMetadata;
@@ -96,6 +94,8 @@ mod tests {
 
     use super::super::dead_letter_headers;
     use super::super::headers::tests::*;
+    use bytes::Bytes;
+
     use super::*;
 
     fn metadata_of(headers: &Headers) -> Option<TaskMetadata> {

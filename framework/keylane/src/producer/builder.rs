@@ -112,9 +112,6 @@ impl TaskProducerBuilder {
     ///
     /// keylane's own defaults: `partitioner=murmur2_random` (as Java clients), `message.timeout.ms=30000` (how long a
     /// task is tried), `batch.size=65536`, `topic.metadata.refresh.interval.ms=30000`.
-    ///
-    /// Keep `batch.size` below the topic's `max.message.bytes`: librdkafka does not split a batch that the topic finds too
-    /// large, so every task in it would fail as [`EnqueueError::TooLarge`](crate::EnqueueError::TooLarge).
     pub fn kafka(mut self, key: impl Into<String>, value: impl Into<String>) -> Self {
         self.kafka.insert(key.into(), value.into());
         self

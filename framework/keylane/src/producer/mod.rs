@@ -5,18 +5,22 @@
 //!
 //! | file | what it holds |
 //! |---|---|
-//! | `raw` | queueing a record, the future of its acknowledgement, flush and close |
+//! | `raw` | writing a record, the future of its acknowledgement, flush and close |
+//! | `queue` | handing a record to librdkafka |
+//! | `alone` | writing refused records again, one by one |
 //! | `client` | the librdkafka client, its thread, and its replacement after a fatal error |
 //! | `pending` | how much is on its way, the limits, and waiting for it |
 //! | `write_error` | what went wrong, and whether it can ever succeed |
 //! | `task_producer`, `builder`, `new_task`, `enqueue_error` | the public helper |
 //! | `topic_check` | whether the topic is there, asked at start-up |
 
+mod alone;
 mod builder;
 mod client;
 mod enqueue_error;
 mod new_task;
 mod pending;
+mod queue;
 pub(crate) mod raw;
 mod task_producer;
 mod topic_check;

@@ -5,15 +5,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use rdkafka::error::{KafkaError, RDKafkaErrorCode};
-use rdkafka::message::{Header, OwnedHeaders};
-use rdkafka::producer::BaseRecord;
-use tokio::sync::oneshot;
 
-use super::client::{Client, InFlight};
+use super::alone::Alone;
+use super::client::Client;
+pub(crate) use super::pending::Limits;
 use super::pending::Pending;
-pub(crate) use super::pending::{Limits, NotAdmitted};
-use super::write_error::{WriteError, WriteFailure};
+use super::write_error::{WriteError, WriteErrorKind, WriteFailure};
 use crate::Headers;
 use crate::client_config::{ClientConfigError, ProducerSettings, producer_config};
 
@@ -23,6 +20,7 @@ use crate::client_config::{ClientConfigError, ProducerSettings, producer_config}
 #[derive(Clone)]
 pub(crate) struct RawProducer {
     client: Arc<Client>,
+    alone: Arc<Alone>,
 }
 
 /// A record to write.
@@ -49,7 +47,7 @@ pub(crate) struct Acknowledged {
 
 impl OutgoingRecord {
     /// The size that counts towards the limits: key, value and headers.
-    fn bytes(&self) -> usize {
+    pub(super) fn bytes(&self) -> usize {
         let length = |bytes: Option<&Bytes>| bytes.map_or(0, Bytes::len);
         let headers: usize = self.headers.iter().map(|(name, value)| name.len() + length(value)).sum();
         length(self.key.as_ref()) + length(self.value.as_ref()) + headers
@@ -75,10 +73,15 @@ impl RawProducer {
             max_bytes: limits.bytes.saturating_mul(2).saturating_add(LARGEST_RECORD),
         };
         let config = producer_config(&settings, kafka)?;
-        Ok(Self { client: Client::start(config, Arc::new(Pending::new(limits)))? })
+        let pending = Arc::new(Pending::new(limits));
+        let alone = Arc::new(Alone::new(config.clone(), pending.clone()));
+        Ok(Self { client: Client::start(config, pending)?, alone })
     }
 
     /// Queues a record at the call, in call order, and returns the future of its acknowledgement.
+    ///
+    /// A record refused in a batch is written once more alone, behind what was queued meanwhile, before it is
+    /// [refused](WriteErrorKind::Refused) for good; only an awaited future does that.
     ///
     /// Never blocks and never waits for room. Dropping the future does not recall the record. The future ends: with the
     /// broker's answer, after `message.timeout.ms`, or when the producer is closed or dropped.
@@ -95,36 +98,19 @@ impl RawProducer {
         &self,
         record: OutgoingRecord,
     ) -> Result<impl Future<Output = Result<Acknowledged, WriteError>> + Send + 'static + use<>, WriteError> {
-        let bytes = record.bytes();
-        let topic = record.topic.clone();
-        let fail = |failure| WriteError::new(record.topic.clone(), failure);
-        if let Some(partition) = record.partition.filter(|partition| *partition < 0) {
-            return Err(fail(WriteFailure::NegativePartition(partition)));
-        }
-        let admission = self.client.pending.admit(bytes).map_err(|reason| fail(WriteFailure::NotAdmitted(reason)))?;
-        let (answer, receiver) = oneshot::channel();
-        let in_flight = Box::new(InFlight { answer, topic: topic.clone(), bytes, admission });
-        let native_record = BaseRecord {
-            topic: &record.topic,
-            partition: record.partition,
-            payload: record.value.as_deref(),
-            key: record.key.as_deref(),
-            timestamp: record.timestamp_millis.filter(|millis| *millis > 0),
-            headers: native_headers(&record.headers),
-            delivery_opaque: in_flight,
-        };
-        match self.client.native().send(native_record) {
-            Ok(()) => {
-                Ok(
-                    async move { receiver.await.unwrap_or_else(|_| Err(WriteError::new(topic, WriteFailure::Abandoned))) },
-                )
+        let answer = self.client.queue(&record)?;
+        // Weak: a future must not keep a dropped producer running.
+        let alone = Arc::downgrade(&self.alone);
+        Ok(async move {
+            let abandoned = || Err(WriteError::new(record.topic.clone(), WriteFailure::Abandoned));
+            match answer.await.unwrap_or_else(|_| abandoned()) {
+                Err(refused) if refused.kind() == WriteErrorKind::Refused => match alone.upgrade() {
+                    Some(alone) => alone.write(&record, refused).await,
+                    None => Err(refused),
+                },
+                answer => answer,
             }
-            Err((KafkaError::MessageProduction(RDKafkaErrorCode::QueueFull), _)) => {
-                let limit = self.client.pending.records();
-                Err(fail(WriteFailure::NotAdmitted(NotAdmitted::TooManyRecords { limit })))
-            }
-            Err((error, _)) => Err(WriteError::from_kafka(topic, &error, bytes)),
-        }
+        })
     }
 
     /// Waits until one more record would be taken, or the producer is closed.
@@ -155,6 +141,7 @@ impl RawProducer {
         let flushed = self.flush(within).await;
         if flushed.is_err() {
             self.client.purge();
+            self.alone.purge();
             // The purge is the thread's next act; a bound all the same.
             let _ = self.flush(PURGED_WITHIN).await;
         }
@@ -177,14 +164,4 @@ impl std::fmt::Debug for RawProducer {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("RawProducer").field("pending", &self.pending()).finish_non_exhaustive()
     }
-}
-
-fn native_headers(headers: &Headers) -> Option<OwnedHeaders> {
-    if headers.is_empty() {
-        return None;
-    }
-    let native = OwnedHeaders::new_with_capacity(headers.len());
-    Some(headers.iter().fold(native, |native, (name, value)| {
-        native.insert(Header { key: name, value: value.map(|value| value.as_ref()) })
-    }))
 }

@@ -20,6 +20,9 @@ use crate::task_metadata::{self, TaskMetadata};
 /// Tasks are queued at the call, in call order, whether or not their futures are awaited yet. On a partition they are
 /// written in that order; a task that *fails* leaves those after it in place, so enqueuing it again puts it behind them.
 ///
+/// A broker refuses a batch as a whole when one task of it is invalid: the others are then written again, one by one, behind what
+/// was enqueued meanwhile. Only an awaited future does that; without it the task stays unwritten.
+///
 /// # Delivery
 /// `Ok` means that the task is on all in-sync replicas. [`EnqueueError::NotAcknowledged`] means that it may or may not be
 /// there: enqueuing it again can duplicate it, and not doing so can lose it.

@@ -355,14 +355,27 @@ async fn a_write_to_a_missing_topic_may_be_tried_again_and_creates_nothing() {
 }
 
 #[tokio::test]
-async fn a_record_too_large_for_the_topic_is_refused_for_good_and_alone() {
+async fn what_is_refused_in_a_batch_and_alone_is_refused_for_good() {
     let cluster = cluster(1);
     let raw = raw(&cluster, &[]);
     raw.send(record("first")).await.unwrap();
-    cluster.request_errors(RDKafkaApiKey::Produce, &[RDKafkaRespErr::RD_KAFKA_RESP_ERR_MSG_SIZE_TOO_LARGE]);
+    cluster.request_errors(RDKafkaApiKey::Produce, &[RDKafkaRespErr::RD_KAFKA_RESP_ERR_MSG_SIZE_TOO_LARGE; 2]);
     let error = raw.send(record("too large for the topic")).await.unwrap_err();
     assert_eq!((error.kind(), error.failure), (WriteErrorKind::Refused, WriteFailure::TooLarge { bytes: 23 }));
     assert_eq!(raw.send(record("after")).await.unwrap().offset, 1);
+}
+
+#[tokio::test]
+async fn neighbours_of_a_refused_record_are_written_all_the_same() {
+    let cluster = cluster(1);
+    let producer = builder(&cluster).kafka("linger.ms", "100").start().await.unwrap();
+    // The broker refuses the batch as a whole, then nothing.
+    cluster.request_errors(RDKafkaApiKey::Produce, &[RDKafkaRespErr::RD_KAFKA_RESP_ERR_INVALID_RECORD]);
+    let results = producer.enqueue_all((0..20).map(|n| NewTask::new(n.to_string()))).await;
+    let mut offsets: Vec<_> = results.into_iter().map(|result| result.unwrap().offset).collect();
+    offsets.sort_unstable();
+    assert_eq!(offsets, (0..20).collect::<Vec<_>>());
+    assert_eq!(producer.pending(), 0);
 }
 
 #[tokio::test]

@@ -76,16 +76,26 @@ pub(super) async fn attempt<T, D: Decode<T>, P: Processor<T>>(work: Arc<Work<D, 
     answer.unwrap_or_else(|panic| AttemptOutcome::failed(Failure::Panicked, panic_text(panic.as_ref())))
 }
 
+/// Where an attempt got its first poll.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum FirstPoll {
+    /// In the owner, which has measured it.
+    InPlace,
+    /// In its own task.
+    Apart,
+}
+
 /// Runs an attempt in a task of its own, within the time-out, and reports to the inbox however it ends: also when the task
 /// is dropped, or dropping the processor's future panics.
 pub(super) async fn run_apart<F: Future<Output = AttemptOutcome>>(
     attempt: Staged<F>,
+    first_poll: FirstPoll,
     ticket: Ticket,
     started: Instant,
     timeout: Duration,
     inbox: Arc<Inbox>,
 ) {
-    let mut report = Report { inbox, ticket, started, busy: Duration::ZERO, outcome: None };
+    let mut report = Report { inbox, ticket, started, busy: Duration::ZERO, first_poll, outcome: None };
     let deadline = tokio::time::Instant::from_std(started) + timeout;
     let timed = tokio::time::timeout_at(deadline, Timed { future: attempt, busy: &mut report.busy }).await;
     report.outcome = Some(timed.unwrap_or_else(|_| {
@@ -98,6 +108,7 @@ struct Report {
     ticket: Ticket,
     started: Instant,
     busy: Duration,
+    first_poll: FirstPoll,
     outcome: Option<AttemptOutcome>,
 }
 
@@ -111,7 +122,7 @@ impl Drop for Report {
             ticket: self.ticket,
             outcome,
             elapsed: self.started.elapsed(),
-            busy: self.busy,
+            busy: (self.first_poll == FirstPoll::Apart).then_some(self.busy),
         });
     }
 }

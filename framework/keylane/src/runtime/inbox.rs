@@ -47,8 +47,8 @@ pub(super) struct Finished {
     pub(super) outcome: AttemptOutcome,
     /// From its start to its end.
     pub(super) elapsed: Duration,
-    /// The part of it that a thread spent on it.
-    pub(super) busy: Duration,
+    /// The part of it that a thread spent on it, where the attempt ran apart from the start.
+    pub(super) busy: Option<Duration>,
 }
 
 /// The answer to a write to the retry or dead-letter topic.

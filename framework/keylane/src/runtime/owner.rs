@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use keylane_core::{Epoch, Moment, Partition, Paused, Position, Publish, SettledMap, Ticket};
 use tokio::task::AbortHandle;
 
-use super::attempt::{AttemptOutcome, Call, attempt, run_apart};
+use super::attempt::{AttemptOutcome, Call, FirstPoll, attempt, run_apart};
 use super::inbox::{Finished, Inbox, Mail};
 use super::pace::Pace;
 use super::progress::{CommitPoint, Progress};
@@ -156,7 +156,9 @@ impl Owner {
         let mut finished = std::mem::take(&mut self.mail.finished);
         for Finished { ticket, outcome, elapsed, busy } in finished.drain(..) {
             self.forget_task(ticket);
-            self.pace.observe(busy);
+            if let Some(busy) = busy {
+                self.pace.observe(busy);
+            }
             self.metrics.attempt(outcome.label(), elapsed);
             self.settle_attempt(ticket, outcome, now);
         }
@@ -202,7 +204,7 @@ impl Owner {
                 }
             }
             if self.pace.spawns() {
-                self.start_apart(Staged::fresh(begin(call)), ticket, clock);
+                self.start_apart(Staged::fresh(begin(call)), FirstPoll::Apart, ticket, clock);
                 continue;
             }
             match stage.poll(begin(call)) {
@@ -215,8 +217,10 @@ impl Owner {
                     clock = end;
                 }
                 Err(pending) => {
-                    self.start_apart(pending, ticket, clock);
-                    clock = Instant::now();
+                    let polled = Instant::now();
+                    self.pace.observe(polled - clock);
+                    self.start_apart(pending, FirstPoll::InPlace, ticket, clock);
+                    clock = polled;
                 }
             }
             if (clock - turn_began).as_nanos() > NANOS_PER_TURN {
@@ -229,11 +233,12 @@ impl Owner {
     fn start_apart<F: Future<Output = AttemptOutcome> + Send + 'static>(
         &mut self,
         attempt: Staged<F>,
+        first_poll: FirstPoll,
         ticket: Ticket,
         started: Instant,
     ) {
         let timeout = self.runtime.attempt_timeout;
-        let task = tokio::spawn(run_apart(attempt, ticket, started, timeout, self.inbox.clone()));
+        let task = tokio::spawn(run_apart(attempt, first_poll, ticket, started, timeout, self.inbox.clone()));
         let slot = ticket.slot() as usize;
         if self.tasks.len() <= slot {
             self.tasks.resize_with(slot + 1, || None);

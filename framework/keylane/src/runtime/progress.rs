@@ -5,12 +5,13 @@ use std::sync::{Mutex, PoisonError};
 
 /// One owner's state, published once a turn. Relaxed is enough: each figure stands alone, and the commit point, where two
 /// values must belong together, is behind a lock.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Progress {
     /// Records that left memory in this epoch: settled, or ignored on delivery.
     pub(crate) released_records: AtomicU64,
     pub(crate) released_bytes: AtomicU64,
     pub(crate) settled_ahead: AtomicU64,
+    /// Negative while unknown.
     pub(crate) watermark: AtomicI64,
     pub(crate) running: AtomicU64,
     pub(crate) waiting: AtomicU64,
@@ -31,6 +32,25 @@ pub(crate) struct CommitPoint {
     /// The next offset to read.
     pub(crate) position: i64,
     pub(crate) metadata: String,
+}
+
+impl Default for Progress {
+    fn default() -> Self {
+        Self {
+            released_records: AtomicU64::new(0),
+            released_bytes: AtomicU64::new(0),
+            settled_ahead: AtomicU64::new(0),
+            watermark: AtomicI64::new(-1),
+            running: AtomicU64::new(0),
+            waiting: AtomicU64::new(0),
+            parked: AtomicU64::new(0),
+            oldest_timestamp_millis: AtomicI64::new(i64::MIN),
+            ended: AtomicBool::new(false),
+            drained: AtomicBool::new(false),
+            commit_point: Mutex::new(None),
+            has_commit_point: AtomicBool::new(false),
+        }
+    }
 }
 
 impl Progress {

@@ -13,7 +13,7 @@ use super::inbox::Written;
 use super::owner::{Held, Owner};
 use super::work::Runtime;
 use crate::Record;
-use crate::dead_letter::FailureHistory;
+use crate::dead_letter::{FailureHistory, MAX_ERROR_BYTES, bounded_text};
 use crate::metrics::{DeadLetterReason, Outcome, ProduceFailure, ProduceTarget, RetryPlace};
 use crate::producer::write_error::WriteErrorKind;
 use crate::subscription::SubscriptionError;
@@ -118,7 +118,7 @@ impl Owner {
             Verdict::Publishing | Verdict::Stale => {}
             Verdict::Parked { reason } => self.parked(reason),
             Verdict::Stop { reason, offset } => {
-                self.runtime.control.fail(SubscriptionError::RetriesExhausted {
+                self.runtime.control.stop(SubscriptionError::RetriesExhausted {
                     topic: self.topic.to_string(),
                     partition: self.partition_id,
                     offset: offset.get(),
@@ -161,7 +161,8 @@ impl Owner {
             first_failure_millis: first,
             last_failure_millis: now,
             reason: "",
-            error,
+            // It may be kept for as long as the record is pending, so it is cut now and not when it is written.
+            error: bounded_text(&error, MAX_ERROR_BYTES),
         }));
     }
 

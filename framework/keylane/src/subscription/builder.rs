@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::{DeadLetter, Decode, Limits, Processor, Retry, SubscriptionConfig};
+use crate::{DeadLetter, Decode, Limits, Processor, Reading, Retry, SubscriptionConfig};
 
 use super::error::StartError;
 use super::handle::Subscription;
@@ -79,6 +79,12 @@ impl SubscriptionBuilder {
     /// See [`SubscriptionConfig::startup_timeout`].
     pub fn startup_timeout(mut self, timeout: Duration) -> Self {
         self.config.startup_timeout = timeout;
+        self
+    }
+
+    /// See [`SubscriptionConfig::reading`].
+    pub fn reading(mut self, reading: Reading) -> Self {
+        self.config.reading = reading;
         self
     }
 

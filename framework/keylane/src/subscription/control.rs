@@ -2,7 +2,7 @@
 
 use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use dashmap::DashMap;
 use tokio::sync::Notify;
@@ -13,6 +13,9 @@ use super::status::{PartitionStatus, State, SubscriptionStatus, Trouble};
 /// Shared by everything of one subscription. Written rarely; nothing on the way of a record.
 #[derive(Debug)]
 pub(crate) struct Control {
+    shutdown_timeout: Duration,
+    /// Ended by an error that leaves nothing to drain for.
+    must_end: AtomicBool,
     state: AtomicU8,
     paused: AtomicBool,
     shutdown: Mutex<Option<Instant>>,
@@ -24,8 +27,10 @@ pub(crate) struct Control {
 }
 
 impl Control {
-    pub(crate) fn new() -> Self {
+    pub(crate) fn new(shutdown_timeout: Duration) -> Self {
         Self {
+            shutdown_timeout,
+            must_end: AtomicBool::new(false),
             state: AtomicU8::new(State::Starting as u8),
             paused: AtomicBool::new(false),
             shutdown: Mutex::new(None),
@@ -37,8 +42,19 @@ impl Control {
         }
     }
 
-    /// Ends the subscription with this error. The first one counts.
+    /// Ends the subscription with this error, at once. The first error counts.
     pub(crate) fn fail(&self, error: SubscriptionError) {
+        self.note_failure(error);
+        self.must_end.store(true, Ordering::Release);
+    }
+
+    /// Ends the subscription with this error, after the attempts in flight have finished.
+    pub(crate) fn stop(&self, error: SubscriptionError) {
+        self.note_failure(error);
+        self.request_shutdown(Instant::now() + self.shutdown_timeout);
+    }
+
+    fn note_failure(&self, error: SubscriptionError) {
         let mut failure = self.failure.lock().unwrap_or_else(PoisonError::into_inner);
         if failure.is_none() {
             tracing::error!(%error, "the subscription ends");
@@ -48,6 +64,10 @@ impl Control {
 
     pub(crate) fn has_failed(&self) -> bool {
         self.failure.lock().unwrap_or_else(PoisonError::into_inner).is_some()
+    }
+
+    pub(crate) fn must_end(&self) -> bool {
+        self.must_end.load(Ordering::Acquire)
     }
 
     /// Asks for a shutdown that drains until `deadline`; a later call can only bring the deadline forward.

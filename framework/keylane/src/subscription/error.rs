@@ -64,7 +64,8 @@ pub enum SubscriptionError {
     /// Closing took longer than the deadline allows; the member may be left to its session time-out.
     #[error("the consumer did not close within {0:?}")]
     CloseTimedOut(Duration),
-    /// The thread that polls ended unexpectedly: a defect of keylane.
-    #[error("the polling thread ended unexpectedly: {0}")]
+    /// The polling thread or an owner of a partition ended unexpectedly: a defect of keylane, or the tokio runtime was shut
+    /// down under the subscription.
+    #[error("the subscription broke down: {0}")]
     Internal(String),
 }

@@ -4,18 +4,19 @@ use std::sync::{Arc, Mutex};
 use std::time::Instant;
 
 use keylane_core::{Backoff, LaneOrder, PartitionSettings, StormGuard};
+use rdkafka::ClientConfig;
 use rdkafka::consumer::{BaseConsumer, Consumer};
 
 use super::control::Control;
 use super::error::{StartError, SubscriptionError};
 use super::handle::Subscription;
 use crate::client_config;
-use crate::consumer::{Context, OwnerFactory, PollLoop, PollSettings};
+use crate::consumer::{Context, FetchQueue, Forwarding, OwnerFactory, PollLoop, PollSettings, Reader};
 use crate::metrics::SubscriptionMetrics;
 use crate::producer::raw::{self as producer, RawProducer};
 use crate::runtime::{self, Runtime, TopicTarget, Work};
 use crate::topics::{self, TopicPlan, TopicReport};
-use crate::{Decode, Processor, SubscriptionConfig};
+use crate::{Decode, Processor, Reading, SubscriptionConfig};
 
 /// Back-off of writes to the retry and dead-letter topics that failed.
 const PUBLISH_BACKOFF: Backoff = Backoff {
@@ -38,9 +39,9 @@ where
     config.validate()?;
     let tokio = tokio::runtime::Handle::try_current().map_err(|error| StartError::NoRuntime(error.to_string()))?;
     let config = Arc::new(config);
-    let control = Arc::new(Control::new());
+    let control = Arc::new(Control::new(config.shutdown_timeout));
     let metrics = Arc::new(SubscriptionMetrics::new(config.label()));
-    let (consumer, runtime, settings) = {
+    let (client, runtime, settings, side_config) = {
         let (config, control, metrics) = (config.clone(), control.clone(), metrics.clone());
         // librdkafka's calls block.
         tokio::task::spawn_blocking(move || connect(&config, &control, &metrics))
@@ -50,17 +51,20 @@ where
     let work = Arc::new(Work { decoder, processor });
     let open: OwnerFactory =
         Box::new(move |opening| runtime::open::<T, D, P>(&tokio, runtime.clone(), work.clone(), opening));
-    let poll_loop = PollLoop::new(consumer, control.clone(), metrics, settings, open);
+    let poll_loop = PollLoop::new(client, control.clone(), metrics, settings, side_config, open);
     spawn(&config, &control, poll_loop)?;
     Ok(Subscription::new(control, config.shutdown_timeout))
 }
+
+/// The reader comes first, and goes first: see there.
+type Client = (Reader, BaseConsumer<Context>);
 
 /// Checks what the settings name, then creates the clients.
 fn connect(
     config: &SubscriptionConfig,
     control: &Arc<Control>,
     metrics: &Arc<SubscriptionMetrics>,
-) -> Result<(BaseConsumer<Context>, Arc<Runtime>, PollSettings), StartError> {
+) -> Result<(Client, Arc<Runtime>, PollSettings, ClientConfig), StartError> {
     let consumer_config = client_config::consumer_config(
         &client_config::ConsumerSettings {
             bootstrap_servers: &config.bootstrap_servers,
@@ -92,9 +96,14 @@ fn connect(
         limits: config.limits,
         drain_timeout: config.drain_timeout,
     };
-    let consumer: BaseConsumer<Context> = consumer_config
-        .create_with_context(Context::new(control.clone(), metrics.clone()))
+    let forwarding = Arc::new(Forwarding::default());
+    let mut consumer: BaseConsumer<Context> = consumer_config
+        .create_with_context(Context::new(control.clone(), metrics.clone(), forwarding.clone()))
         .map_err(|error| StartError::Create(error.to_string()))?;
+    let reader = match config.reading {
+        Reading::Batched => Reader::Batched(FetchQueue::new(&mut consumer, forwarding)),
+        Reading::Polled => Reader::Polled,
+    };
     let names: Vec<&str> = settings.topics.iter().chain(&settings.retry_topic).map(|topic| &**topic).collect();
     consumer.subscribe(&names).map_err(|error| StartError::Create(error.to_string()))?;
     let runtime = Runtime {
@@ -112,7 +121,7 @@ fn connect(
         metrics: metrics.clone(),
         origin_of_time: Instant::now(),
     };
-    Ok((consumer, Arc::new(runtime), settings))
+    Ok(((reader, consumer), Arc::new(runtime), settings, side_config))
 }
 
 fn internal_producer(config: &SubscriptionConfig) -> Result<RawProducer, StartError> {

@@ -1,0 +1,71 @@
+//! The Kafka the example runs on: the embedded broker, or a cluster of yours.
+
+use std::collections::BTreeMap;
+use std::error::Error;
+
+use keylane::admin::{self, NewTopic};
+use keylane::{EmbeddedBroker, EmbeddedBrokerOptions, Eviction};
+
+use crate::args::Args;
+use crate::{AUDIT_GROUP, DEAD_LETTERS, EVENTS, GROUP};
+
+pub(crate) enum Cluster {
+    Embedded(EmbeddedBroker),
+    Yours { bootstrap_servers: String },
+}
+
+impl Cluster {
+    /// Starts or reaches the cluster and sees to it that both topics exist.
+    pub(crate) async fn start(args: &Args) -> Result<Self, Box<dyn Error + Send + Sync>> {
+        let topics = [EVENTS, DEAD_LETTERS].map(|topic| NewTopic::new(topic, args.partitions as i32));
+        if let Some(bootstrap_servers) = &args.bootstrap {
+            admin::create_topics(bootstrap_servers, &BTreeMap::new(), &topics).await?;
+            return Ok(Self::Yours { bootstrap_servers: bootstrap_servers.clone() });
+        }
+        let broker = EmbeddedBroker::start(EmbeddedBrokerOptions::default())?;
+        for topic in &topics {
+            broker.create_topic(&topic.name, topic.partitions)?;
+        }
+        // It forgets old records; whoever is to have read them by then, it must know.
+        broker.expect_reader(GROUP, EVENTS);
+        broker.expect_reader(AUDIT_GROUP, DEAD_LETTERS);
+        Ok(Self::Embedded(broker))
+    }
+
+    pub(crate) fn bootstrap_servers(&self) -> &str {
+        match self {
+            Self::Embedded(broker) => broker.bootstrap_servers(),
+            Self::Yours { bootstrap_servers } => bootstrap_servers,
+        }
+    }
+
+    /// Client settings for subscriptions. A cluster of yours gets keylane's defaults.
+    pub(crate) fn consumer_settings(&self) -> BTreeMap<String, String> {
+        match self {
+            Self::Embedded(_) => EmbeddedBroker::client_settings(),
+            Self::Yours { .. } => BTreeMap::new(),
+        }
+    }
+
+    /// Client settings for producers.
+    pub(crate) fn producer_settings(&self) -> BTreeMap<String, String> {
+        match self {
+            Self::Embedded(_) => EmbeddedBroker::producer_settings(),
+            Self::Yours { .. } => BTreeMap::new(),
+        }
+    }
+
+    /// What the embedded broker dropped before it was read, which must be nothing.
+    pub(crate) fn dropped_unread(&self) -> Vec<String> {
+        let Self::Embedded(broker) = self else { return Vec::new() };
+        match broker.look_for_evictions() {
+            Ok(evictions) => evictions.iter().map(dropped).collect(),
+            Err(error) => vec![format!("it is not known whether the embedded broker dropped records: {error}")],
+        }
+    }
+}
+
+fn dropped(eviction: &Eviction) -> String {
+    let Eviction { topic, partition, first_offset, records, .. } = eviction;
+    format!("the embedded broker dropped {records} unread records of {topic}-{partition} from offset {first_offset}")
+}

@@ -1,0 +1,65 @@
+//! Writes the planned events to the topic.
+
+use std::collections::BTreeSet;
+
+use keylane::{NewTask, TaskProducer};
+use tokio_util::sync::CancellationToken;
+
+use crate::dead_letters::EVENT_HEADER;
+use crate::plan::{Fate, Plan};
+use crate::tally::Tally;
+
+/// Enough to fill the producer's batches, few enough that Ctrl-C is heard at once.
+const BATCH: usize = 500;
+
+/// What the broker said about the first events of the plan, in order.
+#[derive(Debug, Default)]
+pub(crate) struct Written {
+    pub(crate) answers: Vec<Result<Place, String>>,
+}
+
+/// Where the broker put a record.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Place {
+    pub(crate) partition: i32,
+    /// Negative in the rare case that the broker only knows that the record is there.
+    pub(crate) offset: i64,
+}
+
+impl Written {
+    /// The partitions that were written to.
+    pub(crate) fn partitions(&self) -> BTreeSet<i32> {
+        self.answers.iter().flatten().map(|place| place.partition).collect()
+    }
+}
+
+/// Enqueues all events, or as many as it can until it is told to stop or the broker refuses one.
+pub(crate) async fn enqueue(producer: &TaskProducer, plan: &Plan, tally: &Tally, stop: &CancellationToken) -> Written {
+    let mut written = Written::default();
+    while written.answers.len() < plan.events().len() && !stop.is_cancelled() {
+        let first = written.answers.len();
+        let batch = first..plan.events().len().min(first + BATCH);
+        // One answer per task, in the same order. The tasks of a batch are queued in order, so those of one vehicle are.
+        for answer in producer.enqueue_all(batch.map(|index| task(plan, index))).await {
+            written.answers.push(match answer {
+                Ok(enqueued) => Ok(Place { partition: enqueued.partition, offset: enqueued.offset }),
+                Err(error) => Err(error.to_string()),
+            });
+        }
+        let acknowledged = written.answers[first..].iter().filter(|answer| answer.is_ok()).count();
+        tally.count_enqueued(acknowledged as u64);
+        if acknowledged < written.answers.len() - first {
+            break;
+        }
+    }
+    written
+}
+
+fn task(plan: &Plan, index: usize) -> NewTask {
+    let task = match plan.events()[index].fate {
+        // What a broken line leaves of an event is no event, so its bytes go out as they are.
+        Fate::Undecodable => NewTask::new(plan.value(index)),
+        _ => NewTask::json(&plan.event(index)).expect("strings and numbers serialize"),
+    };
+    task.key(plan.key(index).to_owned()).header(EVENT_HEADER, format!("{}/{index}", plan.run()))
+}

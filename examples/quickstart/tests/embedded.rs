@@ -1,0 +1,32 @@
+//! The quickstart on its own broker, as the README tells people to start it.
+
+mod common;
+
+use common::{Run, count, quickstart, something_is_done};
+
+#[test]
+fn the_main_job_adds_up_and_keeps_the_order() {
+    let run = quickstart("--events 5000 --vehicles 200 --seed 7");
+    assert!(run.passed && run.report.contains("PASSED, all as planned (seed 7)"), "{}", run.report);
+    assert_eq!(count(&run.report, "enqueued"), Some(5_000), "{}", run.report);
+    assert_eq!(count(&run.report, "unprocessed"), Some(0), "{}", run.report);
+    assert_eq!(count(&run.report, "duplicates"), Some(0), "{}", run.report);
+}
+
+#[test]
+fn ctrl_c_drains_and_reports_what_was_done() {
+    // One at a time, so it takes minutes if nobody stops it.
+    let mut run = Run::start("--events 20000 --vehicles 500 --partitions 2 --concurrency 1");
+    run.wait_for_line(something_is_done);
+    run.interrupt();
+    let run = run.finish();
+    assert!(run.passed && run.report.contains("PASSED as far as it went"), "{}", run.report);
+    assert!(count(&run.report, "unprocessed").is_some_and(|left| left > 0), "{}", run.report);
+    assert!(run.report.contains("kept: no overlap, no gap"), "{}", run.report);
+}
+
+#[test]
+fn what_cannot_work_is_refused_with_a_reason() {
+    let run = quickstart("--events 1000000");
+    assert!(!run.passed && run.report.contains("use --bootstrap"), "{}", run.report);
+}

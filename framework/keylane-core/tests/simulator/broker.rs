@@ -1,0 +1,100 @@
+//! The model of a broker: two logs with holes and what is committed for them, and the truth about every record.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use keylane_core::{Offset, Position, Reason, SettledMap, Settlement, commit_map};
+
+use crate::violation::{Checked, ensure};
+
+pub(crate) const ORIGIN: usize = 0;
+pub(crate) const RETRY: usize = 1;
+pub(crate) const LOGS: [usize; 2] = [ORIGIN, RETRY];
+
+#[derive(Default)]
+pub(crate) struct Broker {
+    pub(crate) logs: [Log; 2],
+    /// What is on the dead-letter topic, by identity; a write whose acknowledgement was lost is there more than once.
+    pub(crate) dead_letters: BTreeMap<usize, Vec<Reason>>,
+}
+
+#[derive(Default)]
+pub(crate) struct Log {
+    pub(crate) records: Vec<LogRecord>,
+    next: i64,
+    pub(crate) committed: Option<Commit>,
+    /// The truth: what was finished, by a success that was accepted or a write that was acknowledged.
+    pub(crate) settled: BTreeMap<i64, BTreeSet<&'static str>>,
+}
+
+/// A record in a log. Its identity stays the same through the retry topic.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct LogRecord {
+    pub(crate) offset: i64,
+    pub(crate) identity: usize,
+    pub(crate) key: Option<u64>,
+    pub(crate) due: Option<u64>,
+    pub(crate) rounds: u32,
+    pub(crate) attempts: u32,
+}
+
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Commit {
+    pub(crate) position: i64,
+    pub(crate) metadata: String,
+}
+
+impl Log {
+    /// Appends after a hole of so many offsets (transaction markers, compaction).
+    pub(crate) fn append(&mut self, hole: i64, record: LogRecord) {
+        let offset = self.next + hole;
+        self.records.push(LogRecord { offset, ..record });
+        self.next = offset + 1;
+    }
+
+    pub(crate) fn read(&self, from: i64, up_to: usize) -> Vec<LogRecord> {
+        let index = self.records.partition_point(|record| record.offset < from);
+        self.records[index..].iter().take(up_to).copied().collect()
+    }
+
+    pub(crate) fn get(&self, offset: i64) -> Option<&LogRecord> {
+        let index = self.records.binary_search_by_key(&offset, |record| record.offset).ok()?;
+        self.records.get(index)
+    }
+
+    pub(crate) fn settle(&mut self, offset: i64, outcome: Settlement) {
+        let word = match outcome {
+            Settlement::Done => "done",
+            Settlement::Skipped => "skipped",
+            Settlement::Retried => "retried",
+            Settlement::DeadLettered => "dead-lettered",
+        };
+        self.settled.entry(offset).or_default().insert(word);
+    }
+
+    /// G1 and G4: a commit covers only what is finished, and names only what is finished.
+    pub(crate) fn check_commit(&self, commit: &Commit) -> Checked<SettledMap> {
+        for record in self.records.iter().take_while(|record| record.offset < commit.position) {
+            ensure!(
+                self.settled.contains_key(&record.offset),
+                "G1: the commit of {} covers offset {}, which is not settled",
+                commit.position,
+                record.offset
+            );
+        }
+        let map = match commit_map::decode(Position::new(commit.position), &commit.metadata) {
+            Ok(map) => map,
+            Err(error) => return Err(format!("G4: our own metadata cannot be read: {error} ({commit:?})")),
+        };
+        for record in &self.records {
+            if map.contains(Offset::new(record.offset)) {
+                ensure!(
+                    self.settled.contains_key(&record.offset),
+                    "G4: the map of the commit of {} names offset {}, which is not settled",
+                    commit.position,
+                    record.offset
+                );
+            }
+        }
+        Ok(map)
+    }
+}

@@ -1,0 +1,163 @@
+//! A seeded simulator of whole partitions: two members, a broker with holes in its logs, and everything that can go
+//! wrong between them. See `world.rs` and `membership.rs` for the steps, `owner.rs` for what is checked after each of them.
+//!
+//! A run is its seed. To repeat a failed one, or to run more of them:
+//! ```text
+//! KEYLANE_SIM_SEED=1234 cargo test -p keylane-core --test simulator    # that run, with its steps
+//! KEYLANE_SIM_RUNS=100000 cargo test -p keylane-core --test simulator  # so many runs
+//! ```
+//!
+//! # Does it notice anything?
+//! A shell with a mistake is noticed: see the tests below. So is a core with one; each of these was put in by hand, and
+//! the default runs failed by it:
+//! * ledger: the watermark one too high, or at the next delivery; the settled-ahead count drifts; repeated deliveries are
+//!   new; runs go on over unsettled offsets
+//! * map: inherited ranges are left out, not consulted, or one offset too long or short; a run is written one too long;
+//!   the checksum leaves the position out; a map that is cut short does not say so
+//! * lanes: they do not wait; the next one is not woken; a back-off lets its lane go; a retry topic's lane waits in
+//!   offset order
+//! * tickets: serial, epoch or state are not compared
+//! * writes: a failed or refused one settles; its request settles; its back-off ends in an attempt
+//! * starts: one more than the concurrency; waiting records take a place; they go on while paused, draining or stopped
+//! * drains: over while attempts or writes are under way; failed writes are tried again
+//! * time: timers fire early; due times are ignored
+//! * policy: a retry too few, a round too many, a panic is final, the guard lets everything through or holds back fatal
+//!   records; attempts or bytes are not counted
+
+mod broker;
+mod ending;
+mod membership;
+mod owner;
+mod plan;
+mod random;
+mod results;
+mod violation;
+mod world;
+
+use std::collections::BTreeMap;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
+use world::{Fault, World};
+
+const DEFAULT_RUNS: u64 = 1_000;
+
+/// Runs a seed to its end; the error says what was broken and in which step.
+fn run(seed: u64, fault: Fault, trace: bool) -> Result<BTreeMap<&'static str, u64>, String> {
+    let mut step = 0;
+    let outcome = catch_unwind(AssertUnwindSafe(|| {
+        let mut world = World::new(seed, fault);
+        let steps = 50 + world.random.below(1_000);
+        while step < steps {
+            step += 1;
+            let done = world.step()?;
+            if trace {
+                eprintln!("step {step}: {done:?}");
+            }
+        }
+        step += 1;
+        world.end()?;
+        Ok(world.corners)
+    }));
+    let broken = match outcome {
+        Ok(Ok(corners)) => return Ok(corners),
+        Ok(Err(message)) => message,
+        Err(_) => "a panic, see above".to_owned(),
+    };
+    Err(format!("seed {seed}, step {step}: {broken}; repeat it with KEYLANE_SIM_SEED={seed}"))
+}
+
+fn number(variable: &str) -> Option<u64> {
+    let text = std::env::var(variable).ok()?;
+    Some(text.parse().unwrap_or_else(|_| panic!("{variable} is not a number: {text}")))
+}
+
+#[test]
+fn every_promise_holds_after_every_step() {
+    if let Some(seed) = number("KEYLANE_SIM_SEED") {
+        let corners = run(seed, Fault::None, true).unwrap_or_else(|broken| panic!("{broken}"));
+        eprintln!("{corners:#?}");
+        return;
+    }
+    let runs = number("KEYLANE_SIM_RUNS").unwrap_or(DEFAULT_RUNS);
+    let mut reached: BTreeMap<&'static str, u64> = BTreeMap::new();
+    for seed in 0..runs {
+        let corners = run(seed, Fault::None, false).unwrap_or_else(|broken| panic!("{broken}"));
+        corners.into_iter().for_each(|(corner, count)| *reached.entry(corner).or_default() += count);
+    }
+    eprintln!("{runs} runs: {reached:#?}");
+    for corner in CORNERS.iter().filter(|_| runs >= DEFAULT_RUNS) {
+        assert!(reached.get(corner).is_some_and(|&count| count >= 30), "hardly ever reached: {corner}");
+    }
+}
+
+/// What the runs have to come past for their silence to mean something.
+const CORNERS: [&str; 19] = [
+    "a crash",
+    "a dead letter refused by the guard",
+    "a delivery settled before",
+    "a pause for the budget",
+    "a position moved with its map",
+    "a repeated delivery",
+    "a round through the retry topic",
+    "a stale ticket",
+    "a stop",
+    "a ticket of another epoch",
+    "a time-out retried in place",
+    "a write tried again",
+    "an end: dead-lettered",
+    "an end: done",
+    "an end: parked",
+    "an end: retried for ever",
+    "an end: skipped",
+    "hand-over after a drain",
+    "hand-over at the deadline",
+];
+
+/// One of the first runs notices that the shell is at fault, and says so in these words.
+fn caught(fault: Fault, words: &str) {
+    const RUNS: u64 = 300;
+    let mut others = Vec::new();
+    for seed in 0..RUNS {
+        match run(seed, fault, false) {
+            Err(broken) if broken.contains(words) => return,
+            Err(broken) => others.push(broken),
+            Ok(_) => {}
+        }
+    }
+    panic!("{fault:?} is not noticed as {words} in {RUNS} runs, only as {others:?}");
+}
+
+#[test]
+fn a_commit_of_what_was_only_read_is_noticed() {
+    caught(Fault::CommitsWhatWasReadInsteadOfTheWatermark, "G1");
+}
+
+#[test]
+fn a_failed_write_that_counts_as_acknowledged_is_noticed() {
+    caught(Fault::CountsFailedWritesAsAcknowledged, "G1");
+}
+
+#[test]
+fn metadata_committed_with_another_position_is_noticed() {
+    caught(Fault::CommitsMetadataOfAnEarlierPosition, "G4");
+}
+
+#[test]
+fn an_inherited_map_that_is_dropped_is_noticed() {
+    caught(Fault::DropsTheInheritedMap, "AlreadySettled");
+}
+
+#[test]
+fn a_hand_over_of_what_still_runs_is_noticed() {
+    caught(Fault::HandsOverWhatStillRuns, "G2");
+}
+
+#[test]
+fn a_record_lost_before_its_delivery_is_noticed() {
+    caught(Fault::LosesARecordBetweenReadingAndDelivery, "G1");
+}
+
+#[test]
+fn deliveries_beyond_the_budget_are_noticed() {
+    caught(Fault::DeliversBeyondTheBudget, "G6");
+}

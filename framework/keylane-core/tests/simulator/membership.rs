@@ -1,0 +1,115 @@
+//! Partitions come and go: assigned, revoked and drained, lost, or gone with a member that dies.
+
+use keylane_core::{Budget, MAX_METADATA_BYTES, Partition, Position, PublishRequest, SettledMap, commit_map};
+
+use crate::broker::LOGS;
+use crate::owner::Owner;
+use crate::violation::Checked;
+use crate::world::{Fault, Guard, MEMBERS, World};
+
+impl World {
+    pub(crate) fn assign(&mut self, log: usize) -> Checked<()> {
+        if self.owners[log].is_some() {
+            return Ok(());
+        }
+        let commit = self.broker.logs[log].committed.as_ref();
+        let inherited = match commit {
+            None => SettledMap::new(),
+            // What an operator wrote or moved is not ours, and is treated as empty.
+            Some(commit) => commit_map::decode(Position::new(commit.position), &commit.metadata).unwrap_or_default(),
+        };
+        self.epochs += 1;
+        let budgets =
+            (Budget::new(self.pause_at, self.pause_at * 7 / 10), Budget::new(self.pause_at * 2, self.pause_at));
+        let member = self.random.index(MEMBERS);
+        let mut owner = Owner::new(member, self.epochs, self.settings[log].clone(), commit, inherited.clone(), budgets);
+        if self.fault == Fault::DropsTheInheritedMap {
+            let start = commit.map(|commit| Position::new(commit.position));
+            let epoch = owner.partition.epoch();
+            owner.partition = Partition::new(self.settings[log].clone(), epoch, start, SettledMap::new());
+        }
+        self.owners[log] = Some(owner);
+        Ok(())
+    }
+
+    pub(crate) fn revoke(&mut self, log: usize) {
+        if let Some(owner) = &mut self.owners[log] {
+            owner.draining = true;
+            owner.partition.drain();
+        }
+    }
+
+    /// The end of a drain: when it is over, or at times when its deadline has come.
+    pub(crate) fn give_up(&mut self, log: usize) -> Checked<()> {
+        let Some(owner) = &self.owners[log] else { return Ok(()) };
+        let drained = owner.partition.is_drained();
+        let hasty = self.fault == Fault::HandsOverWhatStillRuns;
+        if !owner.draining || (!drained && !hasty && (self.calm || !self.random.percent(20))) {
+            return Ok(());
+        }
+        // Somebody's word that nothing runs any more is taken, and held against what starts next.
+        if drained || hasty {
+            self.left_running.extend(owner.running.iter().map(|&(_, offset)| (log, offset)));
+        }
+        let max_bytes = if self.calm { MAX_METADATA_BYTES } else { self.max_metadata_bytes };
+        let commit = owner.commit(&self.broker.logs[log], max_bytes)?;
+        if let Some(commit) = commit.filter(|_| self.calm || self.random.percent(85)) {
+            self.land(log, commit)?;
+        }
+        self.count(if drained { "hand-over after a drain" } else { "hand-over at the deadline" });
+        self.lose(log);
+        Ok(())
+    }
+
+    /// The assignment is gone at once; what ran goes on running somewhere, and its results come late.
+    pub(crate) fn lose(&mut self, log: usize) {
+        if let Some(owner) = self.owners[log].take() {
+            self.late.extend(owner.running.iter().map(|&(ticket, _)| (log, ticket)));
+            self.late.extend(owner.writes.iter().map(|write| (log, write.ticket)));
+            self.lose_writes(log, owner.writes);
+        }
+    }
+
+    /// A member dies with all it holds. What it had sent may have arrived or not.
+    pub(crate) fn crash(&mut self) -> Checked<()> {
+        let member = self.random.index(MEMBERS);
+        for log in LOGS {
+            let Some(mut owner) = self.owners[log].take_if(|owner| owner.member == member) else { continue };
+            while let Some(commit) = owner.commits.pop_front() {
+                if self.random.percent(50) {
+                    break;
+                }
+                self.land(log, commit)?;
+            }
+            self.lose_writes(log, owner.writes);
+        }
+        self.guards[member] = Guard::new();
+        self.count("a crash");
+        Ok(())
+    }
+
+    /// Nobody waits for these writes any more; the broker may have them or not.
+    fn lose_writes(&mut self, log: usize, writes: Vec<PublishRequest>) {
+        for write in writes {
+            if self.random.percent(50) {
+                self.store(log, write);
+            }
+        }
+    }
+
+    /// Somebody sets a committed position back, with or without the metadata that was there.
+    pub(crate) fn operator(&mut self, log: usize) {
+        if self.owners[log].is_some() {
+            return;
+        }
+        let Some(commit) = &mut self.broker.logs[log].committed else { return };
+        let moved_with_a_map = !commit.metadata.is_empty();
+        commit.position = (commit.position - self.random.below(10) as i64).max(0);
+        if self.random.percent(30) {
+            "set by an operator".clone_into(&mut commit.metadata);
+        }
+        if moved_with_a_map {
+            self.count("a position moved with its map");
+        }
+    }
+}

@@ -1,0 +1,304 @@
+//! One owner of one partition: the partition under test beside a plain model of it, which predicts every answer.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::sync::Arc;
+use std::time::Duration;
+
+use keylane_core::{
+    Budget, Delivered, Delivery, Epoch, LaneOrder, MAX_METADATA_BYTES, Moment, Offset, Partition, PartitionSettings,
+    Position, PublishRequest, SettledMap, Ticket,
+};
+
+use crate::broker::{Commit, Log, LogRecord};
+use crate::violation::{Checked, ensure};
+
+pub(crate) const RECORD_BYTES: usize = 10;
+
+pub(crate) struct Owner {
+    pub(crate) member: usize,
+    pub(crate) partition: Partition<usize>,
+    pub(crate) settings: Arc<PartitionSettings>,
+    pub(crate) fetch_at: i64,
+    pub(crate) budget: Budget,
+    pub(crate) ahead_budget: Budget,
+    pub(crate) running: Vec<(Ticket, i64)>,
+    pub(crate) writes: Vec<PublishRequest>,
+    /// Sent but not answered.
+    pub(crate) commits: VecDeque<Commit>,
+    pub(crate) paused: bool,
+    pub(crate) draining: bool,
+    pub(crate) stopped: bool,
+    // The model.
+    inherited: SettledMap,
+    start: Option<i64>,
+    next: Option<i64>,
+    pub(crate) unsettled: BTreeMap<i64, Entry>,
+    /// Delivered in this epoch and settled, by this owner or before.
+    settled: BTreeSet<i64>,
+    last_started: BTreeMap<u64, i64>,
+}
+
+/// A pending record as the model sees it.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Entry {
+    pub(crate) record: LogRecord,
+    pub(crate) attempts_here: u32,
+    pub(crate) doing: Doing,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) enum Doing {
+    Queued,
+    Running,
+    WaitingUntil(Moment),
+    ToPublish,
+    Publishing,
+    PublishWaitingUntil(Moment),
+    Parked,
+}
+
+impl Owner {
+    pub(crate) fn new(
+        member: usize,
+        epoch: u64,
+        settings: Arc<PartitionSettings>,
+        commit: Option<&Commit>,
+        inherited: SettledMap,
+        budgets: (Budget, Budget),
+    ) -> Self {
+        let start = commit.map(|commit| commit.position);
+        let partition =
+            Partition::new(settings.clone(), Epoch::new(epoch), start.map(Position::new), inherited.clone());
+        Self {
+            member,
+            partition,
+            settings,
+            fetch_at: start.unwrap_or(0),
+            budget: budgets.0,
+            ahead_budget: budgets.1,
+            running: Vec::new(),
+            writes: Vec::new(),
+            commits: VecDeque::new(),
+            paused: false,
+            draining: false,
+            stopped: false,
+            inherited,
+            start,
+            next: start,
+            unsettled: BTreeMap::new(),
+            settled: BTreeSet::new(),
+            last_started: BTreeMap::new(),
+        }
+    }
+
+    pub(crate) fn start_position(&self) -> i64 {
+        self.start.unwrap_or(0)
+    }
+
+    /// Delivers one record and checks that it is taken for what it is.
+    pub(crate) fn deliver(&mut self, record: LogRecord, now: Moment) -> Checked<Delivered> {
+        let offset = Offset::new(record.offset);
+        let expected = if self.next.is_some_and(|next| record.offset < next) {
+            Delivered::Repeated
+        } else if self.inherited.contains(offset) {
+            Delivered::AlreadySettled
+        } else {
+            Delivered::Queued
+        };
+        let due = record.due.map(|due| Moment::new(Duration::from_millis(due)));
+        let delivery = Delivery {
+            offset,
+            lane: record.key,
+            bytes: RECORD_BYTES,
+            due,
+            rounds: record.rounds,
+            attempts: record.attempts,
+            record: record.identity,
+        };
+        let delivered = self.partition.deliver(delivery, now);
+        ensure!(delivered == expected, "G7: delivery of {offset} is {delivered:?} instead of {expected:?}");
+        if delivered == Delivered::Repeated {
+            return Ok(delivered);
+        }
+        self.start = self.start.or(Some(record.offset));
+        self.next = Some(record.offset + 1);
+        if delivered == Delivered::AlreadySettled {
+            self.settled.insert(record.offset);
+        } else {
+            let doing = match due {
+                Some(due) if due > now => Doing::WaitingUntil(due),
+                _ => Doing::Queued,
+            };
+            self.unsettled.insert(record.offset, Entry { record, attempts_here: 0, doing });
+        }
+        Ok(delivered)
+    }
+
+    /// Starts the next attempt, if there is one, and checks that it may start.
+    pub(crate) fn start_next(&mut self, log: &Log, now: Moment) -> Checked<Option<usize>> {
+        let startable = self.startable(now);
+        let Some(start) = self.partition.next_start() else {
+            let may = !self.paused && !self.draining && !self.stopped && self.running.len() < self.settings.concurrency;
+            ensure!(!may || startable.is_empty(), "G3: {startable:?} could start and do not");
+            return Ok(None);
+        };
+        let offset = start.offset.get();
+        let (ticket, attempt) = (start.ticket, start.attempt);
+        ensure!(!self.paused && !self.draining && !self.stopped, "{offset} starts although nothing may");
+        ensure!(self.running.len() < self.settings.concurrency, "{offset} starts beyond the concurrency");
+        let Some(entry) = self.unsettled.get(&offset).copied() else {
+            return Err(format!("G7: {offset} starts but is not pending"));
+        };
+        ensure!(startable.contains(&offset), "G2: {offset} starts out of turn, it is {entry:?}");
+        ensure!(*start.record == entry.record.identity, "{offset} starts with another record");
+        if let Some(due) = entry.record.due {
+            ensure!(Moment::new(Duration::from_millis(due)) <= now, "{offset} starts before it is due");
+        }
+        if let (Some(key), LaneOrder::Offset) = (entry.record.key, self.settings.lane_order) {
+            let earlier = log.records.iter().take_while(|record| record.offset < offset);
+            for record in earlier.filter(|record| record.key == Some(key)) {
+                ensure!(
+                    log.settled.contains_key(&record.offset),
+                    "G2: {offset} starts before {} of its key is settled",
+                    record.offset
+                );
+            }
+            let last = self.last_started.insert(key, offset);
+            ensure!(last.is_none_or(|last| last <= offset), "G2: {offset} starts after {last:?} of its key");
+        }
+        let entry = self.unsettled.get_mut(&offset).expect("looked up before");
+        entry.attempts_here += 1;
+        entry.doing = Doing::Running;
+        let attempts = entry.record.attempts + entry.attempts_here;
+        ensure!(attempt == attempts, "{offset} starts as attempt {attempt} instead of {attempts}");
+        self.running.push((ticket, offset));
+        Ok(Some(entry.record.identity))
+    }
+
+    /// The offsets whose turn it is.
+    fn startable(&self, now: Moment) -> BTreeSet<i64> {
+        let busy = |key: Option<u64>| {
+            key.is_some() && self.unsettled.values().any(|other| other.record.key == key && other.holds_its_lane())
+        };
+        let mut seen = BTreeSet::new();
+        let mut startable = BTreeSet::new();
+        for (&offset, entry) in &self.unsettled {
+            let key = entry.record.key;
+            let its_turn = match self.settings.lane_order {
+                LaneOrder::Offset => key.is_none_or(|key| seen.insert(key)),
+                // In any order, but one at a time.
+                LaneOrder::Due => entry.attempts_here > 0 || !busy(key),
+            };
+            if its_turn && entry.may_run(now) {
+                startable.insert(offset);
+            }
+        }
+        startable
+    }
+
+    /// How many lanes have a record whose turn it is; records without a key are lanes of their own.
+    fn ready_lanes(&self, now: Moment) -> usize {
+        let startable = self.startable(now);
+        let keys: Vec<_> = startable.iter().map(|offset| self.unsettled[offset].record.key).collect();
+        let without = keys.iter().filter(|key| key.is_none()).count();
+        without + keys.into_iter().flatten().collect::<BTreeSet<u64>>().len()
+    }
+
+    pub(crate) fn settle(&mut self, offset: i64) {
+        self.unsettled.remove(&offset);
+        self.settled.insert(offset);
+    }
+
+    /// Back-offs of writes that are over; those of attempts are read off the clock.
+    pub(crate) fn tick(&mut self, now: Moment) {
+        self.partition.tick(now);
+        if !self.draining {
+            for entry in self.unsettled.values_mut() {
+                if matches!(entry.doing, Doing::PublishWaitingUntil(until) if until <= now) {
+                    entry.doing = Doing::ToPublish;
+                }
+            }
+        }
+    }
+
+    pub(crate) fn watermark(&self) -> Option<i64> {
+        self.unsettled.keys().next().copied().or(self.next)
+    }
+
+    /// What would be committed now, checked against the log and the model. A map that is not cut short names all that this
+    /// owner knows to be settled: so a new owner after a drain repeats nothing (G8).
+    pub(crate) fn commit(&self, log: &Log, max_bytes: usize) -> Checked<Option<Commit>> {
+        let Some(position) = self.partition.watermark() else { return Ok(None) };
+        let metadata = self.partition.commit_metadata(max_bytes);
+        ensure!(metadata.text.len() <= max_bytes, "G6: metadata of {} bytes", metadata.text.len());
+        let commit = Commit { position: position.get(), metadata: metadata.text };
+        let map = log.check_commit(&commit)?;
+        if !metadata.truncated {
+            for record in log.records.iter().filter(|record| record.offset >= commit.position) {
+                let offset = Offset::new(record.offset);
+                let known = self.settled.contains(&record.offset)
+                    || (self.inherited.contains(offset) && !self.unsettled.contains_key(&record.offset));
+                ensure!(!known || map.contains(offset), "G4: {offset} is settled but the map does not say so");
+            }
+        }
+        Ok(Some(commit))
+    }
+
+    /// Everything that can be seen of the partition is what the model says.
+    pub(crate) fn check(&self, now: Moment, pending_limit: usize) -> Checked<()> {
+        let seen = &self.partition;
+        let count = |is: fn(&Doing) -> bool| self.unsettled.values().filter(|entry| is(&entry.doing)).count();
+        let watermark = seen.watermark().map(Position::get);
+        ensure!(watermark == self.watermark(), "G4: watermark {watermark:?} instead of {:?}", self.watermark());
+        ensure!(seen.next_position().map(Position::get) == self.next, "next is {:?}", seen.next_position());
+        let pending = seen.pending();
+        ensure!(pending == self.unsettled.len(), "{pending} pending instead of {}", self.unsettled.len());
+        ensure!(pending <= pending_limit, "G6: {pending} pending, the limit is {pending_limit}");
+        ensure!(seen.pending_bytes() == pending * RECORD_BYTES, "G6: {} pending bytes", seen.pending_bytes());
+        ensure!(seen.running() == self.running.len(), "G3: {} running", seen.running());
+        let parked = count(|doing| *doing == Doing::Parked);
+        ensure!(seen.parked() == parked, "{} parked instead of {parked}", seen.parked());
+        let publishing = count(|doing| matches!(doing, Doing::ToPublish | Doing::Publishing));
+        ensure!(seen.publishing() == publishing, "{} publishing instead of {publishing}", seen.publishing());
+        let ahead = watermark.map_or(0, |watermark| self.settled.range(watermark..).count());
+        ensure!(seen.settled_ahead() == ahead, "G6: {} settled ahead instead of {ahead}", seen.settled_ahead());
+        let oldest = seen.oldest().map(|oldest| oldest.offset.get());
+        ensure!(oldest == self.unsettled.keys().next().copied(), "oldest is {oldest:?}");
+        let drained = self.draining && self.running.is_empty() && publishing == 0;
+        ensure!(seen.is_drained() == drained, "G8: drained is {}", seen.is_drained());
+        // While draining, timers are not looked at any more.
+        if !self.draining {
+            let ready = self.ready_lanes(now);
+            ensure!(seen.ready() == ready, "G3: {} ready instead of {ready}", seen.ready());
+        }
+        Ok(())
+    }
+
+    /// What can be seen from outside, to compare before and after something that must change nothing.
+    pub(crate) fn snapshot(&self) -> impl PartialEq + use<> {
+        let seen = &self.partition;
+        (
+            seen.watermark(),
+            seen.commit_metadata(MAX_METADATA_BYTES),
+            [seen.pending(), seen.running(), seen.waiting(), seen.publishing(), seen.parked(), seen.ready()],
+        )
+    }
+}
+
+impl Entry {
+    fn holds_its_lane(&self) -> bool {
+        match self.doing {
+            Doing::Queued => false,
+            Doing::WaitingUntil(_) => self.attempts_here > 0,
+            _ => true,
+        }
+    }
+
+    fn may_run(&self, now: Moment) -> bool {
+        match self.doing {
+            Doing::Queued => true,
+            Doing::WaitingUntil(until) => until <= now,
+            _ => false,
+        }
+    }
+}

@@ -1,0 +1,117 @@
+//! What each record does when it is attempted, and so where it has to end.
+
+use std::time::Duration;
+
+use keylane_core::{Backoff, Exhausted, Failure, InPlace, Reason, RetryPolicy, Success, TopicRetry};
+
+use crate::random::Random;
+
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) struct Plan {
+    pub(crate) behaviour: Behaviour,
+    /// The broker refuses to take it on the retry and dead-letter topics.
+    pub(crate) unwritable: bool,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) enum Behaviour {
+    Good,
+    Skipped,
+    /// Fails its first attempts, over all deliveries, and then works.
+    Flaky(u32),
+    /// Never works.
+    Broken,
+    Fatal,
+    Undecodable,
+}
+
+/// Where a record ends when nothing interferes any more.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) enum Ending {
+    Done,
+    Skipped,
+    DeadLettered,
+    Parked,
+    /// It goes on being retried in place.
+    Retrying,
+}
+
+impl Plan {
+    pub(crate) fn random(random: &mut Random, policy: &RetryPolicy, broken_percent: u64) -> Self {
+        let behaviour = match random.below(24) {
+            _ if random.percent(broken_percent) => Behaviour::Broken,
+            0 => Behaviour::Skipped,
+            1..=5 => Behaviour::Flaky(random.below(u64::from(failures_survived(policy)) + 1) as u32),
+            6 => Behaviour::Fatal,
+            7 => Behaviour::Undecodable,
+            _ => Behaviour::Good,
+        };
+        Self { behaviour, unwritable: random.percent(8) && !matches!(behaviour, Behaviour::Flaky(_)) }
+    }
+
+    /// What this attempt does; `attempts` counts all attempts of the record so far, this one included.
+    pub(crate) fn act(&self, attempts: u32, random: &mut Random) -> Result<Success, Failure> {
+        match self.behaviour {
+            Behaviour::Good => Ok(Success::Done),
+            Behaviour::Skipped => Ok(Success::Skipped),
+            Behaviour::Flaky(failures) if attempts > failures => Ok(Success::Done),
+            Behaviour::Flaky(_) | Behaviour::Broken => Err(match random.below(5) {
+                0 => Failure::Panicked,
+                1 => Failure::TimedOut,
+                2 => Failure::RetryAfter(Duration::from_millis(random.below(3_000))),
+                _ => Failure::Retryable,
+            }),
+            Behaviour::Fatal => Err(Failure::Fatal),
+            Behaviour::Undecodable => Err(Failure::Undecodable),
+        }
+    }
+
+    pub(crate) fn ending(&self, policy: &RetryPolicy) -> Ending {
+        let reason = match self.behaviour {
+            Behaviour::Good | Behaviour::Flaky(_) => return Ending::Done,
+            Behaviour::Skipped => return Ending::Skipped,
+            Behaviour::Broken if policy.in_place == InPlace::Forever => return Ending::Retrying,
+            Behaviour::Broken if self.unwritable && policy.topic.is_some() => return Ending::Parked,
+            Behaviour::Broken => Reason::Exhausted,
+            Behaviour::Fatal => Reason::Fatal,
+            Behaviour::Undecodable => Reason::Undecodable,
+        };
+        match policy.on_exhausted {
+            Exhausted::Park => Ending::Parked,
+            // The record is repaired when it stops the subscription, or the run would not end.
+            Exhausted::Stop => Ending::Done,
+            Exhausted::DeadLetter if policy.dead_letter_topic && self.unwritable => Ending::Parked,
+            Exhausted::DeadLetter if policy.dead_letter_topic => Ending::DeadLettered,
+            Exhausted::DeadLetter if reason == Reason::Undecodable => Ending::Parked,
+            Exhausted::DeadLetter => Ending::Retrying,
+        }
+    }
+}
+
+pub(crate) fn random_policy(random: &mut Random) -> RetryPolicy {
+    let backoff = Backoff::exponential(Duration::from_millis(100), Duration::from_secs(2));
+    RetryPolicy {
+        in_place: match random.below(7) {
+            0..=2 => InPlace::Times(0),
+            3..=4 => InPlace::Times(1),
+            5 => InPlace::Times(2),
+            _ => InPlace::Forever,
+        },
+        backoff,
+        topic: random.pick(&[None, Some(1), Some(2)]).map(|rounds| TopicRetry { rounds, backoff }),
+        on_exhausted: match random.below(8) {
+            0 => Exhausted::Stop,
+            1 => Exhausted::Park,
+            _ => Exhausted::DeadLetter,
+        },
+        dead_letter_topic: random.percent(88),
+    }
+}
+
+/// So many failures never take a record to its end: each delivery allows some, and interruptions only add attempts.
+fn failures_survived(policy: &RetryPolicy) -> u32 {
+    match policy.in_place {
+        InPlace::Forever => 5,
+        InPlace::Times(times) => (times + 1) * (policy.topic.map_or(0, |topic| topic.rounds) + 1) - 1,
+    }
+}

@@ -1,0 +1,275 @@
+//! Attempts and writes end: the model foretells what becomes of their records, by its own reading of the policy.
+
+use std::time::Duration;
+
+use keylane_core::{
+    Exhausted, Failure, InPlace, ParkReason, Publish, PublishRequest, PublishResult, Reason, Settlement, Success,
+    Verdict,
+};
+
+use crate::broker::LogRecord;
+use crate::owner::{Doing, Entry};
+use crate::violation::{Checked, ensure};
+use crate::world::{Fault, World};
+
+/// What is expected of a failed attempt.
+#[derive(Debug)]
+enum Expected {
+    Waiting { refused_by_guard: bool },
+    RetryTopic,
+    DeadLetter,
+    Parked(ParkReason),
+    Stop(Reason),
+}
+
+impl World {
+    pub(crate) fn finish_attempt(&mut self, log: usize) -> Checked<bool> {
+        let Some(owner) = &mut self.owners[log] else { return Ok(false) };
+        if owner.running.is_empty() {
+            return Ok(false);
+        }
+        *self
+            .corners
+            .entry(if self.calm { "an attempt in the calm" } else { "an attempt in the storm" })
+            .or_default() += 1;
+        let index = self.random.index(owner.running.len());
+        let (ticket, offset) = owner.running.swap_remove(index);
+        let entry = *owner.unsettled.get(&offset).ok_or("a record that runs is pending")?;
+        let identity = entry.record.identity;
+        ensure!(owner.partition.record(ticket) == Some(&identity), "the record of {offset} is another");
+        match self.plans[identity].act(self.attempts[identity], &mut self.random) {
+            Ok(success) => {
+                let outcome = match success {
+                    Success::Done => Settlement::Done,
+                    Success::Skipped => Settlement::Skipped,
+                };
+                let verdict = owner.partition.succeed(ticket, success);
+                check_settled(&verdict, outcome, offset, &entry)?;
+                owner.settle(offset);
+                self.guards[owner.member].earn(1);
+                self.broker.logs[log].settle(offset, outcome);
+            }
+            Err(failure) => self.fail_attempt(log, ticket, offset, entry, failure)?,
+        }
+        // Whatever ended may be told of once more, now or much later.
+        self.late.push((log, ticket));
+        Ok(true)
+    }
+
+    fn fail_attempt(
+        &mut self,
+        log: usize,
+        ticket: keylane_core::Ticket,
+        offset: i64,
+        entry: Entry,
+        failure: Failure,
+    ) -> Checked<()> {
+        let member = self.owners[log].as_ref().map_or(0, |owner| owner.member);
+        let expected = self.expect(member, entry, failure);
+        let entropy = self.random.next();
+        let now = self.now;
+        let Some(owner) = &mut self.owners[log] else { return Ok(()) };
+        let verdict = owner.partition.fail(ticket, failure, entropy, now, &mut self.guards[member].real);
+        let longest = Duration::from_millis(3_000);
+        let corner = match (&expected, failure) {
+            (Expected::Waiting { refused_by_guard: true }, _) => "a dead letter refused by the guard",
+            (Expected::Stop(_), _) => "a stop",
+            (Expected::RetryTopic, _) => "a round through the retry topic",
+            (Expected::Waiting { .. }, Failure::TimedOut) => "a time-out retried in place",
+            _ => "another failure",
+        };
+        *self.corners.entry(corner).or_default() += 1;
+        let doing = match (&expected, &verdict) {
+            (Expected::Waiting { refused_by_guard }, Verdict::Waiting { delay, refused_by_guard: refused }) => {
+                ensure!(refused == refused_by_guard, "{offset}: {verdict:?} instead of {expected:?}");
+                ensure!(*delay <= longest, "G6: {offset} waits {delay:?}");
+                Doing::WaitingUntil(now + *delay)
+            }
+            (Expected::RetryTopic | Expected::DeadLetter, Verdict::Publishing) => Doing::ToPublish,
+            (Expected::Parked(expected), Verdict::Parked { reason }) if expected == reason => Doing::Parked,
+            (Expected::Stop(expected), Verdict::Stop { reason, offset: stopped }) => {
+                ensure!(reason == expected && stopped.get() == offset, "{offset}: {verdict:?} instead of {expected:?}");
+                owner.stopped = true;
+                Doing::Parked
+            }
+            _ => return Err(format!("{offset} failed with {failure:?}: {verdict:?} instead of {expected:?}")),
+        };
+        if let Some(entry) = owner.unsettled.get_mut(&offset) {
+            entry.doing = doing;
+        }
+        // A delay of nothing ends with the next tick, which a shell makes when a deadline is not in the future.
+        if owner.partition.next_deadline().is_some_and(|deadline| deadline <= now) {
+            owner.tick(now);
+        }
+        if owner.stopped {
+            self.repair(entry.record.identity);
+        }
+        Ok(())
+    }
+
+    /// DESIGN's failure policy, read once more.
+    fn expect(&mut self, member: usize, entry: Entry, failure: Failure) -> Expected {
+        let policy = self.policy();
+        let reason = match failure {
+            Failure::Fatal => Reason::Fatal,
+            Failure::Undecodable => Reason::Undecodable,
+            Failure::Panicked => Reason::Panicked,
+            Failure::TimedOut => Reason::TimedOut,
+            _ => Reason::Exhausted,
+        };
+        let its_own_fault = matches!(failure, Failure::Fatal | Failure::Undecodable);
+        if !its_own_fault {
+            if policy.in_place == InPlace::Forever {
+                return Expected::Waiting { refused_by_guard: false };
+            }
+            if matches!(policy.in_place, InPlace::Times(times) if entry.attempts_here <= times) {
+                return Expected::Waiting { refused_by_guard: false };
+            }
+            if policy.topic.is_some_and(|topic| entry.record.rounds < topic.rounds) {
+                return Expected::RetryTopic;
+            }
+        }
+        match (policy.on_exhausted, policy.dead_letter_topic) {
+            (Exhausted::Park, _) => Expected::Parked(ParkReason::Policy(reason)),
+            (Exhausted::Stop, _) => Expected::Stop(reason),
+            (_, false) if failure == Failure::Undecodable => Expected::Parked(ParkReason::NoDeadLetterTopic),
+            (_, false) => Expected::Waiting { refused_by_guard: false },
+            (_, true) if its_own_fault => Expected::DeadLetter,
+            (_, true) if self.guards[member].tokens == 0 => Expected::Waiting { refused_by_guard: true },
+            (_, true) => {
+                self.guards[member].tokens -= 1;
+                Expected::DeadLetter
+            }
+        }
+    }
+
+    pub(crate) fn take_write(&mut self, log: usize) -> Checked<bool> {
+        let Some(owner) = &mut self.owners[log] else { return Ok(false) };
+        let expected = owner.unsettled.values().filter(|entry| entry.doing == Doing::ToPublish).count();
+        let Some(request) = owner.partition.next_publish() else {
+            ensure!(expected == 0, "G3: {expected} writes are due and not asked for");
+            return Ok(false);
+        };
+        let offset = request.offset.get();
+        let Some(entry) = owner.unsettled.get_mut(&offset) else {
+            return Err(format!("{offset} is to be written but not pending"));
+        };
+        ensure!(entry.doing == Doing::ToPublish, "{offset} is to be written but is {entry:?}");
+        entry.doing = Doing::Publishing;
+        let attempts = entry.record.attempts + entry.attempts_here;
+        ensure!(request.attempts == attempts, "{offset} is written with {} attempts, not {attempts}", request.attempts);
+        if let Publish::Retry { round, .. } = request.publish {
+            ensure!(round == entry.record.rounds + 1, "{offset} is written for round {round}: {entry:?}");
+        }
+        owner.writes.push(request);
+        Ok(true)
+    }
+
+    pub(crate) fn finish_write(&mut self, log: usize) -> Checked<bool> {
+        let Some(owner) = &mut self.owners[log] else { return Ok(false) };
+        if owner.writes.is_empty() {
+            return Ok(false);
+        }
+        let index = self.random.index(owner.writes.len());
+        let request = owner.writes.swap_remove(index);
+        let offset = request.offset.get();
+        let entry = *owner.unsettled.get(&offset).ok_or("a record that is written is pending")?;
+        let mut result = match self.random.below(10) {
+            _ if self.plans[entry.record.identity].unwritable => PublishResult::Refused,
+            0 => PublishResult::Failed,
+            1..=2 if !self.calm => PublishResult::Failed,
+            _ => PublishResult::Acknowledged,
+        };
+        // A write that failed may have arrived all the same.
+        if result == PublishResult::Acknowledged || (result == PublishResult::Failed && self.random.percent(30)) {
+            self.store(log, request);
+        }
+        let acknowledged = result == PublishResult::Acknowledged;
+        if self.fault == Fault::CountsFailedWritesAsAcknowledged && result == PublishResult::Failed {
+            result = PublishResult::Acknowledged;
+        }
+        let entropy = self.random.next();
+        let Some(owner) = &mut self.owners[log] else { return Ok(false) };
+        let verdict = owner.partition.publish_finished(request.ticket, result, entropy, self.now);
+        let doing = match (result, &verdict) {
+            (PublishResult::Acknowledged, Verdict::Settled { .. }) => {
+                let outcome = match request.publish {
+                    Publish::Retry { .. } => Settlement::Retried,
+                    Publish::DeadLetter { .. } => Settlement::DeadLettered,
+                };
+                check_settled(&verdict, outcome, offset, &entry)?;
+                owner.settle(offset);
+                if acknowledged {
+                    self.broker.logs[log].settle(offset, outcome);
+                }
+                Doing::Queued
+            }
+            (PublishResult::Failed, Verdict::Waiting { delay, refused_by_guard: false }) => {
+                *self.corners.entry("a write tried again").or_default() += 1;
+                ensure!(*delay <= Duration::from_millis(480), "G6: the write of {offset} waits {delay:?}");
+                Doing::PublishWaitingUntil(self.now + *delay)
+            }
+            (PublishResult::Refused, Verdict::Parked { reason: ParkReason::Refused }) => Doing::Parked,
+            _ => return Err(format!("the write of {offset} is {result:?}: {verdict:?}")),
+        };
+        if let Some(entry) = owner.unsettled.get_mut(&offset) {
+            entry.doing = doing;
+        }
+        self.late.push((log, request.ticket));
+        Ok(true)
+    }
+
+    /// The broker takes a write in.
+    pub(crate) fn store(&mut self, log: usize, request: PublishRequest) {
+        let Some(&record) = self.broker.logs[log].get(request.offset.get()) else { return };
+        if self.plans[record.identity].unwritable {
+            return;
+        }
+        match request.publish {
+            Publish::Retry { round, delay } => {
+                let due = Some(self.millis() + delay.as_millis() as u64);
+                self.retry_log_append(LogRecord { due, rounds: round, attempts: request.attempts, ..record });
+            }
+            Publish::DeadLetter { reason } => {
+                self.broker.dead_letters.entry(record.identity).or_default().push(reason);
+            }
+        }
+    }
+
+    /// A result that comes too late, or twice, or to another epoch: nothing changes by it (G7).
+    pub(crate) fn late_result(&mut self) -> Checked<()> {
+        if self.late.is_empty() {
+            return Ok(());
+        }
+        let index = self.random.index(self.late.len());
+        let (log, ticket) = if self.random.percent(50) { self.late[index] } else { self.late.swap_remove(index) };
+        let (kind, entropy, now) = (self.random.below(4), self.random.next(), self.now);
+        let Some(owner) = &mut self.owners[log] else { return Ok(()) };
+        let before = owner.snapshot();
+        let guard = &mut self.guards[owner.member].real;
+        let verdict = match kind {
+            0 => owner.partition.succeed(ticket, Success::Done),
+            1 => owner.partition.fail(ticket, Failure::Fatal, entropy, now, guard),
+            2 => owner.partition.fail(ticket, Failure::Retryable, entropy, now, guard),
+            _ => owner.partition.publish_finished(ticket, PublishResult::Acknowledged, entropy, now),
+        };
+        let corner =
+            if ticket.epoch() == owner.partition.epoch() { "a stale ticket" } else { "a ticket of another epoch" };
+        *self.corners.entry(corner).or_default() += 1;
+        ensure!(verdict == Verdict::Stale, "G7: a late result is taken: {verdict:?} ({ticket:?})");
+        ensure!(owner.snapshot() == before, "G7: a late result changes something ({ticket:?})");
+        ensure!(owner.partition.record(ticket).is_none(), "G7: a late ticket still shows a record ({ticket:?})");
+        Ok(())
+    }
+}
+
+fn check_settled(verdict: &Verdict<usize>, outcome: Settlement, offset: i64, entry: &Entry) -> Checked<()> {
+    let expected = Verdict::Settled {
+        outcome,
+        offset: keylane_core::Offset::new(offset),
+        attempts: entry.record.attempts + entry.attempts_here,
+        record: entry.record.identity,
+    };
+    ensure!(*verdict == expected, "{offset}: {verdict:?} instead of {expected:?}");
+    Ok(())
+}

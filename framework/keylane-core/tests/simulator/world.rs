@@ -1,0 +1,370 @@
+//! A run: members, partitions, a broker and everything that can go wrong between them, one random step at a time.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use keylane_core::{
+    Backoff, Delivered, LaneOrder, MAX_METADATA_BYTES, Moment, PartitionSettings, Paused, Position, RetryPolicy,
+    StormGuard, Ticket,
+};
+
+use crate::broker::{Broker, Commit, LOGS, LogRecord, ORIGIN, RETRY};
+use crate::owner::Owner;
+use crate::plan::{Behaviour, Plan, random_policy};
+use crate::random::Random;
+use crate::violation::{Checked, ensure};
+
+pub(crate) const MEMBERS: usize = 2;
+const BATCH: usize = 8;
+const GUARD_BURST: u32 = 3;
+
+/// A mistake of the shell, to prove that the simulator notices.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) enum Fault {
+    None,
+    CommitsWhatWasReadInsteadOfTheWatermark,
+    CountsFailedWritesAsAcknowledged,
+    CommitsMetadataOfAnEarlierPosition,
+    DropsTheInheritedMap,
+    HandsOverWhatStillRuns,
+    LosesARecordBetweenReadingAndDelivery,
+    DeliversBeyondTheBudget,
+}
+
+pub(crate) struct World {
+    pub(crate) random: Random,
+    pub(crate) fault: Fault,
+    pub(crate) now: Moment,
+    pub(crate) broker: Broker,
+    pub(crate) owners: [Option<Owner>; 2],
+    pub(crate) guards: [Guard; MEMBERS],
+    pub(crate) plans: Vec<Plan>,
+    /// Attempts started by identity, over all deliveries.
+    pub(crate) attempts: Vec<u32>,
+    /// Attempts and writes whose owner is gone or has given them up, and whose result comes one day.
+    pub(crate) late: Vec<(usize, Ticket)>,
+    /// Attempts that an owner left behind although it was said to be drained: none, or somebody is at fault.
+    pub(crate) left_running: Vec<(usize, i64)>,
+    /// For [`Fault::CommitsMetadataOfAnEarlierPosition`].
+    earlier_metadata: [String; 2],
+    pub(crate) settings: [Arc<PartitionSettings>; 2],
+    pub(crate) pause_at: u64,
+    pub(crate) max_metadata_bytes: usize,
+    keys: u64,
+    /// How many records never work: many of them look like an outage to the guard.
+    broken_percent: u64,
+    pub(crate) epochs: u64,
+    /// The weight of each kind of step: runs differ in what they are made of.
+    weights: [u64; STEPS.len()],
+    /// How often the corners were reached, so that a run can be seen to test what it says.
+    pub(crate) corners: BTreeMap<&'static str, u64>,
+    /// Nothing goes wrong any more: the end of a run.
+    pub(crate) calm: bool,
+}
+
+/// The guard under test beside a model of it.
+pub(crate) struct Guard {
+    pub(crate) real: StormGuard,
+    pub(crate) tokens: u32,
+}
+
+impl Guard {
+    pub(crate) fn new() -> Self {
+        Self { real: StormGuard::new(GUARD_BURST), tokens: GUARD_BURST }
+    }
+
+    pub(crate) fn earn(&mut self, successes: u32) {
+        self.real.earn(u64::from(successes));
+        self.tokens = (self.tokens + successes).min(GUARD_BURST);
+    }
+}
+
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) enum Step {
+    Produce,
+    Fetch,
+    FetchAgain,
+    Start,
+    FinishAttempt,
+    TakeWrite,
+    FinishWrite,
+    LateResult,
+    Advance,
+    TogglePause,
+    Commit,
+    CommitAnswered,
+    CommitFailed,
+    Assign,
+    Revoke,
+    GiveUp,
+    Lose,
+    Crash,
+    Operator,
+}
+
+/// Each kind of step and its usual weight.
+const STEPS: [(Step, u64); 19] = [
+    (Step::Produce, 25),
+    (Step::Fetch, 40),
+    (Step::FetchAgain, 3),
+    (Step::Start, 60),
+    (Step::FinishAttempt, 60),
+    (Step::TakeWrite, 25),
+    (Step::FinishWrite, 25),
+    (Step::LateResult, 8),
+    (Step::Advance, 30),
+    (Step::TogglePause, 2),
+    (Step::Commit, 12),
+    (Step::CommitAnswered, 12),
+    (Step::CommitFailed, 2),
+    (Step::Assign, 80),
+    (Step::Revoke, 2),
+    (Step::GiveUp, 50),
+    (Step::Lose, 1),
+    (Step::Crash, 1),
+    (Step::Operator, 6),
+];
+
+impl World {
+    pub(crate) fn new(seed: u64, fault: Fault) -> Self {
+        let mut random = Random::new(seed);
+        let policy = random_policy(&mut random);
+        let concurrency = 1 + random.index(5);
+        let settings = |lane_order| {
+            Arc::new(PartitionSettings {
+                concurrency,
+                retry: policy.clone(),
+                lane_order,
+                publish_backoff: Backoff::exponential(Duration::from_millis(50), Duration::from_millis(400)),
+            })
+        };
+        let weights = STEPS.map(|(_, weight)| match random.below(4) {
+            0 if weight <= 3 => 0,
+            1 => weight * 3,
+            _ => weight,
+        });
+        Self {
+            fault,
+            now: Moment::ORIGIN,
+            broker: Broker::default(),
+            owners: [None, None],
+            guards: [Guard::new(), Guard::new()],
+            plans: Vec::new(),
+            attempts: Vec::new(),
+            late: Vec::new(),
+            left_running: Vec::new(),
+            earlier_metadata: Default::default(),
+            settings: [settings(LaneOrder::Offset), settings(LaneOrder::Due)],
+            pause_at: 4 + random.below(60),
+            max_metadata_bytes: random.pick(&[MAX_METADATA_BYTES, MAX_METADATA_BYTES, 40, 24, 0]),
+            keys: 1 + random.below(20),
+            broken_percent: random.pick(&[4, 4, 10, 50]),
+            epochs: 0,
+            weights,
+            corners: BTreeMap::new(),
+            calm: false,
+            random,
+        }
+    }
+
+    pub(crate) fn policy(&self) -> &RetryPolicy {
+        &self.settings[ORIGIN].retry
+    }
+
+    /// One random step, and every promise checked after it.
+    pub(crate) fn step(&mut self) -> Checked<Step> {
+        let step = self.choose();
+        let log = if self.random.percent(65) { ORIGIN } else { RETRY };
+        match step {
+            Step::Produce => self.produce(),
+            Step::Fetch => self.fetch(log)?,
+            Step::FetchAgain => self.fetch_again(log),
+            Step::Start => self.some(log, Self::start)?,
+            Step::FinishAttempt => self.some(log, Self::finish_attempt)?,
+            Step::TakeWrite => self.some(log, Self::take_write)?,
+            Step::FinishWrite => self.some(log, Self::finish_write)?,
+            Step::LateResult => self.late_result()?,
+            Step::Advance => self.advance(),
+            Step::TogglePause => self.toggle_pause(log),
+            Step::Commit => self.commit(log)?,
+            Step::CommitAnswered => self.commit_answered(log)?,
+            Step::CommitFailed => drop(self.owners[log].as_mut().and_then(|owner| owner.commits.pop_front())),
+            Step::Assign => self.assign(log)?,
+            Step::Revoke => self.revoke(log),
+            // A subscription that is stopped leaves as soon as it can.
+            Step::GiveUp if self.owners[log].as_ref().is_some_and(|owner| owner.stopped) => {
+                self.revoke(log);
+                self.give_up(log)?;
+            }
+            Step::GiveUp => self.give_up(log)?,
+            Step::Lose => self.lose(log),
+            Step::Crash => self.crash()?,
+            Step::Operator => self.operator(log),
+        }
+        self.check()?;
+        Ok(step)
+    }
+
+    /// A few of the same, as long as there is something to do.
+    fn some(&mut self, log: usize, act: fn(&mut Self, usize) -> Checked<bool>) -> Checked<()> {
+        for _ in 0..=self.random.below(4) {
+            if !act(self, log)? {
+                break;
+            }
+            self.check()?;
+        }
+        Ok(())
+    }
+
+    pub(crate) fn count(&mut self, corner: &'static str) {
+        *self.corners.entry(corner).or_default() += 1;
+    }
+
+    fn choose(&mut self) -> Step {
+        let total: u64 = self.weights.iter().sum();
+        let mut ticket = self.random.below(total);
+        for ((step, _), weight) in STEPS.iter().zip(self.weights) {
+            if ticket < weight {
+                return *step;
+            }
+            ticket -= weight;
+        }
+        Step::Start
+    }
+
+    pub(crate) fn check(&self) -> Checked<()> {
+        for log in LOGS {
+            if let Some(owner) = &self.owners[log] {
+                let limit = if self.calm { usize::MAX } else { self.pause_at as usize + BATCH };
+                owner.check(self.now, limit).map_err(|message| format!("log {log}: {message}"))?;
+            }
+        }
+        Ok(())
+    }
+
+    fn produce(&mut self) {
+        for _ in 0..=self.random.below(4) {
+            let policy = self.policy().clone();
+            let identity = self.plans.len();
+            self.plans.push(Plan::random(&mut self.random, &policy, self.broken_percent));
+            self.attempts.push(0);
+            let key = (!self.random.percent(15)).then(|| self.random.below(self.keys));
+            let due = self.random.percent(5).then(|| self.millis() + self.random.below(500));
+            let hole = if self.random.percent(20) { self.random.below(3) as i64 } else { 0 };
+            let record = LogRecord { offset: 0, identity, key, due, rounds: 0, attempts: 0 };
+            self.broker.logs[ORIGIN].append(hole, record);
+        }
+    }
+
+    pub(crate) fn millis(&self) -> u64 {
+        self.now.since_origin().as_millis() as u64
+    }
+
+    pub(crate) fn fetch(&mut self, log: usize) -> Checked<()> {
+        let Some(owner) = &mut self.owners[log] else { return Ok(()) };
+        owner.budget.update(owner.partition.pending() as u64);
+        owner.ahead_budget.update(owner.partition.settled_ahead() as u64);
+        let paused = owner.budget.is_paused() || owner.ahead_budget.is_paused();
+        if paused {
+            *self.corners.entry("a pause for the budget").or_default() += 1;
+        }
+        if paused && !self.calm && self.fault != Fault::DeliversBeyondTheBudget {
+            return Ok(());
+        }
+        let batch = self.broker.logs[log].read(owner.fetch_at, 1 + self.random.index(BATCH));
+        for record in batch {
+            owner.fetch_at = record.offset + 1;
+            if self.fault == Fault::LosesARecordBetweenReadingAndDelivery && self.random.percent(2) {
+                continue;
+            }
+            let corner = match owner.deliver(record, self.now)? {
+                Delivered::Queued => continue,
+                Delivered::Repeated => "a repeated delivery",
+                Delivered::AlreadySettled => "a delivery settled before",
+            };
+            *self.corners.entry(corner).or_default() += 1;
+        }
+        Ok(())
+    }
+
+    /// The client reads again what it has delivered.
+    fn fetch_again(&mut self, log: usize) {
+        if let Some(owner) = &mut self.owners[log] {
+            let start = owner.start_position();
+            let span = (owner.fetch_at - start).max(0) as u64 + 1;
+            owner.fetch_at = owner.fetch_at.min(start + self.random.below(span) as i64);
+        }
+    }
+
+    pub(crate) fn start(&mut self, log: usize) -> Checked<bool> {
+        let Some(owner) = &mut self.owners[log] else { return Ok(false) };
+        let Some(identity) = owner.start_next(&self.broker.logs[log], self.now)? else { return Ok(false) };
+        self.attempts[identity] += 1;
+        let key = |log: usize, offset: i64| self.broker.logs[log].get(offset).and_then(|record| record.key);
+        let (_, offset) = *owner.running.last().expect("one was started");
+        for &(other_log, other) in &self.left_running {
+            let overlap = other_log == log && key(log, other).is_some() && key(log, other) == key(log, offset);
+            ensure!(!overlap, "G2: {offset} starts while {other} of its key still runs at the previous owner");
+        }
+        Ok(true)
+    }
+
+    fn advance(&mut self) {
+        let step = self.random.pick(&[1, 20, 100, 500, 2_500]);
+        self.tick(self.now + Duration::from_millis(step));
+    }
+
+    pub(crate) fn tick(&mut self, now: Moment) {
+        self.now = now;
+        for owner in self.owners.iter_mut().flatten() {
+            owner.tick(now);
+        }
+    }
+
+    fn toggle_pause(&mut self, log: usize) {
+        let pause = self.random.percent(30);
+        if let Some(owner) = &mut self.owners[log] {
+            owner.paused = pause && !owner.paused;
+            owner.partition.set_paused(if owner.paused { Paused::Yes } else { Paused::No });
+        }
+    }
+
+    fn commit(&mut self, log: usize) -> Checked<()> {
+        let Some(owner) = &mut self.owners[log] else { return Ok(()) };
+        let Some(mut commit) = owner.commit(&self.broker.logs[log], self.max_metadata_bytes)? else { return Ok(()) };
+        match self.fault {
+            Fault::CommitsWhatWasReadInsteadOfTheWatermark => {
+                commit.position = owner.partition.next_position().map_or(0, Position::get);
+                commit.metadata.clear();
+            }
+            Fault::CommitsMetadataOfAnEarlierPosition => {
+                std::mem::swap(&mut commit.metadata, &mut self.earlier_metadata[log]);
+            }
+            _ => {}
+        }
+        owner.commits.push_back(commit);
+        Ok(())
+    }
+
+    fn commit_answered(&mut self, log: usize) -> Checked<()> {
+        let commit = self.owners[log].as_mut().and_then(|owner| owner.commits.pop_front());
+        commit.map_or(Ok(()), |commit| self.land(log, commit))
+    }
+
+    pub(crate) fn land(&mut self, log: usize, commit: Commit) -> Checked<()> {
+        self.broker.logs[log].check_commit(&commit)?;
+        self.broker.logs[log].committed = Some(commit);
+        Ok(())
+    }
+
+    /// The subscription was stopped by this record; it is repaired.
+    pub(crate) fn repair(&mut self, identity: usize) {
+        self.plans[identity].behaviour = Behaviour::Good;
+    }
+
+    pub(crate) fn retry_log_append(&mut self, record: LogRecord) {
+        let hole = self.random.below(2) as i64;
+        self.broker.logs[RETRY].append(hole, record);
+    }
+}

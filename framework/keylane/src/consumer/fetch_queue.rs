@@ -1,0 +1,196 @@
+//! Batches from a fetch queue of our own.
+//!
+//! librdkafka delivers records one by one on the consumer queue. On a queue of our own it hands out many at a time, which
+//! costs the polling thread half as much per record; events (rebalances, commit results, errors, logs) stay on the consumer
+//! queue. rdkafka has no safe interface to this, so it is done here, and nowhere else.
+//!
+//! What librdkafka demands, and where it is kept:
+//! - Every partition of every assignment is forwarded to our queue before it is assigned ([`Forwarding::forward`], in the
+//!   rebalance callback). One that is not delivers nothing, on either queue, without a word.
+//! - Not with `enable.partition.eof`: the position would go wrong. The setting is refused at start-up.
+//! - The queue and all its messages are given back before the consumer closes, or closing hangs: messages never leave
+//!   [`FetchQueue::read`], and [`FetchQueue`] stands before the consumer in the struct that owns both.
+//! - The consumer queue must still be served: a watch on it interrupts the wait, and it is looked at every 50 ms anyhow.
+//!
+//! SAFETY, for the whole file: `queue` comes from `rd_kafka_queue_new` and is destroyed once, when the [`FetchQueue`] that owns
+//! it is dropped; before that the copy that the callbacks use is taken away under its lock. A client outlives its queue: see
+//! the third point. A message is used only between its being taken out and its `rd_kafka_message_destroy`.
+#![allow(unsafe_code)]
+
+use std::ffi::CString;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use rdkafka::bindings as sys;
+use rdkafka::consumer::{BaseConsumer, Consumer, ConsumerContext};
+use rdkafka::error::KafkaError;
+
+use super::native::NativeMessage;
+use super::reader::{READ_LIMIT, Read};
+
+/// How often the consumer queue is looked at without being asked to.
+const SERVE_EVENTS: Duration = Duration::from_millis(50);
+/// The most events served in a row: enough for any rebalance, and the records do not wait for ever.
+const EVENTS_AT_ONCE: usize = 16;
+
+/// Our queue; owned by the polling thread.
+pub(crate) struct FetchQueue {
+    queue: Queue,
+    forwarding: Arc<Forwarding>,
+    messages: Vec<*mut sys::rd_kafka_message_t>,
+    served_at: Instant,
+}
+
+/// What the callbacks need: where to forward partitions to, and whom to wake.
+#[derive(Default)]
+pub(crate) struct Forwarding {
+    queue: Mutex<Option<Queue>>,
+    /// The consumer queue has something.
+    events: AtomicBool,
+}
+
+#[derive(Clone, Copy)]
+struct Queue(*mut sys::rd_kafka_queue_t);
+
+// SAFETY: librdkafka's queues may be used from any thread; this is only their address.
+unsafe impl Send for Queue {}
+// SAFETY: the message pointers are scratch space, empty between two reads; the rest is `Send`.
+unsafe impl Send for FetchQueue {}
+
+impl FetchQueue {
+    /// Makes the queue of a consumer that has not subscribed yet, and watches its events.
+    pub(crate) fn new<C: ConsumerContext>(consumer: &mut BaseConsumer<C>, forwarding: Arc<Forwarding>) -> Self {
+        // SAFETY: the client is live.
+        let queue = Queue(unsafe { sys::rd_kafka_queue_new(consumer.client().native_ptr()) });
+        *forwarding.lock() = Some(queue);
+        let watch = forwarding.clone();
+        consumer.set_nonempty_callback(move || watch.wake());
+        Self { queue, forwarding, messages: Vec::with_capacity(READ_LIMIT), served_at: Instant::now() }
+    }
+
+    /// See [`Reader::read`](super::reader::Reader::read).
+    pub(super) fn read<C: ConsumerContext>(
+        &mut self,
+        consumer: &BaseConsumer<C>,
+        wait: Duration,
+        mut take: impl FnMut(&NativeMessage<'_>),
+    ) -> Read {
+        let mut read = Read { taken: 0, error: None };
+        if self.forwarding.events.swap(false, Ordering::AcqRel) || self.served_at.elapsed() >= SERVE_EVENTS {
+            self.served_at = Instant::now();
+            serve(consumer, &mut read, &mut take);
+            if read.error.is_some() {
+                return read;
+            }
+        }
+        self.take_batch(&mut read, &mut take);
+        if read.taken == 0 && read.error.is_none() && !wait.is_zero() && !self.forwarding.events.load(Ordering::Acquire)
+        {
+            let wait_millis = i32::try_from(wait.as_millis()).unwrap_or(i32::MAX);
+            // SAFETY: the queue is live. A batch call would wait for a full batch, so the wait is for one.
+            let message = unsafe { sys::rd_kafka_consume_queue(self.queue.0, wait_millis) };
+            if !message.is_null() {
+                hand_out(message, &mut read, &mut take);
+                self.take_batch(&mut read, &mut take);
+            }
+        }
+        read
+    }
+
+    /// Takes out what is there, without waiting.
+    fn take_batch(&mut self, read: &mut Read, take: &mut impl FnMut(&NativeMessage<'_>)) {
+        let room = READ_LIMIT - read.taken.min(READ_LIMIT);
+        // SAFETY: the queue is live, and the buffer has place for `room` pointers.
+        let count = unsafe { sys::rd_kafka_consume_batch_queue(self.queue.0, 0, self.messages.as_mut_ptr(), room) };
+        let count = usize::try_from(count).unwrap_or(0);
+        // SAFETY: librdkafka has written `count` pointers.
+        unsafe { self.messages.set_len(count) };
+        for message in self.messages.drain(..) {
+            hand_out(message, read, take);
+        }
+    }
+}
+
+impl Drop for FetchQueue {
+    fn drop(&mut self) {
+        // From here on no callback uses the queue.
+        *self.forwarding.lock() = None;
+        // SAFETY: made by us, destroyed once.
+        unsafe { sys::rd_kafka_queue_destroy(self.queue.0) };
+    }
+}
+
+impl Forwarding {
+    /// Directs a partition's records to our queue. To be called before each of its assignments.
+    pub(super) fn forward<C: ConsumerContext>(&self, consumer: &BaseConsumer<C>, topic: &str, partition: i32) {
+        let guard = self.lock();
+        let (Some(queue), Ok(topic)) = (*guard, CString::new(topic)) else { return };
+        // SAFETY: the client and our queue are live (the lock is held), the topic is a C string; the partition's queue is
+        // checked and given back.
+        unsafe {
+            let source = sys::rd_kafka_queue_get_partition(consumer.client().native_ptr(), topic.as_ptr(), partition);
+            if !source.is_null() {
+                sys::rd_kafka_queue_forward(source, queue.0);
+                sys::rd_kafka_queue_destroy(source);
+            }
+        }
+    }
+
+    /// Runs on librdkafka's threads whenever the consumer queue gets its first event.
+    fn wake(&self) {
+        self.events.store(true, Ordering::Release);
+        if let Some(queue) = *self.lock() {
+            // SAFETY: the queue is live while the lock is held and it is there.
+            unsafe { sys::rd_kafka_queue_yield(queue.0) };
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Option<Queue>> {
+        self.queue.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Serves the consumer queue. A served callback looks like an empty queue, so it is asked more than once.
+fn serve<C: ConsumerContext>(consumer: &BaseConsumer<C>, read: &mut Read, take: &mut impl FnMut(&NativeMessage<'_>)) {
+    let mut empty = 0;
+    for _ in 0..EVENTS_AT_ONCE {
+        match consumer.poll(Duration::ZERO) {
+            Some(Ok(message)) => {
+                // Not forwarded: never seen, and not lost if it should happen.
+                take(&NativeMessage::from(&message));
+                read.taken += 1;
+            }
+            Some(Err(error)) => {
+                read.error = Some(error);
+                return;
+            }
+            None => empty += 1,
+        }
+        if empty == 4 {
+            return;
+        }
+    }
+}
+
+/// Passes one message on and frees it.
+fn hand_out(message: *mut sys::rd_kafka_message_t, read: &mut Read, take: &mut impl FnMut(&NativeMessage<'_>)) {
+    let owned = Owned(message);
+    // SAFETY: librdkafka gives out valid messages; `owned` frees it after its last use, also if `take` panics.
+    let borrowed = unsafe { &*owned.0 };
+    if borrowed.err == sys::rd_kafka_resp_err_t::RD_KAFKA_RESP_ERR_NO_ERROR {
+        take(&NativeMessage::new(borrowed));
+        read.taken += 1;
+    } else {
+        read.error = Some(KafkaError::MessageConsumption(borrowed.err.into()));
+    }
+}
+
+struct Owned(*mut sys::rd_kafka_message_t);
+
+impl Drop for Owned {
+    fn drop(&mut self) {
+        // SAFETY: taken out of a queue by us, and freed once.
+        unsafe { sys::rd_kafka_message_destroy(self.0) };
+    }
+}

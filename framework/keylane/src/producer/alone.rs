@@ -1,0 +1,64 @@
+//! Writing refused records again, one by one.
+//!
+//! A broker refuses a whole batch where one record of it is invalid, or where all together are larger than the topic
+//! allows, and librdkafka neither splits such a batch nor tells the culprit (seen with Apache Kafka 4.2: a record without
+//! a key on a compacted topic takes its neighbours with it). So a refused record is written once more by a second client
+//! that never batches: only what is refused alone is refused for good. Neighbours are never blamed.
+
+use std::sync::Arc;
+
+use rdkafka::ClientConfig;
+use tokio::sync::OnceCell;
+
+use super::client::Client;
+use super::pending::{NotAdmitted, Pending};
+use super::raw::{Acknowledged, OutgoingRecord};
+use super::write_error::{WriteError, WriteFailure};
+
+/// The client that never batches; started when it is first needed, which is never for most producers.
+pub(super) struct Alone {
+    config: ClientConfig,
+    pending: Arc<Pending>,
+    client: OnceCell<Arc<Client>>,
+}
+
+impl Alone {
+    pub(super) fn new(mut config: ClientConfig, pending: Arc<Pending>) -> Self {
+        config.set("batch.num.messages", "1");
+        Self { config, pending, client: OnceCell::new() }
+    }
+
+    /// Writes a record that was `refused` in a batch.
+    ///
+    /// # Errors
+    /// What the broker says to this record alone; `refused` itself where nobody can be asked any more.
+    pub(super) async fn write(&self, record: &OutgoingRecord, refused: WriteError) -> Result<Acknowledged, WriteError> {
+        let Ok(client) = self.client.get_or_try_init(|| self.start()).await else { return Err(refused) };
+        match client.queue(record) {
+            Ok(answer) => {
+                answer.await.unwrap_or_else(|_| Err(WriteError::new(record.topic.clone(), WriteFailure::Abandoned)))
+            }
+            Err(WriteError { failure: WriteFailure::NotAdmitted(NotAdmitted::Closed), .. }) => Err(refused),
+            Err(error) => Err(error),
+        }
+    }
+
+    pub(super) fn purge(&self) {
+        if let Some(client) = self.client.get() {
+            client.purge();
+        }
+    }
+
+    /// Creating a client reads certificates and starts threads: not on a runtime thread.
+    async fn start(&self) -> Result<Arc<Client>, ()> {
+        let (config, pending) = (self.config.clone(), self.pending.clone());
+        match tokio::task::spawn_blocking(move || Client::start(config, pending)).await {
+            Ok(Ok(client)) => Ok(client),
+            Ok(Err(error)) => {
+                tracing::error!(%error, "cannot start the client that writes refused records alone");
+                Err(())
+            }
+            Err(_) => Err(()),
+        }
+    }
+}
