@@ -20,6 +20,7 @@ mod subscription;
 mod task;
 mod task_error;
 mod task_metadata;
+pub mod testing;
 mod topics;
 
 pub use client_config::ClientConfigError;
