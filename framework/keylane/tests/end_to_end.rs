@@ -108,6 +108,28 @@ async fn process_and_restart(reading: Reading) {
     assert_eq!(count(&seen), 2_001);
 }
 
+/// Records that arrive with the assignment itself: taken out before their partition is opened, they would be lost.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_new_member_misses_none_of_the_first_records() {
+    let broker = broker(&["tasks"]);
+    enqueue(&broker, "tasks", (0..100).map(|i: u32| NewTask::json(&i).unwrap().key(i.to_string())).collect()).await;
+    for round in 0..10 {
+        let seen = Seen::default();
+        let noted = seen.clone();
+        let subscription = Subscription::builder(format!("group-{round}"), "tasks")
+            .bootstrap_servers(broker.bootstrap_servers())
+            .kafka_settings(EmbeddedBroker::client_settings())
+            .start(Json, move |task: Task<u32>| {
+                note(&noted, &task);
+                async { Ok::<(), TaskError>(()) }
+            })
+            .await
+            .unwrap();
+        eventually("all tasks are processed", || count(&seen) == 100).await;
+        subscription.shutdown().await.unwrap();
+    }
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn failures_are_retried_in_place_and_then_dead_lettered_with_their_bytes() {
     let broker = broker(&["tasks", "dead"]);

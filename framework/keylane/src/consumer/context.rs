@@ -73,6 +73,11 @@ impl Context {
         std::mem::take(&mut *self.events())
     }
 
+    /// Whether the loop has something to do before it may read on.
+    pub(super) fn has_events(&self) -> bool {
+        !self.events().is_empty()
+    }
+
     pub(super) fn set_closing(&self) {
         self.closing.store(true, Ordering::Relaxed);
     }
