@@ -5,6 +5,7 @@
 #![allow(clippy::unwrap_used)]
 
 use std::collections::HashMap;
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -110,24 +111,59 @@ async fn process_and_restart(reading: Reading) {
 
 /// Records that arrive with the assignment itself: taken out before their partition is opened, they would be lost.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_new_member_misses_none_of_the_first_records() {
+async fn no_record_that_arrives_with_an_assignment_is_missed_or_repeated() {
     let broker = broker(&["tasks"]);
-    enqueue(&broker, "tasks", (0..100).map(|i: u32| NewTask::json(&i).unwrap().key(i.to_string())).collect()).await;
-    for round in 0..10 {
-        let seen = Seen::default();
+    let seen = Seen::default();
+    let enqueued = Arc::new(AtomicU32::new(0));
+    let producer = TaskProducer::builder("tasks")
+        .bootstrap_servers(broker.bootstrap_servers())
+        .application_id("test")
+        .kafka("linger.ms", "0")
+        .start()
+        .await
+        .unwrap();
+    let stop = Arc::new(AtomicBool::new(false));
+    let writer = {
+        let (stop, enqueued, producer) = (stop.clone(), enqueued.clone(), producer.clone());
+        tokio::spawn(async move {
+            while !stop.load(Ordering::Relaxed) {
+                let number = enqueued.load(Ordering::Relaxed);
+                producer.enqueue(NewTask::json(&number).unwrap().key(number.to_string())).await.unwrap();
+                enqueued.fetch_add(1, Ordering::Relaxed);
+                tokio::time::sleep(Duration::from_millis(2)).await;
+            }
+        })
+    };
+    for _ in 0..10 {
         let noted = seen.clone();
-        let subscription = Subscription::builder(format!("group-{round}"), "tasks")
-            .bootstrap_servers(broker.bootstrap_servers())
-            .kafka_settings(EmbeddedBroker::client_settings())
+        let subscription = subscribe(&broker, "tasks")
             .start(Json, move |task: Task<u32>| {
                 note(&noted, &task);
                 async { Ok::<(), TaskError>(()) }
             })
             .await
             .unwrap();
-        eventually("all tasks are processed", || count(&seen) == 100).await;
+        let target = enqueued.load(Ordering::Relaxed) + 50;
+        eventually("some tasks are processed", || count(&seen) >= target as usize).await;
         subscription.shutdown().await.unwrap();
     }
+    stop.store(true, Ordering::Relaxed);
+    writer.await.unwrap();
+    let noted = seen.clone();
+    let subscription = subscribe(&broker, "tasks")
+        .start(Json, move |task: Task<u32>| {
+            note(&noted, &task);
+            async { Ok::<(), TaskError>(()) }
+        })
+        .await
+        .unwrap();
+    let all = enqueued.load(Ordering::Relaxed);
+    eventually("all tasks are processed", || count(&seen) >= all as usize).await;
+    subscription.shutdown().await.unwrap();
+    let mut numbers: Vec<u32> = seen.lock().unwrap().values().flatten().copied().collect();
+    numbers.sort_unstable();
+    assert_eq!(numbers, (0..all).collect::<Vec<_>>());
+    producer.close(PATIENCE).await.unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
