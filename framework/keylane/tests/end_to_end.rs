@@ -9,8 +9,8 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use keylane::{
-    Backoff, DeadLetter, EmbeddedBroker, EmbeddedBrokerOptions, Json, NewTask, Raw, Retry, State, Subscription,
-    SubscriptionBuilder, Task, TaskError, TaskProducer,
+    Backoff, DeadLetter, EmbeddedBroker, EmbeddedBrokerOptions, Json, NewTask, Raw, Reading, Retry, State,
+    Subscription, SubscriptionBuilder, Task, TaskError, TaskProducer,
 };
 
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -64,6 +64,15 @@ fn count(seen: &Seen) -> usize {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn every_task_is_processed_in_key_order_and_a_restart_repeats_nothing() {
+    process_and_restart(Reading::Batched).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_same_holds_for_records_read_one_by_one() {
+    process_and_restart(Reading::Polled).await;
+}
+
+async fn process_and_restart(reading: Reading) {
     let broker = broker(&["tasks"]);
     let tasks = (0..2_000).map(|i: u32| NewTask::json(&i).unwrap().key(format!("k{}", i % 50))).collect();
     enqueue(&broker, "tasks", tasks).await;
@@ -71,6 +80,7 @@ async fn every_task_is_processed_in_key_order_and_a_restart_repeats_nothing() {
     let start = || async {
         let seen = seen.clone();
         subscribe(&broker, "tasks")
+            .reading(reading)
             .start(Json, move |task: Task<u32>| {
                 let seen = seen.clone();
                 async move {

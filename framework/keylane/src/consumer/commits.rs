@@ -6,6 +6,7 @@
 //! repeated by the next stored point, never commit something unsettled (guarantee G4).
 
 use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer};
+use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 
 use super::assigned::Assigned;
 use super::context::{Context, list_with_points};
@@ -47,6 +48,35 @@ impl Commits {
         commit(consumer, partitions, &explicit);
     }
 
+    /// Commits the last commit points and waits for the broker's word.
+    pub(super) fn commit_final(
+        &mut self,
+        consumer: &BaseConsumer<Context>,
+        partitions: &mut [Assigned],
+    ) -> FinalCommit {
+        self.store(consumer, partitions, false);
+        let all: Vec<usize> = (0..partitions.len()).filter(|&place| partitions[place].stored.is_some()).collect();
+        if all.is_empty() {
+            return FinalCommit::Done;
+        }
+        let result =
+            list_with_points(points(partitions, &all)).and_then(|list| consumer.commit(&list, CommitMode::Sync));
+        match result.as_ref().map_err(KafkaError::rdkafka_error_code) {
+            Ok(()) => FinalCommit::Done,
+            Err(Some(RDKafkaErrorCode::RebalanceInProgress | RDKafkaErrorCode::IllegalGeneration)) => {
+                FinalCommit::Again
+            }
+            Err(Some(RDKafkaErrorCode::OffsetMetadataTooLarge)) => {
+                self.give_up_metadata(consumer, partitions);
+                FinalCommit::Again
+            }
+            Err(_) => {
+                tracing::warn!(?result, "the final commit failed; closing tries once more");
+                FinalCommit::Done
+            }
+        }
+    }
+
     /// A broker with a smaller `offset.metadata.max.bytes` than Kafka's default refuses such commits for ever, and with them
     /// the client reports every other one as failed. Positions matter more than maps.
     fn give_up_metadata(&mut self, consumer: &BaseConsumer<Context>, partitions: &mut [Assigned]) {
@@ -65,6 +95,15 @@ impl Commits {
         let all: Vec<usize> = (0..partitions.len()).filter(|&place| partitions[place].stored.is_some()).collect();
         store(consumer, partitions, &all);
     }
+}
+
+/// What became of the commit before closing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum FinalCommit {
+    /// The broker has it, or will never take it from this member.
+    Done,
+    /// A rebalance is in the way.
+    Again,
 }
 
 fn points<'a>(partitions: &'a [Assigned], places: &'a [usize]) -> impl Iterator<Item = (&'a str, i32, i64, &'a str)> {

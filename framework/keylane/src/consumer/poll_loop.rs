@@ -55,19 +55,20 @@ impl PollSettings {
 /// Everything the polling thread owns.
 pub(crate) struct PollLoop {
     /// Before the consumer: its queue has to go first.
-    reader: Reader,
-    consumer: BaseConsumer<Context>,
-    control: Arc<Control>,
-    metrics: Arc<SubscriptionMetrics>,
+    pub(super) reader: Reader,
+    pub(super) consumer: BaseConsumer<Context>,
+    pub(super) control: Arc<Control>,
+    pub(super) metrics: Arc<SubscriptionMetrics>,
     poll_metrics: PollMetrics,
     settings: Arc<PollSettings>,
-    assignment: Assignment,
+    pub(super) assignment: Assignment,
     intake: Intake,
-    commits: Commits,
-    handover: Option<Handover>,
+    pub(super) commits: Commits,
+    pub(super) handover: Option<Handover>,
     end_offsets: EndOffsets,
     joined: bool,
-    draining: bool,
+    pub(super) draining: bool,
+    pub(super) commit_again_at: Option<Instant>,
     was_paused: bool,
     last_housekeeping: Instant,
     last_slow_housekeeping: Instant,
@@ -98,6 +99,7 @@ impl PollLoop {
             end_offsets: EndOffsets::new(side_config),
             joined: false,
             draining: false,
+            commit_again_at: None,
             was_paused: false,
             last_housekeeping: Instant::now(),
             last_slow_housekeeping: Instant::now(),
@@ -108,7 +110,7 @@ impl PollLoop {
     /// Runs until a shutdown or a failure, then closes the consumer.
     pub(crate) fn run(mut self) {
         while !self.control.must_end() {
-            if self.control.shutdown_deadline().is_some_and(|deadline| !self.drain_until(deadline)) {
+            if self.control.shutdown_deadline().is_some_and(|deadline| self.is_ready_to_close(deadline)) {
                 break;
             }
             self.pass();
@@ -280,51 +282,7 @@ impl PollLoop {
         }
     }
 
-    /// Drains for a shutdown; `false` when it is time to close.
-    fn drain_until(&mut self, deadline: Instant) -> bool {
-        if !self.draining {
-            self.draining = true;
-            self.show_state();
-            self.order_drain();
-            self.assignment.update_pauses(&self.consumer, true);
-        }
-        let running = self.assignment.partitions.iter().any(|partition| !partition.has_ended());
-        Instant::now() < deadline && (running || self.handover.is_some())
-    }
-
-    fn order_drain(&mut self) {
-        for partition in &self.assignment.partitions {
-            partition.inbox.order(|orders| orders.drain = true);
-        }
-    }
-
-    /// Commits what is settled and leaves the group. No revoke may be left unanswered: the client would wait for ever.
-    fn close(mut self) {
-        for partition in &self.assignment.partitions {
-            partition.inbox.order(|orders| orders.end = true);
-        }
-        let grace = Instant::now() + Duration::from_millis(500);
-        while self.assignment.partitions.iter().any(|p| !p.has_ended()) && Instant::now() < grace {
-            std::thread::sleep(Duration::from_millis(1));
-        }
-        self.commits.store(&self.consumer, &mut self.assignment.partitions, false);
-        if let Some(handover) = self.handover.take() {
-            handover.finish(&self.consumer, &mut self.assignment, &mut self.commits);
-        }
-        self.consumer.context().set_closing();
-        for partition in &self.assignment.partitions {
-            self.control.remove_partition(&partition.topic, partition.partition);
-        }
-        drop(self.assignment);
-        drop(self.reader);
-        // Polls until the group is left: some hundred milliseconds, unless the brokers are away.
-        drop(self.consumer);
-        let state = if self.control.has_failed() { State::Failed } else { State::Stopped };
-        self.control.set_state(state);
-        self.metrics.set_state(state.metric());
-    }
-
-    fn show_state(&self) {
+    pub(super) fn show_state(&self) {
         let state = if self.draining {
             State::Draining
         } else if self.handover.is_some() {
@@ -339,7 +297,7 @@ impl PollLoop {
         self.set_state(state);
     }
 
-    fn set_state(&self, state: State) {
+    pub(super) fn set_state(&self, state: State) {
         self.control.set_state(state);
         self.metrics.set_state(state.metric());
     }
