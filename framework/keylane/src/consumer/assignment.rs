@@ -81,17 +81,6 @@ impl Assignment {
         !rewound.is_empty()
     }
 
-    /// A partition that comes back may still be paused from its last time here, and the table begins with none paused.
-    pub(super) fn resume_fetching(&self, consumer: &BaseConsumer<Context>, new: &[NewPartition]) {
-        if new.is_empty() {
-            return;
-        }
-        let list = list(new.iter().map(|new| (new.topic.as_str(), new.partition)));
-        if let Err(error) = consumer.resume(&list) {
-            tracing::warn!(%error, "the client refused to resume new partitions");
-        }
-    }
-
     pub(super) fn find(&mut self, topic: &str, partition: i32) -> Option<&mut Assigned> {
         self.partitions.iter_mut().find(|p| p.partition == partition && &*p.topic == topic)
     }
