@@ -34,6 +34,9 @@ pub(super) struct Assigned {
     pub(super) fetch_paused: bool,
     /// The newest commit point, stored with the client.
     pub(super) stored: Option<CommitPoint>,
+    /// The highest position this partition was committed at or stored, as far as it is known. The client commits by itself
+    /// only what lies above it.
+    pub(super) highest: Option<i64>,
     /// End offset asked for by the side client while the partition is paused.
     pub(super) end_offset: Option<i64>,
     /// Being given back.
@@ -71,6 +74,7 @@ impl Assigned {
             ahead,
             fetch_paused: false,
             stored: None,
+            highest: None,
             end_offset: None,
             revoking: false,
         }
@@ -99,6 +103,7 @@ impl Assigned {
         self.batch_bytes = old.batch_bytes;
         self.next_offset = old.next_offset;
         self.fetch_paused = old.fetch_paused;
+        self.highest = old.highest;
     }
 
     pub(super) fn pending_records(&self) -> u64 {
