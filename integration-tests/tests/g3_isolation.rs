@@ -87,7 +87,12 @@ impl Fixture {
     }
 
     /// Keeps the member busy for longer than a member may live that has stopped polling; `first` is the first free number.
-    async fn outlive_the_poll_interval(&self, first: usize, keys: usize, is_held: impl Fn(&NewRecord) -> bool) -> usize {
+    async fn outlive_the_poll_interval(
+        &self,
+        first: usize,
+        keys: usize,
+        is_held: impl Fn(&NewRecord) -> bool,
+    ) -> usize {
         let (began, mut next) = (Instant::now(), first);
         while began.elapsed() < MAX_POLL_INTERVAL.mul_f64(1.5) {
             let mut wave = numbered(next..next + 100, keys);
@@ -102,7 +107,8 @@ impl Fixture {
 
     fn starts_of(&self, key: &str) -> usize {
         let entries = self.journal.entries();
-        let of_key = |entry: &&Entry| matches!(entry, Entry::Started(work) if work.key.as_deref() == Some(key.as_bytes()));
+        let of_key =
+            |entry: &&Entry| matches!(entry, Entry::Started(work) if work.key.as_deref() == Some(key.as_bytes()));
         entries.iter().filter(of_key).count()
     }
 }
@@ -245,7 +251,8 @@ async fn slow_keys_do_not_slow_the_quick_ones_beside_them() {
             journaled(&fixture.journal, "a", move |task: Task<Bytes>| {
                 let mut steps = steps.clone();
                 async move {
-                    let slow = task.key_str().is_some_and(|key| ["key-0", "key-1", "key-2", "key-3", "key-4"].contains(&key));
+                    let slow =
+                        task.key_str().is_some_and(|key| ["key-0", "key-1", "key-2", "key-3", "key-4"].contains(&key));
                     if slow {
                         let turn = usize::try_from(task.offset()).unwrap_or_default() / 100;
                         steps.wait_for(|step| *step > turn).await.ok();
@@ -356,7 +363,10 @@ async fn all_threads_blocked(protocol: Protocol) {
     // Longer than a member may live that has stopped polling.
     let began = Instant::now();
     let alive = || blocked.member.status().partitions.len() == 2;
-    wait_until("the poll interval has passed", DEADLINE, || alive() && began.elapsed() > MAX_POLL_INTERVAL.mul_f64(1.5)).await;
+    wait_until("the poll interval has passed", DEADLINE, || {
+        alive() && began.elapsed() > MAX_POLL_INTERVAL.mul_f64(1.5)
+    })
+    .await;
     assert_eq!(blocked.member.status().trouble, None);
     blocked.finish(200).await;
 }

@@ -2,7 +2,7 @@
 //!
 //! Read [`processor`] first: that is what you would write yourself. [`run`] below is how it is put to work. Everything else
 //! is the world around it: a [producer](enqueue), a [push gateway](gateway) with its moods, some planned
-//! [trouble](trouble), and an [audit](audit) of the result from the far ends.
+//! [trouble], and an [audit] of the result from the far ends.
 
 mod args;
 mod audit;

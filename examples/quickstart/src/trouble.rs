@@ -1,6 +1,6 @@
 //! Everything that goes wrong on purpose, in one place.
 //!
-//! All of it depends on the seed alone, so the [plan](crate::plan) knows beforehand how often each thing will happen and
+//! All of it depends on the seed alone, so the [plan](mod@crate::plan) knows beforehand how often each thing will happen and
 //! the report can be held against it.
 
 use std::time::Duration;

@@ -1,11 +1,13 @@
 //! From the owners' commit points to the client, which commits them.
 //!
-//! The client commits stored offsets by itself, each half commit interval and with every unassign. Two cases it leaves out:
-//! a point whose position has not moved (only its map has), and anything while a revoke waits for its answer. Those are
+//! The client commits stored offsets by itself, each half commit interval and with every unassign. Three cases it leaves out:
+//! a point whose position has not moved (only its map has), one that lies below an earlier commit (the log was cut or made
+//! anew: left where it is, the commit would skip records once the log has grown past it), and anything while a revoke waits for its answer. Those are
 //! committed explicitly, without waiting: the client reports no result then, but it can only lose a map, or be
 //! repeated by the next stored point, never commit something unsettled (guarantee G4).
 
 use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer};
+use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 
 use super::assigned::Assigned;
 use super::context::{Context, list_with_points};
@@ -38,13 +40,44 @@ impl Commits {
                 continue;
             }
             stored.push(place);
-            if !moved || suspended {
+            let back = partition.highest.is_some_and(|highest| point.position < highest);
+            partition.highest = partition.highest.max(Some(point.position));
+            if !moved || back || suspended {
                 explicit.push(place);
             }
             partition.stored = Some(point);
         }
         store(consumer, partitions, &stored);
         commit(consumer, partitions, &explicit);
+    }
+
+    /// Commits the last commit points and waits for the broker's word.
+    pub(super) fn commit_final(
+        &mut self,
+        consumer: &BaseConsumer<Context>,
+        partitions: &mut [Assigned],
+    ) -> FinalCommit {
+        self.store(consumer, partitions, false);
+        let all: Vec<usize> = (0..partitions.len()).filter(|&place| partitions[place].stored.is_some()).collect();
+        if all.is_empty() {
+            return FinalCommit::Done;
+        }
+        let result =
+            list_with_points(points(partitions, &all)).and_then(|list| consumer.commit(&list, CommitMode::Sync));
+        match result.as_ref().map_err(KafkaError::rdkafka_error_code) {
+            Ok(()) => FinalCommit::Done,
+            Err(Some(RDKafkaErrorCode::RebalanceInProgress | RDKafkaErrorCode::IllegalGeneration)) => {
+                FinalCommit::Again
+            }
+            Err(Some(RDKafkaErrorCode::OffsetMetadataTooLarge)) => {
+                self.give_up_metadata(consumer, partitions);
+                FinalCommit::Again
+            }
+            Err(_) => {
+                tracing::warn!(?result, "the final commit failed; closing tries once more");
+                FinalCommit::Done
+            }
+        }
     }
 
     /// A broker with a smaller `offset.metadata.max.bytes` than Kafka's default refuses such commits for ever, and with them
@@ -65,6 +98,15 @@ impl Commits {
         let all: Vec<usize> = (0..partitions.len()).filter(|&place| partitions[place].stored.is_some()).collect();
         store(consumer, partitions, &all);
     }
+}
+
+/// What became of the commit before closing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum FinalCommit {
+    /// The broker has it, or will never take it from this member.
+    Done,
+    /// A rebalance is in the way.
+    Again,
 }
 
 fn points<'a>(partitions: &'a [Assigned], places: &'a [usize]) -> impl Iterator<Item = (&'a str, i32, i64, &'a str)> {

@@ -26,6 +26,7 @@ use rdkafka::bindings as sys;
 use rdkafka::consumer::{BaseConsumer, Consumer, ConsumerContext};
 use rdkafka::error::KafkaError;
 
+use super::context::Context;
 use super::native::NativeMessage;
 use super::reader::{READ_LIMIT, Read};
 
@@ -70,9 +71,9 @@ impl FetchQueue {
     }
 
     /// See [`Reader::read`](super::reader::Reader::read).
-    pub(super) fn read<C: ConsumerContext>(
+    pub(super) fn read(
         &mut self,
-        consumer: &BaseConsumer<C>,
+        consumer: &BaseConsumer<Context>,
         wait: Duration,
         mut take: impl FnMut(&NativeMessage<'_>),
     ) -> Read {
@@ -80,7 +81,8 @@ impl FetchQueue {
         if self.forwarding.events.swap(false, Ordering::AcqRel) || self.served_at.elapsed() >= SERVE_EVENTS {
             self.served_at = Instant::now();
             serve(consumer, &mut read, &mut take);
-            if read.error.is_some() {
+            // The loop has to open what was assigned before its first record is taken out.
+            if read.error.is_some() || consumer.context().has_events() {
                 return read;
             }
         }
@@ -137,7 +139,8 @@ impl Forwarding {
         }
     }
 
-    /// Runs on librdkafka's threads whenever the consumer queue gets its first event.
+    /// Runs on librdkafka's threads whenever the consumer queue gets its first event, under that queue's lock. `forward` holds
+    /// our lock while it calls librdkafka, but touches only partition queues and ours, so the two cannot wait for each other.
     fn wake(&self) {
         self.events.store(true, Ordering::Release);
         if let Some(queue) = *self.lock() {
@@ -152,9 +155,13 @@ impl Forwarding {
 }
 
 /// Serves the consumer queue. A served callback looks like an empty queue, so it is asked more than once.
-fn serve<C: ConsumerContext>(consumer: &BaseConsumer<C>, read: &mut Read, take: &mut impl FnMut(&NativeMessage<'_>)) {
+/// Ends with the first rebalance: see [`FetchQueue::read`].
+fn serve(consumer: &BaseConsumer<Context>, read: &mut Read, take: &mut impl FnMut(&NativeMessage<'_>)) {
     let mut empty = 0;
     for _ in 0..EVENTS_AT_ONCE {
+        if consumer.context().has_events() {
+            return;
+        }
         match consumer.poll(Duration::ZERO) {
             Some(Ok(message)) => {
                 // Not forwarded: never seen, and not lost if it should happen.

@@ -5,6 +5,7 @@
 
 mod assigned;
 mod assignment;
+mod closing;
 mod commits;
 mod context;
 mod end_offsets;

@@ -19,7 +19,7 @@ use super::{lag, trouble};
 use crate::Limits;
 use crate::metrics::{DrainResult, PollMetrics, PollSection, Rebalance, SubscriptionMetrics};
 use crate::runtime::Opening;
-use crate::subscription::{Control, State, SubscriptionError};
+use crate::subscription::{Control, State, SubscriptionError, TroubleKind};
 
 /// Opens the owner of a partition; hides the types of decoder and processor.
 pub(crate) type OwnerFactory = Box<dyn Fn(Opening) + Send>;
@@ -55,19 +55,20 @@ impl PollSettings {
 /// Everything the polling thread owns.
 pub(crate) struct PollLoop {
     /// Before the consumer: its queue has to go first.
-    reader: Reader,
-    consumer: BaseConsumer<Context>,
-    control: Arc<Control>,
-    metrics: Arc<SubscriptionMetrics>,
+    pub(super) reader: Reader,
+    pub(super) consumer: BaseConsumer<Context>,
+    pub(super) control: Arc<Control>,
+    pub(super) metrics: Arc<SubscriptionMetrics>,
     poll_metrics: PollMetrics,
     settings: Arc<PollSettings>,
-    assignment: Assignment,
+    pub(super) assignment: Assignment,
     intake: Intake,
-    commits: Commits,
-    handover: Option<Handover>,
+    pub(super) commits: Commits,
+    pub(super) handover: Option<Handover>,
     end_offsets: EndOffsets,
     joined: bool,
-    draining: bool,
+    pub(super) draining: bool,
+    pub(super) commit_again_at: Option<Instant>,
     was_paused: bool,
     last_housekeeping: Instant,
     last_slow_housekeeping: Instant,
@@ -98,6 +99,7 @@ impl PollLoop {
             end_offsets: EndOffsets::new(side_config),
             joined: false,
             draining: false,
+            commit_again_at: None,
             was_paused: false,
             last_housekeeping: Instant::now(),
             last_slow_housekeeping: Instant::now(),
@@ -108,7 +110,7 @@ impl PollLoop {
     /// Runs until a shutdown or a failure, then closes the consumer.
     pub(crate) fn run(mut self) {
         while !self.control.must_end() {
-            if self.control.shutdown_deadline().is_some_and(|deadline| !self.drain_until(deadline)) {
+            if self.control.shutdown_deadline().is_some_and(|deadline| self.is_ready_to_close(deadline)) {
                 break;
             }
             self.pass();
@@ -126,9 +128,7 @@ impl PollLoop {
         // Taking records out is part of the wait: where there are any, it does not wait.
         self.poll_metrics.section(PollSection::Wait, began - entered);
         if read.taken > 0 {
-            if self.assignment.reopen_rewound(self.control.is_paused()) {
-                self.intake.table_changed();
-            }
+            self.reopen_rewound();
             for partition in &mut self.assignment.partitions {
                 partition.hand_over();
             }
@@ -147,6 +147,15 @@ impl PollLoop {
         }
     }
 
+    fn reopen_rewound(&mut self) {
+        match self.assignment.reopen_rewound(&self.consumer, self.control.is_paused()) {
+            Ok(false) => {}
+            Ok(true) => self.intake.table_changed(),
+            // Reading on would pass over records.
+            Err(error) => self.control.fail(SubscriptionError::OffsetReset(error.to_string())),
+        }
+    }
+
     fn group_event(&mut self, event: GroupEvent) {
         self.intake.table_changed();
         match event {
@@ -154,7 +163,6 @@ impl PollLoop {
                 self.joined = true;
                 self.metrics.rebalance(Rebalance::Assign);
                 trouble::healthy(&self.control, trouble::Sign::Assignment);
-                self.assignment.resume_fetching(&self.consumer, &partitions);
                 for new in partitions {
                     self.assignment.open(new, self.control.is_paused());
                 }
@@ -245,15 +253,26 @@ impl PollLoop {
         }
     }
 
-    /// Keeps lag true for partitions that do not fetch.
+    /// Keeps lag true for partitions that do not fetch, and looks whether the brokers are back.
     fn ask_end_offsets(&mut self) {
-        for ((topic, partition), end) in self.end_offsets.take() {
+        let answers = self.end_offsets.take();
+        if !answers.is_empty() {
+            trouble::healthy(&self.control, trouble::Sign::Answer);
+        }
+        for ((topic, partition), end) in answers {
             if let Some(assigned) = self.assignment.find(&topic, partition) {
                 assigned.end_offset = Some(end);
             }
         }
-        let paused = self.assignment.partitions.iter().filter(|p| p.fetch_paused);
-        self.end_offsets.ask(paused.map(|p| (p.topic.clone(), p.partition)).collect());
+        let mut ask: Vec<_> = (self.assignment.partitions.iter())
+            .filter(|p| p.fetch_paused)
+            .map(|p| (p.topic.clone(), p.partition))
+            .collect();
+        // On a quiet topic nothing else would tell that the brokers are back.
+        if ask.is_empty() && self.control.trouble().is_some_and(|trouble| trouble.kind == TroubleKind::Connection) {
+            ask.extend(self.assignment.partitions.first().map(|p| (p.topic.clone(), p.partition)));
+        }
+        self.end_offsets.ask(ask);
     }
 
     /// An owner ends only on order. One that ended otherwise has panicked, and its partition would stand still unnoticed.
@@ -280,51 +299,7 @@ impl PollLoop {
         }
     }
 
-    /// Drains for a shutdown; `false` when it is time to close.
-    fn drain_until(&mut self, deadline: Instant) -> bool {
-        if !self.draining {
-            self.draining = true;
-            self.show_state();
-            self.order_drain();
-            self.assignment.update_pauses(&self.consumer, true);
-        }
-        let running = self.assignment.partitions.iter().any(|partition| !partition.has_ended());
-        Instant::now() < deadline && (running || self.handover.is_some())
-    }
-
-    fn order_drain(&mut self) {
-        for partition in &self.assignment.partitions {
-            partition.inbox.order(|orders| orders.drain = true);
-        }
-    }
-
-    /// Commits what is settled and leaves the group. No revoke may be left unanswered: the client would wait for ever.
-    fn close(mut self) {
-        for partition in &self.assignment.partitions {
-            partition.inbox.order(|orders| orders.end = true);
-        }
-        let grace = Instant::now() + Duration::from_millis(500);
-        while self.assignment.partitions.iter().any(|p| !p.has_ended()) && Instant::now() < grace {
-            std::thread::sleep(Duration::from_millis(1));
-        }
-        self.commits.store(&self.consumer, &mut self.assignment.partitions, false);
-        if let Some(handover) = self.handover.take() {
-            handover.finish(&self.consumer, &mut self.assignment, &mut self.commits);
-        }
-        self.consumer.context().set_closing();
-        for partition in &self.assignment.partitions {
-            self.control.remove_partition(&partition.topic, partition.partition);
-        }
-        drop(self.assignment);
-        drop(self.reader);
-        // Polls until the group is left: some hundred milliseconds, unless the brokers are away.
-        drop(self.consumer);
-        let state = if self.control.has_failed() { State::Failed } else { State::Stopped };
-        self.control.set_state(state);
-        self.metrics.set_state(state.metric());
-    }
-
-    fn show_state(&self) {
+    pub(super) fn show_state(&self) {
         let state = if self.draining {
             State::Draining
         } else if self.handover.is_some() {
@@ -339,7 +314,7 @@ impl PollLoop {
         self.set_state(state);
     }
 
-    fn set_state(&self, state: State) {
+    pub(super) fn set_state(&self, state: State) {
         self.control.set_state(state);
         self.metrics.set_state(state.metric());
     }

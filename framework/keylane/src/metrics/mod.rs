@@ -1,4 +1,4 @@
-//! What keylane tells about itself, through the [`metrics`](::metrics) facade.
+//! What keylane tells about itself, through the `metrics` facade.
 //!
 //! Any recorder of the facade works; install it before the subscription starts. With the feature `prometheus`,
 //! [`serve_prometheus`] is all there is to call. Without a recorder nothing is kept, at next to no cost.

@@ -1,0 +1,81 @@
+//! The end of a subscription: drain, commit, leave the group.
+
+use std::time::{Duration, Instant};
+
+use rdkafka::consumer::Consumer;
+
+use super::commits::FinalCommit;
+use super::poll_loop::PollLoop;
+use crate::subscription::{State, TroubleKind};
+
+/// How long owners may take to end once they are told to: only one that is blocked by a processor that blocks its thread
+/// needs it.
+const END_GRACE: Duration = Duration::from_millis(500);
+/// How long after the drain the final commit is tried, where a rebalance is in its way.
+const COMMIT_GRACE: Duration = Duration::from_secs(5);
+const COMMIT_AGAIN: Duration = Duration::from_millis(50);
+
+impl PollLoop {
+    /// Drains for a shutdown; `true` when it is time to close.
+    ///
+    /// A consumer that closes in the middle of a rebalance can lose its final commit, and the next owner would repeat what
+    /// was settled since the one before. So the final commit is made, and waited for, while the loop still takes part in
+    /// rebalances.
+    pub(super) fn is_ready_to_close(&mut self, deadline: Instant) -> bool {
+        if !self.draining {
+            self.draining = true;
+            self.show_state();
+            self.order_drain();
+            self.assignment.update_pauses(&self.consumer, true);
+        }
+        let running = self.assignment.partitions.iter().any(|partition| !partition.has_ended());
+        if running || self.handover.is_some() {
+            return Instant::now() >= deadline;
+        }
+        if self.control.trouble().is_some_and(|trouble| trouble.kind == TroubleKind::Connection) {
+            // Waiting for brokers that are away would take a session time-out, and closing tries once more anyhow.
+            return true;
+        }
+        if self.commit_again_at.is_some_and(|again| Instant::now() < again) {
+            return false;
+        }
+        self.commit_again_at = Some(Instant::now() + COMMIT_AGAIN);
+        match self.commits.commit_final(&self.consumer, &mut self.assignment.partitions) {
+            FinalCommit::Done => true,
+            FinalCommit::Again => Instant::now() >= deadline + COMMIT_GRACE,
+        }
+    }
+
+    /// Nothing new starts on any partition; owners end by themselves when what runs has finished.
+    pub(super) fn order_drain(&mut self) {
+        for partition in &self.assignment.partitions {
+            partition.inbox.order(|orders| orders.drain = true);
+        }
+    }
+
+    /// Commits what is settled and leaves the group. No revoke may be left unanswered: the client would wait for ever.
+    pub(super) fn close(mut self) {
+        for partition in &self.assignment.partitions {
+            partition.inbox.end();
+        }
+        let grace = Instant::now() + END_GRACE;
+        while self.assignment.partitions.iter().any(|p| !p.has_ended()) && Instant::now() < grace {
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        self.commits.store(&self.consumer, &mut self.assignment.partitions, false);
+        if let Some(handover) = self.handover.take() {
+            handover.finish(&self.consumer, &mut self.assignment, &mut self.commits);
+        }
+        self.consumer.context().set_closing();
+        for partition in &self.assignment.partitions {
+            self.control.remove_partition(&partition.topic, partition.partition);
+        }
+        let state = if self.control.has_failed() { State::Failed } else { State::Stopped };
+        let (control, metrics) = (self.control.clone(), self.metrics.clone());
+        // In the order of the fields: the reader, then the consumer, which polls until the group is left: some hundred
+        // milliseconds, unless the brokers are away.
+        drop(self);
+        control.set_state(state);
+        metrics.set_state(state.metric());
+    }
+}
