@@ -148,10 +148,11 @@ async fn fenced(protocol: Protocol) {
     wait_until("the first member works", DEADLINE, || journal.done() == 100).await;
     let second = start(builder, &journal, "b").await;
     let (a, b) = (first.handle(), second.handle());
-    // Which of the two, the protocol decides.
+    // Which of the two, the protocol decides. (One that is dropped would be shut down.)
+    let (mut first, mut second) = (tokio::spawn(end_of(first)), tokio::spawn(end_of(second)));
     let (error, survivor, name) = tokio::select! {
-        ended = end_of(first) => (ended, b, "b"),
-        ended = end_of(second) => (ended, a, "a"),
+        ended = &mut first => (ended.unwrap(), b, "b"),
+        ended = &mut second => (ended.unwrap(), a, "a"),
     };
     let error = error.unwrap_err();
     assert!(matches!(error, SubscriptionError::Fatal(_)), "{error:?}");
