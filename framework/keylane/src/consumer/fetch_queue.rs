@@ -26,6 +26,7 @@ use rdkafka::bindings as sys;
 use rdkafka::consumer::{BaseConsumer, Consumer, ConsumerContext};
 use rdkafka::error::KafkaError;
 
+use super::context::Context;
 use super::native::NativeMessage;
 use super::reader::{READ_LIMIT, Read};
 
@@ -70,9 +71,9 @@ impl FetchQueue {
     }
 
     /// See [`Reader::read`](super::reader::Reader::read).
-    pub(super) fn read<C: ConsumerContext>(
+    pub(super) fn read(
         &mut self,
-        consumer: &BaseConsumer<C>,
+        consumer: &BaseConsumer<Context>,
         wait: Duration,
         mut take: impl FnMut(&NativeMessage<'_>),
     ) -> Read {
@@ -80,7 +81,8 @@ impl FetchQueue {
         if self.forwarding.events.swap(false, Ordering::AcqRel) || self.served_at.elapsed() >= SERVE_EVENTS {
             self.served_at = Instant::now();
             serve(consumer, &mut read, &mut take);
-            if read.error.is_some() {
+            // The first records of a partition assigned just now may be in the queue before the loop knows of it.
+            if read.error.is_some() || consumer.context().has_events() {
                 return read;
             }
         }
@@ -152,7 +154,9 @@ impl Forwarding {
 }
 
 /// Serves the consumer queue. A served callback looks like an empty queue, so it is asked more than once.
-fn serve<C: ConsumerContext>(consumer: &BaseConsumer<C>, read: &mut Read, take: &mut impl FnMut(&NativeMessage<'_>)) {
+///
+/// Ends at a rebalance: what comes after it belongs to another assignment.
+fn serve(consumer: &BaseConsumer<Context>, read: &mut Read, take: &mut impl FnMut(&NativeMessage<'_>)) {
     let mut empty = 0;
     for _ in 0..EVENTS_AT_ONCE {
         match consumer.poll(Duration::ZERO) {
@@ -167,7 +171,7 @@ fn serve<C: ConsumerContext>(consumer: &BaseConsumer<C>, read: &mut Read, take: 
             }
             None => empty += 1,
         }
-        if empty == 4 {
+        if empty == 4 || consumer.context().has_events() {
             return;
         }
     }
