@@ -13,8 +13,9 @@
 //! - The consumer queue must still be served: a watch on it interrupts the wait, and it is looked at every 50 ms anyhow.
 //!
 //! SAFETY, for the whole file: `queue` comes from `rd_kafka_queue_new` and is destroyed once, when the [`FetchQueue`] that owns
-//! it is dropped; before that the copy that the callbacks use is taken away under its lock. A client outlives its queue: see
-//! the third point. A message is used only between its being taken out and its `rd_kafka_message_destroy`.
+//! it is dropped, by the thread that polls; before that the copy that the callbacks use is taken away under its lock. A client
+//! outlives its queue: see the third point. A message is used only between its being taken out and its
+//! `rd_kafka_message_destroy`.
 #![allow(unsafe_code)]
 
 use std::ffi::CString;
@@ -126,10 +127,12 @@ impl Drop for FetchQueue {
 impl Forwarding {
     /// Directs a partition's records to our queue. To be called before each of its assignments.
     pub(super) fn forward<C: ConsumerContext>(&self, consumer: &BaseConsumer<C>, topic: &str, partition: i32) {
-        let guard = self.lock();
-        let (Some(queue), Ok(topic)) = (*guard, CString::new(topic)) else { return };
-        // SAFETY: the client and our queue are live (the lock is held), the topic is a C string; the partition's queue is
-        // checked and given back.
+        // The lock is not held over the calls: they wait for locks of librdkafka, whose threads can hold those while they
+        // call `wake`, which waits for ours.
+        let queue = *self.lock();
+        let (Some(queue), Ok(topic)) = (queue, CString::new(topic)) else { return };
+        // SAFETY: the client is live. So is our queue: rebalance callbacks run on the thread that polls, and only that thread
+        // drops the queue. The topic is a C string; the partition's queue is checked and given back.
         unsafe {
             let source = sys::rd_kafka_queue_get_partition(consumer.client().native_ptr(), topic.as_ptr(), partition);
             if !source.is_null() {
