@@ -1,14 +1,16 @@
 //! The table of assigned partitions: opening, pausing, giving up.
 
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use keylane_core::{Budget, Epoch, MapError, Position, SettledMap, commit_map};
+use rdkafka::Offset;
 use rdkafka::consumer::{BaseConsumer, Consumer};
 
 use super::assigned::Assigned;
 use super::context::{Context, NewPartition, list};
 use super::poll_loop::{OwnerFactory, PollSettings};
+use super::reader::Misplaced;
 use crate::metrics::{MetricLabels, PartitionMetrics, UnreadableMetadata};
 use crate::runtime::{Inbox, Opening, Progress};
 
@@ -89,6 +91,20 @@ impl Assignment {
         let list = list(new.iter().map(|new| (new.topic.as_str(), new.partition)));
         if let Err(error) = consumer.resume(&list) {
             tracing::warn!(%error, "the client refused to resume new partitions");
+        }
+    }
+
+    /// Puts the client's position back to the record that an error was reported for. Without waiting for its answer: a seek
+    /// that is refused is of a partition that is being given up.
+    pub(super) fn put_back(&mut self, consumer: &BaseConsumer<Context>, misplaced: &Misplaced) {
+        let Misplaced { topic, partition, offset } = misplaced;
+        let Some(assigned) = self.find(topic, *partition) else { return };
+        // Where records from there on were taken out already, the position is right.
+        if assigned.next_offset.is_some_and(|next| next > *offset) {
+            return;
+        }
+        if let Err(error) = consumer.seek(topic, *partition, Offset::Offset(*offset), Duration::ZERO) {
+            tracing::warn!(%error, topic, partition, offset, "the client refused to go back to a record it could not fetch");
         }
     }
 

@@ -7,7 +7,8 @@
 //! What librdkafka demands, and where it is kept:
 //! - Every partition of every assignment is forwarded to our queue before it is assigned ([`Forwarding::forward`], in the
 //!   rebalance callback). One that is not delivers nothing, on either queue, without a word.
-//! - Not with `enable.partition.eof`: the position would go wrong. The setting is refused at start-up.
+//! - Not with `enable.partition.eof`: the position would go wrong. The setting is refused at start-up. Other errors of a
+//!   partition do the same to it, and are put right by a seek ([`Misplaced`]).
 //! - The queue and all its messages are given back before the consumer closes, or closing hangs: messages never leave
 //!   [`FetchQueue::read`], and [`FetchQueue`] stands before the consumer in the struct that owns both.
 //! - The consumer queue must still be served: a watch on it interrupts the wait, and it is looked at every 50 ms anyhow.
@@ -25,11 +26,11 @@ use std::time::{Duration, Instant};
 
 use rdkafka::bindings as sys;
 use rdkafka::consumer::{BaseConsumer, Consumer, ConsumerContext};
-use rdkafka::error::KafkaError;
+use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 
 use super::context::Context;
 use super::native::NativeMessage;
-use super::reader::{READ_LIMIT, Read};
+use super::reader::{Misplaced, READ_LIMIT, Read};
 
 /// How often the consumer queue is looked at without being asked to.
 const SERVE_EVENTS: Duration = Duration::from_millis(50);
@@ -78,7 +79,7 @@ impl FetchQueue {
         wait: Duration,
         mut take: impl FnMut(&NativeMessage<'_>),
     ) -> Read {
-        let mut read = Read { taken: 0, error: None };
+        let mut read = Read::default();
         if self.forwarding.events.swap(false, Ordering::AcqRel) || self.served_at.elapsed() >= SERVE_EVENTS {
             self.served_at = Instant::now();
             serve(consumer, &mut read, &mut take);
@@ -189,7 +190,15 @@ fn hand_out(message: *mut sys::rd_kafka_message_t, read: &mut Read, take: &mut i
         take(&NativeMessage::new(borrowed));
         read.taken += 1;
     } else {
-        read.error = Some(KafkaError::MessageConsumption(borrowed.err.into()));
+        // One is enough to tell the state, but not at the price of the one that ends the subscription.
+        if !matches!(read.error, Some(KafkaError::MessageConsumption(RDKafkaErrorCode::AutoOffsetReset))) {
+            read.error = Some(KafkaError::MessageConsumption(borrowed.err.into()));
+        }
+        let message = NativeMessage::new(borrowed);
+        if message.offset() >= 0 && !message.topic().is_empty() {
+            let (topic, partition, offset) = (message.topic().to_owned(), message.partition(), message.offset());
+            read.misplaced.push(Misplaced { topic, partition, offset });
+        }
     }
 }
 

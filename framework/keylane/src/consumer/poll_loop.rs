@@ -137,6 +137,9 @@ impl PollLoop {
             trouble::healthy(&self.control, trouble::Sign::Delivery);
             self.poll_metrics.section(PollSection::HandOver, began.elapsed());
         }
+        for misplaced in &read.misplaced {
+            self.assignment.put_back(&self.consumer, misplaced);
+        }
         if let Some(error) = read.error {
             self.note(&error);
         }
