@@ -43,7 +43,7 @@ impl Assignment {
         let (start, settled) = resume_point(&new, &mut metrics);
         let is_retry_topic = self.settings.retry_topic.as_deref() == Some(&*topic);
         tracing::info!(%topic, partition = new.partition, start = start.map(Position::get), "partition assigned");
-        let (inbox, progress) = (Arc::new(Inbox::default()), Arc::new(Progress::default()));
+        let (inbox, progress) = (Arc::new(Inbox::new(paused)), Arc::new(Progress::default()));
         (self.open)(Opening {
             topic: topic.clone(),
             partition: new.partition,
@@ -51,7 +51,6 @@ impl Assignment {
             is_retry_topic,
             start,
             settled,
-            paused,
             metrics,
             inbox: inbox.clone(),
             progress: progress.clone(),

@@ -69,6 +69,7 @@ pub(crate) struct PollLoop {
     joined: bool,
     pub(super) draining: bool,
     pub(super) commit_again_at: Option<Instant>,
+    /// What the owners were told; a new one is told the same.
     was_paused: bool,
     last_housekeeping: Instant,
     last_slow_housekeeping: Instant,
@@ -128,7 +129,7 @@ impl PollLoop {
         // Taking records out is part of the wait: where there are any, it does not wait.
         self.poll_metrics.section(PollSection::Wait, began - entered);
         if read.taken > 0 {
-            if self.assignment.reopen_rewound(self.control.is_paused()) {
+            if self.assignment.reopen_rewound(self.was_paused) {
                 self.intake.table_changed();
             }
             for partition in &mut self.assignment.partitions {
@@ -161,7 +162,7 @@ impl PollLoop {
                 trouble::healthy(&self.control, trouble::Sign::Assignment);
                 self.assignment.resume_fetching(&self.consumer, &partitions);
                 for new in partitions {
-                    self.assignment.open(new, self.control.is_paused());
+                    self.assignment.open(new, self.was_paused);
                 }
                 if self.draining {
                     // Assigned while shutting down: nothing of it starts.

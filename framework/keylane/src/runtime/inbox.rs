@@ -15,7 +15,6 @@ use crate::producer::write_error::WriteError;
 ///
 /// Bounded by its senders: the polling thread sends at most what the budget allows, and there is one `Finished` or
 /// `Written` per attempt or write in flight.
-#[derive(Default)]
 pub(crate) struct Inbox {
     mail: Mutex<Mail>,
     notify: Notify,
@@ -58,6 +57,13 @@ pub(super) struct Written {
 }
 
 impl Inbox {
+    /// An empty one whose standing orders say whether the subscription is paused: a partition that arrives during a pause
+    /// waits for its end like the others.
+    pub(crate) fn new(paused: bool) -> Self {
+        let orders = Orders { paused, ..Orders::default() };
+        Self { mail: Mutex::new(Mail { orders, ..Mail::default() }), notify: Notify::new() }
+    }
+
     /// Hands over one batch.
     pub(crate) fn deliver(&self, records: &mut Vec<Record>) {
         self.put(|mail| mail.records.append(records));
@@ -114,5 +120,20 @@ impl Inbox {
 impl Mail {
     fn is_empty(&self) -> bool {
         self.records.is_empty() && self.finished.is_empty() && self.written.is_empty()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_partition_opened_during_a_pause_is_paused_until_the_order_changes() {
+        let (inbox, mut mail) = (Inbox::new(true), Mail::default());
+        inbox.take(&mut mail);
+        assert!(mail.orders.paused);
+        inbox.order(|orders| orders.paused = false);
+        inbox.take(&mut mail);
+        assert!(!mail.orders.paused);
     }
 }
