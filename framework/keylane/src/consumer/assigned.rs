@@ -34,6 +34,8 @@ pub(super) struct Assigned {
     pub(super) fetch_paused: bool,
     /// The newest commit point, stored with the client.
     pub(super) stored: Option<CommitPoint>,
+    /// The highest position known to be committed, or stored to be. Below it the client commits nothing by itself.
+    pub(super) highest_position: Option<i64>,
     /// End offset asked for by the side client while the partition is paused.
     pub(super) end_offset: Option<i64>,
     /// Being given back.
@@ -71,6 +73,7 @@ impl Assigned {
             ahead,
             fetch_paused: false,
             stored: None,
+            highest_position: None,
             end_offset: None,
             revoking: false,
         }
@@ -99,6 +102,7 @@ impl Assigned {
         self.batch_bytes = old.batch_bytes;
         self.next_offset = old.next_offset;
         self.fetch_paused = old.fetch_paused;
+        self.highest_position = old.highest_position;
     }
 
     pub(super) fn pending_records(&self) -> u64 {

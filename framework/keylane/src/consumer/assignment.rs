@@ -60,7 +60,9 @@ impl Assignment {
             Budget::new(limits.pause_at_records as u64, limits.resume_at_records as u64),
             Budget::new(limits.settled_ahead as u64, limits.settled_ahead as u64 / 10 * 7),
         );
-        let assigned = Assigned::new(topic.clone(), new.partition, inbox, progress, is_retry_topic, &labels, budgets);
+        let mut assigned =
+            Assigned::new(topic.clone(), new.partition, inbox, progress, is_retry_topic, &labels, budgets);
+        assigned.highest_position = start.map(Position::get);
         self.partitions.push(assigned);
     }
 
