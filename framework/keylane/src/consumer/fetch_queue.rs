@@ -83,7 +83,7 @@ impl FetchQueue {
         if self.forwarding.events.swap(false, Ordering::AcqRel) || self.served_at.elapsed() >= SERVE_EVENTS {
             self.served_at = Instant::now();
             serve(consumer, &mut read, &mut take);
-            // The first records of a partition assigned just now may be in the queue before the loop knows of it.
+            // The loop has to open what was assigned before its first record is taken out.
             if read.error.is_some() || consumer.context().has_events() {
                 return read;
             }
@@ -143,7 +143,8 @@ impl Forwarding {
         }
     }
 
-    /// Runs on librdkafka's threads whenever the consumer queue gets its first event.
+    /// Runs on librdkafka's threads whenever the consumer queue gets its first event, under that queue's lock. `forward` holds
+    /// our lock while it calls librdkafka, but touches only partition queues and ours, so the two cannot wait for each other.
     fn wake(&self) {
         self.events.store(true, Ordering::Release);
         if let Some(queue) = *self.lock() {

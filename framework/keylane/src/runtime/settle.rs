@@ -83,8 +83,11 @@ impl Owner {
                 answer
             }
         };
-        let verdict = self.core.publish_finished(ticket, answer, fastrand::u64(..), now);
-        self.carry_out(verdict);
+        match self.core.publish_finished(ticket, answer, fastrand::u64(..), now) {
+            // The write is repeated, not the attempt: no retry to be counted.
+            Verdict::Waiting { .. } => {}
+            verdict => self.carry_out(verdict),
+        }
     }
 
     fn carry_out(&mut self, verdict: Verdict<Held>) {
