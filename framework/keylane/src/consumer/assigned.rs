@@ -37,8 +37,9 @@ pub(super) struct Assigned {
     pub(super) fetch_paused: bool,
     /// The newest commit point, stored with the client.
     pub(super) stored: Option<CommitPoint>,
-    /// The highest position known to be committed, or stored to be. Below it the client commits nothing by itself.
-    pub(super) highest_position: Option<i64>,
+    /// The highest position this partition was committed at or stored, as far as it is known. The client commits by itself
+    /// only what lies above it.
+    pub(super) highest: Option<i64>,
     /// End offset asked for by the side client while the partition is paused.
     pub(super) end_offset: Option<i64>,
     /// Being given back.
@@ -77,7 +78,7 @@ impl Assigned {
             ahead,
             fetch_paused: false,
             stored: None,
-            highest_position: None,
+            highest: None,
             end_offset: None,
             revoking: false,
         }

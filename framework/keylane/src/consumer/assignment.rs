@@ -66,7 +66,7 @@ impl Assignment {
         );
         let mut assigned =
             Assigned::new(topic.clone(), new.partition, inbox, progress, is_retry_topic, &labels, budgets);
-        assigned.highest_position = start.map(Position::get);
+        assigned.highest = start.map(Position::get);
         self.partitions.push(assigned);
     }
 
@@ -85,26 +85,15 @@ impl Assignment {
                 %topic, partition, start,
                 "the log went back: it was cut, or the topic was made anew; reading on from where it is now"
             );
-            let highest_position = self.close_now(topic, *partition).and_then(|old| old.highest_position);
+            let highest = self.close_now(topic, *partition).and_then(|old| old.highest);
             consumer.seek(topic, *partition, Offset::Offset(start), SEEK_TIMEOUT)?;
             let new = NewPartition { topic: topic.to_string(), partition: *partition, committed: None };
             self.open(new, paused);
-            if let Some(opened) = self.find(topic, *partition) {
-                opened.highest_position = highest_position;
+            if let Some(new) = self.find(topic, *partition) {
+                new.highest = highest;
             }
         }
         Ok(!rewound.is_empty())
-    }
-
-    /// A partition that comes back may still be paused from its last time here, and the table begins with none paused.
-    pub(super) fn resume_fetching(&self, consumer: &BaseConsumer<Context>, new: &[NewPartition]) {
-        if new.is_empty() {
-            return;
-        }
-        let list = list(new.iter().map(|new| (new.topic.as_str(), new.partition)));
-        if let Err(error) = consumer.resume(&list) {
-            tracing::warn!(%error, "the client refused to resume new partitions");
-        }
     }
 
     /// Puts the client's position back to the record that an error was reported for. Without waiting for its answer: a seek

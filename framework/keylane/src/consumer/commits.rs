@@ -1,8 +1,8 @@
 //! From the owners' commit points to the client, which commits them.
 //!
 //! The client commits stored offsets by itself, each half commit interval and with every unassign. Three cases it leaves out:
-//! a point whose position has not moved (only its map has), one below what was committed before (the log was cut, or made
-//! anew), and anything while a revoke waits for its answer. Those are
+//! a point whose position has not moved (only its map has), one that lies below an earlier commit (the log was cut or made
+//! anew: left where it is, the commit would skip records once the log has grown past it), and anything while a revoke waits for its answer. Those are
 //! committed explicitly, without waiting: the client reports no result then, but it can only lose a map, or be
 //! repeated by the next stored point, never commit something unsettled (guarantee G4).
 
@@ -40,9 +40,9 @@ impl Commits {
                 continue;
             }
             stored.push(place);
-            let behind = partition.highest_position.is_some_and(|highest| point.position < highest);
-            partition.highest_position = partition.highest_position.max(Some(point.position));
-            if !moved || behind || suspended {
+            let back = partition.highest.is_some_and(|highest| point.position < highest);
+            partition.highest = partition.highest.max(Some(point.position));
+            if !moved || back || suspended {
                 explicit.push(place);
             }
             partition.stored = Some(point);

@@ -159,11 +159,13 @@ impl Forwarding {
 }
 
 /// Serves the consumer queue. A served callback looks like an empty queue, so it is asked more than once.
-///
-/// Ends at a rebalance: what comes after it belongs to another assignment.
+/// Ends with the first rebalance: see [`FetchQueue::read`].
 fn serve(consumer: &BaseConsumer<Context>, read: &mut Read, take: &mut impl FnMut(&NativeMessage<'_>)) {
     let mut empty = 0;
     for _ in 0..EVENTS_AT_ONCE {
+        if consumer.context().has_events() {
+            return;
+        }
         match consumer.poll(Duration::ZERO) {
             Some(Ok(message)) => {
                 // Not forwarded: never seen, and not lost if it should happen.

@@ -167,7 +167,6 @@ impl PollLoop {
                 self.joined = true;
                 self.metrics.rebalance(Rebalance::Assign);
                 trouble::healthy(&self.control, trouble::Sign::Assignment);
-                self.assignment.resume_fetching(&self.consumer, &partitions);
                 for new in partitions {
                     self.assignment.open(new, self.was_paused);
                 }
