@@ -12,6 +12,7 @@ use rdkafka::error::KafkaResult;
 use super::assigned::Assigned;
 use super::context::{Context, NewPartition, list};
 use super::poll_loop::{OwnerFactory, PollSettings};
+use super::reader::Misplaced;
 use crate::metrics::{MetricLabels, PartitionMetrics, UnreadableMetadata};
 use crate::runtime::{Inbox, Opening, Progress};
 
@@ -46,7 +47,7 @@ impl Assignment {
         let (start, settled) = resume_point(&new, &mut metrics);
         let is_retry_topic = self.settings.retry_topic.as_deref() == Some(&*topic);
         tracing::info!(%topic, partition = new.partition, start = start.map(Position::get), "partition assigned");
-        let (inbox, progress) = (Arc::new(Inbox::default()), Arc::new(Progress::default()));
+        let (inbox, progress) = (Arc::new(Inbox::new(paused)), Arc::new(Progress::default()));
         (self.open)(Opening {
             topic: topic.clone(),
             partition: new.partition,
@@ -54,7 +55,6 @@ impl Assignment {
             is_retry_topic,
             start,
             settled,
-            paused,
             metrics,
             inbox: inbox.clone(),
             progress: progress.clone(),
@@ -94,6 +94,20 @@ impl Assignment {
             }
         }
         Ok(!rewound.is_empty())
+    }
+
+    /// Puts the client's position back to the record that an error was reported for. Without waiting for its answer: a seek
+    /// that is refused is of a partition that is being given up.
+    pub(super) fn put_back(&mut self, consumer: &BaseConsumer<Context>, misplaced: &Misplaced) {
+        let Misplaced { topic, partition, offset } = misplaced;
+        let Some(assigned) = self.find(topic, *partition) else { return };
+        // Where records from there on were taken out already, the position is right.
+        if assigned.next_offset.is_some_and(|next| next > *offset) {
+            return;
+        }
+        if let Err(error) = consumer.seek(topic, *partition, Offset::Offset(*offset), Duration::ZERO) {
+            tracing::warn!(%error, topic, partition, offset, "the client refused to go back to a record it could not fetch");
+        }
     }
 
     pub(super) fn find(&mut self, topic: &str, partition: i32) -> Option<&mut Assigned> {

@@ -73,7 +73,8 @@ impl Context {
         std::mem::take(&mut *self.events())
     }
 
-    /// Whether the loop has something to do before it may read on.
+    /// Whether the assignment has changed, or is to, without the loop's knowledge. Until it has looked, records must not be
+    /// taken out: those of a partition it does not know would be passed over.
     pub(super) fn has_events(&self) -> bool {
         !self.events().is_empty()
     }

@@ -69,6 +69,7 @@ pub(crate) struct PollLoop {
     joined: bool,
     pub(super) draining: bool,
     pub(super) commit_again_at: Option<Instant>,
+    /// What the owners were told; a new one is told the same.
     was_paused: bool,
     last_housekeeping: Instant,
     last_slow_housekeeping: Instant,
@@ -135,6 +136,9 @@ impl PollLoop {
             trouble::healthy(&self.control, trouble::Sign::Delivery);
             self.poll_metrics.section(PollSection::HandOver, began.elapsed());
         }
+        for misplaced in &read.misplaced {
+            self.assignment.put_back(&self.consumer, misplaced);
+        }
         if let Some(error) = read.error {
             self.note(&error);
         }
@@ -148,7 +152,7 @@ impl PollLoop {
     }
 
     fn reopen_rewound(&mut self) {
-        match self.assignment.reopen_rewound(&self.consumer, self.control.is_paused()) {
+        match self.assignment.reopen_rewound(&self.consumer, self.was_paused) {
             Ok(false) => {}
             Ok(true) => self.intake.table_changed(),
             // Reading on would pass over records.
@@ -164,7 +168,7 @@ impl PollLoop {
                 self.metrics.rebalance(Rebalance::Assign);
                 trouble::healthy(&self.control, trouble::Sign::Assignment);
                 for new in partitions {
-                    self.assignment.open(new, self.control.is_paused());
+                    self.assignment.open(new, self.was_paused);
                 }
                 if self.draining {
                     // Assigned while shutting down: nothing of it starts.

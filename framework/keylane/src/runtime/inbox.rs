@@ -61,6 +61,13 @@ pub(super) struct Written {
 }
 
 impl Inbox {
+    /// An empty one whose standing orders say whether the subscription is paused: a partition that arrives during a pause
+    /// waits for its end like the others.
+    pub(crate) fn new(paused: bool) -> Self {
+        let orders = Orders { paused, ..Orders::default() };
+        Self { mail: Mutex::new(Mail { orders, ..Mail::default() }), ..Self::default() }
+    }
+
     /// Hands over one batch.
     pub(crate) fn deliver(&self, records: &mut Vec<Record>) {
         self.put(|mail| mail.records.append(records));
@@ -128,5 +135,20 @@ impl Inbox {
 impl Mail {
     fn is_empty(&self) -> bool {
         self.records.is_empty() && self.finished.is_empty() && self.written.is_empty()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_partition_opened_during_a_pause_is_paused_until_the_order_changes() {
+        let (inbox, mut mail) = (Inbox::new(true), Mail::default());
+        inbox.take(&mut mail);
+        assert!(mail.orders.paused);
+        inbox.order(|orders| orders.paused = false);
+        inbox.take(&mut mail);
+        assert!(!mail.orders.paused);
     }
 }
