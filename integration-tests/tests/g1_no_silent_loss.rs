@@ -168,7 +168,7 @@ async fn a_dead_letter_topic_goes_and_comes_back(protocol: Protocol) {
     scene.await_unclaimed(&every_tenth(200)).await;
     assert_eq!(scene.journal.done(), 180);
     // Others still go on, and a later commit does not go past either.
-    kafka.produce(&scene.topic, numbered(201..210, 9)).await.unwrap();
+    kafka.produce(&scene.topic, numbered(201..210, 1_000)).await.unwrap();
     scene.await_unclaimed(&every_tenth(200)).await;
 
     kafka.create_topic(&scene.dead, 2, 1, &[]).await.unwrap();
@@ -261,7 +261,7 @@ async fn a_dead_letter_that_is_refused_for_good_is_parked_loudly_and_goes_throug
     assert_eq!(lines.len(), 1, "{log}");
     assert!(lines[0].contains("offset=0") && lines[0].contains("max.message.bytes"), "{lines:?}");
     // Others go on beside it, and nobody tries it again and again.
-    scene.kafka.produce(&scene.topic, numbered(301..310, 9)).await.unwrap();
+    scene.kafka.produce(&scene.topic, numbered(301..310, 1_000)).await.unwrap();
     scene.await_unclaimed(&BTreeSet::from([0])).await;
     let attempts = |number| {
         let entries = scene.journal.entries();
