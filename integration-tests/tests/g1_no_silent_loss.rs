@@ -158,7 +158,7 @@ async fn a_dead_letter_topic_goes_and_comes_back(protocol: Protocol) {
             let gate = gate.clone();
             async move {
                 gate.passed().await;
-                if number(task.payload()) % 10 == 0 { Err(TaskError::fatal("no")) } else { Ok(()) }
+                if number(task.payload()).is_multiple_of(10) { Err(TaskError::fatal("no")) } else { Ok(()) }
             }
         });
         scene.subscribe(protocol).start(Raw, processor).await.unwrap()
@@ -206,7 +206,7 @@ async fn a_deleted_retry_topic_loses_nothing_of_the_origin() {
             let gate = gate.clone();
             async move {
                 gate.passed().await;
-                let fails = number(task.payload()) % 10 == 0 && task.attempt() == 1;
+                let fails = number(task.payload()).is_multiple_of(10) && task.attempt() == 1;
                 if fails { Err(TaskError::retryable("once")) } else { Ok(()) }
             }
         });

@@ -80,7 +80,7 @@ async fn every_commit_seen_from_outside_covers_settled_records_only() {
         let journal = Journal::new();
         let processor = journaled(&journal, "a", |task: Task<Bytes>| async move {
             // Long ones now and then, so that many are settled ahead of them.
-            let longest = Duration::from_millis(if number(&task) % 97 == 0 { 400 } else { 12 });
+            let longest = Duration::from_millis(if number(&task).is_multiple_of(97) { 400 } else { 12 });
             tokio::time::sleep(spread(&task, longest)).await;
             match number(&task) % 50 {
                 7 => Err(TaskError::fatal("seven")),
@@ -166,7 +166,7 @@ async fn restart_with_runs(pairs: usize) -> Option<(BTreeSet<i64>, Claim)> {
     let processor = |member: &'static str| {
         let gate = gate.clone();
         journaled(&journal, member, move |task: Task<Bytes>| {
-            let result = match number(&task) % 2 == 0 && !gate.is_open() {
+            let result = match number(&task).is_multiple_of(2) && !gate.is_open() {
                 true => Err(TaskError::retry_after("later", HOUR)),
                 false => Ok(()),
             };

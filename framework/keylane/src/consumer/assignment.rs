@@ -1,16 +1,21 @@
 //! The table of assigned partitions: opening, pausing, giving up.
 
 use std::sync::Arc;
-use std::time::Instant;
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
 
 use keylane_core::{Budget, Epoch, MapError, Position, SettledMap, commit_map};
+use rdkafka::Offset;
 use rdkafka::consumer::{BaseConsumer, Consumer};
+use rdkafka::error::KafkaResult;
 
 use super::assigned::Assigned;
 use super::context::{Context, NewPartition, list};
 use super::poll_loop::{OwnerFactory, PollSettings};
 use crate::metrics::{MetricLabels, PartitionMetrics, UnreadableMetadata};
 use crate::runtime::{Inbox, Opening, Progress};
+
+const SEEK_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// All partitions this member owns.
 pub(super) struct Assignment {
@@ -65,22 +70,30 @@ impl Assignment {
         self.partitions.push(assigned);
     }
 
-    /// Begins a new epoch for every partition whose log went back.
-    pub(super) fn reopen_rewound(&mut self, paused: bool) -> bool {
-        let rewound: Vec<_> =
-            self.partitions.iter().filter(|p| p.rewound).map(|p| (p.topic.clone(), p.partition)).collect();
-        for (topic, partition) in &rewound {
-            let Some(mut old) = self.close_now(topic, *partition) else { continue };
+    /// Begins a new epoch for every partition whose log went back: what was settled at offsets of the old log says nothing
+    /// about the new one's. It begins at the lower one of the oldest unsettled record and the place the log went back to, so
+    /// that nothing still pending is passed over.
+    pub(super) fn reopen_rewound(&mut self, consumer: &BaseConsumer<Context>, paused: bool) -> KafkaResult<bool> {
+        let rewound: Vec<_> = (self.partitions.iter())
+            .filter_map(|p| {
+                Some((p.topic.clone(), p.partition, p.rewound?, p.progress.watermark.load(Ordering::Relaxed)))
+            })
+            .collect();
+        for (topic, partition, offset, watermark) in &rewound {
+            let start = if *watermark >= 0 { *offset.min(watermark) } else { *offset };
             tracing::warn!(
-                %topic, partition,
-                "the log went back: truncated, or the topic made anew; reading on from where it is now"
+                %topic, partition, start,
+                "the log went back: it was cut, or the topic was made anew; reading on from where it is now"
             );
-            self.open(NewPartition { topic: topic.to_string(), partition: *partition, committed: None }, paused);
+            let highest = self.close_now(topic, *partition).and_then(|old| old.highest);
+            consumer.seek(topic, *partition, Offset::Offset(start), SEEK_TIMEOUT)?;
+            let new = NewPartition { topic: topic.to_string(), partition: *partition, committed: None };
+            self.open(new, paused);
             if let Some(new) = self.find(topic, *partition) {
-                new.take_over(&mut old);
+                new.highest = highest;
             }
         }
-        !rewound.is_empty()
+        Ok(!rewound.is_empty())
     }
 
     pub(super) fn find(&mut self, topic: &str, partition: i32) -> Option<&mut Assigned> {
@@ -91,7 +104,7 @@ impl Assignment {
     pub(super) fn close_now(&mut self, topic: &str, partition: i32) -> Option<Assigned> {
         let place = self.partitions.iter().position(|p| p.partition == partition && &*p.topic == topic)?;
         let closed = self.partitions.swap_remove(place);
-        closed.inbox.order(|orders| orders.end = true);
+        closed.inbox.end();
         Some(closed)
     }
 

@@ -73,7 +73,7 @@ impl Context {
         std::mem::take(&mut *self.events())
     }
 
-    /// Whether the loop has something to take note of before it takes in more records.
+    /// Whether the loop has something to do before it may read on.
     pub(super) fn has_events(&self) -> bool {
         !self.events().is_empty()
     }

@@ -81,8 +81,7 @@ impl FetchQueue {
         if self.forwarding.events.swap(false, Ordering::AcqRel) || self.served_at.elapsed() >= SERVE_EVENTS {
             self.served_at = Instant::now();
             serve(consumer, &mut read, &mut take);
-            // After a rebalance the table of partitions has to be brought up to date first: whoever waited for records here
-            // would get some of a partition that the table does not know yet.
+            // The loop has to open what was assigned before its first record is taken out.
             if read.error.is_some() || consumer.context().has_events() {
                 return read;
             }
@@ -140,7 +139,8 @@ impl Forwarding {
         }
     }
 
-    /// Runs on librdkafka's threads whenever the consumer queue gets its first event.
+    /// Runs on librdkafka's threads whenever the consumer queue gets its first event, under that queue's lock. `forward` holds
+    /// our lock while it calls librdkafka, but touches only partition queues and ours, so the two cannot wait for each other.
     fn wake(&self) {
         self.events.store(true, Ordering::Release);
         if let Some(queue) = *self.lock() {

@@ -19,7 +19,7 @@ use super::{lag, trouble};
 use crate::Limits;
 use crate::metrics::{DrainResult, PollMetrics, PollSection, Rebalance, SubscriptionMetrics};
 use crate::runtime::Opening;
-use crate::subscription::{Control, State, SubscriptionError};
+use crate::subscription::{Control, State, SubscriptionError, TroubleKind};
 
 /// Opens the owner of a partition; hides the types of decoder and processor.
 pub(crate) type OwnerFactory = Box<dyn Fn(Opening) + Send>;
@@ -128,9 +128,7 @@ impl PollLoop {
         // Taking records out is part of the wait: where there are any, it does not wait.
         self.poll_metrics.section(PollSection::Wait, began - entered);
         if read.taken > 0 {
-            if self.assignment.reopen_rewound(self.control.is_paused()) {
-                self.intake.table_changed();
-            }
+            self.reopen_rewound();
             for partition in &mut self.assignment.partitions {
                 partition.hand_over();
             }
@@ -146,6 +144,15 @@ impl PollLoop {
         self.advance_handover();
         if read.taken == READ_LIMIT || self.last_housekeeping.elapsed() >= HOUSEKEEPING {
             self.housekeeping();
+        }
+    }
+
+    fn reopen_rewound(&mut self) {
+        match self.assignment.reopen_rewound(&self.consumer, self.control.is_paused()) {
+            Ok(false) => {}
+            Ok(true) => self.intake.table_changed(),
+            // Reading on would pass over records.
+            Err(error) => self.control.fail(SubscriptionError::OffsetReset(error.to_string())),
         }
     }
 
@@ -246,15 +253,26 @@ impl PollLoop {
         }
     }
 
-    /// Keeps lag true for partitions that do not fetch.
+    /// Keeps lag true for partitions that do not fetch, and looks whether the brokers are back.
     fn ask_end_offsets(&mut self) {
-        for ((topic, partition), end) in self.end_offsets.take() {
+        let answers = self.end_offsets.take();
+        if !answers.is_empty() {
+            trouble::healthy(&self.control, trouble::Sign::Answer);
+        }
+        for ((topic, partition), end) in answers {
             if let Some(assigned) = self.assignment.find(&topic, partition) {
                 assigned.end_offset = Some(end);
             }
         }
-        let paused = self.assignment.partitions.iter().filter(|p| p.fetch_paused);
-        self.end_offsets.ask(paused.map(|p| (p.topic.clone(), p.partition)).collect());
+        let mut ask: Vec<_> = (self.assignment.partitions.iter())
+            .filter(|p| p.fetch_paused)
+            .map(|p| (p.topic.clone(), p.partition))
+            .collect();
+        // On a quiet topic nothing else would tell that the brokers are back.
+        if ask.is_empty() && self.control.trouble().is_some_and(|trouble| trouble.kind == TroubleKind::Connection) {
+            ask.extend(self.assignment.partitions.first().map(|p| (p.topic.clone(), p.partition)));
+        }
+        self.end_offsets.ask(ask);
     }
 
     /// An owner ends only on order. One that ended otherwise has panicked, and its partition would stand still unnoticed.

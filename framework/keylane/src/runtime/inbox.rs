@@ -1,5 +1,6 @@
 //! How anything reaches an owner: one mailbox, emptied whole.
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -19,6 +20,8 @@ use crate::producer::write_error::WriteError;
 pub(crate) struct Inbox {
     mail: Mutex<Mail>,
     notify: Notify,
+    /// The order to end, readable in the middle of a turn.
+    ended: AtomicBool,
 }
 
 /// What was in the mailbox.
@@ -61,6 +64,17 @@ impl Inbox {
     /// Hands over one batch.
     pub(crate) fn deliver(&self, records: &mut Vec<Record>) {
         self.put(|mail| mail.records.append(records));
+    }
+
+    /// Whether the owner is to end now: nothing may start any more, also in a turn that began before.
+    pub(super) fn is_ended(&self) -> bool {
+        self.ended.load(Ordering::Acquire)
+    }
+
+    /// Ends the owner now: what runs is dropped.
+    pub(crate) fn end(&self) {
+        self.ended.store(true, Ordering::Release);
+        self.order(|orders| orders.end = true);
     }
 
     /// Changes the orders; wakes the owner only if they did change.

@@ -187,6 +187,9 @@ impl Owner {
         let wall_millis = unix_millis();
         let mut clock = turn_began;
         for _ in 0..ATTEMPTS_PER_TURN {
+            if self.inbox.is_ended() {
+                return true;
+            }
             let Some(start) = self.core.next_start() else { return false };
             let ticket = start.ticket;
             let call = Call {

@@ -47,7 +47,8 @@ impl Owner {
 
     /// An attempt has ended.
     pub(super) fn settle_attempt(&mut self, ticket: Ticket, outcome: AttemptOutcome, now: Moment) {
-        let offset = self.offset_of(ticket);
+        // Only a failure can park a record, and the log line wants its offset.
+        let offset = if let AttemptOutcome::Failed { .. } = outcome { self.offset_of(ticket) } else { None };
         let verdict = match outcome {
             AttemptOutcome::Done => {
                 self.successes += 1;
@@ -85,8 +86,11 @@ impl Owner {
             }
         };
         let offset = self.offset_of(ticket);
-        let verdict = self.core.publish_finished(ticket, answer, fastrand::u64(..), now);
-        self.carry_out(offset, verdict);
+        match self.core.publish_finished(ticket, answer, fastrand::u64(..), now) {
+            // The write is repeated, not the attempt: no retry to be counted.
+            Verdict::Waiting { .. } => {}
+            verdict => self.carry_out(offset, verdict),
+        }
     }
 
     fn carry_out(&mut self, offset: Option<i64>, verdict: Verdict<Held>) {

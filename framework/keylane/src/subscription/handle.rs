@@ -15,7 +15,7 @@ const CLOSE_GRACE: Duration = Duration::from_secs(10);
 
 /// A running subscription: one member of a consumer group with its processor.
 ///
-/// Dropping it stops the polling thread without a drain; use [`shutdown`](Self::shutdown) or
+/// Dropping it, or the future of [`run`](Self::run), stops the polling thread without a drain; use [`shutdown`](Self::shutdown) or
 /// [`run_until`](Self::run_until) to finish what runs.
 #[derive(Debug)]
 pub struct Subscription {
