@@ -28,7 +28,7 @@ public final class Bench {
         }
         Job job = Job.of(given);
         boolean plain = arguments[0].equals("java-loop");
-        // Paced topics are empty before the run, so those runs warm up with their own first records.
+        // Paced topics are empty before the run; there the first fifth of the records is not counted.
         if (job.primers() == 0) {
             for (int round = 1; round <= 2; round++) {
                 Job warmUp = job.warmUp(round, 5);

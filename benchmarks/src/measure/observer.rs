@@ -211,7 +211,9 @@ impl Observer {
         if step == Step::Fail {
             return Outcome::Failed;
         }
-        if seen.intended_micros != 0 && !self.work.is_stuck(seen.key) {
+        // The first fifth is for code and connections to warm up.
+        let warm = self.done.load(Ordering::Relaxed) >= self.needed / 5;
+        if seen.intended_micros != 0 && warm && !self.work.is_stuck(seen.key) {
             self.latency.add(unix_micros().saturating_sub(seen.intended_micros));
         }
         if let Some(offsets) = self.done_offsets.get(seen.partition as usize) {
