@@ -70,7 +70,7 @@ mod varint;
 pub use backoff::{Backoff, BackoffError};
 pub use budget::{Budget, BudgetChange, BudgetError};
 pub use commit_map::{CommitMetadata, MAX_METADATA_BYTES, MapError};
-pub use failure::{Failure, MAX_RETRY_AFTER, Reason};
+pub use failure::{Failure, MAX_RETRY_AFTER, MIN_RETRY_AFTER, Reason};
 pub use offset::{Epoch, Offset, Position};
 pub use partition::{
     Delivered, Delivery, LaneOrder, Oldest, ParkReason, Partition, PartitionSettings, Paused, Publish, PublishRequest,

@@ -1,7 +1,8 @@
 //! From the owners' commit points to the client, which commits them.
 //!
-//! The client commits stored offsets by itself, each half commit interval and with every unassign. Two cases it leaves out:
-//! a point whose position has not moved (only its map has), and anything while a revoke waits for its answer. Those are
+//! The client commits stored offsets by itself, each half commit interval and with every unassign. Three cases it leaves out:
+//! a point whose position has not moved (only its map has), one that lies below an earlier commit (the log was cut or made
+//! anew: left where it is, the commit would skip records once the log has grown past it), and anything while a revoke waits for its answer. Those are
 //! committed explicitly, without waiting: the client reports no result then, but it can only lose a map, or be
 //! repeated by the next stored point, never commit something unsettled (guarantee G4).
 
@@ -39,7 +40,9 @@ impl Commits {
                 continue;
             }
             stored.push(place);
-            if !moved || suspended {
+            let back = partition.highest.is_some_and(|highest| point.position < highest);
+            partition.highest = partition.highest.max(Some(point.position));
+            if !moved || back || suspended {
                 explicit.push(place);
             }
             partition.stored = Some(point);

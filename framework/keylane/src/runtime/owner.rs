@@ -36,7 +36,6 @@ pub(crate) struct Opening {
     pub(crate) start: Option<Position>,
     /// What earlier owners settled above it.
     pub(crate) settled: SettledMap,
-    pub(crate) paused: bool,
     pub(crate) metrics: PartitionMetrics,
     pub(crate) inbox: Arc<Inbox>,
     pub(crate) progress: Arc<Progress>,
@@ -98,10 +97,7 @@ impl Drop for Owner {
 impl Owner {
     fn new(runtime: Arc<Runtime>, opening: Opening) -> Self {
         let settings = if opening.is_retry_topic { &runtime.retry_settings } else { &runtime.origin_settings };
-        let mut core = Partition::new(settings.clone(), opening.epoch, opening.start, opening.settled);
-        if opening.paused {
-            core.set_paused(Paused::Yes);
-        }
+        let core = Partition::new(settings.clone(), opening.epoch, opening.start, opening.settled);
         let last_point_state = (core.watermark(), core.settled_ahead());
         Self {
             topic: opening.topic,
@@ -187,6 +183,9 @@ impl Owner {
         let wall_millis = unix_millis();
         let mut clock = turn_began;
         for _ in 0..ATTEMPTS_PER_TURN {
+            if self.inbox.is_ended() {
+                return true;
+            }
             let Some(start) = self.core.next_start() else { return false };
             let ticket = start.ticket;
             let call = Call {
