@@ -3,7 +3,7 @@
 use std::fmt::Write;
 
 use crate::compare::{Comparison, Samples};
-use crate::measure::Sample;
+use crate::measure::{Sample, Work};
 use crate::scenario::Scenario;
 use crate::topic;
 
@@ -96,7 +96,8 @@ fn most(samples: &Samples, of: fn(&Sample) -> u64) -> String {
 
 /// The rate as a fraction of what the limit, the keys and the measured time of an attempt allow.
 pub(crate) fn of_bound(scenario: &Scenario, samples: &Samples) -> Option<f64> {
-    if scenario.paced.is_some() || scenario.pending > 0 {
+    // Where attempts of very different lengths are mixed, their mean says nothing of what is possible.
+    if scenario.paced.is_some() || !matches!(scenario.work, Work::Wait { .. } | Work::RandomWait { .. }) {
         return None;
     }
     let fractions = samples.samples.iter().filter_map(|sample| {

@@ -56,7 +56,15 @@ impl Program {
     pub(super) fn command(&self, arm: Arm, job: &Job) -> Command {
         let mut command = Command::new(&self.java);
         // zstd-jni is loaded whether it is used or not.
-        command.args(["--enable-native-access=ALL-UNNAMED", "-Xms512m", "-Xmx2g", "-cp", &self.class_path, "Bench", arm.name()]);
+        command.args([
+            "--enable-native-access=ALL-UNNAMED",
+            "-Xms512m",
+            "-Xmx2g",
+            "-cp",
+            &self.class_path,
+            "Bench",
+            arm.name(),
+        ]);
         command.args(arguments(job).into_iter().map(|(name, value)| format!("{name}={value}")));
         command
     }

@@ -61,9 +61,12 @@ impl Rig {
     }
 }
 
+/// The lane of the so-manieth record, while so many are pending.
+type KeyOf = fn(u64, u64) -> Option<u64>;
+
 /// Lanes and ledger: so many records pending, of as many keys, of few, of one, or without keys; all in order.
 fn pending(criterion: &mut Criterion) {
-    let keys: [(&str, fn(u64, u64) -> Option<u64>); 4] = [
+    let keys: [(&str, KeyOf); 4] = [
         ("keys-as-many", |number, size| Some(scatter(number % size))),
         ("keys-10", |number, _| Some(scatter(number % 10))),
         ("one-key", |_, _| Some(7)),
