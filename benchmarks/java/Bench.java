@@ -110,7 +110,7 @@ public final class Bench {
         return String.format(Locale.ROOT,
                 "{\"records\":%d,\"complete\":%b,\"seconds\":%f,\"rate\":%f,\"cpu_micros\":%f,\"peak_mib\":%f,\"threads\":%d,"
                         + "\"in_flight\":\"%s\",\"attempt_micros\":%s,\"latency\":%s,\"committed_seconds\":%s,"
-                        + "\"duplicates\":%d,\"order_violations\":%d,\"overlaps\":%d,\"pending_bytes\":null}",
+                        + "\"duplicates\":%d,\"order_violations\":%d,\"overlaps\":%d,\"pending_mib\":null}",
                 observer.done(), observer.isComplete(), seconds, observer.done() / Math.max(seconds, 1e-9), cpuMicros,
                 peakMebibytes(), threads, inFlight, observer.attemptMicros(),
                 latency == null ? "null" : String.format(Locale.ROOT, "{\"p50\":%f,\"p99\":%f,\"p999\":%f,\"max\":%f}",

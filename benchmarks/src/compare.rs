@@ -82,8 +82,10 @@ fn chosen(plan: &Plan, iterations_per_micro: f64) -> Result<Vec<Scenario>, Box<d
     for scenario in &mut scenarios {
         scenario.records = ((scenario.records as f64 * plan.scale) as u64).max(1);
         scenario.pending = (scenario.pending as f64 * plan.scale) as usize;
+        let named: Vec<Arm> = scenario.arms.iter().copied().filter(|arm| arms.contains(arm)).collect();
         if !arms.is_empty() {
-            scenario.arms = arms.clone();
+            // Arms that the scenario is not about run where nothing else was asked for.
+            scenario.arms = if named.is_empty() { arms.clone() } else { named };
         }
     }
     Ok(scenarios)

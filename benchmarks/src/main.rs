@@ -50,7 +50,7 @@ struct Plan {
     /// Scenarios, by name; a name that ends in `*` stands for all that begin so (default: all).
     #[arg(long, value_delimiter = ',')]
     scenario: Vec<String>,
-    /// Arms, by name (default: those that the scenario is about).
+    /// Arms, by name: of those that a scenario is about, only these (default: all of them).
     #[arg(long, value_delimiter = ',')]
     arms: Vec<String>,
     /// How often each arm runs.

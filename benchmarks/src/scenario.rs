@@ -238,6 +238,14 @@ fn paced() -> Vec<Scenario> {
 }
 
 fn memory() -> Vec<Scenario> {
+    let held = |name: &str, records: usize| Scenario {
+        work: Work::Hold,
+        records: records as u64,
+        pending: records,
+        keys: Keys::Uniform(10_000),
+        arms: vec![Arm::Keylane, Arm::Semaphore],
+        ..base(name, "all records pending at once: the difference of two sizes is the memory of a record")
+    };
     vec![
         Scenario {
             partitions: 1_000,
@@ -247,13 +255,7 @@ fn memory() -> Vec<Scenario> {
             arms: vec![Arm::Keylane, Arm::BareTuned, Arm::HashLanes, Arm::JavaLoop],
             ..base("mostly-idle", "1,000 partitions, 1,000 records/s on ten of them")
         },
-        Scenario {
-            work: Work::Hold,
-            records: 100_000,
-            pending: 100_000,
-            keys: Keys::Uniform(10_000),
-            arms: vec![Arm::Keylane, Arm::Semaphore],
-            ..base("pending", "100,000 records pending at once: memory per record")
-        },
+        held("pending-20k", 20_000),
+        held("pending-100k", 100_000),
     ]
 }

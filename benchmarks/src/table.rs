@@ -51,8 +51,8 @@ const COLUMNS: [Column; 14] = [
         cell: |_, it| format!("{:.0}", median(it, |sample| Some(sample.peak_mib)).unwrap_or(0.0)),
     },
     Column {
-        name: "bytes per pending record",
-        cell: |_, it| median(it, |sample| sample.pending_bytes).map(whole).unwrap_or_default(),
+        name: "MiB while pending",
+        cell: |_, it| median(it, |sample| sample.pending_mib).map(whole).unwrap_or_default(),
     },
     Column {
         name: "threads",

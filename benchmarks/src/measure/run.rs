@@ -11,21 +11,21 @@ use super::usage::Usage;
 pub(crate) struct Run {
     pub(crate) observer: Arc<Observer>,
     cpu_before: Duration,
-    pending_bytes: Option<f64>,
+    pending_mib: Option<f64>,
 }
 
 impl Run {
     /// To be called before the arm makes its consumer: joining the group counts as its work.
     pub(crate) fn start(job: &Job) -> Self {
         let observer = Arc::new(Observer::new(job));
-        Self { observer, cpu_before: Usage::now().cpu, pending_bytes: None }
+        Self { observer, cpu_before: Usage::now().cpu, pending_mib: None }
     }
 
     /// Waits until the run is over; where the memory of pending records is measured, until they are pending first.
     /// `pending` says how many are.
     pub(crate) async fn over(&mut self, job: &Job, pending: impl Fn() -> usize) {
         if job.pending > 0 {
-            self.pending_bytes = pending_bytes(job, pending).await;
+            self.pending_mib = pending_mib(job, pending).await;
             self.observer.release();
         }
         self.observer.over().await;
@@ -50,7 +50,7 @@ impl Run {
             seconds: elapsed.as_secs_f64(),
             rate: records as f64 / elapsed.as_secs_f64().max(1e-9),
             cpu_micros: (usage.cpu - self.cpu_before).as_secs_f64() * 1e6 / records.max(1) as f64,
-            peak_mib: usage.peak_bytes as f64 / (1024.0 * 1024.0),
+            peak_mib: mebibytes(usage.peak_bytes),
             threads: usage.threads,
             in_flight: in_flight.into(),
             attempt_micros: self.observer.attempt_micros(),
@@ -59,7 +59,7 @@ impl Run {
             duplicates,
             order_violations,
             overlaps,
-            pending_bytes: self.pending_bytes,
+            pending_mib: self.pending_mib,
         }
     }
 
@@ -69,20 +69,18 @@ impl Run {
     }
 }
 
-/// The slope from a fifth of the records pending to all of them, so that what does not grow with them is left out.
-async fn pending_bytes(job: &Job, pending: impl Fn() -> usize) -> Option<f64> {
+/// What is resident once so many are pending.
+async fn pending_mib(job: &Job, pending: impl Fn() -> usize) -> Option<f64> {
     let deadline = Instant::now() + Duration::from_secs(job.max_seconds);
-    let reached = async |level: usize| {
-        while pending() < level {
-            if Instant::now() >= deadline {
-                return None;
-            }
-            tokio::time::sleep(Duration::from_millis(2)).await;
+    while pending() < job.pending {
+        if Instant::now() >= deadline {
+            return None;
         }
-        Some((pending(), Usage::now().resident_bytes))
-    };
-    let (few, before) = reached(job.pending / 5).await?;
-    let (many, after) = reached(job.pending).await?;
-    let added = many.checked_sub(few).filter(|added| *added > 0)?;
-    Some((after as f64 - before as f64) / added as f64 - job.record_bytes as f64)
+        tokio::time::sleep(Duration::from_millis(2)).await;
+    }
+    Some(mebibytes(Usage::now().resident_bytes))
+}
+
+fn mebibytes(bytes: u64) -> f64 {
+    bytes as f64 / (1024.0 * 1024.0)
 }

@@ -32,8 +32,8 @@ pub(crate) struct Sample {
     pub(crate) order_violations: u64,
     /// Records started while another of their key ran.
     pub(crate) overlaps: u64,
-    /// Memory per pending record beyond its key and value.
-    pub(crate) pending_bytes: Option<f64>,
+    /// The memory resident while all records were pending, where that is what is measured.
+    pub(crate) pending_mib: Option<f64>,
 }
 
 /// In milliseconds.
