@@ -482,7 +482,7 @@ async fn panics_and_time_outs_are_failures_of_their_record_alone() {
         dead.iter().map(|(offset, letter)| (*offset, letter.header("keylane-reason").unwrap())).collect();
     assert_eq!(reasons, [(10, "panic"), (20, "panic"), (30, "timeout")]);
     assert!(dead.values().all(|letter| letter.header("keylane-attempts") == Some("2")));
-    assert_eq!(dead[&20].header("keylane-error"), Some("the processor panicked: later"));
+    assert_eq!(dead[&20].header("keylane-error"), Some("the attempt panicked: later"));
     scene.await_all_claimed(&scene.topic).await;
     assert_eq!(member.state(), State::Running);
     member.shutdown().await.unwrap();

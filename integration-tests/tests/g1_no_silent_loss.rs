@@ -27,18 +27,32 @@ use keylane_integration_tests::{
 
 const DEADLINE: Duration = Duration::from_secs(90);
 
-/// Errors that were logged, by all members of this process.
-fn logged_errors() -> &'static Mutex<Vec<u8>> {
+/// Warnings and errors that were logged, by all members of this process.
+fn logged() -> &'static Mutex<Vec<u8>> {
     static LOGGED: OnceLock<&'static Mutex<Vec<u8>>> = OnceLock::new();
     LOGGED.get_or_init(|| {
         let logged: &'static Mutex<Vec<u8>> = Box::leak(Box::default());
         let subscriber = tracing_subscriber::fmt()
             .with_ansi(false)
-            .with_max_level(tracing::Level::ERROR)
+            .with_max_level(tracing::Level::WARN)
             .with_writer(move || Log(logged));
         subscriber.init();
         logged
     })
+}
+
+/// The lines that name the topic and say this.
+fn logged_about(topic: &str, what: &str) -> Vec<String> {
+    let log = logged().lock().unwrap_or_else(PoisonError::into_inner).clone();
+    let log = String::from_utf8_lossy(&log).into_owned();
+    // The name of one topic can begin another's.
+    let topic = format!("{topic} ");
+    log.lines().filter(|line| line.contains(&topic) && line.contains(what)).map(str::to_owned).collect()
+}
+
+/// Waits until keylane itself has seen a write fail: the client holds one back for a while by itself.
+async fn await_failed_writes(topic: &str) {
+    wait_until("writes have failed", DEADLINE, || !logged_about(topic, "the record stays unsettled").is_empty()).await;
 }
 
 struct Log(&'static Mutex<Vec<u8>>);
@@ -66,6 +80,7 @@ struct Scene {
 
 impl Scene {
     async fn new(kafka: &'static Kafka) -> Self {
+        logged();
         let topic = kafka.unique("g1");
         let (retry, dead) = (format!("{topic}-retry"), format!("{topic}-dead"));
         for name in [&topic, &retry, &dead] {
@@ -168,9 +183,11 @@ async fn a_dead_letter_topic_goes_and_comes_back(protocol: Protocol) {
     scene.await_unclaimed(&every_tenth(200)).await;
     assert_eq!(scene.journal.done(), 180);
     // Others still go on, and a later commit does not go past either.
-    kafka.produce(&scene.topic, numbered(201..210, 9)).await.unwrap();
+    kafka.produce(&scene.topic, numbered(201..210, 1_000)).await.unwrap();
     scene.await_unclaimed(&every_tenth(200)).await;
 
+    await_failed_writes(&scene.topic).await;
+    scene.await_unclaimed(&every_tenth(200)).await;
     kafka.create_topic(&scene.dead, 2, 1, &[]).await.unwrap();
     scene.await_unclaimed(&BTreeSet::new()).await;
     member.shutdown().await.unwrap();
@@ -216,6 +233,8 @@ async fn a_deleted_retry_topic_loses_nothing_of_the_origin() {
     scene.kafka.delete_topic(&scene.retry).await.unwrap();
     gate.open();
     scene.await_unclaimed(&every_tenth(200)).await;
+    await_failed_writes(&scene.topic).await;
+    scene.await_unclaimed(&every_tenth(200)).await;
     scene.kafka.create_topic(&scene.retry, 2, 1, &[]).await.unwrap();
     scene.await_unclaimed(&BTreeSet::new()).await;
     wait_until("each was processed after its retry", DEADLINE, || {
@@ -238,7 +257,6 @@ fn done(journal: &Journal) -> BTreeSet<usize> {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_dead_letter_that_is_refused_for_good_is_parked_loudly_and_goes_through_after_the_limit_is_raised() {
-    let logged = logged_errors();
     let scene = Scene::new(kafka_or_skip!(Nodes::One)).await;
     // The record fits into the topic, but not with the headers that keylane adds.
     scene.kafka.configure_topic(&scene.dead, &[("max.message.bytes", "1000")]).await.unwrap();
@@ -256,12 +274,11 @@ async fn a_dead_letter_that_is_refused_for_good_is_parked_loudly_and_goes_throug
     let member = scene.start(scene.subscribe(Protocol::Cooperative), fate).await;
     scene.await_unclaimed(&BTreeSet::from([0])).await;
     wait_until("the status says so", DEADLINE, || parked(&member.status().partitions) == 1).await;
-    let log = String::from_utf8_lossy(&logged.lock().unwrap()).into_owned();
-    let lines: Vec<&str> = log.lines().filter(|line| line.contains(&scene.topic) && line.contains("parked")).collect();
-    assert_eq!(lines.len(), 1, "{log}");
+    let lines = logged_about(&scene.topic, "parked");
+    assert_eq!(lines.len(), 1, "{lines:?}");
     assert!(lines[0].contains("offset=0") && lines[0].contains("max.message.bytes"), "{lines:?}");
     // Others go on beside it, and nobody tries it again and again.
-    scene.kafka.produce(&scene.topic, numbered(301..310, 9)).await.unwrap();
+    scene.kafka.produce(&scene.topic, numbered(301..310, 1_000)).await.unwrap();
     scene.await_unclaimed(&BTreeSet::from([0])).await;
     let attempts = |number| {
         let entries = scene.journal.entries();

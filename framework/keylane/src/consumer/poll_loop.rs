@@ -279,13 +279,17 @@ impl PollLoop {
         self.end_offsets.ask(ask);
     }
 
-    /// An owner ends only on order. One that ended otherwise has panicked, and its partition would stand still unnoticed.
+    /// An owner ends only on order. One that ended otherwise has panicked, or was dropped with its runtime, and its partition
+    /// would stand still unnoticed.
     fn watch_owners(&self) {
         if self.draining {
             return;
         }
         if let Some(dead) = self.assignment.partitions.iter().find(|p| !p.revoking && p.has_ended()) {
-            let error = format!("the owner of {}-{} ended; see the panic message", dead.topic, dead.partition);
+            let error = format!(
+                "the owner of {}-{} ended: the tokio runtime was shut down before the subscription, or it panicked (see the panic message)",
+                dead.topic, dead.partition
+            );
             self.control.fail(SubscriptionError::Internal(error));
         }
     }
