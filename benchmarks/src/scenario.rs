@@ -155,7 +155,7 @@ fn waits() -> Vec<Scenario> {
             "wait-zipf",
             "5 ms of waiting, 10,000 keys by Zipf 1.1: the hottest key bounds the rate",
             5,
-            20_000,
+            10_000,
             Keys::Zipf { keys: 10_000, exponent: 1.1 },
             100,
         ),
