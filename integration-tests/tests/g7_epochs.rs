@@ -87,7 +87,10 @@ async fn late_result(protocol: Protocol) {
     let late = || journal.entries().iter().any(|e| matches!(e, Entry::Ended(w, _, Outcome::Done) if w.offset == 0));
     wait_until("the attempt of the old epoch succeeds", DEADLINE, late).await;
     // What commits there are from here on speak of more records, and not of this one.
-    kafka.produce(&topic, numbered(200..300, 20).into_iter().filter(|r| r.key.as_deref() != Some(b"key-0")).collect()).await.unwrap();
+    kafka
+        .produce(&topic, numbered(200..300, 20).into_iter().filter(|r| r.key.as_deref() != Some(b"key-0")).collect())
+        .await
+        .unwrap();
     wait_until("more is processed", DEADLINE, || journal.done() >= 190 + 1 + 95).await;
     let later = wait_for("the map of what is settled ahead is committed", DEADLINE, async || {
         Some(committed(kafka, &group, &topic).await).filter(|now| now.metadata != at.metadata)
@@ -262,7 +265,8 @@ async fn stalled(protocol: Protocol, name: &str) {
     });
     process.signal(Signal::STOP);
     let other = start(protocol, kafka, (&group, &topic), &journal, "other").await;
-    wait_until("another member does its work", DEADLINE, || partitions_of(&journal.entries(), "other").len() == 4).await;
+    wait_until("another member does its work", DEADLINE, || partitions_of(&journal.entries(), "other").len() == 4)
+        .await;
     process.signal(Signal::CONT);
     wait_until("it has a share again", DEADLINE, || other.status().partitions.len() == 2).await;
     let line = journal.entries().len();

@@ -52,7 +52,8 @@ async fn run(bootstrap: &str, group: &str, topic: &str, protocol: Protocol) -> R
             Ok::<(), TaskError>(())
         })
         .await?;
-    let end_of_input = tokio::task::spawn_blocking(|| while io::stdin().read(&mut [0; 64]).is_ok_and(|read| read > 0) {});
+    let end_of_input =
+        tokio::task::spawn_blocking(|| while io::stdin().read(&mut [0; 64]).is_ok_and(|read| read > 0) {});
     member.run_until(end_of_input).await?;
     Ok(())
 }
