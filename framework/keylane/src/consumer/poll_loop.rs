@@ -11,7 +11,7 @@ use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use super::assignment::Assignment;
 use super::commits::Commits;
 use super::context::{Context, GroupEvent};
-use super::end_offsets::EndOffsets;
+use super::end_offsets::{Answers, EndOffsets, Question};
 use super::handover::Handover;
 use super::intake::Intake;
 use super::reader::{READ_LIMIT, Reader};
@@ -263,11 +263,17 @@ impl PollLoop {
 
     /// Keeps lag true for partitions that do not fetch, and looks whether the brokers are back.
     fn ask_end_offsets(&mut self) {
-        let answers = self.end_offsets.take();
-        if !answers.is_empty() {
+        let Answers { ends, topics } = self.end_offsets.take();
+        if !ends.is_empty() || !topics.is_empty() {
             trouble::healthy(&self.control, trouble::Sign::Answer);
         }
-        for ((topic, partition), end) in answers {
+        if let Some((missing, _)) = topics.iter().find(|(_, is_there)| !**is_there) {
+            let message = format!("the topic {missing} is gone; it is read again when it is made anew");
+            trouble::note(&self.control, &self.metrics, Some(RDKafkaErrorCode::UnknownTopic), &message);
+        } else if !topics.is_empty() {
+            trouble::healthy(&self.control, trouble::Sign::Topics);
+        }
+        for ((topic, partition), end) in ends {
             if let Some(assigned) = self.assignment.find(&topic, partition) {
                 assigned.end_offset = Some(end);
             }
@@ -280,7 +286,17 @@ impl PollLoop {
         if ask.is_empty() && self.control.trouble().is_some_and(|trouble| trouble.kind == TroubleKind::Connection) {
             ask.extend(self.assignment.partitions.first().map(|p| (p.topic.clone(), p.partition)));
         }
-        self.end_offsets.ask(ask);
+        self.end_offsets.ask(Question { ends: ask, topics: self.topics_without_partitions() });
+    }
+
+    /// Subscribed topics of which this member has nothing: there are more members than partitions, or the topic is gone.
+    fn topics_without_partitions(&self) -> Vec<Arc<str>> {
+        if !self.joined || self.draining || self.handover.is_some() {
+            return Vec::new();
+        }
+        let subscribed = self.settings.topics.iter().chain(&self.settings.retry_topic);
+        let has_none = |topic: &&Arc<str>| self.assignment.partitions.iter().all(|p| p.topic != **topic);
+        subscribed.filter(has_none).cloned().collect()
     }
 
     /// An owner ends only on order. One that ended otherwise has panicked, or was dropped with its runtime, and its partition
