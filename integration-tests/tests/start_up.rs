@@ -9,7 +9,9 @@ use std::{
 
 use bytes::Bytes;
 use futures::FutureExt;
-use keylane::{DeadLetter, Limits, Raw, Retry, StartError, Subscription, SubscriptionBuilder, SubscriptionConfig, Task, TaskError};
+use keylane::{
+    DeadLetter, Limits, Raw, Retry, StartError, Subscription, SubscriptionBuilder, SubscriptionConfig, Task, TaskError,
+};
 use keylane_integration_tests::{
     kafka::{Kafka, NewRecord, Nodes},
     kafka_or_skip,
@@ -64,7 +66,8 @@ async fn brokers_that_refuse_connections_are_named() {
 
 #[tokio::test]
 async fn brokers_whose_name_does_not_resolve_are_named() {
-    refused(nowhere().bootstrap_servers("no-such-host.invalid:9092"), &["no-such-host.invalid:9092", "bootstrap"]).await;
+    refused(nowhere().bootstrap_servers("no-such-host.invalid:9092"), &["no-such-host.invalid:9092", "bootstrap"])
+        .await;
 }
 
 #[tokio::test]
@@ -91,7 +94,8 @@ async fn something_that_is_no_kafka_is_named() {
 async fn a_plain_port_asked_for_tls_or_credentials_is_an_error() {
     let kafka = kafka_or_skip!(Nodes::One);
     let topic = kafka.unique("start");
-    let builder = on(kafka, &[&topic]).await.kafka("security.protocol", "sasl_plaintext").kafka("sasl.mechanisms", "PLAIN");
+    let builder =
+        on(kafka, &[&topic]).await.kafka("security.protocol", "sasl_plaintext").kafka("sasl.mechanisms", "PLAIN");
     let builder = builder.kafka("sasl.username", "user").kafka("sasl.password", "hunter2");
     let error = refused(builder, &[]).await;
     assert!(!format!("{error} {error:?}").contains("hunter2"), "{error:?}");
@@ -188,7 +192,8 @@ async fn unknown_and_unusable_client_settings_are_named() {
     refused(nowhere().kafka("session.timeout.ms", "soon"), &["session.timeout.ms"]).await;
     refused(nowhere().kafka("group.protocol", "consummer"), &["group.protocol"]).await;
     let consumer = nowhere().kafka("group.protocol", "consumer");
-    refused(consumer.kafka("session.timeout.ms", "6000"), &["session.timeout.ms", "group.protocol=consumer", "remove"]).await;
+    refused(consumer.kafka("session.timeout.ms", "6000"), &["session.timeout.ms", "group.protocol=consumer", "remove"])
+        .await;
 }
 
 /// What only librdkafka can judge, on a broker that is there: the client is created after the topics were looked at.
