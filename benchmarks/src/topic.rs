@@ -14,6 +14,9 @@ use crate::scenario::{Keys, Scenario};
 type Client = ThreadedProducer<DefaultProducerContext>;
 
 const FLUSH: Duration = Duration::from_secs(120);
+/// librdkafka sends a request for each partition: with less, a small broker is busier with requests than with records, and
+/// what waits in its queue is charged to every arm.
+const PACED_LINGER_MILLIS: &str = "5";
 /// How often records are sent at a pace; those that are due are sent together.
 const TICK: Duration = Duration::from_micros(250);
 
@@ -40,7 +43,7 @@ pub(crate) fn prime(bootstrap_servers: &str, topic: &str, scenario: &Scenario) -
 
 /// Writes all records of a scenario at its pace, each with the moment it was meant to be sent at.
 pub(crate) fn pace(bootstrap_servers: &str, topic: &str, scenario: &Scenario, rate: u64) -> Result<(), Box<dyn Error>> {
-    let producer = client(bootstrap_servers, "1")?;
+    let producer = client(bootstrap_servers, PACED_LINGER_MILLIS)?;
     let mut records = Records::new(scenario);
     let start = unix_micros() + 10_000;
     let mut sent = 0;
@@ -62,6 +65,8 @@ fn client(bootstrap_servers: &str, linger_millis: &str) -> Result<Client, KafkaE
         .set("bootstrap.servers", bootstrap_servers)
         .set("linger.ms", linger_millis)
         .set("acks", "all")
+        // A broker that falls behind gets larger batches, not more of them.
+        .set("max.in.flight.requests.per.connection", "5")
         .create()
 }
 
