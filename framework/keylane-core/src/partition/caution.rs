@@ -228,6 +228,11 @@ impl<R> Partition<R> {
         }
     }
 
+    /// Whether a commit made now says that records run.
+    pub fn is_marked(&self) -> bool {
+        self.cautious.asked.is_some() && !self.cautious.ended
+    }
+
     /// The turn it needs to start what is ready, if it needs one and does not have it. The caller, who sees to it that no
     /// two turns of a process collide, answers with [`begin_turn`](Self::begin_turn).
     pub fn wants_turn(&self) -> Option<Turn> {
@@ -261,7 +266,7 @@ impl<R> Partition<R> {
         let busy = match self.caution() {
             Caution::None => self.cautious.suspect.is_some(),
             Caution::Wary => self.running() > 0 || (could_start && !turn.ending),
-            Caution::Isolated => self.cautious.suspect.is_some() || (could_start && !turn.used),
+            Caution::Isolated => self.cautious.suspect.is_some() || (could_start && !turn.used && !turn.ending),
         };
         if busy {
             return false;
@@ -297,7 +302,9 @@ impl<R> Partition<R> {
     pub fn end(&mut self) {
         self.draining = true;
         self.cautious.ended = true;
-        self.cautious.version += 1;
+        if self.cautious.asked.is_some() {
+            self.cautious.version += 1;
+        }
     }
 
     /// Changes whenever what a commit would say about crashes does.
