@@ -13,6 +13,12 @@
 //!
 //! The harness needs a Unix: it stops and continues brokers with signals.
 
+pub mod claims;
+pub mod dead_letters;
+pub mod gate;
 pub mod journal;
 pub mod kafka;
+pub mod load;
+pub mod member;
+pub mod protocol;
 pub mod wait;

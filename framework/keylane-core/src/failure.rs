@@ -20,6 +20,9 @@ pub enum Failure {
     TimedOut,
 }
 
+/// The shortest delay an attempt may ask for: a processor that asks for none must not keep a core busy with one record.
+pub const MIN_RETRY_AFTER: Duration = Duration::from_millis(10);
+
 /// The longest delay an attempt may ask for with [`Failure::RetryAfter`]; longer ones are cut to it.
 pub const MAX_RETRY_AFTER: Duration = Duration::from_secs(24 * 60 * 60);
 
@@ -42,7 +45,7 @@ impl Failure {
     /// The delay the attempt asked for, where it did.
     pub(crate) fn retry_after(self) -> Option<Duration> {
         match self {
-            Self::RetryAfter(delay) => Some(delay.min(MAX_RETRY_AFTER)),
+            Self::RetryAfter(delay) => Some(delay.clamp(MIN_RETRY_AFTER, MAX_RETRY_AFTER)),
             _ => None,
         }
     }

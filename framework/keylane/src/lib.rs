@@ -1,6 +1,63 @@
 //! Consume Kafka topics with per-key ordered, concurrent processing inside each partition.
 //!
-//! Implement [`Processor`]; keylane owns polling, key order, safe commits, retry, dead letters, rebalances and shutdown.
+//! Implement [`Processor`]; keylane owns polling, key order, safe commits, retry, dead letters, rebalances and shutdown. It is
+//! for work that waits (a database, an HTTP API, a push gateway), where events of one key must stay in order and a slow
+//! key must not hold up the others.
+//!
+//! # A consumer
+//! ```no_run
+//! use keylane::{DeadLetter, Json, Retry, Subscription, Task, TaskError};
+//!
+//! #[derive(serde::Deserialize)]
+//! struct ParkingEvent { vehicle: String }
+//!
+//! async fn notify(task: Task<ParkingEvent>) -> Result<(), TaskError> {
+//!     println!("{} moved, attempt {}", task.payload().vehicle, task.attempt());
+//!     Ok(())
+//! }
+//!
+//! # #[tokio::main] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! let subscription = Subscription::builder("parking-notifier", "parking-events")
+//!     .bootstrap_servers("localhost:9092")
+//!     .concurrency(64)
+//!     .retry(Retry::in_place(5))
+//!     .dead_letter(DeadLetter::topic("parking-events-dlq"))
+//!     .start(Json, notify)
+//!     .await?;
+//! subscription.run_until(tokio::signal::ctrl_c()).await?;
+//! # Ok(()) }
+//! ```
+//!
+//! # Where things are
+//! | you want to | see |
+//! |---|---|
+//! | do the work | [`Processor`], [`Task`], [`TaskError`] |
+//! | decode values | [`Json`], [`Raw`], [`Decode`] |
+//! | set it up | [`Subscription::builder`], or [`SubscriptionConfig`] from a file: every option, its default, price and effect |
+//! | say what happens to failures | [`Retry`], [`Exhausted`], [`DeadLetter`] |
+//! | watch and steer it | [`SubscriptionHandle`], [`SubscriptionStatus`], [`metrics`] |
+//! | enqueue tasks | [`TaskProducer`], [`NewTask`] |
+//! | create topics | [`admin`] |
+//! | test | [`testing`], and `EmbeddedBroker` with the feature `embedded-broker` |
+//!
+//! # What is guaranteed
+//! A record is *settled* when it is done, skipped by the processor, or acknowledged by the broker on the retry or dead-letter
+//! topic; a commit never covers one that is not. Records of one (topic, partition, key) start in offset order and never
+//! overlap. Delivery is **at least once**: a crash repeats what was in flight and what was settled within the last commit
+//! interval, so make processors idempotent. A record that goes through the retry topic gives up its place in the order of its
+//! key; a retry in place keeps it. There is no order across partitions, and none for records without a key.
+//!
+//! # Runtime
+//! A subscription has one thread of its own, which polls and never runs your code. Attempts run on the tokio runtime in which
+//! [`SubscriptionBuilder::start`] was called. Work that blocks belongs into `tokio::task::spawn_blocking`: a time-out cannot
+//! reach a future that does not await.
+//!
+//! # Features
+//! None is on by default, and none changes what the others do.
+//!
+//! * `prometheus`: `metrics::serve_prometheus` serves the metrics over HTTP with one call.
+//! * `embedded-broker`: an in-process Kafka for examples and tests.
+//! * `ssl`, `ssl-vendored`, `gssapi`, `cmake-build`, `dynamic-linking`: how librdkafka is built, passed through.
 
 pub mod admin;
 mod client_config;
@@ -44,3 +101,8 @@ pub use subscription::{
 pub use task::Task;
 pub use task_error::TaskError;
 pub use task_metadata::TaskMetadata;
+
+/// The examples of the README are compiled with the documentation's.
+#[cfg(doctest)]
+#[doc = include_str!("../../../README.md")]
+struct Readme;

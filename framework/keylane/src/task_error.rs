@@ -53,7 +53,7 @@ impl TaskError {
 
     /// A failure that asks for its own delay instead of the policy's back-off.
     ///
-    /// The attempt counts as any other. A delay above one day is cut to one day.
+    /// The attempt counts as any other. A delay is at least 10 ms and at most one day.
     pub fn retry_after(error: impl Into<Box<dyn Error + Send + Sync>>, delay: Duration) -> Self {
         Self::new(Disposition::RetryAfter(delay), error)
     }

@@ -91,20 +91,19 @@ impl TaskMetadata {
     /// # Examples
     /// A decoder for a topic that old Decaton clients still write to:
     /// ```
-    /// use bytes::Bytes;
-    /// use keylane::{Decode, DecodeError, Headers, TaskMetadata};
+    /// use keylane::{Decode, DecodeError, Json, Record, TaskMetadata};
     ///
-    /// struct Legacy<D>(D);
+    /// struct LegacyJson;
     ///
-    /// impl<T, D: Decode<T>> Decode<T> for Legacy<D> {
-    ///     fn decode(&self, value: Option<&Bytes>, headers: &Headers) -> Result<T, DecodeError> {
-    ///         match value {
+    /// impl<T: serde::de::DeserializeOwned> Decode<T> for LegacyJson {
+    ///     fn decode(&self, record: &Record) -> Result<T, DecodeError> {
+    ///         match record.value_bytes() {
     ///             // Newer clients write the header instead of the wrapper.
-    ///             Some(value) if headers.last("dt_meta").is_none() => {
-    ///                 let (_metadata, task) = TaskMetadata::decode_legacy_request(value)?;
-    ///                 self.0.decode(Some(&task), headers)
+    ///             Some(value) if record.headers().last("dt_meta").is_none() => {
+    ///                 let (_metadata, task) = TaskMetadata::decode_legacy_request(&value)?;
+    ///                 serde_json::from_slice(&task).map_err(DecodeError::new)
     ///             }
-    ///             value => self.0.decode(value, headers),
+    ///             _ => Json.decode(record),
     ///         }
     ///     }
     /// }

@@ -5,6 +5,7 @@
 #![allow(clippy::unwrap_used)]
 
 use std::collections::HashMap;
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -106,6 +107,63 @@ async fn process_and_restart(reading: Reading) {
     eventually("the new task is processed", || seen.lock().unwrap().contains_key("last")).await;
     subscription.shutdown().await.unwrap();
     assert_eq!(count(&seen), 2_001);
+}
+
+/// Records that arrive with the assignment itself: taken out before their partition is opened, they would be lost.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn no_record_that_arrives_with_an_assignment_is_missed_or_repeated() {
+    let broker = broker(&["tasks"]);
+    let seen = Seen::default();
+    let enqueued = Arc::new(AtomicU32::new(0));
+    let producer = TaskProducer::builder("tasks")
+        .bootstrap_servers(broker.bootstrap_servers())
+        .application_id("test")
+        .kafka("linger.ms", "0")
+        .start()
+        .await
+        .unwrap();
+    let stop = Arc::new(AtomicBool::new(false));
+    let writer = {
+        let (stop, enqueued, producer) = (stop.clone(), enqueued.clone(), producer.clone());
+        tokio::spawn(async move {
+            while !stop.load(Ordering::Relaxed) {
+                let number = enqueued.load(Ordering::Relaxed);
+                producer.enqueue(NewTask::json(&number).unwrap().key(number.to_string())).await.unwrap();
+                enqueued.fetch_add(1, Ordering::Relaxed);
+                tokio::time::sleep(Duration::from_millis(2)).await;
+            }
+        })
+    };
+    for _ in 0..10 {
+        let noted = seen.clone();
+        let subscription = subscribe(&broker, "tasks")
+            .start(Json, move |task: Task<u32>| {
+                note(&noted, &task);
+                async { Ok::<(), TaskError>(()) }
+            })
+            .await
+            .unwrap();
+        let target = enqueued.load(Ordering::Relaxed) + 50;
+        eventually("some tasks are processed", || count(&seen) >= target as usize).await;
+        subscription.shutdown().await.unwrap();
+    }
+    stop.store(true, Ordering::Relaxed);
+    writer.await.unwrap();
+    let noted = seen.clone();
+    let subscription = subscribe(&broker, "tasks")
+        .start(Json, move |task: Task<u32>| {
+            note(&noted, &task);
+            async { Ok::<(), TaskError>(()) }
+        })
+        .await
+        .unwrap();
+    let all = enqueued.load(Ordering::Relaxed);
+    eventually("all tasks are processed", || count(&seen) >= all as usize).await;
+    subscription.shutdown().await.unwrap();
+    let mut numbers: Vec<u32> = seen.lock().unwrap().values().flatten().copied().collect();
+    numbers.sort_unstable();
+    assert_eq!(numbers, (0..all).collect::<Vec<_>>());
+    producer.close(PATIENCE).await.unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

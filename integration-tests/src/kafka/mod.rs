@@ -10,6 +10,7 @@ mod error;
 mod groups;
 mod node;
 mod offsets;
+mod operator;
 mod ports;
 mod process;
 mod properties;

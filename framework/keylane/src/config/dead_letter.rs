@@ -4,12 +4,14 @@ use serde::{Deserialize, Serialize};
 
 /// The dead-letter topic of a subscription.
 ///
-/// A dead letter keeps the record's key, value, headers and timestamp, and adds readable headers that say where it came
-/// from and why (`keylane-origin-topic`, `-origin-partition`, `-origin-offset`, `-origin-timestamp`, `-group`, `-attempts`,
-/// `-first-failure`, `-last-failure`, `-reason`, `-error`). The original is settled only after the broker has acknowledged
-/// the write; while the topic cannot be written the record stays unsettled and is tried again.
+/// The original is settled only after the broker has acknowledged the write; while the topic cannot be written the record
+/// stays unsettled and is tried again. A dead letter that the broker refuses for good (too large) is parked.
 ///
-/// The topic must exist. With fewer partitions than the origin, partition numbers wrap around.
+/// The topic must exist. With fewer partitions than the origin, partition numbers wrap around. A time-based retention counts
+/// from the original timestamp: give the topic a long one, or `message.timestamp.type=LogAppendTime`.
+///
+/// # What is in a dead letter
+#[doc = include_str!("../dead_letter/headers.md")]
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct DeadLetter {

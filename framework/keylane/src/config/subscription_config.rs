@@ -21,6 +21,8 @@ use super::{DeadLetter, KafkaSettings, Limits, Retry};
 /// }"#).unwrap();
 /// assert_eq!(config.concurrency, 32);
 /// ```
+///
+#[doc = include_str!("options.md")]
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct SubscriptionConfig {

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use keylane_core::{Budget, Mark};
 
+use super::intake::Fingerprint;
 use super::marks::OPENING;
 use crate::Record;
 use crate::metrics::{LagMetrics, MetricLabels, ReadMetrics};
@@ -20,8 +21,8 @@ pub(super) struct Assigned {
     pub(super) topic_c: CString,
     pub(super) partition: i32,
     pub(super) is_retry_topic: bool,
-    /// The log went back: a new epoch is due.
-    pub(super) rewound: bool,
+    /// The log went back to this offset: a new epoch is due.
+    pub(super) rewound: Option<i64>,
     pub(super) inbox: Arc<Inbox>,
     pub(super) progress: Arc<Progress>,
     pub(super) read_metrics: ReadMetrics,
@@ -33,12 +34,17 @@ pub(super) struct Assigned {
     delivered_records: u64,
     delivered_bytes: u64,
     pub(super) next_offset: Option<i64>,
+    /// Of the last record taken in.
+    pub(super) last_print: Option<Fingerprint>,
     records: Budget,
     ahead: Budget,
     /// What the client was told.
     pub(super) fetch_paused: bool,
     /// The newest commit point, stored with the client.
     pub(super) stored: Option<CommitPoint>,
+    /// The highest position this partition was committed at or stored, as far as it is known. The client commits by itself
+    /// only what lies above it.
+    pub(super) highest: Option<i64>,
     /// End offset asked for by the side client while the partition is paused.
     pub(super) end_offset: Option<i64>,
     /// The latest mark that the broker has.
@@ -73,7 +79,8 @@ impl Assigned {
             read_metrics: ReadMetrics::new(labels),
             lag_metrics: LagMetrics::new(labels),
             is_retry_topic,
-            rewound: false,
+            rewound: None,
+            last_print: None,
             batch: Vec::new(),
             batch_bytes: 0,
             delivered_records: 0,
@@ -83,6 +90,7 @@ impl Assigned {
             ahead,
             fetch_paused: false,
             stored: None,
+            highest: None,
             end_offset: None,
             confirmed: None,
             opening: false,
@@ -104,18 +112,10 @@ impl Assigned {
     }
 
     /// Forgets what this read has taken in so far: offsets from an earlier log.
-    pub(super) fn rewind(&mut self) {
-        self.rewound = true;
+    pub(super) fn rewind(&mut self, offset: i64) {
+        self.rewound = Some(self.rewound.map_or(offset, |earlier| earlier.min(offset)));
         self.batch.clear();
         self.batch_bytes = 0;
-    }
-
-    /// Takes the batch of the new log from the epoch before.
-    pub(super) fn take_over(&mut self, old: &mut Self) {
-        self.batch = std::mem::take(&mut old.batch);
-        self.batch_bytes = old.batch_bytes;
-        self.next_offset = old.next_offset;
-        self.fetch_paused = old.fetch_paused;
     }
 
     pub(super) fn pending_records(&self) -> u64 {

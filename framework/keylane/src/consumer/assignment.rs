@@ -1,17 +1,23 @@
 //! The table of assigned partitions: opening, pausing, giving up.
 
 use std::sync::Arc;
-use std::time::Instant;
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
 
 use keylane_core::{Budget, CommitContent, Epoch, Evidence, MAX_METADATA_BYTES, MapError, Position, commit_map};
+use rdkafka::Offset;
 use rdkafka::consumer::{BaseConsumer, Consumer};
+use rdkafka::error::KafkaResult;
 
 use super::assigned::Assigned;
 use super::context::{Context, NewPartition, list};
 use super::marks::OPENING;
 use super::poll_loop::{OwnerFactory, PollSettings};
+use super::reader::Misplaced;
 use crate::metrics::{MetricLabels, PartitionMetrics, UnreadableMetadata};
 use crate::runtime::{CommitPoint, Inbox, Opening, Progress, instance};
+
+const SEEK_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// All partitions this member owns.
 pub(super) struct Assignment {
@@ -54,7 +60,7 @@ impl Assignment {
         }
         let is_retry_topic = self.settings.retry_topic.as_deref() == Some(&*topic);
         tracing::info!(%topic, partition = new.partition, start = start.map(Position::get), "partition assigned");
-        let (inbox, progress) = (Arc::new(Inbox::default()), Arc::new(Progress::default()));
+        let (inbox, progress) = (Arc::new(Inbox::new(paused)), Arc::new(Progress::default()));
         (self.open)(Opening {
             topic: topic.clone(),
             partition: new.partition,
@@ -63,7 +69,6 @@ impl Assignment {
             start,
             settled,
             evidence,
-            paused,
             metrics,
             inbox: inbox.clone(),
             progress: progress.clone(),
@@ -77,35 +82,47 @@ impl Assignment {
             Assigned::new(topic.clone(), new.partition, inbox, progress, is_retry_topic, &labels, budgets);
         assigned.opening = opening_point.is_some();
         assigned.stored = opening_point;
+        assigned.highest = start.map(Position::get);
         self.partitions.push(assigned);
     }
 
-    /// Begins a new epoch for every partition whose log went back.
-    pub(super) fn reopen_rewound(&mut self, paused: bool) -> bool {
-        let rewound: Vec<_> =
-            self.partitions.iter().filter(|p| p.rewound).map(|p| (p.topic.clone(), p.partition)).collect();
-        for (topic, partition) in &rewound {
-            let Some(mut old) = self.close_now(topic, *partition) else { continue };
+    /// Begins a new epoch for every partition whose log went back: what was settled at offsets of the old log says nothing
+    /// about the new one's. It begins at the lower one of the oldest unsettled record and the place the log went back to, so
+    /// that nothing still pending is passed over.
+    pub(super) fn reopen_rewound(&mut self, consumer: &BaseConsumer<Context>, paused: bool) -> KafkaResult<bool> {
+        let rewound: Vec<_> = (self.partitions.iter())
+            .filter_map(|p| {
+                Some((p.topic.clone(), p.partition, p.rewound?, p.progress.watermark.load(Ordering::Relaxed)))
+            })
+            .collect();
+        for (topic, partition, offset, watermark) in &rewound {
+            let start = if *watermark >= 0 { *offset.min(watermark) } else { *offset };
             tracing::warn!(
-                %topic, partition,
-                "the log went back: truncated, or the topic made anew; reading on from where it is now"
+                %topic, partition, start,
+                "the log went back: it was cut, or the topic was made anew; reading on from where it is now"
             );
-            self.open(NewPartition { topic: topic.to_string(), partition: *partition, committed: None }, paused);
+            let highest = self.close_now(topic, *partition).and_then(|old| old.highest);
+            consumer.seek(topic, *partition, Offset::Offset(start), SEEK_TIMEOUT)?;
+            let new = NewPartition { topic: topic.to_string(), partition: *partition, committed: None };
+            self.open(new, paused);
             if let Some(new) = self.find(topic, *partition) {
-                new.take_over(&mut old);
+                new.highest = highest;
             }
         }
-        !rewound.is_empty()
+        Ok(!rewound.is_empty())
     }
 
-    /// A partition that comes back may still be paused from its last time here, and the table begins with none paused.
-    pub(super) fn resume_fetching(&self, consumer: &BaseConsumer<Context>, new: &[NewPartition]) {
-        if new.is_empty() {
+    /// Puts the client's position back to the record that an error was reported for. Without waiting for its answer: a seek
+    /// that is refused is of a partition that is being given up.
+    pub(super) fn put_back(&mut self, consumer: &BaseConsumer<Context>, misplaced: &Misplaced) {
+        let Misplaced { topic, partition, offset } = misplaced;
+        let Some(assigned) = self.find(topic, *partition) else { return };
+        // Where records from there on were taken out already, the position is right.
+        if assigned.next_offset.is_some_and(|next| next > *offset) {
             return;
         }
-        let list = list(new.iter().map(|new| (new.topic.as_str(), new.partition)));
-        if let Err(error) = consumer.resume(&list) {
-            tracing::warn!(%error, "the client refused to resume new partitions");
+        if let Err(error) = consumer.seek(topic, *partition, Offset::Offset(*offset), Duration::ZERO) {
+            tracing::warn!(%error, topic, partition, offset, "the client refused to go back to a record it could not fetch");
         }
     }
 
@@ -117,7 +134,7 @@ impl Assignment {
     pub(super) fn close_now(&mut self, topic: &str, partition: i32) -> Option<Assigned> {
         let place = self.partitions.iter().position(|p| p.partition == partition && &*p.topic == topic)?;
         let closed = self.partitions.swap_remove(place);
-        closed.inbox.order(|orders| orders.end = true);
+        closed.inbox.end();
         Some(closed)
     }
 

@@ -6,7 +6,7 @@ use rdkafka::consumer::Consumer;
 
 use super::commits::FinalCommit;
 use super::poll_loop::PollLoop;
-use crate::subscription::State;
+use crate::subscription::{State, TroubleKind};
 
 /// How long owners may take to end once they are told to: only one that is blocked by a processor that blocks its thread
 /// needs it.
@@ -32,6 +32,10 @@ impl PollLoop {
         if running || self.handover.is_some() {
             return Instant::now() >= deadline;
         }
+        if self.control.trouble().is_some_and(|trouble| trouble.kind == TroubleKind::Connection) {
+            // Waiting for brokers that are away would take a session time-out, and closing tries once more anyhow.
+            return true;
+        }
         if self.commit_again_at.is_some_and(|again| Instant::now() < again) {
             return false;
         }
@@ -52,7 +56,7 @@ impl PollLoop {
     /// Commits what is settled and leaves the group. No revoke may be left unanswered: the client would wait for ever.
     pub(super) fn close(mut self) {
         for partition in &self.assignment.partitions {
-            partition.inbox.order(|orders| orders.end = true);
+            partition.inbox.end();
         }
         let grace = Instant::now() + END_GRACE;
         while self.assignment.partitions.iter().any(|p| !p.has_ended()) && Instant::now() < grace {

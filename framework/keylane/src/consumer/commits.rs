@@ -1,7 +1,8 @@
 //! From the owners' commit points to the client, which commits them.
 //!
-//! The client commits stored offsets by itself, each half commit interval and with every unassign. Two cases it leaves out:
-//! a point whose position has not moved (only its map has), and anything while a revoke waits for its answer. Those are
+//! The client commits stored offsets by itself, each half commit interval and with every unassign. Three cases it leaves out:
+//! a point whose position has not moved (only its map has), one that lies below an earlier commit (the log was cut or made
+//! anew: left where it is, the commit would skip records once the log has grown past it), and anything while a revoke waits for its answer. Those are
 //! committed explicitly, without waiting: the client reports no result then, but it can only lose a map, or be
 //! repeated by the next stored point, never commit something unsettled (guarantee G4). Marks, which have to be on the broker
 //! before records start, are committed with an answer: see `marks.rs`. They are stored as well, or the client's next
@@ -93,9 +94,11 @@ impl Commits {
                 continue;
             }
             stored.push(place);
+            let back = partition.highest.is_some_and(|highest| point.position < highest);
+            partition.highest = partition.highest.max(Some(point.position));
             partition.stored = Some(point);
             // A mark is committed, and its answer waited for, in a moment.
-            if (!moved || suspended) && partition.unconfirmed_mark().is_none() {
+            if (!moved || back || suspended) && partition.unconfirmed_mark().is_none() {
                 explicit.push(place);
             }
         }

@@ -73,6 +73,12 @@ impl Context {
         std::mem::take(&mut *self.events())
     }
 
+    /// Whether the assignment has changed, or is to, without the loop's knowledge. Until it has looked, records must not be
+    /// taken out: those of a partition it does not know would be passed over.
+    pub(super) fn has_events(&self) -> bool {
+        !self.events().is_empty()
+    }
+
     pub(super) fn set_closing(&self) {
         self.closing.store(true, Ordering::Relaxed);
     }
@@ -101,6 +107,7 @@ impl Context {
         for new in &assigned {
             self.forwarding.forward(consumer, &new.topic, new.partition);
         }
+        unpause(consumer, &assigned);
         let answer =
             if self.is_eager() { consumer.assign(partitions) } else { consumer.incremental_assign(partitions) };
         match answer {
@@ -153,6 +160,20 @@ fn new_partitions(consumer: &BaseConsumer<Context>, partitions: &TopicPartitionL
         }
     }
     assigned
+}
+
+/// A partition that comes back may still be paused from its last time here, and the loop's table begins with none paused.
+///
+/// Before the assignment, never after: to resume a partition that fetches already makes librdkafka throw away what it has
+/// fetched, without fetching it again.
+fn unpause(consumer: &BaseConsumer<Context>, new: &[NewPartition]) {
+    if new.is_empty() {
+        return;
+    }
+    let list = list(new.iter().map(|new| (new.topic.as_str(), new.partition)));
+    if let Err(error) = consumer.resume(&list) {
+        tracing::warn!(%error, "the client refused to resume new partitions");
+    }
 }
 
 impl ClientContext for Context {

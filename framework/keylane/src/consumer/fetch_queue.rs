@@ -7,14 +7,16 @@
 //! What librdkafka demands, and where it is kept:
 //! - Every partition of every assignment is forwarded to our queue before it is assigned ([`Forwarding::forward`], in the
 //!   rebalance callback). One that is not delivers nothing, on either queue, without a word.
-//! - Not with `enable.partition.eof`: the position would go wrong. The setting is refused at start-up.
+//! - Not with `enable.partition.eof`: the position would go wrong. The setting is refused at start-up. Other errors of a
+//!   partition do the same to it, and are put right by a seek ([`Misplaced`]).
 //! - The queue and all its messages are given back before the consumer closes, or closing hangs: messages never leave
 //!   [`FetchQueue::read`], and [`FetchQueue`] stands before the consumer in the struct that owns both.
 //! - The consumer queue must still be served: a watch on it interrupts the wait, and it is looked at every 50 ms anyhow.
 //!
 //! SAFETY, for the whole file: `queue` comes from `rd_kafka_queue_new` and is destroyed once, when the [`FetchQueue`] that owns
-//! it is dropped; before that the copy that the callbacks use is taken away under its lock. A client outlives its queue: see
-//! the third point. A message is used only between its being taken out and its `rd_kafka_message_destroy`.
+//! it is dropped, by the thread that polls; before that the copy that the callbacks use is taken away under its lock. A client
+//! outlives its queue: see the third point. A message is used only between its being taken out and its
+//! `rd_kafka_message_destroy`.
 #![allow(unsafe_code)]
 
 use std::ffi::CString;
@@ -24,10 +26,11 @@ use std::time::{Duration, Instant};
 
 use rdkafka::bindings as sys;
 use rdkafka::consumer::{BaseConsumer, Consumer, ConsumerContext};
-use rdkafka::error::KafkaError;
+use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 
+use super::context::Context;
 use super::native::NativeMessage;
-use super::reader::{READ_LIMIT, Read};
+use super::reader::{Misplaced, READ_LIMIT, Read};
 
 /// How often the consumer queue is looked at without being asked to.
 const SERVE_EVENTS: Duration = Duration::from_millis(50);
@@ -70,17 +73,18 @@ impl FetchQueue {
     }
 
     /// See [`Reader::read`](super::reader::Reader::read).
-    pub(super) fn read<C: ConsumerContext>(
+    pub(super) fn read(
         &mut self,
-        consumer: &BaseConsumer<C>,
+        consumer: &BaseConsumer<Context>,
         wait: Duration,
         mut take: impl FnMut(&NativeMessage<'_>),
     ) -> Read {
-        let mut read = Read { taken: 0, error: None };
+        let mut read = Read::default();
         if self.forwarding.events.swap(false, Ordering::AcqRel) || self.served_at.elapsed() >= SERVE_EVENTS {
             self.served_at = Instant::now();
             serve(consumer, &mut read, &mut take);
-            if read.error.is_some() {
+            // The loop has to open what was assigned before its first record is taken out.
+            if read.error.is_some() || consumer.context().has_events() {
                 return read;
             }
         }
@@ -124,10 +128,12 @@ impl Drop for FetchQueue {
 impl Forwarding {
     /// Directs a partition's records to our queue. To be called before each of its assignments.
     pub(super) fn forward<C: ConsumerContext>(&self, consumer: &BaseConsumer<C>, topic: &str, partition: i32) {
-        let guard = self.lock();
-        let (Some(queue), Ok(topic)) = (*guard, CString::new(topic)) else { return };
-        // SAFETY: the client and our queue are live (the lock is held), the topic is a C string; the partition's queue is
-        // checked and given back.
+        // The lock is not held over the calls: they wait for locks of librdkafka, whose threads can hold those while they
+        // call `wake`, which waits for ours.
+        let queue = *self.lock();
+        let (Some(queue), Ok(topic)) = (queue, CString::new(topic)) else { return };
+        // SAFETY: the client is live. So is our queue: rebalance callbacks run on the thread that polls, and only that thread
+        // drops the queue. The topic is a C string; the partition's queue is checked and given back.
         unsafe {
             let source = sys::rd_kafka_queue_get_partition(consumer.client().native_ptr(), topic.as_ptr(), partition);
             if !source.is_null() {
@@ -137,7 +143,8 @@ impl Forwarding {
         }
     }
 
-    /// Runs on librdkafka's threads whenever the consumer queue gets its first event.
+    /// Runs on librdkafka's threads whenever the consumer queue gets its first event, under that queue's lock. `forward` holds
+    /// our lock while it calls librdkafka, but touches only partition queues and ours, so the two cannot wait for each other.
     fn wake(&self) {
         self.events.store(true, Ordering::Release);
         if let Some(queue) = *self.lock() {
@@ -152,9 +159,13 @@ impl Forwarding {
 }
 
 /// Serves the consumer queue. A served callback looks like an empty queue, so it is asked more than once.
-fn serve<C: ConsumerContext>(consumer: &BaseConsumer<C>, read: &mut Read, take: &mut impl FnMut(&NativeMessage<'_>)) {
+/// Ends with the first rebalance: see [`FetchQueue::read`].
+fn serve(consumer: &BaseConsumer<Context>, read: &mut Read, take: &mut impl FnMut(&NativeMessage<'_>)) {
     let mut empty = 0;
     for _ in 0..EVENTS_AT_ONCE {
+        if consumer.context().has_events() {
+            return;
+        }
         match consumer.poll(Duration::ZERO) {
             Some(Ok(message)) => {
                 // Not forwarded: never seen, and not lost if it should happen.
@@ -167,7 +178,7 @@ fn serve<C: ConsumerContext>(consumer: &BaseConsumer<C>, read: &mut Read, take: 
             }
             None => empty += 1,
         }
-        if empty == 4 {
+        if empty == 4 || consumer.context().has_events() {
             return;
         }
     }
@@ -182,7 +193,15 @@ fn hand_out(message: *mut sys::rd_kafka_message_t, read: &mut Read, take: &mut i
         take(&NativeMessage::new(borrowed));
         read.taken += 1;
     } else {
-        read.error = Some(KafkaError::MessageConsumption(borrowed.err.into()));
+        // One is enough to tell the state, but not at the price of the one that ends the subscription.
+        if !matches!(read.error, Some(KafkaError::MessageConsumption(RDKafkaErrorCode::AutoOffsetReset))) {
+            read.error = Some(KafkaError::MessageConsumption(borrowed.err.into()));
+        }
+        let message = NativeMessage::new(borrowed);
+        if message.offset() >= 0 && !message.topic().is_empty() {
+            let (topic, partition, offset) = (message.topic().to_owned(), message.partition(), message.offset());
+            read.misplaced.push(Misplaced { topic, partition, offset });
+        }
     }
 }
 

@@ -43,7 +43,7 @@ impl Handover {
             self.ordered_end = true;
             for (topic, partition) in &self.partitions {
                 if let Some(assigned) = assignment.find(topic, *partition) {
-                    assigned.inbox.order(|orders| orders.end = true);
+                    assigned.inbox.end();
                 }
             }
         }

@@ -26,20 +26,31 @@ impl Intake {
     /// Copies one message into its batch. The message may be freed afterwards.
     pub(super) fn take(&mut self, table: &mut [Assigned], message: &NativeMessage<'_>) {
         let Some(place) = self.place(table, message) else {
-            // Left over from an assignment that has ended; its next owner gets it.
+            // Left over from an assignment that has ended: librdkafka drops those itself, and the next owner gets it.
+            tracing::warn!(
+                topic = message.topic(),
+                partition = message.partition(),
+                offset = message.offset(),
+                "a record of a partition that is not assigned was left out"
+            );
             return;
         };
         let partition = &mut table[place];
         let offset = message.offset();
         match partition.next_offset {
             // librdkafka can hand out the last record twice around a rebalance (guarantee G7; the core checks again).
-            Some(next) if offset + 1 == next => return,
+            Some(next) if offset + 1 == next && partition.last_print == Some(fingerprint(message)) => return,
             // Further back than that is no repetition: the log was cut, or the topic made anew. What was settled there says
             // nothing about these records, so a new epoch begins with them.
-            Some(next) if offset < next => partition.rewind(),
+            Some(next) if offset < next => partition.rewind(offset),
             _ => {}
         }
+        if partition.rewound.is_some() {
+            // Read again from where the new epoch begins.
+            return;
+        }
         partition.next_offset = Some(offset + 1);
+        partition.last_print = Some(fingerprint(message));
         let headers = message.headers().map(|headers| RecordHeaders::read(headers, partition.is_retry_topic));
         let record = Record::new(offset, message.timestamp_millis(), message.key(), message.value(), headers);
         partition.batch_bytes += record.size() as u64;
@@ -63,4 +74,11 @@ impl Intake {
         self.last = Some((id, place));
         Some(place)
     }
+}
+
+/// Tells a record that came twice from another one at the same offset of a log that was cut by one and written anew.
+pub(super) type Fingerprint = (Option<i64>, Option<usize>, Option<usize>);
+
+fn fingerprint(message: &NativeMessage<'_>) -> Fingerprint {
+    (message.timestamp_millis(), message.key().map(<[u8]>::len), message.value().map(<[u8]>::len))
 }

@@ -20,7 +20,7 @@ use super::{lag, trouble};
 use crate::Limits;
 use crate::metrics::{DrainResult, PollMetrics, PollSection, Rebalance, SubscriptionMetrics};
 use crate::runtime::Opening;
-use crate::subscription::{Control, State, SubscriptionError};
+use crate::subscription::{Control, State, SubscriptionError, TroubleKind};
 
 /// Opens the owner of a partition; hides the types of decoder and processor.
 pub(crate) type OwnerFactory = Box<dyn Fn(Opening) + Send>;
@@ -71,6 +71,7 @@ pub(crate) struct PollLoop {
     joined: bool,
     pub(super) draining: bool,
     pub(super) commit_again_at: Option<Instant>,
+    /// What the owners were told; a new one is told the same.
     was_paused: bool,
     last_housekeeping: Instant,
     last_slow_housekeeping: Instant,
@@ -131,14 +132,15 @@ impl PollLoop {
         // Taking records out is part of the wait: where there are any, it does not wait.
         self.poll_metrics.section(PollSection::Wait, began - entered);
         if read.taken > 0 {
-            if self.assignment.reopen_rewound(self.control.is_paused()) {
-                self.intake.table_changed();
-            }
+            self.reopen_rewound();
             for partition in &mut self.assignment.partitions {
                 partition.hand_over();
             }
             trouble::healthy(&self.control, trouble::Sign::Delivery);
             self.poll_metrics.section(PollSection::HandOver, began.elapsed());
+        }
+        for misplaced in &read.misplaced {
+            self.assignment.put_back(&self.consumer, misplaced);
         }
         if let Some(error) = read.error {
             self.note(&error);
@@ -152,6 +154,15 @@ impl PollLoop {
         }
     }
 
+    fn reopen_rewound(&mut self) {
+        match self.assignment.reopen_rewound(&self.consumer, self.was_paused) {
+            Ok(false) => {}
+            Ok(true) => self.intake.table_changed(),
+            // Reading on would pass over records.
+            Err(error) => self.control.fail(SubscriptionError::OffsetReset(error.to_string())),
+        }
+    }
+
     fn group_event(&mut self, event: GroupEvent) {
         self.intake.table_changed();
         match event {
@@ -159,9 +170,8 @@ impl PollLoop {
                 self.joined = true;
                 self.metrics.rebalance(Rebalance::Assign);
                 trouble::healthy(&self.control, trouble::Sign::Assignment);
-                self.assignment.resume_fetching(&self.consumer, &partitions);
                 for new in partitions {
-                    self.assignment.open(new, self.control.is_paused());
+                    self.assignment.open(new, self.was_paused);
                 }
                 if self.draining {
                     // Assigned while shutting down: nothing of it starts.
@@ -251,24 +261,39 @@ impl PollLoop {
         }
     }
 
-    /// Keeps lag true for partitions that do not fetch.
+    /// Keeps lag true for partitions that do not fetch, and looks whether the brokers are back.
     fn ask_end_offsets(&mut self) {
-        for ((topic, partition), end) in self.end_offsets.take() {
+        let answers = self.end_offsets.take();
+        if !answers.is_empty() {
+            trouble::healthy(&self.control, trouble::Sign::Answer);
+        }
+        for ((topic, partition), end) in answers {
             if let Some(assigned) = self.assignment.find(&topic, partition) {
                 assigned.end_offset = Some(end);
             }
         }
-        let paused = self.assignment.partitions.iter().filter(|p| p.fetch_paused);
-        self.end_offsets.ask(paused.map(|p| (p.topic.clone(), p.partition)).collect());
+        let mut ask: Vec<_> = (self.assignment.partitions.iter())
+            .filter(|p| p.fetch_paused)
+            .map(|p| (p.topic.clone(), p.partition))
+            .collect();
+        // On a quiet topic nothing else would tell that the brokers are back.
+        if ask.is_empty() && self.control.trouble().is_some_and(|trouble| trouble.kind == TroubleKind::Connection) {
+            ask.extend(self.assignment.partitions.first().map(|p| (p.topic.clone(), p.partition)));
+        }
+        self.end_offsets.ask(ask);
     }
 
-    /// An owner ends only on order. One that ended otherwise has panicked, and its partition would stand still unnoticed.
+    /// An owner ends only on order. One that ended otherwise has panicked, or was dropped with its runtime, and its partition
+    /// would stand still unnoticed.
     fn watch_owners(&self) {
         if self.draining {
             return;
         }
         if let Some(dead) = self.assignment.partitions.iter().find(|p| !p.revoking && p.has_ended()) {
-            let error = format!("the owner of {}-{} ended; see the panic message", dead.topic, dead.partition);
+            let error = format!(
+                "the owner of {}-{} ended: the tokio runtime was shut down before the subscription, or it panicked (see the panic message)",
+                dead.topic, dead.partition
+            );
             self.control.fail(SubscriptionError::Internal(error));
         }
     }

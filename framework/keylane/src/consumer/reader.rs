@@ -21,9 +21,22 @@ pub(crate) enum Reader {
 }
 
 /// What one read did.
+#[derive(Default)]
 pub(super) struct Read {
     pub(super) taken: usize,
     pub(super) error: Option<KafkaError>,
+    /// Partitions whose position the client has wrong now; see [`Misplaced`].
+    pub(super) misplaced: Vec<Misplaced>,
+}
+
+/// A partition that reported an error instead of a record, at the offset of the next one.
+///
+/// The batch call takes it for a record and moves the partition's position behind it: the next pause, also that of a
+/// rebalance, would go on one record too far.
+pub(super) struct Misplaced {
+    pub(super) topic: String,
+    pub(super) partition: i32,
+    pub(super) offset: i64,
 }
 
 impl Reader {
@@ -48,11 +61,11 @@ fn poll(consumer: &BaseConsumer<Context>, wait: Duration, mut take: impl FnMut(&
     while taken < READ_LIMIT {
         match consumer.poll(wait) {
             Some(Ok(message)) => take(&NativeMessage::from(&message)),
-            Some(Err(error)) => return Read { taken, error: Some(error) },
+            Some(Err(error)) => return Read { taken, error: Some(error), ..Read::default() },
             None => break,
         }
         taken += 1;
         wait = Duration::ZERO;
     }
-    Read { taken, error: None }
+    Read { taken, ..Read::default() }
 }

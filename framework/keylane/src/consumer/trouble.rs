@@ -14,6 +14,8 @@ pub(super) enum Sign {
     Commit,
     Delivery,
     Assignment,
+    /// A broker has answered the side client.
+    Answer,
 }
 
 /// Notes a complaint. The first of a kind is logged and dated; repetitions only count.
@@ -57,7 +59,8 @@ pub(super) fn healthy(control: &Control, sign: Sign) {
     let passed = match trouble.kind {
         TroubleKind::Commit => sign == Sign::Commit,
         TroubleKind::MissingTopic | TroubleKind::Authorization => sign == Sign::Assignment,
-        _ => true,
+        TroubleKind::Connection => true,
+        _ => sign != Sign::Answer,
     };
     if passed {
         tracing::info!(kind = trouble.kind.as_str(), "the trouble has passed");

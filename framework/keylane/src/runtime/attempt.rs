@@ -147,5 +147,5 @@ impl<F: Future> Future for Timed<'_, F> {
 
 fn panic_text(panic: &(dyn Any + Send)) -> String {
     let text = panic.downcast_ref::<&str>().copied().or_else(|| panic.downcast_ref::<String>().map(String::as_str));
-    format!("the processor panicked: {}", text.unwrap_or("(no message)"))
+    format!("the attempt panicked: {}", text.unwrap_or("(no message)"))
 }

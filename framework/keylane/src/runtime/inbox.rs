@@ -1,5 +1,6 @@
 //! How anything reaches an owner: one mailbox, emptied whole.
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -20,6 +21,8 @@ use crate::producer::write_error::WriteError;
 pub(crate) struct Inbox {
     mail: Mutex<Mail>,
     notify: Notify,
+    /// The order to end, readable in the middle of a turn.
+    ended: AtomicBool,
 }
 
 /// What was in the mailbox.
@@ -65,9 +68,27 @@ pub(super) struct Written {
 }
 
 impl Inbox {
+    /// An empty one whose standing orders say whether the subscription is paused: a partition that arrives during a pause
+    /// waits for its end like the others.
+    pub(crate) fn new(paused: bool) -> Self {
+        let orders = Orders { paused, ..Orders::default() };
+        Self { mail: Mutex::new(Mail { orders, ..Mail::default() }), ..Self::default() }
+    }
+
     /// Hands over one batch.
     pub(crate) fn deliver(&self, records: &mut Vec<Record>) {
         self.put(|mail| mail.records.append(records));
+    }
+
+    /// Whether the owner is to end now: nothing may start any more, also in a turn that began before.
+    pub(super) fn is_ended(&self) -> bool {
+        self.ended.load(Ordering::Acquire)
+    }
+
+    /// Ends the owner now: what runs is dropped.
+    pub(crate) fn end(&self) {
+        self.ended.store(true, Ordering::Release);
+        self.order(|orders| orders.end = true);
     }
 
     /// Changes the orders; wakes the owner only if they did change.
@@ -125,5 +146,20 @@ impl Inbox {
 impl Mail {
     fn is_empty(&self) -> bool {
         self.records.is_empty() && self.finished.is_empty() && self.written.is_empty() && self.turn.is_none()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_partition_opened_during_a_pause_is_paused_until_the_order_changes() {
+        let (inbox, mut mail) = (Inbox::new(true), Mail::default());
+        inbox.take(&mut mail);
+        assert!(mail.orders.paused);
+        inbox.order(|orders| orders.paused = false);
+        inbox.take(&mut mail);
+        assert!(!mail.orders.paused);
     }
 }

@@ -41,7 +41,6 @@ pub(crate) struct Opening {
     pub(crate) settled: SettledMap,
     /// How they ended, as [`Evidence::at_start`] sees it.
     pub(crate) evidence: Evidence,
-    pub(crate) paused: bool,
     pub(crate) metrics: PartitionMetrics,
     pub(crate) inbox: Arc<Inbox>,
     pub(crate) progress: Arc<Progress>,
@@ -112,7 +111,7 @@ impl Drop for Owner {
 impl Owner {
     fn new(runtime: Arc<Runtime>, opening: Opening) -> Self {
         let settings = if opening.is_retry_topic { &runtime.retry_settings } else { &runtime.origin_settings };
-        let mut core = Partition::with_evidence(
+        let core = Partition::with_evidence(
             settings.clone(),
             opening.epoch,
             opening.start,
@@ -120,9 +119,6 @@ impl Owner {
             turns::instance(),
             opening.evidence,
         );
-        if opening.paused {
-            core.set_paused(Paused::Yes);
-        }
         let last_point_state = point_state(&core);
         let told_caution = core.caution();
         opening.progress.isolated.store(told_caution == Caution::Isolated, std::sync::atomic::Ordering::Relaxed);
@@ -225,6 +221,9 @@ impl Owner {
         let wall_millis = unix_millis();
         let mut clock = turn_began;
         for _ in 0..ATTEMPTS_PER_TURN {
+            if self.inbox.is_ended() {
+                return true;
+            }
             let Some(start) = self.core.next_start() else { return false };
             let ticket = start.ticket;
             let call = Call {

@@ -47,6 +47,8 @@ impl Owner {
 
     /// An attempt has ended.
     pub(super) fn settle_attempt(&mut self, ticket: Ticket, outcome: AttemptOutcome, now: Moment) {
+        // Only a failure can park a record, and the log line wants its offset.
+        let offset = if let AttemptOutcome::Failed { .. } = outcome { self.offset_of(ticket) } else { None };
         let verdict = match outcome {
             AttemptOutcome::Done => {
                 self.successes += 1;
@@ -62,7 +64,7 @@ impl Owner {
                 self.core.fail(ticket, failure, fastrand::u64(..), now, &mut runtime.guard())
             }
         };
-        self.carry_out(verdict);
+        self.carry_out(offset, verdict);
     }
 
     /// A write to the retry or dead-letter topic was answered.
@@ -83,11 +85,15 @@ impl Owner {
                 answer
             }
         };
-        let verdict = self.core.publish_finished(ticket, answer, fastrand::u64(..), now);
-        self.carry_out(verdict);
+        let offset = self.offset_of(ticket);
+        match self.core.publish_finished(ticket, answer, fastrand::u64(..), now) {
+            // The write is repeated, not the attempt: no retry to be counted.
+            Verdict::Waiting { .. } => {}
+            verdict => self.carry_out(offset, verdict),
+        }
     }
 
-    fn carry_out(&mut self, verdict: Verdict<Held>) {
+    fn carry_out(&mut self, offset: Option<i64>, verdict: Verdict<Held>) {
         match verdict {
             Verdict::Settled { outcome, record, .. } => {
                 let outcome = match outcome {
@@ -116,7 +122,7 @@ impl Owner {
                 }
             }
             Verdict::Publishing | Verdict::Stale => {}
-            Verdict::Parked { reason } => self.parked(reason),
+            Verdict::Parked { reason } => self.parked(offset, reason),
             Verdict::Stop { reason, offset } => {
                 self.runtime.control.stop(SubscriptionError::RetriesExhausted {
                     topic: self.topic.to_string(),
@@ -128,7 +134,12 @@ impl Owner {
         }
     }
 
-    fn parked(&mut self, reason: ParkReason) {
+    /// To be asked before the core has the result: the ticket is used up by it.
+    fn offset_of(&self, ticket: Ticket) -> Option<i64> {
+        self.core.record(ticket).map(|held| held.record.offset())
+    }
+
+    fn parked(&mut self, offset: Option<i64>, reason: ParkReason) {
         let why = match reason {
             ParkReason::NoDeadLetterTopic => {
                 "it cannot be decoded and there is no dead-letter topic; configure one".to_owned()
@@ -141,7 +152,7 @@ impl Owner {
             _ => format!("{reason:?}"),
         };
         tracing::error!(
-            topic = %self.topic, partition = self.partition_id, oldest_unsettled = ?self.core.watermark(), why,
+            topic = %self.topic, partition = self.partition_id, offset, why,
             "a record is parked: it stays unsettled, and its key waits"
         );
     }

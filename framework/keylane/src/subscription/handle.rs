@@ -13,9 +13,12 @@ use crate::SubscriptionConfig;
 /// How long after its drain deadline a shutdown waits for the client to leave the group.
 const CLOSE_GRACE: Duration = Duration::from_secs(10);
 
+/// Longer ones are cut to it: `Duration::MAX` is what one writes for "as long as it takes", and no clock reaches that far.
+const LONGEST_SHUTDOWN: Duration = Duration::from_secs(24 * 60 * 60);
+
 /// A running subscription: one member of a consumer group with its processor.
 ///
-/// Dropping it stops the polling thread without a drain; use [`shutdown`](Self::shutdown) or
+/// Dropping it, or the future of [`run`](Self::run), stops the polling thread without a drain; use [`shutdown`](Self::shutdown) or
 /// [`run_until`](Self::run_until) to finish what runs.
 #[derive(Debug)]
 pub struct Subscription {
@@ -110,7 +113,7 @@ impl Subscription {
         self.handle.shutdown_within(timeout).await
     }
 
-    /// The same with another time-out.
+    /// The same with another time-out, of a day at most.
     ///
     /// # Errors
     /// As [`shutdown`](Self::shutdown).
@@ -152,10 +155,24 @@ impl SubscriptionHandle {
     /// # Errors
     /// As [`Subscription::shutdown`].
     pub async fn shutdown_within(&self, timeout: Duration) -> Result<(), SubscriptionError> {
+        let timeout = timeout.min(LONGEST_SHUTDOWN);
         self.control.request_shutdown(Instant::now() + timeout);
         match tokio::time::timeout(timeout + CLOSE_GRACE, self.control.ended()).await {
             Ok(ended) => ended,
             Err(_) => Err(SubscriptionError::CloseTimedOut(timeout + CLOSE_GRACE)),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_shutdown_may_take_as_long_as_it_takes() {
+        let control = Arc::new(Control::new(Duration::ZERO));
+        control.set_ended();
+        let handle = SubscriptionHandle { control, shutdown_timeout: Duration::ZERO };
+        assert!(handle.shutdown_within(Duration::MAX).await.is_ok());
     }
 }

@@ -1,0 +1,54 @@
+//! Processors that write the journal.
+
+use std::{
+    future::Future,
+    hash::{DefaultHasher, Hash, Hasher},
+    time::Duration,
+};
+
+use bytes::Bytes;
+use keylane::{Processor, Task, TaskError};
+
+use crate::{
+    journal::{Journal, Outcome, Work},
+    load::id,
+};
+
+/// The journal's view of an attempt that `member` makes.
+pub fn work(member: &str, task: &Task<Bytes>) -> Work {
+    Work {
+        member: member.to_owned(),
+        topic: task.topic().to_owned(),
+        partition: task.partition(),
+        offset: task.offset(),
+        key: task.key().map(<[u8]>::to_vec),
+        id: id(task.topic(), task.payload()),
+        attempt: task.attempt(),
+    }
+}
+
+/// A processor that does `work` for every task and notes beginning and end under the name of `member`. An attempt whose
+/// future is dropped, or panics, is noted as cut off.
+pub fn journaled<F, Fut>(journal: &Journal, member: &str, process: F) -> impl Processor<Bytes>
+where
+    F: Fn(Task<Bytes>) -> Fut + Send + Sync + 'static,
+    Fut: Future<Output = Result<(), TaskError>> + Send,
+{
+    let (journal, member) = (journal.clone(), member.to_owned());
+    move |task: Task<Bytes>| {
+        let running = journal.started(work(&member, &task));
+        let attempt = process(task);
+        async move {
+            let result = attempt.await;
+            running.finished(if result.is_ok() { Outcome::Done } else { Outcome::Failed });
+            result
+        }
+    }
+}
+
+/// Between 0 and `max`, spread over the records as if by chance, and the same for a record each time.
+pub fn spread(task: &Task<Bytes>, max: Duration) -> Duration {
+    let mut hasher = DefaultHasher::new();
+    (task.topic(), task.partition(), task.offset()).hash(&mut hasher);
+    max.mul_f64((hasher.finish() % 1_001) as f64 / 1_000.0)
+}
