@@ -24,7 +24,7 @@ use keylane_integration_tests::{
 use rustix::process::{Pid, Signal, getpid, kill_process};
 
 /// For what takes seconds: a start with its rebalance.
-const DEADLINE: Duration = Duration::from_secs(120);
+const DEADLINE: Duration = Duration::from_secs(60);
 /// What the variables of a member begin with.
 const VARIABLE: &str = "KEYLANE_POISON_";
 /// More would be a failure by itself.
@@ -199,7 +199,8 @@ impl<'a> Suite<'a> {
         panic!("not over after {MOST_STARTS} starts; log:\n{}", fs::read_to_string(self.log()).unwrap());
     }
 
-    /// All dead letters are these, each once, with the words of poison.
+    /// All dead letters are these, with the words of poison. Where another killer strikes before the settlement of one is
+    /// committed, it is written again.
     async fn expect_poison(&self, values: &[&str]) {
         let wanted: Vec<_> = values.iter().map(|value| (*value).to_owned()).collect();
         let dead = wait_for("the dead letters are there", DEADLINE, async || {
@@ -210,6 +211,7 @@ impl<'a> Suite<'a> {
         let mut found: Vec<_> =
             dead.iter().map(|record| String::from_utf8(record.value.clone().unwrap()).unwrap()).collect();
         found.sort();
+        found.dedup();
         assert_eq!(found, wanted);
         for record in &dead {
             assert_eq!(record.header("keylane-reason"), Some("poison"));

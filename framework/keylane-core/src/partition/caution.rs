@@ -221,6 +221,15 @@ impl<R> Partition<R> {
         (cautious.asked.is_some() && !cautious.confirmed && !cautious.ended).then_some(Mark(cautious.number))
     }
 
+    /// Whether something could start if only the broker knew of it; if so, a mark is wanted from now on.
+    pub fn next_start_needs_mark(&mut self) -> bool {
+        if self.holds_starts() || self.running() >= self.settings.concurrency.max(1) {
+            return false;
+        }
+        let head = self.ready.front().copied();
+        head.is_some_and(|slot| !self.is_covered(slot)) && self.wanted_mark().is_some()
+    }
+
     /// The broker has this mark. One that is not the latest changes nothing.
     pub fn mark_confirmed(&mut self, mark: Mark) {
         if mark.0 == self.cautious.number && self.cautious.asked.is_some() {

@@ -55,19 +55,12 @@ fn start(partition: &mut Partition<i64>) -> Option<(i64, Ticket)> {
 
 /// What starts next, with a broker that takes every mark.
 fn next(partition: &mut Partition<i64>) -> Option<Start<'_, i64>> {
-    if partition.wanted_mark().is_none() && !partition.next_start_is_covered() {
-        if let Some(mark) = partition.wanted_mark() {
-            partition.mark_confirmed(mark);
-        }
+    if partition.next_start_needs_mark()
+        && let Some(mark) = partition.wanted_mark()
+    {
+        partition.mark_confirmed(mark);
     }
     partition.next_start()
-}
-
-impl<R> Partition<R> {
-    fn next_start_is_covered(&mut self) -> bool {
-        let head = self.ready.front().copied();
-        self.holds_starts() || head.is_none_or(|slot| self.is_covered(slot))
-    }
 }
 
 /// Starts a record that is expected to be the next.
