@@ -48,7 +48,7 @@ impl Claim {
     fn of(topic: &str, committed: &Committed) -> Result<Self, MapError> {
         let position = committed.offset.unwrap_or(0);
         let ahead = commit_map::decode(Position::new(position), &committed.metadata)?;
-        Ok(Self { topic: topic.to_owned(), partition: committed.partition, position, ahead })
+        Ok(Self { topic: topic.to_owned(), partition: committed.partition, position, ahead: ahead.settled })
     }
 }
 

@@ -1,21 +1,25 @@
-//! The settled-ahead map as the text of a commit's metadata.
+//! The settled-ahead map and the crash evidence as the text of a commit's metadata.
 //!
 //! ```text
 //! kl1.<base64url, no padding>
 //!   4 bytes   CRC-32 of: the committed position (8 bytes), the version (1 byte), everything that follows
 //!   sections  each: tag (1 byte), length (varint), content
 //!     1       settled ranges: pairs of varints (offsets to leave out, offsets that are settled), from the position on
+//!     2       crash evidence: flags (1: running, 2: a record is named), the process, unclean starts, the named offset
+//!             where there is one, then pairs (offset, crashes) of suspects; all but the flags are varints
 //! ```
 //! * The checksum covers the position, because the metadata is only true for it: a tool that copies metadata to another
 //!   offset would otherwise mark the wrong records as settled, and they would be lost without a word.
-//! * Sections are there for what comes later (crash evidence). A reader skips a tag it does not know, so a new section
-//!   has to be one that is safe to ignore; anything else needs a new version, which this reader refuses.
-//! * Nothing settled ahead is the empty text, which is also what a commit of any other program carries.
+//! * A reader skips a tag it does not know, so a new section has to be one that is safe to ignore; anything else needs a
+//!   new version, which this reader refuses.
+//! * Where room is short the evidence goes first: a shorter map only redelivers more.
+//! * Nothing settled ahead and no evidence is the empty text, which is also what a commit of any other program carries.
 
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use thiserror::Error;
 
+use crate::evidence::Evidence;
 use crate::offset::{Offset, Position};
 use crate::settled_map::{SettledMap, SettledRange};
 use crate::varint;
@@ -42,12 +46,34 @@ const SECTION_HEAD_BYTES: usize = 1 + 3;
 const MAX_TEXT_BYTES: usize = i16::MAX as usize;
 
 const SETTLED_RANGES: u8 = 1;
+const EVIDENCE: u8 = 2;
 
-/// Writes the ranges, which ascend from `position`, into at most `max_bytes` of text.
+/// What a commit's metadata says about its position.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct CommitContent {
+    /// What is settled above it.
+    pub settled: SettledMap,
+    /// How the owner that wrote it stood.
+    pub evidence: Evidence,
+}
+
+/// Writes the ranges, which ascend from `position`, and the evidence into at most `max_bytes` of text.
 ///
-/// Where they do not all fit the longest prefix that does is kept. Ranges that touch are joined.
-pub fn encode(position: Position, ranges: impl IntoIterator<Item = SettledRange>, max_bytes: usize) -> CommitMetadata {
-    let room = ranges_room(max_bytes);
+/// Where they do not all fit the longest prefix of the ranges that does is kept. Ranges that touch are joined. Evidence
+/// that does not fit by itself is left out: that takes less than 50 bytes, or some more for each suspect.
+pub fn encode(
+    position: Position,
+    ranges: impl IntoIterator<Item = SettledRange>,
+    evidence: &Evidence,
+    max_bytes: usize,
+) -> CommitMetadata {
+    let payload_room = payload_room(max_bytes);
+    let mut evidence = evidence_section(position, evidence);
+    let evidence_fits = evidence.len() <= payload_room;
+    if !evidence_fits {
+        evidence.clear();
+    }
+    let room = (payload_room - evidence.len()).saturating_sub(SECTION_HEAD_BYTES);
     let mut writer = RangeWriter::new(position, room);
     let mut joined: Option<SettledRange> = None;
     for range in ranges {
@@ -66,7 +92,23 @@ pub fn encode(position: Position, ranges: impl IntoIterator<Item = SettledRange>
     if let (Some(range), false) = (joined, writer.full) {
         writer.push(range);
     }
-    CommitMetadata { text: text(position, &writer.bytes), truncated: writer.full }
+    CommitMetadata { text: text(position, &writer.bytes, &evidence), truncated: writer.full || !evidence_fits }
+}
+
+/// The metadata of an orderly end in place of `text`, for an owner that cannot say so itself.
+pub fn without_mark(position: Position, text: &str, max_bytes: usize) -> String {
+    match decode(position, text) {
+        Ok(content) => encode(position, content.settled.ranges(), &content.evidence.ended(), max_bytes).text,
+        Err(_) => String::new(),
+    }
+}
+
+/// The same with the evidence alone, for a broker that takes only little.
+pub fn without_map(position: Position, text: &str) -> String {
+    match decode(position, text) {
+        Ok(content) => encode(position, [], &content.evidence, MAX_METADATA_BYTES).text,
+        Err(_) => String::new(),
+    }
 }
 
 /// Reads a commit's metadata, which is only true together with the committed `position`.
@@ -75,12 +117,12 @@ pub fn encode(position: Position, ranges: impl IntoIterator<Item = SettledRange>
 /// [`MapError::Foreign`] where another program wrote it, [`MapError::Version`] where another version of this library
 /// did, [`MapError::Damaged`] where it is not what was written or was written for another position. The caller counts
 /// it and goes on with an empty map: records are redelivered, none is lost.
-pub fn decode(position: Position, text: &str) -> Result<SettledMap, MapError> {
+pub fn decode(position: Position, text: &str) -> Result<CommitContent, MapError> {
     if text.is_empty() {
-        return Ok(SettledMap::new());
+        return Ok(CommitContent::default());
     }
     let payload = payload(position, text)?;
-    let mut map = None;
+    let (mut map, mut evidence) = (None, None);
     let mut rest = payload.as_slice();
     while let Some((&tag, after_tag)) = rest.split_first() {
         rest = after_tag;
@@ -93,9 +135,14 @@ pub fn decode(position: Position, text: &str) -> Result<SettledMap, MapError> {
             if map.replace(read).is_some() {
                 return Err(MapError::Damaged);
             }
+        } else if tag == EVIDENCE {
+            let read = Evidence::read(position, content).ok_or(MapError::Damaged)?;
+            if evidence.replace(read).is_some() {
+                return Err(MapError::Damaged);
+            }
         }
     }
-    Ok(map.unwrap_or_default())
+    Ok(CommitContent { settled: map.unwrap_or_default(), evidence: evidence.unwrap_or_default() })
 }
 
 /// Metadata that cannot be used.
@@ -113,9 +160,27 @@ pub enum MapError {
     Version(u32),
 }
 
-fn ranges_room(max_bytes: usize) -> usize {
+/// Room for sections.
+fn payload_room(max_bytes: usize) -> usize {
     let characters = max_bytes.min(MAX_TEXT_BYTES).saturating_sub(PREFIX.len());
-    (characters * 3 / 4).saturating_sub(CHECKSUM_BYTES + SECTION_HEAD_BYTES)
+    (characters * 3 / 4).saturating_sub(CHECKSUM_BYTES)
+}
+
+/// Nothing where there is nothing to say.
+fn evidence_section(position: Position, evidence: &Evidence) -> Vec<u8> {
+    let mut section = Vec::new();
+    if !evidence.is_empty() {
+        let mut content = Vec::new();
+        evidence.write(position, &mut content);
+        push_section(&mut section, EVIDENCE, &content);
+    }
+    section
+}
+
+fn push_section(payload: &mut Vec<u8>, tag: u8, content: &[u8]) {
+    payload.push(tag);
+    varint::write(payload, content.len() as u64);
+    payload.extend_from_slice(content);
 }
 
 struct RangeWriter {
@@ -156,15 +221,16 @@ impl RangeWriter {
     }
 }
 
-fn text(position: Position, ranges: &[u8]) -> String {
-    if ranges.is_empty() {
+fn text(position: Position, ranges: &[u8], evidence: &[u8]) -> String {
+    if ranges.is_empty() && evidence.is_empty() {
         return String::new();
     }
-    let mut payload = Vec::with_capacity(CHECKSUM_BYTES + SECTION_HEAD_BYTES + ranges.len());
+    let mut payload = Vec::with_capacity(CHECKSUM_BYTES + SECTION_HEAD_BYTES + ranges.len() + evidence.len());
     payload.extend_from_slice(&[0; CHECKSUM_BYTES]);
-    payload.push(SETTLED_RANGES);
-    varint::write(&mut payload, ranges.len() as u64);
-    payload.extend_from_slice(ranges);
+    if !ranges.is_empty() {
+        push_section(&mut payload, SETTLED_RANGES, ranges);
+    }
+    payload.extend_from_slice(evidence);
     let checksum = checksum(position, &payload[CHECKSUM_BYTES..]);
     payload[..CHECKSUM_BYTES].copy_from_slice(&checksum);
     let mut text = String::with_capacity(PREFIX.len() + payload.len() * 4 / 3 + 2);

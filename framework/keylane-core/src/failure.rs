@@ -65,10 +65,12 @@ pub enum Reason {
     Panicked,
     /// Its retries are used up and the last attempt took too long.
     TimedOut,
+    /// It has ended the process again and again.
+    Poison,
 }
 
 impl Reason {
-    /// The word for headers and labels: `exhausted`, `fatal`, `undecodable`, `panic` or `timeout`.
+    /// The word for headers and labels: `exhausted`, `fatal`, `undecodable`, `panic`, `timeout` or `poison`.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Exhausted => "exhausted",
@@ -76,6 +78,7 @@ impl Reason {
             Self::Undecodable => "undecodable",
             Self::Panicked => "panic",
             Self::TimedOut => "timeout",
+            Self::Poison => "poison",
         }
     }
 
@@ -102,6 +105,8 @@ mod tests {
         let words = failures.map(|failure| failure.reason().to_string());
         assert_eq!(words, ["exhausted", "fatal", "undecodable", "panic", "timeout"]);
         assert_eq!(Failure::RetryAfter(Duration::ZERO).reason(), Reason::Exhausted);
+        assert_eq!(Reason::Poison.to_string(), "poison");
+        assert!(!Reason::Poison.may_be_an_outage());
     }
 
     #[test]

@@ -22,7 +22,8 @@ pub(crate) struct Lanes {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Joined {
     Head,
-    Behind,
+    /// Behind this slot.
+    Behind(u32),
 }
 
 impl Lanes {
@@ -42,9 +43,14 @@ impl Lanes {
             Entry::Occupied(mut lane) => {
                 let ahead = lane.insert(slot);
                 self.behind[ahead as usize] = slot;
-                Joined::Behind
+                Joined::Behind(ahead)
             }
         }
+    }
+
+    /// The one behind `slot` in its lane.
+    pub(crate) fn behind(&self, slot: u32) -> Option<u32> {
+        Some(self.behind[slot as usize]).filter(|&behind| behind != NONE)
     }
 
     /// Takes the head out of its lane and says which slot is head now.
@@ -115,7 +121,7 @@ mod tests {
             for (join, key) in steps {
                 let queue = model.entry(key).or_default();
                 if join {
-                    let expected = if queue.is_empty() { Joined::Head } else { Joined::Behind };
+                    let expected = queue.back().map_or(Joined::Head, |&ahead| Joined::Behind(ahead));
                     prop_assert_eq!(lanes.join(Some(key), slot), expected);
                     queue.push_back(slot);
                     slot += 1;

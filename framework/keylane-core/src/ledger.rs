@@ -6,6 +6,7 @@
 use std::collections::VecDeque;
 
 use crate::commit_map::{self, CommitMetadata};
+use crate::evidence::Evidence;
 use crate::offset::{Offset, Position};
 use crate::settled_map::{SettledMap, SettledRange};
 
@@ -133,13 +134,14 @@ impl Ledger {
         self.entries.front().map(|entry| entry.slot)
     }
 
-    /// The map to commit together with the watermark.
-    pub(crate) fn commit_metadata(&self, max_bytes: usize) -> CommitMetadata {
+    /// The map to commit together with the watermark, and the evidence.
+    pub(crate) fn commit_metadata(&self, evidence: &Evidence, max_bytes: usize) -> CommitMetadata {
         match self.watermark() {
             Some(watermark) if self.settled_ahead > 0 || !self.inherited.is_empty() => {
-                commit_map::encode(watermark, self.settled_ranges(), max_bytes)
+                commit_map::encode(watermark, self.settled_ranges(), evidence, max_bytes)
             }
-            _ => CommitMetadata::default(),
+            Some(watermark) => commit_map::encode(watermark, [], evidence, max_bytes),
+            None => CommitMetadata::default(),
         }
     }
 

@@ -13,6 +13,7 @@
 //! | [`SettledMap`], [`commit_map`] | which offsets above the watermark are settled, and how a commit's metadata says so |
 //! | [`RetryPolicy`], [`Backoff`] | what becomes of a failure: in place, retry topic, dead letter, park, stop |
 //! | [`StormGuard`] | whether a failure may be dead-lettered, or there is an outage |
+//! | [`Evidence`], [`Caution`] | which record ends the process again and again |
 //! | [`Budget`] | when to stop fetching and when to go on |
 //! | [`Offset`], [`Position`], [`Moment`], [`Epoch`] | numbers that must not be mixed up |
 //!
@@ -33,6 +34,10 @@
 //!     let delivery = Delivery { offset, lane: Some(key), bytes: 10, due: None, rounds: 0, attempts: 0, record: "…" };
 //!     assert_eq!(partition.deliver(delivery, Moment::ORIGIN), Delivered::Queued);
 //! }
+//! assert!(partition.next_start().is_none(), "the mark comes first");
+//! let mark = partition.wanted_mark().expect("nothing has run yet");
+//! // The shell commits `commit_metadata` and waits for the broker.
+//! partition.mark_confirmed(mark);
 //! let first = partition.next_start().map(|start| (start.offset, start.ticket));
 //! let second = partition.next_start().map(|start| (start.offset, start.ticket));
 //! assert!(partition.next_start().is_none(), "41 waits for 40, which has its key");
@@ -56,6 +61,7 @@
 mod backoff;
 mod budget;
 pub mod commit_map;
+mod evidence;
 mod failure;
 mod lanes;
 mod ledger;
@@ -69,12 +75,14 @@ mod varint;
 
 pub use backoff::{Backoff, BackoffError};
 pub use budget::{Budget, BudgetChange, BudgetError};
-pub use commit_map::{CommitMetadata, MAX_METADATA_BYTES, MapError};
+pub use commit_map::{CommitContent, CommitMetadata, MAX_METADATA_BYTES, MapError};
+pub use evidence::{Evidence, ISOLATION_STARTS, Instance, MAX_SUSPECTS, POISON_CRASHES, Suspect};
 pub use failure::{Failure, MAX_RETRY_AFTER, MIN_RETRY_AFTER, Reason};
 pub use offset::{Epoch, Offset, Position};
 pub use partition::{
-    Delivered, Delivery, LaneOrder, Oldest, ParkReason, Partition, PartitionSettings, Paused, Publish, PublishRequest,
-    PublishResult, RecordState, Settlement, Start, Success, Ticket, Verdict,
+    Caution, Delivered, Delivery, LaneOrder, MARK_PATIENCE, Mark, Oldest, ParkReason, Partition, PartitionSettings,
+    Paused, PoisonFate, Poisoned, Publish, PublishRequest, PublishResult, RecordState, SUSPECT_PATIENCE, Settlement,
+    Start, Success, Ticket, Turn, Verdict,
 };
 pub use retry_policy::{Exhausted, InPlace, RetryPolicy, TopicRetry};
 pub use settled_map::{SettledMap, SettledRange};

@@ -12,6 +12,7 @@
 //! ```
 //! From `ready` to `settled` a record is the head of its lane, and the others of its key wait behind it.
 
+mod caution;
 mod delivery;
 mod observe;
 mod outcome;
@@ -20,21 +21,25 @@ mod pending;
 mod settings;
 mod ticket;
 mod timers;
+mod watch;
 
 use std::collections::VecDeque;
 use std::sync::Arc;
 
+pub use caution::{Caution, MARK_PATIENCE, Mark, PoisonFate, Poisoned, SUSPECT_PATIENCE, Turn};
 pub use delivery::{Delivered, Delivery};
 pub use observe::{Oldest, RecordState};
 pub use outcome::{ParkReason, Publish, PublishRequest, PublishResult, Settlement, Success, Verdict};
 pub use settings::{LaneOrder, PartitionSettings, Paused};
 pub use ticket::{Start, Ticket};
 
+use crate::evidence::{Evidence, Instance};
 use crate::lanes::{Joined, Lanes};
 use crate::ledger::{Admission, Ledger};
 use crate::offset::{Epoch, Position};
 use crate::settled_map::SettledMap;
 use crate::time::Moment;
+use caution::Cautious;
 use pending::{Pending, PendingRecord, State};
 use timers::Timers;
 
@@ -54,6 +59,7 @@ pub struct Partition<R> {
     /// Records to be written to the retry or dead-letter topic.
     publish_queue: VecDeque<u32>,
     timers: Timers,
+    cautious: Cautious,
     /// The latest moment this partition was told.
     now: Moment,
     paused: Paused,
@@ -65,8 +71,24 @@ impl<R> Partition<R> {
     /// A partition that reads on from `start`, what was committed; `None` where nothing was, and the first delivery
     /// decides. `inherited` is the settled-ahead map of that very commit.
     pub fn new(settings: Arc<PartitionSettings>, epoch: Epoch, start: Option<Position>, inherited: SettledMap) -> Self {
+        Self::with_evidence(settings, epoch, start, inherited, Instance::default(), Evidence::default())
+    }
+
+    /// As [`new`](Self::new), in process `here` and with the evidence of that commit after
+    /// [`Evidence::at_start`]. Where that said that the start is unclean, the caller has committed it before.
+    pub fn with_evidence(
+        settings: Arc<PartitionSettings>,
+        epoch: Epoch,
+        start: Option<Position>,
+        inherited: SettledMap,
+        here: Instance,
+        evidence: Evidence,
+    ) -> Self {
+        let mut cautious = Cautious::new(here, evidence, settings.watched_records);
+        cautious.watch.starts_at(start);
         Self {
             settings,
+            cautious,
             epoch,
             ledger: Ledger::new(start, inherited),
             lanes: Lanes::default(),
@@ -88,32 +110,48 @@ impl<R> Partition<R> {
     /// known about offsets from there on is forgotten. Records still pending from before are finished all the same.
     pub fn deliver(&mut self, delivery: Delivery<R>, now: Moment) -> Delivered {
         self.tell(now);
+        let offset = delivery.offset;
+        let goes_back = self.ledger.next().is_some_and(|next| !next.covers(offset));
         let pending = &mut self.pending;
-        match self.ledger.admit(delivery.offset, |slot| pending.forget(slot)) {
-            Admission::Repeated => return Delivered::Repeated,
-            Admission::AlreadySettled => return Delivered::AlreadySettled,
-            Admission::New => {}
+        let admission = self.ledger.admit(offset, |slot| pending.forget(slot));
+        if admission == Admission::Repeated {
+            return Delivered::Repeated;
+        }
+        if goes_back {
+            self.cautious.log_was_cut(offset);
         }
         let due = delivery.due.filter(|&due| due > self.now);
-        let offset = delivery.offset;
+        let is_suspicious = admission == Admission::New && due.is_none();
+        let watched = self.cautious.watch.delivered(offset, is_suspicious);
+        if admission == Admission::AlreadySettled {
+            self.look_for_progress();
+            return Delivered::AlreadySettled;
+        }
         let slot = self.pending.insert(PendingRecord::new(delivery, due, self.now));
         let sequence = self.ledger.push(offset, slot);
-        self.pending.get_mut(slot).sequence = sequence;
+        let record = self.pending.get_mut(slot);
+        (record.sequence, record.watched) = (sequence, watched);
         match (self.settings.lane_order, due) {
             (LaneOrder::Due, Some(due)) => self.timers.set(due, slot),
             _ => self.join_lane(slot),
         }
+        self.look_for_progress();
         Delivered::Queued
     }
 
-    /// The next attempt to start, if one may: a ready lane, a free place, neither paused nor draining nor stopped.
+    /// The next attempt to start, if one may: a ready lane, a free place, neither paused nor draining nor stopped, and
+    /// covered by a mark and a turn (see [`wanted_mark`](Self::wanted_mark) and [`wants_turn`](Self::wants_turn)).
     pub fn next_start(&mut self) -> Option<Start<'_, R>> {
-        let hold = self.paused == Paused::Yes || self.draining || self.stopped;
-        if hold || self.running() >= self.settings.concurrency.max(1) {
+        if self.holds_starts() || self.running() >= self.settings.concurrency.max(1) {
             return None;
         }
-        let slot = self.ready.pop_front()?;
+        let slot = *self.ready.front()?;
+        if !self.is_covered(slot) {
+            return None;
+        }
+        self.ready.pop_front();
         self.pending.set_state(slot, State::Running);
+        self.started(slot);
         let ticket = self.issue_ticket(slot);
         let pending = self.pending.get_mut(slot);
         pending.attempts_here = pending.attempts_here.saturating_add(1);
@@ -140,7 +178,10 @@ impl<R> Partition<R> {
     /// When [`tick`](Self::tick) has something to do; `None` where nothing waits, or nothing of it matters any more
     /// because the partition drains.
     pub fn next_deadline(&self) -> Option<Moment> {
-        if self.draining { None } else { self.timers.next() }
+        if self.draining {
+            return None;
+        }
+        self.timers.next().into_iter().chain(self.caution_deadline()).min()
     }
 
     /// Lets time pass: back-offs end, due times come.
@@ -149,6 +190,7 @@ impl<R> Partition<R> {
         if self.draining {
             return;
         }
+        self.caution_tick();
         while let Some(slot) = self.timers.take_due(self.now) {
             match self.pending.get(slot).state {
                 State::NotDue => self.join_lane(slot),
@@ -174,6 +216,10 @@ impl<R> Partition<R> {
         self.draining && self.running() == 0 && self.publishing() == 0
     }
 
+    fn holds_starts(&self) -> bool {
+        self.paused == Paused::Yes || self.draining || self.stopped
+    }
+
     fn tell(&mut self, now: Moment) {
         self.now = self.now.max(now);
     }
@@ -182,7 +228,13 @@ impl<R> Partition<R> {
         let lane = self.pending.get(slot).lane;
         match self.lanes.join(lane, slot) {
             Joined::Head => self.make_head(slot),
-            Joined::Behind => self.pending.set_state(slot, State::Queued),
+            Joined::Behind(ahead) => {
+                self.pending.set_state(slot, State::Queued);
+                if self.pending.get(ahead).stuck {
+                    self.pending.get_mut(slot).stuck = true;
+                    self.unwatch(slot);
+                }
+            }
         }
     }
 
@@ -195,6 +247,9 @@ impl<R> Partition<R> {
     }
 
     fn make_ready(&mut self, slot: u32) {
+        if self.condemn(slot) {
+            return;
+        }
         self.pending.set_state(slot, State::Ready);
         self.ready.push_back(slot);
     }

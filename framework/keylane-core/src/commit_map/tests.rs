@@ -1,6 +1,7 @@
 use proptest::prelude::*;
 
 use super::*;
+use crate::evidence::{Instance, MAX_SUSPECTS, Suspect};
 
 fn map(ranges: &[(i64, i64)]) -> SettledMap {
     let mut map = SettledMap::new();
@@ -8,6 +9,10 @@ fn map(ranges: &[(i64, i64)]) -> SettledMap {
         assert!(map.append(SettledRange { first: Offset::new(first), last: Offset::new(last) }));
     }
     map
+}
+
+fn only(settled: SettledMap) -> CommitContent {
+    CommitContent { settled, evidence: Evidence::default() }
 }
 
 /// A text with a right checksum around any sections: what a hostile or future writer could produce.
@@ -19,29 +24,30 @@ fn sealed(position: Position, sections: &[u8]) -> String {
 
 #[test]
 fn nothing_settled_is_the_empty_text() {
-    let metadata = encode(Position::new(5), [], MAX_METADATA_BYTES);
+    let metadata = encode(Position::new(5), [], &Evidence::default(), MAX_METADATA_BYTES);
     assert_eq!(metadata, CommitMetadata { text: String::new(), truncated: false });
-    assert_eq!(decode(Position::new(5), ""), Ok(SettledMap::new()));
+    assert_eq!(decode(Position::new(5), ""), Ok(CommitContent::default()));
 }
 
 #[test]
 fn the_text_of_a_known_map_does_not_change() {
-    let metadata = encode(Position::new(100), map(&[(101, 103), (110, 300)]).ranges(), MAX_METADATA_BYTES);
+    let metadata =
+        encode(Position::new(100), map(&[(101, 103), (110, 300)]).ranges(), &Evidence::default(), MAX_METADATA_BYTES);
     assert_eq!(metadata.text, "kl1.wWjZBAEFAQMGvwE");
-    assert_eq!(decode(Position::new(100), &metadata.text), Ok(map(&[(101, 103), (110, 300)])));
+    assert_eq!(decode(Position::new(100), &metadata.text), Ok(only(map(&[(101, 103), (110, 300)]))));
 }
 
 #[test]
 fn ranges_that_touch_are_written_as_one() {
     let halves =
         [(11, 12), (13, 20)].map(|(first, last)| SettledRange { first: Offset::new(first), last: Offset::new(last) });
-    let metadata = encode(Position::new(10), halves, MAX_METADATA_BYTES);
-    assert_eq!(decode(Position::new(10), &metadata.text), Ok(map(&[(11, 20)])));
+    let metadata = encode(Position::new(10), halves, &Evidence::default(), MAX_METADATA_BYTES);
+    assert_eq!(decode(Position::new(10), &metadata.text), Ok(only(map(&[(11, 20)]))));
 }
 
 #[test]
 fn metadata_moved_to_another_position_is_refused() {
-    let metadata = encode(Position::new(100), map(&[(101, 103)]).ranges(), MAX_METADATA_BYTES);
+    let metadata = encode(Position::new(100), map(&[(101, 103)]).ranges(), &Evidence::default(), MAX_METADATA_BYTES);
     for moved in [0, 99, 101, 1_000, -1_001] {
         assert_eq!(decode(Position::new(moved), &metadata.text), Err(MapError::Damaged));
     }
@@ -62,8 +68,8 @@ fn foreign_metadata_and_other_versions_are_told_apart() {
 #[test]
 fn an_unknown_section_is_skipped_and_a_repeated_or_cut_one_refused() {
     let position = Position::new(7);
-    assert_eq!(decode(position, &sealed(position, &[9, 2, 0, 0, 1, 2, 1, 1])), Ok(map(&[(8, 8)])));
-    assert_eq!(decode(position, &sealed(position, &[9, 0])), Ok(SettledMap::new()));
+    assert_eq!(decode(position, &sealed(position, &[9, 2, 0, 0, 1, 2, 1, 1])), Ok(only(map(&[(8, 8)]))));
+    assert_eq!(decode(position, &sealed(position, &[9, 0])), Ok(CommitContent::default()));
     assert_eq!(decode(position, &sealed(position, &[1, 2, 1, 1, 1, 2, 1, 1])), Err(MapError::Damaged), "repeated");
     assert_eq!(decode(position, &sealed(position, &[1, 3, 1, 1])), Err(MapError::Damaged), "cut");
     assert_eq!(decode(position, &sealed(position, &[1, 2, 1, 0])), Err(MapError::Damaged), "empty run");
@@ -85,7 +91,7 @@ fn runs_that_leave_the_range_of_offsets_are_refused() {
 #[test]
 fn room_for_less_than_one_range_gives_the_empty_text() {
     for max_bytes in 0..16 {
-        let metadata = encode(Position::new(0), map(&[(1, 1)]).ranges(), max_bytes);
+        let metadata = encode(Position::new(0), map(&[(1, 1)]).ranges(), &Evidence::default(), max_bytes);
         assert!(metadata.text.len() <= max_bytes);
         assert_eq!(metadata.text.is_empty(), metadata.truncated);
     }
@@ -94,9 +100,9 @@ fn room_for_less_than_one_range_gives_the_empty_text() {
 #[test]
 fn the_default_room_holds_some_1500_short_ranges() {
     let ranges: Vec<_> = (0..5_000).map(|index| (index * 2 + 1, index * 2 + 1)).collect();
-    let metadata = encode(Position::new(0), map(&ranges).ranges(), MAX_METADATA_BYTES);
+    let metadata = encode(Position::new(0), map(&ranges).ranges(), &Evidence::default(), MAX_METADATA_BYTES);
     assert!(metadata.truncated && metadata.text.len() <= MAX_METADATA_BYTES);
-    let kept = decode(Position::new(0), &metadata.text).unwrap().ranges().count();
+    let kept = decode(Position::new(0), &metadata.text).unwrap().settled.ranges().count();
     assert!((1_480..1_500).contains(&kept), "{kept}");
 }
 
@@ -119,14 +125,14 @@ proptest! {
     #[test]
     fn what_fits_comes_back_and_what_does_not_is_the_longest_prefix((position, ranges) in any_map(), max_bytes in 0_usize..4_200) {
         let whole = map(&ranges);
-        let metadata = encode(position, whole.ranges(), max_bytes);
+        let metadata = encode(position, whole.ranges(), &Evidence::default(), max_bytes);
         prop_assert!(metadata.text.len() <= max_bytes && metadata.text.is_ascii());
-        let read: Vec<_> = decode(position, &metadata.text).unwrap().ranges().collect();
+        let read: Vec<_> = decode(position, &metadata.text).unwrap().settled.ranges().collect();
         let written: Vec<_> = whole.ranges().collect();
         prop_assert_eq!(&read[..], &written[..read.len()]);
         prop_assert_eq!(metadata.truncated, read.len() < written.len());
         if metadata.truncated {
-            let one_more = encode(position, written[..=read.len()].iter().copied(), usize::MAX);
+            let one_more = encode(position, written[..=read.len()].iter().copied(), &Evidence::default(), usize::MAX);
             // A section's length takes up to two bytes less than what is reserved for it: three characters.
             prop_assert!(one_more.text.len() + 3 > max_bytes, "{} of {max_bytes} used", one_more.text.len());
         }
@@ -135,7 +141,7 @@ proptest! {
     #[test]
     fn a_changed_character_is_noticed((position, ranges) in any_map(), at: prop::sample::Index, to in 0_u8..128) {
         prop_assume!(!ranges.is_empty());
-        let metadata = encode(position, map(&ranges).ranges(), MAX_METADATA_BYTES);
+        let metadata = encode(position, map(&ranges).ranges(), &Evidence::default(), MAX_METADATA_BYTES);
         let mut bytes = metadata.text.clone().into_bytes();
         let at = at.index(bytes.len());
         prop_assume!(bytes[at] != to);
@@ -154,7 +160,7 @@ proptest! {
     #[test]
     fn hostile_sections_give_a_well_formed_map_or_an_error(position: i64, sections in proptest::collection::vec(any::<u8>(), 0..200)) {
         let position = Position::new(position);
-        if let Ok(map) = decode(position, &sealed(position, &sections)) {
+        if let Ok(CommitContent { settled: map, .. }) = decode(position, &sealed(position, &sections)) {
             let mut cursor = i128::from(position.get());
             for range in map.ranges() {
                 prop_assert!(i128::from(range.first.get()) >= cursor && range.first <= range.last);
@@ -163,4 +169,77 @@ proptest! {
             prop_assert!(map.ranges().count() <= sections.len() / 2);
         }
     }
+}
+
+prop_compose! {
+    fn any_evidence(position: i64)(
+        running in proptest::option::of(any::<u32>()),
+        named in proptest::option::of(0_i64..1_000),
+        unclean_starts: u32,
+        suspects in proptest::collection::btree_map(0_i64..5_000, 1_u32..9, 0..=MAX_SUSPECTS),
+    ) -> Evidence {
+        let offset = |above: i64| Offset::new(position + above);
+        Evidence {
+            running: running.map(Instance::new),
+            named: named.map(offset),
+            unclean_starts,
+            suspects: suspects.into_iter().map(|(at, crashes)| Suspect { offset: offset(at), crashes }).collect(),
+        }
+    }
+}
+
+proptest! {
+    #[test]
+    fn evidence_comes_back_and_goes_before_the_map(
+        (start, ranges) in any_map(),
+        evidence in any_evidence(2_000_000_000_000),
+        max_bytes in 0_usize..4_200,
+    ) {
+        let position = Position::new(2_000_000_000_000);
+        let shift = position.get() - start.get();
+        let ranges: Vec<_> = ranges.iter().map(|&(first, last)| (first + shift, last + shift)).collect();
+        let metadata = encode(position, map(&ranges).ranges(), &evidence, max_bytes);
+        prop_assert!(metadata.text.len() <= max_bytes);
+        let read = decode(position, &metadata.text).unwrap();
+        if max_bytes >= 600 {
+            prop_assert_eq!(&read.evidence, &evidence);
+        } else if read.evidence != evidence {
+            prop_assert!(metadata.truncated && read.evidence.is_empty());
+        }
+        let read: Vec<_> = read.settled.ranges().collect();
+        let written: Vec<_> = map(&ranges).ranges().collect();
+        prop_assert_eq!(&read[..], &written[..read.len()]);
+    }
+
+    #[test]
+    fn hostile_evidence_is_in_bounds_or_an_error(position: i64, content in proptest::collection::vec(any::<u8>(), 0..120)) {
+        let position = Position::new(position);
+        let mut sections = vec![EVIDENCE, content.len() as u8];
+        sections.extend_from_slice(&content);
+        if let Ok(read) = decode(position, &sealed(position, &sections)) {
+            let evidence = read.evidence;
+            prop_assert!(evidence.suspects.len() <= MAX_SUSPECTS);
+            prop_assert!(evidence.suspects.is_sorted_by(|a, b| a.offset < b.offset));
+            prop_assert!(evidence.suspects.iter().all(|suspect| position.covers(suspect.offset)));
+            let again = encode(position, [], &evidence, MAX_METADATA_BYTES);
+            prop_assert_eq!(decode(position, &again.text).unwrap().evidence, evidence);
+        }
+    }
+}
+
+#[test]
+fn the_mark_and_the_map_can_be_taken_out_of_a_text() {
+    let position = Position::new(100);
+    let evidence = Evidence {
+        running: Some(Instance::new(7)),
+        named: Some(Offset::new(100)),
+        unclean_starts: 2,
+        suspects: vec![Suspect { offset: Offset::new(100), crashes: 1 }],
+    };
+    let text = encode(position, map(&[(101, 103)]).ranges(), &evidence, MAX_METADATA_BYTES).text;
+    assert_eq!(text, "kl1.LbaLMAECAQMCBgMHAgAAAQ");
+    let ended = decode(position, &without_mark(position, &text, MAX_METADATA_BYTES)).unwrap();
+    assert_eq!(ended, CommitContent { settled: map(&[(101, 103)]), evidence: evidence.clone().ended() });
+    let short = decode(position, &without_map(position, &text)).unwrap();
+    assert_eq!(short, CommitContent { settled: SettledMap::new(), evidence });
 }

@@ -30,8 +30,8 @@ fn deliver(ledger: &mut Ledger, at: i64) -> Sequence {
 }
 
 fn committed(ledger: &Ledger) -> Vec<SettledRange> {
-    let text = ledger.commit_metadata(MAX_METADATA_BYTES).text;
-    ledger.watermark().map_or(Vec::new(), |watermark| decode(watermark, &text).unwrap().ranges().collect())
+    let text = ledger.commit_metadata(&Evidence::default(), MAX_METADATA_BYTES).text;
+    ledger.watermark().map_or(Vec::new(), |watermark| decode(watermark, &text).unwrap().settled.ranges().collect())
 }
 
 #[test]
@@ -150,9 +150,9 @@ fn room_for_less_keeps_the_lowest_ranges() {
     let mut ledger = Ledger::new(position(0), SettledMap::new());
     let sequences: Vec<_> = (0..4_000).map(|at| deliver(&mut ledger, at)).collect();
     sequences.iter().skip(1).step_by(2).for_each(|&sequence| ledger.settle(sequence));
-    let metadata = ledger.commit_metadata(200);
+    let metadata = ledger.commit_metadata(&Evidence::default(), 200);
     assert!(metadata.truncated && metadata.text.len() <= 200);
-    let ranges: Vec<_> = decode(Position::new(0), &metadata.text).unwrap().ranges().collect();
+    let ranges: Vec<_> = decode(Position::new(0), &metadata.text).unwrap().settled.ranges().collect();
     assert!(ranges.len() > 60);
     assert!(ranges.iter().zip(0..).all(|(&kept, index)| kept == range(2 * index + 1, 2 * index + 1)));
 }
@@ -247,8 +247,8 @@ proptest! {
                 }
                 Step::HandOver => {
                     let watermark = ledger.watermark().unwrap();
-                    let text = ledger.commit_metadata(MAX_METADATA_BYTES).text;
-                    ledger = Ledger::new(Some(watermark), decode(watermark, &text).unwrap());
+                    let text = ledger.commit_metadata(&Evidence::default(), MAX_METADATA_BYTES).text;
+                    ledger = Ledger::new(Some(watermark), decode(watermark, &text).unwrap().settled);
                     model.unsettled.clear();
                     model.next = watermark.get();
                 }

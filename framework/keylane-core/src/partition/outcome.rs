@@ -115,7 +115,7 @@ pub enum Verdict<R> {
 pub enum ParkReason {
     /// [`Exhausted::Park`](crate::Exhausted::Park) says so.
     Policy(Reason),
-    /// It cannot be decoded and there is no dead-letter topic for it.
+    /// It cannot be decoded, or is poison, and there is no dead-letter topic for it.
     NoDeadLetterTopic,
     /// The broker refused for good to take it on the retry or dead-letter topic.
     Refused,

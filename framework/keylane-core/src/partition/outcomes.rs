@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use super::pending::State;
+use super::watch::CLEARED_BY_FAILURES;
 use super::{ParkReason, Partition, Publish, PublishResult, Settlement, Success, Ticket, Verdict};
 use crate::failure::Failure;
 use crate::retry_policy::{Decision, Tried};
@@ -17,6 +18,7 @@ impl<R> Partition<R> {
         if !self.is_current(ticket, State::Running) {
             return Verdict::Stale;
         }
+        self.cautious.attempt_ended(ticket.slot);
         let outcome = match outcome {
             Success::Done => Settlement::Done,
             Success::Skipped => Settlement::Skipped,
@@ -40,6 +42,10 @@ impl<R> Partition<R> {
             return Verdict::Stale;
         }
         let slot = ticket.slot;
+        self.cautious.attempt_ended(slot);
+        if self.pending.get(slot).attempts_here >= CLEARED_BY_FAILURES {
+            self.unwatch(slot);
+        }
         let pending = self.pending.get(slot);
         let tried = Tried { attempts_here: pending.attempts_here, rounds: pending.rounds };
         match self.settings.retry.decide(failure, tried, entropy, guard) {
@@ -54,7 +60,7 @@ impl<R> Partition<R> {
             Decision::Stop(reason) => {
                 let offset = self.pending.get(slot).offset;
                 self.stopped = true;
-                self.pending.set_state(slot, State::Parked);
+                self.hold_for_good(slot);
                 Verdict::Stop { reason, offset }
             }
         }
@@ -89,7 +95,9 @@ impl<R> Partition<R> {
     }
 
     fn settle(&mut self, slot: u32, outcome: Settlement) -> Verdict<R> {
+        self.unwatch(slot);
         let pending = self.pending.remove(slot);
+        self.cautious.settled(pending.offset);
         self.ledger.settle(pending.sequence);
         if let Some(head) = self.lanes.leave(pending.lane, slot) {
             self.make_head(head);
@@ -100,6 +108,7 @@ impl<R> Partition<R> {
 
     fn publish(&mut self, slot: u32, publish: Publish) -> Verdict<R> {
         self.pending.get_mut(slot).publish = Some(publish);
+        self.unwatch(slot);
         self.queue_publish(slot);
         Verdict::Publishing
     }
@@ -112,7 +121,7 @@ impl<R> Partition<R> {
     }
 
     fn park(&mut self, slot: u32, reason: ParkReason) -> Verdict<R> {
-        self.pending.set_state(slot, State::Parked);
+        self.hold_for_good(slot);
         Verdict::Parked { reason }
     }
 }

@@ -31,6 +31,10 @@ pub(super) struct PendingRecord<R> {
     pub(super) attempts_here: u32,
     pub(super) publish: Option<Publish>,
     pub(super) publish_failures: u32,
+    /// It may have killed, and has not been seen not to.
+    pub(super) watched: bool,
+    /// Parked or behind a parked one: it will not run in this epoch. Known only while records are watched.
+    pub(super) stuck: bool,
     pub(super) state: State,
     pub(super) record: R,
 }
@@ -152,6 +156,8 @@ impl<R> PendingRecord<R> {
             attempts_here: 0,
             publish: None,
             publish_failures: 0,
+            watched: false,
+            stuck: false,
             state: State::NotDue,
             record: delivery.record,
         }

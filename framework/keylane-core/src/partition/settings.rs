@@ -14,6 +14,9 @@ pub struct PartitionSettings {
     pub lane_order: LaneOrder,
     /// The delays between failed writes to the retry and dead-letter topics, which are tried again for ever.
     pub publish_backoff: Backoff,
+    /// After a crash, how many records of a partition are watched for the one that did it: at least as many as can be
+    /// pending. 0 counts as 1.
+    pub watched_records: usize,
 }
 
 impl Default for PartitionSettings {
@@ -23,6 +26,7 @@ impl Default for PartitionSettings {
             retry: RetryPolicy::default(),
             lane_order: LaneOrder::Offset,
             publish_backoff: Backoff::default(),
+            watched_records: 10_000,
         }
     }
 }

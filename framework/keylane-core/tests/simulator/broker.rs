@@ -82,7 +82,7 @@ impl Log {
             );
         }
         let map = match commit_map::decode(Position::new(commit.position), &commit.metadata) {
-            Ok(map) => map,
+            Ok(content) => content.settled,
             Err(error) => return Err(format!("G4: our own metadata cannot be read: {error} ({commit:?})")),
         };
         for record in &self.records {

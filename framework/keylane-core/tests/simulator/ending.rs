@@ -140,8 +140,9 @@ impl World {
     fn check_last_hand_over(&mut self, log: usize) -> Checked<()> {
         let Some(owner) = &self.owners[log] else { return Ok(()) };
         let Some(commit) = owner.commit(&self.broker.logs[log], usize::MAX)? else { return Ok(()) };
-        let map =
-            commit_map::decode(Position::new(commit.position), &commit.metadata).map_err(|error| error.to_string())?;
+        let map = commit_map::decode(Position::new(commit.position), &commit.metadata)
+            .map_err(|error| error.to_string())?
+            .settled;
         for record in &self.broker.logs[log].records {
             let again = record.offset >= commit.position && !map.contains(Offset::new(record.offset));
             let held = owner.unsettled.contains_key(&record.offset);

@@ -29,6 +29,7 @@ mod ending;
 mod membership;
 mod owner;
 mod plan;
+mod poison;
 mod random;
 mod results;
 mod violation;

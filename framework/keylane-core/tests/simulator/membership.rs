@@ -16,7 +16,9 @@ impl World {
         let inherited = match commit {
             None => SettledMap::new(),
             // What an operator wrote or moved is not ours, and is treated as empty.
-            Some(commit) => commit_map::decode(Position::new(commit.position), &commit.metadata).unwrap_or_default(),
+            Some(commit) => {
+                commit_map::decode(Position::new(commit.position), &commit.metadata).unwrap_or_default().settled
+            }
         };
         self.epochs += 1;
         let budgets =

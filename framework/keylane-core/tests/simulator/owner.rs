@@ -137,6 +137,12 @@ impl Owner {
     /// Starts the next attempt, if there is one, and checks that it may start.
     pub(crate) fn start_next(&mut self, log: &Log, now: Moment) -> Checked<Option<usize>> {
         let startable = self.startable(now);
+        // Marks, and what becomes of a start without one, are `poison.rs`'s business; here the broker takes each at once.
+        if self.partition.next_start_needs_mark()
+            && let Some(mark) = self.partition.wanted_mark()
+        {
+            self.partition.mark_confirmed(mark);
+        }
         let Some(start) = self.partition.next_start() else {
             let may = !self.paused && !self.draining && !self.stopped && self.running.len() < self.settings.concurrency;
             ensure!(!may || startable.is_empty(), "G3: {startable:?} could start and do not");

@@ -137,6 +137,7 @@ impl World {
                 retry: policy.clone(),
                 lane_order,
                 publish_backoff: Backoff::exponential(Duration::from_millis(50), Duration::from_millis(400)),
+                watched_records: 10_000,
             })
         };
         let weights = STEPS.map(|(_, weight)| match random.below(4) {

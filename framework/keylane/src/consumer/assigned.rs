@@ -3,13 +3,18 @@
 use std::ffi::CString;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
 
-use keylane_core::Budget;
+use keylane_core::{Budget, Mark};
 
+use super::marks::OPENING;
 use super::recent::Recent;
 use crate::Record;
 use crate::metrics::{LagMetrics, MetricLabels, ReadMetrics};
 use crate::runtime::{CommitPoint, Inbox, Progress};
+
+/// How soon after its first records an epoch usually wants its first mark.
+const FIRST_MARK_SOON: Duration = Duration::from_secs(1);
 
 pub(super) struct Assigned {
     pub(super) topic: Arc<str>,
@@ -41,6 +46,13 @@ pub(super) struct Assigned {
     pub(super) highest: Option<i64>,
     /// End offset asked for by the side client while the partition is paused.
     pub(super) end_offset: Option<i64>,
+    /// The latest mark that the broker has.
+    confirmed: Option<Mark>,
+    /// What was found of a crash is not on the broker yet.
+    pub(super) opening: bool,
+    first_batch_at: Option<Instant>,
+    /// The log's end was told to the owner.
+    pub(super) told_log_end: bool,
     /// Being given back.
     pub(super) revoking: bool,
 }
@@ -79,6 +91,10 @@ impl Assigned {
             stored: None,
             highest: None,
             end_offset: None,
+            confirmed: None,
+            opening: false,
+            first_batch_at: None,
+            told_log_end: false,
             revoking: false,
         }
     }
@@ -88,6 +104,7 @@ impl Assigned {
         if self.batch.is_empty() {
             return;
         }
+        self.first_batch_at.get_or_insert_with(Instant::now);
         self.delivered_records += self.batch.len() as u64;
         self.delivered_bytes += std::mem::take(&mut self.batch_bytes);
         self.inbox.deliver(&mut self.batch);
@@ -115,6 +132,25 @@ impl Assigned {
         self.records.update(pending);
         self.ahead.update(ahead);
         self.records.is_paused() || self.ahead.is_paused()
+    }
+
+    /// The mark in the stored point, where the broker is not known to have it.
+    pub(super) fn unconfirmed_mark(&self) -> Option<Mark> {
+        let mark = self.stored.as_ref()?.mark?;
+        (self.confirmed < Some(mark)).then_some(mark)
+    }
+
+    /// Whether a mark is likely to be wanted at any moment: the first one of the epoch, or always where each record needs its
+    /// own.
+    pub(super) fn awaits_mark(&self) -> bool {
+        let begins = self.first_batch_at.is_some_and(|at| at.elapsed() < FIRST_MARK_SOON);
+        self.progress.isolated.load(Ordering::Relaxed) || (begins && self.confirmed.is_none_or(|mark| mark == OPENING))
+    }
+
+    /// The broker has this mark.
+    pub(super) fn confirm(&mut self, mark: Mark) {
+        self.confirmed = self.confirmed.max(Some(mark));
+        self.opening = false;
     }
 
     pub(super) fn has_ended(&self) -> bool {

@@ -4,17 +4,20 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
-use keylane_core::{Budget, BudgetChange, Epoch, MapError, Position, SettledMap, commit_map};
+use keylane_core::{
+    Budget, BudgetChange, CommitContent, Epoch, Evidence, MAX_METADATA_BYTES, MapError, Position, commit_map,
+};
 use rdkafka::Offset;
 use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::error::KafkaResult;
 
 use super::assigned::Assigned;
 use super::context::{Context, NewPartition, list};
+use super::marks::OPENING;
 use super::poll_loop::{OwnerFactory, PollSettings};
 use super::reader::Misplaced;
 use crate::metrics::{MetricLabels, PartitionMetrics, UnreadableMetadata};
-use crate::runtime::{Inbox, Opening, Progress};
+use crate::runtime::{CommitPoint, Inbox, Opening, Progress, instance};
 
 const SEEK_TIMEOUT: Duration = Duration::from_secs(10);
 
@@ -44,7 +47,19 @@ impl Assignment {
         let labels =
             MetricLabels { subscription: &self.settings.subscription, topic: &topic, partition: new.partition };
         let mut metrics = PartitionMetrics::new(&labels);
-        let (start, settled) = resume_point(&new, &mut metrics);
+        let (start, CommitContent { settled, evidence }) = resume_point(&new, &mut metrics);
+        let named = evidence.named;
+        let (evidence, unclean) = evidence.at_start(instance());
+        let opening_point = start.filter(|_| unclean).map(|start| CommitPoint {
+            position: start.get(),
+            metadata: commit_map::encode(start, settled.ranges(), &evidence, MAX_METADATA_BYTES).text,
+            mark: Some(OPENING),
+            running: false,
+        });
+        if unclean {
+            metrics.poison_suspected(u64::from(named.is_some()));
+            tell_of_crash(&topic, new.partition, &evidence);
+        }
         let is_retry_topic = self.settings.retry_topic.as_deref() == Some(&*topic);
         tracing::info!(%topic, partition = new.partition, start = start.map(Position::get), "partition assigned");
         let (inbox, progress) = (Arc::new(Inbox::new(paused)), Arc::new(Progress::default()));
@@ -55,6 +70,7 @@ impl Assignment {
             is_retry_topic,
             start,
             settled,
+            evidence,
             metrics,
             inbox: inbox.clone(),
             progress: progress.clone(),
@@ -66,6 +82,8 @@ impl Assignment {
         );
         let mut assigned =
             Assigned::new(topic.clone(), new.partition, inbox, progress, is_retry_topic, &labels, budgets);
+        assigned.opening = opening_point.is_some();
+        assigned.stored = opening_point;
         assigned.highest = start.map(Position::get);
         self.partitions.push(assigned);
     }
@@ -170,12 +188,12 @@ impl Assignment {
 
 /// The committed position and what earlier owners settled above it. Metadata that is not ours, or damaged, is counted and
 /// treated as empty: that only delivers more again.
-fn resume_point(new: &NewPartition, metrics: &mut PartitionMetrics) -> (Option<Position>, SettledMap) {
-    let Some((offset, metadata)) = &new.committed else { return (None, SettledMap::default()) };
+fn resume_point(new: &NewPartition, metrics: &mut PartitionMetrics) -> (Option<Position>, CommitContent) {
+    let Some((offset, metadata)) = &new.committed else { return (None, CommitContent::default()) };
     let position = Position::new(*offset);
     let text = std::str::from_utf8(metadata).map_err(|_| MapError::Foreign);
     match text.and_then(|text| commit_map::decode(position, text)) {
-        Ok(settled) => (Some(position), settled),
+        Ok(content) => (Some(position), content),
         Err(error) => {
             metrics.commit_metadata_unreadable(match error {
                 MapError::Foreign => UnreadableMetadata::Foreign,
@@ -183,7 +201,33 @@ fn resume_point(new: &NewPartition, metrics: &mut PartitionMetrics) -> (Option<P
                 _ => UnreadableMetadata::Damaged,
             });
             tracing::warn!(topic = new.topic, partition = new.partition, %error, "the commit's metadata is ignored");
-            (Some(position), SettledMap::default())
+            (Some(position), CommitContent::default())
         }
+    }
+}
+
+/// A process that had this partition ended without giving it up.
+fn tell_of_crash(topic: &str, partition: i32, evidence: &Evidence) {
+    let unclean_starts = evidence.unclean_starts;
+    let isolated = unclean_starts >= keylane_core::ISOLATION_STARTS;
+    let suspects: Vec<_> =
+        evidence.suspects.iter().take(5).map(|suspect| (suspect.offset.get(), suspect.crashes)).collect();
+    if isolated {
+        tracing::error!(
+            topic,
+            partition,
+            unclean_starts,
+            ?suspects,
+            "the process that had this partition ended without giving it up, again; its records run one at a time until the \
+             one that kills is found or all are seen to be harmless"
+        );
+    } else {
+        tracing::warn!(
+            topic,
+            partition,
+            unclean_starts,
+            ?suspects,
+            "the process that had this partition ended without giving it up"
+        );
     }
 }

@@ -63,6 +63,10 @@ impl PollLoop {
             std::thread::sleep(Duration::from_millis(1));
         }
         self.commits.store(&self.consumer, &mut self.assignment.partitions, false);
+        for partition in &self.assignment.partitions {
+            self.commits.unmark(partition);
+        }
+        self.commits.store(&self.consumer, &mut self.assignment.partitions, false);
         if let Some(handover) = self.handover.take() {
             handover.finish(&self.consumer, &mut self.assignment, &mut self.commits);
         }

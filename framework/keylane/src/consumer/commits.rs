@@ -4,37 +4,91 @@
 //! a point whose position has not moved (only its map has), one that lies below an earlier commit (the log was cut or made
 //! anew: left where it is, the commit would skip records once the log has grown past it), and anything while a revoke waits for its answer. Those are
 //! committed explicitly, without waiting: the client reports no result then, but it can only lose a map, or be
-//! repeated by the next stored point, never commit something unsettled (guarantee G4).
+//! repeated by the next stored point, never commit something unsettled (guarantee G4). Marks, which have to be on the broker
+//! before records start, are committed with an answer: see `marks.rs`. They are stored as well, or the client's next
+//! commit would take them back.
 
+use keylane_core::{MAX_METADATA_BYTES, Position, commit_map};
 use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 
 use super::assigned::Assigned;
+use super::commit_queue::CommitQueue;
 use super::context::{Context, list_with_points};
+use super::marks::Marks;
 use crate::runtime::CommitPoint;
 
-#[derive(Debug)]
 pub(super) struct Commits {
-    /// Off once a broker has refused metadata of our size: positions are committed all the same.
-    metadata: bool,
+    metadata: Metadata,
+    marks: Marks,
+}
+
+/// How much metadata the broker takes: less once it has refused some, for positions matter more than metadata.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Metadata {
+    All,
+    /// Without the settled-ahead map.
+    Evidence,
+    Nothing,
+}
+
+impl Metadata {
+    fn fit(self, point: &mut CommitPoint) {
+        match self {
+            Self::All => {}
+            Self::Evidence => {
+                point.metadata = commit_map::without_map(Position::new(point.position), &point.metadata);
+            }
+            Self::Nothing => point.metadata.clear(),
+        }
+    }
 }
 
 impl Commits {
-    pub(super) fn new() -> Self {
-        Self { metadata: true }
+    pub(super) fn new(queue: CommitQueue) -> Self {
+        Self { metadata: Metadata::All, marks: Marks::new(queue) }
+    }
+
+    /// Whether an owner waits for the broker's word, or will in a moment.
+    pub(super) fn are_urgent(&self, partitions: &[Assigned]) -> bool {
+        self.marks.is_waiting() || partitions.iter().any(Assigned::awaits_mark)
+    }
+
+    /// Takes care of the marks that owners wait for. After [`store`](Self::store).
+    pub(super) fn mark(&mut self, consumer: &BaseConsumer<Context>, partitions: &mut [Assigned]) {
+        if self.marks.take_answers(partitions).is_err() {
+            self.shrink_metadata(consumer, partitions);
+        }
+        if self.metadata == Metadata::Nothing {
+            self.marks.give_up(partitions);
+        } else {
+            self.marks.send(consumer, partitions);
+        }
+    }
+
+    /// Takes the mark back for owners that have not said their last word: one is blocked by a processor that blocks its
+    /// thread, or has panicked. The process is alive, and whatever they had goes to the next owner in order.
+    pub(super) fn unmark(&mut self, partition: &Assigned) {
+        if let Some(stored) = partition.stored.as_ref().filter(|stored| stored.running) {
+            let position = Position::new(stored.position);
+            partition.progress.set_commit_point(CommitPoint {
+                position: stored.position,
+                metadata: commit_map::without_mark(position, &stored.metadata, MAX_METADATA_BYTES),
+                mark: None,
+                running: false,
+            });
+        }
     }
 
     /// Stores every new commit point. `suspended`: the client does not commit by itself at present.
     pub(super) fn store(&mut self, consumer: &BaseConsumer<Context>, partitions: &mut [Assigned], suspended: bool) {
         if consumer.context().take_metadata_refused() {
-            self.give_up_metadata(consumer, partitions);
+            self.shrink_metadata(consumer, partitions);
         }
         let (mut stored, mut explicit) = (Vec::new(), Vec::new());
         for (place, partition) in partitions.iter_mut().enumerate() {
             let Some(mut point) = partition.progress.take_commit_point() else { continue };
-            if !self.metadata {
-                point.metadata.clear();
-            }
+            self.metadata.fit(&mut point);
             let moved = partition.stored.as_ref().is_none_or(|stored| stored.position != point.position);
             if !moved && partition.stored.as_ref() == Some(&point) {
                 continue;
@@ -42,10 +96,11 @@ impl Commits {
             stored.push(place);
             let back = partition.highest.is_some_and(|highest| point.position < highest);
             partition.highest = partition.highest.max(Some(point.position));
-            if !moved || back || suspended {
+            partition.stored = Some(point);
+            // A mark is committed, and its answer waited for, in a moment.
+            if (!moved || back || suspended) && partition.unconfirmed_mark().is_none() {
                 explicit.push(place);
             }
-            partition.stored = Some(point);
         }
         store(consumer, partitions, &stored);
         commit(consumer, partitions, &explicit);
@@ -70,7 +125,7 @@ impl Commits {
                 FinalCommit::Again
             }
             Err(Some(RDKafkaErrorCode::OffsetMetadataTooLarge)) => {
-                self.give_up_metadata(consumer, partitions);
+                self.shrink_metadata(consumer, partitions);
                 FinalCommit::Again
             }
             Err(_) => {
@@ -81,18 +136,29 @@ impl Commits {
     }
 
     /// A broker with a smaller `offset.metadata.max.bytes` than Kafka's default refuses such commits for ever, and with them
-    /// the client reports every other one as failed. Positions matter more than maps.
-    fn give_up_metadata(&mut self, consumer: &BaseConsumer<Context>, partitions: &mut [Assigned]) {
-        if std::mem::replace(&mut self.metadata, false) {
-            tracing::warn!(
-                "the broker refuses commit metadata of up to {} bytes (offset.metadata.max.bytes); \
-                 committing without the settled-ahead map: more is delivered again after a restart",
-                keylane_core::MAX_METADATA_BYTES
-            );
+    /// the client reports every other one as failed.
+    fn shrink_metadata(&mut self, consumer: &BaseConsumer<Context>, partitions: &mut [Assigned]) {
+        match self.metadata {
+            Metadata::All => {
+                self.metadata = Metadata::Evidence;
+                tracing::warn!(
+                    "the broker refuses commit metadata of up to {MAX_METADATA_BYTES} bytes \
+                     (offset.metadata.max.bytes); committing without the settled-ahead map: more is delivered again \
+                     after a restart"
+                );
+            }
+            Metadata::Evidence => {
+                self.metadata = Metadata::Nothing;
+                tracing::warn!(
+                    "the broker refuses even short commit metadata (offset.metadata.max.bytes); records that kill the \
+                     process will not be found"
+                );
+            }
+            Metadata::Nothing => {}
         }
         for partition in partitions.iter_mut() {
             if let Some(stored) = &mut partition.stored {
-                stored.metadata.clear();
+                self.metadata.fit(stored);
             }
         }
         let all: Vec<usize> = (0..partitions.len()).filter(|&place| partitions[place].stored.is_some()).collect();
@@ -112,7 +178,7 @@ pub(super) enum FinalCommit {
 fn points<'a>(partitions: &'a [Assigned], places: &'a [usize]) -> impl Iterator<Item = (&'a str, i32, i64, &'a str)> {
     places.iter().filter_map(|&place| {
         let partition = &partitions[place];
-        let CommitPoint { position, metadata } = partition.stored.as_ref()?;
+        let CommitPoint { position, metadata, .. } = partition.stored.as_ref()?;
         Some((&*partition.topic, partition.partition, *position, metadata.as_str()))
     })
 }

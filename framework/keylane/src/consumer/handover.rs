@@ -63,6 +63,12 @@ impl Handover {
         commits: &mut Commits,
     ) -> Finished {
         commits.store(consumer, &mut assignment.partitions, true);
+        for (topic, partition) in &self.partitions {
+            if let Some(assigned) = assignment.find(topic, *partition) {
+                commits.unmark(assigned);
+            }
+        }
+        commits.store(consumer, &mut assignment.partitions, true);
         let mut finished = Finished { took: self.began.elapsed(), handed_back: 0, dropped: false, error: None };
         for (topic, partition) in &self.partitions {
             if let Some(mut assigned) = assignment.close_now(topic, *partition) {

@@ -16,6 +16,10 @@ pub(super) fn update(consumer: &BaseConsumer<Context>, partitions: &mut [Assigne
         let cached = native::cached_end_offset(consumer, &partition.topic_c, partition.partition);
         // The client's figure is frozen while a partition is paused; the side client's is then the newer one.
         let end = cached.max(partition.end_offset);
+        if let Some(end) = end.filter(|_| !partition.told_log_end) {
+            partition.told_log_end = true;
+            partition.inbox.order(|orders| orders.log_end = Some(end));
+        }
         let (pending, progress) = (partition.pending_records(), &partition.progress);
         let watermark = progress.watermark.load(Ordering::Relaxed);
         let lag = end.and_then(|end| u64::try_from(end - watermark.max(0)).ok()).filter(|_| watermark >= 0);

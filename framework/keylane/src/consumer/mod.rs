@@ -6,6 +6,7 @@
 mod assigned;
 mod assignment;
 mod closing;
+mod commit_queue;
 mod commits;
 mod context;
 mod end_offsets;
@@ -13,12 +14,14 @@ mod fetch_queue;
 mod handover;
 mod intake;
 mod lag;
+mod marks;
 mod native;
 mod poll_loop;
 mod reader;
 mod recent;
 mod trouble;
 
+pub(crate) use commit_queue::CommitQueue;
 pub(crate) use context::Context;
 pub(crate) use fetch_queue::{FetchQueue, Forwarding};
 pub(crate) use poll_loop::{OwnerFactory, PollLoop, PollSettings};

@@ -9,6 +9,7 @@ use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 
 use super::assignment::Assignment;
+use super::commit_queue::CommitQueue;
 use super::commits::Commits;
 use super::context::{Context, GroupEvent};
 use super::end_offsets::{Answers, EndOffsets, Question};
@@ -29,7 +30,8 @@ pub(crate) type OwnerFactory = Box<dyn Fn(Opening) + Send>;
 const HOUSEKEEPING: Duration = Duration::from_millis(5);
 /// The longest wait for a message. Bounds how long an order of the handle waits.
 const IDLE_WAIT: Duration = Duration::from_millis(50);
-/// The same while owners drain: their end is not signalled, and a drain keeps every partition waiting.
+/// The same while owners drain: their end is not signalled, and a drain keeps every partition waiting. And while the broker's
+/// word is waited for: it is not signalled either.
 const DRAIN_WAIT: Duration = Duration::from_millis(2);
 const SLOW_HOUSEKEEPING: Duration = Duration::from_secs(1);
 /// Metrics that nobody touches fade away.
@@ -54,8 +56,9 @@ impl PollSettings {
 
 /// Everything the polling thread owns.
 pub(crate) struct PollLoop {
-    /// Before the consumer: its queue has to go first.
+    /// Before the consumer, as `commits`: their queues have to go first.
     pub(super) reader: Reader,
+    pub(super) commits: Commits,
     pub(super) consumer: BaseConsumer<Context>,
     pub(super) control: Arc<Control>,
     pub(super) metrics: Arc<SubscriptionMetrics>,
@@ -63,7 +66,6 @@ pub(crate) struct PollLoop {
     settings: Arc<PollSettings>,
     pub(super) assignment: Assignment,
     intake: Intake,
-    pub(super) commits: Commits,
     pub(super) handover: Option<Handover>,
     end_offsets: EndOffsets,
     joined: bool,
@@ -79,7 +81,7 @@ pub(crate) struct PollLoop {
 
 impl PollLoop {
     pub(crate) fn new(
-        (reader, consumer): (Reader, BaseConsumer<Context>),
+        (reader, commit_queue, consumer): (Reader, CommitQueue, BaseConsumer<Context>),
         control: Arc<Control>,
         metrics: Arc<SubscriptionMetrics>,
         settings: PollSettings,
@@ -89,6 +91,7 @@ impl PollLoop {
         let settings = Arc::new(settings);
         Self {
             reader,
+            commits: Commits::new(commit_queue),
             consumer,
             control,
             assignment: Assignment::new(settings.clone(), open),
@@ -96,7 +99,6 @@ impl PollLoop {
             metrics,
             settings,
             intake: Intake::default(),
-            commits: Commits::new(),
             handover: None,
             end_offsets: EndOffsets::new(side_config),
             joined: false,
@@ -123,7 +125,8 @@ impl PollLoop {
 
     /// One pass: read, hand over, look after everything else.
     fn pass(&mut self) {
-        let wait = if self.draining || self.handover.is_some() { DRAIN_WAIT } else { IDLE_WAIT };
+        let urgent = self.draining || self.handover.is_some() || self.commits.are_urgent(&self.assignment.partitions);
+        let wait = if urgent { DRAIN_WAIT } else { IDLE_WAIT };
         let entered = Instant::now();
         let (intake, table) = (&mut self.intake, &mut self.assignment.partitions);
         let read = self.reader.read(&self.consumer, wait, |message| intake.take(table, message));
@@ -246,6 +249,7 @@ impl PollLoop {
             self.assignment.update_pauses(&self.consumer, paused || self.draining);
         }
         self.commits.store(&self.consumer, &mut self.assignment.partitions, self.handover.is_some());
+        self.commits.mark(&self.consumer, &mut self.assignment.partitions);
         self.watch_owners();
         if self.last_slow_housekeeping.elapsed() >= SLOW_HOUSEKEEPING {
             self.last_slow_housekeeping = Instant::now();

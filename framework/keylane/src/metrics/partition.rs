@@ -146,7 +146,6 @@ impl PartitionMetrics {
         self.storm_guard_refusals.add(records);
     }
 
-    #[allow(dead_code, reason = "crash-safe poison detection counts here")]
     pub(crate) fn poison_suspected(&mut self, records: u64) {
         self.poison_suspicions.add(records);
     }

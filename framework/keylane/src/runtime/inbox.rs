@@ -8,6 +8,7 @@ use keylane_core::Ticket;
 use tokio::sync::Notify;
 
 use super::attempt::AttemptOutcome;
+use super::turns::TurnPermit;
 use crate::Record;
 use crate::producer::raw::Acknowledged;
 use crate::producer::write_error::WriteError;
@@ -31,6 +32,8 @@ pub(super) struct Mail {
     pub(super) finished: Vec<Finished>,
     pub(super) written: Vec<Written>,
     pub(super) orders: Orders,
+    /// A turn that was asked for.
+    pub(super) turn: Option<TurnPermit>,
 }
 
 /// What the polling thread wants of an owner. Orders only ever add up: draining cannot be taken back.
@@ -42,6 +45,10 @@ pub(crate) struct Orders {
     pub(crate) end: bool,
     /// The user paused the subscription or the partition.
     pub(crate) paused: bool,
+    /// The number of the latest mark that the broker has; 0 for none.
+    pub(crate) marked: u64,
+    /// Where the log ended soon after the epoch began.
+    pub(crate) log_end: Option<i64>,
 }
 
 /// An attempt that did not end at its first poll has ended.
@@ -97,6 +104,10 @@ impl Inbox {
         self.put(|mail| mail.written.push(written));
     }
 
+    pub(super) fn turn(&self, turn: TurnPermit) {
+        self.put(|mail| mail.turn = Some(turn));
+    }
+
     /// Takes everything, leaving `taken`'s (cleared) buffers behind for reuse.
     pub(super) fn take(&self, taken: &mut Mail) {
         taken.records.clear();
@@ -134,7 +145,7 @@ impl Inbox {
 
 impl Mail {
     fn is_empty(&self) -> bool {
-        self.records.is_empty() && self.finished.is_empty() && self.written.is_empty()
+        self.records.is_empty() && self.finished.is_empty() && self.written.is_empty() && self.turn.is_none()
     }
 }
 

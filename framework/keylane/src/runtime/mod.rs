@@ -5,6 +5,7 @@
 //! the owner's [`Progress`]. Both belong to one epoch: what arrives after the epoch has ended reaches nobody (guarantee G7).
 
 mod attempt;
+mod caution;
 mod inbox;
 mod owner;
 mod pace;
@@ -12,9 +13,11 @@ mod progress;
 mod publish;
 mod settle;
 mod stage;
+mod turns;
 mod work;
 
 pub(crate) use inbox::Inbox;
 pub(crate) use owner::{Opening, open};
 pub(crate) use progress::{CommitPoint, Progress};
+pub(crate) use turns::instance;
 pub(crate) use work::{Runtime, TopicTarget, Work};

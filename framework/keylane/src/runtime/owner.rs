@@ -3,7 +3,9 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use keylane_core::{Epoch, Moment, Partition, Paused, Position, Publish, SettledMap, Ticket};
+use keylane_core::{
+    Caution, Epoch, Evidence, Mark, Moment, Offset, Partition, Paused, Position, Publish, SettledMap, Ticket,
+};
 use tokio::task::AbortHandle;
 
 use super::attempt::{AttemptOutcome, Call, FirstPoll, attempt, run_apart};
@@ -12,6 +14,7 @@ use super::pace::Pace;
 use super::progress::{CommitPoint, Progress};
 use super::settle::unix_millis;
 use super::stage::{Stage, Staged};
+use super::turns::{self, TurnPermit};
 use super::work::{Runtime, Work};
 use crate::dead_letter::FailureHistory;
 use crate::metrics::PartitionMetrics;
@@ -36,6 +39,8 @@ pub(crate) struct Opening {
     pub(crate) start: Option<Position>,
     /// What earlier owners settled above it.
     pub(crate) settled: SettledMap,
+    /// How they ended, as [`Evidence::at_start`] sees it.
+    pub(crate) evidence: Evidence,
     pub(crate) metrics: PartitionMetrics,
     pub(crate) inbox: Arc<Inbox>,
     pub(crate) progress: Arc<Progress>,
@@ -70,7 +75,14 @@ pub(super) struct Owner {
     pub(super) inbox: Arc<Inbox>,
     pub(super) progress: Arc<Progress>,
     pub(super) metrics: PartitionMetrics,
-    mail: Mail,
+    pub(super) mail: Mail,
+    /// Held while what is suspicious runs; asked for before.
+    pub(super) turn: Option<TurnPermit>,
+    pub(super) asked_for_turn: bool,
+    /// What the logs say.
+    pub(super) told_caution: Caution,
+    pub(super) told_suspect: Option<Offset>,
+    last_mark: Option<Mark>,
     pace: Pace,
     /// Tasks of attempts in flight, by slot: what is dropped when the epoch ends.
     tasks: Vec<Option<AbortHandle>>,
@@ -78,11 +90,13 @@ pub(super) struct Owner {
     pub(super) released_bytes: u64,
     pub(super) successes: u64,
     last_point: Option<CommitPoint>,
-    /// The watermark and settled-ahead count when the last commit point was made.
-    last_point_state: (Option<Position>, usize),
+    last_point_state: PointState,
     last_point_at: Instant,
     last_touch: Instant,
 }
+
+/// What a commit point says, as far as it takes to see a change: the watermark, the settled-ahead count, the evidence.
+type PointState = (Option<Position>, usize, u64);
 
 impl Drop for Owner {
     fn drop(&mut self) {
@@ -97,8 +111,17 @@ impl Drop for Owner {
 impl Owner {
     fn new(runtime: Arc<Runtime>, opening: Opening) -> Self {
         let settings = if opening.is_retry_topic { &runtime.retry_settings } else { &runtime.origin_settings };
-        let core = Partition::new(settings.clone(), opening.epoch, opening.start, opening.settled);
-        let last_point_state = (core.watermark(), core.settled_ahead());
+        let core = Partition::with_evidence(
+            settings.clone(),
+            opening.epoch,
+            opening.start,
+            opening.settled,
+            turns::instance(),
+            opening.evidence,
+        );
+        let last_point_state = point_state(&core);
+        let told_caution = core.caution();
+        opening.progress.isolated.store(told_caution == Caution::Isolated, std::sync::atomic::Ordering::Relaxed);
         Self {
             topic: opening.topic,
             partition_id: opening.partition,
@@ -107,6 +130,11 @@ impl Owner {
             progress: opening.progress,
             metrics: opening.metrics,
             mail: Mail::default(),
+            turn: None,
+            asked_for_turn: false,
+            told_caution,
+            told_suspect: None,
+            last_mark: None,
             pace: Pace::default(),
             tasks: Vec::new(),
             released_records: 0,
@@ -126,9 +154,15 @@ impl Owner {
             self.inbox.clone().take(&mut self.mail);
             let now = self.absorb();
             self.core.tick(now);
+            self.look_after_turn();
             let more = self.start_ready(&mut stage, &begin);
+            self.look_after_turn();
+            self.report_caution();
             self.publish_ready();
             let ends = self.mail.orders.end || (self.mail.orders.drain && self.core.is_drained());
+            if ends {
+                self.core.end();
+            }
             self.report(ends);
             if ends {
                 return self.end();
@@ -148,6 +182,10 @@ impl Owner {
         self.core.set_paused(if orders.paused { Paused::Yes } else { Paused::No });
         if orders.drain || orders.end {
             self.core.drain();
+        }
+        self.core.mark_confirmed(Mark::new(orders.marked));
+        if let Some(end) = orders.log_end {
+            self.core.log_ends_at(Position::new(end));
         }
         let mut finished = std::mem::take(&mut self.mail.finished);
         for Finished { ticket, outcome, elapsed, busy } in finished.drain(..) {
@@ -266,7 +304,7 @@ impl Owner {
     }
 
     fn point_is_due_at(&self) -> Option<Instant> {
-        let changed = self.last_point_state != (self.core.watermark(), self.core.settled_ahead());
+        let changed = self.last_point_state != point_state(&self.core);
         changed.then(|| self.last_point_at + self.runtime.commit_interval / 2)
     }
 
@@ -278,7 +316,10 @@ impl Owner {
         self.publish_progress(self.runtime.moment(Instant::now()));
         let caught_up = self.core.pending() == 0;
         let due = self.point_is_due_at().is_some_and(|at| caught_up || ends || Instant::now() >= at);
-        if due {
+        let mark = self.core.wanted_mark();
+        let new_mark = mark.is_some() && mark != self.last_mark;
+        if due || new_mark {
+            self.last_mark = mark;
             self.make_commit_point();
         }
         self.metrics.flush();
@@ -287,14 +328,19 @@ impl Owner {
     /// The map is built at most twice a commit interval: half of it here and half in the client keep what a crash repeats
     /// within one interval. With nothing pending there is no map to build, so an idle partition reports at once.
     fn make_commit_point(&mut self) {
-        self.last_point_state = (self.core.watermark(), self.core.settled_ahead());
+        self.last_point_state = point_state(&self.core);
         self.last_point_at = Instant::now();
         let metadata = self.core.commit_metadata(keylane_core::MAX_METADATA_BYTES);
         if metadata.truncated {
             self.metrics.commit_metadata_truncated();
         }
         let Some(watermark) = self.core.watermark() else { return };
-        let point = CommitPoint { position: watermark.get(), metadata: metadata.text };
+        let point = CommitPoint {
+            position: watermark.get(),
+            metadata: metadata.text,
+            mark: self.core.wanted_mark(),
+            running: self.core.is_marked(),
+        };
         if self.last_point.as_ref() != Some(&point) {
             self.last_point = Some(point.clone());
             self.progress.set_commit_point(point);
@@ -313,4 +359,8 @@ impl Owner {
         }
         self.progress.drained.store(drained, std::sync::atomic::Ordering::Relaxed);
     }
+}
+
+fn point_state(core: &Partition<Held>) -> PointState {
+    (core.watermark(), core.settled_ahead(), core.evidence_version())
 }

@@ -3,6 +3,8 @@
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
 
+use keylane_core::Mark;
+
 /// One owner's state, published once a turn. Relaxed is enough: each figure stands alone, and the commit point, where two
 /// values must belong together, is behind a lock.
 #[derive(Debug)]
@@ -22,6 +24,8 @@ pub(crate) struct Progress {
     pub(crate) ended: AtomicBool,
     /// Set when nothing of this partition had to be dropped at the end.
     pub(crate) drained: AtomicBool,
+    /// Records run one at a time, each after a commit: answers are urgent.
+    pub(crate) isolated: AtomicBool,
     commit_point: Mutex<Option<CommitPoint>>,
     has_commit_point: AtomicBool,
 }
@@ -32,6 +36,10 @@ pub(crate) struct CommitPoint {
     /// The next offset to read.
     pub(crate) position: i64,
     pub(crate) metadata: String,
+    /// The latest mark in it, where the owner waits for the broker's word.
+    pub(crate) mark: Option<Mark>,
+    /// Whether it says that records run. The last one of an epoch does not.
+    pub(crate) running: bool,
 }
 
 impl Default for Progress {
@@ -47,6 +55,7 @@ impl Default for Progress {
             oldest_timestamp_millis: AtomicI64::new(i64::MIN),
             ended: AtomicBool::new(false),
             drained: AtomicBool::new(false),
+            isolated: AtomicBool::new(false),
             commit_point: Mutex::new(None),
             has_commit_point: AtomicBool::new(false),
         }
@@ -55,7 +64,7 @@ impl Default for Progress {
 
 impl Progress {
     /// Replaces the commit point not yet taken, if any.
-    pub(super) fn set_commit_point(&self, point: CommitPoint) {
+    pub(crate) fn set_commit_point(&self, point: CommitPoint) {
         *self.commit_point.lock().unwrap_or_else(PoisonError::into_inner) = Some(point);
         self.has_commit_point.store(true, Ordering::Release);
     }

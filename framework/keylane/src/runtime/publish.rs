@@ -4,8 +4,9 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use keylane_core::{Moment, Publish, PublishRequest};
+use keylane_core::{Moment, Publish, PublishRequest, Reason};
 
+use super::caution::poison_history;
 use super::inbox::Written;
 use super::owner::{Held, Owner};
 use super::settle::unix_millis;
@@ -44,7 +45,12 @@ impl Owner {
             Publish::Retry { .. } => (self.runtime.retry_topic.as_ref()?, "retryable"),
             Publish::DeadLetter { reason } => (self.runtime.dead_letter_topic.as_ref()?, reason.as_str()),
         };
-        let history = history(held, request.attempts, reason);
+        let history = match &request.publish {
+            Publish::DeadLetter { reason: Reason::Poison } => {
+                poison_history(held, request.attempts, self.core.crashes(request.offset))
+            }
+            _ => history(held, request.attempts, reason),
+        };
         let origin = self.origin_of(held);
         let (headers, timestamp_millis) = match &request.publish {
             Publish::Retry { round, delay } => {

@@ -202,6 +202,7 @@ fn reason_label(reason: Reason) -> DeadLetterReason {
         Reason::Undecodable => DeadLetterReason::Undecodable,
         Reason::Panicked => DeadLetterReason::Panic,
         Reason::TimedOut => DeadLetterReason::Timeout,
+        Reason::Poison => DeadLetterReason::Poison,
         _ => DeadLetterReason::Exhausted,
     }
 }

@@ -11,7 +11,7 @@ use super::control::Control;
 use super::error::{StartError, SubscriptionError};
 use super::handle::Subscription;
 use crate::client_config;
-use crate::consumer::{Context, FetchQueue, Forwarding, OwnerFactory, PollLoop, PollSettings, Reader};
+use crate::consumer::{CommitQueue, Context, FetchQueue, Forwarding, OwnerFactory, PollLoop, PollSettings, Reader};
 use crate::metrics::SubscriptionMetrics;
 use crate::producer::raw::{self as producer, RawProducer};
 use crate::runtime::{self, Runtime, TopicTarget, Work};
@@ -56,8 +56,8 @@ where
     Ok(Subscription::new(control, config.shutdown_timeout))
 }
 
-/// The reader comes first, and goes first: see there.
-type Client = (Reader, BaseConsumer<Context>);
+/// What has a queue of its own comes first, and goes first: see there.
+type Client = (Reader, CommitQueue, BaseConsumer<Context>);
 
 /// Checks what the settings name, then creates the clients.
 fn connect(
@@ -104,6 +104,7 @@ fn connect(
         Reading::Batched => Reader::Batched(FetchQueue::new(&mut consumer, forwarding)),
         Reading::Polled => Reader::Polled,
     };
+    let commit_queue = CommitQueue::new(&consumer);
     let names: Vec<&str> = settings.topics.iter().chain(&settings.retry_topic).map(|topic| &**topic).collect();
     consumer.subscribe(&names).map_err(|error| StartError::Create(error.to_string()))?;
     let runtime = Runtime {
@@ -121,7 +122,7 @@ fn connect(
         metrics: metrics.clone(),
         origin_of_time: Instant::now(),
     };
-    Ok(((reader, consumer), Arc::new(runtime), settings, side_config))
+    Ok(((reader, commit_queue, consumer), Arc::new(runtime), settings, side_config))
 }
 
 fn internal_producer(config: &SubscriptionConfig) -> Result<RawProducer, StartError> {
@@ -139,6 +140,7 @@ fn partition_settings(config: &SubscriptionConfig, lane_order: LaneOrder) -> Arc
         retry: config.retry_policy(),
         lane_order,
         publish_backoff: PUBLISH_BACKOFF,
+        watched_records: config.limits.pause_at_records,
     })
 }
 

@@ -116,7 +116,7 @@ proptest! {
                     prop_assert_eq!(partition.deliver(delivery(offset, lane), now), Delivered::Queued);
                     model.records.push(Record { lane, is: Is::Pending, attempts: 0, publish_failures: 0 });
                 }
-                Step::Start => match partition.next_start() {
+                Step::Start => match next(&mut partition) {
                     None => prop_assert!(model.running() == 3 || model.startable() == 0),
                     Some(start) => {
                         let index = start.offset.get() as usize;

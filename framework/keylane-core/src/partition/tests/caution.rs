@@ -1,0 +1,259 @@
+//! Care after a crash. The whole story, over many starts and partitions, is the simulator's.
+
+use super::*;
+use crate::evidence::{Evidence, Instance, Suspect};
+
+const HERE: Instance = Instance::new(1);
+
+fn after(unclean_starts: u32, suspects: &[(i64, u32)]) -> Evidence {
+    let suspect = |&(offset, crashes): &(i64, u32)| Suspect { offset: Offset::new(offset), crashes };
+    Evidence { unclean_starts, suspects: suspects.iter().map(suspect).collect(), ..Evidence::default() }
+}
+
+fn reopened(settings: PartitionSettings, evidence: Evidence) -> Partition<i64> {
+    let start = Some(Position::new(0));
+    Partition::with_evidence(Arc::new(settings), Epoch::new(1), start, SettledMap::new(), HERE, evidence)
+}
+
+/// What a next owner would read.
+fn committed(partition: &Partition<i64>) -> Evidence {
+    let position = partition.watermark().unwrap();
+    decode(position, &partition.commit_metadata(MAX_METADATA_BYTES).text).unwrap().evidence
+}
+
+fn confirm(partition: &mut Partition<i64>) -> Evidence {
+    let mark = partition.wanted_mark().expect("a mark is wanted");
+    let evidence = committed(partition);
+    partition.mark_confirmed(mark);
+    evidence
+}
+
+fn done(partition: &mut Partition<i64>, ticket: Ticket) {
+    assert!(matches!(partition.succeed(ticket, Success::Done), Verdict::Settled { .. }));
+}
+
+#[test]
+fn nothing_starts_before_the_mark_of_the_epoch_is_committed_and_one_is_enough() {
+    let mut partition = partition(settings());
+    assert_eq!((partition.wanted_mark(), committed(&partition)), (None, Evidence::default()));
+    deliver(&mut partition, 0, 1);
+    deliver(&mut partition, 1, 2);
+    assert!(partition.next_start().is_none());
+    let mark = partition.wanted_mark().unwrap();
+    partition.mark_confirmed(Mark::new(mark.get() + 1));
+    assert!(partition.next_start().is_none(), "of another epoch");
+    assert_eq!(confirm(&mut partition), Evidence { running: Some(Instance::default()), ..Evidence::default() });
+    assert!(partition.next_start().is_some() && partition.next_start().is_some());
+    assert_eq!(partition.wanted_mark(), None);
+}
+
+#[test]
+fn an_orderly_end_leaves_no_mark_even_where_attempts_are_dropped() {
+    let mut partition = partition(settings());
+    deliver(&mut partition, 0, 1);
+    expect_start(&mut partition, 0);
+    assert!(committed(&partition).running.is_some());
+    partition.end();
+    assert_eq!(committed(&partition), Evidence::default());
+    assert!(partition.next_start().is_none());
+}
+
+#[test]
+fn without_a_crash_before_an_absent_coordinator_delays_the_first_start_only_so_long() {
+    let mut healthy = partition(settings());
+    let mut isolated = reopened(settings(), after(2, &[]));
+    for partition in [&mut healthy, &mut isolated] {
+        deliver(partition, 0, 1);
+        partition.begin_turn();
+        assert!(partition.next_start().is_none());
+    }
+    let patience = Moment::new(MARK_PATIENCE);
+    assert_eq!((healthy.next_deadline(), isolated.next_deadline()), (Some(patience), None));
+    for partition in [&mut healthy, &mut isolated] {
+        partition.tick(patience);
+    }
+    assert!(healthy.next_start().is_some());
+    assert!(isolated.next_start().is_none());
+}
+
+#[test]
+fn after_one_unclean_start_all_runs_in_a_shared_turn_and_a_lone_record_is_named() {
+    let mut partition = reopened(settings(), after(1, &[]));
+    assert_eq!((partition.caution(), partition.wants_turn()), (Caution::Wary, None));
+    deliver(&mut partition, 0, 1);
+    assert_eq!(partition.wants_turn(), Some(Turn::Shared));
+    assert!(partition.next_start().is_none());
+    partition.begin_turn();
+    assert!(partition.next_start().is_none());
+    assert_eq!(confirm(&mut partition).named, Some(Offset::new(0)));
+    let lone = partition.next_start().unwrap().ticket;
+    deliver(&mut partition, 1, 2);
+    assert!(partition.next_start().is_none(), "0 would be named while 1 runs");
+    assert_eq!(confirm(&mut partition).named, None);
+    let other = partition.next_start().unwrap().ticket;
+    partition.yield_turn();
+    done(&mut partition, lone);
+    assert!(!partition.end_turn(), "1 runs");
+    done(&mut partition, other);
+    assert!(partition.end_turn());
+}
+
+#[test]
+fn in_isolation_one_record_at_a_time_runs_named_and_the_turn_ends_with_its_name_taken_back() {
+    let mut partition = reopened(settings(), after(2, &[]));
+    for (offset, lane) in [(0, 1), (1, 2), (2, 3)] {
+        deliver(&mut partition, offset, lane);
+    }
+    for offset in 0..3 {
+        assert_eq!(partition.wants_turn(), Some(Turn::Alone));
+        partition.begin_turn();
+        assert!(partition.next_start().is_none());
+        let evidence = confirm(&mut partition);
+        assert_eq!((evidence.named, evidence.unclean_starts), (Some(Offset::new(offset)), 2));
+        let ticket = partition.next_start().unwrap().ticket;
+        assert_eq!(partition.running_suspect(), Some(Offset::new(offset)));
+        assert!(partition.next_start().is_none());
+        assert!(!partition.end_turn());
+        done(&mut partition, ticket);
+        assert!(partition.next_start().is_none(), "one record a turn");
+        assert!(!partition.end_turn());
+        assert_eq!(confirm(&mut partition).named, None);
+        assert!(partition.end_turn());
+    }
+}
+
+#[test]
+fn a_suspect_that_runs_for_long_is_let_go_and_others_have_their_turn() {
+    let mut partition = reopened(settings(), after(2, &[]));
+    deliver(&mut partition, 0, 1);
+    deliver(&mut partition, 1, 2);
+    partition.begin_turn();
+    expect_start(&mut partition, 0);
+    assert_eq!(partition.next_deadline(), Some(Moment::new(SUSPECT_PATIENCE)));
+    partition.tick(Moment::new(SUSPECT_PATIENCE));
+    assert_eq!(partition.running_suspect(), None);
+    assert!(!partition.end_turn());
+    assert_eq!(confirm(&mut partition).named, None);
+    assert!(partition.end_turn());
+    partition.begin_turn();
+    expect_start(&mut partition, 1);
+    assert_eq!(partition.running(), 2);
+}
+
+#[test]
+fn a_record_named_at_two_crashes_goes_to_the_dead_letter_topic_in_its_turn_and_never_runs() {
+    let mut partition = reopened(settings(), after(3, &[(1, 2), (2, 1)]));
+    for (offset, lane) in [(0, 7), (1, 7), (2, 7)] {
+        deliver(&mut partition, offset, lane);
+    }
+    partition.begin_turn();
+    let ahead = expect_start(&mut partition, 0);
+    assert_eq!(partition.next_poisoned(), None, "its turn in its lane comes first");
+    done(&mut partition, ahead);
+    let verdict = Poisoned { offset: Offset::new(1), crashes: 2, fate: PoisonFate::DeadLetter };
+    assert_eq!((partition.next_poisoned(), partition.next_poisoned()), (Some(verdict), None));
+    assert_eq!(partition.caution(), Caution::Wary, "the crashes are explained");
+    let write = partition.next_publish().unwrap();
+    assert_eq!((write.offset, write.attempts), (Offset::new(1), 0));
+    assert_eq!(write.publish, Publish::DeadLetter { reason: Reason::Poison });
+    assert_eq!(committed(&partition).suspects.len(), 2, "not settled yet");
+    let verdict = partition.publish_finished(write.ticket, PublishResult::Acknowledged, 0, at(0));
+    assert_eq!(verdict, settled(Settlement::DeadLettered, 1, 0));
+    assert_eq!(committed(&partition).suspects, [Suspect { offset: Offset::new(2), crashes: 1 }]);
+    assert_eq!(start(&mut partition).map(|(offset, _)| offset), Some(2), "a suspicion is no verdict");
+}
+
+#[test]
+fn poison_is_parked_without_a_dead_letter_topic_and_stays_condemned() {
+    let mut no_topic = settings();
+    no_topic.retry.dead_letter_topic = false;
+    let mut park = settings();
+    park.retry.on_exhausted = Exhausted::Park;
+    for (settings, reason) in [(no_topic, ParkReason::NoDeadLetterTopic), (park, ParkReason::Policy(Reason::Poison))] {
+        let mut partition = reopened(settings, after(3, &[(0, 2)]));
+        for (offset, lane) in [(0, 7), (1, 7), (2, 8)] {
+            deliver(&mut partition, offset, lane);
+        }
+        assert_eq!(partition.next_poisoned().unwrap().fate, PoisonFate::Parked(reason));
+        partition.begin_turn();
+        let neighbour = expect_start(&mut partition, 2);
+        done(&mut partition, neighbour);
+        partition.log_ends_at(Position::new(3));
+        assert_eq!((partition.caution(), partition.parked()), (Caution::None, 1), "what is behind it cannot run");
+        assert_eq!(committed(&partition).crashes(Offset::new(0)), 2);
+    }
+}
+
+#[test]
+fn poison_ends_the_subscription_where_the_policy_says_stop() {
+    let mut settings = settings();
+    settings.retry.on_exhausted = Exhausted::Stop;
+    let mut partition = reopened(settings, after(3, &[(0, 2)]));
+    deliver(&mut partition, 0, 1);
+    assert_eq!(partition.next_poisoned().unwrap().fate, PoisonFate::Stop);
+    assert!(partition.is_stopped());
+}
+
+#[test]
+fn progress_is_all_that_was_in_the_log_seen_not_to_kill() {
+    let mut partition = reopened(settings(), after(1, &[(0, 1)]));
+    partition.begin_turn();
+    for (offset, lane) in [(0, 1), (1, 2)] {
+        deliver(&mut partition, offset, lane);
+    }
+    let late = Delivery { due: Some(at(100)), ..delivery(2, Some(3)) };
+    partition.deliver(late, at(0));
+    partition.log_ends_at(Position::new(3));
+    deliver(&mut partition, 3, 4);
+    let (first, second) = (expect_start(&mut partition, 0), expect_start(&mut partition, 1));
+    done(&mut partition, first);
+    assert_eq!(partition.caution(), Caution::Wary);
+    let version = partition.evidence_version();
+    done(&mut partition, second);
+    assert_eq!(partition.caution(), Caution::None, "what was not due cannot have run, and 3 came later");
+    assert_ne!(partition.evidence_version(), version);
+    let running = Some(HERE);
+    assert_eq!(committed(&partition), Evidence { running, ..Evidence::default() }, "the suspicion is over");
+}
+
+#[test]
+fn a_record_that_fails_without_killing_does_not_hold_up_progress_for_ever() {
+    let mut settings = settings();
+    settings.retry.in_place = InPlace::Forever;
+    let mut partition = reopened(settings, after(1, &[]));
+    partition.begin_turn();
+    deliver(&mut partition, 0, 1);
+    partition.log_ends_at(Position::new(1));
+    let mut failures = 0;
+    while partition.caution() == Caution::Wary {
+        assert!(failures < 10, "no progress");
+        let ticket = expect_start(&mut partition, 0);
+        let _ = fail(&mut partition, ticket, at(100 * failures));
+        failures += 1;
+        partition.tick(at(100 * failures));
+    }
+    assert!(failures > 1, "one failure is not enough: the next attempt may kill");
+}
+
+#[test]
+fn with_nothing_left_in_the_log_a_crash_is_forgotten() {
+    let mut partition = reopened(settings(), after(5, &[]));
+    partition.log_ends_at(Position::new(0));
+    assert_eq!((partition.caution(), committed(&partition)), (Caution::None, Evidence::default()));
+}
+
+#[test]
+fn a_log_that_was_cut_takes_its_suspects_with_it() {
+    let mut partition = Partition::with_evidence(
+        Arc::new(settings()),
+        Epoch::new(1),
+        Some(Position::new(10)),
+        SettledMap::new(),
+        HERE,
+        after(3, &[(11, 2)]),
+    );
+    for (offset, lane) in [(3, 1), (11, 1)] {
+        deliver(&mut partition, offset, lane);
+    }
+    assert_eq!((partition.next_poisoned(), partition.crashes(Offset::new(11))), (None, 0));
+}

@@ -1,0 +1,101 @@
+//! The owner's part in the care after a crash: turns, verdicts, and what the operator is told.
+
+use keylane_core::{Caution, ParkReason, PoisonFate, Poisoned};
+
+use super::owner::{Held, Owner};
+use super::settle::unix_millis;
+use super::turns;
+use crate::dead_letter::FailureHistory;
+use crate::subscription::SubscriptionError;
+
+impl Owner {
+    /// Takes and gives back turns. Nothing to do, and nothing done, where there was no crash.
+    pub(super) fn look_after_turn(&mut self) {
+        if let Some(turn) = self.mail.turn.take() {
+            self.asked_for_turn = false;
+            self.turn = Some(turn);
+            self.core.begin_turn();
+        }
+        if let Some(turn) = &self.turn {
+            if turn.is_asked_back() {
+                self.core.yield_turn();
+            }
+            if self.core.end_turn() {
+                self.turn = None;
+            }
+        }
+        if self.turn.is_none()
+            && !self.asked_for_turn
+            && let Some(kind) = self.core.wants_turn()
+        {
+            self.asked_for_turn = true;
+            turns::request(kind, self.inbox.clone());
+        }
+    }
+
+    /// Says what has changed.
+    pub(super) fn report_caution(&mut self) {
+        while let Some(verdict) = self.core.next_poisoned() {
+            self.tell_of_poison(verdict);
+        }
+        let suspect = self.core.running_suspect();
+        if suspect != self.told_suspect {
+            self.told_suspect = suspect;
+            if let Some(offset) = suspect {
+                tracing::info!(
+                    topic = %self.topic, partition = self.partition_id, %offset,
+                    crashes = self.core.crashes(offset), "a suspect runs alone"
+                );
+            }
+        }
+        let caution = self.core.caution();
+        if caution == self.told_caution {
+            return;
+        }
+        if caution == Caution::None {
+            tracing::info!(
+                topic = %self.topic, partition = self.partition_id,
+                "nothing that was there at the last crash kills the process; back to normal"
+            );
+        }
+        self.told_caution = caution;
+        self.progress.isolated.store(caution == Caution::Isolated, std::sync::atomic::Ordering::Relaxed);
+    }
+
+    fn tell_of_poison(&mut self, Poisoned { offset, crashes, fate }: Poisoned) {
+        let (topic, partition) = (self.topic.clone(), self.partition_id);
+        let fate_text = match fate {
+            PoisonFate::DeadLetter => "it goes to the dead-letter topic",
+            PoisonFate::Parked(ParkReason::NoDeadLetterTopic) => {
+                "it is parked, unsettled, and its key waits: there is no dead-letter topic; configure one"
+            }
+            PoisonFate::Parked(_) => "it is parked, unsettled, and its key waits: the policy says so",
+            PoisonFate::Stop => "the subscription stops: the policy says so",
+        };
+        tracing::error!(
+            %topic, partition, %offset, crashes,
+            "poison: the process ended this often while this record was running alone; {fate_text}"
+        );
+        if fate == PoisonFate::Stop {
+            self.runtime.control.stop(SubscriptionError::RetriesExhausted {
+                topic: topic.to_string(),
+                partition,
+                offset: offset.get(),
+                reason: keylane_core::Reason::Poison.as_str(),
+            });
+        }
+    }
+}
+
+/// What the headers say of a poison record's end. When the crashes were is not known any more.
+pub(super) fn poison_history(held: &Held, attempts: u32, crashes: u32) -> FailureHistory {
+    let now = unix_millis();
+    let first = held.record.retry_state().and_then(|retry| retry.first_failure_millis);
+    FailureHistory {
+        attempts: attempts.saturating_add(crashes),
+        first_failure_millis: first.unwrap_or(now),
+        last_failure_millis: now,
+        reason: keylane_core::Reason::Poison.as_str(),
+        error: format!("poison: the process ended {crashes} times while this record was being processed"),
+    }
+}

@@ -1,0 +1,78 @@
+//! Turns: no suspect runs beside what is suspicious too, in the whole process.
+//!
+//! When a process dies the partitions it had all count a crash, and each that had named a record suspects it. So a suspect
+//! runs alone among the partitions that have crashed lately, whichever subscription they belong to; healthy partitions are
+//! not held up. Turns are given in the order they were asked for, and a suspect keeps its own no longer than
+//! [`keylane_core::SUSPECT_PATIENCE`].
+
+use std::hash::BuildHasher;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, LazyLock, OnceLock};
+
+use keylane_core::{Instance, Turn};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+
+use super::inbox::Inbox;
+
+/// More than partitions could ever share a turn.
+const ALL: u32 = 1 << 20;
+
+static TURNS: LazyLock<Arc<Semaphore>> = LazyLock::new(|| Arc::new(Semaphore::new(ALL as usize)));
+static WAITING_ALONE: AtomicUsize = AtomicUsize::new(0);
+
+/// Given back when it is dropped.
+pub(super) struct TurnPermit {
+    kind: Turn,
+    _permit: OwnedSemaphorePermit,
+}
+
+impl TurnPermit {
+    /// Whether it is to be given back soon.
+    pub(super) fn is_asked_back(&self) -> bool {
+        self.kind == Turn::Shared && WAITING_ALONE.load(Ordering::Relaxed) > 0
+    }
+}
+
+/// Asks for a turn, which comes through the inbox.
+pub(super) fn request(kind: Turn, inbox: Arc<Inbox>) {
+    let waiting = Waiting::new(kind);
+    tokio::spawn(async move {
+        let permits = match kind {
+            Turn::Shared => 1,
+            Turn::Alone => ALL,
+        };
+        // The semaphore is never closed.
+        if let Ok(permit) = TURNS.clone().acquire_many_owned(permits).await {
+            drop(waiting);
+            inbox.turn(TurnPermit { kind, _permit: permit });
+        }
+    });
+}
+
+struct Waiting(Turn);
+
+impl Waiting {
+    fn new(kind: Turn) -> Self {
+        if kind == Turn::Alone {
+            WAITING_ALONE.fetch_add(1, Ordering::Relaxed);
+        }
+        Self(kind)
+    }
+}
+
+impl Drop for Waiting {
+    fn drop(&mut self) {
+        if self.0 == Turn::Alone {
+            WAITING_ALONE.fetch_sub(1, Ordering::Relaxed);
+        }
+    }
+}
+
+/// This process, by a number that its successor will hardly draw again.
+pub(crate) fn instance() -> Instance {
+    static INSTANCE: OnceLock<Instance> = OnceLock::new();
+    *INSTANCE.get_or_init(|| {
+        let drawn = std::hash::RandomState::new().hash_one(std::process::id());
+        Instance::new((drawn >> 32) as u32)
+    })
+}
