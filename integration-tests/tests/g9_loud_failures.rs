@@ -198,8 +198,17 @@ async fn a_subscription_whose_tokio_runtime_ends_ends_with_an_error_and_leaves_t
     journal.check(&kafka.produced(&topic).await.unwrap(), Expect::Crashes).assert_clean();
 }
 
+/// When a deleted topic is made anew.
+#[derive(Clone, Copy, PartialEq)]
+enum Anew {
+    /// After the member has given its partitions back.
+    Later,
+    /// Before the member's next look at the topics.
+    AtOnce,
+}
+
 /// One of two origin topics is deleted and made anew while the member runs.
-async fn deleted_topic(protocol: Protocol) {
+async fn deleted_topic(protocol: Protocol, anew: Anew) {
     let kafka = kafka_or_skip!(Nodes::One);
     let (topic, other, group) = (topic(kafka, 2).await, topic(kafka, 2).await, kafka.unique("group"));
     let journal = Journal::new();
@@ -209,18 +218,23 @@ async fn deleted_topic(protocol: Protocol) {
     wait_until("the topic's records are processed", DEADLINE, || journal.done() == 200).await;
 
     kafka.delete_topic(&topic).await.unwrap();
-    wait_until("the state shows the missing topic", DEADLINE, || {
-        member.status().trouble.is_some_and(|trouble| trouble.kind == TroubleKind::MissingTopic)
-    })
-    .await;
-    // The other topic is not concerned.
-    kafka.produce(&other, numbered(0..200, 20)).await.unwrap();
-    wait_until("the other topic's records are processed", DEADLINE, || journal.done() == 400).await;
+    if anew == Anew::Later {
+        wait_until("the state shows the missing topic", DEADLINE, || {
+            member.status().trouble.is_some_and(|trouble| trouble.kind == TroubleKind::MissingTopic)
+        })
+        .await;
+        // The other topic is not concerned.
+        kafka.produce(&other, numbered(0..200, 20)).await.unwrap();
+        wait_until("the other topic's records are processed", DEADLINE, || journal.done() == 400).await;
+        let gone = || member.status().partitions.iter().all(|partition| *partition.topic != *topic);
+        wait_until("its partitions are given back", DEADLINE, gone).await;
+    }
+    let so_far = journal.done();
 
     // The new topic holds more than the old one did: nothing of the old one's positions may apply to it.
     kafka.create_topic(&topic, 2, 1, &[]).await.unwrap();
     kafka.produce(&topic, numbered(1_000..2_000, 20)).await.unwrap();
-    wait_until("the new topic's records are processed", DEADLINE, || journal.done() == 1_400).await;
+    wait_until("the new topic's records are processed", DEADLINE, || journal.done() == so_far + 1_000).await;
     wait_until("the trouble has passed", DEADLINE, || member.status().trouble.is_none()).await;
     assert_eq!(member.state(), State::Running);
     member.shutdown().await.unwrap();
@@ -228,12 +242,24 @@ async fn deleted_topic(protocol: Protocol) {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_deleted_topic_shows_and_one_made_anew_is_read_from_its_beginning_classic() {
-    deleted_topic(Protocol::Cooperative).await;
+    deleted_topic(Protocol::Cooperative, Anew::Later).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_deleted_topic_shows_and_one_made_anew_is_read_from_its_beginning_consumer() {
-    deleted_topic(Protocol::Consumer).await;
+    deleted_topic(Protocol::Consumer, Anew::Later).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "known limit: librdkafka keeps its position over a topic made anew between two looks at the metadata, \
+            so as many records of the new topic are passed over; only the topic's id would tell"]
+async fn a_topic_deleted_and_made_anew_at_once_is_read_from_its_beginning_classic() {
+    deleted_topic(Protocol::Cooperative, Anew::AtOnce).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_topic_deleted_and_made_anew_at_once_is_read_from_its_beginning_consumer() {
+    deleted_topic(Protocol::Consumer, Anew::AtOnce).await;
 }
 
 /// First one broker of three is lost under load, then all of them.
