@@ -116,7 +116,7 @@ impl Evidence {
     /// from `position`; what lies below it is settled and left out.
     pub(crate) fn write(&self, position: Position, bytes: &mut Vec<u8>) {
         let named = self.named.filter(|&offset| position.covers(offset));
-        bytes.push(u8::from(self.running.is_some()) * RUNNING | u8::from(named.is_some()) * NAMED);
+        bytes.push((u8::from(self.running.is_some()) * RUNNING) | (u8::from(named.is_some()) * NAMED));
         varint::write(bytes, u64::from(self.running.map_or(0, |instance| instance.0)));
         varint::write(bytes, u64::from(self.unclean_starts));
         if let Some(offset) = named {
