@@ -7,6 +7,7 @@ mod artifacts;
 mod client;
 mod cluster;
 mod error;
+mod eviction;
 mod groups;
 mod node;
 mod offsets;

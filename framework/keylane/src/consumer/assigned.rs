@@ -7,8 +7,8 @@ use std::time::{Duration, Instant};
 
 use keylane_core::{Budget, Mark};
 
-use super::intake::Fingerprint;
 use super::marks::OPENING;
+use super::recent::Recent;
 use crate::Record;
 use crate::metrics::{LagMetrics, MetricLabels, ReadMetrics};
 use crate::runtime::{CommitPoint, Inbox, Progress};
@@ -34,8 +34,7 @@ pub(super) struct Assigned {
     delivered_records: u64,
     delivered_bytes: u64,
     pub(super) next_offset: Option<i64>,
-    /// Of the last record taken in.
-    pub(super) last_print: Option<Fingerprint>,
+    pub(super) recent: Recent,
     records: Budget,
     ahead: Budget,
     /// What the client was told.
@@ -80,7 +79,7 @@ impl Assigned {
             lag_metrics: LagMetrics::new(labels),
             is_retry_topic,
             rewound: None,
-            last_print: None,
+            recent: Recent::default(),
             batch: Vec::new(),
             batch_bytes: 0,
             delivered_records: 0,

@@ -1,8 +1,8 @@
-//! End offsets of partitions that do not fetch.
+//! What the consumer does not learn by itself: end offsets of partitions that do not fetch, and topics that are gone.
 //!
-//! What the consumer knows of a partition's end is as old as its last fetch, so lag would stand still exactly where it
-//! matters: while a partition is paused by a limit. A client without a group asks for those, on a thread of its own, because
-//! asking takes a round trip.
+//! What it knows of a partition's end is as old as its last fetch, so lag would stand still exactly where it matters: while
+//! a partition is paused by a limit. And where the broker assigns (`group.protocol=consumer`), a deleted topic is revoked
+//! without a word. A client without a group asks, on a thread of its own, because asking takes a round trip.
 
 use std::collections::HashMap;
 use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
@@ -11,17 +11,35 @@ use std::time::{Duration, Instant};
 
 use rdkafka::ClientConfig;
 use rdkafka::consumer::{BaseConsumer, Consumer};
+use rdkafka::error::RDKafkaErrorCode as Code;
 
 const ASK_EVERY: Duration = Duration::from_secs(10);
 const ANSWER_WITHIN: Duration = Duration::from_secs(5);
 
 type Key = (Arc<str>, i32);
 
-/// Asks for end offsets; the thread starts with the first question, so that a subscription that never pauses has none.
+/// What to ask.
+#[derive(Default)]
+pub(super) struct Question {
+    /// The end offsets of these partitions.
+    pub(super) ends: Vec<Key>,
+    /// Whether these topics are there.
+    pub(super) topics: Vec<Arc<str>>,
+}
+
+/// What was answered; nothing where a broker did not answer.
+#[derive(Default)]
+pub(super) struct Answers {
+    pub(super) ends: HashMap<Key, i64>,
+    /// By topic, whether it is there.
+    pub(super) topics: HashMap<Arc<str>, bool>,
+}
+
+/// Asks; the thread starts with the first question, so that a subscription without one has none.
 pub(super) struct EndOffsets {
     config: ClientConfig,
-    questions: Option<SyncSender<Vec<Key>>>,
-    answers: Arc<Mutex<HashMap<Key, i64>>>,
+    questions: Option<SyncSender<Question>>,
+    answers: Arc<Mutex<Answers>>,
     asked: Option<Instant>,
 }
 
@@ -30,25 +48,27 @@ impl EndOffsets {
         Self { config, questions: None, answers: Arc::default(), asked: None }
     }
 
-    /// Asks for these partitions, unless it asked a short while ago.
-    pub(super) fn ask(&mut self, paused: Vec<Key>) {
-        if paused.is_empty() || self.asked.is_some_and(|asked| asked.elapsed() < ASK_EVERY) {
+    /// Asks, unless it asked a short while ago.
+    pub(super) fn ask(&mut self, question: Question) {
+        if (question.ends.is_empty() && question.topics.is_empty())
+            || self.asked.is_some_and(|asked| asked.elapsed() < ASK_EVERY)
+        {
             return;
         }
         self.asked = Some(Instant::now());
         let Some(questions) = self.thread() else { return };
         // Full: the last question is still being answered, and the next one is ten seconds away.
-        if let Err(TrySendError::Disconnected(_)) = questions.try_send(paused) {
+        if let Err(TrySendError::Disconnected(_)) = questions.try_send(question) {
             self.questions = None;
         }
     }
 
     /// The answers since the last call.
-    pub(super) fn take(&self) -> HashMap<Key, i64> {
+    pub(super) fn take(&self) -> Answers {
         std::mem::take(&mut *self.answers.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
-    fn thread(&mut self) -> Option<&SyncSender<Vec<Key>>> {
+    fn thread(&mut self) -> Option<&SyncSender<Question>> {
         if self.questions.is_none() {
             let (sender, receiver) = sync_channel(1);
             let (config, answers) = (self.config.clone(), self.answers.clone());
@@ -64,22 +84,36 @@ impl EndOffsets {
 }
 
 /// Ends when the subscription has ended, at the latest one answer later.
-fn answer(config: &ClientConfig, questions: &Receiver<Vec<Key>>, answers: &Mutex<HashMap<Key, i64>>) {
+fn answer(config: &ClientConfig, questions: &Receiver<Question>, answers: &Mutex<Answers>) {
     let client: BaseConsumer = match config.create() {
         Ok(client) => client,
         Err(error) => return tracing::warn!(%error, "lag of paused partitions cannot be measured"),
     };
-    while let Ok(partitions) = questions.recv() {
-        for key in partitions {
+    let answers = || answers.lock().unwrap_or_else(PoisonError::into_inner);
+    while let Ok(Question { ends, topics }) = questions.recv() {
+        for topic in topics {
+            if let Some(is_there) = is_there(&client, &topic) {
+                answers().topics.insert(topic, is_there);
+            }
+        }
+        for key in ends {
             match client.fetch_watermarks(&key.0, key.1, ANSWER_WITHIN) {
-                Ok((_, end)) => {
-                    answers.lock().unwrap_or_else(PoisonError::into_inner).insert(key, end);
-                }
+                Ok((_, end)) => drop(answers().ends.insert(key, end)),
                 Err(error) => {
                     tracing::debug!(topic = %key.0, partition = key.1, %error, "no end offset");
                     break;
                 }
             }
         }
+    }
+}
+
+/// `None` where the brokers do not answer, or with another complaint, which the consumer meets by itself.
+fn is_there(client: &BaseConsumer, topic: &str) -> Option<bool> {
+    let metadata = client.fetch_metadata(Some(topic), ANSWER_WITHIN).ok()?;
+    match metadata.topics().first()?.error().map(Code::from) {
+        None => Some(true),
+        Some(Code::UnknownTopicOrPartition | Code::UnknownTopic) => Some(false),
+        Some(_) => None,
     }
 }

@@ -18,6 +18,7 @@ mod marks;
 mod native;
 mod poll_loop;
 mod reader;
+mod recent;
 mod trouble;
 
 pub(crate) use commit_queue::CommitQueue;

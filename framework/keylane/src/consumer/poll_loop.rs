@@ -12,7 +12,7 @@ use super::assignment::Assignment;
 use super::commit_queue::CommitQueue;
 use super::commits::Commits;
 use super::context::{Context, GroupEvent};
-use super::end_offsets::EndOffsets;
+use super::end_offsets::{Answers, EndOffsets, Question};
 use super::handover::Handover;
 use super::intake::Intake;
 use super::reader::{READ_LIMIT, Reader};
@@ -74,6 +74,7 @@ pub(crate) struct PollLoop {
     /// What the owners were told; a new one is told the same.
     was_paused: bool,
     last_housekeeping: Instant,
+    taken_since_housekeeping: usize,
     last_slow_housekeeping: Instant,
     last_touch: Instant,
 }
@@ -105,6 +106,7 @@ impl PollLoop {
             commit_again_at: None,
             was_paused: false,
             last_housekeeping: Instant::now(),
+            taken_since_housekeeping: 0,
             last_slow_housekeeping: Instant::now(),
             last_touch: Instant::now(),
         }
@@ -149,7 +151,8 @@ impl PollLoop {
             self.group_event(event);
         }
         self.advance_handover();
-        if read.taken == READ_LIMIT || self.last_housekeeping.elapsed() >= HOUSEKEEPING {
+        self.taken_since_housekeeping += read.taken;
+        if self.taken_since_housekeeping >= READ_LIMIT || self.last_housekeeping.elapsed() >= HOUSEKEEPING {
             self.housekeeping();
         }
     }
@@ -233,6 +236,7 @@ impl PollLoop {
 
     fn housekeeping(&mut self) {
         self.last_housekeeping = Instant::now();
+        self.taken_since_housekeeping = 0;
         let paused = self.control.is_paused();
         if paused != self.was_paused {
             self.was_paused = paused;
@@ -263,11 +267,17 @@ impl PollLoop {
 
     /// Keeps lag true for partitions that do not fetch, and looks whether the brokers are back.
     fn ask_end_offsets(&mut self) {
-        let answers = self.end_offsets.take();
-        if !answers.is_empty() {
+        let Answers { ends, topics } = self.end_offsets.take();
+        if !ends.is_empty() || !topics.is_empty() {
             trouble::healthy(&self.control, trouble::Sign::Answer);
         }
-        for ((topic, partition), end) in answers {
+        if let Some((missing, _)) = topics.iter().find(|(_, is_there)| !**is_there) {
+            let message = format!("the topic {missing} is gone; it is read again when it is made anew");
+            trouble::note(&self.control, &self.metrics, Some(RDKafkaErrorCode::UnknownTopic), &message);
+        } else if !topics.is_empty() {
+            trouble::healthy(&self.control, trouble::Sign::Topics);
+        }
+        for ((topic, partition), end) in ends {
             if let Some(assigned) = self.assignment.find(&topic, partition) {
                 assigned.end_offset = Some(end);
             }
@@ -280,7 +290,17 @@ impl PollLoop {
         if ask.is_empty() && self.control.trouble().is_some_and(|trouble| trouble.kind == TroubleKind::Connection) {
             ask.extend(self.assignment.partitions.first().map(|p| (p.topic.clone(), p.partition)));
         }
-        self.end_offsets.ask(ask);
+        self.end_offsets.ask(Question { ends: ask, topics: self.topics_without_partitions() });
+    }
+
+    /// Subscribed topics of which this member has nothing: there are more members than partitions, or the topic is gone.
+    fn topics_without_partitions(&self) -> Vec<Arc<str>> {
+        if !self.joined || self.draining || self.handover.is_some() {
+            return Vec::new();
+        }
+        let subscribed = self.settings.topics.iter().chain(&self.settings.retry_topic);
+        let has_none = |topic: &&Arc<str>| self.assignment.partitions.iter().all(|p| p.topic != **topic);
+        subscribed.filter(has_none).cloned().collect()
     }
 
     /// An owner ends only on order. One that ended otherwise has panicked, or was dropped with its runtime, and its partition

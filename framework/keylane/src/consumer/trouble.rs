@@ -16,6 +16,8 @@ pub(super) enum Sign {
     Assignment,
     /// A broker has answered the side client.
     Answer,
+    /// The brokers know all topics that were asked for.
+    Topics,
 }
 
 /// Notes a complaint. The first of a kind is logged and dated; repetitions only count.
@@ -58,9 +60,10 @@ pub(super) fn healthy(control: &Control, sign: Sign) {
     let Some(trouble) = control.trouble() else { return };
     let passed = match trouble.kind {
         TroubleKind::Commit => sign == Sign::Commit,
-        TroubleKind::MissingTopic | TroubleKind::Authorization => sign == Sign::Assignment,
+        TroubleKind::MissingTopic => matches!(sign, Sign::Assignment | Sign::Topics),
+        TroubleKind::Authorization => sign == Sign::Assignment,
         TroubleKind::Connection => true,
-        _ => sign != Sign::Answer,
+        _ => !matches!(sign, Sign::Answer | Sign::Topics),
     };
     if passed {
         tracing::info!(kind = trouble.kind.as_str(), "the trouble has passed");

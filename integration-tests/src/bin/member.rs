@@ -1,0 +1,67 @@
+//! A member in a process of its own, so that a test can stop it in mid-air:
+//! `member BOOTSTRAP GROUP TOPIC classic|consumer`.
+//!
+//! Prints a line for the beginning and the end of each attempt (see `line`), and shuts down when its input ends.
+
+use std::{
+    io::{self, Read, Write},
+    process::ExitCode,
+    time::Duration,
+};
+
+use bytes::Bytes;
+use keylane::{Raw, Task, TaskError};
+use keylane_integration_tests::{
+    kafka::{Found, Kafka, Nodes},
+    member::spread,
+    protocol::Protocol,
+};
+
+#[tokio::main]
+async fn main() -> ExitCode {
+    // Also while it is stopped, and however the test ends.
+    #[cfg(target_os = "linux")]
+    let _ = rustix::process::set_parent_process_death_signal(Some(rustix::process::Signal::KILL));
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let [bootstrap, group, topic, protocol] = &arguments[..] else {
+        eprintln!("usage: member BOOTSTRAP GROUP TOPIC classic|consumer");
+        return ExitCode::from(2);
+    };
+    let protocol = if protocol == "consumer" { Protocol::Consumer } else { Protocol::Cooperative };
+    match run(bootstrap, group, topic, protocol).await {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("{error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+async fn run(bootstrap: &str, group: &str, topic: &str, protocol: Protocol) -> Result<(), Box<dyn std::error::Error>> {
+    let kafka = match Kafka::connect(bootstrap, Nodes::One) {
+        Found::Running(kafka) => kafka,
+        Found::Unavailable(reason) => return Err(reason.into()),
+    };
+    let member = protocol
+        .subscribe(&kafka, group, topic, 3_000)
+        .concurrency(16)
+        .start(Raw, |task: Task<Bytes>| async move {
+            line("started", &task);
+            tokio::time::sleep(spread(&task, Duration::from_millis(10))).await;
+            line("done", &task);
+            Ok::<(), TaskError>(())
+        })
+        .await?;
+    let end_of_input =
+        tokio::task::spawn_blocking(|| while io::stdin().read(&mut [0; 64]).is_ok_and(|read| read > 0) {});
+    member.run_until(end_of_input).await?;
+    Ok(())
+}
+
+/// What happens, partition, offset, attempt, key and value.
+fn line(what: &str, task: &Task<Bytes>) {
+    let (partition, offset, attempt) = (task.partition(), task.offset(), task.attempt());
+    let (key, value) = (task.key_str().unwrap_or_default(), String::from_utf8_lossy(task.payload()));
+    // Whoever reads it may be gone; the member is about to follow then.
+    let _ = writeln!(io::stdout(), "{what} {partition} {offset} {attempt} {key} {value}");
+}

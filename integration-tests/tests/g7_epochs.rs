@@ -1,0 +1,307 @@
+//! G7, epochs: a member that the group has given up changes nothing more, and comes back by itself.
+
+#![allow(clippy::unwrap_used, reason = "helpers of tests stop the test as the tests do")]
+
+use std::{
+    collections::{BTreeSet, HashMap},
+    io::{BufRead, BufReader},
+    process::{Child, Command, Stdio},
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicBool, AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
+
+use keylane::{Raw, State, Subscription};
+use keylane_integration_tests::{
+    journal::{Entry, Expect, Journal, Outcome, Running, Work},
+    kafka::{Committed, Kafka, Nodes},
+    kafka_or_skip,
+    load::{Load, numbered},
+    member::{journaled, spread},
+    protocol::Protocol,
+    wait::{wait_for, wait_until},
+};
+use rustix::process::{Pid, Signal, kill_process};
+use tokio::sync::watch;
+
+const DEADLINE: Duration = Duration::from_secs(90);
+
+/// Opens when the test ends, however it ends: a blocked thread would keep its runtime from ending.
+struct Gate(Arc<AtomicBool>);
+
+impl Drop for Gate {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::SeqCst);
+    }
+}
+
+async fn committed(kafka: &Kafka, group: &str, topic: &str) -> Committed {
+    wait_for("the coordinator answers", DEADLINE, async || kafka.committed(group, topic).await.ok()).await.remove(0)
+}
+
+/// An attempt that cannot be stopped outlives its epoch and succeeds; meanwhile the record runs in a new epoch of the same
+/// member. The late success must not settle it.
+async fn late_result(protocol: Protocol) {
+    let kafka = kafka_or_skip!(Nodes::One);
+    let (topic, group) = (kafka.unique("g7"), kafka.unique("group"));
+    kafka.create_topic(&topic, 1, 1, &[]).await.unwrap();
+    kafka.produce(&topic, numbered(0..200, 20)).await.unwrap();
+    let journal = Journal::new();
+    let (gate, calls) = (Gate(Arc::new(AtomicBool::new(false))), Arc::new(AtomicUsize::new(0)));
+    let (release, released) = watch::channel(false);
+    let open = gate.0.clone();
+    let processor = journaled(&journal, "a", move |task| {
+        let (open, calls, mut released) = (open.clone(), calls.clone(), released.clone());
+        async move {
+            if task.offset() == 0 && calls.fetch_add(1, Ordering::SeqCst) == 0 {
+                // In a task of its own, which cannot be aborted while it blocks.
+                tokio::task::yield_now().await;
+                while !open.load(Ordering::SeqCst) {
+                    std::thread::sleep(Duration::from_millis(2));
+                }
+            } else if task.offset() == 0 {
+                released.wait_for(|released| *released).await.ok();
+            }
+            Ok(())
+        }
+    });
+    let builder = protocol.subscribe(kafka, &group, &topic, 30_000).commit_interval(Duration::from_millis(100));
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(3).enable_all().build().unwrap();
+    let member = runtime.spawn(builder.start(Raw, processor)).await.unwrap().unwrap();
+    // All keys but the blocked one.
+    wait_until("the other keys are processed", DEADLINE, || journal.done() == 190).await;
+
+    let id = kafka.group(&group).await.unwrap().members.remove(0).id;
+    kafka.evict(&group, &id).await.unwrap();
+    let starts = || {
+        let entries = journal.entries();
+        entries.iter().filter(|entry| matches!(entry, Entry::Started(work) if work.offset == 0)).count()
+    };
+    wait_until("the record runs again, in a new epoch", DEADLINE, || starts() == 2).await;
+    let at = committed(kafka, &group, &topic).await;
+    assert!(at.offset.is_none_or(|offset| offset == 0), "{at:?}");
+
+    drop(gate);
+    let late = || journal.entries().iter().any(|e| matches!(e, Entry::Ended(w, _, Outcome::Done) if w.offset == 0));
+    wait_until("the attempt of the old epoch succeeds", DEADLINE, late).await;
+    // What commits there are from here on speak of more records, and not of this one.
+    kafka
+        .produce(&topic, numbered(200..300, 20).into_iter().filter(|r| r.key.as_deref() != Some(b"key-0")).collect())
+        .await
+        .unwrap();
+    wait_until("more is processed", DEADLINE, || journal.done() >= 190 + 1 + 95).await;
+    let later = wait_for("the map of what is settled ahead is committed", DEADLINE, async || {
+        Some(committed(kafka, &group, &topic).await).filter(|now| now.metadata != at.metadata)
+    })
+    .await;
+    assert_eq!(later.offset, Some(0), "the late result of an ended epoch was committed: {later:?}");
+    assert_eq!(starts(), 2);
+
+    release.send(true).unwrap();
+    wait_until("all are processed", DEADLINE, || journal.done() == 295).await;
+    member.shutdown().await.unwrap();
+    assert_eq!(committed(kafka, &group, &topic).await.offset, Some(295));
+    let report = journal.check(&kafka.produced(&topic).await.unwrap(), Expect::Crashes);
+    assert!(report.lost.is_empty() && report.unknown.is_empty(), "{report}");
+    tokio::task::spawn_blocking(move || drop(runtime)).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_late_result_of_an_ended_epoch_settles_nothing_cooperative() {
+    late_result(Protocol::Cooperative).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_late_result_of_an_ended_epoch_settles_nothing_range() {
+    late_result(Protocol::Range).await;
+}
+
+/// Thrown out again and again under load, the member comes back each time and misses nothing.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_member_that_is_thrown_out_comes_back_by_itself_and_loses_nothing() {
+    let kafka = kafka_or_skip!(Nodes::One);
+    for protocol in [Protocol::Cooperative, Protocol::Range] {
+        let (topic, group) = (kafka.unique("g7"), kafka.unique("group"));
+        kafka.create_topic(&topic, 4, 1, &[]).await.unwrap();
+        let journal = Journal::new();
+        let member = start(protocol, kafka, (&group, &topic), &journal, "a").await;
+        let load = Load::start(kafka, &topic, 50, 0);
+        wait_until("it works", DEADLINE, || journal.done() > 100).await;
+        for _ in 0..3 {
+            let id = wait_for("it is a member", DEADLINE, async || {
+                let described = kafka.group(&group).await.ok()?;
+                described.members.first().map(|member| member.id.clone())
+            })
+            .await;
+            kafka.evict(&group, &id).await.unwrap();
+            wait_for("it is a new member", DEADLINE, async || {
+                let described = kafka.group(&group).await.ok()?;
+                described.members.first().filter(|member| member.id != id).map(drop)
+            })
+            .await;
+            let before = journal.done();
+            wait_until("it works again", DEADLINE, || journal.done() > before + 100).await;
+        }
+        load.stop().await;
+        let produced = kafka.produced(&topic).await.unwrap();
+        wait_until("all are processed", DEADLINE, || journal.done() >= produced.len()).await;
+        assert_eq!(member.state(), State::Running);
+        member.shutdown().await.unwrap();
+        let report = journal.check(&produced, Expect::Crashes);
+        assert!(report.lost.is_empty() && report.unknown.is_empty() && report.order.is_empty(), "{report}");
+        assert_committed(kafka, &group, &topic).await;
+    }
+}
+
+async fn start(
+    protocol: Protocol,
+    kafka: &Kafka,
+    (group, topic): (&str, &str),
+    journal: &Journal,
+    name: &str,
+) -> Subscription {
+    let work = journaled(journal, name, |task| async move {
+        tokio::time::sleep(spread(&task, Duration::from_millis(10))).await;
+        Ok(())
+    });
+    protocol.subscribe(kafka, group, topic, 3_000).concurrency(16).start(Raw, work).await.unwrap()
+}
+
+async fn assert_committed(kafka: &Kafka, group: &str, topic: &str) {
+    let committed = kafka.committed(group, topic).await.unwrap();
+    let ends = kafka.end_offsets(topic).await.unwrap();
+    for (committed, end) in committed.iter().zip(ends) {
+        assert!(committed.offset == Some(end) || end == 0, "{committed:?}, the log ends at {end}");
+    }
+}
+
+/// The tool `member`, with its lines in the journal. Lines of two processes come in no certain order.
+struct Process {
+    child: Child,
+}
+
+impl Process {
+    fn start(kafka: &Kafka, group: &str, topic: &str, protocol: &str, journal: &Journal) -> Self {
+        let mut child = Command::new(env!("CARGO_BIN_EXE_member"))
+            .args([kafka.bootstrap_servers(), group, topic, protocol])
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let lines = BufReader::new(child.stdout.take().unwrap()).lines();
+        let (journal, topic) = (journal.clone(), topic.to_owned());
+        std::thread::spawn(move || {
+            let mut running: HashMap<(i32, i64), Running> = HashMap::new();
+            for line in lines.map_while(Result::ok) {
+                note(&line, &topic, &journal, &mut running);
+            }
+        });
+        Self { child }
+    }
+
+    fn signal(&self, signal: Signal) {
+        kill_process(Pid::from_child(&self.child), signal).unwrap();
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+fn note(line: &str, topic: &str, journal: &Journal, running: &mut HashMap<(i32, i64), Running>) {
+    let words: Vec<&str> = line.split(' ').collect();
+    let [what, partition, offset, attempt, key, value] = words[..] else { panic!("not a line of a member: {line}") };
+    let place = (partition.parse().unwrap(), offset.parse().unwrap());
+    if what == "done" {
+        running.remove(&place).unwrap().finished(Outcome::Done);
+        return;
+    }
+    let work = Work {
+        member: "stalled".into(),
+        topic: topic.into(),
+        partition: place.0,
+        offset: place.1,
+        key: Some(key.into()),
+        id: format!("{topic}/{value}"),
+        attempt: attempt.parse().unwrap(),
+    };
+    running.insert(place, journal.started(work));
+}
+
+fn partitions_of(entries: &[Entry], member: &str) -> BTreeSet<i32> {
+    let ends = entries.iter().filter_map(|entry| match entry {
+        Entry::Ended(work, ..) if work.member == member => Some(work.partition),
+        _ => None,
+    });
+    ends.collect()
+}
+
+/// A member that is stopped beyond its session time-out, as by a long pause of its machine.
+async fn stalled(protocol: Protocol, name: &str) {
+    let kafka = kafka_or_skip!(Nodes::One);
+    let (topic, group) = (kafka.unique("g7"), kafka.unique("group"));
+    kafka.create_topic(&topic, 4, 1, &[]).await.unwrap();
+    let journal = Journal::new();
+    let load = Load::start(kafka, &topic, 50, 0);
+    let mut process = Process::start(kafka, &group, &topic, name, &journal);
+    wait_until("it works", DEADLINE, || partitions_of(&journal.entries(), "stalled").len() == 4).await;
+
+    // From here on no commit may go back, whoever makes it.
+    let history: Arc<Mutex<Vec<Vec<Committed>>>> = Arc::default();
+    let watching = tokio::spawn({
+        let (history, group, topic) = (history.clone(), group.clone(), topic.clone());
+        async move {
+            loop {
+                if let Ok(committed) = kafka.committed(&group, &topic).await {
+                    history.lock().unwrap().push(committed);
+                }
+            }
+        }
+    });
+    process.signal(Signal::STOP);
+    let other = start(protocol, kafka, (&group, &topic), &journal, "other").await;
+    wait_until("another member does its work", DEADLINE, || partitions_of(&journal.entries(), "other").len() == 4)
+        .await;
+    process.signal(Signal::CONT);
+    wait_until("it has a share again", DEADLINE, || other.status().partitions.len() == 2).await;
+    let line = journal.entries().len();
+    wait_until("it works again", DEADLINE, || partitions_of(&journal.entries()[line..], "stalled").len() == 2).await;
+
+    load.stop().await;
+    let produced = kafka.produced(&topic).await.unwrap();
+    wait_until("all are processed", DEADLINE, || journal.done() >= produced.len()).await;
+    drop(process.child.stdin.take());
+    let ended = tokio::task::spawn_blocking(move || process.child.wait().unwrap()).await.unwrap();
+    assert!(ended.success(), "{ended}");
+    other.shutdown().await.unwrap();
+    watching.abort();
+
+    assert_committed(kafka, &group, &topic).await;
+    for pair in history.lock().unwrap().windows(2) {
+        for (earlier, later) in pair[0].iter().zip(&pair[1]) {
+            assert!(earlier.offset <= later.offset, "a commit went back: {earlier:?}, then {later:?}");
+        }
+    }
+    let report = journal.check(&produced, Expect::Unordered);
+    assert!(report.lost.is_empty() && report.unknown.is_empty(), "{report}");
+    // Repeated is only what the stalled member had begun or done and could not commit.
+    for twice in &report.duplicates {
+        let stalled = twice.members.iter().filter(|member| *member == "stalled").count();
+        assert_eq!((twice.members.len(), stalled), (2, 1), "{twice:?}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_member_stopped_beyond_its_session_changes_nothing_and_comes_back_classic() {
+    stalled(Protocol::Cooperative, "classic").await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_member_stopped_beyond_its_session_changes_nothing_and_comes_back_consumer() {
+    stalled(Protocol::Consumer, "consumer").await;
+}
