@@ -4,6 +4,9 @@
 //! Modelled is what the shell guarantees: what a start has found is on the broker before anything runs, commits arrive in
 //! the order they were sent, a mark is confirmed after it has arrived, and turns do not collide. Everything else is
 //! random, above all how much of what was sent arrives before a crash.
+//!
+//! Seen to fail, each put in by hand: turns that collide, names that are not taken back, starts without a mark, a verdict
+//! after one crash. Not seen: an opening that is not committed (two crashes in one partition's silence are too rare here).
 
 use std::collections::{BTreeSet, VecDeque};
 use std::sync::Arc;
