@@ -4,6 +4,9 @@
 //! Modelled is what the shell guarantees: what a start has found is on the broker before anything runs, commits arrive in
 //! the order they were sent, a mark is confirmed after it has arrived, and turns do not collide. Everything else is
 //! random, above all how much of what was sent arrives before a crash.
+//!
+//! Seen to fail, each put in by hand: turns that collide, names that are not taken back, starts without a mark, a verdict
+//! after one crash. Not seen: an opening that is not committed (two crashes in one partition's silence are too rare here).
 
 use std::collections::{BTreeSet, VecDeque};
 use std::sync::Arc;
@@ -125,7 +128,7 @@ impl World {
         let owners = self.logs.iter_mut().map(|log| {
             let start = Position::new(log.committed.0);
             let CommitContent { settled, evidence } =
-                commit_map::decode(start, &log.committed.1).expect("what the model committed can be read");
+                commit_map::decode(start, &log.committed.1).expect("it is our own");
             let here = Instance::new(number);
             let (evidence, unclean) = evidence.at_start(here);
             if unclean {
