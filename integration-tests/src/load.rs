@@ -15,8 +15,8 @@ use crate::{
     kafka::{HarnessError, Kafka, NewRecord},
 };
 
-/// Records of one write: a few dozen milliseconds of work for a member.
-const BATCH: usize = 100;
+/// Records of one write: so many that a member has work in flight at almost any moment.
+const BATCH: usize = 400;
 
 /// A producer that writes batch after batch until it is stopped, with ids that count on from `first`.
 #[derive(Debug)]
