@@ -1,55 +1,49 @@
 //! A consumer loop as everybody writes it first: no key order beyond the partition's, one record at a time.
 
-use std::hint::black_box;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use bytes::Bytes;
+use rdkafka::Message;
 use rdkafka::consumer::{BaseConsumer, Consumer};
-use rdkafka::{ClientConfig, Message};
 
-use super::Job;
-use crate::Failure;
-use crate::sample::{Sample, Watch};
+use super::{Copy, committed, settings};
+use crate::measure::{Failure, Job, Outcome, RETRY_DELAY, Run, Sample, Seen};
 
 pub(super) enum Settings {
     Default,
     Tuned,
 }
 
-#[derive(PartialEq, Eq)]
-pub(super) enum Copy {
-    No,
-    Yes,
-}
-
 pub(super) fn run(job: &Job, settings: Settings, copy: Copy) -> Result<Sample, Failure> {
-    let mut config = ClientConfig::new();
-    config
-        .set("bootstrap.servers", &job.bootstrap_servers)
-        .set("group.id", &job.group)
-        .set("auto.offset.reset", "earliest")
-        .set("partition.assignment.strategy", "cooperative-sticky");
-    if matches!(settings, Settings::Tuned) {
-        config.set("queued.min.messages", "5000").set("fetch.queue.backoff.ms", "5");
-    }
-    let mut watch = Watch::start();
+    let config = match settings {
+        Settings::Default => settings::default(job),
+        Settings::Tuned => settings::tuned(job),
+    };
+    let run = Run::start(job);
     let consumer: BaseConsumer = config.create()?;
     consumer.subscribe(&[&job.topic])?;
-    let mut done = 0;
-    while done < job.job_records {
+    let mut until_look = 0;
+    while !run.observer.is_over() {
+        if until_look == 0 {
+            run.observer.look_at_clock();
+            until_look = super::batch::RECORDS_PER_LOOK;
+        }
+        until_look -= 1;
         let Some(message) = consumer.poll(Duration::from_millis(100)) else { continue };
         let message = message?;
-        watch.first_record(Instant::now());
-        if copy == Copy::Yes {
-            let (key, value) = (message.key().unwrap_or_default(), message.payload().unwrap_or_default());
-            let mut bytes = Vec::with_capacity(key.len() + value.len());
-            bytes.extend_from_slice(key);
-            bytes.extend_from_slice(value);
-            black_box(Bytes::from(bytes));
-        } else {
-            black_box(message.payload());
-        }
-        done += 1;
+        copy.of(message.key(), message.payload());
+        let seen = Seen::new(message.partition(), message.offset(), message.key(), message.payload());
+        process(&run, seen);
     }
-    Ok(watch.finish(job.job_records))
+    let mut sample = run.sample(job, "1");
+    committed::note(job, &run, &mut sample, || drop(consumer.poll(Duration::ZERO)))?;
+    Ok(sample)
+}
+
+/// One record, with its retries.
+pub(super) fn process(run: &Run, seen: Seen) {
+    let mut attempt = 1;
+    while run.observer.attempt_blocking(seen.attempt(attempt)) == Outcome::Failed {
+        std::thread::sleep(RETRY_DELAY);
+        attempt += 1;
+    }
 }

@@ -1,62 +1,88 @@
-//! keylane with a processor that does nothing, or waits.
+//! keylane, with everything at its defaults but what the scenario says.
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::{Duration, Instant};
+use std::io::{Read as _, Write as _};
+use std::net::{SocketAddr, TcpStream};
+use std::time::Duration;
 
-use keylane::{Raw, Subscription, Task, TaskError};
-use tokio::sync::Notify;
+use bytes::Bytes;
+use keylane::{Backoff, Limits, Raw, Reading, Retry, Subscription, SubscriptionHandle, Task, TaskError};
 
-use super::Job;
-use crate::Failure;
-use crate::sample::{Sample, Watch};
+use super::committed;
+use crate::measure::{Failure, Job, Outcome, RETRY_DELAY, Run, Sample, Seen};
 
-struct Progress {
-    done: AtomicU64,
-    first: std::sync::OnceLock<Instant>,
-    all: Notify,
-    records: u64,
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Variant {
+    Plain,
+    Metrics,
+    Polled,
 }
 
-pub(super) fn run(job: &Job) -> Result<Sample, Failure> {
+pub(super) fn run(job: &Job, variant: Variant) -> Result<Sample, Failure> {
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
-    runtime.block_on(measure(job))
+    runtime.block_on(measure(job, variant))
 }
 
-async fn measure(job: &Job) -> Result<Sample, Failure> {
-    let progress = Arc::new(Progress {
-        done: AtomicU64::new(0),
-        first: std::sync::OnceLock::new(),
-        all: Notify::new(),
-        records: job.job_records,
-    });
-    let mut watch = Watch::start();
-    let wait = Duration::from_millis(job.job_wait_millis);
-    let builder = Subscription::builder(&job.group, &job.topic)
+async fn measure(job: &Job, variant: Variant) -> Result<Sample, Failure> {
+    let mut run = Run::start(job);
+    if variant == Variant::Metrics {
+        scrape(keylane::metrics::serve_prometheus(0)?.local_addr())?;
+    }
+    let mut builder = Subscription::builder(&job.group, &job.topic)
         .bootstrap_servers(&job.bootstrap_servers)
-        .concurrency(job.job_concurrency);
-    let counted = progress.clone();
+        .concurrency(job.in_flight_per_partition)
+        .retry(Retry::forever().backoff(Backoff { jitter: 0.0, ..Backoff::fixed(RETRY_DELAY) }));
+    if variant == Variant::Polled {
+        builder = builder.reading(Reading::Polled);
+    }
+    if job.pending > 0 {
+        let room = job.pending * 2;
+        builder = builder.limits(Limits {
+            pause_at_records: room,
+            resume_at_records: room / 2,
+            pending_bytes: room * job.record_bytes * 2,
+            ..Limits::default()
+        });
+    }
+    let observer = run.observer.clone();
     let subscription = builder
-        .start(Raw, move |task: Task<bytes::Bytes>| {
-            let progress = counted.clone();
+        .start(Raw, move |task: Task<Bytes>| {
+            let observer = observer.clone();
             async move {
-                progress.first.get_or_init(Instant::now);
-                if !wait.is_zero() {
-                    tokio::time::sleep(wait).await;
+                let seen = Seen::new(task.partition(), task.offset(), task.key(), Some(task.payload()));
+                match observer.attempt(seen.attempt(task.attempt())).await {
+                    Outcome::Done => Ok(()),
+                    Outcome::Failed => Err(TaskError::retryable("the benchmark says so")),
                 }
-                std::hint::black_box(task.payload());
-                if progress.done.fetch_add(1, Ordering::Relaxed) + 1 == progress.records {
-                    progress.all.notify_one();
-                }
-                Ok::<(), TaskError>(())
             }
         })
         .await?;
-    progress.all.notified().await;
-    if let Some(first) = progress.first.get() {
-        watch.first_record(*first);
-    }
-    let sample = watch.finish(job.job_records);
-    subscription.shutdown().await?;
+    let handle = subscription.handle();
+    run.over(job, || pending(&handle)).await;
+    let mut sample = run.sample(job, format!("{} per partition", job.in_flight_per_partition));
+    tokio::task::block_in_place(|| committed::note(job, &run, &mut sample, || {}))?;
+    // What is stuck is not waited for.
+    subscription.shutdown_within(Duration::from_millis(100)).await?;
     Ok(sample)
+}
+
+fn pending(handle: &SubscriptionHandle) -> usize {
+    handle.status().partitions.iter().map(|partition| partition.pending as usize).sum()
+}
+
+/// Scrapes once a second, as Prometheus does at its busiest.
+fn scrape(address: SocketAddr) -> std::io::Result<()> {
+    let scrape = move || -> std::io::Result<usize> {
+        let mut stream = TcpStream::connect(address)?;
+        stream.write_all(b"GET /metrics HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")?;
+        stream.read_to_end(&mut Vec::new())
+    };
+    std::thread::Builder::new().name("scrape".into()).spawn(move || {
+        loop {
+            if let Err(error) = scrape() {
+                eprintln!("the metrics could not be scraped: {error}");
+            }
+            std::thread::sleep(Duration::from_secs(1));
+        }
+    })?;
+    Ok(())
 }

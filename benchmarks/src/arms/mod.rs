@@ -1,44 +1,74 @@
 //! The ways to read a topic that are compared.
 
 mod bare;
+mod batch;
+mod committed;
+mod hand_written;
+mod hash_lanes;
 mod keylane;
+mod semaphore;
+mod settings;
+mod watermarks;
 
-use clap::Args;
-
-use crate::Failure;
-use crate::sample::Sample;
-
-/// What an arm has to do.
-#[derive(Args, Clone, Debug)]
-pub(crate) struct Job {
-    #[arg(long)]
-    pub(crate) bootstrap_servers: String,
-    #[arg(long)]
-    pub(crate) topic: String,
-    #[arg(long)]
-    pub(crate) group: String,
-    #[arg(long)]
-    pub(crate) job_records: u64,
-    #[arg(long, default_value_t = 32)]
-    pub(crate) job_concurrency: usize,
-    #[arg(long, default_value_t = 0)]
-    pub(crate) job_wait_millis: u64,
-}
+use crate::measure::{Failure, Job, Sample};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Arm {
     /// keylane, key order on.
     Keylane,
-    /// `BaseConsumer::poll` with librdkafka's defaults, records looked at and dropped.
+    /// The same with the Prometheus endpoint on, scraped once a second.
+    KeylaneMetrics,
+    /// The same, reading through rdkafka's `poll`.
+    KeylanePolled,
+    /// `BaseConsumer::poll` with librdkafka's defaults, one record at a time.
     BareDefault,
     /// The same with keylane's fetch settings.
     BareTuned,
     /// The same, and each record copied out as a consumer that hands it on has to.
     BareTunedCopy,
+    /// Batches from a fetch queue, keylane's settings, one record at a time.
+    BareBatch,
+    /// The same, and each record copied out.
+    BareBatchCopy,
+    /// Hand-written: a semaphore, a task for each record, a watermark. No key order.
+    Semaphore,
+    /// Hand-written: keys hashed to sequential workers, a watermark.
+    HashLanes,
+    /// ruststream-rdkafka with keyed workers.
+    Ruststream,
+    /// Java's `KafkaConsumer` in a plain loop.
+    JavaLoop,
+    /// Confluent's Parallel Consumer, ordered by key.
+    ParallelConsumer,
+}
+
+/// What an arm runs in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Home {
+    /// This program, in a process of its own.
+    Here,
+    /// The program in `benchmarks/ruststream`.
+    Ruststream,
+    /// The program in `benchmarks/java`.
+    Java,
 }
 
 impl Arm {
-    pub(crate) const ALL: [Self; 4] = [Self::Keylane, Self::BareDefault, Self::BareTuned, Self::BareTunedCopy];
+    pub(crate) const ALL: [Self; 13] = [
+        Self::Keylane,
+        Self::KeylaneMetrics,
+        Self::KeylanePolled,
+        Self::BareDefault,
+        Self::BareTuned,
+        Self::BareTunedCopy,
+        Self::BareBatch,
+        Self::BareBatchCopy,
+        Self::Semaphore,
+        Self::HashLanes,
+        Self::Ruststream,
+        Self::JavaLoop,
+        Self::ParallelConsumer,
+    ];
 
     pub(crate) fn named(name: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|arm| arm.name() == name)
@@ -47,25 +77,83 @@ impl Arm {
     pub(crate) fn name(self) -> &'static str {
         match self {
             Self::Keylane => "keylane",
+            Self::KeylaneMetrics => "keylane-metrics",
+            Self::KeylanePolled => "keylane-polled",
             Self::BareDefault => "bare-default",
             Self::BareTuned => "bare-tuned",
             Self::BareTunedCopy => "bare-tuned-copy",
+            Self::BareBatch => "bare-batch",
+            Self::BareBatchCopy => "bare-batch-copy",
+            Self::Semaphore => "semaphore",
+            Self::HashLanes => "hash-lanes",
+            Self::Ruststream => "ruststream",
+            Self::JavaLoop => "java-loop",
+            Self::ParallelConsumer => "parallel-consumer",
         }
     }
 
-    pub(crate) fn in_flight(self) -> &'static str {
+    pub(crate) fn home(self) -> Home {
         match self {
-            Self::Keylane => "as set, per partition",
-            _ => "1",
+            Self::Ruststream => Home::Ruststream,
+            Self::JavaLoop | Self::ParallelConsumer => Home::Java,
+            _ => Home::Here,
         }
     }
 
+    /// How many attempts can be in flight in one partition and in all: what the bound of a run follows from.
+    pub(crate) fn in_flight(self, job: &Job) -> (usize, usize) {
+        match self {
+            Self::Keylane | Self::KeylaneMetrics | Self::KeylanePolled => {
+                (job.in_flight_per_partition, job.in_flight_per_partition * job.partitions as usize)
+            }
+            Self::Semaphore => (job.in_flight_total, job.in_flight_total),
+            Self::HashLanes | Self::Ruststream => (job.lanes, job.lanes),
+            Self::ParallelConsumer => {
+                let threads = job.in_flight_total.min(crate::peers::java::MAX_THREADS);
+                (threads, threads)
+            }
+            _ => (1, 1),
+        }
+    }
+
+    /// Runs an arm whose home is here.
     pub(crate) fn run(self, job: &Job) -> Result<Sample, Failure> {
+        use bare::Settings;
         match self {
-            Self::Keylane => keylane::run(job),
-            Self::BareDefault => bare::run(job, bare::Settings::Default, bare::Copy::No),
-            Self::BareTuned => bare::run(job, bare::Settings::Tuned, bare::Copy::No),
-            Self::BareTunedCopy => bare::run(job, bare::Settings::Tuned, bare::Copy::Yes),
+            Self::Keylane => keylane::run(job, keylane::Variant::Plain),
+            Self::KeylaneMetrics => keylane::run(job, keylane::Variant::Metrics),
+            Self::KeylanePolled => keylane::run(job, keylane::Variant::Polled),
+            Self::BareDefault => bare::run(job, Settings::Default, Copy::No),
+            Self::BareTuned => bare::run(job, Settings::Tuned, Copy::No),
+            Self::BareTunedCopy => bare::run(job, Settings::Tuned, Copy::Yes),
+            Self::BareBatch => batch::run(job, Copy::No),
+            Self::BareBatchCopy => batch::run(job, Copy::Yes),
+            Self::Semaphore => semaphore::run(job),
+            Self::HashLanes => hash_lanes::run(job),
+            Self::Ruststream | Self::JavaLoop | Self::ParallelConsumer => {
+                Err(format!("{} is another program", self.name()).into())
+            }
+        }
+    }
+}
+
+/// Whether a bare loop copies each record out.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Copy {
+    No,
+    Yes,
+}
+
+impl Copy {
+    fn of(self, key: Option<&[u8]>, value: Option<&[u8]>) {
+        if self == Self::Yes {
+            let (key, value) = (key.unwrap_or_default(), value.unwrap_or_default());
+            let mut bytes = Vec::with_capacity(key.len() + value.len());
+            bytes.extend_from_slice(key);
+            bytes.extend_from_slice(value);
+            std::hint::black_box(bytes::Bytes::from(bytes));
+        } else {
+            std::hint::black_box((key, value));
         }
     }
 }

@@ -4,8 +4,7 @@ use serde::{Deserialize, Serialize};
 
 /// How much may be delivered and not yet settled before keylane pauses a partition (guarantee G6).
 ///
-/// Records fetched in the read that crosses a mark are still taken in, so a mark can be exceeded by one read batch (at most
-/// 500 records).
+/// What has been read when a mark is crossed is still taken in, so a mark can be exceeded by up to 1,000 records.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Limits {

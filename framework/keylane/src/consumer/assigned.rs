@@ -6,7 +6,7 @@ use std::sync::atomic::Ordering;
 
 use keylane_core::Budget;
 
-use super::intake::Fingerprint;
+use super::recent::Recent;
 use crate::Record;
 use crate::metrics::{LagMetrics, MetricLabels, ReadMetrics};
 use crate::runtime::{CommitPoint, Inbox, Progress};
@@ -29,8 +29,7 @@ pub(super) struct Assigned {
     delivered_records: u64,
     delivered_bytes: u64,
     pub(super) next_offset: Option<i64>,
-    /// Of the last record taken in.
-    pub(super) last_print: Option<Fingerprint>,
+    pub(super) recent: Recent,
     records: Budget,
     ahead: Budget,
     /// What the client was told.
@@ -68,7 +67,7 @@ impl Assigned {
             lag_metrics: LagMetrics::new(labels),
             is_retry_topic,
             rewound: None,
-            last_print: None,
+            recent: Recent::default(),
             batch: Vec::new(),
             batch_bytes: 0,
             delivered_records: 0,

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
-use keylane_core::{Budget, Epoch, MapError, Position, SettledMap, commit_map};
+use keylane_core::{Budget, BudgetChange, Epoch, MapError, Position, SettledMap, commit_map};
 use rdkafka::Offset;
 use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::error::KafkaResult;
@@ -124,8 +124,16 @@ impl Assignment {
 
     /// Pauses and resumes fetching by the limits (guarantee G6) and the user's wish.
     pub(super) fn update_pauses(&mut self, consumer: &BaseConsumer<Context>, pause_all: bool) {
-        let pending_bytes = self.partitions.iter().map(Assigned::pending_bytes).sum();
-        self.bytes.update(pending_bytes);
+        let pending_bytes: u64 = self.partitions.iter().map(Assigned::pending_bytes).sum();
+        match self.bytes.update(pending_bytes) {
+            Some(BudgetChange::Pause) => tracing::warn!(
+                pending_bytes,
+                limit = self.settings.limits.pending_bytes,
+                "all partitions pause: the byte limit is reached; parked records, and those that wait for their due time, count"
+            ),
+            Some(BudgetChange::Resume) => tracing::info!(pending_bytes, "below the byte limit again"),
+            None => {}
+        }
         let all = pause_all || self.bytes.is_paused();
         let (mut pause, mut resume) = (Vec::new(), Vec::new());
         for (place, partition) in self.partitions.iter_mut().enumerate() {

@@ -4,6 +4,7 @@ use std::collections::HashMap;
 
 use super::assigned::Assigned;
 use super::native::NativeMessage;
+use super::recent::fingerprint;
 use crate::Record;
 use crate::record::RecordHeaders;
 
@@ -37,22 +38,24 @@ impl Intake {
         };
         let partition = &mut table[place];
         let offset = message.offset();
-        match partition.next_offset {
-            // librdkafka can hand out the last record twice around a rebalance (guarantee G7; the core checks again).
-            Some(next) if offset + 1 == next && partition.last_print == Some(fingerprint(message)) => return,
-            // Further back than that is no repetition: the log was cut, or the topic made anew. What was settled there says
-            // nothing about these records, so a new epoch begins with them.
-            Some(next) if offset < next => partition.rewind(offset),
-            _ => {}
+        let (key, value, timestamp) = (message.key(), message.value(), message.timestamp_millis());
+        let print = fingerprint(timestamp, key, value);
+        if partition.next_offset.is_some_and(|next| offset < next) {
+            if partition.recent.contains(offset, print) {
+                return;
+            }
+            // No repetition: the log was cut, or the topic made anew. What was settled there says nothing about these
+            // records, so a new epoch begins with them.
+            partition.rewind(offset);
         }
         if partition.rewound.is_some() {
             // Read again from where the new epoch begins.
             return;
         }
         partition.next_offset = Some(offset + 1);
-        partition.last_print = Some(fingerprint(message));
+        partition.recent.note(offset, print);
         let headers = message.headers().map(|headers| RecordHeaders::read(headers, partition.is_retry_topic));
-        let record = Record::new(offset, message.timestamp_millis(), message.key(), message.value(), headers);
+        let record = Record::new(offset, timestamp, key, value, headers);
         partition.batch_bytes += record.size() as u64;
         partition.batch.push(record);
     }
@@ -74,11 +77,4 @@ impl Intake {
         self.last = Some((id, place));
         Some(place)
     }
-}
-
-/// Tells a record that came twice from another one at the same offset of a log that was cut by one and written anew.
-pub(super) type Fingerprint = (Option<i64>, Option<usize>, Option<usize>);
-
-fn fingerprint(message: &NativeMessage<'_>) -> Fingerprint {
-    (message.timestamp_millis(), message.key().map(<[u8]>::len), message.value().map(<[u8]>::len))
 }

@@ -24,7 +24,7 @@ pub(super) fn update(consumer: &BaseConsumer<Context>, partitions: &mut [Assigne
             let held_back = progress.waiting.load(Ordering::Relaxed) + progress.parked.load(Ordering::Relaxed);
             partition.lag_metrics.set_records(lag, held_back);
         }
-        if let Some(age) = lag_age(lag, oldest) {
+        if let Some(age) = lag_age(lag, oldest, pending == 0 && !partition.fetch_paused) {
             partition.lag_metrics.set_seconds(age);
         }
         if let Some(next) = partition.next_offset {
@@ -49,8 +49,10 @@ pub(super) fn update(consumer: &BaseConsumer<Context>, partitions: &mut [Assigne
 }
 
 /// The age of the oldest unsettled record; nothing behind is no lag.
-fn lag_age(lag: Option<u64>, oldest_timestamp_millis: i64) -> Option<Duration> {
-    if lag == Some(0) {
+fn lag_age(lag: Option<u64>, oldest_timestamp_millis: i64, all_settled: bool) -> Option<Duration> {
+    // With everything settled and nothing held back, what the end is ahead by is on its way here, or no record at all: the
+    // marker at the end of a transaction counts as an offset.
+    if lag == Some(0) || all_settled {
         return Some(Duration::ZERO);
     }
     if oldest_timestamp_millis == i64::MIN {

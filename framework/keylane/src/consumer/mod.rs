@@ -16,6 +16,7 @@ mod lag;
 mod native;
 mod poll_loop;
 mod reader;
+mod recent;
 mod trouble;
 
 pub(crate) use context::Context;

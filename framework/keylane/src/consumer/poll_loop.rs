@@ -72,6 +72,7 @@ pub(crate) struct PollLoop {
     /// What the owners were told; a new one is told the same.
     was_paused: bool,
     last_housekeeping: Instant,
+    taken_since_housekeeping: usize,
     last_slow_housekeeping: Instant,
     last_touch: Instant,
 }
@@ -103,6 +104,7 @@ impl PollLoop {
             commit_again_at: None,
             was_paused: false,
             last_housekeeping: Instant::now(),
+            taken_since_housekeeping: 0,
             last_slow_housekeeping: Instant::now(),
             last_touch: Instant::now(),
         }
@@ -146,7 +148,8 @@ impl PollLoop {
             self.group_event(event);
         }
         self.advance_handover();
-        if read.taken == READ_LIMIT || self.last_housekeeping.elapsed() >= HOUSEKEEPING {
+        self.taken_since_housekeeping += read.taken;
+        if self.taken_since_housekeeping >= READ_LIMIT || self.last_housekeeping.elapsed() >= HOUSEKEEPING {
             self.housekeeping();
         }
     }
@@ -230,6 +233,7 @@ impl PollLoop {
 
     fn housekeeping(&mut self) {
         self.last_housekeeping = Instant::now();
+        self.taken_since_housekeeping = 0;
         let paused = self.control.is_paused();
         if paused != self.was_paused {
             self.was_paused = paused;

@@ -16,8 +16,8 @@ pub(super) struct Pace {
 const SPAWN_ABOVE_NANOS: u64 = 12_000;
 /// Lower, so that a load at the border does not flip to and fro.
 const IN_PLACE_BELOW_NANOS: u64 = 6_000;
-/// One preempted attempt among many cheap ones says nothing; a first one that computes for long says much.
-const SAMPLE_CAP_NANOS: u64 = 200_000;
+/// One attempt that was preempted among many cheap ones says nothing: alone, a sample cannot cross the mark. Two in a row do.
+const SAMPLE_CAP_NANOS: u64 = 80_000;
 const WEIGHT: u64 = 8;
 
 impl Pace {
@@ -43,8 +43,10 @@ mod tests {
     use super::*;
 
     #[test]
-    fn one_long_attempt_is_enough_to_spread_and_cheap_ones_bring_it_back() {
+    fn two_long_attempts_are_enough_to_spread_and_cheap_ones_bring_it_back() {
         let mut pace = Pace::default();
+        pace.observe(Duration::from_millis(50));
+        assert!(!pace.spawns());
         pace.observe(Duration::from_millis(50));
         assert!(pace.spawns());
         for _ in 0..100 {

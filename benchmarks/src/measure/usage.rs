@@ -4,6 +4,7 @@ use std::time::Duration;
 
 pub(crate) struct Usage {
     pub(crate) cpu: Duration,
+    pub(crate) resident_bytes: u64,
     pub(crate) peak_bytes: u64,
     pub(crate) threads: u64,
 }
@@ -22,6 +23,11 @@ impl Usage {
             let value = status.lines().find_map(|line| line.strip_prefix(name)).unwrap_or("");
             value.split_whitespace().next().and_then(|field| field.parse::<u64>().ok()).unwrap_or(0)
         };
-        Self { cpu: TICK * (ticks(11) + ticks(12)), peak_bytes: line("VmHWM:") * 1024, threads: line("Threads:") }
+        Self {
+            cpu: TICK * (ticks(11) + ticks(12)),
+            resident_bytes: line("VmRSS:") * 1024,
+            peak_bytes: line("VmHWM:") * 1024,
+            threads: line("Threads:"),
+        }
     }
 }
