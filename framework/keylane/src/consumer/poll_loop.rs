@@ -290,17 +290,19 @@ impl PollLoop {
         if ask.is_empty() && self.control.trouble().is_some_and(|trouble| trouble.kind == TroubleKind::Connection) {
             ask.extend(self.assignment.partitions.first().map(|p| (p.topic.clone(), p.partition)));
         }
-        self.end_offsets.ask(Question { ends: ask, topics: self.topics_without_partitions() });
+        self.end_offsets.ask(Question { ends: ask, topics: self.doubtful_topics() });
     }
 
-    /// Subscribed topics of which this member has nothing: there are more members than partitions, or the topic is gone.
-    fn topics_without_partitions(&self) -> Vec<Arc<str>> {
+    /// Subscribed topics that may be gone: this member has nothing of them (there may just be more members than partitions).
+    /// Once one was missing, all: nothing else would tell for certain that it is back.
+    fn doubtful_topics(&self) -> Vec<Arc<str>> {
         if !self.joined || self.draining || self.handover.is_some() {
             return Vec::new();
         }
+        let was_missing = self.control.trouble().is_some_and(|trouble| trouble.kind == TroubleKind::MissingTopic);
         let subscribed = self.settings.topics.iter().chain(&self.settings.retry_topic);
-        let has_none = |topic: &&Arc<str>| self.assignment.partitions.iter().all(|p| p.topic != **topic);
-        subscribed.filter(has_none).cloned().collect()
+        let has_none = |topic: &Arc<str>| self.assignment.partitions.iter().all(|p| p.topic != *topic);
+        subscribed.filter(|topic| was_missing || has_none(topic)).cloned().collect()
     }
 
     /// An owner ends only on order. One that ended otherwise has panicked, or was dropped with its runtime, and its partition
