@@ -4,17 +4,18 @@
 // Clippy allows it in test functions only, not in what they call.
 #![allow(clippy::unwrap_used)]
 
+mod common;
+
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use common::{PATIENCE, eventually};
 use keylane::{
     Backoff, DeadLetter, EmbeddedBroker, EmbeddedBrokerOptions, Json, NewTask, Raw, Reading, Retry, State,
     Subscription, SubscriptionBuilder, Task, TaskError, TaskProducer,
 };
-
-const PATIENCE: Duration = Duration::from_secs(60);
 
 /// What a processor saw: per key, the payloads in order.
 type Seen = Arc<Mutex<HashMap<String, Vec<u32>>>>;
@@ -34,24 +35,11 @@ fn subscribe(broker: &EmbeddedBroker, topic: &str) -> SubscriptionBuilder {
 }
 
 async fn enqueue(broker: &EmbeddedBroker, topic: &str, tasks: Vec<NewTask>) {
-    let producer = TaskProducer::builder(topic)
-        .bootstrap_servers(broker.bootstrap_servers())
-        .application_id("test")
-        .start()
-        .await
-        .unwrap();
+    let producer = common::producer(broker.bootstrap_servers(), topic).await;
     for result in producer.enqueue_all(tasks).await {
         result.unwrap();
     }
     producer.close(PATIENCE).await.unwrap();
-}
-
-async fn eventually(what: &str, condition: impl Fn() -> bool) {
-    let deadline = tokio::time::Instant::now() + PATIENCE;
-    while !condition() {
-        assert!(tokio::time::Instant::now() < deadline, "not within {PATIENCE:?}: {what}");
-        tokio::time::sleep(Duration::from_millis(10)).await;
-    }
 }
 
 fn note(seen: &Seen, task: &Task<u32>) {

@@ -3,33 +3,20 @@
 // Clippy allows it in test functions only, not in what they call.
 #![allow(clippy::unwrap_used)]
 
-use std::sync::{Arc, Mutex};
-use std::time::Duration;
+mod common;
 
-use keylane::{EmbeddedBroker, Json, NewTask, Reading, Subscription, Task, TaskError, TaskProducer, TroubleKind};
+use std::sync::{Arc, Mutex};
+
+use common::{PATIENCE, eventually};
+use keylane::{EmbeddedBroker, Json, NewTask, Reading, Subscription, Task, TaskError, TroubleKind};
 use rdkafka::mocking::MockCluster;
 use rdkafka::types::{RDKafkaApiKey, RDKafkaRespErr};
-
-const PATIENCE: Duration = Duration::from_secs(60);
-
-async fn eventually(what: &str, condition: impl Fn() -> bool) {
-    let deadline = tokio::time::Instant::now() + PATIENCE;
-    while !condition() {
-        assert!(tokio::time::Instant::now() < deadline, "not within {PATIENCE:?}: {what}");
-        tokio::time::sleep(Duration::from_millis(5)).await;
-    }
-}
 
 /// librdkafka hands an error of a partition out among its records, with the offset of the next one.
 async fn a_refused_fetch_before_a_pause_passes_no_record_over(reading: Reading) {
     let broker = MockCluster::new(1).unwrap();
     broker.create_topic("tasks", 8, 1).unwrap();
-    let producer = TaskProducer::builder("tasks")
-        .bootstrap_servers(broker.bootstrap_servers())
-        .application_id("test")
-        .start()
-        .await
-        .unwrap();
+    let producer = common::producer(broker.bootstrap_servers(), "tasks").await;
     let seen = Arc::new(Mutex::new(Vec::new()));
     let subscription = {
         let seen = seen.clone();

@@ -3,23 +3,16 @@
 // Clippy allows it in test functions only, not in what they call.
 #![allow(clippy::unwrap_used)]
 
+mod common;
+
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use keylane::{EmbeddedBroker, EmbeddedBrokerOptions, Json, NewTask, Subscription, Task, TaskError, TaskProducer};
+use common::{PATIENCE, eventually};
+use keylane::{EmbeddedBroker, EmbeddedBrokerOptions, Json, NewTask, Subscription, Task, TaskError};
 use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer};
 use rdkafka::{ClientConfig, Offset, TopicPartitionList};
-
-const PATIENCE: Duration = Duration::from_secs(60);
-
-async fn eventually(what: &str, condition: impl Fn() -> bool) {
-    let deadline = tokio::time::Instant::now() + PATIENCE;
-    while !condition() {
-        assert!(tokio::time::Instant::now() < deadline, "not within {PATIENCE:?}: {what}");
-        tokio::time::sleep(Duration::from_millis(10)).await;
-    }
-}
 
 fn committed(client: &BaseConsumer) -> Offset {
     let mut partition = TopicPartitionList::new();
@@ -32,12 +25,7 @@ fn committed(client: &BaseConsumer) -> Offset {
 async fn a_position_below_the_committed_one_is_committed_while_the_subscription_runs() {
     let broker = EmbeddedBroker::start(EmbeddedBrokerOptions::default()).unwrap();
     broker.create_topic("tasks", 1).unwrap();
-    let producer = TaskProducer::builder("tasks")
-        .bootstrap_servers(broker.bootstrap_servers())
-        .application_id("test")
-        .start()
-        .await
-        .unwrap();
+    let producer = common::producer(broker.bootstrap_servers(), "tasks").await;
     let tasks = (0..20).map(|i: u32| NewTask::json(&i).unwrap().key("k"));
     assert!(producer.enqueue_all(tasks).await.iter().all(Result::is_ok));
     let client: BaseConsumer = ClientConfig::new()

@@ -3,15 +3,13 @@
 // Clippy allows it in test functions only, not in what they call.
 #![allow(clippy::unwrap_used)]
 
+mod common;
+
 use std::collections::HashSet;
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
 
-use keylane::{
-    EmbeddedBroker, EmbeddedBrokerOptions, Json, NewTask, Reading, Subscription, Task, TaskError, TaskProducer,
-};
-
-const PATIENCE: Duration = Duration::from_secs(60);
+use common::{PATIENCE, eventually};
+use keylane::{EmbeddedBroker, EmbeddedBrokerOptions, Json, NewTask, Reading, Subscription, Task, TaskError};
 
 type Seen = Arc<Mutex<HashSet<u32>>>;
 
@@ -32,14 +30,6 @@ async fn member(broker: &EmbeddedBroker, reading: Reading, seen: &Seen) -> Subsc
         .unwrap()
 }
 
-async fn eventually(what: &str, condition: impl Fn() -> bool) {
-    let deadline = tokio::time::Instant::now() + PATIENCE;
-    while !condition() {
-        assert!(tokio::time::Instant::now() < deadline, "not within {PATIENCE:?}: {what}");
-        tokio::time::sleep(Duration::from_millis(10)).await;
-    }
-}
-
 fn owned(member: &Subscription) -> usize {
     member.status().partitions.len()
 }
@@ -47,12 +37,7 @@ fn owned(member: &Subscription) -> usize {
 async fn partitions_that_come_back_are_read_from_their_first_record(reading: Reading) {
     let broker = EmbeddedBroker::start(EmbeddedBrokerOptions::default()).unwrap();
     broker.create_topic("tasks", 4).unwrap();
-    let producer = TaskProducer::builder("tasks")
-        .bootstrap_servers(broker.bootstrap_servers())
-        .application_id("test")
-        .start()
-        .await
-        .unwrap();
+    let producer = common::producer(broker.bootstrap_servers(), "tasks").await;
     let seen = Seen::default();
     let staying = member(&broker, reading, &seen).await;
     eventually("the first member has all partitions", || owned(&staying) == 4).await;

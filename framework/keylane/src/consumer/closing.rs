@@ -32,7 +32,7 @@ impl PollLoop {
         if running || self.handover.is_some() {
             return Instant::now() >= deadline;
         }
-        if self.control.trouble().is_some_and(|trouble| trouble.kind == TroubleKind::Connection) {
+        if self.control.is_in_trouble(TroubleKind::Connection) {
             // Waiting for brokers that are away would take a session time-out, and closing tries once more anyhow.
             return true;
         }
@@ -76,7 +76,7 @@ impl PollLoop {
         }
         let state = if self.control.has_failed() { State::Failed } else { State::Stopped };
         let (control, metrics) = (self.control.clone(), self.metrics.clone());
-        // In the order of the fields: the reader, then the consumer, which polls until the group is left: some hundred
+        // In the order of the fields: the queues first, then the consumer, which polls until the group is left: some hundred
         // milliseconds, unless the brokers are away.
         drop(self);
         control.set_state(state);

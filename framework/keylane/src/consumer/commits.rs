@@ -2,8 +2,8 @@
 //!
 //! The client commits stored offsets by itself, each half commit interval and with every unassign. Three cases it leaves out:
 //! a point whose position has not moved (only its map has), one that lies below an earlier commit (the log was cut or made
-//! anew: left where it is, the commit would skip records once the log has grown past it), and anything while a revoke waits for its answer. Those are
-//! committed explicitly, without waiting: the client reports no result then, but it can only lose a map, or be
+//! anew: left where it is, the commit would skip records once the log has grown past it), and anything while a revoke waits
+//! for its answer. Those are committed explicitly, without waiting: the client reports no result then, but it can only lose a map, or be
 //! repeated by the next stored point, never commit something unsettled (guarantee G4). Marks, which have to be on the broker
 //! before records start, are committed with an answer: see `marks.rs`. They are stored as well, or the client's next
 //! commit would take them back.
@@ -113,7 +113,7 @@ impl Commits {
         partitions: &mut [Assigned],
     ) -> FinalCommit {
         self.store(consumer, partitions, false);
-        let all: Vec<usize> = (0..partitions.len()).filter(|&place| partitions[place].stored.is_some()).collect();
+        let all = with_a_point(partitions);
         if all.is_empty() {
             return FinalCommit::Done;
         }
@@ -161,7 +161,7 @@ impl Commits {
                 self.metadata.fit(stored);
             }
         }
-        let all: Vec<usize> = (0..partitions.len()).filter(|&place| partitions[place].stored.is_some()).collect();
+        let all = with_a_point(partitions);
         store(consumer, partitions, &all);
     }
 }
@@ -173,6 +173,11 @@ pub(super) enum FinalCommit {
     Done,
     /// A rebalance is in the way.
     Again,
+}
+
+/// The places of the partitions that have a commit point.
+fn with_a_point(partitions: &[Assigned]) -> Vec<usize> {
+    (0..partitions.len()).filter(|&place| partitions[place].stored.is_some()).collect()
 }
 
 fn points<'a>(partitions: &'a [Assigned], places: &'a [usize]) -> impl Iterator<Item = (&'a str, i32, i64, &'a str)> {

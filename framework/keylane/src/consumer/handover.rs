@@ -69,13 +69,14 @@ impl Handover {
             }
         }
         commits.store(consumer, &mut assignment.partitions, true);
-        let mut finished = Finished { took: self.began.elapsed(), handed_back: 0, dropped: false, error: None };
+        let took = self.began.elapsed();
+        let (mut handed_back, mut dropped) = (0, false);
         for (topic, partition) in &self.partitions {
             if let Some(mut assigned) = assignment.close_now(topic, *partition) {
-                let handed_back = assigned.pending_records();
-                assigned.read_metrics.handed_back(handed_back);
-                finished.handed_back += handed_back;
-                finished.dropped |= !assigned.progress.drained.load(std::sync::atomic::Ordering::Relaxed);
+                let pending = assigned.pending_records();
+                assigned.read_metrics.handed_back(pending);
+                handed_back += pending;
+                dropped |= !assigned.progress.drained.load(std::sync::atomic::Ordering::Relaxed);
             }
         }
         let answer = if consumer.context().is_eager() {
@@ -84,12 +85,13 @@ impl Handover {
             let list = list(self.partitions.iter().map(|(topic, partition)| (topic.as_str(), *partition)));
             consumer.incremental_unassign(&list)
         };
-        finished.error = answer.err();
-        finished
+        Finished { partitions: self.partitions, took, handed_back, dropped, error: answer.err() }
     }
 }
 
 pub(super) struct Finished {
+    /// What was given back.
+    pub(super) partitions: Vec<(String, i32)>,
     pub(super) took: Duration,
     /// Records delivered, not settled, and left to the next owner.
     pub(super) handed_back: u64,

@@ -1,6 +1,5 @@
 //! The polling thread.
 
-use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -215,14 +214,10 @@ impl PollLoop {
             self.handover = Some(handover);
             return;
         }
-        let before: HashMap<_, _> =
-            self.assignment.partitions.iter().map(|p| ((p.topic.clone(), p.partition), ())).collect();
         let finished = handover.finish(&self.consumer, &mut self.assignment, &mut self.commits);
         self.intake.table_changed();
-        for (topic, partition) in before.into_keys() {
-            if self.assignment.find(&topic, partition).is_none() {
-                self.control.remove_partition(&topic, partition);
-            }
+        for (topic, partition) in &finished.partitions {
+            self.control.remove_partition(&self.settings.intern(topic), *partition);
         }
         self.metrics
             .drained(if finished.dropped { DrainResult::Deadline } else { DrainResult::Drained }, finished.took);
@@ -287,7 +282,7 @@ impl PollLoop {
             .map(|p| (p.topic.clone(), p.partition))
             .collect();
         // On a quiet topic nothing else would tell that the brokers are back.
-        if ask.is_empty() && self.control.trouble().is_some_and(|trouble| trouble.kind == TroubleKind::Connection) {
+        if ask.is_empty() && self.control.is_in_trouble(TroubleKind::Connection) {
             ask.extend(self.assignment.partitions.first().map(|p| (p.topic.clone(), p.partition)));
         }
         self.end_offsets.ask(Question { ends: ask, topics: self.doubtful_topics() });
@@ -299,7 +294,7 @@ impl PollLoop {
         if !self.joined || self.draining || self.handover.is_some() {
             return Vec::new();
         }
-        let was_missing = self.control.trouble().is_some_and(|trouble| trouble.kind == TroubleKind::MissingTopic);
+        let was_missing = self.control.is_in_trouble(TroubleKind::MissingTopic);
         let subscribed = self.settings.topics.iter().chain(&self.settings.retry_topic);
         let has_none = |topic: &Arc<str>| self.assignment.partitions.iter().all(|p| p.topic != *topic);
         subscribed.filter(|topic| was_missing || has_none(topic)).cloned().collect()

@@ -8,7 +8,7 @@ use dashmap::DashMap;
 use tokio::sync::Notify;
 
 use super::error::SubscriptionError;
-use super::status::{PartitionStatus, State, SubscriptionStatus, Trouble};
+use super::status::{PartitionStatus, State, SubscriptionStatus, Trouble, TroubleKind};
 
 /// Shared by everything of one subscription. Written rarely; nothing on the way of a record.
 #[derive(Debug)]
@@ -103,6 +103,11 @@ impl Control {
     /// The trouble there is, or was last.
     pub(crate) fn trouble(&self) -> Option<Trouble> {
         self.trouble.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Whether this kind of trouble is what there is at present.
+    pub(crate) fn is_in_trouble(&self, kind: TroubleKind) -> bool {
+        self.trouble().is_some_and(|trouble| trouble.kind == kind)
     }
 
     pub(crate) fn set_partition(&self, status: PartitionStatus) {
