@@ -11,6 +11,7 @@ mod owner;
 mod pace;
 mod progress;
 mod publish;
+mod quiet;
 mod settle;
 mod stage;
 mod turns;

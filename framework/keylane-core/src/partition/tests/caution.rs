@@ -64,7 +64,7 @@ fn without_a_crash_before_an_absent_coordinator_delays_the_first_start_only_so_l
     let mut isolated = reopened(settings(), after(2, &[]));
     for partition in [&mut healthy, &mut isolated] {
         deliver(partition, 0, 1);
-        partition.begin_turn();
+        partition.begin_turn(Turn::Alone);
         assert!(partition.next_start().is_none());
     }
     let patience = Moment::new(MARK_PATIENCE);
@@ -83,7 +83,7 @@ fn after_one_unclean_start_all_runs_in_a_shared_turn_and_a_lone_record_is_named(
     deliver(&mut partition, 0, 1);
     assert_eq!(partition.wants_turn(), Some(Turn::Shared));
     assert!(partition.next_start().is_none());
-    partition.begin_turn();
+    partition.begin_turn(Turn::Shared);
     assert!(partition.next_start().is_none());
     assert_eq!(confirm(&mut partition).named, Some(Offset::new(0)));
     let lone = partition.next_start().unwrap().ticket;
@@ -106,7 +106,7 @@ fn in_isolation_one_record_at_a_time_runs_named_and_the_turn_ends_with_its_name_
     }
     for offset in 0..3 {
         assert_eq!(partition.wants_turn(), Some(Turn::Alone));
-        partition.begin_turn();
+        partition.begin_turn(Turn::Alone);
         assert!(partition.next_start().is_none());
         let evidence = confirm(&mut partition);
         assert_eq!((evidence.named, evidence.unclean_starts), (Some(Offset::new(offset)), 2));
@@ -127,7 +127,7 @@ fn a_suspect_that_runs_for_long_is_let_go_and_others_have_their_turn() {
     let mut partition = reopened(settings(), after(2, &[]));
     deliver(&mut partition, 0, 1);
     deliver(&mut partition, 1, 2);
-    partition.begin_turn();
+    partition.begin_turn(Turn::Alone);
     expect_start(&mut partition, 0);
     assert_eq!(partition.next_deadline(), Some(Moment::new(SUSPECT_PATIENCE)));
     partition.tick(Moment::new(SUSPECT_PATIENCE));
@@ -135,7 +135,7 @@ fn a_suspect_that_runs_for_long_is_let_go_and_others_have_their_turn() {
     assert!(!partition.end_turn());
     assert_eq!(confirm(&mut partition).named, None);
     assert!(partition.end_turn());
-    partition.begin_turn();
+    partition.begin_turn(Turn::Alone);
     expect_start(&mut partition, 1);
     assert_eq!(partition.running(), 2);
 }
@@ -146,7 +146,7 @@ fn a_record_named_at_two_crashes_goes_to_the_dead_letter_topic_in_its_turn_and_n
     for (offset, lane) in [(0, 7), (1, 7), (2, 7)] {
         deliver(&mut partition, offset, lane);
     }
-    partition.begin_turn();
+    partition.begin_turn(Turn::Alone);
     let ahead = expect_start(&mut partition, 0);
     assert_eq!(partition.next_poisoned(), None, "its turn in its lane comes first");
     done(&mut partition, ahead);
@@ -160,7 +160,34 @@ fn a_record_named_at_two_crashes_goes_to_the_dead_letter_topic_in_its_turn_and_n
     let verdict = partition.publish_finished(write.ticket, PublishResult::Acknowledged, 0, at(0));
     assert_eq!(verdict, settled(Settlement::DeadLettered, 1, 0));
     assert_eq!(committed(&partition).suspects, [Suspect { offset: Offset::new(2), crashes: 1 }]);
+    assert!(start(&mut partition).is_none() && !partition.end_turn(), "the turn is over once the name is taken back");
+    confirm(&mut partition);
+    assert!(partition.end_turn());
+    partition.begin_turn(Turn::Shared);
     assert_eq!(start(&mut partition).map(|(offset, _)| offset), Some(2), "a suspicion is no verdict");
+    assert_eq!(committed(&partition).named, None, "a shared turn is no trial");
+}
+
+#[test]
+fn a_record_that_is_suspected_is_tried_in_a_quiet_turn_only() {
+    let mut partition = reopened(settings(), after(2, &[(1, 1)]));
+    for (offset, lane) in [(0, 1), (1, 2)] {
+        deliver(&mut partition, offset, lane);
+    }
+    assert_eq!(partition.wants_turn(), Some(Turn::Alone));
+    partition.begin_turn(Turn::Alone);
+    let first = expect_start(&mut partition, 0);
+    done(&mut partition, first);
+    assert!(partition.next_start().is_none() && !partition.end_turn());
+    confirm(&mut partition);
+    assert!(partition.end_turn());
+    partition.begin_turn(Turn::Alone);
+    assert!(start(&mut partition).is_none(), "others may run beside it");
+    assert!(partition.end_turn(), "of no use");
+    assert_eq!(partition.wants_turn(), Some(Turn::Quiet));
+    partition.begin_turn(Turn::Quiet);
+    expect_start(&mut partition, 1);
+    assert_eq!(partition.running_suspect(), Some(Offset::new(1)));
 }
 
 #[test]
@@ -175,7 +202,7 @@ fn poison_is_parked_without_a_dead_letter_topic_and_stays_condemned() {
             deliver(&mut partition, offset, lane);
         }
         assert_eq!(partition.next_poisoned().unwrap().fate, PoisonFate::Parked(reason));
-        partition.begin_turn();
+        partition.begin_turn(Turn::Shared);
         let neighbour = expect_start(&mut partition, 2);
         done(&mut partition, neighbour);
         partition.log_ends_at(Position::new(3));
@@ -197,7 +224,7 @@ fn poison_ends_the_subscription_where_the_policy_says_stop() {
 #[test]
 fn progress_is_all_that_was_in_the_log_seen_not_to_kill() {
     let mut partition = reopened(settings(), after(1, &[(0, 1)]));
-    partition.begin_turn();
+    partition.begin_turn(Turn::Shared);
     for (offset, lane) in [(0, 1), (1, 2)] {
         deliver(&mut partition, offset, lane);
     }
@@ -221,7 +248,7 @@ fn a_record_that_fails_without_killing_does_not_hold_up_progress_for_ever() {
     let mut settings = settings();
     settings.retry.in_place = InPlace::Forever;
     let mut partition = reopened(settings, after(1, &[]));
-    partition.begin_turn();
+    partition.begin_turn(Turn::Shared);
     deliver(&mut partition, 0, 1);
     partition.log_ends_at(Position::new(1));
     let mut failures = 0;
@@ -233,6 +260,20 @@ fn a_record_that_fails_without_killing_does_not_hold_up_progress_for_ever() {
         partition.tick(at(100 * failures));
     }
     assert!(failures > 1, "one failure is not enough: the next attempt may kill");
+}
+
+#[test]
+fn the_turn_of_the_last_suspect_lasts_until_its_name_is_taken_back() {
+    let mut partition = reopened(settings(), after(2, &[(0, 1)]));
+    deliver(&mut partition, 0, 1);
+    partition.log_ends_at(Position::new(1));
+    partition.begin_turn(Turn::Quiet);
+    let last = expect_start(&mut partition, 0);
+    done(&mut partition, last);
+    assert_eq!(partition.caution(), Caution::None);
+    assert!(!partition.end_turn() && !partition.end_turn(), "the broker still names it");
+    assert_eq!(confirm(&mut partition).named, None);
+    assert!(partition.end_turn());
 }
 
 #[test]
