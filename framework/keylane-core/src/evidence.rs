@@ -58,7 +58,7 @@ impl Evidence {
 
     /// What a new epoch in process `here` makes of it: a mark of another process means that it ended uncleanly, and the
     /// record it had named is suspected once more. `true` where that is so; the result then has to be on the broker before
-    /// anything starts, or the next start would count the same crash again.
+    /// anything starts, or the next start would tell of the same crash again.
     ///
     /// The mark of this very process means that the partition was lost and came back: nothing has crashed.
     #[must_use]

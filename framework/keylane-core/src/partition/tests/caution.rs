@@ -241,6 +241,9 @@ fn progress_is_all_that_was_in_the_log_seen_not_to_kill() {
     assert_ne!(partition.evidence_version(), version);
     let running = Some(HERE);
     assert_eq!(committed(&partition), Evidence { running, ..Evidence::default() }, "the suspicion is over");
+    let version = partition.evidence_version();
+    deliver(&mut partition, 4, 5);
+    assert_eq!(partition.evidence_version(), version, "what comes now is none of its business");
 }
 
 #[test]
@@ -297,4 +300,27 @@ fn a_log_that_was_cut_takes_its_suspects_with_it() {
         deliver(&mut partition, offset, lane);
     }
     assert_eq!((partition.next_poisoned(), partition.crashes(Offset::new(11))), (None, 0));
+}
+
+#[test]
+fn a_suspect_at_the_very_cut_is_forgotten_and_one_below_is_not() {
+    let mut partition = reopened(settings(), after(3, &[(1, 1), (2, 1)]));
+    for (offset, lane) in [(0, 1), (5, 1), (2, 1)] {
+        deliver(&mut partition, offset, lane);
+    }
+    assert_eq!((partition.crashes(Offset::new(1)), partition.crashes(Offset::new(2))), (1, 0));
+}
+
+#[test]
+fn a_suspect_runs_until_its_own_attempt_ends() {
+    let mut partition = reopened(settings(), after(1, &[]));
+    deliver(&mut partition, 0, 1);
+    partition.begin_turn(Turn::Shared);
+    let lone = expect_start(&mut partition, 0);
+    deliver(&mut partition, 1, 2);
+    let other = expect_start(&mut partition, 1);
+    done(&mut partition, other);
+    assert_eq!(partition.running_suspect(), Some(Offset::new(0)));
+    done(&mut partition, lone);
+    assert_eq!(partition.running_suspect(), None);
 }
