@@ -43,7 +43,7 @@ const CHECKSUM_BYTES: usize = 4;
 /// A tag and the longest varint of a length below `MAX_TEXT_BYTES`.
 const SECTION_HEAD_BYTES: usize = 1 + 3;
 /// A string of the Kafka protocol is no longer than this.
-const MAX_TEXT_BYTES: usize = i16::MAX as usize;
+pub(crate) const MAX_TEXT_BYTES: usize = i16::MAX as usize;
 
 const SETTLED_RANGES: u8 = 1;
 const EVIDENCE: u8 = 2;
@@ -289,6 +289,14 @@ fn checksum(position: Position, sections: &[u8]) -> [u8; CHECKSUM_BYTES] {
     hasher.update(&[VERSION]);
     hasher.update(sections);
     hasher.finalize().to_le_bytes()
+}
+
+/// A text with a right checksum around any sections: what a hostile or future writer could produce.
+#[cfg(any(test, fuzzing))]
+pub(crate) fn sealed(position: Position, sections: &[u8]) -> String {
+    let mut payload = checksum(position, sections).to_vec();
+    payload.extend_from_slice(sections);
+    format!("{PREFIX}{}", URL_SAFE_NO_PAD.encode(payload))
 }
 
 #[cfg(test)]

@@ -15,13 +15,6 @@ fn only(settled: SettledMap) -> CommitContent {
     CommitContent { settled, evidence: Evidence::default() }
 }
 
-/// A text with a right checksum around any sections: what a hostile or future writer could produce.
-fn sealed(position: Position, sections: &[u8]) -> String {
-    let mut payload = checksum(position, sections).to_vec();
-    payload.extend_from_slice(sections);
-    format!("{PREFIX}{}", URL_SAFE_NO_PAD.encode(payload))
-}
-
 #[test]
 fn nothing_settled_is_the_empty_text() {
     let metadata = encode(Position::new(5), [], &Evidence::default(), MAX_METADATA_BYTES);
