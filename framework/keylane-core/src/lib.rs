@@ -61,6 +61,7 @@
 mod backoff;
 mod budget;
 pub mod commit_map;
+mod elias_gamma;
 mod evidence;
 mod failure;
 #[cfg(any(test, fuzzing))]

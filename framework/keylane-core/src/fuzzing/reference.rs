@@ -35,24 +35,28 @@ pub(super) fn read(position: Position, mut bytes: &[u8]) -> Option<Expected> {
     Some(expected)
 }
 
-fn settled(position: Position, mut content: &[u8]) -> Option<Vec<(i128, i128)>> {
-    let mut ranges: Vec<(i128, i128)> = Vec::new();
-    while !content.is_empty() {
-        let left_out = i128::try_from(number(&mut content)?).ok()?;
-        let run = i128::try_from(number(&mut content)?).ok()?;
-        let first = match ranges.last() {
-            None => i128::from(position.get()) + left_out,
-            Some(_) if left_out == 0 => return None,
-            Some((_, last)) => last + 1 + left_out,
-        };
-        let last = first + run - 1;
-        // The position behind the last one is an offset too.
-        if run == 0 || last + 1 > i128::from(i64::MAX) {
-            return None;
-        }
-        ranges.push((first, last));
+fn settled(position: Position, content: &[u8]) -> Option<Vec<(i128, i128)>> {
+    let bits: String = content.iter().map(|byte| format!("{byte:08b}")).collect();
+    let mut numbers = Vec::new();
+    let mut rest = bits.as_str();
+    while let Some(zeros) = rest.find('1') {
+        // The number is as long as the zeros, and its one.
+        let number = rest.get(zeros..2 * zeros + 1).filter(|number| number.len() <= 64)?;
+        numbers.push(i128::from(u64::from_str_radix(number, 2).ok()?));
+        rest = &rest[2 * zeros + 1..];
     }
-    Some(ranges)
+    if rest.len() >= 8 || numbers.len() % 2 != 0 {
+        return None;
+    }
+    let mut next = i128::from(position.get()) - 1;
+    let mut ranges = Vec::new();
+    for pair in numbers.chunks_exact(2) {
+        let first = next + pair[0];
+        next = first + pair[1];
+        ranges.push((first, next - 1));
+    }
+    // The position behind the last one is an offset too.
+    (next <= i128::from(i64::MAX)).then_some(ranges)
 }
 
 fn evidence(position: Position, mut content: &[u8]) -> Option<Evidence> {
