@@ -61,7 +61,7 @@ impl<'a> Reader<'a> {
         let rest = self.bytes.get(self.at_bit / 8..).unwrap_or_default();
         match rest {
             [] => true,
-            [last] => self.at_bit % 8 > 0 && last << (self.at_bit % 8) == 0,
+            [last] => !self.at_bit.is_multiple_of(8) && last << (self.at_bit % 8) == 0,
             _ => false,
         }
     }
@@ -104,7 +104,7 @@ mod tests {
 
     #[test]
     fn the_bits_are_those_of_the_book() {
-        assert_eq!(written(&[1, 2, 3, 4]), [0b1_010_011_0, 0b0100_0000]);
+        assert_eq!(written(&[1, 2, 3, 4]), [0b1010_0110, 0b0100_0000]);
         assert_eq!(written(&[]), []);
         assert_eq!(written(&[1; 8]), [0xff]);
     }

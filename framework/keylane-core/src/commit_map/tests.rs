@@ -59,7 +59,7 @@ fn foreign_metadata_and_other_versions_are_told_apart() {
 }
 
 /// One offset left out, then one settled.
-const ONE_SETTLED: u8 = 0b010_1_0000;
+const ONE_SETTLED: u8 = 0b0101_0000;
 
 #[test]
 fn an_unknown_section_is_skipped_and_a_repeated_or_cut_one_refused() {
