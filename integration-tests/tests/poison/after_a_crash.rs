@@ -72,6 +72,12 @@ impl<'a> Scene<'a> {
         self.kafka.read_all(&format!("{}-dead", self.topic)).await.unwrap()
     }
 
+    /// The crashes are explained, and all that was in the log at the start is seen not to kill.
+    async fn calm(&self) {
+        wait_for("it is back to normal", DEADLINE, async || (self.evidence().await.unclean_starts == 0).then_some(()))
+            .await;
+    }
+
     async fn evidence(&self) -> Evidence {
         let committed = self.kafka.committed(&self.group, &self.topic).await.unwrap().remove(0);
         commit_map::decode(Position::new(committed.offset.unwrap()), &committed.metadata).unwrap().evidence
@@ -145,6 +151,7 @@ async fn a_poison_record_is_told_of_in_the_headers_of_its_dead_letter_and_in_the
         (seen == [Some(1.0); 2]).then_some(())
     })
     .await;
+    scene.calm().await;
     member.shutdown().await.unwrap();
     assert_eq!(scene.evidence().await, Evidence::default());
 }
@@ -160,6 +167,7 @@ async fn by_the_policy_to_park_a_poison_record_holds_its_key_and_stays_condemned
         (ran.lock().unwrap().len() == 3 && parked == 1).then_some(())
     })
     .await;
+    scene.calm().await;
     member.shutdown().await.unwrap();
     assert_eq!(*ran.lock().unwrap(), BTreeSet::from([0, 2, 4]));
     assert!(scene.dead().await.is_empty());

@@ -81,9 +81,13 @@ fn after_one_unclean_start_all_runs_in_a_shared_turn_and_a_lone_record_is_named(
     let mut partition = reopened(settings(), after(1, &[]));
     assert_eq!((partition.caution(), partition.wants_turn()), (Caution::Wary, None));
     deliver(&mut partition, 0, 1);
+    partition.set_paused(Paused::Yes);
+    assert_eq!(partition.wants_turn(), None, "of no use");
+    partition.set_paused(Paused::No);
     assert_eq!(partition.wants_turn(), Some(Turn::Shared));
     assert!(partition.next_start().is_none());
     partition.begin_turn(Turn::Shared);
+    assert!(!partition.end_turn(), "0 can start");
     assert!(partition.next_start().is_none());
     assert_eq!(confirm(&mut partition).named, Some(Offset::new(0)));
     let lone = partition.next_start().unwrap().ticket;
@@ -114,8 +118,9 @@ fn in_isolation_one_record_at_a_time_runs_named_and_the_turn_ends_with_its_name_
         assert_eq!(partition.running_suspect(), Some(Offset::new(offset)));
         assert!(partition.next_start().is_none());
         assert!(!partition.end_turn());
+        assert_eq!(partition.wanted_mark(), None, "its name stays as long as it runs");
         done(&mut partition, ticket);
-        assert!(partition.next_start().is_none(), "one record a turn");
+        assert!(partition.next_start().is_none() && partition.wanted_mark().is_none(), "one record a turn");
         assert!(!partition.end_turn());
         assert_eq!(confirm(&mut partition).named, None);
         assert!(partition.end_turn());
@@ -188,6 +193,15 @@ fn a_record_that_is_suspected_is_tried_in_a_quiet_turn_only() {
     partition.begin_turn(Turn::Quiet);
     expect_start(&mut partition, 1);
     assert_eq!(partition.running_suspect(), Some(Offset::new(1)));
+}
+
+#[test]
+fn care_does_not_last_until_the_dead_letter_of_a_condemned_record_is_written() {
+    let mut partition = reopened(settings(), after(3, &[(0, 2)]));
+    deliver(&mut partition, 0, 1);
+    partition.log_ends_at(Position::new(1));
+    assert_eq!((partition.caution(), partition.pending()), (Caution::None, 1));
+    assert_eq!(partition.crashes(Offset::new(0)), 2, "still condemned");
 }
 
 #[test]
@@ -281,9 +295,9 @@ fn the_turn_of_the_last_suspect_lasts_until_its_name_is_taken_back() {
 
 #[test]
 fn with_nothing_left_in_the_log_a_crash_is_forgotten() {
-    let mut partition = reopened(settings(), after(5, &[]));
+    let mut partition = reopened(settings(), after(5, &[(7, 1), (8, 2)]));
     partition.log_ends_at(Position::new(0));
-    assert_eq!((partition.caution(), committed(&partition)), (Caution::None, Evidence::default()));
+    assert_eq!((partition.caution(), committed(&partition)), (Caution::None, after(0, &[(8, 2)])), "but for verdicts");
 }
 
 #[test]
@@ -309,6 +323,17 @@ fn a_suspect_at_the_very_cut_is_forgotten_and_one_below_is_not() {
         deliver(&mut partition, offset, lane);
     }
     assert_eq!((partition.crashes(Offset::new(1)), partition.crashes(Offset::new(2))), (1, 0));
+}
+
+#[test]
+fn a_lone_record_that_cannot_have_run_before_is_not_named() {
+    let mut partition = reopened(settings(), after(1, &[]));
+    partition.deliver(Delivery { due: Some(at(100)), ..delivery(0, Some(1)) }, at(0));
+    partition.tick(at(100));
+    partition.begin_turn(Turn::Shared);
+    assert!(partition.next_start().is_none());
+    assert_eq!(confirm(&mut partition).named, None);
+    assert!(partition.next_start().is_some());
 }
 
 #[test]
