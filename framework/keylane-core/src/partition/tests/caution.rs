@@ -294,6 +294,37 @@ fn the_turn_of_the_last_suspect_lasts_until_its_name_is_taken_back() {
 }
 
 #[test]
+fn progress_takes_the_end_of_the_log_as_it_was_first_told() {
+    let mut partition = reopened(settings(), after(1, &[]));
+    partition.begin_turn(Turn::Shared);
+    deliver(&mut partition, 0, 1);
+    let first = expect_start(&mut partition, 0);
+    done(&mut partition, first);
+    assert_eq!(partition.caution(), Caution::Wary, "how much there was is not known");
+    partition.log_ends_at(Position::new(2));
+    assert_eq!(partition.caution(), Caution::Wary, "1 has not been seen");
+    partition.log_ends_at(Position::new(9));
+    deliver(&mut partition, 1, 2);
+    let second = expect_start(&mut partition, 1);
+    done(&mut partition, second);
+    assert_eq!(partition.caution(), Caution::None);
+}
+
+#[test]
+fn only_so_many_records_are_watched() {
+    let mut partition = reopened(PartitionSettings { watched_records: 2, ..settings() }, after(1, &[]));
+    for (offset, lane) in [(0, 1), (1, 2), (2, 3)] {
+        deliver(&mut partition, offset, lane);
+    }
+    partition.begin_turn(Turn::Shared);
+    let (first, second) = (expect_start(&mut partition, 0), expect_start(&mut partition, 1));
+    done(&mut partition, first);
+    assert_eq!(partition.caution(), Caution::Wary);
+    done(&mut partition, second);
+    assert_eq!(partition.caution(), Caution::None);
+}
+
+#[test]
 fn with_nothing_left_in_the_log_a_crash_is_forgotten() {
     let mut partition = reopened(settings(), after(5, &[(7, 1), (8, 2)]));
     partition.log_ends_at(Position::new(0));
