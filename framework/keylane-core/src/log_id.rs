@@ -81,6 +81,11 @@ impl Identity {
         self.log
     }
 
+    /// Whether an answer is to be confirmed.
+    pub fn is_doubtful(&self) -> bool {
+        self.doubt.is_some()
+    }
+
     /// Takes in which log the brokers say is there now.
     pub fn see(&mut self, there: LogId) -> Seen {
         let doubt = self.doubt.take();

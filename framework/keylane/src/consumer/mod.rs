@@ -12,6 +12,7 @@ mod context;
 mod end_offsets;
 mod fetch_queue;
 mod handover;
+mod identities;
 mod intake;
 mod lag;
 mod marks;
@@ -19,6 +20,7 @@ mod native;
 mod poll_loop;
 mod reader;
 mod recent;
+mod topic_ids;
 mod trouble;
 
 pub(crate) use commit_queue::CommitQueue;

@@ -95,6 +95,7 @@ fn connect(
         retry_topic: retry.as_ref().map(|target| target.name.clone()),
         limits: config.limits,
         drain_timeout: config.drain_timeout,
+        reset_is_error: consumer_config.get("auto.offset.reset") == Some("error"),
     };
     let forwarding = Arc::new(Forwarding::default());
     let mut consumer: BaseConsumer<Context> = consumer_config
