@@ -57,6 +57,11 @@ impl Identities {
         self.under_way = Some(Inquiry::send(consumer, &topics, ANSWER_WITHIN));
     }
 
+    /// Something hints at another topic: asks at the next opportunity.
+    pub(super) fn hurry(&mut self) {
+        self.asked = None;
+    }
+
     /// What was answered last.
     pub(super) fn known(&self, topic: &str) -> Option<LogId> {
         self.known.get(topic).copied()

@@ -164,7 +164,10 @@ impl PollLoop {
     fn reopen_rewound(&mut self) {
         match self.assignment.reopen_rewound(&self.consumer, self.was_paused) {
             Ok(false) => {}
-            Ok(true) => self.intake.table_changed(),
+            Ok(true) => {
+                self.intake.table_changed();
+                self.identities.hurry();
+            }
             // Reading on would pass over records.
             Err(error) => self.control.fail(SubscriptionError::OffsetReset(error.to_string())),
         }
@@ -359,6 +362,9 @@ impl PollLoop {
                 self.control.fail(SubscriptionError::OffsetReset(error.to_string()));
             }
             _ => {
+                if error.rdkafka_error_code().is_some_and(trouble::is_missing_topic) {
+                    self.identities.hurry();
+                }
                 trouble::note(&self.control, &self.metrics, error.rdkafka_error_code(), &error.to_string());
             }
         }
