@@ -117,17 +117,15 @@ impl Context {
         let mut anew = assigned.iter().filter(|new| new.left.is_some());
         let at_beginning =
             |new: &NewPartition| partitions.set_partition_offset(&new.topic, new.partition, Offset::Beginning);
-        if let Err(error) = anew.try_for_each(at_beginning) {
-            // Reading on from what was committed would pass over records.
-            return self.events().push(GroupEvent::Failed(error.to_string()));
-        }
+        let starts = anew.try_for_each(at_beginning);
         for new in &assigned {
             self.forwarding.forward(consumer, &new.topic, new.partition);
         }
         unpause(consumer, &assigned);
         let answer =
             if self.is_eager() { consumer.assign(partitions) } else { consumer.incremental_assign(partitions) };
-        match answer {
+        // Without its start a partition would be read from what was committed, past records.
+        match starts.and(answer) {
             Ok(()) => self.events().push(GroupEvent::Assigned(assigned)),
             Err(error) => self.events().push(GroupEvent::Failed(error.to_string())),
         }
@@ -166,7 +164,7 @@ fn new_partitions(consumer: &BaseConsumer<Context>, partitions: &TopicPartitionL
     let inquiry = {
         let topics: BTreeSet<_> = assigned.iter().map(|new| new.topic.as_str()).collect();
         // Asked before the position, so that it is never compared with an older log than its own; answered meanwhile.
-        Inquiry::send(consumer, &Vec::from_iter(topics), COMMITTED_TIMEOUT)
+        Inquiry::send(consumer, &Vec::from_iter(topics), IDENTITY_TIMEOUT)
     };
     let asked = Instant::now();
     add_committed(consumer, &mut assigned);

@@ -137,6 +137,10 @@ impl PollLoop {
         let began = Instant::now();
         // Taking records out is part of the wait: where there are any, it does not wait.
         self.poll_metrics.section(PollSection::Wait, began - entered);
+        // Before a new epoch's start is looked for: that one counts, and of two seeks the last.
+        for misplaced in &read.misplaced {
+            self.assignment.put_back(&self.consumer, misplaced);
+        }
         if read.taken > 0 {
             self.reopen_rewound();
             for partition in &mut self.assignment.partitions {
@@ -144,9 +148,6 @@ impl PollLoop {
             }
             trouble::healthy(&self.control, trouble::Sign::Delivery);
             self.poll_metrics.section(PollSection::HandOver, began.elapsed());
-        }
-        for misplaced in &read.misplaced {
-            self.assignment.put_back(&self.consumer, misplaced);
         }
         if let Some(error) = read.error {
             self.note(&error);
