@@ -15,7 +15,7 @@ use rdkafka::{Offset, TopicPartitionList};
 
 use super::fetch_queue::Forwarding;
 use super::native;
-use super::topic_ids::{Inquiry, Logs};
+use super::topic_ids::{Answer, Inquiry, Logs};
 use super::trouble;
 use crate::metrics::{CommitFailure, SubscriptionMetrics};
 use crate::subscription::Control;
@@ -63,6 +63,8 @@ pub(crate) struct Context {
     closing: AtomicBool,
     eager: AtomicBool,
     metadata_refused: AtomicBool,
+    /// Whether topic ids are worth waiting for: there is somebody to ask, and the last question was answered.
+    ids_told: AtomicBool,
     forwarding: Arc<Forwarding>,
 }
 
@@ -75,6 +77,7 @@ impl Context {
             closing: AtomicBool::new(false),
             eager: AtomicBool::new(false),
             metadata_refused: AtomicBool::new(false),
+            ids_told: AtomicBool::new(false),
             forwarding,
         }
     }
@@ -103,6 +106,10 @@ impl Context {
         self.metadata_refused.swap(false, Ordering::Relaxed)
     }
 
+    pub(crate) fn set_ids_told(&self, told: bool) {
+        self.ids_told.store(told, Ordering::Relaxed);
+    }
+
     fn events(&self) -> MutexGuard<'_, Vec<GroupEvent>> {
         self.events.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -113,7 +120,7 @@ impl Context {
             self.eager.store(matches!(consumer.rebalance_protocol(), RebalanceProtocol::Eager), Ordering::Relaxed);
         }
         // Before the assignment: nothing can be committed in between, so map and start position belong together.
-        let assigned = new_partitions(consumer, partitions);
+        let assigned = self.new_partitions(consumer, partitions);
         let mut anew = assigned.iter().filter(|new| new.left.is_some());
         let at_beginning =
             |new: &NewPartition| partitions.set_partition_offset(&new.topic, new.partition, Offset::Beginning);
@@ -131,6 +138,34 @@ impl Context {
         }
     }
 
+    /// What is known of partitions that are about to be assigned: what was committed, and which logs they are now.
+    fn new_partitions(&self, consumer: &BaseConsumer<Context>, partitions: &TopicPartitionList) -> Vec<NewPartition> {
+        let new = |element: native::Committed<'_>| NewPartition {
+            topic: element.topic.to_owned(),
+            partition: element.partition,
+            committed: None,
+            log: None,
+            left: None,
+        };
+        let mut assigned: Vec<_> = native::committed(partitions).into_iter().map(new).collect();
+        if assigned.is_empty() {
+            return assigned;
+        }
+        let inquiry = {
+            let topics: BTreeSet<_> = assigned.iter().map(|new| new.topic.as_str()).collect();
+            // Asked before the position, so that it is never compared with an older log than its own; answered meanwhile.
+            Inquiry::send(consumer, &Vec::from_iter(topics), IDENTITY_TIMEOUT)
+        };
+        let wait = if self.ids_told.load(Ordering::Relaxed) { IDENTITY_TIMEOUT } else { Duration::ZERO };
+        let asked = Instant::now();
+        add_committed(consumer, &mut assigned);
+        let answer = inquiry.answer(wait.saturating_sub(asked.elapsed()));
+        self.set_ids_told(matches!(answer, Answer::Logs(_)));
+        let logs = if let Answer::Logs(logs) = answer { logs } else { Logs::new() };
+        compare_logs(&mut assigned, &logs);
+        assigned
+    }
+
     fn revoke(&self, consumer: &BaseConsumer<Self>, partitions: &TopicPartitionList) {
         let closing = self.closing.load(Ordering::Relaxed);
         let lost = consumer.assignment_lost();
@@ -146,31 +181,6 @@ impl Context {
             native::committed(partitions).iter().map(|element| (element.topic.to_owned(), element.partition)).collect();
         self.events().push(GroupEvent::Revoked { partitions, lost, answered });
     }
-}
-
-/// What is known of partitions that are about to be assigned: what was committed, and which logs they are now.
-fn new_partitions(consumer: &BaseConsumer<Context>, partitions: &TopicPartitionList) -> Vec<NewPartition> {
-    let new = |element: native::Committed<'_>| NewPartition {
-        topic: element.topic.to_owned(),
-        partition: element.partition,
-        committed: None,
-        log: None,
-        left: None,
-    };
-    let mut assigned: Vec<_> = native::committed(partitions).into_iter().map(new).collect();
-    if assigned.is_empty() {
-        return assigned;
-    }
-    let inquiry = {
-        let topics: BTreeSet<_> = assigned.iter().map(|new| new.topic.as_str()).collect();
-        // Asked before the position, so that it is never compared with an older log than its own; answered meanwhile.
-        Inquiry::send(consumer, &Vec::from_iter(topics), IDENTITY_TIMEOUT)
-    };
-    let asked = Instant::now();
-    add_committed(consumer, &mut assigned);
-    let logs = inquiry.answer(IDENTITY_TIMEOUT.saturating_sub(asked.elapsed())).unwrap_or_default();
-    compare_logs(&mut assigned, &logs);
-    assigned
 }
 
 /// Asks for the committed offsets with their metadata. Lists passed to the client are built, used and dropped here: one that

@@ -7,7 +7,7 @@ use keylane_core::LogId;
 use rdkafka::consumer::BaseConsumer;
 
 use super::context::Context;
-use super::topic_ids::{Inquiry, Logs};
+use super::topic_ids::{Answer, Inquiry, Logs};
 
 /// How often is asked, and how soon again where an answer has to be confirmed. What is read meanwhile from a wrong position
 /// is read again: the commits name the log they are about, so nothing is lost by it, also in a crash.
@@ -27,13 +27,16 @@ pub(super) struct Identities {
 
 impl Identities {
     /// Takes in an answer, if one has come. Never waits.
-    pub(super) fn take(&mut self) -> Logs {
-        let Some(logs) = self.under_way.as_ref().and_then(|inquiry| inquiry.answer(Duration::ZERO)) else {
-            return Logs::new();
-        };
+    pub(super) fn take(&mut self) -> Option<Logs> {
+        let Some(inquiry) = &self.under_way else { return None };
+        let answer = inquiry.answer(Duration::ZERO);
+        if answer == Answer::Pending {
+            return None;
+        }
         self.under_way = None;
+        let Answer::Logs(logs) = answer else { return None };
         self.known.extend(logs.iter().cloned());
-        logs
+        Some(logs)
     }
 
     /// Asks for `topics`, if it is time to. `doubtful`: an answer is to be confirmed.

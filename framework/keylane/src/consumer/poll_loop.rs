@@ -277,7 +277,11 @@ impl PollLoop {
 
     /// Looks whether the topics are still the ones that are read.
     fn look_at_identities(&mut self) {
-        let logs = self.identities.take();
+        let answer = self.identities.take();
+        if answer.is_some() {
+            self.consumer.context().set_ids_told(true);
+        }
+        let logs = answer.unwrap_or_default();
         let deadline = Instant::now() + self.settings.drain_timeout;
         if !self.draining && self.assignment.compare_logs(&logs, deadline) && self.settings.reset_is_error {
             let topic = self.assignment.partitions.iter().find(|p| p.anew.is_some()).map(|p| p.topic.clone());

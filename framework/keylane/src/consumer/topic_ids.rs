@@ -1,7 +1,7 @@
 //! Asking the brokers for topic ids, without waiting unless told to.
 //!
-//! rdkafka has the ids nowhere; librdkafka has them in its admin interface. An inquiry goes to any broker, creates no topic,
-//! needs no right that reading does not need, and its answer comes to a queue of its own. Brokers without topic ids (before
+//! rdkafka has the ids nowhere; librdkafka has them in its admin interface. An inquiry goes to the controller (in
+//! KRaft: some broker that is there), creates no topic, needs no right that reading does not need, and its answer comes to a queue of its own. Brokers without topic ids (before
 //! Kafka 2.8) answer with null ids, and nothing is known then.
 //!
 //! SAFETY, for the whole file: `queue` comes from `rd_kafka_queue_new` and is destroyed once, by [`Inquiry`]'s drop, which
@@ -19,6 +19,15 @@ use rdkafka::consumer::{BaseConsumer, Consumer, ConsumerContext};
 
 /// The topics the brokers know, each with its log.
 pub(super) type Logs = Vec<(String, LogId)>;
+
+/// What has become of a question.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Answer {
+    Pending,
+    /// Nobody was there, or not in time, or willing.
+    Refused,
+    Logs(Logs),
+}
 
 /// A question under way.
 pub(super) struct Inquiry {
@@ -58,19 +67,19 @@ impl Inquiry {
         inquiry
     }
 
-    /// The answer, waited for at most this long; `None` where it has not come. Empty where the brokers did not tell.
-    pub(super) fn answer(&self, wait: Duration) -> Option<Logs> {
+    /// The answer, waited for at most this long. It comes once.
+    pub(super) fn answer(&self, wait: Duration) -> Answer {
         let wait_millis = i32::try_from(wait.as_millis()).unwrap_or(i32::MAX);
         // SAFETY: the queue is live.
         let event = unsafe { sys::rd_kafka_queue_poll(self.queue, wait_millis) };
         if event.is_null() {
-            return None;
+            return Answer::Pending;
         }
         // SAFETY: a non-null event is ours until it is destroyed, once, after its last use.
         unsafe {
             let logs = logs(event);
             sys::rd_kafka_event_destroy(event);
-            Some(logs)
+            logs.map_or(Answer::Refused, Answer::Logs)
         }
     }
 }
@@ -82,14 +91,21 @@ impl Drop for Inquiry {
     }
 }
 
+/// The broker that an inquiry goes to, as of the client's last metadata. Does not wait.
+pub(crate) fn controller<C: ConsumerContext>(consumer: &BaseConsumer<C>) -> Option<i32> {
+    // SAFETY: the client is live.
+    let id = unsafe { sys::rd_kafka_controllerid(consumer.client().native_ptr(), 0) };
+    (id >= 0).then_some(id)
+}
+
 /// SAFETY: `event` is live.
-unsafe fn logs(event: *mut sys::rd_kafka_event_t) -> Logs {
+unsafe fn logs(event: *mut sys::rd_kafka_event_t) -> Option<Logs> {
     // SAFETY: by the contract above. The result is null for an event of another kind, and belongs to the event.
     let result = unsafe { sys::rd_kafka_event_DescribeTopics_result(event) };
     // SAFETY: as above.
     let error = unsafe { sys::rd_kafka_event_error(event) };
     if result.is_null() || error != sys::rd_kafka_resp_err_t::RD_KAFKA_RESP_ERR_NO_ERROR {
-        return Logs::new();
+        return None;
     }
     let mut count = 0;
     // SAFETY: the result is live and `count` a valid place to write to; the array, of `count` descriptions, is the result's.
@@ -98,7 +114,7 @@ unsafe fn logs(event: *mut sys::rd_kafka_event_t) -> Logs {
         if topics.is_null() { &[] } else { std::slice::from_raw_parts(topics, count) }
     };
     // SAFETY: the descriptions live as long as the result.
-    topics.iter().filter_map(|topic| unsafe { log(*topic) }).collect()
+    Some(topics.iter().filter_map(|topic| unsafe { log(*topic) }).collect())
 }
 
 /// SAFETY: `topic` is null or points to a live description.
@@ -116,5 +132,45 @@ unsafe fn log(topic: *const sys::rd_kafka_TopicDescription_t) -> Option<(String,
         let high = sys::rd_kafka_Uuid_most_significant_bits(id).cast_unsigned();
         let low = sys::rd_kafka_Uuid_least_significant_bits(id).cast_unsigned();
         Some((CStr::from_ptr(name).to_str().ok()?.to_owned(), LogId::of_topic(high, low)?))
+    }
+}
+
+#[cfg(all(test, feature = "embedded-broker"))]
+mod tests {
+    use rdkafka::ClientConfig;
+
+    use super::*;
+    use crate::{EmbeddedBroker, EmbeddedBrokerOptions};
+
+    const PATIENCE: Duration = Duration::from_secs(30);
+
+    fn client(broker: &EmbeddedBroker) -> BaseConsumer {
+        ClientConfig::new()
+            .set("bootstrap.servers", broker.bootstrap_servers())
+            .create()
+            .expect("the settings are right")
+    }
+
+    #[test]
+    fn the_mock_cluster_has_a_controller_that_is_none_of_its_brokers() {
+        let broker = EmbeddedBroker::start(EmbeddedBrokerOptions::default()).unwrap();
+        let client = client(&broker);
+        assert_eq!(controller(&client), None, "nothing was asked yet");
+        let metadata = client.fetch_metadata(None, PATIENCE).unwrap();
+        let controller = controller(&client).unwrap();
+        // Were it one of them, the ids of its topics could be asked for, and should be.
+        assert!(metadata.brokers().iter().all(|broker| broker.id() != controller));
+    }
+
+    #[test]
+    fn a_question_that_cannot_be_answered_ends_without_an_answer_and_one_that_is_dropped_lets_the_client_go() {
+        let broker = EmbeddedBroker::start(EmbeddedBrokerOptions::default()).unwrap();
+        let client = client(&broker);
+        drop(broker);
+        let asked = Inquiry::send(&client, &["one"], Duration::from_millis(200));
+        assert_eq!(asked.answer(PATIENCE), Answer::Refused);
+        drop(asked);
+        drop(Inquiry::send(&client, &["one"], PATIENCE));
+        drop(client);
     }
 }

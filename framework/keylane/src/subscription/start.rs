@@ -101,6 +101,7 @@ fn connect(
     let mut consumer: BaseConsumer<Context> = consumer_config
         .create_with_context(Context::new(control.clone(), metrics.clone(), forwarding.clone()))
         .map_err(|error| StartError::Create(error.to_string()))?;
+    consumer.context().set_ids_told(report.tells_ids);
     let reader = match config.reading {
         Reading::Batched => Reader::Batched(FetchQueue::new(&mut consumer, forwarding)),
         Reading::Polled => Reader::Polled,
