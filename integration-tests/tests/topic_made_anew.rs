@@ -115,6 +115,36 @@ async fn a_topic_made_anew_in_the_middle_of_work_is_read_from_its_beginning_cons
     in_the_middle_of_work(Protocol::Consumer).await;
 }
 
+/// A member that does not fetch sees nothing of it: its position in the old topic is in range in the new one.
+async fn while_fetching_is_paused(protocol: Protocol) {
+    let kafka = kafka_or_skip!(Nodes::One);
+    let (topic, group, journal) = (kafka.unique("anew"), kafka.unique("group"), Journal::new());
+    kafka.create_topic(&topic, PARTITIONS, 1, &[]).await.unwrap();
+    let builder = protocol.subscribe(kafka, &group, &topic, SESSION_MS);
+    let member = start(&builder, &journal, "a").await;
+    kafka.produce(&topic, numbered(0..200, 20)).await.unwrap();
+    wait_until("the old topic is processed", DEADLINE, || journal.done() == 200).await;
+    let old = logs(&committed_to_the_end(kafka, &group, &topic, &BTreeSet::new()).await);
+    member.handle().pause();
+    wait_until("the member is paused", DEADLINE, || member.state() == State::Paused).await;
+    make_anew(kafka, &topic).await;
+    member.handle().resume();
+    wait_until("all of the new topic is processed", DEADLINE, || done(&journal, &NEW, "a") == NEW.len()).await;
+    committed_to_the_end(kafka, &group, &topic, &old).await;
+    member.shutdown().await.unwrap();
+    goes_on(kafka, &builder, &topic, &journal).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_topic_made_anew_while_fetching_is_paused_is_read_from_its_beginning_classic() {
+    while_fetching_is_paused(Protocol::Cooperative).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_topic_made_anew_while_fetching_is_paused_is_read_from_its_beginning_consumer() {
+    while_fetching_is_paused(Protocol::Consumer).await;
+}
+
 /// The member that saw the deletion stops before it can know, and hands its position on.
 async fn across_a_restart(protocol: Protocol) {
     let kafka = kafka_or_skip!(Nodes::One);
