@@ -3,7 +3,7 @@
 //! A position, and all that is known of offsets, is true for one log only. Applied to another one it passes over records
 //! without a word. So every commit names its log, and every epoch compares the name with what the brokers say.
 
-/// A log, told from all others that ever had its topic's name: half of the topic id that the brokers gave it.
+/// A log, told from all others that ever had its topic's name: 64 bits of the topic id that the brokers gave it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct LogId(u64);
 
