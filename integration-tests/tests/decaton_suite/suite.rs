@@ -1,6 +1,6 @@
 //! The protocol: what every scenario goes through, and what must hold at its end.
 
-use std::time::Duration;
+use std::{sync::Once, time::Duration};
 
 use bytes::Bytes;
 use keylane::{Raw, Retry, State, Subscription, SubscriptionBuilder, Task, TaskError};
@@ -190,6 +190,7 @@ impl Tasks<'_> {
 ///
 /// `begin` starts a member; `Start` says what with.
 pub(crate) async fn run(kafka: &'static Kafka, suite: Suite, begin: impl AsyncFn(Start) -> Subscription) -> Ran {
+    log_to_the_test();
     let (topic, group, journal) = (kafka.unique("suite"), kafka.unique("group"), Journal::new());
     let retry = format!("{topic}-retry");
     kafka.create_topic(&topic, PARTITIONS, REPLICAS, &[("retention.ms", "-1")]).await.unwrap();
@@ -214,8 +215,10 @@ pub(crate) async fn run(kafka: &'static Kafka, suite: Suite, begin: impl AsyncFn
     }
     let mut tasks = Tasks { kafka, topic: &topic, suite: &suite, written: Vec::new() };
     tasks.write_up_to(suite.tasks / 2 + suite.tasks / 20).await;
+    tracing::info!("all members of {topic} have a share");
     wait_until("half of the tasks are processed", DEADLINE, || journal.done() >= suite.tasks / 2).await;
 
+    tracing::info!("half of {topic} is processed");
     for place in 0..MEMBERS {
         let portion = |step: usize| suite.tasks * (2 * MEMBERS + step) / (4 * MEMBERS);
         let line = journal.entries().len();
@@ -229,6 +232,7 @@ pub(crate) async fn run(kafka: &'static Kafka, suite: Suite, begin: impl AsyncFn
         let ((), member) = tokio::join!(tasks.write_up_to(portion(2 * place + 2)), Member::start(successor, &begin));
         member.has_a_share().await;
         members.push(member);
+        tracing::info!("{} of {topic} is replaced", place + 1);
     }
     let mut produced = tasks.written;
     assert_eq!(produced.len(), suite.tasks);
@@ -237,6 +241,7 @@ pub(crate) async fn run(kafka: &'static Kafka, suite: Suite, begin: impl AsyncFn
     if suite.retry.is_some() {
         await_committed(kafka, &group, &retry).await;
     }
+    tracing::info!("{topic} is processed and committed");
     for member in members {
         member.stop().await;
     }
@@ -253,6 +258,14 @@ pub(crate) async fn run(kafka: &'static Kafka, suite: Suite, begin: impl AsyncFn
     report.assert_clean();
     assert_eq!(report.duplicates, [], "succeeded twice");
     Ran { journal, retry }
+}
+
+/// What keylane says is shown with a test that fails.
+fn log_to_the_test() {
+    static ONCE: Once = Once::new();
+    ONCE.call_once(|| {
+        let _ = tracing_subscriber::fmt().with_max_level(tracing::Level::INFO).with_test_writer().try_init();
+    });
 }
 
 /// Waits until all that lies in the topic is committed, by members that go on.
