@@ -139,7 +139,7 @@ async fn consumption_goes_on_where_the_map_of_what_is_settled_ahead_is_too_large
     // Others go on, for as long as it takes.
     for round in 0..5 {
         let first = 12_000 + 1_000 * round;
-        kafka.produce(&topic, numbered(first..first + 1_000, 1_000)).await.unwrap();
+        kafka.produce(&topic, numbered(first..first + 1_000, 20_000)).await.unwrap();
         wait_until("what follows is processed", DEADLINE, || journal.done() == 6_000 + 1_000 * (round + 1)).await;
     }
     assert_eq!(member.status().trouble, None);

@@ -132,29 +132,32 @@ fn transactions(servers: &str, topic: &str, count: usize) -> Vec<usize> {
     kept
 }
 
-/// A member whose attempts at `stuck` wait for an hour; it ends when all else is claimed by its commits.
-async fn works_on_all_but(
-    kafka: &Kafka,
-    group: &str,
-    topic: &str,
-    journal: &Journal,
-    name: &str,
-    produced: &[Produced],
-    stuck: Option<i64>,
-) {
-    let processor = journaled(journal, name, move |task: Task<Bytes>| {
+/// A member whose attempts at `stuck` wait for an hour; it ends when all but `left` is claimed by its commits.
+async fn works_on_all_but(member: &Life<'_>, stuck: Option<i64>, left: &[i64]) {
+    let processor = journaled(member.journal, member.name, move |task: Task<Bytes>| {
         let waits = Some(task.offset()) == stuck;
         let result = if waits { Err(TaskError::retry_after("in an hour", Duration::from_secs(3_600))) } else { Ok(()) };
         async move { result }
     });
-    let builder = Protocol::Cooperative.subscribe(kafka, group, topic, SESSION_MS);
-    let member = builder.retry(Retry::forever()).start(Raw, processor).await.unwrap();
+    let builder = Protocol::Cooperative.subscribe(member.kafka, member.group, member.topic, SESSION_MS);
+    let subscription = builder.retry(Retry::forever()).start(Raw, processor).await.unwrap();
     wait_for("all but what waits is committed as settled", DEADLINE, async || {
-        let left = unclaimed(&claims(kafka, group, topic).await.ok()?, produced);
-        left.iter().all(|place| Some(place.offset) == stuck).then_some(())
+        let unclaimed = unclaimed(&claims(member.kafka, member.group, member.topic).await.ok()?, member.produced);
+        unclaimed.iter().map(|place| place.offset).eq(left.iter().copied()).then_some(())
     })
     .await;
-    member.shutdown().await.unwrap();
+    subscription.shutdown().await.unwrap();
+}
+
+/// One life of a member.
+#[derive(Clone, Copy)]
+struct Life<'a> {
+    kafka: &'a Kafka,
+    group: &'a str,
+    topic: &'a str,
+    produced: &'a [Produced],
+    journal: &'a Journal,
+    name: &'a str,
 }
 
 fn started_by(journal: &Journal, member: &str) -> Vec<i64> {
@@ -166,17 +169,17 @@ fn started_by(journal: &Journal, member: &str) -> Vec<i64> {
     offsets.collect()
 }
 
-/// Two lives of a member over a log with holes: the first leaves one record unsettled, the second gets that one and no other.
+/// Two lives of a member over a log with holes: the first leaves a record unsettled, and what waits behind it; the second
+/// gets those and no others.
 async fn over_the_holes(kafka: &Kafka, topic: &str, produced: &[Produced]) -> Journal {
     let (group, journal) = (kafka.unique("group"), Journal::new());
-    let stuck = produced[produced.len() / 3].offset;
-    works_on_all_but(kafka, &group, topic, &journal, "first", produced, Some(stuck)).await;
-    works_on_all_but(kafka, &group, topic, &journal, "second", produced, None).await;
-    let again = started_by(&journal, "second");
-    let first = produced.iter().find(|record| record.offset == stuck).unwrap();
-    let lane = |record: &&Produced| record.key == first.key && record.offset >= stuck;
-    let lane: Vec<i64> = produced.iter().filter(lane).map(|record| record.offset).collect();
-    assert_eq!(again, lane, "the stuck record and what waited behind it");
+    let stuck = &produced[produced.len() / 3];
+    let lane = produced.iter().filter(|record| record.key == stuck.key && record.offset >= stuck.offset);
+    let lane: Vec<i64> = lane.map(|record| record.offset).collect();
+    let first = Life { kafka, group: &group, topic, produced, journal: &journal, name: "first" };
+    works_on_all_but(&first, Some(stuck.offset), &lane).await;
+    works_on_all_but(&Life { name: "second", ..first }, None, &[]).await;
+    assert_eq!(started_by(&journal, "second"), lane, "the stuck record and what waited behind it");
     journal
 }
 
