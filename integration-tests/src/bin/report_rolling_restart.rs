@@ -27,7 +27,7 @@ use keylane_integration_tests::{
     member::spread,
     protocol::Protocol,
     report::{Arguments, OpenLoop, Sent},
-    wait::wait_until,
+    wait::{wait_for, wait_until},
 };
 use rdkafka::{
     ClientConfig, Message,
@@ -37,6 +37,7 @@ use serde_json::{Value, json};
 
 const KNOWN: &[&str] = &["protocol", "rate", "partitions", "concurrency", "work-ms", "steady", "dwell", "nodes"];
 const DEADLINE: Duration = Duration::from_secs(120);
+const BARE_DEADLINE: Duration = Duration::from_secs(30);
 const SESSION_MS: u32 = 45_000;
 /// The default of keylane, for both: what a member learns of a rebalance, it learns with a heartbeat.
 const HEARTBEAT_MS: &str = "1000";
@@ -216,7 +217,17 @@ async fn report(kafka: &Kafka, plan: Plan, protocol: Protocol) -> Result<Value, 
     let last = ours.now();
     let written = tokio::task::spawn_blocking(|| load.stop()).await??;
     wait_until("everything is processed", DEADLINE, || ours.count() as u64 >= written).await;
-    wait_until("the bare ones have read everything", DEADLINE, || theirs.count() as u64 >= written).await;
+    // By its commits, and not for ever: what the bare group may have lost would never come.
+    let ends = kafka.end_offsets(&topic).await?;
+    let finished = tokio::time::timeout(
+        BARE_DEADLINE,
+        wait_for("the bare group has committed everything", DEADLINE, async || {
+            let committed = kafka.committed(&bare_group, &topic).await.ok()?;
+            committed.iter().zip(&ends).all(|(committed, end)| committed.offset.unwrap_or(0) == *end).then_some(())
+        }),
+    )
+    .await
+    .is_ok();
     for (_, member) in members {
         member.shutdown().await?;
     }
@@ -234,6 +245,7 @@ async fn report(kafka: &Kafka, plan: Plan, protocol: Protocol) -> Result<Value, 
         "records": written,
         "keylane": of(&ours),
         "bare": of(&theirs),
+        "bare_has_committed_everything": finished,
     }))
 }
 
