@@ -280,7 +280,7 @@ async fn the_headers_of_a_trace_go_through_the_retry_topic() {
                     *seen.lock().unwrap().entry(number).or_default() += 1;
                 }
                 // Half of them are retried.
-                let result = if number % 2 == 0 { result_of(task.attempt()) } else { Ok(()) };
+                let result = if number.is_multiple_of(2) { result_of(task.attempt()) } else { Ok(()) };
                 async move { result }
             })
             .await
