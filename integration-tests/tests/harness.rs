@@ -47,9 +47,8 @@ async fn what_is_written_is_read_back_with_keys_headers_and_order() {
     let mut written = records(500);
     written.push(NewRecord {
         partition: Some(2),
-        key: None,
-        value: None,
         headers: vec![("reason".into(), Some(b"test".to_vec())), ("empty".into(), None)],
+        ..NewRecord::default()
     });
     let places = kafka.produce(&topic, written.clone()).await.unwrap();
     let read = kafka.read_all(&topic).await.unwrap();

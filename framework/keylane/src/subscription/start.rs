@@ -127,8 +127,15 @@ fn connect(
     Ok(((reader, commit_queue, consumer), Arc::new(runtime), settings, side_config))
 }
 
+/// Records on their way to the retry and dead-letter topics at once, over all partitions. What bounds their memory is
+/// `pending_bytes`; this bounds what the client adds to small ones.
+const WRITES_AT_ONCE: usize = 100_000;
+
+/// One writer for all partitions, so the limit of one partition would be too little: a write that is refused for want of
+/// room has failed, and in a drain its record is handed back and runs again at the next owner.
 fn internal_producer(config: &SubscriptionConfig) -> Result<RawProducer, StartError> {
-    let limits = producer::Limits { records: config.limits.pause_at_records, bytes: config.limits.pending_bytes };
+    let records = config.limits.pause_at_records.max(WRITES_AT_ONCE);
+    let limits = producer::Limits { records, bytes: config.limits.pending_bytes };
     Ok(RawProducer::start(&config.bootstrap_servers, &config.kafka, limits)?)
 }
 
