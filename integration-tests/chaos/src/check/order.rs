@@ -1,0 +1,68 @@
+//! G2, the order: when a record starts, every earlier record of its key is settled; and within an epoch no key goes back.
+//!
+//! That is stronger than the rule of rewinds that the suites use, and it holds where theirs does not: a member that was
+//! stopped goes on for a moment beside its successor, and the two make no one sequence. What goes through the retry topic
+//! is settled where it was and gives up its order; there it is not asked for.
+
+use std::collections::HashMap;
+
+use super::history::{Attempt, History, Place};
+use crate::{clock::Nanos, evidence::Source};
+
+/// The starts out of turn, in words.
+pub fn violations(history: &History) -> Vec<String> {
+    let mut lanes = lanes(history);
+    let mut found = Vec::new();
+    for attempt in &history.attempts {
+        let Some(key) = attempt.key.as_deref().filter(|_| attempt.place.source == Source::Origin) else { continue };
+        let Some(lane) = lanes.get_mut(&(attempt.place.partition, key)) else { continue };
+        let Ok(position) = lane.offsets.binary_search(&attempt.place.offset) else { continue };
+        if let Some(fault) = lane.start(position, attempt) {
+            found.push(format!("{}: {fault}", history.show(attempt)));
+        }
+    }
+    found
+}
+
+struct Lane {
+    offsets: Vec<i64>,
+    /// For each record, when it and all before it were settled; `Nanos::MAX` for never.
+    all_settled: Vec<Nanos>,
+    /// Where each epoch of each process is, and with which attempt.
+    epochs: HashMap<(usize, u32), (usize, u32)>,
+}
+
+fn lanes(history: &History) -> HashMap<(i32, &str), Lane> {
+    let mut offsets: HashMap<(i32, &str), Vec<i64>> = HashMap::new();
+    for record in &history.records {
+        if let Some(key) = &record.key {
+            offsets.entry((record.place.partition, key)).or_default().push(record.place.offset);
+        }
+    }
+    let lane = |((partition, key), mut offsets): ((i32, _), Vec<i64>)| {
+        offsets.sort_unstable();
+        let mut latest = Nanos::MIN;
+        let all_settled = offsets.iter().map(|&offset| {
+            let place = Place { source: Source::Origin, partition, offset };
+            latest = latest.max(history.settled.get(&place).copied().unwrap_or(Nanos::MAX));
+            latest
+        });
+        let all_settled = all_settled.collect();
+        ((partition, key), Lane { offsets, all_settled, epochs: HashMap::new() })
+    };
+    offsets.into_iter().map(lane).collect()
+}
+
+impl Lane {
+    fn start(&mut self, position: usize, attempt: &Attempt) -> Option<String> {
+        let before = self.epochs.insert((attempt.life, attempt.epoch), (position, attempt.number));
+        if let Some((last, number)) = before {
+            if position < last || (position == last && attempt.number <= number) {
+                return Some(format!("started after @{} in the same epoch", self.offsets[last]));
+            }
+        }
+        let previous = position.checked_sub(1)?;
+        (self.all_settled[previous] > attempt.start)
+            .then(|| format!("started before all up to @{} were settled", self.offsets[previous]))
+    }
+}
