@@ -29,16 +29,16 @@ pub enum Fate {
 impl Fate {
     /// Draws one; those that abort are placed by the schedule instead.
     pub fn draw(rng: &mut Rng) -> Self {
-        match rng.u32(0..1_000) {
-            0..25 => Self::Works(rng.u32(100..600)),
-            25..45 => Self::Fails(rng.u32(1..3)),
-            45..49 => Self::Fails(ALWAYS),
-            49..54 => Self::Panics(1),
-            54..56 => Self::Panics(ALWAYS),
-            56..59 => Self::Hangs(1),
-            59..60 => Self::Hangs(ALWAYS),
-            60..63 => Self::Fatal,
-            63..66 => Self::Skipped,
+        match rng.u32(0..2_000) {
+            0..30 => Self::Works(rng.u32(100..400)),
+            30..60 => Self::Fails(rng.u32(1..3)),
+            60..66 => Self::Fails(ALWAYS),
+            66..72 => Self::Panics(1),
+            72..75 => Self::Panics(ALWAYS),
+            75..79 => Self::Hangs(1),
+            79..80 => Self::Hangs(ALWAYS),
+            80..85 => Self::Fatal,
+            85..90 => Self::Skipped,
             _ => Self::Works(rng.u32(0..6)),
         }
     }

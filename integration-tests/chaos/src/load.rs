@@ -55,7 +55,7 @@ pub struct Recipe {
     pub rate: u64,
     /// Different keys.
     pub keys: u64,
-    /// After how many milliseconds a record is written that ends its process.
+    /// When a record is written that ends its process, in milliseconds from the first one on.
     pub aborts_ms: Vec<u64>,
 }
 

@@ -28,7 +28,7 @@ pub struct Options {
     #[arg(long, default_value_t = 3)]
     pub members: usize,
     /// Records a second.
-    #[arg(long, default_value_t = 300)]
+    #[arg(long, default_value_t = 200)]
     pub rate: u64,
     /// Different keys.
     #[arg(long, default_value_t = 200)]

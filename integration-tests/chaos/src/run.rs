@@ -99,9 +99,10 @@ pub async fn run(kafka: &Kafka, options: &Options, seed: u64, directory: &Path) 
         keys: options.keys,
         aborts_ms: schedule.aborts_ms.clone(),
     })?;
+    let (stop, mut sampler) = (AtomicBool::new(false), Sampler::default());
+    sampler.first_commit(kafka, &common.group, &common.topics).await?;
     let conductor =
         Conductor { kafka, group: &group, deeds: deeds.clone(), common: &common, shape, began: Instant::now() };
-    let (stop, mut sampler) = (AtomicBool::new(false), Sampler::default());
 
     let trouble = async {
         let until = conductor.began + Duration::from_millis(schedule.load_ms);

@@ -3,7 +3,7 @@
 use std::{
     collections::HashMap,
     sync::atomic::{AtomicBool, Ordering},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use keylane_integration_tests::{
@@ -18,6 +18,7 @@ use crate::{
 };
 
 const INTERVAL: Duration = Duration::from_millis(500);
+const FIRST_COMMIT: Duration = Duration::from_secs(60);
 
 /// What was seen so far.
 #[derive(Debug, Default)]
@@ -35,6 +36,28 @@ impl Sampler {
         while !stop.load(Ordering::SeqCst) {
             for source in [Source::Origin, Source::Retry] {
                 let _ = self.look(kafka, group, topics, source).await;
+            }
+            tokio::time::sleep(INTERVAL).await;
+        }
+    }
+
+    /// Looks until the group has committed something: it works.
+    ///
+    /// # Errors
+    /// When that does not come within a minute.
+    pub async fn first_commit(&mut self, kafka: &Kafka, group: &str, topics: &Topics) -> Result<(), HarnessError> {
+        let began = Instant::now();
+        loop {
+            let looked = self.look(kafka, group, topics, Source::Origin).await;
+            if self.samples.iter().any(|sample| sample.position > 0) {
+                return Ok(());
+            }
+            if began.elapsed() >= FIRST_COMMIT {
+                return Err(HarnessError::Deadline {
+                    what: "the group had committed something".to_owned(),
+                    after: FIRST_COMMIT,
+                    last: format!("{looked:?}"),
+                });
             }
             tokio::time::sleep(INTERVAL).await;
         }

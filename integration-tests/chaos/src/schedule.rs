@@ -7,8 +7,10 @@ use serde::{Deserialize, Serialize};
 
 use crate::settings::Tuning;
 
-/// The group settles before the first blow.
-const QUIET_START_MS: u64 = 6_000;
+/// The first blow falls on a group that works.
+const QUIET_START_MS: u64 = 2_000;
+/// The last blow is felt while there is still load.
+const LAST_BLOW_MS: u64 = 8_000;
 /// The kinds of a record's end beside success are in the values; those that end the process are counted here, and rare: each
 /// takes a session time-out for each start.
 const ABORTS_PER_MINUTE: f64 = 0.7;
@@ -96,7 +98,7 @@ pub enum BrokerBlow {
     },
 }
 
-/// A blow and when it falls, from the start of the load on.
+/// A blow and when it falls, from the group's first commit on.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Timed<T> {
     /// When.
@@ -166,7 +168,7 @@ fn blows<T>(
 ) -> Vec<Timed<T>> {
     let mut blows = Vec::new();
     let mut at_ms = QUIET_START_MS + rng.u64(0..2_000);
-    while at_ms < load_ms {
+    while at_ms < load_ms.saturating_sub(LAST_BLOW_MS) {
         blows.push(Timed { at_ms, blow: blow(rng) });
         at_ms += rng.u64(pauses_ms.clone());
     }
@@ -175,7 +177,7 @@ fn blows<T>(
 
 fn tuning(rng: &mut Rng) -> Tuning {
     Tuning {
-        concurrency: one_of(rng, &[1, 4, 16, 64]),
+        concurrency: one_of(rng, &[2, 8, 16, 64]),
         commit_interval_ms: one_of(rng, &[200, 500, 1_000, 2_000]),
         // Shorter than some work, or longer than any: with and without a deadline that passes.
         drain_timeout_ms: one_of(rng, &[100, 3_000, 5_000]),
