@@ -157,8 +157,7 @@ pub async fn read_origin(kafka: &Kafka, topic: &str) -> Result<Vec<Produced>, Ha
 pub async fn read_written(kafka: &Kafka, topic: &str) -> Result<Vec<Written>, HarnessError> {
     let clock = WallClock::read();
     let written = |record: StoredRecord| {
-        let value: Result<Value, _> =
-            String::from_utf8_lossy(record.value.as_deref().unwrap_or_default()).parse();
+        let value: Result<Value, _> = String::from_utf8_lossy(record.value.as_deref().unwrap_or_default()).parse();
         Written {
             partition: record.partition,
             offset: record.offset,

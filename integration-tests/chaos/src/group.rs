@@ -283,7 +283,9 @@ fn program() -> io::Result<PathBuf> {
     let here = std::env::current_exe()?;
     // A test's program lies one directory deeper than the programs.
     let found = here.ancestors().skip(1).take(2).map(|directory| directory.join(PROGRAM)).find(|path| path.is_file());
-    found.ok_or_else(|| io::Error::other(format!("there is no {PROGRAM} beside {}: build the whole package", here.display())))
+    found.ok_or_else(|| {
+        io::Error::other(format!("there is no {PROGRAM} beside {}: build the whole package", here.display()))
+    })
 }
 
 fn lock(state: &Mutex<State>) -> MutexGuard<'_, State> {

@@ -233,15 +233,7 @@ mod tests {
     fn what_is_noted_is_read_again() {
         let path = tempfile::NamedTempFile::new().unwrap().into_temp_path();
         let journal = Journal::open(&path).unwrap();
-        let attempt = Attempt {
-            topic: "t".into(),
-            partition: 3,
-            offset: 7,
-            key: None,
-            id: 9,
-            epoch: 1,
-            attempt: 2,
-        };
+        let attempt = Attempt { topic: "t".into(), partition: 3, offset: 7, key: None, id: 9, epoch: 1, attempt: 2 };
         let notes = [
             Note::Up { commit_interval_ms: 500 },
             Note::Started(attempt.clone()),

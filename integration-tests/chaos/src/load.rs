@@ -104,8 +104,7 @@ impl Load {
     pub async fn stop(self) -> Written {
         self.stop.store(true, Ordering::Relaxed);
         let refused = self.writer.await.unwrap_or(1) + self.collector.await.unwrap_or(1);
-        let acknowledged =
-            std::mem::take(&mut *self.acknowledged.lock().unwrap_or_else(PoisonError::into_inner));
+        let acknowledged = std::mem::take(&mut *self.acknowledged.lock().unwrap_or_else(PoisonError::into_inner));
         Written { acknowledged, refused }
     }
 }

@@ -199,8 +199,7 @@ mod tests {
         });
         let assigned = |partition, epoch| Note::Assigned { topic: "t".into(), partition, epoch };
         let noted: Vec<Note> = read(&path).unwrap().into_iter().map(|line| line.what).collect();
-        let expected =
-            [assigned(0, 1), assigned(1, 1), assigned(0, 2), Note::GivenBack { dropped: true }, Note::Lost];
+        let expected = [assigned(0, 1), assigned(1, 1), assigned(0, 2), Note::GivenBack { dropped: true }, Note::Lost];
         assert_eq!(noted, expected);
         assert_eq!((epochs.current("t", 0), epochs.current("t", 2)), (2, 0));
     }

@@ -57,12 +57,7 @@ pub enum RunError {
 /// The schedule that `options` ask for, with so many brokers to break.
 pub fn schedule(options: &Options, seed: u64, nodes: usize) -> Schedule {
     let load = Duration::from_secs_f64(options.minutes.max(0.1) * 60.0);
-    let scene = Scene {
-        load,
-        members: options.members,
-        nodes,
-        session_timeout_ms: SESSION_TIMEOUT_MS,
-    };
+    let scene = Scene { load, members: options.members, nodes, session_timeout_ms: SESSION_TIMEOUT_MS };
     Schedule::new(seed, &scene)
 }
 
@@ -117,8 +112,7 @@ pub async fn run(kafka: &Kafka, options: &Options, seed: u64, directory: &Path) 
         stop.store(true, Ordering::SeqCst);
         saved.map(|saved| (saved, written, quiet, gone))
     };
-    let (troubled, ()) =
-        tokio::join!(trouble, sampler.watch(kafka, &common.group, &common.topics, &stop));
+    let (troubled, ()) = tokio::join!(trouble, sampler.watch(kafka, &common.group, &common.topics, &stop));
     let (mut dead_letters, written, (quiet_after, final_restart), gone) = troubled?;
     if !gone {
         return Err(RunError::MembersStay(members));

@@ -225,12 +225,7 @@ mod tests {
 
     use super::{BrokerBlow, Scene, Schedule};
 
-    const SCENE: Scene = Scene {
-        load: Duration::from_secs(90),
-        members: 3,
-        nodes: 3,
-        session_timeout_ms: 6_000,
-    };
+    const SCENE: Scene = Scene { load: Duration::from_secs(90), members: 3, nodes: 3, session_timeout_ms: 6_000 };
 
     #[test]
     fn a_seed_makes_the_same_schedule_each_time_and_another_one_another() {

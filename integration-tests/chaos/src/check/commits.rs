@@ -32,10 +32,9 @@ pub fn check(history: &History) -> Commits {
             let place = Place { source: sample.source, partition: sample.partition, offset };
             if claimed.insert(place) && history.settled.get(&place).is_none_or(|&settled| settled > sample.at) {
                 let settled = history.settled.get(&place).map_or("never".to_owned(), |&at| history.clock(at));
-                found.beyond_settled.push(format!(
-                    "{place:?} was committed at {} and settled at {settled}",
-                    history.clock(sample.at)
-                ));
+                found
+                    .beyond_settled
+                    .push(format!("{place:?} was committed at {} and settled at {settled}", history.clock(sample.at)));
             }
         }
         let highest = highest.entry((sample.source, sample.partition)).or_insert(0);
@@ -62,4 +61,42 @@ fn offsets(history: &History) -> HashMap<(Source, i32), Vec<i64>> {
         offsets.entry((Source::Retry, retry.partition)).or_default().push(retry.offset);
     }
     offsets
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{
+        super::testing::{Story, calm},
+        check,
+    };
+    use crate::journal::{Deed, Outcome};
+
+    #[test]
+    fn the_offset_and_the_metadata_may_claim_only_what_is_settled_by_then() {
+        let beyond = |story: Story| check(&story.history()).beyond_settled.len();
+        // Settled at 50, 150 and 250.
+        assert_eq!(beyond(calm().committed(60, 1, &[])), 0);
+        let early = Story::of(3).ran("a", 0, (0, 50), Outcome::Done).ran("a", 2, (0, 250), Outcome::Done);
+        assert_eq!(beyond(early.committed(100, 1, &[]).committed(200, 1, &[(2, 2)])), 1);
+        let early = Story::of(3).ran("a", 0, (0, 50), Outcome::Done);
+        assert_eq!(beyond(early.committed(40, 1, &[]).committed(60, 3, &[])), 3);
+    }
+
+    #[test]
+    fn a_retry_and_a_dead_letter_are_settlements() {
+        let story = Story::of(2)
+            .ran("a", 0, (0, 10), Outcome::Failed)
+            .retry(0, 5, 20, 1)
+            .ran("a", 1, (30, 40), Outcome::Failed)
+            .dead_letter(1, 50, "fatal");
+        assert_eq!(check(&story.committed(60, 2, &[]).history()).beyond_settled.len(), 0);
+    }
+
+    #[test]
+    fn a_commit_that_goes_back_is_found_unless_a_broker_was_away() {
+        let back = || calm().committed(1_000, 3, &[]).committed(2_000, 2, &[]);
+        assert_eq!(check(&back().history()).went_back.len(), 1);
+        let out = Deed::Out { what: "broker 2".into() };
+        assert_eq!(check(&back().deed(1_500, out).history()).went_back.len(), 0);
+    }
 }

@@ -77,8 +77,7 @@ fn cause(history: &History, first: &Attempt, again: &Attempt) -> Option<Cause> {
     let later = |at: Nanos| at >= first.end && at <= again.start;
     if stopped || lost {
         Some(Cause::Lost)
-    } else if history.outage(first.end, again.start)
-        || history.lives[again.life].unreadable.iter().any(|&at| later(at))
+    } else if history.outage(first.end, again.start) || history.lives[again.life].unreadable.iter().any(|&at| later(at))
     {
         Some(Cause::Outage)
     } else {
@@ -92,4 +91,53 @@ fn was_dropped(history: &History, first: &Attempt, again: &Attempt) -> bool {
     first.outcome == Some(Outcome::CutOff)
         && (first.life, first.epoch) != (again.life, again.epoch)
         && given_back.iter().any(|&(at, dropped)| dropped && near(at))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{super::testing::Story, Duplicates, find};
+    use crate::journal::{Deed, Note, Outcome, Sent};
+
+    /// Done by a, and done by b eight seconds later.
+    fn twice() -> Story {
+        Story::of(1).ran("a", 0, (1_000, 1_100), Outcome::Done).ran("b", 0, (9_000, 9_100), Outcome::Done)
+    }
+
+    fn causes(story: Story) -> Duplicates {
+        find(&story.history()).0
+    }
+
+    #[test]
+    fn one_without_a_cause_is_told() {
+        let (found, told) = find(&twice().history());
+        assert_eq!((found.unexplained, told.len()), (1, 1));
+    }
+
+    #[test]
+    fn each_cause_is_found_where_it_happened_in_time() {
+        assert_eq!(causes(twice().kill("a", 1_500)), Duplicates { crash: 1, ..Duplicates::default() });
+        assert_eq!(causes(twice().kill("b", 1_500)).unexplained, 1);
+        assert_eq!(causes(twice().kill("a", 9_500)).unexplained, 1);
+        let lost = Duplicates { lost_assignment: 1, ..Duplicates::default() };
+        assert_eq!(causes(twice().note("a", 1_500, Note::Lost)), lost);
+        assert_eq!(causes(twice().note("a", 20_000, Note::Lost)).unexplained, 1);
+        assert_eq!(causes(twice().signal("a", 1_050, Sent::Stop).signal("a", 8_900, Sent::Continue)), lost);
+        assert_eq!(causes(twice().signal("a", 6_000, Sent::Stop)).unexplained, 1);
+        let out = |what: &str| {
+            let what = what.to_owned();
+            twice().deed(1_200, Deed::Out { what: what.clone() }).deed(3_000, Deed::Back { what })
+        };
+        assert_eq!(causes(out("broker 1")), Duplicates { outage: 1, ..Duplicates::default() });
+        assert_eq!(causes(out("dead letters")).unexplained, 1);
+    }
+
+    #[test]
+    fn an_attempt_that_its_drain_cut_off_is_counted_when_it_is_repeated() {
+        let story = |dropped| {
+            let story = Story::of(1).ran("a", 0, (1_000, 2_000), Outcome::CutOff);
+            story.note("a", 2_100, Note::GivenBack { dropped }).ran("b", 0, (3_000, 3_100), Outcome::Done)
+        };
+        assert_eq!(causes(story(true)), Duplicates { drain_deadline: 1, ..Duplicates::default() });
+        assert_eq!(causes(story(false)), Duplicates::default());
+    }
 }

@@ -192,10 +192,7 @@ impl History {
             attempts: Vec::new(),
             outages: outages(deeds),
             troubles: troubles(deeds),
-            load_stopped: deeds
-                .iter()
-                .find(|line| line.what == Deed::LoadStopped)
-                .map_or(Nanos::MAX, |line| line.at),
+            load_stopped: deeds.iter().find(|line| line.what == Deed::LoadStopped).map_or(Nanos::MAX, |line| line.at),
             settled: HashMap::new(),
             evidence,
         };

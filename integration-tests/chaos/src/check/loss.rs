@@ -3,11 +3,7 @@
 use std::collections::{HashMap, HashSet};
 
 use super::history::{History, Place};
-use crate::{
-    evidence::Source,
-    fate::Fate,
-    journal::Outcome,
-};
+use crate::{evidence::Source, fate::Fate, journal::Outcome};
 
 /// What became of the records.
 #[derive(Debug, Default)]
@@ -93,28 +89,73 @@ fn is_committed(history: &History, place: Place) -> bool {
 /// Also where it waits in the retry topic.
 fn is_committed_everywhere(history: &History, id: u64) -> bool {
     let copies = history.evidence.retries.iter().filter(|retry| retry.id == id);
-    let mut places =
-        copies.map(|copy| Place { source: Source::Retry, partition: copy.partition, offset: copy.offset });
+    let mut places = copies.map(|copy| Place { source: Source::Retry, partition: copy.partition, offset: copy.offset });
     places.all(|place| is_committed(history, place))
 }
 
 fn count_copies(history: &History, fates: &mut Fates) {
     let letters: HashSet<u64> = history.evidence.dead_letters.iter().map(|letter| letter.id).collect();
     fates.dead_letters_repeated = history.evidence.dead_letters.len() - letters.len();
-    let rounds: HashSet<(u64, u32)> =
-        history.evidence.retries.iter().map(|retry| (retry.id, retry.round)).collect();
+    let rounds: HashSet<(u64, u32)> = history.evidence.retries.iter().map(|retry| (retry.id, retry.round)).collect();
     fates.retries_repeated = history.evidence.retries.len() - rounds.len();
 }
 
 fn unknown(history: &History) -> Vec<String> {
-    let mut ids: HashMap<Place, u64> =
-        history.records.iter().map(|record| (record.place, record.value.id)).collect();
+    let mut ids: HashMap<Place, u64> = history.records.iter().map(|record| (record.place, record.value.id)).collect();
     for retry in &history.evidence.retries {
         let place = Place { source: Source::Retry, partition: retry.partition, offset: retry.offset };
         ids.insert(place, retry.id);
     }
-    let strange = |attempt: &&super::history::Attempt| {
-        attempt.epoch == 0 || ids.get(&attempt.place) != Some(&attempt.id)
-    };
+    let strange =
+        |attempt: &&super::history::Attempt| attempt.epoch == 0 || ids.get(&attempt.place) != Some(&attempt.id);
     history.attempts.iter().filter(strange).map(|attempt| history.show(attempt)).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{super::testing::Story, check};
+    use crate::{fate::Fate, journal::Outcome};
+
+    #[test]
+    fn every_record_has_one_fate() {
+        let story = Story::of(6)
+            .ran("a", 0, (0, 1), Outcome::Done)
+            .ran("a", 1, (0, 1), Outcome::Skipped)
+            .dead_letter(2, 5, "fatal")
+            .ran("a", 3, (0, 1), Outcome::Failed)
+            .committed(10, 4, &[(5, 5)]);
+        let fates = check(&story.history());
+        assert_eq!((fates.done, fates.skipped, fates.dead_lettered), (1, 1, 1));
+        // The fourth was only tried, the sixth not even that; nobody claims the fifth.
+        assert_eq!((fates.lost.len(), fates.parked.len()), (2, 1));
+    }
+
+    #[test]
+    fn a_record_that_waits_in_the_retry_topic_is_not_lost_until_that_is_committed() {
+        let story = || Story::of(1).ran("a", 0, (0, 1), Outcome::Failed).retry(0, 3, 5, 1).committed(10, 1, &[]);
+        let fates = check(&story().history());
+        assert_eq!((fates.lost.len(), fates.parked.len()), (0, 1));
+        let done = story().attempt("b", 1, ("t-retry", 3, 2), (20, 30), Some(Outcome::Done));
+        let mut history = done.history();
+        // The record's number is not its offset there.
+        history.attempts.last_mut().unwrap().id = 0;
+        assert_eq!(check(&history).done, 1);
+    }
+
+    #[test]
+    fn only_what_ends_its_process_may_be_called_poison() {
+        let story = || Story::of(2).record(0, Some("k"), Fate::Aborts).dead_letter(0, 5, "poison");
+        let fates = check(&story().history());
+        assert_eq!((fates.poisoned, fates.blamed.len()), (1, 0));
+        assert_eq!(check(&story().dead_letter(1, 6, "poison").history()).blamed.len(), 1);
+        let tired = Story::of(1).record(0, Some("k"), Fate::Fails(1)).dead_letter(0, 5, "exhausted");
+        assert_eq!(check(&tired.history()).given_up_early, 1);
+    }
+
+    #[test]
+    fn what_nobody_wrote_and_what_was_never_assigned_are_unknown() {
+        let story = Story::of(1).ran("a", 0, (0, 1), Outcome::Done).ran("a", 7, (0, 1), Outcome::Done);
+        let story = story.attempt("b", 0, ("t", 0, 1), (5, 6), Some(Outcome::Done));
+        assert_eq!(check(&story.history()).unknown.len(), 2);
+    }
 }

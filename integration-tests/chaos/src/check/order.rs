@@ -66,3 +66,58 @@ impl Lane {
             .then(|| format!("started before all up to @{} were settled", self.offsets[previous]))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::{
+        super::testing::{Story, calm},
+        violations,
+    };
+    use crate::{fate::Fate, journal::Outcome};
+
+    #[test]
+    fn a_start_before_an_earlier_record_is_settled_is_out_of_turn() {
+        let story = Story::of(2).ran("a", 0, (0, 100), Outcome::Done).ran("b", 1, (50, 150), Outcome::Done);
+        assert_eq!(violations(&story.history()).len(), 1);
+        // Nor is a failure a settlement.
+        let story = Story::of(2).ran("a", 0, (0, 10), Outcome::Failed).ran("a", 1, (50, 60), Outcome::Done);
+        assert_eq!(violations(&story.history()).len(), 1);
+    }
+
+    #[test]
+    fn a_dead_letter_a_retry_and_a_skip_let_the_next_one_start() {
+        let story = Story::of(4)
+            .ran("a", 0, (0, 10), Outcome::Failed)
+            .dead_letter(0, 20, "fatal")
+            .ran("a", 1, (30, 40), Outcome::Failed)
+            .retry(1, 7, 50, 1)
+            .ran("a", 2, (60, 70), Outcome::Skipped)
+            .ran("a", 3, (80, 90), Outcome::Done);
+        assert_eq!(violations(&story.history()), Vec::<String>::new());
+    }
+
+    #[test]
+    fn a_rewind_to_another_member_is_fine_and_one_within_an_epoch_is_not() {
+        let again = |member| calm().ran(member, 1, (600, 650), Outcome::Done).history();
+        assert_eq!(violations(&again("b")), Vec::<String>::new());
+        assert_eq!(violations(&again("a")).len(), 1);
+        let next_epoch = calm().attempt("a", 2, ("t", 1, 1), (600, 650), Some(Outcome::Done));
+        assert_eq!(violations(&next_epoch.history()), Vec::<String>::new());
+    }
+
+    #[test]
+    fn a_retry_in_place_is_in_turn_and_the_same_attempt_twice_is_not() {
+        let failed = || Story::of(1).ran("a", 0, (0, 10), Outcome::Failed);
+        let retried = failed().attempt("a", 1, ("t", 0, 2), (20, 30), Some(Outcome::Done));
+        assert_eq!(violations(&retried.history()), Vec::<String>::new());
+        let repeated = failed().attempt("a", 1, ("t", 0, 1), (20, 30), Some(Outcome::Done));
+        assert_eq!(violations(&repeated.history()).len(), 1);
+    }
+
+    #[test]
+    fn other_keys_and_null_keys_wait_for_nobody() {
+        let story = Story::of(1).record(1, Some("other"), Fate::Works(1)).record(2, None, Fate::Works(1));
+        let story = story.ran("a", 2, (0, 5), Outcome::Done).ran("a", 1, (1, 5), Outcome::Done);
+        assert_eq!(violations(&story.ran("a", 0, (2, 5), Outcome::Done).history()), Vec::<String>::new());
+    }
+}

@@ -140,7 +140,8 @@ impl Report {
             final_restart: evidence.final_restart,
             violations: Vec::new(),
         };
-        let never = if evidence.quiet_after_ms.is_none() { vec!["not all was committed in time".to_owned()] } else { vec![] };
+        let never =
+            if evidence.quiet_after_ms.is_none() { vec!["not all was committed in time".to_owned()] } else { vec![] };
         for (name, findings) in [
             ("lost", &fates.lost),
             ("parked", &fates.parked),
