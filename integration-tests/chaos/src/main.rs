@@ -10,6 +10,7 @@ use keylane_chaos::{
     check::{History, Report},
     options::Options,
     run::{run, schedule},
+    table::table,
 };
 use keylane_integration_tests::kafka::{Found, Kafka, Nodes};
 
@@ -35,6 +36,10 @@ async fn go(options: &Options) -> Result<bool, Failure> {
     if let Some(directory) = &options.check {
         return check(directory);
     }
+    if let Some(results) = &options.table {
+        print!("{}", table(&std::fs::read_to_string(results)?)?);
+        return Ok(true);
+    }
     let seeds = options.seed..options.seed + options.seeds.max(1);
     if options.schedule {
         for seed in seeds {
@@ -42,19 +47,32 @@ async fn go(options: &Options) -> Result<bool, Failure> {
         }
         return Ok(true);
     }
+    let (mut kafka, mut clean, mut failed) = (start(options)?, true, None);
+    for seed in seeds {
+        match run_one(&kafka, options, seed).await {
+            Ok(kept) => clean &= kept,
+            Err(error) => {
+                let (protocol, not_tried) = (options.protocol, error.to_string());
+                println!("{}", serde_json::json!({ "seed": seed, "protocol": protocol, "not_tried": not_tried }));
+                failed = Some(error);
+                // Whatever was broken may be so still.
+                drop(kafka);
+                kafka = start(options)?;
+            }
+        }
+    }
+    failed.map_or(Ok(clean), Err)
+}
+
+fn start(options: &Options) -> Result<Kafka, Failure> {
     let found = match &options.bootstrap {
         Some(servers) => Kafka::connect(servers, Nodes::Three),
         None => Kafka::start(Nodes::Three),
     };
-    let kafka = match found {
-        Found::Running(kafka) => kafka,
-        Found::Unavailable(reason) => return Err(reason.into()),
-    };
-    let mut clean = true;
-    for seed in seeds {
-        clean &= run_one(&kafka, options, seed).await?;
+    match found {
+        Found::Running(kafka) => Ok(kafka),
+        Found::Unavailable(reason) => Err(reason.into()),
     }
-    Ok(clean)
 }
 
 async fn run_one(kafka: &Kafka, options: &Options, seed: u64) -> Result<bool, Failure> {

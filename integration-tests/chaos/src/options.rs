@@ -51,4 +51,7 @@ pub struct Options {
     /// Check journals and topics of a run that was kept (a directory), without running anything.
     #[arg(long)]
     pub check: Option<PathBuf>,
+    /// Make a table of the lines that many runs printed (a file), without running anything.
+    #[arg(long)]
+    pub table: Option<PathBuf>,
 }
