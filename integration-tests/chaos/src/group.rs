@@ -239,6 +239,8 @@ impl State {
         let log = File::create(self.directory.join(format!("{name}.log")))?;
         Command::new(&self.program)
             .arg(serde_json::to_string(&settings).map_err(io::Error::other)?)
+            // Records that panic are part of the game; a trace for each takes the threads it runs on away for long.
+            .env("RUST_BACKTRACE", "0")
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(log)
