@@ -108,7 +108,7 @@ impl Conductor<'_> {
             }
             MemberBlow::Join { members } => self.group.join(members),
             MemberBlow::Leave { members } => {
-                let leaving = &slots[slots.len() - members.min(slots.len() - 1)..];
+                let leaving = &slots[slots.len() - members.min(slots.len().saturating_sub(2))..];
                 self.group.leave(leaving);
             }
         }

@@ -59,6 +59,15 @@ pub enum Note {
         /// Whether attempts were dropped at the drain's deadline.
         dropped: bool,
     },
+    /// A record was parked.
+    Parked {
+        /// The topic.
+        topic: String,
+        /// The partition.
+        partition: i32,
+        /// The offset.
+        offset: i64,
+    },
     /// The commits of new partitions could not be read: they were delivered from the committed offset without a map.
     Unreadable,
     /// An attempt began.

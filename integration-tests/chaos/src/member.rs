@@ -128,6 +128,9 @@ impl<S: Subscriber> Layer<S> for Watch {
             self.journal.note(Note::Lost);
         } else if words.message == "partitions given back" {
             self.journal.note(Note::GivenBack { dropped: words.dropped });
+        } else if words.message.starts_with("a record is parked") {
+            let Words { topic, partition, offset, .. } = words;
+            self.journal.note(Note::Parked { topic, partition, offset });
         } else if words.message.starts_with("the committed offsets' metadata cannot be read") {
             self.journal.note(Note::Unreadable);
         }
@@ -139,6 +142,7 @@ struct Words {
     message: String,
     topic: String,
     partition: i32,
+    offset: i64,
     dropped: bool,
 }
 
@@ -160,8 +164,10 @@ impl Visit for Words {
     }
 
     fn record_i64(&mut self, field: &Field, value: i64) {
-        if field.name() == "partition" {
-            self.partition = i32::try_from(value).unwrap_or(-1);
+        match field.name() {
+            "partition" => self.partition = i32::try_from(value).unwrap_or(-1),
+            "offset" => self.offset = value,
+            _ => {}
         }
     }
 
@@ -192,6 +198,7 @@ mod tests {
                 tracing::info!(target: "keylane::consumer", %topic, partition, "partition assigned");
             }
             tracing::info!(target: "keylane::consumer", dropped = true, "partitions given back");
+            tracing::error!(target: "keylane::runtime", topic = "t", partition = 3, offset = 7_i64, "a record is parked: why");
             tracing::warn!(
                 target: "keylane::consumer",
                 "the group has given this member's partitions away; what runs there is dropped"
@@ -199,7 +206,9 @@ mod tests {
         });
         let assigned = |partition, epoch| Note::Assigned { topic: "t".into(), partition, epoch };
         let noted: Vec<Note> = read(&path).unwrap().into_iter().map(|line| line.what).collect();
-        let expected = [assigned(0, 1), assigned(1, 1), assigned(0, 2), Note::GivenBack { dropped: true }, Note::Lost];
+        let parked = Note::Parked { topic: "t".into(), partition: 3, offset: 7 };
+        let given_back = Note::GivenBack { dropped: true };
+        let expected = [assigned(0, 1), assigned(1, 1), assigned(0, 2), given_back, parked, Note::Lost];
         assert_eq!(noted, expected);
         assert_eq!((epochs.current("t", 0), epochs.current("t", 2)), (2, 0));
     }

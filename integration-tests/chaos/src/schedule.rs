@@ -51,7 +51,7 @@ pub enum MemberBlow {
     },
     /// Members leave in order, all at once.
     Leave {
-        /// How many at most; one remains.
+        /// How many at most; two remain.
         members: usize,
     },
 }

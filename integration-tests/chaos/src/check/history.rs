@@ -1,7 +1,7 @@
 //! All journals and the evidence of a run as one history, in one time.
 
 use std::{
-    collections::{BTreeMap, HashMap},
+    collections::{BTreeMap, HashMap, HashSet},
     fs, io,
     path::Path,
 };
@@ -144,6 +144,8 @@ pub struct History {
     pub troubles: Vec<Trouble>,
     /// When the last record had been written.
     pub load_stopped: Nanos,
+    /// What was parked at some time.
+    pub parked: HashSet<Place>,
     /// When each record was settled first: by an attempt, on the retry topic, or as a dead letter.
     pub settled: HashMap<Place, Nanos>,
 }
@@ -193,6 +195,7 @@ impl History {
             outages: outages(deeds),
             troubles: troubles(deeds),
             load_stopped: deeds.iter().find(|line| line.what == Deed::LoadStopped).map_or(Nanos::MAX, |line| line.at),
+            parked: HashSet::new(),
             settled: HashMap::new(),
             evidence,
         };
@@ -209,13 +212,14 @@ impl History {
         let index = self.lives.len();
         let mut open: HashMap<(Place, u32, u32), usize> = HashMap::new();
         for line in notes {
-            let key = |attempt: &journal::Attempt| (self.place(attempt), attempt.epoch, attempt.attempt);
+            let place = |attempt: &journal::Attempt| self.place(&attempt.topic, attempt.partition, attempt.offset);
+            let key = |attempt: &journal::Attempt| (place(attempt), attempt.epoch, attempt.attempt);
             match &line.what {
                 Note::Started(attempt) => {
                     open.insert(key(attempt), self.attempts.len());
                     self.attempts.push(Attempt {
                         life: index,
-                        place: self.place(attempt),
+                        place: place(attempt),
                         key: attempt.key.clone(),
                         id: attempt.id,
                         epoch: attempt.epoch,
@@ -234,16 +238,19 @@ impl History {
                 Note::Lost => life.lost.push(line.at),
                 Note::GivenBack { dropped } => life.given_back.push((line.at, *dropped)),
                 Note::Unreadable => life.unreadable.push(line.at),
+                Note::Parked { topic, partition, offset } => {
+                    self.parked.insert(self.place(topic, *partition, *offset));
+                }
                 Note::Up { .. } | Note::Stopping | Note::Down { .. } | Note::Assigned { .. } => {}
             }
         }
         self.lives.push(life);
     }
 
-    fn place(&self, attempt: &journal::Attempt) -> Place {
-        let origin = attempt.topic == self.evidence.common.topics.origin;
+    fn place(&self, topic: &str, partition: i32, offset: i64) -> Place {
+        let origin = topic == self.evidence.common.topics.origin;
         let source = if origin { Source::Origin } else { Source::Retry };
-        Place { source, partition: attempt.partition, offset: attempt.offset }
+        Place { source, partition, offset }
     }
 
     /// Whether a broker was away in that time.

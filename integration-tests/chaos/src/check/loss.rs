@@ -19,7 +19,7 @@ pub struct Fates {
     /// The most often such a record began.
     pub poison_starts: usize,
     /// None of these, and not committed: somebody still has it.
-    pub parked: Vec<String>,
+    pub unfinished: Vec<String>,
     /// None of these, and committed.
     pub lost: Vec<String>,
     /// Dead letters with the reason `poison` of records that end no process.
@@ -57,7 +57,7 @@ pub fn check(history: &History) -> Fates {
         } else if is_committed(history, record.place) && is_committed_everywhere(history, id) {
             fates.lost.push(format!("{:?}, {}", record.place, record.value));
         } else {
-            fates.parked.push(format!("{:?}, {}", record.place, record.value));
+            fates.unfinished.push(format!("{:?}, {}", record.place, record.value));
         }
         match dead.get(&id) {
             Some(_) if record.value.fate == Fate::Aborts => fates.poisoned += 1,
@@ -127,14 +127,14 @@ mod tests {
         let fates = check(&story.history());
         assert_eq!((fates.done, fates.skipped, fates.dead_lettered), (1, 1, 1));
         // The fourth was only tried, the sixth not even that; nobody claims the fifth.
-        assert_eq!((fates.lost.len(), fates.parked.len()), (2, 1));
+        assert_eq!((fates.lost.len(), fates.unfinished.len()), (2, 1));
     }
 
     #[test]
     fn a_record_that_waits_in_the_retry_topic_is_not_lost_until_that_is_committed() {
         let story = || Story::of(1).ran("a", 0, (0, 1), Outcome::Failed).retry(0, 3, 5, 1).committed(10, 1, &[]);
         let fates = check(&story().history());
-        assert_eq!((fates.lost.len(), fates.parked.len()), (0, 1));
+        assert_eq!((fates.lost.len(), fates.unfinished.len()), (0, 1));
         let done = story().attempt("b", 1, ("t-retry", 3, 2), (20, 30), Some(Outcome::Done));
         let mut history = done.history();
         // The record's number is not its offset there.

@@ -46,7 +46,7 @@ mod tests {
         assert_eq!(violations(calm().committed(1_500, 2, &[])), ["commits_went_back"]);
         let lost = Story::of(1).committed(1_000, 1, &[]);
         assert_eq!(violations(lost), ["lost", "committed_beyond_settled"]);
-        assert_eq!(violations(Story::of(1)), ["parked"]);
+        assert_eq!(violations(Story::of(1)), ["unfinished"]);
         let twice = calm().ran("b", 1, (600, 650), Outcome::Done);
         assert_eq!(violations(twice), ["duplicates.unexplained"]);
     }

@@ -41,9 +41,11 @@ pub struct Report {
     pub poisoned: usize,
     /// The most often such a record began.
     pub poison_starts: usize,
-    /// Records that are neither, and not committed. A violation: all was healed.
+    /// Records that were parked at some time, since a topic refused them.
     pub parked: usize,
-    /// Records that are neither, and committed. A violation.
+    /// Records that are neither done nor given up, and not committed. A violation: all was healed.
+    pub unfinished: usize,
+    /// Records that are neither done nor given up, and committed. A violation.
     pub lost: usize,
     /// Records that ended no process, and were settled as if they had. A violation.
     pub blamed: usize,
@@ -115,7 +117,8 @@ impl Report {
             dead_lettered: fates.dead_lettered,
             poisoned: fates.poisoned,
             poison_starts: fates.poison_starts,
-            parked: fates.parked.len(),
+            parked: history.parked.len(),
+            unfinished: fates.unfinished.len(),
             lost: fates.lost.len(),
             blamed: fates.blamed.len(),
             given_up_early: fates.given_up_early,
@@ -144,7 +147,7 @@ impl Report {
             if evidence.quiet_after_ms.is_none() { vec!["not all was committed in time".to_owned()] } else { vec![] };
         for (name, findings) in [
             ("lost", &fates.lost),
-            ("parked", &fates.parked),
+            ("unfinished", &fates.unfinished),
             ("blamed", &fates.blamed),
             ("unknown", &fates.unknown),
             ("order_violations", &order),
