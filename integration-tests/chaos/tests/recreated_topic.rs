@@ -20,10 +20,10 @@ const ROUNDS: usize = 4;
 const RECORDS: usize = 80;
 
 /// Enqueues until the broker's word comes.
-async fn enqueue(producer: TaskProducer, value: String) -> String {
+async fn enqueue(producer: TaskProducer, id: usize, value: String) -> String {
     let began = Instant::now();
     loop {
-        match producer.enqueue(NewTask::new(value.clone()).key(value.clone())).await {
+        match producer.enqueue(NewTask::new(value.clone()).partition(i32::try_from(id).unwrap() % 8)).await {
             Ok(_) => return value,
             Err(error) => assert!(began.elapsed() < DEADLINE, "{error}"),
         }
@@ -42,10 +42,10 @@ async fn what_is_acknowledged_is_there_also_where_the_topic_is_made_anew_meanwhi
     create(&kafka, &topic).await;
     let servers = kafka.bootstrap_servers();
     let producer =
-        TaskProducer::builder(&topic).bootstrap_servers(servers).kafka("linger.ms", "5").start().await.unwrap();
+        TaskProducer::builder(&topic).bootstrap_servers(servers).application_id("test").start().await.unwrap();
     for round in 0..ROUNDS {
         for id in 0..20 {
-            enqueue(producer.clone(), format!("{round}-before-{id}")).await;
+            enqueue(producer.clone(), id, format!("{round}-before-{id}")).await;
         }
         kafka.delete_topic(&topic).await.unwrap();
         let mut writes = JoinSet::new();
@@ -54,7 +54,7 @@ async fn what_is_acknowledged_is_there_also_where_the_topic_is_made_anew_meanwhi
             writes.spawn(async move {
                 // Spread over the time in which the topic is away and comes back.
                 tokio::time::sleep(Duration::from_millis(60) * u32::try_from(id).unwrap()).await;
-                enqueue(producer, value).await
+                enqueue(producer, id, value).await
             });
         }
         tokio::time::sleep(Duration::from_secs(3)).await;
