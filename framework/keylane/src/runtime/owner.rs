@@ -193,6 +193,7 @@ impl Owner {
         if orders.shutdown {
             self.core.end();
         }
+        self.core.set_log(orders.log);
         self.core.mark_confirmed(Mark::new(orders.marked));
         if let Some(end) = orders.log_end {
             self.core.log_ends_at(Position::new(end));

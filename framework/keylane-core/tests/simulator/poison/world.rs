@@ -171,7 +171,8 @@ impl World {
         log.member = Some(member);
         self.epochs += 1;
         let start = Position::new(log.committed.0);
-        let CommitContent { settled, evidence } = commit_map::decode(start, &log.committed.1).expect("it is our own");
+        let CommitContent { settled, evidence, .. } =
+            commit_map::decode(start, &log.committed.1).expect("it is our own");
         let (evidence, unclean) = evidence.at_start(process.here);
         if unclean {
             let metadata = commit_map::encode(start, settled.ranges(), &evidence, MAX_METADATA_BYTES).text;
