@@ -82,14 +82,14 @@ mod varint;
 pub use backoff::{Backoff, BackoffError, MAX_BACKOFF};
 pub use budget::{Budget, BudgetChange, BudgetError};
 pub use commit_map::{CommitContent, CommitMetadata, MAX_METADATA_BYTES, MapError};
-pub use evidence::{Evidence, ISOLATION_STARTS, Instance, MAX_SUSPECTS, POISON_CRASHES, Suspect};
+pub use evidence::{Evidence, GROUP, ISOLATION_STARTS, Instance, MAX_SUSPECTS, Named, POISON_CRASHES, Suspect};
 pub use failure::{Failure, MAX_RETRY_AFTER, MIN_RETRY_AFTER, Reason};
 pub use log_id::{Identity, LogId, Resume, Seen};
 pub use offset::{Epoch, Offset, Position};
 pub use partition::{
     Caution, Delivered, Delivery, LaneOrder, MARK_PATIENCE, Mark, Oldest, ParkReason, Partition, PartitionSettings,
     Paused, PoisonFate, Poisoned, Publish, PublishRequest, PublishResult, RecordState, SUSPECT_PATIENCE, Settlement,
-    Start, Success, Ticket, Turn, Verdict,
+    Start, Success, TURN_PATIENCE, Ticket, Turn, Verdict,
 };
 pub use retry_policy::{Exhausted, InPlace, RetryPolicy, TopicRetry};
 pub use settled_map::{SettledMap, SettledRange};
