@@ -6,7 +6,7 @@
 //! | unclean starts | caution | what runs |
 //! |---|---|---|
 //! | 0 | none | everything, once the mark of this epoch is on the broker |
-//! | 1 | wary | everything, in a shared turn, up to [`GROUP`] records named together; one that is alone in the partition is named alone |
+//! | 1 | wary | everything, in a shared turn, up to [`GROUP`] records named together; one that is alone in the partition is named alone, in a turn of its own |
 //! | 2 and more | isolation | the same, but what was named at a crash runs by itself, in a turn of its own; at its second time in a quiet one |
 //!
 //! What the broker knows always covers what runs: before a record starts that the last mark does not cover, a new mark is
@@ -265,19 +265,25 @@ impl<R> Partition<R> {
         }
         match self.caution() {
             Caution::None => None,
-            Caution::Wary => Some(Turn::Shared),
-            Caution::Isolated => Some(self.ready.front().map_or(Turn::Shared, |&slot| self.turn_of(slot))),
+            _ => self.ready.front().map(|&slot| self.turn_of(slot)),
         }
     }
 
-    /// The turn for a record in isolation.
+    /// The turn that a record needs.
     fn turn_of(&self, slot: u32) -> Turn {
         let evidence = &self.cautious.evidence;
-        match self.pending.get(slot).offset {
-            offset if evidence.crashes(offset) > 0 => Turn::Quiet,
-            offset if evidence.is_suspected(offset) => Turn::Alone,
+        match (self.caution(), self.pending.get(slot).offset) {
+            (Caution::Isolated, offset) if evidence.crashes(offset) > 0 => Turn::Quiet,
+            (Caution::Isolated, offset) if evidence.is_suspected(offset) => Turn::Alone,
+            (Caution::Wary, _) if self.is_lone(slot) => Turn::Alone,
             _ => Turn::Shared,
         }
+    }
+
+    /// Whether it is the only one in the partition. Named alone at its second crash it would be condemned without a trial.
+    fn is_lone(&self, slot: u32) -> bool {
+        let pending = self.pending.get(slot);
+        self.pending.len() == 1 && pending.watched && self.crashes(pending.offset) == 0
     }
 
     /// Whether something would start if there were no caution. Without room a turn would be of no use, to whomever has it.
@@ -391,39 +397,27 @@ impl<R> Partition<R> {
         let offset = self.pending.get(slot).offset;
         match (self.cautious.turn, &self.cautious.asked) {
             (Some(Held { kind: Turn::Shared, .. }), Some(Named::Together(named))) => {
-                named.binary_search(&offset).is_ok() && !self.is_lone(slot)
-            }
-            (Some(Held { kind: Turn::Shared, .. }), Some(Named::Alone(named))) => {
-                *named == offset && self.is_lone(slot)
+                named.binary_search(&offset).is_ok()
             }
             (Some(Held { next, .. }), Some(Named::Alone(_))) => next == Some(offset),
             _ => false,
         }
     }
 
-    /// Whether it is the only one in a wary partition. Named alone at its second crash it would be condemned, and a shared turn
-    /// is no trial.
-    fn is_lone(&self, slot: u32) -> bool {
-        let pending = self.pending.get(slot);
-        let is_lone = self.pending.len() == 1 && pending.watched && self.caution() == Caution::Wary;
-        is_lone && self.crashes(pending.offset) == 0
-    }
-
     /// Names the head of the ready queue, and in a shared turn what runs and more of what comes next.
     fn name_next(&mut self, slot: u32) {
         let Some(turn) = self.cautious.turn.filter(|turn| !turn.ending) else { return };
         let offset = self.pending.get(slot).offset;
-        let is_its_kind = match (self.caution(), turn.kind) {
-            (Caution::Isolated, Turn::Quiet) => true,
-            (Caution::Isolated, kind) => kind == self.turn_of(slot),
-            (_, kind) => kind == Turn::Shared,
+        let fits = match turn.kind {
+            Turn::Shared => self.caution() == Caution::Wary || self.turn_of(slot) == Turn::Shared,
+            Turn::Alone => self.turn_of(slot) == Turn::Alone,
+            Turn::Quiet => self.caution() == Caution::Isolated,
         };
-        if !is_its_kind {
+        if !fits {
             return self.end_turn_early();
         }
         let running = self.cautious.running.len();
         let named = match turn.kind {
-            Turn::Shared if self.is_lone(slot) => Named::Alone(offset),
             // A mark for every place that becomes free would be too many.
             Turn::Shared if running > GROUP / 2 => return,
             Turn::Shared => self.with_what_comes_next(),

@@ -85,29 +85,38 @@ fn without_a_crash_before_an_absent_coordinator_delays_the_first_start_only_so_l
 }
 
 #[test]
-fn after_one_unclean_start_all_runs_in_a_shared_turn_and_a_lone_record_is_named() {
+fn after_one_unclean_start_all_runs_in_a_shared_turn_and_a_lone_record_is_named_alone_in_its_own() {
     let mut partition = reopened(settings(), after(1, &[]));
     assert_eq!((partition.caution(), partition.wants_turn()), (Caution::Wary, None));
     deliver(&mut partition, 0, 1);
     partition.set_paused(Paused::Yes);
     assert_eq!(partition.wants_turn(), None, "of no use");
     partition.set_paused(Paused::No);
-    assert_eq!(partition.wants_turn(), Some(Turn::Shared));
+    assert_eq!(partition.wants_turn(), Some(Turn::Alone));
     assert!(partition.next_start().is_none());
-    partition.begin_turn(Turn::Shared);
+    partition.begin_turn(Turn::Alone);
     assert!(!partition.end_turn(), "0 can start");
     assert!(partition.next_start().is_none());
     assert_eq!(confirm(&mut partition).named, alone(0));
     let lone = partition.next_start().unwrap().ticket;
+    assert!(!partition.end_turn(), "it runs");
     deliver(&mut partition, 1, 2);
     assert!(partition.next_start().is_none(), "0 would be named alone while 1 runs");
-    assert_eq!(confirm(&mut partition).named, together([0, 1]));
+    assert!(!partition.end_turn() && partition.wanted_mark().is_none(), "0 runs");
+    partition.tick(Moment::new(SUSPECT_PATIENCE));
+    assert!(partition.next_start().is_none() && !partition.end_turn());
+    assert_eq!(confirm(&mut partition).named, Named::Nobody);
+    assert!(partition.end_turn());
+    assert_eq!(partition.wants_turn(), Some(Turn::Shared));
+    partition.begin_turn(Turn::Shared);
+    assert!(partition.next_start().is_none());
+    assert_eq!(confirm(&mut partition).named, together([1]));
     let other = partition.next_start().unwrap().ticket;
     partition.yield_turn();
-    done(&mut partition, lone);
     assert!(!partition.end_turn(), "1 runs");
+    done(&mut partition, lone);
     done(&mut partition, other);
-    assert!(!partition.end_turn(), "they are named");
+    assert!(!partition.end_turn(), "it is named");
     assert_eq!(confirm(&mut partition).named, Named::Nobody);
     assert!(partition.end_turn());
 }
@@ -518,23 +527,12 @@ fn a_lone_record_that_cannot_have_run_before_is_not_named_alone() {
 }
 
 #[test]
-fn a_suspect_runs_until_its_own_attempt_ends() {
-    let mut partition = reopened(settings(), after(1, &[]));
-    deliver(&mut partition, 0, 1);
+fn what_is_named_anew_takes_in_all_that_still_runs() {
+    let mut partition = crashed(1, &[], 2, 4);
     partition.begin_turn(Turn::Shared);
-    let lone = expect_start(&mut partition, 0);
-    deliver(&mut partition, 1, 2);
-    let other = expect_start(&mut partition, 1);
-    done(&mut partition, other);
-    for (offset, named) in [(2, &[0, 2][..]), (3, &[3])] {
-        deliver(&mut partition, offset, 2);
-        assert!(partition.next_start().is_none());
-        assert_eq!(confirm(&mut partition).named, together(named.iter().copied()));
-        let other = partition.next_start().unwrap().ticket;
-        if offset == 2 {
-            done(&mut partition, lone);
-            done(&mut partition, other);
-            deliver(&mut partition, 4, 3);
-        }
-    }
+    let (first, _second) = (expect_start(&mut partition, 0), expect_start(&mut partition, 1));
+    done(&mut partition, first);
+    deliver(&mut partition, 2, 2);
+    assert!(partition.next_start().is_none());
+    assert_eq!(confirm(&mut partition).named, together([1, 2]));
 }

@@ -188,15 +188,12 @@ impl Process {
             let is_named = |&(_, offset): &(Ticket, i64)| broker.named.offsets().contains(&Offset::new(offset));
             assert!(owner.running.iter().all(is_named), "not alone: {what}");
         }
-        // A lone record of a wary partition is named as well, and shares its turn: its name alone is no verdict.
+        let offset = Offset::new(started.offset);
         if unclean_starts == 2 {
-            let offset = Offset::new(started.offset);
+            assert_eq!(broker.named == Named::Alone(offset), broker.is_suspected(offset), "{what}");
+        }
+        if broker.named == Named::Alone(offset) {
             let is_trial = owner.partition.crashes(offset) > 0;
-            let is_suspect = broker.is_suspected(offset);
-            assert_eq!(broker.named == Named::Alone(offset), is_suspect, "{what}");
-            if !is_suspect {
-                return;
-            }
             let besides = self.owners.iter().filter(|&(log, _)| *log != started.log);
             let suspicious = besides.filter(|(_, other)| is_trial || other.partition.caution() != Caution::None);
             let running = suspicious.map(|(_, other)| other.running.len()).sum::<usize>();
