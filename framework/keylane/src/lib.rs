@@ -32,6 +32,7 @@
 //! | you want to | see |
 //! |---|---|
 //! | do the work | [`Processor`], [`Task`], [`TaskError`] |
+//! | stop what an attempt has started elsewhere | [`Cancellation`] |
 //! | decode values | [`Json`], [`Raw`], [`Decode`] |
 //! | set it up | [`Subscription::builder`], or [`SubscriptionConfig`] from a file: every option, its default, price and effect |
 //! | say what happens to failures | [`Retry`], [`Exhausted`], [`DeadLetter`] |
@@ -60,6 +61,7 @@
 //! * `ssl`, `ssl-vendored`, `gssapi`, `cmake-build`, `dynamic-linking`: how librdkafka is built, passed through.
 
 pub mod admin;
+mod cancellation;
 mod client_config;
 mod config;
 mod consumer;
@@ -80,6 +82,7 @@ mod task_metadata;
 pub mod testing;
 mod topics;
 
+pub use cancellation::Cancellation;
 pub use client_config::ClientConfigError;
 pub use config::{
     Backoff, ConfigError, DeadLetter, Exhausted, InPlace, KafkaSettings, Limits, Reading, Retry, RetryTopic,

@@ -17,7 +17,7 @@ use super::marks::OPENING;
 use super::poll_loop::{OwnerFactory, PollSettings};
 use super::reader::Misplaced;
 use crate::metrics::{MetricLabels, PartitionMetrics, UnreadableMetadata};
-use crate::runtime::{CommitPoint, Inbox, Opening, Progress, instance};
+use crate::runtime::{CommitPoint, EpochLife, Inbox, Opening, Progress, instance};
 
 const SEEK_TIMEOUT: Duration = Duration::from_secs(10);
 
@@ -29,12 +29,15 @@ pub(super) struct Assignment {
     last_epoch: u64,
     settings: Arc<PollSettings>,
     open: OwnerFactory,
+    /// Epochs that have ended while somebody still works for them. Bounded: a partition starts nothing as long as one of its
+    /// own is here.
+    leaving: Vec<(Arc<str>, i32, Arc<EpochLife>)>,
 }
 
 impl Assignment {
     pub(super) fn new(settings: Arc<PollSettings>, open: OwnerFactory) -> Self {
         let limit = settings.limits.pending_bytes as u64;
-        Self { partitions: Vec::new(), bytes: Budget::new(limit, limit / 10 * 7), last_epoch: 0, settings, open }
+        Self { partitions: Vec::new(), bytes: Budget::new(limit, limit / 10 * 7), last_epoch: 0, settings, open, leaving: Vec::new() }
     }
 
     /// Opens an owner for a partition that was just assigned: a new epoch.
@@ -62,7 +65,8 @@ impl Assignment {
         }
         let is_retry_topic = self.settings.retry_topic.as_deref() == Some(&*topic);
         tracing::info!(%topic, partition = new.partition, start = start.map(Position::get), "partition assigned");
-        let (inbox, progress) = (Arc::new(Inbox::new(paused)), Arc::new(Progress::default()));
+        let predecessors = self.predecessors(&topic, new.partition);
+        let (inbox, progress) = (Arc::new(Inbox::new(paused, !predecessors.is_empty())), Arc::new(Progress::default()));
         (self.open)(Opening {
             topic: topic.clone(),
             partition: new.partition,
@@ -74,6 +78,7 @@ impl Assignment {
             metrics,
             inbox: inbox.clone(),
             progress: progress.clone(),
+            predecessors,
         });
         let limits = &self.settings.limits;
         let budgets = (
@@ -137,7 +142,15 @@ impl Assignment {
         let place = self.partitions.iter().position(|p| p.partition == partition && &*p.topic == topic)?;
         let closed = self.partitions.swap_remove(place);
         closed.inbox.end();
+        self.leaving.retain(|(_, _, life)| !life.is_gone());
+        self.leaving.push((closed.topic.clone(), closed.partition, closed.inbox.life().clone()));
         Some(closed)
+    }
+
+    /// Earlier epochs of a partition that somebody in this process still works for.
+    fn predecessors(&self, topic: &str, partition: i32) -> Vec<Arc<EpochLife>> {
+        let same = self.leaving.iter().filter(|(t, p, life)| *p == partition && &**t == topic && !life.is_gone());
+        same.map(|(_, _, life)| life.clone()).collect()
     }
 
     /// Pauses and resumes fetching by the limits (guarantee G6) and the user's wish.

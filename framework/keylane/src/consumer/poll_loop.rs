@@ -177,7 +177,7 @@ impl PollLoop {
                 }
                 if self.draining {
                     // Assigned while shutting down: nothing of it starts.
-                    self.order_drain();
+                    self.order_drain(self.control.shutdown_deadline().unwrap_or_else(Instant::now));
                 }
             }
             GroupEvent::Revoked { partitions, lost, answered } => {
@@ -208,7 +208,7 @@ impl PollLoop {
     fn advance_handover(&mut self) {
         let Some(mut handover) = self.handover.take() else { return };
         if let Some(deadline) = self.control.shutdown_deadline() {
-            handover.hurry(deadline);
+            handover.hurry(&mut self.assignment, deadline);
         }
         if !handover.is_ready(&self.consumer, &mut self.assignment) {
             self.handover = Some(handover);
