@@ -15,7 +15,7 @@ use std::{
 
 use keylane::{Raw, State, Subscription};
 use keylane_integration_tests::{
-    journal::{Entry, Expect, Journal, Outcome, Running, Work},
+    journal::{Entry, Expect, Journal, Outcome, Place, Running, Work},
     kafka::{Committed, Kafka, NewRecord, Nodes},
     kafka_or_skip,
     load::{Load, numbered},
@@ -94,7 +94,7 @@ async fn late_result(protocol: Protocol) {
     kafka.produce(&topic, in_partition(1, numbered(200..220, 20))).await.unwrap();
     wait_until("another partition works in its new epoch", DEADLINE, || journal.done() == 210).await;
     wait_until("the blocked one has its records again", DEADLINE, || {
-        member.status().partitions.iter().any(|p| p.partition == 0 && p.pending_records > 0)
+        member.status().partitions.iter().any(|p| p.partition == 0 && p.pending > 0)
     })
     .await;
     let starts = || {
@@ -124,7 +124,7 @@ async fn late_result(protocol: Protocol) {
     assert_eq!(begun, [0, 0]);
 
     release.send(true).unwrap();
-    wait_until("all are processed", DEADLINE, || journal.done() == 316).await;
+    wait_until("all are processed", DEADLINE, || journal.done() == 315).await;
     member.shutdown().await.unwrap();
     assert_eq!(committed(kafka, &group, &topic).await.offset, Some(295));
     let report = journal.check(&kafka.produced(&topic).await.unwrap(), Expect::Crashes);
@@ -257,6 +257,11 @@ fn note(line: &str, topic: &str, journal: &Journal, running: &mut HashMap<(i32, 
     running.insert(place, journal.started(work));
 }
 
+fn place_of(entry: &Entry) -> Place {
+    let (Entry::Started(work) | Entry::Ended(work, ..)) = entry;
+    work.place()
+}
+
 fn partitions_of(entries: &[Entry], member: &str) -> BTreeSet<i32> {
     let ends = entries.iter().filter_map(|entry| match entry {
         Entry::Ended(work, ..) if work.member == member => Some(work.partition),
@@ -291,6 +296,7 @@ async fn stalled(protocol: Protocol, name: &str) {
     let other = start(protocol, kafka, (&group, &topic), &journal, "other").await;
     wait_until("another member does its work", DEADLINE, || partitions_of(&journal.entries(), "other").len() == 4)
         .await;
+    let continued_at = journal.entries().len();
     process.signal(Signal::CONT);
     wait_until("it has a share again", DEADLINE, || other.status().partitions.len() == 2).await;
     let line = journal.entries().len();
@@ -313,6 +319,17 @@ async fn stalled(protocol: Protocol, name: &str) {
     }
     let report = journal.check(&produced, Expect::Unordered);
     assert!(report.lost.is_empty() && report.unknown.is_empty(), "{report}");
+    // What the other member had done before it ran on it did not begin any more.
+    let entries = journal.entries();
+    let done_by_other: BTreeSet<_> = entries[..continued_at]
+        .iter()
+        .filter(|entry| matches!(entry, Entry::Ended(work, _, Outcome::Done) if work.member == "other"))
+        .map(place_of)
+        .collect();
+    let begun =
+        entries[continued_at..].iter().filter(|entry| matches!(entry, Entry::Started(w) if w.member == "stalled"));
+    let begun_again: Vec<_> = begun.map(place_of).filter(|place| done_by_other.contains(place)).collect();
+    assert!(begun_again.is_empty(), "{} begun again, first {:?}", begun_again.len(), begun_again[0]);
     // Repeated is only what the stalled member had begun or done and could not commit.
     for twice in &report.duplicates {
         let stalled = twice.members.iter().filter(|member| *member == "stalled").count();
@@ -323,6 +340,11 @@ async fn stalled(protocol: Protocol, name: &str) {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_member_stopped_beyond_its_session_changes_nothing_and_comes_back_classic() {
     stalled(Protocol::Cooperative, "classic").await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_member_stopped_beyond_its_session_changes_nothing_and_comes_back_range() {
+    stalled(Protocol::Range, "range").await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -64,6 +64,7 @@ pub mod commit_map;
 mod evidence;
 mod failure;
 mod lanes;
+mod lease;
 mod ledger;
 mod offset;
 mod partition;
@@ -78,6 +79,7 @@ pub use budget::{Budget, BudgetChange, BudgetError};
 pub use commit_map::{CommitContent, CommitMetadata, MAX_METADATA_BYTES, MapError};
 pub use evidence::{Evidence, ISOLATION_STARTS, Instance, MAX_SUSPECTS, POISON_CRASHES, Suspect};
 pub use failure::{Failure, MAX_RETRY_AFTER, MIN_RETRY_AFTER, Reason};
+pub use lease::{DOUBT_PATIENCE, LEASE, Lease, Look};
 pub use offset::{Epoch, Offset, Position};
 pub use partition::{
     Caution, Delivered, Delivery, LaneOrder, MARK_PATIENCE, Mark, Oldest, ParkReason, Partition, PartitionSettings,

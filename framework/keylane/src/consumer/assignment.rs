@@ -27,6 +27,8 @@ pub(super) struct Assignment {
     /// Bytes pending over all partitions.
     bytes: Budget,
     last_epoch: u64,
+    /// The group's name for the latest assignment.
+    pub(super) membership: Option<Arc<str>>,
     settings: Arc<PollSettings>,
     open: OwnerFactory,
     /// Epochs that have ended while somebody still works for them. Bounded: a partition starts nothing as long as one of its
@@ -37,7 +39,15 @@ pub(super) struct Assignment {
 impl Assignment {
     pub(super) fn new(settings: Arc<PollSettings>, open: OwnerFactory) -> Self {
         let limit = settings.limits.pending_bytes as u64;
-        Self { partitions: Vec::new(), bytes: Budget::new(limit, limit / 10 * 7), last_epoch: 0, settings, open, leaving: Vec::new() }
+        Self {
+            partitions: Vec::new(),
+            bytes: Budget::new(limit, limit / 10 * 7),
+            last_epoch: 0,
+            membership: None,
+            settings,
+            open,
+            leaving: Vec::new(),
+        }
     }
 
     /// Opens an owner for a partition that was just assigned: a new epoch.
@@ -78,6 +88,7 @@ impl Assignment {
             metrics,
             inbox: inbox.clone(),
             progress: progress.clone(),
+            membership: self.membership.clone(),
             predecessors,
         });
         let limits = &self.settings.limits;
@@ -109,7 +120,8 @@ impl Assignment {
                 "the log went back: it was cut, or the topic was made anew; reading on from where it is now"
             );
             let highest = self.close_now(topic, *partition).and_then(|old| old.highest);
-            consumer.seek(topic, *partition, Offset::Offset(start), SEEK_TIMEOUT)?;
+            let seek = || consumer.seek(topic, *partition, Offset::Offset(start), SEEK_TIMEOUT);
+            consumer.context().lease().during(SEEK_TIMEOUT, seek)?;
             let new = NewPartition { topic: topic.to_string(), partition: *partition, committed: None };
             self.open(new, paused);
             if let Some(new) = self.find(topic, *partition) {

@@ -15,6 +15,7 @@ use super::fetch_queue::Forwarding;
 use super::native;
 use super::trouble;
 use crate::metrics::{CommitFailure, SubscriptionMetrics};
+use crate::runtime::SharedLease;
 use crate::subscription::Control;
 
 /// How long an assignment waits for the committed offsets and their metadata. Without them processing starts all the same:
@@ -24,7 +25,11 @@ const COMMITTED_TIMEOUT: Duration = Duration::from_secs(10);
 /// What has happened since the loop last looked.
 #[derive(Debug)]
 pub(super) enum GroupEvent {
-    Assigned(Vec<NewPartition>),
+    Assigned {
+        partitions: Vec<NewPartition>,
+        /// Generation and member, where the client tells.
+        membership: Option<String>,
+    },
     Revoked {
         partitions: Vec<(String, i32)>,
         /// The group has already given the partitions away.
@@ -54,10 +59,16 @@ pub(crate) struct Context {
     eager: AtomicBool,
     metadata_refused: AtomicBool,
     forwarding: Arc<Forwarding>,
+    lease: Arc<SharedLease>,
 }
 
 impl Context {
-    pub(crate) fn new(control: Arc<Control>, metrics: Arc<SubscriptionMetrics>, forwarding: Arc<Forwarding>) -> Self {
+    pub(crate) fn new(
+        control: Arc<Control>,
+        metrics: Arc<SubscriptionMetrics>,
+        forwarding: Arc<Forwarding>,
+        lease: Arc<SharedLease>,
+    ) -> Self {
         Self {
             control,
             metrics,
@@ -66,7 +77,13 @@ impl Context {
             eager: AtomicBool::new(false),
             metadata_refused: AtomicBool::new(false),
             forwarding,
+            lease,
         }
+    }
+
+    /// Whether starts are allowed.
+    pub(super) fn lease(&self) -> &SharedLease {
+        &self.lease
     }
 
     pub(super) fn take_events(&self) -> Vec<GroupEvent> {
@@ -103,15 +120,17 @@ impl Context {
             self.eager.store(matches!(consumer.rebalance_protocol(), RebalanceProtocol::Eager), Ordering::Relaxed);
         }
         // Before the assignment: nothing can be committed in between, so map and start position belong together.
-        let assigned = new_partitions(consumer, partitions);
+        let assigned = self.lease.during(COMMITTED_TIMEOUT, || new_partitions(consumer, partitions));
         for new in &assigned {
             self.forwarding.forward(consumer, &new.topic, new.partition);
         }
+        // While it is closing the call can hang, and nothing of the assignment starts.
+        let membership = if self.closing.load(Ordering::Relaxed) { None } else { native::membership(consumer) };
         unpause(consumer, &assigned);
         let answer =
             if self.is_eager() { consumer.assign(partitions) } else { consumer.incremental_assign(partitions) };
         match answer {
-            Ok(()) => self.events().push(GroupEvent::Assigned(assigned)),
+            Ok(()) => self.events().push(GroupEvent::Assigned { partitions: assigned, membership }),
             Err(error) => self.events().push(GroupEvent::Failed(error.to_string())),
         }
     }

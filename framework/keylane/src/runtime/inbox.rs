@@ -47,6 +47,8 @@ pub(crate) struct Orders {
     pub(crate) end: bool,
     /// The user paused the subscription or the partition.
     pub(crate) paused: bool,
+    /// Counts the times that starts became possible again after a doubt of membership.
+    pub(crate) confirmed: u64,
     /// Attempts of an earlier epoch of this partition have not ended yet.
     pub(crate) waits_for_predecessors: bool,
     /// The number of the latest mark that the broker has; 0 for none.

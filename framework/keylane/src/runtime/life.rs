@@ -1,5 +1,6 @@
 //! What of an epoch reaches beyond its owner: whether it is over, by when it has to be, and who still works for it.
 
+use std::fmt;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
@@ -8,7 +9,7 @@ use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
 /// One for each epoch of a partition. Reading it costs nothing on the way of a record; nothing here is per record.
-#[derive(Debug, Default)]
+#[derive(Default)]
 pub(crate) struct EpochLife {
     over: CancellationToken,
     draining: CancellationToken,
@@ -80,6 +81,16 @@ impl EpochLife {
             }
             left.await;
         }
+    }
+}
+
+impl fmt::Debug for EpochLife {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let deadline = self.drain_deadline();
+        f.debug_struct("EpochLife")
+            .field("over", &self.is_over())
+            .field("drain_deadline", &deadline)
+            .finish_non_exhaustive()
     }
 }
 

@@ -7,6 +7,7 @@
 mod attempt;
 mod caution;
 mod inbox;
+mod lease;
 mod life;
 mod owner;
 mod pace;
@@ -19,6 +20,7 @@ mod turns;
 mod work;
 
 pub(crate) use inbox::Inbox;
+pub(crate) use lease::SharedLease;
 pub(crate) use life::EpochLife;
 pub(crate) use owner::{Opening, open};
 pub(crate) use progress::{CommitPoint, Progress};

@@ -47,6 +47,8 @@ pub(crate) struct Opening {
     pub(crate) metrics: PartitionMetrics,
     pub(crate) inbox: Arc<Inbox>,
     pub(crate) progress: Arc<Progress>,
+    /// The assignment, as dead letters name it.
+    pub(crate) membership: Option<Arc<str>>,
     /// Earlier epochs of this partition in this process, whose attempts may not have ended yet.
     pub(crate) predecessors: Vec<Arc<EpochLife>>,
 }
@@ -97,6 +99,7 @@ pub(super) struct Owner {
     tasks: Vec<Option<AbortHandle>>,
     /// What tasks say of where they come from.
     source: Arc<Source>,
+    pub(super) membership: Option<Arc<str>>,
     pub(super) released_records: u64,
     pub(super) released_bytes: u64,
     pub(super) successes: u64,
@@ -140,6 +143,7 @@ impl Owner {
         Self {
             _presence: life.enter(),
             source: Arc::new(Source { topic: opening.topic.clone(), partition: opening.partition, life }),
+            membership: opening.membership,
             topic: opening.topic,
             partition_id: opening.partition,
             core,
@@ -235,6 +239,9 @@ impl Owner {
         begin: &impl Fn(Call) -> F,
     ) -> bool {
         let turn_began = Instant::now();
+        if !self.runtime.lease.allows(turn_began) {
+            return false;
+        }
         // A turn lasts a millisecond or so: one look at the wall clock is enough.
         let wall_millis = unix_millis();
         let mut clock = turn_began;
