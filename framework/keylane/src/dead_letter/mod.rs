@@ -7,7 +7,7 @@ mod headers;
 mod id;
 mod names;
 mod retry_headers;
-mod rfc3339;
+pub(crate) mod rfc3339;
 
 pub(crate) use bounded_text::bounded_text;
 pub(crate) use headers::{FailureHistory, MAX_ERROR_BYTES, Writer, dead_letter_headers};
