@@ -14,6 +14,7 @@
 //! | [`RetryPolicy`], [`Backoff`] | what becomes of a failure: in place, retry topic, dead letter, park, stop |
 //! | [`StormGuard`] | whether a failure may be dead-lettered, or there is an outage |
 //! | [`Evidence`], [`Caution`] | which record ends the process again and again |
+//! | [`LogId`], [`Resume`], [`Identity`] | whether a position is about the log that is there, or its topic was made anew |
 //! | [`Budget`] | when to stop fetching and when to go on |
 //! | [`Offset`], [`Position`], [`Moment`], [`Epoch`] | numbers that must not be mixed up |
 //!
@@ -70,6 +71,7 @@ pub mod fuzzing;
 mod lanes;
 mod lease;
 mod ledger;
+mod log_id;
 mod offset;
 mod partition;
 mod retry_policy;
@@ -84,6 +86,7 @@ pub use commit_map::{CommitContent, CommitMetadata, MAX_METADATA_BYTES, MapError
 pub use evidence::{Evidence, ISOLATION_STARTS, Instance, MAX_SUSPECTS, POISON_CRASHES, Suspect};
 pub use failure::{Failure, MAX_RETRY_AFTER, MIN_RETRY_AFTER, Reason};
 pub use lease::{DOUBT_PATIENCE, LEASE, Lease, Look};
+pub use log_id::{Identity, LogId, Resume, Seen};
 pub use offset::{Epoch, Offset, Position};
 pub use partition::{
     Caution, Delivered, Delivery, LaneOrder, MARK_PATIENCE, Mark, Oldest, ParkReason, Partition, PartitionSettings,
