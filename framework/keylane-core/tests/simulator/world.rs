@@ -138,6 +138,7 @@ impl World {
                 lane_order,
                 publish_backoff: Backoff::exponential(Duration::from_millis(50), Duration::from_millis(400)),
                 watched_records: 10_000,
+                ..PartitionSettings::default()
             })
         };
         let weights = STEPS.map(|(_, weight)| match random.below(4) {
