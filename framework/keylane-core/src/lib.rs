@@ -14,6 +14,7 @@
 //! | [`RetryPolicy`], [`Backoff`] | what becomes of a failure: in place, retry topic, dead letter, park, stop |
 //! | [`StormGuard`] | whether a failure may be dead-lettered, or there is an outage |
 //! | [`Watchdog`], [`BlockerPolicy`] | which attempts are slow, which partition stands still, and which record holds it up |
+//! | [`Silence`] | whether a partition's owner is blocked |
 //! | [`Evidence`], [`Caution`] | which record ends the process again and again |
 //! | [`Budget`] | when to stop fetching and when to go on |
 //! | [`Offset`], [`Position`], [`Moment`], [`Epoch`] | numbers that must not be mixed up |
@@ -70,6 +71,7 @@ mod offset;
 mod partition;
 mod retry_policy;
 mod settled_map;
+mod silence;
 mod storm_guard;
 mod time;
 mod varint;
@@ -88,5 +90,6 @@ pub use partition::{
 };
 pub use retry_policy::{Exhausted, InPlace, RetryPolicy, TopicRetry};
 pub use settled_map::{SettledMap, SettledRange};
+pub use silence::{Silence, Silent};
 pub use storm_guard::{DEFAULT_BURST, StormGuard};
 pub use time::Moment;

@@ -164,9 +164,7 @@ impl<R> Partition<R> {
         let ticket = self.issue_ticket(slot);
         let now = self.now;
         let pending = self.pending.get_mut(slot);
-        pending.started = now;
-        pending.first_started.get_or_insert(now);
-        pending.attempts_here = pending.attempts_here.saturating_add(1);
+        pending.start(now);
         Some(Start {
             ticket,
             offset: pending.offset,

@@ -35,6 +35,7 @@
 //! | decode values | [`Json`], [`Raw`], [`Decode`] |
 //! | set it up | [`Subscription::builder`], or [`SubscriptionConfig`] from a file: every option, its default, price and effect |
 //! | say what happens to failures | [`Retry`], [`Exhausted`], [`DeadLetter`] |
+//! | see what is stuck, and get it out of the way | [`Watchdog`], [`Blocker`], [`OldestRecord`], [`KeyHash`] |
 //! | watch and steer it | [`SubscriptionHandle`], [`SubscriptionStatus`], [`metrics`] |
 //! | enqueue tasks | [`TaskProducer`], [`NewTask`] |
 //! | create topics | [`admin`] |
@@ -68,6 +69,7 @@ mod decode;
 #[cfg(feature = "embedded-broker")]
 mod embedded_broker;
 mod headers;
+mod key_hash;
 pub mod metrics;
 mod processor;
 mod producer;
@@ -82,21 +84,22 @@ mod topics;
 
 pub use client_config::ClientConfigError;
 pub use config::{
-    Backoff, ConfigError, DeadLetter, Exhausted, InPlace, KafkaSettings, Limits, Reading, Retry, RetryTopic,
-    SubscriptionConfig,
+    Backoff, Blocker, BlockerAction, ConfigError, DeadLetter, Exhausted, InPlace, KafkaSettings, Limits, Reading,
+    Retry, RetryTopic, SubscriptionConfig, Watchdog,
 };
 pub use decode::{Decode, DecodeError, Json, Raw};
 #[cfg(feature = "embedded-broker")]
 pub use embedded_broker::{EmbeddedBroker, EmbeddedBrokerError, EmbeddedBrokerOptions, Eviction, EvictionGuard};
 pub use headers::Headers;
+pub use key_hash::KeyHash;
 pub use processor::Processor;
 pub use producer::{
     CloseError, EnqueueError, Enqueued, FlushError, NewTask, TaskProducer, TaskProducerBuilder, TaskProducerError,
 };
 pub use record::{Origin, Record};
 pub use subscription::{
-    PartitionStatus, StartError, State, Subscription, SubscriptionBuilder, SubscriptionError, SubscriptionHandle,
-    SubscriptionStatus, Trouble, TroubleKind,
+    OldestRecord, PartitionStatus, RecordState, StartError, State, Subscription, SubscriptionBuilder,
+    SubscriptionError, SubscriptionHandle, SubscriptionStatus, Trouble, TroubleKind,
 };
 pub use task::Task;
 pub use task_error::TaskError;

@@ -108,7 +108,7 @@ impl<R> Partition<R> {
         Some(Blocking::Taken(Blocker {
             offset: record.offset,
             attempts: record.attempts(),
-            held_for: self.now.since(record.first_started.unwrap_or(record.since)),
+            held_for: record.held_for(self.now),
             behind,
             running,
             record: &record.record,
@@ -144,7 +144,7 @@ impl<R> Partition<R> {
             State::Parked => record.publish.is_none(),
             _ => false,
         };
-        let held_for = self.now.since(record.first_started.unwrap_or(record.since));
+        let held_for = record.held_for(self.now);
         if !may_be_taken || held_for < policy.after {
             return None;
         }

@@ -1,5 +1,7 @@
 //! The records that are delivered and unsettled: a slab with counts by state.
 
+use std::time::Duration;
+
 use super::{Delivery, Publish, Ticket};
 use crate::ledger::Sequence;
 use crate::offset::Offset;
@@ -26,7 +28,8 @@ pub(super) struct PendingRecord<R> {
     pub(super) since: Moment,
     /// When its latest attempt began.
     pub(super) started: Moment,
-    pub(super) first_started: Option<Moment>,
+    /// How long after `since` its first attempt began, in milliseconds.
+    first_start_millis: u32,
     /// Only where it was in the future at delivery.
     pub(super) due: Option<Moment>,
     pub(super) rounds: u32,
@@ -171,7 +174,7 @@ impl<R> PendingRecord<R> {
             bytes: delivery.bytes,
             since,
             started: since,
-            first_started: None,
+            first_start_millis: 0,
             due,
             rounds: delivery.rounds,
             attempts_before: delivery.attempts,
@@ -184,6 +187,20 @@ impl<R> PendingRecord<R> {
             state: State::NotDue,
             record: delivery.record,
         }
+    }
+
+    /// One more attempt begins.
+    pub(super) fn start(&mut self, now: Moment) {
+        if self.attempts_here == 0 {
+            self.first_start_millis = u32::try_from(now.since(self.since).as_millis()).unwrap_or(u32::MAX);
+        }
+        self.started = now;
+        self.attempts_here = self.attempts_here.saturating_add(1);
+    }
+
+    /// How long ago its first attempt began; where there was none, how long ago it was delivered.
+    pub(super) fn held_for(&self, now: Moment) -> Duration {
+        now.since(self.since + Duration::from_millis(self.first_start_millis.into()))
     }
 
     pub(super) fn attempts(&self) -> u32 {

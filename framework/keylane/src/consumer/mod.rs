@@ -19,6 +19,7 @@ mod native;
 mod poll_loop;
 mod reader;
 mod recent;
+mod silence;
 mod trouble;
 
 pub(crate) use commit_queue::CommitQueue;

@@ -11,7 +11,7 @@ use tokio::task::AbortHandle;
 use super::attempt::{AttemptOutcome, Call, FirstPoll, attempt, run_apart};
 use super::inbox::{Finished, Inbox, Mail};
 use super::pace::Pace;
-use super::progress::{CommitPoint, Progress};
+use super::progress::{CommitPoint, OldestRecord, Progress};
 use super::settle::unix_millis;
 use super::stage::{Stage, Staged};
 use super::turns::{self, TurnPermit};
@@ -93,6 +93,8 @@ pub(super) struct Owner {
     last_point_state: PointState,
     last_point_at: Instant,
     last_touch: Instant,
+    /// The oldest record as others see it, and since when.
+    pub(super) last_oldest: Option<(OldestRecord, Instant)>,
 }
 
 /// What a commit point says, as far as it takes to see a change: the watermark, the settled-ahead count, the evidence.
@@ -144,6 +146,7 @@ impl Owner {
             last_point_state,
             last_point_at: Instant::now(),
             last_touch: Instant::now(),
+            last_oldest: None,
             runtime,
         }
     }
@@ -151,9 +154,11 @@ impl Owner {
     async fn run<F: Future<Output = AttemptOutcome> + Send + 'static>(mut self, begin: impl Fn(Call) -> F) {
         let mut stage = Stage::new();
         loop {
+            self.progress.turn();
             self.inbox.clone().take(&mut self.mail);
             let now = self.absorb();
             self.core.tick(now);
+            self.watch(now);
             self.look_after_turn();
             let more = self.start_ready(&mut stage, &begin);
             self.look_after_turn();
@@ -193,6 +198,7 @@ impl Owner {
             if let Some(busy) = busy {
                 self.pace.observe(busy);
             }
+            let outcome = outcome.unwrap_or_else(|| self.outcome_of_dropped(ticket, elapsed));
             self.metrics.attempt(outcome.label(), elapsed);
             self.settle_attempt(ticket, outcome, now);
         }
@@ -244,7 +250,10 @@ impl Owner {
                 self.start_apart(Staged::fresh(begin(call)), FirstPoll::Apart, ticket, clock);
                 continue;
             }
-            match stage.poll(begin(call)) {
+            self.progress.set_polled(call.record.offset(), call.attempt);
+            let polled = stage.poll(begin(call));
+            self.progress.clear_polled();
+            match polled {
                 Ok(outcome) => {
                     let end = Instant::now();
                     let elapsed = end - clock;
@@ -281,6 +290,13 @@ impl Owner {
             self.tasks.resize_with(slot + 1, || None);
         }
         self.tasks[slot] = Some(task.abort_handle());
+    }
+
+    /// Has the future of an attempt dropped, as soon as it is not being polled.
+    pub(super) fn abort(&self, ticket: Ticket) {
+        if let Some(Some(task)) = self.tasks.get(ticket.slot() as usize) {
+            task.abort();
+        }
     }
 
     fn forget_task(&mut self, ticket: Ticket) {

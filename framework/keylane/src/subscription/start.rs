@@ -95,6 +95,7 @@ fn connect(
         retry_topic: retry.as_ref().map(|target| target.name.clone()),
         limits: config.limits,
         drain_timeout: config.drain_timeout,
+        watchdog: config.watchdog,
     };
     let forwarding = Arc::new(Forwarding::default());
     let mut consumer: BaseConsumer<Context> = consumer_config
@@ -141,6 +142,8 @@ fn partition_settings(config: &SubscriptionConfig, lane_order: LaneOrder) -> Arc
         lane_order,
         publish_backoff: PUBLISH_BACKOFF,
         watched_records: config.limits.pause_at_records,
+        watchdog: config.core_watchdog(),
+        blocker: config.blocker_policy(),
     })
 }
 
