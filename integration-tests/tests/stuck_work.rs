@@ -58,7 +58,12 @@ impl Scene {
             .subscribe(self.kafka, &self.group, &self.topic, SESSION_MS)
             .concurrency(8)
             .commit_interval(Duration::from_millis(200))
-            .limits(Limits { settled_ahead: WINDOW, ..Limits::default() })
+            .limits(Limits {
+                settled_ahead: WINDOW,
+                pause_at_records: 500,
+                resume_at_records: 300,
+                ..Limits::default()
+            })
             .watchdog(Watchdog { slow_attempt: AFTER, stalled_after: AFTER })
             .dead_letter(DeadLetter::topic(&self.dead))
             .kafka("queued.min.messages", "100")
@@ -260,14 +265,18 @@ async fn an_attempt_that_cannot_be_ended_is_not_written_while_it_runs() {
     let runtime = runtime(3);
     let gate = Gate::closed();
     let end = OpenAtEnd(gate.clone());
+    // The others wait for it: the window fills only when it can no longer be ended.
+    let blocks = Gate::closed();
     let process = move |task: Task<Bytes>| {
-        let gate = gate.clone();
+        let (gate, blocks) = (gate.clone(), blocks.clone());
         async move {
             if is_stuck(&task) {
                 // From here on in a task of its own: the owner is not blocked.
                 tokio::task::yield_now().await;
+                blocks.open();
                 block(&gate);
             }
+            blocks.passed().await;
             Ok(())
         }
     };

@@ -109,6 +109,7 @@ fn what_is_held_up_by_order_is_not_stalled() {
     let mut partition = partition(guarded());
     partition.deliver(Delivery { due: Some(at(600)), ..delivery(0, Some(7)) }, at(0));
     assert_eq!(partition.oldest().unwrap().state, RecordState::NotDue);
+    assert_eq!(alarms(&mut partition, at(1)), []);
     assert_eq!(alarms(&mut partition, at(599)), []);
     partition.set_paused(Paused::Yes);
     assert_eq!(alarms(&mut partition, at(2_000)), []);
