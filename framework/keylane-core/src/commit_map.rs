@@ -4,7 +4,8 @@
 //! kl1.<base64url, no padding>
 //!   4 bytes   CRC-32 of: the committed position (8 bytes), the version (1 byte), everything that follows
 //!   sections  each: tag (1 byte), length (varint), content
-//!     1       settled ranges: pairs of varints (offsets to leave out, offsets that are settled), from the position on
+//!     1       settled ranges: pairs of numbers (offsets to leave out, offsets that are settled), from the position on, in
+//!             Elias gamma code; to the very first number, which may be zero, one is added
 //!     2       crash evidence: flags (1: running, 2: a record is named), the process, unclean starts, the named offset
 //!             where there is one, then pairs (offset, crashes) of suspects; all but the flags are varints
 //! ```
@@ -14,11 +15,15 @@
 //!   new version, which this reader refuses.
 //! * Where room is short the evidence goes first: a shorter map only redelivers more.
 //! * Nothing settled ahead and no evidence is the empty text, which is also what a commit of any other program carries.
+//!
+//! # How much fits
+#![doc = include_str!("commit_map/capacity.md")]
 
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use thiserror::Error;
 
+use crate::elias_gamma;
 use crate::evidence::Evidence;
 use crate::offset::{Offset, Position};
 use crate::settled_map::{SettledMap, SettledRange};
@@ -43,7 +48,7 @@ const CHECKSUM_BYTES: usize = 4;
 /// A tag and the longest varint of a length below `MAX_TEXT_BYTES`.
 const SECTION_HEAD_BYTES: usize = 1 + 3;
 /// A string of the Kafka protocol is no longer than this.
-const MAX_TEXT_BYTES: usize = i16::MAX as usize;
+pub(crate) const MAX_TEXT_BYTES: usize = i16::MAX as usize;
 
 const SETTLED_RANGES: u8 = 1;
 const EVIDENCE: u8 = 2;
@@ -92,7 +97,8 @@ pub fn encode(
     if let (Some(range), false) = (joined, writer.full) {
         writer.push(range);
     }
-    CommitMetadata { text: text(position, &writer.bytes, &evidence), truncated: writer.full || !evidence_fits }
+    let truncated = writer.full || !evidence_fits;
+    CommitMetadata { text: text(position, &writer.numbers.into_bytes(), &evidence), truncated }
 }
 
 /// The metadata of an orderly end in place of `text`, for an owner that cannot say so itself.
@@ -184,40 +190,42 @@ fn push_section(payload: &mut Vec<u8>, tag: u8, content: &[u8]) {
 }
 
 struct RangeWriter {
-    bytes: Vec<u8>,
-    room: usize,
+    numbers: elias_gamma::Writer,
+    room_bytes: usize,
     /// Up to here, exclusively, everything is written.
     cursor: i64,
     full: bool,
 }
 
 impl RangeWriter {
-    fn new(position: Position, room: usize) -> Self {
-        Self { bytes: Vec::new(), room, cursor: position.get(), full: false }
+    fn new(position: Position, room_bytes: usize) -> Self {
+        Self { numbers: elias_gamma::Writer::default(), room_bytes, cursor: position.get(), full: false }
     }
 
     /// Writes the range, or remembers that it did not fit.
     fn push(&mut self, range: SettledRange) -> bool {
         let (first, last) = (range.first.get(), range.last.get());
+        let Some(cursor) = last.checked_add(1) else { return true };
+        let left_out = i128::from(first) - i128::from(self.cursor) + i128::from(self.is_empty());
+        let settled = i128::from(cursor) - i128::from(first);
         // Ledgers give ascending ranges; a range that is not is left out, which is true and only redelivers more.
-        let (Ok(gap), Ok(beyond_first)) = (
-            u64::try_from(i128::from(first) - i128::from(self.cursor)),
-            u64::try_from(i128::from(last) - i128::from(first)),
-        ) else {
+        let (Ok(left_out @ 1..), Ok(settled @ 1..)) = (u64::try_from(left_out), u64::try_from(settled)) else {
             debug_assert!(false, "range {first}..={last} does not ascend from {}", self.cursor);
             return true;
         };
-        let Some(cursor) = last.checked_add(1) else { return true };
-        let before = self.bytes.len();
-        varint::write(&mut self.bytes, gap);
-        varint::write(&mut self.bytes, beyond_first + 1);
-        if self.bytes.len() > self.room {
-            self.bytes.truncate(before);
+        let needed_bits = elias_gamma::length_bits(left_out) + elias_gamma::length_bits(settled);
+        if self.numbers.length_bits() + needed_bits > self.room_bytes * 8 {
             self.full = true;
             return false;
         }
+        self.numbers.push(left_out);
+        self.numbers.push(settled);
         self.cursor = cursor;
         true
+    }
+
+    fn is_empty(&self) -> bool {
+        self.numbers.length_bits() == 0
     }
 }
 
@@ -264,21 +272,18 @@ fn payload(position: Position, text: &str) -> Result<Vec<u8>, MapError> {
     Ok(sections)
 }
 
-/// `None` where the ranges are empty, touch, do not ascend or leave the range of offsets. Each takes two bytes at
-/// least, so the map is never larger than a small multiple of its text.
-fn read_ranges(position: Position, mut content: &[u8]) -> Option<SettledMap> {
+/// `None` where the ranges leave the range of offsets or end in the middle. That they ascend and do not touch is in the code:
+/// it has no zero. A range takes two bits at least, so that four of them stand in a byte at most.
+fn read_ranges(position: Position, content: &[u8]) -> Option<SettledMap> {
     let mut map = SettledMap::new();
     let mut cursor = position.get();
-    while !content.is_empty() {
-        let gap = varint::read(&mut content)?;
-        let run = varint::read(&mut content)?;
-        if gap == 0 && !map.is_empty() {
-            return None;
-        }
-        let first = cursor.checked_add_unsigned(gap)?;
-        let last = first.checked_add_unsigned(run.checked_sub(1)?)?;
-        cursor = last.checked_add(1)?;
-        map.append(SettledRange { first: Offset::new(first), last: Offset::new(last) });
+    let mut numbers = elias_gamma::Reader::new(content);
+    while !numbers.is_at_end() {
+        let left_out = numbers.next()? - u64::from(map.is_empty());
+        let settled = numbers.next()?;
+        let first = cursor.checked_add_unsigned(left_out)?;
+        cursor = first.checked_add_unsigned(settled)?;
+        map.append(SettledRange { first: Offset::new(first), last: Offset::new(cursor - 1) });
     }
     Some(map)
 }
@@ -289,6 +294,14 @@ fn checksum(position: Position, sections: &[u8]) -> [u8; CHECKSUM_BYTES] {
     hasher.update(&[VERSION]);
     hasher.update(sections);
     hasher.finalize().to_le_bytes()
+}
+
+/// A text with a right checksum around any sections: what a hostile or future writer could produce.
+#[cfg(any(test, fuzzing))]
+pub(crate) fn sealed(position: Position, sections: &[u8]) -> String {
+    let mut payload = checksum(position, sections).to_vec();
+    payload.extend_from_slice(sections);
+    format!("{PREFIX}{}", URL_SAFE_NO_PAD.encode(payload))
 }
 
 #[cfg(test)]

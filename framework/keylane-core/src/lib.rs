@@ -63,8 +63,12 @@
 mod backoff;
 mod budget;
 pub mod commit_map;
+mod elias_gamma;
 mod evidence;
 mod failure;
+#[cfg(any(test, fuzzing))]
+#[doc(hidden)]
+pub mod fuzzing;
 mod lanes;
 mod ledger;
 mod offset;
@@ -76,7 +80,7 @@ mod storm_guard;
 mod time;
 mod varint;
 
-pub use backoff::{Backoff, BackoffError};
+pub use backoff::{Backoff, BackoffError, MAX_BACKOFF};
 pub use budget::{Budget, BudgetChange, BudgetError};
 pub use commit_map::{CommitContent, CommitMetadata, MAX_METADATA_BYTES, MapError};
 pub use evidence::{Evidence, ISOLATION_STARTS, Instance, MAX_SUSPECTS, POISON_CRASHES, Suspect};
