@@ -21,4 +21,5 @@ pub mod kafka;
 pub mod load;
 pub mod member;
 pub mod protocol;
+pub mod report;
 pub mod wait;

@@ -8,13 +8,14 @@
 //!             Elias gamma code; to the very first number, which may be zero, one is added
 //!     2       crash evidence: flags (1: running, 2: a record is named), the process, unclean starts, the named offset
 //!             where there is one, then pairs (offset, crashes) of suspects; all but the flags are varints
+//!     3       the log that the position is about: 8 bytes, see [`LogId`]
 //! ```
 //! * The checksum covers the position, because the metadata is only true for it: a tool that copies metadata to another
 //!   offset would otherwise mark the wrong records as settled, and they would be lost without a word.
 //! * A reader skips a tag it does not know, so a new section has to be one that is safe to ignore; anything else needs a
 //!   new version, which this reader refuses.
-//! * Where room is short the evidence goes first: a shorter map only redelivers more.
-//! * Nothing settled ahead and no evidence is the empty text, which is also what a commit of any other program carries.
+//! * Where room is short the log goes first, then the evidence: a shorter map only redelivers more.
+//! * Nothing to say is the empty text, which is also what a commit of any other program carries.
 //!
 //! # How much fits
 #![doc = include_str!("commit_map/capacity.md")]
@@ -25,6 +26,7 @@ use thiserror::Error;
 
 use crate::elias_gamma;
 use crate::evidence::Evidence;
+use crate::log_id::LogId;
 use crate::offset::{Offset, Position};
 use crate::settled_map::{SettledMap, SettledRange};
 use crate::varint;
@@ -52,6 +54,7 @@ pub(crate) const MAX_TEXT_BYTES: usize = i16::MAX as usize;
 
 const SETTLED_RANGES: u8 = 1;
 const EVIDENCE: u8 = 2;
+const LOG: u8 = 3;
 
 /// What a commit's metadata says about its position.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -60,25 +63,40 @@ pub struct CommitContent {
     pub settled: SettledMap,
     /// How the owner that wrote it stood.
     pub evidence: Evidence,
+    /// The log it is about; `None` where whoever wrote it did not know.
+    pub log: Option<LogId>,
 }
 
-/// Writes the ranges, which ascend from `position`, and the evidence into at most `max_bytes` of text.
-///
-/// Where they do not all fit the longest prefix of the ranges that does is kept. Ranges that touch are joined. Evidence
-/// that does not fit by itself is left out: that takes less than 50 bytes, or some more for each suspect.
+/// As [`encode_for`], about a log that is not known.
 pub fn encode(
     position: Position,
     ranges: impl IntoIterator<Item = SettledRange>,
     evidence: &Evidence,
     max_bytes: usize,
 ) -> CommitMetadata {
+    encode_for(None, position, ranges, evidence, max_bytes)
+}
+
+/// Writes the log's name, the evidence and the ranges, which ascend from `position`, into at most `max_bytes` of text.
+///
+/// Where they do not all fit the longest prefix of the ranges that does is kept. Ranges that touch are joined. A name that
+/// does not fit is left out: it takes 23 bytes; and so is evidence: that takes less than 50, or some more for each suspect.
+pub fn encode_for(
+    log: Option<LogId>,
+    position: Position,
+    ranges: impl IntoIterator<Item = SettledRange>,
+    evidence: &Evidence,
+    max_bytes: usize,
+) -> CommitMetadata {
     let payload_room = payload_room(max_bytes);
-    let mut evidence = evidence_section(position, evidence);
-    let evidence_fits = evidence.len() <= payload_room;
-    if !evidence_fits {
-        evidence.clear();
+    let (mut head, mut head_fits) = (Vec::new(), true);
+    for section in [log_section(log), evidence_section(position, evidence)] {
+        match head.len() + section.len() <= payload_room {
+            true => head.extend(section),
+            false => head_fits = false,
+        }
     }
-    let room = (payload_room - evidence.len()).saturating_sub(SECTION_HEAD_BYTES);
+    let room = (payload_room - head.len()).saturating_sub(SECTION_HEAD_BYTES);
     let mut writer = RangeWriter::new(position, room);
     let mut joined: Option<SettledRange> = None;
     for range in ranges {
@@ -97,22 +115,24 @@ pub fn encode(
     if let (Some(range), false) = (joined, writer.full) {
         writer.push(range);
     }
-    let truncated = writer.full || !evidence_fits;
-    CommitMetadata { text: text(position, &writer.numbers.into_bytes(), &evidence), truncated }
+    let truncated = writer.full || !head_fits;
+    CommitMetadata { text: text(position, &writer.numbers.into_bytes(), &head), truncated }
 }
 
 /// The metadata of an orderly end in place of `text`, for an owner that cannot say so itself.
 pub fn without_mark(position: Position, text: &str, max_bytes: usize) -> String {
     match decode(position, text) {
-        Ok(content) => encode(position, content.settled.ranges(), &content.evidence.ended(), max_bytes).text,
+        Ok(CommitContent { settled, evidence, log }) => {
+            encode_for(log, position, settled.ranges(), &evidence.ended(), max_bytes).text
+        }
         Err(_) => String::new(),
     }
 }
 
-/// The same with the evidence alone, for a broker that takes only little.
+/// The same without the map, for a broker that takes only little.
 pub fn without_map(position: Position, text: &str) -> String {
     match decode(position, text) {
-        Ok(content) => encode(position, [], &content.evidence, MAX_METADATA_BYTES).text,
+        Ok(content) => encode_for(content.log, position, [], &content.evidence, MAX_METADATA_BYTES).text,
         Err(_) => String::new(),
     }
 }
@@ -128,7 +148,7 @@ pub fn decode(position: Position, text: &str) -> Result<CommitContent, MapError>
         return Ok(CommitContent::default());
     }
     let payload = payload(position, text)?;
-    let (mut map, mut evidence) = (None, None);
+    let (mut map, mut evidence, mut log) = (None, None, None);
     let mut rest = payload.as_slice();
     while let Some((&tag, after_tag)) = rest.split_first() {
         rest = after_tag;
@@ -146,9 +166,14 @@ pub fn decode(position: Position, text: &str) -> Result<CommitContent, MapError>
             if evidence.replace(read).is_some() {
                 return Err(MapError::Damaged);
             }
+        } else if tag == LOG {
+            let read = content.try_into().map(LogId::from_bytes).map_err(|_| MapError::Damaged)?;
+            if log.replace(read).is_some() {
+                return Err(MapError::Damaged);
+            }
         }
     }
-    Ok(CommitContent { settled: map.unwrap_or_default(), evidence: evidence.unwrap_or_default() })
+    Ok(CommitContent { settled: map.unwrap_or_default(), evidence: evidence.unwrap_or_default(), log })
 }
 
 /// Metadata that cannot be used.
@@ -170,6 +195,15 @@ pub enum MapError {
 fn payload_room(max_bytes: usize) -> usize {
     let characters = max_bytes.min(MAX_TEXT_BYTES).saturating_sub(PREFIX.len());
     (characters * 3 / 4).saturating_sub(CHECKSUM_BYTES)
+}
+
+/// Nothing where there is nothing to say.
+fn log_section(log: Option<LogId>) -> Vec<u8> {
+    let mut section = Vec::new();
+    if let Some(log) = log {
+        push_section(&mut section, LOG, &log.to_bytes());
+    }
+    section
 }
 
 /// Nothing where there is nothing to say.
@@ -229,16 +263,17 @@ impl RangeWriter {
     }
 }
 
-fn text(position: Position, ranges: &[u8], evidence: &[u8]) -> String {
-    if ranges.is_empty() && evidence.is_empty() {
+/// `head`: the sections but the ranges.
+fn text(position: Position, ranges: &[u8], head: &[u8]) -> String {
+    if ranges.is_empty() && head.is_empty() {
         return String::new();
     }
-    let mut payload = Vec::with_capacity(CHECKSUM_BYTES + SECTION_HEAD_BYTES + ranges.len() + evidence.len());
+    let mut payload = Vec::with_capacity(CHECKSUM_BYTES + SECTION_HEAD_BYTES + ranges.len() + head.len());
     payload.extend_from_slice(&[0; CHECKSUM_BYTES]);
     if !ranges.is_empty() {
         push_section(&mut payload, SETTLED_RANGES, ranges);
     }
-    payload.extend_from_slice(evidence);
+    payload.extend_from_slice(head);
     let checksum = checksum(position, &payload[CHECKSUM_BYTES..]);
     payload[..CHECKSUM_BYTES].copy_from_slice(&checksum);
     let mut text = String::with_capacity(PREFIX.len() + payload.len() * 4 / 3 + 2);

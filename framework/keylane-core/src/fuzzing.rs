@@ -11,8 +11,9 @@ mod tests;
 
 use input::Input;
 
-use crate::commit_map::{self, CommitContent, MapError, decode, encode};
+use crate::commit_map::{self, CommitContent, MapError, decode, encode_for};
 use crate::evidence::{Evidence, Instance, MAX_SUSPECTS, Suspect};
+use crate::log_id::LogId;
 use crate::offset::{Offset, Position};
 use crate::settled_map::SettledRange;
 
@@ -43,6 +44,7 @@ pub fn commit_sections(bytes: &[u8]) {
         let expected = expected.as_ref().expect("what is read can be read by the book");
         assert_eq!(ranges(content), expected.settled);
         assert_eq!(content.evidence, expected.evidence);
+        assert_eq!(content.log, expected.log);
         assert_well_formed(position, content);
         assert_survives(position, content);
     } else if let Some(expected) = expected
@@ -52,7 +54,7 @@ pub fn commit_sections(bytes: &[u8]) {
     }
 }
 
-/// A map and evidence of any shape come back, or a prefix of them; once changed on the way they are refused.
+/// A log, a map and evidence of any shape come back, or a prefix of them; once changed on the way they are refused.
 pub fn commit_round_trip(bytes: &[u8]) {
     let mut input = Input::new(bytes);
     let position = Position::new(input.i64());
@@ -61,8 +63,9 @@ pub fn commit_round_trip(bytes: &[u8]) {
     let mask = input.u32();
     let changes: Vec<_> = (0..input.u8() % 4).map(|_| (input.u8(), input.u16(), input.u8())).collect();
     let written = any_ranges(&mut input, position);
+    let log = (mask % 2 == 1).then(|| LogId::from_bytes(u64::from(mask).to_le_bytes()));
 
-    let metadata = encode(position, written.iter().copied(), &evidence, max_bytes);
+    let metadata = encode_for(log, position, written.iter().copied(), &evidence, max_bytes);
     let text = metadata.text;
     assert!(text.len() <= max_bytes && text.is_ascii());
     let content = decode(position, &text).expect("what was written is read");
@@ -70,7 +73,9 @@ pub fn commit_round_trip(bytes: &[u8]) {
     let read: Vec<_> = content.settled.ranges().collect();
     assert_eq!(read, written[..read.len()], "a prefix of what was written");
     assert!(content.evidence == evidence || (content.evidence.is_empty() && metadata.truncated));
-    assert_eq!(metadata.truncated, read.len() < written.len() || content.evidence != evidence);
+    assert!(content.log == log || (content.log.is_none() && metadata.truncated));
+    let is_whole = read.len() == written.len() && content.evidence == evidence && content.log == log;
+    assert_eq!(metadata.truncated, !is_whole);
     assert_parts_survive(position, &text, &content);
     if text.is_empty() {
         return;
@@ -109,11 +114,12 @@ fn assert_well_formed(position: Position, content: &CommitContent) {
 
 /// What was read once is read the same when it is written again.
 fn assert_survives(position: Position, content: &CommitContent) {
-    let again = encode(position, content.settled.ranges(), &content.evidence, usize::MAX);
+    let again = encode_for(content.log, position, content.settled.ranges(), &content.evidence, usize::MAX);
     let read = decode(position, &again.text).expect("what was written is read");
     if !again.truncated {
         assert_eq!(read.settled, content.settled);
         assert_eq!(read.evidence, content.evidence);
+        assert_eq!(read.log, content.log);
     }
     assert_parts_survive(position, &again.text, &read);
 }
@@ -121,10 +127,10 @@ fn assert_survives(position: Position, content: &CommitContent) {
 fn assert_parts_survive(position: Position, text: &str, content: &CommitContent) {
     let alone = decode(position, &commit_map::without_map(position, text)).expect("what was written is read");
     assert!(alone.settled.is_empty());
-    assert_eq!(alone.evidence, content.evidence);
+    assert_eq!((&alone.evidence, alone.log), (&content.evidence, content.log));
     let ended =
         decode(position, &commit_map::without_mark(position, text, usize::MAX)).expect("what was written is read");
-    assert_eq!(ended.settled, content.settled);
+    assert_eq!((&ended.settled, ended.log), (&content.settled, content.log));
     assert_eq!(ended.evidence, content.evidence.clone().ended());
 }
 

@@ -16,6 +16,7 @@
 //! | [`Watchdog`], [`BlockerPolicy`] | which attempts are slow, which partition stands still, and which record holds it up |
 //! | [`Silence`] | whether a partition's owner is blocked |
 //! | [`Evidence`], [`Caution`] | which record ends the process again and again |
+//! | [`LogId`], [`Resume`], [`Identity`] | whether a position is about the log that is there, or its topic was made anew |
 //! | [`Budget`] | when to stop fetching and when to go on |
 //! | [`Offset`], [`Position`], [`Moment`], [`Epoch`] | numbers that must not be mixed up |
 //!
@@ -71,6 +72,7 @@ mod failure;
 pub mod fuzzing;
 mod lanes;
 mod ledger;
+mod log_id;
 mod offset;
 mod partition;
 mod retry_policy;
@@ -85,6 +87,7 @@ pub use budget::{Budget, BudgetChange, BudgetError};
 pub use commit_map::{CommitContent, CommitMetadata, MAX_METADATA_BYTES, MapError};
 pub use evidence::{Evidence, ISOLATION_STARTS, Instance, MAX_SUSPECTS, POISON_CRASHES, Suspect};
 pub use failure::{Failure, MAX_RETRY_AFTER, MIN_RETRY_AFTER, Reason};
+pub use log_id::{Identity, LogId, Resume, Seen};
 pub use offset::{Epoch, Offset, Position};
 pub use partition::{
     Alarm, Blocker, BlockerPolicy, Blocking, Caution, Delivered, Delivery, LaneOrder, MARK_PATIENCE, Mark,

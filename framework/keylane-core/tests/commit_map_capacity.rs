@@ -31,6 +31,6 @@ fn a_full_window_fits_unless_about_every_tenth_record_of_it_is_stuck() {
 fn a_commit_where_nothing_is_stuck_takes_some_bytes_for_each_running_record_and_no_more() {
     for concurrency in [32, 256] {
         let (mean, most) = report::running(concurrency);
-        assert!(mean <= most && most <= 30 + concurrency, "{concurrency}: {mean} and {most}");
+        assert!(mean <= most && most <= 45 + concurrency, "{concurrency}: {mean} and {most}");
     }
 }

@@ -9,6 +9,7 @@ mod cluster;
 mod error;
 mod eviction;
 mod groups;
+mod leaders;
 mod node;
 mod offsets;
 mod operator;

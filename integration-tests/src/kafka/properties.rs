@@ -51,6 +51,10 @@ broker.session.timeout.ms=5000
 broker.heartbeat.interval.ms=500
 # Small: the cleaner's default buffer alone is 128 MiB.
 log.cleaner.dedupe.buffer.size=4194304
+# What a topic's retention and its compaction take away goes soon. The defaults are minutes.
+log.initial.task.delay.ms=500
+log.retention.check.interval.ms=500
+log.cleaner.backoff.ms=500
 num.network.threads=2
 num.io.threads=4
 ",

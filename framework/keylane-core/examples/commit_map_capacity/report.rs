@@ -2,7 +2,7 @@
 
 use std::fmt::Write;
 
-use keylane_core::{Evidence, Instance, MAX_METADATA_BYTES, Offset, Position, SettledRange, commit_map};
+use keylane_core::{Evidence, Instance, LogId, MAX_METADATA_BYTES, Offset, Position, SettledRange, commit_map};
 
 /// The defaults of `limits.pause_at_records` and `limits.settled_ahead`.
 const PENDING: usize = 10_000;
@@ -61,7 +61,8 @@ impl Pattern {
 fn measure(window: &[bool]) -> Measured {
     let position = Position::new(POSITION);
     let evidence = Evidence { running: Some(Instance::new(0x9e37_79b9)), ..Evidence::default() };
-    let metadata = commit_map::encode(position, ranges(window), &evidence, MAX_METADATA_BYTES);
+    let log = LogId::of_topic(POSITION as u64, 1);
+    let metadata = commit_map::encode_for(log, position, ranges(window), &evidence, MAX_METADATA_BYTES);
     let settled = commit_map::decode(position, &metadata.text).map(|content| content.settled).unwrap_or_default();
     let named = settled.ranges().map(|range| (range.last.get() - range.first.get() + 1) as usize).sum();
     Measured { settled: window.iter().filter(|settled| **settled).count(), named, bytes: metadata.text.len() }

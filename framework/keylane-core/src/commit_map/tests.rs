@@ -12,7 +12,7 @@ fn map(ranges: &[(i64, i64)]) -> SettledMap {
 }
 
 fn only(settled: SettledMap) -> CommitContent {
-    CommitContent { settled, evidence: Evidence::default() }
+    CommitContent { settled, ..CommitContent::default() }
 }
 
 #[test]
@@ -237,7 +237,49 @@ fn the_mark_and_the_map_can_be_taken_out_of_a_text() {
     let text = encode(position, map(&[(101, 103)]).ranges(), &evidence, MAX_METADATA_BYTES).text;
     assert_eq!(text, "kl1.r-w8KwEBTAIGAwcCAAAB");
     let ended = decode(position, &without_mark(position, &text, MAX_METADATA_BYTES)).unwrap();
-    assert_eq!(ended, CommitContent { settled: map(&[(101, 103)]), evidence: evidence.clone().ended() });
+    assert_eq!(ended, CommitContent { settled: map(&[(101, 103)]), evidence: evidence.clone().ended(), log: None });
     let short = decode(position, &without_map(position, &text)).unwrap();
-    assert_eq!(short, CommitContent { settled: SettledMap::new(), evidence });
+    assert_eq!(short, CommitContent { settled: SettledMap::new(), evidence, log: None });
+}
+
+const LOG_OF_COMMIT: Option<LogId> = LogId::of_topic(0x0102_0304_0506_0708, 0);
+
+#[test]
+fn a_log_is_named_in_23_bytes_whatever_else_there_is_to_say() {
+    let position = Position::new(100);
+    let named = encode_for(LOG_OF_COMMIT, position, [], &Evidence::default(), MAX_METADATA_BYTES);
+    assert_eq!((named.text.as_str(), named.truncated), ("kl1.JqpjCQMICAcGBQQDAgE", false));
+    let content = CommitContent { log: LOG_OF_COMMIT, ..CommitContent::default() };
+    assert_eq!(decode(position, &named.text), Ok(content));
+
+    let ranges: Vec<_> = (0..20_000).map(|index| (101 + index * 2, 101 + index * 2)).collect();
+    let evidence = Evidence { unclean_starts: 3, running: Some(Instance::new(u32::MAX)), ..Evidence::default() };
+    for max_bytes in [23, 24, 30, 50, 100, MAX_METADATA_BYTES] {
+        let crowded = encode_for(LOG_OF_COMMIT, position, map(&ranges).ranges(), &evidence, max_bytes);
+        assert!(crowded.truncated && crowded.text.len() <= max_bytes);
+        assert_eq!(decode(position, &crowded.text).unwrap().log, LOG_OF_COMMIT, "{max_bytes}");
+    }
+    let too_little = encode_for(LOG_OF_COMMIT, position, [], &Evidence::default(), 22);
+    assert_eq!(too_little, CommitMetadata { text: String::new(), truncated: true });
+}
+
+#[test]
+fn the_name_of_the_log_stays_where_the_mark_or_the_map_is_taken_out() {
+    let position = Position::new(100);
+    let evidence = Evidence { running: Some(Instance::new(7)), ..Evidence::default() };
+    let text = encode_for(LOG_OF_COMMIT, position, map(&[(101, 103)]).ranges(), &evidence, MAX_METADATA_BYTES).text;
+    for shorter in [without_mark(position, &text, MAX_METADATA_BYTES), without_map(position, &text)] {
+        assert_eq!(decode(position, &shorter).unwrap().log, LOG_OF_COMMIT);
+    }
+}
+
+#[test]
+fn a_name_of_another_length_or_a_second_one_is_refused() {
+    let position = Position::new(7);
+    let name = [LOG, 8, 1, 2, 3, 4, 5, 6, 7, 8];
+    assert!(decode(position, &sealed(position, &name)).unwrap().log.is_some());
+    assert_eq!(decode(position, &sealed(position, &[name, name].concat())), Err(MapError::Damaged), "repeated");
+    for sections in [&[LOG, 0][..], &[LOG, 7, 1, 2, 3, 4, 5, 6, 7], &[LOG, 9, 1, 2, 3, 4, 5, 6, 7, 8, 9]] {
+        assert_eq!(decode(position, &sealed(position, sections)), Err(MapError::Damaged), "{sections:?}");
+    }
 }

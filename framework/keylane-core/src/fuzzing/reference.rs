@@ -2,12 +2,14 @@
 //! common with the reader it is compared to.
 
 use crate::evidence::{Evidence, Instance, MAX_SUSPECTS, Suspect};
+use crate::log_id::LogId;
 use crate::offset::{Offset, Position};
 
 #[derive(Default)]
 pub(super) struct Expected {
     pub(super) settled: Vec<(i128, i128)>,
     pub(super) evidence: Evidence,
+    pub(super) log: Option<LogId>,
     /// Tags this reader does not know: the other one may, and have reasons of its own to refuse them.
     pub(super) has_other_tags: bool,
 }
@@ -25,9 +27,10 @@ pub(super) fn read(position: Position, mut bytes: &[u8]) -> Option<Expected> {
         let content = &bytes[..length as usize];
         bytes = &bytes[length as usize..];
         match tag {
-            1 | 2 if seen.contains(&tag) => return None,
+            1..=3 if seen.contains(&tag) => return None,
             1 => expected.settled = settled(position, content)?,
             2 => expected.evidence = evidence(position, content)?,
+            3 => expected.log = Some(LogId::from_bytes(content.try_into().ok()?)),
             _ => expected.has_other_tags = true,
         }
         seen.push(tag);

@@ -295,6 +295,7 @@ pub(crate) struct ReadMetrics {
     handed_back: CounterSeries,
     stalled: GaugeSeries,
     slow_attempts: GaugeSeries,
+    topic_recreations: CounterSeries,
     paused: GaugeSeries,
     paused_seconds: SecondsSeries,
     paused_since: Option<Instant>,
@@ -308,6 +309,7 @@ impl ReadMetrics {
             handed_back: scope.counter(&names::HANDED_BACK),
             stalled: scope.gauge(&names::STALLED),
             slow_attempts: scope.gauge(&names::SLOW_ATTEMPTS),
+            topic_recreations: scope.counter(&names::TOPIC_RECREATIONS),
             paused: scope.gauge(&names::PAUSED),
             paused_seconds: scope.seconds(&names::PAUSED_SECONDS),
             paused_since: None,
@@ -329,6 +331,11 @@ impl ReadMetrics {
         self.slow_attempts.set(slow_attempts as f64);
     }
 
+    /// Read from the beginning: the topic is another one.
+    pub(crate) fn topic_made_anew(&mut self) {
+        self.topic_recreations.add(1);
+    }
+
     /// Call it at every change, and now and then during a pause: the time since the last call is added up.
     pub(crate) fn set_paused(&mut self, paused: bool, now: Instant) {
         if let Some(since) = self.paused_since {
@@ -343,6 +350,7 @@ impl ReadMetrics {
         self.handed_back.touch();
         self.stalled.touch();
         self.slow_attempts.touch();
+        self.topic_recreations.touch();
         self.paused.touch();
         self.paused_seconds.touch();
     }

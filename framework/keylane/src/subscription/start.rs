@@ -96,11 +96,13 @@ fn connect(
         limits: config.limits,
         drain_timeout: config.drain_timeout,
         watchdog: config.watchdog,
+        reset_is_error: consumer_config.get("auto.offset.reset") == Some("error"),
     };
     let forwarding = Arc::new(Forwarding::default());
     let mut consumer: BaseConsumer<Context> = consumer_config
         .create_with_context(Context::new(control.clone(), metrics.clone(), forwarding.clone()))
         .map_err(|error| StartError::Create(error.to_string()))?;
+    consumer.context().set_ids_told(report.tells_ids);
     let reader = match config.reading {
         Reading::Batched => Reader::Batched(FetchQueue::new(&mut consumer, forwarding)),
         Reading::Polled => Reader::Polled,
@@ -126,8 +128,15 @@ fn connect(
     Ok(((reader, commit_queue, consumer), Arc::new(runtime), settings, side_config))
 }
 
+/// Records on their way to the retry and dead-letter topics at once, over all partitions. What bounds their memory is
+/// `pending_bytes`; this bounds what the client adds to small ones.
+const WRITES_AT_ONCE: usize = 100_000;
+
+/// One writer for all partitions, so the limit of one partition would be too little: a write that is refused for want of
+/// room has failed, and in a drain its record is handed back and runs again at the next owner.
 fn internal_producer(config: &SubscriptionConfig) -> Result<RawProducer, StartError> {
-    let limits = producer::Limits { records: config.limits.pause_at_records, bytes: config.limits.pending_bytes };
+    let records = config.limits.pause_at_records.max(WRITES_AT_ONCE);
+    let limits = producer::Limits { records, bytes: config.limits.pending_bytes };
     Ok(RawProducer::start(&config.bootstrap_servers, &config.kafka, limits)?)
 }
 

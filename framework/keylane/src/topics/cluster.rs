@@ -1,5 +1,6 @@
 //! Asks a cluster about its topics.
 
+use std::cell::Cell;
 use std::time::{Duration, Instant};
 
 use rdkafka::consumer::{BaseConsumer, Consumer};
@@ -9,6 +10,7 @@ use rdkafka::{ClientConfig, types::RDKafkaRespErr};
 
 use super::error::{NamedTopic, TopicError};
 use super::last_error::LastError;
+use crate::consumer::controller;
 
 /// The first wait for an answer; it doubles, so that a slow cluster is not asked again and again.
 const FIRST_WAIT: Duration = Duration::from_millis(500);
@@ -19,6 +21,7 @@ const PAUSE: Duration = Duration::from_millis(100);
 pub(crate) struct Cluster {
     client: BaseConsumer<LastError>,
     bootstrap_servers: String,
+    has_controller: Cell<bool>,
 }
 
 /// What a cluster says about a topic.
@@ -41,7 +44,13 @@ impl Cluster {
         let client = config
             .create_with_context::<_, BaseConsumer<LastError>>(LastError::default())
             .map_err(|error| TopicError::Settings { reason: reason(&error) })?;
-        Ok(Self { client, bootstrap_servers })
+        Ok(Self { client, bootstrap_servers, has_controller: Cell::new(false) })
+    }
+
+    /// Whether the brokers named one of them as their controller, which is who librdkafka asks for topic ids. Its mock cluster
+    /// names one that is not there.
+    pub(super) fn has_controller(&self) -> bool {
+        self.has_controller.get()
     }
 
     pub(super) fn bootstrap_servers(&self) -> &str {
@@ -102,7 +111,11 @@ impl Cluster {
         loop {
             let left = deadline.saturating_duration_since(Instant::now());
             let error = match self.client.fetch_metadata(Some(topic), wait.min(left)) {
-                Ok(metadata) => return Ok(metadata),
+                Ok(metadata) => {
+                    let controller = controller(&self.client);
+                    self.has_controller.set(metadata.brokers().iter().any(|broker| Some(broker.id()) == controller));
+                    return Ok(metadata);
+                }
                 Err(error) => error,
             };
             self.pause(deadline);
