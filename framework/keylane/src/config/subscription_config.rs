@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::{DeadLetter, KafkaSettings, Limits, Retry};
+use super::{Blocker, DeadLetter, KafkaSettings, Limits, Retry, Watchdog};
 
 /// The settings of a subscription: what [`SubscriptionBuilder`](crate::SubscriptionBuilder) fills in, and what a
 /// configuration file holds. Durations are human-readable (`"250ms"`, `"5m"`), unknown fields are refused.
@@ -71,6 +71,12 @@ pub struct SubscriptionConfig {
     /// Where records go that cannot be processed (default: nowhere, they are retried for ever).
     #[serde(default)]
     pub dead_letter: Option<DeadLetter>,
+    /// When work that does not get on is reported.
+    #[serde(default)]
+    pub watchdog: Watchdog,
+    /// What becomes of a record that holds up its partition (default: the partition waits for it).
+    #[serde(default)]
+    pub blocker: Blocker,
     /// Settings passed through to the Kafka clients (`security.protocol`, …); those keylane owns are refused.
     #[serde(default)]
     pub kafka: KafkaSettings,
@@ -106,6 +112,8 @@ impl SubscriptionConfig {
             reading: Reading::default(),
             retry: Retry::default(),
             dead_letter: None,
+            watchdog: Watchdog::default(),
+            blocker: Blocker::default(),
             kafka: KafkaSettings::default(),
         }
     }

@@ -18,10 +18,10 @@ use super::identities::Identities;
 use super::intake::Intake;
 use super::reader::{READ_LIMIT, Reader};
 use super::{lag, trouble};
-use crate::Limits;
 use crate::metrics::{DrainResult, PollMetrics, PollSection, Rebalance, SubscriptionMetrics};
 use crate::runtime::Opening;
 use crate::subscription::{Control, State, SubscriptionError, TroubleKind};
+use crate::{Limits, Watchdog};
 
 /// Opens the owner of a partition; hides the types of decoder and processor.
 pub(crate) type OwnerFactory = Box<dyn Fn(Opening) + Send>;
@@ -45,6 +45,7 @@ pub(crate) struct PollSettings {
     pub(crate) retry_topic: Option<Arc<str>>,
     pub(crate) limits: Limits,
     pub(crate) drain_timeout: Duration,
+    pub(crate) watchdog: Watchdog,
     /// `auto.offset.reset=error`.
     pub(crate) reset_is_error: bool,
 }
@@ -294,7 +295,7 @@ impl PollLoop {
             self.last_slow_housekeeping = Instant::now();
             self.look_at_identities();
             self.ask_end_offsets();
-            lag::update(&self.consumer, &mut self.assignment.partitions, &self.control);
+            lag::update(&self.consumer, &mut self.assignment.partitions, &self.control, &self.settings.watchdog);
             self.metrics.set_assigned_partitions(self.assignment.partitions.len());
             if self.last_touch.elapsed() >= TOUCH {
                 self.last_touch = Instant::now();

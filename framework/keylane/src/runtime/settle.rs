@@ -203,6 +203,7 @@ fn reason_label(reason: Reason) -> DeadLetterReason {
         Reason::Panicked => DeadLetterReason::Panic,
         Reason::TimedOut => DeadLetterReason::Timeout,
         Reason::Poison => DeadLetterReason::Poison,
+        Reason::Blocker => DeadLetterReason::Blocker,
         _ => DeadLetterReason::Exhausted,
     }
 }

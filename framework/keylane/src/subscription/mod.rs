@@ -10,6 +10,6 @@ mod status;
 pub use builder::SubscriptionBuilder;
 pub use error::{StartError, SubscriptionError};
 pub use handle::{Subscription, SubscriptionHandle};
-pub use status::{PartitionStatus, State, SubscriptionStatus, Trouble, TroubleKind};
+pub use status::{OldestRecord, PartitionStatus, RecordState, State, SubscriptionStatus, Trouble, TroubleKind};
 
 pub(crate) use control::Control;

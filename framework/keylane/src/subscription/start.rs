@@ -95,6 +95,7 @@ fn connect(
         retry_topic: retry.as_ref().map(|target| target.name.clone()),
         limits: config.limits,
         drain_timeout: config.drain_timeout,
+        watchdog: config.watchdog,
         reset_is_error: consumer_config.get("auto.offset.reset") == Some("error"),
     };
     let forwarding = Arc::new(Forwarding::default());
@@ -152,6 +153,8 @@ fn partition_settings(config: &SubscriptionConfig, lane_order: LaneOrder) -> Arc
         lane_order,
         publish_backoff: PUBLISH_BACKOFF,
         watched_records: config.limits.pause_at_records,
+        watchdog: config.core_watchdog(),
+        blocker: config.blocker_policy(),
     })
 }
 
