@@ -77,8 +77,12 @@ fn connect(
     let side_config = client_config::side_client_config(&config.bootstrap_servers, &config.kafka)?;
     let retry_topic = config.retry_topic();
     let dead_letter_topic = config.dead_letter.as_ref().map(|dead_letter| dead_letter.topic.clone());
-    let plan =
-        TopicPlan { origins: &config.topics, retry: retry_topic.as_deref(), dead_letter: dead_letter_topic.as_deref() };
+    let plan = TopicPlan {
+        origins: &config.topics,
+        retry: retry_topic.as_deref(),
+        dead_letter: dead_letter_topic.as_deref(),
+        group: &config.group,
+    };
     let report = topics::check(&side_config, &plan, config.startup_timeout)?;
     for warning in &report.warnings {
         tracing::warn!("{warning}");

@@ -1,5 +1,6 @@
 //! Asks a cluster about its topics.
 
+use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use rdkafka::consumer::{BaseConsumer, Consumer};
@@ -9,11 +10,15 @@ use rdkafka::{ClientConfig, types::RDKafkaRespErr};
 
 use super::error::{NamedTopic, TopicError};
 use super::last_error::LastError;
+use super::permissions::{self, Allowed};
 
 /// The first wait for an answer; it doubles, so that a slow cluster is not asked again and again.
 const FIRST_WAIT: Duration = Duration::from_millis(500);
 /// Between two questions.
 const PAUSE: Duration = Duration::from_millis(100);
+
+/// For an answer about permissions. A group's coordinator may have to be found first.
+const PERMISSIONS_TIMEOUT: Duration = Duration::from_secs(3);
 
 /// A short-lived client that joins no group, creates no topic and knows why it cannot connect. Its calls block.
 pub(crate) struct Cluster {
@@ -23,9 +28,11 @@ pub(crate) struct Cluster {
 
 /// What a cluster says about a topic.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Lookup {
+pub(crate) enum Lookup {
     Found { partitions: i32 },
     Missing,
+    /// This client may not even know whether it exists.
+    Forbidden,
 }
 
 impl Cluster {
@@ -55,7 +62,7 @@ impl Cluster {
     }
 
     /// Whether a topic exists and how many partitions it has.
-    pub(super) fn look_up(
+    pub(crate) fn look_up(
         &self,
         topic: &NamedTopic,
         started: Instant,
@@ -76,12 +83,23 @@ impl Cluster {
                 Some(RDKafkaRespErr::RD_KAFKA_RESP_ERR_LEADER_NOT_AVAILABLE) if Instant::now() < deadline => {
                     self.pause(deadline);
                 }
+                Some(RDKafkaRespErr::RD_KAFKA_RESP_ERR_TOPIC_AUTHORIZATION_FAILED) => return Ok(Lookup::Forbidden),
                 Some(error) => {
                     let cause = RDKafkaErrorCode::from(error).to_string();
                     return Err(TopicError::Unreadable { topic: topic.clone(), cause });
                 }
             }
         }
+    }
+
+    /// What this client may do with topics that exist; those not mentioned are unknown.
+    pub(crate) fn allowed_on(&self, topics: &[&str], deadline: Instant) -> BTreeMap<String, Allowed> {
+        permissions::on_topics(&self.client, topics, answer_within(deadline))
+    }
+
+    /// What this client may do with a group, whether it exists or not.
+    pub(super) fn allowed_on_group(&self, group: &str, deadline: Instant) -> Allowed {
+        permissions::on_group(&self.client, group, answer_within(deadline))
     }
 
     /// Waits a moment, taking in what the client has to say.
@@ -121,6 +139,11 @@ impl Cluster {
             wait *= 2;
         }
     }
+}
+
+/// No answer about permissions is no reason not to start, so not all the time is spent on it.
+fn answer_within(deadline: Instant) -> Duration {
+    deadline.saturating_duration_since(Instant::now()).min(PERMISSIONS_TIMEOUT)
 }
 
 /// An error's text without rdkafka's frame around it.
