@@ -234,7 +234,6 @@ async fn topics_are_created_with_leave_and_refused_without() {
 }
 
 /// Starts a subscription and a task producer with these settings: both must fail, in time, and name this.
-#[track_caller]
 async fn refused(site: &Site, settings: Settings, servers: &str, named: &[&str]) {
     let began = Instant::now();
     let builder = Subscription::builder(&site.group, &site.origin)
@@ -372,4 +371,118 @@ async fn all_that_is_hidden_is_named_in_one_error() {
     site.allow(Operation::Read, Resource::Topic(&site.origin)).await;
     let error = site.producer().start().await.unwrap_err();
     assert_eq!(error, TaskProducerError::Forbidden { topic: site.origin.clone() });
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_password_changed_at_run_time_shows_and_passes() {
+    let site = Site::scram(kafka_or_skip!(), "REAUTH").await;
+    let journal = Journal::new();
+    let member = start(site.subscription(), &journal).await;
+    let producer = site.producer().start().await.unwrap();
+    producer.enqueue(NewTask::new("0/0")).await.unwrap();
+    wait_until("the first is processed", DEADLINE, || journal.done() == 1).await;
+    site.kafka.set_password(&site.user, "new").await.unwrap();
+    wait_until("the trouble shows", DEADLINE, || in_trouble(&member, TroubleKind::Authentication)).await;
+    let late = producer.enqueue(NewTask::new("0/1"));
+    site.kafka.set_password(&site.user, "right").await.unwrap();
+    late.await.unwrap();
+    wait_until("the late one is processed", DEADLINE, || journal.done() == 2).await;
+    wait_until("the trouble has passed", DEADLINE, || member.status().trouble.is_none()).await;
+    member.shutdown().await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_topic_that_may_not_be_read_for_a_while_is_read_without_a_gap() {
+    for protocol in [Protocol::Cooperative, Protocol::Consumer] {
+        let site = Site::tls(kafka_or_skip!()).await;
+        let read = Operation::Read;
+        let journal = Journal::new();
+        let member = start(site.subscription_by(protocol), &journal).await;
+        site.produce(0..100).await;
+        wait_until("the first are processed", DEADLINE, || journal.done() == 100).await;
+        site.forbid(read, Resource::Topic(&site.origin)).await;
+        site.produce(100..200).await;
+        wait_until("the trouble shows", DEADLINE, || in_trouble(&member, TroubleKind::Authorization)).await;
+        assert!(member.status().trouble.unwrap().message.contains(&site.origin));
+        // A pause moves the client's position to where it believes to be.
+        member.handle().pause();
+        let paused = |paused| move |partition: &keylane::PartitionStatus| partition.paused == paused;
+        wait_until("it is paused", DEADLINE, || member.status().partitions.iter().all(paused(true))).await;
+        member.handle().resume();
+        wait_until("it goes on", DEADLINE, || member.status().partitions.iter().all(paused(false))).await;
+        site.allow(read, Resource::Topic(&site.origin)).await;
+        wait_until("all are processed", DEADLINE, || journal.settled().len() == 200).await;
+        wait_until("the trouble has passed", DEADLINE, || member.status().trouble.is_none()).await;
+        member.shutdown().await.unwrap();
+        site.assert_all_done_once(&journal).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_group_that_may_not_be_used_for_a_while_loses_nothing() {
+    for protocol in [Protocol::Cooperative, Protocol::Consumer] {
+        let site = Site::tls(kafka_or_skip!()).await;
+        let group = Resource::Group(&site.group);
+        let journal = Journal::new();
+        let member = start(site.subscription_by(protocol), &journal).await;
+        site.produce(0..100).await;
+        wait_until("the first are processed", DEADLINE, || journal.done() == 100).await;
+        site.forbid(Operation::Read, group).await;
+        site.produce(100..200).await;
+        wait_until("the trouble shows", DEADLINE, || in_trouble(&member, TroubleKind::Authorization)).await;
+        assert!(member.status().trouble.unwrap().message.contains(&site.group));
+        site.allow(Operation::Read, group).await;
+        wait_until("all are processed", DEADLINE, || journal.settled().len() == 200).await;
+        wait_until("the trouble has passed", DEADLINE, || member.status().trouble.is_none()).await;
+        member.shutdown().await.unwrap();
+        site.assert_all_done_once(&journal).await;
+    }
+}
+
+/// Every record fails for good, and its dead letter cannot be written for a while.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_dead_letter_topic_that_may_not_be_written_for_a_while_loses_nothing() {
+    let site = Site::tls(kafka_or_skip!()).await;
+    let dead = Resource::Topic(&site.dead);
+    let fails = |_: Task<Bytes>| async { Err::<(), _>(TaskError::fatal("never")) };
+    let letters = DeadLetter::topic(&site.dead).storm_burst(1_000);
+    let member = site.complete().dead_letter(letters).start(Raw, fails).await.unwrap();
+    let dead_letters = async || dead_letters(site.kafka, &site.dead).await.unwrap().len();
+    site.produce(0..10).await;
+    wait_for("the first dead letters", DEADLINE, async || (dead_letters().await == 10).then_some(())).await;
+    site.forbid(Operation::Write, dead).await;
+    // The client may still write for a moment, on what it knows.
+    site.produce(10..100).await;
+    let named = || member.status().trouble.filter(|trouble| trouble.kind == TroubleKind::Authorization);
+    let trouble = wait_for("the trouble shows", DEADLINE, async || named()).await;
+    assert!(trouble.message.contains(&site.dead) && trouble.message.contains("allow this client to write"), "{trouble:?}");
+    site.allow(Operation::Write, dead).await;
+    wait_for("all dead letters", DEADLINE, async || (dead_letters().await == 100).then_some(())).await;
+    wait_until("the trouble has passed", DEADLINE, || member.status().trouble.is_none()).await;
+    member.shutdown().await.unwrap();
+    let committed = site.kafka.committed(&site.group, &site.origin).await.unwrap();
+    let ends = site.kafka.end_offsets(&site.origin).await.unwrap();
+    assert!(committed.iter().zip(&ends).all(|(committed, end)| committed.offset == Some(*end)), "{committed:?} {ends:?}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_retry_topic_that_may_not_be_written_for_a_while_loses_nothing() {
+    let site = Site::tls(kafka_or_skip!()).await;
+    let journal = Journal::new();
+    let once = journaled(&journal, "a", |task: Task<Bytes>| async move {
+        if task.attempt() == 1 { Err(TaskError::retryable("not yet")) } else { Ok(()) }
+    });
+    let member = site.complete().start(Raw, once).await.unwrap();
+    site.produce(0..10).await;
+    wait_until("the first come back", DEADLINE, || journal.done() == 10).await;
+    site.forbid(Operation::Write, Resource::Topic(&site.retry)).await;
+    site.produce(10..100).await;
+    let named = || member.status().trouble.filter(|trouble| trouble.kind == TroubleKind::Authorization);
+    let trouble = wait_for("the trouble shows", DEADLINE, async || named()).await;
+    assert!(trouble.message.contains(&site.retry), "{trouble:?}");
+    site.allow(Operation::Write, Resource::Topic(&site.retry)).await;
+    wait_until("all come back", DEADLINE, || journal.done() == 100).await;
+    wait_until("the trouble has passed", DEADLINE, || member.status().trouble.is_none()).await;
+    member.shutdown().await.unwrap();
+    assert_eq!(site.kafka.read_all(&site.retry).await.unwrap().len(), 100);
 }

@@ -14,7 +14,7 @@ use super::context::{Context, GroupEvent};
 use super::end_offsets::{Answers, EndOffsets, Question};
 use super::handover::Handover;
 use super::intake::Intake;
-use super::reader::{READ_LIMIT, Reader};
+use super::reader::{Misplaced, READ_LIMIT, Reader};
 use super::{lag, trouble};
 use crate::Limits;
 use crate::metrics::{DrainResult, PollMetrics, PollSection, Rebalance, SubscriptionMetrics};
@@ -134,17 +134,24 @@ impl PollLoop {
         self.poll_metrics.section(PollSection::Wait, began - entered);
         if read.taken > 0 {
             self.reopen_rewound();
+            let mut sign = trouble::Sign::Delivery;
             for partition in &mut self.assignment.partitions {
+                if !partition.batch.is_empty() && self.control.refusals.readable(&partition.topic, partition.partition) {
+                    sign = trouble::Sign::Readable;
+                }
                 partition.hand_over();
             }
             trouble::healthy(&self.control, trouble::Sign::Delivery);
+            if sign == trouble::Sign::Readable {
+                trouble::healthy(&self.control, sign);
+            }
             self.poll_metrics.section(PollSection::HandOver, began.elapsed());
         }
         for misplaced in &read.misplaced {
             self.assignment.put_back(&self.consumer, misplaced);
         }
         if let Some(error) = read.error {
-            self.note(&error);
+            self.note(&error, &read.misplaced);
         }
         for event in self.consumer.context().take_events() {
             self.group_event(event);
@@ -171,6 +178,7 @@ impl PollLoop {
             GroupEvent::Assigned(partitions) => {
                 self.joined = true;
                 self.metrics.rebalance(Rebalance::Assign);
+                self.control.refusals.forget_unreadable();
                 trouble::healthy(&self.control, trouble::Sign::Assignment);
                 for new in partitions {
                     self.assignment.open(new, self.was_paused);
@@ -316,15 +324,20 @@ impl PollLoop {
     }
 
     /// Errors are either the end or passing trouble.
-    fn note(&mut self, error: &KafkaError) {
+    fn note(&mut self, error: &KafkaError, places: &[Misplaced]) {
         match error {
             KafkaError::MessageConsumptionFatal(_) => self.control.fail(SubscriptionError::Fatal(error.to_string())),
             KafkaError::MessageConsumption(RDKafkaErrorCode::AutoOffsetReset) => {
                 self.control.fail(SubscriptionError::OffsetReset(error.to_string()));
             }
-            _ => {
-                trouble::note(&self.control, &self.metrics, error.rdkafka_error_code(), &error.to_string());
-            }
+            _ => match error.rdkafka_error_code() {
+                Some(code) if !places.is_empty() => {
+                    for Misplaced { topic, partition, .. } in places {
+                        trouble::note_unreadable(&self.control, &self.metrics, code, topic, *partition);
+                    }
+                }
+                code => trouble::note(&self.control, &self.metrics, code, &error.to_string()),
+            },
         }
     }
 

@@ -48,7 +48,7 @@ pub enum TaskProducerError {
     },
     /// No broker answered in time.
     #[error(
-        "no broker of {bootstrap_servers} answered within {within:?} ({reason}); check the address, the network and the security settings"
+        "no broker of {bootstrap_servers} answered within {within:?} ({reason}); check the address, the network and security.protocol"
     )]
     Unreachable {
         /// Where it was tried.

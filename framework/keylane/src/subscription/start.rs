@@ -39,7 +39,7 @@ where
     config.validate()?;
     let tokio = tokio::runtime::Handle::try_current().map_err(|error| StartError::NoRuntime(error.to_string()))?;
     let config = Arc::new(config);
-    let control = Arc::new(Control::new(config.shutdown_timeout));
+    let control = Arc::new(Control::new(config.shutdown_timeout).of_group(&config.group));
     let metrics = Arc::new(SubscriptionMetrics::new(config.label()));
     let (client, runtime, settings, side_config) = {
         let (config, control, metrics) = (config.clone(), control.clone(), metrics.clone());

@@ -16,6 +16,13 @@ pub(crate) struct LastError {
     told: Mutex<Option<(Weight, String)>>,
 }
 
+/// Whether a broker ended the connection for reasons of TLS, such as a client certificate that is missing or unknown.
+///
+/// With TLS 1.3 that comes after the client's side of the handshake, so librdkafka takes it for a failure of the network.
+pub(crate) fn is_tls_alert(reason: &str) -> bool {
+    reason.contains("SSL alert number")
+}
+
 /// How much an error explains. A later one replaces an earlier one of the same or a lower weight.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Weight {
@@ -69,6 +76,7 @@ impl ClientContext for LastError {
                 | RDKafkaErrorCode::UnsupportedSASLMechanism
                 | RDKafkaErrorCode::SSL,
             ) => Weight::Security,
+            _ if is_tls_alert(reason) => Weight::Security,
             _ => Weight::Transport,
         };
         self.tell(weight, reason);
@@ -94,6 +102,9 @@ mod tests {
         last.error(global(RDKafkaErrorCode::BrokerTransportFailure), "connection reset");
         assert_eq!(last.text().as_deref(), Some("connection reset"));
         assert!(!last.refused());
+        let alert = "Receive failed: error:0A000412:SSL routines::sslv3 alert bad certificate: SSL alert number 42";
+        last.error(global(RDKafkaErrorCode::BrokerTransportFailure), alert);
+        assert!(last.refused());
         last.error(global(RDKafkaErrorCode::Authentication), "invalid credentials");
         last.error(global(RDKafkaErrorCode::BrokerTransportFailure), "connection reset");
         assert_eq!(last.text().as_deref(), Some("invalid credentials"));
