@@ -10,8 +10,8 @@ use std::{
 
 use bytes::Bytes;
 use keylane::{
-    Backoff, DeadLetter, NewTask, Raw, Retry, Subscription, SubscriptionBuilder, Task, TaskError, TaskProducer,
-    TaskProducerBuilder, TaskProducerError, TroubleKind,
+    Backoff, DeadLetter, NewTask, Raw, Retry, Subscription, SubscriptionBuilder, SubscriptionError, Task, TaskError,
+    TaskProducer, TaskProducerBuilder, TaskProducerError, TroubleKind,
     admin::{self, TopicCreation},
 };
 use keylane_integration_tests::{
@@ -329,7 +329,10 @@ async fn each_permission_that_is_missing_at_the_start_is_named() {
     ];
     for (operation, on, named) in &cases {
         site.forbid(*operation, *on).await;
-        assert_eq!(forbidden(&site, &named[..]).await, format!("the cluster's ACLs do not let this client {named}; grant it"));
+        assert_eq!(
+            forbidden(&site, &named[..]).await,
+            format!("the cluster's ACLs do not let this client {named}; grant it")
+        );
         site.allow(*operation, *on).await;
     }
     wait_for("it starts", DEADLINE, async || {
@@ -420,23 +423,43 @@ async fn a_topic_that_may_not_be_read_for_a_while_is_read_without_a_gap() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_group_that_may_not_be_used_for_a_while_loses_nothing() {
-    for protocol in [Protocol::Cooperative, Protocol::Consumer] {
-        let site = Site::tls(kafka_or_skip!()).await;
-        let group = Resource::Group(&site.group);
-        let journal = Journal::new();
-        let member = start(site.subscription_by(protocol), &journal).await;
-        site.produce(0..100).await;
-        wait_until("the first are processed", DEADLINE, || journal.done() == 100).await;
-        site.forbid(Operation::Read, group).await;
-        site.produce(100..200).await;
-        wait_until("the trouble shows", DEADLINE, || in_trouble(&member, TroubleKind::Authorization)).await;
-        assert!(member.status().trouble.unwrap().message.contains(&site.group));
-        site.allow(Operation::Read, group).await;
-        wait_until("all are processed", DEADLINE, || journal.settled().len() == 200).await;
-        wait_until("the trouble has passed", DEADLINE, || member.status().trouble.is_none()).await;
-        member.shutdown().await.unwrap();
-        site.assert_all_done_once(&journal).await;
-    }
+    let site = Site::tls(kafka_or_skip!()).await;
+    let group = Resource::Group(&site.group);
+    let journal = Journal::new();
+    let member = start(site.subscription(), &journal).await;
+    site.produce(0..100).await;
+    wait_until("the first are processed", DEADLINE, || journal.done() == 100).await;
+    site.forbid(Operation::Read, group).await;
+    site.produce(100..200).await;
+    wait_until("the trouble shows", DEADLINE, || in_trouble(&member, TroubleKind::Authorization)).await;
+    assert!(member.status().trouble.unwrap().message.contains(&site.group));
+    site.allow(Operation::Read, group).await;
+    println!("{:?}", member.status());
+    wait_until("all are processed", DEADLINE, || journal.settled().len() == 200).await;
+    println!("{:?}", member.status());
+    wait_until("the trouble has passed", DEADLINE, || member.status().trouble.is_none()).await;
+    member.shutdown().await.unwrap();
+    site.assert_all_done_once(&journal).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_group_that_may_not_be_used_ends_a_member_whose_assignment_the_broker_makes() {
+    let site = Site::tls(kafka_or_skip!()).await;
+    let group = Resource::Group(&site.group);
+    let journal = Journal::new();
+    let member = start(site.subscription_by(Protocol::Consumer), &journal).await;
+    site.produce(0..100).await;
+    wait_until("the first are processed", DEADLINE, || journal.done() == 100).await;
+    site.forbid(Operation::Read, group).await;
+    let error = tokio::time::timeout(DEADLINE, member.run()).await.expect("it goes on").unwrap_err();
+    println!("{error}");
+    assert!(matches!(error, SubscriptionError::Fatal(_)), "{error:?}");
+    site.allow(Operation::Read, group).await;
+    site.produce(100..200).await;
+    let member = start(site.subscription_by(Protocol::Consumer), &journal).await;
+    wait_until("all are processed", DEADLINE, || journal.settled().len() == 200).await;
+    member.shutdown().await.unwrap();
+    site.assert_all_done_once(&journal).await;
 }
 
 /// Every record fails for good, and its dead letter cannot be written for a while.
@@ -455,14 +478,20 @@ async fn a_dead_letter_topic_that_may_not_be_written_for_a_while_loses_nothing()
     site.produce(10..100).await;
     let named = || member.status().trouble.filter(|trouble| trouble.kind == TroubleKind::Authorization);
     let trouble = wait_for("the trouble shows", DEADLINE, async || named()).await;
-    assert!(trouble.message.contains(&site.dead) && trouble.message.contains("allow this client to write"), "{trouble:?}");
+    assert!(
+        trouble.message.contains(&site.dead) && trouble.message.contains("allow this client to write"),
+        "{trouble:?}"
+    );
     site.allow(Operation::Write, dead).await;
     wait_for("all dead letters", DEADLINE, async || (dead_letters().await == 100).then_some(())).await;
     wait_until("the trouble has passed", DEADLINE, || member.status().trouble.is_none()).await;
     member.shutdown().await.unwrap();
     let committed = site.kafka.committed(&site.group, &site.origin).await.unwrap();
     let ends = site.kafka.end_offsets(&site.origin).await.unwrap();
-    assert!(committed.iter().zip(&ends).all(|(committed, end)| committed.offset == Some(*end)), "{committed:?} {ends:?}");
+    assert!(
+        committed.iter().zip(&ends).all(|(committed, end)| committed.offset == Some(*end)),
+        "{committed:?} {ends:?}"
+    );
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -136,7 +136,8 @@ impl PollLoop {
             self.reopen_rewound();
             let mut sign = trouble::Sign::Delivery;
             for partition in &mut self.assignment.partitions {
-                if !partition.batch.is_empty() && self.control.refusals.readable(&partition.topic, partition.partition) {
+                if !partition.batch.is_empty() && self.control.refusals.readable(&partition.topic, partition.partition)
+                {
                     sign = trouble::Sign::Readable;
                 }
                 partition.hand_over();
@@ -290,7 +291,8 @@ impl PollLoop {
             .map(|p| (p.topic.clone(), p.partition))
             .collect();
         // On a quiet topic nothing else would tell that the brokers are back.
-        if ask.is_empty() && self.control.is_in_trouble(TroubleKind::Connection) {
+        let away = [TroubleKind::Connection, TroubleKind::Authentication];
+        if ask.is_empty() && away.iter().any(|kind| self.control.is_in_trouble(*kind)) {
             ask.extend(self.assignment.partitions.first().map(|p| (p.topic.clone(), p.partition)));
         }
         self.end_offsets.ask(Question { ends: ask, topics: self.doubtful_topics() });
@@ -326,7 +328,10 @@ impl PollLoop {
     /// Errors are either the end or passing trouble.
     fn note(&mut self, error: &KafkaError, places: &[Misplaced]) {
         match error {
-            KafkaError::MessageConsumptionFatal(_) => self.control.fail(SubscriptionError::Fatal(error.to_string())),
+            KafkaError::MessageConsumptionFatal(code) => {
+                let grant = trouble::grant(&self.control, Some(*code));
+                self.control.fail(SubscriptionError::Fatal(error.to_string() + &grant));
+            }
             KafkaError::MessageConsumption(RDKafkaErrorCode::AutoOffsetReset) => {
                 self.control.fail(SubscriptionError::OffsetReset(error.to_string()));
             }

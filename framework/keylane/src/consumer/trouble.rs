@@ -5,6 +5,7 @@ use std::time::SystemTime;
 use rdkafka::config::RDKafkaLogLevel;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode as Code};
 
+use crate::client_config::without_secrets;
 use crate::metrics::{CommitFailure, ConsumerError, SubscriptionMetrics};
 use crate::subscription::{Control, Trouble, TroubleKind};
 use crate::topics::is_tls_alert;
@@ -63,7 +64,7 @@ pub(super) fn note_unreadable(
 }
 
 /// What an operator has to grant, for what an ACL forbids.
-fn grant(control: &Control, code: Option<Code>) -> String {
+pub(super) fn grant(control: &Control, code: Option<Code>) -> String {
     match code {
         Some(Code::GroupAuthorizationFailed) => {
             format!("; grant this client READ on consumer group `{}`", control.group())
@@ -82,7 +83,10 @@ pub(super) fn commit_failure(code: Option<Code>) -> CommitFailure {
 }
 
 fn set(control: &Control, kind: TroubleKind, message: &str) {
+    let message = &*without_secrets(message);
     let since = match control.trouble() {
+        // "All brokers are down" follows every refusal, and says less.
+        Some(trouble) if trouble.kind == TroubleKind::Authentication && kind == TroubleKind::Connection => return,
         Some(trouble) if trouble.kind == kind => trouble.since,
         _ => {
             tracing::warn!(kind = kind.as_str(), message, "the kafka client reports trouble; it keeps trying");
@@ -105,6 +109,8 @@ pub(super) fn healthy(control: &Control, sign: Sign) {
             _ => false,
         },
         TroubleKind::Connection => true,
+        // Who asks has the same credentials.
+        TroubleKind::Authentication => !matches!(sign, Sign::Topics | Sign::Readable),
         _ => !matches!(sign, Sign::Answer | Sign::Topics | Sign::Readable),
     };
     if passed {
@@ -141,6 +147,7 @@ fn kind_of(code: Code) -> TroubleKind {
 
 /// librdkafka's log lines, one level down: what matters also arrives as an error and is told in our words.
 pub(super) fn log(level: RDKafkaLogLevel, facility: &str, message: &str) {
+    let message = &*without_secrets(message);
     match level {
         RDKafkaLogLevel::Emerg | RDKafkaLogLevel::Alert | RDKafkaLogLevel::Critical | RDKafkaLogLevel::Error => {
             tracing::warn!(target: "librdkafka", facility, message);

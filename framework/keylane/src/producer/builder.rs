@@ -7,7 +7,7 @@ use std::time::Duration;
 use super::TaskProducer;
 use super::raw::{Limits, RawProducer};
 use super::topic_check;
-use crate::client_config::{ClientConfigError, side_client_config};
+use crate::client_config::{ClientConfigError, shown_servers, side_client_config};
 
 /// A topic name may be this long.
 const MAX_TOPIC_LENGTH: usize = 249;
@@ -232,7 +232,7 @@ impl std::fmt::Debug for TaskProducerBuilder {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("TaskProducerBuilder")
             .field("topic", &self.topic)
-            .field("bootstrap_servers", &self.bootstrap_servers)
+            .field("bootstrap_servers", &shown_servers(&self.bootstrap_servers))
             .field("application_id", &self.application_id)
             .field("instance_id", &self.instance_id)
             .field("kafka", &self.kafka.keys())

@@ -19,7 +19,7 @@ use tokio::sync::oneshot;
 use super::pending::{Admission, Pending};
 use super::raw::Acknowledged;
 use super::write_error::WriteError;
-use crate::client_config::{ClientConfigError, creation_error};
+use crate::client_config::{ClientConfigError, creation_error, without_secrets};
 
 /// How long the thread waits for events before it looks for anything else.
 const POLL: Duration = Duration::from_millis(100);
@@ -183,6 +183,7 @@ impl ProducerContext for Context {
 
 impl ClientContext for Context {
     fn log(&self, level: RDKafkaLogLevel, facility: &str, message: &str) {
+        let message = without_secrets(message);
         match level {
             RDKafkaLogLevel::Emerg
             | RDKafkaLogLevel::Alert
@@ -196,7 +197,7 @@ impl ClientContext for Context {
 
     /// Broker connections come and go; what concerns a record arrives in its answer.
     fn error(&self, error: KafkaError, reason: &str) {
-        tracing::warn!(%error, reason, "producer");
+        tracing::warn!(%error, reason = %without_secrets(reason), "producer");
     }
 }
 

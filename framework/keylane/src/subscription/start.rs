@@ -103,7 +103,7 @@ fn connect(
     let forwarding = Arc::new(Forwarding::default());
     let mut consumer: BaseConsumer<Context> = consumer_config
         .create_with_context(Context::new(control.clone(), metrics.clone(), forwarding.clone()))
-        .map_err(|error| StartError::Create(error.to_string()))?;
+        .map_err(|error| StartError::Create(client_config::creation_error(error).to_string()))?;
     let reader = match config.reading {
         Reading::Batched => Reader::Batched(FetchQueue::new(&mut consumer, forwarding)),
         Reading::Polled => Reader::Polled,

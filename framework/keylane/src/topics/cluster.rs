@@ -11,6 +11,7 @@ use rdkafka::{ClientConfig, types::RDKafkaRespErr};
 use super::error::{NamedTopic, TopicError};
 use super::last_error::LastError;
 use super::permissions::{self, Allowed};
+use crate::client_config::creation_error;
 
 /// The first wait for an answer; it doubles, so that a slow cluster is not asked again and again.
 const FIRST_WAIT: Duration = Duration::from_millis(500);
@@ -29,7 +30,9 @@ pub(crate) struct Cluster {
 /// What a cluster says about a topic.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Lookup {
-    Found { partitions: i32 },
+    Found {
+        partitions: i32,
+    },
     Missing,
     /// This client may not even know whether it exists.
     Forbidden,
@@ -47,7 +50,7 @@ impl Cluster {
         config.set("allow.auto.create.topics", "false").set("statistics.interval.ms", "0");
         let client = config
             .create_with_context::<_, BaseConsumer<LastError>>(LastError::default())
-            .map_err(|error| TopicError::Settings { reason: reason(&error) })?;
+            .map_err(|error| TopicError::Settings { reason: creation_error(error).to_string() })?;
         Ok(Self { client, bootstrap_servers })
     }
 
@@ -148,9 +151,5 @@ fn answer_within(deadline: Instant) -> Duration {
 
 /// An error's text without rdkafka's frame around it.
 fn reason(error: &KafkaError) -> String {
-    match error {
-        KafkaError::ClientConfig(_, reason, key, _) => format!("`{key}`: {reason}"),
-        KafkaError::ClientCreation(reason) => reason.clone(),
-        other => other.rdkafka_error_code().map_or_else(|| other.to_string(), |code| code.to_string()),
-    }
+    error.rdkafka_error_code().map_or_else(|| error.to_string(), |code| code.to_string())
 }

@@ -7,6 +7,8 @@ use rdkafka::config::RDKafkaLogLevel;
 use rdkafka::consumer::ConsumerContext;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 
+use crate::client_config::without_secrets;
+
 /// A client context that keeps the most telling error.
 ///
 /// librdkafka answers a request that found no broker with "timed out" or "transport failure"; that the password is
@@ -61,6 +63,7 @@ impl LastError {
 
 impl ClientContext for LastError {
     fn log(&self, level: RDKafkaLogLevel, facility: &str, message: &str) {
+        let message = &*without_secrets(message);
         tracing::debug!(target: "keylane::librdkafka", facility, "{message}");
         if (level as i32) <= (RDKafkaLogLevel::Error as i32) {
             self.tell(Weight::Log, message);
@@ -79,7 +82,7 @@ impl ClientContext for LastError {
             _ if is_tls_alert(reason) => Weight::Security,
             _ => Weight::Transport,
         };
-        self.tell(weight, reason);
+        self.tell(weight, &without_secrets(reason));
     }
 }
 

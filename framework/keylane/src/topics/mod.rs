@@ -11,7 +11,7 @@ mod plan;
 
 pub(crate) use cluster::{Cluster, Lookup};
 pub(crate) use error::{NamedTopic, Role, TopicError};
-pub(crate) use last_error::is_tls_alert;
+pub(crate) use last_error::{LastError, is_tls_alert};
 pub(crate) use name::check_name;
 pub(crate) use permissions::Operation;
 pub(crate) use plan::{TopicPlan, TopicReport, check};

@@ -137,7 +137,8 @@ fn ask<C: ConsumerContext, T>(
     let millis = i32::try_from(timeout.as_millis()).unwrap_or(i32::MAX).max(1);
     let native = client.client().native_ptr();
     // SAFETY: the client is live; both are destroyed once, by `Owned`.
-    let (queue, options) = unsafe { (sys::rd_kafka_queue_new(native), sys::rd_kafka_AdminOptions_new(native, operation)) };
+    let (queue, options) =
+        unsafe { (sys::rd_kafka_queue_new(native), sys::rd_kafka_AdminOptions_new(native, operation)) };
     let queue = Owned::new(queue, sys::rd_kafka_queue_destroy)?;
     let options = Owned::new(options, sys::rd_kafka_AdminOptions_destroy)?;
     let mut reason: [c_char; 128] = [0; 128];

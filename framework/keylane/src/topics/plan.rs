@@ -290,7 +290,8 @@ mod broker_tests {
         let broker = EmbeddedBroker::start(EmbeddedBrokerOptions::default()).unwrap();
         broker.create_topic("here", 1).unwrap();
         let origins = ["here".to_owned(), "gone".to_owned()];
-        let plan = TopicPlan { origins: &origins, retry: Some("gone-retry"), dead_letter: Some("gone-dead"), group: "g" };
+        let plan =
+            TopicPlan { origins: &origins, retry: Some("gone-retry"), dead_letter: Some("gone-dead"), group: "g" };
         for _ in 0..2 {
             // The second time shows that the first did not create them.
             let text = check(&config(&broker), &plan, Duration::from_millis(700)).unwrap_err().to_string();
