@@ -434,9 +434,7 @@ async fn a_group_that_may_not_be_used_for_a_while_loses_nothing() {
     wait_until("the trouble shows", DEADLINE, || in_trouble(&member, TroubleKind::Authorization)).await;
     assert!(member.status().trouble.unwrap().message.contains(&site.group));
     site.allow(Operation::Read, group).await;
-    println!("{:?}", member.status());
     wait_until("all are processed", DEADLINE, || journal.settled().len() == 200).await;
-    println!("{:?}", member.status());
     wait_until("the trouble has passed", DEADLINE, || member.status().trouble.is_none()).await;
     member.shutdown().await.unwrap();
     site.assert_all_done_once(&journal).await;
@@ -452,7 +450,6 @@ async fn a_group_that_may_not_be_used_ends_a_member_whose_assignment_the_broker_
     wait_until("the first are processed", DEADLINE, || journal.done() == 100).await;
     site.forbid(Operation::Read, group).await;
     let error = tokio::time::timeout(DEADLINE, member.run()).await.expect("it goes on").unwrap_err();
-    println!("{error}");
     assert!(matches!(error, SubscriptionError::Fatal(_)), "{error:?}");
     site.allow(Operation::Read, group).await;
     site.produce(100..200).await;

@@ -14,6 +14,7 @@
 //! | [`RetryPolicy`], [`Backoff`] | what becomes of a failure: in place, retry topic, dead letter, park, stop |
 //! | [`StormGuard`] | whether a failure may be dead-lettered, or there is an outage |
 //! | [`Evidence`], [`Caution`] | which record ends the process again and again |
+//! | [`LogId`], [`Resume`], [`Identity`] | whether a position is about the log that is there, or its topic was made anew |
 //! | [`Budget`] | when to stop fetching and when to go on |
 //! | [`Offset`], [`Position`], [`Moment`], [`Epoch`] | numbers that must not be mixed up |
 //!
@@ -61,10 +62,15 @@
 mod backoff;
 mod budget;
 pub mod commit_map;
+mod elias_gamma;
 mod evidence;
 mod failure;
+#[cfg(any(test, fuzzing))]
+#[doc(hidden)]
+pub mod fuzzing;
 mod lanes;
 mod ledger;
+mod log_id;
 mod offset;
 mod partition;
 mod retry_policy;
@@ -73,11 +79,12 @@ mod storm_guard;
 mod time;
 mod varint;
 
-pub use backoff::{Backoff, BackoffError};
+pub use backoff::{Backoff, BackoffError, MAX_BACKOFF};
 pub use budget::{Budget, BudgetChange, BudgetError};
 pub use commit_map::{CommitContent, CommitMetadata, MAX_METADATA_BYTES, MapError};
 pub use evidence::{Evidence, ISOLATION_STARTS, Instance, MAX_SUSPECTS, POISON_CRASHES, Suspect};
 pub use failure::{Failure, MAX_RETRY_AFTER, MIN_RETRY_AFTER, Reason};
+pub use log_id::{Identity, LogId, Resume, Seen};
 pub use offset::{Epoch, Offset, Position};
 pub use partition::{
     Caution, Delivered, Delivery, LaneOrder, MARK_PATIENCE, Mark, Oldest, ParkReason, Partition, PartitionSettings,

@@ -36,6 +36,7 @@ pub use ticket::{Start, Ticket};
 use crate::evidence::{Evidence, Instance};
 use crate::lanes::{Joined, Lanes};
 use crate::ledger::{Admission, Ledger};
+use crate::log_id::LogId;
 use crate::offset::{Epoch, Position};
 use crate::settled_map::SettledMap;
 use crate::time::Moment;
@@ -52,6 +53,8 @@ pub struct Partition<R> {
     settings: Arc<PartitionSettings>,
     epoch: Epoch,
     ledger: Ledger,
+    /// The log all this is about, where it is known.
+    log: Option<LogId>,
     lanes: Lanes,
     pending: Pending<R>,
     /// Heads of lanes that may start, first come first served.
@@ -91,6 +94,7 @@ impl<R> Partition<R> {
             cautious,
             epoch,
             ledger: Ledger::new(start, inherited),
+            log: None,
             lanes: Lanes::default(),
             pending: Pending::default(),
             ready: VecDeque::new(),
@@ -101,6 +105,11 @@ impl<R> Partition<R> {
             draining: false,
             stopped: false,
         }
+    }
+
+    /// Says which log this epoch reads; from now on its commits do too. It does not change: another log is another epoch.
+    pub fn set_log(&mut self, log: Option<LogId>) {
+        self.log = log;
     }
 
     /// Takes in a record, in the order it was read.

@@ -43,10 +43,10 @@ impl<R> Partition<R> {
         self.ledger.watermark()
     }
 
-    /// What the commit of [`watermark`](Self::watermark) carries: the settled offsets above it, and the crash
-    /// evidence. Takes a walk over the former, O([`settled_ahead`](Self::settled_ahead)).
+    /// What the commit of [`watermark`](Self::watermark) carries: the settled offsets above it, the crash
+    /// evidence and the log's name. Takes a walk over the former, O([`settled_ahead`](Self::settled_ahead)).
     pub fn commit_metadata(&self, max_bytes: usize) -> CommitMetadata {
-        self.ledger.commit_metadata(&self.cautious.evidence(), max_bytes)
+        self.ledger.commit_metadata(self.log, &self.cautious.evidence(), max_bytes)
     }
 
     /// The position behind the last delivery.

@@ -127,7 +127,7 @@ impl World {
     fn start(&mut self, number: u32) -> Process {
         let owners = self.logs.iter_mut().map(|log| {
             let start = Position::new(log.committed.0);
-            let CommitContent { settled, evidence } =
+            let CommitContent { settled, evidence, .. } =
                 commit_map::decode(start, &log.committed.1).expect("it is our own");
             let here = Instance::new(number);
             let (evidence, unclean) = evidence.at_start(here);

@@ -174,6 +174,7 @@ mod tests {
         assert_eq!(refused(|c| c.attempt_timeout = Duration::ZERO), "attempt_timeout");
         assert_eq!(refused(|c| c.drain_timeout = Duration::from_secs(200)), "drain_timeout");
         assert_eq!(refused(|c| c.startup_timeout = Duration::ZERO), "startup_timeout");
+        assert_eq!(refused(|c| c.retry.backoff.max = Duration::MAX), "retry.backoff");
         assert_eq!(refused(|c| c.retry.backoff.jitter = 2.0), "retry.backoff");
         assert_eq!(refused(|c| c.retry = Retry::none().then_topic().topic_rounds(0)), "retry.topic.rounds");
         assert_eq!(refused(|c| c.dead_letter = Some(DeadLetter::topic(""))), "dead_letter.topic");

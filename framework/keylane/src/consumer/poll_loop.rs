@@ -13,6 +13,7 @@ use super::commits::Commits;
 use super::context::{Context, GroupEvent};
 use super::end_offsets::{Answers, EndOffsets, Question};
 use super::handover::Handover;
+use super::identities::Identities;
 use super::intake::Intake;
 use super::reader::{Misplaced, READ_LIMIT, Reader};
 use super::{lag, trouble};
@@ -43,6 +44,8 @@ pub(crate) struct PollSettings {
     pub(crate) retry_topic: Option<Arc<str>>,
     pub(crate) limits: Limits,
     pub(crate) drain_timeout: Duration,
+    /// `auto.offset.reset=error`.
+    pub(crate) reset_is_error: bool,
 }
 
 impl PollSettings {
@@ -55,8 +58,9 @@ impl PollSettings {
 
 /// Everything the polling thread owns.
 pub(crate) struct PollLoop {
-    /// Before the consumer, as `commits`: their queues have to go first.
+    /// Before the consumer, as `commits` and `identities`: their queues have to go first.
     pub(super) reader: Reader,
+    identities: Identities,
     pub(super) commits: Commits,
     pub(super) consumer: BaseConsumer<Context>,
     pub(super) control: Arc<Control>,
@@ -90,6 +94,7 @@ impl PollLoop {
         let settings = Arc::new(settings);
         Self {
             reader,
+            identities: Identities::default(),
             commits: Commits::new(commit_queue),
             consumer,
             control,
@@ -132,6 +137,10 @@ impl PollLoop {
         let began = Instant::now();
         // Taking records out is part of the wait: where there are any, it does not wait.
         self.poll_metrics.section(PollSection::Wait, began - entered);
+        // Before a new epoch's start is looked for: that one counts, and of two seeks the last.
+        for misplaced in &read.misplaced {
+            self.assignment.put_back(&self.consumer, misplaced);
+        }
         if read.taken > 0 {
             self.reopen_rewound();
             let mut sign = trouble::Sign::Delivery;
@@ -147,9 +156,6 @@ impl PollLoop {
                 trouble::healthy(&self.control, sign);
             }
             self.poll_metrics.section(PollSection::HandOver, began.elapsed());
-        }
-        for misplaced in &read.misplaced {
-            self.assignment.put_back(&self.consumer, misplaced);
         }
         if let Some(error) = read.error {
             self.note(&error, &read.misplaced);
@@ -167,7 +173,10 @@ impl PollLoop {
     fn reopen_rewound(&mut self) {
         match self.assignment.reopen_rewound(&self.consumer, self.was_paused) {
             Ok(false) => {}
-            Ok(true) => self.intake.table_changed(),
+            Ok(true) => {
+                self.intake.table_changed();
+                self.identities.hurry();
+            }
             // Reading on would pass over records.
             Err(error) => self.control.fail(SubscriptionError::OffsetReset(error.to_string())),
         }
@@ -181,7 +190,11 @@ impl PollLoop {
                 self.metrics.rebalance(Rebalance::Assign);
                 self.control.refusals.forget_unreadable();
                 trouble::healthy(&self.control, trouble::Sign::Assignment);
-                for new in partitions {
+                for mut new in partitions {
+                    if new.left.is_some() && self.settings.reset_is_error {
+                        return self.control.fail(made_anew(&new.topic));
+                    }
+                    new.log = new.log.or_else(|| self.identities.known(&new.topic));
                     self.assignment.open(new, self.was_paused);
                 }
                 if self.draining {
@@ -254,9 +267,11 @@ impl PollLoop {
         }
         self.commits.store(&self.consumer, &mut self.assignment.partitions, self.handover.is_some());
         self.commits.mark(&self.consumer, &mut self.assignment.partitions);
+        self.reopen_anew();
         self.watch_owners();
         if self.last_slow_housekeeping.elapsed() >= SLOW_HOUSEKEEPING {
             self.last_slow_housekeeping = Instant::now();
+            self.look_at_identities();
             self.ask_end_offsets();
             lag::update(&self.consumer, &mut self.assignment.partitions, &self.control);
             self.metrics.set_assigned_partitions(self.assignment.partitions.len());
@@ -266,6 +281,34 @@ impl PollLoop {
                 self.poll_metrics.touch();
             }
             self.poll_metrics.flush();
+        }
+    }
+
+    /// Looks whether the topics are still the ones that are read.
+    fn look_at_identities(&mut self) {
+        let answer = self.identities.take();
+        if answer.is_some() {
+            self.consumer.context().set_ids_told(true);
+        }
+        let logs = answer.unwrap_or_default();
+        let deadline = Instant::now() + self.settings.drain_timeout;
+        if !self.draining && self.assignment.compare_logs(&logs, deadline) && self.settings.reset_is_error {
+            let topic = self.assignment.partitions.iter().find(|p| p.anew.is_some()).map(|p| p.topic.clone());
+            self.control.fail(made_anew(&topic.unwrap_or_default()));
+        }
+        let doubtful = self.assignment.partitions.iter().any(|p| p.identity.is_doubtful());
+        let topics = self.assignment.partitions.iter().map(|p| &*p.topic);
+        self.identities.ask(&self.consumer, topics, doubtful);
+    }
+
+    fn reopen_anew(&mut self) {
+        if self.draining {
+            return;
+        }
+        match self.assignment.reopen_anew(&self.consumer, self.was_paused) {
+            Ok(false) => {}
+            Ok(true) => self.intake.table_changed(),
+            Err(error) => self.control.fail(SubscriptionError::OffsetReset(error.to_string())),
         }
     }
 
@@ -316,7 +359,8 @@ impl PollLoop {
         if self.draining {
             return;
         }
-        if let Some(dead) = self.assignment.partitions.iter().find(|p| !p.revoking && p.has_ended()) {
+        if let Some(dead) = self.assignment.partitions.iter().find(|p| !p.revoking && p.anew.is_none() && p.has_ended())
+        {
             let error = format!(
                 "the owner of {}-{} ended: the tokio runtime was shut down before the subscription, or it panicked (see the panic message)",
                 dead.topic, dead.partition
@@ -335,14 +379,20 @@ impl PollLoop {
             KafkaError::MessageConsumption(RDKafkaErrorCode::AutoOffsetReset) => {
                 self.control.fail(SubscriptionError::OffsetReset(error.to_string()));
             }
-            _ => match error.rdkafka_error_code() {
-                Some(code) if !places.is_empty() => {
-                    for Misplaced { topic, partition, .. } in places {
-                        trouble::note_unreadable(&self.control, &self.metrics, code, topic, *partition);
-                    }
+            _ => {
+                let code = error.rdkafka_error_code();
+                if code.is_some_and(trouble::is_missing_topic) {
+                    self.identities.hurry();
                 }
-                code => trouble::note(&self.control, &self.metrics, code, &error.to_string()),
-            },
+                match code {
+                    Some(code) if !places.is_empty() => {
+                        for Misplaced { topic, partition, .. } in places {
+                            trouble::note_unreadable(&self.control, &self.metrics, code, topic, *partition);
+                        }
+                    }
+                    code => trouble::note(&self.control, &self.metrics, code, &error.to_string()),
+                }
+            }
         }
     }
 
@@ -365,4 +415,12 @@ impl PollLoop {
         self.control.set_state(state);
         self.metrics.set_state(state.metric());
     }
+}
+
+/// With `auto.offset.reset=error` no position is made up, here neither.
+fn made_anew(topic: &str) -> SubscriptionError {
+    SubscriptionError::OffsetReset(format!(
+        "the topic {topic} was deleted and made anew, and what was committed is about the old one; \
+         reset the group's offsets to where reading is to go on"
+    ))
 }

@@ -119,6 +119,11 @@ pub(super) fn healthy(control: &Control, sign: Sign) {
     }
 }
 
+/// Whether a topic seems to be gone.
+pub(super) fn is_missing_topic(code: Code) -> bool {
+    kind_of(code) == TroubleKind::MissingTopic
+}
+
 fn kind_of(code: Code) -> TroubleKind {
     match code {
         Code::BrokerTransportFailure

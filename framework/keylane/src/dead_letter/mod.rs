@@ -6,7 +6,7 @@ mod bounded_text;
 mod headers;
 mod names;
 mod retry_headers;
-mod rfc3339;
+pub(crate) mod rfc3339;
 
 pub(crate) use bounded_text::bounded_text;
 pub(crate) use headers::{FailureHistory, MAX_ERROR_BYTES, dead_letter_headers};

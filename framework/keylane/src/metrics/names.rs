@@ -169,6 +169,10 @@ metrics! {
     /// Pending records handed back unsettled when their partition was given up; another member gets them.
     HANDED_BACK = "keylane_handed_back_records_total": Counter, Count, [SUBSCRIPTION, TOPIC, PARTITION];
 
+    /// Epochs begun at the start of the log because the topic was deleted and made anew: what was committed, or read before,
+    /// is about a topic that is gone.
+    TOPIC_RECREATIONS = "keylane_topic_recreations_total": Counter, Count, [SUBSCRIPTION, TOPIC, PARTITION];
+
     // The consumer.
     /// Time the poll thread spends in each section of its loop; its busy share is what is not `wait`.
     POLL_DURATION = "keylane_poll_duration_seconds": Histogram, Seconds, [SUBSCRIPTION, PollSection::LABEL], TURN_SECONDS;

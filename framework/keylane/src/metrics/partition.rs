@@ -277,6 +277,7 @@ impl LagMetrics {
 pub(crate) struct ReadMetrics {
     delivered_offset: GaugeSeries,
     handed_back: CounterSeries,
+    topic_recreations: CounterSeries,
     paused: GaugeSeries,
     paused_seconds: SecondsSeries,
     paused_since: Option<Instant>,
@@ -288,6 +289,7 @@ impl ReadMetrics {
         Self {
             delivered_offset: scope.gauge(&names::DELIVERED_OFFSET),
             handed_back: scope.counter(&names::HANDED_BACK),
+            topic_recreations: scope.counter(&names::TOPIC_RECREATIONS),
             paused: scope.gauge(&names::PAUSED),
             paused_seconds: scope.seconds(&names::PAUSED_SECONDS),
             paused_since: None,
@@ -303,6 +305,11 @@ impl ReadMetrics {
         self.handed_back.add(records);
     }
 
+    /// Read from the beginning: the topic is another one.
+    pub(crate) fn topic_made_anew(&mut self) {
+        self.topic_recreations.add(1);
+    }
+
     /// Call it at every change, and now and then during a pause: the time since the last call is added up.
     pub(crate) fn set_paused(&mut self, paused: bool, now: Instant) {
         if let Some(since) = self.paused_since {
@@ -315,6 +322,7 @@ impl ReadMetrics {
     pub(crate) fn touch(&mut self) {
         self.delivered_offset.touch();
         self.handed_back.touch();
+        self.topic_recreations.touch();
         self.paused.touch();
         self.paused_seconds.touch();
     }

@@ -66,6 +66,7 @@ impl Handles {
         let start = Instant::now();
         read.set_delivered(42);
         read.handed_back(1);
+        read.topic_made_anew();
         read.set_paused(true, start);
         read.set_paused(true, start + SECOND / 2);
         read.set_paused(false, start + SECOND);

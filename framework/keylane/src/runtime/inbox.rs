@@ -4,7 +4,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use keylane_core::Ticket;
+use keylane_core::{LogId, Ticket};
 use tokio::sync::Notify;
 
 use super::attempt::AttemptOutcome;
@@ -49,6 +49,8 @@ pub(crate) struct Orders {
     pub(crate) marked: u64,
     /// Where the log ended soon after the epoch began.
     pub(crate) log_end: Option<i64>,
+    /// The log that is read, as soon as it is known.
+    pub(crate) log: Option<LogId>,
 }
 
 /// An attempt that did not end at its first poll has ended.

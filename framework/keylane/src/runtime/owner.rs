@@ -183,6 +183,7 @@ impl Owner {
         if orders.drain || orders.end {
             self.core.drain();
         }
+        self.core.set_log(orders.log);
         self.core.mark_confirmed(Mark::new(orders.marked));
         if let Some(end) = orders.log_end {
             self.core.log_ends_at(Position::new(end));

@@ -47,7 +47,9 @@ impl Runtime {
         Moment::new(instant.saturating_duration_since(self.origin_of_time))
     }
 
+    /// The furthest instant that can surely be told, where this is none: records may be due at any time their headers name.
     pub(crate) fn instant(&self, moment: Moment) -> Instant {
-        self.origin_of_time + moment.since_origin()
+        const CENTURY: Duration = Duration::from_secs(100 * 365 * 24 * 60 * 60);
+        self.origin_of_time.checked_add(moment.since_origin()).unwrap_or_else(|| self.origin_of_time + CENTURY)
     }
 }

@@ -99,11 +99,13 @@ fn connect(
         retry_topic: retry.as_ref().map(|target| target.name.clone()),
         limits: config.limits,
         drain_timeout: config.drain_timeout,
+        reset_is_error: consumer_config.get("auto.offset.reset") == Some("error"),
     };
     let forwarding = Arc::new(Forwarding::default());
     let mut consumer: BaseConsumer<Context> = consumer_config
         .create_with_context(Context::new(control.clone(), metrics.clone(), forwarding.clone()))
         .map_err(|error| StartError::Create(client_config::creation_error(error).to_string()))?;
+    consumer.context().set_ids_told(report.tells_ids);
     let reader = match config.reading {
         Reading::Batched => Reader::Batched(FetchQueue::new(&mut consumer, forwarding)),
         Reading::Polled => Reader::Polled,

@@ -1,5 +1,6 @@
 //! Asks a cluster about its topics.
 
+use std::cell::Cell;
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
@@ -12,6 +13,7 @@ use super::error::{NamedTopic, TopicError};
 use super::last_error::LastError;
 use super::permissions::{self, Allowed};
 use crate::client_config::creation_error;
+use crate::consumer::controller;
 
 /// The first wait for an answer; it doubles, so that a slow cluster is not asked again and again.
 const FIRST_WAIT: Duration = Duration::from_millis(500);
@@ -25,6 +27,7 @@ const PERMISSIONS_TIMEOUT: Duration = Duration::from_secs(3);
 pub(crate) struct Cluster {
     client: BaseConsumer<LastError>,
     bootstrap_servers: String,
+    has_controller: Cell<bool>,
 }
 
 /// What a cluster says about a topic.
@@ -51,7 +54,13 @@ impl Cluster {
         let client = config
             .create_with_context::<_, BaseConsumer<LastError>>(LastError::default())
             .map_err(|error| TopicError::Settings { reason: creation_error(error).to_string() })?;
-        Ok(Self { client, bootstrap_servers })
+        Ok(Self { client, bootstrap_servers, has_controller: Cell::new(false) })
+    }
+
+    /// Whether the brokers named one of them as their controller, which is who librdkafka asks for topic ids. Its mock cluster
+    /// names one that is not there.
+    pub(super) fn has_controller(&self) -> bool {
+        self.has_controller.get()
     }
 
     pub(super) fn bootstrap_servers(&self) -> &str {
@@ -97,11 +106,17 @@ impl Cluster {
 
     /// What this client may do with topics that exist; those not mentioned are unknown.
     pub(crate) fn allowed_on(&self, topics: &[&str], deadline: Instant) -> BTreeMap<String, Allowed> {
+        if !self.has_controller() {
+            return BTreeMap::new();
+        }
         permissions::on_topics(&self.client, topics, answer_within(deadline))
     }
 
     /// What this client may do with a group, whether it exists or not.
     pub(super) fn allowed_on_group(&self, group: &str, deadline: Instant) -> Allowed {
+        if !self.has_controller() {
+            return Allowed::Unknown;
+        }
         permissions::on_group(&self.client, group, answer_within(deadline))
     }
 
@@ -123,7 +138,11 @@ impl Cluster {
         loop {
             let left = deadline.saturating_duration_since(Instant::now());
             let error = match self.client.fetch_metadata(Some(topic), wait.min(left)) {
-                Ok(metadata) => return Ok(metadata),
+                Ok(metadata) => {
+                    let controller = controller(&self.client);
+                    self.has_controller.set(metadata.brokers().iter().any(|broker| Some(broker.id()) == controller));
+                    return Ok(metadata);
+                }
                 Err(error) => error,
             };
             self.pause(deadline);

@@ -31,6 +31,8 @@ pub(crate) struct TopicReport {
     pub(crate) partitions: BTreeMap<String, i32>,
     /// Not in the way of starting, but worth a log line each.
     pub(crate) warnings: Vec<FewerPartitions>,
+    /// Whether there is a broker to ask for topic ids.
+    pub(crate) tells_ids: bool,
 }
 
 /// A retry or dead-letter topic too small to keep the partition number; see [`super::map_partition`].
@@ -67,7 +69,7 @@ pub(crate) fn check(
     let partitions = find(&cluster, &topics, timeout)?;
     check_permissions(&cluster, &topics, &partitions, plan.group, deadline)?;
     let warnings = plan.too_small(&partitions);
-    Ok(TopicReport { partitions, warnings })
+    Ok(TopicReport { partitions, warnings, tells_ids: cluster.has_controller() })
 }
 
 impl TopicPlan<'_> {
