@@ -4,6 +4,7 @@ mod builder;
 mod control;
 mod error;
 mod handle;
+mod refusals;
 mod start;
 mod status;
 
