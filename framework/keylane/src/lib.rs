@@ -32,10 +32,12 @@
 //! | you want to | see |
 //! |---|---|
 //! | do the work | [`Processor`], [`Task`], [`TaskError`] |
+//! | stop what an attempt has started elsewhere | [`Cancellation`] |
 //! | decode values | [`Json`], [`Raw`], [`Decode`] |
 //! | set it up | [`Subscription::builder`], or [`SubscriptionConfig`] from a file: every option, its default, price and effect |
 //! | say what happens to failures | [`Retry`], [`Exhausted`], [`DeadLetter`] |
 //! | see what is stuck, and get it out of the way | [`Watchdog`], [`Blocker`], [`OldestRecord`], [`KeyHash`] |
+//! | recognise a dead letter that was written twice | [`FailedRecordId`] |
 //! | watch and steer it | [`SubscriptionHandle`], [`SubscriptionStatus`], [`metrics`] |
 //! | enqueue tasks | [`TaskProducer`], [`NewTask`] |
 //! | create topics | [`admin`] |
@@ -61,6 +63,7 @@
 //! * `ssl`, `ssl-vendored`, `gssapi`, `cmake-build`, `dynamic-linking`: how librdkafka is built, passed through.
 
 pub mod admin;
+mod cancellation;
 mod client_config;
 mod config;
 mod consumer;
@@ -85,11 +88,13 @@ mod task_metadata;
 pub mod testing;
 mod topics;
 
+pub use cancellation::Cancellation;
 pub use client_config::ClientConfigError;
 pub use config::{
     Backoff, Blocker, BlockerAction, ConfigError, DeadLetter, Exhausted, InPlace, KafkaSettings, Limits, Reading,
     Retry, RetryTopic, SubscriptionConfig, Watchdog,
 };
+pub use dead_letter::FailedRecordId;
 pub use decode::{Decode, DecodeError, Json, Raw};
 #[cfg(feature = "embedded-broker")]
 pub use embedded_broker::{EmbeddedBroker, EmbeddedBrokerError, EmbeddedBrokerOptions, Eviction, EvictionGuard};

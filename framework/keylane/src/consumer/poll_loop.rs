@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use keylane_core::Look;
 use rdkafka::ClientConfig;
 use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
@@ -156,10 +157,38 @@ impl PollLoop {
         for event in self.consumer.context().take_events() {
             self.group_event(event);
         }
+        self.look_after_lease();
         self.advance_handover();
         self.taken_since_housekeeping += read.taken;
         if self.taken_since_housekeeping >= READ_LIMIT || self.last_housekeeping.elapsed() >= HOUSEKEEPING {
             self.housekeeping();
+        }
+    }
+
+    /// Where the process has stood still nothing starts until the group has answered for this member.
+    fn look_after_lease(&mut self) {
+        match self.consumer.context().lease().look() {
+            Look::Good => return,
+            Look::DoubtBegins => {
+                tracing::warn!(
+                    "the process stood still for a second or more (stopped, suspended, starved of CPU); nothing new \
+                     starts until the group confirms that it still is a member"
+                );
+                self.commits.ask_for_proof();
+                return;
+            }
+            Look::Doubtful if !self.commits.take_proof() => return,
+            Look::Doubtful => {
+                self.consumer.context().lease().confirm();
+                tracing::info!("the group has confirmed the membership, or taken it away; going on");
+            }
+            Look::GaveUp => {
+                self.commits.forget_proof();
+                tracing::warn!("the group does not confirm the membership (the brokers are away?); going on without");
+            }
+        }
+        for partition in &self.assignment.partitions {
+            partition.inbox.order(|orders| orders.confirmed += 1);
         }
     }
 
@@ -178,7 +207,8 @@ impl PollLoop {
     fn group_event(&mut self, event: GroupEvent) {
         self.intake.table_changed();
         match event {
-            GroupEvent::Assigned(partitions) => {
+            GroupEvent::Assigned { partitions, membership } => {
+                self.assignment.membership = membership.map(Into::into);
                 self.joined = true;
                 self.metrics.rebalance(Rebalance::Assign);
                 trouble::healthy(&self.control, trouble::Sign::Assignment);
@@ -191,7 +221,7 @@ impl PollLoop {
                 }
                 if self.draining {
                     // Assigned while shutting down: nothing of it starts.
-                    self.order_drain();
+                    self.order_drain(self.control.shutdown_deadline().unwrap_or_else(Instant::now));
                 }
             }
             GroupEvent::Revoked { partitions, lost, answered } => {
@@ -222,7 +252,7 @@ impl PollLoop {
     fn advance_handover(&mut self) {
         let Some(mut handover) = self.handover.take() else { return };
         if let Some(deadline) = self.control.shutdown_deadline() {
-            handover.hurry(deadline);
+            handover.hurry(&mut self.assignment, deadline);
         }
         if !handover.is_ready(&self.consumer, &mut self.assignment) {
             self.handover = Some(handover);

@@ -7,8 +7,11 @@
 mod attempt;
 mod caution;
 mod inbox;
+mod lease;
+mod life;
 mod owner;
 mod pace;
+mod predecessors;
 mod progress;
 mod publish;
 mod settle;
@@ -18,6 +21,8 @@ mod watchdog;
 mod work;
 
 pub(crate) use inbox::Inbox;
+pub(crate) use lease::SharedLease;
+pub(crate) use life::EpochLife;
 pub(crate) use owner::{Opening, open};
 pub(crate) use progress::{CommitPoint, OldestRecord, Progress};
 pub(crate) use turns::instance;

@@ -10,7 +10,9 @@ use tokio::task::AbortHandle;
 
 use super::attempt::{AttemptOutcome, Call, FirstPoll, attempt, run_apart};
 use super::inbox::{Finished, Inbox, Mail};
+use super::life::{EpochLife, Presence};
 use super::pace::Pace;
+use super::predecessors;
 use super::progress::{CommitPoint, OldestRecord, Progress};
 use super::settle::unix_millis;
 use super::stage::{Stage, Staged};
@@ -18,6 +20,7 @@ use super::turns::{self, TurnPermit};
 use super::work::{Runtime, Work};
 use crate::dead_letter::FailureHistory;
 use crate::metrics::PartitionMetrics;
+use crate::task::Source;
 use crate::{Decode, Processor, Record};
 
 /// After so many attempts in a row an owner lets the others of its thread have a turn.
@@ -44,6 +47,10 @@ pub(crate) struct Opening {
     pub(crate) metrics: PartitionMetrics,
     pub(crate) inbox: Arc<Inbox>,
     pub(crate) progress: Arc<Progress>,
+    /// The assignment, as dead letters name it.
+    pub(crate) membership: Option<Arc<str>>,
+    /// Earlier epochs of this partition in this process, whose attempts may not have ended yet.
+    pub(crate) predecessors: Vec<Arc<EpochLife>>,
 }
 
 /// Spawns the owner of one partition for one epoch.
@@ -51,8 +58,12 @@ pub(crate) fn open<T: Send + 'static, D: Decode<T>, P: Processor<T>>(
     tokio: &tokio::runtime::Handle,
     runtime: Arc<Runtime>,
     work: Arc<Work<D, P>>,
-    opening: Opening,
+    mut opening: Opening,
 ) {
+    let predecessors = std::mem::take(&mut opening.predecessors);
+    if !predecessors.is_empty() {
+        tokio.spawn(predecessors::wait(predecessors, opening.topic.clone(), opening.partition, opening.inbox.clone()));
+    }
     let owner = Owner::new(runtime, opening);
     let begin = move |call| attempt::<T, D, P>(work.clone(), call);
     tokio.spawn(owner.run(begin));
@@ -86,6 +97,9 @@ pub(super) struct Owner {
     pace: Pace,
     /// Tasks of attempts in flight, by slot: what is dropped when the epoch ends.
     tasks: Vec<Option<AbortHandle>>,
+    /// What tasks say of where they come from.
+    source: Arc<Source>,
+    pub(super) membership: Option<Arc<str>>,
     pub(super) released_records: u64,
     pub(super) released_bytes: u64,
     pub(super) successes: u64,
@@ -95,6 +109,7 @@ pub(super) struct Owner {
     last_touch: Instant,
     /// The oldest record as others see it, and since when.
     pub(super) last_oldest: Option<(OldestRecord, Instant)>,
+    _presence: Presence,
 }
 
 /// What a commit point says, as far as it takes to see a change: the watermark, the settled-ahead count, the evidence.
@@ -102,10 +117,12 @@ type PointState = (Option<Position>, usize, u64);
 
 impl Drop for Owner {
     fn drop(&mut self) {
+        // Also where the owner itself was dropped, by a panic or with its runtime.
+        self.inbox.life().set_over();
         for task in self.tasks.drain(..).flatten() {
             task.abort();
         }
-        // Also where the owner itself was dropped: whoever waits for it must not wait for ever.
+        // Whoever waits for it must not wait for ever.
         self.progress.ended.store(true, std::sync::atomic::Ordering::Release);
     }
 }
@@ -124,7 +141,11 @@ impl Owner {
         let last_point_state = point_state(&core);
         let told_caution = core.caution();
         opening.progress.isolated.store(told_caution == Caution::Isolated, std::sync::atomic::Ordering::Relaxed);
+        let life = opening.inbox.life().clone();
         Self {
+            _presence: life.enter(),
+            source: Arc::new(Source { topic: opening.topic.clone(), partition: opening.partition, life }),
+            membership: opening.membership,
             topic: opening.topic,
             partition_id: opening.partition,
             core,
@@ -184,7 +205,8 @@ impl Owner {
     fn absorb(&mut self) -> Moment {
         let now = self.runtime.moment(Instant::now());
         let orders = self.mail.orders;
-        self.core.set_paused(if orders.paused { Paused::Yes } else { Paused::No });
+        let paused = orders.paused || orders.waits_for_predecessors;
+        self.core.set_paused(if paused { Paused::Yes } else { Paused::No });
         if orders.drain || orders.end {
             self.core.drain();
         }
@@ -224,6 +246,9 @@ impl Owner {
         begin: &impl Fn(Call) -> F,
     ) -> bool {
         let turn_began = Instant::now();
+        if !self.runtime.lease.allows(turn_began) {
+            return false;
+        }
         // A turn lasts a millisecond or so: one look at the wall clock is enough.
         let wall_millis = unix_millis();
         let mut clock = turn_began;
@@ -235,9 +260,9 @@ impl Owner {
             let ticket = start.ticket;
             let call = Call {
                 record: start.record.record.clone(),
-                topic: self.topic.clone(),
-                partition: self.partition_id,
+                source: self.source.clone(),
                 attempt: start.attempt,
+                ends: clock + self.runtime.attempt_timeout,
             };
             if start.attempt == 1 {
                 let waited = self.runtime.moment(clock).since(start.waited_since);
@@ -285,7 +310,8 @@ impl Owner {
         started: Instant,
     ) {
         let timeout = self.runtime.attempt_timeout;
-        let task = tokio::spawn(run_apart(attempt, first_poll, ticket, started, timeout, self.inbox.clone()));
+        let presence = self.source.life.enter();
+        let task = tokio::spawn(run_apart(attempt, first_poll, ticket, started, timeout, self.inbox.clone(), presence));
         let slot = ticket.slot() as usize;
         if self.tasks.len() <= slot {
             self.tasks.resize_with(slot + 1, || None);

@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 use foldhash::fast::RandomState;
 use keylane_core::{Moment, PartitionSettings, StormGuard};
 
+use super::lease::SharedLease;
 use crate::metrics::SubscriptionMetrics;
 use crate::producer::raw::RawProducer;
 use crate::subscription::Control;
@@ -30,6 +31,7 @@ pub(crate) struct Runtime {
     pub(crate) producer: Option<RawProducer>,
     pub(crate) retry_topic: Option<TopicTarget>,
     pub(crate) dead_letter_topic: Option<TopicTarget>,
+    pub(crate) lease: Arc<SharedLease>,
     pub(crate) control: Arc<Control>,
     pub(crate) metrics: Arc<SubscriptionMetrics>,
     pub(crate) origin_of_time: Instant,

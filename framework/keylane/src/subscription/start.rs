@@ -14,7 +14,7 @@ use crate::client_config;
 use crate::consumer::{CommitQueue, Context, FetchQueue, Forwarding, OwnerFactory, PollLoop, PollSettings, Reader};
 use crate::metrics::SubscriptionMetrics;
 use crate::producer::raw::{self as producer, RawProducer};
-use crate::runtime::{self, Runtime, TopicTarget, Work};
+use crate::runtime::{self, Runtime, SharedLease, TopicTarget, Work};
 use crate::topics::{self, TopicPlan, TopicReport};
 use crate::{Decode, Processor, Reading, SubscriptionConfig};
 
@@ -99,8 +99,9 @@ fn connect(
         reset_is_error: consumer_config.get("auto.offset.reset") == Some("error"),
     };
     let forwarding = Arc::new(Forwarding::default());
+    let lease = Arc::new(SharedLease::new());
     let mut consumer: BaseConsumer<Context> = consumer_config
-        .create_with_context(Context::new(control.clone(), metrics.clone(), forwarding.clone()))
+        .create_with_context(Context::new(control.clone(), metrics.clone(), forwarding.clone(), lease.clone()))
         .map_err(|error| StartError::Create(error.to_string()))?;
     consumer.context().set_ids_told(report.tells_ids);
     let reader = match config.reading {
@@ -121,6 +122,7 @@ fn connect(
         producer,
         retry_topic: retry,
         dead_letter_topic: dead_letter_topic.map(|name| target(&name, &report)),
+        lease,
         control: control.clone(),
         metrics: metrics.clone(),
         origin_of_time: Instant::now(),
