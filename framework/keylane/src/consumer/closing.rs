@@ -46,9 +46,11 @@ impl PollLoop {
         }
     }
 
-    /// Nothing new starts on any partition; owners end by themselves when what runs has finished.
+    /// Nothing new starts on any partition; owners end by themselves when what runs has finished. Their marks are taken back
+    /// at once: a supervisor that asks a process to end and then kills it is the most ordinary of deployments.
     pub(super) fn order_drain(&mut self, deadline: Instant) {
         for partition in &self.assignment.partitions {
+            partition.inbox.order(|orders| orders.shutdown = true);
             partition.inbox.drain(deadline);
         }
     }

@@ -109,11 +109,13 @@ impl Commits {
                 continue;
             }
             stored.push(place);
+            // In a shutdown, which may be cut short.
+            let withdrawn = partition.stored.as_ref().is_some_and(|stored| stored.running) && !point.running;
             let back = partition.highest.is_some_and(|highest| point.position < highest);
             partition.highest = partition.highest.max(Some(point.position));
             partition.stored = Some(point);
             // A mark is committed, and its answer waited for, in a moment.
-            if (!moved || back || suspended) && partition.unconfirmed_mark().is_none() {
+            if (!moved || back || withdrawn || suspended) && partition.unconfirmed_mark().is_none() {
                 explicit.push(place);
             }
         }

@@ -99,7 +99,7 @@ impl Marks {
     /// Commits every mark that is wanted and not confirmed, with the partitions' stored points.
     ///
     /// What was found at the opening goes first, alone: before it is on the broker nothing may run that could kill, or the
-    /// next start would count the same crash again.
+    /// next start would find the same crash again: in the logs, in the metrics, and with what it named.
     pub(super) fn send(&mut self, consumer: &BaseConsumer<Context>, partitions: &[Assigned]) {
         if self.under_way.is_some() || self.again_at.is_some_and(|again| Instant::now() < again) {
             return;

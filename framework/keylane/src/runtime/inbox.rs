@@ -36,6 +36,8 @@ pub(super) struct Mail {
     pub(super) orders: Orders,
     /// A turn that was asked for.
     pub(super) turn: Option<TurnPermit>,
+    /// The trial that was waited for is over.
+    pub(super) trial_over: bool,
 }
 
 /// What the polling thread wants of an owner. Orders only ever add up: draining cannot be taken back.
@@ -45,6 +47,8 @@ pub(crate) struct Orders {
     pub(crate) drain: bool,
     /// End now: drop what runs.
     pub(crate) end: bool,
+    /// The subscription shuts down: what happens to the process from now on is nobody's record's doing.
+    pub(crate) shutdown: bool,
     /// The user paused the subscription or the partition.
     pub(crate) paused: bool,
     /// Counts the times that starts became possible again after a doubt of membership.
@@ -129,11 +133,16 @@ impl Inbox {
         self.put(|mail| mail.turn = Some(turn));
     }
 
+    pub(super) fn trial_over(&self) {
+        self.put(|mail| mail.trial_over = true);
+    }
+
     /// Takes everything, leaving `taken`'s (cleared) buffers behind for reuse.
     pub(super) fn take(&self, taken: &mut Mail) {
         taken.records.clear();
         taken.finished.clear();
         taken.written.clear();
+        taken.trial_over = false;
         let mut mail = self.lock();
         taken.orders = mail.orders;
         std::mem::swap(&mut *mail, taken);
@@ -166,7 +175,8 @@ impl Inbox {
 
 impl Mail {
     fn is_empty(&self) -> bool {
-        self.records.is_empty() && self.finished.is_empty() && self.written.is_empty() && self.turn.is_none()
+        let no_work = self.records.is_empty() && self.finished.is_empty() && self.written.is_empty();
+        no_work && self.turn.is_none() && !self.trial_over
     }
 }
 

@@ -14,6 +14,7 @@ mod pace;
 mod predecessors;
 mod progress;
 mod publish;
+mod quiet;
 mod settle;
 mod stage;
 mod turns;

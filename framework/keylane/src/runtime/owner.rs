@@ -14,6 +14,7 @@ use super::life::{EpochLife, Presence};
 use super::pace::Pace;
 use super::predecessors;
 use super::progress::{CommitPoint, OldestRecord, Progress};
+use super::quiet::Busy;
 use super::settle::unix_millis;
 use super::stage::{Stage, Staged};
 use super::turns::{self, TurnPermit};
@@ -90,6 +91,9 @@ pub(super) struct Owner {
     /// Held while what is suspicious runs; asked for before.
     pub(super) turn: Option<TurnPermit>,
     pub(super) asked_for_turn: bool,
+    /// Held while a healthy partition runs something.
+    pub(super) busy: Option<Busy>,
+    pub(super) waits_for_trial: bool,
     /// What the logs say.
     pub(super) told_caution: Caution,
     pub(super) told_suspect: Option<Offset>,
@@ -155,6 +159,8 @@ impl Owner {
             mail: Mail::default(),
             turn: None,
             asked_for_turn: false,
+            busy: None,
+            waits_for_trial: false,
             told_caution,
             told_suspect: None,
             last_mark: None,
@@ -181,8 +187,9 @@ impl Owner {
             self.core.tick(now);
             self.watch(now);
             self.look_after_turn();
-            let more = self.start_ready(&mut stage, &begin);
+            let more = self.may_start() && self.start_ready(&mut stage, &begin);
             self.look_after_turn();
+            self.look_after_quiet();
             self.report_caution();
             self.publish_ready();
             let ends = self.mail.orders.end || (self.mail.orders.drain && self.core.is_drained());
@@ -209,6 +216,9 @@ impl Owner {
         self.core.set_paused(if paused { Paused::Yes } else { Paused::No });
         if orders.drain || orders.end {
             self.core.drain();
+        }
+        if orders.shutdown {
+            self.core.end();
         }
         self.core.set_log(orders.log);
         self.core.mark_confirmed(Mark::new(orders.marked));
@@ -361,7 +371,8 @@ impl Owner {
         let due = self.point_is_due_at().is_some_and(|at| caught_up || ends || Instant::now() >= at);
         let mark = self.core.wanted_mark();
         let new_mark = mark.is_some() && mark != self.last_mark;
-        if due || new_mark {
+        let withdrawn = self.last_point.as_ref().is_some_and(|point| point.running) && !self.core.is_marked();
+        if due || new_mark || withdrawn {
             self.last_mark = mark;
             self.make_commit_point();
         }
