@@ -29,7 +29,8 @@ use serde::{Deserialize, Serialize};
 ///
 /// An attempt that runs is ended first: its future is dropped, and the record is written only when that has happened, or the
 /// attempt could have its effect after it. Where it succeeds before, the record is done. **An attempt that blocks its thread
-/// cannot be ended**; then nothing is written, and the partition stays paused. What the attempt has done already is not undone.
+/// cannot be ended**; then nothing is written, and the partition stays paused. What the attempt has done already is not undone,
+/// and work it has spawned elsewhere goes on: its [`Cancellation`](crate::Cancellation) comes with the attempt's time-out, not before.
 ///
 /// # Why not park it?
 /// A parked record is unsettled: the commit stays behind it, and the window stays full. Parking frees a worker, not the
