@@ -273,7 +273,7 @@ impl ConsumerContext for Context {
         }
     }
 
-    fn commit_callback(&self, result: KafkaResult<()>, _offsets: &TopicPartitionList) {
+    fn commit_callback(&self, result: KafkaResult<()>, offsets: &TopicPartitionList) {
         let Err(error) = result else {
             self.metrics.committed();
             trouble::healthy(&self.control, trouble::Sign::Commit);
@@ -299,7 +299,9 @@ impl ConsumerContext for Context {
             _ => {
                 self.metrics.commit_failed(trouble::commit_failure(code));
                 tracing::warn!(%error, "a commit failed; the next one covers it");
-                trouble::note_commit(&self.control, &error);
+                let elements = offsets.elements();
+                let failed = elements.iter().find(|element| element.error().is_err());
+                trouble::note_commit(&self.control, &error, failed.map(|element| element.topic()));
             }
         }
     }

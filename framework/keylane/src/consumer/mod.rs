@@ -20,6 +20,7 @@ mod native;
 mod poll_loop;
 mod reader;
 mod recent;
+mod silence;
 mod topic_ids;
 mod trouble;
 

@@ -16,12 +16,12 @@ use super::end_offsets::{Answers, EndOffsets, Question};
 use super::handover::Handover;
 use super::identities::Identities;
 use super::intake::Intake;
-use super::reader::{READ_LIMIT, Reader};
+use super::reader::{Misplaced, READ_LIMIT, Reader};
 use super::{lag, trouble};
-use crate::Limits;
 use crate::metrics::{DrainResult, PollMetrics, PollSection, Rebalance, SubscriptionMetrics};
 use crate::runtime::Opening;
 use crate::subscription::{Control, State, SubscriptionError, TroubleKind};
+use crate::{Limits, Watchdog};
 
 /// Opens the owner of a partition; hides the types of decoder and processor.
 pub(crate) type OwnerFactory = Box<dyn Fn(Opening) + Send>;
@@ -45,6 +45,7 @@ pub(crate) struct PollSettings {
     pub(crate) retry_topic: Option<Arc<str>>,
     pub(crate) limits: Limits,
     pub(crate) drain_timeout: Duration,
+    pub(crate) watchdog: Watchdog,
     /// `auto.offset.reset=error`.
     pub(crate) reset_is_error: bool,
 }
@@ -144,14 +145,22 @@ impl PollLoop {
         }
         if read.taken > 0 {
             self.reopen_rewound();
+            let mut sign = trouble::Sign::Delivery;
             for partition in &mut self.assignment.partitions {
+                if !partition.batch.is_empty() && self.control.refusals.readable(&partition.topic, partition.partition)
+                {
+                    sign = trouble::Sign::Readable;
+                }
                 partition.hand_over();
             }
             trouble::healthy(&self.control, trouble::Sign::Delivery);
+            if sign == trouble::Sign::Readable {
+                trouble::healthy(&self.control, sign);
+            }
             self.poll_metrics.section(PollSection::HandOver, began.elapsed());
         }
         if let Some(error) = read.error {
-            self.note(&error);
+            self.note(&error, &read.misplaced);
         }
         for event in self.consumer.context().take_events() {
             self.group_event(event);
@@ -210,6 +219,7 @@ impl PollLoop {
                 self.assignment.membership = membership.map(Into::into);
                 self.joined = true;
                 self.metrics.rebalance(Rebalance::Assign);
+                self.control.refusals.forget_unreadable();
                 trouble::healthy(&self.control, trouble::Sign::Assignment);
                 for mut new in partitions {
                     if new.left.is_some() && self.settings.reset_is_error {
@@ -294,7 +304,7 @@ impl PollLoop {
             self.last_slow_housekeeping = Instant::now();
             self.look_at_identities();
             self.ask_end_offsets();
-            lag::update(&self.consumer, &mut self.assignment.partitions, &self.control);
+            lag::update(&self.consumer, &mut self.assignment.partitions, &self.control, &self.settings.watchdog);
             self.metrics.set_assigned_partitions(self.assignment.partitions.len());
             if self.last_touch.elapsed() >= TOUCH {
                 self.last_touch = Instant::now();
@@ -355,7 +365,8 @@ impl PollLoop {
             .map(|p| (p.topic.clone(), p.partition))
             .collect();
         // On a quiet topic nothing else would tell that the brokers are back.
-        if ask.is_empty() && self.control.is_in_trouble(TroubleKind::Connection) {
+        let away = [TroubleKind::Connection, TroubleKind::Authentication];
+        if ask.is_empty() && away.iter().any(|kind| self.control.is_in_trouble(*kind)) {
             ask.extend(self.assignment.partitions.first().map(|p| (p.topic.clone(), p.partition)));
         }
         self.end_offsets.ask(Question { ends: ask, topics: self.doubtful_topics() });
@@ -390,17 +401,28 @@ impl PollLoop {
     }
 
     /// Errors are either the end or passing trouble.
-    fn note(&mut self, error: &KafkaError) {
+    fn note(&mut self, error: &KafkaError, places: &[Misplaced]) {
         match error {
-            KafkaError::MessageConsumptionFatal(_) => self.control.fail(SubscriptionError::Fatal(error.to_string())),
+            KafkaError::MessageConsumptionFatal(code) => {
+                let grant = trouble::grant(&self.control, Some(*code));
+                self.control.fail(SubscriptionError::Fatal(error.to_string() + &grant));
+            }
             KafkaError::MessageConsumption(RDKafkaErrorCode::AutoOffsetReset) => {
                 self.control.fail(SubscriptionError::OffsetReset(error.to_string()));
             }
             _ => {
-                if error.rdkafka_error_code().is_some_and(trouble::is_missing_topic) {
+                let code = error.rdkafka_error_code();
+                if code.is_some_and(trouble::is_missing_topic) {
                     self.identities.hurry();
                 }
-                trouble::note(&self.control, &self.metrics, error.rdkafka_error_code(), &error.to_string());
+                match code {
+                    Some(code) if !places.is_empty() => {
+                        for Misplaced { topic, partition, .. } in places {
+                            trouble::note_unreadable(&self.control, &self.metrics, code, topic, *partition);
+                        }
+                    }
+                    code => trouble::note(&self.control, &self.metrics, code, &error.to_string()),
+                }
             }
         }
     }

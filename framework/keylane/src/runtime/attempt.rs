@@ -119,13 +119,9 @@ struct Report {
 
 impl Drop for Report {
     fn drop(&mut self) {
-        let outcome = self
-            .outcome
-            .take()
-            .unwrap_or_else(|| AttemptOutcome::failed(Failure::Panicked, "the attempt was dropped before it ended"));
         self.inbox.finished(Finished {
             ticket: self.ticket,
-            outcome,
+            outcome: self.outcome.take(),
             elapsed: self.started.elapsed(),
             busy: (self.first_poll == FirstPoll::Apart).then_some(self.busy),
         });

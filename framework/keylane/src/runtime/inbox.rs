@@ -66,7 +66,8 @@ pub(crate) struct Orders {
 /// An attempt that did not end at its first poll has ended.
 pub(super) struct Finished {
     pub(super) ticket: Ticket,
-    pub(super) outcome: AttemptOutcome,
+    /// `None` where its future was dropped before it had one.
+    pub(super) outcome: Option<AttemptOutcome>,
     /// From its start to its end.
     pub(super) elapsed: Duration,
     /// The part of it that a thread spent on it, where the attempt ran apart from the start.

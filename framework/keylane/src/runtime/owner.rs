@@ -13,7 +13,7 @@ use super::inbox::{Finished, Inbox, Mail};
 use super::life::{EpochLife, Presence};
 use super::pace::Pace;
 use super::predecessors;
-use super::progress::{CommitPoint, Progress};
+use super::progress::{CommitPoint, OldestRecord, Progress};
 use super::quiet::Busy;
 use super::settle::unix_millis;
 use super::stage::{Stage, Staged};
@@ -111,6 +111,8 @@ pub(super) struct Owner {
     last_point_state: PointState,
     last_point_at: Instant,
     last_touch: Instant,
+    /// The oldest record as others see it, and since when.
+    pub(super) last_oldest: Option<(OldestRecord, Instant)>,
     _presence: Presence,
 }
 
@@ -171,6 +173,7 @@ impl Owner {
             last_point_state,
             last_point_at: Instant::now(),
             last_touch: Instant::now(),
+            last_oldest: None,
             runtime,
         }
     }
@@ -178,9 +181,11 @@ impl Owner {
     async fn run<F: Future<Output = AttemptOutcome> + Send + 'static>(mut self, begin: impl Fn(Call) -> F) {
         let mut stage = Stage::new();
         loop {
+            self.progress.turn();
             self.inbox.clone().take(&mut self.mail);
             let now = self.absorb();
             self.core.tick(now);
+            self.watch(now);
             self.look_after_turn();
             let more = self.may_start() && self.start_ready(&mut stage, &begin);
             self.look_after_turn();
@@ -226,6 +231,7 @@ impl Owner {
             if let Some(busy) = busy {
                 self.pace.observe(busy);
             }
+            let outcome = outcome.unwrap_or_else(|| self.outcome_of_dropped(ticket, elapsed));
             self.metrics.attempt(outcome.label(), elapsed);
             self.settle_attempt(ticket, outcome, now);
         }
@@ -280,7 +286,10 @@ impl Owner {
                 self.start_apart(Staged::fresh(begin(call)), FirstPoll::Apart, ticket, clock);
                 continue;
             }
-            match stage.poll(begin(call)) {
+            self.progress.set_polled(call.record.offset(), call.attempt);
+            let polled = stage.poll(begin(call));
+            self.progress.clear_polled();
+            match polled {
                 Ok(outcome) => {
                     let end = Instant::now();
                     let elapsed = end - clock;
@@ -318,6 +327,13 @@ impl Owner {
             self.tasks.resize_with(slot + 1, || None);
         }
         self.tasks[slot] = Some(task.abort_handle());
+    }
+
+    /// Has the future of an attempt dropped, as soon as it is not being polled.
+    pub(super) fn abort(&self, ticket: Ticket) {
+        if let Some(Some(task)) = self.tasks.get(ticket.slot() as usize) {
+            task.abort();
+        }
     }
 
     fn forget_task(&mut self, ticket: Ticket) {

@@ -141,6 +141,7 @@ impl Owner {
         metrics.set_lanes(LaneState::Busy, core.running());
         metrics.set_lanes(LaneState::Waiting, core.waiting());
         metrics.set_lanes(LaneState::Parked, core.parked());
+        self.publish_oldest();
     }
 }
 
