@@ -60,10 +60,11 @@ impl PollSettings {
 
 /// Everything the polling thread owns.
 pub(crate) struct PollLoop {
-    /// Before the consumer, as `commits` and `identities`: their queues have to go first.
+    /// Before the consumer, as `commits`, `handover` and `identities`: their queues have to go first.
     pub(super) reader: Reader,
     identities: Identities,
     pub(super) commits: Commits,
+    pub(super) handover: Option<Handover>,
     pub(super) consumer: BaseConsumer<Context>,
     pub(super) control: Arc<Control>,
     pub(super) metrics: Arc<SubscriptionMetrics>,
@@ -71,7 +72,6 @@ pub(crate) struct PollLoop {
     settings: Arc<PollSettings>,
     pub(super) assignment: Assignment,
     intake: Intake,
-    pub(super) handover: Option<Handover>,
     end_offsets: EndOffsets,
     joined: bool,
     pub(super) draining: bool,
@@ -98,6 +98,7 @@ impl PollLoop {
             reader,
             identities: Identities::default(),
             commits: Commits::new(commit_queue),
+            handover: None,
             consumer,
             control,
             assignment: Assignment::new(settings.clone(), open),
@@ -105,7 +106,6 @@ impl PollLoop {
             metrics,
             settings,
             intake: Intake::default(),
-            handover: None,
             end_offsets: EndOffsets::new(side_config),
             joined: false,
             draining: false,
@@ -263,7 +263,7 @@ impl PollLoop {
         if let Some(deadline) = self.control.shutdown_deadline() {
             handover.hurry(&mut self.assignment, deadline);
         }
-        if !handover.is_ready(&self.consumer, &mut self.assignment) {
+        if !handover.is_ready(&self.consumer, &mut self.assignment, &mut self.commits) {
             self.handover = Some(handover);
             return;
         }
