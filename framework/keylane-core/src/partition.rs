@@ -12,6 +12,7 @@
 //! ```
 //! From `ready` to `settled` a record is the head of its lane, and the others of its key wait behind it.
 
+mod blocker;
 mod caution;
 mod delivery;
 mod observe;
@@ -22,16 +23,19 @@ mod settings;
 mod ticket;
 mod timers;
 mod watch;
+mod watchdog;
 
 use std::collections::VecDeque;
 use std::sync::Arc;
 
+pub use blocker::{Blocker, BlockerPolicy, Blocking, NEARLY_ALL_PERCENT, NEARLY_FULL_PERCENT};
 pub use caution::{Caution, MARK_PATIENCE, Mark, PoisonFate, Poisoned, SUSPECT_PATIENCE, TURN_PATIENCE, Turn};
 pub use delivery::{Delivered, Delivery};
 pub use observe::{Oldest, RecordState};
 pub use outcome::{ParkReason, Publish, PublishRequest, PublishResult, Settlement, Success, Verdict};
 pub use settings::{LaneOrder, PartitionSettings, Paused};
 pub use ticket::{Start, Ticket};
+pub use watchdog::{Alarm, Watchdog};
 
 use crate::evidence::{Evidence, Instance};
 use crate::lanes::{Joined, Lanes};
@@ -43,6 +47,7 @@ use crate::time::Moment;
 use caution::Cautious;
 use pending::{Pending, PendingRecord, State};
 use timers::Timers;
+use watchdog::Watching;
 
 /// The state of one partition during one assignment to this member.
 ///
@@ -63,6 +68,8 @@ pub struct Partition<R> {
     publish_queue: VecDeque<u32>,
     timers: Timers,
     cautious: Cautious,
+    watching: Watching,
+    next_blocker_look: Moment,
     /// The latest moment this partition was told.
     now: Moment,
     paused: Paused,
@@ -100,6 +107,8 @@ impl<R> Partition<R> {
             ready: VecDeque::new(),
             publish_queue: VecDeque::new(),
             timers: Timers::default(),
+            watching: Watching::new(),
+            next_blocker_look: Moment::ORIGIN,
             now: Moment::ORIGIN,
             paused: Paused::No,
             draining: false,
@@ -163,8 +172,9 @@ impl<R> Partition<R> {
         self.pending.set_state(slot, State::Running);
         self.started(slot);
         let ticket = self.issue_ticket(slot);
+        let now = self.now;
         let pending = self.pending.get_mut(slot);
-        pending.attempts_here = pending.attempts_here.saturating_add(1);
+        pending.start(now);
         Some(Start {
             ticket,
             offset: pending.offset,

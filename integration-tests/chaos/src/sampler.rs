@@ -20,6 +20,9 @@ use crate::{
 const INTERVAL: Duration = Duration::from_millis(500);
 const FIRST_COMMIT: Duration = Duration::from_secs(60);
 
+/// A position, and the runs that the metadata names above it.
+type Claimed = (i64, Vec<(i64, i64)>);
+
 /// What was seen so far.
 #[derive(Debug, Default)]
 pub struct Sampler {
@@ -27,7 +30,7 @@ pub struct Sampler {
     pub samples: Vec<Sample>,
     /// Metadata that could not be read.
     pub unreadable: Vec<String>,
-    last: HashMap<(Source, i32), (i64, Vec<(i64, i64)>)>,
+    last: HashMap<(Source, i32), Claimed>,
 }
 
 impl Sampler {

@@ -18,9 +18,13 @@ const MINUTES: &str = "0.5";
 
 /// The seeds of the short runs, and why each is here.
 const SEEDS: [(&str, u64, &str); 3] = [
-    ("classic", 11, "deaths, pauses and restarts with an eager assignor"),
-    ("cooperative", 12, "the same with keylane's default"),
-    ("consumer", 13, "the same where the broker assigns"),
+    ("classic", 26, "a kill, changed settings, a broker that freezes, and the dead-letter topic away"),
+    (
+        "cooperative",
+        27,
+        "a pause beyond the session time-out, a kill, a rolling restart, a broker killed, the retry topic",
+    ),
+    ("consumer", 31, "a kill, a short pause, rolling restarts, leaders moved, a broker killed"),
 ];
 
 /// One Kafka, one run at a time: the brokers are broken by all of them.

@@ -22,7 +22,7 @@ use keylane_integration_tests::{
     wait::wait_for,
 };
 
-use super::suite::{DEADLINE, record};
+use super::suite::{DEADLINE, evidence, record};
 
 /// A topic, its dead letters, and a group that has left evidence.
 struct Scene<'a> {
@@ -80,7 +80,7 @@ impl<'a> Scene<'a> {
 
     async fn evidence(&self) -> Evidence {
         let committed = self.kafka.committed(&self.group, &self.topic).await.unwrap().remove(0);
-        commit_map::decode(Position::new(committed.offset.unwrap()), &committed.metadata).unwrap().evidence
+        evidence(&committed).unwrap()
     }
 
     /// The value of the series of this topic with that name and label.
@@ -301,7 +301,7 @@ async fn without_a_coordinator_a_healthy_partition_starts_after_a_while_and_a_su
     }
     for scene in [&healthy, &suspicious] {
         let committed = kafka.committed(&scene.group, &scene.topic).await.unwrap().remove(0);
-        assert_eq!((committed.offset, committed.metadata.as_str()), (Some(1), ""));
+        assert_eq!((committed.offset, evidence(&committed)), (Some(1), Some(Evidence::default())));
     }
 }
 

@@ -1,5 +1,6 @@
 //! What is no killer: deployments and unlucky kills.
 
+use keylane_core::Evidence;
 use keylane_integration_tests::{
     kafka::{NewRecord, Nodes},
     kafka_or_skip,
@@ -7,7 +8,7 @@ use keylane_integration_tests::{
 };
 use rustix::process::Signal;
 
-use super::suite::{DEADLINE, Suite, healthy, record};
+use super::suite::{DEADLINE, Suite, evidence, healthy, record};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn orderly_restarts_and_unlucky_kills_blame_nobody() {
@@ -35,10 +36,10 @@ async fn orderly_restarts_and_unlucky_kills_blame_nobody() {
     assert_eq!(suite.restart_until_done(written).await, 1);
     assert!(suite.dead().await.is_empty());
     assert!(!suite.logged("poison:"));
-    // What is left says that nothing runs and nothing is suspected: no metadata but of a map, and there is none.
+    // What is left says that nothing runs and nothing is suspected.
     let group = suite.group();
     for committed in kafka.committed(&group, &suite.topic).await.unwrap() {
-        assert_eq!((committed.offset, committed.metadata.as_str()), (Some(written as i64 / 2), ""));
+        assert_eq!((committed.offset, evidence(&committed)), (Some(written as i64 / 2), Some(Evidence::default())));
     }
 }
 
@@ -73,7 +74,7 @@ async fn a_record_that_is_slower_than_the_patience_of_its_deployments_is_not_bla
         member.signal(Signal::TERM);
         wait_for("the mark is taken back while the record runs on", DEADLINE, async || {
             let committed = kafka.committed(&suite.group(), &suite.topic).await.unwrap();
-            (committed[0].offset == Some(0) && committed[0].metadata.is_empty()).then_some(())
+            evidence(&committed[0]).is_some_and(|evidence| evidence.is_empty()).then_some(())
         })
         .await;
         member.kill().await;

@@ -9,8 +9,9 @@ use std::{
     time::{Duration, Instant},
 };
 
+use keylane_core::{Evidence, Position, commit_map};
 use keylane_integration_tests::{
-    kafka::{Kafka, NewRecord, StoredRecord},
+    kafka::{Committed, Kafka, NewRecord, StoredRecord},
     protocol::Protocol,
     wait::wait_for,
 };
@@ -176,6 +177,12 @@ impl<'a> Suite<'a> {
         }
         assert!(self.logged("poison: the process ended"), "nothing is logged");
     }
+}
+
+/// What a commit says of crashes. `None` where nothing is committed.
+pub(crate) fn evidence(committed: &Committed) -> Option<Evidence> {
+    let position = Position::new(committed.offset?);
+    Some(commit_map::decode(position, &committed.metadata).unwrap().evidence)
 }
 
 pub(crate) struct Running(Child);

@@ -12,9 +12,10 @@
 //! What the broker knows always covers what runs: before a record starts that the last mark does not cover, a new mark is
 //! wanted ([`Partition::wanted_mark`]) and nothing starts until it is confirmed. Turns keep the suspects of other
 //! partitions of the process from running at the same time; without that a neighbour could be named at a crash that is
-//! not its own. Partitions that have not crashed yet run beside all that, and one of them may hold a killer of its own: so a
-//! name alone is a suspicion, and a record that is suspected is tried in a quiet turn, with nothing else running in the
-//! process. A verdict always rests on such a trial.
+//! not its own. Partitions that have not crashed yet run beside all that, and one of them may hold a killer of its own: so to
+//! be named alone at one crash is a suspicion, and such a record is tried in a quiet turn, with nothing else running in the
+//! process. A verdict always rests on such a trial. A turn of its own lasts until its record ends, [`SUSPECT_PATIENCE`] at
+//! most, and the others of the process that are suspicious wait for it, each in its turn.
 //!
 //! Records that are named together are a net: whatever ran at the crash is in it, so the next start knows which few it has to
 //! try alone, one mark each, and everything else goes on. Being in the net counts for nothing else, so that neither a
@@ -22,7 +23,7 @@
 //! for; one that names many is wanted again only when all of them have started, while they run. So a process that was killed
 //! from outside, however often, is back at work after [`MAX_SUSPECTS`] records a partition at most.
 //!
-//! Progress ends it: see `watch.rs`. A record that was named at [`POISON_CRASHES`] crashes does not run again.
+//! Progress ends it: see `watch.rs`. A record that was named alone at [`POISON_CRASHES`] crashes does not run again.
 
 use std::time::Duration;
 

@@ -28,8 +28,10 @@ pub enum RecordState {
     Queued,
     /// An attempt runs.
     Running,
-    /// Waiting for a moment: a back-off or its due time.
+    /// Waiting for a moment: a back-off, of its attempt or its write.
     Waiting,
+    /// Waiting for its due time.
+    NotDue,
     /// Being written to the retry or dead-letter topic.
     Publishing,
     /// Held, for good.
@@ -110,7 +112,9 @@ impl<R> Partition<R> {
         let state = match pending.state {
             State::Queued | State::Ready => RecordState::Queued,
             State::Running => RecordState::Running,
-            State::NotDue | State::Waiting | State::PublishWaiting => RecordState::Waiting,
+            State::NotDue => RecordState::NotDue,
+            State::Waiting if pending.attempts_here == 0 => RecordState::NotDue,
+            State::Waiting | State::PublishWaiting => RecordState::Waiting,
             State::PublishQueued | State::Publishing => RecordState::Publishing,
             State::Parked => RecordState::Parked,
         };

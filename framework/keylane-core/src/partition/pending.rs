@@ -1,5 +1,7 @@
 //! The records that are delivered and unsettled: a slab with counts by state.
 
+use std::time::Duration;
+
 use super::{Delivery, Publish, Ticket};
 use crate::ledger::Sequence;
 use crate::offset::Offset;
@@ -24,17 +26,24 @@ pub(super) struct PendingRecord<R> {
     pub(super) lane: Option<u64>,
     pub(super) bytes: usize,
     pub(super) since: Moment,
+    /// When its latest attempt began.
+    pub(super) started: Moment,
+    /// How long after `since` its first attempt began, in milliseconds.
+    first_start_millis: u32,
     /// Only where it was in the future at delivery.
     pub(super) due: Option<Moment>,
     pub(super) rounds: u32,
     attempts_before: u32,
     pub(super) attempts_here: u32,
+    /// The write that is being made, is to be made when its attempt has ended (a blocker), or was refused (then it is parked).
     pub(super) publish: Option<Publish>,
     pub(super) publish_failures: u32,
     /// It may have killed, and has not been seen not to.
     pub(super) watched: bool,
     /// Parked or behind a parked one: it will not run in this epoch. Known only while records are watched.
     pub(super) stuck: bool,
+    /// Its attempt runs longer than it should.
+    pub(super) slow: bool,
     pub(super) state: State,
     pub(super) record: R,
 }
@@ -110,6 +119,20 @@ impl<R> Pending<R> {
         self.counts[state as usize] += 1;
     }
 
+    /// Every pending record with its slot.
+    pub(super) fn iter(&self) -> impl Iterator<Item = (u32, &PendingRecord<R>)> {
+        (0..).zip(&self.slots).filter_map(|(number, slot)| Some((number, slot.pending.as_ref()?)))
+    }
+
+    /// The same, to change them, with the number of their latest ticket.
+    pub(super) fn iter_mut(&mut self) -> impl Iterator<Item = (u32, u32, &mut PendingRecord<R>)> {
+        (0..).zip(&mut self.slots).filter_map(|(number, slot)| Some((number, slot.serial, slot.pending.as_mut()?)))
+    }
+
+    pub(super) fn serial(&self, slot: u32) -> u32 {
+        self.slots[slot as usize].serial
+    }
+
     pub(super) fn next_serial(&mut self, slot: u32) -> u32 {
         let serial = &mut self.slots[slot as usize].serial;
         *serial = serial.wrapping_add(1);
@@ -150,6 +173,8 @@ impl<R> PendingRecord<R> {
             lane: delivery.lane,
             bytes: delivery.bytes,
             since,
+            started: since,
+            first_start_millis: 0,
             due,
             rounds: delivery.rounds,
             attempts_before: delivery.attempts,
@@ -158,9 +183,24 @@ impl<R> PendingRecord<R> {
             publish_failures: 0,
             watched: false,
             stuck: false,
+            slow: false,
             state: State::NotDue,
             record: delivery.record,
         }
+    }
+
+    /// One more attempt begins.
+    pub(super) fn start(&mut self, now: Moment) {
+        if self.attempts_here == 0 {
+            self.first_start_millis = u32::try_from(now.since(self.since).as_millis()).unwrap_or(u32::MAX);
+        }
+        self.started = now;
+        self.attempts_here = self.attempts_here.saturating_add(1);
+    }
+
+    /// How long ago its first attempt began; where there was none, how long ago it was delivered.
+    pub(super) fn held_for(&self, now: Moment) -> Duration {
+        now.since(self.since + Duration::from_millis(self.first_start_millis.into()))
     }
 
     pub(super) fn attempts(&self) -> u32 {

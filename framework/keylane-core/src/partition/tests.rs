@@ -9,7 +9,9 @@ use crate::retry_policy::{Exhausted, InPlace, RetryPolicy, TopicRetry};
 use crate::storm_guard::StormGuard;
 
 mod against_model;
+mod blocker;
 mod caution;
+mod watchdog;
 
 const SECOND: Duration = Duration::from_secs(1);
 
@@ -30,6 +32,7 @@ fn settings() -> PartitionSettings {
         lane_order: LaneOrder::Offset,
         publish_backoff: exact(SECOND, 4 * SECOND),
         watched_records: 100,
+        ..PartitionSettings::default()
     }
 }
 

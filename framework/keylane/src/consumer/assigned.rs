@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
-use keylane_core::{Budget, Identity, LogId, Mark};
+use keylane_core::{Budget, Identity, LogId, Mark, Silence};
 
 use super::marks::OPENING;
 use super::recent::Recent;
@@ -57,6 +57,8 @@ pub(super) struct Assigned {
     first_batch_at: Option<Instant>,
     /// The log's end was told to the owner.
     pub(super) told_log_end: bool,
+    pub(super) opened_at: Instant,
+    pub(super) silence: Silence,
     /// Being given back.
     pub(super) revoking: bool,
 }
@@ -101,6 +103,8 @@ impl Assigned {
             opening: false,
             first_batch_at: None,
             told_log_end: false,
+            opened_at: Instant::now(),
+            silence: Silence::default(),
             revoking: false,
         }
     }

@@ -19,7 +19,7 @@ use super::poll_loop::{OwnerFactory, PollSettings};
 use super::reader::Misplaced;
 use super::topic_ids::Logs;
 use crate::metrics::{MetricLabels, PartitionMetrics, UnreadableMetadata};
-use crate::runtime::{CommitPoint, Inbox, Opening, Progress, instance};
+use crate::runtime::{CommitPoint, EpochLife, Inbox, Opening, Progress, instance};
 
 /// All partitions this member owns.
 pub(super) struct Assignment {
@@ -27,14 +27,27 @@ pub(super) struct Assignment {
     /// Bytes pending over all partitions.
     bytes: Budget,
     last_epoch: u64,
+    /// The group's name for the latest assignment.
+    pub(super) membership: Option<Arc<str>>,
     settings: Arc<PollSettings>,
     open: OwnerFactory,
+    /// Epochs that have ended while somebody still works for them. Bounded: a partition starts nothing as long as one of its
+    /// own is here.
+    leaving: Vec<(Arc<str>, i32, Arc<EpochLife>)>,
 }
 
 impl Assignment {
     pub(super) fn new(settings: Arc<PollSettings>, open: OwnerFactory) -> Self {
         let limit = settings.limits.pending_bytes as u64;
-        Self { partitions: Vec::new(), bytes: Budget::new(limit, limit / 10 * 7), last_epoch: 0, settings, open }
+        Self {
+            partitions: Vec::new(),
+            bytes: Budget::new(limit, limit / 10 * 7),
+            last_epoch: 0,
+            membership: None,
+            settings,
+            open,
+            leaving: Vec::new(),
+        }
     }
 
     /// Opens an owner for a partition that was just assigned: a new epoch.
@@ -62,7 +75,8 @@ impl Assignment {
         }
         let is_retry_topic = self.settings.retry_topic.as_deref() == Some(&*topic);
         tracing::info!(%topic, partition = new.partition, start = start.map(Position::get), "partition assigned");
-        let (inbox, progress) = (Arc::new(Inbox::new(paused)), Arc::new(Progress::default()));
+        let predecessors = self.predecessors(&topic, new.partition);
+        let (inbox, progress) = (Arc::new(Inbox::new(paused, !predecessors.is_empty())), Arc::new(Progress::default()));
         inbox.order(|orders| orders.log = new.log);
         (self.open)(Opening {
             topic: topic.clone(),
@@ -75,6 +89,8 @@ impl Assignment {
             metrics,
             inbox: inbox.clone(),
             progress: progress.clone(),
+            membership: self.membership.clone(),
+            predecessors,
         });
         let limits = &self.settings.limits;
         let budgets = (
@@ -204,7 +220,15 @@ impl Assignment {
         let place = self.partitions.iter().position(|p| p.partition == partition && &*p.topic == topic)?;
         let closed = self.partitions.swap_remove(place);
         closed.inbox.end();
+        self.leaving.retain(|(_, _, life)| !life.is_gone());
+        self.leaving.push((closed.topic.clone(), closed.partition, closed.inbox.life().clone()));
         Some(closed)
+    }
+
+    /// Earlier epochs of a partition that somebody in this process still works for.
+    fn predecessors(&self, topic: &str, partition: i32) -> Vec<Arc<EpochLife>> {
+        let same = self.leaving.iter().filter(|(t, p, life)| *p == partition && &**t == topic && !life.is_gone());
+        same.map(|(_, _, life)| life.clone()).collect()
     }
 
     /// Pauses and resumes fetching by the limits (guarantee G6) and the user's wish.

@@ -9,8 +9,9 @@
 //! commit would take them back.
 
 use keylane_core::{MAX_METADATA_BYTES, Position, commit_map};
+use rdkafka::TopicPartitionList;
 use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer};
-use rdkafka::error::{KafkaError, RDKafkaErrorCode};
+use rdkafka::error::{KafkaError, KafkaResult, RDKafkaErrorCode};
 
 use super::assigned::Assigned;
 use super::commit_queue::CommitQueue;
@@ -61,9 +62,24 @@ impl Commits {
         }
         if self.metadata == Metadata::Nothing {
             self.marks.give_up(partitions);
-        } else {
-            self.marks.send(consumer, partitions);
         }
+        self.marks.send(consumer, partitions);
+    }
+
+    /// A commit that is sent from now on and answered proves that this is a member still.
+    pub(super) fn ask_for_proof(&mut self) {
+        self.marks.ask_for_proof();
+    }
+
+    /// Whether there was such an answer, or nothing to commit for: then nothing has started, and what does waits for its
+    /// mark. Tells it once.
+    pub(super) fn take_proof(&mut self) -> bool {
+        self.marks.take_proof()
+    }
+
+    /// It is not waited for any more.
+    pub(super) fn forget_proof(&mut self) {
+        self.marks.forget_proof();
     }
 
     /// Takes the mark back for owners that have not said their last word: one is blocked by a processor that blocks its
@@ -106,6 +122,23 @@ impl Commits {
         }
         store(consumer, partitions, &stored);
         commit(consumer, partitions, &explicit);
+    }
+
+    /// The last word on partitions that are given back; `None` where there is none. After [`store`](Self::store).
+    pub(super) fn last_points(
+        &self,
+        partitions: &[Assigned],
+        given_back: &[(String, i32)],
+    ) -> KafkaResult<Option<TopicPartitionList>> {
+        let is_given_back = |assigned: &Assigned| {
+            given_back.iter().any(|(topic, partition)| assigned.partition == *partition && *assigned.topic == **topic)
+        };
+        let places: Vec<_> =
+            with_a_point(partitions).into_iter().filter(|&place| is_given_back(&partitions[place])).collect();
+        if places.is_empty() {
+            return Ok(None);
+        }
+        list_with_points(points(partitions, &places)).map(Some)
     }
 
     /// Commits the last commit points and waits for the broker's word.

@@ -18,6 +18,7 @@ use super::native;
 use super::topic_ids::{Answer, Inquiry, Logs};
 use super::trouble;
 use crate::metrics::{CommitFailure, SubscriptionMetrics};
+use crate::runtime::SharedLease;
 use crate::subscription::Control;
 
 /// How long an assignment waits for the committed offsets and their metadata. Without them processing starts all the same:
@@ -30,7 +31,11 @@ const IDENTITY_TIMEOUT: Duration = Duration::from_secs(2);
 /// What has happened since the loop last looked.
 #[derive(Debug)]
 pub(super) enum GroupEvent {
-    Assigned(Vec<NewPartition>),
+    Assigned {
+        partitions: Vec<NewPartition>,
+        /// Generation and member, where the client tells.
+        membership: Option<String>,
+    },
     Revoked {
         partitions: Vec<(String, i32)>,
         /// The group has already given the partitions away.
@@ -66,10 +71,16 @@ pub(crate) struct Context {
     /// Whether topic ids are worth waiting for: there is somebody to ask, and the last question was answered.
     ids_told: AtomicBool,
     forwarding: Arc<Forwarding>,
+    lease: Arc<SharedLease>,
 }
 
 impl Context {
-    pub(crate) fn new(control: Arc<Control>, metrics: Arc<SubscriptionMetrics>, forwarding: Arc<Forwarding>) -> Self {
+    pub(crate) fn new(
+        control: Arc<Control>,
+        metrics: Arc<SubscriptionMetrics>,
+        forwarding: Arc<Forwarding>,
+        lease: Arc<SharedLease>,
+    ) -> Self {
         Self {
             control,
             metrics,
@@ -79,7 +90,13 @@ impl Context {
             metadata_refused: AtomicBool::new(false),
             ids_told: AtomicBool::new(false),
             forwarding,
+            lease,
         }
+    }
+
+    /// Whether starts are allowed.
+    pub(super) fn lease(&self) -> &SharedLease {
+        &self.lease
     }
 
     pub(super) fn take_events(&self) -> Vec<GroupEvent> {
@@ -120,7 +137,7 @@ impl Context {
             self.eager.store(matches!(consumer.rebalance_protocol(), RebalanceProtocol::Eager), Ordering::Relaxed);
         }
         // Before the assignment: nothing can be committed in between, so map and start position belong together.
-        let assigned = self.new_partitions(consumer, partitions);
+        let assigned = self.lease.during(COMMITTED_TIMEOUT, || self.new_partitions(consumer, partitions));
         let mut anew = assigned.iter().filter(|new| new.left.is_some());
         let at_beginning =
             |new: &NewPartition| partitions.set_partition_offset(&new.topic, new.partition, Offset::Beginning);
@@ -128,12 +145,14 @@ impl Context {
         for new in &assigned {
             self.forwarding.forward(consumer, &new.topic, new.partition);
         }
+        // While it is closing the call can hang, and nothing of the assignment starts.
+        let membership = if self.closing.load(Ordering::Relaxed) { None } else { native::membership(consumer) };
         unpause(consumer, &assigned);
         let answer =
             if self.is_eager() { consumer.assign(partitions) } else { consumer.incremental_assign(partitions) };
         // Without its start a partition would be read from what was committed, past records.
         match starts.and(answer) {
-            Ok(()) => self.events().push(GroupEvent::Assigned(assigned)),
+            Ok(()) => self.events().push(GroupEvent::Assigned { partitions: assigned, membership }),
             Err(error) => self.events().push(GroupEvent::Failed(error.to_string())),
         }
     }
@@ -254,7 +273,7 @@ impl ConsumerContext for Context {
         }
     }
 
-    fn commit_callback(&self, result: KafkaResult<()>, _offsets: &TopicPartitionList) {
+    fn commit_callback(&self, result: KafkaResult<()>, offsets: &TopicPartitionList) {
         let Err(error) = result else {
             self.metrics.committed();
             trouble::healthy(&self.control, trouble::Sign::Commit);
@@ -280,7 +299,9 @@ impl ConsumerContext for Context {
             _ => {
                 self.metrics.commit_failed(trouble::commit_failure(code));
                 tracing::warn!(%error, "a commit failed; the next one covers it");
-                trouble::note_commit(&self.control, &error);
+                let elements = offsets.elements();
+                let failed = elements.iter().find(|element| element.error().is_err());
+                trouble::note_commit(&self.control, &error, failed.map(|element| element.topic()));
             }
         }
     }

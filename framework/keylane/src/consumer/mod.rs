@@ -15,11 +15,13 @@ mod handover;
 mod identities;
 mod intake;
 mod lag;
+mod last_commit;
 mod marks;
 mod native;
 mod poll_loop;
 mod reader;
 mod recent;
+mod silence;
 mod topic_ids;
 mod trouble;
 

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use keylane_core::Look;
 use rdkafka::ClientConfig;
 use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
@@ -15,12 +16,12 @@ use super::end_offsets::{Answers, EndOffsets, Question};
 use super::handover::Handover;
 use super::identities::Identities;
 use super::intake::Intake;
-use super::reader::{READ_LIMIT, Reader};
+use super::reader::{Misplaced, READ_LIMIT, Reader};
 use super::{lag, trouble};
-use crate::Limits;
 use crate::metrics::{DrainResult, PollMetrics, PollSection, Rebalance, SubscriptionMetrics};
 use crate::runtime::Opening;
 use crate::subscription::{Control, State, SubscriptionError, TroubleKind};
+use crate::{Limits, Watchdog};
 
 /// Opens the owner of a partition; hides the types of decoder and processor.
 pub(crate) type OwnerFactory = Box<dyn Fn(Opening) + Send>;
@@ -44,6 +45,7 @@ pub(crate) struct PollSettings {
     pub(crate) retry_topic: Option<Arc<str>>,
     pub(crate) limits: Limits,
     pub(crate) drain_timeout: Duration,
+    pub(crate) watchdog: Watchdog,
     /// `auto.offset.reset=error`.
     pub(crate) reset_is_error: bool,
 }
@@ -58,10 +60,11 @@ impl PollSettings {
 
 /// Everything the polling thread owns.
 pub(crate) struct PollLoop {
-    /// Before the consumer, as `commits` and `identities`: their queues have to go first.
+    /// Before the consumer, as `commits`, `handover` and `identities`: their queues have to go first.
     pub(super) reader: Reader,
     identities: Identities,
     pub(super) commits: Commits,
+    pub(super) handover: Option<Handover>,
     pub(super) consumer: BaseConsumer<Context>,
     pub(super) control: Arc<Control>,
     pub(super) metrics: Arc<SubscriptionMetrics>,
@@ -69,7 +72,6 @@ pub(crate) struct PollLoop {
     settings: Arc<PollSettings>,
     pub(super) assignment: Assignment,
     intake: Intake,
-    pub(super) handover: Option<Handover>,
     end_offsets: EndOffsets,
     joined: bool,
     pub(super) draining: bool,
@@ -96,6 +98,7 @@ impl PollLoop {
             reader,
             identities: Identities::default(),
             commits: Commits::new(commit_queue),
+            handover: None,
             consumer,
             control,
             assignment: Assignment::new(settings.clone(), open),
@@ -103,7 +106,6 @@ impl PollLoop {
             metrics,
             settings,
             intake: Intake::default(),
-            handover: None,
             end_offsets: EndOffsets::new(side_config),
             joined: false,
             draining: false,
@@ -143,22 +145,58 @@ impl PollLoop {
         }
         if read.taken > 0 {
             self.reopen_rewound();
+            let mut sign = trouble::Sign::Delivery;
             for partition in &mut self.assignment.partitions {
+                if !partition.batch.is_empty() && self.control.refusals.readable(&partition.topic, partition.partition)
+                {
+                    sign = trouble::Sign::Readable;
+                }
                 partition.hand_over();
             }
             trouble::healthy(&self.control, trouble::Sign::Delivery);
+            if sign == trouble::Sign::Readable {
+                trouble::healthy(&self.control, sign);
+            }
             self.poll_metrics.section(PollSection::HandOver, began.elapsed());
         }
         if let Some(error) = read.error {
-            self.note(&error);
+            self.note(&error, &read.misplaced);
         }
         for event in self.consumer.context().take_events() {
             self.group_event(event);
         }
+        self.look_after_lease();
         self.advance_handover();
         self.taken_since_housekeeping += read.taken;
         if self.taken_since_housekeeping >= READ_LIMIT || self.last_housekeeping.elapsed() >= HOUSEKEEPING {
             self.housekeeping();
+        }
+    }
+
+    /// Where the process has stood still nothing starts until the group has answered for this member.
+    fn look_after_lease(&mut self) {
+        match self.consumer.context().lease().look() {
+            Look::Good => return,
+            Look::DoubtBegins => {
+                tracing::warn!(
+                    "the process stood still for a second or more (stopped, suspended, starved of CPU); nothing new \
+                     starts until the group confirms that it still is a member"
+                );
+                self.commits.ask_for_proof();
+                return;
+            }
+            Look::Doubtful if !self.commits.take_proof() => return,
+            Look::Doubtful => {
+                self.consumer.context().lease().confirm();
+                tracing::info!("the group has confirmed the membership, or taken it away; going on");
+            }
+            Look::GaveUp => {
+                self.commits.forget_proof();
+                tracing::warn!("the group does not confirm the membership (the brokers are away?); going on without");
+            }
+        }
+        for partition in &self.assignment.partitions {
+            partition.inbox.order(|orders| orders.confirmed += 1);
         }
     }
 
@@ -177,9 +215,11 @@ impl PollLoop {
     fn group_event(&mut self, event: GroupEvent) {
         self.intake.table_changed();
         match event {
-            GroupEvent::Assigned(partitions) => {
+            GroupEvent::Assigned { partitions, membership } => {
+                self.assignment.membership = membership.map(Into::into);
                 self.joined = true;
                 self.metrics.rebalance(Rebalance::Assign);
+                self.control.refusals.forget_unreadable();
                 trouble::healthy(&self.control, trouble::Sign::Assignment);
                 for mut new in partitions {
                     if new.left.is_some() && self.settings.reset_is_error {
@@ -190,7 +230,7 @@ impl PollLoop {
                 }
                 if self.draining {
                     // Assigned while shutting down: nothing of it starts.
-                    self.order_drain();
+                    self.order_drain(self.control.shutdown_deadline().unwrap_or_else(Instant::now));
                 }
             }
             GroupEvent::Revoked { partitions, lost, answered } => {
@@ -221,9 +261,9 @@ impl PollLoop {
     fn advance_handover(&mut self) {
         let Some(mut handover) = self.handover.take() else { return };
         if let Some(deadline) = self.control.shutdown_deadline() {
-            handover.hurry(deadline);
+            handover.hurry(&mut self.assignment, deadline);
         }
-        if !handover.is_ready(&self.consumer, &mut self.assignment) {
+        if !handover.is_ready(&self.consumer, &mut self.assignment, &mut self.commits) {
             self.handover = Some(handover);
             return;
         }
@@ -264,7 +304,7 @@ impl PollLoop {
             self.last_slow_housekeeping = Instant::now();
             self.look_at_identities();
             self.ask_end_offsets();
-            lag::update(&self.consumer, &mut self.assignment.partitions, &self.control);
+            lag::update(&self.consumer, &mut self.assignment.partitions, &self.control, &self.settings.watchdog);
             self.metrics.set_assigned_partitions(self.assignment.partitions.len());
             if self.last_touch.elapsed() >= TOUCH {
                 self.last_touch = Instant::now();
@@ -325,7 +365,8 @@ impl PollLoop {
             .map(|p| (p.topic.clone(), p.partition))
             .collect();
         // On a quiet topic nothing else would tell that the brokers are back.
-        if ask.is_empty() && self.control.is_in_trouble(TroubleKind::Connection) {
+        let away = [TroubleKind::Connection, TroubleKind::Authentication];
+        if ask.is_empty() && away.iter().any(|kind| self.control.is_in_trouble(*kind)) {
             ask.extend(self.assignment.partitions.first().map(|p| (p.topic.clone(), p.partition)));
         }
         self.end_offsets.ask(Question { ends: ask, topics: self.doubtful_topics() });
@@ -360,17 +401,28 @@ impl PollLoop {
     }
 
     /// Errors are either the end or passing trouble.
-    fn note(&mut self, error: &KafkaError) {
+    fn note(&mut self, error: &KafkaError, places: &[Misplaced]) {
         match error {
-            KafkaError::MessageConsumptionFatal(_) => self.control.fail(SubscriptionError::Fatal(error.to_string())),
+            KafkaError::MessageConsumptionFatal(code) => {
+                let grant = trouble::grant(&self.control, Some(*code));
+                self.control.fail(SubscriptionError::Fatal(error.to_string() + &grant));
+            }
             KafkaError::MessageConsumption(RDKafkaErrorCode::AutoOffsetReset) => {
                 self.control.fail(SubscriptionError::OffsetReset(error.to_string()));
             }
             _ => {
-                if error.rdkafka_error_code().is_some_and(trouble::is_missing_topic) {
+                let code = error.rdkafka_error_code();
+                if code.is_some_and(trouble::is_missing_topic) {
                     self.identities.hurry();
                 }
-                trouble::note(&self.control, &self.metrics, error.rdkafka_error_code(), &error.to_string());
+                match code {
+                    Some(code) if !places.is_empty() => {
+                        for Misplaced { topic, partition, .. } in places {
+                            trouble::note_unreadable(&self.control, &self.metrics, code, topic, *partition);
+                        }
+                    }
+                    code => trouble::note(&self.control, &self.metrics, code, &error.to_string()),
+                }
             }
         }
     }

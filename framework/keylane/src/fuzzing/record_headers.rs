@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 
-use crate::dead_letter::{FailureHistory, RetryState, dead_letter_headers, read_retry_state, retry_headers};
+use crate::dead_letter::{FailureHistory, RetryState, Writer, dead_letter_headers, read_retry_state, retry_headers};
 use crate::record::RecordHeaders;
 use crate::{Headers, Origin, TaskMetadata};
 
@@ -106,6 +106,8 @@ fn decimal(text: &[u8]) -> Option<i128> {
     Some(if negative { -value } else { value })
 }
 
+const WRITER: Writer<'_> = Writer { group: "group", epoch: Some("1/member") };
+
 /// On to the retry topic and from there to the dead-letter topic: the past is read back, everybody else's headers are
 /// as they were, and nothing grows.
 fn assert_sent_on(original: &Headers, state: &RetryState, metadata: Option<&TaskMetadata>) {
@@ -123,7 +125,7 @@ fn assert_sent_on(original: &Headers, state: &RetryState, metadata: Option<&Task
     let due = state.due_millis.unwrap_or(i64::MAX);
     let round = state.round.max(1);
 
-    let retried = retry_headers(original, &origin, timestamp, "group", &history, round, due, metadata);
+    let retried = retry_headers(original, &origin, timestamp, WRITER, &history, round, due, metadata);
     let expected = RetryState {
         round,
         attempts: state.attempts,
@@ -144,8 +146,8 @@ fn assert_sent_on(original: &Headers, state: &RetryState, metadata: Option<&Task
         );
     }
 
-    let dead = dead_letter_headers(&retried, &origin, timestamp, "group", &history);
-    assert_eq!(dead, dead_letter_headers(original, &origin, timestamp, "group", &history), "the retry left a trace");
+    let dead = dead_letter_headers(&retried, &origin, timestamp, WRITER, &history);
+    assert_eq!(dead, dead_letter_headers(original, &origin, timestamp, WRITER, &history), "the retry left a trace");
     // A round says that the last `dt_meta` is keylane's; the name is reserved.
     if original.last(ROUND).is_none() {
         assert_eq!(foreign(&dead), foreign(original));

@@ -19,7 +19,7 @@ use tokio::sync::oneshot;
 use super::pending::{Admission, Pending};
 use super::raw::Acknowledged;
 use super::write_error::{WriteError, WriteFailure};
-use crate::client_config::{ClientConfigError, creation_error};
+use crate::client_config::{ClientConfigError, creation_error, without_secrets};
 
 /// How long the thread waits for events before it looks for anything else.
 const POLL: Duration = Duration::from_millis(100);
@@ -193,6 +193,7 @@ fn acknowledged(topic: &Arc<str>, partition: i32, offset: i64) -> Result<Acknowl
 
 impl ClientContext for Context {
     fn log(&self, level: RDKafkaLogLevel, facility: &str, message: &str) {
+        let message = without_secrets(message);
         match level {
             RDKafkaLogLevel::Emerg
             | RDKafkaLogLevel::Alert
@@ -206,7 +207,7 @@ impl ClientContext for Context {
 
     /// Broker connections come and go; what concerns a record arrives in its answer.
     fn error(&self, error: KafkaError, reason: &str) {
-        tracing::warn!(%error, reason, "producer");
+        tracing::warn!(%error, reason = %without_secrets(reason), "producer");
     }
 }
 

@@ -56,10 +56,10 @@ fn lanes(history: &History) -> HashMap<(i32, &str), Lane> {
 impl Lane {
     fn start(&mut self, position: usize, attempt: &Attempt) -> Option<String> {
         let before = self.epochs.insert((attempt.life, attempt.epoch), (position, attempt.number));
-        if let Some((last, number)) = before {
-            if position < last || (position == last && attempt.number <= number) {
-                return Some(format!("started after @{} in the same epoch", self.offsets[last]));
-            }
+        if let Some((last, number)) = before
+            && (position < last || (position == last && attempt.number <= number))
+        {
+            return Some(format!("started after @{} in the same epoch", self.offsets[last]));
         }
         let previous = position.checked_sub(1)?;
         (self.all_settled[previous] > attempt.start)
