@@ -61,7 +61,7 @@ impl Assignment {
             MetricLabels { subscription: &self.settings.subscription, topic: &topic, partition: new.partition };
         let mut metrics = PartitionMetrics::new(&labels);
         let (start, CommitContent { settled, evidence, .. }) = resume_point(&new, &mut metrics);
-        let named = evidence.named;
+        let named = evidence.named.offsets().len() as u64;
         let (evidence, unclean) = evidence.at_start(instance());
         let opening_point = start.filter(|_| unclean).map(|start| CommitPoint {
             position: start.get(),
@@ -70,7 +70,7 @@ impl Assignment {
             running: false,
         });
         if unclean {
-            metrics.poison_suspected(u64::from(named.is_some()));
+            metrics.poison_suspected(named);
             tell_of_crash(&topic, new.partition, &evidence);
         }
         let is_retry_topic = self.settings.retry_topic.as_deref() == Some(&*topic);
