@@ -380,3 +380,18 @@ fn a_suspect_runs_until_its_own_attempt_ends() {
     done(&mut partition, lone);
     assert_eq!(partition.running_suspect(), None);
 }
+
+#[test]
+fn what_waits_behind_a_record_that_is_not_due_cannot_have_killed_and_does_not_keep_up_the_care() {
+    let mut partition = reopened(settings(), after(2, &[]));
+    partition.log_ends_at(Position::new(3));
+    partition.deliver(Delivery { due: Some(at(86_400)), ..delivery(0, Some(1)) }, Moment::ORIGIN);
+    deliver(&mut partition, 1, 1);
+    deliver(&mut partition, 2, 2);
+    partition.begin_turn(Turn::Alone);
+    assert!(partition.next_start().is_none());
+    confirm(&mut partition);
+    let ticket = partition.next_start().unwrap().ticket;
+    done(&mut partition, ticket);
+    assert_eq!(partition.caution(), Caution::None, "all that may run has been seen not to kill");
+}
