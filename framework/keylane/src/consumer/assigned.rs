@@ -55,6 +55,8 @@ pub(super) struct Assigned {
     /// What was found of a crash is not on the broker yet.
     pub(super) opening: bool,
     first_batch_at: Option<Instant>,
+    /// The log's end as it was known before this epoch; see [`knows_log_end`](Self::knows_log_end).
+    pub(super) stale_end: Option<i64>,
     /// The log's end was told to the owner.
     pub(super) told_log_end: bool,
     pub(super) opened_at: Instant,
@@ -102,6 +104,7 @@ impl Assigned {
             confirmed: None,
             opening: false,
             first_batch_at: None,
+            stale_end: None,
             told_log_end: false,
             opened_at: Instant::now(),
             silence: Silence::default(),
@@ -161,6 +164,12 @@ impl Assigned {
     pub(super) fn confirm(&mut self, mark: Mark) {
         self.confirmed = self.confirmed.max(Some(mark));
         self.opening = false;
+    }
+
+    /// Whether the client's figure for the log's end is of this epoch. The client keeps that of an earlier assignment until
+    /// its first fetch, and records above it would pass for having come after the last crash.
+    pub(super) fn knows_log_end(&self, cached: Option<i64>) -> bool {
+        self.next_offset.is_some() || self.end_offset.is_some() || cached != self.stale_end
     }
 
     pub(super) fn has_ended(&self) -> bool {

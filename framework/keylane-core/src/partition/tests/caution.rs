@@ -395,3 +395,16 @@ fn what_waits_behind_a_record_that_is_not_due_cannot_have_killed_and_does_not_ke
     done(&mut partition, ticket);
     assert_eq!(partition.caution(), Caution::None, "all that may run has been seen not to kill");
 }
+
+/// Why the shell must not tell an end that was seen before the epoch.
+#[test]
+fn an_end_of_the_log_from_before_the_epoch_would_pass_for_progress() {
+    let mut partition = reopened(settings(), after(2, &[(0, 1)]));
+    deliver(&mut partition, 0, 1);
+    partition.log_ends_at(Position::new(0));
+    assert_eq!(partition.caution(), Caution::Isolated, "0 was read before the end was told, and is watched");
+    let mut partition = reopened(settings(), after(2, &[(0, 1)]));
+    partition.log_ends_at(Position::new(0));
+    deliver(&mut partition, 0, 1);
+    assert_eq!((partition.caution(), partition.crashes(Offset::new(0))), (Caution::None, 0));
+}
