@@ -153,6 +153,14 @@ impl Assigned {
         (self.confirmed < Some(mark)).then_some(mark)
     }
 
+    /// A point without a mark that takes the opening's place before the broker has that is answered for as the opening is:
+    /// nobody's marks go out before. Not of an epoch that ends: its last word is committed at once.
+    pub(super) fn keep_opening(&self, point: &mut CommitPoint) {
+        if self.opening && !self.revoking && !self.has_ended() {
+            point.mark.get_or_insert(OPENING);
+        }
+    }
+
     /// Whether a mark is likely to be wanted at any moment: the first one of the epoch, or always where each record needs its
     /// own.
     pub(super) fn awaits_mark(&self) -> bool {
@@ -174,5 +182,33 @@ impl Assigned {
 
     pub(super) fn has_ended(&self) -> bool {
         self.progress.ended.load(Ordering::Acquire)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A partition without anything to start would otherwise keep all others from their marks.
+    #[test]
+    fn an_opening_that_is_not_confirmed_is_still_to_be_sent_when_the_owner_reports_without_a_mark() {
+        let labels = MetricLabels { subscription: "s", topic: "t", partition: 0 };
+        let budgets = (Budget::new(10, 7), Budget::new(10, 7));
+        let (inbox, progress) = (Arc::new(Inbox::new(false, false)), Arc::new(Progress::default()));
+        let mut partition = Assigned::new("t".into(), 0, inbox, progress.clone(), false, &labels, budgets);
+        let point = |mark| CommitPoint { position: 3, metadata: String::new(), mark, running: false };
+        (partition.opening, partition.stored) = (true, Some(point(Some(OPENING))));
+        let mut report = point(None);
+        partition.keep_opening(&mut report);
+        partition.stored = Some(report);
+        assert_eq!(partition.unconfirmed_mark(), Some(OPENING));
+        partition.confirm(OPENING);
+        assert_eq!(partition.unconfirmed_mark(), None);
+
+        partition.opening = true;
+        progress.ended.store(true, Ordering::Release);
+        let mut last = point(None);
+        partition.keep_opening(&mut last);
+        assert_eq!(last.mark, None, "committed at once");
     }
 }
