@@ -43,7 +43,6 @@ async fn the_owner_of_a_suspect_that_blocks_its_thread_still_has_its_turns() {
     let mut element = left.add_partition("tasks", 0);
     element.set_offset(rdkafka::Offset::Offset(0)).unwrap();
     element.set_metadata(crashed());
-    drop(element);
     client.commit(&left, CommitMode::Sync).unwrap();
 
     let (release, released) = mpsc::channel::<()>();
