@@ -150,6 +150,8 @@ impl<R> Partition<R> {
         let sequence = self.ledger.push(offset, slot);
         let record = self.pending.get_mut(slot);
         (record.sequence, record.watched) = (sequence, watched);
+        // Nor can what is behind it have run before: it was behind it then too.
+        record.stuck = due.is_some();
         match (self.settings.lane_order, due) {
             (LaneOrder::Due, Some(due)) => self.timers.set(due, slot),
             _ => self.join_lane(slot),

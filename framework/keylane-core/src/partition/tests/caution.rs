@@ -536,3 +536,31 @@ fn what_is_named_anew_takes_in_all_that_still_runs() {
     assert!(partition.next_start().is_none());
     assert_eq!(confirm(&mut partition).named, together([1, 2]));
 }
+
+#[test]
+fn what_waits_behind_a_record_that_is_not_due_cannot_have_killed_and_does_not_keep_up_the_care() {
+    let mut partition = reopened(settings(), after(2, &[]));
+    partition.log_ends_at(Position::new(3));
+    partition.deliver(Delivery { due: Some(at(86_400)), ..delivery(0, Some(1)) }, Moment::ORIGIN);
+    deliver(&mut partition, 1, 1);
+    deliver(&mut partition, 2, 2);
+    partition.begin_turn(Turn::Alone);
+    assert!(partition.next_start().is_none());
+    confirm(&mut partition);
+    let ticket = partition.next_start().unwrap().ticket;
+    done(&mut partition, ticket);
+    assert_eq!(partition.caution(), Caution::None, "all that may run has been seen not to kill");
+}
+
+/// Why the shell must not tell an end that was seen before the epoch.
+#[test]
+fn an_end_of_the_log_from_before_the_epoch_would_pass_for_progress() {
+    let mut partition = reopened(settings(), after(2, &[(0, 1)]));
+    deliver(&mut partition, 0, 1);
+    partition.log_ends_at(Position::new(0));
+    assert_eq!(partition.caution(), Caution::Isolated, "0 was read before the end was told, and is watched");
+    let mut partition = reopened(settings(), after(2, &[(0, 1)]));
+    partition.log_ends_at(Position::new(0));
+    deliver(&mut partition, 0, 1);
+    assert_eq!((partition.caution(), partition.crashes(Offset::new(0))), (Caution::None, 0));
+}
