@@ -108,12 +108,18 @@ impl Drop for FetcherWakeup {
 
 #[cfg(all(test, feature = "embedded-broker"))]
 mod tests {
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicBool, Ordering};
     use std::time::Instant;
 
+    use bytes::Bytes;
     use rdkafka::ClientConfig;
+    use rdkafka::types::RDKafkaApiKey;
 
     use super::*;
-    use crate::{EmbeddedBroker, EmbeddedBrokerOptions};
+    use crate::{
+        EmbeddedBroker, EmbeddedBrokerOptions, EvictionGuard, NewTask, Raw, Subscription, Task, TaskError, TaskProducer,
+    };
 
     const PATIENCE: Duration = Duration::from_secs(30);
 
@@ -156,5 +162,45 @@ mod tests {
         wakeup.ask(&client, &ends, PATIENCE);
         drop(wakeup);
         drop(client);
+    }
+
+    async fn eventually(what: &str, condition: impl Fn() -> bool) {
+        let deadline = tokio::time::Instant::now() + PATIENCE;
+        while !condition() {
+            assert!(tokio::time::Instant::now() < deadline, "not within {PATIENCE:?}: {what}");
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn a_rebalance_wakes_the_fetcher_of_a_partition_that_stays() {
+        // The guard asks for the ends of the logs as well.
+        let options = EmbeddedBrokerOptions { eviction_guard: EvictionGuard::Off, ..Default::default() };
+        let broker = EmbeddedBroker::start(options).unwrap();
+        broker.create_topic("tasks", 1).unwrap();
+        let producer = TaskProducer::builder("tasks").bootstrap_servers(broker.bootstrap_servers());
+        let producer = producer.application_id("test").start().await.unwrap();
+        producer.enqueue(NewTask::new("one")).await.unwrap();
+        let processed = Arc::new(AtomicBool::new(false));
+        let member = async || {
+            let processed = processed.clone();
+            let builder = Subscription::builder("group", "tasks").bootstrap_servers(broker.bootstrap_servers());
+            let processor = move |_: Task<Bytes>| {
+                processed.store(true, Ordering::Relaxed);
+                async { Ok::<(), TaskError>(()) }
+            };
+            builder.kafka_settings(EmbeddedBroker::client_settings()).start(Raw, processor).await.unwrap()
+        };
+        let staying = member().await;
+        eventually("it reads", || processed.load(Ordering::Relaxed)).await;
+        eventually("its partition shows", || staying.status().partitions.len() == 1).await;
+        // One partition: the rebalance leaves it where it is, and nobody has to look where to begin.
+        broker.remember_requests();
+        let guest = member().await;
+        eventually("its leader is asked", || broker.requests(RDKafkaApiKey::ListOffsets) > 0).await;
+        assert_eq!((staying.status().partitions.len(), guest.status().partitions.len()), (1, 0));
+        guest.shutdown().await.unwrap();
+        staying.shutdown().await.unwrap();
+        producer.close(PATIENCE).await.unwrap();
     }
 }
