@@ -9,8 +9,9 @@
 //! commit would take them back.
 
 use keylane_core::{MAX_METADATA_BYTES, Position, commit_map};
+use rdkafka::TopicPartitionList;
 use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer};
-use rdkafka::error::{KafkaError, RDKafkaErrorCode};
+use rdkafka::error::{KafkaError, KafkaResult, RDKafkaErrorCode};
 
 use super::assigned::Assigned;
 use super::commit_queue::CommitQueue;
@@ -121,6 +122,23 @@ impl Commits {
         }
         store(consumer, partitions, &stored);
         commit(consumer, partitions, &explicit);
+    }
+
+    /// The last word on partitions that are given back; `None` where there is none. After [`store`](Self::store).
+    pub(super) fn last_points(
+        &self,
+        partitions: &[Assigned],
+        given_back: &[(String, i32)],
+    ) -> KafkaResult<Option<TopicPartitionList>> {
+        let is_given_back = |assigned: &Assigned| {
+            given_back.iter().any(|(topic, partition)| assigned.partition == *partition && *assigned.topic == **topic)
+        };
+        let places: Vec<_> =
+            with_a_point(partitions).into_iter().filter(|&place| is_given_back(&partitions[place])).collect();
+        if places.is_empty() {
+            return Ok(None);
+        }
+        list_with_points(points(partitions, &places)).map(Some)
     }
 
     /// Commits the last commit points and waits for the broker's word.

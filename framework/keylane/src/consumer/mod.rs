@@ -16,6 +16,7 @@ mod handover;
 mod identities;
 mod intake;
 mod lag;
+mod last_commit;
 mod marks;
 mod native;
 mod poll_loop;

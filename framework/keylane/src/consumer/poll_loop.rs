@@ -61,11 +61,12 @@ impl PollSettings {
 
 /// Everything the polling thread owns.
 pub(crate) struct PollLoop {
-    /// Before the consumer, as `commits`, `identities` and `wakeup`: their queues have to go first.
+    /// Before the consumer, as `commits`, `handover`, `identities` and `wakeup`: their queues have to go first.
     pub(super) reader: Reader,
     identities: Identities,
     wakeup: FetcherWakeup,
     pub(super) commits: Commits,
+    pub(super) handover: Option<Handover>,
     pub(super) consumer: BaseConsumer<Context>,
     pub(super) control: Arc<Control>,
     pub(super) metrics: Arc<SubscriptionMetrics>,
@@ -73,7 +74,6 @@ pub(crate) struct PollLoop {
     settings: Arc<PollSettings>,
     pub(super) assignment: Assignment,
     intake: Intake,
-    pub(super) handover: Option<Handover>,
     end_offsets: EndOffsets,
     joined: bool,
     pub(super) draining: bool,
@@ -101,6 +101,7 @@ impl PollLoop {
             identities: Identities::default(),
             wakeup: FetcherWakeup::new(&consumer),
             commits: Commits::new(commit_queue),
+            handover: None,
             consumer,
             control,
             assignment: Assignment::new(settings.clone(), open),
@@ -108,7 +109,6 @@ impl PollLoop {
             metrics,
             settings,
             intake: Intake::default(),
-            handover: None,
             end_offsets: EndOffsets::new(side_config),
             joined: false,
             draining: false,
@@ -268,7 +268,7 @@ impl PollLoop {
         if let Some(deadline) = self.control.shutdown_deadline() {
             handover.hurry(&mut self.assignment, deadline);
         }
-        if !handover.is_ready(&self.consumer, &mut self.assignment) {
+        if !handover.is_ready(&self.consumer, &mut self.assignment, &mut self.commits) {
             self.handover = Some(handover);
             return;
         }
