@@ -544,7 +544,8 @@ fn what_waits_behind_a_record_that_is_not_due_cannot_have_killed_and_does_not_ke
     partition.deliver(Delivery { due: Some(at(86_400)), ..delivery(0, Some(1)) }, Moment::ORIGIN);
     deliver(&mut partition, 1, 1);
     deliver(&mut partition, 2, 2);
-    partition.begin_turn(Turn::Alone);
+    let turn = partition.wants_turn().unwrap();
+    partition.begin_turn(turn);
     assert!(partition.next_start().is_none());
     confirm(&mut partition);
     let ticket = partition.next_start().unwrap().ticket;
