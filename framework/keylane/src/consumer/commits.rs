@@ -105,6 +105,7 @@ impl Commits {
         for (place, partition) in partitions.iter_mut().enumerate() {
             let Some(mut point) = partition.progress.take_commit_point() else { continue };
             self.metadata.fit(&mut point);
+            partition.keep_opening(&mut point);
             let moved = partition.stored.as_ref().is_none_or(|stored| stored.position != point.position);
             if !moved && partition.stored.as_ref() == Some(&point) {
                 continue;

@@ -22,7 +22,7 @@ pub(super) fn update(
         let cached = native::cached_end_offset(consumer, &partition.topic_c, partition.partition);
         // The client's figure is frozen while a partition is paused; the side client's is then the newer one.
         let end = cached.max(partition.end_offset);
-        if let Some(end) = end.filter(|_| !partition.told_log_end) {
+        if let Some(end) = end.filter(|_| !partition.told_log_end && partition.knows_log_end(cached)) {
             partition.told_log_end = true;
             partition.inbox.order(|orders| orders.log_end = Some(end));
         }

@@ -11,6 +11,7 @@ mod commits;
 mod context;
 mod end_offsets;
 mod fetch_queue;
+mod fetcher_wakeup;
 mod handover;
 mod identities;
 mod intake;
