@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use common::{PATIENCE, eventually};
 use keylane::{EmbeddedBroker, EmbeddedBrokerOptions, Json, NewTask, Subscription, Task, TaskError};
-use keylane_core::{Evidence, Instance, MAX_METADATA_BYTES, Offset, Position, Suspect, commit_map};
+use keylane_core::{Evidence, Instance, MAX_METADATA_BYTES, Named, Offset, Position, Suspect, commit_map};
 use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer};
 use rdkafka::{ClientConfig, TopicPartitionList};
 
@@ -21,7 +21,7 @@ fn crashed() -> String {
     let named = Offset::new(0);
     let evidence = Evidence {
         running: Some(Instance::new(7)),
-        named: None,
+        named: Named::Nobody,
         unclean_starts: 2,
         suspects: vec![Suspect { offset: named, crashes: 1 }],
     };
