@@ -201,9 +201,9 @@ mod tests {
 
     fn append(producer: &BaseProducer, records: usize) {
         for _ in 0..records {
-            producer.send(BaseRecord::<(), _>::to("tasks").partition(0).payload("x")).unwrap();
+            assert!(producer.send(BaseRecord::<(), _>::to("tasks").partition(0).payload("x")).is_ok());
         }
-        producer.flush(PATIENCE).unwrap();
+        assert!(producer.flush(PATIENCE).is_ok());
     }
 
     /// Why an epoch does not believe what it finds: see `Assigned::knows_log_end`.
