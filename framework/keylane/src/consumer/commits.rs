@@ -159,9 +159,11 @@ impl Commits {
             list_with_points(points(partitions, &all)).and_then(|list| consumer.commit(&list, CommitMode::Sync));
         match result.as_ref().map_err(KafkaError::rdkafka_error_code) {
             Ok(()) => FinalCommit::Done,
-            Err(Some(RDKafkaErrorCode::RebalanceInProgress | RDKafkaErrorCode::IllegalGeneration)) => {
-                FinalCommit::Again
-            }
+            Err(Some(
+                RDKafkaErrorCode::RebalanceInProgress
+                | RDKafkaErrorCode::IllegalGeneration
+                | RDKafkaErrorCode::StaleMemberEpoch,
+            )) => FinalCommit::Again,
             Err(Some(RDKafkaErrorCode::OffsetMetadataTooLarge)) => {
                 self.shrink_metadata(consumer, partitions);
                 FinalCommit::Again
