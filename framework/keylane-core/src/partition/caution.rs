@@ -25,15 +25,20 @@
 //!
 //! Progress ends it: see `watch.rs`. A record that was named alone at [`POISON_CRASHES`] crashes does not run again.
 
+mod naming;
+mod turns;
+mod verdict;
+
 use std::time::Duration;
 
+pub use turns::Turn;
+pub use verdict::{PoisonFate, Poisoned};
+
+use super::Partition;
 use super::pending::State;
 use super::watch::Watch;
-use super::{ParkReason, Partition, Publish};
 use crate::evidence::{Evidence, GROUP, ISOLATION_STARTS, Instance, MAX_SUSPECTS, Named, POISON_CRASHES};
-use crate::failure::Reason;
 use crate::offset::Offset;
-use crate::retry_policy::Exhausted;
 use crate::time::Moment;
 
 /// How long a partition that has nothing to be careful about waits for its first mark. The mark is insurance: while the
@@ -57,17 +62,6 @@ pub enum Caution {
     Isolated,
 }
 
-/// What a partition needs before it may start anything, beside its mark.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Turn {
-    /// Beside other wary partitions of the process, but no suspect.
-    Shared,
-    /// With no other suspicious partition of the process.
-    Alone,
-    /// With no other partition of the process at all: the trial of a record that was named at a crash before.
-    Quiet,
-}
-
 /// A commit that has to be on the broker before anything more starts. Numbers ascend in an epoch, from 1.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Mark(u64);
@@ -82,28 +76,6 @@ impl Mark {
     pub const fn get(self) -> u64 {
         self.0
     }
-}
-
-/// The verdict on a record that was named at too many crashes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Poisoned {
-    /// Its offset.
-    pub offset: Offset,
-    /// At how many crashes it was named.
-    pub crashes: u32,
-    /// What becomes of it.
-    pub fate: PoisonFate,
-}
-
-/// What becomes of a poison record.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum PoisonFate {
-    /// It is written to the dead-letter topic, and settled by that.
-    DeadLetter,
-    /// It is parked: the policy says so, or there is no dead-letter topic.
-    Parked(ParkReason),
-    /// The subscription is to end, as the policy says.
-    Stop,
 }
 
 pub(super) struct Cautious {
@@ -258,88 +230,10 @@ impl<R> Partition<R> {
         self.cautious.asked.is_some() && !self.cautious.ended
     }
 
-    /// The turn it needs to start what is ready, if it needs one and does not have it. The caller, who sees to it that no
-    /// two turns of a process collide, answers with [`begin_turn`](Self::begin_turn).
-    pub fn wants_turn(&self) -> Option<Turn> {
-        if self.cautious.turn.is_some() || !self.could_start() {
-            return None;
-        }
-        match self.caution() {
-            Caution::None => None,
-            _ => self.ready.front().map(|&slot| self.turn_of(slot)),
-        }
-    }
-
-    /// The turn that a record needs.
-    fn turn_of(&self, slot: u32) -> Turn {
-        let evidence = &self.cautious.evidence;
-        match (self.caution(), self.pending.get(slot).offset) {
-            (Caution::Isolated, offset) if evidence.crashes(offset) > 0 => Turn::Quiet,
-            (Caution::Isolated, offset) if evidence.is_suspected(offset) => Turn::Alone,
-            (Caution::Wary, _) if self.is_lone(slot) => Turn::Alone,
-            _ => Turn::Shared,
-        }
-    }
-
-    /// Whether it is the only one in the partition. Named alone at its second crash it would be condemned without a trial.
-    fn is_lone(&self, slot: u32) -> bool {
-        let pending = self.pending.get(slot);
-        self.pending.len() == 1 && pending.watched && self.crashes(pending.offset) == 0
-    }
-
-    /// Whether something would start if there were no caution. Without room a turn would be of no use, to whomever has it.
-    fn could_start(&self) -> bool {
-        !self.holds_starts() && !self.ready.is_empty() && self.running() < self.settings.concurrency.max(1)
-    }
-
-    /// It has its turn, of the kind it asked for.
-    pub fn begin_turn(&mut self, kind: Turn) {
-        self.cautious.turn = Some(Held { kind, since: self.now, ending: false, next: None });
-    }
-
-    /// Others wait: a shared turn names nothing more and ends when what is named has run; in one that is its own the suspect
-    /// that runs is the last one, unless the turn has only just begun. To be repeated as long as others wait.
-    pub fn yield_turn(&mut self) {
-        let now = self.now;
-        if let Some(turn) = &mut self.cautious.turn {
-            turn.ending |= turn.kind == Turn::Shared || now.since(turn.since) >= TURN_PATIENCE;
-        }
-    }
-
-    fn end_turn_early(&mut self) {
-        if let Some(turn) = &mut self.cautious.turn {
-            turn.ending = true;
-        }
-    }
-
-    /// Gives its turn back if it has no more use for it: nothing suspicious runs and the broker knows it; until then, that
-    /// may want one more mark. `true` where it holds none now.
-    pub fn end_turn(&mut self) -> bool {
-        let Some(turn) = self.cautious.turn else { return true };
-        let goes_on = self.caution() != Caution::None
-            && self.could_start()
-            && (!turn.ending || self.ready.front().is_some_and(|&slot| self.is_named(slot)));
-        if goes_on || !self.cautious.running.is_empty() {
-            return false;
-        }
-        // Also where its end was the progress that ends all care: a name that is still on the broker would be suspected at the
-        // next partition's crash.
-        if self.cautious.asked.is_some() && !self.cautious.covers(Named::Nobody, self.now) {
-            return false;
-        }
-        self.cautious.turn = None;
-        true
-    }
-
     /// The end of the log when this epoch began, or later: what lies behind it was not there to crash anybody before.
     pub fn log_ends_at(&mut self, end: crate::Position) {
         self.cautious.watch.log_ends_at(end);
         self.look_for_progress();
-    }
-
-    /// A verdict to be told to the operator. The record's write, if it gets one, comes as any other.
-    pub fn next_poisoned(&mut self) -> Option<Poisoned> {
-        self.cautious.verdicts.pop()
     }
 
     /// At how many crashes a record was named.
@@ -379,125 +273,6 @@ impl<R> Partition<R> {
             self.cautious.attempt_ended(slot);
             self.unwatch(slot);
         }
-    }
-
-    /// Whether the head of the ready queue may start as far as crashes go; else it is waited for a mark or a turn.
-    pub(super) fn is_covered(&mut self, slot: u32) -> bool {
-        if self.caution() == Caution::None {
-            // Named still, and let go: what runs next must not run under its name.
-            return self.cautious.covers(Named::Nobody, self.now);
-        }
-        if !self.is_named(slot) {
-            self.name_next(slot);
-        }
-        self.is_named(slot) && self.cautious.confirmed
-    }
-
-    /// Whether it has its turn, and what is asked for names it in the way it is to be named.
-    fn is_named(&self, slot: u32) -> bool {
-        let offset = self.pending.get(slot).offset;
-        match (self.cautious.turn, &self.cautious.asked) {
-            (Some(Held { kind: Turn::Shared, .. }), Some(Named::Together(named))) => {
-                named.binary_search(&offset).is_ok()
-            }
-            (Some(Held { next, .. }), Some(Named::Alone(_))) => next == Some(offset),
-            _ => false,
-        }
-    }
-
-    /// Names the head of the ready queue, and in a shared turn what runs and more of what comes next.
-    fn name_next(&mut self, slot: u32) {
-        let Some(turn) = self.cautious.turn.filter(|turn| !turn.ending) else { return };
-        let offset = self.pending.get(slot).offset;
-        let fits = match turn.kind {
-            Turn::Shared => self.caution() == Caution::Wary || self.turn_of(slot) == Turn::Shared,
-            Turn::Alone => self.turn_of(slot) == Turn::Alone,
-            Turn::Quiet => self.caution() == Caution::Isolated,
-        };
-        if !fits {
-            return self.end_turn_early();
-        }
-        let running = self.cautious.running.len();
-        let named = match turn.kind {
-            // A mark for every place that becomes free would be too many.
-            Turn::Shared if running > GROUP / 2 => return,
-            Turn::Shared => self.with_what_comes_next(),
-            Turn::Alone | Turn::Quiet if running > 0 => return,
-            Turn::Alone | Turn::Quiet => Named::Alone(offset),
-        };
-        self.cautious.covers(named, self.now);
-        if let Some(turn) = &mut self.cautious.turn
-            && turn.kind != Turn::Shared
-        {
-            turn.next = Some(offset);
-            // Healthy partitions wait.
-            turn.ending = turn.kind == Turn::Quiet;
-        }
-    }
-
-    fn with_what_comes_next(&self) -> Named {
-        let is_isolated = self.caution() == Caution::Isolated;
-        let running = &self.cautious.running;
-        let suspicions = MAX_SUSPECTS.saturating_sub(self.cautious.evidence.suspects.len());
-        let more = GROUP.min(suspicions).saturating_sub(running.len()).max(1);
-        let next = self.ready.iter().take(more).take_while(|&&slot| !is_isolated || self.turn_of(slot) == Turn::Shared);
-        let next = next.map(|&slot| self.pending.get(slot).offset);
-        let mut named: Vec<_> = running.iter().map(|running| running.offset).chain(next).collect();
-        named.sort_unstable();
-        Named::Together(named)
-    }
-
-    pub(super) fn started(&mut self, slot: u32) {
-        let offset = self.pending.get(slot).offset;
-        let cautious = &mut self.cautious;
-        if cautious.asked.as_ref().is_some_and(|named| named.offsets().contains(&offset)) {
-            cautious.running.push(Running { slot, offset, since: self.now });
-        }
-        if let Some(turn) = &mut cautious.turn {
-            turn.next = None;
-        }
-    }
-
-    /// The suspect that runs, alone and named.
-    pub fn running_suspect(&self) -> Option<Offset> {
-        self.cautious.alone().map(|suspect| suspect.offset)
-    }
-
-    /// The last word on a record whose turn it would be; `false` where there is none.
-    pub(super) fn condemn(&mut self, slot: u32) -> bool {
-        let offset = self.pending.get(slot).offset;
-        if !self.cautious.is_poison(offset) {
-            return false;
-        }
-        let retry = &self.settings.retry;
-        let fate = match (retry.on_exhausted, retry.dead_letter_topic) {
-            (Exhausted::Park, _) => PoisonFate::Parked(ParkReason::Policy(Reason::Poison)),
-            (Exhausted::Stop, _) => PoisonFate::Stop,
-            (Exhausted::DeadLetter, false) => PoisonFate::Parked(ParkReason::NoDeadLetterTopic),
-            (Exhausted::DeadLetter, true) => PoisonFate::DeadLetter,
-        };
-        self.cautious.verdicts.push(Poisoned { offset, crashes: self.crashes(offset), fate });
-        match fate {
-            PoisonFate::DeadLetter => {
-                self.pending.get_mut(slot).publish = Some(Publish::DeadLetter { reason: Reason::Poison });
-                self.unwatch(slot);
-                self.queue_publish(slot);
-            }
-            PoisonFate::Parked(_) => self.hold_for_good(slot),
-            PoisonFate::Stop => {
-                self.stopped = true;
-                self.hold_for_good(slot);
-            }
-        }
-        // The crashes are explained. The others go on as after a first crash: if there is one more like it, the next
-        // start isolates at once.
-        let unclean = &mut self.cautious.evidence.unclean_starts;
-        *unclean = (*unclean).min(ISOLATION_STARTS - 1);
-        self.cautious.version += 1;
-        // The next turn is of another kind.
-        self.end_turn_early();
-        self.look_for_progress();
-        true
     }
 
     /// Parks a record; what is behind it in its lane will not run in this epoch either.
