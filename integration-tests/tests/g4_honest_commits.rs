@@ -153,20 +153,20 @@ async fn a_restart_with_one_stuck_record_delivers_that_one_again_and_no_other() 
     }
 }
 
-/// Every second record waits, so the map has as many runs as there are settled records; `pairs` says how many. Returns
-/// what the second member began.
-async fn restart_with_runs(pairs: usize) -> Option<(BTreeSet<i64>, Claim)> {
+/// Of `apart` records the first waits and the others are settled: one run of the map, and so on for all `runs`. Returns what the
+/// second member began.
+async fn restart_with_runs(runs: usize, apart: usize) -> Option<(BTreeSet<i64>, Claim)> {
     let kafka = keylane_integration_tests::kafka::shared(Nodes::One)?;
     let (topic, group) = (topic(kafka, 1).await, kafka.unique("group"));
     // A lane for each: nobody waits for a key.
-    kafka.produce(&topic, numbered(0..2 * pairs, 2 * pairs)).await.unwrap();
+    kafka.produce(&topic, numbered(0..runs * apart, runs * apart)).await.unwrap();
     let produced = kafka.produced(&topic).await.unwrap();
     let journal = Journal::new();
     let gate = Gate::closed();
     let processor = |member: &'static str| {
         let gate = gate.clone();
         journaled(&journal, member, move |task: Task<Bytes>| {
-            let result = match number(&task).is_multiple_of(2) && !gate.is_open() {
+            let result = match number(&task).is_multiple_of(apart) && !gate.is_open() {
                 true => Err(TaskError::retry_after("later", HOUR)),
                 false => Ok(()),
             };
@@ -175,9 +175,9 @@ async fn restart_with_runs(pairs: usize) -> Option<(BTreeSet<i64>, Claim)> {
     };
     let builder = || subscribe(kafka, Protocol::Cooperative, &group, &topic).retry(Retry::forever());
     let member = start(builder(), processor("first")).await;
-    wait_for("half of them are done and the others wait", DEADLINE, async || {
+    wait_for("one of each run waits and the others are done", DEADLINE, async || {
         let status = member.status().partitions.pop()?;
-        (journal.done() == pairs && usize::try_from(status.waiting) == Ok(pairs)).then_some(())
+        (journal.done() == runs * (apart - 1) && usize::try_from(status.waiting) == Ok(runs)).then_some(())
     })
     .await;
     member.shutdown().await.unwrap();
@@ -195,18 +195,19 @@ async fn restart_with_runs(pairs: usize) -> Option<(BTreeSet<i64>, Claim)> {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_map_of_a_thousand_runs_still_says_exactly_what_is_settled() {
-    let Some((again, claim)) = restart_with_runs(1_000).await else { return };
+    let Some((again, claim)) = restart_with_runs(1_000, 2).await else { return };
     assert_eq!(claim.position, 0);
     assert_eq!(again, (0..2_000).step_by(2).collect());
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_map_too_large_for_the_broker_is_cut_and_what_is_left_is_true() {
-    let Some((again, claim)) = restart_with_runs(3_000).await else { return };
+    // Runs of eight are those of which the fewest fit.
+    let Some((again, claim)) = restart_with_runs(4_000, 9).await else { return };
     let runs = claim.ahead.ranges().count();
-    assert!((1_000..3_000).contains(&runs), "{runs} runs were committed");
+    assert!((1_000..4_000).contains(&runs), "{runs} runs were committed");
     // All that waited, and of what was settled that which did not fit.
-    assert_eq!(again, (0..6_000).filter(|offset| !claim.covers(*offset)).collect());
+    assert_eq!(again, (0..36_000).filter(|offset| !claim.covers(*offset)).collect());
 }
 
 /// What `group` does with a commit at `offset` with this metadata: the offsets that are delivered, of 100.
