@@ -188,7 +188,8 @@ async fn restart_with_runs(runs: usize, apart: usize) -> Option<(BTreeSet<i64>, 
     let member = start(builder(), processor("second")).await;
     await_unclaimed(kafka, &group, &produced, &BTreeSet::new()).await;
     member.shutdown().await.unwrap();
-    let lost = produced.iter().filter(|record| !journal.settled().contains(&record.place())).count();
+    let settled = journal.settled();
+    let lost = produced.iter().filter(|record| !settled.contains(&record.place())).count();
     assert_eq!(lost, 0);
     Some((started(&journal, "second"), claim))
 }
