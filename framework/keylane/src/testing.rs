@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use crate::record::RecordHeaders;
+use crate::record::{Arena, RecordHeaders};
 use crate::{Headers, Record, Task};
 
 /// Describes a task to hand to a processor under test.
@@ -96,7 +96,7 @@ impl<T> TestTask<T> {
     pub fn build(self) -> Task<T> {
         let headers = (!self.headers.is_empty()).then(|| RecordHeaders::read(self.headers, false));
         let record =
-            Record::new(self.offset, self.timestamp_millis, self.key.as_deref(), self.value.as_deref(), headers);
+            Record::new(&mut Arena::default(), self.offset, self.timestamp_millis, self.key.as_deref(), self.value.as_deref(), headers);
         Task { payload: self.payload, record, topic: self.topic, partition: self.partition, attempt: self.attempt }
     }
 }
