@@ -75,7 +75,7 @@ impl<R> Partition<R> {
         let slot = ticket.slot;
         match result {
             PublishResult::Acknowledged => {
-                let outcome = match self.pending.get(slot).publish {
+                let outcome = match self.pending.get(slot).publish() {
                     Some(Publish::Retry { .. }) => Settlement::Retried,
                     _ => Settlement::DeadLettered,
                 };
@@ -99,7 +99,7 @@ impl<R> Partition<R> {
         let pending = self.pending.remove(slot);
         self.cautious.settled(pending.offset);
         self.ledger.settle(pending.sequence);
-        if let Some(head) = self.lanes.leave(pending.lane, slot) {
+        if let Some(head) = self.lanes.leave(pending.lane(), slot) {
             self.make_head(head);
         }
         let attempts = pending.attempts();
@@ -107,7 +107,7 @@ impl<R> Partition<R> {
     }
 
     fn publish(&mut self, slot: u32, publish: Publish) -> Verdict<R> {
-        self.pending.get_mut(slot).publish = Some(publish);
+        self.pending.get_mut(slot).set_publish(publish);
         self.unwatch(slot);
         self.queue_publish(slot);
         Verdict::Publishing
