@@ -45,7 +45,11 @@ impl Claim {
         offset < self.position || self.ahead.contains(Offset::new(offset))
     }
 
-    fn of(topic: &str, committed: &Committed) -> Result<Self, MapError> {
+    /// Reads what was committed for a partition of `topic`.
+    ///
+    /// # Errors
+    /// When the metadata is not a settled-ahead map.
+    pub fn of(topic: &str, committed: &Committed) -> Result<Self, MapError> {
         let position = committed.offset.unwrap_or(0);
         let ahead = commit_map::decode(Position::new(position), &committed.metadata)?;
         Ok(Self { topic: topic.to_owned(), partition: committed.partition, position, ahead: ahead.settled })

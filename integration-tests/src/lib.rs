@@ -13,6 +13,8 @@
 //!
 //! The harness needs a Unix: it stops and continues brokers with signals.
 
+#[cfg(feature = "ssl")]
+pub mod certificates;
 pub mod claims;
 pub mod dead_letters;
 pub mod gate;
@@ -21,4 +23,7 @@ pub mod kafka;
 pub mod load;
 pub mod member;
 pub mod protocol;
+pub mod report;
+#[cfg(feature = "ssl")]
+pub mod secure;
 pub mod wait;

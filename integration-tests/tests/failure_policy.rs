@@ -348,7 +348,7 @@ async fn a_dead_letter_keeps_key_value_headers_and_time_bit_for_bit() {
         (Some(b"tombstone".to_vec()), None),
     ]
     .into_iter()
-    .map(|(key, value)| NewRecord { partition: None, key, value, headers: headers() })
+    .map(|(key, value)| NewRecord { key, value, headers: headers(), ..NewRecord::default() })
     .collect();
     scene.write(records.clone()).await;
     let seen = Arc::new(Mutex::new(Vec::new()));

@@ -15,8 +15,8 @@ use std::{
 
 use keylane::{Raw, State, Subscription};
 use keylane_integration_tests::{
-    journal::{Entry, Expect, Journal, Outcome, Running, Work},
-    kafka::{Committed, Kafka, Nodes},
+    journal::{Entry, Expect, Journal, Outcome, Place, Running, Work},
+    kafka::{Committed, Kafka, NewRecord, Nodes},
     kafka_or_skip,
     load::{Load, numbered},
     member::{journaled, spread},
@@ -43,18 +43,21 @@ async fn committed(kafka: &Kafka, group: &str, topic: &str) -> Committed {
 
 fn started_of_key_0(entry: &Entry) -> Option<i64> {
     match entry {
-        Entry::Started(work) if work.key.as_deref() == Some(b"key-0") => Some(work.offset),
+        Entry::Started(work) if work.partition == 0 && work.key.as_deref() == Some(b"key-0") => Some(work.offset),
         _ => None,
     }
 }
 
-/// An attempt that cannot be stopped outlives its epoch and succeeds; meanwhile the record runs in a new epoch of the same
-/// member. The late success must not settle it.
+/// An attempt that cannot be stopped outlives its epoch and succeeds; meanwhile the same member has the partition again. The
+/// record must not run again before that attempt has ended, and its late success must not settle it.
 async fn late_result(protocol: Protocol) {
     let kafka = kafka_or_skip!(Nodes::One);
     let (topic, group) = (kafka.unique("g7"), kafka.unique("group"));
-    kafka.create_topic(&topic, 1, 1, &[]).await.unwrap();
-    kafka.produce(&topic, numbered(0..200, 20)).await.unwrap();
+    kafka.create_topic(&topic, 2, 1, &[]).await.unwrap();
+    let in_partition = |partition, records: Vec<NewRecord>| -> Vec<NewRecord> {
+        records.into_iter().map(|record| NewRecord { partition: Some(partition), ..record }).collect()
+    };
+    kafka.produce(&topic, in_partition(0, numbered(0..200, 20))).await.unwrap();
     let journal = Journal::new();
     let (gate, calls) = (Gate(Arc::new(AtomicBool::new(false))), Arc::new(AtomicUsize::new(0)));
     let (release, released) = watch::channel(false);
@@ -62,13 +65,15 @@ async fn late_result(protocol: Protocol) {
     let processor = journaled(&journal, "a", move |task| {
         let (open, calls, mut released) = (open.clone(), calls.clone(), released.clone());
         async move {
-            if task.offset() == 0 && calls.fetch_add(1, Ordering::SeqCst) == 0 {
+            let first = task.partition() == 0 && task.offset() == 0;
+            if first && calls.fetch_add(1, Ordering::SeqCst) == 0 {
                 // In a task of its own, which cannot be aborted while it blocks.
                 tokio::task::yield_now().await;
                 while !open.load(Ordering::SeqCst) {
                     std::thread::sleep(Duration::from_millis(2));
                 }
-            } else if task.offset() == 0 {
+                assert!(task.is_cancelled(), "the partition was lost meanwhile");
+            } else if first {
                 released.wait_for(|released| *released).await.ok();
             }
             Ok(())
@@ -82,23 +87,32 @@ async fn late_result(protocol: Protocol) {
 
     let id = kafka.group(&group).await.unwrap().members.remove(0).id;
     kafka.evict(&group, &id).await.unwrap();
+    wait_for("it is a new member", DEADLINE, async || {
+        kafka.group(&group).await.ok()?.members.first().filter(|member| member.id != id).map(drop)
+    })
+    .await;
+    kafka.produce(&topic, in_partition(1, numbered(200..220, 20))).await.unwrap();
+    wait_until("another partition works in its new epoch", DEADLINE, || journal.done() == 210).await;
+    wait_until("the blocked one has its records again", DEADLINE, || {
+        member.status().partitions.iter().any(|p| p.partition == 0 && p.pending > 0)
+    })
+    .await;
     let starts = || {
         let entries = journal.entries();
-        entries.iter().filter(|entry| matches!(entry, Entry::Started(work) if work.offset == 0)).count()
+        entries.iter().filter(|e| matches!(e, Entry::Started(work) if work.partition == 0 && work.offset == 0)).count()
     };
-    wait_until("the record runs again, in a new epoch", DEADLINE, || starts() == 2).await;
+    assert_eq!(starts(), 1, "the record began again beside its own earlier attempt");
     let at = committed(kafka, &group, &topic).await;
     assert!(at.offset.is_none_or(|offset| offset == 0), "{at:?}");
 
     drop(gate);
-    let late = || journal.entries().iter().any(|e| matches!(e, Entry::Ended(w, _, Outcome::Done) if w.offset == 0));
-    wait_until("the attempt of the old epoch succeeds", DEADLINE, late).await;
+    wait_until("the record runs again, in the new epoch", DEADLINE, || starts() == 2).await;
+    let ended = |e: &Entry| matches!(e, Entry::Ended(w, _, Outcome::Done) if (w.partition, w.offset) == (0, 0));
+    assert!(journal.entries().iter().any(ended), "the attempt of the old epoch has succeeded before");
     // What commits there are from here on speak of more records, and not of this one.
-    kafka
-        .produce(&topic, numbered(200..300, 20).into_iter().filter(|r| r.key.as_deref() != Some(b"key-0")).collect())
-        .await
-        .unwrap();
-    wait_until("more is processed", DEADLINE, || journal.done() >= 190 + 1 + 95).await;
+    let more = numbered(300..400, 20).into_iter().filter(|record| record.key.as_deref() != Some(b"key-0")).collect();
+    kafka.produce(&topic, in_partition(0, more)).await.unwrap();
+    wait_until("more is processed", DEADLINE, || journal.done() >= 210 + 1 + 95).await;
     let later = wait_for("the map of what is settled ahead is committed", DEADLINE, async || {
         Some(committed(kafka, &group, &topic).await).filter(|now| now.metadata != at.metadata)
     })
@@ -110,7 +124,7 @@ async fn late_result(protocol: Protocol) {
     assert_eq!(begun, [0, 0]);
 
     release.send(true).unwrap();
-    wait_until("all are processed", DEADLINE, || journal.done() == 295).await;
+    wait_until("all are processed", DEADLINE, || journal.done() == 315).await;
     member.shutdown().await.unwrap();
     assert_eq!(committed(kafka, &group, &topic).await.offset, Some(295));
     let report = journal.check(&kafka.produced(&topic).await.unwrap(), Expect::Crashes);
@@ -243,6 +257,11 @@ fn note(line: &str, topic: &str, journal: &Journal, running: &mut HashMap<(i32, 
     running.insert(place, journal.started(work));
 }
 
+fn place_of(entry: &Entry) -> Place {
+    let (Entry::Started(work) | Entry::Ended(work, ..)) = entry;
+    work.place()
+}
+
 fn partitions_of(entries: &[Entry], member: &str) -> BTreeSet<i32> {
     let ends = entries.iter().filter_map(|entry| match entry {
         Entry::Ended(work, ..) if work.member == member => Some(work.partition),
@@ -277,6 +296,7 @@ async fn stalled(protocol: Protocol, name: &str) {
     let other = start(protocol, kafka, (&group, &topic), &journal, "other").await;
     wait_until("another member does its work", DEADLINE, || partitions_of(&journal.entries(), "other").len() == 4)
         .await;
+    let continued_at = journal.entries().len();
     process.signal(Signal::CONT);
     wait_until("it has a share again", DEADLINE, || other.status().partitions.len() == 2).await;
     let line = journal.entries().len();
@@ -299,6 +319,17 @@ async fn stalled(protocol: Protocol, name: &str) {
     }
     let report = journal.check(&produced, Expect::Unordered);
     assert!(report.lost.is_empty() && report.unknown.is_empty(), "{report}");
+    // What the other member had done before it ran on it did not begin any more.
+    let entries = journal.entries();
+    let done_by_other: BTreeSet<_> = entries[..continued_at]
+        .iter()
+        .filter(|entry| matches!(entry, Entry::Ended(work, _, Outcome::Done) if work.member == "other"))
+        .map(place_of)
+        .collect();
+    let begun =
+        entries[continued_at..].iter().filter(|entry| matches!(entry, Entry::Started(w) if w.member == "stalled"));
+    let begun_again: Vec<_> = begun.map(place_of).filter(|place| done_by_other.contains(place)).collect();
+    assert!(begun_again.is_empty(), "{} begun again, first {:?}", begun_again.len(), begun_again[0]);
     // Repeated is only what the stalled member had begun or done and could not commit.
     for twice in &report.duplicates {
         let stalled = twice.members.iter().filter(|member| *member == "stalled").count();
@@ -309,6 +340,11 @@ async fn stalled(protocol: Protocol, name: &str) {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_member_stopped_beyond_its_session_changes_nothing_and_comes_back_classic() {
     stalled(Protocol::Cooperative, "classic").await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_member_stopped_beyond_its_session_changes_nothing_and_comes_back_range() {
+    stalled(Protocol::Range, "range").await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -11,7 +11,7 @@ use std::{
 };
 
 use keylane_integration_tests::{
-    kafka::{Found, Group, HarnessError, Kafka, NewRecord, Nodes},
+    kafka::{Found, Group, HarnessError, Kafka, NewRecord, Nodes, PartitionState},
     kafka_or_skip, own_kafka_or_skip,
     wait::{wait_for, wait_until},
 };
@@ -47,9 +47,8 @@ async fn what_is_written_is_read_back_with_keys_headers_and_order() {
     let mut written = records(500);
     written.push(NewRecord {
         partition: Some(2),
-        key: None,
-        value: None,
         headers: vec![("reason".into(), Some(b"test".to_vec())), ("empty".into(), None)],
+        ..NewRecord::default()
     });
     let places = kafka.produce(&topic, written.clone()).await.unwrap();
     let read = kafka.read_all(&topic).await.unwrap();
@@ -277,4 +276,19 @@ fn a_kafka_that_does_not_answer_is_unavailable_and_named() {
         Found::Running(kafka) => panic!("found {kafka:?}"),
     };
     assert!(reason.contains("127.0.0.1:1"), "{reason}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn leaders_move_to_the_next_replica() {
+    let kafka = own_kafka_or_skip!(Nodes::Three);
+    let topic = kafka.unique("leaders");
+    kafka.create_topic(&topic, 4, 3, &[]).await.unwrap();
+    let before = kafka.partitions(&topic).await.unwrap();
+    kafka.move_leaders(&topic, 1).await.unwrap();
+    wait_for("every partition has the next replica as its leader", DEADLINE, async || {
+        let after = kafka.partitions(&topic).await.ok()?;
+        let moved = |(before, after): (&PartitionState, &PartitionState)| after.leader == Some(before.replicas[1]);
+        before.iter().zip(&after).all(moved).then_some(())
+    })
+    .await;
 }

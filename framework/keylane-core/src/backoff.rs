@@ -4,6 +4,9 @@ use std::time::Duration;
 
 use thiserror::Error;
 
+/// The longest [`Backoff::max`] that is accepted: 30 days.
+pub const MAX_BACKOFF: Duration = Duration::from_secs(30 * 24 * 60 * 60);
+
 /// Exponential back-off with a cap and jitter: `initial`, `initial × multiplier`, …, `max`, each spread by `jitter`.
 ///
 /// The default is 100 ms → 10 s, ×2, ±20 %.
@@ -20,7 +23,7 @@ use thiserror::Error;
 pub struct Backoff {
     /// The delay before the first retry.
     pub initial: Duration,
-    /// The longest delay, before jitter.
+    /// The longest delay, before jitter; at most [`MAX_BACKOFF`].
     pub max: Duration,
     /// What each further delay is multiplied by; 1 keeps the delay constant.
     pub multiplier: f64,
@@ -68,6 +71,9 @@ impl Backoff {
         if self.max < self.initial {
             return Err(BackoffError::Max { initial: self.initial, max: self.max });
         }
+        if self.max > MAX_BACKOFF {
+            return Err(BackoffError::TooLong(self.max));
+        }
         if !(self.multiplier.is_finite() && self.multiplier >= 1.0) {
             return Err(BackoffError::Multiplier(self.multiplier));
         }
@@ -100,6 +106,9 @@ pub enum BackoffError {
         /// The cap.
         max: Duration,
     },
+    /// `max` is longer than [`MAX_BACKOFF`]: some later time could not be told.
+    #[error("backoff max delay {0:?} is too long: set it to at most 30 days")]
+    TooLong(Duration),
     /// `multiplier` is below one or not a number.
     #[error("backoff multiplier {0} is not usable: set it to a finite number of at least 1")]
     Multiplier(f64),
@@ -140,6 +149,8 @@ mod tests {
         let message = |backoff: Backoff| backoff.validate().unwrap_err().to_string();
         assert!(message(Backoff { initial: Duration::ZERO, ..good }).contains("initial"));
         assert!(message(Backoff { max: Duration::from_millis(1), ..good }).contains("max"));
+        assert!(message(Backoff { max: Duration::MAX, ..good }).contains("30 days"));
+        assert_eq!(Backoff { max: MAX_BACKOFF, ..good }.validate(), Ok(()));
         assert!(message(Backoff { multiplier: f64::NAN, ..good }).contains("multiplier"));
         assert!(message(Backoff { multiplier: 0.5, ..good }).contains("multiplier"));
         assert!(message(Backoff { jitter: 1.0, ..good }).contains("jitter"));

@@ -4,22 +4,29 @@
 //! kl1.<base64url, no padding>
 //!   4 bytes   CRC-32 of: the committed position (8 bytes), the version (1 byte), everything that follows
 //!   sections  each: tag (1 byte), length (varint), content
-//!     1       settled ranges: pairs of varints (offsets to leave out, offsets that are settled), from the position on
+//!     1       settled ranges: pairs of numbers (offsets to leave out, offsets that are settled), from the position on, in
+//!             Elias gamma code; to the very first number, which may be zero, one is added
 //!     2       crash evidence: flags (1: running, 2: a record is named), the process, unclean starts, the named offset
 //!             where there is one, then pairs (offset, crashes) of suspects; all but the flags are varints
+//!     3       the log that the position is about: 8 bytes, see [`LogId`]
 //! ```
 //! * The checksum covers the position, because the metadata is only true for it: a tool that copies metadata to another
 //!   offset would otherwise mark the wrong records as settled, and they would be lost without a word.
 //! * A reader skips a tag it does not know, so a new section has to be one that is safe to ignore; anything else needs a
 //!   new version, which this reader refuses.
-//! * Where room is short the evidence goes first: a shorter map only redelivers more.
-//! * Nothing settled ahead and no evidence is the empty text, which is also what a commit of any other program carries.
+//! * Where room is short the log goes first, then the evidence: a shorter map only redelivers more.
+//! * Nothing to say is the empty text, which is also what a commit of any other program carries.
+//!
+//! # How much fits
+#![doc = include_str!("commit_map/capacity.md")]
 
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use thiserror::Error;
 
+use crate::elias_gamma;
 use crate::evidence::Evidence;
+use crate::log_id::LogId;
 use crate::offset::{Offset, Position};
 use crate::settled_map::{SettledMap, SettledRange};
 use crate::varint;
@@ -43,10 +50,11 @@ const CHECKSUM_BYTES: usize = 4;
 /// A tag and the longest varint of a length below `MAX_TEXT_BYTES`.
 const SECTION_HEAD_BYTES: usize = 1 + 3;
 /// A string of the Kafka protocol is no longer than this.
-const MAX_TEXT_BYTES: usize = i16::MAX as usize;
+pub(crate) const MAX_TEXT_BYTES: usize = i16::MAX as usize;
 
 const SETTLED_RANGES: u8 = 1;
 const EVIDENCE: u8 = 2;
+const LOG: u8 = 3;
 
 /// What a commit's metadata says about its position.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -55,25 +63,40 @@ pub struct CommitContent {
     pub settled: SettledMap,
     /// How the owner that wrote it stood.
     pub evidence: Evidence,
+    /// The log it is about; `None` where whoever wrote it did not know.
+    pub log: Option<LogId>,
 }
 
-/// Writes the ranges, which ascend from `position`, and the evidence into at most `max_bytes` of text.
-///
-/// Where they do not all fit the longest prefix of the ranges that does is kept. Ranges that touch are joined. Evidence
-/// that does not fit by itself is left out: that takes less than 50 bytes, or some more for each suspect.
+/// As [`encode_for`], about a log that is not known.
 pub fn encode(
     position: Position,
     ranges: impl IntoIterator<Item = SettledRange>,
     evidence: &Evidence,
     max_bytes: usize,
 ) -> CommitMetadata {
+    encode_for(None, position, ranges, evidence, max_bytes)
+}
+
+/// Writes the log's name, the evidence and the ranges, which ascend from `position`, into at most `max_bytes` of text.
+///
+/// Where they do not all fit the longest prefix of the ranges that does is kept. Ranges that touch are joined. A name that
+/// does not fit is left out: it takes 23 bytes; and so is evidence: that takes less than 50, or some more for each suspect.
+pub fn encode_for(
+    log: Option<LogId>,
+    position: Position,
+    ranges: impl IntoIterator<Item = SettledRange>,
+    evidence: &Evidence,
+    max_bytes: usize,
+) -> CommitMetadata {
     let payload_room = payload_room(max_bytes);
-    let mut evidence = evidence_section(position, evidence);
-    let evidence_fits = evidence.len() <= payload_room;
-    if !evidence_fits {
-        evidence.clear();
+    let (mut head, mut head_fits) = (Vec::new(), true);
+    for section in [log_section(log), evidence_section(position, evidence)] {
+        match head.len() + section.len() <= payload_room {
+            true => head.extend(section),
+            false => head_fits = false,
+        }
     }
-    let room = (payload_room - evidence.len()).saturating_sub(SECTION_HEAD_BYTES);
+    let room = (payload_room - head.len()).saturating_sub(SECTION_HEAD_BYTES);
     let mut writer = RangeWriter::new(position, room);
     let mut joined: Option<SettledRange> = None;
     for range in ranges {
@@ -92,21 +115,24 @@ pub fn encode(
     if let (Some(range), false) = (joined, writer.full) {
         writer.push(range);
     }
-    CommitMetadata { text: text(position, &writer.bytes, &evidence), truncated: writer.full || !evidence_fits }
+    let truncated = writer.full || !head_fits;
+    CommitMetadata { text: text(position, &writer.numbers.into_bytes(), &head), truncated }
 }
 
 /// The metadata of an orderly end in place of `text`, for an owner that cannot say so itself.
 pub fn without_mark(position: Position, text: &str, max_bytes: usize) -> String {
     match decode(position, text) {
-        Ok(content) => encode(position, content.settled.ranges(), &content.evidence.ended(), max_bytes).text,
+        Ok(CommitContent { settled, evidence, log }) => {
+            encode_for(log, position, settled.ranges(), &evidence.ended(), max_bytes).text
+        }
         Err(_) => String::new(),
     }
 }
 
-/// The same with the evidence alone, for a broker that takes only little.
+/// The same without the map, for a broker that takes only little.
 pub fn without_map(position: Position, text: &str) -> String {
     match decode(position, text) {
-        Ok(content) => encode(position, [], &content.evidence, MAX_METADATA_BYTES).text,
+        Ok(content) => encode_for(content.log, position, [], &content.evidence, MAX_METADATA_BYTES).text,
         Err(_) => String::new(),
     }
 }
@@ -122,7 +148,7 @@ pub fn decode(position: Position, text: &str) -> Result<CommitContent, MapError>
         return Ok(CommitContent::default());
     }
     let payload = payload(position, text)?;
-    let (mut map, mut evidence) = (None, None);
+    let (mut map, mut evidence, mut log) = (None, None, None);
     let mut rest = payload.as_slice();
     while let Some((&tag, after_tag)) = rest.split_first() {
         rest = after_tag;
@@ -140,9 +166,14 @@ pub fn decode(position: Position, text: &str) -> Result<CommitContent, MapError>
             if evidence.replace(read).is_some() {
                 return Err(MapError::Damaged);
             }
+        } else if tag == LOG {
+            let read = content.try_into().map(LogId::from_bytes).map_err(|_| MapError::Damaged)?;
+            if log.replace(read).is_some() {
+                return Err(MapError::Damaged);
+            }
         }
     }
-    Ok(CommitContent { settled: map.unwrap_or_default(), evidence: evidence.unwrap_or_default() })
+    Ok(CommitContent { settled: map.unwrap_or_default(), evidence: evidence.unwrap_or_default(), log })
 }
 
 /// Metadata that cannot be used.
@@ -167,6 +198,15 @@ fn payload_room(max_bytes: usize) -> usize {
 }
 
 /// Nothing where there is nothing to say.
+fn log_section(log: Option<LogId>) -> Vec<u8> {
+    let mut section = Vec::new();
+    if let Some(log) = log {
+        push_section(&mut section, LOG, &log.to_bytes());
+    }
+    section
+}
+
+/// Nothing where there is nothing to say.
 fn evidence_section(position: Position, evidence: &Evidence) -> Vec<u8> {
     let mut section = Vec::new();
     if !evidence.is_empty() {
@@ -184,53 +224,56 @@ fn push_section(payload: &mut Vec<u8>, tag: u8, content: &[u8]) {
 }
 
 struct RangeWriter {
-    bytes: Vec<u8>,
-    room: usize,
+    numbers: elias_gamma::Writer,
+    room_bytes: usize,
     /// Up to here, exclusively, everything is written.
     cursor: i64,
     full: bool,
 }
 
 impl RangeWriter {
-    fn new(position: Position, room: usize) -> Self {
-        Self { bytes: Vec::new(), room, cursor: position.get(), full: false }
+    fn new(position: Position, room_bytes: usize) -> Self {
+        Self { numbers: elias_gamma::Writer::default(), room_bytes, cursor: position.get(), full: false }
     }
 
     /// Writes the range, or remembers that it did not fit.
     fn push(&mut self, range: SettledRange) -> bool {
         let (first, last) = (range.first.get(), range.last.get());
+        let Some(cursor) = last.checked_add(1) else { return true };
+        let left_out = i128::from(first) - i128::from(self.cursor) + i128::from(self.is_empty());
+        let settled = i128::from(cursor) - i128::from(first);
         // Ledgers give ascending ranges; a range that is not is left out, which is true and only redelivers more.
-        let (Ok(gap), Ok(beyond_first)) = (
-            u64::try_from(i128::from(first) - i128::from(self.cursor)),
-            u64::try_from(i128::from(last) - i128::from(first)),
-        ) else {
+        let (Ok(left_out @ 1..), Ok(settled @ 1..)) = (u64::try_from(left_out), u64::try_from(settled)) else {
             debug_assert!(false, "range {first}..={last} does not ascend from {}", self.cursor);
             return true;
         };
-        let Some(cursor) = last.checked_add(1) else { return true };
-        let before = self.bytes.len();
-        varint::write(&mut self.bytes, gap);
-        varint::write(&mut self.bytes, beyond_first + 1);
-        if self.bytes.len() > self.room {
-            self.bytes.truncate(before);
+        let needed_bits = elias_gamma::length_bits(left_out) + elias_gamma::length_bits(settled);
+        if self.numbers.length_bits() + needed_bits > self.room_bytes * 8 {
             self.full = true;
             return false;
         }
+        self.numbers.push(left_out);
+        self.numbers.push(settled);
         self.cursor = cursor;
         true
     }
+
+    fn is_empty(&self) -> bool {
+        self.numbers.length_bits() == 0
+    }
 }
 
-fn text(position: Position, ranges: &[u8], evidence: &[u8]) -> String {
-    if ranges.is_empty() && evidence.is_empty() {
+/// `head`: the sections but the ranges.
+fn text(position: Position, ranges: &[u8], head: &[u8]) -> String {
+    if ranges.is_empty() && head.is_empty() {
         return String::new();
     }
-    let mut payload = Vec::with_capacity(CHECKSUM_BYTES + SECTION_HEAD_BYTES + ranges.len() + evidence.len());
+    let mut payload = Vec::with_capacity(CHECKSUM_BYTES + SECTION_HEAD_BYTES + ranges.len() + head.len());
     payload.extend_from_slice(&[0; CHECKSUM_BYTES]);
     if !ranges.is_empty() {
         push_section(&mut payload, SETTLED_RANGES, ranges);
     }
-    payload.extend_from_slice(evidence);
+    payload.extend_from_slice(head);
     let checksum = checksum(position, &payload[CHECKSUM_BYTES..]);
     payload[..CHECKSUM_BYTES].copy_from_slice(&checksum);
     let mut text = String::with_capacity(PREFIX.len() + payload.len() * 4 / 3 + 2);
@@ -264,21 +307,18 @@ fn payload(position: Position, text: &str) -> Result<Vec<u8>, MapError> {
     Ok(sections)
 }
 
-/// `None` where the ranges are empty, touch, do not ascend or leave the range of offsets. Each takes two bytes at
-/// least, so the map is never larger than a small multiple of its text.
-fn read_ranges(position: Position, mut content: &[u8]) -> Option<SettledMap> {
+/// `None` where the ranges leave the range of offsets or end in the middle. That they ascend and do not touch is in the code:
+/// it has no zero. A range takes two bits at least, so that four of them stand in a byte at most.
+fn read_ranges(position: Position, content: &[u8]) -> Option<SettledMap> {
     let mut map = SettledMap::new();
     let mut cursor = position.get();
-    while !content.is_empty() {
-        let gap = varint::read(&mut content)?;
-        let run = varint::read(&mut content)?;
-        if gap == 0 && !map.is_empty() {
-            return None;
-        }
-        let first = cursor.checked_add_unsigned(gap)?;
-        let last = first.checked_add_unsigned(run.checked_sub(1)?)?;
-        cursor = last.checked_add(1)?;
-        map.append(SettledRange { first: Offset::new(first), last: Offset::new(last) });
+    let mut numbers = elias_gamma::Reader::new(content);
+    while !numbers.is_at_end() {
+        let left_out = numbers.next()? - u64::from(map.is_empty());
+        let settled = numbers.next()?;
+        let first = cursor.checked_add_unsigned(left_out)?;
+        cursor = first.checked_add_unsigned(settled)?;
+        map.append(SettledRange { first: Offset::new(first), last: Offset::new(cursor - 1) });
     }
     Some(map)
 }
@@ -289,6 +329,14 @@ fn checksum(position: Position, sections: &[u8]) -> [u8; CHECKSUM_BYTES] {
     hasher.update(&[VERSION]);
     hasher.update(sections);
     hasher.finalize().to_le_bytes()
+}
+
+/// A text with a right checksum around any sections: what a hostile or future writer could produce.
+#[cfg(any(test, fuzzing))]
+pub(crate) fn sealed(position: Position, sections: &[u8]) -> String {
+    let mut payload = checksum(position, sections).to_vec();
+    payload.extend_from_slice(sections);
+    format!("{PREFIX}{}", URL_SAFE_NO_PAD.encode(payload))
 }
 
 #[cfg(test)]

@@ -9,7 +9,8 @@ use crate::varint;
 
 /// From so many unclean starts without progress on, records run one at a time.
 pub const ISOLATION_STARTS: u32 = 2;
-/// A record that was named at so many crashes is poison. One of them at least was in isolation, where it ran alone.
+/// A record that was named at so many crashes is poison. The last of them was in a quiet turn, where nothing else ran in
+/// its process.
 pub const POISON_CRASHES: u32 = 2;
 /// The most records that evidence remembers; each takes a few bytes of the metadata.
 pub const MAX_SUSPECTS: usize = 64;
@@ -57,7 +58,7 @@ impl Evidence {
 
     /// What a new epoch in process `here` makes of it: a mark of another process means that it ended uncleanly, and the
     /// record it had named is suspected once more. `true` where that is so; the result then has to be on the broker before
-    /// anything starts, or the next start would count the same crash again.
+    /// anything starts, or the next start would tell of the same crash again.
     ///
     /// The mark of this very process means that the partition was lost and came back: nothing has crashed.
     #[must_use]

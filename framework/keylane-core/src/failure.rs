@@ -67,10 +67,12 @@ pub enum Reason {
     TimedOut,
     /// It has ended the process again and again.
     Poison,
+    /// It held up its partition.
+    Blocker,
 }
 
 impl Reason {
-    /// The word for headers and labels: `exhausted`, `fatal`, `undecodable`, `panic`, `timeout` or `poison`.
+    /// The word for headers and labels: `exhausted`, `fatal`, `undecodable`, `panic`, `timeout`, `poison` or `blocker`.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Exhausted => "exhausted",
@@ -79,12 +81,13 @@ impl Reason {
             Self::Panicked => "panic",
             Self::TimedOut => "timeout",
             Self::Poison => "poison",
+            Self::Blocker => "blocker",
         }
     }
 
     /// Whether the world may be at fault rather than the record; its dead letter needs the storm guard's consent then.
     pub const fn may_be_an_outage(self) -> bool {
-        matches!(self, Self::Exhausted | Self::Panicked | Self::TimedOut)
+        matches!(self, Self::Exhausted | Self::Panicked | Self::TimedOut | Self::Blocker)
     }
 }
 
@@ -107,6 +110,7 @@ mod tests {
         assert_eq!(Failure::RetryAfter(Duration::ZERO).reason(), Reason::Exhausted);
         assert_eq!(Reason::Poison.to_string(), "poison");
         assert!(!Reason::Poison.may_be_an_outage());
+        assert_eq!(Reason::Blocker.to_string(), "blocker");
     }
 
     #[test]

@@ -7,6 +7,7 @@ use std::collections::VecDeque;
 
 use crate::commit_map::{self, CommitMetadata};
 use crate::evidence::Evidence;
+use crate::log_id::LogId;
 use crate::offset::{Offset, Position};
 use crate::settled_map::{SettledMap, SettledRange};
 
@@ -134,13 +135,13 @@ impl Ledger {
         self.entries.front().map(|entry| entry.slot)
     }
 
-    /// The map to commit together with the watermark, and the evidence.
-    pub(crate) fn commit_metadata(&self, evidence: &Evidence, max_bytes: usize) -> CommitMetadata {
+    /// The map to commit together with the watermark, the evidence, and the log's name.
+    pub(crate) fn commit_metadata(&self, log: Option<LogId>, evidence: &Evidence, max_bytes: usize) -> CommitMetadata {
         match self.watermark() {
             Some(watermark) if self.settled_ahead > 0 || !self.inherited.is_empty() => {
-                commit_map::encode(watermark, self.settled_ranges(), evidence, max_bytes)
+                commit_map::encode_for(log, watermark, self.settled_ranges(), evidence, max_bytes)
             }
-            Some(watermark) => commit_map::encode(watermark, [], evidence, max_bytes),
+            Some(watermark) => commit_map::encode_for(log, watermark, [], evidence, max_bytes),
             None => CommitMetadata::default(),
         }
     }

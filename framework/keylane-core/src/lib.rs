@@ -13,7 +13,10 @@
 //! | [`SettledMap`], [`commit_map`] | which offsets above the watermark are settled, and how a commit's metadata says so |
 //! | [`RetryPolicy`], [`Backoff`] | what becomes of a failure: in place, retry topic, dead letter, park, stop |
 //! | [`StormGuard`] | whether a failure may be dead-lettered, or there is an outage |
+//! | [`Watchdog`], [`BlockerPolicy`] | which attempts are slow, which partition stands still, and which record holds it up |
+//! | [`Silence`] | whether a partition's owner is blocked |
 //! | [`Evidence`], [`Caution`] | which record ends the process again and again |
+//! | [`LogId`], [`Resume`], [`Identity`] | whether a position is about the log that is there, or its topic was made anew |
 //! | [`Budget`] | when to stop fetching and when to go on |
 //! | [`Offset`], [`Position`], [`Moment`], [`Epoch`] | numbers that must not be mixed up |
 //!
@@ -61,30 +64,41 @@
 mod backoff;
 mod budget;
 pub mod commit_map;
+mod elias_gamma;
 mod evidence;
 mod failure;
+#[cfg(any(test, fuzzing))]
+#[doc(hidden)]
+pub mod fuzzing;
 mod lanes;
+mod lease;
 mod ledger;
+mod log_id;
 mod offset;
 mod partition;
 mod retry_policy;
 mod settled_map;
+mod silence;
 mod storm_guard;
 mod time;
 mod varint;
 
-pub use backoff::{Backoff, BackoffError};
+pub use backoff::{Backoff, BackoffError, MAX_BACKOFF};
 pub use budget::{Budget, BudgetChange, BudgetError};
 pub use commit_map::{CommitContent, CommitMetadata, MAX_METADATA_BYTES, MapError};
 pub use evidence::{Evidence, ISOLATION_STARTS, Instance, MAX_SUSPECTS, POISON_CRASHES, Suspect};
 pub use failure::{Failure, MAX_RETRY_AFTER, MIN_RETRY_AFTER, Reason};
+pub use lease::{DOUBT_PATIENCE, LEASE, Lease, Look};
+pub use log_id::{Identity, LogId, Resume, Seen};
 pub use offset::{Epoch, Offset, Position};
 pub use partition::{
-    Caution, Delivered, Delivery, LaneOrder, MARK_PATIENCE, Mark, Oldest, ParkReason, Partition, PartitionSettings,
-    Paused, PoisonFate, Poisoned, Publish, PublishRequest, PublishResult, RecordState, SUSPECT_PATIENCE, Settlement,
-    Start, Success, Ticket, Turn, Verdict,
+    Alarm, Blocker, BlockerPolicy, Blocking, Caution, Delivered, Delivery, LaneOrder, MARK_PATIENCE, Mark,
+    NEARLY_ALL_PERCENT, NEARLY_FULL_PERCENT, Oldest, ParkReason, Partition, PartitionSettings, Paused, PoisonFate,
+    Poisoned, Publish, PublishRequest, PublishResult, RecordState, SUSPECT_PATIENCE, Settlement, Start, Success,
+    Ticket, Turn, Verdict, Watchdog,
 };
 pub use retry_policy::{Exhausted, InPlace, RetryPolicy, TopicRetry};
 pub use settled_map::{SettledMap, SettledRange};
+pub use silence::{Silence, Silent};
 pub use storm_guard::{DEFAULT_BURST, StormGuard};
 pub use time::Moment;

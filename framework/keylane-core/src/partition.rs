@@ -12,6 +12,7 @@
 //! ```
 //! From `ready` to `settled` a record is the head of its lane, and the others of its key wait behind it.
 
+mod blocker;
 mod caution;
 mod delivery;
 mod observe;
@@ -22,36 +23,43 @@ mod settings;
 mod ticket;
 mod timers;
 mod watch;
+mod watchdog;
 
 use std::collections::VecDeque;
 use std::sync::Arc;
 
+pub use blocker::{Blocker, BlockerPolicy, Blocking, NEARLY_ALL_PERCENT, NEARLY_FULL_PERCENT};
 pub use caution::{Caution, MARK_PATIENCE, Mark, PoisonFate, Poisoned, SUSPECT_PATIENCE, Turn};
 pub use delivery::{Delivered, Delivery};
 pub use observe::{Oldest, RecordState};
 pub use outcome::{ParkReason, Publish, PublishRequest, PublishResult, Settlement, Success, Verdict};
 pub use settings::{LaneOrder, PartitionSettings, Paused};
 pub use ticket::{Start, Ticket};
+pub use watchdog::{Alarm, Watchdog};
 
 use crate::evidence::{Evidence, Instance};
 use crate::lanes::{Joined, Lanes};
 use crate::ledger::{Admission, Ledger};
+use crate::log_id::LogId;
 use crate::offset::{Epoch, Position};
 use crate::settled_map::SettledMap;
 use crate::time::Moment;
 use caution::Cautious;
 use pending::{Pending, PendingRecord, State};
 use timers::Timers;
+use watchdog::Watching;
 
 /// The state of one partition during one assignment to this member.
 ///
 /// Calls take O(1), amortised, and allocate nothing once its tables have grown to the number of pending records; a record
 /// that waits costs O(log n). How much is pending is bounded by the caller, who stops delivering
-/// ([`Budget`](crate::Budget)); memory per pending record beyond `R` is below 176 bytes.
+/// ([`Budget`](crate::Budget)); memory per pending record beyond `R` is below 192 bytes.
 pub struct Partition<R> {
     settings: Arc<PartitionSettings>,
     epoch: Epoch,
     ledger: Ledger,
+    /// The log all this is about, where it is known.
+    log: Option<LogId>,
     lanes: Lanes,
     pending: Pending<R>,
     /// Heads of lanes that may start, first come first served.
@@ -60,6 +68,8 @@ pub struct Partition<R> {
     publish_queue: VecDeque<u32>,
     timers: Timers,
     cautious: Cautious,
+    watching: Watching,
+    next_blocker_look: Moment,
     /// The latest moment this partition was told.
     now: Moment,
     paused: Paused,
@@ -91,16 +101,24 @@ impl<R> Partition<R> {
             cautious,
             epoch,
             ledger: Ledger::new(start, inherited),
+            log: None,
             lanes: Lanes::default(),
             pending: Pending::default(),
             ready: VecDeque::new(),
             publish_queue: VecDeque::new(),
             timers: Timers::default(),
+            watching: Watching::new(),
+            next_blocker_look: Moment::ORIGIN,
             now: Moment::ORIGIN,
             paused: Paused::No,
             draining: false,
             stopped: false,
         }
+    }
+
+    /// Says which log this epoch reads; from now on its commits do too. It does not change: another log is another epoch.
+    pub fn set_log(&mut self, log: Option<LogId>) {
+        self.log = log;
     }
 
     /// Takes in a record, in the order it was read.
@@ -153,8 +171,9 @@ impl<R> Partition<R> {
         self.pending.set_state(slot, State::Running);
         self.started(slot);
         let ticket = self.issue_ticket(slot);
+        let now = self.now;
         let pending = self.pending.get_mut(slot);
-        pending.attempts_here = pending.attempts_here.saturating_add(1);
+        pending.start(now);
         Some(Start {
             ticket,
             offset: pending.offset,

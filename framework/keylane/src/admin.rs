@@ -5,10 +5,10 @@ use std::time::Duration;
 
 use rdkafka::ClientConfig;
 use rdkafka::admin::{AdminClient, AdminOptions, TopicReplication};
-use rdkafka::client::DefaultClientContext;
 use rdkafka::error::RDKafkaErrorCode;
 
-use crate::topics::{Cluster, check_name};
+use crate::client_config::{creation_error, side_client_config};
+use crate::topics::{Cluster, LastError, check_name};
 
 /// For some broker to answer at all.
 const REACH_TIMEOUT: Duration = Duration::from_secs(10);
@@ -107,8 +107,7 @@ pub async fn create_topics(
     topics: &[NewTopic],
 ) -> Result<Vec<(String, TopicCreation)>, AdminError> {
     check(topics)?;
-    let mut config: ClientConfig = kafka.clone().into_iter().collect();
-    config.set("bootstrap.servers", bootstrap_servers);
+    let config = side_client_config(bootstrap_servers, kafka).map_err(|error| AdminError::Cluster(error.into()))?;
     let topics = topics.to_vec();
     // librdkafka connects and closes synchronously.
     let created = tokio::task::spawn_blocking(move || create(&config, &topics));
@@ -147,7 +146,9 @@ fn create(config: &ClientConfig, topics: &[NewTopic]) -> Result<Vec<(String, Top
     drop(cluster);
 
     let failed = |error: rdkafka::error::KafkaError| AdminError::Cluster(error.into());
-    let admin: AdminClient<DefaultClientContext> = config.create().map_err(failed)?;
+    let admin: AdminClient<LastError> = config
+        .create_with_context(LastError::default())
+        .map_err(|error| AdminError::Cluster(creation_error(error).into()))?;
     let requested: Vec<_> = topics
         .iter()
         .map(|topic| {

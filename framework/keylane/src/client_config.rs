@@ -18,7 +18,8 @@ use rdkafka::ClientConfig;
 use rdkafka::error::KafkaError;
 use rdkafka::types::RDKafkaConfRes;
 
-use keys::{Role, canonical, is_secret, ownership, role};
+pub(crate) use keys::without_secrets;
+use keys::{Role, canonical, is_secret, looks_secret, ownership, role};
 
 /// What a consumer needs beyond the pass-through.
 pub(crate) struct ConsumerSettings<'a> {
@@ -43,6 +44,12 @@ pub enum ClientConfigError {
     /// No broker address was given.
     #[error("bootstrap_servers is empty; give at least one HOST:PORT")]
     NoBootstrapServers,
+    /// An address with an `@`, as in `user:password@host`. Not shown: it may hold a secret.
+    #[error(
+        "bootstrap_servers holds an @ (not shown: it may be a secret); give HOST:PORT only, and the credentials as \
+         sasl.username and sasl.password"
+    )]
+    CredentialsInAddress,
     /// No group was given.
     #[error("the consumer group is empty; give the subscription a group name")]
     NoGroup,
@@ -208,7 +215,7 @@ pub(crate) fn side_client_config(
 /// An error of creating a client, as one of ours.
 pub(crate) fn creation_error(error: KafkaError) -> ClientConfigError {
     match error {
-        KafkaError::ClientConfig(_, reason, key, _) => invalid(key, reason),
+        KafkaError::ClientConfig(_, reason, key, value) => invalid(key, &value, reason),
         KafkaError::ClientCreation(reason) => ClientConfigError::Refused { reason },
         other => ClientConfigError::Refused { reason: other.to_string() },
     }
@@ -221,6 +228,11 @@ fn base(bootstrap_servers: &str) -> ClientConfig {
         // A producer's default is true: a misspelt dead-letter topic would spring into being.
         .set("allow.auto.create.topics", "false");
     config
+}
+
+/// The addresses as they may be printed.
+pub(crate) fn shown_servers(bootstrap_servers: &str) -> &str {
+    if bootstrap_servers.contains('@') { "(not shown: holds an @)" } else { bootstrap_servers }
 }
 
 fn set_all(config: &mut ClientConfig, defaults: &[(&str, &str)]) {
@@ -239,6 +251,9 @@ fn checked<'a>(
     if bootstrap_servers.trim().is_empty() {
         return Err(ClientConfigError::NoBootstrapServers);
     }
+    if bootstrap_servers.contains('@') {
+        return Err(ClientConfigError::CredentialsInAddress);
+    }
     let mut given = BTreeMap::new();
     let mut names: BTreeMap<&str, &str> = BTreeMap::new();
     for (key, value) in kafka {
@@ -253,12 +268,12 @@ fn checked<'a>(
             KafkaError::ClientConfig(RDKafkaConfRes::RD_KAFKA_CONF_UNKNOWN, ..) => {
                 ClientConfigError::Unknown { key: key.clone() }
             }
-            KafkaError::ClientConfig(_, reason, ..) => invalid(key.clone(), reason),
+            KafkaError::ClientConfig(_, reason, ..) => invalid(key.clone(), value, reason),
             // A NUL inside: its error would quote the value.
-            _ => invalid(key.clone(), "it holds a NUL character".to_owned()),
+            _ => invalid(key.clone(), "", "it holds a NUL character".to_owned()),
         })?;
         if name == "message.timeout.ms" && value.trim() == "0" {
-            return Err(invalid(key.clone(), "0 waits for ever; give a time in milliseconds".to_owned()));
+            return Err(invalid(key.clone(), "", "0 waits for ever; give a time in milliseconds".to_owned()));
         }
         given.insert(name, value.as_str());
     }
@@ -275,9 +290,10 @@ fn apply(config: &mut ClientConfig, given: &BTreeMap<&str, &str>, side: Role) {
     }
 }
 
-fn invalid(key: String, reason: String) -> ClientConfigError {
+fn invalid(key: String, value: &str, reason: String) -> ClientConfigError {
+    let may_be_secret = is_secret(&key) || looks_secret(value);
     let reason =
-        if is_secret(&key) { "librdkafka refuses it (not shown: it may be a secret)".to_owned() } else { reason };
+        if may_be_secret { "librdkafka refuses it (not shown: it may be a secret)".to_owned() } else { reason };
     ClientConfigError::Invalid { key, reason }
 }
 

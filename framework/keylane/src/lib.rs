@@ -32,9 +32,12 @@
 //! | you want to | see |
 //! |---|---|
 //! | do the work | [`Processor`], [`Task`], [`TaskError`] |
+//! | stop what an attempt has started elsewhere | [`Cancellation`] |
 //! | decode values | [`Json`], [`Raw`], [`Decode`] |
 //! | set it up | [`Subscription::builder`], or [`SubscriptionConfig`] from a file: every option, its default, price and effect |
 //! | say what happens to failures | [`Retry`], [`Exhausted`], [`DeadLetter`] |
+//! | recognise a dead letter that was written twice | [`FailedRecordId`] |
+//! | see what is stuck, and get it out of the way | [`Watchdog`], [`Blocker`], [`OldestRecord`], [`KeyHash`] |
 //! | watch and steer it | [`SubscriptionHandle`], [`SubscriptionStatus`], [`metrics`] |
 //! | enqueue tasks | [`TaskProducer`], [`NewTask`] |
 //! | create topics | [`admin`] |
@@ -60,6 +63,7 @@
 //! * `ssl`, `ssl-vendored`, `gssapi`, `cmake-build`, `dynamic-linking`: how librdkafka is built, passed through.
 
 pub mod admin;
+mod cancellation;
 mod client_config;
 mod config;
 mod consumer;
@@ -67,7 +71,11 @@ mod dead_letter;
 mod decode;
 #[cfg(feature = "embedded-broker")]
 mod embedded_broker;
+#[cfg(any(test, fuzzing))]
+#[doc(hidden)]
+pub mod fuzzing;
 mod headers;
+mod key_hash;
 pub mod metrics;
 mod processor;
 mod producer;
@@ -80,23 +88,26 @@ mod task_metadata;
 pub mod testing;
 mod topics;
 
+pub use cancellation::Cancellation;
 pub use client_config::ClientConfigError;
 pub use config::{
-    Backoff, ConfigError, DeadLetter, Exhausted, InPlace, KafkaSettings, Limits, Reading, Retry, RetryTopic,
-    SubscriptionConfig,
+    Backoff, Blocker, BlockerAction, ConfigError, DeadLetter, Exhausted, InPlace, KafkaSettings, Limits, Reading,
+    Retry, RetryTopic, SubscriptionConfig, Watchdog,
 };
+pub use dead_letter::FailedRecordId;
 pub use decode::{Decode, DecodeError, Json, Raw};
 #[cfg(feature = "embedded-broker")]
 pub use embedded_broker::{EmbeddedBroker, EmbeddedBrokerError, EmbeddedBrokerOptions, Eviction, EvictionGuard};
 pub use headers::Headers;
+pub use key_hash::KeyHash;
 pub use processor::Processor;
 pub use producer::{
     CloseError, EnqueueError, Enqueued, FlushError, NewTask, TaskProducer, TaskProducerBuilder, TaskProducerError,
 };
 pub use record::{Origin, Record};
 pub use subscription::{
-    PartitionStatus, StartError, State, Subscription, SubscriptionBuilder, SubscriptionError, SubscriptionHandle,
-    SubscriptionStatus, Trouble, TroubleKind,
+    OldestRecord, PartitionStatus, RecordState, StartError, State, Subscription, SubscriptionBuilder,
+    SubscriptionError, SubscriptionHandle, SubscriptionStatus, Trouble, TroubleKind,
 };
 pub use task::Task;
 pub use task_error::TaskError;

@@ -48,7 +48,7 @@ impl RecordHeaders {
 }
 
 /// Where a record was first read, for a task that came through the retry topic.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Origin {
     /// The origin topic.
     pub topic: Arc<str>,

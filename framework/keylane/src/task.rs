@@ -1,17 +1,28 @@
 //! What a processor gets.
 
 use std::sync::Arc;
+use std::time::Instant;
 
-use crate::{Headers, Origin, Record, TaskMetadata};
+use crate::runtime::EpochLife;
+use crate::{Cancellation, Headers, Origin, Record, TaskMetadata};
 
 /// One record, decoded, with where it came from and how often it was tried.
 #[derive(Clone, Debug)]
 pub struct Task<T> {
     pub(crate) payload: T,
     pub(crate) record: Record,
+    pub(crate) source: Arc<Source>,
+    pub(crate) attempt: u32,
+    /// When its time is up.
+    pub(crate) ends: Option<Instant>,
+}
+
+/// Where a task comes from: one for all tasks of an epoch, so that a record costs no more than a count.
+#[derive(Debug)]
+pub(crate) struct Source {
     pub(crate) topic: Arc<str>,
     pub(crate) partition: i32,
-    pub(crate) attempt: u32,
+    pub(crate) life: Arc<EpochLife>,
 }
 
 impl<T> Task<T> {
@@ -52,12 +63,12 @@ impl<T> Task<T> {
 
     /// The topic this record was read from: an origin topic or the retry topic.
     pub fn topic(&self) -> &str {
-        &self.topic
+        &self.source.topic
     }
 
     /// The partition this record was read from.
     pub fn partition(&self) -> i32 {
-        self.partition
+        self.source.partition
     }
 
     /// The offset this record was read at.
@@ -69,7 +80,7 @@ impl<T> Task<T> {
     pub fn origin(&self) -> Origin {
         match self.record.origin() {
             Some(origin) => origin.clone(),
-            None => Origin { topic: self.topic.clone(), partition: self.partition, offset: self.offset() },
+            None => Origin { topic: self.source.topic.clone(), partition: self.partition(), offset: self.offset() },
         }
     }
 
@@ -84,6 +95,17 @@ impl<T> Task<T> {
         self.attempt
     }
 
+    /// Whether this attempt is not wanted any more: its time is up, or its partition is not this member's any more. A processor
+    /// that awaits need not ask, for its future is dropped then; see [`Cancellation`] for what this is good for.
+    pub fn is_cancelled(&self) -> bool {
+        self.cancellation().is_cancelled()
+    }
+
+    /// A handle that tells when this attempt is not wanted any more, for work that goes on outside of the processor's future.
+    pub fn cancellation(&self) -> Cancellation {
+        Cancellation::new(self.source.life.clone(), self.ends)
+    }
+
     /// The task's metadata as written by the producer helper (or a Decaton client) into `dt_meta`.
     pub fn metadata(&self) -> Option<&TaskMetadata> {
         self.record.metadata()
@@ -91,7 +113,7 @@ impl<T> Task<T> {
 
     /// The same task with another payload.
     pub fn map<U>(self, f: impl FnOnce(T) -> U) -> Task<U> {
-        let Self { payload, record, topic, partition, attempt } = self;
-        Task { payload: f(payload), record, topic, partition, attempt }
+        let Self { payload, record, source, attempt, ends } = self;
+        Task { payload: f(payload), record, source, attempt, ends }
     }
 }

@@ -1,8 +1,11 @@
 //! Tasks for unit tests of a processor, without a broker.
 
 use std::sync::Arc;
+use std::time::Instant;
 
 use crate::record::{Arena, RecordHeaders};
+use crate::runtime::EpochLife;
+use crate::task::Source;
 use crate::{Headers, Record, Task};
 
 /// Describes a task to hand to a processor under test.
@@ -37,6 +40,42 @@ pub struct TestTask<T> {
     offset: i64,
     timestamp_millis: Option<i64>,
     attempt: u32,
+    ends: Option<Instant>,
+    life: Arc<EpochLife>,
+}
+
+/// Takes partitions away from tasks under test; see [`Cancellation`](crate::Cancellation) for what they notice.
+///
+/// # Examples
+/// ```
+/// use keylane::testing::{TestAssignment, TestTask};
+///
+/// let assignment = TestAssignment::new();
+/// let task = TestTask::new(21).of(&assignment).build();
+/// assert!(!task.is_cancelled());
+/// assignment.lose();
+/// assert!(task.is_cancelled());
+/// ```
+#[derive(Clone, Debug, Default)]
+pub struct TestAssignment {
+    life: Arc<EpochLife>,
+}
+
+impl TestAssignment {
+    /// One that lasts.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// A rebalance or a shutdown begins to drain its partitions.
+    pub fn drain(&self, deadline: Instant) {
+        self.life.set_draining(deadline);
+    }
+
+    /// Its partitions are not this member's any more.
+    pub fn lose(&self) {
+        self.life.set_over();
+    }
 }
 
 impl<T> TestTask<T> {
@@ -53,6 +92,8 @@ impl<T> TestTask<T> {
             offset: 0,
             timestamp_millis: None,
             attempt: 1,
+            ends: None,
+            life: Arc::default(),
         }
     }
 
@@ -92,12 +133,32 @@ impl<T> TestTask<T> {
         self
     }
 
+    /// Whose task it is. Without this, of an assignment that lasts.
+    pub fn of(mut self, assignment: &TestAssignment) -> Self {
+        self.life = assignment.life.clone();
+        self
+    }
+
+    /// When the attempt's time is up. Without this, never. Nothing drops the processor's future in a unit test; this is for
+    /// what asks its [`Cancellation`](crate::Cancellation).
+    pub fn ends_at(mut self, deadline: Instant) -> Self {
+        self.ends = Some(deadline);
+        self
+    }
+
     /// The task.
     pub fn build(self) -> Task<T> {
         let headers = (!self.headers.is_empty()).then(|| RecordHeaders::read(self.headers, false));
-        let record =
-            Record::new(&mut Arena::default(), self.offset, self.timestamp_millis, self.key.as_deref(), self.value.as_deref(), headers);
-        Task { payload: self.payload, record, topic: self.topic, partition: self.partition, attempt: self.attempt }
+        let record = Record::new(
+            &mut Arena::default(),
+            self.offset,
+            self.timestamp_millis,
+            self.key.as_deref(),
+            self.value.as_deref(),
+            headers,
+        );
+        let source = Arc::new(Source { topic: self.topic, partition: self.partition, life: self.life });
+        Task { payload: self.payload, record, source, attempt: self.attempt, ends: self.ends }
     }
 }
 
@@ -113,5 +174,28 @@ mod tests {
         assert_eq!((task.topic(), task.partition(), task.offset()), ("t", 3, 9));
         assert_eq!((task.timestamp_millis(), task.attempt(), *task.payload()), (Some(5), 2, 7));
         assert!(TestTask::new(()).value(None).build().is_tombstone());
+    }
+
+    #[tokio::test]
+    async fn a_task_is_cancelled_with_its_assignment_or_when_its_time_is_up() {
+        let (assignment, now) = (TestAssignment::new(), Instant::now());
+        let task = TestTask::new(()).of(&assignment).build();
+        let late = TestTask::new(()).of(&assignment).ends_at(now).build();
+        assert!(late.is_cancelled() && !task.is_cancelled() && !task.cancellation().is_draining());
+        late.cancellation().cancelled().await;
+        assert_eq!((task.cancellation().deadline(), late.cancellation().deadline()), (None, Some(now)));
+
+        assignment.drain(now);
+        task.cancellation().draining().await;
+        assert!(task.cancellation().is_draining() && !task.is_cancelled());
+        assert_eq!(task.cancellation().deadline(), Some(now));
+
+        let elsewhere = tokio::spawn({
+            let cancellation = task.cancellation();
+            async move { cancellation.cancelled().await }
+        });
+        assignment.lose();
+        elsewhere.await.unwrap();
+        assert!(task.map(|()| 1).is_cancelled());
     }
 }

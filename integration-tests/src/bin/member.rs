@@ -1,5 +1,5 @@
 //! A member in a process of its own, so that a test can stop it in mid-air:
-//! `member BOOTSTRAP GROUP TOPIC classic|consumer`.
+//! `member BOOTSTRAP GROUP TOPIC classic|range|consumer`.
 //!
 //! Prints a line for the beginning and the end of each attempt (see `line`), and shuts down when its input ends.
 
@@ -24,10 +24,14 @@ async fn main() -> ExitCode {
     let _ = rustix::process::set_parent_process_death_signal(Some(rustix::process::Signal::KILL));
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     let [bootstrap, group, topic, protocol] = &arguments[..] else {
-        eprintln!("usage: member BOOTSTRAP GROUP TOPIC classic|consumer");
+        eprintln!("usage: member BOOTSTRAP GROUP TOPIC classic|range|consumer");
         return ExitCode::from(2);
     };
-    let protocol = if protocol == "consumer" { Protocol::Consumer } else { Protocol::Cooperative };
+    let protocol = match &protocol[..] {
+        "consumer" => Protocol::Consumer,
+        "range" => Protocol::Range,
+        _ => Protocol::Cooperative,
+    };
     match run(bootstrap, group, topic, protocol).await {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {

@@ -14,6 +14,7 @@ use rdkafka::consumer::{BaseConsumer, Consumer};
 use super::{
     artifacts, client,
     error::HarnessError,
+    extras::Extras,
     node::Node,
     ports::free_ports,
     properties::{Ports, node_id, server_properties},
@@ -33,23 +34,25 @@ pub(super) struct Cluster {
     nodes: Vec<Node>,
     watchdog: Mutex<Watchdog>,
     dir: PathBuf,
+    /// Of each node, its extra listeners by name.
+    extra_ports: Vec<Vec<(String, u16)>>,
 }
 
 impl Cluster {
     /// Fetches Kafka if needed, formats and starts `count` nodes, and waits until all of them answer.
-    pub(super) fn start(count: usize) -> Result<Self, HarnessError> {
+    pub(super) fn start(count: usize, extras: &Extras) -> Result<Self, HarnessError> {
         let libs = artifacts::libs(&artifacts::version())?;
         let mut attempt = 1;
         loop {
-            match Self::start_once(count, &libs) {
+            match Self::start_once(count, &libs, extras) {
                 Err(HarnessError::PortTaken { .. }) if attempt < ATTEMPTS => attempt += 1,
                 result => return result,
             }
         }
     }
 
-    fn start_once(count: usize, libs: &Path) -> Result<Self, HarnessError> {
-        let cluster = Self::lay_out(count, libs)?;
+    fn start_once(count: usize, libs: &Path, extras: &Extras) -> Result<Self, HarnessError> {
+        let cluster = Self::lay_out(count, libs, extras)?;
         let mut formats = cluster.nodes.iter().map(|node| node.format(CLUSTER_ID)).collect::<Result<Vec<_>, _>>()?;
         for (node, format) in cluster.nodes.iter().zip(&mut formats) {
             node.formatted(format)?;
@@ -64,9 +67,13 @@ impl Cluster {
     }
 
     /// Chooses the ports and writes the properties. The watchdog owns the directory from its first moment.
-    fn lay_out(count: usize, libs: &Path) -> Result<Self, HarnessError> {
-        let free = free_ports(2 * count).map_err(HarnessError::io("find free ports"))?;
-        let ports: Vec<Ports> = free.chunks(2).map(|pair| Ports { broker: pair[0], controller: pair[1] }).collect();
+    fn lay_out(count: usize, libs: &Path, extras: &Extras) -> Result<Self, HarnessError> {
+        let each = 2 + extras.listeners.len();
+        let free = free_ports(each * count).map_err(HarnessError::io("find free ports"))?;
+        let ports: Vec<Ports> = free
+            .chunks(each)
+            .map(|ports| Ports { broker: ports[0], controller: ports[1], extra: ports[2..].to_vec() })
+            .collect();
         let dir = tempfile::Builder::new()
             .prefix("keylane-kafka-")
             .tempdir()
@@ -77,13 +84,15 @@ impl Cluster {
         let mut nodes = Vec::with_capacity(count);
         for index in 0..count {
             let home = dir.join(format!("node-{index}"));
-            let text = server_properties(index, &ports, &home.join("data"));
+            let text = server_properties(index, &ports, &home.join("data"), extras);
             fs::create_dir(&home)
                 .and_then(|()| fs::write(home.join("server.properties"), text))
                 .map_err(HarnessError::io(format!("write into {}", home.display())))?;
             nodes.push(Node::new(index, ports[index].broker, libs, &home));
         }
-        Ok(Self { nodes, watchdog: Mutex::new(watchdog), dir })
+        let names = || extras.listeners.iter().map(|(name, _)| name.clone());
+        let extra_ports = ports.iter().map(|ports| names().zip(ports.extra.iter().copied()).collect()).collect();
+        Ok(Self { nodes, watchdog: Mutex::new(watchdog), dir, extra_ports })
     }
 
     /// Waits until the node itself answers and sees `expected` brokers, itself among them.
@@ -107,6 +116,13 @@ impl Cluster {
     pub(super) fn bootstrap_servers(&self) -> String {
         let addresses: Vec<String> = self.nodes.iter().map(|node| format!("127.0.0.1:{}", node.port)).collect();
         addresses.join(",")
+    }
+
+    /// Where an extra listener is, by the name that it is advertised by.
+    pub(super) fn listener(&self, name: &str) -> Option<String> {
+        let of_all = self.extra_ports.iter().flatten().filter(|(of, _)| of == name);
+        let addresses: Vec<String> = of_all.map(|(_, port)| format!("localhost:{port}")).collect();
+        (!addresses.is_empty()).then(|| addresses.join(","))
     }
 
     pub(super) fn nodes(&self) -> usize {

@@ -3,12 +3,15 @@
 //! Where it comes from: `KAFKA_BOOTSTRAP` names one that runs already; else one is started from Maven artifacts, which
 //! takes `java` (17 or newer) and `mvn` on the path, and the network once. `KEYLANE_KAFKA_VERSION` chooses the version.
 
+mod acls;
 mod artifacts;
 mod client;
 mod cluster;
 mod error;
 mod eviction;
+mod extras;
 mod groups;
+mod leaders;
 mod node;
 mod offsets;
 mod operator;
@@ -16,6 +19,9 @@ mod ports;
 mod process;
 mod properties;
 mod records;
+mod request;
+#[cfg(feature = "ssl")]
+mod scram;
 mod skip;
 mod topics;
 mod watchdog;
@@ -36,11 +42,13 @@ use rdkafka::{
     consumer::{BaseConsumer, Consumer},
 };
 
+pub use acls::{Operation, Resource};
 pub use error::HarnessError;
+pub use extras::Extras;
 pub use groups::{Group, Member};
 pub use offsets::Committed;
 pub use records::{NewRecord, StoredRecord};
-pub use skip::{own, shared};
+pub use skip::{own, own_with, shared};
 pub use topics::PartitionState;
 
 use cluster::Cluster;
@@ -95,7 +103,12 @@ impl Kafka {
 
     /// A Kafka of our own in any case, for suites that kill brokers. Blocks for seconds.
     pub fn start(nodes: Nodes) -> Found {
-        match Cluster::start(nodes.count()) {
+        Self::start_with(nodes, &Extras::default())
+    }
+
+    /// The same with more listeners and properties than the plain ones.
+    pub fn start_with(nodes: Nodes, extras: &Extras) -> Found {
+        match Cluster::start(nodes.count(), extras) {
             Ok(cluster) => Found::Running(Self {
                 bootstrap_servers: cluster.bootstrap_servers(),
                 cluster: Some(Arc::new(cluster)),
@@ -128,6 +141,11 @@ impl Kafka {
     /// The addresses of the brokers, all of them, also of those that are down at the moment.
     pub fn bootstrap_servers(&self) -> &str {
         &self.bootstrap_servers
+    }
+
+    /// The addresses of an [extra listener](Extras::listener); `None` where there is none of that name.
+    pub fn listener(&self, name: &str) -> Option<String> {
+        self.cluster.as_ref()?.listener(name)
     }
 
     /// The values of `group.protocol` that this Kafka and the client library speak with each other: `classic`, and

@@ -37,6 +37,8 @@ pub struct NewRecord {
     pub value: Option<Vec<u8>>,
     /// The headers, in order.
     pub headers: Vec<(String, Option<Vec<u8>>)>,
+    /// Milliseconds since 1970; `None` is now.
+    pub timestamp_millis: Option<i64>,
 }
 
 impl NewRecord {
@@ -142,6 +144,7 @@ fn send(producer: &FutureProducer, topic: &str, record: &NewRecord) -> Result<De
     out.partition = record.partition;
     out.key = record.key.as_deref();
     out.payload = record.value.as_deref();
+    out.timestamp = record.timestamp_millis;
     producer.send_result(out).map_err(|(error, _)| error)
 }
 

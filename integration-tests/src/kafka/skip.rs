@@ -5,7 +5,7 @@ use std::{
     sync::{Mutex, OnceLock},
 };
 
-use super::{Found, Kafka, Nodes, node::lock};
+use super::{Extras, Found, Kafka, Nodes, node::lock};
 
 /// The Kafka that the tests of one binary share, from `KAFKA_BOOTSTRAP` or started at the first call.
 ///
@@ -30,6 +30,14 @@ pub fn shared(nodes: Nodes) -> Option<&'static Kafka> {
 /// With `CI=true`, when none can be started.
 pub fn own(nodes: Nodes) -> Option<Kafka> {
     running_or_skipped(Kafka::start(nodes))
+}
+
+/// The same with more listeners and properties than the plain ones.
+///
+/// # Panics
+/// With `CI=true`, when none can be started.
+pub fn own_with(nodes: Nodes, extras: &Extras) -> Option<Kafka> {
+    running_or_skipped(Kafka::start_with(nodes, extras))
 }
 
 fn running_or_skipped(found: Found) -> Option<Kafka> {

@@ -30,7 +30,7 @@ fn deliver(ledger: &mut Ledger, at: i64) -> Sequence {
 }
 
 fn committed(ledger: &Ledger) -> Vec<SettledRange> {
-    let text = ledger.commit_metadata(&Evidence::default(), MAX_METADATA_BYTES).text;
+    let text = ledger.commit_metadata(None, &Evidence::default(), MAX_METADATA_BYTES).text;
     ledger.watermark().map_or(Vec::new(), |watermark| decode(watermark, &text).unwrap().settled.ranges().collect())
 }
 
@@ -150,7 +150,7 @@ fn room_for_less_keeps_the_lowest_ranges() {
     let mut ledger = Ledger::new(position(0), SettledMap::new());
     let sequences: Vec<_> = (0..4_000).map(|at| deliver(&mut ledger, at)).collect();
     sequences.iter().skip(1).step_by(2).for_each(|&sequence| ledger.settle(sequence));
-    let metadata = ledger.commit_metadata(&Evidence::default(), 200);
+    let metadata = ledger.commit_metadata(None, &Evidence::default(), 200);
     assert!(metadata.truncated && metadata.text.len() <= 200);
     let ranges: Vec<_> = decode(Position::new(0), &metadata.text).unwrap().settled.ranges().collect();
     assert!(ranges.len() > 60);
@@ -247,7 +247,7 @@ proptest! {
                 }
                 Step::HandOver => {
                     let watermark = ledger.watermark().unwrap();
-                    let text = ledger.commit_metadata(&Evidence::default(), MAX_METADATA_BYTES).text;
+                    let text = ledger.commit_metadata(None, &Evidence::default(), MAX_METADATA_BYTES).text;
                     ledger = Ledger::new(Some(watermark), decode(watermark, &text).unwrap().settled);
                     model.unsettled.clear();
                     model.next = watermark.get();

@@ -7,12 +7,14 @@
 //! |---|---|---|
 //! | 0 | none | everything, once the mark of this epoch is on the broker |
 //! | 1 | wary | everything, in a shared turn; a record that is alone in the partition is named |
-//! | 2 and more | isolation | one record at a time, named, in a turn of its own |
+//! | 2 and more | isolation | one record at a time, named, in a turn of its own; a suspect in a quiet one |
 //!
 //! What the broker knows always covers what runs: before a record starts that the last mark does not cover, a new mark is
 //! wanted ([`Partition::wanted_mark`]) and nothing starts until it is confirmed. Turns keep the suspects of other
 //! partitions of the process from running at the same time; without that a neighbour could be named at a crash that is
-//! not its own.
+//! not its own. Partitions that have not crashed yet run beside all that, and one of them may hold a killer of its own: so a
+//! name alone is a suspicion, and a record that is suspected is tried in a quiet turn, with nothing else running in the
+//! process. A verdict always rests on such a trial.
 //!
 //! Progress ends it: see `watch.rs`. A record that was named at [`POISON_CRASHES`] crashes does not run again.
 
@@ -52,6 +54,8 @@ pub enum Turn {
     Shared,
     /// With no other suspicious partition of the process.
     Alone,
+    /// With no other partition of the process at all: the trial of a record that was named at a crash before.
+    Quiet,
 }
 
 /// A commit that has to be on the broker before anything more starts. Numbers ascend in an epoch, from 1.
@@ -115,6 +119,7 @@ type Named = Option<Offset>;
 
 #[derive(Clone, Copy)]
 struct Held {
+    kind: Turn,
     /// Somebody else waits.
     ending: bool,
     /// In isolation: the one record has started.
@@ -173,10 +178,6 @@ impl Cautious {
             self.version += 1;
         }
         self.confirmed || (self.caution() == Caution::None && now.since(self.asked_at) >= MARK_PATIENCE)
-    }
-
-    fn names_someone(&self) -> bool {
-        self.asked.flatten().is_some()
     }
 
     /// Whether a record is not to run any more.
@@ -251,13 +252,18 @@ impl<R> Partition<R> {
         match self.caution() {
             Caution::None => None,
             Caution::Wary => Some(Turn::Shared),
+            Caution::Isolated if self.ready.front().is_some_and(|&slot| self.is_suspected(slot)) => Some(Turn::Quiet),
             Caution::Isolated => Some(Turn::Alone),
         }
     }
 
-    /// It has its turn.
-    pub fn begin_turn(&mut self) {
-        self.cautious.turn = Some(Held { ending: false, used: false });
+    fn is_suspected(&self, slot: u32) -> bool {
+        self.crashes(self.pending.get(slot).offset) > 0
+    }
+
+    /// It has its turn, of the kind it asked for.
+    pub fn begin_turn(&mut self, kind: Turn) {
+        self.cautious.turn = Some(Held { kind, ending: false, used: false });
     }
 
     /// Others wait: a shared turn starts nothing more and ends when what runs has ended.
@@ -280,10 +286,9 @@ impl<R> Partition<R> {
         if busy {
             return false;
         }
-        if self.cautious.names_someone() && !self.cautious.covers(None, self.now) {
-            return false;
-        }
-        if self.cautious.asked.is_some() && !self.cautious.confirmed && self.caution() != Caution::None {
+        // Also where its end was the progress that ends all care: a name that is still on the broker would be suspected at the
+        // next partition's crash.
+        if self.cautious.asked.is_some() && !self.cautious.covers(None, self.now) {
             return false;
         }
         self.cautious.turn = None;
@@ -352,9 +357,14 @@ impl<R> Partition<R> {
             (_, None | Some(Held { ending: true, .. })) => return false,
             (Caution::Wary, _) => {
                 let only_one = self.pending.len() == 1 && self.pending.get(slot).watched;
-                only_one.then_some(offset)
+                // Named once more it would be condemned, and a shared turn is no trial.
+                (only_one && !self.is_suspected(slot)).then_some(offset)
             }
             (Caution::Isolated, Some(turn)) if turn.used => return false,
+            (Caution::Isolated, Some(turn)) if turn.kind != Turn::Quiet && self.is_suspected(slot) => {
+                self.yield_turn();
+                return false;
+            }
             (Caution::Isolated, _) => Some(offset),
         };
         let now = self.now;
@@ -408,6 +418,8 @@ impl<R> Partition<R> {
         let unclean = &mut self.cautious.evidence.unclean_starts;
         *unclean = (*unclean).min(ISOLATION_STARTS - 1);
         self.cautious.version += 1;
+        // The next turn is of another kind.
+        self.yield_turn();
         self.look_for_progress();
         true
     }

@@ -28,8 +28,10 @@ pub enum RecordState {
     Queued,
     /// An attempt runs.
     Running,
-    /// Waiting for a moment: a back-off or its due time.
+    /// Waiting for a moment: a back-off, of its attempt or its write.
     Waiting,
+    /// Waiting for its due time.
+    NotDue,
     /// Being written to the retry or dead-letter topic.
     Publishing,
     /// Held, for good.
@@ -43,10 +45,10 @@ impl<R> Partition<R> {
         self.ledger.watermark()
     }
 
-    /// What the commit of [`watermark`](Self::watermark) carries: the settled offsets above it, and the crash
-    /// evidence. Takes a walk over the former, O([`settled_ahead`](Self::settled_ahead)).
+    /// What the commit of [`watermark`](Self::watermark) carries: the settled offsets above it, the crash
+    /// evidence and the log's name. Takes a walk over the former, O([`settled_ahead`](Self::settled_ahead)).
     pub fn commit_metadata(&self, max_bytes: usize) -> CommitMetadata {
-        self.ledger.commit_metadata(&self.cautious.evidence(), max_bytes)
+        self.ledger.commit_metadata(self.log, &self.cautious.evidence(), max_bytes)
     }
 
     /// The position behind the last delivery.
@@ -110,7 +112,9 @@ impl<R> Partition<R> {
         let state = match pending.state {
             State::Queued | State::Ready => RecordState::Queued,
             State::Running => RecordState::Running,
-            State::NotDue | State::Waiting | State::PublishWaiting => RecordState::Waiting,
+            State::NotDue => RecordState::NotDue,
+            State::Waiting if pending.attempts_here == 0 => RecordState::NotDue,
+            State::Waiting | State::PublishWaiting => RecordState::Waiting,
             State::PublishQueued | State::Publishing => RecordState::Publishing,
             State::Parked => RecordState::Parked,
         };

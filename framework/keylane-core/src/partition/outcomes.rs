@@ -18,7 +18,7 @@ impl<R> Partition<R> {
         if !self.is_current(ticket, State::Running) {
             return Verdict::Stale;
         }
-        self.cautious.attempt_ended(ticket.slot);
+        self.attempt_ended(ticket.slot);
         let outcome = match outcome {
             Success::Done => Settlement::Done,
             Success::Skipped => Settlement::Skipped,
@@ -42,7 +42,10 @@ impl<R> Partition<R> {
             return Verdict::Stale;
         }
         let slot = ticket.slot;
-        self.cautious.attempt_ended(slot);
+        self.attempt_ended(slot);
+        if let Some(publish) = self.pending.get(slot).publish() {
+            return self.publish(slot, publish);
+        }
         if self.pending.get(slot).attempts_here >= CLEARED_BY_FAILURES {
             self.unwatch(slot);
         }
@@ -106,7 +109,7 @@ impl<R> Partition<R> {
         Verdict::Settled { outcome, offset: pending.offset, attempts, record: pending.record }
     }
 
-    fn publish(&mut self, slot: u32, publish: Publish) -> Verdict<R> {
+    pub(super) fn publish(&mut self, slot: u32, publish: Publish) -> Verdict<R> {
         self.pending.get_mut(slot).set_publish(publish);
         self.unwatch(slot);
         self.queue_publish(slot);

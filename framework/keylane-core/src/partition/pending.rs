@@ -4,6 +4,7 @@
 //! doubles would stand half empty.
 
 use std::num::NonZeroU64;
+use std::time::Duration;
 
 use super::{Delivery, Publish, Ticket};
 use crate::ledger::Sequence;
@@ -32,19 +33,26 @@ pub(super) struct PendingRecord<R> {
     pub(super) sequence: Sequence,
     lane: Option<NonZeroU64>,
     pub(super) since: Moment,
+    /// When its latest attempt began.
+    pub(super) started: Moment,
     /// The origin of time where it was not in the future at delivery.
     due: Moment,
+    /// The write that is being made, is to be made when its attempt has ended (a blocker), or was refused (then it is parked).
+    /// Rare, so it has a place of its own.
+    publish: Option<Box<Publish>>,
+    /// How long after `since` its first attempt began, in milliseconds.
+    first_start_millis: u32,
     bytes: u32,
     pub(super) rounds: u32,
     attempts_before: u32,
     pub(super) attempts_here: u32,
-    /// Rare, so it has a place of its own.
-    publish: Option<Box<Publish>>,
     pub(super) publish_failures: u32,
     /// It may have killed, and has not been seen not to.
     pub(super) watched: bool,
     /// Parked or behind a parked one: it will not run in this epoch. Known only while records are watched.
     pub(super) stuck: bool,
+    /// Its attempt runs longer than it should.
+    pub(super) slow: bool,
     pub(super) state: State,
     pub(super) record: R,
 }
@@ -128,6 +136,22 @@ impl<R> Pending<R> {
         self.counts[state as usize] += 1;
     }
 
+    /// Every pending record with its slot.
+    pub(super) fn iter(&self) -> impl Iterator<Item = (u32, &PendingRecord<R>)> {
+        (0..).zip(self.pages.iter().flatten()).filter_map(|(number, slot)| Some((number, slot.pending.as_ref()?)))
+    }
+
+    /// The same, to change them, with the number of their latest ticket.
+    pub(super) fn iter_mut(&mut self) -> impl Iterator<Item = (u32, u32, &mut PendingRecord<R>)> {
+        (0..)
+            .zip(self.pages.iter_mut().flatten())
+            .filter_map(|(number, slot)| Some((number, slot.serial, slot.pending.as_mut()?)))
+    }
+
+    pub(super) fn serial(&self, slot: u32) -> u32 {
+        self.slot(slot).serial
+    }
+
     pub(super) fn next_serial(&mut self, slot: u32) -> u32 {
         let serial = &mut self.slot_mut(slot).serial;
         *serial = serial.wrapping_add(1);
@@ -186,6 +210,8 @@ impl<R> PendingRecord<R> {
             // Kafka's lengths have 31 bits.
             bytes: u32::try_from(delivery.bytes).unwrap_or(u32::MAX),
             since,
+            started: since,
+            first_start_millis: 0,
             due: due.unwrap_or(Moment::ORIGIN),
             rounds: delivery.rounds,
             attempts_before: delivery.attempts,
@@ -194,6 +220,7 @@ impl<R> PendingRecord<R> {
             publish_failures: 0,
             watched: false,
             stuck: false,
+            slow: false,
             state: State::NotDue,
             record: delivery.record,
         }
@@ -215,6 +242,20 @@ impl<R> PendingRecord<R> {
 
     pub(super) fn set_publish(&mut self, publish: Publish) {
         self.publish = Some(Box::new(publish));
+    }
+
+    /// One more attempt begins.
+    pub(super) fn start(&mut self, now: Moment) {
+        if self.attempts_here == 0 {
+            self.first_start_millis = u32::try_from(now.since(self.since).as_millis()).unwrap_or(u32::MAX);
+        }
+        self.started = now;
+        self.attempts_here = self.attempts_here.saturating_add(1);
+    }
+
+    /// How long ago its first attempt began; where there was none, how long ago it was delivered.
+    pub(super) fn held_for(&self, now: Moment) -> Duration {
+        now.since(self.since + Duration::from_millis(self.first_start_millis.into()))
     }
 
     pub(super) fn attempts(&self) -> u32 {

@@ -1,5 +1,6 @@
 //! How a partition is set up.
 
+use super::{BlockerPolicy, Watchdog};
 use crate::backoff::Backoff;
 use crate::retry_policy::RetryPolicy;
 
@@ -17,6 +18,10 @@ pub struct PartitionSettings {
     /// After a crash, how many records of a partition are watched for the one that did it: at least as many as can be
     /// pending. 0 counts as 1.
     pub watched_records: usize,
+    /// From when on work counts as not getting on.
+    pub watchdog: Watchdog,
+    /// What becomes of a record that holds up its partition; `None` leaves it. Needs a dead-letter topic.
+    pub blocker: Option<BlockerPolicy>,
 }
 
 impl Default for PartitionSettings {
@@ -27,6 +32,8 @@ impl Default for PartitionSettings {
             lane_order: LaneOrder::Offset,
             publish_backoff: Backoff::default(),
             watched_records: 10_000,
+            watchdog: Watchdog::default(),
+            blocker: None,
         }
     }
 }

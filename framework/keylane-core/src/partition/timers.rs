@@ -18,6 +18,11 @@ impl Timers {
         self.heap.push(Reverse((moment, self.set_so_far, slot)));
     }
 
+    /// Takes the timer of this slot away. A walk over all of them.
+    pub(super) fn cancel(&mut self, slot: u32) {
+        self.heap.retain(|Reverse((.., other))| *other != slot);
+    }
+
     pub(super) fn next(&self) -> Option<Moment> {
         self.heap.peek().map(|Reverse((moment, ..))| *moment)
     }

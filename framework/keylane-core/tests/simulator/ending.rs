@@ -63,7 +63,9 @@ impl World {
         let mut stuck = BTreeSet::new();
         for (&offset, entry) in &owner.unsettled {
             let ending = self.plans[entry.record.identity].ending(self.policy());
+            let given_up = self.given_up.contains(&entry.record.identity);
             let is_stuck = match ending {
+                _ if given_up && entry.doing == Doing::Parked => true,
                 Ending::Parked => entry.doing == Doing::Parked,
                 // It has had its retries, and waits at the cap.
                 Ending::Retrying => matches!(entry.doing, Doing::WaitingUntil(_)) && entry.attempts_here > 3,
@@ -110,6 +112,13 @@ impl World {
             };
             if good {
                 self.count(corner);
+            }
+            if self.given_up.contains(&identity) {
+                ensure!(
+                    good || dead || !held.is_empty(),
+                    "G1: record {identity} was given up and is nowhere: {words:?}"
+                );
+                continue;
             }
             ensure!(good || !held.is_empty(), "G1: record {identity} was to be {ending:?} and is nowhere: {words:?}");
             // A record that was repaired after a stop may have gone any way before.

@@ -23,6 +23,8 @@
 //! * time: timers fire early; due times are ignored
 //! * policy: a retry too few, a round too many, a panic is final, the guard lets everything through or holds back fatal
 //!   records; attempts or bytes are not counted
+//! * blockers: taken from a window that is not full, or not settled, or before their time; taken while paused; a running one
+//!   is written at once; a waiting one keeps its timer; the guard is not asked
 
 mod broker;
 mod ending;
@@ -32,6 +34,7 @@ mod plan;
 mod poison;
 mod random;
 mod results;
+mod stuck;
 mod violation;
 mod world;
 
@@ -41,13 +44,20 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use world::{Fault, World};
 
 const DEFAULT_RUNS: u64 = 1_000;
+const STUCK_RUNS: u64 = 200;
+
+type Corners = BTreeMap<&'static str, u64>;
 
 /// Runs a seed to its end; the error says what was broken and in which step.
-fn run(seed: u64, fault: Fault, trace: bool) -> Result<BTreeMap<&'static str, u64>, String> {
+fn run(seed: u64, fault: Fault, trace: bool) -> Result<Corners, String> {
+    run_world(seed, || World::new(seed, fault), 1_000, trace)
+}
+
+fn run_world(seed: u64, world: impl Fn() -> World, most_steps: u64, trace: bool) -> Result<Corners, String> {
     let mut step = 0;
     let outcome = catch_unwind(AssertUnwindSafe(|| {
-        let mut world = World::new(seed, fault);
-        let steps = 50 + world.random.below(1_000);
+        let mut world = world();
+        let steps = 50 + world.random.below(most_steps);
         while step < steps {
             step += 1;
             let done = world.step()?;
@@ -113,6 +123,28 @@ const CORNERS: [&str; 19] = [
     "hand-over after a drain",
     "hand-over at the deadline",
 ];
+
+#[test]
+fn every_promise_holds_where_records_are_stuck_and_only_those_that_hold_up_their_partition_are_given_up() {
+    const CORNERS: [&str; 4] =
+        ["a blocker dead-lettered", "a blocker that has parked", "a blocker that runs", "a blocker that waits"];
+    let one = |seed, trace| {
+        run_world(seed, || World::with_stuck_records(seed), 8_000, trace).unwrap_or_else(|broken| panic!("{broken}"))
+    };
+    if let Some(seed) = number("KEYLANE_SIM_SEED") {
+        one(seed, true);
+        return;
+    }
+    let runs = number("KEYLANE_SIM_RUNS").unwrap_or(STUCK_RUNS);
+    let mut reached = Corners::new();
+    for seed in 0..runs {
+        one(seed, false).into_iter().for_each(|(corner, count)| *reached.entry(corner).or_default() += count);
+    }
+    eprintln!("{runs} runs: {reached:#?}");
+    for corner in CORNERS.iter().filter(|_| runs >= STUCK_RUNS) {
+        assert!(reached.get(corner).is_some_and(|&count| count >= 3), "hardly ever reached: {corner}");
+    }
+}
 
 /// One of the first runs notices that the shell is at fault, and says so in these words.
 fn caught(fault: Fault, words: &str) {

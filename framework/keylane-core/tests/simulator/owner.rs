@@ -34,8 +34,10 @@ pub(crate) struct Owner {
     next: Option<i64>,
     pub(crate) unsettled: BTreeMap<i64, Entry>,
     /// Delivered in this epoch and settled, by this owner or before.
-    settled: BTreeSet<i64>,
+    pub(crate) settled: BTreeSet<i64>,
     last_started: BTreeMap<u64, i64>,
+    /// Before that, nobody looks for a blocker.
+    pub(crate) next_blocker_look: Moment,
 }
 
 /// A pending record as the model sees it.
@@ -43,6 +45,11 @@ pub(crate) struct Owner {
 pub(crate) struct Entry {
     pub(crate) record: LogRecord,
     pub(crate) attempts_here: u32,
+    /// When it was delivered, until its first attempt starts: then when that was.
+    pub(crate) since: Moment,
+    /// Taken while it ran, because it held up the partition.
+    pub(crate) blocker: bool,
+    pub(crate) refused: bool,
     pub(crate) doing: Doing,
 }
 
@@ -88,6 +95,7 @@ impl Owner {
             unsettled: BTreeMap::new(),
             settled: BTreeSet::new(),
             last_started: BTreeMap::new(),
+            next_blocker_look: Moment::ORIGIN,
         }
     }
 
@@ -129,7 +137,10 @@ impl Owner {
                 Some(due) if due > now => Doing::WaitingUntil(due),
                 _ => Doing::Queued,
             };
-            self.unsettled.insert(record.offset, Entry { record, attempts_here: 0, doing });
+            self.unsettled.insert(
+                record.offset,
+                Entry { record, attempts_here: 0, since: now, blocker: false, refused: false, doing },
+            );
         }
         Ok(delivered)
     }
@@ -173,6 +184,9 @@ impl Owner {
             ensure!(last.is_none_or(|last| last <= offset), "G2: {offset} starts after {last:?} of its key");
         }
         let entry = self.unsettled.get_mut(&offset).expect("looked up before");
+        if entry.attempts_here == 0 {
+            entry.since = now;
+        }
         entry.attempts_here += 1;
         entry.doing = Doing::Running;
         let attempts = entry.record.attempts + entry.attempts_here;
@@ -292,7 +306,7 @@ impl Owner {
 }
 
 impl Entry {
-    fn holds_its_lane(&self) -> bool {
+    pub(crate) fn holds_its_lane(&self) -> bool {
         match self.doing {
             Doing::Queued => false,
             Doing::WaitingUntil(_) => self.attempts_here > 0,

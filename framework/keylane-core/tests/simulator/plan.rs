@@ -11,6 +11,8 @@ pub(crate) struct Plan {
     pub(crate) behaviour: Behaviour,
     /// The broker refuses to take it on the retry and dead-letter topics.
     pub(crate) unwritable: bool,
+    /// Its attempts hardly ever end by themselves.
+    pub(crate) hangs: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -46,7 +48,16 @@ impl Plan {
             7 => Behaviour::Undecodable,
             _ => Behaviour::Good,
         };
-        Self { behaviour, unwritable: random.percent(8) && !matches!(behaviour, Behaviour::Flaky(_)) }
+        let unwritable = random.percent(8) && !matches!(behaviour, Behaviour::Flaky(_));
+        Self { behaviour, unwritable, hangs: false }
+    }
+
+    /// Of a run in which nearly everything works: where much does not, nothing is a blocker.
+    pub(crate) fn mostly_good(random: &mut Random, policy: &RetryPolicy) -> Self {
+        match random.below(600) {
+            0 => Self::random(random, policy, 80),
+            kind => Self { behaviour: Behaviour::Good, unwritable: false, hangs: kind <= 3 },
+        }
     }
 
     /// What this attempt does; `attempts` counts all attempts of the record so far, this one included.

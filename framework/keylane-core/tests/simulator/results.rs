@@ -25,19 +25,34 @@ enum Expected {
 impl World {
     pub(crate) fn finish_attempt(&mut self, log: usize) -> Checked<bool> {
         let Some(owner) = &mut self.owners[log] else { return Ok(false) };
-        if owner.running.is_empty() {
+        let (plans, calm) = (&self.plans, self.calm || self.random.percent(3));
+        let may_end: Vec<usize> = (owner.running.iter().enumerate())
+            .filter(|(_, (_, offset))| {
+                owner
+                    .unsettled
+                    .get(offset)
+                    .is_none_or(|entry| calm || entry.blocker || !plans[entry.record.identity].hangs)
+            })
+            .map(|(index, _)| index)
+            .collect();
+        if may_end.is_empty() {
             return Ok(false);
         }
         *self
             .corners
             .entry(if self.calm { "an attempt in the calm" } else { "an attempt in the storm" })
             .or_default() += 1;
-        let index = self.random.index(owner.running.len());
+        let index = may_end[self.random.index(may_end.len())];
         let (ticket, offset) = owner.running.swap_remove(index);
         let entry = *owner.unsettled.get(&offset).ok_or("a record that runs is pending")?;
         let identity = entry.record.identity;
         ensure!(owner.partition.record(ticket) == Some(&identity), "the record of {offset} is another");
-        match self.plans[identity].act(self.attempts[identity], &mut self.random) {
+        let result = match entry.blocker && self.random.percent(80) {
+            // Dropped; else it was quicker.
+            true => Err(Failure::Panicked),
+            false => self.plans[identity].act(self.attempts[identity], &mut self.random),
+        };
+        match result {
             Ok(success) => {
                 let outcome = match success {
                     Success::Done => Settlement::Done,
@@ -109,6 +124,9 @@ impl World {
 
     /// DESIGN's failure policy, read once more.
     fn expect(&mut self, member: usize, entry: Entry, failure: Failure) -> Expected {
+        if entry.blocker {
+            return Expected::DeadLetter;
+        }
         let policy = self.policy();
         let reason = match failure {
             Failure::Fatal => Reason::Fatal,
@@ -162,6 +180,7 @@ impl World {
             ensure!(round == entry.record.rounds + 1, "{offset} is written for round {round}: {entry:?}");
         }
         owner.writes.push(request);
+        self.check_blocker_write(log, offset, request.publish)?;
         Ok(true)
     }
 
@@ -214,6 +233,7 @@ impl World {
         };
         if let Some(entry) = owner.unsettled.get_mut(&offset) {
             entry.doing = doing;
+            entry.refused = result == PublishResult::Refused;
         }
         self.late.push((log, request.ticket));
         Ok(true)

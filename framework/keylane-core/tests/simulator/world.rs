@@ -1,12 +1,12 @@
 //! A run: members, partitions, a broker and everything that can go wrong between them, one random step at a time.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
 use keylane_core::{
-    Backoff, Delivered, LaneOrder, MAX_METADATA_BYTES, Moment, PartitionSettings, Paused, Position, RetryPolicy,
-    StormGuard, Ticket,
+    Backoff, BlockerPolicy, Delivered, Exhausted, LaneOrder, MAX_METADATA_BYTES, Moment, PartitionSettings, Paused,
+    Position, RetryPolicy, StormGuard, Ticket,
 };
 
 use crate::broker::{Broker, Commit, LOGS, LogRecord, ORIGIN, RETRY};
@@ -40,6 +40,8 @@ pub(crate) struct World {
     pub(crate) owners: [Option<Owner>; 2],
     pub(crate) guards: [Guard; MEMBERS],
     pub(crate) plans: Vec<Plan>,
+    /// Records that were dead-lettered, or are to be, for holding up their partition: the policy did not ask for their plan.
+    pub(crate) given_up: BTreeSet<usize>,
     /// Attempts started by identity, over all deliveries.
     pub(crate) attempts: Vec<u32>,
     /// Attempts and writes whose owner is gone or has given them up, and whose result comes one day.
@@ -54,6 +56,8 @@ pub(crate) struct World {
     keys: u64,
     /// How many records never work: many of them look like an outage to the guard.
     broken_percent: u64,
+    /// Hardly any record fails, or hangs.
+    mostly_good: bool,
     pub(crate) epochs: u64,
     /// The weight of each kind of step: runs differ in what they are made of.
     weights: [u64; STEPS.len()],
@@ -91,6 +95,7 @@ pub(crate) enum Step {
     FinishWrite,
     LateResult,
     Advance,
+    Watch,
     TogglePause,
     Commit,
     CommitAnswered,
@@ -104,7 +109,7 @@ pub(crate) enum Step {
 }
 
 /// Each kind of step and its usual weight.
-const STEPS: [(Step, u64); 19] = [
+const STEPS: [(Step, u64); 20] = [
     (Step::Produce, 25),
     (Step::Fetch, 40),
     (Step::FetchAgain, 3),
@@ -114,6 +119,7 @@ const STEPS: [(Step, u64); 19] = [
     (Step::FinishWrite, 25),
     (Step::LateResult, 8),
     (Step::Advance, 30),
+    (Step::Watch, 40),
     (Step::TogglePause, 2),
     (Step::Commit, 12),
     (Step::CommitAnswered, 12),
@@ -127,10 +133,38 @@ const STEPS: [(Step, u64); 19] = [
 ];
 
 impl World {
+    /// Nearly everything works and few members come and go, so that the window of a stuck record fills up.
+    pub(crate) fn with_stuck_records(seed: u64) -> Self {
+        let mut random = Random::new(seed);
+        let on_exhausted = random.pick(&[Exhausted::DeadLetter, Exhausted::Park]);
+        let policy = RetryPolicy { dead_letter_topic: true, on_exhausted, ..random_policy(&mut random) };
+        let concurrency = 2 + random.index(6);
+        let mut world = Self::of(random, Fault::None, policy, concurrency, true);
+        for ((step, _), weight) in STEPS.iter().zip(&mut world.weights) {
+            *weight = match step {
+                Step::Assign => 2,
+                Step::TogglePause | Step::FetchAgain => 0,
+                Step::Crash | Step::Lose | Step::Revoke => u64::from(world.random.percent(30)),
+                _ => *weight,
+            };
+        }
+        world
+    }
+
     pub(crate) fn new(seed: u64, fault: Fault) -> Self {
         let mut random = Random::new(seed);
         let policy = random_policy(&mut random);
         let concurrency = 1 + random.index(5);
+        Self::of(random, fault, policy, concurrency, false)
+    }
+
+    fn of(mut random: Random, fault: Fault, policy: RetryPolicy, concurrency: usize, mostly_good: bool) -> Self {
+        let pause_at = 4 + random.below(60);
+        let blocker = (mostly_good || (policy.dead_letter_topic && random.percent(60))).then(|| BlockerPolicy {
+            after: Duration::from_millis(random.pick(&[0, 50, 500])),
+            settled_ahead_limit: 2 * pause_at as usize,
+            pending_limit: pause_at as usize,
+        });
         let settings = |lane_order| {
             Arc::new(PartitionSettings {
                 concurrency,
@@ -138,6 +172,8 @@ impl World {
                 lane_order,
                 publish_backoff: Backoff::exponential(Duration::from_millis(50), Duration::from_millis(400)),
                 watched_records: 10_000,
+                blocker,
+                ..PartitionSettings::default()
             })
         };
         let weights = STEPS.map(|(_, weight)| match random.below(4) {
@@ -152,14 +188,16 @@ impl World {
             owners: [None, None],
             guards: [Guard::new(), Guard::new()],
             plans: Vec::new(),
+            given_up: BTreeSet::new(),
             attempts: Vec::new(),
             late: Vec::new(),
             left_running: Vec::new(),
             earlier_metadata: Default::default(),
             settings: [settings(LaneOrder::Offset), settings(LaneOrder::Due)],
-            pause_at: 4 + random.below(60),
+            pause_at,
             max_metadata_bytes: random.pick(&[MAX_METADATA_BYTES, MAX_METADATA_BYTES, 40, 24, 0]),
-            keys: 1 + random.below(20),
+            keys: 1 + random.below(if mostly_good { 100 } else { 20 }),
+            mostly_good,
             broken_percent: random.pick(&[4, 4, 10, 50]),
             epochs: 0,
             weights,
@@ -187,6 +225,7 @@ impl World {
             Step::FinishWrite => self.some(log, Self::finish_write)?,
             Step::LateResult => self.late_result()?,
             Step::Advance => self.advance(),
+            Step::Watch => self.watch(log)?,
             Step::TogglePause => self.toggle_pause(log),
             Step::Commit => self.commit(log)?,
             Step::CommitAnswered => self.commit_answered(log)?,
@@ -248,7 +287,10 @@ impl World {
         for _ in 0..=self.random.below(4) {
             let policy = self.policy().clone();
             let identity = self.plans.len();
-            self.plans.push(Plan::random(&mut self.random, &policy, self.broken_percent));
+            self.plans.push(match self.mostly_good {
+                true => Plan::mostly_good(&mut self.random, &policy),
+                false => Plan::random(&mut self.random, &policy, self.broken_percent),
+            });
             self.attempts.push(0);
             let key = (!self.random.percent(15)).then(|| self.random.below(self.keys));
             let due = self.random.percent(5).then(|| self.millis() + self.random.below(500));

@@ -164,6 +164,20 @@ fn unknown_names_and_invalid_values_are_named() {
 }
 
 #[test]
+fn what_looks_like_a_secret_is_not_shown_wherever_it_stands() {
+    let jaas = "ScramLoginModule required password=\"hunter2\";";
+    let error = consumer(&[("sasl.mechanisms", "magic"), ("socket.timeout.ms", jaas)]).unwrap_err();
+    assert!(error.to_string().contains("socket.timeout.ms") && !format!("{error:?}").contains("hunter2"), "{error:?}");
+    let error = side_client_config("u:hunter2@broker:9092", &kafka(&[])).unwrap_err();
+    assert_eq!(error, ClientConfigError::CredentialsInAddress);
+    assert!(!format!("{error} {error:?}").contains("hunter2"));
+    let words = "no token: Unrecognized sasl.oauthbearer.config beginning at: hunter2";
+    assert!(without_secrets(words).starts_with("no token: Unrecognized sasl.oauthbearer.config ("));
+    assert!(!without_secrets(words).contains("hunter2"));
+    assert_eq!(without_secrets("plain"), "plain");
+}
+
+#[test]
 fn a_secret_never_reaches_an_error() {
     for key in ["sasl.password", "sasl.oauthbearer.config", "ssl.key.password", "ssl.key.pem", "sasl.mechanisms.secret"]
     {

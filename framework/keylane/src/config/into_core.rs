@@ -2,7 +2,7 @@
 
 use keylane_core as core;
 
-use super::{Backoff, Exhausted, InPlace, SubscriptionConfig};
+use super::{Backoff, BlockerAction, Exhausted, InPlace, SubscriptionConfig};
 
 impl From<Backoff> for core::Backoff {
     fn from(backoff: Backoff) -> Self {
@@ -12,6 +12,21 @@ impl From<Backoff> for core::Backoff {
 }
 
 impl SubscriptionConfig {
+    /// From when on the core says that work does not get on.
+    pub(crate) fn core_watchdog(&self) -> core::Watchdog {
+        let super::Watchdog { slow_attempt, stalled_after } = self.watchdog;
+        core::Watchdog { slow_attempt, stalled_after }
+    }
+
+    /// When the core takes a record out of the way that holds up its partition.
+    pub(crate) fn blocker_policy(&self) -> Option<core::BlockerPolicy> {
+        (self.blocker.action == BlockerAction::DeadLetter).then_some(core::BlockerPolicy {
+            after: self.blocker.after,
+            settled_ahead_limit: self.limits.settled_ahead,
+            pending_limit: self.limits.pause_at_records,
+        })
+    }
+
     /// The policy the core decides by.
     pub(crate) fn retry_policy(&self) -> core::RetryPolicy {
         core::RetryPolicy {

@@ -1,5 +1,6 @@
 //! The settings of a subscription, as plain data.
 
+mod blocker;
 mod dead_letter;
 mod into_core;
 mod kafka_settings;
@@ -7,10 +8,13 @@ mod limits;
 mod retry;
 mod subscription_config;
 mod validate;
+mod watchdog;
 
+pub use blocker::{Blocker, BlockerAction};
 pub use dead_letter::DeadLetter;
 pub use kafka_settings::KafkaSettings;
 pub use limits::Limits;
 pub use retry::{Backoff, Exhausted, InPlace, Retry, RetryTopic};
 pub use subscription_config::{Reading, SubscriptionConfig};
 pub use validate::ConfigError;
+pub use watchdog::Watchdog;

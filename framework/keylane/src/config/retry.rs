@@ -196,7 +196,7 @@ pub struct Backoff {
     /// The first delay (default 100 ms).
     #[serde(with = "humantime_serde")]
     pub initial: Duration,
-    /// The longest delay, before jitter (default 10 s).
+    /// The longest delay, before jitter (default 10 s); at most 30 days.
     #[serde(with = "humantime_serde")]
     pub max: Duration,
     /// The factor from one delay to the next (default 2).

@@ -1,10 +1,12 @@
 //! Everything a subscription can be told, as one serde struct.
 
+use std::fmt;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::{DeadLetter, KafkaSettings, Limits, Retry};
+use super::{Blocker, DeadLetter, KafkaSettings, Limits, Retry, Watchdog};
+use crate::client_config::shown_servers;
 
 /// The settings of a subscription: what [`SubscriptionBuilder`](crate::SubscriptionBuilder) fills in, and what a
 /// configuration file holds. Durations are human-readable (`"250ms"`, `"5m"`), unknown fields are refused.
@@ -23,7 +25,7 @@ use super::{DeadLetter, KafkaSettings, Limits, Retry};
 /// ```
 ///
 #[doc = include_str!("options.md")]
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct SubscriptionConfig {
     /// The consumer group (`group.id`).
@@ -71,9 +73,60 @@ pub struct SubscriptionConfig {
     /// Where records go that cannot be processed (default: nowhere, they are retried for ever).
     #[serde(default)]
     pub dead_letter: Option<DeadLetter>,
+    /// When work that does not get on is reported.
+    #[serde(default)]
+    pub watchdog: Watchdog,
+    /// What becomes of a record that holds up its partition (default: the partition waits for it).
+    #[serde(default)]
+    pub blocker: Blocker,
     /// Settings passed through to the Kafka clients (`security.protocol`, …); those keylane owns are refused.
     #[serde(default)]
     pub kafka: KafkaSettings,
+}
+
+impl fmt::Debug for SubscriptionConfig {
+    /// Without values of client settings, and without addresses that hold credentials (which start-up refuses).
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // Named one by one, so that a new field is not forgotten.
+        let Self {
+            group,
+            topics,
+            bootstrap_servers,
+            name,
+            concurrency,
+            limits,
+            commit_interval,
+            attempt_timeout,
+            drain_timeout,
+            shutdown_timeout,
+            startup_timeout,
+            reading,
+            retry,
+            dead_letter,
+            blocker,
+            watchdog,
+            kafka,
+        } = self;
+        f.debug_struct("SubscriptionConfig")
+            .field("group", group)
+            .field("topics", topics)
+            .field("bootstrap_servers", &shown_servers(bootstrap_servers))
+            .field("name", name)
+            .field("concurrency", concurrency)
+            .field("limits", limits)
+            .field("commit_interval", commit_interval)
+            .field("attempt_timeout", attempt_timeout)
+            .field("drain_timeout", drain_timeout)
+            .field("shutdown_timeout", shutdown_timeout)
+            .field("startup_timeout", startup_timeout)
+            .field("reading", reading)
+            .field("retry", retry)
+            .field("dead_letter", dead_letter)
+            .field("blocker", blocker)
+            .field("watchdog", watchdog)
+            .field("kafka", kafka)
+            .finish()
+    }
 }
 
 /// How records are taken out of the Kafka client. Both have the same guarantees.
@@ -106,6 +159,8 @@ impl SubscriptionConfig {
             reading: Reading::default(),
             retry: Retry::default(),
             dead_letter: None,
+            watchdog: Watchdog::default(),
+            blocker: Blocker::default(),
             kafka: KafkaSettings::default(),
         }
     }

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::{Backoff, SubscriptionConfig};
+use super::{Backoff, BlockerAction, SubscriptionConfig};
 
 /// A setting that cannot work: which one, why, and what to write instead.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -36,7 +36,8 @@ impl SubscriptionConfig {
         self.validate_names()?;
         self.validate_limits()?;
         self.validate_times()?;
-        self.validate_retry()
+        self.validate_retry()?;
+        self.validate_stuck_work()
     }
 
     fn validate_names(&self) -> Result<(), ConfigError> {
@@ -124,6 +125,22 @@ impl SubscriptionConfig {
     }
 }
 
+impl SubscriptionConfig {
+    fn validate_stuck_work(&self) -> Result<(), ConfigError> {
+        let shortest = Duration::from_millis(100);
+        duration("watchdog.slow_attempt", self.watchdog.slow_attempt, shortest, 7 * DAY)?;
+        duration("watchdog.stalled_after", self.watchdog.stalled_after, shortest, 7 * DAY)?;
+        duration("blocker.after", self.blocker.after, shortest, 7 * DAY)?;
+        if self.blocker.action == BlockerAction::DeadLetter && self.dead_letter.is_none() {
+            return Err(ConfigError::new(
+                "blocker.action",
+                "is dead_letter, which needs a dead-letter topic: set dead_letter",
+            ));
+        }
+        Ok(())
+    }
+}
+
 fn in_range(setting: &'static str, value: usize, min: usize, max: usize) -> Result<(), ConfigError> {
     if (min..=max).contains(&value) {
         return Ok(());
@@ -145,7 +162,7 @@ fn backoff(setting: &'static str, backoff: &Backoff) -> Result<(), ConfigError> 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::{DeadLetter, Retry};
+    use crate::config::{Blocker, DeadLetter, Retry};
 
     fn refused(change: impl FnOnce(&mut SubscriptionConfig)) -> &'static str {
         let mut config = SubscriptionConfig::new("g", "t");
@@ -174,9 +191,14 @@ mod tests {
         assert_eq!(refused(|c| c.attempt_timeout = Duration::ZERO), "attempt_timeout");
         assert_eq!(refused(|c| c.drain_timeout = Duration::from_secs(200)), "drain_timeout");
         assert_eq!(refused(|c| c.startup_timeout = Duration::ZERO), "startup_timeout");
+        assert_eq!(refused(|c| c.retry.backoff.max = Duration::MAX), "retry.backoff");
         assert_eq!(refused(|c| c.retry.backoff.jitter = 2.0), "retry.backoff");
         assert_eq!(refused(|c| c.retry = Retry::none().then_topic().topic_rounds(0)), "retry.topic.rounds");
         assert_eq!(refused(|c| c.dead_letter = Some(DeadLetter::topic(""))), "dead_letter.topic");
+        assert_eq!(refused(|c| c.watchdog.slow_attempt = Duration::ZERO), "watchdog.slow_attempt");
+        assert_eq!(refused(|c| c.watchdog.stalled_after = Duration::MAX), "watchdog.stalled_after");
+        assert_eq!(refused(|c| c.blocker.after = Duration::ZERO), "blocker.after");
+        assert_eq!(refused(|c| c.blocker = Blocker::dead_letter()), "blocker.action");
         assert_eq!(
             refused(|c| {
                 c.topics.push("u".into());

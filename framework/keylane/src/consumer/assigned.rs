@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
-use keylane_core::{Budget, Mark};
+use keylane_core::{Budget, Identity, LogId, Mark, Silence};
 
 use super::marks::OPENING;
 use super::recent::Recent;
@@ -23,6 +23,10 @@ pub(super) struct Assigned {
     pub(super) is_retry_topic: bool,
     /// The log went back to this offset: a new epoch is due.
     pub(super) rewound: Option<i64>,
+    /// Which log this epoch is about.
+    pub(super) identity: Identity,
+    /// The topic was made anew: a new epoch is due, at the latest at this moment. What is still read is of no use.
+    pub(super) anew: Option<(LogId, Instant)>,
     pub(super) inbox: Arc<Inbox>,
     pub(super) progress: Arc<Progress>,
     pub(super) read_metrics: ReadMetrics,
@@ -53,6 +57,8 @@ pub(super) struct Assigned {
     first_batch_at: Option<Instant>,
     /// The log's end was told to the owner.
     pub(super) told_log_end: bool,
+    pub(super) opened_at: Instant,
+    pub(super) silence: Silence,
     /// Being given back.
     pub(super) revoking: bool,
 }
@@ -79,6 +85,8 @@ impl Assigned {
             lag_metrics: LagMetrics::new(labels),
             is_retry_topic,
             rewound: None,
+            identity: Identity::default(),
+            anew: None,
             recent: Recent::default(),
             batch: Vec::new(),
             batch_bytes: 0,
@@ -95,6 +103,8 @@ impl Assigned {
             opening: false,
             first_batch_at: None,
             told_log_end: false,
+            opened_at: Instant::now(),
+            silence: Silence::default(),
             revoking: false,
         }
     }

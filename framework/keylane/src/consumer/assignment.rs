@@ -5,7 +5,8 @@ use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use keylane_core::{
-    Budget, BudgetChange, CommitContent, Epoch, Evidence, MAX_METADATA_BYTES, MapError, Position, commit_map,
+    Budget, BudgetChange, CommitContent, Epoch, Evidence, Identity, MAX_METADATA_BYTES, MapError, Position, Seen,
+    commit_map,
 };
 use rdkafka::Offset;
 use rdkafka::consumer::{BaseConsumer, Consumer};
@@ -16,10 +17,9 @@ use super::context::{Context, NewPartition, list};
 use super::marks::OPENING;
 use super::poll_loop::{OwnerFactory, PollSettings};
 use super::reader::Misplaced;
+use super::topic_ids::Logs;
 use crate::metrics::{MetricLabels, PartitionMetrics, UnreadableMetadata};
-use crate::runtime::{CommitPoint, Inbox, Opening, Progress, instance};
-
-const SEEK_TIMEOUT: Duration = Duration::from_secs(10);
+use crate::runtime::{CommitPoint, EpochLife, Inbox, Opening, Progress, instance};
 
 /// All partitions this member owns.
 pub(super) struct Assignment {
@@ -27,14 +27,27 @@ pub(super) struct Assignment {
     /// Bytes pending over all partitions.
     bytes: Budget,
     last_epoch: u64,
+    /// The group's name for the latest assignment.
+    pub(super) membership: Option<Arc<str>>,
     settings: Arc<PollSettings>,
     open: OwnerFactory,
+    /// Epochs that have ended while somebody still works for them. Bounded: a partition starts nothing as long as one of its
+    /// own is here.
+    leaving: Vec<(Arc<str>, i32, Arc<EpochLife>)>,
 }
 
 impl Assignment {
     pub(super) fn new(settings: Arc<PollSettings>, open: OwnerFactory) -> Self {
         let limit = settings.limits.pending_bytes as u64;
-        Self { partitions: Vec::new(), bytes: Budget::new(limit, limit / 10 * 7), last_epoch: 0, settings, open }
+        Self {
+            partitions: Vec::new(),
+            bytes: Budget::new(limit, limit / 10 * 7),
+            last_epoch: 0,
+            membership: None,
+            settings,
+            open,
+            leaving: Vec::new(),
+        }
     }
 
     /// Opens an owner for a partition that was just assigned: a new epoch.
@@ -47,12 +60,12 @@ impl Assignment {
         let labels =
             MetricLabels { subscription: &self.settings.subscription, topic: &topic, partition: new.partition };
         let mut metrics = PartitionMetrics::new(&labels);
-        let (start, CommitContent { settled, evidence }) = resume_point(&new, &mut metrics);
+        let (start, CommitContent { settled, evidence, .. }) = resume_point(&new, &mut metrics);
         let named = evidence.named;
         let (evidence, unclean) = evidence.at_start(instance());
         let opening_point = start.filter(|_| unclean).map(|start| CommitPoint {
             position: start.get(),
-            metadata: commit_map::encode(start, settled.ranges(), &evidence, MAX_METADATA_BYTES).text,
+            metadata: commit_map::encode_for(new.log, start, settled.ranges(), &evidence, MAX_METADATA_BYTES).text,
             mark: Some(OPENING),
             running: false,
         });
@@ -62,7 +75,9 @@ impl Assignment {
         }
         let is_retry_topic = self.settings.retry_topic.as_deref() == Some(&*topic);
         tracing::info!(%topic, partition = new.partition, start = start.map(Position::get), "partition assigned");
-        let (inbox, progress) = (Arc::new(Inbox::new(paused)), Arc::new(Progress::default()));
+        let predecessors = self.predecessors(&topic, new.partition);
+        let (inbox, progress) = (Arc::new(Inbox::new(paused, !predecessors.is_empty())), Arc::new(Progress::default()));
+        inbox.order(|orders| orders.log = new.log);
         (self.open)(Opening {
             topic: topic.clone(),
             partition: new.partition,
@@ -74,6 +89,8 @@ impl Assignment {
             metrics,
             inbox: inbox.clone(),
             progress: progress.clone(),
+            membership: self.membership.clone(),
+            predecessors,
         });
         let limits = &self.settings.limits;
         let budgets = (
@@ -85,6 +102,16 @@ impl Assignment {
         assigned.opening = opening_point.is_some();
         assigned.stored = opening_point;
         assigned.highest = start.map(Position::get);
+        assigned.identity = Identity::new(new.log);
+        if let Some(left) = new.left {
+            tracing::warn!(
+                topic = %assigned.topic, partition = assigned.partition, left,
+                "the topic was deleted and made anew: what was committed is about a topic that is gone; reading from the beginning"
+            );
+            assigned.read_metrics.topic_made_anew();
+            // Also the very position that was left has to be committed once more, by us: it is about this log now.
+            assigned.highest = Some(left.saturating_add(1));
+        }
         self.partitions.push(assigned);
     }
 
@@ -103,15 +130,71 @@ impl Assignment {
                 %topic, partition, start,
                 "the log went back: it was cut, or the topic was made anew; reading on from where it is now"
             );
-            let highest = self.close_now(topic, *partition).and_then(|old| old.highest);
-            consumer.seek(topic, *partition, Offset::Offset(start), SEEK_TIMEOUT)?;
-            let new = NewPartition { topic: topic.to_string(), partition: *partition, committed: None };
+            let old = self.close_now(topic, *partition);
+            seek(consumer, topic, *partition, Offset::Offset(start))?;
+            // The same log, as far as is known.
+            let log = old.as_ref().and_then(|old| old.identity.log());
+            let new =
+                NewPartition { topic: topic.to_string(), partition: *partition, committed: None, log, left: None };
             self.open(new, paused);
-            if let Some(new) = self.find(topic, *partition) {
-                new.highest = highest;
+            if let (Some(new), Some(old)) = (self.find(topic, *partition), old) {
+                (new.highest, new.identity, new.fetch_paused) = (old.highest, old.identity, old.fetch_paused);
             }
         }
         Ok(!rewound.is_empty())
+    }
+
+    /// Compares what is read with what the brokers say is there. Where a topic was made anew the epochs that are about the
+    /// old one end: what runs may finish until `deadline`, nothing else starts. Whether there are any.
+    pub(super) fn compare_logs(&mut self, logs: &Logs, deadline: Instant) -> bool {
+        let mut made_anew = false;
+        for (topic, log) in logs {
+            // One that is being given up is left to its next owner, who sees the same in the commit.
+            let read = self.partitions.iter_mut().filter(|p| *p.topic == **topic && p.anew.is_none() && !p.revoking);
+            for partition in read {
+                match partition.identity.see(*log) {
+                    Seen::Same | Seen::Doubtful => {}
+                    Seen::Learned => partition.inbox.order(|orders| orders.log = Some(*log)),
+                    Seen::Another => {
+                        partition.anew = Some((*log, deadline));
+                        partition.batch.clear();
+                        partition.batch_bytes = 0;
+                        partition.inbox.order(|orders| orders.drain = true);
+                        made_anew = true;
+                    }
+                }
+            }
+        }
+        made_anew
+    }
+
+    /// Begins the new epochs of topics that were made anew, where the old one has ended, at the beginning of the log.
+    pub(super) fn reopen_anew(&mut self, consumer: &BaseConsumer<Context>, paused: bool) -> KafkaResult<bool> {
+        let now = Instant::now();
+        let due: Vec<_> = (self.partitions.iter())
+            .filter(|p| !p.revoking)
+            .filter_map(|p| {
+                Some((p.topic.clone(), p.partition, p.anew.filter(|anew| p.has_ended() || now >= anew.1)?.0))
+            })
+            .collect();
+        for (topic, partition, log) in &due {
+            let Some(mut old) = self.close_now(topic, *partition) else { continue };
+            let dropped = old.pending_records();
+            old.read_metrics.handed_back(dropped);
+            if dropped > 0 {
+                tracing::warn!(%topic, partition, dropped, "records of the deleted topic were left unsettled; they are not read again");
+            }
+            seek(consumer, topic, *partition, Offset::Beginning)?;
+            let (name, left) = (topic.to_string(), Some(old.highest.unwrap_or(0)));
+            self.open(
+                NewPartition { topic: name, partition: *partition, committed: None, log: Some(*log), left },
+                paused,
+            );
+            if let Some(new) = self.find(topic, *partition) {
+                new.fetch_paused = old.fetch_paused;
+            }
+        }
+        Ok(!due.is_empty())
     }
 
     /// Puts the client's position back to the record that an error was reported for. Without waiting for its answer: a seek
@@ -123,7 +206,7 @@ impl Assignment {
         if assigned.next_offset.is_some_and(|next| next > *offset) {
             return;
         }
-        if let Err(error) = consumer.seek(topic, *partition, Offset::Offset(*offset), Duration::ZERO) {
+        if let Err(error) = seek(consumer, topic, *partition, Offset::Offset(*offset)) {
             tracing::warn!(%error, topic, partition, offset, "the client refused to go back to a record it could not fetch");
         }
     }
@@ -137,7 +220,15 @@ impl Assignment {
         let place = self.partitions.iter().position(|p| p.partition == partition && &*p.topic == topic)?;
         let closed = self.partitions.swap_remove(place);
         closed.inbox.end();
+        self.leaving.retain(|(_, _, life)| !life.is_gone());
+        self.leaving.push((closed.topic.clone(), closed.partition, closed.inbox.life().clone()));
         Some(closed)
+    }
+
+    /// Earlier epochs of a partition that somebody in this process still works for.
+    fn predecessors(&self, topic: &str, partition: i32) -> Vec<Arc<EpochLife>> {
+        let same = self.leaving.iter().filter(|(t, p, life)| *p == partition && &**t == topic && !life.is_gone());
+        same.map(|(_, _, life)| life.clone()).collect()
     }
 
     /// Pauses and resumes fetching by the limits (guarantee G6) and the user's wish.
@@ -184,6 +275,12 @@ impl Assignment {
             partition.read_metrics.set_paused(paused, Instant::now());
         }
     }
+}
+
+/// Sets the client's position, without waiting for its answer: from here on nothing of what was fetched before is handed out,
+/// and a seek that is refused later is of a partition that is being given up, or has nothing to hand out yet.
+fn seek(consumer: &BaseConsumer<Context>, topic: &str, partition: i32, to: Offset) -> KafkaResult<()> {
+    consumer.seek(topic, partition, to, Duration::ZERO)
 }
 
 /// The committed position and what earlier owners settled above it. Metadata that is not ours, or damaged, is counted and

@@ -25,7 +25,7 @@ impl PollLoop {
         if !self.draining {
             self.draining = true;
             self.show_state();
-            self.order_drain();
+            self.order_drain(deadline);
             self.assignment.update_pauses(&self.consumer, true);
         }
         let running = self.assignment.partitions.iter().any(|partition| !partition.has_ended());
@@ -46,10 +46,12 @@ impl PollLoop {
         }
     }
 
-    /// Nothing new starts on any partition; owners end by themselves when what runs has finished.
-    pub(super) fn order_drain(&mut self) {
+    /// Nothing new starts on any partition; owners end by themselves when what runs has finished. Their marks are taken back
+    /// at once: a supervisor that asks a process to end and then kills it is the most ordinary of deployments.
+    pub(super) fn order_drain(&mut self, deadline: Instant) {
         for partition in &self.assignment.partitions {
-            partition.inbox.order(|orders| orders.drain = true);
+            partition.inbox.order(|orders| orders.shutdown = true);
+            partition.inbox.drain(deadline);
         }
     }
 

@@ -61,9 +61,24 @@ impl Commits {
         }
         if self.metadata == Metadata::Nothing {
             self.marks.give_up(partitions);
-        } else {
-            self.marks.send(consumer, partitions);
         }
+        self.marks.send(consumer, partitions);
+    }
+
+    /// A commit that is sent from now on and answered proves that this is a member still.
+    pub(super) fn ask_for_proof(&mut self) {
+        self.marks.ask_for_proof();
+    }
+
+    /// Whether there was such an answer, or nothing to commit for: then nothing has started, and what does waits for its
+    /// mark. Tells it once.
+    pub(super) fn take_proof(&mut self) -> bool {
+        self.marks.take_proof()
+    }
+
+    /// It is not waited for any more.
+    pub(super) fn forget_proof(&mut self) {
+        self.marks.forget_proof();
     }
 
     /// Takes the mark back for owners that have not said their last word: one is blocked by a processor that blocks its
@@ -94,11 +109,13 @@ impl Commits {
                 continue;
             }
             stored.push(place);
+            // In a shutdown, which may be cut short.
+            let withdrawn = partition.stored.as_ref().is_some_and(|stored| stored.running) && !point.running;
             let back = partition.highest.is_some_and(|highest| point.position < highest);
             partition.highest = partition.highest.max(Some(point.position));
             partition.stored = Some(point);
             // A mark is committed, and its answer waited for, in a moment.
-            if (!moved || back || suspended) && partition.unconfirmed_mark().is_none() {
+            if (!moved || back || withdrawn || suspended) && partition.unconfirmed_mark().is_none() {
                 explicit.push(place);
             }
         }

@@ -1,9 +1,11 @@
 //! The callbacks of the Kafka client. They run inside `poll`, on the polling thread, and only report.
 
+use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
+use keylane_core::{LogId, Position, Resume, commit_map};
 use rdkafka::client::ClientContext;
 use rdkafka::config::RDKafkaLogLevel;
 use rdkafka::consumer::{BaseConsumer, Consumer, ConsumerContext, RebalanceProtocol};
@@ -13,18 +15,27 @@ use rdkafka::{Offset, TopicPartitionList};
 
 use super::fetch_queue::Forwarding;
 use super::native;
+use super::topic_ids::{Answer, Inquiry, Logs};
 use super::trouble;
 use crate::metrics::{CommitFailure, SubscriptionMetrics};
+use crate::runtime::SharedLease;
 use crate::subscription::Control;
 
 /// How long an assignment waits for the committed offsets and their metadata. Without them processing starts all the same:
 /// the settled-ahead map is missing then, and more is delivered again.
 const COMMITTED_TIMEOUT: Duration = Duration::from_secs(10);
 
+/// The same for the topics' ids. Without them what was committed is believed for now, and compared later.
+const IDENTITY_TIMEOUT: Duration = Duration::from_secs(2);
+
 /// What has happened since the loop last looked.
 #[derive(Debug)]
 pub(super) enum GroupEvent {
-    Assigned(Vec<NewPartition>),
+    Assigned {
+        partitions: Vec<NewPartition>,
+        /// Generation and member, where the client tells.
+        membership: Option<String>,
+    },
     Revoked {
         partitions: Vec<(String, i32)>,
         /// The group has already given the partitions away.
@@ -42,6 +53,10 @@ pub(super) struct NewPartition {
     pub(super) partition: i32,
     /// The committed offset and its metadata; `None` where nothing was committed or the broker did not tell.
     pub(super) committed: Option<(i64, Vec<u8>)>,
+    /// The log that is read, where it is known.
+    pub(super) log: Option<LogId>,
+    /// The position that was committed, or reached, in another topic of this name. This one is read from its beginning.
+    pub(super) left: Option<i64>,
 }
 
 /// The consumer's context: a mailbox for the loop, and the place where errors are noted.
@@ -53,11 +68,19 @@ pub(crate) struct Context {
     closing: AtomicBool,
     eager: AtomicBool,
     metadata_refused: AtomicBool,
+    /// Whether topic ids are worth waiting for: there is somebody to ask, and the last question was answered.
+    ids_told: AtomicBool,
     forwarding: Arc<Forwarding>,
+    lease: Arc<SharedLease>,
 }
 
 impl Context {
-    pub(crate) fn new(control: Arc<Control>, metrics: Arc<SubscriptionMetrics>, forwarding: Arc<Forwarding>) -> Self {
+    pub(crate) fn new(
+        control: Arc<Control>,
+        metrics: Arc<SubscriptionMetrics>,
+        forwarding: Arc<Forwarding>,
+        lease: Arc<SharedLease>,
+    ) -> Self {
         Self {
             control,
             metrics,
@@ -65,8 +88,15 @@ impl Context {
             closing: AtomicBool::new(false),
             eager: AtomicBool::new(false),
             metadata_refused: AtomicBool::new(false),
+            ids_told: AtomicBool::new(false),
             forwarding,
+            lease,
         }
+    }
+
+    /// Whether starts are allowed.
+    pub(super) fn lease(&self) -> &SharedLease {
+        &self.lease
     }
 
     pub(super) fn take_events(&self) -> Vec<GroupEvent> {
@@ -93,27 +123,66 @@ impl Context {
         self.metadata_refused.swap(false, Ordering::Relaxed)
     }
 
+    pub(crate) fn set_ids_told(&self, told: bool) {
+        self.ids_told.store(told, Ordering::Relaxed);
+    }
+
     fn events(&self) -> MutexGuard<'_, Vec<GroupEvent>> {
         self.events.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn assign(&self, consumer: &BaseConsumer<Self>, partitions: &TopicPartitionList) {
+    fn assign(&self, consumer: &BaseConsumer<Self>, partitions: &mut TopicPartitionList) {
         if !self.closing.load(Ordering::Relaxed) {
             // Not while closing: the call can hang then.
             self.eager.store(matches!(consumer.rebalance_protocol(), RebalanceProtocol::Eager), Ordering::Relaxed);
         }
         // Before the assignment: nothing can be committed in between, so map and start position belong together.
-        let assigned = new_partitions(consumer, partitions);
+        let assigned = self.lease.during(COMMITTED_TIMEOUT, || self.new_partitions(consumer, partitions));
+        let mut anew = assigned.iter().filter(|new| new.left.is_some());
+        let at_beginning =
+            |new: &NewPartition| partitions.set_partition_offset(&new.topic, new.partition, Offset::Beginning);
+        let starts = anew.try_for_each(at_beginning);
         for new in &assigned {
             self.forwarding.forward(consumer, &new.topic, new.partition);
         }
+        // While it is closing the call can hang, and nothing of the assignment starts.
+        let membership = if self.closing.load(Ordering::Relaxed) { None } else { native::membership(consumer) };
         unpause(consumer, &assigned);
         let answer =
             if self.is_eager() { consumer.assign(partitions) } else { consumer.incremental_assign(partitions) };
-        match answer {
-            Ok(()) => self.events().push(GroupEvent::Assigned(assigned)),
+        // Without its start a partition would be read from what was committed, past records.
+        match starts.and(answer) {
+            Ok(()) => self.events().push(GroupEvent::Assigned { partitions: assigned, membership }),
             Err(error) => self.events().push(GroupEvent::Failed(error.to_string())),
         }
+    }
+
+    /// What is known of partitions that are about to be assigned: what was committed, and which logs they are now.
+    fn new_partitions(&self, consumer: &BaseConsumer<Context>, partitions: &TopicPartitionList) -> Vec<NewPartition> {
+        let new = |element: native::Committed<'_>| NewPartition {
+            topic: element.topic.to_owned(),
+            partition: element.partition,
+            committed: None,
+            log: None,
+            left: None,
+        };
+        let mut assigned: Vec<_> = native::committed(partitions).into_iter().map(new).collect();
+        if assigned.is_empty() {
+            return assigned;
+        }
+        let inquiry = {
+            let topics: BTreeSet<_> = assigned.iter().map(|new| new.topic.as_str()).collect();
+            // Asked before the position, so that it is never compared with an older log than its own; answered meanwhile.
+            Inquiry::send(consumer, &Vec::from_iter(topics), IDENTITY_TIMEOUT)
+        };
+        let wait = if self.ids_told.load(Ordering::Relaxed) { IDENTITY_TIMEOUT } else { Duration::ZERO };
+        let asked = Instant::now();
+        add_committed(consumer, &mut assigned);
+        let answer = inquiry.answer(wait.saturating_sub(asked.elapsed()));
+        self.set_ids_told(matches!(answer, Answer::Logs(_)));
+        let logs = if let Answer::Logs(logs) = answer { logs } else { Logs::new() };
+        compare_logs(&mut assigned, &logs);
+        assigned
     }
 
     fn revoke(&self, consumer: &BaseConsumer<Self>, partitions: &TopicPartitionList) {
@@ -135,16 +204,8 @@ impl Context {
 
 /// Asks for the committed offsets with their metadata. Lists passed to the client are built, used and dropped here: one that
 /// stays alive keeps the client from closing.
-fn new_partitions(consumer: &BaseConsumer<Context>, partitions: &TopicPartitionList) -> Vec<NewPartition> {
-    let mut request = TopicPartitionList::with_capacity(partitions.count());
-    let mut assigned = Vec::with_capacity(partitions.count());
-    for element in native::committed(partitions) {
-        request.add_partition(element.topic, element.partition);
-        assigned.push(NewPartition { topic: element.topic.to_owned(), partition: element.partition, committed: None });
-    }
-    if assigned.is_empty() {
-        return assigned;
-    }
+fn add_committed(consumer: &BaseConsumer<Context>, assigned: &mut [NewPartition]) {
+    let request = list(assigned.iter().map(|new| (new.topic.as_str(), new.partition)));
     match consumer.committed_offsets(request, COMMITTED_TIMEOUT) {
         Ok(answer) => {
             for element in native::committed(&answer) {
@@ -159,7 +220,25 @@ fn new_partitions(consumer: &BaseConsumer<Context>, partitions: &TopicPartitionL
             tracing::warn!(%error, "the committed offsets' metadata cannot be read; more records will be delivered again");
         }
     }
-    assigned
+}
+
+/// Leaves what was committed for another topic of the same name.
+fn compare_logs(assigned: &mut [NewPartition], logs: &Logs) {
+    for new in assigned {
+        let there = logs.iter().find(|(topic, _)| *topic == new.topic).map(|(_, log)| *log);
+        let named = new.committed.as_ref().and_then(|(offset, metadata)| {
+            // What cannot be read is reported where the rest of it is used.
+            let text = std::str::from_utf8(metadata).ok()?;
+            commit_map::decode(Position::new(*offset), text).ok()?.log
+        });
+        match Resume::of(named, there) {
+            Resume::Committed(log) => new.log = log,
+            Resume::Anew(log) => {
+                new.log = Some(log);
+                new.left = new.committed.take().map(|(offset, _)| offset);
+            }
+        }
+    }
 }
 
 /// A partition that comes back may still be paused from its last time here, and the loop's table begins with none paused.
@@ -194,7 +273,7 @@ impl ConsumerContext for Context {
         }
     }
 
-    fn commit_callback(&self, result: KafkaResult<()>, _offsets: &TopicPartitionList) {
+    fn commit_callback(&self, result: KafkaResult<()>, offsets: &TopicPartitionList) {
         let Err(error) = result else {
             self.metrics.committed();
             trouble::healthy(&self.control, trouble::Sign::Commit);
@@ -220,7 +299,9 @@ impl ConsumerContext for Context {
             _ => {
                 self.metrics.commit_failed(trouble::commit_failure(code));
                 tracing::warn!(%error, "a commit failed; the next one covers it");
-                trouble::note_commit(&self.control, &error);
+                let elements = offsets.elements();
+                let failed = elements.iter().find(|element| element.error().is_err());
+                trouble::note_commit(&self.control, &error, failed.map(|element| element.topic()));
             }
         }
     }

@@ -13,6 +13,9 @@ use rdkafka::ClientConfig;
 use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::error::RDKafkaErrorCode as Code;
 
+use crate::client_config::creation_error;
+use crate::topics::LastError;
+
 const ASK_EVERY: Duration = Duration::from_secs(10);
 const ANSWER_WITHIN: Duration = Duration::from_secs(5);
 
@@ -85,9 +88,11 @@ impl EndOffsets {
 
 /// Ends when the subscription has ended, at the latest one answer later.
 fn answer(config: &ClientConfig, questions: &Receiver<Question>, answers: &Mutex<Answers>) {
-    let client: BaseConsumer = match config.create() {
+    let client: BaseConsumer<LastError> = match config.create_with_context(LastError::default()) {
         Ok(client) => client,
-        Err(error) => return tracing::warn!(%error, "lag of paused partitions cannot be measured"),
+        Err(error) => {
+            return tracing::warn!(error = %creation_error(error), "lag of paused partitions cannot be measured");
+        }
     };
     let answers = || answers.lock().unwrap_or_else(PoisonError::into_inner);
     while let Ok(Question { ends, topics }) = questions.recv() {
@@ -109,7 +114,7 @@ fn answer(config: &ClientConfig, questions: &Receiver<Question>, answers: &Mutex
 }
 
 /// `None` where the brokers do not answer, or with another complaint, which the consumer meets by itself.
-fn is_there(client: &BaseConsumer, topic: &str) -> Option<bool> {
+fn is_there(client: &BaseConsumer<LastError>, topic: &str) -> Option<bool> {
     let metadata = client.fetch_metadata(Some(topic), ANSWER_WITHIN).ok()?;
     match metadata.topics().first()?.error().map(Code::from) {
         None => Some(true),

@@ -83,6 +83,11 @@ impl FetchQueue {
         if self.forwarding.events.swap(false, Ordering::AcqRel) || self.served_at.elapsed() >= SERVE_EVENTS {
             self.served_at = Instant::now();
             serve(consumer, &mut read, &mut take);
+            // The watch speaks when the queue gets its first event, so a queue that was not emptied stays silent. With much
+            // logging (`debug`) errors and rebalances would wait behind thousands of lines.
+            if has_events(consumer) {
+                self.forwarding.events.store(true, Ordering::Release);
+            }
             // The loop has to open what was assigned before its first record is taken out.
             if read.error.is_some() || consumer.context().has_events() {
                 return read;
@@ -155,6 +160,20 @@ impl Forwarding {
 
     fn lock(&self) -> MutexGuard<'_, Option<Queue>> {
         self.queue.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Whether something is left in the consumer queue.
+fn has_events<C: ConsumerContext>(consumer: &BaseConsumer<C>) -> bool {
+    // SAFETY: the client is live; the reference to its queue is checked, and given back.
+    unsafe {
+        let queue = sys::rd_kafka_queue_get_consumer(consumer.client().native_ptr());
+        if queue.is_null() {
+            return false;
+        }
+        let length = sys::rd_kafka_queue_length(queue);
+        sys::rd_kafka_queue_destroy(queue);
+        length > 0
     }
 }
 

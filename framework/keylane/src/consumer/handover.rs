@@ -25,15 +25,23 @@ impl Handover {
         for (topic, partition) in &partitions {
             if let Some(assigned) = assignment.find(topic, *partition) {
                 assigned.revoking = true;
-                assigned.inbox.order(|orders| orders.drain = true);
+                assigned.inbox.drain(deadline);
             }
         }
         Self { partitions, began: Instant::now(), deadline, ordered_end: false }
     }
 
     /// Brings the deadline forward.
-    pub(super) fn hurry(&mut self, deadline: Instant) {
-        self.deadline = self.deadline.min(deadline);
+    pub(super) fn hurry(&mut self, assignment: &mut Assignment, deadline: Instant) {
+        if deadline >= self.deadline {
+            return;
+        }
+        self.deadline = deadline;
+        for (topic, partition) in &self.partitions {
+            if let Some(assigned) = assignment.find(topic, *partition) {
+                assigned.inbox.drain(deadline);
+            }
+        }
     }
 
     /// Whether the revoke can be answered.

@@ -39,6 +39,10 @@ impl Intake {
             return;
         };
         let partition = &mut table[place];
+        if partition.anew.is_some() {
+            // Read again from where the new epoch begins.
+            return;
+        }
         let offset = message.offset();
         let (key, value, timestamp) = (message.key(), message.value(), message.timestamp_millis());
         let print = fingerprint(timestamp, key, value);

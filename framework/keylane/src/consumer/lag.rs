@@ -8,10 +8,16 @@ use rdkafka::consumer::BaseConsumer;
 use super::assigned::Assigned;
 use super::context::Context;
 use super::native;
-use crate::subscription::{Control, PartitionStatus};
+use crate::Watchdog;
+use crate::subscription::{Control, OldestRecord, PartitionStatus};
 
 /// Measures from what the client knows, without asking a broker.
-pub(super) fn update(consumer: &BaseConsumer<Context>, partitions: &mut [Assigned], control: &Control) {
+pub(super) fn update(
+    consumer: &BaseConsumer<Context>,
+    partitions: &mut [Assigned],
+    control: &Control,
+    watchdog: &Watchdog,
+) {
     for partition in partitions {
         let cached = native::cached_end_offset(consumer, &partition.topic_c, partition.partition);
         // The client's figure is frozen while a partition is paused; the side client's is then the newer one.
@@ -35,6 +41,9 @@ pub(super) fn update(consumer: &BaseConsumer<Context>, partitions: &mut [Assigne
             partition.read_metrics.set_delivered(next - 1);
         }
         partition.read_metrics.set_paused(partition.fetch_paused, Instant::now());
+        let stuck = Stuck::look(partition, watchdog);
+        partition.read_metrics.set_stuck(stuck.stalled_for.is_some(), stuck.slow_attempts);
+        let progress = &partition.progress;
         control.set_partition(PartitionStatus {
             topic: partition.topic.clone(),
             partition: partition.partition,
@@ -46,9 +55,45 @@ pub(super) fn update(consumer: &BaseConsumer<Context>, partitions: &mut [Assigne
             settled_ahead: progress.settled_ahead.load(Ordering::Relaxed),
             paused: partition.fetch_paused,
             lag_records: lag,
+            oldest: progress.oldest().map(oldest_record),
+            slow_attempts: stuck.slow_attempts,
+            stalled_for: stuck.stalled_for,
+            blocked_for: stuck.blocked_for,
         });
         partition.read_metrics.touch();
         partition.lag_metrics.touch();
+    }
+}
+
+/// Work that does not get on: what the owner says, and what is seen where it is blocked.
+struct Stuck {
+    slow_attempts: u64,
+    stalled_for: Option<Duration>,
+    blocked_for: Option<Duration>,
+}
+
+impl Stuck {
+    fn look(partition: &mut Assigned, watchdog: &Watchdog) -> Self {
+        let blocked = partition.look_for_silence(watchdog);
+        let blocked_for = blocked.map(|blocked| blocked.lasting);
+        let told = Duration::from_millis(partition.progress.stalled_millis.load(Ordering::Relaxed));
+        let stalled_for = blocked_for.filter(|&lasting| lasting >= watchdog.stalled_after).max(Some(told));
+        let by_its_attempt = blocked.is_some_and(|blocked| blocked.by_its_attempt);
+        Self {
+            slow_attempts: partition.progress.slow_attempts.load(Ordering::Relaxed) + u64::from(by_its_attempt),
+            stalled_for: stalled_for.filter(|stalled| !stalled.is_zero()),
+            blocked_for,
+        }
+    }
+}
+
+fn oldest_record(oldest: crate::runtime::OldestRecord) -> OldestRecord {
+    OldestRecord {
+        offset: oldest.offset,
+        key_hash: oldest.key_hash,
+        age: oldest.since.elapsed(),
+        attempts: oldest.attempts,
+        state: oldest.state.into(),
     }
 }
 

@@ -167,3 +167,22 @@ pub(super) fn cached_end_offset<C: ConsumerContext>(
     };
     (error == sys::rd_kafka_resp_err_t::RD_KAFKA_RESP_ERR_NO_ERROR && high >= 0).then_some(high)
 }
+
+/// The group's generation (the member's epoch with `group.protocol=consumer`) and the member's id: `17/rdkafka-…`. `None`
+/// outside of a group. Asks the client's main thread, which answers at once.
+pub(super) fn membership<C: ConsumerContext>(consumer: &BaseConsumer<C>) -> Option<String> {
+    // SAFETY: the client is live; what it returns is ours, and destroyed below.
+    let metadata = unsafe { sys::rd_kafka_consumer_group_metadata(consumer.client().native_ptr()) };
+    if metadata.is_null() {
+        return None;
+    }
+    // SAFETY: `metadata` is live; the id is null or a C string that belongs to it, and is copied before the destroy.
+    let (generation, member) = unsafe {
+        let member = sys::rd_kafka_consumer_group_metadata_member_id(metadata);
+        let member = (!member.is_null()).then(|| CStr::from_ptr(member).to_string_lossy().into_owned());
+        (sys::rd_kafka_consumer_group_metadata_generation_id(metadata), member)
+    };
+    // SAFETY: ours, destroyed once.
+    unsafe { sys::rd_kafka_consumer_group_metadata_destroy(metadata) };
+    member.filter(|member| generation >= 0 && !member.is_empty()).map(|member| format!("{generation}/{member}"))
+}

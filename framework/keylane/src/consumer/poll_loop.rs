@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use keylane_core::Look;
 use rdkafka::ClientConfig;
 use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
@@ -13,13 +14,14 @@ use super::commits::Commits;
 use super::context::{Context, GroupEvent};
 use super::end_offsets::{Answers, EndOffsets, Question};
 use super::handover::Handover;
+use super::identities::Identities;
 use super::intake::Intake;
-use super::reader::{READ_LIMIT, Reader};
+use super::reader::{Misplaced, READ_LIMIT, Reader};
 use super::{lag, trouble};
-use crate::Limits;
 use crate::metrics::{DrainResult, PollMetrics, PollSection, Rebalance, SubscriptionMetrics};
 use crate::runtime::Opening;
 use crate::subscription::{Control, State, SubscriptionError, TroubleKind};
+use crate::{Limits, Watchdog};
 
 /// Opens the owner of a partition; hides the types of decoder and processor.
 pub(crate) type OwnerFactory = Box<dyn Fn(Opening) + Send>;
@@ -43,6 +45,9 @@ pub(crate) struct PollSettings {
     pub(crate) retry_topic: Option<Arc<str>>,
     pub(crate) limits: Limits,
     pub(crate) drain_timeout: Duration,
+    pub(crate) watchdog: Watchdog,
+    /// `auto.offset.reset=error`.
+    pub(crate) reset_is_error: bool,
 }
 
 impl PollSettings {
@@ -55,8 +60,9 @@ impl PollSettings {
 
 /// Everything the polling thread owns.
 pub(crate) struct PollLoop {
-    /// Before the consumer, as `commits`: their queues have to go first.
+    /// Before the consumer, as `commits` and `identities`: their queues have to go first.
     pub(super) reader: Reader,
+    identities: Identities,
     pub(super) commits: Commits,
     pub(super) consumer: BaseConsumer<Context>,
     pub(super) control: Arc<Control>,
@@ -90,6 +96,7 @@ impl PollLoop {
         let settings = Arc::new(settings);
         Self {
             reader,
+            identities: Identities::default(),
             commits: Commits::new(commit_queue),
             consumer,
             control,
@@ -132,23 +139,33 @@ impl PollLoop {
         let began = Instant::now();
         // Taking records out is part of the wait: where there are any, it does not wait.
         self.poll_metrics.section(PollSection::Wait, began - entered);
-        if read.taken > 0 {
-            self.reopen_rewound();
-            for partition in &mut self.assignment.partitions {
-                partition.hand_over();
-            }
-            trouble::healthy(&self.control, trouble::Sign::Delivery);
-            self.poll_metrics.section(PollSection::HandOver, began.elapsed());
-        }
+        // Before a new epoch's start is looked for: that one counts, and of two seeks the last.
         for misplaced in &read.misplaced {
             self.assignment.put_back(&self.consumer, misplaced);
         }
+        if read.taken > 0 {
+            self.reopen_rewound();
+            let mut sign = trouble::Sign::Delivery;
+            for partition in &mut self.assignment.partitions {
+                if !partition.batch.is_empty() && self.control.refusals.readable(&partition.topic, partition.partition)
+                {
+                    sign = trouble::Sign::Readable;
+                }
+                partition.hand_over();
+            }
+            trouble::healthy(&self.control, trouble::Sign::Delivery);
+            if sign == trouble::Sign::Readable {
+                trouble::healthy(&self.control, sign);
+            }
+            self.poll_metrics.section(PollSection::HandOver, began.elapsed());
+        }
         if let Some(error) = read.error {
-            self.note(&error);
+            self.note(&error, &read.misplaced);
         }
         for event in self.consumer.context().take_events() {
             self.group_event(event);
         }
+        self.look_after_lease();
         self.advance_handover();
         self.taken_since_housekeeping += read.taken;
         if self.taken_since_housekeeping >= READ_LIMIT || self.last_housekeeping.elapsed() >= HOUSEKEEPING {
@@ -156,10 +173,40 @@ impl PollLoop {
         }
     }
 
+    /// Where the process has stood still nothing starts until the group has answered for this member.
+    fn look_after_lease(&mut self) {
+        match self.consumer.context().lease().look() {
+            Look::Good => return,
+            Look::DoubtBegins => {
+                tracing::warn!(
+                    "the process stood still for a second or more (stopped, suspended, starved of CPU); nothing new \
+                     starts until the group confirms that it still is a member"
+                );
+                self.commits.ask_for_proof();
+                return;
+            }
+            Look::Doubtful if !self.commits.take_proof() => return,
+            Look::Doubtful => {
+                self.consumer.context().lease().confirm();
+                tracing::info!("the group has confirmed the membership, or taken it away; going on");
+            }
+            Look::GaveUp => {
+                self.commits.forget_proof();
+                tracing::warn!("the group does not confirm the membership (the brokers are away?); going on without");
+            }
+        }
+        for partition in &self.assignment.partitions {
+            partition.inbox.order(|orders| orders.confirmed += 1);
+        }
+    }
+
     fn reopen_rewound(&mut self) {
         match self.assignment.reopen_rewound(&self.consumer, self.was_paused) {
             Ok(false) => {}
-            Ok(true) => self.intake.table_changed(),
+            Ok(true) => {
+                self.intake.table_changed();
+                self.identities.hurry();
+            }
             // Reading on would pass over records.
             Err(error) => self.control.fail(SubscriptionError::OffsetReset(error.to_string())),
         }
@@ -168,16 +215,22 @@ impl PollLoop {
     fn group_event(&mut self, event: GroupEvent) {
         self.intake.table_changed();
         match event {
-            GroupEvent::Assigned(partitions) => {
+            GroupEvent::Assigned { partitions, membership } => {
+                self.assignment.membership = membership.map(Into::into);
                 self.joined = true;
                 self.metrics.rebalance(Rebalance::Assign);
+                self.control.refusals.forget_unreadable();
                 trouble::healthy(&self.control, trouble::Sign::Assignment);
-                for new in partitions {
+                for mut new in partitions {
+                    if new.left.is_some() && self.settings.reset_is_error {
+                        return self.control.fail(made_anew(&new.topic));
+                    }
+                    new.log = new.log.or_else(|| self.identities.known(&new.topic));
                     self.assignment.open(new, self.was_paused);
                 }
                 if self.draining {
                     // Assigned while shutting down: nothing of it starts.
-                    self.order_drain();
+                    self.order_drain(self.control.shutdown_deadline().unwrap_or_else(Instant::now));
                 }
             }
             GroupEvent::Revoked { partitions, lost, answered } => {
@@ -208,7 +261,7 @@ impl PollLoop {
     fn advance_handover(&mut self) {
         let Some(mut handover) = self.handover.take() else { return };
         if let Some(deadline) = self.control.shutdown_deadline() {
-            handover.hurry(deadline);
+            handover.hurry(&mut self.assignment, deadline);
         }
         if !handover.is_ready(&self.consumer, &mut self.assignment) {
             self.handover = Some(handover);
@@ -245,11 +298,13 @@ impl PollLoop {
         }
         self.commits.store(&self.consumer, &mut self.assignment.partitions, self.handover.is_some());
         self.commits.mark(&self.consumer, &mut self.assignment.partitions);
+        self.reopen_anew();
         self.watch_owners();
         if self.last_slow_housekeeping.elapsed() >= SLOW_HOUSEKEEPING {
             self.last_slow_housekeeping = Instant::now();
+            self.look_at_identities();
             self.ask_end_offsets();
-            lag::update(&self.consumer, &mut self.assignment.partitions, &self.control);
+            lag::update(&self.consumer, &mut self.assignment.partitions, &self.control, &self.settings.watchdog);
             self.metrics.set_assigned_partitions(self.assignment.partitions.len());
             if self.last_touch.elapsed() >= TOUCH {
                 self.last_touch = Instant::now();
@@ -257,6 +312,34 @@ impl PollLoop {
                 self.poll_metrics.touch();
             }
             self.poll_metrics.flush();
+        }
+    }
+
+    /// Looks whether the topics are still the ones that are read.
+    fn look_at_identities(&mut self) {
+        let answer = self.identities.take();
+        if answer.is_some() {
+            self.consumer.context().set_ids_told(true);
+        }
+        let logs = answer.unwrap_or_default();
+        let deadline = Instant::now() + self.settings.drain_timeout;
+        if !self.draining && self.assignment.compare_logs(&logs, deadline) && self.settings.reset_is_error {
+            let topic = self.assignment.partitions.iter().find(|p| p.anew.is_some()).map(|p| p.topic.clone());
+            self.control.fail(made_anew(&topic.unwrap_or_default()));
+        }
+        let doubtful = self.assignment.partitions.iter().any(|p| p.identity.is_doubtful());
+        let topics = self.assignment.partitions.iter().map(|p| &*p.topic);
+        self.identities.ask(&self.consumer, topics, doubtful);
+    }
+
+    fn reopen_anew(&mut self) {
+        if self.draining {
+            return;
+        }
+        match self.assignment.reopen_anew(&self.consumer, self.was_paused) {
+            Ok(false) => {}
+            Ok(true) => self.intake.table_changed(),
+            Err(error) => self.control.fail(SubscriptionError::OffsetReset(error.to_string())),
         }
     }
 
@@ -282,7 +365,8 @@ impl PollLoop {
             .map(|p| (p.topic.clone(), p.partition))
             .collect();
         // On a quiet topic nothing else would tell that the brokers are back.
-        if ask.is_empty() && self.control.is_in_trouble(TroubleKind::Connection) {
+        let away = [TroubleKind::Connection, TroubleKind::Authentication];
+        if ask.is_empty() && away.iter().any(|kind| self.control.is_in_trouble(*kind)) {
             ask.extend(self.assignment.partitions.first().map(|p| (p.topic.clone(), p.partition)));
         }
         self.end_offsets.ask(Question { ends: ask, topics: self.doubtful_topics() });
@@ -306,7 +390,8 @@ impl PollLoop {
         if self.draining {
             return;
         }
-        if let Some(dead) = self.assignment.partitions.iter().find(|p| !p.revoking && p.has_ended()) {
+        if let Some(dead) = self.assignment.partitions.iter().find(|p| !p.revoking && p.anew.is_none() && p.has_ended())
+        {
             let error = format!(
                 "the owner of {}-{} ended: the tokio runtime was shut down before the subscription, or it panicked (see the panic message)",
                 dead.topic, dead.partition
@@ -316,14 +401,28 @@ impl PollLoop {
     }
 
     /// Errors are either the end or passing trouble.
-    fn note(&mut self, error: &KafkaError) {
+    fn note(&mut self, error: &KafkaError, places: &[Misplaced]) {
         match error {
-            KafkaError::MessageConsumptionFatal(_) => self.control.fail(SubscriptionError::Fatal(error.to_string())),
+            KafkaError::MessageConsumptionFatal(code) => {
+                let grant = trouble::grant(&self.control, Some(*code));
+                self.control.fail(SubscriptionError::Fatal(error.to_string() + &grant));
+            }
             KafkaError::MessageConsumption(RDKafkaErrorCode::AutoOffsetReset) => {
                 self.control.fail(SubscriptionError::OffsetReset(error.to_string()));
             }
             _ => {
-                trouble::note(&self.control, &self.metrics, error.rdkafka_error_code(), &error.to_string());
+                let code = error.rdkafka_error_code();
+                if code.is_some_and(trouble::is_missing_topic) {
+                    self.identities.hurry();
+                }
+                match code {
+                    Some(code) if !places.is_empty() => {
+                        for Misplaced { topic, partition, .. } in places {
+                            trouble::note_unreadable(&self.control, &self.metrics, code, topic, *partition);
+                        }
+                    }
+                    code => trouble::note(&self.control, &self.metrics, code, &error.to_string()),
+                }
             }
         }
     }
@@ -347,4 +446,12 @@ impl PollLoop {
         self.control.set_state(state);
         self.metrics.set_state(state.metric());
     }
+}
+
+/// With `auto.offset.reset=error` no position is made up, here neither.
+fn made_anew(topic: &str) -> SubscriptionError {
+    SubscriptionError::OffsetReset(format!(
+        "the topic {topic} was deleted and made anew, and what was committed is about the old one; \
+         reset the group's offsets to where reading is to go on"
+    ))
 }

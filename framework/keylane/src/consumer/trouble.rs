@@ -5,14 +5,18 @@ use std::time::SystemTime;
 use rdkafka::config::RDKafkaLogLevel;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode as Code};
 
+use crate::client_config::without_secrets;
 use crate::metrics::{CommitFailure, ConsumerError, SubscriptionMetrics};
 use crate::subscription::{Control, Trouble, TroubleKind};
+use crate::topics::is_tls_alert;
 
 /// Signs that a trouble has passed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Sign {
     Commit,
     Delivery,
+    /// Every partition that could not be read has delivered a record.
+    Readable,
     Assignment,
     /// A broker has answered the side client.
     Answer,
@@ -22,18 +26,52 @@ pub(super) enum Sign {
 
 /// Notes a complaint. The first of a kind is logged and dated; repetitions only count.
 pub(super) fn note(control: &Control, metrics: &SubscriptionMetrics, code: Option<Code>, reason: &str) {
-    let kind = code.map_or(TroubleKind::Other, kind_of);
+    let kind = match code.map_or(TroubleKind::Other, kind_of) {
+        TroubleKind::Connection if is_tls_alert(reason) => TroubleKind::Authentication,
+        kind => kind,
+    };
     metrics.consumer_error(match kind {
         TroubleKind::Connection => ConsumerError::Transport,
         TroubleKind::Authentication | TroubleKind::Authorization => ConsumerError::Auth,
         _ => ConsumerError::Other,
     });
-    set(control, kind, reason);
+    set(control, kind, &(reason.to_owned() + &grant(control, code)));
 }
 
-pub(super) fn note_commit(control: &Control, error: &KafkaError) {
-    let kind = error.rdkafka_error_code().map(kind_of).filter(|kind| *kind != TroubleKind::Other);
-    set(control, kind.unwrap_or(TroubleKind::Commit), &error.to_string());
+/// Notes a commit that failed, with the first topic it failed for.
+pub(super) fn note_commit(control: &Control, error: &KafkaError, topic: Option<&str>) {
+    let code = error.rdkafka_error_code();
+    let kind = code.map(kind_of).filter(|kind| *kind != TroubleKind::Other);
+    let message = match topic {
+        Some(topic) => format!("cannot commit offsets of topic `{topic}`: {error}"),
+        None => format!("cannot commit offsets: {error}"),
+    };
+    set(control, kind.unwrap_or(TroubleKind::Commit), &(message + &grant(control, code)));
+}
+
+/// Notes that a partition delivered an error instead of a record.
+pub(super) fn note_unreadable(
+    control: &Control,
+    metrics: &SubscriptionMetrics,
+    code: Code,
+    topic: &str,
+    partition: i32,
+) {
+    if kind_of(code) == TroubleKind::Authorization {
+        control.refusals.unreadable(topic, partition);
+    }
+    note(control, metrics, Some(code), &format!("cannot read topic `{topic}`, partition {partition}: {code}"));
+}
+
+/// What an operator has to grant, for what an ACL forbids.
+pub(super) fn grant(control: &Control, code: Option<Code>) -> String {
+    match code {
+        Some(Code::GroupAuthorizationFailed) => {
+            format!("; grant this client READ on consumer group `{}`", control.group())
+        }
+        Some(Code::TopicAuthorizationFailed) => "; grant this client READ on the topic".to_owned(),
+        _ => String::new(),
+    }
 }
 
 pub(super) fn commit_failure(code: Option<Code>) -> CommitFailure {
@@ -45,7 +83,10 @@ pub(super) fn commit_failure(code: Option<Code>) -> CommitFailure {
 }
 
 fn set(control: &Control, kind: TroubleKind, message: &str) {
+    let message = &*without_secrets(message);
     let since = match control.trouble() {
+        // "All brokers are down" follows every refusal, and says less.
+        Some(trouble) if trouble.kind == TroubleKind::Authentication && kind == TroubleKind::Connection => return,
         Some(trouble) if trouble.kind == kind => trouble.since,
         _ => {
             tracing::warn!(kind = kind.as_str(), message, "the kafka client reports trouble; it keeps trying");
@@ -61,14 +102,26 @@ pub(super) fn healthy(control: &Control, sign: Sign) {
     let passed = match trouble.kind {
         TroubleKind::Commit => sign == Sign::Commit,
         TroubleKind::MissingTopic => matches!(sign, Sign::Assignment | Sign::Topics),
-        TroubleKind::Authorization => sign == Sign::Assignment,
+        // A commit needs leave for the group and all its topics, but says nothing of a topic without commits.
+        TroubleKind::Authorization => match sign {
+            Sign::Assignment | Sign::Readable => true,
+            Sign::Commit => !control.refusals.has_unreadable(),
+            _ => false,
+        },
         TroubleKind::Connection => true,
-        _ => !matches!(sign, Sign::Answer | Sign::Topics),
+        // Who asks has the same credentials.
+        TroubleKind::Authentication => !matches!(sign, Sign::Topics | Sign::Readable),
+        _ => !matches!(sign, Sign::Answer | Sign::Topics | Sign::Readable),
     };
     if passed {
         tracing::info!(kind = trouble.kind.as_str(), "the trouble has passed");
         control.set_trouble(None);
     }
+}
+
+/// Whether a topic seems to be gone.
+pub(super) fn is_missing_topic(code: Code) -> bool {
+    kind_of(code) == TroubleKind::MissingTopic
 }
 
 fn kind_of(code: Code) -> TroubleKind {
@@ -99,6 +152,7 @@ fn kind_of(code: Code) -> TroubleKind {
 
 /// librdkafka's log lines, one level down: what matters also arrives as an error and is told in our words.
 pub(super) fn log(level: RDKafkaLogLevel, facility: &str, message: &str) {
+    let message = &*without_secrets(message);
     match level {
         RDKafkaLogLevel::Emerg | RDKafkaLogLevel::Alert | RDKafkaLogLevel::Critical | RDKafkaLogLevel::Error => {
             tracing::warn!(target: "librdkafka", facility, message);

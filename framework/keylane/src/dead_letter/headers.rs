@@ -6,8 +6,8 @@ use crate::{Headers, Origin};
 
 /// The longest error text in a header.
 pub(crate) const MAX_ERROR_BYTES: usize = 1024;
-/// The longest group name in a header. Kafka allows more; nobody names a group so.
-const GROUP_LIMIT_BYTES: usize = 255;
+/// The longest name of a group, or of a member, in a header. Kafka allows more; nobody names them so.
+const NAME_LIMIT_BYTES: usize = 255;
 
 /// What went wrong with a record so far, over all its attempts.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -22,6 +22,15 @@ pub(crate) struct FailureHistory {
     pub(crate) error: String,
 }
 
+/// Who writes a retry or dead letter.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Writer<'a> {
+    pub(crate) group: &'a str,
+    /// The assignment, in the group's terms: its generation and the member, `17/rdkafka-…`. `None` where the client does not
+    /// tell.
+    pub(crate) epoch: Option<&'a str>,
+}
+
 /// The headers of a dead letter: the record's own as they were, then ours.
 ///
 /// `origin` and `origin_timestamp` say where the record was read *first*: for a record from the retry topic they come
@@ -30,11 +39,11 @@ pub(crate) fn dead_letter_headers(
     original: &Headers,
     origin: &Origin,
     origin_timestamp: Option<i64>,
-    group: &str,
+    writer: Writer<'_>,
     history: &FailureHistory,
 ) -> Headers {
     let mut headers = without_ours(original);
-    push_failure(&mut headers, origin, origin_timestamp, group, history);
+    push_failure(&mut headers, origin, origin_timestamp, writer, history);
     headers
 }
 
@@ -65,7 +74,7 @@ pub(super) fn push_failure(
     headers: &mut Headers,
     origin: &Origin,
     origin_timestamp: Option<i64>,
-    group: &str,
+    writer: Writer<'_>,
     history: &FailureHistory,
 ) {
     headers.push(names::ORIGIN_TOPIC, origin.topic.to_string());
@@ -74,7 +83,10 @@ pub(super) fn push_failure(
     if let Some(timestamp) = origin_timestamp {
         headers.push(names::ORIGIN_TIMESTAMP, timestamp.to_string());
     }
-    headers.push(names::GROUP, bounded_text(group, GROUP_LIMIT_BYTES));
+    headers.push(names::GROUP, bounded_text(writer.group, NAME_LIMIT_BYTES));
+    if let Some(epoch) = writer.epoch {
+        headers.push(names::EPOCH, bounded_text(epoch, NAME_LIMIT_BYTES));
+    }
     headers.push(names::ATTEMPTS, history.attempts.to_string());
     headers.push(names::FIRST_FAILURE, rfc3339::format_millis(history.first_failure_millis));
     headers.push(names::LAST_FAILURE, rfc3339::format_millis(history.last_failure_millis));
@@ -94,6 +106,11 @@ pub(super) mod tests {
 
     pub(in crate::dead_letter) fn size_bytes(headers: &Headers) -> usize {
         headers.iter().map(|(name, value)| name.len() + value.map_or(0, Bytes::len)).sum()
+    }
+
+    /// A writer whose member's name is as long as its group's.
+    pub(in crate::dead_letter) fn by(group: &str) -> Writer<'_> {
+        Writer { group, epoch: Some(group) }
     }
 
     /// The producer's headers in order, as a retry or dead letter must keep them.
@@ -135,7 +152,7 @@ pub(super) mod tests {
         })
     }
 
-    fn parking_failure() -> (Origin, FailureHistory) {
+    pub(in crate::dead_letter) fn parking_failure() -> (Origin, FailureHistory) {
         let origin = Origin { topic: "parking".into(), partition: 3, offset: 42 };
         let history = FailureHistory {
             attempts: 7,
@@ -152,7 +169,8 @@ pub(super) mod tests {
         let (origin, history) = parking_failure();
         let mut original: Headers = [("traceparent", "00-ab")].into_iter().collect();
         original.push_null("empty");
-        let headers = dead_letter_headers(&original, &origin, Some(1_763_698_842_000), "notifier", &history);
+        let writer = Writer { group: "notifier", epoch: Some("17/gate-1") };
+        let headers = dead_letter_headers(&original, &origin, Some(1_763_698_842_000), writer, &history);
         let lines: Vec<_> = headers
             .iter()
             .map(|(name, value)| {
@@ -169,6 +187,7 @@ pub(super) mod tests {
                 "keylane-origin-offset=42",
                 "keylane-origin-timestamp=1763698842000",
                 "keylane-group=notifier",
+                "keylane-epoch=17/gate-1",
                 "keylane-attempts=7",
                 "keylane-first-failure=2025-11-21T04:20:43.017Z",
                 "keylane-last-failure=2025-11-21T04:21:40.000Z",
@@ -192,7 +211,7 @@ pub(super) mod tests {
         fn the_producers_headers_arrive_bit_for_bit(
             original in producer_headers(), origin in origins(), history in histories(), group in any::<String>(),
         ) {
-            let headers = dead_letter_headers(&original, &origin, Some(1), &group, &history);
+            let headers = dead_letter_headers(&original, &origin, Some(1), by(&group), &history);
             prop_assert_eq!(foreign(&headers), foreign(&original));
         }
 
@@ -200,8 +219,8 @@ pub(super) mod tests {
         fn a_dead_letter_that_fails_again_does_not_grow(
             original in producer_headers(), origin in origins(), history in histories(), group in any::<String>(),
         ) {
-            let once = dead_letter_headers(&original, &origin, Some(i64::MIN), &group, &history);
-            let twice = dead_letter_headers(&once, &origin, Some(i64::MIN), &group, &history);
+            let once = dead_letter_headers(&original, &origin, Some(i64::MIN), by(&group), &history);
+            let twice = dead_letter_headers(&once, &origin, Some(i64::MIN), by(&group), &history);
             prop_assert!(size_bytes(&once) <= size_bytes(&original) + ADDED_LIMIT_BYTES);
             prop_assert_eq!(once, twice);
         }

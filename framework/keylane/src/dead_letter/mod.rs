@@ -4,10 +4,12 @@
 
 mod bounded_text;
 mod headers;
+mod id;
 mod names;
 mod retry_headers;
-mod rfc3339;
+pub(crate) mod rfc3339;
 
 pub(crate) use bounded_text::bounded_text;
-pub(crate) use headers::{FailureHistory, MAX_ERROR_BYTES, dead_letter_headers};
+pub(crate) use headers::{FailureHistory, MAX_ERROR_BYTES, Writer, dead_letter_headers};
+pub use id::FailedRecordId;
 pub(crate) use retry_headers::{RetryState, read_retry_state, retry_headers};

@@ -5,6 +5,8 @@ pub(super) const ORIGIN_PARTITION: &str = "keylane-origin-partition";
 pub(super) const ORIGIN_OFFSET: &str = "keylane-origin-offset";
 pub(super) const ORIGIN_TIMESTAMP: &str = "keylane-origin-timestamp";
 pub(super) const GROUP: &str = "keylane-group";
+/// Which assignment wrote it.
+pub(super) const EPOCH: &str = "keylane-epoch";
 pub(super) const ATTEMPTS: &str = "keylane-attempts";
 pub(super) const FIRST_FAILURE: &str = "keylane-first-failure";
 pub(super) const LAST_FAILURE: &str = "keylane-last-failure";
@@ -16,12 +18,13 @@ pub(super) const RETRY_DUE: &str = "keylane-retry-due";
 pub(super) const DECATON_METADATA: &str = "dt_meta";
 
 /// Every header that is keylane's alone.
-pub(super) const OURS: [&str; 12] = [
+pub(super) const OURS: [&str; 13] = [
     ORIGIN_TOPIC,
     ORIGIN_PARTITION,
     ORIGIN_OFFSET,
     ORIGIN_TIMESTAMP,
     GROUP,
+    EPOCH,
     ATTEMPTS,
     FIRST_FAILURE,
     LAST_FAILURE,

@@ -1,6 +1,6 @@
 //! The headers of a record on the retry topic, written and read back.
 
-use super::headers::{FailureHistory, push_failure, without_ours};
+use super::headers::{FailureHistory, Writer, push_failure, without_ours};
 use super::{names, rfc3339};
 use crate::task_metadata::TaskMetadata;
 use crate::{Headers, Origin};
@@ -28,14 +28,14 @@ pub(crate) fn retry_headers(
     original: &Headers,
     origin: &Origin,
     origin_timestamp: Option<i64>,
-    group: &str,
+    writer: Writer<'_>,
     history: &FailureHistory,
     round: u32,
     due_millis: i64,
     metadata: Option<&TaskMetadata>,
 ) -> Headers {
     let mut headers = without_ours(original);
-    push_failure(&mut headers, origin, origin_timestamp, group, history);
+    push_failure(&mut headers, origin, origin_timestamp, writer, history);
     headers.push(names::RETRY_ROUND, round.to_string());
     headers.push(names::RETRY_DUE, due_millis.to_string());
     // Appended, not replaced: the last one counts, and the producer's own is still there for the dead letter.
@@ -76,12 +76,12 @@ fn made_at(origin_timestamp: Option<i64>) -> TaskMetadata {
     TaskMetadata { timestamp_millis: origin_timestamp.unwrap_or(0), ..TaskMetadata::default() }
 }
 
-fn number<N: std::str::FromStr>(headers: &Headers, name: &str) -> Option<N> {
+pub(super) fn number<N: std::str::FromStr>(headers: &Headers, name: &str) -> Option<N> {
     headers.last_str(name)?.parse().ok()
 }
 
 /// The origin, whole or not at all: half of it would point at some other record.
-fn origin(headers: &Headers) -> Option<Origin> {
+pub(super) fn origin(headers: &Headers) -> Option<Origin> {
     let topic = headers.last_str(names::ORIGIN_TOPIC).filter(|topic| crate::topics::check_name(topic).is_ok())?;
     let partition = number(headers, names::ORIGIN_PARTITION).filter(|partition: &i32| *partition >= 0)?;
     let offset = number(headers, names::ORIGIN_OFFSET).filter(|offset: &i64| *offset >= 0)?;
@@ -151,11 +151,11 @@ mod tests {
         let mut original = Headers::new();
         original.push("dt_meta", written.encode());
         let (origin, history) = (Origin { topic: "t".into(), partition: 0, offset: 1 }, failed_once());
-        let headers = retry_headers(&original, &origin, Some(9), "g", &history, 4, 77, Some(&written));
+        let headers = retry_headers(&original, &origin, Some(9), by("g"), &history, 4, 77, Some(&written));
         let expected = TaskMetadata { retry_count: 4, scheduled_time_millis: 77, ..written };
         assert_eq!(metadata_of(&headers), Some(expected));
 
-        let without = retry_headers(&Headers::new(), &origin, Some(9), "g", &history, 1, 77, None);
+        let without = retry_headers(&Headers::new(), &origin, Some(9), by("g"), &history, 1, 77, None);
         assert_eq!(metadata_of(&without).map(|metadata| metadata.timestamp_millis), Some(9));
     }
 
@@ -177,7 +177,7 @@ mod tests {
         ) {
             let metadata = metadata_of(&original);
             let headers =
-                retry_headers(&original, &origin, origin_timestamp, "g", &history, round, due, metadata.as_ref());
+                retry_headers(&original, &origin, origin_timestamp, by("g"), &history, round, due, metadata.as_ref());
             let expected = RetryState {
                 round,
                 attempts: history.attempts,
@@ -197,14 +197,14 @@ mod tests {
             let mut headers = original.clone();
             for round in 1..=rounds {
                 let metadata = metadata_of(&headers);
-                headers = retry_headers(&headers, &origin, None, &group, &history, round, i64::MAX, metadata.as_ref());
+                headers = retry_headers(&headers, &origin, None, by(&group), &history, round, i64::MAX, metadata.as_ref());
                 let own = original.last("dt_meta").map_or(0, Bytes::len);
                 prop_assert!(size_bytes(&headers) <= size_bytes(&original) + ADDED_LIMIT_BYTES + own + 40);
             }
             let first = read_retry_state(&headers).origin.expect("the retry wrote it");
-            let dead = dead_letter_headers(&headers, &first, None, &group, &history);
+            let dead = dead_letter_headers(&headers, &first, None, by(&group), &history);
             prop_assert_eq!(foreign(&dead), foreign(&original));
-            prop_assert_eq!(dead, dead_letter_headers(&original, &origin, None, &group, &history));
+            prop_assert_eq!(dead, dead_letter_headers(&original, &origin, None, by(&group), &history));
         }
 
         #[test]

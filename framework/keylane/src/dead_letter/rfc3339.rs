@@ -6,13 +6,13 @@ use std::time::{Duration, UNIX_EPOCH};
 const LATEST_MILLIS: i64 = 253_402_300_799_999;
 
 /// A time in milliseconds since the Unix epoch as text; times before 1970 or after 9999 become the nearest of these.
-pub(super) fn format_millis(millis: i64) -> String {
+pub(crate) fn format_millis(millis: i64) -> String {
     let since_epoch = Duration::from_millis(millis.clamp(0, LATEST_MILLIS).unsigned_abs());
     humantime::format_rfc3339_millis(UNIX_EPOCH + since_epoch).to_string()
 }
 
 /// The time that such a text names, in milliseconds since the Unix epoch.
-pub(super) fn parse_millis(text: &str) -> Option<i64> {
+pub(crate) fn parse_millis(text: &str) -> Option<i64> {
     let time = humantime::parse_rfc3339(text).ok()?;
     i64::try_from(time.duration_since(UNIX_EPOCH).ok()?.as_millis()).ok()
 }

@@ -93,6 +93,8 @@ label_enum! {
         Panic = "panic",
         Timeout = "timeout",
         Poison = "poison",
+        /// It held up its partition.
+        Blocker = "blocker",
     }
 }
 
@@ -114,6 +116,18 @@ label_enum! {
         Busy = "busy",
         /// The lane waits for the back-off of its first record.
         Waiting = "waiting",
+        Parked = "parked",
+    }
+}
+
+label_enum! {
+    /// What the oldest unsettled record of a partition does.
+    OldestState as "state" {
+        Queued = "queued",
+        Running = "running",
+        Waiting = "waiting",
+        NotDue = "not_due",
+        Publishing = "publishing",
         Parked = "parked",
     }
 }

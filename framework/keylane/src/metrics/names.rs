@@ -6,7 +6,7 @@ use ::metrics::Unit;
 
 use super::labels::{
     AttemptResult, CommitFailure, ConsumerError, DeadLetterReason, DrainResult, LabelDef, LabelValue, LaneState,
-    Outcome, PollSection, ProduceFailure, ProduceTarget, Rebalance, RetryPlace, State, UnreadableMetadata,
+    OldestState, Outcome, PollSection, ProduceFailure, ProduceTarget, Rebalance, RetryPlace, State, UnreadableMetadata,
 };
 
 /// How a metric behaves.
@@ -98,6 +98,14 @@ metrics! {
     WATERMARK_OFFSET = "keylane_watermark_offset": Gauge, Count, [SUBSCRIPTION, TOPIC, PARTITION];
     /// Time since the oldest unsettled record was delivered; 0 when nothing is pending. Grows while a record is stuck.
     WATERMARK_AGE = "keylane_watermark_age_seconds": Gauge, Seconds, [SUBSCRIPTION, TOPIC, PARTITION];
+    /// Attempts of the oldest unsettled record so far; 0 when nothing is pending.
+    WATERMARK_ATTEMPTS = "keylane_watermark_attempts": Gauge, Count, [SUBSCRIPTION, TOPIC, PARTITION];
+    /// 1 for what the oldest unsettled record is doing, 0 for the others, and for all when nothing is pending.
+    WATERMARK_STATE = "keylane_watermark_state": Gauge, Count, [SUBSCRIPTION, TOPIC, PARTITION, OldestState::LABEL];
+    /// 1 while the watermark has not moved for `watchdog.stalled_after` though records wait, else 0.
+    STALLED = "keylane_stalled": Gauge, Count, [SUBSCRIPTION, TOPIC, PARTITION];
+    /// Attempts that have been running for longer than `watchdog.slow_attempt`.
+    SLOW_ATTEMPTS = "keylane_slow_attempts": Gauge, Count, [SUBSCRIPTION, TOPIC, PARTITION];
     /// Offset of the last record that was delivered to this member.
     DELIVERED_OFFSET = "keylane_delivered_offset": Gauge, Count, [SUBSCRIPTION, TOPIC, PARTITION];
     /// Settled records above the watermark; they are redelivered if the commit metadata cannot hold them.
@@ -168,6 +176,10 @@ metrics! {
     DRAIN_DURATION = "keylane_drain_duration_seconds": Histogram, Seconds, [SUBSCRIPTION, DrainResult::LABEL], WORK_SECONDS;
     /// Pending records handed back unsettled when their partition was given up; another member gets them.
     HANDED_BACK = "keylane_handed_back_records_total": Counter, Count, [SUBSCRIPTION, TOPIC, PARTITION];
+
+    /// Epochs begun at the start of the log because the topic was deleted and made anew: what was committed, or read before,
+    /// is about a topic that is gone.
+    TOPIC_RECREATIONS = "keylane_topic_recreations_total": Counter, Count, [SUBSCRIPTION, TOPIC, PARTITION];
 
     // The consumer.
     /// Time the poll thread spends in each section of its loop; its busy share is what is not `wait`.

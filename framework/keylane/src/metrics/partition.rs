@@ -5,7 +5,9 @@
 
 use std::time::{Duration, Instant};
 
-use super::labels::{AttemptResult, DeadLetterReason, LabelValue, LaneState, Outcome, RetryPlace, UnreadableMetadata};
+use super::labels::{
+    AttemptResult, DeadLetterReason, LabelValue, LaneState, OldestState, Outcome, RetryPlace, UnreadableMetadata,
+};
 use super::names;
 use super::series::{CounterSeries, GaugeSeries, HistogramSeries, Scope, SecondsSeries, Touch};
 
@@ -52,6 +54,8 @@ pub(crate) struct PartitionMetrics {
 
     watermark_offset: GaugeSeries,
     watermark_age: GaugeSeries,
+    watermark_attempts: GaugeSeries,
+    watermark_state: Vec<GaugeSeries>,
     settled_ahead: GaugeSeries,
     pending_records: GaugeSeries,
     pending_bytes: GaugeSeries,
@@ -80,6 +84,8 @@ impl PartitionMetrics {
             commit_metadata_unreadable: scope.counters::<UnreadableMetadata>(&names::COMMIT_METADATA_UNREADABLE),
             watermark_offset: scope.gauge(&names::WATERMARK_OFFSET),
             watermark_age: scope.gauge(&names::WATERMARK_AGE),
+            watermark_attempts: scope.gauge(&names::WATERMARK_ATTEMPTS),
+            watermark_state: scope.gauges::<OldestState>(&names::WATERMARK_STATE),
             settled_ahead: scope.gauge(&names::SETTLED_AHEAD),
             pending_records: scope.gauge(&names::PENDING_RECORDS),
             pending_bytes: scope.gauge(&names::PENDING_BYTES),
@@ -170,6 +176,14 @@ impl PartitionMetrics {
         self.watermark_age.set(age.as_secs_f64());
     }
 
+    /// The oldest unsettled record; `None` where there is none.
+    pub(crate) fn set_oldest(&mut self, attempts: u32, state: Option<OldestState>) {
+        self.watermark_attempts.set(f64::from(attempts));
+        for (series, each) in self.watermark_state.iter_mut().zip(OldestState::ALL) {
+            series.set(f64::from(u8::from(state == Some(*each))));
+        }
+    }
+
     pub(crate) fn set_settled_ahead(&mut self, records: usize) {
         self.settled_ahead.set(records as f64);
     }
@@ -207,7 +221,7 @@ impl PartitionMetrics {
             &mut self.commit_metadata_unreadable,
         ];
         counters.into_iter().for_each(Touch::touch);
-        let others: [&mut dyn Touch; 17] = [
+        let others: [&mut dyn Touch; 19] = [
             &mut self.attempt_duration,
             &mut self.attempt_timeout_seconds,
             &mut self.queue_wait,
@@ -218,6 +232,8 @@ impl PartitionMetrics {
             &mut self.commit_metadata_truncated,
             &mut self.watermark_offset,
             &mut self.watermark_age,
+            &mut self.watermark_attempts,
+            &mut self.watermark_state,
             &mut self.settled_ahead,
             &mut self.pending_records,
             &mut self.pending_bytes,
@@ -277,6 +293,9 @@ impl LagMetrics {
 pub(crate) struct ReadMetrics {
     delivered_offset: GaugeSeries,
     handed_back: CounterSeries,
+    stalled: GaugeSeries,
+    slow_attempts: GaugeSeries,
+    topic_recreations: CounterSeries,
     paused: GaugeSeries,
     paused_seconds: SecondsSeries,
     paused_since: Option<Instant>,
@@ -288,6 +307,9 @@ impl ReadMetrics {
         Self {
             delivered_offset: scope.gauge(&names::DELIVERED_OFFSET),
             handed_back: scope.counter(&names::HANDED_BACK),
+            stalled: scope.gauge(&names::STALLED),
+            slow_attempts: scope.gauge(&names::SLOW_ATTEMPTS),
+            topic_recreations: scope.counter(&names::TOPIC_RECREATIONS),
             paused: scope.gauge(&names::PAUSED),
             paused_seconds: scope.seconds(&names::PAUSED_SECONDS),
             paused_since: None,
@@ -303,6 +325,17 @@ impl ReadMetrics {
         self.handed_back.add(records);
     }
 
+    /// Work that does not get on, also where the owner cannot tell it.
+    pub(crate) fn set_stuck(&mut self, is_stalled: bool, slow_attempts: u64) {
+        self.stalled.set(f64::from(u8::from(is_stalled)));
+        self.slow_attempts.set(slow_attempts as f64);
+    }
+
+    /// Read from the beginning: the topic is another one.
+    pub(crate) fn topic_made_anew(&mut self) {
+        self.topic_recreations.add(1);
+    }
+
     /// Call it at every change, and now and then during a pause: the time since the last call is added up.
     pub(crate) fn set_paused(&mut self, paused: bool, now: Instant) {
         if let Some(since) = self.paused_since {
@@ -315,6 +348,9 @@ impl ReadMetrics {
     pub(crate) fn touch(&mut self) {
         self.delivered_offset.touch();
         self.handed_back.touch();
+        self.stalled.touch();
+        self.slow_attempts.touch();
+        self.topic_recreations.touch();
         self.paused.touch();
         self.paused_seconds.touch();
     }

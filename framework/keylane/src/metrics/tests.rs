@@ -52,6 +52,7 @@ impl Handles {
         partition.commit_metadata_truncated();
         each(|reason| partition.commit_metadata_unreadable(reason));
         partition.set_watermark(42, SECOND);
+        partition.set_oldest(1, Some(OldestState::Running));
         partition.set_settled_ahead(1);
         partition.set_pending(1, 1);
         partition.set_running(1);
@@ -66,6 +67,8 @@ impl Handles {
         let start = Instant::now();
         read.set_delivered(42);
         read.handed_back(1);
+        read.set_stuck(true, 1);
+        read.topic_made_anew();
         read.set_paused(true, start);
         read.set_paused(true, start + SECOND / 2);
         read.set_paused(false, start + SECOND);
@@ -215,7 +218,9 @@ fn each_method_moves_its_own_series() {
             ("keylane_workable_lag_records", _) => 2.0,
             ("keylane_watermark_offset" | "keylane_delivered_offset", _) => 42.0,
             ("keylane_paused", _) => 0.0,
-            ("keylane_subscription_state", state) => f64::from(u8::from(state == Some("running"))),
+            ("keylane_subscription_state" | "keylane_watermark_state", state) => {
+                f64::from(u8::from(state == Some("running")))
+            }
             _ => 1.0,
         };
         match value {

@@ -7,7 +7,7 @@ use std::time::Duration;
 use super::TaskProducer;
 use super::raw::{Limits, RawProducer};
 use super::topic_check;
-use crate::client_config::{ClientConfigError, side_client_config};
+use crate::client_config::{ClientConfigError, shown_servers, side_client_config};
 
 /// A topic name may be this long.
 const MAX_TOPIC_LENGTH: usize = 249;
@@ -48,7 +48,7 @@ pub enum TaskProducerError {
     },
     /// No broker answered in time.
     #[error(
-        "no broker of {bootstrap_servers} answered within {within:?} ({reason}); check the address, the network and the security settings"
+        "no broker of {bootstrap_servers} answered within {within:?} ({reason}); check the address, the network and security.protocol"
     )]
     Unreachable {
         /// Where it was tried.
@@ -57,6 +57,20 @@ pub enum TaskProducerError {
         within: Duration,
         /// The last thing the client said.
         reason: String,
+    },
+    /// The brokers refuse this client, or it does not trust them.
+    #[error("the brokers of {bootstrap_servers} refuse this client: {reason}; check the sasl.* and ssl.* settings")]
+    Refused {
+        /// Where it was tried.
+        bootstrap_servers: String,
+        /// What the client said.
+        reason: String,
+    },
+    /// An ACL forbids this client to write to the topic.
+    #[error("the cluster's ACLs do not let this client write to topic {topic} (WRITE); grant it")]
+    Forbidden {
+        /// The topic.
+        topic: String,
     },
     /// The topic does not exist.
     #[error("topic {topic} does not exist; create it before tasks are enqueued")]
@@ -159,17 +173,19 @@ impl TaskProducerBuilder {
         Ok(TaskProducer::new(raw, Arc::from(self.topic), self.application_id, instance_id))
     }
 
-    /// Makes the producer after checking that a broker answers and the topic exists. Never creates a topic.
+    /// Makes the producer after checking that a broker answers, and that the topic exists and may be written to (where
+    /// the brokers say so). Never creates a topic.
     ///
     /// # Errors
-    /// Settings that cannot be used, unreachable brokers, a missing topic: within the start timeout.
+    /// Settings that cannot be used, unreachable brokers, refused credentials, a missing or forbidden topic: within the start
+    /// timeout.
     ///
     /// # Cancellation
     /// Dropping the future starts nothing; the check itself ends in the background within the start timeout.
     pub async fn start(self) -> Result<TaskProducer, TaskProducerError> {
         self.validate()?;
         let config = side_client_config(&self.bootstrap_servers, &self.kafka)?;
-        topic_check::check(config, &self.bootstrap_servers, &self.topic, self.start_timeout).await?;
+        topic_check::check(config, &self.topic, self.start_timeout).await?;
         self.build()
     }
 
@@ -216,7 +232,7 @@ impl std::fmt::Debug for TaskProducerBuilder {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("TaskProducerBuilder")
             .field("topic", &self.topic)
-            .field("bootstrap_servers", &self.bootstrap_servers)
+            .field("bootstrap_servers", &shown_servers(&self.bootstrap_servers))
             .field("application_id", &self.application_id)
             .field("instance_id", &self.instance_id)
             .field("kafka", &self.kafka.keys())

@@ -18,8 +18,8 @@ use tokio::sync::oneshot;
 
 use super::pending::{Admission, Pending};
 use super::raw::Acknowledged;
-use super::write_error::WriteError;
-use crate::client_config::{ClientConfigError, creation_error};
+use super::write_error::{WriteError, WriteFailure};
+use crate::client_config::{ClientConfigError, creation_error, without_secrets};
 
 /// How long the thread waits for events before it looks for anything else.
 const POLL: Duration = Duration::from_millis(100);
@@ -174,15 +174,26 @@ impl ProducerContext for Context {
 
     fn delivery(&self, result: &DeliveryResult<'_>, in_flight: Box<InFlight>) {
         let result = match result {
-            Ok(message) => Ok(Acknowledged { partition: message.partition(), offset: message.offset().max(-1) }),
+            Ok(message) => acknowledged(&in_flight.topic, message.partition(), message.offset()),
             Err((error, _)) => Err(WriteError::from_kafka(in_flight.topic.clone(), error, in_flight.bytes)),
         };
         in_flight.finish(result);
     }
 }
 
+/// A success without an offset is none. librdkafka reports one where the broker takes a record for a repeated one
+/// (`DUPLICATE_SEQUENCE_NUMBER`), and the broker errs where a topic was deleted and made anew while records were on their
+/// way: seen with Apache Kafka 4.2, the record is not in the log.
+fn acknowledged(topic: &Arc<str>, partition: i32, offset: i64) -> Result<Acknowledged, WriteError> {
+    if offset < 0 {
+        return Err(WriteError::new(topic.clone(), WriteFailure::WithoutOffset));
+    }
+    Ok(Acknowledged { partition, offset })
+}
+
 impl ClientContext for Context {
     fn log(&self, level: RDKafkaLogLevel, facility: &str, message: &str) {
+        let message = without_secrets(message);
         match level {
             RDKafkaLogLevel::Emerg
             | RDKafkaLogLevel::Alert
@@ -196,13 +207,25 @@ impl ClientContext for Context {
 
     /// Broker connections come and go; what concerns a record arrives in its answer.
     fn error(&self, error: KafkaError, reason: &str) {
-        tracing::warn!(%error, reason, "producer");
+        tracing::warn!(%error, reason = %without_secrets(reason), "producer");
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use super::super::write_error::WriteErrorKind;
     use super::*;
+
+    #[test]
+    fn a_success_without_an_offset_is_no_acknowledgement_and_may_be_tried_again() {
+        let topic = Arc::from("parking");
+        assert_eq!(acknowledged(&topic, 3, 0), Ok(Acknowledged { partition: 3, offset: 0 }));
+        // What librdkafka says where it does not know the offset.
+        for unknown in [-1, -1001] {
+            let error = acknowledged(&topic, 3, unknown).unwrap_err();
+            assert_eq!(error.kind(), WriteErrorKind::Transient);
+        }
+    }
 
     #[test]
     fn the_first_replacement_is_immediate_and_the_next_ones_wait() {

@@ -60,8 +60,8 @@ pub enum EnqueueError {
         reason: String,
     },
     /// No acknowledgement came: the brokers were unreachable until `message.timeout.ms`, the topic or a permission is
-    /// missing, or the producer was closed or dropped first. The task **may or may not** have been written; enqueuing it again may
-    /// duplicate it.
+    /// missing, the producer was closed or dropped first, or the broker took the task for a repeated one without saying where the
+    /// first one is. The task **may or may not** have been written; enqueuing it again may duplicate it.
     #[error("no acknowledgement for a task to topic {topic}: {reason}")]
     NotAcknowledged {
         /// The topic.

@@ -41,7 +41,6 @@ pub(crate) struct OutgoingRecord {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Acknowledged {
     pub(crate) partition: i32,
-    /// -1 where the broker only says that the record is there: a repeated write whose first answer was lost.
     pub(crate) offset: i64,
 }
 

@@ -71,8 +71,7 @@ pub struct Enqueued {
     pub topic: Arc<str>,
     /// The partition.
     pub partition: i32,
-    /// The offset there. -1 in one rare case: a repeated write whose first acknowledgement was lost, where the broker only
-    /// says that the task is there.
+    /// The offset there.
     pub offset: i64,
 }
 

@@ -40,6 +40,8 @@ pub(crate) enum WriteFailure {
     Kafka { code: RDKafkaErrorCode },
     #[error("the producer was dropped before the broker answered")]
     Abandoned,
+    #[error("the broker takes the record for one that it has already, and does not say where that is")]
+    WithoutOffset,
 }
 
 const TOO_LARGE_FIX: &str =
@@ -71,7 +73,9 @@ impl WriteError {
             WriteFailure::TooLarge { .. } | WriteFailure::TopicName | WriteFailure::NegativePartition(_) => {
                 WriteErrorKind::Refused
             }
-            WriteFailure::NotAdmitted(_) | WriteFailure::Abandoned => WriteErrorKind::Transient,
+            WriteFailure::NotAdmitted(_) | WriteFailure::Abandoned | WriteFailure::WithoutOffset => {
+                WriteErrorKind::Transient
+            }
             WriteFailure::Kafka { code } => kind_of(*code),
         }
     }

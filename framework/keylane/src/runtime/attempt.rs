@@ -12,18 +12,21 @@ use futures::FutureExt;
 use keylane_core::{Failure, Ticket};
 
 use super::inbox::{Finished, Inbox};
+use super::life::Presence;
 use super::stage::Staged;
 use super::work::Work;
 use crate::metrics::AttemptResult;
+use crate::task::Source;
 use crate::task_error::Disposition;
 use crate::{Decode, Processor, Record, Task};
 
 /// What an attempt needs to know of its record.
 pub(super) struct Call {
     pub(super) record: Record,
-    pub(super) topic: Arc<str>,
-    pub(super) partition: i32,
+    pub(super) source: Arc<Source>,
     pub(super) attempt: u32,
+    /// When its time is up.
+    pub(super) ends: Instant,
 }
 
 /// How an attempt ended.
@@ -56,12 +59,12 @@ impl AttemptOutcome {
 /// Makes one attempt. Never panics, whatever the decoder or the processor does.
 pub(super) async fn attempt<T, D: Decode<T>, P: Processor<T>>(work: Arc<Work<D, P>>, call: Call) -> AttemptOutcome {
     let answer = AssertUnwindSafe(async {
-        let Call { record, topic, partition, attempt } = call;
+        let Call { record, source, attempt, ends } = call;
         let payload = match work.decoder.decode(&record) {
             Ok(payload) => payload,
             Err(error) => return AttemptOutcome::failed(Failure::Undecodable, error.to_string()),
         };
-        match work.processor.process(Task { payload, record, topic, partition, attempt }).await {
+        match work.processor.process(Task { payload, record, source, attempt, ends: Some(ends) }).await {
             Ok(()) => AttemptOutcome::Done,
             Err(error) => match error.disposition {
                 Disposition::Skip => AttemptOutcome::Skipped { reason: error.chain() },
@@ -94,6 +97,8 @@ pub(super) async fn run_apart<F: Future<Output = AttemptOutcome>>(
     started: Instant,
     timeout: Duration,
     inbox: Arc<Inbox>,
+    // The last one: it is dropped after the attempt, also where this was never polled.
+    _presence: Presence,
 ) {
     let mut report = Report { inbox, ticket, started, busy: Duration::ZERO, first_poll, outcome: None };
     let deadline = tokio::time::Instant::from_std(started) + timeout;
@@ -114,13 +119,9 @@ struct Report {
 
 impl Drop for Report {
     fn drop(&mut self) {
-        let outcome = self
-            .outcome
-            .take()
-            .unwrap_or_else(|| AttemptOutcome::failed(Failure::Panicked, "the attempt was dropped before it ended"));
         self.inbox.finished(Finished {
             ticket: self.ticket,
-            outcome,
+            outcome: self.outcome.take(),
             elapsed: self.started.elapsed(),
             busy: (self.first_poll == FirstPoll::Apart).then_some(self.busy),
         });

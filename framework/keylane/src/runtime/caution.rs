@@ -3,6 +3,7 @@
 use keylane_core::{Caution, ParkReason, PoisonFate, Poisoned};
 
 use super::owner::{Held, Owner};
+use super::quiet::{self, Busy};
 use super::settle::unix_millis;
 use super::turns;
 use crate::dead_letter::FailureHistory;
@@ -13,8 +14,9 @@ impl Owner {
     pub(super) fn look_after_turn(&mut self) {
         if let Some(turn) = self.mail.turn.take() {
             self.asked_for_turn = false;
+            let kind = turn.kind;
             self.turn = Some(turn);
-            self.core.begin_turn();
+            self.core.begin_turn(kind);
         }
         if let Some(turn) = &self.turn {
             if turn.is_asked_back() {
@@ -30,6 +32,30 @@ impl Owner {
         {
             self.asked_for_turn = true;
             turns::request(kind, self.inbox.clone());
+        }
+    }
+
+    /// Whether anything may start beside what else runs in the process. What is suspicious has turns for that.
+    pub(super) fn may_start(&mut self) -> bool {
+        if std::mem::take(&mut self.mail.trial_over) {
+            self.waits_for_trial = false;
+        }
+        if self.core.caution() != Caution::None || (self.core.ready() == 0 && self.core.running() == 0) {
+            return true;
+        }
+        if self.busy.is_none() {
+            self.busy = Busy::try_begin();
+        }
+        let may = self.busy.as_ref().is_some_and(|busy| !busy.is_asked_back());
+        if !may && !std::mem::replace(&mut self.waits_for_trial, true) {
+            quiet::wake_after(self.inbox.clone());
+        }
+        may
+    }
+
+    pub(super) fn look_after_quiet(&mut self) {
+        if self.core.running() == 0 {
+            self.busy = None;
         }
     }
 

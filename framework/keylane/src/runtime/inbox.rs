@@ -1,13 +1,14 @@
 //! How anything reaches an owner: one mailbox, emptied whole.
 
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
 
-use keylane_core::Ticket;
+use keylane_core::{LogId, Ticket};
 use tokio::sync::Notify;
 
 use super::attempt::AttemptOutcome;
+use super::life::EpochLife;
 use super::turns::TurnPermit;
 use crate::Record;
 use crate::producer::raw::Acknowledged;
@@ -23,6 +24,7 @@ pub(crate) struct Inbox {
     notify: Notify,
     /// The order to end, readable in the middle of a turn.
     ended: AtomicBool,
+    life: Arc<EpochLife>,
 }
 
 /// What was in the mailbox.
@@ -34,6 +36,8 @@ pub(super) struct Mail {
     pub(super) orders: Orders,
     /// A turn that was asked for.
     pub(super) turn: Option<TurnPermit>,
+    /// The trial that was waited for is over.
+    pub(super) trial_over: bool,
 }
 
 /// What the polling thread wants of an owner. Orders only ever add up: draining cannot be taken back.
@@ -43,18 +47,27 @@ pub(crate) struct Orders {
     pub(crate) drain: bool,
     /// End now: drop what runs.
     pub(crate) end: bool,
+    /// The subscription shuts down: what happens to the process from now on is nobody's record's doing.
+    pub(crate) shutdown: bool,
     /// The user paused the subscription or the partition.
     pub(crate) paused: bool,
+    /// Counts the times that starts became possible again after a doubt of membership.
+    pub(crate) confirmed: u64,
+    /// Attempts of an earlier epoch of this partition have not ended yet.
+    pub(crate) waits_for_predecessors: bool,
     /// The number of the latest mark that the broker has; 0 for none.
     pub(crate) marked: u64,
     /// Where the log ended soon after the epoch began.
     pub(crate) log_end: Option<i64>,
+    /// The log that is read, as soon as it is known.
+    pub(crate) log: Option<LogId>,
 }
 
 /// An attempt that did not end at its first poll has ended.
 pub(super) struct Finished {
     pub(super) ticket: Ticket,
-    pub(super) outcome: AttemptOutcome,
+    /// `None` where its future was dropped before it had one.
+    pub(super) outcome: Option<AttemptOutcome>,
     /// From its start to its end.
     pub(super) elapsed: Duration,
     /// The part of it that a thread spent on it, where the attempt ran apart from the start.
@@ -69,9 +82,9 @@ pub(super) struct Written {
 
 impl Inbox {
     /// An empty one whose standing orders say whether the subscription is paused: a partition that arrives during a pause
-    /// waits for its end like the others.
-    pub(crate) fn new(paused: bool) -> Self {
-        let orders = Orders { paused, ..Orders::default() };
+    /// waits for its end like the others. And whether it has to wait for an earlier epoch of its partition.
+    pub(crate) fn new(paused: bool, waits_for_predecessors: bool) -> Self {
+        let orders = Orders { paused, waits_for_predecessors, ..Orders::default() };
         Self { mail: Mutex::new(Mail { orders, ..Mail::default() }), ..Self::default() }
     }
 
@@ -88,7 +101,19 @@ impl Inbox {
     /// Ends the owner now: what runs is dropped.
     pub(crate) fn end(&self) {
         self.ended.store(true, Ordering::Release);
+        self.life.set_over();
         self.order(|orders| orders.end = true);
+    }
+
+    /// Starts nothing new; ends when what runs has finished. At `deadline` the order to [`end`](Self::end) follows.
+    pub(crate) fn drain(&self, deadline: Instant) {
+        self.life.set_draining(deadline);
+        self.order(|orders| orders.drain = true);
+    }
+
+    /// What of this epoch reaches beyond its owner.
+    pub(crate) fn life(&self) -> &Arc<EpochLife> {
+        &self.life
     }
 
     /// Changes the orders; wakes the owner only if they did change.
@@ -108,11 +133,16 @@ impl Inbox {
         self.put(|mail| mail.turn = Some(turn));
     }
 
+    pub(super) fn trial_over(&self) {
+        self.put(|mail| mail.trial_over = true);
+    }
+
     /// Takes everything, leaving `taken`'s (cleared) buffers behind for reuse.
     pub(super) fn take(&self, taken: &mut Mail) {
         taken.records.clear();
         taken.finished.clear();
         taken.written.clear();
+        taken.trial_over = false;
         let mut mail = self.lock();
         taken.orders = mail.orders;
         std::mem::swap(&mut *mail, taken);
@@ -145,7 +175,8 @@ impl Inbox {
 
 impl Mail {
     fn is_empty(&self) -> bool {
-        self.records.is_empty() && self.finished.is_empty() && self.written.is_empty() && self.turn.is_none()
+        let no_work = self.records.is_empty() && self.finished.is_empty() && self.written.is_empty();
+        no_work && self.turn.is_none() && !self.trial_over
     }
 }
 
@@ -155,7 +186,7 @@ mod tests {
 
     #[test]
     fn a_partition_opened_during_a_pause_is_paused_until_the_order_changes() {
-        let (inbox, mut mail) = (Inbox::new(true), Mail::default());
+        let (inbox, mut mail) = (Inbox::new(true, false), Mail::default());
         inbox.take(&mut mail);
         assert!(mail.orders.paused);
         inbox.order(|orders| orders.paused = false);

@@ -7,17 +7,24 @@
 mod attempt;
 mod caution;
 mod inbox;
+mod lease;
+mod life;
 mod owner;
 mod pace;
+mod predecessors;
 mod progress;
 mod publish;
+mod quiet;
 mod settle;
 mod stage;
 mod turns;
+mod watchdog;
 mod work;
 
 pub(crate) use inbox::Inbox;
+pub(crate) use lease::SharedLease;
+pub(crate) use life::EpochLife;
 pub(crate) use owner::{Opening, open};
-pub(crate) use progress::{CommitPoint, Progress};
+pub(crate) use progress::{CommitPoint, OldestRecord, Progress};
 pub(crate) use turns::instance;
 pub(crate) use work::{Runtime, TopicTarget, Work};

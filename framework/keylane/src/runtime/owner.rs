@@ -3,21 +3,23 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use keylane_core::{
-    Caution, Epoch, Evidence, Mark, Moment, Offset, Partition, Paused, Position, SettledMap, Ticket,
-};
+use keylane_core::{Caution, Epoch, Evidence, Mark, Moment, Offset, Partition, Paused, Position, SettledMap, Ticket};
 use tokio::task::AbortHandle;
 
 use super::attempt::{AttemptOutcome, Call, FirstPoll, attempt, run_apart};
 use super::inbox::{Finished, Inbox, Mail};
+use super::life::{EpochLife, Presence};
 use super::pace::Pace;
-use super::progress::{CommitPoint, Progress};
+use super::predecessors;
+use super::progress::{CommitPoint, OldestRecord, Progress};
+use super::quiet::Busy;
 use super::settle::unix_millis;
 use super::stage::{Stage, Staged};
 use super::turns::{self, TurnPermit};
 use super::work::{Runtime, Work};
 use crate::dead_letter::FailureHistory;
 use crate::metrics::PartitionMetrics;
+use crate::task::Source;
 use crate::{Decode, Processor, Record};
 
 /// After so many attempts in a row an owner lets the others of its thread have a turn.
@@ -44,6 +46,10 @@ pub(crate) struct Opening {
     pub(crate) metrics: PartitionMetrics,
     pub(crate) inbox: Arc<Inbox>,
     pub(crate) progress: Arc<Progress>,
+    /// The assignment, as dead letters name it.
+    pub(crate) membership: Option<Arc<str>>,
+    /// Earlier epochs of this partition in this process, whose attempts may not have ended yet.
+    pub(crate) predecessors: Vec<Arc<EpochLife>>,
 }
 
 /// Spawns the owner of one partition for one epoch.
@@ -51,8 +57,12 @@ pub(crate) fn open<T: Send + 'static, D: Decode<T>, P: Processor<T>>(
     tokio: &tokio::runtime::Handle,
     runtime: Arc<Runtime>,
     work: Arc<Work<D, P>>,
-    opening: Opening,
+    mut opening: Opening,
 ) {
+    let predecessors = std::mem::take(&mut opening.predecessors);
+    if !predecessors.is_empty() {
+        tokio.spawn(predecessors::wait(predecessors, opening.topic.clone(), opening.partition, opening.inbox.clone()));
+    }
     let owner = Owner::new(runtime, opening);
     let begin = move |call| attempt::<T, D, P>(work.clone(), call);
     tokio.spawn(owner.run(begin));
@@ -77,6 +87,9 @@ pub(super) struct Owner {
     /// Held while what is suspicious runs; asked for before.
     pub(super) turn: Option<TurnPermit>,
     pub(super) asked_for_turn: bool,
+    /// Held while a healthy partition runs something.
+    pub(super) busy: Option<Busy>,
+    pub(super) waits_for_trial: bool,
     /// What the logs say.
     pub(super) told_caution: Caution,
     pub(super) told_suspect: Option<Offset>,
@@ -84,6 +97,9 @@ pub(super) struct Owner {
     pace: Pace,
     /// Tasks of attempts in flight, by slot: what is dropped when the epoch ends.
     tasks: Vec<Option<AbortHandle>>,
+    /// What tasks say of where they come from.
+    source: Arc<Source>,
+    pub(super) membership: Option<Arc<str>>,
     pub(super) released_records: u64,
     pub(super) released_bytes: u64,
     pub(super) successes: u64,
@@ -91,6 +107,9 @@ pub(super) struct Owner {
     last_point_state: PointState,
     last_point_at: Instant,
     last_touch: Instant,
+    /// The oldest record as others see it, and since when.
+    pub(super) last_oldest: Option<(OldestRecord, Instant)>,
+    _presence: Presence,
 }
 
 /// What a commit point says, as far as it takes to see a change: the watermark, the settled-ahead count, the evidence.
@@ -98,10 +117,12 @@ type PointState = (Option<Position>, usize, u64);
 
 impl Drop for Owner {
     fn drop(&mut self) {
+        // Also where the owner itself was dropped, by a panic or with its runtime.
+        self.inbox.life().set_over();
         for task in self.tasks.drain(..).flatten() {
             task.abort();
         }
-        // Also where the owner itself was dropped: whoever waits for it must not wait for ever.
+        // Whoever waits for it must not wait for ever.
         self.progress.ended.store(true, std::sync::atomic::Ordering::Release);
     }
 }
@@ -120,7 +141,11 @@ impl Owner {
         let last_point_state = point_state(&core);
         let told_caution = core.caution();
         opening.progress.isolated.store(told_caution == Caution::Isolated, std::sync::atomic::Ordering::Relaxed);
+        let life = opening.inbox.life().clone();
         Self {
+            _presence: life.enter(),
+            source: Arc::new(Source { topic: opening.topic.clone(), partition: opening.partition, life }),
+            membership: opening.membership,
             topic: opening.topic,
             partition_id: opening.partition,
             core,
@@ -130,6 +155,8 @@ impl Owner {
             mail: Mail::default(),
             turn: None,
             asked_for_turn: false,
+            busy: None,
+            waits_for_trial: false,
             told_caution,
             told_suspect: None,
             last_mark: None,
@@ -142,6 +169,7 @@ impl Owner {
             last_point_state,
             last_point_at: Instant::now(),
             last_touch: Instant::now(),
+            last_oldest: None,
             runtime,
         }
     }
@@ -149,12 +177,15 @@ impl Owner {
     async fn run<F: Future<Output = AttemptOutcome> + Send + 'static>(mut self, begin: impl Fn(Call) -> F) {
         let mut stage = Stage::new();
         loop {
+            self.progress.turn();
             self.inbox.clone().take(&mut self.mail);
             let now = self.absorb();
             self.core.tick(now);
+            self.watch(now);
             self.look_after_turn();
-            let more = self.start_ready(&mut stage, &begin);
+            let more = self.may_start() && self.start_ready(&mut stage, &begin);
             self.look_after_turn();
+            self.look_after_quiet();
             self.report_caution();
             self.publish_ready();
             let ends = self.mail.orders.end || (self.mail.orders.drain && self.core.is_drained());
@@ -177,10 +208,15 @@ impl Owner {
     fn absorb(&mut self) -> Moment {
         let now = self.runtime.moment(Instant::now());
         let orders = self.mail.orders;
-        self.core.set_paused(if orders.paused { Paused::Yes } else { Paused::No });
+        let paused = orders.paused || orders.waits_for_predecessors;
+        self.core.set_paused(if paused { Paused::Yes } else { Paused::No });
         if orders.drain || orders.end {
             self.core.drain();
         }
+        if orders.shutdown {
+            self.core.end();
+        }
+        self.core.set_log(orders.log);
         self.core.mark_confirmed(Mark::new(orders.marked));
         if let Some(end) = orders.log_end {
             self.core.log_ends_at(Position::new(end));
@@ -191,6 +227,7 @@ impl Owner {
             if let Some(busy) = busy {
                 self.pace.observe(busy);
             }
+            let outcome = outcome.unwrap_or_else(|| self.outcome_of_dropped(ticket, elapsed));
             self.metrics.attempt(outcome.label(), elapsed);
             self.settle_attempt(ticket, outcome, now);
         }
@@ -215,6 +252,9 @@ impl Owner {
         begin: &impl Fn(Call) -> F,
     ) -> bool {
         let turn_began = Instant::now();
+        if !self.runtime.lease.allows(turn_began) {
+            return false;
+        }
         // A turn lasts a millisecond or so: one look at the wall clock is enough.
         let wall_millis = unix_millis();
         let mut clock = turn_began;
@@ -226,9 +266,9 @@ impl Owner {
             let ticket = start.ticket;
             let call = Call {
                 record: start.record.record.clone(),
-                topic: self.topic.clone(),
-                partition: self.partition_id,
+                source: self.source.clone(),
                 attempt: start.attempt,
+                ends: clock + self.runtime.attempt_timeout,
             };
             if start.attempt == 1 {
                 let waited = self.runtime.moment(clock).since(start.waited_since);
@@ -242,7 +282,10 @@ impl Owner {
                 self.start_apart(Staged::fresh(begin(call)), FirstPoll::Apart, ticket, clock);
                 continue;
             }
-            match stage.poll(begin(call)) {
+            self.progress.set_polled(call.record.offset(), call.attempt);
+            let polled = stage.poll(begin(call));
+            self.progress.clear_polled();
+            match polled {
                 Ok(outcome) => {
                     let end = Instant::now();
                     let elapsed = end - clock;
@@ -273,12 +316,20 @@ impl Owner {
         started: Instant,
     ) {
         let timeout = self.runtime.attempt_timeout;
-        let task = tokio::spawn(run_apart(attempt, first_poll, ticket, started, timeout, self.inbox.clone()));
+        let presence = self.source.life.enter();
+        let task = tokio::spawn(run_apart(attempt, first_poll, ticket, started, timeout, self.inbox.clone(), presence));
         let slot = ticket.slot() as usize;
         if self.tasks.len() <= slot {
             self.tasks.resize_with(slot + 1, || None);
         }
         self.tasks[slot] = Some(task.abort_handle());
+    }
+
+    /// Has the future of an attempt dropped, as soon as it is not being polled.
+    pub(super) fn abort(&self, ticket: Ticket) {
+        if let Some(Some(task)) = self.tasks.get(ticket.slot() as usize) {
+            task.abort();
+        }
     }
 
     fn forget_task(&mut self, ticket: Ticket) {
@@ -316,7 +367,8 @@ impl Owner {
         let due = self.point_is_due_at().is_some_and(|at| caught_up || ends || Instant::now() >= at);
         let mark = self.core.wanted_mark();
         let new_mark = mark.is_some() && mark != self.last_mark;
-        if due || new_mark {
+        let withdrawn = self.last_point.as_ref().is_some_and(|point| point.running) && !self.core.is_marked();
+        if due || new_mark || withdrawn {
             self.last_mark = mark;
             self.make_commit_point();
         }

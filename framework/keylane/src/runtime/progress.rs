@@ -1,9 +1,12 @@
 //! What the polling thread and the handle read of an owner, without asking it.
 
-use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
+use std::time::Instant;
 
-use keylane_core::Mark;
+use keylane_core::{Mark, RecordState};
+
+use crate::KeyHash;
 
 /// One owner's state, published once a turn. Relaxed is enough: each figure stands alone, and the commit point, where two
 /// values must belong together, is behind a lock.
@@ -20,6 +23,15 @@ pub(crate) struct Progress {
     pub(crate) parked: AtomicU64,
     /// Timestamp of the oldest unsettled record, in milliseconds; `i64::MIN` where there is none.
     pub(crate) oldest_timestamp_millis: AtomicI64,
+    /// Attempts that run longer than they should, and for how long the watermark has stood still; 0 where it has not.
+    pub(crate) slow_attempts: AtomicU64,
+    pub(crate) stalled_millis: AtomicU64,
+    /// How many turns the owner has had.
+    pub(crate) turns: AtomicU64,
+    /// The attempt that is being polled in the owner, by offset and number; the offset is negative where there is none.
+    polled_offset: AtomicI64,
+    polled_attempt: AtomicU32,
+    oldest: Mutex<Option<OldestRecord>>,
     /// Set last: the owner has ended and its commit point is final.
     pub(crate) ended: AtomicBool,
     /// Set when nothing of this partition had to be dropped at the end.
@@ -28,6 +40,16 @@ pub(crate) struct Progress {
     pub(crate) isolated: AtomicBool,
     commit_point: Mutex<Option<CommitPoint>>,
     has_commit_point: AtomicBool,
+}
+
+/// The unsettled record that the commit waits for.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct OldestRecord {
+    pub(crate) offset: i64,
+    pub(crate) key_hash: Option<KeyHash>,
+    pub(crate) attempts: u32,
+    pub(crate) state: RecordState,
+    pub(crate) since: Instant,
 }
 
 /// What may be committed for a partition: the watermark and the settled-ahead map that belongs to it (guarantee G4).
@@ -53,6 +75,12 @@ impl Default for Progress {
             waiting: AtomicU64::new(0),
             parked: AtomicU64::new(0),
             oldest_timestamp_millis: AtomicI64::new(i64::MIN),
+            slow_attempts: AtomicU64::new(0),
+            stalled_millis: AtomicU64::new(0),
+            turns: AtomicU64::new(0),
+            polled_offset: AtomicI64::new(-1),
+            polled_attempt: AtomicU32::new(0),
+            oldest: Mutex::new(None),
             ended: AtomicBool::new(false),
             drained: AtomicBool::new(false),
             isolated: AtomicBool::new(false),
@@ -63,6 +91,35 @@ impl Default for Progress {
 }
 
 impl Progress {
+    /// A turn begins.
+    pub(super) fn turn(&self) {
+        self.turns.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// The owner polls this attempt, and is gone until that returns.
+    pub(super) fn set_polled(&self, offset: i64, attempt: u32) {
+        self.polled_attempt.store(attempt, Ordering::Relaxed);
+        self.polled_offset.store(offset, Ordering::Relaxed);
+    }
+
+    pub(super) fn clear_polled(&self) {
+        self.polled_offset.store(-1, Ordering::Relaxed);
+    }
+
+    /// Offset and number of the attempt the owner is polling.
+    pub(crate) fn polled(&self) -> Option<(i64, u32)> {
+        let offset = self.polled_offset.load(Ordering::Relaxed);
+        (offset >= 0).then(|| (offset, self.polled_attempt.load(Ordering::Relaxed)))
+    }
+
+    pub(super) fn set_oldest(&self, oldest: Option<OldestRecord>) {
+        *self.oldest.lock().unwrap_or_else(PoisonError::into_inner) = oldest;
+    }
+
+    pub(crate) fn oldest(&self) -> Option<OldestRecord> {
+        *self.oldest.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// Replaces the commit point not yet taken, if any.
     pub(crate) fn set_commit_point(&self, point: CommitPoint) {
         *self.commit_point.lock().unwrap_or_else(PoisonError::into_inner) = Some(point);

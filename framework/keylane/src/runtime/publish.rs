@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use keylane_core::{Moment, Publish, PublishRequest, Reason};
 
@@ -11,7 +11,7 @@ use super::inbox::Written;
 use super::owner::{Held, Owner};
 use super::settle::unix_millis;
 use super::work::TopicTarget;
-use crate::dead_letter::{self, FailureHistory};
+use crate::dead_letter::{self, FailureHistory, Writer};
 use crate::metrics::LaneState;
 use crate::producer::raw::OutgoingRecord;
 use crate::producer::write_error::{WriteError, WriteFailure};
@@ -20,7 +20,14 @@ use crate::{Headers, Origin};
 
 impl Owner {
     /// Sends what the core wants written. The answer comes back through the inbox.
+    ///
+    /// Nothing of an epoch that is over: the next owner decides anew, and a write made here would be a copy of its own. What
+    /// the client has taken already goes out all the same, in order with what other partitions write; its headers say whose
+    /// it is. Nor of one that may be over: see [`keylane_core::Lease`].
     pub(super) fn publish_ready(&mut self) {
+        if self.inbox.is_ended() || !self.runtime.lease.allows(Instant::now()) {
+            return;
+        }
         while let Some(request) = self.core.next_publish() {
             let outgoing = self.outgoing(&request);
             let inbox = self.inbox.clone();
@@ -28,7 +35,15 @@ impl Owner {
             match (outgoing, &self.runtime.producer) {
                 (Some(outgoing), Some(producer)) => {
                     let answer = producer.send(outgoing);
-                    tokio::spawn(async move { inbox.written(Written { ticket, result: answer.await }) });
+                    tokio::spawn(async move {
+                        let result = tokio::select! {
+                            biased;
+                            result = answer => result,
+                            // A record refused in a batch is written again alone: not for an epoch that is over.
+                            () = inbox.life().over() => return,
+                        };
+                        inbox.written(Written { ticket, result });
+                    });
                 }
                 // The core asks only for topics that the settings name, and start-up made a producer for those.
                 _ => inbox.written(Written { ticket, result: Err(no_producer()) }),
@@ -70,7 +85,7 @@ impl Owner {
 
     fn dead_letter_headers(&self, held: &Held, origin: &Origin, history: &FailureHistory) -> Headers {
         let timestamp = held.record.origin_timestamp_millis();
-        dead_letter::dead_letter_headers(held.record.headers(), origin, timestamp, &self.runtime.group, history)
+        dead_letter::dead_letter_headers(held.record.headers(), origin, timestamp, self.writer(), history)
     }
 
     fn retry_headers(&self, held: &Held, origin: &Origin, history: &FailureHistory, round: u32, due: i64) -> Headers {
@@ -78,12 +93,16 @@ impl Owner {
             held.record.headers(),
             origin,
             held.record.origin_timestamp_millis(),
-            &self.runtime.group,
+            self.writer(),
             history,
             round,
             due,
             held.record.metadata(),
         )
+    }
+
+    fn writer(&self) -> Writer<'_> {
+        Writer { group: &self.runtime.group, epoch: self.membership.as_deref() }
     }
 
     fn origin_of(&self, held: &Held) -> Origin {
@@ -119,6 +138,7 @@ impl Owner {
         metrics.set_lanes(LaneState::Busy, core.running());
         metrics.set_lanes(LaneState::Waiting, core.waiting());
         metrics.set_lanes(LaneState::Parked, core.parked());
+        self.publish_oldest();
     }
 }
 

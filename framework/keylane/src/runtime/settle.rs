@@ -7,6 +7,7 @@ use keylane_core::{
     Delivered, Delivery, Failure, Moment, ParkReason, Publish, PublishResult, Reason, Settlement, StormGuard, Success,
     Ticket, Verdict,
 };
+use rdkafka::error::RDKafkaErrorCode as Code;
 
 use super::attempt::AttemptOutcome;
 use super::inbox::Written;
@@ -15,8 +16,8 @@ use super::work::Runtime;
 use crate::Record;
 use crate::dead_letter::{FailureHistory, MAX_ERROR_BYTES, bounded_text};
 use crate::metrics::{DeadLetterReason, Outcome, ProduceFailure, ProduceTarget, RetryPlace};
-use crate::producer::write_error::WriteErrorKind;
-use crate::subscription::SubscriptionError;
+use crate::producer::write_error::{WriteError, WriteErrorKind, WriteFailure};
+use crate::subscription::{SubscriptionError, TroubleKind};
 
 impl Owner {
     /// Hands one delivered record to the core.
@@ -70,10 +71,14 @@ impl Owner {
     /// A write to the retry or dead-letter topic was answered.
     pub(super) fn settle_written(&mut self, Written { ticket, result }: Written, now: Moment) {
         let writing = self.core.writing(ticket);
+        let target = target(writing);
         let answer = match result {
-            Ok(_) => PublishResult::Acknowledged,
+            Ok(_) => {
+                self.note_written(target);
+                PublishResult::Acknowledged
+            }
             Err(error) => {
-                let target = target(writing);
+                self.note_refused_write(&error);
                 let (answer, kind) = match error.kind() {
                     WriteErrorKind::Transient => (PublishResult::Failed, ProduceFailure::Transient),
                     WriteErrorKind::Refused => (PublishResult::Refused, ProduceFailure::Refused),
@@ -91,6 +96,34 @@ impl Owner {
             // The write is repeated, not the attempt: no retry to be counted.
             Verdict::Waiting { .. } => {}
             verdict => self.carry_out(offset, writing, verdict),
+        }
+    }
+
+    /// What an operator has to mend shows as trouble until a write to the same topic is acknowledged.
+    fn note_refused_write(&self, error: &WriteError) {
+        let WriteFailure::Kafka { code } = &error.failure else { return };
+        let kind = match code {
+            Code::TopicAuthorizationFailed | Code::ClusterAuthorizationFailed => TroubleKind::Authorization,
+            Code::SaslAuthenticationFailed | Code::Authentication => TroubleKind::Authentication,
+            _ => return,
+        };
+        if self.runtime.control.refusals.write_refused(&error.topic, kind, error.to_string()) {
+            tracing::error!(
+                kind = kind.as_str(), %error,
+                "the brokers refuse writes that records wait for; they stay unsettled, and the writes are tried again"
+            );
+        }
+    }
+
+    fn note_written(&self, target: ProduceTarget) {
+        let target = match target {
+            ProduceTarget::Retry => self.runtime.retry_topic.as_ref(),
+            ProduceTarget::DeadLetter => self.runtime.dead_letter_topic.as_ref(),
+        };
+        if let Some(target) = target
+            && self.runtime.control.refusals.written(&target.name)
+        {
+            tracing::info!(topic = %target.name, "the trouble with writes has passed");
         }
     }
 
@@ -211,6 +244,7 @@ fn reason_label(reason: Reason) -> DeadLetterReason {
         Reason::Panicked => DeadLetterReason::Panic,
         Reason::TimedOut => DeadLetterReason::Timeout,
         Reason::Poison => DeadLetterReason::Poison,
+        Reason::Blocker => DeadLetterReason::Blocker,
         _ => DeadLetterReason::Exhausted,
     }
 }

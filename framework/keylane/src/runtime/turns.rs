@@ -1,9 +1,9 @@
 //! Turns: no suspect runs beside what is suspicious too, in the whole process.
 //!
 //! When a process dies the partitions it had all count a crash, and each that had named a record suspects it. So a suspect
-//! runs alone among the partitions that have crashed lately, whichever subscription they belong to; healthy partitions are
-//! not held up. Turns are given in the order they were asked for, and a suspect keeps its own no longer than
-//! [`keylane_core::SUSPECT_PATIENCE`].
+//! runs alone among the partitions that have crashed lately, whichever subscription they belong to. Turns are given in the
+//! order they were asked for, and a suspect keeps its own no longer than [`keylane_core::SUSPECT_PATIENCE`]. Healthy
+//! partitions are held up only while a record that was named at a crash before is tried: see `quiet.rs`.
 
 use std::hash::BuildHasher;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -13,6 +13,7 @@ use keylane_core::{Instance, Turn};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::inbox::Inbox;
+use super::quiet::Quiet;
 
 /// More than partitions could ever share a turn.
 const ALL: u32 = 1 << 20;
@@ -22,7 +23,8 @@ static WAITING_ALONE: AtomicUsize = AtomicUsize::new(0);
 
 /// Given back when it is dropped.
 pub(super) struct TurnPermit {
-    kind: Turn,
+    pub(super) kind: Turn,
+    _quiet: Option<Quiet>,
     _permit: OwnedSemaphorePermit,
 }
 
@@ -39,12 +41,13 @@ pub(super) fn request(kind: Turn, inbox: Arc<Inbox>) {
     tokio::spawn(async move {
         let permits = match kind {
             Turn::Shared => 1,
-            Turn::Alone => ALL,
+            Turn::Alone | Turn::Quiet => ALL,
         };
         // The semaphore is never closed.
         if let Ok(permit) = TURNS.clone().acquire_many_owned(permits).await {
             drop(waiting);
-            inbox.turn(TurnPermit { kind, _permit: permit });
+            let quiet = if kind == Turn::Quiet { Some(Quiet::begin().await) } else { None };
+            inbox.turn(TurnPermit { kind, _quiet: quiet, _permit: permit });
         }
     });
 }
@@ -53,7 +56,7 @@ struct Waiting(Turn);
 
 impl Waiting {
     fn new(kind: Turn) -> Self {
-        if kind == Turn::Alone {
+        if kind != Turn::Shared {
             WAITING_ALONE.fetch_add(1, Ordering::Relaxed);
         }
         Self(kind)
@@ -62,7 +65,7 @@ impl Waiting {
 
 impl Drop for Waiting {
     fn drop(&mut self) {
-        if self.0 == Turn::Alone {
+        if self.0 != Turn::Shared {
             WAITING_ALONE.fetch_sub(1, Ordering::Relaxed);
         }
     }

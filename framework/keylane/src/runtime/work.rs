@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 use foldhash::fast::RandomState;
 use keylane_core::{Moment, PartitionSettings, StormGuard};
 
+use super::lease::SharedLease;
 use crate::metrics::SubscriptionMetrics;
 use crate::producer::raw::RawProducer;
 use crate::subscription::Control;
@@ -30,6 +31,7 @@ pub(crate) struct Runtime {
     pub(crate) producer: Option<RawProducer>,
     pub(crate) retry_topic: Option<TopicTarget>,
     pub(crate) dead_letter_topic: Option<TopicTarget>,
+    pub(crate) lease: Arc<SharedLease>,
     pub(crate) control: Arc<Control>,
     pub(crate) metrics: Arc<SubscriptionMetrics>,
     pub(crate) origin_of_time: Instant,
@@ -47,7 +49,9 @@ impl Runtime {
         Moment::new(instant.saturating_duration_since(self.origin_of_time))
     }
 
+    /// The furthest instant that can surely be told, where this is none: records may be due at any time their headers name.
     pub(crate) fn instant(&self, moment: Moment) -> Instant {
-        self.origin_of_time + moment.since_origin()
+        const CENTURY: Duration = Duration::from_secs(100 * 365 * 24 * 60 * 60);
+        self.origin_of_time.checked_add(moment.since_origin()).unwrap_or_else(|| self.origin_of_time + CENTURY)
     }
 }

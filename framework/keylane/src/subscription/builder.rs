@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::{DeadLetter, Decode, Limits, Processor, Reading, Retry, SubscriptionConfig};
+use crate::{Blocker, DeadLetter, Decode, Limits, Processor, Reading, Retry, SubscriptionConfig, Watchdog};
 
 use super::error::StartError;
 use super::handle::Subscription;
@@ -97,6 +97,18 @@ impl SubscriptionBuilder {
     /// See [`SubscriptionConfig::dead_letter`].
     pub fn dead_letter(mut self, dead_letter: DeadLetter) -> Self {
         self.config.dead_letter = Some(dead_letter);
+        self
+    }
+
+    /// See [`SubscriptionConfig::watchdog`].
+    pub fn watchdog(mut self, watchdog: Watchdog) -> Self {
+        self.config.watchdog = watchdog;
+        self
+    }
+
+    /// See [`SubscriptionConfig::blocker`].
+    pub fn blocker(mut self, blocker: Blocker) -> Self {
+        self.config.blocker = blocker;
         self
     }
 

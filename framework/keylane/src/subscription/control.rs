@@ -8,6 +8,7 @@ use dashmap::DashMap;
 use tokio::sync::Notify;
 
 use super::error::SubscriptionError;
+use super::refusals::Refusals;
 use super::status::{PartitionStatus, State, SubscriptionStatus, Trouble, TroubleKind};
 
 /// Shared by everything of one subscription. Written rarely; nothing on the way of a record.
@@ -21,6 +22,8 @@ pub(crate) struct Control {
     shutdown: Mutex<Option<Instant>>,
     failure: Mutex<Option<SubscriptionError>>,
     trouble: Mutex<Option<Trouble>>,
+    pub(crate) refusals: Refusals,
+    group: String,
     partitions: DashMap<(Arc<str>, i32), PartitionStatus>,
     ended: AtomicBool,
     changed: Notify,
@@ -36,10 +39,22 @@ impl Control {
             shutdown: Mutex::new(None),
             failure: Mutex::new(None),
             trouble: Mutex::new(None),
+            refusals: Refusals::default(),
+            group: String::new(),
             partitions: DashMap::new(),
             ended: AtomicBool::new(false),
             changed: Notify::new(),
         }
+    }
+
+    /// With the name of the consumer group, for messages.
+    pub(crate) fn of_group(mut self, group: &str) -> Self {
+        group.clone_into(&mut self.group);
+        self
+    }
+
+    pub(crate) fn group(&self) -> &str {
+        &self.group
     }
 
     /// Ends the subscription with this error, at once. The first error counts.
@@ -120,8 +135,9 @@ impl Control {
 
     pub(crate) fn status(&self) -> SubscriptionStatus {
         let mut partitions: Vec<_> = self.partitions.iter().map(|entry| entry.value().clone()).collect();
+        let trouble = self.trouble().or_else(|| self.refusals.write_trouble());
         partitions.sort_by(|a, b| (&a.topic, a.partition).cmp(&(&b.topic, b.partition)));
-        SubscriptionStatus { state: self.state(), trouble: self.trouble(), partitions }
+        SubscriptionStatus { state: self.state(), trouble, partitions }
     }
 
     /// The polling thread has ended.

@@ -4,12 +4,13 @@ mod builder;
 mod control;
 mod error;
 mod handle;
+mod refusals;
 mod start;
 mod status;
 
 pub use builder::SubscriptionBuilder;
 pub use error::{StartError, SubscriptionError};
 pub use handle::{Subscription, SubscriptionHandle};
-pub use status::{PartitionStatus, State, SubscriptionStatus, Trouble, TroubleKind};
+pub use status::{OldestRecord, PartitionStatus, RecordState, State, SubscriptionStatus, Trouble, TroubleKind};
 
 pub(crate) use control::Control;

@@ -14,7 +14,7 @@ use crate::client_config;
 use crate::consumer::{CommitQueue, Context, FetchQueue, Forwarding, OwnerFactory, PollLoop, PollSettings, Reader};
 use crate::metrics::SubscriptionMetrics;
 use crate::producer::raw::{self as producer, RawProducer};
-use crate::runtime::{self, Runtime, TopicTarget, Work};
+use crate::runtime::{self, Runtime, SharedLease, TopicTarget, Work};
 use crate::topics::{self, TopicPlan, TopicReport};
 use crate::{Decode, Processor, Reading, SubscriptionConfig};
 
@@ -39,7 +39,7 @@ where
     config.validate()?;
     let tokio = tokio::runtime::Handle::try_current().map_err(|error| StartError::NoRuntime(error.to_string()))?;
     let config = Arc::new(config);
-    let control = Arc::new(Control::new(config.shutdown_timeout));
+    let control = Arc::new(Control::new(config.shutdown_timeout).of_group(&config.group));
     let metrics = Arc::new(SubscriptionMetrics::new(config.label()));
     let (client, runtime, settings, side_config) = {
         let (config, control, metrics) = (config.clone(), control.clone(), metrics.clone());
@@ -77,8 +77,12 @@ fn connect(
     let side_config = client_config::side_client_config(&config.bootstrap_servers, &config.kafka)?;
     let retry_topic = config.retry_topic();
     let dead_letter_topic = config.dead_letter.as_ref().map(|dead_letter| dead_letter.topic.clone());
-    let plan =
-        TopicPlan { origins: &config.topics, retry: retry_topic.as_deref(), dead_letter: dead_letter_topic.as_deref() };
+    let plan = TopicPlan {
+        origins: &config.topics,
+        retry: retry_topic.as_deref(),
+        dead_letter: dead_letter_topic.as_deref(),
+        group: &config.group,
+    };
     let report = topics::check(&side_config, &plan, config.startup_timeout)?;
     for warning in &report.warnings {
         tracing::warn!("{warning}");
@@ -95,11 +99,15 @@ fn connect(
         retry_topic: retry.as_ref().map(|target| target.name.clone()),
         limits: config.limits,
         drain_timeout: config.drain_timeout,
+        watchdog: config.watchdog,
+        reset_is_error: consumer_config.get("auto.offset.reset") == Some("error"),
     };
     let forwarding = Arc::new(Forwarding::default());
+    let lease = Arc::new(SharedLease::new());
     let mut consumer: BaseConsumer<Context> = consumer_config
-        .create_with_context(Context::new(control.clone(), metrics.clone(), forwarding.clone()))
-        .map_err(|error| StartError::Create(error.to_string()))?;
+        .create_with_context(Context::new(control.clone(), metrics.clone(), forwarding.clone(), lease.clone()))
+        .map_err(|error| StartError::Create(client_config::creation_error(error).to_string()))?;
+    consumer.context().set_ids_told(report.tells_ids);
     let reader = match config.reading {
         Reading::Batched => Reader::Batched(FetchQueue::new(&mut consumer, forwarding)),
         Reading::Polled => Reader::Polled,
@@ -118,6 +126,7 @@ fn connect(
         producer,
         retry_topic: retry,
         dead_letter_topic: dead_letter_topic.map(|name| target(&name, &report)),
+        lease,
         control: control.clone(),
         metrics: metrics.clone(),
         origin_of_time: Instant::now(),
@@ -125,8 +134,15 @@ fn connect(
     Ok(((reader, commit_queue, consumer), Arc::new(runtime), settings, side_config))
 }
 
+/// Records on their way to the retry and dead-letter topics at once, over all partitions. What bounds their memory is
+/// `pending_bytes`; this bounds what the client adds to small ones.
+const WRITES_AT_ONCE: usize = 100_000;
+
+/// One writer for all partitions, so the limit of one partition would be too little: a write that is refused for want of
+/// room has failed, and in a drain its record is handed back and runs again at the next owner.
 fn internal_producer(config: &SubscriptionConfig) -> Result<RawProducer, StartError> {
-    let limits = producer::Limits { records: config.limits.pause_at_records, bytes: config.limits.pending_bytes };
+    let records = config.limits.pause_at_records.max(WRITES_AT_ONCE);
+    let limits = producer::Limits { records, bytes: config.limits.pending_bytes };
     Ok(RawProducer::start(&config.bootstrap_servers, &config.kafka, limits)?)
 }
 
@@ -141,6 +157,8 @@ fn partition_settings(config: &SubscriptionConfig, lane_order: LaneOrder) -> Arc
         lane_order,
         publish_backoff: PUBLISH_BACKOFF,
         watched_records: config.limits.pause_at_records,
+        watchdog: config.core_watchdog(),
+        blocker: config.blocker_policy(),
     })
 }
 

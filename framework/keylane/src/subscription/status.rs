@@ -1,7 +1,9 @@
 //! What a subscription looks like from outside.
 
 use std::sync::Arc;
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
+
+use crate::KeyHash;
 
 /// Where a subscription is in its life.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -134,4 +136,82 @@ pub struct PartitionStatus {
     pub paused: bool,
     /// Records behind the end of the log, as far as it is known: the end offset minus the watermark.
     pub lag_records: Option<u64>,
+    /// The oldest unsettled record, which the commit waits for. As it was up to two seconds ago; its age is of now.
+    pub oldest: Option<OldestRecord>,
+    /// Attempts that have been running for longer than [`Watchdog::slow_attempt`](crate::Watchdog::slow_attempt).
+    pub slow_attempts: u64,
+    /// For how long the watermark has not moved although records wait; `None` below
+    /// [`Watchdog::stalled_after`](crate::Watchdog::stalled_after).
+    pub stalled_for: Option<Duration>,
+    /// For how long the partition has had no turn on the tokio runtime although it has work: a processor blocks its thread.
+    /// `None` below the watchdog's thresholds. All figures but this one, `pending`, `paused` and the lag are as old as that.
+    pub blocked_for: Option<Duration>,
+}
+
+/// The oldest unsettled record of a partition.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct OldestRecord {
+    /// Its offset.
+    pub offset: i64,
+    /// Its key, by a hash; `None` where it has no key.
+    pub key_hash: Option<KeyHash>,
+    /// How long ago it was delivered to this member.
+    pub age: Duration,
+    /// How often it was attempted, over all retries known of.
+    pub attempts: u32,
+    /// What it is doing.
+    pub state: RecordState,
+}
+
+/// What an unsettled record is doing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum RecordState {
+    /// Waiting for its turn: for another record of its key, or for a free place.
+    Queued,
+    /// An attempt runs.
+    Running,
+    /// Waiting for a back-off.
+    Waiting,
+    /// Waiting for its due time.
+    NotDue,
+    /// Being written to the retry or dead-letter topic.
+    Publishing,
+    /// Parked.
+    Parked,
+}
+
+impl RecordState {
+    /// The value of the `state` label in metrics.
+    pub fn as_str(self) -> &'static str {
+        use crate::metrics::LabelValue;
+        self.metric().as_str()
+    }
+
+    pub(crate) fn metric(self) -> crate::metrics::OldestState {
+        use crate::metrics::OldestState as Metric;
+        match self {
+            Self::Queued => Metric::Queued,
+            Self::Running => Metric::Running,
+            Self::Waiting => Metric::Waiting,
+            Self::NotDue => Metric::NotDue,
+            Self::Publishing => Metric::Publishing,
+            Self::Parked => Metric::Parked,
+        }
+    }
+}
+
+impl From<keylane_core::RecordState> for RecordState {
+    fn from(state: keylane_core::RecordState) -> Self {
+        use keylane_core::RecordState as Core;
+        match state {
+            Core::Queued => Self::Queued,
+            Core::Running => Self::Running,
+            Core::Waiting => Self::Waiting,
+            Core::NotDue => Self::NotDue,
+            Core::Publishing => Self::Publishing,
+            Core::Parked => Self::Parked,
+        }
+    }
 }

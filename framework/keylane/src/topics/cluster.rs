@@ -1,5 +1,7 @@
 //! Asks a cluster about its topics.
 
+use std::cell::Cell;
+use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use rdkafka::consumer::{BaseConsumer, Consumer};
@@ -9,23 +11,34 @@ use rdkafka::{ClientConfig, types::RDKafkaRespErr};
 
 use super::error::{NamedTopic, TopicError};
 use super::last_error::LastError;
+use super::permissions::{self, Allowed};
+use crate::client_config::creation_error;
+use crate::consumer::controller;
 
 /// The first wait for an answer; it doubles, so that a slow cluster is not asked again and again.
 const FIRST_WAIT: Duration = Duration::from_millis(500);
 /// Between two questions.
 const PAUSE: Duration = Duration::from_millis(100);
 
+/// For an answer about permissions. A group's coordinator may have to be found first.
+const PERMISSIONS_TIMEOUT: Duration = Duration::from_secs(3);
+
 /// A short-lived client that joins no group, creates no topic and knows why it cannot connect. Its calls block.
 pub(crate) struct Cluster {
     client: BaseConsumer<LastError>,
     bootstrap_servers: String,
+    has_controller: Cell<bool>,
 }
 
 /// What a cluster says about a topic.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Lookup {
-    Found { partitions: i32 },
+pub(crate) enum Lookup {
+    Found {
+        partitions: i32,
+    },
     Missing,
+    /// This client may not even know whether it exists.
+    Forbidden,
 }
 
 impl Cluster {
@@ -40,8 +53,14 @@ impl Cluster {
         config.set("allow.auto.create.topics", "false").set("statistics.interval.ms", "0");
         let client = config
             .create_with_context::<_, BaseConsumer<LastError>>(LastError::default())
-            .map_err(|error| TopicError::Settings { reason: reason(&error) })?;
-        Ok(Self { client, bootstrap_servers })
+            .map_err(|error| TopicError::Settings { reason: creation_error(error).to_string() })?;
+        Ok(Self { client, bootstrap_servers, has_controller: Cell::new(false) })
+    }
+
+    /// Whether the brokers named one of them as their controller, which is who librdkafka asks for topic ids. Its mock cluster
+    /// names one that is not there.
+    pub(super) fn has_controller(&self) -> bool {
+        self.has_controller.get()
     }
 
     pub(super) fn bootstrap_servers(&self) -> &str {
@@ -55,7 +74,7 @@ impl Cluster {
     }
 
     /// Whether a topic exists and how many partitions it has.
-    pub(super) fn look_up(
+    pub(crate) fn look_up(
         &self,
         topic: &NamedTopic,
         started: Instant,
@@ -76,12 +95,29 @@ impl Cluster {
                 Some(RDKafkaRespErr::RD_KAFKA_RESP_ERR_LEADER_NOT_AVAILABLE) if Instant::now() < deadline => {
                     self.pause(deadline);
                 }
+                Some(RDKafkaRespErr::RD_KAFKA_RESP_ERR_TOPIC_AUTHORIZATION_FAILED) => return Ok(Lookup::Forbidden),
                 Some(error) => {
                     let cause = RDKafkaErrorCode::from(error).to_string();
                     return Err(TopicError::Unreadable { topic: topic.clone(), cause });
                 }
             }
         }
+    }
+
+    /// What this client may do with topics that exist; those not mentioned are unknown.
+    pub(crate) fn allowed_on(&self, topics: &[&str], deadline: Instant) -> BTreeMap<String, Allowed> {
+        if !self.has_controller() {
+            return BTreeMap::new();
+        }
+        permissions::on_topics(&self.client, topics, answer_within(deadline))
+    }
+
+    /// What this client may do with a group, whether it exists or not.
+    pub(super) fn allowed_on_group(&self, group: &str, deadline: Instant) -> Allowed {
+        if !self.has_controller() {
+            return Allowed::Unknown;
+        }
+        permissions::on_group(&self.client, group, answer_within(deadline))
     }
 
     /// Waits a moment, taking in what the client has to say.
@@ -102,7 +138,11 @@ impl Cluster {
         loop {
             let left = deadline.saturating_duration_since(Instant::now());
             let error = match self.client.fetch_metadata(Some(topic), wait.min(left)) {
-                Ok(metadata) => return Ok(metadata),
+                Ok(metadata) => {
+                    let controller = controller(&self.client);
+                    self.has_controller.set(metadata.brokers().iter().any(|broker| Some(broker.id()) == controller));
+                    return Ok(metadata);
+                }
                 Err(error) => error,
             };
             self.pause(deadline);
@@ -123,11 +163,12 @@ impl Cluster {
     }
 }
 
+/// No answer about permissions is no reason not to start, so not all the time is spent on it.
+fn answer_within(deadline: Instant) -> Duration {
+    deadline.saturating_duration_since(Instant::now()).min(PERMISSIONS_TIMEOUT)
+}
+
 /// An error's text without rdkafka's frame around it.
 fn reason(error: &KafkaError) -> String {
-    match error {
-        KafkaError::ClientConfig(_, reason, key, _) => format!("`{key}`: {reason}"),
-        KafkaError::ClientCreation(reason) => reason.clone(),
-        other => other.rdkafka_error_code().map_or_else(|| other.to_string(), |code| code.to_string()),
-    }
+    error.rdkafka_error_code().map_or_else(|| error.to_string(), |code| code.to_string())
 }

@@ -3,6 +3,8 @@
 use std::fmt;
 use std::time::Duration;
 
+use super::permissions::Operation;
+
 /// What a topic is to a subscription.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Role {
@@ -18,6 +20,17 @@ impl fmt::Display for Role {
             Self::Retry => "retry topic",
             Self::DeadLetter => "dead-letter topic",
         })
+    }
+}
+
+impl Role {
+    /// What a client needs leave for.
+    pub(crate) fn needs(self) -> &'static [Operation] {
+        match self {
+            Self::Origin => &[Operation::Read],
+            Self::Retry => &[Operation::Read, Operation::Write],
+            Self::DeadLetter => &[Operation::Write],
+        }
     }
 }
 
@@ -71,10 +84,27 @@ pub(crate) enum TopicError {
     #[error("{} on `{bootstrap_servers}`: {}; create or correct the name", missing(.topics), list(.topics))]
     Missing { bootstrap_servers: String, topics: Vec<NamedTopic> },
 
-    #[error(
-        "{topic} cannot be described: {cause}; grant this client the DESCRIBE permission on it or repair the topic"
-    )]
+    #[error("{topic} cannot be described: {cause}; repair the topic")]
     Unreadable { topic: NamedTopic, cause: String },
+
+    #[error("the cluster's ACLs do not let this client {}; grant it", .forbidden.join(", nor "))]
+    Forbidden {
+        /// Each with the permission that is missing, as [`forbidden_topic`] and [`forbidden_group`] say it.
+        forbidden: Vec<String>,
+    },
+}
+
+/// ``write to dead-letter topic `orders-dlq` (WRITE)``
+pub(super) fn forbidden_topic(topic: &NamedTopic, operation: Operation) -> String {
+    match operation {
+        Operation::Read => format!("read {topic} (READ)"),
+        Operation::Write => format!("write to {topic} (WRITE)"),
+    }
+}
+
+/// ``use consumer group `billing` (READ)``
+pub(super) fn forbidden_group(group: &str) -> String {
+    format!("use consumer group `{group}` (READ)")
 }
 
 fn missing(topics: &[NamedTopic]) -> String {

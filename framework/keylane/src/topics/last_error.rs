@@ -7,6 +7,8 @@ use rdkafka::config::RDKafkaLogLevel;
 use rdkafka::consumer::ConsumerContext;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 
+use crate::client_config::without_secrets;
+
 /// A client context that keeps the most telling error.
 ///
 /// librdkafka answers a request that found no broker with "timed out" or "transport failure"; that the password is
@@ -14,6 +16,13 @@ use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 #[derive(Debug, Default)]
 pub(crate) struct LastError {
     told: Mutex<Option<(Weight, String)>>,
+}
+
+/// Whether a broker ended the connection for reasons of TLS, such as a client certificate that is missing or unknown.
+///
+/// With TLS 1.3 that comes after the client's side of the handshake, so librdkafka takes it for a failure of the network.
+pub(crate) fn is_tls_alert(reason: &str) -> bool {
+    reason.contains("SSL alert number")
 }
 
 /// How much an error explains. A later one replaces an earlier one of the same or a lower weight.
@@ -54,6 +63,7 @@ impl LastError {
 
 impl ClientContext for LastError {
     fn log(&self, level: RDKafkaLogLevel, facility: &str, message: &str) {
+        let message = &*without_secrets(message);
         tracing::debug!(target: "keylane::librdkafka", facility, "{message}");
         if (level as i32) <= (RDKafkaLogLevel::Error as i32) {
             self.tell(Weight::Log, message);
@@ -69,9 +79,10 @@ impl ClientContext for LastError {
                 | RDKafkaErrorCode::UnsupportedSASLMechanism
                 | RDKafkaErrorCode::SSL,
             ) => Weight::Security,
+            _ if is_tls_alert(reason) => Weight::Security,
             _ => Weight::Transport,
         };
-        self.tell(weight, reason);
+        self.tell(weight, &without_secrets(reason));
     }
 }
 
@@ -94,6 +105,9 @@ mod tests {
         last.error(global(RDKafkaErrorCode::BrokerTransportFailure), "connection reset");
         assert_eq!(last.text().as_deref(), Some("connection reset"));
         assert!(!last.refused());
+        let alert = "Receive failed: error:0A000412:SSL routines::sslv3 alert bad certificate: SSL alert number 42";
+        last.error(global(RDKafkaErrorCode::BrokerTransportFailure), alert);
+        assert!(last.refused());
         last.error(global(RDKafkaErrorCode::Authentication), "invalid credentials");
         last.error(global(RDKafkaErrorCode::BrokerTransportFailure), "connection reset");
         assert_eq!(last.text().as_deref(), Some("invalid credentials"));

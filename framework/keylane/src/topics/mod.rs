@@ -6,11 +6,14 @@ mod cluster;
 mod error;
 mod last_error;
 mod name;
+mod permissions;
 mod plan;
 
-pub(crate) use cluster::Cluster;
-pub(crate) use error::TopicError;
+pub(crate) use cluster::{Cluster, Lookup};
+pub(crate) use error::{NamedTopic, Role, TopicError};
+pub(crate) use last_error::{LastError, is_tls_alert};
 pub(crate) use name::check_name;
+pub(crate) use permissions::Operation;
 pub(crate) use plan::{TopicPlan, TopicReport, check};
 
 /// The partition of a retry or dead-letter topic that keylane writes a record of `source` to.

@@ -8,7 +8,8 @@ use rdkafka::ClientConfig;
 
 use super::check_name;
 use super::cluster::{Cluster, Lookup};
-use super::error::{NamedTopic, Role, TopicError};
+use super::error::{NamedTopic, Role, TopicError, forbidden_group, forbidden_topic};
+use super::permissions::Operation;
 
 /// How long a missing topic is looked for: one that was just created is not known to every broker at once.
 const MISSING_GRACE: Duration = Duration::from_secs(2);
@@ -19,6 +20,8 @@ pub(crate) struct TopicPlan<'a> {
     pub(crate) origins: &'a [String],
     pub(crate) retry: Option<&'a str>,
     pub(crate) dead_letter: Option<&'a str>,
+    /// The consumer group.
+    pub(crate) group: &'a str,
 }
 
 /// What the cluster says about them.
@@ -28,6 +31,8 @@ pub(crate) struct TopicReport {
     pub(crate) partitions: BTreeMap<String, i32>,
     /// Not in the way of starting, but worth a log line each.
     pub(crate) warnings: Vec<FewerPartitions>,
+    /// Whether there is a broker to ask for topic ids.
+    pub(crate) tells_ids: bool,
 }
 
 /// A retry or dead-letter topic too small to keep the partition number; see [`super::map_partition`].
@@ -60,9 +65,11 @@ pub(crate) fn check(
 ) -> Result<TopicReport, TopicError> {
     let topics = plan.named()?;
     let cluster = Cluster::new(client_config)?;
+    let deadline = Instant::now() + timeout;
     let partitions = find(&cluster, &topics, timeout)?;
+    check_permissions(&cluster, &topics, &partitions, plan.group, deadline)?;
     let warnings = plan.too_small(&partitions);
-    Ok(TopicReport { partitions, warnings })
+    Ok(TopicReport { partitions, warnings, tells_ids: cluster.has_controller() })
 }
 
 impl TopicPlan<'_> {
@@ -135,6 +142,30 @@ fn find(cluster: &Cluster, topics: &[NamedTopic], timeout: Duration) -> Result<B
     }
 }
 
+/// One error for all that the brokers say is forbidden. What they do not speak of shows when it is tried.
+fn check_permissions(
+    cluster: &Cluster,
+    topics: &[NamedTopic],
+    partitions: &BTreeMap<String, i32>,
+    group: &str,
+    deadline: Instant,
+) -> Result<(), TopicError> {
+    let names: Vec<&str> = topics.iter().map(|topic| topic.name.as_str()).collect();
+    let allowed = cluster.allowed_on(&names, deadline);
+    let mut forbidden = Vec::new();
+    for topic in topics {
+        // One without partitions was neither found nor missing: it may not be described.
+        let is_hidden = !partitions.contains_key(&topic.name);
+        let is_forbidden = |operation| is_hidden || allowed.get(&topic.name).is_some_and(|it| it.forbids(operation));
+        let needs = topic.role.needs().iter().filter(|operation| is_forbidden(**operation));
+        forbidden.extend(needs.map(|operation| forbidden_topic(topic, *operation)));
+    }
+    if cluster.allowed_on_group(group, deadline).forbids(Operation::Read) {
+        forbidden.push(forbidden_group(group));
+    }
+    if forbidden.is_empty() { Ok(()) } else { Err(TopicError::Forbidden { forbidden }) }
+}
+
 /// Enters the topics that exist into `partitions` and returns those that do not.
 fn look_up_all(
     cluster: &Cluster,
@@ -150,6 +181,8 @@ fn look_up_all(
                 partitions.insert(topic.name.clone(), count);
             }
             Lookup::Missing => missing.push(topic.clone()),
+            // What else is forbidden is found with it, later.
+            Lookup::Forbidden => {}
         }
     }
     Ok(missing)
@@ -164,7 +197,7 @@ mod tests {
         // The names are refused before anyone connects: there is no broker here.
         let mut config = ClientConfig::new();
         config.set("bootstrap.servers", "127.0.0.1:1");
-        let plan = TopicPlan { origins: &origins, retry, dead_letter };
+        let plan = TopicPlan { origins: &origins, retry, dead_letter, group: "g" };
         check(&config, &plan, Duration::ZERO).unwrap_err().to_string()
     }
 
@@ -185,7 +218,7 @@ mod tests {
         drop(listener);
         let mut config = ClientConfig::new();
         config.set("bootstrap.servers", &nobody_listens);
-        let plan = TopicPlan { origins: &["a".to_owned()], retry: None, dead_letter: None };
+        let plan = TopicPlan { origins: &["a".to_owned()], retry: None, dead_letter: None, group: "g" };
         let error = check(&config, &plan, Duration::from_millis(1200)).unwrap_err();
         assert!(matches!(error, TopicError::Unreachable { .. }), "{error}");
         let text = error.to_string();
@@ -200,7 +233,7 @@ mod tests {
         let check_it = move || {
             let mut config = ClientConfig::new();
             config.set("bootstrap.servers", address);
-            let plan = TopicPlan { origins: &["a".to_owned()], retry: None, dead_letter: None };
+            let plan = TopicPlan { origins: &["a".to_owned()], retry: None, dead_letter: None, group: "g" };
             done.send(check(&config, &plan, Duration::from_millis(800))).unwrap();
         };
         std::thread::spawn(check_it);
@@ -212,7 +245,7 @@ mod tests {
     fn a_setting_that_librdkafka_refuses_is_named() {
         let mut config = ClientConfig::new();
         config.set("bootstrap.servers", "127.0.0.1:1").set("socket.timeout.ms", "soon");
-        let plan = TopicPlan { origins: &["a".to_owned()], retry: None, dead_letter: None };
+        let plan = TopicPlan { origins: &["a".to_owned()], retry: None, dead_letter: None, group: "g" };
         let text = check(&config, &plan, Duration::ZERO).unwrap_err().to_string();
         assert!(text.contains("socket.timeout.ms"), "{text}");
 
@@ -240,7 +273,7 @@ mod broker_tests {
             broker.create_topic(name, partitions).unwrap();
         }
         let origins = ["small".to_owned(), "large".to_owned()];
-        let plan = TopicPlan { origins: &origins, retry: Some("retry"), dead_letter: Some("dead") };
+        let plan = TopicPlan { origins: &origins, retry: Some("retry"), dead_letter: Some("dead"), group: "g" };
         let report = check(&config(&broker), &plan, Duration::from_secs(10)).unwrap();
         let counts = [("dead", 4), ("large", 6), ("retry", 6), ("small", 2)];
         assert_eq!(report.partitions, counts.map(|(name, count)| (name.to_owned(), count)).into());
@@ -259,7 +292,8 @@ mod broker_tests {
         let broker = EmbeddedBroker::start(EmbeddedBrokerOptions::default()).unwrap();
         broker.create_topic("here", 1).unwrap();
         let origins = ["here".to_owned(), "gone".to_owned()];
-        let plan = TopicPlan { origins: &origins, retry: Some("gone-retry"), dead_letter: Some("gone-dead") };
+        let plan =
+            TopicPlan { origins: &origins, retry: Some("gone-retry"), dead_letter: Some("gone-dead"), group: "g" };
         for _ in 0..2 {
             // The second time shows that the first did not create them.
             let text = check(&config(&broker), &plan, Duration::from_millis(700)).unwrap_err().to_string();
@@ -272,7 +306,7 @@ mod broker_tests {
     fn a_topic_created_a_moment_later_is_still_found() {
         let broker = EmbeddedBroker::start(EmbeddedBrokerOptions::default()).unwrap();
         let config = config(&broker);
-        let plan = TopicPlan { origins: &["late".to_owned()], retry: None, dead_letter: None };
+        let plan = TopicPlan { origins: &["late".to_owned()], retry: None, dead_letter: None, group: "g" };
         let cluster = Cluster::new(&config).unwrap();
         let topics = plan.named().unwrap();
         let (started, mut partitions) = (Instant::now(), BTreeMap::new());

@@ -64,7 +64,7 @@ fn without_a_crash_before_an_absent_coordinator_delays_the_first_start_only_so_l
     let mut isolated = reopened(settings(), after(2, &[]));
     for partition in [&mut healthy, &mut isolated] {
         deliver(partition, 0, 1);
-        partition.begin_turn();
+        partition.begin_turn(Turn::Alone);
         assert!(partition.next_start().is_none());
     }
     let patience = Moment::new(MARK_PATIENCE);
@@ -81,9 +81,13 @@ fn after_one_unclean_start_all_runs_in_a_shared_turn_and_a_lone_record_is_named(
     let mut partition = reopened(settings(), after(1, &[]));
     assert_eq!((partition.caution(), partition.wants_turn()), (Caution::Wary, None));
     deliver(&mut partition, 0, 1);
+    partition.set_paused(Paused::Yes);
+    assert_eq!(partition.wants_turn(), None, "of no use");
+    partition.set_paused(Paused::No);
     assert_eq!(partition.wants_turn(), Some(Turn::Shared));
     assert!(partition.next_start().is_none());
-    partition.begin_turn();
+    partition.begin_turn(Turn::Shared);
+    assert!(!partition.end_turn(), "0 can start");
     assert!(partition.next_start().is_none());
     assert_eq!(confirm(&mut partition).named, Some(Offset::new(0)));
     let lone = partition.next_start().unwrap().ticket;
@@ -106,7 +110,7 @@ fn in_isolation_one_record_at_a_time_runs_named_and_the_turn_ends_with_its_name_
     }
     for offset in 0..3 {
         assert_eq!(partition.wants_turn(), Some(Turn::Alone));
-        partition.begin_turn();
+        partition.begin_turn(Turn::Alone);
         assert!(partition.next_start().is_none());
         let evidence = confirm(&mut partition);
         assert_eq!((evidence.named, evidence.unclean_starts), (Some(Offset::new(offset)), 2));
@@ -114,8 +118,9 @@ fn in_isolation_one_record_at_a_time_runs_named_and_the_turn_ends_with_its_name_
         assert_eq!(partition.running_suspect(), Some(Offset::new(offset)));
         assert!(partition.next_start().is_none());
         assert!(!partition.end_turn());
+        assert_eq!(partition.wanted_mark(), None, "its name stays as long as it runs");
         done(&mut partition, ticket);
-        assert!(partition.next_start().is_none(), "one record a turn");
+        assert!(partition.next_start().is_none() && partition.wanted_mark().is_none(), "one record a turn");
         assert!(!partition.end_turn());
         assert_eq!(confirm(&mut partition).named, None);
         assert!(partition.end_turn());
@@ -127,7 +132,7 @@ fn a_suspect_that_runs_for_long_is_let_go_and_others_have_their_turn() {
     let mut partition = reopened(settings(), after(2, &[]));
     deliver(&mut partition, 0, 1);
     deliver(&mut partition, 1, 2);
-    partition.begin_turn();
+    partition.begin_turn(Turn::Alone);
     expect_start(&mut partition, 0);
     assert_eq!(partition.next_deadline(), Some(Moment::new(SUSPECT_PATIENCE)));
     partition.tick(Moment::new(SUSPECT_PATIENCE));
@@ -135,7 +140,7 @@ fn a_suspect_that_runs_for_long_is_let_go_and_others_have_their_turn() {
     assert!(!partition.end_turn());
     assert_eq!(confirm(&mut partition).named, None);
     assert!(partition.end_turn());
-    partition.begin_turn();
+    partition.begin_turn(Turn::Alone);
     expect_start(&mut partition, 1);
     assert_eq!(partition.running(), 2);
 }
@@ -146,7 +151,7 @@ fn a_record_named_at_two_crashes_goes_to_the_dead_letter_topic_in_its_turn_and_n
     for (offset, lane) in [(0, 7), (1, 7), (2, 7)] {
         deliver(&mut partition, offset, lane);
     }
-    partition.begin_turn();
+    partition.begin_turn(Turn::Alone);
     let ahead = expect_start(&mut partition, 0);
     assert_eq!(partition.next_poisoned(), None, "its turn in its lane comes first");
     done(&mut partition, ahead);
@@ -160,7 +165,43 @@ fn a_record_named_at_two_crashes_goes_to_the_dead_letter_topic_in_its_turn_and_n
     let verdict = partition.publish_finished(write.ticket, PublishResult::Acknowledged, 0, at(0));
     assert_eq!(verdict, settled(Settlement::DeadLettered, 1, 0));
     assert_eq!(committed(&partition).suspects, [Suspect { offset: Offset::new(2), crashes: 1 }]);
+    assert!(start(&mut partition).is_none() && !partition.end_turn(), "the turn is over once the name is taken back");
+    confirm(&mut partition);
+    assert!(partition.end_turn());
+    partition.begin_turn(Turn::Shared);
     assert_eq!(start(&mut partition).map(|(offset, _)| offset), Some(2), "a suspicion is no verdict");
+    assert_eq!(committed(&partition).named, None, "a shared turn is no trial");
+}
+
+#[test]
+fn a_record_that_is_suspected_is_tried_in_a_quiet_turn_only() {
+    let mut partition = reopened(settings(), after(2, &[(1, 1)]));
+    for (offset, lane) in [(0, 1), (1, 2)] {
+        deliver(&mut partition, offset, lane);
+    }
+    assert_eq!(partition.wants_turn(), Some(Turn::Alone));
+    partition.begin_turn(Turn::Alone);
+    let first = expect_start(&mut partition, 0);
+    done(&mut partition, first);
+    assert!(partition.next_start().is_none() && !partition.end_turn());
+    confirm(&mut partition);
+    assert!(partition.end_turn());
+    partition.begin_turn(Turn::Alone);
+    assert!(start(&mut partition).is_none(), "others may run beside it");
+    assert!(partition.end_turn(), "of no use");
+    assert_eq!(partition.wants_turn(), Some(Turn::Quiet));
+    partition.begin_turn(Turn::Quiet);
+    expect_start(&mut partition, 1);
+    assert_eq!(partition.running_suspect(), Some(Offset::new(1)));
+}
+
+#[test]
+fn care_does_not_last_until_the_dead_letter_of_a_condemned_record_is_written() {
+    let mut partition = reopened(settings(), after(3, &[(0, 2)]));
+    deliver(&mut partition, 0, 1);
+    partition.log_ends_at(Position::new(1));
+    assert_eq!((partition.caution(), partition.pending()), (Caution::None, 1));
+    assert_eq!(partition.crashes(Offset::new(0)), 2, "still condemned");
 }
 
 #[test]
@@ -175,7 +216,7 @@ fn poison_is_parked_without_a_dead_letter_topic_and_stays_condemned() {
             deliver(&mut partition, offset, lane);
         }
         assert_eq!(partition.next_poisoned().unwrap().fate, PoisonFate::Parked(reason));
-        partition.begin_turn();
+        partition.begin_turn(Turn::Shared);
         let neighbour = expect_start(&mut partition, 2);
         done(&mut partition, neighbour);
         partition.log_ends_at(Position::new(3));
@@ -197,7 +238,7 @@ fn poison_ends_the_subscription_where_the_policy_says_stop() {
 #[test]
 fn progress_is_all_that_was_in_the_log_seen_not_to_kill() {
     let mut partition = reopened(settings(), after(1, &[(0, 1)]));
-    partition.begin_turn();
+    partition.begin_turn(Turn::Shared);
     for (offset, lane) in [(0, 1), (1, 2)] {
         deliver(&mut partition, offset, lane);
     }
@@ -214,6 +255,9 @@ fn progress_is_all_that_was_in_the_log_seen_not_to_kill() {
     assert_ne!(partition.evidence_version(), version);
     let running = Some(HERE);
     assert_eq!(committed(&partition), Evidence { running, ..Evidence::default() }, "the suspicion is over");
+    let version = partition.evidence_version();
+    deliver(&mut partition, 4, 5);
+    assert_eq!(partition.evidence_version(), version, "what comes now is none of its business");
 }
 
 #[test]
@@ -221,7 +265,7 @@ fn a_record_that_fails_without_killing_does_not_hold_up_progress_for_ever() {
     let mut settings = settings();
     settings.retry.in_place = InPlace::Forever;
     let mut partition = reopened(settings, after(1, &[]));
-    partition.begin_turn();
+    partition.begin_turn(Turn::Shared);
     deliver(&mut partition, 0, 1);
     partition.log_ends_at(Position::new(1));
     let mut failures = 0;
@@ -236,10 +280,55 @@ fn a_record_that_fails_without_killing_does_not_hold_up_progress_for_ever() {
 }
 
 #[test]
+fn the_turn_of_the_last_suspect_lasts_until_its_name_is_taken_back() {
+    let mut partition = reopened(settings(), after(2, &[(0, 1)]));
+    deliver(&mut partition, 0, 1);
+    partition.log_ends_at(Position::new(1));
+    partition.begin_turn(Turn::Quiet);
+    let last = expect_start(&mut partition, 0);
+    done(&mut partition, last);
+    assert_eq!(partition.caution(), Caution::None);
+    assert!(!partition.end_turn() && !partition.end_turn(), "the broker still names it");
+    assert_eq!(confirm(&mut partition).named, None);
+    assert!(partition.end_turn());
+}
+
+#[test]
+fn progress_takes_the_end_of_the_log_as_it_was_first_told() {
+    let mut partition = reopened(settings(), after(1, &[]));
+    partition.begin_turn(Turn::Shared);
+    deliver(&mut partition, 0, 1);
+    let first = expect_start(&mut partition, 0);
+    done(&mut partition, first);
+    assert_eq!(partition.caution(), Caution::Wary, "how much there was is not known");
+    partition.log_ends_at(Position::new(2));
+    assert_eq!(partition.caution(), Caution::Wary, "1 has not been seen");
+    partition.log_ends_at(Position::new(9));
+    deliver(&mut partition, 1, 2);
+    let second = expect_start(&mut partition, 1);
+    done(&mut partition, second);
+    assert_eq!(partition.caution(), Caution::None);
+}
+
+#[test]
+fn only_so_many_records_are_watched() {
+    let mut partition = reopened(PartitionSettings { watched_records: 2, ..settings() }, after(1, &[]));
+    for (offset, lane) in [(0, 1), (1, 2), (2, 3)] {
+        deliver(&mut partition, offset, lane);
+    }
+    partition.begin_turn(Turn::Shared);
+    let (first, second) = (expect_start(&mut partition, 0), expect_start(&mut partition, 1));
+    done(&mut partition, first);
+    assert_eq!(partition.caution(), Caution::Wary);
+    done(&mut partition, second);
+    assert_eq!(partition.caution(), Caution::None);
+}
+
+#[test]
 fn with_nothing_left_in_the_log_a_crash_is_forgotten() {
-    let mut partition = reopened(settings(), after(5, &[]));
+    let mut partition = reopened(settings(), after(5, &[(7, 1), (8, 2)]));
     partition.log_ends_at(Position::new(0));
-    assert_eq!((partition.caution(), committed(&partition)), (Caution::None, Evidence::default()));
+    assert_eq!((partition.caution(), committed(&partition)), (Caution::None, after(0, &[(8, 2)])), "but for verdicts");
 }
 
 #[test]
@@ -256,4 +345,38 @@ fn a_log_that_was_cut_takes_its_suspects_with_it() {
         deliver(&mut partition, offset, lane);
     }
     assert_eq!((partition.next_poisoned(), partition.crashes(Offset::new(11))), (None, 0));
+}
+
+#[test]
+fn a_suspect_at_the_very_cut_is_forgotten_and_one_below_is_not() {
+    let mut partition = reopened(settings(), after(3, &[(1, 1), (2, 1)]));
+    for (offset, lane) in [(0, 1), (5, 1), (2, 1)] {
+        deliver(&mut partition, offset, lane);
+    }
+    assert_eq!((partition.crashes(Offset::new(1)), partition.crashes(Offset::new(2))), (1, 0));
+}
+
+#[test]
+fn a_lone_record_that_cannot_have_run_before_is_not_named() {
+    let mut partition = reopened(settings(), after(1, &[]));
+    partition.deliver(Delivery { due: Some(at(100)), ..delivery(0, Some(1)) }, at(0));
+    partition.tick(at(100));
+    partition.begin_turn(Turn::Shared);
+    assert!(partition.next_start().is_none());
+    assert_eq!(confirm(&mut partition).named, None);
+    assert!(partition.next_start().is_some());
+}
+
+#[test]
+fn a_suspect_runs_until_its_own_attempt_ends() {
+    let mut partition = reopened(settings(), after(1, &[]));
+    deliver(&mut partition, 0, 1);
+    partition.begin_turn(Turn::Shared);
+    let lone = expect_start(&mut partition, 0);
+    deliver(&mut partition, 1, 2);
+    let other = expect_start(&mut partition, 1);
+    done(&mut partition, other);
+    assert_eq!(partition.running_suspect(), Some(Offset::new(0)));
+    done(&mut partition, lone);
+    assert_eq!(partition.running_suspect(), None);
 }

@@ -1,0 +1,78 @@
+//! Whether a partition's owner gets its turns.
+
+use std::time::Duration;
+
+use crate::time::Moment;
+
+/// Watches an owner from outside, by the number of its turns: one that is silent although it has work is blocked, and cannot
+/// report itself.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Silence {
+    turns: u64,
+    since: Moment,
+    /// How long it has lasted when it is told next; `None` while it has not been told.
+    tell_after: Option<Duration>,
+}
+
+/// An owner that has been silent for too long.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Silent {
+    /// For how long, as far as it was seen.
+    pub lasting: Duration,
+    /// It is to be told: for the first time, or having lasted twice as long as the last time.
+    pub is_news: bool,
+}
+
+impl Silence {
+    /// Takes the number of turns so far, and whether the owner has work; says how long it has been silent from `threshold` on.
+    ///
+    /// An owner without work may be silent, so its silence counts from when it was first seen to have some. Exact to the
+    /// time between two looks.
+    pub fn look(&mut self, turns: u64, has_work: bool, threshold: Duration, now: Moment) -> Option<Silent> {
+        if turns != self.turns || !has_work {
+            *self = Self { turns, since: now, tell_after: None };
+            return None;
+        }
+        let lasting = now.since(self.since);
+        if lasting < threshold {
+            return None;
+        }
+        let is_news = self.tell_after.is_none_or(|tell_after| lasting >= tell_after);
+        if is_news {
+            self.tell_after = Some(lasting.saturating_mul(2));
+        }
+        Some(Silent { lasting, is_news })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const THRESHOLD: Duration = Duration::from_secs(30);
+
+    fn look(silence: &mut Silence, turns: u64, has_work: bool, second: u64) -> Option<(u64, bool)> {
+        let silent = silence.look(turns, has_work, THRESHOLD, Moment::new(Duration::from_secs(second)));
+        silent.map(|silent| (silent.lasting.as_secs(), silent.is_news))
+    }
+
+    #[test]
+    fn silence_with_work_is_told_once_and_again_when_it_has_lasted_twice_as_long() {
+        let mut silence = Silence::default();
+        assert_eq!(look(&mut silence, 1, true, 10), None);
+        assert_eq!(look(&mut silence, 1, true, 39), None);
+        assert_eq!(look(&mut silence, 1, true, 40), Some((30, true)));
+        assert_eq!(look(&mut silence, 1, true, 69), Some((59, false)));
+        assert_eq!(look(&mut silence, 1, true, 70), Some((60, true)));
+        assert_eq!(look(&mut silence, 2, true, 71), None);
+        assert_eq!(look(&mut silence, 2, true, 101), Some((30, true)));
+    }
+
+    #[test]
+    fn silence_without_work_does_not_count() {
+        let mut silence = Silence::default();
+        assert_eq!(look(&mut silence, 0, false, 1_000), None);
+        assert_eq!(look(&mut silence, 0, true, 1_029), None);
+        assert_eq!(look(&mut silence, 0, true, 1_030), Some((30, true)));
+    }
+}

@@ -1,0 +1,332 @@
+//! A few partitions, and the members of their group: processes that end in all ways, and are started again.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use keylane_core::{
+    CommitContent, Delivered, Delivery, Epoch, Evidence, Instance, MAX_METADATA_BYTES, Moment, Offset, Partition,
+    PartitionSettings, PoisonFate, Position, Publish, PublishResult, Reason, RetryPolicy, Success, commit_map,
+};
+
+use super::process::{OPENING, Owner, Process, Sent, Started};
+use crate::random::Random;
+
+const MOST_STEPS: u64 = 100_000;
+
+struct Log {
+    /// The lane of each record; offsets are indexes.
+    lanes: Vec<u64>,
+    killers: BTreeSet<i64>,
+    /// So many are in the log by now.
+    written: usize,
+    committed: (i64, String),
+    /// Truth: done or dead-lettered.
+    settled: BTreeSet<i64>,
+    member: Option<usize>,
+}
+
+impl Log {
+    fn broker(&self) -> Evidence {
+        let position = Position::new(self.committed.0);
+        commit_map::decode(position, &self.committed.1).expect("it is our own").evidence
+    }
+}
+
+/// What happens beside the records, each so often in a thousand steps.
+#[derive(Default)]
+pub(crate) struct Chances {
+    /// A process is killed by nobody's record, or is cut off from its group and lives on; so often in all.
+    pub(crate) unlucky: u64,
+    pub(crate) unlucky_left: u32,
+    /// A process ends in order.
+    pub(crate) orderly: u64,
+    /// A partition goes to another member in order.
+    pub(crate) moves: u64,
+    /// A record is written while members run; 0: all are there from the beginning.
+    pub(crate) writes: u64,
+}
+
+/// How many there are of everything.
+pub(crate) struct Size {
+    pub(crate) members: usize,
+    pub(crate) partitions: usize,
+    pub(crate) most_records: u64,
+    pub(crate) killers: usize,
+}
+
+pub(crate) struct World {
+    random: Random,
+    logs: Vec<Log>,
+    members: Vec<Option<Process>>,
+    settings: Arc<PartitionSettings>,
+    epochs: u64,
+    pub(crate) chances: Chances,
+    pub(crate) starts: u32,
+    /// Processes that a record has killed.
+    pub(crate) deaths: u32,
+    blamed: Vec<(usize, i64)>,
+}
+
+impl World {
+    pub(crate) fn new(mut random: Random, size: &Size, chances: Chances) -> Self {
+        let mut logs: Vec<_> = (0..size.partitions)
+            .map(|_| {
+                let count = 1 + random.below(size.most_records);
+                let keys = 1 + random.below(8);
+                let lanes: Vec<_> = (0..count).map(|_| random.below(keys)).collect();
+                let written = if chances.writes == 0 { lanes.len() } else { random.index(lanes.len() + 1) };
+                let (killers, settled) = (BTreeSet::new(), BTreeSet::new());
+                Log { lanes, killers, written, committed: (0, String::new()), settled, member: None }
+            })
+            .collect();
+        for _ in 0..size.killers {
+            let log = random.index(logs.len());
+            let offset = random.below(logs[log].lanes.len() as u64) as i64;
+            logs[log].killers.insert(offset);
+        }
+        let settings = PartitionSettings {
+            concurrency: 1 + random.index(6),
+            retry: RetryPolicy { dead_letter_topic: true, ..RetryPolicy::default() },
+            ..PartitionSettings::default()
+        };
+        Self {
+            random,
+            logs,
+            members: (0..size.members).map(|_| None).collect(),
+            settings: Arc::new(settings),
+            epochs: 0,
+            chances,
+            starts: 0,
+            deaths: 0,
+            blamed: Vec::new(),
+        }
+    }
+
+    pub(crate) fn killers(&self) -> Vec<(usize, i64)> {
+        let of = |(log, of): (usize, &Log)| of.killers.iter().map(move |&offset| (log, offset)).collect::<Vec<_>>();
+        self.logs.iter().enumerate().flat_map(of).collect()
+    }
+
+    /// Each once, in order: where a verdict is not committed before the next crash, it comes again.
+    pub(crate) fn blamed(&self) -> Vec<(usize, i64)> {
+        self.blamed.iter().copied().collect::<BTreeSet<_>>().into_iter().collect()
+    }
+
+    /// Goes on until everything is settled.
+    pub(crate) fn run(&mut self) {
+        for _ in 0..MOST_STEPS * self.members.len() as u64 {
+            self.write_records();
+            self.step();
+            let is_over = |log: &Log| log.settled.len() == log.lanes.len();
+            if self.logs.iter().all(is_over) {
+                return;
+            }
+        }
+        let show = |process: &Process| {
+            let of = |(log, owner): (&usize, &Owner)| {
+                let seen = &owner.partition;
+                let counts = [seen.pending(), seen.ready(), seen.running()];
+                format!("{log}: {:?} {counts:?} {:?} {:?}", seen.caution(), owner.turn, seen.wanted_mark())
+            };
+            process.owners.iter().map(of).collect::<Vec<_>>()
+        };
+        panic!("nothing goes on: {:#?}", self.members.iter().flatten().map(show).collect::<Vec<_>>());
+    }
+
+    fn write_records(&mut self) {
+        if self.random.below(1_000) < self.chances.writes {
+            let log = self.random.index(self.logs.len());
+            let log = &mut self.logs[log];
+            log.written = log.lanes.len().min(log.written + 1);
+        }
+    }
+
+    fn step(&mut self) {
+        let member = self.random.index(self.members.len());
+        let Some(mut process) = self.members[member].take() else {
+            self.starts += 1;
+            assert!(self.starts < 200, "no end");
+            let mut process = Process::new(Instance::new(self.starts));
+            self.assign(member, &mut process, 100);
+            self.members[member] = Some(process);
+            return;
+        };
+        if self.random.percent(10) {
+            self.assign(member, &mut process, 50);
+        }
+        self.members[member] = self.act(member, process);
+    }
+
+    /// Partitions that nobody has go to somebody.
+    fn assign(&mut self, member: usize, process: &mut Process, percent: u64) {
+        for log in 0..self.logs.len() {
+            if self.logs[log].member.is_none() && self.random.percent(percent) {
+                self.open(member, process, log);
+            }
+        }
+    }
+
+    fn open(&mut self, member: usize, process: &mut Process, number: usize) {
+        let log = &mut self.logs[number];
+        log.member = Some(member);
+        self.epochs += 1;
+        let start = Position::new(log.committed.0);
+        let CommitContent { settled, evidence, .. } =
+            commit_map::decode(start, &log.committed.1).expect("it is our own");
+        let (evidence, unclean) = evidence.at_start(process.here);
+        if unclean {
+            let metadata = commit_map::encode(start, settled.ranges(), &evidence, MAX_METADATA_BYTES).text;
+            process.sent.push_back(Sent { log: number, position: start.get(), metadata, mark: Some(OPENING) });
+        }
+        let epoch = Epoch::new(self.epochs);
+        let partition =
+            Partition::with_evidence(self.settings.clone(), epoch, Some(start), settled, process.here, evidence);
+        process.owners.insert(number, Owner::new(partition, start.get(), unclean));
+    }
+
+    /// What is left of the process after it.
+    fn act(&mut self, member: usize, mut process: Process) -> Option<Process> {
+        if self.chances.unlucky_left > 0 && self.random.below(1_000) < self.chances.unlucky {
+            self.chances.unlucky_left -= 1;
+            let lives_on = self.random.percent(30);
+            self.lose(&mut process);
+            return lives_on.then_some(process);
+        }
+        if self.random.below(1_000) < self.chances.orderly {
+            let logs: Vec<_> = process.owners.keys().copied().collect();
+            logs.into_iter().for_each(|log| self.give_up(&mut process, log));
+            return None;
+        }
+        let logs: Vec<_> = process.owners.keys().copied().collect();
+        if logs.is_empty() {
+            return Some(process);
+        }
+        let log = self.random.pick(&logs);
+        if self.random.below(1_000) < self.chances.moves {
+            self.give_up(&mut process, log);
+            return Some(process);
+        }
+        match self.random.below(7) {
+            0 => self.deliver(&mut process, log),
+            1 => {
+                let started = process.start(log);
+                self.check(&process, &started);
+            }
+            2 => {
+                if self.finish(&mut process, log) {
+                    self.deaths += 1;
+                    self.check_openings(&process);
+                    self.lose(&mut process);
+                    return None;
+                }
+            }
+            3 => {
+                let started = process.take_turn(log);
+                self.check(&process, &started);
+            }
+            4 if process.sent.len() < 8 => process.send(log),
+            4 => {}
+            5 => {
+                let end = Position::new(self.logs[log].written as i64);
+                process.owner(log).partition.log_ends_at(end);
+            }
+            _ => {
+                self.land(member, &mut process);
+            }
+        }
+        if process.owners.contains_key(&log) {
+            self.write(&mut process, log);
+        }
+        Some(process)
+    }
+
+    fn check(&self, process: &Process, started: &[Started]) {
+        for started in started {
+            process.check(started, &self.logs[started.log].broker());
+        }
+    }
+
+    /// What a process found when it began is on the broker before a record of it can kill: a crash is told of once.
+    fn check_openings(&self, process: &Process) {
+        for (&log, owner) in &process.owners {
+            let found = self.logs[log].broker().running.is_some_and(|running| running != process.here);
+            assert!(!found || owner.opening, "the crash before is not noted for partition {log}");
+        }
+    }
+
+    /// The group gives away what the process has; of what it sent, some may arrive.
+    fn lose(&mut self, process: &mut Process) {
+        while self.random.percent(50) && self.arrive(process) {}
+        process.sent.clear();
+        for log in process.owners.keys().copied().collect::<Vec<_>>() {
+            process.close(log);
+            self.logs[log].member = None;
+        }
+    }
+
+    /// In order: what runs is dropped, and the last commit arrives.
+    fn give_up(&mut self, process: &mut Process, log: usize) {
+        process.owner(log).partition.end();
+        process.send(log);
+        while self.arrive(process) {}
+        process.close(log);
+        self.logs[log].member = None;
+    }
+
+    fn deliver(&mut self, process: &mut Process, log: usize) {
+        let owner = process.owner(log);
+        for _ in 0..=self.random.below(10) {
+            if owner.read >= self.logs[log].written as i64 {
+                return;
+            }
+            let lane = Some(self.logs[log].lanes[owner.read as usize]);
+            let offset = Offset::new(owner.read);
+            let delivery = Delivery { offset, lane, bytes: 1, due: None, rounds: 0, attempts: 0, record: () };
+            assert_ne!(owner.partition.deliver(delivery, Moment::ORIGIN), Delivered::Repeated);
+            owner.read += 1;
+        }
+    }
+
+    /// An attempt ends; or the process does: `true`.
+    fn finish(&mut self, process: &mut Process, log: usize) -> bool {
+        let owner = process.owner(log);
+        if owner.running.is_empty() {
+            return false;
+        }
+        let (ticket, offset) = owner.running.swap_remove(self.random.index(owner.running.len()));
+        if self.logs[log].killers.contains(&offset) {
+            return true;
+        }
+        let _ = owner.partition.succeed(ticket, Success::Done);
+        self.logs[log].settled.insert(offset);
+        false
+    }
+
+    fn write(&mut self, process: &mut Process, log: usize) {
+        let partition = &mut process.owner(log).partition;
+        while let Some(verdict) = partition.next_poisoned() {
+            assert_eq!(verdict.fate, PoisonFate::DeadLetter);
+            self.blamed.push((log, verdict.offset.get()));
+        }
+        while let Some(write) = partition.next_publish() {
+            assert_eq!(write.publish, Publish::DeadLetter { reason: Reason::Poison });
+            let _ = partition.publish_finished(write.ticket, PublishResult::Acknowledged, 0, Moment::ORIGIN);
+            self.logs[log].settled.insert(write.offset.get());
+        }
+    }
+
+    fn land(&mut self, member: usize, process: &mut Process) -> bool {
+        debug_assert!(process.owners.keys().all(|&log| self.logs[log].member == Some(member)));
+        self.arrive(process)
+    }
+
+    /// The oldest commit under way arrives.
+    fn arrive(&mut self, process: &mut Process) -> bool {
+        let Some(sent) = process.sent.pop_front() else { return false };
+        self.logs[sent.log].committed = (sent.position, sent.metadata);
+        if let Some(mark) = sent.mark {
+            process.confirm(sent.log, mark);
+        }
+        true
+    }
+}

@@ -1,0 +1,31 @@
+//! From when on work counts as not getting on.
+
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+/// When slow attempts and partitions that stand still are reported: as a warning that names the record (its key as a
+/// [`KeyHash`](crate::KeyHash)), in [`PartitionStatus`](crate::PartitionStatus), and in the metrics `keylane_slow_attempts` and
+/// `keylane_stalled`. A warning comes once, and again each time it has lasted twice as long.
+///
+/// It only reports. What ends an attempt is [`attempt_timeout`](crate::SubscriptionConfig::attempt_timeout); what takes a record
+/// out of the way is [`Blocker`](crate::Blocker).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Watchdog {
+    /// An attempt is slow when it has been running for so long (default 30 s). Set it above what an attempt normally takes.
+    ///
+    /// Slow attempts are found up to a sixteenth of it too late, or a second where that is more.
+    #[serde(with = "humantime_serde")]
+    pub slow_attempt: Duration,
+    /// A partition is stalled when its oldest unsettled record has not changed for so long (default 1 min), and nobody wanted
+    /// it to wait: not while the subscription is paused, and not before the record is due.
+    #[serde(with = "humantime_serde")]
+    pub stalled_after: Duration,
+}
+
+impl Default for Watchdog {
+    fn default() -> Self {
+        Self { slow_attempt: Duration::from_secs(30), stalled_after: Duration::from_secs(60) }
+    }
+}

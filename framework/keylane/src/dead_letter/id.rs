@@ -1,0 +1,110 @@
+//! Which failure of which record a copy on the retry or dead-letter topic stands for.
+
+use std::fmt;
+
+use super::names;
+use super::retry_headers::{number, origin};
+use crate::{Headers, Origin};
+
+/// The identity of a record on a retry or dead-letter topic: equal for all copies of one failure, and for nothing else.
+///
+/// keylane writes such a record and settles the failed one when the broker has acknowledged it. A member that is cut off
+/// from its group between the two, or whose write was on its way when it was, leaves the record to the next owner, which may
+/// fail and write it again. So a dead letter can be there twice, as everything under at-least-once delivery, and a record
+/// of a retry topic can be processed twice. Whoever reads these topics recognises the second copy by this id, as a unique
+/// key of a table for example. Which assignment wrote a copy is in its header `keylane-epoch`.
+///
+/// An operator who resets the group to process records again gets failures of the same ids.
+///
+/// # Examples
+/// ```
+/// use std::collections::HashSet;
+///
+/// use keylane::{FailedRecordId, Headers};
+///
+/// let headers: Headers = [
+///     ("keylane-group", "notifier"),
+///     ("keylane-origin-topic", "parking"),
+///     ("keylane-origin-partition", "3"),
+///     ("keylane-origin-offset", "42"),
+/// ]
+/// .into_iter()
+/// .collect();
+/// let mut seen = HashSet::new();
+/// let id = FailedRecordId::read(&headers).expect("a dead letter of keylane");
+/// assert_eq!(id.to_string(), "notifier/parking-3@42");
+/// assert!(seen.insert(id.clone()));
+/// assert!(!seen.insert(id), "the same dead letter again");
+/// ```
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub struct FailedRecordId {
+    /// The consumer group where it failed.
+    pub group: String,
+    /// Where the record was read first.
+    pub origin: Origin,
+    /// The record's timestamp there, where it had one. It tells records apart where a topic was made anew and offsets began
+    /// again.
+    pub origin_timestamp_millis: Option<i64>,
+    /// Which round through the retry topic this is, from 1; `None` for a dead letter.
+    pub round: Option<u32>,
+}
+
+impl FailedRecordId {
+    /// Reads it from the headers of a record on a retry or dead-letter topic. `None` where they name no group or no whole
+    /// origin: keylane did not write it.
+    pub fn read(headers: &Headers) -> Option<Self> {
+        Some(Self {
+            group: headers.last_str(names::GROUP)?.to_owned(),
+            origin: origin(headers)?,
+            origin_timestamp_millis: number(headers, names::ORIGIN_TIMESTAMP),
+            round: number(headers, names::RETRY_ROUND),
+        })
+    }
+}
+
+/// For logs; the timestamp is left out.
+impl fmt::Display for FailedRecordId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Origin { topic, partition, offset } = &self.origin;
+        write!(f, "{}/{topic}-{partition}@{offset}", self.group)?;
+        self.round.map_or(Ok(()), |round| write!(f, "#{round}"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::headers::tests::parking_failure;
+    use super::super::{Writer, dead_letter_headers, retry_headers};
+    use super::*;
+
+    #[test]
+    fn copies_by_two_epochs_have_one_id_and_another_round_or_kind_has_another() {
+        let (origin, history) = parking_failure();
+        let writer = |epoch| Writer { group: "notifier", epoch: Some(epoch) };
+        let dead = |epoch| dead_letter_headers(&Headers::new(), &origin, Some(5), writer(epoch), &history);
+        let retry =
+            |epoch, round| retry_headers(&Headers::new(), &origin, Some(5), writer(epoch), &history, round, 9, None);
+        let id = |headers: &Headers| FailedRecordId::read(headers).unwrap();
+        assert_eq!(id(&dead("7/a")), id(&dead("8/b")));
+        assert_ne!(dead("7/a").last_str(names::EPOCH), dead("8/b").last_str(names::EPOCH));
+        assert_eq!(id(&retry("7/a", 2)), id(&retry("8/b", 2)));
+        assert_ne!(id(&retry("7/a", 1)), id(&retry("7/a", 2)));
+        assert_ne!(id(&retry("7/a", 1)), id(&dead("7/a")));
+        assert_eq!(id(&retry("7/a", 2)).to_string(), "notifier/parking-3@42#2");
+    }
+
+    #[test]
+    fn a_record_that_keylane_did_not_write_has_none() {
+        let (origin, history) = parking_failure();
+        let whole = dead_letter_headers(&Headers::new(), &origin, None, Writer { group: "g", epoch: None }, &history);
+        assert!(FailedRecordId::read(&whole).is_some());
+        for missing in [names::GROUP, names::ORIGIN_TOPIC, names::ORIGIN_PARTITION, names::ORIGIN_OFFSET] {
+            let mut headers = Headers::new();
+            for (name, value) in whole.iter().filter(|(name, _)| *name != missing) {
+                headers.push(name, value.cloned().unwrap_or_default());
+            }
+            assert_eq!(FailedRecordId::read(&headers), None, "{missing}");
+        }
+    }
+}

@@ -1,0 +1,162 @@
+//! The headers that keylane reads off records, and what becomes of everybody else's.
+
+use bytes::Bytes;
+
+use crate::dead_letter::{FailureHistory, RetryState, Writer, dead_letter_headers, read_retry_state, retry_headers};
+use crate::record::RecordHeaders;
+use crate::{Headers, Origin, TaskMetadata};
+
+/// The names that mean something; an index beyond them is the name of somebody else's header.
+const NAMES: [&str; 14] = [
+    "keylane-origin-topic",
+    "keylane-origin-partition",
+    "keylane-origin-offset",
+    "keylane-origin-timestamp",
+    "keylane-group",
+    "keylane-attempts",
+    "keylane-first-failure",
+    "keylane-last-failure",
+    "keylane-reason",
+    "keylane-error",
+    "keylane-retry-round",
+    "keylane-retry-due",
+    "dt_meta",
+    "",
+];
+const ROUND: &str = "keylane-retry-round";
+
+/// Any headers. `bytes` holds one after the other: which name, how long the value is (255: null), and the value.
+pub fn record_headers(bytes: &[u8]) {
+    let headers = read(bytes);
+    let state = read_retry_state(&headers);
+    assert_read_by_the_book(&headers, &state);
+    let as_retry = RecordHeaders::read(headers.clone(), true);
+    assert_eq!(as_retry.retry.as_ref(), Some(&state));
+    let as_origin = RecordHeaders::read(headers.clone(), false);
+    assert!(as_origin.retry.is_none(), "an origin's records have no past, whatever they say");
+    assert_eq!(as_origin.metadata, as_retry.metadata);
+    assert_sent_on(&headers, &state, as_origin.metadata.as_ref());
+}
+
+fn read(mut bytes: &[u8]) -> Headers {
+    let mut headers = Headers::new();
+    while let [which, length, rest @ ..] = bytes {
+        let name = match NAMES.get(usize::from(*which)) {
+            Some(name) => (*name).to_owned(),
+            None => String::from(char::from(*which)),
+        };
+        if *length == u8::MAX {
+            headers.push_null(name);
+            bytes = rest;
+        } else {
+            let (value, after) = rest.split_at(usize::from(*length).min(rest.len()));
+            headers.push(name, Bytes::copy_from_slice(value));
+            bytes = after;
+        }
+    }
+    headers
+}
+
+/// What is taken for a number is one, in bounds, in the last header of its name; all else counts as absent.
+fn assert_read_by_the_book(headers: &Headers, state: &RetryState) {
+    let last = |name: &str| -> Option<&[u8]> {
+        headers.iter().filter(|(header, _)| *header == name).last().and_then(|(_, value)| value).map(|value| &value[..])
+    };
+    let number = |name: &str, least: i128, most: i128| {
+        last(name).and_then(decimal).filter(|number| (least..=most).contains(number))
+    };
+    let metadata = last("dt_meta").and_then(|bytes| TaskMetadata::decode(bytes).ok()).unwrap_or_default();
+    let (u32_max, i64_min, i64_max) = (u32::MAX.into(), i64::MIN.into(), i64::MAX.into());
+
+    let round = number(ROUND, 0, u32_max).unwrap_or(i128::from(metadata.retry_count).clamp(0, u32_max));
+    assert_eq!(i128::from(state.round), round);
+    assert_eq!(i128::from(state.attempts), number("keylane-attempts", 0, u32_max).unwrap_or(round));
+    let decaton_due = Some(i128::from(metadata.scheduled_time_millis)).filter(|due| *due > 0);
+    assert_eq!(state.due_millis.map(i128::from), number("keylane-retry-due", i64_min, i64_max).or(decaton_due));
+    assert_eq!(state.origin_timestamp.map(i128::from), number("keylane-origin-timestamp", i64_min, i64_max));
+
+    let topic = last("keylane-origin-topic").filter(|name| {
+        let legal = |byte: &u8| matches!(byte, b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'.' | b'_' | b'-');
+        (1..=249).contains(&name.len()) && name.iter().all(legal) && *name != b"." && *name != b".."
+    });
+    let origin = topic.and_then(|topic| {
+        let partition = number("keylane-origin-partition", 0, i32::MAX.into())?;
+        Some((topic.to_vec(), partition, number("keylane-origin-offset", 0, i64_max)?))
+    });
+    let read = state
+        .origin
+        .as_ref()
+        .map(|origin| (origin.topic.as_bytes().to_vec(), i128::from(origin.partition), i128::from(origin.offset)));
+    assert_eq!(read, origin, "whole or not at all");
+}
+
+/// A sign or none, then digits, then nothing.
+fn decimal(text: &[u8]) -> Option<i128> {
+    let (negative, digits) = match text {
+        [b'-', digits @ ..] => (true, digits),
+        [b'+', digits @ ..] => (false, digits),
+        digits => (false, digits),
+    };
+    if digits.is_empty() || !digits.iter().all(u8::is_ascii_digit) {
+        return None;
+    }
+    let value = digits.iter().fold(0_i128, |value, digit| {
+        value.saturating_mul(10).saturating_add(i128::from(digit - b'0')) // more than any bound is still more
+    });
+    Some(if negative { -value } else { value })
+}
+
+const WRITER: Writer<'_> = Writer { group: "group", epoch: Some("1/member") };
+
+/// On to the retry topic and from there to the dead-letter topic: the past is read back, everybody else's headers are
+/// as they were, and nothing grows.
+fn assert_sent_on(original: &Headers, state: &RetryState, metadata: Option<&TaskMetadata>) {
+    let origin = state.origin.clone().unwrap_or(Origin { topic: "parking".into(), partition: 0, offset: i64::MAX });
+    let millis = state.first_failure_millis.unwrap_or(0);
+    let history = FailureHistory {
+        attempts: state.attempts,
+        first_failure_millis: millis,
+        last_failure_millis: state.due_millis.unwrap_or(i64::MIN),
+        reason: "exhausted",
+        error: String::from_utf8_lossy(original.last("keylane-error").map_or(&b"\0"[..], |text| &text[..]))
+            .into_owned(),
+    };
+    let timestamp = state.origin_timestamp;
+    let due = state.due_millis.unwrap_or(i64::MAX);
+    let round = state.round.max(1);
+
+    let retried = retry_headers(original, &origin, timestamp, WRITER, &history, round, due, metadata);
+    let expected = RetryState {
+        round,
+        attempts: state.attempts,
+        due_millis: Some(due),
+        origin: Some(origin.clone()),
+        origin_timestamp: timestamp,
+        first_failure_millis: Some(millis),
+    };
+    assert_eq!(read_retry_state(&retried), expected);
+    let decaton = retried.last("dt_meta").map(|bytes| TaskMetadata::decode(bytes).expect("ours"));
+    let decaton = decaton.expect("every retry has one");
+    assert_eq!((decaton.retry_count, decaton.scheduled_time_millis), (i64::from(round), due));
+    if let Some(own) = metadata {
+        assert_eq!(decaton.source_application_id, own.source_application_id);
+        assert_eq!(
+            (decaton.timestamp_millis, decaton.source_instance_id),
+            (own.timestamp_millis, own.source_instance_id.clone())
+        );
+    }
+
+    let dead = dead_letter_headers(&retried, &origin, timestamp, WRITER, &history);
+    assert_eq!(dead, dead_letter_headers(original, &origin, timestamp, WRITER, &history), "the retry left a trace");
+    // A round says that the last `dt_meta` is keylane's; the name is reserved.
+    if original.last(ROUND).is_none() {
+        assert_eq!(foreign(&dead), foreign(original));
+    }
+    let added =
+        |headers: &Headers| headers.iter().map(|(name, value)| name.len() + value.map_or(0, Bytes::len)).sum::<usize>();
+    assert!(added(&dead) <= added(original) + 4096);
+}
+
+fn foreign(headers: &Headers) -> Vec<(&str, Option<&Bytes>)> {
+    headers.iter().filter(|(name, _)| !name.starts_with("keylane-")).collect()
+}

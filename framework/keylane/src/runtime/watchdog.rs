@@ -1,0 +1,136 @@
+//! The owner's part in watching work that does not get on: it tells the operator, and ends the attempt of a blocker.
+
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
+
+use keylane_core::{Alarm, Blocking, Failure, Moment, RecordState, Ticket};
+
+use super::attempt::AttemptOutcome;
+use super::owner::{Held, Owner};
+use super::progress::OldestRecord;
+use crate::KeyHash;
+
+/// What others see of the oldest record is this old at most, while turns follow one another: its key is hashed for it.
+const OLDEST_LOOK: Duration = Duration::from_millis(250);
+
+impl Owner {
+    /// Looks for work that does not get on.
+    pub(super) fn watch(&mut self, now: Moment) {
+        self.core.watch(now);
+        while let Some(alarm) = self.core.next_alarm() {
+            self.tell_of(alarm, now);
+        }
+        self.progress.slow_attempts.store(self.core.slow_attempts() as u64, Ordering::Relaxed);
+        let stalled =
+            self.core.stalled_for().map_or(0, |stalled| u64::try_from(stalled.as_millis()).unwrap_or(u64::MAX));
+        self.progress.stalled_millis.store(stalled, Ordering::Relaxed);
+        if self.core.may_have_blocker(now) {
+            self.look_for_blocker(now);
+        }
+    }
+
+    fn tell_of(&self, alarm: Alarm, now: Moment) {
+        let (topic, partition) = (&self.topic, self.partition_id);
+        match alarm {
+            Alarm::SlowAttempt { ticket, offset, attempt, running_for } => {
+                let key_hash = self.core.record(ticket).and_then(Held::key_hash).map(tracing::field::display);
+                tracing::warn!(
+                    %topic, partition, %offset, key_hash, attempt, ?running_for,
+                    "an attempt runs longer than watchdog.slow_attempt; its key waits"
+                );
+            }
+            Alarm::MoreSlowAttempts { attempts } => {
+                tracing::warn!(%topic, partition, attempts, "more attempts run longer than watchdog.slow_attempt");
+            }
+            Alarm::Stalled { stalled_for } => {
+                let Some(oldest) = self.core.oldest() else { return };
+                let key_hash = oldest.record.key_hash().map(tracing::field::display);
+                tracing::warn!(
+                    %topic, partition, offset = %oldest.offset, key_hash, attempts = oldest.attempts,
+                    state = state_text(oldest.state), age = ?now.since(oldest.since), ?stalled_for,
+                    settled_ahead = self.core.settled_ahead(), pending = self.core.pending(),
+                    "the partition makes no progress: its commit waits for this record"
+                );
+            }
+            Alarm::MovesAgain { stalled_for } => {
+                tracing::info!(%topic, partition, ?stalled_for, "the partition makes progress again");
+            }
+            _ => {}
+        }
+    }
+
+    fn look_for_blocker(&mut self, now: Moment) {
+        let runtime = self.runtime.clone();
+        let running = match self.core.take_blocker(now, &mut runtime.guard()) {
+            None => return,
+            Some(Blocking::RefusedByGuard) => {
+                self.metrics.storm_guard_refused(1);
+                return;
+            }
+            Some(Blocking::Taken(blocker)) => {
+                let key_hash = blocker.record.key_hash().map(tracing::field::display);
+                tracing::warn!(
+                    topic = %self.topic, partition = self.partition_id, offset = %blocker.offset, key_hash,
+                    attempts = blocker.attempts, held_for = ?blocker.held_for, behind = blocker.behind,
+                    is_running = blocker.running.is_some(),
+                    "a record holds up its partition, while nearly all others are settled: it goes to the dead-letter topic"
+                );
+                blocker.running
+            }
+        };
+        // The attempt reports its end through the inbox when its future has been dropped.
+        if let Some(ticket) = running {
+            self.abort(ticket);
+        }
+    }
+
+    /// The outcome of an attempt whose future was dropped before it had one: by [`look_for_blocker`](Self::look_for_blocker), or
+    /// since it could not go on.
+    pub(super) fn outcome_of_dropped(&self, ticket: Ticket, elapsed: Duration) -> AttemptOutcome {
+        let (failure, error) = if self.core.is_blocker(ticket) {
+            (Failure::TimedOut, format!("the attempt was ended after {elapsed:?}: its record held up the partition"))
+        } else {
+            (Failure::Panicked, "the attempt was dropped before it ended".into())
+        };
+        AttemptOutcome::Failed { failure, error }
+    }
+
+    /// Tells the polling thread and the metrics of the record the commit waits for.
+    pub(super) fn publish_oldest(&mut self) {
+        let Some(oldest) = self.core.oldest() else {
+            if self.last_oldest.take().is_some() {
+                self.progress.set_oldest(None);
+                self.metrics.set_oldest(0, None);
+            }
+            return;
+        };
+        let is_news = self.last_oldest.as_ref().is_none_or(|(_, told_at)| told_at.elapsed() >= OLDEST_LOOK);
+        if !is_news {
+            return;
+        }
+        let offset = oldest.offset.get();
+        let key_hash = match &self.last_oldest {
+            Some((last, _)) if last.offset == offset => last.key_hash,
+            _ => oldest.record.key_hash(),
+        };
+        let since = self.runtime.instant(oldest.since);
+        let oldest = OldestRecord { offset, key_hash, attempts: oldest.attempts, state: oldest.state, since };
+        self.last_oldest = Some((oldest, Instant::now()));
+        self.metrics.set_oldest(oldest.attempts, Some(metric_state(oldest.state)));
+        self.progress.set_oldest(Some(oldest));
+    }
+}
+
+impl Held {
+    fn key_hash(&self) -> Option<KeyHash> {
+        self.record.key().map(KeyHash::of)
+    }
+}
+
+fn metric_state(state: RecordState) -> crate::metrics::OldestState {
+    crate::subscription::RecordState::from(state).metric()
+}
+
+fn state_text(state: RecordState) -> &'static str {
+    crate::subscription::RecordState::from(state).as_str()
+}

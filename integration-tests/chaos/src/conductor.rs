@@ -1,0 +1,242 @@
+//! Carries out the schedule.
+
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use keylane_integration_tests::kafka::{HarnessError, Kafka};
+use tokio::time::{sleep, sleep_until};
+
+use crate::{
+    evidence::{Written, read_written},
+    group::Group,
+    journal::{Deed, Journal},
+    schedule::{BrokerBlow, MemberBlow, Schedule, Timed},
+    settings::{Common, SHUTDOWN, Topics},
+};
+
+const LOOK: Duration = Duration::from_millis(50);
+/// For a member to end in order: its shutdown, its two waits for brokers that are away, and a busy machine.
+const MEMBER_ENDS: Duration = Duration::from_secs(60);
+/// For a broker to be back with all its replicas.
+const BROKER_BACK: Duration = Duration::from_secs(120);
+/// How long a rolling restart lets a member work before the next one goes.
+const BETWEEN_RESTARTS: Duration = Duration::from_millis(1_500);
+/// For a changed topic to be known to all brokers.
+const TOPIC_CHANGES: Duration = Duration::from_secs(1);
+
+/// What is needed to break things.
+pub struct Conductor<'a> {
+    /// The brokers.
+    pub kafka: &'a Kafka,
+    /// The members.
+    pub group: &'a Group,
+    /// Where it is noted.
+    pub deeds: Arc<Journal>,
+    /// What the members have in common.
+    pub common: &'a Common,
+    /// The partitions of each topic, and their replicas.
+    pub shape: (i32, i32),
+    /// When the load began.
+    pub began: Instant,
+}
+
+impl Conductor<'_> {
+    /// The blows to the members.
+    pub async fn strike_members(&self, schedule: &Schedule) {
+        for Timed { at_ms, blow } in &schedule.members {
+            self.wait_until(*at_ms).await;
+            if self.is_over(schedule) {
+                break;
+            }
+            eprintln!("{:>7} ms: {blow:?}", self.began.elapsed().as_millis());
+            self.strike(blow).await;
+        }
+    }
+
+    /// The blows to brokers and topics; returns the dead letters that were in a topic before it was deleted.
+    ///
+    /// # Errors
+    /// When something cannot be broken or mended.
+    pub async fn strike_brokers(&self, schedule: &Schedule) -> Result<Vec<Written>, HarnessError> {
+        let mut saved = Vec::new();
+        for Timed { at_ms, blow } in &schedule.brokers {
+            self.wait_until(*at_ms).await;
+            if self.is_over(schedule) {
+                break;
+            }
+            eprintln!("{:>7} ms: {blow:?}", self.began.elapsed().as_millis());
+            match *blow {
+                BrokerBlow::Kill { node, away_ms } => self.without_broker(node, away_ms, Way::Killed).await?,
+                BrokerBlow::Stop { node, away_ms } => self.without_broker(node, away_ms, Way::Stopped).await?,
+                BrokerBlow::Freeze { node, away_ms } => self.without_broker(node, away_ms, Way::Frozen).await?,
+                BrokerBlow::MoveLeaders { by } => {
+                    for topic in self.topics().all() {
+                        self.kafka.move_leaders(topic, by).await?;
+                    }
+                    self.deeds.note(Deed::LeadersMoved);
+                }
+                BrokerBlow::DeleteDeadLetters { away_ms } => saved.extend(self.without_dead_letters(away_ms).await?),
+                BrokerBlow::RefuseRetries { away_ms } => self.without_retries(away_ms).await?,
+            }
+        }
+        Ok(saved)
+    }
+
+    async fn strike(&self, blow: &MemberBlow) {
+        let slots = self.group.wanted();
+        let pick = |slot: usize| slots[slot % slots.len()];
+        match *blow {
+            MemberBlow::RollingRestart => self.restart_all(&slots).await,
+            MemberBlow::Reconfigure(tuning) => {
+                self.group.tune(tuning);
+                self.restart_all(&slots).await;
+            }
+            MemberBlow::Kill { slot, away_ms } => self.group.kill(pick(slot), Duration::from_millis(away_ms)),
+            MemberBlow::KillTwo { slot, away_ms } => {
+                for slot in [slot, slot + 1] {
+                    self.group.kill(pick(slot), Duration::from_millis(away_ms));
+                }
+            }
+            MemberBlow::Pause { slot, pause_ms } => {
+                let slot = pick(slot);
+                if self.group.pause(slot, true) {
+                    sleep(Duration::from_millis(pause_ms)).await;
+                    self.group.pause(slot, false);
+                }
+            }
+            MemberBlow::Join { members } => self.group.join(members),
+            MemberBlow::Leave { members } => {
+                let leaving = &slots[slots.len() - members.min(slots.len().saturating_sub(2))..];
+                self.group.leave(leaving);
+            }
+        }
+    }
+
+    /// Ends and starts each, one after the other. One that dies meanwhile is started by its supervisor.
+    pub async fn restart_all(&self, slots: &[usize]) {
+        for &slot in slots {
+            let old = self.group.name(slot);
+            self.group.terminate(slot);
+            let given_up = Instant::now() + MEMBER_ENDS;
+            while (self.group.name(slot) == old || !self.group.runs(slot)) && Instant::now() < given_up {
+                sleep(LOOK).await;
+            }
+            sleep(BETWEEN_RESTARTS).await;
+        }
+    }
+
+    async fn without_broker(&self, node: usize, away_ms: u64, way: Way) -> Result<(), HarnessError> {
+        let what = format!("broker {node}");
+        self.deeds.note(Deed::Out { what: what.clone() });
+        match way {
+            Way::Killed => self.kafka.kill_node(node).await?,
+            // One that does not end in time is killed, which serves as well.
+            Way::Stopped => drop(self.kafka.stop_node(node).await),
+            Way::Frozen => self.kafka.suspend_node(node).await?,
+        }
+        sleep(Duration::from_millis(away_ms)).await;
+        match way {
+            Way::Frozen => self.kafka.continue_node(node).await?,
+            Way::Killed | Way::Stopped => self.kafka.start_node(node).await?,
+        }
+        self.await_replicas().await;
+        self.deeds.note(Deed::Back { what });
+        Ok(())
+    }
+
+    /// Until every partition has all its replicas again.
+    pub async fn await_replicas(&self) {
+        let given_up = Instant::now() + BROKER_BACK;
+        for topic in self.topics().all() {
+            while Instant::now() < given_up {
+                let complete = self.kafka.partitions(topic).await.is_ok_and(|partitions| {
+                    partitions.iter().all(|state| state.leader.is_some() && state.in_sync.len() == state.replicas.len())
+                });
+                if complete {
+                    break;
+                }
+                sleep(LOOK).await;
+            }
+        }
+    }
+
+    /// First the topic takes nothing any more, so that all it ever held can be read before it goes. What is refused then is
+    /// parked.
+    async fn without_dead_letters(&self, away_ms: u64) -> Result<Vec<Written>, HarnessError> {
+        let dead = &self.topics().dead;
+        let what = "dead letters".to_owned();
+        self.deeds.note(Deed::Out { what: what.clone() });
+        self.refuse_writes(dead).await?;
+        sleep(TOPIC_CHANGES).await;
+        let saved = read_written(self.kafka, dead).await?;
+        self.kafka.delete_topic(dead).await?;
+        sleep(Duration::from_millis(away_ms)).await;
+        create(self.kafka, dead, self.shape).await?;
+        self.deeds.note(Deed::Back { what });
+        Ok(saved)
+    }
+
+    async fn without_retries(&self, away_ms: u64) -> Result<(), HarnessError> {
+        let retry = &self.topics().retry;
+        let what = "retries".to_owned();
+        self.deeds.note(Deed::Out { what: what.clone() });
+        self.refuse_writes(retry).await?;
+        sleep(Duration::from_millis(away_ms)).await;
+        self.kafka.configure_topic(retry, &configs(self.shape)).await?;
+        self.deeds.note(Deed::Back { what });
+        Ok(())
+    }
+
+    async fn refuse_writes(&self, topic: &str) -> Result<(), HarnessError> {
+        let refusing = [configs(self.shape).to_vec(), vec![("max.message.bytes", "1")]].concat();
+        self.kafka.configure_topic(topic, &refusing).await
+    }
+
+    /// Ends all members in order; `false` where some do not end.
+    pub async fn end_members(&self) -> bool {
+        self.group.leave(&self.group.wanted());
+        let given_up = Instant::now() + MEMBER_ENDS + SHUTDOWN;
+        while !self.group.is_gone() {
+            if Instant::now() >= given_up {
+                return false;
+            }
+            sleep(LOOK).await;
+        }
+        true
+    }
+
+    async fn wait_until(&self, at_ms: u64) {
+        sleep_until((self.began + Duration::from_millis(at_ms)).into()).await;
+    }
+
+    fn is_over(&self, schedule: &Schedule) -> bool {
+        self.began.elapsed() >= Duration::from_millis(schedule.load_ms)
+    }
+
+    fn topics(&self) -> &Topics {
+        &self.common.topics
+    }
+}
+
+#[derive(Clone, Copy)]
+enum Way {
+    Killed,
+    Stopped,
+    Frozen,
+}
+
+/// Creates a topic of the run.
+///
+/// # Errors
+/// As [`Kafka::create_topic`].
+pub async fn create(kafka: &Kafka, topic: &str, shape: (i32, i32)) -> Result<(), HarnessError> {
+    kafka.create_topic(topic, shape.0, shape.1, &configs(shape)).await
+}
+
+/// Records of all topics carry the time at which they were appended, for the checks; and no acknowledged record lies on one
+/// broker alone.
+fn configs((_, replicas): (i32, i32)) -> [(&'static str, &'static str); 2] {
+    [("message.timestamp.type", "LogAppendTime"), ("min.insync.replicas", if replicas > 1 { "2" } else { "1" })]
+}

@@ -1,0 +1,295 @@
+//! The members' processes and their supervisor: who dies is started again.
+
+use std::{
+    fs::File,
+    io,
+    path::{Path, PathBuf},
+    process::{Child, Command, Stdio},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, AtomicUsize, Ordering},
+    },
+    thread::JoinHandle,
+    time::{Duration, Instant},
+};
+
+use rustix::process::{Pid, Signal, kill_process};
+
+use crate::{
+    journal::{Deed, Journal, Sent},
+    settings::{Common, Member, Tuning},
+};
+
+/// How often the supervisor looks.
+const LOOK: Duration = Duration::from_millis(10);
+/// How long one stays away that died by itself.
+const RESTART_DELAY: Duration = Duration::from_millis(500);
+/// The program of a member, beside this one.
+const PROGRAM: &str = "chaos-member";
+
+/// The members of the group.
+#[derive(Debug)]
+pub struct Group {
+    state: Arc<Mutex<State>>,
+    end: Arc<AtomicBool>,
+    supervisor: Option<JoinHandle<()>>,
+    /// How many processes ended although nobody had told them to, and not by a signal.
+    failed: Arc<AtomicUsize>,
+}
+
+#[derive(Debug)]
+struct State {
+    common: Common,
+    tuning: Tuning,
+    program: PathBuf,
+    directory: PathBuf,
+    deeds: Arc<Journal>,
+    slots: Vec<Slot>,
+}
+
+#[derive(Debug)]
+struct Slot {
+    /// Whether a process is to run here.
+    wanted: bool,
+    /// When the next one may start.
+    not_before: Instant,
+    incarnations: usize,
+    running: Option<Running>,
+}
+
+#[derive(Debug)]
+struct Running {
+    name: String,
+    child: Child,
+    /// Whether it was told to end.
+    terminated: bool,
+    stopped: bool,
+}
+
+impl Group {
+    /// Starts a supervisor for `members` members, which write their journals into `directory`.
+    ///
+    /// # Errors
+    /// When the member's program is not there.
+    pub fn start(
+        common: Common,
+        tuning: Tuning,
+        members: usize,
+        directory: &Path,
+        deeds: Arc<Journal>,
+    ) -> io::Result<Self> {
+        let program = program()?;
+        let state = Arc::new(Mutex::new(State {
+            common,
+            tuning,
+            program,
+            directory: directory.to_owned(),
+            deeds,
+            slots: (0..members).map(|_| Slot::wanted()).collect(),
+        }));
+        let (end, failed) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicUsize::new(0)));
+        // A thread of its own that lives as long as they do: a member ends with the thread that started it.
+        let supervisor = std::thread::spawn({
+            let (state, end, failed) = (state.clone(), end.clone(), failed.clone());
+            move || {
+                while !end.load(Ordering::SeqCst) {
+                    lock(&state).supervise(&failed);
+                    std::thread::sleep(LOOK);
+                }
+                lock(&state).kill_all();
+            }
+        });
+        Ok(Self { state, end, supervisor: Some(supervisor), failed })
+    }
+
+    /// How many places are to have a member.
+    pub fn wanted(&self) -> Vec<usize> {
+        let state = self.lock();
+        (0..state.slots.len()).filter(|&slot| state.slots[slot].wanted).collect()
+    }
+
+    /// The settings of members that start from now on.
+    pub fn tune(&self, tuning: Tuning) {
+        self.lock().tuning = tuning;
+    }
+
+    /// Sends `SIGKILL`; the next one starts after `away`. Nothing happens where none runs, or one is stopped.
+    pub fn kill(&self, slot: usize, away: Duration) {
+        let mut state = self.lock();
+        if state.signal(slot, Sent::Kill) {
+            state.slots[slot].not_before = Instant::now() + away;
+        }
+    }
+
+    /// Stops or continues a member; `false` where none runs.
+    pub fn pause(&self, slot: usize, paused: bool) -> bool {
+        self.lock().signal(slot, if paused { Sent::Stop } else { Sent::Continue })
+    }
+
+    /// Ends a member in order and starts another in its place.
+    pub fn terminate(&self, slot: usize) {
+        self.lock().signal(slot, Sent::Terminate);
+    }
+
+    /// Whether a process that has not been told to end runs at the place.
+    pub fn runs(&self, slot: usize) -> bool {
+        self.lock().slots[slot].running.as_ref().is_some_and(|running| !running.terminated)
+    }
+
+    /// The name of the process at the place.
+    pub fn name(&self, slot: usize) -> Option<String> {
+        self.lock().slots[slot].running.as_ref().map(|running| running.name.clone())
+    }
+
+    /// Adds members.
+    pub fn join(&self, members: usize) {
+        let mut state = self.lock();
+        for _ in 0..members {
+            match state.slots.iter().position(|slot| !slot.wanted && slot.running.is_none()) {
+                Some(free) => state.slots[free].wanted = true,
+                None => state.slots.push(Slot::wanted()),
+            }
+        }
+    }
+
+    /// Ends members in order, and nobody takes their places.
+    pub fn leave(&self, slots: &[usize]) {
+        let mut state = self.lock();
+        for &slot in slots {
+            state.slots[slot].wanted = false;
+            state.signal(slot, Sent::Terminate);
+        }
+    }
+
+    /// Whether nobody runs any more.
+    pub fn is_gone(&self) -> bool {
+        self.lock().slots.iter().all(|slot| slot.running.is_none())
+    }
+
+    /// How many processes ended by themselves with an error.
+    pub fn failed(&self) -> usize {
+        self.failed.load(Ordering::SeqCst)
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        lock(&self.state)
+    }
+}
+
+impl Drop for Group {
+    fn drop(&mut self) {
+        self.end.store(true, Ordering::SeqCst);
+        if let Some(supervisor) = self.supervisor.take() {
+            let _ = supervisor.join();
+        }
+    }
+}
+
+impl Slot {
+    fn wanted() -> Self {
+        Self { wanted: true, not_before: Instant::now(), incarnations: 0, running: None }
+    }
+}
+
+impl State {
+    fn supervise(&mut self, failed: &AtomicUsize) {
+        for slot in 0..self.slots.len() {
+            self.reap(slot, failed);
+            let Slot { wanted, not_before, running, .. } = &self.slots[slot];
+            if *wanted && running.is_none() && Instant::now() >= *not_before {
+                self.spawn(slot);
+            }
+        }
+    }
+
+    fn reap(&mut self, slot: usize, failed: &AtomicUsize) {
+        let Some(running) = &mut self.slots[slot].running else { return };
+        let Ok(Some(status)) = running.child.try_wait() else { return };
+        let orderly = status.code().is_some();
+        if orderly && !(status.success() && running.terminated) {
+            failed.fetch_add(1, Ordering::SeqCst);
+            eprintln!("{} ended by itself: {status}", running.name);
+        }
+        self.deeds.note(Deed::Exited { member: running.name.clone(), orderly, status: status.to_string() });
+        let restart = if running.terminated { Duration::ZERO } else { RESTART_DELAY };
+        let slot = &mut self.slots[slot];
+        slot.running = None;
+        slot.not_before = slot.not_before.max(Instant::now() + restart);
+    }
+
+    fn spawn(&mut self, slot: usize) {
+        let name = format!("m{slot}.{}", self.slots[slot].incarnations);
+        match self.launch(slot, &name) {
+            Ok(child) => {
+                self.deeds.note(Deed::Spawned { member: name.clone() });
+                let slot = &mut self.slots[slot];
+                slot.incarnations += 1;
+                slot.running = Some(Running { name, child, terminated: false, stopped: false });
+            }
+            Err(error) => {
+                eprintln!("cannot start {name}: {error}");
+                self.slots[slot].not_before = Instant::now() + Duration::from_secs(1);
+            }
+        }
+    }
+
+    fn launch(&self, slot: usize, name: &str) -> io::Result<Child> {
+        let journal = self.directory.join(format!("{name}.jsonl"));
+        let settings = Member { common: self.common.clone(), tuning: self.tuning, slot, journal };
+        let log = File::create(self.directory.join(format!("{name}.log")))?;
+        Command::new(&self.program)
+            .arg(serde_json::to_string(&settings).map_err(io::Error::other)?)
+            // Records that panic are part of the game; a trace for each takes the threads it runs on away for long.
+            .env("RUST_BACKTRACE", "0")
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(log)
+            .spawn()
+    }
+
+    /// One that was told to end is left to it, and one that is stopped only continues.
+    fn signal(&mut self, slot: usize, sent: Sent) -> bool {
+        let deeds = self.deeds.clone();
+        let Some(running) = self.slots.get_mut(slot).and_then(|slot| slot.running.as_mut()) else { return false };
+        let allowed = match sent {
+            Sent::Continue => running.stopped,
+            Sent::Kill | Sent::Terminate | Sent::Stop => !running.stopped && !running.terminated,
+        };
+        if !allowed {
+            return false;
+        }
+        running.stopped = sent == Sent::Stop;
+        running.terminated |= sent == Sent::Terminate;
+        // Noted first: what it does to others comes after it.
+        deeds.note(Deed::Signalled { member: running.name.clone(), signal: sent });
+        let signal = match sent {
+            Sent::Kill => Signal::KILL,
+            Sent::Terminate => Signal::TERM,
+            Sent::Stop => Signal::STOP,
+            Sent::Continue => Signal::CONT,
+        };
+        // It is not reaped before it leaves its place, so its id is its own.
+        let _ = kill_process(Pid::from_child(&running.child), signal);
+        true
+    }
+
+    fn kill_all(&mut self) {
+        for running in self.slots.iter_mut().filter_map(|slot| slot.running.as_mut()) {
+            let _ = running.child.kill();
+            let _ = running.child.wait();
+        }
+    }
+}
+
+fn program() -> io::Result<PathBuf> {
+    let here = std::env::current_exe()?;
+    // A test's program lies one directory deeper than the programs.
+    let found = here.ancestors().skip(1).take(2).map(|directory| directory.join(PROGRAM)).find(|path| path.is_file());
+    found.ok_or_else(|| {
+        io::Error::other(format!("there is no {PROGRAM} beside {}: build the whole package", here.display()))
+    })
+}
+
+fn lock(state: &Mutex<State>) -> MutexGuard<'_, State> {
+    state.lock().unwrap_or_else(PoisonError::into_inner)
+}

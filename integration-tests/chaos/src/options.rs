@@ -1,0 +1,57 @@
+//! The command line.
+
+use std::path::PathBuf;
+
+use clap::Parser;
+
+use crate::settings::Protocol;
+
+/// Breaks a group of keylane members, its brokers and its topics from a seed, and checks that the promises hold.
+///
+/// Prints one line of JSON to the standard output, all else to the standard error. Ends with 0 where every promise was
+/// kept, with 1 where one was broken, with 2 where it could not be tried.
+#[derive(Debug, Clone, Parser)]
+pub struct Options {
+    /// What happens when; a run is repeated with the same seed.
+    #[arg(long, default_value_t = 1)]
+    pub seed: u64,
+    /// How long things are broken; healing and checking come on top.
+    #[arg(long, default_value_t = 1.5)]
+    pub minutes: f64,
+    /// The group protocol.
+    #[arg(long, value_enum, default_value_t = Protocol::Cooperative)]
+    pub protocol: Protocol,
+    /// The brokers of a Kafka that runs already, which are left alone; without it three are started.
+    #[arg(long)]
+    pub bootstrap: Option<String>,
+    /// Members of the group, besides those that come and go.
+    #[arg(long, default_value_t = 3)]
+    pub members: usize,
+    /// Records a second.
+    #[arg(long, default_value_t = 200)]
+    pub rate: u64,
+    /// Different keys.
+    #[arg(long, default_value_t = 200)]
+    pub keys: u64,
+    /// Partitions of each topic.
+    #[arg(long, default_value_t = 8)]
+    pub partitions: i32,
+    /// Where journals, logs and the schedule go; without it a directory is made, and removed where all is well.
+    #[arg(long)]
+    pub directory: Option<PathBuf>,
+    /// Keep the directory also where all is well.
+    #[arg(long)]
+    pub keep: bool,
+    /// Run so many seeds, from `--seed` on, one after the other on one Kafka.
+    #[arg(long, default_value_t = 1)]
+    pub seeds: u64,
+    /// Print the schedule and stop.
+    #[arg(long)]
+    pub schedule: bool,
+    /// Check journals and topics of a run that was kept (a directory), without running anything.
+    #[arg(long)]
+    pub check: Option<PathBuf>,
+    /// Make a table of the lines that many runs printed (a file), without running anything.
+    #[arg(long)]
+    pub table: Option<PathBuf>,
+}

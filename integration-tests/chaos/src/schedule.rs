@@ -1,0 +1,253 @@
+//! What is broken when, made from the seed before anything starts.
+
+use std::time::Duration;
+
+use fastrand::Rng;
+use serde::{Deserialize, Serialize};
+
+use crate::settings::Tuning;
+
+/// The first blow falls on a group that works.
+const QUIET_START_MS: u64 = 2_000;
+/// The last blow is felt while there is still load.
+const LAST_BLOW_MS: u64 = 8_000;
+/// The kinds of a record's end beside success are in the values; those that end the process are counted here, and rare: each
+/// takes a session time-out for each start.
+const ABORTS_PER_MINUTE: f64 = 0.7;
+
+/// Something that is done to the members.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum MemberBlow {
+    /// All members are ended in order and started again, one after the other.
+    RollingRestart,
+    /// The same with other settings.
+    Reconfigure(Tuning),
+    /// `kill -9`; the supervisor starts it again after so long.
+    Kill {
+        /// Whom, modulo the members there are.
+        slot: usize,
+        /// How long it stays away.
+        away_ms: u64,
+    },
+    /// `kill -9` for two at once.
+    KillTwo {
+        /// The first; the second is the next one.
+        slot: usize,
+        /// How long they stay away.
+        away_ms: u64,
+    },
+    /// `SIGSTOP`, and `SIGCONT` after so long.
+    Pause {
+        /// Whom.
+        slot: usize,
+        /// For how long; mostly beyond the session time-out.
+        pause_ms: u64,
+    },
+    /// More members, all at once.
+    Join {
+        /// How many.
+        members: usize,
+    },
+    /// Members leave in order, all at once.
+    Leave {
+        /// How many at most; two remain.
+        members: usize,
+    },
+}
+
+/// Something that is done to brokers and topics.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum BrokerBlow {
+    /// `kill -9` for a broker.
+    Kill {
+        /// Which node.
+        node: usize,
+        /// How long it stays away.
+        away_ms: u64,
+    },
+    /// A broker is ended in order.
+    Stop {
+        /// Which node.
+        node: usize,
+        /// How long it stays away.
+        away_ms: u64,
+    },
+    /// A broker freezes: its connections stay open and nothing answers.
+    Freeze {
+        /// Which node.
+        node: usize,
+        /// For how long.
+        away_ms: u64,
+    },
+    /// Every partition gets another preferred leader, and it leads.
+    MoveLeaders {
+        /// How far the replicas are turned.
+        by: usize,
+    },
+    /// The dead-letter topic is deleted, and made anew after so long.
+    DeleteDeadLetters {
+        /// How long it is gone.
+        away_ms: u64,
+    },
+    /// The retry topic refuses every write for so long.
+    RefuseRetries {
+        /// How long.
+        away_ms: u64,
+    },
+}
+
+/// A blow and when it falls, from the group's first commit on.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Timed<T> {
+    /// When.
+    pub at_ms: u64,
+    /// What.
+    pub blow: T,
+}
+
+/// All that a seed decides apart from the records' values.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Schedule {
+    /// The seed.
+    pub seed: u64,
+    /// How long records are written.
+    pub load_ms: u64,
+    /// Whether failures go to the retry topic before they are dead letters.
+    pub retry_topic: bool,
+    /// Whether members keep their places while they are started again.
+    pub static_members: bool,
+    /// The first settings of all members.
+    pub tuning: Tuning,
+    /// When a record is written that ends its process.
+    pub aborts_ms: Vec<u64>,
+    /// Blows to the members, each after the other is over.
+    pub members: Vec<Timed<MemberBlow>>,
+    /// Blows to brokers and topics, likewise.
+    pub brokers: Vec<Timed<BrokerBlow>>,
+}
+
+/// What the schedule has to know beside the seed.
+#[derive(Debug, Clone, Copy)]
+pub struct Scene {
+    /// How long records are written.
+    pub load: Duration,
+    /// Members of the group.
+    pub members: usize,
+    /// Brokers that may be broken; 0 where they belong to somebody else.
+    pub nodes: usize,
+    /// When a member that is not heard of is out.
+    pub session_timeout_ms: u64,
+}
+
+impl Schedule {
+    /// The schedule of `seed`.
+    pub fn new(seed: u64, scene: &Scene) -> Self {
+        let rng = &mut Rng::with_seed(seed);
+        let load_ms = u64::try_from(scene.load.as_millis()).unwrap_or(u64::MAX);
+        let (retry_topic, static_members) = (rng.bool(), rng.u32(0..4) == 0);
+        let tuning = tuning(rng);
+        let aborts = (load_ms as f64 / 60_000.0 * ABORTS_PER_MINUTE).round() as usize;
+        // Each needs its starts; one that comes late only keeps the end waiting.
+        let mut aborts_ms: Vec<u64> =
+            (0..rng.usize(0..=aborts)).map(|_| rng.u64(QUIET_START_MS..=(load_ms / 2).max(QUIET_START_MS))).collect();
+        aborts_ms.sort_unstable();
+        let members = blows(rng, load_ms, 2_000..7_000, |rng| member_blow(rng, scene));
+        let brokers = blows(rng, load_ms, 8_000..20_000, |rng| broker_blow(rng, scene, retry_topic));
+        Self { seed, load_ms, retry_topic, static_members, tuning, aborts_ms, members, brokers }
+    }
+}
+
+/// Blow after blow with pauses between them. One lasts longer than its pause now and then; the next one is late then.
+fn blows<T>(
+    rng: &mut Rng,
+    load_ms: u64,
+    pauses_ms: std::ops::Range<u64>,
+    mut blow: impl FnMut(&mut Rng) -> T,
+) -> Vec<Timed<T>> {
+    let mut blows = Vec::new();
+    let mut at_ms = QUIET_START_MS + rng.u64(0..2_000);
+    while at_ms < load_ms.saturating_sub(LAST_BLOW_MS) {
+        blows.push(Timed { at_ms, blow: blow(rng) });
+        at_ms += rng.u64(pauses_ms.clone());
+    }
+    blows
+}
+
+fn tuning(rng: &mut Rng) -> Tuning {
+    Tuning {
+        concurrency: one_of(rng, &[2, 8, 16, 64]),
+        commit_interval_ms: one_of(rng, &[200, 500, 1_000, 2_000]),
+        // Shorter than some work, or longer than any: with and without a deadline that passes.
+        drain_timeout_ms: one_of(rng, &[100, 3_000, 5_000]),
+        pause_at_records: one_of(rng, &[100, 1_000, 10_000]),
+        settled_ahead: one_of(rng, &[200, 100_000]),
+    }
+}
+
+fn one_of<T: Copy>(rng: &mut Rng, values: &[T]) -> T {
+    values[rng.usize(0..values.len())]
+}
+
+fn member_blow(rng: &mut Rng, scene: &Scene) -> MemberBlow {
+    let slot = rng.usize(0..scene.members.max(1));
+    let away_ms = rng.u64(100..4_000);
+    match rng.u32(0..100) {
+        0..15 => MemberBlow::RollingRestart,
+        15..27 => MemberBlow::Reconfigure(tuning(rng)),
+        27..52 => MemberBlow::Kill { slot, away_ms },
+        52..58 => MemberBlow::KillTwo { slot, away_ms },
+        58..68 => MemberBlow::Pause { slot, pause_ms: scene.session_timeout_ms + rng.u64(1_000..6_000) },
+        68..75 => MemberBlow::Pause { slot, pause_ms: rng.u64(300..scene.session_timeout_ms / 2) },
+        75..88 => MemberBlow::Join { members: rng.usize(1..4) },
+        _ => MemberBlow::Leave { members: rng.usize(1..4) },
+    }
+}
+
+fn broker_blow(rng: &mut Rng, scene: &Scene, retry_topic: bool) -> BrokerBlow {
+    let away_ms = rng.u64(2_000..9_000);
+    let node = rng.usize(0..scene.nodes.max(1));
+    let kinds = if scene.nodes > 1 { 100 } else { 45 };
+    match rng.u32(0..kinds) {
+        0..15 => BrokerBlow::DeleteDeadLetters { away_ms },
+        15..25 if retry_topic => BrokerBlow::RefuseRetries { away_ms },
+        15..45 => BrokerBlow::MoveLeaders { by: rng.usize(1..3) },
+        45..75 => BrokerBlow::Kill { node, away_ms },
+        75..88 => BrokerBlow::Stop { node, away_ms },
+        _ => BrokerBlow::Freeze { node, away_ms: away_ms.min(5_000) },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::{BrokerBlow, Scene, Schedule};
+
+    const SCENE: Scene = Scene { load: Duration::from_secs(90), members: 3, nodes: 3, session_timeout_ms: 6_000 };
+
+    #[test]
+    fn a_seed_makes_the_same_schedule_each_time_and_another_one_another() {
+        assert_eq!(Schedule::new(5, &SCENE), Schedule::new(5, &SCENE));
+        assert_ne!(Schedule::new(5, &SCENE), Schedule::new(6, &SCENE));
+    }
+
+    #[test]
+    fn a_schedule_is_read_as_it_was_written() {
+        let schedule = Schedule::new(5, &SCENE);
+        let text = serde_json::to_string(&schedule).unwrap();
+        assert_eq!(serde_json::from_str::<Schedule>(&text).unwrap(), schedule);
+    }
+
+    #[test]
+    fn the_brokers_of_somebody_else_are_left_alone() {
+        for seed in 0..200 {
+            let schedule = Schedule::new(seed, &Scene { nodes: 0, ..SCENE });
+            let touches = |blow: &BrokerBlow| {
+                matches!(blow, BrokerBlow::Kill { .. } | BrokerBlow::Stop { .. } | BrokerBlow::Freeze { .. })
+            };
+            assert!(!schedule.brokers.iter().any(|timed| touches(&timed.blow)));
+        }
+    }
+}

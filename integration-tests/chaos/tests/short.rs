@@ -1,0 +1,64 @@
+//! A short run on each group protocol, and the seeds that once found something.
+
+#![allow(clippy::unwrap_used, reason = "helpers of tests stop the test as the tests do")]
+
+use std::sync::OnceLock;
+
+use clap::Parser;
+use keylane_chaos::{
+    check::{History, Report},
+    options::Options,
+    run::run,
+};
+use keylane_integration_tests::kafka::{Kafka, Nodes, own};
+use tokio::sync::Mutex;
+
+/// Half a minute of trouble, and the healing after it.
+const MINUTES: &str = "0.5";
+
+/// The seeds of the short runs, and why each is here.
+const SEEDS: [(&str, u64, &str); 3] = [
+    ("classic", 26, "a kill, changed settings, a broker that freezes, and the dead-letter topic away"),
+    (
+        "cooperative",
+        27,
+        "a pause beyond the session time-out, a kill, a rolling restart, a broker killed, the retry topic",
+    ),
+    ("consumer", 31, "a kill, a short pause, rolling restarts, leaders moved, a broker killed"),
+];
+
+/// One Kafka, one run at a time: the brokers are broken by all of them.
+async fn survives(protocol: &str) {
+    static KAFKA: OnceLock<Mutex<Option<Kafka>>> = OnceLock::new();
+    let kafka = KAFKA.get_or_init(|| Mutex::new(own(Nodes::Three))).lock().await;
+    let Some(kafka) = &*kafka else { return };
+    for (_, seed, reason) in SEEDS.into_iter().filter(|(of, ..)| *of == protocol) {
+        let seed_text = seed.to_string();
+        let arguments = ["chaos", "--protocol", protocol, "--seed", &seed_text, "--minutes", MINUTES, "--members", "3"];
+        let directory = tempfile::tempdir().unwrap();
+        run(kafka, &Options::parse_from(arguments), seed, directory.path()).await.unwrap();
+        let mut findings = Vec::new();
+        let report = Report::of(&History::load(directory.path()).unwrap(), |finding| findings.push(finding.to_owned()));
+        println!("{}", serde_json::to_string(&report).unwrap());
+        if !report.is_clean() {
+            let kept = directory.keep();
+            panic!("seed {seed} ({reason}): {:?}, see {}\n{}", report.violations, kept.display(), findings.join("\n"));
+        }
+        assert!(report.done > 1_000 && report.commits_seen > 50, "hardly anything happened: {report:?}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn every_promise_is_kept_with_the_classic_protocol() {
+    survives("classic").await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn every_promise_is_kept_with_the_cooperative_protocol() {
+    survives("cooperative").await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn every_promise_is_kept_with_the_consumer_protocol() {
+    survives("consumer").await;
+}

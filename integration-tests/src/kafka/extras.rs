@@ -1,0 +1,27 @@
+//! What a cluster has beyond the plain one.
+
+/// More listeners and more broker properties than every test broker has.
+///
+/// The plain listener stays beside them; the harness itself uses that one.
+#[derive(Debug, Clone, Default)]
+pub struct Extras {
+    pub(super) listeners: Vec<(String, String)>,
+    pub(super) properties: Vec<(String, String)>,
+}
+
+impl Extras {
+    /// A listener of this name (capital letters) and protocol (`SSL`, `SASL_SSL`, `SASL_PLAINTEXT`), on a free port, advertised
+    /// as `localhost`.
+    #[must_use]
+    pub fn listener(mut self, name: &str, protocol: &str) -> Self {
+        self.listeners.push((name.to_owned(), protocol.to_owned()));
+        self
+    }
+
+    /// A line for `server.properties`.
+    #[must_use]
+    pub fn property(mut self, key: impl Into<String>, value: impl Into<String>) -> Self {
+        self.properties.push((key.into(), value.into()));
+        self
+    }
+}

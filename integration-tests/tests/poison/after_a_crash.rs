@@ -1,0 +1,325 @@
+//! What a start does with the evidence that it finds, without any process being killed for it: the evidence is committed from
+//! outside.
+
+use std::{
+    collections::BTreeSet,
+    sync::{
+        Arc, Mutex, OnceLock,
+        atomic::{AtomicBool, AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
+
+use bytes::Bytes;
+use keylane::{
+    DeadLetter, Exhausted, Raw, Retry, Subscription, SubscriptionBuilder, SubscriptionError, Task, TaskError,
+    metrics::{PrometheusEndpoint, serve_prometheus},
+};
+use keylane_core::{Evidence, Instance, MAX_METADATA_BYTES, Offset, Position, Suspect, commit_map};
+use keylane_integration_tests::{
+    kafka::{self, Kafka, NewRecord, Nodes, StoredRecord},
+    kafka_or_skip,
+    wait::wait_for,
+};
+
+use super::suite::{DEADLINE, evidence, record};
+
+/// A topic, its dead letters, and a group that has left evidence.
+struct Scene<'a> {
+    kafka: &'a Kafka,
+    topic: String,
+    group: String,
+}
+
+impl<'a> Scene<'a> {
+    async fn new(kafka: &'a Kafka, name: &str, records: Vec<NewRecord>) -> Self {
+        let partitions = records.iter().filter_map(|record| record.partition).max().unwrap() + 1;
+        let topic = kafka.unique(name);
+        for topic in [&topic, &format!("{topic}-dead")] {
+            kafka.create_topic(topic, partitions, 1, &[]).await.unwrap();
+        }
+        kafka.produce(&topic, records).await.unwrap();
+        Self { kafka, group: topic.clone(), topic }
+    }
+
+    /// At the beginning of partition 0: a process ended while it ran records there; `named` was named then, and at so many
+    /// crashes before.
+    async fn crashed(&self, unclean_starts: u32, named: Option<(i64, u32)>) {
+        let suspects = named.filter(|&(_, crashes)| crashes > 0);
+        let evidence = Evidence {
+            running: Some(Instance::new(7)),
+            named: named.map(|(offset, _)| Offset::new(offset)),
+            unclean_starts,
+            suspects: suspects
+                .map(|(offset, crashes)| Suspect { offset: Offset::new(offset), crashes })
+                .into_iter()
+                .collect(),
+        };
+        let metadata = commit_map::encode(Position::new(0), [], &evidence, MAX_METADATA_BYTES).text;
+        self.kafka.commit_from_outside(&self.group, &self.topic, 0, 0, &metadata).await.unwrap();
+    }
+
+    fn subscribe(&self) -> SubscriptionBuilder {
+        Subscription::builder(&self.group, &self.topic)
+            .bootstrap_servers(self.kafka.bootstrap_servers())
+            .dead_letter(DeadLetter::topic(format!("{}-dead", self.topic)))
+            .concurrency(8)
+            .commit_interval(Duration::from_millis(200))
+            .kafka("auto.offset.reset", "earliest")
+    }
+
+    async fn dead(&self) -> Vec<StoredRecord> {
+        self.kafka.read_all(&format!("{}-dead", self.topic)).await.unwrap()
+    }
+
+    /// The crashes are explained, and all that was in the log at the start is seen not to kill.
+    async fn calm(&self) {
+        wait_for("it is back to normal", DEADLINE, async || (self.evidence().await.unclean_starts == 0).then_some(()))
+            .await;
+    }
+
+    async fn evidence(&self) -> Evidence {
+        let committed = self.kafka.committed(&self.group, &self.topic).await.unwrap().remove(0);
+        evidence(&committed).unwrap()
+    }
+
+    /// The value of the series of this topic with that name and label.
+    fn metric(&self, name: &str, label: &str) -> Option<f64> {
+        let of = |line: &&str| line.starts_with(name) && line.contains(&self.topic) && line.contains(label);
+        let text = recorder().handle().render();
+        text.lines().find(of).map(|line| line.rsplit_once(' ').unwrap().1.parse().unwrap())
+    }
+}
+
+fn recorder() -> &'static PrometheusEndpoint {
+    static RECORDER: OnceLock<PrometheusEndpoint> = OnceLock::new();
+    RECORDER.get_or_init(|| serve_prometheus(0).unwrap())
+}
+
+/// The offsets that were started.
+type Ran = Arc<Mutex<BTreeSet<i64>>>;
+
+fn noting(ran: &Ran) -> impl Fn(Task<Bytes>) -> std::future::Ready<Result<(), TaskError>> + Send + Sync + 'static {
+    let ran = ran.clone();
+    move |task| {
+        ran.lock().unwrap().insert(task.offset());
+        std::future::ready(Ok(()))
+    }
+}
+
+/// Five records in partition 0, and the second is poison by its second crash; the fourth has its key.
+async fn condemned<'a>(kafka: &'a Kafka, name: &str) -> Scene<'a> {
+    let keys = ["a", "poison", "b", "poison", "c"];
+    let of = |(id, key): (usize, &&str)| record(0, key, format!("value-{id}"));
+    let mut records: Vec<_> = keys.iter().enumerate().map(of).collect();
+    records[1].headers = vec![("trace".to_owned(), Some(b"7".to_vec()))];
+    let scene = Scene::new(kafka, name, records).await;
+    scene.crashed(2, Some((1, 1))).await;
+    scene
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_poison_record_is_told_of_in_the_headers_of_its_dead_letter_and_in_the_metrics() {
+    recorder();
+    let scene = condemned(kafka_or_skip!(Nodes::One), "condemned").await;
+    let ran = Ran::default();
+    let member = scene.subscribe().start(Raw, noting(&ran)).await.unwrap();
+    let dead = wait_for("all but the poison is done", DEADLINE, async || {
+        let dead = scene.dead().await;
+        (ran.lock().unwrap().len() == 4 && !dead.is_empty()).then_some(dead)
+    })
+    .await;
+    assert_eq!(*ran.lock().unwrap(), BTreeSet::from([0, 2, 3, 4]), "it does not run again, and is not in the way");
+    let [poison] = &dead[..] else { panic!("{dead:?}") };
+    let written = &scene.kafka.read_all(&scene.topic).await.unwrap()[1];
+    assert_eq!((&poison.key, &poison.value), (&written.key, &written.value));
+    assert_eq!(poison.timestamp_millis, written.timestamp_millis);
+    assert_eq!(poison.headers[0], written.headers[0]);
+    let header = |name: &str| poison.header(name).unwrap_or_else(|| panic!("no {name} in {poison:?}"));
+    assert_eq!(header("keylane-origin-topic"), scene.topic);
+    assert_eq!((header("keylane-origin-partition"), header("keylane-origin-offset")), ("0", "1"));
+    assert_eq!((header("keylane-group"), header("keylane-attempts")), (&*scene.group, "2"));
+    assert_eq!(header("keylane-reason"), "poison");
+    assert_eq!(header("keylane-error"), "poison: the process ended 2 times while this record was being processed");
+    // When the crashes were is not known.
+    assert_eq!(header("keylane-first-failure"), header("keylane-last-failure"));
+    wait_for("the metrics say so", DEADLINE, async || {
+        let seen = [
+            scene.metric("keylane_poison_suspicions_total", "partition=\"0\""),
+            scene.metric("keylane_dead_letters_total", "reason=\"poison\""),
+        ];
+        (seen == [Some(1.0); 2]).then_some(())
+    })
+    .await;
+    scene.calm().await;
+    member.shutdown().await.unwrap();
+    assert_eq!(scene.evidence().await, Evidence::default());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn by_the_policy_to_park_a_poison_record_holds_its_key_and_stays_condemned() {
+    let scene = condemned(kafka_or_skip!(Nodes::One), "park").await;
+    let ran = Ran::default();
+    let member = scene.subscribe().retry(Retry::in_place(1).exhausted(Exhausted::Park));
+    let member = member.start(Raw, noting(&ran)).await.unwrap();
+    wait_for("the others are done", DEADLINE, async || {
+        let parked = member.status().partitions.iter().map(|partition| partition.parked).sum::<u64>();
+        (ran.lock().unwrap().len() == 3 && parked == 1).then_some(())
+    })
+    .await;
+    scene.calm().await;
+    member.shutdown().await.unwrap();
+    assert_eq!(*ran.lock().unwrap(), BTreeSet::from([0, 2, 4]));
+    assert!(scene.dead().await.is_empty());
+    let evidence = scene.evidence().await;
+    assert_eq!((evidence.crashes(Offset::new(1)), evidence.running, evidence.unclean_starts), (2, None, 0));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn by_the_policy_to_stop_a_poison_record_ends_the_subscription_and_is_named() {
+    let scene = condemned(kafka_or_skip!(Nodes::One), "stop").await;
+    let ran = Ran::default();
+    let member = scene.subscribe().retry(Retry::in_place(1).exhausted(Exhausted::Stop));
+    let member = member.start(Raw, noting(&ran)).await.unwrap();
+    let error = tokio::time::timeout(DEADLINE, member.run()).await.unwrap().unwrap_err();
+    let SubscriptionError::RetriesExhausted { topic, partition, offset, reason } = error else { panic!("{error}") };
+    assert_eq!((topic, partition, offset, reason), (scene.topic.clone(), 0, 1, "poison"));
+    assert!(!ran.lock().unwrap().contains(&1) && scene.dead().await.is_empty());
+    assert_eq!(scene.evidence().await.crashes(Offset::new(1)), 2);
+}
+
+/// A killer in a partition that has not crashed yet must not be blamed on the suspect of another.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn while_a_suspect_is_tried_healthy_partitions_run_nothing_and_then_go_on() {
+    const HEALTHY: usize = 2_000;
+    let kafka = kafka_or_skip!(Nodes::One);
+    let mut records = vec![record(0, "suspect", "suspect".to_owned())];
+    records.extend((0..HEALTHY).map(|id| record(1, &format!("{}", id % 50), "healthy".to_owned())));
+    let scene = Scene::new(kafka, "quiet", records).await;
+    scene.crashed(1, Some((0, 0))).await;
+    let tried = Arc::new(Tried::default());
+    let process = {
+        let tried = tried.clone();
+        move |task: Task<Bytes>| {
+            let tried = tried.clone();
+            async move {
+                if task.partition() == 0 {
+                    tried.suspect().await;
+                } else {
+                    tried.healthy().await;
+                }
+                Ok::<(), TaskError>(())
+            }
+        }
+    };
+    let member = scene.subscribe().start(Raw, process).await.unwrap();
+    wait_for("the suspect runs", DEADLINE, async || tried.is_on.load(Ordering::SeqCst).then_some(())).await;
+    // Enough for the healthy partition to go on by far, if it did.
+    for _ in 0..3 {
+        kafka.read_all(&scene.topic).await.unwrap();
+    }
+    assert!(tried.done.load(Ordering::SeqCst) < HEALTHY, "nothing was left to be held up");
+    tried.release.notify_one();
+    wait_for("the healthy partition goes on", DEADLINE, async || {
+        (tried.done.load(Ordering::SeqCst) == HEALTHY).then_some(())
+    })
+    .await;
+    assert_eq!(tried.beside.load(Ordering::SeqCst), 0);
+    member.shutdown().await.unwrap();
+    assert!(scene.dead().await.is_empty());
+}
+
+/// What runs beside the trial of a suspect.
+#[derive(Default)]
+struct Tried {
+    is_on: AtomicBool,
+    release: tokio::sync::Notify,
+    running: AtomicUsize,
+    beside: AtomicUsize,
+    done: AtomicUsize,
+}
+
+impl Tried {
+    async fn suspect(&self) {
+        self.beside.fetch_add(self.running.load(Ordering::SeqCst), Ordering::SeqCst);
+        self.is_on.store(true, Ordering::SeqCst);
+        self.release.notified().await;
+        self.is_on.store(false, Ordering::SeqCst);
+    }
+
+    async fn healthy(&self) {
+        self.running.fetch_add(1, Ordering::SeqCst);
+        self.beside.fetch_add(usize::from(self.is_on.load(Ordering::SeqCst)), Ordering::SeqCst);
+        tokio::time::sleep(Duration::from_millis(5)).await;
+        self.running.fetch_sub(1, Ordering::SeqCst);
+        self.done.fetch_add(1, Ordering::SeqCst);
+    }
+}
+
+/// The coordinator is away at the very moment when marks have to be committed, and nobody can take its place.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn without_a_coordinator_a_healthy_partition_starts_after_a_while_and_a_suspicious_one_when_it_is_back() {
+    let Some(kafka) = kafka::own(Nodes::Three) else { return };
+    let alone = |value: &str| vec![record(0, "k", value.to_owned())];
+    let mut healthy = Scene::new(&kafka, "healthy", alone("healthy")).await;
+    let leader = leader_of(&kafka, &healthy.topic, 0).await;
+    let mut suspicious = loop {
+        let scene = Scene::new(&kafka, "suspicious", alone("suspicious")).await;
+        if leader_of(&kafka, &scene.topic, 0).await == leader {
+            break scene;
+        }
+    };
+    for scene in [&mut healthy, &mut suspicious] {
+        scene.group = group_not_coordinated_by(&kafka, leader).await;
+    }
+    suspicious.crashed(1, None).await;
+    let (ran_healthy, ran_suspicious) = (Ran::default(), Ran::default());
+    let mut members = Vec::new();
+    for (scene, ran) in [(&healthy, &ran_healthy), (&suspicious, &ran_suspicious)] {
+        let member = scene.subscribe().start(Raw, noting(ran)).await.unwrap();
+        member.handle().pause();
+        members.push(member);
+    }
+    for member in &members {
+        let is_there = async || (member.status().partitions.len() == 1).then_some(());
+        wait_for("the partition is assigned", DEADLINE, is_there).await;
+    }
+    let others: Vec<_> = (0..3).filter(|&node| Some(node) != kafka.node_of(leader)).collect();
+    for &node in &others {
+        kafka.suspend_node(node).await.unwrap();
+    }
+    members.iter().for_each(|member| member.handle().resume());
+    let has_run = |ran: &Ran| !ran.lock().unwrap().is_empty();
+    wait_for("the healthy one goes on without a mark", DEADLINE, async || has_run(&ran_healthy).then_some(())).await;
+    assert!(!has_run(&ran_suspicious), "the broker cannot know what runs");
+    for &node in &others {
+        kafka.continue_node(node).await.unwrap();
+    }
+    wait_for("the suspicious one goes on", DEADLINE, async || has_run(&ran_suspicious).then_some(())).await;
+    for member in members {
+        member.shutdown().await.unwrap();
+    }
+    for scene in [&healthy, &suspicious] {
+        let committed = kafka.committed(&scene.group, &scene.topic).await.unwrap().remove(0);
+        assert_eq!((committed.offset, evidence(&committed)), (Some(1), Some(Evidence::default())));
+    }
+}
+
+async fn leader_of(kafka: &Kafka, topic: &str, partition: usize) -> i32 {
+    kafka.partitions(topic).await.unwrap()[partition].leader.unwrap()
+}
+
+/// A group's coordinator leads the partition of the offsets topic that its name's hash chooses.
+async fn group_not_coordinated_by(kafka: &Kafka, broker: i32) -> String {
+    loop {
+        let group = kafka.unique("group");
+        // The first commit makes the topic where there is none.
+        kafka.committed(&group, "__consumer_offsets").await.ok();
+        let hash = group.bytes().fold(0_i32, |hash, byte| hash.wrapping_mul(31).wrapping_add(i32::from(byte)));
+        let partitions = kafka.partitions("__consumer_offsets").await.unwrap_or_default();
+        let chosen = usize::try_from(hash & i32::MAX).unwrap().checked_rem(partitions.len());
+        if chosen.is_some_and(|chosen| partitions[chosen].leader.is_some_and(|leader| leader != broker)) {
+            return group;
+        }
+    }
+}

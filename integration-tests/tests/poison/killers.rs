@@ -1,0 +1,131 @@
+//! One killer, in all its kinds: how many starts it takes.
+
+use keylane_integration_tests::{
+    kafka::{Kafka, Nodes},
+    kafka_or_skip,
+    protocol::Protocol,
+    wait::wait_for,
+};
+
+use super::suite::{DEADLINE, Suite, healthy, record};
+
+/// Among the records of three partitions.
+async fn one_killer(kafka: &Kafka, name: &str, killer: &str, protocol: Protocol) {
+    let mut suite = Suite::new(kafka, name, 3).await;
+    suite.protocol = protocol;
+    let mut records = healthy(3, 40);
+    records.insert(55, record(1, "1-3", killer.to_owned()));
+    suite.write(records).await;
+    let starts = suite.restart_until_done(120).await;
+    assert!(starts <= 5, "{starts} starts");
+    suite.expect_poison(&[killer]).await;
+    assert_eq!(suite.runs(killer), starts - 1, "each crash is the killer's");
+}
+
+/// With no other record in its partition.
+async fn alone(kafka: &Kafka, name: &str, killer: &str, protocol: Protocol) {
+    let mut suite = Suite::new(kafka, name, 1).await;
+    suite.protocol = protocol;
+    suite.write(vec![record(0, "k", killer.to_owned())]).await;
+    let starts = suite.restart_until(async || !suite.dead().await.is_empty()).await;
+    assert!(starts <= 4, "{starts} starts");
+    suite.expect_poison(&[killer]).await;
+    assert_eq!(suite.runs(killer), starts - 1);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_record_that_aborts_is_found_by_the_fifth_start_and_nobody_else_is_blamed() {
+    one_killer(kafka_or_skip!(Nodes::One), "abort", "abort:1", Protocol::Cooperative).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_record_that_overflows_the_stack_is_found_by_the_fifth_start() {
+    one_killer(kafka_or_skip!(Nodes::One), "overflow", "overflow:1", Protocol::Cooperative).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_record_whose_process_is_killed_from_outside_is_found_by_the_fifth_start() {
+    one_killer(kafka_or_skip!(Nodes::One), "killed", "killed:1", Protocol::Cooperative).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_record_that_uses_up_the_memory_is_found_by_the_fifth_start() {
+    one_killer(kafka_or_skip!(Nodes::One), "memory", "memory:1", Protocol::Cooperative).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn with_the_consumer_protocol_a_killer_is_found_by_the_fifth_start_too() {
+    let kafka = kafka_or_skip!(Nodes::One);
+    if kafka.group_protocols().contains(&"consumer") {
+        one_killer(kafka, "abort-848", "abort:1", Protocol::Consumer).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_killer_that_is_alone_is_out_of_the_way_by_the_fourth_start() {
+    alone(kafka_or_skip!(Nodes::One), "alone", "abort:1", Protocol::Cooperative).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn with_the_consumer_protocol_a_killer_that_is_alone_is_out_of_the_way_by_the_fourth_start_too() {
+    let kafka = kafka_or_skip!(Nodes::One);
+    if kafka.group_protocols().contains(&"consumer") {
+        alone(kafka, "alone-848", "abort:1", Protocol::Consumer).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_killer_on_the_retry_topic_is_found_too() {
+    let kafka = kafka_or_skip!(Nodes::One);
+    let suite = Suite::new(kafka, "retried", 2).await.with_retry_topic(2).await;
+    let mut records = healthy(2, 20);
+    records.insert(30, record(1, "1-4", "fail-then-abort:1".to_owned()));
+    suite.write(records).await;
+    let starts = suite.restart_until(async || suite.done() == 40 && suite.logged("poison: the process ended")).await;
+    assert!(starts <= 5, "{starts} starts");
+    suite.expect_poison(&["fail-then-abort:1"]).await;
+    let dead = suite.dead().await;
+    let origin = (dead[0].header("keylane-origin-topic"), dead[0].header("keylane-attempts"));
+    assert_eq!(origin, (Some(&*suite.topic), Some("3")), "one that failed, and two crashes that named it");
+}
+
+/// A killer whose process was told to end before it killed: how the process ends then says nothing, and the next start
+/// looks again.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_killer_that_strikes_during_a_shutdown_is_found_by_the_starts_that_are_left_alone() {
+    let kafka = kafka_or_skip!(Nodes::One);
+    let mut suite = Suite::new(kafka, "drained", 1).await;
+    suite.patient = true;
+    suite.write(vec![record(0, "k", "slow-abort:1".to_owned())]).await;
+    for round in 0..2 {
+        let mut member = suite.start(Some("one"));
+        wait_for("it runs", DEADLINE, async || (suite.runs("slow-abort:1") > round).then_some(())).await;
+        member.signal(rustix::process::Signal::TERM);
+        member.killed().await;
+    }
+    let starts = suite.restart_until(async || !suite.dead().await.is_empty()).await;
+    assert_eq!(starts, 4, "as if the first two had not been");
+    suite.expect_poison(&["slow-abort:1"]).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn without_a_dead_letter_topic_the_killer_is_parked_and_stays_so_over_a_restart() {
+    let kafka = kafka_or_skip!(Nodes::One);
+    let mut suite = Suite::new(kafka, "parked", 1).await;
+    suite.dead_letters = None;
+    let mut records = healthy(1, 20);
+    records.insert(10, record(0, "alone", "abort:1".to_owned()));
+    suite.write(records).await;
+    let starts = suite.restart_until_done(20).await;
+    assert!(starts <= 5, "{starts} starts");
+    let ran = suite.runs("abort:1");
+    let mut member = suite.start(Some("one"));
+    suite.write(vec![record(0, "later", "good:later".to_owned())]).await;
+    wait_for("the later record is processed", DEADLINE, async || {
+        assert_eq!(member.died(), None, "the parked record ran again");
+        (suite.done() == 21).then_some(())
+    })
+    .await;
+    member.terminate().await;
+    assert_eq!(suite.runs("abort:1"), ran);
+}

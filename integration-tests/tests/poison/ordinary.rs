@@ -1,0 +1,83 @@
+//! What is no killer: deployments and unlucky kills.
+
+use keylane_core::Evidence;
+use keylane_integration_tests::{
+    kafka::{NewRecord, Nodes},
+    kafka_or_skip,
+    wait::wait_for,
+};
+use rustix::process::Signal;
+
+use super::suite::{DEADLINE, Suite, evidence, healthy, record};
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn orderly_restarts_and_unlucky_kills_blame_nobody() {
+    let kafka = kafka_or_skip!(Nodes::One);
+    let suite = Suite::new(kafka, "ordinary", 2).await;
+    let mut written = 0;
+    // A record is always in flight, and two kills in a row are part of it.
+    for kills in [false, true, false, true, true, false, false] {
+        let records = healthy(2, 30).into_iter().enumerate();
+        let round = |(id, record): (usize, NewRecord)| NewRecord {
+            value: Some(format!("good:{written}-{id}").into()),
+            ..record
+        };
+        suite.write(records.map(round).collect()).await;
+        written += 60;
+        let member = suite.start(Some("one"));
+        let at_least = written - 40;
+        wait_for("some of it is processed", DEADLINE, async || (suite.done() >= at_least).then_some(())).await;
+        if kills {
+            member.kill().await;
+        } else {
+            member.terminate().await;
+        }
+    }
+    assert_eq!(suite.restart_until_done(written).await, 1);
+    assert!(suite.dead().await.is_empty());
+    assert!(!suite.logged("poison:"));
+    // What is left says that nothing runs and nothing is suspected.
+    let group = suite.group();
+    for committed in kafka.committed(&group, &suite.topic).await.unwrap() {
+        assert_eq!((committed.offset, evidence(&committed)), (Some(written as i64 / 2), Some(Evidence::default())));
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_record_that_hangs_while_its_members_are_deployed_again_and_again_is_not_blamed() {
+    let kafka = kafka_or_skip!(Nodes::One);
+    let suite = Suite::new(kafka, "deployed", 1).await;
+    suite.write(vec![record(0, "k", "hang:1".to_owned())]).await;
+    // One kill, and then deployments: the shutdown gives the record up at its deadline.
+    for round in 0..4 {
+        let member = suite.start(Some("one"));
+        wait_for("it runs", DEADLINE, async || (suite.runs("hang:1") > round).then_some(())).await;
+        if round == 0 {
+            member.kill().await;
+        } else {
+            member.terminate().await;
+        }
+    }
+    assert!(suite.dead().await.is_empty() && !suite.logged("poison:") && !suite.logged("one at a time"));
+}
+
+/// As supervisors do whose patience is shorter than the shutdown's: the signal to end, and then the kill.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_record_that_is_slower_than_the_patience_of_its_deployments_is_not_blamed() {
+    let kafka = kafka_or_skip!(Nodes::One);
+    let mut suite = Suite::new(kafka, "impatient", 1).await;
+    suite.patient = true;
+    suite.write(vec![record(0, "k", "hang:1".to_owned())]).await;
+    for round in 0..5 {
+        let member = suite.start(Some("one"));
+        wait_for("it runs", DEADLINE, async || (suite.runs("hang:1") > round).then_some(())).await;
+        member.signal(Signal::TERM);
+        wait_for("the mark is taken back while the record runs on", DEADLINE, async || {
+            let committed = kafka.committed(&suite.group(), &suite.topic).await.unwrap();
+            evidence(&committed[0]).is_some_and(|evidence| evidence.is_empty()).then_some(())
+        })
+        .await;
+        member.kill().await;
+    }
+    assert!(suite.dead().await.is_empty() && !suite.logged("ended without giving it up"), "{}", suite.logs());
+}
