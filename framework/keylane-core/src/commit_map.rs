@@ -6,8 +6,9 @@
 //!   sections  each: tag (1 byte), length (varint), content
 //!     1       settled ranges: pairs of numbers (offsets to leave out, offsets that are settled), from the position on, in
 //!             Elias gamma code; to the very first number, which may be zero, one is added
-//!     2       crash evidence: flags (1: running, 2: a record is named), the process, unclean starts, the named offset
-//!             where there is one, then pairs (offset, crashes) of suspects; all but the flags are varints
+//!     2       crash evidence: flags (1: running, 2: a record is named alone, 4: some are named together), the process, unclean
+//!             starts, the named records' offsets (with 4: their number first), then pairs (offset, crashes) of suspects; all
+//!             but the flags are varints, and each offset is the distance from the one before it
 //!     3       the log that the position is about: 8 bytes, see [`LogId`]
 //! ```
 //! * The checksum covers the position, because the metadata is only true for it: a tool that copies metadata to another
@@ -80,7 +81,7 @@ pub fn encode(
 /// Writes the log's name, the evidence and the ranges, which ascend from `position`, into at most `max_bytes` of text.
 ///
 /// Where they do not all fit the longest prefix of the ranges that does is kept. Ranges that touch are joined. A name that
-/// does not fit is left out: it takes 23 bytes; and so is evidence: that takes less than 50, or some more for each suspect.
+/// does not fit is left out: it takes 23 bytes; and so is evidence: that takes less than 50, and some more for each record in it.
 pub fn encode_for(
     log: Option<LogId>,
     position: Position,

@@ -7,13 +7,17 @@
 use crate::offset::{Offset, Position};
 use crate::varint;
 
-/// From so many unclean starts without progress on, records run one at a time.
+/// From so many unclean starts without progress on, what was named at a crash runs by itself.
 pub const ISOLATION_STARTS: u32 = 2;
-/// A record that was named at so many crashes is poison. The last of them was in a quiet turn, where nothing else ran in
-/// its process.
+/// A record that was named alone at so many crashes is poison. The last of them was in a quiet turn, where nothing else ran
+/// in its process.
 pub const POISON_CRASHES: u32 = 2;
-/// The most records that evidence remembers; each takes a few bytes of the metadata.
-pub const MAX_SUSPECTS: usize = 64;
+/// The most records that a mark names together. Fewer would make care dear where processes were killed from outside: a mark is
+/// a commit that is waited for. Each costs a byte or two of the metadata, and a turn by itself after a crash.
+pub const GROUP: usize = 64;
+/// The most records that evidence remembers; each takes a few bytes of the metadata. No more are named than there is room
+/// for, so that a crash drives out no suspicion from before.
+pub const MAX_SUSPECTS: usize = 2 * GROUP;
 
 /// One running process, told apart from its successors by a random number.
 ///
@@ -33,8 +37,31 @@ impl Instance {
 pub struct Suspect {
     /// Its offset.
     pub offset: Offset,
-    /// At how many such ends.
+    /// At how many such ends it was named alone; 0 where it was only named together with others.
     pub crashes: u32,
+}
+
+/// The records that a mark names: if the process ends without a word, one of them may be why.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum Named {
+    /// None: anything may run.
+    #[default]
+    Nobody,
+    /// Nothing but this one runs in the partition.
+    Alone(Offset),
+    /// Nothing but these run, [`GROUP`] at most. Ascending, each once, and not empty.
+    Together(Vec<Offset>),
+}
+
+impl Named {
+    /// All of them, ascending.
+    pub fn offsets(&self) -> &[Offset] {
+        match self {
+            Self::Nobody => &[],
+            Self::Alone(offset) => std::slice::from_ref(offset),
+            Self::Together(offsets) => offsets,
+        }
+    }
 }
 
 /// The crash evidence of one partition, as it travels in commits.
@@ -42,8 +69,8 @@ pub struct Suspect {
 pub struct Evidence {
     /// The mark: this process had begun to run records of the partition, and has not given it up in order.
     pub running: Option<Instance>,
-    /// The record that may be running alone at present.
-    pub named: Option<Offset>,
+    /// What may be running at present, where that is known.
+    pub named: Named,
     /// Starts in a row that found a mark, without progress between them.
     pub unclean_starts: u32,
     /// Ascending by offset, each once.
@@ -57,19 +84,21 @@ impl Evidence {
     }
 
     /// What a new epoch in process `here` makes of it: a mark of another process means that it ended uncleanly, and the
-    /// record it had named is suspected once more. `true` where that is so; the result then has to be on the broker before
-    /// anything starts, or the next start would tell of the same crash again.
+    /// records it had named are suspected. `true` where that is so; the result then has to be on the broker before anything
+    /// starts, or the next start would tell of the same crash again.
+    ///
+    /// A crash counts for a record that was named alone. Of several that were named together any can be the one, or none where
+    /// the process was killed from outside: however often that happens, nothing is concluded but that they have to run alone.
     ///
     /// The mark of this very process means that the partition was lost and came back: nothing has crashed.
     #[must_use]
     pub fn at_start(mut self, here: Instance) -> (Self, bool) {
-        let named = self.named.take();
+        let named = std::mem::take(&mut self.named);
         let unclean = self.running.take().is_some_and(|running| running != here);
         if unclean {
             self.unclean_starts = self.unclean_starts.saturating_add(1);
-            if let Some(offset) = named {
-                self.suspect(offset);
-            }
+            let crashes = u32::from(matches!(named, Named::Alone(_)));
+            named.offsets().iter().for_each(|&offset| self.suspect(offset, crashes));
         }
         (self, unclean)
     }
@@ -77,30 +106,43 @@ impl Evidence {
     /// The same after an orderly end.
     #[must_use]
     pub fn ended(self) -> Self {
-        Self { running: None, named: None, ..self }
+        Self { running: None, named: Named::Nobody, ..self }
     }
 
-    /// At how many crashes `offset` was named.
+    /// At how many crashes `offset` was named alone.
     pub fn crashes(&self, offset: Offset) -> u32 {
-        let found = self.suspects.binary_search_by_key(&offset, |suspect| suspect.offset);
-        found.map_or(0, |place| self.suspects[place].crashes)
+        self.find(offset).map_or(0, |suspect| suspect.crashes)
     }
 
-    fn suspect(&mut self, offset: Offset) {
+    /// Whether `offset` was named at a crash, alone or not.
+    pub fn is_suspected(&self, offset: Offset) -> bool {
+        self.find(offset).is_some()
+    }
+
+    fn find(&self, offset: Offset) -> Option<&Suspect> {
+        let found = self.suspects.binary_search_by_key(&offset, |suspect| suspect.offset);
+        found.ok().map(|place| &self.suspects[place])
+    }
+
+    /// So many more crashes.
+    fn suspect(&mut self, offset: Offset, crashes: u32) {
         match self.suspects.binary_search_by_key(&offset, |suspect| suspect.offset) {
-            Ok(place) => self.suspects[place].crashes = self.suspects[place].crashes.saturating_add(1),
+            Ok(place) => self.suspects[place].crashes = self.suspects[place].crashes.saturating_add(crashes),
             Err(_) => {
-                if self.suspects.len() >= MAX_SUSPECTS {
-                    // A suspicion can come again; a verdict that is forgotten kills again.
-                    let Some(weak) = self.suspects.iter().position(|suspect| suspect.crashes < POISON_CRASHES) else {
-                        return;
-                    };
-                    self.suspects.remove(weak);
+                if self.suspects.len() >= MAX_SUSPECTS && !self.make_room(crashes) {
+                    return;
                 }
                 let place = self.suspects.partition_point(|suspect| suspect.offset < offset);
-                self.suspects.insert(place, Suspect { offset, crashes: 1 });
+                self.suspects.insert(place, Suspect { offset, crashes });
             }
         }
+    }
+
+    /// A suspicion can come again; a verdict that is forgotten kills again.
+    fn make_room(&mut self, crashes: u32) -> bool {
+        let weakest = self.suspects.iter().enumerate().min_by_key(|(_, suspect)| suspect.crashes);
+        let weak = weakest.filter(|(_, weak)| weak.crashes < POISON_CRASHES && crashes > 0).map(|(place, _)| place);
+        weak.map(|place| self.suspects.remove(place)).is_some()
     }
 
     /// Forgets the suspicions that were no verdict yet.
@@ -113,15 +155,26 @@ impl Evidence {
         self.suspects.retain(|suspect| suspect.offset != offset);
     }
 
-    /// Writes it as the content of a section: flags, process, starts, the named offset, then the suspects. Offsets count
-    /// from `position`; what lies below it is settled and left out.
+    /// Writes it as the content of a section: flags, process, starts, what is named, then the suspects. Offsets count from
+    /// `position`, each from the one before it; what lies below the position is settled and left out.
     pub(crate) fn write(&self, position: Position, bytes: &mut Vec<u8>) {
-        let named = self.named.filter(|&offset| position.covers(offset));
-        bytes.push((u8::from(self.running.is_some()) * RUNNING) | (u8::from(named.is_some()) * NAMED));
+        let named = self.named.offsets().iter().copied().filter(|&offset| position.covers(offset));
+        let count = named.clone().count();
+        let naming = match self.named {
+            _ if count == 0 => 0,
+            Named::Alone(_) => ALONE,
+            _ => TOGETHER,
+        };
+        bytes.push((u8::from(self.running.is_some()) * RUNNING) | naming);
         varint::write(bytes, u64::from(self.running.map_or(0, |instance| instance.0)));
         varint::write(bytes, u64::from(self.unclean_starts));
-        if let Some(offset) = named {
-            varint::write(bytes, above(position, offset));
+        if naming == TOGETHER {
+            varint::write(bytes, count as u64);
+        }
+        let mut cursor = position;
+        for offset in named {
+            varint::write(bytes, above(cursor, offset));
+            cursor = offset.next();
         }
         let mut cursor = position;
         for suspect in self.suspects.iter().filter(|suspect| position.covers(suspect.offset)) {
@@ -135,18 +188,22 @@ impl Evidence {
     pub(crate) fn read(position: Position, mut content: &[u8]) -> Option<Self> {
         let (&flags, rest) = content.split_first()?;
         content = rest;
-        if flags & !(RUNNING | NAMED) != 0 {
+        if flags & !(RUNNING | ALONE | TOGETHER) != 0 || flags & (ALONE | TOGETHER) == ALONE | TOGETHER {
             return None;
         }
         let instance = u32::try_from(varint::read(&mut content)?).ok()?;
         let unclean_starts = u32::try_from(varint::read(&mut content)?).ok()?;
-        let named = if flags & NAMED == 0 { None } else { Some(offset_above(position, varint::read(&mut content)?)?) };
+        let named = match flags & (ALONE | TOGETHER) {
+            0 => Named::Nobody,
+            ALONE => Named::Alone(offset_above(position, varint::read(&mut content)?)?),
+            _ => Named::Together(read_together(position, &mut content)?),
+        };
         let mut suspects = Vec::new();
         let mut cursor = position;
         while !content.is_empty() {
             let offset = offset_above(cursor, varint::read(&mut content)?)?;
             let crashes = u32::try_from(varint::read(&mut content)?).ok()?;
-            if suspects.len() == MAX_SUSPECTS || crashes == 0 {
+            if suspects.len() == MAX_SUSPECTS {
                 return None;
             }
             cursor = offset.next();
@@ -158,7 +215,23 @@ impl Evidence {
 }
 
 const RUNNING: u8 = 1;
-const NAMED: u8 = 2;
+const ALONE: u8 = 2;
+const TOGETHER: u8 = 4;
+
+fn read_together(position: Position, content: &mut &[u8]) -> Option<Vec<Offset>> {
+    let count = varint::read(content)?;
+    if !(1..=GROUP as u64).contains(&count) {
+        return None;
+    }
+    let mut cursor = position;
+    let mut offsets = Vec::new();
+    for _ in 0..count {
+        let offset = offset_above(cursor, varint::read(content)?)?;
+        cursor = offset.next();
+        offsets.push(offset);
+    }
+    Some(offsets)
+}
 
 /// How far an offset that `position` covers lies above it.
 fn above(position: Position, offset: Offset) -> u64 {
@@ -177,30 +250,54 @@ mod tests {
     const HERE: Instance = Instance::new(1);
     const THERE: Instance = Instance::new(2);
 
-    fn running(there: Instance, named: Option<i64>) -> Evidence {
-        Evidence { running: Some(there), named: named.map(Offset::new), ..Evidence::default() }
+    fn running(there: Instance, named: Named) -> Evidence {
+        Evidence { running: Some(there), named, ..Evidence::default() }
+    }
+
+    fn alone(offset: i64) -> Named {
+        Named::Alone(Offset::new(offset))
+    }
+
+    fn together(offsets: &[i64]) -> Named {
+        Named::Together(offsets.iter().copied().map(Offset::new).collect())
     }
 
     #[test]
     fn the_mark_of_another_process_counts_and_suspects_what_it_named() {
-        let (first, unclean) = running(THERE, Some(7)).at_start(HERE);
+        let (first, unclean) = running(THERE, alone(7)).at_start(HERE);
         assert!(unclean);
         assert_eq!((first.unclean_starts, first.crashes(Offset::new(7)), first.running), (1, 1, None));
-        let again = Evidence { running: Some(THERE), named: Some(Offset::new(7)), ..first };
+        let again = Evidence { running: Some(THERE), named: alone(7), ..first };
         let (second, _) = again.at_start(HERE);
         assert_eq!((second.unclean_starts, second.crashes(Offset::new(7))), (2, 2));
     }
 
     #[test]
+    fn records_that_are_named_together_are_suspected_and_never_condemned() {
+        let (mut evidence, _) = running(THERE, together(&[7, 9])).at_start(HERE);
+        let crashes = |evidence: &Evidence| {
+            [7, 8, 9, 10].map(Offset::new).map(|at| evidence.is_suspected(at).then(|| evidence.crashes(at)))
+        };
+        assert_eq!(crashes(&evidence), [Some(0), None, Some(0), None]);
+        for named in [together(&[7, 8]), together(&[8]), alone(8), together(&[7, 8, 9])] {
+            (evidence, _) = Evidence { running: Some(THERE), named, ..evidence }.at_start(HERE);
+        }
+        assert_eq!(crashes(&evidence), [Some(0), Some(1), Some(0), None]);
+        assert_eq!(evidence.unclean_starts, 5);
+        (evidence, _) = Evidence { running: Some(THERE), named: alone(8), ..evidence }.at_start(HERE);
+        assert_eq!(crashes(&evidence), [Some(0), Some(2), Some(0), None]);
+    }
+
+    #[test]
     fn an_orderly_end_and_a_mark_of_ones_own_count_nothing() {
-        let evidence = running(THERE, Some(7));
+        let evidence = running(THERE, alone(7));
         assert_eq!(evidence.clone().ended().at_start(HERE), (Evidence::default(), false));
         assert_eq!(evidence.at_start(THERE), (Evidence::default(), false));
     }
 
     #[test]
     fn a_start_is_counted_once_where_nothing_has_run_since() {
-        let (first, _) = running(THERE, Some(7)).at_start(HERE);
+        let (first, _) = running(THERE, alone(7)).at_start(HERE);
         assert_eq!(first.clone().at_start(THERE), (first, false));
     }
 
@@ -208,15 +305,19 @@ mod tests {
     fn verdicts_are_kept_where_suspicions_have_to_make_room() {
         let mut evidence = Evidence::default();
         for offset in 0..MAX_SUSPECTS as i64 {
-            evidence.suspect(Offset::new(offset));
-            evidence.suspect(Offset::new(offset));
+            evidence.suspect(Offset::new(offset), 2);
         }
-        evidence.suspect(Offset::new(1_000));
-        assert_eq!((evidence.suspects.len(), evidence.crashes(Offset::new(1_000))), (MAX_SUSPECTS, 0));
-        evidence.suspects[3].crashes = 1;
-        evidence.suspect(Offset::new(1_000));
-        assert_eq!((evidence.crashes(Offset::new(3)), evidence.crashes(Offset::new(1_000))), (0, 1));
+        let late = Offset::new(1_000);
+        evidence.suspect(late, 1);
+        assert_eq!((evidence.suspects.len(), evidence.is_suspected(late)), (MAX_SUSPECTS, false));
+        (evidence.suspects[2].crashes, evidence.suspects[3].crashes) = (1, 0);
+        evidence.suspect(late, 0);
+        assert!(!evidence.is_suspected(late), "they are as good");
+        evidence.suspect(late, 1);
+        assert_eq!((evidence.is_suspected(Offset::new(3)), evidence.crashes(late)), (false, 1), "the weakest");
+        evidence.suspect(Offset::new(1_001), 1);
+        assert!(!evidence.is_suspected(Offset::new(2)) && evidence.is_suspected(late));
         evidence.acquit();
-        assert_eq!(evidence.suspects.len(), MAX_SUSPECTS - 1);
+        assert_eq!(evidence.suspects.len(), MAX_SUSPECTS - 2);
     }
 }

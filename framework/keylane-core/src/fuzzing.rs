@@ -12,7 +12,7 @@ mod tests;
 use input::Input;
 
 use crate::commit_map::{self, CommitContent, MapError, decode, encode_for};
-use crate::evidence::{Evidence, Instance, MAX_SUSPECTS, Suspect};
+use crate::evidence::{Evidence, GROUP, Instance, MAX_SUSPECTS, Named, Suspect};
 use crate::log_id::LogId;
 use crate::offset::{Offset, Position};
 use crate::settled_map::SettledRange;
@@ -108,8 +108,11 @@ fn assert_well_formed(position: Position, content: &CommitContent) {
     let evidence = &content.evidence;
     assert!(evidence.suspects.len() <= MAX_SUSPECTS);
     assert!(evidence.suspects.is_sorted_by(|a, b| a.offset < b.offset));
-    assert!(evidence.suspects.iter().all(|suspect| position.covers(suspect.offset) && suspect.crashes > 0));
-    assert!(evidence.named.is_none_or(|named| position.covers(named)));
+    assert!(evidence.suspects.iter().all(|suspect| position.covers(suspect.offset)));
+    let named = evidence.named.offsets();
+    assert!(named.len() <= GROUP && named.is_sorted_by(|a, b| a < b));
+    assert!(named.iter().all(|&named| position.covers(named)));
+    assert_ne!(evidence.named, Named::Together(Vec::new()));
 }
 
 /// What was read once is read the same when it is written again.
@@ -153,14 +156,26 @@ fn any_evidence(input: &mut Input<'_>, position: Position) -> Evidence {
     let above = |base: i64, gap: u16| base.checked_add(gap.into()).filter(|&offset| offset < i64::MAX).map(Offset::new);
     let flags = input.u8();
     let running = (flags & 1 != 0).then(|| Instance::new(input.u32()));
-    let named = if flags & 2 != 0 { above(position.get(), input.u16()) } else { None };
+    let count = if flags & 2 != 0 { usize::from(input.u8()) % (GROUP + 1) } else { 0 };
+    let mut named = Vec::new();
+    let mut base = position.get();
+    for _ in 0..count {
+        let Some(offset) = above(base, input.u16()) else { break };
+        named.push(offset);
+        base = offset.get() + 1;
+    }
+    let named = match named.first() {
+        None => Named::Nobody,
+        Some(&first) if flags & 16 == 0 => Named::Alone(first),
+        Some(_) => Named::Together(named),
+    };
     let unclean_starts = if flags & 4 != 0 { input.u32() } else { 0 };
     let count = if flags & 8 != 0 { usize::from(input.u8()) % (MAX_SUSPECTS + 1) } else { 0 };
     let mut suspects = Vec::new();
     let mut base = position.get();
     for _ in 0..count {
         let Some(offset) = above(base, input.u16()) else { break };
-        suspects.push(Suspect { offset, crashes: u32::from(input.u8()) + 1 });
+        suspects.push(Suspect { offset, crashes: u32::from(input.u8()) });
         base = offset.get() + 1;
     }
     Evidence { running, named, unclean_starts, suspects }

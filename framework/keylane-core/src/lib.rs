@@ -86,7 +86,7 @@ mod varint;
 pub use backoff::{Backoff, BackoffError, MAX_BACKOFF};
 pub use budget::{Budget, BudgetChange, BudgetError};
 pub use commit_map::{CommitContent, CommitMetadata, MAX_METADATA_BYTES, MapError};
-pub use evidence::{Evidence, ISOLATION_STARTS, Instance, MAX_SUSPECTS, POISON_CRASHES, Suspect};
+pub use evidence::{Evidence, GROUP, ISOLATION_STARTS, Instance, MAX_SUSPECTS, Named, POISON_CRASHES, Suspect};
 pub use failure::{Failure, MAX_RETRY_AFTER, MIN_RETRY_AFTER, Reason};
 pub use lease::{DOUBT_PATIENCE, LEASE, Lease, Look};
 pub use log_id::{Identity, LogId, Resume, Seen};
@@ -95,7 +95,7 @@ pub use partition::{
     Alarm, Blocker, BlockerPolicy, Blocking, Caution, Delivered, Delivery, LaneOrder, MARK_PATIENCE, Mark,
     NEARLY_ALL_PERCENT, NEARLY_FULL_PERCENT, Oldest, ParkReason, Partition, PartitionSettings, Paused, PoisonFate,
     Poisoned, Publish, PublishRequest, PublishResult, RecordState, SUSPECT_PATIENCE, Settlement, Start, Success,
-    Ticket, Turn, Verdict, Watchdog,
+    TURN_PATIENCE, Ticket, Turn, Verdict, Watchdog,
 };
 pub use retry_policy::{Exhausted, InPlace, RetryPolicy, TopicRetry};
 pub use settled_map::{SettledMap, SettledRange};

@@ -29,7 +29,7 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 
 pub use blocker::{Blocker, BlockerPolicy, Blocking, NEARLY_ALL_PERCENT, NEARLY_FULL_PERCENT};
-pub use caution::{Caution, MARK_PATIENCE, Mark, PoisonFate, Poisoned, SUSPECT_PATIENCE, Turn};
+pub use caution::{Caution, MARK_PATIENCE, Mark, PoisonFate, Poisoned, SUSPECT_PATIENCE, TURN_PATIENCE, Turn};
 pub use delivery::{Delivered, Delivery};
 pub use observe::{Oldest, RecordState};
 pub use outcome::{ParkReason, Publish, PublishRequest, PublishResult, Settlement, Success, Verdict};
@@ -142,6 +142,7 @@ impl<R> Partition<R> {
         let is_suspicious = admission == Admission::New && due.is_none();
         let watched = self.cautious.watch.delivered(offset, is_suspicious);
         if admission == Admission::AlreadySettled {
+            self.cautious.settled(offset);
             self.look_for_progress();
             return Delivered::AlreadySettled;
         }
@@ -149,6 +150,8 @@ impl<R> Partition<R> {
         let sequence = self.ledger.push(offset, slot);
         let record = self.pending.get_mut(slot);
         (record.sequence, record.watched) = (sequence, watched);
+        // Nor can what is behind it have run before: it was behind it then too.
+        record.stuck = due.is_some();
         match (self.settings.lane_order, due) {
             (LaneOrder::Due, Some(due)) => self.timers.set(due, slot),
             _ => self.join_lane(slot),

@@ -216,7 +216,7 @@ pub(crate) fn side_client_config(
 pub(crate) fn creation_error(error: KafkaError) -> ClientConfigError {
     match error {
         KafkaError::ClientConfig(_, reason, key, value) => invalid(key, &value, reason),
-        KafkaError::ClientCreation(reason) => ClientConfigError::Refused { reason },
+        KafkaError::ClientCreation(reason) => ClientConfigError::Refused { reason: without_secrets(&reason).into() },
         other => ClientConfigError::Refused { reason: other.to_string() },
     }
 }

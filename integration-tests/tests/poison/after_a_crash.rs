@@ -15,7 +15,7 @@ use keylane::{
     DeadLetter, Exhausted, Raw, Retry, Subscription, SubscriptionBuilder, SubscriptionError, Task, TaskError,
     metrics::{PrometheusEndpoint, serve_prometheus},
 };
-use keylane_core::{Evidence, Instance, MAX_METADATA_BYTES, Offset, Position, Suspect, commit_map};
+use keylane_core::{Evidence, Instance, MAX_METADATA_BYTES, Named, Offset, Position, Suspect, commit_map};
 use keylane_integration_tests::{
     kafka::{self, Kafka, NewRecord, Nodes, StoredRecord},
     kafka_or_skip,
@@ -48,7 +48,7 @@ impl<'a> Scene<'a> {
         let suspects = named.filter(|&(_, crashes)| crashes > 0);
         let evidence = Evidence {
             running: Some(Instance::new(7)),
-            named: named.map(|(offset, _)| Offset::new(offset)),
+            named: named.map_or(Named::Nobody, |(offset, _)| Named::Alone(Offset::new(offset))),
             unclean_starts,
             suspects: suspects
                 .map(|(offset, crashes)| Suspect { offset: Offset::new(offset), crashes })

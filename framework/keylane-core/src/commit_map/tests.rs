@@ -1,7 +1,7 @@
 use proptest::prelude::*;
 
 use super::*;
-use crate::evidence::{Instance, MAX_SUSPECTS, Suspect};
+use crate::evidence::{GROUP, Instance, MAX_SUSPECTS, Named, Suspect};
 
 fn map(ranges: &[(i64, i64)]) -> SettledMap {
     let mut map = SettledMap::new();
@@ -169,17 +169,26 @@ proptest! {
     }
 }
 
+fn naming(alone: bool, offsets: Vec<Offset>) -> Named {
+    match offsets.first() {
+        None => Named::Nobody,
+        Some(&first) if alone => Named::Alone(first),
+        Some(_) => Named::Together(offsets),
+    }
+}
+
 prop_compose! {
     fn any_evidence(position: i64)(
         running in proptest::option::of(any::<u32>()),
-        named in proptest::option::of(0_i64..1_000),
+        named in proptest::collection::btree_set(0_i64..1_000, 0..=GROUP),
+        alone: bool,
         unclean_starts: u32,
-        suspects in proptest::collection::btree_map(0_i64..5_000, 1_u32..9, 0..=MAX_SUSPECTS),
+        suspects in proptest::collection::btree_map(0_i64..5_000, 0_u32..9, 0..=MAX_SUSPECTS),
     ) -> Evidence {
         let offset = |above: i64| Offset::new(position + above);
         Evidence {
             running: running.map(Instance::new),
-            named: named.map(offset),
+            named: naming(alone, named.into_iter().map(offset).collect()),
             unclean_starts,
             suspects: suspects.into_iter().map(|(at, crashes)| Suspect { offset: offset(at), crashes }).collect(),
         }
@@ -199,7 +208,7 @@ proptest! {
         let metadata = encode(position, map(&ranges).ranges(), &evidence, max_bytes);
         prop_assert!(metadata.text.len() <= max_bytes);
         let read = decode(position, &metadata.text).unwrap();
-        if max_bytes >= 600 {
+        if max_bytes >= 1_200 {
             prop_assert_eq!(&read.evidence, &evidence);
         } else if read.evidence != evidence {
             prop_assert!(metadata.truncated && read.evidence.is_empty());
@@ -216,7 +225,9 @@ proptest! {
         sections.extend_from_slice(&content);
         if let Ok(read) = decode(position, &sealed(position, &sections)) {
             let evidence = read.evidence;
-            prop_assert!(evidence.suspects.len() <= MAX_SUSPECTS);
+            prop_assert!(evidence.suspects.len() <= MAX_SUSPECTS && evidence.named.offsets().len() <= GROUP);
+            let named = evidence.named.offsets();
+            prop_assert!(named.is_sorted_by(|a, b| a < b) && named.iter().all(|&at| position.covers(at)));
             prop_assert!(evidence.suspects.is_sorted_by(|a, b| a.offset < b.offset));
             prop_assert!(evidence.suspects.iter().all(|suspect| position.covers(suspect.offset)));
             let again = encode(position, [], &evidence, MAX_METADATA_BYTES);
@@ -230,12 +241,12 @@ fn the_mark_and_the_map_can_be_taken_out_of_a_text() {
     let position = Position::new(100);
     let evidence = Evidence {
         running: Some(Instance::new(7)),
-        named: Some(Offset::new(100)),
+        named: Named::Together(vec![Offset::new(100), Offset::new(104)]),
         unclean_starts: 2,
         suspects: vec![Suspect { offset: Offset::new(100), crashes: 1 }],
     };
     let text = encode(position, map(&[(101, 103)]).ranges(), &evidence, MAX_METADATA_BYTES).text;
-    assert_eq!(text, "kl1.r-w8KwEBTAIGAwcCAAAB");
+    assert_eq!(text, "kl1.O1IUwQEBTAIIBQcCAgADAAE");
     let ended = decode(position, &without_mark(position, &text, MAX_METADATA_BYTES)).unwrap();
     assert_eq!(ended, CommitContent { settled: map(&[(101, 103)]), evidence: evidence.clone().ended(), log: None });
     let short = decode(position, &without_map(position, &text)).unwrap();

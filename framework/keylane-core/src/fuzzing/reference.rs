@@ -1,7 +1,7 @@
 //! The sections of a commit's metadata read by the book: slowly, in numbers that cannot overflow, and without a line in
 //! common with the reader it is compared to.
 
-use crate::evidence::{Evidence, Instance, MAX_SUSPECTS, Suspect};
+use crate::evidence::{Evidence, GROUP, Instance, MAX_SUSPECTS, Named, Suspect};
 use crate::log_id::LogId;
 use crate::offset::{Offset, Position};
 
@@ -64,7 +64,7 @@ fn settled(position: Position, content: &[u8]) -> Option<Vec<(i128, i128)>> {
 
 fn evidence(position: Position, mut content: &[u8]) -> Option<Evidence> {
     let flags = *content.first()?;
-    if flags > 3 {
+    if flags > 5 {
         return None;
     }
     content = &content[1..];
@@ -75,11 +75,28 @@ fn evidence(position: Position, mut content: &[u8]) -> Option<Evidence> {
         let offset = i64::try_from(base + i128::try_from(gap).ok()?).ok()?;
         (offset < i64::MAX).then_some(Offset::new(offset))
     };
-    let named = if flags & 2 == 0 { None } else { Some(offset(base, number(&mut content)?)?) };
+    let mut named = Vec::new();
+    let count = match flags / 2 {
+        2 => number(&mut content)?,
+        alone => u128::from(alone),
+    };
+    if count > GROUP as u128 || (flags / 2 == 2 && count == 0) {
+        return None;
+    }
+    for _ in 0..count {
+        named.push(offset(base, number(&mut content)?)?);
+        base = i128::from(named[named.len() - 1].get()) + 1;
+    }
+    base = i128::from(position.get());
+    let named = match flags / 2 {
+        0 => Named::Nobody,
+        1 => Named::Alone(named[0]),
+        _ => Named::Together(named),
+    };
     let mut suspects = Vec::new();
     while !content.is_empty() {
         let at = offset(base, number(&mut content)?)?;
-        let crashes = u32::try_from(number(&mut content)?).ok().filter(|&crashes| crashes > 0)?;
+        let crashes = u32::try_from(number(&mut content)?).ok()?;
         suspects.push(Suspect { offset: at, crashes });
         base = i128::from(at.get()) + 1;
     }

@@ -49,7 +49,8 @@ pub(super) struct PendingRecord<R> {
     pub(super) publish_failures: u32,
     /// It may have killed, and has not been seen not to.
     pub(super) watched: bool,
-    /// Parked or behind a parked one: it will not run in this epoch. Known only while records are watched.
+    /// It is no sign of a killer that it has not run, and neither are those behind it: parked, not due at delivery, or behind
+    /// such a one. Used only while records are watched.
     pub(super) stuck: bool,
     /// Its attempt runs longer than it should.
     pub(super) slow: bool,

@@ -2,7 +2,8 @@
 //!
 //! Watched are the first records of the epoch, up to a bound, that were in the log when it began and are not settled. A
 //! record is cleared when it is settled, parked, behind a parked one, written elsewhere, or has failed a few times without
-//! killing. What was not due yet when it was read cannot have run before, and is not watched.
+//! killing. What was not due yet when it was read cannot have run before, nor can what is behind it in its lane, and is not
+//! watched.
 
 use crate::offset::{Offset, Position};
 

@@ -10,6 +10,8 @@
 mod process;
 mod world;
 
+use keylane_core::GROUP;
+
 use crate::random::Random;
 use world::{Chances, Size, World};
 
@@ -90,6 +92,24 @@ fn two_unlucky_kills_blame_nobody() {
         let mut world = World::new(seeded(random), &size, chances);
         world.run();
         assert_eq!(world.blamed(), []);
+    });
+}
+
+/// The price of care for nothing: commits that are waited for.
+#[test]
+fn after_two_unlucky_kills_few_records_run_alone_and_the_others_cost_a_mark_for_many() {
+    const RECORDS: usize = 2_000;
+    for_runs(50, |random| {
+        let mut world = World::wide(seeded(random), RECORDS);
+        for _ in 0..2 {
+            world.go_on(200);
+            world.kill();
+        }
+        world.run();
+        assert_eq!((world.starts, world.blamed()), (3, vec![]));
+        // A mark for each suspect, and one for half a group of the others at least.
+        let most = GROUP + RECORDS / (GROUP / 2) + 20;
+        assert!((RECORDS / GROUP..=most).contains(&world.marks()), "{} marks", world.marks());
     });
 }
 

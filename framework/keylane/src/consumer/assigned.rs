@@ -55,6 +55,8 @@ pub(super) struct Assigned {
     /// What was found of a crash is not on the broker yet.
     pub(super) opening: bool,
     first_batch_at: Option<Instant>,
+    /// The log's end as it was known before this epoch; see [`knows_log_end`](Self::knows_log_end).
+    pub(super) stale_end: Option<i64>,
     /// The log's end was told to the owner.
     pub(super) told_log_end: bool,
     pub(super) opened_at: Instant,
@@ -102,6 +104,7 @@ impl Assigned {
             confirmed: None,
             opening: false,
             first_batch_at: None,
+            stale_end: None,
             told_log_end: false,
             opened_at: Instant::now(),
             silence: Silence::default(),
@@ -150,6 +153,14 @@ impl Assigned {
         (self.confirmed < Some(mark)).then_some(mark)
     }
 
+    /// A point without a mark that takes the opening's place before the broker has that is answered for as the opening is:
+    /// nobody's marks go out before. Not of an epoch that ends: its last word is committed at once.
+    pub(super) fn keep_opening(&self, point: &mut CommitPoint) {
+        if self.opening && !self.revoking && !self.has_ended() {
+            point.mark.get_or_insert(OPENING);
+        }
+    }
+
     /// Whether a mark is likely to be wanted at any moment: the first one of the epoch, or always where each record needs its
     /// own.
     pub(super) fn awaits_mark(&self) -> bool {
@@ -163,7 +174,41 @@ impl Assigned {
         self.opening = false;
     }
 
+    /// Whether the client's figure for the log's end is of this epoch. The client keeps that of an earlier assignment until
+    /// its first fetch, and records above it would pass for having come after the last crash.
+    pub(super) fn knows_log_end(&self, cached: Option<i64>) -> bool {
+        self.next_offset.is_some() || self.end_offset.is_some() || cached != self.stale_end
+    }
+
     pub(super) fn has_ended(&self) -> bool {
         self.progress.ended.load(Ordering::Acquire)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A partition without anything to start would otherwise keep all others from their marks.
+    #[test]
+    fn an_opening_that_is_not_confirmed_is_still_to_be_sent_when_the_owner_reports_without_a_mark() {
+        let labels = MetricLabels { subscription: "s", topic: "t", partition: 0 };
+        let budgets = (Budget::new(10, 7), Budget::new(10, 7));
+        let (inbox, progress) = (Arc::new(Inbox::new(false, false)), Arc::new(Progress::default()));
+        let mut partition = Assigned::new("t".into(), 0, inbox, progress.clone(), false, &labels, budgets);
+        let point = |mark| CommitPoint { position: 3, metadata: String::new(), mark, running: false };
+        (partition.opening, partition.stored) = (true, Some(point(Some(OPENING))));
+        let mut report = point(None);
+        partition.keep_opening(&mut report);
+        partition.stored = Some(report);
+        assert_eq!(partition.unconfirmed_mark(), Some(OPENING));
+        partition.confirm(OPENING);
+        assert_eq!(partition.unconfirmed_mark(), None);
+
+        partition.opening = true;
+        progress.ended.store(true, Ordering::Release);
+        let mut last = point(None);
+        partition.keep_opening(&mut last);
+        assert_eq!(last.mark, None, "committed at once");
     }
 }

@@ -61,7 +61,7 @@ impl Assignment {
             MetricLabels { subscription: &self.settings.subscription, topic: &topic, partition: new.partition };
         let mut metrics = PartitionMetrics::new(&labels);
         let (start, CommitContent { settled, evidence, .. }) = resume_point(&new, &mut metrics);
-        let named = evidence.named;
+        let named = evidence.named.offsets().len() as u64;
         let (evidence, unclean) = evidence.at_start(instance());
         let opening_point = start.filter(|_| unclean).map(|start| CommitPoint {
             position: start.get(),
@@ -70,7 +70,7 @@ impl Assignment {
             running: false,
         });
         if unclean {
-            metrics.poison_suspected(u64::from(named.is_some()));
+            metrics.poison_suspected(named);
             tell_of_crash(&topic, new.partition, &evidence);
         }
         let is_retry_topic = self.settings.retry_topic.as_deref() == Some(&*topic);
@@ -102,6 +102,7 @@ impl Assignment {
         assigned.opening = opening_point.is_some();
         assigned.stored = opening_point;
         assigned.highest = start.map(Position::get);
+        assigned.stale_end = new.stale_end;
         assigned.identity = Identity::new(new.log);
         if let Some(left) = new.left {
             tracing::warn!(
@@ -134,8 +135,14 @@ impl Assignment {
             seek(consumer, topic, *partition, Offset::Offset(start))?;
             // The same log, as far as is known.
             let log = old.as_ref().and_then(|old| old.identity.log());
-            let new =
-                NewPartition { topic: topic.to_string(), partition: *partition, committed: None, log, left: None };
+            let new = NewPartition {
+                topic: topic.to_string(),
+                partition: *partition,
+                committed: None,
+                log,
+                left: None,
+                stale_end: None,
+            };
             self.open(new, paused);
             if let (Some(new), Some(old)) = (self.find(topic, *partition), old) {
                 (new.highest, new.identity, new.fetch_paused) = (old.highest, old.identity, old.fetch_paused);
@@ -187,7 +194,14 @@ impl Assignment {
             seek(consumer, topic, *partition, Offset::Beginning)?;
             let (name, left) = (topic.to_string(), Some(old.highest.unwrap_or(0)));
             self.open(
-                NewPartition { topic: name, partition: *partition, committed: None, log: Some(*log), left },
+                NewPartition {
+                    topic: name,
+                    partition: *partition,
+                    committed: None,
+                    log: Some(*log),
+                    left,
+                    stale_end: None,
+                },
                 paused,
             );
             if let Some(new) = self.find(topic, *partition) {

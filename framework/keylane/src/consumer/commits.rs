@@ -9,8 +9,9 @@
 //! commit would take them back.
 
 use keylane_core::{MAX_METADATA_BYTES, Position, commit_map};
+use rdkafka::TopicPartitionList;
 use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer};
-use rdkafka::error::{KafkaError, RDKafkaErrorCode};
+use rdkafka::error::{KafkaError, KafkaResult, RDKafkaErrorCode};
 
 use super::assigned::Assigned;
 use super::commit_queue::CommitQueue;
@@ -104,7 +105,10 @@ impl Commits {
         for (place, partition) in partitions.iter_mut().enumerate() {
             let Some(mut point) = partition.progress.take_commit_point() else { continue };
             self.metadata.fit(&mut point);
-            let moved = partition.stored.as_ref().is_none_or(|stored| stored.position != point.position);
+            partition.keep_opening(&mut point);
+            // An epoch's first point may lie where the last one was committed: the client leaves that out as well.
+            let before = partition.stored.as_ref().map(|stored| stored.position).or(partition.highest);
+            let moved = before != Some(point.position);
             if !moved && partition.stored.as_ref() == Some(&point) {
                 continue;
             }
@@ -123,6 +127,23 @@ impl Commits {
         commit(consumer, partitions, &explicit);
     }
 
+    /// The last word on partitions that are given back; `None` where there is none. After [`store`](Self::store).
+    pub(super) fn last_points(
+        &self,
+        partitions: &[Assigned],
+        given_back: &[(String, i32)],
+    ) -> KafkaResult<Option<TopicPartitionList>> {
+        let is_given_back = |assigned: &Assigned| {
+            given_back.iter().any(|(topic, partition)| assigned.partition == *partition && *assigned.topic == **topic)
+        };
+        let places: Vec<_> =
+            with_a_point(partitions).into_iter().filter(|&place| is_given_back(&partitions[place])).collect();
+        if places.is_empty() {
+            return Ok(None);
+        }
+        list_with_points(points(partitions, &places)).map(Some)
+    }
+
     /// Commits the last commit points and waits for the broker's word.
     pub(super) fn commit_final(
         &mut self,
@@ -138,9 +159,11 @@ impl Commits {
             list_with_points(points(partitions, &all)).and_then(|list| consumer.commit(&list, CommitMode::Sync));
         match result.as_ref().map_err(KafkaError::rdkafka_error_code) {
             Ok(()) => FinalCommit::Done,
-            Err(Some(RDKafkaErrorCode::RebalanceInProgress | RDKafkaErrorCode::IllegalGeneration)) => {
-                FinalCommit::Again
-            }
+            Err(Some(
+                RDKafkaErrorCode::RebalanceInProgress
+                | RDKafkaErrorCode::IllegalGeneration
+                | RDKafkaErrorCode::StaleMemberEpoch,
+            )) => FinalCommit::Again,
             Err(Some(RDKafkaErrorCode::OffsetMetadataTooLarge)) => {
                 self.shrink_metadata(consumer, partitions);
                 FinalCommit::Again

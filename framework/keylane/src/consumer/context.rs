@@ -1,6 +1,7 @@
 //! The callbacks of the Kafka client. They run inside `poll`, on the polling thread, and only report.
 
 use std::collections::BTreeSet;
+use std::ffi::CString;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -57,6 +58,8 @@ pub(super) struct NewPartition {
     pub(super) log: Option<LogId>,
     /// The position that was committed, or reached, in another topic of this name. This one is read from its beginning.
     pub(super) left: Option<i64>,
+    /// What the client believed the log's end to be before the assignment: from an earlier one, if at all.
+    pub(super) stale_end: Option<i64>,
 }
 
 /// The consumer's context: a mailbox for the loop, and the place where errors are noted.
@@ -165,6 +168,9 @@ impl Context {
             committed: None,
             log: None,
             left: None,
+            stale_end: CString::new(element.topic)
+                .ok()
+                .and_then(|topic| native::cached_end_offset(consumer, &topic, element.partition)),
         };
         let mut assigned: Vec<_> = native::committed(partitions).into_iter().map(new).collect();
         if assigned.is_empty() {

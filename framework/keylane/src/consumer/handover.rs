@@ -1,4 +1,4 @@
-//! Giving partitions back: drain, store the final offsets, unassign (guarantee G8).
+//! Giving partitions back: drain, commit the final offsets, unassign (guarantee G8).
 
 use std::time::{Duration, Instant};
 
@@ -7,10 +7,14 @@ use rdkafka::consumer::{BaseConsumer, Consumer};
 use super::assignment::Assignment;
 use super::commits::Commits;
 use super::context::{Context, list};
+use super::last_commit::LastCommit;
 
 /// How long after the drain deadline an owner may take to end. Only one that is blocked by a processor that blocks its thread
 /// needs it; then the partition is given up with the last commit point it reported.
 const END_GRACE: Duration = Duration::from_millis(500);
+/// How long the broker's word on the last commit is waited for. It usually comes within milliseconds; with the coordinator away
+/// the partitions are given up without.
+const COMMIT_PATIENCE: Duration = Duration::from_secs(1);
 
 /// A revoke that was reported and not answered yet. The client delivers nothing and commits nothing by itself until it is.
 pub(super) struct Handover {
@@ -18,6 +22,8 @@ pub(super) struct Handover {
     began: Instant,
     deadline: Instant,
     ordered_end: bool,
+    /// Once the owners have ended: their last commit, and until when it is waited for.
+    last_commit: Option<(LastCommit, Instant)>,
 }
 
 impl Handover {
@@ -28,7 +34,7 @@ impl Handover {
                 assigned.inbox.drain(deadline);
             }
         }
-        Self { partitions, began: Instant::now(), deadline, ordered_end: false }
+        Self { partitions, began: Instant::now(), deadline, ordered_end: false, last_commit: None }
     }
 
     /// Brings the deadline forward.
@@ -44,8 +50,37 @@ impl Handover {
         }
     }
 
-    /// Whether the revoke can be answered.
-    pub(super) fn is_ready(&mut self, consumer: &BaseConsumer<Context>, assignment: &mut Assignment) -> bool {
+    /// Whether the revoke can be answered: the owners have ended, and the broker has their last commit.
+    pub(super) fn is_ready(
+        &mut self,
+        consumer: &BaseConsumer<Context>,
+        assignment: &mut Assignment,
+        commits: &mut Commits,
+    ) -> bool {
+        // Lost meanwhile: there is nothing to wait for, and nothing that could be committed.
+        if consumer.assignment_lost() {
+            return true;
+        }
+        if self.last_commit.is_none() {
+            if !self.has_drained(assignment) {
+                return false;
+            }
+            self.store_last_points(consumer, assignment, commits);
+            self.last_commit = Some((LastCommit::new(consumer), Instant::now() + COMMIT_PATIENCE));
+        }
+        let Some((last_commit, until)) = &mut self.last_commit else { return false };
+        if last_commit.is_over(consumer, || commits.last_points(&assignment.partitions, &self.partitions)) {
+            return true;
+        }
+        let gave_up = Instant::now() >= *until;
+        if gave_up {
+            tracing::warn!("the coordinator does not answer the commit before a hand-over; records may be repeated");
+        }
+        gave_up
+    }
+
+    /// Whether the owners have ended, or would not.
+    fn has_drained(&mut self, assignment: &mut Assignment) -> bool {
         let now = Instant::now();
         if now >= self.deadline && !self.ordered_end {
             self.ordered_end = true;
@@ -55,21 +90,13 @@ impl Handover {
                 }
             }
         }
-        let all_ended = self
-            .partitions
-            .iter()
-            .all(|(topic, partition)| assignment.find(topic, *partition).is_none_or(|assigned| assigned.has_ended()));
-        // Lost meanwhile: there is nothing to wait for.
-        all_ended || now >= self.deadline + END_GRACE || consumer.assignment_lost()
+        let mut partitions = self.partitions.iter();
+        let all_ended =
+            partitions.all(|(topic, partition)| assignment.find(topic, *partition).is_none_or(|a| a.has_ended()));
+        all_ended || now >= self.deadline + END_GRACE
     }
 
-    /// Stores the final offsets and answers the revoke; the client commits them with it.
-    pub(super) fn finish(
-        self,
-        consumer: &BaseConsumer<Context>,
-        assignment: &mut Assignment,
-        commits: &mut Commits,
-    ) -> Finished {
+    fn store_last_points(&self, consumer: &BaseConsumer<Context>, assignment: &mut Assignment, commits: &mut Commits) {
         commits.store(consumer, &mut assignment.partitions, true);
         for (topic, partition) in &self.partitions {
             if let Some(assigned) = assignment.find(topic, *partition) {
@@ -77,6 +104,17 @@ impl Handover {
             }
         }
         commits.store(consumer, &mut assignment.partitions, true);
+    }
+
+    /// Answers the revoke. What the owners have said since the last commit is stored, and the client commits it with the
+    /// answer.
+    pub(super) fn finish(
+        self,
+        consumer: &BaseConsumer<Context>,
+        assignment: &mut Assignment,
+        commits: &mut Commits,
+    ) -> Finished {
+        self.store_last_points(consumer, assignment, commits);
         let took = self.began.elapsed();
         let (mut handed_back, mut dropped) = (0, false);
         for (topic, partition) in &self.partitions {

@@ -22,7 +22,7 @@ pub(super) fn update(
         let cached = native::cached_end_offset(consumer, &partition.topic_c, partition.partition);
         // The client's figure is frozen while a partition is paused; the side client's is then the newer one.
         let end = cached.max(partition.end_offset);
-        if let Some(end) = end.filter(|_| !partition.told_log_end) {
+        if let Some(end) = end.filter(|_| !partition.told_log_end && partition.knows_log_end(cached)) {
             partition.told_log_end = true;
             partition.inbox.order(|orders| orders.log_end = Some(end));
         }
@@ -43,6 +43,8 @@ pub(super) fn update(
         partition.read_metrics.set_paused(partition.fetch_paused, Instant::now());
         let stuck = Stuck::look(partition, watchdog);
         partition.read_metrics.set_stuck(stuck.stalled_for.is_some(), stuck.slow_attempts);
+        let isolated = partition.progress.isolated.load(Ordering::Relaxed);
+        partition.read_metrics.set_isolated(isolated);
         let progress = &partition.progress;
         control.set_partition(PartitionStatus {
             topic: partition.topic.clone(),
@@ -59,6 +61,7 @@ pub(super) fn update(
             slow_attempts: stuck.slow_attempts,
             stalled_for: stuck.stalled_for,
             blocked_for: stuck.blocked_for,
+            isolated,
         });
         partition.read_metrics.touch();
         partition.lag_metrics.touch();

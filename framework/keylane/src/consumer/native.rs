@@ -186,3 +186,48 @@ pub(super) fn membership<C: ConsumerContext>(consumer: &BaseConsumer<C>) -> Opti
     unsafe { sys::rd_kafka_consumer_group_metadata_destroy(metadata) };
     member.filter(|member| generation >= 0 && !member.is_empty()).map(|member| format!("{generation}/{member}"))
 }
+
+#[cfg(all(test, feature = "embedded-broker"))]
+mod tests {
+    use std::time::{Duration, Instant};
+
+    use rdkafka::producer::{BaseProducer, BaseRecord, Producer};
+    use rdkafka::{ClientConfig, Offset};
+
+    use super::*;
+    use crate::{EmbeddedBroker, EmbeddedBrokerOptions};
+
+    const PATIENCE: Duration = Duration::from_secs(30);
+
+    fn append(producer: &BaseProducer, records: usize) {
+        for _ in 0..records {
+            assert!(producer.send(BaseRecord::<(), _>::to("tasks").partition(0).payload("x")).is_ok());
+        }
+        assert!(producer.flush(PATIENCE).is_ok());
+    }
+
+    /// Why an epoch does not believe what it finds: see `Assigned::knows_log_end`.
+    #[test]
+    fn the_client_keeps_the_end_that_it_saw_in_an_earlier_assignment() {
+        let broker = EmbeddedBroker::start(EmbeddedBrokerOptions::default()).unwrap();
+        broker.create_topic("tasks", 1).unwrap();
+        let mut config = ClientConfig::new();
+        config.set("bootstrap.servers", broker.bootstrap_servers()).set("group.id", "group");
+        let (producer, consumer): (BaseProducer, BaseConsumer) = (config.create().unwrap(), config.create().unwrap());
+        append(&producer, 3);
+        let mut partition = TopicPartitionList::new();
+        partition.add_partition_offset("tasks", 0, Offset::Beginning).unwrap();
+        consumer.assign(&partition).unwrap();
+        let end = || cached_end_offset(&consumer, c"tasks", 0);
+        assert_eq!(end(), None);
+        let deadline = Instant::now() + PATIENCE;
+        while end() != Some(3) && Instant::now() < deadline {
+            consumer.poll(Duration::from_millis(10));
+        }
+        consumer.unassign().unwrap();
+        append(&producer, 3);
+        consumer.pause(&partition).unwrap();
+        consumer.assign(&partition).unwrap();
+        assert_eq!(end(), Some(3));
+    }
+}

@@ -13,6 +13,7 @@ use super::commit_queue::CommitQueue;
 use super::commits::Commits;
 use super::context::{Context, GroupEvent};
 use super::end_offsets::{Answers, EndOffsets, Question};
+use super::fetcher_wakeup::FetcherWakeup;
 use super::handover::Handover;
 use super::identities::Identities;
 use super::intake::Intake;
@@ -60,10 +61,12 @@ impl PollSettings {
 
 /// Everything the polling thread owns.
 pub(crate) struct PollLoop {
-    /// Before the consumer, as `commits` and `identities`: their queues have to go first.
+    /// Before the consumer, as `commits`, `handover`, `identities` and `wakeup`: their queues have to go first.
     pub(super) reader: Reader,
     identities: Identities,
+    wakeup: FetcherWakeup,
     pub(super) commits: Commits,
+    pub(super) handover: Option<Handover>,
     pub(super) consumer: BaseConsumer<Context>,
     pub(super) control: Arc<Control>,
     pub(super) metrics: Arc<SubscriptionMetrics>,
@@ -71,7 +74,6 @@ pub(crate) struct PollLoop {
     settings: Arc<PollSettings>,
     pub(super) assignment: Assignment,
     intake: Intake,
-    pub(super) handover: Option<Handover>,
     end_offsets: EndOffsets,
     joined: bool,
     pub(super) draining: bool,
@@ -97,7 +99,9 @@ impl PollLoop {
         Self {
             reader,
             identities: Identities::default(),
+            wakeup: FetcherWakeup::new(&consumer),
             commits: Commits::new(commit_queue),
+            handover: None,
             consumer,
             control,
             assignment: Assignment::new(settings.clone(), open),
@@ -105,7 +109,6 @@ impl PollLoop {
             metrics,
             settings,
             intake: Intake::default(),
-            handover: None,
             end_offsets: EndOffsets::new(side_config),
             joined: false,
             draining: false,
@@ -201,6 +204,10 @@ impl PollLoop {
     }
 
     fn reopen_rewound(&mut self) {
+        // An epoch that nobody ordered to drain would be waited for until the deadline. The next owner sees the same.
+        if self.draining {
+            return;
+        }
         match self.assignment.reopen_rewound(&self.consumer, self.was_paused) {
             Ok(false) => {}
             Ok(true) => {
@@ -216,6 +223,8 @@ impl PollLoop {
         self.intake.table_changed();
         match event {
             GroupEvent::Assigned { partitions, membership } => {
+                // Before the new ones are opened: those that stay wait already.
+                self.wake_fetchers();
                 self.assignment.membership = membership.map(Into::into);
                 self.joined = true;
                 self.metrics.rebalance(Rebalance::Assign);
@@ -263,11 +272,12 @@ impl PollLoop {
         if let Some(deadline) = self.control.shutdown_deadline() {
             handover.hurry(&mut self.assignment, deadline);
         }
-        if !handover.is_ready(&self.consumer, &mut self.assignment) {
+        if !handover.is_ready(&self.consumer, &mut self.assignment, &mut self.commits) {
             self.handover = Some(handover);
             return;
         }
         let finished = handover.finish(&self.consumer, &mut self.assignment, &mut self.commits);
+        self.wake_fetchers();
         self.intake.table_changed();
         for (topic, partition) in &finished.partitions {
             self.control.remove_partition(&self.settings.intern(topic), *partition);
@@ -280,6 +290,14 @@ impl PollLoop {
             self.control.fail(SubscriptionError::Fatal(error.to_string()));
         }
         self.show_state();
+    }
+
+    /// After the answer to a rebalance: those that stay read on at once.
+    fn wake_fetchers(&self) {
+        if !self.draining {
+            let reading = self.assignment.partitions.iter().filter(|partition| !partition.fetch_paused);
+            self.wakeup.wake(&self.consumer, reading.map(|partition| (&*partition.topic, partition.partition)));
+        }
     }
 
     fn housekeeping(&mut self) {

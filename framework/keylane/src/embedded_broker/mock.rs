@@ -66,7 +66,7 @@ impl Mock {
         self.client().mock_cluster()
     }
 
-    fn client(&self) -> &Client<DefaultProducerContext> {
+    pub(super) fn client(&self) -> &Client<DefaultProducerContext> {
         self.owner.client()
     }
 }

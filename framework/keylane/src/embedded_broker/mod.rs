@@ -6,6 +6,8 @@ mod guard;
 mod mock;
 mod options;
 mod rebalance_delay;
+#[cfg(test)]
+mod requests;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -152,6 +154,18 @@ impl EmbeddedBroker {
     /// | `linger.ms` | 5 | 5 | each batch costs the mock's reader a round trip: do not send records singly |
     pub fn producer_settings() -> BTreeMap<String, String> {
         settings(&[("message.max.bytes", "1000000"), ("linger.ms", "5")])
+    }
+
+    /// From here on requests are remembered.
+    #[cfg(test)]
+    pub(crate) fn remember_requests(&self) {
+        requests::remember(self.mock.client());
+    }
+
+    /// How many of a kind have come since.
+    #[cfg(test)]
+    pub(crate) fn requests(&self, kind: rdkafka::types::RDKafkaApiKey) -> usize {
+        requests::count(self.mock.client(), kind)
     }
 }
 

@@ -106,6 +106,8 @@ metrics! {
     STALLED = "keylane_stalled": Gauge, Count, [SUBSCRIPTION, TOPIC, PARTITION];
     /// Attempts that have been running for longer than `watchdog.slow_attempt`.
     SLOW_ATTEMPTS = "keylane_slow_attempts": Gauge, Count, [SUBSCRIPTION, TOPIC, PARTITION];
+    /// 1 while records that may have killed the process are tried one by one, after crashes without progress, else 0.
+    ISOLATED = "keylane_isolated": Gauge, Count, [SUBSCRIPTION, TOPIC, PARTITION];
     /// Offset of the last record that was delivered to this member.
     DELIVERED_OFFSET = "keylane_delivered_offset": Gauge, Count, [SUBSCRIPTION, TOPIC, PARTITION];
     /// Settled records above the watermark; they are redelivered if the commit metadata cannot hold them.

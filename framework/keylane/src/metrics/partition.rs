@@ -295,6 +295,7 @@ pub(crate) struct ReadMetrics {
     handed_back: CounterSeries,
     stalled: GaugeSeries,
     slow_attempts: GaugeSeries,
+    isolated: GaugeSeries,
     topic_recreations: CounterSeries,
     paused: GaugeSeries,
     paused_seconds: SecondsSeries,
@@ -309,6 +310,7 @@ impl ReadMetrics {
             handed_back: scope.counter(&names::HANDED_BACK),
             stalled: scope.gauge(&names::STALLED),
             slow_attempts: scope.gauge(&names::SLOW_ATTEMPTS),
+            isolated: scope.gauge(&names::ISOLATED),
             topic_recreations: scope.counter(&names::TOPIC_RECREATIONS),
             paused: scope.gauge(&names::PAUSED),
             paused_seconds: scope.seconds(&names::PAUSED_SECONDS),
@@ -331,6 +333,10 @@ impl ReadMetrics {
         self.slow_attempts.set(slow_attempts as f64);
     }
 
+    pub(crate) fn set_isolated(&mut self, is_isolated: bool) {
+        self.isolated.set(f64::from(u8::from(is_isolated)));
+    }
+
     /// Read from the beginning: the topic is another one.
     pub(crate) fn topic_made_anew(&mut self) {
         self.topic_recreations.add(1);
@@ -350,6 +356,7 @@ impl ReadMetrics {
         self.handed_back.touch();
         self.stalled.touch();
         self.slow_attempts.touch();
+        self.isolated.touch();
         self.topic_recreations.touch();
         self.paused.touch();
         self.paused_seconds.touch();

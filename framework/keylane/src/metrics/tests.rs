@@ -68,6 +68,7 @@ impl Handles {
         read.set_delivered(42);
         read.handed_back(1);
         read.set_stuck(true, 1);
+        read.set_isolated(true);
         read.topic_made_anew();
         read.set_paused(true, start);
         read.set_paused(true, start + SECOND / 2);

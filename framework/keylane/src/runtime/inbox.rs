@@ -129,8 +129,14 @@ impl Inbox {
         self.put(|mail| mail.written.push(written));
     }
 
+    /// Unless the epoch is over: nobody would give it back, as long as anybody holds this inbox.
     pub(super) fn turn(&self, turn: TurnPermit) {
-        self.put(|mail| mail.turn = Some(turn));
+        self.put(|mail| mail.turn = Some(turn).filter(|_| !self.life.is_over()));
+    }
+
+    /// The owner goes, and has said that its life is over.
+    pub(super) fn give_back_turn(&self) {
+        self.put(|mail| mail.turn = None);
     }
 
     pub(super) fn trial_over(&self) {
@@ -182,7 +188,31 @@ impl Mail {
 
 #[cfg(test)]
 mod tests {
+    use keylane_core::Turn;
+
     use super::*;
+
+    #[tokio::test]
+    async fn a_turn_that_comes_too_late_is_given_back_although_an_attempt_still_holds_the_inbox() {
+        for owner_goes_first in [true, false] {
+            let late = Arc::new(Inbox::new(false, false));
+            if owner_goes_first {
+                late.life().set_over();
+            }
+            super::super::turns::request(Turn::Quiet, late.clone());
+            if !owner_goes_first {
+                late.wait().await;
+                late.life().set_over();
+                late.give_back_turn();
+            }
+            let next = Arc::new(Inbox::new(false, false));
+            super::super::turns::request(Turn::Quiet, next.clone());
+            let waited = tokio::time::timeout(Duration::from_secs(30), next.wait()).await;
+            assert!(waited.is_ok(), "owner goes first: {owner_goes_first}");
+            next.life().set_over();
+            next.give_back_turn();
+        }
+    }
 
     #[test]
     fn a_partition_opened_during_a_pause_is_paused_until_the_order_changes() {

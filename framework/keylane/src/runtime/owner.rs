@@ -119,6 +119,7 @@ impl Drop for Owner {
     fn drop(&mut self) {
         // Also where the owner itself was dropped, by a panic or with its runtime.
         self.inbox.life().set_over();
+        self.inbox.give_back_turn();
         for task in self.tasks.drain(..).flatten() {
             task.abort();
         }
@@ -278,7 +279,8 @@ impl Owner {
                     self.metrics.delivery_latency(Duration::from_millis(age));
                 }
             }
-            if self.pace.spawns() {
+            // What is suspicious may block its thread: without the owner neither its mark nor its turn would be given back.
+            if self.turn.is_some() || self.pace.spawns() {
                 self.start_apart(Staged::fresh(begin(call)), FirstPoll::Apart, ticket, clock);
                 continue;
             }

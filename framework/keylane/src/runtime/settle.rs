@@ -1,7 +1,7 @@
 //! From outcomes to the core, and from its verdicts to logs and metrics.
 
 use std::sync::{MutexGuard, PoisonError};
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use keylane_core::{
     Delivered, Delivery, Failure, Moment, ParkReason, Publish, PublishResult, Reason, Settlement, StormGuard, Success,
@@ -84,10 +84,12 @@ impl Owner {
                     WriteErrorKind::Refused => (PublishResult::Refused, ProduceFailure::Refused),
                 };
                 self.runtime.metrics.produce_failed(target, kind);
-                tracing::warn!(
-                    topic = %self.topic, partition = self.partition_id, %error, ?kind, ?target,
-                    "a write to the retry or dead-letter topic failed; the record stays unsettled"
-                );
+                if let Some(left_out) = self.runtime.failed_writes.due(Instant::now()) {
+                    tracing::warn!(
+                        topic = %self.topic, partition = self.partition_id, %error, ?kind, ?target, left_out,
+                        "a write to the retry or dead-letter topic failed; the record stays unsettled"
+                    );
+                }
                 answer
             }
         };

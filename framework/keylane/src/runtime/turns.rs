@@ -2,8 +2,9 @@
 //!
 //! When a process dies the partitions it had all count a crash, and each that had named a record suspects it. So a suspect
 //! runs alone among the partitions that have crashed lately, whichever subscription they belong to. Turns are given in the
-//! order they were asked for, and a suspect keeps its own no longer than [`keylane_core::SUSPECT_PATIENCE`]. Healthy
-//! partitions are held up only while a record that was named at a crash before is tried: see `quiet.rs`.
+//! order they were asked for. Suspects of a partition follow each other for [`keylane_core::TURN_PATIENCE`] while others wait,
+//! and the last of them keeps its turn no longer than [`keylane_core::SUSPECT_PATIENCE`]. Healthy partitions are held up only
+//! while a record is tried that was named alone at a crash before: see `quiet.rs`.
 
 use std::hash::BuildHasher;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -19,6 +20,7 @@ use super::quiet::Quiet;
 const ALL: u32 = 1 << 20;
 
 static TURNS: LazyLock<Arc<Semaphore>> = LazyLock::new(|| Arc::new(Semaphore::new(ALL as usize)));
+static WAITING: AtomicUsize = AtomicUsize::new(0);
 static WAITING_ALONE: AtomicUsize = AtomicUsize::new(0);
 
 /// Given back when it is dropped.
@@ -31,7 +33,8 @@ pub(super) struct TurnPermit {
 impl TurnPermit {
     /// Whether it is to be given back soon.
     pub(super) fn is_asked_back(&self) -> bool {
-        self.kind == Turn::Shared && WAITING_ALONE.load(Ordering::Relaxed) > 0
+        let waiting = if self.kind == Turn::Shared { &WAITING_ALONE } else { &WAITING };
+        waiting.load(Ordering::Relaxed) > 0
     }
 }
 
@@ -56,6 +59,7 @@ struct Waiting(Turn);
 
 impl Waiting {
     fn new(kind: Turn) -> Self {
+        WAITING.fetch_add(1, Ordering::Relaxed);
         if kind != Turn::Shared {
             WAITING_ALONE.fetch_add(1, Ordering::Relaxed);
         }
@@ -65,6 +69,7 @@ impl Waiting {
 
 impl Drop for Waiting {
     fn drop(&mut self) {
+        WAITING.fetch_sub(1, Ordering::Relaxed);
         if self.0 != Turn::Shared {
             WAITING_ALONE.fetch_sub(1, Ordering::Relaxed);
         }

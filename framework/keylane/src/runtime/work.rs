@@ -7,6 +7,7 @@ use foldhash::fast::RandomState;
 use keylane_core::{Moment, PartitionSettings, StormGuard};
 
 use super::lease::SharedLease;
+use super::seldom::Seldom;
 use crate::metrics::SubscriptionMetrics;
 use crate::producer::raw::RawProducer;
 use crate::subscription::Control;
@@ -31,6 +32,8 @@ pub(crate) struct Runtime {
     pub(crate) producer: Option<RawProducer>,
     pub(crate) retry_topic: Option<TopicTarget>,
     pub(crate) dead_letter_topic: Option<TopicTarget>,
+    /// Of failed writes, in the logs.
+    pub(crate) failed_writes: Seldom,
     pub(crate) lease: Arc<SharedLease>,
     pub(crate) control: Arc<Control>,
     pub(crate) metrics: Arc<SubscriptionMetrics>,

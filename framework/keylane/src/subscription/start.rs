@@ -14,7 +14,7 @@ use crate::client_config;
 use crate::consumer::{CommitQueue, Context, FetchQueue, Forwarding, OwnerFactory, PollLoop, PollSettings, Reader};
 use crate::metrics::SubscriptionMetrics;
 use crate::producer::raw::{self as producer, RawProducer};
-use crate::runtime::{self, Runtime, SharedLease, TopicTarget, Work};
+use crate::runtime::{self, Runtime, Seldom, SharedLease, TopicTarget, Work};
 use crate::topics::{self, TopicPlan, TopicReport};
 use crate::{Decode, Processor, Reading, SubscriptionConfig};
 
@@ -126,6 +126,7 @@ fn connect(
         producer,
         retry_topic: retry,
         dead_letter_topic: dead_letter_topic.map(|name| target(&name, &report)),
+        failed_writes: Seldom::default(),
         lease,
         control: control.clone(),
         metrics: metrics.clone(),

@@ -146,6 +146,8 @@ pub struct PartitionStatus {
     /// For how long the partition has had no turn on the tokio runtime although it has work: a processor blocks its thread.
     /// `None` below the watchdog's thresholds. All figures but this one, `pending`, `paused` and the lag are as old as that.
     pub blocked_for: Option<Duration>,
+    /// Whether records that may have killed the process are tried one by one, after crashes without progress between.
+    pub isolated: bool,
 }
 
 /// The oldest unsettled record of a partition.

@@ -1,7 +1,7 @@
 //! Care after a crash. The whole story, over many starts and partitions, is the simulator's.
 
 use super::*;
-use crate::evidence::{Evidence, Instance, Suspect};
+use crate::evidence::{Evidence, GROUP, Instance, MAX_SUSPECTS, Named, Suspect};
 
 const HERE: Instance = Instance::new(1);
 
@@ -13,6 +13,14 @@ fn after(unclean_starts: u32, suspects: &[(i64, u32)]) -> Evidence {
 fn reopened(settings: PartitionSettings, evidence: Evidence) -> Partition<i64> {
     let start = Some(Position::new(0));
     Partition::with_evidence(Arc::new(settings), Epoch::new(1), start, SettledMap::new(), HERE, evidence)
+}
+
+fn alone(offset: i64) -> Named {
+    Named::Alone(Offset::new(offset))
+}
+
+fn together(offsets: impl IntoIterator<Item = i64>) -> Named {
+    Named::Together(offsets.into_iter().map(Offset::new).collect())
 }
 
 /// What a next owner would read.
@@ -77,72 +85,219 @@ fn without_a_crash_before_an_absent_coordinator_delays_the_first_start_only_so_l
 }
 
 #[test]
-fn after_one_unclean_start_all_runs_in_a_shared_turn_and_a_lone_record_is_named() {
+fn after_one_unclean_start_all_runs_in_a_shared_turn_and_a_lone_record_is_named_alone_in_its_own() {
     let mut partition = reopened(settings(), after(1, &[]));
     assert_eq!((partition.caution(), partition.wants_turn()), (Caution::Wary, None));
     deliver(&mut partition, 0, 1);
     partition.set_paused(Paused::Yes);
     assert_eq!(partition.wants_turn(), None, "of no use");
     partition.set_paused(Paused::No);
-    assert_eq!(partition.wants_turn(), Some(Turn::Shared));
+    assert_eq!(partition.wants_turn(), Some(Turn::Alone));
     assert!(partition.next_start().is_none());
-    partition.begin_turn(Turn::Shared);
+    partition.begin_turn(Turn::Alone);
     assert!(!partition.end_turn(), "0 can start");
     assert!(partition.next_start().is_none());
-    assert_eq!(confirm(&mut partition).named, Some(Offset::new(0)));
+    assert_eq!(confirm(&mut partition).named, alone(0));
     let lone = partition.next_start().unwrap().ticket;
+    assert!(!partition.end_turn(), "it runs");
     deliver(&mut partition, 1, 2);
-    assert!(partition.next_start().is_none(), "0 would be named while 1 runs");
-    assert_eq!(confirm(&mut partition).named, None);
+    assert!(partition.next_start().is_none(), "0 would be named alone while 1 runs");
+    assert!(!partition.end_turn() && partition.wanted_mark().is_none(), "0 runs");
+    partition.tick(Moment::new(SUSPECT_PATIENCE));
+    assert!(partition.next_start().is_none() && !partition.end_turn());
+    assert_eq!(confirm(&mut partition).named, Named::Nobody);
+    assert!(partition.end_turn());
+    assert_eq!(partition.wants_turn(), Some(Turn::Shared));
+    partition.begin_turn(Turn::Shared);
+    assert!(partition.next_start().is_none());
+    assert_eq!(confirm(&mut partition).named, together([1]));
     let other = partition.next_start().unwrap().ticket;
     partition.yield_turn();
-    done(&mut partition, lone);
     assert!(!partition.end_turn(), "1 runs");
+    done(&mut partition, lone);
     done(&mut partition, other);
+    assert!(!partition.end_turn(), "it is named");
+    assert_eq!(confirm(&mut partition).named, Named::Nobody);
+    assert!(partition.end_turn());
+}
+
+/// With as many records as that, of a lane each.
+fn crashed(unclean_starts: u32, suspects: &[(i64, u32)], records: i64, concurrency: usize) -> Partition<i64> {
+    let settings = PartitionSettings { concurrency, watched_records: 10_000, ..settings() };
+    let mut partition = reopened(settings, after(unclean_starts, suspects));
+    for offset in 0..records {
+        deliver(&mut partition, offset, offset as u64);
+    }
+    partition
+}
+
+fn start_all(partition: &mut Partition<i64>) -> Vec<Ticket> {
+    std::iter::from_fn(|| partition.next_start().map(|start| start.ticket)).collect()
+}
+
+#[test]
+fn after_a_crash_what_runs_is_named_together_and_named_anew_while_it_runs() {
+    let records = 2 * GROUP as i64;
+    for unclean_starts in [1, 2] {
+        let mut partition = crashed(unclean_starts, &[], records, GROUP);
+        assert_eq!(partition.wants_turn(), Some(Turn::Shared));
+        partition.begin_turn(Turn::Shared);
+        assert!(partition.next_start().is_none());
+        assert_eq!(confirm(&mut partition).named, together(0..GROUP as i64));
+        let mut running = start_all(&mut partition);
+        assert_eq!(running.len(), GROUP);
+        while running.len() > GROUP / 2 {
+            assert!(partition.next_start().is_none() && partition.wanted_mark().is_none(), "it waits for half of them");
+            done(&mut partition, running.remove(0));
+        }
+        assert!(partition.next_start().is_none());
+        let half = GROUP as i64 / 2;
+        assert_eq!(confirm(&mut partition).named, together(half..half + GROUP as i64), "what runs among them");
+        assert_eq!(start_all(&mut partition).len(), GROUP / 2);
+    }
+}
+
+#[test]
+fn healthy_records_cost_a_mark_for_many_however_often_their_process_was_killed() {
+    const RECORDS: usize = 2_000;
+    let mut partition = crashed(9, &[], RECORDS as i64, 32);
+    partition.begin_turn(Turn::Shared);
+    let (mut marks, mut cleared) = (0, 0);
+    while cleared < RECORDS {
+        let started = start_all(&mut partition);
+        cleared += started.len();
+        started.into_iter().for_each(|ticket| done(&mut partition, ticket));
+        if let Some(mark) = partition.wanted_mark() {
+            marks += 1;
+            partition.mark_confirmed(mark);
+        }
+    }
+    // The first lone record at the end is named by itself.
+    assert!((RECORDS / GROUP..=RECORDS.div_ceil(GROUP) + 1).contains(&marks), "{marks}");
+}
+
+#[test]
+fn what_was_named_together_at_a_crash_runs_alone_and_the_others_without_it() {
+    let mut partition = crashed(2, &[(0, 0), (1, 0), (4, 0)], 5, 4);
+    assert_eq!(partition.wants_turn(), Some(Turn::Alone));
+    partition.begin_turn(Turn::Alone);
+    for offset in 0..2 {
+        assert!(partition.next_start().is_none());
+        assert_eq!(confirm(&mut partition).named, alone(offset));
+        let suspect = partition.next_start().unwrap().ticket;
+        assert_eq!(partition.running_suspect(), Some(Offset::new(offset)));
+        assert!(partition.next_start().is_none() && !partition.end_turn());
+        assert_eq!(partition.wanted_mark(), None, "its name stays as long as it runs");
+        done(&mut partition, suspect);
+    }
+    assert!(partition.next_start().is_none() && !partition.end_turn());
+    assert_eq!(confirm(&mut partition).named, Named::Nobody);
+    assert!(partition.end_turn());
+    assert_eq!(partition.wants_turn(), Some(Turn::Shared));
+    partition.begin_turn(Turn::Shared);
+    assert!(partition.next_start().is_none());
+    assert_eq!(confirm(&mut partition).named, together([2, 3]), "4 is suspected");
+    let others = start_all(&mut partition);
+    assert_eq!(others.len(), 2);
+    assert!(!partition.end_turn(), "they run");
+    others.into_iter().for_each(|ticket| done(&mut partition, ticket));
+    assert!(partition.next_start().is_none() && !partition.end_turn());
+    confirm(&mut partition);
+    assert!(partition.end_turn());
+    assert_eq!(partition.wants_turn(), Some(Turn::Alone));
+}
+
+#[test]
+fn no_more_are_named_than_there_is_room_for_suspicions() {
+    let suspects: Vec<_> = (100..97 + MAX_SUSPECTS as i64).map(|offset| (offset, 0)).collect();
+    let mut partition = crashed(2, &suspects, 8, 8);
+    partition.begin_turn(Turn::Shared);
+    assert!(partition.next_start().is_none());
+    let evidence = confirm(&mut partition);
+    assert_eq!(evidence.named, together(0..3));
+    let (evidence, _) = evidence.at_start(Instance::new(2));
+    assert!((0..3).all(|offset| evidence.is_suspected(Offset::new(offset))));
+    assert!(suspects.iter().all(|&(offset, _)| evidence.is_suspected(Offset::new(offset))), "none is driven out");
+}
+
+#[test]
+fn a_turn_of_its_own_that_others_wait_for_ends_when_it_has_lasted_for_a_while() {
+    let mut partition = crashed(2, &[(0, 0), (1, 0), (2, 0)], 3, 4);
+    partition.begin_turn(Turn::Alone);
+    for (offset, lasts) in [(0, Duration::ZERO), (1, TURN_PATIENCE)] {
+        assert!(partition.next_start().is_none());
+        assert_eq!(confirm(&mut partition).named, alone(offset));
+        partition.tick(Moment::new(lasts));
+        partition.yield_turn();
+        assert!(!partition.end_turn(), "what is named runs");
+        let suspect = partition.next_start().unwrap().ticket;
+        assert!(!partition.end_turn());
+        done(&mut partition, suspect);
+    }
+    assert!(partition.next_start().is_none() && !partition.end_turn());
+    assert_eq!(confirm(&mut partition).named, Named::Nobody, "none follows");
     assert!(partition.end_turn());
 }
 
 #[test]
-fn in_isolation_one_record_at_a_time_runs_named_and_the_turn_ends_with_its_name_taken_back() {
-    let mut partition = reopened(settings(), after(2, &[]));
-    for (offset, lane) in [(0, 1), (1, 2), (2, 3)] {
-        deliver(&mut partition, offset, lane);
-    }
-    for offset in 0..3 {
-        assert_eq!(partition.wants_turn(), Some(Turn::Alone));
-        partition.begin_turn(Turn::Alone);
-        assert!(partition.next_start().is_none());
-        let evidence = confirm(&mut partition);
-        assert_eq!((evidence.named, evidence.unclean_starts), (Some(Offset::new(offset)), 2));
-        let ticket = partition.next_start().unwrap().ticket;
-        assert_eq!(partition.running_suspect(), Some(Offset::new(offset)));
-        assert!(partition.next_start().is_none());
-        assert!(!partition.end_turn());
-        assert_eq!(partition.wanted_mark(), None, "its name stays as long as it runs");
-        done(&mut partition, ticket);
-        assert!(partition.next_start().is_none() && partition.wanted_mark().is_none(), "one record a turn");
-        assert!(!partition.end_turn());
-        assert_eq!(confirm(&mut partition).named, None);
-        assert!(partition.end_turn());
-    }
+fn a_shared_turn_that_others_wait_for_ends_with_what_is_named() {
+    let mut partition = crashed(1, &[], GROUP as i64 + 2, GROUP);
+    partition.begin_turn(Turn::Shared);
+    assert!(partition.next_start().is_none());
+    partition.yield_turn();
+    assert!(!partition.end_turn(), "or the next turn would come to nothing, too");
+    confirm(&mut partition);
+    let named = start_all(&mut partition);
+    assert_eq!(named.len(), GROUP);
+    named.into_iter().for_each(|ticket| done(&mut partition, ticket));
+    assert!(partition.next_start().is_none() && !partition.end_turn());
+    assert_eq!(confirm(&mut partition).named, Named::Nobody);
+    assert!(partition.end_turn());
+}
+
+#[test]
+fn a_turn_is_neither_wanted_nor_kept_where_nothing_could_start_for_lack_of_places() {
+    let mut partition = crashed(2, &[(0, 0), (1, 0)], 2, 1);
+    partition.begin_turn(Turn::Alone);
+    let hung = expect_start(&mut partition, 0);
+    partition.tick(Moment::new(SUSPECT_PATIENCE));
+    assert!(partition.next_start().is_none() && !partition.end_turn());
+    confirm(&mut partition);
+    assert!(partition.end_turn());
+    assert_eq!(partition.wants_turn(), None);
+    done(&mut partition, hung);
+    assert_eq!(partition.wants_turn(), Some(Turn::Alone));
+}
+
+#[test]
+fn a_suspect_that_failed_runs_again_under_the_mark_it_has() {
+    let mut settings = settings();
+    settings.retry.in_place = InPlace::Forever;
+    let mut partition = reopened(settings, after(2, &[(0, 0)]));
+    deliver(&mut partition, 0, 1);
+    partition.begin_turn(Turn::Alone);
+    let first = expect_start(&mut partition, 0);
+    let _ = fail(&mut partition, first, at(0));
+    partition.tick(at(100));
+    assert!(partition.next_start().is_some());
 }
 
 #[test]
 fn a_suspect_that_runs_for_long_is_let_go_and_others_have_their_turn() {
-    let mut partition = reopened(settings(), after(2, &[]));
-    deliver(&mut partition, 0, 1);
-    deliver(&mut partition, 1, 2);
+    let mut partition = crashed(2, &[(0, 0), (1, 0)], 2, 4);
     partition.begin_turn(Turn::Alone);
     expect_start(&mut partition, 0);
     assert_eq!(partition.next_deadline(), Some(Moment::new(SUSPECT_PATIENCE)));
     partition.tick(Moment::new(SUSPECT_PATIENCE));
     assert_eq!(partition.running_suspect(), None);
-    assert!(!partition.end_turn());
-    assert_eq!(confirm(&mut partition).named, None);
-    assert!(partition.end_turn());
-    partition.begin_turn(Turn::Alone);
-    expect_start(&mut partition, 1);
+    assert!(partition.next_start().is_none());
+    assert_eq!(confirm(&mut partition).named, alone(1), "0 runs on without its name");
+    let next = partition.next_start().unwrap().ticket;
     assert_eq!(partition.running(), 2);
+    done(&mut partition, next);
+    assert!(!partition.end_turn());
+    assert_eq!(confirm(&mut partition).named, Named::Nobody);
+    assert!(partition.end_turn());
 }
 
 #[test]
@@ -151,7 +306,7 @@ fn a_record_named_at_two_crashes_goes_to_the_dead_letter_topic_in_its_turn_and_n
     for (offset, lane) in [(0, 7), (1, 7), (2, 7)] {
         deliver(&mut partition, offset, lane);
     }
-    partition.begin_turn(Turn::Alone);
+    partition.begin_turn(Turn::Shared);
     let ahead = expect_start(&mut partition, 0);
     assert_eq!(partition.next_poisoned(), None, "its turn in its lane comes first");
     done(&mut partition, ahead);
@@ -170,7 +325,7 @@ fn a_record_named_at_two_crashes_goes_to_the_dead_letter_topic_in_its_turn_and_n
     assert!(partition.end_turn());
     partition.begin_turn(Turn::Shared);
     assert_eq!(start(&mut partition).map(|(offset, _)| offset), Some(2), "a suspicion is no verdict");
-    assert_eq!(committed(&partition).named, None, "a shared turn is no trial");
+    assert_eq!(committed(&partition).named, together([2]), "a shared turn is no trial");
 }
 
 #[test]
@@ -179,14 +334,14 @@ fn a_record_that_is_suspected_is_tried_in_a_quiet_turn_only() {
     for (offset, lane) in [(0, 1), (1, 2)] {
         deliver(&mut partition, offset, lane);
     }
-    assert_eq!(partition.wants_turn(), Some(Turn::Alone));
-    partition.begin_turn(Turn::Alone);
+    assert_eq!(partition.wants_turn(), Some(Turn::Shared));
+    partition.begin_turn(Turn::Shared);
     let first = expect_start(&mut partition, 0);
     done(&mut partition, first);
     assert!(partition.next_start().is_none() && !partition.end_turn());
     confirm(&mut partition);
     assert!(partition.end_turn());
-    partition.begin_turn(Turn::Alone);
+    partition.begin_turn(Turn::Shared);
     assert!(start(&mut partition).is_none(), "others may run beside it");
     assert!(partition.end_turn(), "of no use");
     assert_eq!(partition.wants_turn(), Some(Turn::Quiet));
@@ -253,6 +408,10 @@ fn progress_is_all_that_was_in_the_log_seen_not_to_kill() {
     done(&mut partition, second);
     assert_eq!(partition.caution(), Caution::None, "what was not due cannot have run, and 3 came later");
     assert_ne!(partition.evidence_version(), version);
+    partition.yield_turn();
+    assert!(!partition.end_turn());
+    confirm(&mut partition);
+    assert!(partition.end_turn());
     let running = Some(HERE);
     assert_eq!(committed(&partition), Evidence { running, ..Evidence::default() }, "the suspicion is over");
     let version = partition.evidence_version();
@@ -289,7 +448,7 @@ fn the_turn_of_the_last_suspect_lasts_until_its_name_is_taken_back() {
     done(&mut partition, last);
     assert_eq!(partition.caution(), Caution::None);
     assert!(!partition.end_turn() && !partition.end_turn(), "the broker still names it");
-    assert_eq!(confirm(&mut partition).named, None);
+    assert_eq!(confirm(&mut partition).named, Named::Nobody);
     assert!(partition.end_turn());
 }
 
@@ -357,26 +516,52 @@ fn a_suspect_at_the_very_cut_is_forgotten_and_one_below_is_not() {
 }
 
 #[test]
-fn a_lone_record_that_cannot_have_run_before_is_not_named() {
+fn a_lone_record_that_cannot_have_run_before_is_not_named_alone() {
     let mut partition = reopened(settings(), after(1, &[]));
     partition.deliver(Delivery { due: Some(at(100)), ..delivery(0, Some(1)) }, at(0));
     partition.tick(at(100));
     partition.begin_turn(Turn::Shared);
     assert!(partition.next_start().is_none());
-    assert_eq!(confirm(&mut partition).named, None);
+    assert_eq!(confirm(&mut partition).named, together([0]));
     assert!(partition.next_start().is_some());
 }
 
 #[test]
-fn a_suspect_runs_until_its_own_attempt_ends() {
-    let mut partition = reopened(settings(), after(1, &[]));
-    deliver(&mut partition, 0, 1);
+fn what_is_named_anew_takes_in_all_that_still_runs() {
+    let mut partition = crashed(1, &[], 2, 4);
     partition.begin_turn(Turn::Shared);
-    let lone = expect_start(&mut partition, 0);
-    deliver(&mut partition, 1, 2);
-    let other = expect_start(&mut partition, 1);
-    done(&mut partition, other);
-    assert_eq!(partition.running_suspect(), Some(Offset::new(0)));
-    done(&mut partition, lone);
-    assert_eq!(partition.running_suspect(), None);
+    let (first, _second) = (expect_start(&mut partition, 0), expect_start(&mut partition, 1));
+    done(&mut partition, first);
+    deliver(&mut partition, 2, 2);
+    assert!(partition.next_start().is_none());
+    assert_eq!(confirm(&mut partition).named, together([1, 2]));
+}
+
+#[test]
+fn what_waits_behind_a_record_that_is_not_due_cannot_have_killed_and_does_not_keep_up_the_care() {
+    let mut partition = reopened(settings(), after(2, &[]));
+    partition.log_ends_at(Position::new(3));
+    partition.deliver(Delivery { due: Some(at(86_400)), ..delivery(0, Some(1)) }, Moment::ORIGIN);
+    deliver(&mut partition, 1, 1);
+    deliver(&mut partition, 2, 2);
+    let turn = partition.wants_turn().unwrap();
+    partition.begin_turn(turn);
+    assert!(partition.next_start().is_none());
+    confirm(&mut partition);
+    let ticket = partition.next_start().unwrap().ticket;
+    done(&mut partition, ticket);
+    assert_eq!(partition.caution(), Caution::None, "all that may run has been seen not to kill");
+}
+
+/// Why the shell must not tell an end that was seen before the epoch.
+#[test]
+fn an_end_of_the_log_from_before_the_epoch_would_pass_for_progress() {
+    let mut partition = reopened(settings(), after(2, &[(0, 1)]));
+    deliver(&mut partition, 0, 1);
+    partition.log_ends_at(Position::new(0));
+    assert_eq!(partition.caution(), Caution::Isolated, "0 was read before the end was told, and is watched");
+    let mut partition = reopened(settings(), after(2, &[(0, 1)]));
+    partition.log_ends_at(Position::new(0));
+    deliver(&mut partition, 0, 1);
+    assert_eq!((partition.caution(), partition.crashes(Offset::new(0))), (Caution::None, 0));
 }

@@ -4,8 +4,9 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use keylane_core::{
-    CommitContent, Delivered, Delivery, Epoch, Evidence, Instance, MAX_METADATA_BYTES, Moment, Offset, Partition,
-    PartitionSettings, PoisonFate, Position, Publish, PublishResult, Reason, RetryPolicy, Success, commit_map,
+    CommitContent, Delivered, Delivery, Epoch, Evidence, GROUP, Instance, MAX_METADATA_BYTES, Moment, Offset,
+    Partition, PartitionSettings, PoisonFate, Position, Publish, PublishResult, Reason, RetryPolicy, Success,
+    commit_map,
 };
 
 use super::process::{OPENING, Owner, Process, Sent, Started};
@@ -72,7 +73,8 @@ impl World {
         let mut logs: Vec<_> = (0..size.partitions)
             .map(|_| {
                 let count = 1 + random.below(size.most_records);
-                let keys = 1 + random.below(8);
+                let most_keys = if random.percent(50) { 8 } else { 40 };
+                let keys = 1 + random.below(most_keys);
                 let lanes: Vec<_> = (0..count).map(|_| random.below(keys)).collect();
                 let written = if chances.writes == 0 { lanes.len() } else { random.index(lanes.len() + 1) };
                 let (killers, settled) = (BTreeSet::new(), BTreeSet::new());
@@ -84,8 +86,9 @@ impl World {
             let offset = random.below(logs[log].lanes.len() as u64) as i64;
             logs[log].killers.insert(offset);
         }
+        let most_at_once = if random.percent(50) { 6 } else { 40 };
         let settings = PartitionSettings {
-            concurrency: 1 + random.index(6),
+            concurrency: 1 + random.index(most_at_once),
             retry: RetryPolicy { dead_letter_topic: true, ..RetryPolicy::default() },
             ..PartitionSettings::default()
         };
@@ -102,6 +105,15 @@ impl World {
         }
     }
 
+    /// One partition of so many healthy records, each of a key of its own, and room for a group of them to run.
+    pub(crate) fn wide(random: Random, records: usize) -> Self {
+        let size = Size { members: 1, partitions: 1, most_records: 1, killers: 0 };
+        let mut world = Self::new(random, &size, Chances::default());
+        (world.logs[0].lanes, world.logs[0].written) = ((0..records as u64).collect(), records);
+        world.settings = Arc::new(PartitionSettings { concurrency: 2 * GROUP, ..PartitionSettings::default() });
+        world
+    }
+
     pub(crate) fn killers(&self) -> Vec<(usize, i64)> {
         let of = |(log, of): (usize, &Log)| of.killers.iter().map(move |&offset| (log, offset)).collect::<Vec<_>>();
         self.logs.iter().enumerate().flat_map(of).collect()
@@ -110,6 +122,25 @@ impl World {
     /// Each once, in order: where a verdict is not committed before the next crash, it comes again.
     pub(crate) fn blamed(&self) -> Vec<(usize, i64)> {
         self.blamed.iter().copied().collect::<BTreeSet<_>>().into_iter().collect()
+    }
+
+    /// All members are killed from outside.
+    pub(crate) fn kill(&mut self) {
+        for member in 0..self.members.len() {
+            if let Some(mut process) = self.members[member].take() {
+                self.lose(&mut process);
+            }
+        }
+    }
+
+    /// One member goes on for so many steps.
+    pub(crate) fn go_on(&mut self, steps: u64) {
+        (0..steps).for_each(|_| self.step());
+    }
+
+    /// How many marks the processes that live have asked for.
+    pub(crate) fn marks(&self) -> usize {
+        self.members.iter().flatten().map(|process| process.marks).sum()
     }
 
     /// Goes on until everything is settled.

@@ -1,0 +1,206 @@
+//! Waking librdkafka's fetchers after a rebalance.
+//!
+//! With every rebalance, also one that changes nothing here, librdkafka pauses all partitions until it is answered. A broker
+//! thread that finds all of its partitions paused goes to sleep for up to a second, and to resume them does not wake it: a
+//! pause of a millisecond costs a second now and then. The start of a new partition wakes it, and so does any request. So the
+//! leaders of the partitions that stay are sent one that costs them little and needs no right that reading does not need:
+//! where do these logs end? Nobody waits for the answers, and nobody looks at them.
+//!
+//! A partition that is read from a follower (`client.rack`) may still have to wait: its leader is asked, not the follower.
+//!
+//! SAFETY, for the whole file: `queue` comes from `rd_kafka_queue_new` and is destroyed once, by [`FetcherWakeup`]'s drop,
+//! which comes before the client's (the order of the fields in the struct that owns both). An answer that comes later is
+//! freed by librdkafka. An event is destroyed once, where it is taken out.
+#![allow(unsafe_code)]
+
+use std::time::Duration;
+
+use rdkafka::bindings as sys;
+use rdkafka::consumer::{BaseConsumer, Consumer, ConsumerContext};
+use rdkafka::{Offset, TopicPartitionList};
+
+/// After so long the threads are awake by themselves.
+const USEFUL_FOR: Duration = Duration::from_secs(1);
+
+/// For one client; owned by the polling thread.
+pub(super) struct FetcherWakeup {
+    /// Where the answers go. Bounded: those of earlier rebalances are thrown away with each new one.
+    queue: *mut sys::rd_kafka_queue_t,
+}
+
+// SAFETY: librdkafka's queues may be used from any thread; this is only the address.
+unsafe impl Send for FetcherWakeup {}
+
+impl FetcherWakeup {
+    pub(super) fn new<C: ConsumerContext>(consumer: &BaseConsumer<C>) -> Self {
+        // SAFETY: the client is live.
+        Self { queue: unsafe { sys::rd_kafka_queue_new(consumer.client().native_ptr()) } }
+    }
+
+    /// Wakes the fetchers of these partitions, which are different ones, without waiting. To be called after a rebalance was
+    /// answered: librdkafka resumes before it sends what it was asked for later.
+    pub(super) fn wake<'a, C: ConsumerContext>(
+        &self,
+        consumer: &BaseConsumer<C>,
+        partitions: impl Iterator<Item = (&'a str, i32)>,
+    ) {
+        while self.answer(Duration::ZERO).is_some() {}
+        let mut ends = TopicPartitionList::new();
+        for (topic, partition) in partitions {
+            // The only error is an offset that is none.
+            if ends.add_partition_offset(topic, partition, Offset::End).is_err() {
+                return;
+            }
+        }
+        if ends.count() > 0 {
+            self.ask(consumer, &ends, USEFUL_FOR);
+        }
+    }
+
+    fn ask<C: ConsumerContext>(&self, consumer: &BaseConsumer<C>, ends: &TopicPartitionList, timeout: Duration) {
+        let client = consumer.client().native_ptr();
+        let timeout_millis = i32::try_from(timeout.as_millis()).unwrap_or(i32::MAX);
+        let mut message = [0; 256];
+        // SAFETY: client, list and queue are live, and librdkafka copies list and options. The options are destroyed here,
+        // once; a refused time-out leaves its default.
+        unsafe {
+            let options =
+                sys::rd_kafka_AdminOptions_new(client, sys::rd_kafka_admin_op_t::RD_KAFKA_ADMIN_OP_LISTOFFSETS);
+            sys::rd_kafka_AdminOptions_set_request_timeout(
+                options,
+                timeout_millis,
+                message.as_mut_ptr(),
+                message.len(),
+            );
+            sys::rd_kafka_ListOffsets(client, ends.ptr(), options, self.queue);
+            sys::rd_kafka_AdminOptions_destroy(options);
+        }
+    }
+
+    /// How many partitions the next answer is about, if one comes within `wait`.
+    fn answer(&self, wait: Duration) -> Option<usize> {
+        let wait_millis = i32::try_from(wait.as_millis()).unwrap_or(i32::MAX);
+        // SAFETY: the queue is live.
+        let event = unsafe { sys::rd_kafka_queue_poll(self.queue, wait_millis) };
+        if event.is_null() {
+            return None;
+        }
+        let mut count = 0;
+        // SAFETY: a non-null event is ours until it is destroyed, once, after its last use. The result is null for an event
+        // of another kind, and belongs to the event; `count` is a valid place to write to.
+        unsafe {
+            let result = sys::rd_kafka_event_ListOffsets_result(event);
+            if !result.is_null() {
+                sys::rd_kafka_ListOffsets_result_infos(result, &mut count);
+            }
+            sys::rd_kafka_event_destroy(event);
+        }
+        Some(count)
+    }
+}
+
+impl Drop for FetcherWakeup {
+    fn drop(&mut self) {
+        // SAFETY: made by us, destroyed once.
+        unsafe { sys::rd_kafka_queue_destroy(self.queue) };
+    }
+}
+
+#[cfg(all(test, feature = "embedded-broker"))]
+mod tests {
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicBool, Ordering};
+    use std::time::Instant;
+
+    use bytes::Bytes;
+    use rdkafka::ClientConfig;
+    use rdkafka::types::RDKafkaApiKey;
+
+    use super::*;
+    use crate::{
+        EmbeddedBroker, EmbeddedBrokerOptions, EvictionGuard, NewTask, Raw, Subscription, Task, TaskError, TaskProducer,
+    };
+
+    const PATIENCE: Duration = Duration::from_secs(30);
+
+    fn client(broker: &EmbeddedBroker) -> BaseConsumer {
+        ClientConfig::new()
+            .set("bootstrap.servers", broker.bootstrap_servers())
+            .create()
+            .expect("the settings are right")
+    }
+
+    #[test]
+    fn the_leaders_of_all_partitions_are_asked_and_an_old_answer_does_not_stay() {
+        let broker = EmbeddedBroker::start(EmbeddedBrokerOptions { brokers: 3, ..Default::default() }).unwrap();
+        broker.create_topic("one", 6).unwrap();
+        let client = client(&broker);
+        let wakeup = FetcherWakeup::new(&client);
+        wakeup.wake(&client, (0..6).map(|partition| ("one", partition)));
+        assert_eq!(wakeup.answer(PATIENCE), Some(6));
+        wakeup.wake(&client, (0..6).map(|partition| ("one", partition)));
+        let deadline = Instant::now() + PATIENCE;
+        // SAFETY: the queue is live.
+        while unsafe { sys::rd_kafka_queue_length(wakeup.queue) } == 0 {
+            assert!(Instant::now() < deadline, "no answer");
+            std::thread::yield_now();
+        }
+        wakeup.wake(&client, [("one", 3)].into_iter());
+        assert_eq!(wakeup.answer(PATIENCE), Some(1), "the answer before was left in the queue");
+    }
+
+    #[test]
+    fn a_question_that_nobody_answers_lets_the_client_go() {
+        let broker = EmbeddedBroker::start(EmbeddedBrokerOptions::default()).unwrap();
+        let client = client(&broker);
+        drop(broker);
+        let wakeup = FetcherWakeup::new(&client);
+        let mut ends = TopicPartitionList::new();
+        ends.add_partition_offset("one", 0, Offset::End).unwrap();
+        wakeup.ask(&client, &ends, Duration::from_millis(200));
+        assert!(wakeup.answer(PATIENCE).is_some());
+        wakeup.ask(&client, &ends, PATIENCE);
+        drop(wakeup);
+        drop(client);
+    }
+
+    async fn eventually(what: &str, condition: impl Fn() -> bool) {
+        let deadline = tokio::time::Instant::now() + PATIENCE;
+        while !condition() {
+            assert!(tokio::time::Instant::now() < deadline, "not within {PATIENCE:?}: {what}");
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn a_rebalance_wakes_the_fetcher_of_a_partition_that_stays() {
+        // The guard asks for the ends of the logs as well.
+        let options = EmbeddedBrokerOptions { eviction_guard: EvictionGuard::Off, ..Default::default() };
+        let broker = EmbeddedBroker::start(options).unwrap();
+        broker.create_topic("tasks", 1).unwrap();
+        let producer = TaskProducer::builder("tasks").bootstrap_servers(broker.bootstrap_servers());
+        let producer = producer.application_id("test").start().await.unwrap();
+        producer.enqueue(NewTask::new("one")).await.unwrap();
+        let processed = Arc::new(AtomicBool::new(false));
+        let member = async || {
+            let processed = processed.clone();
+            let builder = Subscription::builder("group", "tasks").bootstrap_servers(broker.bootstrap_servers());
+            let processor = move |_: Task<Bytes>| {
+                processed.store(true, Ordering::Relaxed);
+                async { Ok::<(), TaskError>(()) }
+            };
+            builder.kafka_settings(EmbeddedBroker::client_settings()).start(Raw, processor).await.unwrap()
+        };
+        let staying = member().await;
+        eventually("it reads", || processed.load(Ordering::Relaxed)).await;
+        eventually("its partition shows", || staying.status().partitions.len() == 1).await;
+        // One partition: the rebalance leaves it where it is, and nobody has to look where to begin.
+        broker.remember_requests();
+        let guest = member().await;
+        eventually("its leader is asked", || broker.requests(RDKafkaApiKey::ListOffsets) > 0).await;
+        assert_eq!((staying.status().partitions.len(), guest.status().partitions.len()), (1, 0));
+        guest.shutdown().await.unwrap();
+        staying.shutdown().await.unwrap();
+        producer.close(PATIENCE).await.unwrap();
+    }
+}

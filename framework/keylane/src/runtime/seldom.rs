@@ -1,0 +1,43 @@
+//! One log line where an outage would write thousands.
+
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+/// Lines of one kind come so often at most.
+const EVERY: Duration = Duration::from_secs(5);
+
+#[derive(Debug, Default)]
+pub(crate) struct Seldom(Mutex<State>);
+
+#[derive(Debug, Default)]
+struct State {
+    told_at: Option<Instant>,
+    left_out: u64,
+}
+
+impl Seldom {
+    /// Whether a line is due: then how many were left out since the last one.
+    pub(crate) fn due(&self, now: Instant) -> Option<u64> {
+        let mut state = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if state.told_at.is_some_and(|told| now.saturating_duration_since(told) < EVERY) {
+            state.left_out += 1;
+            return None;
+        }
+        state.told_at = Some(now);
+        Some(std::mem::take(&mut state.left_out))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_first_is_told_at_once_and_the_next_says_how_many_were_left_out() {
+        let (seldom, begin) = (Seldom::default(), Instant::now());
+        assert_eq!(seldom.due(begin), Some(0));
+        assert_eq!((seldom.due(begin), seldom.due(begin + EVERY / 2)), (None, None));
+        assert_eq!(seldom.due(begin + EVERY), Some(2));
+        assert_eq!(seldom.due(begin + EVERY * 2), Some(0));
+    }
+}
