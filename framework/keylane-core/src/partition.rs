@@ -53,7 +53,7 @@ use watchdog::Watching;
 ///
 /// Calls take O(1), amortised, and allocate nothing once its tables have grown to the number of pending records; a record
 /// that waits costs O(log n). How much is pending is bounded by the caller, who stops delivering
-/// ([`Budget`](crate::Budget)); memory per pending record beyond `R` is below 256 bytes.
+/// ([`Budget`](crate::Budget)); memory per pending record beyond `R` is below 192 bytes.
 pub struct Partition<R> {
     settings: Arc<PartitionSettings>,
     epoch: Epoch,
@@ -194,7 +194,7 @@ impl<R> Partition<R> {
         let ticket = self.issue_ticket(slot);
         let pending = self.pending.get(slot);
         let attempts = pending.attempts();
-        pending.publish.map(|publish| PublishRequest { ticket, offset: pending.offset, publish, attempts })
+        pending.publish().map(|publish| PublishRequest { ticket, offset: pending.offset, publish, attempts })
     }
 
     /// When [`tick`](Self::tick) has something to do; `None` where nothing waits, or nothing of it matters any more
@@ -247,7 +247,7 @@ impl<R> Partition<R> {
     }
 
     fn join_lane(&mut self, slot: u32) {
-        let lane = self.pending.get(slot).lane;
+        let lane = self.pending.get(slot).lane();
         match self.lanes.join(lane, slot) {
             Joined::Head => self.make_head(slot),
             Joined::Behind(ahead) => {
@@ -262,7 +262,7 @@ impl<R> Partition<R> {
 
     /// It is this record's turn in its lane; where it is not due yet, the lane waits with it.
     fn make_head(&mut self, slot: u32) {
-        match self.pending.get(slot).due {
+        match self.pending.get(slot).due() {
             Some(due) if due > self.now => self.wait_until(due, slot, State::Waiting),
             _ => self.make_ready(slot),
         }

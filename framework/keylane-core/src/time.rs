@@ -8,25 +8,28 @@ use std::time::Duration;
 /// Two moments compare only when they count from the same origin. The core has no clock of its own: every call that
 /// depends on time takes a moment, which is what makes a run repeatable.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Moment(Duration);
+pub struct Moment {
+    /// Enough for 584 years; a pending record keeps two of them.
+    nanos: u64,
+}
 
 impl Moment {
     /// The origin itself.
-    pub const ORIGIN: Self = Self(Duration::ZERO);
+    pub const ORIGIN: Self = Self { nanos: 0 };
 
-    /// The moment this long after the origin.
-    pub const fn new(since_origin: Duration) -> Self {
-        Self(since_origin)
+    /// The moment this long after the origin; the last one that can be told if that is later.
+    pub fn new(since_origin: Duration) -> Self {
+        Self { nanos: nanos(since_origin) }
     }
 
     /// How long after the origin.
     pub const fn since_origin(self) -> Duration {
-        self.0
+        Duration::from_nanos(self.nanos)
     }
 
     /// How long after `earlier` this moment is; zero where it is not after it.
-    pub fn since(self, earlier: Self) -> Duration {
-        self.0.saturating_sub(earlier.0)
+    pub const fn since(self, earlier: Self) -> Duration {
+        Duration::from_nanos(self.nanos.saturating_sub(earlier.nanos))
     }
 }
 
@@ -35,8 +38,12 @@ impl Add<Duration> for Moment {
     type Output = Self;
 
     fn add(self, delay: Duration) -> Self {
-        Self(self.0.saturating_add(delay))
+        Self { nanos: self.nanos.saturating_add(nanos(delay)) }
     }
+}
+
+fn nanos(duration: Duration) -> u64 {
+    u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
 }
 
 #[cfg(test)]

@@ -85,9 +85,10 @@ impl Decode<Option<Bytes>> for Raw {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::record::Arena;
 
     fn json<T: DeserializeOwned>(value: Option<&'static str>) -> Result<T, DecodeError> {
-        Json.decode(&Record::new(0, None, None, value.map(str::as_bytes), None))
+        Json.decode(&Record::new(&mut Arena::default(), 0, None, None, value.map(str::as_bytes), None))
     }
 
     #[test]

@@ -1,8 +1,12 @@
 //! A record as Kafka delivered it, cheap to clone and small to keep.
 
+mod arena;
+
 use std::sync::Arc;
 
 use bytes::Bytes;
+
+pub(crate) use arena::Arena;
 
 use crate::dead_letter::{RetryState, read_retry_state};
 use crate::{Headers, TaskMetadata};
@@ -10,8 +14,8 @@ use crate::{Headers, TaskMetadata};
 /// A record as Kafka delivered it. Cloning shares the bytes.
 #[derive(Clone, Debug)]
 pub struct Record {
-    /// Key and value, one after the other: one allocation a record.
-    bytes: Arc<[u8]>,
+    /// Key and value, one after the other.
+    bytes: Bytes,
     key: Part,
     value: Part,
     offset: i64,
@@ -60,7 +64,9 @@ const DECATON_METADATA: &str = "dt_meta";
 static NO_HEADERS: Headers = Headers::new();
 
 impl Record {
+    /// A record whose key and value are copied into `arena`.
     pub(crate) fn new(
+        arena: &mut Arena,
         offset: i64,
         timestamp_millis: Option<i64>,
         key: Option<&[u8]>,
@@ -68,7 +74,7 @@ impl Record {
         headers: Option<RecordHeaders>,
     ) -> Self {
         Self {
-            bytes: join(key.unwrap_or_default(), value.unwrap_or_default()),
+            bytes: arena.join(key.unwrap_or_default(), value.unwrap_or_default()),
             key: Part::of(key),
             value: Part::of(value),
             offset,
@@ -89,12 +95,12 @@ impl Record {
 
     /// The value as [`Bytes`] that share the record's memory.
     pub fn value_bytes(&self) -> Option<Bytes> {
-        self.value.length().map(|_| Bytes::from_owner(self.bytes.clone()).slice(self.key.length().unwrap_or(0)..))
+        self.value.length().map(|_| self.bytes.slice(self.key.length().unwrap_or(0)..))
     }
 
     /// The key as [`Bytes`] that share the record's memory.
     pub fn key_bytes(&self) -> Option<Bytes> {
-        self.key.length().map(|length| Bytes::from_owner(self.bytes.clone()).slice(..length))
+        self.key.length().map(|length| self.bytes.slice(..length))
     }
 
     /// The record's headers.
@@ -160,20 +166,6 @@ impl Part {
     }
 }
 
-/// One allocation for both. The zeroing costs less than a second allocation would, and needs no `unsafe`.
-fn join(key: &[u8], value: &[u8]) -> Arc<[u8]> {
-    if key.is_empty() {
-        return Arc::from(value);
-    }
-    let mut bytes: Arc<[u8]> = std::iter::repeat_n(0, key.len() + value.len()).collect();
-    if let Some(unique) = Arc::get_mut(&mut bytes) {
-        let (left, right) = unique.split_at_mut(key.len());
-        left.copy_from_slice(key);
-        right.copy_from_slice(value);
-    }
-    bytes
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -182,7 +174,7 @@ mod tests {
     fn key_and_value_come_back_as_they_were_null_and_empty_kept_apart() {
         for key in [None, Some(&b""[..]), Some(b"key")] {
             for value in [None, Some(&b""[..]), Some(b"value")] {
-                let record = Record::new(7, None, key, value, None);
+                let record = Record::new(&mut Arena::default(), 7, None, key, value, None);
                 assert_eq!((record.key(), record.value()), (key, value));
                 assert_eq!(record.value_bytes().as_deref(), value);
                 assert_eq!(record.key_bytes().as_deref(), key);

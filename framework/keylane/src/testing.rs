@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Instant;
 
-use crate::record::RecordHeaders;
+use crate::record::{Arena, RecordHeaders};
 use crate::runtime::EpochLife;
 use crate::task::Source;
 use crate::{Headers, Record, Task};
@@ -149,8 +149,14 @@ impl<T> TestTask<T> {
     /// The task.
     pub fn build(self) -> Task<T> {
         let headers = (!self.headers.is_empty()).then(|| RecordHeaders::read(self.headers, false));
-        let record =
-            Record::new(self.offset, self.timestamp_millis, self.key.as_deref(), self.value.as_deref(), headers);
+        let record = Record::new(
+            &mut Arena::default(),
+            self.offset,
+            self.timestamp_millis,
+            self.key.as_deref(),
+            self.value.as_deref(),
+            headers,
+        );
         let source = Arc::new(Source { topic: self.topic, partition: self.partition, life: self.life });
         Task { payload: self.payload, record, source, attempt: self.attempt, ends: self.ends }
     }

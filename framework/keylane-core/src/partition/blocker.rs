@@ -94,7 +94,7 @@ impl<R> Partition<R> {
         let mut running = None;
         match self.pending.get(slot).state {
             State::Running => {
-                self.pending.get_mut(slot).publish = Some(DEAD_LETTER);
+                self.pending.get_mut(slot).set_publish(DEAD_LETTER);
                 running = Some(Ticket { slot, serial: self.pending.serial(slot), epoch: self.epoch });
             }
             state => {
@@ -117,7 +117,7 @@ impl<R> Partition<R> {
 
     /// Whether an attempt runs that was taken for holding up the partition.
     pub fn is_blocker(&self, ticket: Ticket) -> bool {
-        self.is_current(ticket, State::Running) && self.pending.get(ticket.slot).publish.is_some()
+        self.is_current(ticket, State::Running) && self.pending.get(ticket.slot).publish().is_some()
     }
 
     fn window_is_nearly_full(&self, policy: &BlockerPolicy) -> bool {
@@ -137,11 +137,11 @@ impl<R> Partition<R> {
         let record = self.pending.get(slot);
         let may_be_taken = match record.state {
             // Unless it was taken already.
-            State::Running => record.publish.is_none(),
+            State::Running => record.publish().is_none(),
             // Before its first attempt it waits for its due time.
             State::Waiting => record.attempts_here > 0,
             // What the broker refused once, it would refuse again.
-            State::Parked => record.publish.is_none(),
+            State::Parked => record.publish().is_none(),
             _ => false,
         };
         let held_for = record.held_for(self.now);
@@ -162,7 +162,7 @@ impl<R> Partition<R> {
             return Some(slot);
         }
         let is_head = |other: &PendingRecord<R>| {
-            other.lane == record.lane && !matches!(other.state, State::Queued | State::NotDue)
+            other.lane() == record.lane() && !matches!(other.state, State::Queued | State::NotDue)
         };
         self.pending.iter().find(|(_, other)| is_head(other)).map(|(slot, _)| slot)
     }

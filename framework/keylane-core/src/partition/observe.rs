@@ -1,7 +1,7 @@
 //! What can be seen of a partition: for commits, budgets, metrics and health.
 
 use super::pending::State;
-use super::{Partition, Ticket};
+use super::{Partition, Publish, Ticket};
 use crate::commit_map::CommitMetadata;
 use crate::offset::{Epoch, Offset, Position};
 use crate::time::Moment;
@@ -130,6 +130,11 @@ impl<R> Partition<R> {
     /// As [`record`](Self::record), to note something on it.
     pub fn record_mut(&mut self, ticket: Ticket) -> Option<&mut R> {
         self.is_live(ticket).then(|| &mut self.pending.get_mut(ticket.slot).record)
+    }
+
+    /// What is being written for the record of an unfinished write.
+    pub fn writing(&self, ticket: Ticket) -> Option<Publish> {
+        self.is_live(ticket).then(|| self.pending.get(ticket.slot).publish()).flatten()
     }
 
     fn is_live(&self, ticket: Ticket) -> bool {

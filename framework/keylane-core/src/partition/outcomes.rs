@@ -43,7 +43,7 @@ impl<R> Partition<R> {
         }
         let slot = ticket.slot;
         self.attempt_ended(slot);
-        if let Some(publish) = self.pending.get(slot).publish {
+        if let Some(publish) = self.pending.get(slot).publish() {
             return self.publish(slot, publish);
         }
         if self.pending.get(slot).attempts_here >= CLEARED_BY_FAILURES {
@@ -78,7 +78,7 @@ impl<R> Partition<R> {
         let slot = ticket.slot;
         match result {
             PublishResult::Acknowledged => {
-                let outcome = match self.pending.get(slot).publish {
+                let outcome = match self.pending.get(slot).publish() {
                     Some(Publish::Retry { .. }) => Settlement::Retried,
                     _ => Settlement::DeadLettered,
                 };
@@ -102,7 +102,7 @@ impl<R> Partition<R> {
         let pending = self.pending.remove(slot);
         self.cautious.settled(pending.offset);
         self.ledger.settle(pending.sequence);
-        if let Some(head) = self.lanes.leave(pending.lane, slot) {
+        if let Some(head) = self.lanes.leave(pending.lane(), slot) {
             self.make_head(head);
         }
         let attempts = pending.attempts();
@@ -110,7 +110,7 @@ impl<R> Partition<R> {
     }
 
     pub(super) fn publish(&mut self, slot: u32, publish: Publish) -> Verdict<R> {
-        self.pending.get_mut(slot).publish = Some(publish);
+        self.pending.get_mut(slot).set_publish(publish);
         self.unwatch(slot);
         self.queue_publish(slot);
         Verdict::Publishing

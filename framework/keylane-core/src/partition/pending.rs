@@ -1,5 +1,9 @@
 //! The records that are delivered and unsettled: a slab with counts by state.
+//!
+//! There may be a hundred thousand of them, so what is kept of each is kept small, and the slab grows by pages: a vector that
+//! doubles would stand half empty.
 
+use std::num::NonZeroU64;
 use std::time::Duration;
 
 use super::{Delivery, Publish, Ticket};
@@ -8,11 +12,15 @@ use crate::offset::Offset;
 use crate::time::Moment;
 
 pub(super) struct Pending<R> {
-    slots: Vec<Slot<R>>,
+    /// All of [`PAGE`] slots but the last, which grows.
+    pages: Vec<Vec<Slot<R>>>,
     free: Vec<u32>,
     bytes: usize,
     counts: [usize; State::COUNT],
 }
+
+/// Slots in a page: a power of two.
+const PAGE: usize = 256;
 
 struct Slot<R> {
     /// Raised with every ticket, so that no two tickets of a slot are alike.
@@ -23,20 +31,21 @@ struct Slot<R> {
 pub(super) struct PendingRecord<R> {
     pub(super) offset: Offset,
     pub(super) sequence: Sequence,
-    pub(super) lane: Option<u64>,
-    pub(super) bytes: usize,
+    lane: Option<NonZeroU64>,
     pub(super) since: Moment,
     /// When its latest attempt began.
     pub(super) started: Moment,
+    /// The origin of time where it was not in the future at delivery.
+    due: Moment,
+    /// The write that is being made, is to be made when its attempt has ended (a blocker), or was refused (then it is parked).
+    /// Rare, so it has a place of its own.
+    publish: Option<Box<Publish>>,
     /// How long after `since` its first attempt began, in milliseconds.
     first_start_millis: u32,
-    /// Only where it was in the future at delivery.
-    pub(super) due: Option<Moment>,
+    bytes: u32,
     pub(super) rounds: u32,
     attempts_before: u32,
     pub(super) attempts_here: u32,
-    /// The write that is being made, is to be made when its attempt has ended (a blocker), or was refused (then it is parked).
-    pub(super) publish: Option<Publish>,
     pub(super) publish_failures: u32,
     /// It may have killed, and has not been seen not to.
     pub(super) watched: bool,
@@ -78,7 +87,7 @@ impl State {
 
 impl<R> Default for Pending<R> {
     fn default() -> Self {
-        Self { slots: Vec::new(), free: Vec::new(), bytes: 0, counts: [0; State::COUNT] }
+        Self { pages: Vec::new(), free: Vec::new(), bytes: 0, counts: [0; State::COUNT] }
     }
 }
 
@@ -88,61 +97,72 @@ const OCCUPIED: &str = "a slot in use holds a record";
 
 impl<R> Pending<R> {
     pub(super) fn insert(&mut self, pending: PendingRecord<R>) -> u32 {
-        self.bytes = self.bytes.saturating_add(pending.bytes);
+        self.bytes = self.bytes.saturating_add(pending.bytes as usize);
         self.counts[pending.state as usize] += 1;
         if let Some(slot) = self.free.pop() {
-            self.slots[slot as usize].pending = Some(pending);
+            self.slot_mut(slot).pending = Some(pending);
             return slot;
         }
-        self.slots.push(Slot { serial: 0, pending: Some(pending) });
-        (self.slots.len() - 1) as u32
+        let full = self.pages.last().is_none_or(|page| page.len() == PAGE);
+        if full {
+            // The first page grows with what a quiet partition needs; those that follow are filled for sure.
+            self.pages.push(if self.pages.is_empty() { Vec::new() } else { Vec::with_capacity(PAGE) });
+        }
+        let before = (self.pages.len() - 1) * PAGE;
+        let page = self.pages.last_mut().expect("a page was pushed if there was none");
+        page.push(Slot { serial: 0, pending: Some(pending) });
+        (before + page.len() - 1) as u32
     }
 
     pub(super) fn remove(&mut self, slot: u32) -> PendingRecord<R> {
-        let pending = self.slots[slot as usize].pending.take().expect(OCCUPIED);
-        self.bytes = self.bytes.saturating_sub(pending.bytes);
+        let pending = self.slot_mut(slot).pending.take().expect(OCCUPIED);
+        self.bytes = self.bytes.saturating_sub(pending.bytes as usize);
         self.counts[pending.state as usize] -= 1;
         self.free.push(slot);
         pending
     }
 
     pub(super) fn get(&self, slot: u32) -> &PendingRecord<R> {
-        self.slots[slot as usize].pending.as_ref().expect(OCCUPIED)
+        self.slot(slot).pending.as_ref().expect(OCCUPIED)
     }
 
     pub(super) fn get_mut(&mut self, slot: u32) -> &mut PendingRecord<R> {
-        self.slots[slot as usize].pending.as_mut().expect(OCCUPIED)
+        self.slot_mut(slot).pending.as_mut().expect(OCCUPIED)
     }
 
     pub(super) fn set_state(&mut self, slot: u32, state: State) {
-        let before = std::mem::replace(&mut self.get_mut(slot).state, state);
+        let pending = self.get_mut(slot);
+        let before = std::mem::replace(&mut pending.state, state);
         self.counts[before as usize] -= 1;
         self.counts[state as usize] += 1;
     }
 
     /// Every pending record with its slot.
     pub(super) fn iter(&self) -> impl Iterator<Item = (u32, &PendingRecord<R>)> {
-        (0..).zip(&self.slots).filter_map(|(number, slot)| Some((number, slot.pending.as_ref()?)))
+        (0..).zip(self.pages.iter().flatten()).filter_map(|(number, slot)| Some((number, slot.pending.as_ref()?)))
     }
 
     /// The same, to change them, with the number of their latest ticket.
     pub(super) fn iter_mut(&mut self) -> impl Iterator<Item = (u32, u32, &mut PendingRecord<R>)> {
-        (0..).zip(&mut self.slots).filter_map(|(number, slot)| Some((number, slot.serial, slot.pending.as_mut()?)))
+        (0..)
+            .zip(self.pages.iter_mut().flatten())
+            .filter_map(|(number, slot)| Some((number, slot.serial, slot.pending.as_mut()?)))
     }
 
     pub(super) fn serial(&self, slot: u32) -> u32 {
-        self.slots[slot as usize].serial
+        self.slot(slot).serial
     }
 
     pub(super) fn next_serial(&mut self, slot: u32) -> u32 {
-        let serial = &mut self.slots[slot as usize].serial;
+        let serial = &mut self.slot_mut(slot).serial;
         *serial = serial.wrapping_add(1);
         *serial
     }
 
     /// Whether the ticket is the slot's latest and its record in the state it was issued for. The caller compares epochs.
     pub(super) fn is_current(&self, ticket: Ticket, state: State) -> bool {
-        self.slots.get(ticket.slot as usize).is_some_and(|slot| {
+        let (page, index) = place(ticket.slot);
+        self.pages.get(page).and_then(|page| page.get(index)).is_some_and(|slot| {
             slot.serial == ticket.serial && slot.pending.as_ref().is_some_and(|pending| pending.state == state)
         })
     }
@@ -157,12 +177,27 @@ impl<R> Pending<R> {
     }
 
     pub(super) fn len(&self) -> usize {
-        self.slots.len() - self.free.len()
+        self.counts.iter().sum()
     }
 
     pub(super) fn bytes(&self) -> usize {
         self.bytes
     }
+
+    fn slot(&self, slot: u32) -> &Slot<R> {
+        let (page, index) = place(slot);
+        &self.pages[page][index]
+    }
+
+    fn slot_mut(&mut self, slot: u32) -> &mut Slot<R> {
+        let (page, index) = place(slot);
+        &mut self.pages[page][index]
+    }
+}
+
+/// Page and index of a slot.
+const fn place(slot: u32) -> (usize, usize) {
+    (slot as usize / PAGE, slot as usize % PAGE)
 }
 
 impl<R> PendingRecord<R> {
@@ -171,12 +206,14 @@ impl<R> PendingRecord<R> {
         Self {
             offset: delivery.offset,
             sequence: Sequence::FORGOTTEN,
-            lane: delivery.lane,
-            bytes: delivery.bytes,
+            // Two hashes may share a lane.
+            lane: delivery.lane.map(|hash| NonZeroU64::new(hash).unwrap_or(NonZeroU64::MAX)),
+            // Kafka's lengths have 31 bits.
+            bytes: u32::try_from(delivery.bytes).unwrap_or(u32::MAX),
             since,
             started: since,
             first_start_millis: 0,
-            due,
+            due: due.unwrap_or(Moment::ORIGIN),
             rounds: delivery.rounds,
             attempts_before: delivery.attempts,
             attempts_here: 0,
@@ -188,6 +225,24 @@ impl<R> PendingRecord<R> {
             state: State::NotDue,
             record: delivery.record,
         }
+    }
+
+    pub(super) fn lane(&self) -> Option<u64> {
+        self.lane.map(NonZeroU64::get)
+    }
+
+    /// When it may run, where that was in the future at delivery.
+    pub(super) fn due(&self) -> Option<Moment> {
+        (self.due > Moment::ORIGIN).then_some(self.due)
+    }
+
+    /// What is to be written for it, if anything.
+    pub(super) fn publish(&self) -> Option<Publish> {
+        self.publish.as_deref().copied()
+    }
+
+    pub(super) fn set_publish(&mut self, publish: Publish) {
+        self.publish = Some(Box::new(publish));
     }
 
     /// One more attempt begins.

@@ -128,7 +128,7 @@ impl<R> Partition<R> {
             return None;
         }
         let oldest = self.pending.get(self.ledger.oldest()?);
-        let since = self.watching.moved_at.max(oldest.since).max(oldest.due.unwrap_or(Moment::ORIGIN));
+        let since = self.watching.moved_at.max(oldest.since).max(oldest.due().unwrap_or(Moment::ORIGIN));
         Some(self.now.since(since)).filter(|&stalled| stalled >= self.settings.watchdog.stalled_after)
     }
 

@@ -6,7 +6,7 @@ use super::assigned::Assigned;
 use super::native::NativeMessage;
 use super::recent::fingerprint;
 use crate::Record;
-use crate::record::RecordHeaders;
+use crate::record::{Arena, RecordHeaders};
 
 /// Sorts one read's messages into the batches of their partitions.
 ///
@@ -16,6 +16,8 @@ pub(super) struct Intake {
     /// Where a partition stands in the table, by librdkafka's topic object. Emptied whenever the table changes.
     places: HashMap<(usize, i32), usize>,
     last: Option<((usize, i32), usize)>,
+    /// Where the bytes go.
+    arena: Arena,
 }
 
 impl Intake {
@@ -59,7 +61,7 @@ impl Intake {
         partition.next_offset = Some(offset + 1);
         partition.recent.note(offset, print);
         let headers = message.headers().map(|headers| RecordHeaders::read(headers, partition.is_retry_topic));
-        let record = Record::new(offset, timestamp, key, value, headers);
+        let record = Record::new(&mut self.arena, offset, timestamp, key, value, headers);
         partition.batch_bytes += record.size() as u64;
         partition.batch.push(record);
     }

@@ -3,9 +3,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use keylane_core::{
-    Caution, Epoch, Evidence, Mark, Moment, Offset, Partition, Paused, Position, Publish, SettledMap, Ticket,
-};
+use keylane_core::{Caution, Epoch, Evidence, Mark, Moment, Offset, Partition, Paused, Position, SettledMap, Ticket};
 use tokio::task::AbortHandle;
 
 use super::attempt::{AttemptOutcome, Call, FirstPoll, attempt, run_apart};
@@ -75,8 +73,6 @@ pub(super) struct Held {
     pub(super) record: Record,
     /// Present once an attempt has failed.
     pub(super) failure: Option<Box<FailureHistory>>,
-    /// What is being written for it, if anything.
-    pub(super) writing: Option<Publish>,
 }
 
 pub(super) struct Owner {

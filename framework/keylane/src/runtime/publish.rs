@@ -12,7 +12,7 @@ use super::owner::{Held, Owner};
 use super::settle::unix_millis;
 use super::work::TopicTarget;
 use crate::dead_letter::{self, FailureHistory, Writer};
-use crate::metrics::{LaneState, ProduceTarget};
+use crate::metrics::LaneState;
 use crate::producer::raw::OutgoingRecord;
 use crate::producer::write_error::{WriteError, WriteFailure};
 use crate::topics::map_partition;
@@ -30,9 +30,6 @@ impl Owner {
         }
         while let Some(request) = self.core.next_publish() {
             let outgoing = self.outgoing(&request);
-            if let Some(held) = self.core.record_mut(request.ticket) {
-                held.writing = Some(request.publish);
-            }
             let inbox = self.inbox.clone();
             let ticket = request.ticket;
             match (outgoing, &self.runtime.producer) {
@@ -147,16 +144,6 @@ impl Owner {
 
 fn no_producer() -> WriteError {
     WriteError { topic: "".into(), failure: WriteFailure::Abandoned }
-}
-
-impl Held {
-    /// Which topic the write in flight goes to.
-    pub(super) fn write_target(&self) -> ProduceTarget {
-        match self.writing {
-            Some(Publish::Retry { .. }) => ProduceTarget::Retry,
-            _ => ProduceTarget::DeadLetter,
-        }
-    }
 }
 
 fn history(held: &Held, attempts: u32, reason: &'static str) -> FailureHistory {

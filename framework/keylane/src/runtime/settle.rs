@@ -32,7 +32,7 @@ impl Owner {
             due,
             rounds,
             attempts,
-            record: Held { record, failure: None, writing: None },
+            record: Held { record, failure: None },
         };
         match self.core.deliver(delivery, now) {
             Delivered::Queued => {}
@@ -65,12 +65,13 @@ impl Owner {
                 self.core.fail(ticket, failure, fastrand::u64(..), now, &mut runtime.guard())
             }
         };
-        self.carry_out(offset, verdict);
+        self.carry_out(offset, None, verdict);
     }
 
     /// A write to the retry or dead-letter topic was answered.
     pub(super) fn settle_written(&mut self, Written { ticket, result }: Written, now: Moment) {
-        let target = self.core.record(ticket).map_or(ProduceTarget::DeadLetter, Held::write_target);
+        let writing = self.core.writing(ticket);
+        let target = target(writing);
         let answer = match result {
             Ok(_) => {
                 self.note_written(target);
@@ -96,7 +97,7 @@ impl Owner {
         match self.core.publish_finished(ticket, answer, fastrand::u64(..), now) {
             // The write is repeated, not the attempt: no retry to be counted.
             Verdict::Waiting { .. } => {}
-            verdict => self.carry_out(offset, verdict),
+            verdict => self.carry_out(offset, writing, verdict),
         }
     }
 
@@ -128,7 +129,7 @@ impl Owner {
         }
     }
 
-    fn carry_out(&mut self, offset: Option<i64>, verdict: Verdict<Held>) {
+    fn carry_out(&mut self, offset: Option<i64>, written: Option<Publish>, verdict: Verdict<Held>) {
         match verdict {
             Verdict::Settled { outcome, record, .. } => {
                 let outcome = match outcome {
@@ -139,7 +140,7 @@ impl Owner {
                         Outcome::Retried
                     }
                     Settlement::DeadLettered => {
-                        let reason = match record.writing {
+                        let reason = match written {
                             Some(Publish::DeadLetter { reason }) => reason,
                             _ => Reason::Exhausted,
                         };
@@ -228,6 +229,13 @@ impl Runtime {
     fn lane(&self, key: &[u8]) -> u64 {
         use std::hash::BuildHasher;
         self.lane_hash.hash_one(key)
+    }
+}
+
+fn target(writing: Option<Publish>) -> ProduceTarget {
+    match writing {
+        Some(Publish::Retry { .. }) => ProduceTarget::Retry,
+        _ => ProduceTarget::DeadLetter,
     }
 }
 

@@ -45,7 +45,7 @@ impl<R> Partition<R> {
         self.cautious.verdicts.push(Poisoned { offset, crashes: self.crashes(offset), fate });
         match fate {
             PoisonFate::DeadLetter => {
-                self.pending.get_mut(slot).publish = Some(Publish::DeadLetter { reason: Reason::Poison });
+                self.pending.get_mut(slot).set_publish(Publish::DeadLetter { reason: Reason::Poison });
                 self.unwatch(slot);
                 self.queue_publish(slot);
             }
