@@ -341,7 +341,9 @@ impl PollLoop {
         }
         let began = Instant::now();
         if self.handover.is_none() {
-            self.assignment.update_pauses(&self.consumer, paused || self.draining);
+            let resumed = self.assignment.update_pauses(&self.consumer, paused || self.draining);
+            let resumed = resumed.into_iter().map(|place| &self.assignment.partitions[place]);
+            self.wakeup.wake(&self.consumer, resumed.map(|partition| (&*partition.topic, partition.partition)));
         }
         let paused_at = Instant::now();
         self.poll_metrics.section(PollSection::Pause, paused_at - began);
