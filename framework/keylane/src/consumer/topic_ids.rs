@@ -1,8 +1,8 @@
 //! Asking the brokers for topic ids, without waiting unless told to.
 //!
-//! rdkafka has the ids nowhere; librdkafka has them in its admin interface. An inquiry goes to the controller (in
-//! KRaft: some broker that is there), creates no topic, needs no right that reading does not need, and its answer comes to a queue of its own. Brokers without topic ids (before
-//! Kafka 2.8) answer with null ids, and nothing is known then.
+//! rdkafka has the ids nowhere; librdkafka has them in its admin interface. An inquiry goes to the controller (in KRaft: some
+//! broker that is there), creates no topic, needs no right that reading does not need, and its answer comes to a queue of its
+//! own. Brokers without topic ids (before Kafka 2.8) answer with null ids, and nothing is known then.
 //!
 //! SAFETY, for the whole file: `queue` comes from `rd_kafka_queue_new` and is destroyed once, by [`Inquiry`]'s drop, which
 //! comes before the client's (an inquiry is a local of a callback of the client, or stands before the client in the struct
