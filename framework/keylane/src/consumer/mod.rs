@@ -8,6 +8,7 @@ mod assignment;
 mod closing;
 mod commit_queue;
 mod commits;
+mod committed;
 mod context;
 mod end_offsets;
 mod fetch_queue;
