@@ -78,6 +78,7 @@ pub mod fuzzing;
 mod headers;
 mod key_hash;
 pub mod metrics;
+mod native;
 mod processor;
 mod producer;
 mod record;

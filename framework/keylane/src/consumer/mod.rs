@@ -32,4 +32,3 @@ pub(crate) use context::Context;
 pub(crate) use fetch_queue::{FetchQueue, Forwarding};
 pub(crate) use poll_loop::{OwnerFactory, PollLoop, PollSettings};
 pub(crate) use reader::Reader;
-pub(crate) use topic_ids::controller;
