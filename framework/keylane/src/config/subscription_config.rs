@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::{Blocker, DeadLetter, KafkaSettings, Limits, Retry, Watchdog};
+use super::{Blocker, DeadLetter, KafkaSettings, Limits, Retry, Tracing, Watchdog};
 use crate::client_config::shown_servers;
 
 /// The settings of a subscription: what [`SubscriptionBuilder`](crate::SubscriptionBuilder) fills in, and what a
@@ -79,6 +79,9 @@ pub struct SubscriptionConfig {
     /// What becomes of a record that holds up its partition (default: the partition waits for it).
     #[serde(default)]
     pub blocker: Blocker,
+    /// What the spans of attempts say (default: nothing of the key).
+    #[serde(default)]
+    pub tracing: Tracing,
     /// Settings passed through to the Kafka clients (`security.protocol`, …); those keylane owns are refused.
     #[serde(default)]
     pub kafka: KafkaSettings,
@@ -105,6 +108,7 @@ impl fmt::Debug for SubscriptionConfig {
             dead_letter,
             blocker,
             watchdog,
+            tracing,
             kafka,
         } = self;
         f.debug_struct("SubscriptionConfig")
@@ -124,6 +128,7 @@ impl fmt::Debug for SubscriptionConfig {
             .field("dead_letter", dead_letter)
             .field("blocker", blocker)
             .field("watchdog", watchdog)
+            .field("tracing", tracing)
             .field("kafka", kafka)
             .finish()
     }
@@ -161,6 +166,7 @@ impl SubscriptionConfig {
             dead_letter: None,
             watchdog: Watchdog::default(),
             blocker: Blocker::default(),
+            tracing: Tracing::default(),
             kafka: KafkaSettings::default(),
         }
     }

@@ -1,9 +1,9 @@
 //! One attempt: decode, process, and turn whatever happens into an outcome.
 
 use std::any::Any;
-use std::future::Future;
+use std::future::{Future, poll_fn};
 use std::panic::AssertUnwindSafe;
-use std::pin::Pin;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
@@ -56,27 +56,40 @@ impl AttemptOutcome {
     }
 }
 
-/// Makes one attempt. Never panics, whatever the decoder or the processor does.
+/// Makes one attempt, in a span of its own. Never panics, whatever the decoder or the processor does.
 pub(super) async fn attempt<T, D: Decode<T>, P: Processor<T>>(work: Arc<Work<D, P>>, call: Call) -> AttemptOutcome {
-    let answer = AssertUnwindSafe(async {
-        let Call { record, source, attempt, ends } = call;
-        let payload = match work.decoder.decode(&record) {
-            Ok(payload) => payload,
-            Err(error) => return AttemptOutcome::failed(Failure::Undecodable, error.to_string()),
-        };
-        match work.processor.process(Task { payload, record, source, attempt, ends: Some(ends) }).await {
-            Ok(()) => AttemptOutcome::Done,
-            Err(error) => match error.disposition {
-                Disposition::Skip => AttemptOutcome::Skipped { reason: error.chain() },
-                Disposition::Fatal => AttemptOutcome::failed(Failure::Fatal, error.chain()),
-                Disposition::Retry => AttemptOutcome::failed(Failure::Retryable, error.chain()),
-                Disposition::RetryAfter(delay) => AttemptOutcome::failed(Failure::RetryAfter(delay), error.chain()),
-            },
-        }
+    // Before the future, so that it outlives it: what is dropped belongs to the attempt.
+    let mut span = work.spans.open(&call.source, &call.record, call.attempt, call.ends);
+    let mut answer = pin!(
+        AssertUnwindSafe(async {
+            let Call { record, source, attempt, ends } = call;
+            let payload = match work.decoder.decode(&record) {
+                Ok(payload) => payload,
+                Err(error) => return AttemptOutcome::failed(Failure::Undecodable, error.to_string()),
+            };
+            match work.processor.process(Task { payload, record, source, attempt, ends: Some(ends) }).await {
+                Ok(()) => AttemptOutcome::Done,
+                Err(error) => match error.disposition {
+                    Disposition::Skip => AttemptOutcome::Skipped { reason: error.chain() },
+                    Disposition::Fatal => AttemptOutcome::failed(Failure::Fatal, error.chain()),
+                    Disposition::Retry => AttemptOutcome::failed(Failure::Retryable, error.chain()),
+                    Disposition::RetryAfter(delay) => AttemptOutcome::failed(Failure::RetryAfter(delay), error.chain()),
+                },
+            }
+        })
+        .catch_unwind()
+    );
+    // `tracing`'s own wrapper costs three times as much where nobody listens.
+    let answer = poll_fn(|context| match &span {
+        None => answer.as_mut().poll(context),
+        Some(span) => span.within(|| answer.as_mut().poll(context)),
     })
-    .catch_unwind()
     .await;
-    answer.unwrap_or_else(|panic| AttemptOutcome::failed(Failure::Panicked, panic_text(panic.as_ref())))
+    let outcome = answer.unwrap_or_else(|panic| AttemptOutcome::failed(Failure::Panicked, panic_text(panic.as_ref())));
+    if let Some(span) = &mut span {
+        span.ended(outcome.label());
+    }
+    outcome
 }
 
 /// Where an attempt got its first poll.

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::{Blocker, DeadLetter, Decode, Limits, Processor, Reading, Retry, SubscriptionConfig, Watchdog};
+use crate::{Blocker, DeadLetter, Decode, Limits, Processor, Reading, Retry, SubscriptionConfig, Tracing, Watchdog};
 
 use super::error::StartError;
 use super::handle::Subscription;
@@ -109,6 +109,12 @@ impl SubscriptionBuilder {
     /// See [`SubscriptionConfig::blocker`].
     pub fn blocker(mut self, blocker: Blocker) -> Self {
         self.config.blocker = blocker;
+        self
+    }
+
+    /// See [`SubscriptionConfig::tracing`].
+    pub fn tracing(mut self, tracing: Tracing) -> Self {
+        self.config.tracing = tracing;
         self
     }
 
