@@ -5,6 +5,8 @@ use std::time::Instant;
 
 use tracing::Span;
 use tracing::field::Empty;
+use tracing::level_filters::LevelFilter;
+use tracing::span::Entered;
 
 use crate::metrics::{AttemptResult, LabelValue};
 use crate::task::Source;
@@ -57,9 +59,31 @@ impl AttemptSpans {
         }
     }
 
-    /// `None` where nobody listens. On the way of every record: that is a comparison or two then, and no field is evaluated.
+    /// `None` where nobody listens. On the way of every record: that is a comparison then, and what the attempt carries on is a
+    /// null pointer. Measured: with macro and span in line it takes a third longer.
     #[inline]
-    pub(crate) fn open(&self, source: &Source, record: &Record, attempt: u32, ends: Instant) -> Option<AttemptSpan> {
+    pub(crate) fn open(
+        &self,
+        source: &Source,
+        record: &Record,
+        attempt: u32,
+        ends: Instant,
+    ) -> Option<Box<AttemptSpan>> {
+        if LevelFilter::current() < LevelFilter::INFO {
+            return None;
+        }
+        self.open_for_listeners(source, record, attempt, ends)
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn open_for_listeners(
+        &self,
+        source: &Source,
+        record: &Record,
+        attempt: u32,
+        ends: Instant,
+    ) -> Option<Box<AttemptSpan>> {
         #[cfg(not(feature = "otel"))]
         let span = attempt_span!(self, source, record, attempt);
         #[cfg(feature = "otel")]
@@ -71,10 +95,9 @@ impl AttemptSpans {
             return None;
         }
         self.describe(&span, source, record);
-        Some(AttemptSpan { span, ends, result: None })
+        Some(Box::new(AttemptSpan { span, ends, result: None }))
     }
 
-    #[cold]
     fn describe(&self, span: &Span, source: &Source, record: &Record) {
         if let (KeyInSpans::Hashed, Some(key)) = (self.key, record.key()) {
             span.record("key_hash", tracing::field::display(KeyHash::of(key)));
@@ -87,9 +110,9 @@ impl AttemptSpans {
 }
 
 impl AttemptSpan {
-    /// Runs it in the span.
-    pub(crate) fn within<T>(&self, run: impl FnOnce() -> T) -> T {
-        self.span.in_scope(run)
+    /// What this thread does until it is dropped is within the span.
+    pub(crate) fn enter(&self) -> Entered<'_> {
+        self.span.enter()
     }
 
     pub(crate) fn ended(&mut self, result: AttemptResult) {
