@@ -40,6 +40,7 @@
 //! | see what is stuck, and get it out of the way | [`Watchdog`], [`Blocker`], [`OldestRecord`], [`KeyHash`] |
 //! | see which keys have the most records, take the most time, wait longest | [`SubscriptionHandle::hot_keys`] |
 //! | watch and steer it | [`SubscriptionHandle`], [`SubscriptionStatus`], [`metrics`] |
+//! | follow a record from its producer through all its attempts | [`trace`] |
 //! | enqueue tasks | [`TaskProducer`], [`NewTask`] |
 //! | create topics | [`admin`] |
 //! | test | [`testing`], and `EmbeddedBroker` with the feature `embedded-broker` |
@@ -60,6 +61,7 @@
 //! None is on by default, and none changes what the others do.
 //!
 //! * `prometheus`: `metrics::serve_prometheus` serves the metrics over HTTP with one call.
+//! * `otel`: attempts and enqueued tasks as spans of OpenTelemetry, in one trace; see [`trace`].
 //! * `embedded-broker`: an in-process Kafka for examples and tests.
 //! * `ssl`, `ssl-vendored`, `gssapi`, `cmake-build`, `dynamic-linking`: how librdkafka is built, passed through.
 
@@ -89,12 +91,13 @@ mod task_error;
 mod task_metadata;
 pub mod testing;
 mod topics;
+pub mod trace;
 
 pub use cancellation::Cancellation;
 pub use client_config::ClientConfigError;
 pub use config::{
     Backoff, Blocker, BlockerAction, ConfigError, DeadLetter, Exhausted, HotKeySettings, InPlace, KafkaSettings,
-    Limits, Reading, Retry, RetryTopic, SubscriptionConfig, Watchdog,
+    KeyInSpans, Limits, Reading, Retry, RetryTopic, SubscriptionConfig, Tracing, Watchdog,
 };
 pub use dead_letter::FailedRecordId;
 pub use decode::{Decode, DecodeError, Json, Raw};

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use crate::runtime::EpochLife;
+use crate::trace::TraceParent;
 use crate::{Cancellation, Headers, Origin, Record, TaskMetadata};
 
 /// One record, decoded, with where it came from and how often it was tried.
@@ -109,6 +110,14 @@ impl<T> Task<T> {
     /// The task's metadata as written by the producer helper (or a Decaton client) into `dt_meta`.
     pub fn metadata(&self) -> Option<&TaskMetadata> {
         self.record.metadata()
+    }
+
+    /// The trace that the record belongs to, and the span that made it, as its header `traceparent` says. It stays the same through
+    /// the retry topic and for a dead letter. `None` also where the header cannot be read.
+    ///
+    /// With the feature `otel` the attempt's span is in that trace already; see [`trace`](crate::trace).
+    pub fn trace_parent(&self) -> Option<TraceParent> {
+        TraceParent::read(self.headers())
     }
 
     /// The same task with another payload.

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::{Blocker, DeadLetter, HotKeySettings, KafkaSettings, Limits, Retry, Watchdog};
+use super::{Blocker, DeadLetter, HotKeySettings, KafkaSettings, Limits, Retry, Tracing, Watchdog};
 use crate::client_config::shown_servers;
 
 /// The settings of a subscription: what [`SubscriptionBuilder`](crate::SubscriptionBuilder) fills in, and what a
@@ -82,6 +82,9 @@ pub struct SubscriptionConfig {
     /// How hot keys are named (default by a hash).
     #[serde(default)]
     pub hot_keys: HotKeySettings,
+    /// What the spans of attempts say (default: nothing of the key).
+    #[serde(default)]
+    pub tracing: Tracing,
     /// Settings passed through to the Kafka clients (`security.protocol`, …); those keylane owns are refused.
     #[serde(default)]
     pub kafka: KafkaSettings,
@@ -109,6 +112,7 @@ impl fmt::Debug for SubscriptionConfig {
             blocker,
             watchdog,
             hot_keys,
+            tracing,
             kafka,
         } = self;
         f.debug_struct("SubscriptionConfig")
@@ -129,6 +133,7 @@ impl fmt::Debug for SubscriptionConfig {
             .field("blocker", blocker)
             .field("watchdog", watchdog)
             .field("hot_keys", hot_keys)
+            .field("tracing", tracing)
             .field("kafka", kafka)
             .finish()
     }
@@ -167,6 +172,7 @@ impl SubscriptionConfig {
             watchdog: Watchdog::default(),
             blocker: Blocker::default(),
             hot_keys: HotKeySettings::default(),
+            tracing: Tracing::default(),
             kafka: KafkaSettings::default(),
         }
     }

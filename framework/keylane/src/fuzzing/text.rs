@@ -1,9 +1,10 @@
-//! Names, times and error texts.
+//! Names, times, traces and error texts.
 
 use crate::dead_letter::{bounded_text, rfc3339};
 use crate::topics::check_name;
+use crate::trace::TraceParent;
 
-/// Any text as a time, as the name of a topic and as an error's text; the first byte is the limit of the last.
+/// Any text as a time, as a trace context, as the name of a topic and as an error's text; the first byte is the limit of the last.
 pub fn text(bytes: &[u8]) {
     let Some((limit, text)) = bytes.split_first() else { return };
     let Ok(text) = std::str::from_utf8(text) else { return };
@@ -13,6 +14,11 @@ pub fn text(bytes: &[u8]) {
         let written = rfc3339::format_millis(millis);
         assert_eq!(rfc3339::parse_millis(&written), Some(millis));
         assert_eq!(written.get(..17), text.get(..17).map(|same| same.replace(' ', "T")).as_deref(), "{text:?}");
+    }
+    if let Ok(parent) = text.parse::<TraceParent>() {
+        let written = parent.to_string();
+        assert_eq!(written.parse(), Ok(parent));
+        assert_eq!(written.get(3..53), text.get(3..53), "{text:?} was read as {written}");
     }
     let legal = !text.is_empty()
         && text.len() <= 249

@@ -8,6 +8,7 @@ use serde::Serialize;
 use super::EnqueueError;
 use crate::Headers;
 use crate::task_metadata;
+use crate::trace::{TRACE_PARENT, TRACE_STATE, TraceParent};
 
 /// A task to enqueue with a [`TaskProducer`](crate::TaskProducer): a payload, and how it is to be handled.
 ///
@@ -19,7 +20,7 @@ use crate::task_metadata;
 /// # #[derive(serde::Serialize)] struct Reminder { text: String }
 /// let task = NewTask::json(&Reminder { text: "your ticket ends soon".into() })?
 ///     .key("vehicle-7")
-///     .header("trace", "4bf92f35")
+///     .header("gate", "north")
 ///     .not_before(SystemTime::now() + Duration::from_secs(600));
 /// # Ok::<(), keylane::EnqueueError>(())
 /// ```
@@ -82,6 +83,30 @@ impl NewTask {
                 Some(value) => self.headers.push(name, value.clone()),
                 None => self.headers.push_null(name),
             }
+        }
+        self
+    }
+
+    /// Puts the task into this trace: it becomes its only header `traceparent`. What vendors add goes into `tracestate`, by
+    /// [`header`](Self::header).
+    ///
+    /// With the feature `otel` the producer does that by itself for a task that has no `traceparent`; see [`trace`](crate::trace).
+    #[must_use]
+    pub fn trace_parent(mut self, parent: TraceParent) -> Self {
+        self.headers.remove(TRACE_PARENT);
+        self.headers.push(TRACE_PARENT, parent.to_string());
+        self
+    }
+
+    /// Puts the task into the trace that these headers name, those of the task that is being processed for example: takes over
+    /// `traceparent` and `tracestate`. Nothing where the first cannot be read.
+    #[must_use]
+    pub fn trace_of(mut self, headers: &Headers) -> Self {
+        let Some(parent) = TraceParent::read(headers) else { return self };
+        self = self.trace_parent(parent);
+        self.headers.remove(TRACE_STATE);
+        if let Some(state) = headers.last(TRACE_STATE) {
+            self.headers.push(TRACE_STATE, state.clone());
         }
         self
     }
@@ -153,6 +178,19 @@ mod tests {
     fn what_cannot_be_json_is_an_encode_error() {
         let payload = HashMap::from([((1, 2), 3)]);
         assert!(matches!(NewTask::json(&payload), Err(EnqueueError::Encode { .. })));
+    }
+
+    #[test]
+    fn a_task_takes_over_a_trace_whole_and_only_one_that_can_be_read() {
+        let parent = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
+        let other = "00-4bf92f3577b34da6a3ce929d0e0e4736-1111111111111111-00";
+        let traced: Headers = [("a", "1"), (TRACE_PARENT, parent), (TRACE_STATE, "v=1")].into_iter().collect();
+        let expected: Headers = [(TRACE_PARENT, parent), (TRACE_STATE, "v=1")].into_iter().collect();
+        let task = NewTask::new("x").header(TRACE_STATE, "w=2").trace_parent(other.parse().unwrap()).trace_of(&traced);
+        assert_eq!(task.headers, expected);
+
+        let damaged: Headers = [(TRACE_PARENT, "00-ab"), (TRACE_STATE, "w=2")].into_iter().collect();
+        assert_eq!(task.trace_of(&damaged).headers, expected);
     }
 
     #[test]

@@ -10,6 +10,7 @@ use super::raw::{Acknowledged, OutgoingRecord, RawProducer};
 use super::write_error::{WriteError, WriteFailure};
 use super::{CloseError, EnqueueError, FlushError, TaskProducerBuilder};
 use crate::task_metadata::{self, TaskMetadata};
+use crate::trace::SendSpan;
 
 /// Enqueues tasks to one topic and waits for the broker's word.
 ///
@@ -94,11 +95,12 @@ impl TaskProducer {
     /// See [`EnqueueError`]. A full producer fails at once, it does not wait: see [`room`](Self::room).
     pub fn enqueue(
         &self,
-        task: NewTask,
+        mut task: NewTask,
     ) -> impl Future<Output = Result<Enqueued, EnqueueError>> + Send + 'static + use<> {
         let topic = self.shared.topic.clone();
+        let span = SendSpan::open(&topic, &mut task.headers);
         let queued = self.shared.record(task, SystemTime::now()).map(|record| self.shared.raw.send(record));
-        async move { acknowledged(queued?.await, topic) }
+        async move { span.ended(answer(queued, topic).await) }
     }
 
     /// Enqueues tasks in order and waits for all of them: one result per task, in the same order.
@@ -113,7 +115,9 @@ impl TaskProducer {
         let now = SystemTime::now();
         let mut not_admitted: Option<WriteError> = None;
         let mut answers = Vec::new();
-        for task in tasks {
+        for mut task in tasks {
+            let topic = self.shared.topic.clone();
+            let span = SendSpan::open(&topic, &mut task.headers);
             let queued = self.shared.record(task, now).and_then(|record| match &not_admitted {
                 Some(error) => Err(error.clone().into()),
                 None => self.shared.raw.queue(record).map_err(|error| {
@@ -123,8 +127,7 @@ impl TaskProducer {
                     error.into()
                 }),
             });
-            let topic = self.shared.topic.clone();
-            answers.push(async move { acknowledged(queued?.await, topic) });
+            answers.push(async move { span.ended(answer(queued, topic).await) });
         }
         join_all(answers).await
     }
@@ -193,8 +196,11 @@ impl TaskProducer {
     }
 }
 
-fn acknowledged(word: Result<Acknowledged, WriteError>, topic: Arc<str>) -> Result<Enqueued, EnqueueError> {
-    let Acknowledged { partition, offset } = word?;
+async fn answer(
+    queued: Result<impl Future<Output = Result<Acknowledged, WriteError>>, EnqueueError>,
+    topic: Arc<str>,
+) -> Result<Enqueued, EnqueueError> {
+    let Acknowledged { partition, offset } = queued?.await?;
     Ok(Enqueued { topic, partition, offset })
 }
 

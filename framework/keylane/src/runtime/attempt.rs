@@ -1,9 +1,9 @@
 //! One attempt: decode, process, and turn whatever happens into an outcome.
 
 use std::any::Any;
-use std::future::Future;
+use std::future::{Future, poll_fn};
 use std::panic::AssertUnwindSafe;
-use std::pin::Pin;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
@@ -63,27 +63,40 @@ impl AttemptOutcome {
     }
 }
 
-/// Makes one attempt. Never panics, whatever the decoder or the processor does.
+/// Makes one attempt, in a span of its own. Never panics, whatever the decoder or the processor does.
 pub(super) async fn attempt<T, D: Decode<T>, P: Processor<T>>(work: Arc<Work<D, P>>, call: Call) -> AttemptOutcome {
-    let answer = AssertUnwindSafe(async {
-        let Call { record, source, attempt, ends } = call;
-        let payload = match work.decoder.decode(&record) {
-            Ok(payload) => payload,
-            Err(error) => return AttemptOutcome::failed(Failure::Undecodable, error.to_string()),
-        };
-        match work.processor.process(Task { payload, record, source, attempt, ends: Some(ends) }).await {
-            Ok(()) => AttemptOutcome::Done,
-            Err(error) => match error.disposition {
-                Disposition::Skip => AttemptOutcome::Skipped { reason: error.chain() },
-                Disposition::Fatal => AttemptOutcome::failed(Failure::Fatal, error.chain()),
-                Disposition::Retry => AttemptOutcome::failed(Failure::Retryable, error.chain()),
-                Disposition::RetryAfter(delay) => AttemptOutcome::failed(Failure::RetryAfter(delay), error.chain()),
-            },
-        }
+    // Before the future, so that it outlives it: what is dropped belongs to the attempt.
+    let mut span = work.spans.open(&call.source, &call.record, call.attempt, call.ends);
+    let mut answer = pin!(
+        AssertUnwindSafe(async {
+            let Call { record, source, attempt, ends } = call;
+            let payload = match work.decoder.decode(&record) {
+                Ok(payload) => payload,
+                Err(error) => return AttemptOutcome::failed(Failure::Undecodable, error.to_string()),
+            };
+            match work.processor.process(Task { payload, record, source, attempt, ends: Some(ends) }).await {
+                Ok(()) => AttemptOutcome::Done,
+                Err(error) => match error.disposition {
+                    Disposition::Skip => AttemptOutcome::Skipped { reason: error.chain() },
+                    Disposition::Fatal => AttemptOutcome::failed(Failure::Fatal, error.chain()),
+                    Disposition::Retry => AttemptOutcome::failed(Failure::Retryable, error.chain()),
+                    Disposition::RetryAfter(delay) => AttemptOutcome::failed(Failure::RetryAfter(delay), error.chain()),
+                },
+            }
+        })
+        .catch_unwind()
+    );
+    // Not by `tracing`'s own wrapper, which costs more where nobody listens.
+    let answer = poll_fn(|context| {
+        let _within = span.as_ref().map(|span| span.enter());
+        answer.as_mut().poll(context)
     })
-    .catch_unwind()
     .await;
-    answer.unwrap_or_else(|panic| AttemptOutcome::failed(Failure::Panicked, panic_text(panic.as_ref())))
+    let outcome = answer.unwrap_or_else(|panic| AttemptOutcome::failed(Failure::Panicked, panic_text(panic.as_ref())));
+    if let Some(span) = &mut span {
+        span.ended(outcome.label());
+    }
+    outcome
 }
 
 /// Where an attempt got its first poll.
@@ -156,4 +169,60 @@ impl<F: Future> Future for Timed<'_, F> {
 fn panic_text(panic: &(dyn Any + Send)) -> String {
     let text = panic.downcast_ref::<&str>().copied().or_else(|| panic.downcast_ref::<String>().map(String::as_str));
     format!("the attempt panicked: {}", text.unwrap_or("(no message)"))
+}
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+    use tracing::Dispatch;
+    use tracing_subscriber::EnvFilter;
+    use tracing_subscriber::layer::SubscriberExt;
+
+    use super::super::stage::Stage;
+    use super::*;
+    use crate::record::Arena;
+    use crate::trace::AttemptSpans;
+    use crate::{Raw, SubscriptionConfig, TaskError};
+
+    #[test]
+    #[ignore = "a measurement: cargo test --release -p keylane -- --ignored --nocapture cost_of_attempts"]
+    fn cost_of_attempts_by_who_listens_to_their_spans() {
+        const ATTEMPTS: u32 = 10_000;
+        let filtered = |filter: &str| {
+            let to_nowhere = tracing_subscriber::fmt::layer().with_writer(std::io::sink);
+            Dispatch::new(tracing_subscriber::registry().with(EnvFilter::new(filter)).with(to_nowhere))
+        };
+        let work = Arc::new(Work {
+            decoder: Raw,
+            processor: |task: Task<Bytes>| async move {
+                std::hint::black_box(&task);
+                Ok::<(), TaskError>(())
+            },
+            spans: AttemptSpans::new(&SubscriptionConfig::new("group", "topic")),
+        });
+        let source = Arc::new(Source { topic: "topic".into(), partition: 0, life: Arc::default() });
+        let record = Record::new(&mut Arena::default(), 7, None, Some(b"key"), Some(b"value"), None);
+        let mut stage = Stage::new();
+        for (who, filter) in [
+            ("nobody", None),
+            ("a subscriber that leaves them out", Some("info,keylane::process=off")),
+            ("a subscriber that writes no line", Some("info")),
+        ] {
+            // One at a time: any that is there is asked.
+            let dispatch = filter.map_or_else(Dispatch::none, filtered);
+            let mut run = || {
+                let start = Instant::now();
+                for _ in 0..ATTEMPTS {
+                    let (record, source) = (record.clone(), source.clone());
+                    let call = Call { record, source, attempt: 1, ends: start + Duration::from_secs(60) };
+                    let outcome = stage.poll(attempt::<Bytes, _, _>(work.clone(), call));
+                    assert!(matches!(outcome, Ok(AttemptOutcome::Done)));
+                }
+                start.elapsed().as_nanos() as f64 / f64::from(ATTEMPTS)
+            };
+            let least =
+                tracing::dispatcher::with_default(&dispatch, || (0..200).map(|_| run()).fold(f64::MAX, f64::min));
+            println!("{who} listens: {least:.1} ns an attempt");
+        }
+    }
 }

@@ -11,11 +11,13 @@ use super::seldom::Seldom;
 use crate::metrics::SubscriptionMetrics;
 use crate::producer::raw::RawProducer;
 use crate::subscription::Control;
+use crate::trace::AttemptSpans;
 
-/// The user's part of the work.
+/// The user's part of the work, and how it is traced.
 pub(crate) struct Work<D, P> {
     pub(crate) decoder: D,
     pub(crate) processor: P,
+    pub(crate) spans: AttemptSpans,
 }
 
 /// The rest: the same for every processor.

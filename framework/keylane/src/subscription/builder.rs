@@ -3,7 +3,8 @@
 use std::time::Duration;
 
 use crate::{
-    Blocker, DeadLetter, Decode, HotKeySettings, Limits, Processor, Reading, Retry, SubscriptionConfig, Watchdog,
+    Blocker, DeadLetter, Decode, HotKeySettings, Limits, Processor, Reading, Retry, SubscriptionConfig, Tracing,
+    Watchdog,
 };
 
 use super::error::StartError;
@@ -117,6 +118,12 @@ impl SubscriptionBuilder {
     /// See [`SubscriptionConfig::hot_keys`].
     pub fn hot_keys(mut self, hot_keys: HotKeySettings) -> Self {
         self.config.hot_keys = hot_keys;
+        self
+    }
+
+    /// See [`SubscriptionConfig::tracing`].
+    pub fn tracing(mut self, tracing: Tracing) -> Self {
+        self.config.tracing = tracing;
         self
     }
 

@@ -16,6 +16,7 @@ use crate::metrics::SubscriptionMetrics;
 use crate::producer::raw::{self as producer, RawProducer};
 use crate::runtime::{self, Runtime, Seldom, SharedLease, TopicTarget, Work};
 use crate::topics::{self, TopicPlan, TopicReport};
+use crate::trace::AttemptSpans;
 use crate::{Decode, Processor, Reading, SubscriptionConfig};
 
 /// Back-off of writes to the retry and dead-letter topics that failed.
@@ -48,7 +49,7 @@ where
             .await
             .map_err(|error| StartError::Create(error.to_string()))??
     };
-    let work = Arc::new(Work { decoder, processor });
+    let work = Arc::new(Work { decoder, processor, spans: AttemptSpans::new(&config) });
     let open: OwnerFactory =
         Box::new(move |opening| runtime::open::<T, D, P>(&tokio, runtime.clone(), work.clone(), opening));
     let poll_loop = PollLoop::new(client, control.clone(), metrics, settings, side_config, open);

@@ -1,0 +1,24 @@
+//! What spans say of a record's key.
+
+use serde::{Deserialize, Serialize};
+
+/// What the spans of attempts say; see [`trace`](crate::trace).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Tracing {
+    /// What they say of the record's key (default: nothing).
+    pub key: KeyInSpans,
+}
+
+/// What a span says of the key of its record. Never the key itself.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+#[non_exhaustive]
+pub enum KeyInSpans {
+    /// Nothing.
+    #[default]
+    Omitted,
+    /// Its [`KeyHash`](crate::KeyHash), as the field `key_hash`. It costs a SHA-256 per attempt while somebody listens, and hides
+    /// nothing from someone who can list all possible keys.
+    Hashed,
+}

@@ -1,0 +1,265 @@
+//! What a subscriber of `tracing` sees of attempts, and that the trace context stays with its record.
+#![cfg(feature = "embedded-broker")]
+// Clippy allows it in test functions only, not in what they call.
+#![allow(clippy::unwrap_used)]
+
+mod common;
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::sync::{Arc, Mutex, OnceLock};
+use std::time::Duration;
+
+use common::{PATIENCE, eventually};
+use keylane::trace::TraceParent;
+use keylane::{
+    Backoff, DeadLetter, EmbeddedBroker, EmbeddedBrokerOptions, Json, KeyHash, KeyInSpans, NewTask, Raw, Retry,
+    Subscription, SubscriptionBuilder, Task, TaskError, Tracing,
+};
+use tracing::field::{Field, Visit};
+use tracing::span::{Attributes, Id, Record};
+use tracing::{Event, Level, Subscriber};
+use tracing_subscriber::layer::{Context, Layer, SubscriberExt};
+use tracing_subscriber::registry::LookupSpan;
+use tracing_subscriber::util::SubscriberInitExt;
+
+type Fields = BTreeMap<String, String>;
+
+/// A span that has closed, or an event.
+#[derive(Clone, Debug)]
+struct Seen {
+    name: &'static str,
+    target: &'static str,
+    level: Level,
+    fields: Fields,
+    /// The fields of the spans around it, innermost first.
+    within: Vec<Fields>,
+}
+
+/// Everything that closed or happened in this process.
+#[derive(Clone, Default)]
+struct Recorder(Arc<Mutex<Vec<Seen>>>);
+
+struct Reading<'a>(&'a mut Fields);
+
+impl Visit for Reading<'_> {
+    fn record_debug(&mut self, field: &Field, value: &dyn fmt::Debug) {
+        self.0.insert(field.name().to_owned(), format!("{value:?}"));
+    }
+
+    fn record_str(&mut self, field: &Field, value: &str) {
+        self.0.insert(field.name().to_owned(), value.to_owned());
+    }
+}
+
+impl<S: Subscriber + for<'a> LookupSpan<'a>> Layer<S> for Recorder {
+    fn on_new_span(&self, attributes: &Attributes<'_>, id: &Id, context: Context<'_, S>) {
+        let mut fields = Fields::new();
+        attributes.record(&mut Reading(&mut fields));
+        context.span(id).unwrap().extensions_mut().insert(fields);
+    }
+
+    fn on_record(&self, id: &Id, values: &Record<'_>, context: Context<'_, S>) {
+        let span = context.span(id).unwrap();
+        values.record(&mut Reading(span.extensions_mut().get_mut::<Fields>().unwrap()));
+    }
+
+    fn on_event(&self, event: &Event<'_>, context: Context<'_, S>) {
+        let mut fields = Fields::new();
+        event.record(&mut Reading(&mut fields));
+        let around = context.event_scope(event).into_iter().flatten();
+        let within = around.map(|span| span.extensions().get::<Fields>().unwrap().clone()).collect();
+        let (metadata, level) = (event.metadata(), *event.metadata().level());
+        let seen = Seen { name: metadata.name(), target: metadata.target(), level, fields, within };
+        self.0.lock().unwrap().push(seen);
+    }
+
+    fn on_close(&self, id: Id, context: Context<'_, S>) {
+        let span = context.span(&id).unwrap();
+        let fields = span.extensions().get::<Fields>().unwrap().clone();
+        let within = span.scope().skip(1).map(|span| span.extensions().get::<Fields>().unwrap().clone()).collect();
+        let (metadata, level) = (span.metadata(), *span.metadata().level());
+        let seen = Seen { name: metadata.name(), target: metadata.target(), level, fields, within };
+        self.0.lock().unwrap().push(seen);
+    }
+}
+
+impl Recorder {
+    fn of_this_process() -> &'static Self {
+        static RECORDER: OnceLock<Recorder> = OnceLock::new();
+        RECORDER.get_or_init(|| {
+            let recorder = Recorder::default();
+            tracing_subscriber::registry().with(recorder.clone()).init();
+            recorder
+        })
+    }
+
+    fn all(&self) -> Vec<Seen> {
+        self.0.lock().unwrap().clone()
+    }
+
+    fn attempts(&self, topic: &str) -> Vec<Seen> {
+        let mine = |seen: &Seen| seen.name == "keylane.process" && seen.fields["topic"] == topic;
+        self.all().into_iter().filter(mine).collect()
+    }
+}
+
+fn subscribe(broker: &EmbeddedBroker, topic: &str) -> SubscriptionBuilder {
+    Subscription::builder(format!("{topic}-group"), topic)
+        .bootstrap_servers(broker.bootstrap_servers())
+        .kafka_settings(EmbeddedBroker::client_settings())
+}
+
+fn broker(topics: &[&str]) -> EmbeddedBroker {
+    let broker = EmbeddedBroker::start(EmbeddedBrokerOptions::default()).unwrap();
+    for topic in topics {
+        broker.create_topic(topic, 1).unwrap();
+    }
+    broker
+}
+
+const KEY: &str = "the-secret-key";
+const PAYLOAD: &str = "the-secret-payload";
+
+/// In a program whose one thread is in a span of its own all the time: it must not be around the attempts.
+#[test]
+fn an_attempt_is_a_span_around_what_the_processor_logs() {
+    let recorder = Recorder::of_this_process();
+    let _program = tracing::info_span!("program").entered();
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    runtime.block_on(four_attempts(recorder));
+}
+
+async fn four_attempts(recorder: &Recorder) {
+    let broker = broker(&["spans"]);
+    let producer = common::producer(broker.bootstrap_servers(), "spans").await;
+    producer.enqueue(NewTask::json(PAYLOAD).unwrap().key(KEY)).await.unwrap();
+    producer.close(PATIENCE).await.unwrap();
+    let quick = Backoff::exponential(Duration::from_millis(1), Duration::from_millis(5));
+    let subscription = subscribe(&broker, "spans")
+        .name("watched")
+        .attempt_timeout(Duration::from_secs(2))
+        .retry(Retry::in_place(10).backoff(quick))
+        .start(Json, |task: Task<String>| async move {
+            tracing::info!(name: "at first", "polled in place");
+            match task.attempt() {
+                1 => return Err(TaskError::retryable("not yet")),
+                2 => panic!("two"),
+                3 => std::future::pending().await,
+                _ => {}
+            }
+            tokio::task::yield_now().await;
+            tracing::info!(name: "later", "in a task of its own");
+            Err(TaskError::skip("enough"))
+        })
+        .await
+        .unwrap();
+    eventually("all attempts have ended", || recorder.attempts("spans").len() == 4).await;
+    subscription.shutdown().await.unwrap();
+
+    let attempts = recorder.attempts("spans");
+    let results: Vec<_> = attempts.iter().map(|seen| (&*seen.fields["attempt"], &*seen.fields["result"])).collect();
+    assert_eq!(results, [("1", "error"), ("2", "panic"), ("3", "timeout"), ("4", "skip")]);
+    for attempt in &attempts {
+        assert_eq!((attempt.target, attempt.level), ("keylane::process", Level::INFO));
+        assert!(attempt.within.is_empty(), "{attempt:?}");
+        let field = |name: &str| attempt.fields.get(name).map(String::as_str);
+        assert_eq!(
+            [field("subscription"), field("partition"), field("offset")],
+            [Some("watched"), Some("0"), Some("0")]
+        );
+        assert_eq!(field("key_hash"), None);
+    }
+    let events = |name: &str| -> Vec<_> {
+        let events = recorder.all().into_iter().filter(|seen| seen.name == name);
+        events.map(|seen| seen.within[0]["attempt"].clone()).collect()
+    };
+    assert_eq!(events("at first"), ["1", "2", "3", "4"]);
+    assert_eq!(events("later"), ["4"]);
+    for seen in recorder.all().iter().filter(|seen| seen.target.starts_with("keylane")) {
+        let text = format!("{seen:?}");
+        assert!(!text.contains(KEY) && !text.contains(PAYLOAD), "{text}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_attempt_that_is_dropped_before_its_time_says_so() {
+    let recorder = Recorder::of_this_process();
+    let broker = broker(&["dropped"]);
+    let producer = common::producer(broker.bootstrap_servers(), "dropped").await;
+    producer.enqueue(NewTask::new(PAYLOAD).key(KEY)).await.unwrap();
+    producer.close(PATIENCE).await.unwrap();
+    let started = Arc::new(tokio::sync::Semaphore::new(0));
+    let subscription = {
+        let started = started.clone();
+        subscribe(&broker, "dropped")
+            .tracing(Tracing { key: KeyInSpans::Hashed })
+            .shutdown_timeout(Duration::from_millis(100))
+            .start(Raw, move |_: Task<bytes::Bytes>| {
+                let started = started.clone();
+                async move {
+                    started.add_permits(1);
+                    std::future::pending::<Result<(), TaskError>>().await
+                }
+            })
+            .await
+            .unwrap()
+    };
+    tokio::time::timeout(PATIENCE, started.acquire()).await.unwrap().unwrap().forget();
+    subscription.shutdown().await.unwrap();
+    eventually("the span has closed", || recorder.attempts("dropped").len() == 1).await;
+    let fields = &recorder.attempts("dropped")[0].fields;
+    assert_eq!(fields["result"], "dropped");
+    assert_eq!(fields["key_hash"], KeyHash::of(KEY.as_bytes()).to_string());
+}
+
+const TRACE_PARENT: &str = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_trace_context_of_a_record_goes_with_it_to_the_retry_topic_and_into_the_dead_letter() {
+    let broker = broker(&["traced", "traced-retry", "traced-dead"]);
+    let parent: TraceParent = TRACE_PARENT.parse().unwrap();
+    let producer = common::producer(broker.bootstrap_servers(), "traced").await;
+    let task = NewTask::new("x").key("k").trace_parent(parent).header("tracestate", "vendor=1,other=2");
+    producer.enqueue(task).await.unwrap();
+    producer.close(PATIENCE).await.unwrap();
+
+    type Told = Arc<Mutex<Vec<(String, u32, Option<TraceParent>, Option<String>)>>>;
+    let told = Told::default();
+    let tell = |told: &Told, task: &Task<bytes::Bytes>| {
+        let state = task.headers().last_str("tracestate").map(str::to_owned);
+        told.lock().unwrap().push((task.topic().to_owned(), task.attempt(), task.trace_parent(), state));
+    };
+    let quick = Backoff::exponential(Duration::from_millis(1), Duration::from_millis(5));
+    let failing = {
+        let told = told.clone();
+        subscribe(&broker, "traced")
+            .retry(Retry::none().then_topic().topic_rounds(2).topic_backoff(quick))
+            .dead_letter(DeadLetter::topic("traced-dead"))
+            .start(Raw, move |task: Task<bytes::Bytes>| {
+                tell(&told, &task);
+                async { Err::<(), _>(TaskError::retryable("never")) }
+            })
+            .await
+            .unwrap()
+    };
+    let buried = {
+        let told = told.clone();
+        subscribe(&broker, "traced-dead")
+            .start(Raw, move |task: Task<bytes::Bytes>| {
+                tell(&told, &task);
+                async { Ok::<(), TaskError>(()) }
+            })
+            .await
+            .unwrap()
+    };
+    eventually("the dead letter is read", || told.lock().unwrap().len() >= 4).await;
+    failing.shutdown().await.unwrap();
+    buried.shutdown().await.unwrap();
+    let expected =
+        |topic: &str, attempt| (topic.to_owned(), attempt, Some(parent), Some("vendor=1,other=2".to_owned()));
+    assert_eq!(
+        *told.lock().unwrap(),
+        [expected("traced", 1), expected("traced-retry", 2), expected("traced-retry", 3), expected("traced-dead", 1)]
+    );
+}
