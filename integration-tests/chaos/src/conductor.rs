@@ -194,6 +194,20 @@ impl Conductor<'_> {
         self.kafka.configure_topic(topic, &refusing).await
     }
 
+    /// Sees to it that every topic takes writes again. A broker that was away while the topic was deleted and made anew may
+    /// still hold it to the settings of the old one (Apache Kafka 4.2); a change makes it look at them again.
+    ///
+    /// # Errors
+    /// When a topic cannot be configured.
+    pub async fn mend_topics(&self) -> Result<(), HarnessError> {
+        let Topics { dead, retry, .. } = self.topics();
+        let takes_all = [configs(self.shape).to_vec(), vec![("max.message.bytes", "1000000")]].concat();
+        for topic in [dead, retry] {
+            self.kafka.configure_topic(topic, &takes_all).await?;
+        }
+        Ok(())
+    }
+
     /// Ends all members in order; `false` where some do not end.
     pub async fn end_members(&self) -> bool {
         self.group.leave(&self.group.wanted());

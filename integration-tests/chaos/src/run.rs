@@ -107,6 +107,7 @@ pub async fn run(kafka: &Kafka, options: &Options, seed: u64, directory: &Path) 
         deeds.note(Deed::LoadStopped);
         eprintln!("{:>7} ms: healed; waiting for the group", conductor.began.elapsed().as_millis());
         conductor.await_replicas().await;
+        conductor.mend_topics().await?;
         let quiet = until_quiet(&conductor).await;
         let gone = conductor.end_members().await;
         stop.store(true, Ordering::SeqCst);

@@ -246,8 +246,9 @@ impl Assignment {
         same.map(|(_, _, life)| life.clone()).collect()
     }
 
-    /// Pauses and resumes fetching by the limits (guarantee G6) and the user's wish; `pause_all` for a shutdown.
-    pub(super) fn update_pauses(&mut self, consumer: &BaseConsumer<Context>, pause_all: bool) {
+    /// Pauses and resumes fetching by the limits (guarantee G6) and the user's wish; `pause_all` for a shutdown. Returns the
+    /// places of those resumed, whose fetchers may have gone to sleep.
+    pub(super) fn update_pauses(&mut self, consumer: &BaseConsumer<Context>, pause_all: bool) -> Vec<usize> {
         let pending_bytes: u64 = self.partitions.iter().map(Assigned::pending_bytes).sum();
         match self.bytes.update(pending_bytes) {
             Some(BudgetChange::Pause) => tracing::warn!(
@@ -270,6 +271,8 @@ impl Assignment {
         }
         self.tell(consumer, &pause, true);
         self.tell(consumer, &resume, false);
+        resume.retain(|&place| !self.partitions[place].fetch_paused);
+        resume
     }
 
     fn tell(&mut self, consumer: &BaseConsumer<Context>, places: &[usize], paused: bool) {

@@ -1,10 +1,11 @@
-//! Waking librdkafka's fetchers after a rebalance.
+//! Waking librdkafka's fetchers after a pause.
 //!
-//! With every rebalance, also one that changes nothing here, librdkafka pauses all partitions until it is answered. A broker
-//! thread that finds all of its partitions paused goes to sleep for up to a second, and to resume them does not wake it: a
-//! pause of a millisecond costs a second now and then. The start of a new partition wakes it, and so does any request. So the
-//! leaders of the partitions that stay are sent one that costs them little and needs no right that reading does not need:
-//! where do these logs end? Nobody waits for the answers, and nobody looks at them.
+//! A broker thread that finds all of its partitions paused goes to sleep for up to a second, and to resume them does not wake
+//! it: a pause of a millisecond costs a second now and then. Back-pressure pauses, the user does, and so does librdkafka
+//! itself with every rebalance, also one that changes nothing here, until it is answered. The start of a new partition wakes
+//! it, and so does any request. So the leaders of the partitions that are to be read on are sent one that costs them little
+//! and needs no right that reading does not need: where do these logs end? Nobody waits for the answers, and nobody looks at
+//! them.
 //!
 //! A partition that is read from a follower (`client.rack`) may still have to wait: its leader is asked, not the follower.
 //!
@@ -38,7 +39,7 @@ impl FetcherWakeup {
     }
 
     /// Wakes the fetchers of these partitions, which are different ones, without waiting. To be called after a rebalance was
-    /// answered: librdkafka resumes before it sends what it was asked for later.
+    /// answered, or a resume: librdkafka resumes before it sends what it was asked for later.
     pub(super) fn wake<'a, C: ConsumerContext>(
         &self,
         consumer: &BaseConsumer<C>,

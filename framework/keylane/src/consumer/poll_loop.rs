@@ -319,7 +319,9 @@ impl PollLoop {
             partition.set_held(paused || self.control.is_partition_paused(&partition.topic, partition.partition));
         }
         if self.handover.is_none() {
-            self.assignment.update_pauses(&self.consumer, self.draining);
+            let resumed = self.assignment.update_pauses(&self.consumer, self.draining);
+            let resumed = resumed.into_iter().map(|place| &self.assignment.partitions[place]);
+            self.wakeup.wake(&self.consumer, resumed.map(|partition| (&*partition.topic, partition.partition)));
         }
         self.commits.store(&self.consumer, &mut self.assignment.partitions, self.handover.is_some());
         self.commits.mark(&self.consumer, &mut self.assignment.partitions);
