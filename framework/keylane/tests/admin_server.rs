@@ -181,7 +181,11 @@ async fn a_pause_stops_the_work_and_a_resume_goes_on_with_it() {
     let mut expected = number as usize;
     eventually("all is done", || work.done() == expected).await;
 
-    let paused = |partition: usize| state()["partitions"][partition]["paused_by_user"] == true;
+    let paused = |partition: usize| {
+        let partition = &state()["partitions"][partition];
+        assert_eq!(partition["paused"], partition["paused_by_user"], "no limit is reached");
+        partition["paused_by_user"] == true
+    };
     post(address, "/v1/subscriptions/group/pause");
     eventually("both partitions are paused", || paused(0) && paused(1)).await;
     assert_eq!((&state()["state"], health(address).2), (&"paused".into(), 200));
