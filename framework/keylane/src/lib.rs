@@ -80,6 +80,7 @@ mod headers;
 pub mod http;
 mod key_hash;
 pub mod metrics;
+mod native;
 mod processor;
 mod producer;
 mod record;

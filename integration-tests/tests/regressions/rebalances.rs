@@ -70,6 +70,16 @@ impl Scene {
         let produced = self.kafka.produced(&self.topic).await.unwrap();
         wait_until("all are processed", DEADLINE, || self.journal.done() >= produced.len()).await;
     }
+
+    /// With `last`, once everything is processed.
+    async fn ends_without_repeats(&self, last: Subscription) {
+        await_committed(self.kafka, &self.group, &self.topic).await;
+        last.shutdown().await.unwrap();
+        let produced = self.kafka.produced(&self.topic).await.unwrap();
+        let report = self.journal.check(&produced, Expect::Crashes);
+        report.assert_clean();
+        assert_eq!(report.duplicates, []);
+    }
 }
 
 fn partitions(member: &Subscription) -> BTreeSet<i32> {
@@ -100,12 +110,7 @@ async fn paused_during_a_rebalance(protocol: Protocol) {
     scene.all_done().await;
     wait_until("nothing is paused", DEADLINE, || first.status().partitions.iter().all(|partition| !partition.paused))
         .await;
-    await_committed(scene.kafka, &scene.group, &scene.topic).await;
-    first.shutdown().await.unwrap();
-    let produced = scene.kafka.produced(&scene.topic).await.unwrap();
-    let report = scene.journal.check(&produced, Expect::Crashes);
-    report.assert_clean();
-    assert_eq!(report.duplicates, []);
+    scene.ends_without_repeats(first).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -154,12 +159,7 @@ async fn a_partition_comes_back(protocol: Protocol) {
     }
     gate.open();
     scene.all_done().await;
-    await_committed(scene.kafka, &scene.group, &scene.topic).await;
-    first.shutdown().await.unwrap();
-    let produced = scene.kafka.produced(&scene.topic).await.unwrap();
-    let report = scene.journal.check(&produced, Expect::Crashes);
-    report.assert_clean();
-    assert_eq!(report.duplicates, []);
+    scene.ends_without_repeats(first).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -21,14 +21,15 @@ pub struct Oldest<'a, R> {
     pub record: &'a R,
 }
 
-/// What a pending record is doing.
+/// What an unsettled record is doing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
 pub enum RecordState {
-    /// Waiting for its turn: for another record of its lane, or for a free place.
+    /// Waiting for its turn: for another record of its key, or for a free place.
     Queued,
     /// An attempt runs.
     Running,
-    /// Waiting for a moment: a back-off, of its attempt or its write.
+    /// Waiting for a back-off, of its attempt or its write.
     Waiting,
     /// Waiting for its due time.
     NotDue,
@@ -36,6 +37,20 @@ pub enum RecordState {
     Publishing,
     /// Held, for good.
     Parked,
+}
+
+impl RecordState {
+    /// The value of the `state` label in metrics.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Queued => "queued",
+            Self::Running => "running",
+            Self::Waiting => "waiting",
+            Self::NotDue => "not_due",
+            Self::Publishing => "publishing",
+            Self::Parked => "parked",
+        }
+    }
 }
 
 impl<R> Partition<R> {

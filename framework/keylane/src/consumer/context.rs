@@ -14,6 +14,7 @@ use rdkafka::error::{KafkaError, KafkaResult, RDKafkaErrorCode};
 use rdkafka::types::RDKafkaRespErr;
 use rdkafka::{Offset, TopicPartitionList};
 
+use super::committed::{COMMITTED_TIMEOUT, committed};
 use super::fetch_queue::Forwarding;
 use super::native;
 use super::topic_ids::{Answer, Inquiry, Logs};
@@ -22,11 +23,7 @@ use crate::metrics::{CommitFailure, SubscriptionMetrics};
 use crate::runtime::SharedLease;
 use crate::subscription::Control;
 
-/// How long an assignment waits for the committed offsets and their metadata. Without them processing starts all the same:
-/// the settled-ahead map is missing then, and more is delivered again.
-const COMMITTED_TIMEOUT: Duration = Duration::from_secs(10);
-
-/// The same for the topics' ids. Without them what was committed is believed for now, and compared later.
+/// How long an assignment waits for the topics' ids. Without them what was committed is believed for now, and compared later.
 const IDENTITY_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// What has happened since the loop last looked.
@@ -183,12 +180,33 @@ impl Context {
         };
         let wait = if self.ids_told.load(Ordering::Relaxed) { IDENTITY_TIMEOUT } else { Duration::ZERO };
         let asked = Instant::now();
-        add_committed(consumer, &mut assigned);
+        self.add_committed(consumer, &mut assigned);
         let answer = inquiry.answer(wait.saturating_sub(asked.elapsed()));
         self.set_ids_told(matches!(answer, Answer::Logs(_)));
         let logs = if let Answer::Logs(logs) = answer { logs } else { Logs::new() };
         compare_logs(&mut assigned, &logs);
         assigned
+    }
+
+    /// Asks for the committed offsets with their metadata. Lists passed to the client are built, used and dropped here: one that
+    /// stays alive keeps the client from closing.
+    fn add_committed(&self, consumer: &BaseConsumer<Context>, assigned: &mut [NewPartition]) {
+        let partitions = || list(assigned.iter().map(|new| (new.topic.as_str(), new.partition)));
+        match committed(consumer, partitions, || self.closing.load(Ordering::Relaxed)) {
+            Ok(answer) => {
+                for element in native::committed(&answer) {
+                    let known = assigned
+                        .iter_mut()
+                        .find(|new| new.partition == element.partition && new.topic == element.topic);
+                    if let Some(new) = known.filter(|_| element.offset >= 0) {
+                        new.committed = Some((element.offset, element.metadata.to_vec()));
+                    }
+                }
+            }
+            Err(error) => {
+                tracing::warn!(%error, "the committed offsets' metadata cannot be read; more records will be delivered again");
+            }
+        }
     }
 
     fn revoke(&self, consumer: &BaseConsumer<Self>, partitions: &TopicPartitionList) {
@@ -205,26 +223,6 @@ impl Context {
         let partitions =
             native::committed(partitions).iter().map(|element| (element.topic.to_owned(), element.partition)).collect();
         self.events().push(GroupEvent::Revoked { partitions, lost, answered });
-    }
-}
-
-/// Asks for the committed offsets with their metadata. Lists passed to the client are built, used and dropped here: one that
-/// stays alive keeps the client from closing.
-fn add_committed(consumer: &BaseConsumer<Context>, assigned: &mut [NewPartition]) {
-    let request = list(assigned.iter().map(|new| (new.topic.as_str(), new.partition)));
-    match consumer.committed_offsets(request, COMMITTED_TIMEOUT) {
-        Ok(answer) => {
-            for element in native::committed(&answer) {
-                let known =
-                    assigned.iter_mut().find(|new| new.partition == element.partition && new.topic == element.topic);
-                if let Some(new) = known.filter(|_| element.offset >= 0) {
-                    new.committed = Some((element.offset, element.metadata.to_vec()));
-                }
-            }
-        }
-        Err(error) => {
-            tracing::warn!(%error, "the committed offsets' metadata cannot be read; more records will be delivered again");
-        }
     }
 }
 

@@ -9,9 +9,7 @@
 //!
 //! A partition that is read from a follower (`client.rack`) may still have to wait: its leader is asked, not the follower.
 //!
-//! SAFETY, for the whole file: `queue` comes from `rd_kafka_queue_new` and is destroyed once, by [`FetcherWakeup`]'s drop,
-//! which comes before the client's (the order of the fields in the struct that owns both). An answer that comes later is
-//! freed by librdkafka. An event is destroyed once, where it is taken out.
+//! SAFETY, for the whole file: as in `native/replies.rs`.
 #![allow(unsafe_code)]
 
 use std::time::Duration;
@@ -20,22 +18,20 @@ use rdkafka::bindings as sys;
 use rdkafka::consumer::{BaseConsumer, Consumer, ConsumerContext};
 use rdkafka::{Offset, TopicPartitionList};
 
+use crate::native::{AdminOptions, ReplyQueue};
+
 /// After so long the threads are awake by themselves.
 const USEFUL_FOR: Duration = Duration::from_secs(1);
 
 /// For one client; owned by the polling thread.
 pub(super) struct FetcherWakeup {
     /// Where the answers go. Bounded: those of earlier rebalances are thrown away with each new one.
-    queue: *mut sys::rd_kafka_queue_t,
+    answers: ReplyQueue,
 }
-
-// SAFETY: librdkafka's queues may be used from any thread; this is only the address.
-unsafe impl Send for FetcherWakeup {}
 
 impl FetcherWakeup {
     pub(super) fn new<C: ConsumerContext>(consumer: &BaseConsumer<C>) -> Self {
-        // SAFETY: the client is live.
-        Self { queue: unsafe { sys::rd_kafka_queue_new(consumer.client().native_ptr()) } }
+        Self { answers: ReplyQueue::new(consumer) }
     }
 
     /// Wakes the fetchers of these partitions, which are different ones, without waiting. To be called after a rebalance was
@@ -45,7 +41,7 @@ impl FetcherWakeup {
         consumer: &BaseConsumer<C>,
         partitions: impl Iterator<Item = (&'a str, i32)>,
     ) {
-        while self.answer(Duration::ZERO).is_some() {}
+        while self.answers.poll(Duration::ZERO).is_some() {}
         let mut ends = TopicPartitionList::new();
         for (topic, partition) in partitions {
             // The only error is an offset that is none.
@@ -59,51 +55,11 @@ impl FetcherWakeup {
     }
 
     fn ask<C: ConsumerContext>(&self, consumer: &BaseConsumer<C>, ends: &TopicPartitionList, timeout: Duration) {
+        let operation = sys::rd_kafka_admin_op_t::RD_KAFKA_ADMIN_OP_LISTOFFSETS;
+        let options = AdminOptions::new(consumer, operation, timeout);
         let client = consumer.client().native_ptr();
-        let timeout_millis = i32::try_from(timeout.as_millis()).unwrap_or(i32::MAX);
-        let mut message = [0; 256];
-        // SAFETY: client, list and queue are live, and librdkafka copies list and options. The options are destroyed here,
-        // once; a refused time-out leaves its default.
-        unsafe {
-            let options =
-                sys::rd_kafka_AdminOptions_new(client, sys::rd_kafka_admin_op_t::RD_KAFKA_ADMIN_OP_LISTOFFSETS);
-            sys::rd_kafka_AdminOptions_set_request_timeout(
-                options,
-                timeout_millis,
-                message.as_mut_ptr(),
-                message.len(),
-            );
-            sys::rd_kafka_ListOffsets(client, ends.ptr(), options, self.queue);
-            sys::rd_kafka_AdminOptions_destroy(options);
-        }
-    }
-
-    /// How many partitions the next answer is about, if one comes within `wait`.
-    fn answer(&self, wait: Duration) -> Option<usize> {
-        let wait_millis = i32::try_from(wait.as_millis()).unwrap_or(i32::MAX);
-        // SAFETY: the queue is live.
-        let event = unsafe { sys::rd_kafka_queue_poll(self.queue, wait_millis) };
-        if event.is_null() {
-            return None;
-        }
-        let mut count = 0;
-        // SAFETY: a non-null event is ours until it is destroyed, once, after its last use. The result is null for an event
-        // of another kind, and belongs to the event; `count` is a valid place to write to.
-        unsafe {
-            let result = sys::rd_kafka_event_ListOffsets_result(event);
-            if !result.is_null() {
-                sys::rd_kafka_ListOffsets_result_infos(result, &mut count);
-            }
-            sys::rd_kafka_event_destroy(event);
-        }
-        Some(count)
-    }
-}
-
-impl Drop for FetcherWakeup {
-    fn drop(&mut self) {
-        // SAFETY: made by us, destroyed once.
-        unsafe { sys::rd_kafka_queue_destroy(self.queue) };
+        // SAFETY: client, list, options and queue are live.
+        unsafe { sys::rd_kafka_ListOffsets(client, ends.ptr(), options.as_ptr(), self.answers.as_ptr()) };
     }
 }
 
@@ -131,6 +87,21 @@ mod tests {
             .expect("the settings are right")
     }
 
+    /// How many partitions the next answer is about, if one comes.
+    fn answer(wakeup: &FetcherWakeup) -> Option<usize> {
+        let reply = wakeup.answers.poll(PATIENCE)?;
+        let mut count = 0;
+        // SAFETY: the reply is live; the result is null for one of another kind, and belongs to it; `count` is a valid place to
+        // write to.
+        unsafe {
+            let result = sys::rd_kafka_event_ListOffsets_result(reply.as_ptr());
+            if !result.is_null() {
+                sys::rd_kafka_ListOffsets_result_infos(result, &mut count);
+            }
+        }
+        Some(count)
+    }
+
     #[test]
     fn the_leaders_of_all_partitions_are_asked_and_an_old_answer_does_not_stay() {
         let broker = EmbeddedBroker::start(EmbeddedBrokerOptions { brokers: 3, ..Default::default() }).unwrap();
@@ -138,16 +109,16 @@ mod tests {
         let client = client(&broker);
         let wakeup = FetcherWakeup::new(&client);
         wakeup.wake(&client, (0..6).map(|partition| ("one", partition)));
-        assert_eq!(wakeup.answer(PATIENCE), Some(6));
+        assert_eq!(answer(&wakeup), Some(6));
         wakeup.wake(&client, (0..6).map(|partition| ("one", partition)));
         let deadline = Instant::now() + PATIENCE;
         // SAFETY: the queue is live.
-        while unsafe { sys::rd_kafka_queue_length(wakeup.queue) } == 0 {
+        while unsafe { sys::rd_kafka_queue_length(wakeup.answers.as_ptr()) } == 0 {
             assert!(Instant::now() < deadline, "no answer");
             std::thread::yield_now();
         }
         wakeup.wake(&client, [("one", 3)].into_iter());
-        assert_eq!(wakeup.answer(PATIENCE), Some(1), "the answer before was left in the queue");
+        assert_eq!(answer(&wakeup), Some(1), "the answer before was left in the queue");
     }
 
     #[test]
@@ -159,7 +130,7 @@ mod tests {
         let mut ends = TopicPartitionList::new();
         ends.add_partition_offset("one", 0, Offset::End).unwrap();
         wakeup.ask(&client, &ends, Duration::from_millis(200));
-        assert!(wakeup.answer(PATIENCE).is_some());
+        assert!(answer(&wakeup).is_some());
         wakeup.ask(&client, &ends, PATIENCE);
         drop(wakeup);
         drop(client);

@@ -145,3 +145,121 @@ pub(super) struct Finished {
     pub(super) dropped: bool,
     pub(super) error: Option<rdkafka::error::KafkaError>,
 }
+
+#[cfg(all(test, feature = "embedded-broker"))]
+mod tests {
+    use std::sync::Arc;
+    use std::sync::atomic::Ordering;
+
+    use rdkafka::types::{RDKafkaApiKey, RDKafkaRespErr};
+    use rdkafka::{ClientConfig, Offset};
+
+    use super::super::commit_queue::CommitQueue;
+    use super::super::context::NewPartition;
+    use super::super::fetch_queue::Forwarding;
+    use super::super::poll_loop::PollSettings;
+    use super::*;
+    use crate::metrics::SubscriptionMetrics;
+    use crate::runtime::{CommitPoint, SharedLease};
+    use crate::subscription::Control;
+    use crate::{EmbeddedBroker, EmbeddedBrokerOptions, Limits, Watchdog};
+
+    const PATIENCE: Duration = Duration::from_secs(30);
+
+    /// A member whose only partition is to be given back, after its owner has ended at offset 5.
+    struct Member {
+        handover: Handover,
+        commits: Commits,
+        assignment: Assignment,
+        consumer: BaseConsumer<Context>,
+    }
+
+    impl Member {
+        fn new(broker: &EmbeddedBroker) -> Self {
+            let control = Arc::new(Control::new(PATIENCE));
+            let metrics = Arc::new(SubscriptionMetrics::new("subscription"));
+            let context = Context::new(control, metrics, Arc::<Forwarding>::default(), Arc::new(SharedLease::new()));
+            let mut config = ClientConfig::new();
+            config.set("bootstrap.servers", broker.bootstrap_servers()).set("group.id", "group");
+            config.set("enable.auto.offset.store", "false").set("reconnect.backoff.max.ms", "100");
+            // The client gives a commit up after this, and is not to come before us.
+            config.set("session.timeout.ms", "300000");
+            let consumer: BaseConsumer<Context> = config.create_with_context(context).expect("the settings are right");
+            let mut assignment = Assignment::new(Arc::new(settings()), Box::new(drop));
+            assignment.open(new_partition(), false);
+            let progress = &assignment.partitions[0].progress;
+            progress.set_commit_point(CommitPoint { position: 5, metadata: String::new(), mark: None, running: false });
+            progress.ended.store(true, Ordering::Release);
+            let commits = Commits::new(CommitQueue::new(&consumer));
+            let handover = Handover::begin(&mut assignment, vec![("tasks".into(), 0)], Instant::now() + PATIENCE);
+            Self { handover, commits, assignment, consumer }
+        }
+
+        fn is_ready(&mut self) -> bool {
+            self.handover.is_ready(&self.consumer, &mut self.assignment, &mut self.commits)
+        }
+
+        fn is_ready_in_time(&mut self) -> bool {
+            let deadline = Instant::now() + PATIENCE;
+            while !self.is_ready() {
+                if Instant::now() >= deadline {
+                    return false;
+                }
+                self.consumer.poll(Duration::from_millis(2));
+            }
+            true
+        }
+
+        fn committed(&self) -> Offset {
+            let list = list([("tasks", 0)].into_iter());
+            let committed = self.consumer.committed_offsets(list, PATIENCE).expect("the broker answers");
+            committed.elements()[0].offset()
+        }
+    }
+
+    fn settings() -> PollSettings {
+        PollSettings {
+            subscription: "subscription".into(),
+            topics: vec!["tasks".into()],
+            retry_topic: None,
+            limits: Limits::default(),
+            drain_timeout: PATIENCE,
+            watchdog: Watchdog::default(),
+            reset_is_error: false,
+        }
+    }
+
+    fn new_partition() -> NewPartition {
+        let topic = "tasks".to_owned();
+        NewPartition { topic, partition: 0, committed: None, log: None, left: None, stale_end: None }
+    }
+
+    fn broker() -> EmbeddedBroker {
+        let broker = EmbeddedBroker::start(EmbeddedBrokerOptions::default()).expect("it starts");
+        broker.create_topic("tasks", 1).expect("there is no such topic");
+        broker
+    }
+
+    #[test]
+    fn a_partition_is_given_back_when_the_broker_has_its_last_commit_also_at_the_second_try() {
+        let broker = broker();
+        // One for the commit that nobody waits for.
+        let refusals = [RDKafkaRespErr::RD_KAFKA_RESP_ERR_STALE_MEMBER_EPOCH; 2];
+        broker.cluster().request_errors(RDKafkaApiKey::OffsetCommit, &refusals);
+        let mut member = Member::new(&broker);
+        assert!(member.is_ready_in_time());
+        assert_eq!(member.committed(), Offset::Offset(5));
+    }
+
+    #[test]
+    fn without_a_coordinator_a_partition_is_given_back_all_the_same() {
+        let broker = broker();
+        broker.cluster().broker_down(1).unwrap();
+        let mut member = Member::new(&broker);
+        let (at_once, in_time) = (member.is_ready(), member.is_ready_in_time());
+        // Before anything can fail: closing would wait for the commits.
+        broker.cluster().broker_up(1).unwrap();
+        assert!(!at_once, "nobody has answered");
+        assert!(in_time);
+    }
+}

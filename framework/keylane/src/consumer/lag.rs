@@ -97,7 +97,7 @@ fn oldest_record(oldest: crate::runtime::OldestRecord) -> OldestRecord {
         key_hash: oldest.key_hash,
         age: oldest.since.elapsed(),
         attempts: oldest.attempts,
-        state: oldest.state.into(),
+        state: oldest.state,
     }
 }
 

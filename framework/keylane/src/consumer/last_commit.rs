@@ -6,12 +6,11 @@
 
 use std::time::{Duration, Instant};
 
-use rdkafka::consumer::BaseConsumer;
+use rdkafka::consumer::{BaseConsumer, ConsumerContext};
 use rdkafka::error::RDKafkaErrorCode;
 use rdkafka::{TopicPartitionList, error::KafkaResult};
 
 use super::commit_queue::CommitQueue;
-use super::context::Context;
 
 /// How long after a refusal the next try waits.
 const AGAIN: Duration = Duration::from_millis(20);
@@ -24,14 +23,14 @@ pub(super) struct LastCommit {
 }
 
 impl LastCommit {
-    pub(super) fn new(consumer: &BaseConsumer<Context>) -> Self {
+    pub(super) fn new<C: ConsumerContext>(consumer: &BaseConsumer<C>) -> Self {
         Self { queue: CommitQueue::new(consumer), under_way: false, again_at: None }
     }
 
     /// Whether the broker has it, or will never take it from this member. `list` is what to commit, if anything.
-    pub(super) fn is_over(
+    pub(super) fn is_over<C: ConsumerContext>(
         &mut self,
-        consumer: &BaseConsumer<Context>,
+        consumer: &BaseConsumer<C>,
         list: impl FnOnce() -> KafkaResult<Option<TopicPartitionList>>,
     ) -> bool {
         if self.under_way {
@@ -81,4 +80,106 @@ fn is_passing(error: RDKafkaErrorCode) -> bool {
             | RequestTimedOut
             | BrokerTransportFailure
     )
+}
+
+#[cfg(all(test, feature = "embedded-broker"))]
+mod tests {
+    use rdkafka::consumer::Consumer;
+    use rdkafka::types::{RDKafkaApiKey, RDKafkaRespErr};
+    use rdkafka::{ClientConfig, Offset};
+
+    use super::*;
+    use crate::{EmbeddedBroker, EmbeddedBrokerOptions};
+
+    const PATIENCE: Duration = Duration::from_secs(30);
+
+    fn start() -> (EmbeddedBroker, BaseConsumer) {
+        let broker = EmbeddedBroker::start(EmbeddedBrokerOptions::default()).expect("it starts");
+        broker.create_topic("tasks", 1).expect("there is no such topic");
+        broker.remember_requests();
+        let mut config = ClientConfig::new();
+        config.set("bootstrap.servers", broker.bootstrap_servers()).set("group.id", "group");
+        let consumer = config.set("reconnect.backoff.max.ms", "100").create().expect("the settings are right");
+        (broker, consumer)
+    }
+
+    /// Looks, and has the number of the try committed, from 1.
+    fn is_over(last_commit: &mut LastCommit, consumer: &BaseConsumer, tries: &mut i64) -> bool {
+        last_commit.is_over(consumer, || {
+            *tries += 1;
+            let mut list = TopicPartitionList::new();
+            list.add_partition_offset("tasks", 0, Offset::Offset(*tries))?;
+            Ok(Some(list))
+        })
+    }
+
+    fn tries_until_over(last_commit: &mut LastCommit, consumer: &BaseConsumer, mut tries: i64) -> i64 {
+        let deadline = Instant::now() + PATIENCE;
+        while !is_over(last_commit, consumer, &mut tries) {
+            assert!(Instant::now() < deadline, "not over after {tries} tries");
+            std::thread::yield_now();
+        }
+        tries
+    }
+
+    fn committed(consumer: &BaseConsumer) -> Offset {
+        let mut list = TopicPartitionList::new();
+        list.add_partition("tasks", 0);
+        let committed = consumer.committed_offsets(list, PATIENCE).expect("the broker answers");
+        committed.elements()[0].offset()
+    }
+
+    #[test]
+    fn it_is_sent_once_and_over_when_the_broker_has_it() {
+        let (broker, consumer) = start();
+        assert_eq!(tries_until_over(&mut LastCommit::new(&consumer), &consumer, 0), 1);
+        assert_eq!(committed(&consumer), Offset::Offset(1));
+        assert_eq!(broker.requests(RDKafkaApiKey::OffsetCommit), 1);
+    }
+
+    #[test]
+    fn refused_with_a_stale_epoch_or_in_a_rebalance_it_is_sent_again_as_it_is_by_then() {
+        use RDKafkaRespErr::{RD_KAFKA_RESP_ERR_REBALANCE_IN_PROGRESS, RD_KAFKA_RESP_ERR_STALE_MEMBER_EPOCH};
+        let (broker, consumer) = start();
+        let refusals = [
+            RD_KAFKA_RESP_ERR_STALE_MEMBER_EPOCH,
+            RD_KAFKA_RESP_ERR_REBALANCE_IN_PROGRESS,
+            RD_KAFKA_RESP_ERR_STALE_MEMBER_EPOCH,
+        ];
+        broker.cluster().request_errors(RDKafkaApiKey::OffsetCommit, &refusals);
+        assert_eq!(tries_until_over(&mut LastCommit::new(&consumer), &consumer, 0), 4);
+        assert_eq!(committed(&consumer), Offset::Offset(4));
+        assert_eq!(broker.requests(RDKafkaApiKey::OffsetCommit), 4);
+    }
+
+    #[test]
+    fn who_is_no_member_any_more_does_not_try_again() {
+        let (broker, consumer) = start();
+        let refusal = [RDKafkaRespErr::RD_KAFKA_RESP_ERR_UNKNOWN_MEMBER_ID];
+        broker.cluster().request_errors(RDKafkaApiKey::OffsetCommit, &refusal);
+        assert_eq!(tries_until_over(&mut LastCommit::new(&consumer), &consumer, 0), 1);
+        assert_eq!(committed(&consumer), Offset::Invalid);
+    }
+
+    #[test]
+    fn silence_is_no_answer_and_no_reason_to_send_it_again() {
+        let (broker, consumer) = start();
+        broker.cluster().broker_down(1).unwrap();
+        let (mut last_commit, mut tries) = (LastCommit::new(&consumer), 0);
+        let is_silent = (0..1_000).all(|_| !is_over(&mut last_commit, &consumer, &mut tries));
+        // Before anything can fail: without a broker the consumer takes its time to close.
+        broker.cluster().broker_up(1).unwrap();
+        assert!(is_silent);
+        assert_eq!(tries, 1);
+        assert_eq!(tries_until_over(&mut last_commit, &consumer, tries), 1);
+        assert_eq!(committed(&consumer), Offset::Offset(1));
+    }
+
+    #[test]
+    fn with_nothing_to_commit_it_is_over_at_once() {
+        let (broker, consumer) = start();
+        assert!(LastCommit::new(&consumer).is_over(&consumer, || Ok(None)));
+        assert_eq!(committed(&consumer), Offset::Invalid);
+        assert_eq!(broker.requests(RDKafkaApiKey::OffsetCommit), 0);
+    }
 }

@@ -18,6 +18,7 @@ use rdkafka::consumer::{BaseConsumer, Consumer, ConsumerContext};
 use rdkafka::message::BorrowedMessage;
 
 use crate::Headers;
+use crate::native::slice;
 
 /// A message that librdkafka still owns.
 pub(super) struct NativeMessage<'a> {
@@ -61,12 +62,12 @@ impl<'a> NativeMessage<'a> {
 
     pub(super) fn key(&self) -> Option<&'a [u8]> {
         // SAFETY: librdkafka gives pointer and length together, the bytes live as long as the message.
-        unsafe { slice(self.message.key, self.message.key_len) }
+        unsafe { bytes(self.message.key, self.message.key_len) }
     }
 
     pub(super) fn value(&self) -> Option<&'a [u8]> {
         // SAFETY: as for the key.
-        unsafe { slice(self.message.payload, self.message.len) }
+        unsafe { bytes(self.message.payload, self.message.len) }
     }
 
     pub(super) fn timestamp_millis(&self) -> Option<i64> {
@@ -96,7 +97,7 @@ impl<'a> NativeMessage<'a> {
                 break;
             }
             // SAFETY: `name` is a non-null C string and `value` has `length` bytes; both belong to `list`.
-            let (name, value) = unsafe { (CStr::from_ptr(name).to_string_lossy(), slice(value, length)) };
+            let (name, value) = unsafe { (CStr::from_ptr(name).to_string_lossy(), bytes(value, length)) };
             match value {
                 Some(value) => headers.push(name, Bytes::copy_from_slice(value)),
                 None => headers.push_null(name),
@@ -106,10 +107,12 @@ impl<'a> NativeMessage<'a> {
     }
 }
 
+/// Null is no value, and not an empty one.
+///
 /// SAFETY: `pointer` is null or points to `length` initialised bytes that live for `'a`.
-unsafe fn slice<'a>(pointer: *const std::ffi::c_void, length: usize) -> Option<&'a [u8]> {
-    // SAFETY: by the contract above; null is checked first.
-    (!pointer.is_null()).then(|| unsafe { std::slice::from_raw_parts(pointer.cast::<u8>(), length) })
+unsafe fn bytes<'a>(pointer: *const std::ffi::c_void, length: usize) -> Option<&'a [u8]> {
+    // SAFETY: by the contract above.
+    (!pointer.is_null()).then(|| unsafe { slice(pointer.cast(), length) })
 }
 
 /// One element of a partition list, metadata as bytes.
@@ -127,10 +130,7 @@ pub(super) fn committed(list: &TopicPartitionList) -> Vec<Committed<'_>> {
     // SAFETY: the list is live, and `elems` points to `cnt` elements of it.
     let elements = unsafe {
         let list = &*list.ptr();
-        match usize::try_from(list.cnt) {
-            Ok(count) if !list.elems.is_null() => std::slice::from_raw_parts(list.elems, count),
-            _ => &[],
-        }
+        slice(list.elems, usize::try_from(list.cnt).unwrap_or(0))
     };
     elements
         .iter()
@@ -140,7 +140,7 @@ pub(super) fn committed(list: &TopicPartitionList) -> Vec<Committed<'_>> {
             partition: element.partition,
             offset: element.offset,
             // SAFETY: pointer and length are librdkafka's, the bytes belong to the list.
-            metadata: unsafe { slice(element.metadata, element.metadata_size) }.unwrap_or_default(),
+            metadata: unsafe { bytes(element.metadata, element.metadata_size) }.unwrap_or_default(),
             _list: PhantomData,
         })
         .collect()

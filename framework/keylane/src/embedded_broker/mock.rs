@@ -62,7 +62,7 @@ impl Mock {
         self.owner.poll(std::time::Duration::ZERO);
     }
 
-    fn cluster(&self) -> Option<MockCluster<'_, DefaultProducerContext>> {
+    pub(super) fn cluster(&self) -> Option<MockCluster<'_, DefaultProducerContext>> {
         self.client().mock_cluster()
     }
 

@@ -156,6 +156,12 @@ impl EmbeddedBroker {
         settings(&[("message.max.bytes", "1000000"), ("linger.ms", "5")])
     }
 
+    /// The cluster itself, to be disturbed.
+    #[cfg(test)]
+    pub(crate) fn cluster(&self) -> rdkafka::mocking::MockCluster<'_, rdkafka::producer::DefaultProducerContext> {
+        self.mock.cluster().expect("the cluster lives as long as this")
+    }
+
     /// From here on requests are remembered.
     #[cfg(test)]
     pub(crate) fn remember_requests(&self) {

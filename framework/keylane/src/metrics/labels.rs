@@ -1,5 +1,7 @@
 //! The values of the bounded labels, one enum for each label.
 
+use keylane_core::RecordState;
+
 /// A label of a metric, and what it may say.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
@@ -120,15 +122,28 @@ label_enum! {
     }
 }
 
-label_enum! {
-    /// What the oldest unsettled record of a partition does.
-    OldestState as "state" {
-        Queued = "queued",
-        Running = "running",
-        Waiting = "waiting",
-        NotDue = "not_due",
-        Publishing = "publishing",
-        Parked = "parked",
+/// What the oldest unsettled record of a partition does.
+impl LabelValue for RecordState {
+    const LABEL: LabelDef = LabelDef {
+        name: "state",
+        values: &[
+            Self::Queued.as_str(),
+            Self::Running.as_str(),
+            Self::Waiting.as_str(),
+            Self::NotDue.as_str(),
+            Self::Publishing.as_str(),
+            Self::Parked.as_str(),
+        ],
+    };
+    const ALL: &'static [Self] =
+        &[Self::Queued, Self::Running, Self::Waiting, Self::NotDue, Self::Publishing, Self::Parked];
+
+    fn as_str(self) -> &'static str {
+        Self::as_str(self)
+    }
+
+    fn index(self) -> usize {
+        self as usize
     }
 }
 

@@ -31,8 +31,8 @@ pub use prometheus::{
 
 pub(crate) use {
     labels::{
-        AttemptResult, CommitFailure, ConsumerError, DeadLetterReason, DrainResult, LabelValue, LaneState, OldestState,
-        Outcome, PollSection, ProduceFailure, ProduceTarget, Rebalance, RetryPlace, State, UnreadableMetadata,
+        AttemptResult, CommitFailure, ConsumerError, DeadLetterReason, DrainResult, LaneState, Outcome, PollSection,
+        ProduceFailure, ProduceTarget, Rebalance, RetryPlace, State, UnreadableMetadata,
     },
     partition::{LagMetrics, MetricLabels, PartitionMetrics, ReadMetrics},
     subscription::{PollMetrics, SubscriptionMetrics},

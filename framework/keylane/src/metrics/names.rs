@@ -3,10 +3,11 @@
 //! The handles, the descriptions, the buckets of the Prometheus endpoint and the reference page come from [`ALL`].
 
 use ::metrics::Unit;
+use keylane_core::RecordState;
 
 use super::labels::{
     AttemptResult, CommitFailure, ConsumerError, DeadLetterReason, DrainResult, LabelDef, LabelValue, LaneState,
-    OldestState, Outcome, PollSection, ProduceFailure, ProduceTarget, Rebalance, RetryPlace, State, UnreadableMetadata,
+    Outcome, PollSection, ProduceFailure, ProduceTarget, Rebalance, RetryPlace, State, UnreadableMetadata,
 };
 
 /// How a metric behaves.
@@ -101,7 +102,7 @@ metrics! {
     /// Attempts of the oldest unsettled record so far; 0 when nothing is pending.
     WATERMARK_ATTEMPTS = "keylane_watermark_attempts": Gauge, Count, [SUBSCRIPTION, TOPIC, PARTITION];
     /// 1 for what the oldest unsettled record is doing, 0 for the others, and for all when nothing is pending.
-    WATERMARK_STATE = "keylane_watermark_state": Gauge, Count, [SUBSCRIPTION, TOPIC, PARTITION, OldestState::LABEL];
+    WATERMARK_STATE = "keylane_watermark_state": Gauge, Count, [SUBSCRIPTION, TOPIC, PARTITION, RecordState::LABEL];
     /// 1 while the watermark has not moved for `watchdog.stalled_after` though records wait, else 0.
     STALLED = "keylane_stalled": Gauge, Count, [SUBSCRIPTION, TOPIC, PARTITION];
     /// Attempts that have been running for longer than `watchdog.slow_attempt`.

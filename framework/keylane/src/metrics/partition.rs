@@ -5,9 +5,9 @@
 
 use std::time::{Duration, Instant};
 
-use super::labels::{
-    AttemptResult, DeadLetterReason, LabelValue, LaneState, OldestState, Outcome, RetryPlace, UnreadableMetadata,
-};
+use keylane_core::RecordState;
+
+use super::labels::{AttemptResult, DeadLetterReason, LabelValue, LaneState, Outcome, RetryPlace, UnreadableMetadata};
 use super::names;
 use super::series::{CounterSeries, GaugeSeries, HistogramSeries, Scope, SecondsSeries, Touch};
 
@@ -85,7 +85,7 @@ impl PartitionMetrics {
             watermark_offset: scope.gauge(&names::WATERMARK_OFFSET),
             watermark_age: scope.gauge(&names::WATERMARK_AGE),
             watermark_attempts: scope.gauge(&names::WATERMARK_ATTEMPTS),
-            watermark_state: scope.gauges::<OldestState>(&names::WATERMARK_STATE),
+            watermark_state: scope.gauges::<RecordState>(&names::WATERMARK_STATE),
             settled_ahead: scope.gauge(&names::SETTLED_AHEAD),
             pending_records: scope.gauge(&names::PENDING_RECORDS),
             pending_bytes: scope.gauge(&names::PENDING_BYTES),
@@ -177,9 +177,9 @@ impl PartitionMetrics {
     }
 
     /// The oldest unsettled record; `None` where there is none.
-    pub(crate) fn set_oldest(&mut self, attempts: u32, state: Option<OldestState>) {
+    pub(crate) fn set_oldest(&mut self, attempts: u32, state: Option<RecordState>) {
         self.watermark_attempts.set(f64::from(attempts));
-        for (series, each) in self.watermark_state.iter_mut().zip(OldestState::ALL) {
+        for (series, each) in self.watermark_state.iter_mut().zip(RecordState::ALL) {
             series.set(f64::from(u8::from(state == Some(*each))));
         }
     }

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
 use ::metrics::{Unit, with_local_recorder};
+use keylane_core::RecordState;
 use metrics_util::MetricKind as RecordedKind;
 use metrics_util::debugging::{DebugValue, DebuggingRecorder, Snapshotter};
 
@@ -52,7 +53,7 @@ impl Handles {
         partition.commit_metadata_truncated();
         each(|reason| partition.commit_metadata_unreadable(reason));
         partition.set_watermark(42, SECOND);
-        partition.set_oldest(1, Some(OldestState::Running));
+        partition.set_oldest(1, Some(RecordState::Running));
         partition.set_settled_ahead(1);
         partition.set_pending(1, 1);
         partition.set_running(1);

@@ -3,7 +3,7 @@
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
-use keylane_core::{Alarm, Blocking, Failure, Moment, RecordState, Ticket};
+use keylane_core::{Alarm, Blocking, Failure, Moment, Ticket};
 
 use super::attempt::AttemptOutcome;
 use super::owner::{Held, Owner};
@@ -47,7 +47,7 @@ impl Owner {
                 let key_hash = oldest.record.key_hash().map(tracing::field::display);
                 tracing::warn!(
                     %topic, partition, offset = %oldest.offset, key_hash, attempts = oldest.attempts,
-                    state = state_text(oldest.state), age = ?now.since(oldest.since), ?stalled_for,
+                    state = oldest.state.as_str(), age = ?now.since(oldest.since), ?stalled_for,
                     settled_ahead = self.core.settled_ahead(), pending = self.core.pending(),
                     "the partition makes no progress: its commit waits for this record"
                 );
@@ -116,7 +116,7 @@ impl Owner {
         let since = self.runtime.instant(oldest.since);
         let oldest = OldestRecord { offset, key_hash, attempts: oldest.attempts, state: oldest.state, since };
         self.last_oldest = Some((oldest, Instant::now()));
-        self.metrics.set_oldest(oldest.attempts, Some(metric_state(oldest.state)));
+        self.metrics.set_oldest(oldest.attempts, Some(oldest.state));
         self.progress.set_oldest(Some(oldest));
     }
 }
@@ -125,12 +125,4 @@ impl Held {
     fn key_hash(&self) -> Option<KeyHash> {
         self.record.key().map(KeyHash::of)
     }
-}
-
-fn metric_state(state: RecordState) -> crate::metrics::OldestState {
-    crate::subscription::RecordState::from(state).metric()
-}
-
-fn state_text(state: RecordState) -> &'static str {
-    crate::subscription::RecordState::from(state).as_str()
 }

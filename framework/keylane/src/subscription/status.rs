@@ -3,6 +3,9 @@
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
+#[doc(inline)]
+pub use keylane_core::RecordState;
+
 use crate::KeyHash;
 
 /// Where a subscription is in its life.
@@ -216,56 +219,4 @@ pub struct OldestRecord {
     pub attempts: u32,
     /// What it is doing.
     pub state: RecordState,
-}
-
-/// What an unsettled record is doing.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-#[non_exhaustive]
-pub enum RecordState {
-    /// Waiting for its turn: for another record of its key, or for a free place.
-    Queued,
-    /// An attempt runs.
-    Running,
-    /// Waiting for a back-off.
-    Waiting,
-    /// Waiting for its due time.
-    NotDue,
-    /// Being written to the retry or dead-letter topic.
-    Publishing,
-    /// Parked.
-    Parked,
-}
-
-impl RecordState {
-    /// The value of the `state` label in metrics.
-    pub fn as_str(self) -> &'static str {
-        use crate::metrics::LabelValue;
-        self.metric().as_str()
-    }
-
-    pub(crate) fn metric(self) -> crate::metrics::OldestState {
-        use crate::metrics::OldestState as Metric;
-        match self {
-            Self::Queued => Metric::Queued,
-            Self::Running => Metric::Running,
-            Self::Waiting => Metric::Waiting,
-            Self::NotDue => Metric::NotDue,
-            Self::Publishing => Metric::Publishing,
-            Self::Parked => Metric::Parked,
-        }
-    }
-}
-
-impl From<keylane_core::RecordState> for RecordState {
-    fn from(state: keylane_core::RecordState) -> Self {
-        use keylane_core::RecordState as Core;
-        match state {
-            Core::Queued => Self::Queued,
-            Core::Running => Self::Running,
-            Core::Waiting => Self::Waiting,
-            Core::NotDue => Self::NotDue,
-            Core::Publishing => Self::Publishing,
-            Core::Parked => Self::Parked,
-        }
-    }
 }

@@ -13,7 +13,7 @@ use super::error::{NamedTopic, TopicError};
 use super::last_error::LastError;
 use super::permissions::{self, Allowed};
 use crate::client_config::creation_error;
-use crate::consumer::controller;
+use crate::native::controller;
 
 /// The first wait for an answer; it doubles, so that a slow cluster is not asked again and again.
 const FIRST_WAIT: Duration = Duration::from_millis(500);

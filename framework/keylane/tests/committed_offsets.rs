@@ -1,0 +1,61 @@
+//! What was committed is read although the coordinator does not answer at once.
+#![cfg(feature = "embedded-broker")]
+// Clippy allows it in test functions only, not in what they call.
+#![allow(clippy::unwrap_used)]
+
+mod common;
+
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use common::{PATIENCE, eventually, producer};
+use keylane::{EmbeddedBroker, Json, NewTask, Subscription, Task, TaskError};
+use rdkafka::mocking::MockCluster;
+use rdkafka::types::{RDKafkaApiKey, RDKafkaRespErr};
+use tokio::sync::watch;
+
+/// Without the metadata what is settled ahead of a stuck record would be done again.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_passing_refusal_of_the_committed_offsets_delivers_nothing_again() {
+    let broker = MockCluster::new(1).unwrap();
+    broker.create_topic("tasks", 1, 1).unwrap();
+    let producer = producer(broker.bootstrap_servers(), "tasks").await;
+    let tasks = (0..20).map(|i: u32| NewTask::json(&i).unwrap().key(i.to_string()));
+    assert!(producer.enqueue_all(tasks).await.iter().all(Result::is_ok));
+    let (release, released) = watch::channel(false);
+    let seen: Arc<Mutex<Vec<u32>>> = Arc::default();
+    let member = async || {
+        let (seen, released) = (seen.clone(), released.clone());
+        let builder = Subscription::builder("group", "tasks").bootstrap_servers(broker.bootstrap_servers());
+        let processor = move |task: Task<u32>| {
+            let (seen, mut released) = (seen.clone(), released.clone());
+            async move {
+                if *task.payload() == 0 {
+                    released.wait_for(|released| *released).await.map_err(TaskError::retryable)?;
+                }
+                seen.lock().unwrap().push(*task.payload());
+                Ok::<(), TaskError>(())
+            }
+        };
+        let builder =
+            builder.kafka_settings(EmbeddedBroker::client_settings()).shutdown_timeout(Duration::from_secs(1));
+        // A mock made by rdkafka lets a group's first member wait for three seconds.
+        builder.kafka("session.timeout.ms", "6000").start(Json, processor).await.unwrap()
+    };
+
+    let first = member().await;
+    eventually("all but the stuck one are processed", || seen.lock().unwrap().len() == 19).await;
+    first.shutdown().await.unwrap();
+
+    let refusals =
+        [RDKafkaRespErr::RD_KAFKA_RESP_ERR_STALE_MEMBER_EPOCH, RDKafkaRespErr::RD_KAFKA_RESP_ERR_STALE_MEMBER_EPOCH];
+    broker.request_errors(RDKafkaApiKey::OffsetFetch, &refusals);
+    release.send(true).unwrap();
+    let second = member().await;
+    eventually("the stuck one is processed", || seen.lock().unwrap().contains(&0)).await;
+    second.shutdown().await.unwrap();
+    let mut seen = seen.lock().unwrap().clone();
+    seen.sort_unstable();
+    assert_eq!(seen, (0..20).collect::<Vec<_>>(), "each record once");
+    producer.close(PATIENCE).await.unwrap();
+}
