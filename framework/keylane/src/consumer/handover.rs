@@ -226,6 +226,7 @@ mod tests {
             drain_timeout: PATIENCE,
             watchdog: Watchdog::default(),
             reset_is_error: false,
+            broker_assigns: false,
         }
     }
 
