@@ -48,7 +48,7 @@
 //! | `/v1/subscriptions/{name}/partitions/{topic}/{partition}` | one partition |
 //! | `/v1/subscriptions/{name}/oldest?limit=20` | of each partition the record its commit waits for, the longest waiting first |
 //! | `/openapi.json` | the description of all this (OpenAPI 3.1) |
-//! | `/metrics` | with the feature `prometheus`, where [`AdminServerBuilder::metrics`] was called |
+//! | `/metrics` | with the feature `prometheus`, where `AdminServerBuilder::metrics` was called |
 //!
 //! Names in a path are percent-encoded. Figures are a second old at most.
 //!
