@@ -2,6 +2,9 @@
 
 mod common;
 
+use std::io::{Read, Write};
+use std::net::TcpStream;
+
 use common::{Run, count, quickstart, something_is_done};
 
 #[test]
@@ -23,6 +26,20 @@ fn ctrl_c_drains_and_reports_what_was_done() {
     assert!(run.passed && run.report.contains("PASSED as far as it went"), "{}", run.report);
     assert!(count(&run.report, "unprocessed").is_some_and(|left| left > 0), "{}", run.report);
     assert!(run.report.contains("kept: no overlap, no gap"), "{}", run.report);
+}
+
+#[test]
+fn it_tells_of_its_subscriptions_over_http_while_it_runs() {
+    let mut run = Run::start("--events 20000 --vehicles 500 --partitions 2 --concurrency 1");
+    let line = run.wait_for_line(|line| line.starts_with("admin "));
+    let address = line.split("http://").nth(1).and_then(|rest| rest.split('/').next()).unwrap();
+    let mut stream = TcpStream::connect(address).unwrap();
+    write!(stream, "GET /v1/subscriptions HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n").unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).unwrap();
+    assert!(answer.starts_with("HTTP/1.1 200 OK\r\n") && answer.contains("\"name\":\"parking-notifier\""), "{answer}");
+    run.interrupt();
+    assert!(run.finish().passed);
 }
 
 #[test]

@@ -39,7 +39,7 @@
 //! | recognise a dead letter that was written twice | [`FailedRecordId`] |
 //! | see what is stuck, and get it out of the way | [`Watchdog`], [`Blocker`], [`OldestRecord`], [`KeyHash`] |
 //! | see which keys have the most records, take the most time, wait longest | [`SubscriptionHandle::hot_keys`] |
-//! | watch and steer it | [`SubscriptionHandle`], [`SubscriptionStatus`], [`metrics`] |
+//! | watch and steer it | [`SubscriptionHandle`], [`SubscriptionStatus`], [`metrics`], and `http` with the feature `http` |
 //! | follow a record from its producer through all its attempts | [`trace`] |
 //! | enqueue tasks | [`TaskProducer`], [`NewTask`] |
 //! | create topics | [`admin`] |
@@ -62,6 +62,7 @@
 //!
 //! * `prometheus`: `metrics::serve_prometheus` serves the metrics over HTTP with one call.
 //! * `otel`: attempts and enqueued tasks as spans of OpenTelemetry, in one trace; see [`trace`].
+//! * `http`: health, state, pausing and shutting down over HTTP; see the module `http`.
 //! * `embedded-broker`: an in-process Kafka for examples and tests.
 //! * `ssl`, `ssl-vendored`, `gssapi`, `cmake-build`, `dynamic-linking`: how librdkafka is built, passed through.
 
@@ -78,6 +79,8 @@ mod embedded_broker;
 #[doc(hidden)]
 pub mod fuzzing;
 mod headers;
+#[cfg(feature = "http")]
+pub mod http;
 mod key_hash;
 pub mod metrics;
 mod native;
@@ -111,8 +114,8 @@ pub use producer::{
 };
 pub use record::{Origin, Record};
 pub use subscription::{
-    HotKey, HotKeys, OldestRecord, PartitionStatus, RecordState, StartError, State, Subscription, SubscriptionBuilder,
-    SubscriptionError, SubscriptionHandle, SubscriptionStatus, Trouble, TroubleKind,
+    HotKey, HotKeys, OldestRecord, PartitionNotAssigned, PartitionStatus, RecordState, StartError, State, Subscription,
+    SubscriptionBuilder, SubscriptionError, SubscriptionHandle, SubscriptionStatus, Trouble, TroubleKind,
 };
 pub use task::Task;
 pub use task_error::TaskError;

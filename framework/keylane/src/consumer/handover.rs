@@ -230,8 +230,8 @@ mod tests {
             limits: Limits::default(),
             drain_timeout: PATIENCE,
             watchdog: Watchdog::default(),
-            guard: Arc::default(),
             reset_is_error: false,
+            broker_assigns: false,
         }
     }
 

@@ -28,6 +28,7 @@ pub(crate) struct Runtime {
     /// Settings for the partitions of origin topics, and of the retry topic.
     pub(crate) origin_settings: Arc<PartitionSettings>,
     pub(crate) retry_settings: Arc<PartitionSettings>,
+    /// The control's: whoever watches sees it there.
     pub(crate) guard: Arc<Mutex<StormGuard>>,
     /// Hot keys are shown as they are, beside their hashes.
     pub(crate) plain_keys: bool,

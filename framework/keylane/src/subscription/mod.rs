@@ -10,7 +10,7 @@ mod start;
 mod status;
 
 pub use builder::SubscriptionBuilder;
-pub use error::{StartError, SubscriptionError};
+pub use error::{PartitionNotAssigned, StartError, SubscriptionError};
 pub use handle::{Subscription, SubscriptionHandle};
 pub use hot_keys::{HotKey, HotKeys};
 pub use status::{OldestRecord, PartitionStatus, RecordState, State, SubscriptionStatus, Trouble, TroubleKind};
