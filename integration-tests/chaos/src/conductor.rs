@@ -5,11 +5,11 @@ use std::{
     time::{Duration, Instant},
 };
 
-use keylane_integration_tests::kafka::{HarnessError, Kafka};
+use keylane_integration_tests::kafka::{HarnessError, Kafka, NewRecord};
 use tokio::time::{sleep, sleep_until};
 
 use crate::{
-    evidence::{Written, read_written},
+    evidence::{PROBE, Written, read_written},
     group::Group,
     journal::{Deed, Journal},
     schedule::{BrokerBlow, MemberBlow, Schedule, Timed},
@@ -24,7 +24,7 @@ const BROKER_BACK: Duration = Duration::from_secs(120);
 /// How long a rolling restart lets a member work before the next one goes.
 const BETWEEN_RESTARTS: Duration = Duration::from_millis(1_500);
 /// For a changed topic to be known to all brokers.
-const TOPIC_CHANGES: Duration = Duration::from_secs(1);
+const TOPIC_CHANGES: Duration = Duration::from_secs(10);
 
 /// What is needed to break things.
 pub struct Conductor<'a> {
@@ -169,7 +169,7 @@ impl Conductor<'_> {
         let what = "dead letters".to_owned();
         self.deeds.note(Deed::Out { what: what.clone() });
         self.refuse_writes(dead).await?;
-        sleep(TOPIC_CHANGES).await;
+        self.await_refusals(dead).await;
         let saved = read_written(self.kafka, dead).await?;
         self.kafka.delete_topic(dead).await?;
         sleep(Duration::from_millis(away_ms)).await;
@@ -192,6 +192,17 @@ impl Conductor<'_> {
     async fn refuse_writes(&self, topic: &str) -> Result<(), HarnessError> {
         let refusing = [configs(self.shape).to_vec(), vec![("max.message.bytes", "1")]].concat();
         self.kafka.configure_topic(topic, &refusing).await
+    }
+
+    /// Until no partition takes anything. A write that is taken for lack of news would go with the topic, unread.
+    async fn await_refusals(&self, topic: &str) {
+        let given_up = Instant::now() + TOPIC_CHANGES;
+        for partition in 0..self.shape.0 {
+            let probe = NewRecord { partition: Some(partition), ..NewRecord::keyed(PROBE, PROBE) };
+            while Instant::now() < given_up && self.kafka.produce(topic, vec![probe.clone()]).await.is_ok() {
+                sleep(LOOK).await;
+            }
+        }
     }
 
     /// Sees to it that every topic takes writes again. A broker that was away while the topic was deleted and made anew may

@@ -150,6 +150,9 @@ pub async fn read_origin(kafka: &Kafka, topic: &str) -> Result<Vec<Produced>, Ha
     Ok(kafka.read_all(topic).await?.into_iter().map(produced).collect())
 }
 
+/// The key of records that are written only to see whether they are taken.
+pub const PROBE: &str = "probe";
+
 /// The retry topic or the dead letters, whose time stamps are the broker's.
 ///
 /// # Errors
@@ -167,5 +170,6 @@ pub async fn read_written(kafka: &Kafka, topic: &str) -> Result<Vec<Written>, Ha
             round: record.header("keylane-retry-round").and_then(|round| round.parse().ok()).unwrap_or_default(),
         }
     };
-    Ok(kafka.read_all(topic).await?.into_iter().map(written).collect())
+    let records = kafka.read_all(topic).await?.into_iter();
+    Ok(records.filter(|record| record.key.as_deref() != Some(PROBE.as_bytes())).map(written).collect())
 }
