@@ -19,6 +19,7 @@ mod observe;
 mod outcome;
 mod outcomes;
 mod pending;
+mod pending_view;
 mod settings;
 mod ticket;
 mod timers;
@@ -33,6 +34,7 @@ pub use caution::{Caution, MARK_PATIENCE, Mark, PoisonFate, Poisoned, SUSPECT_PA
 pub use delivery::{Delivered, Delivery};
 pub use observe::{Oldest, RecordState};
 pub use outcome::{ParkReason, Publish, PublishRequest, PublishResult, Settlement, Success, Verdict};
+pub use pending_view::{Activity, PendingView, Wait};
 pub use settings::{LaneOrder, PartitionSettings, Paused};
 pub use ticket::{Start, Ticket};
 pub use watchdog::{Alarm, Watchdog};

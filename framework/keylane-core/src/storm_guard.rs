@@ -53,6 +53,11 @@ impl StormGuard {
         self.refused
     }
 
+    /// Whether the next dead letter that may be an outage's would be refused.
+    pub const fn is_closed(&self) -> bool {
+        self.tokens == 0
+    }
+
     /// How many dead letters would be let through now.
     pub const fn tokens(&self) -> u32 {
         self.tokens
@@ -66,10 +71,12 @@ mod tests {
     #[test]
     fn after_the_burst_each_dead_letter_costs_a_success() {
         let mut guard = StormGuard::new(2);
-        assert!(guard.try_spend() && guard.try_spend());
+        assert!(guard.try_spend() && !guard.is_closed() && guard.try_spend());
+        assert!(guard.is_closed());
         assert!(!guard.try_spend());
         assert_eq!(guard.refused(), 1);
         guard.earn(1);
+        assert!(!guard.is_closed());
         assert!(guard.try_spend());
         assert!(!guard.try_spend());
         assert_eq!(guard.refused(), 2);

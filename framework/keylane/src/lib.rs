@@ -38,6 +38,7 @@
 //! | say what happens to failures | [`Retry`], [`Exhausted`], [`DeadLetter`] |
 //! | recognise a dead letter that was written twice | [`FailedRecordId`] |
 //! | see what is stuck, and get it out of the way | [`Watchdog`], [`Blocker`], [`OldestRecord`], [`KeyHash`] |
+//! | see which keys have the most records, take the most time, wait longest | [`SubscriptionHandle::hot_keys`] |
 //! | watch and steer it | [`SubscriptionHandle`], [`SubscriptionStatus`], [`metrics`] |
 //! | enqueue tasks | [`TaskProducer`], [`NewTask`] |
 //! | create topics | [`admin`] |
@@ -91,8 +92,8 @@ mod topics;
 pub use cancellation::Cancellation;
 pub use client_config::ClientConfigError;
 pub use config::{
-    Backoff, Blocker, BlockerAction, ConfigError, DeadLetter, Exhausted, InPlace, KafkaSettings, Limits, Reading,
-    Retry, RetryTopic, SubscriptionConfig, Watchdog,
+    Backoff, Blocker, BlockerAction, ConfigError, DeadLetter, Exhausted, HotKeySettings, InPlace, KafkaSettings,
+    Limits, Reading, Retry, RetryTopic, SubscriptionConfig, Watchdog,
 };
 pub use dead_letter::FailedRecordId;
 pub use decode::{Decode, DecodeError, Json, Raw};
@@ -106,7 +107,7 @@ pub use producer::{
 };
 pub use record::{Origin, Record};
 pub use subscription::{
-    OldestRecord, PartitionStatus, RecordState, StartError, State, Subscription, SubscriptionBuilder,
+    HotKey, HotKeys, OldestRecord, PartitionStatus, RecordState, StartError, State, Subscription, SubscriptionBuilder,
     SubscriptionError, SubscriptionHandle, SubscriptionStatus, Trouble, TroubleKind,
 };
 pub use task::Task;

@@ -86,6 +86,12 @@ impl<R> Partition<R> {
         [State::NotDue, State::Waiting, State::PublishWaiting].map(|state| self.pending.count(state)).iter().sum()
     }
 
+    /// How many lanes wait for a moment with their first record: of the records that [wait](Self::waiting), those that are not
+    /// in their lane yet do not count.
+    pub fn waiting_lanes(&self) -> usize {
+        self.pending.count(State::Waiting) + self.pending.count(State::PublishWaiting)
+    }
+
     /// How many records are being written to the retry or dead-letter topic, or are next to be.
     pub fn publishing(&self) -> usize {
         self.pending.count(State::PublishQueued) + self.pending.count(State::Publishing)

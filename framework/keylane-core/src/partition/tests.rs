@@ -11,6 +11,7 @@ use crate::storm_guard::StormGuard;
 mod against_model;
 mod blocker;
 mod caution;
+mod pending_view;
 mod watchdog;
 
 const SECOND: Duration = Duration::from_secs(1);

@@ -2,6 +2,7 @@
 
 mod blocker;
 mod dead_letter;
+mod hot_keys;
 mod into_core;
 mod kafka_settings;
 mod limits;
@@ -12,6 +13,7 @@ mod watchdog;
 
 pub use blocker::{Blocker, BlockerAction};
 pub use dead_letter::DeadLetter;
+pub use hot_keys::HotKeySettings;
 pub use kafka_settings::KafkaSettings;
 pub use limits::Limits;
 pub use retry::{Backoff, Exhausted, InPlace, Retry, RetryTopic};

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::{Blocker, DeadLetter, KafkaSettings, Limits, Retry, Watchdog};
+use super::{Blocker, DeadLetter, HotKeySettings, KafkaSettings, Limits, Retry, Watchdog};
 use crate::client_config::shown_servers;
 
 /// The settings of a subscription: what [`SubscriptionBuilder`](crate::SubscriptionBuilder) fills in, and what a
@@ -79,6 +79,9 @@ pub struct SubscriptionConfig {
     /// What becomes of a record that holds up its partition (default: the partition waits for it).
     #[serde(default)]
     pub blocker: Blocker,
+    /// How hot keys are named (default by a hash).
+    #[serde(default)]
+    pub hot_keys: HotKeySettings,
     /// Settings passed through to the Kafka clients (`security.protocol`, …); those keylane owns are refused.
     #[serde(default)]
     pub kafka: KafkaSettings,
@@ -105,6 +108,7 @@ impl fmt::Debug for SubscriptionConfig {
             dead_letter,
             blocker,
             watchdog,
+            hot_keys,
             kafka,
         } = self;
         f.debug_struct("SubscriptionConfig")
@@ -124,6 +128,7 @@ impl fmt::Debug for SubscriptionConfig {
             .field("dead_letter", dead_letter)
             .field("blocker", blocker)
             .field("watchdog", watchdog)
+            .field("hot_keys", hot_keys)
             .field("kafka", kafka)
             .finish()
     }
@@ -161,6 +166,7 @@ impl SubscriptionConfig {
             dead_letter: None,
             watchdog: Watchdog::default(),
             blocker: Blocker::default(),
+            hot_keys: HotKeySettings::default(),
             kafka: KafkaSettings::default(),
         }
     }

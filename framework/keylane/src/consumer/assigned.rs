@@ -119,6 +119,7 @@ impl Assigned {
         }
         self.first_batch_at.get_or_insert_with(Instant::now);
         self.delivered_records += self.batch.len() as u64;
+        self.read_metrics.delivered(self.batch.len() as u64);
         self.delivered_bytes += std::mem::take(&mut self.batch_bytes);
         self.inbox.deliver(&mut self.batch);
     }

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::ffi::CString;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -72,6 +72,8 @@ pub(crate) struct Context {
     ids_told: AtomicBool,
     forwarding: Arc<Forwarding>,
     lease: Arc<SharedLease>,
+    /// What rebalances have taken of the polling thread's time inside the client.
+    rebalance_nanos: AtomicU64,
 }
 
 impl Context {
@@ -91,6 +93,7 @@ impl Context {
             ids_told: AtomicBool::new(false),
             forwarding,
             lease,
+            rebalance_nanos: AtomicU64::new(0),
         }
     }
 
@@ -121,6 +124,11 @@ impl Context {
     /// Whether a commit was refused because its metadata is too large; asks once.
     pub(super) fn take_metadata_refused(&self) -> bool {
         self.metadata_refused.swap(false, Ordering::Relaxed)
+    }
+
+    /// The time that rebalances have taken inside the client since the last call.
+    pub(super) fn take_rebalance_time(&self) -> Duration {
+        Duration::from_nanos(self.rebalance_nanos.swap(0, Ordering::Relaxed))
     }
 
     pub(crate) fn set_ids_told(&self, told: bool) {
@@ -271,10 +279,13 @@ impl ClientContext for Context {
 
 impl ConsumerContext for Context {
     fn rebalance(&self, consumer: &BaseConsumer<Self>, error: RDKafkaRespErr, partitions: &mut TopicPartitionList) {
+        let began = Instant::now();
         match error {
             RDKafkaRespErr::RD_KAFKA_RESP_ERR__ASSIGN_PARTITIONS => self.assign(consumer, partitions),
             _ => self.revoke(consumer, partitions),
         }
+        let took = u64::try_from(began.elapsed().as_nanos()).unwrap_or(u64::MAX);
+        self.rebalance_nanos.fetch_add(took, Ordering::Relaxed);
     }
 
     fn commit_callback(&self, result: KafkaResult<()>, offsets: &TopicPartitionList) {

@@ -97,8 +97,10 @@ impl FetchQueue {
         if read.taken == 0 && read.error.is_none() && !wait.is_zero() && !self.forwarding.events.load(Ordering::Acquire)
         {
             let wait_millis = i32::try_from(wait.as_millis()).unwrap_or(i32::MAX);
+            let began = Instant::now();
             // SAFETY: the queue is live. A batch call would wait for a full batch, so the wait is for one.
             let message = unsafe { sys::rd_kafka_consume_queue(self.queue.0, wait_millis) };
+            read.waited = began.elapsed();
             if !message.is_null() {
                 hand_out(message, &mut read, &mut take);
                 self.take_batch(&mut read, &mut take);

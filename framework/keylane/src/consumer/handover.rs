@@ -37,6 +37,11 @@ impl Handover {
         Self { partitions, began: Instant::now(), deadline, ordered_end: false, last_commit: None }
     }
 
+    /// How long it has taken so far.
+    pub(super) fn lasting(&self) -> Duration {
+        self.began.elapsed()
+    }
+
     /// Brings the deadline forward.
     pub(super) fn hurry(&mut self, assignment: &mut Assignment, deadline: Instant) {
         if deadline >= self.deadline {

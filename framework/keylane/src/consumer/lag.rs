@@ -34,18 +34,25 @@ pub(super) fn update(
             let held_back = progress.waiting.load(Ordering::Relaxed) + progress.parked.load(Ordering::Relaxed);
             partition.lag_metrics.set_records(lag, held_back);
         }
-        if let Some(age) = lag_age(lag, oldest, pending == 0 && !partition.fetch_paused) {
+        let lag_age = lag_age(lag, oldest, pending == 0 && !partition.fetch_paused);
+        if let Some(age) = lag_age {
             partition.lag_metrics.set_seconds(age);
+        }
+        let workable = progress.workable_timestamp_millis.load(Ordering::Relaxed);
+        if let Some(age) = workable_age(lag_age, workable, partition.fetch_paused) {
+            partition.lag_metrics.set_workable_seconds(age);
         }
         if let Some(next) = partition.next_offset {
             partition.read_metrics.set_delivered(next - 1);
         }
         partition.read_metrics.set_paused(partition.fetch_paused, Instant::now());
         let stuck = Stuck::look(partition, watchdog);
-        partition.read_metrics.set_stuck(stuck.stalled_for.is_some(), stuck.slow_attempts);
+        let blocked_for = stuck.blocked_for.unwrap_or_default();
+        partition.read_metrics.set_stuck(stuck.stalled_for.is_some(), stuck.slow_attempts, blocked_for);
         let isolated = partition.progress.isolated.load(Ordering::Relaxed);
         partition.read_metrics.set_isolated(isolated);
         let progress = &partition.progress;
+        control.set_hot_keys(&partition.topic, partition.partition, progress.hot_keys());
         control.set_partition(PartitionStatus {
             topic: partition.topic.clone(),
             partition: partition.partition,
@@ -107,9 +114,41 @@ fn lag_age(lag: Option<u64>, oldest_timestamp_millis: i64, all_settled: bool) ->
     if lag == Some(0) || all_settled {
         return Some(Duration::ZERO);
     }
-    if oldest_timestamp_millis == i64::MIN {
+    age(oldest_timestamp_millis)
+}
+
+/// The same of what nothing but time holds up. A pause is no such thing: where what is held up fills the partition, all
+/// that is behind waits for it.
+fn workable_age(lag_age: Option<Duration>, oldest_timestamp_millis: i64, paused: bool) -> Option<Duration> {
+    let lag_age = lag_age?;
+    match age(oldest_timestamp_millis) {
+        Some(age) => Some(age.min(lag_age)),
+        None if paused => Some(lag_age),
+        None => Some(Duration::ZERO),
+    }
+}
+
+/// `i64::MIN` is none.
+fn age(timestamp_millis: i64) -> Option<Duration> {
+    if timestamp_millis == i64::MIN {
         return None;
     }
     let now = i64::try_from(SystemTime::now().duration_since(UNIX_EPOCH).ok()?.as_millis()).ok()?;
-    Some(Duration::from_millis(u64::try_from(now.saturating_sub(oldest_timestamp_millis)).unwrap_or(0)))
+    Some(Duration::from_millis(u64::try_from(now.saturating_sub(timestamp_millis)).unwrap_or(0)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_held_up_is_no_workable_lag_unless_reading_waits_for_it() {
+        let (hour, none) = (Some(Duration::from_secs(3600)), i64::MIN);
+        assert_eq!(workable_age(hour, none, false), Some(Duration::ZERO));
+        assert_eq!(workable_age(hour, none, true), hour);
+        // A record of the year 2001 runs; it is not older than the lag.
+        assert_eq!(workable_age(hour, 1_000_000_000_000, false), hour);
+        assert_eq!(workable_age(Some(Duration::ZERO), 1_000_000_000_000, true), Some(Duration::ZERO));
+        assert_eq!(workable_age(None, 1_000_000_000_000, false), None);
+    }
 }

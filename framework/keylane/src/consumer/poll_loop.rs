@@ -1,9 +1,9 @@
 //! The polling thread.
 
-use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use keylane_core::Look;
+use keylane_core::{Look, StormGuard};
 use rdkafka::ClientConfig;
 use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
@@ -47,6 +47,8 @@ pub(crate) struct PollSettings {
     pub(crate) limits: Limits,
     pub(crate) drain_timeout: Duration,
     pub(crate) watchdog: Watchdog,
+    /// The owners'; to be told of.
+    pub(crate) guard: Arc<Mutex<StormGuard>>,
     /// `auto.offset.reset=error`.
     pub(crate) reset_is_error: bool,
 }
@@ -140,8 +142,7 @@ impl PollLoop {
         let (intake, table) = (&mut self.intake, &mut self.assignment.partitions);
         let read = self.reader.read(&self.consumer, wait, |message| intake.take(table, message));
         let began = Instant::now();
-        // Taking records out is part of the wait: where there are any, it does not wait.
-        self.poll_metrics.section(PollSection::Wait, began - entered);
+        self.note_reading(began - entered, read.waited);
         // Before a new epoch's start is looked for: that one counts, and of two seeks the last.
         for misplaced in &read.misplaced {
             self.assignment.put_back(&self.consumer, misplaced);
@@ -165,15 +166,40 @@ impl PollLoop {
         if let Some(error) = read.error {
             self.note(&error, &read.misplaced);
         }
-        for event in self.consumer.context().take_events() {
-            self.group_event(event);
-        }
+        self.look_after_group();
         self.look_after_lease();
-        self.advance_handover();
         self.taken_since_housekeeping += read.taken;
         if self.taken_since_housekeeping >= READ_LIMIT || self.last_housekeeping.elapsed() >= HOUSEKEEPING {
             self.housekeeping();
         }
+    }
+
+    /// Where the time of a read went. Rebalances are answered inside the client, in the middle of it.
+    fn note_reading(&mut self, took: Duration, waited: Duration) {
+        let rebalance = self.consumer.context().take_rebalance_time();
+        let reading = took.saturating_sub(waited).saturating_sub(rebalance);
+        let waited = took.saturating_sub(reading).saturating_sub(rebalance);
+        for (section, time) in
+            [(PollSection::Wait, waited), (PollSection::Read, reading), (PollSection::Rebalance, rebalance)]
+        {
+            if !time.is_zero() {
+                self.poll_metrics.section(section, time);
+            }
+        }
+    }
+
+    /// Takes part in rebalances.
+    fn look_after_group(&mut self) {
+        let events = self.consumer.context().take_events();
+        if events.is_empty() && self.handover.is_none() {
+            return;
+        }
+        let began = Instant::now();
+        for event in events {
+            self.group_event(event);
+        }
+        self.advance_handover();
+        self.poll_metrics.section(PollSection::Rebalance, began.elapsed());
     }
 
     /// Where the process has stood still nothing starts until the group has answered for this member.
@@ -252,7 +278,9 @@ impl PollLoop {
                             "the group has given this member's partitions away; what runs there is dropped"
                         );
                     }
-                    self.handover = None;
+                    if let Some(cut_short) = self.handover.take().filter(|_| lost) {
+                        self.metrics.drained(DrainResult::Lost, cut_short.lasting());
+                    }
                     for (topic, partition) in &partitions {
                         self.assignment.close_now(topic, *partition);
                         self.control.remove_partition(&self.settings.intern(topic), *partition);
@@ -311,13 +339,17 @@ impl PollLoop {
             }
             self.show_state();
         }
+        let began = Instant::now();
         if self.handover.is_none() {
             let resumed = self.assignment.update_pauses(&self.consumer, paused || self.draining);
             let resumed = resumed.into_iter().map(|place| &self.assignment.partitions[place]);
             self.wakeup.wake(&self.consumer, resumed.map(|partition| (&*partition.topic, partition.partition)));
         }
+        let paused_at = Instant::now();
+        self.poll_metrics.section(PollSection::Pause, paused_at - began);
         self.commits.store(&self.consumer, &mut self.assignment.partitions, self.handover.is_some());
         self.commits.mark(&self.consumer, &mut self.assignment.partitions);
+        self.poll_metrics.section(PollSection::Commit, paused_at.elapsed());
         self.reopen_anew();
         self.watch_owners();
         if self.last_slow_housekeeping.elapsed() >= SLOW_HOUSEKEEPING {
@@ -326,6 +358,8 @@ impl PollLoop {
             self.ask_end_offsets();
             lag::update(&self.consumer, &mut self.assignment.partitions, &self.control, &self.settings.watchdog);
             self.metrics.set_assigned_partitions(self.assignment.partitions.len());
+            self.tell_storm_guard();
+            self.poll_metrics.set_last_poll(SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default());
             if self.last_touch.elapsed() >= TOUCH {
                 self.last_touch = Instant::now();
                 self.metrics.touch();
@@ -333,6 +367,12 @@ impl PollLoop {
             }
             self.poll_metrics.flush();
         }
+    }
+
+    fn tell_storm_guard(&self) {
+        let is_closed = self.settings.guard.lock().unwrap_or_else(PoisonError::into_inner).is_closed();
+        self.control.set_storm_guard_closed(is_closed);
+        self.metrics.set_storm_guard_closed(is_closed);
     }
 
     /// Looks whether the topics are still the ones that are read.

@@ -1,6 +1,6 @@
 //! The reading seam: takes messages out of the client.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rdkafka::consumer::BaseConsumer;
 use rdkafka::error::KafkaError;
@@ -24,6 +24,8 @@ pub(crate) enum Reader {
 #[derive(Default)]
 pub(super) struct Read {
     pub(super) taken: usize,
+    /// How long there was nothing to take; the callbacks that were served are in it, where they cannot be told apart.
+    pub(super) waited: Duration,
     pub(super) error: Option<KafkaError>,
     /// Partitions whose position the client has wrong now; see [`Misplaced`].
     pub(super) misplaced: Vec<Misplaced>,
@@ -56,16 +58,21 @@ impl Reader {
 }
 
 fn poll(consumer: &BaseConsumer<Context>, wait: Duration, mut take: impl FnMut(&NativeMessage<'_>)) -> Read {
-    let mut taken = 0;
+    let mut read = Read::default();
     let mut wait = wait;
-    while taken < READ_LIMIT {
-        match consumer.poll(wait) {
+    while read.taken < READ_LIMIT {
+        let began = Instant::now();
+        let polled = consumer.poll(wait);
+        if !wait.is_zero() {
+            read.waited = began.elapsed();
+        }
+        match polled {
             Some(Ok(message)) => take(&NativeMessage::from(&message)),
-            Some(Err(error)) => return Read { taken, error: Some(error), ..Read::default() },
+            Some(Err(error)) => return Read { error: Some(error), ..read },
             None => break,
         }
-        taken += 1;
+        read.taken += 1;
         wait = Duration::ZERO;
     }
-    Read { taken, ..Read::default() }
+    read
 }

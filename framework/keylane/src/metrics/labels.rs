@@ -85,6 +85,39 @@ label_enum! {
 }
 
 label_enum! {
+    /// What a waiting record waits for.
+    RetryTier as "tier" {
+        /// The delay of a retry in place.
+        InPlace = "in_place",
+        /// The delay of its first round through the retry topic.
+        TopicFirst = "topic_first",
+        TopicSecond = "topic_second",
+        TopicThird = "topic_third",
+        /// Of a round after the third.
+        TopicLater = "topic_later",
+        /// A write to the retry or dead-letter topic failed, and is made again after a delay.
+        Write = "write",
+        /// No retry: its producer does not want it to run earlier.
+        NotBefore = "not_before",
+    }
+}
+
+impl From<keylane_core::Wait> for RetryTier {
+    fn from(wait: keylane_core::Wait) -> Self {
+        use keylane_core::Wait;
+        match wait {
+            Wait::NotBefore => Self::NotBefore,
+            Wait::InPlace => Self::InPlace,
+            Wait::Topic { round: 0 | 1 } => Self::TopicFirst,
+            Wait::Topic { round: 2 } => Self::TopicSecond,
+            Wait::Topic { round: 3 } => Self::TopicThird,
+            Wait::Topic { .. } => Self::TopicLater,
+            Wait::Write => Self::Write,
+        }
+    }
+}
+
+label_enum! {
     /// Why a record was dead-lettered: how its last attempt failed.
     DeadLetterReason as "reason" {
         Exhausted = "exhausted",
@@ -190,13 +223,15 @@ label_enum! {
     PollSection as "section" {
         /// Idle: blocked in the client until there is something to read.
         Wait = "wait",
+        /// Taking records out of the client.
+        Read = "read",
         /// Grouping records and handing them to the owners.
         HandOver = "hand_over",
         /// Pausing and resuming.
         Pause = "pause",
         /// Storing and committing offsets.
         Commit = "commit",
-        /// Assigning, revoking, draining.
+        /// Assigning and giving up. The wait for a drain is `wait`: the thread polls meanwhile.
         Rebalance = "rebalance",
     }
 }

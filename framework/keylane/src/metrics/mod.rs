@@ -32,7 +32,8 @@ pub use prometheus::{
 pub(crate) use {
     labels::{
         AttemptResult, CommitFailure, ConsumerError, DeadLetterReason, DrainResult, LabelValue, LaneState, OldestState,
-        Outcome, PollSection, ProduceFailure, ProduceTarget, Rebalance, RetryPlace, State, UnreadableMetadata,
+        Outcome, PollSection, ProduceFailure, ProduceTarget, Rebalance, RetryPlace, RetryTier, State,
+        UnreadableMetadata,
     },
     partition::{LagMetrics, MetricLabels, PartitionMetrics, ReadMetrics},
     subscription::{PollMetrics, SubscriptionMetrics},

@@ -1,12 +1,15 @@
 //! Every metric keylane emits: name, kind, unit, labels, help text and buckets. The only place where they are written.
 //!
-//! The handles, the descriptions, the buckets of the Prometheus endpoint and the reference page come from [`ALL`].
+//! The handles, the descriptions, the buckets of the Prometheus endpoint and the table below come from [`ALL`].
+//!
+#![doc = include_str!("reference.md")]
 
 use ::metrics::Unit;
 
 use super::labels::{
     AttemptResult, CommitFailure, ConsumerError, DeadLetterReason, DrainResult, LabelDef, LabelValue, LaneState,
-    OldestState, Outcome, PollSection, ProduceFailure, ProduceTarget, Rebalance, RetryPlace, State, UnreadableMetadata,
+    OldestState, Outcome, PollSection, ProduceFailure, ProduceTarget, Rebalance, RetryPlace, RetryTier, State,
+    UnreadableMetadata,
 };
 
 /// How a metric behaves.
@@ -62,6 +65,8 @@ const WORK_SECONDS: &[f64] =
 const LATENESS_SECONDS: &[f64] = &[
     0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0, 900.0, 3600.0, 21600.0, 86400.0,
 ];
+/// Delays chosen by policy: a tenth of a second to a day.
+const RETRY_SECONDS: &[f64] = &[0.1, 0.5, 1.0, 5.0, 10.0, 30.0, 60.0, 300.0, 900.0, 3600.0, 21600.0, 86400.0];
 /// Turns of the poll thread: ten microseconds to a second, beyond which something blocks it.
 const TURN_SECONDS: &[f64] = &[0.00001, 0.0001, 0.001, 0.01, 0.1, 1.0, 10.0];
 
@@ -94,6 +99,9 @@ metrics! {
     LAG_SECONDS = "keylane_lag_seconds": Gauge, Seconds, [SUBSCRIPTION, TOPIC, PARTITION];
     /// Lag in records without those that are parked or wait for a retry: what more concurrency could work off.
     WORKABLE_LAG = "keylane_workable_lag_records": Gauge, Count, [SUBSCRIPTION, TOPIC, PARTITION];
+    /// Age of the oldest record that runs or could, by its own timestamp: lag in seconds without what is parked, waits for
+    /// a retry or its due time, or is behind such a record of its key.
+    WORKABLE_LAG_SECONDS = "keylane_workable_lag_seconds": Gauge, Seconds, [SUBSCRIPTION, TOPIC, PARTITION];
     /// Lowest unsettled offset: what may be committed.
     WATERMARK_OFFSET = "keylane_watermark_offset": Gauge, Count, [SUBSCRIPTION, TOPIC, PARTITION];
     /// Time since the oldest unsettled record was delivered; 0 when nothing is pending. Grows while a record is stuck.
@@ -106,6 +114,9 @@ metrics! {
     STALLED = "keylane_stalled": Gauge, Count, [SUBSCRIPTION, TOPIC, PARTITION];
     /// Attempts that have been running for longer than `watchdog.slow_attempt`.
     SLOW_ATTEMPTS = "keylane_slow_attempts": Gauge, Count, [SUBSCRIPTION, TOPIC, PARTITION];
+    /// Time for which the partition has had no turn on the async runtime although it has work: a processor blocks its
+    /// thread. 0 below the thresholds of the watchdog.
+    BLOCKED = "keylane_blocked_seconds": Gauge, Seconds, [SUBSCRIPTION, TOPIC, PARTITION];
     /// 1 while records that may have killed the process are tried one by one, after crashes without progress, else 0.
     ISOLATED = "keylane_isolated": Gauge, Count, [SUBSCRIPTION, TOPIC, PARTITION];
     /// Offset of the last record that was delivered to this member.
@@ -120,8 +131,8 @@ metrics! {
     PENDING_BYTES = "keylane_pending_bytes": Gauge, Bytes, [SUBSCRIPTION, TOPIC, PARTITION];
     /// Attempts that run now.
     RUNNING_ATTEMPTS = "keylane_running_attempts": Gauge, Count, [SUBSCRIPTION, TOPIC, PARTITION];
-    /// Records that wait for the delay of their next attempt, in place or not yet due on the retry topic.
-    WAITING_FOR_RETRY = "keylane_waiting_for_retry_records": Gauge, Count, [SUBSCRIPTION, TOPIC, PARTITION];
+    /// Records that wait for a delay or a due time, by what they wait for.
+    WAITING_FOR_RETRY = "keylane_waiting_for_retry_records": Gauge, Count, [SUBSCRIPTION, TOPIC, PARTITION, RetryTier::LABEL];
     /// Records held unsettled by policy, without a worker, until somebody acts.
     PARKED = "keylane_parked_records": Gauge, Count, [SUBSCRIPTION, TOPIC, PARTITION];
     /// Lanes (keys with pending records) by what they do.
@@ -131,7 +142,13 @@ metrics! {
     /// Time for which reading the partition was paused, in whole seconds; fractions are carried over.
     PAUSED_SECONDS = "keylane_paused_seconds_total": Counter, Seconds, [SUBSCRIPTION, TOPIC, PARTITION];
 
+    /// Time in which no record of the partition was pending: there was nothing to do. In whole seconds; fractions are
+    /// carried over.
+    STARVED_SECONDS = "keylane_starved_seconds_total": Counter, Seconds, [SUBSCRIPTION, TOPIC, PARTITION];
+
     // Work.
+    /// Records read and taken in.
+    DELIVERED = "keylane_delivered_total": Counter, Count, [SUBSCRIPTION, TOPIC, PARTITION];
     /// Records settled, by the final word on them.
     SETTLED = "keylane_settled_total": Counter, Count, [SUBSCRIPTION, TOPIC, PARTITION, Outcome::LABEL];
     /// Attempts, by how they ended.
@@ -148,10 +165,18 @@ metrics! {
     // Failures.
     /// Retries scheduled, by where the record waits.
     RETRIES = "keylane_retries_total": Counter, Count, [SUBSCRIPTION, TOPIC, PARTITION, RetryPlace::LABEL];
+    /// Delays, told when they begin, by what is waited for: how often each step of retrying is reached, and how long it
+    /// takes.
+    RETRY_WAIT = "keylane_retry_wait_seconds": Histogram, Seconds, [SUBSCRIPTION, RetryTier::LABEL], RETRY_SECONDS;
+    /// Time from the moment a record was due, by its retry topic or its producer, to its first start: how late it begins.
+    DUE_LATENESS = "keylane_due_lateness_seconds": Histogram, Seconds, [SUBSCRIPTION], LATENESS_SECONDS;
     /// Records written to the dead-letter topic and acknowledged, by reason.
     DEAD_LETTERS = "keylane_dead_letters_total": Counter, Count, [SUBSCRIPTION, TOPIC, PARTITION, DeadLetterReason::LABEL];
     /// Dead letters refused by the storm guard because failures outweighed successes; the record keeps waiting.
     STORM_GUARD_REFUSALS = "keylane_storm_guard_refusals_total": Counter, Count, [SUBSCRIPTION, TOPIC, PARTITION];
+    /// 1 while the storm guard is closed, else 0: after so many dead letters in a row that an outage is suspected, and no
+    /// more are written until records succeed.
+    STORM_GUARD_CLOSED = "keylane_storm_guard_closed": Gauge, Count, [SUBSCRIPTION];
     /// Records suspected of having killed the process.
     POISON_SUSPICIONS = "keylane_poison_suspicions_total": Counter, Count, [SUBSCRIPTION, TOPIC, PARTITION];
     /// Failed writes to the retry and the dead-letter topic; the records stay unsettled.
@@ -184,8 +209,11 @@ metrics! {
     TOPIC_RECREATIONS = "keylane_topic_recreations_total": Counter, Count, [SUBSCRIPTION, TOPIC, PARTITION];
 
     // The consumer.
-    /// Time the poll thread spends in each section of its loop; its busy share is what is not `wait`.
+    /// Time the poll thread spends in each section of its loop; its busy share is the sum of all but `wait`, by time.
     POLL_DURATION = "keylane_poll_duration_seconds": Histogram, Seconds, [SUBSCRIPTION, PollSection::LABEL], TURN_SECONDS;
+    /// When the poll thread last looked after everything, which it does each second, in seconds since the Unix epoch: the
+    /// age, `time()` minus this, grows while the member does not poll. Absent, or 0, after its end.
+    LAST_POLL = "keylane_last_poll_timestamp_seconds": Gauge, Seconds, [SUBSCRIPTION];
     /// Errors the client reported.
     CONSUMER_ERRORS = "keylane_consumer_errors_total": Counter, Count, [SUBSCRIPTION, ConsumerError::LABEL];
     /// 1 for the state the subscription is in, 0 for the others.

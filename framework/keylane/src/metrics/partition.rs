@@ -6,7 +6,8 @@
 use std::time::{Duration, Instant};
 
 use super::labels::{
-    AttemptResult, DeadLetterReason, LabelValue, LaneState, OldestState, Outcome, RetryPlace, UnreadableMetadata,
+    AttemptResult, DeadLetterReason, LabelValue, LaneState, OldestState, Outcome, RetryPlace, RetryTier,
+    UnreadableMetadata,
 };
 use super::names;
 use super::series::{CounterSeries, GaugeSeries, HistogramSeries, Scope, SecondsSeries, Touch};
@@ -20,6 +21,11 @@ pub(crate) struct MetricLabels<'a> {
 }
 
 impl MetricLabels<'_> {
+    /// Of series that all partitions of the subscription add to: by partition they would be too many.
+    fn subscription_scope(&self) -> Scope {
+        Scope::new([("subscription", self.subscription.to_owned())])
+    }
+
     fn scope(&self) -> Scope {
         Scope::new([
             ("subscription", self.subscription.to_owned()),
@@ -43,6 +49,9 @@ pub(crate) struct PartitionMetrics {
     attempt_timeout_seconds: SecondsSeries,
     queue_wait: HistogramSeries,
     delivery_latency: HistogramSeries,
+    retry_wait: Vec<HistogramSeries>,
+    due_lateness: HistogramSeries,
+    starved_seconds: SecondsSeries,
 
     retries: Vec<CounterSeries>,
     dead_letters: Vec<CounterSeries>,
@@ -60,7 +69,7 @@ pub(crate) struct PartitionMetrics {
     pending_records: GaugeSeries,
     pending_bytes: GaugeSeries,
     running_attempts: GaugeSeries,
-    waiting_for_retry: GaugeSeries,
+    waiting_for_retry: Vec<GaugeSeries>,
     parked: GaugeSeries,
     lanes: Vec<GaugeSeries>,
 }
@@ -75,6 +84,9 @@ impl PartitionMetrics {
             attempt_timeout_seconds: scope.seconds(&names::ATTEMPT_TIMEOUT_SECONDS),
             queue_wait: scope.histogram(&names::QUEUE_WAIT),
             delivery_latency: scope.histogram(&names::DELIVERY_LATENCY),
+            retry_wait: labels.subscription_scope().histograms::<RetryTier>(&names::RETRY_WAIT),
+            due_lateness: labels.subscription_scope().histogram(&names::DUE_LATENESS),
+            starved_seconds: scope.seconds(&names::STARVED_SECONDS),
             retries: scope.counters::<RetryPlace>(&names::RETRIES),
             dead_letters: scope.counters::<DeadLetterReason>(&names::DEAD_LETTERS),
             storm_guard_refusals: scope.counter(&names::STORM_GUARD_REFUSALS),
@@ -90,7 +102,7 @@ impl PartitionMetrics {
             pending_records: scope.gauge(&names::PENDING_RECORDS),
             pending_bytes: scope.gauge(&names::PENDING_BYTES),
             running_attempts: scope.gauge(&names::RUNNING_ATTEMPTS),
-            waiting_for_retry: scope.gauge(&names::WAITING_FOR_RETRY),
+            waiting_for_retry: scope.gauges::<RetryTier>(&names::WAITING_FOR_RETRY),
             parked: scope.gauge(&names::PARKED),
             lanes: scope.gauges::<LaneState>(&names::LANES),
         }
@@ -128,6 +140,18 @@ impl PartitionMetrics {
         self.delivery_latency.buffer(latency);
     }
 
+    /// From the moment a record was due to its first start since; 0 where it was not late.
+    #[inline]
+    pub(crate) fn due_lateness(&mut self, lateness: Duration) {
+        self.due_lateness.buffer(lateness);
+    }
+
+    /// A record begins to wait so long.
+    #[inline]
+    pub(crate) fn retry_wait(&mut self, tier: RetryTier, delay: Duration) {
+        self.retry_wait[tier.index()].buffer(delay);
+    }
+
     /// Tells the recorder what is buffered.
     pub(crate) fn flush(&mut self) {
         self.settled.iter_mut().for_each(CounterSeries::flush);
@@ -135,6 +159,8 @@ impl PartitionMetrics {
         self.attempt_duration.flush();
         self.queue_wait.flush();
         self.delivery_latency.flush();
+        self.due_lateness.flush();
+        self.retry_wait.iter_mut().for_each(HistogramSeries::flush);
     }
 
     // Rare: told at once.
@@ -158,6 +184,11 @@ impl PartitionMetrics {
 
     pub(crate) fn repeated_deliveries(&mut self, records: u64) {
         self.repeated_deliveries.add(records);
+    }
+
+    /// Nothing was pending for so long.
+    pub(crate) fn starved(&mut self, time: Duration) {
+        self.starved_seconds.add(time);
     }
 
     pub(crate) fn commit_metadata_truncated(&mut self) {
@@ -197,8 +228,8 @@ impl PartitionMetrics {
         self.running_attempts.set(attempts as f64);
     }
 
-    pub(crate) fn set_waiting_for_retry(&mut self, records: usize) {
-        self.waiting_for_retry.set(records as f64);
+    pub(crate) fn set_waiting_for_retry(&mut self, tier: RetryTier, records: usize) {
+        self.waiting_for_retry[tier.index()].set(records as f64);
     }
 
     pub(crate) fn set_parked(&mut self, records: usize) {
@@ -221,11 +252,14 @@ impl PartitionMetrics {
             &mut self.commit_metadata_unreadable,
         ];
         counters.into_iter().for_each(Touch::touch);
-        let others: [&mut dyn Touch; 19] = [
+        let others: [&mut dyn Touch; 22] = [
             &mut self.attempt_duration,
             &mut self.attempt_timeout_seconds,
             &mut self.queue_wait,
             &mut self.delivery_latency,
+            &mut self.retry_wait,
+            &mut self.due_lateness,
+            &mut self.starved_seconds,
             &mut self.storm_guard_refusals,
             &mut self.poison_suspicions,
             &mut self.repeated_deliveries,
@@ -258,6 +292,7 @@ pub(crate) struct LagMetrics {
     records: GaugeSeries,
     workable: GaugeSeries,
     seconds: GaugeSeries,
+    workable_seconds: GaugeSeries,
 }
 
 impl LagMetrics {
@@ -267,6 +302,7 @@ impl LagMetrics {
             records: scope.gauge(&names::OFFSET_LAG),
             workable: scope.gauge(&names::WORKABLE_LAG),
             seconds: scope.gauge(&names::LAG_SECONDS),
+            workable_seconds: scope.gauge(&names::WORKABLE_LAG_SECONDS),
         }
     }
 
@@ -281,20 +317,28 @@ impl LagMetrics {
         self.seconds.set(age.as_secs_f64());
     }
 
+    /// The same of the oldest record that nothing but time holds up.
+    pub(crate) fn set_workable_seconds(&mut self, age: Duration) {
+        self.workable_seconds.set(age.as_secs_f64());
+    }
+
     pub(crate) fn touch(&mut self) {
         self.records.touch();
         self.workable.touch();
         self.seconds.touch();
+        self.workable_seconds.touch();
     }
 }
 
 /// What the thread that reads a partition knows.
 #[derive(Debug)]
 pub(crate) struct ReadMetrics {
+    delivered: CounterSeries,
     delivered_offset: GaugeSeries,
     handed_back: CounterSeries,
     stalled: GaugeSeries,
     slow_attempts: GaugeSeries,
+    blocked: GaugeSeries,
     isolated: GaugeSeries,
     topic_recreations: CounterSeries,
     paused: GaugeSeries,
@@ -306,16 +350,23 @@ impl ReadMetrics {
     pub(crate) fn new(labels: &MetricLabels<'_>) -> Self {
         let scope = labels.scope();
         Self {
+            delivered: scope.counter(&names::DELIVERED),
             delivered_offset: scope.gauge(&names::DELIVERED_OFFSET),
             handed_back: scope.counter(&names::HANDED_BACK),
             stalled: scope.gauge(&names::STALLED),
             slow_attempts: scope.gauge(&names::SLOW_ATTEMPTS),
+            blocked: scope.gauge(&names::BLOCKED),
             isolated: scope.gauge(&names::ISOLATED),
             topic_recreations: scope.counter(&names::TOPIC_RECREATIONS),
             paused: scope.gauge(&names::PAUSED),
             paused_seconds: scope.seconds(&names::PAUSED_SECONDS),
             paused_since: None,
         }
+    }
+
+    /// Records are handed to the owner: once for each batch.
+    pub(crate) fn delivered(&mut self, records: u64) {
+        self.delivered.add(records);
     }
 
     pub(crate) fn set_delivered(&mut self, offset: i64) {
@@ -328,9 +379,10 @@ impl ReadMetrics {
     }
 
     /// Work that does not get on, also where the owner cannot tell it.
-    pub(crate) fn set_stuck(&mut self, is_stalled: bool, slow_attempts: u64) {
+    pub(crate) fn set_stuck(&mut self, is_stalled: bool, slow_attempts: u64, blocked_for: Duration) {
         self.stalled.set(f64::from(u8::from(is_stalled)));
         self.slow_attempts.set(slow_attempts as f64);
+        self.blocked.set(blocked_for.as_secs_f64());
     }
 
     pub(crate) fn set_isolated(&mut self, is_isolated: bool) {
@@ -352,10 +404,12 @@ impl ReadMetrics {
     }
 
     pub(crate) fn touch(&mut self) {
+        self.delivered.touch();
         self.delivered_offset.touch();
         self.handed_back.touch();
         self.stalled.touch();
         self.slow_attempts.touch();
+        self.blocked.touch();
         self.isolated.touch();
         self.topic_recreations.touch();
         self.paused.touch();

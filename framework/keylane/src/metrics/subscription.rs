@@ -30,6 +30,7 @@ struct Series {
     produce_failures: Vec<CounterSeries>,
     consumer_errors: Vec<CounterSeries>,
     state: Vec<GaugeSeries>,
+    storm_guard_closed: GaugeSeries,
     /// Shared by all subscriptions of the process, so the end of one must not set it to 0.
     build_info: Gauge,
 }
@@ -49,6 +50,7 @@ impl SubscriptionMetrics {
                 produce_failures: scope.counters_by_two::<ProduceTarget, ProduceFailure>(&names::PRODUCE_FAILURES),
                 consumer_errors: scope.counters::<ConsumerError>(&names::CONSUMER_ERRORS),
                 state: scope.gauges::<State>(&names::SUBSCRIPTION_STATE),
+                storm_guard_closed: scope.gauge(&names::STORM_GUARD_CLOSED),
                 build_info: build_info(),
             }),
         };
@@ -94,11 +96,15 @@ impl SubscriptionMetrics {
         }
     }
 
+    pub(crate) fn set_storm_guard_closed(&self, is_closed: bool) {
+        self.write().storm_guard_closed.set(f64::from(u8::from(is_closed)));
+    }
+
     /// See [`PartitionMetrics::touch`](super::PartitionMetrics::touch).
     pub(crate) fn touch(&self) {
         names::describe();
         let series = &mut *self.write();
-        let all: [&mut dyn Touch; 8] = [
+        let all: [&mut dyn Touch; 9] = [
             &mut series.commits,
             &mut series.commit_failures,
             &mut series.rebalances,
@@ -107,6 +113,7 @@ impl SubscriptionMetrics {
             &mut series.produce_failures,
             &mut series.consumer_errors,
             &mut series.state,
+            &mut series.storm_guard_closed,
         ];
         all.into_iter().for_each(Touch::touch);
         series.build_info = build_info();
@@ -121,20 +128,30 @@ impl SubscriptionMetrics {
     }
 }
 
-/// Where the time of the poll thread goes. The thread owns it; what it measures is buffered until [`flush`](Self::flush).
+/// Where the time of the poll thread goes, and when it was last there. The thread owns it; what it measures is buffered until [`flush`](Self::flush).
 #[derive(Debug)]
 pub(crate) struct PollMetrics {
     sections: Vec<HistogramSeries>,
+    last_poll: GaugeSeries,
 }
 
 impl PollMetrics {
     pub(crate) fn new(subscription: &str) -> Self {
-        Self { sections: scope(subscription).histograms::<PollSection>(&names::POLL_DURATION) }
+        let scope = scope(subscription);
+        Self {
+            sections: scope.histograms::<PollSection>(&names::POLL_DURATION),
+            last_poll: scope.gauge(&names::LAST_POLL),
+        }
     }
 
     #[inline]
     pub(crate) fn section(&mut self, section: PollSection, time: Duration) {
         self.sections[section.index()].buffer(time);
+    }
+
+    /// A time and not an age: nobody would make an age grow while the thread hangs.
+    pub(crate) fn set_last_poll(&mut self, since_unix_epoch: Duration) {
+        self.last_poll.set(since_unix_epoch.as_secs_f64());
     }
 
     /// Once per turn of the loop, or less often.
@@ -145,6 +162,7 @@ impl PollMetrics {
     /// See [`PartitionMetrics::touch`](super::PartitionMetrics::touch).
     pub(crate) fn touch(&mut self) {
         self.sections.touch();
+        self.last_poll.touch();
     }
 }
 

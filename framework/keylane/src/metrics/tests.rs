@@ -44,6 +44,9 @@ impl Handles {
         each(|result| partition.attempt(result, SECOND));
         partition.queue_wait(SECOND);
         partition.delivery_latency(SECOND);
+        partition.due_lateness(SECOND);
+        each(|tier| partition.retry_wait(tier, SECOND));
+        partition.starved(SECOND);
         each(|place| partition.retried(place, 1));
         each(|reason| partition.dead_lettered(reason, 1));
         partition.storm_guard_refused(1);
@@ -56,18 +59,20 @@ impl Handles {
         partition.set_settled_ahead(1);
         partition.set_pending(1, 1);
         partition.set_running(1);
-        partition.set_waiting_for_retry(1);
+        each(|tier| partition.set_waiting_for_retry(tier, 1));
         partition.set_parked(1);
         each(|state| partition.set_lanes(state, 1));
         partition.flush();
 
         lag.set_records(3, 1);
         lag.set_seconds(SECOND);
+        lag.set_workable_seconds(SECOND);
 
         let start = Instant::now();
+        read.delivered(1);
         read.set_delivered(42);
         read.handed_back(1);
-        read.set_stuck(true, 1);
+        read.set_stuck(true, 1, SECOND);
         read.set_isolated(true);
         read.topic_made_anew();
         read.set_paused(true, start);
@@ -82,6 +87,8 @@ impl Handles {
         each(|target| each(|kind| subscription.produce_failed(target, kind)));
         each(|kind| subscription.consumer_error(kind));
         subscription.set_state(State::Running);
+        subscription.set_storm_guard_closed(true);
+        poll.set_last_poll(SECOND);
         each(|section| poll.section(section, SECOND));
         poll.flush();
     }
@@ -490,7 +497,7 @@ mod with_prometheus {
                     metrics.set_watermark(1, SECOND);
                     metrics.set_running(1);
                     metrics.set_settled_ahead(1);
-                    metrics.set_waiting_for_retry(1);
+                    each(|tier| metrics.set_waiting_for_retry(tier, 1));
                     metrics.set_parked(1);
                     each(|state| metrics.set_lanes(state, 1));
                     metrics.queue_wait(SECOND);

@@ -29,6 +29,13 @@ pub(super) struct Call {
     pub(super) ends: Instant,
 }
 
+impl Call {
+    /// Whether it is the first attempt since the record was delivered.
+    pub(super) fn is_first_here(&self) -> bool {
+        self.attempt == self.record.retry_state().map_or(0, |retry| retry.attempts).saturating_add(1)
+    }
+}
+
 /// How an attempt ended.
 pub(super) enum AttemptOutcome {
     Done,

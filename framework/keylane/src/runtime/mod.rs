@@ -6,6 +6,7 @@
 
 mod attempt;
 mod caution;
+mod hot_keys;
 mod inbox;
 mod lease;
 mod life;
@@ -18,6 +19,7 @@ mod quiet;
 mod seldom;
 mod settle;
 mod stage;
+mod survey;
 mod turns;
 mod watchdog;
 mod work;

@@ -7,6 +7,7 @@ use keylane_core::{Caution, Epoch, Evidence, Mark, Moment, Offset, Partition, Pa
 use tokio::task::AbortHandle;
 
 use super::attempt::{AttemptOutcome, Call, FirstPoll, attempt, run_apart};
+use super::hot_keys::KeyCounts;
 use super::inbox::{Finished, Inbox, Mail};
 use super::life::{EpochLife, Presence};
 use super::pace::Pace;
@@ -15,6 +16,7 @@ use super::progress::{CommitPoint, OldestRecord, Progress};
 use super::quiet::Busy;
 use super::settle::unix_millis;
 use super::stage::{Stage, Staged};
+use super::survey::Surveyed;
 use super::turns::{self, TurnPermit};
 use super::work::{Runtime, Work};
 use crate::dead_letter::FailureHistory;
@@ -109,6 +111,8 @@ pub(super) struct Owner {
     last_touch: Instant,
     /// The oldest record as others see it, and since when.
     pub(super) last_oldest: Option<(OldestRecord, Instant)>,
+    pub(super) surveyed: Surveyed,
+    pub(super) key_counts: KeyCounts,
     _presence: Presence,
 }
 
@@ -171,6 +175,8 @@ impl Owner {
             last_point_at: Instant::now(),
             last_touch: Instant::now(),
             last_oldest: None,
+            surveyed: Surveyed::default(),
+            key_counts: KeyCounts::default(),
             runtime,
         }
     }
@@ -230,6 +236,7 @@ impl Owner {
             }
             let outcome = outcome.unwrap_or_else(|| self.outcome_of_dropped(ticket, elapsed));
             self.metrics.attempt(outcome.label(), elapsed);
+            self.count_attempt(ticket, elapsed);
             self.settle_attempt(ticket, outcome, now);
         }
         self.mail.finished = finished;
@@ -274,10 +281,15 @@ impl Owner {
             if start.attempt == 1 {
                 let waited = self.runtime.moment(clock).since(start.waited_since);
                 self.metrics.queue_wait(waited);
+                self.key_counts.waited(&self.runtime, waited, &call.record);
                 if let Some(timestamp) = call.record.timestamp_millis() {
-                    let age = u64::try_from(wall_millis.saturating_sub(timestamp)).unwrap_or(0);
-                    self.metrics.delivery_latency(Duration::from_millis(age));
+                    self.metrics.delivery_latency(millis_since(timestamp, wall_millis));
                 }
+            }
+            if let Some(due) = call.record.due_millis()
+                && call.is_first_here()
+            {
+                self.metrics.due_lateness(millis_since(due, wall_millis));
             }
             // What is suspicious may block its thread: without the owner neither its mark nor its turn would be given back.
             if self.turn.is_some() || self.pace.spawns() {
@@ -293,6 +305,7 @@ impl Owner {
                     let elapsed = end - clock;
                     self.pace.observe(elapsed);
                     self.metrics.attempt(outcome.label(), elapsed);
+                    self.count_attempt(ticket, elapsed);
                     self.settle_attempt(ticket, outcome, self.runtime.moment(end));
                     clock = end;
                 }
@@ -346,8 +359,12 @@ impl Owner {
         let next_timer = self.core.next_deadline().map(|moment| self.runtime.instant(moment));
         let next_look = Instant::now() + if self.core.pending() > 0 { BUSY_LOOK } else { IDLE_LOOK };
         let deadline = [next_point, next_timer].into_iter().flatten().fold(next_look, Instant::min);
+        let began = Instant::now();
         // Either way the loop looks at everything again.
         let _ = tokio::time::timeout_at(deadline.into(), self.inbox.wait()).await;
+        if self.core.pending() == 0 {
+            self.metrics.starved(began.elapsed());
+        }
         if self.last_touch.elapsed() >= IDLE_LOOK {
             self.last_touch = Instant::now();
             self.metrics.touch();
@@ -411,6 +428,11 @@ impl Owner {
         }
         self.progress.drained.store(drained, std::sync::atomic::Ordering::Relaxed);
     }
+}
+
+/// From one wall-clock time to another; 0 where it is not after it.
+fn millis_since(earlier: i64, now: i64) -> Duration {
+    Duration::from_millis(u64::try_from(now.saturating_sub(earlier)).unwrap_or(0))
 }
 
 fn point_state(core: &Partition<Held>) -> PointState {

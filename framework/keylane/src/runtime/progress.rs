@@ -1,12 +1,13 @@
 //! What the polling thread and the handle read of an owner, without asking it.
 
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU32, AtomicU64, Ordering};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
 use keylane_core::{Mark, RecordState};
 
 use crate::KeyHash;
+use crate::subscription::HotKeys;
 
 /// One owner's state, published once a turn. Relaxed is enough: each figure stands alone, and the commit point, where two
 /// values must belong together, is behind a lock.
@@ -23,6 +24,8 @@ pub(crate) struct Progress {
     pub(crate) parked: AtomicU64,
     /// Timestamp of the oldest unsettled record, in milliseconds; `i64::MIN` where there is none.
     pub(crate) oldest_timestamp_millis: AtomicI64,
+    /// The same of the oldest one that nothing but time holds up.
+    pub(crate) workable_timestamp_millis: AtomicI64,
     /// Attempts that run longer than they should, and for how long the watermark has stood still; 0 where it has not.
     pub(crate) slow_attempts: AtomicU64,
     pub(crate) stalled_millis: AtomicU64,
@@ -32,6 +35,7 @@ pub(crate) struct Progress {
     polled_offset: AtomicI64,
     polled_attempt: AtomicU32,
     oldest: Mutex<Option<OldestRecord>>,
+    hot_keys: Mutex<Arc<HotKeys>>,
     /// Set last: the owner has ended and its commit point is final.
     pub(crate) ended: AtomicBool,
     /// Set when nothing of this partition had to be dropped at the end.
@@ -75,12 +79,14 @@ impl Default for Progress {
             waiting: AtomicU64::new(0),
             parked: AtomicU64::new(0),
             oldest_timestamp_millis: AtomicI64::new(i64::MIN),
+            workable_timestamp_millis: AtomicI64::new(i64::MIN),
             slow_attempts: AtomicU64::new(0),
             stalled_millis: AtomicU64::new(0),
             turns: AtomicU64::new(0),
             polled_offset: AtomicI64::new(-1),
             polled_attempt: AtomicU32::new(0),
             oldest: Mutex::new(None),
+            hot_keys: Mutex::default(),
             ended: AtomicBool::new(false),
             drained: AtomicBool::new(false),
             isolated: AtomicBool::new(false),
@@ -118,6 +124,14 @@ impl Progress {
 
     pub(crate) fn oldest(&self) -> Option<OldestRecord> {
         *self.oldest.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(super) fn set_hot_keys(&self, hot_keys: Arc<HotKeys>) {
+        *self.hot_keys.lock().unwrap_or_else(PoisonError::into_inner) = hot_keys;
+    }
+
+    pub(crate) fn hot_keys(&self) -> Arc<HotKeys> {
+        self.hot_keys.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// Replaces the commit point not yet taken, if any.

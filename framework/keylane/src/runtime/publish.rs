@@ -133,12 +133,13 @@ impl Owner {
         metrics.set_settled_ahead(core.settled_ahead());
         metrics.set_pending(core.pending(), core.pending_bytes());
         metrics.set_running(core.running());
-        metrics.set_waiting_for_retry(core.waiting());
         metrics.set_parked(core.parked());
         metrics.set_lanes(LaneState::Busy, core.running());
-        metrics.set_lanes(LaneState::Waiting, core.waiting());
+        metrics.set_lanes(LaneState::Waiting, core.waiting_lanes());
         metrics.set_lanes(LaneState::Parked, core.parked());
         self.publish_oldest();
+        self.survey(now);
+        self.tell_hot_keys(now);
     }
 }
 

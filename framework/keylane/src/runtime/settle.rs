@@ -5,7 +5,7 @@ use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use keylane_core::{
     Delivered, Delivery, Failure, Moment, ParkReason, Publish, PublishResult, Reason, Settlement, StormGuard, Success,
-    Ticket, Verdict,
+    Ticket, Verdict, Wait,
 };
 use rdkafka::error::RDKafkaErrorCode as Code;
 
@@ -15,7 +15,7 @@ use super::owner::{Held, Owner};
 use super::work::Runtime;
 use crate::Record;
 use crate::dead_letter::{FailureHistory, MAX_ERROR_BYTES, bounded_text};
-use crate::metrics::{DeadLetterReason, Outcome, ProduceFailure, ProduceTarget, RetryPlace};
+use crate::metrics::{DeadLetterReason, Outcome, ProduceFailure, ProduceTarget, RetryPlace, RetryTier};
 use crate::producer::write_error::{WriteError, WriteErrorKind, WriteFailure};
 use crate::subscription::{SubscriptionError, TroubleKind};
 
@@ -25,9 +25,16 @@ impl Owner {
         let bytes = record.size();
         let (rounds, attempts) = record.retry_state().map_or((0, 0), |retry| (retry.round, retry.attempts));
         let due = record.due_millis().and_then(|due| due_moment(due, now));
+        if let Some(due) = due
+            && rounds == 0
+        {
+            self.metrics.retry_wait(RetryTier::NotBefore, due.since(now));
+        }
+        let lane = record.key().map(|key| self.runtime.lane(key));
+        self.key_counts.delivered(&self.runtime, lane, &record);
         let delivery = Delivery {
             offset: keylane_core::Offset::new(record.offset()),
-            lane: record.key().map(|key| self.runtime.lane(key)),
+            lane,
             bytes,
             due,
             rounds,
@@ -96,7 +103,7 @@ impl Owner {
         let offset = self.offset_of(ticket);
         match self.core.publish_finished(ticket, answer, fastrand::u64(..), now) {
             // The write is repeated, not the attempt: no retry to be counted.
-            Verdict::Waiting { .. } => {}
+            Verdict::Waiting { delay, .. } => self.metrics.retry_wait(RetryTier::Write, delay),
             verdict => self.carry_out(offset, writing, verdict),
         }
     }
@@ -137,6 +144,9 @@ impl Owner {
                     Settlement::Skipped => Outcome::Skipped,
                     Settlement::Retried => {
                         self.metrics.retried(RetryPlace::Topic, 1);
+                        if let Some(Publish::Retry { round, delay }) = written {
+                            self.metrics.retry_wait(Wait::Topic { round }.into(), delay);
+                        }
                         Outcome::Retried
                     }
                     Settlement::DeadLettered => {
@@ -151,8 +161,9 @@ impl Owner {
                 self.metrics.settled(outcome, 1);
                 self.release(record.record.size());
             }
-            Verdict::Waiting { refused_by_guard, .. } => {
+            Verdict::Waiting { delay, refused_by_guard } => {
                 self.metrics.retried(RetryPlace::InPlace, 1);
+                self.metrics.retry_wait(RetryTier::InPlace, delay);
                 if refused_by_guard {
                     self.metrics.storm_guard_refused(1);
                 }
@@ -226,7 +237,7 @@ impl Runtime {
 
     /// The lane of a key: a hash is enough. Two keys of one hash would share a lane, which keeps their order and costs
     /// them some concurrency; with a random 64-bit hash that is one pair in billions, and nobody can arrange for it.
-    fn lane(&self, key: &[u8]) -> u64 {
+    pub(super) fn lane(&self, key: &[u8]) -> u64 {
         use std::hash::BuildHasher;
         self.lane_hash.hash_one(key)
     }

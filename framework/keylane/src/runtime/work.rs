@@ -26,7 +26,9 @@ pub(crate) struct Runtime {
     /// Settings for the partitions of origin topics, and of the retry topic.
     pub(crate) origin_settings: Arc<PartitionSettings>,
     pub(crate) retry_settings: Arc<PartitionSettings>,
-    pub(crate) guard: Mutex<StormGuard>,
+    pub(crate) guard: Arc<Mutex<StormGuard>>,
+    /// Hot keys are shown as they are, beside their hashes.
+    pub(crate) plain_keys: bool,
     pub(crate) lane_hash: RandomState,
     /// Present where there is a retry or dead-letter topic.
     pub(crate) producer: Option<RawProducer>,

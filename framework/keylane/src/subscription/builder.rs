@@ -2,7 +2,9 @@
 
 use std::time::Duration;
 
-use crate::{Blocker, DeadLetter, Decode, Limits, Processor, Reading, Retry, SubscriptionConfig, Watchdog};
+use crate::{
+    Blocker, DeadLetter, Decode, HotKeySettings, Limits, Processor, Reading, Retry, SubscriptionConfig, Watchdog,
+};
 
 use super::error::StartError;
 use super::handle::Subscription;
@@ -109,6 +111,12 @@ impl SubscriptionBuilder {
     /// See [`SubscriptionConfig::blocker`].
     pub fn blocker(mut self, blocker: Blocker) -> Self {
         self.config.blocker = blocker;
+        self
+    }
+
+    /// See [`SubscriptionConfig::hot_keys`].
+    pub fn hot_keys(mut self, hot_keys: HotKeySettings) -> Self {
+        self.config.hot_keys = hot_keys;
         self
     }
 

@@ -8,6 +8,7 @@ use dashmap::DashMap;
 use tokio::sync::Notify;
 
 use super::error::SubscriptionError;
+use super::hot_keys::HotKeys;
 use super::refusals::Refusals;
 use super::status::{PartitionStatus, State, SubscriptionStatus, Trouble, TroubleKind};
 
@@ -25,6 +26,8 @@ pub(crate) struct Control {
     pub(crate) refusals: Refusals,
     group: String,
     partitions: DashMap<(Arc<str>, i32), PartitionStatus>,
+    hot_keys: DashMap<(Arc<str>, i32), Arc<HotKeys>>,
+    storm_guard_closed: AtomicBool,
     ended: AtomicBool,
     changed: Notify,
 }
@@ -42,6 +45,8 @@ impl Control {
             refusals: Refusals::default(),
             group: String::new(),
             partitions: DashMap::new(),
+            hot_keys: DashMap::new(),
+            storm_guard_closed: AtomicBool::new(false),
             ended: AtomicBool::new(false),
             changed: Notify::new(),
         }
@@ -131,13 +136,30 @@ impl Control {
 
     pub(crate) fn remove_partition(&self, topic: &Arc<str>, partition: i32) {
         self.partitions.remove(&(topic.clone(), partition));
+        self.hot_keys.remove(&(topic.clone(), partition));
+    }
+
+    pub(crate) fn set_hot_keys(&self, topic: &Arc<str>, partition: i32, hot_keys: Arc<HotKeys>) {
+        self.hot_keys.insert((topic.clone(), partition), hot_keys);
+    }
+
+    /// Of all partitions.
+    pub(crate) fn hot_keys(&self) -> HotKeys {
+        let mut all = HotKeys::default();
+        self.hot_keys.iter().for_each(|entry| all.extend(entry.value()));
+        all.sorted()
+    }
+
+    pub(crate) fn set_storm_guard_closed(&self, is_closed: bool) {
+        self.storm_guard_closed.store(is_closed, Ordering::Relaxed);
     }
 
     pub(crate) fn status(&self) -> SubscriptionStatus {
         let mut partitions: Vec<_> = self.partitions.iter().map(|entry| entry.value().clone()).collect();
         let trouble = self.trouble().or_else(|| self.refusals.write_trouble());
         partitions.sort_by(|a, b| (&a.topic, a.partition).cmp(&(&b.topic, b.partition)));
-        SubscriptionStatus { state: self.state(), trouble, partitions }
+        let storm_guard_closed = self.storm_guard_closed.load(Ordering::Relaxed);
+        SubscriptionStatus { state: self.state(), trouble, storm_guard_closed, partitions }
     }
 
     /// The polling thread has ended.

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use super::builder::SubscriptionBuilder;
 use super::control::Control;
 use super::error::SubscriptionError;
+use super::hot_keys::HotKeys;
 use super::status::{State, SubscriptionStatus};
 use crate::SubscriptionConfig;
 
@@ -137,6 +138,20 @@ impl SubscriptionHandle {
     /// A snapshot of its state and partitions.
     pub fn status(&self) -> SubscriptionStatus {
         self.control.status()
+    }
+
+    /// The keys with the most records, the most time in attempts, the longest waits. Some seconds old.
+    ///
+    /// # Examples
+    /// ```no_run
+    /// # fn show(subscription: keylane::Subscription) {
+    /// for key in subscription.handle().hot_keys().by_waiting.iter().take(5) {
+    ///     println!("{}-{} key {}: {:?} of waiting", key.topic, key.partition, key.key_hash, key.amount);
+    /// }
+    /// # }
+    /// ```
+    pub fn hot_keys(&self) -> HotKeys {
+        self.control.hot_keys()
     }
 
     /// Fetches nothing more and starts no attempt until [`resume`](Self::resume); attempts in flight finish. The member keeps

@@ -4,6 +4,7 @@ mod builder;
 mod control;
 mod error;
 mod handle;
+mod hot_keys;
 mod refusals;
 mod start;
 mod status;
@@ -11,6 +12,7 @@ mod status;
 pub use builder::SubscriptionBuilder;
 pub use error::{StartError, SubscriptionError};
 pub use handle::{Subscription, SubscriptionHandle};
+pub use hot_keys::{HotKey, HotKeys};
 pub use status::{OldestRecord, PartitionStatus, RecordState, State, SubscriptionStatus, Trouble, TroubleKind};
 
 pub(crate) use control::Control;

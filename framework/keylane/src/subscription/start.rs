@@ -100,8 +100,10 @@ fn connect(
         limits: config.limits,
         drain_timeout: config.drain_timeout,
         watchdog: config.watchdog,
+        guard: Arc::new(Mutex::new(StormGuard::new(config.dead_letter.as_ref().map_or(1, |dl| dl.storm_burst)))),
         reset_is_error: consumer_config.get("auto.offset.reset") == Some("error"),
     };
+    let guard = settings.guard.clone();
     let forwarding = Arc::new(Forwarding::default());
     let lease = Arc::new(SharedLease::new());
     let mut consumer: BaseConsumer<Context> = consumer_config
@@ -121,7 +123,8 @@ fn connect(
         commit_interval: config.commit_interval,
         origin_settings: partition_settings(config, LaneOrder::Offset),
         retry_settings: partition_settings(config, LaneOrder::Due),
-        guard: Mutex::new(StormGuard::new(config.dead_letter.as_ref().map_or(1, |dl| dl.storm_burst))),
+        guard,
+        plain_keys: config.hot_keys.plain_keys,
         lane_hash: foldhash::fast::RandomState::default(),
         producer,
         retry_topic: retry,

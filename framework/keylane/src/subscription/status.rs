@@ -61,6 +61,9 @@ pub struct SubscriptionStatus {
     pub state: State,
     /// What the Kafka client complains about at present, if anything.
     pub trouble: Option<Trouble>,
+    /// Whether the storm guard is closed: after a burst of dead letters without a success between them no more are written,
+    /// and the records wait. See [`DeadLetter::storm_burst`](crate::DeadLetter::storm_burst).
+    pub storm_guard_closed: bool,
     /// The assigned partitions, by topic and number.
     pub partitions: Vec<PartitionStatus>,
 }

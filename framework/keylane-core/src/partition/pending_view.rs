@@ -1,0 +1,110 @@
+//! Every pending record and what it is doing, for figures that are wanted now and then.
+
+use super::Partition;
+use super::pending::{PendingRecord, State};
+use crate::offset::Offset;
+use crate::time::Moment;
+
+/// One pending record.
+#[derive(Clone, Copy, Debug)]
+pub struct PendingView<'a, R> {
+    /// Its offset.
+    pub offset: Offset,
+    /// What it is doing.
+    pub activity: Activity,
+    /// The record.
+    pub record: &'a R,
+}
+
+/// What a pending record is doing, and since when.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Activity {
+    /// Behind another record of its lane.
+    Behind {
+        /// When it was delivered, where it could have started at once but for others.
+        since: Option<Moment>,
+    },
+    /// It may start as soon as there is a free place.
+    Ready {
+        /// When it was delivered, where it could have started at once but for others.
+        since: Option<Moment>,
+    },
+    /// An attempt runs.
+    Running {
+        /// When that began.
+        since: Moment,
+    },
+    /// It waits for a moment.
+    Waiting(Wait),
+    /// It is being written to the retry or dead-letter topic, or is next to be.
+    Publishing,
+    /// It is held for good.
+    Parked,
+}
+
+/// What a waiting record waits for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Wait {
+    /// The moment before which its producer did not want it to run.
+    NotBefore,
+    /// The delay of a retry in place.
+    InPlace,
+    /// The delay of a round through the retry topic.
+    Topic {
+        /// Which round, from 1.
+        round: u32,
+    },
+    /// The delay before a write to the retry or dead-letter topic is tried again.
+    Write,
+}
+
+impl Activity {
+    /// Whether more time, or more concurrency, is all it takes: neither held up by a delay or by policy, nor behind one that
+    /// may be.
+    pub const fn is_workable(self) -> bool {
+        matches!(self, Self::Ready { .. } | Self::Running { .. } | Self::Publishing)
+    }
+}
+
+impl<R> Partition<R> {
+    /// Every pending record, in no order. A walk over all of them: not to be taken for each record.
+    pub fn pending_records(&self) -> impl Iterator<Item = PendingView<'_, R>> {
+        self.pending.iter().map(|(_, record)| record.view())
+    }
+
+    /// The unsettled record with the lowest offset that [is workable](Activity::is_workable). Takes a walk over the pending
+    /// ones unless it is the very [oldest](Self::oldest).
+    pub fn oldest_workable(&self) -> Option<&R> {
+        let oldest = self.pending.get(self.ledger.oldest()?).view();
+        if oldest.activity.is_workable() {
+            return Some(oldest.record);
+        }
+        let workable = self.pending_records().filter(|view| view.activity.is_workable());
+        workable.min_by_key(|view| view.offset).map(|view| view.record)
+    }
+}
+
+impl<R> PendingRecord<R> {
+    fn view(&self) -> PendingView<'_, R> {
+        PendingView { offset: self.offset, activity: self.activity(), record: &self.record }
+    }
+
+    fn activity(&self) -> Activity {
+        let since = (self.attempts_here == 0 && self.due().is_none()).then_some(self.since);
+        match self.state {
+            State::Queued => Activity::Behind { since },
+            State::Ready => Activity::Ready { since },
+            State::Running => Activity::Running { since: self.started },
+            State::NotDue => Activity::Waiting(self.due_wait()),
+            State::Waiting if self.attempts_here == 0 => Activity::Waiting(self.due_wait()),
+            State::Waiting => Activity::Waiting(Wait::InPlace),
+            State::PublishWaiting => Activity::Waiting(Wait::Write),
+            State::PublishQueued | State::Publishing => Activity::Publishing,
+            State::Parked => Activity::Parked,
+        }
+    }
+
+    fn due_wait(&self) -> Wait {
+        if self.rounds == 0 { Wait::NotBefore } else { Wait::Topic { round: self.rounds } }
+    }
+}

@@ -1,0 +1,13 @@
+//! How hot keys are named.
+
+use serde::{Deserialize, Serialize};
+
+/// How [`SubscriptionHandle::hot_keys`](crate::SubscriptionHandle::hot_keys) names keys.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct HotKeySettings {
+    /// Whether the key itself is kept, up to its first 256 bytes, and shown beside its hash (default no).
+    ///
+    /// Keys are often personal data. Whoever reads the hot keys sees them; no log line and no metric does.
+    pub plain_keys: bool,
+}

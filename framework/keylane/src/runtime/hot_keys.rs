@@ -1,0 +1,136 @@
+//! The owner's part in knowing the hot keys: what is counted, and what is told.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use keylane_core::{Activity, HeavyKey, KeySketch, Moment, Ticket};
+
+use super::owner::Owner;
+use super::work::Runtime;
+use crate::subscription::{HotKey, HotKeys};
+use crate::{KeyHash, Record};
+
+/// What others see is this old at most, while turns follow one another: it takes a walk over the pending records.
+const TELL_EVERY: Duration = Duration::from_secs(2);
+/// Keys told of each measure.
+const TOLD: usize = 10;
+/// A longer plain key is cut.
+const PLAIN_BYTES: usize = 256;
+
+/// What one owner counts.
+#[derive(Default)]
+pub(super) struct KeyCounts {
+    records: KeySketch<KeyName>,
+    time: KeySketch<KeyName>,
+    waiting: KeySketch<KeyName>,
+    told_at: Option<Moment>,
+}
+
+/// Made when a key matters; a hash of every record's key would be too dear.
+#[derive(Clone)]
+struct KeyName {
+    hash: KeyHash,
+    plain: Option<Bytes>,
+}
+
+impl KeyCounts {
+    /// A record is delivered; `lane` is the hash of its key.
+    #[inline]
+    pub(super) fn delivered(&mut self, runtime: &Runtime, lane: Option<u64>, record: &Record) {
+        if let Some(weight) = self.records.sample(1)
+            && let Some((lane, key)) = lane.zip(record.key())
+        {
+            self.records.credit(lane, weight, || KeyName::of(key, runtime));
+        }
+    }
+
+    /// A record starts for the first time. One with a due time has waited for that.
+    #[inline]
+    pub(super) fn waited(&mut self, runtime: &Runtime, time: Duration, record: &Record) {
+        if record.due_millis().is_none() {
+            count(&mut self.waiting, runtime, time, record);
+        }
+    }
+
+    fn tick(&mut self, now: Moment) {
+        self.records.tick(now);
+        self.time.tick(now);
+        self.waiting.tick(now);
+    }
+}
+
+impl Owner {
+    /// An attempt has ended, and its record is not settled yet.
+    #[inline]
+    pub(super) fn count_attempt(&mut self, ticket: Ticket, time: Duration) {
+        if let Some(weight) = self.key_counts.time.sample(nanos(time)) {
+            let Some(held) = self.core.record(ticket) else { return };
+            credit(&mut self.key_counts.time, &self.runtime, weight, &held.record);
+        }
+    }
+
+    /// Lets the counts fade, and tells the handle of the highest now and then.
+    pub(super) fn tell_hot_keys(&mut self, now: Moment) {
+        self.key_counts.tick(now);
+        if self.key_counts.told_at.is_some_and(|told| now.since(told) < TELL_EVERY) {
+            return;
+        }
+        self.key_counts.told_at = Some(now);
+        let (runtime, counts) = (&self.runtime, &self.key_counts);
+        // What goes on counts too, or a key that is stuck for good would never show.
+        let (mut time, mut waiting) = (counts.time.clone(), counts.waiting.clone());
+        for pending in self.core.pending_records() {
+            let (sketch, since) = match pending.activity {
+                Activity::Running { since } => (&mut time, since),
+                Activity::Behind { since: Some(since) } | Activity::Ready { since: Some(since) } => {
+                    (&mut waiting, since)
+                }
+                _ => continue,
+            };
+            count(sketch, runtime, now.since(since), &pending.record.record);
+        }
+        let by_records = self.told(&counts.records, |records| records);
+        let (by_time, by_waiting) = (self.told(&time, Duration::from_nanos), self.told(&waiting, Duration::from_nanos));
+        self.progress.set_hot_keys(Arc::new(HotKeys { by_records, by_time, by_waiting }));
+    }
+
+    fn told<A>(&self, sketch: &KeySketch<KeyName>, amount: impl Fn(u64) -> A) -> Vec<HotKey<A>> {
+        let total = sketch.total().max(1) as f64;
+        let tell = |HeavyKey { name, at_least, at_most }: HeavyKey<&KeyName>| HotKey {
+            topic: self.topic.clone(),
+            partition: self.partition_id,
+            key_hash: name.hash,
+            key: name.plain.clone(),
+            amount: amount(at_least),
+            at_most: amount(at_most),
+            share: at_least as f64 / total,
+        };
+        sketch.top(TOLD).into_iter().map(tell).collect()
+    }
+}
+
+#[inline]
+fn count(sketch: &mut KeySketch<KeyName>, runtime: &Runtime, time: Duration, record: &Record) {
+    if let Some(weight) = sketch.sample(nanos(time)) {
+        credit(sketch, runtime, weight, record);
+    }
+}
+
+fn credit(sketch: &mut KeySketch<KeyName>, runtime: &Runtime, weight: u64, record: &Record) {
+    if let Some(key) = record.key() {
+        sketch.credit(runtime.lane(key), weight, || KeyName::of(key, runtime));
+    }
+}
+
+impl KeyName {
+    fn of(key: &[u8], runtime: &Runtime) -> Self {
+        // A copy: a slice of the record would keep the memory of its neighbours.
+        let plain = runtime.plain_keys.then(|| Bytes::copy_from_slice(&key[..key.len().min(PLAIN_BYTES)]));
+        Self { hash: KeyHash::of(key), plain }
+    }
+}
+
+fn nanos(time: Duration) -> u64 {
+    u64::try_from(time.as_nanos()).unwrap_or(u64::MAX)
+}

@@ -1,0 +1,44 @@
+//! Figures about the pending records that take a walk over them.
+
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use keylane_core::{Activity, Moment};
+
+use super::owner::Owner;
+use crate::metrics::{LabelValue, RetryTier};
+
+/// So old are the figures at most, while turns follow one another.
+const SURVEY_EVERY: Duration = Duration::from_millis(500);
+
+/// When the last walk was, and whether there was anything to see.
+#[derive(Default)]
+pub(super) struct Surveyed {
+    at: Option<Moment>,
+    had_pending: bool,
+}
+
+impl Owner {
+    /// Tells the polling thread and the metrics, if it is time or the last record has gone: nobody may look for seconds then.
+    pub(super) fn survey(&mut self, now: Moment) {
+        let has_pending = self.core.pending() > 0;
+        let is_news = self.surveyed.had_pending && !has_pending;
+        if !is_news && self.surveyed.at.is_some_and(|at| now.since(at) < SURVEY_EVERY) {
+            return;
+        }
+        self.surveyed = Surveyed { at: Some(now), had_pending: has_pending };
+        let mut waiting = [0; RetryTier::ALL.len()];
+        if self.core.waiting() > 0 {
+            for pending in self.core.pending_records() {
+                if let Activity::Waiting(wait) = pending.activity {
+                    waiting[RetryTier::from(wait).index()] += 1;
+                }
+            }
+        }
+        for (tier, records) in RetryTier::ALL.iter().zip(waiting) {
+            self.metrics.set_waiting_for_retry(*tier, records);
+        }
+        let workable = self.core.oldest_workable().and_then(|held| held.record.timestamp_millis());
+        self.progress.workable_timestamp_millis.store(workable.unwrap_or(i64::MIN), Ordering::Relaxed);
+    }
+}

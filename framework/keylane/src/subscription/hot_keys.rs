@@ -1,0 +1,69 @@
+//! The hot keys as the user sees them.
+
+use std::cmp::Reverse;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+
+use crate::KeyHash;
+
+/// The keys that stand out in a subscription's assigned partitions, by three measures: of each the ten first of every
+/// partition, the highest first.
+///
+/// About the last minutes: what was seen a minute ago counts half, two minutes ago a quarter. Attempts that still run, and
+/// records that still wait, are counted in. Records without a key are not.
+///
+/// Found in bounded memory (64 keys for each measure and partition, some ten kilobytes), so a key counts only as far as it
+/// is surely its own share: see [`HotKey::amount`]. Up to about 1,000 records a second in a partition each one is counted;
+/// of more a sample, in proportion to what they weigh. A key with less than one part in 256 of its partition is left out.
+#[derive(Clone, Debug, Default, PartialEq)]
+#[non_exhaustive]
+pub struct HotKeys {
+    /// By records delivered, repeated deliveries included: where the load comes from.
+    pub by_records: Vec<HotKey<u64>>,
+    /// By the time their attempts took: what the places go to.
+    pub by_time: Vec<HotKey<Duration>>,
+    /// By the time their records waited from delivery to their first start: who suffers. Behind a slow record of its key, a
+    /// failing one, or for a free place; not for a due time.
+    pub by_waiting: Vec<HotKey<Duration>>,
+}
+
+/// A key that stands out in its partition.
+#[derive(Clone, Debug, PartialEq)]
+#[non_exhaustive]
+pub struct HotKey<A> {
+    /// The topic.
+    pub topic: Arc<str>,
+    /// The partition.
+    pub partition: i32,
+    /// The key, by its hash.
+    pub key_hash: KeyHash,
+    /// The key itself, up to its first 256 bytes, where [`HotKeySettings::plain_keys`](crate::HotKeySettings::plain_keys)
+    /// allows it.
+    pub key: Option<Bytes>,
+    /// What is surely this key's: records, or time.
+    pub amount: A,
+    /// What may be this key's at most. As a rule the same as [`amount`](Self::amount); of keys that came late among many it
+    /// can be more.
+    pub at_most: A,
+    /// [`amount`](Self::amount) as a part of what all keys of the partition have, from 0 to 1.
+    pub share: f64,
+}
+
+impl HotKeys {
+    /// Takes in those of another partition.
+    pub(crate) fn extend(&mut self, other: &Self) {
+        self.by_records.extend_from_slice(&other.by_records);
+        self.by_time.extend_from_slice(&other.by_time);
+        self.by_waiting.extend_from_slice(&other.by_waiting);
+    }
+
+    /// The highest first.
+    pub(crate) fn sorted(mut self) -> Self {
+        self.by_records.sort_by_key(|key| Reverse(key.amount));
+        self.by_time.sort_by_key(|key| Reverse(key.amount));
+        self.by_waiting.sort_by_key(|key| Reverse(key.amount));
+        self
+    }
+}

@@ -1,0 +1,172 @@
+//! What a scrape shows while things happen. A test binary of its own: the recorder is one for the whole process.
+#![cfg(all(feature = "embedded-broker", feature = "prometheus"))]
+// Clippy allows it in test functions only, not in what they call.
+#![allow(clippy::unwrap_used)]
+
+mod common;
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, LazyLock, Mutex, mpsc};
+use std::time::{Duration, SystemTime};
+
+use common::{PATIENCE, eventually};
+use keylane::metrics::{PrometheusEndpoint, serve_prometheus};
+use keylane::{
+    Backoff, DeadLetter, EmbeddedBroker, EmbeddedBrokerOptions, Json, NewTask, Retry, Subscription,
+    SubscriptionBuilder, Task, TaskError, Watchdog,
+};
+
+static ENDPOINT: LazyLock<PrometheusEndpoint> = LazyLock::new(|| serve_prometheus(0).unwrap());
+
+/// The sum of the series with this name and these labels; `None` where there are none.
+fn value(name: &str, labels: &[(&str, &str)]) -> Option<f64> {
+    let labels: Vec<_> = labels.iter().map(|(label, value)| format!("{label}=\"{value}\"")).collect();
+    let text = ENDPOINT.handle().render();
+    let found = text.lines().filter_map(|line| {
+        let (series, value) = line.rsplit_once(' ')?;
+        let has_labels = labels.iter().all(|label| series.contains(label.as_str()));
+        (series.split('{').next() == Some(name) && has_labels).then(|| value.parse::<f64>().unwrap())
+    });
+    found.fold(None, |sum, value| Some(sum.unwrap_or(0.0) + value))
+}
+
+fn is(name: &str, labels: &[(&str, &str)], expected: f64) -> bool {
+    value(name, labels) == Some(expected)
+}
+
+fn is_above_zero(name: &str, labels: &[(&str, &str)]) -> bool {
+    value(name, labels).is_some_and(|value| value > 0.0)
+}
+
+fn broker(topics: &[&str]) -> EmbeddedBroker {
+    LazyLock::force(&ENDPOINT);
+    let broker = EmbeddedBroker::start(EmbeddedBrokerOptions::default()).unwrap();
+    for topic in topics {
+        broker.create_topic(topic, 1).unwrap();
+    }
+    broker
+}
+
+fn subscribe(broker: &EmbeddedBroker, name: &str, topic: &str) -> SubscriptionBuilder {
+    Subscription::builder(name, topic)
+        .bootstrap_servers(broker.bootstrap_servers())
+        .kafka_settings(EmbeddedBroker::client_settings())
+}
+
+fn task(number: u32) -> NewTask {
+    NewTask::json(&number).unwrap().key(number.to_string())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn waits_for_a_retry_are_told_by_tier_and_are_no_workable_lag() {
+    let broker = broker(&["waits", "waits-retry"]);
+    let producer = common::producer(broker.bootstrap_servers(), "waits").await;
+    let (soon, late) = (Duration::from_millis(20), Duration::from_secs(3600));
+    let subscription = subscribe(&broker, "waits", "waits")
+        .retry(
+            Retry::in_place(1)
+                .backoff(Backoff::exponential(soon, soon))
+                .then_topic()
+                .topic_backoff(Backoff::exponential(late, late)),
+        )
+        .start(Json, |task: Task<u32>| async move {
+            if *task.payload() == 1 { Err(TaskError::retryable("not yet")) } else { Ok(()) }
+        })
+        .await
+        .unwrap();
+    producer.enqueue(task(1)).await.unwrap();
+    producer.enqueue(task(2).not_before(SystemTime::now() + Duration::from_secs(2))).await.unwrap();
+    let by_tier = |tier| [("subscription", "waits"), ("tier", tier)];
+    eventually("one waits in the retry topic", || {
+        is("keylane_waiting_for_retry_records", &by_tier("topic_first"), 1.0)
+    })
+    .await;
+    eventually("the other one has run", || {
+        is("keylane_settled_total", &[("topic", "waits"), ("outcome", "done")], 1.0)
+    })
+    .await;
+    for tier in ["in_place", "topic_first", "not_before"] {
+        assert_eq!(value("keylane_retry_wait_seconds_count", &by_tier(tier)), Some(1.0), "{tier}");
+    }
+    assert!(value("keylane_retry_wait_seconds_sum", &by_tier("topic_first")).unwrap() > 2000.0);
+    assert_eq!(value("keylane_due_lateness_seconds_count", &[("subscription", "waits")]), Some(1.0));
+    assert_eq!(value("keylane_delivered_total", &[("topic", "waits")]), Some(2.0));
+
+    let waiting = [("topic", "waits-retry")];
+    eventually("lag in seconds counts what waits, and workable lag does not", || {
+        is_above_zero("keylane_lag_seconds", &waiting) && is("keylane_workable_lag_seconds", &waiting, 0.0)
+    })
+    .await;
+    eventually("there is nothing to do", || is_above_zero("keylane_starved_seconds_total", &[("topic", "waits")]))
+        .await;
+    for section in ["wait", "read", "hand_over", "pause", "commit", "rebalance"] {
+        let labels = [("subscription", "waits"), ("section", section)];
+        eventually("the poll thread's time is told by section", || {
+            is_above_zero("keylane_poll_duration_seconds_count", &labels)
+                && is_above_zero("keylane_poll_duration_seconds_sum", &labels)
+        })
+        .await;
+    }
+    // A time of day, not an age.
+    assert!(value("keylane_last_poll_timestamp_seconds", &[("subscription", "waits")]).unwrap() > 1.6e9);
+    subscription.shutdown().await.unwrap();
+    assert_eq!(value("keylane_last_poll_timestamp_seconds", &[("subscription", "waits")]), None);
+    producer.close(PATIENCE).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_storm_guard_shows_when_it_is_closed_and_when_it_opens() {
+    let broker = broker(&["storm", "storm-dead"]);
+    let producer = common::producer(broker.bootstrap_servers(), "storm").await;
+    let is_down = Arc::new(AtomicBool::new(true));
+    let soon = Duration::from_millis(50);
+    let subscription = {
+        let is_down = is_down.clone();
+        subscribe(&broker, "storm", "storm")
+            .retry(Retry::none().backoff(Backoff::exponential(soon, soon)))
+            .dead_letter(DeadLetter::topic("storm-dead").storm_burst(2))
+            .start(Json, move |_: Task<u32>| {
+                let is_down = is_down.load(Ordering::Relaxed);
+                async move { if is_down { Err(TaskError::retryable("down")) } else { Ok(()) } }
+            })
+            .await
+            .unwrap()
+    };
+    let this = [("subscription", "storm")];
+    eventually("it is open", || is("keylane_storm_guard_closed", &this, 0.0)).await;
+    assert!(!subscription.status().storm_guard_closed);
+    for number in 0..5 {
+        producer.enqueue(task(number)).await.unwrap();
+    }
+    eventually("it is closed", || is("keylane_storm_guard_closed", &this, 1.0)).await;
+    assert!(subscription.status().storm_guard_closed);
+    is_down.store(false, Ordering::Relaxed);
+    eventually("it opens", || is("keylane_storm_guard_closed", &this, 0.0)).await;
+    assert!(!subscription.status().storm_guard_closed);
+    subscription.shutdown().await.unwrap();
+    producer.close(PATIENCE).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 3)]
+async fn a_processor_that_blocks_its_thread_shows() {
+    let broker = broker(&["blocks"]);
+    let producer = common::producer(broker.bootstrap_servers(), "blocks").await;
+    let (release, released) = mpsc::channel::<()>();
+    let released = Mutex::new(released);
+    let short = Duration::from_millis(100);
+    let subscription = subscribe(&broker, "blocks", "blocks")
+        .watchdog(Watchdog { slow_attempt: short, stalled_after: short })
+        .start(Json, move |_: Task<u32>| {
+            let _ = released.lock().unwrap().recv_timeout(2 * PATIENCE);
+            async { Ok::<(), TaskError>(()) }
+        })
+        .await
+        .unwrap();
+    producer.enqueue(task(1)).await.unwrap();
+    let this = [("subscription", "blocks")];
+    eventually("it is blocked", || is_above_zero("keylane_blocked_seconds", &this)).await;
+    release.send(()).unwrap();
+    eventually("it is not any more", || is("keylane_blocked_seconds", &this, 0.0)).await;
+    subscription.shutdown().await.unwrap();
+    producer.close(PATIENCE).await.unwrap();
+}
