@@ -84,7 +84,11 @@ fn every_metric_that_is_named_exists() {
         }
     }
     let all: BTreeSet<_> = ALL.iter().map(|metric| metric.name).collect();
-    assert_eq!(all.difference(&named).collect::<Vec<_>>(), [] as [&&str; 0], "on no dashboard, in no rule and on no page");
+    assert_eq!(
+        all.difference(&named).collect::<Vec<_>>(),
+        [] as [&&str; 0],
+        "on no dashboard, in no rule and on no page"
+    );
 }
 
 fn series_of(name: &str, kind: MetricKind) -> Vec<String> {
