@@ -23,6 +23,10 @@ pub(crate) struct Args {
     #[arg(long, default_value_t = 20_000, value_parser = clap::value_parser!(u32).range(1..=5_000_000))]
     pub(crate) events: u32,
 
+    /// Events to enqueue per second; as fast as the broker takes them unless given.
+    #[arg(long, value_parser = clap::value_parser!(u32).range(1..=100_000))]
+    pub(crate) rate: Option<u32>,
+
     /// Notifications in flight per partition.
     #[arg(long, default_value_t = 64, value_parser = clap::value_parser!(u32).range(1..=4_096))]
     pub(crate) concurrency: u32,
@@ -90,7 +94,7 @@ mod tests {
 
     #[test]
     fn zero_of_anything_is_refused() {
-        for option in ["--vehicles", "--events", "--concurrency", "--partitions"] {
+        for option in ["--vehicles", "--events", "--rate", "--concurrency", "--partitions"] {
             let error = parse(&format!("quickstart {option} 0")).unwrap_err();
             assert!(error.contains(option), "{error}");
         }

@@ -1,8 +1,10 @@
 //! Writes the planned events to the topic.
 
 use std::collections::BTreeSet;
+use std::time::Duration;
 
 use keylane::{NewTask, TaskProducer};
+use tokio::time::{Interval, MissedTickBehavior, interval};
 use tokio_util::sync::CancellationToken;
 
 use crate::dead_letters::EVENT_HEADER;
@@ -33,12 +35,26 @@ impl Written {
     }
 }
 
-/// Enqueues all events, or as many as it can until it is told to stop or the broker refuses one.
-pub(crate) async fn enqueue(producer: &TaskProducer, plan: &Plan, tally: &Tally, stop: &CancellationToken) -> Written {
+/// Enqueues all events, or as many as it can until it is told to stop or the broker refuses one: so many a second, or as
+/// fast as the broker takes them.
+pub(crate) async fn enqueue(
+    producer: &TaskProducer,
+    plan: &Plan,
+    rate: Option<u32>,
+    tally: &Tally,
+    stop: &CancellationToken,
+) -> Written {
     let mut written = Written::default();
+    let (size, mut turns) = rate.map_or((BATCH, None), paced);
     while written.answers.len() < plan.events().len() && !stop.is_cancelled() {
+        if let Some(turns) = &mut turns {
+            tokio::select! {
+                _ = turns.tick() => {}
+                () = stop.cancelled() => break,
+            }
+        }
         let first = written.answers.len();
-        let batch = first..plan.events().len().min(first + BATCH);
+        let batch = first..plan.events().len().min(first + size);
         // One answer per task, in the same order. The tasks of a batch are queued in order, so those of one vehicle are.
         for answer in producer.enqueue_all(batch.map(|index| task(plan, index))).await {
             written.answers.push(match answer {
@@ -53,6 +69,14 @@ pub(crate) async fn enqueue(producer: &TaskProducer, plan: &Plan, tally: &Tally,
         }
     }
     written
+}
+
+/// About ten batches a second, or as many more as it takes.
+fn paced(rate: u32) -> (usize, Option<Interval>) {
+    let size = (rate as usize).div_ceil(10).min(BATCH);
+    let mut turns = interval(Duration::from_secs_f64(size as f64 / f64::from(rate)));
+    turns.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    (size, Some(turns))
 }
 
 fn task(plan: &Plan, index: usize) -> NewTask {

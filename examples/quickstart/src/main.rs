@@ -119,8 +119,9 @@ async fn run(args: &Args, interrupt: &CancellationToken) -> Result<Report, Box<d
     let enqueuing = {
         let (plan, tally, stop) = (plan.clone(), tally.clone(), stop_enqueuing.clone());
         let producer = producer(&cluster, EVENTS).await?;
+        let rate = args.rate;
         tokio::spawn(async move {
-            let written = enqueue::enqueue(&producer, &plan, &tally, &stop).await;
+            let written = enqueue::enqueue(&producer, &plan, rate, &tally, &stop).await;
             (written, producer.close(WIND_UP).await)
         })
     };

@@ -43,6 +43,17 @@ fn it_tells_of_its_subscriptions_over_http_while_it_runs() {
 }
 
 #[test]
+fn a_rate_holds_the_events_back() {
+    // It would take ten minutes.
+    let mut run = Run::start("--events 30000 --rate 50");
+    run.wait_for_line(something_is_done);
+    run.interrupt();
+    let run = run.finish();
+    assert!(run.passed && run.report.contains("PASSED as far as it went"), "{}", run.report);
+    assert!(count(&run.report, "enqueued").is_some_and(|enqueued| enqueued < 15_000), "{}", run.report);
+}
+
+#[test]
 fn what_cannot_work_is_refused_with_a_reason() {
     let run = quickstart("--events 1000000");
     assert!(!run.passed && run.report.contains("use --bootstrap"), "{}", run.report);

@@ -1,0 +1,101 @@
+//! From a fault to the alert that tells it, and to no other.
+//!
+//! One at a time: the rules run thirty times as fast as they are shipped, and a machine that is busy with another test would
+//! look like a slow member.
+
+use std::sync::Arc;
+
+use keylane_integration_tests::{
+    kafka::{self, Nodes},
+    kafka_or_skip,
+};
+use tokio::sync::{Mutex, MutexGuard};
+
+use super::{
+    process::{ABORT, CLOSED, DOWN, HANG},
+    prometheus::program,
+    scene::{DEADLINE, Scene},
+};
+
+pub(crate) async fn alone() -> MutexGuard<'static, ()> {
+    static ALONE: Mutex<()> = Mutex::const_new(());
+    ALONE.lock().await
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_stuck_key_raises_watermark_stalled_and_nothing_else() {
+    let Some(prometheus) = program("prometheus") else { return };
+    let kafka = kafka_or_skip!(Nodes::One);
+    let _alone = alone().await;
+    let scene = Scene::new(kafka, "stuck-key", &prometheus, 1).await;
+    let member = scene.start(0);
+    scene.runs_well().await;
+    scene.begin(CLOSED);
+    scene.write(1, "the-stuck-one", HANG).await;
+    scene.only(&["KeylaneWatermarkStalled"]).await;
+    let which = scene.prometheus.query(r#"ALERTS{alertname="KeylaneWatermarkStalled"}"#).await;
+    assert_eq!(which.iter().map(|alert| alert.label("partition")).collect::<Vec<_>>(), ["1"]);
+    scene.end(CLOSED);
+    scene.calms_down().await;
+    member.leave().await;
+    scene.finish().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_dead_downstream_raises_retry_storm_and_storm_guard_closed_and_nothing_else() {
+    let Some(prometheus) = program("prometheus") else { return };
+    let kafka = kafka_or_skip!(Nodes::One);
+    let _alone = alone().await;
+    let scene = Scene::new(kafka, "dead-downstream", &prometheus, 2).await;
+    let members = [scene.start(0), scene.start(1)];
+    scene.runs_well().await;
+    scene.begin(DOWN);
+    scene.only(&["KeylaneRetryStorm", "KeylaneStormGuardClosed"]).await;
+    scene.end(DOWN);
+    scene.calms_down().await;
+    for member in members {
+        member.leave().await;
+    }
+    scene.finish().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_record_that_kills_its_process_raises_poison_found_and_nothing_else() {
+    let Some(prometheus) = program("prometheus") else { return };
+    let kafka = kafka_or_skip!(Nodes::One);
+    let _alone = alone().await;
+    let scene = Scene::new(kafka, "poison", &prometheus, 1).await;
+    let mut member = scene.start(0);
+    scene.runs_well().await;
+    scene.write(2, "the-killer", ABORT).await;
+    let mut deaths = 0;
+    let dead = format!("{}-dead", scene.topic);
+    keylane_integration_tests::wait::wait_for("the killer is a dead letter", DEADLINE, async || {
+        if member.has_died() {
+            deaths += 1;
+            assert!(deaths <= 10, "{deaths} deaths");
+            member = scene.start(0);
+        }
+        (deaths > 0 && !scene.kafka.read_all(&dead).await.ok()?.is_empty()).then_some(())
+    })
+    .await;
+    scene.only(&["KeylanePoisonFound"]).await;
+    member.leave().await;
+    scene.finish().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_lost_broker_raises_commits_failing_and_nothing_else() {
+    let Some(prometheus) = program("prometheus") else { return };
+    let Some(kafka) = kafka::own(Nodes::One) else { return };
+    let _alone = alone().await;
+    let scene = Scene::new(Arc::new(kafka), "lost-broker", &prometheus, 1).await;
+    let member = scene.start(0);
+    scene.runs_well().await;
+    scene.kafka.kill_node(0).await.unwrap();
+    scene.only(&["KeylaneCommitsFailing"]).await;
+    scene.kafka.start_node(0).await.unwrap();
+    scene.calms_down().await;
+    member.leave().await;
+    scene.finish().await;
+}
