@@ -28,6 +28,7 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use clap::Parser;
+use keylane::http::{AdminServer, AdminServerBuilder};
 use keylane::{
     Backoff, DeadLetter, Json, Raw, Retry, Subscription, SubscriptionBuilder, TaskProducer, TaskProducerError,
 };
@@ -85,6 +86,8 @@ async fn main() -> ExitCode {
 async fn run(args: &Args, interrupt: &CancellationToken) -> Result<Report, Box<dyn Error + Send + Sync>> {
     args.validate()?;
     let metrics = keylane::metrics::serve_prometheus(args.metrics_addr)?;
+    // Before the subscriptions, so that it can say that they have not started yet.
+    let admin = admin_server(args).metrics(metrics.handle().clone()).start()?;
     let cluster = Cluster::start(args).await?;
     let trouble = Trouble::new(args.seed);
     let plan = Arc::new(plan(args, trouble)?);
@@ -107,6 +110,10 @@ async fn run(args: &Args, interrupt: &CancellationToken) -> Result<Report, Box<d
         .concurrency(1)
         .start(Raw, Reader(dead_letters.clone()))
         .await?;
+    for subscription in [&notifier, &audit] {
+        admin.add(subscription.handle())?;
+    }
+    eprintln!("admin       http://{}/v1/subscriptions (while this runs)", admin.local_addr());
 
     let stop_enqueuing = interrupt.child_token();
     let enqueuing = {
@@ -139,6 +146,7 @@ async fn run(args: &Args, interrupt: &CancellationToken) -> Result<Report, Box<d
     faults.extend(fences.close(WIND_UP).await.err().iter().map(ToString::to_string));
     faults.extend(audit.shutdown().await.err().iter().map(ToString::to_string));
     faults.extend(tokio::task::block_in_place(|| cluster.dropped_unread()));
+    admin.shutdown().await;
 
     let journal = gateway.journal();
     Ok(Report {
@@ -158,6 +166,14 @@ async fn run(args: &Args, interrupt: &CancellationToken) -> Result<Report, Box<d
 fn plan(args: &Args, trouble: Trouble) -> Result<Plan, Box<dyn Error + Send + Sync>> {
     let now = SystemTime::now().duration_since(UNIX_EPOCH)?;
     Ok(Plan::new(trouble, args.vehicles as usize, args.events as usize, args.seed, now.as_millis() as u64))
+}
+
+fn admin_server(args: &Args) -> AdminServerBuilder {
+    let server = AdminServer::builder().address(args.admin_addr);
+    match std::env::var("ADMIN_TOKEN") {
+        Ok(token) => server.token(token),
+        Err(_) => server,
+    }
 }
 
 fn subscription(cluster: &Cluster, group: &str, topic: &str) -> SubscriptionBuilder {

@@ -2,6 +2,9 @@
 
 mod common;
 
+use std::io::{Read, Write};
+use std::net::TcpStream;
+
 use common::{Run, count, quickstart, something_is_done};
 
 #[test]
@@ -34,6 +37,20 @@ fn a_rate_holds_the_events_back() {
     let run = run.finish();
     assert!(run.passed && run.report.contains("PASSED as far as it went"), "{}", run.report);
     assert!(count(&run.report, "enqueued").is_some_and(|enqueued| enqueued < 15_000), "{}", run.report);
+}
+
+#[test]
+fn it_tells_of_its_subscriptions_over_http_while_it_runs() {
+    let mut run = Run::start("--events 20000 --vehicles 500 --partitions 2 --concurrency 1");
+    let line = run.wait_for_line(|line| line.starts_with("admin "));
+    let address = line.split("http://").nth(1).and_then(|rest| rest.split('/').next()).unwrap();
+    let mut stream = TcpStream::connect(address).unwrap();
+    write!(stream, "GET /v1/subscriptions HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n").unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).unwrap();
+    assert!(answer.starts_with("HTTP/1.1 200 OK\r\n") && answer.contains("\"name\":\"parking-notifier\""), "{answer}");
+    run.interrupt();
+    assert!(run.finish().passed);
 }
 
 #[test]

@@ -38,7 +38,7 @@
 //! | say what happens to failures | [`Retry`], [`Exhausted`], [`DeadLetter`] |
 //! | recognise a dead letter that was written twice | [`FailedRecordId`] |
 //! | see what is stuck, and get it out of the way | [`Watchdog`], [`Blocker`], [`OldestRecord`], [`KeyHash`] |
-//! | watch and steer it | [`SubscriptionHandle`], [`SubscriptionStatus`], [`metrics`] |
+//! | watch and steer it | [`SubscriptionHandle`], [`SubscriptionStatus`], [`metrics`], and `http` with the feature `http` |
 //! | enqueue tasks | [`TaskProducer`], [`NewTask`] |
 //! | create topics | [`admin`] |
 //! | test | [`testing`], and `EmbeddedBroker` with the feature `embedded-broker` |
@@ -59,6 +59,7 @@
 //! None is on by default, and none changes what the others do.
 //!
 //! * `prometheus`: `metrics::serve_prometheus` serves the metrics over HTTP with one call.
+//! * `http`: health, state, pausing and shutting down over HTTP; see the module `http`.
 //! * `embedded-broker`: an in-process Kafka for examples and tests.
 //! * `ssl`, `ssl-vendored`, `gssapi`, `cmake-build`, `dynamic-linking`: how librdkafka is built, passed through.
 
@@ -75,6 +76,8 @@ mod embedded_broker;
 #[doc(hidden)]
 pub mod fuzzing;
 mod headers;
+#[cfg(feature = "http")]
+pub mod http;
 mod key_hash;
 pub mod metrics;
 mod processor;
@@ -106,8 +109,8 @@ pub use producer::{
 };
 pub use record::{Origin, Record};
 pub use subscription::{
-    OldestRecord, PartitionStatus, RecordState, StartError, State, Subscription, SubscriptionBuilder,
-    SubscriptionError, SubscriptionHandle, SubscriptionStatus, Trouble, TroubleKind,
+    OldestRecord, PartitionNotAssigned, PartitionStatus, RecordState, StartError, State, Subscription,
+    SubscriptionBuilder, SubscriptionError, SubscriptionHandle, SubscriptionStatus, Trouble, TroubleKind,
 };
 pub use task::Task;
 pub use task_error::TaskError;

@@ -41,6 +41,8 @@ pub(super) struct Assigned {
     pub(super) recent: Recent,
     records: Budget,
     ahead: Budget,
+    /// The user paused the subscription or this partition, and the owner was told.
+    pub(super) held: bool,
     /// What the client was told.
     pub(super) fetch_paused: bool,
     /// The newest commit point, stored with the client.
@@ -97,6 +99,7 @@ impl Assigned {
             next_offset: None,
             records,
             ahead,
+            held: false,
             fetch_paused: false,
             stored: None,
             highest: None,
@@ -136,6 +139,14 @@ impl Assigned {
 
     pub(super) fn pending_bytes(&self) -> u64 {
         self.delivered_bytes.saturating_sub(self.progress.released_bytes.load(Ordering::Relaxed))
+    }
+
+    /// Begins or ends a pause by the user.
+    pub(super) fn set_held(&mut self, held: bool) {
+        if held != self.held {
+            self.held = held;
+            self.inbox.order(|orders| orders.paused = held);
+        }
     }
 
     /// Whether a limit of this partition asks for a pause (guarantee G6).

@@ -99,6 +99,7 @@ impl Assignment {
         );
         let mut assigned =
             Assigned::new(topic.clone(), new.partition, inbox, progress, is_retry_topic, &labels, budgets);
+        assigned.held = paused;
         assigned.opening = opening_point.is_some();
         assigned.stored = opening_point;
         assigned.highest = start.map(Position::get);
@@ -143,7 +144,7 @@ impl Assignment {
                 left: None,
                 stale_end: None,
             };
-            self.open(new, paused);
+            self.open(new, paused || old.as_ref().is_some_and(|old| old.held));
             if let (Some(new), Some(old)) = (self.find(topic, *partition), old) {
                 (new.highest, new.identity, new.fetch_paused) = (old.highest, old.identity, old.fetch_paused);
             }
@@ -202,7 +203,7 @@ impl Assignment {
                     left,
                     stale_end: None,
                 },
-                paused,
+                paused || old.held,
             );
             if let Some(new) = self.find(topic, *partition) {
                 new.fetch_paused = old.fetch_paused;
@@ -245,8 +246,8 @@ impl Assignment {
         same.map(|(_, _, life)| life.clone()).collect()
     }
 
-    /// Pauses and resumes fetching by the limits (guarantee G6) and the user's wish. Returns the places of those resumed,
-    /// whose fetchers may have gone to sleep.
+    /// Pauses and resumes fetching by the limits (guarantee G6) and the user's wish; `pause_all` for a shutdown. Returns the
+    /// places of those resumed, whose fetchers may have gone to sleep.
     pub(super) fn update_pauses(&mut self, consumer: &BaseConsumer<Context>, pause_all: bool) -> Vec<usize> {
         let pending_bytes: u64 = self.partitions.iter().map(Assigned::pending_bytes).sum();
         match self.bytes.update(pending_bytes) {
@@ -261,7 +262,7 @@ impl Assignment {
         let all = pause_all || self.bytes.is_paused();
         let (mut pause, mut resume) = (Vec::new(), Vec::new());
         for (place, partition) in self.partitions.iter_mut().enumerate() {
-            let wanted = partition.is_over_limit() || all || partition.revoking;
+            let wanted = partition.is_over_limit() || all || partition.held || partition.revoking;
             match (wanted, partition.fetch_paused) {
                 (true, false) => pause.push(place),
                 (false, true) => resume.push(place),

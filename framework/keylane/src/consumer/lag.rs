@@ -56,6 +56,7 @@ pub(super) fn update(
             parked: progress.parked.load(Ordering::Relaxed),
             settled_ahead: progress.settled_ahead.load(Ordering::Relaxed),
             paused: partition.fetch_paused,
+            paused_by_user: partition.held,
             lag_records: lag,
             oldest: progress.oldest().map(oldest_record),
             slow_attempts: stuck.slow_attempts,

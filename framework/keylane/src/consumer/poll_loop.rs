@@ -18,7 +18,7 @@ use super::handover::Handover;
 use super::identities::Identities;
 use super::intake::Intake;
 use super::reader::{Misplaced, READ_LIMIT, Reader};
-use super::{lag, trouble};
+use super::{lag, native, trouble};
 use crate::metrics::{DrainResult, PollMetrics, PollSection, Rebalance, SubscriptionMetrics};
 use crate::runtime::Opening;
 use crate::subscription::{Control, State, SubscriptionError, TroubleKind};
@@ -49,6 +49,8 @@ pub(crate) struct PollSettings {
     pub(crate) watchdog: Watchdog,
     /// `auto.offset.reset=error`.
     pub(crate) reset_is_error: bool,
+    /// `group.protocol=consumer`.
+    pub(crate) broker_assigns: bool,
 }
 
 impl PollSettings {
@@ -78,7 +80,7 @@ pub(crate) struct PollLoop {
     joined: bool,
     pub(super) draining: bool,
     pub(super) commit_again_at: Option<Instant>,
-    /// What the owners were told; a new one is told the same.
+    /// The subscription's pause, as the state shows it and new owners are told.
     was_paused: bool,
     last_housekeeping: Instant,
     taken_since_housekeeping: usize,
@@ -137,6 +139,7 @@ impl PollLoop {
         let urgent = self.draining || self.handover.is_some() || self.commits.are_urgent(&self.assignment.partitions);
         let wait = if urgent { DRAIN_WAIT } else { IDLE_WAIT };
         let entered = Instant::now();
+        self.control.set_polled(entered);
         let (intake, table) = (&mut self.intake, &mut self.assignment.partitions);
         let read = self.reader.read(&self.consumer, wait, |message| intake.take(table, message));
         let began = Instant::now();
@@ -227,6 +230,7 @@ impl PollLoop {
                 self.wake_fetchers();
                 self.assignment.membership = membership.map(Into::into);
                 self.joined = true;
+                self.control.set_assigned(true);
                 self.metrics.rebalance(Rebalance::Assign);
                 self.control.refusals.forget_unreadable();
                 trouble::healthy(&self.control, trouble::Sign::Assignment);
@@ -245,6 +249,9 @@ impl PollLoop {
             GroupEvent::Revoked { partitions, lost, answered } => {
                 let event = if lost { Rebalance::Lost } else { Rebalance::Revoke };
                 self.metrics.rebalance(event);
+                if lost || self.consumer.context().is_eager() {
+                    self.control.set_assigned(false);
+                }
                 if answered {
                     if lost {
                         tracing::warn!(
@@ -306,13 +313,13 @@ impl PollLoop {
         let paused = self.control.is_paused();
         if paused != self.was_paused {
             self.was_paused = paused;
-            for partition in &self.assignment.partitions {
-                partition.inbox.order(|orders| orders.paused = paused);
-            }
             self.show_state();
         }
+        for partition in &mut self.assignment.partitions {
+            partition.set_held(paused || self.control.is_partition_paused(&partition.topic, partition.partition));
+        }
         if self.handover.is_none() {
-            let resumed = self.assignment.update_pauses(&self.consumer, paused || self.draining);
+            let resumed = self.assignment.update_pauses(&self.consumer, self.draining);
             let resumed = resumed.into_iter().map(|place| &self.assignment.partitions[place]);
             self.wakeup.wake(&self.consumer, resumed.map(|partition| (&*partition.topic, partition.partition)));
         }
@@ -322,6 +329,7 @@ impl PollLoop {
         self.watch_owners();
         if self.last_slow_housekeeping.elapsed() >= SLOW_HOUSEKEEPING {
             self.last_slow_housekeeping = Instant::now();
+            self.look_at_membership();
             self.look_at_identities();
             self.ask_end_offsets();
             lag::update(&self.consumer, &mut self.assignment.partitions, &self.control, &self.settings.watchdog);
@@ -332,6 +340,20 @@ impl PollLoop {
                 self.poll_metrics.touch();
             }
             self.poll_metrics.flush();
+        }
+    }
+
+    /// Where the broker assigns, a member that gets nothing hears of no rebalance: that it has an epoch has to do.
+    fn look_at_membership(&mut self) {
+        if self.joined || !self.settings.broker_assigns {
+            return;
+        }
+        let membership = native::membership(&self.consumer);
+        let epoch = membership.as_deref().and_then(|it| it.split_once('/')?.0.parse::<i32>().ok());
+        if epoch.is_some_and(|epoch| epoch > 0) {
+            self.joined = true;
+            self.control.set_assigned(true);
+            self.show_state();
         }
     }
 

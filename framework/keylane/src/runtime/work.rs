@@ -26,7 +26,8 @@ pub(crate) struct Runtime {
     /// Settings for the partitions of origin topics, and of the retry topic.
     pub(crate) origin_settings: Arc<PartitionSettings>,
     pub(crate) retry_settings: Arc<PartitionSettings>,
-    pub(crate) guard: Mutex<StormGuard>,
+    /// The control's: whoever watches sees it there.
+    pub(crate) guard: Arc<Mutex<StormGuard>>,
     pub(crate) lane_hash: RandomState,
     /// Present where there is a retry or dead-letter topic.
     pub(crate) producer: Option<RawProducer>,

@@ -1,10 +1,12 @@
 //! What the handle, the owners and the polling thread tell each other.
 
-use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::collections::BTreeSet;
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use dashmap::DashMap;
+use keylane_core::StormGuard;
 use tokio::sync::Notify;
 
 use super::error::SubscriptionError;
@@ -19,11 +21,22 @@ pub(crate) struct Control {
     must_end: AtomicBool,
     state: AtomicU8,
     paused: AtomicBool,
+    /// What the user paused of the assigned partitions.
+    paused_partitions: Mutex<BTreeSet<(Arc<str>, i32)>>,
+    /// Looked at by every housekeeping; the set only where this is set.
+    any_partition_paused: AtomicBool,
     shutdown: Mutex<Option<Instant>>,
     failure: Mutex<Option<SubscriptionError>>,
     trouble: Mutex<Option<Trouble>>,
     pub(crate) refusals: Refusals,
     group: String,
+    name: String,
+    pub(crate) storm_guard: Arc<Mutex<StormGuard>>,
+    joined: AtomicBool,
+    assigned: AtomicBool,
+    began: Instant,
+    /// When the polling thread last began a pass, since `began`.
+    polled_millis: AtomicU64,
     partitions: DashMap<(Arc<str>, i32), PartitionStatus>,
     ended: AtomicBool,
     changed: Notify,
@@ -36,11 +49,19 @@ impl Control {
             must_end: AtomicBool::new(false),
             state: AtomicU8::new(State::Starting as u8),
             paused: AtomicBool::new(false),
+            paused_partitions: Mutex::default(),
+            any_partition_paused: AtomicBool::new(false),
             shutdown: Mutex::new(None),
             failure: Mutex::new(None),
             trouble: Mutex::new(None),
             refusals: Refusals::default(),
             group: String::new(),
+            name: String::new(),
+            storm_guard: Arc::default(),
+            joined: AtomicBool::new(false),
+            assigned: AtomicBool::new(false),
+            began: Instant::now(),
+            polled_millis: AtomicU64::new(0),
             partitions: DashMap::new(),
             ended: AtomicBool::new(false),
             changed: Notify::new(),
@@ -53,8 +74,23 @@ impl Control {
         self
     }
 
+    /// With the name of the subscription, as metrics and logs have it.
+    pub(crate) fn named(mut self, name: &str) -> Self {
+        name.clone_into(&mut self.name);
+        self
+    }
+
+    pub(crate) fn guarded_by(mut self, guard: StormGuard) -> Self {
+        self.storm_guard = Arc::new(Mutex::new(guard));
+        self
+    }
+
     pub(crate) fn group(&self) -> &str {
         &self.group
+    }
+
+    pub(crate) fn name(&self) -> &str {
+        &self.name
     }
 
     /// Ends the subscription with this error, at once. The first error counts.
@@ -103,6 +139,53 @@ impl Control {
         self.paused.load(Ordering::Relaxed)
     }
 
+    /// Pauses or resumes one partition; `false` where it is not assigned.
+    pub(crate) fn set_partition_paused(&self, topic: &str, partition: i32, paused: bool) -> bool {
+        let place = (Arc::from(topic), partition);
+        // Under the lock: what is given up meanwhile must not stay paused for its next time here.
+        let mut all = self.paused_partitions();
+        if !self.partitions.contains_key(&place) {
+            return false;
+        }
+        if paused {
+            all.insert(place);
+        } else {
+            all.remove(&place);
+        }
+        self.any_partition_paused.store(!all.is_empty(), Ordering::Relaxed);
+        true
+    }
+
+    pub(crate) fn is_partition_paused(&self, topic: &Arc<str>, partition: i32) -> bool {
+        self.any_partition_paused.load(Ordering::Relaxed)
+            && self.paused_partitions().contains(&(topic.clone(), partition))
+    }
+
+    fn paused_partitions(&self) -> MutexGuard<'_, BTreeSet<(Arc<str>, i32)>> {
+        self.paused_partitions.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The polling thread begins a pass.
+    pub(crate) fn set_polled(&self, now: Instant) {
+        let millis = now.saturating_duration_since(self.began).as_millis();
+        self.polled_millis.store(u64::try_from(millis).unwrap_or(u64::MAX), Ordering::Relaxed);
+    }
+
+    /// How long ago that was. A shutdown closes the client when its passes are over, so it counts from its deadline.
+    fn polled_ago(&self) -> Duration {
+        let polled = self.began + Duration::from_millis(self.polled_millis.load(Ordering::Relaxed));
+        let latest = self.shutdown_deadline().map_or(polled, |deadline| deadline.max(polled));
+        Instant::now().saturating_duration_since(latest)
+    }
+
+    /// The group has given an assignment, which may be empty, or has taken all of it away.
+    pub(crate) fn set_assigned(&self, assigned: bool) {
+        self.assigned.store(assigned, Ordering::Relaxed);
+        if assigned {
+            self.joined.store(true, Ordering::Relaxed);
+        }
+    }
+
     pub(crate) fn set_state(&self, state: State) {
         self.state.store(state as u8, Ordering::Relaxed);
     }
@@ -130,14 +213,27 @@ impl Control {
     }
 
     pub(crate) fn remove_partition(&self, topic: &Arc<str>, partition: i32) {
-        self.partitions.remove(&(topic.clone(), partition));
+        let place = (topic.clone(), partition);
+        let mut paused = self.paused_partitions();
+        self.partitions.remove(&place);
+        paused.remove(&place);
+        self.any_partition_paused.store(!paused.is_empty(), Ordering::Relaxed);
     }
 
     pub(crate) fn status(&self) -> SubscriptionStatus {
         let mut partitions: Vec<_> = self.partitions.iter().map(|entry| entry.value().clone()).collect();
         let trouble = self.trouble().or_else(|| self.refusals.write_trouble());
         partitions.sort_by(|a, b| (&a.topic, a.partition).cmp(&(&b.topic, b.partition)));
-        SubscriptionStatus { state: self.state(), trouble, partitions }
+        let storm_guard_closed = self.storm_guard.lock().unwrap_or_else(PoisonError::into_inner).tokens() == 0;
+        SubscriptionStatus {
+            state: self.state(),
+            joined: self.joined.load(Ordering::Relaxed),
+            assigned: self.assigned.load(Ordering::Relaxed),
+            polled_ago: self.polled_ago(),
+            storm_guard_closed,
+            trouble,
+            partitions,
+        }
     }
 
     /// The polling thread has ended.
@@ -158,5 +254,46 @@ impl Control {
             }
             changed.await;
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_partition_is_paused_only_while_it_is_assigned() {
+        let control = Control::new(Duration::ZERO);
+        let topic: Arc<str> = "tasks".into();
+        assert!(!control.set_partition_paused("tasks", 1, true));
+        assert!(!control.is_partition_paused(&topic, 1));
+
+        control.set_partition(PartitionStatus::of("tasks", 1));
+        assert!(control.set_partition_paused("tasks", 1, true));
+        assert!(control.is_partition_paused(&topic, 1) && !control.is_partition_paused(&topic, 0));
+        assert!(control.set_partition_paused("tasks", 1, false));
+        assert!(!control.is_partition_paused(&topic, 1));
+
+        control.set_partition_paused("tasks", 1, true);
+        control.remove_partition(&topic, 1);
+        control.set_partition(PartitionStatus::of("tasks", 1));
+        assert!(!control.is_partition_paused(&topic, 1), "its next time here begins anew");
+    }
+
+    #[test]
+    fn closing_counts_as_polling_until_the_deadline_of_the_shutdown() {
+        let control = Control { began: Instant::now() - Duration::from_secs(100), ..Control::new(Duration::ZERO) };
+        assert!(control.status().polled_ago >= Duration::from_secs(100));
+        control.request_shutdown(Instant::now() + Duration::from_secs(600));
+        assert_eq!(control.status().polled_ago, Duration::ZERO);
+    }
+
+    #[test]
+    fn who_was_assigned_once_has_joined_also_when_the_assignment_is_lost() {
+        let control = Control::new(Duration::ZERO);
+        assert!(!control.status().joined);
+        control.set_assigned(true);
+        control.set_assigned(false);
+        assert!(control.status().joined && !control.status().assigned);
     }
 }

@@ -69,3 +69,14 @@ pub enum SubscriptionError {
     #[error("the subscription broke down: {0}")]
     Internal(String),
 }
+
+/// A partition that this member does not have (any more) was to be paused or resumed.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{topic}-{partition} is not assigned to this member: ask the one that has it")]
+#[non_exhaustive]
+pub struct PartitionNotAssigned {
+    /// The topic that was named.
+    pub topic: String,
+    /// The partition that was named.
+    pub partition: i32,
+}

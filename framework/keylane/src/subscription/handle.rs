@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use super::builder::SubscriptionBuilder;
 use super::control::Control;
-use super::error::SubscriptionError;
+use super::error::{PartitionNotAssigned, SubscriptionError};
 use super::status::{State, SubscriptionStatus};
 use crate::SubscriptionConfig;
 
@@ -129,6 +129,21 @@ impl Drop for Subscription {
 }
 
 impl SubscriptionHandle {
+    #[cfg(all(test, feature = "http"))]
+    pub(crate) fn of(control: Arc<Control>) -> Self {
+        Self { control, shutdown_timeout: Duration::from_secs(30) }
+    }
+
+    /// The name of the subscription: [`SubscriptionConfig::name`], or else the group's.
+    pub fn name(&self) -> &str {
+        self.control.name()
+    }
+
+    /// The consumer group.
+    pub fn group(&self) -> &str {
+        self.control.group()
+    }
+
     /// Where the subscription is in its life.
     pub fn state(&self) -> State {
         self.control.state()
@@ -148,6 +163,39 @@ impl SubscriptionHandle {
     /// Ends a [`pause`](Self::pause).
     pub fn resume(&self) {
         self.control.set_paused(false);
+    }
+
+    /// Fetches nothing more of one partition and starts none of its attempts until
+    /// [`resume_partition`](Self::resume_partition); attempts in flight finish. The others go on.
+    ///
+    /// Forgotten when this member gives the partition up, in a rebalance or at its end. Takes effect within some tens of
+    /// milliseconds; a partition that was assigned a second ago or less may not be known yet.
+    ///
+    /// # Errors
+    /// The partition is not this member's.
+    pub fn pause_partition(&self, topic: &str, partition: i32) -> Result<(), PartitionNotAssigned> {
+        self.set_partition_paused(topic, partition, true)
+    }
+
+    /// Ends a [`pause_partition`](Self::pause_partition). Where the whole subscription is [paused](Self::pause) it stays so.
+    ///
+    /// # Errors
+    /// The partition is not this member's.
+    pub fn resume_partition(&self, topic: &str, partition: i32) -> Result<(), PartitionNotAssigned> {
+        self.set_partition_paused(topic, partition, false)
+    }
+
+    fn set_partition_paused(&self, topic: &str, partition: i32, paused: bool) -> Result<(), PartitionNotAssigned> {
+        match self.control.set_partition_paused(topic, partition, paused) {
+            true => Ok(()),
+            false => Err(PartitionNotAssigned { topic: topic.to_owned(), partition }),
+        }
+    }
+
+    /// Asks for the shutdown that [`Subscription::shutdown`] makes, and does not wait for it: [`Subscription::run`] and
+    /// [`run_until`](Subscription::run_until) return at its end.
+    pub fn request_shutdown(&self) {
+        self.control.request_shutdown(Instant::now() + self.shutdown_timeout.min(LONGEST_SHUTDOWN));
     }
 
     /// See [`Subscription::shutdown_within`].

@@ -9,7 +9,7 @@ mod start;
 mod status;
 
 pub use builder::SubscriptionBuilder;
-pub use error::{StartError, SubscriptionError};
+pub use error::{PartitionNotAssigned, StartError, SubscriptionError};
 pub use handle::{Subscription, SubscriptionHandle};
 pub use status::{OldestRecord, PartitionStatus, RecordState, State, SubscriptionStatus, Trouble, TroubleKind};
 

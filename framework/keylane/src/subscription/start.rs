@@ -1,6 +1,6 @@
 //! From settings to a running subscription.
 
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use std::time::Instant;
 
 use keylane_core::{Backoff, LaneOrder, PartitionSettings, StormGuard};
@@ -39,7 +39,9 @@ where
     config.validate()?;
     let tokio = tokio::runtime::Handle::try_current().map_err(|error| StartError::NoRuntime(error.to_string()))?;
     let config = Arc::new(config);
-    let control = Arc::new(Control::new(config.shutdown_timeout).of_group(&config.group));
+    let guard = StormGuard::new(config.dead_letter.as_ref().map_or(1, |dl| dl.storm_burst));
+    let control = Control::new(config.shutdown_timeout).of_group(&config.group).named(config.label()).guarded_by(guard);
+    let control = Arc::new(control);
     let metrics = Arc::new(SubscriptionMetrics::new(config.label()));
     let (client, runtime, settings, side_config) = {
         let (config, control, metrics) = (config.clone(), control.clone(), metrics.clone());
@@ -101,6 +103,7 @@ fn connect(
         drain_timeout: config.drain_timeout,
         watchdog: config.watchdog,
         reset_is_error: consumer_config.get("auto.offset.reset") == Some("error"),
+        broker_assigns: consumer_config.get("group.protocol").is_some_and(|it| it.eq_ignore_ascii_case("consumer")),
     };
     let forwarding = Arc::new(Forwarding::default());
     let lease = Arc::new(SharedLease::new());
@@ -121,7 +124,7 @@ fn connect(
         commit_interval: config.commit_interval,
         origin_settings: partition_settings(config, LaneOrder::Offset),
         retry_settings: partition_settings(config, LaneOrder::Due),
-        guard: Mutex::new(StormGuard::new(config.dead_letter.as_ref().map_or(1, |dl| dl.storm_burst))),
+        guard: control.storm_guard.clone(),
         lane_hash: foldhash::fast::RandomState::default(),
         producer,
         retry_topic: retry,

@@ -38,6 +38,19 @@ impl State {
             _ => Self::Failed,
         }
     }
+
+    /// Its name in lower case.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Starting => "starting",
+            Self::Running => "running",
+            Self::Paused => "paused",
+            Self::Rebalancing => "rebalancing",
+            Self::Draining => "draining",
+            Self::Stopped => "stopped",
+            Self::Failed => "failed",
+        }
+    }
 }
 
 impl State {
@@ -56,9 +69,21 @@ impl State {
 
 /// A snapshot of a subscription, at most a second old.
 #[derive(Clone, Debug)]
+#[non_exhaustive]
 pub struct SubscriptionStatus {
     /// Where it is in its life.
     pub state: State,
+    /// Whether the group has given it an assignment at least once; one without partitions counts.
+    pub joined: bool,
+    /// Whether it has an assignment now, which may be without partitions (more members than partitions). Not so while the
+    /// member joins again: after its assignment was lost, and in every rebalance of an eager assignor.
+    pub assigned: bool,
+    /// How long ago the polling thread began its last pass: some 50 ms at most in a healthy process, 12 s while an assignment
+    /// waits for slow brokers. During a shutdown, how long ago its deadline passed, if it has.
+    pub polled_ago: Duration,
+    /// Whether the storm guard lets no dead letter go until there are successes; see
+    /// [`DeadLetter::storm_burst`](crate::DeadLetter::storm_burst).
+    pub storm_guard_closed: bool,
     /// What the Kafka client complains about at present, if anything.
     pub trouble: Option<Trouble>,
     /// The assigned partitions, by topic and number.
@@ -134,6 +159,8 @@ pub struct PartitionStatus {
     pub settled_ahead: u64,
     /// Whether fetching is paused, by a limit or by the user.
     pub paused: bool,
+    /// Whether the user paused it, or the subscription: then no attempt starts either.
+    pub paused_by_user: bool,
     /// Records behind the end of the log, as far as it is known: the end offset minus the watermark.
     pub lag_records: Option<u64>,
     /// The oldest unsettled record, which the commit waits for. As it was up to two seconds ago; its age is of now.
@@ -148,6 +175,31 @@ pub struct PartitionStatus {
     pub blocked_for: Option<Duration>,
     /// Whether records that may have killed the process are tried one by one, after crashes without progress between.
     pub isolated: bool,
+}
+
+#[cfg(test)]
+impl PartitionStatus {
+    /// One without records.
+    pub(crate) fn of(topic: &str, partition: i32) -> Self {
+        Self {
+            topic: topic.into(),
+            partition,
+            watermark: -1,
+            pending: 0,
+            running: 0,
+            waiting: 0,
+            parked: 0,
+            settled_ahead: 0,
+            paused: false,
+            paused_by_user: false,
+            lag_records: None,
+            oldest: None,
+            slow_attempts: 0,
+            stalled_for: None,
+            blocked_for: None,
+            isolated: false,
+        }
+    }
 }
 
 /// The oldest unsettled record of a partition.

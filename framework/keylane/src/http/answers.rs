@@ -1,0 +1,208 @@
+//! What is told, as JSON. `openapi.json` describes it, and a test compares the two.
+
+use std::time::Duration;
+
+use axum::body::Body;
+use axum::http::header::CONTENT_TYPE;
+use axum::http::{HeaderValue, StatusCode};
+use axum::response::Response;
+use serde::Serialize;
+
+use crate::dead_letter::rfc3339;
+use crate::{OldestRecord, PartitionStatus, SubscriptionHandle, SubscriptionStatus, Trouble};
+
+/// An answer in JSON.
+pub(super) fn json(status: StatusCode, value: &impl Serialize) -> Response {
+    // Our own structs, with text for keys: nothing that serde_json could refuse.
+    let text = serde_json::to_string(value).unwrap_or_default();
+    let mut response = Response::new(Body::from(text));
+    *response.status_mut() = status;
+    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    response
+}
+
+#[derive(Serialize)]
+pub(super) struct SubscriptionList {
+    pub(super) subscriptions: Vec<SubscriptionSummary>,
+}
+
+#[derive(Serialize)]
+pub(super) struct SubscriptionSummary {
+    name: String,
+    group: String,
+    state: &'static str,
+    joined: bool,
+    assigned: bool,
+    polled_seconds_ago: f64,
+    storm_guard_closed: bool,
+    trouble: Option<TroubleAnswer>,
+    assigned_partitions: usize,
+    /// Over all partitions; unknown where it is for one of them.
+    lag_records: Option<u64>,
+    pending: u64,
+    running: u64,
+    waiting: u64,
+    parked: u64,
+}
+
+#[derive(Serialize)]
+pub(super) struct SubscriptionDetail {
+    #[serde(flatten)]
+    summary: SubscriptionSummary,
+    partitions: Vec<PartitionAnswer>,
+}
+
+#[derive(Serialize)]
+struct TroubleAnswer {
+    kind: &'static str,
+    message: String,
+    since: String,
+}
+
+#[derive(Serialize)]
+pub(super) struct PartitionAnswer {
+    topic: String,
+    partition: i32,
+    watermark: Option<i64>,
+    lag_records: Option<u64>,
+    pending: u64,
+    running: u64,
+    waiting: u64,
+    parked: u64,
+    settled_ahead: u64,
+    paused: bool,
+    paused_by_user: bool,
+    isolated: bool,
+    slow_attempts: u64,
+    stalled_seconds: Option<f64>,
+    blocked_seconds: Option<f64>,
+    oldest: Option<Oldest>,
+}
+
+#[derive(Serialize)]
+struct Oldest {
+    offset: i64,
+    key_hash: Option<String>,
+    age_seconds: f64,
+    attempts: u32,
+    state: &'static str,
+}
+
+#[derive(Serialize)]
+pub(super) struct OldestList {
+    records: Vec<OldestOfPartition>,
+}
+
+#[derive(Serialize)]
+struct OldestOfPartition {
+    topic: String,
+    partition: i32,
+    #[serde(flatten)]
+    record: Oldest,
+}
+
+/// What was asked of a subscription, or of one of its partitions.
+#[derive(Serialize)]
+pub(super) struct Requested<'a> {
+    pub(super) action: &'static str,
+    pub(super) subscription: &'a str,
+    pub(super) topic: Option<&'a str>,
+    pub(super) partition: Option<i32>,
+}
+
+impl SubscriptionSummary {
+    pub(super) fn of(handle: &SubscriptionHandle) -> Self {
+        Self::new(handle, &handle.status())
+    }
+
+    fn new(handle: &SubscriptionHandle, status: &SubscriptionStatus) -> Self {
+        let partitions = &status.partitions;
+        let sum = |figure: fn(&PartitionStatus) -> u64| -> u64 { partitions.iter().map(figure).sum() };
+        Self {
+            name: handle.name().to_owned(),
+            group: handle.group().to_owned(),
+            state: status.state.as_str(),
+            joined: status.joined,
+            assigned: status.assigned,
+            polled_seconds_ago: status.polled_ago.as_secs_f64(),
+            storm_guard_closed: status.storm_guard_closed,
+            trouble: status.trouble.as_ref().map(TroubleAnswer::from),
+            assigned_partitions: partitions.len(),
+            lag_records: partitions.iter().map(|partition| partition.lag_records).sum(),
+            pending: sum(|partition| partition.pending),
+            running: sum(|partition| partition.running),
+            waiting: sum(|partition| partition.waiting),
+            parked: sum(|partition| partition.parked),
+        }
+    }
+}
+
+impl SubscriptionDetail {
+    pub(super) fn of(handle: &SubscriptionHandle) -> Self {
+        let status = handle.status();
+        let partitions = status.partitions.iter().map(PartitionAnswer::from).collect();
+        Self { summary: SubscriptionSummary::new(handle, &status), partitions }
+    }
+}
+
+impl OldestList {
+    /// The longest waiting first.
+    pub(super) fn of(status: &SubscriptionStatus, limit: usize) -> Self {
+        let mut all: Vec<_> =
+            status.partitions.iter().filter_map(|partition| Some((partition, partition.oldest.as_ref()?))).collect();
+        all.sort_by_key(|(_, oldest)| std::cmp::Reverse(oldest.age));
+        all.truncate(limit);
+        let records = all.into_iter().map(|(partition, oldest)| OldestOfPartition {
+            topic: partition.topic.to_string(),
+            partition: partition.partition,
+            record: oldest.into(),
+        });
+        Self { records: records.collect() }
+    }
+}
+
+impl From<&Trouble> for TroubleAnswer {
+    fn from(trouble: &Trouble) -> Self {
+        let since = trouble.since.duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
+        Self {
+            kind: trouble.kind.as_str(),
+            message: trouble.message.clone(),
+            since: rfc3339::format_millis(i64::try_from(since.as_millis()).unwrap_or(i64::MAX)),
+        }
+    }
+}
+
+impl From<&PartitionStatus> for PartitionAnswer {
+    fn from(status: &PartitionStatus) -> Self {
+        Self {
+            topic: status.topic.to_string(),
+            partition: status.partition,
+            watermark: Some(status.watermark).filter(|watermark| *watermark >= 0),
+            lag_records: status.lag_records,
+            pending: status.pending,
+            running: status.running,
+            waiting: status.waiting,
+            parked: status.parked,
+            settled_ahead: status.settled_ahead,
+            paused: status.paused,
+            paused_by_user: status.paused_by_user,
+            isolated: status.isolated,
+            slow_attempts: status.slow_attempts,
+            stalled_seconds: status.stalled_for.as_ref().map(Duration::as_secs_f64),
+            blocked_seconds: status.blocked_for.as_ref().map(Duration::as_secs_f64),
+            oldest: status.oldest.as_ref().map(Oldest::from),
+        }
+    }
+}
+
+impl From<&OldestRecord> for Oldest {
+    fn from(record: &OldestRecord) -> Self {
+        Self {
+            offset: record.offset,
+            key_hash: record.key_hash.map(|hash| hash.to_string()),
+            age_seconds: record.age.as_secs_f64(),
+            attempts: record.attempts,
+            state: record.state.as_str(),
+        }
+    }
+}

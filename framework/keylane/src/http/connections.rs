@@ -1,0 +1,166 @@
+//! From a listener to requests, with bounds on everything a peer can make the server wait for.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Router;
+use hyper::server::conn::http1;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::service::TowerToHyperService;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::Semaphore;
+use tokio::time::{sleep, timeout};
+use tokio_util::sync::CancellationToken;
+
+/// What a peer may take.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Bounds {
+    /// At a time; further ones wait to be accepted.
+    pub(super) connections: u32,
+    /// For sending the head of a request, and so for an idle connection that is kept open.
+    pub(super) head: Duration,
+    pub(super) head_bytes: usize,
+    /// For a whole connection: a reader that takes no bytes cannot hold its place for ever.
+    pub(super) connection: Duration,
+    /// For what is being answered, when the connection or the server comes to its end.
+    pub(super) grace: Duration,
+}
+
+impl Default for Bounds {
+    fn default() -> Self {
+        Self {
+            connections: 32,
+            head: Duration::from_secs(10),
+            head_bytes: 16 * 1024,
+            connection: Duration::from_secs(600),
+            grace: Duration::from_secs(5),
+        }
+    }
+}
+
+/// After a failed accept, which is mostly the lack of file descriptors.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(200);
+
+/// Serves until `stop`, then lets what is being answered finish.
+pub(super) async fn serve(listener: TcpListener, router: Router, bounds: Bounds, stop: CancellationToken) {
+    let places = Arc::new(Semaphore::new(bounds.connections as usize));
+    let accepting = accept(&listener, &places, |stream, place| {
+        let connection = connection(stream, router.clone(), bounds, stop.clone());
+        tokio::spawn(async move {
+            let _place = place;
+            connection.await;
+        });
+    });
+    tokio::select! {
+        () = accepting => {}
+        () = stop.cancelled() => {}
+    }
+    drop(listener);
+    // With every place given back no connection is left. Those that are go with the runtime.
+    let _ = timeout(bounds.grace * 2, places.acquire_many(bounds.connections)).await;
+}
+
+async fn accept(
+    listener: &TcpListener,
+    places: &Arc<Semaphore>,
+    start: impl Fn(TcpStream, tokio::sync::OwnedSemaphorePermit),
+) {
+    while let Ok(place) = places.clone().acquire_owned().await {
+        match listener.accept().await {
+            Ok((stream, _)) => start(stream, place),
+            Err(error) => {
+                tracing::warn!(%error, "cannot accept a connection to the admin server");
+                sleep(ACCEPT_PAUSE).await;
+            }
+        }
+    }
+}
+
+async fn connection(stream: TcpStream, router: Router, bounds: Bounds, stop: CancellationToken) {
+    let mut http = http1::Builder::new();
+    http.timer(TokioTimer::new()).header_read_timeout(bounds.head).max_buf_size(bounds.head_bytes);
+    let connection = http.serve_connection(TokioIo::new(stream), TowerToHyperService::new(router));
+    tokio::pin!(connection);
+    let ended = tokio::select! {
+        ended = connection.as_mut() => Some(ended),
+        () = sleep(bounds.connection) => None,
+        () = stop.cancelled() => None,
+    };
+    let ended = match ended {
+        Some(ended) => Ok(ended),
+        None => {
+            connection.as_mut().graceful_shutdown();
+            timeout(bounds.grace, connection).await
+        }
+    };
+    match ended {
+        Ok(Ok(())) => {}
+        Ok(Err(error)) => tracing::debug!(%error, "a connection to the admin server ended early"),
+        Err(_) => tracing::debug!("a connection to the admin server took too long"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use axum::routing::get;
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
+    use super::*;
+
+    const PATIENCE: Duration = Duration::from_secs(30);
+    const REQUEST: &[u8] = b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n";
+
+    async fn start(bounds: Bounds) -> (std::net::SocketAddr, CancellationToken, tokio::task::JoinHandle<()>) {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let (address, stop) = (listener.local_addr().unwrap(), CancellationToken::new());
+        let router = Router::new().route("/", get(|| async { "here" }));
+        (address, stop.clone(), tokio::spawn(serve(listener, router, bounds, stop)))
+    }
+
+    async fn read(stream: &mut TcpStream) -> Vec<u8> {
+        let mut answer = vec![0; 1_000];
+        let length = timeout(PATIENCE, stream.read(&mut answer)).await.unwrap().unwrap();
+        answer.truncate(length);
+        answer
+    }
+
+    #[tokio::test]
+    async fn who_sends_nothing_holds_a_place_until_its_time_is_up() {
+        let bounds = Bounds { connections: 1, head: Duration::from_millis(300), ..Bounds::default() };
+        let (address, ..) = start(bounds).await;
+        let silent = TcpStream::connect(address).await.unwrap();
+        let mut other = TcpStream::connect(address).await.unwrap();
+        other.write_all(REQUEST).await.unwrap();
+        assert!(read(&mut other).await.starts_with(b"HTTP/1.1 200 OK\r\n"));
+        // Before, there was no place for it: the silent one has been closed by now. Asked without waiting.
+        let mut silent = silent.into_std().unwrap();
+        assert!(std::io::Read::read_to_end(&mut silent, &mut Vec::new()).is_ok());
+    }
+
+    #[tokio::test]
+    async fn a_head_without_end_is_refused() {
+        let (address, ..) = start(Bounds::default()).await;
+        let mut stream = TcpStream::connect(address).await.unwrap();
+        stream.write_all(b"GET / HTTP/1.1\r\nHost: localhost\r\nX: ").await.unwrap();
+        // It may refuse before everything is sent.
+        let _ = stream.write_all(&vec![b'x'; 64 * 1024]).await;
+        let answer = timeout(PATIENCE, async {
+            let mut answer = Vec::new();
+            let _ = stream.read_to_end(&mut answer).await;
+            answer
+        });
+        assert!(!answer.await.unwrap().starts_with(b"HTTP/1.1 200"));
+    }
+
+    #[tokio::test]
+    async fn it_stops_with_idle_connections_and_listens_no_longer() {
+        let (address, stop, served) = start(Bounds { head: PATIENCE * 10, ..Bounds::default() }).await;
+        let mut idle = TcpStream::connect(address).await.unwrap();
+        idle.write_all(REQUEST).await.unwrap();
+        assert!(read(&mut idle).await.starts_with(b"HTTP/1.1 200 OK\r\n"));
+        stop.cancel();
+        timeout(PATIENCE, served).await.unwrap().unwrap();
+        assert!(TcpStream::connect(address).await.is_err());
+        assert_eq!(read(&mut idle).await, b"");
+    }
+}

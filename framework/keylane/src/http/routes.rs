@@ -1,0 +1,234 @@
+//! What can be asked for, and what comes of it.
+
+use std::sync::{Arc, PoisonError, RwLock};
+use std::time::Duration;
+
+use axum::Router;
+use axum::extract::rejection::PathRejection;
+use axum::extract::{Path, State};
+use axum::http::header::CONTENT_TYPE;
+use axum::http::{HeaderMap, HeaderValue, StatusCode, Uri};
+use axum::middleware::{from_fn_with_state, map_response};
+use axum::response::{IntoResponse, Response};
+use axum::routing::{MethodRouter, get, post};
+
+use super::access::{self, Hosts, Token};
+use super::answers::{
+    OldestList, PartitionAnswer, Requested, SubscriptionDetail, SubscriptionList, SubscriptionSummary, json,
+};
+use super::health::{self, Question, Seen, Verdict};
+use super::problem::{self, Problem};
+use crate::SubscriptionHandle;
+
+const OPENAPI: &str = include_str!("openapi.json");
+const OLDEST_DEFAULT: usize = 20;
+const OLDEST_MOST: usize = 1_000;
+
+/// What every request can look at.
+#[derive(Debug)]
+pub(super) struct Shared {
+    pub(super) subscriptions: RwLock<Vec<SubscriptionHandle>>,
+    pub(super) token: Option<Token>,
+    pub(super) hosts: Hosts,
+    pub(super) polling_limit: Duration,
+    #[cfg(feature = "prometheus")]
+    pub(super) metrics: Option<crate::metrics::PrometheusHandle>,
+}
+
+type Routes = MethodRouter<Arc<Shared>>;
+/// A path, and what answers there.
+type Route = (&'static str, fn() -> Routes);
+type Answer = Result<Response, Problem>;
+type At<T> = Result<Path<T>, PathRejection>;
+type PartitionPath = (String, String, String);
+
+/// The paths of `openapi.json`.
+pub(super) const ROUTES: &[Route] = &[
+    ("/health/startup", || get(startup)),
+    ("/health/live", || get(live)),
+    ("/health/ready", || get(ready)),
+    ("/v1/subscriptions", || get(subscriptions)),
+    ("/v1/subscriptions/{name}", || get(subscription)),
+    ("/v1/subscriptions/{name}/oldest", || get(oldest)),
+    ("/v1/subscriptions/{name}/pause", || post(pause)),
+    ("/v1/subscriptions/{name}/resume", || post(resume)),
+    ("/v1/subscriptions/{name}/shutdown", || post(shutdown)),
+    ("/v1/subscriptions/{name}/partitions/{topic}/{partition}", || get(partition)),
+    ("/v1/subscriptions/{name}/partitions/{topic}/{partition}/pause", || post(pause_partition)),
+    ("/v1/subscriptions/{name}/partitions/{topic}/{partition}/resume", || post(resume_partition)),
+    ("/metrics", || get(metrics)),
+    ("/openapi.json", || get(openapi)),
+];
+
+pub(super) fn router(shared: Arc<Shared>) -> Router {
+    ROUTES
+        .iter()
+        .fold(Router::new(), |router, (path, methods)| router.route(path, methods()))
+        .fallback(|| async { StatusCode::NOT_FOUND })
+        .layer(from_fn_with_state(shared.clone(), access::check))
+        .layer(map_response(problem::complete))
+        .with_state(shared)
+}
+
+impl Shared {
+    fn find(&self, name: &str) -> Result<SubscriptionHandle, Problem> {
+        let all = self.subscriptions.read().unwrap_or_else(PoisonError::into_inner);
+        all.iter().find(|handle| handle.name() == name).cloned().ok_or_else(|| {
+            let text = format!("there is no subscription `{name}` here: /v1/subscriptions lists them");
+            Problem::new(StatusCode::NOT_FOUND, "no_such_subscription", text)
+        })
+    }
+
+    fn health(&self, question: Question) -> Response {
+        let seen: Vec<_> = {
+            let all = self.subscriptions.read().unwrap_or_else(PoisonError::into_inner);
+            all.iter().map(|handle| Seen { name: handle.name().to_owned(), status: handle.status() }).collect()
+        };
+        let health = health::look(question, &seen, self.polling_limit);
+        let status = match health.status {
+            Verdict::Failing => StatusCode::SERVICE_UNAVAILABLE,
+            Verdict::Ok | Verdict::Degraded => StatusCode::OK,
+        };
+        json(status, &health)
+    }
+
+    #[cfg(feature = "prometheus")]
+    fn metrics(&self) -> Option<String> {
+        self.metrics.as_ref().map(crate::metrics::PrometheusHandle::render)
+    }
+
+    #[cfg(not(feature = "prometheus"))]
+    fn metrics(&self) -> Option<String> {
+        None
+    }
+}
+
+async fn startup(State(shared): State<Arc<Shared>>) -> Response {
+    shared.health(Question::Startup)
+}
+
+async fn live(State(shared): State<Arc<Shared>>) -> Response {
+    shared.health(Question::Live)
+}
+
+async fn ready(State(shared): State<Arc<Shared>>) -> Response {
+    shared.health(Question::Ready)
+}
+
+async fn subscriptions(State(shared): State<Arc<Shared>>) -> Response {
+    let all = shared.subscriptions.read().unwrap_or_else(PoisonError::into_inner);
+    json(StatusCode::OK, &SubscriptionList { subscriptions: all.iter().map(SubscriptionSummary::of).collect() })
+}
+
+async fn subscription(State(shared): State<Arc<Shared>>, path: At<String>) -> Answer {
+    Ok(json(StatusCode::OK, &SubscriptionDetail::of(&shared.find(&at(path)?)?)))
+}
+
+async fn partition(State(shared): State<Arc<Shared>>, path: At<PartitionPath>) -> Answer {
+    let (name, topic, number) = at(path)?;
+    let status = shared.find(&name)?.status();
+    let is_it = |topic_there: &str, there: i32| topic_there == topic && number.parse() == Ok(there);
+    let found = status.partitions.iter().find(|it| is_it(&it.topic, it.partition));
+    let found = found.ok_or_else(|| not_assigned(&topic, &number))?;
+    Ok(json(StatusCode::OK, &PartitionAnswer::from(found)))
+}
+
+async fn oldest(State(shared): State<Arc<Shared>>, path: At<String>, uri: Uri) -> Answer {
+    let handle = shared.find(&at(path)?)?;
+    Ok(json(StatusCode::OK, &OldestList::of(&handle.status(), limit(&uri)?)))
+}
+
+async fn pause(State(shared): State<Arc<Shared>>, path: At<String>, headers: HeaderMap) -> Answer {
+    steer(&shared, path, &headers, "pause", SubscriptionHandle::pause)
+}
+
+async fn resume(State(shared): State<Arc<Shared>>, path: At<String>, headers: HeaderMap) -> Answer {
+    steer(&shared, path, &headers, "resume", SubscriptionHandle::resume)
+}
+
+async fn shutdown(State(shared): State<Arc<Shared>>, path: At<String>, headers: HeaderMap) -> Answer {
+    steer(&shared, path, &headers, "shutdown", SubscriptionHandle::request_shutdown)
+}
+
+async fn pause_partition(State(shared): State<Arc<Shared>>, path: At<PartitionPath>, headers: HeaderMap) -> Answer {
+    steer_partition(&shared, path, &headers, Pause::Begin)
+}
+
+async fn resume_partition(State(shared): State<Arc<Shared>>, path: At<PartitionPath>, headers: HeaderMap) -> Answer {
+    steer_partition(&shared, path, &headers, Pause::End)
+}
+
+async fn metrics(State(shared): State<Arc<Shared>>) -> Answer {
+    let text = shared.metrics().ok_or_else(|| {
+        let text = "this server was not given the metrics: see AdminServerBuilder::metrics";
+        Problem::new(StatusCode::NOT_FOUND, "no_metrics", text)
+    })?;
+    Ok(with_type("text/plain; version=0.0.4; charset=utf-8", text))
+}
+
+async fn openapi() -> Response {
+    with_type("application/json", OPENAPI)
+}
+
+fn steer(
+    shared: &Shared,
+    path: At<String>,
+    headers: &HeaderMap,
+    action: &'static str,
+    act: fn(&SubscriptionHandle),
+) -> Answer {
+    access::authorize(shared.token.as_ref(), headers)?;
+    let handle = shared.find(&at(path)?)?;
+    act(&handle);
+    let subscription = handle.name();
+    tracing::info!(subscription, action, "asked for over HTTP");
+    Ok(json(StatusCode::ACCEPTED, &Requested { action, subscription, topic: None, partition: None }))
+}
+
+#[derive(Clone, Copy)]
+enum Pause {
+    Begin,
+    End,
+}
+
+fn steer_partition(shared: &Shared, path: At<PartitionPath>, headers: &HeaderMap, pause: Pause) -> Answer {
+    access::authorize(shared.token.as_ref(), headers)?;
+    let (name, topic, number) = at(path)?;
+    let handle = shared.find(&name)?;
+    let unknown = || not_assigned(&topic, &number);
+    let partition: i32 = number.parse().map_err(|_| unknown())?;
+    let (action, done) = match pause {
+        Pause::Begin => ("pause", handle.pause_partition(&topic, partition)),
+        Pause::End => ("resume", handle.resume_partition(&topic, partition)),
+    };
+    done.map_err(|_| unknown())?;
+    tracing::info!(subscription = name, topic, partition, action, "asked for over HTTP");
+    let requested = Requested { action, subscription: &name, topic: Some(&topic), partition: Some(partition) };
+    Ok(json(StatusCode::ACCEPTED, &requested))
+}
+
+fn at<T>(path: At<T>) -> Result<T, Problem> {
+    let Path(path) = path.map_err(|error| Problem::new(StatusCode::BAD_REQUEST, "bad_path", error.body_text()))?;
+    Ok(path)
+}
+
+fn not_assigned(topic: &str, partition: &str) -> Problem {
+    let text = format!("partition {partition} of topic `{topic}` is not assigned to this member");
+    Problem::new(StatusCode::NOT_FOUND, "partition_not_assigned", text)
+}
+
+/// How many records are wanted.
+fn limit(uri: &Uri) -> Result<usize, Problem> {
+    let mut parameters = uri.query().unwrap_or_default().split('&');
+    let Some(text) = parameters.find_map(|parameter| parameter.strip_prefix("limit=")) else {
+        return Ok(OLDEST_DEFAULT);
+    };
+    text.parse().ok().filter(|limit| (1..=OLDEST_MOST).contains(limit)).ok_or_else(|| {
+        let text = format!("`limit` is a number from 1 to {OLDEST_MOST}");
+        Problem::new(StatusCode::BAD_REQUEST, "bad_limit", text)
+    })
+}
+
+fn with_type(content_type: &'static str, body: impl IntoResponse) -> Response {
+    ([(CONTENT_TYPE, HeaderValue::from_static(content_type))], body).into_response()
+}

@@ -1,0 +1,106 @@
+//! The router without a network and without Kafka.
+
+mod described;
+mod probes;
+mod requests;
+
+use std::sync::{Arc, RwLock};
+use std::time::{Duration, SystemTime};
+
+use axum::body::{Body, to_bytes};
+use axum::http::header::CONTENT_TYPE;
+use axum::http::{HeaderMap, Request, StatusCode};
+use serde_json::Value;
+use tower::ServiceExt;
+
+use super::access::{Hosts, Token};
+use super::routes::{Shared, router};
+use crate::subscription::Control;
+use crate::{KeyHash, OldestRecord, PartitionStatus, RecordState, State, SubscriptionHandle, Trouble, TroubleKind};
+
+const TOKEN: &str = "open-sesame";
+
+/// A subscription that nobody runs: its state is what the test says.
+fn subscription(name: &str) -> (Arc<Control>, SubscriptionHandle) {
+    let control = Arc::new(Control::new(Duration::from_secs(30)).of_group("group").named(name));
+    (control.clone(), SubscriptionHandle::of(control))
+}
+
+/// One that runs, with everything there is to tell.
+fn troubled(name: &str) -> (Arc<Control>, SubscriptionHandle) {
+    let (control, handle) = subscription(name);
+    control.set_assigned(true);
+    control.set_state(State::Running);
+    let message = "all brokers are down".to_owned();
+    control.set_trouble(Some(Trouble { kind: TroubleKind::Connection, message, since: SystemTime::now() }));
+    control.set_partition(partition(0, 10));
+    control.set_partition(partition(1, 20));
+    control.set_partition(PartitionStatus { oldest: None, ..PartitionStatus::of("tasks", 2) });
+    (control, handle)
+}
+
+fn partition(number: i32, age_seconds: u64) -> PartitionStatus {
+    let oldest = OldestRecord {
+        offset: 40 + i64::from(number),
+        key_hash: Some(KeyHash::of(b"vehicle-4711")),
+        age: Duration::from_secs(age_seconds),
+        attempts: 3,
+        state: RecordState::Running,
+    };
+    PartitionStatus {
+        watermark: oldest.offset,
+        pending: 5,
+        lag_records: Some(7),
+        oldest: Some(oldest),
+        stalled_for: Some(Duration::from_secs(age_seconds)),
+        blocked_for: Some(Duration::from_secs(age_seconds)),
+        ..PartitionStatus::of("tasks", number)
+    }
+}
+
+fn shared(subscriptions: Vec<SubscriptionHandle>, token: Option<&str>) -> Arc<Shared> {
+    Arc::new(Shared {
+        subscriptions: RwLock::new(subscriptions),
+        token: token.map(|token| Token::new(token.to_owned())),
+        hosts: Hosts { checked: true, allowed: Vec::new() },
+        polling_limit: Duration::from_secs(30),
+        #[cfg(feature = "prometheus")]
+        metrics: None,
+    })
+}
+
+struct Answer {
+    status: StatusCode,
+    headers: HeaderMap,
+    text: String,
+}
+
+impl Answer {
+    fn json(&self) -> Value {
+        serde_json::from_str(&self.text).unwrap_or_else(|error| panic!("{error}: {:?}", self.text))
+    }
+
+    fn content_type(&self) -> &str {
+        self.headers[CONTENT_TYPE].to_str().unwrap()
+    }
+}
+
+async fn ask(shared: &Arc<Shared>, request: Request<Body>) -> Answer {
+    let response = router(shared.clone()).oneshot(request).await.unwrap();
+    let (status, headers) = (response.status(), response.headers().clone());
+    let body = to_bytes(response.into_body(), 1 << 20).await.unwrap();
+    Answer { status, headers, text: String::from_utf8(body.to_vec()).unwrap() }
+}
+
+fn request(method: &str, path: &str) -> axum::http::request::Builder {
+    Request::builder().method(method).uri(path).header("Host", "localhost:8081")
+}
+
+async fn get(shared: &Arc<Shared>, path: &str) -> Answer {
+    ask(shared, request("GET", path).body(Body::empty()).unwrap()).await
+}
+
+async fn post(shared: &Arc<Shared>, path: &str) -> Answer {
+    let request = request("POST", path).header("Authorization", format!("Bearer {TOKEN}"));
+    ask(shared, request.body(Body::empty()).unwrap()).await
+}

@@ -1,0 +1,61 @@
+//! More members than partitions: who gets nothing is a member all the same, and says so.
+
+#![allow(clippy::unwrap_used, reason = "helpers of tests stop the test as the tests do")]
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use keylane::{Raw, State, Subscription, Task, TaskError};
+use keylane_integration_tests::{
+    kafka::{Kafka, Nodes},
+    kafka_or_skip,
+    protocol::Protocol,
+    wait::wait_until,
+};
+
+const DEADLINE: Duration = Duration::from_secs(90);
+const SESSION_MS: u32 = 30_000;
+
+async fn member(kafka: &Kafka, protocol: Protocol, group: &str, topic: &str) -> Subscription {
+    let builder = protocol.subscribe(kafka, group, topic, SESSION_MS);
+    builder.start(Raw, |_: Task<Bytes>| async { Ok::<(), TaskError>(()) }).await.unwrap()
+}
+
+fn owned(member: &Subscription) -> usize {
+    member.status().partitions.len()
+}
+
+async fn two_members_of_one_partition(protocol: Protocol) {
+    let kafka = kafka_or_skip!(Nodes::One);
+    let (topic, group) = (kafka.unique("idle"), kafka.unique("group"));
+    kafka.create_topic(&topic, 1, 1, &[]).await.unwrap();
+    let first = member(kafka, protocol, &group, &topic).await;
+    wait_until("the first member has the partition", DEADLINE, || owned(&first) == 1).await;
+    let second = member(kafka, protocol, &group, &topic).await;
+    let is_member = |member: &Subscription| {
+        let status = member.status();
+        status.state == State::Running && status.joined && status.assigned
+    };
+    wait_until("both are members, and one has nothing", DEADLINE, || {
+        is_member(&first) && is_member(&second) && owned(&first) + owned(&second) == 1
+    })
+    .await;
+    for member in [first, second] {
+        member.shutdown().await.unwrap();
+    }
+}
+
+#[tokio::test]
+async fn a_cooperative_member_without_partitions_has_joined() {
+    two_members_of_one_partition(Protocol::Cooperative).await;
+}
+
+#[tokio::test]
+async fn an_eager_member_without_partitions_has_joined() {
+    two_members_of_one_partition(Protocol::Range).await;
+}
+
+#[tokio::test]
+async fn a_member_without_partitions_has_joined_where_the_broker_assigns() {
+    two_members_of_one_partition(Protocol::Consumer).await;
+}
