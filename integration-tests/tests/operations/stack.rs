@@ -99,9 +99,17 @@ fn prometheus_finds_its_rules_and_scrapes_where_the_example_serves() {
         let (host, port) = target.split_once(':').unwrap();
         let command = strings(&service(host)["command"]);
         assert!(command.contains(&format!("--metrics-addr=0.0.0.0:{port}")), "{target}: {command:?}");
-        assert!(service(host)["healthcheck"]["test"][3].as_str().unwrap().contains(&format!("/{port}")), "{target}");
         assert!(text("Dockerfile").contains(&format!("EXPOSE {port}")), "{target}");
     }
+}
+
+#[test]
+fn the_example_is_asked_for_its_health_where_it_answers() {
+    let example = service("parking-notifier");
+    let command = strings(&example["command"]);
+    let port = command.iter().find_map(|option| option.strip_prefix("--admin-addr=0.0.0.0:")).unwrap();
+    assert!(example["healthcheck"]["test"][3].as_str().unwrap().contains(&format!("127.0.0.1/{port} ")));
+    assert!(strings(&example["ports"]).contains(&format!("127.0.0.1:{port}:{port}")));
 }
 
 #[test]
