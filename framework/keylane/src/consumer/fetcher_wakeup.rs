@@ -108,17 +108,24 @@ mod tests {
         broker.create_topic("one", 6).unwrap();
         let client = client(&broker);
         let wakeup = FetcherWakeup::new(&client);
-        wakeup.wake(&client, (0..6).map(|partition| ("one", partition)));
-        assert_eq!(answer(&wakeup), Some(6));
-        wakeup.wake(&client, (0..6).map(|partition| ("one", partition)));
         let deadline = Instant::now() + PATIENCE;
+        // On a busy machine the question's own time may be up first; then the answer is about no partition.
+        let asked = |partitions: std::ops::Range<i32>| loop {
+            assert!(Instant::now() < deadline, "no answer");
+            wakeup.wake(&client, partitions.clone().map(|partition| ("one", partition)));
+            match answer(&wakeup) {
+                Some(0) => {}
+                about => break about,
+            }
+        };
+        assert_eq!(asked(0..6), Some(6));
+        wakeup.wake(&client, (0..6).map(|partition| ("one", partition)));
         // SAFETY: the queue is live.
         while unsafe { sys::rd_kafka_queue_length(wakeup.answers.as_ptr()) } == 0 {
             assert!(Instant::now() < deadline, "no answer");
             std::thread::yield_now();
         }
-        wakeup.wake(&client, [("one", 3)].into_iter());
-        assert_eq!(answer(&wakeup), Some(1), "the answer before was left in the queue");
+        assert_eq!(asked(3..4), Some(1), "the answer before was left in the queue");
     }
 
     #[test]
