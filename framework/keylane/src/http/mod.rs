@@ -47,6 +47,7 @@
 //! | `/v1/subscriptions/{name}` | one, with its partitions |
 //! | `/v1/subscriptions/{name}/partitions/{topic}/{partition}` | one partition |
 //! | `/v1/subscriptions/{name}/oldest?limit=20` | of each partition the record its commit waits for, the longest waiting first |
+//! | `/v1/subscriptions/{name}/hot-keys?limit=20` | the keys with the most records, the most time in attempts and the longest waits, by their hashes |
 //! | `/openapi.json` | the description of all this (OpenAPI 3.1) |
 //! | `/metrics` | with the feature `prometheus`, where `AdminServerBuilder::metrics` was called |
 //!
@@ -80,6 +81,7 @@ mod access;
 mod answers;
 mod connections;
 mod health;
+mod hot_keys;
 mod problem;
 mod routes;
 mod server;

@@ -17,12 +17,13 @@ use super::answers::{
     OldestList, PartitionAnswer, Requested, SubscriptionDetail, SubscriptionList, SubscriptionSummary, json,
 };
 use super::health::{self, Question, Seen, Verdict};
+use super::hot_keys::HotKeyLists;
 use super::problem::{self, Problem};
 use crate::SubscriptionHandle;
 
 const OPENAPI: &str = include_str!("openapi.json");
-const OLDEST_DEFAULT: usize = 20;
-const OLDEST_MOST: usize = 1_000;
+const LIMIT_DEFAULT: usize = 20;
+const LIMIT_MOST: usize = 1_000;
 
 /// What every request can look at.
 #[derive(Debug)]
@@ -50,6 +51,7 @@ pub(super) const ROUTES: &[Route] = &[
     ("/v1/subscriptions", || get(subscriptions)),
     ("/v1/subscriptions/{name}", || get(subscription)),
     ("/v1/subscriptions/{name}/oldest", || get(oldest)),
+    ("/v1/subscriptions/{name}/hot-keys", || get(hot_keys)),
     ("/v1/subscriptions/{name}/pause", || post(pause)),
     ("/v1/subscriptions/{name}/resume", || post(resume)),
     ("/v1/subscriptions/{name}/shutdown", || post(shutdown)),
@@ -138,6 +140,11 @@ async fn oldest(State(shared): State<Arc<Shared>>, path: At<String>, uri: Uri) -
     Ok(json(StatusCode::OK, &OldestList::of(&handle.status(), limit(&uri)?)))
 }
 
+async fn hot_keys(State(shared): State<Arc<Shared>>, path: At<String>, uri: Uri) -> Answer {
+    let handle = shared.find(&at(path)?)?;
+    Ok(json(StatusCode::OK, &HotKeyLists::of(&handle.hot_keys(), limit(&uri)?)))
+}
+
 async fn pause(State(shared): State<Arc<Shared>>, path: At<String>, headers: HeaderMap) -> Answer {
     steer(&shared, path, &headers, "pause", SubscriptionHandle::pause)
 }
@@ -217,14 +224,14 @@ fn not_assigned(topic: &str, partition: &str) -> Problem {
     Problem::new(StatusCode::NOT_FOUND, "partition_not_assigned", text)
 }
 
-/// How many records are wanted.
+/// How many records, or keys of each list, are wanted.
 fn limit(uri: &Uri) -> Result<usize, Problem> {
     let mut parameters = uri.query().unwrap_or_default().split('&');
     let Some(text) = parameters.find_map(|parameter| parameter.strip_prefix("limit=")) else {
-        return Ok(OLDEST_DEFAULT);
+        return Ok(LIMIT_DEFAULT);
     };
-    text.parse().ok().filter(|limit| (1..=OLDEST_MOST).contains(limit)).ok_or_else(|| {
-        let text = format!("`limit` is a number from 1 to {OLDEST_MOST}");
+    text.parse().ok().filter(|limit| (1..=LIMIT_MOST).contains(limit)).ok_or_else(|| {
+        let text = format!("`limit` is a number from 1 to {LIMIT_MOST}");
         Problem::new(StatusCode::BAD_REQUEST, "bad_limit", text)
     })
 }

@@ -16,7 +16,7 @@ use tower::ServiceExt;
 use super::access::{Hosts, Token};
 use super::routes::{Shared, router};
 use crate::subscription::Control;
-use crate::{KeyHash, OldestRecord, PartitionStatus, RecordState, State, SubscriptionHandle, Trouble, TroubleKind};
+use crate::{HotKey, HotKeys, KeyHash, OldestRecord, PartitionStatus, RecordState, State, SubscriptionHandle, Trouble, TroubleKind};
 
 const TOKEN: &str = "open-sesame";
 
@@ -36,6 +36,7 @@ fn troubled(name: &str) -> (Arc<Control>, SubscriptionHandle) {
     control.set_partition(partition(0, 10));
     control.set_partition(partition(1, 20));
     control.set_partition(PartitionStatus { oldest: None, ..PartitionStatus::of("tasks", 2) });
+    control.set_hot_keys(&"tasks".into(), 0, Arc::new(hot_keys(0)));
     (control, handle)
 }
 
@@ -55,6 +56,26 @@ fn partition(number: i32, age_seconds: u64) -> PartitionStatus {
         stalled_for: Some(Duration::from_secs(age_seconds)),
         blocked_for: Some(Duration::from_secs(age_seconds)),
         ..PartitionStatus::of("tasks", number)
+    }
+}
+
+fn hot_keys(partition: i32) -> HotKeys {
+    fn hot<A: Copy>(partition: i32, key: &'static str, amount: A) -> HotKey<A> {
+        HotKey {
+            topic: "tasks".into(),
+            partition,
+            key_hash: KeyHash::of(key.as_bytes()),
+            key: Some(key.into()),
+            amount,
+            at_most: amount,
+            share: 0.5,
+        }
+    }
+    let seconds = |seconds| Duration::from_secs(seconds);
+    HotKeys {
+        by_records: vec![hot(partition, "vehicle-4711", 9), hot(partition, "vehicle-1", 3)],
+        by_time: vec![hot(partition, "vehicle-2", seconds(5))],
+        by_waiting: vec![hot(partition, "vehicle-3", seconds(7))],
     }
 }
 

@@ -1,7 +1,7 @@
 //! What keylane tells about itself, through the `metrics` facade.
 //!
 //! Any recorder of the facade works; install it before the subscription starts. With the feature `prometheus`,
-//! [`serve_prometheus`] is all there is to call. Without a recorder nothing is kept, at next to no cost.
+//! `serve_prometheus` is all there is to call. Without a recorder nothing is kept, at next to no cost.
 //!
 //! Every metric is in [`names`]. Labels are bounded: the subscription, the topic, the partition, and small enums;
 //! never a key, an offset or an error text. The series belong to the member that holds the partition: gauges of a

@@ -177,7 +177,7 @@ async fn drive(path: &str, method: &str) -> Vec<Answer> {
         control.set_state(State::Failed);
         answers.push(ask_for(&with_token, &here, "localhost", None, 0).await);
     }
-    if path.ends_with("/oldest") {
+    if path.ends_with("/oldest") || path.ends_with("/hot-keys") {
         answers.push(ask_for(&with_token, &format!("{here}?limit=0"), "localhost", None, 0).await);
     }
     if method == "POST" {

@@ -1,0 +1,77 @@
+//! Hot keys, as JSON.
+
+use std::time::Duration;
+
+use serde::Serialize;
+
+use crate::{HotKey, HotKeys};
+
+#[derive(Serialize)]
+pub(super) struct HotKeyLists {
+    by_records: Vec<HotByRecords>,
+    by_time: Vec<HotBySeconds>,
+    by_waiting: Vec<HotBySeconds>,
+}
+
+#[derive(Serialize)]
+struct HotByRecords {
+    #[serde(flatten)]
+    key: Key,
+    records: u64,
+    records_at_most: u64,
+}
+
+#[derive(Serialize)]
+struct HotBySeconds {
+    #[serde(flatten)]
+    key: Key,
+    seconds: f64,
+    seconds_at_most: f64,
+}
+
+#[derive(Serialize)]
+struct Key {
+    topic: String,
+    partition: i32,
+    key_hash: String,
+    /// Where `hot_keys.plain_keys` allows it.
+    key: Option<String>,
+    share: f64,
+}
+
+impl HotKeyLists {
+    /// The first of each list.
+    pub(super) fn of(found: &HotKeys, limit: usize) -> Self {
+        let by_records = found.by_records.iter().take(limit).map(|hot| HotByRecords {
+            key: hot.into(),
+            records: hot.amount,
+            records_at_most: hot.at_most,
+        });
+        Self {
+            by_records: by_records.collect(),
+            by_time: by_seconds(&found.by_time, limit),
+            by_waiting: by_seconds(&found.by_waiting, limit),
+        }
+    }
+}
+
+fn by_seconds(found: &[HotKey<Duration>], limit: usize) -> Vec<HotBySeconds> {
+    let first = found.iter().take(limit).map(|hot| HotBySeconds {
+        key: hot.into(),
+        seconds: hot.amount.as_secs_f64(),
+        seconds_at_most: hot.at_most.as_secs_f64(),
+    });
+    first.collect()
+}
+
+impl<A> From<&HotKey<A>> for Key {
+    fn from(hot: &HotKey<A>) -> Self {
+        Self {
+            topic: hot.topic.to_string(),
+            partition: hot.partition,
+            key_hash: hot.key_hash.to_string(),
+            key: hot.key.as_ref().map(|key| String::from_utf8_lossy(key).into_owned()),
+            share: hot.share,
+        }
+    }
+}
