@@ -13,6 +13,7 @@ mod dice;
 mod enqueue;
 mod event;
 mod gateway;
+mod interrupt;
 mod plan;
 mod processor;
 mod progress;
@@ -66,7 +67,7 @@ async fn main() -> ExitCode {
     tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
     bug::print_only_other_panics();
 
-    let interrupt = on_ctrl_c();
+    let interrupt = interrupt::token();
     match run(&args, &interrupt).await {
         Ok(report) => {
             print!("{report}");
@@ -129,7 +130,7 @@ async fn run(args: &Args, interrupt: &CancellationToken) -> Result<Report, Box<d
     let mut ended = Ended::Interrupted;
     let all_enqueued = || enqueuing.is_finished();
     let watching = progress::watch(&tally, args.events.into(), all_enqueued, interrupt, PATIENCE);
-    // Until all is done or Ctrl-C is pressed: then what has started is finished, and committed, before this returns.
+    // Until all is done, or Ctrl-C or SIGTERM comes: then what has started is finished, and committed, before this returns.
     let ran = notifier.run_until(async { ended = watching.await }).await;
     if let Err(error) = ran {
         ended = Ended::Failed(error.to_string());
@@ -189,27 +190,6 @@ async fn producer(cluster: &Cluster, topic: &str) -> Result<TaskProducer, TaskPr
         .application_id("car-park")
         .start()
         .await
-}
-
-/// A token for the first Ctrl-C. The second one does not wait.
-fn on_ctrl_c() -> CancellationToken {
-    let token = CancellationToken::new();
-    let interrupt = token.clone();
-    tokio::spawn(async move {
-        ctrl_c().await;
-        interrupt.cancel();
-        eprintln!("\nfinishing what has started; press Ctrl-C again to leave at once");
-        ctrl_c().await;
-        std::process::exit(130);
-    });
-    token
-}
-
-async fn ctrl_c() {
-    // Without a handler for the signal it ends the process by itself.
-    if tokio::signal::ctrl_c().await.is_err() {
-        std::future::pending::<()>().await;
-    }
 }
 
 /// The error and what caused it. Some messages tell their cause themselves, so it is not told again.

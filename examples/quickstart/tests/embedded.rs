@@ -18,10 +18,19 @@ fn the_main_job_adds_up_and_keeps_the_order() {
 
 #[test]
 fn ctrl_c_drains_and_reports_what_was_done() {
+    drains_and_reports_what_was_done_on(Run::interrupt);
+}
+
+#[test]
+fn sigterm_drains_and_reports_what_was_done() {
+    drains_and_reports_what_was_done_on(Run::terminate);
+}
+
+fn drains_and_reports_what_was_done_on(signal: impl Fn(&Run)) {
     // One at a time, so it takes minutes if nobody stops it.
     let mut run = Run::start("--events 20000 --vehicles 500 --partitions 2 --concurrency 1");
     run.wait_for_line(something_is_done);
-    run.interrupt();
+    signal(&run);
     let run = run.finish();
     assert!(run.passed && run.report.contains("PASSED as far as it went"), "{}", run.report);
     assert!(count(&run.report, "unprocessed").is_some_and(|left| left > 0), "{}", run.report);

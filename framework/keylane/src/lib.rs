@@ -7,6 +7,7 @@
 //! # A consumer
 //! ```no_run
 //! use keylane::{DeadLetter, Json, Retry, Subscription, Task, TaskError};
+//! use tokio::signal::{ctrl_c, unix::{SignalKind, signal}};
 //!
 //! #[derive(serde::Deserialize)]
 //! struct ParkingEvent { vehicle: String }
@@ -24,7 +25,8 @@
 //!     .dead_letter(DeadLetter::topic("parking-events-dlq"))
 //!     .start(Json, notify)
 //!     .await?;
-//! subscription.run_until(tokio::signal::ctrl_c()).await?;
+//! let mut terminate = signal(SignalKind::terminate())?; // how a container is told to end
+//! subscription.run_until(async { tokio::select! { _ = terminate.recv() => {} _ = ctrl_c() => {} } }).await?;
 //! # Ok(()) }
 //! ```
 //!

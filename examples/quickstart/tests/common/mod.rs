@@ -38,7 +38,16 @@ impl Run {
 
     /// Ctrl-C.
     pub(crate) fn interrupt(&self) {
-        let status = Command::new("kill").args(["-INT", &self.0.id().to_string()]).status().unwrap();
+        self.send("-INT");
+    }
+
+    /// As a supervisor does it.
+    pub(crate) fn terminate(&self) {
+        self.send("-TERM");
+    }
+
+    fn send(&self, signal: &str) {
+        let status = Command::new("kill").args([signal, &self.0.id().to_string()]).status().unwrap();
         assert!(status.success(), "the run has ended already");
     }
 

@@ -95,6 +95,9 @@ impl Subscription {
 
     /// Runs until the signal, then shuts down gracefully within [`SubscriptionConfig::shutdown_timeout`].
     ///
+    /// Wait for SIGTERM, besides Ctrl-C: it is what supervisors send, and the first process of a container that does not wait for it
+    /// never hears it. It is killed in the end, and the next start finds a crash.
+    ///
     /// # Errors
     /// What ended it before the signal, or a shutdown that did not come to its end.
     pub async fn run_until<S>(self, signal: impl Future<Output = S>) -> Result<(), SubscriptionError> {
