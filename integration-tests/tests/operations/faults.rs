@@ -12,7 +12,7 @@ use keylane_integration_tests::{
 use tokio::sync::{Mutex, MutexGuard};
 
 use super::{
-    process::{ABORT, CLOSED, DOWN, HANG},
+    process::{ABORT, CLOSED, DOWN, DOWN_SAYS, HANG},
     prometheus::program,
     scene::{DEADLINE, Scene},
 };
@@ -51,6 +51,13 @@ async fn a_dead_downstream_raises_retry_storm_and_storm_guard_closed_and_nothing
     scene.runs_well().await;
     scene.begin(DOWN);
     scene.only(&["KeylaneRetryStorm", "KeylaneStormGuardClosed"]).await;
+    // What the runbook sends people to the log for.
+    let log = scene.logged();
+    let told = |line: &&str| line.contains("WARN") && line.contains("attempt failed") && line.contains(DOWN_SAYS);
+    let lines = log.lines().filter(told).count();
+    assert!(lines > 0, "the log does not say why attempts fail: {log}");
+    let failed = scene.prometheus.query(r#"sum(keylane_attempts_total{result="error"})"#).await[0].value();
+    assert!((lines as f64) < failed / 10.0, "{lines} lines of {failed} failed attempts");
     scene.end(DOWN);
     scene.calms_down().await;
     for member in members {

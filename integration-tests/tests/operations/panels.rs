@@ -1,5 +1,7 @@
 //! Every panel's query and every selector of every rule, on a run with traffic.
 
+use std::time::Duration;
+
 use keylane_integration_tests::{
     kafka::{Kafka, Nodes},
     kafka_or_skip,
@@ -16,6 +18,9 @@ use super::{
     rules::{docker, shipped},
     scene::{DEADLINE, PARTITIONS, Scene},
 };
+
+/// For the answer to a query.
+const WAIT: Duration = Duration::from_secs(20);
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn every_panel_and_every_rule_finds_what_it_asks_for_and_an_ordinary_run_raises_no_alert() {
@@ -86,7 +91,15 @@ where
 /// Also in the other partitions it is not said that nothing is wrong: a value at least, and one that is a number.
 async fn fault_of(query: &Query, prometheus: &Prometheus, group: &str, topic: &str) -> Option<String> {
     let filled = query.filled(group, topic, 0);
-    let answer = prometheus.query(&filled).await;
+    let mut answer = Vec::new();
+    // A list that leaves out what is 0 has something now and then.
+    let _ = tokio::time::timeout(WAIT, async {
+        while answer.is_empty() {
+            answer = prometheus.query(&filled).await;
+            tokio::time::sleep(Duration::from_millis(200)).await;
+        }
+    })
+    .await;
     let values: Vec<_> = answer.iter().map(|sample| sample.value()).collect();
     if values.is_empty() {
         return Some(format!("{}: {filled} finds nothing", query.place));

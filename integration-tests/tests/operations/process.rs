@@ -15,6 +15,8 @@ use super::rules::MINUTE;
 pub(crate) const VARIABLE: &str = "KEYLANE_OPERATIONS_";
 /// While it is there, every attempt fails.
 pub(crate) const DOWN: &str = "downstream-is-down";
+/// The error of each.
+pub(crate) const DOWN_SAYS: &str = "the downstream is down";
 /// While it is there, [`HANG`] hangs.
 pub(crate) const CLOSED: &str = "gate-is-closed";
 
@@ -69,7 +71,7 @@ async fn attempt(directory: &Path, task: &Task<Bytes>) -> Result<(), TaskError> 
     // Work that waits, so that neighbours are in flight when the process dies.
     tokio::time::sleep(Duration::from_millis(5)).await;
     if directory.join(DOWN).exists() {
-        return Err(TaskError::retryable("the downstream is down"));
+        return Err(TaskError::retryable(DOWN_SAYS));
     }
     match &task.payload()[..] {
         value if value == HANG.as_bytes() => {

@@ -171,9 +171,14 @@ impl<K: Deref<Target = Kafka> + Clone + Send + Sync + 'static> Scene<K> {
                 text.push_str(&format!("  {:?} {}\n", sample.metric, sample.value()));
             }
         }
-        let log = fs::read_to_string(self.log()).unwrap_or_default();
+        let log = self.logged();
         let lines: Vec<_> = log.lines().collect();
         text + &lines[lines.len().saturating_sub(40)..].join("\n")
+    }
+
+    /// What the members have logged so far.
+    pub(crate) fn logged(&self) -> String {
+        fs::read_to_string(self.log()).unwrap_or_default()
     }
 
     fn log(&self) -> PathBuf {

@@ -14,6 +14,7 @@ use super::pace::Pace;
 use super::predecessors;
 use super::progress::{CommitPoint, OldestRecord, Progress};
 use super::quiet::Busy;
+use super::seldom::Seldom;
 use super::settle::unix_millis;
 use super::stage::{Stage, Staged};
 use super::survey::Surveyed;
@@ -32,6 +33,9 @@ const NANOS_PER_TURN: u128 = 1_000_000;
 /// metrics that nobody touches fade away.
 const BUSY_LOOK: Duration = Duration::from_secs(1);
 const IDLE_LOOK: Duration = Duration::from_secs(10);
+
+/// A failed attempt of a partition is a warning so often at most; the others are at debug level. In an outage there are thousands.
+const FAILED_ATTEMPTS_EVERY: Duration = Duration::from_secs(30);
 
 /// What an owner starts from.
 pub(crate) struct Opening {
@@ -113,6 +117,8 @@ pub(super) struct Owner {
     pub(super) last_oldest: Option<(OldestRecord, Instant)>,
     pub(super) surveyed: Surveyed,
     pub(super) key_counts: KeyCounts,
+    /// In the log.
+    pub(super) failed_attempts: Seldom,
     _presence: Presence,
 }
 
@@ -177,6 +183,7 @@ impl Owner {
             last_oldest: None,
             surveyed: Surveyed::default(),
             key_counts: KeyCounts::default(),
+            failed_attempts: Seldom::every(FAILED_ATTEMPTS_EVERY),
             runtime,
         }
     }

@@ -3,11 +3,12 @@
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-/// Lines of one kind come so often at most.
-const EVERY: Duration = Duration::from_secs(5);
-
-#[derive(Debug, Default)]
-pub(crate) struct Seldom(Mutex<State>);
+/// Lines of one kind, so often at most.
+#[derive(Debug)]
+pub(crate) struct Seldom {
+    every: Duration,
+    state: Mutex<State>,
+}
 
 #[derive(Debug, Default)]
 struct State {
@@ -16,10 +17,14 @@ struct State {
 }
 
 impl Seldom {
+    pub(crate) fn every(every: Duration) -> Self {
+        Self { every, state: Mutex::default() }
+    }
+
     /// Whether a line is due: then how many were left out since the last one.
     pub(crate) fn due(&self, now: Instant) -> Option<u64> {
-        let mut state = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if state.told_at.is_some_and(|told| now.saturating_duration_since(told) < EVERY) {
+        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        if state.told_at.is_some_and(|told| now.saturating_duration_since(told) < self.every) {
             state.left_out += 1;
             return None;
         }
@@ -32,9 +37,11 @@ impl Seldom {
 mod tests {
     use super::*;
 
+    const EVERY: Duration = Duration::from_secs(5);
+
     #[test]
     fn the_first_is_told_at_once_and_the_next_says_how_many_were_left_out() {
-        let (seldom, begin) = (Seldom::default(), Instant::now());
+        let (seldom, begin) = (Seldom::every(EVERY), Instant::now());
         assert_eq!(seldom.due(begin), Some(0));
         assert_eq!((seldom.due(begin), seldom.due(begin + EVERY / 2)), (None, None));
         assert_eq!(seldom.due(begin + EVERY), Some(2));

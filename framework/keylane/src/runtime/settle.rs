@@ -213,7 +213,15 @@ impl Owner {
             .map(|failure| failure.first_failure_millis)
             .or_else(|| held.record.retry_state().and_then(|retry| retry.first_failure_millis))
             .unwrap_or(now);
-        tracing::debug!(topic = %self.topic, partition = self.partition_id, offset = held.record.offset(), ?failure, error, "attempt failed");
+        let offset = held.record.offset();
+        if let Some(left_out) = self.failed_attempts.due(Instant::now()) {
+            tracing::warn!(
+                topic = %self.topic, partition = self.partition_id, offset, ?failure, error, left_out,
+                "attempt failed"
+            );
+        } else {
+            tracing::debug!(topic = %self.topic, partition = self.partition_id, offset, ?failure, error, "attempt failed");
+        }
         held.failure = Some(Box::new(FailureHistory {
             attempts: 0,
             first_failure_millis: first,

@@ -1,7 +1,7 @@
 //! From settings to a running subscription.
 
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use keylane_core::{Backoff, LaneOrder, PartitionSettings, StormGuard};
 use rdkafka::ClientConfig;
@@ -18,6 +18,9 @@ use crate::runtime::{self, Runtime, Seldom, SharedLease, TopicTarget, Work};
 use crate::topics::{self, TopicPlan, TopicReport};
 use crate::trace::AttemptSpans;
 use crate::{Decode, Processor, Reading, SubscriptionConfig};
+
+/// A failed write to the retry or dead-letter topic is a warning so often at most.
+const FAILED_WRITES_EVERY: Duration = Duration::from_secs(5);
 
 /// Back-off of writes to the retry and dead-letter topics that failed.
 const PUBLISH_BACKOFF: Backoff = Backoff {
@@ -131,7 +134,7 @@ fn connect(
         producer,
         retry_topic: retry,
         dead_letter_topic: dead_letter_topic.map(|name| target(&name, &report)),
-        failed_writes: Seldom::default(),
+        failed_writes: Seldom::every(FAILED_WRITES_EVERY),
         lease,
         control: control.clone(),
         metrics: metrics.clone(),
