@@ -13,6 +13,8 @@ pub struct StormGuard {
     burst: u32,
     tokens: u32,
     refused: u64,
+    /// Nothing was earned since the last refusal.
+    refusing: bool,
 }
 
 /// How many dead letters in a row need no success between them, by default.
@@ -29,11 +31,12 @@ impl StormGuard {
     /// its lane for ever.
     pub const fn new(burst: u32) -> Self {
         let burst = if burst == 0 { 1 } else { burst };
-        Self { burst, tokens: burst, refused: 0 }
+        Self { burst, tokens: burst, refused: 0, refusing: false }
     }
 
     /// Puts in a token for each success, up to the burst.
     pub fn earn(&mut self, successes: u64) {
+        self.refusing &= successes == 0;
         let room = self.burst - self.tokens;
         self.tokens += u32::try_from(successes).map_or(room, |successes| successes.min(room));
     }
@@ -42,6 +45,7 @@ impl StormGuard {
     pub fn try_spend(&mut self) -> bool {
         if self.tokens == 0 {
             self.refused = self.refused.saturating_add(1);
+            self.refusing = true;
             return false;
         }
         self.tokens -= 1;
@@ -53,9 +57,9 @@ impl StormGuard {
         self.refused
     }
 
-    /// Whether the next dead letter that may be an outage's would be refused.
+    /// Whether a dead letter was refused, and there was no success since. A bucket that is empty has refused nobody yet.
     pub const fn is_closed(&self) -> bool {
-        self.tokens == 0
+        self.refusing
     }
 
     /// How many dead letters would be let through now.
@@ -72,8 +76,9 @@ mod tests {
     fn after_the_burst_each_dead_letter_costs_a_success() {
         let mut guard = StormGuard::new(2);
         assert!(guard.try_spend() && !guard.is_closed() && guard.try_spend());
-        assert!(guard.is_closed());
+        assert!(!guard.is_closed(), "nothing was refused yet");
         assert!(!guard.try_spend());
+        assert!(guard.is_closed());
         assert_eq!(guard.refused(), 1);
         guard.earn(1);
         assert!(!guard.is_closed());

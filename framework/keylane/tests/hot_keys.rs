@@ -68,7 +68,7 @@ async fn the_keys_that_stand_out(plain_keys: bool) {
     assert!(often.amount <= 100 && often.at_most >= often.amount, "{often:?}");
     assert!(keys.by_time[0].share > 0.5, "{:?}", keys.by_time[0]);
     assert!(keys.by_records.is_sorted_by(|a, b| a.amount >= b.amount));
-    assert_eq!(format!("{keys:?}").contains(OFTEN), plain_keys);
+    assert!(!format!("{keys:?}").contains(OFTEN), "not in what is logged");
 
     release.send(true).unwrap();
     eventually("all is settled", || subscription.status().partitions.iter().all(|p| p.watermark == 340)).await;

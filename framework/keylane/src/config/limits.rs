@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 pub struct Limits {
     /// Records pending in one partition at which its fetching pauses (default 10,000).
     ///
-    /// More lets a slow key wait beside more records of others; each costs its bytes and some hundred bytes more.
+    /// More lets a slow key wait beside more records of others; each costs its bytes and up to about 900 bytes more.
     pub pause_at_records: usize,
     /// Records pending in one partition at which its fetching resumes (default 7,000). Must be below `pause_at_records`.
     pub resume_at_records: usize,

@@ -200,7 +200,8 @@ impl Context {
     /// stays alive keeps the client from closing.
     fn add_committed(&self, consumer: &BaseConsumer<Context>, assigned: &mut [NewPartition]) {
         let partitions = || list(assigned.iter().map(|new| (new.topic.as_str(), new.partition)));
-        match committed(consumer, partitions, || self.closing.load(Ordering::Relaxed)) {
+        let in_a_hurry = || self.closing.load(Ordering::Relaxed) || self.control.shutdown_deadline().is_some();
+        match committed(consumer, partitions, in_a_hurry) {
             Ok(answer) => {
                 for element in native::committed(&answer) {
                     let known = assigned

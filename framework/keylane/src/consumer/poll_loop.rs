@@ -273,7 +273,7 @@ impl PollLoop {
             GroupEvent::Revoked { partitions, lost, answered } => {
                 let event = if lost { Rebalance::Lost } else { Rebalance::Revoke };
                 self.metrics.rebalance(event);
-                if lost || self.consumer.context().is_eager() {
+                if self.consumer.context().is_eager() {
                     self.control.set_assigned(false);
                 }
                 if answered {
@@ -289,6 +289,10 @@ impl PollLoop {
                     for (topic, partition) in &partitions {
                         self.assignment.close_now(topic, *partition);
                         self.control.remove_partition(&self.settings.intern(topic), *partition);
+                    }
+                    // Of a topic that was deleted only its own partitions are lost.
+                    if lost && self.assignment.partitions.is_empty() {
+                        self.control.set_assigned(false);
                     }
                 } else {
                     let deadline = Instant::now() + self.settings.drain_timeout;
@@ -380,9 +384,10 @@ impl PollLoop {
         self.metrics.set_storm_guard_closed(is_closed);
     }
 
-    /// Where the broker assigns, a member that gets nothing hears of no rebalance: that it has an epoch has to do.
+    /// Where the broker assigns, a member that gets nothing hears of no rebalance, neither at first nor after it has lost what
+    /// it had: that it has an epoch has to do. One that was thrown out has none until it is a member again.
     fn look_at_membership(&mut self) {
-        if self.joined || !self.settings.broker_assigns {
+        if self.control.is_assigned() || !self.settings.broker_assigns {
             return;
         }
         let membership = native::membership(&self.consumer);

@@ -96,10 +96,11 @@ impl Hosts {
     fn knows(&self, authority: &Authority) -> bool {
         let host = authority.host();
         let address = host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(host);
-        let is_loopback = address.parse().is_ok_and(|address: IpAddr| address.is_loopback());
+        // A name can be made to lead anywhere, an address cannot; and probes name none but that.
+        let is_address = address.parse::<IpAddr>().is_ok();
         let is_allowed = |name: &str| host.eq_ignore_ascii_case(name);
         !authority.as_str().contains('@')
-            && (is_loopback || is_allowed("localhost") || self.allowed.iter().any(|name| is_allowed(name)))
+            && (is_address || is_allowed("localhost") || self.allowed.iter().any(|name| is_allowed(name)))
     }
 }
 
@@ -139,13 +140,21 @@ mod tests {
     }
 
     #[test]
-    fn on_the_loopback_only_names_of_the_loopback_are_known() {
+    fn only_known_names_and_addresses_are_this_server() {
         let hosts = Hosts { checked: true, allowed: vec!["admin.internal".into()] };
-        for known in ["localhost", "LocalHost:80", "127.0.0.1:8081", "127.1.2.3", "[::1]:8081", "admin.internal:443"] {
+        for known in [
+            "localhost",
+            "LocalHost:80",
+            "127.0.0.1:8081",
+            "127.1.2.3",
+            "[::1]:8081",
+            "10.0.0.1:80",
+            "admin.internal:443",
+        ] {
             assert!(is_known(&hosts, known), "{known}");
         }
         for foreign in
-            ["example.com", "localhost.example.com", "127.0.0.1.example.com", "10.0.0.1", "a@localhost", "", "[::2]:1"]
+            ["example.com", "localhost.example.com", "127.0.0.1.example.com", "a@localhost", "a@10.0.0.1", ""]
         {
             assert!(!is_known(&hosts, foreign), "{foreign}");
         }

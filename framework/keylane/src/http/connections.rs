@@ -32,7 +32,7 @@ impl Default for Bounds {
             connections: 32,
             head: Duration::from_secs(10),
             head_bytes: 16 * 1024,
-            connection: Duration::from_secs(600),
+            connection: Duration::from_secs(60),
             grace: Duration::from_secs(5),
         }
     }

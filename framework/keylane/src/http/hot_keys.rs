@@ -6,6 +6,14 @@ use serde::Serialize;
 
 use crate::{HotKey, HotKeys};
 
+/// How keys are shown.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Keys {
+    Hashed,
+    /// As far as they are kept.
+    Plain,
+}
+
 #[derive(Serialize)]
 pub(super) struct HotKeyLists {
     by_records: Vec<HotByRecords>,
@@ -34,43 +42,44 @@ struct Key {
     topic: String,
     partition: i32,
     key_hash: String,
-    /// Where `hot_keys.plain_keys` allows it.
+    /// Where `hot_keys.plain_keys` allows it, and the request had the token.
     key: Option<String>,
     share: f64,
 }
 
 impl HotKeyLists {
     /// The first of each list.
-    pub(super) fn of(found: &HotKeys, limit: usize) -> Self {
+    pub(super) fn of(found: &HotKeys, limit: usize, keys: Keys) -> Self {
         let by_records = found.by_records.iter().take(limit).map(|hot| HotByRecords {
-            key: hot.into(),
+            key: Key::of(hot, keys),
             records: hot.amount,
             records_at_most: hot.at_most,
         });
         Self {
             by_records: by_records.collect(),
-            by_time: by_seconds(&found.by_time, limit),
-            by_waiting: by_seconds(&found.by_waiting, limit),
+            by_time: by_seconds(&found.by_time, limit, keys),
+            by_waiting: by_seconds(&found.by_waiting, limit, keys),
         }
     }
 }
 
-fn by_seconds(found: &[HotKey<Duration>], limit: usize) -> Vec<HotBySeconds> {
+fn by_seconds(found: &[HotKey<Duration>], limit: usize, keys: Keys) -> Vec<HotBySeconds> {
     let first = found.iter().take(limit).map(|hot| HotBySeconds {
-        key: hot.into(),
+        key: Key::of(hot, keys),
         seconds: hot.amount.as_secs_f64(),
         seconds_at_most: hot.at_most.as_secs_f64(),
     });
     first.collect()
 }
 
-impl<A> From<&HotKey<A>> for Key {
-    fn from(hot: &HotKey<A>) -> Self {
+impl Key {
+    fn of<A>(hot: &HotKey<A>, keys: Keys) -> Self {
+        let plain = hot.key.as_ref().filter(|_| keys == Keys::Plain);
         Self {
             topic: hot.topic.to_string(),
             partition: hot.partition,
             key_hash: hot.key_hash.to_string(),
-            key: hot.key.as_ref().map(|key| String::from_utf8_lossy(key).into_owned()),
+            key: plain.map(|key| String::from_utf8_lossy(key).into_owned()),
             share: hot.share,
         }
     }

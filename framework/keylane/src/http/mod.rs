@@ -47,11 +47,11 @@
 //! | `/v1/subscriptions/{name}` | one, with its partitions |
 //! | `/v1/subscriptions/{name}/partitions/{topic}/{partition}` | one partition |
 //! | `/v1/subscriptions/{name}/oldest?limit=20` | of each partition the record its commit waits for, the longest waiting first |
-//! | `/v1/subscriptions/{name}/hot-keys?limit=20` | the keys with the most records, the most time in attempts and the longest waits, by their hashes |
+//! | `/v1/subscriptions/{name}/hot-keys?limit=20` | the keys with the most records, the most time in attempts and the longest waits, by their hashes; as they are only where [`HotKeySettings::plain_keys`](crate::HotKeySettings::plain_keys) allows it and the request has the token |
 //! | `/openapi.json` | the description of all this (OpenAPI 3.1) |
 //! | `/metrics` | with the feature `prometheus`, where `AdminServerBuilder::metrics` was called |
 //!
-//! Names in a path are percent-encoded. Figures are a second old at most.
+//! Names in a path are percent-encoded. Figures are a second old at most, hot keys up to ten.
 //!
 //! # Steering
 //! `POST` to `/v1/subscriptions/{name}/pause`, `…/resume` or `…/shutdown`, or to

@@ -17,7 +17,7 @@ use super::answers::{
     OldestList, PartitionAnswer, Requested, SubscriptionDetail, SubscriptionList, SubscriptionSummary, json,
 };
 use super::health::{self, Question, Seen, Verdict};
-use super::hot_keys::HotKeyLists;
+use super::hot_keys::{HotKeyLists, Keys};
 use super::problem::{self, Problem};
 use crate::SubscriptionHandle;
 
@@ -140,9 +140,14 @@ async fn oldest(State(shared): State<Arc<Shared>>, path: At<String>, uri: Uri) -
     Ok(json(StatusCode::OK, &OldestList::of(&handle.status(), limit(&uri)?)))
 }
 
-async fn hot_keys(State(shared): State<Arc<Shared>>, path: At<String>, uri: Uri) -> Answer {
+async fn hot_keys(State(shared): State<Arc<Shared>>, path: At<String>, uri: Uri, headers: HeaderMap) -> Answer {
     let handle = shared.find(&at(path)?)?;
-    Ok(json(StatusCode::OK, &HotKeyLists::of(&handle.hot_keys(), limit(&uri)?)))
+    // Often personal data: not for everybody who reaches the port.
+    let shown = match access::authorize(shared.token.as_ref(), &headers) {
+        Ok(()) => Keys::Plain,
+        Err(_) => Keys::Hashed,
+    };
+    Ok(json(StatusCode::OK, &HotKeyLists::of(&handle.hot_keys(), limit(&uri)?, shown)))
 }
 
 async fn pause(State(shared): State<Arc<Shared>>, path: At<String>, headers: HeaderMap) -> Answer {

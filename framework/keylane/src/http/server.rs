@@ -2,6 +2,7 @@
 
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
+use std::sync::mpsc::sync_channel;
 use std::sync::{Arc, PoisonError, RwLock};
 use std::thread;
 use std::time::Duration;
@@ -121,8 +122,9 @@ impl AdminServerBuilder {
         self
     }
 
-    /// One more name, without a port, that requests may have as their `Host`: that of a proxy in front, say. On the loopback
-    /// only its own names are allowed besides; beyond it naming one refuses all others.
+    /// One more name, without a port, that requests may have as their `Host`: that of a proxy in front, say. Besides, requests
+    /// may have an address, which leads nowhere else, and the loopback's names. Beyond the loopback any name will do until one is
+    /// given here.
     pub fn allowed_host(mut self, name: impl Into<String>) -> Self {
         self.allowed_hosts.push(name.into());
         self
@@ -167,7 +169,7 @@ impl AdminServerBuilder {
         listener.set_nonblocking(true).map_err(bind)?;
         let local_addr = listener.local_addr().map_err(bind)?;
 
-        let checked = local_addr.ip().is_loopback() || !self.allowed_hosts.is_empty();
+        let checked = local_addr.ip().to_canonical().is_loopback() || !self.allowed_hosts.is_empty();
         let shared = Arc::new(Shared {
             subscriptions: RwLock::new(subscriptions),
             token: self.token,
@@ -182,14 +184,22 @@ impl AdminServerBuilder {
             stop: CancellationToken::new(),
             stopped: CancellationToken::new(),
         };
-        let runtime = Builder::new_current_thread().enable_all().build().map_err(AdminError::Start)?;
         let (stop, stopped) = (server.stop.clone(), server.stopped.clone());
+        let (tell, told) = sync_channel(1);
+        // The runtime is made there: dropped in a caller's runtime, as by a failed start, it would panic.
         let serve = move || {
             // However the thread ends.
             let _stopped = stopped.drop_guard();
-            serve(&runtime, listener, shared, stop);
+            match Builder::new_current_thread().enable_all().build() {
+                Ok(runtime) => {
+                    let _ = tell.send(Ok(()));
+                    serve(&runtime, listener, shared, stop);
+                }
+                Err(error) => drop(tell.send(Err(error))),
+            }
         };
         thread::Builder::new().name("keylane-admin".to_owned()).spawn(serve).map_err(AdminError::Start)?;
+        told.recv().map_err(io::Error::other).and_then(|made| made).map_err(AdminError::Start)?;
         Ok(server)
     }
 }

@@ -16,7 +16,10 @@ use tower::ServiceExt;
 use super::access::{Hosts, Token};
 use super::routes::{Shared, router};
 use crate::subscription::Control;
-use crate::{HotKey, HotKeys, KeyHash, OldestRecord, PartitionStatus, RecordState, State, SubscriptionHandle, Trouble, TroubleKind};
+use crate::{
+    HotKey, HotKeys, KeyHash, OldestRecord, PartitionStatus, RecordState, State, SubscriptionHandle, Trouble,
+    TroubleKind,
+};
 
 const TOKEN: &str = "open-sesame";
 

@@ -1,17 +1,18 @@
 //! The owner's part in knowing the hot keys: what is counted, and what is told.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use keylane_core::{Activity, HeavyKey, KeySketch, Moment, Ticket};
 
 use super::owner::Owner;
+use super::survey::WALKS_PART;
 use super::work::Runtime;
 use crate::subscription::{HotKey, HotKeys};
 use crate::{KeyHash, Record};
 
-/// What others see is this old at most, while turns follow one another: it takes a walk over the pending records.
+/// What others see is this old at most, while turns follow one another and the walk over the pending records is short.
 const TELL_EVERY: Duration = Duration::from_secs(2);
 /// Keys told of each measure.
 const TOLD: usize = 10;
@@ -24,7 +25,7 @@ pub(super) struct KeyCounts {
     records: KeySketch<KeyName>,
     time: KeySketch<KeyName>,
     waiting: KeySketch<KeyName>,
-    told_at: Option<Moment>,
+    next: Moment,
 }
 
 /// Made when a key matters; a hash of every record's key would be too dear.
@@ -73,10 +74,10 @@ impl Owner {
     /// Lets the counts fade, and tells the handle of the highest now and then.
     pub(super) fn tell_hot_keys(&mut self, now: Moment) {
         self.key_counts.tick(now);
-        if self.key_counts.told_at.is_some_and(|told| now.since(told) < TELL_EVERY) {
+        if now < self.key_counts.next {
             return;
         }
-        self.key_counts.told_at = Some(now);
+        let began = Instant::now();
         let (runtime, counts) = (&self.runtime, &self.key_counts);
         // What goes on counts too, or a key that is stuck for good would never show.
         let (mut time, mut waiting) = (counts.time.clone(), counts.waiting.clone());
@@ -93,6 +94,7 @@ impl Owner {
         let by_records = self.told(&counts.records, |records| records);
         let (by_time, by_waiting) = (self.told(&time, Duration::from_nanos), self.told(&waiting, Duration::from_nanos));
         self.progress.set_hot_keys(Arc::new(HotKeys { by_records, by_time, by_waiting }));
+        self.key_counts.next = now + TELL_EVERY.max(began.elapsed() * WALKS_PART);
     }
 
     fn told<A>(&self, sketch: &KeySketch<KeyName>, amount: impl Fn(u64) -> A) -> Vec<HotKey<A>> {

@@ -1,20 +1,22 @@
 //! Figures about the pending records that take a walk over them.
 
 use std::sync::atomic::Ordering;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use keylane_core::{Activity, Moment};
 
 use super::owner::Owner;
 use crate::metrics::{LabelValue, RetryTier};
 
-/// So old are the figures at most, while turns follow one another.
+/// So old are the figures at most, while turns follow one another and a walk is short.
 const SURVEY_EVERY: Duration = Duration::from_millis(500);
+/// Walks take this part of the time at most.
+pub(super) const WALKS_PART: u32 = 100;
 
-/// When the last walk was, and whether there was anything to see.
+/// When the next walk is, and whether there was anything to see.
 #[derive(Default)]
 pub(super) struct Surveyed {
-    at: Option<Moment>,
+    next: Moment,
     had_pending: bool,
 }
 
@@ -23,10 +25,10 @@ impl Owner {
     pub(super) fn survey(&mut self, now: Moment) {
         let has_pending = self.core.pending() > 0;
         let is_news = self.surveyed.had_pending && !has_pending;
-        if !is_news && self.surveyed.at.is_some_and(|at| now.since(at) < SURVEY_EVERY) {
+        if !is_news && now < self.surveyed.next {
             return;
         }
-        self.surveyed = Surveyed { at: Some(now), had_pending: has_pending };
+        let began = Instant::now();
         let mut waiting = [0; RetryTier::ALL.len()];
         if self.core.waiting() > 0 {
             for pending in self.core.pending_records() {
@@ -40,5 +42,7 @@ impl Owner {
         }
         let workable = self.core.oldest_workable().and_then(|held| held.record.timestamp_millis());
         self.progress.workable_timestamp_millis.store(workable.unwrap_or(i64::MIN), Ordering::Relaxed);
+        let next = now + SURVEY_EVERY.max(began.elapsed() * WALKS_PART);
+        self.surveyed = Surveyed { next, had_pending: has_pending };
     }
 }

@@ -182,6 +182,10 @@ impl Control {
     }
 
     /// The group has given an assignment, which may be empty, or has taken all of it away.
+    pub(crate) fn is_assigned(&self) -> bool {
+        self.assigned.load(Ordering::Relaxed)
+    }
+
     pub(crate) fn set_assigned(&self, assigned: bool) {
         self.assigned.store(assigned, Ordering::Relaxed);
         if assigned {
@@ -220,7 +224,13 @@ impl Control {
         let mut paused = self.paused_partitions();
         self.partitions.remove(&place);
         self.hot_keys.remove(&place);
-        paused.remove(&place);
+        if paused.remove(&place) {
+            tracing::warn!(
+                topic = &**topic,
+                partition,
+                "a partition that was paused is given up; whoever gets it next, this member too, does not pause it"
+            );
+        }
         self.any_partition_paused.store(!paused.is_empty(), Ordering::Relaxed);
     }
 

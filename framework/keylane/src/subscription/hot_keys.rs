@@ -1,6 +1,7 @@
 //! The hot keys as the user sees them.
 
 use std::cmp::Reverse;
+use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -29,8 +30,8 @@ pub struct HotKeys {
     pub by_waiting: Vec<HotKey<Duration>>,
 }
 
-/// A key that stands out in its partition.
-#[derive(Clone, Debug, PartialEq)]
+/// A key that stands out in its partition. Its `Debug` output does not have the key itself.
+#[derive(Clone, PartialEq)]
 #[non_exhaustive]
 pub struct HotKey<A> {
     /// The topic.
@@ -51,6 +52,21 @@ pub struct HotKey<A> {
     pub share: f64,
 }
 
+impl<A: fmt::Debug> fmt::Debug for HotKey<A> {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { topic, partition, key_hash, key: _, amount, at_most, share } = self;
+        formatter
+            .debug_struct("HotKey")
+            .field("topic", topic)
+            .field("partition", partition)
+            .field("key_hash", key_hash)
+            .field("amount", amount)
+            .field("at_most", at_most)
+            .field("share", share)
+            .finish_non_exhaustive()
+    }
+}
+
 impl HotKeys {
     /// Takes in those of another partition.
     pub(crate) fn extend(&mut self, other: &Self) {
@@ -65,5 +81,21 @@ impl HotKeys {
         self.by_time.sort_by_key(|key| Reverse(key.amount));
         self.by_waiting.sort_by_key(|key| Reverse(key.amount));
         self
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_key_is_not_in_what_is_logged() {
+        let key_hash = KeyHash::of(b"vehicle-4711");
+        let key = Some("vehicle-4711".into());
+        let hot = HotKey { topic: "tasks".into(), partition: 0, key_hash, key, amount: 1, at_most: 1, share: 0.5 };
+        let shown = format!("{hot:?} {:?}", HotKeys { by_records: vec![hot.clone()], ..HotKeys::default() });
+        assert!(shown.contains(&key_hash.to_string()) && !shown.contains("vehicle"), "{shown}");
+        // Nor as bytes.
+        assert!(!shown.contains("118, 101"), "{shown}");
     }
 }

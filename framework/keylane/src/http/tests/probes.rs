@@ -109,7 +109,7 @@ async fn stuck_blocked_parked_and_isolated_work_is_named_and_does_not_fail() {
 #[tokio::test]
 async fn brokers_away_pauses_and_a_closed_storm_guard_are_degraded() {
     let mut guard = StormGuard::new(1);
-    assert!(guard.try_spend());
+    assert!(guard.try_spend() && !guard.try_spend(), "closed is what has refused");
     let control = Arc::new(Control::new(Duration::ZERO).named("a").guarded_by(guard));
     let handle = SubscriptionHandle::of(control.clone());
     control.set_assigned(true);

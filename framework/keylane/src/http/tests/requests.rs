@@ -24,19 +24,28 @@ async fn two_gets_tell_which_record_holds_which_partition() {
 }
 
 #[tokio::test]
-async fn hot_keys_are_told_by_their_hashes_and_as_they_are_where_that_is_allowed() {
+async fn hot_keys_are_told_by_their_hashes_and_as_they_are_to_whoever_has_the_token() {
     let (control, handle) = troubled("a");
-    let shared = shared(vec![handle], None);
-    let hot = get(&shared, "/v1/subscriptions/a/hot-keys?limit=1").await.json();
-    let first = &hot["by_records"][0];
-    assert_eq!((&first["key_hash"], &first["key"]), (&"1f60e652ab9e07d6".into(), &"vehicle-4711".into()));
-    assert_eq!((&first["records"], &hot["by_time"][0]["seconds"]), (&9.into(), &5.0.into()));
-    assert_eq!(hot["by_waiting"][0]["seconds"], 7.0);
-    assert_eq!(hot["by_records"].as_array().unwrap().len(), 1, "the limit");
+    let shared = shared(vec![handle], Some(TOKEN));
+    let open = get(&shared, "/v1/subscriptions/a/hot-keys?limit=1").await.json();
+    let first = &open["by_records"][0];
+    assert_eq!((&first["key_hash"], &first["key"]), (&"1f60e652ab9e07d6".into(), &Value::Null));
+    assert_eq!((&first["records"], &open["by_time"][0]["seconds"]), (&9.into(), &5.0.into()));
+    assert_eq!(open["by_waiting"][0]["seconds"], 7.0);
+    assert_eq!(open["by_records"].as_array().unwrap().len(), 1, "the limit");
+    let with_token = async || {
+        let request = request("GET", "/v1/subscriptions/a/hot-keys").header("Authorization", format!("Bearer {TOKEN}"));
+        ask(&shared, request.body(Body::empty()).unwrap()).await.json()
+    };
+    let plain = with_token().await;
+    assert_eq!(
+        (&plain["by_records"][0]["key"], &plain["by_time"][0]["key"]),
+        (&"vehicle-4711".into(), &"vehicle-2".into())
+    );
     let mut hashed = hot_keys(0);
     hashed.by_records[0].key = None;
     control.set_hot_keys(&"tasks".into(), 0, Arc::new(hashed));
-    let hot = get(&shared, "/v1/subscriptions/a/hot-keys").await.json();
+    let hot = with_token().await;
     assert_eq!((&hot["by_records"][0]["key"], hot["by_records"].as_array().unwrap().len()), (&Value::Null, 2));
 }
 
