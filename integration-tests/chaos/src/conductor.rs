@@ -190,8 +190,7 @@ impl Conductor<'_> {
     }
 
     async fn refuse_writes(&self, topic: &str) -> Result<(), HarnessError> {
-        let refusing = [configs(self.shape).to_vec(), vec![("max.message.bytes", "1")]].concat();
-        self.kafka.configure_topic(topic, &refusing).await
+        self.limit_messages(topic, "1").await
     }
 
     /// Until no partition takes anything. A write that is taken for lack of news would go with the topic, unread.
@@ -212,11 +211,15 @@ impl Conductor<'_> {
     /// When a topic cannot be configured.
     pub async fn mend_topics(&self) -> Result<(), HarnessError> {
         let Topics { dead, retry, .. } = self.topics();
-        let takes_all = [configs(self.shape).to_vec(), vec![("max.message.bytes", "1000000")]].concat();
         for topic in [dead, retry] {
-            self.kafka.configure_topic(topic, &takes_all).await?;
+            self.limit_messages(topic, "1000000").await?;
         }
         Ok(())
+    }
+
+    async fn limit_messages(&self, topic: &str, bytes: &str) -> Result<(), HarnessError> {
+        let configs = [configs(self.shape).to_vec(), vec![("max.message.bytes", bytes)]].concat();
+        self.kafka.configure_topic(topic, &configs).await
     }
 
     /// Ends all members in order; `false` where some do not end.

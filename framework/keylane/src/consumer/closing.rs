@@ -26,7 +26,7 @@ impl PollLoop {
             self.draining = true;
             self.show_state();
             self.order_drain(deadline);
-            let _resumed = self.assignment.update_pauses(&self.consumer, true);
+            self.assignment.update_pauses(&self.consumer, true);
         }
         let running = self.assignment.partitions.iter().any(|partition| !partition.has_ended());
         if running || self.handover.is_some() {

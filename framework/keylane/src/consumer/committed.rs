@@ -7,6 +7,7 @@ use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::error::{KafkaResult, RDKafkaErrorCode};
 
 use super::context::Context;
+use super::trouble::is_passing_at_coordinator;
 
 /// How long an assignment waits for the committed offsets and their metadata. Without them processing starts all the same:
 /// the settled-ahead map is missing then, and more is delivered again; the marks against poison records are missing too.
@@ -37,21 +38,7 @@ pub(super) fn committed(
 
 /// What a second try may mend.
 fn is_passing(error: RDKafkaErrorCode) -> bool {
-    use RDKafkaErrorCode::{
-        AllBrokersDown, BrokerTransportFailure, CoordinatorLoadInProgress, CoordinatorNotAvailable, NotCoordinator,
-        OperationTimedOut, RequestTimedOut, StaleMemberEpoch, UnstableOffsetCommit, WaitingForCoordinator,
-    };
-    matches!(
-        error,
-        OperationTimedOut
-            | RequestTimedOut
-            | BrokerTransportFailure
-            | AllBrokersDown
-            | WaitingForCoordinator
-            | NotCoordinator
-            | CoordinatorNotAvailable
-            | CoordinatorLoadInProgress
-            | StaleMemberEpoch
-            | UnstableOffsetCommit
-    )
+    use RDKafkaErrorCode::{AllBrokersDown, OperationTimedOut, UnstableOffsetCommit, WaitingForCoordinator};
+    is_passing_at_coordinator(error)
+        || matches!(error, OperationTimedOut | AllBrokersDown | WaitingForCoordinator | UnstableOffsetCommit)
 }

@@ -11,6 +11,7 @@ use rdkafka::error::RDKafkaErrorCode;
 use rdkafka::{TopicPartitionList, error::KafkaResult};
 
 use super::commit_queue::CommitQueue;
+use super::trouble::is_passing_at_coordinator;
 
 /// How long after a refusal the next try waits.
 const AGAIN: Duration = Duration::from_millis(20);
@@ -66,20 +67,7 @@ impl LastCommit {
 
 /// What a second try may mend. Whoever is no member any more is not among these: its partitions are lost already.
 fn is_passing(error: RDKafkaErrorCode) -> bool {
-    use RDKafkaErrorCode::{
-        BrokerTransportFailure, CoordinatorLoadInProgress, CoordinatorNotAvailable, NotCoordinator,
-        RebalanceInProgress, RequestTimedOut, StaleMemberEpoch,
-    };
-    matches!(
-        error,
-        StaleMemberEpoch
-            | RebalanceInProgress
-            | NotCoordinator
-            | CoordinatorNotAvailable
-            | CoordinatorLoadInProgress
-            | RequestTimedOut
-            | BrokerTransportFailure
-    )
+    is_passing_at_coordinator(error) || error == RDKafkaErrorCode::RebalanceInProgress
 }
 
 #[cfg(all(test, feature = "embedded-broker"))]

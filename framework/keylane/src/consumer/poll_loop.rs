@@ -77,7 +77,6 @@ pub(crate) struct PollLoop {
     pub(super) assignment: Assignment,
     intake: Intake,
     end_offsets: EndOffsets,
-    joined: bool,
     pub(super) draining: bool,
     pub(super) commit_again_at: Option<Instant>,
     /// The subscription's pause, as the state shows it and new owners are told.
@@ -112,7 +111,6 @@ impl PollLoop {
             settings,
             intake: Intake::default(),
             end_offsets: EndOffsets::new(side_config),
-            joined: false,
             draining: false,
             commit_again_at: None,
             was_paused: false,
@@ -253,7 +251,6 @@ impl PollLoop {
                 // Before the new ones are opened: those that stay wait already.
                 self.wake_fetchers();
                 self.assignment.membership = membership.map(Into::into);
-                self.joined = true;
                 self.control.set_assigned(true);
                 self.metrics.rebalance(Rebalance::Assign);
                 self.control.refusals.forget_unreadable();
@@ -393,7 +390,6 @@ impl PollLoop {
         let membership = native::membership(&self.consumer);
         let epoch = membership.as_deref().and_then(|it| it.split_once('/')?.0.parse::<i32>().ok());
         if epoch.is_some_and(|epoch| epoch > 0) {
-            self.joined = true;
             self.control.set_assigned(true);
             self.show_state();
         }
@@ -459,7 +455,7 @@ impl PollLoop {
     /// Subscribed topics that may be gone: this member has nothing of them (there may just be more members than partitions).
     /// Once one was missing, all: nothing else would tell for certain that it is back.
     fn doubtful_topics(&self) -> Vec<Arc<str>> {
-        if !self.joined || self.draining || self.handover.is_some() {
+        if !self.control.has_joined() || self.draining || self.handover.is_some() {
             return Vec::new();
         }
         let was_missing = self.control.is_in_trouble(TroubleKind::MissingTopic);
@@ -518,7 +514,7 @@ impl PollLoop {
             State::Rebalancing
         } else if self.control.is_paused() {
             State::Paused
-        } else if self.joined {
+        } else if self.control.has_joined() {
             State::Running
         } else {
             State::Starting

@@ -119,6 +119,20 @@ pub(super) fn healthy(control: &Control, sign: Sign) {
     }
 }
 
+/// Whether another try may find the coordinator where it has moved to, or the member in its new epoch. Whoever is no member any
+/// more is not among these.
+pub(super) fn is_passing_at_coordinator(code: Code) -> bool {
+    matches!(
+        code,
+        Code::StaleMemberEpoch
+            | Code::NotCoordinator
+            | Code::CoordinatorNotAvailable
+            | Code::CoordinatorLoadInProgress
+            | Code::RequestTimedOut
+            | Code::BrokerTransportFailure
+    )
+}
+
 /// Whether a topic seems to be gone.
 pub(super) fn is_missing_topic(code: Code) -> bool {
     kind_of(code) == TroubleKind::MissingTopic

@@ -7,7 +7,7 @@ use bytes::Bytes;
 use keylane_core::{Activity, HeavyKey, KeySketch, Moment, Ticket};
 
 use super::owner::Owner;
-use super::survey::WALKS_PART;
+use super::survey::next_walk;
 use super::work::Runtime;
 use crate::subscription::{HotKey, HotKeys};
 use crate::{KeyHash, Record};
@@ -94,7 +94,7 @@ impl Owner {
         let by_records = self.told(&counts.records, |records| records);
         let (by_time, by_waiting) = (self.told(&time, Duration::from_nanos), self.told(&waiting, Duration::from_nanos));
         self.progress.set_hot_keys(Arc::new(HotKeys { by_records, by_time, by_waiting }));
-        self.key_counts.next = now + TELL_EVERY.max(began.elapsed() * WALKS_PART);
+        self.key_counts.next = next_walk(now, began, TELL_EVERY);
     }
 
     fn told<A>(&self, sketch: &KeySketch<KeyName>, amount: impl Fn(u64) -> A) -> Vec<HotKey<A>> {

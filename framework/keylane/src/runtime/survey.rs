@@ -10,8 +10,13 @@ use crate::metrics::{LabelValue, RetryTier};
 
 /// So old are the figures at most, while turns follow one another and a walk is short.
 const SURVEY_EVERY: Duration = Duration::from_millis(500);
-/// Walks take this part of the time at most.
-pub(super) const WALKS_PART: u32 = 100;
+/// Walks take one in so many parts of the time at most.
+const WALKS_PART: u32 = 100;
+
+/// When to walk again after a walk that `began` at `now`.
+pub(super) fn next_walk(now: Moment, began: Instant, every: Duration) -> Moment {
+    now + every.max(began.elapsed() * WALKS_PART)
+}
 
 /// When the next walk is, and whether there was anything to see.
 #[derive(Default)]
@@ -42,7 +47,6 @@ impl Owner {
         }
         let workable = self.core.oldest_workable().and_then(|held| held.record.timestamp_millis());
         self.progress.workable_timestamp_millis.store(workable.unwrap_or(i64::MIN), Ordering::Relaxed);
-        let next = now + SURVEY_EVERY.max(began.elapsed() * WALKS_PART);
-        self.surveyed = Surveyed { next, had_pending: has_pending };
+        self.surveyed = Surveyed { next: next_walk(now, began, SURVEY_EVERY), had_pending: has_pending };
     }
 }

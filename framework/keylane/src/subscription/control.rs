@@ -181,11 +181,16 @@ impl Control {
         Instant::now().saturating_duration_since(latest)
     }
 
-    /// The group has given an assignment, which may be empty, or has taken all of it away.
+    /// Whether the group has given an assignment at least once.
+    pub(crate) fn has_joined(&self) -> bool {
+        self.joined.load(Ordering::Relaxed)
+    }
+
     pub(crate) fn is_assigned(&self) -> bool {
         self.assigned.load(Ordering::Relaxed)
     }
 
+    /// The group has given an assignment, which may be empty, or has taken all of it away.
     pub(crate) fn set_assigned(&self, assigned: bool) {
         self.assigned.store(assigned, Ordering::Relaxed);
         if assigned {
@@ -252,8 +257,8 @@ impl Control {
         let storm_guard_closed = self.storm_guard.lock().unwrap_or_else(PoisonError::into_inner).is_closed();
         SubscriptionStatus {
             state: self.state(),
-            joined: self.joined.load(Ordering::Relaxed),
-            assigned: self.assigned.load(Ordering::Relaxed),
+            joined: self.has_joined(),
+            assigned: self.is_assigned(),
             polled_ago: self.polled_ago(),
             storm_guard_closed,
             trouble,
