@@ -7,8 +7,9 @@
 //!     1       settled ranges: pairs of numbers (offsets to leave out, offsets that are settled), from the position on, in
 //!             Elias gamma code; to the very first number, which may be zero, one is added
 //!     2       crash evidence: flags (1: running, 2: a record is named alone, 4: some are named together), the process, unclean
-//!             starts, the named records' offsets (with 4: their number first), then pairs (offset, crashes) of suspects; all
-//!             but the flags are varints, and each offset is the distance from the one before it
+//!             starts, the named records' offsets (with 4: their number first), then pairs (offset, twice the crashes and one
+//!             more where it has run alone since and the process lived) of suspects; all but the flags are varints, and each
+//!             offset is the distance from the one before it
 //!     3       the log that the position is about: 8 bytes, see [`LogId`]
 //! ```
 //! * The checksum covers the position, because the metadata is only true for it: a tool that copies metadata to another

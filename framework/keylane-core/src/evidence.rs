@@ -12,6 +12,10 @@ pub const ISOLATION_STARTS: u32 = 2;
 /// A record that was named alone at so many crashes is poison. The last of them was in a quiet turn, where nothing else ran
 /// in its process.
 pub const POISON_CRASHES: u32 = 2;
+/// The same for a record that has also run alone without ending its process: one that takes long, or fails again and again, is
+/// what runs most of the time, and so what is named when the process is killed from outside. Not out of the question either:
+/// a record may fail at first and kill later.
+pub const POISON_CRASHES_OF_SURVIVED: u32 = 4;
 /// The most records that a mark names together. Fewer would make care dear where processes were killed from outside: a mark is
 /// a commit that is waited for. Each costs a byte or two of the metadata, and a turn by itself after a crash.
 pub const GROUP: usize = 64;
@@ -39,6 +43,15 @@ pub struct Suspect {
     pub offset: Offset,
     /// At how many such ends it was named alone; 0 where it was only named together with others.
     pub crashes: u32,
+    /// Whether an attempt has run alone since it was first named, and its process has lived on.
+    pub survived: bool,
+}
+
+impl Suspect {
+    /// Whether it is not to run any more.
+    pub fn is_poison(&self) -> bool {
+        self.crashes >= if self.survived { POISON_CRASHES_OF_SURVIVED } else { POISON_CRASHES }
+    }
 }
 
 /// The records that a mark names: if the process ends without a word, one of them may be why.
@@ -119,21 +132,29 @@ impl Evidence {
         self.find(offset).is_some()
     }
 
+    /// Whether `offset` was named at too many crashes to run once more.
+    pub fn is_poison(&self, offset: Offset) -> bool {
+        self.find(offset).is_some_and(Suspect::is_poison)
+    }
+
     fn find(&self, offset: Offset) -> Option<&Suspect> {
-        let found = self.suspects.binary_search_by_key(&offset, |suspect| suspect.offset);
-        found.ok().map(|place| &self.suspects[place])
+        self.place(offset).ok().map(|place| &self.suspects[place])
+    }
+
+    fn place(&self, offset: Offset) -> Result<usize, usize> {
+        self.suspects.binary_search_by_key(&offset, |suspect| suspect.offset)
     }
 
     /// So many more crashes.
     fn suspect(&mut self, offset: Offset, crashes: u32) {
-        match self.suspects.binary_search_by_key(&offset, |suspect| suspect.offset) {
+        match self.place(offset) {
             Ok(place) => self.suspects[place].crashes = self.suspects[place].crashes.saturating_add(crashes),
             Err(_) => {
                 if self.suspects.len() >= MAX_SUSPECTS && !self.make_room(crashes) {
                     return;
                 }
                 let place = self.suspects.partition_point(|suspect| suspect.offset < offset);
-                self.suspects.insert(place, Suspect { offset, crashes });
+                self.suspects.insert(place, Suspect { offset, crashes, survived: false });
             }
         }
     }
@@ -141,13 +162,19 @@ impl Evidence {
     /// A suspicion can come again; a verdict that is forgotten kills again.
     fn make_room(&mut self, crashes: u32) -> bool {
         let weakest = self.suspects.iter().enumerate().min_by_key(|(_, suspect)| suspect.crashes);
-        let weak = weakest.filter(|(_, weak)| weak.crashes < POISON_CRASHES && crashes > 0).map(|(place, _)| place);
+        let weak = weakest.filter(|(_, weak)| !weak.is_poison() && crashes > 0).map(|(place, _)| place);
         weak.map(|place| self.suspects.remove(place)).is_some()
     }
 
     /// Forgets the suspicions that were no verdict yet.
     pub(crate) fn acquit(&mut self) {
-        self.suspects.retain(|suspect| suspect.crashes >= POISON_CRASHES);
+        self.suspects.retain(Suspect::is_poison);
+    }
+
+    /// An attempt at `offset` has run alone, and the process lives. `true` where that is news of a suspect.
+    pub(crate) fn survived(&mut self, offset: Offset) -> bool {
+        let found = self.place(offset).ok().map(|place| &mut self.suspects[place]);
+        found.is_some_and(|suspect| !std::mem::replace(&mut suspect.survived, true))
     }
 
     /// A record is settled: nothing more to say about it.
@@ -179,7 +206,7 @@ impl Evidence {
         let mut cursor = position;
         for suspect in self.suspects.iter().filter(|suspect| position.covers(suspect.offset)) {
             varint::write(bytes, above(cursor, suspect.offset));
-            varint::write(bytes, u64::from(suspect.crashes));
+            varint::write(bytes, u64::from(suspect.crashes) << 1 | u64::from(suspect.survived));
             cursor = suspect.offset.next();
         }
     }
@@ -202,12 +229,13 @@ impl Evidence {
         let mut cursor = position;
         while !content.is_empty() {
             let offset = offset_above(cursor, varint::read(&mut content)?)?;
-            let crashes = u32::try_from(varint::read(&mut content)?).ok()?;
+            let tried = varint::read(&mut content)?;
+            let crashes = u32::try_from(tried >> 1).ok()?;
             if suspects.len() == MAX_SUSPECTS {
                 return None;
             }
             cursor = offset.next();
-            suspects.push(Suspect { offset, crashes });
+            suspects.push(Suspect { offset, crashes, survived: tried & 1 == 1 });
         }
         let running = (flags & RUNNING != 0).then_some(Instance(instance));
         Some(Self { running, named, unclean_starts, suspects })

@@ -175,7 +175,7 @@ fn any_evidence(input: &mut Input<'_>, position: Position) -> Evidence {
     let mut base = position.get();
     for _ in 0..count {
         let Some(offset) = above(base, input.u16()) else { break };
-        suspects.push(Suspect { offset, crashes: u32::from(input.u8()) });
+        suspects.push(Suspect { offset, crashes: u32::from(input.u8()), survived: input.u8() & 1 == 1 });
         base = offset.get() + 1;
     }
     Evidence { running, named, unclean_starts, suspects }

@@ -23,7 +23,7 @@ fn crashed() -> String {
         running: Some(Instance::new(7)),
         named: Named::Nobody,
         unclean_starts: 2,
-        suspects: vec![Suspect { offset: named, crashes: 1 }],
+        suspects: vec![Suspect { offset: named, crashes: 1, survived: false }],
     };
     commit_map::encode(Position::new(0), [], &evidence, MAX_METADATA_BYTES).text
 }

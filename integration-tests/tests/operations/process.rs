@@ -59,6 +59,8 @@ pub(crate) async fn run() {
         .kafka("group.instance.id", name)
         .kafka("session.timeout.ms", "6000")
         .kafka("heartbeat.interval.ms", "500")
+        // A thirtieth of the default, as a minute is here: how often the brokers are tried in vain is what a rule counts.
+        .kafka("reconnect.backoff.max.ms", "333")
         .start(Raw, process)
         .await
         .unwrap();

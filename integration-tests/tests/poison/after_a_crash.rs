@@ -51,7 +51,7 @@ impl<'a> Scene<'a> {
             named: named.map_or(Named::Nobody, |(offset, _)| Named::Alone(Offset::new(offset))),
             unclean_starts,
             suspects: suspects
-                .map(|(offset, crashes)| Suspect { offset: Offset::new(offset), crashes })
+                .map(|(offset, crashes)| Suspect { offset: Offset::new(offset), crashes, survived: false })
                 .into_iter()
                 .collect(),
         };

@@ -183,14 +183,17 @@ prop_compose! {
         named in proptest::collection::btree_set(0_i64..1_000, 0..=GROUP),
         alone: bool,
         unclean_starts: u32,
-        suspects in proptest::collection::btree_map(0_i64..5_000, 0_u32..9, 0..=MAX_SUSPECTS),
+        suspects in proptest::collection::btree_map(0_i64..5_000, (0_u32..9, any::<bool>()), 0..=MAX_SUSPECTS),
     ) -> Evidence {
         let offset = |above: i64| Offset::new(position + above);
         Evidence {
             running: running.map(Instance::new),
             named: naming(alone, named.into_iter().map(offset).collect()),
             unclean_starts,
-            suspects: suspects.into_iter().map(|(at, crashes)| Suspect { offset: offset(at), crashes }).collect(),
+            suspects: suspects
+                .into_iter()
+                .map(|(at, (crashes, survived))| Suspect { offset: offset(at), crashes, survived })
+                .collect(),
         }
     }
 }
@@ -243,10 +246,10 @@ fn the_mark_and_the_map_can_be_taken_out_of_a_text() {
         running: Some(Instance::new(7)),
         named: Named::Together(vec![Offset::new(100), Offset::new(104)]),
         unclean_starts: 2,
-        suspects: vec![Suspect { offset: Offset::new(100), crashes: 1 }],
+        suspects: vec![Suspect { offset: Offset::new(100), crashes: 1, survived: false }],
     };
     let text = encode(position, map(&[(101, 103)]).ranges(), &evidence, MAX_METADATA_BYTES).text;
-    assert_eq!(text, "kl1.O1IUwQEBTAIIBQcCAgADAAE");
+    assert_eq!(text, "kl1.gQMdWAEBTAIIBQcCAgADAAI");
     let ended = decode(position, &without_mark(position, &text, MAX_METADATA_BYTES)).unwrap();
     assert_eq!(ended, CommitContent { settled: map(&[(101, 103)]), evidence: evidence.clone().ended(), log: None });
     let short = decode(position, &without_map(position, &text)).unwrap();

@@ -96,8 +96,9 @@ fn evidence(position: Position, mut content: &[u8]) -> Option<Evidence> {
     let mut suspects = Vec::new();
     while !content.is_empty() {
         let at = offset(base, number(&mut content)?)?;
-        let crashes = u32::try_from(number(&mut content)?).ok()?;
-        suspects.push(Suspect { offset: at, crashes });
+        let tried = number(&mut content)?;
+        let crashes = u32::try_from(tried / 2).ok()?;
+        suspects.push(Suspect { offset: at, crashes, survived: tried % 2 == 1 });
         base = i128::from(at.get()) + 1;
     }
     let running = (flags & 1 != 0).then_some(Instance::new(instance));

@@ -23,7 +23,9 @@
 //! for; one that names many is wanted again only when all of them have started, while they run. So a process that was killed
 //! from outside, however often, is back at work after [`MAX_SUSPECTS`] records a partition at most.
 //!
-//! Progress ends it: see `watch.rs`. A record that was named alone at [`POISON_CRASHES`] crashes does not run again.
+//! Progress ends it: see `watch.rs`. A record that was named alone at [`POISON_CRASHES`](crate::POISON_CRASHES) crashes does
+//! not run again; at [`POISON_CRASHES_OF_SURVIVED`](crate::POISON_CRASHES_OF_SURVIVED) where it has also run alone without
+//! killing.
 
 mod naming;
 mod turns;
@@ -37,7 +39,7 @@ pub use verdict::{PoisonFate, Poisoned};
 use super::Partition;
 use super::pending::State;
 use super::watch::Watch;
-use crate::evidence::{Evidence, GROUP, ISOLATION_STARTS, Instance, MAX_SUSPECTS, Named, POISON_CRASHES};
+use crate::evidence::{Evidence, GROUP, ISOLATION_STARTS, Instance, MAX_SUSPECTS, Named};
 use crate::offset::Offset;
 use crate::time::Moment;
 
@@ -163,7 +165,7 @@ impl Cautious {
 
     /// Whether a record is not to run any more.
     fn is_poison(&self, offset: Offset) -> bool {
-        !self.evidence.suspects.is_empty() && self.evidence.crashes(offset) >= POISON_CRASHES
+        self.evidence.is_poison(offset)
     }
 
     pub(super) fn settled(&mut self, offset: Offset) {
@@ -184,7 +186,12 @@ impl Cautious {
         self.running.iter().find(|running| running.offset == named)
     }
 
+    /// An attempt that was named has ended, or is let go, and the process lives.
     pub(super) fn attempt_ended(&mut self, slot: u32) {
+        let alone = self.alone().filter(|alone| alone.slot == slot).map(|alone| alone.offset);
+        if alone.is_some_and(|offset| self.evidence.survived(offset)) {
+            self.version += 1;
+        }
         self.running.retain(|running| running.slot != slot);
     }
 

@@ -1,12 +1,12 @@
 //! Care after a crash. The whole story, over many starts and partitions, is the simulator's.
 
 use super::*;
-use crate::evidence::{Evidence, GROUP, Instance, MAX_SUSPECTS, Named, Suspect};
+use crate::evidence::{Evidence, GROUP, Instance, MAX_SUSPECTS, Named, POISON_CRASHES_OF_SURVIVED, Suspect};
 
 const HERE: Instance = Instance::new(1);
 
 fn after(unclean_starts: u32, suspects: &[(i64, u32)]) -> Evidence {
-    let suspect = |&(offset, crashes): &(i64, u32)| Suspect { offset: Offset::new(offset), crashes };
+    let suspect = |&(offset, crashes): &(i64, u32)| Suspect { offset: Offset::new(offset), crashes, survived: false };
     Evidence { unclean_starts, suspects: suspects.iter().map(suspect).collect(), ..Evidence::default() }
 }
 
@@ -282,6 +282,81 @@ fn a_suspect_that_failed_runs_again_under_the_mark_it_has() {
     assert!(partition.next_start().is_some());
 }
 
+/// What the next process finds after this one died, where the last commit says what it says now.
+fn died(partition: &Partition<i64>, successor: u32) -> Evidence {
+    committed(partition).at_start(Instance::new(successor)).0
+}
+
+/// Fails `failures` attempts at 0, alone, and dies at the one after them.
+fn fails_and_kills(evidence: Evidence, failures: u64, successor: u32) -> Evidence {
+    let mut settings = settings();
+    settings.retry.in_place = InPlace::Forever;
+    let mut partition = reopened(settings, evidence);
+    deliver(&mut partition, 0, 1);
+    for failure in 0..failures {
+        let ticket = start_in_turn(&mut partition);
+        let _ = fail(&mut partition, ticket, at(1_000 * failure));
+        partition.tick(at(1_000 * (failure + 1)));
+    }
+    start_in_turn(&mut partition);
+    died(&partition, successor)
+}
+
+/// A quiet turn is over after one attempt.
+fn start_in_turn(partition: &mut Partition<i64>) -> Ticket {
+    for _ in 0..9 {
+        if let Some((_, ticket)) = start(partition) {
+            return ticket;
+        }
+        if partition.end_turn() {
+            partition.begin_turn(partition.wants_turn().expect("something is ready"));
+        } else {
+            confirm(partition);
+        }
+    }
+    panic!("nothing starts: {:?}", partition.wants_turn());
+}
+
+fn is_condemned(evidence: &Evidence) -> bool {
+    evidence.is_poison(Offset::new(0))
+}
+
+/// Chaos, seed 2 of the consumer protocol: a record that hangs was alone when its process was suspended, timed out alone three
+/// times in the next one, and was alone again when that one was killed.
+#[test]
+fn a_record_that_failed_alone_without_killing_is_not_condemned_for_two_kills_from_outside() {
+    let first = fails_and_kills(after(2, &[(0, 0)]), 0, 2);
+    assert_eq!(first.crashes(Offset::new(0)), 1);
+    let second = fails_and_kills(first, 3, 3);
+    assert_eq!((second.crashes(Offset::new(0)), is_condemned(&second)), (2, false));
+}
+
+#[test]
+fn a_record_that_fails_before_it_kills_is_condemned_all_the_same() {
+    for failures in 1..3 {
+        let mut evidence = after(2, &[(0, 0)]);
+        for crash in 1..=POISON_CRASHES_OF_SURVIVED {
+            assert!(!is_condemned(&evidence), "{crash}");
+            evidence = fails_and_kills(evidence, failures, crash + 1);
+        }
+        assert!(is_condemned(&evidence));
+        let mut partition = reopened(settings(), evidence);
+        deliver(&mut partition, 0, 1);
+        assert_eq!(partition.next_poisoned().map(|verdict| verdict.crashes), Some(POISON_CRASHES_OF_SURVIVED));
+    }
+}
+
+#[test]
+fn an_end_of_an_attempt_beside_others_or_at_last_with_success_says_nothing_of_a_trial() {
+    let mut partition = crashed(1, &[(0, 1), (1, 1)], 2, 4);
+    partition.begin_turn(Turn::Shared);
+    let (first, second) = (expect_start(&mut partition, 0), expect_start(&mut partition, 1));
+    let version = partition.evidence_version();
+    let _ = fail(&mut partition, first, at(0));
+    assert_eq!((partition.evidence_version(), committed(&partition).suspects[0].survived), (version, false));
+    done(&mut partition, second);
+}
+
 #[test]
 fn a_suspect_that_runs_for_long_is_let_go_and_others_have_their_turn() {
     let mut partition = crashed(2, &[(0, 0), (1, 0)], 2, 4);
@@ -319,7 +394,7 @@ fn a_record_named_at_two_crashes_goes_to_the_dead_letter_topic_in_its_turn_and_n
     assert_eq!(committed(&partition).suspects.len(), 2, "not settled yet");
     let verdict = partition.publish_finished(write.ticket, PublishResult::Acknowledged, 0, at(0));
     assert_eq!(verdict, settled(Settlement::DeadLettered, 1, 0));
-    assert_eq!(committed(&partition).suspects, [Suspect { offset: Offset::new(2), crashes: 1 }]);
+    assert_eq!(committed(&partition).suspects, [Suspect { offset: Offset::new(2), crashes: 1, survived: false }]);
     assert!(start(&mut partition).is_none() && !partition.end_turn(), "the turn is over once the name is taken back");
     confirm(&mut partition);
     assert!(partition.end_turn());

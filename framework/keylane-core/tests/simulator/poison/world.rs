@@ -2,11 +2,12 @@
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
+use std::time::Duration;
 
 use keylane_core::{
-    CommitContent, Delivered, Delivery, Epoch, Evidence, GROUP, Instance, MAX_METADATA_BYTES, Moment, Offset,
-    Partition, PartitionSettings, PoisonFate, Position, Publish, PublishResult, Reason, RetryPolicy, Success,
-    commit_map,
+    Backoff, CommitContent, Delivered, Delivery, Epoch, Evidence, Failure, GROUP, InPlace, Instance,
+    MAX_METADATA_BYTES, Moment, Offset, Partition, PartitionSettings, PoisonFate, Position, Publish, PublishResult,
+    Reason, RetryPolicy, StormGuard, Success, commit_map,
 };
 
 use super::process::{OPENING, Owner, Process, Sent, Started};
@@ -45,6 +46,8 @@ pub(crate) struct Chances {
     pub(crate) moves: u64,
     /// A record is written while members run; 0: all are there from the beginning.
     pub(crate) writes: u64,
+    /// An attempt fails, a killer's too: it kills at another one.
+    pub(crate) failing: u64,
 }
 
 /// How many there are of everything.
@@ -87,11 +90,11 @@ impl World {
             logs[log].killers.insert(offset);
         }
         let most_at_once = if random.percent(50) { 6 } else { 40 };
-        let settings = PartitionSettings {
-            concurrency: 1 + random.index(most_at_once),
-            retry: RetryPolicy { dead_letter_topic: true, ..RetryPolicy::default() },
-            ..PartitionSettings::default()
-        };
+        let backoff = Backoff { initial: Duration::ZERO, max: Duration::ZERO, ..Backoff::default() };
+        let retry =
+            RetryPolicy { dead_letter_topic: true, in_place: InPlace::Forever, backoff, ..RetryPolicy::default() };
+        let settings =
+            PartitionSettings { concurrency: 1 + random.index(most_at_once), retry, ..PartitionSettings::default() };
         Self {
             random,
             logs,
@@ -325,6 +328,12 @@ impl World {
             return false;
         }
         let (ticket, offset) = owner.running.swap_remove(self.random.index(owner.running.len()));
+        if self.random.below(1_000) < self.chances.failing {
+            let guard = &mut StormGuard::default();
+            let _ = owner.partition.fail(ticket, Failure::Retryable, 0, Moment::ORIGIN, guard);
+            owner.partition.tick(Moment::ORIGIN);
+            return false;
+        }
         if self.logs[log].killers.contains(&offset) {
             return true;
         }
