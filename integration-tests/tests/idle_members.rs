@@ -2,7 +2,10 @@
 
 #![allow(clippy::unwrap_used, reason = "helpers of tests stop the test as the tests do")]
 
-use std::time::Duration;
+use std::{
+    process::{Child, Command, Stdio},
+    time::Duration,
+};
 
 use bytes::Bytes;
 use keylane::{Raw, State, Subscription, Task, TaskError};
@@ -12,6 +15,7 @@ use keylane_integration_tests::{
     protocol::Protocol,
     wait::wait_until,
 };
+use rustix::process::{Pid, Signal, kill_process};
 
 const DEADLINE: Duration = Duration::from_secs(90);
 const SESSION_MS: u32 = 30_000;
@@ -58,4 +62,54 @@ async fn an_eager_member_without_partitions_has_joined() {
 #[tokio::test]
 async fn a_member_without_partitions_has_joined_where_the_broker_assigns() {
     two_members_of_one_partition(Protocol::Consumer).await;
+}
+
+/// The tool `member`, killed when this is dropped.
+struct Process(Child);
+
+impl Process {
+    fn signal(&self, signal: Signal) {
+        kill_process(Pid::from_child(&self.0), signal).unwrap();
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+/// Where the broker assigns, nothing tells a member that has lost everything that it is a member again, with nothing.
+#[tokio::test]
+async fn a_member_that_was_thrown_out_and_gets_nothing_back_has_joined_again() {
+    let kafka = kafka_or_skip!(Nodes::One);
+    let (topic, group) = (kafka.unique("idle"), kafka.unique("group"));
+    kafka.create_topic(&topic, 1, 1, &[]).await.unwrap();
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("status");
+    let child = Command::new(env!("CARGO_BIN_EXE_member"))
+        .args([kafka.bootstrap_servers(), &group, &topic, "consumer"])
+        .arg(&file)
+        .stdin(Stdio::piped())
+        .stdout(Stdio::null())
+        .spawn();
+    let thrown_out = Process(child.unwrap());
+    // Whether it is assigned, and of how many partitions.
+    let told = || {
+        let text = std::fs::read_to_string(&file).ok()?;
+        let (assigned, partitions) = text.split_once(' ')?;
+        Some((assigned.parse::<bool>().ok()?, partitions.parse::<usize>().ok()?))
+    };
+    wait_until("it has the partition", DEADLINE, || told() == Some((true, 1))).await;
+    let other = member(kafka, Protocol::Consumer, &group, &topic).await;
+    thrown_out.signal(Signal::STOP);
+    wait_until("the other one has the partition", DEADLINE, || owned(&other) == 1).await;
+    thrown_out.signal(Signal::CONT);
+    wait_until("it has seen its loss", DEADLINE, || told().is_some_and(|(_, partitions)| partitions == 0)).await;
+    wait_until("both are members, and one has nothing", DEADLINE, || {
+        told().is_some_and(|(assigned, partitions)| assigned && partitions + owned(&other) == 1)
+    })
+    .await;
+    other.shutdown().await.unwrap();
 }

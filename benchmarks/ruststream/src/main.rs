@@ -10,7 +10,6 @@ mod measure;
 
 use std::convert::Infallible;
 use std::num::NonZeroUsize;
-use std::sync::Arc;
 
 use ruststream::Field;
 use ruststream_rdkafka::context::KafkaContext;
@@ -34,7 +33,7 @@ async fn main() -> Result<(), Failure> {
         .config("fetch.queue.backoff.ms", "5")
         .config("fetch.wait.max.ms", "100");
     let workers = NonZeroUsize::new(job.lanes).unwrap_or(NonZeroUsize::MIN);
-    let work = Work { observer: run.observer.clone() };
+    let work = Work { observer: run.observer };
     let service = RustStream::new(AppInfo::new("benchmark", "0.1.0")).with_broker(broker, move |b| {
         b.include(subscriber("benchmark", work).map_source(move |_| source).workers_by_key(workers).build());
     });
@@ -77,7 +76,7 @@ impl Field<KafkaContext> for Delivery {
 }
 
 struct Work {
-    observer: Arc<Observer>,
+    observer: &'static Observer,
 }
 
 impl<'p> Handle<Value<'p>, (), (), KafkaContext> for Work {

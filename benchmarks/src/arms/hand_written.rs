@@ -18,7 +18,7 @@ const STORE_INTERVAL: Duration = Duration::from_millis(500);
 /// What a record's task needs.
 #[derive(Clone)]
 pub(super) struct Shared {
-    observer: Arc<Observer>,
+    observer: &'static Observer,
     watermarks: Arc<Watermarks>,
 }
 
@@ -49,7 +49,7 @@ pub(super) fn run<H: HandOn>(job: &Job, in_flight: String, start: impl FnOnce(Sh
         let consumer: StreamConsumer = settings::tuned(job).set("enable.auto.offset.store", "false").create()?;
         consumer.subscribe(&[&job.topic])?;
         let consumer = Arc::new(consumer);
-        let shared = Shared { observer: run.observer.clone(), watermarks: Arc::new(Watermarks::new(job.partitions)) };
+        let shared = Shared { observer: run.observer, watermarks: Arc::new(Watermarks::new(job.partitions)) };
         let taken = Arc::new(AtomicUsize::new(0));
         let reader =
             tokio::spawn(read(consumer.clone(), shared.watermarks.clone(), taken.clone(), start(shared.clone())));

@@ -43,16 +43,13 @@ async fn measure(job: &Job, variant: Variant) -> Result<Sample, Failure> {
             ..Limits::default()
         });
     }
-    let observer = run.observer.clone();
+    let observer = run.observer;
     let subscription = builder
-        .start(Raw, move |task: Task<Bytes>| {
-            let observer = observer.clone();
-            async move {
-                let seen = Seen::new(task.partition(), task.offset(), task.key(), Some(task.payload()));
-                match observer.attempt(seen.attempt(task.attempt())).await {
-                    Outcome::Done => Ok(()),
-                    Outcome::Failed => Err(TaskError::retryable("the benchmark says so")),
-                }
+        .start(Raw, move |task: Task<Bytes>| async move {
+            let seen = Seen::new(task.partition(), task.offset(), task.key(), Some(task.payload()));
+            match observer.attempt(seen.attempt(task.attempt())).await {
+                Outcome::Done => Ok(()),
+                Outcome::Failed => Err(TaskError::retryable("the benchmark says so")),
             }
         })
         .await?;

@@ -1,7 +1,8 @@
 //! Does the work of a record, and watches that each is done once, in the order of its key, and one at a time.
 //!
 //! Every arm passes every record through here, so all of them pay the same for being watched: three or four uncontended
-//! atomic operations.
+//! atomic operations. Uncontended also where an arm has several threads: what is written for each record is apart by partition,
+//! and a loop in one thread has no advantage by it.
 
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU32, AtomicU64, Ordering};
@@ -23,6 +24,9 @@ pub(crate) struct Seen {
     attempt: u32,
 }
 
+/// A partition reports what it has done in steps: exact counts are only needed at the end.
+const STEP: u64 = 64;
+
 /// How an attempt ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Outcome {
@@ -36,13 +40,18 @@ pub(crate) struct Observer {
     needed: u64,
     primers: u64,
     max: Duration,
+    /// Those of a partition side by side.
     keys: Box<[Key]>,
+    partitions: u64,
     /// By partition: one bit an offset.
     done_offsets: Box<[Box<[AtomicU64]>]>,
     first: OnceLock<Instant>,
     last: OnceLock<Instant>,
     cut: AtomicBool,
-    done: AtomicU64,
+    /// By partition.
+    done: Box<[Apart]>,
+    /// Of them, in whole steps.
+    reported: Apart,
     primed: AtomicU64,
     duplicates: AtomicU64,
     order_violations: AtomicU64,
@@ -54,6 +63,11 @@ pub(crate) struct Observer {
     released: AtomicBool,
     release: Notify,
 }
+
+/// A count in cache lines of its own.
+#[derive(Default)]
+#[repr(align(128))]
+struct Apart(AtomicU64);
 
 struct Key {
     running: AtomicU32,
@@ -73,13 +87,15 @@ impl Seen {
 impl Observer {
     pub(crate) fn new(job: &Job) -> Self {
         let words = usize::try_from(job.records + job.primers).unwrap_or(usize::MAX) / 64 + 1;
+        let partitions = u64::try_from(job.partitions).unwrap_or(1).max(1);
         let key = || Key { running: AtomicU32::new(0), last: AtomicI64::new(-1) };
         Self {
             work: job.work,
             needed: job.needed,
             primers: job.primers,
             max: Duration::from_secs(job.max_seconds),
-            keys: (0..job.keys).map(|_| key()).collect(),
+            keys: (0..job.keys.next_multiple_of(partitions)).map(|_| key()).collect(),
+            partitions,
             // Partitions that get nothing should take nothing, and which those are nobody here knows: beyond some number of
             // partitions only the first are watched for duplicates.
             done_offsets: (0..job.partitions.min(64))
@@ -88,7 +104,8 @@ impl Observer {
             first: OnceLock::new(),
             last: OnceLock::new(),
             cut: AtomicBool::new(false),
-            done: AtomicU64::new(0),
+            done: (0..partitions.min(64)).map(|_| Apart::default()).collect(),
+            reported: Apart::default(),
             primed: AtomicU64::new(0),
             duplicates: AtomicU64::new(0),
             order_violations: AtomicU64::new(0),
@@ -135,7 +152,12 @@ impl Observer {
 
     /// Whether all is done, or the run was cut off.
     pub(crate) fn is_over(&self) -> bool {
-        self.cut.load(Ordering::Relaxed) || self.done.load(Ordering::Relaxed) >= self.needed
+        self.cut.load(Ordering::Relaxed) || self.has_done(self.needed)
+    }
+
+    fn has_done(&self, records: u64) -> bool {
+        let unreported = (STEP - 1) * self.done.len() as u64;
+        self.reported.0.load(Ordering::SeqCst) + unreported >= records && self.done() >= records
     }
 
     /// Cuts the run off if it is time. For arms that block.
@@ -160,7 +182,7 @@ impl Observer {
     }
 
     pub(crate) fn done(&self) -> u64 {
-        self.done.load(Ordering::Relaxed)
+        self.done.iter().map(|done| done.0.load(Ordering::SeqCst)).sum()
     }
 
     pub(super) fn first(&self) -> Option<Instant> {
@@ -212,8 +234,8 @@ impl Observer {
             return Outcome::Failed;
         }
         // The first fifth is for code and connections to warm up.
-        let warm = self.done.load(Ordering::Relaxed) >= self.needed / 5;
-        if seen.intended_micros != 0 && warm && !self.work.is_stuck(seen.key) {
+        let is_warm = || self.reported.0.load(Ordering::Relaxed) >= self.needed / 5;
+        if seen.intended_micros != 0 && is_warm() && !self.work.is_stuck(seen.key) {
             self.latency.add(unix_micros().saturating_sub(seen.intended_micros));
         }
         if let Some(offsets) = self.done_offsets.get(seen.partition as usize) {
@@ -224,15 +246,27 @@ impl Observer {
                 return Outcome::Done;
             }
         }
-        if !self.work.is_stuck(seen.key) && self.done.fetch_add(1, Ordering::Relaxed) + 1 == self.needed {
-            self.last.get_or_init(Instant::now);
-            self.over.notify_one();
+        if !self.work.is_stuck(seen.key) {
+            self.count(seen.partition);
         }
         Outcome::Done
     }
 
+    fn count(&self, partition: i32) {
+        let done = &self.done[partition as usize % self.done.len()];
+        if (done.0.fetch_add(1, Ordering::SeqCst) + 1).is_multiple_of(STEP) {
+            self.reported.0.fetch_add(STEP, Ordering::SeqCst);
+        }
+        if self.has_done(self.needed) && self.last.set(Instant::now()).is_ok() {
+            self.over.notify_one();
+        }
+    }
+
     fn key(&self, seen: Seen) -> Option<&Key> {
-        seen.key.and_then(|key| self.keys.get(key as usize))
+        let key = seen.key?;
+        // As they were dealt out.
+        let place = (key % self.partitions) * (self.keys.len() as u64 / self.partitions) + key / self.partitions;
+        self.keys.get(usize::try_from(place).ok()?)
     }
 
     fn prime(&self) {

@@ -72,6 +72,8 @@ pub mod admin;
 mod cancellation;
 mod client_config;
 mod config;
+#[cfg(any(feature = "http", feature = "prometheus"))]
+mod connections;
 mod consumer;
 mod dead_letter;
 mod decode;

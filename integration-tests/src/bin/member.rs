@@ -1,7 +1,8 @@
 //! A member in a process of its own, so that a test can stop it in mid-air:
-//! `member BOOTSTRAP GROUP TOPIC classic|range|consumer`.
+//! `member BOOTSTRAP GROUP TOPIC classic|range|consumer [FILE]`.
 //!
-//! Prints a line for the beginning and the end of each attempt (see `line`), and shuts down when its input ends.
+//! Prints a line for the beginning and the end of each attempt (see `line`), and shuts down when its input ends. Into the file
+//! it writes again and again whether it is assigned, and how many partitions it has: `true 2`.
 
 use std::{
     io::{self, Read, Write},
@@ -23,8 +24,11 @@ async fn main() -> ExitCode {
     #[cfg(target_os = "linux")]
     let _ = rustix::process::set_parent_process_death_signal(Some(rustix::process::Signal::KILL));
     let arguments: Vec<String> = std::env::args().skip(1).collect();
-    let [bootstrap, group, topic, protocol] = &arguments[..] else {
-        eprintln!("usage: member BOOTSTRAP GROUP TOPIC classic|range|consumer");
+    let ([bootstrap, group, topic, protocol], file) = (match &arguments[..] {
+        [needed @ .., file] if needed.len() == 4 => (needed, Some(file.clone())),
+        needed => (needed, None),
+    }) else {
+        eprintln!("usage: member BOOTSTRAP GROUP TOPIC classic|range|consumer [FILE]");
         return ExitCode::from(2);
     };
     let protocol = match &protocol[..] {
@@ -32,7 +36,7 @@ async fn main() -> ExitCode {
         "range" => Protocol::Range,
         _ => Protocol::Cooperative,
     };
-    match run(bootstrap, group, topic, protocol).await {
+    match run(bootstrap, group, topic, protocol, file).await {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("{error}");
@@ -41,7 +45,13 @@ async fn main() -> ExitCode {
     }
 }
 
-async fn run(bootstrap: &str, group: &str, topic: &str, protocol: Protocol) -> Result<(), Box<dyn std::error::Error>> {
+async fn run(
+    bootstrap: &str,
+    group: &str,
+    topic: &str,
+    protocol: Protocol,
+    file: Option<String>,
+) -> Result<(), Box<dyn std::error::Error>> {
     let kafka = match Kafka::connect(bootstrap, Nodes::One) {
         Found::Running(kafka) => kafka,
         Found::Unavailable(reason) => return Err(reason.into()),
@@ -56,6 +66,17 @@ async fn run(bootstrap: &str, group: &str, topic: &str, protocol: Protocol) -> R
             Ok::<(), TaskError>(())
         })
         .await?;
+    if let Some(file) = file {
+        let handle = member.handle();
+        tokio::spawn(async move {
+            loop {
+                let status = handle.status();
+                // Whoever reads it may find half of it, and looks again.
+                let _ = std::fs::write(&file, format!("{} {}", status.assigned, status.partitions.len()));
+                tokio::time::sleep(Duration::from_millis(50)).await;
+            }
+        });
+    }
     let end_of_input =
         tokio::task::spawn_blocking(|| while io::stdin().read(&mut [0; 64]).is_ok_and(|read| read > 0) {});
     member.run_until(end_of_input).await?;

@@ -5,6 +5,7 @@
 
 use std::sync::Arc;
 
+use keylane::KeyHash;
 use keylane_integration_tests::{
     kafka::{self, Nodes},
     kafka_or_skip,
@@ -35,6 +36,13 @@ async fn a_stuck_key_raises_watermark_stalled_and_nothing_else() {
     scene.only(&["KeylaneWatermarkStalled"]).await;
     let which = scene.prometheus.query(r#"ALERTS{alertname="KeylaneWatermarkStalled"}"#).await;
     assert_eq!(which.iter().map(|alert| alert.label("partition")).collect::<Vec<_>>(), ["1"]);
+    let [ready, oldest] = &scene.calls_of("KeylaneWatermarkStalled.md", 0).await[..] else { panic!("not two calls") };
+    let reasons = ready["reasons"].as_array().unwrap();
+    let all_name_it = !reasons.is_empty() && reasons.iter().all(|reason| reason["partition"] == 1);
+    assert!(ready["status"] == "degraded" && all_name_it, "{ready}");
+    let oldest = &oldest["records"][0];
+    let is_it = oldest["key_hash"] == KeyHash::of(b"the-stuck-one").to_string() && oldest["partition"] == 1;
+    assert!(is_it && oldest["state"] == "running", "{oldest}");
     scene.end(CLOSED);
     scene.calms_down().await;
     member.leave().await;

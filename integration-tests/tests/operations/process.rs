@@ -7,6 +7,7 @@ use std::{
 };
 
 use bytes::Bytes;
+use keylane::http::AdminServer;
 use keylane::{Backoff, DeadLetter, Raw, Retry, Subscription, Task, TaskError, Watchdog};
 
 use super::rules::MINUTE;
@@ -28,11 +29,12 @@ pub(crate) const FLAKY: &str = "flaky";
 
 pub(crate) async fn run() {
     let variable = |name: &str| std::env::var(format!("{VARIABLE}{name}")).ok();
-    let (Some(servers), Some(topic), Some(group), Some(address), Some(directory), Some(name)) = (
+    let (Some(servers), Some(topic), Some(group), Some(metrics), Some(admin), Some(directory), Some(name)) = (
         variable("SERVERS"),
         variable("TOPIC"),
         variable("GROUP"),
         variable("METRICS"),
+        variable("ADMIN"),
         variable("DIRECTORY"),
         variable("MEMBER"),
     ) else {
@@ -40,8 +42,8 @@ pub(crate) async fn run() {
     };
     let level = tracing_subscriber::EnvFilter::new("keylane=info");
     tracing_subscriber::fmt().with_env_filter(level).with_ansi(false).with_writer(std::io::stderr).init();
-    let address: std::net::SocketAddr = address.parse().unwrap();
-    keylane::metrics::serve_prometheus(address).unwrap();
+    let address = |text: String| text.parse::<std::net::SocketAddr>().unwrap();
+    keylane::metrics::serve_prometheus(address(metrics)).unwrap();
     let directory = PathBuf::from(directory);
     let process = move |task: Task<Bytes>| {
         let directory = directory.clone();
@@ -64,6 +66,7 @@ pub(crate) async fn run() {
         .start(Raw, process)
         .await
         .unwrap();
+    let _admin = AdminServer::builder().address(address(admin)).subscription(subscription.handle()).start().unwrap();
     let end_of_input =
         tokio::task::spawn_blocking(|| while std::io::stdin().read(&mut [0; 64]).is_ok_and(|read| read > 0) {});
     subscription.run_until(end_of_input).await.unwrap();

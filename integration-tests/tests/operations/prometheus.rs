@@ -98,7 +98,7 @@ impl Prometheus {
             .unwrap();
         let prometheus = Self { guard, address, directory };
         wait_for(&format!("Prometheus is ready at {address}"), READY, async || {
-            prometheus.get("/-/ready").await.filter(|(status, _)| *status == 200).map(|_| ())
+            get(address, "/-/ready").await.filter(|(status, _)| *status == 200).map(|_| ())
         })
         .await;
         prometheus
@@ -164,20 +164,11 @@ impl Prometheus {
         struct Answer<T> {
             data: T,
         }
-        let (status, body) = self.get(path).await.unwrap_or_else(|| panic!("no answer to {path}; {}", self.log()));
+        let (status, body) =
+            get(self.address, path).await.unwrap_or_else(|| panic!("no answer to {path}; {}", self.log()));
         assert_eq!(status, 200, "{path}: {body}");
         let answer: Answer<T> = serde_json::from_str(&body).unwrap_or_else(|error| panic!("{path}: {error}: {body}"));
         answer.data
-    }
-
-    /// In HTTP/1.0 the answer comes in one piece and ends with the connection.
-    async fn get(&self, path: &str) -> Option<(u16, String)> {
-        let mut stream = TcpStream::connect(self.address).await.ok()?;
-        stream.write_all(format!("GET {path} HTTP/1.0\r\nHost: localhost\r\n\r\n").as_bytes()).await.ok()?;
-        let mut answer = String::new();
-        stream.read_to_string(&mut answer).await.ok()?;
-        let (head, body) = answer.split_once("\r\n\r\n")?;
-        Some((head.split(' ').nth(1)?.parse().ok()?, body.to_owned()))
     }
 
     fn log(&self) -> String {
@@ -190,6 +181,16 @@ impl Drop for Prometheus {
         drop(self.guard.stdin.take());
         let _ = self.guard.wait();
     }
+}
+
+/// Status and body of what a server answers. In HTTP/1.0 that comes in one piece and ends with the connection.
+pub(crate) async fn get(address: SocketAddr, path: &str) -> Option<(u16, String)> {
+    let mut stream = TcpStream::connect(address).await.ok()?;
+    stream.write_all(format!("GET {path} HTTP/1.0\r\nHost: localhost\r\n\r\n").as_bytes()).await.ok()?;
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).await.ok()?;
+    let (head, body) = answer.split_once("\r\n\r\n")?;
+    Some((head.split(' ').nth(1)?.parse().ok()?, body.to_owned()))
 }
 
 fn names(alerts: &[Sample]) -> Vec<String> {

@@ -22,8 +22,8 @@ use tokio::task::JoinHandle;
 
 use super::{
     process::VARIABLE,
-    prometheus::{Prometheus, free_address},
-    rules::MINUTE,
+    prometheus::{Prometheus, free_address, get},
+    rules::{MINUTE, docker},
 };
 
 /// For what takes seconds, or some minutes of the rules.
@@ -40,7 +40,9 @@ pub(crate) struct Scene<K> {
     pub(crate) topic: String,
     pub(crate) group: String,
     pub(crate) prometheus: Prometheus,
+    /// Where members serve their metrics, and their admin server.
     addresses: Vec<SocketAddr>,
+    admin: Vec<SocketAddr>,
     directory: tempfile::TempDir,
     stop: Arc<AtomicBool>,
     traffic: Option<JoinHandle<()>>,
@@ -54,12 +56,12 @@ impl<K: Deref<Target = Kafka> + Clone + Send + Sync + 'static> Scene<K> {
         for topic in [topic.clone(), format!("{topic}-dead")] {
             kafka.create_topic(&topic, PARTITIONS, 1, &[]).await.unwrap();
         }
-        let addresses: Vec<_> = (0..members).map(|_| free_address()).collect();
+        let [addresses, admin] = [(); 2].map(|()| (0..members).map(|_| free_address()).collect());
         let prometheus = Prometheus::start(prometheus).await;
         let directory = tempfile::tempdir().unwrap();
         let stop = Arc::new(AtomicBool::new(false));
         let traffic = Some(tokio::spawn(write(kafka.clone(), topic.clone(), stop.clone())));
-        Self { kafka, topic, group, prometheus, addresses, directory, stop, traffic }
+        Self { kafka, topic, group, prometheus, addresses, admin, directory, stop, traffic }
     }
 
     /// Starts the member of that number. Prometheus knows those up to it.
@@ -74,6 +76,7 @@ impl<K: Deref<Target = Kafka> + Clone + Send + Sync + 'static> Scene<K> {
             ("TOPIC", self.topic.clone()),
             ("GROUP", self.group.clone()),
             ("METRICS", self.addresses[number].to_string()),
+            ("ADMIN", self.admin[number].to_string()),
             ("DIRECTORY", self.directory.path().display().to_string()),
             ("MEMBER", format!("member-{number}")),
         ] {
@@ -140,6 +143,20 @@ impl<K: Deref<Target = Kafka> + Clone + Send + Sync + 'static> Scene<K> {
         })
         .await;
         assert_eq!(self.prometheus.fired().await, expected, "{}", self.explain().await);
+    }
+
+    /// What the member of that number answers to the calls that a page of the runbook has people make, in their order.
+    pub(crate) async fn calls_of(&self, page: &str, number: usize) -> Vec<serde_json::Value> {
+        let page = fs::read_to_string(docker().join("runbook").join(page)).unwrap();
+        let paths = page.lines().filter_map(|line| line.strip_prefix("curl -s \"$ADMIN")?.split('"').next());
+        let mut answers = Vec::new();
+        for path in paths {
+            let path = path.replace("NAME", &self.group);
+            let (status, body) = get(self.admin[number], &path).await.unwrap();
+            assert_eq!(status, 200, "{path}: {body}");
+            answers.push(serde_json::from_str(&body).unwrap());
+        }
+        answers
     }
 
     /// Nothing fires any more.

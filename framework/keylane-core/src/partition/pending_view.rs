@@ -72,6 +72,23 @@ impl<R> Partition<R> {
         self.pending.iter().map(|(_, record)| record.view())
     }
 
+    /// How many records neither more time for work nor more concurrency would get on: those that wait for a moment or are held
+    /// for good, and all that are behind them in their lanes. Takes a walk over the pending ones where there are such.
+    pub fn held_up(&self) -> usize {
+        if self.waiting() + self.parked() == 0 {
+            return 0;
+        }
+        let behind =
+            |head: u32| std::iter::successors(self.lanes.behind(head), |&slot| self.lanes.behind(slot)).count();
+        let with_those_behind = |(slot, record): (u32, &PendingRecord<R>)| match record.state {
+            State::Waiting | State::PublishWaiting | State::Parked => 1 + behind(slot),
+            // In no lane yet.
+            State::NotDue => 1,
+            _ => 0,
+        };
+        self.pending.iter().map(with_those_behind).sum()
+    }
+
     /// The unsettled record with the lowest offset that [is workable](Activity::is_workable). Takes a walk over the pending
     /// ones unless it is the very [oldest](Self::oldest).
     pub fn oldest_workable(&self) -> Option<&R> {

@@ -31,8 +31,7 @@ pub(super) fn update(
         let lag = end.and_then(|end| u64::try_from(end - watermark.max(0)).ok()).filter(|_| watermark >= 0);
         let oldest = progress.oldest_timestamp_millis.load(Ordering::Relaxed);
         if let Some(lag) = lag {
-            let held_back = progress.waiting.load(Ordering::Relaxed) + progress.parked.load(Ordering::Relaxed);
-            partition.lag_metrics.set_records(lag, held_back);
+            partition.lag_metrics.set_records(lag, progress.held_up.load(Ordering::Relaxed));
         }
         let lag_age = lag_age(lag, oldest, pending == 0 && !partition.fetch_paused);
         if let Some(age) = lag_age {
@@ -46,6 +45,7 @@ pub(super) fn update(
             partition.read_metrics.set_delivered(next - 1);
         }
         partition.read_metrics.set_paused(partition.fetch_paused, Instant::now());
+        partition.read_metrics.set_paused_by_user(partition.held);
         let stuck = Stuck::look(partition, watchdog);
         let blocked_for = stuck.blocked_for.unwrap_or_default();
         partition.read_metrics.set_stuck(stuck.stalled_for.is_some(), stuck.slow_attempts, blocked_for);

@@ -72,14 +72,13 @@
 //! origins. There is no TLS: beyond the loopback put a proxy in front, or keep it inside a network you trust, where
 //! everybody can read state and health.
 //!
-//! Bounded: 32 connections at a time (more wait), 10 s for the head of a request, 16 KiB for it, 16 KiB for a body, 10 min for
+//! Bounded: 32 connections at a time (more wait), 10 s for the head of a request, 16 KiB for it, 16 KiB for a body, 1 min for
 //! a connection. The server has a thread of its own, so it answers while the processors' threads are blocked.
 //!
 //! Errors are problem details (RFC 9457) with a `code` for programs.
 
 mod access;
 mod answers;
-mod connections;
 mod health;
 mod hot_keys;
 mod problem;

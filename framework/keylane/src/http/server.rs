@@ -7,12 +7,13 @@ use std::sync::{Arc, PoisonError, RwLock};
 use std::thread;
 use std::time::Duration;
 
+use hyper_util::service::TowerToHyperService;
 use tokio::runtime::{Builder, Runtime};
 use tokio_util::sync::CancellationToken;
 
 use super::access::{Hosts, Token};
-use super::connections::{self, Bounds};
 use super::routes::{self, Shared};
+use crate::connections::{self, Bounds};
 use crate::{State, SubscriptionHandle};
 
 /// More than twice what a polling thread waits for at most, slow brokers at an assignment.
@@ -75,6 +76,15 @@ impl AdminServer {
     pub fn add(&self, subscription: SubscriptionHandle) -> Result<(), AdminError> {
         let mut all = self.shared.subscriptions.write().unwrap_or_else(PoisonError::into_inner);
         add(&mut all, subscription)
+    }
+
+    /// Serves the subscription of this name no longer; `false` where there is none. For one that has ended and will not come back:
+    /// until it is taken out it is listed, and one that has failed keeps the process from being alive.
+    pub fn remove(&self, name: &str) -> bool {
+        let mut all = self.shared.subscriptions.write().unwrap_or_else(PoisonError::into_inner);
+        let before = all.len();
+        all.retain(|there| there.name() != name);
+        all.len() < before
     }
 
     /// Stops listening, lets what is being answered finish (10 s at most), and returns when the thread is done.
@@ -207,7 +217,8 @@ impl AdminServerBuilder {
 fn serve(runtime: &Runtime, listener: TcpListener, shared: Arc<Shared>, stop: CancellationToken) {
     let served = runtime.block_on(async {
         let listener = tokio::net::TcpListener::from_std(listener)?;
-        connections::serve(listener, routes::router(shared), Bounds::default(), stop).await;
+        let service = TowerToHyperService::new(routes::router(shared));
+        connections::serve(listener, "admin", service, Bounds::default(), stop).await;
         Ok::<(), io::Error>(())
     });
     if let Err(error) = served {

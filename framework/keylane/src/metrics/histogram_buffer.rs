@@ -26,12 +26,15 @@ pub(super) struct HistogramBuffer {
     handle: Histogram,
     takes_counts: bool,
     buckets: Box<[Bucket]>,
+    /// The bucket of the last duration.
+    last: usize,
     len: u64,
 }
 
 #[derive(Clone, Copy, Debug)]
 struct Bucket {
-    /// The largest duration that belongs here, in nanoseconds.
+    /// The smallest and the largest duration that belong here, in nanoseconds.
+    from: u64,
     bound: u64,
     count: u64,
     /// In nanoseconds, as integers: a mean of floats could round out of its bucket.
@@ -44,8 +47,12 @@ impl HistogramBuffer {
     /// `bounds` are ascending seconds, as in the table of metrics.
     pub(super) fn new(handle: Histogram, bounds: &[f64]) -> Self {
         let bounds = bounds.iter().map(|bound| (bound * 1e9).round() as u64).chain([u64::MAX]);
-        let buckets = bounds.map(|bound| Bucket { bound, count: 0, sum: 0, due: 0.0 }).collect();
-        Self { takes_counts: takes_counts(&handle), handle, buckets, len: 0 }
+        let mut next = 0;
+        let bucket = |bound: u64| {
+            let from = std::mem::replace(&mut next, bound.saturating_add(1));
+            Bucket { from, bound, count: 0, sum: 0, due: 0.0 }
+        };
+        Self { takes_counts: takes_counts(&handle), handle, buckets: bounds.map(bucket).collect(), last: 0, len: 0 }
     }
 
     pub(super) fn set_handle(&mut self, handle: Histogram) {
@@ -53,11 +60,15 @@ impl HistogramBuffer {
         self.handle = handle;
     }
 
-    /// A scan from below: the records that come fast enough for this to matter are in the first buckets.
+    /// Where records come fast enough for this to matter, one lasts about as long as the one before it.
     #[inline]
     pub(super) fn record(&mut self, time: Duration) {
         let nanos = time.as_secs().saturating_mul(1_000_000_000).saturating_add(u64::from(time.subsec_nanos()));
-        if let Some(bucket) = self.buckets.iter_mut().find(|bucket| nanos <= bucket.bound) {
+        if !self.buckets.get(self.last).is_some_and(|bucket| bucket.from <= nanos && nanos <= bucket.bound) {
+            self.last = self.buckets.partition_point(|bucket| bucket.bound < nanos);
+        }
+        // The last bound is the largest number.
+        if let Some(bucket) = self.buckets.get_mut(self.last) {
             bucket.count += 1;
             bucket.sum = bucket.sum.saturating_add(nanos);
             self.len += 1;

@@ -97,7 +97,8 @@ metrics! {
     OFFSET_LAG = "keylane_offset_lag_records": Gauge, Count, [SUBSCRIPTION, TOPIC, PARTITION];
     /// Age of the record at the watermark, by its own timestamp; 0 when everything up to the end is settled.
     LAG_SECONDS = "keylane_lag_seconds": Gauge, Seconds, [SUBSCRIPTION, TOPIC, PARTITION];
-    /// Lag in records without those that are parked or wait for a retry: what more concurrency could work off.
+    /// Lag in records without those that are parked, wait for a retry or their due time, or are behind such a record of their key:
+    /// what more concurrency could work off.
     WORKABLE_LAG = "keylane_workable_lag_records": Gauge, Count, [SUBSCRIPTION, TOPIC, PARTITION];
     /// Age of the oldest record that runs or could, by its own timestamp: lag in seconds without what is parked, waits for
     /// a retry or its due time, or is behind such a record of its key.
@@ -139,6 +140,8 @@ metrics! {
     LANES = "keylane_lanes": Gauge, Count, [SUBSCRIPTION, TOPIC, PARTITION, LaneState::LABEL];
     /// 1 while reading the partition is paused, by back-pressure or by the user, else 0.
     PAUSED = "keylane_paused": Gauge, Count, [SUBSCRIPTION, TOPIC, PARTITION];
+    /// 1 while the user has paused the subscription or the partition, else 0.
+    PAUSED_BY_USER = "keylane_paused_by_user": Gauge, Count, [SUBSCRIPTION, TOPIC, PARTITION];
     /// Time for which reading the partition was paused, in whole seconds; fractions are carried over.
     PAUSED_SECONDS = "keylane_paused_seconds_total": Counter, Seconds, [SUBSCRIPTION, TOPIC, PARTITION];
 

@@ -307,10 +307,11 @@ impl LagMetrics {
         }
     }
 
-    /// `records` from the watermark to the end of the partition; `held_back` of them are parked or wait for a retry.
-    pub(crate) fn set_records(&mut self, records: u64, held_back: u64) {
+    /// `records` from the watermark to the end of the partition; `held_up` of them are parked or wait for a
+    /// moment, or are behind such.
+    pub(crate) fn set_records(&mut self, records: u64, held_up: u64) {
         self.records.set(records as f64);
-        self.workable.set(records.saturating_sub(held_back) as f64);
+        self.workable.set(records.saturating_sub(held_up) as f64);
     }
 
     /// The age of the record at the watermark by its own timestamp; 0 if all is settled.
@@ -343,6 +344,7 @@ pub(crate) struct ReadMetrics {
     isolated: GaugeSeries,
     topic_recreations: CounterSeries,
     paused: GaugeSeries,
+    paused_by_user: GaugeSeries,
     paused_seconds: SecondsSeries,
     paused_since: Option<Instant>,
 }
@@ -360,6 +362,7 @@ impl ReadMetrics {
             isolated: scope.gauge(&names::ISOLATED),
             topic_recreations: scope.counter(&names::TOPIC_RECREATIONS),
             paused: scope.gauge(&names::PAUSED),
+            paused_by_user: scope.gauge(&names::PAUSED_BY_USER),
             paused_seconds: scope.seconds(&names::PAUSED_SECONDS),
             paused_since: None,
         }
@@ -404,6 +407,10 @@ impl ReadMetrics {
         self.paused.set(f64::from(u8::from(paused)));
     }
 
+    pub(crate) fn set_paused_by_user(&mut self, paused: bool) {
+        self.paused_by_user.set(f64::from(u8::from(paused)));
+    }
+
     pub(crate) fn touch(&mut self) {
         self.delivered.touch();
         self.delivered_offset.touch();
@@ -414,6 +421,7 @@ impl ReadMetrics {
         self.isolated.touch();
         self.topic_recreations.touch();
         self.paused.touch();
+        self.paused_by_user.touch();
         self.paused_seconds.touch();
     }
 }

@@ -14,7 +14,7 @@ use keylane_core::{Failure, Ticket};
 use super::inbox::{Finished, Inbox};
 use super::life::Presence;
 use super::stage::Staged;
-use super::work::Work;
+use super::work::OwnersWork;
 use crate::metrics::AttemptResult;
 use crate::task::Source;
 use crate::task_error::Disposition;
@@ -64,7 +64,11 @@ impl AttemptOutcome {
 }
 
 /// Makes one attempt, in a span of its own. Never panics, whatever the decoder or the processor does.
-pub(super) async fn attempt<T, D: Decode<T>, P: Processor<T>>(work: Arc<Work<D, P>>, call: Call) -> AttemptOutcome {
+pub(super) async fn attempt<T, D: Decode<T>, P: Processor<T>>(
+    work: Arc<OwnersWork<D, P>>,
+    call: Call,
+) -> AttemptOutcome {
+    let work = &*work.0;
     // Before the future, so that it outlives it: what is dropped belongs to the attempt.
     let mut span = work.spans.open(&call.source, &call.record, call.attempt, call.ends);
     let mut answer = pin!(
@@ -179,6 +183,7 @@ mod tests {
     use tracing_subscriber::layer::SubscriberExt;
 
     use super::super::stage::Stage;
+    use super::super::work::Work;
     use super::*;
     use crate::record::Arena;
     use crate::trace::AttemptSpans;
@@ -192,14 +197,15 @@ mod tests {
             let to_nowhere = tracing_subscriber::fmt::layer().with_writer(std::io::sink);
             Dispatch::new(tracing_subscriber::registry().with(EnvFilter::new(filter)).with(to_nowhere))
         };
-        let work = Arc::new(Work {
+        let work = Work {
             decoder: Raw,
             processor: |task: Task<Bytes>| async move {
                 std::hint::black_box(&task);
                 Ok::<(), TaskError>(())
             },
             spans: AttemptSpans::new(&SubscriptionConfig::new("group", "topic")),
-        });
+        };
+        let work = Arc::new(OwnersWork(Arc::new(work)));
         let source = Arc::new(Source { topic: "topic".into(), partition: 0, life: Arc::default() });
         let record = Record::new(&mut Arena::default(), 7, None, Some(b"key"), Some(b"value"), None);
         let mut stage = Stage::new();

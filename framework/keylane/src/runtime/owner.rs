@@ -1,5 +1,6 @@
 //! The owner's loop.
 
+use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -19,7 +20,7 @@ use super::settle::unix_millis;
 use super::stage::{Stage, Staged};
 use super::survey::Surveyed;
 use super::turns::{self, TurnPermit};
-use super::work::{Runtime, Work};
+use super::work::{OwnersWork, Runtime, Work};
 use crate::dead_letter::FailureHistory;
 use crate::metrics::PartitionMetrics;
 use crate::task::Source;
@@ -27,6 +28,9 @@ use crate::{Decode, Processor, Record};
 
 /// After so many attempts in a row an owner lets the others of its thread have a turn.
 const ATTEMPTS_PER_TURN: usize = 256;
+/// So many records a turn become pending. What a backlog of thousands would touch at once does not stay in the caches: as long as
+/// attempts end as fast as they start, few records are pending at a time.
+const RECORDS_PER_TURN: usize = ATTEMPTS_PER_TURN;
 /// The same in time, for attempts that compute.
 const NANOS_PER_TURN: u128 = 1_000_000;
 /// An owner that has nothing to do looks up so often all the same: the age of what it holds grows while it sleeps, and
@@ -70,6 +74,7 @@ pub(crate) fn open<T: Send + 'static, D: Decode<T>, P: Processor<T>>(
         tokio.spawn(predecessors::wait(predecessors, opening.topic.clone(), opening.partition, opening.inbox.clone()));
     }
     let owner = Owner::new(runtime, opening);
+    let work = Arc::new(OwnersWork(work));
     let begin = move |call| attempt::<T, D, P>(work.clone(), call);
     tokio.spawn(owner.run(begin));
 }
@@ -90,6 +95,8 @@ pub(super) struct Owner {
     pub(super) progress: Arc<Progress>,
     pub(super) metrics: PartitionMetrics,
     pub(super) mail: Mail,
+    /// Records that have arrived and are not pending yet.
+    pub(super) backlog: VecDeque<Record>,
     /// Held while what is suspicious runs; asked for before.
     pub(super) turn: Option<TurnPermit>,
     pub(super) asked_for_turn: bool,
@@ -164,6 +171,7 @@ impl Owner {
             progress: opening.progress,
             metrics: opening.metrics,
             mail: Mail::default(),
+            backlog: VecDeque::new(),
             turn: None,
             asked_for_turn: false,
             busy: None,
@@ -197,7 +205,7 @@ impl Owner {
             self.core.tick(now);
             self.watch(now);
             self.look_after_turn();
-            let more = self.may_start() && self.start_ready(&mut stage, &begin);
+            let more = (self.may_start() && self.start_ready(&mut stage, &begin)) || !self.backlog.is_empty();
             self.look_after_turn();
             self.look_after_quiet();
             self.report_caution();
@@ -252,11 +260,11 @@ impl Owner {
             self.settle_written(answer, now);
         }
         self.mail.written = written;
-        let mut records = std::mem::take(&mut self.mail.records);
-        for record in records.drain(..) {
+        self.backlog.extend(self.mail.records.drain(..));
+        for _ in 0..RECORDS_PER_TURN {
+            let Some(record) = self.backlog.pop_front() else { break };
             self.deliver(record, now);
         }
-        self.mail.records = records;
         now
     }
 
@@ -389,7 +397,7 @@ impl Owner {
             self.runtime.guard().earn(std::mem::take(&mut self.successes));
         }
         self.publish_progress(self.runtime.moment(Instant::now()));
-        let caught_up = self.core.pending() == 0;
+        let caught_up = self.core.pending() == 0 && self.backlog.is_empty();
         let due = self.point_is_due_at().is_some_and(|at| caught_up || ends || Instant::now() >= at);
         let mark = self.core.wanted_mark();
         let new_mark = mark.is_some() && mark != self.last_mark;

@@ -22,6 +22,8 @@ pub(crate) struct Progress {
     pub(crate) running: AtomicU64,
     pub(crate) waiting: AtomicU64,
     pub(crate) parked: AtomicU64,
+    /// Those that wait or are parked, and what is behind them.
+    pub(crate) held_up: AtomicU64,
     /// Timestamp of the oldest unsettled record, in milliseconds; `i64::MIN` where there is none.
     pub(crate) oldest_timestamp_millis: AtomicI64,
     /// The same of the oldest one that nothing but time holds up.
@@ -78,6 +80,7 @@ impl Default for Progress {
             running: AtomicU64::new(0),
             waiting: AtomicU64::new(0),
             parked: AtomicU64::new(0),
+            held_up: AtomicU64::new(0),
             oldest_timestamp_millis: AtomicI64::new(i64::MIN),
             workable_timestamp_millis: AtomicI64::new(i64::MIN),
             slow_attempts: AtomicU64::new(0),

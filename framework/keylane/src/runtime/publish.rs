@@ -16,7 +16,7 @@ use crate::metrics::LaneState;
 use crate::producer::raw::OutgoingRecord;
 use crate::producer::write_error::{WriteError, WriteFailure};
 use crate::topics::map_partition;
-use crate::{Headers, Origin};
+use crate::{Headers, Origin, Record};
 
 impl Owner {
     /// Sends what the core wants written. The answer comes back through the inbox.
@@ -117,7 +117,8 @@ impl Owner {
     pub(super) fn publish_progress(&mut self, now: Moment) {
         let (progress, core, metrics) = (&self.progress, &self.core, &mut self.metrics);
         let oldest = core.oldest();
-        let oldest_timestamp = oldest.as_ref().and_then(|oldest| oldest.record.record.timestamp_millis());
+        let oldest_record = oldest.as_ref().map(|oldest| &oldest.record.record).or(self.backlog.front());
+        let oldest_timestamp = oldest_record.and_then(Record::timestamp_millis);
         let oldest_age = oldest.as_ref().map_or(Duration::ZERO, |oldest| now.since(oldest.since));
         progress.released_records.store(self.released_records, Ordering::Relaxed);
         progress.released_bytes.store(self.released_bytes, Ordering::Relaxed);

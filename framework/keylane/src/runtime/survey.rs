@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 use keylane_core::{Activity, Moment};
 
 use super::owner::Owner;
+use crate::Record;
 use crate::metrics::{LabelValue, RetryTier};
 
 /// So old are the figures at most, while turns follow one another and a walk is short.
@@ -45,7 +46,9 @@ impl Owner {
         for (tier, records) in RetryTier::ALL.iter().zip(waiting) {
             self.metrics.set_waiting_for_retry(*tier, records);
         }
-        let workable = self.core.oldest_workable().and_then(|held| held.record.timestamp_millis());
+        self.progress.held_up.store(self.core.held_up() as u64, Ordering::Relaxed);
+        let workable = self.core.oldest_workable().map(|held| &held.record).or(self.backlog.front());
+        let workable = workable.and_then(Record::timestamp_millis);
         self.progress.workable_timestamp_millis.store(workable.unwrap_or(i64::MIN), Ordering::Relaxed);
         self.surveyed = Surveyed { next: next_walk(now, began, SURVEY_EVERY), had_pending: has_pending };
     }

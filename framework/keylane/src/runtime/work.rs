@@ -20,6 +20,10 @@ pub(crate) struct Work<D, P> {
     pub(crate) spans: AttemptSpans,
 }
 
+/// The work as one owner holds it, for its attempts: a count that all owners share would go to and fro between their threads
+/// with every attempt.
+pub(super) struct OwnersWork<D, P>(pub(super) Arc<Work<D, P>>);
+
 /// The rest: the same for every processor.
 pub(crate) struct Runtime {
     pub(crate) group: Arc<str>,

@@ -44,9 +44,14 @@ pub fn find(history: &History) -> (Vec<Cut>, Vec<String>) {
         let noticed =
             |from: Nanos, to: Nanos| life.lost.iter().any(|&lost| lost >= from && lost <= to + nanos(GRACE) * 10);
         let stops = life.stops.iter().filter(|stop| noticed(stop.from, stop.to)).map(|stop| (stop.from, "pause"));
+        // What came before the last cut could not be committed any more, and is that one's.
+        let mut last_cut = Nanos::MIN;
         for (at, how) in stops.chain(death) {
             let may_come_again = at - life.commit_interval - nanos(GRACE);
-            let own = || history.attempts.iter().filter(|attempt| attempt.life == index && attempt.start <= at);
+            let begun = last_cut..=at;
+            let own =
+                || history.attempts.iter().filter(|attempt| attempt.life == index && begun.contains(&attempt.start));
+            last_cut = at;
             let settled = || own().filter(|attempt| attempt.settled() && attempt.end <= at);
             let in_flight = own().filter(|attempt| attempt.end > at).count();
             let redelivered: Vec<&Attempt> =
@@ -117,6 +122,15 @@ mod tests {
         assert_eq!((cuts.len(), beyond.len()), (0, 0));
         let (cuts, beyond) = find(&paused(twice()).note("a", 12_100, Note::Lost).history());
         assert_eq!((cuts[0].how, beyond.len()), ("pause", 1));
+    }
+
+    #[test]
+    fn what_a_pause_cut_off_is_not_cut_off_again_by_the_death_that_follows() {
+        let story = twice().signal("a", 1_500, Sent::Stop).signal("a", 7_000, Sent::Continue);
+        let story = story.note("a", 7_100, Note::Lost).kill("a", 8_000);
+        let (cuts, beyond) = find(&story.history());
+        let counts: Vec<_> = cuts.iter().map(|cut| (cut.how, cut.settled_redelivered)).collect();
+        assert_eq!((&counts[..], beyond), (&[("pause", 1), ("kill", 0)][..], Vec::new()));
     }
 
     #[test]

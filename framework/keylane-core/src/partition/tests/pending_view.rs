@@ -50,10 +50,29 @@ fn each_pending_record_says_what_it_is_doing_and_what_it_waits_for() {
 }
 
 #[test]
+fn held_up_is_what_waits_or_is_parked_and_all_behind_it() {
+    let no_topic = RetryPolicy { dead_letter_topic: false, in_place: InPlace::Forever, ..settings().retry };
+    let mut partition = partition(PartitionSettings { retry: no_topic, ..settings() });
+    for (offset, lane) in [(0, 7), (1, 7), (2, 8), (3, 8), (4, 8), (5, 9), (6, 9)] {
+        deliver(&mut partition, offset, lane);
+    }
+    assert_eq!(partition.held_up(), 0);
+    let (first, second) = (expect_start(&mut partition, 0), expect_start(&mut partition, 2));
+    expect_start(&mut partition, 5);
+    let _ = fail(&mut partition, first, at(0));
+    assert_eq!(partition.held_up(), 2, "0 waits, and 1 behind it");
+    let verdict = partition.fail(second, Failure::Undecodable, 0, at(0), &mut StormGuard::default());
+    assert!(matches!(verdict, Verdict::Parked { .. }));
+    assert_eq!((partition.parked(), partition.held_up()), (1, 5));
+    partition.tick(at(1_000_000));
+    assert_eq!(partition.held_up(), 3, "0 may run again");
+}
+
+#[test]
 fn a_record_that_is_not_due_and_not_in_its_lane_is_no_lane_that_waits() {
     let mut partition = partition(PartitionSettings { lane_order: LaneOrder::Due, ..settings() });
     partition.deliver(Delivery { due: Some(at(50)), rounds: 1, ..delivery(0, Some(7)) }, at(0));
-    assert_eq!((partition.waiting(), partition.waiting_lanes()), (1, 0));
+    assert_eq!((partition.waiting(), partition.waiting_lanes(), partition.held_up()), (1, 0, 1));
     assert_eq!(partition.oldest_workable(), None);
 }
 

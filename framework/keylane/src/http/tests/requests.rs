@@ -210,3 +210,10 @@ fn one_that_has_ended_makes_way_for_another_of_its_name() {
     assert!(server.add(subscription("a").1).is_ok());
     assert!(server.add(subscription("b").1).is_ok());
 }
+
+#[test]
+fn one_that_is_taken_out_makes_way_too_although_it_runs() {
+    let server = AdminServer::builder().subscription(subscription("a").1).start().unwrap();
+    assert!(server.remove("a") && !server.remove("a"));
+    assert!(server.add(subscription("a").1).is_ok());
+}

@@ -2,33 +2,26 @@
 
 use std::convert::Infallible;
 use std::io;
-use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
 
 use http_body_util::Full;
 use hyper::body::{Bytes, Incoming};
 use hyper::header::{ALLOW, CONTENT_TYPE, HeaderValue};
-use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper::{Method, Request, Response, StatusCode};
-use hyper_util::rt::{TokioIo, TokioTimer};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::TcpListener;
 use tokio::runtime::{Builder, Runtime};
-use tokio::sync::Semaphore;
-use tokio::time::{MissedTickBehavior, interval, sleep, timeout};
+use tokio::time::{MissedTickBehavior, interval};
+use tokio_util::sync::CancellationToken;
 
 use super::recorder::PrometheusHandle;
+use crate::connections::{self, Bounds};
 
-/// Scrapers at a time; further ones wait to be accepted.
-const CONNECTIONS: usize = 32;
-/// For sending the head of a request, and so for an idle connection that is kept open.
+/// A scraper keeps its connection from scrape to scrape.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(30);
-/// For a whole connection: a reader that takes no bytes cannot hold its place for ever.
 const CONNECTION_TIMEOUT: Duration = Duration::from_secs(600);
 const UPKEEP_INTERVAL: Duration = Duration::from_secs(5);
-/// After a failed accept, which is mostly the lack of file descriptors.
-const ACCEPT_PAUSE: Duration = Duration::from_millis(200);
 
 const TEXT_FORMAT: HeaderValue = HeaderValue::from_static("text/plain; version=0.0.4; charset=utf-8");
 const PLAIN_TEXT: HeaderValue = HeaderValue::from_static("text/plain; charset=utf-8");
@@ -55,7 +48,7 @@ impl Server {
         let Self { runtime, listener, handle } = self;
         let serve = move || {
             runtime.block_on(async {
-                tokio::join!(keep_up(handle.clone()), accept(listener, handle));
+                tokio::join!(keep_up(handle.clone()), serve(listener, handle));
             });
         };
         thread::Builder::new().name("keylane-metrics".to_owned()).spawn(serve).map(drop)
@@ -71,38 +64,13 @@ async fn keep_up(handle: PrometheusHandle) {
     }
 }
 
-async fn accept(listener: TcpListener, handle: PrometheusHandle) {
-    let places = Arc::new(Semaphore::new(CONNECTIONS));
-    loop {
-        let Ok(place) = places.clone().acquire_owned().await else { return };
-        match listener.accept().await {
-            Ok((stream, _)) => {
-                let handle = handle.clone();
-                tokio::spawn(async move {
-                    let _place = place;
-                    serve(stream, handle).await;
-                });
-            }
-            Err(error) => {
-                tracing::warn!(%error, "cannot accept a connection to the metrics endpoint");
-                sleep(ACCEPT_PAUSE).await;
-            }
-        }
-    }
-}
-
-async fn serve(stream: TcpStream, handle: PrometheusHandle) {
+async fn serve(listener: TcpListener, handle: PrometheusHandle) {
     let service = service_fn(move |request| {
         let response = respond(&request, &handle);
         async { Ok::<_, Infallible>(response) }
     });
-    let mut server = http1::Builder::new();
-    server.timer(TokioTimer::new()).header_read_timeout(HEAD_TIMEOUT);
-    match timeout(CONNECTION_TIMEOUT, server.serve_connection(TokioIo::new(stream), service)).await {
-        Ok(Ok(())) => {}
-        Ok(Err(error)) => tracing::debug!(%error, "a connection to the metrics endpoint ended early"),
-        Err(_) => tracing::debug!("a connection to the metrics endpoint took too long"),
-    }
+    let bounds = Bounds { head: HEAD_TIMEOUT, connection: CONNECTION_TIMEOUT, ..Bounds::default() };
+    connections::serve(listener, "metrics", service, bounds, CancellationToken::new()).await;
 }
 
 /// Renders on this thread, which has nothing else to do.

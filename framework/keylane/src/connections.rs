@@ -1,29 +1,33 @@
-//! From a listener to requests, with bounds on everything a peer can make the server wait for.
+//! From a listener to HTTP requests, with bounds on everything a peer can make the server wait for.
 
+use std::error::Error;
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::Router;
+use hyper::body::{Body, Incoming};
 use hyper::server::conn::http1;
+use hyper::service::Service;
+use hyper::{Request, Response};
 use hyper_util::rt::{TokioIo, TokioTimer};
-use hyper_util::service::TowerToHyperService;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
 use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
+type AnyError = Box<dyn Error + Send + Sync>;
+
 /// What a peer may take.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Bounds {
+pub(crate) struct Bounds {
     /// At a time; further ones wait to be accepted.
-    pub(super) connections: u32,
+    pub(crate) connections: u32,
     /// For sending the head of a request, and so for an idle connection that is kept open.
-    pub(super) head: Duration,
-    pub(super) head_bytes: usize,
+    pub(crate) head: Duration,
+    pub(crate) head_bytes: usize,
     /// For a whole connection: a reader that takes no bytes cannot hold its place for ever.
-    pub(super) connection: Duration,
+    pub(crate) connection: Duration,
     /// For what is being answered, when the connection or the server comes to its end.
-    pub(super) grace: Duration,
+    pub(crate) grace: Duration,
 }
 
 impl Default for Bounds {
@@ -41,11 +45,20 @@ impl Default for Bounds {
 /// After a failed accept, which is mostly the lack of file descriptors.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(200);
 
-/// Serves until `stop`, then lets what is being answered finish.
-pub(super) async fn serve(listener: TcpListener, router: Router, bounds: Bounds, stop: CancellationToken) {
+/// Serves until `stop`, then lets what is being answered finish. `name` is the server's in logs.
+pub(crate) async fn serve<S, B>(
+    listener: TcpListener,
+    name: &'static str,
+    service: S,
+    bounds: Bounds,
+    stop: CancellationToken,
+) where
+    S: Service<Request<Incoming>, Response = Response<B>, Error: Into<AnyError>, Future: Send> + Clone + Send + 'static,
+    B: Body<Data: Send, Error: Into<AnyError>> + Send + 'static,
+{
     let places = Arc::new(Semaphore::new(bounds.connections as usize));
-    let accepting = accept(&listener, &places, |stream, place| {
-        let connection = connection(stream, router.clone(), bounds, stop.clone());
+    let accepting = accept(&listener, name, &places, |stream, place| {
+        let connection = connection(stream, name, service.clone(), bounds, stop.clone());
         tokio::spawn(async move {
             let _place = place;
             connection.await;
@@ -62,6 +75,7 @@ pub(super) async fn serve(listener: TcpListener, router: Router, bounds: Bounds,
 
 async fn accept(
     listener: &TcpListener,
+    name: &'static str,
     places: &Arc<Semaphore>,
     start: impl Fn(TcpStream, tokio::sync::OwnedSemaphorePermit),
 ) {
@@ -69,17 +83,21 @@ async fn accept(
         match listener.accept().await {
             Ok((stream, _)) => start(stream, place),
             Err(error) => {
-                tracing::warn!(%error, "cannot accept a connection to the admin server");
+                tracing::warn!(server = name, %error, "cannot accept a connection");
                 sleep(ACCEPT_PAUSE).await;
             }
         }
     }
 }
 
-async fn connection(stream: TcpStream, router: Router, bounds: Bounds, stop: CancellationToken) {
+async fn connection<S, B>(stream: TcpStream, name: &'static str, service: S, bounds: Bounds, stop: CancellationToken)
+where
+    S: Service<Request<Incoming>, Response = Response<B>, Error: Into<AnyError>>,
+    B: Body<Data: Send, Error: Into<AnyError>> + 'static,
+{
     let mut http = http1::Builder::new();
     http.timer(TokioTimer::new()).header_read_timeout(bounds.head).max_buf_size(bounds.head_bytes);
-    let connection = http.serve_connection(TokioIo::new(stream), TowerToHyperService::new(router));
+    let connection = http.serve_connection(TokioIo::new(stream), service);
     tokio::pin!(connection);
     let ended = tokio::select! {
         ended = connection.as_mut() => Some(ended),
@@ -95,14 +113,17 @@ async fn connection(stream: TcpStream, router: Router, bounds: Bounds, stop: Can
     };
     match ended {
         Ok(Ok(())) => {}
-        Ok(Err(error)) => tracing::debug!(%error, "a connection to the admin server ended early"),
-        Err(_) => tracing::debug!("a connection to the admin server took too long"),
+        Ok(Err(error)) => tracing::debug!(server = name, error = %error, "a connection ended early"),
+        Err(_) => tracing::debug!(server = name, "a connection took too long"),
     }
 }
 
 #[cfg(test)]
+#[cfg(feature = "http")]
 mod tests {
+    use axum::Router;
     use axum::routing::get;
+    use hyper_util::service::TowerToHyperService;
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
     use super::*;
@@ -113,8 +134,8 @@ mod tests {
     async fn start(bounds: Bounds) -> (std::net::SocketAddr, CancellationToken, tokio::task::JoinHandle<()>) {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let (address, stop) = (listener.local_addr().unwrap(), CancellationToken::new());
-        let router = Router::new().route("/", get(|| async { "here" }));
-        (address, stop.clone(), tokio::spawn(serve(listener, router, bounds, stop)))
+        let service = TowerToHyperService::new(Router::new().route("/", get(|| async { "here" })));
+        (address, stop.clone(), tokio::spawn(serve(listener, "test", service, bounds, stop)))
     }
 
     async fn read(stream: &mut TcpStream) -> Vec<u8> {

@@ -1,0 +1,167 @@
+//! What the polling thread looks after now and then: pauses, commits, the logs behind the topics, lag, and the owners.
+
+use std::sync::{Arc, PoisonError};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use rdkafka::consumer::Consumer;
+use rdkafka::error::RDKafkaErrorCode;
+
+use super::end_offsets::{Answers, Question};
+use super::poll_loop::{PollLoop, made_anew};
+use super::{lag, trouble};
+use crate::metrics::PollSection;
+use crate::subscription::{SubscriptionError, TroubleKind};
+
+const SLOW_HOUSEKEEPING: Duration = Duration::from_secs(1);
+/// Metrics that nobody touches fade away.
+const TOUCH: Duration = Duration::from_secs(10);
+
+impl PollLoop {
+    pub(super) fn housekeeping(&mut self) {
+        self.last_housekeeping = Instant::now();
+        self.taken_since_housekeeping = 0;
+        let paused = self.control.is_paused();
+        if paused != self.was_paused {
+            self.was_paused = paused;
+            self.show_state();
+        }
+        for partition in &mut self.assignment.partitions {
+            partition.set_held(paused || self.control.is_partition_paused(&partition.topic, partition.partition));
+        }
+        let began = Instant::now();
+        if self.handover.is_none() {
+            let resumed = self.assignment.update_pauses(&self.consumer, self.draining);
+            let resumed = resumed.into_iter().map(|place| &self.assignment.partitions[place]);
+            self.wakeup.wake(&self.consumer, resumed.map(|partition| (&*partition.topic, partition.partition)));
+        }
+        let paused_at = Instant::now();
+        self.poll_metrics.section(PollSection::Pause, paused_at - began);
+        self.commits.store(&self.consumer, &mut self.assignment.partitions, self.handover.is_some());
+        self.commits.mark(&self.consumer, &mut self.assignment.partitions);
+        self.poll_metrics.section(PollSection::Commit, paused_at.elapsed());
+        self.reopen_anew();
+        self.watch_owners();
+        if self.last_slow_housekeeping.elapsed() >= SLOW_HOUSEKEEPING {
+            self.last_slow_housekeeping = Instant::now();
+            self.look_at_membership();
+            self.look_at_identities();
+            self.ask_end_offsets();
+            lag::update(&self.consumer, &mut self.assignment.partitions, &self.control, &self.settings.watchdog);
+            self.metrics.set_assigned_partitions(self.assignment.partitions.len());
+            self.tell_storm_guard();
+            self.poll_metrics.set_last_poll(SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default());
+            if self.last_touch.elapsed() >= TOUCH {
+                self.last_touch = Instant::now();
+                self.metrics.touch();
+                self.poll_metrics.touch();
+            }
+            self.poll_metrics.flush();
+        }
+    }
+
+    pub(super) fn reopen_rewound(&mut self) {
+        // An epoch that nobody ordered to drain would be waited for until the deadline. The next owner sees the same.
+        if self.draining {
+            return;
+        }
+        match self.assignment.reopen_rewound(&self.consumer, self.was_paused) {
+            Ok(false) => {}
+            Ok(true) => {
+                self.intake.table_changed();
+                self.identities.hurry();
+            }
+            // Reading on would pass over records.
+            Err(error) => self.control.fail(SubscriptionError::OffsetReset(error.to_string())),
+        }
+    }
+
+    fn reopen_anew(&mut self) {
+        if self.draining {
+            return;
+        }
+        match self.assignment.reopen_anew(&self.consumer, self.was_paused) {
+            Ok(false) => {}
+            Ok(true) => self.intake.table_changed(),
+            Err(error) => self.control.fail(SubscriptionError::OffsetReset(error.to_string())),
+        }
+    }
+
+    /// Looks whether the topics are still the ones that are read.
+    fn look_at_identities(&mut self) {
+        let answer = self.identities.take();
+        if answer.is_some() {
+            self.consumer.context().set_ids_told(true);
+        }
+        let logs = answer.unwrap_or_default();
+        let deadline = Instant::now() + self.settings.drain_timeout;
+        if !self.draining && self.assignment.compare_logs(&logs, deadline) && self.settings.reset_is_error {
+            let topic = self.assignment.partitions.iter().find(|p| p.anew.is_some()).map(|p| p.topic.clone());
+            self.control.fail(made_anew(&topic.unwrap_or_default()));
+        }
+        let doubtful = self.assignment.partitions.iter().any(|p| p.identity.is_doubtful());
+        let topics = self.assignment.partitions.iter().map(|p| &*p.topic);
+        self.identities.ask(&self.consumer, topics, doubtful);
+    }
+
+    /// Keeps lag true for partitions that do not fetch, and looks whether the brokers are back.
+    fn ask_end_offsets(&mut self) {
+        let Answers { ends, topics } = self.end_offsets.take();
+        if !ends.is_empty() || !topics.is_empty() {
+            trouble::healthy(&self.control, trouble::Sign::Answer);
+        }
+        if let Some((missing, _)) = topics.iter().find(|(_, is_there)| !**is_there) {
+            let message = format!("the topic {missing} is gone; it is read again when it is made anew");
+            trouble::note(&self.control, &self.metrics, Some(RDKafkaErrorCode::UnknownTopic), &message);
+        } else if !topics.is_empty() {
+            trouble::healthy(&self.control, trouble::Sign::Topics);
+        }
+        for ((topic, partition), end) in ends {
+            if let Some(assigned) = self.assignment.find(&topic, partition) {
+                assigned.end_offset = Some(end);
+            }
+        }
+        let mut ask: Vec<_> = (self.assignment.partitions.iter())
+            .filter(|p| p.fetch_paused)
+            .map(|p| (p.topic.clone(), p.partition))
+            .collect();
+        // On a quiet topic nothing else would tell that the brokers are back.
+        let away = [TroubleKind::Connection, TroubleKind::Authentication];
+        if ask.is_empty() && away.iter().any(|kind| self.control.is_in_trouble(*kind)) {
+            ask.extend(self.assignment.partitions.first().map(|p| (p.topic.clone(), p.partition)));
+        }
+        self.end_offsets.ask(Question { ends: ask, topics: self.doubtful_topics() });
+    }
+
+    /// Subscribed topics that may be gone: this member has nothing of them (there may just be more members than partitions).
+    /// Once one was missing, all: nothing else would tell for certain that it is back.
+    fn doubtful_topics(&self) -> Vec<Arc<str>> {
+        if !self.control.has_joined() || self.draining || self.handover.is_some() {
+            return Vec::new();
+        }
+        let was_missing = self.control.is_in_trouble(TroubleKind::MissingTopic);
+        let subscribed = self.settings.topics.iter().chain(&self.settings.retry_topic);
+        let has_none = |topic: &Arc<str>| self.assignment.partitions.iter().all(|p| p.topic != *topic);
+        subscribed.filter(|topic| was_missing || has_none(topic)).cloned().collect()
+    }
+
+    /// An owner ends only on order. One that ended otherwise has panicked, or was dropped with its runtime, and its partition
+    /// would stand still unnoticed.
+    fn watch_owners(&self) {
+        if self.draining {
+            return;
+        }
+        if let Some(dead) = self.assignment.partitions.iter().find(|p| !p.revoking && p.anew.is_none() && p.has_ended())
+        {
+            let error = format!(
+                "the owner of {}-{} ended: the tokio runtime was shut down before the subscription, or it panicked (see the panic message)",
+                dead.topic, dead.partition
+            );
+            self.control.fail(SubscriptionError::Internal(error));
+        }
+    }
+
+    fn tell_storm_guard(&self) {
+        let is_closed = self.control.storm_guard.lock().unwrap_or_else(PoisonError::into_inner).is_closed();
+        self.metrics.set_storm_guard_closed(is_closed);
+    }
+}
