@@ -100,6 +100,9 @@ pub struct Evidence {
     pub dead_letters: Vec<Written>,
     /// The commits seen, each where it differs from the one before, in order.
     pub samples: Vec<Sample>,
+    /// When the coordinator said that the group rebalances: from the first look to the last. Classic protocol only.
+    #[serde(default)]
+    pub rebalances: Vec<(Nanos, Nanos)>,
     /// Metadata of commits that could not be read.
     pub unreadable: Vec<String>,
     /// How long it took until all was committed, after everything was healed; `None` where that never came.

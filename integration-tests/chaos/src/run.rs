@@ -129,6 +129,7 @@ pub async fn run(kafka: &Kafka, options: &Options, seed: u64, directory: &Path) 
         retries: read_written(kafka, &common.topics.retry).await?,
         dead_letters,
         samples: sampler.samples,
+        rebalances: sampler.rebalances,
         unreadable: sampler.unreadable,
         quiet_after_ms: quiet_after.map(|took| u64::try_from(took.as_millis()).unwrap_or(u64::MAX)),
         final_restart,

@@ -65,6 +65,7 @@ impl Story {
                 retries: vec![],
                 dead_letters: vec![],
                 samples: vec![],
+                rebalances: vec![],
                 unreadable: vec![],
                 quiet_after_ms: Some(1),
                 final_restart: false,
@@ -145,6 +146,11 @@ impl Story {
     pub(super) fn committed(mut self, at: i64, position: i64, ahead: &[(i64, i64)]) -> Self {
         let sample = Sample { at: ms(at), source: Source::Origin, partition: 0, position, ahead: ahead.to_vec() };
         self.evidence.samples.push(sample);
+        self
+    }
+
+    pub(super) fn rebalance(mut self, from: i64, to: i64) -> Self {
+        self.evidence.rebalances.push((ms(from), ms(to)));
         self
     }
 
