@@ -24,8 +24,8 @@ pub(crate) struct Seen {
     attempt: u32,
 }
 
-/// A partition reports what it has done in steps: exact counts are only needed at the end.
-const STEP: u64 = 64;
+/// A partition reports what it has done in steps of so many at most: exact counts are only needed at the end.
+const LONGEST_STEP: u64 = 64;
 
 /// How an attempt ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -52,6 +52,7 @@ pub(crate) struct Observer {
     done: Box<[Apart]>,
     /// Of them, in whole steps.
     reported: Apart,
+    step: u64,
     primed: AtomicU64,
     duplicates: AtomicU64,
     order_violations: AtomicU64,
@@ -106,6 +107,7 @@ impl Observer {
             cut: AtomicBool::new(false),
             done: (0..partitions.min(64)).map(|_| Apart::default()).collect(),
             reported: Apart::default(),
+            step: (job.needed / (partitions * 16)).clamp(1, LONGEST_STEP),
             primed: AtomicU64::new(0),
             duplicates: AtomicU64::new(0),
             order_violations: AtomicU64::new(0),
@@ -156,7 +158,7 @@ impl Observer {
     }
 
     fn has_done(&self, records: u64) -> bool {
-        let unreported = (STEP - 1) * self.done.len() as u64;
+        let unreported = (self.step - 1) * self.done.len() as u64;
         self.reported.0.load(Ordering::SeqCst) + unreported >= records && self.done() >= records
     }
 
@@ -254,8 +256,8 @@ impl Observer {
 
     fn count(&self, partition: i32) {
         let done = &self.done[partition as usize % self.done.len()];
-        if (done.0.fetch_add(1, Ordering::SeqCst) + 1).is_multiple_of(STEP) {
-            self.reported.0.fetch_add(STEP, Ordering::SeqCst);
+        if (done.0.fetch_add(1, Ordering::SeqCst) + 1).is_multiple_of(self.step) {
+            self.reported.0.fetch_add(self.step, Ordering::SeqCst);
         }
         if self.has_done(self.needed) && self.last.set(Instant::now()).is_ok() {
             self.over.notify_one();
@@ -263,7 +265,7 @@ impl Observer {
     }
 
     fn key(&self, seen: Seen) -> Option<&Key> {
-        let key = seen.key?;
+        let key = seen.key.filter(|&key| key < self.keys.len() as u64)?;
         // As they were dealt out.
         let place = (key % self.partitions) * (self.keys.len() as u64 / self.partitions) + key / self.partitions;
         self.keys.get(usize::try_from(place).ok()?)

@@ -161,9 +161,9 @@ impl Evidence {
 
     /// A suspicion can come again; a verdict that is forgotten kills again.
     fn make_room(&mut self, crashes: u32) -> bool {
-        let weakest = self.suspects.iter().enumerate().min_by_key(|(_, suspect)| suspect.crashes);
-        let weak = weakest.filter(|(_, weak)| !weak.is_poison() && crashes > 0).map(|(place, _)| place);
-        weak.map(|place| self.suspects.remove(place)).is_some()
+        let undecided = self.suspects.iter().enumerate().filter(|(_, suspect)| crashes > 0 && !suspect.is_poison());
+        let weakest = undecided.min_by_key(|(_, suspect)| suspect.crashes).map(|(place, _)| place);
+        weakest.map(|place| self.suspects.remove(place)).is_some()
     }
 
     /// Forgets the suspicions that were no verdict yet.
@@ -347,5 +347,16 @@ mod tests {
         assert!(!evidence.is_suspected(Offset::new(2)) && evidence.is_suspected(late));
         evidence.acquit();
         assert_eq!(evidence.suspects.len(), MAX_SUSPECTS - 2);
+    }
+
+    #[test]
+    fn one_that_is_not_condemned_makes_room_although_it_was_named_more_often() {
+        let mut evidence = Evidence::default();
+        for offset in 0..MAX_SUSPECTS as i64 {
+            evidence.suspect(Offset::new(offset), POISON_CRASHES);
+        }
+        (evidence.suspects[7].survived, evidence.suspects[7].crashes) = (true, POISON_CRASHES_OF_SURVIVED - 1);
+        evidence.suspect(Offset::new(1_000), 1);
+        assert!(evidence.is_suspected(Offset::new(1_000)) && !evidence.is_suspected(Offset::new(7)));
     }
 }

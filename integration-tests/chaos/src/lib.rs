@@ -11,6 +11,7 @@ pub mod journal;
 pub mod load;
 pub mod member;
 pub mod options;
+pub mod rebalances;
 pub mod run;
 pub mod sampler;
 pub mod schedule;

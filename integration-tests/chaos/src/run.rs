@@ -20,6 +20,7 @@ use crate::{
     journal::{Deed, Journal},
     load::{Load, Recipe},
     options::Options,
+    rebalances,
     sampler::Sampler,
     schedule::{Scene, Schedule},
     settings::{Common, Topics},
@@ -113,7 +114,11 @@ pub async fn run(kafka: &Kafka, options: &Options, seed: u64, directory: &Path) 
         stop.store(true, Ordering::SeqCst);
         saved.map(|saved| (saved, written, quiet, gone))
     };
-    let (troubled, ()) = tokio::join!(trouble, sampler.watch(kafka, &common.group, &common.topics, &stop));
+    let (troubled, (), rebalances) = tokio::join!(
+        trouble,
+        sampler.watch(kafka, &common.group, &common.topics, &stop),
+        rebalances::watch(kafka, &common.group, &stop)
+    );
     let (mut dead_letters, written, (quiet_after, final_restart), gone) = troubled?;
     if !gone {
         return Err(RunError::MembersStay(members));
@@ -129,7 +134,7 @@ pub async fn run(kafka: &Kafka, options: &Options, seed: u64, directory: &Path) 
         retries: read_written(kafka, &common.topics.retry).await?,
         dead_letters,
         samples: sampler.samples,
-        rebalances: sampler.rebalances,
+        rebalances,
         unreadable: sampler.unreadable,
         quiet_after_ms: quiet_after.map(|took| u64::try_from(took.as_millis()).unwrap_or(u64::MAX)),
         final_restart,

@@ -1,4 +1,4 @@
-//! Looks at the group and its commits all the time.
+//! Looks at the group's commits all the time.
 
 use std::{
     collections::HashMap,
@@ -12,7 +12,7 @@ use keylane_integration_tests::{
 };
 
 use crate::{
-    clock::{Nanos, now},
+    clock::now,
     evidence::{Sample, Source},
     settings::Topics,
 };
@@ -28,9 +28,6 @@ type Claimed = (i64, Vec<(i64, i64)>);
 pub struct Sampler {
     /// The samples that differ from the one before.
     pub samples: Vec<Sample>,
-    /// When the group was seen to rebalance.
-    pub rebalances: Vec<(Nanos, Nanos)>,
-    rebalancing: bool,
     /// Metadata that could not be read.
     pub unreadable: Vec<String>,
     last: HashMap<(Source, i32), Claimed>,
@@ -40,24 +37,11 @@ impl Sampler {
     /// Looks until `stop`. What the brokers do not answer is left out: some of them are down now and then.
     pub async fn watch(&mut self, kafka: &Kafka, group: &str, topics: &Topics, stop: &AtomicBool) {
         while !stop.load(Ordering::SeqCst) {
-            self.look_at_group(kafka, group).await;
             for source in [Source::Origin, Source::Retry] {
                 let _ = self.look(kafka, group, topics, source).await;
             }
             tokio::time::sleep(INTERVAL).await;
         }
-    }
-
-    async fn look_at_group(&mut self, kafka: &Kafka, group: &str) {
-        let Ok(seen) = kafka.group(group).await else { return };
-        let at = now();
-        let rebalances = ["PreparingRebalance", "CompletingRebalance"].contains(&&*seen.state);
-        match self.rebalances.last_mut() {
-            Some((_, until)) if self.rebalancing => *until = at,
-            _ if rebalances => self.rebalances.push((at, at)),
-            _ => {}
-        }
-        self.rebalancing = rebalances;
     }
 
     /// Looks until the group has committed something: it works.

@@ -39,6 +39,8 @@ async fn commits_time_out(protocol: Protocol) {
     });
     let member = protocol
         .subscribe(&kafka, &group, &topic, 300_000)
+        // A place for each: those that wait for the gate keep none from the others.
+        .concurrency(1_000)
         .commit_interval(Duration::from_millis(100))
         .kafka("socket.timeout.ms", "1000")
         .start(Raw, processor)

@@ -68,11 +68,14 @@ impl PollLoop {
                     }
                     for (topic, partition) in &partitions {
                         self.assignment.close_now(topic, *partition);
-                        self.control.remove_partition(&self.settings.intern(topic), *partition);
                     }
-                    // Of a topic that was deleted only its own partitions are lost.
+                    // Of a topic that was deleted only its own partitions are lost. Before they are gone from the status: to have
+                    // nothing and be assigned means something else.
                     if lost && self.assignment.partitions.is_empty() {
                         self.control.set_assigned(false);
+                    }
+                    for (topic, partition) in &partitions {
+                        self.control.remove_partition(&self.settings.intern(topic), *partition);
                     }
                 } else {
                     let deadline = Instant::now() + self.settings.drain_timeout;

@@ -95,7 +95,8 @@ pub(super) struct Owner {
     pub(super) progress: Arc<Progress>,
     pub(super) metrics: PartitionMetrics,
     pub(super) mail: Mail,
-    /// Records that have arrived and are not pending yet.
+    /// Records that have arrived and are not pending yet: for some turns at most. What is told of pending records leaves them out,
+    /// limits and lag do not.
     pub(super) backlog: VecDeque<Record>,
     /// Held while what is suspicious runs; asked for before.
     pub(super) turn: Option<TurnPermit>,

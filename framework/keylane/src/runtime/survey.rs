@@ -29,7 +29,7 @@ pub(super) struct Surveyed {
 impl Owner {
     /// Tells the polling thread and the metrics, if it is time or the last record has gone: nobody may look for seconds then.
     pub(super) fn survey(&mut self, now: Moment) {
-        let has_pending = self.core.pending() > 0;
+        let has_pending = self.core.pending() > 0 || !self.backlog.is_empty();
         let is_news = self.surveyed.had_pending && !has_pending;
         if !is_news && now < self.surveyed.next {
             return;
