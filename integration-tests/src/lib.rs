@@ -22,6 +22,7 @@ pub mod journal;
 pub mod kafka;
 pub mod load;
 pub mod member;
+pub mod process;
 pub mod protocol;
 pub mod report;
 #[cfg(feature = "ssl")]

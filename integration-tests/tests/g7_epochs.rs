@@ -5,7 +5,7 @@
 use std::{
     collections::{BTreeSet, HashMap},
     io::{BufRead, BufReader},
-    process::{Child, Command, Stdio},
+    process::{Command, Stdio},
     sync::{
         Arc, Mutex,
         atomic::{AtomicBool, AtomicUsize, Ordering},
@@ -20,10 +20,11 @@ use keylane_integration_tests::{
     kafka_or_skip,
     load::{Load, numbered},
     member::{journaled, spread},
+    process::Process,
     protocol::Protocol,
     wait::{wait_for, wait_until},
 };
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::process::Signal;
 use tokio::sync::watch;
 
 const DEADLINE: Duration = Duration::from_secs(90);
@@ -202,39 +203,22 @@ async fn assert_committed(kafka: &Kafka, group: &str, topic: &str) {
 }
 
 /// The tool `member`, with its lines in the journal. Lines of two processes come in no certain order.
-struct Process {
-    child: Child,
-}
-
-impl Process {
-    fn start(kafka: &Kafka, group: &str, topic: &str, protocol: &str, journal: &Journal) -> Self {
-        let mut child = Command::new(env!("CARGO_BIN_EXE_member"))
-            .args([kafka.bootstrap_servers(), group, topic, protocol])
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .spawn()
-            .unwrap();
-        let lines = BufReader::new(child.stdout.take().unwrap()).lines();
-        let (journal, topic) = (journal.clone(), topic.to_owned());
-        std::thread::spawn(move || {
-            let mut running: HashMap<(i32, i64), Running> = HashMap::new();
-            for line in lines.map_while(Result::ok) {
-                note(&line, &topic, &journal, &mut running);
-            }
-        });
-        Self { child }
-    }
-
-    fn signal(&self, signal: Signal) {
-        kill_process(Pid::from_child(&self.child), signal).unwrap();
-    }
-}
-
-impl Drop for Process {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
+fn start_member(kafka: &Kafka, group: &str, topic: &str, protocol: &str, journal: &Journal) -> Process {
+    let mut child = Command::new(env!("CARGO_BIN_EXE_member"))
+        .args([kafka.bootstrap_servers(), group, topic, protocol])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let lines = BufReader::new(child.stdout.take().unwrap()).lines();
+    let (journal, topic) = (journal.clone(), topic.to_owned());
+    std::thread::spawn(move || {
+        let mut running: HashMap<(i32, i64), Running> = HashMap::new();
+        for line in lines.map_while(Result::ok) {
+            note(&line, &topic, &journal, &mut running);
+        }
+    });
+    Process { child }
 }
 
 fn note(line: &str, topic: &str, journal: &Journal, running: &mut HashMap<(i32, i64), Running>) {
@@ -277,7 +261,7 @@ async fn stalled(protocol: Protocol, name: &str) {
     kafka.create_topic(&topic, 4, 1, &[]).await.unwrap();
     let journal = Journal::new();
     let load = Load::start(kafka, &topic, 50, 0);
-    let mut process = Process::start(kafka, &group, &topic, name, &journal);
+    let mut process = start_member(kafka, &group, &topic, name, &journal);
     wait_until("it works", DEADLINE, || partitions_of(&journal.entries(), "stalled").len() == 4).await;
 
     // From here on no commit may go back, whoever makes it.
@@ -292,12 +276,12 @@ async fn stalled(protocol: Protocol, name: &str) {
             }
         }
     });
-    process.signal(Signal::STOP);
+    process.signal(Signal::STOP).unwrap();
     let other = start(protocol, kafka, (&group, &topic), &journal, "other").await;
     wait_until("another member does its work", DEADLINE, || partitions_of(&journal.entries(), "other").len() == 4)
         .await;
     let continued_at = journal.entries().len();
-    process.signal(Signal::CONT);
+    process.signal(Signal::CONT).unwrap();
     wait_until("it has a share again", DEADLINE, || other.status().partitions.len() == 2).await;
     let line = journal.entries().len();
     wait_until("it works again", DEADLINE, || partitions_of(&journal.entries()[line..], "stalled").len() == 2).await;

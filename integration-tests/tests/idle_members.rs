@@ -3,7 +3,7 @@
 #![allow(clippy::unwrap_used, reason = "helpers of tests stop the test as the tests do")]
 
 use std::{
-    process::{Child, Command, Stdio},
+    process::{Command, Stdio},
     time::Duration,
 };
 
@@ -12,10 +12,11 @@ use keylane::{Raw, State, Subscription, Task, TaskError};
 use keylane_integration_tests::{
     kafka::{Kafka, Nodes},
     kafka_or_skip,
+    process::Process,
     protocol::Protocol,
     wait::wait_until,
 };
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::process::Signal;
 
 const DEADLINE: Duration = Duration::from_secs(90);
 const SESSION_MS: u32 = 30_000;
@@ -64,22 +65,6 @@ async fn a_member_without_partitions_has_joined_where_the_broker_assigns() {
     two_members_of_one_partition(Protocol::Consumer).await;
 }
 
-/// The tool `member`, killed when this is dropped.
-struct Process(Child);
-
-impl Process {
-    fn signal(&self, signal: Signal) {
-        kill_process(Pid::from_child(&self.0), signal).unwrap();
-    }
-}
-
-impl Drop for Process {
-    fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
-}
-
 /// Where the broker assigns, nothing tells a member that has lost everything that it is a member again, with nothing.
 #[tokio::test]
 async fn a_member_that_was_thrown_out_and_gets_nothing_back_has_joined_again() {
@@ -94,7 +79,7 @@ async fn a_member_that_was_thrown_out_and_gets_nothing_back_has_joined_again() {
         .stdin(Stdio::piped())
         .stdout(Stdio::null())
         .spawn();
-    let thrown_out = Process(child.unwrap());
+    let thrown_out = Process { child: child.unwrap() };
     // Whether it is assigned, and of how many partitions.
     let told = || {
         let text = std::fs::read_to_string(&file).ok()?;
@@ -103,9 +88,9 @@ async fn a_member_that_was_thrown_out_and_gets_nothing_back_has_joined_again() {
     };
     wait_until("it has the partition", DEADLINE, || told() == Some((true, 1))).await;
     let other = member(kafka, Protocol::Consumer, &group, &topic).await;
-    thrown_out.signal(Signal::STOP);
+    thrown_out.signal(Signal::STOP).unwrap();
     wait_until("the other one has the partition", DEADLINE, || owned(&other) == 1).await;
-    thrown_out.signal(Signal::CONT);
+    thrown_out.signal(Signal::CONT).unwrap();
     wait_until("it has seen its loss", DEADLINE, || told().is_some_and(|(_, partitions)| partitions == 0)).await;
     wait_until("both are members, and one has nothing", DEADLINE, || {
         told().is_some_and(|(assigned, partitions)| assigned && partitions + owned(&other) == 1)

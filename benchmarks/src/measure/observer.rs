@@ -154,12 +154,12 @@ impl Observer {
 
     /// Whether all is done, or the run was cut off.
     pub(crate) fn is_over(&self) -> bool {
-        self.cut.load(Ordering::Relaxed) || self.has_done(self.needed)
+        self.cut.load(Ordering::Relaxed) || self.has_done_all()
     }
 
-    fn has_done(&self, records: u64) -> bool {
+    fn has_done_all(&self) -> bool {
         let unreported = (self.step - 1) * self.done.len() as u64;
-        self.reported.0.load(Ordering::SeqCst) + unreported >= records && self.done() >= records
+        self.reported.0.load(Ordering::SeqCst) + unreported >= self.needed && self.done() >= self.needed
     }
 
     /// Cuts the run off if it is time. For arms that block.
@@ -259,7 +259,7 @@ impl Observer {
         if (done.0.fetch_add(1, Ordering::SeqCst) + 1).is_multiple_of(self.step) {
             self.reported.0.fetch_add(self.step, Ordering::SeqCst);
         }
-        if self.has_done(self.needed) && self.last.set(Instant::now()).is_ok() {
+        if self.has_done_all() && self.last.set(Instant::now()).is_ok() {
             self.over.notify_one();
         }
     }

@@ -163,11 +163,6 @@ impl Cautious {
         self.confirmed || (self.caution() == Caution::None && now.since(self.asked_at) >= MARK_PATIENCE)
     }
 
-    /// Whether a record is not to run any more.
-    fn is_poison(&self, offset: Offset) -> bool {
-        self.evidence.is_poison(offset)
-    }
-
     pub(super) fn settled(&mut self, offset: Offset) {
         if !self.evidence.suspects.is_empty() {
             self.evidence.settled(offset);

@@ -32,7 +32,7 @@ impl<R> Partition<R> {
     /// The last word on a record whose turn it would be; `false` where there is none.
     pub(in crate::partition) fn condemn(&mut self, slot: u32) -> bool {
         let offset = self.pending.get(slot).offset;
-        if !self.cautious.is_poison(offset) {
+        if !self.cautious.evidence.is_poison(offset) {
             return false;
         }
         let retry = &self.settings.retry;
