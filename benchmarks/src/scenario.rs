@@ -126,6 +126,7 @@ fn no_ops() -> Vec<Scenario> {
     ]
 }
 
+/// Long enough for what a run loses until all partitions are being read not to count.
 fn waits() -> Vec<Scenario> {
     let wait = |name: &str, about, millis, records, keys, in_flight| Scenario {
         work: Work::Wait { micros: millis * MILLI },
@@ -139,7 +140,7 @@ fn waits() -> Vec<Scenario> {
             "wait-10ms",
             "10 ms of waiting, 1,000 keys, 100 in flight per partition",
             10,
-            300_000,
+            1_200_000,
             Keys::Uniform(1_000),
             100,
         ),
@@ -147,7 +148,7 @@ fn waits() -> Vec<Scenario> {
             "wait-100ms",
             "100 ms of waiting, 10,000 keys, 5,000 in flight in all",
             100,
-            300_000,
+            900_000,
             Keys::Uniform(10_000),
             625,
         ),
@@ -255,7 +256,7 @@ fn memory() -> Vec<Scenario> {
             arms: vec![Arm::Keylane, Arm::BareTuned, Arm::HashLanes, Arm::JavaLoop],
             ..base("mostly-idle", "1,000 partitions, 1,000 records/s on ten of them")
         },
-        held("pending-20k", 20_000),
         held("pending-100k", 100_000),
+        held("pending-200k", 200_000),
     ]
 }

@@ -55,7 +55,7 @@ use watchdog::Watching;
 ///
 /// Calls take O(1), amortised, and allocate nothing once its tables have grown to the number of pending records; a record
 /// that waits costs O(log n). How much is pending is bounded by the caller, who stops delivering
-/// ([`Budget`](crate::Budget)); memory per pending record beyond `R` is below 192 bytes.
+/// ([`Budget`](crate::Budget)); memory per pending record beyond `R` is at most 160 bytes.
 pub struct Partition<R> {
     settings: Arc<PartitionSettings>,
     epoch: Epoch,
@@ -291,7 +291,7 @@ impl<R> Partition<R> {
     }
 
     fn issue_ticket(&mut self, slot: u32) -> Ticket {
-        Ticket { slot, serial: self.pending.next_serial(slot), epoch: self.epoch }
+        Ticket { slot, serial: self.pending.get_mut(slot).next_serial(), epoch: self.epoch }
     }
 }
 

@@ -93,12 +93,12 @@ impl Record {
         self.value.length().map(|_| &self.bytes[self.key.length().unwrap_or(0)..])
     }
 
-    /// The value as [`Bytes`] that share the record's memory, and up to half a kilobyte with it: copy what is to be kept.
+    /// The value as [`Bytes`] that share the record's memory, and up to a kilobyte with it: copy what is to be kept.
     pub fn value_bytes(&self) -> Option<Bytes> {
         self.value.length().map(|_| self.bytes.slice(self.key.length().unwrap_or(0)..))
     }
 
-    /// The key as [`Bytes`] that share the record's memory, and up to half a kilobyte with it: copy what is to be kept.
+    /// The key as [`Bytes`] that share the record's memory, and up to a kilobyte with it: copy what is to be kept.
     pub fn key_bytes(&self) -> Option<Bytes> {
         self.key.length().map(|length| self.bytes.slice(..length))
     }

@@ -95,7 +95,7 @@ impl<R> Partition<R> {
         match self.pending.get(slot).state {
             State::Running => {
                 self.pending.get_mut(slot).set_publish(DEAD_LETTER);
-                running = Some(Ticket { slot, serial: self.pending.serial(slot), epoch: self.epoch });
+                running = Some(Ticket { slot, serial: self.pending.get(slot).serial(), epoch: self.epoch });
             }
             state => {
                 if state.is_waiting() {

@@ -50,7 +50,7 @@ impl<R> Partition<R> {
             self.unwatch(slot);
         }
         let pending = self.pending.get(slot);
-        let tried = Tried { attempts_here: pending.attempts_here, rounds: pending.rounds };
+        let tried = Tried { attempts_here: pending.attempts_here, rounds: pending.rounds() };
         match self.settings.retry.decide(failure, tried, entropy, guard) {
             Decision::Wait { delay, refused_by_guard } => {
                 self.wait_until(self.now + delay, slot, State::Waiting);
@@ -117,10 +117,8 @@ impl<R> Partition<R> {
     }
 
     fn publish_delay(&mut self, slot: u32, entropy: u64) -> Duration {
-        let pending = self.pending.get_mut(slot);
-        let delay = self.settings.publish_backoff.delay(pending.publish_failures, entropy);
-        pending.publish_failures = pending.publish_failures.saturating_add(1);
-        delay
+        let failures = self.pending.get_mut(slot).publish_failed();
+        self.settings.publish_backoff.delay(failures, entropy)
     }
 
     fn park(&mut self, slot: u32, reason: ParkReason) -> Verdict<R> {

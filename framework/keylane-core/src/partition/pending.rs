@@ -22,10 +22,10 @@ pub(super) struct Pending<R> {
 /// Slots in a page: a power of two.
 const PAGE: usize = 256;
 
-struct Slot<R> {
-    /// Raised with every ticket, so that no two tickets of a slot are alike.
-    serial: u32,
-    pending: Option<PendingRecord<R>>,
+/// Its serial number outlives the record.
+enum Slot<R> {
+    Vacant { serial: u32 },
+    Taken(PendingRecord<R>),
 }
 
 pub(super) struct PendingRecord<R> {
@@ -35,18 +35,12 @@ pub(super) struct PendingRecord<R> {
     pub(super) since: Moment,
     /// When its latest attempt began.
     pub(super) started: Moment,
-    /// The origin of time where it was not in the future at delivery.
-    due: Moment,
-    /// The write that is being made, is to be made when its attempt has ended (a blocker), or was refused (then it is parked).
-    /// Rare, so it has a place of its own.
-    publish: Option<Box<Publish>>,
-    /// How long after `since` its first attempt began, in milliseconds.
-    first_start_millis: u32,
+    /// What few records have.
+    rare: Option<Box<Rare>>,
     bytes: u32,
-    pub(super) rounds: u32,
-    attempts_before: u32,
+    /// Of the slot: raised with every ticket, so that no two tickets of a slot are alike.
+    serial: u32,
     pub(super) attempts_here: u32,
-    pub(super) publish_failures: u32,
     /// It may have killed, and has not been seen not to.
     pub(super) watched: bool,
     /// It is no sign of a killer that it has not run, and neither are those behind it: parked, not due at delivery, or behind
@@ -56,6 +50,20 @@ pub(super) struct PendingRecord<R> {
     pub(super) slow: bool,
     pub(super) state: State,
     pub(super) record: R,
+}
+
+/// What only a record has that comes from a retry topic, was to run later, runs again, or is to be written.
+#[derive(Default)]
+struct Rare {
+    /// When it may run, where that was in the future at delivery.
+    due: Option<Moment>,
+    rounds: u32,
+    attempts_before: u32,
+    /// When its first attempt of several began.
+    first_started: Option<Moment>,
+    /// The write that is being made, is to be made when its attempt has ended (a blocker), or was refused (then it is parked).
+    publish: Option<Publish>,
+    publish_failures: u32,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -96,11 +104,13 @@ impl<R> Default for Pending<R> {
 const OCCUPIED: &str = "a slot in use holds a record";
 
 impl<R> Pending<R> {
-    pub(super) fn insert(&mut self, pending: PendingRecord<R>) -> u32 {
+    pub(super) fn insert(&mut self, mut pending: PendingRecord<R>) -> u32 {
         self.bytes = self.bytes.saturating_add(pending.bytes as usize);
         self.counts[pending.state as usize] += 1;
         if let Some(slot) = self.free.pop() {
-            self.slot_mut(slot).pending = Some(pending);
+            let vacant = self.slot_mut(slot);
+            pending.serial = vacant.serial();
+            *vacant = Slot::Taken(pending);
             return slot;
         }
         let full = self.pages.last().is_none_or(|page| page.len() == PAGE);
@@ -110,12 +120,14 @@ impl<R> Pending<R> {
         }
         let before = (self.pages.len() - 1) * PAGE;
         let page = self.pages.last_mut().expect("a page was pushed if there was none");
-        page.push(Slot { serial: 0, pending: Some(pending) });
+        page.push(Slot::Taken(pending));
         (before + page.len() - 1) as u32
     }
 
     pub(super) fn remove(&mut self, slot: u32) -> PendingRecord<R> {
-        let pending = self.slot_mut(slot).pending.take().expect(OCCUPIED);
+        let place = self.slot_mut(slot);
+        let serial = place.serial();
+        let Slot::Taken(pending) = std::mem::replace(place, Slot::Vacant { serial }) else { panic!("{OCCUPIED}") };
         self.bytes = self.bytes.saturating_sub(pending.bytes as usize);
         self.counts[pending.state as usize] -= 1;
         self.free.push(slot);
@@ -123,11 +135,11 @@ impl<R> Pending<R> {
     }
 
     pub(super) fn get(&self, slot: u32) -> &PendingRecord<R> {
-        self.slot(slot).pending.as_ref().expect(OCCUPIED)
+        self.slot(slot).pending().expect(OCCUPIED)
     }
 
     pub(super) fn get_mut(&mut self, slot: u32) -> &mut PendingRecord<R> {
-        self.slot_mut(slot).pending.as_mut().expect(OCCUPIED)
+        self.slot_mut(slot).pending_mut().expect(OCCUPIED)
     }
 
     pub(super) fn set_state(&mut self, slot: u32, state: State) {
@@ -139,32 +151,19 @@ impl<R> Pending<R> {
 
     /// Every pending record with its slot.
     pub(super) fn iter(&self) -> impl Iterator<Item = (u32, &PendingRecord<R>)> {
-        (0..).zip(self.pages.iter().flatten()).filter_map(|(number, slot)| Some((number, slot.pending.as_ref()?)))
+        (0..).zip(self.pages.iter().flatten()).filter_map(|(number, slot)| Some((number, slot.pending()?)))
     }
 
-    /// The same, to change them, with the number of their latest ticket.
-    pub(super) fn iter_mut(&mut self) -> impl Iterator<Item = (u32, u32, &mut PendingRecord<R>)> {
-        (0..)
-            .zip(self.pages.iter_mut().flatten())
-            .filter_map(|(number, slot)| Some((number, slot.serial, slot.pending.as_mut()?)))
-    }
-
-    pub(super) fn serial(&self, slot: u32) -> u32 {
-        self.slot(slot).serial
-    }
-
-    pub(super) fn next_serial(&mut self, slot: u32) -> u32 {
-        let serial = &mut self.slot_mut(slot).serial;
-        *serial = serial.wrapping_add(1);
-        *serial
+    /// The same, to change them.
+    pub(super) fn iter_mut(&mut self) -> impl Iterator<Item = (u32, &mut PendingRecord<R>)> {
+        (0..).zip(self.pages.iter_mut().flatten()).filter_map(|(number, slot)| Some((number, slot.pending_mut()?)))
     }
 
     /// Whether the ticket is the slot's latest and its record in the state it was issued for. The caller compares epochs.
     pub(super) fn is_current(&self, ticket: Ticket, state: State) -> bool {
         let (page, index) = place(ticket.slot);
-        self.pages.get(page).and_then(|page| page.get(index)).is_some_and(|slot| {
-            slot.serial == ticket.serial && slot.pending.as_ref().is_some_and(|pending| pending.state == state)
-        })
+        let slot = self.pages.get(page).and_then(|page| page.get(index));
+        slot.and_then(Slot::pending).is_some_and(|pending| pending.serial == ticket.serial && pending.state == state)
     }
 
     /// The ledger no longer stands for this record.
@@ -200,9 +199,34 @@ const fn place(slot: u32) -> (usize, usize) {
     (slot as usize / PAGE, slot as usize % PAGE)
 }
 
+impl<R> Slot<R> {
+    fn serial(&self) -> u32 {
+        match self {
+            Self::Vacant { serial } => *serial,
+            Self::Taken(pending) => pending.serial,
+        }
+    }
+
+    fn pending(&self) -> Option<&PendingRecord<R>> {
+        match self {
+            Self::Vacant { .. } => None,
+            Self::Taken(pending) => Some(pending),
+        }
+    }
+
+    fn pending_mut(&mut self) -> Option<&mut PendingRecord<R>> {
+        match self {
+            Self::Vacant { .. } => None,
+            Self::Taken(pending) => Some(pending),
+        }
+    }
+}
+
 impl<R> PendingRecord<R> {
     /// Starts out as not due; the partition decides at once where it goes.
     pub(super) fn new(delivery: Delivery<R>, due: Option<Moment>, since: Moment) -> Self {
+        let is_common = due.is_none() && delivery.rounds == 0 && delivery.attempts == 0;
+        let rare = || Rare { due, rounds: delivery.rounds, attempts_before: delivery.attempts, ..Rare::default() };
         Self {
             offset: delivery.offset,
             sequence: Sequence::FORGOTTEN,
@@ -212,13 +236,9 @@ impl<R> PendingRecord<R> {
             bytes: u32::try_from(delivery.bytes).unwrap_or(u32::MAX),
             since,
             started: since,
-            first_start_millis: 0,
-            due: due.unwrap_or(Moment::ORIGIN),
-            rounds: delivery.rounds,
-            attempts_before: delivery.attempts,
+            serial: 0,
             attempts_here: 0,
-            publish: None,
-            publish_failures: 0,
+            rare: (!is_common).then(|| Box::new(rare())),
             watched: false,
             stuck: false,
             slow: false,
@@ -233,22 +253,43 @@ impl<R> PendingRecord<R> {
 
     /// When it may run, where that was in the future at delivery.
     pub(super) fn due(&self) -> Option<Moment> {
-        (self.due > Moment::ORIGIN).then_some(self.due)
+        self.rare.as_ref()?.due
+    }
+
+    /// How often it went through the retry topic.
+    pub(super) fn rounds(&self) -> u32 {
+        self.rare.as_ref().map_or(0, |rare| rare.rounds)
     }
 
     /// What is to be written for it, if anything.
     pub(super) fn publish(&self) -> Option<Publish> {
-        self.publish.as_deref().copied()
+        self.rare.as_ref()?.publish
     }
 
     pub(super) fn set_publish(&mut self, publish: Publish) {
-        self.publish = Some(Box::new(publish));
+        self.rare.get_or_insert_default().publish = Some(publish);
+    }
+
+    /// One more write of it has failed; how many did before.
+    pub(super) fn publish_failed(&mut self) -> u32 {
+        let failures = &mut self.rare.get_or_insert_default().publish_failures;
+        std::mem::replace(failures, failures.saturating_add(1))
+    }
+
+    /// The number of its latest ticket.
+    pub(super) fn serial(&self) -> u32 {
+        self.serial
+    }
+
+    pub(super) fn next_serial(&mut self) -> u32 {
+        self.serial = self.serial.wrapping_add(1);
+        self.serial
     }
 
     /// One more attempt begins.
     pub(super) fn start(&mut self, now: Moment) {
-        if self.attempts_here == 0 {
-            self.first_start_millis = u32::try_from(now.since(self.since).as_millis()).unwrap_or(u32::MAX);
+        if self.attempts_here == 1 {
+            self.rare.get_or_insert_default().first_started = Some(self.started);
         }
         self.started = now;
         self.attempts_here = self.attempts_here.saturating_add(1);
@@ -256,11 +297,12 @@ impl<R> PendingRecord<R> {
 
     /// How long ago its first attempt began; where there was none, how long ago it was delivered.
     pub(super) fn held_for(&self, now: Moment) -> Duration {
-        now.since(self.since + Duration::from_millis(self.first_start_millis.into()))
+        let first = self.rare.as_ref().and_then(|rare| rare.first_started);
+        now.since(first.unwrap_or(self.started))
     }
 
     pub(super) fn attempts(&self) -> u32 {
-        self.attempts_before.saturating_add(self.attempts_here)
+        self.rare.as_ref().map_or(0, |rare| rare.attempts_before).saturating_add(self.attempts_here)
     }
 }
 

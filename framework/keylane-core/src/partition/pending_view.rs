@@ -122,6 +122,9 @@ impl<R> PendingRecord<R> {
     }
 
     fn due_wait(&self) -> Wait {
-        if self.rounds == 0 { Wait::NotBefore } else { Wait::Topic { round: self.rounds } }
+        match self.rounds() {
+            0 => Wait::NotBefore,
+            round => Wait::Topic { round },
+        }
     }
 }

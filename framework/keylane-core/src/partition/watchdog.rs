@@ -172,7 +172,7 @@ impl<R> Partition<R> {
         let (now, threshold, epoch) = (self.now, self.settings.watchdog.slow_attempt, self.epoch);
         let mut longest_started: Option<Moment> = None;
         let Self { pending, watching, .. } = self;
-        for (slot, serial, record) in pending.iter_mut().filter(|(.., record)| record.state == State::Running) {
+        for (slot, record) in pending.iter_mut().filter(|(_, record)| record.state == State::Running) {
             if record.slow {
                 continue;
             }
@@ -182,7 +182,7 @@ impl<R> Partition<R> {
             }
             record.slow = true;
             watching.slow_attempts += 1;
-            watching.slow.push(Slow { ticket: Ticket { slot, serial, epoch }, tell_after: threshold });
+            watching.slow.push(Slow { ticket: Ticket { slot, serial: record.serial(), epoch }, tell_after: threshold });
         }
         longest_started
     }

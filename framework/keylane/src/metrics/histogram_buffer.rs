@@ -25,6 +25,8 @@ pub(super) const MAX_SAMPLES: u64 = 8;
 pub(super) struct HistogramBuffer {
     handle: Histogram,
     takes_counts: bool,
+    bounds: &'static [f64],
+    /// Made with the first duration: of a thousand partitions most may have none.
     buckets: Box<[Bucket]>,
     /// The bucket of the last duration.
     last: usize,
@@ -45,14 +47,9 @@ struct Bucket {
 
 impl HistogramBuffer {
     /// `bounds` are ascending seconds, as in the table of metrics.
-    pub(super) fn new(handle: Histogram, bounds: &[f64]) -> Self {
-        let bounds = bounds.iter().map(|bound| (bound * 1e9).round() as u64).chain([u64::MAX]);
-        let mut next = 0;
-        let bucket = |bound: u64| {
-            let from = std::mem::replace(&mut next, bound.saturating_add(1));
-            Bucket { from, bound, count: 0, sum: 0, due: 0.0 }
-        };
-        Self { takes_counts: takes_counts(&handle), handle, buckets: bounds.map(bucket).collect(), last: 0, len: 0 }
+    pub(super) fn new(handle: Histogram, bounds: &'static [f64]) -> Self {
+        let takes_counts = takes_counts(&handle);
+        Self { takes_counts, handle, bounds, buckets: Box::default(), last: 0, len: 0 }
     }
 
     pub(super) fn set_handle(&mut self, handle: Histogram) {
@@ -65,7 +62,7 @@ impl HistogramBuffer {
     pub(super) fn record(&mut self, time: Duration) {
         let nanos = time.as_secs().saturating_mul(1_000_000_000).saturating_add(u64::from(time.subsec_nanos()));
         if !self.buckets.get(self.last).is_some_and(|bucket| bucket.from <= nanos && nanos <= bucket.bound) {
-            self.last = self.buckets.partition_point(|bucket| bucket.bound < nanos);
+            self.last = self.find(nanos);
         }
         // The last bound is the largest number.
         if let Some(bucket) = self.buckets.get_mut(self.last) {
@@ -73,6 +70,13 @@ impl HistogramBuffer {
             bucket.sum = bucket.sum.saturating_add(nanos);
             self.len += 1;
         }
+    }
+
+    fn find(&mut self, nanos: u64) -> usize {
+        if self.buckets.is_empty() {
+            self.buckets = buckets(self.bounds);
+        }
+        self.buckets.partition_point(|bucket| bucket.bound < nanos)
     }
 
     #[inline]
@@ -96,6 +100,16 @@ impl HistogramBuffer {
         }
         self.len = 0;
     }
+}
+
+fn buckets(bounds: &[f64]) -> Box<[Bucket]> {
+    let bounds = bounds.iter().map(|bound| (bound * 1e9).round() as u64).chain([u64::MAX]);
+    let mut next = 0;
+    let bucket = |bound: u64| {
+        let from = std::mem::replace(&mut next, bound.saturating_add(1));
+        Bucket { from, bound, count: 0, sum: 0, due: 0.0 }
+    };
+    bounds.map(bucket).collect()
 }
 
 impl Bucket {

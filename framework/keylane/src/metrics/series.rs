@@ -1,8 +1,9 @@
 //! One series each: a cached handle of the facade, what it still has to tell it, and how it is found again.
 
+use std::sync::Arc;
 use std::time::Duration;
 
-use ::metrics::{Counter, Gauge, Label, counter, gauge, histogram};
+use ::metrics::{Counter, Gauge, Histogram, Label, counter, gauge, histogram};
 
 use super::histogram_buffer::HistogramBuffer;
 use super::labels::LabelValue;
@@ -11,27 +12,28 @@ use super::names::{MetricDef, MetricKind};
 /// What every series of one partition or subscription has in common.
 #[derive(Clone, Debug)]
 pub(super) struct Scope {
-    labels: Vec<Label>,
+    labels: Arc<[Label]>,
 }
 
 impl Scope {
     pub(super) fn new(labels: impl IntoIterator<Item = (&'static str, String)>) -> Self {
-        Self { labels: labels.into_iter().map(|(name, value)| Label::new(name, value)).collect() }
+        // Shared text, so that a handle does not copy it.
+        Self { labels: labels.into_iter().map(|(name, value)| Label::new(name, Arc::<str>::from(value))).collect() }
     }
 
     pub(super) fn counter(&self, def: &'static MetricDef) -> CounterSeries {
-        CounterSeries::new(self, def, &[])
+        CounterSeries::new(self.named(def, &[]))
     }
 
     /// One counter for each value of the label.
     pub(super) fn counters<V: LabelValue>(&self, def: &'static MetricDef) -> Vec<CounterSeries> {
-        V::ALL.iter().map(|value| CounterSeries::new(self, def, &[label(*value)])).collect()
+        V::ALL.iter().map(|value| CounterSeries::new(self.named(def, &[label(*value)]))).collect()
     }
 
     /// One counter for each pair of label values, the second one running fastest.
     pub(super) fn counters_by_two<V: LabelValue, W: LabelValue>(&self, def: &'static MetricDef) -> Vec<CounterSeries> {
         let pairs = V::ALL.iter().flat_map(|value| W::ALL.iter().map(move |other| [label(*value), label(*other)]));
-        pairs.map(|pair| CounterSeries::new(self, def, &pair)).collect()
+        pairs.map(|pair| CounterSeries::new(self.named(def, &pair))).collect()
     }
 
     pub(super) fn seconds(&self, def: &'static MetricDef) -> SecondsSeries {
@@ -39,28 +41,61 @@ impl Scope {
     }
 
     pub(super) fn gauge(&self, def: &'static MetricDef) -> GaugeSeries {
-        GaugeSeries::new(self, def, None)
+        GaugeSeries::new(self.named(def, &[]))
     }
 
     pub(super) fn gauges<V: LabelValue>(&self, def: &'static MetricDef) -> Vec<GaugeSeries> {
-        V::ALL.iter().map(|value| GaugeSeries::new(self, def, Some(label(*value)))).collect()
+        V::ALL.iter().map(|value| GaugeSeries::new(self.named(def, &[label(*value)]))).collect()
     }
 
     pub(super) fn histogram(&self, def: &'static MetricDef) -> HistogramSeries {
-        HistogramSeries::new(self, def, &[])
+        HistogramSeries::new(self.named(def, &[]))
     }
 
     pub(super) fn histograms<V: LabelValue>(&self, def: &'static MetricDef) -> Vec<HistogramSeries> {
-        V::ALL.iter().map(|value| HistogramSeries::new(self, def, &[label(*value)])).collect()
+        V::ALL.iter().map(|value| HistogramSeries::new(self.named(def, &[label(*value)]))).collect()
     }
 
-    fn with(&self, own: &[Label]) -> Vec<Label> {
-        self.labels.iter().chain(own).cloned().collect()
+    fn named(&self, def: &'static MetricDef, own: &[OwnLabel]) -> Identity {
+        Identity { def, scope: self.clone(), own: own.into() }
     }
 }
 
-fn label<V: LabelValue>(value: V) -> Label {
-    Label::from_static_parts(V::LABEL.name, value.as_str())
+/// Name and value of a label that tells the series of one metric and scope apart.
+type OwnLabel = (&'static str, &'static str);
+
+fn label<V: LabelValue>(value: V) -> OwnLabel {
+    (V::LABEL.name, value.as_str())
+}
+
+/// How a series is found. A partition has some sixty of them, so it holds as little as can be.
+#[derive(Debug)]
+struct Identity {
+    def: &'static MetricDef,
+    scope: Scope,
+    own: Box<[OwnLabel]>,
+}
+
+impl Identity {
+    fn counter(&self) -> Counter {
+        debug_assert_eq!(self.def.kind, MetricKind::Counter);
+        counter!(self.def.name, self.labels())
+    }
+
+    fn gauge(&self) -> Gauge {
+        debug_assert_eq!(self.def.kind, MetricKind::Gauge);
+        gauge!(self.def.name, self.labels())
+    }
+
+    fn histogram(&self) -> Histogram {
+        debug_assert_eq!(self.def.kind, MetricKind::Histogram);
+        histogram!(self.def.name, self.labels())
+    }
+
+    fn labels(&self) -> Vec<Label> {
+        let own = self.own.iter().map(|(name, value)| Label::from_static_parts(name, value));
+        self.scope.labels.iter().cloned().chain(own).collect()
+    }
 }
 
 /// A series that can be kept from looking idle.
@@ -79,19 +114,16 @@ impl<T: Touch> Touch for Vec<T> {
 /// A counter; it exists with 0 from the start, so that the first increase is seen as one.
 #[derive(Debug)]
 pub(super) struct CounterSeries {
-    name: &'static str,
-    labels: Vec<Label>,
+    identity: Identity,
     handle: Counter,
     buffered: u64,
 }
 
 impl CounterSeries {
-    fn new(scope: &Scope, def: &'static MetricDef, own: &[Label]) -> Self {
-        debug_assert_eq!(def.kind, MetricKind::Counter);
-        let labels = scope.with(own);
-        let handle = counter!(def.name, labels.clone());
+    fn new(identity: Identity) -> Self {
+        let handle = identity.counter();
         handle.increment(0);
-        Self { name: def.name, labels, handle, buffered: 0 }
+        Self { identity, handle, buffered: 0 }
     }
 
     pub(super) fn add(&self, count: u64) {
@@ -114,7 +146,7 @@ impl CounterSeries {
 
 impl Touch for CounterSeries {
     fn touch(&mut self) {
-        self.handle = counter!(self.name, self.labels.clone());
+        self.handle = self.identity.counter();
         self.handle.increment(0);
     }
 }
@@ -146,15 +178,13 @@ impl Touch for SecondsSeries {
 /// A gauge with one owner. It does not exist before its first value: a made-up 0 would read as "no lag".
 #[derive(Debug)]
 pub(super) struct GaugeSeries {
-    name: &'static str,
-    labels: Vec<Label>,
+    identity: Identity,
     set: Option<(Gauge, f64)>,
 }
 
 impl GaugeSeries {
-    fn new(scope: &Scope, def: &'static MetricDef, own: Option<Label>) -> Self {
-        debug_assert_eq!(def.kind, MetricKind::Gauge);
-        Self { name: def.name, labels: scope.with(own.as_slice()), set: None }
+    fn new(identity: Identity) -> Self {
+        Self { identity, set: None }
     }
 
     /// Costs a comparison when the value is the one it has.
@@ -166,7 +196,7 @@ impl GaugeSeries {
                 *current = value;
             }
             None => {
-                let handle = gauge!(self.name, self.labels.clone());
+                let handle = self.identity.gauge();
                 handle.set(value);
                 self.set = Some((handle, value));
             }
@@ -177,7 +207,7 @@ impl GaugeSeries {
 impl Touch for GaugeSeries {
     fn touch(&mut self) {
         if let Some((handle, value)) = &mut self.set {
-            *handle = gauge!(self.name, self.labels.clone());
+            *handle = self.identity.gauge();
             handle.set(*value);
         }
     }
@@ -196,17 +226,14 @@ impl Drop for GaugeSeries {
 /// A histogram with one owner, aggregated there.
 #[derive(Debug)]
 pub(super) struct HistogramSeries {
-    name: &'static str,
-    labels: Vec<Label>,
+    identity: Identity,
     buffer: HistogramBuffer,
 }
 
 impl HistogramSeries {
-    fn new(scope: &Scope, def: &'static MetricDef, own: &[Label]) -> Self {
-        debug_assert_eq!(def.kind, MetricKind::Histogram);
-        let labels = scope.with(own);
-        let handle = histogram!(def.name, labels.clone());
-        Self { name: def.name, labels, buffer: HistogramBuffer::new(handle, def.buckets) }
+    fn new(identity: Identity) -> Self {
+        let buffer = HistogramBuffer::new(identity.histogram(), identity.def.buckets);
+        Self { identity, buffer }
     }
 
     #[inline]
@@ -223,6 +250,6 @@ impl HistogramSeries {
 impl Touch for HistogramSeries {
     fn touch(&mut self) {
         self.buffer.flush();
-        self.buffer.set_handle(histogram!(self.name, self.labels.clone()));
+        self.buffer.set_handle(self.identity.histogram());
     }
 }

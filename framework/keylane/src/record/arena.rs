@@ -6,10 +6,10 @@
 
 use bytes::{Bytes, BytesMut};
 
-/// Bytes in a chunk: four records of a hundred bytes. More would save little more, and a record that stays would keep more.
-const CHUNK: usize = 512;
+/// Bytes in a chunk: eight records of a hundred bytes. More would save little more, and a record that stays would keep more.
+const CHUNK: usize = 1_024;
 /// What is longer has an allocation of its own.
-const LONGEST_SHARED: usize = CHUNK / 4;
+const LONGEST_SHARED: usize = CHUNK / 8;
 
 /// Copies keys and values in, and hands out shares.
 #[derive(Default)]

@@ -2,23 +2,22 @@
 
 use std::any::Any;
 use std::future::{Future, poll_fn};
-use std::panic::AssertUnwindSafe;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
-use futures::FutureExt;
 use keylane_core::{Failure, Ticket};
 
 use super::inbox::{Finished, Inbox};
 use super::life::Presence;
 use super::stage::Staged;
-use super::work::OwnersWork;
+use super::work::{OwnersWork, Work};
 use crate::metrics::AttemptResult;
 use crate::task::Source;
 use crate::task_error::Disposition;
-use crate::{Decode, Processor, Record, Task};
+use crate::{Decode, Processor, Record, Task, TaskError};
 
 /// What an attempt needs to know of its record.
 pub(super) struct Call {
@@ -58,49 +57,75 @@ impl AttemptOutcome {
         }
     }
 
+    fn of(answer: Result<(), TaskError>) -> Self {
+        let Err(error) = answer else { return Self::Done };
+        match error.disposition {
+            Disposition::Skip => Self::Skipped { reason: error.chain() },
+            Disposition::Fatal => Self::failed(Failure::Fatal, error.chain()),
+            Disposition::Retry => Self::failed(Failure::Retryable, error.chain()),
+            Disposition::RetryAfter(delay) => Self::failed(Failure::RetryAfter(delay), error.chain()),
+        }
+    }
+
     fn failed(failure: Failure, error: impl Into<String>) -> Self {
         Self::Failed { failure, error: error.into() }
     }
 }
 
 /// Makes one attempt, in a span of its own. Never panics, whatever the decoder or the processor does.
-pub(super) async fn attempt<T, D: Decode<T>, P: Processor<T>>(
+///
+/// The attempt of every record is moved into its place, so it is kept small: decoder and processor are called here, not in a
+/// future of their own that would hold the task once more.
+#[expect(clippy::manual_async_fn, reason = "an async fn has room for its arguments twice")]
+pub(super) fn attempt<T, D: Decode<T>, P: Processor<T>>(
     work: Arc<OwnersWork<D, P>>,
     call: Call,
-) -> AttemptOutcome {
-    let work = &*work.0;
-    // Before the future, so that it outlives it: what is dropped belongs to the attempt.
-    let mut span = work.spans.open(&call.source, &call.record, call.attempt, call.ends);
-    let mut answer = pin!(
-        AssertUnwindSafe(async {
-            let Call { record, source, attempt, ends } = call;
-            let payload = match work.decoder.decode(&record) {
-                Ok(payload) => payload,
-                Err(error) => return AttemptOutcome::failed(Failure::Undecodable, error.to_string()),
-            };
-            match work.processor.process(Task { payload, record, source, attempt, ends: Some(ends) }).await {
-                Ok(()) => AttemptOutcome::Done,
-                Err(error) => match error.disposition {
-                    Disposition::Skip => AttemptOutcome::Skipped { reason: error.chain() },
-                    Disposition::Fatal => AttemptOutcome::failed(Failure::Fatal, error.chain()),
-                    Disposition::Retry => AttemptOutcome::failed(Failure::Retryable, error.chain()),
-                    Disposition::RetryAfter(delay) => AttemptOutcome::failed(Failure::RetryAfter(delay), error.chain()),
-                },
+) -> impl Future<Output = AttemptOutcome> + Send {
+    async move {
+        let work = &*work.0;
+        // Before the future, so that it outlives it: what is dropped belongs to the attempt.
+        let mut span = work.spans.open(&call.source, &call.record, call.attempt, call.ends);
+        // Not by `tracing`'s own wrapper, which costs more where nobody listens.
+        let begun = {
+            let _within = span.as_ref().map(|span| span.enter());
+            caught(|| begin(work, call))
+        };
+        let outcome = match begun {
+            Ok(Ok(future)) => {
+                let mut future = pin!(Some(future));
+                let outcome = poll_fn(|context| {
+                    let _within = span.as_ref().map(|span| span.enter());
+                    let future = future.as_mut().as_pin_mut();
+                    caught(|| future.map(|future| future.poll(context).map(AttemptOutcome::of)))
+                        .map_or_else(Poll::Ready, |polled| polled.unwrap_or(Poll::Pending))
+                })
+                .await;
+                // What it still holds may panic too.
+                caught(|| future.set(None)).err().unwrap_or(outcome)
             }
-        })
-        .catch_unwind()
-    );
-    // Not by `tracing`'s own wrapper, which costs more where nobody listens.
-    let answer = poll_fn(|context| {
-        let _within = span.as_ref().map(|span| span.enter());
-        answer.as_mut().poll(context)
-    })
-    .await;
-    let outcome = answer.unwrap_or_else(|panic| AttemptOutcome::failed(Failure::Panicked, panic_text(panic.as_ref())));
-    if let Some(span) = &mut span {
-        span.ended(outcome.label());
+            Ok(Err(outcome)) | Err(outcome) => outcome,
+        };
+        if let Some(span) = &mut span {
+            span.ended(outcome.label());
+        }
+        outcome
     }
-    outcome
+}
+
+fn begin<T, D: Decode<T>, P: Processor<T>>(
+    work: &Work<D, P>,
+    call: Call,
+) -> Result<impl Future<Output = Result<(), TaskError>> + Send, AttemptOutcome> {
+    let Call { record, source, attempt, ends } = call;
+    match work.decoder.decode(&record) {
+        Ok(payload) => Ok(work.processor.process(Task { payload, record, source, attempt, ends: Some(ends) })),
+        Err(error) => Err(AttemptOutcome::failed(Failure::Undecodable, error.to_string())),
+    }
+}
+
+fn caught<R>(call: impl FnOnce() -> R) -> Result<R, AttemptOutcome> {
+    catch_unwind(AssertUnwindSafe(call))
+        .map_err(|panic| AttemptOutcome::failed(Failure::Panicked, panic_text(panic.as_ref())))
 }
 
 /// Where an attempt got its first poll.
@@ -124,9 +149,10 @@ pub(super) async fn run_apart<F: Future<Output = AttemptOutcome>>(
     // The last one: it is dropped after the attempt, also where this was never polled.
     _presence: Presence,
 ) {
-    let mut report = Report { inbox, ticket, started, busy: Duration::ZERO, first_poll, outcome: None };
+    let busy = (first_poll == FirstPoll::Apart).then_some(Duration::ZERO);
+    let mut report = Report { inbox, ticket, started, busy, outcome: None };
     let deadline = tokio::time::Instant::from_std(started) + timeout;
-    let timed = tokio::time::timeout_at(deadline, Timed { future: attempt, busy: &mut report.busy }).await;
+    let timed = tokio::time::timeout_at(deadline, Timed { future: attempt, busy: report.busy.as_mut() }).await;
     report.outcome = Some(timed.unwrap_or_else(|_| {
         AttemptOutcome::failed(Failure::TimedOut, format!("the attempt took longer than {timeout:?}"))
     }));
@@ -136,8 +162,7 @@ struct Report {
     inbox: Arc<Inbox>,
     ticket: Ticket,
     started: Instant,
-    busy: Duration,
-    first_poll: FirstPoll,
+    busy: Option<Duration>,
     outcome: Option<AttemptOutcome>,
 }
 
@@ -147,15 +172,15 @@ impl Drop for Report {
             ticket: self.ticket,
             outcome: self.outcome.take(),
             elapsed: self.started.elapsed(),
-            busy: (self.first_poll == FirstPoll::Apart).then_some(self.busy),
+            busy: self.busy,
         });
     }
 }
 
-/// Adds up the time its thread spends on a future.
+/// Adds up the time its thread spends on a future, where that is wanted.
 struct Timed<'a, F> {
     future: Staged<F>,
-    busy: &'a mut Duration,
+    busy: Option<&'a mut Duration>,
 }
 
 impl<F: Future> Future for Timed<'_, F> {
@@ -163,9 +188,10 @@ impl<F: Future> Future for Timed<'_, F> {
 
     fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<F::Output> {
         let this = self.get_mut();
+        let Some(busy) = &mut this.busy else { return Pin::new(&mut this.future).poll(context) };
         let begin = Instant::now();
         let poll = Pin::new(&mut this.future).poll(context);
-        *this.busy += begin.elapsed();
+        **busy += begin.elapsed();
         poll
     }
 }
@@ -183,11 +209,100 @@ mod tests {
     use tracing_subscriber::layer::SubscriberExt;
 
     use super::super::stage::Stage;
-    use super::super::work::Work;
     use super::*;
     use crate::record::Arena;
     use crate::trace::AttemptSpans;
-    use crate::{Raw, SubscriptionConfig, TaskError};
+    use crate::{DecodeError, Raw, SubscriptionConfig};
+
+    /// What user code can panic at, besides its own work.
+    #[derive(Clone, Copy, Debug, PartialEq)]
+    enum PanicsAt {
+        Nothing,
+        Decode,
+        Call,
+        Poll,
+        Drop,
+        Display,
+    }
+
+    impl Decode<PanicsAt> for PanicsAt {
+        fn decode(&self, _record: &Record) -> Result<PanicsAt, DecodeError> {
+            assert_ne!(*self, PanicsAt::Decode);
+            Ok(*self)
+        }
+    }
+
+    /// A future by hand: one by `async` gives up what it holds before it is over.
+    struct ByHand(PanicsAt);
+
+    impl Future for ByHand {
+        type Output = Result<(), TaskError>;
+
+        fn poll(self: Pin<&mut Self>, _context: &mut Context<'_>) -> Poll<Self::Output> {
+            assert_ne!(self.0, PanicsAt::Poll);
+            Poll::Ready(if self.0 == PanicsAt::Display { Err(Mute.into()) } else { Ok(()) })
+        }
+    }
+
+    impl Drop for ByHand {
+        fn drop(&mut self) {
+            assert_ne!(self.0, PanicsAt::Drop);
+        }
+    }
+
+    /// An error that cannot say what it is.
+    #[derive(Debug)]
+    struct Mute;
+
+    impl std::error::Error for Mute {}
+
+    impl std::fmt::Display for Mute {
+        fn fmt(&self, _: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+            panic!("no words")
+        }
+    }
+
+    #[test]
+    fn a_panic_of_user_code_is_the_attempts_outcome_wherever_it_happens() {
+        use PanicsAt::*;
+        for panics_at in [Nothing, Decode, Call, Poll, Drop, Display] {
+            let work = Work {
+                decoder: panics_at,
+                processor: |task: Task<PanicsAt>| {
+                    assert_ne!(task.payload, Call);
+                    ByHand(task.payload)
+                },
+                spans: AttemptSpans::new(&SubscriptionConfig::new("group", "topic")),
+            };
+            let outcome = Stage::new().poll(attempt(Arc::new(OwnersWork(Arc::new(work))), call()));
+            match outcome {
+                Ok(AttemptOutcome::Done) => assert_eq!(panics_at, Nothing),
+                Ok(AttemptOutcome::Failed { failure: Failure::Panicked, .. }) => assert_ne!(panics_at, Nothing),
+                _ => panic!("{panics_at:?}: neither done nor a panic"),
+            }
+        }
+    }
+
+    #[test]
+    fn the_future_of_an_attempt_is_no_more_than_four_tasks_large() {
+        let work = Work {
+            decoder: Raw,
+            processor: |task: Task<Bytes>| async move {
+                std::hint::black_box(&task);
+                Ok::<(), TaskError>(())
+            },
+            spans: AttemptSpans::new(&SubscriptionConfig::new("group", "topic")),
+        };
+        let attempt = attempt::<Bytes, _, _>(Arc::new(OwnersWork(Arc::new(work))), call());
+        let (size, task) = (size_of_val(&attempt), size_of::<Task<Bytes>>());
+        assert!(size <= 4 * task, "{size} bytes, a task has {task}");
+    }
+
+    fn call() -> Call {
+        let source = Arc::new(Source { topic: "topic".into(), partition: 0, life: Arc::default() });
+        let record = Record::new(&mut Arena::default(), 7, None, Some(b"key"), Some(b"value"), None);
+        Call { record, source, attempt: 1, ends: Instant::now() + Duration::from_secs(60) }
+    }
 
     #[test]
     #[ignore = "a measurement: cargo test --release -p keylane -- --ignored --nocapture cost_of_attempts"]

@@ -1,5 +1,6 @@
 //! How anything reaches an owner: one mailbox, emptied whole.
 
+use std::collections::VecDeque;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -13,6 +14,9 @@ use super::turns::TurnPermit;
 use crate::Record;
 use crate::producer::raw::Acknowledged;
 use crate::producer::write_error::WriteError;
+
+/// A buffer that has grown to more records than this by a burst is not kept for the next one.
+const KEPT_CAPACITY: usize = 1_024;
 
 /// The mailbox of one owner.
 ///
@@ -30,7 +34,9 @@ pub(crate) struct Inbox {
 /// What was in the mailbox.
 #[derive(Default)]
 pub(super) struct Mail {
-    pub(super) records: Vec<Record>,
+    /// Records that are not pending yet. The owner takes some each turn; what is told of pending records leaves the others out,
+    /// limits and lag do not.
+    pub(super) records: VecDeque<Record>,
     pub(super) finished: Vec<Finished>,
     pub(super) written: Vec<Written>,
     pub(super) orders: Orders,
@@ -90,7 +96,7 @@ impl Inbox {
 
     /// Hands over one batch.
     pub(crate) fn deliver(&self, records: &mut Vec<Record>) {
-        self.put(|mail| mail.records.append(records));
+        self.put(|mail| mail.records.extend(records.drain(..)));
     }
 
     /// Whether the owner is to end now: nothing may start any more, also in a turn that began before.
@@ -143,16 +149,24 @@ impl Inbox {
         self.put(|mail| mail.trial_over = true);
     }
 
-    /// Takes everything, leaving `taken`'s (cleared) buffers behind for reuse.
+    /// Takes everything, leaving `taken`'s (cleared) buffers behind for reuse. Records come behind those that `taken` has.
     pub(super) fn take(&self, taken: &mut Mail) {
-        taken.records.clear();
         taken.finished.clear();
         taken.written.clear();
-        taken.trial_over = false;
         let mut mail = self.lock();
+        if taken.records.is_empty() {
+            std::mem::swap(&mut mail.records, &mut taken.records);
+            if mail.records.capacity() > KEPT_CAPACITY {
+                mail.records = VecDeque::new();
+            }
+        } else {
+            taken.records.append(&mut mail.records);
+        }
+        std::mem::swap(&mut mail.finished, &mut taken.finished);
+        std::mem::swap(&mut mail.written, &mut taken.written);
         taken.orders = mail.orders;
-        std::mem::swap(&mut *mail, taken);
-        mail.orders = taken.orders;
+        taken.turn = mail.turn.take();
+        taken.trial_over = std::mem::take(&mut mail.trial_over);
     }
 
     /// Waits until there may be something to take. Cancel-safe: a wake-up is kept for the next call.
@@ -191,6 +205,7 @@ mod tests {
     use keylane_core::Turn;
 
     use super::*;
+    use crate::record::Arena;
 
     #[tokio::test]
     async fn a_turn_that_comes_too_late_is_given_back_although_an_attempt_still_holds_the_inbox() {
@@ -212,6 +227,24 @@ mod tests {
             next.life().set_over();
             next.give_back_turn();
         }
+    }
+
+    #[test]
+    fn records_come_behind_those_that_were_left_over_and_a_burst_leaves_no_large_buffer() {
+        let (inbox, mut mail, mut arena) = (Inbox::new(false, false), Mail::default(), Arena::default());
+        let mut record = |offset| Record::new(&mut arena, offset, None, None, None, None);
+        let burst = 2 * KEPT_CAPACITY as i64;
+        inbox.deliver(&mut (0..burst).map(&mut record).collect());
+        inbox.take(&mut mail);
+        let mut taken: Vec<_> = mail.records.drain(..100).map(|record| record.offset()).collect();
+        inbox.deliver(&mut (burst..burst + 100).map(&mut record).collect());
+        inbox.take(&mut mail);
+        taken.extend(mail.records.drain(..).map(|record| record.offset()));
+        assert_eq!(taken, (0..burst + 100).collect::<Vec<_>>());
+        inbox.take(&mut mail);
+        inbox.take(&mut mail);
+        let kept = [mail.records.capacity(), inbox.lock().records.capacity()];
+        assert!(kept.iter().all(|&capacity| capacity <= KEPT_CAPACITY), "{kept:?}");
     }
 
     #[test]

@@ -1,6 +1,5 @@
 //! The owner's loop.
 
-use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -73,7 +72,8 @@ pub(crate) fn open<T: Send + 'static, D: Decode<T>, P: Processor<T>>(
     if !predecessors.is_empty() {
         tokio.spawn(predecessors::wait(predecessors, opening.topic.clone(), opening.partition, opening.inbox.clone()));
     }
-    let owner = Owner::new(runtime, opening);
+    // In a box: a future that takes it by value would have room for it twice.
+    let owner = Box::new(Owner::new(runtime, opening));
     let work = Arc::new(OwnersWork(work));
     let begin = move |call| attempt::<T, D, P>(work.clone(), call);
     tokio.spawn(owner.run(begin));
@@ -95,9 +95,6 @@ pub(super) struct Owner {
     pub(super) progress: Arc<Progress>,
     pub(super) metrics: PartitionMetrics,
     pub(super) mail: Mail,
-    /// Records that have arrived and are not pending yet: for some turns at most. What is told of pending records leaves them out,
-    /// limits and lag do not.
-    pub(super) backlog: VecDeque<Record>,
     /// Held while what is suspicious runs; asked for before.
     pub(super) turn: Option<TurnPermit>,
     pub(super) asked_for_turn: bool,
@@ -172,7 +169,6 @@ impl Owner {
             progress: opening.progress,
             metrics: opening.metrics,
             mail: Mail::default(),
-            backlog: VecDeque::new(),
             turn: None,
             asked_for_turn: false,
             busy: None,
@@ -197,7 +193,7 @@ impl Owner {
         }
     }
 
-    async fn run<F: Future<Output = AttemptOutcome> + Send + 'static>(mut self, begin: impl Fn(Call) -> F) {
+    async fn run<F: Future<Output = AttemptOutcome> + Send + 'static>(mut self: Box<Self>, begin: impl Fn(Call) -> F) {
         let mut stage = Stage::new();
         loop {
             self.progress.turn();
@@ -206,7 +202,7 @@ impl Owner {
             self.core.tick(now);
             self.watch(now);
             self.look_after_turn();
-            let more = (self.may_start() && self.start_ready(&mut stage, &begin)) || !self.backlog.is_empty();
+            let more = (self.may_start() && self.start_ready(&mut stage, &begin)) || !self.mail.records.is_empty();
             self.look_after_turn();
             self.look_after_quiet();
             self.report_caution();
@@ -261,9 +257,8 @@ impl Owner {
             self.settle_written(answer, now);
         }
         self.mail.written = written;
-        self.backlog.extend(self.mail.records.drain(..));
         for _ in 0..RECORDS_PER_TURN {
-            let Some(record) = self.backlog.pop_front() else { break };
+            let Some(record) = self.mail.records.pop_front() else { break };
             self.deliver(record, now);
         }
         now
@@ -398,7 +393,7 @@ impl Owner {
             self.runtime.guard().earn(std::mem::take(&mut self.successes));
         }
         self.publish_progress(self.runtime.moment(Instant::now()));
-        let caught_up = self.core.pending() == 0 && self.backlog.is_empty();
+        let caught_up = self.core.pending() == 0 && self.mail.records.is_empty();
         let due = self.point_is_due_at().is_some_and(|at| caught_up || ends || Instant::now() >= at);
         let mark = self.core.wanted_mark();
         let new_mark = mark.is_some() && mark != self.last_mark;

@@ -117,7 +117,7 @@ impl Owner {
     pub(super) fn publish_progress(&mut self, now: Moment) {
         let (progress, core, metrics) = (&self.progress, &self.core, &mut self.metrics);
         let oldest = core.oldest();
-        let oldest_record = oldest.as_ref().map(|oldest| &oldest.record.record).or(self.backlog.front());
+        let oldest_record = oldest.as_ref().map(|oldest| &oldest.record.record).or(self.mail.records.front());
         let oldest_timestamp = oldest_record.and_then(Record::timestamp_millis);
         let oldest_age = oldest.as_ref().map_or(Duration::ZERO, |oldest| now.since(oldest.since));
         progress.released_records.store(self.released_records, Ordering::Relaxed);

@@ -9,7 +9,8 @@ use std::task::{Context, Poll, Waker};
 /// A future that is ready at its first poll is dropped in place and the memory serves the next one. One that is pending is
 /// moved out, box and all, to a task of its own, which polls it again with its own waker.
 pub(super) struct Stage<F> {
-    place: Pin<Box<Option<F>>>,
+    /// Made when it is needed: the owner of a quiet partition has none.
+    place: Option<Pin<Box<Option<F>>>>,
 }
 
 /// A future that left the stage pending.
@@ -17,20 +18,22 @@ pub(super) struct Staged<F>(Pin<Box<Option<F>>>);
 
 impl<F: Future> Stage<F> {
     pub(super) fn new() -> Self {
-        Self { place: Box::pin(None) }
+        Self { place: None }
     }
 
     /// Polls the future once; gives it back if it is pending.
     pub(super) fn poll(&mut self, future: F) -> Result<F::Output, Staged<F>> {
-        self.place.set(Some(future));
+        let mut place = self.place.take().unwrap_or_else(|| Box::pin(None));
+        place.set(Some(future));
         // Nobody needs to be woken by this poll: a pending future is polled again by its own task.
         let mut context = Context::from_waker(Waker::noop());
-        match self.place.as_mut().as_pin_mut().map(|future| future.poll(&mut context)) {
+        match place.as_mut().as_pin_mut().map(|future| future.poll(&mut context)) {
             Some(Poll::Ready(output)) => {
-                self.place.set(None);
+                place.set(None);
+                self.place = Some(place);
                 Ok(output)
             }
-            _ => Err(Staged(std::mem::replace(&mut self.place, Box::pin(None)))),
+            _ => Err(Staged(place)),
         }
     }
 }

@@ -29,7 +29,7 @@ pub(super) struct Surveyed {
 impl Owner {
     /// Tells the polling thread and the metrics, if it is time or the last record has gone: nobody may look for seconds then.
     pub(super) fn survey(&mut self, now: Moment) {
-        let has_pending = self.core.pending() > 0 || !self.backlog.is_empty();
+        let has_pending = self.core.pending() > 0 || !self.mail.records.is_empty();
         let is_news = self.surveyed.had_pending && !has_pending;
         if !is_news && now < self.surveyed.next {
             return;
@@ -47,7 +47,7 @@ impl Owner {
             self.metrics.set_waiting_for_retry(*tier, records);
         }
         self.progress.held_up.store(self.core.held_up() as u64, Ordering::Relaxed);
-        let workable = self.core.oldest_workable().map(|held| &held.record).or(self.backlog.front());
+        let workable = self.core.oldest_workable().map(|held| &held.record).or(self.mail.records.front());
         let workable = workable.and_then(Record::timestamp_millis);
         self.progress.workable_timestamp_millis.store(workable.unwrap_or(i64::MIN), Ordering::Relaxed);
         self.surveyed = Surveyed { next: next_walk(now, began, SURVEY_EVERY), had_pending: has_pending };
