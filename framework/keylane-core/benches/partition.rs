@@ -32,11 +32,17 @@ impl Rig {
             ..PartitionSettings::default()
         };
         let start = Some(Position::new(0));
-        Self {
+        let mut rig = Self {
             partition: Partition::new(Arc::new(settings), Epoch::new(1), start, SettledMap::new()),
             next: 0,
             now: Moment::ORIGIN,
-        }
+        };
+        rig.deliver(None);
+        // Nothing starts before the broker knows that something will.
+        assert!(rig.partition.next_start_needs_mark());
+        rig.partition.mark_confirmed(rig.partition.wanted_mark().expect("it was asked for"));
+        rig.process_one();
+        rig
     }
 
     fn deliver(&mut self, lane: Option<u64>) {

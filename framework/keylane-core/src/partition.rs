@@ -53,9 +53,10 @@ use watchdog::Watching;
 
 /// The state of one partition during one assignment to this member.
 ///
-/// Calls take O(1), amortised, and allocate nothing once its tables have grown to the number of pending records; a record
-/// that waits costs O(log n). How much is pending is bounded by the caller, who stops delivering
-/// ([`Budget`](crate::Budget)); memory per pending record beyond `R` is at most 160 bytes.
+/// Calls take O(1), amortised, and allocate nothing once its tables have grown to the number of pending records, but for what
+/// is rare (below); a record that waits costs O(log n). How much is pending is bounded by the caller, who stops delivering
+/// ([`Budget`](crate::Budget)). Beyond `R` a pending record takes at most 160 bytes; one that has come through a retry topic, was
+/// not due, is tried again or is to be written takes an allocation of 72 more.
 pub struct Partition<R> {
     settings: Arc<PartitionSettings>,
     epoch: Epoch,

@@ -309,3 +309,5 @@ impl<R> PendingRecord<R> {
 /// What a pending record takes here beside the record itself.
 #[cfg(test)]
 pub(super) const SLOT_BYTES: usize = size_of::<Slot<()>>();
+#[cfg(test)]
+pub(super) const RARE_BYTES: usize = size_of::<Rare>();

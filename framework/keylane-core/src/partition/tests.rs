@@ -390,5 +390,6 @@ fn a_pending_record_takes_at_most_160_bytes_beside_itself() {
     let lanes = size_of::<u32>() + size_of::<(u64, u32)>() * 2 + 2;
     let timer = size_of::<(Moment, u64, u32)>();
     let total = pending::SLOT_BYTES + Ledger::ENTRY_BYTES + lanes + timer + 3 * size_of::<u32>();
-    assert!(total <= 160, "{total} {}", pending::SLOT_BYTES);
+    assert!(total <= 160, "{total}");
+    assert_eq!(pending::RARE_BYTES, 72, "as the documentation says");
 }

@@ -100,8 +100,12 @@ pub(super) fn attempt<T, D: Decode<T>, P: Processor<T>>(
                         .map_or_else(Poll::Ready, |polled| polled.unwrap_or(Poll::Pending))
                 })
                 .await;
-                // What it still holds may panic too.
-                caught(|| future.set(None)).err().unwrap_or(outcome)
+                // What it still holds may panic too. Where it has failed already, that is what counts.
+                let _within = span.as_ref().map(|span| span.enter());
+                match (caught(|| future.set(None)), outcome) {
+                    (Err(panicked), AttemptOutcome::Done | AttemptOutcome::Skipped { .. }) => panicked,
+                    (_, outcome) => outcome,
+                }
             }
             Ok(Err(outcome)) | Err(outcome) => outcome,
         };
@@ -124,8 +128,14 @@ fn begin<T, D: Decode<T>, P: Processor<T>>(
 }
 
 fn caught<R>(call: impl FnOnce() -> R) -> Result<R, AttemptOutcome> {
-    catch_unwind(AssertUnwindSafe(call))
-        .map_err(|panic| AttemptOutcome::failed(Failure::Panicked, panic_text(panic.as_ref())))
+    catch_unwind(AssertUnwindSafe(call)).map_err(|panic| {
+        let outcome = AttemptOutcome::failed(Failure::Panicked, panic_text(panic.as_ref()));
+        // Anything can be thrown, also what panics when it is dropped.
+        if let Err(another) = catch_unwind(AssertUnwindSafe(|| drop(panic))) {
+            std::mem::forget(another);
+        }
+        outcome
+    })
 }
 
 /// Where an attempt got its first poll.
@@ -138,24 +148,35 @@ pub(super) enum FirstPoll {
 }
 
 /// Runs an attempt in a task of its own, within the time-out, and reports to the inbox however it ends: also when the task
-/// is dropped, or dropping the processor's future panics.
-pub(super) async fn run_apart<F: Future<Output = AttemptOutcome>>(
+/// is dropped, be it before its first poll, or dropping the processor's future panics.
+pub(super) fn run_apart<F: Future<Output = AttemptOutcome>>(
     attempt: Staged<F>,
     first_poll: FirstPoll,
     ticket: Ticket,
     started: Instant,
     timeout: Duration,
     inbox: Arc<Inbox>,
-    // The last one: it is dropped after the attempt, also where this was never polled.
-    _presence: Presence,
-) {
+    presence: Presence,
+) -> impl Future<Output = ()> {
     let busy = (first_poll == FirstPoll::Apart).then_some(Duration::ZERO);
-    let mut report = Report { inbox, ticket, started, busy, outcome: None };
-    let deadline = tokio::time::Instant::from_std(started) + timeout;
-    let timed = tokio::time::timeout_at(deadline, Timed { future: attempt, busy: report.busy.as_mut() }).await;
-    report.outcome = Some(timed.unwrap_or_else(|_| {
-        AttemptOutcome::failed(Failure::TimedOut, format!("the attempt took longer than {timeout:?}"))
-    }));
+    let report = Report { inbox, ticket, started, busy, outcome: None };
+    let held = Apart { attempt, report, _presence: presence };
+    async move {
+        let mut held = held;
+        let Apart { attempt, report, .. } = &mut held;
+        let deadline = tokio::time::Instant::from_std(started) + timeout;
+        let timed = tokio::time::timeout_at(deadline, Timed { future: attempt, busy: report.busy.as_mut() }).await;
+        report.outcome = Some(timed.unwrap_or_else(|_| {
+            AttemptOutcome::failed(Failure::TimedOut, format!("the attempt took longer than {timeout:?}"))
+        }));
+    }
+}
+
+/// Dropped in this order, whether it was polled or not: what is reported has ended.
+struct Apart<F> {
+    attempt: Staged<F>,
+    report: Report,
+    _presence: Presence,
 }
 
 struct Report {
@@ -179,7 +200,7 @@ impl Drop for Report {
 
 /// Adds up the time its thread spends on a future, where that is wanted.
 struct Timed<'a, F> {
-    future: Staged<F>,
+    future: &'a mut Staged<F>,
     busy: Option<&'a mut Duration>,
 }
 
@@ -188,9 +209,9 @@ impl<F: Future> Future for Timed<'_, F> {
 
     fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<F::Output> {
         let this = self.get_mut();
-        let Some(busy) = &mut this.busy else { return Pin::new(&mut this.future).poll(context) };
+        let Some(busy) = &mut this.busy else { return Pin::new(&mut *this.future).poll(context) };
         let begin = Instant::now();
-        let poll = Pin::new(&mut this.future).poll(context);
+        let poll = Pin::new(&mut *this.future).poll(context);
         **busy += begin.elapsed();
         poll
     }
@@ -204,10 +225,12 @@ fn panic_text(panic: &(dyn Any + Send)) -> String {
 #[cfg(test)]
 mod tests {
     use bytes::Bytes;
+    use keylane_core::{Delivery, Epoch, Moment, Offset, Partition, PartitionSettings, Position, SettledMap};
     use tracing::Dispatch;
     use tracing_subscriber::EnvFilter;
     use tracing_subscriber::layer::SubscriberExt;
 
+    use super::super::inbox::Mail;
     use super::super::stage::Stage;
     use super::*;
     use crate::record::Arena;
@@ -223,6 +246,16 @@ mod tests {
         Poll,
         Drop,
         Display,
+        /// And the panic's payload panics when it is dropped.
+        Payload,
+    }
+
+    struct Bomb;
+
+    impl std::ops::Drop for Bomb {
+        fn drop(&mut self) {
+            panic!("it goes off")
+        }
     }
 
     impl Decode<PanicsAt> for PanicsAt {
@@ -240,6 +273,9 @@ mod tests {
 
         fn poll(self: Pin<&mut Self>, _context: &mut Context<'_>) -> Poll<Self::Output> {
             assert_ne!(self.0, PanicsAt::Poll);
+            if self.0 == PanicsAt::Payload {
+                std::panic::panic_any(Bomb);
+            }
             Poll::Ready(if self.0 == PanicsAt::Display { Err(Mute.into()) } else { Ok(()) })
         }
     }
@@ -265,7 +301,7 @@ mod tests {
     #[test]
     fn a_panic_of_user_code_is_the_attempts_outcome_wherever_it_happens() {
         use PanicsAt::*;
-        for panics_at in [Nothing, Decode, Call, Poll, Drop, Display] {
+        for panics_at in [Nothing, Decode, Call, Poll, Drop, Display, Payload] {
             let work = Work {
                 decoder: panics_at,
                 processor: |task: Task<PanicsAt>| {
@@ -281,6 +317,30 @@ mod tests {
                 _ => panic!("{panics_at:?}: neither done nor a panic"),
             }
         }
+    }
+
+    #[tokio::test]
+    async fn an_attempt_that_is_dropped_before_its_first_poll_is_reported_all_the_same() {
+        let ticket = a_ticket();
+        let inbox = Arc::new(Inbox::new(false, false));
+        let attempt = Staged::fresh(std::future::ready(AttemptOutcome::Done));
+        let presence = inbox.life().enter();
+        let (started, timeout) = (Instant::now(), Duration::from_secs(60));
+        drop(run_apart(attempt, FirstPoll::Apart, ticket, started, timeout, inbox.clone(), presence));
+        let mut mail = Mail::default();
+        inbox.take(&mut mail);
+        assert!(matches!(mail.finished[..], [Finished { outcome: None, .. }]));
+    }
+
+    fn a_ticket() -> Ticket {
+        let settings = Arc::new(PartitionSettings::default());
+        let mut partition = Partition::new(settings, Epoch::new(1), Some(Position::new(0)), SettledMap::new());
+        let offset = Offset::new(0);
+        let delivery = Delivery { offset, lane: None, bytes: 0, due: None, rounds: 0, attempts: 0, record: () };
+        partition.deliver(delivery, Moment::ORIGIN);
+        assert!(partition.next_start_needs_mark());
+        partition.mark_confirmed(partition.wanted_mark().unwrap());
+        partition.next_start().unwrap().ticket
     }
 
     #[test]
