@@ -97,7 +97,7 @@ fn most(samples: &Samples, of: fn(&Sample) -> u64) -> String {
 /// The rate as a fraction of what the limit, the keys and the measured time of an attempt allow.
 pub(crate) fn of_bound(scenario: &Scenario, samples: &Samples) -> Option<f64> {
     // Where attempts of very different lengths are mixed, their mean says nothing of what is possible.
-    if scenario.paced.is_some() || !matches!(scenario.work, Work::Wait { .. } | Work::RandomWait { .. }) {
+    if scenario.paced.is_some() || !matches!(scenario.work, Work::Wait { .. }) {
         return None;
     }
     let fractions = samples.samples.iter().filter_map(|sample| {
