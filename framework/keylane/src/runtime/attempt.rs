@@ -160,9 +160,8 @@ pub(super) fn run_apart<F: Future<Output = AttemptOutcome>>(
 ) -> impl Future<Output = ()> {
     let busy = (first_poll == FirstPoll::Apart).then_some(Duration::ZERO);
     let report = Report { inbox, ticket, started, busy, outcome: None };
-    let held = Apart { attempt, report, _presence: presence };
+    let mut held = Apart { attempt, report, _presence: presence };
     async move {
-        let mut held = held;
         let Apart { attempt, report, .. } = &mut held;
         let deadline = tokio::time::Instant::from_std(started) + timeout;
         let timed = tokio::time::timeout_at(deadline, Timed { future: attempt, busy: report.busy.as_mut() }).await;
@@ -302,15 +301,11 @@ mod tests {
     fn a_panic_of_user_code_is_the_attempts_outcome_wherever_it_happens() {
         use PanicsAt::*;
         for panics_at in [Nothing, Decode, Call, Poll, Drop, Display, Payload] {
-            let work = Work {
-                decoder: panics_at,
-                processor: |task: Task<PanicsAt>| {
-                    assert_ne!(task.payload, Call);
-                    ByHand(task.payload)
-                },
-                spans: AttemptSpans::new(&SubscriptionConfig::new("group", "topic")),
-            };
-            let outcome = Stage::new().poll(attempt(Arc::new(OwnersWork(Arc::new(work))), call()));
+            let work = work(panics_at, |task: Task<PanicsAt>| {
+                assert_ne!(task.payload, Call);
+                ByHand(task.payload)
+            });
+            let outcome = Stage::new().poll(attempt(work, call()));
             match outcome {
                 Ok(AttemptOutcome::Done) => assert_eq!(panics_at, Nothing),
                 Ok(AttemptOutcome::Failed { failure: Failure::Panicked, .. }) => assert_ne!(panics_at, Nothing),
@@ -345,17 +340,19 @@ mod tests {
 
     #[test]
     fn the_future_of_an_attempt_is_no_more_than_four_tasks_large() {
-        let work = Work {
-            decoder: Raw,
-            processor: |task: Task<Bytes>| async move {
-                std::hint::black_box(&task);
-                Ok::<(), TaskError>(())
-            },
-            spans: AttemptSpans::new(&SubscriptionConfig::new("group", "topic")),
-        };
-        let attempt = attempt::<Bytes, _, _>(Arc::new(OwnersWork(Arc::new(work))), call());
+        let attempt = attempt::<Bytes, _, _>(work(Raw, nothing_to_do), call());
         let (size, task) = (size_of_val(&attempt), size_of::<Task<Bytes>>());
         assert!(size <= 4 * task, "{size} bytes, a task has {task}");
+    }
+
+    fn work<D, P>(decoder: D, processor: P) -> Arc<OwnersWork<D, P>> {
+        let spans = AttemptSpans::new(&SubscriptionConfig::new("group", "topic"));
+        Arc::new(OwnersWork(Arc::new(Work { decoder, processor, spans })))
+    }
+
+    async fn nothing_to_do(task: Task<Bytes>) -> Result<(), TaskError> {
+        std::hint::black_box(&task);
+        Ok(())
     }
 
     fn call() -> Call {
@@ -372,17 +369,8 @@ mod tests {
             let to_nowhere = tracing_subscriber::fmt::layer().with_writer(std::io::sink);
             Dispatch::new(tracing_subscriber::registry().with(EnvFilter::new(filter)).with(to_nowhere))
         };
-        let work = Work {
-            decoder: Raw,
-            processor: |task: Task<Bytes>| async move {
-                std::hint::black_box(&task);
-                Ok::<(), TaskError>(())
-            },
-            spans: AttemptSpans::new(&SubscriptionConfig::new("group", "topic")),
-        };
-        let work = Arc::new(OwnersWork(Arc::new(work)));
-        let source = Arc::new(Source { topic: "topic".into(), partition: 0, life: Arc::default() });
-        let record = Record::new(&mut Arena::default(), 7, None, Some(b"key"), Some(b"value"), None);
+        let work = work(Raw, nothing_to_do);
+        let Call { record, source, .. } = call();
         let mut stage = Stage::new();
         for (who, filter) in [
             ("nobody", None),
