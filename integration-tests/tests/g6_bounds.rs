@@ -195,7 +195,7 @@ async fn a_pause_by_the_user_starts_nothing_and_a_resume_goes_on_where_it_was() 
     wait_until("it is paused and nothing runs", DEADLINE, || {
         let status = member.status();
         status.state == State::Paused
-            && status.partitions.iter().all(|partition| partition.paused && partition.running == 0)
+            && status.partitions.iter().all(|partition| partition.paused_by_user && partition.running == 0)
     })
     .await;
     let started = || journal.entries().iter().filter(|entry| matches!(entry, Entry::Started(_))).count();

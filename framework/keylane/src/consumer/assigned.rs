@@ -43,6 +43,8 @@ pub(super) struct Assigned {
     ahead: Budget,
     /// The user paused the subscription or this partition, and the owner was told.
     pub(super) held: bool,
+    /// How many times, in this epoch.
+    pub(super) pauses: u64,
     /// What the client was told.
     pub(super) fetch_paused: bool,
     /// The newest commit point, stored with the client.
@@ -100,6 +102,7 @@ impl Assigned {
             records,
             ahead,
             held: false,
+            pauses: 0,
             fetch_paused: false,
             stored: None,
             highest: None,
@@ -146,8 +149,15 @@ impl Assigned {
     pub(super) fn set_held(&mut self, held: bool) {
         if held != self.held {
             self.held = held;
-            self.inbox.order(|orders| orders.paused = held);
+            self.pauses += u64::from(held);
+            let pause = if held { self.pauses } else { 0 };
+            self.inbox.order(|orders| orders.pause = pause);
         }
+    }
+
+    /// Whether the pause by the user is in force: the owner, which may have been in the middle of a turn, has seen it.
+    pub(super) fn is_at_rest(&self) -> bool {
+        self.held && self.progress.pause() == self.pauses
     }
 
     /// Whether a limit of this partition asks for a pause (guarantee G6).
@@ -206,7 +216,7 @@ mod tests {
     fn an_opening_that_is_not_confirmed_is_still_to_be_sent_when_the_owner_reports_without_a_mark() {
         let labels = MetricLabels { subscription: "s", topic: "t", partition: 0 };
         let budgets = (Budget::new(10, 7), Budget::new(10, 7));
-        let (inbox, progress) = (Arc::new(Inbox::new(false, false)), Arc::new(Progress::default()));
+        let (inbox, progress) = (Arc::new(Inbox::new(0, false)), Arc::new(Progress::default()));
         let mut partition = Assigned::new("t".into(), 0, inbox, progress.clone(), false, &labels, budgets);
         let point = |mark| CommitPoint { position: 3, metadata: String::new(), mark, running: false };
         (partition.opening, partition.stored) = (true, Some(point(Some(OPENING))));

@@ -76,7 +76,8 @@ impl Assignment {
         let is_retry_topic = self.settings.retry_topic.as_deref() == Some(&*topic);
         tracing::info!(%topic, partition = new.partition, start = start.map(Position::get), "partition assigned");
         let predecessors = self.predecessors(&topic, new.partition);
-        let (inbox, progress) = (Arc::new(Inbox::new(paused, !predecessors.is_empty())), Arc::new(Progress::default()));
+        let (inbox, progress) =
+            (Arc::new(Inbox::new(u64::from(paused), !predecessors.is_empty())), Arc::new(Progress::default()));
         inbox.order(|orders| orders.log = new.log);
         (self.open)(Opening {
             topic: topic.clone(),
@@ -99,7 +100,7 @@ impl Assignment {
         );
         let mut assigned =
             Assigned::new(topic.clone(), new.partition, inbox, progress, is_retry_topic, &labels, budgets);
-        assigned.held = paused;
+        (assigned.held, assigned.pauses) = (paused, u64::from(paused));
         assigned.opening = opening_point.is_some();
         assigned.stored = opening_point;
         assigned.highest = start.map(Position::get);

@@ -26,6 +26,7 @@ pub(super) fn update(
             partition.told_log_end = true;
             partition.inbox.order(|orders| orders.log_end = Some(end));
         }
+        let paused_by_user = partition.is_at_rest();
         let (pending, progress) = (partition.pending_records(), &partition.progress);
         let watermark = progress.watermark.load(Ordering::Relaxed);
         let lag = end.and_then(|end| u64::try_from(end - watermark.max(0)).ok()).filter(|_| watermark >= 0);
@@ -45,7 +46,7 @@ pub(super) fn update(
             partition.read_metrics.set_delivered(next - 1);
         }
         partition.read_metrics.set_paused(partition.fetch_paused, Instant::now());
-        partition.read_metrics.set_paused_by_user(partition.held);
+        partition.read_metrics.set_paused_by_user(paused_by_user);
         let stuck = Stuck::look(partition, watchdog);
         let blocked_for = stuck.blocked_for.unwrap_or_default();
         partition.read_metrics.set_stuck(stuck.stalled_for.is_some(), stuck.slow_attempts, blocked_for);
@@ -63,7 +64,7 @@ pub(super) fn update(
             parked: progress.parked.load(Ordering::Relaxed),
             settled_ahead: progress.settled_ahead.load(Ordering::Relaxed),
             paused: partition.fetch_paused,
-            paused_by_user: partition.held,
+            paused_by_user,
             lag_records: lag,
             oldest: progress.oldest().map(oldest_record),
             slow_attempts: stuck.slow_attempts,

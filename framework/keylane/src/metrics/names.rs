@@ -140,7 +140,7 @@ metrics! {
     LANES = "keylane_lanes": Gauge, Count, [SUBSCRIPTION, TOPIC, PARTITION, LaneState::LABEL];
     /// 1 while reading the partition is paused, by back-pressure or by the user, else 0.
     PAUSED = "keylane_paused": Gauge, Count, [SUBSCRIPTION, TOPIC, PARTITION];
-    /// 1 while the user has paused the subscription or the partition, else 0.
+    /// 1 while a pause by the user, of the subscription or the partition, is in force: no attempt starts. Else 0.
     PAUSED_BY_USER = "keylane_paused_by_user": Gauge, Count, [SUBSCRIPTION, TOPIC, PARTITION];
     /// Time for which reading the partition was paused, in whole seconds; fractions are carried over.
     PAUSED_SECONDS = "keylane_paused_seconds_total": Counter, Seconds, [SUBSCRIPTION, TOPIC, PARTITION];

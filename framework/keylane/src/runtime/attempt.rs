@@ -317,7 +317,7 @@ mod tests {
     #[tokio::test]
     async fn an_attempt_that_is_dropped_before_its_first_poll_is_reported_all_the_same() {
         let ticket = a_ticket();
-        let inbox = Arc::new(Inbox::new(false, false));
+        let inbox = Arc::new(Inbox::new(0, false));
         let attempt = Staged::fresh(std::future::ready(AttemptOutcome::Done));
         let presence = inbox.life().enter();
         let (started, timeout) = (Instant::now(), Duration::from_secs(60));

@@ -55,8 +55,8 @@ pub(crate) struct Orders {
     pub(crate) end: bool,
     /// The subscription shuts down: what happens to the process from now on is nobody's record's doing.
     pub(crate) shutdown: bool,
-    /// The user paused the subscription or the partition.
-    pub(crate) paused: bool,
+    /// The number of the user's pause, of the subscription or the partition, that is on; 0 for none.
+    pub(crate) pause: u64,
     /// Counts the times that starts became possible again after a doubt of membership.
     pub(crate) confirmed: u64,
     /// Attempts of an earlier epoch of this partition have not ended yet.
@@ -87,10 +87,10 @@ pub(super) struct Written {
 }
 
 impl Inbox {
-    /// An empty one whose standing orders say whether the subscription is paused: a partition that arrives during a pause
-    /// waits for its end like the others. And whether it has to wait for an earlier epoch of its partition.
-    pub(crate) fn new(paused: bool, waits_for_predecessors: bool) -> Self {
-        let orders = Orders { paused, waits_for_predecessors, ..Orders::default() };
+    /// An empty one whose standing orders say whether the subscription is paused (0 for no): a partition that arrives during
+    /// a pause waits for its end like the others. And whether it has to wait for an earlier epoch of its partition.
+    pub(crate) fn new(pause: u64, waits_for_predecessors: bool) -> Self {
+        let orders = Orders { pause, waits_for_predecessors, ..Orders::default() };
         Self { mail: Mutex::new(Mail { orders, ..Mail::default() }), ..Self::default() }
     }
 
@@ -210,7 +210,7 @@ mod tests {
     #[tokio::test]
     async fn a_turn_that_comes_too_late_is_given_back_although_an_attempt_still_holds_the_inbox() {
         for owner_goes_first in [true, false] {
-            let late = Arc::new(Inbox::new(false, false));
+            let late = Arc::new(Inbox::new(0, false));
             if owner_goes_first {
                 late.life().set_over();
             }
@@ -220,7 +220,7 @@ mod tests {
                 late.life().set_over();
                 late.give_back_turn();
             }
-            let next = Arc::new(Inbox::new(false, false));
+            let next = Arc::new(Inbox::new(0, false));
             super::super::turns::request(Turn::Quiet, next.clone());
             let waited = tokio::time::timeout(Duration::from_secs(30), next.wait()).await;
             assert!(waited.is_ok(), "owner goes first: {owner_goes_first}");
@@ -231,7 +231,7 @@ mod tests {
 
     #[test]
     fn records_come_behind_those_that_were_left_over_and_a_burst_leaves_no_large_buffer() {
-        let (inbox, mut mail, mut arena) = (Inbox::new(false, false), Mail::default(), Arena::default());
+        let (inbox, mut mail, mut arena) = (Inbox::new(0, false), Mail::default(), Arena::default());
         let mut record = |offset| Record::new(&mut arena, offset, None, None, None, None);
         let burst = 2 * KEPT_CAPACITY as i64;
         inbox.deliver(&mut (0..burst).map(&mut record).collect());
@@ -249,11 +249,11 @@ mod tests {
 
     #[test]
     fn a_partition_opened_during_a_pause_is_paused_until_the_order_changes() {
-        let (inbox, mut mail) = (Inbox::new(true, false), Mail::default());
+        let (inbox, mut mail) = (Inbox::new(1, false), Mail::default());
         inbox.take(&mut mail);
-        assert!(mail.orders.paused);
-        inbox.order(|orders| orders.paused = false);
+        assert_eq!(mail.orders.pause, 1);
+        inbox.order(|orders| orders.pause = 0);
         inbox.take(&mut mail);
-        assert!(!mail.orders.paused);
+        assert_eq!(mail.orders.pause, 0);
     }
 }

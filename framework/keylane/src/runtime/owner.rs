@@ -227,7 +227,7 @@ impl Owner {
     fn absorb(&mut self) -> Moment {
         let now = self.runtime.moment(Instant::now());
         let orders = self.mail.orders;
-        let paused = orders.paused || orders.waits_for_predecessors;
+        let paused = orders.pause > 0 || orders.waits_for_predecessors;
         self.core.set_paused(if paused { Paused::Yes } else { Paused::No });
         if orders.drain || orders.end {
             self.core.drain();

@@ -9,8 +9,8 @@ use keylane_core::{Mark, RecordState};
 use crate::KeyHash;
 use crate::subscription::HotKeys;
 
-/// One owner's state, published once a turn. Relaxed is enough: each figure stands alone, and the commit point, where two
-/// values must belong together, is behind a lock.
+/// One owner's state, published once a turn. Relaxed is enough: each figure stands alone, but for a pause; and the commit
+/// point, where two values must belong together, is behind a lock.
 #[derive(Debug)]
 pub(crate) struct Progress {
     /// Records that left memory in this epoch: settled, or ignored on delivery.
@@ -31,6 +31,9 @@ pub(crate) struct Progress {
     /// Attempts that run longer than they should, and for how long the watermark has stood still; 0 where it has not.
     pub(crate) slow_attempts: AtomicU64,
     pub(crate) stalled_millis: AtomicU64,
+    /// The number of the user's pause that is in force: the owner starts nothing. 0 for none. Published behind the other
+    /// figures, so that whoever sees it sees what its turn left running.
+    pause: AtomicU64,
     /// How many turns the owner has had.
     pub(crate) turns: AtomicU64,
     /// The attempt that is being polled in the owner, by offset and number; the offset is negative where there is none.
@@ -85,6 +88,7 @@ impl Default for Progress {
             workable_timestamp_millis: AtomicI64::new(i64::MIN),
             slow_attempts: AtomicU64::new(0),
             stalled_millis: AtomicU64::new(0),
+            pause: AtomicU64::new(0),
             turns: AtomicU64::new(0),
             polled_offset: AtomicI64::new(-1),
             polled_attempt: AtomicU32::new(0),
@@ -113,6 +117,15 @@ impl Progress {
 
     pub(super) fn clear_polled(&self) {
         self.polled_offset.store(-1, Ordering::Relaxed);
+    }
+
+    pub(super) fn set_pause(&self, pause: u64) {
+        self.pause.store(pause, Ordering::Release);
+    }
+
+    /// The number of the pause that is in force, 0 for none; to be asked before the figures are read.
+    pub(crate) fn pause(&self) -> u64 {
+        self.pause.load(Ordering::Acquire)
     }
 
     /// Offset and number of the attempt the owner is polling.

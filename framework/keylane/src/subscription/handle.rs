@@ -174,6 +174,9 @@ impl SubscriptionHandle {
 
     /// Fetches nothing more and starts no attempt until [`resume`](Self::resume); attempts in flight finish. The member keeps
     /// polling and keeps its partitions. Not remembered over a restart.
+    ///
+    /// Takes effect within some tens of milliseconds, or as soon as an attempt that blocks its thread lets go of it;
+    /// [`PartitionStatus::paused_by_user`](crate::PartitionStatus::paused_by_user) says that it has, within a second.
     pub fn pause(&self) {
         self.control.set_paused(true);
     }

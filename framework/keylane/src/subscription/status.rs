@@ -17,7 +17,8 @@ pub enum State {
     Starting = 0,
     /// Member of the group, polling and processing; the assignment may be empty.
     Running = 1,
-    /// Paused by the user: polling goes on, nothing is fetched and no attempt starts.
+    /// Paused by the user: polling goes on, nothing is fetched and no attempt starts. A partition that was just starting
+    /// attempts finishes that turn: [`PartitionStatus::paused_by_user`] says when the pause is in force there.
     Paused = 2,
     /// Giving partitions back: the attempts in flight there are finishing.
     Rebalancing = 3,
@@ -162,7 +163,8 @@ pub struct PartitionStatus {
     pub settled_ahead: u64,
     /// Whether fetching is paused, by a limit or by the user.
     pub paused: bool,
-    /// Whether the user paused it, or the subscription: then no attempt starts either.
+    /// Whether the user paused it, or the subscription, and the pause is in force: no attempt starts any more, and
+    /// [`running`](Self::running) counts those that may still finish.
     pub paused_by_user: bool,
     /// Records behind the end of the log, as far as it is known: the end offset minus the watermark.
     pub lag_records: Option<u64>,
