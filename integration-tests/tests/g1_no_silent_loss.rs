@@ -193,7 +193,8 @@ async fn a_dead_letter_topic_goes_and_comes_back(protocol: Protocol) {
     member.shutdown().await.unwrap();
     let dead = scene.dead_letters().await;
     assert_eq!(dead.len(), 20);
-    assert!(dead.values().all(|records| records.len() == 1), "each is there once: {dead:?}");
+    // Twice where the broker took a write whose time was up by the client's clock.
+    assert!(dead.values().all(|records| (1..=2).contains(&records.len())), "each is there: {dead:?}");
     assert_eq!(duplicates(&scene.journal.entries()), []);
 }
 
@@ -292,6 +293,10 @@ async fn a_dead_letter_that_is_refused_for_good_is_parked_loudly_and_goes_throug
     member.shutdown().await.unwrap();
 
     scene.kafka.configure_topic(&scene.dead, &[]).await.unwrap();
+    wait_for("the dead-letter topic takes large records", DEADLINE, async || {
+        scene.kafka.produce(&scene.dead, vec![NewRecord::keyed("probe", vec![b'x'; 1_500])]).await.ok()
+    })
+    .await;
     let member = scene.start(scene.subscribe(Protocol::Cooperative), fate).await;
     scene.await_unclaimed(&BTreeSet::new()).await;
     member.shutdown().await.unwrap();
@@ -331,7 +336,7 @@ async fn hard_stop(member: Subscription, runtime: tokio::runtime::Runtime, how: 
 async fn hard_stops_lose_nothing_and_repeat_nothing_that_was_committed() {
     let kafka = kafka_or_skip!(Nodes::One);
     let scene = Scene::new(kafka).await;
-    kafka.produce(&scene.topic, numbered(0..6_000, 400)).await.unwrap();
+    kafka.produce(&scene.topic, numbered(0..20_000, 400)).await.unwrap();
     let produced = scene.produced().await;
     let stops = [HardStop::Drop, HardStop::NoTime, HardStop::RuntimeGone, HardStop::Drop, HardStop::RuntimeGone];
     for (round, how) in stops.into_iter().enumerate() {
@@ -367,7 +372,7 @@ async fn hard_stops_lose_nothing_and_repeat_nothing_that_was_committed() {
     let member = scene.subscribe(Protocol::Cooperative).start(Raw, processor).await.unwrap();
     scene.await_unclaimed(&BTreeSet::new()).await;
     member.shutdown().await.unwrap();
-    assert_eq!(scene.journal.done(), 6_000);
+    assert_eq!(scene.journal.done(), 20_000);
     let cut_off = entries.iter().filter(|entry| matches!(entry, Entry::Ended(_, _, Outcome::CutOff))).count();
     assert!(cut_off >= stops.len(), "the stops were not that hard: {cut_off} attempts cut off");
     // A stop in order, however short, commits what has ended; only a runtime that is gone leaves a commit interval.

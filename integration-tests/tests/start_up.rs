@@ -18,7 +18,7 @@ use keylane_integration_tests::{
     wait::wait_for,
 };
 
-const STARTUP: Duration = Duration::from_secs(2);
+const STARTUP: Duration = Duration::from_secs(5);
 /// What a busy machine may add.
 const GENEROUS: Duration = Duration::from_secs(20);
 const DEADLINE: Duration = Duration::from_secs(60);

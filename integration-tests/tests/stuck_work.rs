@@ -192,7 +192,8 @@ async fn by_default_the_partition_waits_and_its_status_names_the_record() {
         .await;
     let is_stuck = |p: &PartitionStatus| {
         let is_full = p.paused && p.settled_ahead >= WINDOW as u64;
-        is_full && p.stalled_for.is_some() && p.slow_attempts == 1 && p.oldest.is_some()
+        // A turn that came late passes for a thread that is blocked, with so short a patience.
+        is_full && p.stalled_for.is_some() && p.slow_attempts == 1 && p.oldest.is_some() && p.blocked_for.is_none()
     };
     let status = seen("the partition stands still", &member, is_stuck).await;
     let oldest = status.oldest.unwrap();
@@ -248,9 +249,9 @@ async fn a_partition_whose_processor_blocks_it_is_seen_from_outside() {
     };
     let processor = journaled(&scene.journal, "a", process);
     let member = runtime.spawn(scene.builder().start(Raw, processor)).await.unwrap().unwrap();
-    let status = seen("it is blocked", &member, |p| p.blocked_for.is_some()).await;
+    let status =
+        seen("it is blocked by its attempt", &member, |p| p.blocked_for.is_some() && p.slow_attempts == 1).await;
     assert!(status.blocked_for >= Some(AFTER));
-    assert_eq!(status.slow_attempts, 1);
     drop(end);
     scene.done(OF_STUCK_KEY + OTHERS).await;
     seen("it is not blocked", &member, |p| p.blocked_for.is_none() && p.slow_attempts == 0).await;

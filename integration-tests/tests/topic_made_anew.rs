@@ -113,11 +113,11 @@ impl Scene {
 /// Names of logs, as bytes.
 type Logs = BTreeSet<[u8; 8]>;
 
-/// The logs that commits name.
+/// The logs that commits name; the first ones may not, where the brokers were slow to tell the topic's id.
 fn logs(committed: &[Committed]) -> Logs {
     let log = |committed: &Committed| {
         let position = Position::new(committed.offset?);
-        Some(commit_map::decode(position, &committed.metadata).unwrap().log.unwrap().to_bytes())
+        Some(commit_map::decode(position, &committed.metadata).unwrap().log?.to_bytes())
     };
     committed.iter().filter_map(log).collect()
 }

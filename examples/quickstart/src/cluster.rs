@@ -42,7 +42,12 @@ impl Cluster {
     /// Client settings for subscriptions. A cluster of yours gets keylane's defaults.
     pub(crate) fn consumer_settings(&self) -> BTreeMap<String, String> {
         match self {
-            Self::Embedded(_) => EmbeddedBroker::client_settings(),
+            Self::Embedded(_) => {
+                let mut settings = EmbeddedBroker::client_settings();
+                // Each group has one member, which no rebalance is quick for, and which a busy machine is not to throw out.
+                settings.insert("session.timeout.ms".into(), "6000".into());
+                settings
+            }
             Self::Yours { .. } => BTreeMap::new(),
         }
     }

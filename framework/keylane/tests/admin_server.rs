@@ -70,6 +70,8 @@ fn subscribe(broker: &EmbeddedBroker) -> SubscriptionBuilder {
     Subscription::builder("group", "tasks")
         .bootstrap_servers(broker.bootstrap_servers())
         .kafka_settings(EmbeddedBroker::client_settings())
+        // A member that gets no CPU for a while is not to be thrown out: nothing may come twice.
+        .kafka("session.timeout.ms", "6000")
         .watchdog(Watchdog { slow_attempt: Duration::from_millis(200), stalled_after: Duration::from_millis(200) })
 }
 
@@ -143,7 +145,12 @@ async fn a_stuck_key_is_found_with_two_gets() {
     let admin = AdminServer::builder().subscription(subscription.handle()).start().unwrap();
     let address = admin.local_addr();
     eventually("the others are done", || work.done() == 100).await;
-    eventually("it is seen", || has_reason(address, "ready", "partition_stalled")).await;
+    // Not for the partitions that have just waited for their first records.
+    let stalled = || -> Vec<i32> {
+        let partitions = subscription.status().partitions;
+        partitions.iter().filter(|it| it.stalled_for.is_some()).map(|it| it.partition).collect()
+    };
+    eventually("it is seen", || stalled() == [stuck] && has_reason(address, "ready", "partition_stalled")).await;
 
     let (status, health) = get(address, "/health/ready");
     assert_eq!((status, &health["status"]), (200, &"degraded".into()));
@@ -183,16 +190,18 @@ async fn a_pause_stops_the_work_and_a_resume_goes_on_with_it() {
 
     let paused = |partition: usize| {
         let partition = &state()["partitions"][partition];
-        assert_eq!(partition["paused"], partition["paused_by_user"], "no limit is reached");
-        partition["paused_by_user"] == true
+        // Fetching stops at once, the owner in its next turn; no limit is reached.
+        [&partition["paused"], &partition["paused_by_user"]].map(|paused| paused == true)
     };
+    let is_paused = |partition| paused(partition) == [true; 2];
+    let goes_on = |partition| paused(partition) == [false; 2];
     post(address, "/v1/subscriptions/group/pause");
-    eventually("both partitions are paused", || paused(0) && paused(1)).await;
+    eventually("both partitions are paused", || is_paused(0) && is_paused(1)).await;
     assert_eq!((&state()["state"], health(address).2), (&"paused".into(), 200));
     enqueue(&producer, 0, &first).await;
     post(address, "/v1/subscriptions/group/partitions/tasks/0/pause");
     post(address, "/v1/subscriptions/group/resume");
-    eventually("only one is paused", || paused(0) && !paused(1)).await;
+    eventually("only one is paused", || is_paused(0) && goes_on(1)).await;
     assert!(has_reason(address, "ready", "partition_paused"));
 
     // Behind the one of the paused partition, and done before it.
@@ -206,7 +215,7 @@ async fn a_pause_stops_the_work_and_a_resume_goes_on_with_it() {
     post(address, "/v1/subscriptions/group/partitions/tasks/0/resume");
     expected += 1;
     eventually("the rest is done", || work.done() == expected).await;
-    eventually("nothing is paused", || !paused(0) && !paused(1)).await;
+    eventually("nothing is paused", || goes_on(0) && goes_on(1)).await;
     subscription.shutdown().await.unwrap();
 }
 

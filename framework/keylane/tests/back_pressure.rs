@@ -14,11 +14,11 @@ use common::{PATIENCE, eventually, producer};
 use futures::future::join_all;
 use keylane::{EmbeddedBroker, EmbeddedBrokerOptions, Limits, NewTask, Raw, Subscription, Task, TaskError};
 
-/// Fetching pauses and resumes some three hundred times. librdkafka's fetcher, with nothing but paused partitions, goes to
+/// Fetching pauses and resumes some hundred times. librdkafka's fetcher, with nothing but paused partitions, goes to
 /// sleep each time, for up to a second unless it is woken; then patience ends long before the records do.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_partition_that_is_resumed_is_fetched_at_once() {
-    const RECORDS: usize = 60_000;
+    const RECORDS: usize = 20_000;
     let broker = EmbeddedBroker::start(EmbeddedBrokerOptions::default()).unwrap();
     broker.create_topic("tasks", 1).unwrap();
     let producer = producer(broker.bootstrap_servers(), "tasks").await;

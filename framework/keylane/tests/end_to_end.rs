@@ -32,6 +32,8 @@ fn subscribe(broker: &EmbeddedBroker, topic: &str) -> SubscriptionBuilder {
     Subscription::builder(format!("{topic}-group"), topic)
         .bootstrap_servers(broker.bootstrap_servers())
         .kafka_settings(EmbeddedBroker::client_settings())
+        // A member that gets no CPU for a while is not to be thrown out: nothing may come twice.
+        .kafka("session.timeout.ms", "6000")
 }
 
 async fn enqueue(broker: &EmbeddedBroker, topic: &str, tasks: Vec<NewTask>) {

@@ -43,6 +43,8 @@ async fn the_keys_that_stand_out(plain_keys: bool) {
     let subscription = Subscription::builder("group", "tasks")
         .bootstrap_servers(broker.bootstrap_servers())
         .kafka_settings(EmbeddedBroker::client_settings())
+        // A member that gets no CPU for a while is not to be thrown out: nothing may come twice.
+        .kafka("session.timeout.ms", "6000")
         .hot_keys(HotKeySettings { plain_keys })
         .start(Json, move |task: Task<u32>| {
             let mut released = released.clone();
@@ -57,8 +59,12 @@ async fn the_keys_that_stand_out(plain_keys: bool) {
         .unwrap();
     let handle = subscription.handle();
     eventually("the key with the most records is first", || is_first(&handle.hot_keys().by_records, OFTEN)).await;
-    // While its attempt still runs, and the others have never started.
-    eventually("the key that takes longest is first", || is_first(&handle.hot_keys().by_time, STUCK)).await;
+    // While its attempt still runs, and the others have never started. What a busy machine adds to the others fades.
+    eventually("the key that takes longest has most of the time", || {
+        let keys = handle.hot_keys();
+        is_first(&keys.by_time, STUCK) && keys.by_time[0].share > 0.5
+    })
+    .await;
     eventually("the key that waits longest is first", || is_first(&handle.hot_keys().by_waiting, STUCK)).await;
 
     let keys = handle.hot_keys();
@@ -66,7 +72,6 @@ async fn the_keys_that_stand_out(plain_keys: bool) {
     assert_eq!((&*often.topic, often.partition), ("tasks", 0));
     assert_eq!(often.key.as_deref(), plain_keys.then_some(OFTEN.as_bytes()));
     assert!(often.amount <= 100 && often.at_most >= often.amount, "{often:?}");
-    assert!(keys.by_time[0].share > 0.5, "{:?}", keys.by_time[0]);
     assert!(keys.by_records.is_sorted_by(|a, b| a.amount >= b.amount));
     assert!(!format!("{keys:?}").contains(OFTEN), "not in what is logged");
 

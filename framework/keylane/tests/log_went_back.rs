@@ -43,6 +43,8 @@ async fn a_position_below_the_committed_one_is_committed_while_the_subscription_
         Subscription::builder("group", "tasks")
             .bootstrap_servers(broker.bootstrap_servers())
             .kafka_settings(EmbeddedBroker::client_settings())
+            // A member that gets no CPU for a while is not to be thrown out: nothing may come twice.
+            .kafka("session.timeout.ms", "6000")
             .start(Json, move |_: Task<u32>| {
                 seen.fetch_add(1, Ordering::Relaxed);
                 async { Ok::<(), TaskError>(()) }

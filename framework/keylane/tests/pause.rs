@@ -34,7 +34,9 @@ async fn a_pause_is_told_when_the_owner_has_seen_it_and_not_before() {
         }
     };
     let builder = Subscription::builder("group", "tasks").bootstrap_servers(broker.bootstrap_servers());
-    let member = builder.kafka_settings(EmbeddedBroker::client_settings()).start(Raw, processor).await.unwrap();
+    // A member that gets no CPU for a while is not to be thrown out: nothing may come twice.
+    let builder = builder.kafka_settings(EmbeddedBroker::client_settings()).kafka("session.timeout.ms", "6000");
+    let member = builder.start(Raw, processor).await.unwrap();
     let partition = || member.status().partitions.first().cloned();
     let paused = |check: fn(&PartitionStatus) -> bool| partition().is_some_and(|partition| check(&partition));
 
@@ -57,4 +59,17 @@ async fn a_pause_is_told_when_the_owner_has_seen_it_and_not_before() {
     eventually("all are done", || started.load(Ordering::SeqCst) == RECORDS + 1).await;
     member.shutdown().await.unwrap();
     producer.close(PATIENCE).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_member_that_runs_knows_its_partitions() {
+    let broker = EmbeddedBroker::start(EmbeddedBrokerOptions::default()).unwrap();
+    broker.create_topic("tasks", 4).unwrap();
+    let builder = Subscription::builder("group", "tasks").bootstrap_servers(broker.bootstrap_servers());
+    let processor = |_: Task<Bytes>| async { Ok::<(), TaskError>(()) };
+    let member = builder.kafka_settings(EmbeddedBroker::client_settings()).start(Raw, processor).await.unwrap();
+    eventually("it is a member", || member.state() == State::Running).await;
+    assert_eq!(member.status().partitions.len(), 4);
+    assert_eq!(member.handle().pause_partition("tasks", 3), Ok(()));
+    member.shutdown().await.unwrap();
 }

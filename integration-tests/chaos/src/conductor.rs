@@ -23,8 +23,8 @@ const MEMBER_ENDS: Duration = Duration::from_secs(60);
 const BROKER_BACK: Duration = Duration::from_secs(120);
 /// How long a rolling restart lets a member work before the next one goes.
 const BETWEEN_RESTARTS: Duration = Duration::from_millis(1_500);
-/// For a changed topic to be known to all brokers.
-const TOPIC_CHANGES: Duration = Duration::from_secs(10);
+/// For a changed topic to be known to the leader of a partition.
+const TOPIC_CHANGES: Duration = Duration::from_secs(60);
 
 /// What is needed to break things.
 pub struct Conductor<'a> {
@@ -169,7 +169,7 @@ impl Conductor<'_> {
         let what = "dead letters".to_owned();
         self.deeds.note(Deed::Out { what: what.clone() });
         self.refuse_writes(dead).await?;
-        self.await_refusals(dead).await;
+        self.await_refusals(dead).await?;
         let saved = read_written(self.kafka, dead).await?;
         self.kafka.delete_topic(dead).await?;
         sleep(Duration::from_millis(away_ms)).await;
@@ -193,15 +193,24 @@ impl Conductor<'_> {
         self.limit_messages(topic, "1").await
     }
 
-    /// Until no partition takes anything. A write that is taken for lack of news would go with the topic, unread.
-    async fn await_refusals(&self, topic: &str) {
-        let given_up = Instant::now() + TOPIC_CHANGES;
+    /// Until no partition takes anything. A write that is taken for lack of news would go with the topic, unread, and the run
+    /// would prove nothing.
+    async fn await_refusals(&self, topic: &str) -> Result<(), HarnessError> {
         for partition in 0..self.shape.0 {
+            let began = Instant::now();
             let probe = NewRecord { partition: Some(partition), ..NewRecord::keyed(PROBE, PROBE) };
-            while Instant::now() < given_up && self.kafka.produce(topic, vec![probe.clone()]).await.is_ok() {
+            while self.kafka.produce(topic, vec![probe.clone()]).await.is_ok() {
+                if began.elapsed() >= TOPIC_CHANGES {
+                    return Err(HarnessError::Deadline {
+                        what: format!("{topic}[{partition}] refused every write, so that it could be deleted"),
+                        after: TOPIC_CHANGES,
+                        last: "a write was taken".to_owned(),
+                    });
+                }
                 sleep(LOOK).await;
             }
         }
+        Ok(())
     }
 
     /// Sees to it that every topic takes writes again. A broker that was away while the topic was deleted and made anew may

@@ -17,6 +17,9 @@ use crate::{
     settings::Common,
 };
 
+/// How long a commit may be on its way where nothing else is said. Generous: many of these processes share a machine.
+pub const COMMIT_GRACE_MS: u64 = 1_000;
+
 /// The schedule of a run.
 pub const SCHEDULE: &str = "schedule.json";
 /// The program's own journal.
@@ -88,6 +91,9 @@ pub struct Evidence {
     pub schedule: Schedule,
     /// What the members had in common.
     pub common: Common,
+    /// How long a commit may be on its way, beyond the commit interval, before what it says counts as committed.
+    #[serde(default = "commit_grace_ms")]
+    pub commit_grace_ms: u64,
     /// The origin topic.
     pub produced: Vec<Produced>,
     /// What the brokers had acknowledged.
@@ -131,6 +137,11 @@ impl Evidence {
     pub fn load(directory: &Path) -> io::Result<Self> {
         Ok(serde_json::from_slice(&fs::read(directory.join(EVIDENCE))?)?)
     }
+}
+
+/// That of runs from before it could be chosen.
+fn commit_grace_ms() -> u64 {
+    COMMIT_GRACE_MS
 }
 
 /// Where the members write.

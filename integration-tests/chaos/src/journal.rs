@@ -35,6 +35,9 @@ pub enum Note {
     Up {
         /// Its commit interval.
         commit_interval_ms: u64,
+        /// Its drain time-out; 0 in older journals.
+        #[serde(default)]
+        drain_timeout_ms: u64,
     },
     /// It began to shut down.
     Stopping,
@@ -58,7 +61,12 @@ pub enum Note {
     GivenBack {
         /// Whether attempts were dropped at the drain's deadline.
         dropped: bool,
+        /// How long it took; 0 in older journals.
+        #[serde(default)]
+        took_ms: u64,
     },
+    /// Partitions are about to be given back without the broker's word on their last commit.
+    Unanswered,
     /// A record was parked.
     Parked {
         /// The topic.
@@ -244,9 +252,11 @@ mod tests {
         let journal = Journal::open(&path).unwrap();
         let attempt = Attempt { topic: "t".into(), partition: 3, offset: 7, key: None, id: 9, epoch: 1, attempt: 2 };
         let notes = [
-            Note::Up { commit_interval_ms: 500 },
+            Note::Up { commit_interval_ms: 500, drain_timeout_ms: 1_000 },
             Note::Started(attempt.clone()),
             Note::Ended { attempt, outcome: Outcome::CutOff },
+            Note::GivenBack { dropped: true, took_ms: 1_600 },
+            Note::Unanswered,
             Note::Down { error: None },
         ];
         for note in &notes {

@@ -12,7 +12,7 @@ use keylane_chaos::{
     run::{run, schedule},
     table::table,
 };
-use keylane_integration_tests::kafka::{Found, Kafka, Nodes};
+use keylane_integration_tests::kafka::{Extras, Found, Kafka, Nodes};
 
 type Failure = Box<dyn std::error::Error>;
 
@@ -67,7 +67,7 @@ async fn go(options: &Options) -> Result<bool, Failure> {
 fn start(options: &Options) -> Result<Kafka, Failure> {
     let found = match &options.bootstrap {
         Some(servers) => Kafka::connect(servers, Nodes::Three),
-        None => Kafka::start(Nodes::Three),
+        None => Kafka::start_with(Nodes::Three, &Extras::quick_sessions()),
     };
     match found {
         Found::Running(kafka) => Ok(kafka),

@@ -127,7 +127,9 @@ impl<S: Subscriber> Layer<S> for Watch {
         } else if words.message.starts_with("the group has given this member's partitions away") {
             self.journal.note(Note::Lost);
         } else if words.message == "partitions given back" {
-            self.journal.note(Note::GivenBack { dropped: words.dropped });
+            self.journal.note(Note::GivenBack { dropped: words.dropped, took_ms: words.took_ms });
+        } else if words.message.starts_with("the coordinator does not answer the commit before a hand-over") {
+            self.journal.note(Note::Unanswered);
         } else if words.message.starts_with("a record is parked") {
             let Words { topic, partition, offset, .. } = words;
             self.journal.note(Note::Parked { topic, partition, offset });
@@ -144,6 +146,7 @@ struct Words {
     partition: i32,
     offset: i64,
     dropped: bool,
+    took_ms: u64,
 }
 
 impl Visit for Words {
@@ -151,6 +154,7 @@ impl Visit for Words {
         match field.name() {
             "message" => self.message = format!("{value:?}"),
             "topic" => self.topic = format!("{value:?}"),
+            "took" => self.took_ms = millis(&format!("{value:?}")),
             _ => {}
         }
     }
@@ -178,17 +182,29 @@ impl Visit for Words {
     }
 }
 
+/// A duration of a log line, which is what its `Debug` shows: `1.5s`, `12.25ms`.
+fn millis(shown: &str) -> u64 {
+    let number = shown.trim_end_matches(|letter: char| !letter.is_ascii_digit());
+    let unit = match &shown[number.len()..] {
+        "s" => 1_000.0,
+        "ms" => 1.0,
+        // Microseconds or less.
+        _ => 0.0,
+    };
+    (number.parse::<f64>().unwrap_or_default() * unit) as u64
+}
+
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
+    use std::{sync::Arc, time::Duration};
 
     use tracing_subscriber::layer::SubscriberExt;
 
-    use super::{Epochs, Watch};
+    use super::{Epochs, Watch, millis};
     use crate::journal::{Journal, Note, read};
 
     #[test]
-    fn assignments_are_counted_by_partition_and_a_lost_one_is_noted() {
+    fn assignments_are_counted_by_partition_and_what_the_checks_have_to_know_is_noted() {
         let path = tempfile::NamedTempFile::new().unwrap().into_temp_path();
         let epochs = Arc::new(Epochs::default());
         let watch = Watch::new(Arc::new(Journal::open(&path).unwrap()), epochs.clone());
@@ -197,7 +213,12 @@ mod tests {
                 let topic = "t";
                 tracing::info!(target: "keylane::consumer", %topic, partition, "partition assigned");
             }
-            tracing::info!(target: "keylane::consumer", dropped = true, "partitions given back");
+            let took = Duration::from_micros(1_600_700);
+            tracing::info!(target: "keylane::consumer", ?took, dropped = true, "partitions given back");
+            tracing::warn!(
+                target: "keylane::consumer",
+                "the coordinator does not answer the commit before a hand-over; records may be repeated"
+            );
             tracing::error!(target: "keylane::runtime", topic = "t", partition = 3, offset = 7_i64, "a record is parked: why");
             tracing::warn!(
                 target: "keylane::consumer",
@@ -207,9 +228,18 @@ mod tests {
         let assigned = |partition, epoch| Note::Assigned { topic: "t".into(), partition, epoch };
         let noted: Vec<Note> = read(&path).unwrap().into_iter().map(|line| line.what).collect();
         let parked = Note::Parked { topic: "t".into(), partition: 3, offset: 7 };
-        let given_back = Note::GivenBack { dropped: true };
-        let expected = [assigned(0, 1), assigned(1, 1), assigned(0, 2), given_back, parked, Note::Lost];
+        let given_back = Note::GivenBack { dropped: true, took_ms: 1_600 };
+        let assigned = [assigned(0, 1), assigned(1, 1), assigned(0, 2)];
+        let expected = [&assigned[..], &[given_back, Note::Unanswered, parked, Note::Lost]].concat();
         assert_eq!(noted, expected);
         assert_eq!((epochs.current("t", 0), epochs.current("t", 2)), (2, 0));
+    }
+
+    #[test]
+    fn a_duration_is_read_as_it_is_shown() {
+        for took in [0, 7, 999, 1_000, 61_234] {
+            assert_eq!(millis(&format!("{:?}", Duration::from_millis(took))), took);
+        }
+        assert_eq!(millis(&format!("{:?}", Duration::from_micros(900))), 0);
     }
 }

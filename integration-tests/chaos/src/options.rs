@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::Parser;
 
-use crate::settings::Protocol;
+use crate::{evidence::COMMIT_GRACE_MS, settings::Protocol};
 
 /// Breaks a group of keylane members, its brokers and its topics from a seed, and checks that the promises hold.
 ///
@@ -36,6 +36,18 @@ pub struct Options {
     /// Partitions of each topic.
     #[arg(long, default_value_t = 8)]
     pub partitions: i32,
+    /// How long a commit may be on its way, beyond the commit interval, before what it says counts as committed. Longer on a
+    /// machine that is short of processors.
+    #[arg(long, default_value_t = COMMIT_GRACE_MS)]
+    pub commit_grace_ms: u64,
+    /// How long all may take to be committed after everything is healed. A record that ends its process takes up to five
+    /// starts, each with a session time-out.
+    #[arg(long, default_value_t = 150)]
+    pub quiet_deadline_seconds: u64,
+    /// What the schedule's drain time-outs are at least; it is the same in everything else. keylane waits half a second longer
+    /// for an owner to end, and gives up one that gets no processor for so long, whose attempt may still run.
+    #[arg(long, default_value_t = 0)]
+    pub least_drain_timeout_ms: u64,
     /// Where journals, logs and the schedule go; without it a directory is made, and removed where all is well.
     #[arg(long)]
     pub directory: Option<PathBuf>,

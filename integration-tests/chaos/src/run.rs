@@ -31,9 +31,6 @@ use crate::{
 const SESSION_TIMEOUT_MS: u64 = 6_000;
 /// Shorter than the longest work times ten, longer than any by far on an idle machine.
 const ATTEMPT_TIMEOUT_MS: u64 = 2_000;
-/// How long all may take to be committed after everything is healed. A record that ends its process takes up to five starts,
-/// each with a session time-out.
-const QUIET_DEADLINE: Duration = Duration::from_secs(150);
 /// When the members are started again meanwhile: a record that was parked is tried again in a new epoch only.
 const PARKED_PATIENCE: Duration = Duration::from_secs(50);
 const LOOK: Duration = Duration::from_millis(250);
@@ -59,7 +56,7 @@ pub enum RunError {
 pub fn schedule(options: &Options, seed: u64, nodes: usize) -> Schedule {
     let load = Duration::from_secs_f64(options.minutes.max(0.1) * 60.0);
     let scene = Scene { load, members: options.members, nodes, session_timeout_ms: SESSION_TIMEOUT_MS };
-    Schedule::new(seed, &scene)
+    Schedule::new(seed, &scene).with_least_drain_timeout(options.least_drain_timeout_ms)
 }
 
 /// Runs `seed` and leaves journals and evidence in `directory`.
@@ -109,7 +106,7 @@ pub async fn run(kafka: &Kafka, options: &Options, seed: u64, directory: &Path) 
         eprintln!("{:>7} ms: healed; waiting for the group", conductor.began.elapsed().as_millis());
         conductor.await_replicas().await;
         conductor.mend_topics().await?;
-        let quiet = until_quiet(&conductor).await;
+        let quiet = until_quiet(&conductor, Duration::from_secs(options.quiet_deadline_seconds)).await;
         let gone = conductor.end_members().await;
         stop.store(true, Ordering::SeqCst);
         saved.map(|saved| (saved, written, quiet, gone))
@@ -139,6 +136,7 @@ pub async fn run(kafka: &Kafka, options: &Options, seed: u64, directory: &Path) 
         quiet_after_ms: quiet_after.map(|took| u64::try_from(took.as_millis()).unwrap_or(u64::MAX)),
         final_restart,
         members_failed: group.failed(),
+        commit_grace_ms: options.commit_grace_ms,
         schedule,
         common,
     };
@@ -152,9 +150,9 @@ pub async fn run(kafka: &Kafka, options: &Options, seed: u64, directory: &Path) 
 }
 
 /// Waits until the group has committed all there is; also says whether it took a restart of all members.
-async fn until_quiet(conductor: &Conductor<'_>) -> (Option<Duration>, bool) {
+async fn until_quiet(conductor: &Conductor<'_>, deadline: Duration) -> (Option<Duration>, bool) {
     let (began, mut restarted) = (Instant::now(), false);
-    while began.elapsed() < QUIET_DEADLINE {
+    while began.elapsed() < deadline {
         if is_quiet(conductor).await.unwrap_or(false) {
             return (Some(began.elapsed()), restarted);
         }

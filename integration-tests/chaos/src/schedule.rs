@@ -157,6 +157,19 @@ impl Schedule {
         let brokers = blows(rng, load_ms, 8_000..20_000, |rng| broker_blow(rng, scene, retry_topic));
         Self { seed, load_ms, retry_topic, static_members, tuning, aborts_ms, members, brokers }
     }
+
+    /// The same with drain time-outs that are nowhere shorter than this. Not drawn differently: a seed stays what it is.
+    #[must_use]
+    pub fn with_least_drain_timeout(mut self, millis: u64) -> Self {
+        let changed = self.members.iter_mut().filter_map(|timed| match &mut timed.blow {
+            MemberBlow::Reconfigure(tuning) => Some(tuning),
+            _ => None,
+        });
+        for tuning in changed.chain([&mut self.tuning]) {
+            tuning.drain_timeout_ms = tuning.drain_timeout_ms.max(millis);
+        }
+        self
+    }
 }
 
 /// Blow after blow with pauses between them. One lasts longer than its pause now and then; the next one is late then.
@@ -221,9 +234,9 @@ fn broker_blow(rng: &mut Rng, scene: &Scene, retry_topic: bool) -> BrokerBlow {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
+    use std::{collections::BTreeSet, time::Duration};
 
-    use super::{BrokerBlow, Scene, Schedule};
+    use super::{BrokerBlow, MemberBlow, Scene, Schedule};
 
     const SCENE: Scene = Scene { load: Duration::from_secs(90), members: 3, nodes: 3, session_timeout_ms: 6_000 };
 
@@ -238,6 +251,29 @@ mod tests {
         let schedule = Schedule::new(5, &SCENE);
         let text = serde_json::to_string(&schedule).unwrap();
         assert_eq!(serde_json::from_str::<Schedule>(&text).unwrap(), schedule);
+    }
+
+    #[test]
+    fn drain_timeouts_can_be_made_longer_and_nothing_else_changes() {
+        let (mut drawn, mut longer) = (BTreeSet::new(), BTreeSet::new());
+        for seed in 0..200 {
+            let schedule = Schedule::new(seed, &SCENE);
+            assert_eq!(schedule.clone().with_least_drain_timeout(0), schedule);
+            let patient = schedule.clone().with_least_drain_timeout(1_000);
+            drawn.extend(drain_timeouts(&schedule));
+            longer.extend(drain_timeouts(&patient));
+            let all_the_same = |schedule: Schedule| schedule.with_least_drain_timeout(u64::MAX);
+            assert_eq!(all_the_same(patient), all_the_same(schedule));
+        }
+        assert_eq!((drawn, longer), ([100, 3_000, 5_000].into(), [1_000, 3_000, 5_000].into()));
+    }
+
+    fn drain_timeouts(schedule: &Schedule) -> Vec<u64> {
+        let changed = schedule.members.iter().filter_map(|timed| match &timed.blow {
+            MemberBlow::Reconfigure(tuning) => Some(tuning.drain_timeout_ms),
+            _ => None,
+        });
+        changed.chain([schedule.tuning.drain_timeout_ms]).collect()
     }
 
     #[test]

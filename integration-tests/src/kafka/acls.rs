@@ -1,18 +1,27 @@
 //! Who may do what, on a Kafka with an authorizer.
 
+use std::{
+    io,
+    time::{Duration, Instant},
+};
+
 use super::{
     Kafka,
-    client::blocking,
+    client::{REQUEST, blocking},
     error::HarnessError,
     request::{Request, no_error_at},
 };
 
 const CREATE_ACLS: i16 = 30;
 const DELETE_ACLS: i16 = 31;
+const DESCRIBE_ACLS: i16 = 29;
 const LITERAL: i8 = 3;
 const ALLOW: i8 = 3;
 /// Behind the throttle time and the number of results.
 const FIRST_ERROR_AT: usize = 8;
+/// In the description, behind the throttle time; behind it a text, which is missing, and the number of resources.
+const ERROR_AT: usize = 4;
+const LOOK_AGAIN: Duration = Duration::from_millis(10);
 
 /// What a permission is about.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -42,8 +51,9 @@ impl Kafka {
     /// # Errors
     /// When the broker refuses it or does not answer within 15 s, for example because it has no authorizer.
     pub async fn allow(&self, user: &str, operation: Operation, on: Resource<'_>) -> Result<(), HarnessError> {
-        let request = binding(Request::new(CREATE_ACLS, 1).int32(1), user, operation, on);
-        self.change_acls(request, format!("allow {user} {operation:?} on {on:?}")).await
+        let change = binding(Request::new(CREATE_ACLS, 1).int32(1), user, operation, on);
+        let look = binding(Request::new(DESCRIBE_ACLS, 1), user, operation, on);
+        self.change_acls(change, look, true, format!("allow {user} {operation:?} on {on:?}")).await
     }
 
     /// Takes back what [`Kafka::allow`] gave; no error where there was nothing.
@@ -51,15 +61,42 @@ impl Kafka {
     /// # Errors
     /// As for [`Kafka::allow`].
     pub async fn forbid(&self, user: &str, operation: Operation, on: Resource<'_>) -> Result<(), HarnessError> {
-        let request = binding(Request::new(DELETE_ACLS, 1).int32(1), user, operation, on);
-        self.change_acls(request, format!("forbid {user} {operation:?} on {on:?}")).await
+        let change = binding(Request::new(DELETE_ACLS, 1).int32(1), user, operation, on);
+        let look = binding(Request::new(DESCRIBE_ACLS, 1), user, operation, on);
+        self.change_acls(change, look, false, format!("forbid {user} {operation:?} on {on:?}")).await
     }
 
-    async fn change_acls(&self, request: Request, doing: String) -> Result<(), HarnessError> {
+    /// Returns when the broker that is asked goes by it: the controller answers before.
+    async fn change_acls(
+        &self,
+        change: Request,
+        look: Request,
+        is_there: bool,
+        doing: String,
+    ) -> Result<(), HarnessError> {
         // Any node: it passes the request on to the controller.
         let address = self.bootstrap_servers.split(',').next().unwrap_or_default().to_owned();
-        let change = move || no_error_at(&request.exchange(&address)?, FIRST_ERROR_AT);
+        let change = move || {
+            no_error_at(&change.exchange(&address)?, FIRST_ERROR_AT)?;
+            let deadline = Instant::now() + REQUEST;
+            while has_any(&look.exchange(&address)?)? != is_there {
+                if Instant::now() >= deadline {
+                    return Err(io::Error::other("the broker does not learn of it"));
+                }
+                std::thread::sleep(LOOK_AGAIN);
+            }
+            Ok(())
+        };
         blocking(move || change().map_err(HarnessError::io(doing))).await
+    }
+}
+
+/// Whether a description is of something.
+fn has_any(description: &[u8]) -> io::Result<bool> {
+    no_error_at(description, ERROR_AT)?;
+    match description.get(ERROR_AT + 2..ERROR_AT + 8) {
+        Some([0xff, 0xff, count @ ..]) => Ok(count != [0; 4]),
+        _ => Err(io::Error::other(format!("the broker's description is not understood: {description:?}"))),
     }
 }
 

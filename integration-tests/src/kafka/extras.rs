@@ -10,6 +10,11 @@ pub struct Extras {
 }
 
 impl Extras {
+    /// Members of `group.protocol=consumer` that die are noticed after 5 s, for suites in which they do.
+    pub fn quick_sessions() -> Self {
+        Self::default().property("group.consumer.session.timeout.ms", "5000")
+    }
+
     /// A listener of this name (capital letters) and protocol (`SSL`, `SASL_SSL`, `SASL_PLAINTEXT`), on a free port, advertised
     /// as `localhost`.
     #[must_use]

@@ -47,8 +47,9 @@ pub use error::HarnessError;
 pub use extras::Extras;
 pub use groups::{Group, Member};
 pub use offsets::Committed;
+pub use ports::free_ports;
 pub use records::{NewRecord, StoredRecord};
-pub use skip::{own, own_with, shared};
+pub use skip::{own, own_with, shared, shared_with};
 pub use topics::PartitionState;
 
 use cluster::Cluster;
@@ -95,9 +96,14 @@ pub struct Kafka {
 impl Kafka {
     /// The Kafka of `KAFKA_BOOTSTRAP` if that is set and has enough brokers, else one of our own. Blocks for seconds.
     pub fn find(nodes: Nodes) -> Found {
+        Self::find_with(nodes, &Extras::default())
+    }
+
+    /// The same; one of our own has more listeners and properties than the plain ones.
+    pub fn find_with(nodes: Nodes, extras: &Extras) -> Found {
         match std::env::var("KAFKA_BOOTSTRAP") {
             Ok(servers) if !servers.is_empty() => Self::connect(&servers, nodes),
-            _ => Self::start(nodes),
+            _ => Self::start_with(nodes, extras),
         }
     }
 

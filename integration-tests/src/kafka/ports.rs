@@ -1,9 +1,12 @@
-//! Ports for brokers that have to be free again when a killed broker comes back.
+//! Ports for servers that have to be free again when a killed one comes back.
 
 use std::{
     io,
     net::{Ipv4Addr, TcpListener},
-    sync::atomic::{AtomicU16, Ordering},
+    sync::{
+        OnceLock,
+        atomic::{AtomicU16, Ordering},
+    },
     time::{SystemTime, UNIX_EPOCH},
 };
 
@@ -16,9 +19,14 @@ static NEXT: AtomicU16 = AtomicU16::new(0);
 
 /// `count` different ports of 127.0.0.1 that nobody listens on at this moment.
 ///
-/// Another process may still take one before the broker does; the caller starts again with others then.
-pub(super) fn free_ports(count: usize) -> io::Result<Vec<u16>> {
-    let start = start();
+/// Another process may still take one before the server does; the caller starts again with others then.
+///
+/// # Errors
+/// When there are not so many.
+pub fn free_ports(count: usize) -> io::Result<Vec<u16>> {
+    static START: OnceLock<u16> = OnceLock::new();
+    // Once: two calls at a time must not come to the same ports.
+    let start = *START.get_or_init(start);
     let mut ports = Vec::with_capacity(count);
     for _ in 0..COUNT {
         let step = NEXT.fetch_add(1, Ordering::Relaxed);

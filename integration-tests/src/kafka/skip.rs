@@ -15,13 +15,21 @@ use super::{Extras, Found, Kafka, Nodes, node::lock};
 /// # Panics
 /// With `CI=true`, when there is none.
 pub fn shared(nodes: Nodes) -> Option<&'static Kafka> {
+    shared_with(nodes, &Extras::default())
+}
+
+/// The same with more properties than the plain ones, where the harness starts it. All tests of a binary ask for the same.
+///
+/// # Panics
+/// With `CI=true`, when there is none.
+pub fn shared_with(nodes: Nodes, extras: &Extras) -> Option<&'static Kafka> {
     static ONE: OnceLock<Option<Kafka>> = OnceLock::new();
     static THREE: OnceLock<Option<Kafka>> = OnceLock::new();
     let kafka = match nodes {
         Nodes::One => &ONE,
         Nodes::Three => &THREE,
     };
-    kafka.get_or_init(|| running_or_skipped(Kafka::find(nodes))).as_ref()
+    kafka.get_or_init(|| running_or_skipped(Kafka::find_with(nodes, extras))).as_ref()
 }
 
 /// A Kafka for one test alone, always started by the harness, to be broken at will.
@@ -69,6 +77,12 @@ fn say_once(reason: &str) {
 macro_rules! kafka_or_skip {
     ($nodes:expr) => {
         match $crate::kafka::shared($nodes) {
+            Some(kafka) => kafka,
+            None => return,
+        }
+    };
+    ($nodes:expr, $extras:expr) => {
+        match $crate::kafka::shared_with($nodes, &$extras) {
             Some(kafka) => kafka,
             None => return,
         }

@@ -14,7 +14,7 @@ use super::{
     files::texts,
     picture,
     process::{DOWN, FATAL},
-    prometheus::{Prometheus, program},
+    prometheus::{Prometheus, Sample, program},
     rules::{docker, shipped},
     scene::{DEADLINE, PARTITIONS, Scene},
 };
@@ -52,7 +52,7 @@ async fn every_panel_and_every_rule_finds_what_it_asks_for_and_an_ordinary_run_r
     for (place, expr) in rules.chain(runbook_queries()) {
         scene.prometheus.query(&expr).await;
         for selector in selectors(&expr) {
-            if scene.prometheus.query(&selector).await.is_empty() {
+            if found(&selector, &scene.prometheus).await.is_empty() {
                 faults.push(format!("{place}: {selector} finds nothing"));
             }
         }
@@ -91,15 +91,7 @@ where
 /// Also in the other partitions it is not said that nothing is wrong: a value at least, and one that is a number.
 async fn fault_of(query: &Query, prometheus: &Prometheus, group: &str, topic: &str) -> Option<String> {
     let filled = query.filled(group, topic, 0);
-    let mut answer = Vec::new();
-    // A list that leaves out what is 0 has something now and then.
-    let _ = tokio::time::timeout(WAIT, async {
-        while answer.is_empty() {
-            answer = prometheus.query(&filled).await;
-            tokio::time::sleep(Duration::from_millis(200)).await;
-        }
-    })
-    .await;
+    let answer = found(&filled, prometheus).await;
     let values: Vec<_> = answer.iter().map(|sample| sample.value()).collect();
     if values.is_empty() {
         return Some(format!("{}: {filled} finds nothing", query.place));
@@ -109,6 +101,20 @@ async fn fault_of(query: &Query, prometheus: &Prometheus, group: &str, topic: &s
     }
     let negative = values.iter().any(|value| *value < 0.0);
     negative.then(|| format!("{}: {filled} is negative: {values:?}", query.place))
+}
+
+/// What a query finds in the end: a list that leaves out what is 0 has something now and then, and a scrape that took too
+/// long leaves a gap.
+async fn found(query: &str, prometheus: &Prometheus) -> Vec<Sample> {
+    let mut answer = Vec::new();
+    let _ = tokio::time::timeout(WAIT, async {
+        while answer.is_empty() {
+            answer = prometheus.query(query).await;
+            tokio::time::sleep(Duration::from_millis(200)).await;
+        }
+    })
+    .await;
+    answer
 }
 
 /// Each line of each block of PromQL in the runbook, with its page.

@@ -51,6 +51,7 @@ pub(crate) async fn run() {
     };
     let subscription = Subscription::builder(&group, &topic)
         .bootstrap_servers(servers)
+        .startup_timeout(Duration::from_secs(60))
         .concurrency(16)
         .commit_interval(Duration::from_millis(500))
         .drain_timeout(Duration::from_secs(2))
@@ -61,8 +62,8 @@ pub(crate) async fn run() {
         .kafka("group.instance.id", name)
         .kafka("session.timeout.ms", "6000")
         .kafka("heartbeat.interval.ms", "500")
-        // A thirtieth of the default, as a minute is here: how often the brokers are tried in vain is what a rule counts.
-        .kafka("reconnect.backoff.max.ms", "333")
+        // A twentieth of the default, as a minute is here: how often the brokers are tried in vain is what a rule counts.
+        .kafka("reconnect.backoff.max.ms", "500")
         .start(Raw, process)
         .await
         .unwrap();

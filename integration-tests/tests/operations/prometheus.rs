@@ -4,14 +4,14 @@ use std::{
     collections::BTreeMap,
     fs,
     io::Write,
-    net::{Ipv4Addr, SocketAddr, TcpListener},
+    net::{Ipv4Addr, SocketAddr},
     path::PathBuf,
     process::{Child, Command, Stdio},
     sync::OnceLock,
     time::Duration,
 };
 
-use keylane_integration_tests::wait::wait_for;
+use keylane_integration_tests::{kafka::free_ports, wait::wait_for};
 use serde::Deserialize;
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
@@ -43,9 +43,9 @@ pub(crate) fn program(name: &str) -> Option<PathBuf> {
     found
 }
 
-/// A port that nobody listens on at this moment.
+/// A port that nobody listens on at this moment, and that no connection takes while its server is down.
 pub(crate) fn free_address() -> SocketAddr {
-    TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap().local_addr().unwrap()
+    (Ipv4Addr::LOCALHOST, free_ports(1).unwrap()[0]).into()
 }
 
 pub(crate) struct Prometheus {
@@ -77,7 +77,7 @@ impl Prometheus {
     pub(crate) async fn start(program: &std::path::Path) -> Self {
         let directory = tempfile::Builder::new().prefix("keylane-prometheus-").tempdir().unwrap();
         let config = serde_json::json!({
-            "global": { "scrape_interval": "500ms", "scrape_timeout": "500ms", "evaluation_interval": "500ms" },
+            "global": { "scrape_interval": "750ms", "scrape_timeout": "750ms", "evaluation_interval": "500ms" },
             "rule_files": ["rules.yml"],
             "scrape_configs": [{ "job_name": "keylane", "file_sd_configs": [{ "files": ["targets.json"] }] }],
         });

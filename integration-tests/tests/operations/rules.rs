@@ -5,7 +5,7 @@ use std::{path::PathBuf, time::Duration};
 use serde::Deserialize;
 
 /// A minute of the rules, as the tests run them.
-pub(crate) const MINUTE: Duration = Duration::from_secs(2);
+pub(crate) const MINUTE: Duration = Duration::from_secs(3);
 
 #[derive(Debug, Deserialize)]
 struct File {

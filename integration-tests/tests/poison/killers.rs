@@ -1,7 +1,7 @@
 //! One killer, in all its kinds: how many starts it takes.
 
 use keylane_integration_tests::{
-    kafka::{Kafka, Nodes},
+    kafka::{Extras, Kafka, Nodes},
     kafka_or_skip,
     protocol::Protocol,
     wait::wait_for,
@@ -35,27 +35,28 @@ async fn alone(kafka: &Kafka, name: &str, killer: &str, protocol: Protocol) {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_record_that_aborts_is_found_by_the_fifth_start_and_nobody_else_is_blamed() {
-    one_killer(kafka_or_skip!(Nodes::One), "abort", "abort:1", Protocol::Cooperative).await;
+    one_killer(kafka_or_skip!(Nodes::One, Extras::quick_sessions()), "abort", "abort:1", Protocol::Cooperative).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_record_that_overflows_the_stack_is_found_by_the_fifth_start() {
-    one_killer(kafka_or_skip!(Nodes::One), "overflow", "overflow:1", Protocol::Cooperative).await;
+    one_killer(kafka_or_skip!(Nodes::One, Extras::quick_sessions()), "overflow", "overflow:1", Protocol::Cooperative)
+        .await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_record_whose_process_is_killed_from_outside_is_found_by_the_fifth_start() {
-    one_killer(kafka_or_skip!(Nodes::One), "killed", "killed:1", Protocol::Cooperative).await;
+    one_killer(kafka_or_skip!(Nodes::One, Extras::quick_sessions()), "killed", "killed:1", Protocol::Cooperative).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_record_that_uses_up_the_memory_is_found_by_the_fifth_start() {
-    one_killer(kafka_or_skip!(Nodes::One), "memory", "memory:1", Protocol::Cooperative).await;
+    one_killer(kafka_or_skip!(Nodes::One, Extras::quick_sessions()), "memory", "memory:1", Protocol::Cooperative).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn with_the_consumer_protocol_a_killer_is_found_by_the_fifth_start_too() {
-    let kafka = kafka_or_skip!(Nodes::One);
+    let kafka = kafka_or_skip!(Nodes::One, Extras::quick_sessions());
     if kafka.group_protocols().contains(&"consumer") {
         one_killer(kafka, "abort-848", "abort:1", Protocol::Consumer).await;
     }
@@ -63,12 +64,12 @@ async fn with_the_consumer_protocol_a_killer_is_found_by_the_fifth_start_too() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_killer_that_is_alone_is_out_of_the_way_by_the_fourth_start() {
-    alone(kafka_or_skip!(Nodes::One), "alone", "abort:1", Protocol::Cooperative).await;
+    alone(kafka_or_skip!(Nodes::One, Extras::quick_sessions()), "alone", "abort:1", Protocol::Cooperative).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn with_the_consumer_protocol_a_killer_that_is_alone_is_out_of_the_way_by_the_fourth_start_too() {
-    let kafka = kafka_or_skip!(Nodes::One);
+    let kafka = kafka_or_skip!(Nodes::One, Extras::quick_sessions());
     if kafka.group_protocols().contains(&"consumer") {
         alone(kafka, "alone-848", "abort:1", Protocol::Consumer).await;
     }
@@ -76,7 +77,7 @@ async fn with_the_consumer_protocol_a_killer_that_is_alone_is_out_of_the_way_by_
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_killer_on_the_retry_topic_is_found_too() {
-    let kafka = kafka_or_skip!(Nodes::One);
+    let kafka = kafka_or_skip!(Nodes::One, Extras::quick_sessions());
     let suite = Suite::new(kafka, "retried", 2).await.with_retry_topic(2).await;
     let mut records = healthy(2, 20);
     records.insert(30, record(1, "1-4", "fail-then-abort:1".to_owned()));
@@ -93,7 +94,7 @@ async fn a_killer_on_the_retry_topic_is_found_too() {
 /// looks again.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_killer_that_strikes_during_a_shutdown_is_found_by_the_starts_that_are_left_alone() {
-    let kafka = kafka_or_skip!(Nodes::One);
+    let kafka = kafka_or_skip!(Nodes::One, Extras::quick_sessions());
     let mut suite = Suite::new(kafka, "drained", 1).await;
     suite.patient = true;
     suite.write(vec![record(0, "k", "slow-abort:1".to_owned())]).await;
@@ -101,8 +102,12 @@ async fn a_killer_that_strikes_during_a_shutdown_is_found_by_the_starts_that_are
         let mut member = suite.start(Some("one"));
         wait_for("it runs", DEADLINE, async || (suite.runs("slow-abort:1") > round).then_some(())).await;
         member.signal(rustix::process::Signal::TERM);
+        suite.mark_is_taken_back().await;
+        suite.let_slow_killers_kill(true);
         member.killed().await;
+        suite.let_slow_killers_kill(false);
     }
+    suite.let_slow_killers_kill(true);
     let starts = suite.restart_until(async || !suite.dead().await.is_empty()).await;
     assert_eq!(starts, 4, "as if the first two had not been");
     suite.expect_poison(&["slow-abort:1"]).await;
@@ -110,7 +115,7 @@ async fn a_killer_that_strikes_during_a_shutdown_is_found_by_the_starts_that_are
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn without_a_dead_letter_topic_the_killer_is_parked_and_stays_so_over_a_restart() {
-    let kafka = kafka_or_skip!(Nodes::One);
+    let kafka = kafka_or_skip!(Nodes::One, Extras::quick_sessions());
     let mut suite = Suite::new(kafka, "parked", 1).await;
     suite.dead_letters = None;
     let mut records = healthy(1, 20);

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use keylane_integration_tests::{
-    kafka::{Kafka, NewRecord, Nodes},
+    kafka::{Extras, Kafka, NewRecord, Nodes},
     kafka_or_skip,
     protocol::Protocol,
     wait::wait_for,
@@ -13,7 +13,7 @@ use super::suite::{DEADLINE, Suite, healthy, record};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn killers_in_several_partitions_are_found_one_by_one_and_nobody_else_is_blamed() {
-    let kafka = kafka_or_skip!(Nodes::One);
+    let kafka = kafka_or_skip!(Nodes::One, Extras::quick_sessions());
     let suite = Suite::new(kafka, "several", 3).await;
     let mut records = healthy(3, 20);
     records.insert(5, record(0, "0-1", "abort:0".to_owned()));
@@ -52,12 +52,12 @@ fn expect_each_crash_told_once(suite: &Suite<'_>) {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn killers_that_go_from_member_to_member_are_found_in_few_deaths_and_nobody_else_is_blamed() {
-    cascade(kafka_or_skip!(Nodes::One), "cascade", Protocol::Cooperative).await;
+    cascade(kafka_or_skip!(Nodes::One, Extras::quick_sessions()), "cascade", Protocol::Cooperative).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn with_the_consumer_protocol_killers_that_go_from_member_to_member_are_found_in_few_deaths_too() {
-    let kafka = kafka_or_skip!(Nodes::One);
+    let kafka = kafka_or_skip!(Nodes::One, Extras::quick_sessions());
     if kafka.group_protocols().contains(&"consumer") {
         cascade(kafka, "cascade-848", Protocol::Consumer).await;
     }

@@ -2,7 +2,7 @@
 
 use keylane_core::Evidence;
 use keylane_integration_tests::{
-    kafka::{NewRecord, Nodes},
+    kafka::{Extras, NewRecord, Nodes},
     kafka_or_skip,
     wait::wait_for,
 };
@@ -12,7 +12,7 @@ use super::suite::{DEADLINE, Suite, evidence, healthy, record};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn orderly_restarts_and_unlucky_kills_blame_nobody() {
-    let kafka = kafka_or_skip!(Nodes::One);
+    let kafka = kafka_or_skip!(Nodes::One, Extras::quick_sessions());
     let suite = Suite::new(kafka, "ordinary", 2).await;
     let mut written = 0;
     // A record is always in flight, and two kills in a row are part of it.
@@ -54,7 +54,7 @@ async fn orderly_restarts_and_unlucky_kills_blame_nobody() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_record_that_hangs_while_its_members_are_deployed_again_and_again_is_not_blamed() {
-    let kafka = kafka_or_skip!(Nodes::One);
+    let kafka = kafka_or_skip!(Nodes::One, Extras::quick_sessions());
     let suite = Suite::new(kafka, "deployed", 1).await;
     suite.write(vec![record(0, "k", "hang:1".to_owned())]).await;
     // One kill, and then deployments: the shutdown gives the record up at its deadline.
@@ -73,7 +73,7 @@ async fn a_record_that_hangs_while_its_members_are_deployed_again_and_again_is_n
 /// As supervisors do whose patience is shorter than the shutdown's: the signal to end, and then the kill.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_record_that_is_slower_than_the_patience_of_its_deployments_is_not_blamed() {
-    let kafka = kafka_or_skip!(Nodes::One);
+    let kafka = kafka_or_skip!(Nodes::One, Extras::quick_sessions());
     let mut suite = Suite::new(kafka, "impatient", 1).await;
     suite.patient = true;
     suite.write(vec![record(0, "k", "hang:1".to_owned())]).await;
@@ -81,11 +81,7 @@ async fn a_record_that_is_slower_than_the_patience_of_its_deployments_is_not_bla
         let member = suite.start(Some("one"));
         wait_for("it runs", DEADLINE, async || (suite.runs("hang:1") > round).then_some(())).await;
         member.signal(Signal::TERM);
-        wait_for("the mark is taken back while the record runs on", DEADLINE, async || {
-            let committed = kafka.committed(&suite.group(), &suite.topic).await.unwrap();
-            evidence(&committed[0]).is_some_and(|evidence| evidence.is_empty()).then_some(())
-        })
-        .await;
+        suite.mark_is_taken_back().await;
         member.kill().await;
     }
     assert!(suite.dead().await.is_empty() && !suite.logged("ended without giving it up"), "{}", suite.logs());

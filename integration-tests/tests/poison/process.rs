@@ -13,8 +13,8 @@ use rustix::process::{Resource, Rlimit, Signal, getpid, kill_process, setrlimit}
 
 /// What the variables of a member begin with.
 pub(crate) const VARIABLE: &str = "KEYLANE_POISON_";
-/// What a slow killer takes to kill: long enough to be told to end in between.
-const SLOW: Duration = Duration::from_millis(1500);
+/// The extension of the notes' file by which a slow killer is told to kill.
+pub(crate) const KILL: &str = "kill";
 
 pub(crate) async fn run() {
     let variable = |name: &str| std::env::var(format!("{VARIABLE}{name}")).ok();
@@ -29,17 +29,19 @@ pub(crate) async fn run() {
         .bootstrap_servers(servers)
         .concurrency(8)
         .commit_interval(Duration::from_millis(200))
+        .startup_timeout(Duration::from_secs(60))
         .shutdown_timeout(Duration::from_secs(if variable("PATIENT").is_some() { 60 } else { 1 }))
         .kafka("max.poll.interval.ms", "20000")
         .kafka("auto.offset.reset", "earliest");
     if variable("PROTOCOL").is_some() {
         subscription = subscription.kafka("group.protocol", "consumer");
     } else {
-        subscription = subscription.kafka("heartbeat.interval.ms", "200").kafka("session.timeout.ms", "2000");
-    }
-    if let Some(name) = variable("MEMBER") {
-        // Its place is free at once when it starts again: nobody waits for the dead one's session to end.
-        subscription = subscription.kafka("group.instance.id", name);
+        subscription = subscription.kafka("heartbeat.interval.ms", "200");
+        subscription = match variable("MEMBER") {
+            // Its place is free at once when it starts again: nobody waits for the dead one's session to end.
+            Some(name) => subscription.kafka("group.instance.id", name).kafka("session.timeout.ms", "30000"),
+            None => subscription.kafka("session.timeout.ms", "5000"),
+        };
     }
     let quick = Backoff::exponential(Duration::from_millis(20), Duration::from_millis(100));
     subscription = subscription.retry(match variable("RETRIES") {
@@ -64,7 +66,9 @@ pub(crate) async fn run() {
                 "overflow" => drop(overflow(1)),
                 "memory" => use_up_memory(),
                 "slow-abort" => {
-                    tokio::time::sleep(SLOW).await;
+                    while !notes.with_extension(KILL).exists() {
+                        tokio::time::sleep(Duration::from_millis(20)).await;
+                    }
                     std::process::abort();
                 }
                 "killed" => kill_process(getpid(), Signal::KILL).unwrap(),

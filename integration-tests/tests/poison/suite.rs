@@ -17,7 +17,7 @@ use keylane_integration_tests::{
 };
 use rustix::process::{Pid, Signal, kill_process};
 
-use super::process::VARIABLE;
+use super::process::{KILL, VARIABLE};
 
 /// For what takes seconds: a start with its rebalance.
 pub(crate) const DEADLINE: Duration = Duration::from_secs(60);
@@ -85,6 +85,21 @@ impl<'a> Suite<'a> {
         format!("{}-group", self.topic)
     }
 
+    /// Waits until a member that was told to end has taken the mark of its only partition back, while its records run on.
+    pub(crate) async fn mark_is_taken_back(&self) {
+        wait_for("the mark is taken back", DEADLINE, async || {
+            let committed = self.kafka.committed(&self.group(), &self.topic).await.ok()?;
+            evidence(&committed[0]).is_some_and(|evidence| evidence.is_empty()).then_some(())
+        })
+        .await;
+    }
+
+    /// Whether "slow-abort" kills.
+    pub(crate) fn let_slow_killers_kill(&self, kill: bool) {
+        let file = self.notes_file().with_extension(KILL);
+        if kill { fs::write(file, "").unwrap() } else { fs::remove_file(file).unwrap() }
+    }
+
     fn notes_file(&self) -> PathBuf {
         self.directory.path().join("notes")
     }
@@ -121,7 +136,9 @@ impl<'a> Suite<'a> {
 
     pub(crate) async fn dead(&self) -> Vec<StoredRecord> {
         match &self.dead_letters {
-            Some(topic) => self.kafka.read_all(topic).await.unwrap(),
+            Some(topic) => {
+                wait_for("the dead letters are read", DEADLINE, async || self.kafka.read_all(topic).await.ok()).await
+            }
             None => Vec::new(),
         }
     }

@@ -121,10 +121,11 @@ impl<R> Partition<R> {
         self.watching.slow_attempts
     }
 
-    /// For how long the watermark had not moved at the last [`watch`](Self::watch), where that is stalled. What is held up by
-    /// order is not: a record that is not due yet, a partition that is paused or being given up.
+    /// For how long the watermark has not moved, where that is stalled. What is held up by order is not: a record that is not
+    /// due yet, a partition that is paused or being given up.
     pub fn stalled_for(&self) -> Option<Duration> {
-        if self.holds_starts() {
+        let has_moved = self.watching.watermark != self.ledger.watermark();
+        if has_moved || self.holds_starts() {
             return None;
         }
         let oldest = self.pending.get(self.ledger.oldest()?);

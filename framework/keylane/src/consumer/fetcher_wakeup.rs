@@ -168,7 +168,9 @@ mod tests {
                 processed.store(true, Ordering::Relaxed);
                 async { Ok::<(), TaskError>(()) }
             };
-            builder.kafka_settings(EmbeddedBroker::client_settings()).start(Raw, processor).await.unwrap()
+            // A member that gets no CPU for a while is not to be thrown out.
+            let builder = builder.kafka_settings(EmbeddedBroker::client_settings()).kafka("session.timeout.ms", "6000");
+            builder.start(Raw, processor).await.unwrap()
         };
         let staying = member().await;
         eventually("it reads", || processed.load(Ordering::Relaxed)).await;
@@ -177,6 +179,7 @@ mod tests {
         broker.remember_requests();
         let guest = member().await;
         eventually("its leader is asked", || broker.requests(RDKafkaApiKey::ListOffsets) > 0).await;
+        eventually("the guest is a member", || guest.status().joined).await;
         assert_eq!((staying.status().partitions.len(), guest.status().partitions.len()), (1, 0));
         guest.shutdown().await.unwrap();
         staying.shutdown().await.unwrap();

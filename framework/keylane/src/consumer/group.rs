@@ -45,6 +45,8 @@ impl PollLoop {
                     new.log = new.log.or_else(|| self.identities.known(&new.topic));
                     self.assignment.open(new, self.was_paused);
                 }
+                // Known at once: what is not cannot be paused.
+                self.tell_partitions();
                 if self.draining {
                     // Assigned while shutting down: nothing of it starts.
                     self.order_drain(self.control.shutdown_deadline().unwrap_or_else(Instant::now));
@@ -58,10 +60,7 @@ impl PollLoop {
                 }
                 if answered {
                     if lost {
-                        tracing::warn!(
-                            partitions = partitions.len(),
-                            "the group has given this member's partitions away; what runs there is dropped"
-                        );
+                        tell_of_loss(partitions.len());
                     }
                     if let Some(cut_short) = self.handover.take().filter(|_| lost) {
                         self.metrics.drained(DrainResult::Lost, cut_short.lasting());
@@ -102,10 +101,13 @@ impl PollLoop {
         for (topic, partition) in &finished.partitions {
             self.control.remove_partition(&self.settings.intern(topic), *partition);
         }
-        self.metrics
-            .drained(if finished.dropped { DrainResult::Deadline } else { DrainResult::Drained }, finished.took);
+        self.metrics.drained(finished.result, finished.took);
         self.metrics.set_assigned_partitions(self.assignment.partitions.len());
-        tracing::info!(took = ?finished.took, handed_back = finished.handed_back, dropped = finished.dropped, "partitions given back");
+        if finished.result == DrainResult::Lost {
+            tell_of_loss(finished.partitions.len());
+        }
+        let dropped = finished.result != DrainResult::Drained;
+        tracing::info!(took = ?finished.took, handed_back = finished.handed_back, dropped, "partitions given back");
         if let Some(error) = finished.error {
             self.control.fail(SubscriptionError::Fatal(error.to_string()));
         }
@@ -160,4 +162,8 @@ impl PollLoop {
             partition.inbox.order(|orders| orders.confirmed += 1);
         }
     }
+}
+
+fn tell_of_loss(partitions: usize) {
+    tracing::warn!(partitions, "the group has given this member's partitions away; what runs there is dropped");
 }

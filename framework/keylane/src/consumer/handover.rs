@@ -8,12 +8,13 @@ use super::assignment::Assignment;
 use super::commits::Commits;
 use super::context::{Context, list};
 use super::last_commit::LastCommit;
+use crate::metrics::DrainResult;
 
 /// How long after the drain deadline an owner may take to end. Only one that is blocked by a processor that blocks its thread
 /// needs it; then the partition is given up with the last commit point it reported.
 const END_GRACE: Duration = Duration::from_millis(500);
-/// How long the broker's word on the last commit is waited for. It usually comes within milliseconds; with the coordinator away
-/// the partitions are given up without.
+/// How long at least the broker's word on the last commit is waited for, and until the drain deadline where that is later. It
+/// usually comes within milliseconds; with the coordinator away the partitions are given up without.
 const COMMIT_PATIENCE: Duration = Duration::from_secs(1);
 
 /// A revoke that was reported and not answered yet. The client delivers nothing and commits nothing by itself until it is.
@@ -22,7 +23,9 @@ pub(super) struct Handover {
     began: Instant,
     deadline: Instant,
     ordered_end: bool,
-    /// Once the owners have ended: their last commit, and until when it is waited for.
+    /// The group has taken everything away meanwhile.
+    lost: bool,
+    /// Once the owners have ended: their last commit, and until when it is waited for at least.
     last_commit: Option<(LastCommit, Instant)>,
 }
 
@@ -34,7 +37,7 @@ impl Handover {
                 assigned.inbox.drain(deadline);
             }
         }
-        Self { partitions, began: Instant::now(), deadline, ordered_end: false, last_commit: None }
+        Self { partitions, began: Instant::now(), deadline, ordered_end: false, lost: false, last_commit: None }
     }
 
     /// How long it has taken so far.
@@ -62,8 +65,9 @@ impl Handover {
         assignment: &mut Assignment,
         commits: &mut Commits,
     ) -> bool {
-        // Lost meanwhile: there is nothing to wait for, and nothing that could be committed.
-        if consumer.assignment_lost() {
+        // There is nothing to wait for then, and nothing that could be committed.
+        self.lost |= consumer.assignment_lost();
+        if self.lost {
             return true;
         }
         if self.last_commit.is_none() {
@@ -77,7 +81,7 @@ impl Handover {
         if last_commit.is_over(consumer, || commits.last_points(&assignment.partitions, &self.partitions)) {
             return true;
         }
-        let gave_up = Instant::now() >= *until;
+        let gave_up = Instant::now() >= self.deadline.max(*until);
         if gave_up {
             tracing::warn!("the coordinator does not answer the commit before a hand-over; records may be repeated");
         }
@@ -95,10 +99,21 @@ impl Handover {
                 }
             }
         }
-        let mut partitions = self.partitions.iter();
-        let all_ended =
-            partitions.all(|(topic, partition)| assignment.find(topic, *partition).is_none_or(|a| a.has_ended()));
-        all_ended || now >= self.deadline + END_GRACE
+        let mut runs = |(topic, partition): &&(String, i32)| {
+            assignment.find(topic, *partition).is_some_and(|assigned| !assigned.has_ended())
+        };
+        if !self.partitions.iter().any(|place| runs(&place)) {
+            return true;
+        }
+        let given_up = now >= self.deadline + END_GRACE;
+        if given_up {
+            let partitions: Vec<_> = self.partitions.iter().filter(runs).collect();
+            tracing::warn!(
+                ?partitions,
+                "owners do not end (is their thread blocked?); given up with what they reported last"
+            );
+        }
+        given_up
     }
 
     fn store_last_points(&self, consumer: &BaseConsumer<Context>, assignment: &mut Assignment, commits: &mut Commits) {
@@ -136,7 +151,12 @@ impl Handover {
             let list = list(self.partitions.iter().map(|(topic, partition)| (topic.as_str(), *partition)));
             consumer.incremental_unassign(&list)
         };
-        Finished { partitions: self.partitions, took, handed_back, dropped, error: answer.err() }
+        let result = match (self.lost, dropped) {
+            (true, _) => DrainResult::Lost,
+            (false, true) => DrainResult::Deadline,
+            (false, false) => DrainResult::Drained,
+        };
+        Finished { partitions: self.partitions, took, handed_back, result, error: answer.err() }
     }
 }
 
@@ -146,8 +166,8 @@ pub(super) struct Finished {
     pub(super) took: Duration,
     /// Records delivered, not settled, and left to the next owner.
     pub(super) handed_back: u64,
-    /// Attempts had to be dropped at the deadline.
-    pub(super) dropped: bool,
+    /// Whether attempts had to be dropped.
+    pub(super) result: DrainResult,
     pub(super) error: Option<rdkafka::error::KafkaError>,
 }
 
@@ -180,7 +200,7 @@ mod tests {
     }
 
     impl Member {
-        fn new(broker: &EmbeddedBroker) -> Self {
+        fn new(broker: &EmbeddedBroker, drain_timeout: Duration) -> Self {
             let control = Arc::new(Control::new(PATIENCE));
             let metrics = Arc::new(SubscriptionMetrics::new("subscription"));
             let context = Context::new(control, metrics, Arc::<Forwarding>::default(), Arc::new(SharedLease::new()));
@@ -196,7 +216,7 @@ mod tests {
             progress.set_commit_point(CommitPoint { position: 5, metadata: String::new(), mark: None, running: false });
             progress.ended.store(true, Ordering::Release);
             let commits = Commits::new(CommitQueue::new(&consumer));
-            let handover = Handover::begin(&mut assignment, vec![("tasks".into(), 0)], Instant::now() + PATIENCE);
+            let handover = Handover::begin(&mut assignment, vec![("tasks".into(), 0)], Instant::now() + drain_timeout);
             Self { handover, commits, assignment, consumer }
         }
 
@@ -252,7 +272,7 @@ mod tests {
         // One for the commit that nobody waits for.
         let refusals = [RDKafkaRespErr::RD_KAFKA_RESP_ERR_STALE_MEMBER_EPOCH; 2];
         broker.cluster().request_errors(RDKafkaApiKey::OffsetCommit, &refusals);
-        let mut member = Member::new(&broker);
+        let mut member = Member::new(&broker, PATIENCE);
         assert!(member.is_ready_in_time());
         assert_eq!(member.committed(), Offset::Offset(5));
     }
@@ -261,11 +281,30 @@ mod tests {
     fn without_a_coordinator_a_partition_is_given_back_all_the_same() {
         let broker = broker();
         broker.cluster().broker_down(1).unwrap();
-        let mut member = Member::new(&broker);
+        let mut member = Member::new(&broker, Duration::ZERO);
         let (at_once, in_time) = (member.is_ready(), member.is_ready_in_time());
         // Before anything can fail: closing would wait for the commits.
         broker.cluster().broker_up(1).unwrap();
         assert!(!at_once, "nobody has answered");
         assert!(in_time);
+    }
+
+    /// Giving up before would repeat records although there is time left to commit them.
+    #[test]
+    fn the_last_commit_is_waited_for_until_the_drain_deadline() {
+        let broker = broker();
+        broker.cluster().broker_down(1).unwrap();
+        let mut member = Member::new(&broker, PATIENCE);
+        let mut is_ready = member.is_ready();
+        // What counts is that all of this is over.
+        let long = Instant::now() + COMMIT_PATIENCE * 2;
+        while !is_ready && Instant::now() < long {
+            member.consumer.poll(Duration::from_millis(2));
+            is_ready = member.is_ready();
+        }
+        broker.cluster().broker_up(1).unwrap();
+        assert!(!is_ready, "nobody has answered");
+        assert!(member.is_ready_in_time());
+        assert_eq!(member.committed(), Offset::Offset(5));
     }
 }

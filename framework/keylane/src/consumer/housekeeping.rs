@@ -46,7 +46,7 @@ impl PollLoop {
             self.look_at_membership();
             self.look_at_identities();
             self.ask_end_offsets();
-            lag::update(&self.consumer, &mut self.assignment.partitions, &self.control, &self.settings.watchdog);
+            self.tell_partitions();
             self.metrics.set_assigned_partitions(self.assignment.partitions.len());
             self.tell_storm_guard();
             self.poll_metrics.set_last_poll(SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default());
@@ -57,6 +57,11 @@ impl PollLoop {
             }
             self.poll_metrics.flush();
         }
+    }
+
+    /// Has handle and metrics know how the partitions stand.
+    pub(super) fn tell_partitions(&mut self) {
+        lag::update(&self.consumer, &mut self.assignment.partitions, &self.control, &self.settings.watchdog);
     }
 
     pub(super) fn reopen_rewound(&mut self) {

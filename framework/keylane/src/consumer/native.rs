@@ -217,9 +217,9 @@ mod tests {
         append(&producer, 3);
         let mut partition = TopicPartitionList::new();
         partition.add_partition_offset("tasks", 0, Offset::Beginning).unwrap();
-        consumer.assign(&partition).unwrap();
         let end = || cached_end_offset(&consumer, c"tasks", 0);
         assert_eq!(end(), None);
+        consumer.assign(&partition).unwrap();
         let deadline = Instant::now() + PATIENCE;
         while end() != Some(3) && Instant::now() < deadline {
             consumer.poll(Duration::from_millis(10));

@@ -1,5 +1,7 @@
 //! librdkafka's mock cluster, owned by a client of its own.
 
+use std::sync::atomic::{AtomicUsize, Ordering};
+
 use rdkafka::ClientConfig;
 use rdkafka::client::Client;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
@@ -13,6 +15,8 @@ use super::{EmbeddedBrokerError, rebalance_delay};
 /// the client is `Send` and `Sync`, and a handle on its cluster is to be had for each call.
 pub(super) struct Mock {
     owner: BaseProducer,
+    /// How many writes were to be refused up to now.
+    refused: AtomicUsize,
 }
 
 impl std::fmt::Debug for Mock {
@@ -27,7 +31,7 @@ impl Mock {
         let owner: BaseProducer =
             ClientConfig::new().set("test.mock.num.brokers", brokers.to_string()).create().map_err(failed)?;
         rebalance_delay::set_millis(owner.client(), 0);
-        Ok(Self { owner })
+        Ok(Self { owner, refused: AtomicUsize::new(0) })
     }
 
     pub(super) fn bootstrap_servers(&self) -> Result<String, EmbeddedBrokerError> {
@@ -47,11 +51,13 @@ impl Mock {
         }
     }
 
-    /// Makes the next writes fail, more of them than any client sends until this is called again.
+    /// Makes the next writes fail, more of them than any client sends until this is called again, and a million in all.
     pub(super) fn refuse_writes(&self) {
         const REFUSALS: usize = 10_000;
-        if let Some(cluster) = self.cluster() {
-            cluster.clear_request_errors(RDKafkaApiKey::Produce);
+        const MOST: usize = 100 * REFUSALS;
+        // On top of those that are left: to take them back first would let a write through in between.
+        let refused = self.refused.fetch_add(REFUSALS, Ordering::Relaxed);
+        if let Some(cluster) = self.cluster().filter(|_| refused < MOST) {
             let refusals = [RDKafkaRespErr::RD_KAFKA_RESP_ERR_POLICY_VIOLATION; REFUSALS];
             cluster.request_errors(RDKafkaApiKey::Produce, &refusals);
         }

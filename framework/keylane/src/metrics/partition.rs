@@ -155,13 +155,14 @@ impl PartitionMetrics {
 
     /// Tells the recorder what is buffered.
     pub(crate) fn flush(&mut self) {
-        self.settled.iter_mut().for_each(CounterSeries::flush);
         self.attempts.iter_mut().for_each(CounterSeries::flush);
         self.attempt_duration.flush();
         self.queue_wait.flush();
         self.delivery_latency.flush();
         self.due_lateness.flush();
         self.retry_wait.iter_mut().for_each(HistogramSeries::flush);
+        // Last: a scrape in between shows no settlement without its attempt.
+        self.settled.iter_mut().for_each(CounterSeries::flush);
     }
 
     // Rare: told at once.

@@ -271,15 +271,16 @@ impl Owner {
         begin: &impl Fn(Call) -> F,
     ) -> bool {
         let turn_began = Instant::now();
-        if !self.runtime.lease.allows(turn_began) {
-            return false;
-        }
         // A turn lasts a millisecond or so: one look at the wall clock is enough.
         let wall_millis = unix_millis();
         let mut clock = turn_began;
         for _ in 0..ATTEMPTS_PER_TURN {
             if self.inbox.is_ended() {
                 return true;
+            }
+            // At each start: the process may stand still in the middle of a turn too.
+            if !self.runtime.lease.allows(clock) {
+                return false;
             }
             let Some(start) = self.core.next_start() else { return false };
             let ticket = start.ticket;
@@ -305,33 +306,41 @@ impl Owner {
             // What is suspicious may block its thread: without the owner neither its mark nor its turn would be given back.
             if self.turn.is_some() || self.pace.spawns() {
                 self.start_apart(Staged::fresh(begin(call)), FirstPoll::Apart, ticket, clock);
-                continue;
-            }
-            self.progress.set_polled(call.record.offset(), call.attempt);
-            let polled = stage.poll(begin(call));
-            self.progress.clear_polled();
-            match polled {
-                Ok(outcome) => {
-                    let end = Instant::now();
-                    let elapsed = end - clock;
-                    self.pace.observe(elapsed);
-                    self.metrics.attempt(outcome.label(), elapsed);
-                    self.count_attempt(ticket, elapsed);
-                    self.settle_attempt(ticket, outcome, self.runtime.moment(end));
-                    clock = end;
-                }
-                Err(pending) => {
-                    let polled = Instant::now();
-                    self.pace.observe(polled - clock);
-                    self.start_apart(pending, FirstPoll::InPlace, ticket, clock);
-                    clock = polled;
-                }
+                clock = Instant::now();
+            } else {
+                clock = self.start_in_place(stage, begin, call, ticket, clock);
             }
             if (clock - turn_began).as_nanos() > NANOS_PER_TURN {
                 return true;
             }
         }
         true
+    }
+
+    /// Polls an attempt here; most end at that. Returns when it was polled.
+    fn start_in_place<F: Future<Output = AttemptOutcome> + Send + 'static>(
+        &mut self,
+        stage: &mut Stage<F>,
+        begin: &impl Fn(Call) -> F,
+        call: Call,
+        ticket: Ticket,
+        started: Instant,
+    ) -> Instant {
+        self.progress.set_polled(call.record.offset(), call.attempt);
+        let polled = stage.poll(begin(call));
+        self.progress.clear_polled();
+        let end = Instant::now();
+        let elapsed = end - started;
+        self.pace.observe(elapsed);
+        match polled {
+            Ok(outcome) => {
+                self.metrics.attempt(outcome.label(), elapsed);
+                self.count_attempt(ticket, elapsed);
+                self.settle_attempt(ticket, outcome, self.runtime.moment(end));
+            }
+            Err(pending) => self.start_apart(pending, FirstPoll::InPlace, ticket, started),
+        }
+        end
     }
 
     fn start_apart<F: Future<Output = AttemptOutcome> + Send + 'static>(

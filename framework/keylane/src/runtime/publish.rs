@@ -126,6 +126,10 @@ impl Owner {
         progress.running.store(core.running() as u64, Ordering::Relaxed);
         progress.waiting.store(core.waiting() as u64, Ordering::Relaxed);
         progress.parked.store(core.parked() as u64, Ordering::Relaxed);
+        // Not when they were looked for: this turn may have mended it, and the next one be far away.
+        let stalled = core.stalled_for().map_or(0, |stalled| u64::try_from(stalled.as_millis()).unwrap_or(u64::MAX));
+        progress.stalled_millis.store(stalled, Ordering::Relaxed);
+        progress.slow_attempts.store(core.slow_attempts() as u64, Ordering::Relaxed);
         progress.oldest_timestamp_millis.store(oldest_timestamp.unwrap_or(i64::MIN), Ordering::Relaxed);
         if let Some(watermark) = core.watermark() {
             progress.watermark.store(watermark.get(), Ordering::Relaxed);

@@ -24,7 +24,7 @@ impl Owner {
     pub(super) fn deliver(&mut self, record: Record, now: Moment) {
         let bytes = record.size();
         let (rounds, attempts) = record.retry_state().map_or((0, 0), |retry| (retry.round, retry.attempts));
-        let due = record.due_millis().and_then(|due| due_moment(due, now));
+        let due = record.due_millis().and_then(|due| self.due_moment(due));
         if let Some(due) = due
             && rounds == 0
         {
@@ -51,6 +51,13 @@ impl Owner {
                 self.release(bytes);
             }
         }
+    }
+
+    /// Wall-clock due time to the owner's monotonic one; `None` if it has passed. Both clocks are read together, the wall clock
+    /// first: the turn may have begun long ago, and nothing may be due too early.
+    fn due_moment(&self, due_millis: i64) -> Option<Moment> {
+        let ahead = u64::try_from(due_millis.saturating_sub(unix_millis())).ok().filter(|millis| *millis > 0)?;
+        Some(self.runtime.moment(Instant::now()) + std::time::Duration::from_millis(ahead))
     }
 
     /// An attempt has ended.
@@ -268,12 +275,6 @@ fn reason_label(reason: Reason) -> DeadLetterReason {
         Reason::Blocker => DeadLetterReason::Blocker,
         _ => DeadLetterReason::Exhausted,
     }
-}
-
-/// Wall-clock due time to the owner's monotonic one; `None` if it has passed.
-fn due_moment(due_millis: i64, now: Moment) -> Option<Moment> {
-    let ahead = u64::try_from(due_millis.saturating_sub(unix_millis())).ok().filter(|millis| *millis > 0)?;
-    Some(now + std::time::Duration::from_millis(ahead))
 }
 
 pub(super) fn unix_millis() -> i64 {

@@ -1,6 +1,5 @@
 //! The owner's part in watching work that does not get on: it tells the operator, and ends the attempt of a blocker.
 
-use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use keylane_core::{Alarm, Blocking, Failure, Moment, Ticket};
@@ -20,10 +19,6 @@ impl Owner {
         while let Some(alarm) = self.core.next_alarm() {
             self.tell_of(alarm, now);
         }
-        self.progress.slow_attempts.store(self.core.slow_attempts() as u64, Ordering::Relaxed);
-        let stalled =
-            self.core.stalled_for().map_or(0, |stalled| u64::try_from(stalled.as_millis()).unwrap_or(u64::MAX));
-        self.progress.stalled_millis.store(stalled, Ordering::Relaxed);
         if self.core.may_have_blocker(now) {
             self.look_for_blocker(now);
         }

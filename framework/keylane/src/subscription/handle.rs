@@ -190,7 +190,7 @@ impl SubscriptionHandle {
     /// [`resume_partition`](Self::resume_partition); attempts in flight finish. The others go on.
     ///
     /// Forgotten when this member gives the partition up, in a rebalance or at its end. Takes effect within some tens of
-    /// milliseconds; a partition that was assigned a second ago or less may not be known yet.
+    /// milliseconds.
     ///
     /// # Errors
     /// The partition is not this member's.

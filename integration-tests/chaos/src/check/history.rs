@@ -4,8 +4,10 @@ use std::{
     collections::{BTreeMap, HashMap, HashSet},
     fs, io,
     path::Path,
+    time::Duration,
 };
 
+use super::given_up;
 use crate::{
     clock::{Nanos, nanos, seconds},
     evidence::{self, Evidence, PROGRAM, Source},
@@ -16,7 +18,7 @@ use crate::{
 /// The brokers' time stamps are whole milliseconds of another clock.
 const STAMP_ERROR: Nanos = 2_000_000;
 /// How long a broker's outage is felt after it is back.
-const AFTERMATH: std::time::Duration = std::time::Duration::from_secs(10);
+const AFTERMATH: Duration = Duration::from_secs(10);
 
 /// A span of time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -84,6 +86,8 @@ pub struct Life {
     pub lost: Vec<Nanos>,
     /// When it gave partitions back, and whether the deadline of the drain had passed.
     pub given_back: Vec<(Nanos, bool)>,
+    /// When it gave partitions up, and what they had settled last may not have been committed.
+    pub given_up: Vec<Span>,
     /// When it could not read the commits of its new partitions.
     pub unreadable: Vec<Nanos>,
 }
@@ -236,12 +240,12 @@ impl History {
                     }
                 }
                 Note::Lost => life.lost.push(line.at),
-                Note::GivenBack { dropped } => life.given_back.push((line.at, *dropped)),
+                Note::GivenBack { dropped, .. } => life.given_back.push((line.at, *dropped)),
                 Note::Unreadable => life.unreadable.push(line.at),
                 Note::Parked { topic, partition, offset } => {
                     self.parked.insert(self.place(topic, *partition, *offset));
                 }
-                Note::Up { .. } | Note::Stopping | Note::Down { .. } | Note::Assigned { .. } => {}
+                Note::Up { .. } | Note::Stopping | Note::Down { .. } | Note::Assigned { .. } | Note::Unanswered => {}
             }
         }
         self.lives.push(life);
@@ -256,6 +260,23 @@ impl History {
     /// Whether a broker was away in that time.
     pub fn outage(&self, from: Nanos, to: Nanos) -> bool {
         self.outages.iter().any(|outage| outage.meets(from, to))
+    }
+
+    /// How long after it was settled the commit of a record of `life` may be on its way.
+    pub fn on_its_way(&self, life: &Life) -> Nanos {
+        life.commit_interval + nanos(Duration::from_millis(self.evidence.commit_grace_ms))
+    }
+
+    /// When what was settled at a time has been committed, with all brokers there.
+    ///
+    /// While a classic group rebalances no commit gets through: it waits on the connection behind the request to join, which is
+    /// answered when all have joined. Only a rebalance that was there while the commit was due keeps it.
+    pub fn committed_by(&self, settled: Nanos, life: &Life) -> Nanos {
+        let on_its_way = self.on_its_way(life);
+        let due = settled + on_its_way;
+        let spans = self.evidence.rebalances.iter().map(|&(from, to)| Span { from, to });
+        let met = spans.filter(|rebalance| rebalance.meets(settled, due));
+        met.map(|rebalance| rebalance.to + on_its_way).fold(due, Nanos::max)
     }
 
     /// The time since the first attempt, for messages.
@@ -284,16 +305,17 @@ fn life(name: &str, notes: &[Line<Note>], deeds: &[Line<Deed>]) -> Life {
     let last_note = notes.last().map_or(0, |line| line.at);
     let mut life = Life {
         name: name.to_owned(),
-        commit_interval: nanos(std::time::Duration::from_secs(1)),
+        commit_interval: nanos(Duration::from_secs(1)),
         end: None,
         gone: Nanos::MAX,
         stops: Vec::new(),
         lost: Vec::new(),
         given_back: Vec::new(),
+        given_up: given_up::spans(notes),
         unreadable: Vec::new(),
     };
-    if let Some(Note::Up { commit_interval_ms }) = notes.first().map(|line| &line.what) {
-        life.commit_interval = nanos(std::time::Duration::from_millis(*commit_interval_ms));
+    if let Some(Note::Up { commit_interval_ms, .. }) = notes.first().map(|line| &line.what) {
+        life.commit_interval = nanos(Duration::from_millis(*commit_interval_ms));
     }
     for line in deeds {
         match &line.what {

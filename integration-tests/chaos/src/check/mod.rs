@@ -2,6 +2,7 @@
 
 pub mod commits;
 pub mod duplicates;
+mod given_up;
 pub mod history;
 pub mod loss;
 pub mod order;
@@ -10,14 +11,8 @@ pub mod redelivery;
 mod report;
 pub mod stalls;
 
-use std::time::Duration;
-
 pub use history::History;
 pub use report::Report;
-
-/// How long a commit may be on its way, beyond the commit interval, before what it says counts as committed. Generous: many
-/// of these processes share a machine.
-pub const GRACE: Duration = Duration::from_millis(1_000);
 
 #[cfg(test)]
 mod testing;

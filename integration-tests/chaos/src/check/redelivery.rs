@@ -1,17 +1,15 @@
 //! After `kill -9`: redelivered is at most what was settled in the last commit interval, and what was in flight.
-//!
-//! While a classic group rebalances no commit gets through: it waits on the connection behind the request to join, which is
-//! answered when all have joined. What was settled then may come again too.
+//! What waited for a rebalance ([`History::committed_by`]) may come again too.
 
-use std::collections::HashMap;
+use std::{collections::HashMap, time::Duration};
 
 use serde::Serialize;
 
-use super::{
-    GRACE,
-    history::{Attempt, End, History, Place},
-};
+use super::history::{Attempt, End, History, Place};
 use crate::clock::{Nanos, nanos};
+
+/// How long after a pause a member may learn that it cost the assignment.
+const NOTICED: Duration = Duration::from_secs(10);
 
 /// What one death, or one pause that cost the assignment, led to.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -45,17 +43,12 @@ pub fn find(history: &History) -> (Vec<Cut>, Vec<String>) {
         });
         // A pause that the group did not notice cuts nothing off.
         let noticed =
-            |from: Nanos, to: Nanos| life.lost.iter().any(|&lost| lost >= from && lost <= to + nanos(GRACE) * 10);
+            |from: Nanos, to: Nanos| life.lost.iter().any(|&lost| lost >= from && lost <= to + nanos(NOTICED));
         let stops = life.stops.iter().filter(|stop| noticed(stop.from, stop.to)).map(|stop| (stop.from, "pause"));
         // What came before the last cut could not be committed any more, and is that one's.
         let mut last_cut = Nanos::MIN;
         for (at, how) in stops.chain(death) {
-            let may_come_again = at - life.commit_interval - nanos(GRACE);
-            let on_its_way = life.commit_interval + nanos(GRACE);
-            let waited_for_a_rebalance = |settled: Nanos| {
-                let met = |&(from, to): &(Nanos, Nanos)| from <= settled + on_its_way && to >= may_come_again;
-                history.evidence.rebalances.iter().any(met)
-            };
+            let may_come_again = at - history.on_its_way(life);
             let begun = last_cut..=at;
             let own =
                 || history.attempts.iter().filter(|attempt| attempt.life == index && begun.contains(&attempt.start));
@@ -68,8 +61,7 @@ pub fn find(history: &History) -> (Vec<Cut>, Vec<String>) {
             beyond.extend(
                 redelivered
                     .iter()
-                    .filter(|attempt| attempt.end < may_come_again && !history.outage(attempt.end, at))
-                    .filter(|attempt| !waited_for_a_rebalance(attempt.end))
+                    .filter(|attempt| history.committed_by(attempt.end, life) < at && !history.outage(attempt.end, at))
                     .map(|attempt| {
                         format!("{} came again after the {how} at {}", history.show(attempt), history.clock(at))
                     }),
@@ -122,6 +114,12 @@ mod tests {
         let out = |what: &str| Deed::Out { what: what.into() };
         let (_, beyond) = find(&twice().kill("a", 3_000).deed(1_500, out("broker 0")).history());
         assert_eq!(beyond, Vec::<String>::new());
+    }
+
+    #[test]
+    fn a_commit_may_be_on_its_way_as_long_as_the_run_grants() {
+        let beyond = |grace_ms| find(&twice().commit_grace(grace_ms).kill("a", 8_000).history()).1.len();
+        assert_eq!([beyond(1_000), beyond(6_400), beyond(6_500), beyond(10_000)], [1, 1, 0, 0]);
     }
 
     #[test]

@@ -73,6 +73,8 @@ pub struct Report {
     pub committed_beyond_settled: usize,
     /// Commits behind an earlier one. A violation.
     pub commits_went_back: usize,
+    /// The same where the client sent a commit again, which `group.protocol=consumer` makes it do, and it was soon made good.
+    pub commits_sent_again: usize,
     /// Metadata that could not be read. A violation.
     pub metadata_unreadable: usize,
     /// Each death, and each pause that cost the assignment.
@@ -133,6 +135,7 @@ impl Report {
             commits_seen: evidence.samples.len(),
             committed_beyond_settled: commits.beyond_settled.len(),
             commits_went_back: commits.went_back.len(),
+            commits_sent_again: commits.sent_again,
             metadata_unreadable: evidence.unreadable.len(),
             cuts,
             redelivered_beyond_bound: beyond.len(),

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use super::History;
 use crate::{
     clock::Nanos,
-    evidence::{Evidence, Produced, Sample, Source, Written},
+    evidence::{COMMIT_GRACE_MS, Evidence, Produced, Sample, Source, Written},
     fate::{Fate, Value},
     journal::{Attempt, Deed, Line, Note, Outcome, Sent},
     load::Acknowledged,
@@ -14,6 +14,7 @@ use crate::{
 };
 
 const COMMIT_INTERVAL_MS: u64 = 500;
+const DRAIN_TIMEOUT_MS: u64 = 1_000;
 
 pub(super) const fn ms(millis: i64) -> Nanos {
     millis * 1_000_000
@@ -31,7 +32,7 @@ impl Story {
         let tuning = Tuning {
             concurrency: 4,
             commit_interval_ms: COMMIT_INTERVAL_MS,
-            drain_timeout_ms: 1_000,
+            drain_timeout_ms: DRAIN_TIMEOUT_MS,
             pause_at_records: 100,
             settled_ahead: 100,
         };
@@ -59,6 +60,7 @@ impl Story {
             evidence: Evidence {
                 schedule,
                 common,
+                commit_grace_ms: COMMIT_GRACE_MS,
                 produced: vec![],
                 acknowledged: vec![],
                 refused: 0,
@@ -120,10 +122,8 @@ impl Story {
     }
 
     pub(super) fn note(mut self, member: &str, at: i64, note: Note) -> Self {
-        let notes = self
-            .members
-            .entry(member.into())
-            .or_insert_with(|| vec![Line { at: 0, what: Note::Up { commit_interval_ms: COMMIT_INTERVAL_MS } }]);
+        let up = Note::Up { commit_interval_ms: COMMIT_INTERVAL_MS, drain_timeout_ms: DRAIN_TIMEOUT_MS };
+        let notes = self.members.entry(member.into()).or_insert_with(|| vec![Line { at: 0, what: up }]);
         notes.push(Line { at: ms(at), what: note });
         self
     }
@@ -146,6 +146,23 @@ impl Story {
     pub(super) fn committed(mut self, at: i64, position: i64, ahead: &[(i64, i64)]) -> Self {
         let sample = Sample { at: ms(at), source: Source::Origin, partition: 0, position, ahead: ahead.to_vec() };
         self.evidence.samples.push(sample);
+        self
+    }
+
+    /// In a partition that nobody speaks of otherwise.
+    pub(super) fn committed_elsewhere(mut self, at: i64, position: i64) -> Self {
+        let sample = Sample { at: ms(at), source: Source::Origin, partition: 1, position, ahead: vec![] };
+        self.evidence.samples.push(sample);
+        self
+    }
+
+    pub(super) fn protocol(mut self, protocol: Protocol) -> Self {
+        self.evidence.common.protocol = protocol;
+        self
+    }
+
+    pub(super) fn commit_grace(mut self, millis: u64) -> Self {
+        self.evidence.commit_grace_ms = millis;
         self
     }
 
