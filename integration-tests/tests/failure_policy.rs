@@ -553,7 +553,7 @@ async fn a_not_before_time_is_kept_with_the_order_of_its_key() {
     };
     let member = scene.subscribe().start(Raw, processor).await.unwrap();
     // Only what is delivered before it is due waits.
-    wait_until("it reads", DEADLINE, || status_of(&member, &scene.topic).is_some_and(|it| it.watermark >= 0)).await;
+    wait_until("it is assigned", DEADLINE, || status_of(&member, &scene.topic).is_some()).await;
     let due = *due.get_or_init(|| SystemTime::now() + Duration::from_secs(5));
     let tasks = vec![
         NewTask::new("later").key("a").not_before(due),

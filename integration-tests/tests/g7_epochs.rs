@@ -15,6 +15,7 @@ use std::{
 
 use keylane::{Raw, State, Subscription};
 use keylane_integration_tests::{
+    commit_watch::CommitWatch,
     journal::{Entry, Expect, Journal, Outcome, Place, Running, Work},
     kafka::{Committed, Extras, Kafka, NewRecord, Nodes},
     kafka_or_skip,
@@ -266,17 +267,7 @@ async fn stalled(protocol: Protocol, name: &str) {
     wait_until("it works", DEADLINE, || partitions_of(&journal.entries(), "stalled").len() == 4).await;
 
     // From here on no commit may go back, whoever makes it.
-    let history: Arc<Mutex<Vec<Vec<Committed>>>> = Arc::default();
-    let watching = tokio::spawn({
-        let (history, group, topic) = (history.clone(), group.clone(), topic.clone());
-        async move {
-            loop {
-                if let Ok(committed) = kafka.committed(&group, &topic).await {
-                    history.lock().unwrap().push(committed);
-                }
-            }
-        }
-    });
+    let commits = CommitWatch::start(kafka, &group, &topic);
     process.signal(Signal::STOP).unwrap();
     let other = start(protocol, kafka, (&group, &topic), &journal, "other").await;
     wait_until("another member does its work", DEADLINE, || partitions_of(&journal.entries(), "other").len() == 4)
@@ -298,23 +289,10 @@ async fn stalled(protocol: Protocol, name: &str) {
     let ended = tokio::task::spawn_blocking(move || process.child.wait().unwrap()).await.unwrap();
     assert!(ended.success(), "{ended}");
     other.shutdown().await.unwrap();
-    watching.abort();
 
     assert_committed(kafka, &group, &topic).await;
-    let mut history = std::mem::take(&mut *history.lock().unwrap());
-    history.push(kafka.committed(&group, &topic).await.unwrap());
-    for (index, pair) in history.windows(2).enumerate() {
-        for (partition, (earlier, later)) in pair[0].iter().zip(&pair[1]).enumerate() {
-            // Where a commit meets a change of the member's epoch the client sends it again, perhaps after a newer one (KIP-848):
-            // the newer state is committed again with what follows.
-            let is_overtaken = || history[index + 1..].iter().any(|look| look[partition].offset >= earlier.offset);
-            let is_sent_again = || protocol == Protocol::Consumer && is_overtaken();
-            assert!(
-                earlier.offset <= later.offset || is_sent_again(),
-                "a commit went back: {earlier:?}, then {later:?}"
-            );
-        }
-    }
+    let (_, steps_back) = commits.steps_back(protocol).await.unwrap();
+    assert!(steps_back.is_empty(), "{steps_back:?}");
     let report = journal.check(&produced, Expect::Unordered);
     assert!(report.lost.is_empty() && report.unknown.is_empty(), "{report}");
     // What the other member had done before it ran on it did not begin any more, but for what was on its way to the

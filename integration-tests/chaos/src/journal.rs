@@ -35,9 +35,6 @@ pub enum Note {
     Up {
         /// Its commit interval.
         commit_interval_ms: u64,
-        /// Its drain time-out; 0 in older journals.
-        #[serde(default)]
-        drain_timeout_ms: u64,
     },
     /// It began to shut down.
     Stopping,
@@ -65,7 +62,7 @@ pub enum Note {
         #[serde(default)]
         took_ms: u64,
     },
-    /// Partitions are about to be given back without the broker's word on their last commit.
+    /// Partitions are about to be given back without the broker's word on their last commit, or over owners that do not end.
     Unanswered,
     /// A record was parked.
     Parked {
@@ -252,7 +249,7 @@ mod tests {
         let journal = Journal::open(&path).unwrap();
         let attempt = Attempt { topic: "t".into(), partition: 3, offset: 7, key: None, id: 9, epoch: 1, attempt: 2 };
         let notes = [
-            Note::Up { commit_interval_ms: 500, drain_timeout_ms: 1_000 },
+            Note::Up { commit_interval_ms: 500 },
             Note::Started(attempt.clone()),
             Note::Ended { attempt, outcome: Outcome::CutOff },
             Note::GivenBack { dropped: true, took_ms: 1_600 },

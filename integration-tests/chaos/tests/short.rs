@@ -19,7 +19,7 @@ const MINUTES: &str = "0.5";
 /// These runs are part of every build, on machines that have two processors for all of it: what such a machine does to commits
 /// and drains is no fault. The promises are held to what the program's defaults say in campaigns.
 const PATIENCE: [&str; 6] =
-    ["--commit-grace-ms", "10000", "--quiet-deadline-seconds", "600", "--least-drain-timeout-ms", "1000"];
+    ["--commit-grace-ms", "3000", "--quiet-deadline-seconds", "600", "--least-drain-timeout-ms", "1000"];
 
 /// The seeds of the short runs, and why each is here.
 const SEEDS: [(&str, u64, &str); 3] = [

@@ -39,7 +39,7 @@ pub(crate) async fn run() {
         subscription = subscription.kafka("heartbeat.interval.ms", "200");
         subscription = match variable("MEMBER") {
             // Its place is free at once when it starts again: nobody waits for the dead one's session to end.
-            Some(name) => subscription.kafka("group.instance.id", name).kafka("session.timeout.ms", "30000"),
+            Some(name) => subscription.kafka("group.instance.id", name).kafka("session.timeout.ms", "20000"),
             None => subscription.kafka("session.timeout.ms", "5000"),
         };
     }

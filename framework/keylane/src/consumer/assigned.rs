@@ -145,14 +145,16 @@ impl Assigned {
         self.delivered_bytes.saturating_sub(self.progress.released_bytes.load(Ordering::Relaxed))
     }
 
-    /// Begins or ends a pause by the user.
-    pub(super) fn set_held(&mut self, held: bool) {
-        if held != self.held {
+    /// Begins or ends a pause by the user; whether that is news.
+    pub(super) fn set_held(&mut self, held: bool) -> bool {
+        let is_news = held != self.held;
+        if is_news {
             self.held = held;
             self.pauses += u64::from(held);
             let pause = if held { self.pauses } else { 0 };
             self.inbox.order(|orders| orders.pause = pause);
         }
+        is_news
     }
 
     /// Whether the pause by the user is in force: the owner, which may have been in the middle of a turn, has seen it.

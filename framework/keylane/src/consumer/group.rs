@@ -105,9 +105,13 @@ impl PollLoop {
         self.metrics.set_assigned_partitions(self.assignment.partitions.len());
         if finished.result == DrainResult::Lost {
             tell_of_loss(finished.partitions.len());
+            // Of what is left, if anything, the client tells next.
+            if self.assignment.partitions.is_empty() {
+                self.metrics.rebalance(Rebalance::Lost);
+                self.control.set_assigned(false);
+            }
         }
-        let dropped = finished.result != DrainResult::Drained;
-        tracing::info!(took = ?finished.took, handed_back = finished.handed_back, dropped, "partitions given back");
+        tracing::info!(took = ?finished.took, handed_back = finished.handed_back, dropped = finished.dropped, "partitions given back");
         if let Some(error) = finished.error {
             self.control.fail(SubscriptionError::Fatal(error.to_string()));
         }

@@ -13,9 +13,12 @@ use crate::metrics::DrainResult;
 /// How long after the drain deadline an owner may take to end. Only one that is blocked by a processor that blocks its thread
 /// needs it; then the partition is given up with the last commit point it reported.
 const END_GRACE: Duration = Duration::from_millis(500);
-/// How long at least the broker's word on the last commit is waited for, and until the drain deadline where that is later. It
-/// usually comes within milliseconds; with the coordinator away the partitions are given up without.
+/// How long at least the broker's word on the last commit is waited for; it usually comes within milliseconds. With the coordinator
+/// away the partitions are given up without.
 const COMMIT_PATIENCE: Duration = Duration::from_secs(1);
+/// And at most, where the drain deadline leaves the time: while a revoke is unanswered the client does not tell that the group
+/// has taken away what stays.
+const LONGEST_COMMIT_PATIENCE: Duration = Duration::from_secs(5);
 
 /// A revoke that was reported and not answered yet. The client delivers nothing and commits nothing by itself until it is.
 pub(super) struct Handover {
@@ -25,7 +28,7 @@ pub(super) struct Handover {
     ordered_end: bool,
     /// The group has taken everything away meanwhile.
     lost: bool,
-    /// Once the owners have ended: their last commit, and until when it is waited for at least.
+    /// Once the owners have ended: their last commit, and since when it is waited for.
     last_commit: Option<(LastCommit, Instant)>,
 }
 
@@ -75,13 +78,14 @@ impl Handover {
                 return false;
             }
             self.store_last_points(consumer, assignment, commits);
-            self.last_commit = Some((LastCommit::new(consumer), Instant::now() + COMMIT_PATIENCE));
+            self.last_commit = Some((LastCommit::new(consumer), Instant::now()));
         }
-        let Some((last_commit, until)) = &mut self.last_commit else { return false };
+        let Some((last_commit, since)) = &mut self.last_commit else { return false };
         if last_commit.is_over(consumer, || commits.last_points(&assignment.partitions, &self.partitions)) {
             return true;
         }
-        let gave_up = Instant::now() >= self.deadline.max(*until);
+        let until = self.deadline.clamp(*since + COMMIT_PATIENCE, *since + LONGEST_COMMIT_PATIENCE);
+        let gave_up = Instant::now() >= until;
         if gave_up {
             tracing::warn!("the coordinator does not answer the commit before a hand-over; records may be repeated");
         }
@@ -156,7 +160,7 @@ impl Handover {
             (false, true) => DrainResult::Deadline,
             (false, false) => DrainResult::Drained,
         };
-        Finished { partitions: self.partitions, took, handed_back, result, error: answer.err() }
+        Finished { partitions: self.partitions, took, handed_back, dropped, result, error: answer.err() }
     }
 }
 
@@ -166,7 +170,8 @@ pub(super) struct Finished {
     pub(super) took: Duration,
     /// Records delivered, not settled, and left to the next owner.
     pub(super) handed_back: u64,
-    /// Whether attempts had to be dropped.
+    /// Attempts had to be dropped.
+    pub(super) dropped: bool,
     pub(super) result: DrainResult,
     pub(super) error: Option<rdkafka::error::KafkaError>,
 }

@@ -25,8 +25,14 @@ impl PollLoop {
             self.was_paused = paused;
             self.show_state();
         }
+        let mut is_news = false;
         for partition in &mut self.assignment.partitions {
-            partition.set_held(paused || self.control.is_partition_paused(&partition.topic, partition.partition));
+            let held = paused || self.control.is_partition_paused(&partition.topic, partition.partition);
+            is_news |= partition.set_held(held);
+        }
+        if is_news {
+            // An earlier pause may have been told: it is over, and this one not in force.
+            self.tell_partitions();
         }
         let began = Instant::now();
         if self.handover.is_none() {

@@ -34,7 +34,9 @@ pub(super) fn update(
         if let Some(lag) = lag {
             partition.lag_metrics.set_records(lag, progress.held_up.load(Ordering::Relaxed));
         }
-        let lag_age = lag_age(lag, oldest, pending == 0 && !partition.fetch_paused);
+        // Of a partition that was assigned a moment ago nobody knows.
+        let all_settled = pending == 0 && !partition.fetch_paused && partition.knows_log_end(cached);
+        let lag_age = lag_age(lag, oldest, all_settled);
         if let Some(age) = lag_age {
             partition.lag_metrics.set_seconds(age);
         }

@@ -1,6 +1,6 @@
 //! librdkafka's mock cluster, owned by a client of its own.
 
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use rdkafka::ClientConfig;
 use rdkafka::client::Client;
@@ -15,8 +15,8 @@ use super::{EmbeddedBrokerError, rebalance_delay};
 /// the client is `Send` and `Sync`, and a handle on its cluster is to be had for each call.
 pub(super) struct Mock {
     owner: BaseProducer,
-    /// How many writes were to be refused up to now.
-    refused: AtomicUsize,
+    /// Writes are refused.
+    refuses: AtomicBool,
 }
 
 impl std::fmt::Debug for Mock {
@@ -31,7 +31,7 @@ impl Mock {
         let owner: BaseProducer =
             ClientConfig::new().set("test.mock.num.brokers", brokers.to_string()).create().map_err(failed)?;
         rebalance_delay::set_millis(owner.client(), 0);
-        Ok(Self { owner, refused: AtomicUsize::new(0) })
+        Ok(Self { owner, refuses: AtomicBool::new(false) })
     }
 
     pub(super) fn bootstrap_servers(&self) -> Result<String, EmbeddedBrokerError> {
@@ -51,15 +51,16 @@ impl Mock {
         }
     }
 
-    /// Makes the next writes fail, more of them than any client sends until this is called again, and a million in all.
+    /// Makes writes fail from now on: a hundred thousand batches, more than any client sends that goes by what it is told.
+    ///
+    /// Once: to renew them the mock's would have to be taken back first, which lets a write through in between.
     pub(super) fn refuse_writes(&self) {
-        const REFUSALS: usize = 10_000;
-        const MOST: usize = 100 * REFUSALS;
-        // On top of those that are left: to take them back first would let a write through in between.
-        let refused = self.refused.fetch_add(REFUSALS, Ordering::Relaxed);
-        if let Some(cluster) = self.cluster().filter(|_| refused < MOST) {
-            let refusals = [RDKafkaRespErr::RD_KAFKA_RESP_ERR_POLICY_VIOLATION; REFUSALS];
-            cluster.request_errors(RDKafkaApiKey::Produce, &refusals);
+        const REFUSALS: usize = 100_000;
+        if let Some(cluster) = self.cluster().filter(|_| !self.refuses.swap(true, Ordering::Relaxed)) {
+            cluster.request_errors(
+                RDKafkaApiKey::Produce,
+                &vec![RDKafkaRespErr::RD_KAFKA_RESP_ERR_POLICY_VIOLATION; REFUSALS],
+            );
         }
     }
 

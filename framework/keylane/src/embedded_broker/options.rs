@@ -28,8 +28,8 @@ impl Default for EmbeddedBrokerOptions {
 /// What an embedded broker does when it dropped records that a reader had not committed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum EvictionGuard {
-    /// Log it, list it, and fail every later write to any topic with a policy violation, which clients do not retry:
-    /// what produces too much is told, and no run ends well that lost something.
+    /// Log it, list it, and fail later writes (100,000 batches) to any topic with a policy violation, which clients do not
+    /// retry: what produces too much is told, and no run ends well that lost something.
     #[default]
     RefuseWrites,
     /// Log it and list it.

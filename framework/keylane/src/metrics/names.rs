@@ -202,7 +202,8 @@ metrics! {
     REBALANCES = "keylane_rebalances_total": Counter, Count, [SUBSCRIPTION, Rebalance::LABEL];
     /// Partitions assigned to this member.
     ASSIGNED_PARTITIONS = "keylane_assigned_partitions": Gauge, Count, [SUBSCRIPTION];
-    /// Time from the order to give a partition up until its last attempt had ended.
+    /// Time from the order to give partitions up until their last attempt had ended and their last commit was answered, or both
+    /// were given up.
     DRAIN_DURATION = "keylane_drain_duration_seconds": Histogram, Seconds, [SUBSCRIPTION, DrainResult::LABEL], WORK_SECONDS;
     /// Pending records handed back unsettled when their partition was given up; another member gets them.
     HANDED_BACK = "keylane_handed_back_records_total": Counter, Count, [SUBSCRIPTION, TOPIC, PARTITION];

@@ -43,8 +43,8 @@ async fn run(settings: &Member) -> Result<(), Box<dyn std::error::Error>> {
         .with_filter(EnvFilter::new("keylane=info,librdkafka=info"));
     tracing_subscriber::registry().with(log).with(Watch::new(journal.clone(), epochs.clone())).init();
     let mut terminated = signal(SignalKind::terminate())?;
-    let Tuning { commit_interval_ms, drain_timeout_ms, .. } = settings.tuning;
-    journal.note(Note::Up { commit_interval_ms, drain_timeout_ms });
+    let Tuning { commit_interval_ms, .. } = settings.tuning;
+    journal.note(Note::Up { commit_interval_ms });
     let result = async {
         let start = settings.subscription().start(Raw, process(journal.clone(), epochs));
         let subscription = tokio::select! {

@@ -191,13 +191,6 @@ mod tests {
     }
 
     #[test]
-    fn an_owner_that_was_given_up_explains_what_it_settled_last() {
-        let given_back = |took_ms| twice().note("a", 1_050, Note::GivenBack { dropped: true, took_ms });
-        assert_eq!(causes(given_back(1_500)), Duplicates { unanswered_commit: 1, ..Duplicates::default() });
-        assert_eq!(causes(given_back(1_400)).unexplained, 1);
-    }
-
-    #[test]
     fn an_unanswered_commit_explains_nothing_within_an_epoch_or_before_it_is_given_up() {
         let again = |epoch, at| {
             let story = unanswered(Story::of(1).ran("a", 0, (1_000, 1_100), Outcome::Done), "a", 2_500);

@@ -14,7 +14,6 @@ use crate::{
 };
 
 const COMMIT_INTERVAL_MS: u64 = 500;
-const DRAIN_TIMEOUT_MS: u64 = 1_000;
 
 pub(super) const fn ms(millis: i64) -> Nanos {
     millis * 1_000_000
@@ -32,7 +31,7 @@ impl Story {
         let tuning = Tuning {
             concurrency: 4,
             commit_interval_ms: COMMIT_INTERVAL_MS,
-            drain_timeout_ms: DRAIN_TIMEOUT_MS,
+            drain_timeout_ms: 1_000,
             pause_at_records: 100,
             settled_ahead: 100,
         };
@@ -122,7 +121,7 @@ impl Story {
     }
 
     pub(super) fn note(mut self, member: &str, at: i64, note: Note) -> Self {
-        let up = Note::Up { commit_interval_ms: COMMIT_INTERVAL_MS, drain_timeout_ms: DRAIN_TIMEOUT_MS };
+        let up = Note::Up { commit_interval_ms: COMMIT_INTERVAL_MS };
         let notes = self.members.entry(member.into()).or_insert_with(|| vec![Line { at: 0, what: up }]);
         notes.push(Line { at: ms(at), what: note });
         self
