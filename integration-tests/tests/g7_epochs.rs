@@ -7,7 +7,7 @@ use std::{
     io::{BufRead, BufReader},
     process::{Command, Stdio},
     sync::{
-        Arc, Mutex,
+        Arc,
         atomic::{AtomicBool, AtomicUsize, Ordering},
     },
     time::Duration,
