@@ -19,7 +19,7 @@ const LITERAL: i8 = 3;
 const ALLOW: i8 = 3;
 /// Behind the throttle time and the number of results.
 const FIRST_ERROR_AT: usize = 8;
-/// In the description, behind the throttle time; behind it a text, which is missing, and the number of resources.
+/// In the description, behind the throttle time; behind it a text, mostly empty, and the number of resources.
 const ERROR_AT: usize = 4;
 const LOOK_AGAIN: Duration = Duration::from_millis(10);
 
@@ -94,10 +94,14 @@ impl Kafka {
 /// Whether a description is of something.
 fn has_any(description: &[u8]) -> io::Result<bool> {
     no_error_at(description, ERROR_AT)?;
-    match description.get(ERROR_AT + 2..ERROR_AT + 8) {
-        Some([0xff, 0xff, count @ ..]) => Ok(count != [0; 4]),
-        _ => Err(io::Error::other(format!("the broker's description is not understood: {description:?}"))),
-    }
+    let count = || {
+        let (length, rest) = description.get(ERROR_AT + 2..)?.split_first_chunk::<2>()?;
+        // A text that is missing has the length -1.
+        let text = usize::try_from(i16::from_be_bytes(*length)).unwrap_or(0);
+        rest.get(text..)?.first_chunk::<4>()
+    };
+    let cut_off = || io::Error::other(format!("the broker's description ends before its resources: {description:?}"));
+    Ok(*count().ok_or_else(cut_off)? != [0; 4])
 }
 
 /// A permission, or the filter for exactly that one: both look the same.
@@ -113,4 +117,20 @@ fn binding(request: Request, user: &str, operation: Operation, on: Resource<'_>)
         Operation::Describe => 8,
     };
     request.int8(kind).text(name).int8(LITERAL).text(&format!("User:{user}")).text("*").int8(operation).int8(ALLOW)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::has_any;
+
+    #[test]
+    fn a_description_with_an_empty_a_missing_and_some_text_is_understood() {
+        let of = |text: &[u8], count: u8| [&[0; 6], text, &[0, 0, 0, count]].concat();
+        for text in [&[0, 0][..], &[0xff, 0xff], &[0, 2, b'n', b'o']] {
+            assert!(has_any(&of(text, 1)).unwrap());
+            assert!(!has_any(&of(text, 0)).unwrap());
+        }
+        assert!(has_any(&[0; 9]).is_err());
+        assert!(has_any(&[0, 0, 0, 0, 0, 31, 0, 0, 0, 0, 0, 0]).is_err(), "an error code");
+    }
 }
