@@ -89,14 +89,24 @@ fn a_watermark_that_stands_still_is_told_of_and_so_is_its_going_on() {
     assert_eq!(partition.stalled_for(), Some(60 * SECOND));
     assert_eq!(alarms(&mut partition, at(119)), []);
     assert_eq!(alarms(&mut partition, at(120)), [stalled(120)]);
-    deliver(&mut partition, 60, 7);
     assert!(matches!(partition.succeed(stuck, Success::Done), Verdict::Settled { .. }));
-    // Known at once: nobody may look again for long.
-    assert_eq!(partition.stalled_for(), None);
     assert_eq!(alarms(&mut partition, at(130)), [Alarm::MovesAgain { stalled_for: 130 * SECOND }]);
-    let last = expect_start(&mut partition, 60);
-    assert!(matches!(partition.succeed(last, Success::Done), Verdict::Settled { .. }));
     assert_eq!((partition.stalled_for(), alarms(&mut partition, at(1_000))), (None, vec![]));
+}
+
+/// Nobody may look again for long.
+#[test]
+fn a_watermark_that_has_moved_is_known_before_the_next_look() {
+    let mut partition = partition(guarded());
+    for offset in 0..2 {
+        deliver(&mut partition, offset, 7);
+    }
+    let first = expect_start(&mut partition, 0);
+    partition.watch(at(0));
+    partition.watch(at(60));
+    assert_eq!(partition.stalled_for(), Some(60 * SECOND));
+    assert!(matches!(partition.succeed(first, Success::Done), Verdict::Settled { .. }));
+    assert_eq!(partition.stalled_for(), None);
 }
 
 #[test]
