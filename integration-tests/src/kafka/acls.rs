@@ -51,9 +51,7 @@ impl Kafka {
     /// # Errors
     /// When the broker refuses it or does not answer within 15 s, for example because it has no authorizer.
     pub async fn allow(&self, user: &str, operation: Operation, on: Resource<'_>) -> Result<(), HarnessError> {
-        let change = binding(Request::new(CREATE_ACLS, 1).int32(1), user, operation, on);
-        let look = binding(Request::new(DESCRIBE_ACLS, 1), user, operation, on);
-        self.change_acls(change, look, true, format!("allow {user} {operation:?} on {on:?}")).await
+        self.change_acls(true, user, operation, on).await
     }
 
     /// Takes back what [`Kafka::allow`] gave; no error where there was nothing.
@@ -61,25 +59,27 @@ impl Kafka {
     /// # Errors
     /// As for [`Kafka::allow`].
     pub async fn forbid(&self, user: &str, operation: Operation, on: Resource<'_>) -> Result<(), HarnessError> {
-        let change = binding(Request::new(DELETE_ACLS, 1).int32(1), user, operation, on);
-        let look = binding(Request::new(DESCRIBE_ACLS, 1), user, operation, on);
-        self.change_acls(change, look, false, format!("forbid {user} {operation:?} on {on:?}")).await
+        self.change_acls(false, user, operation, on).await
     }
 
     /// Returns when the broker that is asked goes by it: the controller answers before.
     async fn change_acls(
         &self,
-        change: Request,
-        look: Request,
-        is_there: bool,
-        doing: String,
+        allow: bool,
+        user: &str,
+        operation: Operation,
+        on: Resource<'_>,
     ) -> Result<(), HarnessError> {
+        let (api_key, what) = if allow { (CREATE_ACLS, "allow") } else { (DELETE_ACLS, "forbid") };
+        let doing = format!("{what} {user} {operation:?} on {on:?}");
+        let change = binding(Request::new(api_key, 1).int32(1), user, operation, on);
+        let look = binding(Request::new(DESCRIBE_ACLS, 1), user, operation, on);
         // Any node: it passes the request on to the controller.
         let address = self.bootstrap_servers.split(',').next().unwrap_or_default().to_owned();
         let change = move || {
             no_error_at(&change.exchange(&address)?, FIRST_ERROR_AT)?;
             let deadline = Instant::now() + REQUEST;
-            while has_any(&look.exchange(&address)?)? != is_there {
+            while has_any(&look.exchange(&address)?)? != allow {
                 if Instant::now() >= deadline {
                     return Err(io::Error::other("the broker does not learn of it"));
                 }

@@ -142,7 +142,7 @@ impl Owner {
         metrics.set_lanes(LaneState::Busy, core.running());
         metrics.set_lanes(LaneState::Waiting, core.waiting_lanes());
         metrics.set_lanes(LaneState::Parked, core.parked());
-        self.progress.set_pause(self.mail.orders.pause);
+        progress.set_pause(self.mail.orders.pause);
         self.publish_oldest();
         self.survey(now);
         self.tell_hot_keys(now);

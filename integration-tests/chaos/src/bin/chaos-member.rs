@@ -7,7 +7,7 @@ use keylane::Raw;
 use keylane_chaos::{
     journal::{Journal, Note},
     member::{Epochs, Watch, process},
-    settings::{Member, Tuning},
+    settings::Member,
 };
 use tokio::signal::unix::{SignalKind, signal};
 use tracing_subscriber::{EnvFilter, Layer, layer::SubscriberExt, util::SubscriberInitExt};
@@ -43,8 +43,7 @@ async fn run(settings: &Member) -> Result<(), Box<dyn std::error::Error>> {
         .with_filter(EnvFilter::new("keylane=info,librdkafka=info"));
     tracing_subscriber::registry().with(log).with(Watch::new(journal.clone(), epochs.clone())).init();
     let mut terminated = signal(SignalKind::terminate())?;
-    let Tuning { commit_interval_ms, .. } = settings.tuning;
-    journal.note(Note::Up { commit_interval_ms });
+    journal.note(Note::Up { commit_interval_ms: settings.tuning.commit_interval_ms });
     let result = async {
         let start = settings.subscription().start(Raw, process(journal.clone(), epochs));
         let subscription = tokio::select! {

@@ -314,7 +314,7 @@ fn life(name: &str, notes: &[Line<Note>], deeds: &[Line<Deed>]) -> Life {
         given_up: given_up::spans(notes),
         unreadable: Vec::new(),
     };
-    if let Some(Note::Up { commit_interval_ms, .. }) = notes.first().map(|line| &line.what) {
+    if let Some(Note::Up { commit_interval_ms }) = notes.first().map(|line| &line.what) {
         life.commit_interval = nanos(Duration::from_millis(*commit_interval_ms));
     }
     for line in deeds {
