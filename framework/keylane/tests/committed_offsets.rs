@@ -5,6 +5,7 @@
 
 mod common;
 
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -57,5 +58,43 @@ async fn a_passing_refusal_of_the_committed_offsets_delivers_nothing_again() {
     let mut seen = seen.lock().unwrap().clone();
     seen.sort_unstable();
     assert_eq!(seen, (0..20).collect::<Vec<_>>(), "each record once");
+    producer.close(PATIENCE).await.unwrap();
+}
+
+/// A coordinator that has just moved loads the group first. The client asks it three times, and the commit at closing as often.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_shutdown_commits_although_the_coordinator_is_not_ready_for_a_while() {
+    let broker = MockCluster::new(1).unwrap();
+    broker.create_topic("tasks", 1, 1).unwrap();
+    let producer = producer(broker.bootstrap_servers(), "tasks").await;
+    let seen = Arc::new(AtomicUsize::new(0));
+    let member = async || {
+        let seen = seen.clone();
+        let processor = move |_: Task<u32>| {
+            seen.fetch_add(1, Ordering::SeqCst);
+            std::future::ready(Ok::<(), TaskError>(()))
+        };
+        let builder = Subscription::builder("group", "tasks").bootstrap_servers(broker.bootstrap_servers());
+        // Nothing but the shutdown commits what is processed.
+        let builder =
+            builder.kafka_settings(EmbeddedBroker::client_settings()).commit_interval(Duration::from_secs(3_600));
+        builder.kafka("session.timeout.ms", "6000").start(Json, processor).await.unwrap()
+    };
+
+    let first = member().await;
+    // Once the first mark of the epoch is committed no other commit is on its way.
+    assert!(producer.enqueue(NewTask::json(&0).unwrap()).await.is_ok());
+    eventually("the first is processed", || seen.load(Ordering::SeqCst) == 1).await;
+    assert!(producer.enqueue(NewTask::json(&1).unwrap()).await.is_ok());
+    eventually("the second is processed", || seen.load(Ordering::SeqCst) == 2).await;
+    let refusals = [RDKafkaRespErr::RD_KAFKA_RESP_ERR_COORDINATOR_LOAD_IN_PROGRESS; 20];
+    broker.request_errors(RDKafkaApiKey::OffsetCommit, &refusals);
+    first.shutdown().await.unwrap();
+
+    let second = member().await;
+    assert!(producer.enqueue(NewTask::json(&2).unwrap()).await.is_ok());
+    eventually("the third is processed", || seen.load(Ordering::SeqCst) >= 3).await;
+    second.shutdown().await.unwrap();
+    assert_eq!(seen.load(Ordering::SeqCst), 3, "each record once");
     producer.close(PATIENCE).await.unwrap();
 }

@@ -313,6 +313,14 @@ async fn one_starts_and_one_waits(kafka: &Kafka) -> bool {
         kafka.continue_node(node).await.unwrap();
     }
     wait_for("the suspicious one goes on", DEADLINE, async || has_run(&ran_suspicious).then_some(())).await;
+    // A coordinator that is not back yet would not hear the last word of a shutdown, which waits for seconds only.
+    for (scene, member) in [&healthy, &suspicious].into_iter().zip(&members) {
+        let is_committed = async || {
+            let committed = kafka.committed(&scene.group, &scene.topic).await.ok()?;
+            (committed[0].offset == Some(1) && member.status().trouble.is_none()).then_some(())
+        };
+        wait_for("the coordinator takes commits again", DEADLINE, is_committed).await;
+    }
     for member in members {
         member.shutdown().await.unwrap();
     }

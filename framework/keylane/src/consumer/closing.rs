@@ -4,23 +4,23 @@ use std::time::{Duration, Instant};
 
 use rdkafka::consumer::Consumer;
 
-use super::commits::FinalCommit;
+use super::last_commit::LastCommit;
 use super::poll_loop::PollLoop;
 use crate::subscription::{State, TroubleKind};
 
 /// How long owners may take to end once they are told to: only one that is blocked by a processor that blocks its thread
 /// needs it.
 const END_GRACE: Duration = Duration::from_millis(500);
-/// How long after the drain the final commit is tried, where a rebalance is in its way.
-const COMMIT_GRACE: Duration = Duration::from_secs(5);
-const COMMIT_AGAIN: Duration = Duration::from_millis(50);
+/// How long at least the broker's word on the last commit is waited for, where the drain leaves less time; and at most, where
+/// the client says that brokers are away.
+const COMMIT_PATIENCE: Duration = Duration::from_secs(5);
 
 impl PollLoop {
     /// Drains for a shutdown; `true` when it is time to close.
     ///
-    /// A consumer that closes in the middle of a rebalance can lose its final commit, and the next owner would repeat what
-    /// was settled since the one before. So the final commit is made, and waited for, while the loop still takes part in
-    /// rebalances.
+    /// A consumer that closes in the middle of a rebalance, or while the coordinator moves, can lose its final commit, and the
+    /// next owner would repeat what was settled since the one before. So the final commit is made, and waited for, while the
+    /// loop still takes part in rebalances.
     pub(super) fn is_ready_to_close(&mut self, deadline: Instant) -> bool {
         if !self.draining {
             self.draining = true;
@@ -32,18 +32,21 @@ impl PollLoop {
         if running || self.handover.is_some() {
             return Instant::now() >= deadline;
         }
-        if self.control.is_in_trouble(TroubleKind::Connection) {
-            // Waiting for brokers that are away would take a session time-out, and closing tries once more anyhow.
+        let (consumer, partitions) = (&self.consumer, &mut self.assignment.partitions);
+        self.commits.store(consumer, partitions, false);
+        let last_commit = self.last_commit.get_or_insert_with(|| LastCommit::new(consumer));
+        if self.commits.is_last_over(last_commit, consumer, partitions, |_| true) {
             return true;
         }
-        if self.commit_again_at.is_some_and(|again| Instant::now() < again) {
-            return false;
+        let least = last_commit.since() + COMMIT_PATIENCE;
+        // Brokers that are away may be all; else another takes the coordinator's place in seconds.
+        let are_away = self.control.is_in_trouble(TroubleKind::Connection);
+        let until = if are_away { least } else { deadline.max(least) };
+        let gave_up = Instant::now() >= until;
+        if gave_up {
+            tracing::warn!("the coordinator does not take the last commit of the shutdown; records may be repeated");
         }
-        self.commit_again_at = Some(Instant::now() + COMMIT_AGAIN);
-        match self.commits.commit_final(&self.consumer, &mut self.assignment.partitions) {
-            FinalCommit::Done => true,
-            FinalCommit::Again => Instant::now() >= deadline + COMMIT_GRACE,
-        }
+        gave_up
     }
 
     /// Nothing new starts on any partition; owners end by themselves when what runs has finished. Their marks are taken back

@@ -9,14 +9,13 @@
 //! commit would take them back.
 
 use keylane_core::{MAX_METADATA_BYTES, Position, commit_map};
-use rdkafka::TopicPartitionList;
 use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer};
-use rdkafka::error::{KafkaError, KafkaResult, RDKafkaErrorCode};
 
 use super::assigned::Assigned;
 use super::commit_queue::CommitQueue;
 use super::context::{Context, list_with_points};
-use super::marks::Marks;
+use super::last_commit::LastCommit;
+use super::marks::{Marks, TooLarge};
 use crate::runtime::CommitPoint;
 
 pub(super) struct Commits {
@@ -127,52 +126,24 @@ impl Commits {
         commit(consumer, partitions, &explicit);
     }
 
-    /// The last word on partitions that are given back; `None` where there is none. After [`store`](Self::store).
-    pub(super) fn last_points(
-        &self,
-        partitions: &[Assigned],
-        given_back: &[(String, i32)],
-    ) -> KafkaResult<Option<TopicPartitionList>> {
-        let is_given_back = |assigned: &Assigned| {
-            given_back.iter().any(|(topic, partition)| assigned.partition == *partition && *assigned.topic == **topic)
-        };
-        let places: Vec<_> =
-            with_a_point(partitions).into_iter().filter(|&place| is_given_back(&partitions[place])).collect();
-        if places.is_empty() {
-            return Ok(None);
-        }
-        list_with_points(points(partitions, &places)).map(Some)
-    }
-
-    /// Commits the last commit points and waits for the broker's word.
-    pub(super) fn commit_final(
+    /// Whether the last word on the partitions that are given back is over, as far as `last_commit` can know. After
+    /// [`store`](Self::store).
+    pub(super) fn is_last_over(
         &mut self,
+        last_commit: &mut LastCommit,
         consumer: &BaseConsumer<Context>,
         partitions: &mut [Assigned],
-    ) -> FinalCommit {
-        self.store(consumer, partitions, false);
-        let all = with_a_point(partitions);
-        if all.is_empty() {
-            return FinalCommit::Done;
-        }
-        let result =
-            list_with_points(points(partitions, &all)).and_then(|list| consumer.commit(&list, CommitMode::Sync));
-        match result.as_ref().map_err(KafkaError::rdkafka_error_code) {
-            Ok(()) => FinalCommit::Done,
-            Err(Some(
-                RDKafkaErrorCode::RebalanceInProgress
-                | RDKafkaErrorCode::IllegalGeneration
-                | RDKafkaErrorCode::StaleMemberEpoch,
-            )) => FinalCommit::Again,
-            Err(Some(RDKafkaErrorCode::OffsetMetadataTooLarge)) => {
-                self.shrink_metadata(consumer, partitions);
-                FinalCommit::Again
-            }
-            Err(_) => {
-                tracing::warn!(?result, "the final commit failed; closing tries once more");
-                FinalCommit::Done
-            }
-        }
+        is_given_back: impl Fn(&Assigned) -> bool,
+    ) -> bool {
+        let over = last_commit.is_over(consumer, || {
+            let mut places = with_a_point(partitions);
+            places.retain(|&place| is_given_back(&partitions[place]));
+            (!places.is_empty()).then(|| list_with_points(points(partitions, &places))).transpose()
+        });
+        over.unwrap_or_else(|TooLarge| {
+            self.shrink_metadata(consumer, partitions);
+            false
+        })
     }
 
     /// A broker with a smaller `offset.metadata.max.bytes` than Kafka's default refuses such commits for ever, and with them
@@ -204,15 +175,6 @@ impl Commits {
         let all = with_a_point(partitions);
         store(consumer, partitions, &all);
     }
-}
-
-/// What became of the commit before closing.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum FinalCommit {
-    /// The broker has it, or will never take it from this member.
-    Done,
-    /// A rebalance is in the way.
-    Again,
 }
 
 /// The places of the partitions that have a commit point.

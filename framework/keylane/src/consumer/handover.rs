@@ -4,6 +4,7 @@ use std::time::{Duration, Instant};
 
 use rdkafka::consumer::{BaseConsumer, Consumer};
 
+use super::assigned::Assigned;
 use super::assignment::Assignment;
 use super::commits::Commits;
 use super::context::{Context, list};
@@ -28,8 +29,8 @@ pub(super) struct Handover {
     ordered_end: bool,
     /// The group has taken everything away meanwhile.
     lost: bool,
-    /// Once the owners have ended: their last commit, and since when it is waited for.
-    last_commit: Option<(LastCommit, Instant)>,
+    /// Once the owners have ended.
+    last_commit: Option<LastCommit>,
 }
 
 impl Handover {
@@ -78,13 +79,17 @@ impl Handover {
                 return false;
             }
             self.store_last_points(consumer, assignment, commits);
-            self.last_commit = Some((LastCommit::new(consumer), Instant::now()));
         }
-        let Some((last_commit, since)) = &mut self.last_commit else { return false };
-        if last_commit.is_over(consumer, || commits.last_points(&assignment.partitions, &self.partitions)) {
+        let last_commit = self.last_commit.get_or_insert_with(|| LastCommit::new(consumer));
+        let given_back = |assigned: &Assigned| {
+            let mut places = self.partitions.iter();
+            places.any(|(topic, partition)| assigned.partition == *partition && *assigned.topic == **topic)
+        };
+        if commits.is_last_over(last_commit, consumer, &mut assignment.partitions, given_back) {
             return true;
         }
-        let until = self.deadline.clamp(*since + COMMIT_PATIENCE, *since + LONGEST_COMMIT_PATIENCE);
+        let since = last_commit.since();
+        let until = self.deadline.clamp(since + COMMIT_PATIENCE, since + LONGEST_COMMIT_PATIENCE);
         let gave_up = Instant::now() >= until;
         if gave_up {
             tracing::warn!("the coordinator does not answer the commit before a hand-over; records may be repeated");

@@ -1,8 +1,9 @@
 //! The commit of partitions that are about to be given back, waited for without blocking.
 //!
-//! The client commits what is stored together with its answer to a revoke, and tells nobody what became of it. The broker may
-//! refuse it: with `group.protocol=consumer` a member whose epoch has moved on meanwhile (KIP-848) has to send it again. Lost, the
-//! next owner would repeat what was settled since the commit before, and take this one's mark for a crash.
+//! The client commits what is stored together with its answer to a revoke, and when it closes, and tells nobody what became of
+//! it. The broker may refuse it: with `group.protocol=consumer` a member whose epoch has moved on meanwhile (KIP-848) has to send
+//! it again, and a coordinator that has just moved is not ready for longer than the client tries. Lost, the next owner would
+//! repeat what was settled since the commit before, and take this one's mark for a crash.
 
 use std::time::{Duration, Instant};
 
@@ -11,6 +12,7 @@ use rdkafka::error::RDKafkaErrorCode;
 use rdkafka::{TopicPartitionList, error::KafkaResult};
 
 use super::commit_queue::CommitQueue;
+use super::marks::TooLarge;
 use super::trouble::is_passing_at_coordinator;
 
 /// How long after a refusal the next try waits.
@@ -19,55 +21,65 @@ const AGAIN: Duration = Duration::from_millis(20);
 pub(super) struct LastCommit {
     /// One for each hand-over: an answer that was not waited for is not taken for that of the next.
     queue: CommitQueue,
+    since: Instant,
     under_way: bool,
     again_at: Option<Instant>,
 }
 
 impl LastCommit {
     pub(super) fn new<C: ConsumerContext>(consumer: &BaseConsumer<C>) -> Self {
-        Self { queue: CommitQueue::new(consumer), under_way: false, again_at: None }
+        Self { queue: CommitQueue::new(consumer), since: Instant::now(), under_way: false, again_at: None }
     }
 
-    /// Whether the broker has it, or will never take it from this member. `list` is what to commit, if anything.
+    /// Since when it is waited for.
+    pub(super) fn since(&self) -> Instant {
+        self.since
+    }
+
+    /// Whether the broker has it, or will never take it from this member. `list` is what to commit, if anything. After
+    /// [`TooLarge`] the next look sends it again.
     pub(super) fn is_over<C: ConsumerContext>(
         &mut self,
         consumer: &BaseConsumer<C>,
         list: impl FnOnce() -> KafkaResult<Option<TopicPartitionList>>,
-    ) -> bool {
+    ) -> Result<bool, TooLarge> {
         if self.under_way {
-            let Some(answer) = self.queue.answer() else { return false };
+            let Some(answer) = self.queue.answer() else { return Ok(false) };
             self.under_way = false;
             match answer {
-                Ok(()) => return true,
+                Ok(()) => return Ok(true),
+                Err(RDKafkaErrorCode::OffsetMetadataTooLarge) => return Err(TooLarge),
                 Err(error) if is_passing(error) => self.again_at = Some(Instant::now() + AGAIN),
                 Err(error) => {
-                    tracing::warn!(%error, "the commit before a hand-over was refused; its records may be repeated");
-                    return true;
+                    tracing::warn!(%error, "the last commit was refused; what was settled since the one before may be repeated");
+                    return Ok(true);
                 }
             }
         }
         if self.again_at.is_some_and(|again| Instant::now() < again) {
-            return false;
+            return Ok(false);
         }
         let sent = match list() {
-            Ok(None) => return true,
+            Ok(None) => return Ok(true),
             Ok(Some(list)) => self.queue.send(consumer, &list),
             Err(error) => Err(error.rdkafka_error_code().unwrap_or(RDKafkaErrorCode::InvalidArgument)),
         };
         match sent {
             Ok(()) => self.under_way = true,
             Err(error) => {
-                tracing::warn!(%error, "the commit before a hand-over could not be sent; its records may be repeated");
-                return true;
+                tracing::warn!(%error, "the last commit could not be sent; what was settled since the one before may be repeated");
+                return Ok(true);
             }
         }
-        false
+        Ok(false)
     }
 }
 
-/// What a second try may mend. Whoever is no member any more is not among these: its partitions are lost already.
+/// What a second try may mend. Whoever is no member any more is not among these: its partitions are lost already. A commit that
+/// waited behind a join comes with the generation before; what is lost by that is not in the next list.
 fn is_passing(error: RDKafkaErrorCode) -> bool {
-    is_passing_at_coordinator(error) || error == RDKafkaErrorCode::RebalanceInProgress
+    is_passing_at_coordinator(error)
+        || matches!(error, RDKafkaErrorCode::RebalanceInProgress | RDKafkaErrorCode::IllegalGeneration)
 }
 
 #[cfg(all(test, feature = "embedded-broker"))]
@@ -102,6 +114,10 @@ mod tests {
 
     /// Looks, and has the number of the try committed, from 1.
     fn is_over(last_commit: &mut LastCommit, consumer: &BaseConsumer, tries: &mut i64) -> bool {
+        look(last_commit, consumer, tries).expect("there is no metadata")
+    }
+
+    fn look(last_commit: &mut LastCommit, consumer: &BaseConsumer, tries: &mut i64) -> Result<bool, TooLarge> {
         last_commit.is_over(consumer, || {
             *tries += 1;
             let mut list = TopicPartitionList::new();
@@ -159,6 +175,21 @@ mod tests {
     }
 
     #[test]
+    fn metadata_that_is_too_large_is_told_and_what_there_is_then_is_sent() {
+        let (broker, consumer) = start();
+        let refusal = [RDKafkaRespErr::RD_KAFKA_RESP_ERR_OFFSET_METADATA_TOO_LARGE];
+        broker.cluster().request_errors(RDKafkaApiKey::OffsetCommit, &refusal);
+        let (mut last_commit, mut tries, deadline) = (LastCommit::new(&consumer), 0, Instant::now() + PATIENCE);
+        while look(&mut last_commit, &consumer, &mut tries).is_ok_and(|is_over| !is_over) {
+            assert!(Instant::now() < deadline, "no answer");
+            std::thread::yield_now();
+        }
+        assert_eq!(committed(&consumer), Offset::Invalid);
+        assert_eq!(tries_until_over(&mut last_commit, &consumer, tries), 2);
+        assert_eq!(committed(&consumer), Offset::Offset(2));
+    }
+
+    #[test]
     fn silence_is_no_answer_and_no_reason_to_send_it_again() {
         let broker = broker();
         // Before the client can know it: what is sent to a broker that goes away may be answered, with an error.
@@ -177,7 +208,7 @@ mod tests {
     #[test]
     fn with_nothing_to_commit_it_is_over_at_once() {
         let (broker, consumer) = start();
-        assert!(LastCommit::new(&consumer).is_over(&consumer, || Ok(None)));
+        assert!(LastCommit::new(&consumer).is_over(&consumer, || Ok(None)).expect("nothing is refused"));
         assert_eq!(committed(&consumer), Offset::Invalid);
         assert_eq!(broker.requests(RDKafkaApiKey::OffsetCommit), 0);
     }

@@ -16,6 +16,7 @@ use super::fetcher_wakeup::FetcherWakeup;
 use super::handover::Handover;
 use super::identities::Identities;
 use super::intake::Intake;
+use super::last_commit::LastCommit;
 use super::reader::{Misplaced, READ_LIMIT, Reader};
 use super::trouble;
 use crate::metrics::{PollMetrics, PollSection, SubscriptionMetrics};
@@ -59,12 +60,14 @@ impl PollSettings {
 
 /// Everything the polling thread owns.
 pub(crate) struct PollLoop {
-    /// Before the consumer, as `commits`, `handover`, `identities` and `wakeup`: their queues have to go first.
+    /// Before the consumer, as all down to it: their queues have to go first.
     pub(super) reader: Reader,
     pub(super) identities: Identities,
     pub(super) wakeup: FetcherWakeup,
     pub(super) commits: Commits,
     pub(super) handover: Option<Handover>,
+    /// Of a shutdown.
+    pub(super) last_commit: Option<LastCommit>,
     pub(super) consumer: BaseConsumer<Context>,
     pub(super) control: Arc<Control>,
     pub(super) metrics: Arc<SubscriptionMetrics>,
@@ -74,7 +77,6 @@ pub(crate) struct PollLoop {
     pub(super) intake: Intake,
     pub(super) end_offsets: EndOffsets,
     pub(super) draining: bool,
-    pub(super) commit_again_at: Option<Instant>,
     /// The subscription's pause, as the state shows it and new owners are told.
     pub(super) was_paused: bool,
     pub(super) last_housekeeping: Instant,
@@ -99,6 +101,7 @@ impl PollLoop {
             wakeup: FetcherWakeup::new(&consumer),
             commits: Commits::new(commit_queue),
             handover: None,
+            last_commit: None,
             consumer,
             control,
             assignment: Assignment::new(settings.clone(), open),
@@ -108,7 +111,6 @@ impl PollLoop {
             intake: Intake::default(),
             end_offsets: EndOffsets::new(side_config),
             draining: false,
-            commit_again_at: None,
             was_paused: false,
             last_housekeeping: Instant::now(),
             taken_since_housekeeping: 0,
