@@ -130,7 +130,7 @@ impl Scene {
         wait_for("the commits cover everything else", DEADLINE, async || {
             let left = unclaimed(&claims(self.kafka, &self.group, &self.topic).await.unwrap(), &produced);
             let covered: Vec<_> = expected.difference(&left).collect();
-            assert!(covered.is_empty(), "committed although they were written nowhere: {covered:?}");
+            assert!(covered.is_empty(), "broken promise: committed although they were written nowhere: {covered:?}");
             (left == expected).then_some(())
         })
         .await;
@@ -364,7 +364,7 @@ async fn hard_stops_lose_nothing_and_repeat_nothing_that_was_committed() {
         hard_stop(member, runtime, how).await;
         let claims = claims(kafka, &scene.group, &scene.topic).await.unwrap();
         let wrong = false_claims(&claims, &produced, &scene.journal.settled());
-        assert!(wrong.is_empty(), "{how:?}: {} false claims, such as {}", wrong.len(), wrong[0]);
+        assert!(wrong.is_empty(), "broken promise, {how:?}: {} false claims, such as {}", wrong.len(), wrong[0]);
         assert!(unclaimed(&claims, &produced).is_disjoint(&before), "{how:?} took a commit back");
     }
     let entries = scene.journal.entries();

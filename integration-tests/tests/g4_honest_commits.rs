@@ -106,7 +106,12 @@ async fn every_commit_seen_from_outside_covers_settled_records_only() {
             let mut settled = journal.settled();
             settled.extend(dead_letters(kafka, &dead).await.unwrap().into_keys());
             let wrong = false_claims(&claims, &produced, &settled);
-            assert!(wrong.is_empty(), "{protocol:?}: {} false claims, such as {}", wrong.len(), wrong[0]);
+            assert!(
+                wrong.is_empty(),
+                "broken promise, {protocol:?}: {} false claims, such as {}",
+                wrong.len(),
+                wrong[0]
+            );
             with_map += usize::from(claims.iter().any(|claim| !claim.ahead.is_empty()));
             // Otherwise the above would say little.
             if with_map >= 3 {

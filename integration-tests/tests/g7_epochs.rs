@@ -103,7 +103,7 @@ async fn late_result(protocol: Protocol) {
         let entries = journal.entries();
         entries.iter().filter(|e| matches!(e, Entry::Started(work) if work.partition == 0 && work.offset == 0)).count()
     };
-    assert_eq!(starts(), 1, "the record began again beside its own earlier attempt");
+    assert_eq!(starts(), 1, "broken promise: the record began again beside its own earlier attempt");
     let at = committed(kafka, &group, &topic).await;
     assert!(at.offset.is_none_or(|offset| offset == 0), "{at:?}");
 
@@ -119,7 +119,7 @@ async fn late_result(protocol: Protocol) {
         Some(committed(kafka, &group, &topic).await).filter(|now| now.metadata != at.metadata)
     })
     .await;
-    assert_eq!(later.offset, Some(0), "the late result of an ended epoch was committed: {later:?}");
+    assert_eq!(later.offset, Some(0), "broken promise: the late result of an ended epoch was committed: {later:?}");
     // Nor did it let the next record of its key begin.
     let entries = journal.entries();
     let begun: Vec<i64> = entries.iter().filter_map(started_of_key_0).collect();

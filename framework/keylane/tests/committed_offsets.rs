@@ -5,7 +5,6 @@
 
 mod common;
 
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -41,7 +40,7 @@ async fn a_passing_refusal_of_the_committed_offsets_delivers_nothing_again() {
         let builder =
             builder.kafka_settings(EmbeddedBroker::client_settings()).shutdown_timeout(Duration::from_secs(1));
         // A mock made by rdkafka lets a group's first member wait for three seconds.
-        builder.kafka("session.timeout.ms", "6000").start(Json, processor).await.unwrap()
+        builder.kafka("session.timeout.ms", "10000").start(Json, processor).await.unwrap()
     };
 
     let first = member().await;
@@ -61,40 +60,58 @@ async fn a_passing_refusal_of_the_committed_offsets_delivers_nothing_again() {
     producer.close(PATIENCE).await.unwrap();
 }
 
-/// A coordinator that has just moved loads the group first. The client asks it three times, and the commit at closing as often.
+/// A coordinator that has just moved loads the group first. The client asks it three times for each commit, the one at closing
+/// included.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_shutdown_commits_although_the_coordinator_is_not_ready_for_a_while() {
+    shutdown_commits(Duration::from_secs(60), &[]).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_shutdown_that_drops_an_attempt_commits_the_others_likewise() {
+    shutdown_commits(Duration::from_millis(200), &[0]).await;
+}
+
+async fn shutdown_commits(shutdown_timeout: Duration, stuck: &'static [u32]) {
     let broker = MockCluster::new(1).unwrap();
     broker.create_topic("tasks", 1, 1).unwrap();
     let producer = producer(broker.bootstrap_servers(), "tasks").await;
-    let seen = Arc::new(AtomicUsize::new(0));
-    let member = async || {
+    let seen: Arc<Mutex<Vec<u32>>> = Arc::default();
+    let member = async |stuck: &'static [u32]| {
         let seen = seen.clone();
-        let processor = move |_: Task<u32>| {
-            seen.fetch_add(1, Ordering::SeqCst);
-            std::future::ready(Ok::<(), TaskError>(()))
+        let processor = move |task: Task<u32>| {
+            let seen = seen.clone();
+            async move {
+                if stuck.contains(task.payload()) {
+                    std::future::pending::<()>().await;
+                }
+                seen.lock().unwrap().push(*task.payload());
+                Ok::<(), TaskError>(())
+            }
         };
         let builder = Subscription::builder("group", "tasks").bootstrap_servers(broker.bootstrap_servers());
+        let builder = builder.kafka_settings(EmbeddedBroker::client_settings()).shutdown_timeout(shutdown_timeout);
         // Nothing but the shutdown commits what is processed.
-        let builder =
-            builder.kafka_settings(EmbeddedBroker::client_settings()).commit_interval(Duration::from_secs(3_600));
-        builder.kafka("session.timeout.ms", "6000").start(Json, processor).await.unwrap()
+        let builder = builder.commit_interval(Duration::from_secs(3_600));
+        builder.kafka("session.timeout.ms", "10000").start(Json, processor).await.unwrap()
     };
 
-    let first = member().await;
-    // Once the first mark of the epoch is committed no other commit is on its way.
-    assert!(producer.enqueue(NewTask::json(&0).unwrap()).await.is_ok());
-    eventually("the first is processed", || seen.load(Ordering::SeqCst) == 1).await;
-    assert!(producer.enqueue(NewTask::json(&1).unwrap()).await.is_ok());
-    eventually("the second is processed", || seen.load(Ordering::SeqCst) == 2).await;
-    let refusals = [RDKafkaRespErr::RD_KAFKA_RESP_ERR_COORDINATOR_LOAD_IN_PROGRESS; 20];
+    let first = member(stuck).await;
+    let done: Vec<u32> = (0..10).filter(|i| !stuck.contains(i)).collect();
+    let tasks = (0..10).map(|i: u32| NewTask::json(&i).unwrap().key(i.to_string()));
+    assert!(producer.enqueue_all(tasks).await.iter().all(Result::is_ok));
+    eventually("all that can be are processed", || seen.lock().unwrap().len() == done.len()).await;
+    let refusals = [RDKafkaRespErr::RD_KAFKA_RESP_ERR_COORDINATOR_LOAD_IN_PROGRESS; 12];
     broker.request_errors(RDKafkaApiKey::OffsetCommit, &refusals);
     first.shutdown().await.unwrap();
 
-    let second = member().await;
-    assert!(producer.enqueue(NewTask::json(&2).unwrap()).await.is_ok());
-    eventually("the third is processed", || seen.load(Ordering::SeqCst) >= 3).await;
+    let second = member(&[]).await;
+    assert!(producer.enqueue(NewTask::json(&10).unwrap()).await.is_ok());
+    let is_last = |seen: &Vec<u32>| seen.contains(&10) && stuck.iter().all(|stuck| seen.contains(stuck));
+    eventually("the rest is processed", || is_last(&seen.lock().unwrap())).await;
     second.shutdown().await.unwrap();
-    assert_eq!(seen.load(Ordering::SeqCst), 3, "each record once");
+    let mut seen = seen.lock().unwrap().clone();
+    seen.sort_unstable();
+    assert_eq!(seen, (0..=10).collect::<Vec<_>>(), "each record once");
     producer.close(PATIENCE).await.unwrap();
 }

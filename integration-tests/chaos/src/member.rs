@@ -128,7 +128,7 @@ impl<S: Subscriber> Layer<S> for Watch {
             self.journal.note(Note::Lost);
         } else if words.message == "partitions given back" {
             self.journal.note(Note::GivenBack { dropped: words.dropped, took_ms: words.took_ms });
-        } else if words.message.starts_with("the coordinator does not answer the commit before a hand-over")
+        } else if words.message.starts_with("the coordinator does not answer")
             || words.message.starts_with("owners do not end")
         {
             self.journal.note(Note::Unanswered);

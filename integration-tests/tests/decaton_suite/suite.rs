@@ -283,7 +283,7 @@ async fn await_committed(kafka: &Kafka, group: &str, topic: &str) {
 fn assert_turns(entries: &[Entry], origin: &[Produced], order: Order) {
     if order == Order::Left {
         let faults = order_faults(entries, origin, Rewinds::Forbidden);
-        assert!(faults.is_empty(), "{} out of turn, such as {}", faults.len(), faults[0]);
+        assert!(faults.is_empty(), "broken promise: {} out of turn, such as {}", faults.len(), faults[0]);
     }
 }
 

@@ -4,15 +4,15 @@ use std::time::{Duration, Instant};
 
 use rdkafka::consumer::Consumer;
 
+use super::assigned::Assigned;
 use super::last_commit::LastCommit;
 use super::poll_loop::PollLoop;
-use crate::subscription::{State, TroubleKind};
+use crate::subscription::State;
 
 /// How long owners may take to end once they are told to: only one that is blocked by a processor that blocks its thread
 /// needs it.
 const END_GRACE: Duration = Duration::from_millis(500);
-/// How long at least the broker's word on the last commit is waited for, where the drain leaves less time; and at most, where
-/// the client says that brokers are away.
+/// How long at least the broker's word on the last commit is waited for, where the drain leaves less time.
 const COMMIT_PATIENCE: Duration = Duration::from_secs(5);
 
 impl PollLoop {
@@ -28,25 +28,42 @@ impl PollLoop {
             self.order_drain(deadline);
             self.assignment.update_pauses(&self.consumer, true);
         }
-        let running = self.assignment.partitions.iter().any(|partition| !partition.has_ended());
-        if running || self.handover.is_some() {
-            return Instant::now() >= deadline;
+        if !self.has_drained(deadline) {
+            return false;
         }
+        self.store_last_points(self.handover.is_some());
         let (consumer, partitions) = (&self.consumer, &mut self.assignment.partitions);
-        self.commits.store(consumer, partitions, false);
         let last_commit = self.last_commit.get_or_insert_with(|| LastCommit::new(consumer));
-        if self.commits.is_last_over(last_commit, consumer, partitions, |_| true) {
+        if self.handover.is_none() && self.commits.is_last_over(last_commit, consumer, partitions, |_| true) {
             return true;
         }
-        let least = last_commit.since() + COMMIT_PATIENCE;
-        // Brokers that are away may be all; else another takes the coordinator's place in seconds.
-        let are_away = self.control.is_in_trouble(TroubleKind::Connection);
-        let until = if are_away { least } else { deadline.max(least) };
-        let gave_up = Instant::now() >= until;
+        let gave_up = Instant::now() >= deadline.max(last_commit.since() + COMMIT_PATIENCE);
         if gave_up {
-            tracing::warn!("the coordinator does not take the last commit of the shutdown; records may be repeated");
+            tracing::warn!("the coordinator does not answer the last commit of a shutdown; records may be repeated");
         }
         gave_up
+    }
+
+    /// Whether the owners have ended, or would not.
+    fn has_drained(&self, deadline: Instant) -> bool {
+        let partitions = &self.assignment.partitions;
+        if partitions.iter().all(Assigned::has_ended) {
+            return true;
+        }
+        let now = Instant::now();
+        if now >= deadline {
+            partitions.iter().for_each(|partition| partition.inbox.end());
+        }
+        now >= deadline + END_GRACE
+    }
+
+    /// `suspended`: the client does not commit by itself at present.
+    fn store_last_points(&mut self, suspended: bool) {
+        self.commits.store(&self.consumer, &mut self.assignment.partitions, suspended);
+        for partition in &self.assignment.partitions {
+            self.commits.unmark(partition);
+        }
+        self.commits.store(&self.consumer, &mut self.assignment.partitions, suspended);
     }
 
     /// Nothing new starts on any partition; owners end by themselves when what runs has finished. Their marks are taken back
@@ -67,11 +84,7 @@ impl PollLoop {
         while self.assignment.partitions.iter().any(|p| !p.has_ended()) && Instant::now() < grace {
             std::thread::sleep(Duration::from_millis(1));
         }
-        self.commits.store(&self.consumer, &mut self.assignment.partitions, false);
-        for partition in &self.assignment.partitions {
-            self.commits.unmark(partition);
-        }
-        self.commits.store(&self.consumer, &mut self.assignment.partitions, false);
+        self.store_last_points(false);
         if let Some(handover) = self.handover.take() {
             handover.finish(&self.consumer, &mut self.assignment, &mut self.commits);
         }

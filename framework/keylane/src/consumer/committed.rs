@@ -38,7 +38,6 @@ pub(super) fn committed(
 
 /// What a second try may mend.
 fn is_passing(error: RDKafkaErrorCode) -> bool {
-    use RDKafkaErrorCode::{AllBrokersDown, OperationTimedOut, UnstableOffsetCommit, WaitingForCoordinator};
-    is_passing_at_coordinator(error)
-        || matches!(error, OperationTimedOut | AllBrokersDown | WaitingForCoordinator | UnstableOffsetCommit)
+    use RDKafkaErrorCode::{AllBrokersDown, UnstableOffsetCommit};
+    is_passing_at_coordinator(error) || matches!(error, AllBrokersDown | UnstableOffsetCommit)
 }

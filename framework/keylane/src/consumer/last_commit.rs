@@ -19,7 +19,7 @@ use super::trouble::is_passing_at_coordinator;
 const AGAIN: Duration = Duration::from_millis(20);
 
 pub(super) struct LastCommit {
-    /// One for each hand-over: an answer that was not waited for is not taken for that of the next.
+    /// One for each hand-over, and for the shutdown: an answer that was not waited for is not taken for that of the next.
     queue: CommitQueue,
     since: Instant,
     under_way: bool,

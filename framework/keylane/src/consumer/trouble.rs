@@ -128,7 +128,9 @@ pub(super) fn is_passing_at_coordinator(code: Code) -> bool {
             | Code::NotCoordinator
             | Code::CoordinatorNotAvailable
             | Code::CoordinatorLoadInProgress
+            | Code::WaitingForCoordinator
             | Code::RequestTimedOut
+            | Code::OperationTimedOut
             | Code::BrokerTransportFailure
     )
 }

@@ -12,7 +12,7 @@ use crate::{
 /// When a process gave partitions up like that: without the broker's word on their last commit, or over owners that had not
 /// ended, in a hand-over or at its end. A hand-over from its beginning on: what is settled meanwhile is in its last commit.
 pub(super) fn spans(notes: &[Line<Note>]) -> Vec<Span> {
-    let mut closes_at = Nanos::MAX;
+    let (mut stopping_at, mut closes_at) = (Nanos::MAX, Nanos::MAX);
     let (mut unanswered, mut spans) = (false, Vec::new());
     for line in notes {
         match line.what {
@@ -21,7 +21,8 @@ pub(super) fn spans(notes: &[Line<Note>]) -> Vec<Span> {
             Note::GivenBack { took_ms, .. } if std::mem::take(&mut unanswered) => {
                 spans.push(Span { from: line.at - nanos(Duration::from_millis(took_ms)), to: line.at });
             }
-            Note::Stopping => closes_at = line.at + nanos(SHUTDOWN),
+            Note::Stopping => (stopping_at, closes_at) = (line.at, line.at + nanos(SHUTDOWN)),
+            Note::Down { .. } if unanswered => spans.push(Span { from: stopping_at.min(line.at), to: line.at }),
             Note::Down { .. } if line.at >= closes_at => spans.push(Span { from: closes_at, to: closes_at }),
             _ => {}
         }
@@ -47,10 +48,12 @@ mod tests {
     }
 
     #[test]
-    fn an_end_is_one_where_its_deadline_has_passed() {
+    fn an_end_is_one_where_its_deadline_has_passed_or_its_last_commit_has_no_answer() {
         let down = |at| of([(3_000, Note::Stopping), (at, Note::Down { error: None })]);
         assert_eq!(down(11_200), [(11_000, 11_000)]);
         assert!(down(10_900).is_empty());
         assert!(of([(20_000, Note::Down { error: None })]).is_empty());
+        let stopped = [(3_000, Note::Stopping), (9_000, Note::Unanswered), (9_100, Note::Down { error: None })];
+        assert_eq!(of(stopped), [(3_000, 9_100)]);
     }
 }
