@@ -194,7 +194,8 @@ async fn restart_with_runs(runs: usize, apart: usize) -> Option<(BTreeSet<i64>, 
     .await;
     member.shutdown().await.unwrap();
     let claim = claims(kafka, &group, &topic).await.unwrap().remove(0);
-    assert_eq!(false_claims(std::slice::from_ref(&claim), &produced, &journal.settled()), []);
+    let wrong = false_claims(std::slice::from_ref(&claim), &produced, &journal.settled());
+    assert_eq!(wrong, [], "broken promise");
 
     gate.open();
     let member = start(builder(), processor("second")).await;
@@ -202,7 +203,7 @@ async fn restart_with_runs(runs: usize, apart: usize) -> Option<(BTreeSet<i64>, 
     member.shutdown().await.unwrap();
     let settled = journal.settled();
     let lost = produced.iter().filter(|record| !settled.contains(&record.place())).count();
-    assert_eq!(lost, 0);
+    assert_eq!(lost, 0, "broken promise: records are lost");
     Some((started(&journal, "second"), claim))
 }
 

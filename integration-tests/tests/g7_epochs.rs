@@ -123,14 +123,14 @@ async fn late_result(protocol: Protocol) {
     // Nor did it let the next record of its key begin.
     let entries = journal.entries();
     let begun: Vec<i64> = entries.iter().filter_map(started_of_key_0).collect();
-    assert_eq!(begun, [0, 0]);
+    assert_eq!(begun, [0, 0], "broken promise: the next record of the key began");
 
     release.send(true).unwrap();
     wait_until("all are processed", DEADLINE, || journal.done() == 315).await;
     member.shutdown().await.unwrap();
     assert_eq!(committed(kafka, &group, &topic).await.offset, Some(295));
     let report = journal.check(&kafka.produced(&topic).await.unwrap(), Expect::Crashes);
-    assert!(report.lost.is_empty() && report.unknown.is_empty(), "{report}");
+    assert!(report.lost.is_empty() && report.unknown.is_empty(), "broken promise: {report}");
     tokio::task::spawn_blocking(move || drop(runtime)).await.unwrap();
 }
 
@@ -176,7 +176,10 @@ async fn a_member_that_is_thrown_out_comes_back_by_itself_and_loses_nothing() {
         assert_eq!(member.state(), State::Running);
         member.shutdown().await.unwrap();
         let report = journal.check(&produced, Expect::Crashes);
-        assert!(report.lost.is_empty() && report.unknown.is_empty() && report.order.is_empty(), "{report}");
+        assert!(
+            report.lost.is_empty() && report.unknown.is_empty() && report.order.is_empty(),
+            "broken promise: {report}"
+        );
         assert_committed(kafka, &group, &topic).await;
     }
 }
@@ -294,7 +297,7 @@ async fn stalled(protocol: Protocol, name: &str) {
     let (_, steps_back) = commits.steps_back(protocol).await.unwrap();
     assert!(steps_back.is_empty(), "{steps_back:?}");
     let report = journal.check(&produced, Expect::Unordered);
-    assert!(report.lost.is_empty() && report.unknown.is_empty(), "{report}");
+    assert!(report.lost.is_empty() && report.unknown.is_empty(), "broken promise: {report}");
     // What the other member had done before it ran on it did not begin any more, but for what was on its way to the
     // processor at the very moment when it was stopped: an attempt or two in each partition.
     let entries = journal.entries();

@@ -64,15 +64,16 @@ async fn a_passing_refusal_of_the_committed_offsets_delivers_nothing_again() {
 /// included.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_shutdown_commits_although_the_coordinator_is_not_ready_for_a_while() {
-    shutdown_commits(Duration::from_secs(60), &[]).await;
+    // For longer than it would wait at least.
+    shutdown_commits(Duration::from_secs(60), 60, &[]).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_shutdown_that_drops_an_attempt_commits_the_others_likewise() {
-    shutdown_commits(Duration::from_millis(200), &[0]).await;
+    shutdown_commits(Duration::from_millis(200), 12, &[0]).await;
 }
 
-async fn shutdown_commits(shutdown_timeout: Duration, stuck: &'static [u32]) {
+async fn shutdown_commits(shutdown_timeout: Duration, refusals: usize, stuck: &'static [u32]) {
     let broker = MockCluster::new(1).unwrap();
     broker.create_topic("tasks", 1, 1).unwrap();
     let producer = producer(broker.bootstrap_servers(), "tasks").await;
@@ -101,7 +102,7 @@ async fn shutdown_commits(shutdown_timeout: Duration, stuck: &'static [u32]) {
     let tasks = (0..10).map(|i: u32| NewTask::json(&i).unwrap().key(i.to_string()));
     assert!(producer.enqueue_all(tasks).await.iter().all(Result::is_ok));
     eventually("all that can be are processed", || seen.lock().unwrap().len() == done.len()).await;
-    let refusals = [RDKafkaRespErr::RD_KAFKA_RESP_ERR_COORDINATOR_LOAD_IN_PROGRESS; 12];
+    let refusals = vec![RDKafkaRespErr::RD_KAFKA_RESP_ERR_COORDINATOR_LOAD_IN_PROGRESS; refusals];
     broker.request_errors(RDKafkaApiKey::OffsetCommit, &refusals);
     first.shutdown().await.unwrap();
 

@@ -211,7 +211,7 @@ async fn failures_are_retried_in_place_and_then_dead_lettered_with_their_bytes()
     subscription.shutdown().await.unwrap();
     dead_letters.shutdown().await.unwrap();
     let order = seen.lock().unwrap()["k"].clone();
-    assert!(order.is_sorted(), "{order:?}");
+    assert!(order.is_sorted(), "broken promise: {order:?}");
     assert_eq!(*attempts.lock().unwrap(), [1, 2, 3]);
     let mut dead = dead.lock().unwrap().clone();
     dead.sort();

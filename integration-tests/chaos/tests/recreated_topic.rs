@@ -68,6 +68,6 @@ async fn what_is_acknowledged_is_there_also_where_the_topic_is_made_anew_meanwhi
             .map(|record| String::from_utf8(record.value.unwrap()).unwrap())
             .collect();
         let missing: Vec<_> = acknowledged.difference(&there).collect();
-        assert!(missing.is_empty(), "round {round}: acknowledged and not there: {missing:?}");
+        assert!(missing.is_empty(), "broken promise, round {round}: acknowledged and not there: {missing:?}");
     }
 }

@@ -162,5 +162,5 @@ fn the_example_runs_as_nobody_and_hears_the_signal_that_tells_it_to_stop() {
     let main = fs::read_to_string(docker().join("../examples/quickstart/src/interrupt.rs")).unwrap();
     assert!(main.contains("SignalKind::terminate()"));
     let patience: u32 = example["stop_grace_period"].as_str().unwrap().trim_end_matches('s').parse().unwrap();
-    assert!(patience > 30, "its shutdown_timeout is 30 s");
+    assert!(patience > 40, "its shutdown_timeout is 30 s, and it takes up to 10 s to leave");
 }

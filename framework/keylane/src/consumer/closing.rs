@@ -14,6 +14,8 @@ use crate::subscription::State;
 const END_GRACE: Duration = Duration::from_millis(500);
 /// How long at least the broker's word on the last commit is waited for, where the drain leaves less time.
 const COMMIT_PATIENCE: Duration = Duration::from_secs(5);
+/// And at most: by then another broker has taken the place of a coordinator that is away.
+const LONGEST_COMMIT_PATIENCE: Duration = Duration::from_secs(60);
 
 impl PollLoop {
     /// Drains for a shutdown; `true` when it is time to close.
@@ -37,7 +39,8 @@ impl PollLoop {
         if self.handover.is_none() && self.commits.is_last_over(last_commit, consumer, partitions, |_| true) {
             return true;
         }
-        let gave_up = Instant::now() >= deadline.max(last_commit.since() + COMMIT_PATIENCE);
+        let since = last_commit.since();
+        let gave_up = Instant::now() >= deadline.clamp(since + COMMIT_PATIENCE, since + LONGEST_COMMIT_PATIENCE);
         if gave_up {
             tracing::warn!("the coordinator does not answer the last commit of a shutdown; records may be repeated");
         }

@@ -13,17 +13,22 @@ use crate::{
 /// ended, in a hand-over or at its end. A hand-over from its beginning on: what is settled meanwhile is in its last commit.
 pub(super) fn spans(notes: &[Line<Note>]) -> Vec<Span> {
     let (mut stopping_at, mut closes_at) = (Nanos::MAX, Nanos::MAX);
-    let (mut unanswered, mut spans) = (false, Vec::new());
+    let (mut unanswered, mut spans) = (None, Vec::new());
     for line in notes {
         match line.what {
-            Note::Unanswered => unanswered = true,
+            Note::Unanswered => unanswered = Some(line.at),
+            // Nothing is given back then.
+            Note::Lost => unanswered = None,
             // Said at once after that.
-            Note::GivenBack { took_ms, .. } if std::mem::take(&mut unanswered) => {
+            Note::GivenBack { took_ms, .. } if unanswered.take().is_some() => {
                 spans.push(Span { from: line.at - nanos(Duration::from_millis(took_ms)), to: line.at });
             }
             Note::Stopping => (stopping_at, closes_at) = (line.at, line.at + nanos(SHUTDOWN)),
-            Note::Down { .. } if unanswered => spans.push(Span { from: stopping_at.min(line.at), to: line.at }),
-            Note::Down { .. } if line.at >= closes_at => spans.push(Span { from: closes_at, to: closes_at }),
+            Note::Down { .. } => match unanswered {
+                Some(at) => spans.push(Span { from: stopping_at.min(at), to: at }),
+                None if line.at >= closes_at => spans.push(Span { from: closes_at, to: closes_at }),
+                None => {}
+            },
             _ => {}
         }
     }
@@ -54,6 +59,7 @@ mod tests {
         assert!(down(10_900).is_empty());
         assert!(of([(20_000, Note::Down { error: None })]).is_empty());
         let stopped = [(3_000, Note::Stopping), (9_000, Note::Unanswered), (9_100, Note::Down { error: None })];
-        assert_eq!(of(stopped), [(3_000, 9_100)]);
+        assert_eq!(of(stopped), [(3_000, 9_000)]);
+        assert!(of([(1_000, Note::Unanswered), (2_000, Note::Lost), (9_100, Note::Down { error: None })]).is_empty());
     }
 }
