@@ -87,6 +87,14 @@ pub fn false_claims(claims: &[Claim], produced: &[Produced], settled: &BTreeSet<
     claims.iter().flat_map(of).collect()
 }
 
+/// # Panics
+/// Where [`false_claims`] finds something; `context` tells where.
+#[track_caller]
+pub fn assert_honest(claims: &[Claim], produced: &[Produced], settled: &BTreeSet<Place>, context: &impl fmt::Debug) {
+    let wrong = false_claims(claims, produced, settled);
+    assert!(wrong.is_empty(), "broken promise, {context:?}: {} false claims, such as {}", wrong.len(), wrong[0]);
+}
+
 /// The produced records that no claim covers: what a restart would deliver again.
 pub fn unclaimed(claims: &[Claim], produced: &[Produced]) -> BTreeSet<Place> {
     let covered = |record: &Produced| {

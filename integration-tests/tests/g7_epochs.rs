@@ -130,7 +130,7 @@ async fn late_result(protocol: Protocol) {
     member.shutdown().await.unwrap();
     assert_eq!(committed(kafka, &group, &topic).await.offset, Some(295));
     let report = journal.check(&kafka.produced(&topic).await.unwrap(), Expect::Crashes);
-    assert!(report.lost.is_empty() && report.unknown.is_empty(), "broken promise: {report}");
+    report.assert_nothing_lost();
     tokio::task::spawn_blocking(move || drop(runtime)).await.unwrap();
 }
 
@@ -176,10 +176,8 @@ async fn a_member_that_is_thrown_out_comes_back_by_itself_and_loses_nothing() {
         assert_eq!(member.state(), State::Running);
         member.shutdown().await.unwrap();
         let report = journal.check(&produced, Expect::Crashes);
-        assert!(
-            report.lost.is_empty() && report.unknown.is_empty() && report.order.is_empty(),
-            "broken promise: {report}"
-        );
+        report.assert_nothing_lost();
+        assert!(report.order.is_empty(), "broken promise: {report}");
         assert_committed(kafka, &group, &topic).await;
     }
 }
@@ -297,7 +295,7 @@ async fn stalled(protocol: Protocol, name: &str) {
     let (_, steps_back) = commits.steps_back(protocol).await.unwrap();
     assert!(steps_back.is_empty(), "{steps_back:?}");
     let report = journal.check(&produced, Expect::Unordered);
-    assert!(report.lost.is_empty() && report.unknown.is_empty(), "broken promise: {report}");
+    report.assert_nothing_lost();
     // What the other member had done before it ran on it did not begin any more, but for what was on its way to the
     // processor at the very moment when it was stopped: an attempt or two in each partition.
     let entries = journal.entries();

@@ -222,7 +222,7 @@ async fn hand_over_beside_a_processor_that_never_returns(protocol: Protocol, han
 
     let entries = fixture.journal.entries();
     let report = fixture.journal.check(&produced, Expect::Crashes);
-    assert!(report.lost.is_empty() && report.unknown.is_empty(), "broken promise: {report}");
+    report.assert_nothing_lost();
     assert!(report.duplicates.is_empty(), "{report}");
     // Only what hung was attempted twice.
     let mut attempts: BTreeMap<(i32, i64), usize> = BTreeMap::new();

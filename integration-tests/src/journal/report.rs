@@ -76,6 +76,15 @@ impl Report {
             || self.order.iter().any(left_out)
     }
 
+    /// For where records may be processed again and beside each other.
+    ///
+    /// # Panics
+    /// Where a record is lost or was never produced, with the report.
+    #[track_caller]
+    pub fn assert_nothing_lost(&self) {
+        assert!(self.lost.is_empty() && self.unknown.is_empty(), "broken promise: {self}");
+    }
+
     /// # Panics
     /// Unless [`Report::is_clean`], with the report.
     #[track_caller]

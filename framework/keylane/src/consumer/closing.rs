@@ -4,14 +4,11 @@ use std::time::{Duration, Instant};
 
 use rdkafka::consumer::Consumer;
 
-use super::assigned::Assigned;
+use super::drain::{Drain, END_GRACE, drain};
 use super::last_commit::LastCommit;
 use super::poll_loop::PollLoop;
 use crate::subscription::State;
 
-/// How long owners may take to end once they are told to: only one that is blocked by a processor that blocks its thread
-/// needs it.
-const END_GRACE: Duration = Duration::from_millis(500);
 /// How long at least the broker's word on the last commit is waited for, where the drain leaves less time.
 const COMMIT_PATIENCE: Duration = Duration::from_secs(5);
 /// And at most: by then another broker has taken the place of a coordinator that is away.
@@ -30,7 +27,7 @@ impl PollLoop {
             self.order_drain(deadline);
             self.assignment.update_pauses(&self.consumer, true);
         }
-        if !self.has_drained(deadline) {
+        if drain(self.assignment.partitions.iter(), deadline) == Drain::Runs {
             return false;
         }
         self.store_last_points(self.handover.is_some());
@@ -47,26 +44,9 @@ impl PollLoop {
         gave_up
     }
 
-    /// Whether the owners have ended, or would not.
-    fn has_drained(&self, deadline: Instant) -> bool {
-        let partitions = &self.assignment.partitions;
-        if partitions.iter().all(Assigned::has_ended) {
-            return true;
-        }
-        let now = Instant::now();
-        if now >= deadline {
-            partitions.iter().for_each(|partition| partition.inbox.end());
-        }
-        now >= deadline + END_GRACE
-    }
-
     /// `suspended`: the client does not commit by itself at present.
     fn store_last_points(&mut self, suspended: bool) {
-        self.commits.store(&self.consumer, &mut self.assignment.partitions, suspended);
-        for partition in &self.assignment.partitions {
-            self.commits.unmark(partition);
-        }
-        self.commits.store(&self.consumer, &mut self.assignment.partitions, suspended);
+        self.commits.store_last(&self.consumer, &mut self.assignment.partitions, suspended, |_| true);
     }
 
     /// Nothing new starts on any partition; owners end by themselves when what runs has finished. Their marks are taken back

@@ -81,20 +81,6 @@ impl Commits {
         self.marks.forget_proof();
     }
 
-    /// Takes the mark back for owners that have not said their last word: one is blocked by a processor that blocks its
-    /// thread, or has panicked. The process is alive, and whatever they had goes to the next owner in order.
-    pub(super) fn unmark(&mut self, partition: &Assigned) {
-        if let Some(stored) = partition.stored.as_ref().filter(|stored| stored.running) {
-            let position = Position::new(stored.position);
-            partition.progress.set_commit_point(CommitPoint {
-                position: stored.position,
-                metadata: commit_map::without_mark(position, &stored.metadata, MAX_METADATA_BYTES),
-                mark: None,
-                running: false,
-            });
-        }
-    }
-
     /// Stores every new commit point. `suspended`: the client does not commit by itself at present.
     pub(super) fn store(&mut self, consumer: &BaseConsumer<Context>, partitions: &mut [Assigned], suspended: bool) {
         if consumer.context().take_metadata_refused() {
@@ -126,8 +112,21 @@ impl Commits {
         commit(consumer, partitions, &explicit);
     }
 
+    /// Stores every new commit point, and what of those that are given back is their last word, without a mark.
+    pub(super) fn store_last(
+        &mut self,
+        consumer: &BaseConsumer<Context>,
+        partitions: &mut [Assigned],
+        suspended: bool,
+        is_given_back: impl Fn(&Assigned) -> bool,
+    ) {
+        self.store(consumer, partitions, suspended);
+        partitions.iter().filter(|partition| is_given_back(partition)).for_each(unmark);
+        self.store(consumer, partitions, suspended);
+    }
+
     /// Whether the last word on the partitions that are given back is over, as far as `last_commit` can know. After
-    /// [`store`](Self::store).
+    /// [`store_last`](Self::store_last).
     pub(super) fn is_last_over(
         &mut self,
         last_commit: &mut LastCommit,
@@ -174,6 +173,20 @@ impl Commits {
         }
         let all = with_a_point(partitions);
         store(consumer, partitions, &all);
+    }
+}
+
+/// Takes the mark back for owners that have not said their last word: one is blocked by a processor that blocks its
+/// thread, or has panicked. The process is alive, and whatever they had goes to the next owner in order.
+fn unmark(partition: &Assigned) {
+    if let Some(stored) = partition.stored.as_ref().filter(|stored| stored.running) {
+        let position = Position::new(stored.position);
+        partition.progress.set_commit_point(CommitPoint {
+            position: stored.position,
+            metadata: commit_map::without_mark(position, &stored.metadata, MAX_METADATA_BYTES),
+            mark: None,
+            running: false,
+        });
     }
 }
 

@@ -8,12 +8,10 @@ use super::assigned::Assigned;
 use super::assignment::Assignment;
 use super::commits::Commits;
 use super::context::{Context, list};
+use super::drain::{Drain, drain};
 use super::last_commit::LastCommit;
 use crate::metrics::DrainResult;
 
-/// How long after the drain deadline an owner may take to end. Only one that is blocked by a processor that blocks its thread
-/// needs it; then the partition is given up with the last commit point it reported.
-const END_GRACE: Duration = Duration::from_millis(500);
 /// How long at least the broker's word on the last commit is waited for; it usually comes within milliseconds. With the coordinator
 /// away the partitions are given up without.
 const COMMIT_PATIENCE: Duration = Duration::from_secs(1);
@@ -26,7 +24,6 @@ pub(super) struct Handover {
     partitions: Vec<(String, i32)>,
     began: Instant,
     deadline: Instant,
-    ordered_end: bool,
     /// The group has taken everything away meanwhile.
     lost: bool,
     /// Once the owners have ended.
@@ -41,7 +38,7 @@ impl Handover {
                 assigned.inbox.drain(deadline);
             }
         }
-        Self { partitions, began: Instant::now(), deadline, ordered_end: false, lost: false, last_commit: None }
+        Self { partitions, began: Instant::now(), deadline, lost: false, last_commit: None }
     }
 
     /// How long it has taken so far.
@@ -80,12 +77,10 @@ impl Handover {
             }
             self.store_last_points(consumer, assignment, commits);
         }
+        let places = &self.partitions;
         let last_commit = self.last_commit.get_or_insert_with(|| LastCommit::new(consumer));
-        let given_back = |assigned: &Assigned| {
-            let mut places = self.partitions.iter();
-            places.any(|(topic, partition)| assigned.partition == *partition && *assigned.topic == **topic)
-        };
-        if commits.is_last_over(last_commit, consumer, &mut assignment.partitions, given_back) {
+        let gives_back = |assigned: &Assigned| is_one_of(places, assigned);
+        if commits.is_last_over(last_commit, consumer, &mut assignment.partitions, gives_back) {
             return true;
         }
         let since = last_commit.since();
@@ -98,41 +93,23 @@ impl Handover {
     }
 
     /// Whether the owners have ended, or would not.
-    fn has_drained(&mut self, assignment: &mut Assignment) -> bool {
-        let now = Instant::now();
-        if now >= self.deadline && !self.ordered_end {
-            self.ordered_end = true;
-            for (topic, partition) in &self.partitions {
-                if let Some(assigned) = assignment.find(topic, *partition) {
-                    assigned.inbox.end();
-                }
-            }
-        }
-        let mut runs = |(topic, partition): &&(String, i32)| {
-            assignment.find(topic, *partition).is_some_and(|assigned| !assigned.has_ended())
-        };
-        if !self.partitions.iter().any(|place| runs(&place)) {
-            return true;
-        }
-        let given_up = now >= self.deadline + END_GRACE;
-        if given_up {
-            let partitions: Vec<_> = self.partitions.iter().filter(runs).collect();
+    fn has_drained(&self, assignment: &Assignment) -> bool {
+        let owners = assignment.partitions.iter().filter(|assigned| is_one_of(&self.partitions, assigned));
+        let state = drain(owners.clone(), self.deadline);
+        if state == Drain::GivenUp {
+            let running = owners.filter(|assigned| !assigned.has_ended());
+            let partitions: Vec<_> = running.map(|assigned| (&*assigned.topic, assigned.partition)).collect();
             tracing::warn!(
                 ?partitions,
                 "owners do not end (is their thread blocked?); given up with what they reported last"
             );
         }
-        given_up
+        state != Drain::Runs
     }
 
     fn store_last_points(&self, consumer: &BaseConsumer<Context>, assignment: &mut Assignment, commits: &mut Commits) {
-        commits.store(consumer, &mut assignment.partitions, true);
-        for (topic, partition) in &self.partitions {
-            if let Some(assigned) = assignment.find(topic, *partition) {
-                commits.unmark(assigned);
-            }
-        }
-        commits.store(consumer, &mut assignment.partitions, true);
+        let gives_back = |assigned: &Assigned| is_one_of(&self.partitions, assigned);
+        commits.store_last(consumer, &mut assignment.partitions, true, gives_back);
     }
 
     /// Answers the revoke. What the owners have said since the last commit is stored, and the client commits it with the
@@ -167,6 +144,10 @@ impl Handover {
         };
         Finished { partitions: self.partitions, took, handed_back, dropped, result, error: answer.err() }
     }
+}
+
+fn is_one_of(places: &[(String, i32)], assigned: &Assigned) -> bool {
+    places.iter().any(|(topic, partition)| assigned.partition == *partition && *assigned.topic == **topic)
 }
 
 pub(super) struct Finished {
