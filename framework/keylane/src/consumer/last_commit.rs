@@ -151,18 +151,22 @@ mod tests {
     }
 
     #[test]
-    fn refused_with_a_stale_epoch_or_in_a_rebalance_it_is_sent_again_as_it_is_by_then() {
-        use RDKafkaRespErr::{RD_KAFKA_RESP_ERR_REBALANCE_IN_PROGRESS, RD_KAFKA_RESP_ERR_STALE_MEMBER_EPOCH};
+    fn refused_with_another_epoch_or_in_a_rebalance_it_is_sent_again_as_it_is_by_then() {
+        use RDKafkaRespErr::{
+            RD_KAFKA_RESP_ERR_ILLEGAL_GENERATION, RD_KAFKA_RESP_ERR_REBALANCE_IN_PROGRESS,
+            RD_KAFKA_RESP_ERR_STALE_MEMBER_EPOCH,
+        };
         let (broker, consumer) = start();
         let refusals = [
             RD_KAFKA_RESP_ERR_STALE_MEMBER_EPOCH,
             RD_KAFKA_RESP_ERR_REBALANCE_IN_PROGRESS,
+            RD_KAFKA_RESP_ERR_ILLEGAL_GENERATION,
             RD_KAFKA_RESP_ERR_STALE_MEMBER_EPOCH,
         ];
         broker.cluster().request_errors(RDKafkaApiKey::OffsetCommit, &refusals);
-        assert_eq!(tries_until_over(&mut LastCommit::new(&consumer), &consumer, 0), 4);
-        assert_eq!(committed(&consumer), Offset::Offset(4));
-        assert_eq!(broker.requests(RDKafkaApiKey::OffsetCommit), 4);
+        assert_eq!(tries_until_over(&mut LastCommit::new(&consumer), &consumer, 0), 5);
+        assert_eq!(committed(&consumer), Offset::Offset(5));
+        assert_eq!(broker.requests(RDKafkaApiKey::OffsetCommit), 5);
     }
 
     #[test]
