@@ -6,6 +6,7 @@
 
 mod attempt;
 mod caution;
+mod foreign;
 mod hot_keys;
 mod inbox;
 mod lease;
