@@ -62,6 +62,7 @@ pub(super) enum Code {
     MissingTopic,
     MembershipLost,
     CommitsFailing,
+    RetriesHeld,
     ClientTrouble,
     Paused,
     Rebalancing,
@@ -198,6 +199,7 @@ fn trouble_code(kind: TroubleKind) -> Code {
         TroubleKind::MissingTopic => Code::MissingTopic,
         TroubleKind::Membership => Code::MembershipLost,
         TroubleKind::Commit => Code::CommitsFailing,
+        TroubleKind::ForeignRetries => Code::RetriesHeld,
         TroubleKind::Other => Code::ClientTrouble,
     }
 }
@@ -216,7 +218,7 @@ impl Reason {
 #[cfg(test)]
 impl Code {
     /// In the order of `openapi.json`.
-    pub(super) const ALL: [Self; 22] = [
+    pub(super) const ALL: [Self; 23] = [
         Self::NoSubscription,
         Self::Starting,
         Self::NotAssigned,
@@ -230,6 +232,7 @@ impl Code {
         Self::MissingTopic,
         Self::MembershipLost,
         Self::CommitsFailing,
+        Self::RetriesHeld,
         Self::ClientTrouble,
         Self::Paused,
         Self::Rebalancing,

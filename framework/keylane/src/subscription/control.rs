@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use dashmap::DashMap;
 use keylane_core::StormGuard;
@@ -32,6 +32,7 @@ pub(crate) struct Control {
     trouble: Mutex<Option<Trouble>>,
     pub(crate) refusals: Refusals,
     pub(crate) given_up: GivenUpLog,
+    held_retries: Mutex<Option<Trouble>>,
     group: String,
     name: String,
     pub(crate) storm_guard: Arc<Mutex<StormGuard>>,
@@ -60,6 +61,7 @@ impl Control {
             trouble: Mutex::new(None),
             refusals: Refusals::default(),
             given_up: GivenUpLog::default(),
+            held_retries: Mutex::default(),
             group: String::new(),
             name: String::new(),
             storm_guard: Arc::default(),
@@ -223,6 +225,13 @@ impl Control {
         self.trouble().is_some_and(|trouble| trouble.kind == kind)
     }
 
+    /// Retries of other groups are held, and why; or none are.
+    pub(crate) fn set_held_retries(&self, message: Option<String>) {
+        let mut held = self.held_retries.lock().unwrap_or_else(PoisonError::into_inner);
+        let since = held.as_ref().map_or_else(SystemTime::now, |held| held.since);
+        *held = message.map(|message| Trouble { kind: TroubleKind::ForeignRetries, message, since });
+    }
+
     pub(crate) fn set_partition(&self, status: PartitionStatus) {
         self.partitions.insert((status.topic.clone(), status.partition), status);
     }
@@ -255,7 +264,8 @@ impl Control {
 
     pub(crate) fn status(&self) -> SubscriptionStatus {
         let mut partitions: Vec<_> = self.partitions.iter().map(|entry| entry.value().clone()).collect();
-        let trouble = self.trouble().or_else(|| self.refusals.write_trouble());
+        let held_retries = || self.held_retries.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let trouble = self.trouble().or_else(|| self.refusals.write_trouble()).or_else(held_retries);
         partitions.sort_by(|a, b| (&a.topic, a.partition).cmp(&(&b.topic, b.partition)));
         let storm_guard_closed = self.storm_guard.lock().unwrap_or_else(PoisonError::into_inner).is_closed();
         SubscriptionStatus {

@@ -122,6 +122,8 @@ pub enum TroubleKind {
     Membership,
     /// Commits fail.
     Commit,
+    /// Retries of another group are held, because that group is not known to process them.
+    ForeignRetries,
     /// Anything else.
     Other,
 }
@@ -136,6 +138,7 @@ impl TroubleKind {
             Self::MissingTopic => "missing_topic",
             Self::Membership => "membership",
             Self::Commit => "commit",
+            Self::ForeignRetries => "foreign_retries",
             Self::Other => "other",
         }
     }
