@@ -103,7 +103,7 @@ impl Owner {
             _ => false,
         });
         for verdict in settled {
-            self.carry_out(None, None, verdict);
+            self.carry_out(None, verdict);
         }
         if self.core.held() == 0 {
             self.forget_held();
