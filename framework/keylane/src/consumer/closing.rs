@@ -67,6 +67,7 @@ impl PollLoop {
             self.control.remove_partition(&partition.topic, partition.partition);
         }
         let state = if self.control.has_failed() { State::Failed } else { State::Stopped };
+        self.control.given_up.report_all_left_out(self.control.name());
         let (control, metrics) = (self.control.clone(), self.metrics.clone());
         // In the order of the fields: the queues first, then the consumer, which polls until the group is left: some hundred
         // milliseconds, unless the brokers are away.

@@ -242,6 +242,7 @@ mod tests {
             subscription: "subscription".into(),
             topics: vec!["tasks".into()],
             retry_topic: None,
+            dead_letter_topic: None,
             limits: Limits::default(),
             drain_timeout: PATIENCE,
             watchdog: Watchdog::default(),

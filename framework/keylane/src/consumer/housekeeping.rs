@@ -56,6 +56,7 @@ impl PollLoop {
             self.tell_partitions();
             self.metrics.set_assigned_partitions(self.assignment.partitions.len());
             self.tell_storm_guard();
+            self.control.given_up.report_left_out(self.control.name(), Instant::now());
             self.poll_metrics.set_last_poll(SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default());
             if self.last_touch.elapsed() >= TOUCH {
                 self.last_touch = Instant::now();
@@ -115,9 +116,10 @@ impl PollLoop {
         self.identities.ask(&self.consumer, topics, doubtful);
     }
 
-    /// Keeps lag true for partitions that do not fetch, and looks whether the brokers are back.
+    /// Keeps lag true for partitions that do not fetch, looks whether the brokers are back, and counts dead letters.
     fn ask_end_offsets(&mut self) {
-        let Answers { ends, topics, brokers } = self.end_offsets.take();
+        let Answers { ends, topics, brokers, dead_letters } = self.end_offsets.take();
+        self.note_dead_letters(dead_letters);
         if !ends.is_empty() || !topics.is_empty() {
             healthy(&self.control, Sign::Answer);
         }
@@ -154,7 +156,10 @@ impl PollLoop {
             true => Vec::new(),
             false => self.assignment.partitions.iter().map(|p| (p.topic.clone(), p.partition)).collect(),
         };
-        self.end_offsets.ask(Question { ends: ask, topics: self.doubtful_topics(), brokers, led });
+        let (topics, dead_letters) = (self.doubtful_topics(), self.dead_letters.due(Instant::now()));
+        if self.end_offsets.ask(Question { ends: ask, topics, brokers, led, dead_letters }) {
+            self.dead_letters.asked(Instant::now());
+        }
     }
 
     /// Subscribed topics that may be gone: this member has nothing of them (there may just be more members than partitions).

@@ -12,6 +12,7 @@ use super::assignment::Assignment;
 use super::commit_queue::CommitQueue;
 use super::commits::Commits;
 use super::context::Context;
+use super::dead_letters::DeadLetterTopic;
 use super::end_offsets::EndOffsets;
 use super::fetcher_wakeup::FetcherWakeup;
 use super::handover::Handover;
@@ -43,6 +44,7 @@ pub(crate) struct PollSettings {
     pub(crate) subscription: Arc<str>,
     pub(crate) topics: Vec<Arc<str>>,
     pub(crate) retry_topic: Option<Arc<str>>,
+    pub(crate) dead_letter_topic: Option<Arc<str>>,
     pub(crate) limits: Limits,
     pub(crate) drain_timeout: Duration,
     pub(crate) watchdog: Watchdog,
@@ -78,6 +80,7 @@ pub(crate) struct PollLoop {
     pub(super) assignment: Assignment,
     pub(super) intake: Intake,
     pub(super) end_offsets: EndOffsets,
+    pub(super) dead_letters: DeadLetterTopic,
     pub(super) draining: bool,
     /// The subscription's pause, as the state shows it and new owners are told.
     pub(super) was_paused: bool,
@@ -96,6 +99,7 @@ impl PollLoop {
         side_config: ClientConfig,
         open: OwnerFactory,
     ) -> Self {
+        let dead_letters = DeadLetterTopic::new(settings.dead_letter_topic.clone());
         let settings = Arc::new(settings);
         Self {
             reader,
@@ -112,6 +116,7 @@ impl PollLoop {
             settings,
             intake: Intake::default(),
             end_offsets: EndOffsets::new(side_config),
+            dead_letters,
             draining: false,
             was_paused: false,
             last_housekeeping: Instant::now(),

@@ -13,6 +13,7 @@ use super::error::SubscriptionError;
 use super::hot_keys::HotKeys;
 use super::status::{PartitionStatus, State, SubscriptionStatus};
 use super::troubles::Troubles;
+use crate::runtime::GivenUpLog;
 
 /// Shared by everything of one subscription. Written rarely; nothing on the way of a record.
 #[derive(Debug)]
@@ -29,6 +30,7 @@ pub(crate) struct Control {
     shutdown: Mutex<Option<Instant>>,
     failure: Mutex<Option<SubscriptionError>>,
     pub(crate) troubles: Troubles,
+    pub(crate) given_up: GivenUpLog,
     group: String,
     name: String,
     pub(crate) storm_guard: Arc<Mutex<StormGuard>>,
@@ -55,6 +57,7 @@ impl Control {
             shutdown: Mutex::new(None),
             failure: Mutex::new(None),
             troubles: Troubles::default(),
+            given_up: GivenUpLog::default(),
             group: String::new(),
             name: String::new(),
             storm_guard: Arc::default(),
