@@ -85,6 +85,7 @@ mod settled_map;
 mod silence;
 mod storm_guard;
 mod time;
+mod troubles;
 mod varint;
 
 pub use backoff::{Backoff, BackoffError, MAX_BACKOFF};
@@ -113,3 +114,4 @@ pub use settled_map::{SettledMap, SettledRange};
 pub use silence::{Silence, Silent};
 pub use storm_guard::{DEFAULT_BURST, StormGuard};
 pub use time::Moment;
+pub use troubles::{MOST_TROUBLES, Noted, Over, Sign, Troubles};

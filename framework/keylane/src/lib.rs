@@ -122,7 +122,7 @@ pub use producer::{
 pub use record::{Origin, Record};
 pub use subscription::{
     HotKey, HotKeys, OldestRecord, PartitionNotAssigned, PartitionStatus, RecordState, StartError, State, Subscription,
-    SubscriptionBuilder, SubscriptionError, SubscriptionHandle, SubscriptionStatus, Trouble, TroubleKind,
+    SubscriptionBuilder, SubscriptionError, SubscriptionHandle, SubscriptionStatus, Trouble, TroubleKind, TroublePlace,
 };
 pub use task::Task;
 pub use task_error::TaskError;

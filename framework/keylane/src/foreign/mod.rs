@@ -70,7 +70,7 @@ impl RetryOwnership {
             ownership,
             topic: target.name.clone(),
             asker: Asker::new(side_config, target.clone(), answers.clone(), control.clone()),
-            held: HeldRecords::new(control),
+            held: HeldRecords::new(control, &target.name),
             settled: Seldom::every(SETTLED_EVERY),
             answers,
         }

@@ -144,7 +144,7 @@ fn not_assigned(status: &SubscriptionStatus) -> Option<(Code, String)> {
     if !status.assigned {
         return Some((Code::NotAssigned, "its assignment was taken away; it joins the group again".to_owned()));
     }
-    let trouble = status.trouble.as_ref().filter(|trouble| trouble.kind == TroubleKind::MissingTopic)?;
+    let trouble = status.troubles.iter().find(|trouble| trouble.kind == TroubleKind::MissingTopic)?;
     status.partitions.is_empty().then(|| (Code::MissingTopic, trouble.message.clone()))
 }
 
@@ -163,7 +163,7 @@ fn degraded(name: &str, status: &SubscriptionStatus, reasons: &mut Vec<Reason>) 
         let text = "so much fails that the storm guard lets no dead letter go: records wait until something succeeds";
         add(Code::StormGuardClosed, text.to_owned());
     }
-    if let Some(trouble) = &status.trouble {
+    for trouble in &status.troubles {
         add(trouble_code(trouble.kind), trouble.message.clone());
     }
     for partition in &status.partitions {
