@@ -119,8 +119,8 @@ pub use producer::{
 };
 pub use record::{Origin, Record};
 pub use subscription::{
-    HotKey, HotKeys, OldestRecord, PartitionNotAssigned, PartitionStatus, RecordState, StartError, State, Subscription,
-    SubscriptionBuilder, SubscriptionError, SubscriptionHandle, SubscriptionStatus, Trouble, TroubleKind,
+    HotKey, HotKeys, OldestRecord, PartitionNotAssigned, PartitionStatus, PausedBy, RecordState, StartError, State,
+    Subscription, SubscriptionBuilder, SubscriptionError, SubscriptionHandle, SubscriptionStatus, Trouble, TroubleKind,
 };
 pub use task::Task;
 pub use task_error::TaskError;

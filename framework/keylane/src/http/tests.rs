@@ -17,7 +17,7 @@ use super::access::{Hosts, Token};
 use super::routes::{Shared, router};
 use crate::subscription::Control;
 use crate::{
-    HotKey, HotKeys, KeyHash, OldestRecord, PartitionStatus, RecordState, State, SubscriptionHandle, Trouble,
+    HotKey, HotKeys, KeyHash, OldestRecord, PartitionStatus, PausedBy, RecordState, State, SubscriptionHandle, Trouble,
     TroubleKind,
 };
 

@@ -13,6 +13,8 @@ pub use builder::SubscriptionBuilder;
 pub use error::{PartitionNotAssigned, StartError, SubscriptionError};
 pub use handle::{Subscription, SubscriptionHandle};
 pub use hot_keys::{HotKey, HotKeys};
-pub use status::{OldestRecord, PartitionStatus, RecordState, State, SubscriptionStatus, Trouble, TroubleKind};
+pub use status::{
+    OldestRecord, PartitionStatus, PausedBy, RecordState, State, SubscriptionStatus, Trouble, TroubleKind,
+};
 
 pub(crate) use control::Control;
