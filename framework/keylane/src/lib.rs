@@ -89,6 +89,7 @@ pub mod http;
 mod key_hash;
 pub mod metrics;
 mod native;
+mod panics;
 mod processor;
 mod producer;
 mod record;

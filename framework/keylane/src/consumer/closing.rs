@@ -2,11 +2,10 @@
 
 use std::time::{Duration, Instant};
 
-use rdkafka::consumer::Consumer;
-
 use super::drain::{Drain, END_GRACE, drain};
 use super::last_commit::LastCommit;
-use super::poll_loop::PollLoop;
+use super::poll_loop::{PollLoop, panicked};
+use crate::panics;
 use crate::subscription::State;
 
 /// How long at least the broker's word on the last commit is waited for, where the drain leaves less time.
@@ -58,20 +57,12 @@ impl PollLoop {
         }
     }
 
-    /// Commits what is settled and leaves the group. No revoke may be left unanswered: the client would wait for ever.
+    /// Commits what is settled and leaves the group.
     pub(super) fn close(mut self) {
-        for partition in &self.assignment.partitions {
-            partition.inbox.end();
+        // Also after a panic: what owners have reported is true, whatever happened here.
+        if let Err(text) = panics::caught(|| self.give_back()) {
+            self.control.fail(panicked(&text));
         }
-        let grace = Instant::now() + END_GRACE;
-        while self.assignment.partitions.iter().any(|p| !p.has_ended()) && Instant::now() < grace {
-            std::thread::sleep(Duration::from_millis(1));
-        }
-        self.store_last_points(false);
-        if let Some(handover) = self.handover.take() {
-            handover.finish(&self.consumer, &mut self.assignment, &mut self.commits);
-        }
-        self.consumer.context().set_closing();
         for partition in &self.assignment.partitions {
             self.control.remove_partition(&partition.topic, partition.partition);
         }
@@ -83,5 +74,20 @@ impl PollLoop {
         drop(self);
         control.set_state(state);
         metrics.set_state(state.metric());
+    }
+
+    /// Ends all owners, stores their last words, and answers a revoke that is unanswered.
+    fn give_back(&mut self) {
+        for partition in &self.assignment.partitions {
+            partition.inbox.end();
+        }
+        let grace = Instant::now() + END_GRACE;
+        while self.assignment.partitions.iter().any(|p| !p.has_ended()) && Instant::now() < grace {
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        self.store_last_points(false);
+        if let Some(handover) = self.handover.take() {
+            handover.finish(&self.consumer, &mut self.assignment, &mut self.commits);
+        }
     }
 }

@@ -23,7 +23,7 @@ use super::trouble;
 use crate::metrics::{PollMetrics, PollSection, SubscriptionMetrics};
 use crate::runtime::Opening;
 use crate::subscription::{Control, State, SubscriptionError};
-use crate::{Limits, Watchdog};
+use crate::{Limits, Watchdog, panics};
 
 /// Opens the owner of a partition; hides the types of decoder and processor.
 pub(crate) type OwnerFactory = Box<dyn Fn(Opening) + Send>;
@@ -124,19 +124,28 @@ impl PollLoop {
         }
     }
 
-    /// Runs until a shutdown or a failure, then closes the consumer.
+    /// Runs until a shutdown, a failure or a panic, then closes the consumer.
     pub(crate) fn run(mut self) {
+        if let Err(text) = panics::caught(|| self.turn()) {
+            // Before the consumer closes, which may take its time.
+            self.control.fail(panicked(&text));
+        }
+        self.close();
+    }
+
+    fn turn(&mut self) {
         while !self.control.must_end() {
             if self.control.shutdown_deadline().is_some_and(|deadline| self.is_ready_to_close(deadline)) {
                 break;
             }
             self.pass();
         }
-        self.close();
     }
 
     /// One pass: read, hand over, look after everything else.
     fn pass(&mut self) {
+        #[cfg(test)]
+        crate::panics::planted::step("pass", &self.settings.subscription);
         let urgent = self.draining || self.handover.is_some() || self.commits.are_urgent(&self.assignment.partitions);
         let wait = if urgent { DRAIN_WAIT } else { IDLE_WAIT };
         let entered = Instant::now();
@@ -236,6 +245,20 @@ impl PollLoop {
         self.control.set_state(state);
         self.metrics.set_state(state.metric());
     }
+}
+
+impl Drop for PollLoop {
+    /// However the loop has ended: closing, the client asks, and waits, for answers that no loop would give any more.
+    fn drop(&mut self) {
+        for partition in &self.assignment.partitions {
+            partition.inbox.end();
+        }
+        self.consumer.context().close(&self.consumer);
+    }
+}
+
+pub(super) fn panicked(text: &str) -> SubscriptionError {
+    SubscriptionError::Internal(format!("the polling thread panicked: {text}"))
 }
 
 /// With `auto.offset.reset=error` no position is made up, here neither.

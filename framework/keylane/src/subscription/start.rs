@@ -192,7 +192,9 @@ struct End(Arc<Control>);
 impl Drop for End {
     fn drop(&mut self) {
         if std::thread::panicking() {
-            self.0.fail(SubscriptionError::Internal("it panicked; the panic message has the place".into()));
+            self.0.fail(SubscriptionError::Internal(
+                "the polling thread panicked; the panic message has the place".into(),
+            ));
             self.0.set_state(super::State::Failed);
         }
         self.0.set_ended();
