@@ -9,6 +9,7 @@ use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
+use keylane_core::{LogRange, Position};
 use rdkafka::ClientConfig;
 use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::error::RDKafkaErrorCode as Code;
@@ -33,7 +34,7 @@ pub(super) struct Question {
 /// What was answered; nothing where a broker did not answer.
 #[derive(Default)]
 pub(super) struct Answers {
-    pub(super) ends: HashMap<Key, i64>,
+    pub(super) ends: HashMap<Key, LogRange>,
     /// By topic, whether it is there.
     pub(super) topics: HashMap<Arc<str>, bool>,
 }
@@ -59,8 +60,17 @@ impl EndOffsets {
             return;
         }
         self.asked = Some(Instant::now());
+        self.send(question);
+    }
+
+    /// Asks what logs hold that cannot be read before it is known.
+    pub(super) fn ask_at_once(&mut self, ends: Vec<Key>) {
+        self.send(Question { ends, topics: Vec::new() });
+    }
+
+    fn send(&mut self, question: Question) {
         let Some(questions) = self.thread() else { return };
-        // Full: the last question is still being answered, and the next one is ten seconds away.
+        // Full: the last question is still being answered, and the next one comes soon enough.
         if let Err(TrySendError::Disconnected(_)) = questions.try_send(question) {
             self.questions = None;
         }
@@ -103,7 +113,10 @@ fn answer(config: &ClientConfig, questions: &Receiver<Question>, answers: &Mutex
         }
         for key in ends {
             match client.fetch_watermarks(&key.0, key.1, ANSWER_WITHIN) {
-                Ok((_, end)) => drop(answers().ends.insert(key, end)),
+                Ok((first, end)) => {
+                    let range = LogRange { first: Position::new(first), end: Position::new(end) };
+                    answers().ends.insert(key, range);
+                }
                 Err(error) => {
                     tracing::debug!(topic = %key.0, partition = key.1, %error, "no end offset");
                     break;

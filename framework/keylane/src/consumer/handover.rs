@@ -167,6 +167,7 @@ mod tests {
     use std::sync::Arc;
     use std::sync::atomic::Ordering;
 
+    use keylane_core::Reset;
     use rdkafka::types::{RDKafkaApiKey, RDKafkaRespErr};
     use rdkafka::{ClientConfig, Offset};
 
@@ -241,14 +242,14 @@ mod tests {
             limits: Limits::default(),
             drain_timeout: PATIENCE,
             watchdog: Watchdog::default(),
-            reset_is_error: false,
+            reset: Reset::Earliest,
             broker_assigns: false,
         }
     }
 
     fn new_partition() -> NewPartition {
         let topic = "tasks".to_owned();
-        NewPartition { topic, partition: 0, committed: None, log: None, left: None, stale_end: None }
+        NewPartition { topic, partition: 0, committed: None, log: None, left: None, stale_end: None, beginning: None }
     }
 
     fn broker() -> EmbeddedBroker {

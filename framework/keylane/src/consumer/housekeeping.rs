@@ -3,6 +3,7 @@
 use std::sync::{Arc, PoisonError};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
+use keylane_core::Reset;
 use rdkafka::consumer::Consumer;
 use rdkafka::error::RDKafkaErrorCode;
 
@@ -46,6 +47,7 @@ impl PollLoop {
         self.commits.mark(&self.consumer, &mut self.assignment.partitions);
         self.poll_metrics.section(PollSection::Commit, paused_at.elapsed());
         self.reopen_anew();
+        self.look_after_beginnings();
         self.watch_owners();
         if self.last_slow_housekeeping.elapsed() >= SLOW_HOUSEKEEPING {
             self.last_slow_housekeeping = Instant::now();
@@ -105,7 +107,7 @@ impl PollLoop {
         }
         let logs = answer.unwrap_or_default();
         let deadline = Instant::now() + self.settings.drain_timeout;
-        if !self.draining && self.assignment.compare_logs(&logs, deadline) && self.settings.reset_is_error {
+        if !self.draining && self.assignment.compare_logs(&logs, deadline) && self.settings.reset == Reset::Error {
             let topic = self.assignment.partitions.iter().find(|p| p.anew.is_some()).map(|p| p.topic.clone());
             self.control.fail(made_anew(&topic.unwrap_or_default()));
         }
@@ -116,21 +118,7 @@ impl PollLoop {
 
     /// Keeps lag true for partitions that do not fetch, and looks whether the brokers are back.
     fn ask_end_offsets(&mut self) {
-        let Answers { ends, topics } = self.end_offsets.take();
-        if !ends.is_empty() || !topics.is_empty() {
-            trouble::healthy(&self.control, trouble::Sign::Answer);
-        }
-        if let Some((missing, _)) = topics.iter().find(|(_, is_there)| !**is_there) {
-            let message = format!("the topic {missing} is gone; it is read again when it is made anew");
-            trouble::note(&self.control, &self.metrics, Some(RDKafkaErrorCode::UnknownTopic), &message);
-        } else if !topics.is_empty() {
-            trouble::healthy(&self.control, trouble::Sign::Topics);
-        }
-        for ((topic, partition), end) in ends {
-            if let Some(assigned) = self.assignment.find(&topic, partition) {
-                assigned.end_offset = Some(end);
-            }
-        }
+        self.take_end_offsets();
         let mut ask: Vec<_> = (self.assignment.partitions.iter())
             .filter(|p| p.fetch_paused)
             .map(|p| (p.topic.clone(), p.partition))
@@ -141,6 +129,26 @@ impl PollLoop {
             ask.extend(self.assignment.partitions.first().map(|p| (p.topic.clone(), p.partition)));
         }
         self.end_offsets.ask(Question { ends: ask, topics: self.doubtful_topics() });
+    }
+
+    /// Takes in what the side client was answered.
+    pub(super) fn take_end_offsets(&mut self) {
+        let Answers { ends, topics } = self.end_offsets.take();
+        if !ends.is_empty() || !topics.is_empty() {
+            trouble::healthy(&self.control, trouble::Sign::Answer);
+        }
+        if let Some((missing, _)) = topics.iter().find(|(_, is_there)| !**is_there) {
+            let message = format!("the topic {missing} is gone; it is read again when it is made anew");
+            trouble::note(&self.control, &self.metrics, Some(RDKafkaErrorCode::UnknownTopic), &message);
+        } else if !topics.is_empty() {
+            trouble::healthy(&self.control, trouble::Sign::Topics);
+        }
+        for ((topic, partition), range) in ends {
+            if let Some(assigned) = self.assignment.find(&topic, partition) {
+                assigned.end_offset = Some(range.end.get());
+                assigned.look_at_range(range);
+            }
+        }
     }
 
     /// Subscribed topics that may be gone: this member has nothing of them (there may just be more members than partitions).

@@ -5,6 +5,7 @@
 
 mod assigned;
 mod assignment;
+mod beginnings;
 mod closing;
 mod commit_queue;
 mod commits;
