@@ -79,6 +79,7 @@ mod dead_letter;
 mod decode;
 #[cfg(feature = "embedded-broker")]
 mod embedded_broker;
+mod error_text;
 #[cfg(any(test, fuzzing))]
 #[doc(hidden)]
 pub mod fuzzing;
@@ -88,6 +89,7 @@ pub mod http;
 mod key_hash;
 pub mod metrics;
 mod native;
+mod panics;
 mod processor;
 mod producer;
 mod record;

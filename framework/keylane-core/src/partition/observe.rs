@@ -153,6 +153,12 @@ impl<R> Partition<R> {
         self.is_live(ticket).then(|| &mut self.pending.get_mut(ticket.slot).record)
     }
 
+    /// How often the record of a running attempt or an unfinished write was attempted, over all retries known of; `None`
+    /// once the ticket is stale.
+    pub fn attempts(&self, ticket: Ticket) -> Option<u32> {
+        self.is_live(ticket).then(|| self.pending.get(ticket.slot).attempts())
+    }
+
     /// What is being written for the record of an unfinished write.
     pub fn writing(&self, ticket: Ticket) -> Option<Publish> {
         self.is_live(ticket).then(|| self.pending.get(ticket.slot).publish()).flatten()

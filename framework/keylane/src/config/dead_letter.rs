@@ -7,8 +7,8 @@ use serde::{Deserialize, Serialize};
 /// The original is settled only after the broker has acknowledged the write; while the topic cannot be written the record
 /// stays unsettled and is tried again. A dead letter that the broker refuses for good (too large) is parked.
 ///
-/// The topic must exist. With fewer partitions than the origin, partition numbers wrap around. A time-based retention counts
-/// from the original timestamp: give the topic a long one, or `message.timestamp.type=LogAppendTime`.
+/// The topic must exist. With fewer partitions than the origin, partition numbers wrap around. A dead letter has the time of its
+/// writing, so a time-based retention counts from there. The record's own timestamp is in its headers.
 ///
 /// # What is in a dead letter
 #[doc = include_str!("../dead_letter/headers.md")]

@@ -1,4 +1,5 @@
-//! What the consumer does not learn by itself: end offsets of partitions that do not fetch, and topics that are gone.
+//! What the consumer does not learn by itself: end offsets of partitions that do not fetch, topics that are gone, and how
+//! many records lie in the dead-letter topic.
 //!
 //! What it knows of a partition's end is as old as its last fetch, so lag would stand still exactly where it matters: while
 //! a partition is paused by a limit. And where the broker assigns (`group.protocol=consumer`), a deleted topic is revoked
@@ -14,6 +15,7 @@ use rdkafka::ClientConfig;
 use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::error::RDKafkaErrorCode as Code;
 
+use super::dead_letters;
 use crate::client_config::creation_error;
 use crate::topics::LastError;
 
@@ -29,6 +31,8 @@ pub(super) struct Question {
     pub(super) ends: Vec<Key>,
     /// Whether these topics are there.
     pub(super) topics: Vec<Arc<str>>,
+    /// How many records lie in this topic.
+    pub(super) dead_letters: Option<Arc<str>>,
 }
 
 /// What was answered; nothing where a broker did not answer.
@@ -37,6 +41,7 @@ pub(super) struct Answers {
     pub(super) ends: HashMap<Key, LogRange>,
     /// By topic, whether it is there.
     pub(super) topics: HashMap<Arc<str>, bool>,
+    pub(super) dead_letters: Option<u64>,
 }
 
 /// Asks; the thread starts with the first question, so that a subscription without one has none.
@@ -52,27 +57,32 @@ impl EndOffsets {
         Self { config, questions: None, answers: Arc::default(), asked: None }
     }
 
-    /// Asks, unless it asked a short while ago.
-    pub(super) fn ask(&mut self, question: Question) {
-        if (question.ends.is_empty() && question.topics.is_empty())
+    /// Asks, unless it asked a short while ago. Whether it did.
+    pub(super) fn ask(&mut self, question: Question) -> bool {
+        if (question.ends.is_empty() && question.topics.is_empty() && question.dead_letters.is_none())
             || self.asked.is_some_and(|asked| asked.elapsed() < ASK_EVERY)
         {
-            return;
+            return false;
         }
         self.asked = Some(Instant::now());
-        self.send(question);
+        self.send(question)
     }
 
     /// Asks what logs hold that cannot be read before it is known.
     pub(super) fn ask_at_once(&mut self, ends: Vec<Key>) {
-        self.send(Question { ends, topics: Vec::new() });
+        self.send(Question { ends, ..Question::default() });
     }
 
-    fn send(&mut self, question: Question) {
-        let Some(questions) = self.thread() else { return };
+    fn send(&mut self, question: Question) -> bool {
+        let Some(questions) = self.thread() else { return false };
         // Full: the last question is still being answered, and the next one comes soon enough.
-        if let Err(TrySendError::Disconnected(_)) = questions.try_send(question) {
-            self.questions = None;
+        match questions.try_send(question) {
+            Ok(()) => true,
+            Err(TrySendError::Full(_)) => false,
+            Err(TrySendError::Disconnected(_)) => {
+                self.questions = None;
+                false
+            }
         }
     }
 
@@ -105,7 +115,7 @@ fn answer(config: &ClientConfig, questions: &Receiver<Question>, answers: &Mutex
         }
     };
     let answers = || answers.lock().unwrap_or_else(PoisonError::into_inner);
-    while let Ok(Question { ends, topics }) = questions.recv() {
+    while let Ok(Question { ends, topics, dead_letters }) = questions.recv() {
         for topic in topics {
             if let Some(is_there) = is_there(&client, &topic) {
                 answers().topics.insert(topic, is_there);
@@ -122,6 +132,9 @@ fn answer(config: &ClientConfig, questions: &Receiver<Question>, answers: &Mutex
                     break;
                 }
             }
+        }
+        if let Some(records) = dead_letters.and_then(|topic| dead_letters::count(&client, &topic)) {
+            answers().dead_letters = Some(records);
         }
     }
 }

@@ -62,9 +62,6 @@ impl PollLoop {
                     if lost {
                         tell_of_loss(partitions.len());
                     }
-                    if let Some(cut_short) = self.handover.take().filter(|_| lost) {
-                        self.metrics.drained(DrainResult::Lost, cut_short.lasting());
-                    }
                     for (topic, partition) in &partitions {
                         self.assignment.close_now(topic, *partition);
                     }
@@ -76,6 +73,8 @@ impl PollLoop {
                     for (topic, partition) in &partitions {
                         self.control.remove_partition(&self.settings.intern(topic), *partition);
                     }
+                } else if let Some(handover) = &mut self.handover {
+                    handover.join(&mut self.assignment, partitions);
                 } else {
                     let deadline = Instant::now() + self.settings.drain_timeout;
                     self.handover = Some(Handover::begin(&mut self.assignment, partitions, deadline));
@@ -88,6 +87,8 @@ impl PollLoop {
 
     fn advance_handover(&mut self) {
         let Some(mut handover) = self.handover.take() else { return };
+        #[cfg(test)]
+        crate::panics::planted::step("handover", &self.settings.subscription);
         if let Some(deadline) = self.control.shutdown_deadline() {
             handover.hurry(&mut self.assignment, deadline);
         }

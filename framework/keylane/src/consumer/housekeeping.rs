@@ -57,6 +57,7 @@ impl PollLoop {
             self.tell_partitions();
             self.metrics.set_assigned_partitions(self.assignment.partitions.len());
             self.tell_storm_guard();
+            self.control.given_up.report_left_out(self.control.name(), Instant::now());
             self.poll_metrics.set_last_poll(SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default());
             if self.last_touch.elapsed() >= TOUCH {
                 self.last_touch = Instant::now();
@@ -116,7 +117,7 @@ impl PollLoop {
         self.identities.ask(&self.consumer, topics, doubtful);
     }
 
-    /// Keeps lag true for partitions that do not fetch, and looks whether the brokers are back.
+    /// Keeps lag true for partitions that do not fetch, looks whether the brokers are back, and counts dead letters.
     fn ask_end_offsets(&mut self) {
         self.take_end_offsets();
         let mut ask: Vec<_> = (self.assignment.partitions.iter())
@@ -128,12 +129,16 @@ impl PollLoop {
         if ask.is_empty() && away.iter().any(|kind| self.control.is_in_trouble(*kind)) {
             ask.extend(self.assignment.partitions.first().map(|p| (p.topic.clone(), p.partition)));
         }
-        self.end_offsets.ask(Question { ends: ask, topics: self.doubtful_topics() });
+        let (topics, dead_letters) = (self.doubtful_topics(), self.dead_letters.due(Instant::now()));
+        if self.end_offsets.ask(Question { ends: ask, topics, dead_letters }) {
+            self.dead_letters.asked(Instant::now());
+        }
     }
 
     /// Takes in what the side client was answered.
     pub(super) fn take_end_offsets(&mut self) {
-        let Answers { ends, topics } = self.end_offsets.take();
+        let Answers { ends, topics, dead_letters } = self.end_offsets.take();
+        self.note_dead_letters(dead_letters);
         if !ends.is_empty() || !topics.is_empty() {
             trouble::healthy(&self.control, trouble::Sign::Answer);
         }

@@ -11,6 +11,7 @@ mod commit_queue;
 mod commits;
 mod committed;
 mod context;
+mod dead_letters;
 mod drain;
 mod end_offsets;
 mod fetch_queue;

@@ -13,6 +13,7 @@ use super::beginnings::Asked;
 use super::commit_queue::CommitQueue;
 use super::commits::Commits;
 use super::context::Context;
+use super::dead_letters::DeadLetterTopic;
 use super::end_offsets::EndOffsets;
 use super::fetcher_wakeup::FetcherWakeup;
 use super::handover::Handover;
@@ -24,7 +25,7 @@ use super::trouble;
 use crate::metrics::{PollMetrics, PollSection, SubscriptionMetrics};
 use crate::runtime::Opening;
 use crate::subscription::{Control, State, SubscriptionError};
-use crate::{Limits, Watchdog};
+use crate::{Limits, Watchdog, panics};
 
 /// Opens the owner of a partition; hides the types of decoder and processor.
 pub(crate) type OwnerFactory = Box<dyn Fn(Opening) + Send>;
@@ -43,6 +44,7 @@ pub(crate) struct PollSettings {
     pub(crate) subscription: Arc<str>,
     pub(crate) topics: Vec<Arc<str>>,
     pub(crate) retry_topic: Option<Arc<str>>,
+    pub(crate) dead_letter_topic: Option<Arc<str>>,
     pub(crate) limits: Limits,
     pub(crate) drain_timeout: Duration,
     pub(crate) watchdog: Watchdog,
@@ -80,6 +82,7 @@ pub(crate) struct PollLoop {
     pub(super) end_offsets: EndOffsets,
     /// On the way to first positions.
     pub(super) asked: Asked,
+    pub(super) dead_letters: DeadLetterTopic,
     pub(super) draining: bool,
     /// The subscription's pause, as the state shows it and new owners are told.
     pub(super) was_paused: bool,
@@ -98,6 +101,7 @@ impl PollLoop {
         side_config: ClientConfig,
         open: OwnerFactory,
     ) -> Self {
+        let dead_letters = DeadLetterTopic::new(settings.dead_letter_topic.clone());
         let settings = Arc::new(settings);
         Self {
             reader,
@@ -115,6 +119,7 @@ impl PollLoop {
             intake: Intake::default(),
             end_offsets: EndOffsets::new(side_config),
             asked: Asked::default(),
+            dead_letters,
             draining: false,
             was_paused: false,
             last_housekeeping: Instant::now(),
@@ -124,19 +129,28 @@ impl PollLoop {
         }
     }
 
-    /// Runs until a shutdown or a failure, then closes the consumer.
+    /// Runs until a shutdown, a failure or a panic, then closes the consumer.
     pub(crate) fn run(mut self) {
+        if let Err(text) = panics::caught(|| self.turn()) {
+            // Before the consumer closes, which may take its time.
+            self.control.fail(panicked(&text));
+        }
+        self.close();
+    }
+
+    fn turn(&mut self) {
         while !self.control.must_end() {
             if self.control.shutdown_deadline().is_some_and(|deadline| self.is_ready_to_close(deadline)) {
                 break;
             }
             self.pass();
         }
-        self.close();
     }
 
     /// One pass: read, hand over, look after everything else.
     fn pass(&mut self) {
+        #[cfg(test)]
+        crate::panics::planted::step("pass", &self.settings.subscription);
         let urgent = self.draining || self.handover.is_some() || self.commits.are_urgent(&self.assignment.partitions);
         let wait = if urgent { DRAIN_WAIT } else { IDLE_WAIT };
         let entered = Instant::now();
@@ -236,6 +250,20 @@ impl PollLoop {
         self.control.set_state(state);
         self.metrics.set_state(state.metric());
     }
+}
+
+impl Drop for PollLoop {
+    /// However the loop has ended: closing, the client asks, and waits, for answers that no loop would give any more.
+    fn drop(&mut self) {
+        for partition in &self.assignment.partitions {
+            partition.inbox.end();
+        }
+        self.consumer.context().close(&self.consumer);
+    }
+}
+
+pub(super) fn panicked(text: &str) -> SubscriptionError {
+    SubscriptionError::Internal(format!("the polling thread panicked: {text}"))
 }
 
 /// With `auto.offset.reset=error` no position is made up, here neither.

@@ -4,12 +4,13 @@ use std::sync::{MutexGuard, PoisonError};
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use keylane_core::{
-    Delivered, Delivery, Failure, Moment, ParkReason, Publish, PublishResult, Reason, Settlement, StormGuard, Success,
-    Ticket, Verdict, Wait,
+    Delivered, Delivery, Failure, Moment, Publish, PublishResult, Reason, Settlement, StormGuard, Success, Ticket,
+    Verdict, Wait,
 };
 use rdkafka::error::RDKafkaErrorCode as Code;
 
 use super::attempt::AttemptOutcome;
+use super::given_up::Ended;
 use super::inbox::Written;
 use super::owner::{Held, Owner};
 use super::work::Runtime;
@@ -62,8 +63,6 @@ impl Owner {
 
     /// An attempt has ended.
     pub(super) fn settle_attempt(&mut self, ticket: Ticket, outcome: AttemptOutcome, now: Moment) {
-        // Only a failure can park a record, and the log line wants its offset.
-        let offset = if let AttemptOutcome::Failed { .. } = outcome { self.offset_of(ticket) } else { None };
         let verdict = match outcome {
             AttemptOutcome::Done => {
                 self.successes += 1;
@@ -74,25 +73,31 @@ impl Owner {
                 self.core.succeed(ticket, Success::Skipped)
             }
             AttemptOutcome::Failed { failure, error } => {
-                self.note_failure(ticket, failure, error);
+                self.note_failure(ticket, failure, &error);
+                // The log line of a parked record says these.
+                let ended = self.ended(ticket);
                 let runtime = self.runtime.clone();
-                self.core.fail(ticket, failure, fastrand::u64(..), now, &mut runtime.guard())
+                let verdict = self.core.fail(ticket, failure, fastrand::u64(..), now, &mut runtime.guard());
+                if let Verdict::Parked { reason } = verdict {
+                    self.report_parked(reason, ended, &bounded_text(&error, MAX_ERROR_BYTES));
+                }
+                verdict
             }
         };
-        self.carry_out(offset, None, verdict);
+        self.carry_out(None, verdict);
     }
 
     /// A write to the retry or dead-letter topic was answered.
     pub(super) fn settle_written(&mut self, Written { ticket, result }: Written, now: Moment) {
         let writing = self.core.writing(ticket);
         let target = target(writing);
-        let answer = match result {
+        let answer = match &result {
             Ok(_) => {
                 self.note_written(target);
                 PublishResult::Acknowledged
             }
             Err(error) => {
-                self.note_refused_write(&error);
+                self.note_refused_write(error);
                 let (answer, kind) = match error.kind() {
                     WriteErrorKind::Transient => (PublishResult::Failed, ProduceFailure::Transient),
                     WriteErrorKind::Refused => (PublishResult::Refused, ProduceFailure::Refused),
@@ -107,12 +112,20 @@ impl Owner {
                 answer
             }
         };
-        let offset = self.offset_of(ticket);
-        match self.core.publish_finished(ticket, answer, fastrand::u64(..), now) {
+        let ended = self.ended(ticket);
+        let verdict = self.core.publish_finished(ticket, answer, fastrand::u64(..), now);
+        match (&verdict, writing, result) {
             // The write is repeated, not the attempt: no retry to be counted.
-            Verdict::Waiting { delay, .. } => self.metrics.retry_wait(RetryTier::Write, delay),
-            verdict => self.carry_out(offset, writing, verdict),
+            (Verdict::Waiting { delay, .. }, ..) => return self.metrics.retry_wait(RetryTier::Write, *delay),
+            (Verdict::Parked { reason }, _, Err(error)) => self.report_parked(*reason, ended, &error.to_string()),
+            (
+                Verdict::Settled { outcome: Settlement::DeadLettered, offset, attempts, record },
+                Some(Publish::DeadLetter { reason }),
+                Ok(place),
+            ) => self.report_dead_letter(record, reason, Ended { offset: offset.get(), attempts: *attempts }, place),
+            _ => {}
         }
+        self.carry_out(writing, verdict);
     }
 
     /// What an operator has to mend shows as trouble until a write to the same topic is acknowledged.
@@ -143,7 +156,7 @@ impl Owner {
         }
     }
 
-    fn carry_out(&mut self, offset: Option<i64>, written: Option<Publish>, verdict: Verdict<Held>) {
+    fn carry_out(&mut self, written: Option<Publish>, verdict: Verdict<Held>) {
         match verdict {
             Verdict::Settled { outcome, record, .. } => {
                 let outcome = match outcome {
@@ -175,8 +188,7 @@ impl Owner {
                     self.metrics.storm_guard_refused(1);
                 }
             }
-            Verdict::Publishing | Verdict::Stale => {}
-            Verdict::Parked { reason } => self.parked(offset, reason),
+            Verdict::Publishing | Verdict::Parked { .. } | Verdict::Stale => {}
             Verdict::Stop { reason, offset } => {
                 self.runtime.control.stop(SubscriptionError::RetriesExhausted {
                     topic: self.topic.to_string(),
@@ -189,29 +201,12 @@ impl Owner {
     }
 
     /// To be asked before the core has the result: the ticket is used up by it.
-    fn offset_of(&self, ticket: Ticket) -> Option<i64> {
-        self.core.record(ticket).map(|held| held.record.offset())
+    fn ended(&self, ticket: Ticket) -> Option<Ended> {
+        let (held, attempts) = (self.core.record(ticket)?, self.core.attempts(ticket)?);
+        Some(Ended { offset: held.record.offset(), attempts })
     }
 
-    fn parked(&mut self, offset: Option<i64>, reason: ParkReason) {
-        let why = match reason {
-            ParkReason::NoDeadLetterTopic => {
-                "it cannot be decoded and there is no dead-letter topic; configure one".to_owned()
-            }
-            ParkReason::Refused => {
-                "the broker refused the write for good; see max.message.bytes of the retry and dead-letter topic"
-                    .to_owned()
-            }
-            ParkReason::Policy(reason) => format!("the policy says so ({})", reason.as_str()),
-            _ => format!("{reason:?}"),
-        };
-        tracing::error!(
-            topic = %self.topic, partition = self.partition_id, offset, why,
-            "a record is parked: it stays unsettled, and its key waits"
-        );
-    }
-
-    fn note_failure(&mut self, ticket: Ticket, failure: Failure, error: String) {
+    fn note_failure(&mut self, ticket: Ticket, failure: Failure, error: &str) {
         let Some(held) = self.core.record_mut(ticket) else { return };
         let now = unix_millis();
         let first = held
@@ -235,7 +230,7 @@ impl Owner {
             last_failure_millis: now,
             reason: "",
             // It may be kept for as long as the record is pending, so it is cut now and not when it is written.
-            error: bounded_text(&error, MAX_ERROR_BYTES),
+            error: bounded_text(error, MAX_ERROR_BYTES),
         }));
     }
 

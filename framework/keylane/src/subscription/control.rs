@@ -13,6 +13,7 @@ use super::error::SubscriptionError;
 use super::hot_keys::HotKeys;
 use super::refusals::Refusals;
 use super::status::{PartitionStatus, State, SubscriptionStatus, Trouble, TroubleKind};
+use crate::runtime::GivenUpLog;
 
 /// Shared by everything of one subscription. Written rarely; nothing on the way of a record.
 #[derive(Debug)]
@@ -30,6 +31,7 @@ pub(crate) struct Control {
     failure: Mutex<Option<SubscriptionError>>,
     trouble: Mutex<Option<Trouble>>,
     pub(crate) refusals: Refusals,
+    pub(crate) given_up: GivenUpLog,
     group: String,
     name: String,
     pub(crate) storm_guard: Arc<Mutex<StormGuard>>,
@@ -57,6 +59,7 @@ impl Control {
             failure: Mutex::new(None),
             trouble: Mutex::new(None),
             refusals: Refusals::default(),
+            given_up: GivenUpLog::default(),
             group: String::new(),
             name: String::new(),
             storm_guard: Arc::default(),

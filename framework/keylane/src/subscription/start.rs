@@ -99,10 +99,12 @@ fn connect(
     };
     let topics: Vec<Arc<str>> = config.topics.iter().map(|topic| topic.as_str().into()).collect();
     let retry = retry_topic.map(|name| target(&name, &report));
+    let dead_letters = dead_letter_topic.map(|name| target(&name, &report));
     let settings = PollSettings {
         subscription: config.label().into(),
         topics,
         retry_topic: retry.as_ref().map(|target| target.name.clone()),
+        dead_letter_topic: dead_letters.as_ref().map(|target| target.name.clone()),
         limits: config.limits,
         drain_timeout: config.drain_timeout,
         watchdog: config.watchdog,
@@ -139,7 +141,7 @@ fn connect(
         lane_hash: foldhash::fast::RandomState::default(),
         producer,
         retry_topic: retry,
-        dead_letter_topic: dead_letter_topic.map(|name| target(&name, &report)),
+        dead_letter_topic: dead_letters,
         failed_writes: Seldom::every(FAILED_WRITES_EVERY),
         lease,
         control: control.clone(),
@@ -205,7 +207,9 @@ struct End(Arc<Control>);
 impl Drop for End {
     fn drop(&mut self) {
         if std::thread::panicking() {
-            self.0.fail(SubscriptionError::Internal("it panicked; the panic message has the place".into()));
+            self.0.fail(SubscriptionError::Internal(
+                "the polling thread panicked; the panic message has the place".into(),
+            ));
             self.0.set_state(super::State::Failed);
         }
         self.0.set_ended();
