@@ -64,6 +64,7 @@
 //! * Nothing here waits, and nothing grows but by [`Partition::deliver`].
 
 mod backoff;
+mod beginning;
 mod budget;
 pub mod commit_map;
 mod elias_gamma;
@@ -90,6 +91,7 @@ mod troubles;
 mod varint;
 
 pub use backoff::{Backoff, BackoffError, MAX_BACKOFF};
+pub use beginning::{Beginning, EMPTIED_AFTER, EmptiedLog, LogRange, PassedOver, Reset, Step};
 pub use budget::{Budget, BudgetChange, BudgetError};
 pub use commit_map::{CommitContent, CommitMetadata, MAX_METADATA_BYTES, MapError};
 pub use evidence::{

@@ -3,6 +3,7 @@
 use std::sync::{Arc, PoisonError};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
+use keylane_core::Reset;
 use rdkafka::consumer::Consumer;
 
 use super::end_offsets::{Answers, Question};
@@ -46,6 +47,7 @@ impl PollLoop {
         self.commits.mark(&self.consumer, &mut self.assignment.partitions);
         self.poll_metrics.section(PollSection::Commit, paused_at.elapsed());
         self.reopen_anew();
+        self.look_after_beginnings();
         self.watch_owners();
         if self.last_slow_housekeeping.elapsed() >= SLOW_HOUSEKEEPING {
             self.last_slow_housekeeping = Instant::now();
@@ -109,7 +111,7 @@ impl PollLoop {
         }
         let logs = answer.unwrap_or_default();
         let deadline = Instant::now() + self.settings.drain_timeout;
-        if !self.draining && self.assignment.compare_logs(&logs, deadline) && self.settings.reset_is_error {
+        if !self.draining && self.assignment.compare_logs(&logs, deadline) && self.settings.reset == Reset::Error {
             let topic = self.assignment.partitions.iter().find(|p| p.anew.is_some()).map(|p| p.topic.clone());
             self.control.fail(made_anew(&topic.unwrap_or_default()));
         }
@@ -120,29 +122,7 @@ impl PollLoop {
 
     /// Keeps lag true for partitions that do not fetch, looks whether the brokers are back, and counts dead letters.
     fn ask_end_offsets(&mut self) {
-        let Answers { ends, topics, brokers, dead_letters } = self.end_offsets.take();
-        self.note_dead_letters(dead_letters);
-        if !ends.is_empty() || !topics.is_empty() {
-            healthy(&self.control, Sign::Answer);
-        }
-        for broker in brokers {
-            healthy(&self.control, Sign::AnswerOf(broker));
-        }
-        for (topic, is_there) in &topics {
-            match is_there {
-                true => healthy(&self.control, Sign::Topic(topic)),
-                false => trouble::note_missing(&self.control, &self.metrics, topic),
-            }
-        }
-        let subscribed = self.settings.topics.len() + usize::from(self.settings.retry_topic.is_some());
-        if topics.len() == subscribed && topics.values().all(|is_there| *is_there) {
-            healthy(&self.control, Sign::AllTopics);
-        }
-        for ((topic, partition), end) in ends {
-            if let Some(assigned) = self.assignment.find(&topic, partition) {
-                assigned.end_offset = Some(end);
-            }
-        }
+        self.take_end_offsets();
         let mut ask: Vec<_> = (self.assignment.partitions.iter())
             .filter(|p| p.fetch_paused)
             .map(|p| (p.topic.clone(), p.partition))
@@ -161,6 +141,34 @@ impl PollLoop {
         let (topics, dead_letters) = (self.doubtful_topics(), self.dead_letters.due(Instant::now()));
         if self.end_offsets.ask(Question { ends: ask, topics, brokers, led, dead_letters }) {
             self.dead_letters.asked(Instant::now());
+        }
+    }
+
+    /// Takes in what the side client was answered.
+    pub(super) fn take_end_offsets(&mut self) {
+        let Answers { ends, topics, brokers, dead_letters } = self.end_offsets.take();
+        self.note_dead_letters(dead_letters);
+        if !ends.is_empty() || !topics.is_empty() {
+            healthy(&self.control, Sign::Answer);
+        }
+        for broker in brokers {
+            healthy(&self.control, Sign::AnswerOf(broker));
+        }
+        for (topic, is_there) in &topics {
+            match is_there {
+                true => healthy(&self.control, Sign::Topic(topic)),
+                false => trouble::note_missing(&self.control, &self.metrics, topic),
+            }
+        }
+        let subscribed = self.settings.topics.len() + usize::from(self.settings.retry_topic.is_some());
+        if topics.len() == subscribed && topics.values().all(|is_there| *is_there) {
+            healthy(&self.control, Sign::AllTopics);
+        }
+        for ((topic, partition), range) in ends {
+            if let Some(assigned) = self.assignment.find(&topic, partition) {
+                assigned.end_offset = Some(range.end.get());
+                assigned.look_at_range(range);
+            }
         }
     }
 

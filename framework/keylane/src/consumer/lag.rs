@@ -22,7 +22,9 @@ pub(super) fn update(
     watchdog: &Watchdog,
 ) {
     for partition in partitions {
-        let cached = native::cached_end_offset(consumer, &partition.topic_c, partition.partition);
+        let range = native::cached_range(consumer, &partition.topic_c, partition.partition);
+        partition.look_for_emptied_log(&range);
+        let cached = range.end;
         // The client's figure is frozen while a partition is paused; the side client's is then the newer one.
         let end = cached.max(partition.end_offset);
         if let Some(end) = end.filter(|_| !partition.told_log_end && partition.knows_log_end(cached)) {

@@ -218,6 +218,10 @@ metrics! {
     /// is about a topic that is gone.
     TOPIC_RECREATIONS = "keylane_topic_recreations_total": Counter, Count, [SUBSCRIPTION, TOPIC, PARTITION];
 
+    /// Offsets that reading left out because the log begins behind them: their records were deleted before they were read, or
+    /// `auto.offset.reset=latest` went on at the end. Holes of compaction and of transactions do not count.
+    PASSED_OVER = "keylane_passed_over_records_total": Counter, Count, [SUBSCRIPTION, TOPIC, PARTITION];
+
     // The consumer.
     /// Time the poll thread spends in each section of its loop; its busy share is the sum of all but `wait`, by time.
     POLL_DURATION = "keylane_poll_duration_seconds": Histogram, Seconds, [SUBSCRIPTION, PollSection::LABEL], TURN_SECONDS;
