@@ -10,10 +10,12 @@ use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
+use keylane_core::{LogRange, Position};
 use rdkafka::ClientConfig;
 use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::error::RDKafkaErrorCode as Code;
 
+use super::brokers::answering;
 use super::dead_letters;
 use crate::client_config::creation_error;
 use crate::topics::LastError;
@@ -21,7 +23,7 @@ use crate::topics::LastError;
 const ASK_EVERY: Duration = Duration::from_secs(10);
 const ANSWER_WITHIN: Duration = Duration::from_secs(5);
 
-type Key = (Arc<str>, i32);
+pub(super) type Key = (Arc<str>, i32);
 
 /// What to ask.
 #[derive(Default)]
@@ -30,6 +32,10 @@ pub(super) struct Question {
     pub(super) ends: Vec<Key>,
     /// Whether these topics are there.
     pub(super) topics: Vec<Arc<str>>,
+    /// Whether these brokers answer.
+    pub(super) brokers: Vec<i32>,
+    /// What they may be asked about: the partitions that this member reads.
+    pub(super) led: Vec<Key>,
     /// How many records lie in this topic.
     pub(super) dead_letters: Option<Arc<str>>,
 }
@@ -37,9 +43,11 @@ pub(super) struct Question {
 /// What was answered; nothing where a broker did not answer.
 #[derive(Default)]
 pub(super) struct Answers {
-    pub(super) ends: HashMap<Key, i64>,
+    pub(super) ends: HashMap<Key, LogRange>,
     /// By topic, whether it is there.
     pub(super) topics: HashMap<Arc<str>, bool>,
+    /// Brokers that answer.
+    pub(super) brokers: Vec<i32>,
     pub(super) dead_letters: Option<u64>,
 }
 
@@ -64,8 +72,17 @@ impl EndOffsets {
             return false;
         }
         self.asked = Some(Instant::now());
+        self.send(question)
+    }
+
+    /// Asks what logs hold that cannot be read before it is known.
+    pub(super) fn ask_at_once(&mut self, ends: Vec<Key>) {
+        self.send(Question { ends, ..Question::default() });
+    }
+
+    fn send(&mut self, question: Question) -> bool {
         let Some(questions) = self.thread() else { return false };
-        // Full: the last question is still being answered, and the next one is ten seconds away.
+        // Full: the last question is still being answered, and the next one comes soon enough.
         match questions.try_send(question) {
             Ok(()) => true,
             Err(TrySendError::Full(_)) => false,
@@ -105,7 +122,7 @@ fn answer(config: &ClientConfig, questions: &Receiver<Question>, answers: &Mutex
         }
     };
     let answers = || answers.lock().unwrap_or_else(PoisonError::into_inner);
-    while let Ok(Question { ends, topics, dead_letters }) = questions.recv() {
+    while let Ok(Question { ends, topics, brokers, led, dead_letters }) = questions.recv() {
         for topic in topics {
             if let Some(is_there) = is_there(&client, &topic) {
                 answers().topics.insert(topic, is_there);
@@ -113,12 +130,19 @@ fn answer(config: &ClientConfig, questions: &Receiver<Question>, answers: &Mutex
         }
         for key in ends {
             match client.fetch_watermarks(&key.0, key.1, ANSWER_WITHIN) {
-                Ok((_, end)) => drop(answers().ends.insert(key, end)),
+                Ok((first, end)) => {
+                    let range = LogRange { first: Position::new(first), end: Position::new(end) };
+                    answers().ends.insert(key, range);
+                }
                 Err(error) => {
                     tracing::debug!(topic = %key.0, partition = key.1, %error, "no end offset");
                     break;
                 }
             }
+        }
+        if !brokers.is_empty() {
+            let answering = answering(&client, &brokers, &led, ANSWER_WITHIN);
+            answers().brokers = answering;
         }
         if let Some(records) = dead_letters.and_then(|topic| dead_letters::count(&client, &topic)) {
             answers().dead_letters = Some(records);

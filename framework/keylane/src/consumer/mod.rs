@@ -5,6 +5,8 @@
 
 mod assigned;
 mod assignment;
+mod beginnings;
+mod brokers;
 mod closing;
 mod commit_queue;
 mod commits;
@@ -17,6 +19,7 @@ mod fetch_queue;
 mod fetcher_wakeup;
 mod group;
 mod handover;
+mod healthy;
 mod housekeeping;
 mod identities;
 mod intake;
@@ -24,12 +27,14 @@ mod lag;
 mod last_commit;
 mod marks;
 mod native;
+mod paused_by;
 mod poll_loop;
 mod reader;
 mod recent;
 mod silence;
 mod topic_ids;
 mod trouble;
+mod trouble_place;
 
 pub(crate) use commit_queue::CommitQueue;
 pub(crate) use context::Context;

@@ -1,13 +1,16 @@
 //! The polling thread.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use keylane_core::Reset;
 use rdkafka::ClientConfig;
 use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 
 use super::assignment::Assignment;
+use super::beginnings::Asked;
 use super::commit_queue::CommitQueue;
 use super::commits::Commits;
 use super::context::Context;
@@ -15,6 +18,7 @@ use super::dead_letters::DeadLetterTopic;
 use super::end_offsets::EndOffsets;
 use super::fetcher_wakeup::FetcherWakeup;
 use super::handover::Handover;
+use super::healthy::{Sign, healthy};
 use super::identities::Identities;
 use super::intake::Intake;
 use super::last_commit::LastCommit;
@@ -46,8 +50,8 @@ pub(crate) struct PollSettings {
     pub(crate) limits: Limits,
     pub(crate) drain_timeout: Duration,
     pub(crate) watchdog: Watchdog,
-    /// `auto.offset.reset=error`.
-    pub(crate) reset_is_error: bool,
+    /// `auto.offset.reset`.
+    pub(crate) reset: Reset,
     /// `group.protocol=consumer`.
     pub(crate) broker_assigns: bool,
 }
@@ -78,6 +82,8 @@ pub(crate) struct PollLoop {
     pub(super) assignment: Assignment,
     pub(super) intake: Intake,
     pub(super) end_offsets: EndOffsets,
+    /// On the way to first positions.
+    pub(super) asked: Asked,
     pub(super) dead_letters: DeadLetterTopic,
     pub(super) draining: bool,
     /// The subscription's pause, as the state shows it and new owners are told.
@@ -114,6 +120,7 @@ impl PollLoop {
             settings,
             intake: Intake::default(),
             end_offsets: EndOffsets::new(side_config),
+            asked: Asked::default(),
             dead_letters,
             draining: false,
             was_paused: false,
@@ -150,8 +157,15 @@ impl PollLoop {
         let wait = if urgent { DRAIN_WAIT } else { IDLE_WAIT };
         let entered = Instant::now();
         self.control.set_polled(entered);
-        let (intake, table) = (&mut self.intake, &mut self.assignment.partitions);
-        let read = self.reader.read(&self.consumer, wait, |message| intake.take(table, message));
+        let (intake, table, consumer) = (&mut self.intake, &mut self.assignment.partitions, &self.consumer);
+        let troubled = self.control.troubles.any();
+        let mut senders = BTreeSet::new();
+        let read = self.reader.read(&self.consumer, wait, |message| {
+            if troubled {
+                senders.insert(message.broker_id());
+            }
+            intake.take(consumer, table, message);
+        });
         let began = Instant::now();
         self.note_reading(began - entered, read.waited);
         // Before a new epoch's start is looked for: that one counts, and of two seeks the last.
@@ -160,17 +174,16 @@ impl PollLoop {
         }
         if read.taken > 0 {
             self.reopen_rewound();
-            let mut sign = trouble::Sign::Delivery;
             for partition in &mut self.assignment.partitions {
-                if !partition.batch.is_empty() && self.control.refusals.readable(&partition.topic, partition.partition)
+                if !partition.batch.is_empty() && self.control.troubles.readable(&partition.topic, partition.partition)
                 {
-                    sign = trouble::Sign::Readable;
+                    healthy(&self.control, Sign::Readable(&partition.topic));
                 }
                 partition.hand_over();
             }
-            trouble::healthy(&self.control, trouble::Sign::Delivery);
-            if sign == trouble::Sign::Readable {
-                trouble::healthy(&self.control, sign);
+            healthy(&self.control, Sign::Delivery);
+            for sender in senders {
+                healthy(&self.control, Sign::DeliveryFrom(sender));
             }
             self.poll_metrics.section(PollSection::HandOver, began.elapsed());
         }
@@ -214,13 +227,11 @@ impl PollLoop {
                 if code.is_some_and(trouble::is_missing_topic) {
                     self.identities.hurry();
                 }
-                match code {
-                    Some(code) if !places.is_empty() => {
-                        for Misplaced { topic, partition, .. } in places {
-                            trouble::note_unreadable(&self.control, &self.metrics, code, topic, *partition);
-                        }
+                // What is about no partition was reported to the context before, with the client's words.
+                if let Some(code) = code {
+                    for Misplaced { topic, partition, .. } in places {
+                        trouble::note_unreadable(&self.control, &self.metrics, code, topic, *partition);
                     }
-                    code => trouble::note(&self.control, &self.metrics, code, &error.to_string()),
                 }
             }
         }

@@ -2,16 +2,11 @@
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, Instant};
 
 use keylane_core::{Epoch, HeldBecause};
 
 use crate::Record;
-use crate::runtime::Seldom;
-use crate::subscription::Control;
-
-/// A change of the reason is a warning at most this often.
-const TOLD_EVERY: Duration = Duration::from_secs(30);
+use crate::subscription::{Control, TroubleKind, TroublePlace};
 
 /// One epoch of one partition of the retry topic.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -58,34 +53,30 @@ impl Held {
 /// Which partitions hold records; at most one entry for each epoch of a partition that is here.
 pub(super) struct HeldRecords {
     control: Arc<Control>,
-    told: Seldom,
+    trouble: TroublePlace,
     by_place: Mutex<BTreeMap<Place, Held>>,
 }
 
 impl HeldRecords {
-    pub(super) fn new(control: Arc<Control>) -> Self {
-        Self { control, told: Seldom::every(TOLD_EVERY), by_place: Mutex::default() }
+    pub(super) fn new(control: Arc<Control>, topic: &str) -> Self {
+        let trouble = TroublePlace::RetriesIn(topic.to_owned());
+        Self { control, trouble, by_place: Mutex::default() }
     }
 
+    /// What the first of the partitions holds stands for all.
     pub(super) fn note(&self, place: Place, held: Option<Held>) {
         let mut by_place = self.by_place.lock().unwrap_or_else(PoisonError::into_inner);
-        let before = by_place.values().next().cloned();
+        let was_empty = by_place.is_empty();
         match held {
             Some(held) => by_place.insert(place, held),
             None => by_place.remove(&place),
         };
-        let now = by_place.values().next();
-        if now == before.as_ref() {
-            return;
-        }
-        match now {
+        match by_place.values().next() {
             Some(Held { message }) => {
-                if let Some(left_out) = self.told.due(Instant::now()) {
-                    tracing::warn!(message, left_out, "records are held: they stay unsettled");
-                }
+                self.control.troubles.note(TroubleKind::ForeignRetries, self.trouble.clone(), message);
             }
-            None => tracing::info!("no retries of other groups are held any longer"),
+            None if was_empty => {}
+            None => self.control.troubles.passed(&self.trouble),
         }
-        self.control.set_held_retries(now.map(|held| held.message.clone()));
     }
 }

@@ -66,7 +66,7 @@ impl RetryOwnership {
             ownership,
             topic: target.name.clone(),
             asker: Asker::new(side_config, target.clone(), answers.clone(), control.clone()),
-            held: HeldRecords::new(control),
+            held: HeldRecords::new(control, &target.name),
             answers,
         }
     }

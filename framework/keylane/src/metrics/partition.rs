@@ -344,8 +344,10 @@ pub(crate) struct ReadMetrics {
     blocked: GaugeSeries,
     isolated: GaugeSeries,
     topic_recreations: CounterSeries,
+    passed_over: CounterSeries,
     paused: GaugeSeries,
     paused_by_user: GaugeSeries,
+    paused_by_not_due: GaugeSeries,
     paused_seconds: SecondsSeries,
     paused_since: Option<Instant>,
 }
@@ -362,8 +364,10 @@ impl ReadMetrics {
             blocked: scope.gauge(&names::BLOCKED),
             isolated: scope.gauge(&names::ISOLATED),
             topic_recreations: scope.counter(&names::TOPIC_RECREATIONS),
+            passed_over: scope.counter(&names::PASSED_OVER),
             paused: scope.gauge(&names::PAUSED),
             paused_by_user: scope.gauge(&names::PAUSED_BY_USER),
+            paused_by_not_due: scope.gauge(&names::PAUSED_BY_NOT_DUE),
             paused_seconds: scope.seconds(&names::PAUSED_SECONDS),
             paused_since: None,
         }
@@ -399,6 +403,11 @@ impl ReadMetrics {
         self.topic_recreations.add(1);
     }
 
+    /// Deleted before they were read.
+    pub(crate) fn passed_over(&mut self, offsets: u64) {
+        self.passed_over.add(offsets);
+    }
+
     /// Call it at every change, and now and then during a pause: the time since the last call is added up.
     pub(crate) fn set_paused(&mut self, paused: bool, now: Instant) {
         if let Some(since) = self.paused_since {
@@ -412,6 +421,10 @@ impl ReadMetrics {
         self.paused_by_user.set(f64::from(u8::from(paused)));
     }
 
+    pub(crate) fn set_paused_by_not_due(&mut self, paused: bool) {
+        self.paused_by_not_due.set(f64::from(u8::from(paused)));
+    }
+
     pub(crate) fn touch(&mut self) {
         self.delivered.touch();
         self.delivered_offset.touch();
@@ -421,8 +434,10 @@ impl ReadMetrics {
         self.blocked.touch();
         self.isolated.touch();
         self.topic_recreations.touch();
+        self.passed_over.touch();
         self.paused.touch();
         self.paused_by_user.touch();
+        self.paused_by_not_due.touch();
         self.paused_seconds.touch();
     }
 }

@@ -18,7 +18,7 @@ use crate::Record;
 use crate::dead_letter::{FailureHistory, MAX_ERROR_BYTES, bounded_text};
 use crate::metrics::{DeadLetterReason, Outcome, ProduceFailure, ProduceTarget, RetryPlace, RetryTier};
 use crate::producer::write_error::{WriteError, WriteErrorKind, WriteFailure};
-use crate::subscription::{SubscriptionError, TroubleKind};
+use crate::subscription::{SubscriptionError, TroubleKind, TroublePlace};
 
 impl Owner {
     /// Hands one delivered record to the core.
@@ -140,23 +140,21 @@ impl Owner {
             Code::SaslAuthenticationFailed | Code::Authentication => TroubleKind::Authentication,
             _ => return,
         };
-        if self.runtime.control.refusals.write_refused(&error.topic, kind, error.to_string()) {
-            tracing::error!(
-                kind = kind.as_str(), %error,
-                "the brokers refuse writes that records wait for; they stay unsettled, and the writes are tried again"
-            );
-        }
+        let place = TroublePlace::WritesTo(error.topic.to_string());
+        self.runtime.control.troubles.note(kind, place, &error.to_string());
     }
 
     fn note_written(&self, target: ProduceTarget) {
+        let troubles = &self.runtime.control.troubles;
+        if !troubles.any() {
+            return;
+        }
         let target = match target {
             ProduceTarget::Retry => self.runtime.retry_topic.as_ref(),
             ProduceTarget::DeadLetter => self.runtime.dead_letter_topic.as_ref(),
         };
-        if let Some(target) = target
-            && self.runtime.control.refusals.written(&target.name)
-        {
-            tracing::info!(topic = %target.name, "the trouble with writes has passed");
+        if let Some(target) = target {
+            troubles.passed(&TroublePlace::WritesTo(target.name.to_string()));
         }
     }
 

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, Instant};
 
 use dashmap::DashMap;
 use keylane_core::StormGuard;
@@ -11,8 +11,8 @@ use tokio::sync::Notify;
 
 use super::error::SubscriptionError;
 use super::hot_keys::HotKeys;
-use super::refusals::Refusals;
-use super::status::{PartitionStatus, State, SubscriptionStatus, Trouble, TroubleKind};
+use super::status::{PartitionStatus, State, SubscriptionStatus};
+use super::troubles::Troubles;
 use crate::runtime::GivenUpLog;
 
 /// Shared by everything of one subscription. Written rarely; nothing on the way of a record.
@@ -29,10 +29,8 @@ pub(crate) struct Control {
     any_partition_paused: AtomicBool,
     shutdown: Mutex<Option<Instant>>,
     failure: Mutex<Option<SubscriptionError>>,
-    trouble: Mutex<Option<Trouble>>,
-    pub(crate) refusals: Refusals,
+    pub(crate) troubles: Troubles,
     pub(crate) given_up: GivenUpLog,
-    held_retries: Mutex<Option<Trouble>>,
     group: String,
     name: String,
     pub(crate) storm_guard: Arc<Mutex<StormGuard>>,
@@ -58,10 +56,8 @@ impl Control {
             any_partition_paused: AtomicBool::new(false),
             shutdown: Mutex::new(None),
             failure: Mutex::new(None),
-            trouble: Mutex::new(None),
-            refusals: Refusals::default(),
+            troubles: Troubles::default(),
             given_up: GivenUpLog::default(),
-            held_retries: Mutex::default(),
             group: String::new(),
             name: String::new(),
             storm_guard: Arc::default(),
@@ -211,27 +207,6 @@ impl Control {
         State::from_u8(self.state.load(Ordering::Relaxed))
     }
 
-    pub(crate) fn set_trouble(&self, trouble: Option<Trouble>) {
-        *self.trouble.lock().unwrap_or_else(PoisonError::into_inner) = trouble;
-    }
-
-    /// The trouble there is, or was last.
-    pub(crate) fn trouble(&self) -> Option<Trouble> {
-        self.trouble.lock().unwrap_or_else(PoisonError::into_inner).clone()
-    }
-
-    /// Whether this kind of trouble is what there is at present.
-    pub(crate) fn is_in_trouble(&self, kind: TroubleKind) -> bool {
-        self.trouble().is_some_and(|trouble| trouble.kind == kind)
-    }
-
-    /// Retries of other groups are held, and why; or none are.
-    pub(crate) fn set_held_retries(&self, message: Option<String>) {
-        let mut held = self.held_retries.lock().unwrap_or_else(PoisonError::into_inner);
-        let since = held.as_ref().map_or_else(SystemTime::now, |held| held.since);
-        *held = message.map(|message| Trouble { kind: TroubleKind::ForeignRetries, message, since });
-    }
-
     pub(crate) fn set_partition(&self, status: PartitionStatus) {
         self.partitions.insert((status.topic.clone(), status.partition), status);
     }
@@ -264,8 +239,7 @@ impl Control {
 
     pub(crate) fn status(&self) -> SubscriptionStatus {
         let mut partitions: Vec<_> = self.partitions.iter().map(|entry| entry.value().clone()).collect();
-        let held_retries = || self.held_retries.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        let trouble = self.trouble().or_else(|| self.refusals.write_trouble()).or_else(held_retries);
+        let troubles = self.troubles.lasting();
         partitions.sort_by(|a, b| (&a.topic, a.partition).cmp(&(&b.topic, b.partition)));
         let storm_guard_closed = self.storm_guard.lock().unwrap_or_else(PoisonError::into_inner).is_closed();
         SubscriptionStatus {
@@ -274,7 +248,8 @@ impl Control {
             assigned: self.is_assigned(),
             polled_ago: self.polled_ago(),
             storm_guard_closed,
-            trouble,
+            trouble: troubles.first().cloned(),
+            troubles,
             partitions,
         }
     }
