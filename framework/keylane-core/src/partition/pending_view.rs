@@ -40,6 +40,8 @@ pub enum Activity {
     Publishing,
     /// It is held for good.
     Parked,
+    /// It is a retry of another group, or of an origin topic that is not read here.
+    Held,
 }
 
 /// What a waiting record waits for.
@@ -87,14 +89,14 @@ impl<R> Partition<R> {
     /// there are such.
     pub fn held_up(&self) -> HeldUp {
         let mut held_up = HeldUp::default();
-        if self.waiting() + self.parked() == 0 {
+        if self.waiting() + self.parked() + self.held() == 0 {
             return held_up;
         }
         for (slot, record) in self.pending.iter() {
             let lane = match record.state {
                 State::Waiting | State::PublishWaiting | State::Parked => self.lanes.behind(slot),
                 // In no lane yet.
-                State::NotDue => None,
+                State::NotDue | State::Held => None,
                 _ => continue,
             };
             let is_not_due = matches!(record.activity(), Activity::Waiting(Wait::NotBefore | Wait::Topic { .. }));
@@ -139,6 +141,7 @@ impl<R> PendingRecord<R> {
             State::PublishWaiting => Activity::Waiting(Wait::Write),
             State::PublishQueued | State::Publishing => Activity::Publishing,
             State::Parked => Activity::Parked,
+            State::Held => Activity::Held,
         }
     }
 

@@ -5,6 +5,7 @@
 
 mod assigned;
 mod assignment;
+mod brokers;
 mod closing;
 mod commit_queue;
 mod commits;
@@ -17,6 +18,7 @@ mod fetch_queue;
 mod fetcher_wakeup;
 mod group;
 mod handover;
+mod healthy;
 mod housekeeping;
 mod identities;
 mod intake;
@@ -31,6 +33,7 @@ mod recent;
 mod silence;
 mod topic_ids;
 mod trouble;
+mod trouble_place;
 
 pub(crate) use commit_queue::CommitQueue;
 pub(crate) use context::Context;
