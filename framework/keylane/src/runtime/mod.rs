@@ -8,6 +8,7 @@ mod attempt;
 mod bounded_lines;
 mod caution;
 mod given_up;
+mod guarded;
 mod hot_keys;
 mod inbox;
 mod lease;
