@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
-use keylane_core::{Budget, Identity, LogId, Mark, Silence};
+use keylane_core::{Budget, Identity, LogId, Mark, NotDueEpisode, Silence};
 
 use super::marks::OPENING;
 use super::recent::Recent;
@@ -39,8 +39,9 @@ pub(super) struct Assigned {
     delivered_bytes: u64,
     pub(super) next_offset: Option<i64>,
     pub(super) recent: Recent,
-    records: Budget,
-    ahead: Budget,
+    pub(super) records: Budget,
+    pub(super) ahead: Budget,
+    pub(super) not_due_episode: NotDueEpisode,
     /// The user paused the subscription or this partition, and the owner was told.
     pub(super) held: bool,
     /// How many times, in this epoch.
@@ -101,6 +102,7 @@ impl Assigned {
             next_offset: None,
             records,
             ahead,
+            not_due_episode: NotDueEpisode::default(),
             held: false,
             pauses: 0,
             fetch_paused: false,

@@ -69,7 +69,9 @@ impl PollLoop {
 
     /// Has handle and metrics know how the partitions stand.
     pub(super) fn tell_partitions(&mut self) {
-        lag::update(&self.consumer, &mut self.assignment.partitions, &self.control, &self.settings.watchdog);
+        let common = self.assignment.common(self.draining);
+        let partitions = &mut self.assignment.partitions;
+        lag::update(&self.consumer, partitions, &common, &self.control, &self.settings.watchdog);
     }
 
     pub(super) fn reopen_rewound(&mut self) {

@@ -26,6 +26,7 @@ mod lag;
 mod last_commit;
 mod marks;
 mod native;
+mod paused_by;
 mod poll_loop;
 mod reader;
 mod recent;

@@ -76,6 +76,7 @@ impl Handles {
         read.set_stuck(true, 1, SECOND);
         read.set_isolated(true);
         read.set_paused_by_user(true);
+        read.set_paused_by_not_due(true);
         read.topic_made_anew();
         read.set_paused(true, start);
         read.set_paused(true, start + SECOND / 2);

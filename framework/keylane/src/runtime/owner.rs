@@ -7,6 +7,7 @@ use keylane_core::{Caution, Epoch, Evidence, Mark, Moment, Offset, Partition, Pa
 use tokio::task::AbortHandle;
 
 use super::attempt::{AttemptOutcome, Call, FirstPoll, attempt, run_apart};
+use super::foreign::Foreign;
 use super::guarded::{self, guarded};
 use super::hot_keys::KeyCounts;
 use super::inbox::{Finished, Inbox, Mail};
@@ -130,6 +131,7 @@ pub(super) struct Owner {
     pub(super) key_counts: KeyCounts,
     /// In the log.
     pub(super) failed_attempts: Seldom,
+    pub(super) foreign: Foreign,
     _presence: Presence,
 }
 
@@ -141,6 +143,7 @@ impl Drop for Owner {
         // Also where the owner itself was dropped, by a panic or with its runtime.
         self.inbox.life().set_over();
         self.inbox.give_back_turn();
+        self.forget_held();
         for task in self.tasks.drain(..).flatten() {
             task.abort();
         }
@@ -195,6 +198,7 @@ impl Owner {
             surveyed: Surveyed::default(),
             key_counts: KeyCounts::default(),
             failed_attempts: Seldom::every(FAILED_ATTEMPTS_EVERY),
+            foreign: Foreign::new(&runtime, opening.is_retry_topic),
             runtime,
         }
     }
@@ -269,6 +273,7 @@ impl Owner {
             let Some(record) = self.mail.records.pop_front() else { break };
             self.deliver(record, now);
         }
+        self.look_after_held(now);
         now
     }
 

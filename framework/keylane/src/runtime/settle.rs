@@ -4,8 +4,8 @@ use std::sync::{MutexGuard, PoisonError};
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use keylane_core::{
-    Delivered, Delivery, Failure, Moment, Publish, PublishResult, Reason, Settlement, StormGuard, Success, Ticket,
-    Verdict, Wait,
+    Delivered, Delivery, Failure, Moment, Publish, PublishResult, Reason, Ruling, Settlement, StormGuard, Success,
+    Ticket, Verdict, Wait,
 };
 use rdkafka::error::RDKafkaErrorCode as Code;
 
@@ -24,6 +24,10 @@ impl Owner {
     /// Hands one delivered record to the core.
     pub(super) fn deliver(&mut self, record: Record, now: Moment) {
         let bytes = record.size();
+        let ruling = self.rule(&record, now);
+        if ruling != Ruling::Process {
+            return self.deliver_foreign(record, ruling, now);
+        }
         let (rounds, attempts) = record.retry_state().map_or((0, 0), |retry| (retry.round, retry.attempts));
         let due = record.due_millis().and_then(|due| self.due_moment(due));
         if let Some(due) = due
@@ -48,7 +52,7 @@ impl Owner {
                 self.metrics.repeated_deliveries(1);
                 self.release(bytes);
             }
-            Delivered::AlreadySettled => {
+            Delivered::AlreadySettled | Delivered::Foreign => {
                 self.release(bytes);
             }
         }
@@ -154,7 +158,7 @@ impl Owner {
         }
     }
 
-    fn carry_out(&mut self, written: Option<Publish>, verdict: Verdict<Held>) {
+    pub(super) fn carry_out(&mut self, written: Option<Publish>, verdict: Verdict<Held>) {
         match verdict {
             Verdict::Settled { outcome, record, .. } => {
                 let outcome = match outcome {
@@ -174,6 +178,10 @@ impl Owner {
                         };
                         self.metrics.dead_lettered(reason_label(reason), 1);
                         Outcome::DeadLettered
+                    }
+                    Settlement::Foreign => {
+                        self.report_foreign(&record.record);
+                        Outcome::Foreign
                     }
                 };
                 self.metrics.settled(outcome, 1);
@@ -232,7 +240,7 @@ impl Owner {
         }));
     }
 
-    fn release(&mut self, bytes: usize) {
+    pub(super) fn release(&mut self, bytes: usize) {
         self.released_records += 1;
         self.released_bytes += bytes as u64;
     }

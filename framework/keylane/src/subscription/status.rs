@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 #[doc(inline)]
-pub use keylane_core::RecordState;
+pub use keylane_core::{PausedBy, RecordState};
 
 use crate::KeyHash;
 
@@ -131,6 +131,8 @@ pub enum TroublePlace {
     Topic(String),
     /// Writes to this topic: the retry or the dead-letter topic.
     WritesTo(String),
+    /// Records of this retry topic that other groups wrote.
+    RetriesIn(String),
 }
 
 impl fmt::Display for TroublePlace {
@@ -142,6 +144,7 @@ impl fmt::Display for TroublePlace {
             Self::Group => f.write_str("group"),
             Self::Topic(topic) => write!(f, "topic {topic}"),
             Self::WritesTo(topic) => write!(f, "writes to topic {topic}"),
+            Self::RetriesIn(topic) => write!(f, "retries in topic {topic}"),
         }
     }
 }
@@ -162,6 +165,8 @@ pub enum TroubleKind {
     Membership,
     /// Commits fail.
     Commit,
+    /// Retries of another group are held, because that group is not known to process them.
+    ForeignRetries,
     /// Anything else.
     Other,
 }
@@ -173,10 +178,11 @@ impl TroubleKind {
             Self::Authentication => 0,
             Self::Authorization => 1,
             Self::MissingTopic => 2,
-            Self::Connection => 3,
-            Self::Membership => 4,
-            Self::Commit => 5,
-            Self::Other => 6,
+            Self::ForeignRetries => 3,
+            Self::Connection => 4,
+            Self::Membership => 5,
+            Self::Commit => 6,
+            Self::Other => 7,
         }
     }
 
@@ -189,6 +195,7 @@ impl TroubleKind {
             Self::MissingTopic => "missing_topic",
             Self::Membership => "membership",
             Self::Commit => "commit",
+            Self::ForeignRetries => "foreign_retries",
             Self::Other => "other",
         }
     }
@@ -214,8 +221,13 @@ pub struct PartitionStatus {
     pub parked: u64,
     /// Offsets settled above the watermark.
     pub settled_ahead: u64,
+    /// Records that are not due yet, and those behind them in their keys. As they were up to a second ago.
+    pub not_due: u64,
     /// Whether fetching is paused, by a limit or by the user.
     pub paused: bool,
+    /// Why fetching is paused, where it is. [`PausedBy::NotDue`] says that nothing more is read of the partition until records
+    /// are due.
+    pub paused_by: Option<PausedBy>,
     /// Whether the user paused it, or the subscription, and the pause is in force: no attempt starts any more, and
     /// [`running`](Self::running) counts those that may still finish.
     pub paused_by_user: bool,
@@ -248,7 +260,9 @@ impl PartitionStatus {
             waiting: 0,
             parked: 0,
             settled_ahead: 0,
+            not_due: 0,
             paused: false,
+            paused_by: None,
             paused_by_user: false,
             lag_records: None,
             oldest: None,
