@@ -85,6 +85,7 @@ mod silence;
 mod storm_guard;
 mod time;
 mod varint;
+mod withheld;
 
 pub use backoff::{Backoff, BackoffError, MAX_BACKOFF};
 pub use beginning::{Beginning, EMPTIED_AFTER, EmptiedLog, LogRange, PassedOver, Reset, Step};
@@ -110,3 +111,4 @@ pub use settled_map::{SettledMap, SettledRange};
 pub use silence::{Silence, Silent};
 pub use storm_guard::{DEFAULT_BURST, StormGuard};
 pub use time::Moment;
+pub use withheld::{Behind, Rest, WITHHELD_AFTER, Withheld, WithheldNews};
