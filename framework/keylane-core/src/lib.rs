@@ -89,6 +89,7 @@ mod storm_guard;
 mod time;
 mod troubles;
 mod varint;
+mod withheld;
 
 pub use backoff::{Backoff, BackoffError, MAX_BACKOFF};
 pub use beginning::{Beginning, EMPTIED_AFTER, EmptiedLog, LogRange, PassedOver, Reset, Step};
@@ -119,3 +120,4 @@ pub use silence::{Silence, Silent};
 pub use storm_guard::{DEFAULT_BURST, StormGuard};
 pub use time::Moment;
 pub use troubles::{MOST_TROUBLES, Noted, Over, Sign, Troubles};
+pub use withheld::{Behind, Rest, WITHHELD_AFTER, Withheld, WithheldNews};

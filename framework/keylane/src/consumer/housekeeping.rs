@@ -124,7 +124,7 @@ impl PollLoop {
     fn ask_end_offsets(&mut self) {
         self.take_end_offsets();
         let mut ask: Vec<_> = (self.assignment.partitions.iter())
-            .filter(|p| p.fetch_paused)
+            .filter(|p| p.fetch_paused || p.withheld.wants_answer(p.now()))
             .map(|p| (p.topic.clone(), p.partition))
             .collect();
         // On a quiet topic nothing else would tell that the brokers are back.
@@ -141,6 +141,9 @@ impl PollLoop {
         let (topics, dead_letters) = (self.doubtful_topics(), self.dead_letters.due(Instant::now()));
         if self.end_offsets.ask(Question { ends: ask, topics, brokers, led, dead_letters }) {
             self.dead_letters.asked(Instant::now());
+            for partition in &mut self.assignment.partitions {
+                partition.withheld.asked();
+            }
         }
     }
 
