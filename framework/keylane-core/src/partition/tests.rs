@@ -12,6 +12,7 @@ mod against_model;
 mod blocker;
 mod caution;
 mod pending_view;
+mod too_large;
 mod watchdog;
 
 const SECOND: Duration = Duration::from_secs(1);

@@ -86,32 +86,56 @@ impl Owner {
     pub(super) fn settle_written(&mut self, Written { ticket, result }: Written, now: Moment) {
         let writing = self.core.writing(ticket);
         let target = target(writing);
-        let answer = match result {
-            Ok(_) => {
-                self.note_written(target);
-                PublishResult::Acknowledged
-            }
-            Err(error) => {
-                self.note_refused_write(&error);
-                let (answer, kind) = match error.kind() {
-                    WriteErrorKind::Transient => (PublishResult::Failed, ProduceFailure::Transient),
-                    WriteErrorKind::Refused => (PublishResult::Refused, ProduceFailure::Refused),
-                };
-                self.runtime.metrics.produce_failed(target, kind);
-                if let Some(left_out) = self.runtime.failed_writes.due(Instant::now()) {
-                    tracing::warn!(
-                        topic = %self.topic, partition = self.partition_id, %error, ?kind, ?target, left_out,
-                        "a write to the retry or dead-letter topic failed; the record stays unsettled"
-                    );
-                }
-                answer
-            }
+        let answer = match &result {
+            Ok(_) => PublishResult::Acknowledged,
+            Err(error) => match error.kind() {
+                WriteErrorKind::Transient => PublishResult::Failed,
+                WriteErrorKind::Refused => PublishResult::Refused,
+                WriteErrorKind::TooLarge => PublishResult::TooLarge,
+            },
         };
         let offset = self.offset_of(ticket);
-        match self.core.publish_finished(ticket, answer, fastrand::u64(..), now) {
+        let verdict = self.core.publish_finished(ticket, answer, fastrand::u64(..), now);
+        match &result {
+            Ok(_) => self.note_written(target),
+            Err(error) => self.note_failed_write(error, target, offset, &verdict),
+        }
+        match verdict {
             // The write is repeated, not the attempt: no retry to be counted.
-            Verdict::Waiting { delay, .. } => self.metrics.retry_wait(RetryTier::Write, delay),
+            Verdict::Waiting { delay, .. } if answer == PublishResult::Failed => {
+                self.metrics.retry_wait(RetryTier::Write, delay);
+            }
+            Verdict::Parked { reason } => self.parked(offset, reason, result.err()),
             verdict => self.carry_out(offset, writing, verdict),
+        }
+    }
+
+    fn note_failed_write(
+        &self,
+        error: &WriteError,
+        target: ProduceTarget,
+        offset: Option<i64>,
+        verdict: &Verdict<Held>,
+    ) {
+        self.note_refused_write(error);
+        let (kind, next) = match (error.kind(), verdict) {
+            // Its own line says so.
+            (_, Verdict::Parked { .. }) => return self.runtime.metrics.produce_failed(target, ProduceFailure::Refused),
+            (WriteErrorKind::TooLarge, Verdict::Waiting { .. }) => {
+                (ProduceFailure::TooLarge, "the record is retried in place, and not through the retry topic")
+            }
+            (WriteErrorKind::TooLarge, Verdict::Publishing) => {
+                (ProduceFailure::TooLarge, "the dead letter is written with fewer headers")
+            }
+            (WriteErrorKind::Transient, _) => (ProduceFailure::Transient, "the write is tried again"),
+            _ => (ProduceFailure::Refused, "nothing: the answer came too late"),
+        };
+        self.runtime.metrics.produce_failed(target, kind);
+        if let Some(left_out) = self.runtime.failed_writes.due(Instant::now()) {
+            tracing::warn!(
+                topic = %self.topic, partition = self.partition_id, offset, %error, ?kind, ?target, next, left_out,
+                "a write to the retry or dead-letter topic failed; the record stays unsettled"
+            );
         }
     }
 
@@ -176,7 +200,7 @@ impl Owner {
                 }
             }
             Verdict::Publishing | Verdict::Stale => {}
-            Verdict::Parked { reason } => self.parked(offset, reason),
+            Verdict::Parked { reason } => self.parked(offset, reason, None),
             Verdict::Stop { reason, offset } => {
                 self.runtime.control.stop(SubscriptionError::RetriesExhausted {
                     topic: self.topic.to_string(),
@@ -193,14 +217,15 @@ impl Owner {
         self.core.record(ticket).map(|held| held.record.offset())
     }
 
-    fn parked(&mut self, offset: Option<i64>, reason: ParkReason) {
+    /// `refusal` is the answer to the write that parked it.
+    fn parked(&mut self, offset: Option<i64>, reason: ParkReason, refusal: Option<WriteError>) {
         let why = match reason {
             ParkReason::NoDeadLetterTopic => {
                 "it cannot be decoded and there is no dead-letter topic; configure one".to_owned()
             }
-            ParkReason::Refused => {
-                "the broker refused the write for good; see max.message.bytes of the retry and dead-letter topic"
-                    .to_owned()
+            ParkReason::Refused => format!("the write was refused for good: {}", said(refusal)),
+            ParkReason::TooLarge => {
+                format!("the dead letter is too large also with the fewest headers: {}", said(refusal))
             }
             ParkReason::Policy(reason) => format!("the policy says so ({})", reason.as_str()),
             _ => format!("{reason:?}"),
@@ -256,6 +281,10 @@ impl Runtime {
         use std::hash::BuildHasher;
         self.lane_hash.hash_one(key)
     }
+}
+
+fn said(refusal: Option<WriteError>) -> String {
+    refusal.map_or_else(|| "the answer is not known".to_owned(), |error| error.to_string())
 }
 
 fn target(writing: Option<Publish>) -> ProduceTarget {
