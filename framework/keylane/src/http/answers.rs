@@ -36,6 +36,7 @@ pub(super) struct SubscriptionSummary {
     polled_seconds_ago: f64,
     storm_guard_closed: bool,
     trouble: Option<TroubleAnswer>,
+    troubles: Vec<TroubleAnswer>,
     assigned_partitions: usize,
     /// Over all partitions; unknown where it is for one of them.
     lag_records: Option<u64>,
@@ -55,6 +56,7 @@ pub(super) struct SubscriptionDetail {
 #[derive(Serialize)]
 struct TroubleAnswer {
     kind: &'static str,
+    place: String,
     message: String,
     since: String,
 }
@@ -127,6 +129,7 @@ impl SubscriptionSummary {
             polled_seconds_ago: status.polled_ago.as_secs_f64(),
             storm_guard_closed: status.storm_guard_closed,
             trouble: status.trouble.as_ref().map(TroubleAnswer::from),
+            troubles: status.troubles.iter().map(TroubleAnswer::from).collect(),
             assigned_partitions: partitions.len(),
             lag_records: partitions.iter().map(|partition| partition.lag_records).sum(),
             pending: sum(|partition| partition.pending),
@@ -166,6 +169,7 @@ impl From<&Trouble> for TroubleAnswer {
         let since = trouble.since.duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
         Self {
             kind: trouble.kind.as_str(),
+            place: trouble.place.to_string(),
             message: trouble.message.clone(),
             since: rfc3339::format_millis(i64::try_from(since.as_millis()).unwrap_or(i64::MAX)),
         }

@@ -62,6 +62,7 @@ pub(super) enum Code {
     MissingTopic,
     MembershipLost,
     CommitsFailing,
+    RetriesHeld,
     ClientTrouble,
     Paused,
     Rebalancing,
@@ -143,7 +144,7 @@ fn not_assigned(status: &SubscriptionStatus) -> Option<(Code, String)> {
     if !status.assigned {
         return Some((Code::NotAssigned, "its assignment was taken away; it joins the group again".to_owned()));
     }
-    let trouble = status.trouble.as_ref().filter(|trouble| trouble.kind == TroubleKind::MissingTopic)?;
+    let trouble = status.troubles.iter().find(|trouble| trouble.kind == TroubleKind::MissingTopic)?;
     status.partitions.is_empty().then(|| (Code::MissingTopic, trouble.message.clone()))
 }
 
@@ -162,7 +163,7 @@ fn degraded(name: &str, status: &SubscriptionStatus, reasons: &mut Vec<Reason>) 
         let text = "so much fails that the storm guard lets no dead letter go: records wait until something succeeds";
         add(Code::StormGuardClosed, text.to_owned());
     }
-    if let Some(trouble) = &status.trouble {
+    for trouble in &status.troubles {
         add(trouble_code(trouble.kind), trouble.message.clone());
     }
     for partition in &status.partitions {
@@ -198,6 +199,7 @@ fn trouble_code(kind: TroubleKind) -> Code {
         TroubleKind::MissingTopic => Code::MissingTopic,
         TroubleKind::Membership => Code::MembershipLost,
         TroubleKind::Commit => Code::CommitsFailing,
+        TroubleKind::ForeignRetries => Code::RetriesHeld,
         TroubleKind::Other => Code::ClientTrouble,
     }
 }
@@ -216,7 +218,7 @@ impl Reason {
 #[cfg(test)]
 impl Code {
     /// In the order of `openapi.json`.
-    pub(super) const ALL: [Self; 22] = [
+    pub(super) const ALL: [Self; 23] = [
         Self::NoSubscription,
         Self::Starting,
         Self::NotAssigned,
@@ -230,6 +232,7 @@ impl Code {
         Self::MissingTopic,
         Self::MembershipLost,
         Self::CommitsFailing,
+        Self::RetriesHeld,
         Self::ClientTrouble,
         Self::Paused,
         Self::Rebalancing,

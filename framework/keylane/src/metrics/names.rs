@@ -175,6 +175,9 @@ metrics! {
     DUE_LATENESS = "keylane_due_lateness_seconds": Histogram, Seconds, [SUBSCRIPTION], LATENESS_SECONDS;
     /// Records written to the dead-letter topic and acknowledged, by reason.
     DEAD_LETTERS = "keylane_dead_letters_total": Counter, Count, [SUBSCRIPTION, TOPIC, PARTITION, DeadLetterReason::LABEL];
+    /// Records in the dead-letter topic, from any writer: end minus start offsets of its partitions, so what was compacted
+    /// away and the markers of transactions count as well. Asked for twice a minute; absent while it is unknown.
+    DEAD_LETTER_TOPIC = "keylane_dead_letter_topic_records": Gauge, Count, [SUBSCRIPTION];
     /// Dead letters refused by the storm guard because failures outweighed successes; the record keeps waiting.
     STORM_GUARD_REFUSALS = "keylane_storm_guard_refusals_total": Counter, Count, [SUBSCRIPTION, TOPIC, PARTITION];
     /// 1 while the storm guard is closed, else 0: after so many dead letters in a row that an outage is suspected, and no

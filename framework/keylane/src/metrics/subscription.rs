@@ -9,7 +9,7 @@ use super::labels::{
     CommitFailure, ConsumerError, DrainResult, LabelValue, PollSection, ProduceFailure, ProduceTarget, Rebalance, State,
 };
 use super::names;
-use super::series::{CounterSeries, GaugeSeries, HistogramSeries, Scope, Touch};
+use super::series::{CounterSeries, GaugeSeries, HistogramSeries, KnownGaugeSeries, Scope, Touch};
 
 /// What the threads and tasks of one subscription count. Everything here is rare, so a lock is cheap enough.
 ///
@@ -31,6 +31,7 @@ struct Series {
     consumer_errors: Vec<CounterSeries>,
     state: Vec<GaugeSeries>,
     storm_guard_closed: GaugeSeries,
+    dead_letter_topic: KnownGaugeSeries,
     /// Shared by all subscriptions of the process, so the end of one must not set it to 0.
     build_info: Gauge,
 }
@@ -51,6 +52,7 @@ impl SubscriptionMetrics {
                 consumer_errors: scope.counters::<ConsumerError>(&names::CONSUMER_ERRORS),
                 state: scope.gauges::<State>(&names::SUBSCRIPTION_STATE),
                 storm_guard_closed: scope.gauge(&names::STORM_GUARD_CLOSED),
+                dead_letter_topic: scope.known_gauge(&names::DEAD_LETTER_TOPIC),
                 build_info: build_info(),
             }),
         };
@@ -100,11 +102,16 @@ impl SubscriptionMetrics {
         self.write().storm_guard_closed.set(f64::from(u8::from(is_closed)));
     }
 
+    /// `None` while it is unknown.
+    pub(crate) fn set_dead_letter_topic_records(&self, records: Option<u64>) {
+        self.write().dead_letter_topic.set(records.map(|records| records as f64));
+    }
+
     /// See [`PartitionMetrics::touch`](super::PartitionMetrics::touch).
     pub(crate) fn touch(&self) {
         names::describe();
         let series = &mut *self.write();
-        let all: [&mut dyn Touch; 9] = [
+        let all: [&mut dyn Touch; 10] = [
             &mut series.commits,
             &mut series.commit_failures,
             &mut series.rebalances,
@@ -114,6 +121,7 @@ impl SubscriptionMetrics {
             &mut series.consumer_errors,
             &mut series.state,
             &mut series.storm_guard_closed,
+            &mut series.dead_letter_topic,
         ];
         all.into_iter().for_each(Touch::touch);
         series.build_info = build_info();

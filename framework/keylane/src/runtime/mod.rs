@@ -5,7 +5,10 @@
 //! the owner's [`Progress`]. Both belong to one epoch: what arrives after the epoch has ended reaches nobody (guarantee G7).
 
 mod attempt;
+mod bounded_lines;
 mod caution;
+mod foreign;
+mod given_up;
 mod hot_keys;
 mod inbox;
 mod lease;
@@ -24,6 +27,7 @@ mod turns;
 mod watchdog;
 mod work;
 
+pub(crate) use given_up::GivenUpLog;
 pub(crate) use inbox::Inbox;
 pub(crate) use lease::SharedLease;
 pub(crate) use life::EpochLife;

@@ -4,12 +4,13 @@ use std::sync::{MutexGuard, PoisonError};
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use keylane_core::{
-    Delivered, Delivery, Failure, Moment, ParkReason, Publish, PublishResult, Reason, Settlement, StormGuard, Success,
+    Delivered, Delivery, Failure, Moment, Publish, PublishResult, Reason, Ruling, Settlement, StormGuard, Success,
     Ticket, Verdict, Wait,
 };
 use rdkafka::error::RDKafkaErrorCode as Code;
 
 use super::attempt::AttemptOutcome;
+use super::given_up::Ended;
 use super::inbox::Written;
 use super::owner::{Held, Owner};
 use super::work::Runtime;
@@ -17,12 +18,16 @@ use crate::Record;
 use crate::dead_letter::{FailureHistory, MAX_ERROR_BYTES, bounded_text};
 use crate::metrics::{DeadLetterReason, Outcome, ProduceFailure, ProduceTarget, RetryPlace, RetryTier};
 use crate::producer::write_error::{WriteError, WriteErrorKind, WriteFailure};
-use crate::subscription::{SubscriptionError, TroubleKind};
+use crate::subscription::{SubscriptionError, TroubleKind, TroublePlace};
 
 impl Owner {
     /// Hands one delivered record to the core.
     pub(super) fn deliver(&mut self, record: Record, now: Moment) {
         let bytes = record.size();
+        let ruling = self.rule(&record, now);
+        if ruling != Ruling::Process {
+            return self.deliver_foreign(record, ruling, now);
+        }
         let (rounds, attempts) = record.retry_state().map_or((0, 0), |retry| (retry.round, retry.attempts));
         let due = record.due_millis().and_then(|due| self.due_moment(due));
         if let Some(due) = due
@@ -47,7 +52,7 @@ impl Owner {
                 self.metrics.repeated_deliveries(1);
                 self.release(bytes);
             }
-            Delivered::AlreadySettled => {
+            Delivered::AlreadySettled | Delivered::Foreign => {
                 self.release(bytes);
             }
         }
@@ -62,8 +67,6 @@ impl Owner {
 
     /// An attempt has ended.
     pub(super) fn settle_attempt(&mut self, ticket: Ticket, outcome: AttemptOutcome, now: Moment) {
-        // Only a failure can park a record, and the log line wants its offset.
-        let offset = if let AttemptOutcome::Failed { .. } = outcome { self.offset_of(ticket) } else { None };
         let verdict = match outcome {
             AttemptOutcome::Done => {
                 self.successes += 1;
@@ -74,12 +77,18 @@ impl Owner {
                 self.core.succeed(ticket, Success::Skipped)
             }
             AttemptOutcome::Failed { failure, error } => {
-                self.note_failure(ticket, failure, error);
+                self.note_failure(ticket, failure, &error);
+                // The log line of a parked record says these.
+                let ended = self.ended(ticket);
                 let runtime = self.runtime.clone();
-                self.core.fail(ticket, failure, fastrand::u64(..), now, &mut runtime.guard())
+                let verdict = self.core.fail(ticket, failure, fastrand::u64(..), now, &mut runtime.guard());
+                if let Verdict::Parked { reason } = verdict {
+                    self.report_parked(reason, ended, &bounded_text(&error, MAX_ERROR_BYTES));
+                }
+                verdict
             }
         };
-        self.carry_out(offset, None, verdict);
+        self.carry_out(None, verdict);
     }
 
     /// A write to the retry or dead-letter topic was answered.
@@ -94,27 +103,33 @@ impl Owner {
                 WriteErrorKind::TooLarge => PublishResult::TooLarge,
             },
         };
-        let offset = self.offset_of(ticket);
+        let ended = self.ended(ticket);
         let verdict = self.core.publish_finished(ticket, answer, fastrand::u64(..), now);
         match &result {
             Ok(_) => self.note_written(target),
-            Err(error) => self.note_failed_write(error, target, offset, &verdict),
+            Err(error) => self.note_failed_write(error, target, ended, &verdict),
         }
-        match verdict {
+        match (&verdict, writing, result) {
             // The write is repeated, not the attempt: no retry to be counted.
-            Verdict::Waiting { delay, .. } if answer == PublishResult::Failed => {
-                self.metrics.retry_wait(RetryTier::Write, delay);
+            (Verdict::Waiting { delay, .. }, ..) if answer == PublishResult::Failed => {
+                return self.metrics.retry_wait(RetryTier::Write, *delay);
             }
-            Verdict::Parked { reason } => self.parked(offset, reason, result.err()),
-            verdict => self.carry_out(offset, writing, verdict),
+            (Verdict::Parked { reason }, _, Err(error)) => self.report_parked(*reason, ended, &error.to_string()),
+            (
+                Verdict::Settled { outcome: Settlement::DeadLettered, offset, attempts, record },
+                Some(Publish::DeadLetter { reason }),
+                Ok(place),
+            ) => self.report_dead_letter(record, reason, Ended { offset: offset.get(), attempts: *attempts }, place),
+            _ => {}
         }
+        self.carry_out(writing, verdict);
     }
 
     fn note_failed_write(
         &self,
         error: &WriteError,
         target: ProduceTarget,
-        offset: Option<i64>,
+        ended: Option<Ended>,
         verdict: &Verdict<Held>,
     ) {
         self.note_refused_write(error);
@@ -132,6 +147,7 @@ impl Owner {
         };
         self.runtime.metrics.produce_failed(target, kind);
         if let Some(left_out) = self.runtime.failed_writes.due(Instant::now()) {
+            let offset = ended.map(|ended| ended.offset);
             tracing::warn!(
                 topic = %self.topic, partition = self.partition_id, offset, %error, ?kind, ?target, next, left_out,
                 "a write to the retry or dead-letter topic failed; the record stays unsettled"
@@ -147,27 +163,25 @@ impl Owner {
             Code::SaslAuthenticationFailed | Code::Authentication => TroubleKind::Authentication,
             _ => return,
         };
-        if self.runtime.control.refusals.write_refused(&error.topic, kind, error.to_string()) {
-            tracing::error!(
-                kind = kind.as_str(), %error,
-                "the brokers refuse writes that records wait for; they stay unsettled, and the writes are tried again"
-            );
-        }
+        let place = TroublePlace::WritesTo(error.topic.to_string());
+        self.runtime.control.troubles.note(kind, place, &error.to_string());
     }
 
     fn note_written(&self, target: ProduceTarget) {
+        let troubles = &self.runtime.control.troubles;
+        if !troubles.any() {
+            return;
+        }
         let target = match target {
             ProduceTarget::Retry => self.runtime.retry_topic.as_ref(),
             ProduceTarget::DeadLetter => self.runtime.dead_letter_topic.as_ref(),
         };
-        if let Some(target) = target
-            && self.runtime.control.refusals.written(&target.name)
-        {
-            tracing::info!(topic = %target.name, "the trouble with writes has passed");
+        if let Some(target) = target {
+            troubles.passed(&TroublePlace::WritesTo(target.name.to_string()));
         }
     }
 
-    fn carry_out(&mut self, offset: Option<i64>, written: Option<Publish>, verdict: Verdict<Held>) {
+    pub(super) fn carry_out(&mut self, written: Option<Publish>, verdict: Verdict<Held>) {
         match verdict {
             Verdict::Settled { outcome, record, .. } => {
                 let outcome = match outcome {
@@ -188,6 +202,10 @@ impl Owner {
                         self.metrics.dead_lettered(reason_label(reason), 1);
                         Outcome::DeadLettered
                     }
+                    Settlement::Foreign => {
+                        self.note_foreign(&record.record);
+                        Outcome::Foreign
+                    }
                 };
                 self.metrics.settled(outcome, 1);
                 self.release(record.record.size());
@@ -199,8 +217,7 @@ impl Owner {
                     self.metrics.storm_guard_refused(1);
                 }
             }
-            Verdict::Publishing | Verdict::Stale => {}
-            Verdict::Parked { reason } => self.parked(offset, reason, None),
+            Verdict::Publishing | Verdict::Parked { .. } | Verdict::Stale => {}
             Verdict::Stop { reason, offset } => {
                 self.runtime.control.stop(SubscriptionError::RetriesExhausted {
                     topic: self.topic.to_string(),
@@ -213,30 +230,12 @@ impl Owner {
     }
 
     /// To be asked before the core has the result: the ticket is used up by it.
-    fn offset_of(&self, ticket: Ticket) -> Option<i64> {
-        self.core.record(ticket).map(|held| held.record.offset())
+    fn ended(&self, ticket: Ticket) -> Option<Ended> {
+        let (held, attempts) = (self.core.record(ticket)?, self.core.attempts(ticket)?);
+        Some(Ended { offset: held.record.offset(), attempts })
     }
 
-    /// `refusal` is the answer to the write that parked it.
-    fn parked(&mut self, offset: Option<i64>, reason: ParkReason, refusal: Option<WriteError>) {
-        let why = match reason {
-            ParkReason::NoDeadLetterTopic => {
-                "it cannot be decoded and there is no dead-letter topic; configure one".to_owned()
-            }
-            ParkReason::Refused => format!("the write was refused for good: {}", said(refusal)),
-            ParkReason::TooLarge => {
-                format!("the dead letter is too large also with the fewest headers: {}", said(refusal))
-            }
-            ParkReason::Policy(reason) => format!("the policy says so ({})", reason.as_str()),
-            _ => format!("{reason:?}"),
-        };
-        tracing::error!(
-            topic = %self.topic, partition = self.partition_id, offset, why,
-            "a record is parked: it stays unsettled, and its key waits"
-        );
-    }
-
-    fn note_failure(&mut self, ticket: Ticket, failure: Failure, error: String) {
+    fn note_failure(&mut self, ticket: Ticket, failure: Failure, error: &str) {
         let Some(held) = self.core.record_mut(ticket) else { return };
         let now = unix_millis();
         let first = held
@@ -260,11 +259,11 @@ impl Owner {
             last_failure_millis: now,
             reason: "",
             // It may be kept for as long as the record is pending, so it is cut now and not when it is written.
-            error: bounded_text(&error, MAX_ERROR_BYTES),
+            error: bounded_text(error, MAX_ERROR_BYTES),
         }));
     }
 
-    fn release(&mut self, bytes: usize) {
+    pub(super) fn release(&mut self, bytes: usize) {
         self.released_records += 1;
         self.released_bytes += bytes as u64;
     }
@@ -281,10 +280,6 @@ impl Runtime {
         use std::hash::BuildHasher;
         self.lane_hash.hash_one(key)
     }
-}
-
-fn said(refusal: Option<WriteError>) -> String {
-    refusal.map_or_else(|| "the answer is not known".to_owned(), |error| error.to_string())
 }
 
 fn target(writing: Option<Publish>) -> ProduceTarget {
