@@ -329,3 +329,44 @@ async fn with_latest_an_idle_partition_is_read_on_from_where_it_began_eager() {
 async fn with_latest_an_idle_partition_is_read_on_from_where_it_began_consumer() {
     an_idle_partition(Protocol::Consumer).await;
 }
+
+/// Holds a transaction open. Blocks.
+fn open_transaction(servers: &str, topic: &str) -> ThreadedProducer<DefaultProducerContext> {
+    let producer: ThreadedProducer<DefaultProducerContext> = ClientConfig::new()
+        .set("bootstrap.servers", servers)
+        .set("transactional.id", format!("{topic}-writer"))
+        .create()
+        .unwrap();
+    producer.init_transactions(DEADLINE).unwrap();
+    producer.begin_transaction().unwrap();
+    producer.send(BaseRecord::to(topic).key("open").payload("1000")).map_err(|(error, _)| error).unwrap();
+    producer.flush(DEADLINE).unwrap();
+    producer
+}
+
+/// klag-exporter #104: what lies behind an open transaction was no lag in seconds, and nobody could see why nothing came.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn records_behind_an_open_transaction_are_lag_and_its_cause_is_shown() {
+    let kafka = kafka_or_skip!(Nodes::One);
+    let (topic, group) = (kafka.unique("regression"), kafka.unique("group"));
+    kafka.create_topic(&topic, 1, 1, &[]).await.unwrap();
+    kafka.produce(&topic, numbered(0..5, 5)).await.unwrap();
+    let journal = Journal::new();
+    let builder = Protocol::Cooperative.subscribe(kafka, &group, &topic, SESSION_MS);
+    let member = builder.start(Raw, journaled(&journal, "a", async |_| Ok(()))).await.unwrap();
+    wait_until("all are processed", DEADLINE, || journal.done() == 5).await;
+
+    let (servers, name) = (kafka.bootstrap_servers().to_owned(), topic.clone());
+    let writer = tokio::task::spawn_blocking(move || open_transaction(&servers, &name)).await.unwrap();
+    kafka.produce(&topic, numbered(5..105, 5)).await.unwrap();
+    let partition = || member.status().partitions.into_iter().next();
+    let is_withheld = || partition().is_some_and(|it| it.withheld_records == 101 && it.lag_records == Some(101));
+    wait_until("what cannot be read is shown as withheld", DEADLINE, is_withheld).await;
+    assert_eq!(journal.done(), 5);
+
+    // The marker that ends it lies above them: an offset, and no lag in time.
+    tokio::task::spawn_blocking(move || writer.abort_transaction(DEADLINE)).await.unwrap().unwrap();
+    wait_until("the others are processed", DEADLINE, || journal.done() == 105).await;
+    wait_until("nothing is withheld", DEADLINE, || partition().is_some_and(|it| it.withheld_records == 0)).await;
+    member.shutdown().await.unwrap();
+}

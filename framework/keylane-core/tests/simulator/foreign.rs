@@ -1,4 +1,5 @@
-//! Another group on the same retry topic: its records, whether it is alive, and what members learn of it.
+//! Another group on the same retry topic: its records, whether it is alive, and what members learn
+//! of it.
 
 use std::time::Duration;
 
@@ -6,7 +7,7 @@ use keylane_core::{Groups, Liveness, Moment, Offset, Ownership, Provenance, Ruli
 
 use crate::broker::{LOGS, LogRecord, RETRY};
 use crate::owner::{Doing, Owner};
-use crate::plan::{Behaviour, Plan};
+use crate::plan::{Behaviour, Fits, Plan};
 use crate::random::Random;
 use crate::violation::{Checked, ensure};
 use crate::world::{Fault, MEMBERS, World};
@@ -66,7 +67,12 @@ impl World {
         }
         for _ in 0..=self.random.below(2) {
             let identity = self.plans.len();
-            self.plans.push(Plan { behaviour: Behaviour::Theirs, unwritable: false, hangs: false });
+            self.plans.push(Plan {
+                behaviour: Behaviour::Theirs,
+                unwritable: false,
+                fits: Fits::Everywhere,
+                hangs: false,
+            });
             self.attempts.push(0);
             let key = (!self.random.percent(15)).then(|| self.random.below(5));
             let due = self.random.percent(30).then(|| self.millis() + self.random.below(500));
@@ -128,7 +134,8 @@ impl World {
         Ok(())
     }
 
-    /// What is held is settled, where the other group is alive; no more is held than nobody answers for.
+    /// What is held is settled, where the other group is alive; no more is held than nobody answers
+    /// for.
     pub(crate) fn calm_neighbours(&mut self) -> Checked<()> {
         self.neighbours.alive = self.neighbours.stays;
         let holds = self.owners[RETRY].as_ref().is_some_and(|owner| owner.held().next().is_some());

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
-use keylane_core::{Beginning, Budget, EmptiedLog, Identity, LogId, Mark, NotDueEpisode, Reset, Silence};
+use keylane_core::{Beginning, Budget, EmptiedLog, Identity, LogId, Mark, NotDueEpisode, Reset, Silence, Withheld};
 
 use super::marks::OPENING;
 use super::recent::Recent;
@@ -42,6 +42,7 @@ pub(super) struct Assigned {
     pub(super) start: Option<i64>,
     pub(super) reset: Reset,
     pub(super) emptied: EmptiedLog,
+    pub(super) withheld: Withheld,
     /// The way to the first position. What is read meanwhile is of no use.
     pub(super) beginning: Option<Beginning>,
     /// Since when, if there is one.
@@ -111,6 +112,7 @@ impl Assigned {
             start: None,
             reset: Reset::Earliest,
             emptied: EmptiedLog::default(),
+            withheld: Withheld::default(),
             beginning: None,
             searching_since: Instant::now(),
             records,

@@ -6,8 +6,8 @@
 use std::time::{Duration, Instant};
 
 use keylane_core::{
-    Beginning, Evidence, LogRange, MAX_METADATA_BYTES, Moment, Offset as RecordOffset, PassedOver, Position, Reset,
-    Step, commit_map,
+    Beginning, Evidence, LogRange, MAX_METADATA_BYTES, Offset as RecordOffset, PassedOver, Position, Reset, Step,
+    commit_map,
 };
 use rdkafka::Offset;
 use rdkafka::consumer::{BaseConsumer, Consumer};
@@ -116,7 +116,7 @@ impl Assigned {
         let is_idle =
             is_reading && self.reset != Reset::Error && self.pending_records() == 0 && self.knows_log_end(range.end);
         let expected = self.expected().filter(|_| is_idle).map(Position::new);
-        let now = Moment::new(self.opened_at.elapsed());
+        let now = self.now();
         if let Some(expected) = self.emptied.look(expected, range.first.map(Position::new), now) {
             self.search(Beginning::passed_over(self.reset, expected));
         }
@@ -135,8 +135,9 @@ impl Assigned {
         self.beginning.as_ref().map(Beginning::step)
     }
 
-    /// Takes in what the log holds, where that was asked for.
+    /// Takes in what the log holds, for those who asked for it.
     pub(super) fn look_at_range(&mut self, range: LogRange) {
+        self.withheld.answered(range.end);
         // What is pending may still be settled; a new epoch would drop it.
         if self.pending_records() > 0 {
             return;

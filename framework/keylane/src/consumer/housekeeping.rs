@@ -124,7 +124,7 @@ impl PollLoop {
     fn ask_end_offsets(&mut self) {
         self.take_end_offsets();
         let mut ask: Vec<_> = (self.assignment.partitions.iter())
-            .filter(|p| p.fetch_paused)
+            .filter(|p| p.fetch_paused || p.withheld.wants_answer(p.now()))
             .map(|p| (p.topic.clone(), p.partition))
             .collect();
         // On a quiet topic nothing else would tell that the brokers are back.
@@ -141,12 +141,19 @@ impl PollLoop {
         let (topics, dead_letters) = (self.doubtful_topics(), self.dead_letters.due(Instant::now()));
         if self.end_offsets.ask(Question { ends: ask, topics, brokers, led, dead_letters }) {
             self.dead_letters.asked(Instant::now());
+            for partition in &mut self.assignment.partitions {
+                partition.withheld.asked();
+            }
         }
     }
 
     /// Takes in what the side client was answered.
     pub(super) fn take_end_offsets(&mut self) {
-        let Answers { ends, topics, brokers, dead_letters } = self.end_offsets.take();
+        let Answers { ends, topics, brokers, dead_letters, panicked } = self.end_offsets.take();
+        if let Some(text) = panicked {
+            let error = format!("the thread that asks for end offsets panicked: {text}");
+            self.control.fail(SubscriptionError::Internal(error));
+        }
         self.note_dead_letters(dead_letters);
         if !ends.is_empty() || !topics.is_empty() {
             healthy(&self.control, Sign::Answer);
@@ -184,8 +191,8 @@ impl PollLoop {
         subscribed.filter(|topic| was_missing || has_none(topic)).cloned().collect()
     }
 
-    /// An owner ends only on order. One that ended otherwise has panicked, or was dropped with its runtime, and its partition
-    /// would stand still unnoticed.
+    /// An owner ends only on order, or by a panic, which it reports itself. One that ended otherwise was dropped with its
+    /// runtime, and its partition would stand still unnoticed.
     fn watch_owners(&self) {
         if self.draining {
             return;
@@ -193,7 +200,7 @@ impl PollLoop {
         if let Some(dead) = self.assignment.partitions.iter().find(|p| !p.revoking && p.anew.is_none() && p.has_ended())
         {
             let error = format!(
-                "the owner of {}-{} ended: the tokio runtime was shut down before the subscription, or it panicked (see the panic message)",
+                "the owner of {}-{} ended: the tokio runtime was shut down before the subscription",
                 dead.topic, dead.partition
             );
             self.control.fail(SubscriptionError::Internal(error));

@@ -295,6 +295,7 @@ pub(crate) struct LagMetrics {
     workable: GaugeSeries,
     seconds: GaugeSeries,
     workable_seconds: GaugeSeries,
+    behind_transaction: GaugeSeries,
 }
 
 impl LagMetrics {
@@ -305,6 +306,7 @@ impl LagMetrics {
             workable: scope.gauge(&names::WORKABLE_LAG),
             seconds: scope.gauge(&names::LAG_SECONDS),
             workable_seconds: scope.gauge(&names::WORKABLE_LAG_SECONDS),
+            behind_transaction: scope.gauge(&names::TRANSACTION_LAG),
         }
     }
 
@@ -320,6 +322,11 @@ impl LagMetrics {
         self.seconds.set(age.as_secs_f64());
     }
 
+    /// Offsets that cannot be read because a transaction is open.
+    pub(crate) fn set_behind_transaction(&mut self, offsets: u64) {
+        self.behind_transaction.set(offsets as f64);
+    }
+
     /// The same of the oldest record that nothing but time holds up.
     pub(crate) fn set_workable_seconds(&mut self, age: Duration) {
         self.workable_seconds.set(age.as_secs_f64());
@@ -330,6 +337,7 @@ impl LagMetrics {
         self.workable.touch();
         self.seconds.touch();
         self.workable_seconds.touch();
+        self.behind_transaction.touch();
     }
 }
 

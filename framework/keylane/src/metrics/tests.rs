@@ -68,6 +68,7 @@ impl Handles {
         lag.set_records(3, 1);
         lag.set_seconds(SECOND);
         lag.set_workable_seconds(SECOND);
+        lag.set_behind_transaction(1);
 
         let start = Instant::now();
         read.delivered(1);

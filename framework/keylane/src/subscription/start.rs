@@ -95,7 +95,7 @@ fn connect(
         tracing::warn!("{warning}");
     }
     let producer = match retry_topic.is_some() || dead_letter_topic.is_some() {
-        true => Some(internal_producer(config)?),
+        true => Some(internal_producer(config, control)?),
         false => None,
     };
     let topics: Vec<Arc<str>> = config.topics.iter().map(|topic| topic.as_str().into()).collect();
@@ -173,10 +173,14 @@ const WRITES_AT_ONCE: usize = 100_000;
 
 /// One writer for all partitions, so the limit of one partition would be too little: a write that is refused for want of
 /// room has failed, and in a drain its record is handed back and runs again at the next owner.
-fn internal_producer(config: &SubscriptionConfig) -> Result<RawProducer, StartError> {
+fn internal_producer(config: &SubscriptionConfig, control: &Arc<Control>) -> Result<RawProducer, StartError> {
     let records = config.limits.pause_at_records.max(WRITES_AT_ONCE);
     let limits = producer::Limits { records, bytes: config.limits.pending_bytes };
-    Ok(RawProducer::start(&config.bootstrap_servers, &config.kafka, limits)?)
+    let control = control.clone();
+    let on_panic = move |text: &str| {
+        control.fail(SubscriptionError::Internal(format!("the producer's thread panicked: {text}")));
+    };
+    Ok(RawProducer::start(&config.bootstrap_servers, &config.kafka, limits, Arc::new(on_panic))?)
 }
 
 fn target(name: &str, report: &TopicReport) -> TopicTarget {
