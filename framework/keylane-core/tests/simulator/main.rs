@@ -17,7 +17,8 @@
 //! * lanes: they do not wait; the next one is not woken; a back-off lets its lane go; a retry topic's lane waits in
 //!   offset order
 //! * tickets: serial, epoch or state are not compared
-//! * writes: a failed or refused one settles; its request settles; its back-off ends in an attempt
+//! * writes: a failed or refused one settles; its request settles; its back-off ends in an attempt; what is too large is
+//!   parked at once, goes to the retry topic again, or keeps its headers
 //! * starts: one more than the concurrency; waiting records take a place; they go on while paused, draining or stopped
 //! * drains: over while attempts or writes are under way; failed writes are tried again
 //! * time: timers fire early; due times are ignored
@@ -102,9 +103,10 @@ fn every_promise_holds_after_every_step() {
 }
 
 /// What the runs have to come past for their silence to mean something.
-const CORNERS: [&str; 19] = [
+const CORNERS: [&str; 22] = [
     "a crash",
     "a dead letter refused by the guard",
+    "a dead letter with fewer headers",
     "a delivery settled before",
     "a pause for the budget",
     "a position moved with its map",
@@ -122,6 +124,8 @@ const CORNERS: [&str; 19] = [
     "an end: skipped",
     "hand-over after a drain",
     "hand-over at the deadline",
+    "too large for the retry topic",
+    "too large with the fewest headers",
 ];
 
 #[test]

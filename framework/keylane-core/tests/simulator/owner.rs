@@ -5,8 +5,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use keylane_core::{
-    Budget, Delivered, Delivery, Epoch, LaneOrder, MAX_METADATA_BYTES, Moment, Offset, Partition, PartitionSettings,
-    Position, PublishRequest, SettledMap, Ticket,
+    Budget, Delivered, Delivery, Epoch, FailureHeaders, LaneOrder, MAX_METADATA_BYTES, Moment, Offset, Partition,
+    PartitionSettings, Position, PublishRequest, SettledMap, Ticket,
 };
 
 use crate::broker::{Commit, Log, LogRecord};
@@ -50,6 +50,9 @@ pub(crate) struct Entry {
     /// Taken while it ran, because it held up the partition.
     pub(crate) blocker: bool,
     pub(crate) refused: bool,
+    /// The retry topic did not take it in this delivery.
+    pub(crate) too_large_for_retry: bool,
+    pub(crate) headers: FailureHeaders,
     pub(crate) doing: Doing,
 }
 
@@ -139,7 +142,16 @@ impl Owner {
             };
             self.unsettled.insert(
                 record.offset,
-                Entry { record, attempts_here: 0, since: now, blocker: false, refused: false, doing },
+                Entry {
+                    record,
+                    attempts_here: 0,
+                    since: now,
+                    blocker: false,
+                    refused: false,
+                    too_large_for_retry: false,
+                    headers: FailureHeaders::All,
+                    doing,
+                },
             );
         }
         Ok(delivered)

@@ -2,6 +2,8 @@
 
 use bytes::Bytes;
 
+use keylane_core::FailureHeaders;
+
 use crate::dead_letter::{FailureHistory, RetryState, Writer, dead_letter_headers, read_retry_state, retry_headers};
 use crate::record::RecordHeaders;
 use crate::{Headers, Origin, TaskMetadata};
@@ -146,8 +148,12 @@ fn assert_sent_on(original: &Headers, state: &RetryState, metadata: Option<&Task
         );
     }
 
-    let dead = dead_letter_headers(&retried, &origin, timestamp, WRITER, &history);
-    assert_eq!(dead, dead_letter_headers(original, &origin, timestamp, WRITER, &history), "the retry left a trace");
+    let dead = dead_letter_headers(&retried, &origin, timestamp, WRITER, &history, FailureHeaders::All);
+    assert_eq!(
+        dead,
+        dead_letter_headers(original, &origin, timestamp, WRITER, &history, FailureHeaders::All),
+        "the retry left a trace"
+    );
     // A round says that the last `dt_meta` is keylane's; the name is reserved.
     if original.last(ROUND).is_none() {
         assert_eq!(foreign(&dead), foreign(original));

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
-use keylane_core::{Moment, Publish, PublishRequest, Reason};
+use keylane_core::{FailureHeaders, Moment, Publish, PublishRequest, Reason};
 
 use super::caution::poison_history;
 use super::inbox::Written;
@@ -35,7 +35,11 @@ impl Owner {
             match (outgoing, &self.runtime.producer) {
                 (Some(outgoing), Some(producer)) => {
                     let answer = producer.send(outgoing);
-                    tokio::spawn(async move {
+                    #[cfg(test)]
+                    let topic = self.topic.clone();
+                    self.spawn(async move {
+                        #[cfg(test)]
+                        crate::panics::planted::step("write", &topic);
                         let result = tokio::select! {
                             biased;
                             result = answer => result,
@@ -69,7 +73,7 @@ impl Owner {
                 let due = unix_millis().saturating_add(i64::try_from(delay.as_millis()).unwrap_or(i64::MAX));
                 self.retry_headers(held, &origin, &history, *round, due)
             }
-            Publish::DeadLetter { .. } => self.dead_letter_headers(held, &origin, &history),
+            Publish::DeadLetter { .. } => self.dead_letter_headers(held, &origin, &history, request.headers),
         };
         Some(OutgoingRecord {
             topic: target.name.clone(),
@@ -83,9 +87,15 @@ impl Owner {
         })
     }
 
-    fn dead_letter_headers(&self, held: &Held, origin: &Origin, history: &FailureHistory) -> Headers {
+    fn dead_letter_headers(
+        &self,
+        held: &Held,
+        origin: &Origin,
+        history: &FailureHistory,
+        which: FailureHeaders,
+    ) -> Headers {
         let timestamp = held.record.origin_timestamp_millis();
-        dead_letter::dead_letter_headers(held.record.headers(), origin, timestamp, self.writer(), history)
+        dead_letter::dead_letter_headers(held.record.headers(), origin, timestamp, self.writer(), history, which)
     }
 
     fn retry_headers(&self, held: &Held, origin: &Origin, history: &FailureHistory, round: u32, due: i64) -> Headers {

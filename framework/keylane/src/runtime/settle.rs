@@ -96,31 +96,24 @@ impl Owner {
         let writing = self.core.writing(ticket);
         let target = target(writing);
         let answer = match &result {
-            Ok(_) => {
-                self.note_written(target);
-                PublishResult::Acknowledged
-            }
-            Err(error) => {
-                self.note_refused_write(error);
-                let (answer, kind) = match error.kind() {
-                    WriteErrorKind::Transient => (PublishResult::Failed, ProduceFailure::Transient),
-                    WriteErrorKind::Refused => (PublishResult::Refused, ProduceFailure::Refused),
-                };
-                self.runtime.metrics.produce_failed(target, kind);
-                if let Some(left_out) = self.runtime.failed_writes.due(Instant::now()) {
-                    tracing::warn!(
-                        topic = %self.topic, partition = self.partition_id, %error, ?kind, ?target, left_out,
-                        "a write to the retry or dead-letter topic failed; the record stays unsettled"
-                    );
-                }
-                answer
-            }
+            Ok(_) => PublishResult::Acknowledged,
+            Err(error) => match error.kind() {
+                WriteErrorKind::Transient => PublishResult::Failed,
+                WriteErrorKind::Refused => PublishResult::Refused,
+                WriteErrorKind::TooLarge => PublishResult::TooLarge,
+            },
         };
         let ended = self.ended(ticket);
         let verdict = self.core.publish_finished(ticket, answer, fastrand::u64(..), now);
+        match &result {
+            Ok(_) => self.note_written(target),
+            Err(error) => self.note_failed_write(error, target, ended, &verdict),
+        }
         match (&verdict, writing, result) {
             // The write is repeated, not the attempt: no retry to be counted.
-            (Verdict::Waiting { delay, .. }, ..) => return self.metrics.retry_wait(RetryTier::Write, *delay),
+            (Verdict::Waiting { delay, .. }, ..) if answer == PublishResult::Failed => {
+                return self.metrics.retry_wait(RetryTier::Write, *delay);
+            }
             (Verdict::Parked { reason }, _, Err(error)) => self.report_parked(*reason, ended, &error.to_string()),
             (
                 Verdict::Settled { outcome: Settlement::DeadLettered, offset, attempts, record },
@@ -130,6 +123,36 @@ impl Owner {
             _ => {}
         }
         self.carry_out(writing, verdict);
+    }
+
+    fn note_failed_write(
+        &self,
+        error: &WriteError,
+        target: ProduceTarget,
+        ended: Option<Ended>,
+        verdict: &Verdict<Held>,
+    ) {
+        self.note_refused_write(error);
+        let (kind, next) = match (error.kind(), verdict) {
+            // Its own line says so.
+            (_, Verdict::Parked { .. }) => return self.runtime.metrics.produce_failed(target, ProduceFailure::Refused),
+            (WriteErrorKind::TooLarge, Verdict::Waiting { .. }) => {
+                (ProduceFailure::TooLarge, "the record is retried in place, and not through the retry topic")
+            }
+            (WriteErrorKind::TooLarge, Verdict::Publishing) => {
+                (ProduceFailure::TooLarge, "the dead letter is written with fewer headers")
+            }
+            (WriteErrorKind::Transient, _) => (ProduceFailure::Transient, "the write is tried again"),
+            _ => (ProduceFailure::Refused, "nothing: the answer came too late"),
+        };
+        self.runtime.metrics.produce_failed(target, kind);
+        if let Some(left_out) = self.runtime.failed_writes.due(Instant::now()) {
+            let offset = ended.map(|ended| ended.offset);
+            tracing::warn!(
+                topic = %self.topic, partition = self.partition_id, offset, %error, ?kind, ?target, next, left_out,
+                "a write to the retry or dead-letter topic failed; the record stays unsettled"
+            );
+        }
     }
 
     /// What an operator has to mend shows as trouble until a write to the same topic is acknowledged.
@@ -180,7 +203,7 @@ impl Owner {
                         Outcome::DeadLettered
                     }
                     Settlement::Foreign => {
-                        self.note_foreign(&record.record);
+                        self.report_foreign(&record.record);
                         Outcome::Foreign
                     }
                 };
