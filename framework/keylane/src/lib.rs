@@ -80,6 +80,7 @@ mod decode;
 #[cfg(feature = "embedded-broker")]
 mod embedded_broker;
 mod error_text;
+mod foreign;
 #[cfg(any(test, fuzzing))]
 #[doc(hidden)]
 pub mod fuzzing;
@@ -105,8 +106,8 @@ pub mod trace;
 pub use cancellation::Cancellation;
 pub use client_config::ClientConfigError;
 pub use config::{
-    Backoff, Blocker, BlockerAction, ConfigError, DeadLetter, Exhausted, HotKeySettings, InPlace, KafkaSettings,
-    KeyInSpans, Limits, Reading, Retry, RetryTopic, SubscriptionConfig, Tracing, Watchdog,
+    Backoff, Blocker, BlockerAction, ConfigError, DeadLetter, Exhausted, ForeignRetries, HotKeySettings, InPlace,
+    KafkaSettings, KeyInSpans, Limits, Reading, Retry, RetryTopic, SubscriptionConfig, Tracing, Watchdog,
 };
 pub use dead_letter::FailedRecordId;
 pub use decode::{Decode, DecodeError, Json, Raw};
@@ -120,8 +121,9 @@ pub use producer::{
 };
 pub use record::{Origin, Record};
 pub use subscription::{
-    HotKey, HotKeys, OldestRecord, PartitionNotAssigned, PartitionStatus, RecordState, StartError, State, Subscription,
-    SubscriptionBuilder, SubscriptionError, SubscriptionHandle, SubscriptionStatus, Trouble, TroubleKind,
+    HotKey, HotKeys, OldestRecord, PartitionNotAssigned, PartitionStatus, PausedBy, RecordState, StartError, State,
+    Subscription, SubscriptionBuilder, SubscriptionError, SubscriptionHandle, SubscriptionStatus, Trouble, TroubleKind,
+    TroublePlace,
 };
 pub use task::Task;
 pub use task_error::TaskError;

@@ -12,7 +12,7 @@ use std::time::{Duration, SystemTime};
 use common::{PATIENCE, eventually};
 use keylane::metrics::{PrometheusEndpoint, serve_prometheus};
 use keylane::{
-    Backoff, DeadLetter, EmbeddedBroker, EmbeddedBrokerOptions, Json, NewTask, Retry, Subscription,
+    Backoff, DeadLetter, EmbeddedBroker, EmbeddedBrokerOptions, Json, Limits, NewTask, PausedBy, Retry, Subscription,
     SubscriptionBuilder, Task, TaskError, Watchdog,
 };
 use rdkafka::ClientConfig;
@@ -179,6 +179,39 @@ async fn what_lies_in_the_dead_letter_topic_is_counted_from_any_writer_and_absen
     with.shutdown().await.unwrap();
     without.shutdown().await.unwrap();
     eventually("an end is no empty topic", || records("counted").is_none()).await;
+    producer.close(PATIENCE).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_partition_that_records_not_due_keep_from_being_read_says_so() {
+    let broker = broker(&["deaf"]);
+    let producer = common::producer(broker.bootstrap_servers(), "deaf").await;
+    let hour = SystemTime::now() + Duration::from_secs(3600);
+    for number in 0..200 {
+        producer.enqueue(task(number).not_before(hour)).await.unwrap();
+    }
+    let mut limits = Limits::default();
+    (limits.pause_at_records, limits.resume_at_records) = (100, 70);
+    let subscription = subscribe(&broker, "deaf", "deaf")
+        .limits(limits)
+        .start(Json, |_: Task<u32>| async { Ok::<(), TaskError>(()) })
+        .await
+        .unwrap();
+    let this = [("topic", "deaf")];
+    eventually("the metric says so", || is("keylane_paused_by_not_due", &this, 1.0)).await;
+    eventually("the status says so", || {
+        let status = subscription.status().partitions[0].clone();
+        status.paused && status.paused_by == Some(PausedBy::NotDue) && status.not_due >= 100
+    })
+    .await;
+    // A pause by the user is its own cause.
+    subscription.handle().pause();
+    eventually("the user's pause comes first", || {
+        subscription.status().partitions[0].paused_by == Some(PausedBy::User)
+            && is("keylane_paused_by_not_due", &this, 0.0)
+    })
+    .await;
+    subscription.shutdown().await.unwrap();
     producer.close(PATIENCE).await.unwrap();
 }
 

@@ -83,10 +83,12 @@ pub(super) enum State {
     /// Between two tries of a write; a timer is set.
     PublishWaiting,
     Parked,
+    /// In no lane: another group's, and not known to be processed there.
+    Held,
 }
 
 impl State {
-    const COUNT: usize = Self::Parked as usize + 1;
+    const COUNT: usize = Self::Held as usize + 1;
 
     pub(super) const fn is_waiting(self) -> bool {
         matches!(self, Self::NotDue | Self::Waiting | Self::PublishWaiting)
@@ -299,6 +301,10 @@ impl<R> PendingRecord<R> {
     pub(super) fn held_for(&self, now: Moment) -> Duration {
         let first = self.rare.as_ref().and_then(|rare| rare.first_started);
         now.since(first.unwrap_or(self.started))
+    }
+
+    pub(super) fn bytes(&self) -> usize {
+        self.bytes as usize
     }
 
     pub(super) fn attempts(&self) -> u32 {

@@ -11,6 +11,7 @@ use crate::storm_guard::StormGuard;
 mod against_model;
 mod blocker;
 mod caution;
+mod foreign;
 mod pending_view;
 mod watchdog;
 

@@ -67,6 +67,7 @@ impl Log {
             Settlement::Skipped => "skipped",
             Settlement::Retried => "retried",
             Settlement::DeadLettered => "dead-lettered",
+            Settlement::Foreign => "foreign",
         };
         self.settled.entry(offset).or_default().insert(word);
     }

@@ -17,7 +17,7 @@ pub use dead_letter::DeadLetter;
 pub use hot_keys::HotKeySettings;
 pub use kafka_settings::KafkaSettings;
 pub use limits::Limits;
-pub use retry::{Backoff, Exhausted, InPlace, Retry, RetryTopic};
+pub use retry::{Backoff, Exhausted, ForeignRetries, InPlace, Retry, RetryTopic};
 pub use spans::{KeyInSpans, Tracing};
 pub use subscription_config::{Reading, SubscriptionConfig};
 pub use validate::ConfigError;

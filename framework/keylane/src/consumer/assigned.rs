@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
-use keylane_core::{Beginning, Budget, EmptiedLog, Identity, LogId, Mark, Reset, Silence, Withheld};
+use keylane_core::{Beginning, Budget, EmptiedLog, Identity, LogId, Mark, NotDueEpisode, Reset, Silence, Withheld};
 
 use super::marks::OPENING;
 use super::recent::Recent;
@@ -48,8 +48,9 @@ pub(super) struct Assigned {
     /// Since when, if there is one.
     pub(super) searching_since: Instant,
     pub(super) recent: Recent,
-    records: Budget,
-    ahead: Budget,
+    pub(super) records: Budget,
+    pub(super) ahead: Budget,
+    pub(super) not_due_episode: NotDueEpisode,
     /// The user paused the subscription or this partition, and the owner was told.
     pub(super) held: bool,
     /// How many times, in this epoch.
@@ -116,6 +117,7 @@ impl Assigned {
             searching_since: Instant::now(),
             records,
             ahead,
+            not_due_episode: NotDueEpisode::default(),
             held: false,
             pauses: 0,
             fetch_paused: false,

@@ -25,7 +25,7 @@ use crate::runtime::{CommitPoint, EpochLife, Inbox, Opening, Progress, instance}
 pub(super) struct Assignment {
     pub(super) partitions: Vec<Assigned>,
     /// Bytes pending over all partitions.
-    bytes: Budget,
+    pub(super) bytes: Budget,
     last_epoch: u64,
     /// The group's name for the latest assignment.
     pub(super) membership: Option<Arc<str>>,

@@ -16,6 +16,7 @@ use rdkafka::{Offset, TopicPartitionList};
 
 use super::committed::{COMMITTED_TIMEOUT, committed};
 use super::fetch_queue::Forwarding;
+use super::healthy::{Sign, healthy};
 use super::native;
 use super::topic_ids::{Answer, Inquiry, Logs};
 use super::trouble;
@@ -398,7 +399,7 @@ impl Context {
     fn committed(&self, result: KafkaResult<()>, offsets: &TopicPartitionList) {
         let Err(error) = result else {
             self.metrics.committed();
-            trouble::healthy(&self.control, trouble::Sign::Commit);
+            healthy(&self.control, Sign::Commit);
             return;
         };
         let code = error.rdkafka_error_code();
@@ -420,7 +421,8 @@ impl Context {
             }
             _ => {
                 self.metrics.commit_failed(trouble::commit_failure(code));
-                tracing::warn!(%error, "a commit failed; the next one covers it");
+                // The trouble is told once.
+                tracing::debug!(%error, "a commit failed; the next one covers it");
                 let elements = offsets.elements();
                 let failed = elements.iter().find(|element| element.error().is_err());
                 trouble::note_commit(&self.control, &error, failed.map(|element| element.topic()));

@@ -15,6 +15,7 @@ use rdkafka::ClientConfig;
 use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::error::RDKafkaErrorCode as Code;
 
+use super::brokers::answering;
 use super::dead_letters;
 use crate::client_config::creation_error;
 use crate::topics::LastError;
@@ -22,7 +23,7 @@ use crate::topics::LastError;
 const ASK_EVERY: Duration = Duration::from_secs(10);
 const ANSWER_WITHIN: Duration = Duration::from_secs(5);
 
-type Key = (Arc<str>, i32);
+pub(super) type Key = (Arc<str>, i32);
 
 /// What to ask.
 #[derive(Default)]
@@ -31,6 +32,10 @@ pub(super) struct Question {
     pub(super) ends: Vec<Key>,
     /// Whether these topics are there.
     pub(super) topics: Vec<Arc<str>>,
+    /// Whether these brokers answer.
+    pub(super) brokers: Vec<i32>,
+    /// What they may be asked about: the partitions that this member reads.
+    pub(super) led: Vec<Key>,
     /// How many records lie in this topic.
     pub(super) dead_letters: Option<Arc<str>>,
 }
@@ -41,6 +46,8 @@ pub(super) struct Answers {
     pub(super) ends: HashMap<Key, LogRange>,
     /// By topic, whether it is there.
     pub(super) topics: HashMap<Arc<str>, bool>,
+    /// Brokers that answer.
+    pub(super) brokers: Vec<i32>,
     pub(super) dead_letters: Option<u64>,
 }
 
@@ -115,7 +122,7 @@ fn answer(config: &ClientConfig, questions: &Receiver<Question>, answers: &Mutex
         }
     };
     let answers = || answers.lock().unwrap_or_else(PoisonError::into_inner);
-    while let Ok(Question { ends, topics, dead_letters }) = questions.recv() {
+    while let Ok(Question { ends, topics, brokers, led, dead_letters }) = questions.recv() {
         for topic in topics {
             if let Some(is_there) = is_there(&client, &topic) {
                 answers().topics.insert(topic, is_there);
@@ -132,6 +139,10 @@ fn answer(config: &ClientConfig, questions: &Receiver<Question>, answers: &Mutex
                     break;
                 }
             }
+        }
+        if !brokers.is_empty() {
+            let answering = answering(&client, &brokers, &led, ANSWER_WITHIN);
+            answers().brokers = answering;
         }
         if let Some(records) = dead_letters.and_then(|topic| dead_letters::count(&client, &topic)) {
             answers().dead_letters = Some(records);

@@ -7,8 +7,9 @@ use rdkafka::consumer::Consumer;
 
 use super::context::GroupEvent;
 use super::handover::Handover;
+use super::healthy::{Sign, healthy};
+use super::native;
 use super::poll_loop::{PollLoop, made_anew};
-use super::{native, trouble};
 use crate::metrics::{DrainResult, PollSection, Rebalance};
 use crate::subscription::SubscriptionError;
 
@@ -36,8 +37,9 @@ impl PollLoop {
                 self.assignment.membership = membership.map(Into::into);
                 self.control.set_assigned(true);
                 self.metrics.rebalance(Rebalance::Assign);
-                self.control.refusals.forget_unreadable();
-                trouble::healthy(&self.control, trouble::Sign::Assignment);
+                self.control.troubles.forget_unreadable();
+                let topics: Vec<_> = partitions.iter().map(|new| new.topic.as_str()).collect();
+                healthy(&self.control, Sign::Assignment(&topics));
                 for mut new in partitions {
                     if new.left.is_some() && self.settings.reset == Reset::Error {
                         return self.control.fail(made_anew(&new.topic));

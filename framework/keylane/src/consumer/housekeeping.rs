@@ -5,9 +5,9 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use keylane_core::Reset;
 use rdkafka::consumer::Consumer;
-use rdkafka::error::RDKafkaErrorCode;
 
 use super::end_offsets::{Answers, Question};
+use super::healthy::{Sign, healthy};
 use super::poll_loop::{PollLoop, made_anew};
 use super::{lag, trouble};
 use crate::metrics::PollSection;
@@ -53,6 +53,7 @@ impl PollLoop {
             self.last_slow_housekeeping = Instant::now();
             self.look_at_membership();
             self.look_at_identities();
+            self.control.troubles.end_due();
             self.ask_end_offsets();
             self.tell_partitions();
             self.metrics.set_assigned_partitions(self.assignment.partitions.len());
@@ -70,7 +71,9 @@ impl PollLoop {
 
     /// Has handle and metrics know how the partitions stand.
     pub(super) fn tell_partitions(&mut self) {
-        lag::update(&self.consumer, &mut self.assignment.partitions, &self.control, &self.settings.watchdog);
+        let common = self.assignment.common(self.draining);
+        let partitions = &mut self.assignment.partitions;
+        lag::update(&self.consumer, partitions, &common, &self.control, &self.settings.watchdog);
     }
 
     pub(super) fn reopen_rewound(&mut self) {
@@ -126,11 +129,17 @@ impl PollLoop {
             .collect();
         // On a quiet topic nothing else would tell that the brokers are back.
         let away = [TroubleKind::Connection, TroubleKind::Authentication];
-        if ask.is_empty() && away.iter().any(|kind| self.control.is_in_trouble(*kind)) {
+        let is_away = away.iter().any(|kind| self.control.troubles.has(*kind));
+        if ask.is_empty() && is_away {
             ask.extend(self.assignment.partitions.first().map(|p| (p.topic.clone(), p.partition)));
         }
+        let brokers = self.control.troubles.brokers();
+        let led = match brokers.is_empty() {
+            true => Vec::new(),
+            false => self.assignment.partitions.iter().map(|p| (p.topic.clone(), p.partition)).collect(),
+        };
         let (topics, dead_letters) = (self.doubtful_topics(), self.dead_letters.due(Instant::now()));
-        if self.end_offsets.ask(Question { ends: ask, topics, dead_letters }) {
+        if self.end_offsets.ask(Question { ends: ask, topics, brokers, led, dead_letters }) {
             self.dead_letters.asked(Instant::now());
             for partition in &mut self.assignment.partitions {
                 partition.withheld.asked();
@@ -140,16 +149,23 @@ impl PollLoop {
 
     /// Takes in what the side client was answered.
     pub(super) fn take_end_offsets(&mut self) {
-        let Answers { ends, topics, dead_letters } = self.end_offsets.take();
+        let Answers { ends, topics, brokers, dead_letters } = self.end_offsets.take();
         self.note_dead_letters(dead_letters);
         if !ends.is_empty() || !topics.is_empty() {
-            trouble::healthy(&self.control, trouble::Sign::Answer);
+            healthy(&self.control, Sign::Answer);
         }
-        if let Some((missing, _)) = topics.iter().find(|(_, is_there)| !**is_there) {
-            let message = format!("the topic {missing} is gone; it is read again when it is made anew");
-            trouble::note(&self.control, &self.metrics, Some(RDKafkaErrorCode::UnknownTopic), &message);
-        } else if !topics.is_empty() {
-            trouble::healthy(&self.control, trouble::Sign::Topics);
+        for broker in brokers {
+            healthy(&self.control, Sign::AnswerOf(broker));
+        }
+        for (topic, is_there) in &topics {
+            match is_there {
+                true => healthy(&self.control, Sign::Topic(topic)),
+                false => trouble::note_missing(&self.control, &self.metrics, topic),
+            }
+        }
+        let subscribed = self.settings.topics.len() + usize::from(self.settings.retry_topic.is_some());
+        if topics.len() == subscribed && topics.values().all(|is_there| *is_there) {
+            healthy(&self.control, Sign::AllTopics);
         }
         for ((topic, partition), range) in ends {
             if let Some(assigned) = self.assignment.find(&topic, partition) {
@@ -165,7 +181,7 @@ impl PollLoop {
         if !self.control.has_joined() || self.draining || self.handover.is_some() {
             return Vec::new();
         }
-        let was_missing = self.control.is_in_trouble(TroubleKind::MissingTopic);
+        let was_missing = self.control.troubles.has(TroubleKind::MissingTopic);
         let subscribed = self.settings.topics.iter().chain(&self.settings.retry_topic);
         let has_none = |topic: &Arc<str>| self.assignment.partitions.iter().all(|p| p.topic != *topic);
         subscribed.filter(|topic| was_missing || has_none(topic)).cloned().collect()

@@ -3,12 +3,13 @@
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use keylane_core::{Behind, Moment, Position, Rest, WithheldNews};
+use keylane_core::{Behind, Moment, PausedBy, Position, Rest, WithheldNews};
 use rdkafka::consumer::BaseConsumer;
 
 use super::assigned::Assigned;
 use super::context::Context;
 use super::native;
+use super::paused_by::Common;
 use crate::Watchdog;
 use crate::subscription::{Control, OldestRecord, PartitionStatus};
 
@@ -16,6 +17,7 @@ use crate::subscription::{Control, OldestRecord, PartitionStatus};
 pub(super) fn update(
     consumer: &BaseConsumer<Context>,
     partitions: &mut [Assigned],
+    common: &Common,
     control: &Control,
     watchdog: &Watchdog,
 ) {
@@ -54,6 +56,9 @@ pub(super) fn update(
         }
         partition.read_metrics.set_paused(partition.fetch_paused, Instant::now());
         partition.read_metrics.set_paused_by_user(paused_by_user);
+        let paused_by = partition.paused_by(common);
+        partition.read_metrics.set_paused_by_not_due(paused_by == Some(PausedBy::NotDue));
+        partition.report_not_due(paused_by);
         let stuck = Stuck::look(partition, watchdog);
         let blocked_for = stuck.blocked_for.unwrap_or_default();
         partition.read_metrics.set_stuck(stuck.stalled_for.is_some(), stuck.slow_attempts, blocked_for);
@@ -70,7 +75,9 @@ pub(super) fn update(
             waiting: progress.waiting.load(Ordering::Relaxed),
             parked: progress.parked.load(Ordering::Relaxed),
             settled_ahead: progress.settled_ahead.load(Ordering::Relaxed),
+            not_due: progress.not_due.load(Ordering::Relaxed),
             paused: partition.fetch_paused,
+            paused_by,
             paused_by_user,
             lag_records: lag,
             withheld_records: behind.map_or(0, Behind::offsets),

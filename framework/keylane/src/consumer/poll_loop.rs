@@ -1,5 +1,6 @@
 //! The polling thread.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -17,6 +18,7 @@ use super::dead_letters::DeadLetterTopic;
 use super::end_offsets::EndOffsets;
 use super::fetcher_wakeup::FetcherWakeup;
 use super::handover::Handover;
+use super::healthy::{Sign, healthy};
 use super::identities::Identities;
 use super::intake::Intake;
 use super::last_commit::LastCommit;
@@ -156,7 +158,14 @@ impl PollLoop {
         let entered = Instant::now();
         self.control.set_polled(entered);
         let (intake, table, consumer) = (&mut self.intake, &mut self.assignment.partitions, &self.consumer);
-        let read = self.reader.read(&self.consumer, wait, |message| intake.take(consumer, table, message));
+        let troubled = self.control.troubles.any();
+        let mut senders = BTreeSet::new();
+        let read = self.reader.read(&self.consumer, wait, |message| {
+            if troubled {
+                senders.insert(message.broker_id());
+            }
+            intake.take(consumer, table, message);
+        });
         let began = Instant::now();
         self.note_reading(began - entered, read.waited);
         // Before a new epoch's start is looked for: that one counts, and of two seeks the last.
@@ -165,17 +174,16 @@ impl PollLoop {
         }
         if read.taken > 0 {
             self.reopen_rewound();
-            let mut sign = trouble::Sign::Delivery;
             for partition in &mut self.assignment.partitions {
-                if !partition.batch.is_empty() && self.control.refusals.readable(&partition.topic, partition.partition)
+                if !partition.batch.is_empty() && self.control.troubles.readable(&partition.topic, partition.partition)
                 {
-                    sign = trouble::Sign::Readable;
+                    healthy(&self.control, Sign::Readable(&partition.topic));
                 }
                 partition.hand_over();
             }
-            trouble::healthy(&self.control, trouble::Sign::Delivery);
-            if sign == trouble::Sign::Readable {
-                trouble::healthy(&self.control, sign);
+            healthy(&self.control, Sign::Delivery);
+            for sender in senders {
+                healthy(&self.control, Sign::DeliveryFrom(sender));
             }
             self.poll_metrics.section(PollSection::HandOver, began.elapsed());
         }
@@ -219,13 +227,11 @@ impl PollLoop {
                 if code.is_some_and(trouble::is_missing_topic) {
                     self.identities.hurry();
                 }
-                match code {
-                    Some(code) if !places.is_empty() => {
-                        for Misplaced { topic, partition, .. } in places {
-                            trouble::note_unreadable(&self.control, &self.metrics, code, topic, *partition);
-                        }
+                // What is about no partition was reported to the context before, with the client's words.
+                if let Some(code) = code {
+                    for Misplaced { topic, partition, .. } in places {
+                        trouble::note_unreadable(&self.control, &self.metrics, code, topic, *partition);
                     }
-                    code => trouble::note(&self.control, &self.metrics, code, &error.to_string()),
                 }
             }
         }

@@ -9,7 +9,7 @@ use axum::response::Response;
 use serde::Serialize;
 
 use crate::dead_letter::rfc3339;
-use crate::{OldestRecord, PartitionStatus, SubscriptionHandle, SubscriptionStatus, Trouble};
+use crate::{OldestRecord, PartitionStatus, PausedBy, SubscriptionHandle, SubscriptionStatus, Trouble};
 
 /// An answer in JSON.
 pub(super) fn json(status: StatusCode, value: &impl Serialize) -> Response {
@@ -36,6 +36,7 @@ pub(super) struct SubscriptionSummary {
     polled_seconds_ago: f64,
     storm_guard_closed: bool,
     trouble: Option<TroubleAnswer>,
+    troubles: Vec<TroubleAnswer>,
     assigned_partitions: usize,
     /// Over all partitions; unknown where it is for one of them.
     lag_records: Option<u64>,
@@ -55,6 +56,7 @@ pub(super) struct SubscriptionDetail {
 #[derive(Serialize)]
 struct TroubleAnswer {
     kind: &'static str,
+    place: String,
     message: String,
     since: String,
 }
@@ -71,7 +73,9 @@ pub(super) struct PartitionAnswer {
     waiting: u64,
     parked: u64,
     settled_ahead: u64,
+    not_due: u64,
     paused: bool,
+    paused_by: Option<&'static str>,
     paused_by_user: bool,
     isolated: bool,
     slow_attempts: u64,
@@ -128,6 +132,7 @@ impl SubscriptionSummary {
             polled_seconds_ago: status.polled_ago.as_secs_f64(),
             storm_guard_closed: status.storm_guard_closed,
             trouble: status.trouble.as_ref().map(TroubleAnswer::from),
+            troubles: status.troubles.iter().map(TroubleAnswer::from).collect(),
             assigned_partitions: partitions.len(),
             lag_records: partitions.iter().map(|partition| partition.lag_records).sum(),
             pending: sum(|partition| partition.pending),
@@ -167,6 +172,7 @@ impl From<&Trouble> for TroubleAnswer {
         let since = trouble.since.duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
         Self {
             kind: trouble.kind.as_str(),
+            place: trouble.place.to_string(),
             message: trouble.message.clone(),
             since: rfc3339::format_millis(i64::try_from(since.as_millis()).unwrap_or(i64::MAX)),
         }
@@ -186,7 +192,9 @@ impl From<&PartitionStatus> for PartitionAnswer {
             waiting: status.waiting,
             parked: status.parked,
             settled_ahead: status.settled_ahead,
+            not_due: status.not_due,
             paused: status.paused,
+            paused_by: status.paused_by.map(PausedBy::as_str),
             paused_by_user: status.paused_by_user,
             isolated: status.isolated,
             slow_attempts: status.slow_attempts,

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use serde::Serialize;
 
-use crate::{PartitionStatus, State, SubscriptionStatus, TroubleKind};
+use crate::{PartitionStatus, PausedBy, State, SubscriptionStatus, TroubleKind};
 
 /// Of more reasons than this the rest is counted.
 const REASONS: usize = 100;
@@ -62,11 +62,13 @@ pub(super) enum Code {
     MissingTopic,
     MembershipLost,
     CommitsFailing,
+    RetriesHeld,
     ClientTrouble,
     Paused,
     Rebalancing,
     StormGuardClosed,
     PartitionPaused,
+    PausedByNotDue,
     PartitionStalled,
     OwnerBlocked,
     RecordsParked,
@@ -143,7 +145,7 @@ fn not_assigned(status: &SubscriptionStatus) -> Option<(Code, String)> {
     if !status.assigned {
         return Some((Code::NotAssigned, "its assignment was taken away; it joins the group again".to_owned()));
     }
-    let trouble = status.trouble.as_ref().filter(|trouble| trouble.kind == TroubleKind::MissingTopic)?;
+    let trouble = status.troubles.iter().find(|trouble| trouble.kind == TroubleKind::MissingTopic)?;
     status.partitions.is_empty().then(|| (Code::MissingTopic, trouble.message.clone()))
 }
 
@@ -162,13 +164,21 @@ fn degraded(name: &str, status: &SubscriptionStatus, reasons: &mut Vec<Reason>) 
         let text = "so much fails that the storm guard lets no dead letter go: records wait until something succeeds";
         add(Code::StormGuardClosed, text.to_owned());
     }
-    if let Some(trouble) = &status.trouble {
+    for trouble in &status.troubles {
         add(trouble_code(trouble.kind), trouble.message.clone());
     }
     for partition in &status.partitions {
         let mut add = |code, text| reasons.push(Reason::of_partition(code, name, partition, text));
         if partition.paused_by_user && status.state != State::Paused {
             add(Code::PartitionPaused, "it is paused by the user".to_owned());
+        }
+        if partition.paused_by == Some(PausedBy::NotDue) {
+            let (not_due, pending) = (partition.not_due, partition.pending);
+            let text = format!(
+                "{not_due} of {pending} pending records are not due, or behind one that is not, and fill the limits: nothing more \
+                 is read until they are due"
+            );
+            add(Code::PausedByNotDue, text);
         }
         if let Some(stalled) = partition.stalled_for {
             let text = format!("no progress for {} s", stalled.as_secs());
@@ -198,6 +208,7 @@ fn trouble_code(kind: TroubleKind) -> Code {
         TroubleKind::MissingTopic => Code::MissingTopic,
         TroubleKind::Membership => Code::MembershipLost,
         TroubleKind::Commit => Code::CommitsFailing,
+        TroubleKind::ForeignRetries => Code::RetriesHeld,
         TroubleKind::Other => Code::ClientTrouble,
     }
 }
@@ -216,7 +227,7 @@ impl Reason {
 #[cfg(test)]
 impl Code {
     /// In the order of `openapi.json`.
-    pub(super) const ALL: [Self; 22] = [
+    pub(super) const ALL: [Self; 24] = [
         Self::NoSubscription,
         Self::Starting,
         Self::NotAssigned,
@@ -230,11 +241,13 @@ impl Code {
         Self::MissingTopic,
         Self::MembershipLost,
         Self::CommitsFailing,
+        Self::RetriesHeld,
         Self::ClientTrouble,
         Self::Paused,
         Self::Rebalancing,
         Self::StormGuardClosed,
         Self::PartitionPaused,
+        Self::PausedByNotDue,
         Self::PartitionStalled,
         Self::OwnerBlocked,
         Self::RecordsParked,

@@ -5,7 +5,7 @@ mod probes;
 mod requests;
 
 use std::sync::{Arc, RwLock};
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use axum::body::{Body, to_bytes};
 use axum::http::header::CONTENT_TYPE;
@@ -17,8 +17,8 @@ use super::access::{Hosts, Token};
 use super::routes::{Shared, router};
 use crate::subscription::Control;
 use crate::{
-    HotKey, HotKeys, KeyHash, OldestRecord, PartitionStatus, RecordState, State, SubscriptionHandle, Trouble,
-    TroubleKind,
+    HotKey, HotKeys, KeyHash, OldestRecord, PartitionStatus, PausedBy, RecordState, State, SubscriptionHandle,
+    TroubleKind, TroublePlace,
 };
 
 const TOKEN: &str = "open-sesame";
@@ -34,8 +34,7 @@ fn troubled(name: &str) -> (Arc<Control>, SubscriptionHandle) {
     let (control, handle) = subscription(name);
     control.set_assigned(true);
     control.set_state(State::Running);
-    let message = "all brokers are down".to_owned();
-    control.set_trouble(Some(Trouble { kind: TroubleKind::Connection, message, since: SystemTime::now() }));
+    control.troubles.note(TroubleKind::Connection, TroublePlace::Cluster, "all brokers are down");
     control.set_partition(partition(0, 10));
     control.set_partition(partition(1, 20));
     control.set_partition(PartitionStatus { oldest: None, ..PartitionStatus::of("tasks", 2) });

@@ -146,6 +146,9 @@ metrics! {
     PAUSED = "keylane_paused": Gauge, Count, [SUBSCRIPTION, TOPIC, PARTITION];
     /// 1 while a pause by the user, of the subscription or the partition, is in force: no attempt starts. Else 0.
     PAUSED_BY_USER = "keylane_paused_by_user": Gauge, Count, [SUBSCRIPTION, TOPIC, PARTITION];
+    /// 1 while reading the partition is paused because records that are not due yet fill its limits, else 0: until they are due
+    /// nothing behind them is read.
+    PAUSED_BY_NOT_DUE = "keylane_paused_by_not_due": Gauge, Count, [SUBSCRIPTION, TOPIC, PARTITION];
     /// Time for which reading the partition was paused, in whole seconds; fractions are carried over.
     PAUSED_SECONDS = "keylane_paused_seconds_total": Counter, Seconds, [SUBSCRIPTION, TOPIC, PARTITION];
 

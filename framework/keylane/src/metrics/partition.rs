@@ -355,6 +355,7 @@ pub(crate) struct ReadMetrics {
     passed_over: CounterSeries,
     paused: GaugeSeries,
     paused_by_user: GaugeSeries,
+    paused_by_not_due: GaugeSeries,
     paused_seconds: SecondsSeries,
     paused_since: Option<Instant>,
 }
@@ -374,6 +375,7 @@ impl ReadMetrics {
             passed_over: scope.counter(&names::PASSED_OVER),
             paused: scope.gauge(&names::PAUSED),
             paused_by_user: scope.gauge(&names::PAUSED_BY_USER),
+            paused_by_not_due: scope.gauge(&names::PAUSED_BY_NOT_DUE),
             paused_seconds: scope.seconds(&names::PAUSED_SECONDS),
             paused_since: None,
         }
@@ -427,6 +429,10 @@ impl ReadMetrics {
         self.paused_by_user.set(f64::from(u8::from(paused)));
     }
 
+    pub(crate) fn set_paused_by_not_due(&mut self, paused: bool) {
+        self.paused_by_not_due.set(f64::from(u8::from(paused)));
+    }
+
     pub(crate) fn touch(&mut self) {
         self.delivered.touch();
         self.delivered_offset.touch();
@@ -439,6 +445,7 @@ impl ReadMetrics {
         self.passed_over.touch();
         self.paused.touch();
         self.paused_by_user.touch();
+        self.paused_by_not_due.touch();
         self.paused_seconds.touch();
     }
 }

@@ -77,6 +77,7 @@ impl Handles {
         read.set_stuck(true, 1, SECOND);
         read.set_isolated(true);
         read.set_paused_by_user(true);
+        read.set_paused_by_not_due(true);
         read.topic_made_anew();
         read.passed_over(1);
         read.set_paused(true, start);

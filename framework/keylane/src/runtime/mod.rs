@@ -7,6 +7,7 @@
 mod attempt;
 mod bounded_lines;
 mod caution;
+mod foreign;
 mod given_up;
 mod hot_keys;
 mod inbox;

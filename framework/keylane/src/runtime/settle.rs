@@ -4,8 +4,8 @@ use std::sync::{MutexGuard, PoisonError};
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use keylane_core::{
-    Delivered, Delivery, Failure, Moment, Publish, PublishResult, Reason, Settlement, StormGuard, Success, Ticket,
-    Verdict, Wait,
+    Delivered, Delivery, Failure, Moment, Publish, PublishResult, Reason, Ruling, Settlement, StormGuard, Success,
+    Ticket, Verdict, Wait,
 };
 use rdkafka::error::RDKafkaErrorCode as Code;
 
@@ -18,12 +18,16 @@ use crate::Record;
 use crate::dead_letter::{FailureHistory, MAX_ERROR_BYTES, bounded_text};
 use crate::metrics::{DeadLetterReason, Outcome, ProduceFailure, ProduceTarget, RetryPlace, RetryTier};
 use crate::producer::write_error::{WriteError, WriteErrorKind, WriteFailure};
-use crate::subscription::{SubscriptionError, TroubleKind};
+use crate::subscription::{SubscriptionError, TroubleKind, TroublePlace};
 
 impl Owner {
     /// Hands one delivered record to the core.
     pub(super) fn deliver(&mut self, record: Record, now: Moment) {
         let bytes = record.size();
+        let ruling = self.rule(&record, now);
+        if ruling != Ruling::Process {
+            return self.deliver_foreign(record, ruling, now);
+        }
         let (rounds, attempts) = record.retry_state().map_or((0, 0), |retry| (retry.round, retry.attempts));
         let due = record.due_millis().and_then(|due| self.due_moment(due));
         if let Some(due) = due
@@ -48,7 +52,7 @@ impl Owner {
                 self.metrics.repeated_deliveries(1);
                 self.release(bytes);
             }
-            Delivered::AlreadySettled => {
+            Delivered::AlreadySettled | Delivered::Foreign => {
                 self.release(bytes);
             }
         }
@@ -136,27 +140,25 @@ impl Owner {
             Code::SaslAuthenticationFailed | Code::Authentication => TroubleKind::Authentication,
             _ => return,
         };
-        if self.runtime.control.refusals.write_refused(&error.topic, kind, error.to_string()) {
-            tracing::error!(
-                kind = kind.as_str(), %error,
-                "the brokers refuse writes that records wait for; they stay unsettled, and the writes are tried again"
-            );
-        }
+        let place = TroublePlace::WritesTo(error.topic.to_string());
+        self.runtime.control.troubles.note(kind, place, &error.to_string());
     }
 
     fn note_written(&self, target: ProduceTarget) {
+        let troubles = &self.runtime.control.troubles;
+        if !troubles.any() {
+            return;
+        }
         let target = match target {
             ProduceTarget::Retry => self.runtime.retry_topic.as_ref(),
             ProduceTarget::DeadLetter => self.runtime.dead_letter_topic.as_ref(),
         };
-        if let Some(target) = target
-            && self.runtime.control.refusals.written(&target.name)
-        {
-            tracing::info!(topic = %target.name, "the trouble with writes has passed");
+        if let Some(target) = target {
+            troubles.passed(&TroublePlace::WritesTo(target.name.to_string()));
         }
     }
 
-    fn carry_out(&mut self, written: Option<Publish>, verdict: Verdict<Held>) {
+    pub(super) fn carry_out(&mut self, written: Option<Publish>, verdict: Verdict<Held>) {
         match verdict {
             Verdict::Settled { outcome, record, .. } => {
                 let outcome = match outcome {
@@ -176,6 +178,10 @@ impl Owner {
                         };
                         self.metrics.dead_lettered(reason_label(reason), 1);
                         Outcome::DeadLettered
+                    }
+                    Settlement::Foreign => {
+                        self.report_foreign(&record.record);
+                        Outcome::Foreign
                     }
                 };
                 self.metrics.settled(outcome, 1);
@@ -234,7 +240,7 @@ impl Owner {
         }));
     }
 
-    fn release(&mut self, bytes: usize) {
+    pub(super) fn release(&mut self, bytes: usize) {
         self.released_records += 1;
         self.released_bytes += bytes as u64;
     }

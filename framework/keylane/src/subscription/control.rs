@@ -11,8 +11,8 @@ use tokio::sync::Notify;
 
 use super::error::SubscriptionError;
 use super::hot_keys::HotKeys;
-use super::refusals::Refusals;
-use super::status::{PartitionStatus, State, SubscriptionStatus, Trouble, TroubleKind};
+use super::status::{PartitionStatus, State, SubscriptionStatus};
+use super::troubles::Troubles;
 use crate::runtime::GivenUpLog;
 
 /// Shared by everything of one subscription. Written rarely; nothing on the way of a record.
@@ -29,8 +29,7 @@ pub(crate) struct Control {
     any_partition_paused: AtomicBool,
     shutdown: Mutex<Option<Instant>>,
     failure: Mutex<Option<SubscriptionError>>,
-    trouble: Mutex<Option<Trouble>>,
-    pub(crate) refusals: Refusals,
+    pub(crate) troubles: Troubles,
     pub(crate) given_up: GivenUpLog,
     group: String,
     name: String,
@@ -57,8 +56,7 @@ impl Control {
             any_partition_paused: AtomicBool::new(false),
             shutdown: Mutex::new(None),
             failure: Mutex::new(None),
-            trouble: Mutex::new(None),
-            refusals: Refusals::default(),
+            troubles: Troubles::default(),
             given_up: GivenUpLog::default(),
             group: String::new(),
             name: String::new(),
@@ -209,20 +207,6 @@ impl Control {
         State::from_u8(self.state.load(Ordering::Relaxed))
     }
 
-    pub(crate) fn set_trouble(&self, trouble: Option<Trouble>) {
-        *self.trouble.lock().unwrap_or_else(PoisonError::into_inner) = trouble;
-    }
-
-    /// The trouble there is, or was last.
-    pub(crate) fn trouble(&self) -> Option<Trouble> {
-        self.trouble.lock().unwrap_or_else(PoisonError::into_inner).clone()
-    }
-
-    /// Whether this kind of trouble is what there is at present.
-    pub(crate) fn is_in_trouble(&self, kind: TroubleKind) -> bool {
-        self.trouble().is_some_and(|trouble| trouble.kind == kind)
-    }
-
     pub(crate) fn set_partition(&self, status: PartitionStatus) {
         self.partitions.insert((status.topic.clone(), status.partition), status);
     }
@@ -255,7 +239,7 @@ impl Control {
 
     pub(crate) fn status(&self) -> SubscriptionStatus {
         let mut partitions: Vec<_> = self.partitions.iter().map(|entry| entry.value().clone()).collect();
-        let trouble = self.trouble().or_else(|| self.refusals.write_trouble());
+        let troubles = self.troubles.lasting();
         partitions.sort_by(|a, b| (&a.topic, a.partition).cmp(&(&b.topic, b.partition)));
         let storm_guard_closed = self.storm_guard.lock().unwrap_or_else(PoisonError::into_inner).is_closed();
         SubscriptionStatus {
@@ -264,7 +248,8 @@ impl Control {
             assigned: self.is_assigned(),
             polled_ago: self.polled_ago(),
             storm_guard_closed,
-            trouble,
+            trouble: troubles.first().cloned(),
+            troubles,
             partitions,
         }
     }

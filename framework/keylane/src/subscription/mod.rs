@@ -7,14 +7,16 @@ mod handle;
 mod hot_keys;
 #[cfg(all(test, feature = "embedded-broker"))]
 mod panic_tests;
-mod refusals;
 mod start;
 mod status;
+mod troubles;
 
 pub use builder::SubscriptionBuilder;
 pub use error::{PartitionNotAssigned, StartError, SubscriptionError};
 pub use handle::{Subscription, SubscriptionHandle};
 pub use hot_keys::{HotKey, HotKeys};
-pub use status::{OldestRecord, PartitionStatus, RecordState, State, SubscriptionStatus, Trouble, TroubleKind};
+pub use status::{
+    OldestRecord, PartitionStatus, PausedBy, RecordState, State, SubscriptionStatus, Trouble, TroubleKind, TroublePlace,
+};
 
 pub(crate) use control::Control;

@@ -9,7 +9,7 @@ use rdkafka::types::RDKafkaApiKey;
 
 use super::{State, Subscription, SubscriptionBuilder, SubscriptionError};
 use crate::panics::planted::plant;
-use crate::{EmbeddedBroker, EmbeddedBrokerOptions, NewTask, Raw, Reading, Task, TaskError, TaskProducer};
+use crate::{EmbeddedBroker, EmbeddedBrokerOptions, NewTask, Raw, Reading, Retry, Task, TaskError, TaskProducer};
 
 /// Nothing here takes this long; a test that gets there has failed.
 const DEADLINE: Duration = Duration::from_secs(60);
@@ -121,4 +121,19 @@ async fn a_panic_in_a_callback_of_the_client_ends_run() {
         assert_eq!(handle.status().partitions, []);
         second.shutdown().await.unwrap();
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_panic_of_the_thread_that_asks_about_other_groups_ends_run() {
+    let broker = broker("panic-foreign", 1);
+    broker.create_topic("panic-foreign-retry", 1).unwrap();
+    let producer = TaskProducer::builder("panic-foreign-retry").bootstrap_servers(broker.bootstrap_servers());
+    let producer = producer.application_id("test").start().await.unwrap();
+    producer.enqueue(NewTask::new("work").header("keylane-group", "another")).await.unwrap();
+    producer.close(DEADLINE).await.unwrap();
+    plant("foreign", "panic-foreign-retry", 0);
+    let subscription = start(builder(&broker, "panic-foreign").retry(Retry::none().then_topic())).await;
+    let error = internal_error(subscription).await;
+    assert_eq!(error, "the thread that asks about other groups panicked: boom");
+    assert_eq!(broker.requests(RDKafkaApiKey::LeaveGroup), 1, "the group is left");
 }

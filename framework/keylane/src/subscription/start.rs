@@ -12,6 +12,7 @@ use super::error::{StartError, SubscriptionError};
 use super::handle::Subscription;
 use crate::client_config;
 use crate::consumer::{CommitQueue, Context, FetchQueue, Forwarding, OwnerFactory, PollLoop, PollSettings, Reader};
+use crate::foreign::RetryOwnership;
 use crate::metrics::SubscriptionMetrics;
 use crate::producer::raw::{self as producer, RawProducer};
 use crate::runtime::{self, Runtime, Seldom, SharedLease, TopicTarget, Work};
@@ -130,6 +131,11 @@ fn connect(
     let commit_queue = CommitQueue::new(&consumer);
     let names: Vec<&str> = settings.topics.iter().chain(&settings.retry_topic).map(|topic| &**topic).collect();
     consumer.subscribe(&names).map_err(|error| StartError::Create(error.to_string()))?;
+    let origin_of_time = Instant::now();
+    let ownership = config.retry.topic.as_ref().zip(retry.as_ref()).map(|(settings, target)| {
+        let (side_config, control) = (side_config.clone(), control.clone());
+        RetryOwnership::new(config, settings, target, side_config, control, origin_of_time)
+    });
     let runtime = Runtime {
         group: config.group.as_str().into(),
         attempt_timeout: config.attempt_timeout,
@@ -142,11 +148,12 @@ fn connect(
         producer,
         retry_topic: retry,
         dead_letter_topic: dead_letters,
+        ownership,
         failed_writes: Seldom::every(FAILED_WRITES_EVERY),
         lease,
         control: control.clone(),
         metrics: metrics.clone(),
-        origin_of_time: Instant::now(),
+        origin_of_time,
     };
     Ok(((reader, commit_queue, consumer), Arc::new(runtime), settings, side_config))
 }

@@ -59,8 +59,7 @@ async fn without_an_assignment_it_is_started_and_not_ready() {
 #[tokio::test]
 async fn idle_for_want_of_the_topic_is_not_idle_by_design() {
     let (control, handle) = running("a");
-    let trouble = Trouble { kind: TroubleKind::MissingTopic, message: "gone".into(), since: SystemTime::now() };
-    control.set_trouble(Some(trouble));
+    control.troubles.note(TroubleKind::MissingTopic, TroublePlace::Topic("tasks".into()), "gone");
     let (_, live, ready, codes) = probe(&[&handle]).await;
     assert_eq!((live, ready, codes[0].as_str()), (200, 503, "missing_topic"));
     control.set_partition(PartitionStatus::of("tasks", 0));
@@ -114,16 +113,37 @@ async fn brokers_away_pauses_and_a_closed_storm_guard_are_degraded() {
     let handle = SubscriptionHandle::of(control.clone());
     control.set_assigned(true);
     control.set_state(State::Paused);
-    let trouble = Trouble { kind: TroubleKind::Connection, message: "down".into(), since: SystemTime::now() };
-    control.set_trouble(Some(trouble));
-    let expected = ["paused", "storm_guard_closed", "broker_away"].map(str::to_owned).to_vec();
+    control.troubles.note(TroubleKind::Connection, TroublePlace::Broker(1), "down");
+    control.troubles.note(TroubleKind::Commit, TroublePlace::Coordinator, "refused");
+    let expected = ["paused", "storm_guard_closed", "broker_away", "commits_failing"].map(str::to_owned).to_vec();
     assert_eq!(probe(&[&handle]).await, (200, 200, 200, expected));
 
     control.set_state(State::Running);
-    control.set_trouble(None);
+    control.troubles.passed(&TroublePlace::Broker(1));
+    control.troubles.passed(&TroublePlace::Coordinator);
     control.set_partition(PartitionStatus { paused_by_user: true, ..PartitionStatus::of("tasks", 0) });
     let expected = ["storm_guard_closed", "partition_paused"].map(str::to_owned).to_vec();
     assert_eq!(probe(&[&handle]).await, (200, 200, 200, expected));
+}
+
+#[tokio::test]
+async fn a_partition_that_is_deaf_because_records_are_not_due_is_degraded() {
+    let (control, handle) = running("a");
+    let full = PartitionStatus {
+        pending: 10_499,
+        waiting: 10_400,
+        not_due: 10_450,
+        paused: true,
+        paused_by: Some(PausedBy::NotDue),
+        ..PartitionStatus::of("tasks", 0)
+    };
+    control.set_partition(full.clone());
+    assert_eq!(probe(&[&handle]).await, (200, 200, 200, vec!["paused_by_not_due".to_owned()]));
+    let answer = get(&shared(vec![handle.clone()], None), "/health/ready").await;
+    let text = answer.json()["reasons"][0]["text"].as_str().unwrap().to_owned();
+    assert!(text.starts_with("10450 of 10499 pending records are not due"), "{text}");
+    control.set_partition(PartitionStatus { paused_by: Some(PausedBy::PendingRecords), ..full });
+    assert_eq!(probe(&[&handle]).await, (200, 200, 200, vec![]), "an ordinary backlog");
 }
 
 #[tokio::test]
