@@ -14,7 +14,7 @@ use std::{
 use bytes::Bytes;
 use keylane::{
     Backoff, DeadLetter, Exhausted, Json, NewTask, Processor, Raw, Retry, State, Subscription, SubscriptionBuilder,
-    SubscriptionError, Task, TaskError, TaskProducer,
+    SubscriptionError, Task, TaskError, TaskProducer, TroubleKind,
 };
 use keylane_integration_tests::{
     claims::{claims, unclaimed},
@@ -813,4 +813,55 @@ async fn records_without_a_key_wait_for_nobody() {
     scene.await_all_claimed(&scene.topic).await;
     member.shutdown().await.unwrap();
     journal.check(&scene.kafka.produced(&scene.topic).await.unwrap(), Expect::Drained).assert_clean();
+}
+
+/// The embedded broker cannot describe groups, so only this shows that members count, and that a group can be gone.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_foreign_retry_is_left_to_a_group_with_members_and_held_where_the_group_is_gone() {
+    let scene = Scene::new(kafka_or_skip!(Nodes::One)).await;
+    // Members that have committed nothing of the retry topic, by each protocol.
+    let elsewhere = scene.kafka.unique("elsewhere");
+    scene.kafka.create_topic(&elsewhere, 1, 1, &[]).await.unwrap();
+    let mut others = Vec::new();
+    for protocol in [Protocol::Cooperative, Protocol::Consumer] {
+        let group = scene.kafka.unique("other");
+        let builder = protocol.subscribe(scene.kafka, &group, &elsewhere, 10_000);
+        let member = builder.start(Raw, |_: Task<Bytes>| async { Ok(()) }).await.unwrap();
+        wait_until("it is a member", DEADLINE, || member.status().assigned).await;
+        others.push((group, member));
+    }
+    let gone = scene.kafka.unique("gone");
+    let groups = others.iter().map(|(group, _)| group).chain([&gone]);
+    let retry_of = |group: &String| NewRecord {
+        headers: vec![("keylane-group".to_owned(), Some(group.clone().into_bytes()))],
+        ..NewRecord::keyed("k", group.as_str())
+    };
+    scene.kafka.produce(&scene.retry, groups.map(retry_of).collect()).await.unwrap();
+
+    let attempts = Attempts::default();
+    let start =
+        async |retry| scene.subscribe().retry(retry).start(Raw, noting(&attempts, |_, _| Ok(()))).await.unwrap();
+    let member = start(Retry::none().then_topic()).await;
+    wait_until("the group that is gone is named", DEADLINE, || {
+        let trouble = member.status().trouble.filter(|trouble| trouble.kind == TroubleKind::ForeignRetries);
+        trouble.is_some_and(|trouble| trouble.message.contains(&gone) && trouble.message.contains("no members"))
+    })
+    .await;
+    wait_for("those of groups with members are committed as settled", DEADLINE, async || {
+        let produced = scene.kafka.produced(&scene.retry).await.unwrap();
+        let left = unclaimed(&claims(scene.kafka, &scene.group, &scene.retry).await.unwrap(), &produced);
+        left.iter().map(|place| place.offset).eq([2]).then_some(())
+    })
+    .await;
+    member.shutdown().await.unwrap();
+    for (group, other) in others {
+        assert_eq!(attempts.of(&group), [] as [u32; 0]);
+        other.shutdown().await.unwrap();
+    }
+    assert_eq!(attempts.of(&gone), [] as [u32; 0]);
+
+    let member = start(Retry::none().then_topic().adopt([&gone])).await;
+    scene.await_all_claimed(&scene.retry).await;
+    assert_eq!(attempts.of(&gone), [1]);
+    member.shutdown().await.unwrap();
 }

@@ -35,7 +35,7 @@ pub use caution::{Caution, MARK_PATIENCE, Mark, PoisonFate, Poisoned, SUSPECT_PA
 pub use delivery::{Delivered, Delivery};
 pub use observe::{Oldest, RecordState};
 pub use outcome::{FailureHeaders, ParkReason, Publish, PublishRequest, PublishResult, Settlement, Success, Verdict};
-pub use pending_view::{Activity, PendingView, Wait};
+pub use pending_view::{Activity, HeldUp, PendingView, Wait};
 pub use settings::{LaneOrder, PartitionSettings, Paused};
 pub use ticket::{Start, Ticket};
 pub use watchdog::{Alarm, Watchdog};

@@ -121,8 +121,9 @@ pub use producer::{
 };
 pub use record::{Origin, Record};
 pub use subscription::{
-    HotKey, HotKeys, OldestRecord, PartitionNotAssigned, PartitionStatus, RecordState, StartError, State, Subscription,
-    SubscriptionBuilder, SubscriptionError, SubscriptionHandle, SubscriptionStatus, Trouble, TroubleKind, TroublePlace,
+    HotKey, HotKeys, OldestRecord, PartitionNotAssigned, PartitionStatus, PausedBy, RecordState, StartError, State,
+    Subscription, SubscriptionBuilder, SubscriptionError, SubscriptionHandle, SubscriptionStatus, Trouble, TroubleKind,
+    TroublePlace,
 };
 pub use task::Task;
 pub use task_error::TaskError;

@@ -328,6 +328,10 @@ impl<R> PendingRecord<R> {
         now.since(first.unwrap_or(self.started))
     }
 
+    pub(super) fn bytes(&self) -> usize {
+        self.bytes as usize
+    }
+
     pub(super) fn attempts(&self) -> u32 {
         self.rare.as_ref().map_or(0, |rare| rare.attempts_before).saturating_add(self.attempts_here)
     }

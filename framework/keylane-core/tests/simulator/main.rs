@@ -24,11 +24,13 @@
 //! * time: timers fire early; due times are ignored
 //! * policy: a retry too few, a round too many, a panic is final, the guard lets everything through or holds back fatal
 //!   records; attempts or bytes are not counted
+//! * other groups: a held record holds its lane, starts, or is taken for a blocker; one of a group that is gone is settled
 //! * blockers: taken from a window that is not full, or not settled, or before their time; taken while paused; a running one
 //!   is written at once; a waiting one keeps its timer; the guard is not asked
 
 mod broker;
 mod ending;
+mod foreign;
 mod membership;
 mod owner;
 mod plan;
@@ -103,11 +105,13 @@ fn every_promise_holds_after_every_step() {
 }
 
 /// What the runs have to come past for their silence to mean something.
-const CORNERS: [&str; 22] = [
+const CORNERS: [&str; 25] = [
     "a crash",
     "a dead letter refused by the guard",
     "a dead letter with fewer headers",
     "a delivery settled before",
+    "a foreign delivery",
+    "a held record settled as foreign",
     "a pause for the budget",
     "a position moved with its map",
     "a repeated delivery",
@@ -119,6 +123,7 @@ const CORNERS: [&str; 22] = [
     "a write tried again",
     "an end: dead-lettered",
     "an end: done",
+    "an end: held",
     "an end: parked",
     "an end: retried for ever",
     "an end: skipped",

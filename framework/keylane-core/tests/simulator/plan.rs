@@ -37,6 +37,8 @@ pub(crate) enum Behaviour {
     Broken,
     Fatal,
     Undecodable,
+    /// Another group's, never to be attempted.
+    Theirs,
 }
 
 /// Where a record ends when nothing interferes any more.
@@ -48,6 +50,8 @@ pub(crate) enum Ending {
     Parked,
     /// It goes on being retried in place.
     Retrying,
+    /// Settled as another group's, or held.
+    Foreign,
 }
 
 impl Plan {
@@ -88,7 +92,8 @@ impl Plan {
     /// What this attempt does; `attempts` counts all attempts of the record so far, this one included.
     pub(crate) fn act(&self, attempts: u32, random: &mut Random) -> Result<Success, Failure> {
         match self.behaviour {
-            Behaviour::Good => Ok(Success::Done),
+            // It is noticed at its start.
+            Behaviour::Good | Behaviour::Theirs => Ok(Success::Done),
             Behaviour::Skipped => Ok(Success::Skipped),
             Behaviour::Flaky(failures) if attempts > failures => Ok(Success::Done),
             Behaviour::Flaky(_) | Behaviour::Broken => Err(match random.below(5) {
@@ -127,6 +132,7 @@ impl Plan {
         let reason = match self.behaviour {
             Behaviour::Good | Behaviour::Flaky(_) => return Ending::Done,
             Behaviour::Skipped => return Ending::Skipped,
+            Behaviour::Theirs => return Ending::Foreign,
             Behaviour::Broken if policy.in_place == InPlace::Forever => return Ending::Retrying,
             Behaviour::Broken if self.is_refused_by_retry_topic(policy) => return Ending::Parked,
             Behaviour::Broken => Reason::Exhausted,

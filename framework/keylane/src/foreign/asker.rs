@@ -14,6 +14,7 @@ use super::Answers;
 use crate::client_config::creation_error;
 use crate::native::{AdminOptions, Reply, ReplyQueue};
 use crate::native::{describe_group, has_offsets, list_group_offsets, members};
+use crate::panics::caught;
 use crate::runtime::TopicTarget;
 use crate::subscription::{Control, SubscriptionError};
 use crate::topics::LastError;
@@ -59,29 +60,19 @@ impl Asker {
     fn start(&self) -> Option<SyncSender<Arc<str>>> {
         let (sender, receiver) = sync_channel(1);
         let (config, topic, answers) = (self.config.clone(), self.retry_topic.clone(), self.answers.clone());
-        let ended = End(self.control.clone());
+        let control = self.control.clone();
         std::thread::Builder::new()
             .name("keylane-foreign".into())
             .spawn(move || {
-                let ended = ended;
-                answer(&config, &topic, &receiver, &answers);
-                drop(ended);
+                let answer = || answer(&config, &topic, &receiver, &answers);
+                if let Err(panic) = caught(answer) {
+                    let what = format!("the thread that asks about other groups panicked: {panic}");
+                    control.fail(SubscriptionError::Internal(what));
+                }
             })
             .inspect_err(|error| tracing::warn!(%error, "other consumer groups cannot be asked about"))
             .ok()?;
         Some(sender)
-    }
-}
-
-/// A panic of the thread ends the subscription (guarantee G9).
-struct End(Arc<Control>);
-
-impl Drop for End {
-    fn drop(&mut self) {
-        if std::thread::panicking() {
-            let why = "the thread that asks about other groups panicked; the panic message has the place";
-            self.0.fail(SubscriptionError::Internal(why.into()));
-        }
     }
 }
 
@@ -94,6 +85,8 @@ fn answer(config: &ClientConfig, topic: &TopicTarget, questions: &Receiver<Arc<s
         }
     };
     while let Ok(group) = questions.recv() {
+        #[cfg(test)]
+        crate::panics::planted::step("foreign", &topic.name);
         let liveness = liveness(&client, topic, &group);
         tracing::debug!(group = &*group, ?liveness, "another consumer group was asked about");
         answers.put(&group, liveness);

@@ -169,7 +169,7 @@ impl TaskProducerBuilder {
     pub fn build(self) -> Result<TaskProducer, TaskProducerError> {
         self.validate()?;
         let limits = Limits { records: self.max_pending_records, bytes: self.max_pending_bytes };
-        let raw = RawProducer::start(&self.bootstrap_servers, &self.kafka, limits)?;
+        let raw = RawProducer::start(&self.bootstrap_servers, &self.kafka, limits, Arc::new(|_| ()))?;
         let instance_id = self.instance_id.unwrap_or_else(host_name);
         Ok(TaskProducer::new(raw, Arc::from(self.topic), self.application_id, instance_id))
     }

@@ -72,6 +72,13 @@ pub enum EnqueueError {
         /// Why.
         reason: String,
     },
+    /// The producer's thread has panicked, which is a defect of keylane; the log has the place. The task was not taken. Start
+    /// another producer.
+    #[error("cannot enqueue to topic {topic}: the producer's thread has panicked; start another producer")]
+    Broken {
+        /// The topic.
+        topic: Arc<str>,
+    },
     /// The producer is closed. The task was not taken.
     #[error("cannot enqueue to topic {topic}: the producer is closed")]
     Closed {
@@ -86,6 +93,7 @@ impl From<WriteError> for EnqueueError {
         let WriteError { topic, failure } = error;
         match failure {
             WriteFailure::NotAdmitted(NotAdmitted::Closed) => Self::Closed { topic },
+            WriteFailure::NotAdmitted(NotAdmitted::Broken) => Self::Broken { topic },
             WriteFailure::NotAdmitted(NotAdmitted::TooManyRecords { limit }) => {
                 Self::Full { topic, limit, unit: "records", setting: "max_pending_records" }
             }

@@ -1,6 +1,7 @@
 //! The producer against librdkafka's mock cluster.
 
 use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant, SystemTime};
 
 use bytes::Bytes;
@@ -17,6 +18,7 @@ use super::raw::{Limits, OutgoingRecord, RawProducer};
 use super::write_error::{SizeLimit, WriteErrorKind, WriteFailure};
 use super::*;
 use crate::Headers;
+use crate::panics::planted::plant;
 use crate::task_metadata::TaskMetadata;
 
 const TOPIC: &str = "parking-events";
@@ -42,7 +44,13 @@ fn builder(cluster: &Cluster) -> TaskProducerBuilder {
 
 fn raw(cluster: &Cluster, kafka: &[(&str, &str)]) -> RawProducer {
     let kafka: BTreeMap<_, _> = kafka.iter().map(|(key, value)| (key.to_string(), value.to_string())).collect();
-    RawProducer::start(&cluster.bootstrap_servers(), &kafka, Limits { records: 1_000, bytes: 10 << 20 }).unwrap()
+    RawProducer::start(
+        &cluster.bootstrap_servers(),
+        &kafka,
+        Limits { records: 1_000, bytes: 10 << 20 },
+        Arc::new(|_| ()),
+    )
+    .unwrap()
 }
 
 fn record(value: &'static str) -> OutgoingRecord {
@@ -492,10 +500,37 @@ async fn a_record_keeps_its_timestamp_and_headers() {
 #[tokio::test]
 async fn a_closed_raw_producer_and_a_negative_partition_are_refused_without_a_broker() {
     let kafka = BTreeMap::new();
-    let raw = RawProducer::start("127.0.0.1:1", &kafka, Limits { records: 1, bytes: 1 }).unwrap();
+    let raw = RawProducer::start("127.0.0.1:1", &kafka, Limits { records: 1, bytes: 1 }, Arc::new(|_| ())).unwrap();
     let error = raw.send(OutgoingRecord { partition: Some(-1), ..record("x") }).await.unwrap_err();
     assert_eq!(error.kind(), WriteErrorKind::Refused, "{error}");
     raw.close(DEADLINE).await.unwrap();
     let error = raw.send(record("x")).await.unwrap_err();
     assert_eq!(error.failure, WriteFailure::NotAdmitted(NotAdmitted::Closed));
+}
+
+/// Nothing may wait for an answer that nobody would hear.
+#[tokio::test]
+async fn after_a_panic_of_its_thread_what_is_on_its_way_fails_and_nothing_more_is_taken() {
+    let cluster = cluster(1);
+    let servers = cluster.bootstrap_servers();
+    let heard = Arc::new(Mutex::new(String::new()));
+    let limits = Limits { records: 1, bytes: 10 << 20 };
+    let on_panic: raw::OnPanic = {
+        let heard = heard.clone();
+        Arc::new(move |text: &str| text.clone_into(&mut heard.lock().unwrap()))
+    };
+    // Nobody answers.
+    cluster.broker_down(1).unwrap();
+    let raw = RawProducer::start(&servers, &BTreeMap::new(), limits, on_panic).unwrap();
+    let on_its_way = raw.send(record("early"));
+    assert_eq!(raw.pending(), 1);
+    plant("producer", &servers, 0);
+    let error = tokio::time::timeout(DEADLINE, on_its_way).await.expect("it has an answer").unwrap_err();
+    assert_eq!(error.kind(), WriteErrorKind::Transient);
+    assert_eq!(*heard.lock().unwrap(), "boom");
+    tokio::time::timeout(DEADLINE, raw.room()).await.expect("who waits for room is told");
+    let error = raw.send(record("late")).await.unwrap_err();
+    assert_eq!(error.failure, WriteFailure::NotAdmitted(NotAdmitted::Broken));
+    assert_eq!(raw.pending(), 0);
+    assert!(matches!(EnqueueError::from(error), EnqueueError::Broken { .. }));
 }

@@ -153,6 +153,7 @@ impl std::fmt::Display for NotAdmitted {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
             Self::Closed => f.write_str("the producer is closed"),
+            Self::Broken => f.write_str("the producer's thread has panicked; start another producer"),
             Self::TooManyRecords { limit } => write!(f, "{limit} records are pending, the limit"),
             Self::TooManyBytes { limit } => write!(f, "the limit of {limit} pending bytes is reached"),
         }

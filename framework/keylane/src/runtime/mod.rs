@@ -9,6 +9,7 @@ mod bounded_lines;
 mod caution;
 mod foreign;
 mod given_up;
+mod guarded;
 mod hot_keys;
 mod inbox;
 mod lease;

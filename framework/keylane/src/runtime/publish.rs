@@ -36,7 +36,11 @@ impl Owner {
             match (outgoing, &self.runtime.producer) {
                 (Some(outgoing), Some(producer)) => {
                     let answer = producer.send(outgoing);
-                    tokio::spawn(async move {
+                    #[cfg(test)]
+                    let topic = self.topic.clone();
+                    self.spawn(async move {
+                        #[cfg(test)]
+                        crate::panics::planted::step("write", &topic);
                         let result = tokio::select! {
                             biased;
                             result = answer => result,

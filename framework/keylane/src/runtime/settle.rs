@@ -221,7 +221,7 @@ impl Owner {
                         Outcome::DeadLettered
                     }
                     Settlement::Foreign => {
-                        self.note_foreign(&record.record);
+                        self.report_foreign(&record.record);
                         Outcome::Foreign
                     }
                 };

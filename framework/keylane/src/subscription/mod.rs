@@ -16,7 +16,7 @@ pub use error::{PartitionNotAssigned, StartError, SubscriptionError};
 pub use handle::{Subscription, SubscriptionHandle};
 pub use hot_keys::{HotKey, HotKeys};
 pub use status::{
-    OldestRecord, PartitionStatus, RecordState, State, SubscriptionStatus, Trouble, TroubleKind, TroublePlace,
+    OldestRecord, PartitionStatus, PausedBy, RecordState, State, SubscriptionStatus, Trouble, TroubleKind, TroublePlace,
 };
 
 pub(crate) use control::Control;
