@@ -11,7 +11,10 @@ use std::{
 };
 
 use bytes::Bytes;
-use keylane::{Backoff, DeadLetter, PartitionStatus, Raw, Retry, Subscription, SubscriptionBuilder, Task, TaskError};
+use keylane::{
+    Backoff, DeadLetter, PartitionStatus, Raw, Retry, Subscription, SubscriptionBuilder, Task, TaskError, TroubleKind,
+    TroublePlace,
+};
 use keylane_integration_tests::{
     claims::{assert_honest, claims, unclaimed},
     dead_letters::dead_letters,
@@ -188,8 +191,15 @@ async fn a_dead_letter_topic_goes_and_comes_back(protocol: Protocol) {
 
     await_failed_writes(&scene.topic).await;
     scene.await_unclaimed(&every_tenth(200)).await;
-    kafka.create_topic(&scene.dead, 2, 1, &[]).await.unwrap();
+    let gone = (TroubleKind::MissingTopic, TroublePlace::WritesTo(scene.dead.clone()));
+    wait_until("the status names the topic that is gone", DEADLINE, || {
+        member.status().trouble.is_some_and(|trouble| (trouble.kind, trouble.place) == gone)
+    })
+    .await;
+    // With fewer partitions than before (point 12): half of the records go elsewhere than they would have.
+    kafka.create_topic(&scene.dead, 1, 1, &[]).await.unwrap();
     scene.await_unclaimed(&BTreeSet::new()).await;
+    wait_until("the trouble is over", DEADLINE, || member.status().trouble.is_none()).await;
     member.shutdown().await.unwrap();
     let dead = scene.dead_letters().await;
     assert_eq!(dead.len(), 20);

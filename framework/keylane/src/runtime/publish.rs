@@ -9,6 +9,7 @@ use keylane_core::{FailureHeaders, Moment, Publish, PublishRequest, Reason};
 use super::caution::poison_history;
 use super::inbox::Written;
 use super::owner::{Held, Owner};
+use super::partition_count;
 use super::settle::unix_millis;
 use super::work::TopicTarget;
 use crate::dead_letter::{self, FailureHistory, Writer};
@@ -61,6 +62,7 @@ impl Owner {
             Publish::Retry { .. } => (self.runtime.retry_topic.as_ref()?, "retryable"),
             Publish::DeadLetter { reason } => (self.runtime.dead_letter_topic.as_ref()?, reason.as_str()),
         };
+        partition_count::refresh(target, &self.runtime.side_config, &self.runtime.control, Instant::now());
         let history = match &request.publish {
             Publish::DeadLetter { reason: Reason::Poison } => {
                 poison_history(held, request.attempts, self.core.crashes(request.offset))
@@ -180,5 +182,5 @@ fn history(held: &Held, attempts: u32, reason: &'static str) -> FailureHistory {
 }
 
 fn partition_in(target: &TopicTarget, source: i32) -> i32 {
-    map_partition(source, target.partitions)
+    map_partition(source, target.partitions.get())
 }

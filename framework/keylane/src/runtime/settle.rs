@@ -13,7 +13,8 @@ use super::attempt::AttemptOutcome;
 use super::given_up::Ended;
 use super::inbox::Written;
 use super::owner::{Held, Owner};
-use super::work::Runtime;
+use super::partition_count;
+use super::work::{Runtime, TopicTarget};
 use crate::Record;
 use crate::dead_letter::{FailureHistory, MAX_ERROR_BYTES, bounded_text};
 use crate::metrics::{DeadLetterReason, Outcome, ProduceFailure, ProduceTarget, RetryPlace, RetryTier};
@@ -132,7 +133,7 @@ impl Owner {
         ended: Option<Ended>,
         verdict: &Verdict<Held>,
     ) {
-        self.note_refused_write(error);
+        self.note_refused_write(error, target);
         let (kind, next) = match (error.kind(), verdict) {
             // Its own line says so.
             (_, Verdict::Parked { .. }) => return self.runtime.metrics.produce_failed(target, ProduceFailure::Refused),
@@ -156,9 +157,15 @@ impl Owner {
     }
 
     /// What an operator has to mend shows as trouble until a write to the same topic is acknowledged.
-    fn note_refused_write(&self, error: &WriteError) {
+    fn note_refused_write(&self, error: &WriteError, target: ProduceTarget) {
         let WriteFailure::Kafka { code } = &error.failure else { return };
         let kind = match code {
+            Code::UnknownPartition | Code::UnknownTopic | Code::UnknownTopicOrPartition => {
+                self.doubt_partitions(target);
+                TroubleKind::MissingTopic
+            }
+            // The client waits for a topic that is gone, and says no more when the time of its writes is up.
+            Code::MessageTimedOut => return self.doubt_partitions(target),
             Code::TopicAuthorizationFailed | Code::ClusterAuthorizationFailed => TroubleKind::Authorization,
             Code::SaslAuthenticationFailed | Code::Authentication => TroubleKind::Authentication,
             _ => return,
@@ -167,17 +174,28 @@ impl Owner {
         self.runtime.control.troubles.note(kind, place, &error.to_string());
     }
 
+    /// Another partition count, or that the topic is gone, would explain what a write says.
+    fn doubt_partitions(&self, target: ProduceTarget) {
+        if let Some(target) = self.target(target) {
+            target.partitions.doubt();
+            partition_count::refresh(target, &self.runtime.side_config, &self.runtime.control, Instant::now());
+        }
+    }
+
     fn note_written(&self, target: ProduceTarget) {
         let troubles = &self.runtime.control.troubles;
         if !troubles.any() {
             return;
         }
-        let target = match target {
+        if let Some(target) = self.target(target) {
+            troubles.passed(&TroublePlace::WritesTo(target.name.to_string()));
+        }
+    }
+
+    fn target(&self, target: ProduceTarget) -> Option<&TopicTarget> {
+        match target {
             ProduceTarget::Retry => self.runtime.retry_topic.as_ref(),
             ProduceTarget::DeadLetter => self.runtime.dead_letter_topic.as_ref(),
-        };
-        if let Some(target) = target {
-            troubles.passed(&TroublePlace::WritesTo(target.name.to_string()));
         }
     }
 

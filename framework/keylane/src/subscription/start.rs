@@ -15,7 +15,7 @@ use crate::consumer::{CommitQueue, Context, FetchQueue, Forwarding, OwnerFactory
 use crate::foreign::RetryOwnership;
 use crate::metrics::SubscriptionMetrics;
 use crate::producer::raw::{self as producer, RawProducer};
-use crate::runtime::{self, Runtime, Seldom, SharedLease, TopicTarget, Work};
+use crate::runtime::{self, PartitionCount, Runtime, Seldom, SharedLease, TopicTarget, Work};
 use crate::topics::{self, TopicPlan, TopicReport};
 use crate::trace::AttemptSpans;
 use crate::{Decode, Processor, Reading, SubscriptionConfig};
@@ -148,6 +148,7 @@ fn connect(
         producer,
         retry_topic: retry,
         dead_letter_topic: dead_letters,
+        side_config: side_config.clone(),
         ownership,
         failed_writes: Seldom::every(FAILED_WRITES_EVERY),
         lease,
@@ -184,7 +185,8 @@ fn internal_producer(config: &SubscriptionConfig, control: &Arc<Control>) -> Res
 }
 
 fn target(name: &str, report: &TopicReport) -> TopicTarget {
-    TopicTarget { name: name.into(), partitions: report.partitions.get(name).copied().unwrap_or(1) }
+    let count = report.partitions.get(name).copied().unwrap_or(1);
+    TopicTarget { name: name.into(), partitions: PartitionCount::new(count, Instant::now()) }
 }
 
 fn partition_settings(config: &SubscriptionConfig, lane_order: LaneOrder) -> Arc<PartitionSettings> {
