@@ -64,6 +64,7 @@
 //! * Nothing here waits, and nothing grows but by [`Partition::deliver`].
 
 mod backoff;
+mod beginning;
 mod budget;
 pub mod commit_map;
 mod elias_gamma;
@@ -88,8 +89,10 @@ mod storm_guard;
 mod time;
 mod troubles;
 mod varint;
+mod withheld;
 
 pub use backoff::{Backoff, BackoffError, MAX_BACKOFF};
+pub use beginning::{Beginning, EMPTIED_AFTER, EmptiedLog, LogRange, PassedOver, Reset, Step};
 pub use budget::{Budget, BudgetChange, BudgetError};
 pub use commit_map::{CommitContent, CommitMetadata, MAX_METADATA_BYTES, MapError};
 pub use evidence::{
@@ -105,9 +108,9 @@ pub use lease::{DOUBT_PATIENCE, LEASE, Lease, Look};
 pub use log_id::{Identity, LogId, Resume, Seen};
 pub use offset::{Epoch, Offset, Position};
 pub use partition::{
-    Activity, Alarm, Blocker, BlockerPolicy, Blocking, Caution, Delivered, Delivery, HeldUp, LaneOrder, MARK_PATIENCE,
-    Mark, NEARLY_ALL_PERCENT, NEARLY_FULL_PERCENT, Oldest, ParkReason, Partition, PartitionSettings, Paused,
-    PendingView, PoisonFate, Poisoned, Publish, PublishRequest, PublishResult, RecordState, SUSPECT_PATIENCE,
+    Activity, Alarm, Blocker, BlockerPolicy, Blocking, Caution, Delivered, Delivery, FailureHeaders, HeldUp, LaneOrder,
+    MARK_PATIENCE, Mark, NEARLY_ALL_PERCENT, NEARLY_FULL_PERCENT, Oldest, ParkReason, Partition, PartitionSettings,
+    Paused, PendingView, PoisonFate, Poisoned, Publish, PublishRequest, PublishResult, RecordState, SUSPECT_PATIENCE,
     Settlement, Start, Success, TURN_PATIENCE, Ticket, Turn, Verdict, Wait, Watchdog,
 };
 pub use paused_by::{EpisodeNews, Fill, LimitsSeen, NotDueEpisode, PausedBy};
@@ -117,3 +120,4 @@ pub use silence::{Silence, Silent};
 pub use storm_guard::{DEFAULT_BURST, StormGuard};
 pub use time::Moment;
 pub use troubles::{MOST_TROUBLES, Noted, Over, Sign, Troubles};
+pub use withheld::{Behind, Rest, WITHHELD_AFTER, Withheld, WithheldNews};

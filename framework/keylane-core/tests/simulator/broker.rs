@@ -35,6 +35,8 @@ pub(crate) struct LogRecord {
     pub(crate) due: Option<u64>,
     pub(crate) rounds: u32,
     pub(crate) attempts: u32,
+    /// Another group has written it.
+    pub(crate) theirs: bool,
 }
 
 #[derive(Clone, Debug, PartialEq)]

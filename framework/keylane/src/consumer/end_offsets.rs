@@ -10,6 +10,7 @@ use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+use keylane_core::{LogRange, Position};
 use rdkafka::ClientConfig;
 use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::error::RDKafkaErrorCode as Code;
@@ -43,7 +44,7 @@ pub(super) struct Question {
 /// What was answered; nothing where a broker did not answer.
 #[derive(Default)]
 pub(super) struct Answers {
-    pub(super) ends: HashMap<Key, i64>,
+    pub(super) ends: HashMap<Key, LogRange>,
     /// By topic, whether it is there.
     pub(super) topics: HashMap<Arc<str>, bool>,
     /// Brokers that answer.
@@ -74,8 +75,17 @@ impl EndOffsets {
             return false;
         }
         self.asked = Some(Instant::now());
+        self.send(question)
+    }
+
+    /// Asks what logs hold that cannot be read before it is known.
+    pub(super) fn ask_at_once(&mut self, ends: Vec<Key>) {
+        self.send(Question { ends, ..Question::default() });
+    }
+
+    fn send(&mut self, question: Question) -> bool {
         let Some(questions) = self.thread() else { return false };
-        // Full: the last question is still being answered, and the next one is ten seconds away.
+        // Full: the last question is still being answered, and the next one comes soon enough.
         match questions.try_send(question) {
             Ok(()) => true,
             Err(TrySendError::Full(_)) => false,
@@ -134,7 +144,10 @@ fn answer(config: &ClientConfig, questions: &Receiver<Question>, answers: &Mutex
         }
         for key in ends {
             match client.fetch_watermarks(&key.0, key.1, ANSWER_WITHIN) {
-                Ok((_, end)) => drop(answers().ends.insert(key, end)),
+                Ok((first, end)) => {
+                    let range = LogRange { first: Position::new(first), end: Position::new(end) };
+                    answers().ends.insert(key, range);
+                }
                 Err(error) => {
                     tracing::debug!(topic = %key.0, partition = key.1, %error, "no end offset");
                     break;

@@ -3,6 +3,7 @@
 use std::sync::{Arc, PoisonError};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
+use keylane_core::Reset;
 use rdkafka::consumer::Consumer;
 
 use super::end_offsets::{Answers, Question};
@@ -46,6 +47,7 @@ impl PollLoop {
         self.commits.mark(&self.consumer, &mut self.assignment.partitions);
         self.poll_metrics.section(PollSection::Commit, paused_at.elapsed());
         self.reopen_anew();
+        self.look_after_beginnings();
         self.watch_owners();
         if self.last_slow_housekeeping.elapsed() >= SLOW_HOUSEKEEPING {
             self.last_slow_housekeeping = Instant::now();
@@ -109,7 +111,7 @@ impl PollLoop {
         }
         let logs = answer.unwrap_or_default();
         let deadline = Instant::now() + self.settings.drain_timeout;
-        if !self.draining && self.assignment.compare_logs(&logs, deadline) && self.settings.reset_is_error {
+        if !self.draining && self.assignment.compare_logs(&logs, deadline) && self.settings.reset == Reset::Error {
             let topic = self.assignment.partitions.iter().find(|p| p.anew.is_some()).map(|p| p.topic.clone());
             self.control.fail(made_anew(&topic.unwrap_or_default()));
         }
@@ -120,6 +122,33 @@ impl PollLoop {
 
     /// Keeps lag true for partitions that do not fetch, looks whether the brokers are back, and counts dead letters.
     fn ask_end_offsets(&mut self) {
+        self.take_end_offsets();
+        let mut ask: Vec<_> = (self.assignment.partitions.iter())
+            .filter(|p| p.fetch_paused || p.withheld.wants_answer(p.now()))
+            .map(|p| (p.topic.clone(), p.partition))
+            .collect();
+        // On a quiet topic nothing else would tell that the brokers are back.
+        let away = [TroubleKind::Connection, TroubleKind::Authentication];
+        let is_away = away.iter().any(|kind| self.control.troubles.has(*kind));
+        if ask.is_empty() && is_away {
+            ask.extend(self.assignment.partitions.first().map(|p| (p.topic.clone(), p.partition)));
+        }
+        let brokers = self.control.troubles.brokers();
+        let led = match brokers.is_empty() {
+            true => Vec::new(),
+            false => self.assignment.partitions.iter().map(|p| (p.topic.clone(), p.partition)).collect(),
+        };
+        let (topics, dead_letters) = (self.doubtful_topics(), self.dead_letters.due(Instant::now()));
+        if self.end_offsets.ask(Question { ends: ask, topics, brokers, led, dead_letters }) {
+            self.dead_letters.asked(Instant::now());
+            for partition in &mut self.assignment.partitions {
+                partition.withheld.asked();
+            }
+        }
+    }
+
+    /// Takes in what the side client was answered.
+    pub(super) fn take_end_offsets(&mut self) {
         let Answers { ends, topics, brokers, dead_letters, panicked } = self.end_offsets.take();
         if let Some(text) = panicked {
             let error = format!("the thread that asks for end offsets panicked: {text}");
@@ -142,29 +171,11 @@ impl PollLoop {
         if topics.len() == subscribed && topics.values().all(|is_there| *is_there) {
             healthy(&self.control, Sign::AllTopics);
         }
-        for ((topic, partition), end) in ends {
+        for ((topic, partition), range) in ends {
             if let Some(assigned) = self.assignment.find(&topic, partition) {
-                assigned.end_offset = Some(end);
+                assigned.end_offset = Some(range.end.get());
+                assigned.look_at_range(range);
             }
-        }
-        let mut ask: Vec<_> = (self.assignment.partitions.iter())
-            .filter(|p| p.fetch_paused)
-            .map(|p| (p.topic.clone(), p.partition))
-            .collect();
-        // On a quiet topic nothing else would tell that the brokers are back.
-        let away = [TroubleKind::Connection, TroubleKind::Authentication];
-        let is_away = away.iter().any(|kind| self.control.troubles.has(*kind));
-        if ask.is_empty() && is_away {
-            ask.extend(self.assignment.partitions.first().map(|p| (p.topic.clone(), p.partition)));
-        }
-        let brokers = self.control.troubles.brokers();
-        let led = match brokers.is_empty() {
-            true => Vec::new(),
-            false => self.assignment.partitions.iter().map(|p| (p.topic.clone(), p.partition)).collect(),
-        };
-        let (topics, dead_letters) = (self.doubtful_topics(), self.dead_letters.due(Instant::now()));
-        if self.end_offsets.ask(Question { ends: ask, topics, brokers, led, dead_letters }) {
-            self.dead_letters.asked(Instant::now());
         }
     }
 

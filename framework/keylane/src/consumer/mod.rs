@@ -5,6 +5,7 @@
 
 mod assigned;
 mod assignment;
+mod beginnings;
 mod brokers;
 mod closing;
 mod commit_queue;

@@ -29,17 +29,21 @@ impl Alone {
         Self { config, pending, on_panic, client: OnceCell::new() }
     }
 
-    /// Writes a record that was `refused` in a batch.
+    /// Writes a record that was refused in a batch.
     ///
     /// # Errors
-    /// What the broker says to this record alone; `refused` itself where nobody can be asked any more.
-    pub(super) async fn write(&self, record: &OutgoingRecord, refused: WriteError) -> Result<Acknowledged, WriteError> {
-        let Ok(client) = self.client.get_or_try_init(|| self.start()).await else { return Err(refused) };
+    /// What the broker says to this record alone. Where no broker can be asked, the record may be an innocent neighbour,
+    /// and the error is a transient one.
+    pub(super) async fn write(&self, record: &OutgoingRecord) -> Result<Acknowledged, WriteError> {
+        let fail = |failure| Err(WriteError::new(record.topic.clone(), failure));
+        let Ok(client) = self.client.get_or_try_init(|| self.start()).await else {
+            return fail(WriteFailure::RefusedInBatch);
+        };
         match client.queue(record) {
-            Ok(answer) => {
-                answer.await.unwrap_or_else(|_| Err(WriteError::new(record.topic.clone(), WriteFailure::Abandoned)))
+            Ok(answer) => answer.await.unwrap_or_else(|_| fail(WriteFailure::Abandoned)),
+            Err(WriteError { failure: WriteFailure::NotAdmitted(NotAdmitted::Closed), .. }) => {
+                fail(WriteFailure::RefusedInBatch)
             }
-            Err(WriteError { failure: WriteFailure::NotAdmitted(NotAdmitted::Closed), .. }) => Err(refused),
             Err(error) => Err(error),
         }
     }

@@ -65,6 +65,11 @@ impl Client {
         self.native.read().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// The client's own limit of a record. librdkafka's default where the configuration has none.
+    pub(super) fn message_max_bytes(&self) -> usize {
+        self.config.get("message.max.bytes").and_then(|bytes| bytes.trim().parse().ok()).unwrap_or(1_000_000)
+    }
+
     /// Gives up everything pending, soon: each record's future then says so.
     pub(super) fn purge(&self) {
         self.purge.store(true, Ordering::Release);

@@ -83,7 +83,8 @@ impl RawProducer {
     /// Queues a record at the call, in call order, and returns the future of its acknowledgement.
     ///
     /// A record refused in a batch is written once more alone, behind what was queued meanwhile, before it is
-    /// [refused](WriteErrorKind::Refused) for good; only an awaited future does that.
+    /// [refused](WriteErrorKind::Refused) for good, or [too large](WriteErrorKind::TooLarge); only an awaited future does
+    /// that.
     ///
     /// Never blocks and never waits for room. Dropping the future does not recall the record. The future ends: with the
     /// broker's answer, after `message.timeout.ms`, or when the producer is closed or dropped.
@@ -106,9 +107,9 @@ impl RawProducer {
         Ok(async move {
             let abandoned = || Err(WriteError::new(record.topic.clone(), WriteFailure::Abandoned));
             match answer.await.unwrap_or_else(|_| abandoned()) {
-                Err(refused) if refused.kind() == WriteErrorKind::Refused => match alone.upgrade() {
-                    Some(alone) => alone.write(&record, refused).await,
-                    None => Err(refused),
+                Err(refused) if refused.kind() != WriteErrorKind::Transient => match alone.upgrade() {
+                    Some(alone) => alone.write(&record).await,
+                    None => abandoned(),
                 },
                 answer => answer,
             }

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use keylane_core::{Backoff, LaneOrder, PartitionSettings, StormGuard};
+use keylane_core::{Backoff, LaneOrder, PartitionSettings, Reset, StormGuard};
 use rdkafka::ClientConfig;
 use rdkafka::consumer::{BaseConsumer, Consumer};
 
@@ -15,7 +15,7 @@ use crate::consumer::{CommitQueue, Context, FetchQueue, Forwarding, OwnerFactory
 use crate::foreign::RetryOwnership;
 use crate::metrics::SubscriptionMetrics;
 use crate::producer::raw::{self as producer, RawProducer};
-use crate::runtime::{self, Runtime, Seldom, SharedLease, TopicTarget, Work};
+use crate::runtime::{self, PartitionCount, Runtime, Seldom, SharedLease, TopicTarget, Work};
 use crate::topics::{self, TopicPlan, TopicReport};
 use crate::trace::AttemptSpans;
 use crate::{Decode, Processor, Reading, SubscriptionConfig};
@@ -72,7 +72,7 @@ fn connect(
     control: &Arc<Control>,
     metrics: &Arc<SubscriptionMetrics>,
 ) -> Result<(Client, Arc<Runtime>, PollSettings, ClientConfig), StartError> {
-    let consumer_config = client_config::consumer_config(
+    let mut consumer_config = client_config::consumer_config(
         &client_config::ConsumerSettings {
             bootstrap_servers: &config.bootstrap_servers,
             group: &config.group,
@@ -109,15 +109,21 @@ fn connect(
         limits: config.limits,
         drain_timeout: config.drain_timeout,
         watchdog: config.watchdog,
-        reset_is_error: consumer_config.get("auto.offset.reset") == Some("error"),
+        reset: reset(&consumer_config),
         broker_assigns: consumer_config.get("group.protocol").is_some_and(|it| it.eq_ignore_ascii_case("consumer")),
     };
+    if settings.reset == Reset::Latest {
+        // keylane looks for the end itself, and commits it. A client that jumps there would pass
+        // over what a position outside of the log leaves unread, without a word.
+        consumer_config.set("auto.offset.reset", "earliest");
+    }
     let forwarding = Arc::new(Forwarding::default());
     let lease = Arc::new(SharedLease::new());
     let mut consumer: BaseConsumer<Context> = consumer_config
         .create_with_context(Context::new(control.clone(), metrics.clone(), forwarding.clone(), lease.clone()))
         .map_err(|error| StartError::Create(client_config::creation_error(error).to_string()))?;
     consumer.context().set_ids_told(report.tells_ids);
+    consumer.context().set_starts_at_end(settings.reset == Reset::Latest);
     let reader = match config.reading {
         Reading::Batched => Reader::Batched(FetchQueue::new(&mut consumer, forwarding)),
         Reading::Polled => Reader::Polled,
@@ -142,6 +148,7 @@ fn connect(
         producer,
         retry_topic: retry,
         dead_letter_topic: dead_letters,
+        side_config: side_config.clone(),
         ownership,
         failed_writes: Seldom::every(FAILED_WRITES_EVERY),
         lease,
@@ -150,6 +157,15 @@ fn connect(
         origin_of_time,
     };
     Ok(((reader, commit_queue, consumer), Arc::new(runtime), settings, side_config))
+}
+
+/// The client takes three names for each of the first two.
+fn reset(consumer_config: &ClientConfig) -> Reset {
+    match consumer_config.get("auto.offset.reset").map(|it| it.trim().to_ascii_lowercase()).as_deref() {
+        Some("largest" | "latest" | "end") => Reset::Latest,
+        Some("error") => Reset::Error,
+        _ => Reset::Earliest,
+    }
 }
 
 /// Records on their way to the retry and dead-letter topics at once, over all partitions. What bounds their memory is
@@ -169,7 +185,8 @@ fn internal_producer(config: &SubscriptionConfig, control: &Arc<Control>) -> Res
 }
 
 fn target(name: &str, report: &TopicReport) -> TopicTarget {
-    TopicTarget { name: name.into(), partitions: report.partitions.get(name).copied().unwrap_or(1) }
+    let count = report.partitions.get(name).copied().unwrap_or(1);
+    TopicTarget { name: name.into(), partitions: PartitionCount::new(count, Instant::now()) }
 }
 
 fn partition_settings(config: &SubscriptionConfig, lane_order: LaneOrder) -> Arc<PartitionSettings> {

@@ -159,7 +159,7 @@ pub enum TroubleKind {
     Authentication,
     /// An ACL forbids the group or a topic.
     Authorization,
-    /// A subscribed topic is gone.
+    /// A subscribed topic is gone; or the retry or dead-letter topic, or a partition of it, at a write to it.
     MissingTopic,
     /// The member was cut off from its group and joins again.
     Membership,
@@ -233,6 +233,8 @@ pub struct PartitionStatus {
     pub paused_by_user: bool,
     /// Records behind the end of the log, as far as it is known: the end offset minus the watermark.
     pub lag_records: Option<u64>,
+    /// How many of these offsets cannot be read for some seconds because a transaction is open in front of them.
+    pub withheld_records: u64,
     /// The oldest unsettled record, which the commit waits for. As it was up to two seconds ago; its age is of now.
     pub oldest: Option<OldestRecord>,
     /// Attempts that have been running for longer than [`Watchdog::slow_attempt`](crate::Watchdog::slow_attempt).
@@ -265,6 +267,7 @@ impl PartitionStatus {
             paused_by: None,
             paused_by_user: false,
             lag_records: None,
+            withheld_records: 0,
             oldest: None,
             slow_attempts: 0,
             stalled_for: None,
