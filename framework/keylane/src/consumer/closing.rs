@@ -73,7 +73,7 @@ impl PollLoop {
         let state = if self.control.has_failed() { State::Failed } else { State::Stopped };
         self.control.given_up.report_all_left_out(self.control.name());
         let (control, metrics) = (self.control.clone(), self.metrics.clone());
-        let state = match self.is_let_go() {
+        let state = match self.let_go() {
             true => state,
             false => {
                 control.fail(SubscriptionError::CloseTimedOut(CLOSE_PATIENCE));
@@ -89,14 +89,14 @@ impl PollLoop {
     ///
     /// On a thread of its own, so that the subscription ends also where the client does not: then that thread stays, with
     /// the client's threads and connections, until the process ends.
-    fn is_let_go(self) -> bool {
+    fn let_go(self) -> bool {
         let (done, is_done) = sync_channel::<()>(1);
-        let let_go = move || {
+        let letting_go = move || {
             drop(self);
             drop(done);
         };
         // Where there is no thread, the closure is dropped here, and the loop with it.
-        let _ = std::thread::Builder::new().name("keylane-close".to_owned()).spawn(let_go);
+        let _ = std::thread::Builder::new().name("keylane-close".to_owned()).spawn(letting_go);
         is_done.recv_timeout(CLOSE_PATIENCE) != Err(RecvTimeoutError::Timeout)
     }
 
