@@ -15,6 +15,7 @@
 mod blocker;
 mod caution;
 mod delivery;
+mod news;
 mod observe;
 mod outcome;
 mod outcomes;
@@ -28,6 +29,7 @@ mod watchdog;
 
 use std::collections::VecDeque;
 use std::sync::Arc;
+use std::time::Duration;
 
 pub use blocker::{Blocker, BlockerPolicy, Blocking, NEARLY_ALL_PERCENT, NEARLY_FULL_PERCENT};
 pub use caution::{Caution, MARK_PATIENCE, Mark, PoisonFate, Poisoned, SUSPECT_PATIENCE, TURN_PATIENCE, Turn};
@@ -47,6 +49,7 @@ use crate::offset::{Epoch, Position};
 use crate::settled_map::SettledMap;
 use crate::time::Moment;
 use caution::Cautious;
+use news::News;
 use pending::{Pending, PendingRecord, State};
 use timers::Timers;
 use watchdog::Watching;
@@ -55,8 +58,9 @@ use watchdog::Watching;
 ///
 /// Calls take O(1), amortised, and allocate nothing once its tables have grown to the number of pending records, but for what
 /// is rare (below); a record that waits costs O(log n). How much is pending is bounded by the caller, who stops delivering
-/// ([`Budget`](crate::Budget)). Beyond `R` a pending record takes at most 160 bytes; one that has come through a retry topic, was
-/// not due, is tried again or is to be written takes an allocation of 72 more.
+/// ([`Budget`](crate::Budget)). Beyond `R` a pending record takes at most 160 bytes; one that has
+/// come through a retry topic, was not due, has failed or is to be written takes an allocation of
+/// 112 more.
 pub struct Partition<R> {
     settings: Arc<PartitionSettings>,
     epoch: Epoch,
@@ -72,6 +76,7 @@ pub struct Partition<R> {
     timers: Timers,
     cautious: Cautious,
     watching: Watching,
+    news: News,
     next_blocker_look: Moment,
     /// The latest moment this partition was told.
     now: Moment,
@@ -111,6 +116,7 @@ impl<R> Partition<R> {
             publish_queue: VecDeque::new(),
             timers: Timers::default(),
             watching: Watching::new(),
+            news: News::default(),
             next_blocker_look: Moment::ORIGIN,
             now: Moment::ORIGIN,
             paused: Paused::No,
@@ -196,8 +202,14 @@ impl<R> Partition<R> {
         self.pending.set_state(slot, State::Publishing);
         let ticket = self.issue_ticket(slot);
         let pending = self.pending.get(slot);
-        let attempts = pending.attempts();
-        pending.publish().map(|publish| PublishRequest { ticket, offset: pending.offset, publish, attempts })
+        let (offset, attempts) = (pending.offset, pending.attempts());
+        pending.publish().map(|publish| {
+            let retried_for = match publish {
+                Publish::Retry { .. } => pending.retried_for(),
+                Publish::DeadLetter { .. } => Duration::ZERO,
+            };
+            PublishRequest { ticket, offset, publish, attempts, retried_for }
+        })
     }
 
     /// When [`tick`](Self::tick) has something to do; `None` where nothing waits, or nothing of it matters any more

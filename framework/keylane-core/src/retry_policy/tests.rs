@@ -1,5 +1,6 @@
 use super::*;
 use crate::failure::MAX_RETRY_AFTER;
+use crate::outage_guard::tests::total_outage;
 
 const SECOND: Duration = Duration::from_secs(1);
 
@@ -9,17 +10,18 @@ fn policy() -> RetryPolicy {
         in_place: InPlace::Times(2),
         backoff: exact(SECOND, 10 * SECOND),
         topic: Some(TopicRetry { rounds: 2, backoff: exact(60 * SECOND, 100 * SECOND) }),
-        on_exhausted: Exhausted::DeadLetter,
         dead_letter_topic: true,
+        ..RetryPolicy::default()
     }
 }
 
 fn decide(policy: &RetryPolicy, failure: Failure, attempts_here: u32, rounds: u32) -> Decision {
-    policy.decide(failure, Tried { attempts_here, rounds }, 7, &mut StormGuard::default())
+    let tried = Tried { attempts_here, rounds, ..Tried::default() };
+    policy.decide(failure.into(), tried, 7, Moment::ORIGIN, &mut OutageGuard::default())
 }
 
 fn wait(delay: Duration) -> Decision {
-    Decision::Wait { delay, refused_by_guard: false }
+    Decision::wait(delay)
 }
 
 #[test]
@@ -89,16 +91,15 @@ fn park_and_stop_are_the_last_word_on_every_end() {
 }
 
 #[test]
-fn the_storm_guard_holds_back_what_may_be_an_outage_and_nothing_else() {
+fn the_guard_holds_back_what_may_be_an_outage_and_nothing_else() {
     let policy = policy();
-    let mut guard = StormGuard::new(1);
-    let tried = Tried { attempts_here: 3, rounds: 2 };
-    assert_eq!(policy.decide(Failure::Panicked, tried, 7, &mut guard), Decision::DeadLetter(Reason::Panicked));
-    let refused = Decision::Wait { delay: 10 * SECOND, refused_by_guard: true };
-    assert_eq!(policy.decide(Failure::Retryable, tried, 7, &mut guard), refused);
-    assert_eq!(policy.decide(Failure::TimedOut, tried, 7, &mut guard), refused);
-    assert_eq!(policy.decide(Failure::Fatal, tried, 7, &mut guard), Decision::DeadLetter(Reason::Fatal));
-    assert_eq!(guard.refused(), 2);
-    guard.earn(1);
-    assert_eq!(policy.decide(Failure::Retryable, tried, 7, &mut guard), Decision::DeadLetter(Reason::Exhausted));
+    let mut guard = total_outage(Moment::ORIGIN);
+    let tried = Tried { attempts_here: 3, rounds: 2, ..Tried::default() };
+    let mut decide = |failure: Failure| policy.decide(failure.into(), tried, 7, Moment::ORIGIN, &mut guard);
+    let held = Decision::Wait { delay: 10 * SECOND, hold: Some(Hold::of(HeldBy::Outage)) };
+    for failure in [Failure::Retryable, Failure::Panicked, Failure::TimedOut] {
+        assert_eq!(decide(failure), held);
+    }
+    assert_eq!(decide(Failure::Fatal), Decision::DeadLetter(Reason::Fatal));
+    assert_eq!(decide(Failure::Undecodable), Decision::DeadLetter(Reason::Undecodable));
 }

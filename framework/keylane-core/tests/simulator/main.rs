@@ -102,9 +102,8 @@ fn every_promise_holds_after_every_step() {
 }
 
 /// What the runs have to come past for their silence to mean something.
-const CORNERS: [&str; 19] = [
+const CORNERS: [&str; 23] = [
     "a crash",
-    "a dead letter refused by the guard",
     "a delivery settled before",
     "a pause for the budget",
     "a position moved with its map",
@@ -116,12 +115,17 @@ const CORNERS: [&str; 19] = [
     "a time-out retried in place",
     "a write tried again",
     "an end: dead-lettered",
+    "an end by time",
     "an end: done",
     "an end: parked",
     "an end: retried for ever",
     "an end: skipped",
     "hand-over after a drain",
     "hand-over at the deadline",
+    "held for what is unavailable",
+    "held in a bad deployment",
+    "held in a partial outage",
+    "held in a total outage",
 ];
 
 #[test]

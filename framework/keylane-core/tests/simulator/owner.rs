@@ -51,6 +51,12 @@ pub(crate) struct Entry {
     pub(crate) blocker: bool,
     pub(crate) refused: bool,
     pub(crate) doing: Doing,
+    /// Failed attempts here, but for those to which something was unavailable.
+    pub(crate) counted: u32,
+    pub(crate) retried_for: Duration,
+    pub(crate) started: Moment,
+    /// The guard had a say in it: from then on the model does not foretell when it ends.
+    pub(crate) guarded: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -121,6 +127,7 @@ impl Owner {
             due,
             rounds: record.rounds,
             attempts: record.attempts,
+            retried_for: record.retried_for,
             record: record.identity,
         };
         let delivered = self.partition.deliver(delivery, now);
@@ -139,7 +146,18 @@ impl Owner {
             };
             self.unsettled.insert(
                 record.offset,
-                Entry { record, attempts_here: 0, since: now, blocker: false, refused: false, doing },
+                Entry {
+                    record,
+                    attempts_here: 0,
+                    since: now,
+                    blocker: false,
+                    refused: false,
+                    doing,
+                    counted: 0,
+                    retried_for: record.retried_for,
+                    started: now,
+                    guarded: false,
+                },
             );
         }
         Ok(delivered)
@@ -188,6 +206,7 @@ impl Owner {
             entry.since = now;
         }
         entry.attempts_here += 1;
+        entry.started = now;
         entry.doing = Doing::Running;
         let attempts = entry.record.attempts + entry.attempts_here;
         ensure!(attempt == attempts, "{offset} starts as attempt {attempt} instead of {attempts}");

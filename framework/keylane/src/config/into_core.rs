@@ -46,6 +46,7 @@ impl SubscriptionConfig {
                 Exhausted::Stop => core::Exhausted::Stop,
             },
             dead_letter_topic: self.dead_letter.is_some(),
+            ..core::RetryPolicy::default()
         }
     }
 }

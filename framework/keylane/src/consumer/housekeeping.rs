@@ -1,6 +1,6 @@
 //! What the polling thread looks after now and then: pauses, commits, the logs behind the topics, lag, and the owners.
 
-use std::sync::{Arc, PoisonError};
+use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use rdkafka::consumer::Consumer;
@@ -172,7 +172,6 @@ impl PollLoop {
     }
 
     fn tell_storm_guard(&self) {
-        let is_closed = self.control.storm_guard.lock().unwrap_or_else(PoisonError::into_inner).is_closed();
-        self.metrics.set_storm_guard_closed(is_closed);
+        self.metrics.set_storm_guard_closed(!self.control.outage_state().is_calm());
     }
 }

@@ -331,7 +331,16 @@ mod tests {
         let settings = Arc::new(PartitionSettings::default());
         let mut partition = Partition::new(settings, Epoch::new(1), Some(Position::new(0)), SettledMap::new());
         let offset = Offset::new(0);
-        let delivery = Delivery { offset, lane: None, bytes: 0, due: None, rounds: 0, attempts: 0, record: () };
+        let delivery = Delivery {
+            offset,
+            lane: None,
+            bytes: 0,
+            due: None,
+            rounds: 0,
+            attempts: 0,
+            retried_for: Duration::ZERO,
+            record: (),
+        };
         partition.deliver(delivery, Moment::ORIGIN);
         assert!(partition.next_start_needs_mark());
         partition.mark_confirmed(partition.wanted_mark().unwrap());

@@ -4,8 +4,8 @@ use std::sync::{MutexGuard, PoisonError};
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use keylane_core::{
-    Delivered, Delivery, Failure, Moment, ParkReason, Publish, PublishResult, Reason, Settlement, StormGuard, Success,
-    Ticket, Verdict, Wait,
+    Delivered, Delivery, FailedAttempt, Failure, Moment, OutageGuard, ParkReason, Publish, PublishResult, Reason,
+    Settlement, Success, Ticket, Verdict, Wait,
 };
 use rdkafka::error::RDKafkaErrorCode as Code;
 
@@ -39,6 +39,7 @@ impl Owner {
             due,
             rounds,
             attempts,
+            retried_for: std::time::Duration::ZERO,
             record: Held { record, failure: None },
         };
         match self.core.deliver(delivery, now) {
@@ -65,10 +66,7 @@ impl Owner {
         // Only a failure can park a record, and the log line wants its offset.
         let offset = if let AttemptOutcome::Failed { .. } = outcome { self.offset_of(ticket) } else { None };
         let verdict = match outcome {
-            AttemptOutcome::Done => {
-                self.successes += 1;
-                self.core.succeed(ticket, Success::Done)
-            }
+            AttemptOutcome::Done => self.core.succeed(ticket, Success::Done),
             AttemptOutcome::Skipped { reason } => {
                 tracing::debug!(topic = %self.topic, partition = self.partition_id, %reason, "record skipped");
                 self.core.succeed(ticket, Success::Skipped)
@@ -76,7 +74,7 @@ impl Owner {
             AttemptOutcome::Failed { failure, error } => {
                 self.note_failure(ticket, failure, error);
                 let runtime = self.runtime.clone();
-                self.core.fail(ticket, failure, fastrand::u64(..), now, &mut runtime.guard())
+                self.core.fail(ticket, FailedAttempt::from(failure), fastrand::u64(..), now, &mut runtime.guard())
             }
         };
         self.carry_out(offset, None, verdict);
@@ -168,10 +166,10 @@ impl Owner {
                 self.metrics.settled(outcome, 1);
                 self.release(record.record.size());
             }
-            Verdict::Waiting { delay, refused_by_guard } => {
+            Verdict::Waiting { delay, held } => {
                 self.metrics.retried(RetryPlace::InPlace, 1);
                 self.metrics.retry_wait(RetryTier::InPlace, delay);
-                if refused_by_guard {
+                if held.is_some() {
                     self.metrics.storm_guard_refused(1);
                 }
             }
@@ -246,7 +244,7 @@ impl Owner {
 }
 
 impl Runtime {
-    pub(super) fn guard(&self) -> MutexGuard<'_, StormGuard> {
+    pub(super) fn guard(&self) -> MutexGuard<'_, OutageGuard> {
         self.guard.lock().unwrap_or_else(PoisonError::into_inner)
     }
 

@@ -4,7 +4,7 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use foldhash::fast::RandomState;
-use keylane_core::{Moment, PartitionSettings, StormGuard};
+use keylane_core::{Moment, OutageGuard, PartitionSettings};
 
 use super::lease::SharedLease;
 use super::seldom::Seldom;
@@ -33,7 +33,7 @@ pub(crate) struct Runtime {
     pub(crate) origin_settings: Arc<PartitionSettings>,
     pub(crate) retry_settings: Arc<PartitionSettings>,
     /// The control's: whoever watches sees it there.
-    pub(crate) guard: Arc<Mutex<StormGuard>>,
+    pub(crate) guard: Arc<Mutex<OutageGuard>>,
     /// Hot keys are shown as they are, beside their hashes.
     pub(crate) plain_keys: bool,
     pub(crate) lane_hash: RandomState,

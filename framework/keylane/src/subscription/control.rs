@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use dashmap::DashMap;
-use keylane_core::StormGuard;
+use keylane_core::{Moment, OutageGuard, OutageState};
 use tokio::sync::Notify;
 
 use super::error::SubscriptionError;
@@ -32,7 +32,7 @@ pub(crate) struct Control {
     pub(crate) refusals: Refusals,
     group: String,
     name: String,
-    pub(crate) storm_guard: Arc<Mutex<StormGuard>>,
+    pub(crate) outage_guard: Arc<Mutex<OutageGuard>>,
     joined: AtomicBool,
     assigned: AtomicBool,
     began: Instant,
@@ -59,7 +59,7 @@ impl Control {
             refusals: Refusals::default(),
             group: String::new(),
             name: String::new(),
-            storm_guard: Arc::default(),
+            outage_guard: Arc::default(),
             joined: AtomicBool::new(false),
             assigned: AtomicBool::new(false),
             began: Instant::now(),
@@ -83,9 +83,20 @@ impl Control {
         self
     }
 
-    pub(crate) fn guarded_by(mut self, guard: StormGuard) -> Self {
-        self.storm_guard = Arc::new(Mutex::new(guard));
+    pub(crate) fn guarded_by(mut self, guard: OutageGuard) -> Self {
+        self.outage_guard = Arc::new(Mutex::new(guard));
         self
+    }
+
+    /// What the outage guard holds records for.
+    pub(crate) fn outage_state(&self) -> OutageState {
+        let now = Moment::new(self.began.elapsed());
+        self.outage_guard.lock().unwrap_or_else(PoisonError::into_inner).state(now)
+    }
+
+    /// The core's moments count from here.
+    pub(crate) fn origin_of_time(&self) -> Instant {
+        self.began
     }
 
     pub(crate) fn group(&self) -> &str {
@@ -254,7 +265,7 @@ impl Control {
         let mut partitions: Vec<_> = self.partitions.iter().map(|entry| entry.value().clone()).collect();
         let trouble = self.trouble().or_else(|| self.refusals.write_trouble());
         partitions.sort_by(|a, b| (&a.topic, a.partition).cmp(&(&b.topic, b.partition)));
-        let storm_guard_closed = self.storm_guard.lock().unwrap_or_else(PoisonError::into_inner).is_closed();
+        let storm_guard_closed = !self.outage_state().is_calm();
         SubscriptionStatus {
             state: self.state(),
             joined: self.has_joined(),

@@ -1,9 +1,9 @@
 //! From settings to a running subscription.
 
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use keylane_core::{Backoff, LaneOrder, PartitionSettings, StormGuard};
+use keylane_core::{Backoff, LaneOrder, OutageGuard, OutageSettings, PartitionSettings};
 use rdkafka::ClientConfig;
 use rdkafka::consumer::{BaseConsumer, Consumer};
 
@@ -43,7 +43,7 @@ where
     config.validate()?;
     let tokio = tokio::runtime::Handle::try_current().map_err(|error| StartError::NoRuntime(error.to_string()))?;
     let config = Arc::new(config);
-    let guard = StormGuard::new(config.dead_letter.as_ref().map_or(1, |dl| dl.storm_burst));
+    let guard = OutageGuard::new(OutageSettings::for_backoff(&config.retry.backoff.into()));
     let control = Control::new(config.shutdown_timeout).of_group(&config.group).named(config.label()).guarded_by(guard);
     let control = Arc::new(control);
     let metrics = Arc::new(SubscriptionMetrics::new(config.label()));
@@ -128,7 +128,7 @@ fn connect(
         commit_interval: config.commit_interval,
         origin_settings: partition_settings(config, LaneOrder::Offset),
         retry_settings: partition_settings(config, LaneOrder::Due),
-        guard: control.storm_guard.clone(),
+        guard: control.outage_guard.clone(),
         plain_keys: config.hot_keys.plain_keys,
         lane_hash: foldhash::fast::RandomState::default(),
         producer,
@@ -138,7 +138,7 @@ fn connect(
         lease,
         control: control.clone(),
         metrics: metrics.clone(),
-        origin_of_time: Instant::now(),
+        origin_of_time: control.origin_of_time(),
     };
     Ok(((reader, commit_queue, consumer), Arc::new(runtime), settings, side_config))
 }

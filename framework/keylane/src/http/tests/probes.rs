@@ -1,6 +1,11 @@
 //! What the probes answer, state by state.
 
-use keylane_core::StormGuard;
+use std::time::Duration as StdDuration;
+
+use keylane_core::{
+    Delivery, Epoch, Failure, HeldBy, InPlace, Moment, OUTAGE_LANES, Offset, OutageGuard, Partition, PartitionSettings,
+    Position, RetryPolicy, SettledMap, Verdict,
+};
 
 use super::*;
 
@@ -15,6 +20,30 @@ async fn probe(handles: &[&SubscriptionHandle]) -> (u16, u16, u16, Vec<String>) 
         assert!(expected.contains(&answer.json()["status"].as_str().unwrap()), "{}", answer.text);
     }
     (startup.status.as_u16(), live.status.as_u16(), ready.status.as_u16(), codes(&ready))
+}
+
+/// So many lanes have failed that the last record is held.
+fn guard_in_an_outage() -> OutageGuard {
+    let retry = RetryPolicy { in_place: InPlace::Times(0), dead_letter_topic: true, ..RetryPolicy::default() };
+    let settings = Arc::new(PartitionSettings { retry, ..PartitionSettings::default() });
+    let mut partition = Partition::new(settings, Epoch::new(1), Some(Position::new(0)), SettledMap::new());
+    let mut guard = OutageGuard::default();
+    for number in 0..OUTAGE_LANES as i64 {
+        let (offset, lane) = (Offset::new(number), Some(number as u64));
+        let (due, retried_for) = (None, StdDuration::ZERO);
+        let delivery = Delivery { offset, lane, bytes: 1, due, rounds: 0, attempts: 0, retried_for, record: () };
+        partition.deliver(delivery, Moment::ORIGIN);
+        partition.next_start_needs_mark();
+        if let Some(mark) = partition.wanted_mark() {
+            partition.mark_confirmed(mark);
+        }
+        let ticket = partition.next_start().expect("one is ready").ticket;
+        let verdict = partition.fail(ticket, Failure::Retryable.into(), 0, Moment::ORIGIN, &mut guard);
+        let is_held = matches!(verdict, Verdict::Waiting { held: Some(HeldBy::Outage), .. });
+        assert_eq!(is_held, number + 1 == OUTAGE_LANES as i64);
+    }
+    partition.tell_guard(&mut guard, Moment::ORIGIN);
+    guard
 }
 
 fn codes(answer: &Answer) -> Vec<String> {
@@ -108,8 +137,7 @@ async fn stuck_blocked_parked_and_isolated_work_is_named_and_does_not_fail() {
 
 #[tokio::test]
 async fn brokers_away_pauses_and_a_closed_storm_guard_are_degraded() {
-    let mut guard = StormGuard::new(1);
-    assert!(guard.try_spend() && !guard.try_spend(), "closed is what has refused");
+    let guard = guard_in_an_outage();
     let control = Arc::new(Control::new(Duration::ZERO).named("a").guarded_by(guard));
     let handle = SubscriptionHandle::of(control.clone());
     control.set_assigned(true);
