@@ -199,16 +199,16 @@ impl RetryPolicy {
         match (self.in_place, self.for_at_least) {
             (InPlace::Forever, _) => true,
             (InPlace::Times(times), None) => tried.attempts_here <= times,
-            (InPlace::Times(times), Some(time)) => {
-                has_time_left(time, tried) && (self.topic.is_none() || tried.attempts_here <= times)
-            }
+            // The last attempts of a delivery are in place too, whatever the number.
+            (InPlace::Times(_), Some(time)) if tried.retried_for >= time => tried.attempts_here < LEAST_ATTEMPTS,
+            (InPlace::Times(times), Some(_)) => self.topic.is_none() || tried.attempts_here <= times,
         }
     }
 
     fn has_rounds_left(&self, topic: &TopicRetry, tried: Tried) -> bool {
         match self.for_at_least {
             None => tried.rounds < topic.rounds,
-            Some(time) => has_time_left(time, tried),
+            Some(time) => tried.retried_for < time,
         }
     }
 
@@ -252,10 +252,6 @@ impl RetryPolicy {
         let capped = self.backoff.capped_delay(entropy);
         failure.retry_after().unwrap_or_default().max(capped)
     }
-}
-
-fn has_time_left(time: Duration, tried: Tried) -> bool {
-    tried.retried_for < time || tried.attempts_here < LEAST_ATTEMPTS
 }
 
 #[cfg(test)]

@@ -50,7 +50,9 @@ impl Plan {
             7 => Behaviour::Undecodable,
             _ => Behaviour::Good,
         };
-        let unwritable = random.percent(8) && !matches!(behaviour, Behaviour::Flaky(_));
+        // By time it is open whether a record comes to the retry topic before it ends.
+        let is_open = policy.for_at_least.is_some() && !policy.dead_letter_topic;
+        let unwritable = random.percent(8) && !matches!(behaviour, Behaviour::Flaky(_)) && !is_open;
         Self { behaviour, unwritable, hangs: false }
     }
 

@@ -110,6 +110,7 @@ impl World {
             _ => "another failure",
         };
         *self.corners.entry(corner).or_default() += 1;
+        let stops = matches!(verdict, Verdict::Stop { .. });
         let doing = match (&expected, &verdict) {
             (_, Verdict::Waiting { delay, held }) => {
                 let by_guard = !matches!(held, None | Some(HeldBy::Unavailable));
@@ -144,7 +145,7 @@ impl World {
         if owner.partition.next_deadline().is_some_and(|deadline| deadline <= now) {
             owner.tick(now);
         }
-        if owner.stopped {
+        if stops {
             self.repair(entry.record.identity);
         }
         Ok(())
@@ -170,10 +171,11 @@ impl World {
                 InPlace::Times(times) => entry.counted <= times,
             };
             let has_rounds = policy.topic.is_some_and(|topic| entry.record.rounds < topic.rounds);
-            let has_time = |time| entry.retried_for < time || entry.counted < 3;
             match policy.for_at_least {
-                Some(time) if has_time(time) && (in_place || policy.topic.is_none()) => return Expected::Waiting,
-                Some(time) if has_time(time) => return Expected::RetryTopic,
+                Some(time) if entry.retried_for >= time && entry.counted < 3 => return Expected::Waiting,
+                Some(time) if entry.retried_for >= time => {}
+                Some(_) if in_place || policy.topic.is_none() => return Expected::Waiting,
+                Some(_) => return Expected::RetryTopic,
                 None if in_place => return Expected::Waiting,
                 None if has_rounds => return Expected::RetryTopic,
                 _ => {}
