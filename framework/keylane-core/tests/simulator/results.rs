@@ -110,6 +110,7 @@ impl World {
             _ => "another failure",
         };
         *self.corners.entry(corner).or_default() += 1;
+        let has_topic = self.settings[ORIGIN].retry.topic.is_some();
         let stops = matches!(verdict, Verdict::Stop { .. });
         let doing = match (&expected, &verdict) {
             (_, Verdict::Waiting { delay, held }) => {
@@ -125,6 +126,8 @@ impl World {
             }
             (Expected::RetryTopic | Expected::DeadLetter, Verdict::Publishing) => Doing::ToPublish,
             (Expected::Waiting, Verdict::Publishing) if entry.guarded => Doing::ToPublish,
+            // It was retried anew, and has come to the retry topic again.
+            (_, Verdict::Publishing) if entry.guarded && has_topic => Doing::ToPublish,
             (Expected::Parked(expected), Verdict::Parked { reason }) if expected == reason => Doing::Parked,
             (Expected::Waiting | Expected::RetryTopic, Verdict::Parked { .. }) if entry.guarded => Doing::Parked,
             (Expected::Stop(expected), Verdict::Stop { reason, offset: stopped }) => {
