@@ -54,7 +54,7 @@ impl PollLoop {
             self.ask_end_offsets();
             self.tell_partitions();
             self.metrics.set_assigned_partitions(self.assignment.partitions.len());
-            self.tell_storm_guard();
+            self.tell_outages();
             self.poll_metrics.set_last_poll(SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default());
             if self.last_touch.elapsed() >= TOUCH {
                 self.last_touch = Instant::now();
@@ -171,7 +171,9 @@ impl PollLoop {
         }
     }
 
-    fn tell_storm_guard(&self) {
-        self.metrics.set_storm_guard_closed(!self.control.outage_state().is_calm());
+    fn tell_outages(&self) {
+        let (ongoing, held) = self.control.outages.tell(self.control.name());
+        self.metrics.set_outages(|kind| ongoing.iter().any(|ongoing| ongoing.metric() == kind));
+        self.metrics.set_held_records(held);
     }
 }

@@ -6,6 +6,7 @@
 
 mod attempt;
 mod caution;
+mod fault_names;
 mod hot_keys;
 mod inbox;
 mod lease;
@@ -24,6 +25,7 @@ mod turns;
 mod watchdog;
 mod work;
 
+pub(crate) use fault_names::FaultNames;
 pub(crate) use inbox::Inbox;
 pub(crate) use lease::SharedLease;
 pub(crate) use life::EpochLife;

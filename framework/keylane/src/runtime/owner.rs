@@ -132,10 +132,10 @@ type PointState = (Option<Position>, usize, u64);
 impl Drop for Owner {
     fn drop(&mut self) {
         // Also where the owner itself was dropped, by a panic or with its runtime.
-        self.inbox.life().set_over();
-        self.inbox.give_back_turn();
         let runtime = self.runtime.clone();
         self.core.leave_guard(&mut runtime.guard());
+        self.inbox.life().set_over();
+        self.inbox.give_back_turn();
         for task in self.tasks.drain(..).flatten() {
             task.abort();
         }

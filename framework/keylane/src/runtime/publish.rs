@@ -67,7 +67,7 @@ impl Owner {
         let (headers, timestamp_millis) = match &request.publish {
             Publish::Retry { round, delay } => {
                 let due = unix_millis().saturating_add(i64::try_from(delay.as_millis()).unwrap_or(i64::MAX));
-                (self.retry_headers(held, &origin, &history, *round, due), None)
+                (self.retry_headers(held, &origin, &history, *round, due, request.retried_for), None)
             }
             Publish::DeadLetter { .. } => {
                 (self.dead_letter_headers(held, &origin, &history), held.record.origin_timestamp_millis())
@@ -88,7 +88,15 @@ impl Owner {
         dead_letter::dead_letter_headers(held.record.headers(), origin, timestamp, self.writer(), history)
     }
 
-    fn retry_headers(&self, held: &Held, origin: &Origin, history: &FailureHistory, round: u32, due: i64) -> Headers {
+    fn retry_headers(
+        &self,
+        held: &Held,
+        origin: &Origin,
+        history: &FailureHistory,
+        round: u32,
+        due: i64,
+        retried_for: Duration,
+    ) -> Headers {
         dead_letter::retry_headers(
             held.record.headers(),
             origin,
@@ -97,6 +105,7 @@ impl Owner {
             history,
             round,
             due,
+            retried_for,
             held.record.metadata(),
         )
     }

@@ -1,7 +1,7 @@
 //! From outcomes to the core, and from its verdicts to logs and metrics.
 
-use std::sync::{MutexGuard, PoisonError};
-use std::time::{Instant, SystemTime, UNIX_EPOCH};
+use std::sync::MutexGuard;
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use keylane_core::{
     Delivered, Delivery, FailedAttempt, Failure, Moment, OutageGuard, ParkReason, Publish, PublishResult, Reason,
@@ -18,12 +18,14 @@ use crate::dead_letter::{FailureHistory, MAX_ERROR_BYTES, bounded_text};
 use crate::metrics::{DeadLetterReason, Outcome, ProduceFailure, ProduceTarget, RetryPlace, RetryTier};
 use crate::producer::write_error::{WriteError, WriteErrorKind, WriteFailure};
 use crate::subscription::{SubscriptionError, TroubleKind};
+use crate::task_error::Cause;
 
 impl Owner {
     /// Hands one delivered record to the core.
     pub(super) fn deliver(&mut self, record: Record, now: Moment) {
         let bytes = record.size();
-        let (rounds, attempts) = record.retry_state().map_or((0, 0), |retry| (retry.round, retry.attempts));
+        let (rounds, attempts, retried_for) =
+            record.retry_state().map_or((0, 0, Duration::ZERO), |it| (it.round, it.attempts, it.retried_for));
         let due = record.due_millis().and_then(|due| self.due_moment(due));
         if let Some(due) = due
             && rounds == 0
@@ -39,7 +41,7 @@ impl Owner {
             due,
             rounds,
             attempts,
-            retried_for: std::time::Duration::ZERO,
+            retried_for,
             record: Held { record, failure: None },
         };
         match self.core.deliver(delivery, now) {
@@ -71,10 +73,11 @@ impl Owner {
                 tracing::debug!(topic = %self.topic, partition = self.partition_id, %reason, "record skipped");
                 self.core.succeed(ticket, Success::Skipped)
             }
-            AttemptOutcome::Failed { failure, error } => {
+            AttemptOutcome::Failed { failure, error, cause } => {
                 self.note_failure(ticket, failure, error);
                 let runtime = self.runtime.clone();
-                self.core.fail(ticket, FailedAttempt::from(failure), fastrand::u64(..), now, &mut runtime.guard())
+                let attempt = runtime.failed(failure, &cause);
+                self.core.fail(ticket, attempt, fastrand::u64(..), now, &mut runtime.guard())
             }
         };
         self.carry_out(offset, None, verdict);
@@ -170,7 +173,7 @@ impl Owner {
                 self.metrics.retried(RetryPlace::InPlace, 1);
                 self.metrics.retry_wait(RetryTier::InPlace, delay);
                 if held.is_some() {
-                    self.metrics.storm_guard_refused(1);
+                    self.metrics.held(1);
                 }
             }
             Verdict::Publishing | Verdict::Stale => {}
@@ -245,7 +248,14 @@ impl Owner {
 
 impl Runtime {
     pub(super) fn guard(&self) -> MutexGuard<'_, OutageGuard> {
-        self.guard.lock().unwrap_or_else(PoisonError::into_inner)
+        self.outages.guard()
+    }
+
+    fn failed(&self, failure: Failure, cause: &Cause) -> FailedAttempt {
+        let names = self.outages.names();
+        let class = names.class(cause.class());
+        let place = cause.place().map(|place| names.place(place));
+        FailedAttempt { failure, class, place }
     }
 
     /// The lane of a key: a hash is enough. Two keys of one hash would share a lane, which keeps their order and costs

@@ -6,11 +6,12 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use dashmap::DashMap;
-use keylane_core::{Moment, OutageGuard, OutageState};
+use keylane_core::OutageGuard;
 use tokio::sync::Notify;
 
 use super::error::SubscriptionError;
 use super::hot_keys::HotKeys;
+use super::outage::OutageWatch;
 use super::refusals::Refusals;
 use super::status::{PartitionStatus, State, SubscriptionStatus, Trouble, TroubleKind};
 
@@ -32,7 +33,7 @@ pub(crate) struct Control {
     pub(crate) refusals: Refusals,
     group: String,
     name: String,
-    pub(crate) outage_guard: Arc<Mutex<OutageGuard>>,
+    pub(crate) outages: Arc<OutageWatch>,
     joined: AtomicBool,
     assigned: AtomicBool,
     began: Instant,
@@ -59,7 +60,7 @@ impl Control {
             refusals: Refusals::default(),
             group: String::new(),
             name: String::new(),
-            outage_guard: Arc::default(),
+            outages: Arc::new(OutageWatch::new(OutageGuard::default())),
             joined: AtomicBool::new(false),
             assigned: AtomicBool::new(false),
             began: Instant::now(),
@@ -84,19 +85,8 @@ impl Control {
     }
 
     pub(crate) fn guarded_by(mut self, guard: OutageGuard) -> Self {
-        self.outage_guard = Arc::new(Mutex::new(guard));
+        self.outages = Arc::new(OutageWatch::new(guard));
         self
-    }
-
-    /// What the outage guard holds records for.
-    pub(crate) fn outage_state(&self) -> OutageState {
-        let now = Moment::new(self.began.elapsed());
-        self.outage_guard.lock().unwrap_or_else(PoisonError::into_inner).state(now)
-    }
-
-    /// The core's moments count from here.
-    pub(crate) fn origin_of_time(&self) -> Instant {
-        self.began
     }
 
     pub(crate) fn group(&self) -> &str {
@@ -265,13 +255,13 @@ impl Control {
         let mut partitions: Vec<_> = self.partitions.iter().map(|entry| entry.value().clone()).collect();
         let trouble = self.trouble().or_else(|| self.refusals.write_trouble());
         partitions.sort_by(|a, b| (&a.topic, a.partition).cmp(&(&b.topic, b.partition)));
-        let storm_guard_closed = !self.outage_state().is_calm();
+        let takes_in_no_more = partitions.iter().any(|partition| partition.paused && !partition.paused_by_user);
         SubscriptionStatus {
             state: self.state(),
             joined: self.has_joined(),
             assigned: self.is_assigned(),
             polled_ago: self.polled_ago(),
-            storm_guard_closed,
+            outage: self.outages.status(takes_in_no_more),
             trouble,
             partitions,
         }

@@ -5,6 +5,7 @@ mod control;
 mod error;
 mod handle;
 mod hot_keys;
+mod outage;
 mod refusals;
 mod start;
 mod status;
@@ -13,6 +14,8 @@ pub use builder::SubscriptionBuilder;
 pub use error::{PartitionNotAssigned, StartError, SubscriptionError};
 pub use handle::{Subscription, SubscriptionHandle};
 pub use hot_keys::{HotKey, HotKeys};
+pub use outage::{OngoingOutage, OutageKind, OutageStatus};
 pub use status::{OldestRecord, PartitionStatus, RecordState, State, SubscriptionStatus, Trouble, TroubleKind};
 
 pub(crate) use control::Control;
+pub(crate) use outage::OutageWatch;

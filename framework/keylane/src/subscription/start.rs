@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use keylane_core::{Backoff, LaneOrder, OutageGuard, OutageSettings, PartitionSettings};
+use keylane_core::{Backoff, LaneOrder, PartitionSettings};
 use rdkafka::ClientConfig;
 use rdkafka::consumer::{BaseConsumer, Consumer};
 
@@ -43,8 +43,10 @@ where
     config.validate()?;
     let tokio = tokio::runtime::Handle::try_current().map_err(|error| StartError::NoRuntime(error.to_string()))?;
     let config = Arc::new(config);
-    let guard = OutageGuard::new(OutageSettings::for_backoff(&config.retry.backoff.into()));
-    let control = Control::new(config.shutdown_timeout).of_group(&config.group).named(config.label()).guarded_by(guard);
+    let control = Control::new(config.shutdown_timeout)
+        .of_group(&config.group)
+        .named(config.label())
+        .guarded_by(config.outage_guard());
     let control = Arc::new(control);
     let metrics = Arc::new(SubscriptionMetrics::new(config.label()));
     let (client, runtime, settings, side_config) = {
@@ -128,7 +130,7 @@ fn connect(
         commit_interval: config.commit_interval,
         origin_settings: partition_settings(config, LaneOrder::Offset),
         retry_settings: partition_settings(config, LaneOrder::Due),
-        guard: control.outage_guard.clone(),
+        outages: control.outages.clone(),
         plain_keys: config.hot_keys.plain_keys,
         lane_hash: foldhash::fast::RandomState::default(),
         producer,
@@ -138,7 +140,7 @@ fn connect(
         lease,
         control: control.clone(),
         metrics: metrics.clone(),
-        origin_of_time: control.origin_of_time(),
+        origin_of_time: control.outages.origin_of_time(),
     };
     Ok(((reader, commit_queue, consumer), Arc::new(runtime), settings, side_config))
 }
