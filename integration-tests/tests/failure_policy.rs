@@ -328,7 +328,7 @@ async fn the_policy_to_stop_ends_run_with_the_record_uncommitted() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_dead_letter_keeps_key_value_headers_and_time_bit_for_bit() {
+async fn a_dead_letter_keeps_key_value_and_headers_bit_for_bit() {
     let scene = Scene::new(kafka_or_skip!(Nodes::One)).await;
     let headers = || {
         vec![
@@ -364,7 +364,7 @@ async fn a_dead_letter_keeps_key_value_headers_and_time_bit_for_bit() {
         let letter = &dead[&origin.offset];
         assert_eq!((&letter.key, &letter.value), (&record.key, &record.value));
         assert_eq!(letter.headers[..record.headers.len()], record.headers[..]);
-        assert_eq!(letter.timestamp_millis, origin.timestamp_millis);
+        assert!(letter.timestamp_millis >= origin.timestamp_millis, "{letter:?}");
         assert_eq!(letter.header("keylane-reason"), Some("undecodable"));
         assert_eq!(letter.header("keylane-attempts"), Some("1"));
         assert_eq!(letter.header("keylane-group"), Some(&*scene.group));
@@ -374,6 +374,48 @@ async fn a_dead_letter_keeps_key_value_headers_and_time_bit_for_bit() {
     scene.await_all_claimed(&scene.topic).await;
     member.shutdown().await.unwrap();
     assert_eq!(*seen.lock().unwrap(), [] as [u32; 0]);
+}
+
+/// Points 10 and 11, with the defaults of Kafka 4 on the dead-letter topic: a record's own time would be refused
+/// (more than an hour ahead), or its dead letter deleted (older than the retention).
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn dead_letters_of_records_ahead_of_the_clock_and_of_old_ones_land_and_stay() {
+    let kafka = kafka_or_skip!(Nodes::One);
+    let topic = kafka.unique("policy");
+    let (retry, dead) = (format!("{topic}-retry"), format!("{topic}-dead"));
+    let forever = [("message.timestamp.after.max.ms", "9223372036854775807"), ("retention.ms", "-1")];
+    kafka.create_topic(&topic, 1, 1, &forever).await.unwrap();
+    // The second partition is for a witness.
+    kafka.create_topic(&dead, 2, 1, &[]).await.unwrap();
+    let scene = Scene { kafka, topic, retry, dead, group: kafka.unique("group") };
+    let now = i64::try_from(SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_millis()).unwrap();
+    let hour = i64::try_from(HOUR.as_millis()).unwrap();
+    let times = [now + 2 * hour, now - 8 * 24 * hour];
+    let at = |time| NewRecord { timestamp_millis: Some(time), ..NewRecord::keyed("k", "bad") };
+    scene.write(times.map(at).to_vec()).await;
+    let fate = |_: &str, _| Err(TaskError::fatal("no"));
+    let member = scene.subscribe().start(Raw, noting(&Attempts::default(), fate)).await.unwrap();
+    scene.await_dead(times.len()).await;
+    scene.await_all_claimed(&scene.topic).await;
+    member.shutdown().await.unwrap();
+
+    // Retention has looked at the topic since: it has taken away a record that is as old as the second one.
+    let witness = NewRecord { partition: Some(1), ..at(times[1]) };
+    kafka.produce(&scene.dead, vec![witness]).await.unwrap();
+    wait_until_retention_takes(kafka, &scene.dead, 1).await;
+    let letters = scene.await_dead(times.len()).await;
+    for (letter, time) in letters.values().zip(times) {
+        assert!(letter.timestamp_millis.is_some_and(|written| written >= now && written < now + hour), "{letter:?}");
+        assert_eq!(letter.header("keylane-origin-timestamp"), Some(&*time.to_string()));
+    }
+}
+
+async fn wait_until_retention_takes(kafka: &Kafka, topic: &str, partition: i32) {
+    wait_for("retention has deleted the witness", DEADLINE, async || {
+        let all = kafka.read_all(topic).await.unwrap();
+        all.iter().all(|record| record.partition != partition).then_some(())
+    })
+    .await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -16,6 +16,7 @@
 //! | [`Watchdog`], [`BlockerPolicy`] | which attempts are slow, which partition stands still, and which record holds it up |
 //! | [`Silence`] | whether a partition's owner is blocked |
 //! | [`KeySketch`] | which keys have the most records, take the most time, wait longest |
+//! | [`Ownership`], [`Groups`] | whose a retry is where groups share a retry topic, and which other groups are alive |
 //! | [`Evidence`], [`Caution`] | which record ends the process again and again |
 //! | [`LogId`], [`Resume`], [`Identity`] | whether a position is about the log that is there, or its topic was made anew |
 //! | [`Budget`] | when to stop fetching and when to go on |
@@ -71,6 +72,7 @@ mod elias_gamma;
 mod evidence;
 mod failed_attempt;
 mod failure;
+mod foreign;
 #[cfg(any(test, fuzzing))]
 #[doc(hidden)]
 pub mod fuzzing;
@@ -86,6 +88,7 @@ mod retry_policy;
 mod settled_map;
 mod silence;
 mod time;
+mod troubles;
 mod varint;
 
 pub use backoff::{Backoff, BackoffError, MAX_BACKOFF};
@@ -97,6 +100,9 @@ pub use evidence::{
 };
 pub use failed_attempt::{ErrorClass, FailedAttempt, Place};
 pub use failure::{Failure, MAX_RETRY_AFTER, MIN_RETRY_AFTER, Reason};
+pub use foreign::{
+    ForeignPolicy, Groups, HeldBecause, Liveness, MAX_GROUPS, Ownership, Provenance, QUESTION_PATIENCE, Ruling, Whose,
+};
 pub use hot_keys::{HALF_LIFE, HeavyKey, KeySketch, SKETCH_CAPACITY, SMALLEST_SHARE};
 pub use lease::{DOUBT_PATIENCE, LEASE, Lease, Look};
 pub use log_id::{Identity, LogId, Resume, Seen};
@@ -115,3 +121,4 @@ pub use retry_policy::{Exhausted, InPlace, LEAST_ATTEMPTS, ReasonActions, RetryP
 pub use settled_map::{SettledMap, SettledRange};
 pub use silence::{Silence, Silent};
 pub use time::Moment;
+pub use troubles::{MOST_TROUBLES, Noted, Over, Sign, Troubles};

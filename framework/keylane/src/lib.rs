@@ -81,6 +81,8 @@ mod dead_letter;
 mod decode;
 #[cfg(feature = "embedded-broker")]
 mod embedded_broker;
+mod error_text;
+mod foreign;
 #[cfg(any(test, fuzzing))]
 #[doc(hidden)]
 pub mod fuzzing;
@@ -90,6 +92,7 @@ pub mod http;
 mod key_hash;
 pub mod metrics;
 mod native;
+mod panics;
 mod processor;
 mod producer;
 mod record;
@@ -105,8 +108,9 @@ pub mod trace;
 pub use cancellation::Cancellation;
 pub use client_config::ClientConfigError;
 pub use config::{
-    Backoff, Blocker, BlockerAction, ConfigError, DeadLetter, Exhausted, FailureReason, HotKeySettings, InPlace,
-    KafkaSettings, KeyInSpans, Limits, Outage, Reading, Retry, RetryTopic, SubscriptionConfig, Tracing, Watchdog,
+    Backoff, Blocker, BlockerAction, ConfigError, DeadLetter, Exhausted, FailureReason, ForeignRetries, HotKeySettings,
+    InPlace, KafkaSettings, KeyInSpans, Limits, Outage, Reading, Retry, RetryTopic, SubscriptionConfig, Tracing,
+    Watchdog,
 };
 pub use dead_letter::FailedRecordId;
 pub use decode::{Decode, DecodeError, Json, Raw};
@@ -122,7 +126,7 @@ pub use record::{Origin, Record};
 pub use subscription::{
     HotKey, HotKeys, OldestRecord, OngoingOutage, OutageKind, OutageStatus, PartitionNotAssigned, PartitionStatus,
     RecordState, StartError, State, Subscription, SubscriptionBuilder, SubscriptionError, SubscriptionHandle,
-    SubscriptionStatus, Trouble, TroubleKind,
+    SubscriptionStatus, Trouble, TroubleKind, TroublePlace,
 };
 pub use task::Task;
 pub use task_error::{TaskError, TaskErrorKind};

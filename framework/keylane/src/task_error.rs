@@ -5,6 +5,8 @@ use std::error::Error;
 use std::fmt;
 use std::time::Duration;
 
+use crate::error_text;
+
 /// Why an attempt failed, and what shall become of the record.
 ///
 /// Every error converts into a *retryable* one with `?`, so the retry policy decides; the constructors say otherwise.
@@ -176,16 +178,9 @@ impl TaskError {
         self.cause.class()
     }
 
-    /// The error with its sources, outermost first, separated by `: `.
+    /// The error with its causes, outermost first, separated by `: `; bounded, see [`error_text`].
     pub(crate) fn chain(&self) -> String {
-        let mut text = self.source.to_string();
-        let mut source = self.source.source();
-        while let Some(cause) = source {
-            text.push_str(": ");
-            text.push_str(&cause.to_string());
-            source = cause.source();
-        }
-        text
+        error_text::chain(&*self.source)
     }
 }
 
@@ -211,9 +206,10 @@ impl<E: Error + Send + Sync + 'static> From<E> for TaskError {
 }
 
 // `TaskError` does not implement `Error`: the blanket `From` above needs that, and `?` is what users write.
+/// The error without its causes; a text beyond 4 KiB is cut.
 impl fmt::Display for TaskError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.source.fmt(f)
+        f.write_str(&error_text::text(&self.source))
     }
 }
 

@@ -152,6 +152,33 @@ async fn an_outage_shows_with_its_kind_and_what_is_held_and_that_it_is_over() {
     producer.close(PATIENCE).await.unwrap();
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_lies_in_the_dead_letter_topic_is_counted_from_any_writer_and_absent_where_it_is_unknown() {
+    let broker = broker(&["counted", "uncounted"]);
+    broker.create_topic("counted-dead", 3).unwrap();
+    let producer = common::producer(broker.bootstrap_servers(), "counted-dead").await;
+    for number in 0..7 {
+        producer.enqueue(task(number)).await.unwrap();
+    }
+    let start = async |topic: &str, dead_letter: Option<DeadLetter>| {
+        let mut builder = subscribe(&broker, topic, topic);
+        if let Some(dead_letter) = dead_letter {
+            builder = builder.dead_letter(dead_letter);
+        }
+        builder.start(Json, |_: Task<u32>| async { Ok::<(), TaskError>(()) }).await.unwrap()
+    };
+    let with = start("counted", Some(DeadLetter::topic("counted-dead"))).await;
+    let without = start("uncounted", None).await;
+    let records = |name: &str| value("keylane_dead_letter_topic_records", &[("subscription", name)]);
+    eventually("they are counted", || records("counted") == Some(7.0)).await;
+    eventually("the other one runs", || without.status().partitions.len() == 1).await;
+    assert_eq!(records("uncounted"), None);
+    with.shutdown().await.unwrap();
+    without.shutdown().await.unwrap();
+    eventually("an end is no empty topic", || records("counted").is_none()).await;
+    producer.close(PATIENCE).await.unwrap();
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 3)]
 async fn a_processor_that_blocks_its_thread_shows() {
     let broker = broker(&["blocks"]);

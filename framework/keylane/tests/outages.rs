@@ -13,10 +13,13 @@ use std::time::Duration;
 use common::{PATIENCE, eventually};
 use keylane::{
     Backoff, DeadLetter, EmbeddedBroker, EmbeddedBrokerOptions, Exhausted, FailureReason, Json, NewTask, OutageKind,
-    OutageStatus, Raw, Retry, Subscription, SubscriptionBuilder, Task, TaskError, TaskProducer,
+    OutageStatus, Retry, Subscription, SubscriptionBuilder, Task, TaskError, TaskProducer,
 };
+use rdkafka::consumer::{BaseConsumer, Consumer};
+use rdkafka::message::{Headers, Message};
+use rdkafka::{ClientConfig, Offset, TopicPartitionList};
 
-/// More records than a bad deployment gives up.
+/// What a bad deployment gives up.
 const GIVEN_UP: usize = 20;
 
 struct Scene {
@@ -74,34 +77,25 @@ impl Scene {
         self.is_down.store(false, Ordering::Relaxed);
     }
 
-    /// The reasons of the dead letters written until now.
+    /// The reasons of the dead letters written until now. Without a group, whose join would take seconds.
     async fn dead_letters(&self) -> Vec<String> {
-        // What is written after this is none of them.
-        let end = format!("end {}", fastrand::u64(..));
-        let producer = common::producer(self.broker.bootstrap_servers(), "dead").await;
-        producer.enqueue(NewTask::new(end.clone())).await.unwrap();
-        producer.close(PATIENCE).await.unwrap();
-        let group = format!("reader of {end}");
-        let found = Arc::new(Mutex::new((Vec::new(), false)));
-        let noted = found.clone();
-        let read = move |task: Task<bytes::Bytes>| {
-            let (reasons, is_read) = &mut *noted.lock().unwrap();
-            *is_read |= task.payload()[..] == *end.as_bytes();
-            if let (Some(reason), false) = (task.headers().last_str("keylane-reason"), *is_read) {
-                reasons.push(reason.to_owned());
+        let mut config = ClientConfig::new();
+        config.set("bootstrap.servers", self.broker.bootstrap_servers()).set("group.id", "none");
+        let read = move || {
+            let client: BaseConsumer = config.create().unwrap();
+            let (_, end) = client.fetch_watermarks("dead", 0, PATIENCE).unwrap();
+            let mut from = TopicPartitionList::new();
+            from.add_partition_offset("dead", 0, Offset::Beginning).unwrap();
+            client.assign(&from).unwrap();
+            let mut reasons = Vec::new();
+            while (reasons.len() as i64) < end {
+                let message = client.poll(PATIENCE).expect("a dead letter").unwrap();
+                let reason = message.headers().unwrap().iter().find(|header| header.key == "keylane-reason").unwrap();
+                reasons.push(String::from_utf8(reason.value.unwrap().to_vec()).unwrap());
             }
-            async { Ok::<(), TaskError>(()) }
+            reasons
         };
-        let reader = Subscription::builder(group, "dead")
-            .bootstrap_servers(self.broker.bootstrap_servers())
-            .kafka_settings(EmbeddedBroker::client_settings())
-            .concurrency(1)
-            .start(Raw, read)
-            .await
-            .unwrap();
-        eventually("the dead letters are read", || found.lock().unwrap().1).await;
-        reader.shutdown().await.unwrap();
-        std::mem::take(&mut found.lock().unwrap().0)
+        tokio::task::spawn_blocking(read).await.unwrap()
     }
 
     /// The same once there are this many.
@@ -113,6 +107,7 @@ impl Scene {
                 return found;
             }
             assert!(tokio::time::Instant::now() < deadline, "{} of {count} dead letters", found.len());
+            tokio::time::sleep(Duration::from_millis(20)).await;
         }
     }
 

@@ -27,6 +27,8 @@ pub enum Settlement {
     Retried,
     /// On the dead-letter topic, acknowledged by the broker.
     DeadLettered,
+    /// A retry of another group, which processes it.
+    Foreign,
 }
 
 /// Where a record is to be written.

@@ -135,10 +135,12 @@ pub(super) enum State {
     /// Between two tries of a write; a timer is set.
     PublishWaiting,
     Parked,
+    /// In no lane: another group's, and not known to be processed there.
+    Held,
 }
 
 impl State {
-    const COUNT: usize = Self::Parked as usize + 1;
+    const COUNT: usize = Self::Held as usize + 1;
 
     pub(super) const fn is_waiting(self) -> bool {
         matches!(self, Self::NotDue | Self::Waiting | Self::PublishWaiting)

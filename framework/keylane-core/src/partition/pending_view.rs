@@ -40,6 +40,8 @@ pub enum Activity {
     Publishing,
     /// It is held for good.
     Parked,
+    /// It is a retry of another group, or of an origin topic that is not read here.
+    Held,
 }
 
 /// What a waiting record waits for.
@@ -75,7 +77,7 @@ impl<R> Partition<R> {
     /// How many records neither more time for work nor more concurrency would get on: those that wait for a moment or are held
     /// for good, and all that are behind them in their lanes. Takes a walk over the pending ones where there are such.
     pub fn held_up(&self) -> usize {
-        if self.waiting() + self.parked() == 0 {
+        if self.waiting() + self.parked() + self.held() == 0 {
             return 0;
         }
         let behind =
@@ -83,7 +85,7 @@ impl<R> Partition<R> {
         let with_those_behind = |(slot, record): (u32, &PendingRecord<R>)| match record.state {
             State::Waiting | State::PublishWaiting | State::Parked => 1 + behind(slot),
             // In no lane yet.
-            State::NotDue => 1,
+            State::NotDue | State::Held => 1,
             _ => 0,
         };
         self.pending.iter().map(with_those_behind).sum()
@@ -118,6 +120,7 @@ impl<R> PendingRecord<R> {
             State::PublishWaiting => Activity::Waiting(Wait::Write),
             State::PublishQueued | State::Publishing => Activity::Publishing,
             State::Parked => Activity::Parked,
+            State::Held => Activity::Held,
         }
     }
 

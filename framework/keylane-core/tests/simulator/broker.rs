@@ -69,6 +69,7 @@ impl Log {
             Settlement::Skipped => "skipped",
             Settlement::Retried => "retried",
             Settlement::DeadLettered => "dead-lettered",
+            Settlement::Foreign => "foreign",
         };
         self.settled.entry(offset).or_default().insert(word);
     }

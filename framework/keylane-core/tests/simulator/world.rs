@@ -347,6 +347,7 @@ impl World {
                 Delivered::Queued => continue,
                 Delivered::Repeated => "a repeated delivery",
                 Delivered::AlreadySettled => "a delivery settled before",
+                Delivered::Foreign => "a foreign delivery",
             };
             *self.corners.entry(corner).or_default() += 1;
         }

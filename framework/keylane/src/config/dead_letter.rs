@@ -10,8 +10,8 @@ use serde::{Deserialize, Serialize};
 /// A record that is out of retries is written there only where nothing speaks for an outage: see
 /// [`Outage`](crate::Outage).
 ///
-/// The topic must exist. With fewer partitions than the origin, partition numbers wrap around. A time-based retention counts
-/// from the original timestamp: give the topic a long one, or `message.timestamp.type=LogAppendTime`.
+/// The topic must exist. With fewer partitions than the origin, partition numbers wrap around. A dead letter has the time of its
+/// writing, so a time-based retention counts from there. The record's own timestamp is in its headers.
 ///
 /// # What is in a dead letter
 #[doc = include_str!("../dead_letter/headers.md")]

@@ -19,7 +19,7 @@ pub use hot_keys::HotKeySettings;
 pub use kafka_settings::KafkaSettings;
 pub use limits::Limits;
 pub use outage::Outage;
-pub use retry::{Backoff, Exhausted, FailureReason, InPlace, Retry, RetryTopic};
+pub use retry::{Backoff, Exhausted, FailureReason, ForeignRetries, InPlace, Retry, RetryTopic};
 pub use spans::{KeyInSpans, Tracing};
 pub use subscription_config::{Reading, SubscriptionConfig};
 pub use validate::ConfigError;

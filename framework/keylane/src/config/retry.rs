@@ -188,6 +188,36 @@ impl Retry {
         self
     }
 
+    /// What happens to retries of other groups in the retry topic (default: [`ForeignRetries::Settle`]). Has no effect
+    /// without a retry topic.
+    #[must_use]
+    pub fn foreign(mut self, foreign: ForeignRetries) -> Self {
+        if let Some(topic) = &mut self.topic {
+            topic.foreign = foreign;
+        }
+        self
+    }
+
+    /// Processes the retries of these groups like this group's own. Has no effect without a retry topic.
+    ///
+    /// For a group that was renamed: the new group adopts the old one, and so processes the retries that the old
+    /// one has left. The old group must not run any longer.
+    ///
+    /// # Examples
+    /// ```
+    /// use keylane::Retry;
+    ///
+    /// let retry = Retry::in_place(3).then_topic().adopt(["billing-v1"]);
+    /// # let _ = retry;
+    /// ```
+    #[must_use]
+    pub fn adopt<I: IntoIterator<Item: Into<String>>>(mut self, groups: I) -> Self {
+        if let Some(topic) = &mut self.topic {
+            topic.adopt.extend(groups.into_iter().map(Into::into));
+        }
+        self
+    }
+
     /// What happens to a record that is given up.
     #[must_use]
     pub fn exhausted(mut self, exhausted: Exhausted) -> Self {
@@ -272,6 +302,10 @@ pub struct RetryTopic {
     ///
     /// Records not yet due wait in memory and count as pending (see [`Limits`](crate::Limits)).
     pub backoff: Backoff,
+    /// What happens to retries of other groups that use the same topic (default: [`ForeignRetries::Settle`]).
+    pub foreign: ForeignRetries,
+    /// Groups whose retries are processed like this group's own (default none); 100 at most. See [`Retry::adopt`].
+    pub adopt: Vec<String>,
 }
 
 impl Default for RetryTopic {
@@ -280,8 +314,37 @@ impl Default for RetryTopic {
             name: None,
             rounds: 10,
             backoff: Backoff::exponential(Duration::from_secs(10), Duration::from_secs(600)),
+            foreign: ForeignRetries::default(),
+            adopt: Vec::new(),
         }
     }
+}
+
+/// What happens to a record of the retry topic that another consumer group wrote.
+///
+/// Groups that read the same origin topic have the same retry topic by default, and each of them reads every retry in it. A
+/// retry topic for each group ([`Retry::then_topic_named`]) is cheaper: there is nothing to leave out then.
+///
+/// A record is another group's if its header `keylane-group` names one. It is processed here all the same if another
+/// program, such as Decaton, has requeued it since.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ForeignRetries {
+    /// Leaves the record to the group that wrote it, if that group is alive: the record is settled here as *foreign*, which is
+    /// counted and logged. A group is alive if it has members or has committed offsets of this retry topic.
+    ///
+    /// If the group is gone, or the brokers do not say, the record is *held*: it stays unsettled, takes no worker and
+    /// keeps no other record waiting, but the commit waits for it. [`SubscriptionStatus::trouble`] then says what to do. The group
+    /// is asked about again every 30 seconds.
+    ///
+    /// [`SubscriptionStatus::trouble`]: crate::SubscriptionStatus::trouble
+    #[default]
+    Settle,
+    /// Holds the record, whether or not its group is alive.
+    Hold,
+    /// Processes the record, as if this group had written it. With several groups that fail, the copies of one record
+    /// multiply with each round.
+    Process,
 }
 
 /// What happens to a record that is given up: its retries have failed, or a failure is fatal.

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use super::{Backoff, BlockerAction, InPlace, SubscriptionConfig};
+use crate::dead_letter::NAME_LIMIT_BYTES;
 
 /// A setting that cannot work: which one, why, and what to write instead.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -27,6 +28,8 @@ impl ConfigError {
 const DEFAULT_MAX_POLL_INTERVAL: Duration = Duration::from_millis(300_000);
 /// As many failing lanes of one class as are told apart.
 const MAX_LANES: usize = 64;
+/// Groups whose retries are taken over.
+const MAX_ADOPTED: usize = 100;
 const DAY: Duration = Duration::from_secs(24 * 60 * 60);
 
 impl SubscriptionConfig {
@@ -113,6 +116,19 @@ impl SubscriptionConfig {
         if let Some(topic) = &self.retry.topic {
             backoff("retry.topic.backoff", &topic.backoff)?;
             in_range("retry.topic.rounds", topic.rounds as usize, 1, 10_000)?;
+            in_range("retry.topic.adopt", topic.adopt.len(), 0, MAX_ADOPTED)?;
+            if topic.adopt.iter().any(String::is_empty) {
+                return Err(ConfigError::new("retry.topic.adopt", "has an empty name; name consumer groups"));
+            }
+            // The headers of retries name it, and other groups are to recognise it.
+            if self.group.len() > NAME_LIMIT_BYTES || self.group.chars().any(char::is_control) {
+                return Err(ConfigError::new(
+                    "group",
+                    format!(
+                        "is longer than {NAME_LIMIT_BYTES} bytes or has control characters, which a retry topic does not allow"
+                    ),
+                ));
+            }
             if topic.name.is_none() && self.topics.len() > 1 {
                 return Err(ConfigError::new("retry.topic.name", "is needed where a subscription has several topics"));
             }
@@ -207,6 +223,17 @@ mod tests {
         assert_eq!(refused(|c| c.retry.in_place = InPlace::Forever), "retry.in_place");
         assert_eq!(refused(|c| c.outage.lanes = 1), "outage.lanes");
         assert_eq!(refused(|c| c.outage.patience = Duration::MAX), "outage.patience");
+        let retry = || Retry::none().then_topic();
+        assert_eq!(refused(|c| c.retry = retry().adopt([""])), "retry.topic.adopt");
+        assert_eq!(refused(|c| c.retry = retry().adopt(vec!["old"; 101])), "retry.topic.adopt");
+        for group in ["a\nb".to_owned(), "x".repeat(256)] {
+            let with_retry_topic = |c: &mut SubscriptionConfig| {
+                c.retry = retry();
+                c.group.clone_from(&group);
+            };
+            assert_eq!(refused(with_retry_topic), "group");
+            assert_eq!(SubscriptionConfig::new(&group, "t").validate(), Ok(()));
+        }
         assert_eq!(refused(|c| c.dead_letter = Some(DeadLetter::topic(""))), "dead_letter.topic");
         assert_eq!(refused(|c| c.watchdog.slow_attempt = Duration::ZERO), "watchdog.slow_attempt");
         assert_eq!(refused(|c| c.watchdog.stalled_after = Duration::MAX), "watchdog.stalled_after");

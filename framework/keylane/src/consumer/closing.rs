@@ -2,11 +2,10 @@
 
 use std::time::{Duration, Instant};
 
-use rdkafka::consumer::Consumer;
-
 use super::drain::{Drain, END_GRACE, drain};
 use super::last_commit::LastCommit;
-use super::poll_loop::PollLoop;
+use super::poll_loop::{PollLoop, panicked};
+use crate::panics;
 use crate::subscription::State;
 
 /// How long at least the broker's word on the last commit is waited for, where the drain leaves less time.
@@ -58,8 +57,27 @@ impl PollLoop {
         }
     }
 
-    /// Commits what is settled and leaves the group. No revoke may be left unanswered: the client would wait for ever.
+    /// Commits what is settled and leaves the group.
     pub(super) fn close(mut self) {
+        // Also after a panic: what owners have reported is true, whatever happened here.
+        if let Err(text) = panics::caught(|| self.give_back()) {
+            self.control.fail(panicked(&text));
+        }
+        for partition in &self.assignment.partitions {
+            self.control.remove_partition(&partition.topic, partition.partition);
+        }
+        let state = if self.control.has_failed() { State::Failed } else { State::Stopped };
+        self.control.given_up.report_all_left_out(self.control.name());
+        let (control, metrics) = (self.control.clone(), self.metrics.clone());
+        // In the order of the fields: the queues first, then the consumer, which polls until the group is left: some hundred
+        // milliseconds, unless the brokers are away.
+        drop(self);
+        control.set_state(state);
+        metrics.set_state(state.metric());
+    }
+
+    /// Ends all owners, stores their last words, and answers a revoke that is unanswered.
+    fn give_back(&mut self) {
         for partition in &self.assignment.partitions {
             partition.inbox.end();
         }
@@ -71,16 +89,5 @@ impl PollLoop {
         if let Some(handover) = self.handover.take() {
             handover.finish(&self.consumer, &mut self.assignment, &mut self.commits);
         }
-        self.consumer.context().set_closing();
-        for partition in &self.assignment.partitions {
-            self.control.remove_partition(&partition.topic, partition.partition);
-        }
-        let state = if self.control.has_failed() { State::Failed } else { State::Stopped };
-        let (control, metrics) = (self.control.clone(), self.metrics.clone());
-        // In the order of the fields: the queues first, then the consumer, which polls until the group is left: some hundred
-        // milliseconds, unless the brokers are away.
-        drop(self);
-        control.set_state(state);
-        metrics.set_state(state.metric());
     }
 }

@@ -1,4 +1,5 @@
-//! What the consumer does not learn by itself: end offsets of partitions that do not fetch, and topics that are gone.
+//! What the consumer does not learn by itself: end offsets of partitions that do not fetch, topics that are gone, and how
+//! many records lie in the dead-letter topic.
 //!
 //! What it knows of a partition's end is as old as its last fetch, so lag would stand still exactly where it matters: while
 //! a partition is paused by a limit. And where the broker assigns (`group.protocol=consumer`), a deleted topic is revoked
@@ -13,13 +14,15 @@ use rdkafka::ClientConfig;
 use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::error::RDKafkaErrorCode as Code;
 
+use super::brokers::answering;
+use super::dead_letters;
 use crate::client_config::creation_error;
 use crate::topics::LastError;
 
 const ASK_EVERY: Duration = Duration::from_secs(10);
 const ANSWER_WITHIN: Duration = Duration::from_secs(5);
 
-type Key = (Arc<str>, i32);
+pub(super) type Key = (Arc<str>, i32);
 
 /// What to ask.
 #[derive(Default)]
@@ -28,6 +31,12 @@ pub(super) struct Question {
     pub(super) ends: Vec<Key>,
     /// Whether these topics are there.
     pub(super) topics: Vec<Arc<str>>,
+    /// Whether these brokers answer.
+    pub(super) brokers: Vec<i32>,
+    /// What they may be asked about: the partitions that this member reads.
+    pub(super) led: Vec<Key>,
+    /// How many records lie in this topic.
+    pub(super) dead_letters: Option<Arc<str>>,
 }
 
 /// What was answered; nothing where a broker did not answer.
@@ -36,6 +45,9 @@ pub(super) struct Answers {
     pub(super) ends: HashMap<Key, i64>,
     /// By topic, whether it is there.
     pub(super) topics: HashMap<Arc<str>, bool>,
+    /// Brokers that answer.
+    pub(super) brokers: Vec<i32>,
+    pub(super) dead_letters: Option<u64>,
 }
 
 /// Asks; the thread starts with the first question, so that a subscription without one has none.
@@ -51,18 +63,23 @@ impl EndOffsets {
         Self { config, questions: None, answers: Arc::default(), asked: None }
     }
 
-    /// Asks, unless it asked a short while ago.
-    pub(super) fn ask(&mut self, question: Question) {
-        if (question.ends.is_empty() && question.topics.is_empty())
+    /// Asks, unless it asked a short while ago. Whether it did.
+    pub(super) fn ask(&mut self, question: Question) -> bool {
+        if (question.ends.is_empty() && question.topics.is_empty() && question.dead_letters.is_none())
             || self.asked.is_some_and(|asked| asked.elapsed() < ASK_EVERY)
         {
-            return;
+            return false;
         }
         self.asked = Some(Instant::now());
-        let Some(questions) = self.thread() else { return };
+        let Some(questions) = self.thread() else { return false };
         // Full: the last question is still being answered, and the next one is ten seconds away.
-        if let Err(TrySendError::Disconnected(_)) = questions.try_send(question) {
-            self.questions = None;
+        match questions.try_send(question) {
+            Ok(()) => true,
+            Err(TrySendError::Full(_)) => false,
+            Err(TrySendError::Disconnected(_)) => {
+                self.questions = None;
+                false
+            }
         }
     }
 
@@ -95,7 +112,7 @@ fn answer(config: &ClientConfig, questions: &Receiver<Question>, answers: &Mutex
         }
     };
     let answers = || answers.lock().unwrap_or_else(PoisonError::into_inner);
-    while let Ok(Question { ends, topics }) = questions.recv() {
+    while let Ok(Question { ends, topics, brokers, led, dead_letters }) = questions.recv() {
         for topic in topics {
             if let Some(is_there) = is_there(&client, &topic) {
                 answers().topics.insert(topic, is_there);
@@ -109,6 +126,13 @@ fn answer(config: &ClientConfig, questions: &Receiver<Question>, answers: &Mutex
                     break;
                 }
             }
+        }
+        if !brokers.is_empty() {
+            let answering = answering(&client, &brokers, &led, ANSWER_WITHIN);
+            answers().brokers = answering;
+        }
+        if let Some(records) = dead_letters.and_then(|topic| dead_letters::count(&client, &topic)) {
+            answers().dead_letters = Some(records);
         }
     }
 }

@@ -10,7 +10,7 @@
 //! - Not with `enable.partition.eof`: the position would go wrong. The setting is refused at start-up. Other errors of a
 //!   partition do the same to it, and are put right by a seek ([`Misplaced`]).
 //! - The queue and all its messages are given back before the consumer closes, or closing hangs: messages never leave
-//!   [`FetchQueue::read`], and [`FetchQueue`] stands before the consumer in the struct that owns both.
+//!   [`FetchQueue::read`], be it by a panic, and [`FetchQueue`] stands before the consumer in the struct that owns both.
 //! - The consumer queue must still be served: a watch on it interrupts the wait, and it is looked at every 50 ms anyhow.
 //!
 //! SAFETY, for the whole file: `queue` comes from `rd_kafka_queue_new` and is destroyed once, when the [`FetchQueue`] that owns
@@ -41,7 +41,7 @@ const EVENTS_AT_ONCE: usize = 16;
 pub(crate) struct FetchQueue {
     queue: Queue,
     forwarding: Arc<Forwarding>,
-    messages: Vec<*mut sys::rd_kafka_message_t>,
+    messages: Vec<Owned>,
     served_at: Instant,
 }
 
@@ -102,7 +102,7 @@ impl FetchQueue {
             let message = unsafe { sys::rd_kafka_consume_queue(self.queue.0, wait_millis) };
             read.waited = began.elapsed();
             if !message.is_null() {
-                hand_out(message, &mut read, &mut take);
+                hand_out(Owned(message), &mut read, &mut take);
                 self.take_batch(&mut read, &mut take);
             }
         }
@@ -112,11 +112,14 @@ impl FetchQueue {
     /// Takes out what is there, without waiting.
     fn take_batch(&mut self, read: &mut Read, take: &mut impl FnMut(&NativeMessage<'_>)) {
         let room = READ_LIMIT - read.taken.min(READ_LIMIT);
+        // `Owned` is its pointer, and nothing else.
+        let messages = self.messages.as_mut_ptr().cast();
         // SAFETY: the queue is live, and the buffer has place for `room` pointers.
-        let count = unsafe { sys::rd_kafka_consume_batch_queue(self.queue.0, 0, self.messages.as_mut_ptr(), room) };
+        let count = unsafe { sys::rd_kafka_consume_batch_queue(self.queue.0, 0, messages, room) };
         let count = usize::try_from(count).unwrap_or(0);
-        // SAFETY: librdkafka has written `count` pointers.
+        // SAFETY: librdkafka has written `count` pointers to messages, which are ours from here on.
         unsafe { self.messages.set_len(count) };
+        // Also where `take` panics: the drain frees what is left of the batch.
         for message in self.messages.drain(..) {
             hand_out(message, read, take);
         }
@@ -206,10 +209,9 @@ fn serve(consumer: &BaseConsumer<Context>, read: &mut Read, take: &mut impl FnMu
 }
 
 /// Passes one message on and frees it.
-fn hand_out(message: *mut sys::rd_kafka_message_t, read: &mut Read, take: &mut impl FnMut(&NativeMessage<'_>)) {
-    let owned = Owned(message);
-    // SAFETY: librdkafka gives out valid messages; `owned` frees it after its last use, also if `take` panics.
-    let borrowed = unsafe { &*owned.0 };
+fn hand_out(message: Owned, read: &mut Read, take: &mut impl FnMut(&NativeMessage<'_>)) {
+    // SAFETY: librdkafka gives out valid messages; this one is freed after its last use, also if `take` panics.
+    let borrowed = unsafe { &*message.0 };
     if borrowed.err == sys::rd_kafka_resp_err_t::RD_KAFKA_RESP_ERR_NO_ERROR {
         take(&NativeMessage::new(borrowed));
         read.taken += 1;
@@ -218,14 +220,16 @@ fn hand_out(message: *mut sys::rd_kafka_message_t, read: &mut Read, take: &mut i
         if !matches!(read.error, Some(KafkaError::MessageConsumption(RDKafkaErrorCode::AutoOffsetReset))) {
             read.error = Some(KafkaError::MessageConsumption(borrowed.err.into()));
         }
-        let message = NativeMessage::new(borrowed);
-        if message.offset() >= 0 && !message.topic().is_empty() {
-            let (topic, partition, offset) = (message.topic().to_owned(), message.partition(), message.offset());
+        let failed = NativeMessage::new(borrowed);
+        if failed.offset() >= 0 && !failed.topic().is_empty() {
+            let (topic, partition, offset) = (failed.topic().to_owned(), failed.partition(), failed.offset());
             read.misplaced.push(Misplaced { topic, partition, offset });
         }
     }
 }
 
+/// A message that was taken out. A batch call writes its pointer in place.
+#[repr(transparent)]
 struct Owned(*mut sys::rd_kafka_message_t);
 
 impl Drop for Owned {

@@ -7,7 +7,7 @@ use rdkafka::consumer::{BaseConsumer, Consumer};
 use super::assigned::Assigned;
 use super::assignment::Assignment;
 use super::commits::Commits;
-use super::context::{Context, list};
+use super::context::Context;
 use super::drain::{Drain, drain};
 use super::last_commit::LastCommit;
 use crate::metrics::DrainResult;
@@ -19,7 +19,8 @@ const COMMIT_PATIENCE: Duration = Duration::from_secs(1);
 /// has taken away what stays.
 const LONGEST_COMMIT_PATIENCE: Duration = Duration::from_secs(5);
 
-/// A revoke that was reported and not answered yet. The client delivers nothing and commits nothing by itself until it is.
+/// The revokes that were reported and not answered yet. The client delivers nothing and commits nothing by itself until they
+/// are. Usually one: a second comes when a topic is deleted meanwhile.
 pub(super) struct Handover {
     partitions: Vec<(String, i32)>,
     began: Instant,
@@ -32,18 +33,18 @@ pub(super) struct Handover {
 
 impl Handover {
     pub(super) fn begin(assignment: &mut Assignment, partitions: Vec<(String, i32)>, deadline: Instant) -> Self {
-        for (topic, partition) in &partitions {
-            if let Some(assigned) = assignment.find(topic, *partition) {
-                assigned.revoking = true;
-                assigned.inbox.drain(deadline);
-            }
-        }
+        revoke(assignment, &partitions, deadline);
         Self { partitions, began: Instant::now(), deadline, lost: false, last_commit: None }
     }
 
-    /// How long it has taken so far.
-    pub(super) fn lasting(&self) -> Duration {
-        self.began.elapsed()
+    /// Another revoke before the answer to the first. One answer is for both, by the first deadline: the client waits for
+    /// no second one.
+    pub(super) fn join(&mut self, assignment: &mut Assignment, partitions: Vec<(String, i32)>) {
+        revoke(assignment, &partitions, self.deadline);
+        let news = partitions.into_iter().filter(|place| !self.partitions.contains(place)).collect::<Vec<_>>();
+        self.partitions.extend(news);
+        // What it was about does not cover the new ones.
+        self.last_commit = None;
     }
 
     /// Brings the deadline forward.
@@ -131,18 +132,22 @@ impl Handover {
                 dropped |= !assigned.progress.drained.load(std::sync::atomic::Ordering::Relaxed);
             }
         }
-        let answer = if consumer.context().is_eager() {
-            consumer.unassign()
-        } else {
-            let list = list(self.partitions.iter().map(|(topic, partition)| (topic.as_str(), *partition)));
-            consumer.incremental_unassign(&list)
-        };
+        let answer = consumer.context().answer(consumer, &self.partitions);
         let result = match (self.lost, dropped) {
             (true, _) => DrainResult::Lost,
             (false, true) => DrainResult::Deadline,
             (false, false) => DrainResult::Drained,
         };
         Finished { partitions: self.partitions, took, handed_back, dropped, result, error: answer.err() }
+    }
+}
+
+fn revoke(assignment: &mut Assignment, partitions: &[(String, i32)], deadline: Instant) {
+    for (topic, partition) in partitions {
+        if let Some(assigned) = assignment.find(topic, *partition) {
+            assigned.revoking = true;
+            assigned.inbox.drain(deadline);
+        }
     }
 }
 
@@ -171,7 +176,7 @@ mod tests {
     use rdkafka::{ClientConfig, Offset};
 
     use super::super::commit_queue::CommitQueue;
-    use super::super::context::NewPartition;
+    use super::super::context::{NewPartition, list};
     use super::super::fetch_queue::Forwarding;
     use super::super::poll_loop::PollSettings;
     use super::*;
@@ -182,7 +187,7 @@ mod tests {
 
     const PATIENCE: Duration = Duration::from_secs(30);
 
-    /// A member whose only partition is to be given back, after its owner has ended at offset 5.
+    /// A member whose partition 0 is to be given back, after its owner has ended at offset 5. It has another, which stays.
     struct Member {
         handover: Handover,
         commits: Commits,
@@ -202,10 +207,9 @@ mod tests {
             config.set("session.timeout.ms", "300000");
             let consumer: BaseConsumer<Context> = config.create_with_context(context).expect("the settings are right");
             let mut assignment = Assignment::new(Arc::new(settings()), Box::new(drop));
-            assignment.open(new_partition(), false);
-            let progress = &assignment.partitions[0].progress;
-            progress.set_commit_point(CommitPoint { position: 5, metadata: String::new(), mark: None, running: false });
-            progress.ended.store(true, Ordering::Release);
+            assignment.open(new_partition(0), false);
+            assignment.open(new_partition(1), false);
+            end_owner(&assignment, 0);
             let commits = Commits::new(CommitQueue::new(&consumer));
             let handover = Handover::begin(&mut assignment, vec![("tasks".into(), 0)], Instant::now() + drain_timeout);
             Self { handover, commits, assignment, consumer }
@@ -226,8 +230,8 @@ mod tests {
             true
         }
 
-        fn committed(&self) -> Offset {
-            let list = list([("tasks", 0)].into_iter());
+        fn committed(&self, partition: i32) -> Offset {
+            let list = list([("tasks", partition)].into_iter());
             let committed = self.consumer.committed_offsets(list, PATIENCE).expect("the broker answers");
             committed.elements()[0].offset()
         }
@@ -238,6 +242,7 @@ mod tests {
             subscription: "subscription".into(),
             topics: vec!["tasks".into()],
             retry_topic: None,
+            dead_letter_topic: None,
             limits: Limits::default(),
             drain_timeout: PATIENCE,
             watchdog: Watchdog::default(),
@@ -246,14 +251,21 @@ mod tests {
         }
     }
 
-    fn new_partition() -> NewPartition {
+    /// The owner reports offset 5, and ends.
+    fn end_owner(assignment: &Assignment, place: usize) {
+        let progress = &assignment.partitions[place].progress;
+        progress.set_commit_point(CommitPoint { position: 5, metadata: String::new(), mark: None, running: false });
+        progress.ended.store(true, Ordering::Release);
+    }
+
+    fn new_partition(partition: i32) -> NewPartition {
         let topic = "tasks".to_owned();
-        NewPartition { topic, partition: 0, committed: None, log: None, left: None, stale_end: None }
+        NewPartition { topic, partition, committed: None, log: None, left: None, stale_end: None }
     }
 
     fn broker() -> EmbeddedBroker {
         let broker = EmbeddedBroker::start(EmbeddedBrokerOptions::default()).expect("it starts");
-        broker.create_topic("tasks", 1).expect("there is no such topic");
+        broker.create_topic("tasks", 2).expect("there is no such topic");
         broker
     }
 
@@ -265,7 +277,7 @@ mod tests {
         broker.cluster().request_errors(RDKafkaApiKey::OffsetCommit, &refusals);
         let mut member = Member::new(&broker, PATIENCE);
         assert!(member.is_ready_in_time());
-        assert_eq!(member.committed(), Offset::Offset(5));
+        assert_eq!(member.committed(0), Offset::Offset(5));
     }
 
     #[test]
@@ -278,6 +290,22 @@ mod tests {
         broker.cluster().broker_up(1).unwrap();
         assert!(!at_once, "nobody has answered");
         assert!(in_time);
+    }
+
+    /// The client asks once for each, and one answer ends its wait for both: the first must not be forgotten.
+    #[test]
+    fn a_second_revoke_before_the_answer_to_the_first_is_answered_together_with_it() {
+        let broker = broker();
+        let mut member = Member::new(&broker, PATIENCE);
+        member.handover.join(&mut member.assignment, vec![("tasks".into(), 1)]);
+        assert!(!member.is_ready(), "the second owner has not ended");
+        end_owner(&member.assignment, 1);
+        assert!(member.is_ready_in_time());
+        assert_eq!((member.committed(0), member.committed(1)), (Offset::Offset(5), Offset::Offset(5)));
+        let Member { handover, mut commits, mut assignment, consumer } = member;
+        let given_back = handover.finish(&consumer, &mut assignment, &mut commits).partitions;
+        assert_eq!(given_back, [("tasks".to_owned(), 0), ("tasks".to_owned(), 1)]);
+        assert!(assignment.partitions.is_empty());
     }
 
     /// Giving up before would repeat records although there is time left to commit them.
@@ -296,6 +324,6 @@ mod tests {
         broker.cluster().broker_up(1).unwrap();
         assert!(!is_ready, "nobody has answered");
         assert!(member.is_ready_in_time());
-        assert_eq!(member.committed(), Offset::Offset(5));
+        assert_eq!(member.committed(0), Offset::Offset(5));
     }
 }

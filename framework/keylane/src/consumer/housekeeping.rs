@@ -4,9 +4,9 @@ use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use rdkafka::consumer::Consumer;
-use rdkafka::error::RDKafkaErrorCode;
 
 use super::end_offsets::{Answers, Question};
+use super::healthy::{Sign, healthy};
 use super::poll_loop::{PollLoop, made_anew};
 use super::{lag, trouble};
 use crate::metrics::PollSection;
@@ -51,10 +51,12 @@ impl PollLoop {
             self.last_slow_housekeeping = Instant::now();
             self.look_at_membership();
             self.look_at_identities();
+            self.control.troubles.end_due();
             self.ask_end_offsets();
             self.tell_partitions();
             self.metrics.set_assigned_partitions(self.assignment.partitions.len());
             self.tell_outages();
+            self.control.given_up.report_left_out(self.control.name(), Instant::now());
             self.poll_metrics.set_last_poll(SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default());
             if self.last_touch.elapsed() >= TOUCH {
                 self.last_touch = Instant::now();
@@ -114,17 +116,25 @@ impl PollLoop {
         self.identities.ask(&self.consumer, topics, doubtful);
     }
 
-    /// Keeps lag true for partitions that do not fetch, and looks whether the brokers are back.
+    /// Keeps lag true for partitions that do not fetch, looks whether the brokers are back, and counts dead letters.
     fn ask_end_offsets(&mut self) {
-        let Answers { ends, topics } = self.end_offsets.take();
+        let Answers { ends, topics, brokers, dead_letters } = self.end_offsets.take();
+        self.note_dead_letters(dead_letters);
         if !ends.is_empty() || !topics.is_empty() {
-            trouble::healthy(&self.control, trouble::Sign::Answer);
+            healthy(&self.control, Sign::Answer);
         }
-        if let Some((missing, _)) = topics.iter().find(|(_, is_there)| !**is_there) {
-            let message = format!("the topic {missing} is gone; it is read again when it is made anew");
-            trouble::note(&self.control, &self.metrics, Some(RDKafkaErrorCode::UnknownTopic), &message);
-        } else if !topics.is_empty() {
-            trouble::healthy(&self.control, trouble::Sign::Topics);
+        for broker in brokers {
+            healthy(&self.control, Sign::AnswerOf(broker));
+        }
+        for (topic, is_there) in &topics {
+            match is_there {
+                true => healthy(&self.control, Sign::Topic(topic)),
+                false => trouble::note_missing(&self.control, &self.metrics, topic),
+            }
+        }
+        let subscribed = self.settings.topics.len() + usize::from(self.settings.retry_topic.is_some());
+        if topics.len() == subscribed && topics.values().all(|is_there| *is_there) {
+            healthy(&self.control, Sign::AllTopics);
         }
         for ((topic, partition), end) in ends {
             if let Some(assigned) = self.assignment.find(&topic, partition) {
@@ -137,10 +147,19 @@ impl PollLoop {
             .collect();
         // On a quiet topic nothing else would tell that the brokers are back.
         let away = [TroubleKind::Connection, TroubleKind::Authentication];
-        if ask.is_empty() && away.iter().any(|kind| self.control.is_in_trouble(*kind)) {
+        let is_away = away.iter().any(|kind| self.control.troubles.has(*kind));
+        if ask.is_empty() && is_away {
             ask.extend(self.assignment.partitions.first().map(|p| (p.topic.clone(), p.partition)));
         }
-        self.end_offsets.ask(Question { ends: ask, topics: self.doubtful_topics() });
+        let brokers = self.control.troubles.brokers();
+        let led = match brokers.is_empty() {
+            true => Vec::new(),
+            false => self.assignment.partitions.iter().map(|p| (p.topic.clone(), p.partition)).collect(),
+        };
+        let (topics, dead_letters) = (self.doubtful_topics(), self.dead_letters.due(Instant::now()));
+        if self.end_offsets.ask(Question { ends: ask, topics, brokers, led, dead_letters }) {
+            self.dead_letters.asked(Instant::now());
+        }
     }
 
     /// Subscribed topics that may be gone: this member has nothing of them (there may just be more members than partitions).
@@ -149,7 +168,7 @@ impl PollLoop {
         if !self.control.has_joined() || self.draining || self.handover.is_some() {
             return Vec::new();
         }
-        let was_missing = self.control.is_in_trouble(TroubleKind::MissingTopic);
+        let was_missing = self.control.troubles.has(TroubleKind::MissingTopic);
         let subscribed = self.settings.topics.iter().chain(&self.settings.retry_topic);
         let has_none = |topic: &Arc<str>| self.assignment.partitions.iter().all(|p| p.topic != *topic);
         subscribed.filter(|topic| was_missing || has_none(topic)).cloned().collect()

@@ -28,6 +28,8 @@ impl Intake {
 
     /// Copies one message into its batch. The message may be freed afterwards.
     pub(super) fn take(&mut self, table: &mut [Assigned], message: &NativeMessage<'_>) {
+        #[cfg(test)]
+        crate::panics::planted::step("intake", message.topic());
         let Some(place) = self.place(table, message) else {
             // Left over from an assignment that has ended: librdkafka drops those itself, and the next owner gets it.
             tracing::warn!(

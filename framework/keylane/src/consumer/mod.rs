@@ -5,17 +5,20 @@
 
 mod assigned;
 mod assignment;
+mod brokers;
 mod closing;
 mod commit_queue;
 mod commits;
 mod committed;
 mod context;
+mod dead_letters;
 mod drain;
 mod end_offsets;
 mod fetch_queue;
 mod fetcher_wakeup;
 mod group;
 mod handover;
+mod healthy;
 mod housekeeping;
 mod identities;
 mod intake;
@@ -29,6 +32,7 @@ mod recent;
 mod silence;
 mod topic_ids;
 mod trouble;
+mod trouble_place;
 
 pub(crate) use commit_queue::CommitQueue;
 pub(crate) use context::Context;

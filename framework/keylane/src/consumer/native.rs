@@ -56,6 +56,12 @@ impl<'a> NativeMessage<'a> {
         self.message.partition
     }
 
+    /// The broker that it was fetched from.
+    pub(super) fn broker_id(&self) -> i32 {
+        // SAFETY: the message is live, and was given out by librdkafka.
+        unsafe { sys::rd_kafka_message_broker_id(self.message) }
+    }
+
     pub(super) fn offset(&self) -> i64 {
         self.message.offset
     }

@@ -7,7 +7,7 @@ use crate::{Headers, Origin};
 /// The longest error text in a header.
 pub(crate) const MAX_ERROR_BYTES: usize = 1024;
 /// The longest name of a group, or of a member, in a header. Kafka allows more; nobody names them so.
-const NAME_LIMIT_BYTES: usize = 255;
+pub(crate) const NAME_LIMIT_BYTES: usize = 255;
 
 /// What went wrong with a record so far, over all its attempts.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -69,6 +69,11 @@ pub(super) fn without_ours(original: &Headers) -> Headers {
     kept
 }
 
+/// A group's name as headers have it.
+pub(crate) fn group_as_written(group: &str) -> String {
+    bounded_text(group, NAME_LIMIT_BYTES)
+}
+
 /// Appends what dead letters and retried records have in common.
 pub(super) fn push_failure(
     headers: &mut Headers,
@@ -83,7 +88,7 @@ pub(super) fn push_failure(
     if let Some(timestamp) = origin_timestamp {
         headers.push(names::ORIGIN_TIMESTAMP, timestamp.to_string());
     }
-    headers.push(names::GROUP, bounded_text(writer.group, NAME_LIMIT_BYTES));
+    headers.push(names::GROUP, group_as_written(writer.group));
     if let Some(epoch) = writer.epoch {
         headers.push(names::EPOCH, bounded_text(epoch, NAME_LIMIT_BYTES));
     }

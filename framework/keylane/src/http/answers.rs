@@ -36,6 +36,7 @@ pub(super) struct SubscriptionSummary {
     polled_seconds_ago: f64,
     outage: Option<OutageAnswer>,
     trouble: Option<TroubleAnswer>,
+    troubles: Vec<TroubleAnswer>,
     assigned_partitions: usize,
     /// Over all partitions; unknown where it is for one of them.
     lag_records: Option<u64>,
@@ -70,6 +71,7 @@ struct OngoingAnswer {
 #[derive(Serialize)]
 struct TroubleAnswer {
     kind: &'static str,
+    place: String,
     message: String,
     since: String,
 }
@@ -142,6 +144,7 @@ impl SubscriptionSummary {
             polled_seconds_ago: status.polled_ago.as_secs_f64(),
             outage: status.outage.as_ref().map(OutageAnswer::from),
             trouble: status.trouble.as_ref().map(TroubleAnswer::from),
+            troubles: status.troubles.iter().map(TroubleAnswer::from).collect(),
             assigned_partitions: partitions.len(),
             lag_records: partitions.iter().map(|partition| partition.lag_records).sum(),
             pending: sum(|partition| partition.pending),
@@ -190,7 +193,12 @@ impl From<&OutageStatus> for OutageAnswer {
 
 impl From<&Trouble> for TroubleAnswer {
     fn from(trouble: &Trouble) -> Self {
-        Self { kind: trouble.kind.as_str(), message: trouble.message.clone(), since: time_of_day(trouble.since) }
+        Self {
+            kind: trouble.kind.as_str(),
+            place: trouble.place.to_string(),
+            message: trouble.message.clone(),
+            since: time_of_day(trouble.since),
+        }
     }
 }
 

@@ -62,6 +62,7 @@ pub(super) enum Code {
     MissingTopic,
     MembershipLost,
     CommitsFailing,
+    RetriesHeld,
     ClientTrouble,
     Paused,
     Rebalancing,
@@ -144,7 +145,7 @@ fn not_assigned(status: &SubscriptionStatus) -> Option<(Code, String)> {
     if !status.assigned {
         return Some((Code::NotAssigned, "its assignment was taken away; it joins the group again".to_owned()));
     }
-    let trouble = status.trouble.as_ref().filter(|trouble| trouble.kind == TroubleKind::MissingTopic)?;
+    let trouble = status.troubles.iter().find(|trouble| trouble.kind == TroubleKind::MissingTopic)?;
     status.partitions.is_empty().then(|| (Code::MissingTopic, trouble.message.clone()))
 }
 
@@ -165,7 +166,7 @@ fn degraded(name: &str, status: &SubscriptionStatus, reasons: &mut Vec<Reason>) 
             add(code, outage_text(ongoing, outage));
         }
     }
-    if let Some(trouble) = &status.trouble {
+    for trouble in &status.troubles {
         add(trouble_code(trouble.kind), trouble.message.clone());
     }
     for partition in &status.partitions {
@@ -217,6 +218,7 @@ fn trouble_code(kind: TroubleKind) -> Code {
         TroubleKind::MissingTopic => Code::MissingTopic,
         TroubleKind::Membership => Code::MembershipLost,
         TroubleKind::Commit => Code::CommitsFailing,
+        TroubleKind::ForeignRetries => Code::RetriesHeld,
         TroubleKind::Other => Code::ClientTrouble,
     }
 }
@@ -235,7 +237,7 @@ impl Reason {
 #[cfg(test)]
 impl Code {
     /// In the order of `openapi.json`.
-    pub(super) const ALL: [Self; 23] = [
+    pub(super) const ALL: [Self; 24] = [
         Self::NoSubscription,
         Self::Starting,
         Self::NotAssigned,
@@ -249,6 +251,7 @@ impl Code {
         Self::MissingTopic,
         Self::MembershipLost,
         Self::CommitsFailing,
+        Self::RetriesHeld,
         Self::ClientTrouble,
         Self::Paused,
         Self::Rebalancing,

@@ -5,7 +5,7 @@ mod probes;
 mod requests;
 
 use std::sync::{Arc, RwLock};
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use axum::body::{Body, to_bytes};
 use axum::http::header::CONTENT_TYPE;
@@ -22,7 +22,7 @@ use super::routes::{Shared, router};
 use crate::subscription::Control;
 use crate::{
     HotKey, HotKeys, KeyHash, OldestRecord, OutageKind, PartitionStatus, RecordState, State, SubscriptionHandle,
-    Trouble, TroubleKind,
+    TroubleKind, TroublePlace,
 };
 
 const TOKEN: &str = "open-sesame";
@@ -64,8 +64,7 @@ fn troubled(name: &str) -> (Arc<Control>, SubscriptionHandle) {
     let handle = SubscriptionHandle::of(control.clone());
     control.set_assigned(true);
     control.set_state(State::Running);
-    let message = "all brokers are down".to_owned();
-    control.set_trouble(Some(Trouble { kind: TroubleKind::Connection, message, since: SystemTime::now() }));
+    control.troubles.note(TroubleKind::Connection, TroublePlace::Cluster, "all brokers are down");
     control.set_partition(partition(0, 10));
     control.set_partition(partition(1, 20));
     control.set_partition(PartitionStatus { oldest: None, ..PartitionStatus::of("tasks", 2) });

@@ -60,6 +60,8 @@ label_enum! {
         Retried = "retried",
         /// Written to the dead-letter topic and acknowledged.
         DeadLettered = "dead_lettered",
+        /// Another group's retry, which that group processes.
+        Foreign = "foreign",
     }
 }
 
@@ -182,10 +184,11 @@ impl LabelValue for RecordState {
             Self::NotDue.as_str(),
             Self::Publishing.as_str(),
             Self::Parked.as_str(),
+            Self::Held.as_str(),
         ],
     };
     const ALL: &'static [Self] =
-        &[Self::Queued, Self::Running, Self::Waiting, Self::NotDue, Self::Publishing, Self::Parked];
+        &[Self::Queued, Self::Running, Self::Waiting, Self::NotDue, Self::Publishing, Self::Parked, Self::Held];
 
     fn as_str(self) -> &'static str {
         Self::as_str(self)

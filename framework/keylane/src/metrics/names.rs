@@ -176,6 +176,9 @@ metrics! {
     DUE_LATENESS = "keylane_due_lateness_seconds": Histogram, Seconds, [SUBSCRIPTION], LATENESS_SECONDS;
     /// Records written to the dead-letter topic and acknowledged, by reason.
     DEAD_LETTERS = "keylane_dead_letters_total": Counter, Count, [SUBSCRIPTION, TOPIC, PARTITION, DeadLetterReason::LABEL];
+    /// Records in the dead-letter topic, from any writer: end minus start offsets of its partitions, so what was compacted
+    /// away and the markers of transactions count as well. Asked for twice a minute; absent while it is unknown.
+    DEAD_LETTER_TOPIC = "keylane_dead_letter_topic_records": Gauge, Count, [SUBSCRIPTION];
     /// Failures after which a record was held instead of given up, because of an outage; it is tried again and may be
     /// counted again.
     OUTAGE_HOLDS = "keylane_outage_holds_total": Counter, Count, [SUBSCRIPTION, TOPIC, PARTITION];

@@ -10,7 +10,7 @@ use super::labels::{
     Rebalance, State,
 };
 use super::names;
-use super::series::{CounterSeries, GaugeSeries, HistogramSeries, Scope, Touch};
+use super::series::{CounterSeries, GaugeSeries, HistogramSeries, KnownGaugeSeries, Scope, Touch};
 
 /// What the threads and tasks of one subscription count. Everything here is rare, so a lock is cheap enough.
 ///
@@ -33,6 +33,7 @@ struct Series {
     state: Vec<GaugeSeries>,
     outage: Vec<GaugeSeries>,
     held_records: GaugeSeries,
+    dead_letter_topic: KnownGaugeSeries,
     /// Shared by all subscriptions of the process, so the end of one must not set it to 0.
     build_info: Gauge,
 }
@@ -54,6 +55,7 @@ impl SubscriptionMetrics {
                 state: scope.gauges::<State>(&names::SUBSCRIPTION_STATE),
                 outage: scope.gauges::<OutageKind>(&names::OUTAGE),
                 held_records: scope.gauge(&names::HELD_RECORDS),
+                dead_letter_topic: scope.known_gauge(&names::DEAD_LETTER_TOPIC),
                 build_info: build_info(),
             }),
         };
@@ -109,11 +111,16 @@ impl SubscriptionMetrics {
         self.write().held_records.set(held as f64);
     }
 
+    /// `None` while it is unknown.
+    pub(crate) fn set_dead_letter_topic_records(&self, records: Option<u64>) {
+        self.write().dead_letter_topic.set(records.map(|records| records as f64));
+    }
+
     /// See [`PartitionMetrics::touch`](super::PartitionMetrics::touch).
     pub(crate) fn touch(&self) {
         names::describe();
         let series = &mut *self.write();
-        let all: [&mut dyn Touch; 10] = [
+        let all: [&mut dyn Touch; 11] = [
             &mut series.commits,
             &mut series.commit_failures,
             &mut series.rebalances,
@@ -124,6 +131,7 @@ impl SubscriptionMetrics {
             &mut series.state,
             &mut series.outage,
             &mut series.held_records,
+            &mut series.dead_letter_topic,
         ];
         all.into_iter().for_each(Touch::touch);
         series.build_info = build_info();

@@ -91,6 +91,7 @@ impl Handles {
         subscription.set_state(State::Running);
         subscription.set_outages(|_| true);
         subscription.set_held_records(1);
+        subscription.set_dead_letter_topic_records(Some(1));
         poll.set_last_poll(SECOND);
         each(|section| poll.section(section, SECOND));
         poll.flush();
@@ -245,6 +246,28 @@ fn each_method_moves_its_own_series() {
             }
         }
     }
+}
+
+#[test]
+fn what_is_unknown_is_no_number_also_at_the_end() {
+    let last = |calls: fn(&SubscriptionMetrics)| {
+        let recorder = DebuggingRecorder::new();
+        with_local_recorder(&recorder, || calls(&SubscriptionMetrics::new("parking-notifier")));
+        let values = snapshot(&recorder.snapshotter()).into_iter();
+        let mut found = values.filter(|((name, _), _)| name == "keylane_dead_letter_topic_records");
+        found.next().map(|(_, value)| match value {
+            DebugValue::Gauge(gauge) => gauge.0,
+            other => panic!("{other:?}"),
+        })
+    };
+    assert_eq!(last(|metrics| metrics.set_dead_letter_topic_records(None)), None);
+    let known_once = last(|metrics| {
+        metrics.set_dead_letter_topic_records(Some(3));
+        metrics.set_dead_letter_topic_records(None);
+        metrics.touch();
+    });
+    assert!(known_once.is_some_and(f64::is_nan), "{known_once:?}");
+    assert!(last(|metrics| metrics.set_dead_letter_topic_records(Some(3))).is_some_and(f64::is_nan));
 }
 
 #[test]

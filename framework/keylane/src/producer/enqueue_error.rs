@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use super::pending::NotAdmitted;
 use super::write_error::{WriteError, WriteErrorKind, WriteFailure};
+use crate::error_text;
 
 /// Why a task has no acknowledgement.
 ///
@@ -40,7 +41,7 @@ pub enum EnqueueError {
         bytes: usize,
     },
     /// The payload could not be written as JSON.
-    #[error("cannot encode the task's payload as json: {source}")]
+    #[error("cannot encode the task's payload as json: {}", error_text::text(.source))]
     Encode {
         /// What the encoder said.
         source: Box<dyn Error + Send + Sync>,

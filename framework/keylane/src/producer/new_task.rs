@@ -7,8 +7,8 @@ use serde::Serialize;
 
 use super::EnqueueError;
 use crate::Headers;
-use crate::task_metadata;
 use crate::trace::{TRACE_PARENT, TRACE_STATE, TraceParent};
+use crate::{error_text, task_metadata};
 
 /// A task to enqueue with a [`TaskProducer`](crate::TaskProducer): a payload, and how it is to be handled.
 ///
@@ -142,7 +142,8 @@ impl NewTask {
             }
             // Clients in C read names up to the first NUL: two names would become one.
             if name.is_empty() || name.contains('\0') {
-                return Err(EnqueueError::Invalid { reason: format!("{name:?} cannot be the name of a header") });
+                let shown = error_text::text(format_args!("{name:?}"));
+                return Err(EnqueueError::Invalid { reason: format!("{shown} cannot be the name of a header") });
             }
         }
         Ok(())
@@ -178,6 +179,22 @@ mod tests {
     fn what_cannot_be_json_is_an_encode_error() {
         let payload = HashMap::from([((1, 2), 3)]);
         assert!(matches!(NewTask::json(&payload), Err(EnqueueError::Encode { .. })));
+    }
+
+    /// Point 16.
+    #[test]
+    fn what_an_error_says_of_a_task_is_bounded() {
+        struct AtLength;
+        impl serde::Serialize for AtLength {
+            fn serialize<S: serde::Serializer>(&self, _: S) -> Result<S::Ok, S::Error> {
+                Err(serde::ser::Error::custom("x".repeat(20 << 20)))
+            }
+        }
+        let encode = NewTask::json(&AtLength).unwrap_err().to_string();
+        let name = NewTask::new("x").header("\0".repeat(1 << 20), "x").validate().unwrap_err().to_string();
+        for text in [encode, name] {
+            assert!(error_text::tests::is_bounded(&text), "{} bytes", text.len());
+        }
     }
 
     #[test]

@@ -17,7 +17,7 @@ use super::work::{OwnersWork, Work};
 use crate::metrics::AttemptResult;
 use crate::task::Source;
 use crate::task_error::{Cause, TaskErrorKind};
-use crate::{Decode, Processor, Record, Task, TaskError};
+use crate::{Decode, Processor, Record, Task, TaskError, error_text};
 
 /// What an attempt needs to know of its record.
 pub(super) struct Call {
@@ -221,7 +221,7 @@ impl<F: Future> Future for Timed<'_, F> {
 
 fn panic_text(panic: &(dyn Any + Send)) -> String {
     let text = panic.downcast_ref::<&str>().copied().or_else(|| panic.downcast_ref::<String>().map(String::as_str));
-    format!("the attempt panicked: {}", text.unwrap_or("(no message)"))
+    format!("the attempt panicked: {}", error_text::text(text.unwrap_or("(no message)")))
 }
 
 #[cfg(test)]
@@ -235,6 +235,7 @@ mod tests {
     use super::super::inbox::Mail;
     use super::super::stage::Stage;
     use super::*;
+    use crate::error_text::tests::{is_bounded, long_error};
     use crate::record::Arena;
     use crate::trace::AttemptSpans;
     use crate::{DecodeError, Raw, SubscriptionConfig};
@@ -314,6 +315,43 @@ mod tests {
                 Ok(AttemptOutcome::Failed { failure: Failure::Panicked, .. }) => assert_ne!(panics_at, Nothing),
                 _ => panic!("{panics_at:?}: neither done nor a panic"),
             }
+        }
+    }
+
+    /// What user code can fail with.
+    #[derive(Clone, Copy, Debug, PartialEq)]
+    enum Says {
+        /// A value that is undecodable, at length.
+        Undecodable,
+        OwnSource,
+        Long,
+        LongSkip,
+        LongPanic,
+    }
+
+    impl Decode<Says> for Says {
+        fn decode(&self, _record: &Record) -> Result<Says, DecodeError> {
+            if *self == Says::Undecodable { Err(DecodeError::new(long_error())) } else { Ok(*self) }
+        }
+    }
+
+    /// Point 16.
+    #[test]
+    fn what_user_code_says_of_its_failure_is_bounded() {
+        use Says::*;
+        for says in [Undecodable, OwnSource, Long, LongSkip, LongPanic] {
+            let fails = async |task: Task<Says>| match task.payload {
+                Undecodable => Ok(()),
+                OwnSource => Err(error_text::tests::OwnSource.into()),
+                Long => Err(long_error().into()),
+                LongSkip => Err(TaskError::skip(long_error())),
+                LongPanic => std::panic::panic_any("x".repeat(20 << 20)),
+            };
+            let text = match Stage::new().poll(attempt(work(says, fails), call())) {
+                Ok(AttemptOutcome::Failed { error, .. } | AttemptOutcome::Skipped { reason: error }) => error,
+                _ => panic!("{says:?}: no failure"),
+            };
+            assert!(is_bounded(&text), "{says:?}: {} bytes", text.len());
         }
     }
 

@@ -5,8 +5,11 @@
 //! the owner's [`Progress`]. Both belong to one epoch: what arrives after the epoch has ended reaches nobody (guarantee G7).
 
 mod attempt;
+mod bounded_lines;
 mod caution;
 mod fault_names;
+mod foreign;
+mod given_up;
 mod hot_keys;
 mod inbox;
 mod lease;
@@ -26,6 +29,7 @@ mod watchdog;
 mod work;
 
 pub(crate) use fault_names::FaultNames;
+pub(crate) use given_up::GivenUpLog;
 pub(crate) use inbox::Inbox;
 pub(crate) use lease::SharedLease;
 pub(crate) use life::EpochLife;

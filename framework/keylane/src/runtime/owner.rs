@@ -7,6 +7,7 @@ use keylane_core::{Caution, Epoch, Evidence, Mark, Moment, Offset, Partition, Pa
 use tokio::task::AbortHandle;
 
 use super::attempt::{AttemptOutcome, Call, FirstPoll, attempt, run_apart};
+use super::foreign::Foreign;
 use super::hot_keys::KeyCounts;
 use super::inbox::{Finished, Inbox, Mail};
 use super::life::{EpochLife, Presence};
@@ -123,6 +124,7 @@ pub(super) struct Owner {
     pub(super) key_counts: KeyCounts,
     /// In the log.
     pub(super) failed_attempts: Seldom,
+    pub(super) foreign: Foreign,
     _presence: Presence,
 }
 
@@ -136,6 +138,7 @@ impl Drop for Owner {
         self.core.leave_guard(&mut runtime.guard());
         self.inbox.life().set_over();
         self.inbox.give_back_turn();
+        self.forget_held();
         for task in self.tasks.drain(..).flatten() {
             task.abort();
         }
@@ -189,6 +192,7 @@ impl Owner {
             surveyed: Surveyed::default(),
             key_counts: KeyCounts::default(),
             failed_attempts: Seldom::every(FAILED_ATTEMPTS_EVERY),
+            foreign: Foreign::new(&runtime, opening.is_retry_topic),
             runtime,
         }
     }
@@ -261,6 +265,7 @@ impl Owner {
             let Some(record) = self.mail.records.pop_front() else { break };
             self.deliver(record, now);
         }
+        self.look_after_held(now);
         now
     }
 

@@ -64,14 +64,12 @@ impl Owner {
             _ => history(held, request.attempts, reason),
         };
         let origin = self.origin_of(held);
-        let (headers, timestamp_millis) = match &request.publish {
+        let headers = match &request.publish {
             Publish::Retry { round, delay } => {
                 let due = unix_millis().saturating_add(i64::try_from(delay.as_millis()).unwrap_or(i64::MAX));
-                (self.retry_headers(held, &origin, &history, *round, due, request.retried_for), None)
+                self.retry_headers(held, &origin, &history, *round, due, request.retried_for)
             }
-            Publish::DeadLetter { .. } => {
-                (self.dead_letter_headers(held, &origin, &history), held.record.origin_timestamp_millis())
-            }
+            Publish::DeadLetter { .. } => self.dead_letter_headers(held, &origin, &history),
         };
         Some(OutgoingRecord {
             topic: target.name.clone(),
@@ -79,7 +77,9 @@ impl Owner {
             key: held.record.key_bytes(),
             value: held.record.value_bytes(),
             headers,
-            timestamp_millis,
+            // The time of writing. With the record's own time the topic would refuse what is ahead of its clock
+            // (`message.timestamp.after.max.ms`), and its retention would delete what is old. That time is in a header.
+            timestamp_millis: None,
         })
     }
 

@@ -117,7 +117,7 @@ impl Owner {
 }
 
 impl Held {
-    fn key_hash(&self) -> Option<KeyHash> {
+    pub(super) fn key_hash(&self) -> Option<KeyHash> {
         self.record.key().map(KeyHash::of)
     }
 }

@@ -8,6 +8,7 @@ use keylane_core::{Moment, PartitionSettings};
 
 use super::lease::SharedLease;
 use super::seldom::Seldom;
+use crate::foreign::RetryOwnership;
 use crate::metrics::SubscriptionMetrics;
 use crate::producer::raw::RawProducer;
 use crate::subscription::{Control, OutageWatch};
@@ -40,6 +41,8 @@ pub(crate) struct Runtime {
     /// Present where there is a retry or dead-letter topic.
     pub(crate) producer: Option<RawProducer>,
     pub(crate) retry_topic: Option<TopicTarget>,
+    /// Present where there is a retry topic.
+    pub(crate) ownership: Option<RetryOwnership>,
     pub(crate) dead_letter_topic: Option<TopicTarget>,
     /// Of failed writes, in the logs.
     pub(crate) failed_writes: Seldom,

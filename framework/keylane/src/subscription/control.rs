@@ -12,8 +12,9 @@ use tokio::sync::Notify;
 use super::error::SubscriptionError;
 use super::hot_keys::HotKeys;
 use super::outage::OutageWatch;
-use super::refusals::Refusals;
-use super::status::{PartitionStatus, State, SubscriptionStatus, Trouble, TroubleKind};
+use super::status::{PartitionStatus, State, SubscriptionStatus};
+use super::troubles::Troubles;
+use crate::runtime::GivenUpLog;
 
 /// Shared by everything of one subscription. Written rarely; nothing on the way of a record.
 #[derive(Debug)]
@@ -29,8 +30,8 @@ pub(crate) struct Control {
     any_partition_paused: AtomicBool,
     shutdown: Mutex<Option<Instant>>,
     failure: Mutex<Option<SubscriptionError>>,
-    trouble: Mutex<Option<Trouble>>,
-    pub(crate) refusals: Refusals,
+    pub(crate) troubles: Troubles,
+    pub(crate) given_up: GivenUpLog,
     group: String,
     name: String,
     pub(crate) outages: Arc<OutageWatch>,
@@ -56,8 +57,8 @@ impl Control {
             any_partition_paused: AtomicBool::new(false),
             shutdown: Mutex::new(None),
             failure: Mutex::new(None),
-            trouble: Mutex::new(None),
-            refusals: Refusals::default(),
+            troubles: Troubles::default(),
+            given_up: GivenUpLog::default(),
             group: String::new(),
             name: String::new(),
             outages: Arc::new(OutageWatch::new(OutageGuard::default())),
@@ -207,20 +208,6 @@ impl Control {
         State::from_u8(self.state.load(Ordering::Relaxed))
     }
 
-    pub(crate) fn set_trouble(&self, trouble: Option<Trouble>) {
-        *self.trouble.lock().unwrap_or_else(PoisonError::into_inner) = trouble;
-    }
-
-    /// The trouble there is, or was last.
-    pub(crate) fn trouble(&self) -> Option<Trouble> {
-        self.trouble.lock().unwrap_or_else(PoisonError::into_inner).clone()
-    }
-
-    /// Whether this kind of trouble is what there is at present.
-    pub(crate) fn is_in_trouble(&self, kind: TroubleKind) -> bool {
-        self.trouble().is_some_and(|trouble| trouble.kind == kind)
-    }
-
     pub(crate) fn set_partition(&self, status: PartitionStatus) {
         self.partitions.insert((status.topic.clone(), status.partition), status);
     }
@@ -253,7 +240,7 @@ impl Control {
 
     pub(crate) fn status(&self) -> SubscriptionStatus {
         let mut partitions: Vec<_> = self.partitions.iter().map(|entry| entry.value().clone()).collect();
-        let trouble = self.trouble().or_else(|| self.refusals.write_trouble());
+        let troubles = self.troubles.lasting();
         partitions.sort_by(|a, b| (&a.topic, a.partition).cmp(&(&b.topic, b.partition)));
         let takes_in_no_more = partitions.iter().any(|partition| partition.paused && !partition.paused_by_user);
         SubscriptionStatus {
@@ -262,7 +249,8 @@ impl Control {
             assigned: self.is_assigned(),
             polled_ago: self.polled_ago(),
             outage: self.outages.status(takes_in_no_more),
-            trouble,
+            trouble: troubles.first().cloned(),
+            troubles,
             partitions,
         }
     }

@@ -12,6 +12,7 @@ use super::error::{StartError, SubscriptionError};
 use super::handle::Subscription;
 use crate::client_config;
 use crate::consumer::{CommitQueue, Context, FetchQueue, Forwarding, OwnerFactory, PollLoop, PollSettings, Reader};
+use crate::foreign::RetryOwnership;
 use crate::metrics::SubscriptionMetrics;
 use crate::producer::raw::{self as producer, RawProducer};
 use crate::runtime::{self, Runtime, Seldom, SharedLease, TopicTarget, Work};
@@ -101,10 +102,12 @@ fn connect(
     };
     let topics: Vec<Arc<str>> = config.topics.iter().map(|topic| topic.as_str().into()).collect();
     let retry = retry_topic.map(|name| target(&name, &report));
+    let dead_letters = dead_letter_topic.map(|name| target(&name, &report));
     let settings = PollSettings {
         subscription: config.label().into(),
         topics,
         retry_topic: retry.as_ref().map(|target| target.name.clone()),
+        dead_letter_topic: dead_letters.as_ref().map(|target| target.name.clone()),
         limits: config.limits,
         drain_timeout: config.drain_timeout,
         watchdog: config.watchdog,
@@ -124,6 +127,11 @@ fn connect(
     let commit_queue = CommitQueue::new(&consumer);
     let names: Vec<&str> = settings.topics.iter().chain(&settings.retry_topic).map(|topic| &**topic).collect();
     consumer.subscribe(&names).map_err(|error| StartError::Create(error.to_string()))?;
+    let origin_of_time = control.outages.origin_of_time();
+    let ownership = config.retry.topic.as_ref().zip(retry.as_ref()).map(|(settings, target)| {
+        let (side_config, control) = (side_config.clone(), control.clone());
+        RetryOwnership::new(config, settings, target, side_config, control, origin_of_time)
+    });
     let runtime = Runtime {
         group: config.group.as_str().into(),
         attempt_timeout: config.attempt_timeout,
@@ -135,12 +143,13 @@ fn connect(
         lane_hash: foldhash::fast::RandomState::default(),
         producer,
         retry_topic: retry,
-        dead_letter_topic: dead_letter_topic.map(|name| target(&name, &report)),
+        dead_letter_topic: dead_letters,
+        ownership,
         failed_writes: Seldom::every(FAILED_WRITES_EVERY),
         lease,
         control: control.clone(),
         metrics: metrics.clone(),
-        origin_of_time: control.outages.origin_of_time(),
+        origin_of_time,
     };
     Ok(((reader, commit_queue, consumer), Arc::new(runtime), settings, side_config))
 }
@@ -192,7 +201,9 @@ struct End(Arc<Control>);
 impl Drop for End {
     fn drop(&mut self) {
         if std::thread::panicking() {
-            self.0.fail(SubscriptionError::Internal("it panicked; the panic message has the place".into()));
+            self.0.fail(SubscriptionError::Internal(
+                "the polling thread panicked; the panic message has the place".into(),
+            ));
             self.0.set_state(super::State::Failed);
         }
         self.0.set_ended();

@@ -1,5 +1,6 @@
 //! What a subscription looks like from outside.
 
+use std::fmt;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
@@ -86,28 +87,70 @@ pub struct SubscriptionStatus {
     /// How long ago the polling thread began its last pass: some 50 ms at most in a healthy process, 12 s while an assignment
     /// waits for slow brokers. During a shutdown, how long ago its deadline passed, if it has.
     pub polled_ago: Duration,
-    /// What the Kafka client complains about at present, if anything.
+    /// The worst of [`troubles`](Self::troubles): of the worst kind, the oldest.
     pub trouble: Option<Trouble>,
+    /// What is wrong at present, the worst first. Bounded: 64 at most.
+    pub troubles: Vec<Trouble>,
     /// The outages that go on, as far as this member sees them, and what is held because of them; `None` without any.
     pub outage: Option<OutageStatus>,
     /// The assigned partitions, by topic and number.
     pub partitions: Vec<PartitionStatus>,
 }
 
-/// A complaint of the Kafka client that has not been followed by a sign of health yet (a delivered record, an assignment or
-/// a commit).
+/// Something that is wrong, mostly a complaint of the Kafka client, at one place.
+///
+/// It lasts until there is a sign of health of the same place: of a broker an answer of its own, of the coordinator a
+/// commit, of a topic a record. Where no sign can come, because nothing needs the place any more, it lasts until a
+/// minute has passed without a complaint.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Trouble {
     /// What kind of trouble.
     pub kind: TroubleKind,
-    /// The client's words.
+    /// Where.
+    pub place: TroublePlace,
+    /// The client's words, the latest.
     pub message: String,
-    /// When it was first reported.
+    /// When it was first reported. The same trouble again within 30 s keeps its date.
     pub since: SystemTime,
 }
 
+/// Where a trouble is.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[non_exhaustive]
+pub enum TroublePlace {
+    /// The cluster as a whole, or a part of it that the client does not name.
+    Cluster,
+    /// The broker with this id.
+    Broker(i32),
+    /// The broker that coordinates the consumer group, in that role.
+    Coordinator,
+    /// The consumer group.
+    Group,
+    /// A topic that is read.
+    Topic(String),
+    /// Writes to this topic: the retry or the dead-letter topic.
+    WritesTo(String),
+    /// Records of this retry topic that other groups wrote.
+    RetriesIn(String),
+}
+
+impl fmt::Display for TroublePlace {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Cluster => f.write_str("cluster"),
+            Self::Broker(id) => write!(f, "broker {id}"),
+            Self::Coordinator => f.write_str("coordinator"),
+            Self::Group => f.write_str("group"),
+            Self::Topic(topic) => write!(f, "topic {topic}"),
+            Self::WritesTo(topic) => write!(f, "writes to topic {topic}"),
+            Self::RetriesIn(topic) => write!(f, "retries in topic {topic}"),
+        }
+    }
+}
+
 /// Kinds of trouble a running subscription can be in. It keeps trying in all of them.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[non_exhaustive]
 pub enum TroubleKind {
     /// Brokers are down or cannot be reached.
@@ -122,12 +165,28 @@ pub enum TroubleKind {
     Membership,
     /// Commits fail.
     Commit,
+    /// Retries of another group are held, because that group is not known to process them.
+    ForeignRetries,
     /// Anything else.
     Other,
 }
 
 impl TroubleKind {
-    /// The value of the `kind` label in metrics.
+    /// How bad: the lowest is the worst. What an operator has to mend comes before what may pass by itself.
+    pub(super) fn rank(self) -> u8 {
+        match self {
+            Self::Authentication => 0,
+            Self::Authorization => 1,
+            Self::MissingTopic => 2,
+            Self::ForeignRetries => 3,
+            Self::Connection => 4,
+            Self::Membership => 5,
+            Self::Commit => 6,
+            Self::Other => 7,
+        }
+    }
+
+    /// Its name in logs and answers over HTTP.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Connection => "connection",
@@ -136,6 +195,7 @@ impl TroubleKind {
             Self::MissingTopic => "missing_topic",
             Self::Membership => "membership",
             Self::Commit => "commit",
+            Self::ForeignRetries => "foreign_retries",
             Self::Other => "other",
         }
     }

@@ -127,6 +127,7 @@ fn the_names_of_states_and_kinds_are_those_of_the_code() {
         TroubleKind::MissingTopic,
         TroubleKind::Membership,
         TroubleKind::Commit,
+        TroubleKind::ForeignRetries,
         TroubleKind::Other,
     ];
     let outages =
@@ -138,6 +139,7 @@ fn the_names_of_states_and_kinds_are_those_of_the_code() {
         RecordState::NotDue,
         RecordState::Publishing,
         RecordState::Parked,
+        RecordState::Held,
     ];
     for (field, names) in [
         ("SubscriptionSummary/properties/state", states.map(State::as_str).to_vec()),

@@ -57,8 +57,7 @@ async fn without_an_assignment_it_is_started_and_not_ready() {
 #[tokio::test]
 async fn idle_for_want_of_the_topic_is_not_idle_by_design() {
     let (control, handle) = running("a");
-    let trouble = Trouble { kind: TroubleKind::MissingTopic, message: "gone".into(), since: SystemTime::now() };
-    control.set_trouble(Some(trouble));
+    control.troubles.note(TroubleKind::MissingTopic, TroublePlace::Topic("tasks".into()), "gone");
     let (_, live, ready, codes) = probe(&[&handle]).await;
     assert_eq!((live, ready, codes[0].as_str()), (200, 503, "missing_topic"));
     control.set_partition(PartitionStatus::of("tasks", 0));
@@ -132,13 +131,14 @@ async fn brokers_away_pauses_and_an_outage_are_degraded() {
     let handle = SubscriptionHandle::of(control.clone());
     control.set_assigned(true);
     control.set_state(State::Paused);
-    let trouble = Trouble { kind: TroubleKind::Connection, message: "down".into(), since: SystemTime::now() };
-    control.set_trouble(Some(trouble));
-    let expected = ["paused", "outage", "broker_away"].map(str::to_owned).to_vec();
+    control.troubles.note(TroubleKind::Connection, TroublePlace::Broker(1), "down");
+    control.troubles.note(TroubleKind::Commit, TroublePlace::Coordinator, "refused");
+    let expected = ["paused", "outage", "broker_away", "commits_failing"].map(str::to_owned).to_vec();
     assert_eq!(probe(&[&handle]).await, (200, 200, 200, expected));
 
     control.set_state(State::Running);
-    control.set_trouble(None);
+    control.troubles.passed(&TroublePlace::Broker(1));
+    control.troubles.passed(&TroublePlace::Coordinator);
     control.set_partition(PartitionStatus { paused_by_user: true, ..PartitionStatus::of("tasks", 0) });
     let expected = ["outage", "partition_paused"].map(str::to_owned).to_vec();
     assert_eq!(probe(&[&handle]).await, (200, 200, 200, expected));
