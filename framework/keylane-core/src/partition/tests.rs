@@ -12,6 +12,7 @@ use crate::retry_policy::{Exhausted, InPlace, RetryPolicy, TopicRetry};
 mod against_model;
 mod blocker;
 mod caution;
+mod outages;
 mod pending_view;
 mod watchdog;
 

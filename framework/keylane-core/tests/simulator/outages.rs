@@ -88,6 +88,14 @@ fn outage(random: &mut Random, kind: Kind, keys: u64, one_in: u64, length: u64) 
     scenario
 }
 
+/// Of keys and lengths. By count a record is given up after seconds: five lanes have to fail within them.
+fn size(random: &mut Random, kind: Kind, few_keys: u64) -> (u64, u64) {
+    match kind {
+        Kind::ByCount => (400, random.pick(&[SECOND, 4 * SECOND, 30 * SECOND, 5 * MINUTE])),
+        _ => (random.pick(&[few_keys, 15.max(few_keys), 100, 400]), any_length(random)),
+    }
+}
+
 fn any_length(random: &mut Random) -> u64 {
     random.pick(&[SECOND, 4 * SECOND, 30 * SECOND, 5 * MINUTE, 14 * MINUTE, 30 * MINUTE, HOUR])
 }
@@ -156,8 +164,7 @@ fn no_good_record_is_given_up_in_a_total_outage() {
     let mut most_held = 0;
     for_each_seed(|seed, random| {
         let kind = random.pick(&[Kind::ByTime, Kind::ByTimeThenTopic, Kind::ByCount]);
-        let keys = random.pick(&[6, 15, 100, 400]);
-        let length = any_length(random);
+        let (keys, length) = size(random, kind, 6);
         let report = check(&outage(random, kind, keys, 1, length), seed);
         most_held = most_held.max(report.most_held);
     });
@@ -169,7 +176,7 @@ fn no_good_record_is_given_up_where_half_of_the_keys_are_out() {
     let mut most_held = 0;
     for_each_seed(|seed, random| {
         let kind = random.pick(&[Kind::ByTime, Kind::ByTimeThenTopic, Kind::ByCount]);
-        let (keys, length) = (random.pick(&[20, 100, 400]), any_length(random));
+        let (keys, length) = size(random, kind, 20);
         let report = check(&outage(random, kind, keys, 2, length), seed);
         most_held = most_held.max(report.most_held);
     });

@@ -304,7 +304,7 @@ impl World {
             Err(failed) => self.fail(number, guard, ticket, record, failed),
         }
         self.turn(number);
-        if self.numbered.is_multiple_of(16) {
+        if self.random.percent(6) {
             self.look(guard);
         }
     }
