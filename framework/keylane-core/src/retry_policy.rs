@@ -28,7 +28,10 @@ pub const LEAST_ATTEMPTS: u32 = 3;
 /// ran, from the record's first failed attempt on. So it stands still while the partition is
 /// paused, drained or stopped, and while the record waits for a free place. It also stands still
 /// while an attempt waits for what is [unavailable](Failure::Unavailable). When a total outage ends
-/// that lasted for some time, the retry time of the records that failed in it begins anew. It ends a record only after [`LEAST_ATTEMPTS`] failed attempts of a delivery.
+/// that lasted for some time, the retry time of the records that failed in it begins anew.
+///
+/// Retry time ends a record only after [`LEAST_ATTEMPTS`] failed attempts of a delivery and, with a
+/// retry topic, after its retries in place.
 ///
 /// The default retries in place three times, has no retry topic and no dead-letter topic, and so
 /// never gives a record up.
@@ -199,8 +202,11 @@ impl RetryPolicy {
         match (self.in_place, self.for_at_least) {
             (InPlace::Forever, _) => true,
             (InPlace::Times(times), None) => tried.attempts_here <= times,
-            // The last attempts of a delivery are in place too, whatever the number.
-            (InPlace::Times(_), Some(time)) if tried.retried_for >= time => tried.attempts_here < LEAST_ATTEMPTS,
+            // A record that comes from the retry topic may have used up its time in attempts that were far apart: it
+            // has its retries in place all the same, so that the last word is not on a moment.
+            (InPlace::Times(times), Some(time)) if tried.retried_for >= time => {
+                tried.attempts_here < LEAST_ATTEMPTS || (self.topic.is_some() && tried.attempts_here <= times)
+            }
             (InPlace::Times(times), Some(_)) => self.topic.is_none() || tried.attempts_here <= times,
         }
     }

@@ -183,3 +183,10 @@ fn an_outage_parks_no_record_and_stops_at_the_first() {
     assert!(matches!(decide(Exhausted::Park), Decision::Wait { held: Some(_), .. }));
     assert_eq!(decide(Exhausted::Stop), Decision::Stop(Reason::Exhausted));
 }
+
+#[test]
+fn with_a_topic_a_delivery_has_its_retries_in_place_also_where_its_time_came_used_up() {
+    let policy = RetryPolicy { in_place: InPlace::Times(5), ..by_time(SECOND) };
+    assert_eq!(decide_after(&policy, 99 * SECOND, 5, 9), wait(10 * SECOND));
+    assert_eq!(decide_after(&policy, 99 * SECOND, 6, 9), Decision::DeadLetter(Reason::Exhausted));
+}
