@@ -94,18 +94,17 @@ impl Source {
     }
 }
 
-/// A record that may not be given up now.
+/// Whether there is a total outage for a record: of the subscription, or of its place.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Hold {
-    pub(crate) by: HeldBy,
-    /// The outage has lasted long enough to be sure of it: the record's retry time begins anew.
-    pub(crate) is_certain: bool,
-}
-
-impl Hold {
-    pub(crate) const fn of(by: HeldBy) -> Self {
-        Self { by, is_certain: false }
-    }
+pub(crate) enum Standing {
+    /// There is none.
+    Up,
+    /// There seems to be one.
+    Doubtful,
+    /// It has lasted for the quiet time.
+    Out,
+    /// There is one, and an operator has released what it holds.
+    Released,
 }
 
 /// What a record was when its attempt failed.
@@ -195,7 +194,7 @@ impl OutageGuard {
     pub fn holds_nothing(&mut self, now: Moment) -> bool {
         self.look(now);
         let (quiet, patience) = (self.settings.quiet, self.settings.patience);
-        let is_away = |outage: &Outage| outage.holds(quiet, self.now).is_some();
+        let is_away = |outage: &Outage| outage.holds(quiet, self.now);
         !is_away(&self.whole)
             && !self.places.values().any(is_away)
             && !self.classes.values().any(|class| class.holds(patience))
@@ -253,6 +252,8 @@ impl OutageGuard {
 
     /// Something succeeded then.
     pub(crate) fn succeeded(&mut self, at: Moment) {
+        // What was before it counts as it was.
+        self.look(at);
         self.whole.succeeded(at);
         self.deployment = Deployment::default();
     }
@@ -268,13 +269,20 @@ impl OutageGuard {
         self.deployment.gave_up(lane, reason, self.settings.lanes, self.now);
     }
 
-    /// Whether there is a total outage, or one of this place, for longer than the quiet time.
-    pub(crate) fn is_certainly_out(&mut self, place: Option<Place>, now: Moment) -> bool {
+    /// Whether there is a total outage, or one of this place.
+    pub(crate) fn standing(&mut self, place: Option<Place>, now: Moment) -> Standing {
         self.look(now);
+        let quiet = self.settings.quiet;
         let place = place.and_then(|place| self.places.get(&place));
-        let is_certain =
-            |outage: &Outage| outage.holds(self.settings.quiet, self.now).is_some_and(|out| out.is_certain);
-        is_certain(&self.whole) || place.is_some_and(is_certain)
+        let outages = || [Some(&self.whole), place].into_iter().flatten();
+        let held_since =
+            outages().filter(|outage| outage.holds(quiet, self.now)).filter_map(|outage| outage.since(quiet, self.now));
+        match held_since.min() {
+            Some(since) if self.now.since(since) >= quiet => Standing::Out,
+            Some(_) => Standing::Doubtful,
+            None if outages().any(|outage| outage.since(quiet, self.now).is_some()) => Standing::Released,
+            None => Standing::Up,
+        }
     }
 
     /// Whether what held a record is over by itself: not where it goes on, used up the patience or
@@ -298,25 +306,25 @@ impl OutageGuard {
     }
 
     /// Whether this record has to be held.
-    pub(crate) fn judge(&mut self, case: Case, now: Moment) -> Option<Hold> {
+    pub(crate) fn judge(&mut self, case: Case, now: Moment) -> Option<HeldBy> {
         self.look(now);
         let (quiet, patience) = (self.settings.quiet, self.settings.patience);
         if case.reason.may_be_an_outage() {
-            if let Some(out) = self.whole.holds(quiet, self.now) {
-                return Some(Hold { by: HeldBy::Outage, is_certain: out.is_certain });
+            if self.whole.holds(quiet, self.now) {
+                return Some(HeldBy::Outage);
             }
-            let place = case.place.and_then(|place| self.places.get(&place).map(|outage| (place, outage)));
-            if let Some((place, out)) = place.and_then(|(place, it)| Some((place, it.holds(quiet, self.now)?))) {
-                return Some(Hold { by: HeldBy::Place(place), is_certain: out.is_certain });
+            let is_away = |place: &Place| self.places.get(place).is_some_and(|outage| outage.holds(quiet, self.now));
+            if let Some(place) = case.place.filter(is_away) {
+                return Some(HeldBy::Place(place));
             }
             let class = self.class_of(case.class);
             let holds = self.classes.get(&class).is_some_and(|episode| episode.holds(patience));
             if holds && case.held_for < patience {
-                return Some(Hold::of(HeldBy::Class(case.class)));
+                return Some(HeldBy::Class(case.class));
             }
         }
         let by_deployment = case.reason.may_be_a_bad_deployment() && self.deployment.holds();
-        by_deployment.then_some(Hold::of(HeldBy::Deployment))
+        by_deployment.then_some(HeldBy::Deployment)
     }
 
     fn is_released(&self) -> bool {

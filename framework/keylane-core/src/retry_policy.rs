@@ -5,7 +5,7 @@ use std::time::Duration;
 use crate::backoff::Backoff;
 use crate::failed_attempt::FailedAttempt;
 use crate::failure::{Failure, Reason};
-use crate::outage_guard::{Case, HeldBy, Hold, OutageGuard};
+use crate::outage_guard::{Case, HeldBy, OutageGuard};
 use crate::time::Moment;
 
 /// Retry time alone does not end a record before so many attempts of a delivery have failed.
@@ -27,8 +27,11 @@ pub const LEAST_ATTEMPTS: u32 = 3;
 /// It is the sum of the delays before attempts, as they were planned, and of the time that attempts
 /// ran, from the record's first failed attempt on. So it stands still while the partition is
 /// paused, drained or stopped, and while the record waits for a free place. It also stands still
-/// while an attempt waits for what is [unavailable](Failure::Unavailable), and while an outage is
-/// total. It ends a record only after [`LEAST_ATTEMPTS`] failed attempts of a delivery.
+/// while an attempt waits for what is [unavailable](Failure::Unavailable). When a total outage ends
+/// that lasted for some time, the retry time of the records that failed in it begins anew.
+///
+/// Retry time ends a record only after [`LEAST_ATTEMPTS`] failed attempts of a delivery and, with a
+/// retry topic, after its retries in place.
 ///
 /// The default retries in place three times, has no retry topic and no dead-letter topic, and so
 /// never gives a record up.
@@ -148,7 +151,7 @@ pub(crate) struct Tried {
 /// What to do about a failed attempt.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Decision {
-    Wait { delay: Duration, hold: Option<Hold> },
+    Wait { delay: Duration, held: Option<HeldBy> },
     RetryTopic { round: u32, delay: Duration },
     DeadLetter(Reason),
     ParkByPolicy(Reason),
@@ -158,7 +161,7 @@ pub(crate) enum Decision {
 
 impl Decision {
     const fn wait(delay: Duration) -> Self {
-        Self::Wait { delay, hold: None }
+        Self::Wait { delay, held: None }
     }
 }
 
@@ -192,15 +195,18 @@ impl RetryPolicy {
         let exact = Backoff { jitter: 0.0, ..self.backoff };
         let is_longest = exact.delay(tried.unavailable, 0) >= self.backoff.max;
         let delay = failure.retry_after().unwrap_or_else(|| self.backoff.delay(tried.unavailable, entropy));
-        Decision::Wait { delay, hold: is_longest.then_some(Hold::of(HeldBy::Unavailable)) }
+        Decision::Wait { delay, held: is_longest.then_some(HeldBy::Unavailable) }
     }
 
     fn retries_in_place(&self, tried: Tried) -> bool {
         match (self.in_place, self.for_at_least) {
             (InPlace::Forever, _) => true,
             (InPlace::Times(times), None) => tried.attempts_here <= times,
-            // The last attempts of a delivery are in place too, whatever the number.
-            (InPlace::Times(_), Some(time)) if tried.retried_for >= time => tried.attempts_here < LEAST_ATTEMPTS,
+            // A record that comes from the retry topic may have used up its time in attempts that were far apart: it
+            // has its retries in place all the same, so that the last word is not on a moment.
+            (InPlace::Times(times), Some(time)) if tried.retried_for >= time => {
+                tried.attempts_here < LEAST_ATTEMPTS || (self.topic.is_some() && tried.attempts_here <= times)
+            }
             (InPlace::Times(times), Some(_)) => self.topic.is_none() || tried.attempts_here <= times,
         }
     }
@@ -236,8 +242,8 @@ impl RetryPolicy {
         }
         if by_reason.is_none() {
             let FailedAttempt { class, place, .. } = attempt;
-            if let Some(hold) = guard.judge(Case { reason, class, place, held_for: tried.held_for }, now) {
-                return Decision::Wait { delay: self.longest_wait(failure, entropy), hold: Some(hold) };
+            if let Some(by) = guard.judge(Case { reason, class, place, held_for: tried.held_for }, now) {
+                return Decision::Wait { delay: self.longest_wait(failure, entropy), held: Some(by) };
             }
         }
         match action {

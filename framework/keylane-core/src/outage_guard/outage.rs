@@ -13,13 +13,6 @@ pub(super) struct Outage {
     released: bool,
 }
 
-/// An outage that holds records.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Out {
-    /// It has lasted for the quiet time.
-    pub(super) is_certain: bool,
-}
-
 impl Outage {
     pub(super) fn set_lanes(&mut self, lanes: usize, threshold: usize, now: Moment) {
         self.lanes = lanes;
@@ -49,10 +42,9 @@ impl Outage {
         }
     }
 
-    /// The outage, unless an operator has released it.
-    pub(super) fn holds(&self, quiet: Duration, now: Moment) -> Option<Out> {
-        let since = self.since(quiet, now).filter(|_| !self.released)?;
-        Some(Out { is_certain: now.since(since) >= quiet })
+    /// Whether there is an outage, and no operator has released it.
+    pub(super) fn holds(&self, quiet: Duration, now: Moment) -> bool {
+        !self.released && self.since(quiet, now).is_some()
     }
 
     pub(super) fn release(&mut self) {

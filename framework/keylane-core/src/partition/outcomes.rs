@@ -7,7 +7,7 @@ use super::watch::CLEARED_BY_FAILURES;
 use super::{ParkReason, Partition, Publish, PublishResult, Settlement, Success, Ticket, Verdict};
 use crate::failed_attempt::{ErrorClass, FailedAttempt};
 use crate::failure::{Failure, Reason};
-use crate::outage_guard::{HeldBy, Hold, LANE_GRACE, OutageGuard};
+use crate::outage_guard::{HeldBy, LANE_GRACE, OutageGuard};
 use crate::retry_policy::Decision;
 use crate::time::Moment;
 
@@ -57,10 +57,9 @@ impl<R> Partition<R> {
         let attempt = self.judged_by(slot, attempt, guard);
         let tried = self.pending.get(slot).tried();
         match self.settings.retry.decide(attempt, tried, entropy, self.now, guard) {
-            Decision::Wait { delay, hold } => {
-                let held = hold.map(|hold| hold.by);
+            Decision::Wait { delay, held } => {
                 self.pending.get_mut(slot).waits(attempt.failure, delay, held);
-                self.hold(slot, attempt.failure, hold);
+                self.hold(slot, attempt.failure, held);
                 guard.expects(lane, self.now + delay, LANE_GRACE);
                 self.wait_until(self.now + delay, slot, State::Waiting);
                 Verdict::Waiting { delay, held }
@@ -94,40 +93,38 @@ impl<R> Partition<R> {
     /// Brings the record up to date, and says by which class it is judged. An outage may show
     /// different errors to one record: what it failed with before counts while that is out.
     fn judged_by(&mut self, slot: u32, attempt: FailedAttempt, guard: &mut OutageGuard) -> FailedAttempt {
-        let is_out = guard.is_certainly_out(attempt.place, self.now);
+        let standing = guard.standing(attempt.place, self.now);
         let before = self.pending.get(slot).class();
         let stays = |before: &ErrorClass| !guard.is_class_out(attempt.class) && guard.is_class_out(*before);
         let class = before.filter(stays).unwrap_or(attempt.class);
         let now = self.now;
         let pending = self.pending.get_mut(slot);
-        pending.failed(attempt.failure, class, is_out, now);
-        let (held_by, gives_time_back) = match pending.held() {
-            Held::Outage { is_certain } => (HeldBy::Outage, is_certain),
-            Held::Place { is_certain } => (attempt.place.map_or(HeldBy::Outage, HeldBy::Place), is_certain),
-            Held::Class => (HeldBy::Class(class), false),
-            Held::Deployment => (HeldBy::Deployment, false),
+        pending.failed(attempt.failure, class, standing, now);
+        let held_by = match pending.held() {
+            Held::Outage => HeldBy::Outage,
+            Held::Place => attempt.place.map_or(HeldBy::Outage, HeldBy::Place),
+            Held::Class => HeldBy::Class(class),
+            Held::Deployment => HeldBy::Deployment,
             Held::No | Held::Unavailable => return FailedAttempt { class, ..attempt },
         };
         if attempt.failure.is_retryable() && guard.is_over(held_by, now) {
-            pending.starts_anew(gives_time_back);
+            pending.starts_anew();
         }
         FailedAttempt { class, ..attempt }
     }
 
-    fn hold(&mut self, slot: u32, failure: Failure, hold: Option<Hold>) {
+    fn hold(&mut self, slot: u32, failure: Failure, held: Option<HeldBy>) {
         let before = self.pending.get(slot).held();
         let says_nothing = matches!(failure, Failure::Unavailable { .. });
-        let held = match hold {
+        let held = match held {
             // It stays held by what held it before.
             _ if says_nothing && !matches!(before, Held::No | Held::Unavailable) => before,
             None => Held::No,
-            Some(Hold { by, is_certain }) => match by {
-                HeldBy::Outage => Held::Outage { is_certain },
-                HeldBy::Place(_) => Held::Place { is_certain },
-                HeldBy::Class(_) => Held::Class,
-                HeldBy::Deployment => Held::Deployment,
-                HeldBy::Unavailable => Held::Unavailable,
-            },
+            Some(HeldBy::Outage) => Held::Outage,
+            Some(HeldBy::Place(_)) => Held::Place,
+            Some(HeldBy::Class(_)) => Held::Class,
+            Some(HeldBy::Deployment) => Held::Deployment,
+            Some(HeldBy::Unavailable) => Held::Unavailable,
         };
         self.pending.set_held(slot, held);
     }

@@ -11,7 +11,7 @@ use crate::failed_attempt::ErrorClass;
 use crate::failure::Failure;
 use crate::ledger::Sequence;
 use crate::offset::Offset;
-use crate::outage_guard::HeldBy;
+use crate::outage_guard::{HeldBy, Standing};
 use crate::retry_policy::Tried;
 use crate::time::Moment;
 
@@ -86,6 +86,8 @@ struct Tries {
     /// In a row.
     unavailable: u32,
     held: Held,
+    /// Its latest attempt failed in a total outage.
+    was_out: bool,
 }
 
 /// What a record is held by, as far as it takes to see how that ends.
@@ -94,12 +96,8 @@ struct Tries {
 pub(super) enum Held {
     #[default]
     No,
-    Outage {
-        is_certain: bool,
-    },
-    Place {
-        is_certain: bool,
-    },
+    Outage,
+    Place,
     Class,
     Deployment,
     Unavailable,
@@ -114,6 +112,7 @@ impl Default for Tries {
             forgiven: 0,
             unavailable: 0,
             held: Held::No,
+            was_out: false,
         }
     }
 }
@@ -401,9 +400,9 @@ impl<R> PendingRecord<R> {
         }
     }
 
-    /// Its attempt has failed: what that adds to its retry time. In an outage that is certain, its
-    /// retry time stands at zero.
-    pub(super) fn failed(&mut self, failure: Failure, class: ErrorClass, is_certainly_out: bool, now: Moment) {
+    /// Its attempt has failed: what that adds to its retry time. What it spent in a total outage is
+    /// given back when that is over.
+    pub(super) fn failed(&mut self, failure: Failure, class: ErrorClass, standing: Standing, now: Moment) {
         let ran_for = now.since(self.started);
         let failed_before = self.attempts_here > 1 || self.rounds() > 0;
         let tries = &mut self.rare.get_or_insert_default().tries;
@@ -418,21 +417,22 @@ impl<R> PendingRecord<R> {
             Held::No if failed_before => tries.retried_for = tries.retried_for + ran_for,
             _ => {}
         }
-        if is_certainly_out {
-            tries.retried_for = Moment::ORIGIN;
+        match standing {
+            Standing::Out => tries.was_out = true,
+            Standing::Up | Standing::Doubtful if tries.was_out => {
+                tries.was_out = false;
+                tries.retried_for = Moment::ORIGIN;
+            }
+            _ => {}
         }
     }
 
-    /// What held it is over: it is retried anew. Its retry time is given back where that was spent
-    /// in an outage.
-    pub(super) fn starts_anew(&mut self, gives_time_back: bool) {
+    /// What held it is over: its attempts count anew.
+    pub(super) fn starts_anew(&mut self) {
         let attempts = self.attempts_here;
         let tries = &mut self.rare.get_or_insert_default().tries;
         // The attempt that has just failed is the first one.
         tries.forgiven = attempts.saturating_sub(1);
-        if gives_time_back {
-            tries.retried_for = Moment::ORIGIN;
-        }
     }
 
     /// It is to wait before its next attempt.

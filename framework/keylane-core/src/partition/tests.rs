@@ -13,6 +13,7 @@ mod against_model;
 mod blocker;
 mod caution;
 mod foreign;
+mod outages;
 mod pending_view;
 mod watchdog;
 

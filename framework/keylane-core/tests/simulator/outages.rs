@@ -24,13 +24,13 @@ const MINUTE: u64 = 60 * SECOND;
 const HOUR: u64 = 60 * MINUTE;
 const OUTAGE_BEGINS: u64 = 3 * MINUTE;
 const RETRY_TIME: Duration = Duration::from_secs(15 * 60);
-const DEFAULT_RUNS: u64 = 6;
+const DEFAULT_RUNS: u64 = 20;
 
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum Kind {
-    ByTime,
-    ByTimeThenTopic,
-    ByCount,
+    Time,
+    TimeThenTopic,
+    Count,
 }
 
 fn policy(kind: Kind) -> RetryPolicy {
@@ -38,9 +38,9 @@ fn policy(kind: Kind) -> RetryPolicy {
         TopicRetry { rounds: 10, backoff: Backoff::exponential(Duration::from_secs(10), Duration::from_secs(600)) };
     let policy = RetryPolicy { dead_letter_topic: true, in_place: InPlace::Times(10), ..RetryPolicy::default() };
     match kind {
-        Kind::ByTime => RetryPolicy { for_at_least: Some(RETRY_TIME), ..policy },
-        Kind::ByTimeThenTopic => RetryPolicy { for_at_least: Some(RETRY_TIME), topic: Some(topic), ..policy },
-        Kind::ByCount => RetryPolicy { in_place: InPlace::Times(5), ..policy },
+        Kind::Time => RetryPolicy { for_at_least: Some(RETRY_TIME), ..policy },
+        Kind::TimeThenTopic => RetryPolicy { for_at_least: Some(RETRY_TIME), topic: Some(topic), ..policy },
+        Kind::Count => RetryPolicy { in_place: InPlace::Times(5), ..policy },
     }
 }
 
@@ -86,6 +86,14 @@ fn outage(random: &mut Random, kind: Kind, keys: u64, one_in: u64, length: u64) 
     }
     scenario.without_keys = one_in == 1 && random.percent(15);
     scenario
+}
+
+/// Of keys and lengths. By count a record is given up after seconds: five lanes have to fail within them.
+fn size(random: &mut Random, kind: Kind, few_keys: u64) -> (u64, u64) {
+    match kind {
+        Kind::Count => (400, random.pick(&[SECOND, 4 * SECOND, 30 * SECOND, 5 * MINUTE])),
+        _ => (random.pick(&[few_keys, 15.max(few_keys), 100, 400]), any_length(random)),
+    }
 }
 
 fn any_length(random: &mut Random) -> u64 {
@@ -137,7 +145,8 @@ fn bad_records_are_given_up(scenario: &Scenario, seed: u64) -> Result<Report, St
     let capped = scenario.policy.backoff.max.mul_f64(1.2);
     let round = scenario.policy.topic.map_or(Duration::ZERO, |topic| topic.backoff.max.mul_f64(1.2));
     let longest = scenario.policy.for_at_least.unwrap_or_default() + scenario.guard.patience;
-    let longest = longest + 2 * capped + round + Duration::from_secs(10);
+    let last_delivery = if scenario.policy.topic.is_some() { 10 * capped } else { Duration::ZERO };
+    let longest = longest + 2 * capped + round + last_delivery + Duration::from_secs(10);
     let latest = report.bad_dead_after.iter().max().copied().unwrap_or_default();
     if report.bad_dead_after.len() != report.bad {
         return Err(format!("seed {seed}: bad records are left: {report:?} {scenario:?}"));
@@ -155,9 +164,8 @@ fn bad_records_are_given_up(scenario: &Scenario, seed: u64) -> Result<Report, St
 fn no_good_record_is_given_up_in_a_total_outage() {
     let mut most_held = 0;
     for_each_seed(|seed, random| {
-        let kind = random.pick(&[Kind::ByTime, Kind::ByTimeThenTopic, Kind::ByCount]);
-        let keys = random.pick(&[6, 15, 100, 400]);
-        let length = any_length(random);
+        let kind = random.pick(&[Kind::Time, Kind::TimeThenTopic, Kind::Count]);
+        let (keys, length) = size(random, kind, 6);
         let report = check(&outage(random, kind, keys, 1, length), seed);
         most_held = most_held.max(report.most_held);
     });
@@ -168,8 +176,8 @@ fn no_good_record_is_given_up_in_a_total_outage() {
 fn no_good_record_is_given_up_where_half_of_the_keys_are_out() {
     let mut most_held = 0;
     for_each_seed(|seed, random| {
-        let kind = random.pick(&[Kind::ByTime, Kind::ByTimeThenTopic, Kind::ByCount]);
-        let (keys, length) = (random.pick(&[20, 100, 400]), any_length(random));
+        let kind = random.pick(&[Kind::Time, Kind::TimeThenTopic, Kind::Count]);
+        let (keys, length) = size(random, kind, 20);
         let report = check(&outage(random, kind, keys, 2, length), seed);
         most_held = most_held.max(report.most_held);
     });
@@ -179,7 +187,7 @@ fn no_good_record_is_given_up_where_half_of_the_keys_are_out() {
 #[test]
 fn no_good_record_is_given_up_where_one_key_in_fifty_is_out() {
     for_each_seed(|seed, random| {
-        let kind = random.pick(&[Kind::ByTime, Kind::ByTimeThenTopic]);
+        let kind = random.pick(&[Kind::Time, Kind::TimeThenTopic]);
         // Two lanes are too few for the guard: they have their retry time.
         let (keys, length) = match random.percent(50) {
             true => (1_000, any_length(random)),
@@ -192,7 +200,7 @@ fn no_good_record_is_given_up_where_one_key_in_fifty_is_out() {
 #[test]
 fn no_good_record_is_given_up_in_an_outage_that_comes_and_goes() {
     for_each_seed(|seed, random| {
-        let kind = random.pick(&[Kind::ByTime, Kind::ByTimeThenTopic]);
+        let kind = random.pick(&[Kind::Time, Kind::TimeThenTopic]);
         let (keys, one_in) = (random.pick(&[20, 100, 400]), random.pick(&[1, 2]));
         let mut scenario = outage(random, kind, keys, one_in, 50 * MINUTE);
         scenario.outages = flaps(random);
@@ -203,7 +211,7 @@ fn no_good_record_is_given_up_in_an_outage_that_comes_and_goes() {
 #[test]
 fn no_good_record_is_given_up_across_restarts_and_after_a_cold_start() {
     for_each_seed(|seed, random| {
-        let kind = random.pick(&[Kind::ByTime, Kind::ByTimeThenTopic]);
+        let kind = random.pick(&[Kind::Time, Kind::TimeThenTopic]);
         let (keys, one_in) = (random.pick(&[20, 100, 400]), random.pick(&[1, 2]));
         let hours = random.percent(30);
         let length = if hours { 5 * HOUR } else { random.pick(&[10 * MINUTE, HOUR]) };
@@ -228,7 +236,7 @@ fn no_good_record_is_given_up_across_restarts_and_after_a_cold_start() {
 #[test]
 fn what_is_unavailable_is_waited_for_however_few_are_affected() {
     for_each_seed(|seed, random| {
-        let kind = random.pick(&[Kind::ByTime, Kind::ByTimeThenTopic, Kind::ByCount]);
+        let kind = random.pick(&[Kind::Time, Kind::TimeThenTopic, Kind::Count]);
         let mut scenario = outage(random, kind, 100, 50, HOUR);
         scenario.unavailable = true;
         let report = check(&scenario, seed);
@@ -239,7 +247,7 @@ fn what_is_unavailable_is_waited_for_however_few_are_affected() {
 #[test]
 fn one_bad_record_or_two_are_given_up_within_the_retry_time() {
     for_each_seed(|seed, random| {
-        let kind = random.pick(&[Kind::ByTime, Kind::ByTimeThenTopic, Kind::ByCount]);
+        let kind = random.pick(&[Kind::Time, Kind::TimeThenTopic, Kind::Count]);
         let count = 1 + random.index(2);
         let mut scenario = calm(kind, 10, random.pick(&[count, 100]), MINUTE);
         scenario.bad = Bad::First(count);
@@ -250,7 +258,7 @@ fn one_bad_record_or_two_are_given_up_within_the_retry_time() {
 }
 
 fn a_steady_percent(random: &mut Random) -> Scenario {
-    let kind = random.pick(&[Kind::ByTime, Kind::ByTimeThenTopic, Kind::ByCount]);
+    let kind = random.pick(&[Kind::Time, Kind::TimeThenTopic, Kind::Count]);
     // Where only bad ones are left, it looks like a total outage: so good ones go on coming.
     let mut scenario = calm(kind, 200, 8_000, 2 * HOUR);
     scenario.bad = Bad::PercentUntil(1, 50 * MINUTE);
@@ -269,7 +277,7 @@ fn a_steady_percent_of_bad_records_is_given_up_within_retry_time_and_patience() 
 #[test]
 fn a_deployment_that_cannot_process_anything_gives_up_twenty_records_and_holds_the_rest() {
     for_each_seed(|seed, random| {
-        let mut scenario = calm(Kind::ByTime, 100, 500, 10 * MINUTE);
+        let mut scenario = calm(Kind::Time, 100, 500, 10 * MINUTE);
         scenario.bad = Bad::AllUntilRestart(random.pick(&[Failure::Undecodable, Failure::Fatal]));
         scenario.downtimes = vec![(20 * MINUTE, 21 * MINUTE)];
         scenario.ends_at = HOUR;
@@ -283,7 +291,7 @@ fn a_deployment_that_cannot_process_anything_gives_up_twenty_records_and_holds_t
 #[test]
 fn an_operator_lets_go_what_a_total_outage_holds() {
     for_each_seed(|seed, random| {
-        let mut scenario = outage(random, Kind::ByCount, 20, 1, HOUR);
+        let mut scenario = outage(random, Kind::Count, 20, 1, HOUR);
         scenario.outages = vec![(0, 3 * HOUR)];
         (scenario.records, scenario.produced_until) = (100, MINUTE);
         scenario.released_at = Some(30 * MINUTE);
@@ -306,7 +314,7 @@ fn caught(fault: Fault, judge: fn(&Scenario, u64) -> Result<Report, String>, sce
 #[test]
 fn no_guard_is_noticed() {
     caught(Fault::HasNoGuard, no_good_record_is_given_up, |random| {
-        let mut scenario = outage(random, Kind::ByTime, 20, 2, HOUR);
+        let mut scenario = outage(random, Kind::Time, 20, 2, HOUR);
         scenario.guard.lanes = usize::MAX;
         scenario
     });
@@ -318,7 +326,7 @@ fn a_guard_for_each_partition_is_noticed() {
         partitions: 3,
         without_keys: false,
         place: None,
-        ..outage(random, Kind::ByTime, 18, 2, HOUR)
+        ..outage(random, Kind::Time, 18, 2, HOUR)
     });
 }
 
@@ -331,7 +339,7 @@ fn a_guard_that_hears_of_no_success_is_noticed() {
 fn a_retry_time_that_is_forgotten_on_the_way_is_noticed() {
     caught(Fault::ForgetsRetryTime, bad_records_are_given_up, |random| {
         let mut scenario = a_steady_percent(random);
-        scenario.policy = policy(Kind::ByTimeThenTopic);
+        scenario.policy = policy(Kind::TimeThenTopic);
         scenario
     });
 }

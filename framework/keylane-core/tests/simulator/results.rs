@@ -176,6 +176,9 @@ impl World {
             let has_rounds = policy.topic.is_some_and(|topic| entry.record.rounds < topic.rounds);
             match policy.for_at_least {
                 Some(time) if entry.retried_for >= time && entry.counted < 3 => return Expected::Waiting,
+                Some(time) if entry.retried_for >= time && policy.topic.is_some() && in_place => {
+                    return Expected::Waiting;
+                }
                 Some(time) if entry.retried_for >= time => {}
                 Some(_) if in_place || policy.topic.is_none() => return Expected::Waiting,
                 Some(_) => return Expected::RetryTopic,

@@ -89,7 +89,7 @@ impl Scenario {
             Nature::BadUntilRestart(failure) if starts == 1 => return Err(failure.into()),
             _ => {}
         }
-        let affected = key.unwrap_or(number) % self.one_in == 0;
+        let affected = key.unwrap_or(number).is_multiple_of(self.one_in);
         let away = self.outages.iter().any(|(from, to)| (*from..*to).contains(&now));
         if !affected || !away {
             return Ok(());

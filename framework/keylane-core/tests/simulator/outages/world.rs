@@ -156,10 +156,10 @@ impl World {
             Event::AttemptEnds { part, number } => self.attempt_ends(part, number),
             Event::Written { part, number } => self.written(part, number),
             Event::Wake { part } => {
-                if let Some(part) = &mut self.parts[part] {
-                    part.wakes_at = None;
+                // One that was overtaken by an earlier one is ignored.
+                if self.parts[part].as_ref().is_some_and(|part| part.wakes_at == Some(self.now)) {
+                    self.turn(part);
                 }
-                self.turn(part);
             }
             Event::Stop => self.stop(),
             Event::Start => self.start(),
@@ -237,6 +237,9 @@ impl World {
         let now = at(self.now);
         let Some(part) = &mut self.parts[number] else { return };
         part.partition.tick(now);
+        if part.wakes_at == Some(self.now) {
+            part.wakes_at = None;
+        }
         let log = &self.logs[number];
         while part.partition.pending() < WINDOW
             && let Some(entry) = log.entries.get(part.fetched)
@@ -276,7 +279,7 @@ impl World {
         if part.partition.has_news() && self.scenario.fault != Fault::TellsNothing {
             part.partition.tell_guard(&mut self.guards[guard], now);
         }
-        if let Some(deadline) = part.partition.next_deadline().map(millis)
+        if let Some(deadline) = part.partition.next_deadline().map(|deadline| millis(deadline).max(self.now + 1))
             && part.wakes_at.is_none_or(|wakes_at| wakes_at > deadline)
         {
             part.wakes_at = Some(deadline);
@@ -304,7 +307,7 @@ impl World {
             Err(failed) => self.fail(number, guard, ticket, record, failed),
         }
         self.turn(number);
-        if self.numbered.is_multiple_of(16) {
+        if self.random.percent(6) {
             self.look(guard);
         }
     }
