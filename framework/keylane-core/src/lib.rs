@@ -66,6 +66,7 @@
 //! * Nothing here waits, and nothing grows but by [`Partition::deliver`].
 
 mod backoff;
+mod beginning;
 mod budget;
 pub mod commit_map;
 mod elias_gamma;
@@ -84,14 +85,17 @@ mod log_id;
 mod offset;
 mod outage_guard;
 mod partition;
+mod paused_by;
 mod retry_policy;
 mod settled_map;
 mod silence;
 mod time;
 mod troubles;
 mod varint;
+mod withheld;
 
 pub use backoff::{Backoff, BackoffError, MAX_BACKOFF};
+pub use beginning::{Beginning, EMPTIED_AFTER, EmptiedLog, LogRange, PassedOver, Reset, Step};
 pub use budget::{Budget, BudgetChange, BudgetError};
 pub use commit_map::{CommitContent, CommitMetadata, MAX_METADATA_BYTES, MapError};
 pub use evidence::{
@@ -112,13 +116,15 @@ pub use outage_guard::{
     OutageState,
 };
 pub use partition::{
-    Activity, Alarm, Blocker, BlockerPolicy, Blocking, Caution, Delivered, Delivery, LaneOrder, MARK_PATIENCE, Mark,
-    NEARLY_ALL_PERCENT, NEARLY_FULL_PERCENT, Oldest, ParkReason, Partition, PartitionSettings, Paused, PendingView,
-    PoisonFate, Poisoned, Publish, PublishRequest, PublishResult, RecordState, SUSPECT_PATIENCE, Settlement, Start,
-    Success, TURN_PATIENCE, Ticket, Turn, Verdict, Wait, Watchdog,
+    Activity, Alarm, Blocker, BlockerPolicy, Blocking, Caution, Delivered, Delivery, FailureHeaders, HeldUp, LaneOrder,
+    MARK_PATIENCE, Mark, NEARLY_ALL_PERCENT, NEARLY_FULL_PERCENT, Oldest, ParkReason, Partition, PartitionSettings,
+    Paused, PendingView, PoisonFate, Poisoned, Publish, PublishRequest, PublishResult, RecordState, SUSPECT_PATIENCE,
+    Settlement, Start, Success, TURN_PATIENCE, Ticket, Turn, Verdict, Wait, Watchdog,
 };
+pub use paused_by::{EpisodeNews, Fill, LimitsSeen, NotDueEpisode, PausedBy};
 pub use retry_policy::{Exhausted, InPlace, LEAST_ATTEMPTS, ReasonActions, RetryPolicy, TopicRetry};
 pub use settled_map::{SettledMap, SettledRange};
 pub use silence::{Silence, Silent};
 pub use time::Moment;
 pub use troubles::{MOST_TROUBLES, Noted, Over, Sign, Troubles};
+pub use withheld::{Behind, Rest, WITHHELD_AFTER, Withheld, WithheldNews};

@@ -125,7 +125,7 @@ pub use producer::{
 pub use record::{Origin, Record};
 pub use subscription::{
     HotKey, HotKeys, OldestRecord, OngoingOutage, OutageKind, OutageStatus, PartitionNotAssigned, PartitionStatus,
-    RecordState, StartError, State, Subscription, SubscriptionBuilder, SubscriptionError, SubscriptionHandle,
+    PausedBy, RecordState, StartError, State, Subscription, SubscriptionBuilder, SubscriptionError, SubscriptionHandle,
     SubscriptionStatus, Trouble, TroubleKind, TroublePlace,
 };
 pub use task::Task;

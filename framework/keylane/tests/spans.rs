@@ -8,13 +8,13 @@ mod common;
 use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::{Arc, Mutex, OnceLock};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use common::{PATIENCE, eventually};
 use keylane::trace::TraceParent;
 use keylane::{
-    Backoff, DeadLetter, EmbeddedBroker, EmbeddedBrokerOptions, Exhausted, Json, KeyHash, KeyInSpans, NewTask, Raw,
-    Retry, Subscription, SubscriptionBuilder, Task, TaskError, Tracing,
+    Backoff, DeadLetter, EmbeddedBroker, EmbeddedBrokerOptions, Exhausted, Json, KeyHash, KeyInSpans, Limits, NewTask,
+    PausedBy, Raw, Retry, Subscription, SubscriptionBuilder, Task, TaskError, Tracing,
 };
 use tracing::field::{Field, Visit};
 use tracing::span::{Attributes, Id, Record};
@@ -294,6 +294,31 @@ async fn each_parked_record_is_an_error_or_counted_as_left_out() {
     assert_eq!(said.len() + left_out(recorder, "more records were parked", "parks-them"), RECORDS);
     assert_eq!((&*said[0]["partition"], &*said[0]["attempts"]), ("0", "1"));
     assert_eq!((&*said[0]["error"], &*said[0]["why"]), ("the gateway says 400", "the policy says so (fatal)"));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn records_that_are_not_due_and_keep_a_partition_from_being_read_are_a_warning_once() {
+    let recorder = Recorder::of_this_process();
+    let broker = broker(&["deaf"]);
+    let producer = common::producer(broker.bootstrap_servers(), "deaf").await;
+    let hour = SystemTime::now() + Duration::from_secs(3600);
+    // One is enough: what is settled behind it fills a limit of its own.
+    producer.enqueue(NewTask::new(PAYLOAD).key("reminder").not_before(hour)).await.unwrap();
+    for number in 0..200 {
+        producer.enqueue(NewTask::new(PAYLOAD).key(format!("k{number}"))).await.unwrap();
+    }
+    producer.close(PATIENCE).await.unwrap();
+    let limits = Limits { settled_ahead: 100, ..Limits::default() };
+    let subscription = subscribe(&broker, "deaf")
+        .limits(limits)
+        .start(Raw, |_: Task<bytes::Bytes>| async { Ok::<(), TaskError>(()) })
+        .await
+        .unwrap();
+    let told = || lines(recorder, "reading is paused: records that are not due", Level::WARN, "deaf");
+    eventually("it is told", || !told().is_empty()).await;
+    eventually("the status has it", || subscription.status().partitions[0].paused_by == Some(PausedBy::NotDue)).await;
+    subscription.shutdown().await.unwrap();
+    assert_eq!((told().len(), &*told()[0]["not_due"]), (1, "1"));
 }
 
 const TRACE_PARENT: &str = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";

@@ -157,7 +157,25 @@ impl<R> Partition<R> {
                 Verdict::Waiting { delay, held: None }
             }
             PublishResult::Refused => self.park(slot, ParkReason::Refused),
+            PublishResult::TooLarge => self.was_too_large(slot),
         }
+    }
+
+    /// The topic of its write does not take a record of this size.
+    fn was_too_large(&mut self, slot: u32) -> Verdict<R> {
+        let pending = self.pending.get_mut(slot);
+        if let Some(Publish::Retry { delay, .. }) = pending.publish() {
+            // Not to the dead-letter topic at once: what ended the attempt may be an outage.
+            // The next failure is decided by the policy and the guard, without the retry topic.
+            pending.leave_retry_topic_out();
+            self.wait_until(self.now + delay, slot, State::Waiting);
+            return Verdict::Waiting { delay, held: None };
+        }
+        if !pending.use_fewer_headers() {
+            return self.park(slot, ParkReason::TooLarge);
+        }
+        self.queue_publish(slot);
+        Verdict::Publishing
     }
 
     pub(super) fn is_current(&self, ticket: Ticket, state: State) -> bool {

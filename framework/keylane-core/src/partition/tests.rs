@@ -15,6 +15,7 @@ mod caution;
 mod foreign;
 mod outages;
 mod pending_view;
+mod too_large;
 mod watchdog;
 
 const SECOND: Duration = Duration::from_secs(1);

@@ -37,6 +37,8 @@ pub(crate) struct LogRecord {
     pub(crate) rounds: u32,
     pub(crate) attempts: u32,
     pub(crate) retried_for: Duration,
+    /// Another group has written it.
+    pub(crate) theirs: bool,
 }
 
 #[derive(Clone, Debug, PartialEq)]

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use keylane_core::{LogId, Position, Resume, commit_map};
+use keylane_core::{Beginning, LogId, Position, Reset, Resume, commit_map};
 use rdkafka::client::ClientContext;
 use rdkafka::config::RDKafkaLogLevel;
 use rdkafka::consumer::{BaseConsumer, Consumer, ConsumerContext, RebalanceProtocol};
@@ -59,6 +59,8 @@ pub(super) struct NewPartition {
     pub(super) left: Option<i64>,
     /// What the client believed the log's end to be before the assignment: from an earlier one, if at all.
     pub(super) stale_end: Option<i64>,
+    /// The way to the first position, where the commit does not say it. Fetching is paused meanwhile.
+    pub(super) beginning: Option<Beginning>,
 }
 
 /// The consumer's context: a mailbox for the loop, and the place where errors are noted.
@@ -75,6 +77,8 @@ pub(crate) struct Context {
     metadata_refused: AtomicBool,
     /// Whether topic ids are worth waiting for: there is somebody to ask, and the last question was answered.
     ids_told: AtomicBool,
+    /// `auto.offset.reset=latest`.
+    starts_at_end: AtomicBool,
     forwarding: Arc<Forwarding>,
     lease: Arc<SharedLease>,
     /// What rebalances have taken of the polling thread's time inside the client.
@@ -97,6 +101,7 @@ impl Context {
             eager: AtomicBool::new(false),
             metadata_refused: AtomicBool::new(false),
             ids_told: AtomicBool::new(false),
+            starts_at_end: AtomicBool::new(false),
             forwarding,
             lease,
             rebalance_nanos: AtomicU64::new(0),
@@ -165,6 +170,10 @@ impl Context {
         self.ids_told.store(told, Ordering::Relaxed);
     }
 
+    pub(crate) fn set_starts_at_end(&self, starts_at_end: bool) {
+        self.starts_at_end.store(starts_at_end, Ordering::Relaxed);
+    }
+
     fn events(&self) -> MutexGuard<'_, Vec<GroupEvent>> {
         self.events.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -200,7 +209,8 @@ impl Context {
         }
         // Before the assignment: nothing can be committed in between, so map and start position belong together.
         let assigned = self.lease.during(COMMITTED_TIMEOUT, || self.new_partitions(consumer, partitions));
-        let mut anew = assigned.iter().filter(|new| new.left.is_some());
+        // Where the first position is found later any will do for now: the client need not look for one.
+        let mut anew = assigned.iter().filter(|new| new.left.is_some() || new.beginning.is_some());
         let at_beginning =
             |new: &NewPartition| partitions.set_partition_offset(&new.topic, new.partition, Offset::Beginning);
         let starts = anew.try_for_each(at_beginning);
@@ -210,6 +220,7 @@ impl Context {
         // While it is closing the call can hang, and nothing of the assignment starts.
         let membership = if self.closing.load(Ordering::Relaxed) { None } else { native::membership(consumer) };
         unpause(consumer, &assigned);
+        hold(consumer, &assigned);
         let answer =
             if self.is_eager() { consumer.assign(partitions) } else { consumer.incremental_assign(partitions) };
         // Without its start a partition would be read from what was committed, past records.
@@ -230,6 +241,7 @@ impl Context {
             stale_end: CString::new(element.topic)
                 .ok()
                 .and_then(|topic| native::cached_end_offset(consumer, &topic, element.partition)),
+            beginning: None,
         };
         let mut assigned: Vec<_> = native::committed(partitions).into_iter().map(new).collect();
         if assigned.is_empty() {
@@ -261,15 +273,26 @@ impl Context {
                     let known = assigned
                         .iter_mut()
                         .find(|new| new.partition == element.partition && new.topic == element.topic);
-                    if let Some(new) = known.filter(|_| element.offset >= 0) {
-                        new.committed = Some((element.offset, element.metadata.to_vec()));
+                    match known {
+                        Some(new) if element.offset >= 0 => {
+                            new.committed = Some((element.offset, element.metadata.to_vec()));
+                        }
+                        Some(new) if element.is_refused => new.beginning = self.at_end(Beginning::unknown),
+                        Some(new) => new.beginning = self.at_end(Beginning::without_commit),
+                        None => {}
                     }
                 }
             }
             Err(error) => {
+                assigned.iter_mut().for_each(|new| new.beginning = self.at_end(Beginning::unknown));
                 tracing::warn!(%error, "the committed offsets' metadata cannot be read; more records will be delivered again");
             }
         }
+    }
+
+    /// With any other policy the client finds the beginning by itself.
+    fn at_end(&self, way: impl Fn(Reset) -> Beginning) -> Option<Beginning> {
+        self.starts_at_end.load(Ordering::Relaxed).then(|| way(Reset::Latest))
     }
 
     fn revoke(&self, consumer: &BaseConsumer<Self>, partitions: &TopicPartitionList) {
@@ -297,7 +320,7 @@ impl Context {
 }
 
 /// Leaves what was committed for another topic of the same name.
-fn compare_logs(assigned: &mut [NewPartition], logs: &Logs) {
+pub(super) fn compare_logs(assigned: &mut [NewPartition], logs: &Logs) {
     for new in assigned {
         let there = logs.iter().find(|(topic, _)| *topic == new.topic).map(|(_, log)| *log);
         let named = new.committed.as_ref().and_then(|(offset, metadata)| {
@@ -326,6 +349,19 @@ fn unpause(consumer: &BaseConsumer<Context>, new: &[NewPartition]) {
     let list = list(new.iter().map(|new| (new.topic.as_str(), new.partition)));
     if let Err(error) = consumer.resume(&list) {
         tracing::warn!(%error, "the client refused to resume new partitions");
+    }
+}
+
+/// Fetches nothing of partitions whose first position is not known yet. Before the assignment, as [`unpause`] is.
+fn hold(consumer: &BaseConsumer<Context>, new: &[NewPartition]) {
+    let held = new.iter().filter(|new| new.beginning.is_some());
+    let list = list(held.map(|new| (new.topic.as_str(), new.partition)));
+    if list.count() == 0 {
+        return;
+    }
+    if let Err(error) = consumer.pause(&list) {
+        // What is read all the same is left out, and read again from the first position.
+        tracing::warn!(%error, "the client refused to pause new partitions");
     }
 }
 

@@ -7,9 +7,10 @@
 
 use std::collections::HashMap;
 use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+use keylane_core::{LogRange, Position};
 use rdkafka::ClientConfig;
 use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::error::RDKafkaErrorCode as Code;
@@ -17,6 +18,7 @@ use rdkafka::error::RDKafkaErrorCode as Code;
 use super::brokers::answering;
 use super::dead_letters;
 use crate::client_config::creation_error;
+use crate::panics;
 use crate::topics::LastError;
 
 const ASK_EVERY: Duration = Duration::from_secs(10);
@@ -42,11 +44,13 @@ pub(super) struct Question {
 /// What was answered; nothing where a broker did not answer.
 #[derive(Default)]
 pub(super) struct Answers {
-    pub(super) ends: HashMap<Key, i64>,
+    pub(super) ends: HashMap<Key, LogRange>,
     /// By topic, whether it is there.
     pub(super) topics: HashMap<Arc<str>, bool>,
     /// Brokers that answer.
     pub(super) brokers: Vec<i32>,
+    /// The thread has ended so.
+    pub(super) panicked: Option<String>,
     pub(super) dead_letters: Option<u64>,
 }
 
@@ -71,8 +75,17 @@ impl EndOffsets {
             return false;
         }
         self.asked = Some(Instant::now());
+        self.send(question)
+    }
+
+    /// Asks what logs hold that cannot be read before it is known.
+    pub(super) fn ask_at_once(&mut self, ends: Vec<Key>) {
+        self.send(Question { ends, ..Question::default() });
+    }
+
+    fn send(&mut self, question: Question) -> bool {
         let Some(questions) = self.thread() else { return false };
-        // Full: the last question is still being answered, and the next one is ten seconds away.
+        // Full: the last question is still being answered, and the next one comes soon enough.
         match questions.try_send(question) {
             Ok(()) => true,
             Err(TrySendError::Full(_)) => false,
@@ -85,7 +98,7 @@ impl EndOffsets {
 
     /// The answers since the last call.
     pub(super) fn take(&self) -> Answers {
-        std::mem::take(&mut *self.answers.lock().unwrap_or_else(PoisonError::into_inner))
+        std::mem::take(&mut *lock(&self.answers))
     }
 
     fn thread(&mut self) -> Option<&SyncSender<Question>> {
@@ -94,13 +107,22 @@ impl EndOffsets {
             let (config, answers) = (self.config.clone(), self.answers.clone());
             std::thread::Builder::new()
                 .name("keylane-end-offsets".into())
-                .spawn(move || answer(&config, &receiver, &answers))
+                .spawn(move || {
+                    if let Err(text) = panics::caught(|| answer(&config, &receiver, &answers)) {
+                        lock(&answers).panicked = Some(text);
+                    }
+                })
                 .inspect_err(|error| tracing::warn!(%error, "lag of paused partitions cannot be measured"))
                 .ok()?;
             self.questions = Some(sender);
         }
         self.questions.as_ref()
     }
+}
+
+/// Whole also where its holder panicked: one entry at a time is inserted.
+fn lock(answers: &Mutex<Answers>) -> MutexGuard<'_, Answers> {
+    answers.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// Ends when the subscription has ended, at the latest one answer later.
@@ -111,8 +133,10 @@ fn answer(config: &ClientConfig, questions: &Receiver<Question>, answers: &Mutex
             return tracing::warn!(error = %creation_error(error), "lag of paused partitions cannot be measured");
         }
     };
-    let answers = || answers.lock().unwrap_or_else(PoisonError::into_inner);
+    let answers = || lock(answers);
     while let Ok(Question { ends, topics, brokers, led, dead_letters }) = questions.recv() {
+        #[cfg(test)]
+        panics::planted::step("end offsets", config.get("bootstrap.servers").unwrap_or_default());
         for topic in topics {
             if let Some(is_there) = is_there(&client, &topic) {
                 answers().topics.insert(topic, is_there);
@@ -120,7 +144,10 @@ fn answer(config: &ClientConfig, questions: &Receiver<Question>, answers: &Mutex
         }
         for key in ends {
             match client.fetch_watermarks(&key.0, key.1, ANSWER_WITHIN) {
-                Ok((_, end)) => drop(answers().ends.insert(key, end)),
+                Ok((first, end)) => {
+                    let range = LogRange { first: Position::new(first), end: Position::new(end) };
+                    answers().ends.insert(key, range);
+                }
                 Err(error) => {
                     tracing::debug!(topic = %key.0, partition = key.1, %error, "no end offset");
                     break;

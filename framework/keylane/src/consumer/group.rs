@@ -2,7 +2,7 @@
 
 use std::time::Instant;
 
-use keylane_core::Look;
+use keylane_core::{Look, Reset};
 use rdkafka::consumer::Consumer;
 
 use super::context::GroupEvent;
@@ -41,7 +41,7 @@ impl PollLoop {
                 let topics: Vec<_> = partitions.iter().map(|new| new.topic.as_str()).collect();
                 healthy(&self.control, Sign::Assignment(&topics));
                 for mut new in partitions {
-                    if new.left.is_some() && self.settings.reset_is_error {
+                    if new.left.is_some() && self.settings.reset == Reset::Error {
                         return self.control.fail(made_anew(&new.topic));
                     }
                     new.log = new.log.or_else(|| self.identities.known(&new.topic));
@@ -90,7 +90,7 @@ impl PollLoop {
     fn advance_handover(&mut self) {
         let Some(mut handover) = self.handover.take() else { return };
         #[cfg(test)]
-        crate::panics::planted::step("handover", &self.settings.subscription);
+        crate::panics::planted::step("hand-over", &self.settings.subscription);
         if let Some(deadline) = self.control.shutdown_deadline() {
             handover.hurry(&mut self.assignment, deadline);
         }

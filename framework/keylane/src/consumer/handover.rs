@@ -172,6 +172,7 @@ mod tests {
     use std::sync::Arc;
     use std::sync::atomic::Ordering;
 
+    use keylane_core::Reset;
     use rdkafka::types::{RDKafkaApiKey, RDKafkaRespErr};
     use rdkafka::{ClientConfig, Offset};
 
@@ -246,7 +247,7 @@ mod tests {
             limits: Limits::default(),
             drain_timeout: PATIENCE,
             watchdog: Watchdog::default(),
-            reset_is_error: false,
+            reset: Reset::Earliest,
             broker_assigns: false,
         }
     }
@@ -260,7 +261,7 @@ mod tests {
 
     fn new_partition(partition: i32) -> NewPartition {
         let topic = "tasks".to_owned();
-        NewPartition { topic, partition, committed: None, log: None, left: None, stale_end: None }
+        NewPartition { topic, partition, committed: None, log: None, left: None, stale_end: None, beginning: None }
     }
 
     fn broker() -> EmbeddedBroker {

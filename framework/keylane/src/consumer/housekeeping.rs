@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
+use keylane_core::Reset;
 use rdkafka::consumer::Consumer;
 
 use super::end_offsets::{Answers, Question};
@@ -46,6 +47,7 @@ impl PollLoop {
         self.commits.mark(&self.consumer, &mut self.assignment.partitions);
         self.poll_metrics.section(PollSection::Commit, paused_at.elapsed());
         self.reopen_anew();
+        self.look_after_beginnings();
         self.watch_owners();
         if self.last_slow_housekeeping.elapsed() >= SLOW_HOUSEKEEPING {
             self.last_slow_housekeeping = Instant::now();
@@ -69,7 +71,9 @@ impl PollLoop {
 
     /// Has handle and metrics know how the partitions stand.
     pub(super) fn tell_partitions(&mut self) {
-        lag::update(&self.consumer, &mut self.assignment.partitions, &self.control, &self.settings.watchdog);
+        let common = self.assignment.common(self.draining);
+        let partitions = &mut self.assignment.partitions;
+        lag::update(&self.consumer, partitions, &common, &self.control, &self.settings.watchdog);
     }
 
     pub(super) fn reopen_rewound(&mut self) {
@@ -107,7 +111,7 @@ impl PollLoop {
         }
         let logs = answer.unwrap_or_default();
         let deadline = Instant::now() + self.settings.drain_timeout;
-        if !self.draining && self.assignment.compare_logs(&logs, deadline) && self.settings.reset_is_error {
+        if !self.draining && self.assignment.compare_logs(&logs, deadline) && self.settings.reset == Reset::Error {
             let topic = self.assignment.partitions.iter().find(|p| p.anew.is_some()).map(|p| p.topic.clone());
             self.control.fail(made_anew(&topic.unwrap_or_default()));
         }
@@ -118,7 +122,38 @@ impl PollLoop {
 
     /// Keeps lag true for partitions that do not fetch, looks whether the brokers are back, and counts dead letters.
     fn ask_end_offsets(&mut self) {
-        let Answers { ends, topics, brokers, dead_letters } = self.end_offsets.take();
+        self.take_end_offsets();
+        let mut ask: Vec<_> = (self.assignment.partitions.iter())
+            .filter(|p| p.fetch_paused || p.withheld.wants_answer(p.now()))
+            .map(|p| (p.topic.clone(), p.partition))
+            .collect();
+        // On a quiet topic nothing else would tell that the brokers are back.
+        let away = [TroubleKind::Connection, TroubleKind::Authentication];
+        let is_away = away.iter().any(|kind| self.control.troubles.has(*kind));
+        if ask.is_empty() && is_away {
+            ask.extend(self.assignment.partitions.first().map(|p| (p.topic.clone(), p.partition)));
+        }
+        let brokers = self.control.troubles.brokers();
+        let led = match brokers.is_empty() {
+            true => Vec::new(),
+            false => self.assignment.partitions.iter().map(|p| (p.topic.clone(), p.partition)).collect(),
+        };
+        let (topics, dead_letters) = (self.doubtful_topics(), self.dead_letters.due(Instant::now()));
+        if self.end_offsets.ask(Question { ends: ask, topics, brokers, led, dead_letters }) {
+            self.dead_letters.asked(Instant::now());
+            for partition in &mut self.assignment.partitions {
+                partition.withheld.asked();
+            }
+        }
+    }
+
+    /// Takes in what the side client was answered.
+    pub(super) fn take_end_offsets(&mut self) {
+        let Answers { ends, topics, brokers, dead_letters, panicked } = self.end_offsets.take();
+        if let Some(text) = panicked {
+            let error = format!("the thread that asks for end offsets panicked: {text}");
+            self.control.fail(SubscriptionError::Internal(error));
+        }
         self.note_dead_letters(dead_letters);
         if !ends.is_empty() || !topics.is_empty() {
             healthy(&self.control, Sign::Answer);
@@ -136,29 +171,11 @@ impl PollLoop {
         if topics.len() == subscribed && topics.values().all(|is_there| *is_there) {
             healthy(&self.control, Sign::AllTopics);
         }
-        for ((topic, partition), end) in ends {
+        for ((topic, partition), range) in ends {
             if let Some(assigned) = self.assignment.find(&topic, partition) {
-                assigned.end_offset = Some(end);
+                assigned.end_offset = Some(range.end.get());
+                assigned.look_at_range(range);
             }
-        }
-        let mut ask: Vec<_> = (self.assignment.partitions.iter())
-            .filter(|p| p.fetch_paused)
-            .map(|p| (p.topic.clone(), p.partition))
-            .collect();
-        // On a quiet topic nothing else would tell that the brokers are back.
-        let away = [TroubleKind::Connection, TroubleKind::Authentication];
-        let is_away = away.iter().any(|kind| self.control.troubles.has(*kind));
-        if ask.is_empty() && is_away {
-            ask.extend(self.assignment.partitions.first().map(|p| (p.topic.clone(), p.partition)));
-        }
-        let brokers = self.control.troubles.brokers();
-        let led = match brokers.is_empty() {
-            true => Vec::new(),
-            false => self.assignment.partitions.iter().map(|p| (p.topic.clone(), p.partition)).collect(),
-        };
-        let (topics, dead_letters) = (self.doubtful_topics(), self.dead_letters.due(Instant::now()));
-        if self.end_offsets.ask(Question { ends: ask, topics, brokers, led, dead_letters }) {
-            self.dead_letters.asked(Instant::now());
         }
     }
 
@@ -174,8 +191,8 @@ impl PollLoop {
         subscribed.filter(|topic| was_missing || has_none(topic)).cloned().collect()
     }
 
-    /// An owner ends only on order. One that ended otherwise has panicked, or was dropped with its runtime, and its partition
-    /// would stand still unnoticed.
+    /// An owner ends only on order, or by a panic, which it reports itself. One that ended otherwise was dropped with its
+    /// runtime, and its partition would stand still unnoticed.
     fn watch_owners(&self) {
         if self.draining {
             return;
@@ -183,7 +200,7 @@ impl PollLoop {
         if let Some(dead) = self.assignment.partitions.iter().find(|p| !p.revoking && p.anew.is_none() && p.has_ended())
         {
             let error = format!(
-                "the owner of {}-{} ended: the tokio runtime was shut down before the subscription, or it panicked (see the panic message)",
+                "the owner of {}-{} ended: the tokio runtime was shut down before the subscription",
                 dead.topic, dead.partition
             );
             self.control.fail(SubscriptionError::Internal(error));

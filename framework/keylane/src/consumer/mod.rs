@@ -5,6 +5,7 @@
 
 mod assigned;
 mod assignment;
+mod beginnings;
 mod brokers;
 mod closing;
 mod commit_queue;
@@ -26,6 +27,7 @@ mod lag;
 mod last_commit;
 mod marks;
 mod native;
+mod paused_by;
 mod poll_loop;
 mod reader;
 mod recent;

@@ -4,11 +4,13 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use keylane_core::Reset;
 use rdkafka::ClientConfig;
 use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 
 use super::assignment::Assignment;
+use super::beginnings::Asked;
 use super::commit_queue::CommitQueue;
 use super::commits::Commits;
 use super::context::Context;
@@ -48,8 +50,8 @@ pub(crate) struct PollSettings {
     pub(crate) limits: Limits,
     pub(crate) drain_timeout: Duration,
     pub(crate) watchdog: Watchdog,
-    /// `auto.offset.reset=error`.
-    pub(crate) reset_is_error: bool,
+    /// `auto.offset.reset`.
+    pub(crate) reset: Reset,
     /// `group.protocol=consumer`.
     pub(crate) broker_assigns: bool,
 }
@@ -80,6 +82,8 @@ pub(crate) struct PollLoop {
     pub(super) assignment: Assignment,
     pub(super) intake: Intake,
     pub(super) end_offsets: EndOffsets,
+    /// On the way to first positions.
+    pub(super) asked: Asked,
     pub(super) dead_letters: DeadLetterTopic,
     pub(super) draining: bool,
     /// The subscription's pause, as the state shows it and new owners are told.
@@ -116,6 +120,7 @@ impl PollLoop {
             settings,
             intake: Intake::default(),
             end_offsets: EndOffsets::new(side_config),
+            asked: Asked::default(),
             dead_letters,
             draining: false,
             was_paused: false,
@@ -147,19 +152,21 @@ impl PollLoop {
     /// One pass: read, hand over, look after everything else.
     fn pass(&mut self) {
         #[cfg(test)]
-        crate::panics::planted::step("pass", &self.settings.subscription);
+        if self.handover.is_some() {
+            panics::planted::step("pass in a hand-over", &self.settings.subscription);
+        }
         let urgent = self.draining || self.handover.is_some() || self.commits.are_urgent(&self.assignment.partitions);
         let wait = if urgent { DRAIN_WAIT } else { IDLE_WAIT };
         let entered = Instant::now();
         self.control.set_polled(entered);
-        let (intake, table) = (&mut self.intake, &mut self.assignment.partitions);
+        let (intake, table, consumer) = (&mut self.intake, &mut self.assignment.partitions, &self.consumer);
         let troubled = self.control.troubles.any();
         let mut senders = BTreeSet::new();
         let read = self.reader.read(&self.consumer, wait, |message| {
             if troubled {
                 senders.insert(message.broker_id());
             }
-            intake.take(table, message);
+            intake.take(consumer, table, message);
         });
         let began = Instant::now();
         self.note_reading(began - entered, read.waited);

@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use keylane_core::FailureHeaders;
+
 use super::headers::{FailureHistory, Writer, push_failure, without_ours};
 use super::{names, rfc3339};
 use crate::task_metadata::TaskMetadata;
@@ -40,7 +42,7 @@ pub(crate) fn retry_headers(
     metadata: Option<&TaskMetadata>,
 ) -> Headers {
     let mut headers = without_ours(original);
-    push_failure(&mut headers, origin, origin_timestamp, writer, history);
+    push_failure(&mut headers, origin, origin_timestamp, writer, history, FailureHeaders::All);
     headers.push(names::RETRY_ROUND, round.to_string());
     headers.push(names::RETRY_DUE, due_millis.to_string());
     let retried_for = u64::try_from(retried_for.as_millis()).unwrap_or(u64::MAX);
@@ -219,9 +221,9 @@ mod tests {
                 prop_assert!(size_bytes(&headers) <= size_bytes(&original) + ADDED_LIMIT_BYTES + own + 40);
             }
             let first = read_retry_state(&headers).origin.expect("the retry wrote it");
-            let dead = dead_letter_headers(&headers, &first, None, by(&group), &history);
+            let dead = dead_letter_headers(&headers, &first, None, by(&group), &history, FailureHeaders::All);
             prop_assert_eq!(foreign(&dead), foreign(&original));
-            prop_assert_eq!(dead, dead_letter_headers(&original, &origin, None, by(&group), &history));
+            prop_assert_eq!(dead, dead_letter_headers(&original, &origin, None, by(&group), &history, FailureHeaders::All));
         }
 
         #[test]

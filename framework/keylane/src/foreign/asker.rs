@@ -14,6 +14,7 @@ use super::Answers;
 use crate::client_config::creation_error;
 use crate::native::{AdminOptions, Reply, ReplyQueue};
 use crate::native::{describe_group, has_offsets, list_group_offsets, members};
+use crate::panics::caught;
 use crate::runtime::TopicTarget;
 use crate::subscription::{Control, SubscriptionError};
 use crate::topics::LastError;
@@ -59,29 +60,19 @@ impl Asker {
     fn start(&self) -> Option<SyncSender<Arc<str>>> {
         let (sender, receiver) = sync_channel(1);
         let (config, topic, answers) = (self.config.clone(), self.retry_topic.clone(), self.answers.clone());
-        let ended = End(self.control.clone());
+        let control = self.control.clone();
         std::thread::Builder::new()
             .name("keylane-foreign".into())
             .spawn(move || {
-                let ended = ended;
-                answer(&config, &topic, &receiver, &answers);
-                drop(ended);
+                let answer = || answer(&config, &topic, &receiver, &answers);
+                if let Err(panic) = caught(answer) {
+                    let what = format!("the thread that asks about other groups panicked: {panic}");
+                    control.fail(SubscriptionError::Internal(what));
+                }
             })
             .inspect_err(|error| tracing::warn!(%error, "other consumer groups cannot be asked about"))
             .ok()?;
         Some(sender)
-    }
-}
-
-/// A panic of the thread ends the subscription (guarantee G9).
-struct End(Arc<Control>);
-
-impl Drop for End {
-    fn drop(&mut self) {
-        if std::thread::panicking() {
-            let why = "the thread that asks about other groups panicked; the panic message has the place";
-            self.0.fail(SubscriptionError::Internal(why.into()));
-        }
     }
 }
 
@@ -94,6 +85,8 @@ fn answer(config: &ClientConfig, topic: &TopicTarget, questions: &Receiver<Arc<s
         }
     };
     while let Ok(group) = questions.recv() {
+        #[cfg(test)]
+        crate::panics::planted::step("foreign", &topic.name);
         let liveness = liveness(&client, topic, &group);
         tracing::debug!(group = &*group, ?liveness, "another consumer group was asked about");
         answers.put(&group, liveness);
@@ -123,7 +116,7 @@ fn liveness(client: &Client, topic: &TopicTarget, group: &str) -> Liveness {
 
 fn has_commits(client: &Client, topic: &TopicTarget, group: &str) -> Result<bool, Code> {
     let mut list = TopicPartitionList::new();
-    list.add_partition_range(&topic.name, 0, topic.partitions - 1);
+    list.add_partition_range(&topic.name, 0, topic.partitions.get() - 1);
     let operation = Operation::RD_KAFKA_ADMIN_OP_LISTCONSUMERGROUPOFFSETS;
     let ask = |options: &_, queue: &_| list_group_offsets(client, group, &list, options, queue);
     question(client, operation, ask, has_offsets)
@@ -153,7 +146,10 @@ fn question<T>(
 
 #[cfg(all(test, feature = "embedded-broker"))]
 mod tests {
+    use std::time::Instant;
+
     use super::*;
+    use crate::runtime::PartitionCount;
     use crate::{EmbeddedBroker, EmbeddedBrokerOptions};
 
     #[test]
@@ -176,7 +172,7 @@ mod tests {
         commit("reads-it", "retry");
         commit("reads-another", "other");
         let client: Client = config.create_with_context(LastError::default()).unwrap();
-        let topic = TopicTarget { name: "retry".into(), partitions: 2 };
+        let topic = TopicTarget { name: "retry".into(), partitions: PartitionCount::new(2, Instant::now()) };
         assert_eq!(liveness(&client, &topic, "reads-it"), Liveness::Alive);
         // The embedded broker does not describe groups, so none is known to be gone.
         assert_eq!(liveness(&client, &topic, "reads-another"), Liveness::Unknown);

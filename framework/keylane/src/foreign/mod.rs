@@ -11,22 +11,19 @@ mod held;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use keylane_core::{ForeignPolicy, Groups, Liveness, Moment, Ownership, Ruling, Whose};
 use rdkafka::ClientConfig;
 
 use crate::config::{ForeignRetries, RetryTopic};
 use crate::dead_letter::group_as_written;
-use crate::runtime::{Seldom, TopicTarget};
+use crate::runtime::TopicTarget;
 use crate::subscription::Control;
 use crate::{Record, SubscriptionConfig};
 use asker::Asker;
 pub(crate) use held::Place;
 use held::{Held, HeldRecords};
-
-/// A foreign record is a warning at most this often.
-const SETTLED_EVERY: Duration = Duration::from_secs(30);
 
 /// One for each subscription with a retry topic.
 pub(crate) struct RetryOwnership {
@@ -35,7 +32,6 @@ pub(crate) struct RetryOwnership {
     answers: Arc<Answers>,
     asker: Asker,
     held: HeldRecords,
-    settled: Seldom,
 }
 
 /// What is shared with the thread that asks. It keeps nothing alive that keeps the thread.
@@ -71,7 +67,6 @@ impl RetryOwnership {
             topic: target.name.clone(),
             asker: Asker::new(side_config, target.clone(), answers.clone(), control.clone()),
             held: HeldRecords::new(control, &target.name),
-            settled: Seldom::every(SETTLED_EVERY),
             answers,
         }
     }
@@ -98,18 +93,6 @@ impl RetryOwnership {
     /// Changes with each answer.
     pub(crate) fn version(&self) -> u64 {
         self.answers.version.load(Ordering::Acquire)
-    }
-
-    /// Logs a record that was settled as foreign.
-    pub(crate) fn note_settled(&self, place: &Place, record: &Record) {
-        let group = record.provenance().group.unwrap_or_default();
-        if let Some(left_out) = self.settled.due(Instant::now()) {
-            tracing::warn!(
-                topic = %self.topic, partition = place.partition, offset = record.offset(), group, left_out,
-                "a retry of another group is left to that group: both read the same retry topic. \
-                 If this group replaces that one, set Retry::adopt"
-            );
-        }
     }
 
     /// Notes that a partition holds such records as this one, or, with none, that it holds nothing.

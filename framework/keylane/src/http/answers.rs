@@ -9,7 +9,7 @@ use axum::response::Response;
 use serde::Serialize;
 
 use crate::dead_letter::rfc3339;
-use crate::{OldestRecord, OutageStatus, PartitionStatus, SubscriptionHandle, SubscriptionStatus, Trouble};
+use crate::{OldestRecord, OutageStatus, PartitionStatus, PausedBy, SubscriptionHandle, SubscriptionStatus, Trouble};
 
 /// An answer in JSON.
 pub(super) fn json(status: StatusCode, value: &impl Serialize) -> Response {
@@ -82,12 +82,15 @@ pub(super) struct PartitionAnswer {
     partition: i32,
     watermark: Option<i64>,
     lag_records: Option<u64>,
+    withheld_records: u64,
     pending: u64,
     running: u64,
     waiting: u64,
     parked: u64,
     settled_ahead: u64,
+    not_due: u64,
     paused: bool,
+    paused_by: Option<&'static str>,
     paused_by_user: bool,
     isolated: bool,
     slow_attempts: u64,
@@ -214,12 +217,15 @@ impl From<&PartitionStatus> for PartitionAnswer {
             partition: status.partition,
             watermark: Some(status.watermark).filter(|watermark| *watermark >= 0),
             lag_records: status.lag_records,
+            withheld_records: status.withheld_records,
             pending: status.pending,
             running: status.running,
             waiting: status.waiting,
             parked: status.parked,
             settled_ahead: status.settled_ahead,
+            not_due: status.not_due,
             paused: status.paused,
+            paused_by: status.paused_by.map(PausedBy::as_str),
             paused_by_user: status.paused_by_user,
             isolated: status.isolated,
             slow_attempts: status.slow_attempts,

@@ -4,7 +4,9 @@ use std::time::Duration;
 
 use serde::Serialize;
 
-use crate::{OngoingOutage, OutageKind, OutageStatus, PartitionStatus, State, SubscriptionStatus, TroubleKind};
+use crate::{
+    OngoingOutage, OutageKind, OutageStatus, PartitionStatus, PausedBy, State, SubscriptionStatus, TroubleKind,
+};
 
 /// Of more reasons than this the rest is counted.
 const REASONS: usize = 100;
@@ -69,6 +71,7 @@ pub(super) enum Code {
     Outage,
     BadDeployment,
     PartitionPaused,
+    PausedByNotDue,
     PartitionStalled,
     OwnerBlocked,
     RecordsParked,
@@ -174,6 +177,14 @@ fn degraded(name: &str, status: &SubscriptionStatus, reasons: &mut Vec<Reason>) 
         if partition.paused_by_user && status.state != State::Paused {
             add(Code::PartitionPaused, "it is paused by the user".to_owned());
         }
+        if partition.paused_by == Some(PausedBy::NotDue) {
+            let (not_due, pending) = (partition.not_due, partition.pending);
+            let text = format!(
+                "{not_due} of {pending} pending records are not due, or behind one that is not, and fill the limits: nothing more \
+                 is read until they are due"
+            );
+            add(Code::PausedByNotDue, text);
+        }
         if let Some(stalled) = partition.stalled_for {
             let text = format!("no progress for {} s", stalled.as_secs());
             let waits_for =
@@ -237,7 +248,7 @@ impl Reason {
 #[cfg(test)]
 impl Code {
     /// In the order of `openapi.json`.
-    pub(super) const ALL: [Self; 24] = [
+    pub(super) const ALL: [Self; 25] = [
         Self::NoSubscription,
         Self::Starting,
         Self::NotAssigned,
@@ -258,6 +269,7 @@ impl Code {
         Self::Outage,
         Self::BadDeployment,
         Self::PartitionPaused,
+        Self::PausedByNotDue,
         Self::PartitionStalled,
         Self::OwnerBlocked,
         Self::RecordsParked,

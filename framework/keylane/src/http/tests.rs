@@ -21,8 +21,8 @@ use super::access::{Hosts, Token};
 use super::routes::{Shared, router};
 use crate::subscription::Control;
 use crate::{
-    HotKey, HotKeys, KeyHash, OldestRecord, OutageKind, PartitionStatus, RecordState, State, SubscriptionHandle,
-    TroubleKind, TroublePlace,
+    HotKey, HotKeys, KeyHash, OldestRecord, OutageKind, PartitionStatus, PausedBy, RecordState, State,
+    SubscriptionHandle, TroubleKind, TroublePlace,
 };
 
 const TOKEN: &str = "open-sesame";

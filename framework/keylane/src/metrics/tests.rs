@@ -68,6 +68,7 @@ impl Handles {
         lag.set_records(3, 1);
         lag.set_seconds(SECOND);
         lag.set_workable_seconds(SECOND);
+        lag.set_behind_transaction(1);
 
         let start = Instant::now();
         read.delivered(1);
@@ -76,7 +77,9 @@ impl Handles {
         read.set_stuck(true, 1, SECOND);
         read.set_isolated(true);
         read.set_paused_by_user(true);
+        read.set_paused_by_not_due(true);
         read.topic_made_anew();
+        read.passed_over(1);
         read.set_paused(true, start);
         read.set_paused(true, start + SECOND / 2);
         read.set_paused(false, start + SECOND);

@@ -18,8 +18,9 @@ use crate::{error_text, task_metadata};
 /// use keylane::NewTask;
 ///
 /// # #[derive(serde::Serialize)] struct Reminder { text: String }
+/// // For a topic of reminders: a delayed task holds up its key, and fills the limits of its partition.
 /// let task = NewTask::json(&Reminder { text: "your ticket ends soon".into() })?
-///     .key("vehicle-7")
+///     .key("reminder-of-ticket-4711")
 ///     .header("gate", "north")
 ///     .not_before(SystemTime::now() + Duration::from_secs(600));
 /// # Ok::<(), keylane::EnqueueError>(())
@@ -113,8 +114,22 @@ impl NewTask {
 
     /// Not to be processed before this time, to the millisecond. Default: at once.
     ///
-    /// The consumer holds the task back, and with it later tasks of the same key: order is kept. A time in the past is
-    /// at once.
+    /// A time in the past is at once.
+    ///
+    /// # What it costs
+    /// The consumer reads the task and keeps it in memory until it is due.
+    ///
+    /// * Later tasks of its key wait with it, because order is kept. A reminder under the key of a vehicle holds up the events
+    ///   of that vehicle until the reminder is due.
+    /// * It counts as pending. Once [`pause_at_records`](crate::Limits::pause_at_records) such tasks are in a partition (10,000
+    ///   unless set), nothing more is read of that partition until they are due, whatever its key.
+    /// * The commit waits for it. At most [`settled_ahead`](crate::Limits::settled_ahead) later records of the partition are
+    ///   settled meanwhile (100,000 unless set), then the partition pauses as well.
+    ///
+    /// So write delayed tasks to a topic of their own, under keys of their own, and not many more than the limits hold. A
+    /// partition that is not read for this reason shows it:
+    /// [`PausedBy::NotDue`](crate::PausedBy::NotDue), the health reason `paused_by_not_due`, a warning in the log, and the metric
+    /// `keylane_paused_by_not_due`.
     #[must_use]
     pub fn not_before(mut self, time: SystemTime) -> Self {
         self.not_before = Some(time);

@@ -68,7 +68,7 @@ impl Owner {
             }
             Delivered::AlreadySettled => self.release(bytes),
             Delivered::Foreign => {
-                self.note_foreign(&record);
+                self.report_foreign(&record);
                 self.metrics.settled(Outcome::Foreign, 1);
                 self.release(bytes);
             }
@@ -110,12 +110,6 @@ impl Owner {
             self.forget_held();
         } else if let Some((record, because)) = still_held {
             self.note_held(&record, because);
-        }
-    }
-
-    pub(super) fn note_foreign(&self, record: &Record) {
-        if let Some(ownership) = &self.runtime.ownership {
-            ownership.note_settled(&self.place(), record);
         }
     }
 

@@ -1,4 +1,5 @@
-//! What is given up on, in the log: each dead letter, each parked record (guarantee G1).
+//! What is given up on, in the log: each dead letter, each parked record, each retry that is left to another group (guarantee
+//! G1).
 
 use std::time::{Duration, Instant};
 
@@ -6,6 +7,7 @@ use keylane_core::{ParkReason, Reason};
 
 use super::bounded_lines::BoundedLines;
 use super::owner::{Held, Owner};
+use crate::Record;
 use crate::producer::raw::Acknowledged;
 
 /// A subscription writes at most this many lines of a kind in a window; the others are at debug level, and counted.
@@ -17,11 +19,12 @@ const WINDOW: Duration = Duration::from_secs(10);
 pub(crate) struct GivenUpLog {
     dead_letters: BoundedLines,
     parked: BoundedLines,
+    foreign: BoundedLines,
 }
 
 impl Default for GivenUpLog {
     fn default() -> Self {
-        Self { dead_letters: Self::lines(), parked: Self::lines() }
+        Self { dead_letters: Self::lines(), parked: Self::lines(), foreign: Self::lines() }
     }
 }
 
@@ -32,17 +35,19 @@ impl GivenUpLog {
 
     /// Says how many lines were left out of windows that are over. To be called each second.
     pub(crate) fn report_left_out(&self, subscription: &str, now: Instant) {
-        let [dead_letters, parked] = [&self.dead_letters, &self.parked].map(|lines| lines.take_left_out(now));
-        Self::report(subscription, dead_letters, parked);
+        Self::report(subscription, self.all().map(|lines| lines.take_left_out(now)));
     }
 
     /// The same of all, at the end of the subscription.
     pub(crate) fn report_all_left_out(&self, subscription: &str) {
-        let [dead_letters, parked] = [&self.dead_letters, &self.parked].map(BoundedLines::take_all_left_out);
-        Self::report(subscription, dead_letters, parked);
+        Self::report(subscription, self.all().map(BoundedLines::take_all_left_out));
     }
 
-    fn report(subscription: &str, dead_letters: u64, parked: u64) {
+    fn all(&self) -> [&BoundedLines; 3] {
+        [&self.dead_letters, &self.parked, &self.foreign]
+    }
+
+    fn report(subscription: &str, [dead_letters, parked, foreign]: [u64; 3]) {
         if dead_letters > 0 {
             tracing::warn!(
                 subscription,
@@ -52,6 +57,13 @@ impl GivenUpLog {
         }
         if parked > 0 {
             tracing::error!(subscription, left_out = parked, "more records were parked, without a line each");
+        }
+        if foreign > 0 {
+            tracing::warn!(
+                subscription,
+                left_out = foreign,
+                "more retries were left to other groups, without a line each"
+            );
         }
     }
 }
@@ -83,6 +95,18 @@ impl Owner {
         }
     }
 
+    pub(super) fn report_foreign(&self, record: &Record) {
+        let (topic, partition, offset) = (&self.topic, self.partition_id, record.offset());
+        let group = record.provenance().group.unwrap_or_default();
+        const MESSAGE: &str = "a retry is left to the group that wrote it, which reads the same retry topic; \
+                               if this group replaces that one, set Retry::adopt";
+        if self.runtime.control.given_up.foreign.may_write(Instant::now()) {
+            tracing::warn!(%topic, partition, offset, group, "{MESSAGE}");
+        } else {
+            tracing::debug!(%topic, partition, offset, group, "{MESSAGE}");
+        }
+    }
+
     /// `error`: of its last attempt, or of the write that was refused.
     pub(super) fn report_parked(&self, reason: ParkReason, ended: Option<Ended>, error: &str) {
         let (offset, attempts) = (ended.map(|ended| ended.offset), ended.map(|ended| ended.attempts));
@@ -91,8 +115,9 @@ impl Owner {
             ParkReason::NoDeadLetterTopic => {
                 "it cannot be decoded and there is no dead-letter topic; configure one".to_owned()
             }
-            ParkReason::Refused => {
-                "the broker refused the write for good; see max.message.bytes of the retry and dead-letter topic"
+            ParkReason::Refused => "the write was refused for good, as the error says".to_owned(),
+            ParkReason::TooLarge => {
+                "the dead letter is too large, also with the fewest headers; raise the limit that the error names"
                     .to_owned()
             }
             ParkReason::Policy(reason) => format!("the policy says so ({})", reason.as_str()),

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 #[doc(inline)]
-pub use keylane_core::RecordState;
+pub use keylane_core::{PausedBy, RecordState};
 
 use super::outage::OutageStatus;
 use crate::KeyHash;
@@ -159,7 +159,7 @@ pub enum TroubleKind {
     Authentication,
     /// An ACL forbids the group or a topic.
     Authorization,
-    /// A subscribed topic is gone.
+    /// A subscribed topic is gone; or the retry or dead-letter topic, or a partition of it, at a write to it.
     MissingTopic,
     /// The member was cut off from its group and joins again.
     Membership,
@@ -221,13 +221,20 @@ pub struct PartitionStatus {
     pub parked: u64,
     /// Offsets settled above the watermark.
     pub settled_ahead: u64,
+    /// Records that are not due yet, and those behind them in their keys. As they were up to a second ago.
+    pub not_due: u64,
     /// Whether fetching is paused, by a limit or by the user.
     pub paused: bool,
+    /// Why fetching is paused, where it is. [`PausedBy::NotDue`] says that nothing more is read of the partition until records
+    /// are due.
+    pub paused_by: Option<PausedBy>,
     /// Whether the user paused it, or the subscription, and the pause is in force: no attempt starts any more, and
     /// [`running`](Self::running) counts those that may still finish.
     pub paused_by_user: bool,
     /// Records behind the end of the log, as far as it is known: the end offset minus the watermark.
     pub lag_records: Option<u64>,
+    /// How many of these offsets cannot be read for some seconds because a transaction is open in front of them.
+    pub withheld_records: u64,
     /// The oldest unsettled record, which the commit waits for. As it was up to two seconds ago; its age is of now.
     pub oldest: Option<OldestRecord>,
     /// Attempts that have been running for longer than [`Watchdog::slow_attempt`](crate::Watchdog::slow_attempt).
@@ -255,9 +262,12 @@ impl PartitionStatus {
             waiting: 0,
             parked: 0,
             settled_ahead: 0,
+            not_due: 0,
             paused: false,
+            paused_by: None,
             paused_by_user: false,
             lag_records: None,
+            withheld_records: 0,
             oldest: None,
             slow_attempts: 0,
             stalled_for: None,

@@ -51,7 +51,7 @@ fn a_held_record_holds_the_commit_and_neither_its_key_nor_a_worker() {
     assert!(start(&mut partition).is_none());
     assert_eq!(partition.watermark(), Some(Position::new(0)));
     assert_eq!((partition.held(), partition.pending(), partition.settled_ahead()), (1, 1, 1));
-    assert_eq!((partition.parked(), partition.waiting(), partition.held_up()), (0, 0, 1));
+    assert_eq!((partition.parked(), partition.waiting(), partition.held_up().records), (0, 0, 1));
     assert_eq!(partition.oldest().map(|oldest| oldest.state), Some(RecordState::Held));
     let views: Vec<_> = partition.pending_records().map(|view| view.activity).collect();
     assert_eq!(views, [Activity::Held]);

@@ -145,6 +145,26 @@ async fn brokers_away_pauses_and_an_outage_are_degraded() {
 }
 
 #[tokio::test]
+async fn a_partition_that_is_deaf_because_records_are_not_due_is_degraded() {
+    let (control, handle) = running("a");
+    let full = PartitionStatus {
+        pending: 10_499,
+        waiting: 10_400,
+        not_due: 10_450,
+        paused: true,
+        paused_by: Some(PausedBy::NotDue),
+        ..PartitionStatus::of("tasks", 0)
+    };
+    control.set_partition(full.clone());
+    assert_eq!(probe(&[&handle]).await, (200, 200, 200, vec!["paused_by_not_due".to_owned()]));
+    let answer = get(&shared(vec![handle.clone()], None), "/health/ready").await;
+    let text = answer.json()["reasons"][0]["text"].as_str().unwrap().to_owned();
+    assert!(text.starts_with("10450 of 10499 pending records are not due"), "{text}");
+    control.set_partition(PartitionStatus { paused_by: Some(PausedBy::PendingRecords), ..full });
+    assert_eq!(probe(&[&handle]).await, (200, 200, 200, vec![]), "an ordinary backlog");
+}
+
+#[tokio::test]
 async fn reasons_are_bounded_and_those_that_fail_come_first() {
     let ((many, first), (_, second)) = (running("a"), subscription("b"));
     for number in 0..200 {
