@@ -13,8 +13,8 @@ use std::{
 
 use bytes::Bytes;
 use keylane::{
-    Backoff, DeadLetter, Exhausted, Json, NewTask, Processor, Raw, Retry, State, Subscription, SubscriptionBuilder,
-    SubscriptionError, Task, TaskError, TaskProducer, TroubleKind,
+    Backoff, DeadLetter, Exhausted, Json, NewTask, OutageKind, Processor, Raw, Retry, State, Subscription,
+    SubscriptionBuilder, SubscriptionError, Task, TaskError, TaskProducer, TroubleKind,
 };
 use keylane_integration_tests::{
     claims::{claims, unclaimed},
@@ -523,45 +523,40 @@ async fn tombstones_reach_a_processor_of_options() {
     assert!(scene.dead_letters().await.is_empty());
 }
 
+/// A retry policy that is used up while a test can wait for it, and not before five keys have failed.
+fn for_a_second() -> Retry {
+    Retry::for_at_least(Duration::from_secs(1)).backoff(Backoff::fixed(Duration::from_millis(50)))
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn an_outage_of_the_downstream_dead_letters_no_more_than_the_burst() {
-    const BURST: usize = 5;
+async fn an_outage_of_the_downstream_dead_letters_nothing() {
     let scene = Scene::new(kafka_or_skip!(Nodes::One)).await;
-    // Successes before the outage must not add to the burst.
     scene.write(numbered(0..100, 100)).await;
     let (attempts, down) = (Attempts::default(), Arc::new(AtomicBool::new(false)));
     let fate = {
         let down = down.clone();
         move |_: &str, _| if down.load(Ordering::SeqCst) { Err(TaskError::retryable("down")) } else { Ok(()) }
     };
-    let dead_letter = DeadLetter::topic(&scene.dead).storm_burst(u32::try_from(BURST).unwrap());
-    let member = scene
-        .subscribe()
-        .retry(Retry::in_place(1).backoff(quick()))
-        .dead_letter(dead_letter)
-        .start(Raw, noting(&attempts, fate))
-        .await
-        .unwrap();
+    let member = scene.subscribe().retry(for_a_second()).start(Raw, noting(&attempts, fate)).await.unwrap();
     scene.await_all_claimed(&scene.topic).await;
     down.store(true, Ordering::SeqCst);
     scene.write(numbered(100..300, 200)).await;
-    wait_until("every record has failed again and again", DEADLINE, || {
-        let failed = (100..300).filter(|i| attempts.of(&i.to_string()).len() > 10).count();
-        failed == 200 - BURST
+    wait_until("every record is out of retries, and held", DEADLINE, || {
+        member.status().outage.is_some_and(|outage| outage.held == 200)
     })
     .await;
-    assert_eq!(scene.dead_letters().await.len(), BURST);
+    let outage = member.status().outage.unwrap();
+    assert!(outage.ongoing.iter().any(|ongoing| ongoing.kind == OutageKind::Total), "{outage:?}");
+    assert!(scene.dead_letters().await.is_empty());
     down.store(false, Ordering::SeqCst);
     scene.await_all_claimed(&scene.topic).await;
+    wait_until("nothing is held", DEADLINE, || member.status().outage.is_none()).await;
     member.shutdown().await.unwrap();
-    let dead = scene.dead_letters().await;
-    // An attempt that failed at the very end of the outage may be told of after the first success, which pays for it.
-    assert!((BURST..=BURST + 16).contains(&dead.len()), "{:?}", dead.keys());
-    assert!(dead.values().all(|records| records.len() == 1));
+    assert!(scene.dead_letters().await.is_empty());
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn fatal_records_are_dead_lettered_during_an_outage_too() {
+async fn fatal_records_are_dead_lettered_during_an_outage_and_the_operator_lets_the_others_go() {
     let scene = Scene::new(kafka_or_skip!(Nodes::One)).await;
     scene.write(numbered(0..30, 30)).await;
     let attempts = Attempts::default();
@@ -569,13 +564,16 @@ async fn fatal_records_are_dead_lettered_during_an_outage_too() {
         0 => Err(TaskError::fatal("wrong")),
         _ => Err(TaskError::retryable("down")),
     };
-    let dead_letter = DeadLetter::topic(&scene.dead).storm_burst(1);
-    let retry = Retry::none().backoff(never());
-    let member =
-        scene.subscribe().retry(retry).dead_letter(dead_letter).start(Raw, noting(&attempts, fate)).await.unwrap();
-    let dead = scene.await_dead(16).await;
-    assert_eq!(dead.values().filter(|letter| letter.header("keylane-reason") == Some("fatal")).count(), 15);
-    assert!((0..30).all(|i| attempts.of(&i.to_string()) == [1]), "each was tried once");
+    let member = scene.subscribe().retry(for_a_second()).start(Raw, noting(&attempts, fate)).await.unwrap();
+    let dead = scene.await_dead(15).await;
+    assert!(dead.values().all(|letter| letter.header("keylane-reason") == Some("fatal")));
+    assert!((0..30).step_by(2).all(|i| attempts.of(&i.to_string()) == [1]), "each was tried once");
+    wait_until("the others are held", DEADLINE, || member.status().outage.is_some_and(|outage| outage.held == 15))
+        .await;
+    assert_eq!(scene.dead_letters().await.len(), 15);
+    member.handle().release_held();
+    let dead = scene.await_dead(30).await;
+    assert_eq!(dead.values().filter(|letter| letter.header("keylane-reason") == Some("exhausted")).count(), 15);
     member.shutdown().await.unwrap();
 }
 

@@ -9,8 +9,8 @@ use std::time::Duration;
 
 use criterion::{BenchmarkId, Criterion, criterion_group, criterion_main};
 use keylane_core::{
-    Backoff, Delivery, Epoch, Failure, InPlace, MAX_METADATA_BYTES, Moment, Offset, Partition, PartitionSettings,
-    Position, RetryPolicy, SettledMap, StormGuard, Success, Ticket, commit_map,
+    Backoff, Delivery, Epoch, Failure, InPlace, MAX_METADATA_BYTES, Moment, Offset, OutageGuard, Partition,
+    PartitionSettings, Position, RetryPolicy, SettledMap, Success, Ticket, commit_map,
 };
 
 const SIZES: [u64; 4] = [100, 1_000, 10_000, 100_000];
@@ -48,7 +48,16 @@ impl Rig {
     fn deliver(&mut self, lane: Option<u64>) {
         let offset = Offset::new(self.next);
         self.next += 1;
-        let delivery = Delivery { offset, lane, bytes: 116, due: None, rounds: 0, attempts: 0, record: 0 };
+        let delivery = Delivery {
+            offset,
+            lane,
+            bytes: 116,
+            due: None,
+            rounds: 0,
+            attempts: 0,
+            retried_for: Duration::ZERO,
+            record: 0,
+        };
         black_box(self.partition.deliver(delivery, self.now));
     }
 
@@ -131,7 +140,7 @@ fn waiting(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("record-while-waiting");
     for size in SIZES {
         let mut rig = Rig::new();
-        let mut guard = StormGuard::new(1);
+        let mut guard = OutageGuard::default();
         let tick = BACKOFF / u32::try_from(size).expect("sizes are small");
         let mut step = move || {
             rig.now = rig.now + tick;
@@ -140,7 +149,7 @@ fn waiting(criterion: &mut Criterion) {
             while let Some(start) = rig.partition.next_start() {
                 let (ticket, attempt) = (start.ticket, start.attempt);
                 if attempt == 1 {
-                    let _ = black_box(rig.partition.fail(ticket, Failure::Retryable, 0, rig.now, &mut guard));
+                    let _ = black_box(rig.partition.fail(ticket, Failure::Retryable.into(), 0, rig.now, &mut guard));
                 } else {
                     rig.succeed(ticket);
                 }

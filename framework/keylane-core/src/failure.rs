@@ -10,6 +10,11 @@ pub enum Failure {
     Retryable,
     /// It may work after this long, which replaces the back-off's delay; at most [`MAX_RETRY_AFTER`].
     RetryAfter(Duration),
+    /// Something it depends on is not available. It burns neither retries nor retry time, and never gives the record up.
+    Unavailable {
+        /// How long to wait instead of the back-off's delay; at most [`MAX_RETRY_AFTER`].
+        retry_after: Option<Duration>,
+    },
     /// It will never work: no retry.
     Fatal,
     /// The record cannot be decoded: no retry.
@@ -30,7 +35,7 @@ impl Failure {
     /// Why a record ends whose last attempt failed like this.
     pub const fn reason(self) -> Reason {
         match self {
-            Self::Retryable | Self::RetryAfter(_) => Reason::Exhausted,
+            Self::Retryable | Self::RetryAfter(_) | Self::Unavailable { .. } => Reason::Exhausted,
             Self::Fatal => Reason::Fatal,
             Self::Undecodable => Reason::Undecodable,
             Self::Panicked => Reason::Panicked,
@@ -45,7 +50,9 @@ impl Failure {
     /// The delay the attempt asked for, where it did.
     pub(crate) fn retry_after(self) -> Option<Duration> {
         match self {
-            Self::RetryAfter(delay) => Some(delay.clamp(MIN_RETRY_AFTER, MAX_RETRY_AFTER)),
+            Self::RetryAfter(delay) | Self::Unavailable { retry_after: Some(delay) } => {
+                Some(delay.clamp(MIN_RETRY_AFTER, MAX_RETRY_AFTER))
+            }
             _ => None,
         }
     }
@@ -85,9 +92,14 @@ impl Reason {
         }
     }
 
-    /// Whether the world may be at fault rather than the record; its dead letter needs the storm guard's consent then.
+    /// Whether an outage may be at fault rather than the record.
     pub const fn may_be_an_outage(self) -> bool {
         matches!(self, Self::Exhausted | Self::Panicked | Self::TimedOut | Self::Blocker)
+    }
+
+    /// Whether a deployment that cannot process the records may be at fault rather than the record.
+    pub const fn may_be_a_bad_deployment(self) -> bool {
+        matches!(self, Self::Fatal | Self::Undecodable | Self::Panicked)
     }
 }
 

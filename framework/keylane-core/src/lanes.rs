@@ -68,7 +68,7 @@ impl Lanes {
 }
 
 /// Passes a number through: keys arrive as good hashes.
-#[derive(Default)]
+#[derive(Clone, Default)]
 pub(crate) struct HashedAlready(u64);
 
 impl Hasher for HashedAlready {

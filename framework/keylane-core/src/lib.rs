@@ -12,7 +12,7 @@
 //! | ledger | which delivered offsets are settled, and so the watermark that may be committed |
 //! | [`SettledMap`], [`commit_map`] | which offsets above the watermark are settled, and how a commit's metadata says so |
 //! | [`RetryPolicy`], [`Backoff`] | what becomes of a failure: in place, retry topic, dead letter, park, stop |
-//! | [`StormGuard`] | whether a failure may be dead-lettered, or there is an outage |
+//! | [`OutageGuard`] | whether a record may be given up, or there is an outage or a bad deployment |
 //! | [`Watchdog`], [`BlockerPolicy`] | which attempts are slow, which partition stands still, and which record holds it up |
 //! | [`Silence`] | whether a partition's owner is blocked |
 //! | [`KeySketch`] | which keys have the most records, take the most time, wait longest |
@@ -25,6 +25,8 @@
 //! # One round of the shell
 //! ```
 //! use std::sync::Arc;
+//! use std::time::Duration;
+//!
 //! use keylane_core::{
 //!     Delivered, Delivery, Epoch, MAX_METADATA_BYTES, Moment, Offset, Partition, PartitionSettings, Position, SettledMap,
 //!     Success, Verdict,
@@ -36,7 +38,7 @@
 //! // Two records of one key, one of another: two lanes.
 //! for (offset, key) in [(40, 7), (41, 7), (42, 8)] {
 //!     let offset = Offset::new(offset);
-//!     let delivery = Delivery { offset, lane: Some(key), bytes: 10, due: None, rounds: 0, attempts: 0, record: "…" };
+//!     let delivery = Delivery { offset, lane: Some(key), bytes: 10, due: None, rounds: 0, attempts: 0, retried_for: Duration::ZERO, record: "…" };
 //!     assert_eq!(partition.deliver(delivery, Moment::ORIGIN), Delivered::Queued);
 //! }
 //! assert!(partition.next_start().is_none(), "the mark comes first");
@@ -69,6 +71,7 @@ mod budget;
 pub mod commit_map;
 mod elias_gamma;
 mod evidence;
+mod failed_attempt;
 mod failure;
 mod foreign;
 #[cfg(any(test, fuzzing))]
@@ -80,12 +83,12 @@ mod lease;
 mod ledger;
 mod log_id;
 mod offset;
+mod outage_guard;
 mod partition;
 mod paused_by;
 mod retry_policy;
 mod settled_map;
 mod silence;
-mod storm_guard;
 mod time;
 mod troubles;
 mod varint;
@@ -99,6 +102,7 @@ pub use evidence::{
     Evidence, GROUP, ISOLATION_STARTS, Instance, MAX_SUSPECTS, Named, POISON_CRASHES, POISON_CRASHES_OF_SURVIVED,
     Suspect,
 };
+pub use failed_attempt::{ErrorClass, FailedAttempt, Place};
 pub use failure::{Failure, MAX_RETRY_AFTER, MIN_RETRY_AFTER, Reason};
 pub use foreign::{
     ForeignPolicy, Groups, HeldBecause, Liveness, MAX_GROUPS, Ownership, Provenance, QUESTION_PATIENCE, Ruling, Whose,
@@ -107,6 +111,10 @@ pub use hot_keys::{HALF_LIFE, HeavyKey, KeySketch, SKETCH_CAPACITY, SMALLEST_SHA
 pub use lease::{DOUBT_PATIENCE, LEASE, Lease, Look};
 pub use log_id::{Identity, LogId, Resume, Seen};
 pub use offset::{Epoch, Offset, Position};
+pub use outage_guard::{
+    BAD_DEPLOYMENT_RECORDS, ClassOutage, HeldBy, OUTAGE_LANES, OUTAGE_PATIENCE, OutageGuard, OutageSettings,
+    OutageState,
+};
 pub use partition::{
     Activity, Alarm, Blocker, BlockerPolicy, Blocking, Caution, Delivered, Delivery, FailureHeaders, HeldUp, LaneOrder,
     MARK_PATIENCE, Mark, NEARLY_ALL_PERCENT, NEARLY_FULL_PERCENT, Oldest, ParkReason, Partition, PartitionSettings,
@@ -114,10 +122,9 @@ pub use partition::{
     Settlement, Start, Success, TURN_PATIENCE, Ticket, Turn, Verdict, Wait, Watchdog,
 };
 pub use paused_by::{EpisodeNews, Fill, LimitsSeen, NotDueEpisode, PausedBy};
-pub use retry_policy::{Exhausted, InPlace, RetryPolicy, TopicRetry};
+pub use retry_policy::{Exhausted, InPlace, LEAST_ATTEMPTS, ReasonActions, RetryPolicy, TopicRetry};
 pub use settled_map::{SettledMap, SettledRange};
 pub use silence::{Silence, Silent};
-pub use storm_guard::{DEFAULT_BURST, StormGuard};
 pub use time::Moment;
 pub use troubles::{MOST_TROUBLES, Noted, Over, Sign, Troubles};
 pub use withheld::{Behind, Rest, WITHHELD_AFTER, Withheld, WithheldNews};

@@ -16,6 +16,7 @@
 mod blocker;
 mod caution;
 mod delivery;
+mod news;
 mod observe;
 mod outcome;
 mod outcomes;
@@ -29,6 +30,7 @@ mod watchdog;
 
 use std::collections::VecDeque;
 use std::sync::Arc;
+use std::time::Duration;
 
 pub use blocker::{Blocker, BlockerPolicy, Blocking, NEARLY_ALL_PERCENT, NEARLY_FULL_PERCENT};
 pub use caution::{Caution, MARK_PATIENCE, Mark, PoisonFate, Poisoned, SUSPECT_PATIENCE, TURN_PATIENCE, Turn};
@@ -49,6 +51,7 @@ use crate::offset::{Epoch, Position};
 use crate::settled_map::SettledMap;
 use crate::time::Moment;
 use caution::Cautious;
+use news::News;
 use pending::{Pending, PendingRecord, State};
 use timers::Timers;
 use watchdog::Watching;
@@ -57,8 +60,9 @@ use watchdog::Watching;
 ///
 /// Calls take O(1), amortised, and allocate nothing once its tables have grown to the number of pending records, but for what
 /// is rare (below); a record that waits costs O(log n). How much is pending is bounded by the caller, who stops delivering
-/// ([`Budget`](crate::Budget)). Beyond `R` a pending record takes at most 160 bytes; one that has come through a retry topic, was
-/// not due, is tried again or is to be written takes an allocation of 72 more.
+/// ([`Budget`](crate::Budget)). Beyond `R` a pending record takes at most 160 bytes; one that has
+/// come through a retry topic, was not due, has failed or is to be written takes an allocation of
+/// 112 more.
 pub struct Partition<R> {
     settings: Arc<PartitionSettings>,
     epoch: Epoch,
@@ -74,6 +78,7 @@ pub struct Partition<R> {
     timers: Timers,
     cautious: Cautious,
     watching: Watching,
+    news: News,
     next_blocker_look: Moment,
     /// The latest moment this partition was told.
     now: Moment,
@@ -113,6 +118,7 @@ impl<R> Partition<R> {
             publish_queue: VecDeque::new(),
             timers: Timers::default(),
             watching: Watching::new(),
+            news: News::default(),
             next_blocker_look: Moment::ORIGIN,
             now: Moment::ORIGIN,
             paused: Paused::No,
@@ -211,7 +217,13 @@ impl<R> Partition<R> {
         let ticket = self.issue_ticket(slot);
         let pending = self.pending.get(slot);
         let (offset, attempts, headers) = (pending.offset, pending.attempts(), pending.headers());
-        pending.publish().map(|publish| PublishRequest { ticket, offset, publish, attempts, headers })
+        pending.publish().map(|publish| {
+            let retried_for = match publish {
+                Publish::Retry { .. } => pending.retried_for(),
+                Publish::DeadLetter { .. } => Duration::ZERO,
+            };
+            PublishRequest { ticket, offset, publish, attempts, retried_for, headers }
+        })
     }
 
     /// When [`tick`](Self::tick) has something to do; `None` where nothing waits, or nothing of it matters any more

@@ -12,8 +12,8 @@ use std::time::Duration;
 
 use common::{PATIENCE, eventually};
 use keylane::{
-    Backoff, DeadLetter, EmbeddedBroker, EmbeddedBrokerOptions, ForeignRetries, Json, NewTask, RecordState, Retry,
-    Subscription, SubscriptionBuilder, Task, TaskError, TroubleKind,
+    Backoff, DeadLetter, EmbeddedBroker, EmbeddedBrokerOptions, Exhausted, FailureReason, ForeignRetries, Json,
+    NewTask, RecordState, Retry, Subscription, SubscriptionBuilder, Task, TaskError, TroubleKind,
 };
 use rdkafka::ClientConfig;
 use rdkafka::consumer::{BaseConsumer, Consumer};
@@ -57,8 +57,9 @@ impl Scene {
             .kafka_settings(EmbeddedBroker::client_settings())
             .kafka("session.timeout.ms", "6000")
             .commit_interval(Duration::from_millis(100))
-            .dead_letter(DeadLetter { storm_burst: 10_000, ..DeadLetter::topic("dead") })
-            .retry(retry)
+            .dead_letter(DeadLetter::topic("dead"))
+            // Every record fails, which looks like an outage.
+            .retry(retry.on(FailureReason::Exhausted, Exhausted::DeadLetter))
     }
 
     /// A member whose processor fails the first attempts of each record.

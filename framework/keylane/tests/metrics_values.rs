@@ -123,16 +123,16 @@ async fn waits_for_a_retry_are_told_by_tier_and_are_no_workable_lag() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn the_storm_guard_shows_when_it_is_closed_and_when_it_opens() {
-    let broker = broker(&["storm", "storm-dead"]);
-    let producer = common::producer(broker.bootstrap_servers(), "storm").await;
+async fn an_outage_shows_with_its_kind_and_what_is_held_and_that_it_is_over() {
+    let broker = broker(&["outage", "outage-dead"]);
+    let producer = common::producer(broker.bootstrap_servers(), "outage").await;
     let is_down = Arc::new(AtomicBool::new(true));
     let soon = Duration::from_millis(50);
     let subscription = {
         let is_down = is_down.clone();
-        subscribe(&broker, "storm", "storm")
-            .retry(Retry::none().backoff(Backoff::exponential(soon, soon)))
-            .dead_letter(DeadLetter::topic("storm-dead").storm_burst(2))
+        subscribe(&broker, "outage", "outage")
+            .retry(Retry::for_at_least(soon * 10).backoff(Backoff::exponential(soon, soon)))
+            .dead_letter(DeadLetter::topic("outage-dead"))
             .start(Json, move |_: Task<u32>| {
                 let is_down = is_down.load(Ordering::Relaxed);
                 async move { if is_down { Err(TaskError::retryable("down")) } else { Ok(()) } }
@@ -140,17 +140,18 @@ async fn the_storm_guard_shows_when_it_is_closed_and_when_it_opens() {
             .await
             .unwrap()
     };
-    let this = [("subscription", "storm")];
-    eventually("it is open", || is("keylane_storm_guard_closed", &this, 0.0)).await;
-    assert!(!subscription.status().storm_guard_closed);
+    let this = [("subscription", "outage")];
+    let total = [("subscription", "outage"), ("kind", "total")];
+    eventually("there is none", || is("keylane_outage", &this, 0.0) && is("keylane_held_records", &this, 0.0)).await;
+    assert_eq!(subscription.status().outage, None);
     for number in 0..5 {
         producer.enqueue(task(number)).await.unwrap();
     }
-    eventually("it is closed", || is("keylane_storm_guard_closed", &this, 1.0)).await;
-    assert!(subscription.status().storm_guard_closed);
+    eventually("it shows", || is("keylane_outage", &total, 1.0) && is("keylane_held_records", &this, 5.0)).await;
+    assert!(is_above_zero("keylane_outage_holds_total", &this));
     is_down.store(false, Ordering::Relaxed);
-    eventually("it opens", || is("keylane_storm_guard_closed", &this, 0.0)).await;
-    assert!(!subscription.status().storm_guard_closed);
+    eventually("it is over", || is("keylane_outage", &this, 0.0) && is("keylane_held_records", &this, 0.0)).await;
+    assert_eq!(subscription.status().outage, None);
     subscription.shutdown().await.unwrap();
     producer.close(PATIENCE).await.unwrap();
 }

@@ -81,11 +81,9 @@ where
     K: std::ops::Deref<Target = Kafka> + Clone + Send + Sync + 'static,
 {
     scene.begin(DOWN);
-    let refused = format!(r#"sum(keylane_storm_guard_refusals_total{{subscription="{}"}}) > 1000"#, scene.group);
-    wait_for("dead letters are refused", DEADLINE, async || {
-        (!scene.prometheus.query(&refused).await.is_empty()).then_some(())
-    })
-    .await;
+    let refused = format!(r#"sum(keylane_outage_holds_total{{subscription="{}"}}) > 1000"#, scene.group);
+    wait_for("records are held", DEADLINE, async || (!scene.prometheus.query(&refused).await.is_empty()).then_some(()))
+        .await;
     scene.end(DOWN);
     wait_for("the backlog is done", DEADLINE, async || {
         (!scene.prometheus.query("max_over_time(max(keylane_lag_seconds)[10s:1s]) < 2").await.is_empty()).then_some(())

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use keylane::{Backoff, DeadLetter, Raw, Retry, Task, TaskError};
+use keylane::{Backoff, DeadLetter, Exhausted, FailureReason, Raw, Retry, Task, TaskError};
 use keylane_integration_tests::{
     claims::{claims, unclaimed},
     dead_letters::dead_letters,
@@ -83,7 +83,9 @@ async fn records_without_a_key_are_attempted_as_often_as_they_fail_and_once_more
     });
     let quick = Backoff::fixed(Duration::from_millis(5));
     let retry = Retry::in_place(1).backoff(quick).then_topic().topic_backoff(quick).topic_rounds(1);
-    let dead_letter = DeadLetter { storm_burst: 1_000, ..DeadLetter::topic(&dead) };
+    // A third of the records fails for good, which looks like an outage.
+    let retry = retry.on(FailureReason::Exhausted, Exhausted::DeadLetter);
+    let dead_letter = DeadLetter::topic(&dead);
     let builder = Protocol::Cooperative.subscribe(kafka, &group, &topic, SESSION_MS);
     let member = builder.retry(retry).dead_letter(dead_letter).start(Raw, processor).await.unwrap();
     wait_until("all have had their end", DEADLINE, || journal.done() == 200).await;

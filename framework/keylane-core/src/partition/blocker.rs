@@ -18,9 +18,10 @@ use super::pending::PendingRecord;
 use super::pending::State;
 use super::{Partition, Publish, Ticket};
 use crate::Caution;
-use crate::failure::Reason;
+use crate::failed_attempt::{ErrorClass, FailedAttempt};
+use crate::failure::{Failure, Reason};
 use crate::offset::Offset;
-use crate::storm_guard::StormGuard;
+use crate::outage_guard::OutageGuard;
 use crate::time::Moment;
 
 /// The window is nearly full from here on.
@@ -31,6 +32,7 @@ pub const NEARLY_ALL_PERCENT: usize = 98;
 /// How often a full window is looked at: it takes a walk along the blocker's lane.
 const LOOK: Duration = Duration::from_millis(100);
 
+const BLOCKED: FailedAttempt = FailedAttempt { failure: Failure::TimedOut, class: ErrorClass::BLOCKER, place: None };
 const DEAD_LETTER: Publish = Publish::DeadLetter { reason: Reason::Blocker };
 
 /// When a record that holds up its partition goes to the dead-letter topic.
@@ -49,7 +51,7 @@ pub struct BlockerPolicy {
 pub enum Blocking<'a, R> {
     /// It goes to the dead-letter topic.
     Taken(Blocker<'a, R>),
-    /// It would, had the storm guard let it. Asked again after the longest back-off.
+    /// It would, if the outage guard held nothing. Asked again after the longest back-off.
     RefusedByGuard,
 }
 
@@ -77,20 +79,22 @@ impl<R> Partition<R> {
         self.settings.blocker.is_some_and(|policy| now >= self.next_blocker_look && self.window_is_nearly_full(&policy))
     }
 
-    /// Takes the record that holds up the partition, if there is one, out of the way. Like the dead letter of a record that
-    /// ran out of retries it takes a token of the guard: nearly everything succeeds here, but what is stuck in many
-    /// partitions at once may still be an outage of something they share.
-    pub fn take_blocker(&mut self, now: Moment, guard: &mut StormGuard) -> Option<Blocking<'_, R>> {
+    /// Takes the record that holds up the partition, if there is one, out of the way. The guard has
+    /// to hold nothing: nearly everything succeeds here, but what is stuck in many partitions may
+    /// still be an outage of something they share. So a blocker that is taken counts as a failing
+    /// lane, and several of them as a partial outage.
+    pub fn take_blocker(&mut self, now: Moment, guard: &mut OutageGuard) -> Option<Blocking<'_, R>> {
         self.tell(now);
         if !self.may_have_blocker(self.now) {
             return None;
         }
         self.next_blocker_look = self.now + LOOK;
         let (slot, behind) = self.find_blocker()?;
-        if !guard.try_spend() {
+        if !guard.holds_nothing(self.now) {
             self.next_blocker_look = self.now + self.settings.retry.backoff.max;
             return Some(Blocking::RefusedByGuard);
         }
+        self.note_failure(slot, BLOCKED, guard);
         let mut running = None;
         match self.pending.get(slot).state {
             State::Running => {

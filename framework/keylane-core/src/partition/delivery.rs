@@ -1,5 +1,7 @@
 //! What comes in.
 
+use std::time::Duration;
+
 use crate::offset::Offset;
 use crate::time::Moment;
 
@@ -19,6 +21,8 @@ pub struct Delivery<R> {
     pub rounds: u32,
     /// How often it was attempted before this delivery.
     pub attempts: u32,
+    /// Its retry time before this delivery ([`PublishRequest::retried_for`](crate::PublishRequest)).
+    pub retried_for: Duration,
     /// The record itself, which the core only carries.
     pub record: R,
 }

@@ -5,6 +5,7 @@ use std::time::Duration;
 use super::Ticket;
 use crate::failure::Reason;
 use crate::offset::Offset;
+use crate::outage_guard::HeldBy;
 
 /// How an attempt succeeded.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -58,6 +59,9 @@ pub struct PublishRequest {
     pub publish: Publish,
     /// How often the record was attempted, over all retries known of.
     pub attempts: u32,
+    /// For [`Publish::Retry`]: the record's retry time, the delay of this round included. It
+    /// travels with the record, to be given back in [`Delivery::retried_for`](crate::Delivery).
+    pub retried_for: Duration,
     /// Which headers are added to the record. Fewer than all only where a dead letter was too large.
     pub headers: FailureHeaders,
 }
@@ -121,8 +125,8 @@ pub enum Verdict<R> {
     Waiting {
         /// How long.
         delay: Duration,
-        /// It would have been dead-lettered, had the storm guard let it.
-        refused_by_guard: bool,
+        /// Why it is held, where the policy alone would have given it up.
+        held: Option<HeldBy>,
     },
     /// It is to be written: see [`next_publish`](super::Partition::next_publish).
     Publishing,

@@ -2,23 +2,26 @@
 
 use std::time::Duration;
 
-use super::pending::State;
+use super::pending::{Held, State};
 use super::watch::CLEARED_BY_FAILURES;
 use super::{ParkReason, Partition, Publish, PublishResult, Settlement, Success, Ticket, Verdict};
-use crate::failure::Failure;
-use crate::retry_policy::{Decision, Tried};
-use crate::storm_guard::StormGuard;
+use crate::failed_attempt::{ErrorClass, FailedAttempt};
+use crate::failure::{Failure, Reason};
+use crate::outage_guard::{HeldBy, LANE_GRACE, OutageGuard};
+use crate::retry_policy::Decision;
 use crate::time::Moment;
 
 impl<R> Partition<R> {
     /// An attempt succeeded: its record is settled, and the next of its lane has its turn.
     ///
-    /// The caller tells the [`StormGuard`] of successes, in whatever batches suit it.
+    /// The [`OutageGuard`] hears of it by [`tell_guard`](Self::tell_guard), in whatever batches
+    /// suit the caller.
     pub fn succeed(&mut self, ticket: Ticket, outcome: Success) -> Verdict<R> {
         if !self.is_current(ticket, State::Running) {
             return Verdict::Stale;
         }
         self.attempt_ended(ticket.slot);
+        self.note_success(ticket.slot, outcome);
         let outcome = match outcome {
             Success::Done => Settlement::Done,
             Success::Skipped => Settlement::Skipped,
@@ -26,16 +29,17 @@ impl<R> Partition<R> {
         self.settle(ticket.slot, outcome)
     }
 
-    /// An attempt failed: the [`RetryPolicy`](crate::RetryPolicy) decides. `entropy` is any random number, for jitter.
+    /// An attempt failed: the [`RetryPolicy`](crate::RetryPolicy) decides, and the guard where the
+    /// policy would give the record up. `entropy` is any random number, for jitter.
     ///
     /// A timed-out attempt is failed by its caller; what the attempt itself says later is stale.
     pub fn fail(
         &mut self,
         ticket: Ticket,
-        failure: Failure,
+        attempt: FailedAttempt,
         entropy: u64,
         now: Moment,
-        guard: &mut StormGuard,
+        guard: &mut OutageGuard,
     ) -> Verdict<R> {
         self.tell(now);
         if !self.is_current(ticket, State::Running) {
@@ -49,27 +53,86 @@ impl<R> Partition<R> {
         if self.pending.get(slot).attempts_here >= CLEARED_BY_FAILURES {
             self.unwatch(slot);
         }
-        let pending = self.pending.get(slot);
-        let tried = Tried {
-            attempts_here: pending.attempts_here,
-            rounds: pending.rounds(),
-            too_large_for_topic: pending.is_too_large_for_retry_topic(),
-        };
-        match self.settings.retry.decide(failure, tried, entropy, guard) {
-            Decision::Wait { delay, refused_by_guard } => {
+        let lane = self.note_failure(slot, attempt, guard);
+        let attempt = self.judged_by(slot, attempt, guard);
+        let tried = self.pending.get(slot).tried();
+        match self.settings.retry.decide(attempt, tried, entropy, self.now, guard) {
+            Decision::Wait { delay, held } => {
+                self.pending.get_mut(slot).waits(attempt.failure, delay, held);
+                self.hold(slot, attempt.failure, held);
+                guard.expects(lane, self.now + delay, LANE_GRACE);
                 self.wait_until(self.now + delay, slot, State::Waiting);
-                Verdict::Waiting { delay, refused_by_guard }
+                Verdict::Waiting { delay, held }
             }
-            Decision::RetryTopic { round, delay } => self.publish(slot, Publish::Retry { round, delay }),
-            Decision::DeadLetter(reason) => self.publish(slot, Publish::DeadLetter { reason }),
-            Decision::ParkByPolicy(reason) => self.park(slot, ParkReason::Policy(reason)),
+            Decision::RetryTopic { round, delay } => {
+                // Without a key the record is another lane in the retry topic, and must not count twice.
+                let grace = if self.pending.get(slot).lane().is_some() { LANE_GRACE } else { Duration::ZERO };
+                guard.expects(lane, self.now + delay, grace);
+                self.pending.get_mut(slot).waits(attempt.failure, delay, None);
+                self.publish(slot, Publish::Retry { round, delay })
+            }
+            Decision::DeadLetter(reason) => {
+                self.give_up(lane, reason, guard);
+                self.publish(slot, Publish::DeadLetter { reason })
+            }
+            Decision::ParkByPolicy(reason) => {
+                self.give_up(lane, reason, guard);
+                self.park(slot, ParkReason::Policy(reason))
+            }
             Decision::ParkForLackOfTopic => self.park(slot, ParkReason::NoDeadLetterTopic),
             Decision::Stop(reason) => {
                 let offset = self.pending.get(slot).offset;
                 self.stopped = true;
+                self.pending.set_held(slot, Held::No);
                 self.hold_for_good(slot);
                 Verdict::Stop { reason, offset }
             }
+        }
+    }
+
+    /// Brings the record up to date, and says by which class it is judged. An outage may show
+    /// different errors to one record: what it failed with before counts while that is out.
+    fn judged_by(&mut self, slot: u32, attempt: FailedAttempt, guard: &mut OutageGuard) -> FailedAttempt {
+        let standing = guard.standing(attempt.place, self.now);
+        let before = self.pending.get(slot).class();
+        let stays = |before: &ErrorClass| !guard.is_class_out(attempt.class) && guard.is_class_out(*before);
+        let class = before.filter(stays).unwrap_or(attempt.class);
+        let now = self.now;
+        let pending = self.pending.get_mut(slot);
+        pending.failed(attempt.failure, class, standing, now);
+        let held_by = match pending.held() {
+            Held::Outage => HeldBy::Outage,
+            Held::Place => attempt.place.map_or(HeldBy::Outage, HeldBy::Place),
+            Held::Class => HeldBy::Class(class),
+            Held::Deployment => HeldBy::Deployment,
+            Held::No | Held::Unavailable => return FailedAttempt { class, ..attempt },
+        };
+        if attempt.failure.is_retryable() && guard.is_over(held_by, now) {
+            pending.starts_anew();
+        }
+        FailedAttempt { class, ..attempt }
+    }
+
+    fn hold(&mut self, slot: u32, failure: Failure, held: Option<HeldBy>) {
+        let before = self.pending.get(slot).held();
+        let says_nothing = matches!(failure, Failure::Unavailable { .. });
+        let held = match held {
+            // It stays held by what held it before.
+            _ if says_nothing && !matches!(before, Held::No | Held::Unavailable) => before,
+            None => Held::No,
+            Some(HeldBy::Outage) => Held::Outage,
+            Some(HeldBy::Place(_)) => Held::Place,
+            Some(HeldBy::Class(_)) => Held::Class,
+            Some(HeldBy::Deployment) => Held::Deployment,
+            Some(HeldBy::Unavailable) => Held::Unavailable,
+        };
+        self.pending.set_held(slot, held);
+    }
+
+    /// An action of the policy for this very reason says nothing about the deployment.
+    fn give_up(&mut self, lane: u64, reason: Reason, guard: &mut OutageGuard) {
+        if self.settings.retry.on.of(reason).is_none() {
+            guard.gave_up(lane, reason, self.now);
         }
     }
 
@@ -91,7 +154,7 @@ impl<R> Partition<R> {
             PublishResult::Failed => {
                 let delay = self.publish_delay(slot, entropy);
                 self.wait_until(self.now + delay, slot, State::PublishWaiting);
-                Verdict::Waiting { delay, refused_by_guard: false }
+                Verdict::Waiting { delay, held: None }
             }
             PublishResult::Refused => self.park(slot, ParkReason::Refused),
             PublishResult::TooLarge => self.was_too_large(slot),
@@ -106,7 +169,7 @@ impl<R> Partition<R> {
             // The next failure is decided by the policy and the guard, without the retry topic.
             pending.leave_retry_topic_out();
             self.wait_until(self.now + delay, slot, State::Waiting);
-            return Verdict::Waiting { delay, refused_by_guard: false };
+            return Verdict::Waiting { delay, held: None };
         }
         if !pending.use_fewer_headers() {
             return self.park(slot, ParkReason::TooLarge);
@@ -133,6 +196,7 @@ impl<R> Partition<R> {
 
     pub(super) fn settle(&mut self, slot: u32, outcome: Settlement) -> Verdict<R> {
         self.unwatch(slot);
+        self.news.settled(self.pending.get(slot));
         let pending = self.pending.remove(slot);
         self.cautious.settled(pending.offset);
         self.ledger.settle(pending.sequence);
@@ -145,6 +209,7 @@ impl<R> Partition<R> {
     }
 
     pub(super) fn publish(&mut self, slot: u32, publish: Publish) -> Verdict<R> {
+        self.pending.set_held(slot, Held::No);
         self.pending.get_mut(slot).set_publish(publish);
         self.unwatch(slot);
         self.queue_publish(slot);
@@ -157,6 +222,7 @@ impl<R> Partition<R> {
     }
 
     fn park(&mut self, slot: u32, reason: ParkReason) -> Verdict<R> {
+        self.pending.set_held(slot, Held::No);
         self.hold_for_good(slot);
         Verdict::Parked { reason }
     }

@@ -7,8 +7,12 @@ use std::num::NonZeroU64;
 use std::time::Duration;
 
 use super::{Delivery, FailureHeaders, Publish, Ticket};
+use crate::failed_attempt::ErrorClass;
+use crate::failure::Failure;
 use crate::ledger::Sequence;
 use crate::offset::Offset;
+use crate::outage_guard::{HeldBy, Standing};
+use crate::retry_policy::Tried;
 use crate::time::Moment;
 
 pub(super) struct Pending<R> {
@@ -17,6 +21,7 @@ pub(super) struct Pending<R> {
     free: Vec<u32>,
     bytes: usize,
     counts: [usize; State::COUNT],
+    held: usize,
 }
 
 /// Slots in a page: a power of two.
@@ -66,6 +71,52 @@ struct Rare {
     publish_failures: u32,
     headers: FailureHeaders,
     too_large_for_retry_topic: bool,
+    tries: Tries,
+}
+
+/// What was tried of a record that has failed.
+#[derive(Clone, Copy)]
+struct Tries {
+    /// Its retry time.
+    retried_for: Moment,
+    /// For how long it was held in partial outages.
+    held_for: Moment,
+    /// The class it is judged by.
+    class: ErrorClass,
+    /// Attempts since its delivery that do not count.
+    forgiven: u32,
+    /// In a row.
+    unavailable: u32,
+    held: Held,
+    /// Its latest attempt failed in a total outage.
+    was_out: bool,
+}
+
+/// What a record is held by, as far as it takes to see how that ends.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[repr(u8)]
+pub(super) enum Held {
+    #[default]
+    No,
+    Outage,
+    Place,
+    Class,
+    Deployment,
+    Unavailable,
+}
+
+impl Default for Tries {
+    fn default() -> Self {
+        Self {
+            retried_for: Moment::ORIGIN,
+            held_for: Moment::ORIGIN,
+            class: ErrorClass::UNKNOWN,
+            forgiven: 0,
+            unavailable: 0,
+            held: Held::No,
+            was_out: false,
+        }
+    }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -99,7 +150,7 @@ impl State {
 
 impl<R> Default for Pending<R> {
     fn default() -> Self {
-        Self { pages: Vec::new(), free: Vec::new(), bytes: 0, counts: [0; State::COUNT] }
+        Self { pages: Vec::new(), free: Vec::new(), bytes: 0, counts: [0; State::COUNT], held: 0 }
     }
 }
 
@@ -134,6 +185,7 @@ impl<R> Pending<R> {
         let Slot::Taken(pending) = std::mem::replace(place, Slot::Vacant { serial }) else { panic!("{OCCUPIED}") };
         self.bytes = self.bytes.saturating_sub(pending.bytes as usize);
         self.counts[pending.state as usize] -= 1;
+        self.held -= usize::from(pending.held() != Held::No);
         self.free.push(slot);
         pending
     }
@@ -151,6 +203,22 @@ impl<R> Pending<R> {
         let before = std::mem::replace(&mut pending.state, state);
         self.counts[before as usize] -= 1;
         self.counts[state as usize] += 1;
+    }
+
+    pub(super) fn set_held(&mut self, slot: u32, held: Held) {
+        let pending = self.get_mut(slot);
+        let before = pending.held();
+        if before == held {
+            return;
+        }
+        pending.rare.get_or_insert_default().tries.held = held;
+        self.held += usize::from(held != Held::No);
+        self.held -= usize::from(before != Held::No);
+    }
+
+    /// How many records are held.
+    pub(super) fn held(&self) -> usize {
+        self.held
     }
 
     /// Every pending record with its slot.
@@ -229,8 +297,11 @@ impl<R> Slot<R> {
 impl<R> PendingRecord<R> {
     /// Starts out as not due; the partition decides at once where it goes.
     pub(super) fn new(delivery: Delivery<R>, due: Option<Moment>, since: Moment) -> Self {
-        let is_common = due.is_none() && delivery.rounds == 0 && delivery.attempts == 0;
-        let rare = || Rare { due, rounds: delivery.rounds, attempts_before: delivery.attempts, ..Rare::default() };
+        let is_common =
+            due.is_none() && delivery.rounds == 0 && delivery.attempts == 0 && delivery.retried_for.is_zero();
+        let tries = Tries { retried_for: Moment::new(delivery.retried_for), ..Tries::default() };
+        let rare =
+            || Rare { due, rounds: delivery.rounds, attempts_before: delivery.attempts, tries, ..Rare::default() };
         Self {
             offset: delivery.offset,
             sequence: Sequence::FORGOTTEN,
@@ -330,6 +401,82 @@ impl<R> PendingRecord<R> {
 
     pub(super) fn bytes(&self) -> usize {
         self.bytes as usize
+    }
+
+    /// What it is held by.
+    pub(super) fn held(&self) -> Held {
+        self.rare.as_ref().map_or(Held::No, |rare| rare.tries.held)
+    }
+
+    /// Its retry time.
+    pub(super) fn retried_for(&self) -> Duration {
+        self.rare.as_ref().map_or(Duration::ZERO, |rare| rare.tries.retried_for.since_origin())
+    }
+
+    /// The class it was judged by the last time, if it has failed before.
+    pub(super) fn class(&self) -> Option<ErrorClass> {
+        self.rare.as_ref().map(|rare| rare.tries.class)
+    }
+
+    pub(super) fn tried(&self) -> Tried {
+        let tries = self.rare.as_ref().map(|rare| rare.tries).unwrap_or_default();
+        Tried {
+            attempts_here: self.attempts_here.saturating_sub(tries.forgiven),
+            rounds: self.rounds(),
+            retried_for: tries.retried_for.since_origin(),
+            held_for: tries.held_for.since_origin(),
+            unavailable: tries.unavailable,
+            too_large_for_topic: self.is_too_large_for_retry_topic(),
+        }
+    }
+
+    /// Its attempt has failed: what that adds to its retry time. What it spent in a total outage is
+    /// given back when that is over.
+    pub(super) fn failed(&mut self, failure: Failure, class: ErrorClass, standing: Standing, now: Moment) {
+        let ran_for = now.since(self.started);
+        let failed_before = self.attempts_here > 1 || self.rounds() > 0;
+        let tries = &mut self.rare.get_or_insert_default().tries;
+        tries.class = class;
+        if matches!(failure, Failure::Unavailable { .. }) {
+            tries.forgiven = tries.forgiven.saturating_add(1);
+            return;
+        }
+        tries.unavailable = 0;
+        match tries.held {
+            Held::Class => tries.held_for = tries.held_for + ran_for,
+            Held::No if failed_before => tries.retried_for = tries.retried_for + ran_for,
+            _ => {}
+        }
+        match standing {
+            Standing::Out => tries.was_out = true,
+            Standing::Up | Standing::Doubtful if tries.was_out => {
+                tries.was_out = false;
+                tries.retried_for = Moment::ORIGIN;
+            }
+            _ => {}
+        }
+    }
+
+    /// What held it is over: its attempts count anew.
+    pub(super) fn starts_anew(&mut self) {
+        let attempts = self.attempts_here;
+        let tries = &mut self.rare.get_or_insert_default().tries;
+        // The attempt that has just failed is the first one.
+        tries.forgiven = attempts.saturating_sub(1);
+    }
+
+    /// It is to wait before its next attempt.
+    pub(super) fn waits(&mut self, failure: Failure, delay: Duration, held: Option<HeldBy>) {
+        let tries = &mut self.rare.get_or_insert_default().tries;
+        if matches!(failure, Failure::Unavailable { .. }) {
+            tries.unavailable = tries.unavailable.saturating_add(1);
+            return;
+        }
+        match held {
+            None => tries.retried_for = tries.retried_for + delay,
+            Some(HeldBy::Class(_)) => tries.held_for = tries.held_for + delay,
+            Some(_) => {}
+        }
     }
 
     pub(super) fn attempts(&self) -> u32 {

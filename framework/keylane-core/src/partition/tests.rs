@@ -5,13 +5,15 @@ use crate::backoff::Backoff;
 use crate::commit_map::{MAX_METADATA_BYTES, decode};
 use crate::failure::{Failure, Reason};
 use crate::offset::Offset;
+use crate::outage_guard::tests::total_outage;
+use crate::outage_guard::{HeldBy, OutageGuard, OutageSettings};
 use crate::retry_policy::{Exhausted, InPlace, RetryPolicy, TopicRetry};
-use crate::storm_guard::StormGuard;
 
 mod against_model;
 mod blocker;
 mod caution;
 mod foreign;
+mod outages;
 mod pending_view;
 mod too_large;
 mod watchdog;
@@ -29,8 +31,8 @@ fn settings() -> PartitionSettings {
             in_place: InPlace::Times(1),
             backoff: exact(SECOND, 10 * SECOND),
             topic: None,
-            on_exhausted: Exhausted::DeadLetter,
             dead_letter_topic: true,
+            ..RetryPolicy::default()
         },
         lane_order: LaneOrder::Offset,
         publish_backoff: exact(SECOND, 4 * SECOND),
@@ -44,7 +46,16 @@ fn partition(settings: PartitionSettings) -> Partition<i64> {
 }
 
 fn delivery(offset: i64, lane: Option<u64>) -> Delivery<i64> {
-    Delivery { offset: Offset::new(offset), lane, bytes: 10, due: None, rounds: 0, attempts: 0, record: offset }
+    Delivery {
+        offset: Offset::new(offset),
+        lane,
+        bytes: 10,
+        due: None,
+        rounds: 0,
+        attempts: 0,
+        retried_for: Duration::ZERO,
+        record: offset,
+    }
 }
 
 fn deliver(partition: &mut Partition<i64>, offset: i64, lane: u64) {
@@ -77,11 +88,16 @@ fn expect_start(partition: &mut Partition<i64>, offset: i64) -> Ticket {
 }
 
 fn fail(partition: &mut Partition<i64>, ticket: Ticket, now: Moment) -> Verdict<i64> {
-    partition.fail(ticket, Failure::Retryable, 0, now, &mut StormGuard::default())
+    partition.fail(ticket, Failure::Retryable.into(), 0, now, &mut OutageGuard::default())
+}
+
+/// A guard for which no number of failing lanes is an outage.
+fn never_holds() -> OutageGuard {
+    OutageGuard::new(OutageSettings { lanes: usize::MAX, ..OutageSettings::default() })
 }
 
 fn waiting(delay: Duration) -> Verdict<i64> {
-    Verdict::Waiting { delay, refused_by_guard: false }
+    Verdict::Waiting { delay, held: None }
 }
 
 fn settled(outcome: Settlement, offset: i64, attempts: u32) -> Verdict<i64> {
@@ -141,7 +157,10 @@ fn a_stale_ticket_changes_nothing() {
     deliver(&mut partition, 0, 7);
     deliver(&mut partition, 1, 7);
     let timed_out = expect_start(&mut partition, 0);
-    assert_eq!(partition.fail(timed_out, Failure::TimedOut, 0, at(0), &mut StormGuard::default()), waiting(SECOND));
+    assert_eq!(
+        partition.fail(timed_out, Failure::TimedOut.into(), 0, at(0), &mut OutageGuard::default()),
+        waiting(SECOND)
+    );
     assert_eq!(partition.succeed(timed_out, Success::Done), Verdict::Stale, "too late");
     assert_eq!(partition.record(timed_out), None);
     partition.tick(at(1));
@@ -176,7 +195,7 @@ fn a_dead_letter_settles_when_it_is_acknowledged_and_not_before() {
     deliver(&mut partition, 0, 7);
     deliver(&mut partition, 1, 7);
     let ticket = expect_start(&mut partition, 0);
-    let fatal = partition.fail(ticket, Failure::Fatal, 0, at(0), &mut StormGuard::default());
+    let fatal = partition.fail(ticket, Failure::Fatal.into(), 0, at(0), &mut OutageGuard::default());
     assert_eq!(fatal, Verdict::Publishing);
     let request = partition.next_publish().unwrap();
     assert_eq!(request.publish, Publish::DeadLetter { reason: Reason::Fatal });
@@ -206,7 +225,10 @@ fn a_refused_write_parks_the_record_with_its_lane() {
     deliver(&mut partition, 0, 7);
     deliver(&mut partition, 1, 7);
     let ticket = expect_start(&mut partition, 0);
-    assert_eq!(partition.fail(ticket, Failure::Undecodable, 0, at(0), &mut StormGuard::default()), Verdict::Publishing);
+    assert_eq!(
+        partition.fail(ticket, Failure::Undecodable.into(), 0, at(0), &mut OutageGuard::default()),
+        Verdict::Publishing
+    );
     let ticket = partition.next_publish().unwrap().ticket;
     let verdict = partition.publish_finished(ticket, PublishResult::Refused, 0, at(0));
     assert_eq!(verdict, Verdict::Parked { reason: ParkReason::Refused });
@@ -234,20 +256,27 @@ fn the_retry_topic_gets_the_next_round_and_settles_when_acknowledged() {
 #[test]
 fn a_record_the_guard_holds_back_waits_and_is_attempted_again() {
     let mut partition = partition(settings());
-    let mut guard = StormGuard::new(1);
-    assert!(guard.try_spend());
+    let mut guard = total_outage(at(0));
     deliver(&mut partition, 0, 7);
     let mut now = at(0);
     for expected in [SECOND, 10 * SECOND, 10 * SECOND] {
         let ticket = expect_start(&mut partition, 0);
-        let verdict = partition.fail(ticket, Failure::Retryable, 0, now, &mut guard);
-        assert_eq!(verdict, Verdict::Waiting { delay: expected, refused_by_guard: expected > SECOND });
+        let verdict = partition.fail(ticket, Failure::Retryable.into(), 0, now, &mut guard);
+        let held = (expected > SECOND).then_some(HeldBy::Outage);
+        assert_eq!(
+            (verdict, partition.held_by_guard()),
+            (Verdict::Waiting { delay: expected, held }, usize::from(held.is_some()))
+        );
         now = partition.next_deadline().unwrap();
         partition.tick(now);
     }
-    guard.earn(1);
+    guard.succeeded(now);
     let ticket = expect_start(&mut partition, 0);
-    assert_eq!(partition.fail(ticket, Failure::Panicked, 0, now, &mut guard), Verdict::Publishing);
+    let verdict = partition.fail(ticket, Failure::Panicked.into(), 0, now, &mut guard);
+    assert_eq!((verdict, partition.held_by_guard()), (waiting(SECOND), 0), "it is retried anew");
+    partition.tick(now + SECOND);
+    let ticket = expect_start(&mut partition, 0);
+    assert_eq!(partition.fail(ticket, Failure::Panicked.into(), 0, now + SECOND, &mut guard), Verdict::Publishing);
     let publish = partition.next_publish().unwrap().publish;
     assert_eq!(publish, Publish::DeadLetter { reason: Reason::Panicked });
 }
@@ -259,7 +288,7 @@ fn stop_leaves_the_record_unsettled_and_starts_nothing_more() {
     deliver(&mut partition, 0, 7);
     deliver(&mut partition, 1, 8);
     let ticket = expect_start(&mut partition, 0);
-    let verdict = partition.fail(ticket, Failure::Fatal, 0, at(0), &mut StormGuard::default());
+    let verdict = partition.fail(ticket, Failure::Fatal.into(), 0, at(0), &mut OutageGuard::default());
     assert_eq!(verdict, Verdict::Stop { reason: Reason::Fatal, offset: Offset::new(0) });
     assert!(partition.is_stopped());
     assert_eq!((start(&mut partition), partition.watermark()), (None, Some(Position::new(0))));
@@ -274,7 +303,7 @@ fn while_paused_nothing_starts_and_the_rest_goes_on() {
     partition.set_paused(Paused::Yes);
     assert_eq!(start(&mut partition), None);
     assert!(matches!(
-        partition.fail(ticket, Failure::Fatal, 0, at(0), &mut StormGuard::default()),
+        partition.fail(ticket, Failure::Fatal.into(), 0, at(0), &mut OutageGuard::default()),
         Verdict::Publishing
     ));
     assert!(partition.next_publish().is_some());
@@ -294,7 +323,7 @@ fn a_drain_finishes_what_runs_writes_what_follows_and_hands_back_the_rest() {
     assert_eq!(start(&mut partition), None);
     assert!(matches!(partition.succeed(done, Success::Done), Verdict::Settled { .. }));
     assert_eq!(fail(&mut partition, failed, at(0)), waiting(SECOND));
-    let verdict = partition.fail(fatal, Failure::Fatal, 0, at(0), &mut StormGuard::default());
+    let verdict = partition.fail(fatal, Failure::Fatal.into(), 0, at(0), &mut OutageGuard::default());
     assert_eq!((verdict, partition.is_drained()), (Verdict::Publishing, false));
     assert_eq!(partition.next_deadline(), None, "the back-off will not be waited for");
     partition.tick(at(60));
@@ -315,7 +344,7 @@ fn a_write_that_fails_during_a_drain_is_handed_back() {
     deliver(&mut partition, 0, 7);
     let ticket = expect_start(&mut partition, 0);
     partition.drain();
-    let verdict = partition.fail(ticket, Failure::Fatal, 0, at(0), &mut StormGuard::default());
+    let verdict = partition.fail(ticket, Failure::Fatal.into(), 0, at(0), &mut OutageGuard::default());
     assert_eq!(verdict, Verdict::Publishing);
     let ticket = partition.next_publish().unwrap().ticket;
     assert_eq!(partition.publish_finished(ticket, PublishResult::Failed, 0, at(0)), waiting(SECOND));
@@ -393,5 +422,5 @@ fn a_pending_record_takes_at_most_160_bytes_beside_itself() {
     let timer = size_of::<(Moment, u64, u32)>();
     let total = pending::SLOT_BYTES + Ledger::ENTRY_BYTES + lanes + timer + 3 * size_of::<u32>();
     assert!(total <= 160, "{total}");
-    assert_eq!(pending::RARE_BYTES, 72, "as the documentation says");
+    assert_eq!(pending::RARE_BYTES, 112, "as the documentation says");
 }

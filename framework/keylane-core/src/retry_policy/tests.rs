@@ -1,5 +1,6 @@
 use super::*;
 use crate::failure::MAX_RETRY_AFTER;
+use crate::outage_guard::tests::total_outage;
 
 const SECOND: Duration = Duration::from_secs(1);
 
@@ -9,17 +10,18 @@ fn policy() -> RetryPolicy {
         in_place: InPlace::Times(2),
         backoff: exact(SECOND, 10 * SECOND),
         topic: Some(TopicRetry { rounds: 2, backoff: exact(60 * SECOND, 100 * SECOND) }),
-        on_exhausted: Exhausted::DeadLetter,
         dead_letter_topic: true,
+        ..RetryPolicy::default()
     }
 }
 
 fn decide(policy: &RetryPolicy, failure: Failure, attempts_here: u32, rounds: u32) -> Decision {
-    policy.decide(failure, Tried { attempts_here, rounds, ..Tried::default() }, 7, &mut StormGuard::default())
+    let tried = Tried { attempts_here, rounds, ..Tried::default() };
+    policy.decide(failure.into(), tried, 7, Moment::ORIGIN, &mut OutageGuard::default())
 }
 
 fn wait(delay: Duration) -> Decision {
-    Decision::Wait { delay, refused_by_guard: false }
+    Decision::wait(delay)
 }
 
 #[test]
@@ -89,16 +91,102 @@ fn park_and_stop_are_the_last_word_on_every_end() {
 }
 
 #[test]
-fn the_storm_guard_holds_back_what_may_be_an_outage_and_nothing_else() {
+fn the_guard_holds_back_what_may_be_an_outage_and_nothing_else() {
     let policy = policy();
-    let mut guard = StormGuard::new(1);
+    let mut guard = total_outage(Moment::ORIGIN);
     let tried = Tried { attempts_here: 3, rounds: 2, ..Tried::default() };
-    assert_eq!(policy.decide(Failure::Panicked, tried, 7, &mut guard), Decision::DeadLetter(Reason::Panicked));
-    let refused = Decision::Wait { delay: 10 * SECOND, refused_by_guard: true };
-    assert_eq!(policy.decide(Failure::Retryable, tried, 7, &mut guard), refused);
-    assert_eq!(policy.decide(Failure::TimedOut, tried, 7, &mut guard), refused);
-    assert_eq!(policy.decide(Failure::Fatal, tried, 7, &mut guard), Decision::DeadLetter(Reason::Fatal));
-    assert_eq!(guard.refused(), 2);
-    guard.earn(1);
-    assert_eq!(policy.decide(Failure::Retryable, tried, 7, &mut guard), Decision::DeadLetter(Reason::Exhausted));
+    let mut decide = |failure: Failure| policy.decide(failure.into(), tried, 7, Moment::ORIGIN, &mut guard);
+    let held = Decision::Wait { delay: 10 * SECOND, held: Some(HeldBy::Outage) };
+    for failure in [Failure::Retryable, Failure::Panicked, Failure::TimedOut] {
+        assert_eq!(decide(failure), held);
+    }
+    assert_eq!(decide(Failure::Fatal), Decision::DeadLetter(Reason::Fatal));
+    assert_eq!(decide(Failure::Undecodable), Decision::DeadLetter(Reason::Undecodable));
+}
+
+fn by_time(time: Duration) -> RetryPolicy {
+    RetryPolicy { for_at_least: Some(time), ..policy() }
+}
+
+fn decide_after(policy: &RetryPolicy, retried_for: Duration, attempts_here: u32, rounds: u32) -> Decision {
+    let tried = Tried { attempts_here, rounds, retried_for, ..Tried::default() };
+    policy.decide(Failure::Retryable.into(), tried, 7, Moment::ORIGIN, &mut OutageGuard::default())
+}
+
+#[test]
+fn by_time_and_without_a_topic_all_retries_are_in_place() {
+    let policy = RetryPolicy { topic: None, ..by_time(60 * SECOND) };
+    assert_eq!(decide_after(&policy, 59 * SECOND, 1_000, 0), wait(10 * SECOND));
+    assert_eq!(decide_after(&policy, 60 * SECOND, 1_000, 0), Decision::DeadLetter(Reason::Exhausted));
+}
+
+#[test]
+fn by_time_the_topic_follows_what_is_in_place_and_its_rounds_are_no_limit() {
+    let policy = by_time(3_600 * SECOND);
+    assert_eq!(decide_after(&policy, Duration::ZERO, 2, 0), wait(2 * SECOND));
+    assert_eq!(decide_after(&policy, SECOND, 3, 0), Decision::RetryTopic { round: 1, delay: 60 * SECOND });
+    assert_eq!(decide_after(&policy, SECOND, 3, 99), Decision::RetryTopic { round: 100, delay: 100 * SECOND });
+    assert_eq!(decide_after(&policy, 3_600 * SECOND, 3, 3), Decision::DeadLetter(Reason::Exhausted));
+}
+
+#[test]
+fn time_alone_ends_a_record_after_three_attempts_of_a_delivery() {
+    let policy = RetryPolicy { in_place: InPlace::Times(0), ..by_time(SECOND) };
+    assert_eq!(decide_after(&policy, SECOND, 1, 9), wait(SECOND), "in place: its time for the topic is over");
+    assert_eq!(decide_after(&policy, SECOND, 2, 9), wait(2 * SECOND));
+    assert_eq!(decide_after(&policy, SECOND, 3, 9), Decision::DeadLetter(Reason::Exhausted));
+    let for_ever = RetryPolicy { in_place: InPlace::Forever, ..policy };
+    assert_eq!(decide_after(&for_ever, Duration::MAX, 1_000, 0), wait(10 * SECOND));
+}
+
+#[test]
+fn what_is_unavailable_is_waited_for_without_end_by_its_own_back_off() {
+    let policy = RetryPolicy { in_place: InPlace::Times(0), topic: None, ..policy() };
+    let decide = |retry_after, unavailable| {
+        let tried = Tried { attempts_here: 99, unavailable, retried_for: Duration::MAX, ..Tried::default() };
+        let failure = Failure::Unavailable { retry_after };
+        policy.decide(failure.into(), tried, 7, Moment::ORIGIN, &mut OutageGuard::default())
+    };
+    assert_eq!(decide(None, 0), wait(SECOND));
+    assert_eq!(decide(None, 1), wait(2 * SECOND));
+    assert_eq!(decide(Some(5 * SECOND), 1), wait(5 * SECOND));
+    let held = |delay| Decision::Wait { delay, held: Some(HeldBy::Unavailable) };
+    assert_eq!(decide(None, 4), held(10 * SECOND), "it is shown once the back-off is at its longest");
+    assert_eq!(decide(Some(5 * SECOND), u32::MAX), held(5 * SECOND));
+}
+
+#[test]
+fn an_action_for_a_reason_is_taken_in_an_outage_too() {
+    let mut guard = total_outage(Moment::ORIGIN);
+    let on = ReasonActions {
+        exhausted: Some(Exhausted::Park),
+        panic: Some(Exhausted::DeadLetter),
+        timeout: Some(Exhausted::Stop),
+        ..ReasonActions::default()
+    };
+    let policy = RetryPolicy { on, ..policy() };
+    let tried = Tried { attempts_here: 3, rounds: 2, ..Tried::default() };
+    let mut decide = |failure: Failure| policy.decide(failure.into(), tried, 7, Moment::ORIGIN, &mut guard);
+    assert_eq!(decide(Failure::Retryable), Decision::ParkByPolicy(Reason::Exhausted));
+    assert_eq!(decide(Failure::Panicked), Decision::DeadLetter(Reason::Panicked));
+    assert_eq!(decide(Failure::TimedOut), Decision::Stop(Reason::TimedOut));
+    assert_eq!(decide(Failure::Fatal), Decision::DeadLetter(Reason::Fatal));
+}
+
+#[test]
+fn an_outage_parks_no_record_and_stops_at_the_first() {
+    let tried = Tried { attempts_here: 3, rounds: 2, ..Tried::default() };
+    let decide = |on_exhausted| {
+        let policy = RetryPolicy { on_exhausted, ..policy() };
+        policy.decide(Failure::Retryable.into(), tried, 7, Moment::ORIGIN, &mut total_outage(Moment::ORIGIN))
+    };
+    assert!(matches!(decide(Exhausted::Park), Decision::Wait { held: Some(_), .. }));
+    assert_eq!(decide(Exhausted::Stop), Decision::Stop(Reason::Exhausted));
+}
+
+#[test]
+fn with_a_topic_a_delivery_has_its_retries_in_place_also_where_its_time_came_used_up() {
+    let policy = RetryPolicy { in_place: InPlace::Times(5), ..by_time(SECOND) };
+    assert_eq!(decide_after(&policy, 99 * SECOND, 5, 9), wait(10 * SECOND));
+    assert_eq!(decide_after(&policy, 99 * SECOND, 6, 9), Decision::DeadLetter(Reason::Exhausted));
 }

@@ -1,6 +1,7 @@
 //! The model of a broker: two logs with holes and what is committed for them, and the truth about every record.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
 
 use keylane_core::{Offset, Position, Reason, SettledMap, Settlement, commit_map};
 
@@ -35,6 +36,7 @@ pub(crate) struct LogRecord {
     pub(crate) due: Option<u64>,
     pub(crate) rounds: u32,
     pub(crate) attempts: u32,
+    pub(crate) retried_for: Duration,
     /// Another group has written it.
     pub(crate) theirs: bool,
 }

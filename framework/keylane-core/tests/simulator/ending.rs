@@ -37,7 +37,8 @@ impl World {
     fn calm_round(&mut self, log: usize) -> Checked<()> {
         self.assign(log)?;
         // Other partitions of the member are doing well.
-        self.guards.iter_mut().for_each(|guard| guard.earn(1));
+        let now = self.now;
+        self.guards.iter_mut().for_each(|guard| guard.succeed(now));
         if let Some(owner) = &mut self.owners[log] {
             owner.paused = false;
             owner.partition.set_paused(Paused::No);

@@ -76,7 +76,16 @@ impl World {
             self.attempts.push(0);
             let key = (!self.random.percent(15)).then(|| self.random.below(5));
             let due = self.random.percent(30).then(|| self.millis() + self.random.below(500));
-            let record = LogRecord { offset: 0, identity, key, due, rounds: 1, attempts: 1, theirs: true };
+            let record = LogRecord {
+                offset: 0,
+                identity,
+                key,
+                due,
+                rounds: 1,
+                attempts: 1,
+                retried_for: Duration::ZERO,
+                theirs: true,
+            };
             self.retry_log_append(record);
         }
     }

@@ -66,6 +66,8 @@ impl World {
     /// The assignment is gone at once; what ran goes on running somewhere, and its results come late.
     pub(crate) fn lose(&mut self, log: usize) {
         if let Some(owner) = self.owners[log].take() {
+            let mut owner = owner;
+            owner.partition.leave_guard(&mut self.guards[owner.member].real);
             self.late.extend(owner.running.iter().map(|&(ticket, _)| (log, ticket)));
             self.late.extend(owner.writes.iter().map(|write| (log, write.ticket)));
             self.lose_writes(log, owner.writes);
@@ -85,7 +87,7 @@ impl World {
             }
             self.lose_writes(log, owner.writes);
         }
-        self.guards[member] = Guard::new();
+        self.guards[member] = Guard::new(self.guard_settings);
         self.neighbours.forget(member);
         self.count("a crash");
         Ok(())

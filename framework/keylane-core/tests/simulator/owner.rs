@@ -54,6 +54,12 @@ pub(crate) struct Entry {
     pub(crate) too_large_for_retry: bool,
     pub(crate) headers: FailureHeaders,
     pub(crate) doing: Doing,
+    /// Failed attempts here, but for those to which something was unavailable.
+    pub(crate) counted: u32,
+    pub(crate) retried_for: Duration,
+    pub(crate) started: Moment,
+    /// The guard had a say in it: from then on the model does not foretell when it ends.
+    pub(crate) guarded: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -127,6 +133,7 @@ impl Owner {
             due,
             rounds: record.rounds,
             attempts: record.attempts,
+            retried_for: record.retried_for,
             record: record.identity,
         };
         let delivered = self.partition.deliver_ruled(delivery, ruling, now);
@@ -152,9 +159,13 @@ impl Owner {
                     since: now,
                     blocker: false,
                     refused: false,
+                    doing,
+                    counted: 0,
+                    retried_for: record.retried_for,
                     too_large_for_retry: false,
                     headers: FailureHeaders::All,
-                    doing,
+                    started: now,
+                    guarded: false,
                 },
             );
         }
@@ -204,6 +215,7 @@ impl Owner {
             entry.since = now;
         }
         entry.attempts_here += 1;
+        entry.started = now;
         entry.doing = Doing::Running;
         ensure!(!entry.record.theirs, "{offset} starts and is another group's");
         let attempts = entry.record.attempts + entry.attempts_here;

@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use keylane_core::{
-    Backoff, Exhausted, Failure, FailureHeaders, InPlace, Publish, PublishRequest, Reason, RetryPolicy, Success,
-    TopicRetry,
+    Backoff, Exhausted, Failure, FailureHeaders, InPlace, LEAST_ATTEMPTS, Publish, PublishRequest, Reason,
+    ReasonActions, RetryPolicy, Success, TopicRetry,
 };
 
 use crate::random::Random;
@@ -64,7 +64,9 @@ impl Plan {
             7 => Behaviour::Undecodable,
             _ => Behaviour::Good,
         };
-        let unwritable = random.percent(8) && !matches!(behaviour, Behaviour::Flaky(_));
+        // By time it is open whether a record comes to the retry topic before it ends.
+        let is_open = policy.for_at_least.is_some() && !policy.dead_letter_topic;
+        let unwritable = random.percent(8) && !matches!(behaviour, Behaviour::Flaky(_)) && !is_open;
         let fits = match random.below(30) {
             _ if matches!(behaviour, Behaviour::Flaky(_)) => Fits::Everywhere,
             0 => Fits::DeadLetter(None),
@@ -96,8 +98,9 @@ impl Plan {
             Behaviour::Good | Behaviour::Theirs => Ok(Success::Done),
             Behaviour::Skipped => Ok(Success::Skipped),
             Behaviour::Flaky(failures) if attempts > failures => Ok(Success::Done),
-            Behaviour::Flaky(_) | Behaviour::Broken => Err(match random.below(5) {
+            Behaviour::Flaky(_) | Behaviour::Broken => Err(match random.below(6) {
                 0 => Failure::Panicked,
+                5 => Failure::Unavailable { retry_after: random.pick(&[None, Some(Duration::from_millis(700))]) },
                 1 => Failure::TimedOut,
                 2 => Failure::RetryAfter(Duration::from_millis(random.below(3_000))),
                 _ => Failure::Retryable,
@@ -139,7 +142,7 @@ impl Plan {
             Behaviour::Fatal => Reason::Fatal,
             Behaviour::Undecodable => Reason::Undecodable,
         };
-        match policy.on_exhausted {
+        match policy.on.of(reason).unwrap_or(policy.on_exhausted) {
             Exhausted::Park => Ending::Parked,
             // The record is repaired when it stops the subscription, or the run would not end.
             Exhausted::Stop => Ending::Done,
@@ -160,12 +163,18 @@ pub(crate) fn random_policy(random: &mut Random) -> RetryPolicy {
             5 => InPlace::Times(2),
             _ => InPlace::Forever,
         },
+        for_at_least: random.percent(40).then(|| Duration::from_millis(random.below(6_000))),
         backoff,
         topic: random.pick(&[None, Some(1), Some(2)]).map(|rounds| TopicRetry { rounds, backoff }),
         on_exhausted: match random.below(8) {
             0 => Exhausted::Stop,
             1 => Exhausted::Park,
             _ => Exhausted::DeadLetter,
+        },
+        on: ReasonActions {
+            fatal: random.pick(&[None, None, Some(Exhausted::DeadLetter), Some(Exhausted::Park)]),
+            undecodable: random.pick(&[None, None, Some(Exhausted::DeadLetter), Some(Exhausted::Park)]),
+            ..ReasonActions::default()
         },
         dead_letter_topic: random.percent(88),
     }
@@ -175,6 +184,7 @@ pub(crate) fn random_policy(random: &mut Random) -> RetryPolicy {
 fn failures_survived(policy: &RetryPolicy) -> u32 {
     match policy.in_place {
         InPlace::Forever => 5,
+        _ if policy.for_at_least.is_some() => LEAST_ATTEMPTS - 1,
         InPlace::Times(times) => (times + 1) * (policy.topic.map_or(0, |topic| topic.rounds) + 1) - 1,
     }
 }

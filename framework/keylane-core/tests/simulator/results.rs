@@ -3,11 +3,11 @@
 use std::time::Duration;
 
 use keylane_core::{
-    Exhausted, Failure, FailureHeaders, InPlace, Moment, ParkReason, Publish, PublishRequest, PublishResult, Reason,
-    Settlement, Success, Verdict,
+    ErrorClass, Exhausted, FailedAttempt, Failure, FailureHeaders, HeldBy, InPlace, Moment, ParkReason, Publish,
+    PublishRequest, PublishResult, Reason, Settlement, Success, Verdict,
 };
 
-use crate::broker::LogRecord;
+use crate::broker::{LogRecord, ORIGIN};
 use crate::owner::{Doing, Entry};
 use crate::violation::{Checked, ensure};
 use crate::world::{Fault, World};
@@ -15,7 +15,7 @@ use crate::world::{Fault, World};
 /// What is expected of a failed attempt.
 #[derive(Debug)]
 enum Expected {
-    Waiting { refused_by_guard: bool },
+    Waiting,
     RetryTopic,
     DeadLetter,
     Parked(ParkReason),
@@ -61,7 +61,7 @@ impl World {
                 let verdict = owner.partition.succeed(ticket, success);
                 check_settled(&verdict, outcome, offset, &entry)?;
                 owner.settle(offset);
-                self.guards[owner.member].earn(1);
+                owner.partition.tell_guard(&mut self.guards[owner.member].real, self.now);
                 self.broker.logs[log].settle(offset, outcome);
             }
             Err(failure) => self.fail_attempt(log, ticket, offset, entry, failure)?,
@@ -79,56 +79,89 @@ impl World {
         entry: Entry,
         failure: Failure,
     ) -> Checked<()> {
-        let member = self.owners[log].as_ref().map_or(0, |owner| owner.member);
-        let expected = self.expect(member, entry, failure);
         let entropy = self.random.next();
+        let class = ErrorClass::new(self.random.below(2));
+        let attempt = FailedAttempt { class, ..failure.into() };
         let now = self.now;
+        let is_unavailable = matches!(failure, Failure::Unavailable { .. });
+        let mut entry = entry;
+        if !is_unavailable {
+            entry.counted += 1;
+            if entry.attempts_here > 1 || entry.record.rounds > 0 {
+                entry.retried_for += now.since(entry.started);
+            }
+        }
+        let expected = self.expect(entry, failure);
         let Some(owner) = &mut self.owners[log] else { return Ok(()) };
-        let verdict = owner.partition.fail(ticket, failure, entropy, now, &mut self.guards[member].real);
+        let guard = &mut self.guards[owner.member].real;
+        let verdict = owner.partition.fail(ticket, attempt, entropy, now, guard);
+        let may_hold = !guard.holds_nothing(now) && !entry.blocker;
+        entry.guarded |= may_hold;
         let longest = Duration::from_millis(3_000);
-        let corner = match (&expected, failure) {
-            (Expected::Waiting { refused_by_guard: true }, _) => "a dead letter refused by the guard",
-            (Expected::Stop(_), _) => "a stop",
-            (Expected::RetryTopic, _) => "a round through the retry topic",
-            (Expected::Waiting { .. }, Failure::TimedOut) => "a time-out retried in place",
+        let corner = match (&expected, failure, &verdict) {
+            (.., Verdict::Waiting { held: Some(HeldBy::Outage), .. }) => "held in a total outage",
+            (.., Verdict::Waiting { held: Some(HeldBy::Class(_)), .. }) => "held in a partial outage",
+            (.., Verdict::Waiting { held: Some(HeldBy::Deployment), .. }) => "held in a bad deployment",
+            (.., Verdict::Waiting { held: Some(HeldBy::Unavailable), .. }) => "held for what is unavailable",
+            (Expected::Stop(_), ..) => "a stop",
+            (Expected::RetryTopic, ..) => "a round through the retry topic",
+            (Expected::Waiting, Failure::TimedOut, _) => "a time-out retried in place",
+            (Expected::DeadLetter, ..) if self.settings[ORIGIN].retry.for_at_least.is_some() => "an end by time",
             _ => "another failure",
         };
         *self.corners.entry(corner).or_default() += 1;
+        let has_topic = self.settings[ORIGIN].retry.topic.is_some();
+        let stops = matches!(verdict, Verdict::Stop { .. });
         let doing = match (&expected, &verdict) {
-            (Expected::Waiting { refused_by_guard }, Verdict::Waiting { delay, refused_by_guard: refused }) => {
-                ensure!(refused == refused_by_guard, "{offset}: {verdict:?} instead of {expected:?}");
+            (_, Verdict::Waiting { delay, held }) => {
+                let by_guard = !matches!(held, None | Some(HeldBy::Unavailable));
+                ensure!(!by_guard || may_hold, "{offset} is held by {held:?}, and the guard holds nothing");
+                let foretold = matches!(expected, Expected::Waiting) && !by_guard;
+                ensure!(foretold || entry.guarded, "{offset}: {verdict:?} instead of {expected:?}");
                 ensure!(*delay <= longest, "G6: {offset} waits {delay:?}");
+                if !is_unavailable {
+                    entry.retried_for += *delay;
+                }
                 Doing::WaitingUntil(now + *delay)
             }
             (Expected::RetryTopic | Expected::DeadLetter, Verdict::Publishing) => Doing::ToPublish,
+            (Expected::Waiting, Verdict::Publishing) if entry.guarded => Doing::ToPublish,
+            // It was retried anew, and has come to the retry topic again.
+            (_, Verdict::Publishing) if entry.guarded && has_topic => Doing::ToPublish,
             (Expected::Parked(expected), Verdict::Parked { reason }) if expected == reason => Doing::Parked,
+            (Expected::Waiting | Expected::RetryTopic, Verdict::Parked { .. }) if entry.guarded => Doing::Parked,
             (Expected::Stop(expected), Verdict::Stop { reason, offset: stopped }) => {
                 ensure!(reason == expected && stopped.get() == offset, "{offset}: {verdict:?} instead of {expected:?}");
                 owner.stopped = true;
                 Doing::Parked
             }
+            (_, Verdict::Stop { .. }) if entry.guarded => {
+                owner.stopped = true;
+                Doing::Parked
+            }
             _ => return Err(format!("{offset} failed with {failure:?}: {verdict:?} instead of {expected:?}")),
         };
-        if let Some(entry) = owner.unsettled.get_mut(&offset) {
-            entry.doing = doing;
+        if let Some(kept) = owner.unsettled.get_mut(&offset) {
+            *kept = Entry { doing, ..entry };
         }
         // A delay of nothing ends with the next tick, which a shell makes when a deadline is not in the future.
         if owner.partition.next_deadline().is_some_and(|deadline| deadline <= now) {
             owner.tick(now);
         }
-        if owner.stopped {
+        if stops {
             self.repair(entry.record.identity);
         }
         Ok(())
     }
 
-    /// DESIGN's failure policy, read once more.
-    fn expect(&mut self, member: usize, entry: Entry, failure: Failure) -> Expected {
+    /// DESIGN's failure policy, read once more, but for what the guard says.
+    fn expect(&self, entry: Entry, failure: Failure) -> Expected {
         if entry.blocker {
             return Expected::DeadLetter;
         }
         let policy = self.policy();
         let reason = match failure {
+            Failure::Unavailable { .. } => return Expected::Waiting,
             Failure::Fatal => Reason::Fatal,
             Failure::Undecodable => Reason::Undecodable,
             Failure::Panicked => Reason::Panicked,
@@ -137,28 +170,31 @@ impl World {
         };
         let its_own_fault = matches!(failure, Failure::Fatal | Failure::Undecodable);
         if !its_own_fault {
-            if policy.in_place == InPlace::Forever {
-                return Expected::Waiting { refused_by_guard: false };
-            }
-            if matches!(policy.in_place, InPlace::Times(times) if entry.attempts_here <= times) {
-                return Expected::Waiting { refused_by_guard: false };
-            }
+            let in_place = match policy.in_place {
+                InPlace::Forever => return Expected::Waiting,
+                InPlace::Times(times) => entry.counted <= times,
+            };
             let by_topic = policy.topic.filter(|_| !entry.too_large_for_retry);
-            if by_topic.is_some_and(|topic| entry.record.rounds < topic.rounds) {
-                return Expected::RetryTopic;
+            let has_rounds = by_topic.is_some_and(|topic| entry.record.rounds < topic.rounds);
+            match policy.for_at_least {
+                Some(time) if entry.retried_for >= time && entry.counted < 3 => return Expected::Waiting,
+                Some(time) if entry.retried_for >= time && by_topic.is_some() && in_place => {
+                    return Expected::Waiting;
+                }
+                Some(time) if entry.retried_for >= time => {}
+                Some(_) if in_place || by_topic.is_none() => return Expected::Waiting,
+                Some(_) => return Expected::RetryTopic,
+                None if in_place => return Expected::Waiting,
+                None if has_rounds => return Expected::RetryTopic,
+                _ => {}
             }
         }
-        match (policy.on_exhausted, policy.dead_letter_topic) {
+        match (policy.on.of(reason).unwrap_or(policy.on_exhausted), policy.dead_letter_topic) {
             (Exhausted::Park, _) => Expected::Parked(ParkReason::Policy(reason)),
             (Exhausted::Stop, _) => Expected::Stop(reason),
             (_, false) if failure == Failure::Undecodable => Expected::Parked(ParkReason::NoDeadLetterTopic),
-            (_, false) => Expected::Waiting { refused_by_guard: false },
-            (_, true) if its_own_fault => Expected::DeadLetter,
-            (_, true) if self.guards[member].tokens == 0 => Expected::Waiting { refused_by_guard: true },
-            (_, true) => {
-                self.guards[member].tokens -= 1;
-                Expected::DeadLetter
-            }
+            (_, false) => Expected::Waiting,
+            (_, true) => Expected::DeadLetter,
         }
     }
 
@@ -178,8 +214,14 @@ impl World {
         let attempts = entry.record.attempts + entry.attempts_here;
         ensure!(request.attempts == attempts, "{offset} is written with {} attempts, not {attempts}", request.attempts);
         ensure!(request.headers == entry.headers, "{offset} is written with {:?}: {entry:?}", request.headers);
-        if let Publish::Retry { round, .. } = request.publish {
+        if let Publish::Retry { round, delay } = request.publish {
             ensure!(!entry.too_large_for_retry, "{offset} is to go through the retry topic, where it does not fit");
+            let retried_for = entry.retried_for + delay;
+            ensure!(
+                entry.guarded || request.retried_for == retried_for,
+                "{offset} is written with a retry time of {:?}, not {retried_for:?}",
+                request.retried_for
+            );
             ensure!(round == entry.record.rounds + 1, "{offset} is written for round {round}: {entry:?}");
         }
         owner.writes.push(request);
@@ -228,7 +270,7 @@ impl World {
                 }
                 Doing::Queued
             }
-            (PublishResult::Failed, Verdict::Waiting { delay, refused_by_guard: false }) => {
+            (PublishResult::Failed, Verdict::Waiting { delay, held: None }) => {
                 *self.corners.entry("a write tried again").or_default() += 1;
                 ensure!(*delay <= Duration::from_millis(480), "G6: the write of {offset} waits {delay:?}");
                 Doing::PublishWaitingUntil(self.now + *delay)
@@ -266,7 +308,13 @@ impl World {
         match request.publish {
             Publish::Retry { round, delay } => {
                 let due = Some(self.millis() + delay.as_millis() as u64);
-                self.retry_log_append(LogRecord { due, rounds: round, attempts: request.attempts, ..record });
+                self.retry_log_append(LogRecord {
+                    due,
+                    rounds: round,
+                    attempts: request.attempts,
+                    retried_for: request.retried_for,
+                    ..record
+                });
             }
             Publish::DeadLetter { reason } => {
                 self.broker.dead_letters.entry(record.identity).or_default().push(reason);
@@ -287,8 +335,8 @@ impl World {
         let guard = &mut self.guards[owner.member].real;
         let verdict = match kind {
             0 => owner.partition.succeed(ticket, Success::Done),
-            1 => owner.partition.fail(ticket, Failure::Fatal, entropy, now, guard),
-            2 => owner.partition.fail(ticket, Failure::Retryable, entropy, now, guard),
+            1 => owner.partition.fail(ticket, Failure::Fatal.into(), entropy, now, guard),
+            2 => owner.partition.fail(ticket, Failure::Retryable.into(), entropy, now, guard),
             _ => owner.partition.publish_finished(ticket, PublishResult::Acknowledged, entropy, now),
         };
         let corner =
@@ -309,9 +357,7 @@ fn too_large(
     now: Moment,
 ) -> Checked<(Doing, &'static str)> {
     match (request.publish, request.headers, verdict) {
-        (Publish::Retry { delay, .. }, _, Verdict::Waiting { delay: waits, refused_by_guard: false })
-            if *waits == delay =>
-        {
+        (Publish::Retry { delay, .. }, _, Verdict::Waiting { delay: waits, held: None }) if *waits == delay => {
             Ok((Doing::WaitingUntil(now + delay), "too large for the retry topic"))
         }
         (Publish::DeadLetter { .. }, FailureHeaders::Fewest, Verdict::Parked { reason: ParkReason::TooLarge }) => {

@@ -23,17 +23,15 @@ impl World {
         if looked_at {
             owner.next_blocker_look = now + Duration::from_millis(100);
         }
+        let held_nothing = guard.real.holds_nothing(now);
         let (offset, running) = match owner.partition.take_blocker(now, &mut guard.real) {
             None => {
                 ensure!(expected.is_none(), "G3: {expected:?} holds up the partition and is not taken");
                 return Ok(());
             }
             Some(Blocking::RefusedByGuard) => {
-                ensure!(
-                    expected.is_some() && guard.tokens == 0,
-                    "the guard refuses {expected:?} with {} tokens",
-                    guard.tokens
-                );
+                let holds_nothing = guard.real.holds_nothing(now);
+                ensure!(expected.is_some() && !holds_nothing, "the guard refuses {expected:?} and holds nothing");
                 owner.next_blocker_look = now + longest_backoff;
                 self.count("a blocker refused by the guard");
                 return Ok(());
@@ -41,8 +39,7 @@ impl World {
             Some(Blocking::Taken(blocker)) => (blocker.offset.get(), blocker.running),
         };
         ensure!(expected == Some(offset), "{offset} is taken for a blocker instead of {expected:?}");
-        ensure!(guard.tokens > 0, "{offset} is taken without a token");
-        guard.tokens -= 1;
+        ensure!(held_nothing, "{offset} is taken although the guard holds something");
         let Some(entry) = owner.unsettled.get_mut(&offset) else { return Err(format!("{offset} is not pending")) };
         let corner = match entry.doing {
             Doing::Running => {

@@ -5,8 +5,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use keylane_core::{
-    Backoff, BlockerPolicy, Delivered, Exhausted, LaneOrder, MAX_METADATA_BYTES, Moment, PartitionSettings, Paused,
-    Position, RetryPolicy, StormGuard, Ticket,
+    Backoff, BlockerPolicy, Delivered, Delivery, Epoch, Exhausted, LaneOrder, MAX_METADATA_BYTES, Moment, Offset,
+    OutageGuard, OutageSettings, Partition, PartitionSettings, Paused, Position, RetryPolicy, SettledMap, Success,
+    Ticket,
 };
 
 use crate::broker::{Broker, Commit, LOGS, LogRecord, ORIGIN, RETRY};
@@ -18,7 +19,6 @@ use crate::violation::{Checked, ensure};
 
 pub(crate) const MEMBERS: usize = 2;
 const BATCH: usize = 8;
-const GUARD_BURST: u32 = 3;
 
 /// A mistake of the shell, to prove that the simulator notices.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -40,6 +40,7 @@ pub(crate) struct World {
     pub(crate) broker: Broker,
     pub(crate) owners: [Option<Owner>; 2],
     pub(crate) guards: [Guard; MEMBERS],
+    pub(crate) guard_settings: OutageSettings,
     pub(crate) plans: Vec<Plan>,
     pub(crate) neighbours: Neighbours,
     /// Records that were dead-lettered, or are to be, for holding up their partition: the policy did not ask for their plan.
@@ -69,20 +70,34 @@ pub(crate) struct World {
     pub(crate) calm: bool,
 }
 
-/// The guard under test beside a model of it.
+/// The guard of a member, and another partition of it in which everything works.
 pub(crate) struct Guard {
-    pub(crate) real: StormGuard,
-    pub(crate) tokens: u32,
+    pub(crate) real: OutageGuard,
+    healthy: Partition<()>,
+    delivered: i64,
 }
 
 impl Guard {
-    pub(crate) fn new() -> Self {
-        Self { real: StormGuard::new(GUARD_BURST), tokens: GUARD_BURST }
+    pub(crate) fn new(settings: OutageSettings) -> Self {
+        let healthy = Partition::new(Arc::default(), Epoch::new(1), Some(Position::new(0)), SettledMap::new());
+        Self { real: OutageGuard::new(settings), healthy, delivered: 0 }
     }
 
-    pub(crate) fn earn(&mut self, successes: u32) {
-        self.real.earn(u64::from(successes));
-        self.tokens = (self.tokens + successes).min(GUARD_BURST);
+    /// A record of the healthy partition is processed.
+    pub(crate) fn succeed(&mut self, now: Moment) {
+        let (offset, retried_for) = (Offset::new(self.delivered), Duration::ZERO);
+        self.delivered += 1;
+        let delivery =
+            Delivery { offset, lane: None, bytes: 1, due: None, rounds: 0, attempts: 0, retried_for, record: () };
+        self.healthy.deliver(delivery, now);
+        self.healthy.next_start_needs_mark();
+        if let Some(mark) = self.healthy.wanted_mark() {
+            self.healthy.mark_confirmed(mark);
+        }
+        if let Some(ticket) = self.healthy.next_start().map(|start| start.ticket) {
+            let _ = self.healthy.succeed(ticket, Success::Done);
+        }
+        self.healthy.tell_guard(&mut self.real, now);
     }
 }
 
@@ -171,6 +186,11 @@ impl World {
             settled_ahead_limit: 2 * pause_at as usize,
             pending_limit: pause_at as usize,
         });
+        let guard_settings = OutageSettings {
+            lanes: random.pick(&[2, 5, usize::MAX]),
+            patience: Duration::from_secs(10),
+            quiet: Duration::from_secs(1),
+        };
         let settings = |lane_order| {
             Arc::new(PartitionSettings {
                 concurrency,
@@ -196,7 +216,8 @@ impl World {
             now: Moment::ORIGIN,
             broker: Broker::default(),
             owners: [None, None],
-            guards: [Guard::new(), Guard::new()],
+            guards: [Guard::new(guard_settings), Guard::new(guard_settings)],
+            guard_settings,
             plans: Vec::new(),
             neighbours: Neighbours::new(&mut apart),
             given_up: BTreeSet::new(),
@@ -308,7 +329,9 @@ impl World {
             let key = (!self.random.percent(15)).then(|| self.random.below(self.keys));
             let due = self.random.percent(5).then(|| self.millis() + self.random.below(500));
             let hole = if self.random.percent(20) { self.random.below(3) as i64 } else { 0 };
-            let record = LogRecord { offset: 0, identity, key, due, rounds: 0, attempts: 0, theirs: false };
+            let retried_for = Duration::ZERO;
+            let record =
+                LogRecord { offset: 0, identity, key, due, rounds: 0, attempts: 0, retried_for, theirs: false };
             self.broker.logs[ORIGIN].append(hole, record);
         }
     }

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::{Backoff, BlockerAction, SubscriptionConfig};
+use super::{Backoff, BlockerAction, InPlace, SubscriptionConfig};
 use crate::dead_letter::NAME_LIMIT_BYTES;
 
 /// A setting that cannot work: which one, why, and what to write instead.
@@ -26,6 +26,8 @@ impl ConfigError {
 
 /// librdkafka's default for `max.poll.interval.ms`.
 const DEFAULT_MAX_POLL_INTERVAL: Duration = Duration::from_millis(300_000);
+/// As many failing lanes of one class as are told apart.
+const MAX_LANES: usize = 64;
 /// Groups whose retries are taken over.
 const MAX_ADOPTED: usize = 100;
 const DAY: Duration = Duration::from_secs(24 * 60 * 60);
@@ -131,13 +133,20 @@ impl SubscriptionConfig {
                 return Err(ConfigError::new("retry.topic.name", "is needed where a subscription has several topics"));
             }
         }
-        if let Some(dead_letter) = &self.dead_letter {
-            if dead_letter.topic.is_empty() {
-                return Err(ConfigError::new("dead_letter.topic", "is empty; name the topic or leave dead_letter out"));
+        if let Some(time) = self.retry.for_at_least {
+            duration("retry.for_at_least", time, Duration::from_millis(1), 30 * DAY)?;
+            if self.retry.in_place == InPlace::Forever {
+                return Err(ConfigError::new(
+                    "retry.in_place",
+                    "is forever, which leaves retry.for_at_least no effect",
+                ));
             }
-            in_range("dead_letter.storm_burst", dead_letter.storm_burst as usize, 1, 1_000_000)?;
         }
-        Ok(())
+        if self.dead_letter.as_ref().is_some_and(|dead_letter| dead_letter.topic.is_empty()) {
+            return Err(ConfigError::new("dead_letter.topic", "is empty; name the topic or leave dead_letter out"));
+        }
+        in_range("outage.lanes", self.outage.lanes, 2, MAX_LANES)?;
+        duration("outage.patience", self.outage.patience, Duration::from_millis(1), 30 * DAY)
     }
 }
 
@@ -210,6 +219,10 @@ mod tests {
         assert_eq!(refused(|c| c.retry.backoff.max = Duration::MAX), "retry.backoff");
         assert_eq!(refused(|c| c.retry.backoff.jitter = 2.0), "retry.backoff");
         assert_eq!(refused(|c| c.retry = Retry::none().then_topic().topic_rounds(0)), "retry.topic.rounds");
+        assert_eq!(refused(|c| c.retry = Retry::for_at_least(Duration::ZERO)), "retry.for_at_least");
+        assert_eq!(refused(|c| c.retry.in_place = InPlace::Forever), "retry.in_place");
+        assert_eq!(refused(|c| c.outage.lanes = 1), "outage.lanes");
+        assert_eq!(refused(|c| c.outage.patience = Duration::MAX), "outage.patience");
         let retry = || Retry::none().then_topic();
         assert_eq!(refused(|c| c.retry = retry().adopt([""])), "retry.topic.adopt");
         assert_eq!(refused(|c| c.retry = retry().adopt(vec!["old"; 101])), "retry.topic.adopt");

@@ -1,6 +1,6 @@
 //! What the polling thread looks after now and then: pauses, commits, the logs behind the topics, lag, and the owners.
 
-use std::sync::{Arc, PoisonError};
+use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use keylane_core::Reset;
@@ -57,7 +57,7 @@ impl PollLoop {
             self.ask_end_offsets();
             self.tell_partitions();
             self.metrics.set_assigned_partitions(self.assignment.partitions.len());
-            self.tell_storm_guard();
+            self.tell_outages();
             self.control.given_up.report_left_out(self.control.name(), Instant::now());
             self.poll_metrics.set_last_poll(SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default());
             if self.last_touch.elapsed() >= TOUCH {
@@ -207,8 +207,9 @@ impl PollLoop {
         }
     }
 
-    fn tell_storm_guard(&self) {
-        let is_closed = self.control.storm_guard.lock().unwrap_or_else(PoisonError::into_inner).is_closed();
-        self.metrics.set_storm_guard_closed(is_closed);
+    fn tell_outages(&self) {
+        let (ongoing, held) = self.control.outages.tell(self.control.name());
+        self.metrics.set_outages(|kind| ongoing.iter().any(|ongoing| ongoing.metric() == kind));
+        self.metrics.set_held_records(held);
     }
 }

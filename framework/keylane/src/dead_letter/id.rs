@@ -87,8 +87,10 @@ mod tests {
         let dead = |epoch| {
             dead_letter_headers(&Headers::new(), &origin, Some(5), writer(epoch), &history, FailureHeaders::All)
         };
-        let retry =
-            |epoch, round| retry_headers(&Headers::new(), &origin, Some(5), writer(epoch), &history, round, 9, None);
+        let spent = std::time::Duration::ZERO;
+        let retry = |epoch, round| {
+            retry_headers(&Headers::new(), &origin, Some(5), writer(epoch), &history, round, 9, spent, None)
+        };
         let id = |headers: &Headers| FailedRecordId::read(headers).unwrap();
         assert_eq!(id(&dead("7/a")), id(&dead("8/b")));
         assert_ne!(dead("7/a").last_str(names::EPOCH), dead("8/b").last_str(names::EPOCH));

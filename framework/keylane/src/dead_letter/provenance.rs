@@ -46,7 +46,17 @@ mod tests {
     fn retried(group: &str, round: u32, due: i64) -> Headers {
         let (origin, history) = parking_failure();
         let writer = Writer { group, epoch: None };
-        retry_headers(&with(&PRODUCERS), &origin, Some(5), writer, &history, round, due, Some(&PRODUCERS))
+        retry_headers(
+            &with(&PRODUCERS),
+            &origin,
+            Some(5),
+            writer,
+            &history,
+            round,
+            due,
+            std::time::Duration::ZERO,
+            Some(&PRODUCERS),
+        )
     }
 
     fn read(headers: &Headers) -> Provenance<'_> {

@@ -79,6 +79,8 @@ fn assert_read_by_the_book(headers: &Headers, state: &RetryState) {
     assert_eq!(i128::from(state.attempts), number("keylane-attempts", 0, u32_max).unwrap_or(round));
     let decaton_due = Some(i128::from(metadata.scheduled_time_millis)).filter(|due| *due > 0);
     assert_eq!(state.due_millis.map(i128::from), number("keylane-retry-due", i64_min, i64_max).or(decaton_due));
+    let retried_for = number("keylane-retried-for", 0, u64::MAX.into()).unwrap_or(0);
+    assert_eq!(i128::try_from(state.retried_for.as_millis()), Ok(retried_for));
     assert_eq!(state.origin_timestamp.map(i128::from), number("keylane-origin-timestamp", i64_min, i64_max));
 
     let topic = last("keylane-origin-topic").filter(|name| {
@@ -130,12 +132,14 @@ fn assert_sent_on(original: &Headers, state: &RetryState, metadata: Option<&Task
     let timestamp = state.origin_timestamp;
     let due = state.due_millis.unwrap_or(i64::MAX);
     let round = state.round.max(1);
+    let retried_for = state.retried_for;
 
-    let retried = retry_headers(original, &origin, timestamp, WRITER, &history, round, due, metadata);
+    let retried = retry_headers(original, &origin, timestamp, WRITER, &history, round, due, retried_for, metadata);
     let expected = RetryState {
         round,
         attempts: state.attempts,
         due_millis: Some(due),
+        retried_for,
         origin: Some(origin.clone()),
         origin_timestamp: timestamp,
         first_failure_millis: Some(millis),

@@ -4,7 +4,9 @@ use std::time::Duration;
 
 use serde::Serialize;
 
-use crate::{PartitionStatus, PausedBy, State, SubscriptionStatus, TroubleKind};
+use crate::{
+    OngoingOutage, OutageKind, OutageStatus, PartitionStatus, PausedBy, State, SubscriptionStatus, TroubleKind,
+};
 
 /// Of more reasons than this the rest is counted.
 const REASONS: usize = 100;
@@ -66,7 +68,8 @@ pub(super) enum Code {
     ClientTrouble,
     Paused,
     Rebalancing,
-    StormGuardClosed,
+    Outage,
+    BadDeployment,
     PartitionPaused,
     PausedByNotDue,
     PartitionStalled,
@@ -160,9 +163,11 @@ fn degraded(name: &str, status: &SubscriptionStatus, reasons: &mut Vec<Reason>) 
         State::Rebalancing => add(Code::Rebalancing, "it gives partitions back".to_owned()),
         _ => {}
     }
-    if status.storm_guard_closed {
-        let text = "so much fails that the storm guard lets no dead letter go: records wait until something succeeds";
-        add(Code::StormGuardClosed, text.to_owned());
+    if let Some(outage) = &status.outage {
+        for ongoing in &outage.ongoing {
+            let code = if ongoing.kind == OutageKind::BadDeployment { Code::BadDeployment } else { Code::Outage };
+            add(code, outage_text(ongoing, outage));
+        }
     }
     for trouble in &status.troubles {
         add(trouble_code(trouble.kind), trouble.message.clone());
@@ -200,6 +205,22 @@ fn degraded(name: &str, status: &SubscriptionStatus, reasons: &mut Vec<Reason>) 
     }
 }
 
+fn outage_text(ongoing: &OngoingOutage, outage: &OutageStatus) -> String {
+    let what = match (ongoing.kind, &ongoing.place, &ongoing.class) {
+        (OutageKind::Place, Some(place), _) => format!("everything at `{place}` fails"),
+        (OutageKind::Class, _, Some(class)) => format!("many keys fail with `{class}`"),
+        (OutageKind::BadDeployment, ..) => "many records are undecodable, fatal or panic, and none succeeds".to_owned(),
+        (OutageKind::Unavailable, ..) => "something that a few keys need is unavailable".to_owned(),
+        _ => "everything fails".to_owned(),
+    };
+    let held = match outage.held {
+        0 => String::new(),
+        held => format!("; {held} records are held instead of given up"),
+    };
+    let full = if outage.window_full { "; the window is full, and good records may wait behind them" } else { "" };
+    format!("{what}{held}{full}")
+}
+
 fn trouble_code(kind: TroubleKind) -> Code {
     match kind {
         TroubleKind::Connection => Code::BrokerAway,
@@ -227,7 +248,7 @@ impl Reason {
 #[cfg(test)]
 impl Code {
     /// In the order of `openapi.json`.
-    pub(super) const ALL: [Self; 24] = [
+    pub(super) const ALL: [Self; 25] = [
         Self::NoSubscription,
         Self::Starting,
         Self::NotAssigned,
@@ -245,7 +266,8 @@ impl Code {
         Self::ClientTrouble,
         Self::Paused,
         Self::Rebalancing,
-        Self::StormGuardClosed,
+        Self::Outage,
+        Self::BadDeployment,
         Self::PartitionPaused,
         Self::PausedByNotDue,
         Self::PartitionStalled,

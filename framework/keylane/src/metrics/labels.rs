@@ -81,6 +81,22 @@ label_enum! {
 }
 
 label_enum! {
+    /// What fails in an outage.
+    OutageKind as "kind" {
+        /// Everything: nothing succeeds.
+        Total = "total",
+        /// All that needs one place, named by the processor.
+        Place = "place",
+        /// Many keys in the same way, while others succeed.
+        Class = "class",
+        /// Many records are undecodable, fatal or panic, and none succeeds.
+        BadDeployment = "bad_deployment",
+        /// What a few keys need, by the processor's word.
+        Unavailable = "unavailable",
+    }
+}
+
+label_enum! {
     /// Where a failed record waits for its next attempt.
     RetryPlace as "place" {
         InPlace = "in_place",

@@ -9,7 +9,8 @@ use keylane_core::RecordState;
 
 use super::labels::{
     AttemptResult, CommitFailure, ConsumerError, DeadLetterReason, DrainResult, LabelDef, LabelValue, LaneState,
-    Outcome, PollSection, ProduceFailure, ProduceTarget, Rebalance, RetryPlace, RetryTier, State, UnreadableMetadata,
+    OutageKind, Outcome, PollSection, ProduceFailure, ProduceTarget, Rebalance, RetryPlace, RetryTier, State,
+    UnreadableMetadata,
 };
 
 /// How a metric behaves.
@@ -185,11 +186,13 @@ metrics! {
     /// Records in the dead-letter topic, from any writer: end minus start offsets of its partitions, so what was compacted
     /// away and the markers of transactions count as well. Asked for twice a minute; absent while it is unknown.
     DEAD_LETTER_TOPIC = "keylane_dead_letter_topic_records": Gauge, Count, [SUBSCRIPTION];
-    /// Dead letters refused by the storm guard because failures outweighed successes; the record keeps waiting.
-    STORM_GUARD_REFUSALS = "keylane_storm_guard_refusals_total": Counter, Count, [SUBSCRIPTION, TOPIC, PARTITION];
-    /// 1 while the storm guard is closed, else 0: after so many dead letters in a row that an outage is suspected, and no
-    /// more are written until records succeed.
-    STORM_GUARD_CLOSED = "keylane_storm_guard_closed": Gauge, Count, [SUBSCRIPTION];
+    /// Failures after which a record was held instead of given up, because of an outage; it is tried again and may be
+    /// counted again.
+    OUTAGE_HOLDS = "keylane_outage_holds_total": Counter, Count, [SUBSCRIPTION, TOPIC, PARTITION];
+    /// 1 while the member suspects an outage of this kind, else 0: records that are out of retries are held.
+    OUTAGE = "keylane_outage": Gauge, Count, [SUBSCRIPTION, OutageKind::LABEL];
+    /// Records that are held because of an outage: out of retries, tried again, and not given up.
+    HELD_RECORDS = "keylane_held_records": Gauge, Count, [SUBSCRIPTION];
     /// Records suspected of having killed the process.
     POISON_SUSPICIONS = "keylane_poison_suspicions_total": Counter, Count, [SUBSCRIPTION, TOPIC, PARTITION];
     /// Failed writes to the retry and the dead-letter topic; the records stay unsettled.

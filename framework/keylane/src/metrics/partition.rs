@@ -56,7 +56,7 @@ pub(crate) struct PartitionMetrics {
 
     retries: Vec<CounterSeries>,
     dead_letters: Vec<CounterSeries>,
-    storm_guard_refusals: CounterSeries,
+    outage_holds: CounterSeries,
     poison_suspicions: CounterSeries,
     repeated_deliveries: CounterSeries,
     commit_metadata_truncated: CounterSeries,
@@ -90,7 +90,7 @@ impl PartitionMetrics {
             starved_seconds: scope.seconds(&names::STARVED_SECONDS),
             retries: scope.counters::<RetryPlace>(&names::RETRIES),
             dead_letters: scope.counters::<DeadLetterReason>(&names::DEAD_LETTERS),
-            storm_guard_refusals: scope.counter(&names::STORM_GUARD_REFUSALS),
+            outage_holds: scope.counter(&names::OUTAGE_HOLDS),
             poison_suspicions: scope.counter(&names::POISON_SUSPICIONS),
             repeated_deliveries: scope.counter(&names::REPEATED_DELIVERIES),
             commit_metadata_truncated: scope.counter(&names::COMMIT_METADATA_TRUNCATED),
@@ -176,8 +176,8 @@ impl PartitionMetrics {
         self.dead_letters[reason.index()].add(records);
     }
 
-    pub(crate) fn storm_guard_refused(&mut self, records: u64) {
-        self.storm_guard_refusals.add(records);
+    pub(crate) fn held(&mut self, records: u64) {
+        self.outage_holds.add(records);
     }
 
     pub(crate) fn poison_suspected(&mut self, records: u64) {
@@ -262,7 +262,7 @@ impl PartitionMetrics {
             &mut self.retry_wait,
             &mut self.due_lateness,
             &mut self.starved_seconds,
-            &mut self.storm_guard_refusals,
+            &mut self.outage_holds,
             &mut self.poison_suspicions,
             &mut self.repeated_deliveries,
             &mut self.commit_metadata_truncated,

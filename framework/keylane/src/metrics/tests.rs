@@ -50,7 +50,7 @@ impl Handles {
         partition.starved(SECOND);
         each(|place| partition.retried(place, 1));
         each(|reason| partition.dead_lettered(reason, 1));
-        partition.storm_guard_refused(1);
+        partition.held(1);
         partition.poison_suspected(1);
         partition.repeated_deliveries(1);
         partition.commit_metadata_truncated();
@@ -92,7 +92,8 @@ impl Handles {
         each(|target| each(|kind| subscription.produce_failed(target, kind)));
         each(|kind| subscription.consumer_error(kind));
         subscription.set_state(State::Running);
-        subscription.set_storm_guard_closed(true);
+        subscription.set_outages(|_| true);
+        subscription.set_held_records(1);
         subscription.set_dead_letter_topic_records(Some(1));
         poll.set_last_poll(SECOND);
         each(|section| poll.section(section, SECOND));

@@ -16,7 +16,7 @@ use super::stage::Staged;
 use super::work::{OwnersWork, Work};
 use crate::metrics::AttemptResult;
 use crate::task::Source;
-use crate::task_error::Disposition;
+use crate::task_error::{Cause, TaskErrorKind};
 use crate::{Decode, Processor, Record, Task, TaskError, error_text};
 
 /// What an attempt needs to know of its record.
@@ -39,7 +39,7 @@ impl Call {
 pub(super) enum AttemptOutcome {
     Done,
     Skipped { reason: String },
-    Failed { failure: Failure, error: String },
+    Failed { failure: Failure, error: String, cause: Cause },
 }
 
 impl AttemptOutcome {
@@ -59,16 +59,19 @@ impl AttemptOutcome {
 
     fn of(answer: Result<(), TaskError>) -> Self {
         let Err(error) = answer else { return Self::Done };
-        match error.disposition {
-            Disposition::Skip => Self::Skipped { reason: error.chain() },
-            Disposition::Fatal => Self::failed(Failure::Fatal, error.chain()),
-            Disposition::Retry => Self::failed(Failure::Retryable, error.chain()),
-            Disposition::RetryAfter(delay) => Self::failed(Failure::RetryAfter(delay), error.chain()),
-        }
+        let failure = match (error.kind(), error.delay()) {
+            (TaskErrorKind::Skip, _) => return Self::Skipped { reason: error.chain() },
+            (TaskErrorKind::Fatal, _) => Failure::Fatal,
+            (TaskErrorKind::Unavailable, retry_after) => Failure::Unavailable { retry_after },
+            (TaskErrorKind::Retryable, None) => Failure::Retryable,
+            (TaskErrorKind::Retryable, Some(delay)) => Failure::RetryAfter(delay),
+        };
+        Self::Failed { failure, error: error.chain(), cause: error.cause }
     }
 
-    fn failed(failure: Failure, error: impl Into<String>) -> Self {
-        Self::Failed { failure, error: error.into() }
+    /// A failure that is not an answer of the processor: a class of its own.
+    pub(super) fn failed(failure: Failure, error: impl Into<String>) -> Self {
+        Self::Failed { failure, error: error.into(), cause: Cause::of_class(failure.reason().as_str()) }
     }
 }
 
@@ -369,7 +372,16 @@ mod tests {
         let settings = Arc::new(PartitionSettings::default());
         let mut partition = Partition::new(settings, Epoch::new(1), Some(Position::new(0)), SettledMap::new());
         let offset = Offset::new(0);
-        let delivery = Delivery { offset, lane: None, bytes: 0, due: None, rounds: 0, attempts: 0, record: () };
+        let delivery = Delivery {
+            offset,
+            lane: None,
+            bytes: 0,
+            due: None,
+            rounds: 0,
+            attempts: 0,
+            retried_for: Duration::ZERO,
+            record: (),
+        };
         partition.deliver(delivery, Moment::ORIGIN);
         assert!(partition.next_start_needs_mark());
         partition.mark_confirmed(partition.wanted_mark().unwrap());

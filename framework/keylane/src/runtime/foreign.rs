@@ -54,6 +54,7 @@ impl Owner {
             due: None,
             rounds: 0,
             attempts: 0,
+            retried_for: Duration::ZERO,
             record: Held { record: record.clone(), failure: None },
         };
         match self.core.deliver_ruled(delivery, ruling, now) {

@@ -7,6 +7,7 @@
 mod attempt;
 mod bounded_lines;
 mod caution;
+mod fault_names;
 mod foreign;
 mod given_up;
 mod guarded;
@@ -29,6 +30,7 @@ mod turns;
 mod watchdog;
 mod work;
 
+pub(crate) use fault_names::FaultNames;
 pub(crate) use given_up::GivenUpLog;
 pub(crate) use inbox::Inbox;
 pub(crate) use lease::SharedLease;

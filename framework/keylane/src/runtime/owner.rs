@@ -120,7 +120,6 @@ pub(super) struct Owner {
     pub(super) membership: Option<Arc<str>>,
     pub(super) released_records: u64,
     pub(super) released_bytes: u64,
-    pub(super) successes: u64,
     last_point: Option<CommitPoint>,
     last_point_state: PointState,
     last_point_at: Instant,
@@ -141,6 +140,8 @@ type PointState = (Option<Position>, usize, u64);
 impl Drop for Owner {
     fn drop(&mut self) {
         // Also where the owner itself was dropped, by a panic or with its runtime.
+        let runtime = self.runtime.clone();
+        self.core.leave_guard(&mut runtime.guard());
         self.inbox.life().set_over();
         self.inbox.give_back_turn();
         self.forget_held();
@@ -189,7 +190,6 @@ impl Owner {
             tasks: Vec::new(),
             released_records: 0,
             released_bytes: 0,
-            successes: 0,
             last_point: None,
             last_point_state,
             last_point_at: Instant::now(),
@@ -411,10 +411,12 @@ impl Owner {
 
     /// Publishes what others need to know of this partition.
     fn report(&mut self, ends: bool) {
-        if self.successes > 0 {
-            self.runtime.guard().earn(std::mem::take(&mut self.successes));
+        let now = self.runtime.moment(Instant::now());
+        if self.core.has_news() {
+            let runtime = self.runtime.clone();
+            self.core.tell_guard(&mut runtime.guard(), now);
         }
-        self.publish_progress(self.runtime.moment(Instant::now()));
+        self.publish_progress(now);
         let caught_up = self.core.pending() == 0 && self.mail.records.is_empty();
         let due = self.point_is_due_at().is_some_and(|at| caught_up || ends || Instant::now() >= at);
         let mark = self.core.wanted_mark();

@@ -73,7 +73,7 @@ impl Owner {
         let headers = match &request.publish {
             Publish::Retry { round, delay } => {
                 let due = unix_millis().saturating_add(i64::try_from(delay.as_millis()).unwrap_or(i64::MAX));
-                self.retry_headers(held, &origin, &history, *round, due)
+                self.retry_headers(held, &origin, &history, *round, due, request.retried_for)
             }
             Publish::DeadLetter { .. } => self.dead_letter_headers(held, &origin, &history, request.headers),
         };
@@ -100,7 +100,15 @@ impl Owner {
         dead_letter::dead_letter_headers(held.record.headers(), origin, timestamp, self.writer(), history, which)
     }
 
-    fn retry_headers(&self, held: &Held, origin: &Origin, history: &FailureHistory, round: u32, due: i64) -> Headers {
+    fn retry_headers(
+        &self,
+        held: &Held,
+        origin: &Origin,
+        history: &FailureHistory,
+        round: u32,
+        due: i64,
+        retried_for: Duration,
+    ) -> Headers {
         dead_letter::retry_headers(
             held.record.headers(),
             origin,
@@ -109,6 +117,7 @@ impl Owner {
             history,
             round,
             due,
+            retried_for,
             held.record.metadata(),
         )
     }

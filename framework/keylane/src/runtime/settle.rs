@@ -1,11 +1,11 @@
 //! From outcomes to the core, and from its verdicts to logs and metrics.
 
-use std::sync::{MutexGuard, PoisonError};
-use std::time::{Instant, SystemTime, UNIX_EPOCH};
+use std::sync::MutexGuard;
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use keylane_core::{
-    Delivered, Delivery, Failure, Moment, Publish, PublishResult, Reason, Ruling, Settlement, StormGuard, Success,
-    Ticket, Verdict, Wait,
+    Delivered, Delivery, FailedAttempt, Failure, Moment, OutageGuard, Publish, PublishResult, Reason, Ruling,
+    Settlement, Success, Ticket, Verdict, Wait,
 };
 use rdkafka::error::RDKafkaErrorCode as Code;
 
@@ -20,6 +20,7 @@ use crate::dead_letter::{FailureHistory, MAX_ERROR_BYTES, bounded_text};
 use crate::metrics::{DeadLetterReason, Outcome, ProduceFailure, ProduceTarget, RetryPlace, RetryTier};
 use crate::producer::write_error::{WriteError, WriteErrorKind, WriteFailure};
 use crate::subscription::{SubscriptionError, TroubleKind, TroublePlace};
+use crate::task_error::Cause;
 
 impl Owner {
     /// Hands one delivered record to the core.
@@ -29,7 +30,8 @@ impl Owner {
         if ruling != Ruling::Process {
             return self.deliver_foreign(record, ruling, now);
         }
-        let (rounds, attempts) = record.retry_state().map_or((0, 0), |retry| (retry.round, retry.attempts));
+        let (rounds, attempts, retried_for) =
+            record.retry_state().map_or((0, 0, Duration::ZERO), |it| (it.round, it.attempts, it.retried_for));
         let due = record.due_millis().and_then(|due| self.due_moment(due));
         if let Some(due) = due
             && rounds == 0
@@ -45,6 +47,7 @@ impl Owner {
             due,
             rounds,
             attempts,
+            retried_for,
             record: Held { record, failure: None },
         };
         match self.core.deliver(delivery, now) {
@@ -69,20 +72,18 @@ impl Owner {
     /// An attempt has ended.
     pub(super) fn settle_attempt(&mut self, ticket: Ticket, outcome: AttemptOutcome, now: Moment) {
         let verdict = match outcome {
-            AttemptOutcome::Done => {
-                self.successes += 1;
-                self.core.succeed(ticket, Success::Done)
-            }
+            AttemptOutcome::Done => self.core.succeed(ticket, Success::Done),
             AttemptOutcome::Skipped { reason } => {
                 tracing::debug!(topic = %self.topic, partition = self.partition_id, %reason, "record skipped");
                 self.core.succeed(ticket, Success::Skipped)
             }
-            AttemptOutcome::Failed { failure, error } => {
+            AttemptOutcome::Failed { failure, error, cause } => {
                 self.note_failure(ticket, failure, &error);
                 // The log line of a parked record says these.
                 let ended = self.ended(ticket);
                 let runtime = self.runtime.clone();
-                let verdict = self.core.fail(ticket, failure, fastrand::u64(..), now, &mut runtime.guard());
+                let attempt = runtime.failed(failure, &cause);
+                let verdict = self.core.fail(ticket, attempt, fastrand::u64(..), now, &mut runtime.guard());
                 if let Verdict::Parked { reason } = verdict {
                     self.report_parked(reason, ended, &bounded_text(&error, MAX_ERROR_BYTES));
                 }
@@ -228,11 +229,11 @@ impl Owner {
                 self.metrics.settled(outcome, 1);
                 self.release(record.record.size());
             }
-            Verdict::Waiting { delay, refused_by_guard } => {
+            Verdict::Waiting { delay, held } => {
                 self.metrics.retried(RetryPlace::InPlace, 1);
                 self.metrics.retry_wait(RetryTier::InPlace, delay);
-                if refused_by_guard {
-                    self.metrics.storm_guard_refused(1);
+                if held.is_some() {
+                    self.metrics.held(1);
                 }
             }
             Verdict::Publishing | Verdict::Parked { .. } | Verdict::Stale => {}
@@ -288,8 +289,15 @@ impl Owner {
 }
 
 impl Runtime {
-    pub(super) fn guard(&self) -> MutexGuard<'_, StormGuard> {
-        self.guard.lock().unwrap_or_else(PoisonError::into_inner)
+    pub(super) fn guard(&self) -> MutexGuard<'_, OutageGuard> {
+        self.outages.guard()
+    }
+
+    fn failed(&self, failure: Failure, cause: &Cause) -> FailedAttempt {
+        let names = self.outages.names();
+        let class = names.class(cause.class());
+        let place = cause.place().map(|place| names.place(place));
+        FailedAttempt { failure, class, place }
     }
 
     /// The lane of a key: a hash is enough. Two keys of one hash would share a lane, which keeps their order and costs

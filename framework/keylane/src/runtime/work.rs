@@ -1,10 +1,10 @@
 //! What the owners of one subscription share.
 
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use foldhash::fast::RandomState;
-use keylane_core::{Moment, PartitionSettings, StormGuard};
+use keylane_core::{Moment, PartitionSettings};
 use rdkafka::ClientConfig;
 
 use super::lease::SharedLease;
@@ -13,7 +13,7 @@ use super::seldom::Seldom;
 use crate::foreign::RetryOwnership;
 use crate::metrics::SubscriptionMetrics;
 use crate::producer::raw::RawProducer;
-use crate::subscription::Control;
+use crate::subscription::{Control, OutageWatch};
 use crate::trace::AttemptSpans;
 
 /// The user's part of the work, and how it is traced.
@@ -35,8 +35,8 @@ pub(crate) struct Runtime {
     /// Settings for the partitions of origin topics, and of the retry topic.
     pub(crate) origin_settings: Arc<PartitionSettings>,
     pub(crate) retry_settings: Arc<PartitionSettings>,
-    /// The control's: whoever watches sees it there.
-    pub(crate) guard: Arc<Mutex<StormGuard>>,
+    /// The control's: status and health look at it there.
+    pub(crate) outages: Arc<OutageWatch>,
     /// Hot keys are shown as they are, beside their hashes.
     pub(crate) plain_keys: bool,
     pub(crate) lane_hash: RandomState,

@@ -6,11 +6,12 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use dashmap::DashMap;
-use keylane_core::StormGuard;
+use keylane_core::OutageGuard;
 use tokio::sync::Notify;
 
 use super::error::SubscriptionError;
 use super::hot_keys::HotKeys;
+use super::outage::OutageWatch;
 use super::status::{PartitionStatus, State, SubscriptionStatus};
 use super::troubles::Troubles;
 use crate::runtime::GivenUpLog;
@@ -33,7 +34,7 @@ pub(crate) struct Control {
     pub(crate) given_up: GivenUpLog,
     group: String,
     name: String,
-    pub(crate) storm_guard: Arc<Mutex<StormGuard>>,
+    pub(crate) outages: Arc<OutageWatch>,
     joined: AtomicBool,
     assigned: AtomicBool,
     began: Instant,
@@ -60,7 +61,7 @@ impl Control {
             given_up: GivenUpLog::default(),
             group: String::new(),
             name: String::new(),
-            storm_guard: Arc::default(),
+            outages: Arc::new(OutageWatch::new(OutageGuard::default())),
             joined: AtomicBool::new(false),
             assigned: AtomicBool::new(false),
             began: Instant::now(),
@@ -84,8 +85,8 @@ impl Control {
         self
     }
 
-    pub(crate) fn guarded_by(mut self, guard: StormGuard) -> Self {
-        self.storm_guard = Arc::new(Mutex::new(guard));
+    pub(crate) fn guarded_by(mut self, guard: OutageGuard) -> Self {
+        self.outages = Arc::new(OutageWatch::new(guard));
         self
     }
 
@@ -241,13 +242,13 @@ impl Control {
         let mut partitions: Vec<_> = self.partitions.iter().map(|entry| entry.value().clone()).collect();
         let troubles = self.troubles.lasting();
         partitions.sort_by(|a, b| (&a.topic, a.partition).cmp(&(&b.topic, b.partition)));
-        let storm_guard_closed = self.storm_guard.lock().unwrap_or_else(PoisonError::into_inner).is_closed();
+        let takes_in_no_more = partitions.iter().any(|partition| partition.paused && !partition.paused_by_user);
         SubscriptionStatus {
             state: self.state(),
             joined: self.has_joined(),
             assigned: self.is_assigned(),
             polled_ago: self.polled_ago(),
-            storm_guard_closed,
+            outage: self.outages.status(takes_in_no_more),
             trouble: troubles.first().cloned(),
             troubles,
             partitions,

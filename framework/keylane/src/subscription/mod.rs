@@ -5,6 +5,7 @@ mod control;
 mod error;
 mod handle;
 mod hot_keys;
+mod outage;
 #[cfg(all(test, feature = "embedded-broker"))]
 mod panic_tests;
 mod start;
@@ -15,8 +16,10 @@ pub use builder::SubscriptionBuilder;
 pub use error::{PartitionNotAssigned, StartError, SubscriptionError};
 pub use handle::{Subscription, SubscriptionHandle};
 pub use hot_keys::{HotKey, HotKeys};
+pub use outage::{OngoingOutage, OutageKind, OutageStatus};
 pub use status::{
     OldestRecord, PartitionStatus, PausedBy, RecordState, State, SubscriptionStatus, Trouble, TroubleKind, TroublePlace,
 };
 
 pub(crate) use control::Control;
+pub(crate) use outage::OutageWatch;

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use keylane_core::{Backoff, LaneOrder, PartitionSettings, Reset, StormGuard};
+use keylane_core::{Backoff, LaneOrder, PartitionSettings, Reset};
 use rdkafka::ClientConfig;
 use rdkafka::consumer::{BaseConsumer, Consumer};
 
@@ -44,8 +44,10 @@ where
     config.validate()?;
     let tokio = tokio::runtime::Handle::try_current().map_err(|error| StartError::NoRuntime(error.to_string()))?;
     let config = Arc::new(config);
-    let guard = StormGuard::new(config.dead_letter.as_ref().map_or(1, |dl| dl.storm_burst));
-    let control = Control::new(config.shutdown_timeout).of_group(&config.group).named(config.label()).guarded_by(guard);
+    let control = Control::new(config.shutdown_timeout)
+        .of_group(&config.group)
+        .named(config.label())
+        .guarded_by(config.outage_guard());
     let control = Arc::new(control);
     let metrics = Arc::new(SubscriptionMetrics::new(config.label()));
     let (client, runtime, settings, side_config) = {
@@ -131,7 +133,7 @@ fn connect(
     let commit_queue = CommitQueue::new(&consumer);
     let names: Vec<&str> = settings.topics.iter().chain(&settings.retry_topic).map(|topic| &**topic).collect();
     consumer.subscribe(&names).map_err(|error| StartError::Create(error.to_string()))?;
-    let origin_of_time = Instant::now();
+    let origin_of_time = control.outages.origin_of_time();
     let ownership = config.retry.topic.as_ref().zip(retry.as_ref()).map(|(settings, target)| {
         let (side_config, control) = (side_config.clone(), control.clone());
         RetryOwnership::new(config, settings, target, side_config, control, origin_of_time)
@@ -142,7 +144,7 @@ fn connect(
         commit_interval: config.commit_interval,
         origin_settings: partition_settings(config, LaneOrder::Offset),
         retry_settings: partition_settings(config, LaneOrder::Due),
-        guard: control.storm_guard.clone(),
+        outages: control.outages.clone(),
         plain_keys: config.hot_keys.plain_keys,
         lane_hash: foldhash::fast::RandomState::default(),
         producer,

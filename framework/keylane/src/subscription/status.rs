@@ -7,6 +7,7 @@ use std::time::{Duration, SystemTime};
 #[doc(inline)]
 pub use keylane_core::{PausedBy, RecordState};
 
+use super::outage::OutageStatus;
 use crate::KeyHash;
 
 /// Where a subscription is in its life.
@@ -90,9 +91,8 @@ pub struct SubscriptionStatus {
     pub trouble: Option<Trouble>,
     /// What is wrong at present, the worst first. Bounded: 64 at most.
     pub troubles: Vec<Trouble>,
-    /// Whether the storm guard is closed: after a burst of dead letters without a success between them no more are written,
-    /// and the records wait. See [`DeadLetter::storm_burst`](crate::DeadLetter::storm_burst).
-    pub storm_guard_closed: bool,
+    /// The outages that go on, as far as this member sees them, and what is held because of them; `None` without any.
+    pub outage: Option<OutageStatus>,
     /// The assigned partitions, by topic and number.
     pub partitions: Vec<PartitionStatus>,
 }

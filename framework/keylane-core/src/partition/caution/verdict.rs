@@ -3,6 +3,7 @@
 use crate::evidence::ISOLATION_STARTS;
 use crate::failure::Reason;
 use crate::offset::Offset;
+use crate::partition::pending::Held;
 use crate::partition::{ParkReason, Partition, Publish};
 use crate::retry_policy::Exhausted;
 
@@ -43,6 +44,7 @@ impl<R> Partition<R> {
             (Exhausted::DeadLetter, true) => PoisonFate::DeadLetter,
         };
         self.cautious.verdicts.push(Poisoned { offset, crashes: self.crashes(offset), fate });
+        self.pending.set_held(slot, Held::No);
         match fate {
             PoisonFate::DeadLetter => {
                 self.pending.get_mut(slot).set_publish(Publish::DeadLetter { reason: Reason::Poison });

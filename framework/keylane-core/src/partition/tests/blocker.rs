@@ -27,9 +27,9 @@ fn settle_others(partition: &mut Partition<i64>, offsets: std::ops::RangeInclusi
 
 /// What is taken: its offset, the ticket of the attempt to be ended, and the number behind it.
 fn take(partition: &mut Partition<i64>, now: Moment) -> Option<(i64, Option<Ticket>, usize)> {
-    match partition.take_blocker(now, &mut StormGuard::default())? {
+    match partition.take_blocker(now, &mut OutageGuard::default())? {
         Blocking::Taken(blocker) => Some((blocker.offset.get(), blocker.running, blocker.behind)),
-        Blocking::RefusedByGuard => panic!("the guard has tokens"),
+        Blocking::RefusedByGuard => panic!("the guard holds nothing"),
     }
 }
 
@@ -48,7 +48,7 @@ fn a_running_blocker_is_written_only_when_its_attempt_has_ended_and_settled_when
     assert!(partition.is_blocker(ticket));
     assert_eq!((partition.next_publish(), partition.watermark()), (None, Some(Position::new(0))));
     assert_eq!(take(&mut partition, at(20)), None, "it is taken already");
-    let verdict = partition.fail(ticket, Failure::Panicked, 0, at(20), &mut StormGuard::default());
+    let verdict = partition.fail(ticket, Failure::Panicked.into(), 0, at(20), &mut OutageGuard::default());
     assert_eq!((verdict, partition.watermark()), (Verdict::Publishing, Some(Position::new(0))));
     dead_lettered(&mut partition, 0);
     assert_eq!(partition.watermark(), Some(Position::new(91)));
@@ -80,14 +80,14 @@ fn a_blocker_that_waits_for_its_retry_is_taken_at_once_and_its_timer_with_it() {
 fn a_parked_blocker_is_taken_but_not_one_that_the_broker_refused() {
     let retry = RetryPolicy { on_exhausted: Exhausted::Park, ..settings().retry };
     let (mut parked, ticket) = stuck(PartitionSettings { retry, ..with_policy() }, 90);
-    let verdict = parked.fail(ticket, Failure::Fatal, 0, at(1), &mut StormGuard::default());
+    let verdict = parked.fail(ticket, Failure::Fatal.into(), 0, at(1), &mut OutageGuard::default());
     assert_eq!(verdict, Verdict::Parked { reason: ParkReason::Policy(Reason::Fatal) });
     assert_eq!(take(&mut parked, at(10)), Some((0, None, 0)));
     dead_lettered(&mut parked, 0);
     assert_eq!(parked.parked(), 0);
 
     let (mut refused, ticket) = stuck(with_policy(), 90);
-    let verdict = refused.fail(ticket, Failure::Fatal, 0, at(1), &mut StormGuard::default());
+    let verdict = refused.fail(ticket, Failure::Fatal.into(), 0, at(1), &mut OutageGuard::default());
     assert_eq!(verdict, Verdict::Publishing);
     assert_eq!(take(&mut refused, at(10)), None, "it is on its way out");
     let write = refused.next_publish().unwrap().ticket;
@@ -187,14 +187,13 @@ fn in_due_order_the_head_of_the_oldest_records_lane_is_the_blocker() {
 #[test]
 fn the_guard_has_its_say_and_is_asked_again_later() {
     let (mut partition, ticket) = stuck(with_policy(), 90);
-    let mut guard = StormGuard::new(1);
-    assert!(guard.try_spend());
+    let mut guard = total_outage(at(10));
     assert!(matches!(partition.take_blocker(at(10), &mut guard), Some(Blocking::RefusedByGuard)));
     assert!(!partition.is_blocker(ticket));
-    guard.earn(1);
+    guard.succeeded(at(11));
     assert!(partition.take_blocker(at(19), &mut guard).is_none());
     assert!(matches!(partition.take_blocker(at(20), &mut guard), Some(Blocking::Taken(_))));
-    assert_eq!(guard.tokens(), 0);
+    assert!(guard.holds_nothing(at(20)));
 }
 
 #[test]
@@ -203,7 +202,7 @@ fn its_successor_has_its_own_time() {
     deliver(&mut partition, 91, STUCK);
     settle_others(&mut partition, 92..=99);
     assert!(take(&mut partition, at(10)).is_some());
-    let verdict = partition.fail(ticket, Failure::Panicked, 0, at(11), &mut StormGuard::default());
+    let verdict = partition.fail(ticket, Failure::Panicked.into(), 0, at(11), &mut OutageGuard::default());
     assert_eq!(verdict, Verdict::Publishing);
     dead_lettered(&mut partition, 0);
     expect_start(&mut partition, 91);

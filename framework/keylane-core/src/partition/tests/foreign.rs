@@ -106,7 +106,7 @@ fn a_held_record_is_never_taken_for_a_blocker() {
         deliver_as(&mut partition, offset, 8, Ruling::Settle);
     }
     assert!(partition.may_have_blocker(at(100)));
-    assert!(partition.take_blocker(at(100), &mut StormGuard::default()).is_none());
+    assert!(partition.take_blocker(at(100), &mut OutageGuard::default()).is_none());
 }
 
 #[test]

@@ -61,7 +61,7 @@ fn held_up_is_what_waits_or_is_parked_and_all_behind_it() {
     expect_start(&mut partition, 5);
     let _ = fail(&mut partition, first, at(0));
     assert_eq!(partition.held_up().records, 2, "0 waits, and 1 behind it");
-    let verdict = partition.fail(second, Failure::Undecodable, 0, at(0), &mut StormGuard::default());
+    let verdict = partition.fail(second, Failure::Undecodable.into(), 0, at(0), &mut OutageGuard::default());
     assert!(matches!(verdict, Verdict::Parked { .. }));
     assert_eq!((partition.parked(), partition.held_up().records), (1, 5));
     partition.tick(at(1_000_000));
@@ -99,7 +99,7 @@ fn a_parked_record_and_those_behind_it_are_not_workable() {
         deliver(&mut partition, offset, lane);
     }
     let ticket = expect_start(&mut partition, 0);
-    let verdict = partition.fail(ticket, Failure::Fatal, 0, at(0), &mut StormGuard::default());
+    let verdict = partition.fail(ticket, Failure::Fatal.into(), 0, at(0), &mut OutageGuard::default());
     assert!(matches!(verdict, Verdict::Parked { .. }));
     assert_eq!(activities(&partition)[0], (0, Activity::Parked));
     assert_eq!(partition.oldest_workable(), None);

@@ -50,17 +50,16 @@ fn what_the_retry_topic_does_not_take_is_retried_in_place_once_and_dead_lettered
 #[test]
 fn what_the_retry_topic_does_not_take_is_not_dead_lettered_without_the_guards_consent() {
     let mut partition = partition(with_retry_topic());
-    let mut guard = StormGuard::new(1);
-    assert!(guard.try_spend());
+    let mut guard = total_outage(at(30));
     deliver(&mut partition, 0, 7);
     let ticket = expect_start(&mut partition, 0);
-    assert_eq!(partition.fail(ticket, Failure::Retryable, 0, at(0), &mut guard), Verdict::Publishing);
+    assert_eq!(partition.fail(ticket, Failure::Retryable.into(), 0, at(0), &mut guard), Verdict::Publishing);
     let (ticket, ..) = write(&mut partition);
     assert_eq!(too_large(&mut partition, ticket, at(0)), waiting(60 * SECOND));
     partition.tick(at(60));
     let ticket = expect_start(&mut partition, 0);
-    let verdict = partition.fail(ticket, Failure::Retryable, 0, at(60), &mut guard);
-    assert!(matches!(verdict, Verdict::Waiting { refused_by_guard: true, .. }), "{verdict:?}");
+    let verdict = partition.fail(ticket, Failure::Retryable.into(), 0, at(60), &mut guard);
+    assert!(matches!(verdict, Verdict::Waiting { held: Some(_), .. }), "{verdict:?}");
 }
 
 #[test]
@@ -69,7 +68,7 @@ fn a_dead_letter_that_is_too_large_is_written_with_fewer_headers_and_parked_afte
     deliver(&mut partition, 0, 7);
     deliver(&mut partition, 1, 7);
     let ticket = expect_start(&mut partition, 0);
-    let _ = partition.fail(ticket, Failure::Fatal, 0, at(0), &mut StormGuard::default());
+    let _ = partition.fail(ticket, Failure::Fatal.into(), 0, at(0), &mut OutageGuard::default());
     let fatal = Publish::DeadLetter { reason: Reason::Fatal };
     let (first, publish, headers) = write(&mut partition);
     assert_eq!((publish, headers), (fatal, FailureHeaders::All));
@@ -95,7 +94,7 @@ fn a_dead_letter_that_fits_with_fewer_headers_settles_its_record() {
     let mut partition = partition(settings());
     deliver(&mut partition, 0, 7);
     let ticket = expect_start(&mut partition, 0);
-    let _ = partition.fail(ticket, Failure::Fatal, 0, at(0), &mut StormGuard::default());
+    let _ = partition.fail(ticket, Failure::Fatal.into(), 0, at(0), &mut OutageGuard::default());
     for _ in 0..2 {
         let (ticket, ..) = write(&mut partition);
         assert_eq!(too_large(&mut partition, ticket, at(0)), Verdict::Publishing);

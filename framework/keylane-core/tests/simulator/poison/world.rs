@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use keylane_core::{
     Backoff, CommitContent, Delivered, Delivery, Epoch, Evidence, Failure, GROUP, InPlace, Instance,
-    MAX_METADATA_BYTES, Moment, Offset, Partition, PartitionSettings, PoisonFate, Position, Publish, PublishResult,
-    Reason, RetryPolicy, StormGuard, Success, commit_map,
+    MAX_METADATA_BYTES, Moment, Offset, OutageGuard, Partition, PartitionSettings, PoisonFate, Position, Publish,
+    PublishResult, Reason, RetryPolicy, Success, commit_map,
 };
 
 use super::process::{OPENING, Owner, Process, Sent, Started};
@@ -315,7 +315,16 @@ impl World {
             }
             let lane = Some(self.logs[log].lanes[owner.read as usize]);
             let offset = Offset::new(owner.read);
-            let delivery = Delivery { offset, lane, bytes: 1, due: None, rounds: 0, attempts: 0, record: () };
+            let delivery = Delivery {
+                offset,
+                lane,
+                bytes: 1,
+                due: None,
+                rounds: 0,
+                attempts: 0,
+                retried_for: Duration::ZERO,
+                record: (),
+            };
             assert_ne!(owner.partition.deliver(delivery, Moment::ORIGIN), Delivered::Repeated);
             owner.read += 1;
         }
@@ -329,8 +338,8 @@ impl World {
         }
         let (ticket, offset) = owner.running.swap_remove(self.random.index(owner.running.len()));
         if self.random.below(1_000) < self.chances.failing {
-            let guard = &mut StormGuard::default();
-            let _ = owner.partition.fail(ticket, Failure::Retryable, 0, Moment::ORIGIN, guard);
+            let guard = &mut OutageGuard::default();
+            let _ = owner.partition.fail(ticket, Failure::Retryable.into(), 0, Moment::ORIGIN, guard);
             owner.partition.tick(Moment::ORIGIN);
             return false;
         }

@@ -130,6 +130,8 @@ fn the_names_of_states_and_kinds_are_those_of_the_code() {
         TroubleKind::ForeignRetries,
         TroubleKind::Other,
     ];
+    let outages =
+        [OutageKind::Total, OutageKind::Place, OutageKind::Class, OutageKind::BadDeployment, OutageKind::Unavailable];
     let records = [
         RecordState::Queued,
         RecordState::Running,
@@ -142,6 +144,7 @@ fn the_names_of_states_and_kinds_are_those_of_the_code() {
     for (field, names) in [
         ("SubscriptionSummary/properties/state", states.map(State::as_str).to_vec()),
         ("SubscriptionDetail/properties/state", states.map(State::as_str).to_vec()),
+        ("OngoingOutage/properties/kind", outages.map(OutageKind::as_str).to_vec()),
         ("Trouble/properties/kind", kinds.map(TroubleKind::as_str).to_vec()),
         ("OldestRecord/properties/state", records.map(RecordState::as_str).to_vec()),
         ("OldestOfPartition/properties/state", records.map(RecordState::as_str).to_vec()),

@@ -1,7 +1,5 @@
 //! What the probes answer, state by state.
 
-use keylane_core::StormGuard;
-
 use super::*;
 
 /// Startup, live and ready: their status codes, then the codes of the reasons of the last.
@@ -106,23 +104,43 @@ async fn stuck_blocked_parked_and_isolated_work_is_named_and_does_not_fail() {
 }
 
 #[tokio::test]
-async fn brokers_away_pauses_and_a_closed_storm_guard_are_degraded() {
-    let mut guard = StormGuard::new(1);
-    assert!(guard.try_spend() && !guard.try_spend(), "closed is what has refused");
+async fn a_bad_deployment_is_named_and_so_are_good_records_that_may_wait_behind_it() {
+    let guard = guard_after(Failure::Undecodable, 25);
+    let control = Arc::new(Control::new(Duration::ZERO).named("a").guarded_by(guard));
+    control.set_assigned(true);
+    control.set_state(State::Running);
+    let handle = SubscriptionHandle::of(control.clone());
+    let text = async || {
+        let answer = get(&shared(vec![handle.clone()], None), "/health/ready").await;
+        assert_eq!(codes(&answer), ["bad_deployment"]);
+        answer.json()["reasons"][0]["text"].as_str().unwrap().to_owned()
+    };
+    let told = text().await;
+    assert!(told.contains("5 records are held") && !told.contains("good records"), "{told}");
+    control.set_partition(PartitionStatus { paused: true, ..PartitionStatus::of("tasks", 0) });
+    let told = text().await;
+    assert!(told.ends_with("good records may wait behind them"), "{told}");
+    handle.release_held();
+    assert!(control.outages.guard().state(Moment::ORIGIN).released);
+}
+
+#[tokio::test]
+async fn brokers_away_pauses_and_an_outage_are_degraded() {
+    let guard = guard_after(Failure::Retryable, 9);
     let control = Arc::new(Control::new(Duration::ZERO).named("a").guarded_by(guard));
     let handle = SubscriptionHandle::of(control.clone());
     control.set_assigned(true);
     control.set_state(State::Paused);
     control.troubles.note(TroubleKind::Connection, TroublePlace::Broker(1), "down");
     control.troubles.note(TroubleKind::Commit, TroublePlace::Coordinator, "refused");
-    let expected = ["paused", "storm_guard_closed", "broker_away", "commits_failing"].map(str::to_owned).to_vec();
+    let expected = ["paused", "outage", "broker_away", "commits_failing"].map(str::to_owned).to_vec();
     assert_eq!(probe(&[&handle]).await, (200, 200, 200, expected));
 
     control.set_state(State::Running);
     control.troubles.passed(&TroublePlace::Broker(1));
     control.troubles.passed(&TroublePlace::Coordinator);
     control.set_partition(PartitionStatus { paused_by_user: true, ..PartitionStatus::of("tasks", 0) });
-    let expected = ["storm_guard_closed", "partition_paused"].map(str::to_owned).to_vec();
+    let expected = ["outage", "partition_paused"].map(str::to_owned).to_vec();
     assert_eq!(probe(&[&handle]).await, (200, 200, 200, expected));
 }
 

@@ -1,0 +1,389 @@
+//! An outage is not a record's fault: whether a record may be given up now.
+//!
+//! Without a guard every record that fails while a database is down would use up its retries and
+//! be dead-lettered, although nothing is wrong with it. The guard sees the failures of all
+//! partitions of a subscription in this process, and holds records back in three cases. Each of
+//! them needs several lanes, [`OutageSettings::lanes`]: fewer are each their own.
+//!
+//! | case | begins | holds | ends |
+//! |---|---|---|---|
+//! | total outage | several lanes fail, and nothing has succeeded since then, or for a quiet time | exhausted records, without limit | at the first success |
+//! | outage of a place | the same for lanes that fail at one [`Place`] | exhausted records that fail there, without limit | when a lane that failed there succeeds |
+//! | partial outage | several lanes fail with one [`ErrorClass`], while others succeed | exhausted records of that class, for [`OutageSettings::patience`] | when fewer lanes have failed with it for a quiet time |
+//! | bad deployment | [`BAD_DEPLOYMENT_RECORDS`] records of several lanes were given up as fatal, undecodable or panicking without a success | further ones, without limit | at the first success; the undecodable ones do not count once a record decodes |
+//!
+//! An operator can end each of them with [`OutageGuard::release`].
+//!
+//! A lane *fails* if its latest attempt failed. It leaves when it succeeds, when its partition's
+//! epoch ends, or one minute after its next attempt was due. The lane of a key is the same in the
+//! origin and in the retry topic. Failures that are the record's own, fatal and undecodable ones,
+//! are no sign of an outage.
+//!
+//! Everything the guard keeps is bounded: 64 lanes for each of 64 classes, and 64 places. It is the
+//! view of one process; another member of the group decides for itself.
+
+mod deployment;
+mod episode;
+mod lanes;
+mod outage;
+mod state;
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+pub use deployment::BAD_DEPLOYMENT_RECORDS;
+pub use state::{ClassOutage, HeldBy, OutageState};
+
+use crate::backoff::Backoff;
+use crate::failed_attempt::{ErrorClass, FailedAttempt, Place};
+use crate::failure::Reason;
+use crate::time::Moment;
+use deployment::Deployment;
+use episode::Episode;
+use lanes::{Failing, FailingLanes};
+use outage::Outage;
+
+/// How many failing lanes make an outage, by default.
+pub const OUTAGE_LANES: usize = 5;
+/// How long records are held in a partial outage, by default.
+pub const OUTAGE_PATIENCE: Duration = Duration::from_secs(2 * 60 * 60);
+
+/// A lane counts as failing for this long after its next attempt was due.
+pub(crate) const LANE_GRACE: Duration = Duration::from_secs(60);
+/// The shortest [`OutageSettings::quiet`] that [`OutageSettings::for_backoff`] chooses.
+const SHORTEST_QUIET: Duration = Duration::from_secs(60);
+/// Classes, and places, that are tracked at a time.
+const TRACKED: usize = 64;
+
+/// What makes an outage.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct OutageSettings {
+    /// How many lanes have to fail; 0 counts as 1.
+    pub lanes: usize,
+    /// How long a partial outage holds records.
+    pub patience: Duration,
+    /// For so long nothing has succeeded in a total outage that began beside successes, and a
+    /// partial outage goes on for so long below the threshold.
+    pub quiet: Duration,
+}
+
+impl Default for OutageSettings {
+    fn default() -> Self {
+        Self { lanes: OUTAGE_LANES, patience: OUTAGE_PATIENCE, quiet: SHORTEST_QUIET }
+    }
+}
+
+impl OutageSettings {
+    /// The defaults, with a quiet time that suits this back-off: three of its longest delays, and
+    /// one minute at least.
+    pub fn for_backoff(backoff: &Backoff) -> Self {
+        let quiet = backoff.max.saturating_mul(3).max(SHORTEST_QUIET);
+        Self { quiet, ..Self::default() }
+    }
+}
+
+/// One partition of the process in one epoch, as the guard distinguishes them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Source(u64);
+
+impl Source {
+    /// The name of a lane that has no key: no other record has it.
+    pub(crate) const fn lane_of(self, offset: i64) -> u64 {
+        // Two odd constants spread the numbers; a collision would count two lanes as one.
+        self.0.wrapping_mul(0x9E37_79B9_7F4A_7C15) ^ (offset as u64).wrapping_mul(0xD6E8_FEB8_6659_FD93)
+    }
+}
+
+/// Whether there is a total outage for a record: of the subscription, or of its place.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Standing {
+    /// There is none.
+    Up,
+    /// There seems to be one.
+    Doubtful,
+    /// It has lasted for the quiet time.
+    Out,
+    /// There is one, and an operator has released what it holds.
+    Released,
+}
+
+/// What a record was when its attempt failed.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Case {
+    pub(crate) reason: Reason,
+    pub(crate) class: ErrorClass,
+    pub(crate) place: Option<Place>,
+    /// For how long it was held in partial outages before.
+    pub(crate) held_for: Duration,
+}
+
+/// Decides whether a record may be given up, or there is an outage.
+///
+/// One guard per subscription, shared by the owners of all its partitions. Partitions report to it
+/// ([`Partition::fail`](crate::Partition::fail), [`Partition::tell_guard`](crate::Partition::tell_guard)).
+#[derive(Clone, Debug)]
+pub struct OutageGuard {
+    settings: OutageSettings,
+    now: Moment,
+    lanes: FailingLanes,
+    whole: Outage,
+    places: BTreeMap<Place, Outage>,
+    classes: BTreeMap<ErrorClass, Episode>,
+    deployment: Deployment,
+    sources: u64,
+    /// How many records each partition holds.
+    held: BTreeMap<Source, usize>,
+}
+
+impl Default for OutageGuard {
+    fn default() -> Self {
+        Self::new(OutageSettings::default())
+    }
+}
+
+impl OutageGuard {
+    /// A guard that has seen nothing yet.
+    pub fn new(settings: OutageSettings) -> Self {
+        let settings = OutageSettings { lanes: settings.lanes.max(1), ..settings };
+        Self {
+            settings,
+            now: Moment::ORIGIN,
+            lanes: FailingLanes::default(),
+            whole: Outage::default(),
+            places: BTreeMap::new(),
+            classes: BTreeMap::new(),
+            deployment: Deployment::default(),
+            sources: 0,
+            held: BTreeMap::new(),
+        }
+    }
+
+    /// Lets exhausted records go in everything that holds now, until that ends.
+    pub fn release(&mut self, now: Moment) {
+        self.look(now);
+        self.whole.release();
+        self.places.values_mut().for_each(Outage::release);
+        self.classes.values_mut().for_each(Episode::release);
+        self.deployment.release();
+    }
+
+    /// What holds now. An outage is shown once it has lasted for some seconds, or holds records.
+    pub fn state(&mut self, now: Moment) -> OutageState {
+        self.look(now);
+        let quiet = self.settings.quiet;
+        let held = self.held.values().sum();
+        let is_shown = |since: &Moment| held > 0 || self.now.since(*since) >= state::SHOWN_AFTER;
+        let total = self.whole.since(quiet, self.now).filter(is_shown);
+        let place = |(place, outage): (&Place, &Outage)| Some((*place, outage.since(quiet, self.now)?));
+        let class = |(class, episode): (&ErrorClass, &Episode)| {
+            let left = self.settings.patience.saturating_sub(episode.spent());
+            let (lanes, left) = (episode.lanes(), if episode.is_released() { Duration::ZERO } else { left });
+            Some(ClassOutage { class: *class, since: episode.since()?, lanes, patience_left: left })
+        };
+        OutageState {
+            total,
+            places: self.places.iter().filter_map(place).filter(|(_, since)| is_shown(since)).collect(),
+            classes: self.classes.iter().filter_map(class).filter(|class| is_shown(&class.since)).collect(),
+            bad_deployment: self.deployment.since(),
+            held,
+            released: self.is_released(),
+        }
+    }
+
+    /// Whether nothing would be held now: neither an outage nor a bad deployment.
+    pub fn holds_nothing(&mut self, now: Moment) -> bool {
+        self.look(now);
+        let (quiet, patience) = (self.settings.quiet, self.settings.patience);
+        let is_away = |outage: &Outage| outage.holds(quiet, self.now);
+        !is_away(&self.whole)
+            && !self.places.values().any(is_away)
+            && !self.classes.values().any(|class| class.holds(patience))
+            && !self.deployment.holds()
+    }
+
+    pub(crate) fn join(&mut self) -> Source {
+        self.sources += 1;
+        Source(self.sources)
+    }
+
+    /// The epoch of this partition is over.
+    pub(crate) fn leave(&mut self, source: Source) {
+        self.held.remove(&source);
+        self.lanes.remove_all(|failing| failing.source == source);
+        self.recount();
+    }
+
+    pub(crate) fn set_held(&mut self, source: Source, records: usize) {
+        if records == 0 {
+            self.held.remove(&source);
+        } else {
+            self.held.insert(source, records);
+        }
+    }
+
+    /// An attempt failed in a way that may be an outage; `false` where its lane is not tracked.
+    pub(crate) fn failed(&mut self, source: Source, lane: u64, attempt: FailedAttempt, now: Moment) -> bool {
+        self.look(now);
+        let class = self.tracked_class(attempt.class);
+        let place = attempt.place.filter(|place| self.is_place_tracked(*place));
+        if self.lanes.of_class(class) >= TRACKED && !self.lanes.contains(lane) {
+            return false;
+        }
+        self.lanes.insert(lane, Failing { source, class, place, until: self.now + LANE_GRACE });
+        self.recount();
+        true
+    }
+
+    /// The next attempt of a failing lane is due then.
+    pub(crate) fn expects(&mut self, lane: u64, due: Moment, grace: Duration) {
+        self.lanes.keep_until(lane, due + grace);
+    }
+
+    /// The latest attempt of this lane did not fail, or was at fault itself.
+    pub(crate) fn cleared(&mut self, lane: u64, succeeded_at: Option<Moment>) {
+        let Some(failing) = self.lanes.remove(lane) else { return };
+        if let (Some(at), Some(place)) = (succeeded_at, failing.place)
+            && let Some(outage) = self.places.get_mut(&place)
+        {
+            outage.succeeded(at);
+        }
+        self.recount();
+    }
+
+    /// Something succeeded then.
+    pub(crate) fn succeeded(&mut self, at: Moment) {
+        // What was before it counts as it was.
+        self.look(at);
+        self.whole.succeeded(at);
+        self.deployment = Deployment::default();
+    }
+
+    /// A record was decoded, and has not succeeded.
+    pub(crate) fn decoded(&mut self) {
+        self.deployment.decoded();
+    }
+
+    /// A record is given up.
+    pub(crate) fn gave_up(&mut self, lane: u64, reason: Reason, now: Moment) {
+        self.look(now);
+        self.deployment.gave_up(lane, reason, self.settings.lanes, self.now);
+    }
+
+    /// Whether there is a total outage, or one of this place.
+    pub(crate) fn standing(&mut self, place: Option<Place>, now: Moment) -> Standing {
+        self.look(now);
+        let quiet = self.settings.quiet;
+        let place = place.and_then(|place| self.places.get(&place));
+        let outages = || [Some(&self.whole), place].into_iter().flatten();
+        let held_since =
+            outages().filter(|outage| outage.holds(quiet, self.now)).filter_map(|outage| outage.since(quiet, self.now));
+        match held_since.min() {
+            Some(since) if self.now.since(since) >= quiet => Standing::Out,
+            Some(_) => Standing::Doubtful,
+            None if outages().any(|outage| outage.since(quiet, self.now).is_some()) => Standing::Released,
+            None => Standing::Up,
+        }
+    }
+
+    /// Whether what held a record is over by itself: not where it goes on, used up the patience or
+    /// was released by an operator.
+    pub(crate) fn is_over(&mut self, by: HeldBy, now: Moment) -> bool {
+        self.look(now);
+        let quiet = self.settings.quiet;
+        let since = match by {
+            HeldBy::Outage => self.whole.since(quiet, self.now),
+            HeldBy::Place(place) => self.places.get(&place).and_then(|outage| outage.since(quiet, self.now)),
+            HeldBy::Class(class) => self.classes.get(&self.class_of(class)).and_then(Episode::since),
+            HeldBy::Deployment => self.deployment.since(),
+            HeldBy::Unavailable => None,
+        };
+        since.is_none()
+    }
+
+    /// Whether there is a partial outage of this class.
+    pub(crate) fn is_class_out(&self, class: ErrorClass) -> bool {
+        self.classes.get(&self.class_of(class)).is_some_and(|episode| episode.since().is_some())
+    }
+
+    /// Whether this record has to be held.
+    pub(crate) fn judge(&mut self, case: Case, now: Moment) -> Option<HeldBy> {
+        self.look(now);
+        let (quiet, patience) = (self.settings.quiet, self.settings.patience);
+        if case.reason.may_be_an_outage() {
+            if self.whole.holds(quiet, self.now) {
+                return Some(HeldBy::Outage);
+            }
+            let is_away = |place: &Place| self.places.get(place).is_some_and(|outage| outage.holds(quiet, self.now));
+            if let Some(place) = case.place.filter(is_away) {
+                return Some(HeldBy::Place(place));
+            }
+            let class = self.class_of(case.class);
+            let holds = self.classes.get(&class).is_some_and(|episode| episode.holds(patience));
+            if holds && case.held_for < patience {
+                return Some(HeldBy::Class(case.class));
+            }
+        }
+        let by_deployment = case.reason.may_be_a_bad_deployment() && self.deployment.holds();
+        by_deployment.then_some(HeldBy::Deployment)
+    }
+
+    fn is_released(&self) -> bool {
+        self.whole.is_released()
+            || self.places.values().any(Outage::is_released)
+            || self.classes.values().any(Episode::is_released)
+            || self.deployment.is_released()
+    }
+
+    /// Lets time pass: lanes leave, and partial outages use up their patience.
+    fn look(&mut self, now: Moment) {
+        let now = self.now.max(now);
+        let passed = now.since(self.now);
+        self.now = now;
+        if passed.is_zero() {
+            return;
+        }
+        if self.lanes.is_due(now) && self.lanes.remove_all(|failing| failing.until <= now) {
+            self.recount();
+        }
+        let is_total = self.whole.since(self.settings.quiet, now).is_some();
+        for episode in self.classes.values_mut() {
+            episode.pass(passed, is_total, self.settings.quiet, now);
+        }
+        self.classes.retain(|_, episode| !episode.is_over());
+        self.places.retain(|_, outage| !outage.is_over());
+    }
+
+    /// The lanes have changed.
+    fn recount(&mut self) {
+        let (threshold, now) = (self.settings.lanes, self.now);
+        self.whole.set_lanes(self.lanes.len(), threshold, now);
+        for (class, episode) in &mut self.classes {
+            episode.set_lanes(self.lanes.of_class(*class), threshold, now);
+        }
+        for (place, outage) in &mut self.places {
+            outage.set_lanes(self.lanes.of_place(*place), threshold, now);
+        }
+    }
+
+    fn class_of(&self, class: ErrorClass) -> ErrorClass {
+        if self.classes.contains_key(&class) { class } else { ErrorClass::REST }
+    }
+
+    fn tracked_class(&mut self, class: ErrorClass) -> ErrorClass {
+        let has_room = self.classes.len() < TRACKED || self.classes.contains_key(&class);
+        let class = if has_room { class } else { ErrorClass::REST };
+        self.classes.entry(class).or_default();
+        class
+    }
+
+    fn is_place_tracked(&mut self, place: Place) -> bool {
+        if self.places.len() >= TRACKED && !self.places.contains_key(&place) {
+            return false;
+        }
+        self.places.entry(place).or_default();
+        true
+    }
+}
+
+#[cfg(test)]
+pub(crate) mod tests;

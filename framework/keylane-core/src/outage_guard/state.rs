@@ -1,0 +1,67 @@
+//! What can be seen of the guard.
+
+use std::time::Duration;
+
+use crate::failed_attempt::{ErrorClass, Place};
+use crate::time::Moment;
+
+/// An outage that holds no record is shown after so long.
+pub(super) const SHOWN_AFTER: Duration = Duration::from_secs(5);
+
+/// Why a record waits although the policy would give it up.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum HeldBy {
+    /// Nothing succeeds in the whole subscription.
+    Outage,
+    /// Nothing succeeds that needs this place.
+    Place(Place),
+    /// Several lanes fail with errors of this class.
+    Class(ErrorClass),
+    /// Records are fatal, undecodable or panic, one after the other.
+    Deployment,
+    /// Its latest attempt said that something is not available, and its back-off is at its longest.
+    Unavailable,
+}
+
+/// What the guard holds records for.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct OutageState {
+    /// Nothing has succeeded since then.
+    pub total: Option<Moment>,
+    /// Places where nothing has succeeded since then.
+    pub places: Vec<(Place, Moment)>,
+    /// Partial outages.
+    pub classes: Vec<ClassOutage>,
+    /// Since when the deployment seems to be bad.
+    pub bad_deployment: Option<Moment>,
+    /// How many records are held.
+    pub held: usize,
+    /// An operator has released what holds, or a part of it.
+    pub released: bool,
+}
+
+impl OutageState {
+    /// Whether there is nothing to be shown.
+    pub fn is_calm(&self) -> bool {
+        self.total.is_none()
+            && self.places.is_empty()
+            && self.classes.is_empty()
+            && self.bad_deployment.is_none()
+            && self.held == 0
+    }
+}
+
+/// A partial outage.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ClassOutage {
+    /// The class of its errors.
+    pub class: ErrorClass,
+    /// When it began.
+    pub since: Moment,
+    /// How many lanes fail with it; counted up to 64.
+    pub lanes: usize,
+    /// For how long it still holds records.
+    pub patience_left: Duration,
+}

@@ -1,0 +1,140 @@
+//! What a partition has to say to the outage guard.
+//!
+//! Failures are told at once, since the guard decides about them. The rest is told in batches: on
+//! the way of a record that succeeds there is a count, and a look at whether a set is empty.
+
+use std::collections::HashSet;
+use std::hash::BuildHasherDefault;
+
+use super::pending::PendingRecord;
+use super::{Partition, Success};
+use crate::failed_attempt::FailedAttempt;
+use crate::failure::Failure;
+use crate::lanes::HashedAlready;
+use crate::outage_guard::{OutageGuard, Source};
+use crate::time::Moment;
+
+/// So many failing lanes are remembered, as many as the guard tracks. Beyond that they are all
+/// forgotten here, and the guard drops them by itself.
+const MOST_FAILING: usize = 4_096;
+
+#[derive(Default)]
+pub(super) struct News {
+    /// Given by the guard at the first call.
+    source: Option<Source>,
+    /// The latest success that the guard has not heard of.
+    succeeded_at: Option<Moment>,
+    /// A record was decoded since the guard heard of one.
+    decoded: bool,
+    /// Lanes of this partition that the guard takes for failing.
+    failing: HashSet<u64, BuildHasherDefault<HashedAlready>>,
+    /// Those of them that do not fail any longer, and whether they succeeded.
+    cleared: Vec<(u64, bool)>,
+    /// How many held records the guard knows of.
+    held: usize,
+}
+
+impl News {
+    /// A record leaves. Where it has no key, so does its lane, whatever became of it.
+    pub(super) fn settled<R>(&mut self, record: &PendingRecord<R>) {
+        if let (None, Some(source), false) = (record.lane(), self.source, self.failing.is_empty()) {
+            self.failing.remove(&source.lane_of(record.offset.get()));
+        }
+    }
+}
+
+impl<R> Partition<R> {
+    /// Whether there is something to tell the guard.
+    pub fn has_news(&self) -> bool {
+        let news = &self.news;
+        news.succeeded_at.is_some() || news.decoded || !news.cleared.is_empty() || news.held != self.pending.held()
+    }
+
+    /// Tells the guard what has happened since the last call. To be called after results were
+    /// taken in, about once per turn of the owner, if there [is something](Self::has_news).
+    pub fn tell_guard(&mut self, guard: &mut OutageGuard, now: Moment) {
+        self.tell(now);
+        let source = self.source(guard);
+        let succeeded_at = self.news.succeeded_at.take();
+        if let Some(at) = succeeded_at {
+            guard.succeeded(at);
+        }
+        if std::mem::take(&mut self.news.decoded) {
+            guard.decoded();
+        }
+        for (lane, has_succeeded) in self.news.cleared.drain(..) {
+            guard.cleared(lane, succeeded_at.filter(|_| has_succeeded));
+        }
+        let held = self.pending.held();
+        if self.news.held != held {
+            self.news.held = held;
+            guard.set_held(source, held);
+        }
+    }
+
+    /// The epoch is over, in whatever way: the guard forgets what it knows of it.
+    pub fn leave_guard(&mut self, guard: &mut OutageGuard) {
+        self.tell_guard(guard, self.now);
+        if let Some(source) = self.news.source.take() {
+            guard.leave(source);
+        }
+        self.news = News::default();
+    }
+
+    /// How many records wait only because the guard holds them, or because something is
+    /// unavailable to them for long.
+    pub fn held_by_guard(&self) -> usize {
+        self.pending.held()
+    }
+
+    pub(super) fn note_success(&mut self, slot: u32, success: Success) {
+        let has_succeeded = success == Success::Done;
+        if has_succeeded {
+            self.news.succeeded_at = Some(self.now);
+        } else {
+            self.news.decoded = true;
+        }
+        if self.news.failing.is_empty() {
+            return;
+        }
+        if let Some(lane) = self.guards_lane(slot)
+            && self.news.failing.remove(&lane)
+        {
+            self.news.cleared.push((lane, has_succeeded));
+        }
+    }
+
+    /// Tells the guard of a failed attempt, and of all that was before it. Returns its lane.
+    pub(super) fn note_failure(&mut self, slot: u32, attempt: FailedAttempt, guard: &mut OutageGuard) -> u64 {
+        self.tell_guard(guard, self.now);
+        let source = self.source(guard);
+        let lane = self.guards_lane(slot).unwrap_or_else(|| source.lane_of(self.pending.get(slot).offset.get()));
+        match attempt.failure {
+            Failure::Fatal | Failure::Undecodable => {
+                self.news.failing.remove(&lane);
+                guard.cleared(lane, None);
+            }
+            failure => {
+                if failure != Failure::Panicked {
+                    guard.decoded();
+                }
+                if guard.failed(source, lane, attempt, self.now) {
+                    if self.news.failing.len() >= MOST_FAILING {
+                        self.news.failing.clear();
+                    }
+                    self.news.failing.insert(lane);
+                }
+            }
+        }
+        lane
+    }
+
+    fn source(&mut self, guard: &mut OutageGuard) -> Source {
+        *self.news.source.get_or_insert_with(|| guard.join())
+    }
+
+    fn guards_lane(&self, slot: u32) -> Option<u64> {
+        let record = self.pending.get(slot);
+        record.lane().or_else(|| Some(self.news.source?.lane_of(record.offset.get())))
+    }
+}

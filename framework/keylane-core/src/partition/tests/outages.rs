@@ -1,0 +1,218 @@
+//! Retry time, what is unavailable, and records that are held.
+
+use super::*;
+use crate::failed_attempt::{ErrorClass, FailedAttempt};
+
+fn by_time(seconds: u64, topic: Option<TopicRetry>) -> Partition<i64> {
+    let for_at_least = Some(Duration::from_secs(seconds));
+    let retry = RetryPolicy { for_at_least, topic, in_place: InPlace::Times(2), ..settings().retry };
+    partition(PartitionSettings { retry, ..settings() })
+}
+
+/// Starts the record, whose attempt takes this long and fails like this.
+fn attempt(
+    partition: &mut Partition<i64>,
+    failure: Failure,
+    takes: Duration,
+    now: &mut Moment,
+    guard: &mut OutageGuard,
+) -> Verdict<i64> {
+    partition.tick(*now);
+    let ticket = expect_start(partition, 0);
+    *now = *now + takes;
+    let verdict = partition.fail(ticket, failure.into(), 0, *now, guard);
+    if let Verdict::Waiting { delay, .. } = verdict {
+        *now = *now + delay;
+    }
+    verdict
+}
+
+#[test]
+fn retry_time_is_the_delays_and_the_attempts_after_the_first_failure() {
+    let mut partition = by_time(10, None);
+    let (mut now, guard) = (at(0), &mut never_holds());
+    deliver(&mut partition, 0, 7);
+    // The first attempt does not count, however long it takes.
+    assert_eq!(attempt(&mut partition, Failure::Retryable, 60 * SECOND, &mut now, guard), waiting(SECOND));
+    assert_eq!(attempt(&mut partition, Failure::TimedOut, 3 * SECOND, &mut now, guard), waiting(2 * SECOND));
+    // 1 + 3 + 2 + 3 s.
+    assert_eq!(attempt(&mut partition, Failure::TimedOut, 3 * SECOND, &mut now, guard), waiting(4 * SECOND));
+    assert_eq!(attempt(&mut partition, Failure::Retryable, SECOND, &mut now, guard), Verdict::Publishing);
+    assert_eq!(partition.next_publish().map(|request| request.retried_for), Some(Duration::ZERO), "a dead letter");
+}
+
+#[test]
+fn a_pause_and_the_wait_for_a_place_are_no_retry_time() {
+    let mut partition = by_time(5, None);
+    let (mut now, guard) = (at(0), &mut never_holds());
+    deliver(&mut partition, 0, 7);
+    for delay in [1, 2, 4] {
+        assert_eq!(
+            attempt(&mut partition, Failure::Retryable, Duration::ZERO, &mut now, guard),
+            waiting(delay * SECOND)
+        );
+        partition.set_paused(Paused::Yes);
+        partition.tick(now + 3_600 * SECOND);
+        assert_eq!(start(&mut partition), None);
+        partition.set_paused(Paused::No);
+        now = now + 3_600 * SECOND;
+    }
+    assert_eq!(attempt(&mut partition, Failure::Retryable, Duration::ZERO, &mut now, guard), Verdict::Publishing);
+}
+
+#[test]
+fn retry_time_travels_through_the_retry_topic_with_the_delay_of_the_round() {
+    let topic = TopicRetry { rounds: 1, backoff: exact(60 * SECOND, 600 * SECOND) };
+    let mut partition = by_time(1_000, Some(topic));
+    let (mut now, guard) = (at(0), &mut never_holds());
+    let retried_for = 500 * SECOND;
+    partition.deliver(Delivery { rounds: 4, attempts: 5, retried_for, ..delivery(0, Some(7)) }, now);
+    for delay in [1, 2] {
+        assert_eq!(attempt(&mut partition, Failure::Retryable, SECOND, &mut now, guard), waiting(delay * SECOND));
+    }
+    assert_eq!(attempt(&mut partition, Failure::Retryable, SECOND, &mut now, guard), Verdict::Publishing);
+    let request = partition.next_publish().unwrap();
+    assert_eq!(request.publish, Publish::Retry { round: 5, delay: 600 * SECOND });
+    // Three attempts of a second, 1 s and 2 s between them, and the round.
+    assert_eq!(request.retried_for, (500 + 3 + 3 + 600) * SECOND);
+}
+
+#[test]
+fn retry_time_that_came_used_up_leaves_three_attempts() {
+    let topic = TopicRetry { rounds: 1, backoff: exact(60 * SECOND, 600 * SECOND) };
+    let mut partition = by_time(10, Some(topic));
+    let (mut now, guard) = (at(0), &mut never_holds());
+    partition.deliver(Delivery { rounds: 1, retried_for: 3_600 * SECOND, ..delivery(0, Some(7)) }, now);
+    for delay in [1, 2] {
+        let verdict = attempt(&mut partition, Failure::Retryable, Duration::ZERO, &mut now, guard);
+        assert_eq!(verdict, waiting(delay * SECOND));
+    }
+    assert_eq!(attempt(&mut partition, Failure::Retryable, Duration::ZERO, &mut now, guard), Verdict::Publishing);
+    assert_eq!(partition.next_publish().unwrap().publish, Publish::DeadLetter { reason: Reason::Exhausted });
+}
+
+#[test]
+fn what_is_unavailable_burns_neither_attempts_nor_time() {
+    let mut partition = by_time(3, None);
+    let (mut now, guard) = (at(0), &mut never_holds());
+    deliver(&mut partition, 0, 7);
+    assert_eq!(attempt(&mut partition, Failure::Retryable, Duration::ZERO, &mut now, guard), waiting(SECOND));
+    let away = Failure::Unavailable { retry_after: None };
+    for delay in [1, 2, 4, 8] {
+        assert_eq!(attempt(&mut partition, away, SECOND, &mut now, guard), waiting(delay * SECOND));
+    }
+    assert_eq!(partition.held_by_guard(), 0);
+    let held = Verdict::Waiting { delay: 10 * SECOND, held: Some(HeldBy::Unavailable) };
+    for _ in 0..100 {
+        assert_eq!(attempt(&mut partition, away, SECOND, &mut now, guard), held);
+        assert_eq!(partition.held_by_guard(), 1);
+    }
+    // Its back-off goes on where it was; 1 s of its time is used up.
+    assert_eq!(attempt(&mut partition, Failure::Retryable, Duration::ZERO, &mut now, guard), waiting(2 * SECOND));
+    assert_eq!(partition.held_by_guard(), 0);
+    assert_eq!(attempt(&mut partition, Failure::Retryable, Duration::ZERO, &mut now, guard), Verdict::Publishing);
+}
+
+#[test]
+fn after_a_total_outage_a_held_record_has_its_whole_retry_time() {
+    let mut partition = by_time(5, None);
+    let (mut now, mut guard) = (at(0), total_outage(at(0)));
+    deliver(&mut partition, 0, 7);
+    let mut was_held = 0;
+    while now < at(55) {
+        let verdict = attempt(&mut partition, Failure::Retryable, Duration::ZERO, &mut now, &mut guard);
+        was_held += usize::from(matches!(verdict, Verdict::Waiting { held: Some(HeldBy::Outage), .. }));
+    }
+    while now < at(3_000) {
+        // The other lanes go on failing too.
+        refresh(&mut guard, now);
+        let _ = attempt(&mut partition, Failure::Retryable, Duration::ZERO, &mut now, &mut guard);
+    }
+    assert!(was_held > 1 && partition.held_by_guard() == 1);
+    partition.tell_guard(&mut guard, now);
+    assert_eq!(guard.state(now).held, 1);
+    guard.succeeded(now);
+    for delay in [1, 2, 4] {
+        let verdict = attempt(&mut partition, Failure::Retryable, Duration::ZERO, &mut now, &mut guard);
+        assert_eq!((verdict, partition.held_by_guard()), (waiting(delay * SECOND), 0));
+    }
+    let verdict = attempt(&mut partition, Failure::Retryable, Duration::ZERO, &mut now, &mut guard);
+    assert_eq!(verdict, Verdict::Publishing);
+}
+
+/// The lanes of [`total_outage`] have failed again.
+fn refresh(guard: &mut OutageGuard, now: Moment) {
+    (0..5).for_each(|lane| guard.expects(1_000_000 + lane, now, 60 * SECOND));
+}
+
+#[test]
+fn an_operator_lets_a_held_record_go_at_its_next_failure() {
+    let mut partition = by_time(5, None);
+    let (mut now, mut guard) = (at(0), total_outage(at(0)));
+    deliver(&mut partition, 0, 7);
+    while partition.held_by_guard() == 0 {
+        let _ = attempt(&mut partition, Failure::Retryable, Duration::ZERO, &mut now, &mut guard);
+    }
+    guard.release(now);
+    let verdict = attempt(&mut partition, Failure::Retryable, Duration::ZERO, &mut now, &mut guard);
+    assert_eq!((verdict, partition.held_by_guard()), (Verdict::Publishing, 0));
+}
+
+#[test]
+fn a_record_is_judged_by_an_error_it_had_before_where_that_is_an_outage() {
+    let mut partition = by_time(3, None);
+    let mut guard = OutageGuard::default();
+    let (out, other) = (ErrorClass::new(1), ErrorClass::new(2));
+    let failed = |class| FailedAttempt { class, ..Failure::Retryable.into() };
+    for offset in 0..5 {
+        deliver(&mut partition, offset, offset as u64);
+    }
+    partition.set_paused(Paused::No);
+    let mut now = at(1);
+    for offset in 1..5 {
+        partition.deliver(delivery(offset, Some(offset as u64)), now);
+    }
+    let tickets: Vec<_> = (0..4).map(|offset| expect_start(&mut partition, offset)).collect();
+    for ticket in tickets {
+        let _ = partition.fail(ticket, failed(out), 0, now, &mut guard);
+    }
+    let fifth = expect_start(&mut partition, 4);
+    let _ = partition.fail(fifth, failed(out), 0, now, &mut guard);
+    guard.succeeded(now + SECOND);
+    let mut last = waiting(SECOND);
+    for seconds in [1, 2] {
+        now = now + seconds * SECOND;
+        partition.tick(now);
+        let ticket = expect_start(&mut partition, 0);
+        last = partition.fail(ticket, failed(other), 0, now, &mut guard);
+        // The others stay where they are.
+        while let Some((_, ticket)) = start(&mut partition) {
+            let _ = partition.fail(ticket, failed(out), 0, now, &mut guard);
+        }
+    }
+    assert_eq!(last, Verdict::Waiting { delay: 10 * SECOND, held: Some(HeldBy::Class(out)) });
+}
+
+#[test]
+fn a_lane_that_succeeds_is_told_with_the_next_news() {
+    let mut partition = by_time(60, None);
+    let mut guard = OutageGuard::default();
+    deliver(&mut partition, 0, 7);
+    assert!(!partition.has_news());
+    let ticket = expect_start(&mut partition, 0);
+    let attempt = FailedAttempt::from(Failure::Retryable);
+    assert_eq!(partition.fail(ticket, attempt, 0, at(0), &mut guard), waiting(SECOND));
+    partition.tick(at(1));
+    let ticket = expect_start(&mut partition, 0);
+    let _ = partition.succeed(ticket, Success::Done);
+    assert!(partition.has_news());
+    partition.tell_guard(&mut guard, at(1));
+    assert!(!partition.has_news());
+    // Four more are one too few: the first is no longer among them.
+    for lane in 1..5 {
+        partition.deliver(delivery(lane, Some(lane as u64)), at(1));
+        let ticket = expect_start(&mut partition, lane);
+        let _ = partition.fail(ticket, attempt, 0, at(1), &mut guard);
+    }
+    assert!(guard.holds_nothing(at(1)));
+}

@@ -1,0 +1,345 @@
+//! Outages and bad records, judged over hours of virtual time.
+//!
+//! In an outage no good record is dead-lettered: if it is total and five lanes or more are active,
+//! if five lanes or more are affected and it is shorter than the patience, or if it is shorter than
+//! the retry time. Without an outage each bad record is dead-lettered within retry time and
+//! patience, one capped back-off with its jitter for each of the two, and the attempts in between.
+//!
+//! # Does it notice anything?
+//! The mistakes of a shell are in the tests below.
+
+mod scenario;
+mod world;
+
+use std::time::Duration;
+
+use keylane_core::{Backoff, Failure, InPlace, OutageSettings, Place, RetryPolicy, TopicRetry};
+use scenario::{Bad, Fault, Scenario};
+use world::{Report, World};
+
+use crate::random::Random;
+
+const SECOND: u64 = 1_000;
+const MINUTE: u64 = 60 * SECOND;
+const HOUR: u64 = 60 * MINUTE;
+const OUTAGE_BEGINS: u64 = 3 * MINUTE;
+const RETRY_TIME: Duration = Duration::from_secs(15 * 60);
+const DEFAULT_RUNS: u64 = 20;
+
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Kind {
+    Time,
+    TimeThenTopic,
+    Count,
+}
+
+fn policy(kind: Kind) -> RetryPolicy {
+    let topic =
+        TopicRetry { rounds: 10, backoff: Backoff::exponential(Duration::from_secs(10), Duration::from_secs(600)) };
+    let policy = RetryPolicy { dead_letter_topic: true, in_place: InPlace::Times(10), ..RetryPolicy::default() };
+    match kind {
+        Kind::Time => RetryPolicy { for_at_least: Some(RETRY_TIME), ..policy },
+        Kind::TimeThenTopic => RetryPolicy { for_at_least: Some(RETRY_TIME), topic: Some(topic), ..policy },
+        Kind::Count => RetryPolicy { in_place: InPlace::Times(5), ..policy },
+    }
+}
+
+/// Everything works, for as long as it takes to see that an outage would have been over.
+fn calm(kind: Kind, keys: u64, records: usize, until: u64) -> Scenario {
+    let policy = policy(kind);
+    Scenario {
+        partitions: 2,
+        keys,
+        without_keys: false,
+        concurrency: 16,
+        slowest_attempt: 200,
+        records,
+        produced_until: until,
+        bad: Bad::None,
+        outages: Vec::new(),
+        one_in: 1,
+        classes: 1,
+        place: None,
+        unavailable: false,
+        downtimes: Vec::new(),
+        released_at: None,
+        ends_at: until + HOUR,
+        guard: OutageSettings::for_backoff(&policy.backoff),
+        policy,
+        fault: Fault::None,
+    }
+}
+
+/// An outage of this length. Each key has a record about every minute.
+fn outage(random: &mut Random, kind: Kind, keys: u64, one_in: u64, length: u64) -> Scenario {
+    let until = OUTAGE_BEGINS + length + 3 * MINUTE;
+    let records = (keys * until / MINUTE).clamp(200, 6_000) as usize;
+    let mut scenario = calm(kind, keys, records, until);
+    scenario.outages = vec![(OUTAGE_BEGINS, OUTAGE_BEGINS + length)];
+    scenario.one_in = one_in;
+    scenario.classes = 1 + random.below(2);
+    scenario.partitions = 1 + random.index(3);
+    scenario.concurrency = random.pick(&[1, 4, 32]);
+    scenario.slowest_attempt = random.pick(&[5, 200]);
+    if random.percent(30) {
+        scenario.place = Some(Place::new(7));
+    }
+    scenario.without_keys = one_in == 1 && random.percent(15);
+    scenario
+}
+
+/// Of keys and lengths. By count a record is given up after seconds: five lanes have to fail within them.
+fn size(random: &mut Random, kind: Kind, few_keys: u64) -> (u64, u64) {
+    match kind {
+        Kind::Count => (400, random.pick(&[SECOND, 4 * SECOND, 30 * SECOND, 5 * MINUTE])),
+        _ => (random.pick(&[few_keys, 15.max(few_keys), 100, 400]), any_length(random)),
+    }
+}
+
+fn any_length(random: &mut Random) -> u64 {
+    random.pick(&[SECOND, 4 * SECOND, 30 * SECOND, 5 * MINUTE, 14 * MINUTE, 30 * MINUTE, HOUR])
+}
+
+/// Ups and downs within an hour.
+fn flaps(random: &mut Random) -> Vec<(u64, u64)> {
+    let (mut outages, mut now) = (Vec::new(), OUTAGE_BEGINS);
+    while now < OUTAGE_BEGINS + 50 * MINUTE {
+        let down = SECOND * (5 + random.below(300));
+        outages.push((now, now + down));
+        now += down + SECOND * (1 + random.below(30));
+    }
+    outages
+}
+
+fn runs() -> u64 {
+    crate::number("KEYLANE_SIM_RUNS").unwrap_or(DEFAULT_RUNS)
+}
+
+fn for_each_seed(mut run: impl FnMut(u64, &mut Random)) {
+    if let Some(seed) = crate::number("KEYLANE_SIM_SEED") {
+        return run(seed, &mut Random::new(seed));
+    }
+    (0..runs()).for_each(|seed| run(seed, &mut Random::new(seed)));
+}
+
+fn no_good_record_is_given_up(scenario: &Scenario, seed: u64) -> Result<Report, String> {
+    let report = World::run(scenario.clone(), seed);
+    let shown = Scenario { outages: scenario.outages.iter().copied().take(3).collect(), ..scenario.clone() };
+    if report.good_dead > 0 {
+        return Err(format!("seed {seed}: {} good records dead-lettered: {report:?} {shown:?}", report.good_dead));
+    }
+    if report.good_done != report.good {
+        let left = report.good - report.good_done;
+        return Err(format!("seed {seed}: {left} good records are left: {report:?} {shown:?}"));
+    }
+    Ok(report)
+}
+
+fn check(scenario: &Scenario, seed: u64) -> Report {
+    no_good_record_is_given_up(scenario, seed).unwrap_or_else(|broken| panic!("{broken}"))
+}
+
+/// Every bad record is dead-lettered in time.
+fn bad_records_are_given_up(scenario: &Scenario, seed: u64) -> Result<Report, String> {
+    let report = World::run(scenario.clone(), seed);
+    let capped = scenario.policy.backoff.max.mul_f64(1.2);
+    let round = scenario.policy.topic.map_or(Duration::ZERO, |topic| topic.backoff.max.mul_f64(1.2));
+    let longest = scenario.policy.for_at_least.unwrap_or_default() + scenario.guard.patience;
+    let last_delivery = if scenario.policy.topic.is_some() { 10 * capped } else { Duration::ZERO };
+    let longest = longest + 2 * capped + round + last_delivery + Duration::from_secs(10);
+    let latest = report.bad_dead_after.iter().max().copied().unwrap_or_default();
+    if report.bad_dead_after.len() != report.bad {
+        return Err(format!("seed {seed}: bad records are left: {report:?} {scenario:?}"));
+    }
+    if latest > longest {
+        return Err(format!("seed {seed}: a bad record was given up after {latest:?}, {longest:?} was the limit"));
+    }
+    if report.good_dead > 0 || report.good_done != report.good {
+        return Err(format!("seed {seed}: good records have suffered: {report:?}"));
+    }
+    Ok(report)
+}
+
+#[test]
+fn no_good_record_is_given_up_in_a_total_outage() {
+    let mut most_held = 0;
+    for_each_seed(|seed, random| {
+        let kind = random.pick(&[Kind::Time, Kind::TimeThenTopic, Kind::Count]);
+        let (keys, length) = size(random, kind, 6);
+        let report = check(&outage(random, kind, keys, 1, length), seed);
+        most_held = most_held.max(report.most_held);
+    });
+    assert!(most_held > 0 || runs() < DEFAULT_RUNS, "the guard had nothing to do");
+}
+
+#[test]
+fn no_good_record_is_given_up_where_half_of_the_keys_are_out() {
+    let mut most_held = 0;
+    for_each_seed(|seed, random| {
+        let kind = random.pick(&[Kind::Time, Kind::TimeThenTopic, Kind::Count]);
+        let (keys, length) = size(random, kind, 20);
+        let report = check(&outage(random, kind, keys, 2, length), seed);
+        most_held = most_held.max(report.most_held);
+    });
+    assert!(most_held > 0 || runs() < DEFAULT_RUNS, "the guard had nothing to do");
+}
+
+#[test]
+fn no_good_record_is_given_up_where_one_key_in_fifty_is_out() {
+    for_each_seed(|seed, random| {
+        let kind = random.pick(&[Kind::Time, Kind::TimeThenTopic]);
+        // Two lanes are too few for the guard: they have their retry time.
+        let (keys, length) = match random.percent(50) {
+            true => (1_000, any_length(random)),
+            false => (100, random.pick(&[SECOND, 30 * SECOND, 5 * MINUTE, 14 * MINUTE])),
+        };
+        check(&outage(random, kind, keys, 50, length), seed);
+    });
+}
+
+#[test]
+fn no_good_record_is_given_up_in_an_outage_that_comes_and_goes() {
+    for_each_seed(|seed, random| {
+        let kind = random.pick(&[Kind::Time, Kind::TimeThenTopic]);
+        let (keys, one_in) = (random.pick(&[20, 100, 400]), random.pick(&[1, 2]));
+        let mut scenario = outage(random, kind, keys, one_in, 50 * MINUTE);
+        scenario.outages = flaps(random);
+        check(&scenario, seed);
+    });
+}
+
+#[test]
+fn no_good_record_is_given_up_across_restarts_and_after_a_cold_start() {
+    for_each_seed(|seed, random| {
+        let kind = random.pick(&[Kind::Time, Kind::TimeThenTopic]);
+        let (keys, one_in) = (random.pick(&[20, 100, 400]), random.pick(&[1, 2]));
+        let hours = random.percent(30);
+        let length = if hours { 5 * HOUR } else { random.pick(&[10 * MINUTE, HOUR]) };
+        let mut scenario = outage(random, kind, keys, one_in, length);
+        if hours {
+            // It goes down in the outage, and comes back hours later, still in it.
+            let down = OUTAGE_BEGINS + MINUTE + random.below(20 * MINUTE);
+            scenario.downtimes = vec![(down, down + 4 * HOUR)];
+            scenario.produced_until = down;
+        } else {
+            let mut now = OUTAGE_BEGINS;
+            while now < OUTAGE_BEGINS + length {
+                now += SECOND * (5 + random.below(900));
+                scenario.downtimes.push((now, now + random.below(30 * SECOND)));
+                now += 30 * SECOND;
+            }
+        }
+        check(&scenario, seed);
+    });
+}
+
+#[test]
+fn what_is_unavailable_is_waited_for_however_few_are_affected() {
+    for_each_seed(|seed, random| {
+        let kind = random.pick(&[Kind::Time, Kind::TimeThenTopic, Kind::Count]);
+        let mut scenario = outage(random, kind, 100, 50, HOUR);
+        scenario.unavailable = true;
+        let report = check(&scenario, seed);
+        assert!(report.most_held > 0, "it is shown");
+    });
+}
+
+#[test]
+fn one_bad_record_or_two_are_given_up_within_the_retry_time() {
+    for_each_seed(|seed, random| {
+        let kind = random.pick(&[Kind::Time, Kind::TimeThenTopic, Kind::Count]);
+        let count = 1 + random.index(2);
+        let mut scenario = calm(kind, 10, random.pick(&[count, 100]), MINUTE);
+        scenario.bad = Bad::First(count);
+        scenario.guard.patience = Duration::ZERO;
+        let report = bad_records_are_given_up(&scenario, seed).unwrap_or_else(|broken| panic!("{broken}"));
+        assert_eq!(report.most_held, 0, "seed {seed}");
+    });
+}
+
+fn a_steady_percent(random: &mut Random) -> Scenario {
+    let kind = random.pick(&[Kind::Time, Kind::TimeThenTopic, Kind::Count]);
+    // Where only bad ones are left, it looks like a total outage: so good ones go on coming.
+    let mut scenario = calm(kind, 200, 8_000, 2 * HOUR);
+    scenario.bad = Bad::PercentUntil(1, 50 * MINUTE);
+    scenario.guard.patience = Duration::from_secs(20 * 60);
+    scenario
+}
+
+#[test]
+fn a_steady_percent_of_bad_records_is_given_up_within_retry_time_and_patience() {
+    for_each_seed(|seed, random| {
+        let scenario = a_steady_percent(random);
+        bad_records_are_given_up(&scenario, seed).unwrap_or_else(|broken| panic!("{broken}"));
+    });
+}
+
+#[test]
+fn a_deployment_that_cannot_process_anything_gives_up_twenty_records_and_holds_the_rest() {
+    for_each_seed(|seed, random| {
+        let mut scenario = calm(Kind::Time, 100, 500, 10 * MINUTE);
+        scenario.bad = Bad::AllUntilRestart(random.pick(&[Failure::Undecodable, Failure::Fatal]));
+        scenario.downtimes = vec![(20 * MINUTE, 21 * MINUTE)];
+        scenario.ends_at = HOUR;
+        let report = World::run(scenario, seed);
+        assert_eq!(report.good_dead, 20, "seed {seed}: {report:?}");
+        assert_eq!(report.good_done, report.good - 20, "seed {seed}: {report:?}");
+        assert!(report.saw_bad_deployment && report.most_held > 0, "seed {seed}: {report:?}");
+    });
+}
+
+#[test]
+fn an_operator_lets_go_what_a_total_outage_holds() {
+    for_each_seed(|seed, random| {
+        let mut scenario = outage(random, Kind::Count, 20, 1, HOUR);
+        scenario.outages = vec![(0, 3 * HOUR)];
+        (scenario.records, scenario.produced_until) = (100, MINUTE);
+        scenario.released_at = Some(30 * MINUTE);
+        scenario.ends_at = HOUR;
+        scenario.without_keys = false;
+        let report = World::run(scenario, seed);
+        assert!(report.good_dead >= 20, "seed {seed}: {report:?}");
+    });
+}
+
+/// One of the runs notices the mistake.
+fn caught(fault: Fault, judge: fn(&Scenario, u64) -> Result<Report, String>, scenario: fn(&mut Random) -> Scenario) {
+    let noticed = (0..10).any(|seed| {
+        let scenario = scenario(&mut Random::new(seed));
+        judge(&Scenario { fault, ..scenario }, seed).is_err()
+    });
+    assert!(noticed, "{fault:?} is not noticed");
+}
+
+#[test]
+fn no_guard_is_noticed() {
+    caught(Fault::HasNoGuard, no_good_record_is_given_up, |random| {
+        let mut scenario = outage(random, Kind::Time, 20, 2, HOUR);
+        scenario.guard.lanes = usize::MAX;
+        scenario
+    });
+}
+
+#[test]
+fn a_guard_for_each_partition_is_noticed() {
+    caught(Fault::HasAGuardForEachPartition, no_good_record_is_given_up, |random| Scenario {
+        partitions: 3,
+        without_keys: false,
+        place: None,
+        ..outage(random, Kind::Time, 18, 2, HOUR)
+    });
+}
+
+#[test]
+fn a_guard_that_hears_of_no_success_is_noticed() {
+    caught(Fault::TellsNothing, bad_records_are_given_up, a_steady_percent);
+}
+
+#[test]
+fn a_retry_time_that_is_forgotten_on_the_way_is_noticed() {
+    caught(Fault::ForgetsRetryTime, bad_records_are_given_up, |random| {
+        let mut scenario = a_steady_percent(random);
+        scenario.policy = policy(Kind::TimeThenTopic);
+        scenario
+    });
+}

@@ -1,0 +1,106 @@
+//! What happens in a run: the outage, the records and the policy.
+
+use keylane_core::{ErrorClass, FailedAttempt, Failure, OutageSettings, Place, RetryPolicy};
+
+use crate::random::Random;
+
+#[derive(Clone, Debug)]
+pub(crate) struct Scenario {
+    pub(crate) partitions: usize,
+    pub(crate) keys: u64,
+    pub(crate) without_keys: bool,
+    pub(crate) concurrency: usize,
+    /// In milliseconds, as all times here.
+    pub(crate) slowest_attempt: u64,
+    pub(crate) records: usize,
+    pub(crate) produced_until: u64,
+    pub(crate) bad: Bad,
+    /// When the downstream is away: from, to.
+    pub(crate) outages: Vec<(u64, u64)>,
+    /// One key in so many is affected.
+    pub(crate) one_in: u64,
+    /// The errors of the outage are of so many classes.
+    pub(crate) classes: u64,
+    pub(crate) place: Option<Place>,
+    pub(crate) unavailable: bool,
+    /// When the process does not run: from, to.
+    pub(crate) downtimes: Vec<(u64, u64)>,
+    pub(crate) released_at: Option<u64>,
+    pub(crate) ends_at: u64,
+    pub(crate) policy: RetryPolicy,
+    pub(crate) guard: OutageSettings,
+    pub(crate) fault: Fault,
+}
+
+/// Which records are bad.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Bad {
+    None,
+    /// The first so many.
+    First(usize),
+    /// So many in a hundred, until then.
+    PercentUntil(u64, u64),
+    /// All of them, until the process is started anew.
+    AllUntilRestart(Failure),
+}
+
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) enum Nature {
+    Good,
+    Bad(Failure),
+    BadUntilRestart(Failure),
+}
+
+/// A mistake, to prove that the simulator notices.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) enum Fault {
+    None,
+    HasNoGuard,
+    TellsNothing,
+    ForgetsRetryTime,
+    HasAGuardForEachPartition,
+}
+
+impl Scenario {
+    pub(crate) fn nature_of(&self, number: usize, now: u64, random: &mut Random) -> Nature {
+        match self.bad {
+            Bad::First(count) if number < count => Nature::Bad(Failure::Retryable),
+            Bad::PercentUntil(percent, until) if now < until && random.percent(percent) => {
+                Nature::Bad(Failure::Retryable)
+            }
+            Bad::AllUntilRestart(failure) => Nature::BadUntilRestart(failure),
+            _ => Nature::Good,
+        }
+    }
+
+    /// How an attempt ends now.
+    pub(crate) fn outcome(
+        &self,
+        key: Option<u64>,
+        number: u64,
+        nature: Nature,
+        now: u64,
+        starts: u64,
+        random: &mut Random,
+    ) -> Result<(), FailedAttempt> {
+        let bad = ErrorClass::new(1_000);
+        match nature {
+            Nature::Bad(failure) => return Err(FailedAttempt { failure, class: bad, place: None }),
+            Nature::BadUntilRestart(failure) if starts == 1 => return Err(failure.into()),
+            _ => {}
+        }
+        let affected = key.unwrap_or(number).is_multiple_of(self.one_in);
+        let away = self.outages.iter().any(|(from, to)| (*from..*to).contains(&now));
+        if !affected || !away {
+            return Ok(());
+        }
+        let failure = match random.below(4) {
+            _ if self.unavailable => Failure::Unavailable { retry_after: None },
+            0 => Failure::Panicked,
+            1 => Failure::TimedOut,
+            _ => Failure::Retryable,
+        };
+        let class = ErrorClass::new(100 + random.below(self.classes));
+        Err(FailedAttempt { failure, class, place: self.place })
+    }
+}
