@@ -201,7 +201,7 @@ fn no_good_record_is_given_up_where_one_key_in_fifty_is_out() {
 fn no_good_record_is_given_up_in_an_outage_that_comes_and_goes() {
     for_each_seed(|seed, random| {
         let kind = random.pick(&[Kind::Time, Kind::TimeThenTopic]);
-        let (keys, one_in) = (random.pick(&[20, 100, 400]), random.pick(&[1, 2]));
+        let (keys, one_in) = random.pick(&[(20, 1), (100, 1), (400, 1), (100, 2), (400, 2)]);
         let mut scenario = outage(random, kind, keys, one_in, 50 * MINUTE);
         scenario.outages = flaps(random);
         check(&scenario, seed);
@@ -212,7 +212,7 @@ fn no_good_record_is_given_up_in_an_outage_that_comes_and_goes() {
 fn no_good_record_is_given_up_across_restarts_and_after_a_cold_start() {
     for_each_seed(|seed, random| {
         let kind = random.pick(&[Kind::Time, Kind::TimeThenTopic]);
-        let (keys, one_in) = (random.pick(&[20, 100, 400]), random.pick(&[1, 2]));
+        let (keys, one_in) = random.pick(&[(20, 1), (100, 1), (400, 1), (100, 2), (400, 2)]);
         let hours = random.percent(30);
         let length = if hours { 5 * HOUR } else { random.pick(&[10 * MINUTE, HOUR]) };
         let mut scenario = outage(random, kind, keys, one_in, length);
