@@ -22,8 +22,8 @@
 //! * starts: one more than the concurrency; waiting records take a place; they go on while paused, draining or stopped
 //! * drains: over while attempts or writes are under way; failed writes are tried again
 //! * time: timers fire early; due times are ignored
-//! * policy: a retry too few, a round too many, a panic is final, the guard lets everything through or holds back fatal
-//!   records; attempts or bytes are not counted
+//! * policy: a retry too few, a round too many, a panic is final; attempts or bytes are not counted. What the guard holds
+//!   is judged by `outages.rs`: here the model only checks that nothing is held while the guard holds nothing
 //! * other groups: a held record holds its lane, starts, or is taken for a blocker; one of a group that is gone is settled
 //! * blockers: taken from a window that is not full, or not settled, or before their time; taken while paused; a running one
 //!   is written at once; a waiting one keeps its timer; the guard is not asked

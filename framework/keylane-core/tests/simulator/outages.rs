@@ -6,7 +6,9 @@
 //! patience, one capped back-off with its jitter for each of the two, and the attempts in between.
 //!
 //! # Does it notice anything?
-//! The mistakes of a shell are in the tests below.
+//! The mistakes of a shell are in the tests below. Of those of a core, put in by hand, these were noticed here: no number
+//! of lanes makes a total outage; a success does not end it; a partial outage ends as soon as it is below the threshold.
+//! How patience, retry time and attempts are counted is judged by the unit tests of the guard and of the partition.
 
 mod scenario;
 mod world;
@@ -166,7 +168,13 @@ fn no_good_record_is_given_up_in_a_total_outage() {
     for_each_seed(|seed, random| {
         let kind = random.pick(&[Kind::Time, Kind::TimeThenTopic, Kind::Count]);
         let (keys, length) = size(random, kind, 6);
-        let report = check(&outage(random, kind, keys, 1, length), seed);
+        let mut scenario = outage(random, kind, keys, 1, length);
+        // It holds without end: neither patience nor class has to do with it.
+        if random.percent(50) {
+            scenario.guard.patience = Duration::from_secs(60);
+            scenario.classes = random.pick(&[1, 50]);
+        }
+        let report = check(&scenario, seed);
         most_held = most_held.max(report.most_held);
     });
     assert!(most_held > 0 || runs() < DEFAULT_RUNS, "the guard had nothing to do");
@@ -201,7 +209,7 @@ fn no_good_record_is_given_up_where_one_key_in_fifty_is_out() {
 fn no_good_record_is_given_up_in_an_outage_that_comes_and_goes() {
     for_each_seed(|seed, random| {
         let kind = random.pick(&[Kind::Time, Kind::TimeThenTopic]);
-        let (keys, one_in) = (random.pick(&[20, 100, 400]), random.pick(&[1, 2]));
+        let (keys, one_in) = random.pick(&[(20, 1), (100, 1), (400, 1), (100, 2), (400, 2)]);
         let mut scenario = outage(random, kind, keys, one_in, 50 * MINUTE);
         scenario.outages = flaps(random);
         check(&scenario, seed);
@@ -212,7 +220,7 @@ fn no_good_record_is_given_up_in_an_outage_that_comes_and_goes() {
 fn no_good_record_is_given_up_across_restarts_and_after_a_cold_start() {
     for_each_seed(|seed, random| {
         let kind = random.pick(&[Kind::Time, Kind::TimeThenTopic]);
-        let (keys, one_in) = (random.pick(&[20, 100, 400]), random.pick(&[1, 2]));
+        let (keys, one_in) = random.pick(&[(20, 1), (100, 1), (400, 1), (100, 2), (400, 2)]);
         let hours = random.percent(30);
         let length = if hours { 5 * HOUR } else { random.pick(&[10 * MINUTE, HOUR]) };
         let mut scenario = outage(random, kind, keys, one_in, length);
