@@ -1,4 +1,5 @@
-//! Groups that share a retry topic: each processes its own retries, and holds what nobody else would.
+//! Groups that share a retry topic: each processes its own retries, and holds what nobody else
+//! would.
 #![cfg(feature = "embedded-broker")]
 // Clippy allows it in test functions only, not in what they call.
 #![allow(clippy::unwrap_used)]
@@ -266,7 +267,7 @@ async fn a_retry_that_another_program_has_requeued_since_and_one_without_a_group
     assert_eq!((member.seen(), member.held()), (vec![7, 8], None));
 }
 
-/// Nobody else would ever see it.
+/// No other group would ever process it.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_retry_of_the_same_group_and_of_a_topic_that_is_not_read_is_held() {
     let scene = Scene::new();

@@ -22,8 +22,9 @@ const VALID_FOR: Duration = Duration::from_secs(2 * 30 + 60);
 
 /// The other groups whose retries this subscription has met.
 ///
-/// One question is under way at a time. A group is asked about at most every 30 s, but for the first
-/// questions after its first record, which follow each other faster. What is not asked for is forgotten.
+/// One question is under way at a time. A group is asked about at most every 30 s, but for the
+/// first questions after its first record, which follow each other faster. What is not asked for is
+/// forgotten.
 #[derive(Debug, Default)]
 pub struct Groups {
     known: Vec<Known>,

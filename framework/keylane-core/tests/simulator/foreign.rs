@@ -1,4 +1,5 @@
-//! Another group on the same retry topic: its records, whether it is alive, and what members learn of it.
+//! Another group on the same retry topic: its records, whether it is alive, and what members learn
+//! of it.
 
 use std::time::Duration;
 
@@ -142,7 +143,8 @@ impl World {
         Ok(())
     }
 
-    /// What is held is settled, where the other group is alive; no more is held than nobody answers for.
+    /// What is held is settled, where the other group is alive; no more is held than nobody answers
+    /// for.
     pub(crate) fn calm_neighbours(&mut self) -> Checked<()> {
         self.neighbours.alive = self.neighbours.stays;
         let holds = self.owners[RETRY].as_ref().is_some_and(|owner| owner.held().next().is_some());

@@ -28,6 +28,11 @@ use crate::subscription::{Control, SubscriptionError};
 /// How long an assignment waits for the topics' ids. Without them what was committed is believed for now, and compared later.
 const IDENTITY_TIMEOUT: Duration = Duration::from_secs(2);
 
+/// How long a partition whose start is being looked up waits before it is given up. librdkafka takes a late answer for a
+/// reason to look again, also for a partition that it has stopped, and then never ends that (librdkafka#4362). Long enough for an
+/// answer, and shorter than the 500 ms after which it asks again.
+pub(super) const LOOK_UP: Duration = Duration::from_millis(200);
+
 /// What has happened since the loop last looked.
 #[derive(Debug)]
 pub(super) enum GroupEvent {
@@ -302,6 +307,9 @@ impl Context {
         let lost = consumer.assignment_lost();
         let partitions: Vec<_> =
             native::committed(partitions).iter().map(|element| (element.topic.to_owned(), element.partition)).collect();
+        if lost && partitions.iter().any(|(topic, partition)| is_looked_up(consumer, topic, *partition)) {
+            std::thread::sleep(LOOK_UP);
+        }
         let answered = {
             let mut owed = self.owed();
             // A lost assignment has nothing to wait for, and a closing consumer no loop that would answer. Where an
@@ -317,6 +325,12 @@ impl Context {
         }
         self.events().push(GroupEvent::Revoked { partitions, lost, answered });
     }
+}
+
+/// Whether the client may still be looking up where to start: it has fetched nothing of the partition.
+pub(super) fn is_looked_up(consumer: &BaseConsumer<Context>, topic: &str, partition: i32) -> bool {
+    let Ok(topic) = CString::new(topic) else { return false };
+    native::cached_end_offset(consumer, &topic, partition).is_none()
 }
 
 /// Leaves what was committed for another topic of the same name.

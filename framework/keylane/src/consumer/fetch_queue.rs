@@ -19,6 +19,7 @@
 //! `rd_kafka_message_destroy`.
 #![allow(unsafe_code)]
 
+use std::collections::BTreeMap;
 use std::ffi::CString;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -49,12 +50,24 @@ pub(crate) struct FetchQueue {
 #[derive(Default)]
 pub(crate) struct Forwarding {
     queue: Mutex<Option<Queue>>,
+    /// The queues of all partitions that were ever forwarded: see [`empty_those_left`](Self::empty_those_left).
+    sources: Mutex<BTreeMap<(String, i32), Source>>,
     /// The consumer queue has something.
     events: AtomicBool,
 }
 
 #[derive(Clone, Copy)]
 struct Queue(*mut sys::rd_kafka_queue_t);
+
+/// A reference to a partition's queue; given back when it is dropped, before the client closes.
+struct Source(Queue);
+
+impl Drop for Source {
+    fn drop(&mut self) {
+        // SAFETY: got from librdkafka, and given back once.
+        unsafe { sys::rd_kafka_queue_destroy(self.0.0) };
+    }
+}
 
 // SAFETY: librdkafka's queues may be used from any thread; this is only their address.
 unsafe impl Send for Queue {}
@@ -128,6 +141,7 @@ impl FetchQueue {
 
 impl Drop for FetchQueue {
     fn drop(&mut self) {
+        self.forwarding.empty_those_left(self.queue);
         // From here on no callback uses the queue.
         *self.forwarding.lock() = None;
         // SAFETY: made by us, destroyed once.
@@ -141,16 +155,35 @@ impl Forwarding {
         // The lock is not held over the calls: they wait for locks of librdkafka, whose threads can hold those while they
         // call `wake`, which waits for ours.
         let queue = *self.lock();
-        let (Some(queue), Ok(topic)) = (queue, CString::new(topic)) else { return };
+        let (Some(queue), Ok(name)) = (queue, CString::new(topic)) else { return };
         // SAFETY: the client is live. So is our queue: rebalance callbacks run on the thread that polls, and only that thread
         // drops the queue. The topic is a C string; the partition's queue is checked and given back.
-        unsafe {
-            let source = sys::rd_kafka_queue_get_partition(consumer.client().native_ptr(), topic.as_ptr(), partition);
-            if !source.is_null() {
-                sys::rd_kafka_queue_forward(source, queue.0);
-                sys::rd_kafka_queue_destroy(source);
+        let source = unsafe {
+            let source = sys::rd_kafka_queue_get_partition(consumer.client().native_ptr(), name.as_ptr(), partition);
+            if source.is_null() {
+                return;
             }
+            sys::rd_kafka_queue_forward(source, queue.0);
+            Source(Queue(source))
+        };
+        self.sources().insert((topic.to_owned(), partition), source);
+    }
+
+    /// Empties the queues of partitions that are no longer assigned, and keeps them empty.
+    ///
+    /// librdkafka can go on with a partition that was taken away while its start was being looked up: the late answer begins
+    /// the search anew. Where the topic was re-created without that partition it fails every 100 ms, and each error waits in
+    /// the partition's queue, which nobody reads, and holds the partition, which holds its broker: the client would not end
+    /// (librdkafka#4362). Forwarded to our queue they go with it.
+    fn empty_those_left(&self, queue: Queue) {
+        for source in std::mem::take(&mut *self.sources()).into_values() {
+            // SAFETY: both queues are live.
+            unsafe { sys::rd_kafka_queue_forward(source.0.0, queue.0) };
         }
+    }
+
+    fn sources(&self) -> MutexGuard<'_, BTreeMap<(String, i32), Source>> {
+        self.sources.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Runs on librdkafka's threads whenever the consumer queue gets its first event, under that queue's lock. `forward` holds

@@ -76,10 +76,10 @@ impl PollLoop {
                         self.control.remove_partition(&self.settings.intern(topic), *partition);
                     }
                 } else if let Some(handover) = &mut self.handover {
-                    handover.join(&mut self.assignment, partitions);
+                    handover.join(&self.consumer, &mut self.assignment, partitions);
                 } else {
                     let deadline = Instant::now() + self.settings.drain_timeout;
-                    self.handover = Some(Handover::begin(&mut self.assignment, partitions, deadline));
+                    self.handover = Some(Handover::begin(&self.consumer, &mut self.assignment, partitions, deadline));
                 }
             }
             GroupEvent::Failed(error) => self.control.fail(SubscriptionError::Fatal(error)),

@@ -7,7 +7,7 @@ use rdkafka::consumer::{BaseConsumer, Consumer};
 use super::assigned::Assigned;
 use super::assignment::Assignment;
 use super::commits::Commits;
-use super::context::Context;
+use super::context::{Context, LOOK_UP, is_looked_up};
 use super::drain::{Drain, drain};
 use super::last_commit::LastCommit;
 use crate::metrics::DrainResult;
@@ -25,6 +25,8 @@ pub(super) struct Handover {
     partitions: Vec<(String, i32)>,
     began: Instant,
     deadline: Instant,
+    /// Not answered before.
+    not_before: Instant,
     /// The group has taken everything away meanwhile.
     lost: bool,
     /// Once the owners have ended.
@@ -32,15 +34,28 @@ pub(super) struct Handover {
 }
 
 impl Handover {
-    pub(super) fn begin(assignment: &mut Assignment, partitions: Vec<(String, i32)>, deadline: Instant) -> Self {
+    pub(super) fn begin(
+        consumer: &BaseConsumer<Context>,
+        assignment: &mut Assignment,
+        partitions: Vec<(String, i32)>,
+        deadline: Instant,
+    ) -> Self {
         revoke(assignment, &partitions, deadline);
-        Self { partitions, began: Instant::now(), deadline, lost: false, last_commit: None }
+        let began = Instant::now();
+        let not_before = not_before(consumer, &partitions);
+        Self { partitions, began, deadline, not_before, lost: false, last_commit: None }
     }
 
     /// Another revoke before the answer to the first. One answer is for both, by the first deadline: the client waits for
     /// no second one.
-    pub(super) fn join(&mut self, assignment: &mut Assignment, partitions: Vec<(String, i32)>) {
+    pub(super) fn join(
+        &mut self,
+        consumer: &BaseConsumer<Context>,
+        assignment: &mut Assignment,
+        partitions: Vec<(String, i32)>,
+    ) {
         revoke(assignment, &partitions, self.deadline);
+        self.not_before = self.not_before.max(not_before(consumer, &partitions));
         let news = partitions.into_iter().filter(|place| !self.partitions.contains(place)).collect::<Vec<_>>();
         self.partitions.extend(news);
         // What it was about does not cover the new ones.
@@ -67,6 +82,9 @@ impl Handover {
         assignment: &mut Assignment,
         commits: &mut Commits,
     ) -> bool {
+        if Instant::now() < self.not_before {
+            return false;
+        }
         // There is nothing to wait for then, and nothing that could be committed.
         self.lost |= consumer.assignment_lost();
         if self.lost {
@@ -142,6 +160,11 @@ impl Handover {
     }
 }
 
+fn not_before(consumer: &BaseConsumer<Context>, partitions: &[(String, i32)]) -> Instant {
+    let looked_up = partitions.iter().any(|(topic, partition)| is_looked_up(consumer, topic, *partition));
+    Instant::now() + if looked_up { LOOK_UP } else { Duration::ZERO }
+}
+
 fn revoke(assignment: &mut Assignment, partitions: &[(String, i32)], deadline: Instant) {
     for (topic, partition) in partitions {
         if let Some(assigned) = assignment.find(topic, *partition) {
@@ -212,7 +235,8 @@ mod tests {
             assignment.open(new_partition(1), false);
             end_owner(&assignment, 0);
             let commits = Commits::new(CommitQueue::new(&consumer));
-            let handover = Handover::begin(&mut assignment, vec![("tasks".into(), 0)], Instant::now() + drain_timeout);
+            let deadline = Instant::now() + drain_timeout;
+            let handover = Handover::begin(&consumer, &mut assignment, vec![("tasks".into(), 0)], deadline);
             Self { handover, commits, assignment, consumer }
         }
 
@@ -298,7 +322,7 @@ mod tests {
     fn a_second_revoke_before_the_answer_to_the_first_is_answered_together_with_it() {
         let broker = broker();
         let mut member = Member::new(&broker, PATIENCE);
-        member.handover.join(&mut member.assignment, vec![("tasks".into(), 1)]);
+        member.handover.join(&member.consumer, &mut member.assignment, vec![("tasks".into(), 1)]);
         assert!(!member.is_ready(), "the second owner has not ended");
         end_owner(&member.assignment, 1);
         assert!(member.is_ready_in_time());

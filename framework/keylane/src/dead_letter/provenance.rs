@@ -8,13 +8,14 @@ use crate::{Headers, TaskMetadata};
 
 /// Reads it from the headers; `metadata` is what their last `dt_meta` says.
 ///
-/// A retry that keylane writes says the same twice: in `keylane-retry-round` and `-due`, and in the `dt_meta` behind them. Where
-/// the two differ, another program has requeued the record since: Decaton and Spring keep headers that they do not
-/// know, and so leave ours as they were.
+/// A retry that keylane writes says the same twice: in `keylane-retry-round` and `-due`, and in the
+/// `dt_meta` behind them. Where the two differ, another program has requeued the record since:
+/// Decaton and Spring keep headers that they do not know, and so leave ours as they were.
 pub(crate) fn provenance<'a>(headers: &'a Headers, metadata: Option<&TaskMetadata>) -> Provenance<'a> {
     let Some(group) = headers.last_str(names::GROUP) else { return Provenance::default() };
     let requeued = metadata.is_some_and(|metadata| {
-        // Without a round keylane has never put it on a retry topic, so a higher count is another's.
+        // Without a round keylane has never put it on a retry topic, so a higher count is
+        // another's.
         let round = number(headers, names::RETRY_ROUND).unwrap_or(0);
         let due: Option<i64> = number(headers, names::RETRY_DUE);
         metadata.retry_count != round || due.is_some_and(|due| due != metadata.scheduled_time_millis)
@@ -63,7 +64,8 @@ mod tests {
         provenance(headers, metadata.as_ref())
     }
 
-    /// As Decaton does: it keeps all headers, and puts its own metadata in the place of every other.
+    /// As Decaton does: it keeps all headers, and puts its own metadata in the place of every
+    /// other.
     fn requeued(headers: &Headers, count: i64, due: i64) -> Headers {
         let metadata = TaskMetadata { retry_count: count, scheduled_time_millis: due, ..PRODUCERS };
         let mut requeued = Headers::new();

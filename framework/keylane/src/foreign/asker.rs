@@ -1,4 +1,5 @@
-//! Asking the brokers whether a consumer group is alive, on a thread of its own: it takes round trips.
+//! Asking the brokers whether a consumer group is alive, on a thread of its own: it takes round
+//! trips.
 
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::sync::{Arc, Mutex, PoisonError};

@@ -1,4 +1,4 @@
-//! What is told of records that are held because nobody is known to process them.
+//! What is told of records that are held because no group is known to process them.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};

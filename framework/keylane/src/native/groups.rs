@@ -1,9 +1,10 @@
 //! What the brokers say of consumer groups, this client's or not.
 //!
-//! To be asked for it needs the right to DESCRIBE the group, and the topic where offsets are asked for.
+//! To be asked for it needs the right to DESCRIBE the group, and the topic where offsets are asked
+//! for.
 //!
-//! SAFETY, for the whole file: as in `replies.rs`. Names and lists are used only in the call that makes
-//! them. What is read of a reply is copied before the reply goes.
+//! SAFETY, for the whole file: as in `replies.rs`. Names and lists are used only in the call that
+//! makes them. What is read of a reply is copied before the reply goes.
 #![allow(unsafe_code)]
 
 use std::ffi::{CString, c_char};
@@ -15,8 +16,8 @@ use rdkafka::error::RDKafkaErrorCode;
 
 use super::{AdminOptions, Reply, ReplyQueue, code, slice};
 
-/// Asks for what a group has committed of the partitions in `list`. One answer follows in the queue. `false` for
-/// a name that no group can have.
+/// Asks for what a group has committed of the partitions in `list`. One answer follows in the
+/// queue. `false` for a name that no group can have.
 pub(crate) fn list_group_offsets<C: ConsumerContext>(
     client: &BaseConsumer<C>,
     group: &str,
@@ -25,8 +26,8 @@ pub(crate) fn list_group_offsets<C: ConsumerContext>(
     queue: &ReplyQueue,
 ) -> bool {
     let Ok(group) = CString::new(group) else { return false };
-    // SAFETY: client, list, options and queue are live, and the name is a C string. The request is made for us,
-    // copies the list, and is destroyed once, after its last use.
+    // SAFETY: client, list, options and queue are live, and the name is a C string. The request is
+    // made for us, copies the list, and is destroyed once, after its last use.
     unsafe {
         let request = sys::rd_kafka_ListConsumerGroupOffsets_new(group.as_ptr(), list.ptr());
         let mut requests = [request];
@@ -42,13 +43,15 @@ pub(crate) fn list_group_offsets<C: ConsumerContext>(
     true
 }
 
-/// Whether an answer to [`list_group_offsets`] has a committed offset. An error of one partition is an error.
+/// Whether an answer to [`list_group_offsets`] has a committed offset. An error of one partition is
+/// an error.
 pub(crate) fn has_offsets(reply: &Reply<'_>) -> Result<bool, RDKafkaErrorCode> {
     if let Some(error) = reply.error() {
         return Err(error);
     }
     let mut count = 0;
-    // SAFETY: the event is live. Its result, null for one of another kind, belongs to it, as do the array, of
+    // SAFETY: the event is live. Its result, null for one of another kind, belongs to it, as do the
+    // array, of
     // `count` groups, and the list of each, null where there is none.
     unsafe {
         let result = sys::rd_kafka_event_ListConsumerGroupOffsets_result(reply.as_ptr());
@@ -76,7 +79,8 @@ pub(crate) fn has_offsets(reply: &Reply<'_>) -> Result<bool, RDKafkaErrorCode> {
     }
 }
 
-/// Asks for a group's state. One answer follows in the queue. `false` for a name that no group can have.
+/// Asks for a group's state. One answer follows in the queue. `false` for a name that no group can
+/// have.
 pub(crate) fn describe_group<C: ConsumerContext>(
     client: &BaseConsumer<C>,
     group: &str,
@@ -85,7 +89,8 @@ pub(crate) fn describe_group<C: ConsumerContext>(
 ) -> bool {
     let Ok(group) = CString::new(group) else { return false };
     let mut groups: [*const c_char; 1] = [group.as_ptr()];
-    // SAFETY: client, options and queue are live, and the array holds one C string, which is copied.
+    // SAFETY: client, options and queue are live, and the array holds one C string, which is
+    // copied.
     unsafe {
         sys::rd_kafka_DescribeConsumerGroups(
             client.client().native_ptr(),
@@ -104,7 +109,8 @@ pub(crate) fn members(reply: &Reply<'_>) -> Result<usize, RDKafkaErrorCode> {
         return Err(error);
     }
     let mut count = 0;
-    // SAFETY: the event is live. Its result, null for one of another kind, belongs to it, as does the array of
+    // SAFETY: the event is live. Its result, null for one of another kind, belongs to it, as does
+    // the array of
     // `count` descriptions.
     unsafe {
         let result = sys::rd_kafka_event_DescribeConsumerGroups_result(reply.as_ptr());

@@ -10,8 +10,8 @@ use crate::Record;
 use crate::foreign::{Place, RetryOwnership};
 use crate::metrics::Outcome;
 
-/// Held records are looked at when an answer has come, and at least this often: by that their groups
-/// go on being asked about.
+/// Held records are looked at when an answer has come, and at least this often: by that their
+/// groups go on being asked about.
 const LOOK: Duration = Duration::from_secs(10);
 
 /// What an owner keeps of it.
@@ -42,7 +42,8 @@ impl Owner {
         }
     }
 
-    /// Hands a record to the core that is not to be processed here, or not yet known to be another's.
+    /// Hands a record to the core that is not to be processed here, or not yet known to be
+    /// another's.
     pub(super) fn deliver_foreign(&mut self, record: Record, ruling: Ruling, now: Moment) {
         self.foreign.met = true;
         let bytes = record.size();
