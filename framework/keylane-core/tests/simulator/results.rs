@@ -287,7 +287,11 @@ impl World {
             entry.doing = doing;
             entry.refused = doing == Doing::Parked;
             if result == PublishResult::TooLarge {
-                entry.too_large_for_retry |= matches!(request.publish, Publish::Retry { .. });
+                if let Publish::Retry { delay, .. } = request.publish {
+                    entry.too_large_for_retry = true;
+                    // It waits in place for as long as the round would have taken.
+                    entry.retried_for += delay;
+                }
                 entry.headers = match request.publish {
                     Publish::DeadLetter { .. } => request.headers.fewer().unwrap_or(request.headers),
                     Publish::Retry { .. } => entry.headers,
