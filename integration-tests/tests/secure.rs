@@ -10,15 +10,15 @@ use std::{
 
 use bytes::Bytes;
 use keylane::{
-    Backoff, DeadLetter, NewTask, Raw, Retry, Subscription, SubscriptionBuilder, SubscriptionError, Task, TaskError,
-    TaskProducer, TaskProducerBuilder, TaskProducerError, TroubleKind,
+    Backoff, DeadLetter, Exhausted, FailureReason, NewTask, Raw, Retry, Subscription, SubscriptionBuilder,
+    SubscriptionError, Task, TaskError, TaskProducer, TaskProducerBuilder, TaskProducerError, TroubleKind,
     admin::{self, TopicCreation},
 };
 use keylane_integration_tests::{
     certificates::Authority,
     dead_letters::dead_letters,
     journal::{Expect, Journal},
-    kafka::{Operation, Resource},
+    kafka::{NewRecord, Operation, Resource},
     load::numbered,
     member::journaled,
     protocol::Protocol,
@@ -465,8 +465,9 @@ async fn a_dead_letter_topic_that_may_not_be_written_for_a_while_loses_nothing()
     let site = Site::tls(kafka_or_skip!()).await;
     let dead = Resource::Topic(&site.dead);
     let fails = |_: Task<Bytes>| async { Err::<(), _>(TaskError::fatal("never")) };
-    let letters = DeadLetter::topic(&site.dead).storm_burst(1_000);
-    let member = site.complete().dead_letter(letters).start(Raw, fails).await.unwrap();
+    // Nothing succeeds, which looks like a bad deployment.
+    let retry = Retry::none().on(FailureReason::Fatal, Exhausted::DeadLetter);
+    let member = site.complete().retry(retry).start(Raw, fails).await.unwrap();
     let dead_letters = async || dead_letters(site.kafka, &site.dead).await.unwrap().len();
     site.produce(0..10).await;
     wait_for("the first dead letters", DEADLINE, async || (dead_letters().await == 10).then_some(())).await;
@@ -511,4 +512,26 @@ async fn a_retry_topic_that_may_not_be_written_for_a_while_loses_nothing() {
     wait_until("the trouble has passed", DEADLINE, || member.status().trouble.is_none()).await;
     member.shutdown().await.unwrap();
     assert_eq!(site.kafka.read_all(&site.retry).await.unwrap().len(), 100);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_foreign_retry_of_a_group_that_may_not_be_asked_about_is_held_and_the_permission_is_named() {
+    let site = Site::tls(kafka_or_skip!()).await;
+    let other = site.kafka.unique("other");
+    let retry = NewRecord {
+        headers: vec![("keylane-group".to_owned(), Some(other.clone().into_bytes()))],
+        ..NewRecord::keyed("k", "theirs")
+    };
+    site.kafka.produce(&site.retry, vec![retry]).await.unwrap();
+    let processor = |_: Task<Bytes>| async { Err(TaskError::fatal("it is not to be processed")) };
+    let member = site.complete().start(Raw, processor).await.unwrap();
+    let says = |words: &str| {
+        let trouble = member.status().trouble.filter(|trouble| trouble.kind == TroubleKind::ForeignRetries);
+        trouble.is_some_and(|trouble| trouble.message.contains(&other) && trouble.message.contains(words))
+    };
+    wait_until("the permission is named", DEADLINE, || says("grant this client DESCRIBE")).await;
+    site.allow(Operation::Describe, Resource::Group(&other)).await;
+    wait_until("it is asked again, and the group is known to be gone", DEADLINE, || says("no members")).await;
+    member.shutdown().await.unwrap();
+    assert!(dead_letters(site.kafka, &site.dead).await.unwrap().is_empty());
 }

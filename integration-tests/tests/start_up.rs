@@ -10,7 +10,8 @@ use std::{
 use bytes::Bytes;
 use futures::FutureExt;
 use keylane::{
-    DeadLetter, Limits, Raw, Retry, StartError, Subscription, SubscriptionBuilder, SubscriptionConfig, Task, TaskError,
+    DeadLetter, Limits, Outage, Raw, Retry, StartError, Subscription, SubscriptionBuilder, SubscriptionConfig, Task,
+    TaskError,
 };
 use keylane_integration_tests::{
     kafka::{Kafka, NewRecord, Nodes},
@@ -226,7 +227,9 @@ async fn zero_and_absurd_limits_are_named() {
         (nowhere().drain_timeout(Duration::MAX), "drain_timeout"),
         (nowhere().shutdown_timeout(Duration::MAX), "shutdown_timeout"),
         (nowhere().retry(Retry::none().then_topic().topic_rounds(0)), "rounds"),
-        (nowhere().dead_letter(DeadLetter::topic("dead").storm_burst(0)), "storm_burst"),
+        (nowhere().retry(Retry::for_at_least(Duration::ZERO)), "for_at_least"),
+        (nowhere().outage(Outage::default().lanes(0)), "outage.lanes"),
+        (nowhere().outage(Outage::default().patience(Duration::MAX)), "outage.patience"),
         (Subscription::builder("", "topic"), "group"),
         (nowhere().bootstrap_servers(""), "bootstrap_servers"),
         (nowhere().topic("other").retry(Retry::none().then_topic()), "retry.topic.name"),

@@ -256,3 +256,25 @@ async fn with_reset_error_a_commit_that_names_another_log_ends_the_subscription(
     assert_eq!(scene.done(&NEW, "b"), 0);
     assert_eq!(scene.committed().await.unwrap(), old);
 }
+
+/// librdkafka#4362: deleted while the start of its partitions is being looked up, which an idle topic's are half a second
+/// after the assignment. The client went on with those that the new topic does not have, and did not close.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_topic_made_anew_with_fewer_partitions_keeps_no_shutdown_waiting() {
+    let kafka = kafka_or_skip!(Nodes::One);
+    let (stays, shrinks, group) = (kafka.unique("stays"), kafka.unique("shrinks"), kafka.unique("group"));
+    kafka.create_topic(&stays, 2, 1, &[]).await.unwrap();
+    kafka.create_topic(&shrinks, 6, 1, &[]).await.unwrap();
+    let journal = Journal::new();
+    let work = journaled(&journal, "a", |_| async { Ok(()) });
+    let builder = Protocol::Cooperative.subscribe(kafka, &group, &stays, SESSION_MS).topic(&shrinks);
+    let member = builder.kafka("topic.metadata.refresh.interval.ms", "1000").start(Raw, work).await.unwrap();
+    let of = |topic: &str| member.status().partitions.iter().filter(|partition| &*partition.topic == topic).count();
+    wait_until("it is assigned", DEADLINE, || of(&stays) == 2 && of(&shrinks) == 6).await;
+    kafka.delete_topic(&shrinks).await.unwrap();
+    wait_until("the topic's partitions are given back", DEADLINE, || of(&shrinks) == 0).await;
+    kafka.create_topic(&shrinks, 1, 1, &[]).await.unwrap();
+    kafka.produce(&shrinks, numbered(0..10, 20)).await.unwrap();
+    wait_until("the new topic is processed", DEADLINE, || journal.done() == 10).await;
+    member.shutdown().await.unwrap();
+}

@@ -40,8 +40,7 @@ impl Budget {
     /// Takes the current level and says what changes by it, if anything.
     pub fn update(&mut self, level: u64) -> Option<BudgetChange> {
         if self.paused {
-            // The second half only matters for marks that `validate` refuses: it keeps them from flapping.
-            if level <= self.resume_at && level < self.pause_at {
+            if self.resumes_at(level) {
                 self.paused = false;
                 return Some(BudgetChange::Resume);
             }
@@ -50,6 +49,12 @@ impl Budget {
             return Some(BudgetChange::Pause);
         }
         None
+    }
+
+    /// Whether this level ends a pause.
+    pub const fn resumes_at(&self, level: u64) -> bool {
+        // The second half only matters for marks that `validate` refuses: it keeps them from flapping.
+        level <= self.resume_at && level < self.pause_at
     }
 
     /// Whether the last level left it paused.

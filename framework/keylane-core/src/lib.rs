@@ -16,6 +16,7 @@
 //! | [`Watchdog`], [`BlockerPolicy`] | which attempts are slow, which partition stands still, and which record holds it up |
 //! | [`Silence`] | whether a partition's owner is blocked |
 //! | [`KeySketch`] | which keys have the most records, take the most time, wait longest |
+//! | [`Ownership`], [`Groups`] | whose a retry is where groups share a retry topic, and which other groups are alive |
 //! | [`Evidence`], [`Caution`] | which record ends the process again and again |
 //! | [`LogId`], [`Resume`], [`Identity`] | whether a position is about the log that is there, or its topic was made anew |
 //! | [`Budget`] | when to stop fetching and when to go on |
@@ -65,12 +66,14 @@
 //! * Nothing here waits, and nothing grows but by [`Partition::deliver`].
 
 mod backoff;
+mod beginning;
 mod budget;
 pub mod commit_map;
 mod elias_gamma;
 mod evidence;
 mod failed_attempt;
 mod failure;
+mod foreign;
 #[cfg(any(test, fuzzing))]
 #[doc(hidden)]
 pub mod fuzzing;
@@ -82,13 +85,17 @@ mod log_id;
 mod offset;
 mod outage_guard;
 mod partition;
+mod paused_by;
 mod retry_policy;
 mod settled_map;
 mod silence;
 mod time;
+mod troubles;
 mod varint;
+mod withheld;
 
 pub use backoff::{Backoff, BackoffError, MAX_BACKOFF};
+pub use beginning::{Beginning, EMPTIED_AFTER, EmptiedLog, LogRange, PassedOver, Reset, Step};
 pub use budget::{Budget, BudgetChange, BudgetError};
 pub use commit_map::{CommitContent, CommitMetadata, MAX_METADATA_BYTES, MapError};
 pub use evidence::{
@@ -97,6 +104,9 @@ pub use evidence::{
 };
 pub use failed_attempt::{ErrorClass, FailedAttempt, Place};
 pub use failure::{Failure, MAX_RETRY_AFTER, MIN_RETRY_AFTER, Reason};
+pub use foreign::{
+    ForeignPolicy, Groups, HeldBecause, Liveness, MAX_GROUPS, Ownership, Provenance, QUESTION_PATIENCE, Ruling, Whose,
+};
 pub use hot_keys::{HALF_LIFE, HeavyKey, KeySketch, SKETCH_CAPACITY, SMALLEST_SHARE};
 pub use lease::{DOUBT_PATIENCE, LEASE, Lease, Look};
 pub use log_id::{Identity, LogId, Resume, Seen};
@@ -106,12 +116,15 @@ pub use outage_guard::{
     OutageState,
 };
 pub use partition::{
-    Activity, Alarm, Blocker, BlockerPolicy, Blocking, Caution, Delivered, Delivery, LaneOrder, MARK_PATIENCE, Mark,
-    NEARLY_ALL_PERCENT, NEARLY_FULL_PERCENT, Oldest, ParkReason, Partition, PartitionSettings, Paused, PendingView,
-    PoisonFate, Poisoned, Publish, PublishRequest, PublishResult, RecordState, SUSPECT_PATIENCE, Settlement, Start,
-    Success, TURN_PATIENCE, Ticket, Turn, Verdict, Wait, Watchdog,
+    Activity, Alarm, Blocker, BlockerPolicy, Blocking, Caution, Delivered, Delivery, FailureHeaders, HeldUp, LaneOrder,
+    MARK_PATIENCE, Mark, NEARLY_ALL_PERCENT, NEARLY_FULL_PERCENT, Oldest, ParkReason, Partition, PartitionSettings,
+    Paused, PendingView, PoisonFate, Poisoned, Publish, PublishRequest, PublishResult, RecordState, SUSPECT_PATIENCE,
+    Settlement, Start, Success, TURN_PATIENCE, Ticket, Turn, Verdict, Wait, Watchdog,
 };
+pub use paused_by::{EpisodeNews, Fill, LimitsSeen, NotDueEpisode, PausedBy};
 pub use retry_policy::{Exhausted, InPlace, LEAST_ATTEMPTS, ReasonActions, RetryPolicy, TopicRetry};
 pub use settled_map::{SettledMap, SettledRange};
 pub use silence::{Silence, Silent};
 pub use time::Moment;
+pub use troubles::{MOST_TROUBLES, Noted, Over, Sign, Troubles};
+pub use withheld::{Behind, Rest, WITHHELD_AFTER, Withheld, WithheldNews};

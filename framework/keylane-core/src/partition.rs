@@ -7,8 +7,9 @@
 //!                                  its turn ──┘  ▲          │
 //!                                                │          ├─▶ waiting (back-off) ─▶ ready
 //!                                                            ├─▶ publish queued ─▶ publishing ─▶ settled
-//!                                                            │         ▲── waiting ──┘
+//!                                                            │         ▲── waiting ──┘  (too large: fewer headers)
 //!                                                            └─▶ parked
+//!  deliver ─▶ (of another group) ─▶ held ─▶ settled
 //! ```
 //! From `ready` to `settled` a record is the head of its lane, and the others of its key wait behind it.
 
@@ -35,13 +36,14 @@ pub use blocker::{Blocker, BlockerPolicy, Blocking, NEARLY_ALL_PERCENT, NEARLY_F
 pub use caution::{Caution, MARK_PATIENCE, Mark, PoisonFate, Poisoned, SUSPECT_PATIENCE, TURN_PATIENCE, Turn};
 pub use delivery::{Delivered, Delivery};
 pub use observe::{Oldest, RecordState};
-pub use outcome::{ParkReason, Publish, PublishRequest, PublishResult, Settlement, Success, Verdict};
-pub use pending_view::{Activity, PendingView, Wait};
+pub use outcome::{FailureHeaders, ParkReason, Publish, PublishRequest, PublishResult, Settlement, Success, Verdict};
+pub use pending_view::{Activity, HeldUp, PendingView, Wait};
 pub use settings::{LaneOrder, PartitionSettings, Paused};
 pub use ticket::{Start, Ticket};
 pub use watchdog::{Alarm, Watchdog};
 
 use crate::evidence::{Evidence, Instance};
+use crate::foreign::Ruling;
 use crate::lanes::{Joined, Lanes};
 use crate::ledger::{Admission, Ledger};
 use crate::log_id::LogId;
@@ -136,6 +138,12 @@ impl<R> Partition<R> {
     /// offset below the start, or in a hole that was read over, means that the log was cut and written anew: what was
     /// known about offsets from there on is forgotten. Records still pending from before are finished all the same.
     pub fn deliver(&mut self, delivery: Delivery<R>, now: Moment) -> Delivered {
+        self.deliver_ruled(delivery, Ruling::Process, now)
+    }
+
+    /// As [`deliver`](Self::deliver), for a record of a retry topic and what is to become of it. One that is not to be
+    /// processed never joins a lane: a retry topic keeps no order, and nothing of another group's waits for anything here.
+    pub fn deliver_ruled(&mut self, delivery: Delivery<R>, ruling: Ruling, now: Moment) -> Delivered {
         self.tell(now);
         let offset = delivery.offset;
         let goes_back = self.ledger.next().is_some_and(|next| !next.covers(offset));
@@ -148,7 +156,8 @@ impl<R> Partition<R> {
             self.cautious.log_was_cut(offset);
         }
         let due = delivery.due.filter(|&due| due > self.now);
-        let is_suspicious = admission == Admission::New && due.is_none();
+        let runs_here = ruling == Ruling::Process;
+        let is_suspicious = admission == Admission::New && due.is_none() && runs_here;
         let watched = self.cautious.watch.delivered(offset, is_suspicious);
         if admission == Admission::AlreadySettled {
             self.cautious.settled(offset);
@@ -162,10 +171,15 @@ impl<R> Partition<R> {
         // Nor can what is behind it have run before: it was behind it then too.
         record.stuck = due.is_some();
         match (self.settings.lane_order, due) {
+            _ if !runs_here => self.pending.set_state(slot, State::Held),
             (LaneOrder::Due, Some(due)) => self.timers.set(due, slot),
             _ => self.join_lane(slot),
         }
         self.look_for_progress();
+        if ruling == Ruling::Settle {
+            let _ = self.settle(slot, Settlement::Foreign);
+            return Delivered::Foreign;
+        }
         Delivered::Queued
     }
 
@@ -202,13 +216,13 @@ impl<R> Partition<R> {
         self.pending.set_state(slot, State::Publishing);
         let ticket = self.issue_ticket(slot);
         let pending = self.pending.get(slot);
-        let (offset, attempts) = (pending.offset, pending.attempts());
+        let (offset, attempts, headers) = (pending.offset, pending.attempts(), pending.headers());
         pending.publish().map(|publish| {
             let retried_for = match publish {
                 Publish::Retry { .. } => pending.retried_for(),
                 Publish::DeadLetter { .. } => Duration::ZERO,
             };
-            PublishRequest { ticket, offset, publish, attempts, retried_for }
+            PublishRequest { ticket, offset, publish, attempts, retried_for, headers }
         })
     }
 

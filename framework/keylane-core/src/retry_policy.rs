@@ -146,6 +146,8 @@ pub(crate) struct Tried {
     pub(crate) held_for: Duration,
     /// How often in a row something was unavailable to it before.
     pub(crate) unavailable: u32,
+    /// The retry topic does not take it.
+    pub(crate) too_large_for_topic: bool,
 }
 
 /// What to do about a failed attempt.
@@ -183,7 +185,7 @@ impl RetryPolicy {
                 let delay = self.backoff.delay(tried.attempts_here.saturating_sub(1), entropy);
                 return Decision::wait(failure.retry_after().unwrap_or(delay));
             }
-            if let Some(topic) = self.topic.filter(|topic| self.has_rounds_left(topic, tried)) {
+            if let Some(topic) = self.topic_for(tried).filter(|topic| self.has_rounds_left(topic, tried)) {
                 let delay = failure.retry_after().unwrap_or_else(|| topic.backoff.delay(tried.rounds, entropy));
                 return Decision::RetryTopic { round: tried.rounds.saturating_add(1), delay };
             }
@@ -205,10 +207,16 @@ impl RetryPolicy {
             // A record that comes from the retry topic may have used up its time in attempts that were far apart: it
             // has its retries in place all the same, so that the last word is not on a moment.
             (InPlace::Times(times), Some(time)) if tried.retried_for >= time => {
-                tried.attempts_here < LEAST_ATTEMPTS || (self.topic.is_some() && tried.attempts_here <= times)
+                tried.attempts_here < LEAST_ATTEMPTS
+                    || (self.topic_for(tried).is_some() && tried.attempts_here <= times)
             }
-            (InPlace::Times(times), Some(_)) => self.topic.is_none() || tried.attempts_here <= times,
+            (InPlace::Times(times), Some(_)) => self.topic_for(tried).is_none() || tried.attempts_here <= times,
         }
+    }
+
+    /// The retry topic, unless the record is too large for it: by time it is retried in place then.
+    fn topic_for(&self, tried: Tried) -> Option<TopicRetry> {
+        self.topic.filter(|_| !tried.too_large_for_topic)
     }
 
     fn has_rounds_left(&self, topic: &TopicRetry, tried: Tried) -> bool {

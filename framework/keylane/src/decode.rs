@@ -5,7 +5,7 @@ use std::error::Error;
 use bytes::Bytes;
 use serde::de::DeserializeOwned;
 
-use crate::Record;
+use crate::{Record, error_text};
 
 /// Turns the value of a record into the payload of a task.
 ///
@@ -34,9 +34,9 @@ pub trait Decode<T>: Send + Sync + 'static {
     fn decode(&self, record: &Record) -> Result<T, DecodeError>;
 }
 
-/// A value that could not be decoded.
+/// A value that could not be decoded. Its text has the reason with its causes, cut where it is longer than 4 KiB.
 #[derive(Debug, thiserror::Error)]
-#[error("cannot decode the value: {0}")]
+#[error("cannot decode the value: {}", error_text::chain(&**.0))]
 pub struct DecodeError(Box<dyn Error + Send + Sync>);
 
 impl DecodeError {

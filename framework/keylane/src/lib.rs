@@ -7,6 +7,7 @@
 //! # A consumer
 //! ```no_run
 //! use keylane::{DeadLetter, Json, Retry, Subscription, Task, TaskError};
+//! use std::time::Duration;
 //! use tokio::signal::{ctrl_c, unix::{SignalKind, signal}};
 //!
 //! #[derive(serde::Deserialize)]
@@ -21,7 +22,7 @@
 //! let subscription = Subscription::builder("parking-notifier", "parking-events")
 //!     .bootstrap_servers("localhost:9092")
 //!     .concurrency(64)
-//!     .retry(Retry::in_place(5))
+//!     .retry(Retry::for_at_least(Duration::from_secs(15 * 60)))
 //!     .dead_letter(DeadLetter::topic("parking-events-dlq"))
 //!     .start(Json, notify)
 //!     .await?;
@@ -37,7 +38,8 @@
 //! | stop what an attempt has started elsewhere | [`Cancellation`] |
 //! | decode values | [`Json`], [`Raw`], [`Decode`] |
 //! | set it up | [`Subscription::builder`], or [`SubscriptionConfig`] from a file: every option, its default, price and effect |
-//! | say what happens to failures | [`Retry`], [`Exhausted`], [`DeadLetter`] |
+//! | say what happens to failures | [`Retry`], [`Exhausted`], [`DeadLetter`], [`FailureReason`] |
+//! | tell an outage from a bad record | [`Outage`], [`TaskError::unavailable`], [`OutageStatus`] |
 //! | recognise a dead letter that was written twice | [`FailedRecordId`] |
 //! | see what is stuck, and get it out of the way | [`Watchdog`], [`Blocker`], [`OldestRecord`], [`KeyHash`] |
 //! | see which keys have the most records, take the most time, wait longest | [`SubscriptionHandle::hot_keys`] |
@@ -79,6 +81,8 @@ mod dead_letter;
 mod decode;
 #[cfg(feature = "embedded-broker")]
 mod embedded_broker;
+mod error_text;
+mod foreign;
 #[cfg(any(test, fuzzing))]
 #[doc(hidden)]
 pub mod fuzzing;
@@ -88,6 +92,7 @@ pub mod http;
 mod key_hash;
 pub mod metrics;
 mod native;
+mod panics;
 mod processor;
 mod producer;
 mod record;
@@ -103,8 +108,9 @@ pub mod trace;
 pub use cancellation::Cancellation;
 pub use client_config::ClientConfigError;
 pub use config::{
-    Backoff, Blocker, BlockerAction, ConfigError, DeadLetter, Exhausted, HotKeySettings, InPlace, KafkaSettings,
-    KeyInSpans, Limits, Reading, Retry, RetryTopic, SubscriptionConfig, Tracing, Watchdog,
+    Backoff, Blocker, BlockerAction, ConfigError, DeadLetter, Exhausted, FailureReason, ForeignRetries, HotKeySettings,
+    InPlace, KafkaSettings, KeyInSpans, Limits, Outage, Reading, Retry, RetryTopic, SubscriptionConfig, Tracing,
+    Watchdog,
 };
 pub use dead_letter::FailedRecordId;
 pub use decode::{Decode, DecodeError, Json, Raw};
@@ -118,11 +124,12 @@ pub use producer::{
 };
 pub use record::{Origin, Record};
 pub use subscription::{
-    HotKey, HotKeys, OldestRecord, PartitionNotAssigned, PartitionStatus, RecordState, StartError, State, Subscription,
-    SubscriptionBuilder, SubscriptionError, SubscriptionHandle, SubscriptionStatus, Trouble, TroubleKind,
+    HotKey, HotKeys, OldestRecord, OngoingOutage, OutageKind, OutageStatus, PartitionNotAssigned, PartitionStatus,
+    PausedBy, RecordState, StartError, State, Subscription, SubscriptionBuilder, SubscriptionError, SubscriptionHandle,
+    SubscriptionStatus, Trouble, TroubleKind, TroublePlace,
 };
 pub use task::Task;
-pub use task_error::TaskError;
+pub use task_error::{TaskError, TaskErrorKind};
 pub use task_metadata::TaskMetadata;
 
 /// The examples of the README are compiled with the documentation's.

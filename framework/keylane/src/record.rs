@@ -8,7 +8,7 @@ use bytes::Bytes;
 
 pub(crate) use arena::Arena;
 
-use crate::dead_letter::{RetryState, read_retry_state};
+use crate::dead_letter::{RetryState, provenance, read_retry_state};
 use crate::{Headers, TaskMetadata};
 
 /// A record as Kafka delivered it. Cloning shares the bytes.
@@ -144,6 +144,11 @@ impl Record {
 
     pub(crate) fn metadata(&self) -> Option<&TaskMetadata> {
         self.headers.as_ref().and_then(|headers| headers.metadata.as_ref())
+    }
+
+    /// Who wrote it, as a record of a retry topic.
+    pub(crate) fn provenance(&self) -> keylane_core::Provenance<'_> {
+        provenance(self.headers(), self.metadata())
     }
 
     /// Bytes of key, value and headers: what counts against the budget.

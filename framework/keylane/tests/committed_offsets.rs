@@ -11,6 +11,7 @@ use std::time::Duration;
 use common::{PATIENCE, eventually, producer};
 use keylane::{EmbeddedBroker, Json, NewTask, Subscription, Task, TaskError};
 use rdkafka::mocking::MockCluster;
+use rdkafka::producer::DefaultProducerContext;
 use rdkafka::types::{RDKafkaApiKey, RDKafkaRespErr};
 use tokio::sync::watch;
 
@@ -114,5 +115,91 @@ async fn shutdown_commits(shutdown_timeout: Duration, refusals: usize, stuck: &'
     let mut seen = seen.lock().unwrap().clone();
     seen.sort_unstable();
     assert_eq!(seen, (0..=10).collect::<Vec<_>>(), "each record once");
+    producer.close(PATIENCE).await.unwrap();
+}
+
+/// A member of a group that begins at the log's end.
+async fn at_the_end(broker: &MockCluster<'_, DefaultProducerContext>, seen: &Arc<Mutex<Vec<u32>>>) -> Subscription {
+    let seen = seen.clone();
+    let processor = move |task: Task<u32>| {
+        seen.lock().unwrap().push(*task.payload());
+        async { Ok::<(), TaskError>(()) }
+    };
+    Subscription::builder("group", "tasks")
+        .bootstrap_servers(broker.bootstrap_servers())
+        .kafka_settings(EmbeddedBroker::client_settings())
+        .kafka("session.timeout.ms", "10000")
+        .kafka("auto.offset.reset", "latest")
+        .start(Json, processor)
+        .await
+        .unwrap()
+}
+
+/// Otherwise the next start would begin at an end that is later, past what was written in between.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn with_latest_an_idle_partition_is_read_on_from_where_it_began() {
+    let broker = MockCluster::new(1).unwrap();
+    broker.create_topic("tasks", 1, 1).unwrap();
+    let producer = producer(broker.bootstrap_servers(), "tasks").await;
+    let write = async |numbers: std::ops::Range<u32>| {
+        let tasks = numbers.map(|i| NewTask::json(&i).unwrap().key(i.to_string()));
+        assert!(producer.enqueue_all(tasks).await.iter().all(Result::is_ok));
+    };
+    let seen: Arc<Mutex<Vec<u32>>> = Arc::default();
+    write(0..3).await;
+
+    let first = at_the_end(&broker, &seen).await;
+    eventually("the end is known", || first.status().partitions.iter().any(|p| p.watermark == 3)).await;
+    first.shutdown().await.unwrap();
+    write(3..8).await;
+    let second = at_the_end(&broker, &seen).await;
+    eventually("what was written meanwhile is read", || seen.lock().unwrap().len() == 5).await;
+    second.shutdown().await.unwrap();
+    let mut seen = seen.lock().unwrap().clone();
+    seen.sort_unstable();
+    assert_eq!(seen, (3..8).collect::<Vec<_>>());
+    producer.close(PATIENCE).await.unwrap();
+}
+
+/// Neither the end nor the commit is to be had at first: nothing is guessed, and nothing starts.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn with_latest_nothing_is_passed_over_although_the_broker_does_not_answer_at_once() {
+    let broker = MockCluster::new(1).unwrap();
+    broker.create_topic("tasks", 1, 1).unwrap();
+    let producer = producer(broker.bootstrap_servers(), "tasks").await;
+    let seen: Arc<Mutex<Vec<u32>>> = Arc::default();
+    assert!(producer.enqueue(NewTask::json(&0).unwrap()).await.is_ok());
+    let refusals = vec![RDKafkaRespErr::RD_KAFKA_RESP_ERR_COORDINATOR_LOAD_IN_PROGRESS; 20];
+    broker.request_errors(RDKafkaApiKey::OffsetCommit, &refusals);
+    let refusals = vec![RDKafkaRespErr::RD_KAFKA_RESP_ERR_TOPIC_AUTHORIZATION_FAILED; 6];
+    broker.request_errors(RDKafkaApiKey::ListOffsets, &refusals);
+
+    let first = at_the_end(&broker, &seen).await;
+    eventually("the end is known", || first.status().partitions.iter().any(|p| p.watermark == 1)).await;
+    assert!(producer.enqueue(NewTask::json(&1).unwrap()).await.is_ok());
+    eventually("what comes behind the end is read", || seen.lock().unwrap().len() == 1).await;
+    first.shutdown().await.unwrap();
+    assert_eq!(*seen.lock().unwrap(), [1]);
+    producer.close(PATIENCE).await.unwrap();
+}
+
+/// A commit that cannot be read for a while is a commit all the same.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn with_latest_what_is_committed_counts_although_it_cannot_be_read_at_once() {
+    let broker = MockCluster::new(1).unwrap();
+    broker.create_topic("tasks", 1, 1).unwrap();
+    let producer = producer(broker.bootstrap_servers(), "tasks").await;
+    let seen: Arc<Mutex<Vec<u32>>> = Arc::default();
+    let first = at_the_end(&broker, &seen).await;
+    eventually("the end is known", || first.status().partitions.iter().any(|p| p.watermark == 0)).await;
+    first.shutdown().await.unwrap();
+    let tasks = (0..4).map(|i: u32| NewTask::json(&i).unwrap());
+    assert!(producer.enqueue_all(tasks).await.iter().all(Result::is_ok));
+    // An answer for good, as far as the assignment is concerned.
+    let refusals = [RDKafkaRespErr::RD_KAFKA_RESP_ERR_GROUP_AUTHORIZATION_FAILED; 2];
+    broker.request_errors(RDKafkaApiKey::OffsetFetch, &refusals);
+    let second = at_the_end(&broker, &seen).await;
+    eventually("what was written meanwhile is read", || seen.lock().unwrap().len() == 4).await;
+    second.shutdown().await.unwrap();
     producer.close(PATIENCE).await.unwrap();
 }

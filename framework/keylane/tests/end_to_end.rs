@@ -9,13 +9,15 @@ mod common;
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use common::{PATIENCE, eventually};
 use keylane::{
     Backoff, DeadLetter, EmbeddedBroker, EmbeddedBrokerOptions, Json, NewTask, Raw, Reading, Retry, State,
     Subscription, SubscriptionBuilder, Task, TaskError, TaskProducer,
 };
+use rdkafka::ClientConfig;
+use rdkafka::producer::{BaseProducer, BaseRecord, Producer};
 
 /// What a processor saw: per key, the payloads in order.
 type Seen = Arc<Mutex<HashMap<String, Vec<u32>>>>;
@@ -220,6 +222,51 @@ async fn failures_are_retried_in_place_and_then_dead_lettered_with_their_bytes()
         dead,
         [("3", "panic", "3"), ("5", "fatal", "1"), ("9", "exhausted", "3"), ("not json", "undecodable", "1")]
     );
+}
+
+/// Points 10 and 11: a topic refuses records ahead of its clock, and its retention deletes old ones.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_dead_letter_has_the_time_of_its_writing_and_the_records_own_in_a_header() {
+    const HOUR_MILLIS: i64 = 3_600_000;
+    let broker = broker(&["tasks", "dead"]);
+    let begun = unix_millis();
+    let ahead = begun + 2 * HOUR_MILLIS;
+    let old = begun - 8 * 24 * HOUR_MILLIS;
+    let writer: BaseProducer =
+        ClientConfig::new().set("bootstrap.servers", broker.bootstrap_servers()).create().unwrap();
+    for timestamp in [ahead, old] {
+        let record = BaseRecord::<str, str>::to("tasks").key("k").payload("x").timestamp(timestamp);
+        writer.send(record).map_err(|(error, _)| error).unwrap();
+    }
+    writer.flush(PATIENCE).unwrap();
+    let subscription = subscribe(&broker, "tasks")
+        .dead_letter(DeadLetter::topic("dead"))
+        .start(Raw, async |_: Task<bytes::Bytes>| Err::<(), _>(TaskError::fatal("no")))
+        .await
+        .unwrap();
+    let dead = Arc::new(Mutex::new(Vec::new()));
+    let noted = dead.clone();
+    let dead_letters = subscribe(&broker, "dead")
+        .start(Raw, move |task: Task<bytes::Bytes>| {
+            let own = task.headers().last_str("keylane-origin-timestamp").map(str::to_owned);
+            noted.lock().unwrap().push((task.timestamp_millis(), own));
+            async { Ok::<(), TaskError>(()) }
+        })
+        .await
+        .unwrap();
+    eventually("both dead letters are read", || dead.lock().unwrap().len() == 2).await;
+    subscription.shutdown().await.unwrap();
+    dead_letters.shutdown().await.unwrap();
+    let dead = dead.lock().unwrap();
+    for (written, _) in dead.iter() {
+        assert!(written.is_some_and(|at| (begun..=unix_millis()).contains(&at)), "{dead:?}");
+    }
+    let own: Vec<_> = dead.iter().map(|(_, own)| own.clone()).collect();
+    assert_eq!(own, [Some(ahead.to_string()), Some(old.to_string())]);
+}
+
+fn unix_millis() -> i64 {
+    i64::try_from(SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_millis()).unwrap()
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

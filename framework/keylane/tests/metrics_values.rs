@@ -12,9 +12,13 @@ use std::time::{Duration, SystemTime};
 use common::{PATIENCE, eventually};
 use keylane::metrics::{PrometheusEndpoint, serve_prometheus};
 use keylane::{
-    Backoff, DeadLetter, EmbeddedBroker, EmbeddedBrokerOptions, Json, NewTask, Retry, Subscription,
+    Backoff, DeadLetter, EmbeddedBroker, EmbeddedBrokerOptions, Json, Limits, NewTask, PausedBy, Retry, Subscription,
     SubscriptionBuilder, Task, TaskError, Watchdog,
 };
+use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer};
+use rdkafka::mocking::MockCluster;
+use rdkafka::producer::DefaultProducerContext;
+use rdkafka::{ClientConfig, TopicPartitionList};
 
 static ENDPOINT: LazyLock<PrometheusEndpoint> = LazyLock::new(|| serve_prometheus(0).unwrap());
 
@@ -119,16 +123,16 @@ async fn waits_for_a_retry_are_told_by_tier_and_are_no_workable_lag() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn the_storm_guard_shows_when_it_is_closed_and_when_it_opens() {
-    let broker = broker(&["storm", "storm-dead"]);
-    let producer = common::producer(broker.bootstrap_servers(), "storm").await;
+async fn an_outage_shows_with_its_kind_and_what_is_held_and_that_it_is_over() {
+    let broker = broker(&["outage", "outage-dead"]);
+    let producer = common::producer(broker.bootstrap_servers(), "outage").await;
     let is_down = Arc::new(AtomicBool::new(true));
     let soon = Duration::from_millis(50);
     let subscription = {
         let is_down = is_down.clone();
-        subscribe(&broker, "storm", "storm")
-            .retry(Retry::none().backoff(Backoff::exponential(soon, soon)))
-            .dead_letter(DeadLetter::topic("storm-dead").storm_burst(2))
+        subscribe(&broker, "outage", "outage")
+            .retry(Retry::for_at_least(soon * 10).backoff(Backoff::exponential(soon, soon)))
+            .dead_letter(DeadLetter::topic("outage-dead"))
             .start(Json, move |_: Task<u32>| {
                 let is_down = is_down.load(Ordering::Relaxed);
                 async move { if is_down { Err(TaskError::retryable("down")) } else { Ok(()) } }
@@ -136,17 +140,78 @@ async fn the_storm_guard_shows_when_it_is_closed_and_when_it_opens() {
             .await
             .unwrap()
     };
-    let this = [("subscription", "storm")];
-    eventually("it is open", || is("keylane_storm_guard_closed", &this, 0.0)).await;
-    assert!(!subscription.status().storm_guard_closed);
+    let this = [("subscription", "outage")];
+    let total = [("subscription", "outage"), ("kind", "total")];
+    eventually("there is none", || is("keylane_outage", &this, 0.0) && is("keylane_held_records", &this, 0.0)).await;
+    assert_eq!(subscription.status().outage, None);
     for number in 0..5 {
         producer.enqueue(task(number)).await.unwrap();
     }
-    eventually("it is closed", || is("keylane_storm_guard_closed", &this, 1.0)).await;
-    assert!(subscription.status().storm_guard_closed);
+    eventually("it shows", || is("keylane_outage", &total, 1.0) && is("keylane_held_records", &this, 5.0)).await;
+    assert!(is_above_zero("keylane_outage_holds_total", &this));
     is_down.store(false, Ordering::Relaxed);
-    eventually("it opens", || is("keylane_storm_guard_closed", &this, 0.0)).await;
-    assert!(!subscription.status().storm_guard_closed);
+    eventually("it is over", || is("keylane_outage", &this, 0.0) && is("keylane_held_records", &this, 0.0)).await;
+    assert_eq!(subscription.status().outage, None);
+    subscription.shutdown().await.unwrap();
+    producer.close(PATIENCE).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_lies_in_the_dead_letter_topic_is_counted_from_any_writer_and_absent_where_it_is_unknown() {
+    let broker = broker(&["counted", "uncounted"]);
+    broker.create_topic("counted-dead", 3).unwrap();
+    let producer = common::producer(broker.bootstrap_servers(), "counted-dead").await;
+    for number in 0..7 {
+        producer.enqueue(task(number)).await.unwrap();
+    }
+    let start = async |topic: &str, dead_letter: Option<DeadLetter>| {
+        let mut builder = subscribe(&broker, topic, topic);
+        if let Some(dead_letter) = dead_letter {
+            builder = builder.dead_letter(dead_letter);
+        }
+        builder.start(Json, |_: Task<u32>| async { Ok::<(), TaskError>(()) }).await.unwrap()
+    };
+    let with = start("counted", Some(DeadLetter::topic("counted-dead"))).await;
+    let without = start("uncounted", None).await;
+    let records = |name: &str| value("keylane_dead_letter_topic_records", &[("subscription", name)]);
+    eventually("they are counted", || records("counted") == Some(7.0)).await;
+    eventually("the other one runs", || without.status().partitions.len() == 1).await;
+    assert_eq!(records("uncounted"), None);
+    with.shutdown().await.unwrap();
+    without.shutdown().await.unwrap();
+    eventually("an end is no empty topic", || records("counted").is_none()).await;
+    producer.close(PATIENCE).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_partition_that_records_not_due_keep_from_being_read_says_so() {
+    let broker = broker(&["deaf"]);
+    let producer = common::producer(broker.bootstrap_servers(), "deaf").await;
+    let hour = SystemTime::now() + Duration::from_secs(3600);
+    for number in 0..200 {
+        producer.enqueue(task(number).not_before(hour)).await.unwrap();
+    }
+    let mut limits = Limits::default();
+    (limits.pause_at_records, limits.resume_at_records) = (100, 70);
+    let subscription = subscribe(&broker, "deaf", "deaf")
+        .limits(limits)
+        .start(Json, |_: Task<u32>| async { Ok::<(), TaskError>(()) })
+        .await
+        .unwrap();
+    let this = [("topic", "deaf")];
+    eventually("the metric says so", || is("keylane_paused_by_not_due", &this, 1.0)).await;
+    eventually("the status says so", || {
+        let status = subscription.status().partitions[0].clone();
+        status.paused && status.paused_by == Some(PausedBy::NotDue) && status.not_due >= 100
+    })
+    .await;
+    // A pause by the user is its own cause.
+    subscription.handle().pause();
+    eventually("the user's pause comes first", || {
+        subscription.status().partitions[0].paused_by == Some(PausedBy::User)
+            && is("keylane_paused_by_not_due", &this, 0.0)
+    })
+    .await;
     subscription.shutdown().await.unwrap();
     producer.close(PATIENCE).await.unwrap();
 }
@@ -173,4 +238,104 @@ async fn a_processor_that_blocks_its_thread_shows() {
     eventually("it is not any more", || is("keylane_blocked_seconds", &this, 0.0)).await;
     subscription.shutdown().await.unwrap();
     producer.close(PATIENCE).await.unwrap();
+}
+
+/// Writes more than the mock keeps, which is 5 MB.
+async fn lose_records(broker: &MockCluster<'_, DefaultProducerContext>, topic: &str) {
+    let producer = common::producer(broker.bootstrap_servers(), topic).await;
+    let tasks = (0..10).map(|_| NewTask::json(&"x".repeat(900_000)).unwrap());
+    assert!(producer.enqueue_all(tasks).await.iter().all(Result::is_ok));
+    producer.close(PATIENCE).await.unwrap();
+}
+
+fn first_offset(broker: &MockCluster<'_, DefaultProducerContext>, topic: &str) -> i64 {
+    let mut config = ClientConfig::new();
+    let client: BaseConsumer = config.set("bootstrap.servers", broker.bootstrap_servers()).create().unwrap();
+    client.fetch_watermarks(topic, 0, PATIENCE).unwrap().0
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn records_that_are_deleted_before_a_start_or_in_a_pause_are_counted() {
+    LazyLock::force(&ENDPOINT);
+    let broker = MockCluster::new(1).unwrap();
+    broker.create_topic("deleted", 1, 1).unwrap();
+    let subscription = async |reset| {
+        Subscription::builder("deleted", "deleted")
+            .bootstrap_servers(broker.bootstrap_servers())
+            .kafka_settings(EmbeddedBroker::client_settings())
+            .kafka("session.timeout.ms", "10000")
+            .kafka("auto.offset.reset", reset)
+            .start(Json, async |_: Task<String>| Ok::<(), TaskError>(()))
+            .await
+            .unwrap()
+    };
+    let passed_over = || value("keylane_passed_over_records_total", &[("topic", "deleted")]).unwrap_or(0.0) as i64;
+    let watermark = |s: &Subscription| s.status().partitions.first().map_or(-1, |p| p.watermark);
+
+    let first = subscription("earliest").await;
+    lose_records(&broker, "deleted").await;
+    eventually("all that is there is read", || watermark(&first) == 10).await;
+    first.shutdown().await.unwrap();
+    assert_eq!(passed_over(), 0, "what was read before it was deleted is not passed over");
+
+    // Nobody reads meanwhile.
+    lose_records(&broker, "deleted").await;
+    lose_records(&broker, "deleted").await;
+    let gone = first_offset(&broker, "deleted") - 10;
+    assert!(gone > 0, "the mock keeps more than it did");
+    let second = subscription("earliest").await;
+    eventually("what is left is read", || watermark(&second) == 30).await;
+    assert_eq!(passed_over(), gone);
+
+    second.handle().pause_partition("deleted", 0).unwrap();
+    eventually("the pause is in force", || second.status().partitions.iter().all(|p| p.paused_by_user && p.paused))
+        .await;
+    lose_records(&broker, "deleted").await;
+    lose_records(&broker, "deleted").await;
+    let gone = gone + first_offset(&broker, "deleted") - 30;
+    second.handle().resume_partition("deleted", 0).unwrap();
+    eventually("what is left is read", || watermark(&second) == 50).await;
+    second.shutdown().await.unwrap();
+    assert_eq!(passed_over(), gone);
+
+    // All that is left is left out as well; the end is committed.
+    lose_records(&broker, "deleted").await;
+    lose_records(&broker, "deleted").await;
+    let third = subscription("latest").await;
+    eventually("the end is known", || watermark(&third) == 70).await;
+    third.shutdown().await.unwrap();
+    assert_eq!(passed_over(), gone + 20);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_retry_that_is_left_to_another_group_is_counted_and_one_that_is_held_shows_as_what_the_commit_waits_for() {
+    let broker = broker(&["theirs", "theirs-retry"]);
+    let mut config = ClientConfig::new();
+    config.set("bootstrap.servers", broker.bootstrap_servers()).set("group.id", "alive");
+    tokio::task::spawn_blocking(move || {
+        let consumer: BaseConsumer = config.create().unwrap();
+        let mut committed = TopicPartitionList::new();
+        committed.add_partition_offset("theirs-retry", 0, rdkafka::Offset::Offset(0)).unwrap();
+        consumer.commit(&committed, CommitMode::Sync).unwrap();
+    })
+    .await
+    .unwrap();
+    let retries = common::producer(broker.bootstrap_servers(), "theirs-retry").await;
+    for group in ["alive", "alive", "unheard-of"] {
+        retries.enqueue(task(1).header("keylane-group", group)).await.unwrap();
+    }
+    let subscription = subscribe(&broker, "theirs", "theirs")
+        .retry(Retry::none().then_topic())
+        .start(Json, |_: Task<u32>| async { Ok::<(), TaskError>(()) })
+        .await
+        .unwrap();
+    let settled = |outcome| {
+        value("keylane_settled_total", &[("topic", "theirs-retry"), ("outcome", outcome)]).unwrap_or(0.0) as u64
+    };
+    eventually("both are left to their group", || settled("foreign") == 2).await;
+    let held = [("topic", "theirs-retry"), ("state", "held")];
+    eventually("the other one is held", || is("keylane_watermark_state", &held, 1.0)).await;
+    subscription.shutdown().await.unwrap();
+    assert_eq!((settled("foreign"), settled("done")), (2, 0));
+    retries.close(PATIENCE).await.unwrap();
 }

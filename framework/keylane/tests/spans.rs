@@ -1,4 +1,4 @@
-//! What a subscriber of `tracing` sees of attempts, and that the trace context stays with its record.
+//! What a subscriber of `tracing` sees of attempts and of what is given up, and that the trace context stays with its record.
 #![cfg(feature = "embedded-broker")]
 // Clippy allows it in test functions only, not in what they call.
 #![allow(clippy::unwrap_used)]
@@ -8,13 +8,13 @@ mod common;
 use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::{Arc, Mutex, OnceLock};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use common::{PATIENCE, eventually};
 use keylane::trace::TraceParent;
 use keylane::{
-    Backoff, DeadLetter, EmbeddedBroker, EmbeddedBrokerOptions, Json, KeyHash, KeyInSpans, NewTask, Raw, Retry,
-    Subscription, SubscriptionBuilder, Task, TaskError, Tracing,
+    Backoff, DeadLetter, EmbeddedBroker, EmbeddedBrokerOptions, Exhausted, Json, KeyHash, KeyInSpans, Limits, NewTask,
+    PausedBy, Raw, Retry, Subscription, SubscriptionBuilder, Task, TaskError, Tracing,
 };
 use tracing::field::{Field, Visit};
 use tracing::span::{Attributes, Id, Record};
@@ -213,6 +213,112 @@ async fn an_attempt_that_is_dropped_before_its_time_says_so() {
     let fields = &recorder.attempts("dropped")[0].fields;
     assert_eq!(fields["result"], "dropped");
     assert_eq!(fields["key_hash"], KeyHash::of(KEY.as_bytes()).to_string());
+}
+
+/// What the log says of these records at this level.
+fn lines(recorder: &Recorder, message: &str, level: Level, topic: &str) -> Vec<Fields> {
+    let is_it = |fields: &Fields| {
+        let text = |name: &str| fields.get(name).map_or("", String::as_str);
+        text("message").starts_with(message) && text("topic") == topic
+    };
+    let mine = recorder.all().into_iter().filter(|seen| seen.level == level).map(|seen| seen.fields);
+    mine.filter(is_it).collect()
+}
+
+/// The sum of what summaries say they left out.
+fn left_out(recorder: &Recorder, message: &str, subscription: &str) -> usize {
+    let summaries = recorder.all().into_iter().map(|seen| seen.fields).filter(|fields| {
+        let text = |name: &str| fields.get(name).map_or("", String::as_str);
+        text("message").starts_with(message) && text("subscription") == subscription
+    });
+    summaries.map(|fields| fields["left_out"].parse::<usize>().unwrap()).sum()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn each_dead_letter_is_a_warning_or_counted_as_left_out() {
+    const RECORDS: usize = 40;
+    const MESSAGE: &str = "a record is given up";
+    let recorder = Recorder::of_this_process();
+    let broker = broker(&["given-up", "given-up-dead"]);
+    let producer = common::producer(broker.bootstrap_servers(), "given-up").await;
+    for number in 0..RECORDS {
+        producer.enqueue(NewTask::new(PAYLOAD).key(format!("k{number}"))).await.unwrap();
+    }
+    producer.close(PATIENCE).await.unwrap();
+    let subscription = subscribe(&broker, "given-up")
+        .name("gives-up")
+        .dead_letter(DeadLetter::topic("given-up-dead"))
+        .start(Raw, |_: Task<bytes::Bytes>| async { Err::<(), _>(TaskError::fatal("the gateway says 400")) })
+        .await
+        .unwrap();
+    let all = |level| lines(recorder, MESSAGE, level, "given-up");
+    eventually("all are dead letters", || all(Level::WARN).len() + all(Level::DEBUG).len() == RECORDS).await;
+    subscription.shutdown().await.unwrap();
+
+    let warned = all(Level::WARN);
+    assert!(warned.len() >= 10, "{} lines", warned.len());
+    assert_eq!(warned.len() + left_out(recorder, "more records were dead-lettered", "gives-up"), RECORDS);
+    // Acknowledgements come in any order.
+    for line in &warned {
+        let field = |name: &str| line.get(name).map(String::as_str);
+        let key_hash = KeyHash::of(format!("k{}", field("offset").unwrap()).as_bytes()).to_string();
+        assert_eq!([field("partition"), field("attempts"), field("reason")], [Some("0"), Some("1"), Some("fatal")]);
+        assert_eq!([field("key_hash"), field("error")], [Some(&*key_hash), Some("the gateway says 400")]);
+        assert!(field("written_to").unwrap().starts_with("given-up-dead-0@"), "{line:?}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn each_parked_record_is_an_error_or_counted_as_left_out() {
+    const RECORDS: usize = 30;
+    const MESSAGE: &str = "a record is parked";
+    let recorder = Recorder::of_this_process();
+    let broker = broker(&["parks"]);
+    let producer = common::producer(broker.bootstrap_servers(), "parks").await;
+    for number in 0..RECORDS {
+        producer.enqueue(NewTask::new(PAYLOAD).key(format!("k{number}"))).await.unwrap();
+    }
+    producer.close(PATIENCE).await.unwrap();
+    let subscription = subscribe(&broker, "parks")
+        .name("parks-them")
+        .retry(Retry::in_place(1).exhausted(Exhausted::Park))
+        .start(Raw, |_: Task<bytes::Bytes>| async { Err::<(), _>(TaskError::fatal("the gateway says 400")) })
+        .await
+        .unwrap();
+    let all = |level| lines(recorder, MESSAGE, level, "parks");
+    eventually("all are parked", || all(Level::ERROR).len() + all(Level::DEBUG).len() == RECORDS).await;
+    subscription.shutdown().await.unwrap();
+
+    let said = all(Level::ERROR);
+    assert!(said.len() >= 10, "{} lines", said.len());
+    assert_eq!(said.len() + left_out(recorder, "more records were parked", "parks-them"), RECORDS);
+    assert_eq!((&*said[0]["partition"], &*said[0]["attempts"]), ("0", "1"));
+    assert_eq!((&*said[0]["error"], &*said[0]["why"]), ("the gateway says 400", "the policy says so (fatal)"));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn records_that_are_not_due_and_keep_a_partition_from_being_read_are_a_warning_once() {
+    let recorder = Recorder::of_this_process();
+    let broker = broker(&["deaf"]);
+    let producer = common::producer(broker.bootstrap_servers(), "deaf").await;
+    let hour = SystemTime::now() + Duration::from_secs(3600);
+    // One is enough: what is settled behind it fills a limit of its own.
+    producer.enqueue(NewTask::new(PAYLOAD).key("reminder").not_before(hour)).await.unwrap();
+    for number in 0..200 {
+        producer.enqueue(NewTask::new(PAYLOAD).key(format!("k{number}"))).await.unwrap();
+    }
+    producer.close(PATIENCE).await.unwrap();
+    let limits = Limits { settled_ahead: 100, ..Limits::default() };
+    let subscription = subscribe(&broker, "deaf")
+        .limits(limits)
+        .start(Raw, |_: Task<bytes::Bytes>| async { Ok::<(), TaskError>(()) })
+        .await
+        .unwrap();
+    let told = || lines(recorder, "reading is paused: records that are not due", Level::WARN, "deaf");
+    eventually("it is told", || !told().is_empty()).await;
+    eventually("the status has it", || subscription.status().partitions[0].paused_by == Some(PausedBy::NotDue)).await;
+    subscription.shutdown().await.unwrap();
+    assert_eq!((told().len(), &*told()[0]["not_due"]), (1, "1"));
 }
 
 const TRACE_PARENT: &str = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";

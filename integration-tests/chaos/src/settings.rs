@@ -3,7 +3,7 @@
 use std::{path::PathBuf, time::Duration};
 
 use clap::ValueEnum;
-use keylane::{Backoff, DeadLetter, Limits, Retry, Subscription, SubscriptionBuilder};
+use keylane::{Backoff, DeadLetter, Exhausted, FailureReason, Limits, Retry, Subscription, SubscriptionBuilder};
 use serde::{Deserialize, Serialize};
 
 /// How the group shares out its partitions.
@@ -101,6 +101,16 @@ impl Member {
         } else {
             Retry::in_place(3)
         };
+        // Many records of a plan fail for good, and each is to have its end within the run.
+        let retry = [
+            FailureReason::Undecodable,
+            FailureReason::Fatal,
+            FailureReason::Panic,
+            FailureReason::Timeout,
+            FailureReason::Exhausted,
+        ]
+        .into_iter()
+        .fold(retry, |retry, reason| retry.on(reason, Exhausted::DeadLetter));
         let limits = Limits {
             pause_at_records: self.tuning.pause_at_records,
             resume_at_records: self.tuning.pause_at_records * 7 / 10,

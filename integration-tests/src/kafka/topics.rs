@@ -3,6 +3,7 @@
 use std::time::{Duration, Instant};
 
 use rdkafka::{
+    Offset, TopicPartitionList,
     admin::{AdminClient, AdminOptions, AlterConfig, NewTopic, ResourceSpecifier, TopicReplication},
     client::DefaultClientContext,
     consumer::{BaseConsumer, Consumer},
@@ -87,6 +88,25 @@ impl Kafka {
             matches!(state, Err(KafkaError::MetadataFetch(RDKafkaErrorCode::UnknownTopicOrPartition)))
         })
         .await
+    }
+
+    /// Deletes the records of a partition in front of `end`, as retention does.
+    ///
+    /// # Errors
+    /// When the broker refuses it.
+    pub async fn delete_records(&self, topic: &str, partition: i32, end: i64) -> Result<(), HarnessError> {
+        let doing = format!("delete records of {topic}-{partition}");
+        let admin = self.admin()?;
+        let deletion = {
+            let mut list = TopicPartitionList::new();
+            list.add_partition_offset(topic, partition, Offset::Offset(end)).map_err(HarnessError::client(&doing))?;
+            admin.delete_records(&list, &options())
+        };
+        let answer = deletion.await.map_err(HarnessError::client(&doing))?;
+        for element in answer.elements() {
+            element.error().map_err(HarnessError::client(&doing))?;
+        }
+        Ok(())
     }
 
     /// Sets the topic's own settings to exactly these: what is not named falls back to the broker's default.

@@ -33,7 +33,7 @@ fn every_rule_has_a_severity_a_tested_page_and_a_dashboard_that_exists() {
     let mut pages = BTreeSet::new();
     for rule in shipped() {
         let alert = &rule.alert;
-        assert!(["critical", "warning"].contains(&&*rule.labels["severity"]), "{alert}");
+        assert!(["critical", "warning", "info"].contains(&&*rule.labels["severity"]), "{alert}");
         assert!(tests.contains(&format!("alertname=\"{alert}\", alertstate=\"firing\"")), "{alert} fires in no test");
         let page = rule.annotations["runbook_url"].strip_prefix("{{ $externalLabels.runbooks }}").unwrap();
         assert_eq!(page, format!("runbook/{alert}.md"));

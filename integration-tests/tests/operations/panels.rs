@@ -23,7 +23,8 @@ use super::{
 const WAIT: Duration = Duration::from_secs(20);
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn every_panel_and_every_rule_finds_what_it_asks_for_and_an_ordinary_run_raises_no_alert() {
+async fn every_panel_and_every_rule_finds_what_it_asks_for_and_an_ordinary_run_raises_no_alert_but_of_its_dead_letters()
+{
     let Some(prometheus) = program("prometheus") else { return };
     let kafka = kafka_or_skip!(Nodes::One);
     let _alone = alone().await;
@@ -42,7 +43,14 @@ async fn every_panel_and_every_rule_finds_what_it_asks_for_and_an_ordinary_run_r
         scene.write(partition, "unknown-device", FATAL).await;
     }
     seen("dead letters are counted", &format!("sum(keylane_dead_letters_total) >= {PARTITIONS}")).await;
-    scene.runs_well().await;
+    seen("and told", r#"ALERTS{alertname="KeylaneDeadLettersGrowing", alertstate="firing"}"#).await;
+    let log = scene.logged();
+    let told = log.lines().filter(|line| line.contains("WARN") && line.contains("a record is given up")).count();
+    assert_eq!(told, PARTITIONS as usize, "a line for each dead letter: {log}");
+    let information = r#"ALERTS{alertname="KeylaneDeadLetterTopicNotEmpty", alertstate="firing", severity="info"}"#;
+    seen("that they lie in their topic is told", information).await;
+    seen("every member counts them", &format!("min(keylane_dead_letter_topic_records) == {PARTITIONS}")).await;
+    scene.runs_well_but_for(&["KeylaneDeadLettersGrowing"]).await;
 
     let mut faults = Vec::new();
     for query in queries() {
@@ -58,7 +66,7 @@ async fn every_panel_and_every_rule_finds_what_it_asks_for_and_an_ordinary_run_r
         }
     }
     assert!(faults.is_empty(), "{}", faults.join("\n"));
-    assert_eq!(scene.prometheus.fired().await, Vec::<String>::new());
+    assert_eq!(scene.prometheus.fired().await, ["KeylaneDeadLettersGrowing"]);
     if let Some(path) = std::env::var_os("KEYLANE_PICTURE") {
         draw_an_outage(&scene, path.as_ref()).await;
     }
@@ -73,11 +81,9 @@ where
     K: std::ops::Deref<Target = Kafka> + Clone + Send + Sync + 'static,
 {
     scene.begin(DOWN);
-    let refused = format!(r#"sum(keylane_storm_guard_refusals_total{{subscription="{}"}}) > 1000"#, scene.group);
-    wait_for("dead letters are refused", DEADLINE, async || {
-        (!scene.prometheus.query(&refused).await.is_empty()).then_some(())
-    })
-    .await;
+    let refused = format!(r#"sum(keylane_outage_holds_total{{subscription="{}"}}) > 1000"#, scene.group);
+    wait_for("records are held", DEADLINE, async || (!scene.prometheus.query(&refused).await.is_empty()).then_some(()))
+        .await;
     scene.end(DOWN);
     wait_for("the backlog is done", DEADLINE, async || {
         (!scene.prometheus.query("max_over_time(max(keylane_lag_seconds)[10s:1s]) < 2").await.is_empty()).then_some(())

@@ -127,14 +127,14 @@ impl Prometheus {
         data.result
     }
 
-    /// The alerts that fire now, by name.
+    /// The alerts that fire now, by name. Information is none.
     pub(crate) async fn firing(&self) -> Vec<String> {
-        names(&self.query(r#"ALERTS{alertstate="firing"}"#).await)
+        names(&self.query(r#"ALERTS{alertstate="firing", severity!="info"}"#).await)
     }
 
-    /// Every alert that has fired since the start, by name.
+    /// Every alert that has fired since the start, by name. Information is none.
     pub(crate) async fn fired(&self) -> Vec<String> {
-        names(&self.query(r#"max_over_time(ALERTS{alertstate="firing"}[1h])"#).await)
+        names(&self.query(r#"max_over_time(ALERTS{alertstate="firing", severity!="info"}[1h])"#).await)
     }
 
     /// The annotations of what is pending or fires, templates filled in.

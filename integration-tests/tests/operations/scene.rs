@@ -102,6 +102,11 @@ impl<K: Deref<Target = Kafka> + Clone + Send + Sync + 'static> Scene<K> {
 
     /// Records are done, in all partitions, and have been for as long as the longest of the usual windows looks back.
     pub(crate) async fn runs_well(&self) {
+        self.runs_well_but_for(&[]).await;
+    }
+
+    /// The same where these alerts have fired.
+    pub(crate) async fn runs_well_but_for(&self, alerts: &[&str]) {
         let (group, seconds) = (&self.group, (5 * MINUTE).as_secs());
         let query = format!(
             r#"count(sum by (partition) (rate(keylane_settled_total{{subscription="{group}", outcome="done"}}[{seconds}s])) > 1)
@@ -112,16 +117,16 @@ impl<K: Deref<Target = Kafka> + Clone + Send + Sync + 'static> Scene<K> {
             (answer.first()?.value() as i32 == PARTITIONS).then_some(())
         })
         .await;
-        assert_eq!(
-            self.prometheus.fired().await,
-            Vec::<String>::new(),
-            "nothing is wrong yet; {}",
-            self.explain().await
-        );
+        assert_eq!(self.prometheus.fired().await, alerts, "nothing else is wrong yet; {}", self.explain().await);
     }
 
     /// All of `expected` come to fire, and nothing else does, also when the fault has lasted.
     pub(crate) async fn only(&self, expected: &[&str]) {
+        self.only_beside(expected, &[]).await;
+    }
+
+    /// The same, where some others may fire and need not.
+    pub(crate) async fn only_beside(&self, expected: &[&str], others: &[&str]) {
         let mut last = Vec::new();
         let outcome = tokio::time::timeout(DEADLINE, async {
             loop {
@@ -137,7 +142,9 @@ impl<K: Deref<Target = Kafka> + Clone + Send + Sync + 'static> Scene<K> {
         self.annotations_are_filled_in().await;
         // Whatever else this fault makes fire has had the time to.
         tokio::time::sleep(SETTLED * MINUTE).await;
-        assert_eq!(self.prometheus.fired().await, expected, "{}", self.explain().await);
+        let fired = self.prometheus.fired().await;
+        let unexpected = fired.iter().filter(|alert| !others.contains(&alert.as_str()));
+        assert_eq!(unexpected.collect::<Vec<_>>(), expected, "{}", self.explain().await);
     }
 
     /// The answer to a query as soon as there is one: a scrape that took too long leaves a gap.

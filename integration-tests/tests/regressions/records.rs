@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use keylane::{Backoff, DeadLetter, Raw, Retry, Task, TaskError};
+use keylane::{Backoff, DeadLetter, Exhausted, FailureReason, Raw, Retry, Task, TaskError};
 use keylane_integration_tests::{
     claims::{claims, unclaimed},
     dead_letters::dead_letters,
@@ -83,7 +83,9 @@ async fn records_without_a_key_are_attempted_as_often_as_they_fail_and_once_more
     });
     let quick = Backoff::fixed(Duration::from_millis(5));
     let retry = Retry::in_place(1).backoff(quick).then_topic().topic_backoff(quick).topic_rounds(1);
-    let dead_letter = DeadLetter { storm_burst: 1_000, ..DeadLetter::topic(&dead) };
+    // A third of the records fails for good, which looks like an outage.
+    let retry = retry.on(FailureReason::Exhausted, Exhausted::DeadLetter);
+    let dead_letter = DeadLetter::topic(&dead);
     let builder = Protocol::Cooperative.subscribe(kafka, &group, &topic, SESSION_MS);
     let member = builder.retry(retry).dead_letter(dead_letter).start(Raw, processor).await.unwrap();
     wait_until("all have had their end", DEADLINE, || journal.done() == 200).await;
@@ -246,4 +248,127 @@ async fn the_holes_of_compaction_are_no_records() {
             .any(|entry| matches!(entry, Entry::Ended(work, _, Outcome::Done) if work.offset == record.offset))
     };
     assert!(produced.iter().all(done), "a record that compaction left was passed over");
+}
+
+async fn await_commit_at(kafka: &Kafka, group: &str, topic: &str, offset: i64) {
+    wait_for(&format!("{offset} is committed"), DEADLINE, async || {
+        let committed = kafka.committed(group, topic).await.ok()?;
+        (committed.first()?.offset == Some(offset)).then_some(())
+    })
+    .await;
+}
+
+/// spring-kafka #1493: the position stayed in front of what retention had deleted. An empty log has no record that could
+/// move it: the lag would be shown for ever.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_log_that_was_emptied_is_read_on_from_its_end_and_that_is_committed() {
+    let kafka = kafka_or_skip!(Nodes::One);
+    let (topic, group) = (kafka.unique("regression"), kafka.unique("group"));
+    kafka.create_topic(&topic, 1, 1, &[]).await.unwrap();
+    let journal = Journal::new();
+    let member = async |name: &str| {
+        let builder = Protocol::Cooperative.subscribe(kafka, &group, &topic, SESSION_MS);
+        builder.start(Raw, journaled(&journal, name, async |_| Ok(()))).await.unwrap()
+    };
+    kafka.produce(&topic, numbered(0..5, 5)).await.unwrap();
+    let first = member("first").await;
+    await_commit_at(kafka, &group, &topic, 5).await;
+    first.shutdown().await.unwrap();
+
+    // Nobody reads meanwhile.
+    kafka.produce(&topic, numbered(5..500, 5)).await.unwrap();
+    kafka.delete_records(&topic, 0, 500).await.unwrap();
+    let second = member("second").await;
+    await_commit_at(kafka, &group, &topic, 500).await;
+
+    // Nor in a pause.
+    second.handle().pause();
+    let is_paused = || second.status().partitions.iter().all(|partition| partition.paused && partition.paused_by_user);
+    wait_until("the pause is in force", DEADLINE, is_paused).await;
+    kafka.produce(&topic, numbered(500..600, 5)).await.unwrap();
+    kafka.delete_records(&topic, 0, 600).await.unwrap();
+    second.handle().resume();
+    await_commit_at(kafka, &group, &topic, 600).await;
+    kafka.produce(&topic, numbered(600..610, 5)).await.unwrap();
+    wait_until("what comes then is processed", DEADLINE, || journal.done() == 15).await;
+    await_committed(kafka, &group, &topic).await;
+    second.shutdown().await.unwrap();
+}
+
+/// spring-kafka #110: without a commit the next start begins at an end that is later.
+async fn an_idle_partition(protocol: Protocol) {
+    let kafka = kafka_or_skip!(Nodes::One);
+    let (topic, group) = (kafka.unique("regression"), kafka.unique("group"));
+    kafka.create_topic(&topic, 1, 1, &[]).await.unwrap();
+    kafka.produce(&topic, numbered(0..3, 5)).await.unwrap();
+    let journal = Journal::new();
+    let member = async |name: &str| {
+        let builder = protocol.subscribe(kafka, &group, &topic, SESSION_MS).kafka("auto.offset.reset", "latest");
+        builder.start(Raw, journaled(&journal, name, async |_| Ok(()))).await.unwrap()
+    };
+    let first = member("first").await;
+    await_commit_at(kafka, &group, &topic, 3).await;
+    first.shutdown().await.unwrap();
+    kafka.produce(&topic, numbered(3..8, 5)).await.unwrap();
+    let second = member("second").await;
+    wait_until("what was written meanwhile is processed", DEADLINE, || journal.done() == 5).await;
+    await_committed(kafka, &group, &topic).await;
+    second.shutdown().await.unwrap();
+    assert_eq!(started_by(&journal, "first"), Vec::<i64>::new());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn with_latest_an_idle_partition_is_read_on_from_where_it_began_cooperative() {
+    an_idle_partition(Protocol::Cooperative).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn with_latest_an_idle_partition_is_read_on_from_where_it_began_eager() {
+    an_idle_partition(Protocol::Range).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn with_latest_an_idle_partition_is_read_on_from_where_it_began_consumer() {
+    an_idle_partition(Protocol::Consumer).await;
+}
+
+/// Holds a transaction open. Blocks.
+fn open_transaction(servers: &str, topic: &str) -> ThreadedProducer<DefaultProducerContext> {
+    let producer: ThreadedProducer<DefaultProducerContext> = ClientConfig::new()
+        .set("bootstrap.servers", servers)
+        .set("transactional.id", format!("{topic}-writer"))
+        .create()
+        .unwrap();
+    producer.init_transactions(DEADLINE).unwrap();
+    producer.begin_transaction().unwrap();
+    producer.send(BaseRecord::to(topic).key("open").payload("1000")).map_err(|(error, _)| error).unwrap();
+    producer.flush(DEADLINE).unwrap();
+    producer
+}
+
+/// klag-exporter #104: what lies behind an open transaction was no lag in seconds, and nobody could see why nothing came.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn records_behind_an_open_transaction_are_lag_and_its_cause_is_shown() {
+    let kafka = kafka_or_skip!(Nodes::One);
+    let (topic, group) = (kafka.unique("regression"), kafka.unique("group"));
+    kafka.create_topic(&topic, 1, 1, &[]).await.unwrap();
+    kafka.produce(&topic, numbered(0..5, 5)).await.unwrap();
+    let journal = Journal::new();
+    let builder = Protocol::Cooperative.subscribe(kafka, &group, &topic, SESSION_MS);
+    let member = builder.start(Raw, journaled(&journal, "a", async |_| Ok(()))).await.unwrap();
+    wait_until("all are processed", DEADLINE, || journal.done() == 5).await;
+
+    let (servers, name) = (kafka.bootstrap_servers().to_owned(), topic.clone());
+    let writer = tokio::task::spawn_blocking(move || open_transaction(&servers, &name)).await.unwrap();
+    kafka.produce(&topic, numbered(5..105, 5)).await.unwrap();
+    let partition = || member.status().partitions.into_iter().next();
+    let is_withheld = || partition().is_some_and(|it| it.withheld_records == 101 && it.lag_records == Some(101));
+    wait_until("what cannot be read is shown as withheld", DEADLINE, is_withheld).await;
+    assert_eq!(journal.done(), 5);
+
+    // The marker that ends it lies above them: an offset, and no lag in time.
+    tokio::task::spawn_blocking(move || writer.abort_transaction(DEADLINE)).await.unwrap().unwrap();
+    wait_until("the others are processed", DEADLINE, || journal.done() == 105).await;
+    wait_until("nothing is withheld", DEADLINE, || partition().is_some_and(|it| it.withheld_records == 0)).await;
+    member.shutdown().await.unwrap();
 }

@@ -36,4 +36,6 @@ pub enum Delivered {
     Repeated,
     /// A previous owner had settled it, and it is dropped.
     AlreadySettled,
+    /// It is another group's retry, and is settled.
+    Foreign,
 }

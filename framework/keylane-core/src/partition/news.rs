@@ -83,7 +83,7 @@ impl<R> Partition<R> {
 
     /// How many records wait only because the guard holds them, or because something is
     /// unavailable to them for long.
-    pub fn held(&self) -> usize {
+    pub fn held_by_guard(&self) -> usize {
         self.pending.held()
     }
 

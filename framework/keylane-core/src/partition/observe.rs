@@ -37,6 +37,8 @@ pub enum RecordState {
     Publishing,
     /// Held, for good.
     Parked,
+    /// A retry of another group that is not known to be alive, or that nobody else would process.
+    Held,
 }
 
 impl RecordState {
@@ -49,6 +51,7 @@ impl RecordState {
             Self::NotDue => "not_due",
             Self::Publishing => "publishing",
             Self::Parked => "parked",
+            Self::Held => "held",
         }
     }
 }
@@ -117,6 +120,11 @@ impl<R> Partition<R> {
         self.pending.count(State::Parked)
     }
 
+    /// How many records are held because they are another group's, or no other subscription of this group would process them.
+    pub fn held(&self) -> usize {
+        self.pending.count(State::Held)
+    }
+
     /// How many records could start if a place were free.
     pub fn ready(&self) -> usize {
         self.pending.count(State::Ready)
@@ -138,6 +146,7 @@ impl<R> Partition<R> {
             State::Waiting | State::PublishWaiting => RecordState::Waiting,
             State::PublishQueued | State::Publishing => RecordState::Publishing,
             State::Parked => RecordState::Parked,
+            State::Held => RecordState::Held,
         };
         let (offset, attempts) = (pending.offset, pending.attempts());
         Some(Oldest { offset, attempts, state, since: pending.since, record: &pending.record })
@@ -151,6 +160,12 @@ impl<R> Partition<R> {
     /// As [`record`](Self::record), to note something on it.
     pub fn record_mut(&mut self, ticket: Ticket) -> Option<&mut R> {
         self.is_live(ticket).then(|| &mut self.pending.get_mut(ticket.slot).record)
+    }
+
+    /// How often the record of a running attempt or an unfinished write was attempted, over all retries known of; `None`
+    /// once the ticket is stale.
+    pub fn attempts(&self, ticket: Ticket) -> Option<u32> {
+        self.is_live(ticket).then(|| self.pending.get(ticket.slot).attempts())
     }
 
     /// What is being written for the record of an unfinished write.

@@ -27,6 +27,8 @@ pub enum Settlement {
     Retried,
     /// On the dead-letter topic, acknowledged by the broker.
     DeadLettered,
+    /// A retry of another group, which processes it.
+    Foreign,
 }
 
 /// Where a record is to be written.
@@ -60,6 +62,31 @@ pub struct PublishRequest {
     /// For [`Publish::Retry`]: the record's retry time, the delay of this round included. It
     /// travels with the record, to be given back in [`Delivery::retried_for`](crate::Delivery).
     pub retried_for: Duration,
+    /// Which headers are added to the record. Fewer than all only where a dead letter was too large.
+    pub headers: FailureHeaders,
+}
+
+/// Which headers about its failure a written record gets.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum FailureHeaders {
+    /// All of them.
+    #[default]
+    All,
+    /// All but the error's text, the longest one.
+    WithoutError,
+    /// Its origin, the group and the reason.
+    Fewest,
+}
+
+impl FailureHeaders {
+    /// The next smaller set.
+    pub const fn fewer(self) -> Option<Self> {
+        match self {
+            Self::All => Some(Self::WithoutError),
+            Self::WithoutError => Some(Self::Fewest),
+            Self::Fewest => None,
+        }
+    }
 }
 
 /// What became of a write.
@@ -71,6 +98,12 @@ pub enum PublishResult {
     Failed,
     /// The broker will never take it: the record is parked.
     Refused,
+    /// Written alone, the record is larger than a limit of the client, the topic or the broker.
+    ///
+    /// From the retry topic it goes back to its lane: it is retried in place, after the delay of
+    /// that round, and does not go through the retry topic again. A dead letter is written with
+    /// [fewer headers](FailureHeaders), and parked where it is too large with the fewest.
+    TooLarge,
 }
 
 /// What became of the record by a result.
@@ -123,4 +156,6 @@ pub enum ParkReason {
     NoDeadLetterTopic,
     /// The broker refused for good to take it on the retry or dead-letter topic.
     Refused,
+    /// It is too large for the dead-letter topic, also with the fewest headers.
+    TooLarge,
 }

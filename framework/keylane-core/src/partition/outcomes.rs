@@ -157,20 +157,51 @@ impl<R> Partition<R> {
                 Verdict::Waiting { delay, held: None }
             }
             PublishResult::Refused => self.park(slot, ParkReason::Refused),
+            PublishResult::TooLarge => self.was_too_large(slot),
         }
+    }
+
+    /// The topic of its write does not take a record of this size.
+    fn was_too_large(&mut self, slot: u32) -> Verdict<R> {
+        let pending = self.pending.get_mut(slot);
+        if let Some(Publish::Retry { delay, .. }) = pending.publish() {
+            // Not to the dead-letter topic at once: what ended the attempt may be an outage.
+            // The next failure is decided by the policy and the guard, without the retry topic.
+            pending.leave_retry_topic_out();
+            self.wait_until(self.now + delay, slot, State::Waiting);
+            return Verdict::Waiting { delay, held: None };
+        }
+        if !pending.use_fewer_headers() {
+            return self.park(slot, ParkReason::TooLarge);
+        }
+        self.queue_publish(slot);
+        Verdict::Publishing
     }
 
     pub(super) fn is_current(&self, ticket: Ticket, state: State) -> bool {
         ticket.epoch == self.epoch && self.pending.is_current(ticket, state)
     }
 
-    fn settle(&mut self, slot: u32, outcome: Settlement) -> Verdict<R> {
+    /// Settles as foreign those held records that are found to be so by now.
+    ///
+    /// Takes a walk over the pending records where any are held: to be called when something has been learnt.
+    pub fn settle_held(&mut self, mut is_foreign: impl FnMut(&R) -> bool) -> Vec<Verdict<R>> {
+        if self.held() == 0 {
+            return Vec::new();
+        }
+        let held = self.pending.iter().filter(|(_, record)| record.state == State::Held);
+        let foreign: Vec<u32> = held.filter(|(_, held)| is_foreign(&held.record)).map(|(slot, _)| slot).collect();
+        foreign.into_iter().map(|slot| self.settle(slot, Settlement::Foreign)).collect()
+    }
+
+    pub(super) fn settle(&mut self, slot: u32, outcome: Settlement) -> Verdict<R> {
         self.unwatch(slot);
         self.news.settled(self.pending.get(slot));
         let pending = self.pending.remove(slot);
         self.cautious.settled(pending.offset);
         self.ledger.settle(pending.sequence);
-        if let Some(head) = self.lanes.leave(pending.lane(), slot) {
+        let in_lane = pending.state != State::Held;
+        if let Some(head) = in_lane.then(|| self.lanes.leave(pending.lane(), slot)).flatten() {
             self.make_head(head);
         }
         let attempts = pending.attempts();

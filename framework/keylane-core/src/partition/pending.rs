@@ -6,7 +6,7 @@
 use std::num::NonZeroU64;
 use std::time::Duration;
 
-use super::{Delivery, Publish, Ticket};
+use super::{Delivery, FailureHeaders, Publish, Ticket};
 use crate::failed_attempt::ErrorClass;
 use crate::failure::Failure;
 use crate::ledger::Sequence;
@@ -69,6 +69,8 @@ struct Rare {
     /// The write that is being made, is to be made when its attempt has ended (a blocker), or was refused (then it is parked).
     publish: Option<Publish>,
     publish_failures: u32,
+    headers: FailureHeaders,
+    too_large_for_retry_topic: bool,
     tries: Tries,
 }
 
@@ -134,10 +136,12 @@ pub(super) enum State {
     /// Between two tries of a write; a timer is set.
     PublishWaiting,
     Parked,
+    /// In no lane: another group's, and not known to be processed there.
+    Held,
 }
 
 impl State {
-    const COUNT: usize = Self::Parked as usize + 1;
+    const COUNT: usize = Self::Held as usize + 1;
 
     pub(super) const fn is_waiting(self) -> bool {
         matches!(self, Self::NotDue | Self::Waiting | Self::PublishWaiting)
@@ -341,6 +345,29 @@ impl<R> PendingRecord<R> {
         self.rare.get_or_insert_default().publish = Some(publish);
     }
 
+    /// Which headers its write gets.
+    pub(super) fn headers(&self) -> FailureHeaders {
+        self.rare.as_ref().map_or(FailureHeaders::All, |rare| rare.headers)
+    }
+
+    /// Its dead letter was too large; `false` where no fewer headers are left.
+    pub(super) fn use_fewer_headers(&mut self) -> bool {
+        let rare = self.rare.get_or_insert_default();
+        let fewer = rare.headers.fewer();
+        rare.headers = fewer.unwrap_or(rare.headers);
+        fewer.is_some()
+    }
+
+    /// The retry topic did not take it: nothing is to be written, and nothing will be to that topic.
+    pub(super) fn leave_retry_topic_out(&mut self) {
+        let rare = self.rare.get_or_insert_default();
+        (rare.publish, rare.publish_failures, rare.too_large_for_retry_topic) = (None, 0, true);
+    }
+
+    pub(super) fn is_too_large_for_retry_topic(&self) -> bool {
+        self.rare.as_ref().is_some_and(|rare| rare.too_large_for_retry_topic)
+    }
+
     /// One more write of it has failed; how many did before.
     pub(super) fn publish_failed(&mut self) -> u32 {
         let failures = &mut self.rare.get_or_insert_default().publish_failures;
@@ -372,6 +399,10 @@ impl<R> PendingRecord<R> {
         now.since(first.unwrap_or(self.started))
     }
 
+    pub(super) fn bytes(&self) -> usize {
+        self.bytes as usize
+    }
+
     /// What it is held by.
     pub(super) fn held(&self) -> Held {
         self.rare.as_ref().map_or(Held::No, |rare| rare.tries.held)
@@ -395,6 +426,7 @@ impl<R> PendingRecord<R> {
             retried_for: tries.retried_for.since_origin(),
             held_for: tries.held_for.since_origin(),
             unavailable: tries.unavailable,
+            too_large_for_topic: self.is_too_large_for_retry_topic(),
         }
     }
 

@@ -40,6 +40,8 @@ pub enum Activity {
     Publishing,
     /// It is held for good.
     Parked,
+    /// It is a retry of another group, or of an origin topic that is not read here.
+    Held,
 }
 
 /// What a waiting record waits for.
@@ -58,6 +60,17 @@ pub enum Wait {
     Write,
 }
 
+/// The records that wait for a moment or are held for good, and all that are behind them in their lanes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct HeldUp {
+    /// How many.
+    pub records: usize,
+    /// How many of these are not due yet, or behind one that is not.
+    pub not_due: usize,
+    /// The bytes of those.
+    pub not_due_bytes: usize,
+}
+
 impl Activity {
     /// Whether more time, or more concurrency, is all it takes: neither held up by a delay or by policy, nor behind one that
     /// may be.
@@ -72,21 +85,31 @@ impl<R> Partition<R> {
         self.pending.iter().map(|(_, record)| record.view())
     }
 
-    /// How many records neither more time for work nor more concurrency would get on: those that wait for a moment or are held
-    /// for good, and all that are behind them in their lanes. Takes a walk over the pending ones where there are such.
-    pub fn held_up(&self) -> usize {
-        if self.waiting() + self.parked() == 0 {
-            return 0;
+    /// The records that neither more time for work nor more concurrency would get on. Takes a walk over the pending ones where
+    /// there are such.
+    pub fn held_up(&self) -> HeldUp {
+        let mut held_up = HeldUp::default();
+        if self.waiting() + self.parked() + self.held() == 0 {
+            return held_up;
         }
-        let behind =
-            |head: u32| std::iter::successors(self.lanes.behind(head), |&slot| self.lanes.behind(slot)).count();
-        let with_those_behind = |(slot, record): (u32, &PendingRecord<R>)| match record.state {
-            State::Waiting | State::PublishWaiting | State::Parked => 1 + behind(slot),
-            // In no lane yet.
-            State::NotDue => 1,
-            _ => 0,
-        };
-        self.pending.iter().map(with_those_behind).sum()
+        for (slot, record) in self.pending.iter() {
+            let lane = match record.state {
+                State::Waiting | State::PublishWaiting | State::Parked => self.lanes.behind(slot),
+                // In no lane yet.
+                State::NotDue | State::Held => None,
+                _ => continue,
+            };
+            let is_not_due = matches!(record.activity(), Activity::Waiting(Wait::NotBefore | Wait::Topic { .. }));
+            let behind = std::iter::successors(lane, |&slot| self.lanes.behind(slot));
+            for bytes in std::iter::once(record.bytes()).chain(behind.map(|slot| self.pending.get(slot).bytes())) {
+                held_up.records += 1;
+                if is_not_due {
+                    held_up.not_due += 1;
+                    held_up.not_due_bytes += bytes;
+                }
+            }
+        }
+        held_up
     }
 
     /// The unsettled record with the lowest offset that [is workable](Activity::is_workable). Takes a walk over the pending
@@ -118,6 +141,7 @@ impl<R> PendingRecord<R> {
             State::PublishWaiting => Activity::Waiting(Wait::Write),
             State::PublishQueued | State::Publishing => Activity::Publishing,
             State::Parked => Activity::Parked,
+            State::Held => Activity::Held,
         }
     }
 

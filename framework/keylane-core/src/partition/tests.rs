@@ -12,8 +12,10 @@ use crate::retry_policy::{Exhausted, InPlace, RetryPolicy, TopicRetry};
 mod against_model;
 mod blocker;
 mod caution;
+mod foreign;
 mod outages;
 mod pending_view;
+mod too_large;
 mod watchdog;
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -262,7 +264,7 @@ fn a_record_the_guard_holds_back_waits_and_is_attempted_again() {
         let verdict = partition.fail(ticket, Failure::Retryable.into(), 0, now, &mut guard);
         let held = (expected > SECOND).then_some(HeldBy::Outage);
         assert_eq!(
-            (verdict, partition.held()),
+            (verdict, partition.held_by_guard()),
             (Verdict::Waiting { delay: expected, held }, usize::from(held.is_some()))
         );
         now = partition.next_deadline().unwrap();
@@ -271,7 +273,7 @@ fn a_record_the_guard_holds_back_waits_and_is_attempted_again() {
     guard.succeeded(now);
     let ticket = expect_start(&mut partition, 0);
     let verdict = partition.fail(ticket, Failure::Panicked.into(), 0, now, &mut guard);
-    assert_eq!((verdict, partition.held()), (waiting(SECOND), 0), "it is retried anew");
+    assert_eq!((verdict, partition.held_by_guard()), (waiting(SECOND), 0), "it is retried anew");
     partition.tick(now + SECOND);
     let ticket = expect_start(&mut partition, 0);
     assert_eq!(partition.fail(ticket, Failure::Panicked.into(), 0, now + SECOND, &mut guard), Verdict::Publishing);

@@ -37,6 +37,8 @@ pub(crate) struct LogRecord {
     pub(crate) rounds: u32,
     pub(crate) attempts: u32,
     pub(crate) retried_for: Duration,
+    /// Another group has written it.
+    pub(crate) theirs: bool,
 }
 
 #[derive(Clone, Debug, PartialEq)]
@@ -69,6 +71,7 @@ impl Log {
             Settlement::Skipped => "skipped",
             Settlement::Retried => "retried",
             Settlement::DeadLettered => "dead-lettered",
+            Settlement::Foreign => "foreign",
         };
         self.settled.entry(offset).or_default().insert(word);
     }

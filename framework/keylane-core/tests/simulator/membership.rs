@@ -88,6 +88,7 @@ impl World {
             self.lose_writes(log, owner.writes);
         }
         self.guards[member] = Guard::new(self.guard_settings);
+        self.neighbours.forget(member);
         self.count("a crash");
         Ok(())
     }

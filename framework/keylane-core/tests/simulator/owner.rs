@@ -5,8 +5,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use keylane_core::{
-    Budget, Delivered, Delivery, Epoch, LaneOrder, MAX_METADATA_BYTES, Moment, Offset, Partition, PartitionSettings,
-    Position, PublishRequest, SettledMap, Ticket,
+    Budget, Delivered, Delivery, Epoch, FailureHeaders, LaneOrder, MAX_METADATA_BYTES, Moment, Offset, Partition,
+    PartitionSettings, Position, PublishRequest, Ruling, SettledMap, Ticket,
 };
 
 use crate::broker::{Commit, Log, LogRecord};
@@ -50,6 +50,9 @@ pub(crate) struct Entry {
     /// Taken while it ran, because it held up the partition.
     pub(crate) blocker: bool,
     pub(crate) refused: bool,
+    /// The retry topic did not take it in this delivery.
+    pub(crate) too_large_for_retry: bool,
+    pub(crate) headers: FailureHeaders,
     pub(crate) doing: Doing,
     /// Failed attempts here, but for those to which something was unavailable.
     pub(crate) counted: u32,
@@ -68,6 +71,7 @@ pub(crate) enum Doing {
     Publishing,
     PublishWaitingUntil(Moment),
     Parked,
+    Held,
 }
 
 impl Owner {
@@ -110,12 +114,14 @@ impl Owner {
     }
 
     /// Delivers one record and checks that it is taken for what it is.
-    pub(crate) fn deliver(&mut self, record: LogRecord, now: Moment) -> Checked<Delivered> {
+    pub(crate) fn deliver(&mut self, record: LogRecord, ruling: Ruling, now: Moment) -> Checked<Delivered> {
         let offset = Offset::new(record.offset);
         let expected = if self.next.is_some_and(|next| record.offset < next) {
             Delivered::Repeated
         } else if self.inherited.contains(offset) {
             Delivered::AlreadySettled
+        } else if ruling == Ruling::Settle {
+            Delivered::Foreign
         } else {
             Delivered::Queued
         };
@@ -130,17 +136,18 @@ impl Owner {
             retried_for: record.retried_for,
             record: record.identity,
         };
-        let delivered = self.partition.deliver(delivery, now);
+        let delivered = self.partition.deliver_ruled(delivery, ruling, now);
         ensure!(delivered == expected, "G7: delivery of {offset} is {delivered:?} instead of {expected:?}");
         if delivered == Delivered::Repeated {
             return Ok(delivered);
         }
         self.start = self.start.or(Some(record.offset));
         self.next = Some(record.offset + 1);
-        if delivered == Delivered::AlreadySettled {
+        if matches!(delivered, Delivered::AlreadySettled | Delivered::Foreign) {
             self.settled.insert(record.offset);
         } else {
             let doing = match due {
+                _ if ruling != Ruling::Process => Doing::Held,
                 Some(due) if due > now => Doing::WaitingUntil(due),
                 _ => Doing::Queued,
             };
@@ -155,6 +162,8 @@ impl Owner {
                     doing,
                     counted: 0,
                     retried_for: record.retried_for,
+                    too_large_for_retry: false,
+                    headers: FailureHeaders::All,
                     started: now,
                     guarded: false,
                 },
@@ -208,6 +217,7 @@ impl Owner {
         entry.attempts_here += 1;
         entry.started = now;
         entry.doing = Doing::Running;
+        ensure!(!entry.record.theirs, "{offset} starts and is another group's");
         let attempts = entry.record.attempts + entry.attempts_here;
         ensure!(attempt == attempts, "{offset} starts as attempt {attempt} instead of {attempts}");
         self.running.push((ticket, offset));
@@ -297,6 +307,8 @@ impl Owner {
         ensure!(seen.running() == self.running.len(), "G3: {} running", seen.running());
         let parked = count(|doing| *doing == Doing::Parked);
         ensure!(seen.parked() == parked, "{} parked instead of {parked}", seen.parked());
+        let held = count(|doing| *doing == Doing::Held);
+        ensure!(seen.held() == held, "{} held instead of {held}", seen.held());
         let publishing = count(|doing| matches!(doing, Doing::ToPublish | Doing::Publishing));
         ensure!(seen.publishing() == publishing, "{} publishing instead of {publishing}", seen.publishing());
         let ahead = watermark.map_or(0, |watermark| self.settled.range(watermark..).count());
@@ -327,7 +339,7 @@ impl Owner {
 impl Entry {
     pub(crate) fn holds_its_lane(&self) -> bool {
         match self.doing {
-            Doing::Queued => false,
+            Doing::Queued | Doing::Held => false,
             Doing::WaitingUntil(_) => self.attempts_here > 0,
             _ => true,
         }

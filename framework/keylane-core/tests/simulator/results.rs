@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use keylane_core::{
-    ErrorClass, Exhausted, FailedAttempt, Failure, HeldBy, InPlace, ParkReason, Publish, PublishRequest, PublishResult,
-    Reason, Settlement, Success, Verdict,
+    ErrorClass, Exhausted, FailedAttempt, Failure, FailureHeaders, HeldBy, InPlace, Moment, ParkReason, Publish,
+    PublishRequest, PublishResult, Reason, Settlement, Success, Verdict,
 };
 
 use crate::broker::{LogRecord, ORIGIN};
@@ -168,19 +168,21 @@ impl World {
             Failure::TimedOut => Reason::TimedOut,
             _ => Reason::Exhausted,
         };
-        if !matches!(failure, Failure::Fatal | Failure::Undecodable) {
+        let its_own_fault = matches!(failure, Failure::Fatal | Failure::Undecodable);
+        if !its_own_fault {
             let in_place = match policy.in_place {
                 InPlace::Forever => return Expected::Waiting,
                 InPlace::Times(times) => entry.counted <= times,
             };
-            let has_rounds = policy.topic.is_some_and(|topic| entry.record.rounds < topic.rounds);
+            let by_topic = policy.topic.filter(|_| !entry.too_large_for_retry);
+            let has_rounds = by_topic.is_some_and(|topic| entry.record.rounds < topic.rounds);
             match policy.for_at_least {
                 Some(time) if entry.retried_for >= time && entry.counted < 3 => return Expected::Waiting,
-                Some(time) if entry.retried_for >= time && policy.topic.is_some() && in_place => {
+                Some(time) if entry.retried_for >= time && by_topic.is_some() && in_place => {
                     return Expected::Waiting;
                 }
                 Some(time) if entry.retried_for >= time => {}
-                Some(_) if in_place || policy.topic.is_none() => return Expected::Waiting,
+                Some(_) if in_place || by_topic.is_none() => return Expected::Waiting,
                 Some(_) => return Expected::RetryTopic,
                 None if in_place => return Expected::Waiting,
                 None if has_rounds => return Expected::RetryTopic,
@@ -211,7 +213,9 @@ impl World {
         entry.doing = Doing::Publishing;
         let attempts = entry.record.attempts + entry.attempts_here;
         ensure!(request.attempts == attempts, "{offset} is written with {} attempts, not {attempts}", request.attempts);
+        ensure!(request.headers == entry.headers, "{offset} is written with {:?}: {entry:?}", request.headers);
         if let Publish::Retry { round, delay } = request.publish {
+            ensure!(!entry.too_large_for_retry, "{offset} is to go through the retry topic, where it does not fit");
             let retried_for = entry.retried_for + delay;
             ensure!(
                 entry.guarded || request.retried_for == retried_for,
@@ -235,6 +239,8 @@ impl World {
         let offset = request.offset.get();
         let entry = *owner.unsettled.get(&offset).ok_or("a record that is written is pending")?;
         let mut result = match self.random.below(10) {
+            // Too large comes first, as it does at the client.
+            _ if self.plans[entry.record.identity].is_too_large(&request) => PublishResult::TooLarge,
             _ if self.plans[entry.record.identity].unwritable => PublishResult::Refused,
             0 => PublishResult::Failed,
             1..=2 if !self.calm => PublishResult::Failed,
@@ -270,11 +276,27 @@ impl World {
                 Doing::PublishWaitingUntil(self.now + *delay)
             }
             (PublishResult::Refused, Verdict::Parked { reason: ParkReason::Refused }) => Doing::Parked,
+            (PublishResult::TooLarge, verdict) => {
+                let (doing, corner) = too_large(&entry, &request, verdict, self.now)?;
+                *self.corners.entry(corner).or_default() += 1;
+                doing
+            }
             _ => return Err(format!("the write of {offset} is {result:?}: {verdict:?}")),
         };
         if let Some(entry) = owner.unsettled.get_mut(&offset) {
             entry.doing = doing;
-            entry.refused = result == PublishResult::Refused;
+            entry.refused = doing == Doing::Parked;
+            if result == PublishResult::TooLarge {
+                if let Publish::Retry { delay, .. } = request.publish {
+                    entry.too_large_for_retry = true;
+                    // It waits in place for as long as the round would have taken.
+                    entry.retried_for += delay;
+                }
+                entry.headers = match request.publish {
+                    Publish::DeadLetter { .. } => request.headers.fewer().unwrap_or(request.headers),
+                    Publish::Retry { .. } => entry.headers,
+                };
+            }
         }
         self.late.push((log, request.ticket));
         Ok(true)
@@ -283,7 +305,8 @@ impl World {
     /// The broker takes a write in.
     pub(crate) fn store(&mut self, log: usize, request: PublishRequest) {
         let Some(&record) = self.broker.logs[log].get(request.offset.get()) else { return };
-        if self.plans[record.identity].unwritable {
+        let plan = &self.plans[record.identity];
+        if plan.unwritable || plan.is_too_large(&request) {
             return;
         }
         match request.publish {
@@ -327,6 +350,27 @@ impl World {
         ensure!(owner.snapshot() == before, "G7: a late result changes something ({ticket:?})");
         ensure!(owner.partition.record(ticket).is_none(), "G7: a late ticket still shows a record ({ticket:?})");
         Ok(())
+    }
+}
+
+/// What becomes of a record that is too large: the retry topic is left out, then headers are.
+fn too_large(
+    entry: &Entry,
+    request: &PublishRequest,
+    verdict: &Verdict<usize>,
+    now: Moment,
+) -> Checked<(Doing, &'static str)> {
+    match (request.publish, request.headers, verdict) {
+        (Publish::Retry { delay, .. }, _, Verdict::Waiting { delay: waits, held: None }) if *waits == delay => {
+            Ok((Doing::WaitingUntil(now + delay), "too large for the retry topic"))
+        }
+        (Publish::DeadLetter { .. }, FailureHeaders::Fewest, Verdict::Parked { reason: ParkReason::TooLarge }) => {
+            Ok((Doing::Parked, "too large with the fewest headers"))
+        }
+        (Publish::DeadLetter { .. }, FailureHeaders::All | FailureHeaders::WithoutError, Verdict::Publishing) => {
+            Ok((Doing::ToPublish, "a dead letter with fewer headers"))
+        }
+        _ => Err(format!("{entry:?} is too large for {request:?}: {verdict:?}")),
     }
 }
 

@@ -2,12 +2,22 @@
 
 use keylane_core as core;
 
-use super::{Backoff, BlockerAction, Exhausted, InPlace, SubscriptionConfig};
+use super::{Backoff, BlockerAction, Exhausted, FailureReason, InPlace, SubscriptionConfig};
 
 impl From<Backoff> for core::Backoff {
     fn from(backoff: Backoff) -> Self {
         let Backoff { initial, max, multiplier, jitter } = backoff;
         Self { initial, max, multiplier, jitter }
+    }
+}
+
+impl From<Exhausted> for core::Exhausted {
+    fn from(exhausted: Exhausted) -> Self {
+        match exhausted {
+            Exhausted::DeadLetter => Self::DeadLetter,
+            Exhausted::Park => Self::Park,
+            Exhausted::Stop => Self::Stop,
+        }
     }
 }
 
@@ -27,6 +37,13 @@ impl SubscriptionConfig {
         })
     }
 
+    /// The guard that holds records while there is an outage.
+    pub(crate) fn outage_guard(&self) -> core::OutageGuard {
+        let super::Outage { lanes, patience } = self.outage;
+        let backoff = self.retry.backoff.into();
+        core::OutageGuard::new(core::OutageSettings { lanes, patience, ..core::OutageSettings::for_backoff(&backoff) })
+    }
+
     /// The policy the core decides by.
     pub(crate) fn retry_policy(&self) -> core::RetryPolicy {
         core::RetryPolicy {
@@ -34,19 +51,27 @@ impl SubscriptionConfig {
                 InPlace::Times(times) => core::InPlace::Times(times),
                 InPlace::Forever => core::InPlace::Forever,
             },
+            for_at_least: self.retry.for_at_least,
             backoff: self.retry.backoff.into(),
             topic: self
                 .retry
                 .topic
                 .as_ref()
                 .map(|topic| core::TopicRetry { rounds: topic.rounds, backoff: topic.backoff.into() }),
-            on_exhausted: match self.retry.exhausted {
-                Exhausted::DeadLetter => core::Exhausted::DeadLetter,
-                Exhausted::Park => core::Exhausted::Park,
-                Exhausted::Stop => core::Exhausted::Stop,
-            },
+            on_exhausted: self.retry.exhausted.into(),
+            on: self.actions_by_reason(),
             dead_letter_topic: self.dead_letter.is_some(),
-            ..core::RetryPolicy::default()
+        }
+    }
+
+    fn actions_by_reason(&self) -> core::ReasonActions {
+        let action = |reason| self.retry.on.get(&reason).map(|action| core::Exhausted::from(*action));
+        core::ReasonActions {
+            exhausted: action(FailureReason::Exhausted),
+            fatal: action(FailureReason::Fatal),
+            undecodable: action(FailureReason::Undecodable),
+            panic: action(FailureReason::Panic),
+            timeout: action(FailureReason::Timeout),
         }
     }
 }

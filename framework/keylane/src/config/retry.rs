@@ -1,5 +1,6 @@
 //! What happens after a failed attempt.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use serde::de::Error as _;
@@ -11,56 +12,139 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 /// *Retry topic*: the record is written to the retry topic with its due time and settled here once the broker has
 /// acknowledged it. **Order is given up for that key**: later records of the key go on at once.
 ///
+/// # By time or by count?
+/// [`for_at_least`](Self::for_at_least) gives a record up when it has failed for that long; it is the default, with
+/// 15 minutes. [`in_place`](Self::in_place) gives it up after a number of retries. Prefer time: how long a number of
+/// retries takes is a sum of delays, and mostly less than it seems. With the default back-off:
+///
+/// | retries in place | given up after |
+/// |---|---|
+/// | 3 | 0.7 s |
+/// | 5 | 3.1 s |
+/// | 7 | 12.7 s |
+/// | 10 | 42.7 s |
+/// | 15 | 92.7 s |
+///
+/// With a retry topic and its default back-off, ten rounds last 10 + 20 + 40 + 80 + 160 + 320 + 4 × 600 s, which is
+/// 50 min 30 s, besides the retries in place of each round.
+///
+/// # What counts as retry time?
+/// The time since the first failed attempt in which attempts were possible: back-offs, and the planned delays of the
+/// retry topic. Not the time while the partition or subscription is paused or stopped, while the record is held because
+/// of an [outage](crate::Outage), or after a failure that was
+/// [unavailable](crate::TaskError::unavailable). In each delivery at least three attempts are made before time alone
+/// gives a record up. The time travels through the retry topic in a header. A restart or a rebalance forgets what was
+/// used up in place since the record was read; a dead letter that is written back starts anew.
+///
 /// # Examples
 /// ```
 /// use std::time::Duration;
 /// use keylane::{Backoff, Retry};
 ///
-/// let retry = Retry::in_place(3)
-///     .backoff(Backoff::exponential(Duration::from_millis(100), Duration::from_secs(5)))
+/// let retry = Retry::for_at_least(Duration::from_secs(60 * 60))
 ///     .then_topic()
 ///     .topic_backoff(Backoff::exponential(Duration::from_secs(10), Duration::from_secs(600)));
 /// # let _ = retry;
 /// ```
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields, default)]
+#[serde(deny_unknown_fields, default, from = "Stored")]
 pub struct Retry {
-    /// Retries in place per delivery (default 10), or `"forever"`.
+    /// For how long a record is retried at least before it is given up (default 15 min). `None`: by count.
+    ///
+    /// In a settings file, `in_place` without `for_at_least` is by count.
+    #[serde(with = "humantime_serde")]
+    pub for_at_least: Option<Duration>,
+    /// Retries in place per delivery (default 10), or `"forever"`. By time it is how many come before the retry topic,
+    /// and without a retry topic it has no effect.
     pub in_place: InPlace,
     /// Back-off of retries in place (default 100 ms doubling to 10 s, ±20 %).
     pub backoff: Backoff,
     /// The retry topic (default none).
     pub topic: Option<RetryTopic>,
-    /// What happens when all retries have failed (default: dead letter).
+    /// What happens to a record that is given up (default: dead letter).
     pub exhausted: Exhausted,
+    /// The same for one reason, in place of [`exhausted`](Self::exhausted) (default: for none).
+    ///
+    /// **An action named here is taken at once**: neither an [outage](crate::Outage) nor a bad deployment is suspected
+    /// behind that reason, and nothing is held.
+    pub on: BTreeMap<FailureReason, Exhausted>,
 }
+
+/// As a settings file has it: what is left out decides whether it is by time or by count.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields, default)]
+struct Stored {
+    #[serde(with = "humantime_serde")]
+    for_at_least: Option<Duration>,
+    in_place: Option<InPlace>,
+    backoff: Backoff,
+    topic: Option<RetryTopic>,
+    exhausted: Exhausted,
+    on: BTreeMap<FailureReason, Exhausted>,
+}
+
+impl Default for Stored {
+    fn default() -> Self {
+        let Retry { for_at_least: _, in_place: _, backoff, topic, exhausted, on } = Retry::default();
+        Self { for_at_least: None, in_place: None, backoff, topic, exhausted, on }
+    }
+}
+
+impl From<Stored> for Retry {
+    fn from(stored: Stored) -> Self {
+        let Stored { for_at_least, in_place, backoff, topic, exhausted, on } = stored;
+        let for_at_least = for_at_least.or_else(|| in_place.is_none().then_some(DEFAULT_TIME));
+        Self { for_at_least, in_place: in_place.unwrap_or(DEFAULT_IN_PLACE), backoff, topic, exhausted, on }
+    }
+}
+
+const DEFAULT_TIME: Duration = Duration::from_secs(15 * 60);
+const DEFAULT_IN_PLACE: InPlace = InPlace::Times(10);
 
 impl Default for Retry {
     fn default() -> Self {
         Self {
-            in_place: InPlace::Times(10),
+            for_at_least: Some(DEFAULT_TIME),
+            in_place: DEFAULT_IN_PLACE,
             backoff: Backoff::default(),
             topic: None,
             exhausted: Exhausted::DeadLetter,
+            on: BTreeMap::new(),
         }
     }
 }
 
 impl Retry {
-    /// Retries so often in place after the first attempt; 0 is none.
+    /// Retries for at least this long after the first failure, and at least twice: in place, or in place and then
+    /// through the retry topic where there is [one](Self::then_topic).
+    pub fn for_at_least(time: Duration) -> Self {
+        Self { for_at_least: Some(time), ..Self::default() }
+    }
+
+    /// Retries in place up to `times` times after the first attempt; 0 is none. For how long that is, see
+    /// [above](Self#by-time-or-by-count): five retries give up after 3.1 s.
     pub fn in_place(times: u32) -> Self {
-        Self { in_place: InPlace::Times(times), ..Self::default() }
+        Self { for_at_least: None, in_place: InPlace::Times(times), ..Self::default() }
     }
 
     /// Retries in place until it succeeds. The key's lane waits as long as that takes; nothing is ever dead-lettered for
     /// having failed too often.
     pub fn forever() -> Self {
-        Self { in_place: InPlace::Forever, ..Self::default() }
+        Self { for_at_least: None, in_place: InPlace::Forever, ..Self::default() }
     }
 
     /// No retry: the first failure is final.
     pub fn none() -> Self {
         Self::in_place(0)
+    }
+
+    /// How many retries in place come before the retry topic (default 10). Has no effect without a retry topic.
+    #[must_use]
+    pub fn in_place_first(mut self, times: u32) -> Self {
+        if self.for_at_least.is_some() {
+            self.in_place = InPlace::Times(times);
+        }
+        self
     }
 
     /// Sets the back-off of retries in place.
@@ -70,8 +154,8 @@ impl Retry {
         self
     }
 
-    /// After the retries in place, goes through the topic `<origin>-retry`, up to ten rounds. Gives up key order for the
-    /// records that go there.
+    /// After the retries in place, goes through the topic `<origin>-retry`: until the time is used up, or by count up to
+    /// ten rounds. Gives up key order for the records that go there.
     #[must_use]
     pub fn then_topic(mut self) -> Self {
         self.topic = Some(RetryTopic::default());
@@ -85,7 +169,8 @@ impl Retry {
         self
     }
 
-    /// How many rounds through the retry topic (default 10). Has no effect without a retry topic.
+    /// How many rounds through the retry topic (default 10), by count. Has no effect without a retry topic, or by
+    /// [time](Self::for_at_least).
     #[must_use]
     pub fn topic_rounds(mut self, rounds: u32) -> Self {
         if let Some(topic) = &mut self.topic {
@@ -103,18 +188,73 @@ impl Retry {
         self
     }
 
-    /// What happens when all retries have failed.
+    /// What happens to retries of other groups in the retry topic (default: [`ForeignRetries::Settle`]). Has no effect
+    /// without a retry topic.
+    #[must_use]
+    pub fn foreign(mut self, foreign: ForeignRetries) -> Self {
+        if let Some(topic) = &mut self.topic {
+            topic.foreign = foreign;
+        }
+        self
+    }
+
+    /// Processes the retries of these groups like this group's own. Has no effect without a retry topic.
+    ///
+    /// For a group that was renamed: the new group adopts the old one, and so processes the retries that the old
+    /// one has left. The old group must not run any longer.
+    ///
+    /// # Examples
+    /// ```
+    /// use keylane::Retry;
+    ///
+    /// let retry = Retry::in_place(3).then_topic().adopt(["billing-v1"]);
+    /// # let _ = retry;
+    /// ```
+    #[must_use]
+    pub fn adopt<I: IntoIterator<Item: Into<String>>>(mut self, groups: I) -> Self {
+        if let Some(topic) = &mut self.topic {
+            topic.adopt.extend(groups.into_iter().map(Into::into));
+        }
+        self
+    }
+
+    /// What happens to a record that is given up.
     #[must_use]
     pub fn exhausted(mut self, exhausted: Exhausted) -> Self {
         self.exhausted = exhausted;
         self
     }
+
+    /// What happens to a record that is given up for this reason: at once, whatever else fails.
+    /// See [`on`](Self#structfield.on).
+    #[must_use]
+    pub fn on(mut self, reason: FailureReason, action: Exhausted) -> Self {
+        self.on.insert(reason, action);
+        self
+    }
+}
+
+/// Why a record is given up: the word that its dead letter has in `keylane-reason`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+#[non_exhaustive]
+pub enum FailureReason {
+    /// Its value cannot be decoded.
+    Undecodable,
+    /// The processor answered [`fatal`](crate::TaskError::fatal).
+    Fatal,
+    /// It is out of retries, and the last attempt panicked.
+    Panic,
+    /// It is out of retries, and the last attempt took too long.
+    Timeout,
+    /// It is out of retries, and the last attempt failed in another way.
+    Exhausted,
 }
 
 /// How often a record is retried in place.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum InPlace {
-    /// So often after the first attempt of each delivery.
+    /// At most this many times after the first attempt of each delivery.
     Times(u32),
     /// Until it succeeds.
     Forever,
@@ -155,12 +295,17 @@ impl<'de> Deserialize<'de> for InPlace {
 pub struct RetryTopic {
     /// The topic's name (default `<origin>-retry`; required where a subscription has several origins). It must exist.
     pub name: Option<String>,
-    /// How many rounds a record makes through the topic before it is exhausted (default 10).
+    /// How many rounds a record makes through the topic before it is exhausted (default 10), by count. By
+    /// [time](Retry::for_at_least) there is no such limit.
     pub rounds: u32,
     /// The delay of each round (default 10 s doubling to 10 min, ±20 %).
     ///
     /// Records not yet due wait in memory and count as pending (see [`Limits`](crate::Limits)).
     pub backoff: Backoff,
+    /// What happens to retries of other groups that use the same topic (default: [`ForeignRetries::Settle`]).
+    pub foreign: ForeignRetries,
+    /// Groups whose retries are processed like this group's own (default none); 100 at most. See [`Retry::adopt`].
+    pub adopt: Vec<String>,
 }
 
 impl Default for RetryTopic {
@@ -169,11 +314,40 @@ impl Default for RetryTopic {
             name: None,
             rounds: 10,
             backoff: Backoff::exponential(Duration::from_secs(10), Duration::from_secs(600)),
+            foreign: ForeignRetries::default(),
+            adopt: Vec::new(),
         }
     }
 }
 
-/// What happens to a record when all its retries have failed, or a failure is fatal.
+/// What happens to a record of the retry topic that another consumer group wrote.
+///
+/// Groups that read the same origin topic have the same retry topic by default, and each of them reads every retry in it. A
+/// retry topic for each group ([`Retry::then_topic_named`]) is cheaper: there is nothing to leave out then.
+///
+/// A record is another group's if its header `keylane-group` names one. It is processed here all the same if another
+/// program, such as Decaton, has requeued it since.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ForeignRetries {
+    /// Leaves the record to the group that wrote it, if that group is alive: the record is settled here as *foreign*, which is
+    /// counted and logged. A group is alive if it has members or has committed offsets of this retry topic.
+    ///
+    /// If the group is gone, or the brokers do not say, the record is *held*: it stays unsettled, takes no worker and
+    /// keeps no other record waiting, but the commit waits for it. [`SubscriptionStatus::trouble`] then says what to do. The group
+    /// is asked about again every 30 seconds.
+    ///
+    /// [`SubscriptionStatus::trouble`]: crate::SubscriptionStatus::trouble
+    #[default]
+    Settle,
+    /// Holds the record, whether or not its group is alive.
+    Hold,
+    /// Processes the record, as if this group had written it. With several groups that fail, the copies of one record
+    /// multiply with each round.
+    Process,
+}
+
+/// What happens to a record that is given up: its retries have failed, or a failure is fatal.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Exhausted {
@@ -220,5 +394,48 @@ impl Backoff {
     /// The same delay each time, with ±20 % jitter.
     pub const fn fixed(delay: Duration) -> Self {
         Self { initial: delay, max: delay, multiplier: 1.0, jitter: 0.2 }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(text: &str) -> Retry {
+        serde_json::from_str(text).unwrap()
+    }
+
+    #[test]
+    fn by_time_unless_only_a_count_is_given() {
+        assert_eq!(read("{}"), Retry::default());
+        assert_eq!(Retry::default().for_at_least, Some(Duration::from_secs(900)));
+        assert_eq!(read(r#"{"in_place":3}"#), Retry::in_place(3));
+        assert_eq!(read(r#"{"in_place":"forever"}"#), Retry::forever());
+        let hour = Retry::for_at_least(Duration::from_secs(3600));
+        assert_eq!(read(r#"{"for_at_least":"1h"}"#), hour);
+        assert_eq!(read(r#"{"for_at_least":"1h","in_place":3}"#), hour.in_place_first(3));
+        assert_eq!(Retry::in_place(3).in_place_first(5), Retry::in_place(3));
+    }
+
+    #[test]
+    fn what_is_written_reads_the_same() {
+        let by_reason = Retry::none().on(FailureReason::Undecodable, Exhausted::Park);
+        for retry in [Retry::default(), Retry::in_place(5), Retry::forever(), by_reason] {
+            assert_eq!(read(&serde_json::to_string(&retry).unwrap()), retry);
+        }
+        let unknown = serde_json::from_str::<Retry>(r#"{"on":{"poison":"park"}}"#);
+        assert!(unknown.unwrap_err().to_string().contains("poison"));
+    }
+
+    /// The documents name them.
+    #[test]
+    fn sums_of_delays_are_as_documented() {
+        let sum = |backoff: Backoff, retries| -> Duration {
+            let backoff = keylane_core::Backoff { jitter: 0.0, ..backoff.into() };
+            (0..retries).map(|retry| backoff.delay(retry, 0)).sum()
+        };
+        let in_place = |retries| sum(Backoff::default(), retries).as_millis();
+        assert_eq!([3, 5, 7, 10, 15].map(in_place), [700, 3_100, 12_700, 42_700, 92_700]);
+        assert_eq!(sum(RetryTopic::default().backoff, 10).as_secs(), 50 * 60 + 30);
     }
 }

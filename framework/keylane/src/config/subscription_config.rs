@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::{Blocker, DeadLetter, HotKeySettings, KafkaSettings, Limits, Retry, Tracing, Watchdog};
+use super::{Blocker, DeadLetter, HotKeySettings, KafkaSettings, Limits, Outage, Retry, Tracing, Watchdog};
 use crate::client_config::shown_servers;
 
 /// The settings of a subscription: what [`SubscriptionBuilder`](crate::SubscriptionBuilder) fills in, and what a
@@ -18,7 +18,7 @@ use crate::client_config::shown_servers;
 ///     "topics": ["parking-events"],
 ///     "bootstrap_servers": "localhost:9092",
 ///     "attempt_timeout": "30s",
-///     "retry": { "in_place": 3, "backoff": { "initial": "200ms", "max": "5s" } },
+///     "retry": { "for_at_least": "15m", "backoff": { "initial": "200ms", "max": "5s" } },
 ///     "dead_letter": { "topic": "parking-events-dlq" }
 /// }"#).unwrap();
 /// assert_eq!(config.concurrency, 32);
@@ -73,6 +73,9 @@ pub struct SubscriptionConfig {
     /// Where records go that cannot be processed (default: nowhere, they are retried for ever).
     #[serde(default)]
     pub dead_letter: Option<DeadLetter>,
+    /// When failures count as an outage, and records are held rather than given up.
+    #[serde(default)]
+    pub outage: Outage,
     /// When work that does not get on is reported.
     #[serde(default)]
     pub watchdog: Watchdog,
@@ -109,6 +112,7 @@ impl fmt::Debug for SubscriptionConfig {
             reading,
             retry,
             dead_letter,
+            outage,
             blocker,
             watchdog,
             hot_keys,
@@ -130,6 +134,7 @@ impl fmt::Debug for SubscriptionConfig {
             .field("reading", reading)
             .field("retry", retry)
             .field("dead_letter", dead_letter)
+            .field("outage", outage)
             .field("blocker", blocker)
             .field("watchdog", watchdog)
             .field("hot_keys", hot_keys)
@@ -169,6 +174,7 @@ impl SubscriptionConfig {
             reading: Reading::default(),
             retry: Retry::default(),
             dead_letter: None,
+            outage: Outage::default(),
             watchdog: Watchdog::default(),
             blocker: Blocker::default(),
             hot_keys: HotKeySettings::default(),

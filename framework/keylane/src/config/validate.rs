@@ -2,7 +2,8 @@
 
 use std::time::Duration;
 
-use super::{Backoff, BlockerAction, SubscriptionConfig};
+use super::{Backoff, BlockerAction, InPlace, SubscriptionConfig};
+use crate::dead_letter::NAME_LIMIT_BYTES;
 
 /// A setting that cannot work: which one, why, and what to write instead.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -25,6 +26,10 @@ impl ConfigError {
 
 /// librdkafka's default for `max.poll.interval.ms`.
 const DEFAULT_MAX_POLL_INTERVAL: Duration = Duration::from_millis(300_000);
+/// As many failing lanes of one class as are told apart.
+const MAX_LANES: usize = 64;
+/// Groups whose retries are taken over.
+const MAX_ADOPTED: usize = 100;
 const DAY: Duration = Duration::from_secs(24 * 60 * 60);
 
 impl SubscriptionConfig {
@@ -111,17 +116,37 @@ impl SubscriptionConfig {
         if let Some(topic) = &self.retry.topic {
             backoff("retry.topic.backoff", &topic.backoff)?;
             in_range("retry.topic.rounds", topic.rounds as usize, 1, 10_000)?;
+            in_range("retry.topic.adopt", topic.adopt.len(), 0, MAX_ADOPTED)?;
+            if topic.adopt.iter().any(String::is_empty) {
+                return Err(ConfigError::new("retry.topic.adopt", "has an empty name; name consumer groups"));
+            }
+            // The headers of retries name it, and other groups are to recognise it.
+            if self.group.len() > NAME_LIMIT_BYTES || self.group.chars().any(char::is_control) {
+                return Err(ConfigError::new(
+                    "group",
+                    format!(
+                        "is longer than {NAME_LIMIT_BYTES} bytes or has control characters, which a retry topic does not allow"
+                    ),
+                ));
+            }
             if topic.name.is_none() && self.topics.len() > 1 {
                 return Err(ConfigError::new("retry.topic.name", "is needed where a subscription has several topics"));
             }
         }
-        if let Some(dead_letter) = &self.dead_letter {
-            if dead_letter.topic.is_empty() {
-                return Err(ConfigError::new("dead_letter.topic", "is empty; name the topic or leave dead_letter out"));
+        if let Some(time) = self.retry.for_at_least {
+            duration("retry.for_at_least", time, Duration::from_millis(1), 30 * DAY)?;
+            if self.retry.in_place == InPlace::Forever {
+                return Err(ConfigError::new(
+                    "retry.in_place",
+                    "is forever, which leaves retry.for_at_least no effect",
+                ));
             }
-            in_range("dead_letter.storm_burst", dead_letter.storm_burst as usize, 1, 1_000_000)?;
         }
-        Ok(())
+        if self.dead_letter.as_ref().is_some_and(|dead_letter| dead_letter.topic.is_empty()) {
+            return Err(ConfigError::new("dead_letter.topic", "is empty; name the topic or leave dead_letter out"));
+        }
+        in_range("outage.lanes", self.outage.lanes, 2, MAX_LANES)?;
+        duration("outage.patience", self.outage.patience, Duration::from_millis(1), 30 * DAY)
     }
 }
 
@@ -194,6 +219,21 @@ mod tests {
         assert_eq!(refused(|c| c.retry.backoff.max = Duration::MAX), "retry.backoff");
         assert_eq!(refused(|c| c.retry.backoff.jitter = 2.0), "retry.backoff");
         assert_eq!(refused(|c| c.retry = Retry::none().then_topic().topic_rounds(0)), "retry.topic.rounds");
+        assert_eq!(refused(|c| c.retry = Retry::for_at_least(Duration::ZERO)), "retry.for_at_least");
+        assert_eq!(refused(|c| c.retry.in_place = InPlace::Forever), "retry.in_place");
+        assert_eq!(refused(|c| c.outage.lanes = 1), "outage.lanes");
+        assert_eq!(refused(|c| c.outage.patience = Duration::MAX), "outage.patience");
+        let retry = || Retry::none().then_topic();
+        assert_eq!(refused(|c| c.retry = retry().adopt([""])), "retry.topic.adopt");
+        assert_eq!(refused(|c| c.retry = retry().adopt(vec!["old"; 101])), "retry.topic.adopt");
+        for group in ["a\nb".to_owned(), "x".repeat(256)] {
+            let with_retry_topic = |c: &mut SubscriptionConfig| {
+                c.retry = retry();
+                c.group.clone_from(&group);
+            };
+            assert_eq!(refused(with_retry_topic), "group");
+            assert_eq!(SubscriptionConfig::new(&group, "t").validate(), Ok(()));
+        }
         assert_eq!(refused(|c| c.dead_letter = Some(DeadLetter::topic(""))), "dead_letter.topic");
         assert_eq!(refused(|c| c.watchdog.slow_attempt = Duration::ZERO), "watchdog.slow_attempt");
         assert_eq!(refused(|c| c.watchdog.stalled_after = Duration::MAX), "watchdog.stalled_after");

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
-use keylane_core::{Budget, Identity, LogId, Mark, Silence};
+use keylane_core::{Beginning, Budget, EmptiedLog, Identity, LogId, Mark, NotDueEpisode, Reset, Silence, Withheld};
 
 use super::marks::OPENING;
 use super::recent::Recent;
@@ -38,9 +38,19 @@ pub(super) struct Assigned {
     delivered_records: u64,
     delivered_bytes: u64,
     pub(super) next_offset: Option<i64>,
+    /// Where this epoch begins, if that was known.
+    pub(super) start: Option<i64>,
+    pub(super) reset: Reset,
+    pub(super) emptied: EmptiedLog,
+    pub(super) withheld: Withheld,
+    /// The way to the first position. What is read meanwhile is of no use.
+    pub(super) beginning: Option<Beginning>,
+    /// Since when, if there is one.
+    pub(super) searching_since: Instant,
     pub(super) recent: Recent,
-    records: Budget,
-    ahead: Budget,
+    pub(super) records: Budget,
+    pub(super) ahead: Budget,
+    pub(super) not_due_episode: NotDueEpisode,
     /// The user paused the subscription or this partition, and the owner was told.
     pub(super) held: bool,
     /// How many times, in this epoch.
@@ -99,8 +109,15 @@ impl Assigned {
             delivered_records: 0,
             delivered_bytes: 0,
             next_offset: None,
+            start: None,
+            reset: Reset::Earliest,
+            emptied: EmptiedLog::default(),
+            withheld: Withheld::default(),
+            beginning: None,
+            searching_since: Instant::now(),
             records,
             ahead,
+            not_due_episode: NotDueEpisode::default(),
             held: false,
             pauses: 0,
             fetch_paused: false,

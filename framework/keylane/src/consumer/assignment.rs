@@ -25,7 +25,7 @@ use crate::runtime::{CommitPoint, EpochLife, Inbox, Opening, Progress, instance}
 pub(super) struct Assignment {
     pub(super) partitions: Vec<Assigned>,
     /// Bytes pending over all partitions.
-    bytes: Budget,
+    pub(super) bytes: Budget,
     last_epoch: u64,
     /// The group's name for the latest assignment.
     pub(super) membership: Option<Arc<str>>,
@@ -105,6 +105,10 @@ impl Assignment {
         assigned.stored = opening_point;
         assigned.highest = start.map(Position::get);
         assigned.stale_end = new.stale_end;
+        (assigned.start, assigned.reset) = (start.map(Position::get), self.settings.reset);
+        assigned.beginning = new.beginning;
+        // The client was told before the assignment.
+        assigned.fetch_paused = new.beginning.is_some();
         assigned.identity = Identity::new(new.log);
         if let Some(left) = new.left {
             tracing::warn!(
@@ -144,6 +148,7 @@ impl Assignment {
                 log,
                 left: None,
                 stale_end: None,
+                beginning: None,
             };
             self.open(new, paused || old.as_ref().is_some_and(|old| old.held));
             if let (Some(new), Some(old)) = (self.find(topic, *partition), old) {
@@ -203,6 +208,7 @@ impl Assignment {
                     log: Some(*log),
                     left,
                     stale_end: None,
+                    beginning: None,
                 },
                 paused || old.held,
             );
@@ -218,8 +224,9 @@ impl Assignment {
     pub(super) fn put_back(&mut self, consumer: &BaseConsumer<Context>, misplaced: &Misplaced) {
         let Misplaced { topic, partition, offset } = misplaced;
         let Some(assigned) = self.find(topic, *partition) else { return };
-        // Where records from there on were taken out already, the position is right.
-        if assigned.next_offset.is_some_and(|next| next > *offset) {
+        // Where records from there on were taken out already, the position is right. One that has no
+        // position yet gets it later.
+        if assigned.beginning.is_some() || assigned.next_offset.is_some_and(|next| next > *offset) {
             return;
         }
         if let Err(error) = seek(consumer, topic, *partition, Offset::Offset(*offset)) {
@@ -263,7 +270,8 @@ impl Assignment {
         let all = pause_all || self.bytes.is_paused();
         let (mut pause, mut resume) = (Vec::new(), Vec::new());
         for (place, partition) in self.partitions.iter_mut().enumerate() {
-            let wanted = partition.is_over_limit() || all || partition.held || partition.revoking;
+            let searching = partition.beginning.is_some();
+            let wanted = partition.is_over_limit() || all || partition.held || partition.revoking || searching;
             match (wanted, partition.fetch_paused) {
                 (true, false) => pause.push(place),
                 (false, true) => resume.push(place),
@@ -298,7 +306,7 @@ impl Assignment {
 
 /// Sets the client's position, without waiting for its answer: from here on nothing of what was fetched before is handed out,
 /// and a seek that is refused later is of a partition that is being given up, or has nothing to hand out yet.
-fn seek(consumer: &BaseConsumer<Context>, topic: &str, partition: i32, to: Offset) -> KafkaResult<()> {
+pub(super) fn seek(consumer: &BaseConsumer<Context>, topic: &str, partition: i32, to: Offset) -> KafkaResult<()> {
     consumer.seek(topic, partition, to, Duration::ZERO)
 }
 

@@ -1,18 +1,21 @@
 //! The end of a subscription: drain, commit, leave the group.
 
+use std::sync::mpsc::{RecvTimeoutError, sync_channel};
 use std::time::{Duration, Instant};
-
-use rdkafka::consumer::Consumer;
 
 use super::drain::{Drain, END_GRACE, drain};
 use super::last_commit::LastCommit;
-use super::poll_loop::PollLoop;
-use crate::subscription::State;
+use super::poll_loop::{PollLoop, panicked};
+use crate::panics;
+use crate::subscription::{State, SubscriptionError};
 
 /// How long at least the broker's word on the last commit is waited for, where the drain leaves less time.
 const COMMIT_PATIENCE: Duration = Duration::from_secs(5);
 /// And at most: by then another broker has taken the place of a coordinator that is away.
 const LONGEST_COMMIT_PATIENCE: Duration = Duration::from_secs(60);
+
+/// How long closing the client may take: longer than a session without an answer from the brokers, by Kafka's defaults.
+const CLOSE_PATIENCE: Duration = Duration::from_secs(60);
 
 impl PollLoop {
     /// Drains for a shutdown; `true` when it is time to close.
@@ -58,8 +61,47 @@ impl PollLoop {
         }
     }
 
-    /// Commits what is settled and leaves the group. No revoke may be left unanswered: the client would wait for ever.
+    /// Commits what is settled and leaves the group.
     pub(super) fn close(mut self) {
+        // Also after a panic: what owners have reported is true, whatever happened here.
+        if let Err(text) = panics::caught(|| self.give_back()) {
+            self.control.fail(panicked(&text));
+        }
+        for partition in &self.assignment.partitions {
+            self.control.remove_partition(&partition.topic, partition.partition);
+        }
+        let state = if self.control.has_failed() { State::Failed } else { State::Stopped };
+        self.control.given_up.report_all_left_out(self.control.name());
+        let (control, metrics) = (self.control.clone(), self.metrics.clone());
+        let state = match self.let_go() {
+            true => state,
+            false => {
+                control.fail(SubscriptionError::CloseTimedOut(CLOSE_PATIENCE));
+                State::Failed
+            }
+        };
+        control.set_state(state);
+        metrics.set_state(state.metric());
+    }
+
+    /// Lets go of everything, in the order of the fields: the queues first, then the consumer, which polls until the group is
+    /// left: some hundred milliseconds, unless the brokers are away. `false` where it takes too long.
+    ///
+    /// On a thread of its own, so that the subscription ends also where the client does not: then that thread stays, with
+    /// the client's threads and connections, until the process ends.
+    fn let_go(self) -> bool {
+        let (done, is_done) = sync_channel::<()>(1);
+        let letting_go = move || {
+            drop(self);
+            drop(done);
+        };
+        // Where there is no thread, the closure is dropped here, and the loop with it.
+        let _ = std::thread::Builder::new().name("keylane-close".to_owned()).spawn(letting_go);
+        is_done.recv_timeout(CLOSE_PATIENCE) != Err(RecvTimeoutError::Timeout)
+    }
+
+    /// Ends all owners, stores their last words, and answers a revoke that is unanswered.
+    fn give_back(&mut self) {
         for partition in &self.assignment.partitions {
             partition.inbox.end();
         }
@@ -71,16 +113,5 @@ impl PollLoop {
         if let Some(handover) = self.handover.take() {
             handover.finish(&self.consumer, &mut self.assignment, &mut self.commits);
         }
-        self.consumer.context().set_closing();
-        for partition in &self.assignment.partitions {
-            self.control.remove_partition(&partition.topic, partition.partition);
-        }
-        let state = if self.control.has_failed() { State::Failed } else { State::Stopped };
-        let (control, metrics) = (self.control.clone(), self.metrics.clone());
-        // In the order of the fields: the queues first, then the consumer, which polls until the group is left: some hundred
-        // milliseconds, unless the brokers are away.
-        drop(self);
-        control.set_state(state);
-        metrics.set_state(state.metric());
     }
 }

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use keylane_core::{LogId, Position, Resume, commit_map};
+use keylane_core::{Beginning, LogId, Position, Reset, Resume, commit_map};
 use rdkafka::client::ClientContext;
 use rdkafka::config::RDKafkaLogLevel;
 use rdkafka::consumer::{BaseConsumer, Consumer, ConsumerContext, RebalanceProtocol};
@@ -16,15 +16,22 @@ use rdkafka::{Offset, TopicPartitionList};
 
 use super::committed::{COMMITTED_TIMEOUT, committed};
 use super::fetch_queue::Forwarding;
+use super::healthy::{Sign, healthy};
 use super::native;
 use super::topic_ids::{Answer, Inquiry, Logs};
 use super::trouble;
 use crate::metrics::{CommitFailure, SubscriptionMetrics};
+use crate::panics;
 use crate::runtime::SharedLease;
-use crate::subscription::Control;
+use crate::subscription::{Control, SubscriptionError};
 
 /// How long an assignment waits for the topics' ids. Without them what was committed is believed for now, and compared later.
 const IDENTITY_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// How long a partition whose start is being looked up waits before it is given up. librdkafka takes a late answer for a
+/// reason to look again, also for a partition that it has stopped, and then never ends that (librdkafka#4362). Long enough for an
+/// answer, and shorter than the 500 ms after which it asks again.
+pub(super) const LOOK_UP: Duration = Duration::from_millis(200);
 
 /// What has happened since the loop last looked.
 #[derive(Debug)]
@@ -57,6 +64,8 @@ pub(super) struct NewPartition {
     pub(super) left: Option<i64>,
     /// What the client believed the log's end to be before the assignment: from an earlier one, if at all.
     pub(super) stale_end: Option<i64>,
+    /// The way to the first position, where the commit does not say it. Fetching is paused meanwhile.
+    pub(super) beginning: Option<Beginning>,
 }
 
 /// The consumer's context: a mailbox for the loop, and the place where errors are noted.
@@ -66,10 +75,15 @@ pub(crate) struct Context {
     events: Mutex<Vec<GroupEvent>>,
     /// From here on a revoke is answered in the callback: the loop no longer runs.
     closing: AtomicBool,
+    /// Partitions of revokes that were reported and not answered: the client waits for an answer to each, does not ask a
+    /// second time, and does not close without. `Some` also for a revoke of nothing.
+    owed: Mutex<Option<Vec<(String, i32)>>>,
     eager: AtomicBool,
     metadata_refused: AtomicBool,
     /// Whether topic ids are worth waiting for: there is somebody to ask, and the last question was answered.
     ids_told: AtomicBool,
+    /// `auto.offset.reset=latest`.
+    starts_at_end: AtomicBool,
     forwarding: Arc<Forwarding>,
     lease: Arc<SharedLease>,
     /// What rebalances have taken of the polling thread's time inside the client.
@@ -88,9 +102,11 @@ impl Context {
             metrics,
             events: Mutex::new(Vec::new()),
             closing: AtomicBool::new(false),
+            owed: Mutex::new(None),
             eager: AtomicBool::new(false),
             metadata_refused: AtomicBool::new(false),
             ids_told: AtomicBool::new(false),
+            starts_at_end: AtomicBool::new(false),
             forwarding,
             lease,
             rebalance_nanos: AtomicU64::new(0),
@@ -112,8 +128,32 @@ impl Context {
         !self.events().is_empty()
     }
 
-    pub(super) fn set_closing(&self) {
+    /// From here on the client answers revokes by itself: the loop is gone. One that it owes the answer to is answered now.
+    pub(super) fn close(&self, consumer: &BaseConsumer<Self>) {
         self.closing.store(true, Ordering::Relaxed);
+        let owed = self.owed().take();
+        if let Some(partitions) = owed
+            && let Err(error) = self.unassign(consumer, &partitions)
+        {
+            tracing::warn!(%error, "the client refused the answer to a revoke");
+        }
+    }
+
+    /// Answers all revokes that were reported, which are about these partitions.
+    pub(super) fn answer(&self, consumer: &BaseConsumer<Self>, partitions: &[(String, i32)]) -> KafkaResult<()> {
+        *self.owed() = None;
+        self.unassign(consumer, partitions)
+    }
+
+    fn unassign(&self, consumer: &BaseConsumer<Self>, partitions: &[(String, i32)]) -> KafkaResult<()> {
+        if self.is_eager() {
+            return consumer.unassign();
+        }
+        consumer.incremental_unassign(&list(partitions.iter().map(|(topic, partition)| (topic.as_str(), *partition))))
+    }
+
+    fn owed(&self) -> MutexGuard<'_, Option<Vec<(String, i32)>>> {
+        self.owed.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Whether the assignor is an eager one: then every rebalance revokes everything.
@@ -135,18 +175,47 @@ impl Context {
         self.ids_told.store(told, Ordering::Relaxed);
     }
 
+    pub(crate) fn set_starts_at_end(&self, starts_at_end: bool) {
+        self.starts_at_end.store(starts_at_end, Ordering::Relaxed);
+    }
+
     fn events(&self) -> MutexGuard<'_, Vec<GroupEvent>> {
         self.events.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Calls what a callback does. The caller is C: a panic that went there would abort the process.
+    fn guarded<T>(&self, call: impl FnOnce() -> T) -> Option<T> {
+        let panicked = |text| {
+            let error = format!("a callback of the kafka client panicked: {text}");
+            self.control.fail(SubscriptionError::Internal(error));
+        };
+        panics::caught(call).map_err(panicked).ok()
+    }
+
+    /// Answers a rebalance whose callback has panicked, perhaps after its answer: the client would not close without.
+    fn answer_anyhow(&self, consumer: &BaseConsumer<Self>, is_assignment: bool, partitions: &TopicPartitionList) {
+        let answer = match (is_assignment, self.is_eager()) {
+            (true, true) => consumer.assign(partitions),
+            (true, false) => consumer.incremental_assign(partitions),
+            (false, true) => consumer.unassign(),
+            (false, false) => consumer.incremental_unassign(partitions),
+        };
+        if let Err(error) = answer {
+            tracing::debug!(%error, "a rebalance was answered before its callback panicked");
+        }
+    }
+
     fn assign(&self, consumer: &BaseConsumer<Self>, partitions: &mut TopicPartitionList) {
+        #[cfg(test)]
+        panics::planted::step("assign", self.control.name());
         if !self.closing.load(Ordering::Relaxed) {
             // Not while closing: the call can hang then.
             self.eager.store(matches!(consumer.rebalance_protocol(), RebalanceProtocol::Eager), Ordering::Relaxed);
         }
         // Before the assignment: nothing can be committed in between, so map and start position belong together.
         let assigned = self.lease.during(COMMITTED_TIMEOUT, || self.new_partitions(consumer, partitions));
-        let mut anew = assigned.iter().filter(|new| new.left.is_some());
+        // Where the first position is found later any will do for now: the client need not look for one.
+        let mut anew = assigned.iter().filter(|new| new.left.is_some() || new.beginning.is_some());
         let at_beginning =
             |new: &NewPartition| partitions.set_partition_offset(&new.topic, new.partition, Offset::Beginning);
         let starts = anew.try_for_each(at_beginning);
@@ -156,6 +225,7 @@ impl Context {
         // While it is closing the call can hang, and nothing of the assignment starts.
         let membership = if self.closing.load(Ordering::Relaxed) { None } else { native::membership(consumer) };
         unpause(consumer, &assigned);
+        hold(consumer, &assigned);
         let answer =
             if self.is_eager() { consumer.assign(partitions) } else { consumer.incremental_assign(partitions) };
         // Without its start a partition would be read from what was committed, past records.
@@ -176,6 +246,7 @@ impl Context {
             stale_end: CString::new(element.topic)
                 .ok()
                 .and_then(|topic| native::cached_end_offset(consumer, &topic, element.partition)),
+            beginning: None,
         };
         let mut assigned: Vec<_> = native::committed(partitions).into_iter().map(new).collect();
         if assigned.is_empty() {
@@ -207,36 +278,63 @@ impl Context {
                     let known = assigned
                         .iter_mut()
                         .find(|new| new.partition == element.partition && new.topic == element.topic);
-                    if let Some(new) = known.filter(|_| element.offset >= 0) {
-                        new.committed = Some((element.offset, element.metadata.to_vec()));
+                    match known {
+                        Some(new) if element.offset >= 0 => {
+                            new.committed = Some((element.offset, element.metadata.to_vec()));
+                        }
+                        Some(new) if element.is_refused => new.beginning = self.at_end(Beginning::unknown),
+                        Some(new) => new.beginning = self.at_end(Beginning::without_commit),
+                        None => {}
                     }
                 }
             }
             Err(error) => {
+                assigned.iter_mut().for_each(|new| new.beginning = self.at_end(Beginning::unknown));
                 tracing::warn!(%error, "the committed offsets' metadata cannot be read; more records will be delivered again");
             }
         }
     }
 
+    /// With any other policy the client finds the beginning by itself.
+    fn at_end(&self, way: impl Fn(Reset) -> Beginning) -> Option<Beginning> {
+        self.starts_at_end.load(Ordering::Relaxed).then(|| way(Reset::Latest))
+    }
+
     fn revoke(&self, consumer: &BaseConsumer<Self>, partitions: &TopicPartitionList) {
+        #[cfg(test)]
+        panics::planted::step("revoke", self.control.name());
         let closing = self.closing.load(Ordering::Relaxed);
         let lost = consumer.assignment_lost();
-        // A lost assignment has nothing to wait for, and a closing consumer no loop that would answer.
-        let answered = lost || closing;
-        if answered {
-            let answer = if self.is_eager() { consumer.unassign() } else { consumer.incremental_unassign(partitions) };
-            if let Err(error) = answer {
-                self.events().push(GroupEvent::Failed(error.to_string()));
-            }
-        }
-        let partitions =
+        let partitions: Vec<_> =
             native::committed(partitions).iter().map(|element| (element.topic.to_owned(), element.partition)).collect();
+        if lost && partitions.iter().any(|(topic, partition)| is_looked_up(consumer, topic, *partition)) {
+            std::thread::sleep(LOOK_UP);
+        }
+        let answered = {
+            let mut owed = self.owed();
+            // A lost assignment has nothing to wait for, and a closing consumer no loop that would answer. Where an
+            // earlier revoke is unanswered both are answered together: one answer ends the client's wait for either.
+            let answered = closing || (lost && owed.is_none());
+            if !answered {
+                owed.get_or_insert_default().extend(partitions.iter().cloned());
+            }
+            answered
+        };
+        if answered && let Err(error) = self.unassign(consumer, &partitions) {
+            self.events().push(GroupEvent::Failed(error.to_string()));
+        }
         self.events().push(GroupEvent::Revoked { partitions, lost, answered });
     }
 }
 
+/// Whether the client may still be looking up where to start: it has fetched nothing of the partition.
+pub(super) fn is_looked_up(consumer: &BaseConsumer<Context>, topic: &str, partition: i32) -> bool {
+    let Ok(topic) = CString::new(topic) else { return false };
+    native::cached_end_offset(consumer, &topic, partition).is_none()
+}
+
 /// Leaves what was committed for another topic of the same name.
-fn compare_logs(assigned: &mut [NewPartition], logs: &Logs) {
+pub(super) fn compare_logs(assigned: &mut [NewPartition], logs: &Logs) {
     for new in assigned {
         let there = logs.iter().find(|(topic, _)| *topic == new.topic).map(|(_, log)| *log);
         let named = new.committed.as_ref().and_then(|(offset, metadata)| {
@@ -268,31 +366,54 @@ fn unpause(consumer: &BaseConsumer<Context>, new: &[NewPartition]) {
     }
 }
 
+/// Fetches nothing of partitions whose first position is not known yet. Before the assignment, as [`unpause`] is.
+fn hold(consumer: &BaseConsumer<Context>, new: &[NewPartition]) {
+    let held = new.iter().filter(|new| new.beginning.is_some());
+    let list = list(held.map(|new| (new.topic.as_str(), new.partition)));
+    if list.count() == 0 {
+        return;
+    }
+    if let Err(error) = consumer.pause(&list) {
+        // What is read all the same is left out, and read again from the first position.
+        tracing::warn!(%error, "the client refused to pause new partitions");
+    }
+}
+
 impl ClientContext for Context {
     fn log(&self, level: RDKafkaLogLevel, facility: &str, message: &str) {
-        trouble::log(level, facility, message);
+        self.guarded(|| trouble::log(level, facility, message));
     }
 
     fn error(&self, error: KafkaError, reason: &str) {
-        trouble::note(&self.control, &self.metrics, error.rdkafka_error_code(), reason);
+        self.guarded(|| trouble::note(&self.control, &self.metrics, error.rdkafka_error_code(), reason));
     }
 }
 
 impl ConsumerContext for Context {
     fn rebalance(&self, consumer: &BaseConsumer<Self>, error: RDKafkaRespErr, partitions: &mut TopicPartitionList) {
         let began = Instant::now();
-        match error {
-            RDKafkaRespErr::RD_KAFKA_RESP_ERR__ASSIGN_PARTITIONS => self.assign(consumer, partitions),
-            _ => self.revoke(consumer, partitions),
+        let is_assignment = error == RDKafkaRespErr::RD_KAFKA_RESP_ERR__ASSIGN_PARTITIONS;
+        let answered = self.guarded(|| match is_assignment {
+            true => self.assign(consumer, partitions),
+            false => self.revoke(consumer, partitions),
+        });
+        if answered.is_none() {
+            self.answer_anyhow(consumer, is_assignment, partitions);
         }
         let took = u64::try_from(began.elapsed().as_nanos()).unwrap_or(u64::MAX);
         self.rebalance_nanos.fetch_add(took, Ordering::Relaxed);
     }
 
     fn commit_callback(&self, result: KafkaResult<()>, offsets: &TopicPartitionList) {
+        self.guarded(|| self.committed(result, offsets));
+    }
+}
+
+impl Context {
+    fn committed(&self, result: KafkaResult<()>, offsets: &TopicPartitionList) {
         let Err(error) = result else {
             self.metrics.committed();
-            trouble::healthy(&self.control, trouble::Sign::Commit);
+            healthy(&self.control, Sign::Commit);
             return;
         };
         let code = error.rdkafka_error_code();
@@ -314,7 +435,8 @@ impl ConsumerContext for Context {
             }
             _ => {
                 self.metrics.commit_failed(trouble::commit_failure(code));
-                tracing::warn!(%error, "a commit failed; the next one covers it");
+                // The trouble is told once.
+                tracing::debug!(%error, "a commit failed; the next one covers it");
                 let elements = offsets.elements();
                 let failed = elements.iter().find(|element| element.error().is_err());
                 trouble::note_commit(&self.control, &error, failed.map(|element| element.topic()));
@@ -343,4 +465,32 @@ pub(super) fn list_with_points<'a>(
         element.set_metadata(metadata);
     }
     Ok(list)
+}
+
+#[cfg(all(test, feature = "embedded-broker"))]
+mod tests {
+    use rdkafka::ClientConfig;
+
+    use super::*;
+    use crate::{EmbeddedBroker, EmbeddedBrokerOptions};
+
+    /// One answer ends the client's wait for both: what it does not name stays in the client's assignment, unowned.
+    #[test]
+    fn what_was_revoked_before_the_answer_is_owed_together() {
+        let broker = EmbeddedBroker::start(EmbeddedBrokerOptions::default()).unwrap();
+        let control = Arc::new(Control::new(Duration::ZERO));
+        let metrics = Arc::new(SubscriptionMetrics::new("subscription"));
+        let context = Context::new(control, metrics, Arc::default(), Arc::new(SharedLease::new()));
+        let mut config = ClientConfig::new();
+        config.set("bootstrap.servers", broker.bootstrap_servers()).set("group.id", "group");
+        let consumer: BaseConsumer<Context> = config.create_with_context(context).unwrap();
+        let context = consumer.context();
+        context.revoke(&consumer, &list([("tasks", 0)].into_iter()));
+        context.revoke(&consumer, &list([("tasks", 1)].into_iter()));
+        let both = [("tasks".to_owned(), 0), ("tasks".to_owned(), 1)];
+        assert_eq!(context.owed().as_deref(), Some(&both[..]));
+        assert_eq!(context.take_events().len(), 2, "both are reported");
+        context.close(&consumer);
+        assert_eq!(*context.owed(), None);
+    }
 }

@@ -1,4 +1,5 @@
-//! What the consumer does not learn by itself: end offsets of partitions that do not fetch, and topics that are gone.
+//! What the consumer does not learn by itself: end offsets of partitions that do not fetch, topics that are gone, and how
+//! many records lie in the dead-letter topic.
 //!
 //! What it knows of a partition's end is as old as its last fetch, so lag would stand still exactly where it matters: while
 //! a partition is paused by a limit. And where the broker assigns (`group.protocol=consumer`), a deleted topic is revoked
@@ -6,20 +7,24 @@
 
 use std::collections::HashMap;
 use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+use keylane_core::{LogRange, Position};
 use rdkafka::ClientConfig;
 use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::error::RDKafkaErrorCode as Code;
 
+use super::brokers::answering;
+use super::dead_letters;
 use crate::client_config::creation_error;
+use crate::panics;
 use crate::topics::LastError;
 
 const ASK_EVERY: Duration = Duration::from_secs(10);
 const ANSWER_WITHIN: Duration = Duration::from_secs(5);
 
-type Key = (Arc<str>, i32);
+pub(super) type Key = (Arc<str>, i32);
 
 /// What to ask.
 #[derive(Default)]
@@ -28,14 +33,25 @@ pub(super) struct Question {
     pub(super) ends: Vec<Key>,
     /// Whether these topics are there.
     pub(super) topics: Vec<Arc<str>>,
+    /// Whether these brokers answer.
+    pub(super) brokers: Vec<i32>,
+    /// What they may be asked about: the partitions that this member reads.
+    pub(super) led: Vec<Key>,
+    /// How many records lie in this topic.
+    pub(super) dead_letters: Option<Arc<str>>,
 }
 
 /// What was answered; nothing where a broker did not answer.
 #[derive(Default)]
 pub(super) struct Answers {
-    pub(super) ends: HashMap<Key, i64>,
+    pub(super) ends: HashMap<Key, LogRange>,
     /// By topic, whether it is there.
     pub(super) topics: HashMap<Arc<str>, bool>,
+    /// Brokers that answer.
+    pub(super) brokers: Vec<i32>,
+    /// The thread has ended so.
+    pub(super) panicked: Option<String>,
+    pub(super) dead_letters: Option<u64>,
 }
 
 /// Asks; the thread starts with the first question, so that a subscription without one has none.
@@ -51,24 +67,38 @@ impl EndOffsets {
         Self { config, questions: None, answers: Arc::default(), asked: None }
     }
 
-    /// Asks, unless it asked a short while ago.
-    pub(super) fn ask(&mut self, question: Question) {
-        if (question.ends.is_empty() && question.topics.is_empty())
+    /// Asks, unless it asked a short while ago. Whether it did.
+    pub(super) fn ask(&mut self, question: Question) -> bool {
+        if (question.ends.is_empty() && question.topics.is_empty() && question.dead_letters.is_none())
             || self.asked.is_some_and(|asked| asked.elapsed() < ASK_EVERY)
         {
-            return;
+            return false;
         }
         self.asked = Some(Instant::now());
-        let Some(questions) = self.thread() else { return };
-        // Full: the last question is still being answered, and the next one is ten seconds away.
-        if let Err(TrySendError::Disconnected(_)) = questions.try_send(question) {
-            self.questions = None;
+        self.send(question)
+    }
+
+    /// Asks what logs hold that cannot be read before it is known.
+    pub(super) fn ask_at_once(&mut self, ends: Vec<Key>) {
+        self.send(Question { ends, ..Question::default() });
+    }
+
+    fn send(&mut self, question: Question) -> bool {
+        let Some(questions) = self.thread() else { return false };
+        // Full: the last question is still being answered, and the next one comes soon enough.
+        match questions.try_send(question) {
+            Ok(()) => true,
+            Err(TrySendError::Full(_)) => false,
+            Err(TrySendError::Disconnected(_)) => {
+                self.questions = None;
+                false
+            }
         }
     }
 
     /// The answers since the last call.
     pub(super) fn take(&self) -> Answers {
-        std::mem::take(&mut *self.answers.lock().unwrap_or_else(PoisonError::into_inner))
+        std::mem::take(&mut *lock(&self.answers))
     }
 
     fn thread(&mut self) -> Option<&SyncSender<Question>> {
@@ -77,13 +107,22 @@ impl EndOffsets {
             let (config, answers) = (self.config.clone(), self.answers.clone());
             std::thread::Builder::new()
                 .name("keylane-end-offsets".into())
-                .spawn(move || answer(&config, &receiver, &answers))
+                .spawn(move || {
+                    if let Err(text) = panics::caught(|| answer(&config, &receiver, &answers)) {
+                        lock(&answers).panicked = Some(text);
+                    }
+                })
                 .inspect_err(|error| tracing::warn!(%error, "lag of paused partitions cannot be measured"))
                 .ok()?;
             self.questions = Some(sender);
         }
         self.questions.as_ref()
     }
+}
+
+/// Whole also where its holder panicked: one entry at a time is inserted.
+fn lock(answers: &Mutex<Answers>) -> MutexGuard<'_, Answers> {
+    answers.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// Ends when the subscription has ended, at the latest one answer later.
@@ -94,8 +133,10 @@ fn answer(config: &ClientConfig, questions: &Receiver<Question>, answers: &Mutex
             return tracing::warn!(error = %creation_error(error), "lag of paused partitions cannot be measured");
         }
     };
-    let answers = || answers.lock().unwrap_or_else(PoisonError::into_inner);
-    while let Ok(Question { ends, topics }) = questions.recv() {
+    let answers = || lock(answers);
+    while let Ok(Question { ends, topics, brokers, led, dead_letters }) = questions.recv() {
+        #[cfg(test)]
+        panics::planted::step("end offsets", config.get("bootstrap.servers").unwrap_or_default());
         for topic in topics {
             if let Some(is_there) = is_there(&client, &topic) {
                 answers().topics.insert(topic, is_there);
@@ -103,12 +144,22 @@ fn answer(config: &ClientConfig, questions: &Receiver<Question>, answers: &Mutex
         }
         for key in ends {
             match client.fetch_watermarks(&key.0, key.1, ANSWER_WITHIN) {
-                Ok((_, end)) => drop(answers().ends.insert(key, end)),
+                Ok((first, end)) => {
+                    let range = LogRange { first: Position::new(first), end: Position::new(end) };
+                    answers().ends.insert(key, range);
+                }
                 Err(error) => {
                     tracing::debug!(topic = %key.0, partition = key.1, %error, "no end offset");
                     break;
                 }
             }
+        }
+        if !brokers.is_empty() {
+            let answering = answering(&client, &brokers, &led, ANSWER_WITHIN);
+            answers().brokers = answering;
+        }
+        if let Some(records) = dead_letters.and_then(|topic| dead_letters::count(&client, &topic)) {
+            answers().dead_letters = Some(records);
         }
     }
 }

@@ -10,7 +10,7 @@
 //! - Not with `enable.partition.eof`: the position would go wrong. The setting is refused at start-up. Other errors of a
 //!   partition do the same to it, and are put right by a seek ([`Misplaced`]).
 //! - The queue and all its messages are given back before the consumer closes, or closing hangs: messages never leave
-//!   [`FetchQueue::read`], and [`FetchQueue`] stands before the consumer in the struct that owns both.
+//!   [`FetchQueue::read`], be it by a panic, and [`FetchQueue`] stands before the consumer in the struct that owns both.
 //! - The consumer queue must still be served: a watch on it interrupts the wait, and it is looked at every 50 ms anyhow.
 //!
 //! SAFETY, for the whole file: `queue` comes from `rd_kafka_queue_new` and is destroyed once, when the [`FetchQueue`] that owns
@@ -19,6 +19,7 @@
 //! `rd_kafka_message_destroy`.
 #![allow(unsafe_code)]
 
+use std::collections::BTreeMap;
 use std::ffi::CString;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -41,7 +42,7 @@ const EVENTS_AT_ONCE: usize = 16;
 pub(crate) struct FetchQueue {
     queue: Queue,
     forwarding: Arc<Forwarding>,
-    messages: Vec<*mut sys::rd_kafka_message_t>,
+    messages: Vec<Owned>,
     served_at: Instant,
 }
 
@@ -49,12 +50,24 @@ pub(crate) struct FetchQueue {
 #[derive(Default)]
 pub(crate) struct Forwarding {
     queue: Mutex<Option<Queue>>,
+    /// The queues of all partitions that were ever forwarded: see [`empty_those_left`](Self::empty_those_left).
+    sources: Mutex<BTreeMap<(String, i32), Source>>,
     /// The consumer queue has something.
     events: AtomicBool,
 }
 
 #[derive(Clone, Copy)]
 struct Queue(*mut sys::rd_kafka_queue_t);
+
+/// A reference to a partition's queue; given back when it is dropped, before the client closes.
+struct Source(Queue);
+
+impl Drop for Source {
+    fn drop(&mut self) {
+        // SAFETY: got from librdkafka, and given back once.
+        unsafe { sys::rd_kafka_queue_destroy(self.0.0) };
+    }
+}
 
 // SAFETY: librdkafka's queues may be used from any thread; this is only their address.
 unsafe impl Send for Queue {}
@@ -102,7 +115,7 @@ impl FetchQueue {
             let message = unsafe { sys::rd_kafka_consume_queue(self.queue.0, wait_millis) };
             read.waited = began.elapsed();
             if !message.is_null() {
-                hand_out(message, &mut read, &mut take);
+                hand_out(Owned(message), &mut read, &mut take);
                 self.take_batch(&mut read, &mut take);
             }
         }
@@ -112,11 +125,14 @@ impl FetchQueue {
     /// Takes out what is there, without waiting.
     fn take_batch(&mut self, read: &mut Read, take: &mut impl FnMut(&NativeMessage<'_>)) {
         let room = READ_LIMIT - read.taken.min(READ_LIMIT);
+        // `Owned` is its pointer, and nothing else.
+        let messages = self.messages.as_mut_ptr().cast();
         // SAFETY: the queue is live, and the buffer has place for `room` pointers.
-        let count = unsafe { sys::rd_kafka_consume_batch_queue(self.queue.0, 0, self.messages.as_mut_ptr(), room) };
+        let count = unsafe { sys::rd_kafka_consume_batch_queue(self.queue.0, 0, messages, room) };
         let count = usize::try_from(count).unwrap_or(0);
-        // SAFETY: librdkafka has written `count` pointers.
+        // SAFETY: librdkafka has written `count` pointers to messages, which are ours from here on.
         unsafe { self.messages.set_len(count) };
+        // Also where `take` panics: the drain frees what is left of the batch.
         for message in self.messages.drain(..) {
             hand_out(message, read, take);
         }
@@ -125,6 +141,7 @@ impl FetchQueue {
 
 impl Drop for FetchQueue {
     fn drop(&mut self) {
+        self.forwarding.empty_those_left(self.queue);
         // From here on no callback uses the queue.
         *self.forwarding.lock() = None;
         // SAFETY: made by us, destroyed once.
@@ -138,16 +155,35 @@ impl Forwarding {
         // The lock is not held over the calls: they wait for locks of librdkafka, whose threads can hold those while they
         // call `wake`, which waits for ours.
         let queue = *self.lock();
-        let (Some(queue), Ok(topic)) = (queue, CString::new(topic)) else { return };
+        let (Some(queue), Ok(name)) = (queue, CString::new(topic)) else { return };
         // SAFETY: the client is live. So is our queue: rebalance callbacks run on the thread that polls, and only that thread
         // drops the queue. The topic is a C string; the partition's queue is checked and given back.
-        unsafe {
-            let source = sys::rd_kafka_queue_get_partition(consumer.client().native_ptr(), topic.as_ptr(), partition);
-            if !source.is_null() {
-                sys::rd_kafka_queue_forward(source, queue.0);
-                sys::rd_kafka_queue_destroy(source);
+        let source = unsafe {
+            let source = sys::rd_kafka_queue_get_partition(consumer.client().native_ptr(), name.as_ptr(), partition);
+            if source.is_null() {
+                return;
             }
+            sys::rd_kafka_queue_forward(source, queue.0);
+            Source(Queue(source))
+        };
+        self.sources().insert((topic.to_owned(), partition), source);
+    }
+
+    /// Empties the queues of partitions that are no longer assigned, and keeps them empty.
+    ///
+    /// librdkafka can go on with a partition that was taken away while its start was being looked up: the late answer begins
+    /// the search anew. Where the topic was re-created without that partition it fails every 100 ms, and each error waits in
+    /// the partition's queue, which nobody reads, and holds the partition, which holds its broker: the client would not end
+    /// (librdkafka#4362). Forwarded to our queue they go with it.
+    fn empty_those_left(&self, queue: Queue) {
+        for source in std::mem::take(&mut *self.sources()).into_values() {
+            // SAFETY: both queues are live.
+            unsafe { sys::rd_kafka_queue_forward(source.0.0, queue.0) };
         }
+    }
+
+    fn sources(&self) -> MutexGuard<'_, BTreeMap<(String, i32), Source>> {
+        self.sources.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Runs on librdkafka's threads whenever the consumer queue gets its first event, under that queue's lock. `forward` holds
@@ -206,10 +242,9 @@ fn serve(consumer: &BaseConsumer<Context>, read: &mut Read, take: &mut impl FnMu
 }
 
 /// Passes one message on and frees it.
-fn hand_out(message: *mut sys::rd_kafka_message_t, read: &mut Read, take: &mut impl FnMut(&NativeMessage<'_>)) {
-    let owned = Owned(message);
-    // SAFETY: librdkafka gives out valid messages; `owned` frees it after its last use, also if `take` panics.
-    let borrowed = unsafe { &*owned.0 };
+fn hand_out(message: Owned, read: &mut Read, take: &mut impl FnMut(&NativeMessage<'_>)) {
+    // SAFETY: librdkafka gives out valid messages; this one is freed after its last use, also if `take` panics.
+    let borrowed = unsafe { &*message.0 };
     if borrowed.err == sys::rd_kafka_resp_err_t::RD_KAFKA_RESP_ERR_NO_ERROR {
         take(&NativeMessage::new(borrowed));
         read.taken += 1;
@@ -218,14 +253,16 @@ fn hand_out(message: *mut sys::rd_kafka_message_t, read: &mut Read, take: &mut i
         if !matches!(read.error, Some(KafkaError::MessageConsumption(RDKafkaErrorCode::AutoOffsetReset))) {
             read.error = Some(KafkaError::MessageConsumption(borrowed.err.into()));
         }
-        let message = NativeMessage::new(borrowed);
-        if message.offset() >= 0 && !message.topic().is_empty() {
-            let (topic, partition, offset) = (message.topic().to_owned(), message.partition(), message.offset());
+        let failed = NativeMessage::new(borrowed);
+        if failed.offset() >= 0 && !failed.topic().is_empty() {
+            let (topic, partition, offset) = (failed.topic().to_owned(), failed.partition(), failed.offset());
             read.misplaced.push(Misplaced { topic, partition, offset });
         }
     }
 }
 
+/// A message that was taken out. A batch call writes its pointer in place.
+#[repr(transparent)]
 struct Owned(*mut sys::rd_kafka_message_t);
 
 impl Drop for Owned {

@@ -2,13 +2,14 @@
 
 use std::time::Instant;
 
-use keylane_core::Look;
+use keylane_core::{Look, Reset};
 use rdkafka::consumer::Consumer;
 
 use super::context::GroupEvent;
 use super::handover::Handover;
+use super::healthy::{Sign, healthy};
+use super::native;
 use super::poll_loop::{PollLoop, made_anew};
-use super::{native, trouble};
 use crate::metrics::{DrainResult, PollSection, Rebalance};
 use crate::subscription::SubscriptionError;
 
@@ -36,10 +37,11 @@ impl PollLoop {
                 self.assignment.membership = membership.map(Into::into);
                 self.control.set_assigned(true);
                 self.metrics.rebalance(Rebalance::Assign);
-                self.control.refusals.forget_unreadable();
-                trouble::healthy(&self.control, trouble::Sign::Assignment);
+                self.control.troubles.forget_unreadable();
+                let topics: Vec<_> = partitions.iter().map(|new| new.topic.as_str()).collect();
+                healthy(&self.control, Sign::Assignment(&topics));
                 for mut new in partitions {
-                    if new.left.is_some() && self.settings.reset_is_error {
+                    if new.left.is_some() && self.settings.reset == Reset::Error {
                         return self.control.fail(made_anew(&new.topic));
                     }
                     new.log = new.log.or_else(|| self.identities.known(&new.topic));
@@ -62,9 +64,6 @@ impl PollLoop {
                     if lost {
                         tell_of_loss(partitions.len());
                     }
-                    if let Some(cut_short) = self.handover.take().filter(|_| lost) {
-                        self.metrics.drained(DrainResult::Lost, cut_short.lasting());
-                    }
                     for (topic, partition) in &partitions {
                         self.assignment.close_now(topic, *partition);
                     }
@@ -76,9 +75,11 @@ impl PollLoop {
                     for (topic, partition) in &partitions {
                         self.control.remove_partition(&self.settings.intern(topic), *partition);
                     }
+                } else if let Some(handover) = &mut self.handover {
+                    handover.join(&self.consumer, &mut self.assignment, partitions);
                 } else {
                     let deadline = Instant::now() + self.settings.drain_timeout;
-                    self.handover = Some(Handover::begin(&mut self.assignment, partitions, deadline));
+                    self.handover = Some(Handover::begin(&self.consumer, &mut self.assignment, partitions, deadline));
                 }
             }
             GroupEvent::Failed(error) => self.control.fail(SubscriptionError::Fatal(error)),
@@ -88,6 +89,8 @@ impl PollLoop {
 
     fn advance_handover(&mut self) {
         let Some(mut handover) = self.handover.take() else { return };
+        #[cfg(test)]
+        crate::panics::planted::step("hand-over", &self.settings.subscription);
         if let Some(deadline) = self.control.shutdown_deadline() {
             handover.hurry(&mut self.assignment, deadline);
         }

@@ -7,7 +7,7 @@ use rdkafka::consumer::{BaseConsumer, Consumer};
 use super::assigned::Assigned;
 use super::assignment::Assignment;
 use super::commits::Commits;
-use super::context::{Context, list};
+use super::context::{Context, LOOK_UP, is_looked_up};
 use super::drain::{Drain, drain};
 use super::last_commit::LastCommit;
 use crate::metrics::DrainResult;
@@ -19,11 +19,14 @@ const COMMIT_PATIENCE: Duration = Duration::from_secs(1);
 /// has taken away what stays.
 const LONGEST_COMMIT_PATIENCE: Duration = Duration::from_secs(5);
 
-/// A revoke that was reported and not answered yet. The client delivers nothing and commits nothing by itself until it is.
+/// The revokes that were reported and not answered yet. The client delivers nothing and commits nothing by itself until they
+/// are. Usually one: a second comes when a topic is deleted meanwhile.
 pub(super) struct Handover {
     partitions: Vec<(String, i32)>,
     began: Instant,
     deadline: Instant,
+    /// Not answered before.
+    not_before: Instant,
     /// The group has taken everything away meanwhile.
     lost: bool,
     /// Once the owners have ended.
@@ -31,19 +34,32 @@ pub(super) struct Handover {
 }
 
 impl Handover {
-    pub(super) fn begin(assignment: &mut Assignment, partitions: Vec<(String, i32)>, deadline: Instant) -> Self {
-        for (topic, partition) in &partitions {
-            if let Some(assigned) = assignment.find(topic, *partition) {
-                assigned.revoking = true;
-                assigned.inbox.drain(deadline);
-            }
-        }
-        Self { partitions, began: Instant::now(), deadline, lost: false, last_commit: None }
+    pub(super) fn begin(
+        consumer: &BaseConsumer<Context>,
+        assignment: &mut Assignment,
+        partitions: Vec<(String, i32)>,
+        deadline: Instant,
+    ) -> Self {
+        revoke(assignment, &partitions, deadline);
+        let began = Instant::now();
+        let not_before = not_before(consumer, &partitions);
+        Self { partitions, began, deadline, not_before, lost: false, last_commit: None }
     }
 
-    /// How long it has taken so far.
-    pub(super) fn lasting(&self) -> Duration {
-        self.began.elapsed()
+    /// Another revoke before the answer to the first. One answer is for both, by the first deadline: the client waits for
+    /// no second one.
+    pub(super) fn join(
+        &mut self,
+        consumer: &BaseConsumer<Context>,
+        assignment: &mut Assignment,
+        partitions: Vec<(String, i32)>,
+    ) {
+        revoke(assignment, &partitions, self.deadline);
+        self.not_before = self.not_before.max(not_before(consumer, &partitions));
+        let news = partitions.into_iter().filter(|place| !self.partitions.contains(place)).collect::<Vec<_>>();
+        self.partitions.extend(news);
+        // What it was about does not cover the new ones.
+        self.last_commit = None;
     }
 
     /// Brings the deadline forward.
@@ -66,6 +82,9 @@ impl Handover {
         assignment: &mut Assignment,
         commits: &mut Commits,
     ) -> bool {
+        if Instant::now() < self.not_before {
+            return false;
+        }
         // There is nothing to wait for then, and nothing that could be committed.
         self.lost |= consumer.assignment_lost();
         if self.lost {
@@ -131,18 +150,27 @@ impl Handover {
                 dropped |= !assigned.progress.drained.load(std::sync::atomic::Ordering::Relaxed);
             }
         }
-        let answer = if consumer.context().is_eager() {
-            consumer.unassign()
-        } else {
-            let list = list(self.partitions.iter().map(|(topic, partition)| (topic.as_str(), *partition)));
-            consumer.incremental_unassign(&list)
-        };
+        let answer = consumer.context().answer(consumer, &self.partitions);
         let result = match (self.lost, dropped) {
             (true, _) => DrainResult::Lost,
             (false, true) => DrainResult::Deadline,
             (false, false) => DrainResult::Drained,
         };
         Finished { partitions: self.partitions, took, handed_back, dropped, result, error: answer.err() }
+    }
+}
+
+fn not_before(consumer: &BaseConsumer<Context>, partitions: &[(String, i32)]) -> Instant {
+    let looked_up = partitions.iter().any(|(topic, partition)| is_looked_up(consumer, topic, *partition));
+    Instant::now() + if looked_up { LOOK_UP } else { Duration::ZERO }
+}
+
+fn revoke(assignment: &mut Assignment, partitions: &[(String, i32)], deadline: Instant) {
+    for (topic, partition) in partitions {
+        if let Some(assigned) = assignment.find(topic, *partition) {
+            assigned.revoking = true;
+            assigned.inbox.drain(deadline);
+        }
     }
 }
 
@@ -167,11 +195,12 @@ mod tests {
     use std::sync::Arc;
     use std::sync::atomic::Ordering;
 
+    use keylane_core::Reset;
     use rdkafka::types::{RDKafkaApiKey, RDKafkaRespErr};
     use rdkafka::{ClientConfig, Offset};
 
     use super::super::commit_queue::CommitQueue;
-    use super::super::context::NewPartition;
+    use super::super::context::{NewPartition, list};
     use super::super::fetch_queue::Forwarding;
     use super::super::poll_loop::PollSettings;
     use super::*;
@@ -182,7 +211,7 @@ mod tests {
 
     const PATIENCE: Duration = Duration::from_secs(30);
 
-    /// A member whose only partition is to be given back, after its owner has ended at offset 5.
+    /// A member whose partition 0 is to be given back, after its owner has ended at offset 5. It has another, which stays.
     struct Member {
         handover: Handover,
         commits: Commits,
@@ -202,12 +231,12 @@ mod tests {
             config.set("session.timeout.ms", "300000");
             let consumer: BaseConsumer<Context> = config.create_with_context(context).expect("the settings are right");
             let mut assignment = Assignment::new(Arc::new(settings()), Box::new(drop));
-            assignment.open(new_partition(), false);
-            let progress = &assignment.partitions[0].progress;
-            progress.set_commit_point(CommitPoint { position: 5, metadata: String::new(), mark: None, running: false });
-            progress.ended.store(true, Ordering::Release);
+            assignment.open(new_partition(0), false);
+            assignment.open(new_partition(1), false);
+            end_owner(&assignment, 0);
             let commits = Commits::new(CommitQueue::new(&consumer));
-            let handover = Handover::begin(&mut assignment, vec![("tasks".into(), 0)], Instant::now() + drain_timeout);
+            let deadline = Instant::now() + drain_timeout;
+            let handover = Handover::begin(&consumer, &mut assignment, vec![("tasks".into(), 0)], deadline);
             Self { handover, commits, assignment, consumer }
         }
 
@@ -226,8 +255,8 @@ mod tests {
             true
         }
 
-        fn committed(&self) -> Offset {
-            let list = list([("tasks", 0)].into_iter());
+        fn committed(&self, partition: i32) -> Offset {
+            let list = list([("tasks", partition)].into_iter());
             let committed = self.consumer.committed_offsets(list, PATIENCE).expect("the broker answers");
             committed.elements()[0].offset()
         }
@@ -238,22 +267,30 @@ mod tests {
             subscription: "subscription".into(),
             topics: vec!["tasks".into()],
             retry_topic: None,
+            dead_letter_topic: None,
             limits: Limits::default(),
             drain_timeout: PATIENCE,
             watchdog: Watchdog::default(),
-            reset_is_error: false,
+            reset: Reset::Earliest,
             broker_assigns: false,
         }
     }
 
-    fn new_partition() -> NewPartition {
+    /// The owner reports offset 5, and ends.
+    fn end_owner(assignment: &Assignment, place: usize) {
+        let progress = &assignment.partitions[place].progress;
+        progress.set_commit_point(CommitPoint { position: 5, metadata: String::new(), mark: None, running: false });
+        progress.ended.store(true, Ordering::Release);
+    }
+
+    fn new_partition(partition: i32) -> NewPartition {
         let topic = "tasks".to_owned();
-        NewPartition { topic, partition: 0, committed: None, log: None, left: None, stale_end: None }
+        NewPartition { topic, partition, committed: None, log: None, left: None, stale_end: None, beginning: None }
     }
 
     fn broker() -> EmbeddedBroker {
         let broker = EmbeddedBroker::start(EmbeddedBrokerOptions::default()).expect("it starts");
-        broker.create_topic("tasks", 1).expect("there is no such topic");
+        broker.create_topic("tasks", 2).expect("there is no such topic");
         broker
     }
 
@@ -265,7 +302,7 @@ mod tests {
         broker.cluster().request_errors(RDKafkaApiKey::OffsetCommit, &refusals);
         let mut member = Member::new(&broker, PATIENCE);
         assert!(member.is_ready_in_time());
-        assert_eq!(member.committed(), Offset::Offset(5));
+        assert_eq!(member.committed(0), Offset::Offset(5));
     }
 
     #[test]
@@ -278,6 +315,22 @@ mod tests {
         broker.cluster().broker_up(1).unwrap();
         assert!(!at_once, "nobody has answered");
         assert!(in_time);
+    }
+
+    /// The client asks once for each, and one answer ends its wait for both: the first must not be forgotten.
+    #[test]
+    fn a_second_revoke_before_the_answer_to_the_first_is_answered_together_with_it() {
+        let broker = broker();
+        let mut member = Member::new(&broker, PATIENCE);
+        member.handover.join(&member.consumer, &mut member.assignment, vec![("tasks".into(), 1)]);
+        assert!(!member.is_ready(), "the second owner has not ended");
+        end_owner(&member.assignment, 1);
+        assert!(member.is_ready_in_time());
+        assert_eq!((member.committed(0), member.committed(1)), (Offset::Offset(5), Offset::Offset(5)));
+        let Member { handover, mut commits, mut assignment, consumer } = member;
+        let given_back = handover.finish(&consumer, &mut assignment, &mut commits).partitions;
+        assert_eq!(given_back, [("tasks".to_owned(), 0), ("tasks".to_owned(), 1)]);
+        assert!(assignment.partitions.is_empty());
     }
 
     /// Giving up before would repeat records although there is time left to commit them.
@@ -296,6 +349,6 @@ mod tests {
         broker.cluster().broker_up(1).unwrap();
         assert!(!is_ready, "nobody has answered");
         assert!(member.is_ready_in_time());
-        assert_eq!(member.committed(), Offset::Offset(5));
+        assert_eq!(member.committed(0), Offset::Offset(5));
     }
 }

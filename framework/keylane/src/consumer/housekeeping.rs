@@ -3,10 +3,11 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
+use keylane_core::Reset;
 use rdkafka::consumer::Consumer;
-use rdkafka::error::RDKafkaErrorCode;
 
 use super::end_offsets::{Answers, Question};
+use super::healthy::{Sign, healthy};
 use super::poll_loop::{PollLoop, made_anew};
 use super::{lag, trouble};
 use crate::metrics::PollSection;
@@ -46,15 +47,18 @@ impl PollLoop {
         self.commits.mark(&self.consumer, &mut self.assignment.partitions);
         self.poll_metrics.section(PollSection::Commit, paused_at.elapsed());
         self.reopen_anew();
+        self.look_after_beginnings();
         self.watch_owners();
         if self.last_slow_housekeeping.elapsed() >= SLOW_HOUSEKEEPING {
             self.last_slow_housekeeping = Instant::now();
             self.look_at_membership();
             self.look_at_identities();
+            self.control.troubles.end_due();
             self.ask_end_offsets();
             self.tell_partitions();
             self.metrics.set_assigned_partitions(self.assignment.partitions.len());
-            self.tell_storm_guard();
+            self.tell_outages();
+            self.control.given_up.report_left_out(self.control.name(), Instant::now());
             self.poll_metrics.set_last_poll(SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default());
             if self.last_touch.elapsed() >= TOUCH {
                 self.last_touch = Instant::now();
@@ -67,7 +71,9 @@ impl PollLoop {
 
     /// Has handle and metrics know how the partitions stand.
     pub(super) fn tell_partitions(&mut self) {
-        lag::update(&self.consumer, &mut self.assignment.partitions, &self.control, &self.settings.watchdog);
+        let common = self.assignment.common(self.draining);
+        let partitions = &mut self.assignment.partitions;
+        lag::update(&self.consumer, partitions, &common, &self.control, &self.settings.watchdog);
     }
 
     pub(super) fn reopen_rewound(&mut self) {
@@ -105,7 +111,7 @@ impl PollLoop {
         }
         let logs = answer.unwrap_or_default();
         let deadline = Instant::now() + self.settings.drain_timeout;
-        if !self.draining && self.assignment.compare_logs(&logs, deadline) && self.settings.reset_is_error {
+        if !self.draining && self.assignment.compare_logs(&logs, deadline) && self.settings.reset == Reset::Error {
             let topic = self.assignment.partitions.iter().find(|p| p.anew.is_some()).map(|p| p.topic.clone());
             self.control.fail(made_anew(&topic.unwrap_or_default()));
         }
@@ -114,33 +120,63 @@ impl PollLoop {
         self.identities.ask(&self.consumer, topics, doubtful);
     }
 
-    /// Keeps lag true for partitions that do not fetch, and looks whether the brokers are back.
+    /// Keeps lag true for partitions that do not fetch, looks whether the brokers are back, and counts dead letters.
     fn ask_end_offsets(&mut self) {
-        let Answers { ends, topics } = self.end_offsets.take();
-        if !ends.is_empty() || !topics.is_empty() {
-            trouble::healthy(&self.control, trouble::Sign::Answer);
-        }
-        if let Some((missing, _)) = topics.iter().find(|(_, is_there)| !**is_there) {
-            let message = format!("the topic {missing} is gone; it is read again when it is made anew");
-            trouble::note(&self.control, &self.metrics, Some(RDKafkaErrorCode::UnknownTopic), &message);
-        } else if !topics.is_empty() {
-            trouble::healthy(&self.control, trouble::Sign::Topics);
-        }
-        for ((topic, partition), end) in ends {
-            if let Some(assigned) = self.assignment.find(&topic, partition) {
-                assigned.end_offset = Some(end);
-            }
-        }
+        self.take_end_offsets();
         let mut ask: Vec<_> = (self.assignment.partitions.iter())
-            .filter(|p| p.fetch_paused)
+            .filter(|p| p.fetch_paused || p.withheld.wants_answer(p.now()))
             .map(|p| (p.topic.clone(), p.partition))
             .collect();
         // On a quiet topic nothing else would tell that the brokers are back.
         let away = [TroubleKind::Connection, TroubleKind::Authentication];
-        if ask.is_empty() && away.iter().any(|kind| self.control.is_in_trouble(*kind)) {
+        let is_away = away.iter().any(|kind| self.control.troubles.has(*kind));
+        if ask.is_empty() && is_away {
             ask.extend(self.assignment.partitions.first().map(|p| (p.topic.clone(), p.partition)));
         }
-        self.end_offsets.ask(Question { ends: ask, topics: self.doubtful_topics() });
+        let brokers = self.control.troubles.brokers();
+        let led = match brokers.is_empty() {
+            true => Vec::new(),
+            false => self.assignment.partitions.iter().map(|p| (p.topic.clone(), p.partition)).collect(),
+        };
+        let (topics, dead_letters) = (self.doubtful_topics(), self.dead_letters.due(Instant::now()));
+        if self.end_offsets.ask(Question { ends: ask, topics, brokers, led, dead_letters }) {
+            self.dead_letters.asked(Instant::now());
+            for partition in &mut self.assignment.partitions {
+                partition.withheld.asked();
+            }
+        }
+    }
+
+    /// Takes in what the side client was answered.
+    pub(super) fn take_end_offsets(&mut self) {
+        let Answers { ends, topics, brokers, dead_letters, panicked } = self.end_offsets.take();
+        if let Some(text) = panicked {
+            let error = format!("the thread that asks for end offsets panicked: {text}");
+            self.control.fail(SubscriptionError::Internal(error));
+        }
+        self.note_dead_letters(dead_letters);
+        if !ends.is_empty() || !topics.is_empty() {
+            healthy(&self.control, Sign::Answer);
+        }
+        for broker in brokers {
+            healthy(&self.control, Sign::AnswerOf(broker));
+        }
+        for (topic, is_there) in &topics {
+            match is_there {
+                true => healthy(&self.control, Sign::Topic(topic)),
+                false => trouble::note_missing(&self.control, &self.metrics, topic),
+            }
+        }
+        let subscribed = self.settings.topics.len() + usize::from(self.settings.retry_topic.is_some());
+        if topics.len() == subscribed && topics.values().all(|is_there| *is_there) {
+            healthy(&self.control, Sign::AllTopics);
+        }
+        for ((topic, partition), range) in ends {
+            if let Some(assigned) = self.assignment.find(&topic, partition) {
+                assigned.end_offset = Some(range.end.get());
+                assigned.look_at_range(range);
+            }
+        }
     }
 
     /// Subscribed topics that may be gone: this member has nothing of them (there may just be more members than partitions).
@@ -149,14 +185,14 @@ impl PollLoop {
         if !self.control.has_joined() || self.draining || self.handover.is_some() {
             return Vec::new();
         }
-        let was_missing = self.control.is_in_trouble(TroubleKind::MissingTopic);
+        let was_missing = self.control.troubles.has(TroubleKind::MissingTopic);
         let subscribed = self.settings.topics.iter().chain(&self.settings.retry_topic);
         let has_none = |topic: &Arc<str>| self.assignment.partitions.iter().all(|p| p.topic != *topic);
         subscribed.filter(|topic| was_missing || has_none(topic)).cloned().collect()
     }
 
-    /// An owner ends only on order. One that ended otherwise has panicked, or was dropped with its runtime, and its partition
-    /// would stand still unnoticed.
+    /// An owner ends only on order, or by a panic, which it reports itself. One that ended otherwise was dropped with its
+    /// runtime, and its partition would stand still unnoticed.
     fn watch_owners(&self) {
         if self.draining {
             return;
@@ -164,14 +200,16 @@ impl PollLoop {
         if let Some(dead) = self.assignment.partitions.iter().find(|p| !p.revoking && p.anew.is_none() && p.has_ended())
         {
             let error = format!(
-                "the owner of {}-{} ended: the tokio runtime was shut down before the subscription, or it panicked (see the panic message)",
+                "the owner of {}-{} ended: the tokio runtime was shut down before the subscription",
                 dead.topic, dead.partition
             );
             self.control.fail(SubscriptionError::Internal(error));
         }
     }
 
-    fn tell_storm_guard(&self) {
-        self.metrics.set_storm_guard_closed(!self.control.outage_state().is_calm());
+    fn tell_outages(&self) {
+        let (ongoing, held) = self.control.outages.tell(self.control.name());
+        self.metrics.set_outages(|kind| ongoing.iter().any(|ongoing| ongoing.metric() == kind));
+        self.metrics.set_held_records(held);
     }
 }

@@ -2,7 +2,10 @@
 
 use std::collections::HashMap;
 
+use rdkafka::consumer::BaseConsumer;
+
 use super::assigned::Assigned;
+use super::context::Context;
 use super::native::NativeMessage;
 use super::recent::fingerprint;
 use crate::Record;
@@ -27,7 +30,14 @@ impl Intake {
     }
 
     /// Copies one message into its batch. The message may be freed afterwards.
-    pub(super) fn take(&mut self, table: &mut [Assigned], message: &NativeMessage<'_>) {
+    pub(super) fn take(
+        &mut self,
+        consumer: &BaseConsumer<Context>,
+        table: &mut [Assigned],
+        message: &NativeMessage<'_>,
+    ) {
+        #[cfg(test)]
+        crate::panics::planted::step("intake", message.topic());
         let Some(place) = self.place(table, message) else {
             // Left over from an assignment that has ended: librdkafka drops those itself, and the next owner gets it.
             tracing::warn!(
@@ -39,20 +49,15 @@ impl Intake {
             return;
         };
         let partition = &mut table[place];
-        if partition.anew.is_some() {
+        if partition.anew.is_some() || partition.beginning.is_some() {
             // Read again from where the new epoch begins.
             return;
         }
         let offset = message.offset();
         let (key, value, timestamp) = (message.key(), message.value(), message.timestamp_millis());
         let print = fingerprint(timestamp, key, value);
-        if partition.next_offset.is_some_and(|next| offset < next) {
-            if partition.recent.contains(offset, print) {
-                return;
-            }
-            // No repetition: the log was cut, or the topic made anew. What was settled there says nothing about these
-            // records, so a new epoch begins with them.
-            partition.rewind(offset);
+        if partition.expected() != Some(offset) && !partition.is_due(consumer, offset, print) {
+            return;
         }
         if partition.rewound.is_some() {
             // Read again from where the new epoch begins.

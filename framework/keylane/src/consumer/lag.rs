@@ -3,11 +3,13 @@
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
+use keylane_core::{Behind, Moment, PausedBy, Position, Rest, WithheldNews};
 use rdkafka::consumer::BaseConsumer;
 
 use super::assigned::Assigned;
 use super::context::Context;
 use super::native;
+use super::paused_by::Common;
 use crate::Watchdog;
 use crate::subscription::{Control, OldestRecord, PartitionStatus};
 
@@ -15,11 +17,14 @@ use crate::subscription::{Control, OldestRecord, PartitionStatus};
 pub(super) fn update(
     consumer: &BaseConsumer<Context>,
     partitions: &mut [Assigned],
+    common: &Common,
     control: &Control,
     watchdog: &Watchdog,
 ) {
     for partition in partitions {
-        let cached = native::cached_end_offset(consumer, &partition.topic_c, partition.partition);
+        let range = native::cached_range(consumer, &partition.topic_c, partition.partition);
+        partition.look_for_emptied_log(&range);
+        let cached = range.end;
         // The client's figure is frozen while a partition is paused; the side client's is then the newer one.
         let end = cached.max(partition.end_offset);
         if let Some(end) = end.filter(|_| !partition.told_log_end && partition.knows_log_end(cached)) {
@@ -36,12 +41,14 @@ pub(super) fn update(
         }
         // Of a partition that was assigned a moment ago nobody knows.
         let all_settled = pending == 0 && !partition.fetch_paused && partition.knows_log_end(cached);
-        let lag_age = lag_age(lag, oldest, all_settled);
+        let behind = partition.look_for_withheld(all_settled, cached);
+        let lag_age = lag_age(lag, oldest, all_settled, behind);
         if let Some(age) = lag_age {
             partition.lag_metrics.set_seconds(age);
         }
+        let progress = &partition.progress;
         let workable = progress.workable_timestamp_millis.load(Ordering::Relaxed);
-        if let Some(age) = workable_age(lag_age, workable, partition.fetch_paused) {
+        if let Some(age) = workable_age(lag_age, workable, partition.fetch_paused || behind.is_some()) {
             partition.lag_metrics.set_workable_seconds(age);
         }
         if let Some(next) = partition.next_offset {
@@ -49,6 +56,9 @@ pub(super) fn update(
         }
         partition.read_metrics.set_paused(partition.fetch_paused, Instant::now());
         partition.read_metrics.set_paused_by_user(paused_by_user);
+        let paused_by = partition.paused_by(common);
+        partition.read_metrics.set_paused_by_not_due(paused_by == Some(PausedBy::NotDue));
+        partition.report_not_due(paused_by);
         let stuck = Stuck::look(partition, watchdog);
         let blocked_for = stuck.blocked_for.unwrap_or_default();
         partition.read_metrics.set_stuck(stuck.stalled_for.is_some(), stuck.slow_attempts, blocked_for);
@@ -65,9 +75,12 @@ pub(super) fn update(
             waiting: progress.waiting.load(Ordering::Relaxed),
             parked: progress.parked.load(Ordering::Relaxed),
             settled_ahead: progress.settled_ahead.load(Ordering::Relaxed),
+            not_due: progress.not_due.load(Ordering::Relaxed),
             paused: partition.fetch_paused,
+            paused_by,
             paused_by_user,
             lag_records: lag,
+            withheld_records: behind.map_or(0, Behind::offsets),
             oldest: progress.oldest().map(oldest_record),
             slow_attempts: stuck.slow_attempts,
             stalled_for: stuck.stalled_for,
@@ -76,6 +89,34 @@ pub(super) fn update(
         });
         partition.read_metrics.touch();
         partition.lag_metrics.touch();
+    }
+}
+
+impl Assigned {
+    pub(super) fn now(&self) -> Moment {
+        Moment::new(self.opened_at.elapsed())
+    }
+
+    /// Looks whether an open transaction keeps records from being read.
+    fn look_for_withheld(&mut self, all_settled: bool, end: Option<i64>) -> Option<Behind> {
+        let rest = self.expected().zip(end).filter(|_| all_settled);
+        let rest = rest.map(|(next, end)| Rest { next: Position::new(next), end: Position::new(end) });
+        let now = self.now();
+        let (topic, partition) = (&self.topic, self.partition);
+        match self.withheld.look(rest, now) {
+            Some(WithheldNews::Begun(behind)) => tracing::warn!(
+                %topic, partition, last_stable_offset = behind.last_stable.get(), end = behind.end.get(),
+                lasting = ?behind.lasting,
+                "records cannot be read: a transaction is open in front of them; they come when its producer ends it"
+            ),
+            Some(WithheldNews::Ended) => {
+                tracing::info!(%topic, partition, "no transaction keeps records from being read any more");
+            }
+            None => {}
+        }
+        let behind = self.withheld.behind(now);
+        self.lag_metrics.set_behind_transaction(behind.map_or(0, Behind::offsets));
+        behind
     }
 }
 
@@ -112,7 +153,15 @@ fn oldest_record(oldest: crate::runtime::OldestRecord) -> OldestRecord {
 }
 
 /// The age of the oldest unsettled record; nothing behind is no lag.
-fn lag_age(lag: Option<u64>, oldest_timestamp_millis: i64, all_settled: bool) -> Option<Duration> {
+fn lag_age(
+    lag: Option<u64>,
+    oldest_timestamp_millis: i64,
+    all_settled: bool,
+    behind: Option<Behind>,
+) -> Option<Duration> {
+    if let Some(behind) = behind {
+        return Some(behind.lasting);
+    }
     // With everything settled and nothing held back, what the end is ahead by is on its way here, or no record at all: the
     // marker at the end of a transaction counts as an offset.
     if lag == Some(0) || all_settled {
@@ -121,13 +170,13 @@ fn lag_age(lag: Option<u64>, oldest_timestamp_millis: i64, all_settled: bool) ->
     age(oldest_timestamp_millis)
 }
 
-/// The same of what nothing but time holds up. A pause is no such thing: where what is held up fills the partition, all
-/// that is behind waits for it.
-fn workable_age(lag_age: Option<Duration>, oldest_timestamp_millis: i64, paused: bool) -> Option<Duration> {
+/// The same of what nothing but time holds up. What is not read, for a pause or an open transaction, is no such thing: where what
+/// is held up fills the partition, all that is behind waits for it.
+fn workable_age(lag_age: Option<Duration>, oldest_timestamp_millis: i64, not_read: bool) -> Option<Duration> {
     let lag_age = lag_age?;
     match age(oldest_timestamp_millis) {
         Some(age) => Some(age.min(lag_age)),
-        None if paused => Some(lag_age),
+        None if not_read => Some(lag_age),
         None => Some(Duration::ZERO),
     }
 }
@@ -144,6 +193,15 @@ fn age(timestamp_millis: i64) -> Option<Duration> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_an_open_transaction_withholds_is_lag_in_seconds() {
+        let (last_stable, end, lasting) = (Position::new(5), Position::new(1_010), Duration::from_secs(25));
+        let behind = Some(Behind { last_stable, end, lasting });
+        assert_eq!(lag_age(Some(1_005), i64::MIN, true, behind), Some(lasting));
+        assert_eq!(lag_age(Some(1), i64::MIN, true, None), Some(Duration::ZERO), "a marker");
+        assert_eq!(workable_age(Some(lasting), i64::MIN, true), Some(lasting));
+    }
 
     #[test]
     fn what_is_held_up_is_no_workable_lag_unless_reading_waits_for_it() {

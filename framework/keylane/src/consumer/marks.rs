@@ -142,7 +142,8 @@ impl Marks {
 
     /// The broker takes no metadata at all: work goes on without protection.
     pub(super) fn give_up(&mut self, partitions: &mut [Assigned]) {
-        for partition in partitions.iter_mut() {
+        // A first position is more than a mark: it is committed without metadata.
+        for partition in partitions.iter_mut().filter(|partition| partition.beginning.is_none()) {
             if let Some(mark) = partition.unconfirmed_mark() {
                 partition.confirm(mark);
                 partition.inbox.order(|orders| orders.marked = orders.marked.max(mark.get()));

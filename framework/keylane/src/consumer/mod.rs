@@ -5,17 +5,21 @@
 
 mod assigned;
 mod assignment;
+mod beginnings;
+mod brokers;
 mod closing;
 mod commit_queue;
 mod commits;
 mod committed;
 mod context;
+mod dead_letters;
 mod drain;
 mod end_offsets;
 mod fetch_queue;
 mod fetcher_wakeup;
 mod group;
 mod handover;
+mod healthy;
 mod housekeeping;
 mod identities;
 mod intake;
@@ -23,12 +27,14 @@ mod lag;
 mod last_commit;
 mod marks;
 mod native;
+mod paused_by;
 mod poll_loop;
 mod reader;
 mod recent;
 mod silence;
 mod topic_ids;
 mod trouble;
+mod trouble_place;
 
 pub(crate) use commit_queue::CommitQueue;
 pub(crate) use context::Context;

@@ -56,6 +56,12 @@ impl<'a> NativeMessage<'a> {
         self.message.partition
     }
 
+    /// The broker that it was fetched from.
+    pub(super) fn broker_id(&self) -> i32 {
+        // SAFETY: the message is live, and was given out by librdkafka.
+        unsafe { sys::rd_kafka_message_broker_id(self.message) }
+    }
+
     pub(super) fn offset(&self) -> i64 {
         self.message.offset
     }
@@ -122,6 +128,8 @@ pub(super) struct Committed<'a> {
     /// Negative where nothing was committed.
     pub(super) offset: i64,
     pub(super) metadata: &'a [u8],
+    /// The broker's answer to a question about this partition was an error.
+    pub(super) is_refused: bool,
     _list: PhantomData<&'a TopicPartitionList>,
 }
 
@@ -141,19 +149,24 @@ pub(super) fn committed(list: &TopicPartitionList) -> Vec<Committed<'_>> {
             offset: element.offset,
             // SAFETY: pointer and length are librdkafka's, the bytes belong to the list.
             metadata: unsafe { bytes(element.metadata, element.metadata_size) }.unwrap_or_default(),
+            is_refused: element.err != sys::rd_kafka_resp_err_t::RD_KAFKA_RESP_ERR_NO_ERROR,
             _list: PhantomData,
         })
         .collect()
 }
 
-/// The end offset of a partition as of its last fetch, without asking the broker. `None` before the first fetch.
-///
-/// Frozen while the partition is paused.
-pub(super) fn cached_end_offset<C: ConsumerContext>(
+/// What a partition's log held as of its last fetch: its first offset, and the one behind its last.
+pub(super) struct CachedRange {
+    pub(super) first: Option<i64>,
+    pub(super) end: Option<i64>,
+}
+
+/// Does not ask the broker. Nothing before the first fetch; frozen while the partition is paused.
+pub(super) fn cached_range<C: ConsumerContext>(
     consumer: &BaseConsumer<C>,
     topic: &CStr,
     partition: i32,
-) -> Option<i64> {
+) -> CachedRange {
     let (mut low, mut high) = (-1, -1);
     // SAFETY: the client is live, the topic is a C string, and the out-pointers are valid places to write to.
     let error = unsafe {
@@ -165,7 +178,18 @@ pub(super) fn cached_end_offset<C: ConsumerContext>(
             &mut high,
         )
     };
-    (error == sys::rd_kafka_resp_err_t::RD_KAFKA_RESP_ERR_NO_ERROR && high >= 0).then_some(high)
+    let is_known = error == sys::rd_kafka_resp_err_t::RD_KAFKA_RESP_ERR_NO_ERROR;
+    let known = |offset: i64| (is_known && offset >= 0).then_some(offset);
+    CachedRange { first: known(low), end: known(high) }
+}
+
+/// The end offset of a partition as of its last fetch; see [`cached_range`].
+pub(super) fn cached_end_offset<C: ConsumerContext>(
+    consumer: &BaseConsumer<C>,
+    topic: &CStr,
+    partition: i32,
+) -> Option<i64> {
+    cached_range(consumer, topic, partition).end
 }
 
 /// The group's generation (the member's epoch with `group.protocol=consumer`) and the member's id: `17/rdkafka-…`. `None`

@@ -1,19 +1,24 @@
 //! The polling thread.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use keylane_core::Reset;
 use rdkafka::ClientConfig;
 use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 
 use super::assignment::Assignment;
+use super::beginnings::Asked;
 use super::commit_queue::CommitQueue;
 use super::commits::Commits;
 use super::context::Context;
+use super::dead_letters::DeadLetterTopic;
 use super::end_offsets::EndOffsets;
 use super::fetcher_wakeup::FetcherWakeup;
 use super::handover::Handover;
+use super::healthy::{Sign, healthy};
 use super::identities::Identities;
 use super::intake::Intake;
 use super::last_commit::LastCommit;
@@ -22,7 +27,7 @@ use super::trouble;
 use crate::metrics::{PollMetrics, PollSection, SubscriptionMetrics};
 use crate::runtime::Opening;
 use crate::subscription::{Control, State, SubscriptionError};
-use crate::{Limits, Watchdog};
+use crate::{Limits, Watchdog, panics};
 
 /// Opens the owner of a partition; hides the types of decoder and processor.
 pub(crate) type OwnerFactory = Box<dyn Fn(Opening) + Send>;
@@ -41,11 +46,12 @@ pub(crate) struct PollSettings {
     pub(crate) subscription: Arc<str>,
     pub(crate) topics: Vec<Arc<str>>,
     pub(crate) retry_topic: Option<Arc<str>>,
+    pub(crate) dead_letter_topic: Option<Arc<str>>,
     pub(crate) limits: Limits,
     pub(crate) drain_timeout: Duration,
     pub(crate) watchdog: Watchdog,
-    /// `auto.offset.reset=error`.
-    pub(crate) reset_is_error: bool,
+    /// `auto.offset.reset`.
+    pub(crate) reset: Reset,
     /// `group.protocol=consumer`.
     pub(crate) broker_assigns: bool,
 }
@@ -76,6 +82,9 @@ pub(crate) struct PollLoop {
     pub(super) assignment: Assignment,
     pub(super) intake: Intake,
     pub(super) end_offsets: EndOffsets,
+    /// On the way to first positions.
+    pub(super) asked: Asked,
+    pub(super) dead_letters: DeadLetterTopic,
     pub(super) draining: bool,
     /// The subscription's pause, as the state shows it and new owners are told.
     pub(super) was_paused: bool,
@@ -94,6 +103,7 @@ impl PollLoop {
         side_config: ClientConfig,
         open: OwnerFactory,
     ) -> Self {
+        let dead_letters = DeadLetterTopic::new(settings.dead_letter_topic.clone());
         let settings = Arc::new(settings);
         Self {
             reader,
@@ -110,6 +120,8 @@ impl PollLoop {
             settings,
             intake: Intake::default(),
             end_offsets: EndOffsets::new(side_config),
+            asked: Asked::default(),
+            dead_letters,
             draining: false,
             was_paused: false,
             last_housekeeping: Instant::now(),
@@ -119,25 +131,43 @@ impl PollLoop {
         }
     }
 
-    /// Runs until a shutdown or a failure, then closes the consumer.
+    /// Runs until a shutdown, a failure or a panic, then closes the consumer.
     pub(crate) fn run(mut self) {
+        if let Err(text) = panics::caught(|| self.turn()) {
+            // Before the consumer closes, which may take its time.
+            self.control.fail(panicked(&text));
+        }
+        self.close();
+    }
+
+    fn turn(&mut self) {
         while !self.control.must_end() {
             if self.control.shutdown_deadline().is_some_and(|deadline| self.is_ready_to_close(deadline)) {
                 break;
             }
             self.pass();
         }
-        self.close();
     }
 
     /// One pass: read, hand over, look after everything else.
     fn pass(&mut self) {
+        #[cfg(test)]
+        if self.handover.is_some() {
+            panics::planted::step("pass in a hand-over", &self.settings.subscription);
+        }
         let urgent = self.draining || self.handover.is_some() || self.commits.are_urgent(&self.assignment.partitions);
         let wait = if urgent { DRAIN_WAIT } else { IDLE_WAIT };
         let entered = Instant::now();
         self.control.set_polled(entered);
-        let (intake, table) = (&mut self.intake, &mut self.assignment.partitions);
-        let read = self.reader.read(&self.consumer, wait, |message| intake.take(table, message));
+        let (intake, table, consumer) = (&mut self.intake, &mut self.assignment.partitions, &self.consumer);
+        let troubled = self.control.troubles.any();
+        let mut senders = BTreeSet::new();
+        let read = self.reader.read(&self.consumer, wait, |message| {
+            if troubled {
+                senders.insert(message.broker_id());
+            }
+            intake.take(consumer, table, message);
+        });
         let began = Instant::now();
         self.note_reading(began - entered, read.waited);
         // Before a new epoch's start is looked for: that one counts, and of two seeks the last.
@@ -146,17 +176,16 @@ impl PollLoop {
         }
         if read.taken > 0 {
             self.reopen_rewound();
-            let mut sign = trouble::Sign::Delivery;
             for partition in &mut self.assignment.partitions {
-                if !partition.batch.is_empty() && self.control.refusals.readable(&partition.topic, partition.partition)
+                if !partition.batch.is_empty() && self.control.troubles.readable(&partition.topic, partition.partition)
                 {
-                    sign = trouble::Sign::Readable;
+                    healthy(&self.control, Sign::Readable(&partition.topic));
                 }
                 partition.hand_over();
             }
-            trouble::healthy(&self.control, trouble::Sign::Delivery);
-            if sign == trouble::Sign::Readable {
-                trouble::healthy(&self.control, sign);
+            healthy(&self.control, Sign::Delivery);
+            for sender in senders {
+                healthy(&self.control, Sign::DeliveryFrom(sender));
             }
             self.poll_metrics.section(PollSection::HandOver, began.elapsed());
         }
@@ -200,13 +229,11 @@ impl PollLoop {
                 if code.is_some_and(trouble::is_missing_topic) {
                     self.identities.hurry();
                 }
-                match code {
-                    Some(code) if !places.is_empty() => {
-                        for Misplaced { topic, partition, .. } in places {
-                            trouble::note_unreadable(&self.control, &self.metrics, code, topic, *partition);
-                        }
+                // What is about no partition was reported to the context before, with the client's words.
+                if let Some(code) = code {
+                    for Misplaced { topic, partition, .. } in places {
+                        trouble::note_unreadable(&self.control, &self.metrics, code, topic, *partition);
                     }
-                    code => trouble::note(&self.control, &self.metrics, code, &error.to_string()),
                 }
             }
         }
@@ -231,6 +258,20 @@ impl PollLoop {
         self.control.set_state(state);
         self.metrics.set_state(state.metric());
     }
+}
+
+impl Drop for PollLoop {
+    /// However the loop has ended: closing, the client asks, and waits, for answers that no loop would give any more.
+    fn drop(&mut self) {
+        for partition in &self.assignment.partitions {
+            partition.inbox.end();
+        }
+        self.consumer.context().close(&self.consumer);
+    }
+}
+
+pub(super) fn panicked(text: &str) -> SubscriptionError {
+    SubscriptionError::Internal(format!("the polling thread panicked: {text}"))
 }
 
 /// With `auto.offset.reset=error` no position is made up, here neither.

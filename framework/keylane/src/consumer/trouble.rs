@@ -1,52 +1,42 @@
 //! From the client's complaints to the subscription's state, metrics and logs.
 
-use std::time::SystemTime;
-
 use rdkafka::config::RDKafkaLogLevel;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode as Code};
 
+use super::trouble_place::place_of;
 use crate::client_config::without_secrets;
 use crate::metrics::{CommitFailure, ConsumerError, SubscriptionMetrics};
-use crate::subscription::{Control, Trouble, TroubleKind};
+use crate::subscription::{Control, TroubleKind, TroublePlace};
 use crate::topics::is_tls_alert;
 
-/// Signs that a trouble has passed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Sign {
-    Commit,
-    Delivery,
-    /// Every partition that could not be read has delivered a record.
-    Readable,
-    Assignment,
-    /// A broker has answered the side client.
-    Answer,
-    /// The brokers know all topics that were asked for.
-    Topics,
-}
-
-/// Notes a complaint. The first of a kind is logged and dated; repetitions only count.
+/// Notes a complaint of the client, with its words for the place.
 pub(super) fn note(control: &Control, metrics: &SubscriptionMetrics, code: Option<Code>, reason: &str) {
     let kind = match code.map_or(TroubleKind::Other, kind_of) {
         TroubleKind::Connection if is_tls_alert(reason) => TroubleKind::Authentication,
         kind => kind,
     };
-    metrics.consumer_error(match kind {
-        TroubleKind::Connection => ConsumerError::Transport,
-        TroubleKind::Authentication | TroubleKind::Authorization => ConsumerError::Auth,
-        _ => ConsumerError::Other,
-    });
-    set(control, kind, &(reason.to_owned() + &grant(control, code)));
+    metrics.consumer_error(label(kind));
+    control.troubles.note(kind, place_of(kind, code, reason), &(reason.to_owned() + &grant(control, code)));
 }
 
 /// Notes a commit that failed, with the first topic it failed for.
 pub(super) fn note_commit(control: &Control, error: &KafkaError, topic: Option<&str>) {
     let code = error.rdkafka_error_code();
-    let kind = code.map(kind_of).filter(|kind| *kind != TroubleKind::Other);
+    let kind = code.map(kind_of).filter(|kind| *kind != TroubleKind::Other).unwrap_or(TroubleKind::Commit);
+    let place = match (kind, topic) {
+        (TroubleKind::Authorization, Some(topic)) if code != Some(Code::GroupAuthorizationFailed) => {
+            TroublePlace::Topic(topic.to_owned())
+        }
+        (TroubleKind::MissingTopic, Some(topic)) => TroublePlace::Topic(topic.to_owned()),
+        (TroubleKind::Authorization | TroubleKind::Membership, _) => TroublePlace::Group,
+        // It takes the commits, whatever comes back.
+        _ => TroublePlace::Coordinator,
+    };
     let message = match topic {
         Some(topic) => format!("cannot commit offsets of topic `{topic}`: {error}"),
         None => format!("cannot commit offsets: {error}"),
     };
-    set(control, kind.unwrap_or(TroubleKind::Commit), &(message + &grant(control, code)));
+    control.troubles.note(kind, place, &(message + &grant(control, code)));
 }
 
 /// Notes that a partition delivered an error instead of a record.
@@ -57,10 +47,21 @@ pub(super) fn note_unreadable(
     topic: &str,
     partition: i32,
 ) {
-    if kind_of(code) == TroubleKind::Authorization {
-        control.refusals.unreadable(topic, partition);
+    let kind = kind_of(code);
+    metrics.consumer_error(label(kind));
+    if kind == TroubleKind::Authorization {
+        control.troubles.unreadable(topic, partition);
     }
-    note(control, metrics, Some(code), &format!("cannot read topic `{topic}`, partition {partition}: {code}"));
+    let message = format!("cannot read topic `{topic}`, partition {partition}: {code}");
+    let place = TroublePlace::Topic(topic.to_owned());
+    control.troubles.note(kind, place, &(message + &grant(control, Some(code))));
+}
+
+/// Notes that a topic is gone, as the brokers say.
+pub(super) fn note_missing(control: &Control, metrics: &SubscriptionMetrics, topic: &str) {
+    metrics.consumer_error(ConsumerError::Other);
+    let message = format!("the topic {topic} is gone; it is read again when it is re-created");
+    control.troubles.note(TroubleKind::MissingTopic, TroublePlace::Topic(topic.to_owned()), &message);
 }
 
 /// What an operator has to grant, for what an ACL forbids.
@@ -79,43 +80,6 @@ pub(super) fn commit_failure(code: Option<Code>) -> CommitFailure {
         TroubleKind::Connection => CommitFailure::Transport,
         TroubleKind::Authentication | TroubleKind::Authorization => CommitFailure::Auth,
         _ => CommitFailure::Other,
-    }
-}
-
-fn set(control: &Control, kind: TroubleKind, message: &str) {
-    let message = &*without_secrets(message);
-    let since = match control.trouble() {
-        // "All brokers are down" follows every refusal, and says less.
-        Some(trouble) if trouble.kind == TroubleKind::Authentication && kind == TroubleKind::Connection => return,
-        Some(trouble) if trouble.kind == kind => trouble.since,
-        _ => {
-            tracing::warn!(kind = kind.as_str(), message, "the kafka client reports trouble; it keeps trying");
-            SystemTime::now()
-        }
-    };
-    control.set_trouble(Some(Trouble { kind, message: message.to_owned(), since }));
-}
-
-/// Clears the trouble that this sign speaks against.
-pub(super) fn healthy(control: &Control, sign: Sign) {
-    let Some(trouble) = control.trouble() else { return };
-    let passed = match trouble.kind {
-        TroubleKind::Commit => sign == Sign::Commit,
-        TroubleKind::MissingTopic => matches!(sign, Sign::Assignment | Sign::Topics),
-        // A commit needs leave for the group and all its topics, but says nothing of a topic without commits.
-        TroubleKind::Authorization => match sign {
-            Sign::Assignment | Sign::Readable => true,
-            Sign::Commit => !control.refusals.has_unreadable(),
-            _ => false,
-        },
-        TroubleKind::Connection => true,
-        // Who asks has the same credentials.
-        TroubleKind::Authentication => !matches!(sign, Sign::Topics | Sign::Readable),
-        _ => !matches!(sign, Sign::Answer | Sign::Topics | Sign::Readable),
-    };
-    if passed {
-        tracing::info!(kind = trouble.kind.as_str(), "the trouble has passed");
-        control.set_trouble(None);
     }
 }
 
@@ -140,6 +104,14 @@ pub(super) fn is_missing_topic(code: Code) -> bool {
     kind_of(code) == TroubleKind::MissingTopic
 }
 
+fn label(kind: TroubleKind) -> ConsumerError {
+    match kind {
+        TroubleKind::Connection => ConsumerError::Transport,
+        TroubleKind::Authentication | TroubleKind::Authorization => ConsumerError::Auth,
+        _ => ConsumerError::Other,
+    }
+}
+
 fn kind_of(code: Code) -> TroubleKind {
     match code {
         Code::BrokerTransportFailure
@@ -151,6 +123,7 @@ fn kind_of(code: Code) -> TroubleKind {
         | Code::LeaderNotAvailable
         | Code::CoordinatorNotAvailable
         | Code::CoordinatorLoadInProgress
+        | Code::WaitingForCoordinator
         | Code::NotCoordinator => TroubleKind::Connection,
         Code::Authentication | Code::SaslAuthenticationFailed | Code::SSL => TroubleKind::Authentication,
         Code::TopicAuthorizationFailed | Code::GroupAuthorizationFailed | Code::ClusterAuthorizationFailed => {

@@ -6,10 +6,14 @@ mod bounded_text;
 mod headers;
 mod id;
 mod names;
+mod provenance;
 mod retry_headers;
 pub(crate) mod rfc3339;
 
 pub(crate) use bounded_text::bounded_text;
-pub(crate) use headers::{FailureHistory, MAX_ERROR_BYTES, Writer, dead_letter_headers};
+pub(crate) use headers::{
+    FailureHistory, MAX_ERROR_BYTES, NAME_LIMIT_BYTES, Writer, dead_letter_headers, group_as_written,
+};
 pub use id::FailedRecordId;
+pub(crate) use provenance::provenance;
 pub(crate) use retry_headers::{RetryState, read_retry_state, retry_headers};

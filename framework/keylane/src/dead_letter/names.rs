@@ -14,11 +14,12 @@ pub(super) const REASON: &str = "keylane-reason";
 pub(super) const ERROR: &str = "keylane-error";
 pub(super) const RETRY_ROUND: &str = "keylane-retry-round";
 pub(super) const RETRY_DUE: &str = "keylane-retry-due";
+pub(super) const RETRIED_FOR: &str = "keylane-retried-for";
 /// Decaton's header; not ours to remove unless we wrote it.
 pub(super) const DECATON_METADATA: &str = "dt_meta";
 
 /// Every header that is keylane's alone.
-pub(super) const OURS: [&str; 13] = [
+pub(super) const OURS: [&str; 14] = [
     ORIGIN_TOPIC,
     ORIGIN_PARTITION,
     ORIGIN_OFFSET,
@@ -32,4 +33,5 @@ pub(super) const OURS: [&str; 13] = [
     ERROR,
     RETRY_ROUND,
     RETRY_DUE,
+    RETRIED_FOR,
 ];

@@ -1,5 +1,9 @@
 //! The headers of a record on the retry topic, written and read back.
 
+use std::time::Duration;
+
+use keylane_core::FailureHeaders;
+
 use super::headers::{FailureHistory, Writer, push_failure, without_ours};
 use super::{names, rfc3339};
 use crate::task_metadata::TaskMetadata;
@@ -14,6 +18,8 @@ pub(crate) struct RetryState {
     pub(crate) attempts: u32,
     /// Not to be tried before this time; `None` is at once.
     pub(crate) due_millis: Option<i64>,
+    /// How much of its retry time was used up before.
+    pub(crate) retried_for: Duration,
     pub(crate) origin: Option<Origin>,
     pub(crate) origin_timestamp: Option<i64>,
     pub(crate) first_failure_millis: Option<i64>,
@@ -32,12 +38,15 @@ pub(crate) fn retry_headers(
     history: &FailureHistory,
     round: u32,
     due_millis: i64,
+    retried_for: Duration,
     metadata: Option<&TaskMetadata>,
 ) -> Headers {
     let mut headers = without_ours(original);
-    push_failure(&mut headers, origin, origin_timestamp, writer, history);
+    push_failure(&mut headers, origin, origin_timestamp, writer, history, FailureHeaders::All);
     headers.push(names::RETRY_ROUND, round.to_string());
     headers.push(names::RETRY_DUE, due_millis.to_string());
+    let retried_for = u64::try_from(retried_for.as_millis()).unwrap_or(u64::MAX);
+    headers.push(names::RETRIED_FOR, retried_for.to_string());
     // Appended, not replaced: the last one counts, and the producer's own is still there for the dead letter.
     let metadata = TaskMetadata {
         retry_count: i64::from(round),
@@ -65,6 +74,7 @@ pub(crate) fn read_retry_state(headers: &Headers) -> RetryState {
         // A round is at least one attempt; that is all Decaton tells.
         attempts: number(headers, names::ATTEMPTS).unwrap_or(round),
         due_millis: number(headers, names::RETRY_DUE).or(decaton_due),
+        retried_for: Duration::from_millis(number(headers, names::RETRIED_FOR).unwrap_or(0)),
         origin: origin(headers),
         origin_timestamp: number(headers, names::ORIGIN_TIMESTAMP),
         first_failure_millis: headers.last_str(names::FIRST_FAILURE).and_then(rfc3339::parse_millis),
@@ -98,6 +108,8 @@ mod tests {
 
     use super::*;
 
+    const RETRIED_FOR: Duration = Duration::from_secs(1);
+
     fn metadata_of(headers: &Headers) -> Option<TaskMetadata> {
         headers.last("dt_meta").and_then(|bytes| TaskMetadata::decode(bytes).ok())
     }
@@ -108,6 +120,7 @@ mod tests {
             ("keylane-retry-round", "minus one"),
             ("keylane-attempts", "-3"),
             ("keylane-retry-due", "99999999999999999999"),
+            ("keylane-retried-for", "1.5"),
             ("keylane-origin-topic", "parking"),
             ("keylane-origin-partition", "-1"),
             ("keylane-origin-offset", "5"),
@@ -151,11 +164,11 @@ mod tests {
         let mut original = Headers::new();
         original.push("dt_meta", written.encode());
         let (origin, history) = (Origin { topic: "t".into(), partition: 0, offset: 1 }, failed_once());
-        let headers = retry_headers(&original, &origin, Some(9), by("g"), &history, 4, 77, Some(&written));
+        let headers = retry_headers(&original, &origin, Some(9), by("g"), &history, 4, 77, RETRIED_FOR, Some(&written));
         let expected = TaskMetadata { retry_count: 4, scheduled_time_millis: 77, ..written };
         assert_eq!(metadata_of(&headers), Some(expected));
 
-        let without = retry_headers(&Headers::new(), &origin, Some(9), by("g"), &history, 1, 77, None);
+        let without = retry_headers(&Headers::new(), &origin, Some(9), by("g"), &history, 1, 77, RETRIED_FOR, None);
         assert_eq!(metadata_of(&without).map(|metadata| metadata.timestamp_millis), Some(9));
     }
 
@@ -174,14 +187,18 @@ mod tests {
         fn the_state_survives_the_round_trip(
             original in producer_headers(), origin in origins(), history in histories(),
             origin_timestamp in any::<Option<i64>>(), round in 1..u32::MAX, due in any::<i64>(),
+            retried_for in any::<u64>(),
         ) {
             let metadata = metadata_of(&original);
-            let headers =
-                retry_headers(&original, &origin, origin_timestamp, by("g"), &history, round, due, metadata.as_ref());
+            let retried_for = Duration::from_millis(retried_for);
+            let headers = retry_headers(
+                &original, &origin, origin_timestamp, by("g"), &history, round, due, retried_for, metadata.as_ref(),
+            );
             let expected = RetryState {
                 round,
                 attempts: history.attempts,
                 due_millis: Some(due),
+                retried_for,
                 origin: Some(origin),
                 origin_timestamp,
                 first_failure_millis: Some(history.first_failure_millis.clamp(0, 253_402_300_799_999)),
@@ -197,14 +214,16 @@ mod tests {
             let mut headers = original.clone();
             for round in 1..=rounds {
                 let metadata = metadata_of(&headers);
-                headers = retry_headers(&headers, &origin, None, by(&group), &history, round, i64::MAX, metadata.as_ref());
+                headers = retry_headers(
+                    &headers, &origin, None, by(&group), &history, round, i64::MAX, Duration::MAX, metadata.as_ref(),
+                );
                 let own = original.last("dt_meta").map_or(0, Bytes::len);
                 prop_assert!(size_bytes(&headers) <= size_bytes(&original) + ADDED_LIMIT_BYTES + own + 40);
             }
             let first = read_retry_state(&headers).origin.expect("the retry wrote it");
-            let dead = dead_letter_headers(&headers, &first, None, by(&group), &history);
+            let dead = dead_letter_headers(&headers, &first, None, by(&group), &history, FailureHeaders::All);
             prop_assert_eq!(foreign(&dead), foreign(&original));
-            prop_assert_eq!(dead, dead_letter_headers(&original, &origin, None, by(&group), &history));
+            prop_assert_eq!(dead, dead_letter_headers(&original, &origin, None, by(&group), &history, FailureHeaders::All));
         }
 
         #[test]

@@ -2,7 +2,11 @@
 
 use bytes::Bytes;
 
-use crate::dead_letter::{FailureHistory, RetryState, Writer, dead_letter_headers, read_retry_state, retry_headers};
+use keylane_core::FailureHeaders;
+
+use crate::dead_letter::{
+    FailureHistory, RetryState, Writer, dead_letter_headers, provenance, read_retry_state, retry_headers,
+};
 use crate::record::RecordHeaders;
 use crate::{Headers, Origin, TaskMetadata};
 
@@ -35,6 +39,8 @@ pub fn record_headers(bytes: &[u8]) {
     let as_origin = RecordHeaders::read(headers.clone(), false);
     assert!(as_origin.retry.is_none(), "an origin's records have no past, whatever they say");
     assert_eq!(as_origin.metadata, as_retry.metadata);
+    let provenance = provenance(&headers, as_retry.metadata.as_ref());
+    assert_eq!(provenance.group, headers.last_str("keylane-group"), "nobody else's word");
     assert_sent_on(&headers, &state, as_origin.metadata.as_ref());
 }
 
@@ -73,6 +79,8 @@ fn assert_read_by_the_book(headers: &Headers, state: &RetryState) {
     assert_eq!(i128::from(state.attempts), number("keylane-attempts", 0, u32_max).unwrap_or(round));
     let decaton_due = Some(i128::from(metadata.scheduled_time_millis)).filter(|due| *due > 0);
     assert_eq!(state.due_millis.map(i128::from), number("keylane-retry-due", i64_min, i64_max).or(decaton_due));
+    let retried_for = number("keylane-retried-for", 0, u64::MAX.into()).unwrap_or(0);
+    assert_eq!(i128::try_from(state.retried_for.as_millis()), Ok(retried_for));
     assert_eq!(state.origin_timestamp.map(i128::from), number("keylane-origin-timestamp", i64_min, i64_max));
 
     let topic = last("keylane-origin-topic").filter(|name| {
@@ -124,12 +132,14 @@ fn assert_sent_on(original: &Headers, state: &RetryState, metadata: Option<&Task
     let timestamp = state.origin_timestamp;
     let due = state.due_millis.unwrap_or(i64::MAX);
     let round = state.round.max(1);
+    let retried_for = state.retried_for;
 
-    let retried = retry_headers(original, &origin, timestamp, WRITER, &history, round, due, metadata);
+    let retried = retry_headers(original, &origin, timestamp, WRITER, &history, round, due, retried_for, metadata);
     let expected = RetryState {
         round,
         attempts: state.attempts,
         due_millis: Some(due),
+        retried_for,
         origin: Some(origin.clone()),
         origin_timestamp: timestamp,
         first_failure_millis: Some(millis),
@@ -138,6 +148,8 @@ fn assert_sent_on(original: &Headers, state: &RetryState, metadata: Option<&Task
     let decaton = retried.last("dt_meta").map(|bytes| TaskMetadata::decode(bytes).expect("ours"));
     let decaton = decaton.expect("every retry has one");
     assert_eq!((decaton.retry_count, decaton.scheduled_time_millis), (i64::from(round), due));
+    let theirs = provenance(&retried, Some(&decaton));
+    assert_eq!((theirs.group, theirs.requeued), (Some(WRITER.group), false), "taken for another's, or requeued");
     if let Some(own) = metadata {
         assert_eq!(decaton.source_application_id, own.source_application_id);
         assert_eq!(
@@ -146,8 +158,12 @@ fn assert_sent_on(original: &Headers, state: &RetryState, metadata: Option<&Task
         );
     }
 
-    let dead = dead_letter_headers(&retried, &origin, timestamp, WRITER, &history);
-    assert_eq!(dead, dead_letter_headers(original, &origin, timestamp, WRITER, &history), "the retry left a trace");
+    let dead = dead_letter_headers(&retried, &origin, timestamp, WRITER, &history, FailureHeaders::All);
+    assert_eq!(
+        dead,
+        dead_letter_headers(original, &origin, timestamp, WRITER, &history, FailureHeaders::All),
+        "the retry left a trace"
+    );
     // A round says that the last `dt_meta` is keylane's; the name is reserved.
     if original.last(ROUND).is_none() {
         assert_eq!(foreign(&dead), foreign(original));

@@ -1,6 +1,6 @@
 //! What is told, as JSON. `openapi.json` describes it, and a test compares the two.
 
-use std::time::Duration;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use axum::body::Body;
 use axum::http::header::CONTENT_TYPE;
@@ -9,7 +9,7 @@ use axum::response::Response;
 use serde::Serialize;
 
 use crate::dead_letter::rfc3339;
-use crate::{OldestRecord, PartitionStatus, SubscriptionHandle, SubscriptionStatus, Trouble};
+use crate::{OldestRecord, OutageStatus, PartitionStatus, PausedBy, SubscriptionHandle, SubscriptionStatus, Trouble};
 
 /// An answer in JSON.
 pub(super) fn json(status: StatusCode, value: &impl Serialize) -> Response {
@@ -34,8 +34,9 @@ pub(super) struct SubscriptionSummary {
     joined: bool,
     assigned: bool,
     polled_seconds_ago: f64,
-    storm_guard_closed: bool,
+    outage: Option<OutageAnswer>,
     trouble: Option<TroubleAnswer>,
+    troubles: Vec<TroubleAnswer>,
     assigned_partitions: usize,
     /// Over all partitions; unknown where it is for one of them.
     lag_records: Option<u64>,
@@ -53,8 +54,24 @@ pub(super) struct SubscriptionDetail {
 }
 
 #[derive(Serialize)]
+struct OutageAnswer {
+    ongoing: Vec<OngoingAnswer>,
+    held: u64,
+    window_full: bool,
+}
+
+#[derive(Serialize)]
+struct OngoingAnswer {
+    kind: &'static str,
+    place: Option<String>,
+    class: Option<String>,
+    since: String,
+}
+
+#[derive(Serialize)]
 struct TroubleAnswer {
     kind: &'static str,
+    place: String,
     message: String,
     since: String,
 }
@@ -65,12 +82,15 @@ pub(super) struct PartitionAnswer {
     partition: i32,
     watermark: Option<i64>,
     lag_records: Option<u64>,
+    withheld_records: u64,
     pending: u64,
     running: u64,
     waiting: u64,
     parked: u64,
     settled_ahead: u64,
+    not_due: u64,
     paused: bool,
+    paused_by: Option<&'static str>,
     paused_by_user: bool,
     isolated: bool,
     slow_attempts: u64,
@@ -125,8 +145,9 @@ impl SubscriptionSummary {
             joined: status.joined,
             assigned: status.assigned,
             polled_seconds_ago: status.polled_ago.as_secs_f64(),
-            storm_guard_closed: status.storm_guard_closed,
+            outage: status.outage.as_ref().map(OutageAnswer::from),
             trouble: status.trouble.as_ref().map(TroubleAnswer::from),
+            troubles: status.troubles.iter().map(TroubleAnswer::from).collect(),
             assigned_partitions: partitions.len(),
             lag_records: partitions.iter().map(|partition| partition.lag_records).sum(),
             pending: sum(|partition| partition.pending),
@@ -161,15 +182,32 @@ impl OldestList {
     }
 }
 
+impl From<&OutageStatus> for OutageAnswer {
+    fn from(status: &OutageStatus) -> Self {
+        let ongoing = status.ongoing.iter().map(|outage| OngoingAnswer {
+            kind: outage.kind.as_str(),
+            place: outage.place.as_deref().map(str::to_owned),
+            class: outage.class.as_deref().map(str::to_owned),
+            since: time_of_day(outage.since),
+        });
+        Self { ongoing: ongoing.collect(), held: status.held, window_full: status.window_full }
+    }
+}
+
 impl From<&Trouble> for TroubleAnswer {
     fn from(trouble: &Trouble) -> Self {
-        let since = trouble.since.duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
         Self {
             kind: trouble.kind.as_str(),
+            place: trouble.place.to_string(),
             message: trouble.message.clone(),
-            since: rfc3339::format_millis(i64::try_from(since.as_millis()).unwrap_or(i64::MAX)),
+            since: time_of_day(trouble.since),
         }
     }
+}
+
+fn time_of_day(time: SystemTime) -> String {
+    let since = time.duration_since(UNIX_EPOCH).unwrap_or_default();
+    rfc3339::format_millis(i64::try_from(since.as_millis()).unwrap_or(i64::MAX))
 }
 
 impl From<&PartitionStatus> for PartitionAnswer {
@@ -179,12 +217,15 @@ impl From<&PartitionStatus> for PartitionAnswer {
             partition: status.partition,
             watermark: Some(status.watermark).filter(|watermark| *watermark >= 0),
             lag_records: status.lag_records,
+            withheld_records: status.withheld_records,
             pending: status.pending,
             running: status.running,
             waiting: status.waiting,
             parked: status.parked,
             settled_ahead: status.settled_ahead,
+            not_due: status.not_due,
             paused: status.paused,
+            paused_by: status.paused_by.map(PausedBy::as_str),
             paused_by_user: status.paused_by_user,
             isolated: status.isolated,
             slow_attempts: status.slow_attempts,

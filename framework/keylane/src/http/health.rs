@@ -4,7 +4,9 @@ use std::time::Duration;
 
 use serde::Serialize;
 
-use crate::{PartitionStatus, State, SubscriptionStatus, TroubleKind};
+use crate::{
+    OngoingOutage, OutageKind, OutageStatus, PartitionStatus, PausedBy, State, SubscriptionStatus, TroubleKind,
+};
 
 /// Of more reasons than this the rest is counted.
 const REASONS: usize = 100;
@@ -62,11 +64,14 @@ pub(super) enum Code {
     MissingTopic,
     MembershipLost,
     CommitsFailing,
+    RetriesHeld,
     ClientTrouble,
     Paused,
     Rebalancing,
-    StormGuardClosed,
+    Outage,
+    BadDeployment,
     PartitionPaused,
+    PausedByNotDue,
     PartitionStalled,
     OwnerBlocked,
     RecordsParked,
@@ -143,7 +148,7 @@ fn not_assigned(status: &SubscriptionStatus) -> Option<(Code, String)> {
     if !status.assigned {
         return Some((Code::NotAssigned, "its assignment was taken away; it joins the group again".to_owned()));
     }
-    let trouble = status.trouble.as_ref().filter(|trouble| trouble.kind == TroubleKind::MissingTopic)?;
+    let trouble = status.troubles.iter().find(|trouble| trouble.kind == TroubleKind::MissingTopic)?;
     status.partitions.is_empty().then(|| (Code::MissingTopic, trouble.message.clone()))
 }
 
@@ -158,17 +163,27 @@ fn degraded(name: &str, status: &SubscriptionStatus, reasons: &mut Vec<Reason>) 
         State::Rebalancing => add(Code::Rebalancing, "it gives partitions back".to_owned()),
         _ => {}
     }
-    if status.storm_guard_closed {
-        let text = "so much fails that the storm guard lets no dead letter go: records wait until something succeeds";
-        add(Code::StormGuardClosed, text.to_owned());
+    if let Some(outage) = &status.outage {
+        for ongoing in &outage.ongoing {
+            let code = if ongoing.kind == OutageKind::BadDeployment { Code::BadDeployment } else { Code::Outage };
+            add(code, outage_text(ongoing, outage));
+        }
     }
-    if let Some(trouble) = &status.trouble {
+    for trouble in &status.troubles {
         add(trouble_code(trouble.kind), trouble.message.clone());
     }
     for partition in &status.partitions {
         let mut add = |code, text| reasons.push(Reason::of_partition(code, name, partition, text));
         if partition.paused_by_user && status.state != State::Paused {
             add(Code::PartitionPaused, "it is paused by the user".to_owned());
+        }
+        if partition.paused_by == Some(PausedBy::NotDue) {
+            let (not_due, pending) = (partition.not_due, partition.pending);
+            let text = format!(
+                "{not_due} of {pending} pending records are not due, or behind one that is not, and fill the limits: nothing more \
+                 is read until they are due"
+            );
+            add(Code::PausedByNotDue, text);
         }
         if let Some(stalled) = partition.stalled_for {
             let text = format!("no progress for {} s", stalled.as_secs());
@@ -190,6 +205,22 @@ fn degraded(name: &str, status: &SubscriptionStatus, reasons: &mut Vec<Reason>) 
     }
 }
 
+fn outage_text(ongoing: &OngoingOutage, outage: &OutageStatus) -> String {
+    let what = match (ongoing.kind, &ongoing.place, &ongoing.class) {
+        (OutageKind::Place, Some(place), _) => format!("everything at `{place}` fails"),
+        (OutageKind::Class, _, Some(class)) => format!("many keys fail with `{class}`"),
+        (OutageKind::BadDeployment, ..) => "many records are undecodable, fatal or panic, and none succeeds".to_owned(),
+        (OutageKind::Unavailable, ..) => "something that a few keys need is unavailable".to_owned(),
+        _ => "everything fails".to_owned(),
+    };
+    let held = match outage.held {
+        0 => String::new(),
+        held => format!("; {held} records are held instead of given up"),
+    };
+    let full = if outage.window_full { "; the window is full, and good records may wait behind them" } else { "" };
+    format!("{what}{held}{full}")
+}
+
 fn trouble_code(kind: TroubleKind) -> Code {
     match kind {
         TroubleKind::Connection => Code::BrokerAway,
@@ -198,6 +229,7 @@ fn trouble_code(kind: TroubleKind) -> Code {
         TroubleKind::MissingTopic => Code::MissingTopic,
         TroubleKind::Membership => Code::MembershipLost,
         TroubleKind::Commit => Code::CommitsFailing,
+        TroubleKind::ForeignRetries => Code::RetriesHeld,
         TroubleKind::Other => Code::ClientTrouble,
     }
 }
@@ -216,7 +248,7 @@ impl Reason {
 #[cfg(test)]
 impl Code {
     /// In the order of `openapi.json`.
-    pub(super) const ALL: [Self; 22] = [
+    pub(super) const ALL: [Self; 25] = [
         Self::NoSubscription,
         Self::Starting,
         Self::NotAssigned,
@@ -230,11 +262,14 @@ impl Code {
         Self::MissingTopic,
         Self::MembershipLost,
         Self::CommitsFailing,
+        Self::RetriesHeld,
         Self::ClientTrouble,
         Self::Paused,
         Self::Rebalancing,
-        Self::StormGuardClosed,
+        Self::Outage,
+        Self::BadDeployment,
         Self::PartitionPaused,
+        Self::PausedByNotDue,
         Self::PartitionStalled,
         Self::OwnerBlocked,
         Self::RecordsParked,

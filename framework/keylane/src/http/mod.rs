@@ -37,7 +37,7 @@
 //! | `/health/ready` | besides, every subscription has an assignment now and is not closing. One without partitions counts (more members than partitions), unless its topic is missing |
 //!
 //! Anything else is 503. The answer lists the reasons, also what is merely *degraded* with 200: stalled partitions, blocked
-//! owners, a closed storm guard, parked records, care after a crash, brokers that are away, pauses, and more. Without any
+//! owners, suspected outages, parked records, care after a crash, brokers that are away, pauses, and more. Without any
 //! subscription the process has neither started nor is it ready.
 //!
 //! # State
@@ -54,7 +54,7 @@
 //! Names in a path are percent-encoded. Figures are a second old at most, hot keys up to ten.
 //!
 //! # Steering
-//! `POST` to `/v1/subscriptions/{name}/pause`, `…/resume` or `…/shutdown`, or to
+//! `POST` to `/v1/subscriptions/{name}/pause`, `…/resume`, `…/release-held` or `…/shutdown`, or to
 //! `/v1/subscriptions/{name}/partitions/{topic}/{partition}/pause` or `…/resume`: 202 means asked for, as by the
 //! [handle](crate::SubscriptionHandle). All of it is refused with 403 unless the server was given a
 //! [token](AdminServerBuilder::token):
@@ -64,7 +64,8 @@
 //! {"action":"pause","subscription":"parking-notifier","topic":null,"partition":null}
 //! ```
 //!
-//! A pause lasts until it is resumed or the process ends; that of a partition until this member gives it up.
+//! A pause lasts until it is resumed or the process ends; that of a partition until this member gives it up. `release-held`
+//! lets records go to the dead-letter topic that are held because of an [outage](crate::Outage), until that outage ends.
 //!
 //! # Safety
 //! It listens on 127.0.0.1 unless it is told otherwise. There, a request whose `Host` is neither an address of the loopback nor

@@ -54,6 +54,7 @@ pub(super) const ROUTES: &[Route] = &[
     ("/v1/subscriptions/{name}/hot-keys", || get(hot_keys)),
     ("/v1/subscriptions/{name}/pause", || post(pause)),
     ("/v1/subscriptions/{name}/resume", || post(resume)),
+    ("/v1/subscriptions/{name}/release-held", || post(release_held)),
     ("/v1/subscriptions/{name}/shutdown", || post(shutdown)),
     ("/v1/subscriptions/{name}/partitions/{topic}/{partition}", || get(partition)),
     ("/v1/subscriptions/{name}/partitions/{topic}/{partition}/pause", || post(pause_partition)),
@@ -156,6 +157,10 @@ async fn pause(State(shared): State<Arc<Shared>>, path: At<String>, headers: Hea
 
 async fn resume(State(shared): State<Arc<Shared>>, path: At<String>, headers: HeaderMap) -> Answer {
     steer(&shared, path, &headers, "resume", SubscriptionHandle::resume)
+}
+
+async fn release_held(State(shared): State<Arc<Shared>>, path: At<String>, headers: HeaderMap) -> Answer {
+    steer(&shared, path, &headers, "release_held", SubscriptionHandle::release_held)
 }
 
 async fn shutdown(State(shared): State<Arc<Shared>>, path: At<String>, headers: HeaderMap) -> Answer {

@@ -5,11 +5,15 @@ mod probes;
 mod requests;
 
 use std::sync::{Arc, RwLock};
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use axum::body::{Body, to_bytes};
 use axum::http::header::CONTENT_TYPE;
 use axum::http::{HeaderMap, Request, StatusCode};
+use keylane_core::{
+    Delivery, Epoch, Failure, Moment, Offset, OutageGuard, Partition, PartitionSettings, Position, RetryPolicy,
+    SettledMap,
+};
 use serde_json::Value;
 use tower::ServiceExt;
 
@@ -17,11 +21,34 @@ use super::access::{Hosts, Token};
 use super::routes::{Shared, router};
 use crate::subscription::Control;
 use crate::{
-    HotKey, HotKeys, KeyHash, OldestRecord, PartitionStatus, RecordState, State, SubscriptionHandle, Trouble,
-    TroubleKind,
+    HotKey, HotKeys, KeyHash, OldestRecord, OutageKind, PartitionStatus, PausedBy, RecordState, State,
+    SubscriptionHandle, TroubleKind, TroublePlace,
 };
 
 const TOKEN: &str = "open-sesame";
+
+/// The guard of a subscription in which so many keys failed.
+fn guard_after(failure: Failure, keys: u64) -> OutageGuard {
+    let retry =
+        RetryPolicy { in_place: keylane_core::InPlace::Times(0), dead_letter_topic: true, ..Default::default() };
+    let settings = PartitionSettings { retry, ..Default::default() };
+    let (epoch, start) = (Epoch::new(1), Some(Position::new(0)));
+    let mut partition = Partition::new(Arc::new(settings), epoch, start, SettledMap::new());
+    let mut guard = OutageGuard::default();
+    for key in 0..keys {
+        let (offset, lane) = (Offset::new(i64::try_from(key).unwrap()), Some(key));
+        let (rounds, attempts, retried_for) = (0, 0, Duration::ZERO);
+        let delivery = Delivery { offset, lane, bytes: 0, due: None, rounds, attempts, retried_for, record: () };
+        partition.deliver(delivery, Moment::ORIGIN);
+        if let Some(mark) = partition.next_start_needs_mark().then(|| partition.wanted_mark().unwrap()) {
+            partition.mark_confirmed(mark);
+        }
+        let ticket = partition.next_start().unwrap().ticket;
+        let _ = partition.fail(ticket, failure.into(), 0, Moment::ORIGIN, &mut guard);
+    }
+    partition.tell_guard(&mut guard, Moment::ORIGIN);
+    guard
+}
 
 /// A subscription that nobody runs: its state is what the test says.
 fn subscription(name: &str) -> (Arc<Control>, SubscriptionHandle) {
@@ -31,11 +58,13 @@ fn subscription(name: &str) -> (Arc<Control>, SubscriptionHandle) {
 
 /// One that runs, with everything there is to tell.
 fn troubled(name: &str) -> (Arc<Control>, SubscriptionHandle) {
-    let (control, handle) = subscription(name);
+    let guard = guard_after(Failure::Retryable, 9);
+    let control = Control::new(Duration::from_secs(30)).of_group("group").named(name).guarded_by(guard);
+    let control = Arc::new(control);
+    let handle = SubscriptionHandle::of(control.clone());
     control.set_assigned(true);
     control.set_state(State::Running);
-    let message = "all brokers are down".to_owned();
-    control.set_trouble(Some(Trouble { kind: TroubleKind::Connection, message, since: SystemTime::now() }));
+    control.troubles.note(TroubleKind::Connection, TroublePlace::Cluster, "all brokers are down");
     control.set_partition(partition(0, 10));
     control.set_partition(partition(1, 20));
     control.set_partition(PartitionStatus { oldest: None, ..PartitionStatus::of("tasks", 2) });

@@ -60,6 +60,8 @@ label_enum! {
         Retried = "retried",
         /// Written to the dead-letter topic and acknowledged.
         DeadLettered = "dead_lettered",
+        /// Another group's retry, which that group processes.
+        Foreign = "foreign",
     }
 }
 
@@ -75,6 +77,22 @@ label_enum! {
         Timeout = "timeout",
         /// The decoder refused the record: the processor was not called.
         Undecodable = "undecodable",
+    }
+}
+
+label_enum! {
+    /// What fails in an outage.
+    OutageKind as "kind" {
+        /// Everything: nothing succeeds.
+        Total = "total",
+        /// All that needs one place, named by the processor.
+        Place = "place",
+        /// Many keys in the same way, while others succeed.
+        Class = "class",
+        /// Many records are undecodable, fatal or panic, and none succeeds.
+        BadDeployment = "bad_deployment",
+        /// What a few keys need, by the processor's word.
+        Unavailable = "unavailable",
     }
 }
 
@@ -166,10 +184,11 @@ impl LabelValue for RecordState {
             Self::NotDue.as_str(),
             Self::Publishing.as_str(),
             Self::Parked.as_str(),
+            Self::Held.as_str(),
         ],
     };
     const ALL: &'static [Self] =
-        &[Self::Queued, Self::Running, Self::Waiting, Self::NotDue, Self::Publishing, Self::Parked];
+        &[Self::Queued, Self::Running, Self::Waiting, Self::NotDue, Self::Publishing, Self::Parked, Self::Held];
 
     fn as_str(self) -> &'static str {
         Self::as_str(self)
@@ -230,6 +249,9 @@ label_enum! {
         Transient = "transient",
         /// Refused for good; the record is parked.
         Refused = "refused",
+        /// The record is larger than the topic allows, and is not written as it is: it is retried in place, or its dead letter
+        /// is written with fewer headers. Where that does not help it is `refused`.
+        TooLarge = "too_large",
     }
 }
 

@@ -31,8 +31,9 @@ pub use prometheus::{
 
 pub(crate) use {
     labels::{
-        AttemptResult, CommitFailure, ConsumerError, DeadLetterReason, DrainResult, LabelValue, LaneState, Outcome,
-        PollSection, ProduceFailure, ProduceTarget, Rebalance, RetryPlace, RetryTier, State, UnreadableMetadata,
+        AttemptResult, CommitFailure, ConsumerError, DeadLetterReason, DrainResult, LabelValue, LaneState, OutageKind,
+        Outcome, PollSection, ProduceFailure, ProduceTarget, Rebalance, RetryPlace, RetryTier, State,
+        UnreadableMetadata,
     },
     partition::{LagMetrics, MetricLabels, PartitionMetrics, ReadMetrics},
     subscription::{PollMetrics, SubscriptionMetrics},

@@ -9,7 +9,8 @@ use keylane_core::RecordState;
 
 use super::labels::{
     AttemptResult, CommitFailure, ConsumerError, DeadLetterReason, DrainResult, LabelDef, LabelValue, LaneState,
-    Outcome, PollSection, ProduceFailure, ProduceTarget, Rebalance, RetryPlace, RetryTier, State, UnreadableMetadata,
+    OutageKind, Outcome, PollSection, ProduceFailure, ProduceTarget, Rebalance, RetryPlace, RetryTier, State,
+    UnreadableMetadata,
 };
 
 /// How a metric behaves.
@@ -95,8 +96,12 @@ metrics! {
     // Progress of a partition.
     /// Records between the watermark (the offset a commit may cover) and the end of the partition on the broker.
     OFFSET_LAG = "keylane_offset_lag_records": Gauge, Count, [SUBSCRIPTION, TOPIC, PARTITION];
-    /// Age of the record at the watermark, by its own timestamp; 0 when everything up to the end is settled.
+    /// Age of the record at the watermark, by its own timestamp; 0 when everything up to the end is settled. Behind an open
+    /// transaction, whose records nobody may see yet: for how long nothing could be read.
     LAG_SECONDS = "keylane_lag_seconds": Gauge, Seconds, [SUBSCRIPTION, TOPIC, PARTITION];
+    /// Offsets behind the last stable offset, where an open transaction has kept records from being read for some seconds: part of
+    /// the lag, in records and in seconds. 0 otherwise; the markers that end transactions do not count.
+    TRANSACTION_LAG = "keylane_transaction_lag_records": Gauge, Count, [SUBSCRIPTION, TOPIC, PARTITION];
     /// Lag in records without those that are parked, wait for a retry or their due time, or are behind such a record of their key:
     /// what more concurrency could work off.
     WORKABLE_LAG = "keylane_workable_lag_records": Gauge, Count, [SUBSCRIPTION, TOPIC, PARTITION];
@@ -142,6 +147,9 @@ metrics! {
     PAUSED = "keylane_paused": Gauge, Count, [SUBSCRIPTION, TOPIC, PARTITION];
     /// 1 while a pause by the user, of the subscription or the partition, is in force: no attempt starts. Else 0.
     PAUSED_BY_USER = "keylane_paused_by_user": Gauge, Count, [SUBSCRIPTION, TOPIC, PARTITION];
+    /// 1 while reading the partition is paused because records that are not due yet fill its limits, else 0: until they are due
+    /// nothing behind them is read.
+    PAUSED_BY_NOT_DUE = "keylane_paused_by_not_due": Gauge, Count, [SUBSCRIPTION, TOPIC, PARTITION];
     /// Time for which reading the partition was paused, in whole seconds; fractions are carried over.
     PAUSED_SECONDS = "keylane_paused_seconds_total": Counter, Seconds, [SUBSCRIPTION, TOPIC, PARTITION];
 
@@ -175,11 +183,16 @@ metrics! {
     DUE_LATENESS = "keylane_due_lateness_seconds": Histogram, Seconds, [SUBSCRIPTION], LATENESS_SECONDS;
     /// Records written to the dead-letter topic and acknowledged, by reason.
     DEAD_LETTERS = "keylane_dead_letters_total": Counter, Count, [SUBSCRIPTION, TOPIC, PARTITION, DeadLetterReason::LABEL];
-    /// Dead letters refused by the storm guard because failures outweighed successes; the record keeps waiting.
-    STORM_GUARD_REFUSALS = "keylane_storm_guard_refusals_total": Counter, Count, [SUBSCRIPTION, TOPIC, PARTITION];
-    /// 1 while the storm guard is closed, else 0: after so many dead letters in a row that an outage is suspected, and no
-    /// more are written until records succeed.
-    STORM_GUARD_CLOSED = "keylane_storm_guard_closed": Gauge, Count, [SUBSCRIPTION];
+    /// Records in the dead-letter topic, from any writer: end minus start offsets of its partitions, so what was compacted
+    /// away and the markers of transactions count as well. Asked for twice a minute; absent while it is unknown.
+    DEAD_LETTER_TOPIC = "keylane_dead_letter_topic_records": Gauge, Count, [SUBSCRIPTION];
+    /// Failures after which a record was held instead of given up, because of an outage; it is tried again and may be
+    /// counted again.
+    OUTAGE_HOLDS = "keylane_outage_holds_total": Counter, Count, [SUBSCRIPTION, TOPIC, PARTITION];
+    /// 1 while the member suspects an outage of this kind, else 0: records that are out of retries are held.
+    OUTAGE = "keylane_outage": Gauge, Count, [SUBSCRIPTION, OutageKind::LABEL];
+    /// Records that are held because of an outage: out of retries, tried again, and not given up.
+    HELD_RECORDS = "keylane_held_records": Gauge, Count, [SUBSCRIPTION];
     /// Records suspected of having killed the process.
     POISON_SUSPICIONS = "keylane_poison_suspicions_total": Counter, Count, [SUBSCRIPTION, TOPIC, PARTITION];
     /// Failed writes to the retry and the dead-letter topic; the records stay unsettled.
@@ -211,6 +224,10 @@ metrics! {
     /// Epochs begun at the start of the log because the topic was deleted and made anew: what was committed, or read before,
     /// is about a topic that is gone.
     TOPIC_RECREATIONS = "keylane_topic_recreations_total": Counter, Count, [SUBSCRIPTION, TOPIC, PARTITION];
+
+    /// Offsets that reading left out because the log begins behind them: their records were deleted before they were read, or
+    /// `auto.offset.reset=latest` went on at the end. Holes of compaction and of transactions do not count.
+    PASSED_OVER = "keylane_passed_over_records_total": Counter, Count, [SUBSCRIPTION, TOPIC, PARTITION];
 
     // The consumer.
     /// Time the poll thread spends in each section of its loop; its busy share is the sum of all but `wait`, by time.

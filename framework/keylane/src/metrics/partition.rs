@@ -56,7 +56,7 @@ pub(crate) struct PartitionMetrics {
 
     retries: Vec<CounterSeries>,
     dead_letters: Vec<CounterSeries>,
-    storm_guard_refusals: CounterSeries,
+    outage_holds: CounterSeries,
     poison_suspicions: CounterSeries,
     repeated_deliveries: CounterSeries,
     commit_metadata_truncated: CounterSeries,
@@ -90,7 +90,7 @@ impl PartitionMetrics {
             starved_seconds: scope.seconds(&names::STARVED_SECONDS),
             retries: scope.counters::<RetryPlace>(&names::RETRIES),
             dead_letters: scope.counters::<DeadLetterReason>(&names::DEAD_LETTERS),
-            storm_guard_refusals: scope.counter(&names::STORM_GUARD_REFUSALS),
+            outage_holds: scope.counter(&names::OUTAGE_HOLDS),
             poison_suspicions: scope.counter(&names::POISON_SUSPICIONS),
             repeated_deliveries: scope.counter(&names::REPEATED_DELIVERIES),
             commit_metadata_truncated: scope.counter(&names::COMMIT_METADATA_TRUNCATED),
@@ -176,8 +176,8 @@ impl PartitionMetrics {
         self.dead_letters[reason.index()].add(records);
     }
 
-    pub(crate) fn storm_guard_refused(&mut self, records: u64) {
-        self.storm_guard_refusals.add(records);
+    pub(crate) fn held(&mut self, records: u64) {
+        self.outage_holds.add(records);
     }
 
     pub(crate) fn poison_suspected(&mut self, records: u64) {
@@ -262,7 +262,7 @@ impl PartitionMetrics {
             &mut self.retry_wait,
             &mut self.due_lateness,
             &mut self.starved_seconds,
-            &mut self.storm_guard_refusals,
+            &mut self.outage_holds,
             &mut self.poison_suspicions,
             &mut self.repeated_deliveries,
             &mut self.commit_metadata_truncated,
@@ -295,6 +295,7 @@ pub(crate) struct LagMetrics {
     workable: GaugeSeries,
     seconds: GaugeSeries,
     workable_seconds: GaugeSeries,
+    behind_transaction: GaugeSeries,
 }
 
 impl LagMetrics {
@@ -305,6 +306,7 @@ impl LagMetrics {
             workable: scope.gauge(&names::WORKABLE_LAG),
             seconds: scope.gauge(&names::LAG_SECONDS),
             workable_seconds: scope.gauge(&names::WORKABLE_LAG_SECONDS),
+            behind_transaction: scope.gauge(&names::TRANSACTION_LAG),
         }
     }
 
@@ -320,6 +322,11 @@ impl LagMetrics {
         self.seconds.set(age.as_secs_f64());
     }
 
+    /// Offsets that cannot be read because a transaction is open.
+    pub(crate) fn set_behind_transaction(&mut self, offsets: u64) {
+        self.behind_transaction.set(offsets as f64);
+    }
+
     /// The same of the oldest record that nothing but time holds up.
     pub(crate) fn set_workable_seconds(&mut self, age: Duration) {
         self.workable_seconds.set(age.as_secs_f64());
@@ -330,6 +337,7 @@ impl LagMetrics {
         self.workable.touch();
         self.seconds.touch();
         self.workable_seconds.touch();
+        self.behind_transaction.touch();
     }
 }
 
@@ -344,8 +352,10 @@ pub(crate) struct ReadMetrics {
     blocked: GaugeSeries,
     isolated: GaugeSeries,
     topic_recreations: CounterSeries,
+    passed_over: CounterSeries,
     paused: GaugeSeries,
     paused_by_user: GaugeSeries,
+    paused_by_not_due: GaugeSeries,
     paused_seconds: SecondsSeries,
     paused_since: Option<Instant>,
 }
@@ -362,8 +372,10 @@ impl ReadMetrics {
             blocked: scope.gauge(&names::BLOCKED),
             isolated: scope.gauge(&names::ISOLATED),
             topic_recreations: scope.counter(&names::TOPIC_RECREATIONS),
+            passed_over: scope.counter(&names::PASSED_OVER),
             paused: scope.gauge(&names::PAUSED),
             paused_by_user: scope.gauge(&names::PAUSED_BY_USER),
+            paused_by_not_due: scope.gauge(&names::PAUSED_BY_NOT_DUE),
             paused_seconds: scope.seconds(&names::PAUSED_SECONDS),
             paused_since: None,
         }
@@ -399,6 +411,11 @@ impl ReadMetrics {
         self.topic_recreations.add(1);
     }
 
+    /// Deleted before they were read.
+    pub(crate) fn passed_over(&mut self, offsets: u64) {
+        self.passed_over.add(offsets);
+    }
+
     /// Call it at every change, and now and then during a pause: the time since the last call is added up.
     pub(crate) fn set_paused(&mut self, paused: bool, now: Instant) {
         if let Some(since) = self.paused_since {
@@ -412,6 +429,10 @@ impl ReadMetrics {
         self.paused_by_user.set(f64::from(u8::from(paused)));
     }
 
+    pub(crate) fn set_paused_by_not_due(&mut self, paused: bool) {
+        self.paused_by_not_due.set(f64::from(u8::from(paused)));
+    }
+
     pub(crate) fn touch(&mut self) {
         self.delivered.touch();
         self.delivered_offset.touch();
@@ -421,8 +442,10 @@ impl ReadMetrics {
         self.blocked.touch();
         self.isolated.touch();
         self.topic_recreations.touch();
+        self.passed_over.touch();
         self.paused.touch();
         self.paused_by_user.touch();
+        self.paused_by_not_due.touch();
         self.paused_seconds.touch();
     }
 }

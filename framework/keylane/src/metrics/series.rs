@@ -44,6 +44,10 @@ impl Scope {
         GaugeSeries::new(self.named(def, &[]))
     }
 
+    pub(super) fn known_gauge(&self, def: &'static MetricDef) -> KnownGaugeSeries {
+        KnownGaugeSeries(self.gauge(def))
+    }
+
     pub(super) fn gauges<V: LabelValue>(&self, def: &'static MetricDef) -> Vec<GaugeSeries> {
         V::ALL.iter().map(|value| GaugeSeries::new(self.named(def, &[label(*value)]))).collect()
     }
@@ -220,6 +224,36 @@ impl Drop for GaugeSeries {
         if let Some((handle, _)) = &self.set {
             handle.set(0.0);
         }
+    }
+}
+
+/// A gauge of what may be unknown. While it is, the series is absent, also at the end: 0 would be a claim. A recorder that
+/// keeps it shows no number.
+#[derive(Debug)]
+pub(super) struct KnownGaugeSeries(GaugeSeries);
+
+impl KnownGaugeSeries {
+    pub(super) fn set(&mut self, value: Option<f64>) {
+        match (value, self.0.set.take()) {
+            (Some(value), current) => {
+                self.0.set = current;
+                self.0.set(value);
+            }
+            (None, Some((handle, _))) => handle.set(f64::NAN),
+            (None, None) => {}
+        }
+    }
+}
+
+impl Touch for KnownGaugeSeries {
+    fn touch(&mut self) {
+        self.0.touch();
+    }
+}
+
+impl Drop for KnownGaugeSeries {
+    fn drop(&mut self) {
+        self.set(None);
     }
 }
 

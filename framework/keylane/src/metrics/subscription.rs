@@ -6,10 +6,11 @@ use std::time::Duration;
 use ::metrics::{Gauge, gauge};
 
 use super::labels::{
-    CommitFailure, ConsumerError, DrainResult, LabelValue, PollSection, ProduceFailure, ProduceTarget, Rebalance, State,
+    CommitFailure, ConsumerError, DrainResult, LabelValue, OutageKind, PollSection, ProduceFailure, ProduceTarget,
+    Rebalance, State,
 };
 use super::names;
-use super::series::{CounterSeries, GaugeSeries, HistogramSeries, Scope, Touch};
+use super::series::{CounterSeries, GaugeSeries, HistogramSeries, KnownGaugeSeries, Scope, Touch};
 
 /// What the threads and tasks of one subscription count. Everything here is rare, so a lock is cheap enough.
 ///
@@ -30,7 +31,9 @@ struct Series {
     produce_failures: Vec<CounterSeries>,
     consumer_errors: Vec<CounterSeries>,
     state: Vec<GaugeSeries>,
-    storm_guard_closed: GaugeSeries,
+    outage: Vec<GaugeSeries>,
+    held_records: GaugeSeries,
+    dead_letter_topic: KnownGaugeSeries,
     /// Shared by all subscriptions of the process, so the end of one must not set it to 0.
     build_info: Gauge,
 }
@@ -50,7 +53,9 @@ impl SubscriptionMetrics {
                 produce_failures: scope.counters_by_two::<ProduceTarget, ProduceFailure>(&names::PRODUCE_FAILURES),
                 consumer_errors: scope.counters::<ConsumerError>(&names::CONSUMER_ERRORS),
                 state: scope.gauges::<State>(&names::SUBSCRIPTION_STATE),
-                storm_guard_closed: scope.gauge(&names::STORM_GUARD_CLOSED),
+                outage: scope.gauges::<OutageKind>(&names::OUTAGE),
+                held_records: scope.gauge(&names::HELD_RECORDS),
+                dead_letter_topic: scope.known_gauge(&names::DEAD_LETTER_TOPIC),
                 build_info: build_info(),
             }),
         };
@@ -96,15 +101,26 @@ impl SubscriptionMetrics {
         }
     }
 
-    pub(crate) fn set_storm_guard_closed(&self, is_closed: bool) {
-        self.write().storm_guard_closed.set(f64::from(u8::from(is_closed)));
+    pub(crate) fn set_outages(&self, goes_on: impl Fn(OutageKind) -> bool) {
+        for (gauge, kind) in self.write().outage.iter_mut().zip(OutageKind::ALL) {
+            gauge.set(f64::from(u8::from(goes_on(*kind))));
+        }
+    }
+
+    pub(crate) fn set_held_records(&self, held: usize) {
+        self.write().held_records.set(held as f64);
+    }
+
+    /// `None` while it is unknown.
+    pub(crate) fn set_dead_letter_topic_records(&self, records: Option<u64>) {
+        self.write().dead_letter_topic.set(records.map(|records| records as f64));
     }
 
     /// See [`PartitionMetrics::touch`](super::PartitionMetrics::touch).
     pub(crate) fn touch(&self) {
         names::describe();
         let series = &mut *self.write();
-        let all: [&mut dyn Touch; 9] = [
+        let all: [&mut dyn Touch; 11] = [
             &mut series.commits,
             &mut series.commit_failures,
             &mut series.rebalances,
@@ -113,7 +129,9 @@ impl SubscriptionMetrics {
             &mut series.produce_failures,
             &mut series.consumer_errors,
             &mut series.state,
-            &mut series.storm_guard_closed,
+            &mut series.outage,
+            &mut series.held_records,
+            &mut series.dead_letter_topic,
         ];
         all.into_iter().for_each(Touch::touch);
         series.build_info = build_info();

@@ -50,7 +50,7 @@ impl Handles {
         partition.starved(SECOND);
         each(|place| partition.retried(place, 1));
         each(|reason| partition.dead_lettered(reason, 1));
-        partition.storm_guard_refused(1);
+        partition.held(1);
         partition.poison_suspected(1);
         partition.repeated_deliveries(1);
         partition.commit_metadata_truncated();
@@ -68,6 +68,7 @@ impl Handles {
         lag.set_records(3, 1);
         lag.set_seconds(SECOND);
         lag.set_workable_seconds(SECOND);
+        lag.set_behind_transaction(1);
 
         let start = Instant::now();
         read.delivered(1);
@@ -76,7 +77,9 @@ impl Handles {
         read.set_stuck(true, 1, SECOND);
         read.set_isolated(true);
         read.set_paused_by_user(true);
+        read.set_paused_by_not_due(true);
         read.topic_made_anew();
+        read.passed_over(1);
         read.set_paused(true, start);
         read.set_paused(true, start + SECOND / 2);
         read.set_paused(false, start + SECOND);
@@ -89,7 +92,9 @@ impl Handles {
         each(|target| each(|kind| subscription.produce_failed(target, kind)));
         each(|kind| subscription.consumer_error(kind));
         subscription.set_state(State::Running);
-        subscription.set_storm_guard_closed(true);
+        subscription.set_outages(|_| true);
+        subscription.set_held_records(1);
+        subscription.set_dead_letter_topic_records(Some(1));
         poll.set_last_poll(SECOND);
         each(|section| poll.section(section, SECOND));
         poll.flush();
@@ -244,6 +249,28 @@ fn each_method_moves_its_own_series() {
             }
         }
     }
+}
+
+#[test]
+fn what_is_unknown_is_no_number_also_at_the_end() {
+    let last = |calls: fn(&SubscriptionMetrics)| {
+        let recorder = DebuggingRecorder::new();
+        with_local_recorder(&recorder, || calls(&SubscriptionMetrics::new("parking-notifier")));
+        let values = snapshot(&recorder.snapshotter()).into_iter();
+        let mut found = values.filter(|((name, _), _)| name == "keylane_dead_letter_topic_records");
+        found.next().map(|(_, value)| match value {
+            DebugValue::Gauge(gauge) => gauge.0,
+            other => panic!("{other:?}"),
+        })
+    };
+    assert_eq!(last(|metrics| metrics.set_dead_letter_topic_records(None)), None);
+    let known_once = last(|metrics| {
+        metrics.set_dead_letter_topic_records(Some(3));
+        metrics.set_dead_letter_topic_records(None);
+        metrics.touch();
+    });
+    assert!(known_once.is_some_and(f64::is_nan), "{known_once:?}");
+    assert!(last(|metrics| metrics.set_dead_letter_topic_records(Some(3))).is_some_and(f64::is_nan));
 }
 
 #[test]

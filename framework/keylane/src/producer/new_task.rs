@@ -7,8 +7,8 @@ use serde::Serialize;
 
 use super::EnqueueError;
 use crate::Headers;
-use crate::task_metadata;
 use crate::trace::{TRACE_PARENT, TRACE_STATE, TraceParent};
+use crate::{error_text, task_metadata};
 
 /// A task to enqueue with a [`TaskProducer`](crate::TaskProducer): a payload, and how it is to be handled.
 ///
@@ -18,8 +18,9 @@ use crate::trace::{TRACE_PARENT, TRACE_STATE, TraceParent};
 /// use keylane::NewTask;
 ///
 /// # #[derive(serde::Serialize)] struct Reminder { text: String }
+/// // For a topic of reminders: a delayed task holds up its key, and fills the limits of its partition.
 /// let task = NewTask::json(&Reminder { text: "your ticket ends soon".into() })?
-///     .key("vehicle-7")
+///     .key("reminder-of-ticket-4711")
 ///     .header("gate", "north")
 ///     .not_before(SystemTime::now() + Duration::from_secs(600));
 /// # Ok::<(), keylane::EnqueueError>(())
@@ -113,8 +114,22 @@ impl NewTask {
 
     /// Not to be processed before this time, to the millisecond. Default: at once.
     ///
-    /// The consumer holds the task back, and with it later tasks of the same key: order is kept. A time in the past is
-    /// at once.
+    /// A time in the past is at once.
+    ///
+    /// # What it costs
+    /// The consumer reads the task and keeps it in memory until it is due.
+    ///
+    /// * Later tasks of its key wait with it, because order is kept. A reminder under the key of a vehicle holds up the events
+    ///   of that vehicle until the reminder is due.
+    /// * It counts as pending. Once [`pause_at_records`](crate::Limits::pause_at_records) such tasks are in a partition (10,000
+    ///   unless set), nothing more is read of that partition until they are due, whatever its key.
+    /// * The commit waits for it. At most [`settled_ahead`](crate::Limits::settled_ahead) later records of the partition are
+    ///   settled meanwhile (100,000 unless set), then the partition pauses as well.
+    ///
+    /// So write delayed tasks to a topic of their own, under keys of their own, and not many more than the limits hold. A
+    /// partition that is not read for this reason shows it:
+    /// [`PausedBy::NotDue`](crate::PausedBy::NotDue), the health reason `paused_by_not_due`, a warning in the log, and the metric
+    /// `keylane_paused_by_not_due`.
     #[must_use]
     pub fn not_before(mut self, time: SystemTime) -> Self {
         self.not_before = Some(time);
@@ -142,7 +157,8 @@ impl NewTask {
             }
             // Clients in C read names up to the first NUL: two names would become one.
             if name.is_empty() || name.contains('\0') {
-                return Err(EnqueueError::Invalid { reason: format!("{name:?} cannot be the name of a header") });
+                let shown = error_text::text(format_args!("{name:?}"));
+                return Err(EnqueueError::Invalid { reason: format!("{shown} cannot be the name of a header") });
             }
         }
         Ok(())
@@ -178,6 +194,22 @@ mod tests {
     fn what_cannot_be_json_is_an_encode_error() {
         let payload = HashMap::from([((1, 2), 3)]);
         assert!(matches!(NewTask::json(&payload), Err(EnqueueError::Encode { .. })));
+    }
+
+    /// Point 16.
+    #[test]
+    fn what_an_error_says_of_a_task_is_bounded() {
+        struct AtLength;
+        impl serde::Serialize for AtLength {
+            fn serialize<S: serde::Serializer>(&self, _: S) -> Result<S::Ok, S::Error> {
+                Err(serde::ser::Error::custom("x".repeat(20 << 20)))
+            }
+        }
+        let encode = NewTask::json(&AtLength).unwrap_err().to_string();
+        let name = NewTask::new("x").header("\0".repeat(1 << 20), "x").validate().unwrap_err().to_string();
+        for text in [encode, name] {
+            assert!(error_text::tests::is_bounded(&text), "{} bytes", text.len());
+        }
     }
 
     #[test]

@@ -16,8 +16,8 @@ use super::stage::Staged;
 use super::work::{OwnersWork, Work};
 use crate::metrics::AttemptResult;
 use crate::task::Source;
-use crate::task_error::Disposition;
-use crate::{Decode, Processor, Record, Task, TaskError};
+use crate::task_error::{Cause, TaskErrorKind};
+use crate::{Decode, Processor, Record, Task, TaskError, error_text};
 
 /// What an attempt needs to know of its record.
 pub(super) struct Call {
@@ -39,7 +39,7 @@ impl Call {
 pub(super) enum AttemptOutcome {
     Done,
     Skipped { reason: String },
-    Failed { failure: Failure, error: String },
+    Failed { failure: Failure, error: String, cause: Cause },
 }
 
 impl AttemptOutcome {
@@ -59,16 +59,19 @@ impl AttemptOutcome {
 
     fn of(answer: Result<(), TaskError>) -> Self {
         let Err(error) = answer else { return Self::Done };
-        match error.disposition {
-            Disposition::Skip => Self::Skipped { reason: error.chain() },
-            Disposition::Fatal => Self::failed(Failure::Fatal, error.chain()),
-            Disposition::Retry => Self::failed(Failure::Retryable, error.chain()),
-            Disposition::RetryAfter(delay) => Self::failed(Failure::RetryAfter(delay), error.chain()),
-        }
+        let failure = match (error.kind(), error.delay()) {
+            (TaskErrorKind::Skip, _) => return Self::Skipped { reason: error.chain() },
+            (TaskErrorKind::Fatal, _) => Failure::Fatal,
+            (TaskErrorKind::Unavailable, retry_after) => Failure::Unavailable { retry_after },
+            (TaskErrorKind::Retryable, None) => Failure::Retryable,
+            (TaskErrorKind::Retryable, Some(delay)) => Failure::RetryAfter(delay),
+        };
+        Self::Failed { failure, error: error.chain(), cause: error.cause }
     }
 
-    fn failed(failure: Failure, error: impl Into<String>) -> Self {
-        Self::Failed { failure, error: error.into() }
+    /// A failure that is not an answer of the processor: a class of its own.
+    pub(super) fn failed(failure: Failure, error: impl Into<String>) -> Self {
+        Self::Failed { failure, error: error.into(), cause: Cause::of_class(failure.reason().as_str()) }
     }
 }
 
@@ -218,7 +221,7 @@ impl<F: Future> Future for Timed<'_, F> {
 
 fn panic_text(panic: &(dyn Any + Send)) -> String {
     let text = panic.downcast_ref::<&str>().copied().or_else(|| panic.downcast_ref::<String>().map(String::as_str));
-    format!("the attempt panicked: {}", text.unwrap_or("(no message)"))
+    format!("the attempt panicked: {}", error_text::text(text.unwrap_or("(no message)")))
 }
 
 #[cfg(test)]
@@ -232,6 +235,7 @@ mod tests {
     use super::super::inbox::Mail;
     use super::super::stage::Stage;
     use super::*;
+    use crate::error_text::tests::{is_bounded, long_error};
     use crate::record::Arena;
     use crate::trace::AttemptSpans;
     use crate::{DecodeError, Raw, SubscriptionConfig};
@@ -311,6 +315,43 @@ mod tests {
                 Ok(AttemptOutcome::Failed { failure: Failure::Panicked, .. }) => assert_ne!(panics_at, Nothing),
                 _ => panic!("{panics_at:?}: neither done nor a panic"),
             }
+        }
+    }
+
+    /// What user code can fail with.
+    #[derive(Clone, Copy, Debug, PartialEq)]
+    enum Says {
+        /// A value that is undecodable, at length.
+        Undecodable,
+        OwnSource,
+        Long,
+        LongSkip,
+        LongPanic,
+    }
+
+    impl Decode<Says> for Says {
+        fn decode(&self, _record: &Record) -> Result<Says, DecodeError> {
+            if *self == Says::Undecodable { Err(DecodeError::new(long_error())) } else { Ok(*self) }
+        }
+    }
+
+    /// Point 16.
+    #[test]
+    fn what_user_code_says_of_its_failure_is_bounded() {
+        use Says::*;
+        for says in [Undecodable, OwnSource, Long, LongSkip, LongPanic] {
+            let fails = async |task: Task<Says>| match task.payload {
+                Undecodable => Ok(()),
+                OwnSource => Err(error_text::tests::OwnSource.into()),
+                Long => Err(long_error().into()),
+                LongSkip => Err(TaskError::skip(long_error())),
+                LongPanic => std::panic::panic_any("x".repeat(20 << 20)),
+            };
+            let text = match Stage::new().poll(attempt(work(says, fails), call())) {
+                Ok(AttemptOutcome::Failed { error, .. } | AttemptOutcome::Skipped { reason: error }) => error,
+                _ => panic!("{says:?}: no failure"),
+            };
+            assert!(is_bounded(&text), "{says:?}: {} bytes", text.len());
         }
     }
 

@@ -5,13 +5,19 @@
 //! the owner's [`Progress`]. Both belong to one epoch: what arrives after the epoch has ended reaches nobody (guarantee G7).
 
 mod attempt;
+mod bounded_lines;
 mod caution;
+mod fault_names;
+mod foreign;
+mod given_up;
+mod guarded;
 mod hot_keys;
 mod inbox;
 mod lease;
 mod life;
 mod owner;
 mod pace;
+mod partition_count;
 mod predecessors;
 mod progress;
 mod publish;
@@ -24,10 +30,13 @@ mod turns;
 mod watchdog;
 mod work;
 
+pub(crate) use fault_names::FaultNames;
+pub(crate) use given_up::GivenUpLog;
 pub(crate) use inbox::Inbox;
 pub(crate) use lease::SharedLease;
 pub(crate) use life::EpochLife;
 pub(crate) use owner::{Opening, open};
+pub(crate) use partition_count::PartitionCount;
 pub(crate) use progress::{CommitPoint, OldestRecord, Progress};
 pub(crate) use seldom::Seldom;
 pub(crate) use turns::instance;

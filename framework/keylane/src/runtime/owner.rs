@@ -7,6 +7,8 @@ use keylane_core::{Caution, Epoch, Evidence, Mark, Moment, Offset, Partition, Pa
 use tokio::task::AbortHandle;
 
 use super::attempt::{AttemptOutcome, Call, FirstPoll, attempt, run_apart};
+use super::foreign::Foreign;
+use super::guarded::{self, guarded};
 use super::hot_keys::KeyCounts;
 use super::inbox::{Finished, Inbox, Mail};
 use super::life::{EpochLife, Presence};
@@ -69,14 +71,19 @@ pub(crate) fn open<T: Send + 'static, D: Decode<T>, P: Processor<T>>(
     mut opening: Opening,
 ) {
     let predecessors = std::mem::take(&mut opening.predecessors);
+    let (control, place) = (runtime.control.clone(), (opening.topic.clone(), opening.partition));
     if !predecessors.is_empty() {
-        tokio.spawn(predecessors::wait(predecessors, opening.topic.clone(), opening.partition, opening.inbox.clone()));
+        let wait = predecessors::wait(predecessors, place.0.clone(), place.1, opening.inbox.clone());
+        guarded::spawn(tokio, control.clone(), place.clone(), wait);
     }
     // In a box: a future that takes it by value would have room for it twice.
-    let owner = Box::new(Owner::new(runtime, opening));
+    let mut owner = Box::new(Owner::new(runtime, opening));
     let work = Arc::new(OwnersWork(work));
     let begin = move |call| attempt::<T, D, P>(work.clone(), call);
-    tokio.spawn(owner.run(begin));
+    tokio.spawn(async move {
+        // The owner is dropped after the error is told: to have ended without an order is an error of its own.
+        guarded(&control, || format!("the owner of {}-{}", place.0, place.1), owner.run(begin)).await;
+    });
 }
 
 /// A record while it is pending.
@@ -123,6 +130,7 @@ pub(super) struct Owner {
     pub(super) key_counts: KeyCounts,
     /// In the log.
     pub(super) failed_attempts: Seldom,
+    pub(super) foreign: Foreign,
     _presence: Presence,
 }
 
@@ -132,10 +140,11 @@ type PointState = (Option<Position>, usize, u64);
 impl Drop for Owner {
     fn drop(&mut self) {
         // Also where the owner itself was dropped, by a panic or with its runtime.
-        self.inbox.life().set_over();
-        self.inbox.give_back_turn();
         let runtime = self.runtime.clone();
         self.core.leave_guard(&mut runtime.guard());
+        self.inbox.life().set_over();
+        self.inbox.give_back_turn();
+        self.forget_held();
         for task in self.tasks.drain(..).flatten() {
             task.abort();
         }
@@ -189,13 +198,16 @@ impl Owner {
             surveyed: Surveyed::default(),
             key_counts: KeyCounts::default(),
             failed_attempts: Seldom::every(FAILED_ATTEMPTS_EVERY),
+            foreign: Foreign::new(&runtime, opening.is_retry_topic),
             runtime,
         }
     }
 
-    async fn run<F: Future<Output = AttemptOutcome> + Send + 'static>(mut self: Box<Self>, begin: impl Fn(Call) -> F) {
+    async fn run<F: Future<Output = AttemptOutcome> + Send + 'static>(&mut self, begin: impl Fn(Call) -> F) {
         let mut stage = Stage::new();
         loop {
+            #[cfg(test)]
+            crate::panics::planted::step("owner", &self.topic);
             self.progress.turn();
             self.inbox.clone().take(&mut self.mail);
             let now = self.absorb();
@@ -261,6 +273,7 @@ impl Owner {
             let Some(record) = self.mail.records.pop_front() else { break };
             self.deliver(record, now);
         }
+        self.look_after_held(now);
         now
     }
 
@@ -438,7 +451,7 @@ impl Owner {
         }
     }
 
-    fn end(self) {
+    fn end(&self) {
         let drained = self.core.is_drained();
         if !drained {
             tracing::warn!(

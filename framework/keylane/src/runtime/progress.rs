@@ -24,6 +24,9 @@ pub(crate) struct Progress {
     pub(crate) parked: AtomicU64,
     /// Those that wait or are parked, and what is behind them.
     pub(crate) held_up: AtomicU64,
+    /// Those of them that are not due yet, with what is behind these.
+    pub(crate) not_due: AtomicU64,
+    pub(crate) not_due_bytes: AtomicU64,
     /// Timestamp of the oldest unsettled record, in milliseconds; `i64::MIN` where there is none.
     pub(crate) oldest_timestamp_millis: AtomicI64,
     /// The same of the oldest one that nothing but time holds up.
@@ -84,6 +87,8 @@ impl Default for Progress {
             waiting: AtomicU64::new(0),
             parked: AtomicU64::new(0),
             held_up: AtomicU64::new(0),
+            not_due: AtomicU64::new(0),
+            not_due_bytes: AtomicU64::new(0),
             oldest_timestamp_millis: AtomicI64::new(i64::MIN),
             workable_timestamp_millis: AtomicI64::new(i64::MIN),
             slow_attempts: AtomicU64::new(0),

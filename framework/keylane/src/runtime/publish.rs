@@ -4,11 +4,12 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
-use keylane_core::{Moment, Publish, PublishRequest, Reason};
+use keylane_core::{FailureHeaders, Moment, Publish, PublishRequest, Reason};
 
 use super::caution::poison_history;
 use super::inbox::Written;
 use super::owner::{Held, Owner};
+use super::partition_count;
 use super::settle::unix_millis;
 use super::work::TopicTarget;
 use crate::dead_letter::{self, FailureHistory, Writer};
@@ -35,7 +36,11 @@ impl Owner {
             match (outgoing, &self.runtime.producer) {
                 (Some(outgoing), Some(producer)) => {
                     let answer = producer.send(outgoing);
-                    tokio::spawn(async move {
+                    #[cfg(test)]
+                    let topic = self.topic.clone();
+                    self.spawn(async move {
+                        #[cfg(test)]
+                        crate::panics::planted::step("write", &topic);
                         let result = tokio::select! {
                             biased;
                             result = answer => result,
@@ -57,6 +62,7 @@ impl Owner {
             Publish::Retry { .. } => (self.runtime.retry_topic.as_ref()?, "retryable"),
             Publish::DeadLetter { reason } => (self.runtime.dead_letter_topic.as_ref()?, reason.as_str()),
         };
+        partition_count::refresh(target, &self.runtime.side_config, &self.runtime.control, Instant::now());
         let history = match &request.publish {
             Publish::DeadLetter { reason: Reason::Poison } => {
                 poison_history(held, request.attempts, self.core.crashes(request.offset))
@@ -64,14 +70,12 @@ impl Owner {
             _ => history(held, request.attempts, reason),
         };
         let origin = self.origin_of(held);
-        let (headers, timestamp_millis) = match &request.publish {
+        let headers = match &request.publish {
             Publish::Retry { round, delay } => {
                 let due = unix_millis().saturating_add(i64::try_from(delay.as_millis()).unwrap_or(i64::MAX));
-                (self.retry_headers(held, &origin, &history, *round, due), None)
+                self.retry_headers(held, &origin, &history, *round, due, request.retried_for)
             }
-            Publish::DeadLetter { .. } => {
-                (self.dead_letter_headers(held, &origin, &history), held.record.origin_timestamp_millis())
-            }
+            Publish::DeadLetter { .. } => self.dead_letter_headers(held, &origin, &history, request.headers),
         };
         Some(OutgoingRecord {
             topic: target.name.clone(),
@@ -79,16 +83,32 @@ impl Owner {
             key: held.record.key_bytes(),
             value: held.record.value_bytes(),
             headers,
-            timestamp_millis,
+            // The time of writing. With the record's own time the topic would refuse what is ahead of its clock
+            // (`message.timestamp.after.max.ms`), and its retention would delete what is old. That time is in a header.
+            timestamp_millis: None,
         })
     }
 
-    fn dead_letter_headers(&self, held: &Held, origin: &Origin, history: &FailureHistory) -> Headers {
+    fn dead_letter_headers(
+        &self,
+        held: &Held,
+        origin: &Origin,
+        history: &FailureHistory,
+        which: FailureHeaders,
+    ) -> Headers {
         let timestamp = held.record.origin_timestamp_millis();
-        dead_letter::dead_letter_headers(held.record.headers(), origin, timestamp, self.writer(), history)
+        dead_letter::dead_letter_headers(held.record.headers(), origin, timestamp, self.writer(), history, which)
     }
 
-    fn retry_headers(&self, held: &Held, origin: &Origin, history: &FailureHistory, round: u32, due: i64) -> Headers {
+    fn retry_headers(
+        &self,
+        held: &Held,
+        origin: &Origin,
+        history: &FailureHistory,
+        round: u32,
+        due: i64,
+        retried_for: Duration,
+    ) -> Headers {
         dead_letter::retry_headers(
             held.record.headers(),
             origin,
@@ -97,6 +117,7 @@ impl Owner {
             history,
             round,
             due,
+            retried_for,
             held.record.metadata(),
         )
     }
@@ -170,5 +191,5 @@ fn history(held: &Held, attempts: u32, reason: &'static str) -> FailureHistory {
 }
 
 fn partition_in(target: &TopicTarget, source: i32) -> i32 {
-    map_partition(source, target.partitions)
+    map_partition(source, target.partitions.get())
 }

@@ -1,29 +1,37 @@
 //! From outcomes to the core, and from its verdicts to logs and metrics.
 
-use std::sync::{MutexGuard, PoisonError};
-use std::time::{Instant, SystemTime, UNIX_EPOCH};
+use std::sync::MutexGuard;
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use keylane_core::{
-    Delivered, Delivery, FailedAttempt, Failure, Moment, OutageGuard, ParkReason, Publish, PublishResult, Reason,
+    Delivered, Delivery, FailedAttempt, Failure, Moment, OutageGuard, Publish, PublishResult, Reason, Ruling,
     Settlement, Success, Ticket, Verdict, Wait,
 };
 use rdkafka::error::RDKafkaErrorCode as Code;
 
 use super::attempt::AttemptOutcome;
+use super::given_up::Ended;
 use super::inbox::Written;
 use super::owner::{Held, Owner};
-use super::work::Runtime;
+use super::partition_count;
+use super::work::{Runtime, TopicTarget};
 use crate::Record;
 use crate::dead_letter::{FailureHistory, MAX_ERROR_BYTES, bounded_text};
 use crate::metrics::{DeadLetterReason, Outcome, ProduceFailure, ProduceTarget, RetryPlace, RetryTier};
 use crate::producer::write_error::{WriteError, WriteErrorKind, WriteFailure};
-use crate::subscription::{SubscriptionError, TroubleKind};
+use crate::subscription::{SubscriptionError, TroubleKind, TroublePlace};
+use crate::task_error::Cause;
 
 impl Owner {
     /// Hands one delivered record to the core.
     pub(super) fn deliver(&mut self, record: Record, now: Moment) {
         let bytes = record.size();
-        let (rounds, attempts) = record.retry_state().map_or((0, 0), |retry| (retry.round, retry.attempts));
+        let ruling = self.rule(&record, now);
+        if ruling != Ruling::Process {
+            return self.deliver_foreign(record, ruling, now);
+        }
+        let (rounds, attempts, retried_for) =
+            record.retry_state().map_or((0, 0, Duration::ZERO), |it| (it.round, it.attempts, it.retried_for));
         let due = record.due_millis().and_then(|due| self.due_moment(due));
         if let Some(due) = due
             && rounds == 0
@@ -39,7 +47,7 @@ impl Owner {
             due,
             rounds,
             attempts,
-            retried_for: std::time::Duration::ZERO,
+            retried_for,
             record: Held { record, failure: None },
         };
         match self.core.deliver(delivery, now) {
@@ -48,7 +56,7 @@ impl Owner {
                 self.metrics.repeated_deliveries(1);
                 self.release(bytes);
             }
-            Delivered::AlreadySettled => {
+            Delivered::AlreadySettled | Delivered::Foreign => {
                 self.release(bytes);
             }
         }
@@ -63,85 +71,136 @@ impl Owner {
 
     /// An attempt has ended.
     pub(super) fn settle_attempt(&mut self, ticket: Ticket, outcome: AttemptOutcome, now: Moment) {
-        // Only a failure can park a record, and the log line wants its offset.
-        let offset = if let AttemptOutcome::Failed { .. } = outcome { self.offset_of(ticket) } else { None };
         let verdict = match outcome {
             AttemptOutcome::Done => self.core.succeed(ticket, Success::Done),
             AttemptOutcome::Skipped { reason } => {
                 tracing::debug!(topic = %self.topic, partition = self.partition_id, %reason, "record skipped");
                 self.core.succeed(ticket, Success::Skipped)
             }
-            AttemptOutcome::Failed { failure, error } => {
-                self.note_failure(ticket, failure, error);
+            AttemptOutcome::Failed { failure, error, cause } => {
+                self.note_failure(ticket, failure, &error);
+                // The log line of a parked record says these.
+                let ended = self.ended(ticket);
                 let runtime = self.runtime.clone();
-                self.core.fail(ticket, FailedAttempt::from(failure), fastrand::u64(..), now, &mut runtime.guard())
+                let attempt = runtime.failed(failure, &cause);
+                let verdict = self.core.fail(ticket, attempt, fastrand::u64(..), now, &mut runtime.guard());
+                if let Verdict::Parked { reason } = verdict {
+                    self.report_parked(reason, ended, &bounded_text(&error, MAX_ERROR_BYTES));
+                }
+                verdict
             }
         };
-        self.carry_out(offset, None, verdict);
+        self.carry_out(None, verdict);
     }
 
     /// A write to the retry or dead-letter topic was answered.
     pub(super) fn settle_written(&mut self, Written { ticket, result }: Written, now: Moment) {
         let writing = self.core.writing(ticket);
         let target = target(writing);
-        let answer = match result {
-            Ok(_) => {
-                self.note_written(target);
-                PublishResult::Acknowledged
-            }
-            Err(error) => {
-                self.note_refused_write(&error);
-                let (answer, kind) = match error.kind() {
-                    WriteErrorKind::Transient => (PublishResult::Failed, ProduceFailure::Transient),
-                    WriteErrorKind::Refused => (PublishResult::Refused, ProduceFailure::Refused),
-                };
-                self.runtime.metrics.produce_failed(target, kind);
-                if let Some(left_out) = self.runtime.failed_writes.due(Instant::now()) {
-                    tracing::warn!(
-                        topic = %self.topic, partition = self.partition_id, %error, ?kind, ?target, left_out,
-                        "a write to the retry or dead-letter topic failed; the record stays unsettled"
-                    );
-                }
-                answer
-            }
+        let answer = match &result {
+            Ok(_) => PublishResult::Acknowledged,
+            Err(error) => match error.kind() {
+                WriteErrorKind::Transient => PublishResult::Failed,
+                WriteErrorKind::Refused => PublishResult::Refused,
+                WriteErrorKind::TooLarge => PublishResult::TooLarge,
+            },
         };
-        let offset = self.offset_of(ticket);
-        match self.core.publish_finished(ticket, answer, fastrand::u64(..), now) {
-            // The write is repeated, not the attempt: no retry to be counted.
-            Verdict::Waiting { delay, .. } => self.metrics.retry_wait(RetryTier::Write, delay),
-            verdict => self.carry_out(offset, writing, verdict),
+        let ended = self.ended(ticket);
+        let verdict = self.core.publish_finished(ticket, answer, fastrand::u64(..), now);
+        match &result {
+            Ok(_) => self.note_written(target),
+            Err(error) => self.note_failed_write(error, target, ended, &verdict),
         }
+        match (&verdict, writing, result) {
+            // The write is repeated, not the attempt: no retry to be counted.
+            (Verdict::Waiting { delay, .. }, ..) if answer == PublishResult::Failed => {
+                return self.metrics.retry_wait(RetryTier::Write, *delay);
+            }
+            (Verdict::Parked { reason }, _, Err(error)) => self.report_parked(*reason, ended, &error.to_string()),
+            (
+                Verdict::Settled { outcome: Settlement::DeadLettered, offset, attempts, record },
+                Some(Publish::DeadLetter { reason }),
+                Ok(place),
+            ) => self.report_dead_letter(record, reason, Ended { offset: offset.get(), attempts: *attempts }, place),
+            _ => {}
+        }
+        self.carry_out(writing, verdict);
     }
 
-    /// What an operator has to mend shows as trouble until a write to the same topic is acknowledged.
-    fn note_refused_write(&self, error: &WriteError) {
-        let WriteFailure::Kafka { code } = &error.failure else { return };
-        let kind = match code {
-            Code::TopicAuthorizationFailed | Code::ClusterAuthorizationFailed => TroubleKind::Authorization,
-            Code::SaslAuthenticationFailed | Code::Authentication => TroubleKind::Authentication,
-            _ => return,
+    fn note_failed_write(
+        &self,
+        error: &WriteError,
+        target: ProduceTarget,
+        ended: Option<Ended>,
+        verdict: &Verdict<Held>,
+    ) {
+        self.note_refused_write(error, target);
+        let (kind, next) = match (error.kind(), verdict) {
+            // Its own line says so.
+            (_, Verdict::Parked { .. }) => return self.runtime.metrics.produce_failed(target, ProduceFailure::Refused),
+            (WriteErrorKind::TooLarge, Verdict::Waiting { .. }) => {
+                (ProduceFailure::TooLarge, "the record is retried in place, and not through the retry topic")
+            }
+            (WriteErrorKind::TooLarge, Verdict::Publishing) => {
+                (ProduceFailure::TooLarge, "the dead letter is written with fewer headers")
+            }
+            (WriteErrorKind::Transient, _) => (ProduceFailure::Transient, "the write is tried again"),
+            _ => (ProduceFailure::Refused, "nothing: the answer came too late"),
         };
-        if self.runtime.control.refusals.write_refused(&error.topic, kind, error.to_string()) {
-            tracing::error!(
-                kind = kind.as_str(), %error,
-                "the brokers refuse writes that records wait for; they stay unsettled, and the writes are tried again"
+        self.runtime.metrics.produce_failed(target, kind);
+        if let Some(left_out) = self.runtime.failed_writes.due(Instant::now()) {
+            let offset = ended.map(|ended| ended.offset);
+            tracing::warn!(
+                topic = %self.topic, partition = self.partition_id, offset, %error, ?kind, ?target, next, left_out,
+                "a write to the retry or dead-letter topic failed; the record stays unsettled"
             );
         }
     }
 
-    fn note_written(&self, target: ProduceTarget) {
-        let target = match target {
-            ProduceTarget::Retry => self.runtime.retry_topic.as_ref(),
-            ProduceTarget::DeadLetter => self.runtime.dead_letter_topic.as_ref(),
+    /// What an operator has to mend shows as trouble until a write to the same topic is acknowledged.
+    fn note_refused_write(&self, error: &WriteError, target: ProduceTarget) {
+        let WriteFailure::Kafka { code } = &error.failure else { return };
+        let kind = match code {
+            Code::UnknownPartition | Code::UnknownTopic | Code::UnknownTopicOrPartition => {
+                self.doubt_partitions(target);
+                TroubleKind::MissingTopic
+            }
+            // The client waits for a topic that is gone, and says no more when the time of its writes is up.
+            Code::MessageTimedOut => return self.doubt_partitions(target),
+            Code::TopicAuthorizationFailed | Code::ClusterAuthorizationFailed => TroubleKind::Authorization,
+            Code::SaslAuthenticationFailed | Code::Authentication => TroubleKind::Authentication,
+            _ => return,
         };
-        if let Some(target) = target
-            && self.runtime.control.refusals.written(&target.name)
-        {
-            tracing::info!(topic = %target.name, "the trouble with writes has passed");
+        let place = TroublePlace::WritesTo(error.topic.to_string());
+        self.runtime.control.troubles.note(kind, place, &error.to_string());
+    }
+
+    /// Another partition count, or that the topic is gone, would explain what a write says.
+    fn doubt_partitions(&self, target: ProduceTarget) {
+        if let Some(target) = self.target(target) {
+            target.partitions.doubt();
+            partition_count::refresh(target, &self.runtime.side_config, &self.runtime.control, Instant::now());
         }
     }
 
-    fn carry_out(&mut self, offset: Option<i64>, written: Option<Publish>, verdict: Verdict<Held>) {
+    fn note_written(&self, target: ProduceTarget) {
+        let troubles = &self.runtime.control.troubles;
+        if !troubles.any() {
+            return;
+        }
+        if let Some(target) = self.target(target) {
+            troubles.passed(&TroublePlace::WritesTo(target.name.to_string()));
+        }
+    }
+
+    fn target(&self, target: ProduceTarget) -> Option<&TopicTarget> {
+        match target {
+            ProduceTarget::Retry => self.runtime.retry_topic.as_ref(),
+            ProduceTarget::DeadLetter => self.runtime.dead_letter_topic.as_ref(),
+        }
+    }
+
+    pub(super) fn carry_out(&mut self, written: Option<Publish>, verdict: Verdict<Held>) {
         match verdict {
             Verdict::Settled { outcome, record, .. } => {
                 let outcome = match outcome {
@@ -162,6 +221,10 @@ impl Owner {
                         self.metrics.dead_lettered(reason_label(reason), 1);
                         Outcome::DeadLettered
                     }
+                    Settlement::Foreign => {
+                        self.report_foreign(&record.record);
+                        Outcome::Foreign
+                    }
                 };
                 self.metrics.settled(outcome, 1);
                 self.release(record.record.size());
@@ -170,11 +233,10 @@ impl Owner {
                 self.metrics.retried(RetryPlace::InPlace, 1);
                 self.metrics.retry_wait(RetryTier::InPlace, delay);
                 if held.is_some() {
-                    self.metrics.storm_guard_refused(1);
+                    self.metrics.held(1);
                 }
             }
-            Verdict::Publishing | Verdict::Stale => {}
-            Verdict::Parked { reason } => self.parked(offset, reason),
+            Verdict::Publishing | Verdict::Parked { .. } | Verdict::Stale => {}
             Verdict::Stop { reason, offset } => {
                 self.runtime.control.stop(SubscriptionError::RetriesExhausted {
                     topic: self.topic.to_string(),
@@ -187,29 +249,12 @@ impl Owner {
     }
 
     /// To be asked before the core has the result: the ticket is used up by it.
-    fn offset_of(&self, ticket: Ticket) -> Option<i64> {
-        self.core.record(ticket).map(|held| held.record.offset())
+    fn ended(&self, ticket: Ticket) -> Option<Ended> {
+        let (held, attempts) = (self.core.record(ticket)?, self.core.attempts(ticket)?);
+        Some(Ended { offset: held.record.offset(), attempts })
     }
 
-    fn parked(&mut self, offset: Option<i64>, reason: ParkReason) {
-        let why = match reason {
-            ParkReason::NoDeadLetterTopic => {
-                "it cannot be decoded and there is no dead-letter topic; configure one".to_owned()
-            }
-            ParkReason::Refused => {
-                "the broker refused the write for good; see max.message.bytes of the retry and dead-letter topic"
-                    .to_owned()
-            }
-            ParkReason::Policy(reason) => format!("the policy says so ({})", reason.as_str()),
-            _ => format!("{reason:?}"),
-        };
-        tracing::error!(
-            topic = %self.topic, partition = self.partition_id, offset, why,
-            "a record is parked: it stays unsettled, and its key waits"
-        );
-    }
-
-    fn note_failure(&mut self, ticket: Ticket, failure: Failure, error: String) {
+    fn note_failure(&mut self, ticket: Ticket, failure: Failure, error: &str) {
         let Some(held) = self.core.record_mut(ticket) else { return };
         let now = unix_millis();
         let first = held
@@ -233,11 +278,11 @@ impl Owner {
             last_failure_millis: now,
             reason: "",
             // It may be kept for as long as the record is pending, so it is cut now and not when it is written.
-            error: bounded_text(&error, MAX_ERROR_BYTES),
+            error: bounded_text(error, MAX_ERROR_BYTES),
         }));
     }
 
-    fn release(&mut self, bytes: usize) {
+    pub(super) fn release(&mut self, bytes: usize) {
         self.released_records += 1;
         self.released_bytes += bytes as u64;
     }
@@ -245,7 +290,14 @@ impl Owner {
 
 impl Runtime {
     pub(super) fn guard(&self) -> MutexGuard<'_, OutageGuard> {
-        self.guard.lock().unwrap_or_else(PoisonError::into_inner)
+        self.outages.guard()
+    }
+
+    fn failed(&self, failure: Failure, cause: &Cause) -> FailedAttempt {
+        let names = self.outages.names();
+        let class = names.class(cause.class());
+        let place = cause.place().map(|place| names.place(place));
+        FailedAttempt { failure, class, place }
     }
 
     /// The lane of a key: a hash is enough. Two keys of one hash would share a lane, which keeps their order and costs

@@ -46,7 +46,10 @@ impl Owner {
         for (tier, records) in RetryTier::ALL.iter().zip(waiting) {
             self.metrics.set_waiting_for_retry(*tier, records);
         }
-        self.progress.held_up.store(self.core.held_up() as u64, Ordering::Relaxed);
+        let held_up = self.core.held_up();
+        self.progress.held_up.store(held_up.records as u64, Ordering::Relaxed);
+        self.progress.not_due.store(held_up.not_due as u64, Ordering::Relaxed);
+        self.progress.not_due_bytes.store(held_up.not_due_bytes as u64, Ordering::Relaxed);
         let workable = self.core.oldest_workable().map(|held| &held.record).or(self.mail.records.front());
         let workable = workable.and_then(Record::timestamp_millis);
         self.progress.workable_timestamp_millis.store(workable.unwrap_or(i64::MIN), Ordering::Relaxed);

@@ -59,7 +59,7 @@ impl Owner {
         let running = match self.core.take_blocker(now, &mut runtime.guard()) {
             None => return,
             Some(Blocking::RefusedByGuard) => {
-                self.metrics.storm_guard_refused(1);
+                self.metrics.held(1);
                 return;
             }
             Some(Blocking::Taken(blocker)) => {
@@ -82,12 +82,12 @@ impl Owner {
     /// The outcome of an attempt whose future was dropped before it had one: by [`look_for_blocker`](Self::look_for_blocker), or
     /// since it could not go on.
     pub(super) fn outcome_of_dropped(&self, ticket: Ticket, elapsed: Duration) -> AttemptOutcome {
-        let (failure, error) = if self.core.is_blocker(ticket) {
+        let (failure, error): (_, String) = if self.core.is_blocker(ticket) {
             (Failure::TimedOut, format!("the attempt was ended after {elapsed:?}: its record held up the partition"))
         } else {
             (Failure::Panicked, "the attempt was dropped before it ended".into())
         };
-        AttemptOutcome::Failed { failure, error }
+        AttemptOutcome::failed(failure, error)
     }
 
     /// Tells the polling thread and the metrics of the record the commit waits for.
@@ -117,7 +117,7 @@ impl Owner {
 }
 
 impl Held {
-    fn key_hash(&self) -> Option<KeyHash> {
+    pub(super) fn key_hash(&self) -> Option<KeyHash> {
         self.record.key().map(KeyHash::of)
     }
 }

@@ -1,16 +1,19 @@
 //! What the owners of one subscription share.
 
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use foldhash::fast::RandomState;
-use keylane_core::{Moment, OutageGuard, PartitionSettings};
+use keylane_core::{Moment, PartitionSettings};
+use rdkafka::ClientConfig;
 
 use super::lease::SharedLease;
+use super::partition_count::PartitionCount;
 use super::seldom::Seldom;
+use crate::foreign::RetryOwnership;
 use crate::metrics::SubscriptionMetrics;
 use crate::producer::raw::RawProducer;
-use crate::subscription::Control;
+use crate::subscription::{Control, OutageWatch};
 use crate::trace::AttemptSpans;
 
 /// The user's part of the work, and how it is traced.
@@ -32,15 +35,19 @@ pub(crate) struct Runtime {
     /// Settings for the partitions of origin topics, and of the retry topic.
     pub(crate) origin_settings: Arc<PartitionSettings>,
     pub(crate) retry_settings: Arc<PartitionSettings>,
-    /// The control's: whoever watches sees it there.
-    pub(crate) guard: Arc<Mutex<OutageGuard>>,
+    /// The control's: status and health look at it there.
+    pub(crate) outages: Arc<OutageWatch>,
     /// Hot keys are shown as they are, beside their hashes.
     pub(crate) plain_keys: bool,
     pub(crate) lane_hash: RandomState,
     /// Present where there is a retry or dead-letter topic.
     pub(crate) producer: Option<RawProducer>,
     pub(crate) retry_topic: Option<TopicTarget>,
+    /// Present where there is a retry topic.
+    pub(crate) ownership: Option<RetryOwnership>,
     pub(crate) dead_letter_topic: Option<TopicTarget>,
+    /// Of a client that asks how many partitions these have.
+    pub(crate) side_config: ClientConfig,
     /// Of failed writes, in the logs.
     pub(crate) failed_writes: Seldom,
     pub(crate) lease: Arc<SharedLease>,
@@ -53,7 +60,7 @@ pub(crate) struct Runtime {
 #[derive(Clone, Debug)]
 pub(crate) struct TopicTarget {
     pub(crate) name: Arc<str>,
-    pub(crate) partitions: i32,
+    pub(crate) partitions: PartitionCount,
 }
 
 impl Runtime {

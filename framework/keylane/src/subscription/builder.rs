@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use crate::{
-    Blocker, DeadLetter, Decode, HotKeySettings, Limits, Processor, Reading, Retry, SubscriptionConfig, Tracing,
-    Watchdog,
+    Blocker, DeadLetter, Decode, HotKeySettings, Limits, Outage, Processor, Reading, Retry, SubscriptionConfig,
+    Tracing, Watchdog,
 };
 
 use super::error::StartError;
@@ -100,6 +100,12 @@ impl SubscriptionBuilder {
     /// See [`SubscriptionConfig::dead_letter`].
     pub fn dead_letter(mut self, dead_letter: DeadLetter) -> Self {
         self.config.dead_letter = Some(dead_letter);
+        self
+    }
+
+    /// See [`SubscriptionConfig::outage`].
+    pub fn outage(mut self, outage: Outage) -> Self {
+        self.config.outage = outage;
         self
     }
 

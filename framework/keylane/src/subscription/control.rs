@@ -6,13 +6,15 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use dashmap::DashMap;
-use keylane_core::{Moment, OutageGuard, OutageState};
+use keylane_core::OutageGuard;
 use tokio::sync::Notify;
 
 use super::error::SubscriptionError;
 use super::hot_keys::HotKeys;
-use super::refusals::Refusals;
-use super::status::{PartitionStatus, State, SubscriptionStatus, Trouble, TroubleKind};
+use super::outage::OutageWatch;
+use super::status::{PartitionStatus, State, SubscriptionStatus};
+use super::troubles::Troubles;
+use crate::runtime::GivenUpLog;
 
 /// Shared by everything of one subscription. Written rarely; nothing on the way of a record.
 #[derive(Debug)]
@@ -28,11 +30,11 @@ pub(crate) struct Control {
     any_partition_paused: AtomicBool,
     shutdown: Mutex<Option<Instant>>,
     failure: Mutex<Option<SubscriptionError>>,
-    trouble: Mutex<Option<Trouble>>,
-    pub(crate) refusals: Refusals,
+    pub(crate) troubles: Troubles,
+    pub(crate) given_up: GivenUpLog,
     group: String,
     name: String,
-    pub(crate) outage_guard: Arc<Mutex<OutageGuard>>,
+    pub(crate) outages: Arc<OutageWatch>,
     joined: AtomicBool,
     assigned: AtomicBool,
     began: Instant,
@@ -55,11 +57,11 @@ impl Control {
             any_partition_paused: AtomicBool::new(false),
             shutdown: Mutex::new(None),
             failure: Mutex::new(None),
-            trouble: Mutex::new(None),
-            refusals: Refusals::default(),
+            troubles: Troubles::default(),
+            given_up: GivenUpLog::default(),
             group: String::new(),
             name: String::new(),
-            outage_guard: Arc::default(),
+            outages: Arc::new(OutageWatch::new(OutageGuard::default())),
             joined: AtomicBool::new(false),
             assigned: AtomicBool::new(false),
             began: Instant::now(),
@@ -84,19 +86,8 @@ impl Control {
     }
 
     pub(crate) fn guarded_by(mut self, guard: OutageGuard) -> Self {
-        self.outage_guard = Arc::new(Mutex::new(guard));
+        self.outages = Arc::new(OutageWatch::new(guard));
         self
-    }
-
-    /// What the outage guard holds records for.
-    pub(crate) fn outage_state(&self) -> OutageState {
-        let now = Moment::new(self.began.elapsed());
-        self.outage_guard.lock().unwrap_or_else(PoisonError::into_inner).state(now)
-    }
-
-    /// The core's moments count from here.
-    pub(crate) fn origin_of_time(&self) -> Instant {
-        self.began
     }
 
     pub(crate) fn group(&self) -> &str {
@@ -217,20 +208,6 @@ impl Control {
         State::from_u8(self.state.load(Ordering::Relaxed))
     }
 
-    pub(crate) fn set_trouble(&self, trouble: Option<Trouble>) {
-        *self.trouble.lock().unwrap_or_else(PoisonError::into_inner) = trouble;
-    }
-
-    /// The trouble there is, or was last.
-    pub(crate) fn trouble(&self) -> Option<Trouble> {
-        self.trouble.lock().unwrap_or_else(PoisonError::into_inner).clone()
-    }
-
-    /// Whether this kind of trouble is what there is at present.
-    pub(crate) fn is_in_trouble(&self, kind: TroubleKind) -> bool {
-        self.trouble().is_some_and(|trouble| trouble.kind == kind)
-    }
-
     pub(crate) fn set_partition(&self, status: PartitionStatus) {
         self.partitions.insert((status.topic.clone(), status.partition), status);
     }
@@ -263,16 +240,17 @@ impl Control {
 
     pub(crate) fn status(&self) -> SubscriptionStatus {
         let mut partitions: Vec<_> = self.partitions.iter().map(|entry| entry.value().clone()).collect();
-        let trouble = self.trouble().or_else(|| self.refusals.write_trouble());
+        let troubles = self.troubles.lasting();
         partitions.sort_by(|a, b| (&a.topic, a.partition).cmp(&(&b.topic, b.partition)));
-        let storm_guard_closed = !self.outage_state().is_calm();
+        let takes_in_no_more = partitions.iter().any(|partition| partition.paused && !partition.paused_by_user);
         SubscriptionStatus {
             state: self.state(),
             joined: self.has_joined(),
             assigned: self.is_assigned(),
             polled_ago: self.polled_ago(),
-            storm_guard_closed,
-            trouble,
+            outage: self.outages.status(takes_in_no_more),
+            trouble: troubles.first().cloned(),
+            troubles,
             partitions,
         }
     }
@@ -283,13 +261,18 @@ impl Control {
         self.changed.notify_waiters();
     }
 
+    /// Whether the polling thread has ended.
+    pub(crate) fn has_ended(&self) -> bool {
+        self.ended.load(Ordering::Acquire)
+    }
+
     /// Waits for the end. Cancel-safe, and any number may wait.
     pub(crate) async fn ended(&self) -> Result<(), SubscriptionError> {
         loop {
             let changed = self.changed.notified();
             tokio::pin!(changed);
             changed.as_mut().enable();
-            if self.ended.load(Ordering::Acquire) {
+            if self.has_ended() {
                 let failure = self.failure.lock().unwrap_or_else(PoisonError::into_inner);
                 return failure.clone().map_or(Ok(()), Err);
             }

@@ -61,11 +61,12 @@ pub enum SubscriptionError {
     /// The committed offset is not in the log, or about a topic that was deleted and made anew, and `auto.offset.reset=error`.
     #[error("no valid offset to start from: {0}")]
     OffsetReset(String),
-    /// Closing took longer than the deadline allows; the member may be left to its session time-out.
+    /// Closing took longer than the deadline allows, or than a minute; the member may be left to its session time-out, and the client's
+    /// threads and connections may stay until the process ends.
     #[error("the consumer did not close within {0:?}")]
     CloseTimedOut(Duration),
-    /// The polling thread or an owner of a partition ended unexpectedly: a defect of keylane, or the tokio runtime was shut
-    /// down under the subscription.
+    /// A thread or a task of the subscription panicked, which is a defect of keylane, or the tokio runtime was shut down under
+    /// the subscription. The text says which.
     #[error("the subscription broke down: {0}")]
     Internal(String),
 }

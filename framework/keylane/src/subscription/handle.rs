@@ -44,6 +44,7 @@ impl Subscription {
     /// A complete consumer:
     /// ```no_run
     /// use keylane::{DeadLetter, Json, Retry, Subscription, Task, TaskError};
+    /// use std::time::Duration;
     ///
     /// #[derive(serde::Deserialize)]
     /// struct ParkingEvent { vehicle: String }
@@ -51,7 +52,7 @@ impl Subscription {
     /// # #[tokio::main] async fn main() -> Result<(), Box<dyn std::error::Error>> {
     /// let subscription = Subscription::builder("parking-notifier", "parking-events")
     ///     .bootstrap_servers("localhost:9092")
-    ///     .retry(Retry::in_place(5))
+    ///     .retry(Retry::for_at_least(Duration::from_secs(15 * 60)))
     ///     .dead_letter(DeadLetter::topic("parking-events-dlq"))
     ///     .start(Json, |task: Task<ParkingEvent>| async move {
     ///         println!("{}", task.payload().vehicle);
@@ -211,6 +212,15 @@ impl SubscriptionHandle {
             true => Ok(()),
             false => Err(PartitionNotAssigned { topic: topic.to_owned(), partition }),
         }
+    }
+
+    /// Gives up on waiting for the end of the [outages](crate::Outage) that go on, in this member: records that are held
+    /// go the way of exhausted ones at their next failure, and so do those whose retries end later in the same outages.
+    /// Those that come after them hold records again.
+    ///
+    /// **Good records go to the dead-letter topic by this**, if what fails is not their fault.
+    pub fn release_held(&self) {
+        self.control.outages.release();
     }
 
     /// Asks for the shutdown that [`Subscription::shutdown`] makes, and does not wait for it: [`Subscription::run`] and

@@ -5,14 +5,21 @@ mod control;
 mod error;
 mod handle;
 mod hot_keys;
-mod refusals;
+mod outage;
+#[cfg(all(test, feature = "embedded-broker"))]
+mod panic_tests;
 mod start;
 mod status;
+mod troubles;
 
 pub use builder::SubscriptionBuilder;
 pub use error::{PartitionNotAssigned, StartError, SubscriptionError};
 pub use handle::{Subscription, SubscriptionHandle};
 pub use hot_keys::{HotKey, HotKeys};
-pub use status::{OldestRecord, PartitionStatus, RecordState, State, SubscriptionStatus, Trouble, TroubleKind};
+pub use outage::{OngoingOutage, OutageKind, OutageStatus};
+pub use status::{
+    OldestRecord, PartitionStatus, PausedBy, RecordState, State, SubscriptionStatus, Trouble, TroubleKind, TroublePlace,
+};
 
 pub(crate) use control::Control;
+pub(crate) use outage::OutageWatch;

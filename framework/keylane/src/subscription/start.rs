@@ -1,9 +1,9 @@
 //! From settings to a running subscription.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use keylane_core::{Backoff, LaneOrder, OutageGuard, OutageSettings, PartitionSettings};
+use keylane_core::{Backoff, LaneOrder, PartitionSettings, Reset};
 use rdkafka::ClientConfig;
 use rdkafka::consumer::{BaseConsumer, Consumer};
 
@@ -12,9 +12,10 @@ use super::error::{StartError, SubscriptionError};
 use super::handle::Subscription;
 use crate::client_config;
 use crate::consumer::{CommitQueue, Context, FetchQueue, Forwarding, OwnerFactory, PollLoop, PollSettings, Reader};
+use crate::foreign::RetryOwnership;
 use crate::metrics::SubscriptionMetrics;
 use crate::producer::raw::{self as producer, RawProducer};
-use crate::runtime::{self, Runtime, Seldom, SharedLease, TopicTarget, Work};
+use crate::runtime::{self, PartitionCount, Runtime, Seldom, SharedLease, TopicTarget, Work};
 use crate::topics::{self, TopicPlan, TopicReport};
 use crate::trace::AttemptSpans;
 use crate::{Decode, Processor, Reading, SubscriptionConfig};
@@ -43,8 +44,10 @@ where
     config.validate()?;
     let tokio = tokio::runtime::Handle::try_current().map_err(|error| StartError::NoRuntime(error.to_string()))?;
     let config = Arc::new(config);
-    let guard = OutageGuard::new(OutageSettings::for_backoff(&config.retry.backoff.into()));
-    let control = Control::new(config.shutdown_timeout).of_group(&config.group).named(config.label()).guarded_by(guard);
+    let control = Control::new(config.shutdown_timeout)
+        .of_group(&config.group)
+        .named(config.label())
+        .guarded_by(config.outage_guard());
     let control = Arc::new(control);
     let metrics = Arc::new(SubscriptionMetrics::new(config.label()));
     let (client, runtime, settings, side_config) = {
@@ -71,7 +74,7 @@ fn connect(
     control: &Arc<Control>,
     metrics: &Arc<SubscriptionMetrics>,
 ) -> Result<(Client, Arc<Runtime>, PollSettings, ClientConfig), StartError> {
-    let consumer_config = client_config::consumer_config(
+    let mut consumer_config = client_config::consumer_config(
         &client_config::ConsumerSettings {
             bootstrap_servers: &config.bootstrap_servers,
             group: &config.group,
@@ -94,27 +97,35 @@ fn connect(
         tracing::warn!("{warning}");
     }
     let producer = match retry_topic.is_some() || dead_letter_topic.is_some() {
-        true => Some(internal_producer(config)?),
+        true => Some(internal_producer(config, control)?),
         false => None,
     };
     let topics: Vec<Arc<str>> = config.topics.iter().map(|topic| topic.as_str().into()).collect();
     let retry = retry_topic.map(|name| target(&name, &report));
+    let dead_letters = dead_letter_topic.map(|name| target(&name, &report));
     let settings = PollSettings {
         subscription: config.label().into(),
         topics,
         retry_topic: retry.as_ref().map(|target| target.name.clone()),
+        dead_letter_topic: dead_letters.as_ref().map(|target| target.name.clone()),
         limits: config.limits,
         drain_timeout: config.drain_timeout,
         watchdog: config.watchdog,
-        reset_is_error: consumer_config.get("auto.offset.reset") == Some("error"),
+        reset: reset(&consumer_config),
         broker_assigns: consumer_config.get("group.protocol").is_some_and(|it| it.eq_ignore_ascii_case("consumer")),
     };
+    if settings.reset == Reset::Latest {
+        // keylane looks for the end itself, and commits it. A client that jumps there would pass
+        // over what a position outside of the log leaves unread, without a word.
+        consumer_config.set("auto.offset.reset", "earliest");
+    }
     let forwarding = Arc::new(Forwarding::default());
     let lease = Arc::new(SharedLease::new());
     let mut consumer: BaseConsumer<Context> = consumer_config
         .create_with_context(Context::new(control.clone(), metrics.clone(), forwarding.clone(), lease.clone()))
         .map_err(|error| StartError::Create(client_config::creation_error(error).to_string()))?;
     consumer.context().set_ids_told(report.tells_ids);
+    consumer.context().set_starts_at_end(settings.reset == Reset::Latest);
     let reader = match config.reading {
         Reading::Batched => Reader::Batched(FetchQueue::new(&mut consumer, forwarding)),
         Reading::Polled => Reader::Polled,
@@ -122,25 +133,41 @@ fn connect(
     let commit_queue = CommitQueue::new(&consumer);
     let names: Vec<&str> = settings.topics.iter().chain(&settings.retry_topic).map(|topic| &**topic).collect();
     consumer.subscribe(&names).map_err(|error| StartError::Create(error.to_string()))?;
+    let origin_of_time = control.outages.origin_of_time();
+    let ownership = config.retry.topic.as_ref().zip(retry.as_ref()).map(|(settings, target)| {
+        let (side_config, control) = (side_config.clone(), control.clone());
+        RetryOwnership::new(config, settings, target, side_config, control, origin_of_time)
+    });
     let runtime = Runtime {
         group: config.group.as_str().into(),
         attempt_timeout: config.attempt_timeout,
         commit_interval: config.commit_interval,
         origin_settings: partition_settings(config, LaneOrder::Offset),
         retry_settings: partition_settings(config, LaneOrder::Due),
-        guard: control.outage_guard.clone(),
+        outages: control.outages.clone(),
         plain_keys: config.hot_keys.plain_keys,
         lane_hash: foldhash::fast::RandomState::default(),
         producer,
         retry_topic: retry,
-        dead_letter_topic: dead_letter_topic.map(|name| target(&name, &report)),
+        dead_letter_topic: dead_letters,
+        side_config: side_config.clone(),
+        ownership,
         failed_writes: Seldom::every(FAILED_WRITES_EVERY),
         lease,
         control: control.clone(),
         metrics: metrics.clone(),
-        origin_of_time: control.origin_of_time(),
+        origin_of_time,
     };
     Ok(((reader, commit_queue, consumer), Arc::new(runtime), settings, side_config))
+}
+
+/// The client takes three names for each of the first two.
+fn reset(consumer_config: &ClientConfig) -> Reset {
+    match consumer_config.get("auto.offset.reset").map(|it| it.trim().to_ascii_lowercase()).as_deref() {
+        Some("largest" | "latest" | "end") => Reset::Latest,
+        Some("error") => Reset::Error,
+        _ => Reset::Earliest,
+    }
 }
 
 /// Records on their way to the retry and dead-letter topics at once, over all partitions. What bounds their memory is
@@ -149,14 +176,19 @@ const WRITES_AT_ONCE: usize = 100_000;
 
 /// One writer for all partitions, so the limit of one partition would be too little: a write that is refused for want of
 /// room has failed, and in a drain its record is handed back and runs again at the next owner.
-fn internal_producer(config: &SubscriptionConfig) -> Result<RawProducer, StartError> {
+fn internal_producer(config: &SubscriptionConfig, control: &Arc<Control>) -> Result<RawProducer, StartError> {
     let records = config.limits.pause_at_records.max(WRITES_AT_ONCE);
     let limits = producer::Limits { records, bytes: config.limits.pending_bytes };
-    Ok(RawProducer::start(&config.bootstrap_servers, &config.kafka, limits)?)
+    let control = control.clone();
+    let on_panic = move |text: &str| {
+        control.fail(SubscriptionError::Internal(format!("the producer's thread panicked: {text}")));
+    };
+    Ok(RawProducer::start(&config.bootstrap_servers, &config.kafka, limits, Arc::new(on_panic))?)
 }
 
 fn target(name: &str, report: &TopicReport) -> TopicTarget {
-    TopicTarget { name: name.into(), partitions: report.partitions.get(name).copied().unwrap_or(1) }
+    let count = report.partitions.get(name).copied().unwrap_or(1);
+    TopicTarget { name: name.into(), partitions: PartitionCount::new(count, Instant::now()) }
 }
 
 fn partition_settings(config: &SubscriptionConfig, lane_order: LaneOrder) -> Arc<PartitionSettings> {
@@ -190,7 +222,9 @@ struct End(Arc<Control>);
 impl Drop for End {
     fn drop(&mut self) {
         if std::thread::panicking() {
-            self.0.fail(SubscriptionError::Internal("it panicked; the panic message has the place".into()));
+            self.0.fail(SubscriptionError::Internal(
+                "the polling thread panicked; the panic message has the place".into(),
+            ));
             self.0.set_state(super::State::Failed);
         }
         self.0.set_ended();

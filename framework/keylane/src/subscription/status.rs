@@ -1,11 +1,13 @@
 //! What a subscription looks like from outside.
 
+use std::fmt;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 #[doc(inline)]
-pub use keylane_core::RecordState;
+pub use keylane_core::{PausedBy, RecordState};
 
+use super::outage::OutageStatus;
 use crate::KeyHash;
 
 /// Where a subscription is in its life.
@@ -85,29 +87,70 @@ pub struct SubscriptionStatus {
     /// How long ago the polling thread began its last pass: some 50 ms at most in a healthy process, 12 s while an assignment
     /// waits for slow brokers. During a shutdown, how long ago its deadline passed, if it has.
     pub polled_ago: Duration,
-    /// What the Kafka client complains about at present, if anything.
+    /// The worst of [`troubles`](Self::troubles): of the worst kind, the oldest.
     pub trouble: Option<Trouble>,
-    /// Whether the storm guard is closed: after a burst of dead letters without a success between them no more are written,
-    /// and the records wait. See [`DeadLetter::storm_burst`](crate::DeadLetter::storm_burst).
-    pub storm_guard_closed: bool,
+    /// What is wrong at present, the worst first. Bounded: 64 at most.
+    pub troubles: Vec<Trouble>,
+    /// The outages that go on, as far as this member sees them, and what is held because of them; `None` without any.
+    pub outage: Option<OutageStatus>,
     /// The assigned partitions, by topic and number.
     pub partitions: Vec<PartitionStatus>,
 }
 
-/// A complaint of the Kafka client that has not been followed by a sign of health yet (a delivered record, an assignment or
-/// a commit).
+/// Something that is wrong, mostly a complaint of the Kafka client, at one place.
+///
+/// It lasts until there is a sign of health of the same place: of a broker an answer of its own, of the coordinator a
+/// commit, of a topic a record. Where no sign can come, because nothing needs the place any more, it lasts until a
+/// minute has passed without a complaint.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Trouble {
     /// What kind of trouble.
     pub kind: TroubleKind,
-    /// The client's words.
+    /// Where.
+    pub place: TroublePlace,
+    /// The client's words, the latest.
     pub message: String,
-    /// When it was first reported.
+    /// When it was first reported. The same trouble again within 30 s keeps its date.
     pub since: SystemTime,
 }
 
+/// Where a trouble is.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[non_exhaustive]
+pub enum TroublePlace {
+    /// The cluster as a whole, or a part of it that the client does not name.
+    Cluster,
+    /// The broker with this id.
+    Broker(i32),
+    /// The broker that coordinates the consumer group, in that role.
+    Coordinator,
+    /// The consumer group.
+    Group,
+    /// A topic that is read.
+    Topic(String),
+    /// Writes to this topic: the retry or the dead-letter topic.
+    WritesTo(String),
+    /// Records of this retry topic that other groups wrote.
+    RetriesIn(String),
+}
+
+impl fmt::Display for TroublePlace {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Cluster => f.write_str("cluster"),
+            Self::Broker(id) => write!(f, "broker {id}"),
+            Self::Coordinator => f.write_str("coordinator"),
+            Self::Group => f.write_str("group"),
+            Self::Topic(topic) => write!(f, "topic {topic}"),
+            Self::WritesTo(topic) => write!(f, "writes to topic {topic}"),
+            Self::RetriesIn(topic) => write!(f, "retries in topic {topic}"),
+        }
+    }
+}
+
 /// Kinds of trouble a running subscription can be in. It keeps trying in all of them.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[non_exhaustive]
 pub enum TroubleKind {
     /// Brokers are down or cannot be reached.
@@ -116,18 +159,34 @@ pub enum TroubleKind {
     Authentication,
     /// An ACL forbids the group or a topic.
     Authorization,
-    /// A subscribed topic is gone.
+    /// A subscribed topic is gone; or the retry or dead-letter topic, or a partition of it, at a write to it.
     MissingTopic,
     /// The member was cut off from its group and joins again.
     Membership,
     /// Commits fail.
     Commit,
+    /// Retries of another group are held, because that group is not known to process them.
+    ForeignRetries,
     /// Anything else.
     Other,
 }
 
 impl TroubleKind {
-    /// The value of the `kind` label in metrics.
+    /// How bad: the lowest is the worst. What an operator has to mend comes before what may pass by itself.
+    pub(super) fn rank(self) -> u8 {
+        match self {
+            Self::Authentication => 0,
+            Self::Authorization => 1,
+            Self::MissingTopic => 2,
+            Self::ForeignRetries => 3,
+            Self::Connection => 4,
+            Self::Membership => 5,
+            Self::Commit => 6,
+            Self::Other => 7,
+        }
+    }
+
+    /// Its name in logs and answers over HTTP.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Connection => "connection",
@@ -136,6 +195,7 @@ impl TroubleKind {
             Self::MissingTopic => "missing_topic",
             Self::Membership => "membership",
             Self::Commit => "commit",
+            Self::ForeignRetries => "foreign_retries",
             Self::Other => "other",
         }
     }
@@ -161,13 +221,20 @@ pub struct PartitionStatus {
     pub parked: u64,
     /// Offsets settled above the watermark.
     pub settled_ahead: u64,
+    /// Records that are not due yet, and those behind them in their keys. As they were up to a second ago.
+    pub not_due: u64,
     /// Whether fetching is paused, by a limit or by the user.
     pub paused: bool,
+    /// Why fetching is paused, where it is. [`PausedBy::NotDue`] says that nothing more is read of the partition until records
+    /// are due.
+    pub paused_by: Option<PausedBy>,
     /// Whether the user paused it, or the subscription, and the pause is in force: no attempt starts any more, and
     /// [`running`](Self::running) counts those that may still finish.
     pub paused_by_user: bool,
     /// Records behind the end of the log, as far as it is known: the end offset minus the watermark.
     pub lag_records: Option<u64>,
+    /// How many of these offsets cannot be read for some seconds because a transaction is open in front of them.
+    pub withheld_records: u64,
     /// The oldest unsettled record, which the commit waits for. As it was up to two seconds ago; its age is of now.
     pub oldest: Option<OldestRecord>,
     /// Attempts that have been running for longer than [`Watchdog::slow_attempt`](crate::Watchdog::slow_attempt).
@@ -195,9 +262,12 @@ impl PartitionStatus {
             waiting: 0,
             parked: 0,
             settled_ahead: 0,
+            not_due: 0,
             paused: false,
+            paused_by: None,
             paused_by_user: false,
             lag_records: None,
+            withheld_records: 0,
             oldest: None,
             slow_attempts: 0,
             stalled_for: None,

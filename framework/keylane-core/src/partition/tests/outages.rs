@@ -101,15 +101,15 @@ fn what_is_unavailable_burns_neither_attempts_nor_time() {
     for delay in [1, 2, 4, 8] {
         assert_eq!(attempt(&mut partition, away, SECOND, &mut now, guard), waiting(delay * SECOND));
     }
-    assert_eq!(partition.held(), 0);
+    assert_eq!(partition.held_by_guard(), 0);
     let held = Verdict::Waiting { delay: 10 * SECOND, held: Some(HeldBy::Unavailable) };
     for _ in 0..100 {
         assert_eq!(attempt(&mut partition, away, SECOND, &mut now, guard), held);
-        assert_eq!(partition.held(), 1);
+        assert_eq!(partition.held_by_guard(), 1);
     }
     // Its back-off goes on where it was; 1 s of its time is used up.
     assert_eq!(attempt(&mut partition, Failure::Retryable, Duration::ZERO, &mut now, guard), waiting(2 * SECOND));
-    assert_eq!(partition.held(), 0);
+    assert_eq!(partition.held_by_guard(), 0);
     assert_eq!(attempt(&mut partition, Failure::Retryable, Duration::ZERO, &mut now, guard), Verdict::Publishing);
 }
 
@@ -128,13 +128,13 @@ fn after_a_total_outage_a_held_record_has_its_whole_retry_time() {
         refresh(&mut guard, now);
         let _ = attempt(&mut partition, Failure::Retryable, Duration::ZERO, &mut now, &mut guard);
     }
-    assert!(was_held > 1 && partition.held() == 1);
+    assert!(was_held > 1 && partition.held_by_guard() == 1);
     partition.tell_guard(&mut guard, now);
     assert_eq!(guard.state(now).held, 1);
     guard.succeeded(now);
     for delay in [1, 2, 4] {
         let verdict = attempt(&mut partition, Failure::Retryable, Duration::ZERO, &mut now, &mut guard);
-        assert_eq!((verdict, partition.held()), (waiting(delay * SECOND), 0));
+        assert_eq!((verdict, partition.held_by_guard()), (waiting(delay * SECOND), 0));
     }
     let verdict = attempt(&mut partition, Failure::Retryable, Duration::ZERO, &mut now, &mut guard);
     assert_eq!(verdict, Verdict::Publishing);
@@ -150,12 +150,12 @@ fn an_operator_lets_a_held_record_go_at_its_next_failure() {
     let mut partition = by_time(5, None);
     let (mut now, mut guard) = (at(0), total_outage(at(0)));
     deliver(&mut partition, 0, 7);
-    while partition.held() == 0 {
+    while partition.held_by_guard() == 0 {
         let _ = attempt(&mut partition, Failure::Retryable, Duration::ZERO, &mut now, &mut guard);
     }
     guard.release(now);
     let verdict = attempt(&mut partition, Failure::Retryable, Duration::ZERO, &mut now, &mut guard);
-    assert_eq!((verdict, partition.held()), (Verdict::Publishing, 0));
+    assert_eq!((verdict, partition.held_by_guard()), (Verdict::Publishing, 0));
 }
 
 #[test]

@@ -56,24 +56,39 @@ fn held_up_is_what_waits_or_is_parked_and_all_behind_it() {
     for (offset, lane) in [(0, 7), (1, 7), (2, 8), (3, 8), (4, 8), (5, 9), (6, 9)] {
         deliver(&mut partition, offset, lane);
     }
-    assert_eq!(partition.held_up(), 0);
+    assert_eq!(partition.held_up().records, 0);
     let (first, second) = (expect_start(&mut partition, 0), expect_start(&mut partition, 2));
     expect_start(&mut partition, 5);
     let _ = fail(&mut partition, first, at(0));
-    assert_eq!(partition.held_up(), 2, "0 waits, and 1 behind it");
+    assert_eq!(partition.held_up().records, 2, "0 waits, and 1 behind it");
     let verdict = partition.fail(second, Failure::Undecodable.into(), 0, at(0), &mut OutageGuard::default());
     assert!(matches!(verdict, Verdict::Parked { .. }));
-    assert_eq!((partition.parked(), partition.held_up()), (1, 5));
+    assert_eq!((partition.parked(), partition.held_up().records), (1, 5));
     partition.tick(at(1_000_000));
-    assert_eq!(partition.held_up(), 3, "0 may run again");
+    assert_eq!(partition.held_up().records, 3, "0 may run again");
 }
 
 #[test]
 fn a_record_that_is_not_due_and_not_in_its_lane_is_no_lane_that_waits() {
     let mut partition = partition(PartitionSettings { lane_order: LaneOrder::Due, ..settings() });
     partition.deliver(Delivery { due: Some(at(50)), rounds: 1, ..delivery(0, Some(7)) }, at(0));
-    assert_eq!((partition.waiting(), partition.waiting_lanes(), partition.held_up()), (1, 0, 1));
+    assert_eq!((partition.waiting(), partition.waiting_lanes(), partition.held_up().records), (1, 0, 1));
     assert_eq!(partition.oldest_workable(), None);
+}
+
+#[test]
+fn what_is_not_due_is_counted_with_all_that_is_behind_it_and_without_what_waits_for_a_retry() {
+    let mut partition = partition(PartitionSettings { concurrency: 1, ..settings() });
+    partition.deliver(Delivery { due: Some(at(50)), ..delivery(0, Some(7)) }, at(0));
+    for (offset, lane) in [(1, 7), (2, 7), (3, 8), (4, 8), (5, 9)] {
+        deliver(&mut partition, offset, lane);
+    }
+    let failed = expect_start(&mut partition, 3);
+    assert!(matches!(fail(&mut partition, failed, at(0)), Verdict::Waiting { .. }));
+    let HeldUp { records, not_due, not_due_bytes } = partition.held_up();
+    assert_eq!((records, not_due, not_due_bytes), (5, 3, 30), "3 waits for a retry, and 4 for it");
+    partition.tick(at(50));
+    assert_eq!(partition.held_up().not_due, 0);
 }
 
 #[test]

@@ -363,7 +363,7 @@ impl World {
         self.report.saw_bad_deployment |= state.bad_deployment.is_some();
         let one_for_all = matches!(self.scenario.fault, Fault::None | Fault::HasNoGuard);
         if one_for_all {
-            let held: usize = self.parts.iter().flatten().map(|part| part.partition.held()).sum();
+            let held: usize = self.parts.iter().flatten().map(|part| part.partition.held_by_guard()).sum();
             // Failures of this turn are told in the next one.
             assert!(state.held.abs_diff(held) <= 1, "{} of {held} held records are shown", state.held);
         }

@@ -127,8 +127,11 @@ fn the_names_of_states_and_kinds_are_those_of_the_code() {
         TroubleKind::MissingTopic,
         TroubleKind::Membership,
         TroubleKind::Commit,
+        TroubleKind::ForeignRetries,
         TroubleKind::Other,
     ];
+    let outages =
+        [OutageKind::Total, OutageKind::Place, OutageKind::Class, OutageKind::BadDeployment, OutageKind::Unavailable];
     let records = [
         RecordState::Queued,
         RecordState::Running,
@@ -136,10 +139,12 @@ fn the_names_of_states_and_kinds_are_those_of_the_code() {
         RecordState::NotDue,
         RecordState::Publishing,
         RecordState::Parked,
+        RecordState::Held,
     ];
     for (field, names) in [
         ("SubscriptionSummary/properties/state", states.map(State::as_str).to_vec()),
         ("SubscriptionDetail/properties/state", states.map(State::as_str).to_vec()),
+        ("OngoingOutage/properties/kind", outages.map(OutageKind::as_str).to_vec()),
         ("Trouble/properties/kind", kinds.map(TroubleKind::as_str).to_vec()),
         ("OldestRecord/properties/state", records.map(RecordState::as_str).to_vec()),
         ("OldestOfPartition/properties/state", records.map(RecordState::as_str).to_vec()),

@@ -1,12 +1,5 @@
 //! What the probes answer, state by state.
 
-use std::time::Duration as StdDuration;
-
-use keylane_core::{
-    Delivery, Epoch, Failure, HeldBy, InPlace, Moment, OUTAGE_LANES, Offset, OutageGuard, Partition, PartitionSettings,
-    Position, RetryPolicy, SettledMap, Verdict,
-};
-
 use super::*;
 
 /// Startup, live and ready: their status codes, then the codes of the reasons of the last.
@@ -20,30 +13,6 @@ async fn probe(handles: &[&SubscriptionHandle]) -> (u16, u16, u16, Vec<String>) 
         assert!(expected.contains(&answer.json()["status"].as_str().unwrap()), "{}", answer.text);
     }
     (startup.status.as_u16(), live.status.as_u16(), ready.status.as_u16(), codes(&ready))
-}
-
-/// So many lanes have failed that the last record is held.
-fn guard_in_an_outage() -> OutageGuard {
-    let retry = RetryPolicy { in_place: InPlace::Times(0), dead_letter_topic: true, ..RetryPolicy::default() };
-    let settings = Arc::new(PartitionSettings { retry, ..PartitionSettings::default() });
-    let mut partition = Partition::new(settings, Epoch::new(1), Some(Position::new(0)), SettledMap::new());
-    let mut guard = OutageGuard::default();
-    for number in 0..OUTAGE_LANES as i64 {
-        let (offset, lane) = (Offset::new(number), Some(number as u64));
-        let (due, retried_for) = (None, StdDuration::ZERO);
-        let delivery = Delivery { offset, lane, bytes: 1, due, rounds: 0, attempts: 0, retried_for, record: () };
-        partition.deliver(delivery, Moment::ORIGIN);
-        partition.next_start_needs_mark();
-        if let Some(mark) = partition.wanted_mark() {
-            partition.mark_confirmed(mark);
-        }
-        let ticket = partition.next_start().expect("one is ready").ticket;
-        let verdict = partition.fail(ticket, Failure::Retryable.into(), 0, Moment::ORIGIN, &mut guard);
-        let is_held = matches!(verdict, Verdict::Waiting { held: Some(HeldBy::Outage), .. });
-        assert_eq!(is_held, number + 1 == OUTAGE_LANES as i64);
-    }
-    partition.tell_guard(&mut guard, Moment::ORIGIN);
-    guard
 }
 
 fn codes(answer: &Answer) -> Vec<String> {
@@ -88,8 +57,7 @@ async fn without_an_assignment_it_is_started_and_not_ready() {
 #[tokio::test]
 async fn idle_for_want_of_the_topic_is_not_idle_by_design() {
     let (control, handle) = running("a");
-    let trouble = Trouble { kind: TroubleKind::MissingTopic, message: "gone".into(), since: SystemTime::now() };
-    control.set_trouble(Some(trouble));
+    control.troubles.note(TroubleKind::MissingTopic, TroublePlace::Topic("tasks".into()), "gone");
     let (_, live, ready, codes) = probe(&[&handle]).await;
     assert_eq!((live, ready, codes[0].as_str()), (200, 503, "missing_topic"));
     control.set_partition(PartitionStatus::of("tasks", 0));
@@ -136,22 +104,64 @@ async fn stuck_blocked_parked_and_isolated_work_is_named_and_does_not_fail() {
 }
 
 #[tokio::test]
-async fn brokers_away_pauses_and_a_closed_storm_guard_are_degraded() {
-    let guard = guard_in_an_outage();
+async fn a_bad_deployment_is_named_and_so_are_good_records_that_may_wait_behind_it() {
+    let guard = guard_after(Failure::Undecodable, 25);
+    let control = Arc::new(Control::new(Duration::ZERO).named("a").guarded_by(guard));
+    control.set_assigned(true);
+    control.set_state(State::Running);
+    let handle = SubscriptionHandle::of(control.clone());
+    let text = async || {
+        let answer = get(&shared(vec![handle.clone()], None), "/health/ready").await;
+        assert_eq!(codes(&answer), ["bad_deployment"]);
+        answer.json()["reasons"][0]["text"].as_str().unwrap().to_owned()
+    };
+    let told = text().await;
+    assert!(told.contains("5 records are held") && !told.contains("good records"), "{told}");
+    control.set_partition(PartitionStatus { paused: true, ..PartitionStatus::of("tasks", 0) });
+    let told = text().await;
+    assert!(told.ends_with("good records may wait behind them"), "{told}");
+    handle.release_held();
+    assert!(control.outages.guard().state(Moment::ORIGIN).released);
+}
+
+#[tokio::test]
+async fn brokers_away_pauses_and_an_outage_are_degraded() {
+    let guard = guard_after(Failure::Retryable, 9);
     let control = Arc::new(Control::new(Duration::ZERO).named("a").guarded_by(guard));
     let handle = SubscriptionHandle::of(control.clone());
     control.set_assigned(true);
     control.set_state(State::Paused);
-    let trouble = Trouble { kind: TroubleKind::Connection, message: "down".into(), since: SystemTime::now() };
-    control.set_trouble(Some(trouble));
-    let expected = ["paused", "storm_guard_closed", "broker_away"].map(str::to_owned).to_vec();
+    control.troubles.note(TroubleKind::Connection, TroublePlace::Broker(1), "down");
+    control.troubles.note(TroubleKind::Commit, TroublePlace::Coordinator, "refused");
+    let expected = ["paused", "outage", "broker_away", "commits_failing"].map(str::to_owned).to_vec();
     assert_eq!(probe(&[&handle]).await, (200, 200, 200, expected));
 
     control.set_state(State::Running);
-    control.set_trouble(None);
+    control.troubles.passed(&TroublePlace::Broker(1));
+    control.troubles.passed(&TroublePlace::Coordinator);
     control.set_partition(PartitionStatus { paused_by_user: true, ..PartitionStatus::of("tasks", 0) });
-    let expected = ["storm_guard_closed", "partition_paused"].map(str::to_owned).to_vec();
+    let expected = ["outage", "partition_paused"].map(str::to_owned).to_vec();
     assert_eq!(probe(&[&handle]).await, (200, 200, 200, expected));
+}
+
+#[tokio::test]
+async fn a_partition_that_is_deaf_because_records_are_not_due_is_degraded() {
+    let (control, handle) = running("a");
+    let full = PartitionStatus {
+        pending: 10_499,
+        waiting: 10_400,
+        not_due: 10_450,
+        paused: true,
+        paused_by: Some(PausedBy::NotDue),
+        ..PartitionStatus::of("tasks", 0)
+    };
+    control.set_partition(full.clone());
+    assert_eq!(probe(&[&handle]).await, (200, 200, 200, vec!["paused_by_not_due".to_owned()]));
+    let answer = get(&shared(vec![handle.clone()], None), "/health/ready").await;
+    let text = answer.json()["reasons"][0]["text"].as_str().unwrap().to_owned();
+    assert!(text.starts_with("10450 of 10499 pending records are not due"), "{text}");
+    control.set_partition(PartitionStatus { paused_by: Some(PausedBy::PendingRecords), ..full });
+    assert_eq!(probe(&[&handle]).await, (200, 200, 200, vec![]), "an ordinary backlog");
 }
 
 #[tokio::test]

@@ -114,9 +114,10 @@ async fn a_large_body_is_refused_and_a_small_one_ignored() {
     assert_eq!(ask(&shared, with(16 * 1024)).await.status, StatusCode::ACCEPTED);
 }
 
-const STEERING: [&str; 5] = [
+const STEERING: [&str; 6] = [
     "/v1/subscriptions/a/pause",
     "/v1/subscriptions/a/resume",
+    "/v1/subscriptions/a/release-held",
     "/v1/subscriptions/a/shutdown",
     "/v1/subscriptions/a/partitions/tasks/0/pause",
     "/v1/subscriptions/a/partitions/tasks/0/resume",
@@ -165,6 +166,7 @@ async fn with_the_token_it_does_what_it_is_asked() {
     assert!(control.is_partition_paused(&"tasks".into(), 0) && !control.is_partition_paused(&"tasks".into(), 1));
     act("partitions/tasks/0/resume").await;
     assert!(is_untouched(&control));
+    act("release-held").await;
     act("shutdown").await;
     assert!(control.shutdown_deadline().is_some());
 }

@@ -1,0 +1,56 @@
+//! When failures are an outage rather than the records' own.
+
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+/// When failures count as an outage, and for how long records are held then.
+///
+/// A record whose retries are used up is given up only where nothing speaks for an outage. Each member judges by what it
+/// sees itself. It looks at the *lanes* (keys) whose latest attempt failed: fewer than [`lanes`](Self::lanes) are each
+/// on their own, and have their [retry time](crate::Retry::for_at_least) and no more.
+///
+/// | what fails | what happens to records that are out of retries |
+/// |---|---|
+/// | that many lanes, and nothing has succeeded since in the subscription, or at the [place](crate::TaskError::at) that failed | a **total** outage: they are held, without end, until something succeeds there |
+/// | that many lanes of one [class](crate::TaskError::of_class) of errors, while others succeed | a **partial** outage: they are held for at most [`patience`](Self::patience), then given up |
+/// | 20 records of that many lanes were given up as undecodable, fatal or panicking, with no success among them | a **bad deployment**: further ones are held until one succeeds (or decodes), or the process restarts |
+///
+/// A record that is held is tried again at the longest back-off ([`Retry::backoff`](crate::Retry::backoff)), and its key
+/// waits. Nothing is held without a line in the log, a reason in the health, an entry in
+/// [`SubscriptionStatus::outage`](crate::SubscriptionStatus::outage), and a metric that an alert looks at.
+///
+/// [`SubscriptionHandle::release_held`](crate::SubscriptionHandle::release_held) gives up on waiting: what is out of
+/// retries is let go, until the outage ends.
+///
+/// Without a dead-letter topic nothing is given up in any case. An action of [`Retry::on`](crate::Retry#structfield.on)
+/// is taken without asking whether there is an outage.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Outage {
+    /// How many lanes have to fail (default 5). With fewer keys than that in the topic no outage is ever found.
+    pub lanes: usize,
+    /// For how long records of a partial outage are held at most (default 2 h).
+    #[serde(with = "humantime_serde")]
+    pub patience: Duration,
+}
+
+impl Default for Outage {
+    fn default() -> Self {
+        Self { lanes: 5, patience: Duration::from_secs(2 * 60 * 60) }
+    }
+}
+
+impl Outage {
+    /// Sets [`lanes`](Self::lanes).
+    #[must_use]
+    pub const fn lanes(self, lanes: usize) -> Self {
+        Self { lanes, ..self }
+    }
+
+    /// Sets [`patience`](Self::patience).
+    #[must_use]
+    pub const fn patience(self, patience: Duration) -> Self {
+        Self { patience, ..self }
+    }
+}

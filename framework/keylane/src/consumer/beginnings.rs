@@ -1,0 +1,335 @@
+//! Partitions without a position to be read from: where they begin is asked for, committed, and only then read.
+//!
+//! [`Beginning`] says what comes next; this carries it out. Fetching is paused from before the assignment
+//! to the end of the way, so nothing starts in the partition. Nothing here waits for a broker for long.
+
+use std::time::{Duration, Instant};
+
+use keylane_core::{
+    Beginning, Evidence, LogRange, MAX_METADATA_BYTES, Offset as RecordOffset, PassedOver, Position, Reset, Step,
+    commit_map,
+};
+use rdkafka::Offset;
+use rdkafka::consumer::{BaseConsumer, Consumer};
+
+use super::assigned::Assigned;
+use super::assignment::Assignment;
+use super::context::{Context, NewPartition, compare_logs, list};
+use super::marks::OPENING;
+use super::native;
+use super::poll_loop::PollLoop;
+use crate::runtime::CommitPoint;
+
+/// How long after a question the next one follows that has no answer yet.
+const ASK_AGAIN: Duration = Duration::from_millis(100);
+/// The same for what is committed: the question keeps the polling thread.
+const ASK_COMMITTED_AGAIN: Duration = Duration::from_secs(5);
+/// For how long at most.
+const COMMITTED_WITHIN: Duration = Duration::from_millis(500);
+/// How long the client may take to set a position. It answers at once, but not before it has taken up
+/// the assignment.
+const SEEK_WITHIN: Duration = Duration::from_millis(500);
+/// When a partition that still has no position is reported, and how often from then on.
+const REPORT_EVERY: Duration = Duration::from_secs(30);
+
+/// When the questions were asked last, over all partitions.
+#[derive(Default)]
+pub(super) struct Asked {
+    range: Option<Instant>,
+    committed: Option<Instant>,
+    seek: Option<Instant>,
+    reported: Option<Instant>,
+}
+
+impl Asked {
+    fn is_due(asked: &mut Option<Instant>, interval: Duration) -> bool {
+        let is_due = asked.is_none_or(|asked| asked.elapsed() >= interval);
+        if is_due {
+            *asked = Some(Instant::now());
+        }
+        is_due
+    }
+}
+
+impl Assigned {
+    /// What the next epoch of this partition begins with.
+    fn replacement(&self) -> NewPartition {
+        NewPartition {
+            topic: self.topic.to_string(),
+            partition: self.partition,
+            committed: None,
+            log: self.identity.log(),
+            left: None,
+            stale_end: self.stale_end,
+            beginning: self.beginning,
+        }
+    }
+
+    /// The offset that is read next, as far as it is known.
+    pub(super) fn expected(&self) -> Option<i64> {
+        self.next_offset.or(self.start)
+    }
+
+    /// Looks at a record that is not the one behind the last. `false` where it is to be left out.
+    #[cold]
+    pub(super) fn is_due(&mut self, consumer: &BaseConsumer<Context>, offset: i64, print: u64) -> bool {
+        let Some(expected) = self.expected() else { return true };
+        if offset < expected {
+            if self.recent.contains(offset, print) {
+                return false;
+            }
+            // No repetition: the log was cut, or the topic made anew. What was settled there says nothing
+            // about these records.
+            if self.reset == Reset::Latest {
+                self.search(Beginning::went_back(self.reset));
+                self.batch.clear();
+                self.batch_bytes = 0;
+                return false;
+            }
+            // A new epoch begins with them; the first one of this epoch is judged by its owner.
+            if self.next_offset.is_some() {
+                self.rewind(offset);
+            }
+            return true;
+        }
+        let first = native::cached_range(consumer, &self.topic_c, self.partition).first.map(Position::new);
+        let position = Position::new(expected);
+        let passed_over = first.and_then(|first| PassedOver::before(RecordOffset::new(offset), position, first));
+        match passed_over {
+            // The client went to the first record that is there; it is to be the end.
+            Some(_) if self.reset == Reset::Latest => {
+                self.search(Beginning::passed_over(self.reset, position));
+                false
+            }
+            Some(passed_over) => {
+                self.report_passed_over(passed_over);
+                true
+            }
+            None => true,
+        }
+    }
+
+    /// Looks whether the log begins above the next record although none says so: it may be empty.
+    pub(super) fn look_for_emptied_log(&mut self, range: &native::CachedRange) {
+        let is_reading = !self.fetch_paused && self.beginning.is_none() && self.anew.is_none() && !self.revoking;
+        // A new epoch would drop what is pending.
+        let is_idle =
+            is_reading && self.reset != Reset::Error && self.pending_records() == 0 && self.knows_log_end(range.end);
+        let expected = self.expected().filter(|_| is_idle).map(Position::new);
+        let now = self.now();
+        if let Some(expected) = self.emptied.look(expected, range.first.map(Position::new), now) {
+            self.search(Beginning::passed_over(self.reset, expected));
+        }
+    }
+
+    fn search(&mut self, beginning: Beginning) {
+        tracing::info!(
+            topic = %self.topic, partition = self.partition, expected = self.expected(),
+            "the next position is outside of the log; looking for where to read on"
+        );
+        self.beginning = Some(beginning);
+        self.searching_since = Instant::now();
+    }
+
+    fn step(&self) -> Option<Step> {
+        self.beginning.as_ref().map(Beginning::step)
+    }
+
+    /// Takes in what the log holds, for those who asked for it.
+    pub(super) fn look_at_range(&mut self, range: LogRange) {
+        self.withheld.answered(range.end);
+        // What is pending may still be settled; a new epoch would drop it.
+        if self.pending_records() > 0 {
+            return;
+        }
+        if let Some(passed_over) = self.beginning.as_mut().and_then(|beginning| beginning.range(range)) {
+            self.report_passed_over(passed_over);
+        }
+    }
+
+    /// Nothing is read again that lies in between.
+    fn report_passed_over(&mut self, passed_over: PassedOver) {
+        let PassedOver { from, to } = passed_over;
+        tracing::warn!(
+            topic = %self.topic, partition = self.partition, from = from.get(), to = to.get(),
+            "records were passed over: they were deleted before they were read, or auto.offset.reset leaves them out"
+        );
+        self.read_metrics.passed_over(passed_over.offsets());
+    }
+}
+
+impl Assignment {
+    /// What the assignment could not find out: what is committed.
+    fn committed_is(&mut self, topic: &str, partition: i32, committed: Option<(i64, Vec<u8>)>, paused: bool) {
+        let Some(found) = self.find(topic, partition).filter(|p| p.step() == Some(Step::AskCommitted)) else { return };
+        if committed.is_none() {
+            if let Some(beginning) = &mut found.beginning {
+                beginning.committed(None);
+            }
+            return;
+        }
+        let Some(mut old) = self.close_now(topic, partition) else { return };
+        let there: Vec<_> = old.identity.log().map(|log| (topic.to_owned(), log)).into_iter().collect();
+        let mut new = NewPartition { committed, ..old.replacement() };
+        compare_logs(std::slice::from_mut(&mut new), &there);
+        // A topic that was made anew is read from its beginning.
+        let position = new.committed.as_ref().map_or(0, |(offset, _)| *offset);
+        if let Some(beginning) = &mut new.beginning {
+            beginning.committed(Some(Position::new(position)));
+        }
+        self.replace(&mut old, new, paused);
+    }
+
+    /// Begins an epoch at a position that was just found. It is committed like a mark, with an answer.
+    fn begin_at(&mut self, topic: &str, partition: i32, position: Position, paused: bool) {
+        if self.find(topic, partition).is_none_or(|p| p.pending_records() > 0) {
+            return;
+        }
+        let Some(mut old) = self.close_now(topic, partition) else { return };
+        if let Some(beginning) = &mut old.beginning {
+            beginning.opened();
+        }
+        let log = old.identity.log();
+        let new = NewPartition { committed: Some((position.get(), Vec::new())), ..old.replacement() };
+        self.replace(&mut old, new, paused);
+        if let Some(new) = self.find(topic, partition) {
+            new.stored = Some(CommitPoint {
+                position: position.get(),
+                metadata: commit_map::encode_for(log, position, [], &Evidence::default(), MAX_METADATA_BYTES).text,
+                mark: Some(OPENING),
+                running: false,
+            });
+            new.opening = true;
+        }
+    }
+
+    /// Opens `new` in place of `old`, which is closed.
+    fn replace(&mut self, old: &mut Assigned, new: NewPartition, paused: bool) {
+        let (topic, partition) = (old.topic.clone(), old.partition);
+        self.open(new, paused || old.held);
+        if let Some(new) = self.find(&topic, partition) {
+            new.highest = new.highest.max(old.highest);
+            new.fetch_paused = old.fetch_paused;
+            new.identity = std::mem::take(&mut old.identity);
+            new.end_offset = old.end_offset;
+            new.searching_since = old.searching_since;
+        }
+    }
+
+    fn take_confirmations(&mut self) {
+        for partition in self.partitions.iter_mut().filter(|partition| !partition.opening) {
+            if let Some(beginning) = &mut partition.beginning {
+                beginning.confirmed();
+            }
+        }
+    }
+}
+
+impl PollLoop {
+    /// Takes the next steps of the partitions that have no position yet.
+    pub(super) fn look_after_beginnings(&mut self) {
+        let is_searching = self.assignment.partitions.iter().any(|partition| partition.beginning.is_some());
+        if !is_searching || self.draining || self.handover.is_some() {
+            return;
+        }
+        if self.assignment.partitions.iter().any(|p| p.step() == Some(Step::AskCommitted)) {
+            self.ask_committed();
+        }
+        self.ask_ranges();
+        self.open_beginnings();
+        self.seek_beginnings();
+        self.report_beginnings();
+    }
+
+    /// What the assignment could not find out.
+    fn ask_committed(&mut self) {
+        if !Asked::is_due(&mut self.asked.committed, ASK_COMMITTED_AGAIN) {
+            return;
+        }
+        let unknown = self.assignment.partitions.iter().filter(|p| p.step() == Some(Step::AskCommitted));
+        let list = list(unknown.map(|p| (&*p.topic, p.partition)));
+        let lease = self.consumer.context().lease();
+        match lease.during(COMMITTED_WITHIN, || self.consumer.committed_offsets(list, COMMITTED_WITHIN)) {
+            Ok(answer) => {
+                for element in native::committed(&answer).into_iter().filter(|element| !element.is_refused) {
+                    let committed = (element.offset >= 0).then(|| (element.offset, element.metadata.to_vec()));
+                    self.assignment.committed_is(element.topic, element.partition, committed, self.was_paused);
+                }
+                self.intake.table_changed();
+            }
+            Err(error) => tracing::debug!(%error, "the committed offsets cannot be read yet"),
+        }
+    }
+
+    fn ask_ranges(&mut self) {
+        let is_due = self.assignment.partitions.iter().any(|p| p.step() == Some(Step::AskRange));
+        if !is_due {
+            return;
+        }
+        self.take_end_offsets();
+        if Asked::is_due(&mut self.asked.range, ASK_AGAIN) {
+            let unknown = self.assignment.partitions.iter();
+            // What is pending may still be settled; a new epoch would drop it.
+            let unknown = unknown.filter(|p| p.step() == Some(Step::AskRange) && p.pending_records() == 0);
+            let ends: Vec<_> = unknown.map(|p| (p.topic.clone(), p.partition)).collect();
+            if !ends.is_empty() {
+                self.end_offsets.ask_at_once(ends);
+            }
+        }
+    }
+
+    fn open_beginnings(&mut self) {
+        let known: Vec<_> = (self.assignment.partitions.iter())
+            .filter_map(|p| match p.step() {
+                Some(Step::Commit(position)) => Some((p.topic.to_string(), p.partition, position)),
+                _ => None,
+            })
+            .collect();
+        for (topic, partition, position) in &known {
+            self.assignment.begin_at(topic, *partition, *position, self.was_paused);
+        }
+        if !known.is_empty() {
+            self.intake.table_changed();
+        }
+        self.assignment.take_confirmations();
+    }
+
+    fn seek_beginnings(&mut self) {
+        let is_due = self.assignment.partitions.iter().any(|p| matches!(p.step(), Some(Step::Seek(_))));
+        if !is_due || !Asked::is_due(&mut self.asked.seek, ASK_AGAIN) {
+            return;
+        }
+        let lease = self.consumer.context().lease();
+        for partition in &mut self.assignment.partitions {
+            let Some(Step::Seek(position)) = partition.step() else { continue };
+            let (topic, id) = (&partition.topic, partition.partition);
+            let place = Offset::Offset(position.get());
+            match lease.during(SEEK_WITHIN, || self.consumer.seek(topic, id, place, SEEK_WITHIN)) {
+                Ok(()) => {
+                    tracing::info!(%topic, partition = id, position = position.get(), "reading begins");
+                    partition.beginning = None;
+                }
+                Err(error) => {
+                    // The client has not taken up the assignment yet. One partition may keep the
+                    // thread; the others wait for the next pass.
+                    tracing::debug!(%error, %topic, partition = id, "the client takes no position yet");
+                    break;
+                }
+            }
+        }
+    }
+
+    fn report_beginnings(&mut self) {
+        let searching = || self.assignment.partitions.iter().filter(|p| p.beginning.is_some());
+        let late = searching().filter(|p| p.searching_since.elapsed() >= REPORT_EVERY).count();
+        if late > 0 && Asked::is_due(&mut self.asked.reported, REPORT_EVERY) {
+            let first = searching().find(|p| p.searching_since.elapsed() >= REPORT_EVERY);
+            let place = first.map(|p| format!("{}-{}", p.topic, p.partition)).unwrap_or_default();
+            tracing::warn!(
+                partitions = late, first = place, step = ?first.and_then(Assigned::step),
+                "partitions have no position to be read from yet, and nothing starts there: the brokers do not \
+                 answer, do not take the commit, or records from before are not settled"
+            );
+        }
+    }
+}

@@ -1,0 +1,125 @@
+//! What a record of a retry topic says about who wrote it.
+
+use keylane_core::Provenance;
+
+use super::names;
+use super::retry_headers::number;
+use crate::{Headers, TaskMetadata};
+
+/// Reads it from the headers; `metadata` is what their last `dt_meta` says.
+///
+/// A retry that keylane writes says the same twice: in `keylane-retry-round` and `-due`, and in the
+/// `dt_meta` behind them. Where the two differ, another program has requeued the record since:
+/// Decaton and Spring keep headers that they do not know, and so leave ours as they were.
+pub(crate) fn provenance<'a>(headers: &'a Headers, metadata: Option<&TaskMetadata>) -> Provenance<'a> {
+    let Some(group) = headers.last_str(names::GROUP) else { return Provenance::default() };
+    let requeued = metadata.is_some_and(|metadata| {
+        // Without a round keylane has never put it on a retry topic, so a higher count is
+        // another's.
+        let round = number(headers, names::RETRY_ROUND).unwrap_or(0);
+        let due: Option<i64> = number(headers, names::RETRY_DUE);
+        metadata.retry_count != round || due.is_some_and(|due| due != metadata.scheduled_time_millis)
+    });
+    Provenance { group: Some(group), origin_topic: headers.last_str(names::ORIGIN_TOPIC), requeued }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::headers::tests::parking_failure;
+    use super::super::{Writer, dead_letter_headers, retry_headers};
+    use super::*;
+
+    const PRODUCERS: TaskMetadata = TaskMetadata {
+        timestamp_millis: 5,
+        source_application_id: String::new(),
+        source_instance_id: String::new(),
+        retry_count: 0,
+        scheduled_time_millis: 60,
+    };
+
+    fn with(metadata: &TaskMetadata) -> Headers {
+        let mut headers = Headers::new();
+        headers.push("dt_meta", metadata.encode());
+        headers
+    }
+
+    fn retried(group: &str, round: u32, due: i64) -> Headers {
+        let (origin, history) = parking_failure();
+        let writer = Writer { group, epoch: None };
+        retry_headers(
+            &with(&PRODUCERS),
+            &origin,
+            Some(5),
+            writer,
+            &history,
+            round,
+            due,
+            std::time::Duration::ZERO,
+            Some(&PRODUCERS),
+        )
+    }
+
+    fn read(headers: &Headers) -> Provenance<'_> {
+        let metadata = headers.last("dt_meta").and_then(|bytes| TaskMetadata::decode(bytes).ok());
+        provenance(headers, metadata.as_ref())
+    }
+
+    /// As Decaton does: it keeps all headers, and puts its own metadata in the place of every
+    /// other.
+    fn requeued(headers: &Headers, count: i64, due: i64) -> Headers {
+        let metadata = TaskMetadata { retry_count: count, scheduled_time_millis: due, ..PRODUCERS };
+        let mut requeued = Headers::new();
+        for (name, value) in headers.iter().filter(|(name, _)| *name != "dt_meta") {
+            requeued.push(name, value.cloned().unwrap_or_default());
+        }
+        requeued.push("dt_meta", metadata.encode());
+        requeued
+    }
+
+    #[test]
+    fn a_retry_as_keylane_wrote_it_names_its_group_and_origin() {
+        let headers = retried("billing", 2, 77);
+        let provenance = read(&headers);
+        assert_eq!((provenance.group, provenance.origin_topic), (Some("billing"), Some("parking")));
+        assert!(!provenance.requeued);
+    }
+
+    #[test]
+    fn another_count_or_time_in_the_metadata_means_that_it_was_requeued_since() {
+        let headers = retried("billing", 2, 77);
+        assert!(!read(&requeued(&headers, 2, 77)).requeued);
+        assert!(read(&requeued(&headers, 3, 77)).requeued);
+        assert!(read(&requeued(&headers, 2, 78)).requeued);
+    }
+
+    #[test]
+    fn a_dead_letter_that_was_copied_to_the_retry_topic_counts_as_its_groups_until_it_is_requeued() {
+        let (origin, history) = parking_failure();
+        let writer = Writer { group: "billing", epoch: None };
+        let dead = dead_letter_headers(
+            &with(&PRODUCERS),
+            &origin,
+            Some(5),
+            writer,
+            &history,
+            keylane_core::FailureHeaders::All,
+        );
+        assert_eq!((read(&dead).group, read(&dead).requeued), (Some("billing"), false));
+        assert!(read(&requeued(&dead, 1, 90)).requeued);
+    }
+
+    #[test]
+    fn a_record_without_the_groups_header_says_nothing() {
+        for headers in [Headers::new(), with(&PRODUCERS)] {
+            assert_eq!(read(&headers).group, None);
+        }
+    }
+
+    #[test]
+    fn a_group_is_named_in_the_header_as_it_is_compared() {
+        for group in ["billing".to_owned(), "é".repeat(200), "a\tb".to_owned()] {
+            let headers = retried(&group, 1, 7);
+            assert_eq!(read(&headers).group, Some(&*super::super::group_as_written(&group)));
+        }
+    }
+}

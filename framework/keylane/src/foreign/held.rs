@@ -1,0 +1,82 @@
+//! What is told of records that are held because no group is known to process them.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use keylane_core::{Epoch, HeldBecause};
+
+use crate::Record;
+use crate::subscription::{Control, TroubleKind, TroublePlace};
+
+/// One epoch of one partition of the retry topic.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Place {
+    pub(crate) partition: i32,
+    pub(crate) epoch: Epoch,
+}
+
+/// One of the records that a partition holds.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Held {
+    message: String,
+}
+
+impl Held {
+    /// `None` while its group is being asked about.
+    pub(super) fn of(topic: &str, record: &Record, because: HeldBecause) -> Option<Self> {
+        let provenance = record.provenance();
+        let group = provenance.group.unwrap_or_default();
+        let adopt = format!("if this group replaces it, set Retry::adopt([{group:?}])");
+        let message = match because {
+            HeldBecause::Asking => return None,
+            HeldBecause::Gone => format!(
+                "retries of consumer group `{group}` wait in `{topic}`: that group has no members and \
+                 has committed nothing there; {adopt}, else start it again"
+            ),
+            HeldBecause::Policy => format!(
+                "retries of consumer group `{group}` wait in `{topic}`: retry.topic.foreign is \"hold\"; {adopt}"
+            ),
+            HeldBecause::Stray => format!(
+                "retries of topic `{}` wait in `{topic}`: this subscription does not read that topic, and no \
+                 other group processes them; add it to `topics`, or set Retry::adopt([{group:?}])",
+                provenance.origin_topic.unwrap_or_default()
+            ),
+            _ => format!(
+                "retries of consumer group `{group}` wait in `{topic}`: the brokers do not say whether that \
+                 group is alive; grant this client DESCRIBE on it; {adopt}"
+            ),
+        };
+        Some(Self { message })
+    }
+}
+
+/// Which partitions hold records; at most one entry for each epoch of a partition that is here.
+pub(super) struct HeldRecords {
+    control: Arc<Control>,
+    trouble: TroublePlace,
+    by_place: Mutex<BTreeMap<Place, Held>>,
+}
+
+impl HeldRecords {
+    pub(super) fn new(control: Arc<Control>, topic: &str) -> Self {
+        let trouble = TroublePlace::RetriesIn(topic.to_owned());
+        Self { control, trouble, by_place: Mutex::default() }
+    }
+
+    /// What the first of the partitions holds stands for all.
+    pub(super) fn note(&self, place: Place, held: Option<Held>) {
+        let mut by_place = self.by_place.lock().unwrap_or_else(PoisonError::into_inner);
+        let was_empty = by_place.is_empty();
+        match held {
+            Some(held) => by_place.insert(place, held),
+            None => by_place.remove(&place),
+        };
+        match by_place.values().next() {
+            Some(Held { message }) => {
+                self.control.troubles.note(TroubleKind::ForeignRetries, self.trouble.clone(), message);
+            }
+            None if was_empty => {}
+            None => self.control.troubles.passed(&self.trouble),
+        }
+    }
+}

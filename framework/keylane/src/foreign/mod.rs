@@ -1,0 +1,114 @@
+//! Retries of other groups, where groups share a retry topic: the shell around
+//! [`Ownership`] and [`Groups`], which decide.
+//!
+//! The owners of the retry topic's partitions ask what becomes of a record; another thread asks the
+//! brokers whether a group is alive, one question at a time. Nothing here waits for an answer: a
+//! record that needs one is held, and looked at again when the answer has come.
+
+mod asker;
+mod held;
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Instant;
+
+use keylane_core::{ForeignPolicy, Groups, Liveness, Moment, Ownership, Ruling, Whose};
+use rdkafka::ClientConfig;
+
+use crate::config::{ForeignRetries, RetryTopic};
+use crate::dead_letter::group_as_written;
+use crate::runtime::TopicTarget;
+use crate::subscription::Control;
+use crate::{Record, SubscriptionConfig};
+use asker::Asker;
+pub(crate) use held::Place;
+use held::{Held, HeldRecords};
+
+/// One for each subscription with a retry topic.
+pub(crate) struct RetryOwnership {
+    ownership: Ownership,
+    topic: Arc<str>,
+    answers: Arc<Answers>,
+    asker: Asker,
+    held: HeldRecords,
+}
+
+/// What is shared with the thread that asks. It keeps nothing alive that keeps the thread.
+struct Answers {
+    groups: Mutex<Groups>,
+    /// Raised with each answer.
+    version: AtomicU64,
+    origin_of_time: Instant,
+}
+
+impl RetryOwnership {
+    pub(crate) fn new(
+        config: &SubscriptionConfig,
+        retry: &RetryTopic,
+        target: &TopicTarget,
+        side_config: ClientConfig,
+        control: Arc<Control>,
+        origin_of_time: Instant,
+    ) -> Self {
+        let ownership = Ownership {
+            group: group_as_written(&config.group),
+            adopted: retry.adopt.iter().map(|group| group_as_written(group)).collect(),
+            origins: config.topics.clone(),
+            policy: match retry.foreign {
+                ForeignRetries::Settle => ForeignPolicy::Settle,
+                ForeignRetries::Hold => ForeignPolicy::Hold,
+                ForeignRetries::Process => ForeignPolicy::Process,
+            },
+        };
+        let answers = Arc::new(Answers { groups: Mutex::default(), version: AtomicU64::new(0), origin_of_time });
+        Self {
+            ownership,
+            topic: target.name.clone(),
+            asker: Asker::new(side_config, target.clone(), answers.clone(), control.clone()),
+            held: HeldRecords::new(control, &target.name),
+            answers,
+        }
+    }
+
+    /// What becomes of a record of the retry topic.
+    pub(crate) fn rule(&self, record: &Record, now: Moment) -> Ruling {
+        let provenance = record.provenance();
+        let whose = self.ownership.whose(provenance);
+        if whose == Whose::Ours {
+            return Ruling::Process;
+        }
+        let group = provenance.group.unwrap_or_default();
+        self.ownership.rule(whose, || self.answers.groups().liveness(group, now))
+    }
+
+    /// Has the next group asked about, if one is due. Does not wait.
+    pub(crate) fn ask(&self, now: Moment) {
+        let Some(group) = self.answers.groups().next_question(now) else { return };
+        if !self.asker.ask(group.clone()) {
+            self.answers.put(&group, Liveness::Unknown);
+        }
+    }
+
+    /// Changes with each answer.
+    pub(crate) fn version(&self) -> u64 {
+        self.answers.version.load(Ordering::Acquire)
+    }
+
+    /// Notes that a partition holds such records as this one, or, with none, that it holds nothing.
+    pub(crate) fn note_held(&self, place: Place, held: Option<(&Record, keylane_core::HeldBecause)>) {
+        self.held.note(place, held.and_then(|(record, because)| Held::of(&self.topic, record, because)));
+    }
+}
+
+impl Answers {
+    fn groups(&self) -> MutexGuard<'_, Groups> {
+        self.groups.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn put(&self, group: &str, liveness: Liveness) {
+        let now = Moment::new(self.origin_of_time.elapsed());
+        self.groups().answered(group, liveness, now);
+        self.version.fetch_add(1, Ordering::Release);
+    }
+}

@@ -1,0 +1,242 @@
+//! Outages as this member sees them: its guard, its log lines, and what others are shown.
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant, SystemTime};
+
+use keylane_core::{ErrorClass, Moment, OutageGuard, OutageState, Place};
+
+use crate::runtime::FaultNames;
+
+/// What is an outage at present, and what is held because of it. See [`Outage`](crate::Outage).
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct OutageStatus {
+    /// The outages that go on.
+    pub ongoing: Vec<OngoingOutage>,
+    /// Records that would have been given up and are held instead. They are tried again at the longest back-off.
+    pub held: u64,
+    /// Whether records are held while a partition has reached one of its limits and takes in no more: there may be good
+    /// records behind those that are held, and they are not tried.
+    pub window_full: bool,
+}
+
+/// An outage that goes on.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct OngoingOutage {
+    /// What fails.
+    pub kind: OutageKind,
+    /// The place that fails, in an outage of a [place](OutageKind::Place).
+    pub place: Option<Arc<str>>,
+    /// The class of the errors, in an outage of a [class](OutageKind::Class).
+    pub class: Option<Arc<str>>,
+    /// When it began, as far as this member has seen it.
+    pub since: SystemTime,
+}
+
+/// What fails in an outage.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[non_exhaustive]
+pub enum OutageKind {
+    /// Everything: nothing succeeds in the subscription.
+    Total,
+    /// All that needs one place ([`TaskError::at`](crate::TaskError::at)).
+    Place,
+    /// Many keys, in the same way, while others succeed.
+    Class,
+    /// Many records are undecodable, fatal, or panic, and none of them succeeds.
+    BadDeployment,
+    /// What a few keys need, too few for one of the others: they wait for something that the processor calls
+    /// [unavailable](crate::TaskError::unavailable), or, after an outage, for their next attempt.
+    Unavailable,
+}
+
+impl OutageKind {
+    /// Its name in lower case, as the `kind` label of metrics has it.
+    pub fn as_str(self) -> &'static str {
+        crate::metrics::LabelValue::as_str(self.metric())
+    }
+
+    pub(crate) fn metric(self) -> crate::metrics::OutageKind {
+        use crate::metrics::OutageKind as Metric;
+        match self {
+            Self::Total => Metric::Total,
+            Self::Place => Metric::Place,
+            Self::Class => Metric::Class,
+            Self::BadDeployment => Metric::BadDeployment,
+            Self::Unavailable => Metric::Unavailable,
+        }
+    }
+}
+
+/// An outage that is over for less than this is the same when it comes back, as far as the log goes.
+const LINGERS: Duration = Duration::from_secs(30);
+/// What is held without an outage is logged when it has lasted for this long. After an outage some records are held until
+/// their next attempt, which is no news.
+const FEW_ARE_NEWS_AFTER: Duration = Duration::from_secs(15);
+
+/// The guard of a subscription, shared by its owners, its polling thread and its handles.
+#[derive(Debug)]
+pub(crate) struct OutageWatch {
+    guard: Mutex<OutageGuard>,
+    names: FaultNames,
+    /// What the core's moments count from.
+    origin_of_time: Instant,
+    seen: Mutex<Vec<Seen>>,
+}
+
+/// An outage as the polling thread has seen it.
+#[derive(Debug)]
+struct Seen {
+    what: What,
+    since: Moment,
+    last: Moment,
+    most_held: usize,
+    /// Whether the log has its beginning.
+    is_logged: bool,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum What {
+    Total,
+    Place(Place),
+    Class(ErrorClass),
+    BadDeployment,
+    Unavailable,
+}
+
+impl OutageWatch {
+    pub(crate) fn new(guard: OutageGuard) -> Self {
+        Self {
+            guard: Mutex::new(guard),
+            names: FaultNames::default(),
+            origin_of_time: Instant::now(),
+            seen: Mutex::default(),
+        }
+    }
+
+    pub(crate) fn guard(&self) -> MutexGuard<'_, OutageGuard> {
+        self.guard.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(crate) fn names(&self) -> &FaultNames {
+        &self.names
+    }
+
+    pub(crate) fn origin_of_time(&self) -> Instant {
+        self.origin_of_time
+    }
+
+    fn now(&self) -> Moment {
+        Moment::new(self.origin_of_time.elapsed())
+    }
+
+    fn seen(&self) -> MutexGuard<'_, Vec<Seen>> {
+        self.seen.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Lets go what is held, until the outages of now have ended.
+    pub(crate) fn release(&self) {
+        let now = self.now();
+        self.guard().release(now);
+    }
+
+    /// `None` where there is no outage and nothing is held.
+    pub(crate) fn status(&self, takes_in_no_more: bool) -> Option<OutageStatus> {
+        let now = self.now();
+        let state = self.guard().state(now);
+        if state.is_calm() {
+            return None;
+        }
+        let began = |what, since| match since {
+            Some(since) => since,
+            None => self.seen().iter().find(|seen| seen.what == what).map_or(now, |seen| seen.since),
+        };
+        let ongoing = ongoing(&state).into_iter().map(|(what, since)| self.shown(what, now.since(began(what, since))));
+        let (ongoing, held) = (ongoing.collect(), state.held as u64);
+        Some(OutageStatus { ongoing, held, window_full: held > 0 && takes_in_no_more })
+    }
+
+    fn shown(&self, what: What, for_long: Duration) -> OngoingOutage {
+        let (kind, place, class) = match what {
+            What::Total => (OutageKind::Total, None, None),
+            What::Place(place) => (OutageKind::Place, Some(self.names.name_of_place(place)), None),
+            What::Class(class) => (OutageKind::Class, None, Some(self.names.name_of_class(class))),
+            What::BadDeployment => (OutageKind::BadDeployment, None, None),
+            What::Unavailable => (OutageKind::Unavailable, None, None),
+        };
+        let now = SystemTime::now();
+        OngoingOutage { kind, place, class, since: now.checked_sub(for_long).unwrap_or(now) }
+    }
+
+    /// Writes a log line for each outage that has begun or ended since the last call, and returns what there is now. To be
+    /// called about once a second.
+    pub(crate) fn tell(&self, subscription: &str) -> (Vec<OutageKind>, usize) {
+        let now = self.now();
+        let state = self.guard().state(now);
+        let ongoing = ongoing(&state);
+        let mut all = self.seen();
+        for &(what, since) in &ongoing {
+            let at = all.iter().position(|seen| seen.what == what).unwrap_or_else(|| {
+                let since = since.unwrap_or(now);
+                all.push(Seen { what, since, last: now, most_held: 0, is_logged: false });
+                all.len() - 1
+            });
+            let Some(seen) = all.get_mut(at) else { continue };
+            seen.last = now;
+            seen.most_held = seen.most_held.max(state.held);
+            if !seen.is_logged && (what != What::Unavailable || now.since(seen.since) >= FEW_ARE_NEWS_AFTER) {
+                seen.is_logged = true;
+                self.log_begin(subscription, seen, state.held, now);
+            }
+        }
+        all.retain(|seen| {
+            // What was not worth a line begins anew the next time.
+            let lingers = if seen.is_logged { LINGERS } else { Duration::ZERO };
+            let goes_on = now.since(seen.last) <= lingers;
+            if !goes_on && seen.is_logged {
+                self.log_end(subscription, seen);
+            }
+            goes_on
+        });
+        (ongoing.into_iter().map(|(what, _)| self.shown(what, Duration::ZERO).kind).collect(), state.held)
+    }
+
+    fn log_begin(&self, subscription: &str, seen: &Seen, held: usize, now: Moment) {
+        let OngoingOutage { kind, place, class, .. } = self.shown(seen.what, Duration::ZERO);
+        let (kind, lasts) = (kind.as_str(), now.since(seen.since));
+        let (place, class) = (place.as_deref(), class.as_deref());
+        tracing::warn!(
+            subscription,
+            kind,
+            place,
+            class,
+            held,
+            ?lasts,
+            "an outage is suspected: records that are out of retries are held, and not given up"
+        );
+    }
+
+    fn log_end(&self, subscription: &str, seen: &Seen) {
+        let OngoingOutage { kind, place, class, .. } = self.shown(seen.what, Duration::ZERO);
+        let (kind, lasted, most_held) = (kind.as_str(), seen.last.since(seen.since), seen.most_held);
+        let (place, class) = (place.as_deref(), class.as_deref());
+        tracing::info!(subscription, kind, place, class, most_held, ?lasted, "the suspected outage is over");
+    }
+}
+
+/// What goes on, and since when; for the last one the guard does not say that.
+fn ongoing(state: &OutageState) -> Vec<(What, Option<Moment>)> {
+    let total = state.total.map(|since| (What::Total, Some(since)));
+    let places = state.places.iter().map(|(place, since)| (What::Place(*place), Some(*since)));
+    // While nothing succeeds they are a part of that.
+    let is_partial = state.total.is_none();
+    let classes = state.classes.iter().filter(|_| is_partial);
+    let classes = classes.map(|outage| (What::Class(outage.class), Some(outage.since)));
+    let bad = state.bad_deployment.map(|since| (What::BadDeployment, Some(since)));
+    let mut ongoing: Vec<_> = total.into_iter().chain(places).chain(classes).chain(bad).collect();
+    if ongoing.is_empty() && state.held > 0 {
+        ongoing.push((What::Unavailable, None));
+    }
+    ongoing
+}
