@@ -30,6 +30,7 @@ pub(crate) enum Fault {
     HandsOverWhatStillRuns,
     LosesARecordBetweenReadingAndDelivery,
     DeliversBeyondTheBudget,
+    IgnoresTheLeaderEpoch,
 }
 
 pub(crate) struct World {
@@ -42,6 +43,8 @@ pub(crate) struct World {
     pub(crate) plans: Vec<Plan>,
     /// Records that were dead-lettered, or are to be, for holding up their partition: the policy did not ask for their plan.
     pub(crate) given_up: BTreeSet<usize>,
+    /// Records that a log lost: they may be nowhere.
+    pub(crate) cut_away: BTreeSet<usize>,
     /// Attempts started by identity, over all deliveries.
     pub(crate) attempts: Vec<u32>,
     /// Attempts and writes whose owner is gone or has given them up, and whose result comes one day.
@@ -57,7 +60,7 @@ pub(crate) struct World {
     /// How many records never work: many of them look like an outage to the guard.
     broken_percent: u64,
     /// Hardly any record fails, or hangs.
-    mostly_good: bool,
+    pub(crate) mostly_good: bool,
     pub(crate) epochs: u64,
     /// The weight of each kind of step: runs differ in what they are made of.
     weights: [u64; STEPS.len()],
@@ -189,6 +192,7 @@ impl World {
             guards: [Guard::new(), Guard::new()],
             plans: Vec::new(),
             given_up: BTreeSet::new(),
+            cut_away: BTreeSet::new(),
             attempts: Vec::new(),
             late: Vec::new(),
             left_running: Vec::new(),
@@ -295,7 +299,7 @@ impl World {
             let key = (!self.random.percent(15)).then(|| self.random.below(self.keys));
             let due = self.random.percent(5).then(|| self.millis() + self.random.below(500));
             let hole = if self.random.percent(20) { self.random.below(3) as i64 } else { 0 };
-            let record = LogRecord { offset: 0, identity, key, due, rounds: 0, attempts: 0 };
+            let record = LogRecord { offset: 0, identity, key, due, rounds: 0, attempts: 0, epoch: 0 };
             self.broker.logs[ORIGIN].append(hole, record);
         }
     }
