@@ -418,6 +418,93 @@ async fn wait_until_retention_takes(kafka: &Kafka, topic: &str, partition: i32) 
     .await;
 }
 
+/// Point 9: a record that the origin takes, between the 1,000,000 bytes that librdkafka hands on by default and the
+/// 1,048,588 that Kafka takes.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_record_above_librdkafkas_limit_goes_through_retry_and_dead_letter_topics_with_kafkas_defaults() {
+    let scene = Scene::new(kafka_or_skip!(Nodes::One)).await;
+    let servers = scene.kafka.bootstrap_servers();
+    let producer =
+        TaskProducer::builder(&scene.topic).bootstrap_servers(servers).application_id("test").start().await.unwrap();
+    let value = noise(1_020_000);
+    producer.enqueue(NewTask::new(value.clone()).key("k")).await.unwrap();
+    let too_large = producer.enqueue(NewTask::new(noise(1_060_000))).await.unwrap_err().to_string();
+    assert!(too_large.contains("the topic's max.message.bytes"), "{too_large}");
+    producer.close(DEADLINE).await.unwrap();
+    let retry = Retry::none().then_topic().topic_rounds(1).topic_backoff(quick());
+    let fate = |_: &str, _| Err(TaskError::retryable("no"));
+    let member = scene.subscribe().retry(retry).start(Raw, noting(&Attempts::default(), fate)).await.unwrap();
+    let dead = scene.await_dead(1).await;
+    assert!(dead[&0].value.as_ref() == Some(&value));
+    assert_eq!(scene.kafka.read_all(&scene.retry).await.unwrap().len(), 1);
+    scene.await_all_claimed(&scene.topic).await;
+    member.shutdown().await.unwrap();
+}
+
+/// Point 9, at the exact edge: as large as the topic allows, so that no header fits, and somewhat smaller.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_too_large_with_its_headers_is_dead_lettered_with_fewer_and_parked_where_none_fit() {
+    const LIMIT: usize = 20_000;
+    let scene = Scene::new(kafka_or_skip!(Nodes::One)).await;
+    let probes = scene.kafka.unique("probes");
+    scene.kafka.create_topic(&probes, 1, 1, &[("max.message.bytes", &LIMIT.to_string())]).await.unwrap();
+    for topic in [&scene.retry, &scene.dead] {
+        scene.kafka.configure_topic(topic, &[("max.message.bytes", &LIMIT.to_string())]).await.unwrap();
+        wait_for("the topic refuses large records", DEADLINE, async || {
+            scene.kafka.produce(topic, vec![NewRecord::keyed("probe", noise(LIMIT + 1))]).await.err()
+        })
+        .await;
+    }
+    // A batch has 61 bytes, a record with a key of one byte and such a value 12.
+    let edge = LIMIT - 61 - 12;
+    let sized = |bytes| vec![NewRecord::keyed("k", noise(bytes))];
+    scene.kafka.produce(&probes, sized(edge)).await.unwrap();
+    scene.kafka.produce(&probes, sized(edge + 1)).await.unwrap_err();
+
+    // All headers are some 1,400 bytes with this error, without it 450, the fewest 250.
+    let sizes = [edge - 2_500, edge - 700, edge - 350, edge];
+    for (key, bytes) in ["a", "b", "c", "d"].into_iter().zip(sizes) {
+        scene.write(vec![NewRecord::keyed(key, noise(bytes))]).await;
+    }
+    let retry = Retry::none().then_topic().topic_rounds(1).topic_backoff(quick());
+    let error: String = noise(450).iter().map(|byte| format!("{byte:02x}")).collect();
+    let fate = move |_: &str, _| Err(TaskError::retryable(error.clone()));
+    let member = scene.subscribe().retry(retry).start(Raw, noting(&Attempts::default(), fate)).await.unwrap();
+    let dead = scene.await_dead(3).await;
+    let headers = |offset: i64| {
+        ["keylane-reason", "keylane-attempts", "keylane-error"].map(|name| dead[&offset].header(name).is_some())
+    };
+    assert_eq!([0, 1, 2].map(headers), [[true; 3], [true, true, false], [true, false, false]]);
+    for (offset, bytes) in sizes.iter().enumerate().take(3) {
+        let letter = &dead[&i64::try_from(offset).unwrap()];
+        assert_eq!(
+            (letter.value.as_ref().map(Vec::len), letter.header("keylane-group")),
+            (Some(*bytes), Some(&*scene.group))
+        );
+    }
+    wait_until("the one without any room is parked", DEADLINE, || {
+        status_of(&member, &scene.topic).is_some_and(|status| status.parked == 1)
+    })
+    .await;
+    let through_the_topic = scene.kafka.read_all(&scene.retry).await.unwrap();
+    assert_eq!(through_the_topic.len(), 1, "only the first one fits there");
+    member.shutdown().await.unwrap();
+    let claimed = claims(scene.kafka, &scene.group, &scene.topic).await.unwrap();
+    assert!(!claimed[0].covers(3) && (0..3).all(|offset| claimed[0].covers(offset)), "{claimed:?}");
+}
+
+/// Bytes that no compression makes smaller.
+fn noise(bytes: usize) -> Vec<u8> {
+    let mut state = 0x9e37_79b9_7f4a_7c15_u64;
+    let next = || {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        state.to_be_bytes()[0]
+    };
+    std::iter::repeat_with(next).take(bytes).collect()
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn tombstones_reach_a_processor_of_options() {
     let scene = Scene::new(kafka_or_skip!(Nodes::One)).await;

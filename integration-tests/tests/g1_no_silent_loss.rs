@@ -11,7 +11,10 @@ use std::{
 };
 
 use bytes::Bytes;
-use keylane::{Backoff, DeadLetter, PartitionStatus, Raw, Retry, Subscription, SubscriptionBuilder, Task, TaskError};
+use keylane::{
+    Backoff, DeadLetter, PartitionStatus, Raw, Retry, Subscription, SubscriptionBuilder, Task, TaskError, TroubleKind,
+    TroublePlace,
+};
 use keylane_integration_tests::{
     claims::{assert_honest, claims, unclaimed},
     dead_letters::dead_letters,
@@ -188,8 +191,15 @@ async fn a_dead_letter_topic_goes_and_comes_back(protocol: Protocol) {
 
     await_failed_writes(&scene.topic).await;
     scene.await_unclaimed(&every_tenth(200)).await;
-    kafka.create_topic(&scene.dead, 2, 1, &[]).await.unwrap();
+    let gone = (TroubleKind::MissingTopic, TroublePlace::WritesTo(scene.dead.clone()));
+    wait_until("the status names the topic that is gone", DEADLINE, || {
+        member.status().trouble.is_some_and(|trouble| (trouble.kind, trouble.place) == gone)
+    })
+    .await;
+    // With fewer partitions than before (point 12): half of the records go elsewhere than they would have.
+    kafka.create_topic(&scene.dead, 1, 1, &[]).await.unwrap();
     scene.await_unclaimed(&BTreeSet::new()).await;
+    wait_until("the trouble is over", DEADLINE, || member.status().trouble.is_none()).await;
     member.shutdown().await.unwrap();
     let dead = scene.dead_letters().await;
     assert_eq!(dead.len(), 20);
@@ -272,12 +282,14 @@ async fn a_dead_letter_that_is_refused_for_good_is_parked_loudly_and_goes_throug
     }
     scene.kafka.produce(&scene.topic, all).await.unwrap();
     let fate = |number, _| if number % 10 == 0 { Err(TaskError::fatal("no")) } else { Ok(()) };
-    let member = scene.start(scene.subscribe(Protocol::Cooperative), fate).await;
+    // Its spaces would be compressed.
+    let plain = scene.subscribe(Protocol::Cooperative).kafka("compression.type", "none");
+    let member = scene.start(plain, fate).await;
     scene.await_unclaimed(&BTreeSet::from([0])).await;
     wait_until("the status says so", DEADLINE, || parked(&member.status().partitions) == 1).await;
     let lines = logged_about(&scene.topic, "parked");
     assert_eq!(lines.len(), 1, "{lines:?}");
-    assert!(lines[0].contains("offset=0") && lines[0].contains("max.message.bytes"), "{lines:?}");
+    assert!(lines[0].contains("offset=0") && lines[0].contains("the topic's max.message.bytes"), "{lines:?}");
     // Others go on beside it, and nobody tries it again and again.
     scene.kafka.produce(&scene.topic, numbered(301..310, 1_000)).await.unwrap();
     scene.await_unclaimed(&BTreeSet::from([0])).await;

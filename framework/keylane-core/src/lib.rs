@@ -108,9 +108,9 @@ pub use lease::{DOUBT_PATIENCE, LEASE, Lease, Look};
 pub use log_id::{Identity, LogId, Resume, Seen};
 pub use offset::{Epoch, LeaderEpoch, Offset, Position};
 pub use partition::{
-    Activity, Alarm, Blocker, BlockerPolicy, Blocking, Caution, Delivered, Delivery, HeldUp, LaneOrder, MARK_PATIENCE,
-    Mark, NEARLY_ALL_PERCENT, NEARLY_FULL_PERCENT, Oldest, ParkReason, Partition, PartitionSettings, Paused,
-    PendingView, PoisonFate, Poisoned, Publish, PublishRequest, PublishResult, RecordState, SUSPECT_PATIENCE,
+    Activity, Alarm, Blocker, BlockerPolicy, Blocking, Caution, Delivered, Delivery, FailureHeaders, HeldUp, LaneOrder,
+    MARK_PATIENCE, Mark, NEARLY_ALL_PERCENT, NEARLY_FULL_PERCENT, Oldest, ParkReason, Partition, PartitionSettings,
+    Paused, PendingView, PoisonFate, Poisoned, Publish, PublishRequest, PublishResult, RecordState, SUSPECT_PATIENCE,
     Settlement, Start, Success, TURN_PATIENCE, Ticket, Turn, Verdict, Wait, Watchdog,
 };
 pub use paused_by::{EpisodeNews, Fill, LimitsSeen, NotDueEpisode, PausedBy};

@@ -7,7 +7,7 @@
 //!                                  its turn ──┘  ▲          │
 //!                                                │          ├─▶ waiting (back-off) ─▶ ready
 //!                                                            ├─▶ publish queued ─▶ publishing ─▶ settled
-//!                                                            │         ▲── waiting ──┘
+//!                                                            │         ▲── waiting ──┘  (too large: fewer headers)
 //!                                                            └─▶ parked
 //!  deliver ─▶ (of another group) ─▶ held ─▶ settled
 //! ```
@@ -34,7 +34,7 @@ pub use blocker::{Blocker, BlockerPolicy, Blocking, NEARLY_ALL_PERCENT, NEARLY_F
 pub use caution::{Caution, MARK_PATIENCE, Mark, PoisonFate, Poisoned, SUSPECT_PATIENCE, TURN_PATIENCE, Turn};
 pub use delivery::{Delivered, Delivery};
 pub use observe::{Oldest, RecordState};
-pub use outcome::{ParkReason, Publish, PublishRequest, PublishResult, Settlement, Success, Verdict};
+pub use outcome::{FailureHeaders, ParkReason, Publish, PublishRequest, PublishResult, Settlement, Success, Verdict};
 pub use pending_view::{Activity, HeldUp, PendingView, Wait};
 pub use settings::{LaneOrder, PartitionSettings, Paused};
 pub use ticket::{Start, Ticket};
@@ -221,8 +221,8 @@ impl<R> Partition<R> {
         self.pending.set_state(slot, State::Publishing);
         let ticket = self.issue_ticket(slot);
         let pending = self.pending.get(slot);
-        let attempts = pending.attempts();
-        pending.publish().map(|publish| PublishRequest { ticket, offset: pending.offset, publish, attempts })
+        let (offset, attempts, headers) = (pending.offset, pending.attempts(), pending.headers());
+        pending.publish().map(|publish| PublishRequest { ticket, offset, publish, attempts, headers })
     }
 
     /// When [`tick`](Self::tick) has something to do; `None` where nothing waits, or nothing of it matters any more

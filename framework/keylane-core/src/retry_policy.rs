@@ -70,12 +70,20 @@ pub enum Exhausted {
 }
 
 /// What is known of a record when one of its attempts fails.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Tried {
     /// Attempts since it was delivered, the failed one included.
     pub(crate) attempts_here: u32,
     /// Rounds through the retry topic before this delivery.
     pub(crate) rounds: u32,
+    /// The retry topic does not take it.
+    pub(crate) too_large_for_topic: bool,
+}
+
+impl Tried {
+    fn has_rounds_left(&self, topic: &TopicRetry) -> bool {
+        !self.too_large_for_topic && self.rounds < topic.rounds
+    }
 }
 
 /// What to do about a failed attempt.
@@ -96,7 +104,7 @@ impl RetryPolicy {
                 let delay = self.backoff.delay(tried.attempts_here.saturating_sub(1), entropy);
                 return Decision::Wait { delay: failure.retry_after().unwrap_or(delay), refused_by_guard: false };
             }
-            if let Some(topic) = self.topic.filter(|topic| tried.rounds < topic.rounds) {
+            if let Some(topic) = self.topic.filter(|topic| tried.has_rounds_left(topic)) {
                 let delay = failure.retry_after().unwrap_or_else(|| topic.backoff.delay(tried.rounds, entropy));
                 return Decision::RetryTopic { round: tried.rounds + 1, delay };
             }

@@ -122,7 +122,7 @@ const CLASSIC_GROUP_DEFAULTS: [(&str, &str); 3] = [
     ("heartbeat.interval.ms", "1000"),
 ];
 
-const PRODUCER_DEFAULTS: [(&str, &str); 5] = [
+const PRODUCER_DEFAULTS: [(&str, &str); 7] = [
     ("client.id", CLIENT_ID),
     // What Java clients do: a key goes to the same partition whoever writes it.
     ("partitioner", "murmur2_random"),
@@ -131,6 +131,14 @@ const PRODUCER_DEFAULTS: [(&str, &str); 5] = [
     // A batch that a topic finds too large fails as a whole and its records are written again one by one: with small
     // batches that is rare.
     ("batch.size", "65536"),
+    // The broker judges what is too large, with the topic's own limit. librdkafka's default of 1,000,000 bytes is below
+    // Kafka's 1,048,588, so a record that a topic takes could not be written again with headers. Batches are no larger
+    // for it: they have their own limit. Beyond a broker's `socket.request.max.bytes` (100 MiB by default), less what a
+    // request adds, a broker closes the connection instead of an answer.
+    ("message.max.bytes", "104792064"),
+    // The least CPU of them, and every client of Kafka reads it. A dead letter with headers is mostly smaller by it than
+    // its record was.
+    ("compression.codec", "lz4"),
     // A topic that once refused a write for want of permission stays refused until the next refresh: 5 min by default.
     ("topic.metadata.refresh.interval.ms", "30000"),
 ];

@@ -1,9 +1,11 @@
 //! From a listener to HTTP requests, with bounds on everything a peer can make the server wait for.
 
 use std::error::Error;
+use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures::FutureExt;
 use hyper::body::{Body, Incoming};
 use hyper::server::conn::http1;
 use hyper::service::Service;
@@ -13,6 +15,8 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
 use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
+
+use crate::panics;
 
 type AnyError = Box<dyn Error + Send + Sync>;
 
@@ -45,7 +49,8 @@ impl Default for Bounds {
 /// After a failed accept, which is mostly the lack of file descriptors.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(200);
 
-/// Serves until `stop`, then lets what is being answered finish. `name` is the server's in logs.
+/// Serves until `stop`, then lets what is being answered finish. `name` is the server's in logs. A panic, of a handler or of
+/// the server itself, is logged and costs a connection at most.
 pub(crate) async fn serve<S, B>(
     listener: TcpListener,
     name: &'static str,
@@ -57,20 +62,35 @@ pub(crate) async fn serve<S, B>(
     B: Body<Data: Send, Error: Into<AnyError>> + Send + 'static,
 {
     let places = Arc::new(Semaphore::new(bounds.connections as usize));
-    let accepting = accept(&listener, name, &places, |stream, place| {
-        let connection = connection(stream, name, service.clone(), bounds, stop.clone());
-        tokio::spawn(async move {
-            let _place = place;
-            connection.await;
-        });
-    });
+    let accepting = || {
+        accept(&listener, name, &places, |stream, place| {
+            let connection = connection(stream, name, service.clone(), bounds, stop.clone());
+            tokio::spawn(async move {
+                let _place = place;
+                guarded(name, connection).await;
+            });
+        })
+    };
     tokio::select! {
-        () = accepting => {}
+        () = persistent(name, accepting) => {}
         () = stop.cancelled() => {}
     }
     drop(listener);
     // With every place given back no connection is left. Those that are go with the runtime.
     let _ = timeout(bounds.grace * 2, places.acquire_many(bounds.connections)).await;
+}
+
+/// Begins again after a panic.
+pub(crate) async fn persistent<F: Future<Output = ()>>(name: &'static str, work: impl Fn() -> F) {
+    while guarded(name, work()).await.is_none() {
+        sleep(ACCEPT_PAUSE).await;
+    }
+}
+
+/// `None` after a panic.
+async fn guarded<T>(name: &'static str, work: impl Future<Output = T>) -> Option<T> {
+    let panicked = |payload| tracing::error!(server = name, panic = panics::text(payload), "a panic while serving");
+    AssertUnwindSafe(work).catch_unwind().await.map_err(panicked).ok()
 }
 
 async fn accept(
@@ -80,7 +100,12 @@ async fn accept(
     start: impl Fn(TcpStream, tokio::sync::OwnedSemaphorePermit),
 ) {
     while let Ok(place) = places.clone().acquire_owned().await {
-        match listener.accept().await {
+        let accepted = listener.accept().await;
+        #[cfg(test)]
+        if let Ok(address) = listener.local_addr() {
+            panics::planted::step("accept", &address.to_string());
+        }
+        match accepted {
             Ok((stream, _)) => start(stream, place),
             Err(error) => {
                 tracing::warn!(server = name, %error, "cannot accept a connection");
@@ -134,7 +159,9 @@ mod tests {
     async fn start(bounds: Bounds) -> (std::net::SocketAddr, CancellationToken, tokio::task::JoinHandle<()>) {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let (address, stop) = (listener.local_addr().unwrap(), CancellationToken::new());
-        let service = TowerToHyperService::new(Router::new().route("/", get(|| async { "here" })));
+        let panics = async || -> &'static str { panic!("a handler") };
+        let routes = Router::new().route("/", get(|| async { "here" })).route("/panic", get(panics));
+        let service = TowerToHyperService::new(routes);
         (address, stop.clone(), tokio::spawn(serve(listener, "test", service, bounds, stop)))
     }
 
@@ -171,6 +198,26 @@ mod tests {
             answer
         });
         assert!(!answer.await.unwrap().starts_with(b"HTTP/1.1 200"));
+    }
+
+    #[tokio::test]
+    async fn a_panic_of_a_handler_or_of_the_server_costs_a_connection_at_most() {
+        // A place that a panic kept would be missed.
+        let (address, stop, served) = start(Bounds { connections: 1, ..Bounds::default() }).await;
+        for planted in [false, true, false] {
+            if planted {
+                panics::planted::plant("accept", &address.to_string(), 0);
+            }
+            let mut stream = TcpStream::connect(address).await.unwrap();
+            // The server may have closed it already.
+            let _ = stream.write_all(b"GET /panic HTTP/1.1\r\nHost: localhost\r\n\r\n").await;
+            assert_eq!(stream.read(&mut [0; 10]).await.unwrap_or(0), 0, "closed without an answer");
+        }
+        let mut stream = TcpStream::connect(address).await.unwrap();
+        stream.write_all(REQUEST).await.unwrap();
+        assert!(read(&mut stream).await.starts_with(b"HTTP/1.1 200 OK\r\n"));
+        stop.cancel();
+        timeout(PATIENCE, served).await.unwrap().unwrap();
     }
 
     #[tokio::test]

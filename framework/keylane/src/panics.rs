@@ -50,11 +50,17 @@ pub(crate) mod planted {
     }
 
     /// The step that comes after `steps` others at this place panics. `key` keeps tests apart.
-    #[cfg_attr(not(feature = "embedded-broker"), allow(dead_code))]
     pub(crate) fn plant(place: &'static str, key: &str, steps: usize) {
         let mut planted = PLANTED.lock().unwrap_or_else(PoisonError::into_inner);
         planted.push(Planted { place, key: key.to_owned(), steps });
         HOW_MANY.store(planted.len(), Ordering::Release);
+    }
+
+    /// Whether it has not gone off.
+    #[cfg(feature = "embedded-broker")]
+    pub(crate) fn is_there(place: &'static str, key: &str) -> bool {
+        let planted = PLANTED.lock().unwrap_or_else(PoisonError::into_inner);
+        planted.iter().any(|planted| planted.place == place && planted.key == key)
     }
 
     /// A step of one of our threads.

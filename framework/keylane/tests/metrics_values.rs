@@ -15,10 +15,10 @@ use keylane::{
     Backoff, DeadLetter, EmbeddedBroker, EmbeddedBrokerOptions, Json, Limits, NewTask, PausedBy, Retry, Subscription,
     SubscriptionBuilder, Task, TaskError, Watchdog,
 };
-use rdkafka::ClientConfig;
-use rdkafka::consumer::{BaseConsumer, Consumer};
+use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer};
 use rdkafka::mocking::MockCluster;
 use rdkafka::producer::DefaultProducerContext;
+use rdkafka::{ClientConfig, TopicPartitionList};
 
 static ENDPOINT: LazyLock<PrometheusEndpoint> = LazyLock::new(|| serve_prometheus(0).unwrap());
 
@@ -304,4 +304,37 @@ async fn records_that_are_deleted_before_a_start_or_in_a_pause_are_counted() {
     eventually("the end is known", || watermark(&third) == 70).await;
     third.shutdown().await.unwrap();
     assert_eq!(passed_over(), gone + 20);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_retry_that_is_left_to_another_group_is_counted_and_one_that_is_held_shows_as_what_the_commit_waits_for() {
+    let broker = broker(&["theirs", "theirs-retry"]);
+    let mut config = ClientConfig::new();
+    config.set("bootstrap.servers", broker.bootstrap_servers()).set("group.id", "alive");
+    tokio::task::spawn_blocking(move || {
+        let consumer: BaseConsumer = config.create().unwrap();
+        let mut committed = TopicPartitionList::new();
+        committed.add_partition_offset("theirs-retry", 0, rdkafka::Offset::Offset(0)).unwrap();
+        consumer.commit(&committed, CommitMode::Sync).unwrap();
+    })
+    .await
+    .unwrap();
+    let retries = common::producer(broker.bootstrap_servers(), "theirs-retry").await;
+    for group in ["alive", "alive", "unheard-of"] {
+        retries.enqueue(task(1).header("keylane-group", group)).await.unwrap();
+    }
+    let subscription = subscribe(&broker, "theirs", "theirs")
+        .retry(Retry::none().then_topic())
+        .start(Json, |_: Task<u32>| async { Ok::<(), TaskError>(()) })
+        .await
+        .unwrap();
+    let settled = |outcome| {
+        value("keylane_settled_total", &[("topic", "theirs-retry"), ("outcome", outcome)]).unwrap_or(0.0) as u64
+    };
+    eventually("both are left to their group", || settled("foreign") == 2).await;
+    let held = [("topic", "theirs-retry"), ("state", "held")];
+    eventually("the other one is held", || is("keylane_watermark_state", &held, 1.0)).await;
+    subscription.shutdown().await.unwrap();
+    assert_eq!((settled("foreign"), settled("done")), (2, 0));
+    retries.close(PATIENCE).await.unwrap();
 }

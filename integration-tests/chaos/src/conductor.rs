@@ -12,6 +12,7 @@ use crate::{
     evidence::{PROBE, Written, read_written},
     group::Group,
     journal::{Deed, Journal},
+    programs::Version,
     schedule::{BrokerBlow, MemberBlow, Schedule, Timed},
     settings::{Common, SHUTDOWN, Topics},
 };
@@ -23,6 +24,8 @@ const MEMBER_ENDS: Duration = Duration::from_secs(60);
 const BROKER_BACK: Duration = Duration::from_secs(120);
 /// How long a rolling restart lets a member work before the next one goes.
 const BETWEEN_RESTARTS: Duration = Duration::from_millis(1_500);
+/// For a group that was rolled to commit what was there then.
+const PROGRESS: Duration = Duration::from_secs(120);
 /// For a changed topic to be known to the leader of a partition.
 const TOPIC_CHANGES: Duration = Duration::from_secs(60);
 
@@ -44,15 +47,20 @@ pub struct Conductor<'a> {
 
 impl Conductor<'_> {
     /// The blows to the members.
-    pub async fn strike_members(&self, schedule: &Schedule) {
+    ///
+    /// # Errors
+    /// When the group does not work with another version.
+    pub async fn strike_members(&self, schedule: &Schedule) -> Result<(), HarnessError> {
         for Timed { at_ms, blow } in &schedule.members {
             self.wait_until(*at_ms).await;
-            if self.is_over(schedule) {
+            let is_a_roll = matches!(blow, MemberBlow::Roll(_));
+            if self.is_over(schedule) && !is_a_roll {
                 break;
             }
             eprintln!("{:>7} ms: {blow:?}", self.began.elapsed().as_millis());
-            self.strike(blow).await;
+            self.strike(blow).await?;
         }
+        Ok(())
     }
 
     /// The blows to brokers and topics; returns the dead letters that were in a topic before it was deleted.
@@ -84,11 +92,17 @@ impl Conductor<'_> {
         Ok(saved)
     }
 
-    async fn strike(&self, blow: &MemberBlow) {
+    async fn strike(&self, blow: &MemberBlow) -> Result<(), HarnessError> {
         let slots = self.group.wanted();
         let pick = |slot: usize| slots[slot % slots.len()];
         match *blow {
             MemberBlow::RollingRestart => self.restart_all(&slots).await,
+            MemberBlow::Roll(version) => {
+                self.group.set_version(version);
+                self.restart_all(&slots).await;
+                self.await_version(version, &slots).await?;
+                self.await_progress().await?;
+            }
             MemberBlow::Reconfigure(tuning) => {
                 self.group.tune(tuning);
                 self.restart_all(&slots).await;
@@ -110,6 +124,47 @@ impl Conductor<'_> {
             MemberBlow::Leave { members } => {
                 let leaving = &slots[slots.len() - members.min(slots.len().saturating_sub(2))..];
                 self.group.leave(leaving);
+            }
+        }
+        Ok(())
+    }
+
+    /// Until every place runs this version. One that it does not run at refuses what it was given: its log says why.
+    async fn await_version(&self, version: Version, slots: &[usize]) -> Result<(), HarnessError> {
+        let given_up = Instant::now() + MEMBER_ENDS;
+        loop {
+            let other: Vec<_> = slots.iter().filter(|&&slot| self.group.version(slot) != Some(version)).collect();
+            if other.is_empty() {
+                return Ok(());
+            }
+            if Instant::now() >= given_up {
+                return Err(HarnessError::Deadline {
+                    what: format!("all members ran the version {version:?}"),
+                    after: MEMBER_ENDS,
+                    last: format!("the places {other:?} do not; the logs of their members say why"),
+                });
+            }
+            sleep(LOOK).await;
+        }
+    }
+
+    /// Until the group has committed all that was in the origin topic at the call.
+    async fn await_progress(&self) -> Result<(), HarnessError> {
+        let (origin, began) = (&self.topics().origin, Instant::now());
+        let ends = self.kafka.end_offsets(origin).await?;
+        loop {
+            let committed = self.kafka.committed(&self.common.group, origin).await?;
+            let behind = committed.iter().zip(&ends).filter(|(committed, end)| committed.offset.unwrap_or(0) < **end);
+            match behind.count() {
+                0 => return Ok(()),
+                behind if began.elapsed() >= PROGRESS => {
+                    return Err(HarnessError::Deadline {
+                        what: "the group had committed what was there when all members ran the version".to_owned(),
+                        after: PROGRESS,
+                        last: format!("{behind} partitions are behind"),
+                    });
+                }
+                _ => sleep(LOOK).await,
             }
         }
     }

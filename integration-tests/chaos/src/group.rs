@@ -17,6 +17,7 @@ use rustix::process::{Pid, Signal, kill_process};
 
 use crate::{
     journal::{Deed, Journal, Sent},
+    programs::{Programs, Version},
     settings::{Common, Member, Tuning},
 };
 
@@ -24,8 +25,6 @@ use crate::{
 const LOOK: Duration = Duration::from_millis(10);
 /// How long one stays away that died by itself.
 const RESTART_DELAY: Duration = Duration::from_millis(500);
-/// The program of a member, beside this one.
-const PROGRAM: &str = "chaos-member";
 
 /// The members of the group.
 #[derive(Debug)]
@@ -41,7 +40,8 @@ pub struct Group {
 struct State {
     common: Common,
     tuning: Tuning,
-    program: PathBuf,
+    programs: Programs,
+    version: Version,
     directory: PathBuf,
     deeds: Arc<Journal>,
     slots: Vec<Slot>,
@@ -60,6 +60,7 @@ struct Slot {
 #[derive(Debug)]
 struct Running {
     name: String,
+    version: Version,
     child: Child,
     /// Whether it was told to end.
     terminated: bool,
@@ -67,22 +68,20 @@ struct Running {
 }
 
 impl Group {
-    /// Starts a supervisor for `members` members, which write their journals into `directory`.
-    ///
-    /// # Errors
-    /// When the member's program is not there.
+    /// Starts a supervisor for `members` members, which write their journals into `directory` and run `version` at first.
     pub fn start(
         common: Common,
         tuning: Tuning,
         members: usize,
+        (programs, version): (Programs, Version),
         directory: &Path,
         deeds: Arc<Journal>,
-    ) -> io::Result<Self> {
-        let program = program()?;
+    ) -> Self {
         let state = Arc::new(Mutex::new(State {
             common,
             tuning,
-            program,
+            programs,
+            version,
             directory: directory.to_owned(),
             deeds,
             slots: (0..members).map(|_| Slot::wanted()).collect(),
@@ -99,7 +98,7 @@ impl Group {
                 lock(&state).kill_all();
             }
         });
-        Ok(Self { state, end, supervisor: Some(supervisor), failed })
+        Self { state, end, supervisor: Some(supervisor), failed }
     }
 
     /// How many places are to have a member.
@@ -111,6 +110,17 @@ impl Group {
     /// The settings of members that start from now on.
     pub fn tune(&self, tuning: Tuning) {
         self.lock().tuning = tuning;
+    }
+
+    /// The version of members that start from now on.
+    pub fn set_version(&self, version: Version) {
+        self.lock().version = version;
+    }
+
+    /// The version that runs at the place, if one does and was not told to end.
+    pub fn version(&self, slot: usize) -> Option<Version> {
+        let state = self.lock();
+        state.slots[slot].running.as_ref().filter(|running| !running.terminated).map(|running| running.version)
     }
 
     /// Sends `SIGKILL`; the next one starts after `away`. Nothing happens where none runs, or one is stopped.
@@ -222,9 +232,9 @@ impl State {
         match self.launch(slot, &name) {
             Ok(child) => {
                 self.deeds.note(Deed::Spawned { member: name.clone() });
-                let slot = &mut self.slots[slot];
+                let (version, slot) = (self.version, &mut self.slots[slot]);
                 slot.incarnations += 1;
-                slot.running = Some(Running { name, child, terminated: false, stopped: false });
+                slot.running = Some(Running { name, version, child, terminated: false, stopped: false });
             }
             Err(error) => {
                 eprintln!("cannot start {name}: {error}");
@@ -237,7 +247,7 @@ impl State {
         let journal = self.directory.join(format!("{name}.jsonl"));
         let settings = Member { common: self.common.clone(), tuning: self.tuning, slot, journal };
         let log = File::create(self.directory.join(format!("{name}.log")))?;
-        Command::new(&self.program)
+        Command::new(self.programs.of(self.version))
             .arg(serde_json::to_string(&settings).map_err(io::Error::other)?)
             // Records that panic are part of the game; a trace for each takes the threads it runs on away for long.
             .env("RUST_BACKTRACE", "0")
@@ -279,15 +289,6 @@ impl State {
             let _ = running.child.wait();
         }
     }
-}
-
-fn program() -> io::Result<PathBuf> {
-    let here = std::env::current_exe()?;
-    // A test's program lies one directory deeper than the programs.
-    let found = here.ancestors().skip(1).take(2).map(|directory| directory.join(PROGRAM)).find(|path| path.is_file());
-    found.ok_or_else(|| {
-        io::Error::other(format!("there is no {PROGRAM} beside {}: build the whole package", here.display()))
-    })
 }
 
 fn lock(state: &Mutex<State>) -> MutexGuard<'_, State> {

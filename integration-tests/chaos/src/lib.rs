@@ -11,6 +11,7 @@ pub mod journal;
 pub mod load;
 pub mod member;
 pub mod options;
+pub mod programs;
 pub mod rebalances;
 pub mod run;
 pub mod sampler;

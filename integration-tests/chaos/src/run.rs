@@ -20,6 +20,7 @@ use crate::{
     journal::{Deed, Journal},
     load::{Load, Recipe},
     options::Options,
+    programs::{Programs, Version},
     rebalances,
     sampler::Sampler,
     schedule::{Scene, Schedule},
@@ -54,9 +55,12 @@ pub enum RunError {
 
 /// The schedule that `options` ask for, with so many brokers to break.
 pub fn schedule(options: &Options, seed: u64, nodes: usize) -> Schedule {
+    Schedule::new(seed, &scene(options, nodes)).with_least_drain_timeout(options.least_drain_timeout_ms)
+}
+
+fn scene(options: &Options, nodes: usize) -> Scene {
     let load = Duration::from_secs_f64(options.minutes.max(0.1) * 60.0);
-    let scene = Scene { load, members: options.members, nodes, session_timeout_ms: SESSION_TIMEOUT_MS };
-    Schedule::new(seed, &scene).with_least_drain_timeout(options.least_drain_timeout_ms)
+    Scene { load, members: options.members, nodes, session_timeout_ms: SESSION_TIMEOUT_MS }
 }
 
 /// Runs `seed` and leaves journals and evidence in `directory`.
@@ -65,6 +69,32 @@ pub fn schedule(options: &Options, seed: u64, nodes: usize) -> Schedule {
 /// When it comes to no end that could be checked.
 pub async fn run(kafka: &Kafka, options: &Options, seed: u64, directory: &Path) -> Result<(), RunError> {
     let schedule = schedule(options, seed, kafka.own_nodes());
+    carry_out(kafka, options, schedule, (Programs::of_this_version()?, Version::This), directory).await
+}
+
+/// Rolls a group from the version before to this one and back, under load, and leaves journals and evidence in `directory`.
+///
+/// # Errors
+/// When it comes to no end that could be checked, or a version does not work in the group of the other.
+pub async fn upgrade(
+    kafka: &Kafka,
+    options: &Options,
+    seed: u64,
+    programs: Programs,
+    directory: &Path,
+) -> Result<(), RunError> {
+    let schedule = Schedule::upgrade(seed, &scene(options, 0));
+    carry_out(kafka, options, schedule, (programs, Version::Before), directory).await
+}
+
+async fn carry_out(
+    kafka: &Kafka,
+    options: &Options,
+    schedule: Schedule,
+    programs: (Programs, Version),
+    directory: &Path,
+) -> Result<(), RunError> {
+    let seed = schedule.seed;
     let members = evidence::members(directory);
     fs::create_dir_all(&members)?;
     fs::write(directory.join(SCHEDULE), serde_json::to_string_pretty(&schedule).map_err(std::io::Error::other)?)?;
@@ -83,7 +113,7 @@ pub async fn run(kafka: &Kafka, options: &Options, seed: u64, directory: &Path) 
     for topic in common.topics.all() {
         create(kafka, topic, shape).await?;
     }
-    let group = Group::start(common.clone(), schedule.tuning, options.members, &members, deeds.clone())?;
+    let group = Group::start(common.clone(), schedule.tuning, options.members, programs, &members, deeds.clone());
     let load = Load::start(Recipe {
         bootstrap_servers: common.bootstrap_servers.clone(),
         topic: common.topics.origin.clone(),
@@ -99,7 +129,7 @@ pub async fn run(kafka: &Kafka, options: &Options, seed: u64, directory: &Path) 
 
     let trouble = async {
         let until = conductor.began + Duration::from_millis(schedule.load_ms);
-        let (_, saved) = tokio::join!(conductor.strike_members(&schedule), conductor.strike_brokers(&schedule));
+        let (struck, saved) = tokio::join!(conductor.strike_members(&schedule), conductor.strike_brokers(&schedule));
         tokio::time::sleep_until(until.into()).await;
         let written = load.stop().await;
         deeds.note(Deed::LoadStopped);
@@ -109,7 +139,7 @@ pub async fn run(kafka: &Kafka, options: &Options, seed: u64, directory: &Path) 
         let quiet = until_quiet(&conductor, Duration::from_secs(options.quiet_deadline_seconds)).await;
         let gone = conductor.end_members().await;
         stop.store(true, Ordering::SeqCst);
-        saved.map(|saved| (saved, written, quiet, gone))
+        struck.and(saved).map(|saved| (saved, written, quiet, gone))
     };
     let (troubled, (), rebalances) = tokio::join!(
         trouble,

@@ -5,7 +5,7 @@ use std::time::Duration;
 use fastrand::Rng;
 use serde::{Deserialize, Serialize};
 
-use crate::settings::Tuning;
+use crate::{programs::Version, settings::Tuning};
 
 /// The first blow falls on a group that works.
 const QUIET_START_MS: u64 = 2_000;
@@ -15,6 +15,9 @@ const LAST_BLOW_MS: u64 = 8_000;
 /// takes a session time-out for each start.
 const ABORTS_PER_MINUTE: f64 = 0.7;
 
+/// Longer than an attempt that hangs, on a busy machine too.
+const LONG_DRAIN_MS: u64 = 8_000;
+
 /// Something that is done to the members.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -23,6 +26,8 @@ pub enum MemberBlow {
     RollingRestart,
     /// The same with other settings.
     Reconfigure(Tuning),
+    /// The same with the program of another version. Carried out also when it comes late.
+    Roll(Version),
     /// `kill -9`; the supervisor starts it again after so long.
     Kill {
         /// Whom, modulo the members there are.
@@ -158,6 +163,18 @@ impl Schedule {
         Self { seed, load_ms, retry_topic, static_members, tuning, aborts_ms, members, brokers }
     }
 
+    /// A group that is rolled from the version before to this one and back, with nothing else broken: each attempt may finish, so
+    /// nothing may come twice. Failures go through the retry topic, so that each version reads what the other has written there.
+    /// The rest is as the seed has it.
+    pub fn upgrade(seed: u64, scene: &Scene) -> Self {
+        let rolls = [Version::This, Version::Before].into_iter().map(MemberBlow::Roll);
+        let timed = |blow| Timed { at_ms: QUIET_START_MS, blow };
+        let nothing = (Vec::new(), Vec::new());
+        let (aborts_ms, brokers) = nothing;
+        let drawn = Self::new(seed, scene).with_least_drain_timeout(LONG_DRAIN_MS);
+        Self { members: rolls.map(timed).collect(), aborts_ms, brokers, retry_topic: true, ..drawn }
+    }
+
     /// The same with drain time-outs that are nowhere shorter than this. Not drawn differently: a seed stays what it is.
     #[must_use]
     pub fn with_least_drain_timeout(mut self, millis: u64) -> Self {
@@ -236,7 +253,7 @@ fn broker_blow(rng: &mut Rng, scene: &Scene, retry_topic: bool) -> BrokerBlow {
 mod tests {
     use std::{collections::BTreeSet, time::Duration};
 
-    use super::{BrokerBlow, MemberBlow, Scene, Schedule};
+    use super::{BrokerBlow, MemberBlow, Scene, Schedule, Version};
 
     const SCENE: Scene = Scene { load: Duration::from_secs(90), members: 3, nodes: 3, session_timeout_ms: 6_000 };
 
@@ -266,6 +283,17 @@ mod tests {
             assert_eq!(all_the_same(patient), all_the_same(schedule));
         }
         assert_eq!((drawn, longer), ([100, 3_000, 5_000].into(), [1_000, 3_000, 5_000].into()));
+    }
+
+    #[test]
+    fn an_upgrade_goes_there_and_back_and_breaks_nothing_else() {
+        for seed in 0..50 {
+            let schedule = Schedule::upgrade(seed, &SCENE);
+            let blows: Vec<_> = schedule.members.iter().map(|timed| timed.blow.clone()).collect();
+            assert_eq!(blows, [MemberBlow::Roll(Version::This), MemberBlow::Roll(Version::Before)]);
+            assert!(schedule.brokers.is_empty() && schedule.aborts_ms.is_empty());
+            assert!(schedule.retry_topic && schedule.tuning.drain_timeout_ms >= 8_000);
+        }
     }
 
     fn drain_timeouts(schedule: &Schedule) -> Vec<u64> {

@@ -58,6 +58,31 @@ pub struct PublishRequest {
     pub publish: Publish,
     /// How often the record was attempted, over all retries known of.
     pub attempts: u32,
+    /// Which headers are added to the record. Fewer than all only where a dead letter was too large.
+    pub headers: FailureHeaders,
+}
+
+/// Which headers about its failure a written record gets.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum FailureHeaders {
+    /// All of them.
+    #[default]
+    All,
+    /// All but the error's text, the longest one.
+    WithoutError,
+    /// Its origin, the group and the reason.
+    Fewest,
+}
+
+impl FailureHeaders {
+    /// The next smaller set.
+    pub const fn fewer(self) -> Option<Self> {
+        match self {
+            Self::All => Some(Self::WithoutError),
+            Self::WithoutError => Some(Self::Fewest),
+            Self::Fewest => None,
+        }
+    }
 }
 
 /// What became of a write.
@@ -69,6 +94,12 @@ pub enum PublishResult {
     Failed,
     /// The broker will never take it: the record is parked.
     Refused,
+    /// Written alone, the record is larger than a limit of the client, the topic or the broker.
+    ///
+    /// From the retry topic it goes back to its lane: it is retried in place, after the delay of
+    /// that round, and does not go through the retry topic again. A dead letter is written with
+    /// [fewer headers](FailureHeaders), and parked where it is too large with the fewest.
+    TooLarge,
 }
 
 /// What became of the record by a result.
@@ -121,4 +152,6 @@ pub enum ParkReason {
     NoDeadLetterTopic,
     /// The broker refused for good to take it on the retry or dead-letter topic.
     Refused,
+    /// It is too large for the dead-letter topic, also with the fewest headers.
+    TooLarge,
 }

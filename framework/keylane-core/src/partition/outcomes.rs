@@ -50,7 +50,11 @@ impl<R> Partition<R> {
             self.unwatch(slot);
         }
         let pending = self.pending.get(slot);
-        let tried = Tried { attempts_here: pending.attempts_here, rounds: pending.rounds() };
+        let tried = Tried {
+            attempts_here: pending.attempts_here,
+            rounds: pending.rounds(),
+            too_large_for_topic: pending.is_too_large_for_retry_topic(),
+        };
         match self.settings.retry.decide(failure, tried, entropy, guard) {
             Decision::Wait { delay, refused_by_guard } => {
                 self.wait_until(self.now + delay, slot, State::Waiting);
@@ -90,7 +94,25 @@ impl<R> Partition<R> {
                 Verdict::Waiting { delay, refused_by_guard: false }
             }
             PublishResult::Refused => self.park(slot, ParkReason::Refused),
+            PublishResult::TooLarge => self.was_too_large(slot),
         }
+    }
+
+    /// The topic of its write does not take a record of this size.
+    fn was_too_large(&mut self, slot: u32) -> Verdict<R> {
+        let pending = self.pending.get_mut(slot);
+        if let Some(Publish::Retry { delay, .. }) = pending.publish() {
+            // Not to the dead-letter topic at once: what ended the attempt may be an outage.
+            // The next failure is decided by the policy and the guard, without the retry topic.
+            pending.leave_retry_topic_out();
+            self.wait_until(self.now + delay, slot, State::Waiting);
+            return Verdict::Waiting { delay, refused_by_guard: false };
+        }
+        if !pending.use_fewer_headers() {
+            return self.park(slot, ParkReason::TooLarge);
+        }
+        self.queue_publish(slot);
+        Verdict::Publishing
     }
 
     pub(super) fn is_current(&self, ticket: Ticket, state: State) -> bool {

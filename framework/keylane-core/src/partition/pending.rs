@@ -6,7 +6,7 @@
 use std::num::NonZeroU64;
 use std::time::Duration;
 
-use super::{Delivery, Publish, Ticket};
+use super::{Delivery, FailureHeaders, Publish, Ticket};
 use crate::ledger::Sequence;
 use crate::offset::Offset;
 use crate::time::Moment;
@@ -64,6 +64,8 @@ struct Rare {
     /// The write that is being made, is to be made when its attempt has ended (a blocker), or was refused (then it is parked).
     publish: Option<Publish>,
     publish_failures: u32,
+    headers: FailureHeaders,
+    too_large_for_retry_topic: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -270,6 +272,29 @@ impl<R> PendingRecord<R> {
 
     pub(super) fn set_publish(&mut self, publish: Publish) {
         self.rare.get_or_insert_default().publish = Some(publish);
+    }
+
+    /// Which headers its write gets.
+    pub(super) fn headers(&self) -> FailureHeaders {
+        self.rare.as_ref().map_or(FailureHeaders::All, |rare| rare.headers)
+    }
+
+    /// Its dead letter was too large; `false` where no fewer headers are left.
+    pub(super) fn use_fewer_headers(&mut self) -> bool {
+        let rare = self.rare.get_or_insert_default();
+        let fewer = rare.headers.fewer();
+        rare.headers = fewer.unwrap_or(rare.headers);
+        fewer.is_some()
+    }
+
+    /// The retry topic did not take it: nothing is to be written, and nothing will be to that topic.
+    pub(super) fn leave_retry_topic_out(&mut self) {
+        let rare = self.rare.get_or_insert_default();
+        (rare.publish, rare.publish_failures, rare.too_large_for_retry_topic) = (None, 0, true);
+    }
+
+    pub(super) fn is_too_large_for_retry_topic(&self) -> bool {
+        self.rare.as_ref().is_some_and(|rare| rare.too_large_for_retry_topic)
     }
 
     /// One more write of it has failed; how many did before.

@@ -13,6 +13,7 @@ mod blocker;
 mod caution;
 mod foreign;
 mod pending_view;
+mod too_large;
 mod watchdog;
 
 const SECOND: Duration = Duration::from_secs(1);

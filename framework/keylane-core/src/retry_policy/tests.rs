@@ -15,7 +15,7 @@ fn policy() -> RetryPolicy {
 }
 
 fn decide(policy: &RetryPolicy, failure: Failure, attempts_here: u32, rounds: u32) -> Decision {
-    policy.decide(failure, Tried { attempts_here, rounds }, 7, &mut StormGuard::default())
+    policy.decide(failure, Tried { attempts_here, rounds, ..Tried::default() }, 7, &mut StormGuard::default())
 }
 
 fn wait(delay: Duration) -> Decision {
@@ -92,7 +92,7 @@ fn park_and_stop_are_the_last_word_on_every_end() {
 fn the_storm_guard_holds_back_what_may_be_an_outage_and_nothing_else() {
     let policy = policy();
     let mut guard = StormGuard::new(1);
-    let tried = Tried { attempts_here: 3, rounds: 2 };
+    let tried = Tried { attempts_here: 3, rounds: 2, ..Tried::default() };
     assert_eq!(policy.decide(Failure::Panicked, tried, 7, &mut guard), Decision::DeadLetter(Reason::Panicked));
     let refused = Decision::Wait { delay: 10 * SECOND, refused_by_guard: true };
     assert_eq!(policy.decide(Failure::Retryable, tried, 7, &mut guard), refused);

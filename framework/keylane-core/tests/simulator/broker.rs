@@ -39,6 +39,8 @@ pub(crate) struct LogRecord {
     pub(crate) attempts: u32,
     /// The leader's that took it.
     pub(crate) epoch: u32,
+    /// Another group has written it.
+    pub(crate) theirs: bool,
 }
 
 #[derive(Clone, Debug, PartialEq)]

@@ -20,6 +20,7 @@ impl World {
             for log in LOGS {
                 self.calm_round(log)?;
             }
+            self.calm_neighbours()?;
             self.check()?;
             if LOGS.iter().all(|&log| self.is_finished(log)) {
                 return self.check_ending();
@@ -67,12 +68,15 @@ impl World {
             let is_stuck = match ending {
                 _ if given_up && entry.doing == Doing::Parked => true,
                 Ending::Parked => entry.doing == Doing::Parked,
+                Ending::Foreign => entry.doing == Doing::Held && self.may_hold_theirs(),
                 // It has had its retries, and waits at the cap.
                 Ending::Retrying => matches!(entry.doing, Doing::WaitingUntil(_)) && entry.attempts_here > 3,
                 _ => false,
             };
             if is_stuck {
                 stuck.insert(offset);
+            }
+            if is_stuck && entry.doing != Doing::Held {
                 stuck_keys.extend(entry.record.key);
             }
         }
@@ -101,6 +105,7 @@ impl World {
                 Ending::Skipped => (words.contains("skipped"), false),
                 Ending::DeadLettered => (words.contains("dead-lettered") && dead, true),
                 Ending::Parked => (held.contains(&Doing::Parked), false),
+                Ending::Foreign => (words.contains("foreign") || held.contains(&Doing::Held), false),
                 Ending::Retrying => (held.iter().any(|doing| matches!(doing, Doing::WaitingUntil(_))), false),
             };
             let corner = match ending {
@@ -109,6 +114,8 @@ impl World {
                 Ending::DeadLettered => "an end: dead-lettered",
                 Ending::Parked => "an end: parked",
                 Ending::Retrying => "an end: retried for ever",
+                Ending::Foreign if held.contains(&Doing::Held) => "an end: held",
+                Ending::Foreign => "an end: foreign",
             };
             if good {
                 self.count(corner);
@@ -131,6 +138,7 @@ impl World {
             };
             ensure!(!wrong, "record {identity} was to be {ending:?} and is {words:?}");
         }
+        self.check_theirs()?;
         LOGS.into_iter().try_for_each(|log| self.check_last_hand_over(log))
     }
 

@@ -17,17 +17,20 @@
 //! * lanes: they do not wait; the next one is not woken; a back-off lets its lane go; a retry topic's lane waits in
 //!   offset order
 //! * tickets: serial, epoch or state are not compared
-//! * writes: a failed or refused one settles; its request settles; its back-off ends in an attempt
+//! * writes: a failed or refused one settles; its request settles; its back-off ends in an attempt; what is too large is
+//!   parked at once, goes to the retry topic again, or keeps its headers
 //! * starts: one more than the concurrency; waiting records take a place; they go on while paused, draining or stopped
 //! * drains: over while attempts or writes are under way; failed writes are tried again
 //! * time: timers fire early; due times are ignored
 //! * policy: a retry too few, a round too many, a panic is final, the guard lets everything through or holds back fatal
 //!   records; attempts or bytes are not counted
+//! * other groups: a held record holds its lane, starts, or is taken for a blocker; one of a group that is gone is settled
 //! * blockers: taken from a window that is not full, or not settled, or before their time; taken while paused; a running one
 //!   is written at once; a waiting one keeps its timer; the guard is not asked
 
 mod broker;
 mod ending;
+mod foreign;
 mod membership;
 mod owner;
 mod plan;
@@ -102,11 +105,14 @@ fn every_promise_holds_after_every_step() {
 }
 
 /// What the runs have to come past for their silence to mean something.
-const CORNERS: [&str; 20] = [
+const CORNERS: [&str; 26] = [
     "a crash",
     "a dead letter refused by the guard",
+    "a dead letter with fewer headers",
     "a log cut that a map is about",
     "a delivery settled before",
+    "a foreign delivery",
+    "a held record settled as foreign",
     "a pause for the budget",
     "a position moved with its map",
     "a repeated delivery",
@@ -118,11 +124,14 @@ const CORNERS: [&str; 20] = [
     "a write tried again",
     "an end: dead-lettered",
     "an end: done",
+    "an end: held",
     "an end: parked",
     "an end: retried for ever",
     "an end: skipped",
     "hand-over after a drain",
     "hand-over at the deadline",
+    "too large for the retry topic",
+    "too large with the fewest headers",
 ];
 
 #[test]

@@ -93,6 +93,7 @@ impl World {
             self.lose_writes(log, owner.writes);
         }
         self.guards[member] = Guard::new();
+        self.neighbours.forget(member);
         self.count("a crash");
         Ok(())
     }

@@ -5,8 +5,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use keylane_core::{
-    Budget, Delivered, Delivery, Epoch, LaneOrder, LeaderEpoch, MAX_METADATA_BYTES, Moment, Offset, Partition,
-    PartitionSettings, Position, PublishRequest, SettledMap, Ticket,
+    Budget, Delivered, Delivery, Epoch, FailureHeaders, LaneOrder, LeaderEpoch, MAX_METADATA_BYTES, Moment, Offset,
+    Partition, PartitionSettings, Position, PublishRequest, Ruling, SettledMap, Ticket,
 };
 
 use crate::broker::{Commit, Log, LogRecord};
@@ -54,6 +54,9 @@ pub(crate) struct Entry {
     /// Taken while it ran, because it held up the partition.
     pub(crate) blocker: bool,
     pub(crate) refused: bool,
+    /// The retry topic did not take it in this delivery.
+    pub(crate) too_large_for_retry: bool,
+    pub(crate) headers: FailureHeaders,
     pub(crate) doing: Doing,
 }
 
@@ -66,6 +69,7 @@ pub(crate) enum Doing {
     Publishing,
     PublishWaitingUntil(Moment),
     Parked,
+    Held,
 }
 
 impl Owner {
@@ -111,7 +115,7 @@ impl Owner {
     }
 
     /// Delivers one record and checks that it is taken for what it is.
-    pub(crate) fn deliver(&mut self, record: LogRecord, now: Moment) -> Checked<Delivered> {
+    pub(crate) fn deliver(&mut self, record: LogRecord, ruling: Ruling, now: Moment) -> Checked<Delivered> {
         let offset = Offset::new(record.offset);
         let under = LeaderEpoch::new(record.epoch);
         if self.leader_epoch.replace(record.epoch) != Some(record.epoch) {
@@ -124,6 +128,8 @@ impl Owner {
             Delivered::Repeated
         } else if self.inherited.contains(offset) {
             Delivered::AlreadySettled
+        } else if ruling == Ruling::Settle {
+            Delivered::Foreign
         } else {
             Delivered::Queued
         };
@@ -137,23 +143,33 @@ impl Owner {
             attempts: record.attempts,
             record: record.identity,
         };
-        let delivered = self.partition.deliver(delivery, now);
+        let delivered = self.partition.deliver_ruled(delivery, ruling, now);
         ensure!(delivered == expected, "G7: delivery of {offset} is {delivered:?} instead of {expected:?}");
         if delivered == Delivered::Repeated {
             return Ok(delivered);
         }
         self.start = self.start.or(Some(record.offset));
         self.next = Some(record.offset + 1);
-        if delivered == Delivered::AlreadySettled {
+        if matches!(delivered, Delivered::AlreadySettled | Delivered::Foreign) {
             self.settled.insert(record.offset);
         } else {
             let doing = match due {
+                _ if ruling != Ruling::Process => Doing::Held,
                 Some(due) if due > now => Doing::WaitingUntil(due),
                 _ => Doing::Queued,
             };
             self.unsettled.insert(
                 record.offset,
-                Entry { record, attempts_here: 0, since: now, blocker: false, refused: false, doing },
+                Entry {
+                    record,
+                    attempts_here: 0,
+                    since: now,
+                    blocker: false,
+                    refused: false,
+                    too_large_for_retry: false,
+                    headers: FailureHeaders::All,
+                    doing,
+                },
             );
         }
         Ok(delivered)
@@ -203,6 +219,7 @@ impl Owner {
         }
         entry.attempts_here += 1;
         entry.doing = Doing::Running;
+        ensure!(!entry.record.theirs, "{offset} starts and is another group's");
         let attempts = entry.record.attempts + entry.attempts_here;
         ensure!(attempt == attempts, "{offset} starts as attempt {attempt} instead of {attempts}");
         self.running.push((ticket, offset));
@@ -292,6 +309,8 @@ impl Owner {
         ensure!(seen.running() == self.running.len(), "G3: {} running", seen.running());
         let parked = count(|doing| *doing == Doing::Parked);
         ensure!(seen.parked() == parked, "{} parked instead of {parked}", seen.parked());
+        let held = count(|doing| *doing == Doing::Held);
+        ensure!(seen.held() == held, "{} held instead of {held}", seen.held());
         let publishing = count(|doing| matches!(doing, Doing::ToPublish | Doing::Publishing));
         ensure!(seen.publishing() == publishing, "{} publishing instead of {publishing}", seen.publishing());
         let ahead = watermark.map_or(0, |watermark| self.settled.range(watermark..).count());
@@ -322,7 +341,7 @@ impl Owner {
 impl Entry {
     pub(crate) fn holds_its_lane(&self) -> bool {
         match self.doing {
-            Doing::Queued => false,
+            Doing::Queued | Doing::Held => false,
             Doing::WaitingUntil(_) => self.attempts_here > 0,
             _ => true,
         }

@@ -2,7 +2,10 @@
 
 use std::time::Duration;
 
-use keylane_core::{Backoff, Exhausted, Failure, InPlace, Reason, RetryPolicy, Success, TopicRetry};
+use keylane_core::{
+    Backoff, Exhausted, Failure, FailureHeaders, InPlace, Publish, PublishRequest, Reason, RetryPolicy, Success,
+    TopicRetry,
+};
 
 use crate::random::Random;
 
@@ -11,8 +14,17 @@ pub(crate) struct Plan {
     pub(crate) behaviour: Behaviour,
     /// The broker refuses to take it on the retry and dead-letter topics.
     pub(crate) unwritable: bool,
+    pub(crate) fits: Fits,
     /// Its attempts hardly ever end by themselves.
     pub(crate) hangs: bool,
+}
+
+/// What a record is small enough for.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) enum Fits {
+    Everywhere,
+    /// Not the retry topic; the dead-letter topic with these headers, or none at all.
+    DeadLetter(Option<FailureHeaders>),
 }
 
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -25,6 +37,8 @@ pub(crate) enum Behaviour {
     Broken,
     Fatal,
     Undecodable,
+    /// Another group's, never to be attempted.
+    Theirs,
 }
 
 /// Where a record ends when nothing interferes any more.
@@ -36,6 +50,8 @@ pub(crate) enum Ending {
     Parked,
     /// It goes on being retried in place.
     Retrying,
+    /// Settled as another group's, or held.
+    Foreign,
 }
 
 impl Plan {
@@ -49,21 +65,35 @@ impl Plan {
             _ => Behaviour::Good,
         };
         let unwritable = random.percent(8) && !matches!(behaviour, Behaviour::Flaky(_));
-        Self { behaviour, unwritable, hangs: false }
+        let fits = match random.below(30) {
+            _ if matches!(behaviour, Behaviour::Flaky(_)) => Fits::Everywhere,
+            0 => Fits::DeadLetter(None),
+            1 => Fits::DeadLetter(Some(FailureHeaders::Fewest)),
+            2 => Fits::DeadLetter(Some(FailureHeaders::WithoutError)),
+            3 => Fits::DeadLetter(Some(FailureHeaders::All)),
+            _ => Fits::Everywhere,
+        };
+        Self { behaviour, unwritable, fits, hangs: false }
     }
 
     /// Of a run in which nearly everything works: where much does not, nothing is a blocker.
     pub(crate) fn mostly_good(random: &mut Random, policy: &RetryPolicy) -> Self {
         match random.below(600) {
             0 => Self::random(random, policy, 80),
-            kind => Self { behaviour: Behaviour::Good, unwritable: false, hangs: kind <= 3 },
+            kind => Self {
+                behaviour: Behaviour::Good,
+                unwritable: false,
+                fits: Fits::DeadLetter(Some(FailureHeaders::Fewest)),
+                hangs: kind <= 3,
+            },
         }
     }
 
     /// What this attempt does; `attempts` counts all attempts of the record so far, this one included.
     pub(crate) fn act(&self, attempts: u32, random: &mut Random) -> Result<Success, Failure> {
         match self.behaviour {
-            Behaviour::Good => Ok(Success::Done),
+            // It is noticed at its start.
+            Behaviour::Good | Behaviour::Theirs => Ok(Success::Done),
             Behaviour::Skipped => Ok(Success::Skipped),
             Behaviour::Flaky(failures) if attempts > failures => Ok(Success::Done),
             Behaviour::Flaky(_) | Behaviour::Broken => Err(match random.below(5) {
@@ -77,12 +107,34 @@ impl Plan {
         }
     }
 
+    /// Whether a topic refuses this write of it for its size.
+    pub(crate) fn is_too_large(&self, request: &PublishRequest) -> bool {
+        match (self.fits, request.publish) {
+            (Fits::Everywhere, _) => false,
+            (Fits::DeadLetter(_), Publish::Retry { .. }) => true,
+            (Fits::DeadLetter(None), _) => true,
+            (Fits::DeadLetter(Some(FailureHeaders::All)), _) => false,
+            (Fits::DeadLetter(Some(FailureHeaders::WithoutError)), _) => request.headers == FailureHeaders::All,
+            (Fits::DeadLetter(Some(FailureHeaders::Fewest)), _) => request.headers != FailureHeaders::Fewest,
+        }
+    }
+
+    /// For another reason than its size, which does not park it.
+    fn is_refused_by_retry_topic(&self, policy: &RetryPolicy) -> bool {
+        self.unwritable && self.fits == Fits::Everywhere && policy.topic.is_some()
+    }
+
+    fn cannot_be_dead_lettered(&self) -> bool {
+        self.unwritable || self.fits == Fits::DeadLetter(None)
+    }
+
     pub(crate) fn ending(&self, policy: &RetryPolicy) -> Ending {
         let reason = match self.behaviour {
             Behaviour::Good | Behaviour::Flaky(_) => return Ending::Done,
             Behaviour::Skipped => return Ending::Skipped,
+            Behaviour::Theirs => return Ending::Foreign,
             Behaviour::Broken if policy.in_place == InPlace::Forever => return Ending::Retrying,
-            Behaviour::Broken if self.unwritable && policy.topic.is_some() => return Ending::Parked,
+            Behaviour::Broken if self.is_refused_by_retry_topic(policy) => return Ending::Parked,
             Behaviour::Broken => Reason::Exhausted,
             Behaviour::Fatal => Reason::Fatal,
             Behaviour::Undecodable => Reason::Undecodable,
@@ -91,7 +143,7 @@ impl Plan {
             Exhausted::Park => Ending::Parked,
             // The record is repaired when it stops the subscription, or the run would not end.
             Exhausted::Stop => Ending::Done,
-            Exhausted::DeadLetter if policy.dead_letter_topic && self.unwritable => Ending::Parked,
+            Exhausted::DeadLetter if policy.dead_letter_topic && self.cannot_be_dead_lettered() => Ending::Parked,
             Exhausted::DeadLetter if policy.dead_letter_topic => Ending::DeadLettered,
             Exhausted::DeadLetter if reason == Reason::Undecodable => Ending::Parked,
             Exhausted::DeadLetter => Ending::Retrying,

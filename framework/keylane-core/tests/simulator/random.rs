@@ -7,6 +7,11 @@ impl Random {
         Self(seed)
     }
 
+    /// Another sequence, by which this one stays as it is.
+    pub(crate) fn apart(&self) -> Self {
+        Self(!self.0)
+    }
+
     pub(crate) fn next(&mut self) -> u64 {
         self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let mut mixed = self.0;

@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use keylane_core::{
-    Exhausted, Failure, InPlace, ParkReason, Publish, PublishRequest, PublishResult, Reason, Settlement, Success,
-    Verdict,
+    Exhausted, Failure, FailureHeaders, InPlace, Moment, ParkReason, Publish, PublishRequest, PublishResult, Reason,
+    Settlement, Success, Verdict,
 };
 
 use crate::broker::LogRecord;
@@ -143,7 +143,8 @@ impl World {
             if matches!(policy.in_place, InPlace::Times(times) if entry.attempts_here <= times) {
                 return Expected::Waiting { refused_by_guard: false };
             }
-            if policy.topic.is_some_and(|topic| entry.record.rounds < topic.rounds) {
+            let by_topic = policy.topic.filter(|_| !entry.too_large_for_retry);
+            if by_topic.is_some_and(|topic| entry.record.rounds < topic.rounds) {
                 return Expected::RetryTopic;
             }
         }
@@ -176,7 +177,9 @@ impl World {
         entry.doing = Doing::Publishing;
         let attempts = entry.record.attempts + entry.attempts_here;
         ensure!(request.attempts == attempts, "{offset} is written with {} attempts, not {attempts}", request.attempts);
+        ensure!(request.headers == entry.headers, "{offset} is written with {:?}: {entry:?}", request.headers);
         if let Publish::Retry { round, .. } = request.publish {
+            ensure!(!entry.too_large_for_retry, "{offset} is to go through the retry topic, where it does not fit");
             ensure!(round == entry.record.rounds + 1, "{offset} is written for round {round}: {entry:?}");
         }
         owner.writes.push(request);
@@ -194,6 +197,8 @@ impl World {
         let offset = request.offset.get();
         let entry = *owner.unsettled.get(&offset).ok_or("a record that is written is pending")?;
         let mut result = match self.random.below(10) {
+            // Too large comes first, as it does at the client.
+            _ if self.plans[entry.record.identity].is_too_large(&request) => PublishResult::TooLarge,
             _ if self.plans[entry.record.identity].unwritable => PublishResult::Refused,
             0 => PublishResult::Failed,
             1..=2 if !self.calm => PublishResult::Failed,
@@ -229,11 +234,23 @@ impl World {
                 Doing::PublishWaitingUntil(self.now + *delay)
             }
             (PublishResult::Refused, Verdict::Parked { reason: ParkReason::Refused }) => Doing::Parked,
+            (PublishResult::TooLarge, verdict) => {
+                let (doing, corner) = too_large(&entry, &request, verdict, self.now)?;
+                *self.corners.entry(corner).or_default() += 1;
+                doing
+            }
             _ => return Err(format!("the write of {offset} is {result:?}: {verdict:?}")),
         };
         if let Some(entry) = owner.unsettled.get_mut(&offset) {
             entry.doing = doing;
-            entry.refused = result == PublishResult::Refused;
+            entry.refused = doing == Doing::Parked;
+            if result == PublishResult::TooLarge {
+                entry.too_large_for_retry |= matches!(request.publish, Publish::Retry { .. });
+                entry.headers = match request.publish {
+                    Publish::DeadLetter { .. } => request.headers.fewer().unwrap_or(request.headers),
+                    Publish::Retry { .. } => entry.headers,
+                };
+            }
         }
         self.late.push((log, request.ticket));
         Ok(true)
@@ -242,7 +259,8 @@ impl World {
     /// The broker takes a write in.
     pub(crate) fn store(&mut self, log: usize, request: PublishRequest) {
         let Some(&record) = self.broker.logs[log].get(request.offset.get()) else { return };
-        if self.plans[record.identity].unwritable {
+        let plan = &self.plans[record.identity];
+        if plan.unwritable || plan.is_too_large(&request) {
             return;
         }
         match request.publish {
@@ -280,6 +298,29 @@ impl World {
         ensure!(owner.snapshot() == before, "G7: a late result changes something ({ticket:?})");
         ensure!(owner.partition.record(ticket).is_none(), "G7: a late ticket still shows a record ({ticket:?})");
         Ok(())
+    }
+}
+
+/// What becomes of a record that is too large: the retry topic is left out, then headers are.
+fn too_large(
+    entry: &Entry,
+    request: &PublishRequest,
+    verdict: &Verdict<usize>,
+    now: Moment,
+) -> Checked<(Doing, &'static str)> {
+    match (request.publish, request.headers, verdict) {
+        (Publish::Retry { delay, .. }, _, Verdict::Waiting { delay: waits, refused_by_guard: false })
+            if *waits == delay =>
+        {
+            Ok((Doing::WaitingUntil(now + delay), "too large for the retry topic"))
+        }
+        (Publish::DeadLetter { .. }, FailureHeaders::Fewest, Verdict::Parked { reason: ParkReason::TooLarge }) => {
+            Ok((Doing::Parked, "too large with the fewest headers"))
+        }
+        (Publish::DeadLetter { .. }, FailureHeaders::All | FailureHeaders::WithoutError, Verdict::Publishing) => {
+            Ok((Doing::ToPublish, "a dead letter with fewer headers"))
+        }
+        _ => Err(format!("{entry:?} is too large for {request:?}: {verdict:?}")),
     }
 }
 

@@ -110,7 +110,7 @@ impl Owner {
         let holder = self.unsettled.iter().find(|(_, other)| has_its_key(other) && other.holds_its_lane());
         let (&offset, entry) = match self.settings.lane_order {
             LaneOrder::Offset => (oldest, entry),
-            LaneOrder::Due if entry.is_not_due(now) => return None,
+            LaneOrder::Due if entry.is_not_due(now) || entry.doing == Doing::Held => return None,
             LaneOrder::Due => holder.unwrap_or((oldest, entry)),
         };
         let may_be_taken = match entry.doing {
@@ -122,7 +122,8 @@ impl Owner {
         if !may_be_taken || now.since(entry.since) < policy.after {
             return None;
         }
-        let joined = |other: &Entry| self.settings.lane_order == LaneOrder::Offset || !other.is_not_due(now);
+        let is_in_lane = |other: &Entry| other.doing != Doing::Held && !other.is_not_due(now);
+        let joined = |other: &Entry| self.settings.lane_order == LaneOrder::Offset || is_in_lane(other);
         let of_its_lane = self.unsettled.values().filter(|other| has_its_key(other) && joined(other)).count().max(1);
         let others = self.unsettled.len() - of_its_lane;
         let settled = self.settled_ahead();

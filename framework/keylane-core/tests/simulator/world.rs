@@ -10,6 +10,7 @@ use keylane_core::{
 };
 
 use crate::broker::{Broker, Commit, LOGS, LogRecord, ORIGIN, RETRY};
+use crate::foreign::Neighbours;
 use crate::owner::Owner;
 use crate::plan::{Behaviour, Plan, random_policy};
 use crate::random::Random;
@@ -41,6 +42,7 @@ pub(crate) struct World {
     pub(crate) owners: [Option<Owner>; 2],
     pub(crate) guards: [Guard; MEMBERS],
     pub(crate) plans: Vec<Plan>,
+    pub(crate) neighbours: Neighbours,
     /// Records that were dead-lettered, or are to be, for holding up their partition: the policy did not ask for their plan.
     pub(crate) given_up: BTreeSet<usize>,
     /// Records that a log lost: they may be nowhere.
@@ -109,10 +111,12 @@ pub(crate) enum Step {
     Lose,
     Crash,
     Operator,
+    Neighbour,
+    Ask,
 }
 
 /// Each kind of step and its usual weight.
-const STEPS: [(Step, u64); 20] = [
+const STEPS: [(Step, u64); 22] = [
     (Step::Produce, 25),
     (Step::Fetch, 40),
     (Step::FetchAgain, 3),
@@ -133,6 +137,8 @@ const STEPS: [(Step, u64); 20] = [
     (Step::Lose, 1),
     (Step::Crash, 1),
     (Step::Operator, 6),
+    (Step::Neighbour, 5),
+    (Step::Ask, 15),
 ];
 
 impl World {
@@ -146,7 +152,7 @@ impl World {
         for ((step, _), weight) in STEPS.iter().zip(&mut world.weights) {
             *weight = match step {
                 Step::Assign => 2,
-                Step::TogglePause | Step::FetchAgain => 0,
+                Step::TogglePause | Step::FetchAgain | Step::Neighbour | Step::Ask => 0,
                 Step::Crash | Step::Lose | Step::Revoke => u64::from(world.random.percent(30)),
                 _ => *weight,
             };
@@ -179,10 +185,14 @@ impl World {
                 ..PartitionSettings::default()
             })
         };
-        let weights = STEPS.map(|(_, weight)| match random.below(4) {
-            0 if weight <= 3 => 0,
-            1 => weight * 3,
-            _ => weight,
+        let mut apart = random.apart();
+        let weights = STEPS.map(|(step, weight)| match step {
+            Step::Neighbour | Step::Ask => weight * apart.below(3),
+            _ => match random.below(4) {
+                0 if weight <= 3 => 0,
+                1 => weight * 3,
+                _ => weight,
+            },
         });
         Self {
             fault,
@@ -191,6 +201,7 @@ impl World {
             owners: [None, None],
             guards: [Guard::new(), Guard::new()],
             plans: Vec::new(),
+            neighbours: Neighbours::new(&mut apart),
             given_up: BTreeSet::new(),
             cut_away: BTreeSet::new(),
             attempts: Vec::new(),
@@ -245,6 +256,8 @@ impl World {
             Step::Lose => self.lose(log),
             Step::Crash => self.crash()?,
             Step::Operator => self.operator(log),
+            Step::Neighbour => self.neighbour(),
+            Step::Ask => self.ask()?,
         }
         self.check()?;
         Ok(step)
@@ -299,7 +312,7 @@ impl World {
             let key = (!self.random.percent(15)).then(|| self.random.below(self.keys));
             let due = self.random.percent(5).then(|| self.millis() + self.random.below(500));
             let hole = if self.random.percent(20) { self.random.below(3) as i64 } else { 0 };
-            let record = LogRecord { offset: 0, identity, key, due, rounds: 0, attempts: 0, epoch: 0 };
+            let record = LogRecord { offset: 0, identity, key, due, rounds: 0, attempts: 0, epoch: 0, theirs: false };
             self.broker.logs[ORIGIN].append(hole, record);
         }
     }
@@ -320,20 +333,25 @@ impl World {
             return Ok(());
         }
         let batch = self.broker.logs[log].read(owner.fetch_at, 1 + self.random.index(BATCH));
+        let mut foreign = Vec::new();
         for record in batch {
             owner.fetch_at = record.offset + 1;
             if self.fault == Fault::LosesARecordBetweenReadingAndDelivery && self.random.percent(2) {
                 continue;
             }
-            let corner = match owner.deliver(record, self.now)? {
+            let ruling = self.neighbours.rule(owner.member, &record, self.now);
+            let corner = match owner.deliver(record, ruling, self.now)? {
                 Delivered::Queued => continue,
                 Delivered::Repeated => "a repeated delivery",
                 Delivered::AlreadySettled => "a delivery settled before",
-                Delivered::Foreign => "a foreign delivery",
+                Delivered::Foreign => {
+                    foreign.push(record.offset);
+                    "a foreign delivery"
+                }
             };
             *self.corners.entry(corner).or_default() += 1;
         }
-        Ok(())
+        foreign.into_iter().try_for_each(|offset| self.settled_at_delivery(log, offset))
     }
 
     /// The client reads again what it has delivered.

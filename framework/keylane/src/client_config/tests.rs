@@ -74,6 +74,12 @@ fn the_tuned_defaults_give_way_to_the_user_under_either_name() {
     assert_eq!(config.get("fetch.message.max.bytes"), Some("99"));
     assert_eq!(config.get("max.partition.fetch.bytes"), None);
     assert_eq!(producer(&[("delivery.timeout.ms", "7")]).unwrap().get("message.timeout.ms"), Some("7"));
+    let config = producer(&[("compression.type", "none"), ("message.max.bytes", "7000")]).unwrap();
+    assert_eq!((config.get("compression.codec"), config.get("message.max.bytes")), (Some("none"), Some("7000")));
+    let config = producer(&[]).unwrap();
+    let socket_request_max_bytes = 100 << 20;
+    let limit: usize = config.get("message.max.bytes").unwrap().parse().unwrap();
+    assert_eq!((config.get("compression.codec"), limit), (Some("lz4"), socket_request_max_bytes - (64 << 10)));
 }
 
 #[test]

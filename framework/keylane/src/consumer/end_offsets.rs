@@ -7,7 +7,7 @@
 
 use std::collections::HashMap;
 use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use keylane_core::{LogRange, Position};
@@ -18,6 +18,7 @@ use rdkafka::error::RDKafkaErrorCode as Code;
 use super::brokers::answering;
 use super::dead_letters;
 use crate::client_config::creation_error;
+use crate::panics;
 use crate::topics::LastError;
 
 const ASK_EVERY: Duration = Duration::from_secs(10);
@@ -48,6 +49,8 @@ pub(super) struct Answers {
     pub(super) topics: HashMap<Arc<str>, bool>,
     /// Brokers that answer.
     pub(super) brokers: Vec<i32>,
+    /// The thread has ended so.
+    pub(super) panicked: Option<String>,
     pub(super) dead_letters: Option<u64>,
 }
 
@@ -95,7 +98,7 @@ impl EndOffsets {
 
     /// The answers since the last call.
     pub(super) fn take(&self) -> Answers {
-        std::mem::take(&mut *self.answers.lock().unwrap_or_else(PoisonError::into_inner))
+        std::mem::take(&mut *lock(&self.answers))
     }
 
     fn thread(&mut self) -> Option<&SyncSender<Question>> {
@@ -104,13 +107,22 @@ impl EndOffsets {
             let (config, answers) = (self.config.clone(), self.answers.clone());
             std::thread::Builder::new()
                 .name("keylane-end-offsets".into())
-                .spawn(move || answer(&config, &receiver, &answers))
+                .spawn(move || {
+                    if let Err(text) = panics::caught(|| answer(&config, &receiver, &answers)) {
+                        lock(&answers).panicked = Some(text);
+                    }
+                })
                 .inspect_err(|error| tracing::warn!(%error, "lag of paused partitions cannot be measured"))
                 .ok()?;
             self.questions = Some(sender);
         }
         self.questions.as_ref()
     }
+}
+
+/// Whole also where its holder panicked: one entry at a time is inserted.
+fn lock(answers: &Mutex<Answers>) -> MutexGuard<'_, Answers> {
+    answers.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// Ends when the subscription has ended, at the latest one answer later.
@@ -121,8 +133,10 @@ fn answer(config: &ClientConfig, questions: &Receiver<Question>, answers: &Mutex
             return tracing::warn!(error = %creation_error(error), "lag of paused partitions cannot be measured");
         }
     };
-    let answers = || answers.lock().unwrap_or_else(PoisonError::into_inner);
+    let answers = || lock(answers);
     while let Ok(Question { ends, topics, brokers, led, dead_letters }) = questions.recv() {
+        #[cfg(test)]
+        panics::planted::step("end offsets", config.get("bootstrap.servers").unwrap_or_default());
         for topic in topics {
             if let Some(is_there) = is_there(&client, &topic) {
                 answers().topics.insert(topic, is_there);

@@ -90,7 +90,7 @@ impl PollLoop {
     fn advance_handover(&mut self) {
         let Some(mut handover) = self.handover.take() else { return };
         #[cfg(test)]
-        crate::panics::planted::step("handover", &self.settings.subscription);
+        crate::panics::planted::step("hand-over", &self.settings.subscription);
         if let Some(deadline) = self.control.shutdown_deadline() {
             handover.hurry(&mut self.assignment, deadline);
         }

@@ -149,7 +149,11 @@ impl PollLoop {
 
     /// Takes in what the side client was answered.
     pub(super) fn take_end_offsets(&mut self) {
-        let Answers { ends, topics, brokers, dead_letters } = self.end_offsets.take();
+        let Answers { ends, topics, brokers, dead_letters, panicked } = self.end_offsets.take();
+        if let Some(text) = panicked {
+            let error = format!("the thread that asks for end offsets panicked: {text}");
+            self.control.fail(SubscriptionError::Internal(error));
+        }
         self.note_dead_letters(dead_letters);
         if !ends.is_empty() || !topics.is_empty() {
             healthy(&self.control, Sign::Answer);
@@ -187,8 +191,8 @@ impl PollLoop {
         subscribed.filter(|topic| was_missing || has_none(topic)).cloned().collect()
     }
 
-    /// An owner ends only on order. One that ended otherwise has panicked, or was dropped with its runtime, and its partition
-    /// would stand still unnoticed.
+    /// An owner ends only on order, or by a panic, which it reports itself. One that ended otherwise was dropped with its
+    /// runtime, and its partition would stand still unnoticed.
     fn watch_owners(&self) {
         if self.draining {
             return;
@@ -196,7 +200,7 @@ impl PollLoop {
         if let Some(dead) = self.assignment.partitions.iter().find(|p| !p.revoking && p.anew.is_none() && p.has_ended())
         {
             let error = format!(
-                "the owner of {}-{} ended: the tokio runtime was shut down before the subscription, or it panicked (see the panic message)",
+                "the owner of {}-{} ended: the tokio runtime was shut down before the subscription",
                 dead.topic, dead.partition
             );
             self.control.fail(SubscriptionError::Internal(error));

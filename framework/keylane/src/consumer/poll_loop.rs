@@ -152,7 +152,9 @@ impl PollLoop {
     /// One pass: read, hand over, look after everything else.
     fn pass(&mut self) {
         #[cfg(test)]
-        crate::panics::planted::step("pass", &self.settings.subscription);
+        if self.handover.is_some() {
+            panics::planted::step("pass in a hand-over", &self.settings.subscription);
+        }
         let urgent = self.draining || self.handover.is_some() || self.commits.are_urgent(&self.assignment.partitions);
         let wait = if urgent { DRAIN_WAIT } else { IDLE_WAIT };
         let entered = Instant::now();

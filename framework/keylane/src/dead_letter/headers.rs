@@ -1,5 +1,7 @@
 //! The headers of a dead letter. Pure: what is written depends on the arguments alone.
 
+use keylane_core::FailureHeaders;
+
 use super::bounded_text::bounded_text;
 use super::{names, rfc3339};
 use crate::{Headers, Origin};
@@ -41,9 +43,10 @@ pub(crate) fn dead_letter_headers(
     origin_timestamp: Option<i64>,
     writer: Writer<'_>,
     history: &FailureHistory,
+    which: FailureHeaders,
 ) -> Headers {
     let mut headers = without_ours(original);
-    push_failure(&mut headers, origin, origin_timestamp, writer, history);
+    push_failure(&mut headers, origin, origin_timestamp, writer, history, which);
     headers
 }
 
@@ -81,6 +84,7 @@ pub(super) fn push_failure(
     origin_timestamp: Option<i64>,
     writer: Writer<'_>,
     history: &FailureHistory,
+    which: FailureHeaders,
 ) {
     headers.push(names::ORIGIN_TOPIC, origin.topic.to_string());
     headers.push(names::ORIGIN_PARTITION, origin.partition.to_string());
@@ -89,6 +93,10 @@ pub(super) fn push_failure(
         headers.push(names::ORIGIN_TIMESTAMP, timestamp.to_string());
     }
     headers.push(names::GROUP, group_as_written(writer.group));
+    if which == FailureHeaders::Fewest {
+        headers.push(names::REASON, history.reason);
+        return;
+    }
     if let Some(epoch) = writer.epoch {
         headers.push(names::EPOCH, bounded_text(epoch, NAME_LIMIT_BYTES));
     }
@@ -96,7 +104,9 @@ pub(super) fn push_failure(
     headers.push(names::FIRST_FAILURE, rfc3339::format_millis(history.first_failure_millis));
     headers.push(names::LAST_FAILURE, rfc3339::format_millis(history.last_failure_millis));
     headers.push(names::REASON, history.reason);
-    headers.push(names::ERROR, bounded_text(&history.error, MAX_ERROR_BYTES));
+    if which == FailureHeaders::All {
+        headers.push(names::ERROR, bounded_text(&history.error, MAX_ERROR_BYTES));
+    }
 }
 
 #[cfg(test)]
@@ -104,6 +114,7 @@ pub(super) mod tests {
     use bytes::Bytes;
     use proptest::prelude::*;
 
+    use super::super::FailedRecordId;
     use super::*;
 
     /// `headers.md` promises it to users.
@@ -175,7 +186,8 @@ pub(super) mod tests {
         let mut original: Headers = [("traceparent", "00-ab")].into_iter().collect();
         original.push_null("empty");
         let writer = Writer { group: "notifier", epoch: Some("17/gate-1") };
-        let headers = dead_letter_headers(&original, &origin, Some(1_763_698_842_000), writer, &history);
+        let headers =
+            dead_letter_headers(&original, &origin, Some(1_763_698_842_000), writer, &history, FailureHeaders::All);
         let lines: Vec<_> = headers
             .iter()
             .map(|(name, value)| {
@@ -202,6 +214,24 @@ pub(super) mod tests {
         );
     }
 
+    /// Point 9: the ways to make a dead letter smaller. What identifies it, and why it is there, stays.
+    #[test]
+    fn with_fewer_headers_origin_group_and_reason_are_left() {
+        let (origin, history) = parking_failure();
+        let original: Headers = [("own", "1")].into_iter().collect();
+        let with = |which| dead_letter_headers(&original, &origin, Some(5), by("notifier"), &history, which);
+        let names = |headers: &Headers| headers.iter().map(|(name, _)| name.to_owned()).collect::<Vec<_>>();
+        let (all, without) = (with(FailureHeaders::All), with(FailureHeaders::WithoutError));
+        let mut but_the_error = names(&all);
+        assert_eq!(but_the_error.pop().as_deref(), Some(names::ERROR));
+        assert_eq!(names(&without), but_the_error);
+        let fewest = with(FailureHeaders::Fewest);
+        let kept = ["own", names::ORIGIN_TOPIC, names::ORIGIN_PARTITION, names::ORIGIN_OFFSET];
+        let kept = [&kept[..], &[names::ORIGIN_TIMESTAMP, names::GROUP, names::REASON]].concat();
+        assert_eq!(names(&fewest), kept);
+        assert_eq!(FailedRecordId::read(&fewest), FailedRecordId::read(&all));
+    }
+
     #[test]
     fn every_header_that_is_written_is_explained_to_users_and_the_other_way_round() {
         let explained = include_str!("headers.md");
@@ -216,7 +246,7 @@ pub(super) mod tests {
         fn the_producers_headers_arrive_bit_for_bit(
             original in producer_headers(), origin in origins(), history in histories(), group in any::<String>(),
         ) {
-            let headers = dead_letter_headers(&original, &origin, Some(1), by(&group), &history);
+            let headers = dead_letter_headers(&original, &origin, Some(1), by(&group), &history, FailureHeaders::All);
             prop_assert_eq!(foreign(&headers), foreign(&original));
         }
 
@@ -224,8 +254,8 @@ pub(super) mod tests {
         fn a_dead_letter_that_fails_again_does_not_grow(
             original in producer_headers(), origin in origins(), history in histories(), group in any::<String>(),
         ) {
-            let once = dead_letter_headers(&original, &origin, Some(i64::MIN), by(&group), &history);
-            let twice = dead_letter_headers(&once, &origin, Some(i64::MIN), by(&group), &history);
+            let once = dead_letter_headers(&original, &origin, Some(i64::MIN), by(&group), &history, FailureHeaders::All);
+            let twice = dead_letter_headers(&once, &origin, Some(i64::MIN), by(&group), &history, FailureHeaders::All);
             prop_assert!(size_bytes(&once) <= size_bytes(&original) + ADDED_LIMIT_BYTES);
             prop_assert_eq!(once, twice);
         }

@@ -74,6 +74,8 @@ impl fmt::Display for FailedRecordId {
 
 #[cfg(test)]
 mod tests {
+    use keylane_core::FailureHeaders;
+
     use super::super::headers::tests::parking_failure;
     use super::super::{Writer, dead_letter_headers, retry_headers};
     use super::*;
@@ -82,7 +84,9 @@ mod tests {
     fn copies_by_two_epochs_have_one_id_and_another_round_or_kind_has_another() {
         let (origin, history) = parking_failure();
         let writer = |epoch| Writer { group: "notifier", epoch: Some(epoch) };
-        let dead = |epoch| dead_letter_headers(&Headers::new(), &origin, Some(5), writer(epoch), &history);
+        let dead = |epoch| {
+            dead_letter_headers(&Headers::new(), &origin, Some(5), writer(epoch), &history, FailureHeaders::All)
+        };
         let retry =
             |epoch, round| retry_headers(&Headers::new(), &origin, Some(5), writer(epoch), &history, round, 9, None);
         let id = |headers: &Headers| FailedRecordId::read(headers).unwrap();
@@ -97,7 +101,14 @@ mod tests {
     #[test]
     fn a_record_that_keylane_did_not_write_has_none() {
         let (origin, history) = parking_failure();
-        let whole = dead_letter_headers(&Headers::new(), &origin, None, Writer { group: "g", epoch: None }, &history);
+        let whole = dead_letter_headers(
+            &Headers::new(),
+            &origin,
+            None,
+            Writer { group: "g", epoch: None },
+            &history,
+            FailureHeaders::All,
+        );
         assert!(FailedRecordId::read(&whole).is_some());
         for missing in [names::GROUP, names::ORIGIN_TOPIC, names::ORIGIN_PARTITION, names::ORIGIN_OFFSET] {
             let mut headers = Headers::new();

@@ -84,7 +84,14 @@ mod tests {
     fn a_dead_letter_that_was_copied_to_the_retry_topic_counts_as_its_groups_until_it_is_requeued() {
         let (origin, history) = parking_failure();
         let writer = Writer { group: "billing", epoch: None };
-        let dead = dead_letter_headers(&with(&PRODUCERS), &origin, Some(5), writer, &history);
+        let dead = dead_letter_headers(
+            &with(&PRODUCERS),
+            &origin,
+            Some(5),
+            writer,
+            &history,
+            keylane_core::FailureHeaders::All,
+        );
         assert_eq!((read(&dead).group, read(&dead).requeued), (Some("billing"), false));
         assert!(read(&requeued(&dead, 1, 90)).requeued);
     }

@@ -1,5 +1,7 @@
 //! The headers of a record on the retry topic, written and read back.
 
+use keylane_core::FailureHeaders;
+
 use super::headers::{FailureHistory, Writer, push_failure, without_ours};
 use super::{names, rfc3339};
 use crate::task_metadata::TaskMetadata;
@@ -35,7 +37,7 @@ pub(crate) fn retry_headers(
     metadata: Option<&TaskMetadata>,
 ) -> Headers {
     let mut headers = without_ours(original);
-    push_failure(&mut headers, origin, origin_timestamp, writer, history);
+    push_failure(&mut headers, origin, origin_timestamp, writer, history, FailureHeaders::All);
     headers.push(names::RETRY_ROUND, round.to_string());
     headers.push(names::RETRY_DUE, due_millis.to_string());
     // Appended, not replaced: the last one counts, and the producer's own is still there for the dead letter.
@@ -202,9 +204,9 @@ mod tests {
                 prop_assert!(size_bytes(&headers) <= size_bytes(&original) + ADDED_LIMIT_BYTES + own + 40);
             }
             let first = read_retry_state(&headers).origin.expect("the retry wrote it");
-            let dead = dead_letter_headers(&headers, &first, None, by(&group), &history);
+            let dead = dead_letter_headers(&headers, &first, None, by(&group), &history, FailureHeaders::All);
             prop_assert_eq!(foreign(&dead), foreign(&original));
-            prop_assert_eq!(dead, dead_letter_headers(&original, &origin, None, by(&group), &history));
+            prop_assert_eq!(dead, dead_letter_headers(&original, &origin, None, by(&group), &history, FailureHeaders::All));
         }
 
         #[test]

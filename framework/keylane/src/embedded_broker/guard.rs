@@ -13,6 +13,7 @@ use rdkafka::{ClientConfig, Offset, TopicPartitionList};
 use super::eviction::{Eviction, Reader, ReaderKey, evictions};
 use super::mock::Mock;
 use super::{EmbeddedBrokerError, EvictionGuard};
+use crate::panics;
 
 const LOOK_INTERVAL: Duration = Duration::from_millis(200);
 /// For each of a look's questions; an embedded broker answers in microseconds.
@@ -92,19 +93,26 @@ impl Shared {
         let mut failing = false;
         loop {
             let stop = !matches!(stopped.recv_timeout(LOOK_INTERVAL), Err(RecvTimeoutError::Timeout));
-            match self.look() {
-                Ok(()) => failing = false,
+            match panics::caught(|| self.look_on_thread()) {
+                Ok(Ok(())) => failing = false,
                 // Said once; nothing is missed by it, the next look compares with the last one that succeeded.
-                Err(error) if !failing => {
+                Ok(Err(error)) if !failing => {
                     tracing::warn!(%error, "the embedded broker's watcher gets no answer");
                     failing = true;
                 }
-                Err(_) => {}
+                Ok(Err(_)) => {}
+                Err(text) => tracing::error!(panic = text, "the embedded broker's watcher panicked; it looks again"),
             }
             if stop {
                 return;
             }
         }
+    }
+
+    fn look_on_thread(&self) -> KafkaResult<()> {
+        #[cfg(test)]
+        panics::planted::step("watch", &lock(&self.watch).bootstrap_servers);
+        self.look()
     }
 
     fn look(&self) -> KafkaResult<()> {

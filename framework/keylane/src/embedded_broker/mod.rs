@@ -150,7 +150,7 @@ impl EmbeddedBroker {
     ///
     /// | Kafka property | here | default | why |
     /// |---|---|---|---|
-    /// | `message.max.bytes` | 1000000 | 1000000 | two batches of more than 5 MiB together make the mock lose the first |
+    /// | `message.max.bytes` | 1000000 | 104792064 | two batches of more than 5 MiB together make the mock lose the first |
     /// | `linger.ms` | 5 | 5 | each batch costs the mock's reader a round trip: do not send records singly |
     pub fn producer_settings() -> BTreeMap<String, String> {
         settings(&[("message.max.bytes", "1000000"), ("linger.ms", "5")])

@@ -8,6 +8,7 @@ use rdkafka::producer::{BaseProducer, BaseRecord, DeliveryResult, Producer, Prod
 use rdkafka::{ClientContext, Offset, TopicPartitionList};
 
 use super::*;
+use crate::panics::planted;
 
 const DEADLINE: Duration = Duration::from_secs(30);
 
@@ -224,4 +225,15 @@ fn many_brokers_can_come_and_go_at_once() {
         })
         .collect();
     within_deadline("8 brokers", move || threads.into_iter().for_each(|thread| thread.join().unwrap()));
+}
+
+#[test]
+fn the_watcher_goes_on_after_a_panic() {
+    let broker = start();
+    broker.create_topic("t", 1).unwrap();
+    planted::plant("watch", broker.bootstrap_servers(), 0);
+    wait_until("the panic", || !planted::is_there("watch", broker.bootstrap_servers()));
+    planted::plant("watch", broker.bootstrap_servers(), 0);
+    wait_until("a look after it", || !planted::is_there("watch", broker.bootstrap_servers()));
+    assert_eq!(broker.look_for_evictions(), Ok(vec![]));
 }

@@ -116,7 +116,7 @@ fn liveness(client: &Client, topic: &TopicTarget, group: &str) -> Liveness {
 
 fn has_commits(client: &Client, topic: &TopicTarget, group: &str) -> Result<bool, Code> {
     let mut list = TopicPartitionList::new();
-    list.add_partition_range(&topic.name, 0, topic.partitions - 1);
+    list.add_partition_range(&topic.name, 0, topic.partitions.get() - 1);
     let operation = Operation::RD_KAFKA_ADMIN_OP_LISTCONSUMERGROUPOFFSETS;
     let ask = |options: &_, queue: &_| list_group_offsets(client, group, &list, options, queue);
     question(client, operation, ask, has_offsets)
@@ -146,7 +146,10 @@ fn question<T>(
 
 #[cfg(all(test, feature = "embedded-broker"))]
 mod tests {
+    use std::time::Instant;
+
     use super::*;
+    use crate::runtime::PartitionCount;
     use crate::{EmbeddedBroker, EmbeddedBrokerOptions};
 
     #[test]
@@ -169,7 +172,7 @@ mod tests {
         commit("reads-it", "retry");
         commit("reads-another", "other");
         let client: Client = config.create_with_context(LastError::default()).unwrap();
-        let topic = TopicTarget { name: "retry".into(), partitions: 2 };
+        let topic = TopicTarget { name: "retry".into(), partitions: PartitionCount::new(2, Instant::now()) };
         assert_eq!(liveness(&client, &topic, "reads-it"), Liveness::Alive);
         // The embedded broker does not describe groups, so none is known to be gone.
         assert_eq!(liveness(&client, &topic, "reads-another"), Liveness::Unknown);

@@ -2,7 +2,11 @@
 
 use bytes::Bytes;
 
-use crate::dead_letter::{FailureHistory, RetryState, Writer, dead_letter_headers, read_retry_state, retry_headers};
+use keylane_core::FailureHeaders;
+
+use crate::dead_letter::{
+    FailureHistory, RetryState, Writer, dead_letter_headers, provenance, read_retry_state, retry_headers,
+};
 use crate::record::RecordHeaders;
 use crate::{Headers, Origin, TaskMetadata};
 
@@ -35,6 +39,8 @@ pub fn record_headers(bytes: &[u8]) {
     let as_origin = RecordHeaders::read(headers.clone(), false);
     assert!(as_origin.retry.is_none(), "an origin's records have no past, whatever they say");
     assert_eq!(as_origin.metadata, as_retry.metadata);
+    let provenance = provenance(&headers, as_retry.metadata.as_ref());
+    assert_eq!(provenance.group, headers.last_str("keylane-group"), "nobody else's word");
     assert_sent_on(&headers, &state, as_origin.metadata.as_ref());
 }
 
@@ -138,6 +144,8 @@ fn assert_sent_on(original: &Headers, state: &RetryState, metadata: Option<&Task
     let decaton = retried.last("dt_meta").map(|bytes| TaskMetadata::decode(bytes).expect("ours"));
     let decaton = decaton.expect("every retry has one");
     assert_eq!((decaton.retry_count, decaton.scheduled_time_millis), (i64::from(round), due));
+    let theirs = provenance(&retried, Some(&decaton));
+    assert_eq!((theirs.group, theirs.requeued), (Some(WRITER.group), false), "taken for another's, or requeued");
     if let Some(own) = metadata {
         assert_eq!(decaton.source_application_id, own.source_application_id);
         assert_eq!(
@@ -146,8 +154,12 @@ fn assert_sent_on(original: &Headers, state: &RetryState, metadata: Option<&Task
         );
     }
 
-    let dead = dead_letter_headers(&retried, &origin, timestamp, WRITER, &history);
-    assert_eq!(dead, dead_letter_headers(original, &origin, timestamp, WRITER, &history), "the retry left a trace");
+    let dead = dead_letter_headers(&retried, &origin, timestamp, WRITER, &history, FailureHeaders::All);
+    assert_eq!(
+        dead,
+        dead_letter_headers(original, &origin, timestamp, WRITER, &history, FailureHeaders::All),
+        "the retry left a trace"
+    );
     // A round says that the last `dt_meta` is keylane's; the name is reserved.
     if original.last(ROUND).is_none() {
         assert_eq!(foreign(&dead), foreign(original));

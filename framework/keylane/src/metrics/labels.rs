@@ -235,6 +235,9 @@ label_enum! {
         Transient = "transient",
         /// Refused for good; the record is parked.
         Refused = "refused",
+        /// The record is larger than the topic allows, and is not written as it is: it is retried in place, or its dead letter
+        /// is written with fewer headers. Where that does not help it is `refused`.
+        TooLarge = "too_large",
     }
 }
 

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use rdkafka::ClientConfig;
 use tokio::sync::OnceCell;
 
-use super::client::Client;
+use super::client::{Client, OnPanic};
 use super::pending::{NotAdmitted, Pending};
 use super::raw::{Acknowledged, OutgoingRecord};
 use super::write_error::{WriteError, WriteFailure};
@@ -19,26 +19,31 @@ use super::write_error::{WriteError, WriteFailure};
 pub(super) struct Alone {
     config: ClientConfig,
     pending: Arc<Pending>,
+    on_panic: OnPanic,
     client: OnceCell<Arc<Client>>,
 }
 
 impl Alone {
-    pub(super) fn new(mut config: ClientConfig, pending: Arc<Pending>) -> Self {
+    pub(super) fn new(mut config: ClientConfig, pending: Arc<Pending>, on_panic: OnPanic) -> Self {
         config.set("batch.num.messages", "1");
-        Self { config, pending, client: OnceCell::new() }
+        Self { config, pending, on_panic, client: OnceCell::new() }
     }
 
-    /// Writes a record that was `refused` in a batch.
+    /// Writes a record that was refused in a batch.
     ///
     /// # Errors
-    /// What the broker says to this record alone; `refused` itself where nobody can be asked any more.
-    pub(super) async fn write(&self, record: &OutgoingRecord, refused: WriteError) -> Result<Acknowledged, WriteError> {
-        let Ok(client) = self.client.get_or_try_init(|| self.start()).await else { return Err(refused) };
+    /// What the broker says to this record alone. Where no broker can be asked, the record may be an innocent neighbour,
+    /// and the error is a transient one.
+    pub(super) async fn write(&self, record: &OutgoingRecord) -> Result<Acknowledged, WriteError> {
+        let fail = |failure| Err(WriteError::new(record.topic.clone(), failure));
+        let Ok(client) = self.client.get_or_try_init(|| self.start()).await else {
+            return fail(WriteFailure::RefusedInBatch);
+        };
         match client.queue(record) {
-            Ok(answer) => {
-                answer.await.unwrap_or_else(|_| Err(WriteError::new(record.topic.clone(), WriteFailure::Abandoned)))
+            Ok(answer) => answer.await.unwrap_or_else(|_| fail(WriteFailure::Abandoned)),
+            Err(WriteError { failure: WriteFailure::NotAdmitted(NotAdmitted::Closed), .. }) => {
+                fail(WriteFailure::RefusedInBatch)
             }
-            Err(WriteError { failure: WriteFailure::NotAdmitted(NotAdmitted::Closed), .. }) => Err(refused),
             Err(error) => Err(error),
         }
     }
@@ -51,8 +56,8 @@ impl Alone {
 
     /// Creating a client reads certificates and starts threads: not on a runtime thread.
     async fn start(&self) -> Result<Arc<Client>, ()> {
-        let (config, pending) = (self.config.clone(), self.pending.clone());
-        match tokio::task::spawn_blocking(move || Client::start(config, pending)).await {
+        let (config, pending, on_panic) = (self.config.clone(), self.pending.clone(), self.on_panic.clone());
+        match tokio::task::spawn_blocking(move || Client::start(config, pending, on_panic)).await {
             Ok(Ok(client)) => Ok(client),
             Ok(Err(error)) => {
                 tracing::error!(%error, "cannot start the client that writes refused records alone");

@@ -125,7 +125,8 @@ impl TaskProducerBuilder {
     /// refused by [`build`](Self::build).
     ///
     /// keylane's own defaults: `partitioner=murmur2_random` (as Java clients), `message.timeout.ms=30000` (how long a
-    /// task is tried), `batch.size=65536`, `topic.metadata.refresh.interval.ms=30000`.
+    /// task is tried), `batch.size=65536`, `topic.metadata.refresh.interval.ms=30000`, `compression.type=lz4`,
+    /// `message.max.bytes=104792064` (so the topic's own limit decides what is too large).
     pub fn kafka(mut self, key: impl Into<String>, value: impl Into<String>) -> Self {
         self.kafka.insert(key.into(), value.into());
         self
@@ -168,7 +169,7 @@ impl TaskProducerBuilder {
     pub fn build(self) -> Result<TaskProducer, TaskProducerError> {
         self.validate()?;
         let limits = Limits { records: self.max_pending_records, bytes: self.max_pending_bytes };
-        let raw = RawProducer::start(&self.bootstrap_servers, &self.kafka, limits)?;
+        let raw = RawProducer::start(&self.bootstrap_servers, &self.kafka, limits, Arc::new(|_| ()))?;
         let instance_id = self.instance_id.unwrap_or_else(host_name);
         Ok(TaskProducer::new(raw, Arc::from(self.topic), self.application_id, instance_id))
     }

@@ -20,6 +20,7 @@ use super::pending::{Admission, Pending};
 use super::raw::Acknowledged;
 use super::write_error::{WriteError, WriteFailure};
 use crate::client_config::{ClientConfigError, creation_error, without_secrets};
+use crate::panics;
 
 /// How long the thread waits for events before it looks for anything else.
 const POLL: Duration = Duration::from_millis(100);
@@ -44,13 +45,17 @@ pub(super) struct Client {
 
 impl Client {
     /// Creates the client and starts its thread, which ends when this is the last reference to the client.
-    pub(super) fn start(config: ClientConfig, pending: Arc<Pending>) -> Result<Arc<Self>, ClientConfigError> {
+    pub(super) fn start(
+        config: ClientConfig,
+        pending: Arc<Pending>,
+        on_panic: OnPanic,
+    ) -> Result<Arc<Self>, ClientConfigError> {
         let native = RwLock::new(create(&config).map_err(creation_error)?);
         let client = Arc::new(Self { config, native, pending, purge: AtomicBool::new(false) });
         let of_thread = client.clone();
         std::thread::Builder::new()
             .name("keylane-producer".to_owned())
-            .spawn(move || run(of_thread))
+            .spawn(move || serve(&of_thread, &on_panic))
             .map_err(|error| ClientConfigError::Refused { reason: format!("cannot start a thread: {error}") })?;
         Ok(client)
     }
@@ -58,6 +63,11 @@ impl Client {
     /// The present client. Held for one call, never across an await.
     pub(super) fn native(&self) -> RwLockReadGuard<'_, Native> {
         self.native.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The client's own limit of a record. librdkafka's default where the configuration has none.
+    pub(super) fn message_max_bytes(&self) -> usize {
+        self.config.get("message.max.bytes").and_then(|bytes| bytes.trim().parse().ok()).unwrap_or(1_000_000)
     }
 
     /// Gives up everything pending, soon: each record's future then says so.
@@ -74,9 +84,39 @@ fn create(config: &ClientConfig) -> Result<Native, KafkaError> {
     Native::from_config_and_context(config, Context)
 }
 
-fn run(client: Arc<Client>) {
+/// What is called with the text of a panic of the thread.
+pub(crate) type OnPanic = Arc<dyn Fn(&str) + Send + Sync>;
+
+/// Nothing may wait for an answer that nobody would hear: after a panic what is on its way fails, and nothing more is taken.
+fn serve(client: &Arc<Client>, on_panic: &OnPanic) {
+    let Err(text) = panics::caught(|| run(client)) else { return };
+    tracing::error!(
+        panic = text,
+        "the producer's thread panicked; what is on its way fails, and nothing more is taken"
+    );
+    client.pending.break_down();
+    on_panic(&text);
+    let failed = panics::caught(|| {
+        while Arc::strong_count(client) > 1 {
+            // Not only once: a record that was admitted before may come to the client after.
+            give_up(&client.native());
+            client.native().poll(POLL);
+        }
+        give_up(&client.native());
+    });
+    if let Err(text) = failed {
+        tracing::error!(
+            panic = text,
+            "the producer's thread panicked again and has ended; some writes may have no answer"
+        );
+    }
+}
+
+fn run(client: &Arc<Client>) {
     let mut backoff = ReplaceBackoff::new();
-    while Arc::strong_count(&client) > 1 {
+    while Arc::strong_count(client) > 1 {
+        #[cfg(test)]
+        panics::planted::step("producer", client.config.get("bootstrap.servers").unwrap_or_default());
         client.native().poll(POLL);
         if client.purge.swap(false, Ordering::AcqRel) {
             client.native().purge(PurgeConfig::default().queue().inflight());
@@ -92,7 +132,7 @@ fn run(client: Arc<Client>) {
             }
         }
     }
-    finish(&client);
+    finish(client);
 }
 
 /// The last handle is gone: give the rest time to arrive, then give it up.

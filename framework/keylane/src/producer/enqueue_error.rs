@@ -29,16 +29,18 @@ pub enum EnqueueError {
         /// The builder's method that raises it.
         setting: &'static str,
     },
-    /// The task is larger than the client (`message.max.bytes`), or the topic (`max.message.bytes`), allows.
+    /// The task is larger than a limit allows. It was not written.
     #[error(
-        "cannot enqueue to topic {topic}: the task is too large with {bytes} bytes of key, value and headers; raise \
-         message.max.bytes of the producer and max.message.bytes of the topic, or write smaller tasks"
+        "cannot enqueue to topic {topic}: the task is too large with {bytes} bytes of key, value and headers: {limit}"
     )]
     TooLarge {
         /// The topic.
         topic: Arc<str>,
         /// The size of key, value and headers.
         bytes: usize,
+        /// Which limit refuses it, and what to raise: the client's `message.max.bytes`, or the topic's `max.message.bytes`
+        /// or `segment.bytes`.
+        limit: String,
     },
     /// The payload could not be written as JSON.
     #[error("cannot encode the task's payload as json: {}", error_text::text(.source))]
@@ -70,6 +72,13 @@ pub enum EnqueueError {
         /// Why.
         reason: String,
     },
+    /// The producer's thread has panicked, which is a defect of keylane; the log has the place. The task was not taken. Start
+    /// another producer.
+    #[error("cannot enqueue to topic {topic}: the producer's thread has panicked; start another producer")]
+    Broken {
+        /// The topic.
+        topic: Arc<str>,
+    },
     /// The producer is closed. The task was not taken.
     #[error("cannot enqueue to topic {topic}: the producer is closed")]
     Closed {
@@ -84,13 +93,14 @@ impl From<WriteError> for EnqueueError {
         let WriteError { topic, failure } = error;
         match failure {
             WriteFailure::NotAdmitted(NotAdmitted::Closed) => Self::Closed { topic },
+            WriteFailure::NotAdmitted(NotAdmitted::Broken) => Self::Broken { topic },
             WriteFailure::NotAdmitted(NotAdmitted::TooManyRecords { limit }) => {
                 Self::Full { topic, limit, unit: "records", setting: "max_pending_records" }
             }
             WriteFailure::NotAdmitted(NotAdmitted::TooManyBytes { limit }) => {
                 Self::Full { topic, limit, unit: "bytes", setting: "max_pending_bytes" }
             }
-            WriteFailure::TooLarge { bytes } => Self::TooLarge { topic, bytes },
+            WriteFailure::TooLarge { bytes, limit } => Self::TooLarge { topic, bytes, limit: limit.to_string() },
             failure if kind == WriteErrorKind::Refused => Self::Refused { topic, reason: failure.to_string() },
             failure => Self::NotAcknowledged { topic, reason: failure.to_string() },
         }

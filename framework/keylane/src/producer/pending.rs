@@ -17,8 +17,14 @@ pub(crate) struct Limits {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum NotAdmitted {
     Closed,
-    TooManyRecords { limit: usize },
-    TooManyBytes { limit: usize },
+    /// The thread that serves acknowledgements has panicked.
+    Broken,
+    TooManyRecords {
+        limit: usize,
+    },
+    TooManyBytes {
+        limit: usize,
+    },
 }
 
 /// Counts what is on its way, in two phases: a flush closes one phase and waits for it, while later records count in
@@ -34,6 +40,7 @@ pub(super) struct Pending {
 #[derive(Default)]
 struct State {
     closed: bool,
+    broken: bool,
     bytes: usize,
     phase: usize,
     records: [usize; 2],
@@ -73,6 +80,9 @@ impl Pending {
     /// (`message.max.bytes`) bounds it, and it could never be written otherwise.
     pub(super) fn admit(self: &Arc<Self>, bytes: usize) -> Result<Admission, NotAdmitted> {
         let mut state = self.state();
+        if state.broken {
+            return Err(NotAdmitted::Broken);
+        }
         if state.closed {
             return Err(NotAdmitted::Closed);
         }
@@ -94,6 +104,12 @@ impl Pending {
         self.changed.notify_waiters();
     }
 
+    /// Admits nothing from now on: there is nobody to hear the answers.
+    pub(super) fn break_down(&self) {
+        self.state().broken = true;
+        self.changed.notify_waiters();
+    }
+
     pub(super) fn records(&self) -> usize {
         self.state().total()
     }
@@ -106,6 +122,7 @@ impl Pending {
     pub(super) async fn room(&self) {
         self.until(|state| {
             state.closed
+                || state.broken
                 || state.total() == 0
                 || (state.total() < self.limits.records && state.bytes < self.limits.bytes)
         })

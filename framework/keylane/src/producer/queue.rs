@@ -39,7 +39,9 @@ impl Client {
                 let limit = self.pending.records();
                 Err(fail(WriteFailure::NotAdmitted(NotAdmitted::TooManyRecords { limit })))
             }
-            Err((error, _)) => Err(WriteError::from_kafka(record.topic.clone(), &error, bytes)),
+            Err((error, _)) => {
+                Err(WriteError::from_client(record.topic.clone(), &error, bytes, self.message_max_bytes()))
+            }
         }
     }
 }

@@ -8,6 +8,7 @@ use bytes::Bytes;
 
 use super::alone::Alone;
 use super::client::Client;
+pub(crate) use super::client::OnPanic;
 pub(crate) use super::pending::Limits;
 use super::pending::Pending;
 use super::write_error::{WriteError, WriteErrorKind, WriteFailure};
@@ -54,7 +55,8 @@ impl OutgoingRecord {
 }
 
 impl RawProducer {
-    /// Starts a producer. Does not wait for a connection.
+    /// Starts a producer. Does not wait for a connection. After a panic of its thread, of which `on_panic` hears, all
+    /// writes fail.
     ///
     /// # Errors
     /// Settings that cannot be used.
@@ -62,6 +64,7 @@ impl RawProducer {
         bootstrap_servers: &str,
         kafka: &BTreeMap<String, String>,
         limits: Limits,
+        on_panic: OnPanic,
     ) -> Result<Self, ClientConfigError> {
         // The limits are kept by `Pending`, exactly and with the headers counted. librdkafka's own are a second fence
         // further out: it counts a record until a whole batch of answers is handed over, and would refuse for ever a
@@ -73,14 +76,15 @@ impl RawProducer {
         };
         let config = producer_config(&settings, kafka)?;
         let pending = Arc::new(Pending::new(limits));
-        let alone = Arc::new(Alone::new(config.clone(), pending.clone()));
-        Ok(Self { client: Client::start(config, pending)?, alone })
+        let alone = Arc::new(Alone::new(config.clone(), pending.clone(), on_panic.clone()));
+        Ok(Self { client: Client::start(config, pending, on_panic)?, alone })
     }
 
     /// Queues a record at the call, in call order, and returns the future of its acknowledgement.
     ///
     /// A record refused in a batch is written once more alone, behind what was queued meanwhile, before it is
-    /// [refused](WriteErrorKind::Refused) for good; only an awaited future does that.
+    /// [refused](WriteErrorKind::Refused) for good, or [too large](WriteErrorKind::TooLarge); only an awaited future does
+    /// that.
     ///
     /// Never blocks and never waits for room. Dropping the future does not recall the record. The future ends: with the
     /// broker's answer, after `message.timeout.ms`, or when the producer is closed or dropped.
@@ -103,9 +107,9 @@ impl RawProducer {
         Ok(async move {
             let abandoned = || Err(WriteError::new(record.topic.clone(), WriteFailure::Abandoned));
             match answer.await.unwrap_or_else(|_| abandoned()) {
-                Err(refused) if refused.kind() == WriteErrorKind::Refused => match alone.upgrade() {
-                    Some(alone) => alone.write(&record, refused).await,
-                    None => Err(refused),
+                Err(refused) if refused.kind() != WriteErrorKind::Transient => match alone.upgrade() {
+                    Some(alone) => alone.write(&record).await,
+                    None => abandoned(),
                 },
                 answer => answer,
             }

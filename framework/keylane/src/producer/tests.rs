@@ -1,6 +1,7 @@
 //! The producer against librdkafka's mock cluster.
 
 use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant, SystemTime};
 
 use bytes::Bytes;
@@ -14,9 +15,10 @@ use rdkafka::{ClientConfig, Offset, TopicPartitionList};
 
 use super::pending::NotAdmitted;
 use super::raw::{Limits, OutgoingRecord, RawProducer};
-use super::write_error::{WriteErrorKind, WriteFailure};
+use super::write_error::{SizeLimit, WriteErrorKind, WriteFailure};
 use super::*;
 use crate::Headers;
+use crate::panics::planted::plant;
 use crate::task_metadata::TaskMetadata;
 
 const TOPIC: &str = "parking-events";
@@ -42,7 +44,13 @@ fn builder(cluster: &Cluster) -> TaskProducerBuilder {
 
 fn raw(cluster: &Cluster, kafka: &[(&str, &str)]) -> RawProducer {
     let kafka: BTreeMap<_, _> = kafka.iter().map(|(key, value)| (key.to_string(), value.to_string())).collect();
-    RawProducer::start(&cluster.bootstrap_servers(), &kafka, Limits { records: 1_000, bytes: 10 << 20 }).unwrap()
+    RawProducer::start(
+        &cluster.bootstrap_servers(),
+        &kafka,
+        Limits { records: 1_000, bytes: 10 << 20 },
+        Arc::new(|_| ()),
+    )
+    .unwrap()
 }
 
 fn record(value: &'static str) -> OutgoingRecord {
@@ -204,7 +212,8 @@ async fn a_batch_has_one_result_per_task_in_order() {
     assert_eq!(results[0].as_ref().unwrap().offset, 0);
     assert!(matches!(results[1], Err(EnqueueError::Invalid { .. })));
     assert_eq!(results[2].as_ref().unwrap().offset, 1);
-    assert!(matches!(results[3], Err(EnqueueError::TooLarge { bytes: 3_000.., .. })), "{:?}", results[3]);
+    let Err(EnqueueError::TooLarge { bytes: 3_000.., limit, .. }) = &results[3] else { panic!("{:?}", results[3]) };
+    assert!(limit.contains("client's message.max.bytes (2000)"), "{limit}");
     assert_eq!(results[4].as_ref().unwrap().offset, 2);
 }
 
@@ -361,16 +370,49 @@ async fn what_is_refused_in_a_batch_and_alone_is_refused_for_good() {
     raw.send(record("first")).await.unwrap();
     cluster.request_errors(RDKafkaApiKey::Produce, &[RDKafkaRespErr::RD_KAFKA_RESP_ERR_MSG_SIZE_TOO_LARGE; 2]);
     let error = raw.send(record("too large for the topic")).await.unwrap_err();
-    assert_eq!((error.kind(), error.failure), (WriteErrorKind::Refused, WriteFailure::TooLarge { bytes: 23 }));
+    let too_large = WriteFailure::TooLarge { bytes: 23, limit: SizeLimit::Topic };
+    assert_eq!((error.kind(), error.failure), (WriteErrorKind::TooLarge, too_large));
     assert_eq!(raw.send(record("after")).await.unwrap().offset, 1);
+}
+
+/// Point 9: by default Kafka takes 1,048,588 bytes, and librdkafka hands on 1,000,000.
+#[tokio::test]
+async fn what_is_too_large_is_for_the_broker_to_say() {
+    let cluster = cluster(1);
+    let producer = builder(&cluster).start().await.unwrap();
+    let noise = || (0..1_040_000).map(|_| fastrand::u8(..)).collect::<Vec<u8>>();
+    producer.enqueue(NewTask::new(noise())).await.unwrap();
+    let errors = [RDKafkaRespErr::RD_KAFKA_RESP_ERR_MSG_SIZE_TOO_LARGE; 2];
+    cluster.request_errors(RDKafkaApiKey::Produce, &errors);
+    let error = producer.enqueue(NewTask::new(noise())).await.unwrap_err().to_string();
+    assert!(error.contains("the topic's max.message.bytes"), "{error}");
+}
+
+#[tokio::test]
+async fn what_keylane_writes_is_compressed() {
+    let cluster = cluster(1);
+    // The mock keeps 5 MiB as they came: of ten such tasks it would drop half.
+    let producer = builder(&cluster).start().await.unwrap();
+    for _ in 0..10 {
+        producer.enqueue(NewTask::new(vec![b'x'; 900_000])).await.unwrap();
+    }
+    assert_eq!(read(&cluster, 0, 10).len(), 10);
 }
 
 #[tokio::test]
 async fn neighbours_of_a_refused_record_are_written_all_the_same() {
+    for refusal in
+        [RDKafkaRespErr::RD_KAFKA_RESP_ERR_INVALID_RECORD, RDKafkaRespErr::RD_KAFKA_RESP_ERR_MSG_SIZE_TOO_LARGE]
+    {
+        neighbours_are_written(refusal).await;
+    }
+}
+
+async fn neighbours_are_written(refusal: RDKafkaRespErr) {
     let cluster = cluster(1);
     let producer = builder(&cluster).kafka("linger.ms", "100").start().await.unwrap();
     // The broker refuses the batch as a whole, then nothing.
-    cluster.request_errors(RDKafkaApiKey::Produce, &[RDKafkaRespErr::RD_KAFKA_RESP_ERR_INVALID_RECORD]);
+    cluster.request_errors(RDKafkaApiKey::Produce, &[refusal]);
     let results = producer.enqueue_all((0..20).map(|n| NewTask::new(n.to_string()))).await;
     let mut offsets: Vec<_> = results.into_iter().map(|result| result.unwrap().offset).collect();
     offsets.sort_unstable();
@@ -458,10 +500,37 @@ async fn a_record_keeps_its_timestamp_and_headers() {
 #[tokio::test]
 async fn a_closed_raw_producer_and_a_negative_partition_are_refused_without_a_broker() {
     let kafka = BTreeMap::new();
-    let raw = RawProducer::start("127.0.0.1:1", &kafka, Limits { records: 1, bytes: 1 }).unwrap();
+    let raw = RawProducer::start("127.0.0.1:1", &kafka, Limits { records: 1, bytes: 1 }, Arc::new(|_| ())).unwrap();
     let error = raw.send(OutgoingRecord { partition: Some(-1), ..record("x") }).await.unwrap_err();
     assert_eq!(error.kind(), WriteErrorKind::Refused, "{error}");
     raw.close(DEADLINE).await.unwrap();
     let error = raw.send(record("x")).await.unwrap_err();
     assert_eq!(error.failure, WriteFailure::NotAdmitted(NotAdmitted::Closed));
+}
+
+/// Nothing may wait for an answer that nobody would hear.
+#[tokio::test]
+async fn after_a_panic_of_its_thread_what_is_on_its_way_fails_and_nothing_more_is_taken() {
+    let cluster = cluster(1);
+    let servers = cluster.bootstrap_servers();
+    let heard = Arc::new(Mutex::new(String::new()));
+    let limits = Limits { records: 1, bytes: 10 << 20 };
+    let on_panic: raw::OnPanic = {
+        let heard = heard.clone();
+        Arc::new(move |text: &str| text.clone_into(&mut heard.lock().unwrap()))
+    };
+    // Nobody answers.
+    cluster.broker_down(1).unwrap();
+    let raw = RawProducer::start(&servers, &BTreeMap::new(), limits, on_panic).unwrap();
+    let on_its_way = raw.send(record("early"));
+    assert_eq!(raw.pending(), 1);
+    plant("producer", &servers, 0);
+    let error = tokio::time::timeout(DEADLINE, on_its_way).await.expect("it has an answer").unwrap_err();
+    assert_eq!(error.kind(), WriteErrorKind::Transient);
+    assert_eq!(*heard.lock().unwrap(), "boom");
+    tokio::time::timeout(DEADLINE, raw.room()).await.expect("who waits for room is told");
+    let error = raw.send(record("late")).await.unwrap_err();
+    assert_eq!(error.failure, WriteFailure::NotAdmitted(NotAdmitted::Broken));
+    assert_eq!(raw.pending(), 0);
+    assert!(matches!(EnqueueError::from(error), EnqueueError::Broken { .. }));
 }

@@ -23,6 +23,24 @@ pub(crate) enum WriteErrorKind {
     Transient,
     /// The client or the broker will never accept this record.
     Refused,
+    /// The client or the broker finds the record larger than a limit allows. A smaller one would be taken.
+    TooLarge,
+}
+
+/// Which limit a record is too large for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum SizeLimit {
+    /// keylane's default, or the user's own.
+    #[error("the client's message.max.bytes ({bytes}) refuses it; raise that in the kafka settings")]
+    Client { bytes: usize },
+    /// The broker's answer is the same for both.
+    #[error(
+        "the topic's max.message.bytes refuses it (where the topic sets none: the broker's message.max.bytes); \
+         raise that, it counts the batch as it is written, with headers and compressed"
+    )]
+    Topic,
+    #[error("the topic's segment.bytes refuses it; raise that")]
+    Segment,
 }
 
 /// What went wrong.
@@ -30,8 +48,8 @@ pub(crate) enum WriteErrorKind {
 pub(crate) enum WriteFailure {
     #[error("{0}")]
     NotAdmitted(NotAdmitted),
-    #[error("the record is too large ({bytes} bytes of key, value and headers); {}", TOO_LARGE_FIX)]
-    TooLarge { bytes: usize },
+    #[error("the record is too large ({bytes} bytes of key, value and headers): {limit}")]
+    TooLarge { bytes: usize, limit: SizeLimit },
     #[error("the topic name holds a NUL character")]
     TopicName,
     #[error("partition {0} is not a partition number")]
@@ -40,42 +58,51 @@ pub(crate) enum WriteFailure {
     Kafka { code: RDKafkaErrorCode },
     #[error("the producer was dropped before the broker answered")]
     Abandoned,
+    #[error("the broker refused the batch it was in, and it could not be written alone")]
+    RefusedInBatch,
     #[error("the broker takes the record for one that it has already, and does not say where that is")]
     WithoutOffset,
 }
-
-const TOO_LARGE_FIX: &str =
-    "raise message.max.bytes of the client and max.message.bytes of the topic, or write smaller records";
 
 impl WriteError {
     pub(super) fn new(topic: Arc<str>, failure: WriteFailure) -> Self {
         Self { topic, failure }
     }
 
-    /// From librdkafka's error; `bytes` is the size of the record.
+    /// From a broker's answer, or librdkafka's for want of one; `bytes` is the size of the record.
     pub(super) fn from_kafka(topic: Arc<str>, error: &KafkaError, bytes: usize) -> Self {
         let failure = match error {
             KafkaError::Nul(_) => WriteFailure::TopicName,
             error => match error.rdkafka_error_code() {
-                Some(
-                    RDKafkaErrorCode::MessageSizeTooLarge
-                    | RDKafkaErrorCode::InvalidMessageSize
-                    | RDKafkaErrorCode::MessageBatchTooLarge,
-                ) => WriteFailure::TooLarge { bytes },
+                Some(RDKafkaErrorCode::MessageSizeTooLarge | RDKafkaErrorCode::InvalidMessageSize) => {
+                    WriteFailure::TooLarge { bytes, limit: SizeLimit::Topic }
+                }
+                Some(RDKafkaErrorCode::MessageBatchTooLarge) => {
+                    WriteFailure::TooLarge { bytes, limit: SizeLimit::Segment }
+                }
                 code => WriteFailure::Kafka { code: code.unwrap_or(RDKafkaErrorCode::Unknown) },
             },
         };
         Self { topic, failure }
     }
 
+    /// The same where the client refused the record without asking a broker; its limit is `limit_bytes`.
+    pub(super) fn from_client(topic: Arc<str>, error: &KafkaError, bytes: usize, limit_bytes: usize) -> Self {
+        let mut error = Self::from_kafka(topic, error, bytes);
+        if let WriteFailure::TooLarge { limit, .. } = &mut error.failure {
+            *limit = SizeLimit::Client { bytes: limit_bytes };
+        }
+        error
+    }
+
     pub(crate) fn kind(&self) -> WriteErrorKind {
         match &self.failure {
-            WriteFailure::TooLarge { .. } | WriteFailure::TopicName | WriteFailure::NegativePartition(_) => {
-                WriteErrorKind::Refused
-            }
-            WriteFailure::NotAdmitted(_) | WriteFailure::Abandoned | WriteFailure::WithoutOffset => {
-                WriteErrorKind::Transient
-            }
+            WriteFailure::TooLarge { .. } => WriteErrorKind::TooLarge,
+            WriteFailure::TopicName | WriteFailure::NegativePartition(_) => WriteErrorKind::Refused,
+            WriteFailure::NotAdmitted(_)
+            | WriteFailure::Abandoned
+            | WriteFailure::RefusedInBatch
+            | WriteFailure::WithoutOffset => WriteErrorKind::Transient,
             WriteFailure::Kafka { code } => kind_of(*code),
         }
     }
@@ -126,6 +153,7 @@ impl std::fmt::Display for NotAdmitted {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
             Self::Closed => f.write_str("the producer is closed"),
+            Self::Broken => f.write_str("the producer's thread has panicked; start another producer"),
             Self::TooManyRecords { limit } => write!(f, "{limit} records are pending, the limit"),
             Self::TooManyBytes { limit } => write!(f, "the limit of {limit} pending bytes is reached"),
         }
@@ -142,12 +170,9 @@ mod tests {
 
     #[test]
     fn only_what_depends_on_the_record_is_refused_for_good() {
-        for code in [
-            RDKafkaErrorCode::MessageSizeTooLarge,
-            RDKafkaErrorCode::InvalidRecord,
-            RDKafkaErrorCode::PolicyViolation,
-            RDKafkaErrorCode::InvalidTimestamp,
-        ] {
+        for code in
+            [RDKafkaErrorCode::InvalidRecord, RDKafkaErrorCode::PolicyViolation, RDKafkaErrorCode::InvalidTimestamp]
+        {
             assert_eq!(error(code).kind(), WriteErrorKind::Refused, "{code:?}");
         }
         for code in [
@@ -169,7 +194,20 @@ mod tests {
     fn the_message_names_topic_cause_and_fix() {
         let text = error(RDKafkaErrorCode::TopicAuthorizationFailed).to_string();
         assert!(text.contains("topic parking") && text.contains("allow this client"), "{text}");
-        let text = error(RDKafkaErrorCode::MessageSizeTooLarge).to_string();
-        assert!(text.contains("7 bytes") && text.contains("message.max.bytes"), "{text}");
+    }
+
+    /// Point 9: only the limit that refused the record helps where it is raised.
+    #[test]
+    fn what_is_too_large_names_the_limit_that_refused_it() {
+        let too_large = RDKafkaErrorCode::MessageSizeTooLarge;
+        let text = error(too_large).to_string();
+        assert!(text.contains("7 bytes") && text.contains("the topic's max.message.bytes"), "{text}");
+        let text = error(RDKafkaErrorCode::MessageBatchTooLarge).to_string();
+        assert!(text.contains("segment.bytes"), "{text}");
+        let client = KafkaError::MessageProduction(too_large);
+        let error = WriteError::from_client("parking".into(), &client, 7, 5);
+        assert_eq!(error.kind(), WriteErrorKind::TooLarge);
+        let text = error.to_string();
+        assert!(text.contains("the client's message.max.bytes (5)") && !text.contains("max.message.bytes"), "{text}");
     }
 }

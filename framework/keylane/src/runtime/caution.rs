@@ -31,7 +31,7 @@ impl Owner {
             && let Some(kind) = self.core.wants_turn()
         {
             self.asked_for_turn = true;
-            turns::request(kind, self.inbox.clone());
+            self.spawn(turns::request(kind, self.inbox.clone()));
         }
     }
 
@@ -48,7 +48,7 @@ impl Owner {
         }
         let may = self.busy.as_ref().is_some_and(|busy| !busy.is_asked_back());
         if !may && !std::mem::replace(&mut self.waits_for_trial, true) {
-            quiet::wake_after(self.inbox.clone());
+            self.spawn(quiet::wake_after(self.inbox.clone()));
         }
         may
     }

@@ -115,8 +115,9 @@ impl Owner {
             ParkReason::NoDeadLetterTopic => {
                 "it cannot be decoded and there is no dead-letter topic; configure one".to_owned()
             }
-            ParkReason::Refused => {
-                "the broker refused the write for good; see max.message.bytes of the retry and dead-letter topic"
+            ParkReason::Refused => "the write was refused for good, as the error says".to_owned(),
+            ParkReason::TooLarge => {
+                "the dead letter is too large, also with the fewest headers; raise the limit that the error names"
                     .to_owned()
             }
             ParkReason::Policy(reason) => format!("the policy says so ({})", reason.as_str()),

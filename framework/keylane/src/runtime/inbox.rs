@@ -220,14 +220,14 @@ mod tests {
             if owner_goes_first {
                 late.life().set_over();
             }
-            super::super::turns::request(Turn::Quiet, late.clone());
+            tokio::spawn(super::super::turns::request(Turn::Quiet, late.clone()));
             if !owner_goes_first {
                 late.wait().await;
                 late.life().set_over();
                 late.give_back_turn();
             }
             let next = Arc::new(Inbox::new(0, false));
-            super::super::turns::request(Turn::Quiet, next.clone());
+            tokio::spawn(super::super::turns::request(Turn::Quiet, next.clone()));
             let waited = tokio::time::timeout(Duration::from_secs(30), next.wait()).await;
             assert!(waited.is_ok(), "owner goes first: {owner_goes_first}");
             next.life().set_over();

@@ -10,6 +10,7 @@ use tokio::task::AbortHandle;
 
 use super::attempt::{AttemptOutcome, Call, FirstPoll, attempt, run_apart};
 use super::foreign::Foreign;
+use super::guarded::{self, guarded};
 use super::hot_keys::KeyCounts;
 use super::inbox::{Finished, Inbox, Mail};
 use super::life::{EpochLife, Presence};
@@ -74,14 +75,19 @@ pub(crate) fn open<T: Send + 'static, D: Decode<T>, P: Processor<T>>(
     mut opening: Opening,
 ) {
     let predecessors = std::mem::take(&mut opening.predecessors);
+    let (control, place) = (runtime.control.clone(), (opening.topic.clone(), opening.partition));
     if !predecessors.is_empty() {
-        tokio.spawn(predecessors::wait(predecessors, opening.topic.clone(), opening.partition, opening.inbox.clone()));
+        let wait = predecessors::wait(predecessors, place.0.clone(), place.1, opening.inbox.clone());
+        guarded::spawn(tokio, control.clone(), place.clone(), wait);
     }
     // In a box: a future that takes it by value would have room for it twice.
-    let owner = Box::new(Owner::new(runtime, opening));
+    let mut owner = Box::new(Owner::new(runtime, opening));
     let work = Arc::new(OwnersWork(work));
     let begin = move |call| attempt::<T, D, P>(work.clone(), call);
-    tokio.spawn(owner.run(begin));
+    tokio.spawn(async move {
+        // The owner is dropped after the error is told: to have ended without an order is an error of its own.
+        guarded(&control, || format!("the owner of {}-{}", place.0, place.1), owner.run(begin)).await;
+    });
 }
 
 /// A record while it is pending.
@@ -202,9 +208,11 @@ impl Owner {
         }
     }
 
-    async fn run<F: Future<Output = AttemptOutcome> + Send + 'static>(mut self: Box<Self>, begin: impl Fn(Call) -> F) {
+    async fn run<F: Future<Output = AttemptOutcome> + Send + 'static>(&mut self, begin: impl Fn(Call) -> F) {
         let mut stage = Stage::new();
         loop {
+            #[cfg(test)]
+            crate::panics::planted::step("owner", &self.topic);
             self.progress.turn();
             self.inbox.clone().take(&mut self.mail);
             let now = self.absorb();
@@ -462,7 +470,7 @@ impl Owner {
         }
     }
 
-    fn end(self) {
+    fn end(&self) {
         let drained = self.core.is_drained();
         if !drained {
             tracing::warn!(

@@ -4,11 +4,12 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
-use keylane_core::{Moment, Publish, PublishRequest, Reason};
+use keylane_core::{FailureHeaders, Moment, Publish, PublishRequest, Reason};
 
 use super::caution::poison_history;
 use super::inbox::Written;
 use super::owner::{Held, Owner};
+use super::partition_count;
 use super::settle::unix_millis;
 use super::work::TopicTarget;
 use crate::dead_letter::{self, FailureHistory, Writer};
@@ -35,7 +36,11 @@ impl Owner {
             match (outgoing, &self.runtime.producer) {
                 (Some(outgoing), Some(producer)) => {
                     let answer = producer.send(outgoing);
-                    tokio::spawn(async move {
+                    #[cfg(test)]
+                    let topic = self.topic.clone();
+                    self.spawn(async move {
+                        #[cfg(test)]
+                        crate::panics::planted::step("write", &topic);
                         let result = tokio::select! {
                             biased;
                             result = answer => result,
@@ -57,6 +62,7 @@ impl Owner {
             Publish::Retry { .. } => (self.runtime.retry_topic.as_ref()?, "retryable"),
             Publish::DeadLetter { reason } => (self.runtime.dead_letter_topic.as_ref()?, reason.as_str()),
         };
+        partition_count::refresh(target, &self.runtime.side_config, &self.runtime.control, Instant::now());
         let history = match &request.publish {
             Publish::DeadLetter { reason: Reason::Poison } => {
                 poison_history(held, request.attempts, self.core.crashes(request.offset))
@@ -69,7 +75,7 @@ impl Owner {
                 let due = unix_millis().saturating_add(i64::try_from(delay.as_millis()).unwrap_or(i64::MAX));
                 self.retry_headers(held, &origin, &history, *round, due)
             }
-            Publish::DeadLetter { .. } => self.dead_letter_headers(held, &origin, &history),
+            Publish::DeadLetter { .. } => self.dead_letter_headers(held, &origin, &history, request.headers),
         };
         Some(OutgoingRecord {
             topic: target.name.clone(),
@@ -83,9 +89,15 @@ impl Owner {
         })
     }
 
-    fn dead_letter_headers(&self, held: &Held, origin: &Origin, history: &FailureHistory) -> Headers {
+    fn dead_letter_headers(
+        &self,
+        held: &Held,
+        origin: &Origin,
+        history: &FailureHistory,
+        which: FailureHeaders,
+    ) -> Headers {
         let timestamp = held.record.origin_timestamp_millis();
-        dead_letter::dead_letter_headers(held.record.headers(), origin, timestamp, self.writer(), history)
+        dead_letter::dead_letter_headers(held.record.headers(), origin, timestamp, self.writer(), history, which)
     }
 
     fn retry_headers(&self, held: &Held, origin: &Origin, history: &FailureHistory, round: u32, due: i64) -> Headers {
@@ -170,5 +182,5 @@ fn history(held: &Held, attempts: u32, reason: &'static str) -> FailureHistory {
 }
 
 fn partition_in(target: &TopicTarget, source: i32) -> i32 {
-    map_partition(source, target.partitions)
+    map_partition(source, target.partitions.get())
 }

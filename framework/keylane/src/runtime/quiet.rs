@@ -113,12 +113,10 @@ impl Drop for Quiet {
     }
 }
 
-/// Wakes an owner when the trial is over.
-pub(super) fn wake_after(inbox: Arc<Inbox>) {
-    tokio::spawn(async move {
-        PROCESS.over().await;
-        inbox.trial_over();
-    });
+/// Wakes an owner when the trial is over; to be spawned.
+pub(super) async fn wake_after(inbox: Arc<Inbox>) {
+    PROCESS.over().await;
+    inbox.trial_over();
 }
 
 #[cfg(test)]

@@ -13,7 +13,8 @@ use super::attempt::AttemptOutcome;
 use super::given_up::Ended;
 use super::inbox::Written;
 use super::owner::{Held, Owner};
-use super::work::Runtime;
+use super::partition_count;
+use super::work::{Runtime, TopicTarget};
 use crate::Record;
 use crate::dead_letter::{FailureHistory, MAX_ERROR_BYTES, bounded_text};
 use crate::metrics::{DeadLetterReason, Outcome, ProduceFailure, ProduceTarget, RetryPlace, RetryTier};
@@ -96,31 +97,24 @@ impl Owner {
         let writing = self.core.writing(ticket);
         let target = target(writing);
         let answer = match &result {
-            Ok(_) => {
-                self.note_written(target);
-                PublishResult::Acknowledged
-            }
-            Err(error) => {
-                self.note_refused_write(error);
-                let (answer, kind) = match error.kind() {
-                    WriteErrorKind::Transient => (PublishResult::Failed, ProduceFailure::Transient),
-                    WriteErrorKind::Refused => (PublishResult::Refused, ProduceFailure::Refused),
-                };
-                self.runtime.metrics.produce_failed(target, kind);
-                if let Some(left_out) = self.runtime.failed_writes.due(Instant::now()) {
-                    tracing::warn!(
-                        topic = %self.topic, partition = self.partition_id, %error, ?kind, ?target, left_out,
-                        "a write to the retry or dead-letter topic failed; the record stays unsettled"
-                    );
-                }
-                answer
-            }
+            Ok(_) => PublishResult::Acknowledged,
+            Err(error) => match error.kind() {
+                WriteErrorKind::Transient => PublishResult::Failed,
+                WriteErrorKind::Refused => PublishResult::Refused,
+                WriteErrorKind::TooLarge => PublishResult::TooLarge,
+            },
         };
         let ended = self.ended(ticket);
         let verdict = self.core.publish_finished(ticket, answer, fastrand::u64(..), now);
+        match &result {
+            Ok(_) => self.note_written(target),
+            Err(error) => self.note_failed_write(error, target, ended, &verdict),
+        }
         match (&verdict, writing, result) {
             // The write is repeated, not the attempt: no retry to be counted.
-            (Verdict::Waiting { delay, .. }, ..) => return self.metrics.retry_wait(RetryTier::Write, *delay),
+            (Verdict::Waiting { delay, .. }, ..) if answer == PublishResult::Failed => {
+                return self.metrics.retry_wait(RetryTier::Write, *delay);
+            }
             (Verdict::Parked { reason }, _, Err(error)) => self.report_parked(*reason, ended, &error.to_string()),
             (
                 Verdict::Settled { outcome: Settlement::DeadLettered, offset, attempts, record },
@@ -132,10 +126,46 @@ impl Owner {
         self.carry_out(writing, verdict);
     }
 
+    fn note_failed_write(
+        &self,
+        error: &WriteError,
+        target: ProduceTarget,
+        ended: Option<Ended>,
+        verdict: &Verdict<Held>,
+    ) {
+        self.note_refused_write(error, target);
+        let (kind, next) = match (error.kind(), verdict) {
+            // Its own line says so.
+            (_, Verdict::Parked { .. }) => return self.runtime.metrics.produce_failed(target, ProduceFailure::Refused),
+            (WriteErrorKind::TooLarge, Verdict::Waiting { .. }) => {
+                (ProduceFailure::TooLarge, "the record is retried in place, and not through the retry topic")
+            }
+            (WriteErrorKind::TooLarge, Verdict::Publishing) => {
+                (ProduceFailure::TooLarge, "the dead letter is written with fewer headers")
+            }
+            (WriteErrorKind::Transient, _) => (ProduceFailure::Transient, "the write is tried again"),
+            _ => (ProduceFailure::Refused, "nothing: the answer came too late"),
+        };
+        self.runtime.metrics.produce_failed(target, kind);
+        if let Some(left_out) = self.runtime.failed_writes.due(Instant::now()) {
+            let offset = ended.map(|ended| ended.offset);
+            tracing::warn!(
+                topic = %self.topic, partition = self.partition_id, offset, %error, ?kind, ?target, next, left_out,
+                "a write to the retry or dead-letter topic failed; the record stays unsettled"
+            );
+        }
+    }
+
     /// What an operator has to mend shows as trouble until a write to the same topic is acknowledged.
-    fn note_refused_write(&self, error: &WriteError) {
+    fn note_refused_write(&self, error: &WriteError, target: ProduceTarget) {
         let WriteFailure::Kafka { code } = &error.failure else { return };
         let kind = match code {
+            Code::UnknownPartition | Code::UnknownTopic | Code::UnknownTopicOrPartition => {
+                self.doubt_partitions(target);
+                TroubleKind::MissingTopic
+            }
+            // The client waits for a topic that is gone, and says no more when the time of its writes is up.
+            Code::MessageTimedOut => return self.doubt_partitions(target),
             Code::TopicAuthorizationFailed | Code::ClusterAuthorizationFailed => TroubleKind::Authorization,
             Code::SaslAuthenticationFailed | Code::Authentication => TroubleKind::Authentication,
             _ => return,
@@ -144,17 +174,28 @@ impl Owner {
         self.runtime.control.troubles.note(kind, place, &error.to_string());
     }
 
+    /// Another partition count, or that the topic is gone, would explain what a write says.
+    fn doubt_partitions(&self, target: ProduceTarget) {
+        if let Some(target) = self.target(target) {
+            target.partitions.doubt();
+            partition_count::refresh(target, &self.runtime.side_config, &self.runtime.control, Instant::now());
+        }
+    }
+
     fn note_written(&self, target: ProduceTarget) {
         let troubles = &self.runtime.control.troubles;
         if !troubles.any() {
             return;
         }
-        let target = match target {
+        if let Some(target) = self.target(target) {
+            troubles.passed(&TroublePlace::WritesTo(target.name.to_string()));
+        }
+    }
+
+    fn target(&self, target: ProduceTarget) -> Option<&TopicTarget> {
+        match target {
             ProduceTarget::Retry => self.runtime.retry_topic.as_ref(),
             ProduceTarget::DeadLetter => self.runtime.dead_letter_topic.as_ref(),
-        };
-        if let Some(target) = target {
-            troubles.passed(&TroublePlace::WritesTo(target.name.to_string()));
         }
     }
 

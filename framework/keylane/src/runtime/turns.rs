@@ -38,10 +38,10 @@ impl TurnPermit {
     }
 }
 
-/// Asks for a turn, which comes through the inbox.
-pub(super) fn request(kind: Turn, inbox: Arc<Inbox>) {
+/// Asks for a turn, which comes through the inbox; to be spawned.
+pub(super) fn request(kind: Turn, inbox: Arc<Inbox>) -> impl Future<Output = ()> {
     let waiting = Waiting::new(kind);
-    tokio::spawn(async move {
+    async move {
         let permits = match kind {
             Turn::Shared => 1,
             Turn::Alone | Turn::Quiet => ALL,
@@ -52,7 +52,7 @@ pub(super) fn request(kind: Turn, inbox: Arc<Inbox>) {
             let quiet = if kind == Turn::Quiet { Some(Quiet::begin().await) } else { None };
             inbox.turn(TurnPermit { kind, _quiet: quiet, _permit: permit });
         }
-    });
+    }
 }
 
 struct Waiting(Turn);

@@ -5,8 +5,10 @@ use std::time::{Duration, Instant};
 
 use foldhash::fast::RandomState;
 use keylane_core::{Moment, PartitionSettings, StormGuard};
+use rdkafka::ClientConfig;
 
 use super::lease::SharedLease;
+use super::partition_count::PartitionCount;
 use super::seldom::Seldom;
 use crate::foreign::RetryOwnership;
 use crate::metrics::SubscriptionMetrics;
@@ -44,6 +46,8 @@ pub(crate) struct Runtime {
     /// Present where there is a retry topic.
     pub(crate) ownership: Option<RetryOwnership>,
     pub(crate) dead_letter_topic: Option<TopicTarget>,
+    /// Of a client that asks how many partitions these have.
+    pub(crate) side_config: ClientConfig,
     /// Of failed writes, in the logs.
     pub(crate) failed_writes: Seldom,
     pub(crate) lease: Arc<SharedLease>,
@@ -56,7 +60,7 @@ pub(crate) struct Runtime {
 #[derive(Clone, Debug)]
 pub(crate) struct TopicTarget {
     pub(crate) name: Arc<str>,
-    pub(crate) partitions: i32,
+    pub(crate) partitions: PartitionCount,
 }
 
 impl Runtime {

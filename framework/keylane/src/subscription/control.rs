@@ -260,13 +260,18 @@ impl Control {
         self.changed.notify_waiters();
     }
 
+    /// Whether the polling thread has ended.
+    pub(crate) fn has_ended(&self) -> bool {
+        self.ended.load(Ordering::Acquire)
+    }
+
     /// Waits for the end. Cancel-safe, and any number may wait.
     pub(crate) async fn ended(&self) -> Result<(), SubscriptionError> {
         loop {
             let changed = self.changed.notified();
             tokio::pin!(changed);
             changed.as_mut().enable();
-            if self.ended.load(Ordering::Acquire) {
+            if self.has_ended() {
                 let failure = self.failure.lock().unwrap_or_else(PoisonError::into_inner);
                 return failure.clone().map_or(Ok(()), Err);
             }

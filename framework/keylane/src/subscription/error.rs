@@ -64,8 +64,8 @@ pub enum SubscriptionError {
     /// Closing took longer than the deadline allows; the member may be left to its session time-out.
     #[error("the consumer did not close within {0:?}")]
     CloseTimedOut(Duration),
-    /// The polling thread or an owner of a partition ended unexpectedly: a defect of keylane, or the tokio runtime was shut
-    /// down under the subscription.
+    /// A thread or a task of the subscription panicked, which is a defect of keylane, or the tokio runtime was shut down under
+    /// the subscription. The text says which.
     #[error("the subscription broke down: {0}")]
     Internal(String),
 }

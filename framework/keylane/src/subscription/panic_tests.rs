@@ -9,7 +9,9 @@ use rdkafka::types::RDKafkaApiKey;
 
 use super::{State, Subscription, SubscriptionBuilder, SubscriptionError};
 use crate::panics::planted::plant;
-use crate::{EmbeddedBroker, EmbeddedBrokerOptions, NewTask, Raw, Reading, Retry, Task, TaskError, TaskProducer};
+use crate::{
+    DeadLetter, EmbeddedBroker, EmbeddedBrokerOptions, NewTask, Raw, Reading, Retry, Task, TaskError, TaskProducer,
+};
 
 /// Nothing here takes this long; a test that gets there has failed.
 const DEADLINE: Duration = Duration::from_secs(60);
@@ -79,7 +81,7 @@ async fn a_panic_of_the_polling_thread_ends_run_wherever_in_a_batch_it_happens()
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_panic_of_the_polling_thread_while_a_revoke_is_unanswered_ends_run() {
-    for place in ["pass", "handover"] {
+    for place in ["pass in a hand-over", "hand-over"] {
         for assignor in ["cooperative-sticky", "range"] {
             panic_while_a_revoke_is_unanswered(place, assignor).await;
         }
@@ -87,19 +89,20 @@ async fn a_panic_of_the_polling_thread_while_a_revoke_is_unanswered_ends_run() {
 }
 
 async fn panic_while_a_revoke_is_unanswered(place: &'static str, assignor: &str) {
-    let topic = &format!("panic-{assignor}-{place}");
+    let topic = &format!("panic-{assignor}-{}", place.len());
     let broker = broker(topic, 2);
     write(&broker, topic, 2).await;
-    let builder = || builder(&broker, topic).kafka("partition.assignment.strategy", assignor);
+    // A session that is over before the panic would leave nothing to be revoked.
+    let settings = [("partition.assignment.strategy", assignor), ("session.timeout.ms", "3000")];
+    let builder = || builder(&broker, topic).kafka_settings(settings);
     let first = builder().drain_timeout(DEADLINE);
     // Its attempts hold up the hand-over.
     let first = first.start(Raw, |_: Task<Bytes>| std::future::pending::<Result<(), TaskError>>()).await.unwrap();
     let handle = first.handle();
     let running = || handle.status().partitions.iter().filter(|it| it.running == 1).count();
     wait_until("both partitions run an attempt", || running() == 2).await;
-    let second = start(builder().name("another")).await;
-    wait_until("a revoke is unanswered", || handle.state() == State::Rebalancing).await;
     plant(place, topic, 0);
+    let second = start(builder().name("another")).await;
     assert_eq!(internal_error(first).await, "the polling thread panicked: boom");
     second.shutdown().await.unwrap();
 }
@@ -121,6 +124,59 @@ async fn a_panic_in_a_callback_of_the_client_ends_run() {
         assert_eq!(handle.status().partitions, []);
         second.shutdown().await.unwrap();
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_panic_of_an_owner_or_of_its_tasks_ends_run() {
+    for (place, who) in [("owner", "the owner"), ("write", "a task of the owner")] {
+        let topic = &format!("panic-{place}");
+        let (broker, dead) = (broker(topic, 1), format!("{topic}-dead"));
+        broker.create_topic(&dead, 1).unwrap();
+        write(&broker, topic, 1).await;
+        let builder = builder(&broker, topic).dead_letter(DeadLetter::topic(&dead));
+        plant(place, topic, 1);
+        let fails = |_: Task<Bytes>| async { Err(TaskError::fatal("no")) };
+        let subscription = builder.start(Raw, fails).await.unwrap();
+        assert_eq!(internal_error(subscription).await, format!("{who} of {topic}-0 panicked: boom"));
+        assert_eq!(broker.requests(RDKafkaApiKey::LeaveGroup), 1, "{topic}: the group is left");
+    }
+}
+
+/// Also where the owner was ordered to end, and nobody looks for one that has ended.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_panic_of_an_owner_during_a_shutdown_is_its_error() {
+    let topic = "panic-shutdown";
+    let broker = broker(topic, 1);
+    write(&broker, topic, 1).await;
+    let never = |_: Task<Bytes>| std::future::pending::<Result<(), TaskError>>();
+    let subscription = builder(&broker, topic).start(Raw, never).await.unwrap();
+    let handle = subscription.handle();
+    wait_until("an attempt runs", || handle.status().partitions.iter().any(|it| it.running == 1)).await;
+    plant("owner", topic, 0);
+    let ended = tokio::time::timeout(DEADLINE, subscription.shutdown_within(DEADLINE)).await.expect("it ends");
+    let text = ended.unwrap_err().to_string();
+    assert!(text.ends_with("the owner of panic-shutdown-0 panicked: boom"), "{text}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_panic_of_the_producers_thread_ends_run() {
+    let (topic, dead) = ("panic-producer", "panic-producer-dead");
+    let broker = broker(topic, 1);
+    broker.create_topic(dead, 1).unwrap();
+    plant("producer", broker.bootstrap_servers(), 0);
+    let subscription = start(builder(&broker, topic).dead_letter(DeadLetter::topic(dead))).await;
+    assert_eq!(internal_error(subscription).await, "the producer's thread panicked: boom");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_panic_of_the_thread_that_asks_for_end_offsets_ends_run() {
+    let topic = "panic-end-offsets";
+    let broker = broker(topic, 1);
+    plant("end offsets", broker.bootstrap_servers(), 0);
+    let subscription = start(builder(&broker, topic)).await;
+    // What does not fetch is asked about.
+    subscription.handle().pause();
+    assert_eq!(internal_error(subscription).await, "the thread that asks for end offsets panicked: boom");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -15,7 +15,7 @@ use crate::consumer::{CommitQueue, Context, FetchQueue, Forwarding, OwnerFactory
 use crate::foreign::RetryOwnership;
 use crate::metrics::SubscriptionMetrics;
 use crate::producer::raw::{self as producer, RawProducer};
-use crate::runtime::{self, Runtime, Seldom, SharedLease, TopicTarget, Work};
+use crate::runtime::{self, PartitionCount, Runtime, Seldom, SharedLease, TopicTarget, Work};
 use crate::topics::{self, TopicPlan, TopicReport};
 use crate::trace::AttemptSpans;
 use crate::{Decode, Processor, Reading, SubscriptionConfig};
@@ -95,7 +95,7 @@ fn connect(
         tracing::warn!("{warning}");
     }
     let producer = match retry_topic.is_some() || dead_letter_topic.is_some() {
-        true => Some(internal_producer(config)?),
+        true => Some(internal_producer(config, control)?),
         false => None,
     };
     let topics: Vec<Arc<str>> = config.topics.iter().map(|topic| topic.as_str().into()).collect();
@@ -148,6 +148,7 @@ fn connect(
         producer,
         retry_topic: retry,
         dead_letter_topic: dead_letters,
+        side_config: side_config.clone(),
         ownership,
         failed_writes: Seldom::every(FAILED_WRITES_EVERY),
         lease,
@@ -173,14 +174,19 @@ const WRITES_AT_ONCE: usize = 100_000;
 
 /// One writer for all partitions, so the limit of one partition would be too little: a write that is refused for want of
 /// room has failed, and in a drain its record is handed back and runs again at the next owner.
-fn internal_producer(config: &SubscriptionConfig) -> Result<RawProducer, StartError> {
+fn internal_producer(config: &SubscriptionConfig, control: &Arc<Control>) -> Result<RawProducer, StartError> {
     let records = config.limits.pause_at_records.max(WRITES_AT_ONCE);
     let limits = producer::Limits { records, bytes: config.limits.pending_bytes };
-    Ok(RawProducer::start(&config.bootstrap_servers, &config.kafka, limits)?)
+    let control = control.clone();
+    let on_panic = move |text: &str| {
+        control.fail(SubscriptionError::Internal(format!("the producer's thread panicked: {text}")));
+    };
+    Ok(RawProducer::start(&config.bootstrap_servers, &config.kafka, limits, Arc::new(on_panic))?)
 }
 
 fn target(name: &str, report: &TopicReport) -> TopicTarget {
-    TopicTarget { name: name.into(), partitions: report.partitions.get(name).copied().unwrap_or(1) }
+    let count = report.partitions.get(name).copied().unwrap_or(1);
+    TopicTarget { name: name.into(), partitions: PartitionCount::new(count, Instant::now()) }
 }
 
 fn partition_settings(config: &SubscriptionConfig, lane_order: LaneOrder) -> Arc<PartitionSettings> {

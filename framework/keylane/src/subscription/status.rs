@@ -159,7 +159,7 @@ pub enum TroubleKind {
     Authentication,
     /// An ACL forbids the group or a topic.
     Authorization,
-    /// A subscribed topic is gone.
+    /// A subscribed topic is gone; or the retry or dead-letter topic, or a partition of it, at a write to it.
     MissingTopic,
     /// The member was cut off from its group and joins again.
     Membership,

@@ -83,6 +83,16 @@ impl Troubles {
         self.healthy(|_, other, _| (other == place).then_some(Sign::There));
     }
 
+    /// The topic of this place is there.
+    pub(crate) fn found(&self, place: &TroublePlace) {
+        self.healthy(|kind, other, _| (kind == TroubleKind::MissingTopic && other == place).then_some(Sign::There));
+    }
+
+    /// Whether this kind of trouble lasts at this place.
+    pub(crate) fn has_at(&self, kind: TroubleKind, place: &TroublePlace) -> bool {
+        self.lasting().iter().any(|trouble| trouble.kind == kind && trouble.place == *place)
+    }
+
     /// Logs what is over; to be called about once a second.
     pub(crate) fn end_due(&self) {
         if !self.any() {

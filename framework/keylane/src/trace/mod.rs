@@ -39,7 +39,7 @@
 //!   `messaging.operation.type` (`process`, `send`), `messaging.destination.name`, `messaging.destination.partition.id`,
 //!   `messaging.kafka.offset`, `messaging.consumer.group.name`, `messaging.kafka.message.tombstone`. On failure the status is *error*
 //!   without a description, and `error.type` is the attempt's `result`, or how the enqueue failed: `full`, `too_large`, `encode`,
-//!   `invalid`, `refused`, `not_acknowledged`, `closed`. Left out on purpose: `messaging.kafka.message.key`.
+//!   `invalid`, `refused`, `not_acknowledged`, `broken`, `closed`. Left out on purpose: `messaging.kafka.message.key`.
 //!
 //! Whoever writes a record decides with its `traceparent` which trace the attempt shows in and, by the *sampled* flag, whether a
 //! sampler that follows the parent keeps it. Use another sampler where producers are not trusted.

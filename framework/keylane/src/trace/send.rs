@@ -65,6 +65,7 @@ fn kind(error: &EnqueueError) -> &'static str {
         EnqueueError::Invalid { .. } => "invalid",
         EnqueueError::Refused { .. } => "refused",
         EnqueueError::NotAcknowledged { .. } => "not_acknowledged",
+        EnqueueError::Broken { .. } => "broken",
         EnqueueError::Closed { .. } => "closed",
     }
 }

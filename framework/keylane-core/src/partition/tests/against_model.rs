@@ -25,6 +25,7 @@ fn any_step() -> impl Strategy<Value = Step> {
         4 => Just(PublishResult::Acknowledged),
         2 => Just(PublishResult::Failed),
         1 => Just(PublishResult::Refused),
+        2 => Just(PublishResult::TooLarge),
     ];
     prop_oneof![
         6 => prop_oneof![1 => Just(None), 4 => (0_u64..4).prop_map(Some)].prop_map(|lane| Step::Deliver { lane }),
@@ -54,6 +55,7 @@ struct Record {
     is: Is,
     attempts: u32,
     publish_failures: u32,
+    headers: FailureHeaders,
 }
 
 #[derive(Default)]
@@ -114,7 +116,8 @@ proptest! {
                 Step::Deliver { lane } => {
                     let offset = model.records.len() as i64;
                     prop_assert_eq!(partition.deliver(delivery(offset, lane), now), Delivered::Queued);
-                    model.records.push(Record { lane, is: Is::Pending, attempts: 0, publish_failures: 0 });
+                    let headers = FailureHeaders::All;
+                    model.records.push(Record { lane, is: Is::Pending, attempts: 0, publish_failures: 0, headers });
                 }
                 Step::Start => match next(&mut partition) {
                     None => prop_assert!(model.running() == 3 || model.startable() == 0),
@@ -158,6 +161,7 @@ proptest! {
                         Some(request) => {
                             let record = &mut model.records[request.offset.get() as usize];
                             prop_assert_eq!(record.is, Is::ToPublish);
+                            prop_assert_eq!(request.headers, record.headers);
                             record.is = Is::Publishing(request.ticket);
                         }
                     }
@@ -169,10 +173,21 @@ proptest! {
                             PublishResult::Acknowledged => settled(Settlement::DeadLettered, index as i64, record.attempts),
                             PublishResult::Failed => waiting([1, 2, 4][record.publish_failures.min(2) as usize] * SECOND),
                             PublishResult::Refused => Verdict::Parked { reason: ParkReason::Refused },
+                            PublishResult::TooLarge if record.headers == FailureHeaders::Fewest => {
+                                Verdict::Parked { reason: ParkReason::TooLarge }
+                            }
+                            PublishResult::TooLarge => Verdict::Publishing,
                         };
                         record.is = match expected {
                             Verdict::Settled { .. } => Is::Settled,
                             Verdict::Waiting { delay, .. } => Is::PublishWaitingUntil(now + delay),
+                            Verdict::Publishing => {
+                                record.headers = match record.headers {
+                                    FailureHeaders::All => FailureHeaders::WithoutError,
+                                    _ => FailureHeaders::Fewest,
+                                };
+                                Is::ToPublish
+                            }
                             _ => Is::Parked,
                         };
                         record.publish_failures += u32::from(result == PublishResult::Failed);

@@ -48,7 +48,8 @@ impl Server {
         let Self { runtime, listener, handle } = self;
         let serve = move || {
             runtime.block_on(async {
-                tokio::join!(keep_up(handle.clone()), serve(listener, handle));
+                let keep_up = connections::persistent("metrics", || keep_up(handle.clone()));
+                tokio::join!(keep_up, serve(listener, handle.clone()));
             });
         };
         thread::Builder::new().name("keylane-metrics".to_owned()).spawn(serve).map(drop)
