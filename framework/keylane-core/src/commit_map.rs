@@ -11,12 +11,14 @@
 //!             more where it has run alone since and the process lived) of suspects; all but the flags are varints, and each
 //!             offset is the distance from the one before it
 //!     3       the log that the position is about: 8 bytes, see [`LogId`]
+//!     4       the leader epoch of the highest record that was read, a varint; only with ranges, see [`About`]
 //! ```
 //! * The checksum covers the position, because the metadata is only true for it: a tool that copies metadata to another
 //!   offset would otherwise mark the wrong records as settled, and they would be lost without a word.
 //! * A reader skips a tag it does not know, so a new section has to be one that is safe to ignore; anything else needs a
 //!   new version, which this reader refuses.
-//! * Where room is short the log goes first, then the evidence: a shorter map only redelivers more.
+//! * Where room is short the log goes first, then the evidence: a shorter map only redelivers more. Ranges without the
+//!   leader epoch, where it is known, are not written. A reader that does not know it believes the ranges, as before.
 //! * Nothing to say is the empty text, which is also what a commit of any other program carries.
 //!
 //! # How much fits
@@ -29,7 +31,7 @@ use thiserror::Error;
 use crate::elias_gamma;
 use crate::evidence::Evidence;
 use crate::log_id::LogId;
-use crate::offset::{Offset, Position};
+use crate::offset::{LeaderEpoch, Offset, Position};
 use crate::settled_map::{SettledMap, SettledRange};
 use crate::varint;
 
@@ -57,6 +59,23 @@ pub(crate) const MAX_TEXT_BYTES: usize = i16::MAX as usize;
 const SETTLED_RANGES: u8 = 1;
 const EVIDENCE: u8 = 2;
 const LOG: u8 = 3;
+const LEADER_EPOCH: u8 = 4;
+
+/// What the numbers of a commit are about.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct About {
+    /// The log, where it is known.
+    pub log: Option<LogId>,
+    /// The leader epoch of the highest record that was read, where there is one. Of the offsets that the map names no
+    /// record has a later one, unless the log was cut and written anew.
+    pub leader_epoch: Option<LeaderEpoch>,
+}
+
+impl From<Option<LogId>> for About {
+    fn from(log: Option<LogId>) -> Self {
+        Self { log, leader_epoch: None }
+    }
+}
 
 /// What a commit's metadata says about its position.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -67,6 +86,9 @@ pub struct CommitContent {
     pub evidence: Evidence,
     /// The log it is about; `None` where whoever wrote it did not know.
     pub log: Option<LogId>,
+    /// The leader epoch of the highest record its writer had read; `None` where that is not known, or nothing is settled
+    /// above the position.
+    pub leader_epoch: Option<LeaderEpoch>,
 }
 
 /// As [`encode_for`], about a log that is not known.
@@ -76,7 +98,7 @@ pub fn encode(
     evidence: &Evidence,
     max_bytes: usize,
 ) -> CommitMetadata {
-    encode_for(None, position, ranges, evidence, max_bytes)
+    encode_for(About::default(), position, ranges, evidence, max_bytes)
 }
 
 /// Writes the log's name, the evidence and the ranges, which ascend from `position`, into at most `max_bytes` of text.
@@ -84,12 +106,15 @@ pub fn encode(
 /// Where they do not all fit the longest prefix of the ranges that does is kept. Ranges that touch are joined. A name that
 /// does not fit is left out: it takes 23 bytes; and so is evidence: that takes less than 50, and some more for each record in it.
 pub fn encode_for(
-    log: Option<LogId>,
+    about: impl Into<About>,
     position: Position,
     ranges: impl IntoIterator<Item = SettledRange>,
     evidence: &Evidence,
     max_bytes: usize,
 ) -> CommitMetadata {
+    let About { log, leader_epoch } = about.into();
+    let mut ranges = ranges.into_iter().peekable();
+    let leader_epoch = leader_epoch.filter(|_| ranges.peek().is_some());
     let payload_room = payload_room(max_bytes);
     let (mut head, mut head_fits) = (Vec::new(), true);
     for section in [log_section(log), evidence_section(position, evidence)] {
@@ -98,7 +123,10 @@ pub fn encode_for(
             false => head_fits = false,
         }
     }
-    let room = (payload_room - head.len()).saturating_sub(SECTION_HEAD_BYTES);
+    let epoch = leader_epoch_section(leader_epoch);
+    let room = payload_room.saturating_sub(head.len() + epoch.len() + SECTION_HEAD_BYTES);
+    let without_epoch = head.len();
+    head.extend(epoch);
     let mut writer = RangeWriter::new(position, room);
     let mut joined: Option<SettledRange> = None;
     for range in ranges {
@@ -117,6 +145,9 @@ pub fn encode_for(
     if let (Some(range), false) = (joined, writer.full) {
         writer.push(range);
     }
+    if writer.is_empty() {
+        head.truncate(without_epoch);
+    }
     let truncated = writer.full || !head_fits;
     CommitMetadata { text: text(position, &writer.numbers.into_bytes(), &head), truncated }
 }
@@ -124,8 +155,9 @@ pub fn encode_for(
 /// The metadata of an orderly end in place of `text`, for an owner that cannot say so itself.
 pub fn without_mark(position: Position, text: &str, max_bytes: usize) -> String {
     match decode(position, text) {
-        Ok(CommitContent { settled, evidence, log }) => {
-            encode_for(log, position, settled.ranges(), &evidence.ended(), max_bytes).text
+        Ok(CommitContent { settled, evidence, log, leader_epoch }) => {
+            let about = About { log, leader_epoch };
+            encode_for(about, position, settled.ranges(), &evidence.ended(), max_bytes).text
         }
         Err(_) => String::new(),
     }
@@ -150,7 +182,7 @@ pub fn decode(position: Position, text: &str) -> Result<CommitContent, MapError>
         return Ok(CommitContent::default());
     }
     let payload = payload(position, text)?;
-    let (mut map, mut evidence, mut log) = (None, None, None);
+    let (mut map, mut evidence, mut log, mut leader_epoch) = (None, None, None, None);
     let mut rest = payload.as_slice();
     while let Some((&tag, after_tag)) = rest.split_first() {
         rest = after_tag;
@@ -173,9 +205,14 @@ pub fn decode(position: Position, text: &str) -> Result<CommitContent, MapError>
             if log.replace(read).is_some() {
                 return Err(MapError::Damaged);
             }
+        } else if tag == LEADER_EPOCH {
+            let read = read_leader_epoch(content).ok_or(MapError::Damaged)?;
+            if leader_epoch.replace(read).is_some() {
+                return Err(MapError::Damaged);
+            }
         }
     }
-    Ok(CommitContent { settled: map.unwrap_or_default(), evidence: evidence.unwrap_or_default(), log })
+    Ok(CommitContent { settled: map.unwrap_or_default(), evidence: evidence.unwrap_or_default(), log, leader_epoch })
 }
 
 /// Metadata that cannot be used.
@@ -206,6 +243,22 @@ fn log_section(log: Option<LogId>) -> Vec<u8> {
         push_section(&mut section, LOG, &log.to_bytes());
     }
     section
+}
+
+/// Nothing where there is nothing to say.
+fn leader_epoch_section(epoch: Option<LeaderEpoch>) -> Vec<u8> {
+    let mut section = Vec::new();
+    if let Some(epoch) = epoch {
+        let mut content = Vec::new();
+        varint::write(&mut content, epoch.get().into());
+        push_section(&mut section, LEADER_EPOCH, &content);
+    }
+    section
+}
+
+fn read_leader_epoch(mut content: &[u8]) -> Option<LeaderEpoch> {
+    let epoch = varint::read(&mut content).and_then(|epoch| u32::try_from(epoch).ok())?;
+    content.is_empty().then_some(LeaderEpoch::new(epoch))
 }
 
 /// Nothing where there is nothing to say.

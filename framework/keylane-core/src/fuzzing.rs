@@ -11,10 +11,10 @@ mod tests;
 
 use input::Input;
 
-use crate::commit_map::{self, CommitContent, MapError, decode, encode_for};
+use crate::commit_map::{self, About, CommitContent, MapError, decode, encode_for};
 use crate::evidence::{Evidence, GROUP, Instance, MAX_SUSPECTS, Named, Suspect};
 use crate::log_id::LogId;
-use crate::offset::{Offset, Position};
+use crate::offset::{LeaderEpoch, Offset, Position};
 use crate::settled_map::SettledRange;
 
 /// Any text at any position: the position, then the text.
@@ -45,6 +45,7 @@ pub fn commit_sections(bytes: &[u8]) {
         assert_eq!(ranges(content), expected.settled);
         assert_eq!(content.evidence, expected.evidence);
         assert_eq!(content.log, expected.log);
+        assert_eq!(content.leader_epoch, expected.leader_epoch);
         assert_well_formed(position, content);
         assert_survives(position, content);
     } else if let Some(expected) = expected
@@ -65,7 +66,10 @@ pub fn commit_round_trip(bytes: &[u8]) {
     let written = any_ranges(&mut input, position);
     let log = (mask % 2 == 1).then(|| LogId::from_bytes(u64::from(mask).to_le_bytes()));
 
-    let metadata = encode_for(log, position, written.iter().copied(), &evidence, max_bytes);
+    let leader_epoch = (mask & 2 != 0).then(|| LeaderEpoch::new(mask >> 2));
+    let about = About { log, leader_epoch };
+
+    let metadata = encode_for(about, position, written.iter().copied(), &evidence, max_bytes);
     let text = metadata.text;
     assert!(text.len() <= max_bytes && text.is_ascii());
     let content = decode(position, &text).expect("what was written is read");
@@ -76,6 +80,7 @@ pub fn commit_round_trip(bytes: &[u8]) {
     assert!(content.log == log || (content.log.is_none() && metadata.truncated));
     let is_whole = read.len() == written.len() && content.evidence == evidence && content.log == log;
     assert_eq!(metadata.truncated, !is_whole);
+    assert_eq!(content.leader_epoch, leader_epoch.filter(|_| !read.is_empty()));
     assert_parts_survive(position, &text, &content);
     if text.is_empty() {
         return;
@@ -117,12 +122,14 @@ fn assert_well_formed(position: Position, content: &CommitContent) {
 
 /// What was read once is read the same when it is written again.
 fn assert_survives(position: Position, content: &CommitContent) {
-    let again = encode_for(content.log, position, content.settled.ranges(), &content.evidence, usize::MAX);
+    let about = About { log: content.log, leader_epoch: content.leader_epoch };
+    let again = encode_for(about, position, content.settled.ranges(), &content.evidence, usize::MAX);
     let read = decode(position, &again.text).expect("what was written is read");
     if !again.truncated {
         assert_eq!(read.settled, content.settled);
         assert_eq!(read.evidence, content.evidence);
         assert_eq!(read.log, content.log);
+        assert_eq!(read.leader_epoch, content.leader_epoch.filter(|_| !read.settled.is_empty()));
     }
     assert_parts_survive(position, &again.text, &read);
 }
@@ -134,6 +141,7 @@ fn assert_parts_survive(position: Position, text: &str, content: &CommitContent)
     let ended =
         decode(position, &commit_map::without_mark(position, text, usize::MAX)).expect("what was written is read");
     assert_eq!((&ended.settled, ended.log), (&content.settled, content.log));
+    assert_eq!(ended.leader_epoch, content.leader_epoch.filter(|_| !content.settled.is_empty()));
     assert_eq!(ended.evidence, content.evidence.clone().ended());
 }
 

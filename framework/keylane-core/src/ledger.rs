@@ -5,10 +5,10 @@
 
 use std::collections::VecDeque;
 
-use crate::commit_map::{self, CommitMetadata};
+use crate::commit_map::{self, About, CommitMetadata};
 use crate::evidence::Evidence;
 use crate::log_id::LogId;
-use crate::offset::{Offset, Position};
+use crate::offset::{LeaderEpoch, Offset, Position};
 use crate::settled_map::{SettledMap, SettledRange};
 
 pub(crate) struct Ledger {
@@ -20,6 +20,10 @@ pub(crate) struct Ledger {
     next: Option<Position>,
     settled_ahead: usize,
     inherited: SettledMap,
+    /// The highest leader epoch that the previous owner had read when it wrote the inherited map, where it said so.
+    inherited_under: Option<LeaderEpoch>,
+    /// The highest leader epoch of this owner's records.
+    read_under: Option<LeaderEpoch>,
 }
 
 /// Where an unsettled delivery stands in its ledger. Ascends with the offset.
@@ -56,7 +60,44 @@ impl Ledger {
     pub(crate) const ENTRY_BYTES: usize = size_of::<Entry>();
 
     pub(crate) fn new(start: Option<Position>, inherited: SettledMap) -> Self {
-        Self { entries: VecDeque::new(), first_sequence: 0, start, next: start, settled_ahead: 0, inherited }
+        Self {
+            entries: VecDeque::new(),
+            first_sequence: 0,
+            start,
+            next: start,
+            settled_ahead: 0,
+            inherited,
+            inherited_under: None,
+            read_under: None,
+        }
+    }
+
+    /// The leader epoch of the commit that the inherited map came from.
+    pub(crate) fn inherit_leader_epoch(&mut self, epoch: Option<LeaderEpoch>) {
+        self.inherited_under = epoch;
+    }
+
+    /// The records from `first` on have this leader epoch. `true` where the inherited map is untrue.
+    ///
+    /// All that the map names was read under epochs up to its own, and a log's epochs never fall. So with the first record
+    /// of a later one the map is used up, or it names offsets of a log that was cut and written anew.
+    pub(crate) fn read_under(&mut self, epoch: LeaderEpoch, first: Offset) -> bool {
+        self.read_under = self.read_under.max(Some(epoch));
+        if self.inherited_under.is_none_or(|inherited| epoch <= inherited) {
+            return false;
+        }
+        let is_untrue = self.inherited.ranges().any(|range| range.last >= first);
+        self.inherited.clear();
+        is_untrue
+    }
+
+    /// What a commit says about the records it names.
+    fn leader_epoch(&self) -> Option<LeaderEpoch> {
+        if self.inherited.is_empty() {
+            return self.read_under;
+        }
+        // What a map without an epoch names stays without one.
+        self.inherited_under.map(|inherited| self.read_under.map_or(inherited, |read| read.max(inherited)))
     }
 
     /// Says what a delivery is. Kafka delivers ascending offsets, with holes where nothing was or is left.
@@ -137,9 +178,10 @@ impl Ledger {
 
     /// The map to commit together with the watermark, the evidence, and the log's name.
     pub(crate) fn commit_metadata(&self, log: Option<LogId>, evidence: &Evidence, max_bytes: usize) -> CommitMetadata {
+        let about = About { log, leader_epoch: self.leader_epoch() };
         match self.watermark() {
             Some(watermark) if self.settled_ahead > 0 || !self.inherited.is_empty() => {
-                commit_map::encode_for(log, watermark, self.settled_ranges(), evidence, max_bytes)
+                commit_map::encode_for(about, watermark, self.settled_ranges(), evidence, max_bytes)
             }
             Some(watermark) => commit_map::encode_for(log, watermark, [], evidence, max_bytes),
             None => CommitMetadata::default(),

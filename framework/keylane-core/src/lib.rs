@@ -97,7 +97,7 @@ mod withheld;
 pub use backoff::{Backoff, BackoffError, MAX_BACKOFF};
 pub use beginning::{Beginning, EMPTIED_AFTER, EmptiedLog, LogRange, PassedOver, Reset, Step};
 pub use budget::{Budget, BudgetChange, BudgetError};
-pub use commit_map::{CommitContent, CommitMetadata, MAX_METADATA_BYTES, MapError};
+pub use commit_map::{About, CommitContent, CommitMetadata, MAX_METADATA_BYTES, MapError};
 pub use evidence::{
     Evidence, GROUP, ISOLATION_STARTS, Instance, MAX_SUSPECTS, Named, POISON_CRASHES, POISON_CRASHES_OF_SURVIVED,
     Suspect,
@@ -110,7 +110,7 @@ pub use foreign::{
 pub use hot_keys::{HALF_LIFE, HeavyKey, KeySketch, SKETCH_CAPACITY, SMALLEST_SHARE};
 pub use lease::{DOUBT_PATIENCE, LEASE, Lease, Look};
 pub use log_id::{Identity, LogId, Resume, Seen};
-pub use offset::{Epoch, Offset, Position};
+pub use offset::{Epoch, LeaderEpoch, Offset, Position};
 pub use outage_guard::{
     BAD_DEPLOYMENT_RECORDS, ClassOutage, HeldBy, OUTAGE_LANES, OUTAGE_PATIENCE, OutageGuard, OutageSettings,
     OutageState,

@@ -64,6 +64,28 @@ impl fmt::Display for Position {
     }
 }
 
+/// The epoch of the partition's leader that took a record. It never falls along a log; a log that was cut is written on
+/// under a later one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct LeaderEpoch(u32);
+
+impl LeaderEpoch {
+    /// The epoch of this number.
+    pub const fn new(epoch: u32) -> Self {
+        Self(epoch)
+    }
+
+    /// As Kafka's protocol has it: negative is none.
+    pub fn of_record(epoch: i32) -> Option<Self> {
+        u32::try_from(epoch).ok().map(Self)
+    }
+
+    /// The number.
+    pub const fn get(self) -> u32 {
+        self.0
+    }
+}
+
 /// One assignment of one partition to this member. The shell numbers them; no two assignments share a number.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Epoch(u64);

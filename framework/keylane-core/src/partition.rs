@@ -47,7 +47,7 @@ use crate::foreign::Ruling;
 use crate::lanes::{Joined, Lanes};
 use crate::ledger::{Admission, Ledger};
 use crate::log_id::LogId;
-use crate::offset::{Epoch, Position};
+use crate::offset::{Epoch, LeaderEpoch, Offset, Position};
 use crate::settled_map::SettledMap;
 use crate::time::Moment;
 use caution::Cautious;
@@ -130,6 +130,17 @@ impl<R> Partition<R> {
     /// Says which log this epoch reads; from now on its commits do too. It does not change: another log is another epoch.
     pub fn set_log(&mut self, log: Option<LogId>) {
         self.log = log;
+    }
+
+    /// Says under which leader epoch the inherited map was written. Before the first delivery.
+    pub fn inherit_leader_epoch(&mut self, epoch: Option<LeaderEpoch>) {
+        self.ledger.inherit_leader_epoch(epoch);
+    }
+
+    /// Says that the records to be delivered from `first` on have this leader epoch. `true` where the inherited map is
+    /// given up: the log was cut below what it names, and written anew. Those offsets are other records, to be processed.
+    pub fn read_under(&mut self, epoch: LeaderEpoch, first: Offset) -> bool {
+        self.ledger.read_under(epoch, first)
     }
 
     /// Takes in a record, in the order it was read.

@@ -5,13 +5,17 @@
 
 mod common;
 
-use std::sync::Arc;
+use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use common::{PATIENCE, eventually};
 use keylane::{EmbeddedBroker, EmbeddedBrokerOptions, Json, NewTask, Subscription, Task, TaskError};
+use keylane_core::commit_map::{self, About};
+use keylane_core::{Evidence, LeaderEpoch, MAX_METADATA_BYTES, Position, SettledRange};
 use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer};
+use rdkafka::mocking::MockCluster;
 use rdkafka::{ClientConfig, Offset, TopicPartitionList};
 
 fn committed(client: &BaseConsumer) -> Offset {
@@ -94,5 +98,74 @@ async fn with_latest_a_shorter_log_is_read_from_its_end_which_is_committed() {
     eventually("what comes then is read", || committed(&client) == Offset::Offset(21)).await;
     subscription.shutdown().await.unwrap();
     assert_eq!(seen.load(Ordering::Relaxed), 1_000, "and nothing else");
+    producer.close(PATIENCE).await.unwrap();
+}
+
+/// A member that had read 20 records was killed; 10 of them were lost with their leader, and 10 others written in their
+/// place. The log is as long as before, and its map names offsets of both.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_was_written_anew_under_another_leader_is_not_taken_for_settled() {
+    let broker = MockCluster::new(1).unwrap();
+    broker.create_topic("tasks", 1, 1).unwrap();
+    let producer = common::producer(broker.bootstrap_servers(), "tasks").await;
+    let write = async |numbers: std::ops::Range<u32>| {
+        let tasks = numbers.map(|i| NewTask::json(&i).unwrap().key(i.to_string()));
+        assert!(producer.enqueue_all(tasks).await.iter().all(Result::is_ok));
+    };
+    write(0..10).await;
+    broker.partition_leader("tasks", 0, Some(1)).unwrap();
+    write(10..20).await;
+    let client: BaseConsumer = ClientConfig::new()
+        .set("bootstrap.servers", broker.bootstrap_servers())
+        .set("group.id", "group")
+        .create()
+        .unwrap();
+    let at = keylane_core::Offset::new;
+    let ranges = [SettledRange { first: at(6), last: at(19) }];
+    let about = About { log: None, leader_epoch: Some(LeaderEpoch::new(0)) };
+    let metadata =
+        commit_map::encode_for(about, Position::new(5), ranges, &Evidence::default(), MAX_METADATA_BYTES).text;
+    let mut earlier = TopicPartitionList::new();
+    let mut element = earlier.add_partition("tasks", 0);
+    element.set_offset(Offset::Offset(5)).unwrap();
+    element.set_metadata(&metadata);
+    client.commit(&earlier, CommitMode::Sync).unwrap();
+
+    let seen: Arc<Mutex<BTreeSet<u32>>> = Arc::default();
+    let (release, released) = tokio::sync::watch::channel(false);
+    let processor = {
+        let seen = seen.clone();
+        move |task: Task<u32>| {
+            let (seen, mut released) = (seen.clone(), released.clone());
+            async move {
+                assert!(seen.lock().unwrap().insert(*task.payload()), "twice");
+                if *task.payload() == 5 {
+                    released.wait_for(|released| *released).await.map_err(TaskError::retryable)?;
+                }
+                Ok::<(), TaskError>(())
+            }
+        }
+    };
+    let subscription = Subscription::builder("group", "tasks")
+        .bootstrap_servers(broker.bootstrap_servers())
+        .kafka_settings(EmbeddedBroker::client_settings())
+        .kafka("session.timeout.ms", "10000")
+        .start(Json, processor)
+        .await
+        .unwrap();
+    eventually("all but what was settled before is processed", || seen.lock().unwrap().len() == 11).await;
+    let read = || {
+        let mut partition = TopicPartitionList::new();
+        partition.add_partition("tasks", 0);
+        let committed = client.committed_offsets(partition, PATIENCE).unwrap();
+        commit_map::decode(Position::new(5), committed.elements()[0].metadata()).unwrap()
+    };
+    // Of the next leader: what is settled now was read under it.
+    let is_told = || read().leader_epoch == Some(LeaderEpoch::new(1)) && read().settled.contains(at(19));
+    eventually("the next commit says under which leader it was read", is_told).await;
+    release.send(true).unwrap();
+    eventually("the position reached is committed", || committed(&client) == Offset::Offset(20)).await;
+    subscription.shutdown().await.unwrap();
+    assert_eq!(*seen.lock().unwrap(), [5].into_iter().chain(10..20).collect());
     producer.close(PATIENCE).await.unwrap();
 }

@@ -251,9 +251,17 @@ fn the_mark_and_the_map_can_be_taken_out_of_a_text() {
     let text = encode(position, map(&[(101, 103)]).ranges(), &evidence, MAX_METADATA_BYTES).text;
     assert_eq!(text, "kl1.gQMdWAEBTAIIBQcCAgADAAI");
     let ended = decode(position, &without_mark(position, &text, MAX_METADATA_BYTES)).unwrap();
-    assert_eq!(ended, CommitContent { settled: map(&[(101, 103)]), evidence: evidence.clone().ended(), log: None });
+    assert_eq!(
+        ended,
+        CommitContent {
+            settled: map(&[(101, 103)]),
+            evidence: evidence.clone().ended(),
+            log: None,
+            leader_epoch: None
+        }
+    );
     let short = decode(position, &without_map(position, &text)).unwrap();
-    assert_eq!(short, CommitContent { settled: SettledMap::new(), evidence, log: None });
+    assert_eq!(short, CommitContent { settled: SettledMap::new(), evidence, log: None, leader_epoch: None });
 }
 
 const LOG_OF_COMMIT: Option<LogId> = LogId::of_topic(0x0102_0304_0506_0708, 0);
@@ -295,5 +303,30 @@ fn a_name_of_another_length_or_a_second_one_is_refused() {
     assert_eq!(decode(position, &sealed(position, &[name, name].concat())), Err(MapError::Damaged), "repeated");
     for sections in [&[LOG, 0][..], &[LOG, 7, 1, 2, 3, 4, 5, 6, 7], &[LOG, 9, 1, 2, 3, 4, 5, 6, 7, 8, 9]] {
         assert_eq!(decode(position, &sealed(position, sections)), Err(MapError::Damaged), "{sections:?}");
+    }
+}
+
+#[test]
+fn the_leader_epoch_goes_with_the_ranges_and_never_ranges_without_it() {
+    let position = Position::new(100);
+    let ranges = map(&[(101, 103), (110, 300)]);
+    let about = About { log: None, leader_epoch: Some(LeaderEpoch::new(300)) };
+    for max_bytes in 0..60 {
+        let text = encode_for(about, position, ranges.ranges(), &Evidence::default(), max_bytes).text;
+        let content = decode(position, &text).expect("it was just written");
+        assert_eq!(content.leader_epoch, about.leader_epoch.filter(|_| !content.settled.is_empty()), "{max_bytes}");
+    }
+    let text = encode_for(about, position, ranges.ranges(), &Evidence::default(), MAX_METADATA_BYTES).text;
+    let ended = decode(position, &without_mark(position, &text, MAX_METADATA_BYTES)).expect("it was just written");
+    assert_eq!(ended, CommitContent { leader_epoch: about.leader_epoch, ..only(ranges) });
+    assert_eq!(encode_for(about, position, [], &Evidence::default(), MAX_METADATA_BYTES).text, "");
+    for (content, why) in [
+        ([1, 0x80].as_slice(), "cut"),
+        (&[2, 1, 1], "longer than it says"),
+        (&[5, 255, 255, 255, 255, 31], "too large"),
+    ] {
+        let mut section = vec![LEADER_EPOCH];
+        section.extend_from_slice(content);
+        assert_eq!(decode(position, &sealed(position, &section)), Err(MapError::Damaged), "{why}");
     }
 }

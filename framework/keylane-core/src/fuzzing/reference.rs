@@ -3,13 +3,14 @@
 
 use crate::evidence::{Evidence, GROUP, Instance, MAX_SUSPECTS, Named, Suspect};
 use crate::log_id::LogId;
-use crate::offset::{Offset, Position};
+use crate::offset::{LeaderEpoch, Offset, Position};
 
 #[derive(Default)]
 pub(super) struct Expected {
     pub(super) settled: Vec<(i128, i128)>,
     pub(super) evidence: Evidence,
     pub(super) log: Option<LogId>,
+    pub(super) leader_epoch: Option<LeaderEpoch>,
     /// Tags this reader does not know: the other one may, and have reasons of its own to refuse them.
     pub(super) has_other_tags: bool,
 }
@@ -27,10 +28,17 @@ pub(super) fn read(position: Position, mut bytes: &[u8]) -> Option<Expected> {
         let content = &bytes[..length as usize];
         bytes = &bytes[length as usize..];
         match tag {
-            1..=3 if seen.contains(&tag) => return None,
+            1..=4 if seen.contains(&tag) => return None,
             1 => expected.settled = settled(position, content)?,
             2 => expected.evidence = evidence(position, content)?,
             3 => expected.log = Some(LogId::from_bytes(content.try_into().ok()?)),
+            4 => {
+                let mut rest = content;
+                expected.leader_epoch = Some(LeaderEpoch::new(u32::try_from(number(&mut rest)?).ok()?));
+                if !rest.is_empty() {
+                    return None;
+                }
+            }
             _ => expected.has_other_tags = true,
         }
         seen.push(tag);

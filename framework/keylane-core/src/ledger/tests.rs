@@ -257,3 +257,73 @@ proptest! {
         }
     }
 }
+
+fn under(epoch: u32) -> LeaderEpoch {
+    LeaderEpoch::new(epoch)
+}
+
+/// A ledger at 50 whose predecessor had settled 51 to 199 and read under `epoch`.
+fn inherits(epoch: Option<u32>) -> Ledger {
+    let mut map = SettledMap::new();
+    map.append(SettledRange { first: Offset::new(51), last: Offset::new(199) });
+    let mut ledger = Ledger::new(Some(Position::new(50)), map);
+    ledger.inherit_leader_epoch(epoch.map(under));
+    ledger
+}
+
+fn admit(ledger: &mut Ledger, offset: i64) -> Admission {
+    let admission = ledger.admit(Offset::new(offset), |_| ());
+    if admission == Admission::New {
+        ledger.push(Offset::new(offset), 0);
+    }
+    admission
+}
+
+#[test]
+fn what_was_written_anew_under_a_later_leader_is_new_although_the_map_names_it() {
+    let mut ledger = inherits(Some(4));
+    assert!(!ledger.read_under(under(3), Offset::new(50)));
+    assert!(!ledger.read_under(under(4), Offset::new(60)));
+    assert_eq!(admit(&mut ledger, 99), Admission::AlreadySettled);
+    // Cut to 100.
+    assert!(ledger.read_under(under(5), Offset::new(100)));
+    assert_eq!(admit(&mut ledger, 100), Admission::New);
+    assert_eq!(admit(&mut ledger, 150), Admission::New);
+}
+
+#[test]
+fn a_later_leader_behind_the_map_is_no_cut() {
+    let mut ledger = inherits(Some(4));
+    assert_eq!(admit(&mut ledger, 190), Admission::AlreadySettled);
+    // What is left of the map was compacted away.
+    assert!(!ledger.read_under(under(5), Offset::new(200)));
+    assert_eq!(admit(&mut ledger, 200), Admission::New);
+}
+
+#[test]
+fn a_map_without_a_leader_epoch_is_believed() {
+    let mut ledger = inherits(None);
+    assert!(!ledger.read_under(under(5), Offset::new(50)));
+    assert_eq!(admit(&mut ledger, 60), Admission::AlreadySettled);
+}
+
+#[test]
+fn a_commit_says_under_which_leader_its_map_was_read() {
+    let written = |ledger: &Ledger| {
+        let position = ledger.watermark().expect("it is known");
+        let text = ledger.commit_metadata(None, &Evidence::default(), MAX_METADATA_BYTES).text;
+        commit_map::decode(position, &text).expect("it was just written").leader_epoch
+    };
+    let mut ledger = inherits(Some(4));
+    ledger.read_under(under(3), Offset::new(50));
+    admit(&mut ledger, 50);
+    assert_eq!(written(&ledger), Some(under(4)), "what is still to come was read under it");
+    ledger.read_under(under(7), Offset::new(100));
+    let sequence = deliver(&mut ledger, 100);
+    ledger.settle(sequence);
+    assert_eq!(written(&ledger), Some(under(7)));
+    let mut without = inherits(None);
+    without.read_under(under(7), Offset::new(50));
+    admit(&mut without, 50);
+    assert_eq!(written(&without), None, "what is still to come was read nobody says when");
+}

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use keylane_core::{Offset, Position, Reason, SettledMap, Settlement, commit_map};
+use keylane_core::{LeaderEpoch, Offset, Position, Reason, SettledMap, Settlement, commit_map};
 
 use crate::violation::{Checked, ensure};
 
@@ -22,6 +22,8 @@ pub(crate) struct Broker {
 pub(crate) struct Log {
     pub(crate) records: Vec<LogRecord>,
     next: i64,
+    /// The leader's: a log that was cut is written on under the next one.
+    epoch: u32,
     pub(crate) committed: Option<Commit>,
     /// The truth: what was finished, by a success that was accepted or a write that was acknowledged.
     pub(crate) settled: BTreeMap<i64, BTreeSet<&'static str>>,
@@ -37,6 +39,8 @@ pub(crate) struct LogRecord {
     pub(crate) rounds: u32,
     pub(crate) attempts: u32,
     pub(crate) retried_for: Duration,
+    /// The leader's that took it.
+    pub(crate) epoch: u32,
     /// Another group has written it.
     pub(crate) theirs: bool,
 }
@@ -51,8 +55,22 @@ impl Log {
     /// Appends after a hole of so many offsets (transaction markers, compaction).
     pub(crate) fn append(&mut self, hole: i64, record: LogRecord) {
         let offset = self.next + hole;
-        self.records.push(LogRecord { offset, ..record });
+        self.records.push(LogRecord { offset, epoch: self.epoch, ..record });
         self.next = offset + 1;
+    }
+
+    pub(crate) fn end(&self) -> i64 {
+        self.next
+    }
+
+    /// Loses what lies from `end` on, as an unclean election does. The identities that were there.
+    pub(crate) fn cut(&mut self, end: i64) -> Vec<usize> {
+        let kept = self.records.partition_point(|record| record.offset < end);
+        let lost = self.records.drain(kept..).map(|record| record.identity).collect();
+        self.settled.split_off(&end);
+        self.next = end;
+        self.epoch += 1;
+        lost
     }
 
     pub(crate) fn read(&self, from: i64, up_to: usize) -> Vec<LogRecord> {
@@ -86,12 +104,13 @@ impl Log {
                 record.offset
             );
         }
-        let map = match commit_map::decode(Position::new(commit.position), &commit.metadata) {
-            Ok(content) => content.settled,
+        let (map, under) = match commit_map::decode(Position::new(commit.position), &commit.metadata) {
+            Ok(content) => (content.settled, content.leader_epoch),
             Err(error) => return Err(format!("G4: our own metadata cannot be read: {error} ({commit:?})")),
         };
         for record in &self.records {
-            if map.contains(Offset::new(record.offset)) {
+            let is_later = under.is_some_and(|under| LeaderEpoch::new(record.epoch) > under);
+            if map.contains(Offset::new(record.offset)) && !is_later {
                 ensure!(
                     self.settled.contains_key(&record.offset),
                     "G4: the map of the commit of {} names offset {}, which is not settled",

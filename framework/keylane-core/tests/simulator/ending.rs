@@ -94,7 +94,7 @@ impl World {
     }
 
     fn check_ending(&mut self) -> Checked<()> {
-        for identity in 0..self.plans.len() {
+        for identity in (0..self.plans.len()).filter(|identity| !self.cut_away.contains(identity)).collect::<Vec<_>>() {
             let ending = self.plans[identity].ending(self.policy());
             let words = self.words(identity);
             let held = self.owners.iter().flatten().flat_map(|owner| owner.unsettled.values());

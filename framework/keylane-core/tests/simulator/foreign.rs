@@ -84,6 +84,7 @@ impl World {
                 rounds: 1,
                 attempts: 1,
                 retried_for: Duration::ZERO,
+                epoch: 0,
                 theirs: true,
             };
             self.retry_log_append(record);

@@ -12,7 +12,7 @@
 //! the default runs failed by it:
 //! * ledger: the watermark one too high, or at the next delivery; the settled-ahead count drifts; repeated deliveries are
 //!   new; runs go on over unsettled offsets
-//! * map: inherited ranges are left out, not consulted, or one offset too long or short; a run is written one too long;
+//! * map: it is believed about records of a later leader; inherited ranges are left out, not consulted, or one offset too long or short; a run is written one too long;
 //!   the checksum leaves the position out; a map that is cut short does not say so
 //! * lanes: they do not wait; the next one is not woken; a back-off lets its lane go; a retry topic's lane waits in
 //!   offset order
@@ -106,9 +106,10 @@ fn every_promise_holds_after_every_step() {
 }
 
 /// What the runs have to come past for their silence to mean something.
-const CORNERS: [&str; 27] = [
+const CORNERS: [&str; 28] = [
     "a crash",
     "a dead letter with fewer headers",
+    "a log cut that a map is about",
     "a delivery settled before",
     "a foreign delivery",
     "a held record settled as foreign",
@@ -190,6 +191,11 @@ fn metadata_committed_with_another_position_is_noticed() {
 #[test]
 fn an_inherited_map_that_is_dropped_is_noticed() {
     caught(Fault::DropsTheInheritedMap, "AlreadySettled");
+}
+
+#[test]
+fn a_map_believed_about_a_log_that_was_cut_is_noticed() {
+    caught(Fault::IgnoresTheLeaderEpoch, "AlreadySettled instead of Queued");
 }
 
 #[test]

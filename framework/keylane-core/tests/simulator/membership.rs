@@ -12,19 +12,26 @@ impl World {
         if self.owners[log].is_some() {
             return Ok(());
         }
+        if !self.calm && !self.mostly_good && self.random.percent(15) {
+            self.cut(log);
+        }
         let commit = self.broker.logs[log].committed.as_ref();
         let inherited = match commit {
-            None => SettledMap::new(),
+            None => (SettledMap::new(), None),
             // What an operator wrote or moved is not ours, and is treated as empty.
             Some(commit) => {
-                commit_map::decode(Position::new(commit.position), &commit.metadata).unwrap_or_default().settled
+                let content = commit_map::decode(Position::new(commit.position), &commit.metadata).unwrap_or_default();
+                (content.settled, content.leader_epoch)
             }
         };
         self.epochs += 1;
         let budgets =
             (Budget::new(self.pause_at, self.pause_at * 7 / 10), Budget::new(self.pause_at * 2, self.pause_at));
         let member = self.random.index(MEMBERS);
-        let mut owner = Owner::new(member, self.epochs, self.settings[log].clone(), commit, inherited.clone(), budgets);
+        let mut owner = Owner::new(member, self.epochs, self.settings[log].clone(), commit, inherited, budgets);
+        if self.fault == Fault::IgnoresTheLeaderEpoch {
+            owner.partition.inherit_leader_epoch(None);
+        }
         if self.fault == Fault::DropsTheInheritedMap {
             let start = commit.map(|commit| Position::new(commit.position));
             let epoch = owner.partition.epoch();
@@ -99,6 +106,27 @@ impl World {
             if self.random.percent(50) {
                 self.store(log, write);
             }
+        }
+    }
+
+    /// An unclean election: the log loses its end while nobody reads it, and is written on under another leader.
+    ///
+    /// Never below the committed position: what is written anew up to there is not read, which no metadata can tell.
+    fn cut(&mut self, log: usize) {
+        let cut = &mut self.broker.logs[log];
+        let committed = cut.committed.as_ref();
+        let lowest = committed.map_or(0, |commit| commit.position);
+        if lowest >= cut.end() {
+            return;
+        }
+        let has_map = committed.is_some_and(|commit| {
+            let content = commit_map::decode(Position::new(commit.position), &commit.metadata).unwrap_or_default();
+            !content.settled.is_empty()
+        });
+        let end = lowest + self.random.below((cut.end() - lowest) as u64) as i64;
+        self.cut_away.extend(cut.cut(end));
+        if has_map {
+            self.count("a log cut that a map is about");
         }
     }
 

@@ -5,8 +5,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use keylane_core::{
-    Budget, Delivered, Delivery, Epoch, FailureHeaders, LaneOrder, MAX_METADATA_BYTES, Moment, Offset, Partition,
-    PartitionSettings, Position, PublishRequest, Ruling, SettledMap, Ticket,
+    Budget, Delivered, Delivery, Epoch, FailureHeaders, LaneOrder, LeaderEpoch, MAX_METADATA_BYTES, Moment, Offset,
+    Partition, PartitionSettings, Position, PublishRequest, Ruling, SettledMap, Ticket,
 };
 
 use crate::broker::{Commit, Log, LogRecord};
@@ -30,6 +30,10 @@ pub(crate) struct Owner {
     pub(crate) stopped: bool,
     // The model.
     inherited: SettledMap,
+    /// The leader's, of the commit that it came with.
+    inherited_under: Option<LeaderEpoch>,
+    /// The leader's, of the latest record.
+    leader_epoch: Option<u32>,
     start: Option<i64>,
     next: Option<i64>,
     pub(crate) unsettled: BTreeMap<i64, Entry>,
@@ -80,12 +84,13 @@ impl Owner {
         epoch: u64,
         settings: Arc<PartitionSettings>,
         commit: Option<&Commit>,
-        inherited: SettledMap,
+        (inherited, inherited_under): (SettledMap, Option<LeaderEpoch>),
         budgets: (Budget, Budget),
     ) -> Self {
         let start = commit.map(|commit| commit.position);
-        let partition =
+        let mut partition =
             Partition::new(settings.clone(), Epoch::new(epoch), start.map(Position::new), inherited.clone());
+        partition.inherit_leader_epoch(inherited_under);
         Self {
             member,
             partition,
@@ -100,6 +105,8 @@ impl Owner {
             draining: false,
             stopped: false,
             inherited,
+            inherited_under,
+            leader_epoch: None,
             start,
             next: start,
             unsettled: BTreeMap::new(),
@@ -116,6 +123,13 @@ impl Owner {
     /// Delivers one record and checks that it is taken for what it is.
     pub(crate) fn deliver(&mut self, record: LogRecord, ruling: Ruling, now: Moment) -> Checked<Delivered> {
         let offset = Offset::new(record.offset);
+        let under = LeaderEpoch::new(record.epoch);
+        if self.leader_epoch.replace(record.epoch) != Some(record.epoch) {
+            self.partition.read_under(under, offset);
+        }
+        if self.inherited_under.is_some_and(|inherited| under > inherited) {
+            self.inherited = SettledMap::new();
+        }
         let expected = if self.next.is_some_and(|next| record.offset < next) {
             Delivered::Repeated
         } else if self.inherited.contains(offset) {

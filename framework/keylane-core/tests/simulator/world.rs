@@ -31,6 +31,7 @@ pub(crate) enum Fault {
     HandsOverWhatStillRuns,
     LosesARecordBetweenReadingAndDelivery,
     DeliversBeyondTheBudget,
+    IgnoresTheLeaderEpoch,
 }
 
 pub(crate) struct World {
@@ -45,6 +46,8 @@ pub(crate) struct World {
     pub(crate) neighbours: Neighbours,
     /// Records that were dead-lettered, or are to be, for holding up their partition: the policy did not ask for their plan.
     pub(crate) given_up: BTreeSet<usize>,
+    /// Records that a log lost: they may be nowhere.
+    pub(crate) cut_away: BTreeSet<usize>,
     /// Attempts started by identity, over all deliveries.
     pub(crate) attempts: Vec<u32>,
     /// Attempts and writes whose owner is gone or has given them up, and whose result comes one day.
@@ -60,7 +63,7 @@ pub(crate) struct World {
     /// How many records never work: many of them look like an outage to the guard.
     broken_percent: u64,
     /// Hardly any record fails, or hangs.
-    mostly_good: bool,
+    pub(crate) mostly_good: bool,
     pub(crate) epochs: u64,
     /// The weight of each kind of step: runs differ in what they are made of.
     weights: [u64; STEPS.len()],
@@ -221,6 +224,7 @@ impl World {
             plans: Vec::new(),
             neighbours: Neighbours::new(&mut apart),
             given_up: BTreeSet::new(),
+            cut_away: BTreeSet::new(),
             attempts: Vec::new(),
             late: Vec::new(),
             left_running: Vec::new(),
@@ -330,8 +334,17 @@ impl World {
             let due = self.random.percent(5).then(|| self.millis() + self.random.below(500));
             let hole = if self.random.percent(20) { self.random.below(3) as i64 } else { 0 };
             let retried_for = Duration::ZERO;
-            let record =
-                LogRecord { offset: 0, identity, key, due, rounds: 0, attempts: 0, retried_for, theirs: false };
+            let record = LogRecord {
+                offset: 0,
+                identity,
+                key,
+                due,
+                rounds: 0,
+                attempts: 0,
+                retried_for,
+                epoch: 0,
+                theirs: false,
+            };
             self.broker.logs[ORIGIN].append(hole, record);
         }
     }

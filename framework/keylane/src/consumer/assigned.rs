@@ -5,7 +5,9 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
-use keylane_core::{Beginning, Budget, EmptiedLog, Identity, LogId, Mark, NotDueEpisode, Reset, Silence, Withheld};
+use keylane_core::{
+    Beginning, Budget, EmptiedLog, Identity, LeaderEpoch, LogId, Mark, NotDueEpisode, Reset, Silence, Withheld,
+};
 
 use super::marks::OPENING;
 use super::recent::Recent;
@@ -34,6 +36,10 @@ pub(super) struct Assigned {
     /// Records taken in by the current read, not handed over yet.
     pub(super) batch: Vec<Record>,
     pub(super) batch_bytes: u64,
+    /// Of the latest record; see [`note_leader`](Self::note_leader).
+    leader_epoch: i32,
+    /// From which records of the batch on another leader's epoch holds.
+    leaders: Vec<(i64, LeaderEpoch)>,
     /// Handed to the owner in this epoch.
     delivered_records: u64,
     delivered_bytes: u64,
@@ -106,6 +112,8 @@ impl Assigned {
             recent: Recent::default(),
             batch: Vec::new(),
             batch_bytes: 0,
+            leader_epoch: -1,
+            leaders: Vec::new(),
             delivered_records: 0,
             delivered_bytes: 0,
             next_offset: None,
@@ -144,7 +152,16 @@ impl Assigned {
         self.delivered_records += self.batch.len() as u64;
         self.read_metrics.delivered(self.batch.len() as u64);
         self.delivered_bytes += std::mem::take(&mut self.batch_bytes);
-        self.inbox.deliver(&mut self.batch);
+        self.inbox.deliver(&mut self.batch, &mut self.leaders);
+    }
+
+    /// Notes under which leader a record was written. It changes rarely, so the owner gets the changes and not one for
+    /// each record.
+    pub(super) fn note_leader(&mut self, epoch: i32, offset: i64) {
+        if epoch != self.leader_epoch {
+            self.leader_epoch = epoch;
+            self.leaders.extend(LeaderEpoch::of_record(epoch).map(|epoch| (offset, epoch)));
+        }
     }
 
     /// Forgets what this read has taken in so far: offsets from an earlier log.

@@ -5,8 +5,8 @@ use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use keylane_core::{
-    Budget, BudgetChange, CommitContent, Epoch, Evidence, Identity, MAX_METADATA_BYTES, MapError, Position, Seen,
-    commit_map,
+    About, Budget, BudgetChange, CommitContent, Epoch, Evidence, Identity, MAX_METADATA_BYTES, MapError, Position,
+    Seen, commit_map,
 };
 use rdkafka::Offset;
 use rdkafka::consumer::{BaseConsumer, Consumer};
@@ -60,12 +60,13 @@ impl Assignment {
         let labels =
             MetricLabels { subscription: &self.settings.subscription, topic: &topic, partition: new.partition };
         let mut metrics = PartitionMetrics::new(&labels);
-        let (start, CommitContent { settled, evidence, .. }) = resume_point(&new, &mut metrics);
+        let (start, CommitContent { settled, evidence, leader_epoch, .. }) = resume_point(&new, &mut metrics);
+        let about = About { log: new.log, leader_epoch };
         let named = evidence.named.offsets().len() as u64;
         let (evidence, unclean) = evidence.at_start(instance());
         let opening_point = start.filter(|_| unclean).map(|start| CommitPoint {
             position: start.get(),
-            metadata: commit_map::encode_for(new.log, start, settled.ranges(), &evidence, MAX_METADATA_BYTES).text,
+            metadata: commit_map::encode_for(about, start, settled.ranges(), &evidence, MAX_METADATA_BYTES).text,
             mark: Some(OPENING),
             running: false,
         });
@@ -86,6 +87,7 @@ impl Assignment {
             is_retry_topic,
             start,
             settled,
+            leader_epoch,
             evidence,
             metrics,
             inbox: inbox.clone(),

@@ -65,6 +65,7 @@ impl Intake {
         }
         partition.next_offset = Some(offset + 1);
         partition.recent.note(offset, print);
+        partition.note_leader(message.leader_epoch(), offset);
         let headers = message.headers().map(|headers| RecordHeaders::read(headers, partition.is_retry_topic));
         let record = Record::new(&mut self.arena, offset, timestamp, key, value, headers);
         partition.batch_bytes += record.size() as u64;

@@ -66,6 +66,12 @@ impl<'a> NativeMessage<'a> {
         self.message.offset
     }
 
+    /// The leader's that took it; negative where its format has none.
+    pub(super) fn leader_epoch(&self) -> i32 {
+        // SAFETY: the message is live.
+        unsafe { sys::rd_kafka_message_leader_epoch(self.message) }
+    }
+
     pub(super) fn key(&self) -> Option<&'a [u8]> {
         // SAFETY: librdkafka gives pointer and length together, the bytes live as long as the message.
         unsafe { bytes(self.message.key, self.message.key_len) }

@@ -159,6 +159,8 @@ label_enum! {
         Damaged = "damaged",
         /// Written by another version of keylane.
         Version = "version",
+        /// The log was cut and written anew since: what the map names are other records.
+        LogCut = "log_cut",
     }
 }
 

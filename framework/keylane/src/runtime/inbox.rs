@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use keylane_core::{LogId, Ticket};
+use keylane_core::{LeaderEpoch, LogId, Ticket};
 use tokio::sync::Notify;
 
 use super::attempt::AttemptOutcome;
@@ -37,6 +37,8 @@ pub(super) struct Mail {
     /// Records that are not pending yet. The owner takes some each turn; what is told of pending records leaves the others out,
     /// limits and lag do not.
     pub(super) records: VecDeque<Record>,
+    /// From which of them on another leader's epoch holds. Fewer than records.
+    pub(super) leaders: VecDeque<(i64, LeaderEpoch)>,
     pub(super) finished: Vec<Finished>,
     pub(super) written: Vec<Written>,
     pub(super) orders: Orders,
@@ -94,9 +96,12 @@ impl Inbox {
         Self { mail: Mutex::new(Mail { orders, ..Mail::default() }), ..Self::default() }
     }
 
-    /// Hands over one batch.
-    pub(crate) fn deliver(&self, records: &mut Vec<Record>) {
-        self.put(|mail| mail.records.extend(records.drain(..)));
+    /// Hands over one batch, and from which of its records on another leader's epoch holds.
+    pub(crate) fn deliver(&self, records: &mut Vec<Record>, leaders: &mut Vec<(i64, LeaderEpoch)>) {
+        self.put(|mail| {
+            mail.records.extend(records.drain(..));
+            mail.leaders.extend(leaders.drain(..));
+        });
     }
 
     /// Whether the owner is to end now: nothing may start any more, also in a turn that began before.
@@ -162,6 +167,7 @@ impl Inbox {
         } else {
             taken.records.append(&mut mail.records);
         }
+        taken.leaders.append(&mut mail.leaders);
         std::mem::swap(&mut mail.finished, &mut taken.finished);
         std::mem::swap(&mut mail.written, &mut taken.written);
         taken.orders = mail.orders;
@@ -234,10 +240,10 @@ mod tests {
         let (inbox, mut mail, mut arena) = (Inbox::new(0, false), Mail::default(), Arena::default());
         let mut record = |offset| Record::new(&mut arena, offset, None, None, None, None);
         let burst = 2 * KEPT_CAPACITY as i64;
-        inbox.deliver(&mut (0..burst).map(&mut record).collect());
+        inbox.deliver(&mut (0..burst).map(&mut record).collect(), &mut Vec::new());
         inbox.take(&mut mail);
         let mut taken: Vec<_> = mail.records.drain(..100).map(|record| record.offset()).collect();
-        inbox.deliver(&mut (burst..burst + 100).map(&mut record).collect());
+        inbox.deliver(&mut (burst..burst + 100).map(&mut record).collect(), &mut Vec::new());
         inbox.take(&mut mail);
         taken.extend(mail.records.drain(..).map(|record| record.offset()));
         assert_eq!(taken, (0..burst + 100).collect::<Vec<_>>());

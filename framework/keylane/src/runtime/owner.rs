@@ -3,7 +3,9 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use keylane_core::{Caution, Epoch, Evidence, Mark, Moment, Offset, Partition, Paused, Position, SettledMap, Ticket};
+use keylane_core::{
+    Caution, Epoch, Evidence, LeaderEpoch, Mark, Moment, Offset, Partition, Paused, Position, SettledMap, Ticket,
+};
 use tokio::task::AbortHandle;
 
 use super::attempt::{AttemptOutcome, Call, FirstPoll, attempt, run_apart};
@@ -23,7 +25,7 @@ use super::survey::Surveyed;
 use super::turns::{self, TurnPermit};
 use super::work::{OwnersWork, Runtime, Work};
 use crate::dead_letter::FailureHistory;
-use crate::metrics::PartitionMetrics;
+use crate::metrics::{PartitionMetrics, UnreadableMetadata};
 use crate::task::Source;
 use crate::{Decode, Processor, Record};
 
@@ -52,6 +54,8 @@ pub(crate) struct Opening {
     pub(crate) start: Option<Position>,
     /// What earlier owners settled above it.
     pub(crate) settled: SettledMap,
+    /// The highest leader epoch that they had read.
+    pub(crate) leader_epoch: Option<LeaderEpoch>,
     /// How they ended, as [`Evidence::at_start`] sees it.
     pub(crate) evidence: Evidence,
     pub(crate) metrics: PartitionMetrics,
@@ -156,7 +160,7 @@ impl Drop for Owner {
 impl Owner {
     fn new(runtime: Arc<Runtime>, opening: Opening) -> Self {
         let settings = if opening.is_retry_topic { &runtime.retry_settings } else { &runtime.origin_settings };
-        let core = Partition::with_evidence(
+        let mut core = Partition::with_evidence(
             settings.clone(),
             opening.epoch,
             opening.start,
@@ -164,6 +168,7 @@ impl Owner {
             turns::instance(),
             opening.evidence,
         );
+        core.inherit_leader_epoch(opening.leader_epoch);
         let last_point_state = point_state(&core);
         let told_caution = core.caution();
         opening.progress.isolated.store(told_caution == Caution::Isolated, std::sync::atomic::Ordering::Relaxed);
@@ -271,10 +276,26 @@ impl Owner {
         self.mail.written = written;
         for _ in 0..RECORDS_PER_TURN {
             let Some(record) = self.mail.records.pop_front() else { break };
+            while let Some(&(first, epoch)) = self.mail.leaders.front().filter(|(first, _)| *first <= record.offset()) {
+                self.mail.leaders.pop_front();
+                self.read_under(epoch, first);
+            }
             self.deliver(record, now);
         }
         self.look_after_held(now);
         now
+    }
+
+    /// From this record on another leader's epoch holds.
+    fn read_under(&mut self, epoch: LeaderEpoch, first: i64) {
+        if self.core.read_under(epoch, Offset::new(first)) {
+            self.metrics.commit_metadata_unreadable(UnreadableMetadata::LogCut);
+            tracing::warn!(
+                topic = %self.topic, partition = self.partition_id, first, leader_epoch = epoch.get(),
+                "the log was cut and written anew since the commit: what that says about offsets from here on is about \
+                 records that are gone; all that is there is processed"
+            );
+        }
     }
 
     /// Starts what may start; `true` if there may be more.
