@@ -13,7 +13,7 @@ use common::{PATIENCE, eventually};
 use keylane::metrics::{PrometheusEndpoint, serve_prometheus};
 use keylane::{
     Backoff, DeadLetter, EmbeddedBroker, EmbeddedBrokerOptions, Json, Limits, NewTask, PausedBy, Retry, Subscription,
-    SubscriptionBuilder, Task, TaskError, Watchdog,
+    SubscriptionBuilder, Task, TaskError, TaskProducer, Watchdog,
 };
 use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer};
 use rdkafka::mocking::MockCluster;
@@ -240,9 +240,15 @@ async fn a_processor_that_blocks_its_thread_shows() {
     producer.close(PATIENCE).await.unwrap();
 }
 
-/// Writes more than the mock keeps, which is 5 MB.
+/// Writes more than the mock keeps, which is 5 MB as they are sent.
 async fn lose_records(broker: &MockCluster<'_, DefaultProducerContext>, topic: &str) {
-    let producer = common::producer(broker.bootstrap_servers(), topic).await;
+    let producer = TaskProducer::builder(topic)
+        .bootstrap_servers(broker.bootstrap_servers())
+        .application_id("test")
+        .kafka("compression.type", "none")
+        .start()
+        .await
+        .unwrap();
     let tasks = (0..10).map(|_| NewTask::json(&"x".repeat(900_000)).unwrap());
     assert!(producer.enqueue_all(tasks).await.iter().all(Result::is_ok));
     producer.close(PATIENCE).await.unwrap();
