@@ -325,7 +325,8 @@ impl Default for RetryTopic {
 /// Groups that read the same origin topic have the same retry topic by default, and each of them reads every retry in it. A
 /// retry topic for each group ([`Retry::then_topic_named`]) is cheaper: there is nothing to leave out then.
 ///
-/// A record is another group's if its header `keylane-group` names one. It is processed here all the same if another
+/// A record is another group's if its header `keylane-group` names one, in 1 to 255 bytes without control characters:
+/// keylane writes no other names. It is processed here all the same if another
 /// program, such as Decaton, has requeued it since.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
