@@ -68,6 +68,8 @@ impl HeldRecords {
     }
 
     /// What the first of the partitions holds stands for all.
+    ///
+    /// The lock covers what is said of it: else an older word could come after a newer one, and stay.
     pub(super) fn note(&self, place: Place, held: Option<Held>) {
         let mut by_place = self.by_place.lock().unwrap_or_else(PoisonError::into_inner);
         let was_empty = by_place.is_empty();
