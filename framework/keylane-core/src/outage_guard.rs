@@ -15,9 +15,10 @@
 //! An operator can end each of them with [`OutageGuard::release`].
 //!
 //! A lane *fails* if its latest attempt failed. It leaves when it succeeds, when its partition's
-//! epoch ends, or one minute after its next attempt was due. The lane of a key is the same in the
-//! origin and in the retry topic. Failures that are the record's own, fatal and undecodable ones,
-//! are no sign of an outage.
+//! epoch ends, or one minute after its next attempt had to have ended
+//! ([`OutageSettings::longest_attempt`]). The lane of a key is the same in the origin and in the
+//! retry topic. Failures that are the record's own, fatal and undecodable ones, are no sign of an
+//! outage.
 //!
 //! Everything the guard keeps is bounded: 64 lanes for each of 64 classes, and 64 places. It is the
 //! view of one process; another member of the group decides for itself.
@@ -48,8 +49,10 @@ pub const OUTAGE_LANES: usize = 5;
 /// How long records are held in a partial outage, by default.
 pub const OUTAGE_PATIENCE: Duration = Duration::from_secs(2 * 60 * 60);
 
-/// A lane counts as failing for this long after its next attempt was due.
-pub(crate) const LANE_GRACE: Duration = Duration::from_secs(60);
+/// How long an attempt takes at the longest, by default.
+const LONGEST_ATTEMPT: Duration = Duration::from_secs(5 * 60);
+/// A lane counts as failing for this long after its next attempt had to have ended.
+const LANE_GRACE: Duration = Duration::from_secs(60);
 /// The shortest [`OutageSettings::quiet`] that [`OutageSettings::for_backoff`] chooses.
 const SHORTEST_QUIET: Duration = Duration::from_secs(60);
 /// Classes, and places, that are tracked at a time.
@@ -65,11 +68,14 @@ pub struct OutageSettings {
     /// For so long nothing has succeeded in a total outage that began beside successes, and a
     /// partial outage goes on for so long below the threshold.
     pub quiet: Duration,
+    /// The time-out of attempts: so long a lane still counts as failing after its next attempt was
+    /// due, and one minute more.
+    pub longest_attempt: Duration,
 }
 
 impl Default for OutageSettings {
     fn default() -> Self {
-        Self { lanes: OUTAGE_LANES, patience: OUTAGE_PATIENCE, quiet: SHORTEST_QUIET }
+        Self { lanes: OUTAGE_LANES, patience: OUTAGE_PATIENCE, quiet: SHORTEST_QUIET, longest_attempt: LONGEST_ATTEMPT }
     }
 }
 
@@ -234,9 +240,14 @@ impl OutageGuard {
         true
     }
 
-    /// The next attempt of a failing lane is due then.
-    pub(crate) fn expects(&mut self, lane: u64, due: Moment, grace: Duration) {
-        self.lanes.keep_until(lane, due + grace);
+    /// The next attempt of a failing lane is due then. It may run for as long as attempts may.
+    pub(crate) fn expects(&mut self, lane: u64, due: Moment) {
+        self.lanes.keep_until(lane, due + self.settings.longest_attempt + LANE_GRACE);
+    }
+
+    /// A failing lane leaves then.
+    pub(crate) fn forgets_at(&mut self, lane: u64, at: Moment) {
+        self.lanes.keep_until(lane, at);
     }
 
     /// The latest attempt of this lane did not fail, or was at fault itself.

@@ -56,7 +56,7 @@ fn a_total_outage_holds_without_end_and_ends_with_the_first_success() {
     let mut guard = OutageGuard::default();
     for hour in 0..100 {
         fail(&mut guard, 0..5, 1, None, at(hour * HOUR));
-        (0..5).for_each(|lane| guard.expects(lane, at((hour + 1) * HOUR), LANE_GRACE));
+        (0..5).for_each(|lane| guard.expects(lane, at((hour + 1) * HOUR)));
         assert_eq!(judge(&mut guard, 9, at(hour * HOUR)), Some(HeldBy::Outage));
     }
     let now = at(99 * HOUR + SECOND);
@@ -139,7 +139,7 @@ fn the_patience_does_not_run_while_the_outage_is_total() {
     let mut guard = OutageGuard::new(OutageSettings { patience: 10 * MINUTE, ..OutageSettings::default() });
     for minute in 1..=300 {
         fail(&mut guard, 0..5, 1, None, at(minute * MINUTE));
-        (0..5).for_each(|lane| guard.expects(lane, at((minute + 1) * MINUTE), LANE_GRACE));
+        (0..5).for_each(|lane| guard.expects(lane, at((minute + 1) * MINUTE)));
     }
     let now = 300 * MINUTE + SECOND;
     guard.succeeded(at(now));
@@ -162,12 +162,13 @@ fn a_partial_outage_that_comes_and_goes_is_one() {
 }
 
 #[test]
-fn a_lane_leaves_a_minute_after_its_next_attempt_was_due() {
+fn a_lane_leaves_a_minute_after_its_next_attempt_had_to_have_ended() {
     let mut guard = OutageGuard::default();
     fail(&mut guard, 0..5, 1, None, at(SECOND));
-    (0..5).for_each(|lane| guard.expects(lane, at(HOUR), LANE_GRACE));
-    assert!(judge(&mut guard, 9, at(HOUR + MINUTE - SECOND)).is_some());
-    assert!(judge(&mut guard, 9, at(HOUR + MINUTE + 2 * SECOND)).is_none());
+    (0..5).for_each(|lane| guard.expects(lane, at(HOUR)));
+    let leaves = HOUR + LONGEST_ATTEMPT + MINUTE;
+    assert!(judge(&mut guard, 9, at(leaves - SECOND)).is_some());
+    assert!(judge(&mut guard, 9, at(leaves + 2 * SECOND)).is_none());
 }
 
 #[test]
@@ -271,7 +272,7 @@ proptest! {
     /// The guard counts as a list of lanes does. Lanes leave up to a second late.
     #[test]
     fn what_holds_follows_from_a_list_of_failing_lanes(steps in proptest::collection::vec(any_step(), 1..150)) {
-        let mut guard = OutageGuard::new(OutageSettings { lanes: 3, patience: HOUR, quiet: MINUTE });
+        let mut guard = OutageGuard::new(OutageSettings { lanes: 3, patience: HOUR, quiet: MINUTE, ..OutageSettings::default() });
         let (mut now, mut list, mut crossed, mut success) = (100_u64, Vec::<Lane>::new(), None, None);
         for step in steps {
             let moment = at(Duration::from_secs(now));

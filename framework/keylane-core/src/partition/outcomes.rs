@@ -7,7 +7,7 @@ use super::watch::CLEARED_BY_FAILURES;
 use super::{ParkReason, Partition, Publish, PublishResult, Settlement, Success, Ticket, Verdict};
 use crate::failed_attempt::{ErrorClass, FailedAttempt};
 use crate::failure::{Failure, Reason};
-use crate::outage_guard::{HeldBy, LANE_GRACE, OutageGuard};
+use crate::outage_guard::{HeldBy, OutageGuard};
 use crate::retry_policy::Decision;
 use crate::time::Moment;
 
@@ -60,14 +60,16 @@ impl<R> Partition<R> {
             Decision::Wait { delay, held } => {
                 self.pending.get_mut(slot).waits(attempt.failure, delay, held);
                 self.hold(slot, attempt.failure, held);
-                guard.expects(lane, self.now + delay, LANE_GRACE);
+                guard.expects(lane, self.now + delay);
                 self.wait_until(self.now + delay, slot, State::Waiting);
                 Verdict::Waiting { delay, held }
             }
             Decision::RetryTopic { round, delay } => {
                 // Without a key the record is another lane in the retry topic, and must not count twice.
-                let grace = if self.pending.get(slot).lane().is_some() { LANE_GRACE } else { Duration::ZERO };
-                guard.expects(lane, self.now + delay, grace);
+                match self.pending.get(slot).lane() {
+                    Some(_) => guard.expects(lane, self.now + delay),
+                    None => guard.forgets_at(lane, self.now + delay),
+                }
                 self.pending.get_mut(slot).waits(attempt.failure, delay, None);
                 self.publish(slot, Publish::Retry { round, delay })
             }

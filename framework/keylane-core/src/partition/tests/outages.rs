@@ -142,7 +142,7 @@ fn after_a_total_outage_a_held_record_has_its_whole_retry_time() {
 
 /// The lanes of [`total_outage`] have failed again.
 fn refresh(guard: &mut OutageGuard, now: Moment) {
-    (0..5).for_each(|lane| guard.expects(1_000_000 + lane, now, 60 * SECOND));
+    (0..5).for_each(|lane| guard.expects(1_000_000 + lane, now));
 }
 
 #[test]
