@@ -142,7 +142,7 @@ pub(crate) struct Tried {
     pub(crate) rounds: u32,
     /// Its retry time.
     pub(crate) retried_for: Duration,
-    /// For how long it was held in partial outages.
+    /// For how long it was held while others succeeded.
     pub(crate) held_for: Duration,
     /// How often in a row something was unavailable to it before.
     pub(crate) unavailable: u32,

@@ -1,4 +1,4 @@
-//! A total outage: of the whole subscription, or of one place.
+//! An outage of the whole subscription, or of one place.
 
 use std::time::Duration;
 

@@ -100,6 +100,9 @@ fn an_outage_of_a_place_ends_when_a_lane_that_failed_there_succeeds() {
     assert_eq!(judge(&mut guard, 1, now), None);
     guard.cleared(7, Some(now));
     assert!(judge_at(&mut guard, 1, here, now).is_some(), "7 has not failed");
+    let held_for = OUTAGE_PATIENCE;
+    let case = Case { reason: Reason::Exhausted, class: ErrorClass::new(1), place: here, held_for };
+    assert_eq!(guard.judge(case, now), None, "it was held for long enough");
     guard.cleared(3, Some(now));
     assert_eq!(judge_at(&mut guard, 1, here, now), None);
 }

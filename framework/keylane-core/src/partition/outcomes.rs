@@ -95,7 +95,7 @@ impl<R> Partition<R> {
     /// Brings the record up to date, and says by which class it is judged. An outage may show
     /// different errors to one record: what it failed with before counts while that is out.
     fn judged_by(&mut self, slot: u32, attempt: FailedAttempt, guard: &mut OutageGuard) -> FailedAttempt {
-        let standing = guard.standing(attempt.place, self.now);
+        let standing = guard.standing(self.now);
         let before = self.pending.get(slot).class();
         let stays = |before: &ErrorClass| !guard.is_class_out(attempt.class) && guard.is_class_out(*before);
         let class = before.filter(stays).unwrap_or(attempt.class);

@@ -79,7 +79,7 @@ struct Rare {
 struct Tries {
     /// Its retry time.
     retried_for: Moment,
-    /// For how long it was held in partial outages.
+    /// For how long it was held while others succeeded.
     held_for: Moment,
     /// The class it is judged by.
     class: ErrorClass,
@@ -443,7 +443,7 @@ impl<R> PendingRecord<R> {
         }
         tries.unavailable = 0;
         match tries.held {
-            Held::Class => tries.held_for = tries.held_for + ran_for,
+            Held::Class | Held::Place => tries.held_for = tries.held_for + ran_for,
             Held::No if failed_before => tries.retried_for = tries.retried_for + ran_for,
             _ => {}
         }
@@ -474,7 +474,7 @@ impl<R> PendingRecord<R> {
         }
         match held {
             None => tries.retried_for = tries.retried_for + delay,
-            Some(HeldBy::Class(_)) => tries.held_for = tries.held_for + delay,
+            Some(HeldBy::Class(_) | HeldBy::Place(_)) => tries.held_for = tries.held_for + delay,
             Some(_) => {}
         }
     }

@@ -63,6 +63,7 @@ fn calm(kind: Kind, keys: u64, records: usize, until: u64) -> Scenario {
         one_in: 1,
         classes: 1,
         place: None,
+        bad_place: None,
         unavailable: false,
         downtimes: Vec::new(),
         released_at: None,
@@ -319,6 +320,18 @@ fn a_steady_percent_of_bad_records_is_given_up_within_retry_time_and_patience() 
         let scenario = a_steady_percent(random);
         bad_records_are_given_up(&scenario, seed).unwrap_or_else(|broken| panic!("{broken}"));
     });
+}
+
+/// That good records succeed at the place is not seen: a success names none.
+#[test]
+fn steadily_bad_records_that_name_a_place_are_given_up_within_retry_time_and_patience() {
+    let mut saw_place = false;
+    for_each_seed(|seed, random| {
+        let scenario = Scenario { bad_place: Some(Place::new(3)), ..a_steady_percent(random) };
+        let report = bad_records_are_given_up(&scenario, seed).unwrap_or_else(|broken| panic!("{broken}"));
+        saw_place |= report.saw_place;
+    });
+    assert!(saw_place || runs() < DEFAULT_RUNS, "no place was suspected");
 }
 
 #[test]

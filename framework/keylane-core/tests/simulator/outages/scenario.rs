@@ -24,6 +24,8 @@ pub(crate) struct Scenario {
     /// The errors of the outage are of so many classes.
     pub(crate) classes: u64,
     pub(crate) place: Option<Place>,
+    /// What the errors of bad records name.
+    pub(crate) bad_place: Option<Place>,
     pub(crate) unavailable: bool,
     /// When the process does not run: from, to.
     pub(crate) downtimes: Vec<(u64, u64)>,
@@ -99,7 +101,7 @@ impl Scenario {
         let bad = ErrorClass::new(1_000);
         match nature {
             Nature::Bad(_) if self.hangs_for.is_some() => return Err(Failure::TimedOut.into()),
-            Nature::Bad(failure) => return Err(FailedAttempt { failure, class: bad, place: None }),
+            Nature::Bad(failure) => return Err(FailedAttempt { failure, class: bad, place: self.bad_place }),
             Nature::BadUntilRestart(failure) if starts == 1 => return Err(failure.into()),
             _ => {}
         }
