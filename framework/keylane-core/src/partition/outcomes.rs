@@ -21,7 +21,7 @@ impl<R> Partition<R> {
             return Verdict::Stale;
         }
         self.attempt_ended(ticket.slot);
-        self.note_success(ticket.slot, outcome);
+        self.note_success(ticket.slot);
         let outcome = match outcome {
             Success::Done => Settlement::Done,
             Success::Skipped => Settlement::Skipped,
