@@ -53,6 +53,7 @@ impl<R> Partition<R> {
         if self.pending.get(slot).attempts_here >= CLEARED_BY_FAILURES {
             self.unwatch(slot);
         }
+        let attempt = self.with_place(slot, attempt);
         let lane = self.note_failure(slot, attempt, guard);
         let attempt = self.judged_by(slot, attempt, guard);
         let tried = self.pending.get(slot).tried();
@@ -92,6 +93,13 @@ impl<R> Partition<R> {
         }
     }
 
+    /// A time-out and a panic name no place: it is where the record failed before.
+    fn with_place(&self, slot: u32, attempt: FailedAttempt) -> FailedAttempt {
+        let names_none = matches!(attempt.failure, Failure::TimedOut | Failure::Panicked);
+        let before = self.pending.get(slot).place().filter(|_| names_none);
+        FailedAttempt { place: attempt.place.or(before), ..attempt }
+    }
+
     /// Brings the record up to date, and says by which class it is judged. An outage may show
     /// different errors to one record: what it failed with before counts while that is out.
     fn judged_by(&mut self, slot: u32, attempt: FailedAttempt, guard: &mut OutageGuard) -> FailedAttempt {
@@ -101,18 +109,19 @@ impl<R> Partition<R> {
         let class = before.filter(stays).unwrap_or(attempt.class);
         let now = self.now;
         let pending = self.pending.get_mut(slot);
-        pending.failed(attempt.failure, class, standing, now);
+        let attempt = FailedAttempt { class, ..attempt };
+        pending.failed(attempt, standing, now);
         let held_by = match pending.held() {
             Held::Outage => HeldBy::Outage,
             Held::Place => attempt.place.map_or(HeldBy::Outage, HeldBy::Place),
             Held::Class => HeldBy::Class(class),
             Held::Deployment => HeldBy::Deployment,
-            Held::No | Held::Unavailable => return FailedAttempt { class, ..attempt },
+            Held::No | Held::Unavailable => return attempt,
         };
         if attempt.failure.is_retryable() && guard.is_over(held_by, now) {
             pending.starts_anew();
         }
-        FailedAttempt { class, ..attempt }
+        attempt
     }
 
     fn hold(&mut self, slot: u32, failure: Failure, held: Option<HeldBy>) {

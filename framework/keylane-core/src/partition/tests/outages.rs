@@ -252,3 +252,35 @@ fn a_skipped_record_is_a_success() {
     partition.tell_guard(&mut guard, at(2));
     assert!(guard.holds_nothing(at(2)));
 }
+
+#[test]
+fn a_record_that_times_out_after_it_failed_at_a_place_is_judged_by_that_place() {
+    let mut partition = by_time(3, None);
+    let mut guard = OutageGuard::default();
+    for offset in 0..5 {
+        deliver(&mut partition, offset, offset as u64);
+    }
+    let mut now = at(1);
+    for offset in 0..4 {
+        let ticket = expect_start(&mut partition, offset);
+        let _ = partition.fail(ticket, at_a_place(), 0, now, &mut guard);
+    }
+    let fifth = expect_start(&mut partition, 4);
+    let _ = partition.fail(fifth, at_a_place(), 0, now, &mut guard);
+    guard.succeeded(now + SECOND);
+    let mut last = waiting(SECOND);
+    // Some of the five time out all along: they may still need the place.
+    for seconds in [1, 2, 10, 10] {
+        now = now + seconds * SECOND;
+        partition.tick(now);
+        while let Some((offset, ticket)) = start(&mut partition) {
+            let failed = if offset < 2 { Failure::TimedOut.into() } else { at_a_place() };
+            let verdict = partition.fail(ticket, failed, 0, now, &mut guard);
+            if offset == 0 {
+                last = verdict;
+            }
+        }
+    }
+    let held = Verdict::Waiting { delay: 10 * SECOND, held: Some(HeldBy::Place(Place::new(1))) };
+    assert_eq!((last, partition.held_by_guard()), (held, 5));
+}
