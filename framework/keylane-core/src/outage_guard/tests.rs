@@ -78,6 +78,16 @@ fn a_success_from_before_is_no_sign_that_something_works() {
 }
 
 #[test]
+fn a_success_in_the_very_moment_of_the_outage_counts_by_the_order_in_which_it_is_told() {
+    let mut guard = OutageGuard::default();
+    guard.succeeded(at(SECOND));
+    fail(&mut guard, 0..5, 1, None, at(SECOND));
+    assert_eq!(judge(&mut guard, 9, at(SECOND)), Some(HeldBy::Outage), "it was before");
+    guard.succeeded(at(SECOND));
+    assert_eq!(judge(&mut guard, 9, at(SECOND)), None, "it was after");
+}
+
+#[test]
 fn an_outage_that_begins_beside_failing_lanes_is_total_after_the_quiet_time() {
     let mut guard = OutageGuard::default();
     fail(&mut guard, 0..5, 1, None, at(SECOND));
@@ -291,7 +301,7 @@ proptest! {
                 }
                 Step::Succeed => {
                     guard.succeeded(moment);
-                    success = Some(now);
+                    success = crossed.map(|_| now);
                 }
                 Step::Pass { seconds } => {
                     // One second at a time, since lanes leave at a look.
@@ -300,11 +310,13 @@ proptest! {
                         guard.look(at(Duration::from_secs(now)));
                         list.retain(|lane| lane.until > now);
                         crossed = if list.len() < 3 { None } else { crossed.or(Some(now)) };
+                        success = success.filter(|_| crossed.is_some());
                     }
                 }
             }
             crossed = if list.len() < 3 { None } else { crossed.or(Some(now)) };
-            let works = success.is_some_and(|success| crossed.is_some_and(|at| success > at) && now - success < 60);
+            success = success.filter(|_| crossed.is_some());
+            let works = success.is_some_and(|success| now - success < 60);
             let is_total = crossed.is_some() && !works;
             let now = at(Duration::from_secs(now));
             prop_assert_eq!(judge(&mut guard, 77, now) == Some(HeldBy::Outage), is_total);

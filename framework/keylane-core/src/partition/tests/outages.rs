@@ -284,3 +284,16 @@ fn a_record_that_times_out_after_it_failed_at_a_place_is_judged_by_that_place() 
     let held = Verdict::Waiting { delay: 10 * SECOND, held: Some(HeldBy::Place(Place::new(1))) };
     assert_eq!((last, partition.held_by_guard()), (held, 5));
 }
+
+#[test]
+fn a_success_is_told_with_the_time_that_its_partition_was_told() {
+    let mut partition = by_time(5, None);
+    partition.deliver(delivery(0, Some(7)), at(1));
+    let ticket = expect_start(&mut partition, 0);
+    // Meanwhile others fail, in other partitions.
+    let mut guard = total_outage(at(5));
+    partition.tell(at(6));
+    let _ = partition.succeed(ticket, Success::Done);
+    partition.tell_guard(&mut guard, at(6));
+    assert!(guard.holds_nothing(at(6)));
+}
