@@ -7,7 +7,7 @@ use std::num::NonZeroU64;
 use std::time::Duration;
 
 use super::{Delivery, FailureHeaders, Publish, Ticket};
-use crate::failed_attempt::ErrorClass;
+use crate::failed_attempt::{ErrorClass, FailedAttempt, Place};
 use crate::failure::Failure;
 use crate::ledger::Sequence;
 use crate::offset::Offset;
@@ -79,10 +79,12 @@ struct Rare {
 struct Tries {
     /// Its retry time.
     retried_for: Moment,
-    /// For how long it was held in partial outages.
+    /// For how long it was held while others succeeded.
     held_for: Moment,
     /// The class it is judged by.
     class: ErrorClass,
+    /// Where it failed.
+    place: Option<Place>,
     /// Attempts since its delivery that do not count.
     forgiven: u32,
     /// In a row.
@@ -111,6 +113,7 @@ impl Default for Tries {
             retried_for: Moment::ORIGIN,
             held_for: Moment::ORIGIN,
             class: ErrorClass::UNKNOWN,
+            place: None,
             forgiven: 0,
             unavailable: 0,
             held: Held::No,
@@ -418,6 +421,11 @@ impl<R> PendingRecord<R> {
         self.rare.as_ref().map(|rare| rare.tries.class)
     }
 
+    /// Where it failed the last time, as far as that is known.
+    pub(super) fn place(&self) -> Option<Place> {
+        self.rare.as_ref()?.tries.place
+    }
+
     pub(super) fn tried(&self) -> Tried {
         let tries = self.rare.as_ref().map(|rare| rare.tries).unwrap_or_default();
         Tried {
@@ -432,18 +440,18 @@ impl<R> PendingRecord<R> {
 
     /// Its attempt has failed: what that adds to its retry time. What it spent in a total outage is
     /// given back when that is over.
-    pub(super) fn failed(&mut self, failure: Failure, class: ErrorClass, standing: Standing, now: Moment) {
+    pub(super) fn failed(&mut self, attempt: FailedAttempt, standing: Standing, now: Moment) {
         let ran_for = now.since(self.started);
         let failed_before = self.attempts_here > 1 || self.rounds() > 0;
         let tries = &mut self.rare.get_or_insert_default().tries;
-        tries.class = class;
-        if matches!(failure, Failure::Unavailable { .. }) {
+        (tries.class, tries.place) = (attempt.class, attempt.place);
+        if matches!(attempt.failure, Failure::Unavailable { .. }) {
             tries.forgiven = tries.forgiven.saturating_add(1);
             return;
         }
         tries.unavailable = 0;
         match tries.held {
-            Held::Class => tries.held_for = tries.held_for + ran_for,
+            Held::Class | Held::Place => tries.held_for = tries.held_for + ran_for,
             Held::No if failed_before => tries.retried_for = tries.retried_for + ran_for,
             _ => {}
         }
@@ -474,7 +482,7 @@ impl<R> PendingRecord<R> {
         }
         match held {
             None => tries.retried_for = tries.retried_for + delay,
-            Some(HeldBy::Class(_)) => tries.held_for = tries.held_for + delay,
+            Some(HeldBy::Class(_) | HeldBy::Place(_)) => tries.held_for = tries.held_for + delay,
             Some(_) => {}
         }
     }
