@@ -207,7 +207,9 @@ fn degraded(name: &str, status: &SubscriptionStatus, reasons: &mut Vec<Reason>) 
 
 fn outage_text(ongoing: &OngoingOutage, held: u64, window_full: bool) -> String {
     let what = match (ongoing.kind, &ongoing.place, &ongoing.class) {
-        (OutageKind::Place, Some(place), _) => format!("everything at `{place}` fails"),
+        (OutageKind::Place, Some(place), _) => {
+            format!("many keys fail at `{place}`, and none of them has succeeded since")
+        }
         (OutageKind::Class, _, Some(class)) => format!("many keys fail with `{class}`"),
         (OutageKind::BadDeployment, ..) => "many records are undecodable, fatal or panic, and none succeeds".to_owned(),
         (OutageKind::Unavailable, ..) => "something that a few keys need is unavailable".to_owned(),

@@ -40,7 +40,7 @@ pub struct OngoingOutage {
 pub enum OutageKind {
     /// Everything: nothing succeeds in the subscription.
     Total,
-    /// All that needs one place ([`TaskError::at`](crate::TaskError::at)).
+    /// Many keys, at one place ([`TaskError::at`](crate::TaskError::at)), and none of them succeeds, while others do.
     Place,
     /// Many keys, in the same way, while others succeed.
     Class,
