@@ -98,10 +98,12 @@ impl<R> Partition<R> {
         }
     }
 
-    /// A time-out and a panic name no place: it is where the record failed before.
+    /// A time-out and a panic name no place: it is where the record failed before. So it is with
+    /// every failure of a record that is held by a place.
     fn with_place(&self, slot: u32, attempt: FailedAttempt) -> FailedAttempt {
         let names_none = matches!(attempt.failure, Failure::TimedOut | Failure::Panicked);
-        let before = self.pending.get(slot).place().filter(|_| names_none);
+        let record = self.pending.get(slot);
+        let before = record.place().filter(|_| names_none || record.held() == Held::Place);
         FailedAttempt { place: attempt.place.or(before), ..attempt }
     }
 

@@ -287,6 +287,12 @@ fn a_record_that_times_out_after_it_failed_at_a_place_is_judged_by_that_place() 
     }
     let held = Verdict::Waiting { delay: 10 * SECOND, held: Some(HeldBy::Place(Place::new(1))) };
     assert_eq!((last, partition.held_by_guard()), (held, 5));
+    // An error of another class that names no place does not end the hold.
+    now = now + 10 * SECOND;
+    partition.tick(now);
+    let (offset, ticket) = start(&mut partition).unwrap();
+    let other = FailedAttempt { class: ErrorClass::new(99), ..Failure::Retryable.into() };
+    assert_eq!((partition.fail(ticket, other, 0, now, &mut guard), offset), (held, offset));
 }
 
 #[test]
