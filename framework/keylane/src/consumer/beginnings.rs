@@ -193,7 +193,8 @@ impl Assignment {
         let new = NewPartition { committed: Some((position.get(), Vec::new())), ..old.replacement() };
         self.replace(&mut old, new, paused);
         if let Some(new) = self.find(topic, partition) {
-            new.stored = Some(CommitPoint {
+            // Stored with the client like any other point: its next commit would take this one back.
+            new.progress.set_commit_point(CommitPoint {
                 position: position.get(),
                 metadata: commit_map::encode_for(log, position, [], &Evidence::default(), MAX_METADATA_BYTES).text,
                 mark: Some(OPENING),
