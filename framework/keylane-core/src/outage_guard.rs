@@ -23,8 +23,13 @@
 //! retry topic. Failures that are the record's own, fatal and undecodable ones, are no sign of an
 //! outage.
 //!
-//! Everything the guard keeps is bounded: 64 lanes for each of 64 classes, and 64 places. It is the
-//! view of one process; another member of the group decides for itself.
+//! Everything the guard keeps is bounded: 64 lanes for each of 64 classes and of the rest of them,
+//! and 64 places.
+//!
+//! It is the view of one process; another member of the group decides for itself. A member that has
+//! partitions of the retry topic alone sees those records alone that have failed before. Where all
+//! failing lanes are of that kind, and nothing has ever succeeded in the process, a total outage
+//! holds each record for the patience, not without limit.
 
 mod deployment;
 mod episode;
@@ -103,6 +108,15 @@ impl Source {
     }
 }
 
+/// Whose attempt failed.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Report {
+    pub(crate) source: Source,
+    pub(crate) lane: u64,
+    /// Its record has not come through a retry topic.
+    pub(crate) is_first_hand: bool,
+}
+
 /// Whether there is a total outage of the subscription.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Standing {
@@ -112,8 +126,9 @@ pub(crate) enum Standing {
     Doubtful,
     /// It has lasted for the quiet time.
     Out,
-    /// There is one, and an operator has released what it holds.
-    Released,
+    /// There is one, and no time is given back for it: an operator has released what it holds, or
+    /// the guard sees the retry topic alone.
+    Discounted,
 }
 
 /// What a record was when its attempt failed.
@@ -140,6 +155,8 @@ pub struct OutageGuard {
     classes: BTreeMap<ErrorClass, Episode>,
     deployment: Deployment,
     sources: u64,
+    /// Something has succeeded in this process.
+    has_succeeded: bool,
     /// How many records each partition holds.
     held: BTreeMap<Source, usize>,
 }
@@ -163,6 +180,7 @@ impl OutageGuard {
             classes: BTreeMap::new(),
             deployment: Deployment::default(),
             sources: 0,
+            has_succeeded: false,
             held: BTreeMap::new(),
         }
     }
@@ -231,14 +249,15 @@ impl OutageGuard {
     }
 
     /// An attempt failed in a way that may be an outage; `false` where its lane is not tracked.
-    pub(crate) fn failed(&mut self, source: Source, lane: u64, attempt: FailedAttempt, now: Moment) -> bool {
+    pub(crate) fn failed(&mut self, report: Report, attempt: FailedAttempt, now: Moment) -> bool {
+        let Report { source, lane, is_first_hand } = report;
         self.look(now);
         let class = self.tracked_class(attempt.class);
         let place = attempt.place.filter(|place| self.is_place_tracked(*place));
         if self.lanes.of_class(class) >= TRACKED && !self.lanes.contains(lane) {
             return false;
         }
-        self.lanes.insert(lane, Failing { source, class, place, until: self.now + LANE_GRACE });
+        self.lanes.insert(lane, Failing { source, class, place, is_first_hand, until: self.now + LANE_GRACE });
         self.recount();
         true
     }
@@ -268,6 +287,7 @@ impl OutageGuard {
     pub(crate) fn succeeded(&mut self, at: Moment) {
         // What was before it counts as it was.
         self.look(at);
+        self.has_succeeded = true;
         self.whole.succeeded(at);
         self.deployment = Deployment::default();
     }
@@ -289,7 +309,7 @@ impl OutageGuard {
         let quiet = self.settings.quiet;
         match self.whole.since(quiet, self.now) {
             None => Standing::Up,
-            Some(_) if self.whole.is_released() => Standing::Released,
+            Some(_) if self.whole.is_released() || self.is_one_sided() => Standing::Discounted,
             Some(since) if self.now.since(since) >= quiet => Standing::Out,
             Some(_) => Standing::Doubtful,
         }
@@ -320,11 +340,11 @@ impl OutageGuard {
         self.look(now);
         let (quiet, patience) = (self.settings.quiet, self.settings.patience);
         if case.reason.may_be_an_outage() {
-            if self.whole.holds(quiet, self.now) {
+            let is_patient = case.held_for < patience;
+            if self.whole.holds(quiet, self.now) && (is_patient || !self.is_one_sided()) {
                 return Some(HeldBy::Outage);
             }
             let is_away = |place: &Place| self.places.get(place).is_some_and(|outage| outage.holds(quiet, self.now));
-            let is_patient = case.held_for < patience;
             if let Some(place) = case.place.filter(is_away).filter(|_| is_patient) {
                 return Some(HeldBy::Place(place));
             }
@@ -335,6 +355,21 @@ impl OutageGuard {
         }
         let by_deployment = case.reason.may_be_a_bad_deployment() && self.deployment.holds();
         by_deployment.then_some(HeldBy::Deployment)
+    }
+
+    /// Whether what is held by this is held for the patience at most.
+    pub(crate) fn is_bounded(&self, by: HeldBy) -> bool {
+        match by {
+            HeldBy::Outage => self.is_one_sided(),
+            HeldBy::Place(_) | HeldBy::Class(_) => true,
+            HeldBy::Deployment | HeldBy::Unavailable => false,
+        }
+    }
+
+    /// Nothing but records of a retry topic fails, and nothing has ever succeeded: those may be the
+    /// bad ones, while good ones succeed in other members at their first attempt.
+    fn is_one_sided(&self) -> bool {
+        !self.has_succeeded && !self.lanes.has_first_hand()
     }
 
     fn is_released(&self) -> bool {

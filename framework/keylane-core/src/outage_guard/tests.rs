@@ -13,7 +13,8 @@ pub(crate) fn total_outage(now: Moment) -> OutageGuard {
     let source = guard.join();
     for lane in 0..OUTAGE_LANES as u64 {
         let attempt = FailedAttempt { class: ErrorClass::new(lane), ..Failure::Retryable.into() };
-        assert!(guard.failed(source, 1_000_000 + lane, attempt, now));
+        let report = Report { source, lane: 1_000_000 + lane, is_first_hand: true };
+        assert!(guard.failed(report, attempt, now));
     }
     guard
 }
@@ -25,7 +26,7 @@ fn at(after: Duration) -> Moment {
 fn fail(guard: &mut OutageGuard, lanes: std::ops::Range<u64>, class: u64, place: Option<Place>, now: Moment) {
     for lane in lanes {
         let attempt = FailedAttempt { failure: Failure::Retryable, class: ErrorClass::new(class), place };
-        guard.failed(Source(1), lane, attempt, now);
+        guard.failed(Report { source: Source(1), lane, is_first_hand: true }, attempt, now);
     }
 }
 

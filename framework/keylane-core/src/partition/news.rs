@@ -11,7 +11,7 @@ use super::pending::PendingRecord;
 use crate::failed_attempt::FailedAttempt;
 use crate::failure::Failure;
 use crate::lanes::HashedAlready;
-use crate::outage_guard::{OutageGuard, Source};
+use crate::outage_guard::{OutageGuard, Report, Source};
 use crate::time::Moment;
 
 /// So many failing lanes are remembered: nearly as many as the guard tracks, which is 64 for each
@@ -111,7 +111,8 @@ impl<R> Partition<R> {
                 if failure != Failure::Panicked {
                     guard.decoded();
                 }
-                if guard.failed(source, lane, attempt, self.now) {
+                let is_first_hand = self.pending.get(slot).rounds() == 0;
+                if guard.failed(Report { source, lane, is_first_hand }, attempt, self.now) {
                     if self.news.failing.len() >= MOST_FAILING {
                         self.news.failing.clear();
                     }

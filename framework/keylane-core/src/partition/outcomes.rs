@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::pending::{Held, State};
+use super::pending::{Held, State, Waits};
 use super::watch::CLEARED_BY_FAILURES;
 use super::{ParkReason, Partition, Publish, PublishResult, Settlement, Success, Ticket, Verdict};
 use crate::failed_attempt::{ErrorClass, FailedAttempt};
@@ -59,7 +59,12 @@ impl<R> Partition<R> {
         let tried = self.pending.get(slot).tried();
         match self.settings.retry.decide(attempt, tried, entropy, self.now, guard) {
             Decision::Wait { delay, held } => {
-                self.pending.get_mut(slot).waits(attempt.failure, delay, held);
+                let wait = match held {
+                    None => Waits::Retry,
+                    Some(by) if guard.is_bounded(by) => Waits::Patience,
+                    Some(_) => Waits::WithoutEnd,
+                };
+                self.pending.get_mut(slot).waits(attempt.failure, delay, wait);
                 self.hold(slot, attempt.failure, held);
                 guard.expects(lane, self.now + delay);
                 self.wait_until(self.now + delay, slot, State::Waiting);
@@ -71,7 +76,7 @@ impl<R> Partition<R> {
                     Some(_) => guard.expects(lane, self.now + delay),
                     None => guard.forgets_at(lane, self.now + delay),
                 }
-                self.pending.get_mut(slot).waits(attempt.failure, delay, None);
+                self.pending.get_mut(slot).waits(attempt.failure, delay, Waits::Retry);
                 self.publish(slot, Publish::Retry { round, delay })
             }
             Decision::DeadLetter(reason) => {
@@ -93,10 +98,12 @@ impl<R> Partition<R> {
         }
     }
 
-    /// A time-out and a panic name no place: it is where the record failed before.
+    /// A time-out and a panic name no place: it is where the record failed before. So it is with
+    /// every failure of a record that is held by a place.
     fn with_place(&self, slot: u32, attempt: FailedAttempt) -> FailedAttempt {
         let names_none = matches!(attempt.failure, Failure::TimedOut | Failure::Panicked);
-        let before = self.pending.get(slot).place().filter(|_| names_none);
+        let record = self.pending.get(slot);
+        let before = record.place().filter(|_| names_none || record.held() == Held::Place);
         FailedAttempt { place: attempt.place.or(before), ..attempt }
     }
 
@@ -107,18 +114,18 @@ impl<R> Partition<R> {
         let before = self.pending.get(slot).class();
         let stays = |before: &ErrorClass| !guard.is_class_out(attempt.class) && guard.is_class_out(*before);
         let class = before.filter(stays).unwrap_or(attempt.class);
+        let attempt = FailedAttempt { class, ..attempt };
         let now = self.now;
         let pending = self.pending.get_mut(slot);
-        let attempt = FailedAttempt { class, ..attempt };
-        pending.failed(attempt, standing, now);
         let held_by = match pending.held() {
-            Held::Outage => HeldBy::Outage,
-            Held::Place => attempt.place.map_or(HeldBy::Outage, HeldBy::Place),
-            Held::Class => HeldBy::Class(class),
-            Held::Deployment => HeldBy::Deployment,
-            Held::No | Held::Unavailable => return attempt,
+            Held::Outage => Some(HeldBy::Outage),
+            Held::Place => Some(attempt.place.map_or(HeldBy::Outage, HeldBy::Place)),
+            Held::Class => Some(HeldBy::Class(class)),
+            Held::Deployment => Some(HeldBy::Deployment),
+            Held::No | Held::Unavailable => None,
         };
-        if attempt.failure.is_retryable() && guard.is_over(held_by, now) {
+        pending.failed(attempt, held_by.is_some_and(|by| guard.is_bounded(by)), standing, now);
+        if attempt.failure.is_retryable() && held_by.is_some_and(|by| guard.is_over(by, now)) {
             pending.starts_anew();
         }
         attempt

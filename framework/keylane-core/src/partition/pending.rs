@@ -11,7 +11,7 @@ use crate::failed_attempt::{ErrorClass, FailedAttempt, Place};
 use crate::failure::Failure;
 use crate::ledger::Sequence;
 use crate::offset::Offset;
-use crate::outage_guard::{HeldBy, Standing};
+use crate::outage_guard::Standing;
 use crate::retry_policy::Tried;
 use crate::time::Moment;
 
@@ -105,6 +105,17 @@ pub(super) enum Held {
     Class,
     Deployment,
     Unavailable,
+}
+
+/// What a wait is taken from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Waits {
+    /// The retry time.
+    Retry,
+    /// The patience of an outage.
+    Patience,
+    /// Nothing.
+    WithoutEnd,
 }
 
 impl Default for Tries {
@@ -440,7 +451,7 @@ impl<R> PendingRecord<R> {
 
     /// Its attempt has failed: what that adds to its retry time. What it spent in a total outage is
     /// given back when that is over.
-    pub(super) fn failed(&mut self, attempt: FailedAttempt, standing: Standing, now: Moment) {
+    pub(super) fn failed(&mut self, attempt: FailedAttempt, is_bounded: bool, standing: Standing, now: Moment) {
         let ran_for = now.since(self.started);
         let failed_before = self.attempts_here > 1 || self.rounds() > 0;
         let tries = &mut self.rare.get_or_insert_default().tries;
@@ -451,7 +462,7 @@ impl<R> PendingRecord<R> {
         }
         tries.unavailable = 0;
         match tries.held {
-            Held::Class | Held::Place => tries.held_for = tries.held_for + ran_for,
+            _ if is_bounded => tries.held_for = tries.held_for + ran_for,
             Held::No if failed_before => tries.retried_for = tries.retried_for + ran_for,
             _ => {}
         }
@@ -474,16 +485,16 @@ impl<R> PendingRecord<R> {
     }
 
     /// It is to wait before its next attempt.
-    pub(super) fn waits(&mut self, failure: Failure, delay: Duration, held: Option<HeldBy>) {
+    pub(super) fn waits(&mut self, failure: Failure, delay: Duration, wait: Waits) {
         let tries = &mut self.rare.get_or_insert_default().tries;
         if matches!(failure, Failure::Unavailable { .. }) {
             tries.unavailable = tries.unavailable.saturating_add(1);
             return;
         }
-        match held {
-            None => tries.retried_for = tries.retried_for + delay,
-            Some(HeldBy::Class(_) | HeldBy::Place(_)) => tries.held_for = tries.held_for + delay,
-            Some(_) => {}
+        match wait {
+            Waits::Retry => tries.retried_for = tries.retried_for + delay,
+            Waits::Patience => tries.held_for = tries.held_for + delay,
+            Waits::WithoutEnd => {}
         }
     }
 

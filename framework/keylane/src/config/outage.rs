@@ -17,6 +17,10 @@ use serde::{Deserialize, Serialize};
 /// | that many lanes of one [class](crate::TaskError::of_class) of errors, while others succeed | a **partial** outage: they are held for at most [`patience`](Self::patience), then given up |
 /// | 20 records of that many lanes were given up as undecodable, fatal or panicking, with no success among them | a **bad deployment**: further ones are held until one succeeds (or decodes), or the process restarts |
 ///
+/// A member that reads only partitions of the retry topic sees only records that have failed before. Where no other
+/// record fails in it, and nothing has succeeded since it started, a total outage too holds a record for at most
+/// [`patience`](Self::patience).
+///
 /// What may be away for longer is [unavailable](crate::TaskError::unavailable): that is waited for without end.
 ///
 /// A record that is held is tried again at the longest back-off ([`Retry::backoff`](crate::Retry::backoff)), and its key

@@ -4,9 +4,13 @@ use super::*;
 use crate::failed_attempt::{ErrorClass, FailedAttempt, Place};
 
 fn by_time(seconds: u64, topic: Option<TopicRetry>) -> Partition<i64> {
+    partition(by_time_settings(seconds, topic))
+}
+
+fn by_time_settings(seconds: u64, topic: Option<TopicRetry>) -> PartitionSettings {
     let for_at_least = Some(Duration::from_secs(seconds));
     let retry = RetryPolicy { for_at_least, topic, in_place: InPlace::Times(2), ..settings().retry };
-    partition(PartitionSettings { retry, ..settings() })
+    PartitionSettings { retry, ..settings() }
 }
 
 /// Starts the record, whose attempt takes this long and fails like this.
@@ -283,6 +287,12 @@ fn a_record_that_times_out_after_it_failed_at_a_place_is_judged_by_that_place() 
     }
     let held = Verdict::Waiting { delay: 10 * SECOND, held: Some(HeldBy::Place(Place::new(1))) };
     assert_eq!((last, partition.held_by_guard()), (held, 5));
+    // An error of another class that names no place does not end the hold.
+    now = now + 10 * SECOND;
+    partition.tick(now);
+    let (offset, ticket) = start(&mut partition).unwrap();
+    let other = FailedAttempt { class: ErrorClass::new(99), ..Failure::Retryable.into() };
+    assert_eq!((partition.fail(ticket, other, 0, now, &mut guard), offset), (held, offset));
 }
 
 #[test]
@@ -296,4 +306,39 @@ fn a_success_is_told_with_the_time_that_its_partition_was_told() {
     let _ = partition.succeed(ticket, Success::Done);
     partition.tell_guard(&mut guard, at(6));
     assert!(guard.holds_nothing(at(6)));
+}
+
+/// Six records fail for hours, five of them after a round through the retry topic: how many are given up.
+fn given_up(sixth_rounds: u32, something_succeeds: bool) -> usize {
+    let mut partition = partition(PartitionSettings { concurrency: 6, ..by_time_settings(60, None) });
+    let settings = OutageSettings { patience: 600 * SECOND, ..OutageSettings::default() };
+    let mut guard = OutageGuard::new(settings);
+    if something_succeeds {
+        guard.succeeded(at(1));
+    }
+    for offset in 0..6 {
+        let rounds = if offset == 5 { sixth_rounds } else { 1 };
+        partition.deliver(Delivery { rounds, ..delivery(offset, Some(offset as u64)) }, at(1));
+    }
+    let (mut given_up, mut latest) = (0, 0);
+    for now in 2..4 * 3_600 {
+        partition.tick(at(now));
+        while let Some((_, ticket)) = start(&mut partition) {
+            let _ = partition.fail(ticket, Failure::Retryable.into(), 0, at(now), &mut guard);
+        }
+        while let Some(request) = partition.next_publish() {
+            let _ = partition.publish_finished(request.ticket, PublishResult::Acknowledged, 0, at(now));
+            (given_up, latest) = (given_up + 1, now);
+        }
+        partition.tell_guard(&mut guard, at(now));
+    }
+    assert!(latest < 60 + 600 + 30, "the last one after {latest} s");
+    given_up
+}
+
+#[test]
+fn what_is_seen_of_a_retry_topic_alone_holds_for_the_patience_and_not_without_end() {
+    assert_eq!(given_up(1, false), 6);
+    assert_eq!(given_up(0, false), 0, "one of them fails at first hand");
+    assert_eq!(given_up(1, true), 0, "something has succeeded before");
 }
