@@ -121,9 +121,9 @@ impl Beginning {
         Self { reset, step: Step::AskRange, expected: Some(expected) }
     }
 
-    /// The log was cut below what was to be read next.
-    pub fn went_back(reset: Reset) -> Self {
-        Self::without_commit(reset)
+    /// The log was cut below `expected`. It may have grown past it again since then.
+    pub fn went_back(reset: Reset, expected: Position) -> Self {
+        Self { reset, step: Step::AskRange, expected: Some(expected) }
     }
 
     /// What is to be done next.
@@ -145,7 +145,8 @@ impl Beginning {
         }
         let reset = if self.reset == Reset::Latest { range.end } else { range.first };
         match self.expected {
-            // It was all there: what seemed to be missing was read over.
+            // It was all there: what seemed to be missing was read over. Or the log was cut, and is as
+            // long again: what lies from here on was never read.
             Some(expected) if range.first <= expected && expected <= range.end => self.step = Step::Seek(expected),
             _ => self.step = Step::Commit(reset),
         }
@@ -227,10 +228,18 @@ mod tests {
     }
 
     #[test]
-    fn a_log_that_was_cut_passes_over_nothing() {
-        let mut beginning = Beginning::went_back(Reset::Latest);
-        assert_eq!(beginning.range(range(0, 40)), None);
+    fn a_log_that_was_cut_is_read_from_its_end_unless_it_is_as_long_again() {
+        let mut beginning = Beginning::went_back(Reset::Latest, at(100));
+        assert_eq!(beginning.range(range(0, 40)), None, "how much of it is new is not known");
         assert_eq!(beginning.step(), Step::Commit(at(40)));
+        for end in [100, 120] {
+            let mut beginning = Beginning::went_back(Reset::Latest, at(100));
+            assert_eq!(beginning.range(range(0, end)), None);
+            assert_eq!(beginning.step(), Step::Seek(at(100)), "from there on nothing was read");
+        }
+        let mut beginning = Beginning::went_back(Reset::Latest, at(100));
+        let passed_over = beginning.range(range(110, 120)).expect("deleted after it was cut");
+        assert_eq!((passed_over, beginning.step()), (PassedOver { from: at(100), to: at(120) }, Step::Commit(at(120))));
     }
 
     #[test]

@@ -13,6 +13,8 @@ pub enum PausedBy {
     User,
     /// The partition is being given back, or the subscription shuts down.
     HandOver,
+    /// It is not known yet where the partition is to be read from, or the broker has no commit of that.
+    NoPosition,
     /// Records that are not due yet fill the limits, with those behind them in their lanes. Until they are due, nothing behind
     /// them is read, whatever its key.
     NotDue,
@@ -25,11 +27,20 @@ pub enum PausedBy {
 }
 
 impl PausedBy {
+    /// Whether a limit is reached: reading goes on when records are settled.
+    pub const fn is_limit(self) -> bool {
+        match self {
+            Self::User | Self::HandOver | Self::NoPosition => false,
+            Self::NotDue | Self::PendingRecords | Self::SettledAhead | Self::PendingBytes => true,
+        }
+    }
+
     /// Its name in lower case.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::User => "user",
             Self::HandOver => "hand_over",
+            Self::NoPosition => "no_position",
             Self::NotDue => "not_due",
             Self::PendingRecords => "pending_records",
             Self::SettledAhead => "settled_ahead",

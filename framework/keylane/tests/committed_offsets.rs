@@ -9,10 +9,12 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use common::{PATIENCE, eventually, producer};
-use keylane::{EmbeddedBroker, Json, NewTask, Subscription, Task, TaskError};
-use rdkafka::mocking::MockCluster;
+use keylane::{EmbeddedBroker, Json, NewTask, PausedBy, Subscription, Task, TaskError, TaskProducer};
+use rdkafka::consumer::{BaseConsumer, Consumer};
+use rdkafka::mocking::{MockCluster, MockCoordinator};
 use rdkafka::producer::DefaultProducerContext;
 use rdkafka::types::{RDKafkaApiKey, RDKafkaRespErr};
+use rdkafka::{ClientConfig, Offset, TopicPartitionList};
 use tokio::sync::watch;
 
 /// Without the metadata what is settled ahead of a stuck record would be done again.
@@ -202,4 +204,64 @@ async fn with_latest_what_is_committed_counts_although_it_cannot_be_read_at_once
     eventually("what was written meanwhile is read", || seen.lock().unwrap().len() == 4).await;
     second.shutdown().await.unwrap();
     producer.close(PATIENCE).await.unwrap();
+}
+
+/// What the client had stored before is not committed once more when it closes.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn with_latest_a_position_found_later_is_still_committed_after_an_idle_shutdown() {
+    let broker = MockCluster::new(1).unwrap();
+    broker.create_topic("tasks", 1, 1).unwrap();
+    // The mock keeps 5 MB as they are sent.
+    let producer = TaskProducer::builder("tasks")
+        .bootstrap_servers(broker.bootstrap_servers())
+        .application_id("test")
+        .kafka("compression.type", "none");
+    let producer = producer.start().await.unwrap();
+    let member: BaseConsumer = ClientConfig::new()
+        .set("bootstrap.servers", broker.bootstrap_servers())
+        .set("group.id", "group")
+        .create()
+        .unwrap();
+    let committed = || {
+        let mut partition = TopicPartitionList::new();
+        partition.add_partition("tasks", 0);
+        member.committed_offsets(partition, PATIENCE).unwrap().elements()[0].offset()
+    };
+    let seen: Arc<Mutex<Vec<u32>>> = Arc::default();
+    let subscription = at_the_end(&broker, &seen).await;
+    eventually("the end is known", || subscription.status().partitions.iter().any(|p| p.watermark == 0)).await;
+    assert!(producer.enqueue_all((0..5).map(|i: u32| NewTask::json(&i).unwrap())).await.iter().all(Result::is_ok));
+    eventually("what is settled is committed", || committed() == Offset::Offset(5)).await;
+
+    subscription.handle().pause();
+    let is_paused = || subscription.status().partitions.iter().all(|p| p.paused_by_user);
+    eventually("nothing is fetched", is_paused).await;
+    let large = (0..10).map(|_| NewTask::json(&"x".repeat(900_000)).unwrap());
+    assert!(producer.enqueue_all(large).await.iter().all(Result::is_ok));
+    subscription.handle().resume();
+    eventually("the new end is committed", || committed() == Offset::Offset(15)).await;
+    subscription.shutdown().await.unwrap();
+    assert_eq!(committed(), Offset::Offset(15));
+    assert_eq!(*seen.lock().unwrap(), [0, 1, 2, 3, 4]);
+    producer.close(PATIENCE).await.unwrap();
+}
+
+/// Each partition is asked about, not only those before the first that cannot be.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn with_latest_a_partition_whose_leader_is_away_keeps_no_other_from_its_position() {
+    let broker = MockCluster::new(2).unwrap();
+    broker.create_topic("tasks", 2, 1).unwrap();
+    broker.partition_leader("tasks", 0, Some(2)).unwrap();
+    broker.partition_leader("tasks", 1, Some(1)).unwrap();
+    broker.coordinator(MockCoordinator::Group("group".into()), 1).unwrap();
+    broker.broker_down(2).unwrap();
+    let subscription = at_the_end(&broker, &Arc::default()).await;
+    let has_position =
+        |partition| subscription.status().partitions.iter().any(|p| p.partition == partition && p.watermark == 0);
+    eventually("the other has its position", || has_position(1)).await;
+    let first = || subscription.status().partitions.into_iter().find(|p| p.partition == 0).unwrap();
+    eventually("it is told why", || first().paused_by == Some(PausedBy::NoPosition)).await;
+    broker.broker_up(2).unwrap();
+    eventually("it has one too when its leader is back", || has_position(0)).await;
+    subscription.shutdown().await.unwrap();
 }

@@ -6,7 +6,7 @@
 mod common;
 
 use std::collections::BTreeSet;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -17,6 +17,10 @@ use keylane_core::{Evidence, LeaderEpoch, MAX_METADATA_BYTES, Position, SettledR
 use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer};
 use rdkafka::mocking::MockCluster;
 use rdkafka::{ClientConfig, Offset, TopicPartitionList};
+use tracing::field::{Field, Visit};
+use tracing::{Event, Subscriber};
+use tracing_subscriber::layer::{Context, Layer, SubscriberExt};
+use tracing_subscriber::util::SubscriberInitExt;
 
 fn committed(client: &BaseConsumer) -> Offset {
     let mut partition = TopicPartitionList::new();
@@ -167,5 +171,83 @@ async fn what_was_written_anew_under_another_leader_is_not_taken_for_settled() {
     eventually("the position reached is committed", || committed(&client) == Offset::Offset(20)).await;
     subscription.shutdown().await.unwrap();
     assert_eq!(*seen.lock().unwrap(), [5].into_iter().chain(10..20).collect());
+    producer.close(PATIENCE).await.unwrap();
+}
+
+/// Stops the polling thread where it begins to look for the next position in the topic `cut`.
+#[derive(Clone, Default)]
+struct Gate {
+    reached: Arc<AtomicBool>,
+    open: Arc<AtomicBool>,
+}
+
+#[derive(Default)]
+struct Text(String);
+
+impl Visit for Text {
+    fn record_debug(&mut self, field: &Field, value: &dyn std::fmt::Debug) {
+        self.0 += &format!("{}={value:?} ", field.name());
+    }
+}
+
+impl<S: Subscriber> Layer<S> for Gate {
+    fn on_event(&self, event: &Event<'_>, _: Context<'_, S>) {
+        let mut text = Text::default();
+        event.record(&mut text);
+        if text.0.contains("is outside of the log") && text.0.contains("topic=cut ") {
+            self.reached.store(true, Ordering::Release);
+            let since = std::time::Instant::now();
+            while !self.open.load(Ordering::Acquire) && since.elapsed() < PATIENCE {
+                std::thread::sleep(Duration::from_millis(1));
+            }
+        }
+    }
+}
+
+/// The log was cut below the position, and had grown past it before its end was known.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn with_latest_a_log_that_was_cut_and_grew_again_is_read_on_from_the_position() {
+    let gate = Gate::default();
+    tracing_subscriber::registry().with(gate.clone()).init();
+    let broker = EmbeddedBroker::start(EmbeddedBrokerOptions::default()).unwrap();
+    broker.create_topic("cut", 1).unwrap();
+    let producer = common::producer(broker.bootstrap_servers(), "cut").await;
+    let write = async |numbers: std::ops::Range<u32>| {
+        let tasks = numbers.map(|i| NewTask::json(&i).unwrap().key("k"));
+        assert!(producer.enqueue_all(tasks).await.iter().all(Result::is_ok));
+    };
+    write(0..20).await;
+    let client: BaseConsumer = ClientConfig::new()
+        .set("bootstrap.servers", broker.bootstrap_servers())
+        .set("group.id", "group")
+        .create()
+        .unwrap();
+    let mut earlier = TopicPartitionList::new();
+    earlier.add_partition_offset("cut", 0, Offset::Offset(25)).unwrap();
+    client.commit(&earlier, CommitMode::Sync).unwrap();
+
+    let seen: Arc<Mutex<Vec<u32>>> = Arc::default();
+    let processor = {
+        let seen = seen.clone();
+        move |task: Task<u32>| {
+            seen.lock().unwrap().push(*task.payload());
+            async { Ok::<(), TaskError>(()) }
+        }
+    };
+    let subscription = Subscription::builder("group", "cut")
+        .bootstrap_servers(broker.bootstrap_servers())
+        .kafka_settings(EmbeddedBroker::client_settings())
+        .kafka("session.timeout.ms", "10000")
+        .kafka("auto.offset.reset", "latest")
+        .start(Json, processor)
+        .await
+        .unwrap();
+    eventually("the log is seen to be shorter", || gate.reached.load(Ordering::Acquire)).await;
+    write(20..30).await;
+    gate.open.store(true, Ordering::Release);
+    let watermark = || subscription.status().partitions.iter().map(|p| p.watermark).next();
+    eventually("the end is reached", || watermark() == Some(30)).await;
+    subscription.shutdown().await.unwrap();
+    assert_eq!(*seen.lock().unwrap(), [25, 26, 27, 28, 29]);
     producer.close(PATIENCE).await.unwrap();
 }

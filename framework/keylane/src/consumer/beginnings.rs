@@ -81,9 +81,9 @@ impl Assigned {
             // No repetition: the log was cut, or the topic made anew. What was settled there says nothing
             // about these records.
             if self.reset == Reset::Latest {
-                self.search(Beginning::went_back(self.reset));
-                self.batch.clear();
-                self.batch_bytes = 0;
+                // What was taken in before is not read again; it is handed over.
+                self.report_cut(expected, offset);
+                self.search(Beginning::went_back(self.reset, Position::new(expected)));
                 return false;
             }
             // A new epoch begins with them; the first one of this epoch is judged by its owner.
@@ -145,6 +145,15 @@ impl Assigned {
         if let Some(passed_over) = self.beginning.as_mut().and_then(|beginning| beginning.range(range)) {
             self.report_passed_over(passed_over);
         }
+    }
+
+    /// With `latest`. How much of what lies below `expected` is new is not known.
+    fn report_cut(&self, expected: i64, offset: i64) {
+        tracing::warn!(
+            topic = %self.topic, partition = self.partition, expected, offset,
+            "the log went back: it was cut, or the topic was made anew; with auto.offset.reset=latest \
+             nothing is read below the expected position, and nothing below the end of a shorter log"
+        );
     }
 
     /// Nothing is read again that lies in between.
@@ -305,16 +314,19 @@ impl PollLoop {
             let Some(Step::Seek(position)) = partition.step() else { continue };
             let (topic, id) = (&partition.topic, partition.partition);
             let place = Offset::Offset(position.get());
+            let asked = Instant::now();
             match lease.during(SEEK_WITHIN, || self.consumer.seek(topic, id, place, SEEK_WITHIN)) {
                 Ok(()) => {
                     tracing::info!(%topic, partition = id, position = position.get(), "reading begins");
                     partition.beginning = None;
                 }
                 Err(error) => {
-                    // The client has not taken up the assignment yet. One partition may keep the
-                    // thread; the others wait for the next pass.
                     tracing::debug!(%error, %topic, partition = id, "the client takes no position yet");
-                    break;
+                    // One partition may keep the thread; the others wait for the next pass. A refusal
+                    // that comes at once says nothing of them.
+                    if asked.elapsed() >= SEEK_WITHIN {
+                        break;
+                    }
                 }
             }
         }

@@ -74,9 +74,9 @@ impl PollLoop {
         self.control.given_up.report_all_left_out(self.control.name());
         let (control, metrics) = (self.control.clone(), self.metrics.clone());
         let state = match self.let_go() {
-            true => state,
-            false => {
-                control.fail(SubscriptionError::CloseTimedOut(CLOSE_PATIENCE));
+            Ok(()) => state,
+            Err(error) => {
+                control.fail(error);
                 State::Failed
             }
         };
@@ -85,19 +85,35 @@ impl PollLoop {
     }
 
     /// Lets go of everything, in the order of the fields: the queues first, then the consumer, which polls until the group is
-    /// left: some hundred milliseconds, unless the brokers are away. `false` where it takes too long.
+    /// left: some hundred milliseconds, unless the brokers are away.
     ///
     /// On a thread of its own, so that the subscription ends also where the client does not: then that thread stays, with
     /// the client's threads and connections, until the process ends.
-    fn let_go(self) -> bool {
-        let (done, is_done) = sync_channel::<()>(1);
+    fn let_go(self) -> Result<(), SubscriptionError> {
+        let (done, is_done) = sync_channel(1);
+        #[cfg(test)]
+        let topic = self.settings.topics.first().cloned().unwrap_or_default();
         let letting_go = move || {
-            drop(self);
-            drop(done);
+            let ended = panics::caught(move || {
+                #[cfg(test)]
+                panics::planted::step("close", &topic);
+                drop(self);
+            });
+            // Its receiver is gone where this took too long.
+            let _ = done.send(ended);
         };
-        // Where there is no thread, the closure is dropped here, and the loop with it.
-        let _ = std::thread::Builder::new().name("keylane-close".to_owned()).spawn(letting_go);
-        is_done.recv_timeout(CLOSE_PATIENCE) != Err(RecvTimeoutError::Timeout)
+        let thread = std::thread::Builder::new().name("keylane-close".to_owned()).spawn(letting_go);
+        if let Err(error) = thread {
+            // The closure was dropped, and the loop with it.
+            tracing::debug!(%error, "no thread to close the client on; it was closed by the polling thread");
+            return Ok(());
+        }
+        match is_done.recv_timeout(CLOSE_PATIENCE) {
+            Ok(Ok(())) => Ok(()),
+            Ok(Err(text)) => Err(close_panicked(&text)),
+            Err(RecvTimeoutError::Disconnected) => Err(close_panicked("(no message)")),
+            Err(RecvTimeoutError::Timeout) => Err(SubscriptionError::CloseTimedOut(CLOSE_PATIENCE)),
+        }
     }
 
     /// Ends all owners, stores their last words, and answers a revoke that is unanswered.
@@ -114,4 +130,8 @@ impl PollLoop {
             handover.finish(&self.consumer, &mut self.assignment, &mut self.commits);
         }
     }
+}
+
+fn close_panicked(text: &str) -> SubscriptionError {
+    SubscriptionError::Internal(format!("the thread that closes the client panicked: {text}"))
 }

@@ -5,7 +5,7 @@
 //! a partition is paused by a limit. And where the broker assigns (`group.protocol=consumer`), a deleted topic is revoked
 //! without a word. A client without a group asks, on a thread of its own, because asking takes a round trip.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -23,6 +23,10 @@ use crate::topics::LastError;
 
 const ASK_EVERY: Duration = Duration::from_secs(10);
 const ANSWER_WITHIN: Duration = Duration::from_secs(5);
+/// How long one question may ask for ends until the rest of them is left to the next.
+const ENDS_WITHIN: Duration = Duration::from_secs(10);
+/// When the thread has ended, for want of a client, another one follows no sooner.
+const START_AGAIN: Duration = Duration::from_secs(5);
 
 pub(super) type Key = (Arc<str>, i32);
 
@@ -60,11 +64,13 @@ pub(super) struct EndOffsets {
     questions: Option<SyncSender<Question>>,
     answers: Arc<Mutex<Answers>>,
     asked: Option<Instant>,
+    /// When the last thread was started.
+    started: Option<Instant>,
 }
 
 impl EndOffsets {
     pub(super) fn new(config: ClientConfig) -> Self {
-        Self { config, questions: None, answers: Arc::default(), asked: None }
+        Self { config, questions: None, answers: Arc::default(), asked: None, started: None }
     }
 
     /// Asks, unless it asked a short while ago. Whether it did.
@@ -103,6 +109,10 @@ impl EndOffsets {
 
     fn thread(&mut self) -> Option<&SyncSender<Question>> {
         if self.questions.is_none() {
+            if self.started.is_some_and(|started| started.elapsed() < START_AGAIN) {
+                return None;
+            }
+            self.started = Some(Instant::now());
             let (sender, receiver) = sync_channel(1);
             let (config, answers) = (self.config.clone(), self.answers.clone());
             std::thread::Builder::new()
@@ -134,6 +144,7 @@ fn answer(config: &ClientConfig, questions: &Receiver<Question>, answers: &Mutex
         }
     };
     let answers = || lock(answers);
+    let mut unanswered = Unanswered::default();
     while let Ok(Question { ends, topics, brokers, led, dead_letters }) = questions.recv() {
         #[cfg(test)]
         panics::planted::step("end offsets", config.get("bootstrap.servers").unwrap_or_default());
@@ -142,18 +153,9 @@ fn answer(config: &ClientConfig, questions: &Receiver<Question>, answers: &Mutex
                 answers().topics.insert(topic, is_there);
             }
         }
-        for key in ends {
-            match client.fetch_watermarks(&key.0, key.1, ANSWER_WITHIN) {
-                Ok((first, end)) => {
-                    let range = LogRange { first: Position::new(first), end: Position::new(end) };
-                    answers().ends.insert(key, range);
-                }
-                Err(error) => {
-                    tracing::debug!(topic = %key.0, partition = key.1, %error, "no end offset");
-                    break;
-                }
-            }
-        }
+        ask_ends(&client, ends, &mut unanswered, |key, range| {
+            answers().ends.insert(key, range);
+        });
         if !brokers.is_empty() {
             let answering = answering(&client, &brokers, &led, ANSWER_WITHIN);
             answers().brokers = answering;
@@ -164,6 +166,59 @@ fn answer(config: &ClientConfig, questions: &Receiver<Question>, answers: &Mutex
     }
 }
 
+/// Asks for each end, also behind one that is not to be had: its leader may be away, and others' not.
+fn ask_ends(
+    client: &BaseConsumer<LastError>,
+    ends: Vec<Key>,
+    unanswered: &mut Unanswered,
+    take: impl Fn(Key, LogRange),
+) {
+    let began = Instant::now();
+    let mut doubtful = BTreeSet::new();
+    for key in unanswered.last(ends) {
+        if began.elapsed() >= ENDS_WITHIN {
+            break;
+        }
+        match client.fetch_watermarks(&key.0, key.1, ANSWER_WITHIN) {
+            Ok((first, end)) => {
+                unanswered.0.remove(&key);
+                take(key, LogRange { first: Position::new(first), end: Position::new(end) });
+            }
+            Err(error) => {
+                tracing::debug!(topic = %key.0, partition = key.1, %error, "no end offset");
+                doubtful.insert(key.0.clone());
+                unanswered.add(key);
+            }
+        }
+    }
+    // The client goes on to answer from what it knew of a topic's leaders, until it is told to look.
+    for topic in doubtful {
+        if let Err(error) = client.fetch_metadata(Some(&topic), ANSWER_WITHIN) {
+            tracing::debug!(%topic, %error, "no metadata");
+            break;
+        }
+    }
+}
+
+/// Partitions without an answer to the last question about them, each with its place in the order of
+/// these failures. Bounded by the partitions that this member has had.
+#[derive(Default)]
+struct Unanswered(HashMap<Key, u64>);
+
+impl Unanswered {
+    fn add(&mut self, key: Key) {
+        let latest = self.0.values().max().copied().unwrap_or(0);
+        self.0.insert(key, latest + 1);
+    }
+
+    /// In the order to ask in: these come last, and the latest of them at the very end. So one that
+    /// takes all the time of a question does not take that of the next.
+    fn last(&self, mut keys: Vec<Key>) -> Vec<Key> {
+        keys.sort_by_key(|key| self.0.get(key).copied().unwrap_or(0));
+        keys
+    }
+}
+
 /// `None` where the brokers do not answer, or with another complaint, which the consumer meets by itself.
 fn is_there(client: &BaseConsumer<LastError>, topic: &str) -> Option<bool> {
     let metadata = client.fetch_metadata(Some(topic), ANSWER_WITHIN).ok()?;
@@ -171,5 +226,51 @@ fn is_there(client: &BaseConsumer<LastError>, topic: &str) -> Option<bool> {
         None => Some(true),
         Some(Code::UnknownTopicOrPartition | Code::UnknownTopic) => Some(false),
         Some(_) => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn key(partition: i32) -> Key {
+        ("tasks".into(), partition)
+    }
+
+    #[test]
+    fn what_was_not_answered_is_asked_for_last_and_in_turn() {
+        let mut unanswered = Unanswered::default();
+        let order = |unanswered: &Unanswered| -> Vec<i32> {
+            unanswered.last((0..5).map(key).collect()).into_iter().map(|(_, partition)| partition).collect()
+        };
+        assert_eq!(order(&unanswered), [0, 1, 2, 3, 4]);
+        unanswered.add(key(0));
+        unanswered.add(key(2));
+        assert_eq!(order(&unanswered), [1, 3, 4, 0, 2]);
+        unanswered.add(key(0));
+        assert_eq!(order(&unanswered), [1, 3, 4, 2, 0]);
+        unanswered.0.remove(&key(2));
+        assert_eq!(order(&unanswered), [1, 2, 3, 4, 0]);
+    }
+
+    /// Not one for each question, of which there are ten a second.
+    #[test]
+    fn a_client_that_cannot_be_made_has_no_thread_started_again_at_once() {
+        let mut config = ClientConfig::new();
+        config.set("no.such.setting", "x");
+        let mut ends = EndOffsets::new(config);
+        let deadline = Instant::now() + Duration::from_secs(60);
+        ends.ask_at_once(vec![key(0)]);
+        while ends.questions.is_some() {
+            assert!(Instant::now() < deadline, "the thread does not end");
+            ends.ask_at_once(vec![key(0)]);
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        ends.started = Some(Instant::now());
+        ends.ask_at_once(vec![key(0)]);
+        assert!(ends.questions.is_none(), "another thread was started");
+        ends.started = Instant::now().checked_sub(START_AGAIN);
+        ends.ask_at_once(vec![key(0)]);
+        assert!(ends.questions.is_some(), "none was started");
     }
 }

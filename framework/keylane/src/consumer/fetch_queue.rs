@@ -186,8 +186,8 @@ impl Forwarding {
         self.sources.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Runs on librdkafka's threads whenever the consumer queue gets its first event, under that queue's lock. `forward` holds
-    /// our lock while it calls librdkafka, but touches only partition queues and ours, so the two cannot wait for each other.
+    /// Runs on librdkafka's threads whenever the consumer queue gets its first event, under that queue's lock. `forward`
+    /// does not hold the lock taken here while it calls librdkafka, so the two cannot wait for each other.
     fn wake(&self) {
         self.events.store(true, Ordering::Release);
         if let Some(queue) = *self.lock() {

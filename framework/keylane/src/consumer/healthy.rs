@@ -38,6 +38,8 @@ fn about(sign: Sign<'_>, kind: TroubleKind, place: &TroublePlace, unreadable: bo
     match (kind, place, sign) {
         // Only a write to the topic says that writes to it are allowed.
         (_, TroublePlace::WritesTo(_), _) => None,
+        // Partitions of it have leaders of their own: what others deliver, or the group, says little of them.
+        (TroubleKind::Connection | TroubleKind::Authentication | TroubleKind::Other, TroublePlace::Topic(_), _) => near,
         (TroubleKind::Connection | TroubleKind::Authentication, place, sign) => match (place, sign) {
             (TroublePlace::Broker(id), Sign::DeliveryFrom(from) | Sign::AnswerOf(from)) if *id == from => there,
             // Others have the same credentials and the same network, but are others.
@@ -108,6 +110,18 @@ mod tests {
             "it has no commits as long as it is not read"
         );
         assert_eq!(says(Sign::Commit, Authorization, &Group), Some(Says::There));
+    }
+
+    #[test]
+    fn what_is_wrong_with_a_topic_is_not_over_when_another_delivers() {
+        let tasks = TroublePlace::Topic("tasks".into());
+        let signs = [Sign::Delivery, Sign::DeliveryFrom(1), Sign::Commit, Sign::Answer, Sign::Assignment(&["other"])];
+        for kind in [Connection, Authentication, TroubleKind::Other] {
+            for sign in signs {
+                assert_eq!(says(sign, kind, &tasks), Some(Says::Near), "{kind:?} {sign:?}");
+            }
+        }
+        assert_eq!(says(Sign::Delivery, TroubleKind::Other, &Cluster), Some(Says::There));
     }
 
     #[test]

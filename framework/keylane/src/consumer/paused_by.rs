@@ -37,6 +37,9 @@ impl Assigned {
         if self.revoking || common.draining {
             return Some(PausedBy::HandOver);
         }
+        if self.beginning.is_some() {
+            return Some(PausedBy::NoPosition);
+        }
         let not_due = self.progress.not_due.load(Ordering::Relaxed);
         let records = Fill { level: self.pending_records(), not_due };
         let oldest_is_not_due = self.progress.oldest().is_some_and(|oldest| oldest.state == RecordState::NotDue);

@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use dashmap::DashMap;
-use keylane_core::OutageGuard;
+use keylane_core::{OutageGuard, PausedBy};
 use tokio::sync::Notify;
 
 use super::error::SubscriptionError;
@@ -253,7 +253,7 @@ impl Control {
         let mut partitions: Vec<_> = self.partitions.iter().map(|entry| entry.value().clone()).collect();
         let troubles = self.troubles.lasting();
         partitions.sort_by(|a, b| (&a.topic, a.partition).cmp(&(&b.topic, b.partition)));
-        let takes_in_no_more = partitions.iter().any(|partition| partition.paused && !partition.paused_by_user);
+        let takes_in_no_more = partitions.iter().any(|partition| partition.paused_by.is_some_and(PausedBy::is_limit));
         SubscriptionStatus {
             state: self.state(),
             joined: self.has_joined(),

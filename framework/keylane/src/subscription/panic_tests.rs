@@ -158,6 +158,20 @@ async fn a_panic_of_an_owner_during_a_shutdown_is_its_error() {
     assert!(text.ends_with("the owner of panic-shutdown-0 panicked: boom"), "{text}");
 }
 
+/// What was settled is committed by then, but whether the group was left is not known.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_panic_while_the_client_is_closed_is_the_shutdowns_error() {
+    let topic = "panic-close";
+    let broker = broker(topic, 1);
+    plant("close", topic, 0);
+    let subscription = start(builder(&broker, topic)).await;
+    let handle = subscription.handle();
+    let ended = tokio::time::timeout(DEADLINE, subscription.shutdown_within(DEADLINE)).await.expect("it ends");
+    let text = ended.unwrap_err().to_string();
+    assert!(text.ends_with("the thread that closes the client panicked: boom"), "{text}");
+    assert_eq!(handle.state(), State::Failed);
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_panic_of_the_producers_thread_ends_run() {
     let (topic, dead) = ("panic-producer", "panic-producer-dead");

@@ -100,8 +100,10 @@ pub struct SubscriptionStatus {
 /// Something that is wrong, mostly a complaint of the Kafka client, at one place.
 ///
 /// It lasts until there is a sign of health of the same place: of a broker an answer of its own, of the coordinator a
-/// commit, of a topic a record. Where no sign can come, because nothing needs the place any more, it lasts until a
-/// minute has passed without a complaint.
+/// commit, of a topic that an ACL forbade a record, of writes a write to the same topic. Trouble with connections or
+/// credentials, and other trouble of a topic, is also over when a minute has passed without a complaint while other
+/// parts of the cluster answered. Trouble with writes is not: it lasts until this member writes to that topic again,
+/// also where no record waits for such a write any longer.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Trouble {

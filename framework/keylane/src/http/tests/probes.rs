@@ -117,7 +117,11 @@ async fn a_bad_deployment_is_named_and_so_are_good_records_that_may_wait_behind_
     };
     let told = text().await;
     assert!(told.contains("5 records are held") && !told.contains("good records"), "{told}");
-    control.set_partition(PartitionStatus { paused: true, ..PartitionStatus::of("tasks", 0) });
+    let paused_by = |cause| PartitionStatus { paused: true, paused_by: Some(cause), ..PartitionStatus::of("tasks", 0) };
+    control.set_partition(paused_by(PausedBy::NoPosition));
+    let told = text().await;
+    assert!(!told.contains("good records"), "no limit is reached: {told}");
+    control.set_partition(paused_by(PausedBy::PendingRecords));
     let told = text().await;
     assert!(told.ends_with("good records may wait behind them"), "{told}");
     handle.release_held();
