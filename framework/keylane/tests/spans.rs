@@ -13,8 +13,8 @@ use std::time::{Duration, SystemTime};
 use common::{PATIENCE, eventually};
 use keylane::trace::TraceParent;
 use keylane::{
-    Backoff, DeadLetter, EmbeddedBroker, EmbeddedBrokerOptions, Exhausted, Json, KeyHash, KeyInSpans, Limits, NewTask,
-    PausedBy, Raw, Retry, Subscription, SubscriptionBuilder, Task, TaskError, Tracing,
+    Backoff, DeadLetter, EmbeddedBroker, EmbeddedBrokerOptions, Exhausted, FailureReason, Json, KeyHash, KeyInSpans,
+    Limits, NewTask, PausedBy, Raw, Retry, Subscription, SubscriptionBuilder, Task, TaskError, Tracing,
 };
 use tracing::field::{Field, Visit};
 use tracing::span::{Attributes, Id, Record};
@@ -248,6 +248,8 @@ async fn each_dead_letter_is_a_warning_or_counted_as_left_out() {
     let subscription = subscribe(&broker, "given-up")
         .name("gives-up")
         .dead_letter(DeadLetter::topic("given-up-dead"))
+        // By name, or the guard takes so many for a bad deployment and holds the rest.
+        .retry(Retry::in_place(1).on(FailureReason::Fatal, Exhausted::DeadLetter))
         .start(Raw, |_: Task<bytes::Bytes>| async { Err::<(), _>(TaskError::fatal("the gateway says 400")) })
         .await
         .unwrap();
@@ -281,7 +283,7 @@ async fn each_parked_record_is_an_error_or_counted_as_left_out() {
     producer.close(PATIENCE).await.unwrap();
     let subscription = subscribe(&broker, "parks")
         .name("parks-them")
-        .retry(Retry::in_place(1).exhausted(Exhausted::Park))
+        .retry(Retry::in_place(1).on(FailureReason::Fatal, Exhausted::Park))
         .start(Raw, |_: Task<bytes::Bytes>| async { Err::<(), _>(TaskError::fatal("the gateway says 400")) })
         .await
         .unwrap();
