@@ -2,25 +2,34 @@
 //!
 //! Without a guard every record that fails while a database is down would use up its retries and
 //! be dead-lettered, although nothing is wrong with it. The guard sees the failures of all
-//! partitions of a subscription in this process, and holds records back in three cases. Each of
+//! partitions of a subscription in this process, and holds records back in these cases. Each of
 //! them needs several lanes, [`OutageSettings::lanes`]: fewer are each their own.
 //!
 //! | case | begins | holds | ends |
 //! |---|---|---|---|
 //! | total outage | several lanes fail, and nothing has succeeded since then, or for a quiet time | exhausted records, without limit | at the first success |
-//! | outage of a place | the same for lanes that fail at one [`Place`] | exhausted records that fail there, without limit | when a lane that failed there succeeds |
+//! | outage of a place | the same for lanes that fail at one [`Place`], while others succeed | exhausted records that fail there, for [`OutageSettings::patience`] | when a lane that failed there succeeds |
 //! | partial outage | several lanes fail with one [`ErrorClass`], while others succeed | exhausted records of that class, for [`OutageSettings::patience`] | when fewer lanes have failed with it for a quiet time |
 //! | bad deployment | [`BAD_DEPLOYMENT_RECORDS`] records of several lanes were given up as fatal, undecodable or panicking without a success | further ones, without limit | at the first success; the undecodable ones do not count once a record decodes |
+//!
+//! A success names no place, so that good records succeed at a place is not seen where others always
+//! fail there. That is why the outage of a place does not hold records without limit.
 //!
 //! An operator can end each of them with [`OutageGuard::release`].
 //!
 //! A lane *fails* if its latest attempt failed. It leaves when it succeeds, when its partition's
-//! epoch ends, or one minute after its next attempt was due. The lane of a key is the same in the
-//! origin and in the retry topic. Failures that are the record's own, fatal and undecodable ones,
-//! are no sign of an outage.
+//! epoch ends, or one minute after its next attempt had to have ended
+//! ([`OutageSettings::longest_attempt`]). The lane of a key is the same in the origin and in the
+//! retry topic. Failures that are the record's own, fatal and undecodable ones, are no sign of an
+//! outage.
 //!
-//! Everything the guard keeps is bounded: 64 lanes for each of 64 classes, and 64 places. It is the
-//! view of one process; another member of the group decides for itself.
+//! Everything the guard keeps is bounded: 64 lanes for each of 64 classes and of the rest of them,
+//! and 64 places.
+//!
+//! It is the view of one process; another member of the group decides for itself. A member that has
+//! partitions of the retry topic alone sees those records alone that have failed before. Where all
+//! failing lanes are of that kind, and nothing has ever succeeded in the process, a total outage
+//! holds each record for the patience, not without limit.
 
 mod deployment;
 mod episode;
@@ -48,8 +57,10 @@ pub const OUTAGE_LANES: usize = 5;
 /// How long records are held in a partial outage, by default.
 pub const OUTAGE_PATIENCE: Duration = Duration::from_secs(2 * 60 * 60);
 
-/// A lane counts as failing for this long after its next attempt was due.
-pub(crate) const LANE_GRACE: Duration = Duration::from_secs(60);
+/// How long an attempt takes at the longest, by default.
+const LONGEST_ATTEMPT: Duration = Duration::from_secs(5 * 60);
+/// A lane counts as failing for this long after its next attempt had to have ended.
+const LANE_GRACE: Duration = Duration::from_secs(60);
 /// The shortest [`OutageSettings::quiet`] that [`OutageSettings::for_backoff`] chooses.
 const SHORTEST_QUIET: Duration = Duration::from_secs(60);
 /// Classes, and places, that are tracked at a time.
@@ -60,16 +71,19 @@ const TRACKED: usize = 64;
 pub struct OutageSettings {
     /// How many lanes have to fail; 0 counts as 1.
     pub lanes: usize,
-    /// How long a partial outage holds records.
+    /// How long the outage of a class or of a place holds records while others succeed.
     pub patience: Duration,
     /// For so long nothing has succeeded in a total outage that began beside successes, and a
     /// partial outage goes on for so long below the threshold.
     pub quiet: Duration,
+    /// The time-out of attempts: so long a lane still counts as failing after its next attempt was
+    /// due, and one minute more.
+    pub longest_attempt: Duration,
 }
 
 impl Default for OutageSettings {
     fn default() -> Self {
-        Self { lanes: OUTAGE_LANES, patience: OUTAGE_PATIENCE, quiet: SHORTEST_QUIET }
+        Self { lanes: OUTAGE_LANES, patience: OUTAGE_PATIENCE, quiet: SHORTEST_QUIET, longest_attempt: LONGEST_ATTEMPT }
     }
 }
 
@@ -94,7 +108,16 @@ impl Source {
     }
 }
 
-/// Whether there is a total outage for a record: of the subscription, or of its place.
+/// Whose attempt failed.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Report {
+    pub(crate) source: Source,
+    pub(crate) lane: u64,
+    /// Its record has not come through a retry topic.
+    pub(crate) is_first_hand: bool,
+}
+
+/// Whether there is a total outage of the subscription.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Standing {
     /// There is none.
@@ -103,8 +126,9 @@ pub(crate) enum Standing {
     Doubtful,
     /// It has lasted for the quiet time.
     Out,
-    /// There is one, and an operator has released what it holds.
-    Released,
+    /// There is one, and no time is given back for it: an operator has released what it holds, or
+    /// the guard sees the retry topic alone.
+    Discounted,
 }
 
 /// What a record was when its attempt failed.
@@ -113,7 +137,7 @@ pub(crate) struct Case {
     pub(crate) reason: Reason,
     pub(crate) class: ErrorClass,
     pub(crate) place: Option<Place>,
-    /// For how long it was held in partial outages before.
+    /// For how long it was held while others succeeded.
     pub(crate) held_for: Duration,
 }
 
@@ -131,6 +155,8 @@ pub struct OutageGuard {
     classes: BTreeMap<ErrorClass, Episode>,
     deployment: Deployment,
     sources: u64,
+    /// Something has succeeded in this process.
+    has_succeeded: bool,
     /// How many records each partition holds.
     held: BTreeMap<Source, usize>,
 }
@@ -154,6 +180,7 @@ impl OutageGuard {
             classes: BTreeMap::new(),
             deployment: Deployment::default(),
             sources: 0,
+            has_succeeded: false,
             held: BTreeMap::new(),
         }
     }
@@ -222,21 +249,27 @@ impl OutageGuard {
     }
 
     /// An attempt failed in a way that may be an outage; `false` where its lane is not tracked.
-    pub(crate) fn failed(&mut self, source: Source, lane: u64, attempt: FailedAttempt, now: Moment) -> bool {
+    pub(crate) fn failed(&mut self, report: Report, attempt: FailedAttempt, now: Moment) -> bool {
+        let Report { source, lane, is_first_hand } = report;
         self.look(now);
         let class = self.tracked_class(attempt.class);
         let place = attempt.place.filter(|place| self.is_place_tracked(*place));
         if self.lanes.of_class(class) >= TRACKED && !self.lanes.contains(lane) {
             return false;
         }
-        self.lanes.insert(lane, Failing { source, class, place, until: self.now + LANE_GRACE });
+        self.lanes.insert(lane, Failing { source, class, place, is_first_hand, until: self.now + LANE_GRACE });
         self.recount();
         true
     }
 
-    /// The next attempt of a failing lane is due then.
-    pub(crate) fn expects(&mut self, lane: u64, due: Moment, grace: Duration) {
-        self.lanes.keep_until(lane, due + grace);
+    /// The next attempt of a failing lane is due then. It may run for as long as attempts may.
+    pub(crate) fn expects(&mut self, lane: u64, due: Moment) {
+        self.lanes.keep_until(lane, due + self.settings.longest_attempt + LANE_GRACE);
+    }
+
+    /// A failing lane leaves then.
+    pub(crate) fn forgets_at(&mut self, lane: u64, at: Moment) {
+        self.lanes.keep_until(lane, at);
     }
 
     /// The latest attempt of this lane did not fail, or was at fault itself.
@@ -254,6 +287,7 @@ impl OutageGuard {
     pub(crate) fn succeeded(&mut self, at: Moment) {
         // What was before it counts as it was.
         self.look(at);
+        self.has_succeeded = true;
         self.whole.succeeded(at);
         self.deployment = Deployment::default();
     }
@@ -269,19 +303,15 @@ impl OutageGuard {
         self.deployment.gave_up(lane, reason, self.settings.lanes, self.now);
     }
 
-    /// Whether there is a total outage, or one of this place.
-    pub(crate) fn standing(&mut self, place: Option<Place>, now: Moment) -> Standing {
+    /// Whether there is a total outage.
+    pub(crate) fn standing(&mut self, now: Moment) -> Standing {
         self.look(now);
         let quiet = self.settings.quiet;
-        let place = place.and_then(|place| self.places.get(&place));
-        let outages = || [Some(&self.whole), place].into_iter().flatten();
-        let held_since =
-            outages().filter(|outage| outage.holds(quiet, self.now)).filter_map(|outage| outage.since(quiet, self.now));
-        match held_since.min() {
+        match self.whole.since(quiet, self.now) {
+            None => Standing::Up,
+            Some(_) if self.whole.is_released() || self.is_one_sided() => Standing::Discounted,
             Some(since) if self.now.since(since) >= quiet => Standing::Out,
             Some(_) => Standing::Doubtful,
-            None if outages().any(|outage| outage.since(quiet, self.now).is_some()) => Standing::Released,
-            None => Standing::Up,
         }
     }
 
@@ -310,21 +340,36 @@ impl OutageGuard {
         self.look(now);
         let (quiet, patience) = (self.settings.quiet, self.settings.patience);
         if case.reason.may_be_an_outage() {
-            if self.whole.holds(quiet, self.now) {
+            let is_patient = case.held_for < patience;
+            if self.whole.holds(quiet, self.now) && (is_patient || !self.is_one_sided()) {
                 return Some(HeldBy::Outage);
             }
             let is_away = |place: &Place| self.places.get(place).is_some_and(|outage| outage.holds(quiet, self.now));
-            if let Some(place) = case.place.filter(is_away) {
+            if let Some(place) = case.place.filter(is_away).filter(|_| is_patient) {
                 return Some(HeldBy::Place(place));
             }
             let class = self.class_of(case.class);
-            let holds = self.classes.get(&class).is_some_and(|episode| episode.holds(patience));
-            if holds && case.held_for < patience {
+            if is_patient && self.classes.get(&class).is_some_and(|episode| episode.holds(patience)) {
                 return Some(HeldBy::Class(case.class));
             }
         }
         let by_deployment = case.reason.may_be_a_bad_deployment() && self.deployment.holds();
         by_deployment.then_some(HeldBy::Deployment)
+    }
+
+    /// Whether what is held by this is held for the patience at most.
+    pub(crate) fn is_bounded(&self, by: HeldBy) -> bool {
+        match by {
+            HeldBy::Outage => self.is_one_sided(),
+            HeldBy::Place(_) | HeldBy::Class(_) => true,
+            HeldBy::Deployment | HeldBy::Unavailable => false,
+        }
+    }
+
+    /// Nothing but records of a retry topic fails, and nothing has ever succeeded: those may be the
+    /// bad ones, while good ones succeed in other members at their first attempt.
+    fn is_one_sided(&self) -> bool {
+        !self.has_succeeded && !self.lanes.has_first_hand()
     }
 
     fn is_released(&self) -> bool {

@@ -282,7 +282,8 @@ impl<R> Partition<R> {
         self.paused == Paused::Yes || self.draining || self.stopped
     }
 
-    fn tell(&mut self, now: Moment) {
+    /// Says what time it is. To be called before [`succeed`](Self::succeed), which is told none.
+    pub fn tell(&mut self, now: Moment) {
         self.now = self.now.max(now);
     }
 

@@ -11,6 +11,10 @@ use crate::time::Moment;
 /// Retry time alone does not end a record before so many attempts of a delivery have failed.
 pub const LEAST_ATTEMPTS: u32 = 3;
 
+/// A record to which something was unavailable so many times in a row is held, also where its delays
+/// still grow.
+const HELD_FROM: u32 = 10;
+
 /// What becomes of records that fail.
 ///
 /// A failure is first retried **in place**: the lane waits, so the order of its key is kept, and no
@@ -142,7 +146,7 @@ pub(crate) struct Tried {
     pub(crate) rounds: u32,
     /// Its retry time.
     pub(crate) retried_for: Duration,
-    /// For how long it was held in partial outages.
+    /// For how long it was held while others succeeded.
     pub(crate) held_for: Duration,
     /// How often in a row something was unavailable to it before.
     pub(crate) unavailable: u32,
@@ -195,7 +199,8 @@ impl RetryPolicy {
 
     fn wait_for_what_is_away(&self, failure: Failure, tried: Tried, entropy: u64) -> Decision {
         let exact = Backoff { jitter: 0.0, ..self.backoff };
-        let is_longest = exact.delay(tried.unavailable, 0) >= self.backoff.max;
+        let delay = |retry| exact.delay(retry, 0);
+        let is_longest = tried.unavailable >= HELD_FROM || delay(tried.unavailable) >= delay(tried.unavailable + 1);
         let delay = failure.retry_after().unwrap_or_else(|| self.backoff.delay(tried.unavailable, entropy));
         Decision::Wait { delay, held: is_longest.then_some(HeldBy::Unavailable) }
     }

@@ -140,8 +140,8 @@ impl TaskError {
 
     /// Names the place that failed, for example `"sms gateway"`.
     ///
-    /// When everything that needs one place fails, that is an outage of this place, also while records that need
-    /// another one succeed. A name is cut after 64 bytes. A subscription tells 64 places apart at most; those named
+    /// When several keys fail at one place and none of them succeeds, that is an outage of this place, also while
+    /// others succeed. Errors that are the record's own need no place: a success does not name one. A name is cut after 64 bytes. A subscription tells 64 places apart at most; those named
     /// later count as one. Name services, not hosts, users or requests.
     #[must_use]
     pub fn at(mut self, place: impl Into<Cow<'static, str>>) -> Self {

@@ -6,7 +6,8 @@ use std::time::Duration;
 use super::Liveness;
 use crate::time::Moment;
 
-/// How many groups are remembered. Records of further ones are held until there is room.
+/// How many groups are remembered. Records of further ones are held until there is room. Their names
+/// are kept as they are: the caller leaves out what is too long for one.
 pub const MAX_GROUPS: usize = 64;
 /// How long an answer may take. After that the question counts as unanswered.
 pub const QUESTION_PATIENCE: Duration = Duration::from_secs(60);

@@ -17,6 +17,7 @@ pub(super) struct FailingLanes {
     lanes: HashMap<u64, Failing, BuildHasherDefault<HashedAlready>>,
     classes: HashMap<ErrorClass, usize>,
     places: HashMap<Place, usize>,
+    first_hand: usize,
     look_at: Moment,
 }
 
@@ -25,6 +26,8 @@ pub(super) struct Failing {
     pub(super) source: Source,
     pub(super) class: ErrorClass,
     pub(super) place: Option<Place>,
+    /// Its record has not come through a retry topic.
+    pub(super) is_first_hand: bool,
     pub(super) until: Moment,
 }
 
@@ -41,6 +44,10 @@ impl FailingLanes {
         self.places.get(&place).copied().unwrap_or_default()
     }
 
+    pub(super) fn has_first_hand(&self) -> bool {
+        self.first_hand > 0
+    }
+
     pub(super) fn contains(&self, lane: u64) -> bool {
         self.lanes.contains_key(&lane)
     }
@@ -51,6 +58,7 @@ impl FailingLanes {
         if let Some(place) = failing.place {
             *self.places.entry(place).or_default() += 1;
         }
+        self.first_hand += usize::from(failing.is_first_hand);
         self.lanes.insert(lane, failing);
     }
 
@@ -95,6 +103,7 @@ impl FailingLanes {
         if let Some(place) = failing.place {
             decrease(&mut self.places, place);
         }
+        self.first_hand -= usize::from(failing.is_first_hand);
     }
 }
 

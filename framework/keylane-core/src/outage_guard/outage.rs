@@ -1,4 +1,4 @@
-//! A total outage: of the whole subscription, or of one place.
+//! An outage of the whole subscription, or of one place.
 
 use std::time::Duration;
 
@@ -9,6 +9,7 @@ pub(super) struct Outage {
     lanes: usize,
     /// When so many lanes failed that it may be an outage.
     crossed: Option<Moment>,
+    /// Told since then, and not of a time before it.
     last_success: Option<Moment>,
     released: bool,
 }
@@ -17,28 +18,26 @@ impl Outage {
     pub(super) fn set_lanes(&mut self, lanes: usize, threshold: usize, now: Moment) {
         self.lanes = lanes;
         if lanes < threshold {
-            self.crossed = None;
-            self.released = false;
+            (self.crossed, self.last_success, self.released) = (None, None, false);
         } else {
             self.crossed = self.crossed.or(Some(now));
         }
     }
 
+    /// Several are told in a batch, with one time: what is told after the failures that made the
+    /// outage counts as after them.
     pub(super) fn succeeded(&mut self, at: Moment) {
-        if self.last_success.is_none_or(|last| at > last) {
-            self.last_success = Some(at);
-        }
-        if self.crossed.is_some_and(|crossed| at > crossed) {
+        if self.crossed.is_some_and(|crossed| at >= crossed) {
+            self.last_success = self.last_success.max(Some(at));
             self.released = false;
         }
     }
 
     /// Since when nothing succeeds, where that is an outage.
     pub(super) fn since(&self, quiet: Duration, now: Moment) -> Option<Moment> {
-        let crossed = self.crossed?;
         match self.last_success {
-            Some(success) if success > crossed => (now.since(success) >= quiet).then_some(success),
-            _ => Some(crossed),
+            Some(success) => (now.since(success) >= quiet).then_some(success),
+            None => self.crossed,
         }
     }
 

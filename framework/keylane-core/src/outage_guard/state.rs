@@ -14,13 +14,14 @@ pub(super) const SHOWN_AFTER: Duration = Duration::from_secs(5);
 pub enum HeldBy {
     /// Nothing succeeds in the whole subscription.
     Outage,
-    /// Nothing succeeds that needs this place.
+    /// Lanes fail at this place, and none of them succeeds.
     Place(Place),
     /// Several lanes fail with errors of this class.
     Class(ErrorClass),
     /// Records are fatal, undecodable or panic, one after the other.
     Deployment,
-    /// Its latest attempt said that something is not available, and its back-off is at its longest.
+    /// Its latest attempt said that something is not available, and its back-off is at its longest,
+    /// or ten attempts before it said so too.
     Unavailable,
 }
 
@@ -30,7 +31,7 @@ pub enum HeldBy {
 pub struct OutageState {
     /// Nothing has succeeded since then.
     pub total: Option<Moment>,
-    /// Places where nothing has succeeded since then.
+    /// Places where several lanes have failed since then, and none of those has succeeded.
     pub places: Vec<(Place, Moment)>,
     /// Partial outages.
     pub classes: Vec<ClassOutage>,

@@ -13,7 +13,8 @@ pub(crate) fn total_outage(now: Moment) -> OutageGuard {
     let source = guard.join();
     for lane in 0..OUTAGE_LANES as u64 {
         let attempt = FailedAttempt { class: ErrorClass::new(lane), ..Failure::Retryable.into() };
-        assert!(guard.failed(source, 1_000_000 + lane, attempt, now));
+        let report = Report { source, lane: 1_000_000 + lane, is_first_hand: true };
+        assert!(guard.failed(report, attempt, now));
     }
     guard
 }
@@ -25,7 +26,7 @@ fn at(after: Duration) -> Moment {
 fn fail(guard: &mut OutageGuard, lanes: std::ops::Range<u64>, class: u64, place: Option<Place>, now: Moment) {
     for lane in lanes {
         let attempt = FailedAttempt { failure: Failure::Retryable, class: ErrorClass::new(class), place };
-        guard.failed(Source(1), lane, attempt, now);
+        guard.failed(Report { source: Source(1), lane, is_first_hand: true }, attempt, now);
     }
 }
 
@@ -56,7 +57,7 @@ fn a_total_outage_holds_without_end_and_ends_with_the_first_success() {
     let mut guard = OutageGuard::default();
     for hour in 0..100 {
         fail(&mut guard, 0..5, 1, None, at(hour * HOUR));
-        (0..5).for_each(|lane| guard.expects(lane, at((hour + 1) * HOUR), LANE_GRACE));
+        (0..5).for_each(|lane| guard.expects(lane, at((hour + 1) * HOUR)));
         assert_eq!(judge(&mut guard, 9, at(hour * HOUR)), Some(HeldBy::Outage));
     }
     let now = at(99 * HOUR + SECOND);
@@ -75,6 +76,16 @@ fn a_success_from_before_is_no_sign_that_something_works() {
     assert_eq!(judge(&mut guard, 9, at(2 * SECOND)), Some(HeldBy::Outage), "told late");
     guard.succeeded(at(3 * SECOND));
     assert_eq!(judge(&mut guard, 9, at(3 * SECOND)), None);
+}
+
+#[test]
+fn a_success_in_the_very_moment_of_the_outage_counts_by_the_order_in_which_it_is_told() {
+    let mut guard = OutageGuard::default();
+    guard.succeeded(at(SECOND));
+    fail(&mut guard, 0..5, 1, None, at(SECOND));
+    assert_eq!(judge(&mut guard, 9, at(SECOND)), Some(HeldBy::Outage), "it was before");
+    guard.succeeded(at(SECOND));
+    assert_eq!(judge(&mut guard, 9, at(SECOND)), None, "it was after");
 }
 
 #[test]
@@ -100,6 +111,9 @@ fn an_outage_of_a_place_ends_when_a_lane_that_failed_there_succeeds() {
     assert_eq!(judge(&mut guard, 1, now), None);
     guard.cleared(7, Some(now));
     assert!(judge_at(&mut guard, 1, here, now).is_some(), "7 has not failed");
+    let held_for = OUTAGE_PATIENCE;
+    let case = Case { reason: Reason::Exhausted, class: ErrorClass::new(1), place: here, held_for };
+    assert_eq!(guard.judge(case, now), None, "it was held for long enough");
     guard.cleared(3, Some(now));
     assert_eq!(judge_at(&mut guard, 1, here, now), None);
 }
@@ -139,7 +153,7 @@ fn the_patience_does_not_run_while_the_outage_is_total() {
     let mut guard = OutageGuard::new(OutageSettings { patience: 10 * MINUTE, ..OutageSettings::default() });
     for minute in 1..=300 {
         fail(&mut guard, 0..5, 1, None, at(minute * MINUTE));
-        (0..5).for_each(|lane| guard.expects(lane, at((minute + 1) * MINUTE), LANE_GRACE));
+        (0..5).for_each(|lane| guard.expects(lane, at((minute + 1) * MINUTE)));
     }
     let now = 300 * MINUTE + SECOND;
     guard.succeeded(at(now));
@@ -162,12 +176,13 @@ fn a_partial_outage_that_comes_and_goes_is_one() {
 }
 
 #[test]
-fn a_lane_leaves_a_minute_after_its_next_attempt_was_due() {
+fn a_lane_leaves_a_minute_after_its_next_attempt_had_to_have_ended() {
     let mut guard = OutageGuard::default();
     fail(&mut guard, 0..5, 1, None, at(SECOND));
-    (0..5).for_each(|lane| guard.expects(lane, at(HOUR), LANE_GRACE));
-    assert!(judge(&mut guard, 9, at(HOUR + MINUTE - SECOND)).is_some());
-    assert!(judge(&mut guard, 9, at(HOUR + MINUTE + 2 * SECOND)).is_none());
+    (0..5).for_each(|lane| guard.expects(lane, at(HOUR)));
+    let leaves = HOUR + LONGEST_ATTEMPT + MINUTE;
+    assert!(judge(&mut guard, 9, at(leaves - SECOND)).is_some());
+    assert!(judge(&mut guard, 9, at(leaves + 2 * SECOND)).is_none());
 }
 
 #[test]
@@ -271,7 +286,7 @@ proptest! {
     /// The guard counts as a list of lanes does. Lanes leave up to a second late.
     #[test]
     fn what_holds_follows_from_a_list_of_failing_lanes(steps in proptest::collection::vec(any_step(), 1..150)) {
-        let mut guard = OutageGuard::new(OutageSettings { lanes: 3, patience: HOUR, quiet: MINUTE });
+        let mut guard = OutageGuard::new(OutageSettings { lanes: 3, patience: HOUR, quiet: MINUTE, ..OutageSettings::default() });
         let (mut now, mut list, mut crossed, mut success) = (100_u64, Vec::<Lane>::new(), None, None);
         for step in steps {
             let moment = at(Duration::from_secs(now));
@@ -287,7 +302,7 @@ proptest! {
                 }
                 Step::Succeed => {
                     guard.succeeded(moment);
-                    success = Some(now);
+                    success = crossed.map(|_| now);
                 }
                 Step::Pass { seconds } => {
                     // One second at a time, since lanes leave at a look.
@@ -296,11 +311,13 @@ proptest! {
                         guard.look(at(Duration::from_secs(now)));
                         list.retain(|lane| lane.until > now);
                         crossed = if list.len() < 3 { None } else { crossed.or(Some(now)) };
+                        success = success.filter(|_| crossed.is_some());
                     }
                 }
             }
             crossed = if list.len() < 3 { None } else { crossed.or(Some(now)) };
-            let works = success.is_some_and(|success| crossed.is_some_and(|at| success > at) && now - success < 60);
+            success = success.filter(|_| crossed.is_some());
+            let works = success.is_some_and(|success| now - success < 60);
             let is_total = crossed.is_some() && !works;
             let now = at(Duration::from_secs(now));
             prop_assert_eq!(judge(&mut guard, 77, now) == Some(HeldBy::Outage), is_total);

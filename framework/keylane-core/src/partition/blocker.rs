@@ -9,13 +9,13 @@
 //! * its first attempt began long enough ago ([`BlockerPolicy::after`]), and it runs, waits for a retry, or is parked.
 //!
 //! A record that is not due yet is where its producer wanted it; one that waits for a free place is held up by others; one that
-//! is being written is on its way out already. Those are never taken, and neither is anything while the partition is paused,
-//! drains, or is careful after a crash.
+//! is being written is on its way out already; one that is held, or whose latest attempt said that something is unavailable,
+//! waits for that. Those are never taken, and neither is anything while the partition is paused, drains, or is careful after a
+//! crash.
 
 use std::time::Duration;
 
-use super::pending::PendingRecord;
-use super::pending::State;
+use super::pending::{Held, PendingRecord, State};
 use super::{Partition, Publish, Ticket};
 use crate::Caution;
 use crate::failed_attempt::{ErrorClass, FailedAttempt};
@@ -51,7 +51,7 @@ pub struct BlockerPolicy {
 pub enum Blocking<'a, R> {
     /// It goes to the dead-letter topic.
     Taken(Blocker<'a, R>),
-    /// It would, if the outage guard held nothing. Asked again after the longest back-off.
+    /// It would, if the outage guard held nothing, and what it needs were not unavailable. Asked again after the longest back-off.
     RefusedByGuard,
 }
 
@@ -90,7 +90,7 @@ impl<R> Partition<R> {
         }
         self.next_blocker_look = self.now + LOOK;
         let (slot, behind) = self.find_blocker()?;
-        if !guard.holds_nothing(self.now) {
+        if self.waits_for_others(slot) || !guard.holds_nothing(self.now) {
             self.next_blocker_look = self.now + self.settings.retry.backoff.max;
             return Some(Blocking::RefusedByGuard);
         }
@@ -129,6 +129,12 @@ impl<R> Partition<R> {
             |level: usize, limit: usize| level.saturating_mul(100) >= limit.saturating_mul(NEARLY_FULL_PERCENT);
         nearly(self.ledger.settled_ahead(), policy.settled_ahead_limit)
             || nearly(self.pending.len(), policy.pending_limit)
+    }
+
+    /// By its latest failure it is no fault of its own: it is held, or what it needs is unavailable.
+    fn waits_for_others(&self, slot: u32) -> bool {
+        let record = self.pending.get(slot);
+        record.held() != Held::No || record.tried().unavailable > 0
     }
 
     /// The blocker's slot and the number of records behind it.

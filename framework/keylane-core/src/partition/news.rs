@@ -6,16 +6,16 @@
 use std::collections::HashSet;
 use std::hash::BuildHasherDefault;
 
+use super::Partition;
 use super::pending::PendingRecord;
-use super::{Partition, Success};
 use crate::failed_attempt::FailedAttempt;
 use crate::failure::Failure;
 use crate::lanes::HashedAlready;
-use crate::outage_guard::{OutageGuard, Source};
+use crate::outage_guard::{OutageGuard, Report, Source};
 use crate::time::Moment;
 
-/// So many failing lanes are remembered, as many as the guard tracks. Beyond that they are all
-/// forgotten here, and the guard drops them by itself.
+/// So many failing lanes are remembered: nearly as many as the guard tracks, which is 64 for each
+/// of 65 classes. Beyond that they are all forgotten here, and the guard drops them by itself.
 const MOST_FAILING: usize = 4_096;
 
 #[derive(Default)]
@@ -24,12 +24,10 @@ pub(super) struct News {
     source: Option<Source>,
     /// The latest success that the guard has not heard of.
     succeeded_at: Option<Moment>,
-    /// A record was decoded since the guard heard of one.
-    decoded: bool,
     /// Lanes of this partition that the guard takes for failing.
     failing: HashSet<u64, BuildHasherDefault<HashedAlready>>,
-    /// Those of them that do not fail any longer, and whether they succeeded.
-    cleared: Vec<(u64, bool)>,
+    /// Lanes that have succeeded: those of them, and those that may fail in the origin's partition.
+    cleared: Vec<u64>,
     /// How many held records the guard knows of.
     held: usize,
 }
@@ -47,7 +45,7 @@ impl<R> Partition<R> {
     /// Whether there is something to tell the guard.
     pub fn has_news(&self) -> bool {
         let news = &self.news;
-        news.succeeded_at.is_some() || news.decoded || !news.cleared.is_empty() || news.held != self.pending.held()
+        news.succeeded_at.is_some() || !news.cleared.is_empty() || news.held != self.pending.held()
     }
 
     /// Tells the guard what has happened since the last call. To be called after results were
@@ -59,11 +57,8 @@ impl<R> Partition<R> {
         if let Some(at) = succeeded_at {
             guard.succeeded(at);
         }
-        if std::mem::take(&mut self.news.decoded) {
-            guard.decoded();
-        }
-        for (lane, has_succeeded) in self.news.cleared.drain(..) {
-            guard.cleared(lane, succeeded_at.filter(|_| has_succeeded));
+        for lane in self.news.cleared.drain(..) {
+            guard.cleared(lane, succeeded_at);
         }
         let held = self.pending.held();
         if self.news.held != held {
@@ -87,20 +82,18 @@ impl<R> Partition<R> {
         self.pending.held()
     }
 
-    pub(super) fn note_success(&mut self, slot: u32, success: Success) {
-        let has_succeeded = success == Success::Done;
-        if has_succeeded {
-            self.news.succeeded_at = Some(self.now);
-        } else {
-            self.news.decoded = true;
-        }
-        if self.news.failing.is_empty() {
+    /// Done or skipped: the processor has come to an end with it.
+    pub(super) fn note_success(&mut self, slot: u32) {
+        self.news.succeeded_at = Some(self.now);
+        // The partition that wrote it to the retry topic has told the guard that its lane fails.
+        let by_topic = self.pending.get(slot).rounds() > 0;
+        if self.news.failing.is_empty() && !by_topic {
             return;
         }
         if let Some(lane) = self.guards_lane(slot)
-            && self.news.failing.remove(&lane)
+            && (self.news.failing.remove(&lane) || by_topic)
         {
-            self.news.cleared.push((lane, has_succeeded));
+            self.news.cleared.push(lane);
         }
     }
 
@@ -118,7 +111,8 @@ impl<R> Partition<R> {
                 if failure != Failure::Panicked {
                     guard.decoded();
                 }
-                if guard.failed(source, lane, attempt, self.now) {
+                let is_first_hand = self.pending.get(slot).rounds() == 0;
+                if guard.failed(Report { source, lane, is_first_hand }, attempt, self.now) {
                     if self.news.failing.len() >= MOST_FAILING {
                         self.news.failing.clear();
                     }

@@ -2,12 +2,12 @@
 
 use std::time::Duration;
 
-use super::pending::{Held, State};
+use super::pending::{Held, State, Waits};
 use super::watch::CLEARED_BY_FAILURES;
 use super::{ParkReason, Partition, Publish, PublishResult, Settlement, Success, Ticket, Verdict};
 use crate::failed_attempt::{ErrorClass, FailedAttempt};
 use crate::failure::{Failure, Reason};
-use crate::outage_guard::{HeldBy, LANE_GRACE, OutageGuard};
+use crate::outage_guard::{HeldBy, OutageGuard};
 use crate::retry_policy::Decision;
 use crate::time::Moment;
 
@@ -21,7 +21,7 @@ impl<R> Partition<R> {
             return Verdict::Stale;
         }
         self.attempt_ended(ticket.slot);
-        self.note_success(ticket.slot, outcome);
+        self.note_success(ticket.slot);
         let outcome = match outcome {
             Success::Done => Settlement::Done,
             Success::Skipped => Settlement::Skipped,
@@ -53,22 +53,30 @@ impl<R> Partition<R> {
         if self.pending.get(slot).attempts_here >= CLEARED_BY_FAILURES {
             self.unwatch(slot);
         }
+        let attempt = self.with_place(slot, attempt);
         let lane = self.note_failure(slot, attempt, guard);
         let attempt = self.judged_by(slot, attempt, guard);
         let tried = self.pending.get(slot).tried();
         match self.settings.retry.decide(attempt, tried, entropy, self.now, guard) {
             Decision::Wait { delay, held } => {
-                self.pending.get_mut(slot).waits(attempt.failure, delay, held);
+                let wait = match held {
+                    None => Waits::Retry,
+                    Some(by) if guard.is_bounded(by) => Waits::Patience,
+                    Some(_) => Waits::WithoutEnd,
+                };
+                self.pending.get_mut(slot).waits(attempt.failure, delay, wait);
                 self.hold(slot, attempt.failure, held);
-                guard.expects(lane, self.now + delay, LANE_GRACE);
+                guard.expects(lane, self.now + delay);
                 self.wait_until(self.now + delay, slot, State::Waiting);
                 Verdict::Waiting { delay, held }
             }
             Decision::RetryTopic { round, delay } => {
                 // Without a key the record is another lane in the retry topic, and must not count twice.
-                let grace = if self.pending.get(slot).lane().is_some() { LANE_GRACE } else { Duration::ZERO };
-                guard.expects(lane, self.now + delay, grace);
-                self.pending.get_mut(slot).waits(attempt.failure, delay, None);
+                match self.pending.get(slot).lane() {
+                    Some(_) => guard.expects(lane, self.now + delay),
+                    None => guard.forgets_at(lane, self.now + delay),
+                }
+                self.pending.get_mut(slot).waits(attempt.failure, delay, Waits::Retry);
                 self.publish(slot, Publish::Retry { round, delay })
             }
             Decision::DeadLetter(reason) => {
@@ -90,27 +98,37 @@ impl<R> Partition<R> {
         }
     }
 
+    /// A time-out and a panic name no place: it is where the record failed before. So it is with
+    /// every failure of a record that is held by a place.
+    fn with_place(&self, slot: u32, attempt: FailedAttempt) -> FailedAttempt {
+        let names_none = matches!(attempt.failure, Failure::TimedOut | Failure::Panicked);
+        let record = self.pending.get(slot);
+        let before = record.place().filter(|_| names_none || record.held() == Held::Place);
+        FailedAttempt { place: attempt.place.or(before), ..attempt }
+    }
+
     /// Brings the record up to date, and says by which class it is judged. An outage may show
     /// different errors to one record: what it failed with before counts while that is out.
     fn judged_by(&mut self, slot: u32, attempt: FailedAttempt, guard: &mut OutageGuard) -> FailedAttempt {
-        let standing = guard.standing(attempt.place, self.now);
+        let standing = guard.standing(self.now);
         let before = self.pending.get(slot).class();
         let stays = |before: &ErrorClass| !guard.is_class_out(attempt.class) && guard.is_class_out(*before);
         let class = before.filter(stays).unwrap_or(attempt.class);
+        let attempt = FailedAttempt { class, ..attempt };
         let now = self.now;
         let pending = self.pending.get_mut(slot);
-        pending.failed(attempt.failure, class, standing, now);
         let held_by = match pending.held() {
-            Held::Outage => HeldBy::Outage,
-            Held::Place => attempt.place.map_or(HeldBy::Outage, HeldBy::Place),
-            Held::Class => HeldBy::Class(class),
-            Held::Deployment => HeldBy::Deployment,
-            Held::No | Held::Unavailable => return FailedAttempt { class, ..attempt },
+            Held::Outage => Some(HeldBy::Outage),
+            Held::Place => Some(attempt.place.map_or(HeldBy::Outage, HeldBy::Place)),
+            Held::Class => Some(HeldBy::Class(class)),
+            Held::Deployment => Some(HeldBy::Deployment),
+            Held::No | Held::Unavailable => None,
         };
-        if attempt.failure.is_retryable() && guard.is_over(held_by, now) {
+        pending.failed(attempt, held_by.is_some_and(|by| guard.is_bounded(by)), standing, now);
+        if attempt.failure.is_retryable() && held_by.is_some_and(|by| guard.is_over(by, now)) {
             pending.starts_anew();
         }
-        FailedAttempt { class, ..attempt }
+        attempt
     }
 
     fn hold(&mut self, slot: u32, failure: Failure, held: Option<HeldBy>) {

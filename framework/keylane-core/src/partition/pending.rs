@@ -7,11 +7,11 @@ use std::num::NonZeroU64;
 use std::time::Duration;
 
 use super::{Delivery, FailureHeaders, Publish, Ticket};
-use crate::failed_attempt::ErrorClass;
+use crate::failed_attempt::{ErrorClass, FailedAttempt, Place};
 use crate::failure::Failure;
 use crate::ledger::Sequence;
 use crate::offset::Offset;
-use crate::outage_guard::{HeldBy, Standing};
+use crate::outage_guard::Standing;
 use crate::retry_policy::Tried;
 use crate::time::Moment;
 
@@ -79,10 +79,12 @@ struct Rare {
 struct Tries {
     /// Its retry time.
     retried_for: Moment,
-    /// For how long it was held in partial outages.
+    /// For how long it was held while others succeeded.
     held_for: Moment,
     /// The class it is judged by.
     class: ErrorClass,
+    /// Where it failed.
+    place: Option<Place>,
     /// Attempts since its delivery that do not count.
     forgiven: u32,
     /// In a row.
@@ -105,12 +107,24 @@ pub(super) enum Held {
     Unavailable,
 }
 
+/// What a wait is taken from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Waits {
+    /// The retry time.
+    Retry,
+    /// The patience of an outage.
+    Patience,
+    /// Nothing.
+    WithoutEnd,
+}
+
 impl Default for Tries {
     fn default() -> Self {
         Self {
             retried_for: Moment::ORIGIN,
             held_for: Moment::ORIGIN,
             class: ErrorClass::UNKNOWN,
+            place: None,
             forgiven: 0,
             unavailable: 0,
             held: Held::No,
@@ -418,6 +432,11 @@ impl<R> PendingRecord<R> {
         self.rare.as_ref().map(|rare| rare.tries.class)
     }
 
+    /// Where it failed the last time, as far as that is known.
+    pub(super) fn place(&self) -> Option<Place> {
+        self.rare.as_ref()?.tries.place
+    }
+
     pub(super) fn tried(&self) -> Tried {
         let tries = self.rare.as_ref().map(|rare| rare.tries).unwrap_or_default();
         Tried {
@@ -432,18 +451,18 @@ impl<R> PendingRecord<R> {
 
     /// Its attempt has failed: what that adds to its retry time. What it spent in a total outage is
     /// given back when that is over.
-    pub(super) fn failed(&mut self, failure: Failure, class: ErrorClass, standing: Standing, now: Moment) {
+    pub(super) fn failed(&mut self, attempt: FailedAttempt, is_bounded: bool, standing: Standing, now: Moment) {
         let ran_for = now.since(self.started);
         let failed_before = self.attempts_here > 1 || self.rounds() > 0;
         let tries = &mut self.rare.get_or_insert_default().tries;
-        tries.class = class;
-        if matches!(failure, Failure::Unavailable { .. }) {
+        (tries.class, tries.place) = (attempt.class, attempt.place);
+        if matches!(attempt.failure, Failure::Unavailable { .. }) {
             tries.forgiven = tries.forgiven.saturating_add(1);
             return;
         }
         tries.unavailable = 0;
         match tries.held {
-            Held::Class => tries.held_for = tries.held_for + ran_for,
+            _ if is_bounded => tries.held_for = tries.held_for + ran_for,
             Held::No if failed_before => tries.retried_for = tries.retried_for + ran_for,
             _ => {}
         }
@@ -466,16 +485,16 @@ impl<R> PendingRecord<R> {
     }
 
     /// It is to wait before its next attempt.
-    pub(super) fn waits(&mut self, failure: Failure, delay: Duration, held: Option<HeldBy>) {
+    pub(super) fn waits(&mut self, failure: Failure, delay: Duration, wait: Waits) {
         let tries = &mut self.rare.get_or_insert_default().tries;
         if matches!(failure, Failure::Unavailable { .. }) {
             tries.unavailable = tries.unavailable.saturating_add(1);
             return;
         }
-        match held {
-            None => tries.retried_for = tries.retried_for + delay,
-            Some(HeldBy::Class(_)) => tries.held_for = tries.held_for + delay,
-            Some(_) => {}
+        match wait {
+            Waits::Retry => tries.retried_for = tries.retried_for + delay,
+            Waits::Patience => tries.held_for = tries.held_for + delay,
+            Waits::WithoutEnd => {}
         }
     }
 

@@ -190,3 +190,19 @@ fn with_a_topic_a_delivery_has_its_retries_in_place_also_where_its_time_came_use
     assert_eq!(decide_after(&policy, 99 * SECOND, 5, 9), wait(10 * SECOND));
     assert_eq!(decide_after(&policy, 99 * SECOND, 6, 9), Decision::DeadLetter(Reason::Exhausted));
 }
+
+#[test]
+fn what_is_unavailable_is_held_from_the_longest_delay_on_or_the_tenth() {
+    let flat = Backoff { initial: SECOND, max: 10 * SECOND, multiplier: 1.0, jitter: 0.2 };
+    let slow = Backoff { multiplier: 1.1, max: 3_600 * SECOND, ..flat };
+    for (backoff, first) in [(flat, 0), (slow, 10), (Backoff::exponential(SECOND, 8 * SECOND), 3)] {
+        let policy = RetryPolicy { backoff, ..policy() };
+        for unavailable in 0..20 {
+            let tried = Tried { attempts_here: 1, unavailable, ..Tried::default() };
+            let away = Failure::Unavailable { retry_after: None };
+            let decision = policy.decide(away.into(), tried, 7, Moment::ORIGIN, &mut OutageGuard::default());
+            let Decision::Wait { held, .. } = decision else { panic!("{decision:?}") };
+            assert_eq!(held.is_some(), unavailable >= first, "{backoff:?} after {unavailable}");
+        }
+    }
+}

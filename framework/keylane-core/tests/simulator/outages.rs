@@ -55,6 +55,7 @@ fn calm(kind: Kind, keys: u64, records: usize, until: u64) -> Scenario {
         without_keys: false,
         concurrency: 16,
         slowest_attempt: 200,
+        hangs_for: None,
         records,
         produced_until: until,
         bad: Bad::None,
@@ -62,6 +63,7 @@ fn calm(kind: Kind, keys: u64, records: usize, until: u64) -> Scenario {
         one_in: 1,
         classes: 1,
         place: None,
+        bad_place: None,
         unavailable: false,
         downtimes: Vec::new(),
         released_at: None,
@@ -148,7 +150,9 @@ fn bad_records_are_given_up(scenario: &Scenario, seed: u64) -> Result<Report, St
     let round = scenario.policy.topic.map_or(Duration::ZERO, |topic| topic.backoff.max.mul_f64(1.2));
     let longest = scenario.policy.for_at_least.unwrap_or_default() + scenario.guard.patience;
     let last_delivery = if scenario.policy.topic.is_some() { 10 * capped } else { Duration::ZERO };
-    let longest = longest + 2 * capped + round + last_delivery + Duration::from_secs(10);
+    // By count it is the attempts; by time the one that runs when time is up, and those of the last delivery.
+    let hanging = scenario.hangs_for.map_or(Duration::ZERO, |millis| 12 * Duration::from_millis(millis));
+    let longest = longest + 2 * capped + round + last_delivery + hanging + Duration::from_secs(10);
     let latest = report.bad_dead_after.iter().max().copied().unwrap_or_default();
     if report.bad_dead_after.len() != report.bad {
         return Err(format!("seed {seed}: bad records are left: {report:?} {scenario:?}"));
@@ -178,6 +182,42 @@ fn no_good_record_is_given_up_in_a_total_outage() {
         most_held = most_held.max(report.most_held);
     });
     assert!(most_held > 0 || runs() < DEFAULT_RUNS, "the guard had nothing to do");
+}
+
+/// Attempts hang until they time out, and records come one by one. That a lane fails is seen only
+/// after the time-out.
+#[test]
+fn no_good_record_is_given_up_where_attempts_hang_in_a_total_outage() {
+    let mut most_held = 0;
+    for_each_seed(|seed, random| {
+        let kind = random.pick(&[Kind::Time, Kind::TimeThenTopic, Kind::Count]);
+        let gap = random.pick(&[20 * SECOND, 30 * SECOND, MINUTE]);
+        let records = random.pick(&[15, 60]);
+        let until = OUTAGE_BEGINS + records * gap;
+        let mut scenario = calm(kind, 1_000, records as usize, until);
+        scenario.partitions = 1 + random.index(3);
+        scenario.concurrency = 1_000;
+        scenario.outages = vec![(0, until + HOUR)];
+        scenario.hangs_for = Some(5 * MINUTE);
+        scenario.ends_at = until + 3 * HOUR;
+        let report = check(&scenario, seed);
+        most_held = most_held.max(report.most_held);
+    });
+    assert!(most_held > 0 || runs() < DEFAULT_RUNS, "the guard had nothing to do");
+}
+
+#[test]
+fn bad_records_that_hang_are_given_up_within_the_retry_time() {
+    for_each_seed(|seed, random| {
+        let kind = random.pick(&[Kind::Time, Kind::TimeThenTopic, Kind::Count]);
+        let mut scenario = calm(kind, 10, 100, 20 * MINUTE);
+        scenario.bad = Bad::First(1 + random.index(4));
+        scenario.hangs_for = Some(5 * MINUTE);
+        scenario.guard.patience = Duration::ZERO;
+        scenario.ends_at = 4 * HOUR;
+        let report = bad_records_are_given_up(&scenario, seed).unwrap_or_else(|broken| panic!("{broken}"));
+        assert_eq!(report.most_held, 0, "seed {seed}");
+    });
 }
 
 #[test]
@@ -280,6 +320,18 @@ fn a_steady_percent_of_bad_records_is_given_up_within_retry_time_and_patience() 
         let scenario = a_steady_percent(random);
         bad_records_are_given_up(&scenario, seed).unwrap_or_else(|broken| panic!("{broken}"));
     });
+}
+
+/// That good records succeed at the place is not seen: a success names none.
+#[test]
+fn steadily_bad_records_that_name_a_place_are_given_up_within_retry_time_and_patience() {
+    let mut saw_place = false;
+    for_each_seed(|seed, random| {
+        let scenario = Scenario { bad_place: Some(Place::new(3)), ..a_steady_percent(random) };
+        let report = bad_records_are_given_up(&scenario, seed).unwrap_or_else(|broken| panic!("{broken}"));
+        saw_place |= report.saw_place;
+    });
+    assert!(saw_place || runs() < DEFAULT_RUNS, "no place was suspected");
 }
 
 #[test]

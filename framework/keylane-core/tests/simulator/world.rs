@@ -193,6 +193,7 @@ impl World {
             lanes: random.pick(&[2, 5, usize::MAX]),
             patience: Duration::from_secs(10),
             quiet: Duration::from_secs(1),
+            longest_attempt: Duration::from_secs(1),
         };
         let settings = |lane_order| {
             Arc::new(PartitionSettings {

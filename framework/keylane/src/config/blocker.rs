@@ -25,7 +25,8 @@ use serde::{Deserialize, Serialize};
 /// With [`BlockerAction::DeadLetter`] it is written to the dead-letter topic with the reason `blocker`, and settled when that is
 /// acknowledged; its key goes on with the next record. Its remaining retries are given up, also the retry topic's, and
 /// [`Exhausted`](crate::Exhausted) is not asked: this is a decision of its own, one record at a time in a partition. None is
-/// taken while records are held because of an [outage](crate::Outage).
+/// taken while records are held because of an [outage](crate::Outage), and none that waits for what is
+/// [unavailable](crate::TaskError::unavailable).
 ///
 /// An attempt that runs is ended first: its future is dropped, and the record is written only when that has happened, or the
 /// attempt could have its effect after it. Where it succeeds before, the record is done. **An attempt that blocks its thread

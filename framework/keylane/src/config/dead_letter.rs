@@ -1,6 +1,7 @@
 //! Where records go that cannot be processed.
 
-use serde::{Deserialize, Serialize};
+use serde::de::Error as _;
+use serde::{Deserialize, Deserializer, Serialize};
 
 /// The dead-letter topic of a subscription.
 ///
@@ -18,7 +19,7 @@ use serde::{Deserialize, Serialize};
 /// # What is in a dead letter
 #[doc = include_str!("../dead_letter/headers.md")]
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[serde(deny_unknown_fields, from = "Stored")]
 pub struct DeadLetter {
     /// The topic's name.
     pub topic: String,
@@ -28,5 +29,44 @@ impl DeadLetter {
     /// Dead letters go to this topic.
     pub fn topic(topic: impl Into<String>) -> Self {
         Self { topic: topic.into() }
+    }
+}
+
+/// As a settings file has it.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Stored {
+    topic: String,
+    #[serde(rename = "storm_burst")]
+    _storm_burst: Option<Gone>,
+}
+
+/// A setting of earlier versions: any value is refused, with what there is in its place.
+struct Gone;
+
+impl<'de> Deserialize<'de> for Gone {
+    fn deserialize<D: Deserializer<'de>>(_: D) -> Result<Self, D::Error> {
+        Err(D::Error::custom(
+            "dead_letter.storm_burst is gone: `outage` says when records are held instead of given up, and `retry.on` \
+             gives them up whatever else fails",
+        ))
+    }
+}
+
+impl From<Stored> for DeadLetter {
+    fn from(Stored { topic, .. }: Stored) -> Self {
+        Self { topic }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_gone_names_what_is_in_its_place() {
+        let error = serde_json::from_str::<DeadLetter>(r#"{"topic":"d","storm_burst":20}"#).unwrap_err().to_string();
+        assert!(error.contains("storm_burst") && error.contains("`outage`") && error.contains("`retry.on`"), "{error}");
+        assert_eq!(serde_json::from_str::<DeadLetter>(r#"{"topic":"d"}"#).unwrap(), DeadLetter::topic("d"));
     }
 }

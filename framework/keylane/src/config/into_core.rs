@@ -41,7 +41,9 @@ impl SubscriptionConfig {
     pub(crate) fn outage_guard(&self) -> core::OutageGuard {
         let super::Outage { lanes, patience } = self.outage;
         let backoff = self.retry.backoff.into();
-        core::OutageGuard::new(core::OutageSettings { lanes, patience, ..core::OutageSettings::for_backoff(&backoff) })
+        let longest_attempt = self.attempt_timeout;
+        let settings = core::OutageSettings::for_backoff(&backoff);
+        core::OutageGuard::new(core::OutageSettings { lanes, patience, longest_attempt, ..settings })
     }
 
     /// The policy the core decides by.

@@ -9,6 +9,7 @@ mod limits;
 mod outage;
 mod retry;
 mod spans;
+mod stored_retry;
 mod subscription_config;
 mod validate;
 mod watchdog;

@@ -12,9 +12,16 @@ use serde::{Deserialize, Serialize};
 ///
 /// | what fails | what happens to records that are out of retries |
 /// |---|---|
-/// | that many lanes, and nothing has succeeded since in the subscription, or at the [place](crate::TaskError::at) that failed | a **total** outage: they are held, without end, until something succeeds there |
+/// | that many lanes, and nothing has succeeded since in the subscription | a **total** outage: they are held, without end, until something succeeds |
+/// | that many lanes at one [place](crate::TaskError::at), and none of them has succeeded since, while others succeed | an **outage of a place**: they are held until a lane that failed there succeeds, for at most [`patience`](Self::patience) |
 /// | that many lanes of one [class](crate::TaskError::of_class) of errors, while others succeed | a **partial** outage: they are held for at most [`patience`](Self::patience), then given up |
 /// | 20 records of that many lanes were given up as undecodable, fatal or panicking, with no success among them | a **bad deployment**: further ones are held until one succeeds (or decodes), or the process restarts |
+///
+/// A member that reads only partitions of the retry topic sees only records that have failed before. Where no other
+/// record fails in it, and nothing has succeeded since it started, a total outage too holds a record for at most
+/// [`patience`](Self::patience).
+///
+/// What may be away for longer is [unavailable](crate::TaskError::unavailable): that is waited for without end.
 ///
 /// A record that is held is tried again at the longest back-off ([`Retry::backoff`](crate::Retry::backoff)), and its key
 /// waits. Nothing is held without a line in the log, a reason in the health, an entry in
@@ -30,7 +37,7 @@ use serde::{Deserialize, Serialize};
 pub struct Outage {
     /// How many lanes have to fail (default 5). With fewer keys than that in the topic no outage is ever found.
     pub lanes: usize,
-    /// For how long records of a partial outage are held at most (default 2 h).
+    /// For how long a record is held at most while others succeed (default 2 h).
     #[serde(with = "humantime_serde")]
     pub patience: Duration,
 }

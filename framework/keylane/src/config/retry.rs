@@ -47,11 +47,11 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 /// # let _ = retry;
 /// ```
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields, default, from = "Stored")]
+#[serde(deny_unknown_fields, default, from = "super::stored_retry::Stored")]
 pub struct Retry {
     /// For how long a record is retried at least before it is given up (default 15 min). `None`: by count.
     ///
-    /// In a settings file, `in_place` without `for_at_least` is by count.
+    /// In a settings file, `in_place` or `topic.rounds` without `for_at_least` is by count.
     #[serde(with = "humantime_serde")]
     pub for_at_least: Option<Duration>,
     /// Retries in place per delivery (default 10), or `"forever"`. By time it is how many come before the retry topic,
@@ -66,40 +66,14 @@ pub struct Retry {
     /// The same for one reason, in place of [`exhausted`](Self::exhausted) (default: for none).
     ///
     /// **An action named here is taken at once**: neither an [outage](crate::Outage) nor a bad deployment is suspected
-    /// behind that reason, and nothing is held.
+    /// behind that reason, and nothing is held. An action that cannot be taken is refused at start: a dead letter without
+    /// a dead-letter topic, and anything for records that are out of retries where they are retried for ever.
     pub on: BTreeMap<FailureReason, Exhausted>,
 }
 
-/// As a settings file has it: what is left out decides whether it is by time or by count.
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields, default)]
-struct Stored {
-    #[serde(with = "humantime_serde")]
-    for_at_least: Option<Duration>,
-    in_place: Option<InPlace>,
-    backoff: Backoff,
-    topic: Option<RetryTopic>,
-    exhausted: Exhausted,
-    on: BTreeMap<FailureReason, Exhausted>,
-}
-
-impl Default for Stored {
-    fn default() -> Self {
-        let Retry { for_at_least: _, in_place: _, backoff, topic, exhausted, on } = Retry::default();
-        Self { for_at_least: None, in_place: None, backoff, topic, exhausted, on }
-    }
-}
-
-impl From<Stored> for Retry {
-    fn from(stored: Stored) -> Self {
-        let Stored { for_at_least, in_place, backoff, topic, exhausted, on } = stored;
-        let for_at_least = for_at_least.or_else(|| in_place.is_none().then_some(DEFAULT_TIME));
-        Self { for_at_least, in_place: in_place.unwrap_or(DEFAULT_IN_PLACE), backoff, topic, exhausted, on }
-    }
-}
-
-const DEFAULT_TIME: Duration = Duration::from_secs(15 * 60);
-const DEFAULT_IN_PLACE: InPlace = InPlace::Times(10);
+pub(super) const DEFAULT_TIME: Duration = Duration::from_secs(15 * 60);
+pub(super) const DEFAULT_IN_PLACE: InPlace = InPlace::Times(10);
+pub(super) const DEFAULT_ROUNDS: u32 = 10;
 
 impl Default for Retry {
     fn default() -> Self {
@@ -138,7 +112,8 @@ impl Retry {
         Self::in_place(0)
     }
 
-    /// How many retries in place come before the retry topic (default 10). Has no effect without a retry topic.
+    /// How many retries in place come before the retry topic (default 10), by [time](Self::for_at_least). Has no effect
+    /// without a retry topic, or by count: [`in_place`](Self::in_place) has the number then.
     #[must_use]
     pub fn in_place_first(mut self, times: u32) -> Self {
         if self.for_at_least.is_some() {
@@ -169,8 +144,8 @@ impl Retry {
         self
     }
 
-    /// How many rounds through the retry topic (default 10), by count. Has no effect without a retry topic, or by
-    /// [time](Self::for_at_least).
+    /// How many rounds through the retry topic (default 10), by count. Has no effect without a retry topic; by
+    /// [time](Self::for_at_least), another number than 10 is refused at start.
     #[must_use]
     pub fn topic_rounds(mut self, rounds: u32) -> Self {
         if let Some(topic) = &mut self.topic {
@@ -251,6 +226,22 @@ pub enum FailureReason {
     Exhausted,
 }
 
+impl FailureReason {
+    pub(super) const fn as_str(self) -> &'static str {
+        match self {
+            Self::Undecodable => "undecodable",
+            Self::Fatal => "fatal",
+            Self::Panic => "panic",
+            Self::Timeout => "timeout",
+            Self::Exhausted => "exhausted",
+        }
+    }
+
+    pub(super) const fn is_out_of_retries(self) -> bool {
+        matches!(self, Self::Panic | Self::Timeout | Self::Exhausted)
+    }
+}
+
 /// How often a record is retried in place.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum InPlace {
@@ -296,7 +287,7 @@ pub struct RetryTopic {
     /// The topic's name (default `<origin>-retry`; required where a subscription has several origins). It must exist.
     pub name: Option<String>,
     /// How many rounds a record makes through the topic before it is exhausted (default 10), by count. By
-    /// [time](Retry::for_at_least) there is no such limit.
+    /// [time](Retry::for_at_least) there is no such limit, and another number than 10 is refused.
     pub rounds: u32,
     /// The delay of each round (default 10 s doubling to 10 min, ±20 %).
     ///
@@ -312,7 +303,7 @@ impl Default for RetryTopic {
     fn default() -> Self {
         Self {
             name: None,
-            rounds: 10,
+            rounds: DEFAULT_ROUNDS,
             backoff: Backoff::exponential(Duration::from_secs(10), Duration::from_secs(600)),
             foreign: ForeignRetries::default(),
             adopt: Vec::new(),
@@ -325,7 +316,8 @@ impl Default for RetryTopic {
 /// Groups that read the same origin topic have the same retry topic by default, and each of them reads every retry in it. A
 /// retry topic for each group ([`Retry::then_topic_named`]) is cheaper: there is nothing to leave out then.
 ///
-/// A record is another group's if its header `keylane-group` names one. It is processed here all the same if another
+/// A record is another group's if its header `keylane-group` names one, in 1 to 255 bytes without control characters:
+/// keylane writes no other names. It is processed here all the same if another
 /// program, such as Decaton, has requeued it since.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -417,10 +409,21 @@ mod tests {
         assert_eq!(Retry::in_place(3).in_place_first(5), Retry::in_place(3));
     }
 
+    /// By time a number of rounds would have no effect, and silently so.
+    #[test]
+    fn a_number_of_rounds_alone_is_by_count() {
+        assert_eq!(read(r#"{"topic":{"rounds":3}}"#), Retry::in_place(10).then_topic().topic_rounds(3));
+        assert_eq!(read(r#"{"topic":{"rounds":10}}"#), Retry::in_place(10).then_topic());
+        assert_eq!(read(r#"{"topic":{}}"#), Retry::default().then_topic());
+        let unknown = serde_json::from_str::<Retry>(r#"{"topic":{"round":3}}"#);
+        assert!(unknown.unwrap_err().to_string().contains("unknown field `round`"));
+    }
+
     #[test]
     fn what_is_written_reads_the_same() {
         let by_reason = Retry::none().on(FailureReason::Undecodable, Exhausted::Park);
-        for retry in [Retry::default(), Retry::in_place(5), Retry::forever(), by_reason] {
+        for retry in [Retry::default(), Retry::default().then_topic(), Retry::in_place(5), Retry::forever(), by_reason]
+        {
             assert_eq!(read(&serde_json::to_string(&retry).unwrap()), retry);
         }
         let unknown = serde_json::from_str::<Retry>(r#"{"on":{"poison":"park"}}"#);

@@ -2,7 +2,8 @@
 
 use std::time::Duration;
 
-use super::{Backoff, BlockerAction, InPlace, SubscriptionConfig};
+use super::retry::DEFAULT_ROUNDS;
+use super::{Backoff, BlockerAction, Exhausted, InPlace, SubscriptionConfig};
 use crate::dead_letter::NAME_LIMIT_BYTES;
 
 /// A setting that cannot work: which one, why, and what to write instead.
@@ -116,6 +117,12 @@ impl SubscriptionConfig {
         if let Some(topic) = &self.retry.topic {
             backoff("retry.topic.backoff", &topic.backoff)?;
             in_range("retry.topic.rounds", topic.rounds as usize, 1, 10_000)?;
+            if self.retry.for_at_least.is_some() && topic.rounds != DEFAULT_ROUNDS {
+                return Err(ConfigError::new(
+                    "retry.topic.rounds",
+                    "has no effect with retry.for_at_least, which decides by time; leave one of them out",
+                ));
+            }
             in_range("retry.topic.adopt", topic.adopt.len(), 0, MAX_ADOPTED)?;
             if topic.adopt.iter().any(String::is_empty) {
                 return Err(ConfigError::new("retry.topic.adopt", "has an empty name; name consumer groups"));
@@ -142,6 +149,7 @@ impl SubscriptionConfig {
                 ));
             }
         }
+        self.validate_actions()?;
         if self.dead_letter.as_ref().is_some_and(|dead_letter| dead_letter.topic.is_empty()) {
             return Err(ConfigError::new("dead_letter.topic", "is empty; name the topic or leave dead_letter out"));
         }
@@ -151,6 +159,25 @@ impl SubscriptionConfig {
 }
 
 impl SubscriptionConfig {
+    /// What is said for one reason can be done, and may come to be.
+    fn validate_actions(&self) -> Result<(), ConfigError> {
+        for (reason, action) in &self.retry.on {
+            let reason = reason.as_str();
+            if *action == Exhausted::DeadLetter && self.dead_letter.is_none() {
+                let problem = format!("has dead_letter for {reason}, which needs a dead-letter topic: set dead_letter");
+                return Err(ConfigError::new("retry.on", problem));
+            }
+        }
+        let of_retries = self.retry.on.keys().find(|reason| reason.is_out_of_retries());
+        match (self.retry.in_place, of_retries) {
+            (InPlace::Forever, Some(reason)) => Err(ConfigError::new(
+                "retry.on",
+                format!("has no effect for {}: retry.in_place is forever; leave one of them out", reason.as_str()),
+            )),
+            _ => Ok(()),
+        }
+    }
+
     fn validate_stuck_work(&self) -> Result<(), ConfigError> {
         let shortest = Duration::from_millis(100);
         duration("watchdog.slow_attempt", self.watchdog.slow_attempt, shortest, 7 * DAY)?;
@@ -187,7 +214,7 @@ fn backoff(setting: &'static str, backoff: &Backoff) -> Result<(), ConfigError> 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::{Blocker, DeadLetter, Retry};
+    use crate::config::{Blocker, DeadLetter, FailureReason, Retry};
 
     fn refused(change: impl FnOnce(&mut SubscriptionConfig)) -> &'static str {
         let mut config = SubscriptionConfig::new("g", "t");
@@ -219,6 +246,7 @@ mod tests {
         assert_eq!(refused(|c| c.retry.backoff.max = Duration::MAX), "retry.backoff");
         assert_eq!(refused(|c| c.retry.backoff.jitter = 2.0), "retry.backoff");
         assert_eq!(refused(|c| c.retry = Retry::none().then_topic().topic_rounds(0)), "retry.topic.rounds");
+        assert_eq!(refused(|c| c.retry = Retry::default().then_topic().topic_rounds(3)), "retry.topic.rounds");
         assert_eq!(refused(|c| c.retry = Retry::for_at_least(Duration::ZERO)), "retry.for_at_least");
         assert_eq!(refused(|c| c.retry.in_place = InPlace::Forever), "retry.in_place");
         assert_eq!(refused(|c| c.outage.lanes = 1), "outage.lanes");
@@ -250,6 +278,26 @@ mod tests {
             refused(|c| drop(c.kafka.insert("max.poll.interval.ms".into(), "soon".into()))),
             "kafka.max.poll.interval.ms"
         );
+    }
+
+    #[test]
+    fn an_action_for_a_reason_that_cannot_be_taken_is_refused() {
+        let dead_letter = Exhausted::DeadLetter;
+        for reason in [FailureReason::Undecodable, FailureReason::Fatal, FailureReason::Exhausted] {
+            assert_eq!(refused(|c| c.retry = Retry::default().on(reason, dead_letter)), "retry.on");
+            let mut config = SubscriptionConfig::new("g", "t");
+            config.retry = Retry::default().on(reason, dead_letter);
+            config.dead_letter = Some(DeadLetter::topic("d"));
+            assert_eq!(config.validate(), Ok(()));
+        }
+        for reason in [FailureReason::Exhausted, FailureReason::Panic, FailureReason::Timeout] {
+            assert_eq!(refused(|c| c.retry = Retry::forever().on(reason, Exhausted::Park)), "retry.on");
+        }
+        for reason in [FailureReason::Undecodable, FailureReason::Fatal] {
+            let mut config = SubscriptionConfig::new("g", "t");
+            config.retry = Retry::forever().on(reason, Exhausted::Park);
+            assert_eq!(config.validate(), Ok(()));
+        }
     }
 
     #[test]

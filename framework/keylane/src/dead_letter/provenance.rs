@@ -2,8 +2,8 @@
 
 use keylane_core::Provenance;
 
-use super::names;
 use super::retry_headers::number;
+use super::{NAME_LIMIT_BYTES, names};
 use crate::{Headers, TaskMetadata};
 
 /// Reads it from the headers; `metadata` is what their last `dt_meta` says.
@@ -12,7 +12,9 @@ use crate::{Headers, TaskMetadata};
 /// `dt_meta` behind them. Where the two differ, another program has requeued the record since:
 /// Decaton and Spring keep headers that they do not know, and so leave ours as they were.
 pub(crate) fn provenance<'a>(headers: &'a Headers, metadata: Option<&TaskMetadata>) -> Provenance<'a> {
-    let Some(group) = headers.last_str(names::GROUP) else { return Provenance::default() };
+    let Some(group) = headers.last_str(names::GROUP).filter(|group| may_be_ours(group)) else {
+        return Provenance::default();
+    };
     let requeued = metadata.is_some_and(|metadata| {
         // Without a round keylane has never put it on a retry topic, so a higher count is
         // another's.
@@ -21,6 +23,12 @@ pub(crate) fn provenance<'a>(headers: &'a Headers, metadata: Option<&TaskMetadat
         metadata.retry_count != round || due.is_some_and(|due| due != metadata.scheduled_time_millis)
     });
     Provenance { group: Some(group), origin_topic: headers.last_str(names::ORIGIN_TOPIC), requeued }
+}
+
+/// Whether [`group_as_written`](super::group_as_written) can have made it. What it cannot have made is
+/// no group's name: it is not shown, and nothing waits for such a group.
+fn may_be_ours(group: &str) -> bool {
+    !group.is_empty() && group.len() <= NAME_LIMIT_BYTES && !group.chars().any(char::is_control)
 }
 
 #[cfg(test)]
@@ -113,6 +121,22 @@ mod tests {
         for headers in [Headers::new(), with(&PRODUCERS)] {
             assert_eq!(read(&headers).group, None);
         }
+    }
+
+    /// keylane writes none of these. `Retry::adopt` takes no empty name, and the others are no names
+    /// to show or to ask the brokers about.
+    #[test]
+    fn a_group_that_keylane_would_not_have_written_says_nothing() {
+        for group in ["", "a\nb", "a\u{85}b", &"x".repeat(256), &"x".repeat(1 << 20)] {
+            let mut headers = Headers::new();
+            headers.push(names::GROUP, group.to_owned());
+            headers.push(names::ORIGIN_TOPIC, "parking");
+            let Provenance { group: named, origin_topic, requeued } = read(&headers);
+            assert_eq!((named, origin_topic, requeued), (None, None, false), "{} bytes", group.len());
+        }
+        let mut longest = Headers::new();
+        longest.push(names::GROUP, "x".repeat(255));
+        assert_eq!(read(&longest).group.map(str::len), Some(255));
     }
 
     #[test]

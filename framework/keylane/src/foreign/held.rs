@@ -3,9 +3,10 @@
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use keylane_core::{Epoch, HeldBecause};
+use keylane_core::{Epoch, HeldBecause, Provenance};
 
 use crate::Record;
+use crate::dead_letter::{NAME_LIMIT_BYTES, bounded_text};
 use crate::subscription::{Control, TroubleKind, TroublePlace};
 
 /// One epoch of one partition of the retry topic.
@@ -24,7 +25,10 @@ pub(super) struct Held {
 impl Held {
     /// `None` while its group is being asked about.
     pub(super) fn of(topic: &str, record: &Record, because: HeldBecause) -> Option<Self> {
-        let provenance = record.provenance();
+        Self::naming(topic, record.provenance(), because)
+    }
+
+    fn naming(topic: &str, provenance: Provenance<'_>, because: HeldBecause) -> Option<Self> {
         let group = provenance.group.unwrap_or_default();
         let adopt = format!("if this group replaces it, set Retry::adopt([{group:?}])");
         let message = match because {
@@ -39,7 +43,7 @@ impl Held {
             HeldBecause::Stray => format!(
                 "retries of topic `{}` wait in `{topic}`: this subscription does not read that topic, and no \
                  other group processes them; add it to `topics`, or set Retry::adopt([{group:?}])",
-                provenance.origin_topic.unwrap_or_default()
+                bounded_text(provenance.origin_topic.unwrap_or_default(), NAME_LIMIT_BYTES)
             ),
             _ => format!(
                 "retries of consumer group `{group}` wait in `{topic}`: the brokers do not say whether that \
@@ -64,6 +68,8 @@ impl HeldRecords {
     }
 
     /// What the first of the partitions holds stands for all.
+    ///
+    /// The lock covers what is said of it: else an older word could come after a newer one, and stay.
     pub(super) fn note(&self, place: Place, held: Option<Held>) {
         let mut by_place = self.by_place.lock().unwrap_or_else(PoisonError::into_inner);
         let was_empty = by_place.is_empty();
@@ -78,5 +84,20 @@ impl HeldRecords {
             None if was_empty => {}
             None => self.control.troubles.passed(&self.trouble),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn any_header_makes_a_short_message() {
+        let topic = "x\n".repeat(1 << 19);
+        let stray = Provenance { group: Some("billing"), origin_topic: Some(&topic), requeued: false };
+        let Held { message } = Held::naming("retry", stray, HeldBecause::Stray).unwrap();
+        assert!(message.starts_with("retries of topic `x x x "), "{message:.100}");
+        assert!(message.len() < 600, "{} bytes", message.len());
+        assert!(message.ends_with("set Retry::adopt([\"billing\"])"), "{message}");
     }
 }

@@ -4,9 +4,7 @@ use std::time::Duration;
 
 use serde::Serialize;
 
-use crate::{
-    OngoingOutage, OutageKind, OutageStatus, PartitionStatus, PausedBy, State, SubscriptionStatus, TroubleKind,
-};
+use crate::{OngoingOutage, OutageKind, PartitionStatus, PausedBy, State, SubscriptionStatus, TroubleKind};
 
 /// Of more reasons than this the rest is counted.
 const REASONS: usize = 100;
@@ -164,9 +162,11 @@ fn degraded(name: &str, status: &SubscriptionStatus, reasons: &mut Vec<Reason>) 
         _ => {}
     }
     if let Some(outage) = &status.outage {
+        // They are held by all of them together, so the first says how many there are.
+        let mut held = outage.held;
         for ongoing in &outage.ongoing {
             let code = if ongoing.kind == OutageKind::BadDeployment { Code::BadDeployment } else { Code::Outage };
-            add(code, outage_text(ongoing, outage));
+            add(code, outage_text(ongoing, std::mem::take(&mut held), outage.window_full));
         }
     }
     for trouble in &status.troubles {
@@ -205,19 +205,21 @@ fn degraded(name: &str, status: &SubscriptionStatus, reasons: &mut Vec<Reason>) 
     }
 }
 
-fn outage_text(ongoing: &OngoingOutage, outage: &OutageStatus) -> String {
+fn outage_text(ongoing: &OngoingOutage, held: u64, window_full: bool) -> String {
     let what = match (ongoing.kind, &ongoing.place, &ongoing.class) {
-        (OutageKind::Place, Some(place), _) => format!("everything at `{place}` fails"),
+        (OutageKind::Place, Some(place), _) => {
+            format!("many keys fail at `{place}`, and none of them has succeeded since")
+        }
         (OutageKind::Class, _, Some(class)) => format!("many keys fail with `{class}`"),
         (OutageKind::BadDeployment, ..) => "many records are undecodable, fatal or panic, and none succeeds".to_owned(),
         (OutageKind::Unavailable, ..) => "something that a few keys need is unavailable".to_owned(),
         _ => "everything fails".to_owned(),
     };
-    let held = match outage.held {
+    let held = match held {
         0 => String::new(),
         held => format!("; {held} records are held instead of given up"),
     };
-    let full = if outage.window_full { "; the window is full, and good records may wait behind them" } else { "" };
+    let full = if window_full { "; the window is full, and good records may wait behind them" } else { "" };
     format!("{what}{held}{full}")
 }
 

@@ -11,8 +11,8 @@ use axum::body::{Body, to_bytes};
 use axum::http::header::CONTENT_TYPE;
 use axum::http::{HeaderMap, Request, StatusCode};
 use keylane_core::{
-    Delivery, Epoch, Failure, Moment, Offset, OutageGuard, Partition, PartitionSettings, Position, RetryPolicy,
-    SettledMap,
+    Delivery, Epoch, FailedAttempt, Failure, Moment, Offset, OutageGuard, Partition, PartitionSettings, Place,
+    Position, RetryPolicy, SettledMap,
 };
 use serde_json::Value;
 use tower::ServiceExt;
@@ -29,13 +29,24 @@ const TOKEN: &str = "open-sesame";
 
 /// The guard of a subscription in which so many keys failed.
 fn guard_after(failure: Failure, keys: u64) -> OutageGuard {
+    guard_after_attempts((0..keys).map(|_| failure.into()))
+}
+
+/// Everything fails, and so one place is out as well.
+fn two_outages() -> OutageGuard {
+    let place = Some(Place::new(0));
+    guard_after_attempts((0..9).map(|_| FailedAttempt { place, ..Failure::Retryable.into() }))
+}
+
+/// One attempt of each key.
+fn guard_after_attempts(failures: impl Iterator<Item = FailedAttempt>) -> OutageGuard {
     let retry =
         RetryPolicy { in_place: keylane_core::InPlace::Times(0), dead_letter_topic: true, ..Default::default() };
     let settings = PartitionSettings { retry, ..Default::default() };
     let (epoch, start) = (Epoch::new(1), Some(Position::new(0)));
     let mut partition = Partition::new(Arc::new(settings), epoch, start, SettledMap::new());
     let mut guard = OutageGuard::default();
-    for key in 0..keys {
+    for (key, attempt) in (0..).zip(failures) {
         let (offset, lane) = (Offset::new(i64::try_from(key).unwrap()), Some(key));
         let (rounds, attempts, retried_for) = (0, 0, Duration::ZERO);
         let delivery = Delivery { offset, lane, bytes: 0, due: None, rounds, attempts, retried_for, record: () };
@@ -44,7 +55,7 @@ fn guard_after(failure: Failure, keys: u64) -> OutageGuard {
             partition.mark_confirmed(mark);
         }
         let ticket = partition.next_start().unwrap().ticket;
-        let _ = partition.fail(ticket, failure.into(), 0, Moment::ORIGIN, &mut guard);
+        let _ = partition.fail(ticket, attempt, 0, Moment::ORIGIN, &mut guard);
     }
     partition.tell_guard(&mut guard, Moment::ORIGIN);
     guard

@@ -85,7 +85,7 @@ label_enum! {
     OutageKind as "kind" {
         /// Everything: nothing succeeds.
         Total = "total",
-        /// All that needs one place, named by the processor.
+        /// Many keys at one place, named by the processor.
         Place = "place",
         /// Many keys in the same way, while others succeed.
         Class = "class",

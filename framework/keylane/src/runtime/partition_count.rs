@@ -10,7 +10,8 @@ use std::time::{Duration, Instant};
 use rdkafka::ClientConfig;
 
 use super::work::TopicTarget;
-use crate::subscription::{Control, TroubleKind, TroublePlace};
+use crate::panics::caught;
+use crate::subscription::{Control, SubscriptionError, TroubleKind, TroublePlace};
 use crate::topics::{Cluster, Lookup, NamedTopic, Role};
 
 /// Between two questions while records are written.
@@ -94,8 +95,15 @@ pub(super) fn refresh(target: &TopicTarget, config: &ClientConfig, control: &Arc
     let Some(question) = target.partitions.question(now) else { return };
     let (topic, config, control) = (target.name.clone(), config.clone(), control.clone());
     let asked = std::thread::Builder::new().name("keylane-partitions".to_owned()).spawn(move || {
-        while is_missing(&question, &config, &topic, &control) && !control.has_ended() {
-            std::thread::sleep(ASK_AGAIN_AFTER);
+        let of_question = control.clone();
+        let until_it_is_there = move || {
+            while is_missing(&question, &config, &topic, &of_question) && !of_question.has_ended() {
+                std::thread::sleep(ASK_AGAIN_AFTER);
+            }
+        };
+        if let Err(panic) = caught(until_it_is_there) {
+            let what = format!("the thread that asks for a topic's partition count panicked: {panic}");
+            control.fail(SubscriptionError::Internal(what));
         }
     });
     if let Err(error) = asked {
@@ -106,6 +114,8 @@ pub(super) fn refresh(target: &TopicTarget, config: &ClientConfig, control: &Arc
 /// Asks once. That the topic is gone is a trouble until it is found, or a write to it is acknowledged.
 fn is_missing(question: &Question, config: &ClientConfig, topic: &str, control: &Control) -> bool {
     let place = TroublePlace::WritesTo(topic.to_owned());
+    #[cfg(test)]
+    crate::panics::planted::step("partitions", topic);
     match ask(config, topic) {
         Some(Lookup::Found { partitions: count }) if count > 0 => {
             control.troubles.found(&place);
@@ -158,6 +168,26 @@ mod tests {
         drop(question);
         // The doubt is over.
         assert!(count.question(soon + ASK_AGAIN_AFTER).is_none());
+    }
+
+    /// Guarantee G9, as `subscription/panic_tests.rs` has it for the other threads.
+    #[tokio::test]
+    async fn a_panic_of_the_thread_that_asks_ends_the_subscription() {
+        let begun = Instant::now();
+        let control = Arc::new(Control::new(Duration::ZERO));
+        let target = TopicTarget { name: "panic-partitions".into(), partitions: PartitionCount::new(8, begun) };
+        crate::panics::planted::plant("partitions", "panic-partitions", 0);
+        target.partitions.doubt();
+        refresh(&target, &ClientConfig::new(), &control, begun + ASK_AGAIN_AFTER);
+        let deadline = begun + Duration::from_secs(60);
+        while !control.must_end() {
+            assert!(Instant::now() < deadline, "the panic is silent");
+            tokio::time::sleep(Duration::from_millis(2)).await;
+        }
+        control.set_ended();
+        let error = control.ended().await.unwrap_err().to_string();
+        assert!(error.ends_with("the thread that asks for a topic's partition count panicked: boom"), "{error}");
+        assert!(!target.partitions.asking().in_progress, "the next question may be asked");
     }
 
     #[cfg(feature = "embedded-broker")]

@@ -71,6 +71,7 @@ impl Owner {
 
     /// An attempt has ended.
     pub(super) fn settle_attempt(&mut self, ticket: Ticket, outcome: AttemptOutcome, now: Moment) {
+        self.core.tell(now);
         let verdict = match outcome {
             AttemptOutcome::Done => self.core.succeed(ticket, Success::Done),
             AttemptOutcome::Skipped { reason } => {

@@ -56,7 +56,9 @@ impl Owner {
 
     fn look_for_blocker(&mut self, now: Moment) {
         let runtime = self.runtime.clone();
-        let running = match self.core.take_blocker(now, &mut runtime.guard()) {
+        // The guard is every partition's: its lock ends here, before the line is written.
+        let blocking = self.core.take_blocker(now, &mut runtime.guard());
+        let running = match blocking {
             None => return,
             Some(Blocking::RefusedByGuard) => {
                 self.metrics.held(1);

@@ -111,11 +111,22 @@ impl Control {
     }
 
     fn note_failure(&self, error: SubscriptionError) {
-        let mut failure = self.failure.lock().unwrap_or_else(PoisonError::into_inner);
-        if failure.is_none() {
-            tracing::error!(%error, "the subscription ends");
-            *failure = Some(error);
+        let text = error.to_string();
+        let is_first = {
+            let mut failure = self.failure.lock().unwrap_or_else(PoisonError::into_inner);
+            let is_first = failure.is_none();
+            failure.get_or_insert(error);
+            is_first
+        };
+        if is_first {
+            tracing::error!(error = text, "the subscription ends");
         }
+    }
+
+    /// Whether a lock is held that others wait for.
+    #[cfg(all(test, feature = "embedded-broker"))]
+    pub(super) fn is_locked(&self) -> bool {
+        self.failure.try_lock().is_err() || self.outages.is_locked()
     }
 
     pub(crate) fn has_failed(&self) -> bool {

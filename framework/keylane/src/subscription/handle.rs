@@ -29,7 +29,7 @@ pub struct Subscription {
 /// A cheap, cloneable handle to a running subscription.
 #[derive(Clone, Debug)]
 pub struct SubscriptionHandle {
-    control: Arc<Control>,
+    pub(super) control: Arc<Control>,
     shutdown_timeout: Duration,
 }
 

@@ -5,6 +5,8 @@ mod control;
 mod error;
 mod handle;
 mod hot_keys;
+#[cfg(all(test, feature = "embedded-broker"))]
+mod lock_tests;
 mod outage;
 #[cfg(all(test, feature = "embedded-broker"))]
 mod panic_tests;

@@ -40,7 +40,7 @@ pub struct OngoingOutage {
 pub enum OutageKind {
     /// Everything: nothing succeeds in the subscription.
     Total,
-    /// All that needs one place ([`TaskError::at`](crate::TaskError::at)).
+    /// Many keys, at one place ([`TaskError::at`](crate::TaskError::at)), and none of them succeeds, while others do.
     Place,
     /// Many keys, in the same way, while others succeed.
     Class,
@@ -86,7 +86,7 @@ pub(crate) struct OutageWatch {
 }
 
 /// An outage as the polling thread has seen it.
-#[derive(Debug)]
+#[derive(Clone, Copy, Debug)]
 struct Seen {
     what: What,
     since: Moment,
@@ -105,6 +105,12 @@ enum What {
     Unavailable,
 }
 
+/// A line for the log.
+enum Line {
+    Begin(Seen),
+    End(Seen),
+}
+
 impl OutageWatch {
     pub(crate) fn new(guard: OutageGuard) -> Self {
         Self {
@@ -117,6 +123,11 @@ impl OutageWatch {
 
     pub(crate) fn guard(&self) -> MutexGuard<'_, OutageGuard> {
         self.guard.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    #[cfg(all(test, feature = "embedded-broker"))]
+    pub(super) fn is_locked(&self) -> bool {
+        self.guard.try_lock().is_err() || self.seen.try_lock().is_err()
     }
 
     pub(crate) fn names(&self) -> &FaultNames {
@@ -175,6 +186,8 @@ impl OutageWatch {
         let now = self.now();
         let state = self.guard().state(now);
         let ongoing = ongoing(&state);
+        // Written when the lock is free again: others read what goes on.
+        let mut lines = Vec::new();
         let mut all = self.seen();
         for &(what, since) in &ongoing {
             let at = all.iter().position(|seen| seen.what == what).unwrap_or_else(|| {
@@ -187,7 +200,7 @@ impl OutageWatch {
             seen.most_held = seen.most_held.max(state.held);
             if !seen.is_logged && (what != What::Unavailable || now.since(seen.since) >= FEW_ARE_NEWS_AFTER) {
                 seen.is_logged = true;
-                self.log_begin(subscription, seen, state.held, now);
+                lines.push(Line::Begin(*seen));
             }
         }
         all.retain(|seen| {
@@ -195,14 +208,21 @@ impl OutageWatch {
             let lingers = if seen.is_logged { LINGERS } else { Duration::ZERO };
             let goes_on = now.since(seen.last) <= lingers;
             if !goes_on && seen.is_logged {
-                self.log_end(subscription, seen);
+                lines.push(Line::End(*seen));
             }
             goes_on
         });
+        drop(all);
+        for line in lines {
+            match line {
+                Line::Begin(seen) => self.log_begin(subscription, seen, state.held, now),
+                Line::End(seen) => self.log_end(subscription, seen),
+            }
+        }
         (ongoing.into_iter().map(|(what, _)| self.shown(what, Duration::ZERO).kind).collect(), state.held)
     }
 
-    fn log_begin(&self, subscription: &str, seen: &Seen, held: usize, now: Moment) {
+    fn log_begin(&self, subscription: &str, seen: Seen, held: usize, now: Moment) {
         let OngoingOutage { kind, place, class, .. } = self.shown(seen.what, Duration::ZERO);
         let (kind, lasts) = (kind.as_str(), now.since(seen.since));
         let (place, class) = (place.as_deref(), class.as_deref());
@@ -217,7 +237,7 @@ impl OutageWatch {
         );
     }
 
-    fn log_end(&self, subscription: &str, seen: &Seen) {
+    fn log_end(&self, subscription: &str, seen: Seen) {
         let OngoingOutage { kind, place, class, .. } = self.shown(seen.what, Duration::ZERO);
         let (kind, lasted, most_held) = (kind.as_str(), seen.last.since(seen.since), seen.most_held);
         let (place, class) = (place.as_deref(), class.as_deref());

@@ -214,3 +214,28 @@ fn its_successor_has_its_own_time() {
     assert_eq!(take(&mut partition, at(108)), None, "91 runs since 99");
     assert_eq!(take(&mut partition, at(109)).map(|(offset, ..)| offset), Some(91));
 }
+
+#[test]
+fn what_is_unavailable_or_held_is_not_taken() {
+    let (mut partition, ticket) = stuck(with_policy(), 90);
+    let (away, mut guard) = (Failure::Unavailable { retry_after: None }, OutageGuard::default());
+    let _ = partition.fail(ticket, away.into(), 0, at(9), &mut guard);
+    assert!(matches!(partition.take_blocker(at(10), &mut guard), Some(Blocking::RefusedByGuard)));
+    partition.tick(at(20));
+    let ticket = expect_start(&mut partition, 0);
+    assert!(matches!(partition.take_blocker(at(20), &mut guard), Some(Blocking::RefusedByGuard)), "it runs again");
+    // Then it fails in a way that is no sign of anything.
+    assert_eq!(fail(&mut partition, ticket, at(21)), waiting(SECOND));
+    assert_eq!(take(&mut partition, at(30)), Some((0, None, 0)));
+
+    let (mut partition, ticket) = stuck(with_policy(), 90);
+    assert_eq!(fail(&mut partition, ticket, at(1)), waiting(SECOND));
+    partition.tick(at(2));
+    let ticket = expect_start(&mut partition, 0);
+    let mut guard = total_outage(at(2));
+    let verdict = partition.fail(ticket, Failure::Retryable.into(), 0, at(2), &mut guard);
+    assert!(matches!(verdict, Verdict::Waiting { held: Some(HeldBy::Outage), .. }));
+    guard.succeeded(at(3));
+    // It is held until its next attempt, and has not been attempted since the outage ended.
+    assert!(matches!(partition.take_blocker(at(11), &mut guard), Some(Blocking::RefusedByGuard)));
+}

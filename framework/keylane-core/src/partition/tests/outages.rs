@@ -1,12 +1,16 @@
 //! Retry time, what is unavailable, and records that are held.
 
 use super::*;
-use crate::failed_attempt::{ErrorClass, FailedAttempt};
+use crate::failed_attempt::{ErrorClass, FailedAttempt, Place};
 
 fn by_time(seconds: u64, topic: Option<TopicRetry>) -> Partition<i64> {
+    partition(by_time_settings(seconds, topic))
+}
+
+fn by_time_settings(seconds: u64, topic: Option<TopicRetry>) -> PartitionSettings {
     let for_at_least = Some(Duration::from_secs(seconds));
     let retry = RetryPolicy { for_at_least, topic, in_place: InPlace::Times(2), ..settings().retry };
-    partition(PartitionSettings { retry, ..settings() })
+    PartitionSettings { retry, ..settings() }
 }
 
 /// Starts the record, whose attempt takes this long and fails like this.
@@ -142,7 +146,7 @@ fn after_a_total_outage_a_held_record_has_its_whole_retry_time() {
 
 /// The lanes of [`total_outage`] have failed again.
 fn refresh(guard: &mut OutageGuard, now: Moment) {
-    (0..5).for_each(|lane| guard.expects(1_000_000 + lane, now, 60 * SECOND));
+    (0..5).for_each(|lane| guard.expects(1_000_000 + lane, now));
 }
 
 #[test]
@@ -215,4 +219,126 @@ fn a_lane_that_succeeds_is_told_with_the_next_news() {
         let _ = partition.fail(ticket, attempt, 0, at(1), &mut guard);
     }
     assert!(guard.holds_nothing(at(1)));
+}
+
+fn at_a_place() -> FailedAttempt {
+    FailedAttempt { place: Some(Place::new(1)), ..Failure::Retryable.into() }
+}
+
+#[test]
+fn a_success_through_the_retry_topic_clears_the_lane_that_failed_in_the_origin() {
+    let topic = TopicRetry { rounds: 9, backoff: exact(60 * SECOND, 600 * SECOND) };
+    let retry = RetryPolicy { topic: Some(topic), in_place: InPlace::Times(0), ..settings().retry };
+    let settings = PartitionSettings { retry, ..settings() };
+    let (mut origin, mut topic) = (partition(settings.clone()), partition(settings));
+    let mut guard = OutageGuard::default();
+    for offset in 0..5 {
+        deliver(&mut origin, offset, offset as u64);
+        let ticket = expect_start(&mut origin, offset);
+        assert_eq!(origin.fail(ticket, at_a_place(), 0, at(1), &mut guard), Verdict::Publishing);
+    }
+    topic.deliver(Delivery { rounds: 1, attempts: 1, ..delivery(0, Some(0)) }, at(61));
+    let ticket = expect_start(&mut topic, 0);
+    let _ = topic.succeed(ticket, Success::Done);
+    topic.tell_guard(&mut guard, at(61));
+    let state = guard.state(at(70));
+    assert!(state.places.is_empty() && state.total.is_none(), "{state:?}");
+    assert!(guard.holds_nothing(at(61 + 60)), "the class is below the threshold too");
+}
+
+#[test]
+fn a_skipped_record_is_a_success() {
+    let mut partition = by_time(5, None);
+    let mut guard = total_outage(at(1));
+    partition.deliver(delivery(0, Some(7)), at(2));
+    let ticket = expect_start(&mut partition, 0);
+    let _ = partition.succeed(ticket, Success::Skipped);
+    partition.tell_guard(&mut guard, at(2));
+    assert!(guard.holds_nothing(at(2)));
+}
+
+#[test]
+fn a_record_that_times_out_after_it_failed_at_a_place_is_judged_by_that_place() {
+    let mut partition = by_time(3, None);
+    let mut guard = OutageGuard::default();
+    for offset in 0..5 {
+        deliver(&mut partition, offset, offset as u64);
+    }
+    let mut now = at(1);
+    for offset in 0..4 {
+        let ticket = expect_start(&mut partition, offset);
+        let _ = partition.fail(ticket, at_a_place(), 0, now, &mut guard);
+    }
+    let fifth = expect_start(&mut partition, 4);
+    let _ = partition.fail(fifth, at_a_place(), 0, now, &mut guard);
+    guard.succeeded(now + SECOND);
+    let mut last = waiting(SECOND);
+    // Some of the five time out all along: they may still need the place.
+    for seconds in [1, 2, 10, 10] {
+        now = now + seconds * SECOND;
+        partition.tick(now);
+        while let Some((offset, ticket)) = start(&mut partition) {
+            let failed = if offset < 2 { Failure::TimedOut.into() } else { at_a_place() };
+            let verdict = partition.fail(ticket, failed, 0, now, &mut guard);
+            if offset == 0 {
+                last = verdict;
+            }
+        }
+    }
+    let held = Verdict::Waiting { delay: 10 * SECOND, held: Some(HeldBy::Place(Place::new(1))) };
+    assert_eq!((last, partition.held_by_guard()), (held, 5));
+    // An error of another class that names no place does not end the hold.
+    now = now + 10 * SECOND;
+    partition.tick(now);
+    let (offset, ticket) = start(&mut partition).unwrap();
+    let other = FailedAttempt { class: ErrorClass::new(99), ..Failure::Retryable.into() };
+    assert_eq!((partition.fail(ticket, other, 0, now, &mut guard), offset), (held, offset));
+}
+
+#[test]
+fn a_success_is_told_with_the_time_that_its_partition_was_told() {
+    let mut partition = by_time(5, None);
+    partition.deliver(delivery(0, Some(7)), at(1));
+    let ticket = expect_start(&mut partition, 0);
+    // Meanwhile others fail, in other partitions.
+    let mut guard = total_outage(at(5));
+    partition.tell(at(6));
+    let _ = partition.succeed(ticket, Success::Done);
+    partition.tell_guard(&mut guard, at(6));
+    assert!(guard.holds_nothing(at(6)));
+}
+
+/// Six records fail for hours, five of them after a round through the retry topic: how many are given up.
+fn given_up(sixth_rounds: u32, something_succeeds: bool) -> usize {
+    let mut partition = partition(PartitionSettings { concurrency: 6, ..by_time_settings(60, None) });
+    let settings = OutageSettings { patience: 600 * SECOND, ..OutageSettings::default() };
+    let mut guard = OutageGuard::new(settings);
+    if something_succeeds {
+        guard.succeeded(at(1));
+    }
+    for offset in 0..6 {
+        let rounds = if offset == 5 { sixth_rounds } else { 1 };
+        partition.deliver(Delivery { rounds, ..delivery(offset, Some(offset as u64)) }, at(1));
+    }
+    let (mut given_up, mut latest) = (0, 0);
+    for now in 2..4 * 3_600 {
+        partition.tick(at(now));
+        while let Some((_, ticket)) = start(&mut partition) {
+            let _ = partition.fail(ticket, Failure::Retryable.into(), 0, at(now), &mut guard);
+        }
+        while let Some(request) = partition.next_publish() {
+            let _ = partition.publish_finished(request.ticket, PublishResult::Acknowledged, 0, at(now));
+            (given_up, latest) = (given_up + 1, now);
+        }
+        partition.tell_guard(&mut guard, at(now));
+    }
+    assert!(latest < 60 + 600 + 30, "the last one after {latest} s");
+    given_up
+}
+
+#[test]
+fn what_is_seen_of_a_retry_topic_alone_holds_for_the_patience_and_not_without_end() {
+    assert_eq!(given_up(1, false), 6);
+    assert_eq!(given_up(0, false), 0, "one of them fails at first hand");
+    assert_eq!(given_up(1, true), 0, "something has succeeded before");
 }

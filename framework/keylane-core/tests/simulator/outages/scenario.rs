@@ -12,6 +12,8 @@ pub(crate) struct Scenario {
     pub(crate) concurrency: usize,
     /// In milliseconds, as all times here.
     pub(crate) slowest_attempt: u64,
+    /// While the downstream is away, and for bad records, attempts take just so long and time out.
+    pub(crate) hangs_for: Option<u64>,
     pub(crate) records: usize,
     pub(crate) produced_until: u64,
     pub(crate) bad: Bad,
@@ -22,6 +24,8 @@ pub(crate) struct Scenario {
     /// The errors of the outage are of so many classes.
     pub(crate) classes: u64,
     pub(crate) place: Option<Place>,
+    /// What the errors of bad records name.
+    pub(crate) bad_place: Option<Place>,
     pub(crate) unavailable: bool,
     /// When the process does not run: from, to.
     pub(crate) downtimes: Vec<(u64, u64)>,
@@ -73,6 +77,17 @@ impl Scenario {
         }
     }
 
+    /// How long an attempt takes that begins now.
+    pub(crate) fn takes(&self, key: Option<u64>, number: u64, nature: Nature, now: u64, random: &mut Random) -> u64 {
+        let hangs = matches!(nature, Nature::Bad(_)) || self.is_away(key, number, now);
+        self.hangs_for.filter(|_| hangs).unwrap_or_else(|| 1 + random.below(self.slowest_attempt))
+    }
+
+    fn is_away(&self, key: Option<u64>, number: u64, now: u64) -> bool {
+        let affected = key.unwrap_or(number).is_multiple_of(self.one_in);
+        affected && self.outages.iter().any(|(from, to)| (*from..*to).contains(&now))
+    }
+
     /// How an attempt ends now.
     pub(crate) fn outcome(
         &self,
@@ -85,14 +100,16 @@ impl Scenario {
     ) -> Result<(), FailedAttempt> {
         let bad = ErrorClass::new(1_000);
         match nature {
-            Nature::Bad(failure) => return Err(FailedAttempt { failure, class: bad, place: None }),
+            Nature::Bad(_) if self.hangs_for.is_some() => return Err(Failure::TimedOut.into()),
+            Nature::Bad(failure) => return Err(FailedAttempt { failure, class: bad, place: self.bad_place }),
             Nature::BadUntilRestart(failure) if starts == 1 => return Err(failure.into()),
             _ => {}
         }
-        let affected = key.unwrap_or(number).is_multiple_of(self.one_in);
-        let away = self.outages.iter().any(|(from, to)| (*from..*to).contains(&now));
-        if !affected || !away {
+        if !self.is_away(key, number, now) {
             return Ok(());
+        }
+        if self.hangs_for.is_some() {
+            return Err(Failure::TimedOut.into());
         }
         let failure = match random.below(4) {
             _ if self.unavailable => Failure::Unavailable { retry_after: None },

@@ -268,7 +268,9 @@ impl World {
             self.numbered += 1;
             self.report.attempts += 1;
             part.running.insert(self.numbered, start.ticket);
-            let takes = 1 + self.random.below(self.scenario.slowest_attempt);
+            let (number_of_record, record) = (*start.record as u64, &self.records[*start.record]);
+            let (key, nature) = (record.key, record.nature);
+            let takes = self.scenario.takes(key, number_of_record, nature, self.now, &mut self.random);
             events.push((self.now + takes, Event::AttemptEnds { part: number, number: self.numbered }));
         }
         while let Some(request) = part.partition.next_publish() {

@@ -129,6 +129,15 @@ async fn a_bad_deployment_is_named_and_so_are_good_records_that_may_wait_behind_
 }
 
 #[tokio::test]
+async fn the_number_of_held_records_is_said_once_however_many_outages_go_on() {
+    let handle = SubscriptionHandle::of(Arc::new(Control::new(Duration::ZERO).guarded_by(two_outages())));
+    let answer = get(&shared(vec![handle], None), "/health/live").await;
+    let texts: Vec<_> = answer.json()["reasons"].as_array().unwrap().iter().map(|it| it["text"].to_string()).collect();
+    assert_eq!(codes(&answer), ["outage", "outage"], "{texts:?}");
+    assert_eq!(texts.iter().filter(|text| text.contains("records are held")).count(), 1, "{texts:?}");
+}
+
+#[tokio::test]
 async fn brokers_away_pauses_and_an_outage_are_degraded() {
     let guard = guard_after(Failure::Retryable, 9);
     let control = Arc::new(Control::new(Duration::ZERO).named("a").guarded_by(guard));
