@@ -74,6 +74,8 @@ pub(super) struct Assigned {
     confirmed: Option<Mark>,
     /// What was found of a crash is not on the broker yet.
     pub(super) opening: bool,
+    /// The broker takes no commits of this topic.
+    pub(super) opening_refused: bool,
     first_batch_at: Option<Instant>,
     /// The log's end as it was known before this epoch; see [`knows_log_end`](Self::knows_log_end).
     pub(super) stale_end: Option<i64>,
@@ -134,6 +136,7 @@ impl Assigned {
             end_offset: None,
             confirmed: None,
             opening: false,
+            opening_refused: false,
             first_batch_at: None,
             stale_end: None,
             told_log_end: false,
@@ -229,7 +232,7 @@ impl Assigned {
     /// The broker has this mark.
     pub(super) fn confirm(&mut self, mark: Mark) {
         self.confirmed = self.confirmed.max(Some(mark));
-        self.opening = false;
+        (self.opening, self.opening_refused) = (false, false);
     }
 
     /// Whether the client's figure for the log's end is of this epoch. The client keeps that of an earlier assignment until

@@ -4,6 +4,7 @@
 //! Cost when nothing crashes: one commit per assignment. While the coordinator is away starts wait: those of partitions
 //! that have not crashed for [`keylane_core::MARK_PATIENCE`] at most, others as long as it takes. Polling goes on.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -26,6 +27,9 @@ pub(super) struct Marks {
     proof: Proof,
     again_at: Option<Instant>,
     complained: bool,
+    /// Some topic was refused: one topic at a time, this one last.
+    by_topic: bool,
+    topic: Option<Arc<str>>,
 }
 
 /// Of membership: brokers take a commit from members only.
@@ -51,7 +55,15 @@ pub(super) const OPENING: Mark = Mark::new(0);
 
 impl Marks {
     pub(super) fn new(queue: CommitQueue) -> Self {
-        Self { queue, under_way: None, proof: Proof::None, again_at: None, complained: false }
+        Self {
+            queue,
+            under_way: None,
+            proof: Proof::None,
+            again_at: None,
+            complained: false,
+            by_topic: false,
+            topic: None,
+        }
     }
 
     /// Whether answers are waited for.
@@ -88,9 +100,15 @@ impl Marks {
                 Ok(()) => {
                     self.complained = false;
                     sent.into_iter().for_each(|sent| sent.confirm(partitions));
+                    self.by_topic = partitions.iter().any(|partition| partition.opening_refused);
                 }
                 Err(RDKafkaErrorCode::OffsetMetadataTooLarge) => return Err(TooLarge),
-                Err(error) => self.failed(error),
+                Err(error) => {
+                    if is_about_a_topic(error) {
+                        self.refused(&sent, partitions);
+                    }
+                    self.failed(error);
+                }
             }
         }
         Ok(())
@@ -99,17 +117,24 @@ impl Marks {
     /// Commits every mark that is wanted and not confirmed, with the partitions' stored points.
     ///
     /// What was found at the opening goes first, alone: before it is on the broker nothing may run that could kill, or the
-    /// next start would find the same crash again: in the logs, in the metrics, and with what it named.
+    /// next start would find the same crash again: in the logs, in the metrics, and with what it named. Openings of a topic
+    /// whose commits are refused, which may last for days, are not waited for by others.
     pub(super) fn send(&mut self, consumer: &BaseConsumer<Context>, partitions: &[Assigned]) {
         if self.under_way.is_some() || self.again_at.is_some_and(|again| Instant::now() < again) {
             return;
         }
         self.again_at = None;
-        let opening = partitions.iter().any(|partition| partition.opening);
+        let opening = partitions.iter().any(|partition| partition.opening && !partition.opening_refused);
         let wanted = partitions.iter().filter(|partition| partition.opening || !opening);
-        let wanted: Vec<_> = wanted.filter_map(|partition| partition.unconfirmed_mark().zip(Some(partition))).collect();
+        let mut wanted: Vec<_> =
+            wanted.filter_map(|partition| partition.unconfirmed_mark().zip(Some(partition))).collect();
         // Where no mark is wanted any commit will do: the same once more.
         let again = if wanted.is_empty() && self.proof == Proof::Wanted { partitions } else { &[] };
+        let has_point = |partition: &&Assigned| partition.stored.is_some();
+        let turn = self.turn(wanted.iter().map(|(_, partition)| *partition).chain(again.iter().filter(has_point)));
+        let has_turn = |partition: &Assigned| turn.as_ref().is_none_or(|topic| *topic == partition.topic);
+        wanted.retain(|(_, partition)| has_turn(partition));
+        let again = again.iter().filter(|partition| has_turn(partition));
         let points = wanted.iter().map(|(_, partition)| *partition).chain(again).filter_map(|partition| {
             let point = partition.stored.as_ref()?;
             Some((&*partition.topic, partition.partition, point.position, point.metadata.as_str()))
@@ -151,6 +176,29 @@ impl Marks {
         }
     }
 
+    /// Of the topics of these partitions the one that comes after the last. `None` where all go together.
+    fn turn<'a>(&mut self, partitions: impl Iterator<Item = &'a Assigned>) -> Option<Arc<str>> {
+        if !self.by_topic {
+            return None;
+        }
+        let topics: BTreeSet<&Arc<str>> = partitions.map(|partition| &partition.topic).collect();
+        let next = topics.iter().find(|topic| self.topic.as_ref().is_none_or(|last| **topic > last));
+        self.topic = next.or(topics.first()).map(|topic| Arc::clone(topic));
+        self.topic.clone()
+    }
+
+    /// The answer to a commit of several topics does not say which was refused: librdkafka puts the error of one in place
+    /// of all others.
+    fn refused(&mut self, sent: &[Sent], partitions: &mut [Assigned]) {
+        self.by_topic = true;
+        let Some(first) = sent.first().filter(|first| sent.iter().all(|sent| sent.topic == first.topic)) else {
+            return;
+        };
+        for partition in partitions.iter_mut().filter(|partition| partition.topic == first.topic) {
+            partition.opening_refused = partition.opening;
+        }
+    }
+
     fn failed(&mut self, error: RDKafkaErrorCode) {
         self.again_at = Some(Instant::now() + AGAIN);
         if !std::mem::replace(&mut self.complained, true) {
@@ -170,6 +218,69 @@ impl Sent {
     }
 }
 
+/// Whether a refusal says nothing of other topics.
+fn is_about_a_topic(error: RDKafkaErrorCode) -> bool {
+    matches!(error, RDKafkaErrorCode::TopicAuthorizationFailed | RDKafkaErrorCode::UnknownTopicOrPartition)
+}
+
 /// `offset.metadata.max.bytes` of the broker is smaller than what was written.
 #[derive(Debug)]
 pub(super) struct TooLarge;
+
+#[cfg(all(test, feature = "embedded-broker"))]
+mod tests {
+    use rdkafka::ClientConfig;
+
+    use super::*;
+    use crate::consumer::fetch_queue::Forwarding;
+    use crate::metrics::{MetricLabels, SubscriptionMetrics};
+    use crate::runtime::{CommitPoint, Progress, SharedLease};
+    use crate::subscription::Control;
+    use crate::{EmbeddedBroker, EmbeddedBrokerOptions};
+
+    const PATIENCE: Duration = Duration::from_secs(30);
+
+    /// With an opening, which is stored.
+    fn opening(topic: &str) -> Assigned {
+        let labels = MetricLabels { subscription: "s", topic, partition: 0 };
+        let budgets = (keylane_core::Budget::new(10, 7), keylane_core::Budget::new(10, 7));
+        let (inbox, progress) = (Arc::new(Inbox::new(0, false)), Arc::new(Progress::default()));
+        let mut partition = Assigned::new(topic.into(), 0, inbox, progress, false, &labels, budgets);
+        partition.opening = true;
+        partition.stored = Some(point(OPENING));
+        partition
+    }
+
+    fn point(mark: Mark) -> CommitPoint {
+        CommitPoint { position: 3, metadata: String::new(), mark: Some(mark), running: false }
+    }
+
+    /// The mock refuses commits of topics that it does not have, as a broker those that an ACL forbids.
+    #[test]
+    fn a_topic_whose_commits_are_refused_keeps_no_other_from_its_opening_and_marks() {
+        let broker = EmbeddedBroker::start(EmbeddedBrokerOptions::default()).expect("it starts");
+        broker.create_topic("tasks", 1).expect("there is no such topic");
+        let (control, metrics) = (Arc::new(Control::new(PATIENCE)), Arc::new(SubscriptionMetrics::new("s")));
+        let context = Context::new(control, metrics, Arc::<Forwarding>::default(), Arc::new(SharedLease::new()));
+        let mut config = ClientConfig::new();
+        config.set("bootstrap.servers", broker.bootstrap_servers()).set("group.id", "group");
+        config.set("reconnect.backoff.max.ms", "100");
+        let consumer: BaseConsumer<Context> = config.create_with_context(context).expect("the settings are right");
+        let mut marks = Marks::new(CommitQueue::new(&consumer));
+        let mut partitions = [opening("refused"), opening("tasks")];
+        let mut until = |partitions: &mut [Assigned; 2], what: &str, is_so: fn(&[Assigned; 2]) -> bool| {
+            let deadline = Instant::now() + PATIENCE;
+            while !is_so(partitions) {
+                assert!(Instant::now() < deadline, "not within {PATIENCE:?}: {what}");
+                assert!(marks.take_answers(partitions).is_ok(), "too large");
+                marks.send(&consumer, partitions);
+                std::thread::sleep(Duration::from_millis(2));
+            }
+        };
+        until(&mut partitions, "its opening is taken", |partitions| !partitions[1].opening);
+        assert!(partitions[0].opening);
+        partitions[1].stored = Some(point(Mark::new(1)));
+        until(&mut partitions, "its mark is taken", |partitions| partitions[1].unconfirmed_mark().is_none());
+        assert_eq!(partitions[0].unconfirmed_mark(), Some(OPENING), "it is tried again");
+    }
+}
