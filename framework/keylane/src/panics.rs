@@ -11,19 +11,28 @@ const LONGEST_TEXT: usize = 1_000;
 ///
 /// The state that the call has touched may be half changed: the caller only ends what it belongs to.
 pub(crate) fn caught<T>(call: impl FnOnce() -> T) -> Result<T, String> {
-    catch_unwind(AssertUnwindSafe(call)).map_err(text)
+    caught_as(call, |words| cut(words).to_owned())
+}
+
+/// The same, and turns a panic into what `tell` makes of its words, which may be of any length.
+pub(crate) fn caught_as<T, E>(call: impl FnOnce() -> T, tell: impl FnOnce(&str) -> E) -> Result<T, E> {
+    catch_unwind(AssertUnwindSafe(call)).map_err(|payload| told(payload, tell))
 }
 
 /// The text of a payload, which it drops.
 pub(crate) fn text(payload: Box<dyn Any + Send>) -> String {
+    told(payload, |words| cut(words).to_owned())
+}
+
+fn told<E>(payload: Box<dyn Any + Send>, tell: impl FnOnce(&str) -> E) -> E {
     let words = payload.downcast_ref::<&str>().copied();
     let words = words.or_else(|| payload.downcast_ref::<String>().map(String::as_str));
-    let text = cut(words.unwrap_or("(no message)")).to_owned();
+    let told = tell(words.unwrap_or("(no message)"));
     // A payload can be of any type, also of one that panics when it is dropped.
     if let Err(another) = catch_unwind(AssertUnwindSafe(|| drop(payload))) {
         std::mem::forget(another);
     }
-    text
+    told
 }
 
 fn cut(text: &str) -> &str {

@@ -1,8 +1,6 @@
 //! One attempt: decode, process, and turn whatever happens into an outcome.
 
-use std::any::Any;
 use std::future::{Future, poll_fn};
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::task::{Context, Poll};
@@ -17,7 +15,7 @@ use super::work::{OwnersWork, Work};
 use crate::metrics::AttemptResult;
 use crate::task::Source;
 use crate::task_error::{Cause, TaskErrorKind};
-use crate::{Decode, Processor, Record, Task, TaskError, error_text};
+use crate::{Decode, Processor, Record, Task, TaskError, error_text, panics};
 
 /// What an attempt needs to know of its record.
 pub(super) struct Call {
@@ -131,13 +129,9 @@ fn begin<T, D: Decode<T>, P: Processor<T>>(
 }
 
 fn caught<R>(call: impl FnOnce() -> R) -> Result<R, AttemptOutcome> {
-    catch_unwind(AssertUnwindSafe(call)).map_err(|panic| {
-        let outcome = AttemptOutcome::failed(Failure::Panicked, panic_text(panic.as_ref()));
-        // Anything can be thrown, also what panics when it is dropped.
-        if let Err(another) = catch_unwind(AssertUnwindSafe(|| drop(panic))) {
-            std::mem::forget(another);
-        }
-        outcome
+    panics::caught_as(call, |words| {
+        let error = format!("the attempt panicked: {}", error_text::text(words));
+        AttemptOutcome::failed(Failure::Panicked, error)
     })
 }
 
@@ -217,11 +211,6 @@ impl<F: Future> Future for Timed<'_, F> {
         **busy += begin.elapsed();
         poll
     }
-}
-
-fn panic_text(panic: &(dyn Any + Send)) -> String {
-    let text = panic.downcast_ref::<&str>().copied().or_else(|| panic.downcast_ref::<String>().map(String::as_str));
-    format!("the attempt panicked: {}", error_text::text(text.unwrap_or("(no message)")))
 }
 
 #[cfg(test)]
