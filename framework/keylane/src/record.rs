@@ -49,6 +49,7 @@ impl RecordHeaders {
 
 /// Where a record was first read, for a task that came through the retry topic.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
 pub struct Origin {
     /// The origin topic.
     pub topic: Arc<str>,

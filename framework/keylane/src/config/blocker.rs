@@ -38,6 +38,7 @@ use serde::{Deserialize, Serialize};
 /// partition.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
+#[non_exhaustive]
 pub struct Blocker {
     /// What is done (default: nothing).
     pub action: BlockerAction,

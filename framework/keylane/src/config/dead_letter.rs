@@ -20,6 +20,7 @@ use serde::{Deserialize, Deserializer, Serialize};
 #[doc = include_str!("../dead_letter/headers.md")]
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, from = "Stored")]
+#[non_exhaustive]
 pub struct DeadLetter {
     /// The topic's name.
     pub topic: String,

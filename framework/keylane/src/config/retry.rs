@@ -48,6 +48,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 /// ```
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default, from = "super::stored_retry::Stored")]
+#[non_exhaustive]
 pub struct Retry {
     /// For how long a record is retried at least before it is given up (default 15 min). `None`: by count.
     ///
@@ -244,6 +245,7 @@ impl FailureReason {
 
 /// How often a record is retried in place.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum InPlace {
     /// At most this many times after the first attempt of each delivery.
     Times(u32),
@@ -283,6 +285,7 @@ impl<'de> Deserialize<'de> for InPlace {
 /// A retry topic.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
+#[non_exhaustive]
 pub struct RetryTopic {
     /// The topic's name (default `<origin>-retry`; required where a subscription has several origins). It must exist.
     pub name: Option<String>,
@@ -321,6 +324,7 @@ impl Default for RetryTopic {
 /// program, such as Decaton, has requeued it since.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
+#[non_exhaustive]
 pub enum ForeignRetries {
     /// Leaves the record to the group that wrote it, if that group is alive: the record is settled here as *foreign*, which is
     /// counted and logged. A group is alive if it has members or has committed offsets of this retry topic.
@@ -342,6 +346,7 @@ pub enum ForeignRetries {
 /// What happens to a record that is given up: its retries have failed, or a failure is fatal.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
+#[non_exhaustive]
 pub enum Exhausted {
     /// Write it to the dead-letter topic. With none configured it is retried in place for ever at the capped back-off (an
     /// undecodable record is parked): keylane never drops a record.
@@ -358,6 +363,7 @@ pub enum Exhausted {
 /// The n-th retry waits `initial × multiplier^(n-1)`, at most `max`, spread by ± `jitter`.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
+#[non_exhaustive]
 pub struct Backoff {
     /// The first delay (default 100 ms).
     #[serde(with = "humantime_serde")]
@@ -386,6 +392,18 @@ impl Backoff {
     /// The same delay each time, with ±20 % jitter.
     pub const fn fixed(delay: Duration) -> Self {
         Self { initial: delay, max: delay, multiplier: 1.0, jitter: 0.2 }
+    }
+
+    /// Sets [`multiplier`](Self#structfield.multiplier).
+    #[must_use]
+    pub const fn multiplier(self, multiplier: f64) -> Self {
+        Self { multiplier, ..self }
+    }
+
+    /// Sets [`jitter`](Self#structfield.jitter).
+    #[must_use]
+    pub const fn jitter(self, jitter: f64) -> Self {
+        Self { jitter, ..self }
     }
 }
 
