@@ -1,10 +1,11 @@
 //! Outages as this member sees them: its guard, its log lines, and what others are shown.
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::{Duration, Instant, SystemTime};
 
 use keylane_core::{ErrorClass, Moment, OutageGuard, OutageState, Place};
 
+use crate::lock::lock;
 use crate::runtime::FaultNames;
 
 /// What is an outage at present, and what is held because of it. See [`Outage`](crate::Outage).
@@ -122,7 +123,7 @@ impl OutageWatch {
     }
 
     pub(crate) fn guard(&self) -> MutexGuard<'_, OutageGuard> {
-        self.guard.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.guard)
     }
 
     #[cfg(all(test, feature = "embedded-broker"))]
@@ -143,7 +144,7 @@ impl OutageWatch {
     }
 
     fn seen(&self) -> MutexGuard<'_, Vec<Seen>> {
-        self.seen.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.seen)
     }
 
     /// Lets go what is held, until the outages of now have ended.
