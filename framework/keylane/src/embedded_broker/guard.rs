@@ -130,8 +130,6 @@ impl Shared {
     }
 }
 
-/// A lock whose holder panicked: the data is plain and whole at any moment.
-
 /// The clients, and what the last look saw.
 struct Watch {
     bootstrap_servers: String,

@@ -16,6 +16,9 @@ use super::troubles::Troubles;
 use crate::lock::lock;
 use crate::runtime::GivenUpLog;
 
+/// Topic and partition.
+type Place = (Arc<str>, i32);
+
 /// Shared by everything of one subscription. Written rarely; nothing on the way of a record.
 #[derive(Debug)]
 pub(crate) struct Control {
@@ -25,7 +28,7 @@ pub(crate) struct Control {
     state: AtomicU8,
     paused: AtomicBool,
     /// What the user paused of the assigned partitions.
-    paused_partitions: Mutex<BTreeSet<(Arc<str>, i32)>>,
+    paused_partitions: Mutex<BTreeSet<Place>>,
     /// Looked at by every housekeeping; the set only where this is set.
     any_partition_paused: AtomicBool,
     shutdown: Mutex<Option<Instant>>,
@@ -41,8 +44,8 @@ pub(crate) struct Control {
     /// When the polling thread last began a pass, since `began`.
     polled_millis: AtomicU64,
     /// Written by the polling thread, once a second each. In the order in which a status lists them.
-    partitions: Mutex<BTreeMap<(Arc<str>, i32), PartitionStatus>>,
-    hot_keys: Mutex<BTreeMap<(Arc<str>, i32), Arc<HotKeys>>>,
+    partitions: Mutex<BTreeMap<Place, PartitionStatus>>,
+    hot_keys: Mutex<BTreeMap<Place, Arc<HotKeys>>>,
     ended: AtomicBool,
     changed: Notify,
 }
@@ -178,7 +181,7 @@ impl Control {
             && self.paused_partitions().contains(&(topic.clone(), partition))
     }
 
-    fn paused_partitions(&self) -> MutexGuard<'_, BTreeSet<(Arc<str>, i32)>> {
+    fn paused_partitions(&self) -> MutexGuard<'_, BTreeSet<Place>> {
         lock(&self.paused_partitions)
     }
 
