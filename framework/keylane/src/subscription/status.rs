@@ -233,7 +233,8 @@ pub struct PartitionStatus {
     /// Whether the user paused it, or the subscription, and the pause is in force: no attempt starts any more, and
     /// [`running`](Self::running) counts those that may still finish.
     pub paused_by_user: bool,
-    /// Records behind the end of the log, as far as it is known: the end offset minus the watermark.
+    /// Records behind the end of the log, as far as it is known: the end offset minus the watermark. 0 where the end
+    /// lies below the watermark: the log was cut, or its end is known from before the latest records.
     pub lag_records: Option<u64>,
     /// How many of these offsets cannot be read for some seconds because a transaction is open in front of them.
     pub withheld_records: u64,
