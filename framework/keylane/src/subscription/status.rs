@@ -151,43 +151,30 @@ impl fmt::Display for TroublePlace {
     }
 }
 
-/// Kinds of trouble a running subscription can be in. It keeps trying in all of them.
+/// Kinds of trouble a running subscription can be in, the worst first: what an operator has to mend comes before
+/// what may pass by itself. It keeps trying in all of them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[non_exhaustive]
 pub enum TroubleKind {
-    /// Brokers are down or cannot be reached.
-    Connection,
     /// The brokers refuse the credentials, or TLS fails.
     Authentication,
     /// An ACL forbids the group or a topic.
     Authorization,
     /// A subscribed topic is gone; or the retry or dead-letter topic, or a partition of it, at a write to it.
     MissingTopic,
+    /// Retries of another group are held, because that group is not known to process them.
+    ForeignRetries,
+    /// Brokers are down or cannot be reached.
+    Connection,
     /// The member was cut off from its group and joins again.
     Membership,
     /// Commits fail.
     Commit,
-    /// Retries of another group are held, because that group is not known to process them.
-    ForeignRetries,
     /// Anything else.
     Other,
 }
 
 impl TroubleKind {
-    /// How bad: the lowest is the worst. What an operator has to mend comes before what may pass by itself.
-    pub(super) fn rank(self) -> u8 {
-        match self {
-            Self::Authentication => 0,
-            Self::Authorization => 1,
-            Self::MissingTopic => 2,
-            Self::ForeignRetries => 3,
-            Self::Connection => 4,
-            Self::Membership => 5,
-            Self::Commit => 6,
-            Self::Other => 7,
-        }
-    }
-
     /// Its name in logs and answers over HTTP.
     pub fn as_str(self) -> &'static str {
         match self {
