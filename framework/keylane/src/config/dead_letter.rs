@@ -18,6 +18,8 @@ use serde::{Deserialize, Deserializer, Serialize};
 ///
 /// # What is in a dead letter
 #[doc = include_str!("../dead_letter/headers.md")]
+///
+/// [`ForeignRetries`]: crate::ForeignRetries
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, from = "Stored")]
 pub struct DeadLetter {
