@@ -89,3 +89,21 @@ fn every_page_with_examples_is_compiled() {
 fn pages() -> Vec<Document> {
     documents().into_iter().filter(|document| document.path.starts_with("docs/src/")).collect()
 }
+
+#[test]
+fn decisions_are_numbered_listed_and_of_one_shape() {
+    const INDEX: &str = "docs/decisions/README.md";
+    let (index, pages): (Vec<_>, Vec<_>) = documents()
+        .into_iter()
+        .filter(|document| document.path.starts_with("docs/decisions/"))
+        .partition(|document| document.path == INDEX);
+    let listed: Vec<_> = links(&index[0].text).iter().filter_map(|link| joined(INDEX, &link.target)).collect();
+    assert_eq!(listed, pages.iter().map(|page| page.path.clone()).collect::<Vec<_>>());
+    for (number, page) in (1..).zip(&pages) {
+        assert!(page.path.starts_with(&format!("docs/decisions/{number:04}-")), "{}", page.path);
+        assert!(page.text.starts_with(&format!("# {number}. ")), "{}", page.path);
+        for part in ["\n## Context\n", "\n## Decision\n", "\n## Consequences\n"] {
+            assert!(page.text.contains(part), "{} lacks {part:?}", page.path);
+        }
+    }
+}
