@@ -91,6 +91,8 @@ mod headers;
 pub mod http;
 mod key_hash;
 mod lock;
+#[cfg(doctest)]
+mod manual;
 pub mod metrics;
 mod native;
 mod panics;
@@ -133,8 +135,3 @@ pub use subscription::{
 pub use task::Task;
 pub use task_error::{TaskError, TaskErrorKind};
 pub use task_metadata::TaskMetadata;
-
-/// The examples of the README are compiled with the documentation's.
-#[cfg(doctest)]
-#[doc = include_str!("../../../README.md")]
-struct Readme;

@@ -11,6 +11,20 @@ use crate::client_config::{ClientConfigError, side_client_config};
 
 /// Puts a [`TaskProducerConfig`] together and starts it; made by [`TaskProducer::builder`]. Each method sets
 /// the field of the same name; its documentation gives the default and the effect.
+///
+/// # Examples
+/// ```
+/// use keylane::TaskProducer;
+/// use std::time::Duration;
+///
+/// let builder = TaskProducer::builder("parking-events")
+///     .bootstrap_servers("localhost:9092")
+///     .application_id("car-park")
+///     .max_pending_records(10_000)
+///     .kafka("linger.ms", "20")
+///     .startup_timeout(Duration::from_secs(30));
+/// # let _ = builder;
+/// ```
 #[derive(Clone, Debug)]
 #[must_use = "a builder does nothing until `start` or `build`"]
 pub struct TaskProducerBuilder {
