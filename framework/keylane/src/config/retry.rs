@@ -438,7 +438,7 @@ pub enum Exhausted {
 ///
 /// let doubling = Backoff::exponential(Duration::from_millis(200), Duration::from_secs(30));
 /// let retry = Retry::default()
-///     .backoff(Backoff { jitter: 0.5, ..doubling })
+///     .backoff(doubling.jitter(0.5))
 ///     .then_topic()
 ///     .topic_backoff(Backoff::fixed(Duration::from_secs(60)));
 /// # let _ = retry;

@@ -22,9 +22,9 @@ const MOST_TOPICS: usize = 1000;
 ///
 /// # Examples
 /// ```
-/// use keylane::admin::NewTopic;
+/// use keylane::topics::NewTopic;
 ///
-/// let topic = NewTopic { replication_factor: 3, ..NewTopic::new("parking-events", 8) };
+/// let topic = NewTopic::new("parking-events", 8).replication_factor(3);
 /// assert_eq!(topic.partitions, 8);
 /// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
