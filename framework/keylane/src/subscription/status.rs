@@ -185,43 +185,30 @@ impl fmt::Display for TroublePlace {
     }
 }
 
-/// Kinds of trouble a running subscription can be in. It keeps trying in all of them.
+/// Kinds of trouble a running subscription can be in, the worst first: what an operator has to mend comes before
+/// what may pass by itself. It keeps trying in all of them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[non_exhaustive]
 pub enum TroubleKind {
-    /// Brokers are down or cannot be reached.
-    Connection,
     /// The brokers refuse the credentials, or TLS fails.
     Authentication,
     /// An ACL forbids the group or a topic.
     Authorization,
     /// A subscribed topic is gone; or the retry or dead-letter topic, or a partition of it, at a write to it.
     MissingTopic,
+    /// Retries of another group are held, because that group is not known to process them.
+    ForeignRetries,
+    /// Brokers are down or cannot be reached.
+    Connection,
     /// The member was cut off from its group and joins again.
     Membership,
     /// Commits fail.
     Commit,
-    /// Retries of another group are held, because that group is not known to process them.
-    ForeignRetries,
     /// Anything else.
     Other,
 }
 
 impl TroubleKind {
-    /// How bad: the lowest is the worst. What an operator has to mend comes before what may pass by itself.
-    pub(super) fn rank(self) -> u8 {
-        match self {
-            Self::Authentication => 0,
-            Self::Authorization => 1,
-            Self::MissingTopic => 2,
-            Self::ForeignRetries => 3,
-            Self::Connection => 4,
-            Self::Membership => 5,
-            Self::Commit => 6,
-            Self::Other => 7,
-        }
-    }
-
     /// Its name in logs and answers over HTTP.
     pub fn as_str(self) -> &'static str {
         match self {
@@ -277,7 +264,8 @@ pub struct PartitionStatus {
     /// Whether the user paused it, or the subscription, and the pause is in force: no attempt starts any more, and
     /// [`running`](Self::running) counts those that may still finish.
     pub paused_by_user: bool,
-    /// Records behind the end of the log, as far as it is known: the end offset minus the watermark.
+    /// Records behind the end of the log, as far as it is known: the end offset minus the watermark. 0 where the end
+    /// lies below the watermark: the log was cut, or its end is known from before the latest records.
     pub lag_records: Option<u64>,
     /// How many of these offsets cannot be read for some seconds because a transaction is open in front of them.
     pub withheld_records: u64,
