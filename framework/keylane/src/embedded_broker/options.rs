@@ -26,6 +26,17 @@ impl Default for EmbeddedBrokerOptions {
 }
 
 /// What an embedded broker does when it dropped records that a reader had not committed.
+///
+/// # Examples
+/// ```
+/// use keylane::{EmbeddedBroker, EmbeddedBrokerOptions, EvictionGuard};
+///
+/// let eviction_guard = EvictionGuard::Report;
+/// let options = EmbeddedBrokerOptions { eviction_guard, ..Default::default() };
+/// let broker = EmbeddedBroker::start(options)?;
+/// # drop(broker);
+/// # Ok::<(), keylane::EmbeddedBrokerError>(())
+/// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum EvictionGuard {
     /// Log it, list it, and fail later writes (100,000 batches) to any topic with a policy violation, which clients do not
