@@ -4,6 +4,14 @@ use std::fmt;
 use std::time::Duration;
 
 /// How an attempt failed.
+///
+/// # Examples
+/// ```
+/// use keylane_core::{Failure, Reason};
+///
+/// assert_eq!(Failure::TimedOut.reason(), Reason::TimedOut);
+/// assert_eq!(Failure::Unavailable { retry_after: None }.reason(), Reason::Exhausted);
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Failure {
     /// It may work the next time.
@@ -59,6 +67,14 @@ impl Failure {
 }
 
 /// Why a record ends without success. Ends up in headers and labels as [`as_str`](Self::as_str).
+///
+/// # Examples
+/// ```
+/// use keylane_core::Reason;
+///
+/// assert_eq!(Reason::Panicked.as_str(), "panic");
+/// assert!(Reason::Panicked.may_be_an_outage() && !Reason::Poison.may_be_an_outage());
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Reason {

@@ -33,6 +33,18 @@ pub struct AdminServer {
 }
 
 /// Puts an [`AdminServer`] together. Everything has a default: a free port of the loopback, read-only.
+///
+/// # Examples
+/// ```
+/// use keylane::http::AdminServer;
+///
+/// let admin = AdminServer::builder()
+///     .port(0) // a free one
+///     .token(std::env::var("ADMIN_TOKEN").unwrap_or_else(|_| "b3f1-4c2a-9d7e".into()))
+///     .start()?;
+/// println!("http://{}/health/ready", admin.local_addr());
+/// # Ok::<(), keylane::http::AdminError>(())
+/// ```
 #[derive(Clone, Debug)]
 #[must_use = "a builder does nothing until `start`"]
 pub struct AdminServerBuilder {
@@ -81,6 +93,15 @@ impl AdminServer {
 
     /// Serves the subscription of this name no longer; `false` where there is none. For one that has ended and will not come back:
     /// until it is taken out it is listed, and one that has failed keeps the process from being alive.
+    ///
+    /// # Examples
+    /// ```
+    /// use keylane::http::AdminServer;
+    ///
+    /// let admin = AdminServer::builder().start()?;
+    /// assert!(!admin.remove("not-there"));
+    /// # Ok::<(), keylane::http::AdminError>(())
+    /// ```
     pub fn remove(&self, name: &str) -> bool {
         let mut all = lock::write(&self.shared.subscriptions);
         let before = all.len();
@@ -120,6 +141,16 @@ impl AdminServerBuilder {
 
     /// Listens on this address. Beyond the loopback everybody who can reach it can read state and health, under any
     /// `Host`; there is no TLS.
+    ///
+    /// # Examples
+    /// ```
+    /// use std::net::Ipv4Addr;
+    ///
+    /// use keylane::http::AdminServer;
+    ///
+    /// let in_a_container = AdminServer::builder().address((Ipv4Addr::UNSPECIFIED, 8081));
+    /// # let _ = in_a_container;
+    /// ```
     pub fn address(mut self, address: impl Into<SocketAddr>) -> Self {
         self.address = address.into();
         self

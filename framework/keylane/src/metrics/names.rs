@@ -13,6 +13,13 @@ use super::labels::{
 };
 
 /// How a metric behaves.
+///
+/// # Examples
+/// ```
+/// use keylane::metrics::names::MetricKind;
+///
+/// assert_eq!(MetricKind::Counter.as_str(), "counter");
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum MetricKind {

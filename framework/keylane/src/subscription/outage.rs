@@ -49,6 +49,11 @@ pub struct OngoingOutage {
 }
 
 /// What fails in an outage.
+///
+/// # Examples
+/// ```
+/// assert_eq!(keylane::OutageKind::BadDeployment.as_str(), "bad_deployment");
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[non_exhaustive]
 pub enum OutageKind {
