@@ -74,6 +74,20 @@ impl State {
 }
 
 /// A snapshot of a subscription, at most a second old.
+///
+/// # Examples
+/// ```
+/// use keylane::Subscription;
+///
+/// fn report(subscription: &Subscription) {
+///     let status = subscription.status();
+///     println!("{}, {} partitions", status.state.as_str(), status.partitions.len());
+///     for trouble in &status.troubles {
+///         println!("{} at {}: {}", trouble.kind.as_str(), trouble.place, trouble.message);
+///     }
+/// }
+/// # let _ = report;
+/// ```
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct SubscriptionStatus {
@@ -104,6 +118,18 @@ pub struct SubscriptionStatus {
 /// credentials, and other trouble of a topic, is also over when a minute has passed without a complaint while other
 /// parts of the cluster answered. Trouble with writes is not: it lasts until this member writes to that topic again,
 /// also where no record waits for such a write any longer.
+///
+/// # Examples
+/// ```
+/// use keylane::{SubscriptionStatus, TroubleKind};
+///
+/// fn needs_an_operator(status: &SubscriptionStatus) -> bool {
+///     use TroubleKind::{Authentication, Authorization, MissingTopic};
+///     let refused = [Authentication, Authorization, MissingTopic];
+///     status.troubles.iter().any(|trouble| refused.contains(&trouble.kind))
+/// }
+/// # let _ = needs_an_operator;
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Trouble {
@@ -118,6 +144,14 @@ pub struct Trouble {
 }
 
 /// Where a trouble is.
+///
+/// # Examples
+/// ```
+/// use keylane::TroublePlace;
+///
+/// assert_eq!(TroublePlace::Broker(3).to_string(), "broker 3");
+/// assert_eq!(TroublePlace::WritesTo("dlq".into()).to_string(), "writes to topic dlq");
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[non_exhaustive]
 pub enum TroublePlace {
@@ -191,6 +225,16 @@ impl TroubleKind {
 }
 
 /// A snapshot of one assigned partition.
+///
+/// # Examples
+/// ```
+/// use keylane::{PartitionStatus, SubscriptionStatus};
+///
+/// fn furthest_behind(status: &SubscriptionStatus) -> Option<&PartitionStatus> {
+///     status.partitions.iter().max_by_key(|partition| partition.lag_records)
+/// }
+/// # let _ = furthest_behind;
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct PartitionStatus {
@@ -268,6 +312,23 @@ impl PartitionStatus {
 }
 
 /// The oldest unsettled record of a partition.
+///
+/// # Examples
+/// ```
+/// use keylane::SubscriptionStatus;
+///
+/// fn report(status: &SubscriptionStatus) {
+///     for partition in &status.partitions {
+///         if let Some(oldest) = &partition.oldest {
+///             println!(
+///                 "{}-{} waits for offset {} since {:?}, attempt {}",
+///                 partition.topic, partition.partition, oldest.offset, oldest.age, oldest.attempts
+///             );
+///         }
+///     }
+/// }
+/// # let _ = report;
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct OldestRecord {
