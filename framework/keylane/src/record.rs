@@ -70,6 +70,7 @@ impl RecordHeaders {
 /// assert_eq!(id, "parking-events-3-4711");
 /// ```
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
 pub struct Origin {
     /// The origin topic.
     pub topic: Arc<str>,

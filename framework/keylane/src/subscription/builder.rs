@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use crate::{
-    Blocker, DeadLetter, Decode, HotKeySettings, Limits, Outage, Processor, Reading, Retry, SubscriptionConfig,
-    Tracing, Watchdog,
+    Blocker, BootstrapServers, DeadLetter, Decode, HotKeySettings, Limits, Outage, Processor, Reading, Retry,
+    SubscriptionConfig, Tracing, Watchdog,
 };
 
 use super::error::StartError;
@@ -42,7 +42,7 @@ impl SubscriptionBuilder {
     }
 
     /// See [`SubscriptionConfig::bootstrap_servers`].
-    pub fn bootstrap_servers(mut self, servers: impl Into<String>) -> Self {
+    pub fn bootstrap_servers(mut self, servers: impl Into<BootstrapServers>) -> Self {
         self.config.bootstrap_servers = servers.into();
         self
     }
@@ -155,7 +155,7 @@ impl SubscriptionBuilder {
     /// # let _ = builder;
     /// ```
     pub fn kafka(mut self, name: impl Into<String>, value: impl Into<String>) -> Self {
-        self.config.kafka.insert(name.into(), value.into());
+        self.config.kafka.set(name, value);
         self
     }
 
@@ -164,7 +164,7 @@ impl SubscriptionBuilder {
         mut self,
         settings: impl IntoIterator<Item = (K, V)>,
     ) -> Self {
-        self.config.kafka.extend(settings.into_iter().map(|(name, value)| (name.into(), value.into())));
+        self.config.kafka.extend(settings);
         self
     }
 
