@@ -40,6 +40,7 @@ pub fn find(history: &History) -> (Vec<Cut>, Vec<String>) {
             End::Orderly => None,
             End::Killed => Some((at, "kill")),
             End::Aborted => Some((at, "abort")),
+            End::Panicked => Some((at, "panic")),
         });
         // A pause that the group did not notice cuts nothing off.
         let noticed =
