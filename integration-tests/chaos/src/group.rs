@@ -147,16 +147,18 @@ impl Group {
         self.lock().slots[slot].version = version;
     }
 
-    /// Plants a panic in the process at the place, if one runs.
+    /// Plants a panic in a process: in that at the place, or else in the next one that runs and has none planted.
     ///
     /// # Errors
     /// When that cannot be written.
     pub fn plant(&self, slot: usize, planted: Planted) -> io::Result<()> {
         let mut state = self.lock();
-        let Some(running) = state.slots.get_mut(slot).and_then(|slot| slot.running.as_mut()) else { return Ok(()) };
-        if running.terminated || running.panics.is_some() {
+        let first = slot.min(state.slots.len());
+        let (before, from) = state.slots.split_at_mut(first);
+        let mut running = from.iter_mut().chain(before).filter_map(|slot| slot.running.as_mut());
+        let Some(running) = running.find(|running| !running.terminated && running.panics.is_none()) else {
             return Ok(());
-        }
+        };
         running.panics = Some(Instant::now());
         let new = running.journal.with_extension("new");
         fs::write(&new, serde_json::to_vec(&planted)?)?;

@@ -11,7 +11,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use keylane_integration_tests::kafka::{HarnessError, Kafka};
+use keylane_integration_tests::kafka::{HarnessError, Kafka, NewRecord};
 use tokio::time::sleep;
 
 use crate::{
@@ -19,6 +19,7 @@ use crate::{
     cut_log::CutLog,
     downstream::Downstream,
     evidence::{self, Evidence, PROGRAM, SCHEDULE, Source, read_origin, read_written},
+    fate::{Fate, Value},
     group::{Crew, Group},
     journal::{Deed, Journal},
     load::{Load, Recipe},
@@ -35,6 +36,10 @@ use crate::{
 const SESSION_TIMEOUT_MS: u64 = 6_000;
 /// Shorter than the longest work times ten, longer than any by far on an idle machine.
 const ATTEMPT_TIMEOUT_MS: u64 = 2_000;
+/// How often good records are written while the group comes to rest.
+const GOOD_RECORDS_EVERY: Duration = Duration::from_secs(20);
+/// Their numbers are above all others.
+const GOOD_RECORDS_FROM: u64 = 1_000_000_000;
 /// Members of the second group.
 const SECOND_MEMBERS: usize = 2;
 /// When the members are started again meanwhile: a record that was parked is tried again in a new epoch only.
@@ -285,7 +290,13 @@ struct Side {
 /// Waits until the group has committed all there is; also says whether it took a restart of all members.
 async fn until_quiet(conductor: &Conductor<'_>, deadline: Duration) -> (Option<Duration>, bool) {
     let (began, mut restarted) = (Instant::now(), false);
+    let mut written = 0;
     while began.elapsed() < deadline {
+        if began.elapsed() >= GOOD_RECORDS_EVERY * written {
+            written += 1;
+            // What cannot be written is written the next time.
+            let _ = write_good_records(conductor, written).await;
+        }
         if is_quiet(conductor).await.unwrap_or(false) {
             return (Some(began.elapsed()), restarted);
         }
@@ -299,6 +310,18 @@ async fn until_quiet(conductor: &Conductor<'_>, deadline: Duration) -> (Option<D
         sleep(LOOK).await;
     }
     (None, restarted)
+}
+
+/// A few for every partition. Where nothing but records that fail for good is left, nothing ever succeeds, and that is an
+/// outage to keylane: it would hold them without end.
+async fn write_good_records(conductor: &Conductor<'_>, burst: u32) -> Result<(), HarnessError> {
+    let record = |partition: i32, number: u64| {
+        let id = GOOD_RECORDS_FROM + u64::from(burst) * 10_000 + u64::from(partition.unsigned_abs()) * 10 + number;
+        let value = Value { id, fate: Fate::Works(1) }.to_string();
+        NewRecord { partition: Some(partition), ..NewRecord::keyed(format!("good-{partition}-{number}"), value) }
+    };
+    let records = (0..conductor.shape.0).flat_map(|partition| (0..3).map(move |number| record(partition, number)));
+    conductor.kafka.produce(&conductor.common.topics.origin, records.collect()).await.map(drop)
 }
 
 /// Whether the commits have reached the ends of the logs. The origin topic is looked at first, and once more at the end: what

@@ -226,7 +226,7 @@ impl Schedule {
         let retry_time_ms = one_of(rng, &[None, Some(2_000), Some(10_000), Some(10_000)]);
         let second_group = scene.may_have_second && rng.bool();
         let outages = outages(rng, load_ms, retry_time_ms.is_some());
-        let beside = blows(rng, load_ms, 9_000..25_000, |rng| side_blow(rng, second_group));
+        let beside = blows(rng, load_ms, 5_000..14_000, |rng| side_blow(rng, second_group));
         if scene.may_cut && scene.nodes > 2 && load_ms >= SHORTEST_WITH_A_CUT_MS {
             let at_ms = rng.u64(QUIET_START_MS..load_ms / 3);
             brokers.push(Timed { at_ms, blow: BrokerBlow::CutLog { running: rng.bool() } });
@@ -318,7 +318,7 @@ fn outages(rng: &mut Rng, load_ms: u64, by_time: bool) -> Vec<Timed<Outage>> {
 
 fn side_blow(rng: &mut Rng, second_group: bool) -> SideBlow {
     let slot = rng.usize(0..8);
-    if second_group && rng.u32(0..100) < 40 {
+    if second_group && rng.u32(0..100) < 25 {
         return SideBlow::KillSecond { slot, away_ms: rng.u64(100..4_000) };
     }
     SideBlow::Panic { slot, planted: one_of(rng, &Planted::ALL) }
