@@ -18,6 +18,14 @@ const CREATE_TIMEOUT: Duration = Duration::from_secs(20);
 const MOST_TOPICS: usize = 1000;
 
 /// A topic to be created.
+///
+/// # Examples
+/// ```
+/// use keylane::admin::NewTopic;
+///
+/// let topic = NewTopic { replication_factor: 3, ..NewTopic::new("parking-events", 8) };
+/// assert_eq!(topic.partitions, 8);
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct NewTopic {
     /// Its name: ASCII letters, digits, `.`, `_`, `-`; at most 249 of them.

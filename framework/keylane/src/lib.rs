@@ -90,6 +90,8 @@ mod headers;
 #[cfg(feature = "http")]
 pub mod http;
 mod key_hash;
+#[cfg(doctest)]
+mod manual;
 pub mod metrics;
 mod native;
 mod panics;
@@ -131,8 +133,3 @@ pub use subscription::{
 pub use task::Task;
 pub use task_error::{TaskError, TaskErrorKind};
 pub use task_metadata::TaskMetadata;
-
-/// The examples of the README are compiled with the documentation's.
-#[cfg(doctest)]
-#[doc = include_str!("../../../README.md")]
-struct Readme;

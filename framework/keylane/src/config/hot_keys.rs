@@ -3,6 +3,15 @@
 use serde::{Deserialize, Serialize};
 
 /// How [`SubscriptionHandle::hot_keys`](crate::SubscriptionHandle::hot_keys) names keys.
+///
+/// # Examples
+/// ```
+/// use keylane::{HotKeySettings, Subscription};
+///
+/// let builder = Subscription::builder("parking-notifier", "parking-events")
+///     .hot_keys(HotKeySettings { plain_keys: true });
+/// # let _ = builder;
+/// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct HotKeySettings {

@@ -12,6 +12,15 @@ use serde::{Deserialize, Deserializer, Serialize};
 /// Names and values are those of librdkafka's `CONFIGURATION.md`. Settings that keylane owns are refused at start-up, each
 /// with the option to use instead. In a file every value is text: `"6000"`, not `6000`. `Debug` shows names only, and no error
 /// about the form shows a value: values may be secrets.
+///
+/// # Examples
+/// ```
+/// use keylane::KafkaSettings;
+///
+/// let settings: KafkaSettings =
+///     [("security.protocol", "sasl_ssl"), ("sasl.password", "secret")].into_iter().collect();
+/// assert!(!format!("{settings:?}").contains("secret"));
+/// ```
 #[derive(Clone, Default, PartialEq, Eq, Serialize)]
 #[serde(transparent)]
 pub struct KafkaSettings(BTreeMap<String, String>);

@@ -5,6 +5,16 @@ use serde::{Deserialize, Serialize};
 /// How much may be delivered and not yet settled before keylane pauses a partition (guarantee G6).
 ///
 /// What has been read when a mark is crossed is still taken in, so a mark can be exceeded by up to 1,000 records.
+///
+/// # Examples
+/// ```
+/// use keylane::{Limits, Subscription};
+///
+/// let limits =
+///     Limits { pause_at_records: 50_000, resume_at_records: 40_000, ..Limits::default() };
+/// let builder = Subscription::builder("parking-notifier", "parking-events").limits(limits);
+/// assert_eq!(builder.config().limits.pending_bytes, 64 * 1024 * 1024);
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Limits {

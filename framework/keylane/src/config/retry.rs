@@ -91,6 +91,14 @@ impl Default for Retry {
 impl Retry {
     /// Retries for at least this long after the first failure, and at least twice: in place, or in place and then
     /// through the retry topic where there is [one](Self::then_topic).
+    ///
+    /// # Examples
+    /// ```
+    /// use keylane::Retry;
+    /// use std::time::Duration;
+    ///
+    /// assert_eq!(Retry::for_at_least(Duration::from_secs(15 * 60)), Retry::default());
+    /// ```
     pub fn for_at_least(time: Duration) -> Self {
         Self { for_at_least: Some(time), ..Self::default() }
     }
@@ -114,6 +122,15 @@ impl Retry {
 
     /// How many retries in place come before the retry topic (default 10), by [time](Self::for_at_least). Has no effect
     /// without a retry topic, or by count: [`in_place`](Self::in_place) has the number then.
+    ///
+    /// # Examples
+    /// ```
+    /// use keylane::Retry;
+    /// use std::time::Duration;
+    ///
+    /// let retry = Retry::for_at_least(Duration::from_secs(3600)).in_place_first(3).then_topic();
+    /// # let _ = retry;
+    /// ```
     #[must_use]
     pub fn in_place_first(mut self, times: u32) -> Self {
         if self.for_at_least.is_some() {
@@ -138,6 +155,14 @@ impl Retry {
     }
 
     /// The same with a topic of another name: needed where a subscription has several origin topics.
+    ///
+    /// # Examples
+    /// ```
+    /// use keylane::Retry;
+    ///
+    /// let retry = Retry::default().then_topic_named("parking-notifier-retry");
+    /// assert_eq!(retry.topic.unwrap().name.as_deref(), Some("parking-notifier-retry"));
+    /// ```
     #[must_use]
     pub fn then_topic_named(mut self, name: impl Into<String>) -> Self {
         self.topic = Some(RetryTopic { name: Some(name.into()), ..RetryTopic::default() });
@@ -210,6 +235,16 @@ impl Retry {
 }
 
 /// Why a record is given up: the word that its dead letter has in `keylane-reason`.
+///
+/// # Examples
+/// ```
+/// use keylane::{Exhausted, FailureReason, Retry};
+///
+/// let retry = Retry::default()
+///     .on(FailureReason::Undecodable, Exhausted::Park)
+///     .on(FailureReason::Panic, Exhausted::Stop);
+/// # let _ = retry;
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 #[non_exhaustive]
@@ -243,6 +278,14 @@ impl FailureReason {
 }
 
 /// How often a record is retried in place.
+///
+/// # Examples
+/// ```
+/// use keylane::{InPlace, Retry};
+///
+/// assert_eq!(Retry::in_place(3).in_place, InPlace::Times(3));
+/// assert_eq!(Retry::forever().in_place, InPlace::Forever);
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum InPlace {
     /// At most this many times after the first attempt of each delivery.
@@ -281,6 +324,16 @@ impl<'de> Deserialize<'de> for InPlace {
 }
 
 /// A retry topic.
+///
+/// # Examples
+/// ```
+/// use keylane::Retry;
+///
+/// let file = r#"{ "topic": { "name": "parking-notifier-retry" } }"#;
+/// let retry: Retry = serde_json::from_str(file)?;
+/// assert_eq!(retry.topic.map(|topic| topic.rounds), Some(10));
+/// # Ok::<(), serde_json::Error>(())
+/// ```
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct RetryTopic {
@@ -319,6 +372,14 @@ impl Default for RetryTopic {
 /// A record is another group's if its header `keylane-group` names one, in 1 to 255 bytes without control characters:
 /// keylane writes no other names. It is processed here all the same if another
 /// program, such as Decaton, has requeued it since.
+///
+/// # Examples
+/// ```
+/// use keylane::{ForeignRetries, Retry};
+///
+/// let retry = Retry::default().then_topic().foreign(ForeignRetries::Hold);
+/// # let _ = retry;
+/// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum ForeignRetries {
@@ -340,6 +401,14 @@ pub enum ForeignRetries {
 }
 
 /// What happens to a record that is given up: its retries have failed, or a failure is fatal.
+///
+/// # Examples
+/// ```
+/// use keylane::{Exhausted, Retry};
+///
+/// let retry = Retry::in_place(5).exhausted(Exhausted::Park);
+/// # let _ = retry;
+/// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Exhausted {
@@ -356,6 +425,19 @@ pub enum Exhausted {
 /// An exponential back-off with a cap and jitter.
 ///
 /// The n-th retry waits `initial × multiplier^(n-1)`, at most `max`, spread by ± `jitter`.
+///
+/// # Examples
+/// ```
+/// use keylane::{Backoff, Retry};
+/// use std::time::Duration;
+///
+/// let doubling = Backoff::exponential(Duration::from_millis(200), Duration::from_secs(30));
+/// let retry = Retry::default()
+///     .backoff(Backoff { jitter: 0.5, ..doubling })
+///     .then_topic()
+///     .topic_backoff(Backoff::fixed(Duration::from_secs(60)));
+/// # let _ = retry;
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Backoff {

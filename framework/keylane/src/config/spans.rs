@@ -3,6 +3,15 @@
 use serde::{Deserialize, Serialize};
 
 /// What the spans of attempts say; see [`trace`](crate::trace).
+///
+/// # Examples
+/// ```
+/// use keylane::{KeyInSpans, Subscription, Tracing};
+///
+/// let builder = Subscription::builder("parking-notifier", "parking-events")
+///     .tracing(Tracing { key: KeyInSpans::Hashed });
+/// # let _ = builder;
+/// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Tracing {

@@ -25,6 +25,15 @@ use crate::client_config::shown_servers;
 /// ```
 ///
 #[doc = include_str!("options.md")]
+///
+/// [`SubscriptionBuilder`]: crate::SubscriptionBuilder
+/// [`Retry`]: crate::Retry
+/// [`ForeignRetries`]: crate::ForeignRetries
+/// [`Outage`]: crate::Outage
+/// [unavailable]: crate::TaskError::unavailable
+/// [`Blocker`]: crate::Blocker
+/// [`SubscriptionHandle::hot_keys`]: crate::SubscriptionHandle::hot_keys
+/// [`KafkaSettings`]: crate::KafkaSettings
 #[derive(Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct SubscriptionConfig {

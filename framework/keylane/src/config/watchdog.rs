@@ -10,6 +10,16 @@ use serde::{Deserialize, Serialize};
 ///
 /// It only reports. What ends an attempt is [`attempt_timeout`](crate::SubscriptionConfig::attempt_timeout); what takes a record
 /// out of the way is [`Blocker`](crate::Blocker).
+///
+/// # Examples
+/// ```
+/// use keylane::{Subscription, Watchdog};
+/// use std::time::Duration;
+///
+/// let watchdog = Watchdog { slow_attempt: Duration::from_secs(5), ..Watchdog::default() };
+/// let builder = Subscription::builder("parking-notifier", "parking-events").watchdog(watchdog);
+/// assert_eq!(builder.config().watchdog.stalled_after, Duration::from_secs(60));
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Watchdog {

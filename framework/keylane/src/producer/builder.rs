@@ -8,9 +8,8 @@ use super::TaskProducer;
 use super::raw::{Limits, RawProducer};
 use super::topic_check;
 use crate::client_config::{ClientConfigError, shown_servers, side_client_config};
+use crate::topics::check_name;
 
-/// A topic name may be this long.
-const MAX_TOPIC_LENGTH: usize = 249;
 const MAX_PENDING_RECORDS: usize = 10_000_000;
 const MAX_PENDING_BYTES: usize = 1 << 40;
 /// `dt_meta` travels with every task.
@@ -18,6 +17,20 @@ const MAX_ID_BYTES: usize = 1_024;
 const MAX_START_TIMEOUT: Duration = Duration::from_secs(600);
 
 /// Sets up a [`TaskProducer`]; made by [`TaskProducer::builder`].
+///
+/// # Examples
+/// ```
+/// use keylane::TaskProducer;
+/// use std::time::Duration;
+///
+/// let builder = TaskProducer::builder("parking-events")
+///     .bootstrap_servers("localhost:9092")
+///     .application_id("car-park")
+///     .max_pending_records(10_000)
+///     .kafka("linger.ms", "20")
+///     .start_timeout(Duration::from_secs(30));
+/// # let _ = builder;
+/// ```
 #[derive(Clone)]
 #[must_use]
 pub struct TaskProducerBuilder {
@@ -32,6 +45,15 @@ pub struct TaskProducerBuilder {
 }
 
 /// Why a task producer could not start.
+///
+/// # Examples
+/// ```
+/// use keylane::{TaskProducer, TaskProducerError};
+///
+/// let incomplete = TaskProducer::builder("parking-events").bootstrap_servers("localhost:9092");
+/// let Err(error) = incomplete.build() else { panic!("it has no application id") };
+/// assert!(matches!(error, TaskProducerError::Invalid { setting: "application_id", .. }));
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum TaskProducerError {
@@ -133,6 +155,20 @@ impl TaskProducerBuilder {
     }
 
     /// Many settings at once; see [`kafka`](Self::kafka).
+    ///
+    /// # Examples
+    /// One set of settings for a whole program:
+    ///
+    /// ```
+    /// use keylane::{KafkaSettings, Subscription, TaskProducer};
+    ///
+    /// let kafka: KafkaSettings = [("security.protocol", "ssl")].into_iter().collect();
+    /// let pairs = || kafka.iter().map(|(name, value)| (name.clone(), value.clone()));
+    /// let subscription =
+    ///     Subscription::builder("parking-notifier", "parking-events").kafka_settings(pairs());
+    /// let producer = TaskProducer::builder("parking-events").kafka_settings(pairs());
+    /// # let _ = (subscription, producer);
+    /// ```
     pub fn kafka_settings<K: Into<String>, V: Into<String>>(
         mut self,
         settings: impl IntoIterator<Item = (K, V)>,
@@ -192,16 +228,8 @@ impl TaskProducerBuilder {
 
     fn validate(&self) -> Result<(), TaskProducerError> {
         let invalid = |setting, reason: String| Err(TaskProducerError::Invalid { setting, reason });
-        let legal = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-');
-        let topic = &self.topic;
-        if topic.is_empty()
-            || topic.len() > MAX_TOPIC_LENGTH
-            || !topic.chars().all(legal)
-            || topic == "."
-            || topic == ".."
-        {
-            let reason = format!("{topic:?} is no name for a topic: 1 to 249 of letters, digits, '.', '_' and '-'");
-            return invalid("topic", reason);
+        if let Err(reason) = check_name(&self.topic) {
+            return invalid("topic", format!("{:?}: {reason}", self.topic));
         }
         if self.application_id.is_empty() {
             return invalid("application_id", "it is empty; name the application that makes the tasks".to_owned());

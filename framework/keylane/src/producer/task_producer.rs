@@ -109,6 +109,20 @@ impl TaskProducer {
     /// is tried, and all of those get [`EnqueueError::Full`]. So what did not fit is the end of the batch, and enqueuing it
     /// again keeps the order.
     ///
+    /// # Examples
+    /// ```no_run
+    /// # async fn example(producer: keylane::TaskProducer) {
+    /// use keylane::NewTask;
+    ///
+    /// let tasks = ["in", "out"].map(|event| NewTask::new(event).key("B-KL 42"));
+    /// for answer in producer.enqueue_all(tasks).await {
+    ///     if let Err(error) = answer {
+    ///         eprintln!("{error}");
+    ///     }
+    /// }
+    /// # }
+    /// ```
+    ///
     /// # Cancellation
     /// Dropping the future recalls nothing once it was polled; before that, nothing is queued.
     pub async fn enqueue_all(&self, tasks: impl IntoIterator<Item = NewTask>) -> Vec<Result<Enqueued, EnqueueError>> {
@@ -183,6 +197,15 @@ impl TaskProducer {
 
     /// Takes no more tasks, on any clone, and waits until every task has its answer. What has none when the time is up is
     /// given up: its future ends with [`EnqueueError::NotAcknowledged`].
+    ///
+    /// # Examples
+    /// ```no_run
+    /// # async fn example(producer: keylane::TaskProducer) {
+    /// if let Err(error) = producer.close(std::time::Duration::from_secs(10)).await {
+    ///     eprintln!("{error}"); // how many tasks have no acknowledgement
+    /// }
+    /// # }
+    /// ```
     ///
     /// # Errors
     /// [`CloseError`] with the number of tasks that were given up.

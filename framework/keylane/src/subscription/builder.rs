@@ -26,6 +26,16 @@ impl From<SubscriptionConfig> for SubscriptionBuilder {
 
 impl SubscriptionBuilder {
     /// One more origin topic.
+    ///
+    /// # Examples
+    /// ```
+    /// use keylane::{Retry, Subscription};
+    ///
+    /// let builder = Subscription::builder("parking-notifier", "parking-events")
+    ///     .topic("gate-events")
+    ///     .retry(Retry::default().then_topic_named("parking-notifier-retry"));
+    /// assert_eq!(builder.config().topics, ["parking-events", "gate-events"]);
+    /// ```
     pub fn topic(mut self, topic: impl Into<String>) -> Self {
         self.config.topics.push(topic.into());
         self
@@ -134,6 +144,16 @@ impl SubscriptionBuilder {
     }
 
     /// One setting of the Kafka client; see [`KafkaSettings`](crate::KafkaSettings).
+    ///
+    /// # Examples
+    /// ```
+    /// use keylane::Subscription;
+    ///
+    /// let builder = Subscription::builder("parking-notifier", "parking-events")
+    ///     .kafka("group.protocol", "consumer")
+    ///     .kafka("fetch.wait.max.ms", "50");
+    /// # let _ = builder;
+    /// ```
     pub fn kafka(mut self, name: impl Into<String>, value: impl Into<String>) -> Self {
         self.config.kafka.insert(name.into(), value.into());
         self
