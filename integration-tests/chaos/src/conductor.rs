@@ -12,7 +12,7 @@ use crate::{
     cut_log::CutLog,
     downstream::Downstream,
     evidence::{PROBE, Written, read_written},
-    group::Group,
+    group::{ENDS_AFTER_A_PANIC, Group},
     journal::{Deed, Journal},
     programs::Version,
     schedule::{BrokerBlow, MemberBlow, Schedule, SideBlow, Timed},
@@ -390,7 +390,8 @@ impl Conductor<'_> {
         for group in &groups {
             group.leave(&group.wanted());
         }
-        let given_up = Instant::now() + MEMBER_ENDS + SHUTDOWN;
+        // One that hangs after a panic is killed before that.
+        let given_up = Instant::now() + MEMBER_ENDS.max(ENDS_AFTER_A_PANIC) + SHUTDOWN;
         while !groups.iter().all(|group| group.is_gone()) {
             if Instant::now() >= given_up {
                 return false;

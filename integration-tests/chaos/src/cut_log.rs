@@ -31,7 +31,7 @@ const MEMBERS: usize = 2;
 const RATE: u64 = 40;
 const KEYS: u64 = 20;
 /// How long one replica takes records that the other one will lack.
-const DOOMED: Duration = Duration::from_millis(2_500);
+const DOOMED: Duration = Duration::from_millis(3_500);
 /// How long the other one takes records before the group starts again, so that the log is longer than the group's position.
 const GROWS: Duration = Duration::from_secs(7);
 /// For a broker to be out, and for another one to lead.

@@ -59,7 +59,7 @@ pub enum RunError {
     #[error(transparent)]
     Io(#[from] std::io::Error),
     /// Members that do not end.
-    #[error("members have not ended a minute after SIGTERM; their logs are in {}", .0.display())]
+    #[error("members have not ended long after SIGTERM; their logs are in {}", .0.display())]
     MembersStay(PathBuf),
 }
 
