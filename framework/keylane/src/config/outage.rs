@@ -44,6 +44,7 @@ use serde::{Deserialize, Serialize};
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
+#[non_exhaustive]
 pub struct Outage {
     /// How many lanes have to fail (default 5). With fewer keys than that in the topic no outage is ever found.
     pub lanes: usize,
