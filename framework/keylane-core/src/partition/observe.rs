@@ -130,11 +130,6 @@ impl<R> Partition<R> {
         self.pending.count(State::Ready)
     }
 
-    /// Whether [`Verdict::Stop`](super::Verdict::Stop) was given.
-    pub fn is_stopped(&self) -> bool {
-        self.stopped
-    }
-
     /// The unsettled record with the lowest offset, the one the watermark waits for.
     pub fn oldest(&self) -> Option<Oldest<'_, R>> {
         let pending = self.pending.get(self.ledger.oldest()?);

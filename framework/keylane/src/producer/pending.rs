@@ -1,6 +1,8 @@
 //! How much is on its way to the broker, the limits of it, and waiting until it is settled.
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard};
+
+use crate::lock::lock;
 use std::time::Duration;
 
 use tokio::sync::Notify;
@@ -160,7 +162,7 @@ impl Pending {
 
     /// The counters stay true in a panic: nothing panics while they are half changed.
     fn state(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.state)
     }
 }
 

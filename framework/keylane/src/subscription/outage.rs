@@ -1,10 +1,11 @@
 //! Outages as this member sees them: its guard, its log lines, and what others are shown.
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::{Duration, Instant, SystemTime};
 
 use keylane_core::{ErrorClass, Moment, OutageGuard, OutageState, Place};
 
+use crate::lock::lock;
 use crate::runtime::FaultNames;
 
 /// What is an outage at present, and what is held because of it. See [`Outage`](crate::Outage).
@@ -48,6 +49,11 @@ pub struct OngoingOutage {
 }
 
 /// What fails in an outage.
+///
+/// # Examples
+/// ```
+/// assert_eq!(keylane::OutageKind::BadDeployment.as_str(), "bad_deployment");
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[non_exhaustive]
 pub enum OutageKind {
@@ -135,7 +141,7 @@ impl OutageWatch {
     }
 
     pub(crate) fn guard(&self) -> MutexGuard<'_, OutageGuard> {
-        self.guard.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.guard)
     }
 
     #[cfg(all(test, feature = "embedded-broker"))]
@@ -156,7 +162,7 @@ impl OutageWatch {
     }
 
     fn seen(&self) -> MutexGuard<'_, Vec<Seen>> {
-        self.seen.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.seen)
     }
 
     /// Lets go what is held, until the outages of now have ended.

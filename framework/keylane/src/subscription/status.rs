@@ -66,7 +66,7 @@ impl State {
             Self::Starting => Metric::Starting,
             Self::Running | Self::Rebalancing => Metric::Running,
             Self::Paused => Metric::Paused,
-            Self::Draining => Metric::Stopping,
+            Self::Draining => Metric::Draining,
             Self::Stopped => Metric::Stopped,
             Self::Failed => Metric::Failed,
         }
