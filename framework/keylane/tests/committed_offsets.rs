@@ -31,6 +31,29 @@ async fn nothing_starts_until_it_is_known_what_is_committed() {
     refused_at_first(&[RDKafkaRespErr::RD_KAFKA_RESP_ERR_GROUP_AUTHORIZATION_FAILED]).await;
 }
 
+/// Also where no other question meets the refusal.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_partition_that_waits_for_what_is_committed_says_why() {
+    let broker = MockCluster::new(1).unwrap();
+    broker.create_topic("tasks", 1, 1).unwrap();
+    let producer = producer(broker.bootstrap_servers(), "tasks").await;
+    assert!(producer.enqueue(NewTask::json(&7).unwrap()).await.is_ok());
+    // At the assignment, and with the first question after it.
+    let refusals = [RDKafkaRespErr::RD_KAFKA_RESP_ERR_GROUP_AUTHORIZATION_FAILED; 2];
+    broker.request_errors(RDKafkaApiKey::OffsetFetch, &refusals);
+    let seen: Arc<Mutex<Vec<u32>>> = Arc::default();
+    let subscription = member(&broker, "earliest", &seen).await;
+    let is_told = || {
+        let status = subscription.status();
+        let waits = status.partitions.iter().any(|p| p.paused_by == Some(PausedBy::NoPosition));
+        waits && status.troubles.iter().any(|trouble| trouble.message.contains("READ on consumer group `group`"))
+    };
+    eventually("it is told", is_told).await;
+    eventually("it begins when it is known", || *seen.lock().unwrap() == [7]).await;
+    subscription.shutdown().await.unwrap();
+    producer.close(PATIENCE).await.unwrap();
+}
+
 /// A member finds one record stuck and the others settled, after these answers.
 async fn refused_at_first(refusals: &[RDKafkaRespErr]) {
     let broker = MockCluster::new(1).unwrap();

@@ -18,6 +18,7 @@ use super::context::{Context, NewPartition, compare_logs, list};
 use super::marks::OPENING;
 use super::native;
 use super::poll_loop::{PollLoop, without_position};
+use super::trouble;
 use crate::runtime::CommitPoint;
 
 /// How long after a question the next one follows that has no answer yet.
@@ -270,7 +271,7 @@ impl PollLoop {
                 }
                 self.intake.table_changed();
             }
-            Err(error) => tracing::debug!(%error, "the committed offsets cannot be read yet"),
+            Err(error) => trouble::note_committed(&self.control, &self.metrics, &error),
         }
     }
 
