@@ -95,6 +95,10 @@ pub enum Reason {
 }
 
 impl Reason {
+    /// All of them, in the order of their declaration.
+    pub const ALL: [Self; 7] =
+        [Self::Exhausted, Self::Fatal, Self::Undecodable, Self::Panicked, Self::TimedOut, Self::Poison, Self::Blocker];
+
     /// The word for headers and labels: `exhausted`, `fatal`, `undecodable`, `panic`, `timeout`, `poison` or `blocker`.
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -132,6 +136,7 @@ mod tests {
     /// They are in the headers of dead letters and in metrics: a changed word breaks alerts.
     #[test]
     fn the_words_for_reasons_do_not_change() {
+        assert!(Reason::ALL.into_iter().enumerate().all(|(at, reason)| reason as usize == at));
         let failures = [Failure::Retryable, Failure::Fatal, Failure::Undecodable, Failure::Panicked, Failure::TimedOut];
         let words = failures.map(|failure| failure.reason().to_string());
         assert_eq!(words, ["exhausted", "fatal", "undecodable", "panic", "timeout"]);

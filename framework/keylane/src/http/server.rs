@@ -3,7 +3,7 @@
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::sync::mpsc::sync_channel;
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::{Arc, RwLock};
 use std::thread;
 use std::time::Duration;
 
@@ -14,6 +14,7 @@ use tokio_util::sync::CancellationToken;
 use super::access::{Hosts, Token};
 use super::routes::{self, Shared};
 use crate::connections::{self, Bounds};
+use crate::lock;
 use crate::{State, SubscriptionHandle};
 
 /// More than twice what a polling thread waits for at most, slow brokers at an assignment.
@@ -86,7 +87,7 @@ impl AdminServer {
     /// # Errors
     /// [`AdminError::DuplicateName`] where one of this name still runs.
     pub fn add(&self, subscription: SubscriptionHandle) -> Result<(), AdminError> {
-        let mut all = self.shared.subscriptions.write().unwrap_or_else(PoisonError::into_inner);
+        let mut all = lock::write(&self.shared.subscriptions);
         add(&mut all, subscription)
     }
 
@@ -102,7 +103,7 @@ impl AdminServer {
     /// # Ok::<(), keylane::http::AdminError>(())
     /// ```
     pub fn remove(&self, name: &str) -> bool {
-        let mut all = self.shared.subscriptions.write().unwrap_or_else(PoisonError::into_inner);
+        let mut all = lock::write(&self.shared.subscriptions);
         let before = all.len();
         all.retain(|there| there.name() != name);
         all.len() < before

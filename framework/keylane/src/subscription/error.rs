@@ -84,7 +84,7 @@ pub enum SubscriptionError {
         partition: i32,
         /// Its offset; it is not committed.
         offset: i64,
-        /// Why it ended: `exhausted`, `fatal`, `undecodable`, `panic` or `timeout`.
+        /// Why it ended: `exhausted`, `fatal`, `undecodable`, `panic`, `timeout` or `poison`.
         reason: &'static str,
     },
     /// The Kafka client reported a fatal error.
