@@ -37,7 +37,7 @@ pub enum RecordState {
     Publishing,
     /// Held, for good.
     Parked,
-    /// A retry of another group that is not known to be alive, or that nobody else would process.
+    /// A retry of another group that is not known to be alive, or that no other group would process.
     Held,
 }
 

@@ -84,7 +84,9 @@ impl Drop for Guard {
     fn drop(&mut self) {
         drop(self.stop.take());
         if self.thread.take().is_some_and(|thread| thread.join().is_err()) {
-            tracing::error!("the embedded broker's watcher panicked: nobody knows whether records were dropped unread");
+            tracing::error!(
+                "the embedded broker's watcher panicked: it is not known whether records were dropped unread"
+            );
         }
     }
 }

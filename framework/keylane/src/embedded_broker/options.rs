@@ -46,8 +46,7 @@ impl EmbeddedBrokerOptions {
 /// ```
 /// use keylane::{EmbeddedBroker, EmbeddedBrokerOptions, EvictionGuard};
 ///
-/// let eviction_guard = EvictionGuard::Report;
-/// let options = EmbeddedBrokerOptions { eviction_guard, ..Default::default() };
+/// let options = EmbeddedBrokerOptions::default().eviction_guard(EvictionGuard::Report);
 /// let broker = EmbeddedBroker::start(options)?;
 /// # drop(broker);
 /// # Ok::<(), keylane::EmbeddedBrokerError>(())

@@ -111,7 +111,7 @@ metrics! {
     /// Records between the watermark (the offset a commit may cover) and the end of the partition on the broker.
     OFFSET_LAG = "keylane_offset_lag_records": Gauge, Count, [SUBSCRIPTION, TOPIC, PARTITION];
     /// Age of the record at the watermark, by its own timestamp; 0 when everything up to the end is settled. Behind an open
-    /// transaction, whose records nobody may see yet: for how long nothing could be read.
+    /// transaction, whose records cannot be read yet: for how long nothing could be read.
     LAG_SECONDS = "keylane_lag_seconds": Gauge, Seconds, [SUBSCRIPTION, TOPIC, PARTITION];
     /// Offsets behind the last stable offset, where an open transaction has kept records from being read for some seconds: part of
     /// the lag, in records and in seconds. 0 otherwise; the markers that end transactions do not count.

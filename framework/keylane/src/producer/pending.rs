@@ -106,7 +106,7 @@ impl Pending {
         self.changed.notify_waiters();
     }
 
-    /// Admits nothing from now on: there is nobody to hear the answers.
+    /// Admits nothing from now on: the answers would not be heard.
     pub(super) fn break_down(&self) {
         self.state().broken = true;
         self.changed.notify_waiters();

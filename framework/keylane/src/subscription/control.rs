@@ -236,7 +236,7 @@ impl Control {
             tracing::warn!(
                 topic = &**topic,
                 partition,
-                "a partition that was paused is given up; whoever gets it next, this member too, does not pause it"
+                "a partition that was paused is given up; its next owner, this member too, does not pause it"
             );
         }
         self.any_partition_paused.store(!paused.is_empty(), Ordering::Relaxed);
