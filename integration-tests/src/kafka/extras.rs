@@ -3,7 +3,7 @@
 /// More listeners and more broker properties than every test broker has.
 ///
 /// The plain listener stays beside them; the harness itself uses that one.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Extras {
     pub(super) listeners: Vec<(String, String)>,
     pub(super) properties: Vec<(String, String)>,

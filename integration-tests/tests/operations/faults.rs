@@ -9,12 +9,12 @@ use keylane::KeyHash;
 use keylane_integration_tests::{
     kafka::{self, Nodes},
     kafka_or_skip,
+    members::operations::{ABORT, CLOSED, DOWN, DOWN_SAYS, HANG},
     wait::wait_for,
 };
 use tokio::sync::{Mutex, MutexGuard};
 
 use super::{
-    process::{ABORT, CLOSED, DOWN, DOWN_SAYS, HANG},
     prometheus::program,
     scene::{DEADLINE, Scene},
 };

@@ -5,6 +5,7 @@ use std::time::Duration;
 use keylane_integration_tests::{
     kafka::{Kafka, Nodes},
     kafka_or_skip,
+    members::operations::{DOWN, FATAL},
     wait::wait_for,
 };
 
@@ -13,7 +14,6 @@ use super::{
     faults::alone,
     files::texts,
     picture,
-    process::{DOWN, FATAL},
     prometheus::{Prometheus, Sample, program},
     rules::{docker, shipped},
     scene::{DEADLINE, PARTITIONS, Scene},
