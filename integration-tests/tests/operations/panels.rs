@@ -11,7 +11,6 @@ use keylane_integration_tests::{
 
 use super::{
     dashboards::{Query, boards, queries},
-    faults::alone,
     files::texts,
     picture,
     prometheus::{Prometheus, Sample, program},
@@ -27,7 +26,6 @@ async fn every_panel_and_every_rule_finds_what_it_asks_for_and_an_ordinary_run_r
 {
     let Some(prometheus) = program("prometheus") else { return };
     let kafka = kafka_or_skip!(Nodes::One);
-    let _alone = alone().await;
     let scene = Scene::new(kafka, "panels", &prometheus, 2).await;
     let first = scene.start(0);
     scene.runs_well().await;
