@@ -24,7 +24,7 @@ use keylane_integration_tests::{
 
 use crate::{
     some_work,
-    suite::{DEADLINE, Order, Ran, Start, Suite, run},
+    suite::{DEADLINE, Order, Ran, Start, Suite, TASKS, run},
 };
 
 fn through_the_topic() -> Retry {
@@ -199,7 +199,7 @@ async fn a_decoder_that_transforms_the_value_sees_the_same_bytes_again() {
         builder.start(TurnedOver, processor).await.unwrap()
     })
     .await;
-    assert_each_retried_once(kafka, &ran, 10_000).await;
+    assert_each_retried_once(kafka, &ran, *TASKS).await;
 }
 
 /// Text, no text at all, eight bytes of a number, nothing, none.
@@ -353,5 +353,5 @@ async fn formats_of_decaton_are_mixed() {
         builder.start(OfDecaton, processor).await.unwrap()
     })
     .await;
-    assert_each_retried_once(kafka, &ran, 10_000).await;
+    assert_each_retried_once(kafka, &ran, *TASKS).await;
 }
