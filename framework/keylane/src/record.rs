@@ -9,7 +9,7 @@ use bytes::Bytes;
 pub(crate) use arena::Arena;
 
 use crate::dead_letter::{RetryState, provenance, read_retry_state};
-use crate::{Headers, TaskMetadata};
+use crate::{Headers, TaskMetadata, task_metadata};
 
 /// A record as Kafka delivered it. Cloning shares the bytes.
 #[derive(Clone, Debug)]
@@ -41,7 +41,7 @@ pub(crate) struct RecordHeaders {
 impl RecordHeaders {
     /// Reads what keylane needs to know from the headers of a record.
     pub(crate) fn read(all: Headers, is_retry_topic: bool) -> Self {
-        let metadata = all.last(DECATON_METADATA).and_then(|bytes| TaskMetadata::decode(bytes).ok());
+        let metadata = all.last(task_metadata::HEADER).and_then(|bytes| TaskMetadata::decode(bytes).ok());
         let retry = is_retry_topic.then(|| read_retry_state(&all));
         Self { all, metadata, retry }
     }
@@ -57,9 +57,6 @@ pub struct Origin {
     /// The offset there.
     pub offset: i64,
 }
-
-/// Decaton's header, of which the last one counts.
-const DECATON_METADATA: &str = "dt_meta";
 
 static NO_HEADERS: Headers = Headers::new();
 

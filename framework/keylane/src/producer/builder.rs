@@ -8,9 +8,8 @@ use super::TaskProducer;
 use super::raw::{Limits, RawProducer};
 use super::topic_check;
 use crate::client_config::{ClientConfigError, shown_servers, side_client_config};
+use crate::topics::check_name;
 
-/// A topic name may be this long.
-const MAX_TOPIC_LENGTH: usize = 249;
 const MAX_PENDING_RECORDS: usize = 10_000_000;
 const MAX_PENDING_BYTES: usize = 1 << 40;
 /// `dt_meta` travels with every task.
@@ -192,16 +191,8 @@ impl TaskProducerBuilder {
 
     fn validate(&self) -> Result<(), TaskProducerError> {
         let invalid = |setting, reason: String| Err(TaskProducerError::Invalid { setting, reason });
-        let legal = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-');
-        let topic = &self.topic;
-        if topic.is_empty()
-            || topic.len() > MAX_TOPIC_LENGTH
-            || !topic.chars().all(legal)
-            || topic == "."
-            || topic == ".."
-        {
-            let reason = format!("{topic:?} is no name for a topic: 1 to 249 of letters, digits, '.', '_' and '-'");
-            return invalid("topic", reason);
+        if let Err(reason) = check_name(&self.topic) {
+            return invalid("topic", format!("{:?}: {reason}", self.topic));
         }
         if self.application_id.is_empty() {
             return invalid("application_id", "it is empty; name the application that makes the tasks".to_owned());

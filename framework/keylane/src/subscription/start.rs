@@ -125,7 +125,7 @@ fn connect(
         .create_with_context(Context::new(control.clone(), metrics.clone(), forwarding.clone(), lease.clone()))
         .map_err(|error| StartError::Create(client_config::creation_error(error).to_string()))?;
     consumer.context().set_ids_told(report.tells_ids);
-    consumer.context().set_starts_at_end(settings.reset == Reset::Latest);
+    consumer.context().set_reset(settings.reset);
     let reader = match config.reading {
         Reading::Batched => Reader::Batched(FetchQueue::new(&mut consumer, forwarding)),
         Reading::Polled => Reader::Polled,
