@@ -15,6 +15,14 @@ impl Extras {
         Self::default().property("group.consumer.session.timeout.ms", "5000")
     }
 
+    /// For brokers that no test breaks, under load: however busy the machine is, no broker and no member of
+    /// `group.protocol=consumer` is taken for dead within a minute.
+    pub fn patient() -> Self {
+        Self::default()
+            .property("broker.session.timeout.ms", "60000")
+            .property("group.consumer.session.timeout.ms", "60000")
+    }
+
     /// A listener of this name (capital letters) and protocol (`SSL`, `SASL_SSL`, `SASL_PLAINTEXT`), on a free port, advertised
     /// as `localhost`.
     #[must_use]

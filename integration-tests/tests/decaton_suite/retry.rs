@@ -16,7 +16,7 @@ use keylane::{
 use keylane_integration_tests::{
     gate::Gate,
     journal::{Entry, Outcome},
-    kafka::{Kafka, NewRecord, Nodes},
+    kafka::{Extras, Kafka, NewRecord, Nodes},
     kafka_or_skip,
     protocol::Protocol,
     wait::{wait_for, wait_until},
@@ -53,7 +53,7 @@ async fn assert_each_retried_once(kafka: &Kafka, ran: &Ran, tasks: usize) {
 }
 
 async fn once_through_the_topic(protocol: Protocol) {
-    let kafka = kafka_or_skip!(Nodes::Three);
+    let kafka = kafka_or_skip!(Nodes::Three, Extras::patient());
     let suite = Suite { protocol, ..retrying() };
     let ran = run(kafka, suite.clone(), async |start: Start| {
         start.raw(|task| async move { result_of(task.attempt()) }).await
@@ -74,7 +74,7 @@ async fn every_task_goes_through_the_retry_topic_once_consumer() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn every_task_goes_through_the_retry_topic_once_by_spawned_tasks() {
-    let kafka = kafka_or_skip!(Nodes::Three);
+    let kafka = kafka_or_skip!(Nodes::Three, Extras::patient());
     let ran = run(kafka, retrying(), async |start: Start| {
         start
             .raw(|task| async move {
@@ -92,7 +92,7 @@ async fn every_task_goes_through_the_retry_topic_once_by_spawned_tasks() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn every_task_that_times_out_goes_through_the_retry_topic() {
-    let kafka = kafka_or_skip!(Nodes::Three);
+    let kafka = kafka_or_skip!(Nodes::Three, Extras::patient());
     let settings = |builder: SubscriptionBuilder| builder.concurrency(16).attempt_timeout(Duration::from_millis(100));
     let suite = Suite { tasks: 100, settings, ..retrying() };
     let ran = run(kafka, suite, async |start: Start| {
@@ -120,7 +120,7 @@ fn an_hour_ago() -> Option<i64> {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn retries_of_old_records_outlive_the_retention_of_the_retry_topic() {
     const RETENTION: &[(&str, &str)] = &[("retention.ms", "600000")];
-    let kafka = kafka_or_skip!(Nodes::Three);
+    let kafka = kafka_or_skip!(Nodes::Three, Extras::patient());
     let suite = Suite {
         tasks: 2_000,
         record: |number| NewRecord {
@@ -183,7 +183,7 @@ impl Decode<usize> for TurnedOver {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_decoder_that_transforms_the_value_sees_the_same_bytes_again() {
-    let kafka = kafka_or_skip!(Nodes::Three);
+    let kafka = kafka_or_skip!(Nodes::Three, Extras::patient());
     let record = |number: usize| {
         let turned: Vec<u8> = number.to_string().bytes().map(|byte| !byte).collect();
         NewRecord::keyed(format!("key-{}", number % 100), turned)
@@ -231,7 +231,7 @@ fn number_of<T>(task: &Task<T>) -> String {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn keys_and_values_of_any_bytes_go_through_the_retry_topic_unchanged() {
-    let kafka = kafka_or_skip!(Nodes::Three);
+    let kafka = kafka_or_skip!(Nodes::Three, Extras::patient());
     let record = |number: usize| NewRecord {
         key: odd_key(number),
         value: odd_value(number),
@@ -259,7 +259,7 @@ async fn keys_and_values_of_any_bytes_go_through_the_retry_topic_unchanged() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_headers_of_a_trace_go_through_the_retry_topic() {
-    let kafka = kafka_or_skip!(Nodes::Three);
+    let kafka = kafka_or_skip!(Nodes::Three, Extras::patient());
     let record = |number: usize| NewRecord {
         headers: vec![
             ("traceparent".to_owned(), Some(format!("00-{number:032x}-{number:016x}-01").into_bytes())),
@@ -333,7 +333,7 @@ impl Decode<(usize, Option<String>)> for OfDecaton {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn formats_of_decaton_are_mixed() {
-    let kafka = kafka_or_skip!(Nodes::Three);
+    let kafka = kafka_or_skip!(Nodes::Three, Extras::patient());
     let ran = run(kafka, Suite { record: mixed, ..retrying() }, async |start: Start| {
         let builder = start.builder.clone();
         let processor = move |task: Task<(usize, Option<String>)>| {

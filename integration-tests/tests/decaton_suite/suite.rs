@@ -18,14 +18,14 @@ use tokio::{sync::Semaphore, task::JoinHandle};
 
 pub(crate) const DEADLINE: Duration = Duration::from_secs(90);
 /// Long: no member may fall out of the group because the machine is busy.
-const SESSION_MS: u32 = 30_000;
+const SESSION_MS: u32 = 60_000;
 const PARTITIONS: i32 = 8;
 const REPLICAS: i32 = 3;
 const KEYS: usize = 100;
 const MEMBERS: usize = 3;
 /// Three brokers and three members each: more of these at a time starve each other on two
 /// processors, until members fall out of their group.
-static AT_A_TIME: Semaphore = Semaphore::const_new(3);
+static AT_A_TIME: Semaphore = Semaphore::const_new(2);
 
 /// As many tasks as Decaton's suite has: 10,000, where the variable says so. Half of them reach
 /// every state as well, in half the time.
