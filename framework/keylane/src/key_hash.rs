@@ -20,6 +20,14 @@ pub struct KeyHash(u64);
 
 impl KeyHash {
     /// The hash of this key.
+    ///
+    /// # Examples
+    /// ```
+    /// use keylane::KeyHash;
+    ///
+    /// assert_eq!(KeyHash::of(b"B-KL 42"), KeyHash::of(b"B-KL 42"));
+    /// assert_ne!(KeyHash::of(b"B-KL 42"), KeyHash::of(b"B-KL 43"));
+    /// ```
     pub fn of(key: &[u8]) -> Self {
         let [a, b, c, d, e, f, g, h, ..] = hmac_sha256::Hash::hash(key);
         Self(u64::from_be_bytes([a, b, c, d, e, f, g, h]))

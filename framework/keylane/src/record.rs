@@ -12,6 +12,16 @@ use crate::dead_letter::{RetryState, provenance, read_retry_state};
 use crate::{Headers, TaskMetadata, task_metadata};
 
 /// A record as Kafka delivered it. Cloning shares the bytes.
+///
+/// # Examples
+/// ```
+/// use keylane::testing::TestTask;
+///
+/// let task = TestTask::new(()).key("B-KL 42").value(None).at("parking-events", 3, 4711).build();
+/// let record = task.record();
+/// assert_eq!((record.key(), record.offset()), (Some(&b"B-KL 42"[..]), 4711));
+/// assert!(record.value().is_none());
+/// ```
 #[derive(Clone, Debug)]
 pub struct Record {
     /// Key and value, one after the other.
@@ -48,7 +58,19 @@ impl RecordHeaders {
 }
 
 /// Where a record was first read, for a task that came through the retry topic.
+///
+/// # Examples
+/// An id for a call that has to be made once:
+///
+/// ```
+/// use keylane::testing::TestTask;
+///
+/// let origin = TestTask::new(()).at("parking-events", 3, 4711).build().origin();
+/// let id = format!("{}-{}-{}", origin.topic, origin.partition, origin.offset);
+/// assert_eq!(id, "parking-events-3-4711");
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
 pub struct Origin {
     /// The origin topic.
     pub topic: Arc<str>,
