@@ -21,6 +21,7 @@ use keylane_integration_tests::{
     protocol::Protocol,
     wait::{wait_for, wait_until},
 };
+use tokio::sync::Notify;
 
 use crate::{
     some_work,
@@ -134,7 +135,10 @@ async fn retries_of_old_records_outlive_the_retention_of_the_retry_topic() {
         ..retrying()
     };
     let (gate, failed) = (Gate::closed(), Arc::new(AtomicUsize::new(0)));
+    let begun = Notify::new();
     let retention_has_run = async {
+        // The run may have to wait for others.
+        begun.notified().await;
         wait_until("retries are written", DEADLINE, || failed.load(Ordering::SeqCst) >= 500).await;
         // One record of that age on each broker, several times.
         let canary = kafka.unique("canary");
@@ -152,6 +156,7 @@ async fn retries_of_old_records_outlive_the_retention_of_the_retry_topic() {
         gate.open();
     };
     let slow = async |start: Start| {
+        begun.notify_one();
         let (gate, failed) = (gate.clone(), failed.clone());
         start
             .raw(move |task| {
