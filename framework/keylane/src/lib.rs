@@ -46,7 +46,7 @@
 //! | watch and steer it | [`SubscriptionHandle`], [`SubscriptionStatus`], [`metrics`], and `http` with the feature `http` |
 //! | follow a record from its producer through all its attempts | [`trace`] |
 //! | enqueue tasks | [`TaskProducer`], [`NewTask`] |
-//! | create topics | [`admin`] |
+//! | create topics | [`topics`] |
 //! | test | [`testing`], and `EmbeddedBroker` with the feature `embedded-broker` |
 //!
 //! # What is guaranteed
@@ -70,9 +70,9 @@
 //! * `embedded-broker`: an in-process Kafka for examples and tests.
 //! * `ssl`, `ssl-vendored`, `gssapi`, `cmake-build`, `dynamic-linking`: how librdkafka is built, passed through.
 
-pub mod admin;
 mod cancellation;
 mod client_config;
+mod client_log;
 mod config;
 #[cfg(any(feature = "http", feature = "prometheus"))]
 mod connections;
@@ -90,6 +90,7 @@ mod headers;
 #[cfg(feature = "http")]
 pub mod http;
 mod key_hash;
+mod lock;
 #[cfg(doctest)]
 mod manual;
 pub mod metrics;
@@ -104,15 +105,15 @@ mod task;
 mod task_error;
 mod task_metadata;
 pub mod testing;
-mod topics;
+pub mod topics;
 pub mod trace;
 
 pub use cancellation::Cancellation;
 pub use client_config::ClientConfigError;
 pub use config::{
-    Backoff, Blocker, BlockerAction, ConfigError, DeadLetter, Exhausted, FailureReason, ForeignRetries, HotKeySettings,
-    InPlace, KafkaSettings, KeyInSpans, Limits, Outage, Reading, Retry, RetryTopic, SubscriptionConfig, Tracing,
-    Watchdog,
+    Backoff, Blocker, BlockerAction, BootstrapServers, ConfigError, DeadLetter, Exhausted, FailureReason,
+    ForeignRetries, HotKeySettings, InPlace, KafkaSettings, KeyInSpans, Limits, Outage, Reading, Retry, RetryTopic,
+    SubscriptionConfig, Tracing, Watchdog,
 };
 pub use dead_letter::FailedRecordId;
 pub use decode::{Decode, DecodeError, Json, Raw};
@@ -122,7 +123,8 @@ pub use headers::Headers;
 pub use key_hash::KeyHash;
 pub use processor::Processor;
 pub use producer::{
-    CloseError, EnqueueError, Enqueued, FlushError, NewTask, TaskProducer, TaskProducerBuilder, TaskProducerError,
+    CloseError, EnqueueError, Enqueued, FlushError, NewTask, TaskProducer, TaskProducerBuilder, TaskProducerConfig,
+    TaskProducerError,
 };
 pub use record::{Origin, Record};
 pub use subscription::{

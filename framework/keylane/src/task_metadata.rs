@@ -29,6 +29,7 @@ pub(crate) const HEADER: &str = "dt_meta";
 /// # }
 /// ```
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct TaskMetadata {
     /// When the task was made, in milliseconds since the Unix epoch.
     pub timestamp_millis: i64,

@@ -27,10 +27,13 @@ const WIDTH: f64 = 1000.0;
 const GAP: f64 = 8.0;
 const HEAD: f64 = 36.0;
 const STAT_HEIGHT: f64 = 92.0;
-const CHART_HEIGHT: f64 = 252.0;
+const CHART_HEIGHT: f64 = 250.0;
 const CHARTS_IN_A_ROW: usize = 3;
 const LEGEND_LINES: usize = 4;
 const LEGEND_LINE: f64 = 17.0;
+/// For the times below a chart, and the gap to the legend.
+const AXIS_HEIGHT: f64 = 30.0;
+const FAINT: &str = "#9fa7b3";
 /// What fits beside a line's colour.
 const LEGEND_CHARACTERS: usize = 42;
 
@@ -146,57 +149,63 @@ fn stat(svg: &mut Svg, frame: Frame, panel: &Value, lines: &[Line]) {
 }
 
 fn draw_chart(svg: &mut Svg, frame: Frame, lines: &[Line], unit: &str, times: Times) {
-    let legend = LEGEND_LINE * LEGEND_LINES as f64 + 6.0;
     let plot = Frame {
         x: frame.x + 58.0,
         y: frame.y + 34.0,
-        width: frame.width - 70.0,
-        height: frame.height - 34.0 - 22.0 - legend,
+        width: frame.width - 74.0,
+        height: frame.height - 34.0 - AXIS_HEIGHT - LEGEND_LINE * LEGEND_LINES as f64,
     };
     let peak = lines.iter().map(Line::peak).fold(0.0, f64::max);
-    let (values, moments) = (Axis::up_to(peak), Axis::of_time(times.end - times.begin));
-    for value in values.ticks() {
-        let y = plot.y + plot.height * (1.0 - value / values.top);
-        svg.path(&format!("M{:.1} {y:.1}h{:.1}", plot.x, plot.width), "#2c3235", 1.0);
-        svg.text((plot.x - 6.0, y + 4.0), 12, "end", "#9fa7b3", &shown(value, unit));
-    }
-    let length = times.end - times.begin;
-    for moment in moments.ticks().filter(|moment| *moment <= length) {
-        let x = plot.x + plot.width * moment / length;
-        let bottom = plot.y + plot.height;
-        svg.path(&format!("M{x:.1} {bottom:.1}v4"), "#9fa7b3", 1.0);
-        svg.text((x, bottom + 17.0), 12, "middle", "#9fa7b3", &clock(moment));
-    }
-    // The largest first; the others may be zero all the time.
+    let (values, length) = (Axis::up_to(peak), times.end - times.begin);
+    draw_axes(svg, plot, &values, unit, length);
+    // The largest first.
     let mut order: Vec<&Line> = lines.iter().collect();
     order.sort_by(|a, b| b.peak().total_cmp(&a.peak()));
     let names: Vec<&str> = order.iter().map(|line| &*line.name).collect();
-    let colours = colour::of_lines(&names);
-    // Drawn last is in front.
-    for (line, colour) in order.iter().zip(&colours).rev() {
+    let mut coloured: Vec<_> = order.into_iter().zip(colour::of_lines(&names)).collect();
+    let all = coloured.len();
+    coloured.retain(|(line, _)| line.peak() > 0.0 || all == 1);
+    // What is drawn last is in front.
+    for (line, colour) in coloured.iter().rev() {
         let points = line.points.iter().map(|(time, value)| {
             let x = plot.x + plot.width * (time - times.begin) / length;
             (x, plot.y + plot.height * (1.0 - value / values.top))
         });
         svg.line(points, colour);
     }
-    let named = order.iter().zip(&colours).filter(|(line, _)| line.peak() > 0.0 || lines.len() == 1);
-    let named: Vec<_> = named.collect();
-    let fits = if named.len() == order.len() && named.len() <= LEGEND_LINES { LEGEND_LINES } else { LEGEND_LINES - 1 };
-    let mut y = frame.y + frame.height - legend + 10.0;
-    for (line, colour) in named.iter().take(fits) {
+    draw_legend(svg, frame, &coloured, all - coloured.len());
+}
+
+fn draw_axes(svg: &mut Svg, plot: Frame, values: &Axis, unit: &str, length: f64) {
+    for value in values.ticks() {
+        let y = plot.y + plot.height * (1.0 - value / values.top);
+        svg.path(&format!("M{:.1} {y:.1}h{:.1}", plot.x, plot.width), "#2c3235", 1.0);
+        svg.text((plot.x - 6.0, y + 4.0), 12, "end", FAINT, &shown(value, unit));
+    }
+    for moment in Axis::of_time(length).ticks() {
+        let (x, bottom) = (plot.x + plot.width * moment / length, plot.y + plot.height);
+        svg.path(&format!("M{x:.1} {bottom:.1}v4"), FAINT, 1.0);
+        svg.text((x, bottom + 17.0), 12, "middle", FAINT, &clock(moment));
+    }
+}
+
+/// Names the lines that are drawn, and counts the others.
+fn draw_legend(svg: &mut Svg, frame: Frame, lines: &[(&Line, &str)], flat: usize) {
+    let all_fit = lines.len() <= LEGEND_LINES && flat == 0;
+    let named = if all_fit { LEGEND_LINES } else { LEGEND_LINES - 1 };
+    let mut y = frame.y + frame.height - LEGEND_LINE * LEGEND_LINES as f64 + 8.0;
+    for (line, colour) in lines.iter().take(named) {
         svg.rect(Frame { x: frame.x + 10.0, y: y - 7.0, width: 14.0, height: 5.0 }, colour);
         svg.text((frame.x + 32.0, y), 13, "start", "#ccccdc", &cut(&line.name));
         y += LEGEND_LINE;
     }
-    let flat = order.len() - named.len();
-    let left = match (named.len().saturating_sub(fits), flat) {
+    let left = match (lines.len().saturating_sub(named), flat) {
         (0, 0) => return,
-        (0, flat) => format!("{flat} more, all the time at 0"),
+        (0, flat) => format!("{flat} more, always at 0"),
         (more, 0) => format!("{more} more"),
         (more, flat) => format!("{more} more, and {flat} at 0"),
     };
-    svg.text((frame.x + 32.0, y), 13, "start", "#9fa7b3", &left);
+    svg.text((frame.x + 32.0, y), 13, "start", FAINT, &left);
 }
 
 fn cut(name: &str) -> String {
@@ -212,7 +221,8 @@ fn shown(value: f64, unit: &str) -> String {
         large if large >= 1e4 => (value / 1e3, "k"),
         _ => (value, ""),
     };
-    let plain = if value.fract().abs() < 1e-9 { format!("{value:.0}") } else { format!("{value:.1}") };
+    let plain = format!("{value:.1}");
+    let plain = plain.strip_suffix(".0").unwrap_or(&plain);
     match unit {
         "percentunit" => format!("{:.0} %", value * 100.0),
         "s" if value > 0.0 && value < 1.0 => format!("{:.0} ms", value * 1e3),
@@ -236,7 +246,7 @@ impl Svg {
     fn panel(&mut self, frame: Frame, panel: &Value) {
         self.rect(frame, "#181b1f");
         let title = panel["title"].as_str().unwrap();
-        self.text((frame.x + 10.0, frame.y + 20.0), 14, "start", "#e6e6ef", title);
+        self.text((frame.x + 10.0, frame.y + 20.0), 13, "start", "#e6e6ef", title);
     }
 
     fn rect(&mut self, Frame { x, y, width, height }: Frame, fill: &str) {

@@ -31,6 +31,7 @@ use serde::{Deserialize, Deserializer, Serialize};
 /// ```
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, from = "Stored")]
+#[non_exhaustive]
 pub struct DeadLetter {
     /// The topic's name.
     pub topic: String,

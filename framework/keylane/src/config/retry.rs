@@ -48,6 +48,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 /// ```
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default, from = "super::stored_retry::Stored")]
+#[non_exhaustive]
 pub struct Retry {
     /// For how long a record is retried at least before it is given up (default 15 min). `None`: by count.
     ///
@@ -287,6 +288,7 @@ impl FailureReason {
 /// assert_eq!(Retry::forever().in_place, InPlace::Forever);
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum InPlace {
     /// At most this many times after the first attempt of each delivery.
     Times(u32),
@@ -336,6 +338,7 @@ impl<'de> Deserialize<'de> for InPlace {
 /// ```
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
+#[non_exhaustive]
 pub struct RetryTopic {
     /// The topic's name (default `<origin>-retry`; required where a subscription has several origins). It must exist.
     pub name: Option<String>,
@@ -382,6 +385,7 @@ impl Default for RetryTopic {
 /// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
+#[non_exhaustive]
 pub enum ForeignRetries {
     /// Leaves the record to the group that wrote it, if that group is alive: the record is settled here as *foreign*, which is
     /// counted and logged. A group is alive if it has members or has committed offsets of this retry topic.
@@ -411,6 +415,7 @@ pub enum ForeignRetries {
 /// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
+#[non_exhaustive]
 pub enum Exhausted {
     /// Write it to the dead-letter topic. With none configured it is retried in place for ever at the capped back-off (an
     /// undecodable record is parked): keylane never drops a record.
@@ -431,15 +436,17 @@ pub enum Exhausted {
 /// use keylane::{Backoff, Retry};
 /// use std::time::Duration;
 ///
-/// let doubling = Backoff::exponential(Duration::from_millis(200), Duration::from_secs(30));
+/// let doubling =
+///     Backoff::exponential(Duration::from_millis(200), Duration::from_secs(30)).jitter(0.5);
 /// let retry = Retry::default()
-///     .backoff(Backoff { jitter: 0.5, ..doubling })
+///     .backoff(doubling)
 ///     .then_topic()
 ///     .topic_backoff(Backoff::fixed(Duration::from_secs(60)));
 /// # let _ = retry;
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
+#[non_exhaustive]
 pub struct Backoff {
     /// The first delay (default 100 ms).
     #[serde(with = "humantime_serde")]
@@ -468,6 +475,18 @@ impl Backoff {
     /// The same delay each time, with ±20 % jitter.
     pub const fn fixed(delay: Duration) -> Self {
         Self { initial: delay, max: delay, multiplier: 1.0, jitter: 0.2 }
+    }
+
+    /// Sets [`multiplier`](Self#structfield.multiplier).
+    #[must_use]
+    pub const fn multiplier(self, multiplier: f64) -> Self {
+        Self { multiplier, ..self }
+    }
+
+    /// Sets [`jitter`](Self#structfield.jitter).
+    #[must_use]
+    pub const fn jitter(self, jitter: f64) -> Self {
+        Self { jitter, ..self }
     }
 }
 

@@ -8,7 +8,7 @@ use futures::future::join_all;
 use super::new_task::{NewTask, millis_rounded_up};
 use super::raw::{Acknowledged, OutgoingRecord, RawProducer};
 use super::write_error::{WriteError, WriteFailure};
-use super::{CloseError, EnqueueError, FlushError, TaskProducerBuilder};
+use super::{CloseError, EnqueueError, FlushError, TaskProducerBuilder, TaskProducerConfig};
 use crate::task_metadata::{self, TaskMetadata};
 use crate::trace::SendSpan;
 
@@ -79,7 +79,12 @@ pub struct Enqueued {
 impl TaskProducer {
     /// Sets up a producer for a topic.
     pub fn builder(topic: impl Into<String>) -> TaskProducerBuilder {
-        TaskProducerBuilder::new(topic.into())
+        TaskProducerConfig::new(topic, "").into()
+    }
+
+    /// Starts from settings read elsewhere, for example from a configuration file.
+    pub fn from_config(config: TaskProducerConfig) -> TaskProducerBuilder {
+        config.into()
     }
 
     pub(super) fn new(raw: RawProducer, topic: Arc<str>, application_id: String, instance_id: String) -> Self {

@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use crate::{
-    Blocker, DeadLetter, Decode, HotKeySettings, Limits, Outage, Processor, Reading, Retry, SubscriptionConfig,
-    Tracing, Watchdog,
+    Blocker, BootstrapServers, DeadLetter, Decode, HotKeySettings, Limits, Outage, Processor, Reading, Retry,
+    SubscriptionConfig, Tracing, Watchdog,
 };
 
 use super::error::StartError;
@@ -42,18 +42,37 @@ impl SubscriptionBuilder {
     }
 
     /// See [`SubscriptionConfig::bootstrap_servers`].
-    pub fn bootstrap_servers(mut self, servers: impl Into<String>) -> Self {
+    pub fn bootstrap_servers(mut self, servers: impl Into<BootstrapServers>) -> Self {
         self.config.bootstrap_servers = servers.into();
         self
     }
 
     /// See [`SubscriptionConfig::name`].
+    ///
+    /// # Examples
+    /// ```
+    /// use keylane::Subscription;
+    ///
+    /// let builder =
+    ///     Subscription::builder("parking-notifier-v2", "parking-events").name("parking-notifier");
+    /// # let _ = builder;
+    /// ```
     pub fn name(mut self, name: impl Into<String>) -> Self {
         self.config.name = Some(name.into());
         self
     }
 
     /// See [`SubscriptionConfig::concurrency`].
+    ///
+    /// # Examples
+    /// ```
+    /// use keylane::Subscription;
+    ///
+    /// // A pool of 20 connections, a topic of 4 partitions.
+    /// let builder =
+    ///     Subscription::builder("parking-notifier", "parking-events").concurrency(20 / 4);
+    /// # let _ = builder;
+    /// ```
     pub fn concurrency(mut self, attempts: usize) -> Self {
         self.config.concurrency = attempts;
         self
@@ -72,6 +91,18 @@ impl SubscriptionBuilder {
     }
 
     /// See [`SubscriptionConfig::attempt_timeout`].
+    ///
+    /// # Examples
+    /// ```
+    /// use keylane::Subscription;
+    /// use std::time::Duration;
+    ///
+    /// let builder = Subscription::builder("parking-notifier", "parking-events")
+    ///     .attempt_timeout(Duration::from_secs(30))
+    ///     .drain_timeout(Duration::from_secs(10))
+    ///     .shutdown_timeout(Duration::from_secs(20));
+    /// # let _ = builder;
+    /// ```
     pub fn attempt_timeout(mut self, timeout: Duration) -> Self {
         self.config.attempt_timeout = timeout;
         self
@@ -155,7 +186,7 @@ impl SubscriptionBuilder {
     /// # let _ = builder;
     /// ```
     pub fn kafka(mut self, name: impl Into<String>, value: impl Into<String>) -> Self {
-        self.config.kafka.insert(name.into(), value.into());
+        self.config.kafka.set(name, value);
         self
     }
 
@@ -164,7 +195,7 @@ impl SubscriptionBuilder {
         mut self,
         settings: impl IntoIterator<Item = (K, V)>,
     ) -> Self {
-        self.config.kafka.extend(settings.into_iter().map(|(name, value)| (name.into(), value.into())));
+        self.config.kafka.extend(settings);
         self
     }
 

@@ -3,7 +3,7 @@
 #![allow(clippy::unwrap_used)]
 
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::{Arc, RwLock};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
@@ -13,6 +13,7 @@ use tracing::{Event, Subscriber};
 use tracing_subscriber::layer::{Context, Layer, SubscriberExt};
 
 use super::{Control, Subscription, SubscriptionError};
+use crate::lock;
 use crate::{
     Blocker, DeadLetter, EmbeddedBroker, EmbeddedBrokerOptions, Limits, NewTask, Raw, Task, TaskError, TaskProducer,
 };
@@ -54,7 +55,7 @@ impl<S: Subscriber> Layer<S> for Lines {
             return;
         }
         self.seen.fetch_add(1, Ordering::SeqCst);
-        let control = self.control.read().unwrap_or_else(PoisonError::into_inner);
+        let control = lock::read(&self.control);
         let is_locked = || control.as_ref().is_none_or(|control| control.is_locked());
         // Another thread may have it for a moment.
         let until = Instant::now() + Duration::from_secs(5);
@@ -111,7 +112,7 @@ async fn a_blocker_is_logged_without_the_lock_of_the_outage_guard() {
     let subscription = Subscription::builder("blocked", "blocked")
         .bootstrap_servers(broker.bootstrap_servers())
         .kafka_settings(EmbeddedBroker::client_settings())
-        .limits(Limits { settled_ahead: 10, ..Limits::default() })
+        .limits(Limits::default().settled_ahead(10))
         .dead_letter(DeadLetter::topic("blocked-dead"))
         .blocker(Blocker::dead_letter().after(Duration::from_millis(100)))
         .start(Raw, processor)

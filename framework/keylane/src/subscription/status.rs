@@ -66,7 +66,7 @@ impl State {
             Self::Starting => Metric::Starting,
             Self::Running | Self::Rebalancing => Metric::Running,
             Self::Paused => Metric::Paused,
-            Self::Draining => Metric::Stopping,
+            Self::Draining => Metric::Draining,
             Self::Stopped => Metric::Stopped,
             Self::Failed => Metric::Failed,
         }
@@ -262,7 +262,7 @@ pub struct PartitionStatus {
     /// are due. That is a state of this partition and no [trouble](SubscriptionStatus::trouble), which is about brokers and
     /// permissions; health names it too.
     pub paused_by: Option<PausedBy>,
-    /// Whether the user paused it, or the subscription, and the pause is in force: no attempt starts any more, and
+    /// Whether the user paused it, or the subscription, and the pause is in force: no attempt starts, and
     /// [`running`](Self::running) counts those that may still finish.
     pub paused_by_user: bool,
     /// Records behind the end of the log, as far as it is known: the end offset minus the watermark. 0 where the end
