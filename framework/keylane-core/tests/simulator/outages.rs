@@ -101,22 +101,6 @@ fn size(random: &mut Random, kind: Kind, few_keys: u64) -> (u64, u64) {
     }
 }
 
-/// Of keys, and one in how many is affected.
-const KINDS_AND_SIZES: [(Kind, (u64, u64)); 12] = [
-    (Kind::Time, (20, 1)),
-    (Kind::Time, (100, 1)),
-    (Kind::Time, (400, 1)),
-    (Kind::Time, (100, 2)),
-    (Kind::Time, (400, 2)),
-    (Kind::TimeThenTopic, (20, 1)),
-    (Kind::TimeThenTopic, (100, 1)),
-    (Kind::TimeThenTopic, (400, 1)),
-    (Kind::TimeThenTopic, (100, 2)),
-    (Kind::TimeThenTopic, (400, 2)),
-    (Kind::Count, (400, 1)),
-    (Kind::Count, (400, 2)),
-];
-
 fn any_length(random: &mut Random) -> u64 {
     random.pick(&[SECOND, 4 * SECOND, 30 * SECOND, 5 * MINUTE, 14 * MINUTE, 30 * MINUTE, HOUR])
 }
@@ -277,8 +261,9 @@ fn no_good_record_is_given_up_where_one_key_in_fifty_is_out() {
 #[test]
 fn no_good_record_is_given_up_in_an_outage_that_comes_and_goes() {
     for_each_seed(|seed, random| {
-        // By count a partial outage that comes and goes may be over for the guard while records use up their seconds.
-        let (kind, (keys, one_in)) = random.pick(&KINDS_AND_SIZES[..11]);
+        // Not by count: the few seconds may be used up before the guard has seen five lanes fail again.
+        let kind = random.pick(&[Kind::Time, Kind::TimeThenTopic]);
+        let (keys, one_in) = random.pick(&[(20, 1), (100, 1), (400, 1), (100, 2), (400, 2)]);
         let mut scenario = outage(random, kind, keys, one_in, 50 * MINUTE);
         scenario.outages = flaps(random);
         check(&scenario, seed);
@@ -288,7 +273,8 @@ fn no_good_record_is_given_up_in_an_outage_that_comes_and_goes() {
 #[test]
 fn no_good_record_is_given_up_across_restarts_and_after_a_cold_start() {
     for_each_seed(|seed, random| {
-        let (kind, (keys, one_in)) = random.pick(&KINDS_AND_SIZES);
+        let kind = random.pick(&[Kind::Time, Kind::TimeThenTopic]);
+        let (keys, one_in) = random.pick(&[(20, 1), (100, 1), (400, 1), (100, 2), (400, 2)]);
         let hours = random.percent(30);
         let length = if hours { 5 * HOUR } else { random.pick(&[10 * MINUTE, HOUR]) };
         let mut scenario = outage(random, kind, keys, one_in, length);
