@@ -62,7 +62,7 @@ use watchdog::Watching;
 /// is rare (below); a record that waits costs O(log n). How much is pending is bounded by the caller, who stops delivering
 /// ([`Budget`](crate::Budget)). Beyond `R` a pending record takes at most 160 bytes; one that has
 /// come through a retry topic, was not due, has failed or is to be written takes an allocation of
-/// 112 more.
+/// 128 more.
 pub struct Partition<R> {
     settings: Arc<PartitionSettings>,
     epoch: Epoch,

@@ -81,7 +81,6 @@ impl Scene {
         let producer: FutureProducer = config.create().unwrap();
         // The fields 4 and 5: how often it was retried, and when it was due.
         let metadata = [0x20, count_by_others, 0x28, 77];
-        let mut headers = OwnedHeaders::new();
         let ours: [(&str, &[u8]); 6] = [
             ("keylane-origin-topic", origin.as_bytes()),
             ("keylane-origin-partition", b"0"),
@@ -91,9 +90,25 @@ impl Scene {
             ("dt_meta", &metadata),
         ];
         let group = group.map(|group| ("keylane-group", group.as_bytes()));
-        for (key, value) in ours.into_iter().chain(group) {
-            headers = headers.insert(Header { key, value: Some(value) });
-        }
+        self.write_with(&producer, payload, ours.into_iter().chain(group)).await;
+    }
+
+    /// Writes a record to the retry topic as Decaton does: with its own header alone.
+    async fn write_retry_of_decaton(&self, payload: u32) {
+        let mut config = ClientConfig::new();
+        config.set("bootstrap.servers", self.broker.bootstrap_servers());
+        let metadata: &[u8] = &[0x20, 1, 0x28, 77];
+        self.write_with(&config.create().unwrap(), payload, [("dt_meta", metadata)]).await;
+    }
+
+    async fn write_with<'a>(
+        &self,
+        producer: &FutureProducer,
+        payload: u32,
+        all: impl IntoIterator<Item = (&'a str, &'a [u8])>,
+    ) {
+        let insert = |to: OwnedHeaders, (key, value)| to.insert(Header { key, value: Some(value) });
+        let headers = all.into_iter().fold(OwnedHeaders::new(), insert);
         let payload = payload.to_string();
         let record = FutureRecord::to("tasks-retry").partition(0).key("k").payload(&payload).headers(headers);
         producer.send(record, PATIENCE).await.unwrap();
@@ -260,6 +275,18 @@ async fn a_retry_that_another_program_has_requeued_since_and_one_without_a_group
     let member = scene.member("new", rounds(4), 0).await;
     scene.all_is_settled(std::slice::from_ref(&member)).await;
     assert_eq!((member.seen(), member.held()), (vec![7, 8], None));
+}
+
+/// It names no group and no origin; what is written back names this group, and the retry topic.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_retry_of_decaton_that_fails_here_comes_back() {
+    let scene = Scene::new();
+    scene.write_retry_of_decaton(7).await;
+    // One attempt was Decaton's.
+    let member = scene.member("new", rounds(4), 2).await;
+    scene.all_is_settled(std::slice::from_ref(&member)).await;
+    eventually("it has come back", || member.seen() == [7, 7]).await;
+    assert_eq!(member.held(), None);
 }
 
 /// No other group would ever process it.
