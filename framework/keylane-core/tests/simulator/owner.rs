@@ -91,6 +91,7 @@ impl Owner {
         let mut partition =
             Partition::new(settings.clone(), Epoch::new(epoch), start.map(Position::new), inherited.clone());
         partition.inherit_leader_epoch(inherited_under);
+        partition.start_under(commit.and_then(|commit| commit.leader_epoch));
         Self {
             member,
             partition,
@@ -129,6 +130,11 @@ impl Owner {
         }
         if self.inherited_under.is_some_and(|inherited| under > inherited) {
             self.inherited = SettledMap::new();
+        }
+        // The start was above the place where the log was cut.
+        if self.start.is_some_and(|start| record.offset < start) {
+            self.inherited = SettledMap::new();
+            (self.start, self.next) = (None, None);
         }
         let expected = if self.next.is_some_and(|next| record.offset < next) {
             Delivered::Repeated
@@ -294,7 +300,8 @@ impl Owner {
         let Some(position) = self.partition.watermark() else { return Ok(None) };
         let metadata = self.partition.commit_metadata(max_bytes);
         ensure!(metadata.text.len() <= max_bytes, "G6: metadata of {} bytes", metadata.text.len());
-        let commit = Commit { position: position.get(), metadata: metadata.text };
+        let leader_epoch = self.partition.position_epoch();
+        let commit = Commit { position: position.get(), leader_epoch, metadata: metadata.text };
         let map = log.check_commit(&commit)?;
         if !metadata.truncated {
             for record in log.records.iter().filter(|record| record.offset >= commit.position) {
