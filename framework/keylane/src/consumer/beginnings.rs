@@ -416,3 +416,6 @@ impl PollLoop {
         }
     }
 }
+
+#[cfg(all(test, feature = "embedded-broker"))]
+mod tests;
