@@ -79,7 +79,7 @@ async fn a_stuck_consumer_is_bounded(protocol: Protocol) {
     }
     let topic = topic(kafka, 1).await;
     kafka.produce(&topic, numbered(0..20_000, 20_000)).await.unwrap();
-    let limits = Limits { pause_at_records: 600, resume_at_records: 300, ..Limits::default() };
+    let limits = Limits::default().pause_at_records(600).resume_at_records(300);
     let (journal, gate) = (Journal::new(), Gate::closed());
     let member = start(subscribe(kafka, protocol, &topic, limits), &journal, &gate, |_| true).await;
     let bound = |status: &[PartitionStatus]| status.iter().all(|partition| partition.pending <= 600 + READ_BATCH);
@@ -119,7 +119,7 @@ async fn the_byte_budget_counts_over_all_partitions() {
     // Larger than the budget by itself: it must get through all the same.
     let huge = NewRecord { partition: Some(0), ..NewRecord::keyed("huge", vec![b' '; 900_000]) };
     kafka.produce(&topic, vec![huge]).await.unwrap();
-    let limits = Limits { pending_bytes: BUDGET, ..Limits::default() };
+    let limits = Limits::default().pending_bytes(BUDGET);
     let (journal, gate) = (Journal::new(), Gate::closed());
     let member = start(subscribe(kafka, Protocol::Cooperative, &topic, limits), &journal, &gate, |_| true).await;
     let pending = |status: &[PartitionStatus]| status.iter().map(|partition| partition.pending).sum::<u64>();
@@ -139,7 +139,7 @@ async fn what_is_settled_ahead_of_a_stuck_record_is_limited_and_reading_goes_on_
     let kafka = kafka_or_skip!(Nodes::One);
     let topic = topic(kafka, 1).await;
     kafka.produce(&topic, numbered(0..20_000, 20_000)).await.unwrap();
-    let limits = Limits { settled_ahead: 2_000, pause_at_records: 500, resume_at_records: 300, ..Limits::default() };
+    let limits = Limits::default().settled_ahead(2_000).pause_at_records(500).resume_at_records(300);
     let (journal, gate) = (Journal::new(), Gate::closed());
     let stuck = |task: &Task<Bytes>| task.offset() == 0;
     let member = start(subscribe(kafka, Protocol::Cooperative, &topic, limits), &journal, &gate, stuck).await;
@@ -166,7 +166,7 @@ async fn a_partition_that_is_paused_by_its_limit_stops_no_other() {
         ..NewRecord::keyed(format!("k{number}"), number.to_string())
     };
     kafka.produce(&topic, (0..12_000).map(spread).collect()).await.unwrap();
-    let limits = Limits { pause_at_records: 200, resume_at_records: 100, ..Limits::default() };
+    let limits = Limits::default().pause_at_records(200).resume_at_records(100);
     let (journal, gate) = (Journal::new(), Gate::closed());
     let stuck = |task: &Task<Bytes>| task.partition() == 0;
     let member = start(subscribe(kafka, Protocol::Cooperative, &topic, limits), &journal, &gate, stuck).await;

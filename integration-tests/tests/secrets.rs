@@ -14,7 +14,8 @@ use std::{
 use bytes::Bytes;
 use keylane::{
     DeadLetter, NewTask, Raw, Retry, Subscription, SubscriptionBuilder, Task, TaskError, TaskProducer, TroubleKind,
-    admin, metrics::serve_prometheus,
+    metrics::serve_prometheus,
+    topics::{NewTopic, create_topics},
 };
 use keylane_integration_tests::{
     certificates::Authority,
@@ -107,7 +108,8 @@ async fn try_all(settings: &Settings, servers: &str) {
     let error = subscription.start(Raw, work).await.unwrap_err();
     note(format!("subscription: {error}"));
     show(&error);
-    let producer = TaskProducer::builder("topic").bootstrap_servers(servers).application_id("a").start_timeout(STARTUP);
+    let producer =
+        TaskProducer::builder("topic").bootstrap_servers(servers).application_id("a").startup_timeout(STARTUP);
     let producer = producer.kafka_settings(settings.clone());
     show(&producer);
     if let Ok(built) = producer.clone().build() {
@@ -116,7 +118,8 @@ async fn try_all(settings: &Settings, servers: &str) {
     let error = producer.start().await.unwrap_err();
     note(format!("producer: {error}"));
     show(&error);
-    let error = admin::create_topics(servers, settings, &[admin::NewTopic::new("topic", 1)]).await.unwrap_err();
+    let settings = settings.clone().into_iter().collect();
+    let error = create_topics(servers, &settings, &[NewTopic::new("topic", 1)]).await.unwrap_err();
     note(format!("admin: {error}"));
     show(&error);
 }

@@ -12,7 +12,7 @@ use bytes::Bytes;
 use keylane::{
     Backoff, DeadLetter, Exhausted, FailureReason, NewTask, Raw, Retry, Subscription, SubscriptionBuilder,
     SubscriptionError, Task, TaskError, TaskProducer, TaskProducerBuilder, TaskProducerError, TroubleKind,
-    admin::{self, TopicCreation},
+    topics::{NewTopic, TopicCreation, create_topics},
 };
 use keylane_integration_tests::{
     certificates::Authority,
@@ -134,7 +134,7 @@ impl Site {
             .bootstrap_servers(&self.servers)
             .application_id("secure")
             .kafka_settings(self.settings.clone())
-            .start_timeout(Duration::from_secs(30))
+            .startup_timeout(Duration::from_secs(30))
     }
 
     async fn produce(&self, numbers: std::ops::Range<usize>) {
@@ -226,7 +226,8 @@ async fn topics_are_created_with_leave_and_refused_without() {
     let kafka = kafka_or_skip!();
     let site = Site::bare(kafka).await;
     let topic = kafka.unique("new");
-    let create = async || admin::create_topics(&site.servers, &site.settings, &[admin::NewTopic::new(&topic, 1)]).await;
+    let settings = site.settings.clone().into_iter().collect();
+    let create = async || create_topics(&site.servers, &settings, &[NewTopic::new(&topic, 1)]).await;
     let error = create().await.unwrap_err().to_string();
     assert!(error.contains(&topic) && error.contains("authorization failed"), "{error}");
     site.allow(Operation::Create, Resource::Topic(&topic)).await;
@@ -245,7 +246,7 @@ async fn refused(site: &Site, settings: Settings, servers: &str, named: &[&str])
 
     let began = Instant::now();
     let builder = TaskProducer::builder(&site.origin).bootstrap_servers(servers).application_id("secure");
-    let result = builder.kafka_settings(settings).start_timeout(STARTUP).start().await;
+    let result = builder.kafka_settings(settings).startup_timeout(STARTUP).start().await;
     check_refusal(began, result.err().map(|error| error.to_string()), named);
 }
 

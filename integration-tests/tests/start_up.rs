@@ -148,7 +148,8 @@ async fn a_dead_letter_topic_with_too_few_partitions_is_used_all_the_same() {
     let (topic, dead) = (kafka.unique("wide"), kafka.unique("narrow"));
     kafka.create_topic(&topic, 5, 1, &[]).await.unwrap();
     let builder = on(kafka, &[&dead]).await;
-    let config = SubscriptionConfig { topics: vec![topic.clone()], ..builder.config().clone() };
+    let mut config = builder.config().clone();
+    config.topics = vec![topic.clone()];
     let records = (0..5).map(|partition| NewRecord { partition: Some(partition), ..NewRecord::keyed("k", "v") });
     kafka.produce(&topic, records.collect()).await.unwrap();
     let member = Subscription::from_config(config)

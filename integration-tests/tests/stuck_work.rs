@@ -58,13 +58,8 @@ impl Scene {
             .subscribe(self.kafka, &self.group, &self.topic, SESSION_MS)
             .concurrency(8)
             .commit_interval(Duration::from_millis(200))
-            .limits(Limits {
-                settled_ahead: WINDOW,
-                pause_at_records: 500,
-                resume_at_records: 300,
-                ..Limits::default()
-            })
-            .watchdog(Watchdog { slow_attempt: AFTER, stalled_after: AFTER })
+            .limits(Limits::default().settled_ahead(WINDOW).pause_at_records(500).resume_at_records(300))
+            .watchdog(Watchdog::default().slow_attempt(AFTER).stalled_after(AFTER))
             .dead_letter(DeadLetter::topic(&self.dead))
             .kafka("queued.min.messages", "100")
     }

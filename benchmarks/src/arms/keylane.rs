@@ -30,18 +30,18 @@ async fn measure(job: &Job, variant: Variant) -> Result<Sample, Failure> {
     let mut builder = Subscription::builder(&job.group, &job.topic)
         .bootstrap_servers(&job.bootstrap_servers)
         .concurrency(job.in_flight_per_partition)
-        .retry(Retry::forever().backoff(Backoff { jitter: 0.0, ..Backoff::fixed(RETRY_DELAY) }));
+        .retry(Retry::forever().backoff(Backoff::fixed(RETRY_DELAY).jitter(0.0)));
     if variant == Variant::Polled {
         builder = builder.reading(Reading::Polled);
     }
     if job.pending > 0 {
         let room = job.pending * 2;
-        builder = builder.limits(Limits {
-            pause_at_records: room,
-            resume_at_records: room / 2,
-            pending_bytes: room * job.record_bytes * 2,
-            ..Limits::default()
-        });
+        builder = builder.limits(
+            Limits::default()
+                .pause_at_records(room)
+                .resume_at_records(room / 2)
+                .pending_bytes(room * job.record_bytes * 2),
+        );
     }
     let observer = run.observer;
     let subscription = builder

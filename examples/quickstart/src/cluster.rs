@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 use std::error::Error;
 
-use keylane::admin::{self, NewTopic};
-use keylane::{EmbeddedBroker, EmbeddedBrokerOptions, Eviction};
+use keylane::topics::{NewTopic, create_topics};
+use keylane::{EmbeddedBroker, EmbeddedBrokerOptions, Eviction, KafkaSettings};
 
 use crate::args::Args;
 use crate::{AUDIT_GROUP, DEAD_LETTERS, EVENTS, GROUP};
@@ -19,7 +19,7 @@ impl Cluster {
     pub(crate) async fn start(args: &Args) -> Result<Self, Box<dyn Error + Send + Sync>> {
         let topics = [EVENTS, DEAD_LETTERS].map(|topic| NewTopic::new(topic, args.partitions as i32));
         if let Some(bootstrap_servers) = &args.bootstrap {
-            admin::create_topics(bootstrap_servers, &BTreeMap::new(), &topics).await?;
+            create_topics(bootstrap_servers, &KafkaSettings::new(), &topics).await?;
             return Ok(Self::Yours { bootstrap_servers: bootstrap_servers.clone() });
         }
         let broker = EmbeddedBroker::start(EmbeddedBrokerOptions::default())?;

@@ -98,6 +98,8 @@ pub enum Step {
     /// Read from this position. With an epoch the log's leader is asked first where that ends: if below
     /// the position, the log was cut, and reading begins there.
     Seek(Position, Option<LeaderEpoch>),
+    /// End the subscription: nothing is committed, and no position is to be made up.
+    Fail,
 }
 
 /// The way of one partition to its first position. Nothing of it is read meanwhile.
@@ -122,7 +124,9 @@ impl Beginning {
         Self { reset, step: Step::AskRange, expected: None }
     }
 
-    /// Whether something is committed is not known.
+    /// Whether something is committed is not known. An epoch that started all the same would know
+    /// nothing of what was settled ahead, nor of what killed the processes before, and its first
+    /// commit would overwrite both.
     pub fn unknown(reset: Reset) -> Self {
         Self { reset, step: Step::AskCommitted, expected: None }
     }
@@ -145,7 +149,8 @@ impl Beginning {
     /// The committed position was asked for: it is this one, with this epoch if any, or there is none.
     pub fn committed(&mut self, position: Option<(Position, Option<LeaderEpoch>)>) {
         if self.step == Step::AskCommitted {
-            self.step = position.map_or(Step::AskRange, |(position, epoch)| Step::Seek(position, epoch));
+            let none = if self.reset == Reset::Error { Step::Fail } else { Step::AskRange };
+            self.step = position.map_or(none, |(position, epoch)| Step::Seek(position, epoch));
         }
     }
 
@@ -224,16 +229,22 @@ mod tests {
     }
 
     #[test]
-    fn whether_something_is_committed_is_known_before_the_end_is_asked_for() {
-        let mut beginning = Beginning::unknown(Reset::Latest);
-        beginning.range(range(0, 70));
-        assert_eq!(beginning.step(), Step::AskCommitted);
-        let mut other = beginning;
-        let epoch = Some(LeaderEpoch::new(3));
-        beginning.committed(Some((at(5), epoch)));
-        assert_eq!(beginning.step(), Step::Seek(at(5), epoch));
-        other.committed(None);
-        assert_eq!(other.step(), Step::AskRange);
+    fn what_is_committed_is_known_before_anything_else_is_asked() {
+        for reset in [Reset::Earliest, Reset::Latest, Reset::Error] {
+            let mut beginning = Beginning::unknown(reset);
+            beginning.range(range(0, 70));
+            assert_eq!(beginning.step(), Step::AskCommitted);
+            let mut other = beginning;
+            let epoch = Some(LeaderEpoch::new(3));
+            beginning.committed(Some((at(5), epoch)));
+            assert_eq!(beginning.step(), Step::Seek(at(5), epoch));
+            other.committed(None);
+            assert_eq!(other.step(), if reset == Reset::Error { Step::Fail } else { Step::AskRange });
+        }
+        let mut earliest = Beginning::unknown(Reset::Earliest);
+        earliest.committed(None);
+        earliest.range(range(3, 70));
+        assert_eq!(earliest.step(), Step::Commit(at(3)));
     }
 
     #[test]

@@ -9,10 +9,11 @@ use std::time::Duration;
 
 use crate::Moment;
 
-/// Further troubles are left out until others are over.
+/// Where there are more, each kind keeps one at least, and then the worst kinds are kept.
 pub const MOST_TROUBLES: usize = 64;
 
-/// The troubles of one subscription, each with what the shell says about it.
+/// The troubles of one subscription, each with what the shell says about it. Kinds are ordered, the worst
+/// first.
 #[derive(Clone, Debug)]
 pub struct Troubles<K, P, T> {
     entries: BTreeMap<(K, P), Entry<T>>,
@@ -55,7 +56,7 @@ pub enum Noted {
     Spread,
     /// It was known.
     Repeated,
-    /// There are too many.
+    /// There are too many that say more.
     LeftOut,
 }
 
@@ -81,7 +82,6 @@ impl<K, P, T> Default for Troubles<K, P, T> {
 impl<K: Ord + Clone, P: Ord + Clone, T> Troubles<K, P, T> {
     /// A complaint. `what` makes what is to be said from what was said so far.
     pub fn note(&mut self, kind: K, place: P, now: Moment, what: impl FnOnce(Option<&T>) -> T) -> Noted {
-        let is_full = self.entries.len() >= MOST_TROUBLES;
         let spreads = self.has(&kind);
         let key = (kind, place);
         if let Some(entry) = self.entries.get_mut(&key) {
@@ -90,11 +90,23 @@ impl<K: Ord + Clone, P: Ord + Clone, T> Troubles<K, P, T> {
             entry.sign = None;
             return Noted::Repeated;
         }
-        if is_full {
+        if !self.make_room(&key.0, spreads) {
             return Noted::LeftOut;
         }
         self.entries.insert(key, Entry { what: what(None), last_complaint: now, sign: None });
         if spreads { Noted::Spread } else { Noted::Begun }
+    }
+
+    /// Leaves another trouble out where there are too many, if this one says more: it is the first of its kind,
+    /// or of a worse kind. The last one of a kind stays. So a kind that has begun also ends.
+    fn make_room(&mut self, kind: &K, spreads: bool) -> bool {
+        if self.entries.len() < MOST_TROUBLES {
+            return true;
+        }
+        let count = |kind: &K| self.entries.keys().filter(|(other, _)| other == kind).count();
+        let says_less = |other: &K| (!spreads || other > kind) && count(other) > 1;
+        let left_out = self.entries.keys().rev().find(|(other, _)| says_less(other)).cloned();
+        left_out.is_some_and(|key| self.entries.remove(&key).is_some())
     }
 
     /// A sign of health: `about` says what it means for a kind at a place.
@@ -231,6 +243,26 @@ mod tests {
         }
         assert_eq!(note(&mut troubles, 3, 0), Noted::Repeated);
         assert_eq!(troubles.lasting().count(), MOST_TROUBLES);
+    }
+
+    #[test]
+    fn the_worst_are_kept_and_one_of_each_kind() {
+        let mut troubles = Small::default();
+        let mut note = |kind, place| troubles.note(kind, place, at(0), |_| 0);
+        let most = u8::try_from(MOST_TROUBLES).expect("it is small");
+        for place in 0..most {
+            note("b", place);
+        }
+        assert_eq!(note("c", 0), Noted::Begun, "the first of its kind, although it is not as bad");
+        assert_eq!(note("c", 1), Noted::LeftOut);
+        for place in 0..most {
+            let noted = note("a", place);
+            assert_eq!(noted == Noted::LeftOut, place >= most - 2, "{place}");
+        }
+        let kinds: Vec<_> = troubles.lasting().map(|(kind, ..)| *kind).collect();
+        let count = |kind| kinds.iter().filter(|other| **other == kind).count();
+        assert_eq!((count("a"), count("b"), count("c")), (MOST_TROUBLES - 2, 1, 1));
+        assert_eq!(kinds.len(), MOST_TROUBLES);
     }
 
     proptest! {

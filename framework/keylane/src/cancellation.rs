@@ -62,6 +62,18 @@ impl Cancellation {
     }
 
     /// Waits until the work is not wanted any more. Cancel-safe; needs a tokio runtime with its clock on.
+    ///
+    /// # Examples
+    /// ```
+    /// use keylane::testing::{TestAssignment, TestTask};
+    ///
+    /// # #[tokio::main(flavor = "current_thread")] async fn main() {
+    /// let assignment = TestAssignment::new();
+    /// let cancellation = TestTask::new(()).of(&assignment).build().cancellation();
+    /// assignment.lose();
+    /// cancellation.cancelled().await;
+    /// # }
+    /// ```
     pub async fn cancelled(&self) {
         match self.attempt_ends {
             None => self.epoch.over().await,
@@ -74,6 +86,17 @@ impl Cancellation {
 
     /// Whether the partition is about to be given up, or has been: a rebalance or a shutdown drains it. There is time until the
     /// [`deadline`](Self::deadline): finish, or stop at a good place.
+    ///
+    /// # Examples
+    /// ```
+    /// use keylane::testing::{TestAssignment, TestTask};
+    /// use std::time::Instant;
+    ///
+    /// let assignment = TestAssignment::new();
+    /// let cancellation = TestTask::new(()).of(&assignment).build().cancellation();
+    /// assignment.drain(Instant::now());
+    /// assert!(cancellation.is_draining() && !cancellation.is_cancelled());
+    /// ```
     pub fn is_draining(&self) -> bool {
         self.epoch.drain_deadline().is_some() || self.epoch.is_over()
     }

@@ -238,11 +238,6 @@ fn base(bootstrap_servers: &str) -> ClientConfig {
     config
 }
 
-/// The addresses as they may be printed.
-pub(crate) fn shown_servers(bootstrap_servers: &str) -> &str {
-    if bootstrap_servers.contains('@') { "(not shown: holds an @)" } else { bootstrap_servers }
-}
-
 fn set_all(config: &mut ClientConfig, defaults: &[(&str, &str)]) {
     for (key, value) in defaults {
         config.set(*key, *value);

@@ -35,6 +35,12 @@ pub trait Decode<T>: Send + Sync + 'static {
 }
 
 /// A value that could not be decoded. Its text has the reason with its causes, cut where it is longer than 4 KiB.
+///
+/// # Examples
+/// ```
+/// let error = keylane::DecodeError::new("a tombstone has no text");
+/// assert_eq!(error.to_string(), "cannot decode the value: a tombstone has no text");
+/// ```
 #[derive(Debug, thiserror::Error)]
 #[error("cannot decode the value: {}", error_text::chain(&**.0))]
 pub struct DecodeError(Box<dyn Error + Send + Sync>);
@@ -50,6 +56,18 @@ impl DecodeError {
 ///
 /// A tombstone reads as JSON's `null`: a processor that wants tombstones takes a `Task<Option<T>>`. For any other type a
 /// tombstone cannot be decoded, so it is dead-lettered rather than passed over.
+///
+/// # Examples
+/// ```
+/// use keylane::testing::TestTask;
+/// use keylane::{Decode, Json};
+///
+/// let value = br#"{"vehicle":"B-KL 42"}"#.to_vec();
+/// let task = TestTask::new(()).value(Some(value)).build();
+/// let event: serde_json::Value = Json.decode(task.record())?;
+/// assert_eq!(event["vehicle"], "B-KL 42");
+/// # Ok::<(), keylane::DecodeError>(())
+/// ```
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Json;
 
@@ -67,6 +85,18 @@ impl<T: DeserializeOwned> Decode<T> for Json {
 }
 
 /// The bytes as they are: `Task<Bytes>`, where a tombstone is empty, or `Task<Option<Bytes>>`, where it is `None`.
+///
+/// # Examples
+/// ```
+/// use bytes::Bytes;
+/// use keylane::testing::TestTask;
+/// use keylane::{Decode, Raw};
+///
+/// let tombstone = TestTask::new(()).value(None).build();
+/// let value: Option<Bytes> = Raw.decode(tombstone.record())?;
+/// assert_eq!(value, None);
+/// # Ok::<(), keylane::DecodeError>(())
+/// ```
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Raw;
 

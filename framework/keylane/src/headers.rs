@@ -3,6 +3,17 @@
 use bytes::Bytes;
 
 /// The headers of a record, in the order they were written. Names may repeat and values may be null, as in Kafka.
+///
+/// # Examples
+/// ```
+/// use keylane::Headers;
+///
+/// let mut headers: Headers = [("tenant", "a"), ("gate", "north")].into_iter().collect();
+/// headers.push("tenant", "b");
+/// headers.push_null("flag");
+/// assert_eq!(headers.last_str("tenant"), Some("b"));
+/// assert_eq!(headers.len(), 4);
+/// ```
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Headers(Vec<(String, Option<Bytes>)>);
 
@@ -33,6 +44,15 @@ impl Headers {
     }
 
     /// Removes every header of that name.
+    ///
+    /// # Examples
+    /// ```
+    /// use keylane::Headers;
+    ///
+    /// let mut headers: Headers = [("a", "1"), ("b", "2"), ("a", "3")].into_iter().collect();
+    /// headers.remove("a");
+    /// assert_eq!(headers.iter().map(|(name, _)| name).collect::<Vec<_>>(), ["b"]);
+    /// ```
     pub fn remove(&mut self, name: &str) {
         self.0.retain(|(n, _)| n != name);
     }

@@ -46,7 +46,7 @@
 //! | watch and steer it | [`SubscriptionHandle`], [`SubscriptionStatus`], [`metrics`], and `http` with the feature `http` |
 //! | follow a record from its producer through all its attempts | [`trace`] |
 //! | enqueue tasks | [`TaskProducer`], [`NewTask`] |
-//! | create topics | [`admin`] |
+//! | create topics | [`topics`] |
 //! | test | [`testing`], and `EmbeddedBroker` with the feature `embedded-broker` |
 //!
 //! # What is guaranteed
@@ -70,7 +70,6 @@
 //! * `embedded-broker`: an in-process Kafka for examples and tests.
 //! * `ssl`, `ssl-vendored`, `gssapi`, `cmake-build`, `dynamic-linking`: how librdkafka is built, passed through.
 
-pub mod admin;
 mod cancellation;
 mod client_config;
 mod config;
@@ -90,6 +89,8 @@ mod headers;
 #[cfg(feature = "http")]
 pub mod http;
 mod key_hash;
+#[cfg(doctest)]
+mod manual;
 pub mod metrics;
 mod native;
 mod panics;
@@ -102,15 +103,15 @@ mod task;
 mod task_error;
 mod task_metadata;
 pub mod testing;
-mod topics;
+pub mod topics;
 pub mod trace;
 
 pub use cancellation::Cancellation;
 pub use client_config::ClientConfigError;
 pub use config::{
-    Backoff, Blocker, BlockerAction, ConfigError, DeadLetter, Exhausted, FailureReason, ForeignRetries, HotKeySettings,
-    InPlace, KafkaSettings, KeyInSpans, Limits, Outage, Reading, Retry, RetryTopic, SubscriptionConfig, Tracing,
-    Watchdog,
+    Backoff, Blocker, BlockerAction, BootstrapServers, ConfigError, DeadLetter, Exhausted, FailureReason,
+    ForeignRetries, HotKeySettings, InPlace, KafkaSettings, KeyInSpans, Limits, Outage, Reading, Retry, RetryTopic,
+    SubscriptionConfig, Tracing, Watchdog,
 };
 pub use dead_letter::FailedRecordId;
 pub use decode::{Decode, DecodeError, Json, Raw};
@@ -120,7 +121,8 @@ pub use headers::Headers;
 pub use key_hash::KeyHash;
 pub use processor::Processor;
 pub use producer::{
-    CloseError, EnqueueError, Enqueued, FlushError, NewTask, TaskProducer, TaskProducerBuilder, TaskProducerError,
+    CloseError, EnqueueError, Enqueued, FlushError, NewTask, TaskProducer, TaskProducerBuilder, TaskProducerConfig,
+    TaskProducerError,
 };
 pub use record::{Origin, Record};
 pub use subscription::{
@@ -131,8 +133,3 @@ pub use subscription::{
 pub use task::Task;
 pub use task_error::{TaskError, TaskErrorKind};
 pub use task_metadata::TaskMetadata;
-
-/// The examples of the README are compiled with the documentation's.
-#[cfg(doctest)]
-#[doc = include_str!("../../../README.md")]
-struct Readme;

@@ -9,9 +9,19 @@ use bytes::Bytes;
 pub(crate) use arena::Arena;
 
 use crate::dead_letter::{RetryState, provenance, read_retry_state};
-use crate::{Headers, TaskMetadata};
+use crate::{Headers, TaskMetadata, task_metadata};
 
 /// A record as Kafka delivered it. Cloning shares the bytes.
+///
+/// # Examples
+/// ```
+/// use keylane::testing::TestTask;
+///
+/// let task = TestTask::new(()).key("B-KL 42").value(None).at("parking-events", 3, 4711).build();
+/// let record = task.record();
+/// assert_eq!((record.key(), record.offset()), (Some(&b"B-KL 42"[..]), 4711));
+/// assert!(record.value().is_none());
+/// ```
 #[derive(Clone, Debug)]
 pub struct Record {
     /// Key and value, one after the other.
@@ -41,14 +51,26 @@ pub(crate) struct RecordHeaders {
 impl RecordHeaders {
     /// Reads what keylane needs to know from the headers of a record.
     pub(crate) fn read(all: Headers, is_retry_topic: bool) -> Self {
-        let metadata = all.last(DECATON_METADATA).and_then(|bytes| TaskMetadata::decode(bytes).ok());
+        let metadata = all.last(task_metadata::HEADER).and_then(|bytes| TaskMetadata::decode(bytes).ok());
         let retry = is_retry_topic.then(|| read_retry_state(&all));
         Self { all, metadata, retry }
     }
 }
 
 /// Where a record was first read, for a task that came through the retry topic.
+///
+/// # Examples
+/// An id for a call that has to be made once:
+///
+/// ```
+/// use keylane::testing::TestTask;
+///
+/// let origin = TestTask::new(()).at("parking-events", 3, 4711).build().origin();
+/// let id = format!("{}-{}-{}", origin.topic, origin.partition, origin.offset);
+/// assert_eq!(id, "parking-events-3-4711");
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
 pub struct Origin {
     /// The origin topic.
     pub topic: Arc<str>,
@@ -57,9 +79,6 @@ pub struct Origin {
     /// The offset there.
     pub offset: i64,
 }
-
-/// Decaton's header, of which the last one counts.
-const DECATON_METADATA: &str = "dt_meta";
 
 static NO_HEADERS: Headers = Headers::new();
 

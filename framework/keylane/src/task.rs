@@ -8,6 +8,20 @@ use crate::trace::TraceParent;
 use crate::{Cancellation, Headers, Origin, Record, TaskMetadata};
 
 /// One record, decoded, with where it came from and how often it was tried.
+///
+/// # Examples
+/// ```
+/// use keylane::testing::TestTask;
+/// use keylane::{Task, TaskError};
+///
+/// async fn notify(task: Task<String>) -> Result<(), TaskError> {
+///     println!("{:?} moved: {}, attempt {}", task.key_str(), task.payload(), task.attempt());
+///     Ok(())
+/// }
+/// # #[tokio::main(flavor = "current_thread")] async fn main() {
+/// assert!(notify(TestTask::new("in".to_owned()).key("B-KL 42").build()).await.is_ok());
+/// # }
+/// ```
 #[derive(Clone, Debug)]
 pub struct Task<T> {
     pub(crate) payload: T,
@@ -53,6 +67,13 @@ impl<T> Task<T> {
     }
 
     /// Whether the value is null.
+    ///
+    /// # Examples
+    /// ```
+    /// use keylane::testing::TestTask;
+    ///
+    /// assert!(TestTask::new(None::<String>).value(None).build().is_tombstone());
+    /// ```
     pub fn is_tombstone(&self) -> bool {
         self.record.value().is_none()
     }
@@ -116,11 +137,30 @@ impl<T> Task<T> {
     /// the retry topic and for a dead letter. `None` also where the header cannot be read.
     ///
     /// With the feature `otel` the attempt's span is in that trace already; see [`trace`](crate::trace).
+    ///
+    /// # Examples
+    /// ```
+    /// use keylane::Headers;
+    /// use keylane::testing::TestTask;
+    ///
+    /// let parent = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
+    /// let headers: Headers = [("traceparent", parent)].into_iter().collect();
+    /// let task = TestTask::new(()).headers(headers).build();
+    /// assert_eq!(task.trace_parent().map(|parent| parent.to_string()).as_deref(), Some(parent));
+    /// ```
     pub fn trace_parent(&self) -> Option<TraceParent> {
         TraceParent::read(self.headers())
     }
 
     /// The same task with another payload.
+    ///
+    /// # Examples
+    /// ```
+    /// use keylane::testing::TestTask;
+    ///
+    /// let task = TestTask::new("42").key("k").build().map(|text| text.len());
+    /// assert_eq!((*task.payload(), task.key_str()), (2, Some("k")));
+    /// ```
     pub fn map<U>(self, f: impl FnOnce(T) -> U) -> Task<U> {
         let Self { payload, record, source, attempt, ends } = self;
         Task { payload: f(payload), record, source, attempt, ends }

@@ -49,6 +49,14 @@ pub struct TaskError {
 }
 
 /// What a [`TaskError`] asks for.
+///
+/// # Examples
+/// ```
+/// use keylane::{TaskError, TaskErrorKind};
+///
+/// assert_eq!(TaskError::fatal("unknown device").kind(), TaskErrorKind::Fatal);
+/// assert_eq!(TaskError::skip("not for us").kind(), TaskErrorKind::Skip);
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum TaskErrorKind {
@@ -92,6 +100,17 @@ impl Cause {
 
 impl TaskError {
     /// A failure that may pass: retried by the policy.
+    ///
+    /// # Examples
+    /// ```
+    /// use keylane::{TaskError, TaskErrorKind};
+    ///
+    /// fn parse(text: &str) -> Result<u32, TaskError> {
+    ///     Ok(text.parse::<u32>()?) // `?` does the same
+    /// }
+    /// assert_eq!(parse("x").unwrap_err().kind(), TaskErrorKind::Retryable);
+    /// assert_eq!(TaskError::retryable("no answer").kind(), TaskErrorKind::Retryable);
+    /// ```
     pub fn retryable<E: Into<Box<dyn Error + Send + Sync>>>(error: E) -> Self {
         Self::new(TaskErrorKind::Retryable, error)
     }
@@ -99,6 +118,15 @@ impl TaskError {
     /// A failure that asks for its own delay instead of the policy's back-off.
     ///
     /// The attempt counts as any other. A delay is at least 10 ms and at most one day.
+    ///
+    /// # Examples
+    /// ```
+    /// use keylane::TaskError;
+    /// use std::time::Duration;
+    ///
+    /// let error = TaskError::retry_after("the gateway is busy", Duration::from_secs(30));
+    /// assert_eq!(error.delay(), Some(Duration::from_secs(30)));
+    /// ```
     pub fn retry_after<E: Into<Box<dyn Error + Send + Sync>>>(error: E, delay: Duration) -> Self {
         Self::retryable(error).with_delay(delay)
     }
@@ -111,6 +139,14 @@ impl TaskError {
     /// show it.
     ///
     /// Name what is away with [`at`](Self::at).
+    ///
+    /// # Examples
+    /// ```
+    /// use keylane::TaskError;
+    ///
+    /// let error = TaskError::unavailable("connection refused").at("sms gateway");
+    /// assert_eq!(error.place(), Some("sms gateway"));
+    /// ```
     pub fn unavailable<E: Into<Box<dyn Error + Send + Sync>>>(error: E) -> Self {
         Self::new(TaskErrorKind::Unavailable, error)
     }
@@ -152,6 +188,14 @@ impl TaskError {
     /// Names the class of the error: what has failed in the same way. Without it the type of the error is its class.
     ///
     /// Worth it where one type stands for many faults, such as text. A name is cut after 64 bytes.
+    ///
+    /// # Examples
+    /// ```
+    /// use keylane::TaskError;
+    ///
+    /// let error = TaskError::retryable("status 500").of_class("push: 5xx");
+    /// assert_eq!(error.class(), "push: 5xx");
+    /// ```
     #[must_use]
     pub fn of_class(mut self, class: impl Into<Cow<'static, str>>) -> Self {
         self.cause.names.get_or_insert_default().class = Some(cut(class.into()));

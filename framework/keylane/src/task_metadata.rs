@@ -1,7 +1,4 @@
-//! `dt_meta`: Decaton's task metadata.
-//!
-//! The header holds Decaton's protobuf message `TaskMetadataProto`, coded by hand here: five scalar fields do not earn a
-//! code generator.
+//! `dt_meta`: Decaton's task metadata, as Decaton's protobuf messages code it.
 //!
 //! | field | type | tag byte |
 //! |---|---|---|
@@ -11,11 +8,8 @@
 //! | 4 `retry_count` | int64 | `0x20` |
 //! | 5 `scheduled_time_millis` | int64 | `0x28` |
 
-mod wire;
-
 use bytes::Bytes;
-
-use wire::{Reader, Value};
+use prost::Message;
 
 use crate::DecodeError;
 
@@ -35,6 +29,7 @@ pub(crate) const HEADER: &str = "dt_meta";
 /// # }
 /// ```
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct TaskMetadata {
     /// When the task was made, in milliseconds since the Unix epoch.
     pub timestamp_millis: i64,
@@ -48,36 +43,62 @@ pub struct TaskMetadata {
     pub scheduled_time_millis: i64,
 }
 
-/// Bytes that are not a well-formed protobuf message.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("malformed task metadata at byte {position}: {reason}")]
-pub(crate) struct MetadataError {
-    /// Where reading stopped.
-    pub(crate) position: usize,
-    /// Why.
-    pub(crate) reason: &'static str,
+/// Decaton's `TaskMetadataProto`. Not the public type: prost may change without keylane.
+#[derive(Clone, PartialEq, Message)]
+struct Proto {
+    #[prost(int64, tag = "1")]
+    timestamp_millis: i64,
+    #[prost(string, tag = "2")]
+    source_application_id: String,
+    #[prost(string, tag = "3")]
+    source_instance_id: String,
+    #[prost(int64, tag = "4")]
+    retry_count: i64,
+    #[prost(int64, tag = "5")]
+    scheduled_time_millis: i64,
+}
+
+/// The wrapper that Decaton up to version 8 put around a task.
+#[derive(Clone, PartialEq, Message)]
+struct LegacyRequest {
+    #[prost(message, optional, tag = "1")]
+    metadata: Option<Proto>,
+    #[prost(bytes = "bytes", tag = "2")]
+    serialized_task: Bytes,
+}
+
+impl From<Proto> for TaskMetadata {
+    fn from(proto: Proto) -> Self {
+        Self {
+            timestamp_millis: proto.timestamp_millis,
+            source_application_id: proto.source_application_id,
+            source_instance_id: proto.source_instance_id,
+            retry_count: proto.retry_count,
+            scheduled_time_millis: proto.scheduled_time_millis,
+        }
+    }
 }
 
 impl TaskMetadata {
     /// The header's value. Fields with their default value are left out, as proto3 does.
-    pub(crate) fn encode(&self) -> Bytes {
-        let mut out = Vec::with_capacity(40 + self.source_application_id.len() + self.source_instance_id.len());
-        wire::put_int64(&mut out, 1, self.timestamp_millis);
-        wire::put_string(&mut out, 2, &self.source_application_id);
-        wire::put_string(&mut out, 3, &self.source_instance_id);
-        wire::put_int64(&mut out, 4, self.retry_count);
-        wire::put_int64(&mut out, 5, self.scheduled_time_millis);
-        out.into()
+    pub(crate) fn encode(self) -> Bytes {
+        let proto = Proto {
+            timestamp_millis: self.timestamp_millis,
+            source_application_id: self.source_application_id,
+            source_instance_id: self.source_instance_id,
+            retry_count: self.retry_count,
+            scheduled_time_millis: self.scheduled_time_millis,
+        };
+        proto.encode_to_vec().into()
     }
 
-    /// Reads a header's value; no bytes at all are the defaults. Unknown fields are skipped and the last of a field wins.
+    /// Reads a header's value; no bytes at all are the defaults. Unknown fields are skipped and the
+    /// last of a field wins.
     ///
     /// # Errors
-    /// Bytes that Decaton's parser refuses as well.
-    pub(crate) fn decode(bytes: &[u8]) -> Result<Self, MetadataError> {
-        let mut metadata = Self::default();
-        metadata.merge(Reader::new(bytes))?;
-        Ok(metadata)
+    /// Bytes that are not a well-formed message of Decaton's schema.
+    pub(crate) fn decode(bytes: &[u8]) -> Result<Self, prost::DecodeError> {
+        Proto::decode(bytes).map(Self::from)
     }
 
     /// Reads the wrapper that Decaton up to version 8 put around a task: `DecatonTaskRequest {1: metadata, 2: task}`.
@@ -112,34 +133,9 @@ impl TaskMetadata {
         Self::legacy_request(value).map_err(DecodeError::new)
     }
 
-    fn legacy_request(value: &Bytes) -> Result<(Self, Bytes), MetadataError> {
-        let mut metadata = Self::default();
-        let mut task = Bytes::new();
-        let mut reader = Reader::new(value);
-        while let Some((field, content)) = reader.next_field()? {
-            match (field, content) {
-                // A message field that repeats is merged, not replaced.
-                (1, Value::Bytes(inner)) => metadata.merge(Reader::new(inner))?,
-                (2, Value::Bytes(inner)) => task = value.slice_ref(inner),
-                _ => {}
-            }
-        }
-        Ok((metadata, task))
-    }
-
-    fn merge(&mut self, mut reader: Reader<'_>) -> Result<(), MetadataError> {
-        while let Some((field, value)) = reader.next_field()? {
-            match (field, value) {
-                (1, Value::Varint(value)) => self.timestamp_millis = value.cast_signed(),
-                (2, Value::Bytes(text)) => self.source_application_id = reader.text(text)?.to_owned(),
-                (3, Value::Bytes(text)) => self.source_instance_id = reader.text(text)?.to_owned(),
-                (4, Value::Varint(value)) => self.retry_count = value.cast_signed(),
-                (5, Value::Varint(value)) => self.scheduled_time_millis = value.cast_signed(),
-                // Also a known number with another wire type: protobuf treats it as unknown.
-                _ => {}
-            }
-        }
-        Ok(())
+    fn legacy_request(value: &Bytes) -> Result<(Self, Bytes), prost::DecodeError> {
+        let request = LegacyRequest::decode(value.clone())?;
+        Ok((request.metadata.unwrap_or_default().into(), request.serialized_task))
     }
 }
 

@@ -128,6 +128,13 @@ impl<T> TestTask<T> {
     }
 
     /// Which attempt it is, from 1.
+    ///
+    /// # Examples
+    /// ```
+    /// use keylane::testing::TestTask;
+    ///
+    /// assert_eq!(TestTask::new(()).attempt(3).build().attempt(), 3);
+    /// ```
     pub fn attempt(mut self, attempt: u32) -> Self {
         self.attempt = attempt;
         self

@@ -72,7 +72,9 @@ fn subscribe(broker: &EmbeddedBroker) -> SubscriptionBuilder {
         .kafka_settings(EmbeddedBroker::client_settings())
         // A member that gets no CPU for a while is not to be thrown out: nothing may come twice.
         .kafka("session.timeout.ms", "6000")
-        .watchdog(Watchdog { slow_attempt: Duration::from_millis(200), stalled_after: Duration::from_millis(200) })
+        .watchdog(
+            Watchdog::default().slow_attempt(Duration::from_millis(200)).stalled_after(Duration::from_millis(200)),
+        )
 }
 
 async fn enqueue(producer: &TaskProducer, payload: u32, key: &str) -> i32 {

@@ -9,7 +9,9 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use common::{PATIENCE, eventually, producer};
-use keylane::{EmbeddedBroker, Json, NewTask, PausedBy, Subscription, Task, TaskError, TaskProducer};
+use keylane::{
+    EmbeddedBroker, Json, NewTask, PausedBy, Subscription, SubscriptionError, Task, TaskError, TaskProducer,
+};
 use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::mocking::{MockCluster, MockCoordinator};
 use rdkafka::producer::DefaultProducerContext;
@@ -20,6 +22,17 @@ use tokio::sync::watch;
 /// Without the metadata what is settled ahead of a stuck record would be done again.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_passing_refusal_of_the_committed_offsets_delivers_nothing_again() {
+    refused_at_first(&[RDKafkaRespErr::RD_KAFKA_RESP_ERR_STALE_MEMBER_EPOCH; 2]).await;
+}
+
+/// The assignment goes on without an answer. The client gets one by itself, and would begin at the position.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn nothing_starts_until_it_is_known_what_is_committed() {
+    refused_at_first(&[RDKafkaRespErr::RD_KAFKA_RESP_ERR_GROUP_AUTHORIZATION_FAILED]).await;
+}
+
+/// A member finds one record stuck and the others settled, after these answers.
+async fn refused_at_first(refusals: &[RDKafkaRespErr]) {
     let broker = MockCluster::new(1).unwrap();
     broker.create_topic("tasks", 1, 1).unwrap();
     let producer = producer(broker.bootstrap_servers(), "tasks").await;
@@ -50,9 +63,7 @@ async fn a_passing_refusal_of_the_committed_offsets_delivers_nothing_again() {
     eventually("all but the stuck one are processed", || seen.lock().unwrap().len() == 19).await;
     first.shutdown().await.unwrap();
 
-    let refusals =
-        [RDKafkaRespErr::RD_KAFKA_RESP_ERR_STALE_MEMBER_EPOCH, RDKafkaRespErr::RD_KAFKA_RESP_ERR_STALE_MEMBER_EPOCH];
-    broker.request_errors(RDKafkaApiKey::OffsetFetch, &refusals);
+    broker.request_errors(RDKafkaApiKey::OffsetFetch, refusals);
     release.send(true).unwrap();
     let second = member().await;
     eventually("the stuck one is processed", || seen.lock().unwrap().contains(&0)).await;
@@ -122,6 +133,14 @@ async fn shutdown_commits(shutdown_timeout: Duration, refusals: usize, stuck: &'
 
 /// A member of a group that begins at the log's end.
 async fn at_the_end(broker: &MockCluster<'_, DefaultProducerContext>, seen: &Arc<Mutex<Vec<u32>>>) -> Subscription {
+    member(broker, "latest", seen).await
+}
+
+async fn member(
+    broker: &MockCluster<'_, DefaultProducerContext>,
+    reset: &str,
+    seen: &Arc<Mutex<Vec<u32>>>,
+) -> Subscription {
     let seen = seen.clone();
     let processor = move |task: Task<u32>| {
         seen.lock().unwrap().push(*task.payload());
@@ -131,7 +150,7 @@ async fn at_the_end(broker: &MockCluster<'_, DefaultProducerContext>, seen: &Arc
         .bootstrap_servers(broker.bootstrap_servers())
         .kafka_settings(EmbeddedBroker::client_settings())
         .kafka("session.timeout.ms", "10000")
-        .kafka("auto.offset.reset", "latest")
+        .kafka("auto.offset.reset", reset)
         .start(Json, processor)
         .await
         .unwrap()
@@ -204,6 +223,18 @@ async fn with_latest_what_is_committed_counts_although_it_cannot_be_read_at_once
     eventually("what was written meanwhile is read", || seen.lock().unwrap().len() == 4).await;
     second.shutdown().await.unwrap();
     producer.close(PATIENCE).await.unwrap();
+}
+
+/// Found out after the assignment, it ends the subscription all the same.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn with_error_a_group_without_a_commit_does_not_begin_by_itself() {
+    let broker = MockCluster::new(1).unwrap();
+    broker.create_topic("tasks", 1, 1).unwrap();
+    let refusal = [RDKafkaRespErr::RD_KAFKA_RESP_ERR_GROUP_AUTHORIZATION_FAILED];
+    broker.request_errors(RDKafkaApiKey::OffsetFetch, &refusal);
+    let subscription = member(&broker, "error", &Arc::default()).await;
+    let error = tokio::time::timeout(PATIENCE, subscription.run()).await.unwrap().unwrap_err();
+    assert!(matches!(&error, SubscriptionError::OffsetReset(why) if why.contains("tasks-0")), "{error}");
 }
 
 /// What the client had stored before is not committed once more when it closes.

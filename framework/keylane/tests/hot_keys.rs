@@ -45,7 +45,7 @@ async fn the_keys_that_stand_out(plain_keys: bool) {
         .kafka_settings(EmbeddedBroker::client_settings())
         // A member that gets no CPU for a while is not to be thrown out: nothing may come twice.
         .kafka("session.timeout.ms", "6000")
-        .hot_keys(HotKeySettings { plain_keys })
+        .hot_keys(HotKeySettings::default().plain_keys(plain_keys))
         .start(Json, move |task: Task<u32>| {
             let mut released = released.clone();
             async move {

@@ -224,7 +224,7 @@ async fn a_processor_that_blocks_its_thread_shows() {
     let released = Mutex::new(released);
     let short = Duration::from_millis(100);
     let subscription = subscribe(&broker, "blocks", "blocks")
-        .watchdog(Watchdog { slow_attempt: short, stalled_after: short })
+        .watchdog(Watchdog::default().slow_attempt(short).stalled_after(short))
         .start(Json, move |_: Task<u32>| {
             let _ = released.lock().unwrap().recv_timeout(2 * PATIENCE);
             async { Ok::<(), TaskError>(()) }

@@ -195,7 +195,7 @@ async fn an_attempt_that_is_dropped_before_its_time_says_so() {
     let subscription = {
         let started = started.clone();
         subscribe(&broker, "dropped")
-            .tracing(Tracing { key: KeyInSpans::Hashed })
+            .tracing(Tracing::default().key(KeyInSpans::Hashed))
             .shutdown_timeout(Duration::from_millis(100))
             .start(Raw, move |_: Task<bytes::Bytes>| {
                 let started = started.clone();
@@ -310,7 +310,7 @@ async fn records_that_are_not_due_and_keep_a_partition_from_being_read_are_a_war
         producer.enqueue(NewTask::new(PAYLOAD).key(format!("k{number}"))).await.unwrap();
     }
     producer.close(PATIENCE).await.unwrap();
-    let limits = Limits { settled_ahead: 100, ..Limits::default() };
+    let limits = Limits::default().settled_ahead(100);
     let subscription = subscribe(&broker, "deaf")
         .limits(limits)
         .start(Raw, |_: Task<bytes::Bytes>| async { Ok::<(), TaskError>(()) })

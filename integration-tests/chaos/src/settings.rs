@@ -111,12 +111,10 @@ impl Member {
         ]
         .into_iter()
         .fold(retry, |retry, reason| retry.on(reason, Exhausted::DeadLetter));
-        let limits = Limits {
-            pause_at_records: self.tuning.pause_at_records,
-            resume_at_records: self.tuning.pause_at_records * 7 / 10,
-            settled_ahead: self.tuning.settled_ahead,
-            ..Limits::default()
-        };
+        let limits = Limits::default()
+            .pause_at_records(self.tuning.pause_at_records)
+            .resume_at_records(self.tuning.pause_at_records * 7 / 10)
+            .settled_ahead(self.tuning.settled_ahead);
         let millis = Duration::from_millis;
         let mut builder = Subscription::builder(group, &topics.origin)
             .bootstrap_servers(bootstrap_servers)

@@ -147,7 +147,7 @@ async fn completion_on_a_pool_of_threads() {
 }
 
 fn few_pending(pause_at_records: usize) -> Limits {
-    Limits { pause_at_records, resume_at_records: pause_at_records * 7 / 10, ..Limits::default() }
+    Limits::default().pause_at_records(pause_at_records).resume_at_records(pause_at_records * 7 / 10)
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -86,7 +86,7 @@ impl Watched {
                 }
             }
         };
-        let limits = Limits { settled_ahead: 100, ..Limits::default() };
+        let limits = Limits::default().settled_ahead(100);
         let builder = Subscription::builder(kafka.unique("group"), &topic)
             .bootstrap_servers(kafka.bootstrap_servers())
             .name(&name)

@@ -129,7 +129,7 @@ async fn retries_of_old_records_outlive_the_retention_of_the_retry_topic() {
         },
         retry_topic: RETENTION,
         settings: |builder| {
-            builder.concurrency(16).limits(Limits { pause_at_records: 20, resume_at_records: 10, ..Limits::default() })
+            builder.concurrency(16).limits(Limits::default().pause_at_records(20).resume_at_records(10))
         },
         ..retrying()
     };

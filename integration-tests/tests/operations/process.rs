@@ -57,7 +57,7 @@ pub(crate) async fn run() {
         .drain_timeout(Duration::from_secs(2))
         .retry(Retry::in_place(3).backoff(Backoff::exponential(Duration::from_millis(100), Duration::from_millis(500))))
         .dead_letter(DeadLetter::topic(format!("{topic}-dead")))
-        .watchdog(Watchdog { slow_attempt: MINUTE / 2, stalled_after: MINUTE })
+        .watchdog(Watchdog::default().slow_attempt(MINUTE / 2).stalled_after(MINUTE))
         // Its place is free at once when it starts again after a crash.
         .kafka("group.instance.id", name)
         .kafka("session.timeout.ms", "6000")

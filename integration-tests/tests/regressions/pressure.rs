@@ -61,7 +61,7 @@ async fn retries_that_pile_up_in_place_are_bounded_and_succeed_in_the_end() {
             async move { result }
         }
     });
-    let limits = Limits { pause_at_records: 500, resume_at_records: 200, ..Limits::default() };
+    let limits = Limits::default().pause_at_records(500).resume_at_records(200);
     let retry = Retry::forever().backoff(Backoff::fixed(Duration::from_millis(500)));
     let member = Protocol::Cooperative
         .subscribe(kafka, &group, &topic, SESSION_MS)
@@ -93,7 +93,7 @@ async fn retries_that_pile_up_in_the_retry_topic_are_bounded_and_hold_up_nobody(
         let result = if number < 10_000 { Err(TaskError::retry_after("in an hour", HOUR)) } else { Ok(()) };
         async move { result }
     });
-    let limits = Limits { pause_at_records: 500, resume_at_records: 200, ..Limits::default() };
+    let limits = Limits::default().pause_at_records(500).resume_at_records(200);
     let builder = Protocol::Cooperative.subscribe(kafka, &group, &topic, SESSION_MS);
     let member = builder.limits(limits).retry(Retry::none().then_topic()).start(Raw, processor).await.unwrap();
     let most = 500 + ONE_READ;
@@ -158,7 +158,7 @@ async fn back_pressure(reading: Reading) {
     kafka.create_topic(&topic, 4, 1, &[]).await.unwrap();
     kafka.produce(&topic, numbered(0..12_000, 60)).await.unwrap();
     let journal = Journal::new();
-    let limits = Limits { pause_at_records: 20, resume_at_records: 10, ..Limits::default() };
+    let limits = Limits::default().pause_at_records(20).resume_at_records(10);
     let builder = Protocol::Cooperative.subscribe(kafka, &group, &topic, SESSION_MS);
     let builder = builder.limits(limits).reading(reading).concurrency(8);
     let start = async |name: &str| {

@@ -98,7 +98,7 @@ async fn paused_during_a_rebalance(protocol: Protocol) {
     scene.kafka.produce(&scene.topic, numbered(0..8_000, 8_000)).await.unwrap();
     let gate = Gate::closed();
     let builder = || {
-        let limits = Limits { pause_at_records: 50, resume_at_records: 20, ..Limits::default() };
+        let limits = Limits::default().pause_at_records(50).resume_at_records(20);
         scene.builder().limits(limits).drain_timeout(Duration::from_millis(200))
     };
     let first = scene.gated(builder(), "a", &gate, |_| true).await;

@@ -52,6 +52,35 @@ fn a_killer_is_out_of_the_way_by_the_fifth_start_and_nobody_else_is_blamed() {
     assert_eq!(most, 5, "sooner would be a mistake too: two crashes have to name it");
 }
 
+/// An epoch whose evidence is not known must not overwrite it.
+#[test]
+fn a_coordinator_that_does_not_answer_at_once_hides_no_killer() {
+    many(|random| {
+        let size = one_member(1 + random.index(4), 40, 1);
+        let chances = Chances { silent: 50, ..Chances::default() };
+        let mut world = World::new(seeded(random), &size, chances);
+        world.run();
+        assert_eq!(world.blamed(), world.killers());
+        assert!(world.starts <= 5, "{} starts", world.starts);
+    });
+}
+
+#[test]
+fn a_start_without_evidence_would_be_noticed() {
+    let caught = (0..20).any(|seed| {
+        let mut random = Random::new(seed);
+        let size = one_member(1 + random.index(4), 40, 1);
+        let chances = Chances { silent: 50, starts_unknowing: true, ..Chances::default() };
+        let mut world = World::new(seeded(&mut random), &size, chances);
+        let run = std::panic::AssertUnwindSafe(|| {
+            world.run();
+            assert!(world.starts <= 5);
+        });
+        std::panic::catch_unwind(run).is_err()
+    });
+    assert!(caught);
+}
+
 #[test]
 fn a_killer_that_is_alone_is_out_of_the_way_by_the_fourth_start() {
     many(|random| {

@@ -164,6 +164,8 @@ const CONSUMER: &[&str] = &[
     "fetch.message.max.bytes",
     "fetch.max.bytes",
     "fetch.min.bytes",
+    // What it must be depends on fetch.max.bytes.
+    "receive.message.max.bytes",
     "fetch.error.backoff.ms",
     "isolation.level",
     "check.crcs",

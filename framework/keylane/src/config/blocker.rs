@@ -36,8 +36,20 @@ use serde::{Deserialize, Serialize};
 /// # Why not park it?
 /// A parked record is unsettled: the commit stays behind it, and the window stays full. Parking frees a worker, not the
 /// partition.
+///
+/// # Examples
+/// ```
+/// use keylane::{Blocker, DeadLetter, Subscription};
+/// use std::time::Duration;
+///
+/// let builder = Subscription::builder("parking-notifier", "parking-events")
+///     .dead_letter(DeadLetter::topic("parking-events-dlq"))
+///     .blocker(Blocker::dead_letter().after(Duration::from_secs(300)));
+/// # let _ = builder;
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
+#[non_exhaustive]
 pub struct Blocker {
     /// What is done (default: nothing).
     pub action: BlockerAction,
@@ -48,6 +60,13 @@ pub struct Blocker {
 }
 
 /// What is done with a [`Blocker`].
+///
+/// # Examples
+/// ```
+/// use keylane::{Blocker, BlockerAction};
+///
+/// assert_eq!(Blocker::default().action, BlockerAction::Keep);
+/// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 #[non_exhaustive]

@@ -18,8 +18,20 @@ use serde::{Deserialize, Deserializer, Serialize};
 ///
 /// # What is in a dead letter
 #[doc = include_str!("../dead_letter/headers.md")]
+///
+/// [`ForeignRetries`]: crate::ForeignRetries
+///
+/// # Examples
+/// ```
+/// use keylane::{DeadLetter, Subscription};
+///
+/// let builder = Subscription::builder("parking-notifier", "parking-events")
+///     .dead_letter(DeadLetter::topic("parking-events-dlq"));
+/// # let _ = builder;
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, from = "Stored")]
+#[non_exhaustive]
 pub struct DeadLetter {
     /// The topic's name.
     pub topic: String,

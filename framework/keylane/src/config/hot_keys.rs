@@ -3,11 +3,29 @@
 use serde::{Deserialize, Serialize};
 
 /// How [`SubscriptionHandle::hot_keys`](crate::SubscriptionHandle::hot_keys) names keys.
+///
+/// # Examples
+/// ```
+/// use keylane::{HotKeySettings, Subscription};
+///
+/// let builder = Subscription::builder("parking-notifier", "parking-events")
+///     .hot_keys(HotKeySettings { plain_keys: true });
+/// # let _ = builder;
+/// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
+#[non_exhaustive]
 pub struct HotKeySettings {
     /// Whether the key itself is kept, up to its first 256 bytes, and shown beside its hash (default no).
     ///
     /// Keys are often personal data. Whoever reads the hot keys sees them; no log line and no metric does.
     pub plain_keys: bool,
+}
+
+impl HotKeySettings {
+    /// Sets [`plain_keys`](Self#structfield.plain_keys).
+    #[must_use]
+    pub const fn plain_keys(self, plain_keys: bool) -> Self {
+        Self { plain_keys, ..self }
+    }
 }

@@ -2,7 +2,6 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
-use std::ops::{Deref, DerefMut};
 
 use serde::de::{Error as _, IgnoredAny};
 use serde::{Deserialize, Deserializer, Serialize};
@@ -12,6 +11,18 @@ use serde::{Deserialize, Deserializer, Serialize};
 /// Names and values are those of librdkafka's `CONFIGURATION.md`. Settings that keylane owns are refused at start-up, each
 /// with the option to use instead. In a file every value is text: `"6000"`, not `6000`. `Debug` shows names only, and no error
 /// about the form shows a value: values may be secrets.
+///
+/// # Examples
+/// One set for the subscription and for the producer:
+/// ```
+/// use keylane::{KafkaSettings, Subscription, TaskProducer};
+///
+/// let mut security = KafkaSettings::new();
+/// security.set("security.protocol", "ssl").set("ssl.ca.location", "/etc/kafka/ca.pem");
+/// let subscription = Subscription::builder("group", "tasks").kafka_settings(security.clone());
+/// let producer = TaskProducer::builder("tasks").kafka_settings(security);
+/// # let _ = (subscription, producer);
+/// ```
 #[derive(Clone, Default, PartialEq, Eq, Serialize)]
 #[serde(transparent)]
 pub struct KafkaSettings(BTreeMap<String, String>);
@@ -50,23 +61,58 @@ impl fmt::Debug for KafkaSettings {
     }
 }
 
-impl Deref for KafkaSettings {
-    type Target = BTreeMap<String, String>;
+impl KafkaSettings {
+    /// None.
+    pub fn new() -> Self {
+        Self::default()
+    }
 
-    fn deref(&self) -> &Self::Target {
+    /// Sets one, in place of what it was before.
+    pub fn set(&mut self, name: impl Into<String>, value: impl Into<String>) -> &mut Self {
+        self.0.insert(name.into(), value.into());
+        self
+    }
+
+    /// The value of one.
+    pub fn get(&self, name: &str) -> Option<&str> {
+        self.0.get(name).map(String::as_str)
+    }
+
+    /// Takes one out.
+    pub fn remove(&mut self, name: &str) -> Option<String> {
+        self.0.remove(name)
+    }
+
+    /// All of them, by name.
+    pub fn iter(&self) -> impl Iterator<Item = (&str, &str)> {
+        self.0.iter().map(|(name, value)| (name.as_str(), value.as_str()))
+    }
+
+    pub(crate) fn as_map(&self) -> &BTreeMap<String, String> {
         &self.0
     }
 }
 
-impl DerefMut for KafkaSettings {
-    fn deref_mut(&mut self) -> &mut Self::Target {
-        &mut self.0
+impl<K: Into<String>, V: Into<String>> Extend<(K, V)> for KafkaSettings {
+    fn extend<I: IntoIterator<Item = (K, V)>>(&mut self, settings: I) {
+        self.0.extend(settings.into_iter().map(|(name, value)| (name.into(), value.into())));
     }
 }
 
 impl<K: Into<String>, V: Into<String>> FromIterator<(K, V)> for KafkaSettings {
     fn from_iter<I: IntoIterator<Item = (K, V)>>(settings: I) -> Self {
-        Self(settings.into_iter().map(|(name, value)| (name.into(), value.into())).collect())
+        let mut all = Self::default();
+        all.extend(settings);
+        all
+    }
+}
+
+impl IntoIterator for KafkaSettings {
+    type Item = (String, String);
+    type IntoIter = std::collections::btree_map::IntoIter<String, String>;
+
+    fn into_iter(self) -> Self::IntoIter {
+        self.0.into_iter()
     }
 }
 

@@ -5,8 +5,19 @@ use serde::{Deserialize, Serialize};
 /// How much may be delivered and not yet settled before keylane pauses a partition (guarantee G6).
 ///
 /// What has been read when a mark is crossed is still taken in, so a mark can be exceeded by up to 1,000 records.
+///
+/// # Examples
+/// ```
+/// use keylane::{Limits, Subscription};
+///
+/// let limits =
+///     Limits { pause_at_records: 50_000, resume_at_records: 40_000, ..Limits::default() };
+/// let builder = Subscription::builder("parking-notifier", "parking-events").limits(limits);
+/// assert_eq!(builder.config().limits.pending_bytes, 64 * 1024 * 1024);
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
+#[non_exhaustive]
 pub struct Limits {
     /// Records pending in one partition at which its fetching pauses (default 10,000).
     ///
@@ -29,5 +40,31 @@ impl Default for Limits {
             pending_bytes: 64 * 1024 * 1024,
             settled_ahead: 100_000,
         }
+    }
+}
+
+impl Limits {
+    /// Sets [`pause_at_records`](Self#structfield.pause_at_records).
+    #[must_use]
+    pub const fn pause_at_records(self, pause_at_records: usize) -> Self {
+        Self { pause_at_records, ..self }
+    }
+
+    /// Sets [`resume_at_records`](Self#structfield.resume_at_records).
+    #[must_use]
+    pub const fn resume_at_records(self, resume_at_records: usize) -> Self {
+        Self { resume_at_records, ..self }
+    }
+
+    /// Sets [`pending_bytes`](Self#structfield.pending_bytes).
+    #[must_use]
+    pub const fn pending_bytes(self, pending_bytes: usize) -> Self {
+        Self { pending_bytes, ..self }
+    }
+
+    /// Sets [`settled_ahead`](Self#structfield.settled_ahead).
+    #[must_use]
+    pub const fn settled_ahead(self, settled_ahead: usize) -> Self {
+        Self { settled_ahead, ..self }
     }
 }

@@ -1,6 +1,7 @@
 //! The settings of a subscription, as plain data.
 
 mod blocker;
+mod bootstrap_servers;
 mod dead_letter;
 mod hot_keys;
 mod into_core;
@@ -15,6 +16,7 @@ mod validate;
 mod watchdog;
 
 pub use blocker::{Blocker, BlockerAction};
+pub use bootstrap_servers::BootstrapServers;
 pub use dead_letter::DeadLetter;
 pub use hot_keys::HotKeySettings;
 pub use kafka_settings::KafkaSettings;

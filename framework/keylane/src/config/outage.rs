@@ -32,8 +32,19 @@ use serde::{Deserialize, Serialize};
 ///
 /// Without a dead-letter topic nothing is given up in any case. An action of [`Retry::on`](crate::Retry#structfield.on)
 /// is taken without asking whether there is an outage.
+///
+/// # Examples
+/// ```
+/// use keylane::{Outage, Subscription};
+/// use std::time::Duration;
+///
+/// let outage = Outage { lanes: 10, patience: Duration::from_secs(6 * 60 * 60) };
+/// let builder = Subscription::builder("parking-notifier", "parking-events").outage(outage);
+/// # let _ = builder;
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
+#[non_exhaustive]
 pub struct Outage {
     /// How many lanes have to fail (default 5). With fewer keys than that in the topic no outage is ever found.
     pub lanes: usize,

@@ -48,6 +48,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 /// ```
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default, from = "super::stored_retry::Stored")]
+#[non_exhaustive]
 pub struct Retry {
     /// For how long a record is retried at least before it is given up (default 15 min). `None`: by count.
     ///
@@ -91,6 +92,14 @@ impl Default for Retry {
 impl Retry {
     /// Retries for at least this long after the first failure, and at least twice: in place, or in place and then
     /// through the retry topic where there is [one](Self::then_topic).
+    ///
+    /// # Examples
+    /// ```
+    /// use keylane::Retry;
+    /// use std::time::Duration;
+    ///
+    /// assert_eq!(Retry::for_at_least(Duration::from_secs(15 * 60)), Retry::default());
+    /// ```
     pub fn for_at_least(time: Duration) -> Self {
         Self { for_at_least: Some(time), ..Self::default() }
     }
@@ -114,6 +123,15 @@ impl Retry {
 
     /// How many retries in place come before the retry topic (default 10), by [time](Self::for_at_least). Has no effect
     /// without a retry topic, or by count: [`in_place`](Self::in_place) has the number then.
+    ///
+    /// # Examples
+    /// ```
+    /// use keylane::Retry;
+    /// use std::time::Duration;
+    ///
+    /// let retry = Retry::for_at_least(Duration::from_secs(3600)).in_place_first(3).then_topic();
+    /// # let _ = retry;
+    /// ```
     #[must_use]
     pub fn in_place_first(mut self, times: u32) -> Self {
         if self.for_at_least.is_some() {
@@ -138,6 +156,14 @@ impl Retry {
     }
 
     /// The same with a topic of another name: needed where a subscription has several origin topics.
+    ///
+    /// # Examples
+    /// ```
+    /// use keylane::Retry;
+    ///
+    /// let retry = Retry::default().then_topic_named("parking-notifier-retry");
+    /// assert_eq!(retry.topic.unwrap().name.as_deref(), Some("parking-notifier-retry"));
+    /// ```
     #[must_use]
     pub fn then_topic_named(mut self, name: impl Into<String>) -> Self {
         self.topic = Some(RetryTopic { name: Some(name.into()), ..RetryTopic::default() });
@@ -210,6 +236,16 @@ impl Retry {
 }
 
 /// Why a record is given up: the word that its dead letter has in `keylane-reason`.
+///
+/// # Examples
+/// ```
+/// use keylane::{Exhausted, FailureReason, Retry};
+///
+/// let retry = Retry::default()
+///     .on(FailureReason::Undecodable, Exhausted::Park)
+///     .on(FailureReason::Panic, Exhausted::Stop);
+/// # let _ = retry;
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 #[non_exhaustive]
@@ -243,7 +279,16 @@ impl FailureReason {
 }
 
 /// How often a record is retried in place.
+///
+/// # Examples
+/// ```
+/// use keylane::{InPlace, Retry};
+///
+/// assert_eq!(Retry::in_place(3).in_place, InPlace::Times(3));
+/// assert_eq!(Retry::forever().in_place, InPlace::Forever);
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum InPlace {
     /// At most this many times after the first attempt of each delivery.
     Times(u32),
@@ -281,8 +326,19 @@ impl<'de> Deserialize<'de> for InPlace {
 }
 
 /// A retry topic.
+///
+/// # Examples
+/// ```
+/// use keylane::Retry;
+///
+/// let file = r#"{ "topic": { "name": "parking-notifier-retry" } }"#;
+/// let retry: Retry = serde_json::from_str(file)?;
+/// assert_eq!(retry.topic.map(|topic| topic.rounds), Some(10));
+/// # Ok::<(), serde_json::Error>(())
+/// ```
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
+#[non_exhaustive]
 pub struct RetryTopic {
     /// The topic's name (default `<origin>-retry`; required where a subscription has several origins). It must exist.
     pub name: Option<String>,
@@ -319,8 +375,17 @@ impl Default for RetryTopic {
 /// A record is another group's if its header `keylane-group` names one, in 1 to 255 bytes without control characters:
 /// keylane writes no other names. It is processed here all the same if another
 /// program, such as Decaton, has requeued it since.
+///
+/// # Examples
+/// ```
+/// use keylane::{ForeignRetries, Retry};
+///
+/// let retry = Retry::default().then_topic().foreign(ForeignRetries::Hold);
+/// # let _ = retry;
+/// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
+#[non_exhaustive]
 pub enum ForeignRetries {
     /// Leaves the record to the group that wrote it, if that group is alive: the record is settled here as *foreign*, which is
     /// counted and logged. A group is alive if it has members or has committed offsets of this retry topic.
@@ -340,8 +405,17 @@ pub enum ForeignRetries {
 }
 
 /// What happens to a record that is given up: its retries have failed, or a failure is fatal.
+///
+/// # Examples
+/// ```
+/// use keylane::{Exhausted, Retry};
+///
+/// let retry = Retry::in_place(5).exhausted(Exhausted::Park);
+/// # let _ = retry;
+/// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
+#[non_exhaustive]
 pub enum Exhausted {
     /// Write it to the dead-letter topic. With none configured it is retried in place for ever at the capped back-off (an
     /// undecodable record is parked): keylane never drops a record.
@@ -356,8 +430,22 @@ pub enum Exhausted {
 /// An exponential back-off with a cap and jitter.
 ///
 /// The n-th retry waits `initial × multiplier^(n-1)`, at most `max`, spread by ± `jitter`.
+///
+/// # Examples
+/// ```
+/// use keylane::{Backoff, Retry};
+/// use std::time::Duration;
+///
+/// let doubling = Backoff::exponential(Duration::from_millis(200), Duration::from_secs(30));
+/// let retry = Retry::default()
+///     .backoff(Backoff { jitter: 0.5, ..doubling })
+///     .then_topic()
+///     .topic_backoff(Backoff::fixed(Duration::from_secs(60)));
+/// # let _ = retry;
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
+#[non_exhaustive]
 pub struct Backoff {
     /// The first delay (default 100 ms).
     #[serde(with = "humantime_serde")]
@@ -386,6 +474,18 @@ impl Backoff {
     /// The same delay each time, with ±20 % jitter.
     pub const fn fixed(delay: Duration) -> Self {
         Self { initial: delay, max: delay, multiplier: 1.0, jitter: 0.2 }
+    }
+
+    /// Sets [`multiplier`](Self#structfield.multiplier).
+    #[must_use]
+    pub const fn multiplier(self, multiplier: f64) -> Self {
+        Self { multiplier, ..self }
+    }
+
+    /// Sets [`jitter`](Self#structfield.jitter).
+    #[must_use]
+    pub const fn jitter(self, jitter: f64) -> Self {
+        Self { jitter, ..self }
     }
 }
 

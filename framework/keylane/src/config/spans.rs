@@ -3,11 +3,29 @@
 use serde::{Deserialize, Serialize};
 
 /// What the spans of attempts say; see [`trace`](crate::trace).
+///
+/// # Examples
+/// ```
+/// use keylane::{KeyInSpans, Subscription, Tracing};
+///
+/// let builder = Subscription::builder("parking-notifier", "parking-events")
+///     .tracing(Tracing { key: KeyInSpans::Hashed });
+/// # let _ = builder;
+/// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
+#[non_exhaustive]
 pub struct Tracing {
     /// What they say of the record's key (default: nothing).
     pub key: KeyInSpans,
+}
+
+impl Tracing {
+    /// Sets [`key`](Self#structfield.key).
+    #[must_use]
+    pub const fn key(self, key: KeyInSpans) -> Self {
+        Self { key, ..self }
+    }
 }
 
 /// What a span says of the key of its record. Never the key itself.

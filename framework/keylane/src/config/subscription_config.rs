@@ -1,12 +1,12 @@
 //! Everything a subscription can be told, as one serde struct.
 
-use std::fmt;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::{Blocker, DeadLetter, HotKeySettings, KafkaSettings, Limits, Outage, Retry, Tracing, Watchdog};
-use crate::client_config::shown_servers;
+use super::{
+    Blocker, BootstrapServers, DeadLetter, HotKeySettings, KafkaSettings, Limits, Outage, Retry, Tracing, Watchdog,
+};
 
 /// The settings of a subscription: what [`SubscriptionBuilder`](crate::SubscriptionBuilder) fills in, and what a
 /// configuration file holds. Durations are human-readable (`"250ms"`, `"5m"`), unknown fields are refused.
@@ -25,16 +25,26 @@ use crate::client_config::shown_servers;
 /// ```
 ///
 #[doc = include_str!("options.md")]
-#[derive(Clone, PartialEq, Serialize, Deserialize)]
+///
+/// [`SubscriptionBuilder`]: crate::SubscriptionBuilder
+/// [`Retry`]: crate::Retry
+/// [`ForeignRetries`]: crate::ForeignRetries
+/// [`Outage`]: crate::Outage
+/// [unavailable]: crate::TaskError::unavailable
+/// [`Blocker`]: crate::Blocker
+/// [`SubscriptionHandle::hot_keys`]: crate::SubscriptionHandle::hot_keys
+/// [`KafkaSettings`]: crate::KafkaSettings
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
+#[non_exhaustive]
 pub struct SubscriptionConfig {
     /// The consumer group (`group.id`).
     pub group: String,
     /// The origin topics, at least one. They must exist.
     pub topics: Vec<String>,
     /// Brokers to start from, `host:port` separated by commas (`bootstrap.servers`). Default `localhost:9092`.
-    #[serde(default = "defaults::bootstrap_servers")]
-    pub bootstrap_servers: String,
+    #[serde(default)]
+    pub bootstrap_servers: BootstrapServers,
     /// The value of the `subscription` label of metrics, and the name in logs (default: the group).
     #[serde(default)]
     pub name: Option<String>,
@@ -93,60 +103,10 @@ pub struct SubscriptionConfig {
     pub kafka: KafkaSettings,
 }
 
-impl fmt::Debug for SubscriptionConfig {
-    /// Without values of client settings, and without addresses that hold credentials (which start-up refuses).
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        // Named one by one, so that a new field is not forgotten.
-        let Self {
-            group,
-            topics,
-            bootstrap_servers,
-            name,
-            concurrency,
-            limits,
-            commit_interval,
-            attempt_timeout,
-            drain_timeout,
-            shutdown_timeout,
-            startup_timeout,
-            reading,
-            retry,
-            dead_letter,
-            outage,
-            blocker,
-            watchdog,
-            hot_keys,
-            tracing,
-            kafka,
-        } = self;
-        f.debug_struct("SubscriptionConfig")
-            .field("group", group)
-            .field("topics", topics)
-            .field("bootstrap_servers", &shown_servers(bootstrap_servers))
-            .field("name", name)
-            .field("concurrency", concurrency)
-            .field("limits", limits)
-            .field("commit_interval", commit_interval)
-            .field("attempt_timeout", attempt_timeout)
-            .field("drain_timeout", drain_timeout)
-            .field("shutdown_timeout", shutdown_timeout)
-            .field("startup_timeout", startup_timeout)
-            .field("reading", reading)
-            .field("retry", retry)
-            .field("dead_letter", dead_letter)
-            .field("outage", outage)
-            .field("blocker", blocker)
-            .field("watchdog", watchdog)
-            .field("hot_keys", hot_keys)
-            .field("tracing", tracing)
-            .field("kafka", kafka)
-            .finish()
-    }
-}
-
 /// How records are taken out of the Kafka client. Both have the same guarantees.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
+#[non_exhaustive]
 pub enum Reading {
     /// Many at a time, from a fetch queue of keylane's own: costs the polling thread about half as much per record. Uses
     /// calls of librdkafka that rdkafka has no safe interface to.
@@ -162,7 +122,7 @@ impl SubscriptionConfig {
         Self {
             group: group.into(),
             topics: vec![topic.into()],
-            bootstrap_servers: defaults::bootstrap_servers(),
+            bootstrap_servers: BootstrapServers::default(),
             name: None,
             concurrency: defaults::concurrency(),
             limits: Limits::default(),
@@ -197,10 +157,6 @@ impl SubscriptionConfig {
 
 mod defaults {
     use std::time::Duration;
-
-    pub(super) fn bootstrap_servers() -> String {
-        "localhost:9092".into()
-    }
 
     pub(super) fn concurrency() -> usize {
         32

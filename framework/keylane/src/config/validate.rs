@@ -56,7 +56,7 @@ impl SubscriptionConfig {
         if let Some(pattern) = self.topics.iter().find(|topic| topic.starts_with('^')) {
             return Err(ConfigError::new("topics", format!("{pattern:?} is a pattern; name the topics one by one")));
         }
-        if self.bootstrap_servers.trim().is_empty() {
+        if self.bootstrap_servers.as_str().trim().is_empty() {
             return Err(ConfigError::new("bootstrap_servers", "is empty; give host:port of at least one broker"));
         }
         Ok(())
@@ -275,7 +275,9 @@ mod tests {
             "retry.topic.name"
         );
         assert_eq!(
-            refused(|c| drop(c.kafka.insert("max.poll.interval.ms".into(), "soon".into()))),
+            refused(|c| {
+                c.kafka.set("max.poll.interval.ms", "soon");
+            }),
             "kafka.max.poll.interval.ms"
         );
     }

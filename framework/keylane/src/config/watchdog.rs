@@ -10,8 +10,19 @@ use serde::{Deserialize, Serialize};
 ///
 /// It only reports. What ends an attempt is [`attempt_timeout`](crate::SubscriptionConfig::attempt_timeout); what takes a record
 /// out of the way is [`Blocker`](crate::Blocker).
+///
+/// # Examples
+/// ```
+/// use keylane::{Subscription, Watchdog};
+/// use std::time::Duration;
+///
+/// let watchdog = Watchdog { slow_attempt: Duration::from_secs(5), ..Watchdog::default() };
+/// let builder = Subscription::builder("parking-notifier", "parking-events").watchdog(watchdog);
+/// assert_eq!(builder.config().watchdog.stalled_after, Duration::from_secs(60));
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
+#[non_exhaustive]
 pub struct Watchdog {
     /// An attempt is slow when it has been running for so long (default 30 s). Set it above what an attempt normally takes.
     ///
@@ -27,5 +38,19 @@ pub struct Watchdog {
 impl Default for Watchdog {
     fn default() -> Self {
         Self { slow_attempt: Duration::from_secs(30), stalled_after: Duration::from_secs(60) }
+    }
+}
+
+impl Watchdog {
+    /// Sets [`slow_attempt`](Self#structfield.slow_attempt).
+    #[must_use]
+    pub const fn slow_attempt(self, slow_attempt: Duration) -> Self {
+        Self { slow_attempt, ..self }
+    }
+
+    /// Sets [`stalled_after`](Self#structfield.stalled_after).
+    #[must_use]
+    pub const fn stalled_after(self, stalled_after: Duration) -> Self {
+        Self { stalled_after, ..self }
     }
 }

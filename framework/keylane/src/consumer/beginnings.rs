@@ -19,7 +19,7 @@ use super::client_position::ClientPosition;
 use super::context::{CommittedPoint, Context, NewPartition, compare_logs, list};
 use super::marks::OPENING;
 use super::native;
-use super::poll_loop::PollLoop;
+use super::poll_loop::{PollLoop, without_position};
 use crate::runtime::CommitPoint;
 
 /// How long after a question the next one follows that has no answer yet.
@@ -293,6 +293,9 @@ impl PollLoop {
         }
         if self.assignment.partitions.iter().any(|p| p.step() == Some(Step::AskCommitted)) {
             self.ask_committed();
+        }
+        if let Some(p) = self.assignment.partitions.iter().find(|p| p.step() == Some(Step::Fail)) {
+            return self.control.fail(without_position(&p.topic, p.partition));
         }
         self.ask_ranges();
         self.open_beginnings();

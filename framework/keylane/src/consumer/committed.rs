@@ -9,8 +9,8 @@ use rdkafka::error::{KafkaResult, RDKafkaErrorCode};
 use super::context::Context;
 use super::trouble::is_passing_at_coordinator;
 
-/// How long an assignment waits for the committed offsets and their metadata. Without them processing starts all the same:
-/// the settled-ahead map is missing then, and more is delivered again; the marks against poison records are missing too.
+/// How long an assignment waits for the committed offsets and their metadata. Without them nothing starts in its partitions,
+/// and they are asked for again ([`Beginning::unknown`](keylane_core::Beginning::unknown)).
 pub(super) const COMMITTED_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// How long after a refusal the next try waits.

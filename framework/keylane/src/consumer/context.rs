@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::ffi::CString;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
 use keylane_core::{Beginning, LogId, Position, Reset, Resume, commit_map};
@@ -98,8 +98,7 @@ pub(crate) struct Context {
     metadata_refused: AtomicBool,
     /// Whether topic ids are worth waiting for: there is somebody to ask, and the last question was answered.
     ids_told: AtomicBool,
-    /// `auto.offset.reset=latest`.
-    starts_at_end: AtomicBool,
+    reset: OnceLock<Reset>,
     forwarding: Arc<Forwarding>,
     lease: Arc<SharedLease>,
     /// What rebalances have taken of the polling thread's time inside the client.
@@ -122,7 +121,7 @@ impl Context {
             eager: AtomicBool::new(false),
             metadata_refused: AtomicBool::new(false),
             ids_told: AtomicBool::new(false),
-            starts_at_end: AtomicBool::new(false),
+            reset: OnceLock::new(),
             forwarding,
             lease,
             rebalance_nanos: AtomicU64::new(0),
@@ -191,8 +190,13 @@ impl Context {
         self.ids_told.store(told, Ordering::Relaxed);
     }
 
-    pub(crate) fn set_starts_at_end(&self, starts_at_end: bool) {
-        self.starts_at_end.store(starts_at_end, Ordering::Relaxed);
+    /// `auto.offset.reset`, set once.
+    pub(crate) fn set_reset(&self, reset: Reset) {
+        let _ = self.reset.set(reset);
+    }
+
+    fn reset(&self) -> Reset {
+        self.reset.get().copied().unwrap_or_default()
     }
 
     fn events(&self) -> MutexGuard<'_, Vec<GroupEvent>> {
@@ -304,22 +308,27 @@ impl Context {
                         .find(|new| new.partition == element.partition && new.topic == element.topic);
                     match known {
                         Some(new) if element.offset >= 0 => new.committed = CommittedPoint::of(&element),
-                        Some(new) if element.is_refused => new.beginning = self.at_end(Beginning::unknown),
-                        Some(new) => new.beginning = self.at_end(Beginning::without_commit),
+                        Some(new) if element.is_refused => new.beginning = Some(Beginning::unknown(self.reset())),
+                        Some(new) => new.beginning = self.without_commit(),
                         None => {}
                     }
                 }
             }
             Err(error) => {
-                assigned.iter_mut().for_each(|new| new.beginning = self.at_end(Beginning::unknown));
-                tracing::warn!(%error, "the committed offsets' metadata cannot be read; more records will be delivered again");
+                let unknown = Beginning::unknown(self.reset());
+                assigned.iter_mut().for_each(|new| new.beginning = Some(unknown));
+                tracing::warn!(
+                    %error, partitions = assigned.len(),
+                    "the committed offsets cannot be read; nothing starts in the new partitions until they are known"
+                );
             }
         }
     }
 
-    /// With any other policy the client finds the beginning by itself.
-    fn at_end(&self, way: impl Fn(Reset) -> Beginning) -> Option<Beginning> {
-        self.starts_at_end.load(Ordering::Relaxed).then(|| way(Reset::Latest))
+    /// With any other policy than `latest` the client finds the beginning by itself.
+    fn without_commit(&self) -> Option<Beginning> {
+        let reset = self.reset();
+        (reset == Reset::Latest).then(|| Beginning::without_commit(reset))
     }
 
     fn revoke(&self, consumer: &BaseConsumer<Self>, partitions: &TopicPartitionList) {

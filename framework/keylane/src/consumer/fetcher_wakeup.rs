@@ -104,7 +104,7 @@ mod tests {
 
     #[test]
     fn the_leaders_of_all_partitions_are_asked_and_an_old_answer_does_not_stay() {
-        let broker = EmbeddedBroker::start(EmbeddedBrokerOptions { brokers: 3, ..Default::default() }).unwrap();
+        let broker = EmbeddedBroker::start(EmbeddedBrokerOptions::default().brokers(3)).unwrap();
         broker.create_topic("one", 6).unwrap();
         let client = client(&broker);
         let wakeup = FetcherWakeup::new(&client);
@@ -154,7 +154,7 @@ mod tests {
     #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
     async fn a_rebalance_wakes_the_fetcher_of_a_partition_that_stays() {
         // The guard asks for the ends of the logs as well.
-        let options = EmbeddedBrokerOptions { eviction_guard: EvictionGuard::Off, ..Default::default() };
+        let options = EmbeddedBrokerOptions::default().eviction_guard(EvictionGuard::Off);
         let broker = EmbeddedBroker::start(options).unwrap();
         broker.create_topic("tasks", 1).unwrap();
         let producer = TaskProducer::builder("tasks").bootstrap_servers(broker.bootstrap_servers());

@@ -40,6 +40,8 @@ fn about(sign: Sign<'_>, kind: TroubleKind, place: &TroublePlace, unreadable: bo
         (_, TroublePlace::WritesTo(_), _) => None,
         // Partitions of it have leaders of their own: what others deliver, or the group, says little of them.
         (TroubleKind::Connection | TroubleKind::Authentication | TroubleKind::Other, TroublePlace::Topic(_), _) => near,
+        // An answer that the client cannot take is asked for again and again, between others that it can.
+        (TroubleKind::Other, TroublePlace::Broker(_), _) => near,
         (TroubleKind::Connection | TroubleKind::Authentication, place, sign) => match (place, sign) {
             (TroublePlace::Broker(id), Sign::DeliveryFrom(from) | Sign::AnswerOf(from)) if *id == from => there,
             // Others have the same credentials and the same network, but are others.
@@ -122,6 +124,9 @@ mod tests {
             }
         }
         assert_eq!(says(Sign::Delivery, TroubleKind::Other, &Cluster), Some(Says::There));
+        for sign in [Sign::Delivery, Sign::DeliveryFrom(1), Sign::AnswerOf(1), Sign::Commit] {
+            assert_eq!(says(sign, TroubleKind::Other, &Broker(1)), Some(Says::Near), "{sign:?}");
+        }
     }
 
     #[test]

@@ -34,12 +34,12 @@ pub(super) fn update(
         let paused_by_user = partition.is_at_rest();
         let (pending, progress) = (partition.pending_records(), &partition.progress);
         let watermark = progress.watermark.load(Ordering::Relaxed);
-        let lag = end.and_then(|end| u64::try_from(end - watermark.max(0)).ok()).filter(|_| watermark >= 0);
+        let lag = lag_records(end, watermark);
         let oldest = progress.oldest_timestamp_millis.load(Ordering::Relaxed);
         if let Some(lag) = lag {
             partition.lag_metrics.set_records(lag, progress.held_up.load(Ordering::Relaxed));
         }
-        // Of a partition that was assigned a moment ago nobody knows.
+        // Of a partition that was assigned a moment ago it is not known.
         let all_settled = pending == 0 && !partition.fetch_paused && partition.knows_log_end(cached);
         let behind = partition.look_for_withheld(all_settled, cached);
         let lag_age = lag_age(lag, oldest, all_settled, behind);
@@ -110,7 +110,7 @@ impl Assigned {
                 "records cannot be read: a transaction is open in front of them; they come when its producer ends it"
             ),
             Some(WithheldNews::Ended) => {
-                tracing::info!(%topic, partition, "no transaction keeps records from being read any more");
+                tracing::info!(%topic, partition, "no transaction keeps records from being read now");
             }
             None => {}
         }
@@ -150,6 +150,15 @@ fn oldest_record(oldest: crate::runtime::OldestRecord) -> OldestRecord {
         attempts: oldest.attempts,
         state: oldest.state,
     }
+}
+
+/// What lies between the watermark and the log's end; a negative watermark is none.
+///
+/// The end may lie below: the log was cut, or the end is from before what was read last. All that is known
+/// to be there is settled then, so it is no lag, and no figure of before may stay.
+fn lag_records(end: Option<i64>, watermark: i64) -> Option<u64> {
+    let (end, watermark) = (u64::try_from(end?).ok()?, u64::try_from(watermark).ok()?);
+    Some(end.saturating_sub(watermark))
 }
 
 /// The age of the oldest unsettled record; nothing behind is no lag.
@@ -193,6 +202,20 @@ fn age(timestamp_millis: i64) -> Option<Duration> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// A log was cut below the watermark, or its end is known from before.
+    #[test]
+    fn an_end_below_the_watermark_is_no_lag() {
+        assert_eq!(lag_records(Some(7), 5), Some(2));
+        assert_eq!(lag_records(Some(5), 5), Some(0));
+        assert_eq!(lag_records(Some(5), 500), Some(0));
+        assert_eq!(lag_records(Some(0), i64::MAX), Some(0));
+        assert_eq!(lag_records(Some(i64::MAX), 0), Some(i64::MAX as u64));
+        for (end, watermark) in [(None, 5), (Some(5), -1), (Some(-1), 5)] {
+            assert_eq!(lag_records(end, watermark), None, "not known");
+        }
+        assert_eq!(lag_age(Some(0), i64::MIN, false, None), Some(Duration::ZERO));
+    }
 
     #[test]
     fn what_an_open_transaction_withholds_is_lag_in_seconds() {

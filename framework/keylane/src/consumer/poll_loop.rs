@@ -286,3 +286,11 @@ pub(super) fn made_anew(topic: &str) -> SubscriptionError {
          reset the group's offsets to where reading is to go on"
     ))
 }
+
+/// The same where nothing was committed, as it turned out after the assignment.
+pub(super) fn without_position(topic: &str, partition: i32) -> SubscriptionError {
+    SubscriptionError::OffsetReset(format!(
+        "nothing is committed for {topic}-{partition}, and auto.offset.reset=error makes up no position; \
+         set the group's offsets to where reading is to begin"
+    ))
+}

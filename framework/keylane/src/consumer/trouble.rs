@@ -9,6 +9,9 @@ use crate::metrics::{CommitFailure, ConsumerError, SubscriptionMetrics};
 use crate::subscription::{Control, TroubleKind, TroublePlace};
 use crate::topics::is_tls_alert;
 
+/// librdkafka 2.12.1 says "Invalid response size … (0..…): increase receive.message.max.bytes".
+const RECEIVE_LIMIT: &str = "increase receive.message.max.bytes";
+
 /// Notes a complaint of the client, with its words for the place.
 pub(super) fn note(control: &Control, metrics: &SubscriptionMetrics, code: Option<Code>, reason: &str) {
     let kind = match code.map_or(TroubleKind::Other, kind_of) {
@@ -16,7 +19,17 @@ pub(super) fn note(control: &Control, metrics: &SubscriptionMetrics, code: Optio
         kind => kind,
     };
     metrics.consumer_error(label(kind));
-    control.troubles.note(kind, place_of(kind, code, reason), &(reason.to_owned() + &grant(control, code)));
+    let advice = grant(control, code) + too_large(reason).unwrap_or_default();
+    control.troubles.note(kind, place_of(kind, code, reason), &(reason.to_owned() + &advice));
+}
+
+/// What an operator has to do where an answer is larger than the client takes. The client's words name the
+/// option, and no topic: the batches of several partitions come in one answer.
+fn too_large(reason: &str) -> Option<&'static str> {
+    reason.contains(RECEIVE_LIMIT).then_some(
+        ": a batch of records is larger, and what this broker leads is not read; restart with a limit above \
+         max.message.bytes of the topics",
+    )
 }
 
 /// Notes a commit that failed, with the first topic it failed for.

@@ -1,6 +1,8 @@
 //! What keylane writes about a failed record: the headers of dead letters and of records on the retry topic.
 //!
 #![doc = include_str!("headers.md")]
+//!
+//! [`ForeignRetries`]: crate::ForeignRetries
 
 mod bounded_text;
 mod headers;

@@ -47,7 +47,7 @@ mod tests {
 
     fn with(metadata: &TaskMetadata) -> Headers {
         let mut headers = Headers::new();
-        headers.push("dt_meta", metadata.encode());
+        headers.push("dt_meta", metadata.clone().encode());
         headers
     }
 
@@ -80,7 +80,7 @@ mod tests {
         for (name, value) in headers.iter().filter(|(name, _)| *name != "dt_meta") {
             requeued.push(name, value.cloned().unwrap_or_default());
         }
-        requeued.push("dt_meta", metadata.encode());
+        requeued.push("dt_meta", metadata.clone().encode());
         requeued
     }
 

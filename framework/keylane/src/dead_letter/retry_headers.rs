@@ -147,7 +147,7 @@ mod tests {
     fn a_record_of_decatons_retry_topic_keeps_its_round_and_due_time() {
         let metadata = TaskMetadata { retry_count: 2, scheduled_time_millis: 1_700_000_000_000, ..Default::default() };
         let mut headers = Headers::new();
-        headers.push("dt_meta", metadata.encode());
+        headers.push("dt_meta", metadata.clone().encode());
         let state = read_retry_state(&headers);
         assert_eq!((state.round, state.attempts, state.due_millis), (2, 2, Some(1_700_000_000_000)));
         assert_eq!(state.origin, None);
@@ -162,7 +162,7 @@ mod tests {
             ..Default::default()
         };
         let mut original = Headers::new();
-        original.push("dt_meta", written.encode());
+        original.push("dt_meta", written.clone().encode());
         let (origin, history) = (Origin { topic: "t".into(), partition: 0, offset: 1 }, failed_once());
         let headers = retry_headers(&original, &origin, Some(9), by("g"), &history, 4, 77, RETRIED_FOR, Some(&written));
         let expected = TaskMetadata { retry_count: 4, scheduled_time_millis: 77, ..written };

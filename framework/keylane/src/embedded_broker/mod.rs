@@ -40,7 +40,7 @@ use crate::topics::check_name;
 /// For anything that is to prove how keylane or your service behaves in production. The mock keeps all data in memory,
 /// knows no transactions, authentication, TLS, retention, quotas, offsets by time or static membership, and refuses
 /// commits at some moments of a rebalance when Kafka takes them. Group members whose lists of assignors differ abort
-/// the process. [`create_topics`](crate::admin::create_topics) does not work with it: use
+/// the process. [`create_topics`](crate::topics::create_topics) does not work with it: use
 /// [`create_topic`](Self::create_topic).
 ///
 /// # It forgets

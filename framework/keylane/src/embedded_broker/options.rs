@@ -9,9 +9,10 @@ pub(super) const MOST_PARTITIONS: i32 = 10_000;
 ///
 /// ```
 /// # use keylane::EmbeddedBrokerOptions;
-/// let three = EmbeddedBrokerOptions { brokers: 3, ..Default::default() };
+/// let three = EmbeddedBrokerOptions::default().brokers(3);
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct EmbeddedBrokerOptions {
     /// The number of brokers, 1 to 16; 1 by default. One is two to four times as fast to consume from as three.
     pub brokers: u8,
@@ -25,8 +26,23 @@ impl Default for EmbeddedBrokerOptions {
     }
 }
 
+impl EmbeddedBrokerOptions {
+    /// Sets [`brokers`](Self#structfield.brokers).
+    #[must_use]
+    pub const fn brokers(self, brokers: u8) -> Self {
+        Self { brokers, ..self }
+    }
+
+    /// Sets [`eviction_guard`](Self#structfield.eviction_guard).
+    #[must_use]
+    pub const fn eviction_guard(self, eviction_guard: EvictionGuard) -> Self {
+        Self { eviction_guard, ..self }
+    }
+}
+
 /// What an embedded broker does when it dropped records that a reader had not committed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum EvictionGuard {
     /// Log it, list it, and fail later writes (100,000 batches) to any topic with a policy violation, which clients do not
     /// retry: what produces too much is told, and no run ends well that lost something.

@@ -91,7 +91,7 @@ fn commit(consumer: &BaseConsumer, topic: &str, next: i64) {
 #[test]
 fn a_group_member_reads_what_was_written_and_the_handle_can_be_shared() {
     fn shareable<T: Send + Sync + 'static>(_: &T) {}
-    let broker = EmbeddedBroker::start(EmbeddedBrokerOptions { brokers: 3, ..Default::default() }).unwrap();
+    let broker = EmbeddedBroker::start(EmbeddedBrokerOptions::default().brokers(3)).unwrap();
     shareable(&broker);
     assert_eq!(broker.bootstrap_servers().split(',').count(), 3);
     broker.create_topic("t", 2).unwrap();
@@ -118,7 +118,7 @@ fn topics_that_make_no_sense_are_refused() {
         assert!(matches!(broker.create_topic("u", partitions), Err(EmbeddedBrokerError::PartitionCount { .. })));
     }
     for brokers in [0, 17] {
-        let options = EmbeddedBrokerOptions { brokers, ..Default::default() };
+        let options = EmbeddedBrokerOptions::default().brokers(brokers);
         assert_eq!(EmbeddedBroker::start(options).unwrap_err(), EmbeddedBrokerError::BrokerCount { brokers });
     }
 }
@@ -151,7 +151,7 @@ fn records_dropped_unread_are_reported_and_later_writes_refused() {
 
 #[test]
 fn the_watcher_finds_a_loss_by_itself() {
-    let options = EmbeddedBrokerOptions { eviction_guard: EvictionGuard::Report, ..Default::default() };
+    let options = EmbeddedBrokerOptions::default().eviction_guard(EvictionGuard::Report);
     let broker = EmbeddedBroker::start(options).unwrap();
     let producer = producer(&broker);
     // Nobody created the topic and nobody reads it: all the more a loss.
@@ -163,7 +163,7 @@ fn the_watcher_finds_a_loss_by_itself() {
 
 #[test]
 fn dropping_what_every_reader_has_committed_is_no_loss() {
-    let options = EmbeddedBrokerOptions { eviction_guard: EvictionGuard::Report, ..Default::default() };
+    let options = EmbeddedBrokerOptions::default().eviction_guard(EvictionGuard::Report);
     let broker = EmbeddedBroker::start(options).unwrap();
     broker.create_topic("t", 1).unwrap();
     broker.expect_reader("fast", "t");
@@ -184,7 +184,7 @@ fn dropping_what_every_reader_has_committed_is_no_loss() {
 
 #[test]
 fn without_a_guard_nobody_claims_to_know() {
-    let options = EmbeddedBrokerOptions { eviction_guard: EvictionGuard::Off, ..Default::default() };
+    let options = EmbeddedBrokerOptions::default().eviction_guard(EvictionGuard::Off);
     let broker = EmbeddedBroker::start(options).unwrap();
     broker.expect_reader("g", "t");
     assert_eq!(broker.evicted(), []);

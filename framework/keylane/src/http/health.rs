@@ -69,6 +69,7 @@ pub(super) enum Code {
     Outage,
     BadDeployment,
     PartitionPaused,
+    NoPosition,
     PausedByNotDue,
     PartitionStalled,
     OwnerBlocked,
@@ -177,6 +178,11 @@ fn degraded(name: &str, status: &SubscriptionStatus, reasons: &mut Vec<Reason>) 
         if partition.paused_by_user && status.state != State::Paused {
             add(Code::PartitionPaused, "it is paused by the user".to_owned());
         }
+        if partition.paused_by == Some(PausedBy::NoPosition) {
+            let text = "nothing of it is read yet: the brokers do not say what is committed or what the log holds, or do \
+                        not take the commit of its first position";
+            add(Code::NoPosition, text.to_owned());
+        }
         if partition.paused_by == Some(PausedBy::NotDue) {
             let (not_due, pending) = (partition.not_due, partition.pending);
             let text = format!(
@@ -250,7 +256,7 @@ impl Reason {
 #[cfg(test)]
 impl Code {
     /// In the order of `openapi.json`.
-    pub(super) const ALL: [Self; 25] = [
+    pub(super) const ALL: [Self; 26] = [
         Self::NoSubscription,
         Self::Starting,
         Self::NotAssigned,
@@ -271,6 +277,7 @@ impl Code {
         Self::Outage,
         Self::BadDeployment,
         Self::PartitionPaused,
+        Self::NoPosition,
         Self::PausedByNotDue,
         Self::PartitionStalled,
         Self::OwnerBlocked,

@@ -4,13 +4,14 @@ use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
 use axum::Router;
-use axum::extract::rejection::PathRejection;
-use axum::extract::{Path, State};
+use axum::extract::rejection::{PathRejection, QueryRejection};
+use axum::extract::{Path, Query, State};
 use axum::http::header::CONTENT_TYPE;
-use axum::http::{HeaderMap, HeaderValue, StatusCode, Uri};
+use axum::http::{HeaderMap, HeaderValue, StatusCode};
 use axum::middleware::{from_fn_with_state, map_response};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{MethodRouter, get, post};
+use serde::Deserialize;
 
 use super::access::{self, Hosts, Token};
 use super::answers::{
@@ -41,6 +42,7 @@ type Routes = MethodRouter<Arc<Shared>>;
 type Route = (&'static str, fn() -> Routes);
 type Answer = Result<Response, Problem>;
 type At<T> = Result<Path<T>, PathRejection>;
+type Limited = Result<Query<Limit>, QueryRejection>;
 type PartitionPath = (String, String, String);
 
 /// The paths of `openapi.json`.
@@ -136,19 +138,19 @@ async fn partition(State(shared): State<Arc<Shared>>, path: At<PartitionPath>) -
     Ok(json(StatusCode::OK, &PartitionAnswer::from(found)))
 }
 
-async fn oldest(State(shared): State<Arc<Shared>>, path: At<String>, uri: Uri) -> Answer {
+async fn oldest(State(shared): State<Arc<Shared>>, path: At<String>, query: Limited) -> Answer {
     let handle = shared.find(&at(path)?)?;
-    Ok(json(StatusCode::OK, &OldestList::of(&handle.status(), limit(&uri)?)))
+    Ok(json(StatusCode::OK, &OldestList::of(&handle.status(), limit(query)?)))
 }
 
-async fn hot_keys(State(shared): State<Arc<Shared>>, path: At<String>, uri: Uri, headers: HeaderMap) -> Answer {
+async fn hot_keys(State(shared): State<Arc<Shared>>, path: At<String>, query: Limited, headers: HeaderMap) -> Answer {
     let handle = shared.find(&at(path)?)?;
     // Often personal data: not for everybody who reaches the port.
     let shown = match access::authorize(shared.token.as_ref(), &headers) {
         Ok(()) => Keys::Plain,
         Err(_) => Keys::Hashed,
     };
-    Ok(json(StatusCode::OK, &HotKeyLists::of(&handle.hot_keys(), limit(&uri)?, shown)))
+    Ok(json(StatusCode::OK, &HotKeyLists::of(&handle.hot_keys(), limit(query)?, shown)))
 }
 
 async fn pause(State(shared): State<Arc<Shared>>, path: At<String>, headers: HeaderMap) -> Answer {
@@ -235,15 +237,24 @@ fn not_assigned(topic: &str, partition: &str) -> Problem {
 }
 
 /// How many records, or keys of each list, are wanted.
-fn limit(uri: &Uri) -> Result<usize, Problem> {
-    let mut parameters = uri.query().unwrap_or_default().split('&');
-    let Some(text) = parameters.find_map(|parameter| parameter.strip_prefix("limit=")) else {
-        return Ok(LIMIT_DEFAULT);
-    };
-    text.parse().ok().filter(|limit| (1..=LIMIT_MOST).contains(limit)).ok_or_else(|| {
-        let text = format!("`limit` is a number from 1 to {LIMIT_MOST}");
-        Problem::new(StatusCode::BAD_REQUEST, "bad_limit", text)
-    })
+#[derive(Deserialize)]
+struct Limit {
+    #[serde(default = "default_limit")]
+    limit: usize,
+}
+
+fn default_limit() -> usize {
+    LIMIT_DEFAULT
+}
+
+fn limit(query: Limited) -> Result<usize, Problem> {
+    match query {
+        Ok(Query(Limit { limit })) if (1..=LIMIT_MOST).contains(&limit) => Ok(limit),
+        _ => {
+            let text = format!("`limit` is a number from 1 to {LIMIT_MOST}");
+            Err(Problem::new(StatusCode::BAD_REQUEST, "bad_limit", text))
+        }
+    }
 }
 
 fn with_type(content_type: &'static str, body: impl IntoResponse) -> Response {

@@ -37,6 +37,14 @@ impl MetricKind {
 }
 
 /// One metric: what its series are called and what they mean.
+///
+/// # Examples
+/// ```
+/// use keylane::metrics::names;
+///
+/// let lag = names::ALL.iter().find(|metric| metric.name == "keylane_lag_seconds");
+/// assert!(lag.is_some_and(|metric| !metric.help.is_empty()));
+/// ```
 #[derive(Clone, Copy, Debug)]
 #[non_exhaustive]
 pub struct MetricDef {

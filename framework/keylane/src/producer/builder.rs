@@ -1,37 +1,52 @@
 //! The settings of a task producer.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::TaskProducer;
 use super::raw::{Limits, RawProducer};
 use super::topic_check;
-use crate::client_config::{ClientConfigError, shown_servers, side_client_config};
+use super::{TaskProducer, TaskProducerConfig};
+use crate::BootstrapServers;
+use crate::client_config::{ClientConfigError, side_client_config};
 
-/// A topic name may be this long.
-const MAX_TOPIC_LENGTH: usize = 249;
-const MAX_PENDING_RECORDS: usize = 10_000_000;
-const MAX_PENDING_BYTES: usize = 1 << 40;
-/// `dt_meta` travels with every task.
-const MAX_ID_BYTES: usize = 1_024;
-const MAX_START_TIMEOUT: Duration = Duration::from_secs(600);
-
-/// Sets up a [`TaskProducer`]; made by [`TaskProducer::builder`].
-#[derive(Clone)]
-#[must_use]
+/// Puts a [`TaskProducerConfig`] together and starts it; made by [`TaskProducer::builder`]. Each method sets
+/// the field of the same name; its documentation gives the default and the effect.
+///
+/// # Examples
+/// ```
+/// use keylane::TaskProducer;
+/// use std::time::Duration;
+///
+/// let builder = TaskProducer::builder("parking-events")
+///     .bootstrap_servers("localhost:9092")
+///     .application_id("car-park")
+///     .max_pending_records(10_000)
+///     .kafka("linger.ms", "20")
+///     .startup_timeout(Duration::from_secs(30));
+/// # let _ = builder;
+/// ```
+#[derive(Clone, Debug)]
+#[must_use = "a builder does nothing until `start` or `build`"]
 pub struct TaskProducerBuilder {
-    topic: String,
-    bootstrap_servers: String,
-    application_id: String,
-    instance_id: Option<String>,
-    kafka: BTreeMap<String, String>,
-    max_pending_records: usize,
-    max_pending_bytes: usize,
-    start_timeout: Duration,
+    config: TaskProducerConfig,
+}
+
+impl From<TaskProducerConfig> for TaskProducerBuilder {
+    fn from(config: TaskProducerConfig) -> Self {
+        Self { config }
+    }
 }
 
 /// Why a task producer could not start.
+///
+/// # Examples
+/// ```
+/// use keylane::{TaskProducer, TaskProducerError};
+///
+/// let incomplete = TaskProducer::builder("parking-events").bootstrap_servers("localhost:9092");
+/// let Err(error) = incomplete.build() else { panic!("it has no application id") };
+/// assert!(matches!(error, TaskProducerError::Invalid { setting: "application_id", .. }));
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum TaskProducerError {
@@ -89,76 +104,60 @@ pub enum TaskProducerError {
 }
 
 impl TaskProducerBuilder {
-    pub(super) fn new(topic: String) -> Self {
-        Self {
-            topic,
-            bootstrap_servers: String::new(),
-            application_id: String::new(),
-            instance_id: None,
-            kafka: BTreeMap::new(),
-            max_pending_records: 100_000,
-            max_pending_bytes: 64 << 20,
-            start_timeout: Duration::from_secs(10),
-        }
-    }
-
-    /// The brokers to ask first, `HOST:PORT` separated by commas. Required. Kafka: `bootstrap.servers`.
-    pub fn bootstrap_servers(mut self, servers: impl Into<String>) -> Self {
-        self.bootstrap_servers = servers.into();
+    /// See [`TaskProducerConfig::bootstrap_servers`].
+    pub fn bootstrap_servers(mut self, servers: impl Into<BootstrapServers>) -> Self {
+        self.config.bootstrap_servers = servers.into();
         self
     }
 
-    /// The application that makes the tasks; it travels with each one. Required.
+    /// See [`TaskProducerConfig::application_id`].
     pub fn application_id(mut self, id: impl Into<String>) -> Self {
-        self.application_id = id.into();
+        self.config.application_id = id.into();
         self
     }
 
-    /// The instance of the application; it travels with each task. Default: the host's name.
+    /// See [`TaskProducerConfig::instance_id`].
     pub fn instance_id(mut self, id: impl Into<String>) -> Self {
-        self.instance_id = Some(id.into());
+        self.config.instance_id = Some(id.into());
         self
     }
 
-    /// A setting of librdkafka, for connection, security and tuning. Settings that only concern consumers are passed
-    /// over, so one map can serve a whole program. What the guarantees rest on (`acks`, `enable.idempotence`, …) is
-    /// refused by [`build`](Self::build).
-    ///
-    /// keylane's own defaults: `partitioner=murmur2_random` (as Java clients), `message.timeout.ms=30000` (how long a
-    /// task is tried), `batch.size=65536`, `topic.metadata.refresh.interval.ms=30000`, `compression.type=lz4`,
-    /// `message.max.bytes=104792064` (so the topic's own limit decides what is too large).
-    pub fn kafka(mut self, key: impl Into<String>, value: impl Into<String>) -> Self {
-        self.kafka.insert(key.into(), value.into());
+    /// One setting of the Kafka client; see [`TaskProducerConfig::kafka`].
+    pub fn kafka(mut self, name: impl Into<String>, value: impl Into<String>) -> Self {
+        self.config.kafka.set(name, value);
         self
     }
 
-    /// Many settings at once; see [`kafka`](Self::kafka).
+    /// Several settings of the Kafka client, added to those already there.
     pub fn kafka_settings<K: Into<String>, V: Into<String>>(
         mut self,
         settings: impl IntoIterator<Item = (K, V)>,
     ) -> Self {
-        self.kafka.extend(settings.into_iter().map(|(key, value)| (key.into(), value.into())));
+        self.config.kafka.extend(settings);
         self
     }
 
-    /// The most tasks without an answer. Default: 100,000. At the limit enqueuing fails with
-    /// [`EnqueueError::Full`](crate::EnqueueError::Full).
+    /// See [`TaskProducerConfig::max_pending_records`].
     pub fn max_pending_records(mut self, records: usize) -> Self {
-        self.max_pending_records = records;
+        self.config.max_pending_records = records;
         self
     }
 
-    /// The most bytes (keys, values, headers) of tasks without an answer. Default: 64 MiB. A single task may exceed it
-    /// where nothing else is pending.
+    /// See [`TaskProducerConfig::max_pending_bytes`].
     pub fn max_pending_bytes(mut self, bytes: usize) -> Self {
-        self.max_pending_bytes = bytes;
+        self.config.max_pending_bytes = bytes;
         self
     }
 
-    /// How long [`start`](Self::start) waits for a broker. Default: 10 s, at most 10 min.
-    pub fn start_timeout(mut self, timeout: Duration) -> Self {
-        self.start_timeout = timeout;
+    /// See [`TaskProducerConfig::startup_timeout`].
+    pub fn startup_timeout(mut self, timeout: Duration) -> Self {
+        self.config.startup_timeout = timeout;
         self
+    }
+
+    /// The settings as they are now.
+    pub fn config(&self) -> &TaskProducerConfig {
+        &self.config
     }
 
     /// Makes the producer without asking a broker: it connects in the background, and a missing topic shows when a task
@@ -167,80 +166,30 @@ impl TaskProducerBuilder {
     /// # Errors
     /// Settings that cannot be used.
     pub fn build(self) -> Result<TaskProducer, TaskProducerError> {
-        self.validate()?;
-        let limits = Limits { records: self.max_pending_records, bytes: self.max_pending_bytes };
-        let raw = RawProducer::start(&self.bootstrap_servers, &self.kafka, limits, Arc::new(|_| ()))?;
-        let instance_id = self.instance_id.unwrap_or_else(host_name);
-        Ok(TaskProducer::new(raw, Arc::from(self.topic), self.application_id, instance_id))
+        let config = self.config;
+        config.validate()?;
+        let limits = Limits { records: config.max_pending_records, bytes: config.max_pending_bytes };
+        let (servers, kafka) = (config.bootstrap_servers.as_str(), config.kafka.as_map());
+        let raw = RawProducer::start(servers, kafka, limits, Arc::new(|_| ()))?;
+        let instance_id = config.instance_id.unwrap_or_else(host_name);
+        Ok(TaskProducer::new(raw, Arc::from(config.topic), config.application_id, instance_id))
     }
 
     /// Makes the producer after checking that a broker answers, and that the topic exists and may be written to (where
     /// the brokers say so). Never creates a topic.
     ///
     /// # Errors
-    /// Settings that cannot be used, unreachable brokers, refused credentials, a missing or forbidden topic: within the start
-    /// timeout.
+    /// Settings that cannot be used, unreachable brokers, refused credentials, a missing or forbidden topic: within the
+    /// start-up timeout.
     ///
     /// # Cancellation
-    /// Dropping the future starts nothing; the check itself ends in the background within the start timeout.
+    /// Dropping the future starts nothing; the check itself ends in the background within the start-up timeout.
     pub async fn start(self) -> Result<TaskProducer, TaskProducerError> {
-        self.validate()?;
-        let config = side_client_config(&self.bootstrap_servers, &self.kafka)?;
-        topic_check::check(config, &self.topic, self.start_timeout).await?;
+        let config = &self.config;
+        config.validate()?;
+        let client = side_client_config(config.bootstrap_servers.as_str(), config.kafka.as_map())?;
+        topic_check::check(client, &config.topic, config.startup_timeout).await?;
         self.build()
-    }
-
-    fn validate(&self) -> Result<(), TaskProducerError> {
-        let invalid = |setting, reason: String| Err(TaskProducerError::Invalid { setting, reason });
-        let legal = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-');
-        let topic = &self.topic;
-        if topic.is_empty()
-            || topic.len() > MAX_TOPIC_LENGTH
-            || !topic.chars().all(legal)
-            || topic == "."
-            || topic == ".."
-        {
-            let reason = format!("{topic:?} is no name for a topic: 1 to 249 of letters, digits, '.', '_' and '-'");
-            return invalid("topic", reason);
-        }
-        if self.application_id.is_empty() {
-            return invalid("application_id", "it is empty; name the application that makes the tasks".to_owned());
-        }
-        for (setting, id) in
-            [("application_id", Some(&self.application_id)), ("instance_id", self.instance_id.as_ref())]
-        {
-            if id.is_some_and(|id| id.len() > MAX_ID_BYTES) {
-                return invalid(setting, format!("it has more than {MAX_ID_BYTES} bytes, and travels with every task"));
-            }
-        }
-        for (setting, value, most) in [
-            ("max_pending_records", self.max_pending_records, MAX_PENDING_RECORDS),
-            ("max_pending_bytes", self.max_pending_bytes, MAX_PENDING_BYTES),
-        ] {
-            if value == 0 || value > most {
-                return invalid(setting, format!("{value} is not between 1 and {most}"));
-            }
-        }
-        if self.start_timeout.is_zero() || self.start_timeout > MAX_START_TIMEOUT {
-            return invalid("start_timeout", format!("{:?} is not between 1 ms and 10 min", self.start_timeout));
-        }
-        Ok(())
-    }
-}
-
-impl std::fmt::Debug for TaskProducerBuilder {
-    /// Names of the pass-through settings only: values may be secrets.
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("TaskProducerBuilder")
-            .field("topic", &self.topic)
-            .field("bootstrap_servers", &shown_servers(&self.bootstrap_servers))
-            .field("application_id", &self.application_id)
-            .field("instance_id", &self.instance_id)
-            .field("kafka", &self.kafka.keys())
-            .field("max_pending_records", &self.max_pending_records)
-            .field("max_pending_bytes", &self.max_pending_bytes)
-            .field("start_timeout", &self.start_timeout)
-            .finish()
     }
 }
 
@@ -272,7 +221,7 @@ mod tests {
         assert_eq!(setting_refused(valid().instance_id("i".repeat(1_025))), "instance_id");
         assert_eq!(setting_refused(valid().max_pending_records(0)), "max_pending_records");
         assert_eq!(setting_refused(valid().max_pending_bytes(usize::MAX)), "max_pending_bytes");
-        assert_eq!(setting_refused(valid().start_timeout(Duration::ZERO)), "start_timeout");
+        assert_eq!(setting_refused(valid().startup_timeout(Duration::ZERO)), "startup_timeout");
     }
 
     #[test]

@@ -11,6 +11,23 @@ use crate::error_text;
 ///
 /// After [`NotAcknowledged`](Self::NotAcknowledged) the task may or may not be on the topic; after every other one it is
 /// not.
+///
+/// # Examples
+/// Wait for room, and pass on everything else:
+///
+/// ```
+/// use keylane::{EnqueueError, Enqueued, NewTask, TaskProducer};
+///
+/// async fn enqueue(producer: &TaskProducer, task: NewTask) -> Result<Enqueued, EnqueueError> {
+///     loop {
+///         match producer.enqueue(task.clone()).await {
+///             Err(EnqueueError::Full { .. }) => producer.room().await,
+///             answer => return answer,
+///         }
+///     }
+/// }
+/// # let _ = enqueue;
+/// ```
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum EnqueueError {

@@ -11,12 +11,13 @@
 //! | `client` | the librdkafka client, its thread, and its replacement after a fatal error |
 //! | `pending` | how much is on its way, the limits, and waiting for it |
 //! | `write_error` | what went wrong, and whether it can ever succeed |
-//! | `task_producer`, `builder`, `new_task`, `enqueue_error` | the public helper |
+//! | `task_producer`, `config`, `builder`, `new_task`, `enqueue_error` | the public helper |
 //! | `topic_check` | whether the topic is there, asked at start-up |
 
 mod alone;
 mod builder;
 mod client;
+mod config;
 mod enqueue_error;
 mod new_task;
 mod pending;
@@ -27,6 +28,7 @@ mod topic_check;
 pub(crate) mod write_error;
 
 pub use builder::{TaskProducerBuilder, TaskProducerError};
+pub use config::TaskProducerConfig;
 pub use enqueue_error::{CloseError, EnqueueError, FlushError};
 pub use new_task::NewTask;
 pub use task_producer::{Enqueued, TaskProducer};

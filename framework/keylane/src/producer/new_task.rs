@@ -51,6 +51,14 @@ impl NewTask {
     }
 
     /// A task without a value. On a compacted topic it deletes its key, so give it one.
+    ///
+    /// # Examples
+    /// ```
+    /// use keylane::NewTask;
+    ///
+    /// let forget = NewTask::tombstone().key("B-KL 42");
+    /// # let _ = forget;
+    /// ```
     pub fn tombstone() -> Self {
         Self::of(None)
     }
@@ -77,6 +85,15 @@ impl NewTask {
     }
 
     /// Adds headers of your own, with null values where they have them.
+    ///
+    /// # Examples
+    /// ```
+    /// use keylane::{Headers, NewTask};
+    ///
+    /// let headers: Headers = [("tenant", "a")].into_iter().collect();
+    /// let task = NewTask::new("event").key("B-KL 42").headers(&headers);
+    /// # let _ = task;
+    /// ```
     #[must_use]
     pub fn headers(mut self, headers: &Headers) -> Self {
         for (name, value) in headers.iter() {
@@ -101,6 +118,16 @@ impl NewTask {
 
     /// Puts the task into the trace that these headers name, those of the task that is being processed for example: takes over
     /// `traceparent` and `tracestate`. Nothing where the first cannot be read.
+    ///
+    /// # Examples
+    /// ```
+    /// use keylane::{NewTask, Task};
+    ///
+    /// fn follow_up(task: &Task<String>) -> NewTask {
+    ///     NewTask::new("follow-up").trace_of(task.headers())
+    /// }
+    /// # let _ = follow_up(&keylane::testing::TestTask::new(String::new()).build());
+    /// ```
     #[must_use]
     pub fn trace_of(mut self, headers: &Headers) -> Self {
         let Some(parent) = TraceParent::read(headers) else { return self };

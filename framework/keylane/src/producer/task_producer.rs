@@ -8,7 +8,7 @@ use futures::future::join_all;
 use super::new_task::{NewTask, millis_rounded_up};
 use super::raw::{Acknowledged, OutgoingRecord, RawProducer};
 use super::write_error::{WriteError, WriteFailure};
-use super::{CloseError, EnqueueError, FlushError, TaskProducerBuilder};
+use super::{CloseError, EnqueueError, FlushError, TaskProducerBuilder, TaskProducerConfig};
 use crate::task_metadata::{self, TaskMetadata};
 use crate::trace::SendSpan;
 
@@ -79,7 +79,12 @@ pub struct Enqueued {
 impl TaskProducer {
     /// Sets up a producer for a topic.
     pub fn builder(topic: impl Into<String>) -> TaskProducerBuilder {
-        TaskProducerBuilder::new(topic.into())
+        TaskProducerConfig::new(topic, "").into()
+    }
+
+    /// Starts from settings read elsewhere, for example from a configuration file.
+    pub fn from_config(config: TaskProducerConfig) -> TaskProducerBuilder {
+        config.into()
     }
 
     pub(super) fn new(raw: RawProducer, topic: Arc<str>, application_id: String, instance_id: String) -> Self {
@@ -108,6 +113,20 @@ impl TaskProducer {
     /// Each task stands for itself, with one exception: from the first one that finds the producer full, no further one
     /// is tried, and all of those get [`EnqueueError::Full`]. So what did not fit is the end of the batch, and enqueuing it
     /// again keeps the order.
+    ///
+    /// # Examples
+    /// ```no_run
+    /// # async fn example(producer: keylane::TaskProducer) {
+    /// use keylane::NewTask;
+    ///
+    /// let tasks = ["in", "out"].map(|event| NewTask::new(event).key("B-KL 42"));
+    /// for answer in producer.enqueue_all(tasks).await {
+    ///     if let Err(error) = answer {
+    ///         eprintln!("{error}");
+    ///     }
+    /// }
+    /// # }
+    /// ```
     ///
     /// # Cancellation
     /// Dropping the future recalls nothing once it was polled; before that, nothing is queued.
@@ -183,6 +202,15 @@ impl TaskProducer {
 
     /// Takes no more tasks, on any clone, and waits until every task has its answer. What has none when the time is up is
     /// given up: its future ends with [`EnqueueError::NotAcknowledged`].
+    ///
+    /// # Examples
+    /// ```no_run
+    /// # async fn example(producer: keylane::TaskProducer) {
+    /// if let Err(error) = producer.close(std::time::Duration::from_secs(10)).await {
+    ///     eprintln!("{error}"); // how many tasks have no acknowledgement
+    /// }
+    /// # }
+    /// ```
     ///
     /// # Errors
     /// [`CloseError`] with the number of tasks that were given up.

@@ -342,7 +342,7 @@ async fn start_says_why_brokers_are_unreachable() {
     let started = TaskProducer::builder(TOPIC)
         .bootstrap_servers(format!("127.0.0.1:{port}"))
         .application_id("a")
-        .start_timeout(Duration::from_secs(5))
+        .startup_timeout(Duration::from_secs(5))
         .start()
         .await;
     match started.unwrap_err() {

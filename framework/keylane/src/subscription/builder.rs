@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use crate::{
-    Blocker, DeadLetter, Decode, HotKeySettings, Limits, Outage, Processor, Reading, Retry, SubscriptionConfig,
-    Tracing, Watchdog,
+    Blocker, BootstrapServers, DeadLetter, Decode, HotKeySettings, Limits, Outage, Processor, Reading, Retry,
+    SubscriptionConfig, Tracing, Watchdog,
 };
 
 use super::error::StartError;
@@ -26,13 +26,23 @@ impl From<SubscriptionConfig> for SubscriptionBuilder {
 
 impl SubscriptionBuilder {
     /// One more origin topic.
+    ///
+    /// # Examples
+    /// ```
+    /// use keylane::{Retry, Subscription};
+    ///
+    /// let builder = Subscription::builder("parking-notifier", "parking-events")
+    ///     .topic("gate-events")
+    ///     .retry(Retry::default().then_topic_named("parking-notifier-retry"));
+    /// assert_eq!(builder.config().topics, ["parking-events", "gate-events"]);
+    /// ```
     pub fn topic(mut self, topic: impl Into<String>) -> Self {
         self.config.topics.push(topic.into());
         self
     }
 
     /// See [`SubscriptionConfig::bootstrap_servers`].
-    pub fn bootstrap_servers(mut self, servers: impl Into<String>) -> Self {
+    pub fn bootstrap_servers(mut self, servers: impl Into<BootstrapServers>) -> Self {
         self.config.bootstrap_servers = servers.into();
         self
     }
@@ -134,8 +144,18 @@ impl SubscriptionBuilder {
     }
 
     /// One setting of the Kafka client; see [`KafkaSettings`](crate::KafkaSettings).
+    ///
+    /// # Examples
+    /// ```
+    /// use keylane::Subscription;
+    ///
+    /// let builder = Subscription::builder("parking-notifier", "parking-events")
+    ///     .kafka("group.protocol", "consumer")
+    ///     .kafka("fetch.wait.max.ms", "50");
+    /// # let _ = builder;
+    /// ```
     pub fn kafka(mut self, name: impl Into<String>, value: impl Into<String>) -> Self {
-        self.config.kafka.insert(name.into(), value.into());
+        self.config.kafka.set(name, value);
         self
     }
 
@@ -144,7 +164,7 @@ impl SubscriptionBuilder {
         mut self,
         settings: impl IntoIterator<Item = (K, V)>,
     ) -> Self {
-        self.config.kafka.extend(settings.into_iter().map(|(name, value)| (name.into(), value.into())));
+        self.config.kafka.extend(settings);
         self
     }
 

@@ -40,6 +40,23 @@ impl From<TopicError> for StartError {
 }
 
 /// Why a running subscription ended (guarantee G9).
+///
+/// # Examples
+/// ```
+/// use keylane::SubscriptionError;
+///
+/// fn exit_code(ended: Result<(), SubscriptionError>) -> u8 {
+///     match ended {
+///         Ok(()) => 0,
+///         Err(SubscriptionError::CloseTimedOut(_)) => 0, // what is settled was committed before
+///         Err(error) => {
+///             eprintln!("{error}");
+///             1
+///         }
+///     }
+/// }
+/// # assert_eq!(exit_code(Ok(())), 0);
+/// ```
 #[derive(Clone, Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum SubscriptionError {

@@ -67,11 +67,38 @@ impl Subscription {
     }
 
     /// Starts from settings read elsewhere, for example from a configuration file.
+    ///
+    /// # Examples
+    /// ```
+    /// use keylane::{Subscription, SubscriptionConfig};
+    ///
+    /// let file = r#"{ "group": "parking-notifier", "topics": ["parking-events"] }"#;
+    /// let config: SubscriptionConfig = serde_json::from_str(file)?;
+    /// let builder = Subscription::from_config(config).concurrency(64);
+    /// assert_eq!(builder.config().concurrency, 64);
+    /// # Ok::<(), serde_json::Error>(())
+    /// ```
     pub fn from_config(config: SubscriptionConfig) -> SubscriptionBuilder {
         config.into()
     }
 
     /// A handle to watch and steer it from elsewhere.
+    ///
+    /// # Examples
+    /// ```
+    /// use keylane::Subscription;
+    ///
+    /// fn watch(subscription: &Subscription) {
+    ///     let handle = subscription.handle();
+    ///     tokio::spawn(async move {
+    ///         loop {
+    ///             println!("{}: {}", handle.name(), handle.state().as_str());
+    ///             tokio::time::sleep(std::time::Duration::from_secs(10)).await;
+    ///         }
+    ///     });
+    /// }
+    /// # let _ = watch;
+    /// ```
     pub fn handle(&self) -> SubscriptionHandle {
         self.handle.clone()
     }
@@ -98,6 +125,21 @@ impl Subscription {
     ///
     /// Wait for SIGTERM, besides Ctrl-C: it is what supervisors send, and the first process of a container that does not wait for it
     /// never hears it. It is killed in the end, and the next start finds a crash.
+    ///
+    /// # Examples
+    /// ```
+    /// use keylane::{Subscription, SubscriptionError};
+    /// use tokio::signal::{ctrl_c, unix::{SignalKind, signal}};
+    ///
+    /// async fn run(subscription: Subscription) -> Result<(), SubscriptionError> {
+    ///     let Ok(mut terminate) = signal(SignalKind::terminate()) else {
+    ///         return subscription.run().await;
+    ///     };
+    ///     let told = async { tokio::select! { _ = terminate.recv() => {} _ = ctrl_c() => {} } };
+    ///     subscription.run_until(told).await
+    /// }
+    /// # let _ = run;
+    /// ```
     ///
     /// # Errors
     /// What ended it before the signal, or a shutdown that did not come to its end.
@@ -193,6 +235,21 @@ impl SubscriptionHandle {
     /// Forgotten when this member gives the partition up, in a rebalance or at its end. Takes effect within some tens of
     /// milliseconds.
     ///
+    /// # Examples
+    /// ```
+    /// use keylane::{PartitionNotAssigned, SubscriptionHandle};
+    ///
+    /// fn pause_blocked(handle: &SubscriptionHandle) -> Result<(), PartitionNotAssigned> {
+    ///     for partition in handle.status().partitions {
+    ///         if partition.blocked_for.is_some() {
+    ///             handle.pause_partition(&partition.topic, partition.partition)?;
+    ///         }
+    ///     }
+    ///     Ok(())
+    /// }
+    /// # let _ = pause_blocked;
+    /// ```
+    ///
     /// # Errors
     /// The partition is not this member's.
     pub fn pause_partition(&self, topic: &str, partition: i32) -> Result<(), PartitionNotAssigned> {
@@ -219,6 +276,19 @@ impl SubscriptionHandle {
     /// Those that come after them hold records again.
     ///
     /// **Good records go to the dead-letter topic by this**, if what fails is not their fault.
+    ///
+    /// # Examples
+    /// ```
+    /// use keylane::SubscriptionHandle;
+    ///
+    /// /// The records are at fault, and not what the processor calls.
+    /// fn give_up(handle: &SubscriptionHandle) {
+    ///     if handle.status().outage.is_some() {
+    ///         handle.release_held();
+    ///     }
+    /// }
+    /// # let _ = give_up;
+    /// ```
     pub fn release_held(&self) {
         self.control.outages.release();
     }

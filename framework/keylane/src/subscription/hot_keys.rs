@@ -18,6 +18,19 @@ use crate::KeyHash;
 /// Found in bounded memory (64 keys for each measure and partition, some ten kilobytes), so a key counts only as far as it
 /// is surely its own share: see [`HotKey::amount`]. Up to about 1,000 records a second in a partition each one is counted;
 /// of more a sample, in proportion to what they weigh. A key with less than one part in 256 of its partition is left out.
+///
+/// # Examples
+/// ```
+/// use keylane::HotKeys;
+///
+/// fn report(hot_keys: &HotKeys) {
+///     for key in &hot_keys.by_time {
+///         let percent = key.share * 100.0;
+///         println!("{}-{}: {} took {percent:.0} %", key.topic, key.partition, key.key_hash);
+///     }
+/// }
+/// # report(&HotKeys::default());
+/// ```
 #[derive(Clone, Debug, Default, PartialEq)]
 #[non_exhaustive]
 pub struct HotKeys {

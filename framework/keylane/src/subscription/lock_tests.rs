@@ -111,7 +111,7 @@ async fn a_blocker_is_logged_without_the_lock_of_the_outage_guard() {
     let subscription = Subscription::builder("blocked", "blocked")
         .bootstrap_servers(broker.bootstrap_servers())
         .kafka_settings(EmbeddedBroker::client_settings())
-        .limits(Limits { settled_ahead: 10, ..Limits::default() })
+        .limits(Limits::default().settled_ahead(10))
         .dead_letter(DeadLetter::topic("blocked-dead"))
         .blocker(Blocker::dead_letter().after(Duration::from_millis(100)))
         .start(Raw, processor)

@@ -8,6 +8,19 @@ use keylane_core::{ErrorClass, Moment, OutageGuard, OutageState, Place};
 use crate::runtime::FaultNames;
 
 /// What is an outage at present, and what is held because of it. See [`Outage`](crate::Outage).
+///
+/// # Examples
+/// ```
+/// use keylane::SubscriptionStatus;
+///
+/// fn report(status: &SubscriptionStatus) {
+///     if let Some(outage) = &status.outage {
+///         let kinds: Vec<_> = outage.ongoing.iter().map(|outage| outage.kind.as_str()).collect();
+///         println!("{} records are held: {kinds:?}", outage.held);
+///     }
+/// }
+/// # let _ = report;
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct OutageStatus {

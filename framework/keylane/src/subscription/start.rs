@@ -76,14 +76,14 @@ fn connect(
 ) -> Result<(Client, Arc<Runtime>, PollSettings, ClientConfig), StartError> {
     let mut consumer_config = client_config::consumer_config(
         &client_config::ConsumerSettings {
-            bootstrap_servers: &config.bootstrap_servers,
+            bootstrap_servers: config.bootstrap_servers.as_str(),
             group: &config.group,
             // The other half is the owner's: together they are the interval.
             commit_interval: config.commit_interval / 2,
         },
-        &config.kafka,
+        config.kafka.as_map(),
     )?;
-    let side_config = client_config::side_client_config(&config.bootstrap_servers, &config.kafka)?;
+    let side_config = client_config::side_client_config(config.bootstrap_servers.as_str(), config.kafka.as_map())?;
     let retry_topic = config.retry_topic();
     let dead_letter_topic = config.dead_letter.as_ref().map(|dead_letter| dead_letter.topic.clone());
     let plan = TopicPlan {
@@ -125,7 +125,7 @@ fn connect(
         .create_with_context(Context::new(control.clone(), metrics.clone(), forwarding.clone(), lease.clone()))
         .map_err(|error| StartError::Create(client_config::creation_error(error).to_string()))?;
     consumer.context().set_ids_told(report.tells_ids);
-    consumer.context().set_starts_at_end(settings.reset == Reset::Latest);
+    consumer.context().set_reset(settings.reset);
     let reader = match config.reading {
         Reading::Batched => Reader::Batched(FetchQueue::new(&mut consumer, forwarding)),
         Reading::Polled => Reader::Polled,
@@ -183,7 +183,7 @@ fn internal_producer(config: &SubscriptionConfig, control: &Arc<Control>) -> Res
     let on_panic = move |text: &str| {
         control.fail(SubscriptionError::Internal(format!("the producer's thread panicked: {text}")));
     };
-    Ok(RawProducer::start(&config.bootstrap_servers, &config.kafka, limits, Arc::new(on_panic))?)
+    Ok(RawProducer::start(config.bootstrap_servers.as_str(), config.kafka.as_map(), limits, Arc::new(on_panic))?)
 }
 
 fn target(name: &str, report: &TopicReport) -> TopicTarget {

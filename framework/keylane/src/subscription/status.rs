@@ -74,6 +74,20 @@ impl State {
 }
 
 /// A snapshot of a subscription, at most a second old.
+///
+/// # Examples
+/// ```
+/// use keylane::Subscription;
+///
+/// fn report(subscription: &Subscription) {
+///     let status = subscription.status();
+///     println!("{}, {} partitions", status.state.as_str(), status.partitions.len());
+///     for trouble in &status.troubles {
+///         println!("{} at {}: {}", trouble.kind.as_str(), trouble.place, trouble.message);
+///     }
+/// }
+/// # let _ = report;
+/// ```
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct SubscriptionStatus {
@@ -104,6 +118,18 @@ pub struct SubscriptionStatus {
 /// credentials, and other trouble of a topic, is also over when a minute has passed without a complaint while other
 /// parts of the cluster answered. Trouble with writes is not: it lasts until this member writes to that topic again,
 /// also where no record waits for such a write any longer.
+///
+/// # Examples
+/// ```
+/// use keylane::{SubscriptionStatus, TroubleKind};
+///
+/// fn needs_an_operator(status: &SubscriptionStatus) -> bool {
+///     use TroubleKind::{Authentication, Authorization, MissingTopic};
+///     let refused = [Authentication, Authorization, MissingTopic];
+///     status.troubles.iter().any(|trouble| refused.contains(&trouble.kind))
+/// }
+/// # let _ = needs_an_operator;
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Trouble {
@@ -118,6 +144,14 @@ pub struct Trouble {
 }
 
 /// Where a trouble is.
+///
+/// # Examples
+/// ```
+/// use keylane::TroublePlace;
+///
+/// assert_eq!(TroublePlace::Broker(3).to_string(), "broker 3");
+/// assert_eq!(TroublePlace::WritesTo("dlq".into()).to_string(), "writes to topic dlq");
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[non_exhaustive]
 pub enum TroublePlace {
@@ -151,43 +185,30 @@ impl fmt::Display for TroublePlace {
     }
 }
 
-/// Kinds of trouble a running subscription can be in. It keeps trying in all of them.
+/// Kinds of trouble a running subscription can be in, the worst first: what an operator has to mend comes before
+/// what may pass by itself. It keeps trying in all of them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[non_exhaustive]
 pub enum TroubleKind {
-    /// Brokers are down or cannot be reached.
-    Connection,
     /// The brokers refuse the credentials, or TLS fails.
     Authentication,
     /// An ACL forbids the group or a topic.
     Authorization,
     /// A subscribed topic is gone; or the retry or dead-letter topic, or a partition of it, at a write to it.
     MissingTopic,
+    /// Retries of another group are held, because that group is not known to process them.
+    ForeignRetries,
+    /// Brokers are down or cannot be reached.
+    Connection,
     /// The member was cut off from its group and joins again.
     Membership,
     /// Commits fail.
     Commit,
-    /// Retries of another group are held, because that group is not known to process them.
-    ForeignRetries,
     /// Anything else.
     Other,
 }
 
 impl TroubleKind {
-    /// How bad: the lowest is the worst. What an operator has to mend comes before what may pass by itself.
-    pub(super) fn rank(self) -> u8 {
-        match self {
-            Self::Authentication => 0,
-            Self::Authorization => 1,
-            Self::MissingTopic => 2,
-            Self::ForeignRetries => 3,
-            Self::Connection => 4,
-            Self::Membership => 5,
-            Self::Commit => 6,
-            Self::Other => 7,
-        }
-    }
-
     /// Its name in logs and answers over HTTP.
     pub fn as_str(self) -> &'static str {
         match self {
@@ -204,6 +225,16 @@ impl TroubleKind {
 }
 
 /// A snapshot of one assigned partition.
+///
+/// # Examples
+/// ```
+/// use keylane::{PartitionStatus, SubscriptionStatus};
+///
+/// fn furthest_behind(status: &SubscriptionStatus) -> Option<&PartitionStatus> {
+///     status.partitions.iter().max_by_key(|partition| partition.lag_records)
+/// }
+/// # let _ = furthest_behind;
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct PartitionStatus {
@@ -233,7 +264,8 @@ pub struct PartitionStatus {
     /// Whether the user paused it, or the subscription, and the pause is in force: no attempt starts any more, and
     /// [`running`](Self::running) counts those that may still finish.
     pub paused_by_user: bool,
-    /// Records behind the end of the log, as far as it is known: the end offset minus the watermark.
+    /// Records behind the end of the log, as far as it is known: the end offset minus the watermark. 0 where the end
+    /// lies below the watermark: the log was cut, or its end is known from before the latest records.
     pub lag_records: Option<u64>,
     /// How many of these offsets cannot be read for some seconds because a transaction is open in front of them.
     pub withheld_records: u64,
@@ -280,6 +312,23 @@ impl PartitionStatus {
 }
 
 /// The oldest unsettled record of a partition.
+///
+/// # Examples
+/// ```
+/// use keylane::SubscriptionStatus;
+///
+/// fn report(status: &SubscriptionStatus) {
+///     for partition in &status.partitions {
+///         if let Some(oldest) = &partition.oldest {
+///             println!(
+///                 "{}-{} waits for offset {} since {:?}, attempt {}",
+///                 partition.topic, partition.partition, oldest.offset, oldest.age, oldest.attempts
+///             );
+///         }
+///     }
+/// }
+/// # let _ = report;
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct OldestRecord {

@@ -50,8 +50,7 @@ impl Troubles {
     pub(crate) fn note(&self, kind: TroubleKind, place: TroublePlace, message: &str) {
         let message = &*without_secrets(message);
         let mut known = self.known();
-        // "All brokers are down" follows every refusal, and says less.
-        if kind == TroubleKind::Connection && known.lasts(TroubleKind::Authentication) {
+        if kind == TroubleKind::Connection && known.is_refused(&place) {
             return;
         }
         let noted = known.table.note(kind, place.clone(), self.now(), |said| Said {
@@ -130,7 +129,7 @@ impl Troubles {
             since: said.since,
         };
         let mut lasting: Vec<_> = known.table.lasting().map(trouble).collect();
-        lasting.sort_by_key(|trouble| (trouble.kind.rank(), trouble.since));
+        lasting.sort_by_key(|trouble| (trouble.kind, trouble.since));
         lasting
     }
 
@@ -175,6 +174,14 @@ impl Troubles {
 impl Known {
     fn lasts(&self, kind: TroubleKind) -> bool {
         self.table.lasting().any(|(other, _, _)| *other == kind)
+    }
+
+    /// Whether credentials are refused there. "All brokers are down", or the coordinator, follows every
+    /// refusal, and says less; another broker may be away for a reason of its own.
+    fn is_refused(&self, place: &TroublePlace) -> bool {
+        let follows = matches!(place, TroublePlace::Cluster | TroublePlace::Coordinator);
+        let mut refused = self.table.lasting().filter(|(kind, ..)| **kind == TroubleKind::Authentication);
+        refused.any(|(_, at, _)| follows || at == place)
     }
 }
 
@@ -251,5 +258,17 @@ mod tests {
         let kinds: Vec<_> = troubles.lasting().iter().map(|trouble| trouble.kind).collect();
         assert_eq!(kinds, [TroubleKind::Authentication, TroubleKind::Connection, TroubleKind::Commit]);
         assert_eq!(troubles.brokers(), [1, 3]);
+    }
+
+    #[test]
+    fn refused_credentials_hide_no_other_broker_that_is_away() {
+        let troubles = Troubles::default();
+        troubles.note(TroubleKind::Authentication, TroublePlace::Broker(1), "authentication");
+        for place in [TroublePlace::Broker(1), TroublePlace::Coordinator, TroublePlace::Broker(2)] {
+            troubles.note(TroubleKind::Connection, place, "connection");
+        }
+        let places: Vec<_> = troubles.lasting().into_iter().map(|trouble| (trouble.kind, trouble.place)).collect();
+        let expected = [(TroubleKind::Authentication, 1), (TroubleKind::Connection, 2)];
+        assert_eq!(places, expected.map(|(kind, id)| (kind, TroublePlace::Broker(id))));
     }
 }

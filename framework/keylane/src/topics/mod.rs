@@ -1,13 +1,16 @@
-//! Start-up checks of a subscription: do its topics exist, do they differ, can the partition number be kept.
+//! Topics: creating them.
 //!
-//! Everything here blocks; callers on a runtime use a blocking thread.
+//! A subscription creates none by itself. What it uses must exist, and is checked when it starts.
 
 mod cluster;
+mod create;
 mod error;
 mod last_error;
 mod name;
 mod permissions;
 mod plan;
+
+pub use create::{CreateTopicsError, NewTopic, TopicCreation, create_topics};
 
 pub(crate) use cluster::{Cluster, Lookup};
 pub(crate) use error::{NamedTopic, Role, TopicError};

@@ -56,6 +56,15 @@ impl TraceParent {
     }
 
     /// Of a record: its last header `traceparent`. `None` where there is none, or it cannot be read.
+    ///
+    /// # Examples
+    /// ```
+    /// use keylane::Headers;
+    /// use keylane::trace::TraceParent;
+    ///
+    /// let headers: Headers = [("traceparent", "not one")].into_iter().collect();
+    /// assert_eq!(TraceParent::read(&headers), None);
+    /// ```
     pub fn read(headers: &Headers) -> Option<Self> {
         parse(headers.last(TRACE_PARENT)?)
     }

@@ -4,8 +4,8 @@
 use std::collections::{BTreeMap, VecDeque};
 
 use keylane_core::{
-    Caution, Evidence, Instance, MAX_METADATA_BYTES, Mark, Moment, Named, Offset, Partition, TURN_PATIENCE, Ticket,
-    Turn,
+    Beginning, Caution, Evidence, Instance, MAX_METADATA_BYTES, Mark, Moment, Named, Offset, Partition, TURN_PATIENCE,
+    Ticket, Turn,
 };
 
 /// Nobody waits for the answer to what an opening has found, but it needs one.
@@ -19,6 +19,8 @@ pub(super) struct Owner {
     pub(super) turn: Option<Turn>,
     /// What it found is not on the broker yet.
     pub(super) opening: bool,
+    /// What is committed is not known yet, and nothing is read.
+    pub(super) beginning: Option<Beginning>,
     asked: Option<Mark>,
     /// Times that somebody else's wish for its turn came after it had lasted for a while.
     waits: u32,
@@ -26,7 +28,7 @@ pub(super) struct Owner {
 
 impl Owner {
     pub(super) fn new(partition: Partition<()>, read: i64, opening: bool) -> Self {
-        Self { partition, read, running: Vec::new(), turn: None, opening, asked: None, waits: 0 }
+        Self { partition, read, running: Vec::new(), turn: None, opening, beginning: None, asked: None, waits: 0 }
     }
 
     /// Between two groups only, and a few times: the patience for what runs and for the coordinator is not to come to an end.

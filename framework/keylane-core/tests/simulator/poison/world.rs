@@ -5,9 +5,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use keylane_core::{
-    Backoff, CommitContent, Delivered, Delivery, Epoch, Evidence, Failure, GROUP, InPlace, Instance,
+    Backoff, Beginning, CommitContent, Delivered, Delivery, Epoch, Evidence, Failure, GROUP, InPlace, Instance,
     MAX_METADATA_BYTES, Moment, Offset, OutageGuard, Partition, PartitionSettings, PoisonFate, Position, Publish,
-    PublishResult, Reason, RetryPolicy, Success, commit_map,
+    PublishResult, Reason, Reset, RetryPolicy, SettledMap, Step, Success, commit_map,
 };
 
 use super::process::{OPENING, Owner, Process, Sent, Started};
@@ -48,6 +48,10 @@ pub(crate) struct Chances {
     pub(crate) writes: u64,
     /// An attempt fails, a killer's too: it kills at another one.
     pub(crate) failing: u64,
+    /// The coordinator does not say at once what is committed; in a hundred assignments.
+    pub(crate) silent: u64,
+    /// Planted: such an epoch starts all the same.
+    pub(crate) starts_unknowing: bool,
 }
 
 /// How many there are of everything.
@@ -201,9 +205,26 @@ impl World {
     }
 
     fn open(&mut self, member: usize, process: &mut Process, number: usize) {
+        let is_known = !self.random.percent(self.chances.silent);
         let log = &mut self.logs[number];
         log.member = Some(member);
         self.epochs += 1;
+        if !is_known {
+            // The client finds the position by itself.
+            let (start, epoch) = (Position::new(log.committed.0), Epoch::new(self.epochs));
+            let partition = Partition::with_evidence(
+                self.settings.clone(),
+                epoch,
+                None,
+                SettledMap::new(),
+                process.here,
+                Evidence::default(),
+            );
+            let mut owner = Owner::new(partition, start.get(), false);
+            owner.beginning = (!self.chances.starts_unknowing).then(|| Beginning::unknown(Reset::Earliest));
+            process.owners.insert(number, owner);
+            return;
+        }
         let start = Position::new(log.committed.0);
         let CommitContent { settled, evidence, .. } =
             commit_map::decode(start, &log.committed.1).expect("it is our own");
@@ -216,6 +237,18 @@ impl World {
         let partition =
             Partition::with_evidence(self.settings.clone(), epoch, Some(start), settled, process.here, evidence);
         process.owners.insert(number, Owner::new(partition, start.get(), unclean));
+    }
+
+    /// The coordinator says what is committed: the epoch that knew nothing ends, and has started nothing.
+    fn answer(&mut self, member: usize, process: &mut Process, log: usize) {
+        let start = Position::new(self.logs[log].committed.0);
+        let Some(mut beginning) = process.owner(log).beginning else { return };
+        beginning.committed(Some(start));
+        assert_eq!(beginning.step(), Step::Seek(start));
+        process.close(log);
+        let silent = std::mem::take(&mut self.chances.silent);
+        self.open(member, process, log);
+        self.chances.silent = silent;
     }
 
     /// What is left of the process after it.
@@ -236,6 +269,10 @@ impl World {
             return Some(process);
         }
         let log = self.random.pick(&logs);
+        if process.owner(log).beginning.is_some() && self.random.percent(10) {
+            self.answer(member, &mut process, log);
+            return Some(process);
+        }
         if self.random.below(1_000) < self.chances.moves {
             self.give_up(&mut process, log);
             return Some(process);
@@ -284,7 +321,9 @@ impl World {
     fn check_openings(&self, process: &Process) {
         for (&log, owner) in &process.owners {
             let found = self.logs[log].broker().running.is_some_and(|running| running != process.here);
-            assert!(!found || owner.opening, "the crash before is not noted for partition {log}");
+            // One that does not know what is committed runs nothing, and leaves what is there.
+            let is_unknown = owner.beginning.is_some();
+            assert!(!found || owner.opening || is_unknown, "the crash before is not noted for partition {log}");
         }
     }
 
@@ -309,6 +348,9 @@ impl World {
 
     fn deliver(&mut self, process: &mut Process, log: usize) {
         let owner = process.owner(log);
+        if owner.beginning.is_some() {
+            return;
+        }
         for _ in 0..=self.random.below(10) {
             if owner.read >= self.logs[log].written as i64 {
                 return;

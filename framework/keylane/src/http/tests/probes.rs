@@ -118,7 +118,7 @@ async fn a_bad_deployment_is_named_and_so_are_good_records_that_may_wait_behind_
     let told = text().await;
     assert!(told.contains("5 records are held") && !told.contains("good records"), "{told}");
     let paused_by = |cause| PartitionStatus { paused: true, paused_by: Some(cause), ..PartitionStatus::of("tasks", 0) };
-    control.set_partition(paused_by(PausedBy::NoPosition));
+    control.set_partition(paused_by(PausedBy::HandOver));
     let told = text().await;
     assert!(!told.contains("good records"), "no limit is reached: {told}");
     control.set_partition(paused_by(PausedBy::PendingRecords));
@@ -155,6 +155,14 @@ async fn brokers_away_pauses_and_an_outage_are_degraded() {
     control.set_partition(PartitionStatus { paused_by_user: true, ..PartitionStatus::of("tasks", 0) });
     let expected = ["outage", "partition_paused"].map(str::to_owned).to_vec();
     assert_eq!(probe(&[&handle]).await, (200, 200, 200, expected));
+}
+
+#[tokio::test]
+async fn a_partition_without_a_position_is_degraded() {
+    let (control, handle) = running("a");
+    let paused_by = Some(PausedBy::NoPosition);
+    control.set_partition(PartitionStatus { paused: true, paused_by, ..PartitionStatus::of("tasks", 0) });
+    assert_eq!(probe(&[&handle]).await, (200, 200, 200, vec!["no_position".to_owned()]));
 }
 
 #[tokio::test]

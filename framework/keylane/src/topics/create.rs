@@ -7,8 +7,9 @@ use rdkafka::ClientConfig;
 use rdkafka::admin::{AdminClient, AdminOptions, TopicReplication};
 use rdkafka::error::RDKafkaErrorCode;
 
+use super::{Cluster, LastError, check_name};
 use crate::client_config::{creation_error, side_client_config};
-use crate::topics::{Cluster, LastError, check_name};
+use crate::{BootstrapServers, KafkaSettings};
 
 /// For some broker to answer at all.
 const REACH_TIMEOUT: Duration = Duration::from_secs(10);
@@ -18,7 +19,16 @@ const CREATE_TIMEOUT: Duration = Duration::from_secs(20);
 const MOST_TOPICS: usize = 1000;
 
 /// A topic to be created.
+///
+/// # Examples
+/// ```
+/// use keylane::topics::NewTopic;
+///
+/// let topic = NewTopic::new("parking-events", 8).replication_factor(3);
+/// assert_eq!(topic.partitions, 8);
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct NewTopic {
     /// Its name: ASCII letters, digits, `.`, `_`, `-`; at most 249 of them.
     pub name: String,
@@ -33,10 +43,17 @@ impl NewTopic {
     pub fn new(name: impl Into<String>, partitions: i32) -> Self {
         Self { name: name.into(), partitions, replication_factor: -1 }
     }
+
+    /// Sets [`replication_factor`](Self#structfield.replication_factor).
+    #[must_use]
+    pub fn replication_factor(self, replication_factor: i32) -> Self {
+        Self { replication_factor, ..self }
+    }
 }
 
 /// What became of a topic that was to be created.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum TopicCreation {
     /// It is new.
     Created,
@@ -47,7 +64,7 @@ pub enum TopicCreation {
 /// Topics could not be created. Those that the error does not name may have been; calling again does no harm.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
-pub enum AdminError {
+pub enum CreateTopicsError {
     /// A topic that Kafka cannot have; nothing was sent.
     #[error("cannot create topic `{name}`: {rule}")]
     InvalidTopic {
@@ -79,12 +96,13 @@ fn each(topics: &[(String, String)]) -> String {
 
 /// Creates the topics that do not exist yet and says of each, in order, which it was.
 ///
-/// `kafka` are client settings of librdkafka, such as `security.protocol`. Ends within 40 seconds. An
+/// `kafka` are client settings of librdkafka, such as `security.protocol`; those of a subscription or
+/// producer will do. Ends within 40 seconds. An
 /// `EmbeddedBroker` creates topics by its own `create_topic`, not by this.
 ///
 /// ```no_run
-/// # async fn example() -> Result<(), keylane::admin::AdminError> {
-/// use keylane::admin::{NewTopic, create_topics};
+/// # async fn example() -> Result<(), keylane::topics::CreateTopicsError> {
+/// use keylane::topics::{NewTopic, create_topics};
 ///
 /// let topics = [NewTopic::new("parking-events", 8), NewTopic::new("parking-events-dlq", 8)];
 /// create_topics("localhost:9092", &Default::default(), &topics).await?;
@@ -102,22 +120,23 @@ fn each(topics: &[(String, String)]) -> String {
 /// # Panics
 /// Outside a tokio runtime.
 pub async fn create_topics(
-    bootstrap_servers: &str,
-    kafka: &BTreeMap<String, String>,
+    bootstrap_servers: impl Into<BootstrapServers>,
+    kafka: &KafkaSettings,
     topics: &[NewTopic],
-) -> Result<Vec<(String, TopicCreation)>, AdminError> {
+) -> Result<Vec<(String, TopicCreation)>, CreateTopicsError> {
     check(topics)?;
-    let config = side_client_config(bootstrap_servers, kafka).map_err(|error| AdminError::Cluster(error.into()))?;
+    let config = side_client_config(bootstrap_servers.into().as_str(), kafka.as_map())
+        .map_err(|error| CreateTopicsError::Cluster(error.into()))?;
     let topics = topics.to_vec();
     // librdkafka connects and closes synchronously.
     let created = tokio::task::spawn_blocking(move || create(&config, &topics));
-    created.await.unwrap_or_else(|error| Err(AdminError::Cluster(error.into())))
+    created.await.unwrap_or_else(|error| Err(CreateTopicsError::Cluster(error.into())))
 }
 
-fn check(topics: &[NewTopic]) -> Result<(), AdminError> {
-    let invalid = |topic: &NewTopic, rule| AdminError::InvalidTopic { name: topic.name.clone(), rule };
+fn check(topics: &[NewTopic]) -> Result<(), CreateTopicsError> {
+    let invalid = |topic: &NewTopic, rule| CreateTopicsError::InvalidTopic { name: topic.name.clone(), rule };
     if topics.len() > MOST_TOPICS {
-        return Err(AdminError::TooManyTopics { count: topics.len() });
+        return Err(CreateTopicsError::TooManyTopics { count: topics.len() });
     }
     let mut names = BTreeSet::new();
     for topic in topics {
@@ -136,19 +155,19 @@ fn check(topics: &[NewTopic]) -> Result<(), AdminError> {
 }
 
 /// Blocks.
-fn create(config: &ClientConfig, topics: &[NewTopic]) -> Result<Vec<(String, TopicCreation)>, AdminError> {
+fn create(config: &ClientConfig, topics: &[NewTopic]) -> Result<Vec<(String, TopicCreation)>, CreateTopicsError> {
     let Some(first) = topics.first() else {
         return Ok(Vec::new());
     };
     // An admin client does not say why it cannot connect; this one does.
-    let cluster = Cluster::new(config).map_err(|error| AdminError::Cluster(error.into()))?;
-    cluster.reach(&first.name, REACH_TIMEOUT).map_err(|error| AdminError::Cluster(error.into()))?;
+    let cluster = Cluster::new(config).map_err(|error| CreateTopicsError::Cluster(error.into()))?;
+    cluster.reach(&first.name, REACH_TIMEOUT).map_err(|error| CreateTopicsError::Cluster(error.into()))?;
     drop(cluster);
 
-    let failed = |error: rdkafka::error::KafkaError| AdminError::Cluster(error.into());
+    let failed = |error: rdkafka::error::KafkaError| CreateTopicsError::Cluster(error.into());
     let admin: AdminClient<LastError> = config
         .create_with_context(LastError::default())
-        .map_err(|error| AdminError::Cluster(creation_error(error).into()))?;
+        .map_err(|error| CreateTopicsError::Cluster(creation_error(error).into()))?;
     let requested: Vec<_> = topics
         .iter()
         .map(|topic| {
@@ -180,7 +199,7 @@ fn create(config: &ClientConfig, topics: &[NewTopic]) -> Result<Vec<(String, Top
         let creation = |topic: &NewTopic| Some((topic.name.clone(), *created.get(&topic.name)?));
         Ok(topics.iter().filter_map(creation).collect())
     } else {
-        Err(AdminError::Refused { topics: refused })
+        Err(CreateTopicsError::Refused { topics: refused })
     }
 }
 
@@ -189,7 +208,7 @@ mod tests {
     use super::*;
 
     async fn refusal(topics: &[NewTopic]) -> String {
-        create_topics("127.0.0.1:1", &BTreeMap::new(), topics).await.unwrap_err().to_string()
+        create_topics("127.0.0.1:1", &KafkaSettings::new(), topics).await.unwrap_err().to_string()
     }
 
     #[tokio::test]
@@ -202,7 +221,7 @@ mod tests {
         assert!(refusal(&[no_replica]).await.contains("replication factor"));
         let many: Vec<_> = (0..1001).map(|number| named("a").name + &number.to_string()).map(named_owned).collect();
         assert!(refusal(&many).await.contains("1001 topics"));
-        assert_eq!(create_topics("127.0.0.1:1", &BTreeMap::new(), &[]).await.unwrap(), []);
+        assert_eq!(create_topics("127.0.0.1:1", &KafkaSettings::new(), &[]).await.unwrap(), []);
     }
 
     fn named_owned(name: String) -> NewTopic {
@@ -211,7 +230,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_setting_that_librdkafka_refuses_is_named() {
-        let kafka = BTreeMap::from([("security.protocol".to_owned(), "magic".to_owned())]);
+        let kafka = KafkaSettings::from_iter([("security.protocol", "magic")]);
         let error = create_topics("127.0.0.1:1", &kafka, &[NewTopic::new("a", 1)]).await.unwrap_err();
         assert!(error.to_string().contains("security.protocol"), "{error}");
     }

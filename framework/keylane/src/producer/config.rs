@@ -1,0 +1,148 @@
+//! Everything a task producer can be told, as one serde struct.
+
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use super::TaskProducerError;
+use crate::topics::check_name;
+use crate::{BootstrapServers, KafkaSettings};
+
+const MAX_PENDING_RECORDS: usize = 10_000_000;
+const MAX_PENDING_BYTES: usize = 1 << 40;
+/// `dt_meta` travels with every task.
+const MAX_ID_BYTES: usize = 1_024;
+const MAX_STARTUP_TIMEOUT: Duration = Duration::from_secs(600);
+
+/// The settings of a task producer: what [`TaskProducerBuilder`](crate::TaskProducerBuilder) fills in,
+/// and what a configuration file holds. Durations are human-readable (`"250ms"`, `"5m"`), unknown fields
+/// are refused.
+///
+/// # Examples
+/// ```
+/// use keylane::{TaskProducer, TaskProducerConfig};
+///
+/// let config: TaskProducerConfig = serde_json::from_str(r#"{
+///     "topic": "parking-events",
+///     "application_id": "car-park",
+///     "bootstrap_servers": "localhost:9092",
+///     "kafka": { "linger.ms": "5" }
+/// }"#).unwrap();
+/// assert_eq!(config.max_pending_records, 100_000);
+/// let producer = TaskProducer::from_config(config).build().unwrap();
+/// # let _ = producer;
+/// ```
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[non_exhaustive]
+pub struct TaskProducerConfig {
+    /// The topic of the tasks. It must exist.
+    pub topic: String,
+    /// The application that makes the tasks; it travels with each one. Required.
+    pub application_id: String,
+    /// The instance of the application; it travels with each task (default: the host's name).
+    #[serde(default)]
+    pub instance_id: Option<String>,
+    /// Brokers to start from, `host:port` separated by commas (`bootstrap.servers`). Default
+    /// `localhost:9092`.
+    #[serde(default)]
+    pub bootstrap_servers: BootstrapServers,
+    /// The most tasks without an answer (default 100,000). At the limit enqueuing fails with
+    /// [`EnqueueError::Full`](crate::EnqueueError::Full).
+    #[serde(default = "defaults::max_pending_records")]
+    pub max_pending_records: usize,
+    /// The most bytes (keys, values, headers) of tasks without an answer (default 64 MiB). A single task
+    /// may exceed it if nothing else is pending.
+    #[serde(default = "defaults::max_pending_bytes")]
+    pub max_pending_bytes: usize,
+    /// How long start-up waits for the brokers to answer (default 10 s, at most 10 min).
+    #[serde(default = "defaults::startup_timeout", with = "humantime_serde")]
+    pub startup_timeout: Duration,
+    /// Settings of librdkafka, for connection, security and tuning. Settings that only concern consumers
+    /// are passed over, so one set can serve a whole program. What the guarantees rest on (`acks`,
+    /// `enable.idempotence`, …) is refused.
+    ///
+    /// keylane's own defaults: `partitioner=murmur2_random` (as Java clients), `message.timeout.ms=30000`
+    /// (how long a task is tried), `batch.size=65536`, `topic.metadata.refresh.interval.ms=30000`,
+    /// `compression.type=lz4`, `message.max.bytes=104792064` (so the topic's own limit decides what is too
+    /// large).
+    #[serde(default)]
+    pub kafka: KafkaSettings,
+}
+
+impl TaskProducerConfig {
+    /// The defaults for one topic and one application.
+    pub fn new(topic: impl Into<String>, application_id: impl Into<String>) -> Self {
+        Self {
+            topic: topic.into(),
+            application_id: application_id.into(),
+            instance_id: None,
+            bootstrap_servers: BootstrapServers::default(),
+            max_pending_records: defaults::max_pending_records(),
+            max_pending_bytes: defaults::max_pending_bytes(),
+            startup_timeout: defaults::startup_timeout(),
+            kafka: KafkaSettings::default(),
+        }
+    }
+
+    pub(super) fn validate(&self) -> Result<(), TaskProducerError> {
+        let invalid = |setting, reason: String| Err(TaskProducerError::Invalid { setting, reason });
+        if let Err(reason) = check_name(&self.topic) {
+            return invalid("topic", format!("{:?}: {reason}", self.topic));
+        }
+        if self.application_id.is_empty() {
+            return invalid("application_id", "it is empty; name the application that makes the tasks".to_owned());
+        }
+        for (setting, id) in
+            [("application_id", Some(&self.application_id)), ("instance_id", self.instance_id.as_ref())]
+        {
+            if id.is_some_and(|id| id.len() > MAX_ID_BYTES) {
+                return invalid(setting, format!("it has more than {MAX_ID_BYTES} bytes, and travels with every task"));
+            }
+        }
+        for (setting, value, most) in [
+            ("max_pending_records", self.max_pending_records, MAX_PENDING_RECORDS),
+            ("max_pending_bytes", self.max_pending_bytes, MAX_PENDING_BYTES),
+        ] {
+            if value == 0 || value > most {
+                return invalid(setting, format!("{value} is not between 1 and {most}"));
+            }
+        }
+        if self.startup_timeout.is_zero() || self.startup_timeout > MAX_STARTUP_TIMEOUT {
+            return invalid("startup_timeout", format!("{:?} is not between 1 ms and 10 min", self.startup_timeout));
+        }
+        Ok(())
+    }
+}
+
+mod defaults {
+    use std::time::Duration;
+
+    pub(super) const fn max_pending_records() -> usize {
+        100_000
+    }
+
+    pub(super) const fn max_pending_bytes() -> usize {
+        64 << 20
+    }
+
+    pub(super) const fn startup_timeout() -> Duration {
+        Duration::from_secs(10)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_with_what_is_required_has_the_defaults() {
+        let read: TaskProducerConfig = serde_json::from_str(r#"{"topic":"t","application_id":"a"}"#).unwrap();
+        assert_eq!(read, TaskProducerConfig::new("t", "a"));
+        let written = serde_json::to_string(&read).unwrap();
+        assert_eq!(serde_json::from_str::<TaskProducerConfig>(&written).unwrap(), read);
+        for refused in [r#"{"topic":"t"}"#, r#"{"topic":"t","application_id":"a","acks":"1"}"#] {
+            assert!(serde_json::from_str::<TaskProducerConfig>(refused).is_err(), "{refused}");
+        }
+    }
+}
