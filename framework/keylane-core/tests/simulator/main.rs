@@ -12,7 +12,7 @@
 //! the default runs failed by it:
 //! * ledger: the watermark one too high, or at the next delivery; the settled-ahead count drifts; repeated deliveries are
 //!   new; runs go on over unsettled offsets
-//! * ledger: the epoch of the latest record, and not the highest, goes with the position; that of the start is forgotten
+//! * commits: that of a position that has not moved loses the leader epoch it came with
 //! * map: it is believed about records of a later leader; inherited ranges are left out, not consulted, or one offset too long or short; a run is written one too long;
 //!   the checksum leaves the position out; a map that is cut short does not say so
 //! * lanes: they do not wait; the next one is not woken; a back-off lets its lane go; a retry topic's lane waits in

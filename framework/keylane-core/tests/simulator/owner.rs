@@ -34,6 +34,8 @@ pub(crate) struct Owner {
     inherited_under: Option<LeaderEpoch>,
     /// The leader's, of the latest record.
     leader_epoch: Option<u32>,
+    /// The one that was committed with the start.
+    start_under: Option<LeaderEpoch>,
     start: Option<i64>,
     next: Option<i64>,
     pub(crate) unsettled: BTreeMap<i64, Entry>,
@@ -91,7 +93,8 @@ impl Owner {
         let mut partition =
             Partition::new(settings.clone(), Epoch::new(epoch), start.map(Position::new), inherited.clone());
         partition.inherit_leader_epoch(inherited_under);
-        partition.start_under(commit.and_then(|commit| commit.leader_epoch));
+        let start_under = commit.and_then(|commit| commit.leader_epoch);
+        partition.start_under(start_under);
         Self {
             member,
             partition,
@@ -108,6 +111,7 @@ impl Owner {
             inherited,
             inherited_under,
             leader_epoch: None,
+            start_under,
             start,
             next: start,
             unsettled: BTreeMap::new(),
@@ -134,7 +138,7 @@ impl Owner {
         // The start was above the place where the log was cut.
         if self.start.is_some_and(|start| record.offset < start) {
             self.inherited = SettledMap::new();
-            (self.start, self.next) = (None, None);
+            (self.start, self.start_under, self.next) = (None, None, None);
         }
         let expected = if self.next.is_some_and(|next| record.offset < next) {
             Delivered::Repeated
@@ -301,6 +305,8 @@ impl Owner {
         let metadata = self.partition.commit_metadata(max_bytes);
         ensure!(metadata.text.len() <= max_bytes, "G6: metadata of {} bytes", metadata.text.len());
         let leader_epoch = self.partition.position_epoch();
+        let expected = self.start_under.max(self.leader_epoch.map(LeaderEpoch::new));
+        ensure!(leader_epoch == expected, "G1: the commit has the epoch {leader_epoch:?} instead of {expected:?}");
         let commit = Commit { position: position.get(), leader_epoch, metadata: metadata.text };
         let map = log.check_commit(&commit)?;
         if !metadata.truncated {
