@@ -34,6 +34,17 @@ pub struct LogRange {
 
 /// Offsets between two positions, which are read no more: their records were deleted, or a reset
 /// to the end leaves them out.
+///
+/// # Examples
+/// ```
+/// use keylane_core::{Offset, PassedOver, Position};
+///
+/// let (expected, arrived) = (Position::new(40), Offset::new(50));
+/// let deleted = PassedOver::before(arrived, expected, Position::new(50));
+/// assert_eq!(deleted.map(PassedOver::offsets), Some(10));
+/// let compacted = PassedOver::before(arrived, expected, Position::new(0));
+/// assert_eq!(compacted, None);
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct PassedOver {
     /// What was to be read next.

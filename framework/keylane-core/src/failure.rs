@@ -4,6 +4,14 @@ use std::fmt;
 use std::time::Duration;
 
 /// How an attempt failed.
+///
+/// # Examples
+/// ```
+/// use keylane_core::{Failure, Reason};
+///
+/// assert_eq!(Failure::TimedOut.reason(), Reason::TimedOut);
+/// assert_eq!(Failure::Unavailable { retry_after: None }.reason(), Reason::Exhausted);
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Failure {
     /// It may work the next time.
@@ -59,6 +67,14 @@ impl Failure {
 }
 
 /// Why a record ends without success. Ends up in headers and labels as [`as_str`](Self::as_str).
+///
+/// # Examples
+/// ```
+/// use keylane_core::Reason;
+///
+/// assert_eq!(Reason::Panicked.as_str(), "panic");
+/// assert!(Reason::Panicked.may_be_an_outage() && !Reason::Poison.may_be_an_outage());
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Reason {
@@ -79,6 +95,10 @@ pub enum Reason {
 }
 
 impl Reason {
+    /// All of them, in the order of their declaration.
+    pub const ALL: [Self; 7] =
+        [Self::Exhausted, Self::Fatal, Self::Undecodable, Self::Panicked, Self::TimedOut, Self::Poison, Self::Blocker];
+
     /// The word for headers and labels: `exhausted`, `fatal`, `undecodable`, `panic`, `timeout`, `poison` or `blocker`.
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -116,6 +136,7 @@ mod tests {
     /// They are in the headers of dead letters and in metrics: a changed word breaks alerts.
     #[test]
     fn the_words_for_reasons_do_not_change() {
+        assert!(Reason::ALL.into_iter().enumerate().all(|(at, reason)| reason as usize == at));
         let failures = [Failure::Retryable, Failure::Fatal, Failure::Undecodable, Failure::Panicked, Failure::TimedOut];
         let words = failures.map(|failure| failure.reason().to_string());
         assert_eq!(words, ["exhausted", "fatal", "undecodable", "panic", "timeout"]);

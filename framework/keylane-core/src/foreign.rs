@@ -98,6 +98,24 @@ pub enum HeldBecause {
 }
 
 /// What this subscription takes for its own.
+///
+/// # Examples
+/// ```
+/// use keylane_core::{HeldBecause, Liveness, Ownership, Provenance, Ruling, Whose};
+///
+/// let ours = Ownership {
+///     group: "billing".into(),
+///     adopted: vec!["billing-v1".into()],
+///     ..Ownership::default()
+/// };
+/// let of = |group| {
+///     let group = Some(group);
+///     ours.whose(Provenance { group, origin_topic: None, requeued: false })
+/// };
+/// assert_eq!([of("billing-v1"), of("audit")], [Whose::Ours, Whose::Foreign]);
+/// let gone = ours.rule(Whose::Foreign, || Liveness::Gone);
+/// assert_eq!(gone, Ruling::Hold(HeldBecause::Gone));
+/// ```
 #[derive(Clone, Debug, Default)]
 pub struct Ownership {
     /// Its group, as headers have it.

@@ -23,6 +23,20 @@ pub const HALF_LIFE: Duration = Duration::from_secs(60);
 ///
 /// The shell asks [`sample`](Self::sample) for every record, which is some additions, and [`credit`](Self::credit)s the few
 /// that are sampled.
+///
+/// # Examples
+/// ```
+/// use keylane_core::KeySketch;
+///
+/// let mut sketch = KeySketch::default();
+/// for record in 0..300 {
+///     let (key, name) = if record % 3 == 0 { (record, "other") } else { (7, "hot") };
+///     if let Some(weight) = sketch.sample(1) {
+///         sketch.credit(key, weight, || name);
+///     }
+/// }
+/// assert_eq!(sketch.top(1).first().map(|key| *key.name), Some("hot"));
+/// ```
 #[derive(Clone, Debug)]
 pub struct KeySketch<N> {
     sampler: Sampler,

@@ -16,6 +16,20 @@ pub const DOUBT_PATIENCE: Duration = Duration::from_secs(10);
 /// The right to start work, renewed by each look and gone once the process stood still for long: stopped by a signal, with
 /// its machine, or starved. The group may have given its partitions to others meanwhile, and the client learns that from
 /// its next heartbeat only. Until somebody has answered for the membership nothing is to be started.
+///
+/// # Examples
+/// ```
+/// use std::time::Duration;
+///
+/// use keylane_core::{Lease, Look, Moment};
+///
+/// let at = |seconds| Moment::ORIGIN + Duration::from_secs(seconds);
+/// let mut lease = Lease::new(at(1));
+/// assert_eq!(lease.look(at(9), false), Look::DoubtBegins, "the process stood still");
+/// assert!(lease.until() < at(9), "nothing starts");
+/// lease.confirm(at(9));
+/// assert_eq!(lease.look(at(9), false), Look::Good);
+/// ```
 #[derive(Clone, Copy, Debug)]
 pub struct Lease {
     until: Moment,

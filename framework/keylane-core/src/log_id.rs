@@ -27,6 +27,16 @@ impl LogId {
 }
 
 /// Where an epoch starts, by the log its commit names and the one that is there.
+///
+/// # Examples
+/// ```
+/// use keylane_core::{LogId, Resume};
+///
+/// let (old, new) = (LogId::of_topic(1, 2), LogId::of_topic(3, 4));
+/// assert_eq!(Resume::of(old, old), Resume::Committed(old));
+/// assert_eq!(Resume::of(old, new), Resume::Anew(new.expect("an id")));
+/// assert_eq!(Resume::of(None, new), Resume::Committed(new), "without a name it is believed");
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Resume {
     /// At the committed position. It is about this log, as far as anybody knows.
@@ -51,6 +61,16 @@ impl Resume {
 ///
 /// The name is never exchanged: should the log turn out to be another one, another epoch is due. Until then its commits go
 /// on to name the one that their positions are about, so that whoever reads them later sees the same.
+///
+/// # Examples
+/// ```
+/// use keylane_core::{Identity, LogId, Seen};
+///
+/// let [old, new] = [1, 2].map(|high| LogId::of_topic(high, 0).expect("an id"));
+/// let mut identity = Identity::new(Some(old));
+/// assert_eq!(identity.see(new), Seen::Doubtful, "a broker may lag behind");
+/// assert_eq!(identity.see(new), Seen::Another);
+/// ```
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Identity {
     log: Option<LogId>,

@@ -6,6 +6,15 @@
 use std::fmt;
 
 /// The offset of one record in its partition.
+///
+/// # Examples
+/// ```
+/// use keylane_core::{Offset, Position};
+///
+/// let record = Offset::new(7);
+/// assert_eq!(record.next(), Position::new(8));
+/// assert_eq!(Position::before(record), Position::new(7));
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Offset(i64);
 
@@ -33,6 +42,14 @@ impl fmt::Display for Offset {
 }
 
 /// The offset of the next record to read: what Kafka commits.
+///
+/// # Examples
+/// ```
+/// use keylane_core::{Offset, Position};
+///
+/// assert!(Position::new(7).covers(Offset::new(7)), "it is read again from there");
+/// assert!(!Position::new(8).covers(Offset::new(7)));
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Position(i64);
 
@@ -66,6 +83,14 @@ impl fmt::Display for Position {
 
 /// The epoch of the partition's leader that took a record. It never falls along a log; a log that was cut is written on
 /// under a later one.
+///
+/// # Examples
+/// ```
+/// use keylane_core::LeaderEpoch;
+///
+/// assert_eq!(LeaderEpoch::of_record(-1), None);
+/// assert!(LeaderEpoch::of_record(4) > Some(LeaderEpoch::new(3)));
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct LeaderEpoch(u32);
 

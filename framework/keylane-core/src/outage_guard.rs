@@ -145,6 +145,14 @@ pub(crate) struct Case {
 ///
 /// One guard per subscription, shared by the owners of all its partitions. Partitions report to it
 /// ([`Partition::fail`](crate::Partition::fail), [`Partition::tell_guard`](crate::Partition::tell_guard)).
+///
+/// # Examples
+/// ```
+/// use keylane_core::{Moment, OutageGuard, OutageSettings};
+///
+/// let mut guard = OutageGuard::new(OutageSettings::default());
+/// assert!(guard.holds_nothing(Moment::ORIGIN));
+/// ```
 #[derive(Clone, Debug)]
 pub struct OutageGuard {
     settings: OutageSettings,

@@ -6,6 +6,14 @@ use crate::budget::Budget;
 use crate::time::Moment;
 
 /// Why reading a partition is paused.
+///
+/// # Examples
+/// ```
+/// use keylane_core::PausedBy;
+///
+/// assert!(PausedBy::NotDue.is_limit() && !PausedBy::User.is_limit());
+/// assert_eq!(PausedBy::NoPosition.as_str(), "no_position");
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum PausedBy {

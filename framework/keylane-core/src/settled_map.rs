@@ -16,6 +16,15 @@ pub struct SettledRange {
 /// The offsets above a committed position that a previous owner had settled: ascending, disjoint ranges.
 ///
 /// It comes out of a commit's metadata ([`decode`](crate::commit_map::decode)) and is used up as records are delivered.
+///
+/// # Examples
+/// ```
+/// use keylane_core::{Offset, SettledMap, SettledRange};
+///
+/// let mut map = SettledMap::new();
+/// assert!(map.append(SettledRange { first: Offset::new(41), last: Offset::new(43) }));
+/// assert!(map.contains(Offset::new(42)) && !map.contains(Offset::new(44)));
+/// ```
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct SettledMap {
     ranges: VecDeque<SettledRange>,

@@ -6,6 +6,18 @@ use crate::time::Moment;
 
 /// Watches an owner from outside, by the number of its turns: one that is silent although it has work is blocked, and cannot
 /// report itself.
+///
+/// # Examples
+/// ```
+/// use std::time::Duration;
+///
+/// use keylane_core::{Moment, Silence};
+///
+/// let (mut silence, second) = (Silence::default(), Duration::from_secs(1));
+/// assert_eq!(silence.look(1, true, second, Moment::ORIGIN), None);
+/// let silent = silence.look(1, true, second, Moment::ORIGIN + 2 * second);
+/// assert!(silent.is_some_and(|silent| silent.is_news));
+/// ```
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Silence {
     turns: u64,

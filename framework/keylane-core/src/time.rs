@@ -7,6 +7,17 @@ use std::time::Duration;
 ///
 /// Two moments compare only when they count from the same origin. The core has no clock of its own: every call that
 /// depends on time takes a moment, which is what makes a run repeatable.
+///
+/// # Examples
+/// ```
+/// use std::time::Duration;
+///
+/// use keylane_core::Moment;
+///
+/// let later = Moment::ORIGIN + Duration::from_secs(3);
+/// assert_eq!(later.since(Moment::ORIGIN), Duration::from_secs(3));
+/// assert_eq!(Moment::ORIGIN.since(later), Duration::ZERO);
+/// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Moment {
     /// Enough for 584 years; a pending record keeps two of them.

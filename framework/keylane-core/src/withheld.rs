@@ -22,6 +22,20 @@ pub struct Rest {
 }
 
 /// Watches one partition for records that do not arrive.
+///
+/// # Examples
+/// ```
+/// use std::time::Duration;
+///
+/// use keylane_core::{Moment, Position, Rest, WITHHELD_AFTER, Withheld};
+///
+/// let mut withheld = Withheld::default();
+/// let rest = Rest { next: Position::new(40), end: Position::new(50) };
+/// withheld.look(Some(rest), Moment::ORIGIN);
+/// let later = Moment::ORIGIN + WITHHELD_AFTER + Duration::from_secs(1);
+/// withheld.look(Some(rest), later);
+/// assert!(withheld.wants_answer(later), "is a transaction open?");
+/// ```
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Withheld {
     /// What is read next, since when it is, and the end at the latest look.

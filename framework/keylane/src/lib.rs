@@ -72,6 +72,7 @@
 
 mod cancellation;
 mod client_config;
+mod client_log;
 mod config;
 #[cfg(any(feature = "http", feature = "prometheus"))]
 mod connections;
@@ -89,6 +90,7 @@ mod headers;
 #[cfg(feature = "http")]
 pub mod http;
 mod key_hash;
+mod lock;
 #[cfg(doctest)]
 mod manual;
 pub mod metrics;

@@ -46,8 +46,10 @@ fn cut(text: &str) -> &str {
 /// Panics that tests plant in our own threads. Nothing of it ships.
 #[cfg(test)]
 pub(crate) mod planted {
+    use std::sync::Mutex;
     use std::sync::atomic::{AtomicUsize, Ordering};
-    use std::sync::{Mutex, PoisonError};
+
+    use crate::lock::lock;
 
     static HOW_MANY: AtomicUsize = AtomicUsize::new(0);
     static PLANTED: Mutex<Vec<Planted>> = Mutex::new(Vec::new());
@@ -60,7 +62,7 @@ pub(crate) mod planted {
 
     /// The step that comes after `steps` others at this place panics. `key` keeps tests apart.
     pub(crate) fn plant(place: &'static str, key: &str, steps: usize) {
-        let mut planted = PLANTED.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut planted = lock(&PLANTED);
         planted.push(Planted { place, key: key.to_owned(), steps });
         HOW_MANY.store(planted.len(), Ordering::Release);
     }
@@ -68,7 +70,7 @@ pub(crate) mod planted {
     /// Whether it has not gone off.
     #[cfg(feature = "embedded-broker")]
     pub(crate) fn is_there(place: &'static str, key: &str) -> bool {
-        let planted = PLANTED.lock().unwrap_or_else(PoisonError::into_inner);
+        let planted = lock(&PLANTED);
         planted.iter().any(|planted| planted.place == place && planted.key == key)
     }
 
@@ -80,7 +82,7 @@ pub(crate) mod planted {
     }
 
     fn is_due(place: &'static str, key: &str) -> bool {
-        let mut planted = PLANTED.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut planted = lock(&PLANTED);
         let here = |planted: &Planted| planted.place == place && planted.key == key;
         let Some(found) = planted.iter().position(here) else { return false };
         if planted[found].steps > 0 {

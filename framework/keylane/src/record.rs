@@ -3,6 +3,7 @@
 mod arena;
 
 use std::sync::Arc;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use bytes::Bytes;
 
@@ -55,6 +56,12 @@ impl RecordHeaders {
         let retry = is_retry_topic.then(|| read_retry_state(&all));
         Self { all, metadata, retry }
     }
+}
+
+/// The time that Kafka gives in milliseconds since the Unix epoch; `None` where the system's clock cannot say it.
+pub(crate) fn time_of(millis: i64) -> Option<SystemTime> {
+    let distance = Duration::from_millis(millis.unsigned_abs());
+    if millis < 0 { UNIX_EPOCH.checked_sub(distance) } else { UNIX_EPOCH.checked_add(distance) }
 }
 
 /// Where a record was first read, for a task that came through the retry topic.
@@ -132,8 +139,12 @@ impl Record {
         self.offset
     }
 
-    /// The record's timestamp in milliseconds since the Unix epoch, where it has one.
-    pub fn timestamp_millis(&self) -> Option<i64> {
+    /// The record's timestamp, where it has one; to the millisecond.
+    pub fn timestamp(&self) -> Option<SystemTime> {
+        self.timestamp_millis().and_then(time_of)
+    }
+
+    pub(crate) fn timestamp_millis(&self) -> Option<i64> {
         (self.timestamp_millis != i64::MIN).then_some(self.timestamp_millis)
     }
 

@@ -1,7 +1,7 @@
 //! What a processor gets.
 
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Instant, SystemTime};
 
 use crate::runtime::EpochLife;
 use crate::trace::TraceParent;
@@ -106,9 +106,9 @@ impl<T> Task<T> {
         }
     }
 
-    /// The record's timestamp in milliseconds since the Unix epoch, where it has one.
-    pub fn timestamp_millis(&self) -> Option<i64> {
-        self.record.timestamp_millis()
+    /// The record's timestamp, where it has one; to the millisecond.
+    pub fn timestamp(&self) -> Option<SystemTime> {
+        self.record.timestamp()
     }
 
     /// Which attempt this is, from 1, over all retries in place and through the retry topic. A restart or a rebalance

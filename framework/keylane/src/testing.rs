@@ -1,7 +1,7 @@
 //! Tasks for unit tests of a processor, without a broker.
 
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use crate::record::{Arena, RecordHeaders};
 use crate::runtime::EpochLife;
@@ -121,9 +121,10 @@ impl<T> TestTask<T> {
         self
     }
 
-    /// The record's timestamp, in milliseconds since the Unix epoch.
-    pub fn timestamp_millis(mut self, millis: i64) -> Self {
-        self.timestamp_millis = Some(millis);
+    /// The record's timestamp, kept to the millisecond. What lies before the Unix epoch is the epoch.
+    pub fn timestamp(mut self, time: SystemTime) -> Self {
+        let since = time.duration_since(UNIX_EPOCH).unwrap_or_default();
+        self.timestamp_millis = Some(i64::try_from(since.as_millis()).unwrap_or(i64::MAX));
         self
     }
 
@@ -176,10 +177,11 @@ mod tests {
     #[test]
     fn a_task_is_as_described() {
         let headers = [("a", "1")].into_iter().collect();
-        let task = TestTask::new(7).key("k").headers(headers).at("t", 3, 9).timestamp_millis(5).attempt(2).build();
+        let made = UNIX_EPOCH + std::time::Duration::from_millis(5);
+        let task = TestTask::new(7).key("k").headers(headers).at("t", 3, 9).timestamp(made).attempt(2).build();
         assert_eq!((task.key(), task.headers().last_str("a")), (Some(&b"k"[..]), Some("1")));
         assert_eq!((task.topic(), task.partition(), task.offset()), ("t", 3, 9));
-        assert_eq!((task.timestamp_millis(), task.attempt(), *task.payload()), (Some(5), 2, 7));
+        assert_eq!((task.timestamp(), task.attempt(), *task.payload()), (Some(made), 2, 7));
         assert!(TestTask::new(()).value(None).build().is_tombstone());
     }
 

@@ -299,3 +299,24 @@ async fn with_latest_a_partition_whose_leader_is_away_keeps_no_other_from_its_po
     eventually("it has one too when its leader is back", || has_position(0)).await;
     subscription.shutdown().await.unwrap();
 }
+
+/// It takes connections and does not answer. One question of its leader is waited for, not one for each of its partitions.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn with_latest_many_partitions_of_a_leader_that_is_away_keep_no_other_from_its_position() {
+    const AWAY: i32 = 40;
+    let broker = MockCluster::new(2).unwrap();
+    broker.create_topic("tasks", AWAY + 1, 1).unwrap();
+    for partition in 0..AWAY {
+        broker.partition_leader("tasks", partition, Some(2)).unwrap();
+    }
+    broker.partition_leader("tasks", AWAY, Some(1)).unwrap();
+    broker.coordinator(MockCoordinator::Group("group".into()), 1).unwrap();
+    let slow = Duration::from_secs(20);
+    broker.broker_round_trip_time(2, slow).unwrap();
+    let subscription = at_the_end(&broker, &Arc::default()).await;
+    let with_position = || subscription.status().partitions.iter().filter(|p| p.watermark == 0).count();
+    eventually("the other has its position", || with_position() == 1).await;
+    broker.broker_round_trip_time(2, Duration::ZERO).unwrap();
+    eventually("all have one when the leader answers", || with_position() == AWAY as usize + 1).await;
+    subscription.shutdown().await.unwrap();
+}

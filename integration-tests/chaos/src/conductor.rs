@@ -9,11 +9,13 @@ use keylane_integration_tests::kafka::{HarnessError, Kafka, NewRecord};
 use tokio::time::{sleep, sleep_until};
 
 use crate::{
+    cut_log::CutLog,
+    downstream::Downstream,
     evidence::{PROBE, Written, read_written},
-    group::Group,
+    group::{ENDS_AFTER_A_PANIC, Group},
     journal::{Deed, Journal},
     programs::Version,
-    schedule::{BrokerBlow, MemberBlow, Schedule, Timed},
+    schedule::{BrokerBlow, MemberBlow, Schedule, SideBlow, Timed},
     settings::{Common, SHUTDOWN, Topics},
 };
 
@@ -24,6 +26,8 @@ const MEMBER_ENDS: Duration = Duration::from_secs(60);
 const BROKER_BACK: Duration = Duration::from_secs(120);
 /// How long a rolling restart lets a member work before the next one goes.
 const BETWEEN_RESTARTS: Duration = Duration::from_millis(1_500);
+/// How long one stays away that was killed while the group was rolled.
+const KILLED_FOR: Duration = Duration::from_millis(500);
 /// For a group that was rolled to commit what was there then.
 const PROGRESS: Duration = Duration::from_secs(120);
 /// For a changed topic to be known to the leader of a partition.
@@ -35,6 +39,12 @@ pub struct Conductor<'a> {
     pub kafka: &'a Kafka,
     /// The members.
     pub group: &'a Group,
+    /// Those of a second group on the same topics, if there is one, and what they have in common.
+    pub second: Option<(&'a Group, &'a Common)>,
+    /// The topic whose log is cut, if there is one, and its group.
+    pub cut: Option<&'a CutLog>,
+    /// What the processors wait for.
+    pub downstream: &'a Downstream,
     /// Where it is noted.
     pub deeds: Arc<Journal>,
     /// What the members have in common.
@@ -53,7 +63,7 @@ impl Conductor<'_> {
     pub async fn strike_members(&self, schedule: &Schedule) -> Result<(), HarnessError> {
         for Timed { at_ms, blow } in &schedule.members {
             self.wait_until(*at_ms).await;
-            let is_a_roll = matches!(blow, MemberBlow::Roll(_));
+            let is_a_roll = matches!(blow, MemberBlow::Roll { .. });
             if self.is_over(schedule) && !is_a_roll {
                 break;
             }
@@ -87,9 +97,67 @@ impl Conductor<'_> {
                 }
                 BrokerBlow::DeleteDeadLetters { away_ms } => saved.extend(self.without_dead_letters(away_ms).await?),
                 BrokerBlow::RefuseRetries { away_ms } => self.without_retries(away_ms).await?,
+                BrokerBlow::KillCoordinator { away_ms } => {
+                    let node = self.coordinator().await?;
+                    self.without_broker(node, away_ms, Way::Killed).await?;
+                }
+                BrokerBlow::CutLog { running } => {
+                    if let Some(cut) = self.cut {
+                        cut.cut(self.kafka, &self.deeds, running).await?;
+                        self.await_replicas().await;
+                    }
+                }
             }
         }
         Ok(saved)
+    }
+
+    /// What is done beside those.
+    ///
+    /// # Errors
+    /// When it cannot be done.
+    pub async fn strike_beside(&self, schedule: &Schedule) -> Result<(), HarnessError> {
+        for Timed { at_ms, blow } in &schedule.beside {
+            self.wait_until(*at_ms).await;
+            if self.is_over(schedule) {
+                break;
+            }
+            eprintln!("{:>7} ms: {blow:?}", self.began.elapsed().as_millis());
+            match *blow {
+                SideBlow::Panic { slot, planted } => {
+                    let slots = self.group.wanted();
+                    let planted = self.group.plant(slots[slot % slots.len()], planted);
+                    planted.map_err(io_error("plant a panic"))?;
+                }
+                SideBlow::KillSecond { slot, away_ms } => {
+                    if let Some((second, _)) = self.second {
+                        let slots = second.wanted();
+                        second.kill(slots[slot % slots.len()], Duration::from_millis(away_ms));
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Takes away what the processors wait for, and brings it back.
+    ///
+    /// # Errors
+    /// When that cannot be written.
+    pub async fn strike_downstream(&self, schedule: &Schedule) -> Result<(), HarnessError> {
+        for Timed { at_ms, blow } in &schedule.outages {
+            self.wait_until(*at_ms).await;
+            if self.is_over(schedule) {
+                break;
+            }
+            eprintln!("{:>7} ms: {blow:?}", self.began.elapsed().as_millis());
+            self.deeds.note(Deed::Away { outage: *blow });
+            self.downstream.set(Some(*blow)).map_err(io_error("say what is away"))?;
+            sleep(Duration::from_millis(blow.lasts_ms)).await;
+            self.downstream.set(None).map_err(io_error("say what is away"))?;
+            self.deeds.note(Deed::Healed);
+        }
+        Ok(())
     }
 
     async fn strike(&self, blow: &MemberBlow) -> Result<(), HarnessError> {
@@ -97,9 +165,8 @@ impl Conductor<'_> {
         let pick = |slot: usize| slots[slot % slots.len()];
         match *blow {
             MemberBlow::RollingRestart => self.restart_all(&slots).await,
-            MemberBlow::Roll(version) => {
-                self.group.set_version(version);
-                self.restart_all(&slots).await;
+            MemberBlow::Roll { version, kills } => {
+                self.roll(version, kills, &slots).await;
                 self.await_version(version, &slots).await?;
                 self.await_progress().await?;
             }
@@ -127,6 +194,30 @@ impl Conductor<'_> {
             }
         }
         Ok(())
+    }
+
+    /// Replaces each member by one of that version. With `kills`, two are killed after each: one that was replaced and one that
+    /// was not, where there is one. They are started again as what they were.
+    async fn roll(&self, version: Version, kills: bool, slots: &[usize]) {
+        self.group.set_version(version);
+        for (index, &slot) in slots.iter().enumerate() {
+            self.group.set_version_at(slot, version);
+            self.restart_all(&[slot]).await;
+            if kills {
+                for victim in [slots[index / 2], slots[(index + 1) % slots.len()]] {
+                    self.group.kill(victim, KILLED_FOR);
+                    sleep(BETWEEN_RESTARTS).await;
+                }
+            }
+        }
+    }
+
+    /// The node that leads the partition of the offsets topic that the group's commits are in.
+    async fn coordinator(&self) -> Result<usize, HarnessError> {
+        let partitions = self.kafka.partitions("__consumer_offsets").await?;
+        let partition = partition_of(&self.common.group, partitions.len());
+        let leader = partitions.iter().find(|state| state.partition == partition).and_then(|state| state.leader);
+        Ok(leader.and_then(|leader| self.kafka.node_of(leader)).unwrap_or(0))
     }
 
     /// Until every place runs this version. One that it does not run at refuses what it was given: its log says why.
@@ -171,11 +262,16 @@ impl Conductor<'_> {
 
     /// Ends and starts each, one after the other. One that dies meanwhile is started by its supervisor.
     pub async fn restart_all(&self, slots: &[usize]) {
+        self.restart_all_of(self.group, slots).await;
+    }
+
+    /// The same in one of the groups.
+    pub async fn restart_all_of(&self, group: &Group, slots: &[usize]) {
         for &slot in slots {
-            let old = self.group.name(slot);
-            self.group.terminate(slot);
+            let old = group.name(slot);
+            group.terminate(slot);
             let given_up = Instant::now() + MEMBER_ENDS;
-            while (self.group.name(slot) == old || !self.group.runs(slot)) && Instant::now() < given_up {
+            while (group.name(slot) == old || !group.runs(slot)) && Instant::now() < given_up {
                 sleep(LOOK).await;
             }
             sleep(BETWEEN_RESTARTS).await;
@@ -204,7 +300,8 @@ impl Conductor<'_> {
     /// Until every partition has all its replicas again.
     pub async fn await_replicas(&self) {
         let given_up = Instant::now() + BROKER_BACK;
-        for topic in self.topics().all() {
+        let cut = self.cut.map(CutLog::topic);
+        for topic in self.topics().all().into_iter().chain(cut) {
             while Instant::now() < given_up {
                 let complete = self.kafka.partitions(topic).await.is_ok_and(|partitions| {
                     partitions.iter().all(|state| state.leader.is_some() && state.in_sync.len() == state.replicas.len())
@@ -288,9 +385,14 @@ impl Conductor<'_> {
 
     /// Ends all members in order; `false` where some do not end.
     pub async fn end_members(&self) -> bool {
-        self.group.leave(&self.group.wanted());
-        let given_up = Instant::now() + MEMBER_ENDS + SHUTDOWN;
-        while !self.group.is_gone() {
+        let second = self.second.map(|(second, _)| second);
+        let groups: Vec<&Group> = [self.group].into_iter().chain(second).chain(self.cut.map(CutLog::group)).collect();
+        for group in &groups {
+            group.leave(&group.wanted());
+        }
+        // One that hangs after a panic is killed before that.
+        let given_up = Instant::now() + MEMBER_ENDS.max(ENDS_AFTER_A_PANIC) + SHUTDOWN;
+        while !groups.iter().all(|group| group.is_gone()) {
             if Instant::now() >= given_up {
                 return false;
             }
@@ -319,6 +421,18 @@ enum Way {
     Frozen,
 }
 
+fn io_error(doing: &str) -> impl FnOnce(std::io::Error) -> HarnessError {
+    let doing = doing.to_owned();
+    |source| HarnessError::Io { doing, source }
+}
+
+/// The partition of the offsets topic that a group's commits are in: Java's hash of its name.
+fn partition_of(group: &str, partitions: usize) -> i32 {
+    let hash = group.encode_utf16().fold(0_i32, |hash, unit| hash.wrapping_mul(31).wrapping_add(i32::from(unit)));
+    let partitions = i32::try_from(partitions.max(1)).unwrap_or(1);
+    (hash & i32::MAX) % partitions
+}
+
 /// Creates a topic of the run.
 ///
 /// # Errors
@@ -331,4 +445,17 @@ pub async fn create(kafka: &Kafka, topic: &str, shape: (i32, i32)) -> Result<(),
 /// broker alone.
 fn configs((_, replicas): (i32, i32)) -> [(&'static str, &'static str); 2] {
     [("message.timestamp.type", "LogAppendTime"), ("min.insync.replicas", if replicas > 1 { "2" } else { "1" })]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::partition_of;
+
+    #[test]
+    fn a_group_is_in_the_partition_that_java_says() {
+        // "group".hashCode() is 98629247, "polygenelubricants".hashCode() is the lowest number there is.
+        assert_eq!(partition_of("group", 4), 98_629_247 % 4);
+        assert_eq!(partition_of("group", 50), 98_629_247 % 50);
+        assert_eq!(partition_of("polygenelubricants", 4), 0);
+    }
 }

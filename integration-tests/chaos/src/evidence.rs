@@ -57,6 +57,9 @@ pub struct Written {
     pub reason: String,
     /// How often it went through the retry topic; 0 for a dead letter.
     pub round: u32,
+    /// The group that wrote it.
+    #[serde(default)]
+    pub group: String,
 }
 
 /// Which of the two consumed topics.
@@ -100,8 +103,11 @@ pub struct Evidence {
     pub acknowledged: Vec<Acknowledged>,
     /// What the client of the producer gave up.
     pub refused: usize,
-    /// The retry topic.
+    /// What the group wrote into the retry topic.
     pub retries: Vec<Written>,
+    /// Where the records of another group lie in the retry topic: partition and offset.
+    #[serde(default)]
+    pub foreign_retries: Vec<(i32, i64)>,
     /// The dead letters, those of a topic that was deleted included.
     pub dead_letters: Vec<Written>,
     /// The commits seen, each where it differs from the one before, in order.
@@ -144,6 +150,58 @@ fn commit_grace_ms() -> u64 {
     COMMIT_GRACE_MS
 }
 
+/// The topic whose log was cut, in the end.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Cuts {
+    /// What is in the log.
+    pub log: Vec<Produced>,
+    /// What the group has committed, by partition.
+    pub committed: Vec<(i32, i64)>,
+    /// What the brokers had acknowledged; some of it was cut.
+    pub acknowledged: Vec<Acknowledged>,
+    /// The dead letters: none of these records is to be one.
+    pub dead_letters: Vec<Written>,
+}
+
+impl Cuts {
+    /// Writes it into the directory of the run.
+    ///
+    /// # Errors
+    /// When the file cannot be written.
+    pub fn save(&self, directory: &Path) -> io::Result<()> {
+        let mut file = BufWriter::new(File::create(cut(directory).join(EVIDENCE))?);
+        serde_json::to_writer(&mut file, self)?;
+        file.flush()
+    }
+
+    /// Reads it from the directory of a run; nothing where no log was to be cut.
+    ///
+    /// # Errors
+    /// When it cannot be read.
+    pub fn load(directory: &Path) -> io::Result<Option<Self>> {
+        let file = cut(directory).join(EVIDENCE);
+        if !file.exists() {
+            return Ok(None);
+        }
+        Ok(Some(serde_json::from_slice(&fs::read(file)?)?))
+    }
+}
+
+/// What the second group of a run leaves: the same files but the schedule and the program's journal.
+pub fn second(directory: &Path) -> PathBuf {
+    directory.join("second")
+}
+
+/// What the group of the cut topic leaves.
+pub fn cut(directory: &Path) -> PathBuf {
+    directory.join("cut")
+}
+
+/// Whether a group left its evidence there.
+pub fn is_there(directory: &Path) -> bool {
+    directory.join(EVIDENCE).exists()
+}
+
 /// Where the members write.
 pub fn members(directory: &Path) -> PathBuf {
     directory.join(MEMBERS)
@@ -181,6 +239,7 @@ pub async fn read_written(kafka: &Kafka, topic: &str) -> Result<Vec<Written>, Ha
             at: clock.nanos(record.timestamp_millis.unwrap_or_default()),
             id: value.map_or(u64::MAX, |value| value.id),
             reason: record.header("keylane-reason").unwrap_or_default().to_owned(),
+            group: record.header("keylane-group").unwrap_or_default().to_owned(),
             round: record.header("keylane-retry-round").and_then(|round| round.parse().ok()).unwrap_or_default(),
         }
     };

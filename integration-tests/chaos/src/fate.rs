@@ -48,6 +48,11 @@ impl Fate {
         matches!(self, Self::Fatal | Self::Aborts | Self::Fails(ALWAYS) | Self::Panics(ALWAYS) | Self::Hangs(ALWAYS))
     }
 
+    /// Whether an attempt comes to the point where it needs what may be away.
+    pub fn needs(self) -> bool {
+        matches!(self, Self::Works(_) | Self::Fails(_))
+    }
+
     /// How long an attempt works before its end comes.
     pub fn work(self) -> Duration {
         let millis = match self {

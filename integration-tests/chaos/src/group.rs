@@ -1,7 +1,7 @@
 //! The members' processes and their supervisor: who dies is started again.
 
 use std::{
-    fs::File,
+    fs::{self, File},
     io,
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
@@ -16,7 +16,9 @@ use std::{
 use rustix::process::{Pid, Signal, kill_process};
 
 use crate::{
+    downstream::Downstream,
     journal::{Deed, Journal, Sent},
+    planted::{Planted, file_of, went_off},
     programs::{Programs, Version},
     settings::{Common, Member, Tuning},
 };
@@ -25,6 +27,26 @@ use crate::{
 const LOOK: Duration = Duration::from_millis(10);
 /// How long one stays away that died by itself.
 const RESTART_DELAY: Duration = Duration::from_millis(500);
+/// How long one may take to end after a panic in one of keylane's threads: its shutdown, what the client may take to close, and
+/// a busy machine.
+pub const ENDS_AFTER_A_PANIC: Duration = Duration::from_secs(90);
+
+/// Who is started.
+#[derive(Debug)]
+pub struct Crew<'a> {
+    /// What they have in common.
+    pub common: Common,
+    /// Their first settings.
+    pub tuning: Tuning,
+    /// How many.
+    pub members: usize,
+    /// How their names begin; different for each group of a run.
+    pub prefix: &'static str,
+    /// Where they write.
+    pub directory: &'a Path,
+    /// What their processors wait for.
+    pub downstream: Downstream,
+}
 
 /// The members of the group.
 #[derive(Debug)]
@@ -42,7 +64,9 @@ struct State {
     tuning: Tuning,
     programs: Programs,
     version: Version,
+    prefix: &'static str,
     directory: PathBuf,
+    downstream: Downstream,
     deeds: Arc<Journal>,
     slots: Vec<Slot>,
 }
@@ -51,6 +75,7 @@ struct State {
 struct Slot {
     /// Whether a process is to run here.
     wanted: bool,
+    version: Version,
     /// When the next one may start.
     not_before: Instant,
     incarnations: usize,
@@ -65,26 +90,26 @@ struct Running {
     /// Whether it was told to end.
     terminated: bool,
     stopped: bool,
+    /// Its journal.
+    journal: PathBuf,
+    /// When it was to panic.
+    panics: Option<Instant>,
 }
 
 impl Group {
-    /// Starts a supervisor for `members` members, which write their journals into `directory` and run `version` at first.
-    pub fn start(
-        common: Common,
-        tuning: Tuning,
-        members: usize,
-        (programs, version): (Programs, Version),
-        directory: &Path,
-        deeds: Arc<Journal>,
-    ) -> Self {
+    /// Starts a supervisor for members that run `version` at first.
+    pub fn start(crew: Crew<'_>, (programs, version): (Programs, Version), deeds: Arc<Journal>) -> Self {
+        let Crew { common, tuning, members, prefix, directory, downstream } = crew;
         let state = Arc::new(Mutex::new(State {
             common,
             tuning,
             programs,
             version,
+            prefix,
             directory: directory.to_owned(),
+            downstream,
             deeds,
-            slots: (0..members).map(|_| Slot::wanted()).collect(),
+            slots: (0..members).map(|_| Slot::wanted(version)).collect(),
         }));
         let (end, failed) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicUsize::new(0)));
         // A thread of its own that lives as long as they do: a member ends with the thread that started it.
@@ -112,9 +137,32 @@ impl Group {
         self.lock().tuning = tuning;
     }
 
-    /// The version of members that start from now on.
+    /// The version of members at new places.
     pub fn set_version(&self, version: Version) {
         self.lock().version = version;
+    }
+
+    /// The version of members that start at this place from now on.
+    pub fn set_version_at(&self, slot: usize, version: Version) {
+        self.lock().slots[slot].version = version;
+    }
+
+    /// Plants a panic in a process: in that at the place, or else in the next one that runs and has none planted.
+    ///
+    /// # Errors
+    /// When that cannot be written.
+    pub fn plant(&self, slot: usize, planted: Planted) -> io::Result<()> {
+        let mut state = self.lock();
+        let first = slot.min(state.slots.len());
+        let (before, from) = state.slots.split_at_mut(first);
+        let mut running = from.iter_mut().chain(before).filter_map(|slot| slot.running.as_mut());
+        let Some(running) = running.find(|running| !running.terminated && running.panics.is_none()) else {
+            return Ok(());
+        };
+        running.panics = Some(Instant::now());
+        let new = running.journal.with_extension("new");
+        fs::write(&new, serde_json::to_vec(&planted)?)?;
+        fs::rename(new, file_of(&running.journal))
     }
 
     /// The version that runs at the place, if one does and was not told to end.
@@ -157,7 +205,10 @@ impl Group {
         for _ in 0..members {
             match state.slots.iter().position(|slot| !slot.wanted && slot.running.is_none()) {
                 Some(free) => state.slots[free].wanted = true,
-                None => state.slots.push(Slot::wanted()),
+                None => {
+                    let version = state.version;
+                    state.slots.push(Slot::wanted(version));
+                }
             }
         }
     }
@@ -196,8 +247,8 @@ impl Drop for Group {
 }
 
 impl Slot {
-    fn wanted() -> Self {
-        Self { wanted: true, not_before: Instant::now(), incarnations: 0, running: None }
+    fn wanted(version: Version) -> Self {
+        Self { wanted: true, version, not_before: Instant::now(), incarnations: 0, running: None }
     }
 }
 
@@ -205,6 +256,7 @@ impl State {
     fn supervise(&mut self, failed: &AtomicUsize) {
         for slot in 0..self.slots.len() {
             self.reap(slot, failed);
+            self.end_hung(slot);
             let Slot { wanted, not_before, running, .. } = &self.slots[slot];
             if *wanted && running.is_none() && Instant::now() >= *not_before {
                 self.spawn(slot);
@@ -227,14 +279,34 @@ impl State {
         slot.not_before = slot.not_before.max(Instant::now() + restart);
     }
 
+    /// One that does not end after a panic in one of keylane's threads is killed, so that the run comes to an end.
+    fn end_hung(&mut self, slot: usize) {
+        let Some(running) = &mut self.slots[slot].running else { return };
+        let Some(since) = running.panics.filter(|since| since.elapsed() >= ENDS_AFTER_A_PANIC) else { return };
+        let path = went_off(&running.journal);
+        let went_off = fs::metadata(path).and_then(|metadata| metadata.modified()).ok();
+        match went_off.and_then(|at| at.elapsed().ok()) {
+            Some(ago) if ago >= ENDS_AFTER_A_PANIC && !running.stopped => {
+                self.deeds.note(Deed::Hung { member: running.name.clone() });
+                let _ = running.child.kill();
+                running.panics = None;
+            }
+            // It went off late, or not yet: that is looked at again in a second.
+            _ => running.panics = Some(since + Duration::from_secs(1)),
+        }
+    }
+
     fn spawn(&mut self, slot: usize) {
-        let name = format!("m{slot}.{}", self.slots[slot].incarnations);
-        match self.launch(slot, &name) {
+        let name = format!("{}{slot}.{}", self.prefix, self.slots[slot].incarnations);
+        let journal = self.directory.join(format!("{name}.jsonl"));
+        match self.launch(slot, &name, &journal) {
             Ok(child) => {
                 self.deeds.note(Deed::Spawned { member: name.clone() });
-                let (version, slot) = (self.version, &mut self.slots[slot]);
+                let slot = &mut self.slots[slot];
                 slot.incarnations += 1;
-                slot.running = Some(Running { name, version, child, terminated: false, stopped: false });
+                let version = slot.version;
+                let (terminated, stopped, panics) = (false, false, None);
+                slot.running = Some(Running { name, version, child, terminated, stopped, journal, panics });
             }
             Err(error) => {
                 eprintln!("cannot start {name}: {error}");
@@ -243,11 +315,16 @@ impl State {
         }
     }
 
-    fn launch(&self, slot: usize, name: &str) -> io::Result<Child> {
-        let journal = self.directory.join(format!("{name}.jsonl"));
-        let settings = Member { common: self.common.clone(), tuning: self.tuning, slot, journal };
+    fn launch(&self, slot: usize, name: &str, journal: &Path) -> io::Result<Child> {
+        let settings = Member {
+            common: self.common.clone(),
+            tuning: self.tuning,
+            slot,
+            journal: journal.to_owned(),
+            downstream: self.downstream.file().to_owned(),
+        };
         let log = File::create(self.directory.join(format!("{name}.log")))?;
-        Command::new(self.programs.of(self.version))
+        Command::new(self.programs.of(self.slots[slot].version))
             .arg(serde_json::to_string(&settings).map_err(io::Error::other)?)
             // Records that panic are part of the game; a trace for each takes the threads it runs on away for long.
             .env("RUST_BACKTRACE", "0")

@@ -9,7 +9,11 @@ use std::{
 
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
-use crate::clock::{Nanos, now};
+use crate::{
+    clock::{Nanos, now},
+    downstream::Outage,
+    planted::Planted,
+};
 
 /// How an attempt ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -25,6 +29,10 @@ pub enum Outcome {
     Panicked,
     /// The attempt was dropped: a time-out, a drain deadline, a lost assignment.
     CutOff,
+    /// What the record needs was away, and the processor failed with an error that is retried by the policy.
+    Away,
+    /// The same with `TaskError::unavailable`.
+    Unavailable,
 }
 
 /// What a member notes.
@@ -72,6 +80,11 @@ pub enum Note {
         partition: i32,
         /// The offset.
         offset: i64,
+    },
+    /// A panic that was planted in one of keylane's threads goes off.
+    Planted {
+        /// In which.
+        place: Planted,
     },
     /// The commits of new partitions could not be read: they were delivered from the committed offset without a map.
     Unreadable,
@@ -143,6 +156,18 @@ pub enum Deed {
     },
     /// Leaders were moved.
     LeadersMoved,
+    /// What the processors wait for went away.
+    Away {
+        /// Whose records fail, and how.
+        outage: Outage,
+    },
+    /// It is there again.
+    Healed,
+    /// A member did not end after a panic in one of keylane's threads, and was killed.
+    Hung {
+        /// Which.
+        member: String,
+    },
     /// The last record was written.
     LoadStopped,
 }

@@ -57,6 +57,8 @@ pub struct Recipe {
     pub keys: u64,
     /// When a record is written that ends its process, in milliseconds from the first one on.
     pub aborts_ms: Vec<u64>,
+    /// Every record works at once, and the producer goes on where the log was cut, which an idempotent one does not.
+    pub all_work: bool,
 }
 
 /// A producer at work.
@@ -64,12 +66,12 @@ pub struct Recipe {
 pub struct Load {
     stop: Arc<AtomicBool>,
     acknowledged: Arc<Mutex<Vec<Acknowledged>>>,
-    writer: JoinHandle<usize>,
-    collector: JoinHandle<usize>,
+    /// Until it was stopped.
+    running: Option<(JoinHandle<usize>, JoinHandle<usize>)>,
 }
 
 /// What a producer did.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct Written {
     /// Acknowledged by the brokers.
     pub acknowledged: Vec<Acknowledged>,
@@ -86,7 +88,7 @@ impl Load {
         let producer: FutureProducer = ClientConfig::new()
             .set("bootstrap.servers", &recipe.bootstrap_servers)
             .set("client.id", "keylane-chaos-load")
-            .set("enable.idempotence", "true")
+            .set("enable.idempotence", if recipe.all_work { "false" } else { "true" })
             .set("acks", "all")
             .set("linger.ms", "5")
             // Outlasts every outage of the schedule.
@@ -97,15 +99,16 @@ impl Load {
         let (sent, deliveries) = mpsc::channel(IN_FLIGHT);
         let collector = tokio::spawn(collect(deliveries, Arc::clone(&acknowledged)));
         let writer = tokio::spawn(write(producer, recipe, Arc::clone(&stop), sent));
-        Ok(Self { stop, acknowledged, writer, collector })
+        Ok(Self { stop, acknowledged, running: Some((writer, collector)) })
     }
 
-    /// Ends the writing and waits for the brokers' last word.
-    pub async fn stop(self) -> Written {
+    /// Ends the writing and waits for the brokers' last word. Nothing is returned the second time.
+    pub async fn stop(&mut self) -> Option<Written> {
+        let (writer, collector) = self.running.take()?;
         self.stop.store(true, Ordering::Relaxed);
-        let refused = self.writer.await.unwrap_or(1) + self.collector.await.unwrap_or(1);
+        let refused = writer.await.unwrap_or(1) + collector.await.unwrap_or(1);
         let acknowledged = std::mem::take(&mut *self.acknowledged.lock().unwrap_or_else(PoisonError::into_inner));
-        Written { acknowledged, refused }
+        Some(Written { acknowledged, refused })
     }
 }
 
@@ -126,6 +129,7 @@ async fn write(
         while next < elapsed_ms * recipe.rate / 1_000 {
             let fate = match aborts.next_if(|&&at_ms| at_ms <= elapsed_ms) {
                 Some(_) => Fate::Aborts,
+                None if recipe.all_work => Fate::Works(1),
                 None => Fate::draw(&mut rng),
             };
             let key = key(&mut rng, recipe.keys);

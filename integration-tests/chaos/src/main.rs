@@ -7,8 +7,10 @@ use std::{
 
 use clap::Parser;
 use keylane_chaos::{
-    check::{History, Report},
+    check::Report,
     options::Options,
+    programs::name_of_this,
+    results::{Results, Run},
     run::{run, schedule},
     table::table,
 };
@@ -34,7 +36,9 @@ async fn main() -> ExitCode {
 /// Whether every promise was kept.
 async fn go(options: &Options) -> Result<bool, Failure> {
     if let Some(directory) = &options.check {
-        return check(directory);
+        let report = check(directory)?;
+        println!("{}", serde_json::to_string(&report)?);
+        return Ok(report.is_clean());
     }
     if let Some(results) = &options.table {
         print!("{}", table(&std::fs::read_to_string(results)?)?);
@@ -47,18 +51,39 @@ async fn go(options: &Options) -> Result<bool, Failure> {
         }
         return Ok(true);
     }
-    let (mut kafka, mut clean, mut failed) = (start(options)?, true, None);
+    let (version, words) = (name_of_this()?, options.in_words());
+    let protocol = serde_json::to_value(options.protocol)?;
+    let run = Run { protocol: &protocol, version: &version, options: &words };
+    let results = options.results.as_deref().map(|path| Results::open(path, run)).transpose()?;
+    // Started for the first seed that is not there yet.
+    let (mut kafka, mut clean, mut failed) = (None, true, None);
     for seed in seeds {
-        match run_one(&kafka, options, seed).await {
-            Ok(kept) => clean &= kept,
-            Err(error) => {
-                let (protocol, not_tried) = (options.protocol, error.to_string());
-                println!("{}", serde_json::json!({ "seed": seed, "protocol": protocol, "not_tried": not_tried }));
-                failed = Some(error);
-                // Whatever was broken may be so still.
-                drop(kafka);
-                kafka = start(options)?;
+        if let Some(kept) = results.as_ref().and_then(|results| results.of(seed)) {
+            eprintln!("seed {seed}, {:?}: there is a line of it already", options.protocol);
+            clean &= kept;
+            continue;
+        }
+        let on = match kafka.take() {
+            Some(on) => on,
+            None => start(options)?,
+        };
+        let outcome = run_one(&on, options, seed).await;
+        let mut line = match &outcome {
+            Ok(report) => serde_json::to_value(report)?,
+            Err(error) => serde_json::json!({ "seed": seed, "protocol": protocol, "not_tried": error.to_string() }),
+        };
+        (line["version"], line["options"]) = (version.as_str().into(), words.as_str().into());
+        println!("{line}");
+        if let Some(results) = &results {
+            results.add(&line)?;
+        }
+        match outcome {
+            Ok(report) => {
+                clean &= report.is_clean();
+                kafka = Some(on);
             }
+            // Whatever was broken may be so still: the next seed gets brokers of its own.
+            Err(error) => failed = Some(error),
         }
     }
     failed.map_or(Ok(clean), Err)
@@ -75,15 +100,19 @@ fn start(options: &Options) -> Result<Kafka, Failure> {
     }
 }
 
-async fn run_one(kafka: &Kafka, options: &Options, seed: u64) -> Result<bool, Failure> {
+async fn run_one(kafka: &Kafka, options: &Options, seed: u64) -> Result<Report, Failure> {
     let directory = directory(options, seed)?;
     eprintln!("seed {seed}, {:?}: journals, logs and schedule are in {}", options.protocol, directory.display());
-    run(kafka, options, seed, &directory).await?;
-    let clean = check(&directory)?;
-    if clean && !options.keep {
+    if directory.exists() && options.directory.is_some() {
+        // Of a run that was interrupted.
         std::fs::remove_dir_all(&directory)?;
     }
-    Ok(clean)
+    run(kafka, options, seed, &directory).await?;
+    let report = check(&directory)?;
+    if report.is_clean() && !options.keep {
+        std::fs::remove_dir_all(&directory)?;
+    }
+    Ok(report)
 }
 
 fn directory(options: &Options, seed: u64) -> Result<PathBuf, Failure> {
@@ -93,12 +122,10 @@ fn directory(options: &Options, seed: u64) -> Result<PathBuf, Failure> {
     }
 }
 
-fn check(directory: &Path) -> Result<bool, Failure> {
-    let history = History::load(directory)?;
-    let report = Report::of(&history, |finding| eprintln!("{finding}"));
-    println!("{}", serde_json::to_string(&report)?);
+fn check(directory: &Path) -> Result<Report, Failure> {
+    let report = Report::of_run(directory, |finding| eprintln!("{finding}"))?;
     if !report.is_clean() {
         eprintln!("VIOLATIONS {:?}: see {}", report.violations, directory.display());
     }
-    Ok(report.is_clean())
+    Ok(report)
 }

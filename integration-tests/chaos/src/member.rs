@@ -15,6 +15,7 @@ use tracing::{
 use tracing_subscriber::layer::{Context, Layer};
 
 use crate::{
+    downstream::{Downstream, Failing},
     fate::{Fate, Value},
     journal::{Attempt, Journal, Note, Outcome},
 };
@@ -41,10 +42,10 @@ impl Epochs {
 }
 
 /// The processor: it acts out each record's fate and notes beginning and end.
-pub fn process(journal: Arc<Journal>, epochs: Arc<Epochs>) -> impl Processor<Bytes> {
+pub fn process(journal: Arc<Journal>, epochs: Arc<Epochs>, downstream: Downstream) -> impl Processor<Bytes> {
     move |task: Task<Bytes>| {
         let value: Result<Value, _> = String::from_utf8_lossy(task.payload()).parse();
-        let (journal, epochs) = (journal.clone(), epochs.clone());
+        let (journal, epochs, downstream) = (journal.clone(), epochs.clone(), downstream.clone());
         async move {
             let value = value.map_err(TaskError::fatal)?;
             let attempt = Attempt {
@@ -58,6 +59,14 @@ pub fn process(journal: Arc<Journal>, epochs: Arc<Epochs>) -> impl Processor<Byt
             };
             journal.note(Note::Started(attempt.clone()));
             let mut running = Running { journal, attempt: Some(attempt), outcome: Outcome::CutOff };
+            // What ends its process, or hangs, does so before it needs anything.
+            if let Some((failing, error)) = downstream.check(task.key_str(), value.id).filter(|_| value.fate.needs()) {
+                running.outcome = match failing {
+                    Failing::Retryable => Outcome::Away,
+                    Failing::Unavailable => Outcome::Unavailable,
+                };
+                return Err(error);
+            }
             let result = act(value.fate, task.attempt()).await;
             running.outcome = match (&result, value.fate) {
                 (Ok(()), _) => Outcome::Done,
@@ -139,6 +148,13 @@ impl<S: Subscriber> Layer<S> for Watch {
             self.journal.note(Note::Unreadable);
         }
     }
+}
+
+/// The text of a line of the log.
+pub(crate) fn message_of(event: &Event<'_>) -> String {
+    let mut words = Words::default();
+    event.record(&mut words);
+    words.message
 }
 
 #[derive(Default)]

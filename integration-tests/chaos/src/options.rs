@@ -57,6 +57,16 @@ pub struct Options {
     /// Run so many seeds, from `--seed` on, one after the other on one Kafka.
     #[arg(long, default_value_t = 1)]
     pub seeds: u64,
+    /// Append the lines to this file, and leave out each seed that has one there for the same protocol, commit and options. So a
+    /// campaign that was interrupted goes on when it is started again.
+    #[arg(long)]
+    pub results: Option<PathBuf>,
+    /// No second group on the same topics, which half of the seeds have.
+    #[arg(long)]
+    pub no_second_group: bool,
+    /// No topic whose log is cut.
+    #[arg(long)]
+    pub no_cuts: bool,
     /// Print the schedule and stop.
     #[arg(long)]
     pub schedule: bool,
@@ -66,4 +76,17 @@ pub struct Options {
     /// Make a table of the lines that many runs printed (a file), without running anything.
     #[arg(long)]
     pub table: Option<PathBuf>,
+}
+
+impl Options {
+    /// What changes a run, beside protocol and seed.
+    pub fn in_words(&self) -> String {
+        let Self { minutes, members, rate, keys, partitions, commit_grace_ms, .. } = self;
+        let Self { quiet_deadline_seconds, least_drain_timeout_ms, no_second_group, no_cuts, .. } = self;
+        format!(
+            "minutes={minutes} members={members} rate={rate} keys={keys} partitions={partitions} \
+             commit_grace_ms={commit_grace_ms} quiet_deadline_seconds={quiet_deadline_seconds} \
+             least_drain_timeout_ms={least_drain_timeout_ms} no_second_group={no_second_group} no_cuts={no_cuts}"
+        )
+    }
 }

@@ -1,7 +1,9 @@
 //! The programs that members run: that of this version, and that of a version before it, built from its commit.
 
 use std::{
-    fs, io,
+    fs,
+    hash::{DefaultHasher, Hash, Hasher},
+    io,
     path::{Path, PathBuf},
     process::{Command, Stdio},
 };
@@ -110,14 +112,20 @@ impl Commit {
     }
 }
 
-/// How this version is called: its tag or commit, and whether the files differ from it.
+/// How this version is called: its tag or commit, and where the files differ from it a number that stands for how.
 ///
 /// # Errors
 /// When git cannot be run.
 pub fn name_of_this() -> io::Result<String> {
-    let arguments = ["describe", "--always", "--tags", "--dirty", "--abbrev=12"];
-    let output = Command::new("git").current_dir(workspace()).args(arguments).output()?;
-    Ok(String::from_utf8_lossy(&output.stdout).trim().to_owned())
+    let git = |arguments: &[&str]| Command::new("git").current_dir(workspace()).args(arguments).output();
+    let name = git(&["describe", "--always", "--tags", "--dirty", "--abbrev=12"])?;
+    let name = String::from_utf8_lossy(&name.stdout).trim().to_owned();
+    if !name.ends_with("-dirty") {
+        return Ok(name);
+    }
+    let mut differences = DefaultHasher::new();
+    git(&["diff", "HEAD"])?.stdout.hash(&mut differences);
+    Ok(format!("{name}-{:016x}", differences.finish()))
 }
 
 /// Where this program was built, and how: the others are built likewise, so that what they share is built once.

@@ -5,7 +5,12 @@ use std::time::Duration;
 use fastrand::Rng;
 use serde::{Deserialize, Serialize};
 
-use crate::{programs::Version, settings::Tuning};
+use crate::{
+    downstream::{Failing, Outage},
+    planted::Planted,
+    programs::Version,
+    settings::Tuning,
+};
 
 /// The first blow falls on a group that works.
 const QUIET_START_MS: u64 = 2_000;
@@ -14,6 +19,11 @@ const LAST_BLOW_MS: u64 = 8_000;
 /// The kinds of a record's end beside success are in the values; those that end the process are counted here, and rare: each
 /// takes a session time-out for each start.
 const ABORTS_PER_MINUTE: f64 = 0.7;
+
+/// What the processors wait for is there again so long before the last record.
+const AFTER_AN_OUTAGE_MS: u64 = 4_000;
+/// A cut takes two brokers away one after the other, which leaves little time for all else.
+const SHORTEST_WITH_A_CUT_MS: u64 = 40_000;
 
 /// Longer than an attempt that hangs, on a busy machine too.
 const LONG_DRAIN_MS: u64 = 8_000;
@@ -27,7 +37,12 @@ pub enum MemberBlow {
     /// The same with other settings.
     Reconfigure(Tuning),
     /// The same with the program of another version. Carried out also when it comes late.
-    Roll(Version),
+    Roll {
+        /// Which.
+        version: Version,
+        /// Whether members of either version are killed while both are in the group.
+        kills: bool,
+    },
     /// `kill -9`; the supervisor starts it again after so long.
     Kill {
         /// Whom, modulo the members there are.
@@ -101,6 +116,36 @@ pub enum BrokerBlow {
         /// How long.
         away_ms: u64,
     },
+    /// The broker that leads most group coordinators is killed: they are away, and the rest serves.
+    KillCoordinator {
+        /// How long it stays away.
+        away_ms: u64,
+    },
+    /// The log of the cut topic is cut: an unclean leader election.
+    CutLog {
+        /// Whether its group runs meanwhile; else it starts when the log has grown again.
+        running: bool,
+    },
+}
+
+/// Something that is done beside those.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum SideBlow {
+    /// A panic in one of keylane's own threads.
+    Panic {
+        /// In whose process, modulo the members there are.
+        slot: usize,
+        /// Where.
+        planted: Planted,
+    },
+    /// `kill -9` for a member of the second group.
+    KillSecond {
+        /// Whom, modulo the members there are.
+        slot: usize,
+        /// How long it stays away.
+        away_ms: u64,
+    },
 }
 
 /// A blow and when it falls, from the group's first commit on.
@@ -131,6 +176,18 @@ pub struct Schedule {
     pub members: Vec<Timed<MemberBlow>>,
     /// Blows to brokers and topics, likewise.
     pub brokers: Vec<Timed<BrokerBlow>>,
+    /// For how long a record is retried before it is given up; by count where there is none.
+    #[serde(default)]
+    pub retry_time_ms: Option<u64>,
+    /// When what the processors wait for is away.
+    #[serde(default)]
+    pub outages: Vec<Timed<Outage>>,
+    /// What is done beside all that.
+    #[serde(default)]
+    pub beside: Vec<Timed<SideBlow>>,
+    /// Whether a second group reads the same topics.
+    #[serde(default)]
+    pub second_group: bool,
 }
 
 /// What the schedule has to know beside the seed.
@@ -144,6 +201,10 @@ pub struct Scene {
     pub nodes: usize,
     /// When a member that is not heard of is out.
     pub session_timeout_ms: u64,
+    /// Whether there may be a second group.
+    pub may_have_second: bool,
+    /// Whether the log of a topic may be cut.
+    pub may_cut: bool,
 }
 
 impl Schedule {
@@ -159,20 +220,52 @@ impl Schedule {
             (0..rng.usize(0..=aborts)).map(|_| rng.u64(QUIET_START_MS..=(load_ms / 2).max(QUIET_START_MS))).collect();
         aborts_ms.sort_unstable();
         let members = blows(rng, load_ms, 2_000..7_000, |rng| member_blow(rng, scene));
-        let brokers = blows(rng, load_ms, 8_000..20_000, |rng| broker_blow(rng, scene, retry_topic));
-        Self { seed, load_ms, retry_topic, static_members, tuning, aborts_ms, members, brokers }
+        let mut brokers = blows(rng, load_ms, 8_000..20_000, |rng| broker_blow(rng, scene, retry_topic));
+        // Streams of their own: what they are is drawn later than what a seed has always been.
+        let rng = &mut Rng::with_seed(seed ^ 0x0007_a6e0);
+        let retry_time_ms = one_of(rng, &[None, Some(2_000), Some(10_000), Some(10_000)]);
+        let second_group = scene.may_have_second && rng.bool();
+        let outages = outages(rng, load_ms, retry_time_ms.is_some());
+        let beside = blows(rng, load_ms, 5_000..14_000, |rng| side_blow(rng, second_group));
+        if scene.may_cut && scene.nodes > 2 && load_ms >= SHORTEST_WITH_A_CUT_MS {
+            let at_ms = rng.u64(QUIET_START_MS..load_ms / 3);
+            brokers.push(Timed { at_ms, blow: BrokerBlow::CutLog { running: rng.bool() } });
+            brokers.sort_by_key(|timed| timed.at_ms);
+        }
+        Self {
+            seed,
+            load_ms,
+            retry_topic,
+            static_members,
+            tuning,
+            aborts_ms,
+            members,
+            brokers,
+            retry_time_ms,
+            outages,
+            beside,
+            second_group,
+        }
     }
 
     /// A group that is rolled from the version before to this one and back, with nothing else broken: each attempt may finish, so
-    /// nothing may come twice. Failures go through the retry topic, so that each version reads what the other has written there.
-    /// The rest is as the seed has it.
-    pub fn upgrade(seed: u64, scene: &Scene) -> Self {
-        let rolls = [Version::This, Version::Before].into_iter().map(MemberBlow::Roll);
+    /// nothing may come twice; or, with `kills`, members of either version are killed while both are there. Failures go
+    /// through the retry topic, so that each version reads what the other has written there. The rest is as the seed has it.
+    pub fn upgrade(seed: u64, scene: &Scene, kills: bool) -> Self {
+        let rolls = [Version::This, Version::Before].map(|version| MemberBlow::Roll { version, kills });
         let timed = |blow| Timed { at_ms: QUIET_START_MS, blow };
-        let nothing = (Vec::new(), Vec::new());
-        let (aborts_ms, brokers) = nothing;
-        let drawn = Self::new(seed, scene).with_least_drain_timeout(LONG_DRAIN_MS);
-        Self { members: rolls.map(timed).collect(), aborts_ms, brokers, retry_topic: true, ..drawn }
+        Self {
+            seed,
+            members: rolls.into_iter().map(timed).collect(),
+            brokers: Vec::new(),
+            aborts_ms: Vec::new(),
+            retry_topic: true,
+            retry_time_ms: None,
+            outages: Vec::new(),
+            beside: Vec::new(),
+            second_group: false,
+            ..Self::new(seed, scene).with_least_drain_timeout(LONG_DRAIN_MS)
+        }
     }
 
     /// The same with drain time-outs that are nowhere shorter than this. Not drawn differently: a seed stays what it is.
@@ -203,6 +296,32 @@ fn blows<T>(
         at_ms += rng.u64(pauses_ms.clone());
     }
     blows
+}
+
+/// One after the other, and over before the last record is written.
+fn outages(rng: &mut Rng, load_ms: u64, by_time: bool) -> Vec<Timed<Outage>> {
+    let mut outages = Vec::new();
+    let mut at_ms = QUIET_START_MS + rng.u64(2_000..12_000);
+    loop {
+        let mut blow = Outage::draw(rng);
+        if !by_time {
+            // A few retries are used up before several keys have failed.
+            blow.failing = Failing::Unavailable;
+        }
+        if at_ms + blow.lasts_ms + AFTER_AN_OUTAGE_MS > load_ms {
+            return outages;
+        }
+        outages.push(Timed { at_ms, blow });
+        at_ms += blow.lasts_ms + rng.u64(8_000..25_000);
+    }
+}
+
+fn side_blow(rng: &mut Rng, second_group: bool) -> SideBlow {
+    let slot = rng.usize(0..8);
+    if second_group && rng.u32(0..100) < 25 {
+        return SideBlow::KillSecond { slot, away_ms: rng.u64(100..4_000) };
+    }
+    SideBlow::Panic { slot, planted: one_of(rng, &Planted::ALL) }
 }
 
 fn tuning(rng: &mut Rng) -> Tuning {
@@ -243,7 +362,8 @@ fn broker_blow(rng: &mut Rng, scene: &Scene, retry_topic: bool) -> BrokerBlow {
         0..15 => BrokerBlow::DeleteDeadLetters { away_ms },
         15..25 if retry_topic => BrokerBlow::RefuseRetries { away_ms },
         15..45 => BrokerBlow::MoveLeaders { by: rng.usize(1..3) },
-        45..75 => BrokerBlow::Kill { node, away_ms },
+        45..50 => BrokerBlow::KillCoordinator { away_ms },
+        50..75 => BrokerBlow::Kill { node, away_ms },
         75..88 => BrokerBlow::Stop { node, away_ms },
         _ => BrokerBlow::Freeze { node, away_ms: away_ms.min(5_000) },
     }
@@ -253,9 +373,16 @@ fn broker_blow(rng: &mut Rng, scene: &Scene, retry_topic: bool) -> BrokerBlow {
 mod tests {
     use std::{collections::BTreeSet, time::Duration};
 
-    use super::{BrokerBlow, MemberBlow, Scene, Schedule, Version};
+    use super::{BrokerBlow, Failing, MemberBlow, Scene, Schedule, Timed, Version};
 
-    const SCENE: Scene = Scene { load: Duration::from_secs(90), members: 3, nodes: 3, session_timeout_ms: 6_000 };
+    const SCENE: Scene = Scene {
+        load: Duration::from_secs(90),
+        members: 3,
+        nodes: 3,
+        session_timeout_ms: 6_000,
+        may_have_second: true,
+        may_cut: true,
+    };
 
     #[test]
     fn a_seed_makes_the_same_schedule_each_time_and_another_one_another() {
@@ -288,11 +415,46 @@ mod tests {
     #[test]
     fn an_upgrade_goes_there_and_back_and_breaks_nothing_else() {
         for seed in 0..50 {
-            let schedule = Schedule::upgrade(seed, &SCENE);
+            let schedule = Schedule::upgrade(seed, &SCENE, seed % 2 == 0);
             let blows: Vec<_> = schedule.members.iter().map(|timed| timed.blow.clone()).collect();
-            assert_eq!(blows, [MemberBlow::Roll(Version::This), MemberBlow::Roll(Version::Before)]);
+            let roll = |version| MemberBlow::Roll { version, kills: seed % 2 == 0 };
+            assert_eq!(blows, [roll(Version::This), roll(Version::Before)]);
             assert!(schedule.brokers.is_empty() && schedule.aborts_ms.is_empty());
+            assert!(schedule.outages.is_empty() && schedule.beside.is_empty() && !schedule.second_group);
             assert!(schedule.retry_topic && schedule.tuning.drain_timeout_ms >= 8_000);
+        }
+    }
+
+    #[test]
+    fn outages_come_one_after_the_other_and_are_over_before_the_load_is() {
+        let mut kinds = BTreeSet::new();
+        for seed in 0..200 {
+            let schedule = Schedule::new(seed, &SCENE);
+            let mut last = 0;
+            for Timed { at_ms, blow } in &schedule.outages {
+                assert!(*at_ms > last && at_ms + blow.lasts_ms < schedule.load_ms);
+                last = at_ms + blow.lasts_ms;
+                // A count of retries may be used up before several keys have failed.
+                assert!(schedule.retry_time_ms.is_some() || blow.failing == Failing::Unavailable);
+                kinds.insert(format!("{:?} {:?}", blow.whose, blow.failing));
+            }
+            // Else records could be held for as long as they may be, and given up within an outage.
+            let sum: u64 = schedule.outages.iter().map(|timed| timed.blow.lasts_ms).sum();
+            assert!(sum < 30_000, "{sum}");
+        }
+        assert_eq!(kinds.len(), 6);
+    }
+
+    #[test]
+    fn there_is_one_cut_and_no_second_group_where_that_is_not_wanted() {
+        for seed in 0..50 {
+            let cuts = |schedule: &Schedule| {
+                schedule.brokers.iter().filter(|timed| matches!(timed.blow, BrokerBlow::CutLog { .. })).count()
+            };
+            assert_eq!(cuts(&Schedule::new(seed, &SCENE)), 1);
+            let plain = Schedule::new(seed, &Scene { may_have_second: false, may_cut: false, ..SCENE });
+            assert_eq!((cuts(&plain), plain.second_group), (0, false));
+            assert_eq!(plain.members, Schedule::new(seed, &SCENE).members);
         }
     }
 
@@ -309,7 +471,12 @@ mod tests {
         for seed in 0..200 {
             let schedule = Schedule::new(seed, &Scene { nodes: 0, ..SCENE });
             let touches = |blow: &BrokerBlow| {
-                matches!(blow, BrokerBlow::Kill { .. } | BrokerBlow::Stop { .. } | BrokerBlow::Freeze { .. })
+                !matches!(
+                    blow,
+                    BrokerBlow::DeleteDeadLetters { .. }
+                        | BrokerBlow::RefuseRetries { .. }
+                        | BrokerBlow::MoveLeaders { .. }
+                )
             };
             assert!(!schedule.brokers.iter().any(|timed| touches(&timed.blow)));
         }

@@ -3,7 +3,9 @@
 use std::{path::PathBuf, time::Duration};
 
 use clap::ValueEnum;
-use keylane::{Backoff, DeadLetter, Exhausted, FailureReason, Limits, Retry, Subscription, SubscriptionBuilder};
+use keylane::{
+    Backoff, DeadLetter, Exhausted, FailureReason, Limits, Outage, Retry, Subscription, SubscriptionBuilder,
+};
 use serde::{Deserialize, Serialize};
 
 /// How the group shares out its partitions.
@@ -60,6 +62,18 @@ pub struct Common {
     pub static_members: bool,
     /// When an attempt is cut off.
     pub attempt_timeout_ms: u64,
+    /// For how long a record is retried before it is given up; by count where there is none.
+    #[serde(default)]
+    pub retry_time_ms: Option<u64>,
+}
+
+impl Common {
+    /// Those of a second group on the same topics. It has a dead-letter topic of its own.
+    #[must_use]
+    pub fn of_second_group(&self) -> Self {
+        let topics = Topics { dead: format!("{}-second", self.topics.dead), ..self.topics.clone() };
+        Self { group: format!("{}-second", self.group), topics, ..self.clone() }
+    }
 }
 
 /// What a change of the configuration changes.
@@ -88,6 +102,9 @@ pub struct Member {
     pub slot: usize,
     /// Its journal.
     pub journal: PathBuf,
+    /// Where it is written what the processors wait for, and whether it is away.
+    #[serde(default)]
+    pub downstream: PathBuf,
 }
 
 impl Member {
@@ -96,21 +113,17 @@ impl Member {
         let Common { bootstrap_servers, group, topics, protocol, .. } = &self.common;
         let quick = Backoff::exponential(Duration::from_millis(50), Duration::from_millis(400));
         let slow = Backoff::exponential(Duration::from_millis(300), Duration::from_secs(2));
-        let retry = if self.common.retry_topic {
-            Retry::in_place(1).then_topic_named(&topics.retry).topic_rounds(3).topic_backoff(slow)
-        } else {
-            Retry::in_place(3)
+        let retry = match (self.common.retry_time_ms, self.common.retry_topic) {
+            (Some(time), true) => self.by_time(time).then_topic_named(&topics.retry).topic_backoff(slow),
+            (Some(time), false) => self.by_time(time),
+            (None, true) => Retry::in_place(1).then_topic_named(&topics.retry).topic_rounds(3).topic_backoff(slow),
+            (None, false) => Retry::in_place(3),
         };
-        // Many records of a plan fail for good, and each is to have its end within the run.
-        let retry = [
-            FailureReason::Undecodable,
-            FailureReason::Fatal,
-            FailureReason::Panic,
-            FailureReason::Timeout,
-            FailureReason::Exhausted,
-        ]
-        .into_iter()
-        .fold(retry, |retry, reason| retry.on(reason, Exhausted::DeadLetter));
+        // Many records of a plan fail for good, and each is to have its end within the run. What is out of retries may be so
+        // because of an outage, and is left to the guard.
+        let retry = [FailureReason::Undecodable, FailureReason::Fatal, FailureReason::Panic, FailureReason::Timeout]
+            .into_iter()
+            .fold(retry, |retry, reason| retry.on(reason, Exhausted::DeadLetter));
         let limits = Limits::default()
             .pause_at_records(self.tuning.pause_at_records)
             .resume_at_records(self.tuning.pause_at_records * 7 / 10)
@@ -126,6 +139,7 @@ impl Member {
             .startup_timeout(Duration::from_secs(60))
             .attempt_timeout(millis(self.common.attempt_timeout_ms))
             .retry(retry.backoff(quick))
+            .outage(Outage::default().patience(PATIENCE))
             .dead_letter(DeadLetter::topic(&topics.dead))
             .kafka("max.poll.interval.ms", "30000")
             .kafka("topic.metadata.refresh.interval.ms", "5000")
@@ -145,7 +159,15 @@ impl Member {
         }
         builder
     }
+
+    fn by_time(&self, millis: u64) -> Retry {
+        Retry::for_at_least(Duration::from_millis(millis)).in_place_first(1)
+    }
 }
+
+/// For how long records that are out of retries are held while others succeed: longer than the outages of a minute of trouble,
+/// and short enough for records that fail for good to have their end within the run.
+pub const PATIENCE: Duration = Duration::from_secs(30);
 
 /// Longer than an attempt that hangs: an orderly shutdown drops nothing.
 pub const SHUTDOWN: Duration = Duration::from_secs(8);

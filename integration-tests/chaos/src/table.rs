@@ -15,8 +15,7 @@ const SPREADS: [&str; 3] = ["median", "max", "sum"];
 pub fn table(lines: &str) -> Result<String, serde_json::Error> {
     let mut figures: BTreeMap<String, BTreeMap<String, Vec<f64>>> = BTreeMap::new();
     let (mut runs, mut failures) = (BTreeMap::<String, usize>::new(), String::new());
-    for line in lines.lines().filter(|line| !line.trim().is_empty()) {
-        let run: Value = serde_json::from_str(line)?;
+    for run in last_of_each(lines)? {
         let protocol = run["protocol"].as_str().unwrap_or("unknown").to_owned();
         *runs.entry(protocol.clone()).or_default() += 1;
         let failed = run
@@ -48,6 +47,20 @@ pub fn table(lines: &str) -> Result<String, serde_json::Error> {
     }
     let _ = write!(text, "\n\n{}", if failures.is_empty() { "no violations\n" } else { &failures });
     Ok(text)
+}
+
+/// A seed that could not be tried, or was tried once more, counts as it came out last.
+fn last_of_each(lines: &str) -> Result<Vec<Value>, serde_json::Error> {
+    let mut runs: Vec<Value> = Vec::new();
+    for line in lines.lines().filter(|line| !line.trim().is_empty()) {
+        let run: Value = serde_json::from_str(line)?;
+        let name = |run: &Value| ["protocol", "seed", "version", "options"].map(|field| run[field].clone());
+        match runs.iter_mut().find(|earlier| name(earlier) == name(&run)) {
+            Some(earlier) => *earlier = run,
+            None => runs.push(run),
+        }
+    }
+    Ok(runs)
 }
 
 fn spread(mut values: Vec<f64>) -> [f64; 3] {
@@ -106,5 +119,15 @@ mod tests {
         assert_eq!(row("cuts.oldest_ms")[..3], [7.0, 7.0, 7.0]);
         assert!(text.contains(r#"seed 2 of classic: ["lost"]"#) && text.contains("seed 4 of consumer"), "{text}");
         assert!(!text.contains("seed 1 "), "{text}");
+    }
+
+    #[test]
+    fn a_seed_that_was_tried_once_more_counts_as_it_came_out_last() {
+        let lines = r#"{"seed":1,"protocol":"classic","version":"a","not_tried":"no brokers"}
+{"seed":1,"protocol":"classic","version":"a","done":10,"violations":[]}
+{"seed":1,"protocol":"classic","version":"b","done":30,"violations":[]}
+"#;
+        let text = table(lines).unwrap();
+        assert!(text.contains("classic (2 runs)") && text.contains("no violations"), "{text}");
     }
 }

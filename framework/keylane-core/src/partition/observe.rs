@@ -37,7 +37,7 @@ pub enum RecordState {
     Publishing,
     /// Held, for good.
     Parked,
-    /// A retry of another group that is not known to be alive, or that nobody else would process.
+    /// A retry of another group that is not known to be alive, or that no other group would process.
     Held,
 }
 
@@ -134,11 +134,6 @@ impl<R> Partition<R> {
     /// How many records could start if a place were free.
     pub fn ready(&self) -> usize {
         self.pending.count(State::Ready)
-    }
-
-    /// Whether [`Verdict::Stop`](super::Verdict::Stop) was given.
-    pub fn is_stopped(&self) -> bool {
-        self.stopped
     }
 
     /// The unsettled record with the lowest offset, the one the watermark waits for.

@@ -290,7 +290,7 @@ fn stop_leaves_the_record_unsettled_and_starts_nothing_more() {
     let ticket = expect_start(&mut partition, 0);
     let verdict = partition.fail(ticket, Failure::Fatal.into(), 0, at(0), &mut OutageGuard::default());
     assert_eq!(verdict, Verdict::Stop { reason: Reason::Fatal, offset: Offset::new(0) });
-    assert!(partition.is_stopped());
+    assert!(partition.stopped);
     assert_eq!((start(&mut partition), partition.watermark()), (None, Some(Position::new(0))));
 }
 

@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 /// use keylane::{HotKeySettings, Subscription};
 ///
 /// let builder = Subscription::builder("parking-notifier", "parking-events")
-///     .hot_keys(HotKeySettings { plain_keys: true });
+///     .hot_keys(HotKeySettings::default().plain_keys(true));
 /// # let _ = builder;
 /// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]

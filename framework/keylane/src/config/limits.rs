@@ -10,8 +10,7 @@ use serde::{Deserialize, Serialize};
 /// ```
 /// use keylane::{Limits, Subscription};
 ///
-/// let limits =
-///     Limits { pause_at_records: 50_000, resume_at_records: 40_000, ..Limits::default() };
+/// let limits = Limits::default().pause_at_records(50_000).resume_at_records(40_000);
 /// let builder = Subscription::builder("parking-notifier", "parking-events").limits(limits);
 /// assert_eq!(builder.config().limits.pending_bytes, 64 * 1024 * 1024);
 /// ```

@@ -38,7 +38,7 @@ use serde::{Deserialize, Serialize};
 /// use keylane::{Outage, Subscription};
 /// use std::time::Duration;
 ///
-/// let outage = Outage { lanes: 10, patience: Duration::from_secs(6 * 60 * 60) };
+/// let outage = Outage::default().lanes(10).patience(Duration::from_secs(6 * 60 * 60));
 /// let builder = Subscription::builder("parking-notifier", "parking-events").outage(outage);
 /// # let _ = builder;
 /// ```

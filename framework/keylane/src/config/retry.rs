@@ -436,9 +436,10 @@ pub enum Exhausted {
 /// use keylane::{Backoff, Retry};
 /// use std::time::Duration;
 ///
-/// let doubling = Backoff::exponential(Duration::from_millis(200), Duration::from_secs(30));
+/// let doubling =
+///     Backoff::exponential(Duration::from_millis(200), Duration::from_secs(30)).jitter(0.5);
 /// let retry = Retry::default()
-///     .backoff(Backoff { jitter: 0.5, ..doubling })
+///     .backoff(doubling)
 ///     .then_topic()
 ///     .topic_backoff(Backoff::fixed(Duration::from_secs(60)));
 /// # let _ = retry;

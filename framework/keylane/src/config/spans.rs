@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 /// use keylane::{KeyInSpans, Subscription, Tracing};
 ///
 /// let builder = Subscription::builder("parking-notifier", "parking-events")
-///     .tracing(Tracing { key: KeyInSpans::Hashed });
+///     .tracing(Tracing::default().key(KeyInSpans::Hashed));
 /// # let _ = builder;
 /// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]

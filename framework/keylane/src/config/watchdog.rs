@@ -16,7 +16,7 @@ use serde::{Deserialize, Serialize};
 /// use keylane::{Subscription, Watchdog};
 /// use std::time::Duration;
 ///
-/// let watchdog = Watchdog { slow_attempt: Duration::from_secs(5), ..Watchdog::default() };
+/// let watchdog = Watchdog::default().slow_attempt(Duration::from_secs(5));
 /// let builder = Subscription::builder("parking-notifier", "parking-events").watchdog(watchdog);
 /// assert_eq!(builder.config().watchdog.stalled_after, Duration::from_secs(60));
 /// ```

@@ -5,7 +5,7 @@
 //! a partition is paused by a limit. And where the broker assigns (`group.protocol=consumer`), a deleted topic is revoked
 //! without a word. A client without a group asks, on a thread of its own, because asking takes a round trip.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -25,6 +25,8 @@ const ASK_EVERY: Duration = Duration::from_secs(10);
 const ANSWER_WITHIN: Duration = Duration::from_secs(5);
 /// How long one question may ask for ends until the rest of them is left to the next.
 const ENDS_WITHIN: Duration = Duration::from_secs(10);
+/// A partition that takes longer has a leader that does not answer, as far as the others are concerned.
+const ANSWERS_SOON: Duration = Duration::from_secs(1);
 /// When the thread has ended, for want of a client, another one follows no sooner.
 const START_AGAIN: Duration = Duration::from_secs(5);
 
@@ -166,7 +168,8 @@ fn answer(config: &ClientConfig, questions: &Receiver<Question>, answers: &Mutex
     }
 }
 
-/// Asks for each end, also behind one that is not to be had: its leader may be away, and others' not.
+/// Asks for each end, also behind one that is not to be had: its leader may be away, and others' not. What
+/// else that leader has is left to the next question: each of its partitions would take all the time there is.
 fn ask_ends(
     client: &BaseConsumer<LastError>,
     ends: Vec<Key>,
@@ -175,10 +178,9 @@ fn ask_ends(
 ) {
     let began = Instant::now();
     let mut doubtful = BTreeSet::new();
-    for key in unanswered.last(ends) {
-        if began.elapsed() >= ENDS_WITHIN {
-            break;
-        }
+    let mut left: VecDeque<_> = unanswered.last(ends).into();
+    while let Some(key) = left.pop_front().filter(|_| began.elapsed() < ENDS_WITHIN) {
+        let asked = Instant::now();
         match client.fetch_watermarks(&key.0, key.1, ANSWER_WITHIN) {
             Ok((first, end)) => {
                 unanswered.0.remove(&key);
@@ -186,7 +188,14 @@ fn ask_ends(
             }
             Err(error) => {
                 tracing::debug!(topic = %key.0, partition = key.1, %error, "no end offset");
-                doubtful.insert(key.0.clone());
+                if asked.elapsed() < ANSWERS_SOON {
+                    doubtful.insert(key.0.clone());
+                } else if let Some(alike) = led_alike(client, &key) {
+                    let is_alike = |other: &Key| other.0 == key.0 && alike.contains(&other.1);
+                    left.iter().filter(|other| is_alike(other)).for_each(|other| unanswered.add(other.clone()));
+                    left.retain(|other| !is_alike(other));
+                }
+                // Behind those that were not asked: each gets its turn.
                 unanswered.add(key);
             }
         }
@@ -198,6 +207,15 @@ fn ask_ends(
             break;
         }
     }
+}
+
+/// The partitions of the topic that have the same leader, or as this one none. The answer also makes the client
+/// look where the leaders are.
+fn led_alike(client: &BaseConsumer<LastError>, (topic, partition): &Key) -> Option<BTreeSet<i32>> {
+    let metadata = client.fetch_metadata(Some(topic), ANSWER_WITHIN).ok()?;
+    let partitions = metadata.topics().first()?.partitions();
+    let leader = partitions.iter().find(|other| other.id() == *partition)?.leader();
+    Some(partitions.iter().filter(|other| other.leader() == leader).map(|other| other.id()).collect())
 }
 
 /// Partitions without an answer to the last question about them, each with its place in the order of

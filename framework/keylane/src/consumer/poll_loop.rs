@@ -266,7 +266,7 @@ impl PollLoop {
 }
 
 impl Drop for PollLoop {
-    /// However the loop has ended: closing, the client asks, and waits, for answers that no loop would give any more.
+    /// However the loop has ended: closing, the client asks, and waits, for answers that no loop gives then.
     fn drop(&mut self) {
         for partition in &self.assignment.partitions {
             partition.inbox.end();

@@ -20,7 +20,8 @@ pub(crate) struct FailureHistory {
     pub(crate) last_failure_millis: i64,
     /// One short word: `exhausted`, `fatal`, `undecodable`, `panic`, `timeout`, …
     pub(crate) reason: &'static str,
-    /// The last error's text, as long as it is: it is cut here.
+    /// The last error's text. It is cut when it is noted, since it is kept while the record is pending; the
+    /// header has its own bound, whatever this holds.
     pub(crate) error: String,
 }
 

@@ -1,9 +1,11 @@
 //! Which failure of which record a copy on the retry or dead-letter topic stands for.
 
 use std::fmt;
+use std::time::SystemTime;
 
 use super::names;
 use super::retry_headers::{number, origin};
+use crate::record::time_of;
 use crate::{Headers, Origin};
 
 /// The identity of a record on a retry or dead-letter topic: equal for all copies of one failure, and for nothing else.
@@ -45,7 +47,7 @@ pub struct FailedRecordId {
     pub origin: Origin,
     /// The record's timestamp there, where it had one. It tells records apart where a topic was made anew and offsets began
     /// again.
-    pub origin_timestamp_millis: Option<i64>,
+    pub origin_timestamp: Option<SystemTime>,
     /// Which round through the retry topic this is, from 1; `None` for a dead letter.
     pub round: Option<u32>,
 }
@@ -57,7 +59,7 @@ impl FailedRecordId {
         Some(Self {
             group: headers.last_str(names::GROUP)?.to_owned(),
             origin: origin(headers)?,
-            origin_timestamp_millis: number(headers, names::ORIGIN_TIMESTAMP),
+            origin_timestamp: number(headers, names::ORIGIN_TIMESTAMP).and_then(time_of),
             round: number(headers, names::RETRY_ROUND),
         })
     }
@@ -77,7 +79,7 @@ mod tests {
     use keylane_core::FailureHeaders;
 
     use super::super::headers::tests::parking_failure;
-    use super::super::{Writer, dead_letter_headers, retry_headers};
+    use super::super::{Round, Writer, dead_letter_headers, retry_headers};
     use super::*;
 
     #[test]
@@ -89,7 +91,15 @@ mod tests {
         };
         let spent = std::time::Duration::ZERO;
         let retry = |epoch, round| {
-            retry_headers(&Headers::new(), &origin, Some(5), writer(epoch), &history, round, 9, spent, None)
+            retry_headers(
+                &Headers::new(),
+                &origin,
+                Some(5),
+                writer(epoch),
+                &history,
+                Round { number: round, due_millis: 9, retried_for: spent },
+                None,
+            )
         };
         let id = |headers: &Headers| FailedRecordId::read(headers).unwrap();
         assert_eq!(id(&dead("7/a")), id(&dead("8/b")));

@@ -18,4 +18,4 @@ pub(crate) use headers::{
 };
 pub use id::FailedRecordId;
 pub(crate) use provenance::provenance;
-pub(crate) use retry_headers::{RetryState, read_retry_state, retry_headers};
+pub(crate) use retry_headers::{RetryState, Round, read_retry_state, retry_headers};

@@ -34,7 +34,7 @@ fn may_be_ours(group: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::super::headers::tests::parking_failure;
-    use super::super::{Writer, dead_letter_headers, retry_headers};
+    use super::super::{Round, Writer, dead_letter_headers, retry_headers};
     use super::*;
 
     const PRODUCERS: TaskMetadata = TaskMetadata {
@@ -60,9 +60,7 @@ mod tests {
             Some(5),
             writer,
             &history,
-            round,
-            due,
-            std::time::Duration::ZERO,
+            Round { number: round, due_millis: due, retried_for: std::time::Duration::ZERO },
             Some(&PRODUCERS),
         )
     }

@@ -25,31 +25,40 @@ pub(crate) struct RetryState {
     pub(crate) first_failure_millis: Option<i64>,
 }
 
+/// A round that a record makes through the retry topic.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Round {
+    /// From 1.
+    pub(crate) number: u32,
+    /// Not to be tried before this time.
+    pub(crate) due_millis: i64,
+    /// How much of its retry time was used up so far.
+    pub(crate) retried_for: Duration,
+}
+
 /// The headers of a record on its way to the retry topic: the producer's own as they were, then ours.
 ///
-/// `metadata` is what the last `dt_meta` of `original` says. `round` counts from 1. As with
+/// `metadata` is what the last `dt_meta` of `original` says. As with
 /// [`super::dead_letter_headers`], `origin` is where the record was read first.
-#[allow(clippy::too_many_arguments)] // One call site; each is a fact of its own about the record.
 pub(crate) fn retry_headers(
     original: &Headers,
     origin: &Origin,
     origin_timestamp: Option<i64>,
     writer: Writer<'_>,
     history: &FailureHistory,
-    round: u32,
-    due_millis: i64,
-    retried_for: Duration,
+    round: Round,
     metadata: Option<&TaskMetadata>,
 ) -> Headers {
+    let Round { number, due_millis, retried_for } = round;
     let mut headers = without_ours(original);
     push_failure(&mut headers, origin, origin_timestamp, writer, history, FailureHeaders::All);
-    headers.push(names::RETRY_ROUND, round.to_string());
+    headers.push(names::RETRY_ROUND, number.to_string());
     headers.push(names::RETRY_DUE, due_millis.to_string());
     let retried_for = u64::try_from(retried_for.as_millis()).unwrap_or(u64::MAX);
     headers.push(names::RETRIED_FOR, retried_for.to_string());
     // Appended, not replaced: the last one counts, and the producer's own is still there for the dead letter.
     let metadata = TaskMetadata {
-        retry_count: i64::from(round),
+        retry_count: i64::from(number),
         scheduled_time_millis: due_millis,
         ..metadata.cloned().unwrap_or_else(|| made_at(origin_timestamp))
     };
@@ -108,7 +117,9 @@ mod tests {
 
     use super::*;
 
-    const RETRIED_FOR: Duration = Duration::from_secs(1);
+    fn round(number: u32, due_millis: i64) -> Round {
+        Round { number, due_millis, retried_for: Duration::from_secs(1) }
+    }
 
     fn metadata_of(headers: &Headers) -> Option<TaskMetadata> {
         headers.last("dt_meta").and_then(|bytes| TaskMetadata::decode(bytes).ok())
@@ -164,11 +175,11 @@ mod tests {
         let mut original = Headers::new();
         original.push("dt_meta", written.clone().encode());
         let (origin, history) = (Origin { topic: "t".into(), partition: 0, offset: 1 }, failed_once());
-        let headers = retry_headers(&original, &origin, Some(9), by("g"), &history, 4, 77, RETRIED_FOR, Some(&written));
+        let headers = retry_headers(&original, &origin, Some(9), by("g"), &history, round(4, 77), Some(&written));
         let expected = TaskMetadata { retry_count: 4, scheduled_time_millis: 77, ..written };
         assert_eq!(metadata_of(&headers), Some(expected));
 
-        let without = retry_headers(&Headers::new(), &origin, Some(9), by("g"), &history, 1, 77, RETRIED_FOR, None);
+        let without = retry_headers(&Headers::new(), &origin, Some(9), by("g"), &history, round(1, 77), None);
         assert_eq!(metadata_of(&without).map(|metadata| metadata.timestamp_millis), Some(9));
     }
 
@@ -192,7 +203,8 @@ mod tests {
             let metadata = metadata_of(&original);
             let retried_for = Duration::from_millis(retried_for);
             let headers = retry_headers(
-                &original, &origin, origin_timestamp, by("g"), &history, round, due, retried_for, metadata.as_ref(),
+                &original, &origin, origin_timestamp, by("g"), &history,
+                Round { number: round, due_millis: due, retried_for }, metadata.as_ref(),
             );
             let expected = RetryState {
                 round,
@@ -215,7 +227,8 @@ mod tests {
             for round in 1..=rounds {
                 let metadata = metadata_of(&headers);
                 headers = retry_headers(
-                    &headers, &origin, None, by(&group), &history, round, i64::MAX, Duration::MAX, metadata.as_ref(),
+                    &headers, &origin, None, by(&group), &history,
+                    Round { number: round, due_millis: i64::MAX, retried_for: Duration::MAX }, metadata.as_ref(),
                 );
                 let own = original.last("dt_meta").map_or(0, Bytes::len);
                 prop_assert!(size_bytes(&headers) <= size_bytes(&original) + ADDED_LIMIT_BYTES + own + 40);

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
@@ -13,6 +13,7 @@ use rdkafka::{ClientConfig, Offset, TopicPartitionList};
 use super::eviction::{Eviction, Reader, ReaderKey, evictions};
 use super::mock::Mock;
 use super::{EmbeddedBrokerError, EvictionGuard};
+use crate::lock::lock;
 use crate::panics;
 
 const LOOK_INTERVAL: Duration = Duration::from_millis(200);
@@ -83,7 +84,9 @@ impl Drop for Guard {
     fn drop(&mut self) {
         drop(self.stop.take());
         if self.thread.take().is_some_and(|thread| thread.join().is_err()) {
-            tracing::error!("the embedded broker's watcher panicked: nobody knows whether records were dropped unread");
+            tracing::error!(
+                "the embedded broker's watcher panicked: it is not known whether records were dropped unread"
+            );
         }
     }
 }
@@ -127,11 +130,6 @@ impl Shared {
         *lock(&self.found) = found;
         looked
     }
-}
-
-/// A lock whose holder panicked: the data is plain and whole at any moment.
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// The clients, and what the last look saw.

@@ -143,6 +143,15 @@ impl EmbeddedBroker {
     /// | `fetch.wait.max.ms` | 10 | 500 | new records do not wake a waiting fetch of the mock |
     ///
     /// Not for a real cluster. With `group.protocol=consumer` leave the first two out: librdkafka refuses them.
+    ///
+    /// # Examples
+    /// ```
+    /// use keylane::{EmbeddedBroker, Subscription};
+    ///
+    /// let builder = Subscription::builder("parking-notifier", "parking-events")
+    ///     .kafka_settings(EmbeddedBroker::client_settings());
+    /// # let _ = builder;
+    /// ```
     pub fn client_settings() -> BTreeMap<String, String> {
         settings(&[("session.timeout.ms", "1500"), ("heartbeat.interval.ms", "100"), ("fetch.wait.max.ms", "10")])
     }

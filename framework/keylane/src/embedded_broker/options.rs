@@ -41,6 +41,16 @@ impl EmbeddedBrokerOptions {
 }
 
 /// What an embedded broker does when it dropped records that a reader had not committed.
+///
+/// # Examples
+/// ```
+/// use keylane::{EmbeddedBroker, EmbeddedBrokerOptions, EvictionGuard};
+///
+/// let options = EmbeddedBrokerOptions::default().eviction_guard(EvictionGuard::Report);
+/// let broker = EmbeddedBroker::start(options)?;
+/// # drop(broker);
+/// # Ok::<(), keylane::EmbeddedBrokerError>(())
+/// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum EvictionGuard {

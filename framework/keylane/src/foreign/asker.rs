@@ -2,7 +2,7 @@
 //! trips.
 
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use keylane_core::Liveness;
@@ -13,6 +13,7 @@ use rdkafka::{ClientConfig, TopicPartitionList};
 
 use super::Answers;
 use crate::client_config::creation_error;
+use crate::lock::lock;
 use crate::native::{AdminOptions, Reply, ReplyQueue};
 use crate::native::{describe_group, has_offsets, list_group_offsets, members};
 use crate::panics::caught;
@@ -47,7 +48,7 @@ impl Asker {
 
     /// `false` where the question cannot be asked. Does not wait: one question is under way at a time.
     pub(super) fn ask(&self, group: Arc<str>) -> bool {
-        let mut questions = self.questions.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut questions = lock(&self.questions);
         if questions.is_none() {
             *questions = self.start();
         }

@@ -1,12 +1,13 @@
 //! What is told of records that are held because no group is known to process them.
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 
 use keylane_core::{Epoch, HeldBecause, Provenance};
 
 use crate::Record;
 use crate::dead_letter::{NAME_LIMIT_BYTES, bounded_text};
+use crate::lock::lock;
 use crate::subscription::{Control, TroubleKind, TroublePlace};
 
 /// One epoch of one partition of the retry topic.
@@ -71,7 +72,7 @@ impl HeldRecords {
     ///
     /// The lock covers what is said of it: else an older word could come after a newer one, and stay.
     pub(super) fn note(&self, place: Place, held: Option<Held>) {
-        let mut by_place = self.by_place.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut by_place = lock(&self.by_place);
         let was_empty = by_place.is_empty();
         match held {
             Some(held) => by_place.insert(place, held),

@@ -10,7 +10,7 @@ mod held;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Mutex, MutexGuard};
 use std::time::Instant;
 
 use keylane_core::{ForeignPolicy, Groups, Liveness, Moment, Ownership, Ruling, Whose};
@@ -18,6 +18,7 @@ use rdkafka::ClientConfig;
 
 use crate::config::{ForeignRetries, RetryTopic};
 use crate::dead_letter::group_as_written;
+use crate::lock::lock;
 use crate::runtime::TopicTarget;
 use crate::subscription::Control;
 use crate::{Record, SubscriptionConfig};
@@ -103,7 +104,7 @@ impl RetryOwnership {
 
 impl Answers {
     fn groups(&self) -> MutexGuard<'_, Groups> {
-        self.groups.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.groups)
     }
 
     fn put(&self, group: &str, liveness: Liveness) {

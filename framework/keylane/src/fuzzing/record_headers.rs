@@ -5,7 +5,7 @@ use bytes::Bytes;
 use keylane_core::FailureHeaders;
 
 use crate::dead_letter::{
-    FailureHistory, RetryState, Writer, dead_letter_headers, provenance, read_retry_state, retry_headers,
+    FailureHistory, RetryState, Round, Writer, dead_letter_headers, provenance, read_retry_state, retry_headers,
 };
 use crate::record::RecordHeaders;
 use crate::{Headers, Origin, TaskMetadata};
@@ -136,7 +136,8 @@ fn assert_sent_on(original: &Headers, state: &RetryState, metadata: Option<&Task
     let round = state.round.max(1);
     let retried_for = state.retried_for;
 
-    let retried = retry_headers(original, &origin, timestamp, WRITER, &history, round, due, retried_for, metadata);
+    let this = Round { number: round, due_millis: due, retried_for };
+    let retried = retry_headers(original, &origin, timestamp, WRITER, &history, this, metadata);
     let expected = RetryState {
         round,
         attempts: state.attempts,

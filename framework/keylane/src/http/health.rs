@@ -89,10 +89,7 @@ pub(super) fn look(question: Question, subscriptions: &[Seen], polling_limit: Du
     let mut reasons = Vec::new();
     if subscriptions.is_empty() && question != Question::Live {
         let text = "no subscription has been added to the server".to_owned();
-        let nowhere = (None, None, None);
-        let (subscription, topic, partition) = nowhere;
-        let (severity, code) = (Verdict::Failing, Code::NoSubscription);
-        reasons.push(Reason { severity, code, subscription, topic, partition, text });
+        reasons.push(Reason::of_server(Verdict::Failing, Code::NoSubscription, text));
     }
     for Seen { name, status } in subscriptions {
         if let Some((code, text)) = failing(question, status, polling_limit) {
@@ -243,8 +240,12 @@ fn trouble_code(kind: TroubleKind) -> Code {
 }
 
 impl Reason {
+    fn of_server(severity: Verdict, code: Code, text: String) -> Self {
+        Self { severity, code, subscription: None, topic: None, partition: None, text }
+    }
+
     fn of_subscription(severity: Verdict, code: Code, name: &str, text: String) -> Self {
-        Self { severity, code, subscription: Some(name.to_owned()), topic: None, partition: None, text }
+        Self { subscription: Some(name.to_owned()), ..Self::of_server(severity, code, text) }
     }
 
     fn of_partition(code: Code, name: &str, partition: &PartitionStatus, text: String) -> Self {

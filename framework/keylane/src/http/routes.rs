@@ -1,6 +1,6 @@
 //! What can be asked for, and what comes of it.
 
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::{Arc, RwLock};
 use std::time::Duration;
 
 use axum::Router;
@@ -21,6 +21,7 @@ use super::health::{self, Question, Seen, Verdict};
 use super::hot_keys::{HotKeyLists, Keys};
 use super::problem::{self, Problem};
 use crate::SubscriptionHandle;
+use crate::lock;
 
 const OPENAPI: &str = include_str!("openapi.json");
 const LIMIT_DEFAULT: usize = 20;
@@ -77,7 +78,7 @@ pub(super) fn router(shared: Arc<Shared>) -> Router {
 
 impl Shared {
     fn find(&self, name: &str) -> Result<SubscriptionHandle, Problem> {
-        let all = self.subscriptions.read().unwrap_or_else(PoisonError::into_inner);
+        let all = lock::read(&self.subscriptions);
         all.iter().find(|handle| handle.name() == name).cloned().ok_or_else(|| {
             let text = format!("there is no subscription `{name}` here: /v1/subscriptions lists them");
             Problem::new(StatusCode::NOT_FOUND, "no_such_subscription", text)
@@ -86,7 +87,7 @@ impl Shared {
 
     fn health(&self, question: Question) -> Response {
         let seen: Vec<_> = {
-            let all = self.subscriptions.read().unwrap_or_else(PoisonError::into_inner);
+            let all = lock::read(&self.subscriptions);
             all.iter().map(|handle| Seen { name: handle.name().to_owned(), status: handle.status() }).collect()
         };
         let health = health::look(question, &seen, self.polling_limit);
@@ -121,7 +122,7 @@ async fn ready(State(shared): State<Arc<Shared>>) -> Response {
 }
 
 async fn subscriptions(State(shared): State<Arc<Shared>>) -> Response {
-    let all = shared.subscriptions.read().unwrap_or_else(PoisonError::into_inner);
+    let all = lock::read(&shared.subscriptions);
     json(StatusCode::OK, &SubscriptionList { subscriptions: all.iter().map(SubscriptionSummary::of).collect() })
 }
 

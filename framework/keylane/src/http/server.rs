@@ -3,7 +3,7 @@
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::sync::mpsc::sync_channel;
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::{Arc, RwLock};
 use std::thread;
 use std::time::Duration;
 
@@ -14,6 +14,7 @@ use tokio_util::sync::CancellationToken;
 use super::access::{Hosts, Token};
 use super::routes::{self, Shared};
 use crate::connections::{self, Bounds};
+use crate::lock;
 use crate::{State, SubscriptionHandle};
 
 /// More than twice what a polling thread waits for at most, slow brokers at an assignment.
@@ -32,6 +33,18 @@ pub struct AdminServer {
 }
 
 /// Puts an [`AdminServer`] together. Everything has a default: a free port of the loopback, read-only.
+///
+/// # Examples
+/// ```
+/// use keylane::http::AdminServer;
+///
+/// let admin = AdminServer::builder()
+///     .port(0) // a free one
+///     .token(std::env::var("ADMIN_TOKEN").unwrap_or_else(|_| "b3f1-4c2a-9d7e".into()))
+///     .start()?;
+/// println!("http://{}/health/ready", admin.local_addr());
+/// # Ok::<(), keylane::http::AdminError>(())
+/// ```
 #[derive(Clone, Debug)]
 #[must_use = "a builder does nothing until `start`"]
 pub struct AdminServerBuilder {
@@ -74,14 +87,23 @@ impl AdminServer {
     /// # Errors
     /// [`AdminError::DuplicateName`] where one of this name still runs.
     pub fn add(&self, subscription: SubscriptionHandle) -> Result<(), AdminError> {
-        let mut all = self.shared.subscriptions.write().unwrap_or_else(PoisonError::into_inner);
+        let mut all = lock::write(&self.shared.subscriptions);
         add(&mut all, subscription)
     }
 
     /// Serves the subscription of this name no longer; `false` where there is none. For one that has ended and will not come back:
     /// until it is taken out it is listed, and one that has failed keeps the process from being alive.
+    ///
+    /// # Examples
+    /// ```
+    /// use keylane::http::AdminServer;
+    ///
+    /// let admin = AdminServer::builder().start()?;
+    /// assert!(!admin.remove("not-there"));
+    /// # Ok::<(), keylane::http::AdminError>(())
+    /// ```
     pub fn remove(&self, name: &str) -> bool {
-        let mut all = self.shared.subscriptions.write().unwrap_or_else(PoisonError::into_inner);
+        let mut all = lock::write(&self.shared.subscriptions);
         let before = all.len();
         all.retain(|there| there.name() != name);
         all.len() < before
@@ -119,6 +141,16 @@ impl AdminServerBuilder {
 
     /// Listens on this address. Beyond the loopback everybody who can reach it can read state and health, under any
     /// `Host`; there is no TLS.
+    ///
+    /// # Examples
+    /// ```
+    /// use std::net::Ipv4Addr;
+    ///
+    /// use keylane::http::AdminServer;
+    ///
+    /// let in_a_container = AdminServer::builder().address((Ipv4Addr::UNSPECIFIED, 8081));
+    /// # let _ = in_a_container;
+    /// ```
     pub fn address(mut self, address: impl Into<SocketAddr>) -> Self {
         self.address = address.into();
         self

@@ -10,16 +10,13 @@ use std::time::Duration;
 use axum::body::{Body, to_bytes};
 use axum::http::header::CONTENT_TYPE;
 use axum::http::{HeaderMap, Request, StatusCode};
-use keylane_core::{
-    Delivery, Epoch, FailedAttempt, Failure, Moment, Offset, OutageGuard, Partition, PartitionSettings, Place,
-    Position, RetryPolicy, SettledMap,
-};
+use keylane_core::{FailedAttempt, Failure, Moment, OutageGuard, Place};
 use serde_json::Value;
 use tower::ServiceExt;
 
 use super::access::{Hosts, Token};
 use super::routes::{Shared, router};
-use crate::subscription::Control;
+use crate::subscription::{Control, guard_after_attempts};
 use crate::{
     HotKey, HotKeys, KeyHash, OldestRecord, OutageKind, PartitionStatus, PausedBy, RecordState, State,
     SubscriptionHandle, TroubleKind, TroublePlace,
@@ -36,29 +33,6 @@ fn guard_after(failure: Failure, keys: u64) -> OutageGuard {
 fn two_outages() -> OutageGuard {
     let place = Some(Place::new(0));
     guard_after_attempts((0..9).map(|_| FailedAttempt { place, ..Failure::Retryable.into() }))
-}
-
-/// One attempt of each key.
-fn guard_after_attempts(failures: impl Iterator<Item = FailedAttempt>) -> OutageGuard {
-    let retry =
-        RetryPolicy { in_place: keylane_core::InPlace::Times(0), dead_letter_topic: true, ..Default::default() };
-    let settings = PartitionSettings { retry, ..Default::default() };
-    let (epoch, start) = (Epoch::new(1), Some(Position::new(0)));
-    let mut partition = Partition::new(Arc::new(settings), epoch, start, SettledMap::new());
-    let mut guard = OutageGuard::default();
-    for (key, attempt) in (0..).zip(failures) {
-        let (offset, lane) = (Offset::new(i64::try_from(key).unwrap()), Some(key));
-        let (rounds, attempts, retried_for) = (0, 0, Duration::ZERO);
-        let delivery = Delivery { offset, lane, bytes: 0, due: None, rounds, attempts, retried_for, record: () };
-        partition.deliver(delivery, Moment::ORIGIN);
-        if let Some(mark) = partition.next_start_needs_mark().then(|| partition.wanted_mark().unwrap()) {
-            partition.mark_confirmed(mark);
-        }
-        let ticket = partition.next_start().unwrap().ticket;
-        let _ = partition.fail(ticket, attempt, 0, Moment::ORIGIN, &mut guard);
-    }
-    partition.tell_guard(&mut guard, Moment::ORIGIN);
-    guard
 }
 
 /// A subscription that nobody runs: its state is what the test says.

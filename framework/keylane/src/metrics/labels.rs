@@ -1,6 +1,6 @@
 //! The values of the bounded labels, one enum for each label.
 
-use keylane_core::RecordState;
+use keylane_core::{Reason, RecordState};
 
 /// A label of a metric, and what it may say.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -137,17 +137,28 @@ impl From<keylane_core::Wait> for RetryTier {
     }
 }
 
-label_enum! {
-    /// Why a record was dead-lettered: how its last attempt failed.
-    DeadLetterReason as "reason" {
-        Exhausted = "exhausted",
-        Fatal = "fatal",
-        Undecodable = "undecodable",
-        Panic = "panic",
-        Timeout = "timeout",
-        Poison = "poison",
-        /// It held up its partition.
-        Blocker = "blocker",
+/// Why a record was dead-lettered.
+impl LabelValue for Reason {
+    const LABEL: LabelDef = LabelDef {
+        name: "reason",
+        values: &[
+            Self::Exhausted.as_str(),
+            Self::Fatal.as_str(),
+            Self::Undecodable.as_str(),
+            Self::Panicked.as_str(),
+            Self::TimedOut.as_str(),
+            Self::Poison.as_str(),
+            Self::Blocker.as_str(),
+        ],
+    };
+    const ALL: &'static [Self] = &Self::ALL;
+
+    fn as_str(self) -> &'static str {
+        Self::as_str(self)
+    }
+
+    fn index(self) -> usize {
+        self as usize
     }
 }
 
@@ -292,7 +303,7 @@ label_enum! {
         /// By the user.
         Paused = "paused",
         /// Draining for shutdown.
-        Stopping = "stopping",
+        Draining = "draining",
         Stopped = "stopped",
         /// Ended by a fatal error.
         Failed = "failed",

@@ -31,9 +31,8 @@ pub use prometheus::{
 
 pub(crate) use {
     labels::{
-        AttemptResult, CommitFailure, ConsumerError, DeadLetterReason, DrainResult, LabelValue, LaneState, OutageKind,
-        Outcome, PollSection, ProduceFailure, ProduceTarget, Rebalance, RetryPlace, RetryTier, State,
-        UnreadableMetadata,
+        AttemptResult, CommitFailure, ConsumerError, DrainResult, LabelValue, LaneState, OutageKind, Outcome,
+        PollSection, ProduceFailure, ProduceTarget, Rebalance, RetryPlace, RetryTier, State, UnreadableMetadata,
     },
     partition::{LagMetrics, MetricLabels, PartitionMetrics, ReadMetrics},
     subscription::{PollMetrics, SubscriptionMetrics},

@@ -5,15 +5,21 @@
 #![doc = include_str!("reference.md")]
 
 use ::metrics::Unit;
-use keylane_core::RecordState;
+use keylane_core::{Reason, RecordState};
 
 use super::labels::{
-    AttemptResult, CommitFailure, ConsumerError, DeadLetterReason, DrainResult, LabelDef, LabelValue, LaneState,
-    OutageKind, Outcome, PollSection, ProduceFailure, ProduceTarget, Rebalance, RetryPlace, RetryTier, State,
-    UnreadableMetadata,
+    AttemptResult, CommitFailure, ConsumerError, DrainResult, LabelDef, LabelValue, LaneState, OutageKind, Outcome,
+    PollSection, ProduceFailure, ProduceTarget, Rebalance, RetryPlace, RetryTier, State, UnreadableMetadata,
 };
 
 /// How a metric behaves.
+///
+/// # Examples
+/// ```
+/// use keylane::metrics::names::MetricKind;
+///
+/// assert_eq!(MetricKind::Counter.as_str(), "counter");
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum MetricKind {
@@ -105,7 +111,7 @@ metrics! {
     /// Records between the watermark (the offset a commit may cover) and the end of the partition on the broker.
     OFFSET_LAG = "keylane_offset_lag_records": Gauge, Count, [SUBSCRIPTION, TOPIC, PARTITION];
     /// Age of the record at the watermark, by its own timestamp; 0 when everything up to the end is settled. Behind an open
-    /// transaction, whose records nobody may see yet: for how long nothing could be read.
+    /// transaction, whose records cannot be read yet: for how long nothing could be read.
     LAG_SECONDS = "keylane_lag_seconds": Gauge, Seconds, [SUBSCRIPTION, TOPIC, PARTITION];
     /// Offsets behind the last stable offset, where an open transaction has kept records from being read for some seconds: part of
     /// the lag, in records and in seconds. 0 otherwise; the markers that end transactions do not count.
@@ -190,7 +196,7 @@ metrics! {
     /// Time from the moment a record was due, by its retry topic or its producer, to its first start: how late it begins.
     DUE_LATENESS = "keylane_due_lateness_seconds": Histogram, Seconds, [SUBSCRIPTION], LATENESS_SECONDS;
     /// Records written to the dead-letter topic and acknowledged, by reason.
-    DEAD_LETTERS = "keylane_dead_letters_total": Counter, Count, [SUBSCRIPTION, TOPIC, PARTITION, DeadLetterReason::LABEL];
+    DEAD_LETTERS = "keylane_dead_letters_total": Counter, Count, [SUBSCRIPTION, TOPIC, PARTITION, Reason::LABEL];
     /// Records in the dead-letter topic, from any writer: end minus start offsets of its partitions, so what was compacted
     /// away and the markers of transactions count as well. Asked for twice a minute; absent while it is unknown.
     DEAD_LETTER_TOPIC = "keylane_dead_letter_topic_records": Gauge, Count, [SUBSCRIPTION];
@@ -249,7 +255,7 @@ metrics! {
     LAST_POLL = "keylane_last_poll_timestamp_seconds": Gauge, Seconds, [SUBSCRIPTION];
     /// Errors the client reported.
     CONSUMER_ERRORS = "keylane_consumer_errors_total": Counter, Count, [SUBSCRIPTION, ConsumerError::LABEL];
-    /// 1 for the state the subscription is in, 0 for the others.
+    /// 1 for the state the subscription is in, 0 for the others. A member in a rebalance is `running`.
     SUBSCRIPTION_STATE = "keylane_subscription_state": Gauge, Count, [SUBSCRIPTION, State::LABEL];
     /// Always 1; the version is in the label.
     BUILD_INFO = "keylane_build_info": Gauge, Count, [VERSION];

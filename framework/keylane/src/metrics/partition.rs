@@ -5,11 +5,9 @@
 
 use std::time::{Duration, Instant};
 
-use keylane_core::RecordState;
+use keylane_core::{Reason, RecordState};
 
-use super::labels::{
-    AttemptResult, DeadLetterReason, LabelValue, LaneState, Outcome, RetryPlace, RetryTier, UnreadableMetadata,
-};
+use super::labels::{AttemptResult, LabelValue, LaneState, Outcome, RetryPlace, RetryTier, UnreadableMetadata};
 use super::names;
 use super::series::{CounterSeries, GaugeSeries, HistogramSeries, Scope, SecondsSeries, Touch};
 
@@ -91,7 +89,7 @@ impl PartitionMetrics {
             due_lateness: labels.subscription_scope().histogram(&names::DUE_LATENESS),
             starved_seconds: scope.seconds(&names::STARVED_SECONDS),
             retries: scope.counters::<RetryPlace>(&names::RETRIES),
-            dead_letters: scope.counters::<DeadLetterReason>(&names::DEAD_LETTERS),
+            dead_letters: scope.counters::<Reason>(&names::DEAD_LETTERS),
             outage_holds: scope.counter(&names::OUTAGE_HOLDS),
             poison_suspicions: scope.counter(&names::POISON_SUSPICIONS),
             repeated_deliveries: scope.counter(&names::REPEATED_DELIVERIES),
@@ -175,7 +173,7 @@ impl PartitionMetrics {
     }
 
     /// Counted when the write is acknowledged.
-    pub(crate) fn dead_lettered(&mut self, reason: DeadLetterReason, records: u64) {
+    pub(crate) fn dead_lettered(&mut self, reason: Reason, records: u64) {
         self.dead_letters[reason.index()].add(records);
     }
 

@@ -1,6 +1,6 @@
 //! The series of one subscription, and those of its poll thread.
 
-use std::sync::{PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+use std::sync::{RwLock, RwLockReadGuard, RwLockWriteGuard};
 use std::time::Duration;
 
 use ::metrics::{Gauge, gauge};
@@ -11,6 +11,7 @@ use super::labels::{
 };
 use super::names;
 use super::series::{CounterSeries, GaugeSeries, HistogramSeries, KnownGaugeSeries, Scope, Touch};
+use crate::lock;
 
 /// What the threads and tasks of one subscription count. Everything here is rare, so a lock is cheap enough.
 ///
@@ -138,11 +139,11 @@ impl SubscriptionMetrics {
     }
 
     fn read(&self) -> RwLockReadGuard<'_, Series> {
-        self.series.read().unwrap_or_else(PoisonError::into_inner)
+        lock::read(&self.series)
     }
 
     fn write(&self) -> RwLockWriteGuard<'_, Series> {
-        self.series.write().unwrap_or_else(PoisonError::into_inner)
+        lock::write(&self.series)
     }
 }
 

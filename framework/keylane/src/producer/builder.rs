@@ -38,15 +38,6 @@ impl From<TaskProducerConfig> for TaskProducerBuilder {
 }
 
 /// Why a task producer could not start.
-///
-/// # Examples
-/// ```
-/// use keylane::{TaskProducer, TaskProducerError};
-///
-/// let incomplete = TaskProducer::builder("parking-events").bootstrap_servers("localhost:9092");
-/// let Err(error) = incomplete.build() else { panic!("it has no application id") };
-/// assert!(matches!(error, TaskProducerError::Invalid { setting: "application_id", .. }));
-/// ```
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum TaskProducerError {

@@ -6,7 +6,7 @@
 //! thread.
 
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard};
+use std::sync::{Arc, RwLock, RwLockReadGuard};
 use std::time::{Duration, Instant};
 
 use rdkafka::config::{FromClientConfigAndContext, RDKafkaLogLevel};
@@ -20,6 +20,8 @@ use super::pending::{Admission, Pending};
 use super::raw::Acknowledged;
 use super::write_error::{WriteError, WriteFailure};
 use crate::client_config::{ClientConfigError, creation_error, without_secrets};
+use crate::client_log;
+use crate::lock;
 use crate::panics;
 
 /// How long the thread waits for events before it looks for anything else.
@@ -62,7 +64,7 @@ impl Client {
 
     /// The present client. Held for one call, never across an await.
     pub(super) fn native(&self) -> RwLockReadGuard<'_, Native> {
-        self.native.read().unwrap_or_else(PoisonError::into_inner)
+        lock::read(&self.native)
     }
 
     /// The client's own limit of a record. librdkafka's default where the configuration has none.
@@ -76,7 +78,7 @@ impl Client {
     }
 
     fn replace(&self, native: Native) -> Native {
-        std::mem::replace(&mut *self.native.write().unwrap_or_else(PoisonError::into_inner), native)
+        std::mem::replace(&mut *lock::write(&self.native), native)
     }
 }
 
@@ -87,7 +89,7 @@ fn create(config: &ClientConfig) -> Result<Native, KafkaError> {
 /// What is called with the text of a panic of the thread.
 pub(crate) type OnPanic = Arc<dyn Fn(&str) + Send + Sync>;
 
-/// Nothing may wait for an answer that nobody would hear: after a panic what is on its way fails, and nothing more is taken.
+/// Nothing may wait for an answer that cannot come: after a panic what is on its way fails, and nothing more is taken.
 fn serve(client: &Arc<Client>, on_panic: &OnPanic) {
     let Err(text) = panics::caught(|| run(client)) else { return };
     tracing::error!(
@@ -233,16 +235,7 @@ fn acknowledged(topic: &Arc<str>, partition: i32, offset: i64) -> Result<Acknowl
 
 impl ClientContext for Context {
     fn log(&self, level: RDKafkaLogLevel, facility: &str, message: &str) {
-        let message = without_secrets(message);
-        match level {
-            RDKafkaLogLevel::Emerg
-            | RDKafkaLogLevel::Alert
-            | RDKafkaLogLevel::Critical
-            | RDKafkaLogLevel::Error
-            | RDKafkaLogLevel::Warning => tracing::warn!(facility, "producer: {message}"),
-            RDKafkaLogLevel::Notice | RDKafkaLogLevel::Info => tracing::info!(facility, "producer: {message}"),
-            RDKafkaLogLevel::Debug => tracing::debug!(facility, "producer: {message}"),
-        }
+        client_log::log("producer", level, facility, message);
     }
 
     /// Broker connections come and go; what concerns a record arrives in its answer.

@@ -1,6 +1,8 @@
 //! How much is on its way to the broker, the limits of it, and waiting until it is settled.
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard};
+
+use crate::lock::lock;
 use std::time::Duration;
 
 use tokio::sync::Notify;
@@ -104,7 +106,7 @@ impl Pending {
         self.changed.notify_waiters();
     }
 
-    /// Admits nothing from now on: there is nobody to hear the answers.
+    /// Admits nothing from now on: the answers would not be heard.
     pub(super) fn break_down(&self) {
         self.state().broken = true;
         self.changed.notify_waiters();
@@ -160,7 +162,7 @@ impl Pending {
 
     /// The counters stay true in a panic: nothing panics while they are half changed.
     fn state(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.state)
     }
 }
 

@@ -1,6 +1,8 @@
 //! The first lines of a kind, and a count of the rest.
 
-use std::sync::{Mutex, PoisonError};
+use std::sync::Mutex;
+
+use crate::lock::lock;
 use std::time::{Duration, Instant};
 
 /// Lets a few lines of a kind through in each window, and counts those it leaves out.
@@ -19,7 +21,7 @@ struct State {
     /// When the latest window began.
     began: Option<Instant>,
     written: u32,
-    /// In the latest window, and in those before it that nobody has asked about yet.
+    /// In the latest window, and in those before it that were not asked about yet.
     left_out: u64,
     left_out_before: u64,
 }
@@ -31,7 +33,7 @@ impl BoundedLines {
 
     /// Whether a line may be written now. If not, it is counted.
     pub(crate) fn may_write(&self, now: Instant) -> bool {
-        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut state = lock(&self.state);
         if state.is_over(now, self.window) {
             let left_out_before = state.left_out_before + state.left_out;
             *state = State { began: Some(now), left_out_before, ..State::default() };
@@ -47,7 +49,7 @@ impl BoundedLines {
 
     /// How many were left out in the windows that are over, since the last call.
     pub(crate) fn take_left_out(&self, now: Instant) -> u64 {
-        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut state = lock(&self.state);
         let mut left_out = std::mem::take(&mut state.left_out_before);
         if state.is_over(now, self.window) {
             left_out += std::mem::take(&mut state.left_out);
@@ -57,7 +59,7 @@ impl BoundedLines {
 
     /// The same of all windows, at the end.
     pub(crate) fn take_all_left_out(&self) -> u64 {
-        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut state = lock(&self.state);
         std::mem::take(&mut state.left_out_before) + std::mem::take(&mut state.left_out)
     }
 }

@@ -1,8 +1,10 @@
 //! The names of places and classes of errors, and what the core has in their stead.
 
 use std::collections::HashMap;
+
+use crate::lock::lock;
 use std::hash::{DefaultHasher, Hasher};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard};
 
 use keylane_core::{ErrorClass, Place};
 
@@ -56,7 +58,7 @@ impl FaultNames {
     }
 
     fn known(&self) -> MutexGuard<'_, Known> {
-        self.known.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.known)
     }
 }
 

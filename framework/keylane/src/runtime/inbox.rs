@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 
 use keylane_core::{LeaderEpoch, LogId, Ticket};
@@ -12,6 +12,7 @@ use super::attempt::AttemptOutcome;
 use super::life::EpochLife;
 use super::turns::TurnPermit;
 use crate::Record;
+use crate::lock::lock;
 use crate::producer::raw::Acknowledged;
 use crate::producer::write_error::WriteError;
 
@@ -195,7 +196,7 @@ impl Inbox {
 
     fn lock(&self) -> MutexGuard<'_, Mail> {
         // Nothing that runs under this lock can leave the mail half-written.
-        self.mail.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.mail)
     }
 }
 

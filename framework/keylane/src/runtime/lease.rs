@@ -1,7 +1,9 @@
 //! The core's [`Lease`], kept by the polling thread and read by the owners.
 
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use crate::lock::lock;
+use std::sync::{Mutex, MutexGuard};
 use std::time::{Duration, Instant, SystemTime};
 
 use keylane_core::{LEASE, Lease, Look, Moment};
@@ -76,7 +78,7 @@ impl SharedLease {
 
     fn state(&self) -> MutexGuard<'_, State> {
         // Nothing that runs under this lock can leave it half-written.
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.state)
     }
 }
 

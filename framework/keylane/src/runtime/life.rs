@@ -1,8 +1,10 @@
 //! What of an epoch reaches beyond its owner: whether it is over, by when it has to be, and who still works for it.
 
 use std::fmt;
+
+use crate::lock::lock;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::time::Instant;
 
 use tokio::sync::Notify;
@@ -40,7 +42,7 @@ impl EpochLife {
     /// A drain has begun and ends by then; a second deadline can only bring it forward.
     pub(crate) fn set_draining(&self, deadline: Instant) {
         {
-            let mut known = self.drain_deadline.lock().unwrap_or_else(PoisonError::into_inner);
+            let mut known = lock(&self.drain_deadline);
             *known = Some(known.map_or(deadline, |earlier| earlier.min(deadline)));
         }
         self.draining.cancel();
@@ -55,7 +57,7 @@ impl EpochLife {
     }
 
     pub(crate) fn drain_deadline(&self) -> Option<Instant> {
-        *self.drain_deadline.lock().unwrap_or_else(PoisonError::into_inner)
+        *lock(&self.drain_deadline)
     }
 
     pub(super) fn enter(self: &Arc<Self>) -> Presence {

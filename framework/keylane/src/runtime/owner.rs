@@ -35,7 +35,7 @@ const ATTEMPTS_PER_TURN: usize = 256;
 /// attempts end as fast as they start, few records are pending at a time.
 const RECORDS_PER_TURN: usize = ATTEMPTS_PER_TURN;
 /// The same in time, for attempts that compute.
-const NANOS_PER_TURN: u128 = 1_000_000;
+const TIME_PER_TURN: Duration = Duration::from_millis(1);
 /// An owner that has nothing to do looks up so often all the same: the age of what it holds grows while it sleeps, and
 /// metrics that nobody touches fade away.
 const BUSY_LOOK: Duration = Duration::from_secs(1);
@@ -352,7 +352,7 @@ impl Owner {
             } else {
                 clock = self.start_in_place(stage, begin, call, ticket, clock);
             }
-            if (clock - turn_began).as_nanos() > NANOS_PER_TURN {
+            if clock - turn_began > TIME_PER_TURN {
                 return true;
             }
         }

@@ -4,12 +4,13 @@
 //! deleted and re-created with fewer. Then writes to those that are gone would fail for ever.
 
 use std::sync::atomic::{AtomicI32, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 
 use rdkafka::ClientConfig;
 
 use super::work::TopicTarget;
+use crate::lock::lock;
 use crate::panics::caught;
 use crate::subscription::{Control, SubscriptionError, TroubleKind, TroublePlace};
 use crate::topics::{Cluster, Lookup, NamedTopic, Role};
@@ -69,7 +70,7 @@ impl PartitionCount {
     }
 
     fn asking(&self) -> MutexGuard<'_, Asking> {
-        self.shared.asking.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.shared.asking)
     }
 }
 

@@ -1,12 +1,13 @@
 //! What the polling thread and the handle read of an owner, without asking it.
 
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU32, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::time::Instant;
 
 use keylane_core::{LeaderEpoch, Mark, RecordState};
 
 use crate::KeyHash;
+use crate::lock::lock;
 use crate::subscription::HotKeys;
 
 /// One owner's state, published once a turn. Relaxed is enough: each figure stands alone, but for a pause; and the commit
@@ -142,24 +143,24 @@ impl Progress {
     }
 
     pub(super) fn set_oldest(&self, oldest: Option<OldestRecord>) {
-        *self.oldest.lock().unwrap_or_else(PoisonError::into_inner) = oldest;
+        *lock(&self.oldest) = oldest;
     }
 
     pub(crate) fn oldest(&self) -> Option<OldestRecord> {
-        *self.oldest.lock().unwrap_or_else(PoisonError::into_inner)
+        *lock(&self.oldest)
     }
 
     pub(super) fn set_hot_keys(&self, hot_keys: Arc<HotKeys>) {
-        *self.hot_keys.lock().unwrap_or_else(PoisonError::into_inner) = hot_keys;
+        *lock(&self.hot_keys) = hot_keys;
     }
 
     pub(crate) fn hot_keys(&self) -> Arc<HotKeys> {
-        self.hot_keys.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        lock(&self.hot_keys).clone()
     }
 
     /// Replaces the commit point not yet taken, if any.
     pub(crate) fn set_commit_point(&self, point: CommitPoint) {
-        *self.commit_point.lock().unwrap_or_else(PoisonError::into_inner) = Some(point);
+        *lock(&self.commit_point) = Some(point);
         self.has_commit_point.store(true, Ordering::Release);
     }
 
@@ -168,6 +169,6 @@ impl Progress {
         if !self.has_commit_point.swap(false, Ordering::Acquire) {
             return None;
         }
-        self.commit_point.lock().unwrap_or_else(PoisonError::into_inner).take()
+        lock(&self.commit_point).take()
     }
 }

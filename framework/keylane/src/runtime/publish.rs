@@ -12,7 +12,7 @@ use super::owner::{Held, Owner};
 use super::partition_count;
 use super::settle::unix_millis;
 use super::work::TopicTarget;
-use crate::dead_letter::{self, FailureHistory, Writer};
+use crate::dead_letter::{self, FailureHistory, Round, Writer};
 use crate::metrics::LaneState;
 use crate::producer::raw::OutgoingRecord;
 use crate::producer::write_error::{WriteError, WriteFailure};
@@ -73,7 +73,9 @@ impl Owner {
         let headers = match &request.publish {
             Publish::Retry { round, delay } => {
                 let due = unix_millis().saturating_add(i64::try_from(delay.as_millis()).unwrap_or(i64::MAX));
-                self.retry_headers(held, &origin, &history, *round, due, request.retried_for)
+                let retried_for = request.retried_for;
+                let round = Round { number: *round, due_millis: due, retried_for };
+                self.retry_headers(held, &origin, &history, round)
             }
             Publish::DeadLetter { .. } => self.dead_letter_headers(held, &origin, &history, request.headers),
         };
@@ -100,15 +102,7 @@ impl Owner {
         dead_letter::dead_letter_headers(held.record.headers(), origin, timestamp, self.writer(), history, which)
     }
 
-    fn retry_headers(
-        &self,
-        held: &Held,
-        origin: &Origin,
-        history: &FailureHistory,
-        round: u32,
-        due: i64,
-        retried_for: Duration,
-    ) -> Headers {
+    fn retry_headers(&self, held: &Held, origin: &Origin, history: &FailureHistory, round: Round) -> Headers {
         dead_letter::retry_headers(
             held.record.headers(),
             origin,
@@ -116,8 +110,6 @@ impl Owner {
             self.writer(),
             history,
             round,
-            due,
-            retried_for,
             held.record.metadata(),
         )
     }

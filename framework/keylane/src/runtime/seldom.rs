@@ -1,6 +1,8 @@
 //! One log line where an outage would write thousands.
 
-use std::sync::{Mutex, PoisonError};
+use std::sync::Mutex;
+
+use crate::lock::lock;
 use std::time::{Duration, Instant};
 
 /// Lines of one kind, so often at most.
@@ -23,7 +25,7 @@ impl Seldom {
 
     /// Whether a line is due: then how many were left out since the last one.
     pub(crate) fn due(&self, now: Instant) -> Option<u64> {
-        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut state = lock(&self.state);
         if state.told_at.is_some_and(|told| now.saturating_duration_since(told) < self.every) {
             state.left_out += 1;
             return None;

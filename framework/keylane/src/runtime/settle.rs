@@ -17,7 +17,7 @@ use super::partition_count;
 use super::work::{Runtime, TopicTarget};
 use crate::Record;
 use crate::dead_letter::{FailureHistory, MAX_ERROR_BYTES, bounded_text};
-use crate::metrics::{DeadLetterReason, Outcome, ProduceFailure, ProduceTarget, RetryPlace, RetryTier};
+use crate::metrics::{Outcome, ProduceFailure, ProduceTarget, RetryPlace, RetryTier};
 use crate::producer::write_error::{WriteError, WriteErrorKind, WriteFailure};
 use crate::subscription::{SubscriptionError, TroubleKind, TroublePlace};
 use crate::task_error::Cause;
@@ -219,7 +219,7 @@ impl Owner {
                             Some(Publish::DeadLetter { reason }) => reason,
                             _ => Reason::Exhausted,
                         };
-                        self.metrics.dead_lettered(reason_label(reason), 1);
+                        self.metrics.dead_lettered(reason, 1);
                         Outcome::DeadLettered
                     }
                     Settlement::Foreign => {
@@ -313,18 +313,6 @@ fn target(writing: Option<Publish>) -> ProduceTarget {
     match writing {
         Some(Publish::Retry { .. }) => ProduceTarget::Retry,
         _ => ProduceTarget::DeadLetter,
-    }
-}
-
-fn reason_label(reason: Reason) -> DeadLetterReason {
-    match reason {
-        Reason::Fatal => DeadLetterReason::Fatal,
-        Reason::Undecodable => DeadLetterReason::Undecodable,
-        Reason::Panicked => DeadLetterReason::Panic,
-        Reason::TimedOut => DeadLetterReason::Timeout,
-        Reason::Poison => DeadLetterReason::Poison,
-        Reason::Blocker => DeadLetterReason::Blocker,
-        _ => DeadLetterReason::Exhausted,
     }
 }
 

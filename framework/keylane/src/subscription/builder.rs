@@ -48,12 +48,31 @@ impl SubscriptionBuilder {
     }
 
     /// See [`SubscriptionConfig::name`].
+    ///
+    /// # Examples
+    /// ```
+    /// use keylane::Subscription;
+    ///
+    /// let builder =
+    ///     Subscription::builder("parking-notifier-v2", "parking-events").name("parking-notifier");
+    /// # let _ = builder;
+    /// ```
     pub fn name(mut self, name: impl Into<String>) -> Self {
         self.config.name = Some(name.into());
         self
     }
 
     /// See [`SubscriptionConfig::concurrency`].
+    ///
+    /// # Examples
+    /// ```
+    /// use keylane::Subscription;
+    ///
+    /// // A pool of 20 connections, a topic of 4 partitions.
+    /// let builder =
+    ///     Subscription::builder("parking-notifier", "parking-events").concurrency(20 / 4);
+    /// # let _ = builder;
+    /// ```
     pub fn concurrency(mut self, attempts: usize) -> Self {
         self.config.concurrency = attempts;
         self
@@ -72,6 +91,18 @@ impl SubscriptionBuilder {
     }
 
     /// See [`SubscriptionConfig::attempt_timeout`].
+    ///
+    /// # Examples
+    /// ```
+    /// use keylane::Subscription;
+    /// use std::time::Duration;
+    ///
+    /// let builder = Subscription::builder("parking-notifier", "parking-events")
+    ///     .attempt_timeout(Duration::from_secs(30))
+    ///     .drain_timeout(Duration::from_secs(10))
+    ///     .shutdown_timeout(Duration::from_secs(20));
+    /// # let _ = builder;
+    /// ```
     pub fn attempt_timeout(mut self, timeout: Duration) -> Self {
         self.config.attempt_timeout = timeout;
         self

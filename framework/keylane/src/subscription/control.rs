@@ -1,11 +1,10 @@
 //! What the handle, the owners and the polling thread tell each other.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 
-use dashmap::DashMap;
 use keylane_core::{OutageGuard, PausedBy};
 use tokio::sync::Notify;
 
@@ -14,7 +13,11 @@ use super::hot_keys::HotKeys;
 use super::outage::OutageWatch;
 use super::status::{PartitionStatus, State, SubscriptionStatus};
 use super::troubles::Troubles;
+use crate::lock::lock;
 use crate::runtime::GivenUpLog;
+
+/// Topic and partition.
+type Place = (Arc<str>, i32);
 
 /// Shared by everything of one subscription. Written rarely; nothing on the way of a record.
 #[derive(Debug)]
@@ -25,7 +28,7 @@ pub(crate) struct Control {
     state: AtomicU8,
     paused: AtomicBool,
     /// What the user paused of the assigned partitions.
-    paused_partitions: Mutex<BTreeSet<(Arc<str>, i32)>>,
+    paused_partitions: Mutex<BTreeSet<Place>>,
     /// Looked at by every housekeeping; the set only where this is set.
     any_partition_paused: AtomicBool,
     shutdown: Mutex<Option<Instant>>,
@@ -40,8 +43,9 @@ pub(crate) struct Control {
     began: Instant,
     /// When the polling thread last began a pass, since `began`.
     polled_millis: AtomicU64,
-    partitions: DashMap<(Arc<str>, i32), PartitionStatus>,
-    hot_keys: DashMap<(Arc<str>, i32), Arc<HotKeys>>,
+    /// Written by the polling thread, once a second each. In the order in which a status lists them.
+    partitions: Mutex<BTreeMap<Place, PartitionStatus>>,
+    hot_keys: Mutex<BTreeMap<Place, Arc<HotKeys>>>,
     ended: AtomicBool,
     changed: Notify,
 }
@@ -66,8 +70,8 @@ impl Control {
             assigned: AtomicBool::new(false),
             began: Instant::now(),
             polled_millis: AtomicU64::new(0),
-            partitions: DashMap::new(),
-            hot_keys: DashMap::new(),
+            partitions: Mutex::default(),
+            hot_keys: Mutex::default(),
             ended: AtomicBool::new(false),
             changed: Notify::new(),
         }
@@ -113,7 +117,7 @@ impl Control {
     fn note_failure(&self, error: SubscriptionError) {
         let text = error.to_string();
         let is_first = {
-            let mut failure = self.failure.lock().unwrap_or_else(PoisonError::into_inner);
+            let mut failure = lock(&self.failure);
             let is_first = failure.is_none();
             failure.get_or_insert(error);
             is_first
@@ -130,7 +134,7 @@ impl Control {
     }
 
     pub(crate) fn has_failed(&self) -> bool {
-        self.failure.lock().unwrap_or_else(PoisonError::into_inner).is_some()
+        lock(&self.failure).is_some()
     }
 
     pub(crate) fn must_end(&self) -> bool {
@@ -139,12 +143,12 @@ impl Control {
 
     /// Asks for a shutdown that drains until `deadline`; a later call can only bring the deadline forward.
     pub(crate) fn request_shutdown(&self, deadline: Instant) {
-        let mut shutdown = self.shutdown.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut shutdown = lock(&self.shutdown);
         *shutdown = Some(shutdown.map_or(deadline, |earlier| earlier.min(deadline)));
     }
 
     pub(crate) fn shutdown_deadline(&self) -> Option<Instant> {
-        *self.shutdown.lock().unwrap_or_else(PoisonError::into_inner)
+        *lock(&self.shutdown)
     }
 
     pub(crate) fn set_paused(&self, paused: bool) {
@@ -160,7 +164,7 @@ impl Control {
         let place = (Arc::from(topic), partition);
         // Under the lock: what is given up meanwhile must not stay paused for its next time here.
         let mut all = self.paused_partitions();
-        if !self.partitions.contains_key(&place) {
+        if !lock(&self.partitions).contains_key(&place) {
             return false;
         }
         if paused {
@@ -177,8 +181,8 @@ impl Control {
             && self.paused_partitions().contains(&(topic.clone(), partition))
     }
 
-    fn paused_partitions(&self) -> MutexGuard<'_, BTreeSet<(Arc<str>, i32)>> {
-        self.paused_partitions.lock().unwrap_or_else(PoisonError::into_inner)
+    fn paused_partitions(&self) -> MutexGuard<'_, BTreeSet<Place>> {
+        lock(&self.paused_partitions)
     }
 
     /// The polling thread begins a pass.
@@ -220,39 +224,38 @@ impl Control {
     }
 
     pub(crate) fn set_partition(&self, status: PartitionStatus) {
-        self.partitions.insert((status.topic.clone(), status.partition), status);
+        lock(&self.partitions).insert((status.topic.clone(), status.partition), status);
     }
 
     pub(crate) fn remove_partition(&self, topic: &Arc<str>, partition: i32) {
         let place = (topic.clone(), partition);
         let mut paused = self.paused_partitions();
-        self.partitions.remove(&place);
-        self.hot_keys.remove(&place);
+        lock(&self.partitions).remove(&place);
+        lock(&self.hot_keys).remove(&place);
         if paused.remove(&place) {
             tracing::warn!(
                 topic = &**topic,
                 partition,
-                "a partition that was paused is given up; whoever gets it next, this member too, does not pause it"
+                "a partition that was paused is given up; its next owner, this member too, does not pause it"
             );
         }
         self.any_partition_paused.store(!paused.is_empty(), Ordering::Relaxed);
     }
 
     pub(crate) fn set_hot_keys(&self, topic: &Arc<str>, partition: i32, hot_keys: Arc<HotKeys>) {
-        self.hot_keys.insert((topic.clone(), partition), hot_keys);
+        lock(&self.hot_keys).insert((topic.clone(), partition), hot_keys);
     }
 
     /// Of all partitions.
     pub(crate) fn hot_keys(&self) -> HotKeys {
         let mut all = HotKeys::default();
-        self.hot_keys.iter().for_each(|entry| all.extend(entry.value()));
+        lock(&self.hot_keys).values().for_each(|hot_keys| all.extend(hot_keys));
         all.sorted()
     }
 
     pub(crate) fn status(&self) -> SubscriptionStatus {
-        let mut partitions: Vec<_> = self.partitions.iter().map(|entry| entry.value().clone()).collect();
+        let partitions: Vec<_> = lock(&self.partitions).values().cloned().collect();
         let troubles = self.troubles.lasting();
-        partitions.sort_by(|a, b| (&a.topic, a.partition).cmp(&(&b.topic, b.partition)));
         let takes_in_no_more = partitions.iter().any(|partition| partition.paused_by.is_some_and(PausedBy::is_limit));
         SubscriptionStatus {
             state: self.state(),
@@ -284,7 +287,7 @@ impl Control {
             tokio::pin!(changed);
             changed.as_mut().enable();
             if self.has_ended() {
-                let failure = self.failure.lock().unwrap_or_else(PoisonError::into_inner);
+                let failure = lock(&self.failure);
                 return failure.clone().map_or(Ok(()), Err);
             }
             changed.await;

@@ -7,6 +7,21 @@ use crate::client_config::ClientConfigError;
 use crate::topics::TopicError;
 
 /// Why a subscription did not start.
+///
+/// # Examples
+/// ```
+/// use keylane::{Json, StartError, Subscription, Task, TaskError};
+///
+/// async fn start() -> Result<Subscription, StartError> {
+///     let processor = async |_: Task<String>| Ok::<(), TaskError>(());
+///     // The error names the setting, the topic or the permission.
+///     Subscription::builder("parking-notifier", "parking-events")
+///         .start(Json, processor)
+///         .await
+///         .inspect_err(|error| eprintln!("{error}"))
+/// }
+/// # let _ = start;
+/// ```
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum StartError {
@@ -69,7 +84,7 @@ pub enum SubscriptionError {
         partition: i32,
         /// Its offset; it is not committed.
         offset: i64,
-        /// Why it ended: `exhausted`, `fatal`, `undecodable`, `panic` or `timeout`.
+        /// Why it ended: `exhausted`, `fatal`, `undecodable`, `panic`, `timeout` or `poison`.
         reason: &'static str,
     },
     /// The Kafka client reported a fatal error.

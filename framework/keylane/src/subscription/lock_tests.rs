@@ -3,7 +3,7 @@
 #![allow(clippy::unwrap_used)]
 
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::{Arc, RwLock};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
@@ -13,6 +13,7 @@ use tracing::{Event, Subscriber};
 use tracing_subscriber::layer::{Context, Layer, SubscriberExt};
 
 use super::{Control, Subscription, SubscriptionError};
+use crate::lock;
 use crate::{
     Blocker, DeadLetter, EmbeddedBroker, EmbeddedBrokerOptions, Limits, NewTask, Raw, Task, TaskError, TaskProducer,
 };
@@ -54,7 +55,7 @@ impl<S: Subscriber> Layer<S> for Lines {
             return;
         }
         self.seen.fetch_add(1, Ordering::SeqCst);
-        let control = self.control.read().unwrap_or_else(PoisonError::into_inner);
+        let control = lock::read(&self.control);
         let is_locked = || control.as_ref().is_none_or(|control| control.is_locked());
         // Another thread may have it for a moment.
         let until = Instant::now() + Duration::from_secs(5);

@@ -1,10 +1,11 @@
 //! Outages as this member sees them: its guard, its log lines, and what others are shown.
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::{Duration, Instant, SystemTime};
 
 use keylane_core::{ErrorClass, Moment, OutageGuard, OutageState, Place};
 
+use crate::lock::lock;
 use crate::runtime::FaultNames;
 
 /// What is an outage at present, and what is held because of it. See [`Outage`](crate::Outage).
@@ -48,6 +49,11 @@ pub struct OngoingOutage {
 }
 
 /// What fails in an outage.
+///
+/// # Examples
+/// ```
+/// assert_eq!(keylane::OutageKind::BadDeployment.as_str(), "bad_deployment");
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[non_exhaustive]
 pub enum OutageKind {
@@ -135,7 +141,7 @@ impl OutageWatch {
     }
 
     pub(crate) fn guard(&self) -> MutexGuard<'_, OutageGuard> {
-        self.guard.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.guard)
     }
 
     #[cfg(all(test, feature = "embedded-broker"))]
@@ -156,7 +162,7 @@ impl OutageWatch {
     }
 
     fn seen(&self) -> MutexGuard<'_, Vec<Seen>> {
-        self.seen.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.seen)
     }
 
     /// Lets go what is held, until the outages of now have ended.
@@ -272,4 +278,98 @@ fn ongoing(state: &OutageState) -> Vec<(What, Option<Moment>)> {
         ongoing.push((What::Unavailable, None));
     }
     ongoing
+}
+
+#[cfg(test)]
+// Clippy allows it in test functions only, not in what they call.
+#[allow(clippy::unwrap_used)]
+pub(crate) mod tests {
+    use keylane_core::{
+        Delivery, Epoch, FailedAttempt, Failure, InPlace, Offset, Partition, PartitionSettings, Position, RetryPolicy,
+        SettledMap,
+    };
+    use tracing::field::{Field, Visit};
+    use tracing::{Event, Level, Subscriber};
+    use tracing_subscriber::layer::{Context, Layer, SubscriberExt};
+
+    use super::*;
+
+    /// One attempt of each key.
+    pub(crate) fn guard_after_attempts(failures: impl Iterator<Item = FailedAttempt>) -> OutageGuard {
+        let retry = RetryPolicy { in_place: InPlace::Times(0), dead_letter_topic: true, ..Default::default() };
+        let settings = PartitionSettings { retry, ..Default::default() };
+        let (epoch, start) = (Epoch::new(1), Some(Position::new(0)));
+        let mut partition = Partition::new(Arc::new(settings), epoch, start, SettledMap::new());
+        let mut guard = OutageGuard::default();
+        for (key, attempt) in (0..).zip(failures) {
+            let (offset, lane) = (Offset::new(i64::try_from(key).unwrap()), Some(key));
+            let (rounds, attempts, retried_for) = (0, 0, Duration::ZERO);
+            let delivery = Delivery { offset, lane, bytes: 0, due: None, rounds, attempts, retried_for, record: () };
+            partition.deliver(delivery, Moment::ORIGIN);
+            if let Some(mark) = partition.next_start_needs_mark().then(|| partition.wanted_mark().unwrap()) {
+                partition.mark_confirmed(mark);
+            }
+            let ticket = partition.next_start().unwrap().ticket;
+            let _ = partition.fail(ticket, attempt, 0, Moment::ORIGIN, &mut guard);
+        }
+        partition.tell_guard(&mut guard, Moment::ORIGIN);
+        guard
+    }
+
+    /// Each line's level and fields.
+    #[derive(Clone, Default)]
+    struct Lines(Arc<Mutex<Vec<(Level, String)>>>);
+
+    impl Lines {
+        fn take(&self) -> Vec<(Level, String)> {
+            std::mem::take(&mut *self.0.lock().unwrap())
+        }
+    }
+
+    impl<S: Subscriber> Layer<S> for Lines {
+        fn on_event(&self, event: &Event<'_>, _: Context<'_, S>) {
+            struct Text(String);
+            impl Visit for Text {
+                fn record_debug(&mut self, field: &Field, value: &dyn std::fmt::Debug) {
+                    self.0 += &format!("{field}={value:?} ");
+                }
+            }
+            let mut text = Text(String::new());
+            event.record(&mut text);
+            self.0.lock().unwrap().push((*event.metadata().level(), text.0));
+        }
+    }
+
+    fn outage() -> OutageGuard {
+        guard_after_attempts((0..9).map(|_| Failure::Retryable.into()))
+    }
+
+    #[test]
+    fn an_outage_has_one_line_when_it_begins_and_one_when_it_is_over() {
+        let lines = Lines::default();
+        let _guard = tracing::subscriber::set_default(tracing_subscriber::registry().with(lines.clone()));
+        let mut watch = OutageWatch::new(outage());
+        let tell = |watch: &OutageWatch| {
+            watch.tell("orders");
+            lines.take()
+        };
+        let begun = tell(&watch);
+        let [(Level::WARN, text)] = &begun[..] else { panic!("{begun:?}") };
+        for part in ["an outage is suspected", "subscription=\"orders\"", "kind=\"total\"", "held=5"] {
+            assert!(text.contains(part), "{part}: {text}");
+        }
+        assert_eq!(tell(&watch), [], "it goes on");
+        *watch.guard() = OutageGuard::default();
+        assert_eq!(tell(&watch), [], "it may come back");
+        *watch.guard() = outage();
+        assert_eq!(tell(&watch), [], "it is the same");
+        *watch.guard() = OutageGuard::default();
+        watch.origin_of_time = watch.origin_of_time.checked_sub(LINGERS * 2).unwrap();
+        let over = tell(&watch);
+        let [(Level::INFO, text)] = &over[..] else { panic!("{over:?}") };
+        for part in ["the suspected outage is over", "kind=\"total\"", "most_held=5"] {
+            assert!(text.contains(part), "{part}: {text}");
+        }
+        assert_eq!(tell(&watch), []);
+    }
 }

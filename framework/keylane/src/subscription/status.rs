@@ -66,7 +66,7 @@ impl State {
             Self::Starting => Metric::Starting,
             Self::Running | Self::Rebalancing => Metric::Running,
             Self::Paused => Metric::Paused,
-            Self::Draining => Metric::Stopping,
+            Self::Draining => Metric::Draining,
             Self::Stopped => Metric::Stopped,
             Self::Failed => Metric::Failed,
         }
@@ -261,7 +261,7 @@ pub struct PartitionStatus {
     /// Why fetching is paused, where it is. [`PausedBy::NotDue`] says that nothing more is read of the partition until records
     /// are due.
     pub paused_by: Option<PausedBy>,
-    /// Whether the user paused it, or the subscription, and the pause is in force: no attempt starts any more, and
+    /// Whether the user paused it, or the subscription, and the pause is in force: no attempt starts, and
     /// [`running`](Self::running) counts those that may still finish.
     pub paused_by_user: bool,
     /// Records behind the end of the log, as far as it is known: the end offset minus the watermark. 0 where the end

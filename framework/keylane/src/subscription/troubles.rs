@@ -4,13 +4,14 @@
 use std::collections::BTreeSet;
 use std::fmt;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Mutex, MutexGuard};
 use std::time::{Instant, SystemTime};
 
 use keylane_core::{Moment, Noted, Over, Sign};
 
 use super::status::{Trouble, TroubleKind, TroublePlace};
 use crate::client_config::without_secrets;
+use crate::lock::lock;
 
 /// All troubles of a subscription.
 pub(crate) struct Troubles {
@@ -167,7 +168,7 @@ impl Troubles {
     }
 
     fn known(&self) -> MutexGuard<'_, Known> {
-        self.known.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.known)
     }
 }
 

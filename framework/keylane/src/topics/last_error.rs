@@ -1,6 +1,6 @@
 //! Remembers why librdkafka cannot reach the cluster.
 
-use std::sync::{Mutex, PoisonError};
+use std::sync::Mutex;
 
 use rdkafka::ClientContext;
 use rdkafka::config::RDKafkaLogLevel;
@@ -8,6 +8,8 @@ use rdkafka::consumer::ConsumerContext;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 
 use crate::client_config::without_secrets;
+use crate::client_log;
+use crate::lock::lock;
 
 /// A client context that keeps the most telling error.
 ///
@@ -57,16 +59,16 @@ impl LastError {
     }
 
     fn lock(&self) -> std::sync::MutexGuard<'_, Option<(Weight, String)>> {
-        self.told.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.told)
     }
 }
 
 impl ClientContext for LastError {
     fn log(&self, level: RDKafkaLogLevel, facility: &str, message: &str) {
-        let message = &*without_secrets(message);
-        tracing::debug!(target: "keylane::librdkafka", facility, "{message}");
+        // Whoever asked gets the most telling error, so none of these lines is a warning.
+        client_log::log("questions", RDKafkaLogLevel::Debug, facility, message);
         if (level as i32) <= (RDKafkaLogLevel::Error as i32) {
-            self.tell(Weight::Log, message);
+            self.tell(Weight::Log, &without_secrets(message));
         }
     }
 

@@ -4,6 +4,7 @@
 
 mod book;
 mod links;
+mod log_lines;
 mod markdown;
 
 use std::collections::{BTreeMap, BTreeSet};

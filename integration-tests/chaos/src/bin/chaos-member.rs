@@ -5,8 +5,10 @@ use std::{process::ExitCode, sync::Arc};
 
 use keylane::Raw;
 use keylane_chaos::{
+    downstream::Downstream,
     journal::{Journal, Note},
     member::{Epochs, Watch, process},
+    planted::{PanickingLayer, PanickingRecorder, Panics},
     settings::Member,
 };
 use tokio::signal::unix::{SignalKind, signal};
@@ -41,11 +43,18 @@ async fn run(settings: &Member) -> Result<(), Box<dyn std::error::Error>> {
         .with_ansi(false)
         .with_writer(std::io::stderr)
         .with_filter(EnvFilter::new("keylane=info,librdkafka=info"));
-    tracing_subscriber::registry().with(log).with(Watch::new(journal.clone(), epochs.clone())).init();
+    let panics = Panics::watch(journal.clone(), &settings.journal);
+    metrics::set_global_recorder(PanickingRecorder(panics.clone()))?;
+    tracing_subscriber::registry()
+        .with(log)
+        .with(Watch::new(journal.clone(), epochs.clone()))
+        .with(PanickingLayer(panics))
+        .init();
     let mut terminated = signal(SignalKind::terminate())?;
     journal.note(Note::Up { commit_interval_ms: settings.tuning.commit_interval_ms });
+    let downstream = Downstream::at(settings.downstream.clone());
     let result = async {
-        let start = settings.subscription().start(Raw, process(journal.clone(), epochs));
+        let start = settings.subscription().start(Raw, process(journal.clone(), epochs, downstream));
         let subscription = tokio::select! {
             started = start => started?,
             // Nothing has begun yet.

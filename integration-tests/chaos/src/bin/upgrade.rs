@@ -44,6 +44,9 @@ struct Arguments {
     /// How long records are written at least; they are until the group has been rolled back.
     #[arg(long, default_value_t = 0.5)]
     minutes: f64,
+    /// Kill members of either version (`kill -9`) while both are in the group.
+    #[arg(long)]
+    kills: bool,
     /// Members of the group.
     #[arg(long, default_value_t = 3)]
     members: usize,
@@ -108,7 +111,8 @@ async fn go(arguments: &Arguments) -> Result<bool, Failure> {
             arguments.from,
             directory.display()
         );
-        upgrade(&kafka, &options, arguments.seed, programs.clone(), &directory).await?;
+        let how = (programs.clone(), arguments.kills);
+        upgrade(&kafka, &options, arguments.seed, how, &directory).await?;
         let report = Report::of(&History::load(&directory)?, |finding| eprintln!("{finding}"));
         let metadata_ignored = metadata_ignored(&evidence::members(&directory))?;
         let kept = report.is_clean();

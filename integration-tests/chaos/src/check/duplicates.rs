@@ -16,7 +16,7 @@ const SAME_DRAIN: Duration = Duration::from_secs(1);
 /// Records that were settled once more, by cause.
 #[derive(Debug, Default, Clone, PartialEq, Eq, Serialize)]
 pub struct Duplicates {
-    /// The first one's process was killed, or ended by a record.
+    /// The first one's process was killed, ended by a record, or by a panic in one of keylane's threads.
     pub crash: usize,
     /// The first one's member was out of the group, or stopped.
     pub lost_assignment: usize,

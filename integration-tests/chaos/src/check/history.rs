@@ -10,9 +10,11 @@ use std::{
 use super::given_up;
 use crate::{
     clock::{Nanos, nanos, seconds},
+    downstream::Outage,
     evidence::{self, Evidence, PROGRAM, Source},
     fate::{Fate, Value},
     journal::{self, Deed, Line, Note, Outcome, ReadError, Sent},
+    planted::Planted,
 };
 
 /// The brokers' time stamps are whole milliseconds of another clock.
@@ -67,6 +69,8 @@ pub enum End {
     Killed,
     /// By a record.
     Aborted,
+    /// By itself, after a panic in one of keylane's threads. What it had settled may not be committed.
+    Panicked,
 }
 
 /// One process of a member.
@@ -90,6 +94,12 @@ pub struct Life {
     pub given_up: Vec<Span>,
     /// When it could not read the commits of its new partitions.
     pub unreadable: Vec<Nanos>,
+    /// When a panic that was planted in one of keylane's threads went off, and in which.
+    pub planted: Option<(Nanos, Planted)>,
+    /// What its subscription said when it had ended: an error, or nothing.
+    pub down: Option<Option<String>>,
+    /// Whether it had to be killed because it did not end after that panic.
+    pub hung: bool,
 }
 
 /// One attempt.
@@ -144,6 +154,8 @@ pub struct History {
     pub attempts: Vec<Attempt>,
     /// When a broker was away, with the time until clients have found their way.
     pub outages: Vec<Span>,
+    /// When what the processors wait for was away, and for whom.
+    pub away: Vec<(Span, Outage)>,
     /// All that was done.
     pub troubles: Vec<Trouble>,
     /// When the last record had been written.
@@ -165,24 +177,45 @@ pub enum HistoryError {
     Journal(#[from] ReadError),
 }
 
+/// The journals of a group's members, by their names.
+pub(super) fn journals(group: &Path) -> Result<BTreeMap<String, Vec<Line<Note>>>, HistoryError> {
+    let missing = |error| HistoryError::File(group.display().to_string(), error);
+    let mut members = BTreeMap::new();
+    for entry in fs::read_dir(evidence::members(group)).map_err(missing)? {
+        let path = entry.map_err(missing)?.path();
+        let name = path.file_stem().unwrap_or_default().to_string_lossy().into_owned();
+        if path.extension().is_some_and(|extension| extension == "jsonl") {
+            members.insert(name, journal::read::<Note>(&path)?);
+        }
+    }
+    Ok(members)
+}
+
 impl History {
     /// Reads what a run left in `directory`.
     ///
     /// # Errors
     /// When files are missing or damaged.
     pub fn load(directory: &Path) -> Result<Self, HistoryError> {
-        let missing = |error| HistoryError::File(directory.display().to_string(), error);
-        let evidence = Evidence::load(directory).map_err(missing)?;
-        let deeds: Vec<Line<Deed>> = journal::read(&directory.join(PROGRAM))?;
-        let mut members = BTreeMap::new();
-        for entry in fs::read_dir(evidence::members(directory)).map_err(missing)? {
-            let path = entry.map_err(missing)?.path();
-            let name = path.file_stem().unwrap_or_default().to_string_lossy().into_owned();
-            if path.extension().is_some_and(|extension| extension == "jsonl") {
-                members.insert(name, journal::read::<Note>(&path)?);
-            }
+        Self::load_group(directory, directory)
+    }
+
+    /// Reads what the second group of a run left in `directory`, if there was one.
+    ///
+    /// # Errors
+    /// When files are missing or damaged.
+    pub fn load_second(directory: &Path) -> Result<Option<Self>, HistoryError> {
+        let second = evidence::second(directory);
+        if !evidence::is_there(&second) {
+            return Ok(None);
         }
-        Ok(Self::new(evidence, &deeds, &members))
+        Self::load_group(directory, &second).map(Some)
+    }
+
+    fn load_group(run: &Path, group: &Path) -> Result<Self, HistoryError> {
+        let evidence = Evidence::load(group).map_err(|error| HistoryError::File(group.display().to_string(), error))?;
+        let deeds: Vec<Line<Deed>> = journal::read(&run.join(PROGRAM))?;
+        Ok(Self::new(evidence, &deeds, &journals(group)?))
     }
 
     /// Puts together what was read.
@@ -197,6 +230,7 @@ impl History {
             lives: Vec::new(),
             attempts: Vec::new(),
             outages: outages(deeds),
+            away: away(deeds),
             troubles: troubles(deeds),
             load_stopped: deeds.iter().find(|line| line.what == Deed::LoadStopped).map_or(Nanos::MAX, |line| line.at),
             parked: HashSet::new(),
@@ -245,8 +279,15 @@ impl History {
                 Note::Parked { topic, partition, offset } => {
                     self.parked.insert(self.place(topic, *partition, *offset));
                 }
-                Note::Up { .. } | Note::Stopping | Note::Down { .. } | Note::Assigned { .. } | Note::Unanswered => {}
+                Note::Planted { place } => life.planted = Some((line.at, *place)),
+                Note::Down { error } => life.down = Some(error.clone()),
+                Note::Up { .. } | Note::Stopping | Note::Assigned { .. } | Note::Unanswered => {}
             }
+        }
+        if let Some((at, _)) = life.planted
+            && life.end.is_none_or(|(end, how)| how == End::Orderly && end >= at)
+        {
+            life.end = Some((at, End::Panicked));
         }
         self.lives.push(life);
     }
@@ -313,6 +354,9 @@ fn life(name: &str, notes: &[Line<Note>], deeds: &[Line<Deed>]) -> Life {
         given_back: Vec::new(),
         given_up: given_up::spans(notes),
         unreadable: Vec::new(),
+        planted: None,
+        down: None,
+        hung: false,
     };
     if let Some(Note::Up { commit_interval_ms }) = notes.first().map(|line| &line.what) {
         life.commit_interval = nanos(Duration::from_millis(*commit_interval_ms));
@@ -329,9 +373,10 @@ fn life(name: &str, notes: &[Line<Note>], deeds: &[Line<Deed>]) -> Life {
                 }
                 Sent::Terminate => {}
             },
+            Deed::Hung { member } if member == name => life.hung = true,
             Deed::Exited { member, orderly, .. } if member == name => {
                 life.gone = line.at;
-                let end = if *orderly { End::Orderly } else { End::Aborted };
+                let end = if *orderly || life.hung { End::Orderly } else { End::Aborted };
                 life.end = life.end.or(Some((last_note, end)));
             }
             _ => {}
@@ -346,6 +391,15 @@ fn outages(deeds: &[Line<Deed>]) -> Vec<Span> {
         _ => None,
     });
     spans.collect()
+}
+
+fn away(deeds: &[Line<Deed>]) -> Vec<(Span, Outage)> {
+    let span = |(index, line): (usize, &Line<Deed>)| {
+        let Deed::Away { outage } = &line.what else { return None };
+        let healed = deeds[index..].iter().find(|line| line.what == Deed::Healed);
+        Some((Span { from: line.at, to: healed.map_or(Nanos::MAX, |line| line.at) }, *outage))
+    };
+    deeds.iter().enumerate().filter_map(span).collect()
 }
 
 fn until_back(deeds: &[Line<Deed>], out: usize, what: &str) -> Span {
@@ -370,7 +424,12 @@ fn troubles(deeds: &[Line<Deed>]) -> Vec<Trouble> {
                 _ => (until_back(deeds, index, what), "broker"),
             },
             Deed::LeadersMoved => (felt(line.at), "leaders"),
-            Deed::Exited { .. } | Deed::Back { .. } | Deed::LoadStopped => return None,
+            Deed::Away { outage } => {
+                let to = line.at + nanos(Duration::from_millis(outage.lasts_ms) + AFTERMATH);
+                (Span { from: line.at, to }, "downstream")
+            }
+            Deed::Hung { .. } => (felt(line.at), "death"),
+            Deed::Exited { .. } | Deed::Back { .. } | Deed::Healed | Deed::LoadStopped => return None,
         };
         Some(Trouble { span, what })
     };

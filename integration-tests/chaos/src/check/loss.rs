@@ -106,9 +106,17 @@ fn unknown(history: &History) -> Vec<String> {
         let place = Place { source: Source::Retry, partition: retry.partition, offset: retry.offset };
         ids.insert(place, retry.id);
     }
-    let strange =
-        |attempt: &&super::history::Attempt| attempt.epoch == 0 || ids.get(&attempt.place) != Some(&attempt.id);
+    // Those of another group have a check of their own.
+    let foreign: HashSet<Place> = history.evidence.foreign_retries.iter().map(foreign_place).collect();
+    let strange = |attempt: &&super::history::Attempt| {
+        let is_known = ids.get(&attempt.place) == Some(&attempt.id) || foreign.contains(&attempt.place);
+        attempt.epoch == 0 || !is_known
+    };
     history.attempts.iter().filter(strange).map(|attempt| history.show(attempt)).collect()
+}
+
+fn foreign_place(&(partition, offset): &(i32, i64)) -> Place {
+    Place { source: Source::Retry, partition, offset }
 }
 
 #[cfg(test)]

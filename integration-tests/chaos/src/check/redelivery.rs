@@ -40,6 +40,7 @@ pub fn find(history: &History) -> (Vec<Cut>, Vec<String>) {
             End::Orderly => None,
             End::Killed => Some((at, "kill")),
             End::Aborted => Some((at, "abort")),
+            End::Panicked => Some((at, "panic")),
         });
         // A pause that the group did not notice cuts nothing off.
         let noticed =
@@ -53,6 +54,8 @@ pub fn find(history: &History) -> (Vec<Cut>, Vec<String>) {
             let own =
                 || history.attempts.iter().filter(|attempt| attempt.life == index && begun.contains(&attempt.start));
             last_cut = at;
+            // After a panic it goes on with its commits until it has ended: what it makes up for late may be the older one.
+            let until = if how == "panic" { life.gone } else { at };
             let settled = || own().filter(|attempt| attempt.settled() && attempt.end <= at);
             let in_flight = own().filter(|attempt| attempt.end > at).count();
             let redelivered: Vec<&Attempt> =
@@ -61,7 +64,9 @@ pub fn find(history: &History) -> (Vec<Cut>, Vec<String>) {
             beyond.extend(
                 redelivered
                     .iter()
-                    .filter(|attempt| history.committed_by(attempt.end, life) < at && !history.outage(attempt.end, at))
+                    .filter(|attempt| {
+                        history.committed_by(attempt.end, life) < at && !history.outage(attempt.end, until)
+                    })
                     .map(|attempt| {
                         format!("{} came again after the {how} at {}", history.show(attempt), history.clock(at))
                     }),
@@ -87,7 +92,10 @@ fn came_again(settled: &Attempt, cut: Nanos, attempts: &[&Attempt]) -> bool {
 #[cfg(test)]
 mod tests {
     use super::{super::testing::Story, find};
-    use crate::journal::{Deed, Note, Outcome, Sent};
+    use crate::{
+        journal::{Deed, Note, Outcome, Sent},
+        planted::Planted,
+    };
 
     /// Done by a at one second, and again by b at nine; in between one that nobody repeats.
     fn twice() -> Story {
@@ -114,6 +122,18 @@ mod tests {
         let out = |what: &str| Deed::Out { what: what.into() };
         let (_, beyond) = find(&twice().kill("a", 3_000).deed(1_500, out("broker 0")).history());
         assert_eq!(beyond, Vec::<String>::new());
+    }
+
+    #[test]
+    fn a_panic_in_a_thread_of_keylane_is_a_cut_and_the_process_commits_until_it_has_ended() {
+        let panicked = |at| {
+            let gone = Deed::Exited { member: "a".into(), orderly: true, status: String::new() };
+            twice().note("a", at, Note::Planted { place: Planted::Poll }).deed(7_000, gone)
+        };
+        let beyond = |story: Story| find(&story.history()).1.len();
+        assert_eq!([beyond(panicked(2_000)), beyond(panicked(3_000))], [0, 1]);
+        let out = |at| panicked(3_000).deed(at, Deed::Out { what: "broker 0".into() });
+        assert_eq!([beyond(out(6_000)), beyond(out(8_000))], [0, 1]);
     }
 
     #[test]

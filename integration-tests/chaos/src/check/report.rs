@@ -1,15 +1,20 @@
 //! The one line that a run comes to.
 
+use std::path::Path;
+
 use serde::Serialize;
 
 use super::{
-    History, commits,
+    History, away, commits,
+    cut::{self, CutReport},
     duplicates::{self, Duplicates},
-    loss, order, overlap,
+    foreign,
+    history::HistoryError,
+    loss, order, overlap, panics,
     redelivery::{self, Cut},
     stalls::{self, Stall},
 };
-use crate::settings::Protocol;
+use crate::{planted::Planted, settings::Protocol};
 
 /// How many findings of one kind are told.
 const TOLD: usize = 10;
@@ -91,11 +96,61 @@ pub struct Report {
     pub quiet_after_seconds: Option<f64>,
     /// Whether the members had to be started again for that.
     pub final_restart: bool,
+    /// Attempts that failed because what they need was away.
+    pub attempts_in_outages: usize,
+    /// Good records that became dead letters because of an outage, against a promise. A violation.
+    pub given_up_in_an_outage: usize,
+    /// The same where too few keys had failed for an outage to be seen, after their retry time.
+    pub given_up_alone: usize,
+    /// Panics that went off in keylane's own threads.
+    pub panics: Vec<(Planted, usize)>,
+    /// Processes that did not end after one. A violation.
+    pub hung_after_panic: usize,
+    /// Records of the retry topic that another group wrote.
+    pub foreign_retries: usize,
+    /// Attempts at one of those. A violation.
+    pub foreign_processed: usize,
+    /// The topic whose log was cut.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub cut_log: Option<CutReport>,
+    /// The same figures for the second group on the same topics.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub second_group: Option<Box<Report>>,
     /// The names of what must not be.
-    pub violations: Vec<&'static str>,
+    pub violations: Vec<String>,
 }
 
 impl Report {
+    /// Reads what a run left in `directory` and runs all checks on it, on both groups where there are two.
+    ///
+    /// # Errors
+    /// When files are missing or damaged.
+    pub fn of_run(directory: &Path, mut tell: impl FnMut(&str)) -> Result<Self, HistoryError> {
+        let mut report = Self::of(&History::load(directory)?, &mut tell);
+        if let Some(second) = History::load_second(directory)? {
+            let second = Self::of(&second, |finding| tell(&format!("second group: {finding}")));
+            report.violations.extend(second.violations.iter().map(|name| format!("second_group.{name}")));
+            report.second_group = Some(Box::new(second));
+        }
+        if let Some(cut) = cut::load(directory)? {
+            let named = [("lost", &cut.lost), ("unfinished", &cut.unfinished), ("given_up", &cut.given_up)];
+            for (name, findings) in named {
+                report.note(&format!("cut_log.{name}"), findings, &mut tell);
+            }
+            report.cut_log = Some(cut.report);
+        }
+        Ok(report)
+    }
+
+    fn note(&mut self, name: &str, findings: &[String], mut tell: impl FnMut(&str)) {
+        if !findings.is_empty() {
+            self.violations.push(name.to_owned());
+        }
+        for finding in findings.iter().take(TOLD) {
+            tell(&format!("{name}: {finding}"));
+        }
+    }
+
     /// Runs all checks; the first findings of each are told, a line each, to `tell`.
     pub fn of(history: &History, mut tell: impl FnMut(&str)) -> Self {
         let evidence = &history.evidence;
@@ -106,6 +161,9 @@ impl Report {
         let (cuts, beyond) = redelivery::find(history);
         let commits = commits::check(history);
         let stalls = stalls::find(history);
+        let away = away::check(history);
+        let panics = panics::check(history);
+        let foreign = foreign::check(history);
         let mut report = Self {
             seed: evidence.schedule.seed,
             protocol: evidence.common.protocol,
@@ -144,6 +202,15 @@ impl Report {
             members_failed: evidence.members_failed,
             quiet_after_seconds: evidence.quiet_after_ms.map(|millis| millis as f64 / 1_000.0),
             final_restart: evidence.final_restart,
+            attempts_in_outages: away.attempts,
+            given_up_in_an_outage: away.given_up.len(),
+            given_up_alone: away.given_up_alone,
+            panics: panics.by_thread,
+            hung_after_panic: panics.hung.len(),
+            foreign_retries: evidence.foreign_retries.len(),
+            foreign_processed: foreign.processed.len(),
+            cut_log: None,
+            second_group: None,
             violations: Vec::new(),
         };
         let never =
@@ -160,14 +227,14 @@ impl Report {
             ("committed_beyond_settled", &commits.beyond_settled),
             ("commits_went_back", &commits.went_back),
             ("metadata_unreadable", &evidence.unreadable),
+            ("given_up_in_an_outage", &away.given_up),
+            ("hung_after_panic", &panics.hung),
+            ("panic_not_told", &panics.untold),
+            ("foreign_processed", &foreign.processed),
+            ("retries_multiplied", &foreign.multiplied),
             ("not_quiet", &never),
         ] {
-            if !findings.is_empty() {
-                report.violations.push(name);
-            }
-            for finding in findings.iter().take(TOLD) {
-                tell(&format!("{name}: {finding}"));
-            }
+            report.note(name, findings, &mut tell);
         }
         report
     }

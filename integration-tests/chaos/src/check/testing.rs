@@ -44,6 +44,10 @@ impl Story {
             aborts_ms: vec![],
             members: vec![],
             brokers: vec![],
+            retry_time_ms: None,
+            outages: vec![],
+            beside: vec![],
+            second_group: false,
         };
         let common = Common {
             bootstrap_servers: String::new(),
@@ -54,6 +58,7 @@ impl Story {
             retry_topic: true,
             static_members: false,
             attempt_timeout_ms: 2_000,
+            retry_time_ms: None,
         };
         let mut story = Self {
             evidence: Evidence {
@@ -64,6 +69,7 @@ impl Story {
                 acknowledged: vec![],
                 refused: 0,
                 retries: vec![],
+                foreign_retries: vec![],
                 dead_letters: vec![],
                 samples: vec![],
                 rebalances: vec![],
@@ -181,13 +187,33 @@ impl Story {
         self
     }
 
+    /// A record of another group in the retry topic.
+    pub(super) fn foreign_retry(mut self, place: i64) -> Self {
+        self.evidence.foreign_retries.push((0, place));
+        self
+    }
+
+    /// Records are retried by time.
+    pub(super) fn retry_time(mut self, millis: u64) -> Self {
+        self.evidence.common.retry_time_ms = Some(millis);
+        self
+    }
+
     pub(super) fn history(self) -> History {
         History::new(self.evidence, &self.deeds, &self.members)
     }
 }
 
 fn written(id: i64, offset: i64, at: i64, reason: &str, round: u32) -> Written {
-    Written { partition: 0, offset, at: ms(at), id: id.cast_unsigned(), reason: reason.into(), round }
+    Written {
+        partition: 0,
+        offset,
+        at: ms(at),
+        id: id.cast_unsigned(),
+        reason: reason.into(),
+        round,
+        group: "g".into(),
+    }
 }
 
 /// Three records, done in order by one member, and committed.

@@ -462,7 +462,7 @@ fn poison_ends_the_subscription_where_the_policy_says_stop() {
     let mut partition = reopened(settings, after(3, &[(0, 2)]));
     deliver(&mut partition, 0, 1);
     assert_eq!(partition.next_poisoned().unwrap().fate, PoisonFate::Stop);
-    assert!(partition.is_stopped());
+    assert!(partition.stopped);
 }
 
 #[test]

@@ -6,13 +6,14 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::fmt::Write;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 
 use ::metrics::{Counter, Gauge, Histogram, Key};
 use metrics_exporter_prometheus::formatting::{sanitize_label_key, sanitize_label_value};
 
 use super::cells::{CounterCell, GaugeCell, HistogramCell};
+use crate::lock::lock;
 use crate::metrics::names::{ALL, MetricDef, MetricKind};
 
 /// For how long a counter outlives its handles: as far as Prometheus looks back, so that it sees the final value.
@@ -122,7 +123,7 @@ impl Family {
     }
 
     fn lock(&self) -> MutexGuard<'_, BTreeMap<String, Series>> {
-        self.series.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.series)
     }
 }
 
