@@ -15,7 +15,7 @@ impl World {
         if self.owners[log].is_some() {
             return Ok(());
         }
-        if !self.calm && !self.mostly_good && self.random.percent(15) {
+        if !self.calm && !self.mostly_good && self.random.percent(20) {
             self.cut(log);
         }
         let commit = self.broker.logs[log].committed.as_ref();
@@ -129,7 +129,7 @@ impl World {
         let committed = cut.committed.as_ref();
         let position = committed.map_or(0, |commit| commit.position);
         let may_be_below = committed.is_some_and(|commit| is_confirmed(commit.leader_epoch));
-        let range = match may_be_below && position > 0 && self.random.percent(50) {
+        let range = match may_be_below && position > 0 && self.random.percent(33) {
             true => 0..position.min(cut.end()),
             false => position..cut.end(),
         };

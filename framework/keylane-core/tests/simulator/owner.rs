@@ -34,8 +34,8 @@ pub(crate) struct Owner {
     inherited_under: Option<LeaderEpoch>,
     /// The leader's, of the latest record.
     leader_epoch: Option<u32>,
-    /// The one that was committed with the start.
-    start_under: Option<LeaderEpoch>,
+    /// The highest that is known of the log: from the commit of the start, or of a record.
+    known_epoch: Option<LeaderEpoch>,
     start: Option<i64>,
     next: Option<i64>,
     pub(crate) unsettled: BTreeMap<i64, Entry>,
@@ -111,7 +111,7 @@ impl Owner {
             inherited,
             inherited_under,
             leader_epoch: None,
-            start_under,
+            known_epoch: start_under,
             start,
             next: start,
             unsettled: BTreeMap::new(),
@@ -138,8 +138,9 @@ impl Owner {
         // The start was above the place where the log was cut.
         if self.start.is_some_and(|start| record.offset < start) {
             self.inherited = SettledMap::new();
-            (self.start, self.start_under, self.next) = (None, None, None);
+            (self.start, self.known_epoch, self.next) = (None, None, None);
         }
+        self.known_epoch = self.known_epoch.max(Some(under));
         let expected = if self.next.is_some_and(|next| record.offset < next) {
             Delivered::Repeated
         } else if self.inherited.contains(offset) {
@@ -305,7 +306,7 @@ impl Owner {
         let metadata = self.partition.commit_metadata(max_bytes);
         ensure!(metadata.text.len() <= max_bytes, "G6: metadata of {} bytes", metadata.text.len());
         let leader_epoch = self.partition.position_epoch();
-        let expected = self.start_under.max(self.leader_epoch.map(LeaderEpoch::new));
+        let expected = self.known_epoch;
         ensure!(leader_epoch == expected, "G1: the commit has the epoch {leader_epoch:?} instead of {expected:?}");
         let commit = Commit { position: position.get(), leader_epoch, metadata: metadata.text };
         let map = log.check_commit(&commit)?;
