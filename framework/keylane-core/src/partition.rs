@@ -137,6 +137,11 @@ impl<R> Partition<R> {
         self.ledger.inherit_leader_epoch(epoch);
     }
 
+    /// Says which leader epoch was committed with the start. Before the first delivery.
+    pub fn start_under(&mut self, epoch: Option<LeaderEpoch>) {
+        self.ledger.start_under(epoch);
+    }
+
     /// Says that the records to be delivered from `first` on have this leader epoch. `true` where the inherited map is
     /// given up: the log was cut below what it names, and written anew. Those offsets are other records, to be processed.
     pub fn read_under(&mut self, epoch: LeaderEpoch, first: Offset) -> bool {

@@ -24,6 +24,7 @@
 //! | #409 the holes of compaction confuse the map | `records`: `the_holes_of_compaction_*` |
 //! | spring-kafka #1493 what retention deletes is passed over in silence | `records`: `a_log_that_was_emptied_*`; keylane's `metrics_values` |
 //! | spring-kafka #110 with `latest` an idle partition begins at a later end after a restart | `records`: `with_latest_*`; keylane's `committed_offsets` |
+//! | librdkafka #5158, zio-kafka #1760 a log that was cut and written anew is read on from the old position | `cut_logs` |
 //! | klag-exporter #104 what lies behind an open transaction is lag without an age | `records`: `records_behind_an_open_transaction_*` |
 //! | #833 a commit that times out ends the consumer | `outages`: `commits_that_time_out_*` |
 //! | #830 the broker forgets the producer (`InvalidPidMapping`) and it never recovers | `g1_no_silent_loss`: `a_deleted_retry_topic_*` and `while_the_dead_letter_topic_is_gone_*`: a topic made anew knows no producer. Transactional producers, whose ids expire, are not used |
@@ -33,6 +34,7 @@
 //! | #859 metrics are registered anew with every commit | `decaton_suite`: `metrics` counts series |
 //! | #884 thirty times slower than a plain consumer | the benchmarks, beside a plain consumer |
 
+mod cut_logs;
 mod outages;
 mod pressure;
 mod rebalances;
