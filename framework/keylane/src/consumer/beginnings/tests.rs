@@ -1,5 +1,7 @@
 //! Starts that are confirmed, on the mock cluster: it takes the present leader's epoch for that of each commit, and says
 //! where the last batch of an epoch ends.
+// Clippy allows it in test functions only, not in what they call.
+#![allow(clippy::unwrap_used)]
 
 use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex};
