@@ -126,14 +126,12 @@ impl Tries {
     /// An outage is over: the retry time begins anew. What that gives back counts as held, so that
     /// it has an end where a topic is so slow that each gap looks like an outage.
     fn begin_anew(&mut self, patience: Duration) -> bool {
-        if self.held_for.since_origin() >= patience {
-            return false;
-        }
-        let used = self.retried_for.since(self.came_with);
+        let left = patience.saturating_sub(self.held_for.since_origin());
+        let used = self.retried_for.since(self.came_with).min(left);
         self.held_for = self.held_for + used;
         self.given_back = self.given_back + used;
-        self.retried_for = self.came_with;
-        true
+        self.retried_for = Moment::new(self.retried_for.since_origin().saturating_sub(used));
+        !left.is_zero()
     }
 }
 

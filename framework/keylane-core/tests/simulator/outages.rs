@@ -96,7 +96,7 @@ fn outage(random: &mut Random, kind: Kind, keys: u64, one_in: u64, length: u64) 
 /// Of keys and lengths. By count a record is given up after seconds: five lanes have to fail within them.
 fn size(random: &mut Random, kind: Kind, few_keys: u64) -> (u64, u64) {
     match kind {
-        Kind::Count => (400, any_length(random)),
+        Kind::Count => (400, random.pick(&[SECOND, 4 * SECOND, 30 * SECOND, 5 * MINUTE])),
         _ => (random.pick(&[few_keys, 15.max(few_keys), 100, 400]), any_length(random)),
     }
 }
