@@ -59,11 +59,14 @@ impl Programs {
             let source = kept.join("source");
             fs::create_dir_all(&source)?;
             unpack(&workspace, before, &source)?;
-            place.build(&source)?;
-            fs::copy(place.member(), &program)?;
+            // With a target directory of its own. In a shared one cargo tells packages apart by where they lie in their
+            // workspace, and whether they changed by the files' times: it would take this version's for those of that commit.
+            let own = Place { target: kept.join("target"), profile: place.profile.clone() };
+            own.build(&source)?;
+            fs::copy(own.member(), &program)?;
             fs::remove_dir_all(&source)?;
+            fs::remove_dir_all(&own.target)?;
         }
-        // After the other one: both builds leave their program at the same place.
         place.build(&workspace)?;
         let this = place.target.join("upgrade").join(format!("this-{}", place.profile));
         fs::create_dir_all(&this)?;
@@ -128,7 +131,7 @@ pub fn name_of_this() -> io::Result<String> {
     Ok(format!("{name}-{:016x}", differences.finish()))
 }
 
-/// Where this program was built, and how: the others are built likewise, so that what they share is built once.
+/// Where a program is built, and how: the others are built as this one was.
 struct Place {
     target: PathBuf,
     profile: String,
