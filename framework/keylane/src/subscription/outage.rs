@@ -366,7 +366,7 @@ pub(crate) mod tests {
         *watch.guard() = OutageGuard::default();
         watch.origin_of_time = watch.origin_of_time.checked_sub(LINGERS * 2).unwrap();
         let over = tell(&watch);
-        let [(Level::INFO, text)] = &over[..] else { panic!("{over:?}") };
+        let [(Level::WARN, text)] = &over[..] else { panic!("{over:?}") };
         for part in ["the suspected outage is over", "kind=\"total\"", "most_held=5"] {
             assert!(text.contains(part), "{part}: {text}");
         }
