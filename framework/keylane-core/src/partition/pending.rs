@@ -508,10 +508,11 @@ impl<R> PendingRecord<R> {
     pub(super) fn starts_anew(&mut self, patience: Duration) {
         let attempts = self.attempts_here;
         let tries = &mut self.rare.get_or_insert_default().tries;
-        if tries.begin_anew(patience) {
-            // The attempt that has just failed is the first one.
-            tries.forgiven = attempts.saturating_sub(1);
-        }
+        // Where the patience is used up the time stays as it is, which gives the record up soon. Not at once: what was
+        // attempted in the outage says nothing of it.
+        tries.begin_anew(patience);
+        // The attempt that has just failed is the first one.
+        tries.forgiven = attempts.saturating_sub(1);
     }
 
     /// It is to wait before its next attempt.

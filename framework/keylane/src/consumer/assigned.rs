@@ -6,7 +6,8 @@ use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use keylane_core::{
-    Beginning, Budget, EmptiedLog, Identity, LeaderEpoch, LogId, Mark, NotDueEpisode, Reset, Silence, Withheld,
+    Beginning, Budget, EmptiedLog, Identity, LeaderEpoch, LogId, Mark, NotDueEpisode, Reset, Silence, WITHHELD_AFTER,
+    Withheld,
 };
 
 use super::client_position::ClientPosition;
@@ -18,6 +19,8 @@ use crate::runtime::{CommitPoint, Inbox, Progress};
 
 /// How soon after its first records an epoch usually wants its first mark.
 const FIRST_MARK_SOON: Duration = Duration::from_secs(1);
+/// A start that is not confirmed after this time is reported.
+const UNANSWERED_AFTER: Duration = Duration::from_secs(15);
 
 pub(super) struct Assigned {
     pub(super) topic: Arc<str>,
@@ -54,6 +57,12 @@ pub(super) struct Assigned {
     pub(super) beginning: Option<Beginning>,
     /// Since when, if there is one.
     pub(super) searching_since: Instant,
+    /// Since when the log's leader is asked where the start's epoch ends, before anything is read.
+    pub(super) asked_by_epoch: Option<Instant>,
+    /// It has, as far as can be seen: the client has fetched.
+    answered: bool,
+    /// It has not answered, as far as can be seen: the log has records from here on, and the client has fetched nothing.
+    pub(super) unanswered: bool,
     pub(super) recent: Recent,
     pub(super) records: Budget,
     pub(super) ahead: Budget,
@@ -126,6 +135,9 @@ impl Assigned {
             withheld: Withheld::default(),
             beginning: None,
             searching_since: Instant::now(),
+            asked_by_epoch: None,
+            answered: false,
+            unanswered: false,
             records,
             ahead,
             not_due_episode: NotDueEpisode::default(),
@@ -234,6 +246,28 @@ impl Assigned {
     pub(super) fn confirm(&mut self, mark: Mark) {
         self.confirmed = self.confirmed.max(Some(mark));
         (self.opening, self.opening_refused) = (false, false);
+    }
+
+    /// Whether the leader has not said yet, after this time, where the start's epoch ends.
+    pub(super) fn may_be_unanswered(&self, after: Duration) -> bool {
+        let waits = !self.answered && self.next_offset.is_none();
+        waits && self.asked_by_epoch.is_some_and(|since| since.elapsed() >= after)
+    }
+
+    /// Looks whether the question for the start's epoch has no answer. The client repeats it without end and reports nothing.
+    pub(super) fn look_for_an_answer(&mut self, cached: Option<i64>) {
+        let ends = self.end_offset.zip(self.start).filter(|_| self.may_be_unanswered(WITHHELD_AFTER));
+        // The client knows the end from its first fetch, be there records or none.
+        self.answered |= ends.is_some_and(|(end, _)| cached >= Some(end));
+        let before = self.unanswered;
+        let is_behind = ends.is_some_and(|(end, start)| end > start);
+        self.unanswered = is_behind && self.may_be_unanswered(UNANSWERED_AFTER);
+        if self.unanswered && !before {
+            tracing::warn!(
+                topic = %self.topic, partition = self.partition, position = self.start,
+                "the partition's leader does not say whether the log was cut below the position, and nothing is read before"
+            );
+        }
     }
 
     /// Whether the client's figure for the log's end is of this epoch. The client keeps that of an earlier assignment until

@@ -28,10 +28,12 @@ const ASK_AGAIN: Duration = Duration::from_millis(100);
 /// The same for a position that the client does not take yet: it takes none before it has started the partition, usually
 /// within milliseconds. Twice as long each time, up to the former.
 const SEEK_AGAIN: Duration = Duration::from_millis(5);
-/// The same for what is committed: the question keeps the polling thread.
+/// The same for what is committed: the question keeps the polling thread, for a tenth of its time at most.
 const ASK_COMMITTED_AGAIN: Duration = Duration::from_secs(5);
-/// For how long at most.
+/// For how long, at first.
 const COMMITTED_WITHIN: Duration = Duration::from_millis(500);
+/// Twice as long each time, up to this: a coordinator that always takes longer would never be heard.
+const COMMITTED_WITHIN_AT_MOST: Duration = Duration::from_secs(8);
 /// How long the client may take to set positions. It answers at once.
 const SEEK_WITHIN: Duration = Duration::from_millis(500);
 /// When a partition that still has no position is reported, and how often from then on.
@@ -42,6 +44,8 @@ const REPORT_EVERY: Duration = Duration::from_secs(30);
 pub(super) struct Asked {
     range: Option<Instant>,
     committed: Option<Instant>,
+    /// How many times in a row there was no answer to that.
+    unheard: u32,
     seek: Seek,
     reported: Option<Instant>,
 }
@@ -113,8 +117,10 @@ impl Assigned {
                 return false;
             }
             // No repetition: the log was cut, or the topic made anew. What was settled there says nothing
-            // about these records.
-            if self.reset == Reset::Latest {
+            // about these records. Where the start was confirmed by its leader epoch the first one is where the log
+            // was cut: all from there on is new, also with `latest`.
+            let is_the_cut = self.next_offset.is_none() && self.asked_by_epoch.is_some();
+            if self.reset == Reset::Latest && !is_the_cut {
                 // What was taken in before is not read again; it is handed over.
                 self.report_cut_with_latest(expected, offset);
                 self.search(Beginning::went_back(self.reset, Position::new(expected)));
@@ -306,21 +312,28 @@ impl PollLoop {
 
     /// What the assignment could not find out.
     fn ask_committed(&mut self) {
-        if !Asked::is_due(&mut self.asked.committed, ASK_COMMITTED_AGAIN) {
+        let longer = 1 << self.asked.unheard.min(8);
+        let within = (COMMITTED_WITHIN * longer).min(COMMITTED_WITHIN_AT_MOST);
+        if !Asked::is_due(&mut self.asked.committed, ASK_COMMITTED_AGAIN.max(within * 10)) {
             return;
         }
         let unknown = self.assignment.partitions.iter().filter(|p| p.step() == Some(Step::AskCommitted));
         let list = list(unknown.map(|p| (&*p.topic, p.partition)));
         let lease = self.consumer.context().lease();
-        match lease.during(COMMITTED_WITHIN, || self.consumer.committed_offsets(list, COMMITTED_WITHIN)) {
+        match lease.during(within, || self.consumer.committed_offsets(list, within)) {
             Ok(answer) => {
+                self.asked.unheard = 0;
                 for element in native::committed(&answer).into_iter().filter(|element| !element.is_refused) {
                     let committed = CommittedPoint::of(&element);
                     self.assignment.committed_is(element.topic, element.partition, committed, self.was_paused);
                 }
                 self.intake.table_changed();
             }
-            Err(error) => trouble::note_committed(&self.control, &self.metrics, &error),
+            Err(error) => {
+                let is_late = error.rdkafka_error_code() == Some(rdkafka::error::RDKafkaErrorCode::OperationTimedOut);
+                self.asked.unheard = if is_late { self.asked.unheard + 1 } else { 0 };
+                trouble::note_committed(&self.control, &self.metrics, &error);
+            }
         }
     }
 
@@ -395,6 +408,7 @@ impl PollLoop {
                         ),
                     }
                     partition.beginning = None;
+                    partition.asked_by_epoch = epoch.map(|_| Instant::now());
                 }
                 Some(error) => {
                     tracing::debug!(%error, %topic, partition = id, "the client takes no position yet");

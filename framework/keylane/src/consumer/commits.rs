@@ -64,6 +64,9 @@ impl Commits {
             self.marks.give_up(partitions);
         }
         self.marks.send(consumer, partitions);
+        if let Some(error) = self.marks.take_lasting_refusal() {
+            consumer.context().note_refused_start(error);
+        }
     }
 
     /// A commit that is sent from now on and answered proves that this is a member still.

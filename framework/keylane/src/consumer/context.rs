@@ -186,6 +186,16 @@ impl Context {
         Duration::from_nanos(self.rebalance_nanos.swap(0, Ordering::Relaxed))
     }
 
+    #[cfg(all(test, feature = "embedded-broker"))]
+    pub(super) fn control(&self) -> &Control {
+        &self.control
+    }
+
+    /// Commits that starts wait for are refused for some time.
+    pub(super) fn note_refused_start(&self, error: RDKafkaErrorCode) {
+        trouble::note_commit(&self.control, &KafkaError::ConsumerCommit(error), None);
+    }
+
     pub(crate) fn set_ids_told(&self, told: bool) {
         self.ids_told.store(told, Ordering::Relaxed);
     }

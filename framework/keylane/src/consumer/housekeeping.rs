@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use keylane_core::Reset;
+use keylane_core::{Reset, WITHHELD_AFTER};
 use rdkafka::consumer::Consumer;
 
 use super::end_offsets::{Answers, Question};
@@ -128,7 +128,7 @@ impl PollLoop {
     fn ask_end_offsets(&mut self) {
         self.take_end_offsets();
         let mut ask: Vec<_> = (self.assignment.partitions.iter())
-            .filter(|p| p.fetch_paused || p.withheld.wants_answer(p.now()))
+            .filter(|p| p.fetch_paused || p.withheld.wants_answer(p.now()) || p.may_be_unanswered(WITHHELD_AFTER))
             .map(|p| (p.topic.clone(), p.partition))
             .collect();
         // On a quiet topic nothing else would tell that the brokers are back.

@@ -31,6 +31,7 @@ pub(super) fn update(
             partition.told_log_end = true;
             partition.inbox.order(|orders| orders.log_end = Some(end));
         }
+        partition.look_for_an_answer(cached);
         let paused_by_user = partition.is_at_rest();
         let (pending, progress) = (partition.pending_records(), &partition.progress);
         let watermark = progress.watermark.load(Ordering::Relaxed);

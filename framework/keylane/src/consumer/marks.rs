@@ -19,6 +19,8 @@ use crate::runtime::Inbox;
 
 /// How long after a refusal the next try waits.
 const AGAIN: Duration = Duration::from_millis(100);
+/// Refusals for this long are a trouble. Rebalances and coordinators that move refuse for a moment.
+const LASTING: Duration = Duration::from_secs(5);
 
 pub(super) struct Marks {
     queue: CommitQueue,
@@ -26,7 +28,10 @@ pub(super) struct Marks {
     under_way: Option<Vec<Sent>>,
     proof: Proof,
     again_at: Option<Instant>,
-    complained: bool,
+    /// Since when all tries have been refused.
+    refused_since: Option<Instant>,
+    /// The latest refusal of a series that lasts, until it is taken.
+    lasting_refusal: Option<RDKafkaErrorCode>,
     /// Some topic was refused: one topic at a time, this one last.
     by_topic: bool,
     topic: Option<Arc<str>>,
@@ -60,7 +65,8 @@ impl Marks {
             under_way: None,
             proof: Proof::None,
             again_at: None,
-            complained: false,
+            refused_since: None,
+            lasting_refusal: None,
             by_topic: false,
             topic: None,
         }
@@ -87,6 +93,11 @@ impl Marks {
         given
     }
 
+    /// What commits have been refused with for some seconds; once for each refusal.
+    pub(super) fn take_lasting_refusal(&mut self) -> Option<RDKafkaErrorCode> {
+        self.lasting_refusal.take()
+    }
+
     /// Takes in what was answered. `Err` where the metadata is too large for the broker.
     pub(super) fn take_answers(&mut self, partitions: &mut [Assigned]) -> Result<(), TooLarge> {
         while let Some(answer) = self.queue.answer() {
@@ -98,7 +109,7 @@ impl Marks {
             }
             match answer {
                 Ok(()) => {
-                    self.complained = false;
+                    self.refused_since = None;
                     sent.into_iter().for_each(|sent| sent.confirm(partitions));
                     self.by_topic = partitions.iter().any(|partition| partition.opening_refused);
                 }
@@ -202,7 +213,12 @@ impl Marks {
 
     fn failed(&mut self, error: RDKafkaErrorCode) {
         self.again_at = Some(Instant::now() + AGAIN);
-        if !std::mem::replace(&mut self.complained, true) {
+        let began = self.refused_since.is_none();
+        let since = *self.refused_since.get_or_insert_with(Instant::now);
+        if since.elapsed() >= LASTING {
+            self.lasting_refusal = Some(error);
+        }
+        if began {
             tracing::warn!(%error, "a commit that starts wait for is not taken: a mark against poison records, or a proof of membership");
         }
     }
@@ -231,8 +247,10 @@ pub(super) struct TooLarge;
 #[cfg(all(test, feature = "embedded-broker"))]
 mod tests {
     use rdkafka::ClientConfig;
+    use rdkafka::consumer::Consumer;
 
     use super::*;
+    use crate::consumer::commits::Commits;
     use crate::consumer::fetch_queue::Forwarding;
     use crate::metrics::{MetricLabels, SubscriptionMetrics};
     use crate::runtime::{CommitPoint, Progress, SharedLease};
@@ -256,9 +274,7 @@ mod tests {
         CommitPoint { position: 3, leader_epoch: None, metadata: String::new(), mark: Some(mark), running: false }
     }
 
-    /// The mock refuses commits of topics that it does not have, as a broker those that an ACL forbids.
-    #[test]
-    fn a_topic_whose_commits_are_refused_keeps_no_other_from_its_opening_and_marks() {
+    fn consumer_of_tasks() -> (EmbeddedBroker, BaseConsumer<Context>) {
         let broker = EmbeddedBroker::start(EmbeddedBrokerOptions::default()).expect("it starts");
         broker.create_topic("tasks", 1).expect("there is no such topic");
         let (control, metrics) = (Arc::new(Control::new(PATIENCE)), Arc::new(SubscriptionMetrics::new("s")));
@@ -266,7 +282,31 @@ mod tests {
         let mut config = ClientConfig::new();
         config.set("bootstrap.servers", broker.bootstrap_servers()).set("group.id", "group");
         config.set("reconnect.backoff.max.ms", "100");
-        let consumer: BaseConsumer<Context> = config.create_with_context(context).expect("the settings are right");
+        let consumer = config.create_with_context(context).expect("the settings are right");
+        (broker, consumer)
+    }
+
+    /// Starts wait for it, and the client, which commits nothing meanwhile, would report nothing.
+    #[test]
+    fn a_refusal_that_lasts_is_reported_and_one_for_a_moment_is_not() {
+        let (_broker, consumer) = consumer_of_tasks();
+        let mut commits = Commits::new(CommitQueue::new(&consumer));
+        let mut partitions = [opening("refused")];
+        let control = consumer.context().control();
+        let began = Instant::now();
+        while control.status().troubles.is_empty() {
+            assert!(began.elapsed() < PATIENCE, "not within {PATIENCE:?}: a trouble");
+            commits.mark(&consumer, &mut partitions);
+            std::thread::sleep(Duration::from_millis(2));
+        }
+        assert!(began.elapsed() >= LASTING, "at once");
+        assert!(control.status().troubles[0].message.contains("cannot commit offsets"));
+    }
+
+    /// The mock refuses commits of topics that it does not have, as a broker those that an ACL forbids.
+    #[test]
+    fn a_topic_whose_commits_are_refused_keeps_no_other_from_its_opening_and_marks() {
+        let (_broker, consumer) = consumer_of_tasks();
         let mut marks = Marks::new(CommitQueue::new(&consumer));
         let mut partitions = [opening("refused"), opening("tasks")];
         let mut until = |partitions: &mut [Assigned; 2], what: &str, is_so: fn(&[Assigned; 2]) -> bool| {

@@ -29,7 +29,7 @@ impl Assignment {
 impl Assigned {
     pub(super) fn paused_by(&self, common: &Common) -> Option<PausedBy> {
         if !self.fetch_paused {
-            return None;
+            return self.unanswered.then_some(PausedBy::NoPosition);
         }
         if self.held {
             return Some(PausedBy::User);

@@ -369,3 +369,30 @@ fn a_record_that_decodes_counts_at_its_first_attempt_alone() {
     }
     assert_eq!(given_up, [20, 20, 0]);
 }
+
+/// What was attempted in the outage says nothing of the record, whatever is left of the patience.
+#[test]
+fn the_first_failure_after_a_total_outage_gives_nothing_up() {
+    for patience in [Duration::ZERO, Duration::from_secs(7_200)] {
+        let policy = RetryPolicy { dead_letter_topic: true, in_place: InPlace::Times(2), ..settings().retry };
+        let mut partition = partition(PartitionSettings { retry: policy, concurrency: 1_000, ..settings() });
+        let mut guard = OutageGuard::new(OutageSettings { patience, ..OutageSettings::default() });
+        let mut now = at(1);
+        (0..8).for_each(|offset| deliver(&mut partition, offset, offset as u64));
+        for _ in 0..60 {
+            partition.tick(now);
+            for _ in 0..8 {
+                let Some(ticket) = partition.next_start().map(|start| start.ticket) else { break };
+                let verdict = partition.fail(ticket, Failure::Retryable.into(), 0, now, &mut guard);
+                assert!(matches!(verdict, Verdict::Waiting { .. }), "in the outage: {verdict:?}");
+            }
+            now = now + 60 * SECOND;
+        }
+        guard.succeeded(now);
+        now = now + SECOND;
+        partition.tick(now);
+        let ticket = partition.next_start().expect("it was released").ticket;
+        let verdict = partition.fail(ticket, Failure::Retryable.into(), 0, now, &mut guard);
+        assert!(matches!(verdict, Verdict::Waiting { .. }), "{patience:?}: {verdict:?}");
+    }
+}

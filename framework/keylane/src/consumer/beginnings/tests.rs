@@ -8,7 +8,8 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer};
-use rdkafka::types::RDKafkaApiKey;
+use rdkafka::mocking::MockCoordinator;
+use rdkafka::types::{RDKafkaApiKey, RDKafkaRespErr};
 use rdkafka::{ClientConfig, Offset, TopicPartitionList};
 
 use crate::{
@@ -87,8 +88,7 @@ fn is_confirmed(broker: &EmbeddedBroker, partitions: usize) -> bool {
 }
 
 /// The records 20 to 24 were read and lost; others are written in their place.
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn what_is_written_anew_below_the_committed_position_is_processed() {
+async fn what_is_written_anew_is_processed(reset: &str) {
     let broker = broker(1, 1);
     let producer = producer(&broker).await;
     write(&producer, 0, 0..20).await;
@@ -96,12 +96,70 @@ async fn what_is_written_anew_below_the_committed_position_is_processed() {
     commit(&client, 0..1, 25);
     broker.remember_requests();
     let seen = Seen::default();
-    let member = member(&broker, "earliest", &seen).await;
+    let member = member(&broker, reset, &seen).await;
     eventually("the log is asked", || is_confirmed(&broker, 1)).await;
     write(&producer, 0, 20..40).await;
     eventually("the position reached is committed", || committed(&client) == Offset::Offset(40)).await;
     member.shutdown().await.unwrap();
     assert_eq!(*seen.lock().unwrap(), (20..40).map(|number| (0, number)).collect(), "and nothing else");
+    producer.close(PATIENCE).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_written_anew_below_the_committed_position_is_processed() {
+    what_is_written_anew_is_processed("earliest").await;
+}
+
+/// The client goes to where the log was cut, and not to its end: all from there on is new.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn with_reset_latest_too_what_is_written_anew_is_processed() {
+    what_is_written_anew_is_processed("latest").await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_start_that_the_leader_does_not_confirm_is_reported_until_it_does() {
+    let broker = broker(1, 1);
+    let producer = producer(&broker).await;
+    write(&producer, 0, 0..20).await;
+    commit(&client(&broker), 0..1, 5);
+    let error = RDKafkaRespErr::RD_KAFKA_RESP_ERR_TOPIC_AUTHORIZATION_FAILED;
+    broker.cluster().request_errors(RDKafkaApiKey::OffsetForLeaderEpoch, &[error; 1_000]);
+    let seen = Seen::default();
+    let member = member(&broker, "earliest", &seen).await;
+    let says = |paused_by| {
+        let status = member.status();
+        status.partitions.first().is_some_and(|partition| partition.paused_by == paused_by)
+    };
+    let lag = || member.status().partitions.first().and_then(|partition| partition.lag_records);
+    eventually("it says so", || lag() == Some(15) && says(Some(PausedBy::NoPosition))).await;
+    assert!(seen.lock().unwrap().is_empty());
+    broker.cluster().clear_request_errors(RDKafkaApiKey::OffsetForLeaderEpoch);
+    eventually("all are processed", || seen.lock().unwrap().len() == 15).await;
+    eventually("it is well", || says(None)).await;
+    member.shutdown().await.unwrap();
+    producer.close(PATIENCE).await.unwrap();
+}
+
+/// An assignment had no answer. The question after that blocks the polling thread, so its time is short at first.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_slow_coordinator_is_heard_in_the_end() {
+    let broker = broker(2, 1);
+    broker.cluster().partition_leader("tasks", 0, Some(1)).unwrap();
+    broker.cluster().coordinator(MockCoordinator::Group("group".into()), 2).unwrap();
+    let producer = producer(&broker).await;
+    write(&producer, 0, 0..20).await;
+    commit(&client(&broker), 0..1, 5);
+    let error = RDKafkaRespErr::RD_KAFKA_RESP_ERR_GROUP_AUTHORIZATION_FAILED;
+    broker.cluster().request_errors(RDKafkaApiKey::OffsetFetch, &[error; 3]);
+    let seen = Seen::default();
+    let member = member(&broker, "earliest", &seen).await;
+    let no_position = |partition: &crate::PartitionStatus| partition.paused_by == Some(PausedBy::NoPosition);
+    eventually("it waits", || member.status().partitions.iter().any(no_position)).await;
+    broker.cluster().broker_round_trip_time(2, Duration::from_millis(700)).unwrap();
+    broker.cluster().clear_request_errors(RDKafkaApiKey::OffsetFetch);
+    eventually("all are processed", || seen.lock().unwrap().len() == 15).await;
+    broker.cluster().broker_round_trip_time(2, Duration::ZERO).unwrap();
+    member.shutdown().await.unwrap();
     producer.close(PATIENCE).await.unwrap();
 }
 
