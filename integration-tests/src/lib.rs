@@ -23,6 +23,7 @@ pub mod journal;
 pub mod kafka;
 pub mod load;
 pub mod member;
+pub mod members;
 pub mod process;
 pub mod protocol;
 pub mod report;

@@ -2,10 +2,13 @@
 //!
 //! Such a position is committed before anything is read from it. Otherwise an idle partition has no
 //! commit: its next owner would start at a later end, past everything written in between.
+//!
+//! A committed position with its leader epoch can be used, once the log was asked whether it still has
+//! what lies below.
 
 use std::time::Duration;
 
-use crate::offset::{Offset, Position};
+use crate::offset::{LeaderEpoch, Offset, Position};
 use crate::time::Moment;
 
 /// `auto.offset.reset`: what replaces a position that is missing or outside of the log.
@@ -103,8 +106,9 @@ pub enum Step {
     Commit(Position),
     /// Wait for the answer to that commit.
     AwaitCommit(Position),
-    /// Read from this position.
-    Seek(Position),
+    /// Read from this position. With an epoch the log's leader is asked first where that ends: if below
+    /// the position, the log was cut, and reading begins there.
+    Seek(Position, Option<LeaderEpoch>),
     /// End the subscription: nothing is committed, and no position is to be made up.
     Fail,
 }
@@ -119,6 +123,13 @@ pub struct Beginning {
 }
 
 impl Beginning {
+    /// This position is committed, and the log below it was read under this epoch at the latest. `None`
+    /// where there is nothing to confirm: no epoch, or nothing below.
+    pub fn confirm(position: Position, epoch: Option<LeaderEpoch>) -> Option<Self> {
+        let epoch = epoch.filter(|_| position > Position::new(0))?;
+        Some(Self { reset: Reset::default(), step: Step::Seek(position, Some(epoch)), expected: None })
+    }
+
     /// Nothing is committed.
     pub fn without_commit(reset: Reset) -> Self {
         Self { reset, step: Step::AskRange, expected: None }
@@ -146,11 +157,11 @@ impl Beginning {
         self.step
     }
 
-    /// The committed position was asked for: it is this one, or there is none.
-    pub fn committed(&mut self, position: Option<Position>) {
+    /// The committed position was asked for: it is this one, with this epoch if any, or there is none.
+    pub fn committed(&mut self, position: Option<(Position, Option<LeaderEpoch>)>) {
         if self.step == Step::AskCommitted {
             let none = if self.reset == Reset::Error { Step::Fail } else { Step::AskRange };
-            self.step = position.map_or(none, Step::Seek);
+            self.step = position.map_or(none, |(position, epoch)| Step::Seek(position, epoch));
         }
     }
 
@@ -163,7 +174,9 @@ impl Beginning {
         match self.expected {
             // It was all there: what seemed to be missing was read over. Or the log was cut, and is as
             // long again: what lies from here on was never read.
-            Some(expected) if range.first <= expected && expected <= range.end => self.step = Step::Seek(expected),
+            Some(expected) if range.first <= expected && expected <= range.end => {
+                self.step = Step::Seek(expected, None)
+            }
             _ => self.step = Step::Commit(reset),
         }
         let passed_over = self.expected.map(|from| PassedOver { from, to: reset });
@@ -180,7 +193,7 @@ impl Beginning {
     /// The broker has the commit.
     pub fn confirmed(&mut self) {
         if let Step::AwaitCommit(position) = self.step {
-            self.step = Step::Seek(position);
+            self.step = Step::Seek(position, None);
         }
     }
 }
@@ -209,7 +222,21 @@ mod tests {
         beginning.opened();
         assert_eq!(beginning.step(), Step::AwaitCommit(at(70)));
         beginning.confirmed();
-        assert_eq!(beginning.step(), Step::Seek(at(70)));
+        assert_eq!(beginning.step(), Step::Seek(at(70), None));
+    }
+
+    #[test]
+    fn a_committed_position_is_confirmed_by_its_epoch_and_by_nothing_else() {
+        let epoch = Some(LeaderEpoch::new(3));
+        assert_eq!(Beginning::confirm(at(200), None), None, "an older version's commit");
+        assert_eq!(Beginning::confirm(at(0), epoch), None, "nothing was read");
+        let mut beginning = Beginning::confirm(at(200), epoch).expect("it can be");
+        let confirm = Step::Seek(at(200), epoch);
+        assert_eq!(beginning.range(range(0, 90)), None);
+        beginning.committed(None);
+        beginning.opened();
+        beginning.confirmed();
+        assert_eq!(beginning.step(), confirm);
     }
 
     #[test]
@@ -219,8 +246,9 @@ mod tests {
             beginning.range(range(0, 70));
             assert_eq!(beginning.step(), Step::AskCommitted);
             let mut other = beginning;
-            beginning.committed(Some(at(5)));
-            assert_eq!(beginning.step(), Step::Seek(at(5)));
+            let epoch = Some(LeaderEpoch::new(3));
+            beginning.committed(Some((at(5), epoch)));
+            assert_eq!(beginning.step(), Step::Seek(at(5), epoch));
             other.committed(None);
             assert_eq!(other.step(), if reset == Reset::Error { Step::Fail } else { Step::AskRange });
         }
@@ -245,7 +273,7 @@ mod tests {
         for (first, end) in [(0, 500), (100, 500), (0, 100)] {
             let mut beginning = Beginning::passed_over(Reset::Latest, at(100));
             assert_eq!(beginning.range(range(first, end)), None);
-            assert_eq!(beginning.step(), Step::Seek(at(100)));
+            assert_eq!(beginning.step(), Step::Seek(at(100), None));
         }
     }
 
@@ -257,7 +285,7 @@ mod tests {
         for end in [100, 120] {
             let mut beginning = Beginning::went_back(Reset::Latest, at(100));
             assert_eq!(beginning.range(range(0, end)), None);
-            assert_eq!(beginning.step(), Step::Seek(at(100)), "from there on nothing was read");
+            assert_eq!(beginning.step(), Step::Seek(at(100), None), "from there on nothing was read");
         }
         let mut beginning = Beginning::went_back(Reset::Latest, at(100));
         let passed_over = beginning.range(range(110, 120)).expect("deleted after it was cut");

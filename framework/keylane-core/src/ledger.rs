@@ -24,6 +24,10 @@ pub(crate) struct Ledger {
     inherited_under: Option<LeaderEpoch>,
     /// The highest leader epoch of this owner's records.
     read_under: Option<LeaderEpoch>,
+    /// The one of the latest record.
+    reads_under: Option<LeaderEpoch>,
+    /// The one that was committed with the start.
+    start_under: Option<LeaderEpoch>,
 }
 
 /// Where an unsettled delivery stands in its ledger. Ascends with the offset.
@@ -69,7 +73,23 @@ impl Ledger {
             inherited,
             inherited_under: None,
             read_under: None,
+            reads_under: None,
+            start_under: None,
         }
+    }
+
+    /// The leader epoch that was committed with the start.
+    pub(crate) fn start_under(&mut self, epoch: Option<LeaderEpoch>) {
+        self.start_under = epoch;
+    }
+
+    /// What a commit of the watermark carries: an epoch that is not before the one of any record below it, and that this
+    /// log has had.
+    ///
+    /// A later one than the last record's below the watermark is as good. Where this log is still there, no epoch from that
+    /// record's on ends below the watermark; where it was cut, all of them end at the cut.
+    pub(crate) fn position_epoch(&self) -> Option<LeaderEpoch> {
+        self.read_under.max(self.start_under)
     }
 
     /// The leader epoch of the commit that the inherited map came from.
@@ -83,6 +103,7 @@ impl Ledger {
     /// of a later one the map is used up, or it names offsets of a log that was cut and written anew.
     pub(crate) fn read_under(&mut self, epoch: LeaderEpoch, first: Offset) -> bool {
         self.read_under = self.read_under.max(Some(epoch));
+        self.reads_under = Some(epoch);
         if self.inherited_under.is_none_or(|inherited| epoch <= inherited) {
             return false;
         }
@@ -213,6 +234,8 @@ impl Ledger {
 
     fn rewind(&mut self, to: Offset, mut forget: impl FnMut(u32)) {
         self.inherited.clear();
+        // A topic that was made anew may be at an earlier epoch.
+        (self.start_under, self.read_under) = (None, self.reads_under);
         let kept = self.entries.partition_point(|entry| entry.offset < to);
         for entry in self.entries.drain(kept..) {
             if entry.slot == SETTLED {

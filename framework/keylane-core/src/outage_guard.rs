@@ -236,6 +236,10 @@ impl OutageGuard {
             && !self.deployment.holds()
     }
 
+    pub(crate) fn patience(&self) -> Duration {
+        self.settings.patience
+    }
+
     pub(crate) fn join(&mut self) -> Source {
         self.sources += 1;
         Source(self.sources)

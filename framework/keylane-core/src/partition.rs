@@ -62,7 +62,7 @@ use watchdog::Watching;
 /// is rare (below); a record that waits costs O(log n). How much is pending is bounded by the caller, who stops delivering
 /// ([`Budget`](crate::Budget)). Beyond `R` a pending record takes at most 160 bytes; one that has
 /// come through a retry topic, was not due, has failed or is to be written takes an allocation of
-/// 112 more.
+/// 128 more.
 pub struct Partition<R> {
     settings: Arc<PartitionSettings>,
     epoch: Epoch,
@@ -135,6 +135,11 @@ impl<R> Partition<R> {
     /// Says under which leader epoch the inherited map was written. Before the first delivery.
     pub fn inherit_leader_epoch(&mut self, epoch: Option<LeaderEpoch>) {
         self.ledger.inherit_leader_epoch(epoch);
+    }
+
+    /// Says which leader epoch was committed with the start. Before the first delivery.
+    pub fn start_under(&mut self, epoch: Option<LeaderEpoch>) {
+        self.ledger.start_under(epoch);
     }
 
     /// Says that the records to be delivered from `first` on have this leader epoch. `true` where the inherited map is

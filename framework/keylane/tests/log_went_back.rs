@@ -11,16 +11,25 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use common::{PATIENCE, eventually};
-use keylane::{EmbeddedBroker, EmbeddedBrokerOptions, Json, NewTask, Subscription, Task, TaskError};
+use keylane::{EmbeddedBroker, Json, NewTask, Subscription, Task, TaskError};
 use keylane_core::commit_map::{self, About};
 use keylane_core::{Evidence, LeaderEpoch, MAX_METADATA_BYTES, Position, SettledRange};
 use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer};
 use rdkafka::mocking::MockCluster;
+use rdkafka::producer::DefaultProducerContext;
+use rdkafka::types::RDKafkaApiKey;
 use rdkafka::{ClientConfig, Offset, TopicPartitionList};
 use tracing::field::{Field, Visit};
 use tracing::{Event, Subscriber};
 use tracing_subscriber::layer::{Context, Layer, SubscriberExt};
 use tracing_subscriber::util::SubscriberInitExt;
+
+/// A broker that keeps no leader epochs with commits, as older ones did: a position is taken as it is.
+fn without_epochs() -> MockCluster<'static, DefaultProducerContext> {
+    let broker = MockCluster::new(1).unwrap();
+    broker.apiversion(RDKafkaApiKey::OffsetFetch, Some(0), Some(4)).unwrap();
+    broker
+}
 
 fn committed(client: &BaseConsumer) -> Offset {
     let mut partition = TopicPartitionList::new();
@@ -31,8 +40,8 @@ fn committed(client: &BaseConsumer) -> Offset {
 /// Otherwise the records between the position reached and the old one would be passed over by a restart after a crash.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_position_below_the_committed_one_is_committed_while_the_subscription_runs() {
-    let broker = EmbeddedBroker::start(EmbeddedBrokerOptions::default()).unwrap();
-    broker.create_topic("tasks", 1).unwrap();
+    let broker = without_epochs();
+    broker.create_topic("tasks", 1, 1).unwrap();
     let producer = common::producer(broker.bootstrap_servers(), "tasks").await;
     let tasks = (0..20).map(|i: u32| NewTask::json(&i).unwrap().key("k"));
     assert!(producer.enqueue_all(tasks).await.iter().all(Result::is_ok));
@@ -52,7 +61,7 @@ async fn a_position_below_the_committed_one_is_committed_while_the_subscription_
             .bootstrap_servers(broker.bootstrap_servers())
             .kafka_settings(EmbeddedBroker::client_settings())
             // A member that gets no CPU for a while is not to be thrown out: nothing may come twice.
-            .kafka("session.timeout.ms", "6000")
+            .kafka("session.timeout.ms", "10000")
             .start(Json, move |_: Task<u32>| {
                 seen.fetch_add(1, Ordering::Relaxed);
                 async { Ok::<(), TaskError>(()) }
@@ -69,8 +78,8 @@ async fn a_position_below_the_committed_one_is_committed_while_the_subscription_
 /// `latest` makes up the end, also where that lies below what was committed.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn with_latest_a_shorter_log_is_read_from_its_end_which_is_committed() {
-    let broker = EmbeddedBroker::start(EmbeddedBrokerOptions::default()).unwrap();
-    broker.create_topic("tasks", 1).unwrap();
+    let broker = without_epochs();
+    broker.create_topic("tasks", 1, 1).unwrap();
     let producer = common::producer(broker.bootstrap_servers(), "tasks").await;
     let tasks = (0..20).map(|i: u32| NewTask::json(&i).unwrap().key("k"));
     assert!(producer.enqueue_all(tasks).await.iter().all(Result::is_ok));
@@ -92,7 +101,7 @@ async fn with_latest_a_shorter_log_is_read_from_its_end_which_is_committed() {
     let subscription = Subscription::builder("group", "tasks")
         .bootstrap_servers(broker.bootstrap_servers())
         .kafka_settings(EmbeddedBroker::client_settings())
-        .kafka("session.timeout.ms", "6000")
+        .kafka("session.timeout.ms", "10000")
         .kafka("auto.offset.reset", "latest")
         .start(Json, processor)
         .await
@@ -209,8 +218,8 @@ impl<S: Subscriber> Layer<S> for Gate {
 async fn with_latest_a_log_that_was_cut_and_grew_again_is_read_on_from_the_position() {
     let gate = Gate::default();
     tracing_subscriber::registry().with(gate.clone()).init();
-    let broker = EmbeddedBroker::start(EmbeddedBrokerOptions::default()).unwrap();
-    broker.create_topic("cut", 1).unwrap();
+    let broker = without_epochs();
+    broker.create_topic("cut", 1, 1).unwrap();
     let producer = common::producer(broker.bootstrap_servers(), "cut").await;
     let write = async |numbers: std::ops::Range<u32>| {
         let tasks = numbers.map(|i| NewTask::json(&i).unwrap().key("k"));

@@ -313,6 +313,38 @@ async fn records_that_are_deleted_before_a_start_or_in_a_pause_are_counted() {
     assert_eq!(passed_over(), gone + 20);
 }
 
+/// The mock cluster takes the present leader's epoch for that of the commit, and that ends far below the position.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_log_that_was_cut_below_the_committed_position_is_counted_once() {
+    let broker = broker(&["cut"]);
+    let producer = common::producer(broker.bootstrap_servers(), "cut").await;
+    let write = async || assert!(producer.enqueue(NewTask::json(&"x").unwrap()).await.is_ok());
+    write().await;
+    let mut config = ClientConfig::new();
+    config.set("bootstrap.servers", broker.bootstrap_servers()).set("group.id", "cut");
+    tokio::task::spawn_blocking(move || {
+        let consumer: BaseConsumer = config.create().unwrap();
+        let mut committed = TopicPartitionList::new();
+        committed.add_partition_offset("cut", 0, rdkafka::Offset::Offset(1_000_000)).unwrap();
+        consumer.commit(&committed, CommitMode::Sync).unwrap();
+    })
+    .await
+    .unwrap();
+    let subscription =
+        subscribe(&broker, "cut", "cut").start(Json, async |_: Task<String>| Ok::<(), TaskError>(())).await.unwrap();
+    let settled = || value("keylane_settled_total", &[("topic", "cut")]).unwrap_or(0.0);
+    let deadline = std::time::Instant::now() + PATIENCE;
+    // Those that are written before the log is asked lie below the cut.
+    while settled() < 3.0 {
+        assert!(std::time::Instant::now() < deadline, "nothing is read");
+        write().await;
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    assert!(is("keylane_log_cuts_total", &[("subscription", "cut"), ("topic", "cut"), ("partition", "0")], 1.0));
+    subscription.shutdown().await.unwrap();
+    producer.close(PATIENCE).await.unwrap();
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_retry_that_is_left_to_another_group_is_counted_and_one_that_is_held_shows_as_what_the_commit_waits_for() {
     let broker = broker(&["theirs", "theirs-retry"]);

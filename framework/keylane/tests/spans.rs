@@ -299,6 +299,43 @@ async fn each_parked_record_is_an_error_or_counted_as_left_out() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn each_retry_that_is_left_to_its_group_is_a_warning_or_counted_as_left_out() {
+    const RECORDS: usize = 30;
+    const MESSAGE: &str = "a retry is left to the group";
+    let recorder = Recorder::of_this_process();
+    let broker = broker(&["left", "left-retry", "left-dead"]);
+    let producer = common::producer(broker.bootstrap_servers(), "left").await;
+    for number in 0..RECORDS {
+        producer.enqueue(NewTask::new(PAYLOAD).key(format!("k{number}"))).await.unwrap();
+    }
+    producer.close(PATIENCE).await.unwrap();
+    let quick = Backoff::exponential(Duration::from_millis(1), Duration::from_millis(5));
+    let start = |group: &'static str, failures: u32| {
+        Subscription::builder(group, "left")
+            .bootstrap_servers(broker.bootstrap_servers())
+            .kafka_settings(EmbeddedBroker::client_settings())
+            .kafka("session.timeout.ms", "6000")
+            .dead_letter(DeadLetter::topic("left-dead"))
+            .retry(Retry::none().then_topic().topic_backoff(quick))
+            .start(Raw, move |task: Task<bytes::Bytes>| {
+                let fails = task.attempt() <= failures;
+                async move { if fails { Err(TaskError::retryable("not now")) } else { Ok(()) } }
+            })
+    };
+    let other = start("leaves-them", 0).await.unwrap();
+    let owner = start("left-to", 1).await.unwrap();
+    let all = |level| lines(recorder, MESSAGE, level, "left-retry");
+    eventually("all are left", || all(Level::WARN).len() + all(Level::DEBUG).len() == RECORDS).await;
+    other.shutdown().await.unwrap();
+    owner.shutdown().await.unwrap();
+
+    let said = all(Level::WARN);
+    assert!(said.len() >= 10, "{} lines", said.len());
+    assert_eq!(said.len() + left_out(recorder, "more retries were left", "leaves-them"), RECORDS);
+    assert!(said.iter().all(|line| line["group"] == "left-to" && line["partition"] == "0"), "{said:?}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn records_that_are_not_due_and_keep_a_partition_from_being_read_are_a_warning_once() {
     let recorder = Recorder::of_this_process();
     let broker = broker(&["deaf"]);

@@ -1,7 +1,8 @@
 //! A member in a process of its own, so that a test can stop it in mid-air:
-//! `member BOOTSTRAP GROUP TOPIC classic|range|consumer [FILE]`.
+//! `member BOOTSTRAP GROUP TOPIC classic|range|consumer [FILE]`, or one of `keylane_integration_tests::members`:
+//! `member operations|poison`, which is told the rest by variables.
 //!
-//! Prints a line for the beginning and the end of each attempt (see `line`), and shuts down when its input ends. Into the file
+//! The first one prints a line for the beginning and the end of each attempt (see `line`), and shuts down when its input ends. Into the file
 //! it writes again and again whether it is assigned, and how many partitions it has: `true 2`.
 
 use std::{
@@ -15,11 +16,23 @@ use keylane::{Raw, Task, TaskError};
 use keylane_integration_tests::{
     kafka::{Found, Kafka, Nodes},
     member::spread,
+    members,
     protocol::Protocol,
 };
 
 #[tokio::main]
 async fn main() -> ExitCode {
+    match std::env::args().nth(1).as_deref() {
+        Some("operations") => {
+            members::operations::run().await;
+            return ExitCode::SUCCESS;
+        }
+        Some("poison") => {
+            members::poison::run().await;
+            return ExitCode::SUCCESS;
+        }
+        _ => {}
+    }
     // Also while it is stopped, and however the test ends.
     #[cfg(target_os = "linux")]
     let _ = rustix::process::set_parent_process_death_signal(Some(rustix::process::Signal::KILL));

@@ -74,12 +74,14 @@ fn pom(version: &str) -> String {
 }
 
 /// Cargo leaves marks in its target directory, wherever `CARGO_TARGET_DIR` puts it, and this program was built into
-/// it. (It tags only directories that it created itself, hence two marks.)
+/// it. (It tags only directories that it created itself, hence two marks.) Of a target directory in another one, the outer
+/// one, so that both have one Kafka.
 fn target_dir() -> PathBuf {
     let executable = env::current_exe().unwrap_or_default();
     executable
         .ancestors()
-        .find(|dir| ["CACHEDIR.TAG", ".rustc_info.json"].iter().any(|mark| dir.join(mark).is_file()))
+        .filter(|dir| ["CACHEDIR.TAG", ".rustc_info.json"].iter().any(|mark| dir.join(mark).is_file()))
+        .last()
         .map_or_else(|| Path::new(env!("CARGO_MANIFEST_DIR")).join("../target"), Path::to_owned)
 }
 

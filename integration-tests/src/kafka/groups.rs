@@ -5,6 +5,7 @@ use rdkafka::consumer::{BaseConsumer, Consumer};
 use super::{
     Kafka,
     client::{self, REQUEST, blocking},
+    coordinator::coordinated,
     error::HarnessError,
 };
 
@@ -49,7 +50,8 @@ impl Kafka {
             let doing = format!("describe the group {name}");
             let consumer: BaseConsumer =
                 client::config(&servers).create().map_err(HarnessError::client(doing.clone()))?;
-            let list = consumer.fetch_group_list(Some(&name), REQUEST).map_err(HarnessError::client(doing))?;
+            let list =
+                coordinated(|| consumer.fetch_group_list(Some(&name), REQUEST)).map_err(HarnessError::client(doing))?;
             let group = list.groups().iter().find(|group| group.name() == name);
             Ok(group.map_or_else(Group::default, |group| Group {
                 state: group.state().to_owned(),

@@ -7,6 +7,7 @@ mod acls;
 mod artifacts;
 mod client;
 mod cluster;
+mod coordinator;
 mod error;
 mod eviction;
 mod extras;
@@ -20,6 +21,7 @@ mod process;
 mod properties;
 mod records;
 mod request;
+mod room;
 #[cfg(feature = "ssl")]
 mod scram;
 mod skip;
@@ -43,6 +45,7 @@ use rdkafka::{
 };
 
 pub use acls::{Operation, Resource};
+pub use coordinator::coordinated;
 pub use error::HarnessError;
 pub use extras::Extras;
 pub use groups::{Group, Member};
@@ -53,6 +56,7 @@ pub use skip::{own, own_with, shared, shared_with};
 pub use topics::PartitionState;
 
 use cluster::Cluster;
+use room::Place;
 
 /// How many brokers a suite needs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -91,6 +95,8 @@ pub struct Kafka {
     bootstrap_servers: String,
     cluster: Option<Arc<Cluster>>,
     admin: OnceLock<AdminClient<DefaultClientContext>>,
+    /// Given back after the brokers have ended: fields are dropped in their order.
+    place: Option<Place>,
 }
 
 impl Kafka {
@@ -119,6 +125,7 @@ impl Kafka {
                 bootstrap_servers: cluster.bootstrap_servers(),
                 cluster: Some(Arc::new(cluster)),
                 admin: OnceLock::new(),
+                place: None,
             }),
             Err(error) => Found::Unavailable(format!("kafka could not be started: {error}")),
         }
@@ -135,6 +142,7 @@ impl Kafka {
                 bootstrap_servers: bootstrap_servers.to_owned(),
                 cluster: None,
                 admin: OnceLock::new(),
+                place: None,
             }),
             Ok(count) => {
                 let needed = nodes.count();

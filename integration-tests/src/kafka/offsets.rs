@@ -9,6 +9,7 @@ use rdkafka::{
 use super::{
     Kafka,
     client::{self, REQUEST, blocking},
+    coordinator::coordinated,
     error::HarnessError,
     topics::partitions_of,
 };
@@ -60,7 +61,7 @@ impl Kafka {
                     })
                     .collect()
             };
-            read().map_err(HarnessError::client(doing))
+            coordinated(read).map_err(HarnessError::client(doing))
         })
         .await
     }

@@ -9,6 +9,7 @@ use rdkafka::{
 use super::{
     Kafka,
     client::{self, blocking},
+    coordinator::coordinated,
     error::HarnessError,
 };
 
@@ -39,7 +40,7 @@ impl Kafka {
                 element.set_metadata(&metadata);
                 consumer.commit(&list, CommitMode::Sync)
             };
-            commit().map_err(HarnessError::client(doing))
+            coordinated(commit).map_err(HarnessError::client(doing))
         })
         .await
     }

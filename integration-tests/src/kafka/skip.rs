@@ -5,7 +5,7 @@ use std::{
     sync::{Mutex, OnceLock},
 };
 
-use super::{Extras, Found, Kafka, Nodes, node::lock};
+use super::{Extras, Found, Kafka, Nodes, node::lock, room::Place};
 
 /// The Kafka that the tests of one binary share, from `KAFKA_BOOTSTRAP` or started at the first call.
 ///
@@ -18,26 +18,36 @@ pub fn shared(nodes: Nodes) -> Option<&'static Kafka> {
     shared_with(nodes, &Extras::default())
 }
 
-/// The same with more properties than the plain ones, where the harness starts it. All tests of a binary ask for the same.
+/// The same with more properties than the plain ones, where the harness starts it: one for each such set of them.
 ///
 /// # Panics
 /// With `CI=true`, when there is none.
 pub fn shared_with(nodes: Nodes, extras: &Extras) -> Option<&'static Kafka> {
-    static ONE: OnceLock<Option<Kafka>> = OnceLock::new();
-    static THREE: OnceLock<Option<Kafka>> = OnceLock::new();
-    let kafka = match nodes {
-        Nodes::One => &ONE,
-        Nodes::Three => &THREE,
-    };
-    kafka.get_or_init(|| running_or_skipped(Kafka::find_with(nodes, extras))).as_ref()
+    slot(nodes, extras).get_or_init(|| running_or_skipped(Kafka::find_with(nodes, extras))).as_ref()
 }
 
-/// A Kafka for one test alone, always started by the harness, to be broken at will.
+type Slot = OnceLock<Option<Kafka>>;
+
+/// Where that Kafka is, or will be: others are not kept waiting while it starts.
+fn slot(nodes: Nodes, extras: &Extras) -> &'static Slot {
+    static SHARED: Mutex<Vec<(Nodes, Extras, &'static Slot)>> = Mutex::new(Vec::new());
+    let mut shared = lock(&SHARED);
+    let found = shared.iter().find(|(of, with, _)| (*of, with) == (nodes, extras));
+    if let Some((.., slot)) = found {
+        return slot;
+    }
+    let slot: &'static Slot = Box::leak(Box::default());
+    shared.push((nodes, extras.clone(), slot));
+    slot
+}
+
+/// A Kafka for one test alone, always started by the harness, to be broken at will. Blocks while
+/// other tests of this process have as many brokers as a machine with little memory can hold.
 ///
 /// # Panics
 /// With `CI=true`, when none can be started.
 pub fn own(nodes: Nodes) -> Option<Kafka> {
-    running_or_skipped(Kafka::start(nodes))
+    own_with(nodes, &Extras::default())
 }
 
 /// The same with more listeners and properties than the plain ones.
@@ -45,7 +55,10 @@ pub fn own(nodes: Nodes) -> Option<Kafka> {
 /// # Panics
 /// With `CI=true`, when none can be started.
 pub fn own_with(nodes: Nodes, extras: &Extras) -> Option<Kafka> {
-    running_or_skipped(Kafka::start_with(nodes, extras))
+    let place = Place::for_brokers(nodes.count());
+    let mut kafka = running_or_skipped(Kafka::start_with(nodes, extras))?;
+    kafka.place = Some(place);
+    Some(kafka)
 }
 
 fn running_or_skipped(found: Found) -> Option<Kafka> {

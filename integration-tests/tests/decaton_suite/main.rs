@@ -1,8 +1,8 @@
 //! Decaton's guarantee suite, re-created: the protocol of its `ProcessorTestSuite`, and every scenario of its integration
 //! tests that has a counterpart here.
 //!
-//! The protocol (`suite.rs`): three brokers, eight partitions with three replicas, three members of a group, 10,000 tasks of
-//! 100 keys. When half are processed, all three members are replaced one after the other, while the other half comes in.
+//! The protocol (`suite.rs`): three brokers, eight partitions with three replicas, three members of a group, 5,000 tasks of
+//! 100 keys (10,000 as in Decaton's own, with `KEYLANE_DECATON_TASKS=10000`). When half are processed, all three members are replaced one after the other, while the other half comes in.
 //! Then every offset of the topic, and of the retry topic, has to be committed by the members that are left; every task was
 //! processed, the tasks of a key began in order, and no two of them ran at once. Beyond Decaton's guarantees, no task
 //! succeeds twice here, no record of a key starts twice unless it had to wait for a retry, and the members' states
@@ -49,7 +49,12 @@ use std::{
 
 use bytes::Bytes;
 use keylane::{Backoff, Limits, Retry, Task};
-use keylane_integration_tests::{kafka::Nodes, kafka_or_skip, member::spread, protocol::Protocol};
+use keylane_integration_tests::{
+    kafka::{Extras, Nodes},
+    kafka_or_skip,
+    member::spread,
+    protocol::Protocol,
+};
 use tokio::sync::oneshot;
 
 use suite::{Order, Start, Suite, run};
@@ -70,31 +75,31 @@ async fn sleeping(start: Start) -> keylane::Subscription {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn sixteen_at_a_time_cooperative() {
-    let kafka = kafka_or_skip!(Nodes::Three);
+    let kafka = kafka_or_skip!(Nodes::Three, Extras::patient());
     run(kafka, Suite::default(), sleeping).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn sixteen_at_a_time_range() {
-    let kafka = kafka_or_skip!(Nodes::Three);
+    let kafka = kafka_or_skip!(Nodes::Three, Extras::patient());
     run(kafka, Suite { protocol: Protocol::Range, ..Suite::default() }, sleeping).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn sixteen_at_a_time_consumer() {
-    let kafka = kafka_or_skip!(Nodes::Three);
+    let kafka = kafka_or_skip!(Nodes::Three, Extras::patient());
     run(kafka, Suite { protocol: Protocol::Consumer, ..Suite::default() }, sleeping).await;
 }
 
 #[tokio::test(flavor = "current_thread")]
 async fn sixteen_at_a_time_on_a_runtime_of_one_thread() {
-    let kafka = kafka_or_skip!(Nodes::Three);
+    let kafka = kafka_or_skip!(Nodes::Three, Extras::patient());
     run(kafka, Suite::default(), sleeping).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn completion_by_spawned_tasks() {
-    let kafka = kafka_or_skip!(Nodes::Three);
+    let kafka = kafka_or_skip!(Nodes::Three, Extras::patient());
     run(kafka, Suite::default(), async |start: Start| {
         start
             .raw(|task| async move {
@@ -128,7 +133,7 @@ fn pool() -> mpsc::Sender<Job> {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn completion_on_a_pool_of_threads() {
-    let kafka = kafka_or_skip!(Nodes::Three);
+    let kafka = kafka_or_skip!(Nodes::Three, Extras::patient());
     let pool = pool();
     run(kafka, Suite::default(), async |start: Start| {
         let pool = pool.clone();
@@ -152,14 +157,14 @@ fn few_pending(pause_at_records: usize) -> Limits {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn one_at_a_time_with_a_hundred_pending() {
-    let kafka = kafka_or_skip!(Nodes::Three);
+    let kafka = kafka_or_skip!(Nodes::Three, Extras::patient());
     let settings = |builder: keylane::SubscriptionBuilder| builder.concurrency(1).limits(few_pending(100));
     run(kafka, Suite { settings, ..Suite::default() }, sleeping).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn attempts_that_never_end_are_cut_off_and_repeated() {
-    let kafka = kafka_or_skip!(Nodes::Three);
+    let kafka = kafka_or_skip!(Nodes::Three, Extras::patient());
     let settings = |builder: keylane::SubscriptionBuilder| {
         let retry = Retry::in_place(1_000).backoff(Backoff::fixed(Duration::from_millis(5)));
         builder.concurrency(16).attempt_timeout(Duration::from_millis(10)).retry(retry)
@@ -181,7 +186,7 @@ async fn attempts_that_never_end_are_cut_off_and_repeated() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn settings_change_with_each_restart() {
-    let kafka = kafka_or_skip!(Nodes::Three);
+    let kafka = kafka_or_skip!(Nodes::Three, Extras::patient());
     let suite = Suite {
         settings: |builder| builder.concurrency(1).limits(few_pending(10)),
         restarted: |builder, place| {

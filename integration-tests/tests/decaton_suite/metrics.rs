@@ -13,7 +13,7 @@ use keylane::{
 };
 use keylane_integration_tests::{
     gate::Gate,
-    kafka::{Kafka, NewRecord, Nodes},
+    kafka::{Extras, Kafka, NewRecord, Nodes},
     kafka_or_skip,
     wait::wait_until,
 };
@@ -102,7 +102,7 @@ impl Watched {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn three_stuck_partitions_show_as_three_paused_ones() {
-    let kafka = kafka_or_skip!(Nodes::Three);
+    let kafka = kafka_or_skip!(Nodes::Three, Extras::patient());
     let watched = Watched::start(kafka, 3, 1_000, |offset| offset == 0, |_| false).await;
     wait_until("three partitions are paused", DEADLINE, || watched.sum(&names::PAUSED, &[]) == 3.0).await;
     wait_until("each shows its stuck record", DEADLINE, || watched.sum(&names::RUNNING_ATTEMPTS, &[]) == 3.0).await;
@@ -114,7 +114,7 @@ async fn three_stuck_partitions_show_as_three_paused_ones() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_stuck_record_shows_between_the_watermark_and_what_was_delivered() {
-    let kafka = kafka_or_skip!(Nodes::Three);
+    let kafka = kafka_or_skip!(Nodes::Three, Extras::patient());
     let watched = Watched::start(kafka, 1, 10, |offset| offset == 1, |_| false).await;
     let shows = |metric, expected: f64| {
         let series = series(metric, &watched.name, &[]);
@@ -134,7 +134,7 @@ async fn a_stuck_record_shows_between_the_watermark_and_what_was_delivered() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn successes_and_failures_are_counted_apart() {
-    let kafka = kafka_or_skip!(Nodes::Three);
+    let kafka = kafka_or_skip!(Nodes::Three, Extras::patient());
     let watched = Watched::start(kafka, 2, 100, |_| false, |offset| offset < 30).await;
     wait_until("all are done", DEADLINE, || watched.sum(&names::SETTLED, &["outcome=\"done\""]) == 200.0).await;
     assert_eq!(watched.sum(&names::SETTLED, &[]), 200.0);
@@ -147,7 +147,7 @@ async fn successes_and_failures_are_counted_apart() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_closed_subscription_leaves_no_gauges_of_partitions() {
-    let kafka = kafka_or_skip!(Nodes::Three);
+    let kafka = kafka_or_skip!(Nodes::Three, Extras::patient());
     let watched = Watched::start(kafka, 3, 50, |_| false, |_| false).await;
     wait_until("all are done", DEADLINE, || watched.sum(&names::SETTLED, &["outcome=\"done\""]) == 150.0).await;
     let gauges = || -> Vec<(String, f64)> {

@@ -16,15 +16,16 @@ use keylane::{
 use keylane_integration_tests::{
     gate::Gate,
     journal::{Entry, Outcome},
-    kafka::{Kafka, NewRecord, Nodes},
+    kafka::{Extras, Kafka, NewRecord, Nodes},
     kafka_or_skip,
     protocol::Protocol,
     wait::{wait_for, wait_until},
 };
+use tokio::sync::Notify;
 
 use crate::{
     some_work,
-    suite::{DEADLINE, Order, Ran, Start, Suite, run},
+    suite::{DEADLINE, Order, Ran, Start, Suite, TASKS, run},
 };
 
 fn through_the_topic() -> Retry {
@@ -53,7 +54,7 @@ async fn assert_each_retried_once(kafka: &Kafka, ran: &Ran, tasks: usize) {
 }
 
 async fn once_through_the_topic(protocol: Protocol) {
-    let kafka = kafka_or_skip!(Nodes::Three);
+    let kafka = kafka_or_skip!(Nodes::Three, Extras::patient());
     let suite = Suite { protocol, ..retrying() };
     let ran = run(kafka, suite.clone(), async |start: Start| {
         start.raw(|task| async move { result_of(task.attempt()) }).await
@@ -74,7 +75,7 @@ async fn every_task_goes_through_the_retry_topic_once_consumer() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn every_task_goes_through_the_retry_topic_once_by_spawned_tasks() {
-    let kafka = kafka_or_skip!(Nodes::Three);
+    let kafka = kafka_or_skip!(Nodes::Three, Extras::patient());
     let ran = run(kafka, retrying(), async |start: Start| {
         start
             .raw(|task| async move {
@@ -92,7 +93,7 @@ async fn every_task_goes_through_the_retry_topic_once_by_spawned_tasks() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn every_task_that_times_out_goes_through_the_retry_topic() {
-    let kafka = kafka_or_skip!(Nodes::Three);
+    let kafka = kafka_or_skip!(Nodes::Three, Extras::patient());
     let settings = |builder: SubscriptionBuilder| builder.concurrency(16).attempt_timeout(Duration::from_millis(100));
     let suite = Suite { tasks: 100, settings, ..retrying() };
     let ran = run(kafka, suite, async |start: Start| {
@@ -120,7 +121,7 @@ fn an_hour_ago() -> Option<i64> {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn retries_of_old_records_outlive_the_retention_of_the_retry_topic() {
     const RETENTION: &[(&str, &str)] = &[("retention.ms", "600000")];
-    let kafka = kafka_or_skip!(Nodes::Three);
+    let kafka = kafka_or_skip!(Nodes::Three, Extras::patient());
     let suite = Suite {
         tasks: 2_000,
         record: |number| NewRecord {
@@ -134,7 +135,10 @@ async fn retries_of_old_records_outlive_the_retention_of_the_retry_topic() {
         ..retrying()
     };
     let (gate, failed) = (Gate::closed(), Arc::new(AtomicUsize::new(0)));
+    let begun = Notify::new();
     let retention_has_run = async {
+        // The run may have to wait for others.
+        begun.notified().await;
         wait_until("retries are written", DEADLINE, || failed.load(Ordering::SeqCst) >= 500).await;
         // One record of that age on each broker, several times.
         let canary = kafka.unique("canary");
@@ -152,6 +156,7 @@ async fn retries_of_old_records_outlive_the_retention_of_the_retry_topic() {
         gate.open();
     };
     let slow = async |start: Start| {
+        begun.notify_one();
         let (gate, failed) = (gate.clone(), failed.clone());
         start
             .raw(move |task| {
@@ -183,7 +188,7 @@ impl Decode<usize> for TurnedOver {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_decoder_that_transforms_the_value_sees_the_same_bytes_again() {
-    let kafka = kafka_or_skip!(Nodes::Three);
+    let kafka = kafka_or_skip!(Nodes::Three, Extras::patient());
     let record = |number: usize| {
         let turned: Vec<u8> = number.to_string().bytes().map(|byte| !byte).collect();
         NewRecord::keyed(format!("key-{}", number % 100), turned)
@@ -199,7 +204,7 @@ async fn a_decoder_that_transforms_the_value_sees_the_same_bytes_again() {
         builder.start(TurnedOver, processor).await.unwrap()
     })
     .await;
-    assert_each_retried_once(kafka, &ran, 10_000).await;
+    assert_each_retried_once(kafka, &ran, *TASKS).await;
 }
 
 /// Text, no text at all, eight bytes of a number, nothing, none.
@@ -231,7 +236,7 @@ fn number_of<T>(task: &Task<T>) -> String {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn keys_and_values_of_any_bytes_go_through_the_retry_topic_unchanged() {
-    let kafka = kafka_or_skip!(Nodes::Three);
+    let kafka = kafka_or_skip!(Nodes::Three, Extras::patient());
     let record = |number: usize| NewRecord {
         key: odd_key(number),
         value: odd_value(number),
@@ -259,7 +264,7 @@ async fn keys_and_values_of_any_bytes_go_through_the_retry_topic_unchanged() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_headers_of_a_trace_go_through_the_retry_topic() {
-    let kafka = kafka_or_skip!(Nodes::Three);
+    let kafka = kafka_or_skip!(Nodes::Three, Extras::patient());
     let record = |number: usize| NewRecord {
         headers: vec![
             ("traceparent".to_owned(), Some(format!("00-{number:032x}-{number:016x}-01").into_bytes())),
@@ -333,7 +338,7 @@ impl Decode<(usize, Option<String>)> for OfDecaton {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn formats_of_decaton_are_mixed() {
-    let kafka = kafka_or_skip!(Nodes::Three);
+    let kafka = kafka_or_skip!(Nodes::Three, Extras::patient());
     let ran = run(kafka, Suite { record: mixed, ..retrying() }, async |start: Start| {
         let builder = start.builder.clone();
         let processor = move |task: Task<(usize, Option<String>)>| {
@@ -353,5 +358,5 @@ async fn formats_of_decaton_are_mixed() {
         builder.start(OfDecaton, processor).await.unwrap()
     })
     .await;
-    assert_each_retried_once(kafka, &ran, 10_000).await;
+    assert_each_retried_once(kafka, &ran, *TASKS).await;
 }

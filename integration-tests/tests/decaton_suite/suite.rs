@@ -1,6 +1,9 @@
 //! The protocol: what every scenario goes through, and what must hold at its end.
 
-use std::{sync::Once, time::Duration};
+use std::{
+    sync::{LazyLock, Once},
+    time::Duration,
+};
 
 use bytes::Bytes;
 use keylane::{Raw, Retry, State, Subscription, SubscriptionBuilder, Task, TaskError};
@@ -11,15 +14,23 @@ use keylane_integration_tests::{
     protocol::Protocol,
     wait::{wait_for, wait_until},
 };
-use tokio::task::JoinHandle;
+use tokio::{sync::Semaphore, task::JoinHandle};
 
 pub(crate) const DEADLINE: Duration = Duration::from_secs(90);
 /// Long: no member may fall out of the group because the machine is busy.
-const SESSION_MS: u32 = 30_000;
+const SESSION_MS: u32 = 60_000;
 const PARTITIONS: i32 = 8;
 const REPLICAS: i32 = 3;
 const KEYS: usize = 100;
 const MEMBERS: usize = 3;
+/// Three brokers and three members each: more of these at a time starve each other on two
+/// processors, until members fall out of their group.
+static AT_A_TIME: Semaphore = Semaphore::const_new(2);
+
+/// As many tasks as Decaton's suite has: 10,000, where the variable says so. Half of them reach
+/// every state as well, in half the time.
+pub(crate) static TASKS: LazyLock<usize> =
+    LazyLock::new(|| std::env::var("KEYLANE_DECATON_TASKS").map_or(5_000, |tasks| tasks.parse().unwrap()));
 
 /// What a scenario changes.
 #[derive(Clone)]
@@ -55,7 +66,7 @@ impl Default for Suite {
     fn default() -> Self {
         Self {
             protocol: Protocol::Cooperative,
-            tasks: 10_000,
+            tasks: *TASKS,
             record: |number| NewRecord::keyed(format!("key-{}", number % KEYS), number.to_string()),
             settings: |builder| builder.concurrency(16),
             restarted: |builder, _| builder,
@@ -191,6 +202,7 @@ impl Tasks<'_> {
 /// `begin` starts a member; `Start` says what with.
 pub(crate) async fn run(kafka: &'static Kafka, suite: Suite, begin: impl AsyncFn(Start) -> Subscription) -> Ran {
     log_to_the_test();
+    let _place = AT_A_TIME.acquire().await.unwrap();
     let (topic, group, journal) = (kafka.unique("suite"), kafka.unique("group"), Journal::new());
     let retry = format!("{topic}-retry");
     kafka.create_topic(&topic, PARTITIONS, REPLICAS, &[("retention.ms", "-1")]).await.unwrap();

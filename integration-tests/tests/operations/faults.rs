@@ -1,7 +1,4 @@
 //! From a fault to the alert that tells it, and to no other.
-//!
-//! One at a time: the rules run twenty times as fast as they are shipped, and a machine that is busy with another test would
-//! look like a slow member.
 
 use std::{sync::Arc, time::Duration};
 
@@ -9,26 +6,19 @@ use keylane::KeyHash;
 use keylane_integration_tests::{
     kafka::{self, Nodes},
     kafka_or_skip,
+    members::operations::{ABORT, CLOSED, DOWN, DOWN_SAYS, HANG},
     wait::wait_for,
 };
-use tokio::sync::{Mutex, MutexGuard};
 
 use super::{
-    process::{ABORT, CLOSED, DOWN, DOWN_SAYS, HANG},
     prometheus::program,
     scene::{DEADLINE, Scene},
 };
-
-pub(crate) async fn alone() -> MutexGuard<'static, ()> {
-    static ALONE: Mutex<()> = Mutex::const_new(());
-    ALONE.lock().await
-}
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_stuck_key_raises_watermark_stalled_and_nothing_else() {
     let Some(prometheus) = program("prometheus") else { return };
     let kafka = kafka_or_skip!(Nodes::One);
-    let _alone = alone().await;
     let scene = Scene::new(kafka, "stuck-key", &prometheus, 1).await;
     let member = scene.start(0);
     scene.runs_well().await;
@@ -54,7 +44,6 @@ async fn a_stuck_key_raises_watermark_stalled_and_nothing_else() {
 async fn a_dead_downstream_raises_retry_storm_and_outage_and_nothing_else() {
     let Some(prometheus) = program("prometheus") else { return };
     let kafka = kafka_or_skip!(Nodes::One);
-    let _alone = alone().await;
     let scene = Scene::new(kafka, "dead-downstream", &prometheus, 2).await;
     let members = [scene.start(0), scene.start(1)];
     scene.runs_well().await;
@@ -80,7 +69,6 @@ async fn a_dead_downstream_raises_retry_storm_and_outage_and_nothing_else() {
 async fn a_record_that_kills_its_process_raises_poison_found_and_nothing_else() {
     let Some(prometheus) = program("prometheus") else { return };
     let kafka = kafka_or_skip!(Nodes::One);
-    let _alone = alone().await;
     let scene = Scene::new(kafka, "poison", &prometheus, 1).await;
     let mut member = scene.start(0);
     scene.runs_well().await;
@@ -114,7 +102,6 @@ async fn a_record_that_kills_its_process_raises_poison_found_and_nothing_else() 
 async fn a_lost_broker_raises_commits_failing_and_nothing_else() {
     let Some(prometheus) = program("prometheus") else { return };
     let Some(kafka) = kafka::own(Nodes::One) else { return };
-    let _alone = alone().await;
     let scene = Scene::new(Arc::new(kafka), "lost-broker", &prometheus, 1).await;
     let member = scene.start(0);
     scene.runs_well().await;

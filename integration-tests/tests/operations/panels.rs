@@ -5,15 +5,14 @@ use std::time::Duration;
 use keylane_integration_tests::{
     kafka::{Kafka, Nodes},
     kafka_or_skip,
+    members::operations::{DOWN, FATAL},
     wait::wait_for,
 };
 
 use super::{
     dashboards::{Query, boards, queries},
-    faults::alone,
     files::texts,
     picture,
-    process::{DOWN, FATAL},
     prometheus::{Prometheus, Sample, program},
     rules::{docker, shipped},
     scene::{DEADLINE, PARTITIONS, Scene},
@@ -27,7 +26,6 @@ async fn every_panel_and_every_rule_finds_what_it_asks_for_and_an_ordinary_run_r
 {
     let Some(prometheus) = program("prometheus") else { return };
     let kafka = kafka_or_skip!(Nodes::One);
-    let _alone = alone().await;
     let scene = Scene::new(kafka, "panels", &prometheus, 2).await;
     let first = scene.start(0);
     scene.runs_well().await;

@@ -1,11 +1,9 @@
 //! The shipped alert rules, and the same in fast motion.
 
-use std::{path::PathBuf, time::Duration};
+use std::path::PathBuf;
 
+use keylane_integration_tests::members::operations::MINUTE;
 use serde::Deserialize;
-
-/// A minute of the rules, as the tests run them.
-pub(crate) const MINUTE: Duration = Duration::from_secs(3);
 
 #[derive(Debug, Deserialize)]
 struct File {

@@ -16,14 +16,14 @@ use std::{
 use keylane_integration_tests::{
     kafka::{Kafka, NewRecord},
     load::numbered,
+    members::operations::{FLAKY, MINUTE, VARIABLE},
     wait::wait_for,
 };
 use tokio::task::JoinHandle;
 
 use super::{
-    process::VARIABLE,
     prometheus::{Prometheus, Sample, free_address, get},
-    rules::{MINUTE, docker},
+    rules::docker,
 };
 
 /// For what takes seconds, or some minutes of the rules.
@@ -68,8 +68,8 @@ impl<K: Deref<Target = Kafka> + Clone + Send + Sync + 'static> Scene<K> {
     pub(crate) fn start(&self, number: usize) -> Member {
         self.prometheus.scrape(&self.addresses[..=number]);
         let log = File::options().create(true).append(true).open(self.log()).unwrap();
-        let mut command = Command::new(std::env::current_exe().unwrap());
-        command.args(["member", "--exact", "--nocapture", "--test-threads=1"]);
+        let mut command = Command::new(env!("CARGO_BIN_EXE_member"));
+        command.arg("operations");
         command.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(log);
         for (variable, value) in [
             ("SERVERS", self.kafka.bootstrap_servers().to_owned()),
@@ -229,7 +229,7 @@ async fn write<K: Deref<Target = Kafka>>(kafka: K, topic: String, stop: Arc<Atom
     while !stop.load(Ordering::Relaxed) {
         tick.tick().await;
         let mut batch = numbered(next..next + BATCH, KEYS);
-        batch[0].value = Some(super::process::FLAKY.into());
+        batch[0].value = Some(FLAKY.into());
         next += BATCH;
         let _ = kafka.produce(&topic, batch).await;
     }

@@ -12,12 +12,11 @@ use std::{
 use keylane_core::{Evidence, Position, commit_map};
 use keylane_integration_tests::{
     kafka::{Committed, Kafka, NewRecord, StoredRecord},
+    members::poison::{KILL, VARIABLE},
     protocol::Protocol,
     wait::wait_for,
 };
 use rustix::process::{Pid, Signal, kill_process};
-
-use super::process::{KILL, VARIABLE};
 
 /// For what takes seconds: a start with its rebalance.
 pub(crate) const DEADLINE: Duration = Duration::from_secs(60);
@@ -61,8 +60,8 @@ impl<'a> Suite<'a> {
     /// A member. With a name it has its partitions back at once when it starts again; without, they go to others.
     pub(crate) fn start(&self, member: Option<&str>) -> Running {
         let log = File::options().create(true).append(true).open(self.log()).unwrap();
-        let mut command = Command::new(std::env::current_exe().unwrap());
-        command.args(["member", "--exact", "--nocapture", "--test-threads=1"]);
+        let mut command = Command::new(env!("CARGO_BIN_EXE_member"));
+        command.arg("poison");
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(log);
         let mut variables = vec![
             ("SERVERS", self.kafka.bootstrap_servers().to_owned()),

@@ -327,3 +327,32 @@ fn a_commit_says_under_which_leader_its_map_was_read() {
     admit(&mut without, 50);
     assert_eq!(written(&without), None, "what is still to come was read nobody says when");
 }
+
+#[test]
+fn a_position_is_committed_under_the_highest_epoch_known_of_the_log_below_it() {
+    let mut ledger = Ledger::new(Some(Position::new(50)), SettledMap::new());
+    assert_eq!(ledger.position_epoch(), None, "the commit before had none");
+    ledger.start_under(Some(under(4)));
+    assert_eq!(ledger.position_epoch(), Some(under(4)), "an opening repeats it");
+    ledger.read_under(under(3), Offset::new(50));
+    admit(&mut ledger, 50);
+    assert_eq!(ledger.position_epoch(), Some(under(4)));
+    ledger.read_under(under(6), Offset::new(51));
+    admit(&mut ledger, 51);
+    assert_eq!(ledger.position_epoch(), Some(under(6)));
+    assert_eq!(inherits(Some(9)).position_epoch(), None, "the map's says nothing of the position");
+}
+
+#[test]
+fn a_log_that_went_back_is_committed_under_its_own_epoch() {
+    // Cut and written on by a later leader; or made anew, where epochs begin again.
+    for epoch in [6, 0] {
+        let mut ledger = Ledger::new(Some(Position::new(50)), SettledMap::new());
+        ledger.start_under(Some(under(4)));
+        ledger.read_under(under(5), Offset::new(50));
+        admit(&mut ledger, 50);
+        ledger.read_under(under(epoch), Offset::new(10));
+        assert_eq!(admit(&mut ledger, 10), Admission::New);
+        assert_eq!(ledger.position_epoch(), Some(under(epoch)));
+    }
+}

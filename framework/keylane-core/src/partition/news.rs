@@ -108,10 +108,12 @@ impl<R> Partition<R> {
                 guard.cleared(lane, None);
             }
             failure => {
-                if failure != Failure::Panicked {
+                let record = self.pending.get(slot);
+                let is_first_hand = record.rounds() == 0;
+                // Its first attempt alone: one old record that goes on failing is no sign of what decodes now.
+                if failure != Failure::Panicked && is_first_hand && record.attempts_here == 1 {
                     guard.decoded();
                 }
-                let is_first_hand = self.pending.get(slot).rounds() == 0;
                 if guard.failed(Report { source, lane, is_first_hand }, attempt, self.now) {
                     if self.news.failing.len() >= MOST_FAILING {
                         self.news.failing.clear();

@@ -3,7 +3,7 @@
 use super::pending::State;
 use super::{Partition, Publish, Ticket};
 use crate::commit_map::CommitMetadata;
-use crate::offset::{Epoch, Offset, Position};
+use crate::offset::{Epoch, LeaderEpoch, Offset, Position};
 use crate::time::Moment;
 
 /// The unsettled record the commit waits for.
@@ -67,6 +67,12 @@ impl<R> Partition<R> {
     /// evidence and the log's name. Takes a walk over the former, O([`settled_ahead`](Self::settled_ahead)).
     pub fn commit_metadata(&self, max_bytes: usize) -> CommitMetadata {
         self.ledger.commit_metadata(self.log, &self.cautious.evidence(), max_bytes)
+    }
+
+    /// The leader epoch that the commit of [`watermark`](Self::watermark) carries. By it the next owner finds that the log was
+    /// cut below that, and written anew.
+    pub fn position_epoch(&self) -> Option<LeaderEpoch> {
+        self.ledger.position_epoch()
     }
 
     /// The position behind the last delivery.

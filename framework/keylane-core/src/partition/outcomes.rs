@@ -124,9 +124,9 @@ impl<R> Partition<R> {
             Held::Deployment => Some(HeldBy::Deployment),
             Held::No | Held::Unavailable => None,
         };
-        pending.failed(attempt, held_by.is_some_and(|by| guard.is_bounded(by)), standing, now);
+        pending.failed(attempt, held_by.is_some_and(|by| guard.is_bounded(by)), standing, guard.patience(), now);
         if attempt.failure.is_retryable() && held_by.is_some_and(|by| guard.is_over(by, now)) {
-            pending.starts_anew();
+            pending.starts_anew(guard.patience());
         }
         attempt
     }

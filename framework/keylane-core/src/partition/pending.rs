@@ -79,7 +79,11 @@ struct Rare {
 struct Tries {
     /// Its retry time.
     retried_for: Moment,
-    /// For how long it was held while others succeeded.
+    /// What it was at delivery: an outage gives back no more than what was used up since.
+    came_with: Moment,
+    /// What outages gave back since then. It counts again where the record goes through the retry topic.
+    given_back: Moment,
+    /// For how long it was held while others succeeded, and what outages gave back.
     held_for: Moment,
     /// The class it is judged by.
     class: ErrorClass,
@@ -118,10 +122,25 @@ pub(super) enum Waits {
     WithoutEnd,
 }
 
+impl Tries {
+    /// An outage is over: the retry time begins anew. What that gives back counts as held, so that
+    /// it has an end where a topic is so slow that each gap looks like an outage.
+    fn begin_anew(&mut self, patience: Duration) -> bool {
+        let left = patience.saturating_sub(self.held_for.since_origin());
+        let used = self.retried_for.since(self.came_with).min(left);
+        self.held_for = self.held_for + used;
+        self.given_back = self.given_back + used;
+        self.retried_for = Moment::new(self.retried_for.since_origin().saturating_sub(used));
+        !left.is_zero()
+    }
+}
+
 impl Default for Tries {
     fn default() -> Self {
         Self {
             retried_for: Moment::ORIGIN,
+            came_with: Moment::ORIGIN,
+            given_back: Moment::ORIGIN,
             held_for: Moment::ORIGIN,
             class: ErrorClass::UNKNOWN,
             place: None,
@@ -313,7 +332,8 @@ impl<R> PendingRecord<R> {
     pub(super) fn new(delivery: Delivery<R>, due: Option<Moment>, since: Moment) -> Self {
         let is_common =
             due.is_none() && delivery.rounds == 0 && delivery.attempts == 0 && delivery.retried_for.is_zero();
-        let tries = Tries { retried_for: Moment::new(delivery.retried_for), ..Tries::default() };
+        let came_with = Moment::new(delivery.retried_for);
+        let tries = Tries { retried_for: came_with, came_with, ..Tries::default() };
         let rare =
             || Rare { due, rounds: delivery.rounds, attempts_before: delivery.attempts, tries, ..Rare::default() };
         Self {
@@ -422,9 +442,10 @@ impl<R> PendingRecord<R> {
         self.rare.as_ref().map_or(Held::No, |rare| rare.tries.held)
     }
 
-    /// Its retry time.
+    /// Its retry time, as it is written into the retry topic.
     pub(super) fn retried_for(&self) -> Duration {
-        self.rare.as_ref().map_or(Duration::ZERO, |rare| rare.tries.retried_for.since_origin())
+        let of = |tries: Tries| tries.retried_for.since_origin().saturating_add(tries.given_back.since_origin());
+        self.rare.as_ref().map_or(Duration::ZERO, |rare| of(rare.tries))
     }
 
     /// The class it was judged by the last time, if it has failed before.
@@ -451,7 +472,14 @@ impl<R> PendingRecord<R> {
 
     /// Its attempt has failed: what that adds to its retry time. What it spent in a total outage is
     /// given back when that is over.
-    pub(super) fn failed(&mut self, attempt: FailedAttempt, is_bounded: bool, standing: Standing, now: Moment) {
+    pub(super) fn failed(
+        &mut self,
+        attempt: FailedAttempt,
+        is_bounded: bool,
+        standing: Standing,
+        patience: Duration,
+        now: Moment,
+    ) {
         let ran_for = now.since(self.started);
         let failed_before = self.attempts_here > 1 || self.rounds() > 0;
         let tries = &mut self.rare.get_or_insert_default().tries;
@@ -470,18 +498,20 @@ impl<R> PendingRecord<R> {
             Standing::Out => tries.was_out = true,
             Standing::Up | Standing::Doubtful if tries.was_out => {
                 tries.was_out = false;
-                tries.retried_for = Moment::ORIGIN;
+                tries.begin_anew(patience);
             }
             _ => {}
         }
     }
 
     /// What held it is over: its attempts count anew.
-    pub(super) fn starts_anew(&mut self) {
+    pub(super) fn starts_anew(&mut self, patience: Duration) {
         let attempts = self.attempts_here;
         let tries = &mut self.rare.get_or_insert_default().tries;
-        // The attempt that has just failed is the first one.
-        tries.forgiven = attempts.saturating_sub(1);
+        if tries.begin_anew(patience) {
+            // The attempt that has just failed is the first one.
+            tries.forgiven = attempts.saturating_sub(1);
+        }
     }
 
     /// It is to wait before its next attempt.

@@ -24,6 +24,8 @@ pub(crate) struct Log {
     next: i64,
     /// The leader's: a log that was cut is written on under the next one.
     epoch: u32,
+    /// Where the epochs after the first begin.
+    epoch_starts: BTreeMap<u32, i64>,
     pub(crate) committed: Option<Commit>,
     /// The truth: what was finished, by a success that was accepted or a write that was acknowledged.
     pub(crate) settled: BTreeMap<i64, BTreeSet<&'static str>>,
@@ -48,6 +50,7 @@ pub(crate) struct LogRecord {
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Commit {
     pub(crate) position: i64,
+    pub(crate) leader_epoch: Option<LeaderEpoch>,
     pub(crate) metadata: String,
 }
 
@@ -70,7 +73,20 @@ impl Log {
         self.settled.split_off(&end);
         self.next = end;
         self.epoch += 1;
+        self.epoch_starts.retain(|_, start| *start < end);
+        self.epoch_starts.insert(self.epoch, end);
         lost
+    }
+
+    /// What the leader answers to OffsetForLeaderEpoch: the end of this epoch, or of the last one before it.
+    fn end_of_epoch(&self, epoch: LeaderEpoch) -> i64 {
+        let later = self.epoch_starts.range(epoch.get() + 1..).next();
+        later.map_or(self.next, |(_, start)| *start)
+    }
+
+    /// Where a position is read from that was confirmed by its epoch: at the cut, if the log was cut below it.
+    pub(crate) fn confirmed(&self, position: i64, epoch: Option<LeaderEpoch>) -> i64 {
+        epoch.map_or(position, |epoch| position.min(self.end_of_epoch(epoch)))
     }
 
     pub(crate) fn read(&self, from: i64, up_to: usize) -> Vec<LogRecord> {
@@ -96,7 +112,8 @@ impl Log {
 
     /// G1 and G4: a commit covers only what is finished, and names only what is finished.
     pub(crate) fn check_commit(&self, commit: &Commit) -> Checked<SettledMap> {
-        for record in self.records.iter().take_while(|record| record.offset < commit.position) {
+        let position = self.confirmed(commit.position, commit.leader_epoch);
+        for record in self.records.iter().take_while(|record| record.offset < position) {
             ensure!(
                 self.settled.contains_key(&record.offset),
                 "G1: the commit of {} covers offset {}, which is not settled",

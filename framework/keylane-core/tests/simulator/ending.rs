@@ -161,8 +161,9 @@ impl World {
         let map = commit_map::decode(Position::new(commit.position), &commit.metadata)
             .map_err(|error| error.to_string())?
             .settled;
+        let start = self.broker.logs[log].confirmed(commit.position, commit.leader_epoch);
         for record in &self.broker.logs[log].records {
-            let again = record.offset >= commit.position && !map.contains(Offset::new(record.offset));
+            let again = record.offset >= start && !map.contains(Offset::new(record.offset));
             let held = owner.unsettled.contains_key(&record.offset);
             ensure!(again == held, "G4: offset {} comes again: {again}, unsettled: {held}", record.offset);
         }

@@ -12,6 +12,7 @@
 //! the default runs failed by it:
 //! * ledger: the watermark one too high, or at the next delivery; the settled-ahead count drifts; repeated deliveries are
 //!   new; runs go on over unsettled offsets
+//! * commits: that of a position that has not moved loses the leader epoch it came with
 //! * map: it is believed about records of a later leader; inherited ranges are left out, not consulted, or one offset too long or short; a run is written one too long;
 //!   the checksum leaves the position out; a map that is cut short does not say so
 //! * lanes: they do not wait; the next one is not woken; a back-off lets its lane go; a retry topic's lane waits in
@@ -106,10 +107,12 @@ fn every_promise_holds_after_every_step() {
 }
 
 /// What the runs have to come past for their silence to mean something.
-const CORNERS: [&str; 28] = [
+const CORNERS: [&str; 30] = [
     "a crash",
     "a dead letter with fewer headers",
+    "a log cut below the committed position",
     "a log cut that a map is about",
+    "a log written anew below the committed position",
     "a delivery settled before",
     "a foreign delivery",
     "a held record settled as foreign",
@@ -196,6 +199,16 @@ fn an_inherited_map_that_is_dropped_is_noticed() {
 #[test]
 fn a_map_believed_about_a_log_that_was_cut_is_noticed() {
     caught(Fault::IgnoresTheLeaderEpoch, "AlreadySettled instead of Queued");
+}
+
+#[test]
+fn commits_without_the_leader_epoch_are_noticed() {
+    caught(Fault::CommitsNoLeaderEpoch, "G1");
+}
+
+#[test]
+fn a_start_without_the_confirming_seek_is_noticed() {
+    caught(Fault::StartsWithoutTheConfirmingSeek, "G1");
 }
 
 #[test]

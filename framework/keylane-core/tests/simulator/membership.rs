@@ -1,6 +1,9 @@
 //! Partitions come and go: assigned, revoked and drained, lost, or gone with a member that dies.
 
-use keylane_core::{Budget, MAX_METADATA_BYTES, Partition, Position, PublishRequest, SettledMap, commit_map};
+use keylane_core::{
+    Beginning, Budget, LeaderEpoch, MAX_METADATA_BYTES, Partition, Position, PublishRequest, SettledMap, Step,
+    commit_map,
+};
 
 use crate::broker::LOGS;
 use crate::owner::Owner;
@@ -12,7 +15,7 @@ impl World {
         if self.owners[log].is_some() {
             return Ok(());
         }
-        if !self.calm && !self.mostly_good && self.random.percent(15) {
+        if !self.calm && !self.mostly_good && self.random.percent(20) {
             self.cut(log);
         }
         let commit = self.broker.logs[log].committed.as_ref();
@@ -29,6 +32,13 @@ impl World {
             (Budget::new(self.pause_at, self.pause_at * 7 / 10), Budget::new(self.pause_at * 2, self.pause_at));
         let member = self.random.index(MEMBERS);
         let mut owner = Owner::new(member, self.epochs, self.settings[log].clone(), commit, inherited, budgets);
+        let start = commit.map(|commit| (Position::new(commit.position), commit.leader_epoch));
+        let way = start.and_then(|(position, epoch)| Beginning::confirm(position, epoch));
+        if let Some(Step::Seek(position, epoch)) = way.map(|way| way.step())
+            && self.fault != Fault::StartsWithoutTheConfirmingSeek
+        {
+            owner.fetch_at = self.broker.logs[log].confirmed(position.get(), epoch);
+        }
         if self.fault == Fault::IgnoresTheLeaderEpoch {
             owner.partition.inherit_leader_epoch(None);
         }
@@ -111,22 +121,32 @@ impl World {
 
     /// An unclean election: the log loses its end while nobody reads it, and is written on under another leader.
     ///
-    /// Never below the committed position: what is written anew up to there is not read, which no metadata can tell.
+    /// Never below a committed position that came without an epoch: what is written anew up to there is not read, which
+    /// nothing can tell.
     fn cut(&mut self, log: usize) {
+        let is_confirmed = |epoch: Option<LeaderEpoch>| epoch.is_some() || self.fault == Fault::CommitsNoLeaderEpoch;
         let cut = &mut self.broker.logs[log];
         let committed = cut.committed.as_ref();
-        let lowest = committed.map_or(0, |commit| commit.position);
-        if lowest >= cut.end() {
+        let position = committed.map_or(0, |commit| commit.position);
+        let may_be_below = committed.is_some_and(|commit| is_confirmed(commit.leader_epoch));
+        let range = match may_be_below && position > 0 && self.random.percent(33) {
+            true => 0..position.min(cut.end()),
+            false => position..cut.end(),
+        };
+        if range.is_empty() {
             return;
         }
         let has_map = committed.is_some_and(|commit| {
             let content = commit_map::decode(Position::new(commit.position), &commit.metadata).unwrap_or_default();
             !content.settled.is_empty()
         });
-        let end = lowest + self.random.below((cut.end() - lowest) as u64) as i64;
+        let end = range.start + self.random.below((range.end - range.start) as u64) as i64;
         self.cut_away.extend(cut.cut(end));
         if has_map {
             self.count("a log cut that a map is about");
+        }
+        if end < position {
+            self.count("a log cut below the committed position");
         }
     }
 
@@ -138,6 +158,7 @@ impl World {
         let Some(commit) = &mut self.broker.logs[log].committed else { return };
         let moved_with_a_map = !commit.metadata.is_empty();
         commit.position = (commit.position - self.random.below(10) as i64).max(0);
+        commit.leader_epoch = None;
         if self.random.percent(30) {
             "set by an operator".clone_into(&mut commit.metadata);
         }

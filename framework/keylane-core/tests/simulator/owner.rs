@@ -34,6 +34,8 @@ pub(crate) struct Owner {
     inherited_under: Option<LeaderEpoch>,
     /// The leader's, of the latest record.
     leader_epoch: Option<u32>,
+    /// The highest that is known of the log: from the commit of the start, or of a record.
+    known_epoch: Option<LeaderEpoch>,
     start: Option<i64>,
     next: Option<i64>,
     pub(crate) unsettled: BTreeMap<i64, Entry>,
@@ -91,6 +93,8 @@ impl Owner {
         let mut partition =
             Partition::new(settings.clone(), Epoch::new(epoch), start.map(Position::new), inherited.clone());
         partition.inherit_leader_epoch(inherited_under);
+        let start_under = commit.and_then(|commit| commit.leader_epoch);
+        partition.start_under(start_under);
         Self {
             member,
             partition,
@@ -107,6 +111,7 @@ impl Owner {
             inherited,
             inherited_under,
             leader_epoch: None,
+            known_epoch: start_under,
             start,
             next: start,
             unsettled: BTreeMap::new(),
@@ -130,6 +135,12 @@ impl Owner {
         if self.inherited_under.is_some_and(|inherited| under > inherited) {
             self.inherited = SettledMap::new();
         }
+        // The start was above the place where the log was cut.
+        if self.start.is_some_and(|start| record.offset < start) {
+            self.inherited = SettledMap::new();
+            (self.start, self.known_epoch, self.next) = (None, None, None);
+        }
+        self.known_epoch = self.known_epoch.max(Some(under));
         let expected = if self.next.is_some_and(|next| record.offset < next) {
             Delivered::Repeated
         } else if self.inherited.contains(offset) {
@@ -294,7 +305,10 @@ impl Owner {
         let Some(position) = self.partition.watermark() else { return Ok(None) };
         let metadata = self.partition.commit_metadata(max_bytes);
         ensure!(metadata.text.len() <= max_bytes, "G6: metadata of {} bytes", metadata.text.len());
-        let commit = Commit { position: position.get(), metadata: metadata.text };
+        let leader_epoch = self.partition.position_epoch();
+        let expected = self.known_epoch;
+        ensure!(leader_epoch == expected, "G1: the commit has the epoch {leader_epoch:?} instead of {expected:?}");
+        let commit = Commit { position: position.get(), leader_epoch, metadata: metadata.text };
         let map = log.check_commit(&commit)?;
         if !metadata.truncated {
             for record in log.records.iter().filter(|record| record.offset >= commit.position) {

@@ -32,6 +32,8 @@ pub(crate) enum Fault {
     LosesARecordBetweenReadingAndDelivery,
     DeliversBeyondTheBudget,
     IgnoresTheLeaderEpoch,
+    CommitsNoLeaderEpoch,
+    StartsWithoutTheConfirmingSeek,
 }
 
 pub(crate) struct World {
@@ -372,6 +374,9 @@ impl World {
             if self.fault == Fault::LosesARecordBetweenReadingAndDelivery && self.random.percent(2) {
                 continue;
             }
+            if record.offset < owner.start_position() {
+                *self.corners.entry("a log written anew below the committed position").or_default() += 1;
+            }
             let ruling = self.neighbours.rule(owner.member, &record, self.now);
             let corner = match owner.deliver(record, ruling, self.now)? {
                 Delivered::Queued => continue,
@@ -451,7 +456,10 @@ impl World {
         commit.map_or(Ok(()), |commit| self.land(log, commit))
     }
 
-    pub(crate) fn land(&mut self, log: usize, commit: Commit) -> Checked<()> {
+    pub(crate) fn land(&mut self, log: usize, mut commit: Commit) -> Checked<()> {
+        if self.fault == Fault::CommitsNoLeaderEpoch {
+            commit.leader_epoch = None;
+        }
         self.broker.logs[log].check_commit(&commit)?;
         self.broker.logs[log].committed = Some(commit);
         Ok(())

@@ -21,6 +21,11 @@ use serde::{Deserialize, Serialize};
 /// record fails in it, and nothing has succeeded since it started, a total outage too holds a record for at most
 /// [`patience`](Self::patience).
 ///
+/// When an outage is over, the retry time of what it held begins again. What that gives back comes out of
+/// [`patience`](Self::patience) too, so that bad records are given up also on a topic where minutes pass between
+/// successes, and each gap looks like a total outage. The time in the gaps does not count. Through a retry topic the
+/// time that was given back counts again, and each delivery has its own patience.
+///
 /// What may be away for longer is [unavailable](crate::TaskError::unavailable): that is waited for without end.
 ///
 /// A record that is held is tried again at the longest back-off ([`Retry::backoff`](crate::Retry::backoff)), and its key

@@ -208,7 +208,7 @@ impl Retry {
     /// ```
     /// use keylane::Retry;
     ///
-    /// let retry = Retry::in_place(3).then_topic().adopt(["billing-v1"]);
+    /// let retry = Retry::default().then_topic().adopt(["billing-v1"]);
     /// # let _ = retry;
     /// ```
     #[must_use]
@@ -391,7 +391,7 @@ pub enum ForeignRetries {
     /// counted and logged. A group is alive if it has members or has committed offsets of this retry topic.
     ///
     /// If the group is gone, or the brokers do not say, the record is *held*: it stays unsettled, takes no worker and
-    /// keeps no other record waiting, but the commit waits for it. [`SubscriptionStatus::trouble`] then says what to do. The group
+    /// keeps no other record waiting until the [limits](crate::Limits) are reached, but the commit waits for it. [`SubscriptionStatus::trouble`] then says what to do. The group
     /// is asked about again every 30 seconds.
     ///
     /// [`SubscriptionStatus::trouble`]: crate::SubscriptionStatus::trouble

@@ -9,6 +9,7 @@ use keylane_core::{
     Beginning, Budget, EmptiedLog, Identity, LeaderEpoch, LogId, Mark, NotDueEpisode, Reset, Silence, Withheld,
 };
 
+use super::client_position::ClientPosition;
 use super::marks::OPENING;
 use super::recent::Recent;
 use crate::Record;
@@ -66,8 +67,8 @@ pub(super) struct Assigned {
     /// The newest commit point, stored with the client.
     pub(super) stored: Option<CommitPoint>,
     /// The highest position this partition was committed at or stored, as far as it is known. The client commits by itself
-    /// only what lies above it.
-    pub(super) highest: Option<i64>,
+    /// only what it takes for a later one.
+    pub(super) highest: Option<ClientPosition>,
     /// End offset asked for by the side client while the partition is paused.
     pub(super) end_offset: Option<i64>,
     /// The latest mark that the broker has.
@@ -257,7 +258,8 @@ mod tests {
         let budgets = (Budget::new(10, 7), Budget::new(10, 7));
         let (inbox, progress) = (Arc::new(Inbox::new(0, false)), Arc::new(Progress::default()));
         let mut partition = Assigned::new("t".into(), 0, inbox, progress.clone(), false, &labels, budgets);
-        let point = |mark| CommitPoint { position: 3, metadata: String::new(), mark, running: false };
+        let point =
+            |mark| CommitPoint { position: 3, leader_epoch: None, metadata: String::new(), mark, running: false };
         (partition.opening, partition.stored) = (true, Some(point(Some(OPENING))));
         let mut report = point(None);
         partition.keep_opening(&mut report);

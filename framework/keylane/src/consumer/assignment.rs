@@ -13,6 +13,7 @@ use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::error::KafkaResult;
 
 use super::assigned::Assigned;
+use super::client_position::ClientPosition;
 use super::context::{Context, NewPartition, list};
 use super::marks::OPENING;
 use super::poll_loop::{OwnerFactory, PollSettings};
@@ -64,8 +65,11 @@ impl Assignment {
         let about = About { log: new.log, leader_epoch };
         let named = evidence.named.offsets().len() as u64;
         let (evidence, unclean) = evidence.at_start(instance());
+        let committed = new.committed.as_ref().map(|committed| committed.position);
+        let start_under = committed.and_then(|committed| committed.leader_epoch);
         let opening_point = start.filter(|_| unclean).map(|start| CommitPoint {
             position: start.get(),
+            leader_epoch: start_under,
             metadata: commit_map::encode_for(about, start, settled.ranges(), &evidence, MAX_METADATA_BYTES).text,
             mark: Some(OPENING),
             running: false,
@@ -86,6 +90,7 @@ impl Assignment {
             epoch,
             is_retry_topic,
             start,
+            start_under,
             settled,
             leader_epoch,
             evidence,
@@ -105,7 +110,7 @@ impl Assignment {
         (assigned.held, assigned.pauses) = (paused, u64::from(paused));
         assigned.opening = opening_point.is_some();
         assigned.stored = opening_point;
-        assigned.highest = start.map(Position::get);
+        assigned.highest = committed;
         assigned.stale_end = new.stale_end;
         (assigned.start, assigned.reset) = (start.map(Position::get), self.settings.reset);
         assigned.beginning = new.beginning;
@@ -114,12 +119,12 @@ impl Assignment {
         assigned.identity = Identity::new(new.log);
         if let Some(left) = new.left {
             tracing::warn!(
-                topic = %assigned.topic, partition = assigned.partition, left,
+                topic = %assigned.topic, partition = assigned.partition, left = left.offset,
                 "the topic was deleted and made anew: what was committed is about a topic that is gone; reading from the beginning"
             );
             assigned.read_metrics.topic_made_anew();
             // Also the very position that was left has to be committed once more, by us: it is about this log now.
-            assigned.highest = Some(left.saturating_add(1));
+            assigned.highest = Some(ClientPosition { offset: left.offset.saturating_add(1), ..left });
         }
         self.partitions.push(assigned);
     }
@@ -139,7 +144,10 @@ impl Assignment {
                 %topic, partition, start,
                 "the log went back: it was cut, or the topic was made anew; reading on from where it is now"
             );
-            let old = self.close_now(topic, *partition);
+            let mut old = self.close_now(topic, *partition);
+            if let Some(old) = &mut old {
+                old.read_metrics.log_cut();
+            }
             seek(consumer, topic, *partition, Offset::Offset(start))?;
             // The same log, as far as is known.
             let log = old.as_ref().and_then(|old| old.identity.log());
@@ -201,7 +209,8 @@ impl Assignment {
                 tracing::warn!(%topic, partition, dropped, "records of the deleted topic were left unsettled; they are not read again");
             }
             seek(consumer, topic, *partition, Offset::Beginning)?;
-            let (name, left) = (topic.to_string(), Some(old.highest.unwrap_or(0)));
+            let nowhere = ClientPosition { offset: 0, leader_epoch: None };
+            let (name, left) = (topic.to_string(), Some(old.highest.unwrap_or(nowhere)));
             self.open(
                 NewPartition {
                     topic: name,
@@ -315,9 +324,9 @@ pub(super) fn seek(consumer: &BaseConsumer<Context>, topic: &str, partition: i32
 /// The committed position and what earlier owners settled above it. Metadata that is not ours, or damaged, is counted and
 /// treated as empty: that only delivers more again.
 fn resume_point(new: &NewPartition, metrics: &mut PartitionMetrics) -> (Option<Position>, CommitContent) {
-    let Some((offset, metadata)) = &new.committed else { return (None, CommitContent::default()) };
-    let position = Position::new(*offset);
-    let text = std::str::from_utf8(metadata).map_err(|_| MapError::Foreign);
+    let Some(committed) = &new.committed else { return (None, CommitContent::default()) };
+    let position = Position::new(committed.position.offset);
+    let text = std::str::from_utf8(&committed.metadata).map_err(|_| MapError::Foreign);
     match text.and_then(|text| commit_map::decode(position, text)) {
         Ok(content) => (Some(position), content),
         Err(error) => {

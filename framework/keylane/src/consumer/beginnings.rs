@@ -1,4 +1,5 @@
-//! Partitions without a position to be read from: where they begin is asked for, committed, and only then read.
+//! Partitions without a position to be read from: where they begin is asked for, committed, and only then read. And those
+//! whose position is to be confirmed: was the log cut below it?
 //!
 //! [`Beginning`] says what comes next; this carries it out. Fetching is paused from before the assignment
 //! to the end of the way, so nothing starts in the partition. Nothing here waits for a broker for long.
@@ -9,25 +10,29 @@ use keylane_core::{
     Beginning, Evidence, LogRange, MAX_METADATA_BYTES, Offset as RecordOffset, PassedOver, Position, Reset, Step,
     commit_map,
 };
-use rdkafka::Offset;
 use rdkafka::consumer::{BaseConsumer, Consumer};
+use rdkafka::{Offset, TopicPartitionList};
 
 use super::assigned::Assigned;
 use super::assignment::Assignment;
-use super::context::{Context, NewPartition, compare_logs, list};
+use super::client_position::ClientPosition;
+use super::context::{CommittedPoint, Context, NewPartition, compare_logs, list};
 use super::marks::OPENING;
 use super::native;
 use super::poll_loop::{PollLoop, without_position};
+use super::trouble;
 use crate::runtime::CommitPoint;
 
 /// How long after a question the next one follows that has no answer yet.
 const ASK_AGAIN: Duration = Duration::from_millis(100);
+/// The same for a position that the client does not take yet: it takes none before it has started the partition, usually
+/// within milliseconds. Twice as long each time, up to the former.
+const SEEK_AGAIN: Duration = Duration::from_millis(5);
 /// The same for what is committed: the question keeps the polling thread.
 const ASK_COMMITTED_AGAIN: Duration = Duration::from_secs(5);
 /// For how long at most.
 const COMMITTED_WITHIN: Duration = Duration::from_millis(500);
-/// How long the client may take to set a position. It answers at once, but not before it has taken up
-/// the assignment.
+/// How long the client may take to set positions. It answers at once.
 const SEEK_WITHIN: Duration = Duration::from_millis(500);
 /// When a partition that still has no position is reported, and how often from then on.
 const REPORT_EVERY: Duration = Duration::from_secs(30);
@@ -37,11 +42,40 @@ const REPORT_EVERY: Duration = Duration::from_secs(30);
 pub(super) struct Asked {
     range: Option<Instant>,
     committed: Option<Instant>,
-    seek: Option<Instant>,
+    seek: Seek,
     reported: Option<Instant>,
 }
 
+/// When positions are set next.
+#[derive(Default)]
+struct Seek {
+    asked: Option<Instant>,
+    again_after: Duration,
+}
+
+impl Seek {
+    /// How long that is from now on.
+    fn due_in(&self) -> Duration {
+        self.asked.map_or(Duration::ZERO, |asked| self.again_after.saturating_sub(asked.elapsed()))
+    }
+
+    /// They were set, all or only some.
+    fn done(&mut self, all: bool) {
+        *self = match all {
+            true => Self::default(),
+            false => {
+                Self { asked: Some(Instant::now()), again_after: (self.again_after * 2).clamp(SEEK_AGAIN, ASK_AGAIN) }
+            }
+        };
+    }
+}
+
 impl Asked {
+    /// New partitions: those are tried at once.
+    pub(super) fn hurry(&mut self) {
+        self.seek = Seek::default();
+    }
+
     fn is_due(asked: &mut Option<Instant>, interval: Duration) -> bool {
         let is_due = asked.is_none_or(|asked| asked.elapsed() >= interval);
         if is_due {
@@ -82,13 +116,14 @@ impl Assigned {
             // about these records.
             if self.reset == Reset::Latest {
                 // What was taken in before is not read again; it is handed over.
-                self.report_cut(expected, offset);
+                self.report_cut_with_latest(expected, offset);
                 self.search(Beginning::went_back(self.reset, Position::new(expected)));
                 return false;
             }
             // A new epoch begins with them; the first one of this epoch is judged by its owner.
-            if self.next_offset.is_some() {
-                self.rewind(offset);
+            match self.next_offset {
+                Some(_) => self.rewind(offset),
+                None => self.report_cut(expected, offset),
             }
             return true;
         }
@@ -147,8 +182,19 @@ impl Assigned {
         }
     }
 
+    /// Before anything was read in this epoch: what was committed is about a log that is gone from `offset` on.
+    fn report_cut(&mut self, expected: i64, offset: i64) {
+        self.read_metrics.log_cut();
+        tracing::warn!(
+            topic = %self.topic, partition = self.partition, expected, offset,
+            "the log was cut below the committed position, and written anew, while nobody read it: an unclean leader election, \
+             a lost disk, or a topic made anew; all that was written there is processed"
+        );
+    }
+
     /// With `latest`. How much of what lies below `expected` is new is not known.
-    fn report_cut(&self, expected: i64, offset: i64) {
+    fn report_cut_with_latest(&mut self, expected: i64, offset: i64) {
+        self.read_metrics.log_cut();
         tracing::warn!(
             topic = %self.topic, partition = self.partition, expected, offset,
             "the log went back: it was cut, or the topic was made anew; with auto.offset.reset=latest \
@@ -169,7 +215,7 @@ impl Assigned {
 
 impl Assignment {
     /// What the assignment could not find out: what is committed.
-    fn committed_is(&mut self, topic: &str, partition: i32, committed: Option<(i64, Vec<u8>)>, paused: bool) {
+    fn committed_is(&mut self, topic: &str, partition: i32, committed: Option<CommittedPoint>, paused: bool) {
         let Some(found) = self.find(topic, partition).filter(|p| p.step() == Some(Step::AskCommitted)) else { return };
         if committed.is_none() {
             if let Some(beginning) = &mut found.beginning {
@@ -182,9 +228,10 @@ impl Assignment {
         let mut new = NewPartition { committed, ..old.replacement() };
         compare_logs(std::slice::from_mut(&mut new), &there);
         // A topic that was made anew is read from its beginning.
-        let position = new.committed.as_ref().map_or(0, |(offset, _)| *offset);
+        let nowhere = ClientPosition { offset: 0, leader_epoch: None };
+        let position = new.committed.as_ref().map_or(nowhere, |committed| committed.position);
         if let Some(beginning) = &mut new.beginning {
-            beginning.committed(Some(Position::new(position)));
+            beginning.committed(Some((Position::new(position.offset), position.leader_epoch)));
         }
         self.replace(&mut old, new, paused);
     }
@@ -199,12 +246,15 @@ impl Assignment {
             beginning.opened();
         }
         let log = old.identity.log();
-        let new = NewPartition { committed: Some((position.get(), Vec::new())), ..old.replacement() };
+        let at = ClientPosition { offset: position.get(), leader_epoch: None };
+        let committed = Some(CommittedPoint { position: at, metadata: Vec::new() });
+        let new = NewPartition { committed, ..old.replacement() };
         self.replace(&mut old, new, paused);
         if let Some(new) = self.find(topic, partition) {
             // Stored with the client like any other point: its next commit would take this one back.
             new.progress.set_commit_point(CommitPoint {
                 position: position.get(),
+                leader_epoch: None,
                 metadata: commit_map::encode_for(log, position, [], &Evidence::default(), MAX_METADATA_BYTES).text,
                 mark: Some(OPENING),
                 running: false,
@@ -218,7 +268,7 @@ impl Assignment {
         let (topic, partition) = (old.topic.clone(), old.partition);
         self.open(new, paused || old.held);
         if let Some(new) = self.find(&topic, partition) {
-            new.highest = new.highest.max(old.highest);
+            new.highest = new.highest.map(|highest| highest.later(old.highest)).or(old.highest);
             new.fetch_paused = old.fetch_paused;
             new.identity = std::mem::take(&mut old.identity);
             new.end_offset = old.end_offset;
@@ -265,12 +315,12 @@ impl PollLoop {
         match lease.during(COMMITTED_WITHIN, || self.consumer.committed_offsets(list, COMMITTED_WITHIN)) {
             Ok(answer) => {
                 for element in native::committed(&answer).into_iter().filter(|element| !element.is_refused) {
-                    let committed = (element.offset >= 0).then(|| (element.offset, element.metadata.to_vec()));
+                    let committed = CommittedPoint::of(&element);
                     self.assignment.committed_is(element.topic, element.partition, committed, self.was_paused);
                 }
                 self.intake.table_changed();
             }
-            Err(error) => tracing::debug!(%error, "the committed offsets cannot be read yet"),
+            Err(error) => trouble::note_committed(&self.control, &self.metrics, &error),
         }
     }
 
@@ -307,32 +357,55 @@ impl PollLoop {
         self.assignment.take_confirmations();
     }
 
+    /// How long the next read may wait for records: positions are to be set soon.
+    pub(super) fn until_next_seek(&self) -> Option<Duration> {
+        let wanted = self.assignment.partitions.iter().any(|p| matches!(p.step(), Some(Step::Seek(..))));
+        wanted.then(|| self.asked.seek.due_in())
+    }
+
+    /// Sets all positions that are known in one call: one partition more costs no time.
     fn seek_beginnings(&mut self) {
-        let is_due = self.assignment.partitions.iter().any(|p| matches!(p.step(), Some(Step::Seek(_))));
-        if !is_due || !Asked::is_due(&mut self.asked.seek, ASK_AGAIN) {
+        if self.until_next_seek().is_none_or(|wait| !wait.is_zero()) {
             return;
         }
+        let (mut places, mut seeks, mut epochs) = (Vec::new(), TopicPartitionList::new(), Vec::new());
+        for (place, partition) in self.assignment.partitions.iter().enumerate() {
+            let Some(Step::Seek(position, epoch)) = partition.step() else { continue };
+            // The only error is an offset that is none.
+            let (topic, to) = (&*partition.topic, Offset::Offset(position.get()));
+            if seeks.add_partition_offset(topic, partition.partition, to).is_ok() {
+                places.push((place, position));
+                epochs.push(epoch);
+            }
+        }
+        native::set_leader_epochs(&mut seeks, &epochs);
         let lease = self.consumer.context().lease();
-        for partition in &mut self.assignment.partitions {
-            let Some(Step::Seek(position)) = partition.step() else { continue };
-            let (topic, id) = (&partition.topic, partition.partition);
-            let place = Offset::Offset(position.get());
-            let asked = Instant::now();
-            match lease.during(SEEK_WITHIN, || self.consumer.seek(topic, id, place, SEEK_WITHIN)) {
-                Ok(()) => {
-                    tracing::info!(%topic, partition = id, position = position.get(), "reading begins");
+        let answers = lease.during(SEEK_WITHIN, || native::seek(&self.consumer, &mut seeks, SEEK_WITHIN));
+        let mut refused = 0;
+        for (((place, position), epoch), answer) in places.into_iter().zip(epochs).zip(answers) {
+            let partition = &mut self.assignment.partitions[place];
+            let (topic, id, position) = (&partition.topic, partition.partition, position.get());
+            match answer {
+                None => {
+                    match epoch {
+                        None => tracing::info!(%topic, partition = id, position, "reading begins"),
+                        Some(epoch) => tracing::debug!(
+                            %topic, partition = id, position, leader_epoch = epoch.get(),
+                            "reading begins, unless the log was cut"
+                        ),
+                    }
                     partition.beginning = None;
                 }
-                Err(error) => {
+                Some(error) => {
                     tracing::debug!(%error, %topic, partition = id, "the client takes no position yet");
-                    // One partition may keep the thread; the others wait for the next pass. A refusal
-                    // that comes at once says nothing of them.
-                    if asked.elapsed() >= SEEK_WITHIN {
-                        break;
-                    }
+                    refused += 1;
                 }
             }
         }
+        self.asked.seek.done(refused == 0);
+        self.update_pauses();
+        // A second later health would still say that there is no position.
+        self.tell_partitions();
     }
 
     fn report_beginnings(&mut self) {
@@ -349,3 +422,6 @@ impl PollLoop {
         }
     }
 }
+
+#[cfg(all(test, feature = "embedded-broker"))]
+mod tests;

@@ -1,8 +1,8 @@
 //! From the owners' commit points to the client, which commits them.
 //!
 //! The client commits stored offsets by itself, each half commit interval and with every unassign. Three cases it leaves out:
-//! a point whose position has not moved (only its map has), one that lies below an earlier commit (the log was cut or made
-//! anew: left where it is, the commit would skip records once the log has grown past it), and anything while a revoke waits
+//! a point whose position has not moved (only its map has), one that lies below an earlier commit, or has an earlier leader epoch
+//! (the log was cut or made anew: left where it is, the commit would skip records once the log has grown past it), and anything while a revoke waits
 //! for its answer. Those are committed explicitly, without waiting: the client reports no result then, but it can only lose a map, or be
 //! repeated by the next stored point, never commit something unsettled (guarantee G4). Marks, which have to be on the broker
 //! before records start, are committed with an answer: see `marks.rs`. They are stored as well, or the client's next
@@ -12,6 +12,7 @@ use keylane_core::{MAX_METADATA_BYTES, Position, commit_map};
 use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer};
 
 use super::assigned::Assigned;
+use super::client_position::ClientPosition;
 use super::commit_queue::CommitQueue;
 use super::context::{Context, list_with_points};
 use super::last_commit::LastCommit;
@@ -92,7 +93,8 @@ impl Commits {
             self.metadata.fit(&mut point);
             partition.keep_opening(&mut point);
             // An epoch's first point may lie where the last one was committed: the client leaves that out as well.
-            let before = partition.stored.as_ref().map(|stored| stored.position).or(partition.highest);
+            let highest = partition.highest.map(|highest| highest.offset);
+            let before = partition.stored.as_ref().map(|stored| stored.position).or(highest);
             let moved = before != Some(point.position);
             if !moved && partition.stored.as_ref() == Some(&point) {
                 continue;
@@ -100,8 +102,9 @@ impl Commits {
             stored.push(place);
             // In a shutdown, which may be cut short.
             let withdrawn = partition.stored.as_ref().is_some_and(|stored| stored.running) && !point.running;
-            let back = partition.highest.is_some_and(|highest| point.position < highest);
-            partition.highest = partition.highest.max(Some(point.position));
+            let at = ClientPosition { offset: point.position, leader_epoch: point.leader_epoch };
+            let back = partition.highest.is_some_and(|highest| highest.is_after(at));
+            partition.highest = Some(at.later(partition.highest));
             partition.stored = Some(point);
             // A mark is committed, and its answer waited for, in a moment.
             if (!moved || back || withdrawn || suspended) && partition.unconfirmed_mark().is_none() {
@@ -183,6 +186,7 @@ fn unmark(partition: &Assigned) {
         let position = Position::new(stored.position);
         partition.progress.set_commit_point(CommitPoint {
             position: stored.position,
+            leader_epoch: stored.leader_epoch,
             metadata: commit_map::without_mark(position, &stored.metadata, MAX_METADATA_BYTES),
             mark: None,
             running: false,
@@ -195,11 +199,13 @@ fn with_a_point(partitions: &[Assigned]) -> Vec<usize> {
     (0..partitions.len()).filter(|&place| partitions[place].stored.is_some()).collect()
 }
 
-fn points<'a>(partitions: &'a [Assigned], places: &'a [usize]) -> impl Iterator<Item = (&'a str, i32, i64, &'a str)> {
+fn points<'a>(
+    partitions: &'a [Assigned],
+    places: &'a [usize],
+) -> impl Iterator<Item = (&'a str, i32, &'a CommitPoint)> {
     places.iter().filter_map(|&place| {
         let partition = &partitions[place];
-        let CommitPoint { position, metadata, .. } = partition.stored.as_ref()?;
-        Some((&*partition.topic, partition.partition, *position, metadata.as_str()))
+        Some((&*partition.topic, partition.partition, partition.stored.as_ref()?))
     })
 }
 

@@ -14,6 +14,7 @@ use rdkafka::error::{KafkaError, KafkaResult, RDKafkaErrorCode};
 use rdkafka::types::RDKafkaRespErr;
 use rdkafka::{Offset, TopicPartitionList};
 
+use super::client_position::ClientPosition;
 use super::committed::{COMMITTED_TIMEOUT, committed};
 use super::fetch_queue::Forwarding;
 use super::healthy::{Sign, healthy};
@@ -22,7 +23,7 @@ use super::topic_ids::{Answer, Inquiry, Logs};
 use super::trouble;
 use crate::metrics::{CommitFailure, SubscriptionMetrics};
 use crate::panics;
-use crate::runtime::SharedLease;
+use crate::runtime::{CommitPoint, SharedLease};
 use crate::subscription::{Control, SubscriptionError};
 
 /// How long an assignment waits for the topics' ids. Without them what was committed is believed for now, and compared later.
@@ -56,16 +57,31 @@ pub(super) enum GroupEvent {
 pub(super) struct NewPartition {
     pub(super) topic: String,
     pub(super) partition: i32,
-    /// The committed offset and its metadata; `None` where nothing was committed or the broker did not tell.
-    pub(super) committed: Option<(i64, Vec<u8>)>,
+    /// `None` where nothing was committed or the broker did not tell.
+    pub(super) committed: Option<CommittedPoint>,
     /// The log that is read, where it is known.
     pub(super) log: Option<LogId>,
     /// The position that was committed, or reached, in another topic of this name. This one is read from its beginning.
-    pub(super) left: Option<i64>,
+    pub(super) left: Option<ClientPosition>,
     /// What the client believed the log's end to be before the assignment: from an earlier one, if at all.
     pub(super) stale_end: Option<i64>,
     /// The way to the first position, where the commit does not say it. Fetching is paused meanwhile.
     pub(super) beginning: Option<Beginning>,
+}
+
+/// What was committed for a partition.
+#[derive(Clone, Debug)]
+pub(super) struct CommittedPoint {
+    pub(super) position: ClientPosition,
+    pub(super) metadata: Vec<u8>,
+}
+
+impl CommittedPoint {
+    /// `None` for an element without an offset.
+    pub(super) fn of(element: &native::Committed<'_>) -> Option<Self> {
+        let position = ClientPosition { offset: element.offset, leader_epoch: element.leader_epoch };
+        (element.offset >= 0).then(|| Self { position, metadata: element.metadata.to_vec() })
+    }
 }
 
 /// The consumer's context: a mailbox for the loop, and the place where errors are noted.
@@ -218,8 +234,11 @@ impl Context {
         }
         // Before the assignment: nothing can be committed in between, so map and start position belong together.
         let assigned = self.lease.during(COMMITTED_TIMEOUT, || self.new_partitions(consumer, partitions));
-        // Where the first position is found later any will do for now: the client need not look for one.
-        let mut anew = assigned.iter().filter(|new| new.left.is_some() || new.beginning.is_some());
+        // Where the first position is found later any will do for now: the client need not look for one. What is committed
+        // it looks up all the same, so that it compares later commits with that.
+        let has_no_commit =
+            |new: &&NewPartition| new.left.is_some() || (new.beginning.is_some() && new.committed.is_none());
+        let mut anew = assigned.iter().filter(has_no_commit);
         let at_beginning =
             |new: &NewPartition| partitions.set_partition_offset(&new.topic, new.partition, Offset::Beginning);
         let starts = anew.try_for_each(at_beginning);
@@ -268,6 +287,11 @@ impl Context {
         self.set_ids_told(matches!(answer, Answer::Logs(_)));
         let logs = if let Answer::Logs(logs) = answer { logs } else { Logs::new() };
         compare_logs(&mut assigned, &logs);
+        for new in &mut assigned {
+            let position = new.committed.as_ref().map(|committed| committed.position);
+            let confirm = position.and_then(|at| Beginning::confirm(Position::new(at.offset), at.leader_epoch));
+            new.beginning = new.beginning.or(confirm);
+        }
         assigned
     }
 
@@ -283,9 +307,7 @@ impl Context {
                         .iter_mut()
                         .find(|new| new.partition == element.partition && new.topic == element.topic);
                     match known {
-                        Some(new) if element.offset >= 0 => {
-                            new.committed = Some((element.offset, element.metadata.to_vec()));
-                        }
+                        Some(new) if element.offset >= 0 => new.committed = CommittedPoint::of(&element),
                         Some(new) if element.is_refused => new.beginning = Some(Beginning::unknown(self.reset())),
                         Some(new) => new.beginning = self.without_commit(),
                         None => {}
@@ -346,16 +368,16 @@ pub(super) fn is_looked_up(consumer: &BaseConsumer<Context>, topic: &str, partit
 pub(super) fn compare_logs(assigned: &mut [NewPartition], logs: &Logs) {
     for new in assigned {
         let there = logs.iter().find(|(topic, _)| *topic == new.topic).map(|(_, log)| *log);
-        let named = new.committed.as_ref().and_then(|(offset, metadata)| {
+        let named = new.committed.as_ref().and_then(|committed| {
             // What cannot be read is reported where the rest of it is used.
-            let text = std::str::from_utf8(metadata).ok()?;
-            commit_map::decode(Position::new(*offset), text).ok()?.log
+            let text = std::str::from_utf8(&committed.metadata).ok()?;
+            commit_map::decode(Position::new(committed.position.offset), text).ok()?.log
         });
         match Resume::of(named, there) {
             Resume::Committed(log) => new.log = log,
             Resume::Anew(log) => {
                 new.log = Some(log);
-                new.left = new.committed.take().map(|(offset, _)| offset);
+                new.left = new.committed.take().map(|committed| committed.position);
             }
         }
     }
@@ -375,7 +397,7 @@ fn unpause(consumer: &BaseConsumer<Context>, new: &[NewPartition]) {
     }
 }
 
-/// Fetches nothing of partitions whose first position is not known yet. Before the assignment, as [`unpause`] is.
+/// Fetches nothing of partitions whose first position is not known, or not confirmed, yet. Before the assignment, as [`unpause`] is.
 fn hold(consumer: &BaseConsumer<Context>, new: &[NewPartition]) {
     let held = new.iter().filter(|new| new.beginning.is_some());
     let list = list(held.map(|new| (new.topic.as_str(), new.partition)));
@@ -463,16 +485,19 @@ pub(super) fn list<'a>(partitions: impl Iterator<Item = (&'a str, i32)>) -> Topi
     list
 }
 
-/// The same with offsets and metadata. `Err` where a metadata string cannot be passed on.
+/// The same with offsets, leader epochs and metadata. `Err` where a metadata string cannot be passed on.
 pub(super) fn list_with_points<'a>(
-    points: impl Iterator<Item = (&'a str, i32, i64, &'a str)>,
+    points: impl Iterator<Item = (&'a str, i32, &'a CommitPoint)>,
 ) -> KafkaResult<TopicPartitionList> {
     let mut list = TopicPartitionList::new();
-    for (topic, partition, position, metadata) in points {
+    let mut epochs = Vec::new();
+    for (topic, partition, point) in points {
         let mut element = list.add_partition(topic, partition);
-        element.set_offset(Offset::Offset(position))?;
-        element.set_metadata(metadata);
+        element.set_offset(Offset::Offset(point.position))?;
+        element.set_metadata(&point.metadata);
+        epochs.push(point.leader_epoch);
     }
+    native::set_leader_epochs(&mut list, &epochs);
     Ok(list)
 }
 

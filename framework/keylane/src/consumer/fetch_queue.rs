@@ -254,6 +254,17 @@ fn hand_out(message: Owned, read: &mut Read, take: &mut impl FnMut(&NativeMessag
             read.error = Some(KafkaError::MessageConsumption(borrowed.err.into()));
         }
         let failed = NativeMessage::new(borrowed);
+        if borrowed.err == sys::rd_kafka_resp_err_t::RD_KAFKA_RESP_ERR__AUTO_OFFSET_RESET {
+            read.reset.get_or_insert_with(|| {
+                format!(
+                    "{}-{}: {}; with auto.offset.reset=error no other is taken: set the group's offset to where reading \
+                     is to go on",
+                    failed.topic(),
+                    failed.partition(),
+                    failed.error_text()
+                )
+            });
+        }
         if failed.offset() >= 0 && !failed.topic().is_empty() {
             let (topic, partition, offset) = (failed.topic().to_owned(), failed.partition(), failed.offset());
             read.misplaced.push(Misplaced { topic, partition, offset });

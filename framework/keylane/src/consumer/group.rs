@@ -34,6 +34,7 @@ impl PollLoop {
             GroupEvent::Assigned { partitions, membership } => {
                 // Before the new ones are opened: those that stay wait already.
                 self.wake_fetchers();
+                self.asked.hurry();
                 self.assignment.membership = membership.map(Into::into);
                 self.control.set_assigned(true);
                 self.metrics.rebalance(Rebalance::Assign);

@@ -279,7 +279,13 @@ mod tests {
     /// The owner reports offset 5, and ends.
     fn end_owner(assignment: &Assignment, place: usize) {
         let progress = &assignment.partitions[place].progress;
-        progress.set_commit_point(CommitPoint { position: 5, metadata: String::new(), mark: None, running: false });
+        progress.set_commit_point(CommitPoint {
+            position: 5,
+            leader_epoch: None,
+            metadata: String::new(),
+            mark: None,
+            running: false,
+        });
         progress.ended.store(true, Ordering::Release);
     }
 

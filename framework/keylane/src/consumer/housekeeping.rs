@@ -37,9 +37,7 @@ impl PollLoop {
         }
         let began = Instant::now();
         if self.handover.is_none() {
-            let resumed = self.assignment.update_pauses(&self.consumer, self.draining);
-            let resumed = resumed.into_iter().map(|place| &self.assignment.partitions[place]);
-            self.wakeup.wake(&self.consumer, resumed.map(|partition| (&*partition.topic, partition.partition)));
+            self.update_pauses();
         }
         let paused_at = Instant::now();
         self.poll_metrics.section(PollSection::Pause, paused_at - began);
@@ -67,6 +65,12 @@ impl PollLoop {
             }
             self.poll_metrics.flush();
         }
+    }
+
+    pub(super) fn update_pauses(&mut self) {
+        let resumed = self.assignment.update_pauses(&self.consumer, self.draining);
+        let resumed = resumed.into_iter().map(|place| &self.assignment.partitions[place]);
+        self.wakeup.wake(&self.consumer, resumed.map(|partition| (&*partition.topic, partition.partition)));
     }
 
     /// Has handle and metrics know how the partitions stand.

@@ -135,10 +135,11 @@ impl Marks {
         let has_turn = |partition: &Assigned| turn.as_ref().is_none_or(|topic| *topic == partition.topic);
         wanted.retain(|(_, partition)| has_turn(partition));
         let again = again.iter().filter(|partition| has_turn(partition));
-        let points = wanted.iter().map(|(_, partition)| *partition).chain(again).filter_map(|partition| {
-            let point = partition.stored.as_ref()?;
-            Some((&*partition.topic, partition.partition, point.position, point.metadata.as_str()))
-        });
+        let points = wanted
+            .iter()
+            .map(|(_, partition)| *partition)
+            .chain(again)
+            .filter_map(|partition| Some((&*partition.topic, partition.partition, partition.stored.as_ref()?)));
         let points: Vec<_> = points.collect();
         if points.is_empty() {
             if self.proof == Proof::Wanted {
@@ -252,7 +253,7 @@ mod tests {
     }
 
     fn point(mark: Mark) -> CommitPoint {
-        CommitPoint { position: 3, metadata: String::new(), mark: Some(mark), running: false }
+        CommitPoint { position: 3, leader_epoch: None, metadata: String::new(), mark: Some(mark), running: false }
     }
 
     /// The mock refuses commits of topics that it does not have, as a broker those that an ACL forbids.

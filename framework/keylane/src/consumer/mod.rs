@@ -7,6 +7,7 @@ mod assigned;
 mod assignment;
 mod beginnings;
 mod brokers;
+mod client_position;
 mod closing;
 mod commit_queue;
 mod commits;

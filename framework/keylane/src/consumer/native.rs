@@ -2,6 +2,7 @@
 //!
 //! - Header names and commit metadata come from other programs and may be any bytes; rdkafka unwraps them as UTF-8.
 //! - The cached watermarks (no network) are not exposed by rdkafka.
+//! - Nor are the leader epochs in a list of partitions, for commits and seeks, and the words of a partition's error.
 //!
 //! SAFETY, for the whole file: every pointer comes from a live rdkafka object that is borrowed for the whole call, every
 //! length comes from librdkafka beside its pointer, null is checked, and nothing borrowed outlives the object it came from
@@ -10,15 +11,18 @@
 
 use std::ffi::CStr;
 use std::marker::PhantomData;
+use std::time::Duration;
 
 use bytes::Bytes;
+use keylane_core::LeaderEpoch;
 use rdkafka::TopicPartitionList;
 use rdkafka::bindings as sys;
 use rdkafka::consumer::{BaseConsumer, Consumer, ConsumerContext};
+use rdkafka::error::RDKafkaErrorCode;
 use rdkafka::message::BorrowedMessage;
 
 use crate::Headers;
-use crate::native::slice;
+use crate::native::{code, slice};
 
 /// A message that librdkafka still owns.
 pub(super) struct NativeMessage<'a> {
@@ -70,6 +74,15 @@ impl<'a> NativeMessage<'a> {
     pub(super) fn leader_epoch(&self) -> i32 {
         // SAFETY: the message is live.
         unsafe { sys::rd_kafka_message_leader_epoch(self.message) }
+    }
+
+    /// What the client says about an error of a partition, which comes in place of a record.
+    pub(super) fn error_text(&self) -> String {
+        // SAFETY: the message is live; the text is null or a C string that belongs to it, and is copied.
+        unsafe {
+            let text = sys::rd_kafka_message_errstr(self.message);
+            if text.is_null() { String::new() } else { CStr::from_ptr(text).to_string_lossy().into_owned() }
+        }
     }
 
     pub(super) fn key(&self) -> Option<&'a [u8]> {
@@ -133,6 +146,8 @@ pub(super) struct Committed<'a> {
     pub(super) partition: i32,
     /// Negative where nothing was committed.
     pub(super) offset: i64,
+    /// The one that was committed with it.
+    pub(super) leader_epoch: Option<LeaderEpoch>,
     pub(super) metadata: &'a [u8],
     /// The broker's answer to a question about this partition was an error.
     pub(super) is_refused: bool,
@@ -153,12 +168,46 @@ pub(super) fn committed(list: &TopicPartitionList) -> Vec<Committed<'_>> {
             topic: unsafe { CStr::from_ptr(element.topic) }.to_str().unwrap_or(""),
             partition: element.partition,
             offset: element.offset,
+            // SAFETY: the element is live.
+            leader_epoch: LeaderEpoch::of_record(unsafe { sys::rd_kafka_topic_partition_get_leader_epoch(element) }),
             // SAFETY: pointer and length are librdkafka's, the bytes belong to the list.
             metadata: unsafe { bytes(element.metadata, element.metadata_size) }.unwrap_or_default(),
             is_refused: element.err != sys::rd_kafka_resp_err_t::RD_KAFKA_RESP_ERR_NO_ERROR,
             _list: PhantomData,
         })
         .collect()
+}
+
+/// Sets the leader epochs of the list's elements, in their order.
+pub(super) fn set_leader_epochs(list: &mut TopicPartitionList, epochs: &[Option<LeaderEpoch>]) {
+    // SAFETY: the list is live and borrowed for this call alone; `elems` points to `cnt` elements of it.
+    let (first, count) = unsafe { ((*list.ptr()).elems, usize::try_from((*list.ptr()).cnt).unwrap_or(0)) };
+    for (place, epoch) in epochs.iter().take(count).enumerate() {
+        let epoch = epoch.and_then(|epoch| i32::try_from(epoch.get()).ok()).unwrap_or(-1);
+        // SAFETY: the element at `place` is one of the `count`.
+        unsafe { sys::rd_kafka_topic_partition_set_leader_epoch(first.add(place), epoch) };
+    }
+}
+
+/// Sets the client's positions to those of the list, and waits until that has begun. Says for which of its elements, in their
+/// order, the client refused, or gave no answer in time.
+///
+/// Where an element has a leader epoch, the client first asks where that ends in the log, and fetches nothing before it knows.
+/// That is not waited for.
+pub(super) fn seek<C: ConsumerContext>(
+    consumer: &BaseConsumer<C>,
+    list: &mut TopicPartitionList,
+    timeout: Duration,
+) -> Vec<Option<RDKafkaErrorCode>> {
+    let timeout_millis = i32::try_from(timeout.as_millis()).unwrap_or(i32::MAX);
+    // SAFETY: client and list are live. The error, of a time-out, is ours, and destroyed; null is allowed.
+    unsafe {
+        let error = sys::rd_kafka_seek_partitions(consumer.client().native_ptr(), list.ptr(), timeout_millis);
+        sys::rd_kafka_error_destroy(error);
+    }
+    // SAFETY: the list is live, and `elems` points to `cnt` elements of it.
+    let elements = unsafe { slice((*list.ptr()).elems, usize::try_from((*list.ptr()).cnt).unwrap_or(0)) };
+    elements.iter().map(|element| code(element.err)).collect()
 }
 
 /// What a partition's log held as of its last fetch: its first offset, and the one behind its last.
@@ -219,7 +268,7 @@ pub(super) fn membership<C: ConsumerContext>(consumer: &BaseConsumer<C>) -> Opti
 
 #[cfg(all(test, feature = "embedded-broker"))]
 mod tests {
-    use std::time::{Duration, Instant};
+    use std::time::Instant;
 
     use rdkafka::producer::{BaseProducer, BaseRecord, Producer};
     use rdkafka::{ClientConfig, Offset};

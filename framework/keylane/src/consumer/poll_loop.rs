@@ -156,7 +156,11 @@ impl PollLoop {
             panics::planted::step("pass in a hand-over", &self.settings.subscription);
         }
         let urgent = self.draining || self.handover.is_some() || self.commits.are_urgent(&self.assignment.partitions);
-        let wait = if urgent { DRAIN_WAIT } else { IDLE_WAIT };
+        let wait = match self.until_next_seek() {
+            _ if urgent => DRAIN_WAIT,
+            Some(until) => until.clamp(DRAIN_WAIT, IDLE_WAIT),
+            None => IDLE_WAIT,
+        };
         let entered = Instant::now();
         self.control.set_polled(entered);
         let (intake, table, consumer) = (&mut self.intake, &mut self.assignment.partitions, &self.consumer);
@@ -190,7 +194,7 @@ impl PollLoop {
             self.poll_metrics.section(PollSection::HandOver, began.elapsed());
         }
         if let Some(error) = read.error {
-            self.note(&error, &read.misplaced);
+            self.note(&error, &read.misplaced, read.reset);
         }
         self.look_after_group();
         self.look_after_lease();
@@ -215,14 +219,15 @@ impl PollLoop {
     }
 
     /// Errors are either the end or passing trouble.
-    fn note(&mut self, error: &KafkaError, places: &[Misplaced]) {
+    fn note(&mut self, error: &KafkaError, places: &[Misplaced], reset: Option<String>) {
         match error {
             KafkaError::MessageConsumptionFatal(code) => {
                 let grant = trouble::grant(&self.control, Some(*code));
                 self.control.fail(SubscriptionError::Fatal(error.to_string() + &grant));
             }
             KafkaError::MessageConsumption(RDKafkaErrorCode::AutoOffsetReset) => {
-                self.control.fail(SubscriptionError::OffsetReset(error.to_string()));
+                let text = reset.unwrap_or_else(|| error.to_string());
+                self.control.fail(SubscriptionError::OffsetReset(text));
             }
             _ => {
                 let code = error.rdkafka_error_code();

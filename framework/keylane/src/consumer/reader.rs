@@ -27,6 +27,8 @@ pub(super) struct Read {
     /// How long there was nothing to take; the callbacks that were served are in it, where they cannot be told apart.
     pub(super) waited: Duration,
     pub(super) error: Option<KafkaError>,
+    /// With `auto.offset.reset=error`: which partition has no position, and why.
+    pub(super) reset: Option<String>,
     /// Partitions whose position the client has wrong now; see [`Misplaced`].
     pub(super) misplaced: Vec<Misplaced>,
 }

@@ -52,6 +52,17 @@ pub(super) fn note_commit(control: &Control, error: &KafkaError, topic: Option<&
     control.troubles.note(kind, place, &(message + &grant(control, code)));
 }
 
+/// Notes that the committed offsets cannot be read: partitions wait for them.
+pub(super) fn note_committed(control: &Control, metrics: &SubscriptionMetrics, error: &KafkaError) {
+    let code = error.rdkafka_error_code();
+    let kind = code.map_or(TroubleKind::Other, kind_of);
+    metrics.consumer_error(label(kind));
+    let is_refused = matches!(kind, TroubleKind::Authorization | TroubleKind::Membership);
+    let place = if is_refused { TroublePlace::Group } else { TroublePlace::Coordinator };
+    let message = format!("cannot read the committed offsets, which partitions wait for: {error}");
+    control.troubles.note(kind, place, &(message + &grant(control, code)));
+}
+
 /// Notes that a partition delivered an error instead of a record.
 pub(super) fn note_unreadable(
     control: &Control,

@@ -9,6 +9,9 @@ use super::{names, rfc3339};
 use crate::task_metadata::TaskMetadata;
 use crate::{Headers, Origin};
 
+/// Longer than any retry time, patience and delay together: a header that says more is damaged.
+const MOST_RETRIED_FOR: Duration = Duration::from_secs(100 * 24 * 60 * 60);
+
 /// What a record from a retry topic says about its past. A value that is absent or damaged counts as absent.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct RetryState {
@@ -23,6 +26,13 @@ pub(crate) struct RetryState {
     pub(crate) origin: Option<Origin>,
     pub(crate) origin_timestamp: Option<i64>,
     pub(crate) first_failure_millis: Option<i64>,
+}
+
+impl RetryState {
+    /// When it failed first: a time in the future, of a clock that was wrong, counts as now.
+    pub(crate) fn first_failure_by(&self, now_millis: i64) -> Option<i64> {
+        self.first_failure_millis.map(|first| first.min(now_millis))
+    }
 }
 
 /// A round that a record makes through the retry topic.
@@ -54,8 +64,7 @@ pub(crate) fn retry_headers(
     push_failure(&mut headers, origin, origin_timestamp, writer, history, FailureHeaders::All);
     headers.push(names::RETRY_ROUND, number.to_string());
     headers.push(names::RETRY_DUE, due_millis.to_string());
-    let retried_for = u64::try_from(retried_for.as_millis()).unwrap_or(u64::MAX);
-    headers.push(names::RETRIED_FOR, retried_for.to_string());
+    headers.push(names::RETRIED_FOR, retried_for.min(MOST_RETRIED_FOR).as_millis().to_string());
     // Appended, not replaced: the last one counts, and the producer's own is still there for the dead letter.
     let metadata = TaskMetadata {
         retry_count: i64::from(number),
@@ -83,7 +92,7 @@ pub(crate) fn read_retry_state(headers: &Headers) -> RetryState {
         // A round is at least one attempt; that is all Decaton tells.
         attempts: number(headers, names::ATTEMPTS).unwrap_or(round),
         due_millis: number(headers, names::RETRY_DUE).or(decaton_due),
-        retried_for: Duration::from_millis(number(headers, names::RETRIED_FOR).unwrap_or(0)),
+        retried_for: retried_for(headers),
         origin: origin(headers),
         origin_timestamp: number(headers, names::ORIGIN_TIMESTAMP),
         first_failure_millis: headers.last_str(names::FIRST_FAILURE).and_then(rfc3339::parse_millis),
@@ -93,6 +102,11 @@ pub(crate) fn read_retry_state(headers: &Headers) -> RetryState {
 /// For a record that came without `dt_meta`: Decaton takes its age from there.
 fn made_at(origin_timestamp: Option<i64>) -> TaskMetadata {
     TaskMetadata { timestamp_millis: origin_timestamp.unwrap_or(0), ..TaskMetadata::default() }
+}
+
+fn retried_for(headers: &Headers) -> Duration {
+    let written = number(headers, names::RETRIED_FOR).map(Duration::from_millis);
+    written.filter(|time| *time <= MOST_RETRIED_FOR).unwrap_or_default()
 }
 
 pub(super) fn number<N: std::str::FromStr>(headers: &Headers, name: &str) -> Option<N> {
@@ -142,6 +156,33 @@ mod tests {
         .into_iter()
         .collect();
         assert_eq!(read_retry_state(&headers), RetryState::default());
+    }
+
+    #[test]
+    fn a_retry_time_that_cannot_be_is_none_and_a_first_failure_in_the_future_is_now() {
+        let bound = MOST_RETRIED_FOR.as_millis();
+        let of = |millis: u128| {
+            let mut headers = Headers::new();
+            headers.push("keylane-retried-for", millis.to_string());
+            read_retry_state(&headers).retried_for
+        };
+        assert_eq!((of(bound), of(bound + 1)), (MOST_RETRIED_FOR, Duration::ZERO));
+        assert_eq!(of(u64::MAX.into()), Duration::ZERO, "not used up at once");
+
+        let headers: Headers = [("keylane-first-failure", "2999-01-01T00:00:00.000Z")].into_iter().collect();
+        let state = read_retry_state(&headers);
+        assert!(state.first_failure_millis.is_some_and(|first| first > 1_000));
+        assert_eq!((state.first_failure_by(1_000), state.retried_for), (Some(1_000), Duration::ZERO));
+    }
+
+    #[test]
+    fn a_dead_letter_that_is_written_back_has_its_whole_retry_time() {
+        let (origin, history) = (Origin { topic: "t".into(), partition: 0, offset: 1 }, failed_once());
+        let retry = retry_headers(&Headers::new(), &origin, None, by("g"), &history, round(4, 77), None);
+        assert_eq!(read_retry_state(&retry).retried_for, Duration::from_secs(1));
+        let dead = dead_letter_headers(&retry, &origin, None, by("g"), &history, FailureHeaders::All);
+        let state = read_retry_state(&dead);
+        assert_eq!((state.retried_for, state.round, state.due_millis), (Duration::ZERO, 0, None));
     }
 
     #[test]
@@ -198,10 +239,10 @@ mod tests {
         fn the_state_survives_the_round_trip(
             original in producer_headers(), origin in origins(), history in histories(),
             origin_timestamp in any::<Option<i64>>(), round in 1..u32::MAX, due in any::<i64>(),
-            retried_for in any::<u64>(),
+            retried_for in 0..MOST_RETRIED_FOR.as_secs(),
         ) {
             let metadata = metadata_of(&original);
-            let retried_for = Duration::from_millis(retried_for);
+            let retried_for = Duration::from_secs(retried_for);
             let headers = retry_headers(
                 &original, &origin, origin_timestamp, by("g"), &history,
                 Round { number: round, due_millis: due, retried_for }, metadata.as_ref(),

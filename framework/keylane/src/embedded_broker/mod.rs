@@ -39,7 +39,8 @@ use crate::topics::check_name;
 /// # When should I use a real Kafka instead?
 /// For anything that is to prove how keylane or your service behaves in production. The mock keeps all data in memory,
 /// knows no transactions, authentication, TLS, retention, quotas, offsets by time or static membership, and refuses
-/// commits at some moments of a rebalance when Kafka takes them. Group members whose lists of assignors differ abort
+/// commits at some moments of a rebalance when Kafka takes them. It takes the present leader's epoch for that of each commit,
+/// so do not move leaders after one. Group members whose lists of assignors differ abort
 /// the process. [`create_topics`](crate::topics::create_topics) does not work with it: use
 /// [`create_topic`](Self::create_topic).
 ///

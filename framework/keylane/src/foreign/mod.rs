@@ -55,7 +55,8 @@ impl RetryOwnership {
         let ownership = Ownership {
             group: group_as_written(&config.group),
             adopted: retry.adopt.iter().map(|group| group_as_written(group)).collect(),
-            origins: config.topics.clone(),
+            // What another program wrote to the retry topic was read there first.
+            origins: config.topics.iter().cloned().chain([target.name.to_string()]).collect(),
             policy: match retry.foreign {
                 ForeignRetries::Settle => ForeignPolicy::Settle,
                 ForeignRetries::Hold => ForeignPolicy::Hold,

@@ -239,6 +239,10 @@ metrics! {
     /// is about a topic that is gone.
     TOPIC_RECREATIONS = "keylane_topic_recreations_total": Counter, Count, [SUBSCRIPTION, TOPIC, PARTITION];
 
+    /// Logs that were found to be cut below what was read of them (an unclean election, a disk that was lost), or to have gone
+    /// back otherwise: once for each time it is found.
+    LOG_CUTS = "keylane_log_cuts_total": Counter, Count, [SUBSCRIPTION, TOPIC, PARTITION];
+
     /// Offsets that reading left out because the log begins behind them: their records were deleted before they were read, or
     /// `auto.offset.reset=latest` went on at the end. Holes of compaction and of transactions do not count.
     PASSED_OVER = "keylane_passed_over_records_total": Counter, Count, [SUBSCRIPTION, TOPIC, PARTITION];

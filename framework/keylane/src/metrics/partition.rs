@@ -59,6 +59,8 @@ pub(crate) struct PartitionMetrics {
     repeated_deliveries: CounterSeries,
     commit_metadata_truncated: CounterSeries,
     commit_metadata_unreadable: Vec<CounterSeries>,
+    /// Cuts that only the owner sees; the thread that reads counts the others in the same series.
+    log_cuts: CounterSeries,
 
     watermark_offset: GaugeSeries,
     watermark_age: GaugeSeries,
@@ -93,6 +95,7 @@ impl PartitionMetrics {
             repeated_deliveries: scope.counter(&names::REPEATED_DELIVERIES),
             commit_metadata_truncated: scope.counter(&names::COMMIT_METADATA_TRUNCATED),
             commit_metadata_unreadable: scope.counters::<UnreadableMetadata>(&names::COMMIT_METADATA_UNREADABLE),
+            log_cuts: scope.counter(&names::LOG_CUTS),
             watermark_offset: scope.gauge(&names::WATERMARK_OFFSET),
             watermark_age: scope.gauge(&names::WATERMARK_AGE),
             watermark_attempts: scope.gauge(&names::WATERMARK_ATTEMPTS),
@@ -195,6 +198,11 @@ impl PartitionMetrics {
         self.commit_metadata_truncated.add(1);
     }
 
+    /// A map names offsets of a log that was cut.
+    pub(crate) fn log_cut(&mut self) {
+        self.log_cuts.add(1);
+    }
+
     pub(crate) fn commit_metadata_unreadable(&mut self, reason: UnreadableMetadata) {
         self.commit_metadata_unreadable[reason.index()].add(1);
     }
@@ -252,7 +260,7 @@ impl PartitionMetrics {
             &mut self.commit_metadata_unreadable,
         ];
         counters.into_iter().for_each(Touch::touch);
-        let others: [&mut dyn Touch; 22] = [
+        let others: [&mut dyn Touch; 23] = [
             &mut self.attempt_duration,
             &mut self.attempt_timeout_seconds,
             &mut self.queue_wait,
@@ -264,6 +272,7 @@ impl PartitionMetrics {
             &mut self.poison_suspicions,
             &mut self.repeated_deliveries,
             &mut self.commit_metadata_truncated,
+            &mut self.log_cuts,
             &mut self.watermark_offset,
             &mut self.watermark_age,
             &mut self.watermark_attempts,
@@ -350,6 +359,7 @@ pub(crate) struct ReadMetrics {
     blocked: GaugeSeries,
     isolated: GaugeSeries,
     topic_recreations: CounterSeries,
+    log_cuts: CounterSeries,
     passed_over: CounterSeries,
     paused: GaugeSeries,
     paused_by_user: GaugeSeries,
@@ -370,6 +380,7 @@ impl ReadMetrics {
             blocked: scope.gauge(&names::BLOCKED),
             isolated: scope.gauge(&names::ISOLATED),
             topic_recreations: scope.counter(&names::TOPIC_RECREATIONS),
+            log_cuts: scope.counter(&names::LOG_CUTS),
             passed_over: scope.counter(&names::PASSED_OVER),
             paused: scope.gauge(&names::PAUSED),
             paused_by_user: scope.gauge(&names::PAUSED_BY_USER),
@@ -409,6 +420,11 @@ impl ReadMetrics {
         self.topic_recreations.add(1);
     }
 
+    /// The log went back.
+    pub(crate) fn log_cut(&mut self) {
+        self.log_cuts.add(1);
+    }
+
     /// Deleted before they were read.
     pub(crate) fn passed_over(&mut self, offsets: u64) {
         self.passed_over.add(offsets);
@@ -440,6 +456,7 @@ impl ReadMetrics {
         self.blocked.touch();
         self.isolated.touch();
         self.topic_recreations.touch();
+        self.log_cuts.touch();
         self.passed_over.touch();
         self.paused.touch();
         self.paused_by_user.touch();

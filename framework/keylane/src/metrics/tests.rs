@@ -79,6 +79,7 @@ impl Handles {
         read.set_paused_by_user(true);
         read.set_paused_by_not_due(true);
         read.topic_made_anew();
+        read.log_cut();
         read.passed_over(1);
         read.set_paused(true, start);
         read.set_paused(true, start + SECOND / 2);

@@ -52,9 +52,11 @@ pub(crate) struct Opening {
     pub(crate) is_retry_topic: bool,
     /// The committed position, where there is one.
     pub(crate) start: Option<Position>,
+    /// The leader epoch that was committed with it.
+    pub(crate) start_under: Option<LeaderEpoch>,
     /// What earlier owners settled above it.
     pub(crate) settled: SettledMap,
-    /// The highest leader epoch that they had read.
+    /// The highest leader epoch that they had read of what that names.
     pub(crate) leader_epoch: Option<LeaderEpoch>,
     /// How they ended, as [`Evidence::at_start`] sees it.
     pub(crate) evidence: Evidence,
@@ -169,6 +171,7 @@ impl Owner {
             opening.evidence,
         );
         core.inherit_leader_epoch(opening.leader_epoch);
+        core.start_under(opening.start_under);
         let last_point_state = point_state(&core);
         let told_caution = core.caution();
         opening.progress.isolated.store(told_caution == Caution::Isolated, std::sync::atomic::Ordering::Relaxed);
@@ -288,8 +291,13 @@ impl Owner {
 
     /// From this record on another leader's epoch holds.
     fn read_under(&mut self, epoch: LeaderEpoch, first: i64) {
+        // Of one that was cut below the position the polling thread has told.
+        let is_ahead = self.core.next_position().is_none_or(|next| next.covers(Offset::new(first)));
         if self.core.read_under(epoch, Offset::new(first)) {
             self.metrics.commit_metadata_unreadable(UnreadableMetadata::LogCut);
+            if is_ahead {
+                self.metrics.log_cut();
+            }
             tracing::warn!(
                 topic = %self.topic, partition = self.partition_id, first, leader_epoch = epoch.get(),
                 "the log was cut and written anew since the commit: what that says about offsets from here on is about \
@@ -462,6 +470,7 @@ impl Owner {
         let Some(watermark) = self.core.watermark() else { return };
         let point = CommitPoint {
             position: watermark.get(),
+            leader_epoch: self.core.position_epoch(),
             metadata: metadata.text,
             mark: self.core.wanted_mark(),
             running: self.core.is_marked(),

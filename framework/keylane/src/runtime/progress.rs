@@ -4,7 +4,7 @@ use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Instant;
 
-use keylane_core::{Mark, RecordState};
+use keylane_core::{LeaderEpoch, Mark, RecordState};
 
 use crate::KeyHash;
 use crate::lock::lock;
@@ -70,6 +70,8 @@ pub(crate) struct OldestRecord {
 pub(crate) struct CommitPoint {
     /// The next offset to read.
     pub(crate) position: i64,
+    /// Under which leader's epoch, at the latest, the log was read below it.
+    pub(crate) leader_epoch: Option<LeaderEpoch>,
     pub(crate) metadata: String,
     /// The latest mark in it, where the owner waits for the broker's word.
     pub(crate) mark: Option<Mark>,

@@ -262,7 +262,7 @@ impl Owner {
             .failure
             .as_ref()
             .map(|failure| failure.first_failure_millis)
-            .or_else(|| held.record.retry_state().and_then(|retry| retry.first_failure_millis))
+            .or_else(|| held.record.retry_state().and_then(|retry| retry.first_failure_by(now)))
             .unwrap_or(now);
         let offset = held.record.offset();
         if let Some(left_out) = self.failed_attempts.due(Instant::now()) {

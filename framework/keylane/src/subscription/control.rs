@@ -1,10 +1,11 @@
 //! What the handle, the owners and the polling thread tell each other.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 
+use dashmap::DashMap;
 use keylane_core::{OutageGuard, PausedBy};
 use tokio::sync::Notify;
 
@@ -43,9 +44,10 @@ pub(crate) struct Control {
     began: Instant,
     /// When the polling thread last began a pass, since `began`.
     polled_millis: AtomicU64,
-    /// Written by the polling thread, once a second each. In the order in which a status lists them.
-    partitions: Mutex<BTreeMap<Place, PartitionStatus>>,
-    hot_keys: Mutex<BTreeMap<Place, Arc<HotKeys>>>,
+    /// Written by the polling thread, once a second each, and copied by any number of threads that ask. In shards: the one
+    /// that polls waits for the copy of a few partitions at most, and not for that of thousands.
+    partitions: DashMap<Place, PartitionStatus>,
+    hot_keys: DashMap<Place, Arc<HotKeys>>,
     ended: AtomicBool,
     changed: Notify,
 }
@@ -70,8 +72,8 @@ impl Control {
             assigned: AtomicBool::new(false),
             began: Instant::now(),
             polled_millis: AtomicU64::new(0),
-            partitions: Mutex::default(),
-            hot_keys: Mutex::default(),
+            partitions: DashMap::new(),
+            hot_keys: DashMap::new(),
             ended: AtomicBool::new(false),
             changed: Notify::new(),
         }
@@ -164,7 +166,7 @@ impl Control {
         let place = (Arc::from(topic), partition);
         // Under the lock: what is given up meanwhile must not stay paused for its next time here.
         let mut all = self.paused_partitions();
-        if !lock(&self.partitions).contains_key(&place) {
+        if !self.partitions.contains_key(&place) {
             return false;
         }
         if paused {
@@ -224,14 +226,14 @@ impl Control {
     }
 
     pub(crate) fn set_partition(&self, status: PartitionStatus) {
-        lock(&self.partitions).insert((status.topic.clone(), status.partition), status);
+        self.partitions.insert((status.topic.clone(), status.partition), status);
     }
 
     pub(crate) fn remove_partition(&self, topic: &Arc<str>, partition: i32) {
         let place = (topic.clone(), partition);
         let mut paused = self.paused_partitions();
-        lock(&self.partitions).remove(&place);
-        lock(&self.hot_keys).remove(&place);
+        self.partitions.remove(&place);
+        self.hot_keys.remove(&place);
         if paused.remove(&place) {
             tracing::warn!(
                 topic = &**topic,
@@ -243,18 +245,19 @@ impl Control {
     }
 
     pub(crate) fn set_hot_keys(&self, topic: &Arc<str>, partition: i32, hot_keys: Arc<HotKeys>) {
-        lock(&self.hot_keys).insert((topic.clone(), partition), hot_keys);
+        self.hot_keys.insert((topic.clone(), partition), hot_keys);
     }
 
     /// Of all partitions.
     pub(crate) fn hot_keys(&self) -> HotKeys {
         let mut all = HotKeys::default();
-        lock(&self.hot_keys).values().for_each(|hot_keys| all.extend(hot_keys));
+        self.hot_keys.iter().for_each(|entry| all.extend(entry.value()));
         all.sorted()
     }
 
     pub(crate) fn status(&self) -> SubscriptionStatus {
-        let partitions: Vec<_> = lock(&self.partitions).values().cloned().collect();
+        let mut partitions: Vec<_> = self.partitions.iter().map(|entry| entry.value().clone()).collect();
+        partitions.sort_by(|a, b| (&a.topic, a.partition).cmp(&(&b.topic, b.partition)));
         let troubles = self.troubles.lasting();
         let takes_in_no_more = partitions.iter().any(|partition| partition.paused_by.is_some_and(PausedBy::is_limit));
         SubscriptionStatus {

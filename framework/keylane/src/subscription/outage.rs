@@ -260,7 +260,7 @@ impl OutageWatch {
         let OngoingOutage { kind, place, class, .. } = self.shown(seen.what, Duration::ZERO);
         let (kind, lasted, most_held) = (kind.as_str(), seen.last.since(seen.since), seen.most_held);
         let (place, class) = (place.as_deref(), class.as_deref());
-        tracing::info!(subscription, kind, place, class, most_held, ?lasted, "the suspected outage is over");
+        tracing::warn!(subscription, kind, place, class, most_held, ?lasted, "the suspected outage is over");
     }
 }
 

@@ -259,7 +259,8 @@ pub struct PartitionStatus {
     /// Whether fetching is paused, by a limit or by the user.
     pub paused: bool,
     /// Why fetching is paused, where it is. [`PausedBy::NotDue`] says that nothing more is read of the partition until records
-    /// are due.
+    /// are due. That is a state of this partition and no [trouble](SubscriptionStatus::trouble), which is about brokers and
+    /// permissions; health names it too.
     pub paused_by: Option<PausedBy>,
     /// Whether the user paused it, or the subscription, and the pause is in force: no attempt starts, and
     /// [`running`](Self::running) counts those that may still finish.

@@ -342,3 +342,30 @@ fn what_is_seen_of_a_retry_topic_alone_holds_for_the_patience_and_not_without_en
     assert_eq!(given_up(0, false), 0, "one of them fails at first hand");
     assert_eq!(given_up(1, true), 0, "something has succeeded before");
 }
+
+/// Were each of its attempts a sign that records decode, each would let twenty more go.
+#[test]
+fn a_record_that_decodes_counts_at_its_first_attempt_alone() {
+    let policy = RetryPolicy { dead_letter_topic: true, in_place: InPlace::Times(10), ..settings().retry };
+    let mut partition = partition(PartitionSettings { retry: policy, concurrency: 1_000, ..settings() });
+    let (mut guard, mut given_up) = (OutageGuard::default(), [0; 3]);
+    deliver(&mut partition, 0, 0);
+    let mut now = at(0);
+    for (attempt, given_up) in (0..).zip(&mut given_up) {
+        partition.tick(now);
+        let decodes = expect_start(&mut partition, 0);
+        let first = 1 + attempt * 100;
+        for offset in first..first + 30 {
+            deliver(&mut partition, offset, offset as u64);
+            let ticket = expect_start(&mut partition, offset);
+            let verdict = partition.fail(ticket, Failure::Undecodable.into(), 0, now, &mut guard);
+            *given_up += usize::from(verdict == Verdict::Publishing);
+        }
+        let verdict = partition.fail(decodes, Failure::Retryable.into(), 0, now, &mut guard);
+        let Verdict::Waiting { delay, .. } = verdict else { panic!("{verdict:?}") };
+        now = now + delay;
+        // What is held waits for longer.
+        assert!(delay < 20 * SECOND, "{delay:?}");
+    }
+    assert_eq!(given_up, [20, 20, 0]);
+}

@@ -243,8 +243,8 @@ impl World {
     fn answer(&mut self, member: usize, process: &mut Process, log: usize) {
         let start = Position::new(self.logs[log].committed.0);
         let Some(mut beginning) = process.owner(log).beginning else { return };
-        beginning.committed(Some(start));
-        assert_eq!(beginning.step(), Step::Seek(start));
+        beginning.committed(Some((start, None)));
+        assert_eq!(beginning.step(), Step::Seek(start, None));
         process.close(log);
         let silent = std::mem::take(&mut self.chances.silent);
         self.open(member, process, log);

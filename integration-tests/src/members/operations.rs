@@ -1,0 +1,98 @@
+//! The member that is scraped: records and two files tell it what goes wrong.
+
+#![allow(clippy::unwrap_used, reason = "a member that fails stops, and its test finds it dead")]
+
+use std::{
+    io::Read,
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use bytes::Bytes;
+use keylane::http::AdminServer;
+use keylane::{Backoff, DeadLetter, Raw, Retry, Subscription, Task, TaskError, Watchdog};
+
+/// A minute of the alert rules, as the tests run them.
+pub const MINUTE: Duration = Duration::from_secs(3);
+/// What the variables of a member begin with.
+pub const VARIABLE: &str = "KEYLANE_OPERATIONS_";
+/// While it is there, every attempt fails.
+pub const DOWN: &str = "downstream-is-down";
+/// The error of each.
+pub const DOWN_SAYS: &str = "the downstream is down";
+/// While it is there, [`HANG`] hangs.
+pub const CLOSED: &str = "gate-is-closed";
+
+/// The value of a record whose attempt lasts while [`CLOSED`] is there.
+pub const HANG: &str = "hang";
+/// The value of a record that aborts its process.
+pub const ABORT: &str = "abort";
+/// The value of a record whose attempt fails for good.
+pub const FATAL: &str = "fatal";
+/// The value of a record whose first attempt fails.
+pub const FLAKY: &str = "flaky";
+
+/// Runs until its input ends.
+///
+/// # Panics
+/// When one of the variables is missing, or the subscription does not start or end well.
+pub async fn run() {
+    let variable = |name: &str| {
+        let name = format!("{VARIABLE}{name}");
+        std::env::var(&name).unwrap_or_else(|_| panic!("{name} is not set"))
+    };
+    let (servers, topic, group) = (variable("SERVERS"), variable("TOPIC"), variable("GROUP"));
+    let (metrics, admin) = (variable("METRICS"), variable("ADMIN"));
+    let (directory, name) = (variable("DIRECTORY"), variable("MEMBER"));
+    let level = tracing_subscriber::EnvFilter::new("keylane=info");
+    tracing_subscriber::fmt().with_env_filter(level).with_ansi(false).with_writer(std::io::stderr).init();
+    let address = |text: String| text.parse::<std::net::SocketAddr>().unwrap();
+    keylane::metrics::serve_prometheus(address(metrics)).unwrap();
+    let directory = PathBuf::from(directory);
+    let process = move |task: Task<Bytes>| {
+        let directory = directory.clone();
+        async move { attempt(&directory, &task).await }
+    };
+    let subscription = Subscription::builder(&group, &topic)
+        .bootstrap_servers(servers)
+        .startup_timeout(Duration::from_secs(60))
+        .concurrency(16)
+        .commit_interval(Duration::from_millis(500))
+        .drain_timeout(Duration::from_secs(2))
+        .retry(Retry::in_place(3).backoff(Backoff::exponential(Duration::from_millis(100), Duration::from_millis(500))))
+        .dead_letter(DeadLetter::topic(format!("{topic}-dead")))
+        .watchdog(Watchdog::default().slow_attempt(MINUTE / 2).stalled_after(MINUTE))
+        // Its place is free at once when it starts again after a crash.
+        .kafka("group.instance.id", name)
+        .kafka("session.timeout.ms", "6000")
+        .kafka("heartbeat.interval.ms", "500")
+        // A twentieth of the default, as a minute is here: how often the brokers are tried in vain is what a rule counts.
+        .kafka("reconnect.backoff.max.ms", "500")
+        .start(Raw, process)
+        .await
+        .unwrap();
+    let _admin = AdminServer::builder().address(address(admin)).subscription(subscription.handle()).start().unwrap();
+    let end_of_input =
+        tokio::task::spawn_blocking(|| while std::io::stdin().read(&mut [0; 64]).is_ok_and(|read| read > 0) {});
+    subscription.run_until(end_of_input).await.unwrap();
+}
+
+async fn attempt(directory: &Path, task: &Task<Bytes>) -> Result<(), TaskError> {
+    // Work that waits, so that neighbours are in flight when the process dies.
+    tokio::time::sleep(Duration::from_millis(5)).await;
+    if directory.join(DOWN).exists() {
+        return Err(TaskError::retryable(DOWN_SAYS));
+    }
+    match &task.payload()[..] {
+        value if value == HANG.as_bytes() => {
+            while directory.join(CLOSED).exists() {
+                tokio::time::sleep(Duration::from_millis(50)).await;
+            }
+            Ok(())
+        }
+        value if value == ABORT.as_bytes() => std::process::abort(),
+        value if value == FATAL.as_bytes() => Err(TaskError::fatal("no retry will help")),
+        value if value == FLAKY.as_bytes() && task.attempt() == 1 => Err(TaskError::retryable("at first")),
+        _ => Ok(()),
+    }
+}

@@ -1,0 +1,99 @@
+//! G7, epochs: what a member that was cut off has written to the dead-letter topic can be told from what its successor writes.
+
+use std::{collections::HashMap, time::Duration};
+
+use keylane::{DeadLetter, FailedRecordId, Headers, Json, Task, TaskError};
+use keylane_integration_tests::{
+    kafka::{Kafka, Nodes, StoredRecord},
+    kafka_or_skip,
+    load::numbered,
+    protocol::Protocol,
+    wait::wait_for,
+};
+
+const DEADLINE: Duration = Duration::from_secs(90);
+const RECORDS: usize = 5;
+
+fn headers(record: &StoredRecord) -> Headers {
+    let mut headers = Headers::new();
+    for (name, value) in &record.headers {
+        headers.push(name, value.clone().unwrap_or_default());
+    }
+    headers
+}
+
+/// The generation in `keylane-epoch`.
+fn generation(record: &StoredRecord) -> i32 {
+    let (generation, member) = record.header("keylane-epoch").unwrap().split_once('/').unwrap();
+    assert!(!member.is_empty());
+    generation.parse().unwrap()
+}
+
+async fn copies(protocol: Protocol) {
+    let kafka = kafka_or_skip!(Nodes::One);
+    for _ in 0..5 {
+        if are_copies(protocol, kafka).await {
+            return;
+        }
+    }
+    panic!("each time the dead letters were committed before the member was thrown out");
+}
+
+/// Thrown out after its dead letters were acknowledged and before they were committed, the member comes back and writes them
+/// again. `false` where they were committed all the same: a member that got no CPU for a second has to prove that it still is
+/// one, by a commit.
+async fn are_copies(protocol: Protocol, kafka: &Kafka) -> bool {
+    let (topic, dead, group) = (kafka.unique("g7"), kafka.unique("g7-dead"), kafka.unique("group"));
+    kafka.create_topic(&topic, 1, 1, &[]).await.unwrap();
+    kafka.create_topic(&dead, 1, 1, &[]).await.unwrap();
+    kafka.produce(&topic, numbered(0..RECORDS, RECORDS)).await.unwrap();
+    let member = protocol
+        .subscribe(kafka, &group, &topic, 30_000)
+        // Nothing is committed before it is thrown out.
+        .commit_interval(Duration::from_secs(60))
+        .dead_letter(DeadLetter::topic(&dead))
+        .start(Json, |_: Task<u32>| async { Err::<(), _>(TaskError::fatal("no")) })
+        .await
+        .unwrap();
+    let written = async |count| {
+        wait_for("the dead letters are written", DEADLINE, async || {
+            Some(kafka.read_all(&dead).await.ok()?).filter(|records| records.len() >= count)
+        })
+        .await
+    };
+    let first = written(RECORDS).await;
+    let id = kafka.group(&group).await.unwrap().members.remove(0).id;
+    assert!(first.iter().all(|record| record.header("keylane-epoch").unwrap().ends_with(&id)), "{first:?}");
+    let committed = kafka.committed(&group, &topic).await.unwrap().remove(0);
+    if committed.offset.is_some_and(|offset| offset > 0) {
+        member.shutdown().await.unwrap();
+        return false;
+    }
+
+    kafka.evict(&group, &id).await.unwrap();
+    let all = written(2 * RECORDS).await;
+    let mut copies: HashMap<FailedRecordId, Vec<i32>> = HashMap::new();
+    for record in &all {
+        let id = FailedRecordId::read(&headers(record)).unwrap();
+        assert_eq!((&*id.group, &*id.origin.topic, id.round), (&*group, &*topic, None));
+        copies.entry(id).or_default().push(generation(record));
+    }
+    assert_eq!(copies.len(), RECORDS);
+    for (id, generations) in copies {
+        assert!(generations.len() == 2 && generations[0] < generations[1], "{id}: {generations:?}");
+    }
+    member.shutdown().await.unwrap();
+    let committed = kafka.committed(&group, &topic).await.unwrap().remove(0);
+    assert_eq!(committed.offset, Some(RECORDS as i64));
+    true
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn copies_of_a_dead_letter_share_their_id_and_name_their_epochs_cooperative() {
+    copies(Protocol::Cooperative).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn copies_of_a_dead_letter_share_their_id_and_name_their_epochs_range() {
+    copies(Protocol::Range).await;
+}
