@@ -37,7 +37,7 @@ const SESSION_TIMEOUT_MS: u64 = 6_000;
 /// Shorter than the longest work times ten, longer than any by far on an idle machine.
 const ATTEMPT_TIMEOUT_MS: u64 = 2_000;
 /// How often good records are written while the group comes to rest.
-const GOOD_RECORDS_EVERY: Duration = Duration::from_secs(20);
+const GOOD_RECORDS_EVERY: Duration = Duration::from_secs(6);
 /// Their numbers are above all others.
 const GOOD_RECORDS_FROM: u64 = 1_000_000_000;
 /// Members of the second group.
