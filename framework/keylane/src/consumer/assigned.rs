@@ -256,6 +256,10 @@ impl Assigned {
 
     /// Looks whether the question for the start's epoch has no answer. The client repeats it without end and reports nothing.
     pub(super) fn look_for_an_answer(&mut self, cached: Option<i64>) {
+        if self.fetch_paused {
+            // Nothing is to be fetched: whether it could be shows afterwards.
+            self.asked_by_epoch = self.asked_by_epoch.map(|_| Instant::now());
+        }
         let ends = self.end_offset.zip(self.start).filter(|_| self.may_be_unanswered(WITHHELD_AFTER));
         // The client knows the end from its first fetch, be there records or none.
         self.answered |= ends.is_some_and(|(end, _)| cached >= Some(end));
