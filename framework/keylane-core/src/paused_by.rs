@@ -21,7 +21,8 @@ pub enum PausedBy {
     User,
     /// The partition is being given back, or the subscription shuts down.
     HandOver,
-    /// It is not known yet where the partition is to be read from, or the broker has no commit of that.
+    /// It is not known yet where the partition is to be read from, or the broker has no commit of that, or the
+    /// leader has not confirmed it for 15 s.
     NoPosition,
     /// Records that are not due yet fill the limits, with those behind them in their lanes. Until they are due, nothing behind
     /// them is read, whatever its key.

@@ -16,6 +16,7 @@ pages! {
     Readme = "README.md";
     FirstConsumer = "docs/src/first-consumer.md";
     Producer = "docs/src/producer.md";
+    #[cfg(feature = "embedded-broker")]
     Testing = "docs/src/testing.md";
     RetriesAndDeadLetters = "docs/src/retries-and-dead-letters.md";
     LimitsAndBackPressure = "docs/src/limits-and-back-pressure.md";

@@ -82,7 +82,7 @@ fn every_path_to_the_admin_server_exists() {
     let paths = description["paths"].as_object().unwrap();
     let page = include_str!("../../../../docs/src/admin-api.md");
     let mut named = BTreeSet::new();
-    for row in page.lines().filter(|line| line.starts_with("| `")) {
+    for row in page.lines().filter(|line| line.starts_with("| `GET ") || line.starts_with("| `POST ")) {
         let mut first = "";
         for code in row.split('|').nth(1).unwrap().split('`').skip(1).step_by(2) {
             let path = match code.strip_prefix('…') {
@@ -102,6 +102,19 @@ fn every_path_to_the_admin_server_exists() {
         .filter(|path| !named.contains(*path) && !["/metrics", "/openapi.json"].contains(&&***path))
         .collect();
     assert!(missing.is_empty(), "not on the page: {missing:?}");
+}
+
+#[test]
+fn every_reason_of_health_is_explained_on_the_page_of_the_admin_server() {
+    let description: Value = serde_json::from_str(include_str!("../../src/http/openapi.json")).unwrap();
+    let codes = description.pointer("/components/schemas/Reason/properties/code/enum").unwrap().as_array().unwrap();
+    let codes: BTreeSet<_> = codes.iter().map(|code| code.as_str().unwrap()).collect();
+    let page = include_str!("../../../../docs/src/admin-api.md");
+    let table = page.split_once("| reason | means | page |").unwrap().1;
+    let rows = table.lines().skip(2).take_while(|line| line.starts_with('|'));
+    let named: BTreeSet<_> =
+        rows.flat_map(|row| row.split('|').nth(1).unwrap().split('`').skip(1).step_by(2)).collect();
+    assert_eq!(named, codes);
 }
 
 #[test]
