@@ -83,7 +83,17 @@ async fn late_result(protocol: Protocol) {
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(3).enable_all().build().unwrap();
     let member = runtime.spawn(builder.start(Raw, processor)).await.unwrap().unwrap();
     // All keys but the blocked one.
-    wait_until("the other keys are processed", DEADLINE, || journal.done() == 190).await;
+    let mut looks = 0_u32;
+    wait_for("the other keys are processed", DEADLINE, async || {
+        let done = journal.done();
+        looks += 1;
+        if looks % 500 == 0 {
+            // What is known if it waits in vain.
+            println!("{done} done of {} entries; {:?}", journal.entries().len(), member.status());
+        }
+        (done == 190).then_some(())
+    })
+    .await;
 
     let id = kafka.group(&group).await.unwrap().members.remove(0).id;
     kafka.evict(&group, &id).await.unwrap();
