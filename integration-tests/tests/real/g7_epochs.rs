@@ -61,14 +61,19 @@ async fn late_result(protocol: Protocol) {
     let journal = Journal::new();
     let (gate, calls) = (Gate(Arc::new(AtomicBool::new(false))), Arc::new(AtomicUsize::new(0)));
     let (release, released) = watch::channel(false);
-    let open = gate.0.clone();
+    let (others_done, others) = watch::channel(false);
+    let blocks = Arc::new(AtomicBool::new(false));
+    let (open, blocking) = (gate.0.clone(), blocks.clone());
     let processor = journaled(&journal, "a", move |task| {
-        let (open, calls, mut released) = (open.clone(), calls.clone(), released.clone());
+        let (open, blocking, calls) = (open.clone(), blocking.clone(), calls.clone());
+        let (mut released, mut others) = (released.clone(), others.clone());
         async move {
             let first = task.partition() == 0 && task.offset() == 0;
             if first && calls.fetch_add(1, Ordering::SeqCst) == 0 {
-                // In a task of its own, which cannot be aborted while it blocks.
-                tokio::task::yield_now().await;
+                // In a task of its own, which cannot be aborted while it blocks. Not before the others: the one thread that
+                // is blocked may be the one whose turn it is to run the partition's owner.
+                others.wait_for(|done| *done).await.ok();
+                blocking.store(true, Ordering::SeqCst);
                 while !open.load(Ordering::SeqCst) {
                     std::thread::sleep(Duration::from_millis(2));
                 }
@@ -83,17 +88,9 @@ async fn late_result(protocol: Protocol) {
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(3).enable_all().build().unwrap();
     let member = runtime.spawn(builder.start(Raw, processor)).await.unwrap().unwrap();
     // All keys but the blocked one.
-    let mut looks = 0_u32;
-    wait_for("the other keys are processed", DEADLINE, async || {
-        let done = journal.done();
-        looks += 1;
-        if looks % 500 == 0 {
-            // What is known if it waits in vain.
-            println!("{done} done of {} entries; {:?}", journal.entries().len(), member.status());
-        }
-        (done == 190).then_some(())
-    })
-    .await;
+    wait_until("the other keys are processed", DEADLINE, || journal.done() == 190).await;
+    others_done.send(true).unwrap();
+    wait_until("it blocks its thread", DEADLINE, || blocks.load(Ordering::SeqCst)).await;
 
     let id = kafka.group(&group).await.unwrap().members.remove(0).id;
     kafka.evict(&group, &id).await.unwrap();
