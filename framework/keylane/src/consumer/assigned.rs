@@ -261,8 +261,10 @@ impl Assigned {
             self.asked_by_epoch = self.asked_by_epoch.map(|_| Instant::now());
         }
         let ends = self.end_offset.zip(self.start).filter(|_| self.may_be_unanswered(WITHHELD_AFTER));
-        // The client knows the end from its first fetch, be there records or none.
-        self.answered |= ends.is_some_and(|(end, _)| cached >= Some(end));
+        // The client knows the end from its first fetch, be there records or none. Only where that is the one it knew before,
+        // the end has to be asked for.
+        let has_fetched = cached.is_some() && cached != self.stale_end;
+        self.answered |= has_fetched || ends.is_some_and(|(end, _)| cached >= Some(end));
         let before = self.unanswered;
         let is_behind = ends.is_some_and(|(end, start)| end > start);
         self.unanswered = is_behind && self.may_be_unanswered(UNANSWERED_AFTER);
