@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::ffi::CString;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock};
 use std::time::{Duration, Instant};
 
 use keylane_core::{Beginning, LogId, Position, Reset, Resume, commit_map};
@@ -21,6 +21,7 @@ use super::healthy::{Sign, healthy};
 use super::native;
 use super::topic_ids::{Answer, Inquiry, Logs};
 use super::trouble;
+use crate::lock::lock;
 use crate::metrics::{CommitFailure, SubscriptionMetrics};
 use crate::panics;
 use crate::runtime::{CommitPoint, SharedLease};
@@ -168,7 +169,7 @@ impl Context {
     }
 
     fn owed(&self) -> MutexGuard<'_, Option<Vec<(String, i32)>>> {
-        self.owed.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.owed)
     }
 
     /// Whether the assignor is an eager one: then every rebalance revokes everything.
@@ -210,7 +211,7 @@ impl Context {
     }
 
     fn events(&self) -> MutexGuard<'_, Vec<GroupEvent>> {
-        self.events.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.events)
     }
 
     /// Calls what a callback does. The caller is C: a panic that went there would abort the process.

@@ -7,7 +7,7 @@
 
 use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use keylane_core::{LogRange, Position};
@@ -18,6 +18,7 @@ use rdkafka::error::RDKafkaErrorCode as Code;
 use super::brokers::answering;
 use super::dead_letters;
 use crate::client_config::creation_error;
+use crate::lock::lock;
 use crate::panics;
 use crate::topics::LastError;
 
@@ -130,11 +131,6 @@ impl EndOffsets {
         }
         self.questions.as_ref()
     }
-}
-
-/// Whole also where its holder panicked: one entry at a time is inserted.
-fn lock(answers: &Mutex<Answers>) -> MutexGuard<'_, Answers> {
-    answers.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// Ends when the subscription has ended, at the latest one answer later.

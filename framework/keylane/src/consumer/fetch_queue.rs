@@ -22,7 +22,7 @@
 use std::collections::BTreeMap;
 use std::ffi::CString;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 
 use rdkafka::bindings as sys;
@@ -32,6 +32,7 @@ use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use super::context::Context;
 use super::native::NativeMessage;
 use super::reader::{Misplaced, READ_LIMIT, Read};
+use crate::lock::lock;
 
 /// How often the consumer queue is looked at without being asked to.
 const SERVE_EVENTS: Duration = Duration::from_millis(50);
@@ -183,7 +184,7 @@ impl Forwarding {
     }
 
     fn sources(&self) -> MutexGuard<'_, BTreeMap<(String, i32), Source>> {
-        self.sources.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.sources)
     }
 
     /// Runs on librdkafka's threads whenever the consumer queue gets its first event, under that queue's lock. `forward`
@@ -197,7 +198,7 @@ impl Forwarding {
     }
 
     fn lock(&self) -> MutexGuard<'_, Option<Queue>> {
-        self.queue.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.queue)
     }
 }
 
