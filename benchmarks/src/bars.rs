@@ -10,7 +10,9 @@ use crate::table::{median, of_bound};
 pub(crate) fn render(comparisons: &[Comparison]) -> String {
     let mut text = String::from("### Bars\n| what | bar | measured | |\n|---|---|---|---|\n");
     for bar in bars(&Medians(comparisons)) {
-        let Some(measured) = bar.measured else { continue };
+        let Some(measured) = bar.measured else {
+            continue;
+        };
         let reached = match bar.wanted {
             Wanted::AtLeast(wanted) => measured >= wanted,
             Wanted::AtMost(wanted) => measured <= wanted,
@@ -21,7 +23,11 @@ pub(crate) fn render(comparisons: &[Comparison]) -> String {
         };
         let verdict = if reached { "reached" } else { "**missed**" };
         // Writing to a string cannot fail.
-        let _ = writeln!(text, "| {} | {wanted} | {measured:.3} | {verdict} |", bar.what);
+        let _ = writeln!(
+            text,
+            "| {} | {wanted} | {measured:.3} | {verdict} |",
+            bar.what
+        );
     }
     text
 }
@@ -39,14 +45,25 @@ enum Wanted {
 }
 
 fn bars(medians: &Medians<'_>) -> Vec<Bar> {
-    use Arm::{BareDefault, BareTuned, BareTunedCopy, Keylane, KeylaneMetrics, ParallelConsumer, Ruststream};
+    use Arm::{
+        BareDefault, BareTuned, BareTunedCopy, Keylane, KeylaneMetrics, ParallelConsumer,
+        Ruststream,
+    };
     use Wanted::{AtLeast, AtMost};
     let rate = |arm| medians.of("no-op", arm, |sample| Some(sample.rate));
     let cpu = |arm| medians.of("no-op", arm, |sample| Some(sample.cpu_micros));
-    let p99 = |scenario, arm| medians.of(scenario, arm, |sample| sample.latency.map(|latency| latency.p99));
+    let p99 = |scenario, arm| {
+        medians.of(scenario, arm, |sample| {
+            sample.latency.map(|latency| latency.p99)
+        })
+    };
     let p99_of_stuck = |scenario| p99(scenario, Keylane);
     let peak = |arm| medians.of("mostly-idle", arm, |sample| Some(sample.peak_mib));
-    let cores = |arm| medians.of("compute-200us-one-partition", arm, |sample| Some(sample.rate));
+    let cores = |arm| {
+        medians.of("compute-200us-one-partition", arm, |sample| {
+            Some(sample.rate)
+        })
+    };
     let idle_kib = difference(peak(Keylane), peak(BareTuned)).map(|mib| mib * 1024.0 / 1_000.0);
     vec![
         Bar {
@@ -59,7 +76,11 @@ fn bars(medians: &Medians<'_>) -> Vec<Bar> {
             wanted: AtLeast(4.0),
             measured: ratio(rate(Keylane), rate(BareDefault)),
         },
-        Bar { what: "no-op rate / ruststream", wanted: AtLeast(2.0), measured: ratio(rate(Keylane), rate(Ruststream)) },
+        Bar {
+            what: "no-op rate / ruststream",
+            wanted: AtLeast(2.0),
+            measured: ratio(rate(Keylane), rate(Ruststream)),
+        },
         Bar {
             what: "no-op rate / Parallel Consumer",
             wanted: AtLeast(25.0),
@@ -75,7 +96,11 @@ fn bars(medians: &Medians<'_>) -> Vec<Bar> {
             wanted: AtLeast(0.97),
             measured: ratio(rate(KeylaneMetrics), rate(Keylane)),
         },
-        Bar { what: "10 ms waits: of the bound", wanted: AtLeast(0.98), measured: medians.of_bound("wait-10ms") },
+        Bar {
+            what: "10 ms waits: of the bound",
+            wanted: AtLeast(0.98),
+            measured: medians.of_bound("wait-10ms"),
+        },
         Bar {
             what: "100 ms waits, 5,000 in flight: of the bound",
             wanted: AtLeast(0.98),
@@ -106,7 +131,11 @@ fn bars(medians: &Medians<'_>) -> Vec<Bar> {
             wanted: AtMost(200.0),
             measured: medians.pending_bytes(Keylane),
         },
-        Bar { what: "KiB per idle partition over the bare loop", wanted: AtMost(20.0), measured: idle_kib },
+        Bar {
+            what: "KiB per idle partition over the bare loop",
+            wanted: AtMost(20.0),
+            measured: idle_kib,
+        },
     ]
 }
 
@@ -130,12 +159,16 @@ impl Medians<'_> {
         of_bound(&comparison.scenario, samples)
     }
 
-    /// From the smaller to the larger number of pending records, so that what does not grow with them is left out. The client's fetch
-    /// queue, 5,000 records a partition, is among that from 40,000 on.
+    /// From the smaller to the larger number of pending records, so that what does not grow with
+    /// them is left out. The client's fetch queue, 5,000 records a partition, is among that from
+    /// 40,000 on.
     fn pending_bytes(&self, arm: Arm) -> Option<f64> {
         let [few, many] = ["pending-100k", "pending-200k"].map(|scenario| {
             let records = self.find(scenario, arm)?.0.scenario.records;
-            Some((records as f64, self.of(scenario, arm, |sample| sample.pending_mib)?))
+            Some((
+                records as f64,
+                self.of(scenario, arm, |sample| sample.pending_mib)?,
+            ))
         });
         let ((few, before), (many, after)) = (few?, many?);
         let record_bytes = KEY_BYTES + self.find("pending-200k", arm)?.0.scenario.value_bytes;
@@ -143,7 +176,13 @@ impl Medians<'_> {
     }
 
     fn find(&self, scenario: &str, arm: Arm) -> Option<(&Comparison, &Samples)> {
-        let comparison = self.0.iter().find(|comparison| comparison.scenario.name == scenario)?;
-        Some((comparison, comparison.arms.iter().find(|samples| samples.arm == arm)?))
+        let comparison = self
+            .0
+            .iter()
+            .find(|comparison| comparison.scenario.name == scenario)?;
+        Some((
+            comparison,
+            comparison.arms.iter().find(|samples| samples.arm == arm)?,
+        ))
     }
 }

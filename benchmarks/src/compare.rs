@@ -34,8 +34,10 @@ const LANES_WITHOUT_WAITS: usize = 16;
 pub(crate) async fn compare(plan: &Plan) -> Result<(), Box<dyn Error>> {
     let machine = Machine::look();
     let scenarios = chosen(plan, machine.iterations_per_micro)?;
-    let wanted: Vec<Arm> =
-        Arm::ALL.into_iter().filter(|arm| scenarios.iter().any(|it| it.arms.contains(arm))).collect();
+    let wanted: Vec<Arm> = Arm::ALL
+        .into_iter()
+        .filter(|arm| scenarios.iter().any(|it| it.arms.contains(arm)))
+        .collect();
     let (peers, runnable) = Peers::build(&wanted);
     let kafka = match &plan.bootstrap {
         Some(servers) => Kafka::connect(servers, Nodes::One),
@@ -43,13 +45,22 @@ pub(crate) async fn compare(plan: &Plan) -> Result<(), Box<dyn Error>> {
     };
     let kafka = match kafka {
         Found::Running(kafka) => kafka,
-        Found::Unavailable(reason) => return Err(format!("no kafka to measure on: {reason}").into()),
+        Found::Unavailable(reason) => {
+            return Err(format!("no kafka to measure on: {reason}").into());
+        }
     };
     let mut results = Results::create(&plan.out, &plan.label, &machine)?;
     let mut comparisons = Vec::new();
     for mut scenario in scenarios {
         scenario.arms.retain(|arm| runnable.contains(arm));
-        let comparison = Runner { plan, kafka: &kafka, peers: &peers, results: &mut results }.run(scenario).await?;
+        let comparison = Runner {
+            plan,
+            kafka: &kafka,
+            peers: &peers,
+            results: &mut results,
+        }
+        .run(scenario)
+        .await?;
         println!("{}", table::render(&comparison));
         comparisons.push(comparison);
     }
@@ -57,7 +68,11 @@ pub(crate) async fn compare(plan: &Plan) -> Result<(), Box<dyn Error>> {
     let bars = bars::render(&comparisons);
     println!("{bars}");
     let path = results.table(&machine, plan, &tables.join("\n"), &bars)?;
-    println!("written to {} and {}", results.samples_path().display(), path.display());
+    println!(
+        "written to {} and {}",
+        results.samples_path().display(),
+        path.display()
+    );
     Ok(())
 }
 
@@ -67,25 +82,46 @@ fn chosen(plan: &Plan, iterations_per_micro: f64) -> Result<Vec<Scenario>, Box<d
         Some(start) => name.starts_with(start),
         None => name == pattern,
     };
-    if let Some(unknown) = plan.scenario.iter().find(|it| !all.iter().any(|scenario| is_meant(it, &scenario.name))) {
+    if let Some(unknown) = plan
+        .scenario
+        .iter()
+        .find(|it| !all.iter().any(|scenario| is_meant(it, &scenario.name)))
+    {
         return Err(format!("there is no scenario {unknown}; `list` shows them").into());
     }
     let arms: Vec<Arm> = plan
         .arms
         .iter()
-        .map(|name| Arm::named(name).ok_or_else(|| format!("there is no arm {name}; `list` shows them")))
+        .map(|name| {
+            Arm::named(name).ok_or_else(|| format!("there is no arm {name}; `list` shows them"))
+        })
         .collect::<Result<_, _>>()?;
     let mut scenarios: Vec<Scenario> = all
         .into_iter()
-        .filter(|it| plan.scenario.is_empty() || plan.scenario.iter().any(|pattern| is_meant(pattern, &it.name)))
+        .filter(|it| {
+            plan.scenario.is_empty()
+                || plan
+                    .scenario
+                    .iter()
+                    .any(|pattern| is_meant(pattern, &it.name))
+        })
         .collect();
     for scenario in &mut scenarios {
         scenario.records = ((scenario.records as f64 * plan.scale) as u64).max(1);
         scenario.pending = (scenario.pending as f64 * plan.scale) as usize;
-        let named: Vec<Arm> = scenario.arms.iter().copied().filter(|arm| arms.contains(arm)).collect();
+        let named: Vec<Arm> = scenario
+            .arms
+            .iter()
+            .copied()
+            .filter(|arm| arms.contains(arm))
+            .collect();
         if !arms.is_empty() {
             // Arms that the scenario is not about run where nothing else was asked for.
-            scenario.arms = if named.is_empty() { arms.clone() } else { named };
+            scenario.arms = if named.is_empty() {
+                arms.clone()
+            } else {
+                named
+            };
         }
     }
     Ok(scenarios)
@@ -110,8 +146,15 @@ impl Runner<'_> {
             }
         };
         let in_flight = |arm: Arm| arm.in_flight(&self.job(&scenario, "", arm));
-        let mut arms: Vec<Samples> =
-            scenario.arms.iter().map(|&arm| Samples { arm, in_flight: in_flight(arm), samples: Vec::new() }).collect();
+        let mut arms: Vec<Samples> = scenario
+            .arms
+            .iter()
+            .map(|&arm| Samples {
+                arm,
+                in_flight: in_flight(arm),
+                samples: Vec::new(),
+            })
+            .collect();
         for round in 1..=self.plan.rounds {
             for samples in &mut arms {
                 let arm = samples.arm;
@@ -123,7 +166,12 @@ impl Runner<'_> {
                 let began = Instant::now();
                 match self.once(&scenario, arm, &job).await {
                     Ok(sample) => {
-                        eprintln!("  round {round} {}: {:.0}/s, {:.1?}", arm.name(), sample.rate, began.elapsed());
+                        eprintln!(
+                            "  round {round} {}: {:.0}/s, {:.1?}",
+                            arm.name(),
+                            sample.rate,
+                            began.elapsed()
+                        );
                         self.results.add(&Line {
                             scenario: &scenario.name,
                             arm: arm.name(),
@@ -133,7 +181,8 @@ impl Runner<'_> {
                         })?;
                         samples.samples.push(sample);
                     }
-                    // One arm that fails is not the end of the others; its row shows that it has fewer samples.
+                    // One arm that fails is not the end of the others; its row shows that it has
+                    // fewer samples.
                     Err(error) => eprintln!("  round {round} {}: failed: {error}", arm.name()),
                 }
                 if filled.is_none() {
@@ -149,19 +198,28 @@ impl Runner<'_> {
 
     async fn topic(&self, scenario: &Scenario) -> Result<String, Box<dyn Error>> {
         let topic = self.kafka.unique(&format!("benchmark-{}", scenario.name));
-        self.kafka.create_topic(&topic, scenario.partitions, 1, &[]).await?;
+        self.kafka
+            .create_topic(&topic, scenario.partitions, 1, &[])
+            .await?;
         Ok(topic)
     }
 
     fn job(&self, scenario: &Scenario, topic: &str, arm: Arm) -> Job {
         let busy = scenario.busy_partitions as usize;
         let in_flight_total = (scenario.in_flight * busy).max(scenario.pending);
-        let waits = !matches!(scenario.work, Work::Nothing | Work::Compute { .. } | Work::SomeFail { .. });
+        let waits = !matches!(
+            scenario.work,
+            Work::Nothing | Work::Compute { .. } | Work::SomeFail { .. }
+        );
         let stuck = match (scenario.work, scenario.keys) {
             (Work::StuckKey { .. }, Keys::Uniform(keys)) => scenario.records.div_ceil(keys),
             _ => 0,
         };
-        let key_bytes = if scenario.keys == Keys::Null { 0 } else { KEY_BYTES };
+        let key_bytes = if scenario.keys == Keys::Null {
+            0
+        } else {
+            KEY_BYTES
+        };
         Job {
             bootstrap_servers: self.kafka.bootstrap_servers().to_owned(),
             topic: topic.to_owned(),
@@ -169,12 +227,18 @@ impl Runner<'_> {
             partitions: scenario.partitions,
             records: scenario.records,
             keys: scenario.keys.count(scenario.records),
-            primers: scenario.paced.map_or(0, |_| scenario.busy_partitions as u64),
+            primers: scenario
+                .paced
+                .map_or(0, |_| scenario.busy_partitions as u64),
             needed: scenario.records - stuck,
             work: scenario.work,
             in_flight_per_partition: scenario.in_flight,
             in_flight_total,
-            lanes: if waits { in_flight_total } else { LANES_WITHOUT_WAITS },
+            lanes: if waits {
+                in_flight_total
+            } else {
+                LANES_WITHOUT_WAITS
+            },
             pending: scenario.pending,
             max_seconds: self.plan.max_seconds,
             record_bytes: key_bytes + scenario.value_bytes,
@@ -182,13 +246,29 @@ impl Runner<'_> {
     }
 
     /// One run in a process of its own.
-    async fn once(&self, scenario: &Scenario, arm: Arm, job: &Job) -> Result<Sample, Box<dyn Error>> {
+    async fn once(
+        &self,
+        scenario: &Scenario,
+        arm: Arm,
+        job: &Job,
+    ) -> Result<Sample, Box<dyn Error>> {
         let servers = self.kafka.bootstrap_servers();
         if scenario.paced.is_some() {
             topic::prime(servers, &job.topic, scenario)?;
         }
-        let mut child = Ended(self.peers.command(arm, job)?.stdout(Stdio::piped()).spawn()?);
-        let lines = child.0.stdout.take().map(BufReader::new).into_iter().flat_map(BufReader::lines);
+        let mut child = Ended(
+            self.peers
+                .command(arm, job)?
+                .stdout(Stdio::piped())
+                .spawn()?,
+        );
+        let lines = child
+            .0
+            .stdout
+            .take()
+            .map(BufReader::new)
+            .into_iter()
+            .flat_map(BufReader::lines);
         let mut sample = None;
         for line in lines {
             let line = line?;

@@ -23,17 +23,30 @@ impl Machine {
     pub(crate) fn look() -> Self {
         let read = |path: &str| std::fs::read_to_string(path).unwrap_or_default();
         let field = |text: &str, name: &str| {
-            let line = text.lines().find(|line| line.starts_with(name)).unwrap_or_default();
-            line.split_once(':').map(|(_, value)| value.trim().to_owned()).unwrap_or_default()
+            let line = text
+                .lines()
+                .find(|line| line.starts_with(name))
+                .unwrap_or_default();
+            line.split_once(':')
+                .map(|(_, value)| value.trim().to_owned())
+                .unwrap_or_default()
         };
         let kibibytes = field(&read("/proc/meminfo"), "MemTotal");
-        let kibibytes = kibibytes.split(' ').next().and_then(|number| number.parse::<u64>().ok()).unwrap_or(0);
+        let kibibytes = kibibytes
+            .split(' ')
+            .next()
+            .and_then(|number| number.parse::<u64>().ok())
+            .unwrap_or(0);
         Self {
             processor: field(&read("/proc/cpuinfo"), "model name"),
             cores: std::thread::available_parallelism().map_or(0, usize::from),
             memory_gib: kibibytes >> 20,
             kernel: read("/proc/sys/kernel/osrelease").trim().to_owned(),
-            load_before: read("/proc/loadavg").split(' ').next().unwrap_or_default().to_owned(),
+            load_before: read("/proc/loadavg")
+                .split(' ')
+                .next()
+                .unwrap_or_default()
+                .to_owned(),
             iterations_per_micro: iterations_per_micro(),
         }
     }

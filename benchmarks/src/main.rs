@@ -1,7 +1,8 @@
-//! Measures keylane beside other ways to read the same topic, on a real Kafka: `cargo run --release -p keylane-benchmarks`.
+//! Measures keylane beside other ways to read the same topic, on a real Kafka: `cargo run --release
+//! -p keylane-benchmarks`.
 //!
-//! Each arm runs in a process of its own, in turn (A B C A B C …), so that CPU and memory are its own and a change of the
-//! machine's pace meets every arm. See the README beside this crate.
+//! Each arm runs in a process of its own, in turn (A B C A B C …), so that CPU and memory are its
+//! own and a change of the machine's pace meets every arm. See the README beside this crate.
 
 mod arms;
 mod bars;
@@ -22,7 +23,9 @@ use clap::{Args, Parser, Subcommand};
 use measure::{Failure, Job, Sample};
 
 #[derive(Parser)]
-#[command(about = "Measures keylane beside bare consumer loops, hand-written consumers and its peers")]
+#[command(
+    about = "Measures keylane beside bare consumer loops, hand-written consumers and its peers"
+)]
 struct Cli {
     #[command(subcommand)]
     command: Option<Mode>,
@@ -84,7 +87,12 @@ fn main() -> Result<(), Box<dyn Error>> {
         Some(Mode::List) => {
             for scenario in scenario::catalogue(0.0) {
                 let arms: Vec<&str> = scenario.arms.iter().map(|arm| arm.name()).collect();
-                println!("{}: {}\n    {}", scenario.name, scenario.about, arms.join(", "));
+                println!(
+                    "{}: {}\n    {}",
+                    scenario.name,
+                    scenario.about,
+                    arms.join(", ")
+                );
             }
             Ok(())
         }

@@ -1,4 +1,5 @@
-//! What is kept: every sample as a line of JSON, as soon as it is there, and the tables beside them.
+//! What is kept: every sample as a line of JSON, as soon as it is there, and the tables beside
+//! them.
 
 use std::error::Error;
 use std::fs::File;
@@ -26,10 +27,18 @@ pub(crate) struct Line<'a> {
 }
 
 impl Results {
-    pub(crate) fn create(out: &Path, label: &str, machine: &Machine) -> Result<Self, Box<dyn Error>> {
-        std::fs::create_dir_all(out).map_err(|error| format!("create {}: {error}", out.display()))?;
+    pub(crate) fn create(
+        out: &Path,
+        label: &str,
+        machine: &Machine,
+    ) -> Result<Self, Box<dyn Error>> {
+        std::fs::create_dir_all(out)
+            .map_err(|error| format!("create {}: {error}", out.display()))?;
         let stem = out.join(label);
-        let mut results = Self { samples: File::create(stem.with_extension("jsonl"))?, stem };
+        let mut results = Self {
+            samples: File::create(stem.with_extension("jsonl"))?,
+            stem,
+        };
         results.write(machine)?;
         Ok(results)
     }
@@ -47,7 +56,14 @@ impl Results {
         bars: &str,
     ) -> Result<PathBuf, Box<dyn Error>> {
         let path = self.stem.with_extension("md");
-        let Machine { processor, cores, memory_gib, kernel, load_before, .. } = machine;
+        let Machine {
+            processor,
+            cores,
+            memory_gib,
+            kernel,
+            load_before,
+            ..
+        } = machine;
         let text = format!(
             "{cores} × {processor}, {memory_gib} GiB, Linux {kernel}; load before the run {load_before}; {} rounds, scale {}, \
              cut off after {} s.\n\n{tables}\n{bars}",

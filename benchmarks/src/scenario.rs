@@ -53,14 +53,34 @@ const SECOND: u64 = 1_000_000;
 
 /// All scenarios. `iterations_per_micro` is how much this machine computes in a microsecond.
 pub(crate) fn catalogue(iterations_per_micro: f64) -> Vec<Scenario> {
-    let compute = |micros: f64| Work::Compute { iterations: (iterations_per_micro * micros) as u64 };
+    let compute = |micros: f64| Work::Compute {
+        iterations: (iterations_per_micro * micros) as u64,
+    };
     let mut all = no_ops();
     all.extend(waits());
     all.extend(random_waits());
     all.extend([
-        computing("compute-20us", "20 µs of CPU per record, 8 partitions", 8, 200_000, compute(20.0)),
-        computing("compute-200us", "200 µs of CPU per record, 8 partitions", 8, 40_000, compute(200.0)),
-        computing("compute-200us-one-partition", "200 µs of CPU per record, one partition", 1, 40_000, compute(200.0)),
+        computing(
+            "compute-20us",
+            "20 µs of CPU per record, 8 partitions",
+            8,
+            200_000,
+            compute(20.0),
+        ),
+        computing(
+            "compute-200us",
+            "200 µs of CPU per record, 8 partitions",
+            8,
+            40_000,
+            compute(200.0),
+        ),
+        computing(
+            "compute-200us-one-partition",
+            "200 µs of CPU per record, one partition",
+            1,
+            40_000,
+            compute(200.0),
+        ),
     ]);
     all.extend(trouble());
     all.extend(paced());
@@ -97,39 +117,68 @@ fn and(mut arms: Vec<Arm>, more: &[Arm]) -> Vec<Arm> {
 }
 
 fn no_ops() -> Vec<Scenario> {
-    let readers = [Arm::Keylane, Arm::BareTuned, Arm::BareTunedCopy, Arm::BareBatchCopy];
+    let readers = [
+        Arm::Keylane,
+        Arm::BareTuned,
+        Arm::BareTunedCopy,
+        Arm::BareBatchCopy,
+    ];
     let payload = |name: &str, about, value_bytes, records| Scenario {
         value_bytes,
         records,
-        arms: and(readers.to_vec(), &[Arm::HashLanes, Arm::Ruststream, Arm::JavaLoop]),
+        arms: and(
+            readers.to_vec(),
+            &[Arm::HashLanes, Arm::Ruststream, Arm::JavaLoop],
+        ),
         ..base(name, about)
     };
     vec![
-        Scenario { arms: Arm::ALL.to_vec(), ..base("no-op", "nothing to do, 1,000 keys in turn") },
         Scenario {
-            keys: Keys::Zipf { keys: 10_000, exponent: 1.1 },
+            arms: Arm::ALL.to_vec(),
+            ..base("no-op", "nothing to do, 1,000 keys in turn")
+        },
+        Scenario {
+            keys: Keys::Zipf {
+                keys: 10_000,
+                exponent: 1.1,
+            },
             arms: and(concurrent(), &[Arm::BareTuned]),
             ..base("no-op-zipf", "nothing to do, 10,000 keys by Zipf 1.1")
         },
         Scenario {
             keys: Keys::Distinct,
             arms: and(concurrent(), &[Arm::BareTuned]),
-            ..base("no-op-distinct", "nothing to do, each record with a key of its own")
+            ..base(
+                "no-op-distinct",
+                "nothing to do, each record with a key of its own",
+            )
         },
         Scenario {
             keys: Keys::Null,
             arms: and(concurrent(), &[Arm::BareTuned]),
             ..base("no-op-null", "nothing to do, null keys")
         },
-        payload("payload-1k", "nothing to do, values of 1 KiB", 1024, 300_000),
-        payload("payload-100k", "nothing to do, values of 100 KiB", 100 * 1024, 4_000),
+        payload(
+            "payload-1k",
+            "nothing to do, values of 1 KiB",
+            1024,
+            300_000,
+        ),
+        payload(
+            "payload-100k",
+            "nothing to do, values of 100 KiB",
+            100 * 1024,
+            4_000,
+        ),
     ]
 }
 
 /// Long enough for what a run loses until all partitions are being read not to count.
 fn waits() -> Vec<Scenario> {
     let wait = |name: &str, about, millis, records, keys, in_flight| Scenario {
-        work: Work::Wait { micros: millis * MILLI },
+        work: Work::Wait {
+            micros: millis * MILLI,
+        },
         records,
         keys,
         in_flight,
@@ -157,7 +206,10 @@ fn waits() -> Vec<Scenario> {
             "5 ms of waiting, 10,000 keys by Zipf 1.1: the hottest key bounds the rate",
             5,
             10_000,
-            Keys::Zipf { keys: 10_000, exponent: 1.1 },
+            Keys::Zipf {
+                keys: 10_000,
+                exponent: 1.1,
+            },
             100,
         ),
     ]
@@ -180,7 +232,13 @@ fn random_waits() -> Vec<Scenario> {
     [1, 10, 100, 1_000, 10_000].map(of).to_vec()
 }
 
-fn computing(name: &str, about: &'static str, partitions: i32, records: u64, work: Work) -> Scenario {
+fn computing(
+    name: &str,
+    about: &'static str,
+    partitions: i32,
+    records: u64,
+    work: Work,
+) -> Scenario {
     Scenario {
         partitions,
         busy_partitions: partitions,
@@ -195,24 +253,47 @@ fn trouble() -> Vec<Scenario> {
     let fail = |name: &str, about, one_in| Scenario {
         work: Work::SomeFail { one_in },
         records: 300_000,
-        arms: vec![Arm::Keylane, Arm::Semaphore, Arm::HashLanes, Arm::ParallelConsumer],
+        arms: vec![
+            Arm::Keylane,
+            Arm::Semaphore,
+            Arm::HashLanes,
+            Arm::ParallelConsumer,
+        ],
         ..base(name, about)
     };
     vec![
         Scenario {
-            work: Work::SomeSlow { one_in: 100, slow_micros: 500 * MILLI, micros: MILLI },
+            work: Work::SomeSlow {
+                one_in: 100,
+                slow_micros: 500 * MILLI,
+                micros: MILLI,
+            },
             records: 50_000,
             in_flight: 100,
-            ..base("one-percent-slow", "1 ms of waiting, 500 ms for 1 % of the records")
+            ..base(
+                "one-percent-slow",
+                "1 ms of waiting, 500 ms for 1 % of the records",
+            )
         },
-        fail("retry-1-percent", "the first attempt of 1 % of the records fails, the second comes 10 ms later", 100),
-        fail("retry-10-percent", "the first attempt of 10 % of the records fails, the second comes 10 ms later", 10),
+        fail(
+            "retry-1-percent",
+            "the first attempt of 1 % of the records fails, the second comes 10 ms later",
+            100,
+        ),
+        fail(
+            "retry-10-percent",
+            "the first attempt of 10 % of the records fails, the second comes 10 ms later",
+            10,
+        ),
     ]
 }
 
 fn paced() -> Vec<Scenario> {
     let stuck = |name: &str, about, stuck_micros| Scenario {
-        work: Work::StuckKey { stuck_micros, micros: 2 * MILLI },
+        work: Work::StuckKey {
+            stuck_micros,
+            micros: 2 * MILLI,
+        },
         records: 50_000,
         in_flight: 100,
         paced: Some(5_000),
@@ -231,10 +312,21 @@ fn paced() -> Vec<Scenario> {
                 Arm::JavaLoop,
                 Arm::ParallelConsumer,
             ],
-            ..base("paced", "nothing to do, 20,000 records/s: latency from the moment each was meant to be sent")
+            ..base(
+                "paced",
+                "nothing to do, 20,000 records/s: latency from the moment each was meant to be sent",
+            )
         },
-        stuck("stuck-key-without", "2 ms of waiting, 5,000 records/s, no key stuck: to compare with", 2 * MILLI),
-        stuck("stuck-key", "the same, and each record of one key takes 5 s: latency of the other keys", 5 * SECOND),
+        stuck(
+            "stuck-key-without",
+            "2 ms of waiting, 5,000 records/s, no key stuck: to compare with",
+            2 * MILLI,
+        ),
+        stuck(
+            "stuck-key",
+            "the same, and each record of one key takes 5 s: latency of the other keys",
+            5 * SECOND,
+        ),
     ]
 }
 
@@ -245,7 +337,10 @@ fn memory() -> Vec<Scenario> {
         pending: records,
         keys: Keys::Uniform(10_000),
         arms: vec![Arm::Keylane, Arm::Semaphore],
-        ..base(name, "all records pending at once: the difference of two sizes is the memory of a record")
+        ..base(
+            name,
+            "all records pending at once: the difference of two sizes is the memory of a record",
+        )
     };
     vec![
         Scenario {
@@ -254,7 +349,10 @@ fn memory() -> Vec<Scenario> {
             records: 10_000,
             paced: Some(1_000),
             arms: vec![Arm::Keylane, Arm::BareTuned, Arm::HashLanes, Arm::JavaLoop],
-            ..base("mostly-idle", "1,000 partitions, 1,000 records/s on ten of them")
+            ..base(
+                "mostly-idle",
+                "1,000 partitions, 1,000 records/s on ten of them",
+            )
         },
         held("pending-100k", 100_000),
         held("pending-200k", 200_000),

@@ -9,19 +9,34 @@ use crate::topic;
 
 pub(crate) fn render(comparison: &Comparison) -> String {
     let Comparison { scenario, arms } = comparison;
-    let mut table = format!("### {}\n{}; {} records.\n\n", scenario.name, scenario.about, scenario.records);
-    let columns: Vec<Column> = COLUMNS.into_iter().filter(|column| column.is_used(comparison)).collect();
+    let mut table = format!(
+        "### {}\n{}; {} records.\n\n",
+        scenario.name, scenario.about, scenario.records
+    );
+    let columns: Vec<Column> = COLUMNS
+        .into_iter()
+        .filter(|column| column.is_used(comparison))
+        .collect();
     let names: Vec<&str> = columns.iter().map(|column| column.name).collect();
     // Writing to a string cannot fail.
-    let _ = writeln!(table, "| arm | {} |\n|---|{}", names.join(" | "), "---|".repeat(columns.len()));
+    let _ = writeln!(
+        table,
+        "| arm | {} |\n|---|{}",
+        names.join(" | "),
+        "---|".repeat(columns.len())
+    );
     for samples in arms.iter().filter(|samples| !samples.samples.is_empty()) {
-        let cells: Vec<String> = columns.iter().map(|column| (column.cell)(scenario, samples)).collect();
+        let cells: Vec<String> = columns
+            .iter()
+            .map(|column| (column.cell)(scenario, samples))
+            .collect();
         let _ = writeln!(table, "| {} | {} |", samples.arm.name(), cells.join(" | "));
     }
     table
 }
 
-/// A column; its cells are empty where it says nothing of an arm, and it is left out where it says nothing of any.
+/// A column; its cells are empty where it says nothing of an arm, and it is left out where it says
+/// nothing of any.
 struct Column {
     name: &'static str,
     cell: fn(&Scenario, &Samples) -> String,
@@ -29,51 +44,105 @@ struct Column {
 
 impl Column {
     fn is_used(&self, comparison: &Comparison) -> bool {
-        comparison
-            .arms
-            .iter()
-            .any(|samples| !samples.samples.is_empty() && !(self.cell)(&comparison.scenario, samples).is_empty())
+        comparison.arms.iter().any(|samples| {
+            !samples.samples.is_empty() && !(self.cell)(&comparison.scenario, samples).is_empty()
+        })
     }
 }
 
 const COLUMNS: [Column; 14] = [
-    Column { name: "records/s: median (min – max)", cell: rate },
-    Column { name: "of the bound", cell: |scenario, it| of_bound(scenario, it).map(percent).unwrap_or_default() },
-    Column { name: "p50 ms", cell: |_, it| latency(it, |sample| sample.latency.map(|latency| latency.p50)) },
-    Column { name: "p99 ms", cell: |_, it| latency(it, |sample| sample.latency.map(|latency| latency.p99)) },
-    Column { name: "p99.9 ms", cell: |_, it| latency(it, |sample| sample.latency.map(|latency| latency.p999)) },
+    Column {
+        name: "records/s: median (min – max)",
+        cell: rate,
+    },
+    Column {
+        name: "of the bound",
+        cell: |scenario, it| of_bound(scenario, it).map(percent).unwrap_or_default(),
+    },
+    Column {
+        name: "p50 ms",
+        cell: |_, it| latency(it, |sample| sample.latency.map(|latency| latency.p50)),
+    },
+    Column {
+        name: "p99 ms",
+        cell: |_, it| latency(it, |sample| sample.latency.map(|latency| latency.p99)),
+    },
+    Column {
+        name: "p99.9 ms",
+        cell: |_, it| latency(it, |sample| sample.latency.map(|latency| latency.p999)),
+    },
     Column {
         name: "CPU µs/record",
-        cell: |_, it| format!("{:.2}", median(it, |sample| Some(sample.cpu_micros)).unwrap_or(0.0)),
+        cell: |_, it| {
+            format!(
+                "{:.2}",
+                median(it, |sample| Some(sample.cpu_micros)).unwrap_or(0.0)
+            )
+        },
     },
     Column {
         name: "peak MiB",
-        cell: |_, it| format!("{:.0}", median(it, |sample| Some(sample.peak_mib)).unwrap_or(0.0)),
+        cell: |_, it| {
+            format!(
+                "{:.0}",
+                median(it, |sample| Some(sample.peak_mib)).unwrap_or(0.0)
+            )
+        },
     },
     Column {
         name: "MiB while pending",
-        cell: |_, it| median(it, |sample| sample.pending_mib).map(whole).unwrap_or_default(),
+        cell: |_, it| {
+            median(it, |sample| sample.pending_mib)
+                .map(whole)
+                .unwrap_or_default()
+        },
     },
     Column {
         name: "threads",
-        cell: |_, it| median(it, |sample| Some(sample.threads as f64)).map(whole).unwrap_or_default(),
+        cell: |_, it| {
+            median(it, |sample| Some(sample.threads as f64))
+                .map(whole)
+                .unwrap_or_default()
+        },
     },
     Column {
         name: "all committed after s",
-        cell: |_, it| median(it, |sample| sample.committed_seconds).map(|it| format!("{it:.2}")).unwrap_or_default(),
+        cell: |_, it| {
+            median(it, |sample| sample.committed_seconds)
+                .map(|it| format!("{it:.2}"))
+                .unwrap_or_default()
+        },
     },
-    Column { name: "duplicates", cell: |_, it| most(it, |sample| sample.duplicates) },
-    Column { name: "order violations", cell: |_, it| most(it, |sample| sample.order_violations) },
-    Column { name: "overlaps", cell: |_, it| most(it, |sample| sample.overlaps) },
+    Column {
+        name: "duplicates",
+        cell: |_, it| most(it, |sample| sample.duplicates),
+    },
+    Column {
+        name: "order violations",
+        cell: |_, it| most(it, |sample| sample.order_violations),
+    },
+    Column {
+        name: "overlaps",
+        cell: |_, it| most(it, |sample| sample.overlaps),
+    },
     Column {
         name: "in flight",
-        cell: |_, it| it.samples.first().map(|sample| sample.in_flight.clone()).unwrap_or_default(),
+        cell: |_, it| {
+            it.samples
+                .first()
+                .map(|sample| sample.in_flight.clone())
+                .unwrap_or_default()
+        },
     },
 ];
 
 fn rate(_: &Scenario, samples: &Samples) -> String {
     let (median, low, high) = spread(samples, |sample| Some(sample.rate)).unwrap_or_default();
-    let cut = if samples.samples.iter().all(|sample| sample.complete) { "" } else { ", cut off" };
+    let cut = if samples.samples.iter().all(|sample| sample.complete) {
+        ""
+    } else {
+        ", cut off"
+    };
     format!("{median:.0} ({low:.0} – {high:.0}){cut}")
 }
 
@@ -86,17 +155,26 @@ fn whole(number: f64) -> String {
 }
 
 fn latency(samples: &Samples, of: fn(&Sample) -> Option<f64>) -> String {
-    median(samples, of).map(|millis| format!("{millis:.2}")).unwrap_or_default()
+    median(samples, of)
+        .map(|millis| format!("{millis:.2}"))
+        .unwrap_or_default()
 }
 
 /// The worst round; nothing where all is well.
 fn most(samples: &Samples, of: fn(&Sample) -> u64) -> String {
-    samples.samples.iter().map(of).max().unwrap_or(0).to_string()
+    samples
+        .samples
+        .iter()
+        .map(of)
+        .max()
+        .unwrap_or(0)
+        .to_string()
 }
 
 /// The rate as a fraction of what the limit, the keys and the measured time of an attempt allow.
 pub(crate) fn of_bound(scenario: &Scenario, samples: &Samples) -> Option<f64> {
-    // Where attempts of very different lengths are mixed, their mean says nothing of what is possible.
+    // Where attempts of very different lengths are mixed, their mean says nothing of what is
+    // possible.
     if scenario.paced.is_some() || !matches!(scenario.work, Work::Wait { .. }) {
         return None;
     }

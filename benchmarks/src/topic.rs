@@ -14,14 +14,18 @@ use crate::scenario::{Keys, Scenario};
 type Client = ThreadedProducer<DefaultProducerContext>;
 
 const FLUSH: Duration = Duration::from_secs(120);
-/// librdkafka sends a request for each partition: with less, a small broker is busier with requests than with records, and
-/// what waits in its queue is charged to every arm.
+/// librdkafka sends a request for each partition: with less, a small broker is busier with requests
+/// than with records, and what waits in its queue is charged to every arm.
 const PACED_LINGER_MILLIS: &str = "5";
 /// How often records are sent at a pace; those that are due are sent together.
 const TICK: Duration = Duration::from_micros(250);
 
 /// Writes all records of a scenario.
-pub(crate) fn fill(bootstrap_servers: &str, topic: &str, scenario: &Scenario) -> Result<(), Box<dyn Error>> {
+pub(crate) fn fill(
+    bootstrap_servers: &str,
+    topic: &str,
+    scenario: &Scenario,
+) -> Result<(), Box<dyn Error>> {
     let producer = client(bootstrap_servers, "20")?;
     let mut records = Records::new(scenario);
     for _ in 0..scenario.records {
@@ -32,17 +36,31 @@ pub(crate) fn fill(bootstrap_servers: &str, topic: &str, scenario: &Scenario) ->
 }
 
 /// Writes one record to each busy partition, which only shows the reader that it reads.
-pub(crate) fn prime(bootstrap_servers: &str, topic: &str, scenario: &Scenario) -> Result<(), Box<dyn Error>> {
+pub(crate) fn prime(
+    bootstrap_servers: &str,
+    topic: &str,
+    scenario: &Scenario,
+) -> Result<(), Box<dyn Error>> {
     let producer = client(bootstrap_servers, "0")?;
     for partition in 0..scenario.busy_partitions {
-        send(&producer, BaseRecord::<[u8], _>::to(topic).partition(partition).payload(&[0; 16]))?;
+        send(
+            &producer,
+            BaseRecord::<[u8], _>::to(topic)
+                .partition(partition)
+                .payload(&[0; 16]),
+        )?;
     }
     producer.flush(FLUSH)?;
     Ok(())
 }
 
 /// Writes all records of a scenario at its pace, each with the moment it was meant to be sent at.
-pub(crate) fn pace(bootstrap_servers: &str, topic: &str, scenario: &Scenario, rate: u64) -> Result<(), Box<dyn Error>> {
+pub(crate) fn pace(
+    bootstrap_servers: &str,
+    topic: &str,
+    scenario: &Scenario,
+    rate: u64,
+) -> Result<(), Box<dyn Error>> {
     let producer = client(bootstrap_servers, PACED_LINGER_MILLIS)?;
     let mut records = Records::new(scenario);
     let start = unix_micros() + 10_000;
@@ -86,10 +104,21 @@ impl Records {
             _ => Vec::new(),
         };
         let value = vec![b'v'; scenario.value_bytes.max(8)];
-        Self { keys: scenario.keys, partitions: scenario.busy_partitions as u64, value, zipf, number: 0 }
+        Self {
+            keys: scenario.keys,
+            partitions: scenario.busy_partitions as u64,
+            value,
+            zipf,
+            number: 0,
+        }
     }
 
-    fn send(&mut self, producer: &Client, topic: &str, intended_micros: u64) -> Result<(), KafkaError> {
+    fn send(
+        &mut self,
+        producer: &Client,
+        topic: &str,
+        intended_micros: u64,
+    ) -> Result<(), KafkaError> {
         let number = self.number;
         self.number += 1;
         let key = match self.keys {
@@ -102,10 +131,13 @@ impl Records {
             }
         };
         self.value[..8].copy_from_slice(&intended_micros.to_be_bytes());
-        // Keys are dealt out evenly, so that the bound of a run follows from the numbers of keys and partitions.
+        // Keys are dealt out evenly, so that the bound of a run follows from the numbers of keys
+        // and partitions.
         let partition = (key.unwrap_or(number) % self.partitions) as i32;
         let bytes = key.map(|key| [key.to_be_bytes(), key.to_be_bytes()].concat());
-        let record = BaseRecord::to(topic).partition(partition).payload(&self.value);
+        let record = BaseRecord::to(topic)
+            .partition(partition)
+            .payload(&self.value);
         match &bytes {
             Some(key) => send(producer, record.key(key)),
             None => send(producer, record),
@@ -131,7 +163,9 @@ fn send(
 
 /// How likely each key and those before it are.
 fn cumulated(keys: u64, exponent: f64) -> Vec<f64> {
-    let weights: Vec<f64> = (1..=keys).map(|rank| (rank as f64).powf(-exponent)).collect();
+    let weights: Vec<f64> = (1..=keys)
+        .map(|rank| (rank as f64).powf(-exponent))
+        .collect();
     let total: f64 = weights.iter().sum();
     let mut sum = 0.0;
     weights

@@ -47,7 +47,10 @@ impl Authority {
         builder.set_issuer_name(&own_name)?;
         builder.append_extension(BasicConstraints::new().critical().ca().build()?)?;
         builder.sign(&key, MessageDigest::sha256())?;
-        Ok(Self { key, certificate: builder.build() })
+        Ok(Self {
+            key,
+            certificate: builder.build(),
+        })
     }
 
     /// A certificate for the subject `CN=name`; a broker's also names the host that it is for.
@@ -64,7 +67,10 @@ impl Authority {
             builder.append_extension(extension)?;
         }
         builder.sign(&self.key, MessageDigest::sha256())?;
-        Ok(Identity { key, certificate: builder.build() })
+        Ok(Identity {
+            key,
+            certificate: builder.build(),
+        })
     }
 
     /// What others need to trust it.
@@ -98,7 +104,10 @@ impl Identity {
     /// # Errors
     /// When OpenSSL fails.
     pub fn encrypted_key_pem(&self, password: &str) -> io::Result<String> {
-        text(self.key.private_key_to_pem_pkcs8_passphrase(Cipher::aes_256_cbc(), password.as_bytes())?)
+        text(
+            self.key
+                .private_key_to_pem_pkcs8_passphrase(Cipher::aes_256_cbc(), password.as_bytes())?,
+        )
     }
 }
 
@@ -116,7 +125,11 @@ fn common_name(name: &str) -> Result<X509Name, ErrorStack> {
 fn unsigned(subject: &X509Name, key: &PKey<Private>) -> Result<X509Builder, ErrorStack> {
     let mut serial = BigNum::new()?;
     serial.rand(127, MsbOption::MAYBE_ZERO, false)?;
-    let (from, until, serial) = (Asn1Time::days_from_now(0)?, Asn1Time::days_from_now(2)?, serial.to_asn1_integer()?);
+    let (from, until, serial) = (
+        Asn1Time::days_from_now(0)?,
+        Asn1Time::days_from_now(2)?,
+        serial.to_asn1_integer()?,
+    );
     let mut builder = X509::builder()?;
     builder.set_version(2)?;
     builder.set_serial_number(&serial)?;

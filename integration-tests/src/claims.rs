@@ -1,4 +1,5 @@
-//! What a group's commits claim to be settled: all below the committed offset, and what the metadata names above it.
+//! What a group's commits claim to be settled: all below the committed offset, and what the
+//! metadata names above it.
 
 use std::{collections::BTreeSet, fmt};
 
@@ -33,9 +34,21 @@ pub struct FalseClaim {
 
 impl fmt::Display for FalseClaim {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Place { topic, partition, offset } = &self.place;
-        let by = if *offset < self.position { "the offset" } else { "the metadata" };
-        write!(f, "{topic}[{partition}]@{offset} is not settled, but {by} of the commit at {} says so", self.position)
+        let Place {
+            topic,
+            partition,
+            offset,
+        } = &self.place;
+        let by = if *offset < self.position {
+            "the offset"
+        } else {
+            "the metadata"
+        };
+        write!(
+            f,
+            "{topic}[{partition}]@{offset} is not settled, but {by} of the commit at {} says so",
+            self.position
+        )
     }
 }
 
@@ -52,7 +65,12 @@ impl Claim {
     pub fn of(topic: &str, committed: &Committed) -> Result<Self, MapError> {
         let position = committed.offset.unwrap_or(0);
         let ahead = commit_map::decode(Position::new(position), &committed.metadata)?;
-        Ok(Self { topic: topic.to_owned(), partition: committed.partition, position, ahead: ahead.settled })
+        Ok(Self {
+            topic: topic.to_owned(),
+            partition: committed.partition,
+            position,
+            ahead: ahead.settled,
+        })
     }
 }
 
@@ -75,13 +93,26 @@ pub async fn claims(kafka: &Kafka, group: &str, topic: &str) -> Result<Vec<Claim
 /// The produced records that a claim covers although they are not settled.
 ///
 /// Ask in this order while work goes on: read the claims, then take `settled`.
-pub fn false_claims(claims: &[Claim], produced: &[Produced], settled: &BTreeSet<Place>) -> Vec<FalseClaim> {
-    let unsettled: Vec<Place> = produced.iter().map(Produced::place).filter(|place| !settled.contains(place)).collect();
+pub fn false_claims(
+    claims: &[Claim],
+    produced: &[Produced],
+    settled: &BTreeSet<Place>,
+) -> Vec<FalseClaim> {
+    let unsettled: Vec<Place> = produced
+        .iter()
+        .map(Produced::place)
+        .filter(|place| !settled.contains(place))
+        .collect();
     let of = |claim: &Claim| {
         let position = claim.position;
-        let own = unsettled.iter().filter(|place| place.topic == claim.topic && place.partition == claim.partition);
+        let own = unsettled
+            .iter()
+            .filter(|place| place.topic == claim.topic && place.partition == claim.partition);
         own.filter(|place| claim.covers(place.offset))
-            .map(|place| FalseClaim { place: place.clone(), position })
+            .map(|place| FalseClaim {
+                place: place.clone(),
+                position,
+            })
             .collect::<Vec<_>>()
     };
     claims.iter().flat_map(of).collect()
@@ -90,18 +121,34 @@ pub fn false_claims(claims: &[Claim], produced: &[Produced], settled: &BTreeSet<
 /// # Panics
 /// Where [`false_claims`] finds something; `context` tells where.
 #[track_caller]
-pub fn assert_honest(claims: &[Claim], produced: &[Produced], settled: &BTreeSet<Place>, context: &impl fmt::Debug) {
+pub fn assert_honest(
+    claims: &[Claim],
+    produced: &[Produced],
+    settled: &BTreeSet<Place>,
+    context: &impl fmt::Debug,
+) {
     let wrong = false_claims(claims, produced, settled);
-    assert!(wrong.is_empty(), "broken promise, {context:?}: {} false claims, such as {}", wrong.len(), wrong[0]);
+    assert!(
+        wrong.is_empty(),
+        "broken promise, {context:?}: {} false claims, such as {}",
+        wrong.len(),
+        wrong[0]
+    );
 }
 
 /// The produced records that no claim covers: what a restart would deliver again.
 pub fn unclaimed(claims: &[Claim], produced: &[Produced]) -> BTreeSet<Place> {
     let covered = |record: &Produced| {
-        let own = claims.iter().find(|claim| claim.topic == record.topic && claim.partition == record.partition);
+        let own = claims
+            .iter()
+            .find(|claim| claim.topic == record.topic && claim.partition == record.partition);
         own.is_some_and(|claim| claim.covers(record.offset))
     };
-    produced.iter().filter(|record| !covered(record)).map(Produced::place).collect()
+    produced
+        .iter()
+        .filter(|record| !covered(record))
+        .map(Produced::place)
+        .collect()
 }
 
 #[cfg(test)]
@@ -114,27 +161,53 @@ mod tests {
     use crate::journal::{Place, Produced};
 
     fn produced(offsets: std::ops::Range<i64>) -> Vec<Produced> {
-        let record =
-            |offset: i64| Produced { topic: "t".into(), partition: 0, offset, key: None, id: offset.to_string() };
+        let record = |offset: i64| Produced {
+            topic: "t".into(),
+            partition: 0,
+            offset,
+            key: None,
+            id: offset.to_string(),
+        };
         offsets.map(record).collect()
     }
 
     fn places(offsets: impl IntoIterator<Item = i64>) -> BTreeSet<Place> {
-        offsets.into_iter().map(|offset| Place { topic: "t".into(), partition: 0, offset }).collect()
+        offsets
+            .into_iter()
+            .map(|offset| Place {
+                topic: "t".into(),
+                partition: 0,
+                offset,
+            })
+            .collect()
     }
 
     #[test]
     fn a_claim_is_the_offset_and_the_map_and_each_can_be_false() {
         let mut ahead = SettledMap::new();
-        ahead.append(SettledRange { first: Offset::new(4), last: Offset::new(5) });
-        let claims = [Claim { topic: "t".into(), partition: 0, position: 2, ahead }];
+        ahead.append(SettledRange {
+            first: Offset::new(4),
+            last: Offset::new(5),
+        });
+        let claims = [Claim {
+            topic: "t".into(),
+            partition: 0,
+            position: 2,
+            ahead,
+        }];
         let all = produced(0..8);
         assert_eq!(false_claims(&claims, &all, &places([0, 1, 4, 5])), []);
         assert_eq!(unclaimed(&claims, &all), places([2, 3, 6, 7]));
 
         let found = false_claims(&claims, &all, &places([0, 4]));
         let texts: Vec<String> = found.iter().map(ToString::to_string).collect();
-        assert_eq!(texts[0], "t[0]@1 is not settled, but the offset of the commit at 2 says so");
-        assert_eq!(texts[1], "t[0]@5 is not settled, but the metadata of the commit at 2 says so");
+        assert_eq!(
+            texts[0],
+            "t[0]@1 is not settled, but the offset of the commit at 2 says so"
+        );
+        assert_eq!(
+            texts[1],
+            "t[0]@5 is not settled, but the metadata of the commit at 2 says so"
+        );
     }
 }

@@ -37,36 +37,56 @@ impl CommitWatch {
             async move {
                 loop {
                     if let Ok(committed) = kafka.committed(&group, &topic).await {
-                        looks.lock().unwrap_or_else(PoisonError::into_inner).push((Instant::now(), committed));
+                        looks
+                            .lock()
+                            .unwrap_or_else(PoisonError::into_inner)
+                            .push((Instant::now(), committed));
                     }
                 }
             }
         });
-        Self { kafka, group, topic, looks, task }
+        Self {
+            kafka,
+            group,
+            topic,
+            looks,
+            task,
+        }
     }
 
     /// Takes a last look; returns how many there were, and the steps back among them, in words.
     ///
     /// # Errors
     /// As [`Kafka::committed`].
-    pub async fn steps_back(self, protocol: Protocol) -> Result<(usize, Vec<String>), HarnessError> {
+    pub async fn steps_back(
+        self,
+        protocol: Protocol,
+    ) -> Result<(usize, Vec<String>), HarnessError> {
         self.task.abort();
-        let last = (Instant::now(), self.kafka.committed(&self.group, &self.topic).await?);
-        let mut looks = std::mem::take(&mut *self.looks.lock().unwrap_or_else(PoisonError::into_inner));
+        let last = (
+            Instant::now(),
+            self.kafka.committed(&self.group, &self.topic).await?,
+        );
+        let mut looks =
+            std::mem::take(&mut *self.looks.lock().unwrap_or_else(PoisonError::into_inner));
         looks.push(last);
         Ok((looks.len(), steps_back(&looks, protocol)))
     }
 }
 
-/// Where a commit meets a change of the member's epoch (KIP-848) the client sends it again, perhaps after a newer one. That
-/// only repeats work, and only until the newer state is committed again with what follows.
+/// Where a commit meets a change of the member's epoch (KIP-848) the client sends it again, perhaps
+/// after a newer one. That only repeats work, and only until the newer state is committed again
+/// with what follows.
 fn steps_back(looks: &[Look], protocol: Protocol) -> Vec<String> {
     let mut steps = Vec::new();
     for (index, pair) in looks.windows(2).enumerate() {
         let ((_, before), (at, after)) = (&pair[0], &pair[1]);
         for (partition, (earlier, later)) in before.iter().zip(after).enumerate() {
-            let mut soon = looks[index + 2..].iter().take_while(|(then, _)| *then <= *at + MADE_GOOD);
-            let mut is_made_good = || soon.any(|(_, look)| look[partition].offset >= earlier.offset);
+            let mut soon = looks[index + 2..]
+                .iter()
+                .take_while(|(then, _)| *then <= *at + MADE_GOOD);
+            let mut is_made_good =
+                || soon.any(|(_, look)| look[partition].offset >= earlier.offset);
             let goes_back = later.offset < earlier.offset;
             if goes_back && !(protocol == Protocol::Consumer && is_made_good()) {
                 steps.push(format!("a commit went back: {earlier:?}, then {later:?}"));
@@ -85,13 +105,18 @@ mod tests {
         let began = Instant::now();
         let looks = |offsets: &[(u64, i64)]| {
             let look = |&(second, offset)| {
-                let committed = Committed { partition: 0, offset: Some(offset), metadata: String::new() };
+                let committed = Committed {
+                    partition: 0,
+                    offset: Some(offset),
+                    metadata: String::new(),
+                };
                 (began + Duration::from_secs(second), vec![committed])
             };
             offsets.iter().map(look).collect::<Vec<_>>()
         };
         let steps = |offsets: &[(u64, i64)]| {
-            [Protocol::Cooperative, Protocol::Consumer].map(|protocol| steps_back(&looks(offsets), protocol).len())
+            [Protocol::Cooperative, Protocol::Consumer]
+                .map(|protocol| steps_back(&looks(offsets), protocol).len())
         };
         assert_eq!(steps(&[(0, 3), (1, 3), (2, 5)]), [0, 0]);
         assert_eq!(steps(&[(0, 3), (1, 2), (2, 3)]), [1, 0]);

@@ -7,11 +7,15 @@ use crate::{
     kafka::{HarnessError, Kafka, StoredRecord},
 };
 
-/// The dead letters of `topic` by where they came from. Records that are no dead letters (probes of a test) are left out.
+/// The dead letters of `topic` by where they came from. Records that are no dead letters (probes of
+/// a test) are left out.
 ///
 /// # Errors
 /// As [`Kafka::read_all`].
-pub async fn dead_letters(kafka: &Kafka, topic: &str) -> Result<BTreeMap<Place, Vec<StoredRecord>>, HarnessError> {
+pub async fn dead_letters(
+    kafka: &Kafka,
+    topic: &str,
+) -> Result<BTreeMap<Place, Vec<StoredRecord>>, HarnessError> {
     let mut found: BTreeMap<Place, Vec<StoredRecord>> = BTreeMap::new();
     for record in kafka.read_all(topic).await? {
         if let Some(place) = origin(&record) {

@@ -1,5 +1,5 @@
-//! What the integration suites share: a real Apache Kafka that can be broken on purpose, a journal of what the
-//! processors saw with checkers for the guarantees, and waiting with a deadline.
+//! What the integration suites share: a real Apache Kafka that can be broken on purpose, a journal
+//! of what the processors saw with checkers for the guarantees, and waiting with a deadline.
 //!
 //! ```no_run
 //! # async fn suite() {

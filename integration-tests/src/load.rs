@@ -18,7 +18,8 @@ use crate::{
 /// Records of one write: so many that a member has work in flight at almost any moment.
 const BATCH: usize = 400;
 
-/// A producer that writes batch after batch until it is stopped, with ids that count on from `first`.
+/// A producer that writes batch after batch until it is stopped, with ids that count on from
+/// `first`.
 #[derive(Debug)]
 pub struct Load {
     stop: Arc<AtomicBool>,
@@ -27,12 +28,16 @@ pub struct Load {
 }
 
 impl Load {
-    /// Starts to write records of `keys` keys to `topic`. Writes that fail, since a broker is down, are written again.
+    /// Starts to write records of `keys` keys to `topic`. Writes that fail, since a broker is down,
+    /// are written again.
     pub fn start<K>(kafka: K, topic: &str, keys: usize, first: usize) -> Self
     where
         K: Deref<Target = Kafka> + Send + Sync + 'static,
     {
-        let (stop, written) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicUsize::new(0)));
+        let (stop, written) = (
+            Arc::new(AtomicBool::new(false)),
+            Arc::new(AtomicUsize::new(0)),
+        );
         let (stopped, count, topic) = (stop.clone(), written.clone(), topic.to_owned());
         let task = tokio::spawn(async move {
             let mut next = first;
@@ -44,7 +49,11 @@ impl Load {
                 }
             }
         });
-        Self { stop, written, task }
+        Self {
+            stop,
+            written,
+            task,
+        }
     }
 
     /// How many records the brokers have acknowledged.
@@ -66,11 +75,14 @@ impl Load {
 
 /// Records whose value is their number, and whose keys take turns.
 pub fn numbered(numbers: std::ops::Range<usize>, keys: usize) -> Vec<NewRecord> {
-    numbers.map(|number| NewRecord::keyed(format!("key-{}", number % keys), number.to_string())).collect()
+    numbers
+        .map(|number| NewRecord::keyed(format!("key-{}", number % keys), number.to_string()))
+        .collect()
 }
 
 impl Kafka {
-    /// What lies in `topic`, as the journal's checkers want it; a record's id is the topic's name and its value.
+    /// What lies in `topic`, as the journal's checkers want it; a record's id is the topic's name
+    /// and its value.
     ///
     /// # Errors
     /// As [`Kafka::read_all`].

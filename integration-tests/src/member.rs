@@ -27,8 +27,8 @@ pub fn work(member: &str, task: &Task<Bytes>) -> Work {
     }
 }
 
-/// A processor that does `work` for every task and notes beginning and end under the name of `member`. An attempt whose
-/// future is dropped, or panics, is noted as cut off.
+/// A processor that does `work` for every task and notes beginning and end under the name of
+/// `member`. An attempt whose future is dropped, or panics, is noted as cut off.
 pub fn journaled<F, Fut>(journal: &Journal, member: &str, process: F) -> impl Processor<Bytes>
 where
     F: Fn(Task<Bytes>) -> Fut + Send + Sync + 'static,
@@ -40,13 +40,18 @@ where
         let attempt = process(task);
         async move {
             let result = attempt.await;
-            running.finished(if result.is_ok() { Outcome::Done } else { Outcome::Failed });
+            running.finished(if result.is_ok() {
+                Outcome::Done
+            } else {
+                Outcome::Failed
+            });
             result
         }
     }
 }
 
-/// Between 0 and `max`, spread over the records as if by chance, and the same for a record each time.
+/// Between 0 and `max`, spread over the records as if by chance, and the same for a record each
+/// time.
 pub fn spread(task: &Task<Bytes>, max: Duration) -> Duration {
     let mut hasher = DefaultHasher::new();
     (task.topic(), task.partition(), task.offset()).hash(&mut hasher);

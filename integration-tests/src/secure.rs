@@ -1,8 +1,9 @@
 //! A Kafka behind TLS, SASL and ACLs.
 //!
-//! Three listeners beside the plain one, which only the harness uses (as super user): `TLS` demands a client certificate,
-//! whose common name is the user; `SCRAM` demands a user and a password over TLS; `REAUTH` is the same and asks for the password
-//! again every few seconds. Nobody may do anything that a test did not [allow](Kafka::allow).
+//! Three listeners beside the plain one, which only the harness uses (as super user): `TLS` demands
+//! a client certificate, whose common name is the user; `SCRAM` demands a user and a password over
+//! TLS; `REAUTH` is the same and asks for the password again every few seconds. Nobody may do
+//! anything that a test did not [allow](Kafka::allow).
 
 use std::{collections::BTreeMap, io, ops::Deref};
 
@@ -28,7 +29,10 @@ impl SecureKafka {
     /// When the certificates cannot be made. With `CI=true`, when Kafka cannot be started.
     pub fn start() -> Option<Self> {
         let (authority, extras) = prepare().expect("certificates can be made");
-        Some(Self { kafka: own_with(Nodes::One, &extras)?, authority })
+        Some(Self {
+            kafka: own_with(Nodes::One, &extras)?,
+            authority,
+        })
     }
 
     /// Where the listener of this name is.
@@ -36,7 +40,9 @@ impl SecureKafka {
     /// # Panics
     /// When there is none of this name.
     pub fn at(&self, listener: &str) -> String {
-        self.kafka.listener(listener).expect("the listener is one of those above")
+        self.kafka
+            .listener(listener)
+            .expect("the listener is one of those above")
     }
 
     /// The authority that signed the broker's certificate, and whose clients the broker trusts.
@@ -58,8 +64,13 @@ impl SecureKafka {
     /// # Panics
     /// When OpenSSL fails.
     pub fn tls(&self, user: &str) -> Settings {
-        let identity = self.authority.issue(user, None).expect("a certificate can be issued");
-        let certificate = identity.certificate_pem().expect("a certificate has a PEM form");
+        let identity = self
+            .authority
+            .issue(user, None)
+            .expect("a certificate can be issued");
+        let certificate = identity
+            .certificate_pem()
+            .expect("a certificate has a PEM form");
         let key = identity.key_pem().expect("a key has a PEM form");
         let mut settings = self.trusting();
         settings.insert("ssl.certificate.pem".into(), certificate);
@@ -101,18 +112,33 @@ fn prepare() -> io::Result<(Authority, Extras)> {
         .listener("REAUTH", "SASL_SSL")
         .property("ssl.keystore.type", "PEM")
         .property("ssl.keystore.key", one_line(&broker.key_pem()?))
-        .property("ssl.keystore.certificate.chain", one_line(&broker.certificate_pem()?))
+        .property(
+            "ssl.keystore.certificate.chain",
+            one_line(&broker.certificate_pem()?),
+        )
         .property("ssl.truststore.type", "PEM")
         .property("ssl.truststore.certificates", one_line(&authority.pem()?))
         .property("listener.name.tls.ssl.client.auth", "required")
-        .property("listener.name.tls.ssl.principal.mapping.rules", "RULE:^CN=(.*)$/$1/")
+        .property(
+            "listener.name.tls.ssl.principal.mapping.rules",
+            "RULE:^CN=(.*)$/$1/",
+        )
         .property("sasl.enabled.mechanisms", "SCRAM-SHA-512")
-        .property("listener.name.reauth.scram-sha-512.connections.max.reauth.ms", "4000")
-        .property("authorizer.class.name", "org.apache.kafka.metadata.authorizer.StandardAuthorizer")
+        .property(
+            "listener.name.reauth.scram-sha-512.connections.max.reauth.ms",
+            "4000",
+        )
+        .property(
+            "authorizer.class.name",
+            "org.apache.kafka.metadata.authorizer.StandardAuthorizer",
+        )
         // Who comes by the plain listener: the harness and the broker itself.
         .property("super.users", "User:ANONYMOUS");
     for listener in ["scram", "reauth"] {
-        extras = extras.property(format!("listener.name.{listener}.scram-sha-512.sasl.jaas.config"), scram);
+        extras = extras.property(
+            format!("listener.name.{listener}.scram-sha-512.sasl.jaas.config"),
+            scram,
+        );
     }
     Ok((authority, extras))
 }
@@ -123,5 +149,8 @@ fn one_line(pem: &str) -> String {
 }
 
 fn settings(pairs: &[(&str, &str)]) -> Settings {
-    pairs.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect()
+    pairs
+        .iter()
+        .map(|(key, value)| ((*key).to_owned(), (*value).to_owned()))
+        .collect()
 }

@@ -13,13 +13,18 @@ pub async fn wait_until(what: &str, deadline: Duration, mut condition: impl FnMu
     wait_for(what, deadline, async || condition().then_some(())).await;
 }
 
-/// Waits until `probe` answers with a value, and returns it: for conditions that have to ask a broker.
+/// Waits until `probe` answers with a value, and returns it: for conditions that have to ask a
+/// broker.
 ///
 /// A probe that is slow by itself is not cut off: the deadline is looked at between two probes.
 ///
 /// # Panics
 /// When no value came within `deadline`; the message names `what`.
-pub async fn wait_for<T>(what: &str, deadline: Duration, mut probe: impl AsyncFnMut() -> Option<T>) -> T {
+pub async fn wait_for<T>(
+    what: &str,
+    deadline: Duration,
+    mut probe: impl AsyncFnMut() -> Option<T>,
+) -> T {
     let started = Instant::now();
     let mut probes = 0_u64;
     loop {
@@ -27,7 +32,10 @@ pub async fn wait_for<T>(what: &str, deadline: Duration, mut probe: impl AsyncFn
             return value;
         }
         probes += 1;
-        assert!(started.elapsed() < deadline, "waited {deadline:?} in vain ({probes} looks) until {what}");
+        assert!(
+            started.elapsed() < deadline,
+            "waited {deadline:?} in vain ({probes} looks) until {what}"
+        );
         tokio::time::sleep(INTERVAL).await;
     }
 }
@@ -63,6 +71,12 @@ mod tests {
     #[tokio::test]
     async fn the_value_of_the_probe_comes_back() {
         let mut left = vec![Some(7), None];
-        assert_eq!(wait_for("a value came", Duration::from_secs(60), async || left.pop().flatten()).await, 7);
+        assert_eq!(
+            wait_for("a value came", Duration::from_secs(60), async || left
+                .pop()
+                .flatten())
+            .await,
+            7
+        );
     }
 }

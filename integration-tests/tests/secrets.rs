@@ -1,7 +1,10 @@
-//! No secret appears in a log line, an error, a `Debug` output, a trouble or a metric, whatever goes wrong and however much
-//! librdkafka is asked to log.
+//! No secret appears in a log line, an error, a `Debug` output, a trouble or a metric, whatever
+//! goes wrong and however much librdkafka is asked to log.
 
-#![allow(clippy::unwrap_used, reason = "helpers of tests stop the test as the tests do")]
+#![allow(
+    clippy::unwrap_used,
+    reason = "helpers of tests stop the test as the tests do"
+)]
 
 use std::{
     fmt::Debug,
@@ -13,7 +16,8 @@ use std::{
 
 use bytes::Bytes;
 use keylane::{
-    DeadLetter, NewTask, Raw, Retry, Subscription, SubscriptionBuilder, Task, TaskError, TaskProducer, TroubleKind,
+    DeadLetter, NewTask, Raw, Retry, Subscription, SubscriptionBuilder, Task, TaskError,
+    TaskProducer, TroubleKind,
     metrics::serve_prometheus,
     topics::{NewTopic, create_topics},
 };
@@ -31,11 +35,14 @@ const MARK: &str = "hunter2";
 
 static SEEN: Mutex<Vec<u8>> = Mutex::new(Vec::new());
 
-/// Everything that is logged from here on, by us through `tracing` and by rdkafka through `log`, at every level.
+/// Everything that is logged from here on, by us through `tracing` and by rdkafka through `log`, at
+/// every level.
 fn capture() {
     static ONCE: Once = Once::new();
     ONCE.call_once(|| {
-        let everything = tracing_subscriber::fmt().with_max_level(tracing::Level::TRACE).with_ansi(false);
+        let everything = tracing_subscriber::fmt()
+            .with_max_level(tracing::Level::TRACE)
+            .with_ansi(false);
         everything.with_writer(|| Seen).init();
         log::set_logger(&Seen).unwrap();
         // librdkafka's level follows it.
@@ -93,7 +100,11 @@ fn assert_unseen(secrets: &[String]) {
 
 /// The lines of a private key, each of which would give a part of it away.
 fn lines(pem: &str) -> impl Iterator<Item = String> {
-    pem.lines().filter(|line| !line.starts_with("-----")).map(str::to_owned).collect::<Vec<_>>().into_iter()
+    pem.lines()
+        .filter(|line| !line.starts_with("-----"))
+        .map(str::to_owned)
+        .collect::<Vec<_>>()
+        .into_iter()
 }
 
 async fn work(_: Task<Bytes>) -> Result<(), TaskError> {
@@ -102,14 +113,18 @@ async fn work(_: Task<Bytes>) -> Result<(), TaskError> {
 
 /// Starts everything that takes these settings, and shows all that comes of it. Nothing may start.
 async fn try_all(settings: &Settings, servers: &str) {
-    let subscription = Subscription::builder("group", "topic").bootstrap_servers(servers).startup_timeout(STARTUP);
+    let subscription = Subscription::builder("group", "topic")
+        .bootstrap_servers(servers)
+        .startup_timeout(STARTUP);
     let subscription = subscription.kafka_settings(settings.clone());
     show(&subscription);
     let error = subscription.start(Raw, work).await.unwrap_err();
     note(format!("subscription: {error}"));
     show(&error);
-    let producer =
-        TaskProducer::builder("topic").bootstrap_servers(servers).application_id("a").startup_timeout(STARTUP);
+    let producer = TaskProducer::builder("topic")
+        .bootstrap_servers(servers)
+        .application_id("a")
+        .startup_timeout(STARTUP);
     let producer = producer.kafka_settings(settings.clone());
     show(&producer);
     if let Ok(built) = producer.clone().build() {
@@ -119,7 +134,9 @@ async fn try_all(settings: &Settings, servers: &str) {
     note(format!("producer: {error}"));
     show(&error);
     let settings = settings.clone().into_iter().collect();
-    let error = create_topics(servers, &settings, &[NewTopic::new("topic", 1)]).await.unwrap_err();
+    let error = create_topics(servers, &settings, &[NewTopic::new("topic", 1)])
+        .await
+        .unwrap_err();
     note(format!("admin: {error}"));
     show(&error);
 }
@@ -129,30 +146,66 @@ async fn settings_that_are_refused_do_not_show_their_secrets() {
     capture();
     let authority = Authority::new("authority").unwrap();
     let identity = authority.issue("client", None).unwrap();
-    let (certificate, key) = (identity.certificate_pem().unwrap(), identity.key_pem().unwrap());
+    let (certificate, key) = (
+        identity.certificate_pem().unwrap(),
+        identity.key_pem().unwrap(),
+    );
     let encrypted = identity.encrypted_key_pem("right").unwrap();
     let cut = key.replace("-----END PRIVATE KEY-----", "");
-    let jaas = format!("org.apache.kafka.ScramLoginModule required username=\"u\" password=\"{MARK}\";");
-    let oauth = [("security.protocol", "sasl_plaintext"), ("sasl.mechanisms", "OAUTHBEARER")];
+    let jaas =
+        format!("org.apache.kafka.ScramLoginModule required username=\"u\" password=\"{MARK}\";");
+    let oauth = [
+        ("security.protocol", "sasl_plaintext"),
+        ("sasl.mechanisms", "OAUTHBEARER"),
+    ];
     let cases: &[&[(&str, &str)]] = &[
         &[("sasl.password", "hunter2\0")],
         &[("sasl.passwort", MARK)],
         &[("sasl.jaas.config", &jaas)],
-        &[("security.protocol", "sasl_ssl"), ("sasl.mechanisms", "SCRAM-SHA-512"), ("sasl.password", MARK)],
-        &[("security.protocol", "sasl_ssl"), ("sasl.mechanisms", &jaas), ("sasl.password", MARK)],
+        &[
+            ("security.protocol", "sasl_ssl"),
+            ("sasl.mechanisms", "SCRAM-SHA-512"),
+            ("sasl.password", MARK),
+        ],
+        &[
+            ("security.protocol", "sasl_ssl"),
+            ("sasl.mechanisms", &jaas),
+            ("sasl.password", MARK),
+        ],
         &[("security.protocol", "ssl"), ("ssl.key.pem", MARK)],
-        &[("security.protocol", "ssl"), ("ssl.certificate.pem", MARK), ("ssl.key.pem", &key)],
-        &[("security.protocol", "ssl"), ("ssl.certificate.pem", &certificate), ("ssl.key.pem", &cut)],
+        &[
+            ("security.protocol", "ssl"),
+            ("ssl.certificate.pem", MARK),
+            ("ssl.key.pem", &key),
+        ],
+        &[
+            ("security.protocol", "ssl"),
+            ("ssl.certificate.pem", &certificate),
+            ("ssl.key.pem", &cut),
+        ],
         &[
             ("security.protocol", "ssl"),
             ("ssl.certificate.pem", &certificate),
             ("ssl.key.pem", &encrypted),
             ("ssl.key.password", MARK),
         ],
-        &[("security.protocol", "ssl"), ("ssl.key.location", "/no/such/file"), ("ssl.key.password", MARK)],
-        &[("security.protocol", "ssl"), ("ssl.keystore.location", "/no/such/file"), ("ssl.keystore.password", MARK)],
+        &[
+            ("security.protocol", "ssl"),
+            ("ssl.key.location", "/no/such/file"),
+            ("ssl.key.password", MARK),
+        ],
+        &[
+            ("security.protocol", "ssl"),
+            ("ssl.keystore.location", "/no/such/file"),
+            ("ssl.keystore.password", MARK),
+        ],
         &[oauth[0], oauth[1], ("sasl.oauthbearer.config", MARK)],
-        &[oauth[0], oauth[1], ("sasl.oauthbearer.config", MARK), ("enable.sasl.oauthbearer.unsecure.jwt", "true")],
+        &[
+            oauth[0],
+            oauth[1],
+            ("sasl.oauthbearer.config", MARK),
+            ("enable.sasl.oauthbearer.unsecure.jwt", "true"),
+        ],
         &[
             oauth[0],
             oauth[1],
@@ -165,15 +218,24 @@ async fn settings_that_are_refused_do_not_show_their_secrets() {
             ("sasl.oauthbearer.method", "oidc"),
             ("sasl.oauthbearer.client.id", "id"),
             ("sasl.oauthbearer.client.secret", MARK),
-            ("sasl.oauthbearer.token.endpoint.url", "http://127.0.0.1:1/token"),
+            (
+                "sasl.oauthbearer.token.endpoint.url",
+                "http://127.0.0.1:1/token",
+            ),
         ],
     ];
     for case in cases {
-        let mut settings: Settings = case.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect();
+        let mut settings: Settings = case
+            .iter()
+            .map(|(key, value)| ((*key).to_owned(), (*value).to_owned()))
+            .collect();
         settings.insert("debug".into(), "all".into());
         try_all(&settings, "127.0.0.1:1").await;
     }
-    for servers in ["user:hunter2@127.0.0.1:1", "127.0.0.1:1,SASL_SSL://user:hunter2@127.0.0.1:1"] {
+    for servers in [
+        "user:hunter2@127.0.0.1:1",
+        "127.0.0.1:1,SASL_SSL://user:hunter2@127.0.0.1:1",
+    ] {
         try_all(&Settings::new(), servers).await;
     }
     let mut secrets = vec![MARK.to_owned()];
@@ -184,23 +246,37 @@ async fn settings_that_are_refused_do_not_show_their_secrets() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn clients_that_work_and_clients_that_are_refused_do_not_show_their_secrets() {
     capture();
-    let Some(kafka) = SecureKafka::start() else { return };
+    let Some(kafka) = SecureKafka::start() else {
+        return;
+    };
     let endpoint = serve_prometheus(0).unwrap();
     let (password, wrong, key_password) = ("hunter2-right", "hunter2-wrong", "hunter2-key");
     kafka.set_password("alice", password).await.unwrap();
     for topic in ["topic", "dead"] {
         kafka.create_topic(topic, 1, 1, &[]).await.unwrap();
-        kafka.allow("alice", Operation::Write, Resource::Topic(topic)).await.unwrap();
+        kafka
+            .allow("alice", Operation::Write, Resource::Topic(topic))
+            .await
+            .unwrap();
     }
-    kafka.allow("alice", Operation::Read, Resource::Topic("topic")).await.unwrap();
-    kafka.allow("alice", Operation::Read, Resource::Group("group")).await.unwrap();
+    kafka
+        .allow("alice", Operation::Read, Resource::Topic("topic"))
+        .await
+        .unwrap();
+    kafka
+        .allow("alice", Operation::Read, Resource::Group("group"))
+        .await
+        .unwrap();
     let identity = kafka.authority().issue("alice", None).unwrap();
     let encrypted = identity.encrypted_key_pem(key_password).unwrap();
     let mut scram = kafka.scram("alice", password);
     scram.insert("debug".into(), "all".into());
     let mut tls = kafka.trusting();
     tls.insert("debug".into(), "all".into());
-    tls.insert("ssl.certificate.pem".into(), identity.certificate_pem().unwrap());
+    tls.insert(
+        "ssl.certificate.pem".into(),
+        identity.certificate_pem().unwrap(),
+    );
     tls.insert("ssl.key.pem".into(), encrypted.clone());
     tls.insert("ssl.key.password".into(), key_password.into());
 
@@ -209,21 +285,36 @@ async fn clients_that_work_and_clients_that_are_refused_do_not_show_their_secret
         let builder = subscription(settings, &servers);
         show(&builder);
         let member = builder.start(Raw, work).await.unwrap();
-        let producer = TaskProducer::builder("topic").bootstrap_servers(&servers).application_id("a");
+        let producer = TaskProducer::builder("topic")
+            .bootstrap_servers(&servers)
+            .application_id("a");
         let producer = producer.kafka_settings(settings.clone());
         show(&producer);
         let producer = producer.start().await.unwrap();
         producer.enqueue(NewTask::new("x")).await.unwrap();
-        let settled =
-            || member.status().partitions.iter().any(|partition| partition.watermark > 0 && partition.pending == 0);
+        let settled = || {
+            member
+                .status()
+                .partitions
+                .iter()
+                .any(|partition| partition.watermark > 0 && partition.pending == 0)
+        };
         wait_until("it is a dead letter", DEADLINE, settled).await;
         if listener == "REAUTH" {
             kafka.set_password("alice", "hunter2-new").await.unwrap();
-            let refused = || member.status().trouble.is_some_and(|trouble| trouble.kind == TroubleKind::Authentication);
+            let refused = || {
+                member
+                    .status()
+                    .trouble
+                    .is_some_and(|trouble| trouble.kind == TroubleKind::Authentication)
+            };
             wait_until("the old password is refused", DEADLINE, refused).await;
             show(&member.status());
             kafka.set_password("alice", password).await.unwrap();
-            wait_until("it is taken again", DEADLINE, || member.status().trouble.is_none()).await;
+            wait_until("it is taken again", DEADLINE, || {
+                member.status().trouble.is_none()
+            })
+            .await;
         }
         show(&member);
         show(&member.handle());
@@ -238,8 +329,16 @@ async fn clients_that_work_and_clients_that_are_refused_do_not_show_their_secret
     try_all(&refused, &kafka.at("SCRAM")).await;
 
     let seen = String::from_utf8_lossy(&SEEN.lock().unwrap()).into_owned();
-    for shown in ["Authenticated as alice", "keylane_settled_total", "Authentication failed", "sasl.password"] {
-        assert!(seen.contains(shown), "{shown:?} was not captured, so a secret would not be either");
+    for shown in [
+        "Authenticated as alice",
+        "keylane_settled_total",
+        "Authentication failed",
+        "sasl.password",
+    ] {
+        assert!(
+            seen.contains(shown),
+            "{shown:?} was not captured, so a secret would not be either"
+        );
     }
     let mut secrets: Vec<String> = [MARK.to_owned()].into();
     secrets.extend(lines(&encrypted).chain(lines(&identity.key_pem().unwrap())));
@@ -257,7 +356,9 @@ fn subscription(settings: &Settings, servers: &str) -> SubscriptionBuilder {
 
 fn scrape(address: &str) -> String {
     let mut stream = TcpStream::connect(address).unwrap();
-    stream.write_all(b"GET /metrics HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").unwrap();
+    stream
+        .write_all(b"GET /metrics HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
+        .unwrap();
     let mut answer = String::new();
     stream.read_to_string(&mut answer).unwrap();
     answer

@@ -1,7 +1,11 @@
-//! TLS with client certificates, SASL/SCRAM and ACLs against a Kafka that demands them: everything works with the right
-//! credentials, everything else ends in an error that names the cause and the fix, and what changes at run time loses nothing.
+//! TLS with client certificates, SASL/SCRAM and ACLs against a Kafka that demands them: everything
+//! works with the right credentials, everything else ends in an error that names the cause and the
+//! fix, and what changes at run time loses nothing.
 
-#![allow(clippy::unwrap_used, reason = "helpers of tests stop the test as the tests do")]
+#![allow(
+    clippy::unwrap_used,
+    reason = "helpers of tests stop the test as the tests do"
+)]
 
 use std::{
     sync::OnceLock,
@@ -10,8 +14,9 @@ use std::{
 
 use bytes::Bytes;
 use keylane::{
-    Backoff, DeadLetter, Exhausted, FailureReason, NewTask, Raw, Retry, Subscription, SubscriptionBuilder,
-    SubscriptionError, Task, TaskError, TaskProducer, TaskProducerBuilder, TaskProducerError, TroubleKind,
+    Backoff, DeadLetter, Exhausted, FailureReason, NewTask, Raw, Retry, Subscription,
+    SubscriptionBuilder, SubscriptionError, Task, TaskError, TaskProducer, TaskProducerBuilder,
+    TaskProducerError, TroubleKind,
     topics::{NewTopic, TopicCreation, create_topics},
 };
 use keylane_integration_tests::{
@@ -84,13 +89,31 @@ impl Site {
         site
     }
 
-    async fn of(kafka: &'static SecureKafka, user: String, settings: Settings, servers: String) -> Self {
+    async fn of(
+        kafka: &'static SecureKafka,
+        user: String,
+        settings: Settings,
+        servers: String,
+    ) -> Self {
         let origin = kafka.unique("origin");
-        let (retry, dead, group) = (format!("{origin}-retry"), format!("{origin}-dlq"), kafka.unique("group"));
+        let (retry, dead, group) = (
+            format!("{origin}-retry"),
+            format!("{origin}-dlq"),
+            kafka.unique("group"),
+        );
         for topic in [&origin, &retry, &dead] {
             kafka.create_topic(topic, PARTITIONS, 1, &[]).await.unwrap();
         }
-        Self { kafka, user, origin, retry, dead, group, settings, servers }
+        Self {
+            kafka,
+            user,
+            origin,
+            retry,
+            dead,
+            group,
+            settings,
+            servers,
+        }
     }
 
     async fn allow_all(&self) {
@@ -99,7 +122,8 @@ impl Site {
                 self.allow(operation, Resource::Topic(topic)).await;
             }
         }
-        self.allow(Operation::Read, Resource::Group(&self.group)).await;
+        self.allow(Operation::Read, Resource::Group(&self.group))
+            .await;
     }
 
     async fn allow(&self, operation: Operation, on: Resource<'_>) {
@@ -125,8 +149,12 @@ impl Site {
 
     /// Retries go through the topic at once, and there are dead letters.
     fn complete(&self) -> SubscriptionBuilder {
-        let retry = Retry::in_place(0).then_topic_named(&self.retry).topic_rounds(1);
-        self.subscription().retry(retry.topic_backoff(Backoff::fixed(RETRY))).dead_letter(DeadLetter::topic(&self.dead))
+        let retry = Retry::in_place(0)
+            .then_topic_named(&self.retry)
+            .topic_rounds(1);
+        self.subscription()
+            .retry(retry.topic_backoff(Backoff::fixed(RETRY)))
+            .dead_letter(DeadLetter::topic(&self.dead))
     }
 
     fn producer(&self) -> TaskProducerBuilder {
@@ -138,7 +166,10 @@ impl Site {
     }
 
     async fn produce(&self, numbers: std::ops::Range<usize>) {
-        self.kafka.produce(&self.origin, numbered(numbers, 10)).await.unwrap();
+        self.kafka
+            .produce(&self.origin, numbered(numbers, 10))
+            .await
+            .unwrap();
     }
 
     async fn assert_all_done_once(&self, journal: &Journal) {
@@ -148,18 +179,27 @@ impl Site {
 }
 
 async fn start(builder: SubscriptionBuilder, journal: &Journal) -> Subscription {
-    builder.start(Raw, journaled(journal, "a", |_| async { Ok(()) })).await.unwrap()
+    builder
+        .start(Raw, journaled(journal, "a", |_| async { Ok(()) }))
+        .await
+        .unwrap()
 }
 
 fn in_trouble(member: &Subscription, kind: TroubleKind) -> bool {
-    member.status().trouble.is_some_and(|trouble| trouble.kind == kind)
+    member
+        .status()
+        .trouble
+        .is_some_and(|trouble| trouble.kind == kind)
 }
 
 /// Producer, consumer, retries, dead letters, commits, end offsets.
 async fn everything_works(site: &Site) {
     let producer = site.producer().start().await.unwrap();
     for number in 0..100_u32 {
-        producer.enqueue(NewTask::new(number.to_string()).key((number % 10).to_string())).await.unwrap();
+        producer
+            .enqueue(NewTask::new(number.to_string()).key((number % 10).to_string()))
+            .await
+            .unwrap();
     }
     producer.close(DEADLINE).await.unwrap();
 
@@ -180,18 +220,42 @@ async fn everything_works(site: &Site) {
     .await;
     assert_eq!(site.kafka.read_all(&site.retry).await.unwrap().len(), 1);
     wait_for("all is committed", DEADLINE, async || {
-        let committed = site.kafka.committed(&site.group, &site.origin).await.unwrap();
+        let committed = site
+            .kafka
+            .committed(&site.group, &site.origin)
+            .await
+            .unwrap();
         let ends = site.kafka.end_offsets(&site.origin).await.unwrap();
-        committed.iter().zip(&ends).all(|(committed, end)| committed.offset == Some(*end)).then_some(())
+        committed
+            .iter()
+            .zip(&ends)
+            .all(|(committed, end)| committed.offset == Some(*end))
+            .then_some(())
     })
     .await;
 
     // Fetching is paused, so only the client for end offsets can know.
     member.handle().pause();
-    let of_origin = || member.status().partitions.into_iter().filter(|partition| *partition.topic == *site.origin);
-    wait_until("the partitions are paused", DEADLINE, || of_origin().all(|partition| partition.paused)).await;
-    site.kafka.produce(&site.origin, numbered(0..50, 10)).await.unwrap();
-    let lag = || of_origin().map(|partition| partition.lag_records.unwrap_or(0)).sum::<u64>();
+    let of_origin = || {
+        member
+            .status()
+            .partitions
+            .into_iter()
+            .filter(|partition| *partition.topic == *site.origin)
+    };
+    wait_until("the partitions are paused", DEADLINE, || {
+        of_origin().all(|partition| partition.paused)
+    })
+    .await;
+    site.kafka
+        .produce(&site.origin, numbered(0..50, 10))
+        .await
+        .unwrap();
+    let lag = || {
+        of_origin()
+            .map(|partition| partition.lag_records.unwrap_or(0))
+            .sum::<u64>()
+    };
     wait_until("the lag is known", DEADLINE, || lag() == 50).await;
     member.shutdown().await.unwrap();
 }
@@ -213,10 +277,18 @@ async fn an_encrypted_key_with_its_password_is_taken() {
     let kafka = kafka_or_skip!();
     let mut site = Site::bare(kafka).await;
     let identity = kafka.authority().issue(&site.user, None).unwrap();
-    site.settings.insert("ssl.certificate.pem".into(), identity.certificate_pem().unwrap());
-    site.settings.insert("ssl.key.pem".into(), identity.encrypted_key_pem("open sesame").unwrap());
-    site.settings.insert("ssl.key.password".into(), "open sesame".into());
-    site.allow(Operation::Write, Resource::Topic(&site.origin)).await;
+    site.settings.insert(
+        "ssl.certificate.pem".into(),
+        identity.certificate_pem().unwrap(),
+    );
+    site.settings.insert(
+        "ssl.key.pem".into(),
+        identity.encrypted_key_pem("open sesame").unwrap(),
+    );
+    site.settings
+        .insert("ssl.key.password".into(), "open sesame".into());
+    site.allow(Operation::Write, Resource::Topic(&site.origin))
+        .await;
     let producer = site.producer().start().await.unwrap();
     producer.enqueue(NewTask::new("x")).await.unwrap();
 }
@@ -227,26 +299,42 @@ async fn topics_are_created_with_leave_and_refused_without() {
     let site = Site::bare(kafka).await;
     let topic = kafka.unique("new");
     let settings = site.settings.clone().into_iter().collect();
-    let create = async || create_topics(&site.servers, &settings, &[NewTopic::new(&topic, 1)]).await;
+    let create =
+        async || create_topics(&site.servers, &settings, &[NewTopic::new(&topic, 1)]).await;
     let error = create().await.unwrap_err().to_string();
-    assert!(error.contains(&topic) && error.contains("authorization failed"), "{error}");
+    assert!(
+        error.contains(&topic) && error.contains("authorization failed"),
+        "{error}"
+    );
     site.allow(Operation::Create, Resource::Topic(&topic)).await;
-    assert_eq!(create().await.unwrap(), [(topic.clone(), TopicCreation::Created)]);
+    assert_eq!(
+        create().await.unwrap(),
+        [(topic.clone(), TopicCreation::Created)]
+    );
 }
 
-/// Starts a subscription and a task producer with these settings: both must fail, in time, and name this.
+/// Starts a subscription and a task producer with these settings: both must fail, in time, and name
+/// this.
 async fn refused(site: &Site, settings: Settings, servers: &str, named: &[&str]) {
     let began = Instant::now();
     let builder = Subscription::builder(&site.group, &site.origin)
         .bootstrap_servers(servers)
         .kafka_settings(settings.clone())
         .startup_timeout(STARTUP);
-    let result = builder.start(Raw, |_: Task<Bytes>| async { Ok::<(), TaskError>(()) }).await;
+    let result = builder
+        .start(Raw, |_: Task<Bytes>| async { Ok::<(), TaskError>(()) })
+        .await;
     check_refusal(began, result.err().map(|error| error.to_string()), named);
 
     let began = Instant::now();
-    let builder = TaskProducer::builder(&site.origin).bootstrap_servers(servers).application_id("secure");
-    let result = builder.kafka_settings(settings).startup_timeout(STARTUP).start().await;
+    let builder = TaskProducer::builder(&site.origin)
+        .bootstrap_servers(servers)
+        .application_id("secure");
+    let result = builder
+        .kafka_settings(settings)
+        .startup_timeout(STARTUP)
+        .start()
+        .await;
     check_refusal(began, result.err().map(|error| error.to_string()), named);
 }
 
@@ -258,15 +346,30 @@ fn check_refusal(began: Instant, error: Option<String>, named: &[&str]) {
         assert!(text.contains(name), "{name:?} is not named: {text}");
     }
     assert!(!text.contains('\n'), "one line: {text}");
-    assert!(began.elapsed() < STARTUP + GENEROUS, "an answer after {:?}: {text}", began.elapsed());
+    assert!(
+        began.elapsed() < STARTUP + GENEROUS,
+        "an answer after {:?}: {text}",
+        began.elapsed()
+    );
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_wrong_password_and_an_unknown_user_are_named() {
     let kafka = kafka_or_skip!();
     let site = Site::scram(kafka, "SCRAM").await;
-    let named = [&site.servers[..], "refuse this client", "Authentication failed", "sasl.*"];
-    refused(&site, kafka.scram(&site.user, "wrong"), &site.servers, &named).await;
+    let named = [
+        &site.servers[..],
+        "refuse this client",
+        "Authentication failed",
+        "sasl.*",
+    ];
+    refused(
+        &site,
+        kafka.scram(&site.user, "wrong"),
+        &site.servers,
+        &named,
+    )
+    .await;
     refused(&site, kafka.scram("nobody", "right"), &site.servers, &named).await;
 }
 
@@ -275,20 +378,47 @@ async fn a_broker_signed_by_an_authority_that_is_not_trusted_is_named() {
     let kafka = kafka_or_skip!();
     let site = Site::bare(kafka).await;
     let mut settings = site.settings.clone();
-    settings.insert("ssl.ca.pem".into(), Authority::new("somebody else").unwrap().pem().unwrap());
-    refused(&site, settings, &site.servers, &[&site.servers, "certificate verify failed", "ssl.ca"]).await;
+    settings.insert(
+        "ssl.ca.pem".into(),
+        Authority::new("somebody else").unwrap().pem().unwrap(),
+    );
+    refused(
+        &site,
+        settings,
+        &site.servers,
+        &[&site.servers, "certificate verify failed", "ssl.ca"],
+    )
+    .await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_missing_client_certificate_and_one_that_the_broker_does_not_trust_are_named() {
     let kafka = kafka_or_skip!();
     let site = Site::bare(kafka).await;
-    refused(&site, kafka.trusting(), &site.servers, &[&site.servers, "certificate", "ssl."]).await;
+    refused(
+        &site,
+        kafka.trusting(),
+        &site.servers,
+        &[&site.servers, "certificate", "ssl."],
+    )
+    .await;
     let mut settings = site.settings.clone();
-    let stranger = Authority::new("somebody else").unwrap().issue(&site.user, None).unwrap();
-    settings.insert("ssl.certificate.pem".into(), stranger.certificate_pem().unwrap());
+    let stranger = Authority::new("somebody else")
+        .unwrap()
+        .issue(&site.user, None)
+        .unwrap();
+    settings.insert(
+        "ssl.certificate.pem".into(),
+        stranger.certificate_pem().unwrap(),
+    );
     settings.insert("ssl.key.pem".into(), stranger.key_pem().unwrap());
-    refused(&site, settings, &site.servers, &[&site.servers, "certificate", "ssl."]).await;
+    refused(
+        &site,
+        settings,
+        &site.servers,
+        &[&site.servers, "certificate", "ssl."],
+    )
+    .await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -296,37 +426,85 @@ async fn a_certificate_for_another_host_is_named() {
     let kafka = kafka_or_skip!();
     let site = Site::bare(kafka).await;
     let by_address = site.servers.replace("localhost", "127.0.0.1");
-    refused(&site, site.settings.clone(), &by_address, &[&by_address, "certificate verify failed", "ssl."]).await;
+    refused(
+        &site,
+        site.settings.clone(),
+        &by_address,
+        &[&by_address, "certificate verify failed", "ssl."],
+    )
+    .await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_wrong_protocol_for_a_listener_ends_in_time_and_names_it() {
     let kafka = kafka_or_skip!();
     let site = Site::bare(kafka).await;
-    refused(&site, Settings::new(), &site.servers, &[&site.servers, "security.protocol"]).await;
+    refused(
+        &site,
+        Settings::new(),
+        &site.servers,
+        &[&site.servers, "security.protocol"],
+    )
+    .await;
     let plain = kafka.bootstrap_servers();
-    refused(&site, site.settings.clone(), plain, &[plain, "security.protocol"]).await;
+    refused(
+        &site,
+        site.settings.clone(),
+        plain,
+        &[plain, "security.protocol"],
+    )
+    .await;
     let scram = kafka.at("SCRAM");
-    refused(&site, site.settings.clone(), &scram, &[&scram, "security.protocol"]).await;
+    refused(
+        &site,
+        site.settings.clone(),
+        &scram,
+        &[&scram, "security.protocol"],
+    )
+    .await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn each_permission_that_is_missing_at_the_start_is_named() {
     let site = Site::tls(kafka_or_skip!()).await;
-    let (origin, retry, dead) =
-        (Resource::Topic(&site.origin), Resource::Topic(&site.retry), Resource::Topic(&site.dead));
+    let (origin, retry, dead) = (
+        Resource::Topic(&site.origin),
+        Resource::Topic(&site.retry),
+        Resource::Topic(&site.dead),
+    );
     let group = Resource::Group(&site.group);
     // The topic can be described all the same, unless it is hidden entirely.
     for topic in [&site.origin, &site.retry, &site.dead] {
-        site.allow(Operation::Describe, Resource::Topic(topic)).await;
+        site.allow(Operation::Describe, Resource::Topic(topic))
+            .await;
     }
     site.allow(Operation::Describe, group).await;
     let cases = [
-        (Operation::Read, origin, format!("read origin topic `{}` (READ)", site.origin)),
-        (Operation::Read, retry, format!("read retry topic `{}` (READ)", site.retry)),
-        (Operation::Write, retry, format!("write to retry topic `{}` (WRITE)", site.retry)),
-        (Operation::Write, dead, format!("write to dead-letter topic `{}` (WRITE)", site.dead)),
-        (Operation::Read, group, format!("use consumer group `{}` (READ)", site.group)),
+        (
+            Operation::Read,
+            origin,
+            format!("read origin topic `{}` (READ)", site.origin),
+        ),
+        (
+            Operation::Read,
+            retry,
+            format!("read retry topic `{}` (READ)", site.retry),
+        ),
+        (
+            Operation::Write,
+            retry,
+            format!("write to retry topic `{}` (WRITE)", site.retry),
+        ),
+        (
+            Operation::Write,
+            dead,
+            format!("write to dead-letter topic `{}` (WRITE)", site.dead),
+        ),
+        (
+            Operation::Read,
+            group,
+            format!("use consumer group `{}` (READ)", site.group),
+        ),
     ];
     for (operation, on, named) in &cases {
         site.forbid(*operation, *on).await;
@@ -337,7 +515,10 @@ async fn each_permission_that_is_missing_at_the_start_is_named() {
         site.allow(*operation, *on).await;
     }
     wait_for("it starts", DEADLINE, async || {
-        site.complete().start(Raw, |_: Task<Bytes>| async { Ok::<(), TaskError>(()) }).await.ok()
+        site.complete()
+            .start(Raw, |_: Task<Bytes>| async { Ok::<(), TaskError>(()) })
+            .await
+            .ok()
     })
     .await
     .shutdown()
@@ -345,7 +526,8 @@ async fn each_permission_that_is_missing_at_the_start_is_named() {
     .unwrap();
 }
 
-/// The error of a start that is refused for this; the broker may need a moment to know that it is forbidden.
+/// The error of a start that is refused for this; the broker may need a moment to know that it is
+/// forbidden.
 async fn forbidden(site: &Site, named: &str) -> String {
     wait_for(named, DEADLINE, async || {
         let processor = |_: Task<Bytes>| async { Ok::<(), TaskError>(()) };
@@ -355,7 +537,8 @@ async fn forbidden(site: &Site, named: &str) -> String {
                 None
             }
             // The one before may still be forbidden.
-            Err(error) => Some(error.to_string()).filter(|text| text.contains(named) && !text.contains(", nor ")),
+            Err(error) => Some(error.to_string())
+                .filter(|text| text.contains(named) && !text.contains(", nor ")),
         }
     })
     .await
@@ -365,16 +548,35 @@ async fn forbidden(site: &Site, named: &str) -> String {
 async fn all_that_is_hidden_is_named_in_one_error() {
     let site = Site::bare(kafka_or_skip!()).await;
     let processor = |_: Task<Bytes>| async { Ok::<(), TaskError>(()) };
-    let error = site.complete().start(Raw, processor).await.unwrap_err().to_string();
+    let error = site
+        .complete()
+        .start(Raw, processor)
+        .await
+        .unwrap_err()
+        .to_string();
     for name in [&site.origin, &site.retry, &site.dead, &site.group] {
-        assert!(error.contains(&format!("`{name}`")), "{name} is not named: {error}");
+        assert!(
+            error.contains(&format!("`{name}`")),
+            "{name} is not named: {error}"
+        );
     }
     let error = site.producer().start().await.unwrap_err();
-    assert_eq!(error, TaskProducerError::Forbidden { topic: site.origin.clone() });
+    assert_eq!(
+        error,
+        TaskProducerError::Forbidden {
+            topic: site.origin.clone()
+        }
+    );
     // That it may be read is not enough.
-    site.allow(Operation::Read, Resource::Topic(&site.origin)).await;
+    site.allow(Operation::Read, Resource::Topic(&site.origin))
+        .await;
     let error = site.producer().start().await.unwrap_err();
-    assert_eq!(error, TaskProducerError::Forbidden { topic: site.origin.clone() });
+    assert_eq!(
+        error,
+        TaskProducerError::Forbidden {
+            topic: site.origin.clone()
+        }
+    );
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -386,12 +588,21 @@ async fn a_password_changed_at_run_time_shows_and_passes() {
     producer.enqueue(NewTask::new("0/0")).await.unwrap();
     wait_until("the first is processed", DEADLINE, || journal.done() == 1).await;
     site.kafka.set_password(&site.user, "new").await.unwrap();
-    wait_until("the trouble shows", DEADLINE, || in_trouble(&member, TroubleKind::Authentication)).await;
+    wait_until("the trouble shows", DEADLINE, || {
+        in_trouble(&member, TroubleKind::Authentication)
+    })
+    .await;
     let late = producer.enqueue(NewTask::new("0/1"));
     site.kafka.set_password(&site.user, "right").await.unwrap();
     late.await.unwrap();
-    wait_until("the late one is processed", DEADLINE, || journal.done() == 2).await;
-    wait_until("the trouble has passed", DEADLINE, || member.status().trouble.is_none()).await;
+    wait_until("the late one is processed", DEADLINE, || {
+        journal.done() == 2
+    })
+    .await;
+    wait_until("the trouble has passed", DEADLINE, || {
+        member.status().trouble.is_none()
+    })
+    .await;
     member.shutdown().await.unwrap();
 }
 
@@ -403,20 +614,46 @@ async fn a_topic_that_may_not_be_read_for_a_while_is_read_without_a_gap() {
         let journal = Journal::new();
         let member = start(site.subscription_by(protocol), &journal).await;
         site.produce(0..100).await;
-        wait_until("the first are processed", DEADLINE, || journal.done() == 100).await;
+        wait_until("the first are processed", DEADLINE, || {
+            journal.done() == 100
+        })
+        .await;
         site.forbid(read, Resource::Topic(&site.origin)).await;
         site.produce(100..200).await;
-        wait_until("the trouble shows", DEADLINE, || in_trouble(&member, TroubleKind::Authorization)).await;
-        assert!(member.status().trouble.unwrap().message.contains(&site.origin));
+        wait_until("the trouble shows", DEADLINE, || {
+            in_trouble(&member, TroubleKind::Authorization)
+        })
+        .await;
+        assert!(
+            member
+                .status()
+                .trouble
+                .unwrap()
+                .message
+                .contains(&site.origin)
+        );
         // A pause moves the client's position to where it believes to be.
         member.handle().pause();
-        let paused = |paused| move |partition: &keylane::PartitionStatus| partition.paused == paused;
-        wait_until("it is paused", DEADLINE, || member.status().partitions.iter().all(paused(true))).await;
+        let paused =
+            |paused| move |partition: &keylane::PartitionStatus| partition.paused == paused;
+        wait_until("it is paused", DEADLINE, || {
+            member.status().partitions.iter().all(paused(true))
+        })
+        .await;
         member.handle().resume();
-        wait_until("it goes on", DEADLINE, || member.status().partitions.iter().all(paused(false))).await;
+        wait_until("it goes on", DEADLINE, || {
+            member.status().partitions.iter().all(paused(false))
+        })
+        .await;
         site.allow(read, Resource::Topic(&site.origin)).await;
-        wait_until("all are processed", DEADLINE, || journal.settled().len() == 200).await;
-        wait_until("the trouble has passed", DEADLINE, || member.status().trouble.is_none()).await;
+        wait_until("all are processed", DEADLINE, || {
+            journal.settled().len() == 200
+        })
+        .await;
+        wait_until("the trouble has passed", DEADLINE, || {
+            member.status().trouble.is_none()
+        })
+        .await;
         member.shutdown().await.unwrap();
         site.assert_all_done_once(&journal).await;
     }
@@ -429,14 +666,33 @@ async fn a_group_that_may_not_be_used_for_a_while_loses_nothing() {
     let journal = Journal::new();
     let member = start(site.subscription(), &journal).await;
     site.produce(0..100).await;
-    wait_until("the first are processed", DEADLINE, || journal.done() == 100).await;
+    wait_until("the first are processed", DEADLINE, || {
+        journal.done() == 100
+    })
+    .await;
     site.forbid(Operation::Read, group).await;
     site.produce(100..200).await;
-    wait_until("the trouble shows", DEADLINE, || in_trouble(&member, TroubleKind::Authorization)).await;
-    assert!(member.status().trouble.unwrap().message.contains(&site.group));
+    wait_until("the trouble shows", DEADLINE, || {
+        in_trouble(&member, TroubleKind::Authorization)
+    })
+    .await;
+    assert!(
+        member
+            .status()
+            .trouble
+            .unwrap()
+            .message
+            .contains(&site.group)
+    );
     site.allow(Operation::Read, group).await;
-    wait_until("all are processed", DEADLINE, || journal.settled().len() == 200).await;
-    wait_until("the trouble has passed", DEADLINE, || member.status().trouble.is_none()).await;
+    wait_until("all are processed", DEADLINE, || {
+        journal.settled().len() == 200
+    })
+    .await;
+    wait_until("the trouble has passed", DEADLINE, || {
+        member.status().trouble.is_none()
+    })
+    .await;
     member.shutdown().await.unwrap();
     site.assert_all_done_once(&journal).await;
 }
@@ -448,14 +704,23 @@ async fn a_group_that_may_not_be_used_ends_a_member_whose_assignment_the_broker_
     let journal = Journal::new();
     let member = start(site.subscription_by(Protocol::Consumer), &journal).await;
     site.produce(0..100).await;
-    wait_until("the first are processed", DEADLINE, || journal.done() == 100).await;
+    wait_until("the first are processed", DEADLINE, || {
+        journal.done() == 100
+    })
+    .await;
     site.forbid(Operation::Read, group).await;
-    let error = tokio::time::timeout(DEADLINE, member.run()).await.expect("it goes on").unwrap_err();
+    let error = tokio::time::timeout(DEADLINE, member.run())
+        .await
+        .expect("it goes on")
+        .unwrap_err();
     assert!(matches!(error, SubscriptionError::Fatal(_)), "{error:?}");
     site.allow(Operation::Read, group).await;
     site.produce(100..200).await;
     let member = start(site.subscription_by(Protocol::Consumer), &journal).await;
-    wait_until("all are processed", DEADLINE, || journal.settled().len() == 200).await;
+    wait_until("all are processed", DEADLINE, || {
+        journal.settled().len() == 200
+    })
+    .await;
     member.shutdown().await.unwrap();
     site.assert_all_done_once(&journal).await;
 }
@@ -468,27 +733,54 @@ async fn a_dead_letter_topic_that_may_not_be_written_for_a_while_loses_nothing()
     let fails = |_: Task<Bytes>| async { Err::<(), _>(TaskError::fatal("never")) };
     // Nothing succeeds, which looks like a bad deployment.
     let retry = Retry::none().on(FailureReason::Fatal, Exhausted::DeadLetter);
-    let member = site.complete().retry(retry).start(Raw, fails).await.unwrap();
+    let member = site
+        .complete()
+        .retry(retry)
+        .start(Raw, fails)
+        .await
+        .unwrap();
     let dead_letters = async || dead_letters(site.kafka, &site.dead).await.unwrap().len();
     site.produce(0..10).await;
-    wait_for("the first dead letters", DEADLINE, async || (dead_letters().await == 10).then_some(())).await;
+    wait_for("the first dead letters", DEADLINE, async || {
+        (dead_letters().await == 10).then_some(())
+    })
+    .await;
     site.forbid(Operation::Write, dead).await;
     // The client may still write for a moment, on what it knows.
     site.produce(10..100).await;
-    let named = || member.status().trouble.filter(|trouble| trouble.kind == TroubleKind::Authorization);
+    let named = || {
+        member
+            .status()
+            .trouble
+            .filter(|trouble| trouble.kind == TroubleKind::Authorization)
+    };
     let trouble = wait_for("the trouble shows", DEADLINE, async || named()).await;
     assert!(
-        trouble.message.contains(&site.dead) && trouble.message.contains("allow this client to write"),
+        trouble.message.contains(&site.dead)
+            && trouble.message.contains("allow this client to write"),
         "{trouble:?}"
     );
     site.allow(Operation::Write, dead).await;
-    wait_for("all dead letters", DEADLINE, async || (dead_letters().await == 100).then_some(())).await;
-    wait_until("the trouble has passed", DEADLINE, || member.status().trouble.is_none()).await;
+    wait_for("all dead letters", DEADLINE, async || {
+        (dead_letters().await == 100).then_some(())
+    })
+    .await;
+    wait_until("the trouble has passed", DEADLINE, || {
+        member.status().trouble.is_none()
+    })
+    .await;
     member.shutdown().await.unwrap();
-    let committed = site.kafka.committed(&site.group, &site.origin).await.unwrap();
+    let committed = site
+        .kafka
+        .committed(&site.group, &site.origin)
+        .await
+        .unwrap();
     let ends = site.kafka.end_offsets(&site.origin).await.unwrap();
     assert!(
-        committed.iter().zip(&ends).all(|(committed, end)| committed.offset == Some(*end)),
+        committed
+            .iter()
+            .zip(&ends)
+            .all(|(committed, end)| committed.offset == Some(*end)),
         "{committed:?} {ends:?}"
     );
 }
@@ -498,25 +790,40 @@ async fn a_retry_topic_that_may_not_be_written_for_a_while_loses_nothing() {
     let site = Site::tls(kafka_or_skip!()).await;
     let journal = Journal::new();
     let once = journaled(&journal, "a", |task: Task<Bytes>| async move {
-        if task.attempt() == 1 { Err(TaskError::retryable("not yet")) } else { Ok(()) }
+        if task.attempt() == 1 {
+            Err(TaskError::retryable("not yet"))
+        } else {
+            Ok(())
+        }
     });
     let member = site.complete().start(Raw, once).await.unwrap();
     site.produce(0..10).await;
     wait_until("the first come back", DEADLINE, || journal.done() == 10).await;
-    site.forbid(Operation::Write, Resource::Topic(&site.retry)).await;
+    site.forbid(Operation::Write, Resource::Topic(&site.retry))
+        .await;
     site.produce(10..100).await;
-    let named = || member.status().trouble.filter(|trouble| trouble.kind == TroubleKind::Authorization);
+    let named = || {
+        member
+            .status()
+            .trouble
+            .filter(|trouble| trouble.kind == TroubleKind::Authorization)
+    };
     let trouble = wait_for("the trouble shows", DEADLINE, async || named()).await;
     assert!(trouble.message.contains(&site.retry), "{trouble:?}");
-    site.allow(Operation::Write, Resource::Topic(&site.retry)).await;
+    site.allow(Operation::Write, Resource::Topic(&site.retry))
+        .await;
     wait_until("all come back", DEADLINE, || journal.done() == 100).await;
-    wait_until("the trouble has passed", DEADLINE, || member.status().trouble.is_none()).await;
+    wait_until("the trouble has passed", DEADLINE, || {
+        member.status().trouble.is_none()
+    })
+    .await;
     member.shutdown().await.unwrap();
     assert_eq!(site.kafka.read_all(&site.retry).await.unwrap().len(), 100);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_foreign_retry_of_a_group_that_may_not_be_asked_about_is_held_and_the_permission_is_named() {
+async fn a_foreign_retry_of_a_group_that_may_not_be_asked_about_is_held_and_the_permission_is_named()
+ {
     let site = Site::tls(kafka_or_skip!()).await;
     let other = site.kafka.unique("other");
     let retry = NewRecord {
@@ -527,12 +834,31 @@ async fn a_foreign_retry_of_a_group_that_may_not_be_asked_about_is_held_and_the_
     let processor = |_: Task<Bytes>| async { Err(TaskError::fatal("it is not to be processed")) };
     let member = site.complete().start(Raw, processor).await.unwrap();
     let says = |words: &str| {
-        let trouble = member.status().trouble.filter(|trouble| trouble.kind == TroubleKind::ForeignRetries);
-        trouble.is_some_and(|trouble| trouble.message.contains(&other) && trouble.message.contains(words))
+        let trouble = member
+            .status()
+            .trouble
+            .filter(|trouble| trouble.kind == TroubleKind::ForeignRetries);
+        trouble.is_some_and(|trouble| {
+            trouble.message.contains(&other) && trouble.message.contains(words)
+        })
     };
-    wait_until("the permission is named", DEADLINE, || says("grant this client DESCRIBE")).await;
-    site.allow(Operation::Describe, Resource::Group(&other)).await;
-    wait_until("it is asked again, and the group is known to be gone", DEADLINE, || says("no members")).await;
+    wait_until("the permission is named", DEADLINE, || {
+        says("grant this client DESCRIBE")
+    })
+    .await;
+    site.allow(Operation::Describe, Resource::Group(&other))
+        .await;
+    wait_until(
+        "it is asked again, and the group is known to be gone",
+        DEADLINE,
+        || says("no members"),
+    )
+    .await;
     member.shutdown().await.unwrap();
-    assert!(dead_letters(site.kafka, &site.dead).await.unwrap().is_empty());
+    assert!(
+        dead_letters(site.kafka, &site.dead)
+            .await
+            .unwrap()
+            .is_empty()
+    );
 }

@@ -1,5 +1,5 @@
-//! The arm "ruststream": ruststream-rdkafka with workers keyed by the record's key. Its only argument is the job as JSON; it
-//! prints the sample.
+//! The arm "ruststream": ruststream-rdkafka with workers keyed by the record's key. Its only
+//! argument is the job as JSON; it prints the sample.
 
 #[path = "../../src/arms/committed.rs"]
 mod committed;

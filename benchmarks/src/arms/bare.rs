@@ -1,4 +1,5 @@
-//! A consumer loop as everybody writes it first: no key order beyond the partition's, one record at a time.
+//! A consumer loop as everybody writes it first: no key order beyond the partition's, one record at
+//! a time.
 
 use std::time::Duration;
 
@@ -28,14 +29,23 @@ pub(super) fn run(job: &Job, settings: Settings, copy: Copy) -> Result<Sample, F
             until_look = super::batch::RECORDS_PER_LOOK;
         }
         until_look -= 1;
-        let Some(message) = consumer.poll(Duration::from_millis(100)) else { continue };
+        let Some(message) = consumer.poll(Duration::from_millis(100)) else {
+            continue;
+        };
         let message = message?;
         copy.of(message.key(), message.payload());
-        let seen = Seen::new(message.partition(), message.offset(), message.key(), message.payload());
+        let seen = Seen::new(
+            message.partition(),
+            message.offset(),
+            message.key(),
+            message.payload(),
+        );
         process(&run, seen);
     }
     let mut sample = run.sample(job, "1");
-    committed::note(job, &run, &mut sample, || drop(consumer.poll(Duration::ZERO)))?;
+    committed::note(job, &run, &mut sample, || {
+        drop(consumer.poll(Duration::ZERO))
+    })?;
     Ok(sample)
 }
 

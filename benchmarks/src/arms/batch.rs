@@ -1,9 +1,10 @@
-//! The bare loop on a fetch queue of its own, from which librdkafka hands out many records at a time: the fastest way to
-//! read a topic that we know of, and as far as keylane could get.
+//! The bare loop on a fetch queue of its own, from which librdkafka hands out many records at a
+//! time: the fastest way to read a topic that we know of, and as far as keylane could get.
 //!
-//! SAFETY, for the whole file: the queue is made for a live client and destroyed before it, by the drop order of
-//! [`FetchQueue`] and the consumer in [`run`]; until then the callback uses its address. Messages are used between their
-//! being taken out and their destruction, all within one turn of the loop.
+//! SAFETY, for the whole file: the queue is made for a live client and destroyed before it, by the
+//! drop order of [`FetchQueue`] and the consumer in [`run`]; until then the callback uses its
+//! address. Messages are used between their being taken out and their destruction, all within one
+//! turn of the loop.
 #![allow(unsafe_code)]
 
 use std::ffi::CString;
@@ -27,7 +28,8 @@ const SERVE_EVENTS: Duration = Duration::from_millis(20);
 
 pub(super) fn run(job: &Job, copy: Copy) -> Result<Sample, Failure> {
     let run = Run::start(job);
-    let consumer: BaseConsumer<Forward> = settings::tuned(job).create_with_context(Forward::default())?;
+    let consumer: BaseConsumer<Forward> =
+        settings::tuned(job).create_with_context(Forward::default())?;
     let queue = FetchQueue::new(&consumer);
     consumer.subscribe(&[&job.topic])?;
     let mut messages = Vec::with_capacity(BATCH);
@@ -48,7 +50,9 @@ pub(super) fn run(job: &Job, copy: Copy) -> Result<Sample, Failure> {
         }
     }
     let mut sample = run.sample(job, "1");
-    committed::note(job, &run, &mut sample, || drop(consumer.poll(Duration::ZERO)))?;
+    committed::note(job, &run, &mut sample, || {
+        drop(consumer.poll(Duration::ZERO))
+    })?;
     drop(queue);
     Ok(sample)
 }
@@ -67,9 +71,17 @@ fn read(run: &Run, copy: Copy, message: *mut sys::rd_kafka_message_t) -> Result<
     let error = borrowed.err;
     if error == RDKafkaRespErr::RD_KAFKA_RESP_ERR_NO_ERROR {
         // SAFETY: pointer and length are librdkafka's, and live as long as the message.
-        let (key, value) = unsafe { (slice(borrowed.key, borrowed.key_len), slice(borrowed.payload, borrowed.len)) };
+        let (key, value) = unsafe {
+            (
+                slice(borrowed.key, borrowed.key_len),
+                slice(borrowed.payload, borrowed.len),
+            )
+        };
         copy.of(key, value);
-        bare::process(run, Seen::new(borrowed.partition, borrowed.offset, key, value));
+        bare::process(
+            run,
+            Seen::new(borrowed.partition, borrowed.offset, key, value),
+        );
     }
     // SAFETY: destroyed once, and not used after.
     unsafe { sys::rd_kafka_message_destroy(message) };
@@ -82,7 +94,8 @@ fn read(run: &Run, copy: Copy, message: *mut sys::rd_kafka_message_t) -> Result<
 /// SAFETY: `pointer` is null or points to `length` initialised bytes that live for `'a`.
 unsafe fn slice<'a>(pointer: *const std::ffi::c_void, length: usize) -> Option<&'a [u8]> {
     // SAFETY: by the contract above; null is checked first.
-    (!pointer.is_null()).then(|| unsafe { std::slice::from_raw_parts(pointer.cast::<u8>(), length) })
+    (!pointer.is_null())
+        .then(|| unsafe { std::slice::from_raw_parts(pointer.cast::<u8>(), length) })
 }
 
 struct FetchQueue<'a> {
@@ -101,7 +114,9 @@ impl<'a> FetchQueue<'a> {
     /// What is there.
     fn take(&self, messages: &mut Vec<*mut sys::rd_kafka_message_t>) {
         // SAFETY: the queue is live, and the buffer has place for a batch.
-        let count = unsafe { sys::rd_kafka_consume_batch_queue(self.queue, 0, messages.as_mut_ptr(), BATCH) };
+        let count = unsafe {
+            sys::rd_kafka_consume_batch_queue(self.queue, 0, messages.as_mut_ptr(), BATCH)
+        };
         // SAFETY: librdkafka has written so many pointers.
         unsafe { messages.set_len(usize::try_from(count).unwrap_or(0)) };
     }
@@ -138,22 +153,40 @@ struct Forward {
 
 impl Forward {
     fn set(&self, queue: Option<Queue>) {
-        *self.queue.lock().unwrap_or_else(std::sync::PoisonError::into_inner) = queue;
+        *self
+            .queue
+            .lock()
+            .unwrap_or_else(std::sync::PoisonError::into_inner) = queue;
     }
 }
 
 impl ClientContext for Forward {}
 
 impl ConsumerContext for Forward {
-    fn rebalance(&self, consumer: &BaseConsumer<Self>, error: RDKafkaRespErr, list: &mut TopicPartitionList) {
-        let queue = self.queue.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+    fn rebalance(
+        &self,
+        consumer: &BaseConsumer<Self>,
+        error: RDKafkaRespErr,
+        list: &mut TopicPartitionList,
+    ) {
+        let queue = self
+            .queue
+            .lock()
+            .unwrap_or_else(std::sync::PoisonError::into_inner);
         let answered = if error == RDKafkaRespErr::RD_KAFKA_RESP_ERR__ASSIGN_PARTITIONS {
             for element in list.elements() {
-                let (Some(queue), Ok(topic)) = (*queue, CString::new(element.topic())) else { continue };
-                // SAFETY: client and queue are live, the topic is a C string; the partition's queue is given back.
+                let (Some(queue), Ok(topic)) = (*queue, CString::new(element.topic())) else {
+                    continue;
+                };
+                // SAFETY: client and queue are live, the topic is a C string; the partition's queue
+                // is given back.
                 unsafe {
                     let client = consumer.client().native_ptr();
-                    let source = sys::rd_kafka_queue_get_partition(client, topic.as_ptr(), element.partition());
+                    let source = sys::rd_kafka_queue_get_partition(
+                        client,
+                        topic.as_ptr(),
+                        element.partition(),
+                    );
                     if !source.is_null() {
                         sys::rd_kafka_queue_forward(source, queue.0);
                         sys::rd_kafka_queue_destroy(source);

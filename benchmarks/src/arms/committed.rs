@@ -11,14 +11,21 @@ const PATIENCE: Duration = Duration::from_secs(15);
 const PAUSE: Duration = Duration::from_millis(20);
 const REQUEST: Duration = Duration::from_secs(5);
 
-/// Adds to a complete sample when everything was committed; to be called while the consumer still runs. `between` is called
-/// again and again: a consumer that commits in its poll loop polls there.
-pub(super) fn note(job: &Job, run: &Run, sample: &mut Sample, mut between: impl FnMut()) -> Result<(), Failure> {
+/// Adds to a complete sample when everything was committed; to be called while the consumer still
+/// runs. `between` is called again and again: a consumer that commits in its poll loop polls there.
+pub(super) fn note(
+    job: &Job,
+    run: &Run,
+    sample: &mut Sample,
+    mut between: impl FnMut(),
+) -> Result<(), Failure> {
     if !sample.complete || job.needed < job.records {
         return Ok(());
     }
-    let asked: BaseConsumer =
-        ClientConfig::new().set("bootstrap.servers", &job.bootstrap_servers).set("group.id", &job.group).create()?;
+    let asked: BaseConsumer = ClientConfig::new()
+        .set("bootstrap.servers", &job.bootstrap_servers)
+        .set("group.id", &job.group)
+        .create()?;
     let mut list = TopicPartitionList::new();
     list.add_partition_range(&job.topic, 0, job.partitions - 1);
     let all = i64::try_from(job.records + job.primers)?;

@@ -1,4 +1,5 @@
-//! What the two hand-written consumers share: a `StreamConsumer`, watermarks, and a task that stores them for the commit.
+//! What the two hand-written consumers share: a `StreamConsumer`, watermarks, and a task that
+//! stores them for the commit.
 
 use std::future::Future;
 use std::sync::Arc;
@@ -25,7 +26,12 @@ pub(super) struct Shared {
 impl Shared {
     /// One record, with its retries.
     pub(super) async fn process(&self, message: OwnedMessage) {
-        let seen = Seen::new(message.partition(), message.offset(), message.key(), message.payload());
+        let seen = Seen::new(
+            message.partition(),
+            message.offset(),
+            message.key(),
+            message.payload(),
+        );
         let mut attempt = 1;
         while self.observer.attempt(seen.attempt(attempt)).await == Outcome::Failed {
             tokio::time::sleep(RETRY_DELAY).await;
@@ -42,17 +48,32 @@ pub(super) trait HandOn: Send + 'static {
 }
 
 /// Reads until the run is over.
-pub(super) fn run<H: HandOn>(job: &Job, in_flight: String, start: impl FnOnce(Shared) -> H) -> Result<Sample, Failure> {
-    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+pub(super) fn run<H: HandOn>(
+    job: &Job,
+    in_flight: String,
+    start: impl FnOnce(Shared) -> H,
+) -> Result<Sample, Failure> {
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()?;
     runtime.block_on(async {
         let mut run = Run::start(job);
-        let consumer: StreamConsumer = settings::tuned(job).set("enable.auto.offset.store", "false").create()?;
+        let consumer: StreamConsumer = settings::tuned(job)
+            .set("enable.auto.offset.store", "false")
+            .create()?;
         consumer.subscribe(&[&job.topic])?;
         let consumer = Arc::new(consumer);
-        let shared = Shared { observer: run.observer, watermarks: Arc::new(Watermarks::new(job.partitions)) };
+        let shared = Shared {
+            observer: run.observer,
+            watermarks: Arc::new(Watermarks::new(job.partitions)),
+        };
         let taken = Arc::new(AtomicUsize::new(0));
-        let reader =
-            tokio::spawn(read(consumer.clone(), shared.watermarks.clone(), taken.clone(), start(shared.clone())));
+        let reader = tokio::spawn(read(
+            consumer.clone(),
+            shared.watermarks.clone(),
+            taken.clone(),
+            start(shared.clone()),
+        ));
         let storer = tokio::spawn(store(consumer, shared.watermarks, job.topic.clone()));
         run.over(job, || taken.load(Ordering::Relaxed)).await;
         let mut sample = run.sample(job, in_flight);

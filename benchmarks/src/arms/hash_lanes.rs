@@ -1,5 +1,5 @@
-//! "Hash lanes": keys hashed to sequential workers. Keeps key order; keys that share a worker wait for each other, and a
-//! worker whose queue is full stops the reading.
+//! "Hash lanes": keys hashed to sequential workers. Keeps key order; keys that share a worker wait
+//! for each other, and a worker whose queue is full stops the reading.
 
 use std::hash::{BuildHasher, RandomState};
 
@@ -17,7 +17,11 @@ pub(super) fn run(job: &Job) -> Result<Sample, Failure> {
     let count = job.lanes.max(1);
     hand_written::run(job, format!("{count} workers"), |shared| {
         let lanes = (0..count).map(|_| lane(shared.clone())).collect();
-        Lanes { lanes, hash: RandomState::new(), next: 0 }
+        Lanes {
+            lanes,
+            hash: RandomState::new(),
+            next: 0,
+        }
     })
 }
 

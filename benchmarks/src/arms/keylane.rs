@@ -5,7 +5,9 @@ use std::net::{SocketAddr, TcpStream};
 use std::time::Duration;
 
 use bytes::Bytes;
-use keylane::{Backoff, Limits, Raw, Reading, Retry, Subscription, SubscriptionHandle, Task, TaskError};
+use keylane::{
+    Backoff, Limits, Raw, Reading, Retry, Subscription, SubscriptionHandle, Task, TaskError,
+};
 
 use super::committed;
 use crate::measure::{Failure, Job, Outcome, RETRY_DELAY, Run, Sample, Seen};
@@ -18,7 +20,9 @@ pub(super) enum Variant {
 }
 
 pub(super) fn run(job: &Job, variant: Variant) -> Result<Sample, Failure> {
-    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()?;
     runtime.block_on(measure(job, variant))
 }
 
@@ -46,7 +50,12 @@ async fn measure(job: &Job, variant: Variant) -> Result<Sample, Failure> {
     let observer = run.observer;
     let subscription = builder
         .start(Raw, move |task: Task<Bytes>| async move {
-            let seen = Seen::new(task.partition(), task.offset(), task.key(), Some(task.payload()));
+            let seen = Seen::new(
+                task.partition(),
+                task.offset(),
+                task.key(),
+                Some(task.payload()),
+            );
             match observer.attempt(seen.attempt(task.attempt())).await {
                 Outcome::Done => Ok(()),
                 Outcome::Failed => Err(TaskError::retryable("the benchmark says so")),
@@ -55,31 +64,44 @@ async fn measure(job: &Job, variant: Variant) -> Result<Sample, Failure> {
         .await?;
     let handle = subscription.handle();
     run.over(job, || pending(&handle)).await;
-    let mut sample = run.sample(job, format!("{} per partition", job.in_flight_per_partition));
+    let mut sample = run.sample(
+        job,
+        format!("{} per partition", job.in_flight_per_partition),
+    );
     tokio::task::block_in_place(|| committed::note(job, &run, &mut sample, || {}))?;
     // What is stuck is not waited for.
-    subscription.shutdown_within(Duration::from_millis(100)).await?;
+    subscription
+        .shutdown_within(Duration::from_millis(100))
+        .await?;
     Ok(sample)
 }
 
 fn pending(handle: &SubscriptionHandle) -> usize {
-    handle.status().partitions.iter().map(|partition| partition.pending as usize).sum()
+    handle
+        .status()
+        .partitions
+        .iter()
+        .map(|partition| partition.pending as usize)
+        .sum()
 }
 
 /// Scrapes once a second, as Prometheus does at its busiest.
 fn scrape(address: SocketAddr) -> std::io::Result<()> {
     let scrape = move || -> std::io::Result<usize> {
         let mut stream = TcpStream::connect(address)?;
-        stream.write_all(b"GET /metrics HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")?;
+        stream
+            .write_all(b"GET /metrics HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")?;
         stream.read_to_end(&mut Vec::new())
     };
-    std::thread::Builder::new().name("scrape".into()).spawn(move || {
-        loop {
-            if let Err(error) = scrape() {
-                eprintln!("the metrics could not be scraped: {error}");
+    std::thread::Builder::new()
+        .name("scrape".into())
+        .spawn(move || {
+            loop {
+                if let Err(error) = scrape() {
+                    eprintln!("the metrics could not be scraped: {error}");
+                }
+                std::thread::sleep(Duration::from_secs(1));
             }
-            std::thread::sleep(Duration::from_secs(1));
-        }
-    })?;
+        })?;
     Ok(())
 }

@@ -100,12 +100,14 @@ impl Arm {
         }
     }
 
-    /// How many attempts can be in flight in one partition and in all: what the bound of a run follows from.
+    /// How many attempts can be in flight in one partition and in all: what the bound of a run
+    /// follows from.
     pub(crate) fn in_flight(self, job: &Job) -> (usize, usize) {
         match self {
-            Self::Keylane | Self::KeylaneMetrics | Self::KeylanePolled => {
-                (job.in_flight_per_partition, job.in_flight_per_partition * job.partitions as usize)
-            }
+            Self::Keylane | Self::KeylaneMetrics | Self::KeylanePolled => (
+                job.in_flight_per_partition,
+                job.in_flight_per_partition * job.partitions as usize,
+            ),
             Self::Semaphore => (job.in_flight_total, job.in_flight_total),
             Self::HashLanes | Self::Ruststream => (job.lanes, job.lanes),
             Self::ParallelConsumer => {

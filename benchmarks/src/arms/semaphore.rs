@@ -1,4 +1,5 @@
-//! "Semaphore and spawn": the consumer most often written by hand. It commits only what is finished, and has no key order.
+//! "Semaphore and spawn": the consumer most often written by hand. It commits only what is
+//! finished, and has no key order.
 
 use std::sync::Arc;
 
@@ -24,7 +25,9 @@ struct Spawning {
 impl HandOn for Spawning {
     async fn hand_on(&mut self, message: OwnedMessage) {
         // The semaphore is never closed.
-        let Ok(permit) = self.permits.clone().acquire_owned().await else { return };
+        let Ok(permit) = self.permits.clone().acquire_owned().await else {
+            return;
+        };
         let shared = self.shared.clone();
         tokio::spawn(async move {
             shared.process(message).await;

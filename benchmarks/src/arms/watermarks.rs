@@ -1,4 +1,5 @@
-//! What may be committed when records end out of order: how such consumers are usually written by hand.
+//! What may be committed when records end out of order: how such consumers are usually written by
+//! hand.
 
 use std::collections::VecDeque;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -19,7 +20,9 @@ struct Partition {
 
 impl Watermarks {
     pub(super) fn new(partitions: i32) -> Self {
-        Self { partitions: (0..partitions).map(|_| Mutex::default()).collect() }
+        Self {
+            partitions: (0..partitions).map(|_| Mutex::default()).collect(),
+        }
     }
 
     /// A record was read. Offsets come without holes in these topics.
@@ -51,11 +54,15 @@ impl Watermarks {
             let mut state = self.lock(partition);
             std::mem::take(&mut state.moved).then_some((partition, state.first))
         };
-        (0..self.partitions.len() as i32).filter_map(moved).collect()
+        (0..self.partitions.len() as i32)
+            .filter_map(moved)
+            .collect()
     }
 
     fn lock(&self, partition: i32) -> MutexGuard<'_, Partition> {
-        self.partitions[partition as usize].lock().unwrap_or_else(PoisonError::into_inner)
+        self.partitions[partition as usize]
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
     }
 }
 

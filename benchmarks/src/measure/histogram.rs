@@ -14,7 +14,10 @@ pub(crate) struct Histogram {
 
 impl Histogram {
     pub(crate) fn new() -> Self {
-        Self { buckets: (0..BUCKETS).map(|_| AtomicU64::new(0)).collect(), max_micros: AtomicU64::new(0) }
+        Self {
+            buckets: (0..BUCKETS).map(|_| AtomicU64::new(0)).collect(),
+            max_micros: AtomicU64::new(0),
+        }
     }
 
     pub(crate) fn add(&self, micros: u64) {
@@ -22,9 +25,14 @@ impl Histogram {
         self.max_micros.fetch_max(micros, Ordering::Relaxed);
     }
 
-    /// The values, in microseconds, at or below which these fractions of the samples lie; none without samples.
+    /// The values, in microseconds, at or below which these fractions of the samples lie; none
+    /// without samples.
     pub(crate) fn quantiles<const N: usize>(&self, fractions: [f64; N]) -> Option<[u64; N]> {
-        let counts: Vec<u64> = self.buckets.iter().map(|count| count.load(Ordering::Relaxed)).collect();
+        let counts: Vec<u64> = self
+            .buckets
+            .iter()
+            .map(|count| count.load(Ordering::Relaxed))
+            .collect();
         let total: u64 = counts.iter().sum();
         let at = |fraction: f64| {
             let rank = ((total as f64 * fraction).ceil() as u64).max(1);
@@ -35,7 +43,9 @@ impl Histogram {
             })
         };
         let max = self.max_micros.load(Ordering::Relaxed);
-        (total > 0).then(|| fractions.map(|fraction| at(fraction).map_or(max, |index| upper(index).min(max))))
+        (total > 0).then(|| {
+            fractions.map(|fraction| at(fraction).map_or(max, |index| upper(index).min(max)))
+        })
     }
 
     pub(crate) fn max_micros(&self) -> u64 {
@@ -63,7 +73,10 @@ mod tests {
     fn every_value_lies_in_its_bucket_and_within_two_percent_of_its_end() {
         for micros in (0..5_000).chain((0..1_000).map(|step| step * 77_777)) {
             let end = upper(bucket(micros));
-            assert!(end >= micros && end - micros <= micros / 50 + 1, "{micros} {end}");
+            assert!(
+                end >= micros && end - micros <= micros / 50 + 1,
+                "{micros} {end}"
+            );
         }
     }
 
@@ -73,7 +86,10 @@ mod tests {
         assert_eq!(histogram.quantiles([0.5]), None);
         (1..=1_000).for_each(|micros| histogram.add(micros));
         let [median, high, last] = histogram.quantiles([0.5, 0.99, 1.0]).unwrap();
-        assert!((495..=510).contains(&median) && (985..=1_000).contains(&high), "{median} {high}");
+        assert!(
+            (495..=510).contains(&median) && (985..=1_000).contains(&high),
+            "{median} {high}"
+        );
         assert_eq!(last, 1_000);
     }
 }

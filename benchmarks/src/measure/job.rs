@@ -39,10 +39,14 @@ pub(crate) const KEY_BYTES: usize = 16;
 
 /// The number in a key; none in a null key.
 pub(crate) fn key_number(key: Option<&[u8]>) -> Option<u64> {
-    key.and_then(|key| key.first_chunk::<8>()).map(|bytes| u64::from_be_bytes(*bytes))
+    key.and_then(|key| key.first_chunk::<8>())
+        .map(|bytes| u64::from_be_bytes(*bytes))
 }
 
-/// The microseconds since the Unix epoch at which the record was meant to be sent, from its value; 0 where it was not paced.
+/// The microseconds since the Unix epoch at which the record was meant to be sent, from its value;
+/// 0 where it was not paced.
 pub(crate) fn intended_micros(value: Option<&[u8]>) -> u64 {
-    value.and_then(|value| value.first_chunk::<8>()).map_or(0, |bytes| u64::from_be_bytes(*bytes))
+    value
+        .and_then(|value| value.first_chunk::<8>())
+        .map_or(0, |bytes| u64::from_be_bytes(*bytes))
 }

@@ -1,7 +1,8 @@
-//! What every arm shares: the job, the work that is done for each record, and who watches that it is done right.
+//! What every arm shares: the job, the work that is done for each record, and who watches that it
+//! is done right.
 //!
-//! The same files are compiled into the arm that lives in a crate of its own (`benchmarks/ruststream`), so they use nothing
-//! but the standard library, serde and tokio.
+//! The same files are compiled into the arm that lives in a crate of its own
+//! (`benchmarks/ruststream`), so they use nothing but the standard library, serde and tokio.
 
 mod histogram;
 mod job;

@@ -1,8 +1,10 @@
-//! Does the work of a record, and watches that each is done once, in the order of its key, and one at a time.
+//! Does the work of a record, and watches that each is done once, in the order of its key, and one
+//! at a time.
 //!
-//! Every arm passes every record through here, so all of them pay the same for being watched: three or four uncontended
-//! atomic operations. Uncontended also where an arm has several threads: what is written for each record is apart by partition,
-//! and a loop in one thread has no advantage by it.
+//! Every arm passes every record through here, so all of them pay the same for being watched: three
+//! or four uncontended atomic operations. Uncontended also where an arm has several threads: what
+//! is written for each record is apart by partition, and a loop in one thread has no advantage by
+//! it.
 
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU32, AtomicU64, Ordering};
@@ -24,7 +26,8 @@ pub(crate) struct Seen {
     attempt: u32,
 }
 
-/// A partition reports what it has done in steps of so many at most: exact counts are only needed at the end.
+/// A partition reports what it has done in steps of so many at most: exact counts are only needed
+/// at the end.
 const LONGEST_STEP: u64 = 64;
 
 /// How an attempt ended.
@@ -76,8 +79,19 @@ struct Key {
 }
 
 impl Seen {
-    pub(crate) fn new(partition: i32, offset: i64, key: Option<&[u8]>, value: Option<&[u8]>) -> Self {
-        Self { partition, offset, key: key_number(key), intended_micros: intended_micros(value), attempt: 1 }
+    pub(crate) fn new(
+        partition: i32,
+        offset: i64,
+        key: Option<&[u8]>,
+        value: Option<&[u8]>,
+    ) -> Self {
+        Self {
+            partition,
+            offset,
+            key: key_number(key),
+            intended_micros: intended_micros(value),
+            attempt: 1,
+        }
     }
 
     pub(crate) fn attempt(self, attempt: u32) -> Self {
@@ -89,16 +103,21 @@ impl Observer {
     pub(crate) fn new(job: &Job) -> Self {
         let words = usize::try_from(job.records + job.primers).unwrap_or(usize::MAX) / 64 + 1;
         let partitions = u64::try_from(job.partitions).unwrap_or(1).max(1);
-        let key = || Key { running: AtomicU32::new(0), last: AtomicI64::new(-1) };
+        let key = || Key {
+            running: AtomicU32::new(0),
+            last: AtomicI64::new(-1),
+        };
         Self {
             work: job.work,
             needed: job.needed,
             primers: job.primers,
             max: Duration::from_secs(job.max_seconds),
-            keys: (0..job.keys.next_multiple_of(partitions)).map(|_| key()).collect(),
+            keys: (0..job.keys.next_multiple_of(partitions))
+                .map(|_| key())
+                .collect(),
             partitions,
-            // Partitions that get nothing should take nothing, and which those are nobody here knows: beyond some number of
-            // partitions only the first are watched for duplicates.
+            // Partitions that get nothing should take nothing, and which those are nobody here
+            // knows: beyond some number of partitions only the first are watched for duplicates.
             done_offsets: (0..job.partitions.min(64))
                 .map(|_| (0..words).map(|_| AtomicU64::new(0)).collect())
                 .collect(),
@@ -123,7 +142,9 @@ impl Observer {
 
     /// One attempt, where waiting is a timer of tokio's.
     pub(crate) async fn attempt(&self, seen: Seen) -> Outcome {
-        let Some(step) = self.begin(seen) else { return Outcome::Done };
+        let Some(step) = self.begin(seen) else {
+            return Outcome::Done;
+        };
         match step {
             Step::Nothing | Step::Fail => {}
             Step::Wait(wait) => {
@@ -139,7 +160,9 @@ impl Observer {
 
     /// One attempt, where waiting blocks the thread.
     pub(crate) fn attempt_blocking(&self, seen: Seen) -> Outcome {
-        let Some(step) = self.begin(seen) else { return Outcome::Done };
+        let Some(step) = self.begin(seen) else {
+            return Outcome::Done;
+        };
         match step {
             Step::Nothing | Step::Fail | Step::Hold => {}
             Step::Wait(wait) => {
@@ -159,12 +182,17 @@ impl Observer {
 
     fn has_done_all(&self) -> bool {
         let unreported = (self.step - 1) * self.done.len() as u64;
-        self.reported.0.load(Ordering::SeqCst) + unreported >= self.needed && self.done() >= self.needed
+        self.reported.0.load(Ordering::SeqCst) + unreported >= self.needed
+            && self.done() >= self.needed
     }
 
     /// Cuts the run off if it is time. For arms that block.
     pub(crate) fn look_at_clock(&self) {
-        if self.first.get().is_some_and(|first| first.elapsed() >= self.max) {
+        if self
+            .first
+            .get()
+            .is_some_and(|first| first.elapsed() >= self.max)
+        {
             self.cut.store(true, Ordering::Relaxed);
         }
     }
@@ -184,7 +212,10 @@ impl Observer {
     }
 
     pub(crate) fn done(&self) -> u64 {
-        self.done.iter().map(|done| done.0.load(Ordering::SeqCst)).sum()
+        self.done
+            .iter()
+            .map(|done| done.0.load(Ordering::SeqCst))
+            .sum()
     }
 
     pub(super) fn first(&self) -> Option<Instant> {
@@ -194,17 +225,21 @@ impl Observer {
     /// From the first record to the last, or to now where the run was cut off.
     pub(super) fn elapsed(&self) -> Duration {
         let end = self.last.get().copied().unwrap_or_else(Instant::now);
-        self.first.get().map_or(Duration::ZERO, |first| end - *first)
+        self.first
+            .get()
+            .map_or(Duration::ZERO, |first| end - *first)
     }
 
     pub(super) fn attempt_micros(&self) -> Option<f64> {
         let attempts = self.attempts.load(Ordering::Relaxed);
-        (attempts > 0).then(|| self.attempt_nanos.load(Ordering::Relaxed) as f64 / attempts as f64 / 1_000.0)
+        (attempts > 0)
+            .then(|| self.attempt_nanos.load(Ordering::Relaxed) as f64 / attempts as f64 / 1_000.0)
     }
 
     /// Duplicates, order violations, overlaps.
     pub(super) fn faults(&self) -> [u64; 3] {
-        [&self.duplicates, &self.order_violations, &self.overlaps].map(|count| count.load(Ordering::Relaxed))
+        [&self.duplicates, &self.order_violations, &self.overlaps]
+            .map(|count| count.load(Ordering::Relaxed))
     }
 
     /// The step to take; none for a primer.
@@ -225,7 +260,10 @@ impl Observer {
                 self.order_violations.fetch_add(1, Ordering::Relaxed);
             }
         }
-        Some(self.work.step(seen.partition, seen.offset, seen.key, seen.attempt))
+        Some(
+            self.work
+                .step(seen.partition, seen.offset, seen.key, seen.attempt),
+        )
     }
 
     fn end(&self, seen: Seen, step: Step) -> Outcome {
@@ -238,7 +276,8 @@ impl Observer {
         // The first fifth is for code and connections to warm up.
         let is_warm = || self.reported.0.load(Ordering::Relaxed) >= self.needed / 5;
         if seen.intended_micros != 0 && is_warm() && !self.work.is_stuck(seen.key) {
-            self.latency.add(unix_micros().saturating_sub(seen.intended_micros));
+            self.latency
+                .add(unix_micros().saturating_sub(seen.intended_micros));
         }
         if let Some(offsets) = self.done_offsets.get(seen.partition as usize) {
             let bit = 1 << (seen.offset % 64);
@@ -267,7 +306,8 @@ impl Observer {
     fn key(&self, seen: Seen) -> Option<&Key> {
         let key = seen.key.filter(|&key| key < self.keys.len() as u64)?;
         // As they were dealt out.
-        let place = (key % self.partitions) * (self.keys.len() as u64 / self.partitions) + key / self.partitions;
+        let place = (key % self.partitions) * (self.keys.len() as u64 / self.partitions)
+            + key / self.partitions;
         self.keys.get(usize::try_from(place).ok()?)
     }
 
@@ -280,7 +320,8 @@ impl Observer {
 
     fn waited(&self, began: Instant) {
         self.attempts.fetch_add(1, Ordering::Relaxed);
-        self.attempt_nanos.fetch_add(began.elapsed().as_nanos() as u64, Ordering::Relaxed);
+        self.attempt_nanos
+            .fetch_add(began.elapsed().as_nanos() as u64, Ordering::Relaxed);
     }
 
     async fn hold(&self) {
@@ -294,7 +335,9 @@ impl Observer {
 }
 
 pub(crate) fn unix_micros() -> u64 {
-    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_micros() as u64)
+    SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .map_or(0, |since| since.as_micros() as u64)
 }
 
 #[cfg(test)]

@@ -18,11 +18,15 @@ impl Run {
     /// To be called before the arm makes its consumer: joining the group counts as its work.
     pub(crate) fn start(job: &Job) -> Self {
         let observer = Box::leak(Box::new(Observer::new(job)));
-        Self { observer, cpu_before: Usage::now().cpu, pending_mib: None }
+        Self {
+            observer,
+            cpu_before: Usage::now().cpu,
+            pending_mib: None,
+        }
     }
 
-    /// Waits until the run is over; where the memory of pending records is measured, until they are pending first.
-    /// `pending` says how many are.
+    /// Waits until the run is over; where the memory of pending records is measured, until they are
+    /// pending first. `pending` says how many are.
     pub(crate) async fn over(&mut self, job: &Job, pending: impl Fn() -> usize) {
         if job.pending > 0 {
             self.pending_mib = pending_mib(job, pending).await;
@@ -38,12 +42,16 @@ impl Run {
         let elapsed = self.observer.elapsed();
         let [duplicates, order_violations, overlaps] = self.observer.faults();
         let millis = |micros: u64| micros as f64 / 1_000.0;
-        let latency = self.observer.latency.quantiles([0.5, 0.99, 0.999]).map(|[p50, p99, p999]| Latency {
-            p50: millis(p50),
-            p99: millis(p99),
-            p999: millis(p999),
-            max: millis(self.observer.latency.max_micros()),
-        });
+        let latency =
+            self.observer
+                .latency
+                .quantiles([0.5, 0.99, 0.999])
+                .map(|[p50, p99, p999]| Latency {
+                    p50: millis(p50),
+                    p99: millis(p99),
+                    p999: millis(p999),
+                    max: millis(self.observer.latency.max_micros()),
+                });
         Sample {
             records,
             complete: records >= job.needed,
@@ -65,7 +73,9 @@ impl Run {
 
     /// Since the first record was seen.
     pub(crate) fn since_first(&self) -> Duration {
-        self.observer.first().map_or(Duration::ZERO, |first| first.elapsed())
+        self.observer
+            .first()
+            .map_or(Duration::ZERO, |first| first.elapsed())
     }
 }
 

@@ -16,12 +16,29 @@ impl Usage {
     pub(crate) fn now() -> Self {
         let stat = std::fs::read_to_string("/proc/self/stat").unwrap_or_default();
         // The second field is the command in parentheses and may hold spaces: count from behind it.
-        let fields: Vec<&str> = stat.rsplit(')').next().unwrap_or("").split_whitespace().collect();
-        let ticks = |index: usize| fields.get(index).and_then(|field| field.parse::<u32>().ok()).unwrap_or(0);
+        let fields: Vec<&str> = stat
+            .rsplit(')')
+            .next()
+            .unwrap_or("")
+            .split_whitespace()
+            .collect();
+        let ticks = |index: usize| {
+            fields
+                .get(index)
+                .and_then(|field| field.parse::<u32>().ok())
+                .unwrap_or(0)
+        };
         let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
         let line = |name: &str| {
-            let value = status.lines().find_map(|line| line.strip_prefix(name)).unwrap_or("");
-            value.split_whitespace().next().and_then(|field| field.parse::<u64>().ok()).unwrap_or(0)
+            let value = status
+                .lines()
+                .find_map(|line| line.strip_prefix(name))
+                .unwrap_or("");
+            value
+                .split_whitespace()
+                .next()
+                .and_then(|field| field.parse::<u64>().ok())
+                .unwrap_or(0)
         };
         Self {
             cpu: TICK * (ticks(11) + ticks(12)),

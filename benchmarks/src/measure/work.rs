@@ -65,7 +65,11 @@ impl Work {
             Self::Compute { iterations } => Step::Compute(iterations),
             Self::StuckKey { stuck_micros, .. } if key == Some(0) => wait(stuck_micros),
             Self::StuckKey { micros, .. } => wait(micros),
-            Self::SomeSlow { one_in, slow_micros, .. } if dice() % one_in == 0 => wait(slow_micros),
+            Self::SomeSlow {
+                one_in,
+                slow_micros,
+                ..
+            } if dice() % one_in == 0 => wait(slow_micros),
             Self::SomeSlow { micros, .. } => wait(micros),
             Self::SomeFail { one_in } if attempt == 1 && dice() % one_in == 0 => Step::Fail,
             Self::SomeFail { .. } => Step::Nothing,
@@ -105,7 +109,11 @@ mod tests {
     #[test]
     fn one_in_a_hundred_fails_and_only_once() {
         let work = Work::SomeFail { one_in: 100 };
-        let failed = |attempt| (0..100_000).filter(|&offset| work.step(3, offset, None, attempt) == Step::Fail).count();
+        let failed = |attempt| {
+            (0..100_000)
+                .filter(|&offset| work.step(3, offset, None, attempt) == Step::Fail)
+                .count()
+        };
         assert!((900..1_100).contains(&failed(1)), "{}", failed(1));
         assert_eq!(failed(2), 0);
     }
@@ -113,7 +121,9 @@ mod tests {
     #[test]
     fn random_waits_reach_both_ends() {
         let work = Work::RandomWait { max_millis: 5 };
-        let steps: Vec<Step> = (0..1_000).map(|offset| work.step(0, offset, None, 1)).collect();
+        let steps: Vec<Step> = (0..1_000)
+            .map(|offset| work.step(0, offset, None, 1))
+            .collect();
         assert!(steps.contains(&Step::Nothing));
         assert!(steps.contains(&Step::Wait(Duration::from_millis(5))));
     }

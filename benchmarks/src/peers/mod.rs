@@ -1,4 +1,5 @@
-//! Arms that are programs of their own, built on demand. One that cannot be built is skipped with a line that says why.
+//! Arms that are programs of their own, built on demand. One that cannot be built is skipped with a
+//! line that says why.
 
 pub(crate) mod java;
 mod ruststream;
@@ -37,7 +38,11 @@ impl Peers {
     }
 
     /// The process of one run.
-    pub(crate) fn command(&self, arm: Arm, job: &Job) -> Result<Command, Box<dyn std::error::Error>> {
+    pub(crate) fn command(
+        &self,
+        arm: Arm,
+        job: &Job,
+    ) -> Result<Command, Box<dyn std::error::Error>> {
         let missing = || format!("{} was not built", arm.name());
         match arm.home() {
             Home::Here => {
@@ -56,26 +61,37 @@ impl Peers {
 }
 
 fn kept<T>(what: &str, built: Result<T, String>) -> Option<T> {
-    built.inspect_err(|reason| eprintln!("skipped: {what}: {reason}")).ok()
+    built
+        .inspect_err(|reason| eprintln!("skipped: {what}: {reason}"))
+        .ok()
 }
 
 /// Where peers are built: beside this program, in cargo's target directory.
 fn cache(name: &str) -> Result<PathBuf, String> {
     let executable = std::env::current_exe().map_err(|error| error.to_string())?;
-    let target = executable.parent().and_then(Path::parent).ok_or("this program is in no target directory")?;
+    let target = executable
+        .parent()
+        .and_then(Path::parent)
+        .ok_or("this program is in no target directory")?;
     let cache = target.join("benchmark-peers").join(name);
-    std::fs::create_dir_all(&cache).map_err(|error| format!("create {}: {error}", cache.display()))?;
+    std::fs::create_dir_all(&cache)
+        .map_err(|error| format!("create {}: {error}", cache.display()))?;
     Ok(cache)
 }
 
 /// Runs a build step; what it says is the reason where it fails.
 fn step(what: &str, command: &mut Command) -> Result<(), String> {
-    let output = command.output().map_err(|error| format!("{what} could not be started: {error}"))?;
+    let output = command
+        .output()
+        .map_err(|error| format!("{what} could not be started: {error}"))?;
     if output.status.success() {
         return Ok(());
     }
     let said = [output.stdout, output.stderr].concat();
     let said = String::from_utf8_lossy(&said);
-    let line = said.lines().find(|line| line.contains("error") || line.contains("ERROR")).unwrap_or("no reason given");
+    let line = said
+        .lines()
+        .find(|line| line.contains("error") || line.contains("ERROR"))
+        .unwrap_or("no reason given");
     Err(format!("{what} failed: {line}"))
 }

@@ -1,4 +1,5 @@
-//! `benchmarks/ruststream`: a crate outside of the workspace, because ruststream needs a newer Rust than keylane.
+//! `benchmarks/ruststream`: a crate outside of the workspace, because ruststream needs a newer Rust
+//! than keylane.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -25,19 +26,37 @@ pub(super) fn build() -> Result<PathBuf, String> {
 
 /// A cargo that is new enough: the one on the path, or one that rustup has.
 fn toolchain() -> Result<Command, String> {
-    let plain = Command::new("rustc").env_remove("RUSTUP_TOOLCHAIN").arg("--version").output();
-    let version = plain.map(|output| String::from_utf8_lossy(&output.stdout).into_owned()).unwrap_or_default();
-    if version.split(' ').nth(1).and_then(minor).is_some_and(|version| version >= TOOLCHAIN) {
+    let plain = Command::new("rustc")
+        .env_remove("RUSTUP_TOOLCHAIN")
+        .arg("--version")
+        .output();
+    let version = plain
+        .map(|output| String::from_utf8_lossy(&output.stdout).into_owned())
+        .unwrap_or_default();
+    if version
+        .split(' ')
+        .nth(1)
+        .and_then(minor)
+        .is_some_and(|version| version >= TOOLCHAIN)
+    {
         return Ok(Command::new("cargo"));
     }
     let listed = Command::new("rustup").args(["toolchain", "list"]).output();
-    let listed = listed.map(|output| String::from_utf8_lossy(&output.stdout).into_owned()).unwrap_or_default();
+    let listed = listed
+        .map(|output| String::from_utf8_lossy(&output.stdout).into_owned())
+        .unwrap_or_default();
     let found = listed
         .lines()
         .filter_map(|line| line.split(' ').next())
         .find(|name| minor(name).is_some_and(|version| version >= TOOLCHAIN));
-    let name =
-        found.ok_or_else(|| format!("needs Rust {}.{}, there is {}", TOOLCHAIN.0, TOOLCHAIN.1, version.trim()))?;
+    let name = found.ok_or_else(|| {
+        format!(
+            "needs Rust {}.{}, there is {}",
+            TOOLCHAIN.0,
+            TOOLCHAIN.1,
+            version.trim()
+        )
+    })?;
     let mut cargo = Command::new("cargo");
     cargo.arg(format!("+{name}"));
     Ok(cargo)

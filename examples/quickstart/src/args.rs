@@ -4,14 +4,14 @@ use std::net::SocketAddr;
 
 use clap::Parser;
 
-/// The embedded broker keeps 5 MiB per partition and silently drops what is older. An event takes some 300 bytes there,
-/// and keys do not spread evenly over the partitions.
+/// The embedded broker keeps 5 MiB per partition and silently drops what is older. An event takes
+/// some 300 bytes there, and keys do not spread evenly over the partitions.
 const EMBEDDED_EVENTS_PER_PARTITION: u32 = 10_000;
 
 /// Vehicles enter and leave a car park; keylane turns the events into push notifications.
 ///
-/// Without --bootstrap the example brings its own broker. It exits with 0 if every event that was enqueued is accounted
-/// for and the gateway saw the events of every vehicle in order.
+/// Without --bootstrap the example brings its own broker. It exits with 0 if every event that was
+/// enqueued is accounted for and the gateway saw the events of every vehicle in order.
 #[derive(Clone, Debug, Parser)]
 #[command(version)]
 pub(crate) struct Args {
@@ -35,7 +35,8 @@ pub(crate) struct Args {
     #[arg(long, default_value_t = 4, value_parser = clap::value_parser!(u32).range(1..=128))]
     pub(crate) partitions: u32,
 
-    /// Decides all that is random: which vehicle moves, which record is broken, when the gateway is busy, what panics.
+    /// Decides all that is random: which vehicle moves, which record is broken, when the gateway is
+    /// busy, what panics.
     #[arg(long, default_value_t = 1)]
     pub(crate) seed: u64,
 
@@ -43,8 +44,8 @@ pub(crate) struct Args {
     #[arg(long, default_value = "127.0.0.1:0", value_name = "HOST:PORT")]
     pub(crate) metrics_addr: SocketAddr,
 
-    /// Where to serve health, state and administration. Port 0 picks a free one. With ADMIN_TOKEN in the environment
-    /// whoever has that token can pause and shut down.
+    /// Where to serve health, state and administration. Port 0 picks a free one. With ADMIN_TOKEN
+    /// in the environment whoever has that token can pause and shut down.
     #[arg(long, default_value = "127.0.0.1:0", value_name = "HOST:PORT")]
     pub(crate) admin_addr: SocketAddr,
 
@@ -62,7 +63,11 @@ impl Args {
     pub(crate) fn validate(&self) -> Result<(), ArgsError> {
         let room = self.partitions * EMBEDDED_EVENTS_PER_PARTITION;
         if self.bootstrap.is_none() && self.events > room {
-            return Err(ArgsError::EmbeddedBrokerTooSmall { events: self.events, partitions: self.partitions, room });
+            return Err(ArgsError::EmbeddedBrokerTooSmall {
+                events: self.events,
+                partitions: self.partitions,
+                room,
+            });
         }
         Ok(())
     }
@@ -74,7 +79,11 @@ pub(crate) enum ArgsError {
         "{events} events do not fit into the embedded broker, which holds about {room} in {partitions} partitions: \
          lower --events, raise --partitions, or use --bootstrap"
     )]
-    EmbeddedBrokerTooSmall { events: u32, partitions: u32, room: u32 },
+    EmbeddedBrokerTooSmall {
+        events: u32,
+        partitions: u32,
+        room: u32,
+    },
 }
 
 #[cfg(test)]
@@ -82,7 +91,8 @@ mod tests {
     use super::*;
 
     fn parse(line: &str) -> Result<Args, String> {
-        let args = Args::try_parse_from(line.split_whitespace()).map_err(|error| error.to_string())?;
+        let args =
+            Args::try_parse_from(line.split_whitespace()).map_err(|error| error.to_string())?;
         args.validate().map_err(|error| error.to_string())?;
         Ok(args)
     }
@@ -94,7 +104,13 @@ mod tests {
 
     #[test]
     fn zero_of_anything_is_refused() {
-        for option in ["--vehicles", "--events", "--rate", "--concurrency", "--partitions"] {
+        for option in [
+            "--vehicles",
+            "--events",
+            "--rate",
+            "--concurrency",
+            "--partitions",
+        ] {
             let error = parse(&format!("quickstart {option} 0")).unwrap_err();
             assert!(error.contains(option), "{error}");
         }

@@ -1,4 +1,5 @@
-//! From what was seen at the two far ends, the gateway and the dead-letter topic, to the facts of the report.
+//! From what was seen at the two far ends, the gateway and the dead-letter topic, to the facts of
+//! the report.
 
 use std::collections::{BTreeMap, HashMap};
 
@@ -61,14 +62,24 @@ pub(crate) fn audit(
             Ok(place) => {
                 outcome.enqueued += 1;
                 if let Some(dead_letter) = dead_letter {
-                    *outcome.dead_lettered.entry(reason(dead_letter).to_owned()).or_default() += 1;
+                    *outcome
+                        .dead_lettered
+                        .entry(reason(dead_letter).to_owned())
+                        .or_default() += 1;
                     let faults = faults(plan, index, place, dead_letter);
-                    outcome
-                        .faults
-                        .extend(faults.into_iter().map(|fault| format!("dead letter of event {index}: {fault}")));
+                    outcome.faults.extend(
+                        faults
+                            .into_iter()
+                            .map(|fault| format!("dead letter of event {index}: {fault}")),
+                    );
                 }
             }
-            Err(error) => outcome.unacknowledged.get_or_insert_with(|| (0, error.clone())).0 += 1,
+            Err(error) => {
+                outcome
+                    .unacknowledged
+                    .get_or_insert_with(|| (0, error.clone()))
+                    .0 += 1
+            }
         }
     }
     outcome.faults.extend(
@@ -81,7 +92,10 @@ pub(crate) fn audit(
     let mut vehicles: Vec<_> = gateway.iter().collect();
     vehicles.sort_by_key(|(vehicle, _)| *vehicle);
     for (vehicle, log) in vehicles {
-        let standings = standings.get(vehicle.as_str()).map(Vec::as_slice).unwrap_or_default();
+        let standings = standings
+            .get(vehicle.as_str())
+            .map(Vec::as_slice)
+            .unwrap_or_default();
         let verdict = order::judge(vehicle, &log.requests, standings);
         let is_done = |seq: &&u32| standings.get(**seq as usize - 1) == Some(&Standing::Enqueued);
         outcome.done += verdict.accepted.iter().filter(is_done).count() as u64;
@@ -111,7 +125,10 @@ impl Requests {
 }
 
 fn reason(dead_letter: &DeadLetter) -> &str {
-    dead_letter.headers.last_str("keylane-reason").unwrap_or("(no reason)")
+    dead_letter
+        .headers
+        .last_str("keylane-reason")
+        .unwrap_or("(no reason)")
 }
 
 /// What is wrong with a dead letter, held against the record as it was enqueued.
@@ -127,20 +144,52 @@ fn faults(plan: &Plan, index: usize, place: &Place, dead_letter: &DeadLetter) ->
         }
     };
     let header = |name| dead_letter.headers.last_str(name);
-    expect("the reason", header("keylane-reason"), fate.dead_letter_reason().unwrap_or("none: it can be processed"));
+    expect(
+        "the reason",
+        header("keylane-reason"),
+        fate.dead_letter_reason()
+            .unwrap_or("none: it can be processed"),
+    );
     expect("the origin's topic", header("keylane-origin-topic"), EVENTS);
-    expect("the origin's partition", header("keylane-origin-partition"), &place.partition.to_string());
+    expect(
+        "the origin's partition",
+        header("keylane-origin-partition"),
+        &place.partition.to_string(),
+    );
     if place.offset >= 0 {
-        expect("the origin's offset", header("keylane-origin-offset"), &place.offset.to_string());
+        expect(
+            "the origin's offset",
+            header("keylane-origin-offset"),
+            &place.offset.to_string(),
+        );
     }
     expect("the group", header("keylane-group"), GROUP);
     if fate == Fate::AlwaysPanics {
-        expect("the number of attempts", header("keylane-attempts"), &(1 + RETRIES).to_string());
+        expect(
+            "the number of attempts",
+            header("keylane-attempts"),
+            &(1 + RETRIES).to_string(),
+        );
     }
-    expect("the key", dead_letter.key.as_deref().and_then(|key| std::str::from_utf8(key).ok()), plan.key(index));
+    expect(
+        "the key",
+        dead_letter
+            .key
+            .as_deref()
+            .and_then(|key| std::str::from_utf8(key).ok()),
+        plan.key(index),
+    );
 
-    let explanatory = ["keylane-error", "keylane-attempts", "keylane-first-failure", "keylane-last-failure"];
-    for name in explanatory.into_iter().filter(|name| header(name).is_none_or(str::is_empty)) {
+    let explanatory = [
+        "keylane-error",
+        "keylane-attempts",
+        "keylane-first-failure",
+        "keylane-last-failure",
+    ];
+    for name in explanatory
+        .into_iter()
+        .filter(|name| header(name).is_none_or(str::is_empty))
+    {
         faults.push(format!("the header {name} is missing"));
     }
     if dead_letter.value != plan.value(index) {

@@ -19,7 +19,11 @@ pub(crate) struct Bug {
 
 impl Bug {
     pub(crate) fn new(trouble: Trouble, run: &str) -> Self {
-        Self { trouble, run: run.into(), struck: Arc::default() }
+        Self {
+            trouble,
+            run: run.into(),
+            struck: Arc::default(),
+        }
     }
 
     /// # Panics
@@ -29,7 +33,10 @@ impl Bug {
             if event.run == *self.run {
                 self.struck.fetch_add(1, Ordering::Relaxed);
             }
-            panic!("{MESSAGE}: vehicle {}, event {}, attempt {attempt}", event.vehicle, event.seq);
+            panic!(
+                "{MESSAGE}: vehicle {}, event {}, attempt {attempt}",
+                event.vehicle, event.seq
+            );
         }
     }
 
@@ -43,7 +50,10 @@ impl Bug {
 pub(crate) fn print_only_other_panics() {
     let print = panic::take_hook();
     panic::set_hook(Box::new(move |info| {
-        let planted = info.payload().downcast_ref::<String>().is_some_and(|message| message.starts_with(MESSAGE));
+        let planted = info
+            .payload()
+            .downcast_ref::<String>()
+            .is_some_and(|message| message.starts_with(MESSAGE));
         if !planted {
             print(info);
         }

@@ -17,10 +17,13 @@ pub(crate) enum Cluster {
 impl Cluster {
     /// Starts or reaches the cluster and sees to it that both topics exist.
     pub(crate) async fn start(args: &Args) -> Result<Self, Box<dyn Error + Send + Sync>> {
-        let topics = [EVENTS, DEAD_LETTERS].map(|topic| NewTopic::new(topic, args.partitions as i32));
+        let topics =
+            [EVENTS, DEAD_LETTERS].map(|topic| NewTopic::new(topic, args.partitions as i32));
         if let Some(bootstrap_servers) = &args.bootstrap {
             create_topics(bootstrap_servers, &KafkaSettings::new(), &topics).await?;
-            return Ok(Self::Yours { bootstrap_servers: bootstrap_servers.clone() });
+            return Ok(Self::Yours {
+                bootstrap_servers: bootstrap_servers.clone(),
+            });
         }
         let broker = EmbeddedBroker::start(EmbeddedBrokerOptions::default())?;
         for topic in &topics {
@@ -44,7 +47,8 @@ impl Cluster {
         match self {
             Self::Embedded(_) => {
                 let mut settings = EmbeddedBroker::client_settings();
-                // Each group has one member, which no rebalance is quick for, and which a busy machine is not to throw out.
+                // Each group has one member, which no rebalance is quick for, and which a busy
+                // machine is not to throw out.
                 settings.insert("session.timeout.ms".into(), "6000".into());
                 settings
             }
@@ -62,15 +66,27 @@ impl Cluster {
 
     /// What the embedded broker dropped before it was read, which must be nothing.
     pub(crate) fn dropped_unread(&self) -> Vec<String> {
-        let Self::Embedded(broker) = self else { return Vec::new() };
+        let Self::Embedded(broker) = self else {
+            return Vec::new();
+        };
         match broker.look_for_evictions() {
             Ok(evictions) => evictions.iter().map(dropped).collect(),
-            Err(error) => vec![format!("it is not known whether the embedded broker dropped records: {error}")],
+            Err(error) => vec![format!(
+                "it is not known whether the embedded broker dropped records: {error}"
+            )],
         }
     }
 }
 
 fn dropped(eviction: &Eviction) -> String {
-    let Eviction { topic, partition, first_offset, records, .. } = eviction;
-    format!("the embedded broker dropped {records} unread records of {topic}-{partition} from offset {first_offset}")
+    let Eviction {
+        topic,
+        partition,
+        first_offset,
+        records,
+        ..
+    } = eviction;
+    format!(
+        "the embedded broker dropped {records} unread records of {topic}-{partition} from offset {first_offset}"
+    )
 }

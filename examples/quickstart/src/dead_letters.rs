@@ -11,10 +11,11 @@ use tokio::sync::watch;
 
 use crate::tally::Tally;
 
-/// Every task carries it: the run and the task's index in the plan, as `run/index`. A dead letter keeps the headers that
-/// the record had, so it tells even which event an undecodable record was.
+/// Every task carries it: the run and the task's index in the plan, as `run/index`. A dead letter
+/// keeps the headers that the record had, so it tells even which event an undecodable record was.
 pub(crate) const EVENT_HEADER: &str = "car-park-event";
-/// A record with this header is no dead letter. It marks the end of a partition for the run that it names.
+/// A record with this header is no dead letter. It marks the end of a partition for the run that it
+/// names.
 const FENCE_HEADER: &str = "car-park-fence";
 
 /// What was read from the dead-letter topic. Holds at most one dead letter per event.
@@ -37,7 +38,12 @@ pub(crate) struct DeadLetter {
 impl DeadLetters {
     pub(crate) fn new(run: &str, tally: Arc<Tally>) -> Arc<Self> {
         let fences = watch::Sender::new(BTreeSet::new());
-        Arc::new(Self { run: run.to_owned(), tally, read: Mutex::default(), fences })
+        Arc::new(Self {
+            run: run.to_owned(),
+            tally,
+            read: Mutex::default(),
+            fences,
+        })
     }
 
     /// The dead letters so far, by the index of their event.
@@ -47,17 +53,23 @@ impl DeadLetters {
 
     /// Waits until everything has been read that is on these partitions now.
     ///
-    /// Writes a marker to the end of each and waits until it comes out at the other side. It must have one reader
-    /// with a concurrency of one: that reads a partition in its order.
+    /// Writes a marker to the end of each and waits until it comes out at the other side. It must
+    /// have one reader with a concurrency of one: that reads a partition in its order.
     pub(crate) async fn read_to_the_end(
         &self,
         producer: &TaskProducer,
         partitions: &BTreeSet<i32>,
         within: Duration,
     ) -> Result<(), Box<dyn Error + Send + Sync>> {
-        let fence = |partition: &i32| NewTask::tombstone().header(FENCE_HEADER, self.run.clone()).partition(*partition);
+        let fence = |partition: &i32| {
+            NewTask::tombstone()
+                .header(FENCE_HEADER, self.run.clone())
+                .partition(*partition)
+        };
         let answers = producer.enqueue_all(partitions.iter().map(fence)).await;
-        answers.into_iter().collect::<Result<Vec<_>, EnqueueError>>()?;
+        answers
+            .into_iter()
+            .collect::<Result<Vec<_>, EnqueueError>>()?;
         let mut fences = self.fences.subscribe();
         let all = fences.wait_for(|seen| seen.is_superset(partitions));
         match tokio::time::timeout(within, all).await {
@@ -70,7 +82,17 @@ impl DeadLetters {
         if headers.last_str(FENCE_HEADER) == Some(&self.run) {
             self.fences.send_if_modified(|seen| seen.insert(partition));
         } else if let Some(index) = self.event_of(headers) {
-            let first = self.book().insert(index, DeadLetter { headers: headers.clone(), key, value }).is_none();
+            let first = self
+                .book()
+                .insert(
+                    index,
+                    DeadLetter {
+                        headers: headers.clone(),
+                        key,
+                        value,
+                    },
+                )
+                .is_none();
             if first {
                 self.tally.count_dead_lettered();
             }
@@ -95,7 +117,12 @@ pub(crate) struct Reader(pub(crate) Arc<DeadLetters>);
 impl Processor<Bytes> for Reader {
     async fn process(&self, task: Task<Bytes>) -> Result<(), TaskError> {
         let key = task.key().map(Bytes::copy_from_slice);
-        self.0.note(task.partition(), task.headers(), key, task.payload().clone());
+        self.0.note(
+            task.partition(),
+            task.headers(),
+            key,
+            task.payload().clone(),
+        );
         Ok(())
     }
 }
@@ -105,7 +132,9 @@ mod tests {
     use super::*;
 
     fn headers(of: &[(&str, &str)]) -> Headers {
-        of.iter().map(|(name, value)| (*name, value.to_string())).collect()
+        of.iter()
+            .map(|(name, value)| (*name, value.to_string()))
+            .collect()
     }
 
     #[test]

@@ -1,4 +1,5 @@
-//! Chance that can be repeated: a roll depends on the seed and on what it is rolled for, never on time or on order.
+//! Chance that can be repeated: a roll depends on the seed and on what it is rolled for, never on
+//! time or on order.
 
 /// Dice that fall the same way in every run with the same seed.
 #[derive(Clone, Copy, Debug)]
@@ -14,12 +15,22 @@ impl Dice {
     /// A number that looks random, for this question about this subject.
     pub(crate) fn roll(self, question: &str, subject: &str, numbers: [u64; 2]) -> u64 {
         let texts = [question.as_bytes(), &[0xff], subject.as_bytes()].concat();
-        let hash = texts.iter().fold(mix(self.seed), |hash, byte| (hash ^ u64::from(*byte)).wrapping_mul(FNV_PRIME));
-        numbers.into_iter().fold(mix(hash), |hash, number| mix(hash ^ number))
+        let hash = texts.iter().fold(mix(self.seed), |hash, byte| {
+            (hash ^ u64::from(*byte)).wrapping_mul(FNV_PRIME)
+        });
+        numbers
+            .into_iter()
+            .fold(mix(hash), |hash, number| mix(hash ^ number))
     }
 
     /// Whether the question comes up yes, which it does once in `one_in` times on average.
-    pub(crate) fn once_in(self, one_in: u64, question: &str, subject: &str, numbers: [u64; 2]) -> bool {
+    pub(crate) fn once_in(
+        self,
+        one_in: u64,
+        question: &str,
+        subject: &str,
+        numbers: [u64; 2],
+    ) -> bool {
         self.roll(question, subject, numbers).is_multiple_of(one_in)
     }
 }
@@ -40,7 +51,8 @@ mod tests {
 
     #[test]
     fn the_same_question_gets_the_same_answer_and_any_change_gets_another() {
-        let roll = |seed, question, subject, numbers| Dice::new(seed).roll(question, subject, numbers);
+        let roll =
+            |seed, question, subject, numbers| Dice::new(seed).roll(question, subject, numbers);
         let first = roll(1, "rain", "monday", [1, 2]);
         assert_eq!(first, roll(1, "rain", "monday", [1, 2]));
         for other in [
@@ -57,7 +69,9 @@ mod tests {
     #[test]
     fn once_in_ten_comes_up_about_once_in_ten_times() {
         let dice = Dice::new(7);
-        let hits = (0..10_000).filter(|n| dice.once_in(10, "rain", "monday", [*n, 0])).count();
+        let hits = (0..10_000)
+            .filter(|n| dice.once_in(10, "rain", "monday", [*n, 0]))
+            .count();
         assert!((900..1_100).contains(&hits), "{hits} of 10,000");
     }
 }

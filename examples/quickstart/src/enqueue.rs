@@ -31,12 +31,16 @@ pub(crate) struct Place {
 impl Written {
     /// The partitions that were written to.
     pub(crate) fn partitions(&self) -> BTreeSet<i32> {
-        self.answers.iter().flatten().map(|place| place.partition).collect()
+        self.answers
+            .iter()
+            .flatten()
+            .map(|place| place.partition)
+            .collect()
     }
 }
 
-/// Enqueues all events, or as many as it can until it is told to stop or the broker refuses one: so many a second, or as
-/// fast as the broker takes them.
+/// Enqueues all events, or as many as it can until it is told to stop or the broker refuses one: so
+/// many a second, or as fast as the broker takes them.
 pub(crate) async fn enqueue(
     producer: &TaskProducer,
     plan: &Plan,
@@ -55,14 +59,24 @@ pub(crate) async fn enqueue(
         }
         let first = written.answers.len();
         let batch = first..plan.events().len().min(first + size);
-        // One answer per task, in the same order. The tasks of a batch are queued in order, so those of one vehicle are.
-        for answer in producer.enqueue_all(batch.map(|index| task(plan, index))).await {
+        // One answer per task, in the same order. The tasks of a batch are queued in order, so
+        // those of one vehicle are.
+        for answer in producer
+            .enqueue_all(batch.map(|index| task(plan, index)))
+            .await
+        {
             written.answers.push(match answer {
-                Ok(enqueued) => Ok(Place { partition: enqueued.partition, offset: enqueued.offset }),
+                Ok(enqueued) => Ok(Place {
+                    partition: enqueued.partition,
+                    offset: enqueued.offset,
+                }),
                 Err(error) => Err(error.to_string()),
             });
         }
-        let acknowledged = written.answers[first..].iter().filter(|answer| answer.is_ok()).count();
+        let acknowledged = written.answers[first..]
+            .iter()
+            .filter(|answer| answer.is_ok())
+            .count();
         tally.count_enqueued(acknowledged as u64);
         if acknowledged < written.answers.len() - first {
             break;
@@ -85,5 +99,6 @@ fn task(plan: &Plan, index: usize) -> NewTask {
         Fate::Undecodable => NewTask::new(plan.value(index)),
         _ => NewTask::json(&plan.event(index)).expect("strings and numbers serialize"),
     };
-    task.key(plan.key(index).to_owned()).header(EVENT_HEADER, format!("{}/{index}", plan.run()))
+    task.key(plan.key(index).to_owned())
+        .header(EVENT_HEADER, format!("{}/{index}", plan.run()))
 }

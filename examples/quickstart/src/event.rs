@@ -10,11 +10,13 @@ pub(crate) struct ParkingEvent {
     pub(crate) event: Movement,
     /// Milliseconds since the Unix epoch.
     pub(crate) at: u64,
-    /// Counts the events of this vehicle from 1, so that a gap or a swap can be seen at the far end.
+    /// Counts the events of this vehicle from 1, so that a gap or a swap can be seen at the far
+    /// end.
     pub(crate) seq: u32,
     /// The phone to notify.
     pub(crate) device: String,
-    /// The run of this example that wrote the event. A topic on a real cluster may still hold those of an earlier run.
+    /// The run of this example that wrote the event. A topic on a real cluster may still hold those
+    /// of an earlier run.
     pub(crate) run: String,
 }
 
@@ -39,8 +41,7 @@ mod tests {
             device: "phone-KL-0001".into(),
             run: "r1".into(),
         };
-        let json =
-            r#"{"vehicle":"KL-0001","event":"entered","at":1700000000000,"seq":1,"device":"phone-KL-0001","run":"r1"}"#;
+        let json = r#"{"vehicle":"KL-0001","event":"entered","at":1700000000000,"seq":1,"device":"phone-KL-0001","run":"r1"}"#;
         assert_eq!(serde_json::to_string(&event).unwrap(), json);
         assert_eq!(serde_json::from_str::<ParkingEvent>(json).unwrap(), event);
     }

@@ -28,8 +28,8 @@ async fn ctrl_c() {
     }
 }
 
-/// What `docker stop`, Kubernetes and systemd send. The first process of a container that does not wait for it never hears it, and is
-/// killed later, in the middle of its work.
+/// What `docker stop`, Kubernetes and systemd send. The first process of a container that does not
+/// wait for it never hears it, and is killed later, in the middle of its work.
 #[cfg(unix)]
 async fn terminated() {
     use tokio::signal::unix::{SignalKind, signal};

@@ -1,8 +1,9 @@
 //! Vehicles enter and leave a car park; keylane turns the events into push notifications.
 //!
-//! Read [`processor`] first: that is what you would write yourself. [`run`] below is how it is put to work. Everything else
-//! is the world around it: a [producer](enqueue), a [push gateway](gateway) with its moods, some planned
-//! [trouble], and an [audit] of the result from the far ends.
+//! Read [`processor`] first: that is what you would write yourself. [`run`] below is how it is put
+//! to work. Everything else is the world around it: a [producer](enqueue), a [push
+//! gateway](gateway) with its moods, some planned [trouble], and an [audit] of the result from the
+//! far ends.
 
 mod args;
 mod audit;
@@ -31,8 +32,8 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use clap::Parser;
 use keylane::http::{AdminServer, AdminServerBuilder};
 use keylane::{
-    Backoff, DeadLetter, Exhausted, FailureReason, Json, Raw, Retry, Subscription, SubscriptionBuilder, TaskProducer,
-    TaskProducerError,
+    Backoff, DeadLetter, Exhausted, FailureReason, Json, Raw, Retry, Subscription,
+    SubscriptionBuilder, TaskProducer, TaskProducerError,
 };
 use tokio_util::sync::CancellationToken;
 use tracing_subscriber::EnvFilter;
@@ -55,7 +56,8 @@ const DEAD_LETTERS: &str = "parking-events-dlq";
 const GROUP: &str = "parking-notifier";
 const AUDIT_GROUP: &str = "parking-dead-letter-audit";
 
-/// Longer than any back-off of the example and than Kafka waits for a group member that has vanished.
+/// Longer than any back-off of the example and than Kafka waits for a group member that has
+/// vanished.
 const PATIENCE: Duration = Duration::from_secs(60);
 /// For what must be quick once the work is over.
 const WIND_UP: Duration = Duration::from_secs(30);
@@ -63,9 +65,13 @@ const WIND_UP: Duration = Duration::from_secs(30);
 #[tokio::main]
 async fn main() -> ExitCode {
     let args = Args::parse();
-    // Failed attempts and dead letters are this example's daily bread: RUST_LOG=keylane=info shows them.
+    // Failed attempts and dead letters are this example's daily bread: RUST_LOG=keylane=info shows
+    // them.
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("error"));
-    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
+    tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .init();
     bug::print_only_other_panics();
 
     let interrupt = interrupt::token();
@@ -73,10 +79,17 @@ async fn main() -> ExitCode {
         Ok(report) => {
             print!("{report}");
             if args.linger && !interrupt.is_cancelled() {
-                eprintln!("still serving http://{}/metrics until Ctrl-C", report.metrics);
+                eprintln!(
+                    "still serving http://{}/metrics until Ctrl-C",
+                    report.metrics
+                );
                 interrupt.cancelled().await;
             }
-            if report.passed() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+            if report.passed() {
+                ExitCode::SUCCESS
+            } else {
+                ExitCode::FAILURE
+            }
         }
         Err(error) => {
             eprintln!("error: {}", with_causes(&*error));
@@ -85,30 +98,51 @@ async fn main() -> ExitCode {
     }
 }
 
-async fn run(args: &Args, interrupt: &CancellationToken) -> Result<Report, Box<dyn Error + Send + Sync>> {
+async fn run(
+    args: &Args,
+    interrupt: &CancellationToken,
+) -> Result<Report, Box<dyn Error + Send + Sync>> {
     args.validate()?;
     let metrics = keylane::metrics::serve_prometheus(args.metrics_addr)?;
     // Before the subscriptions, so that it can say that they have not started yet.
-    let admin = admin_server(args).metrics(metrics.handle().clone()).start()?;
+    let admin = admin_server(args)
+        .metrics(metrics.handle().clone())
+        .start()?;
     let cluster = Cluster::start(args).await?;
     let trouble = Trouble::new(args.seed);
     let plan = Arc::new(plan(args, trouble)?);
     let tally = Arc::new(Tally::default());
-    let gateway = Gateway::start(plan.run(), plan.registered_devices(), trouble, tally.clone()).await?;
+    let gateway = Gateway::start(
+        plan.run(),
+        plan.registered_devices(),
+        trouble,
+        tally.clone(),
+    )
+    .await?;
     let bug = Bug::new(trouble, plan.run());
     let dead_letters = DeadLetters::new(plan.run(), tally.clone());
 
     let notifier = subscription(&cluster, GROUP, EVENTS)
         .concurrency(args.concurrency as usize)
-        // In place: the vehicle waits, so its order is kept. By count, since the audit counts attempts; a service of yours is
-        // better off with `Retry::for_at_least`. What panics each time is a bug here and no outage: it is not held.
+        // In place: the vehicle waits, so its order is kept. By count, since the audit counts
+        // attempts; a service of yours is better off with `Retry::for_at_least`. What panics each
+        // time is a bug here and no outage: it is not held.
         .retry(
             Retry::in_place(RETRIES)
-                .backoff(Backoff::exponential(Duration::from_millis(100), Duration::from_secs(5)))
+                .backoff(Backoff::exponential(
+                    Duration::from_millis(100),
+                    Duration::from_secs(5),
+                ))
                 .on(FailureReason::Panic, Exhausted::DeadLetter),
         )
         .dead_letter(DeadLetter::topic(DEAD_LETTERS))
-        .start(Json, Notifier { gateway: PushClient::new(gateway.address())?, bug: bug.clone() })
+        .start(
+            Json,
+            Notifier {
+                gateway: PushClient::new(gateway.address())?,
+                bug: bug.clone(),
+            },
+        )
         .await?;
     // One at a time, because it looks for the end of each partition.
     let audit = subscription(&cluster, AUDIT_GROUP, DEAD_LETTERS)
@@ -118,7 +152,10 @@ async fn run(args: &Args, interrupt: &CancellationToken) -> Result<Report, Box<d
     for subscription in [&notifier, &audit] {
         admin.add(subscription.handle())?;
     }
-    eprintln!("admin       http://{}/v1/subscriptions (while this runs)", admin.local_addr());
+    eprintln!(
+        "admin       http://{}/v1/subscriptions (while this runs)",
+        admin.local_addr()
+    );
 
     let stop_enqueuing = interrupt.child_token();
     let enqueuing = {
@@ -133,8 +170,15 @@ async fn run(args: &Args, interrupt: &CancellationToken) -> Result<Report, Box<d
 
     let mut ended = Ended::Interrupted;
     let all_enqueued = || enqueuing.is_finished();
-    let watching = progress::watch(&tally, args.events.into(), all_enqueued, interrupt, PATIENCE);
-    // Until all is done, or Ctrl-C or SIGTERM comes: then what has started is finished, and committed, before this returns.
+    let watching = progress::watch(
+        &tally,
+        args.events.into(),
+        all_enqueued,
+        interrupt,
+        PATIENCE,
+    );
+    // Until all is done, or Ctrl-C or SIGTERM comes: then what has started is finished, and
+    // committed, before this returns.
     let ran = notifier.run_until(async { ended = watching.await }).await;
     if let Err(error) = ran {
         ended = Ended::Failed(error.to_string());
@@ -145,10 +189,22 @@ async fn run(args: &Args, interrupt: &CancellationToken) -> Result<Report, Box<d
     let (written, closed) = enqueuing.await?;
     let mut faults: Vec<String> = closed.err().iter().map(ToString::to_string).collect();
     let fences = producer(&cluster, DEAD_LETTERS).await?;
-    if let Err(error) = dead_letters.read_to_the_end(&fences, &written.partitions(), WIND_UP).await {
-        faults.push(format!("the dead-letter topic was not read to its end: {error}"));
+    if let Err(error) = dead_letters
+        .read_to_the_end(&fences, &written.partitions(), WIND_UP)
+        .await
+    {
+        faults.push(format!(
+            "the dead-letter topic was not read to its end: {error}"
+        ));
     }
-    faults.extend(fences.close(WIND_UP).await.err().iter().map(ToString::to_string));
+    faults.extend(
+        fences
+            .close(WIND_UP)
+            .await
+            .err()
+            .iter()
+            .map(ToString::to_string),
+    );
     faults.extend(audit.shutdown().await.err().iter().map(ToString::to_string));
     faults.extend(tokio::task::block_in_place(|| cluster.dropped_unread()));
     admin.shutdown().await;
@@ -159,7 +215,12 @@ async fn run(args: &Args, interrupt: &CancellationToken) -> Result<Report, Box<d
         ended,
         elapsed,
         planned: plan.totals(trouble, written.answers.len()),
-        outcome: audit::audit(&plan, &written, &journal.of_run(plan.run()), &dead_letters.read()),
+        outcome: audit::audit(
+            &plan,
+            &written,
+            &journal.of_run(plan.run()),
+            &dead_letters.read(),
+        ),
         settled: Settled::read(&metrics.handle().render(), GROUP),
         panics: bug.struck(),
         requests_of_other_runs: journal.of_other_runs(plan.run()),
@@ -170,7 +231,13 @@ async fn run(args: &Args, interrupt: &CancellationToken) -> Result<Report, Box<d
 
 fn plan(args: &Args, trouble: Trouble) -> Result<Plan, Box<dyn Error + Send + Sync>> {
     let now = SystemTime::now().duration_since(UNIX_EPOCH)?;
-    Ok(Plan::new(trouble, args.vehicles as usize, args.events as usize, args.seed, now.as_millis() as u64))
+    Ok(Plan::new(
+        trouble,
+        args.vehicles as usize,
+        args.events as usize,
+        args.seed,
+        now.as_millis() as u64,
+    ))
 }
 
 fn admin_server(args: &Args) -> AdminServerBuilder {
@@ -196,7 +263,8 @@ async fn producer(cluster: &Cluster, topic: &str) -> Result<TaskProducer, TaskPr
         .await
 }
 
-/// The error and what caused it. Some messages tell their cause themselves, so it is not told again.
+/// The error and what caused it. Some messages tell their cause themselves, so it is not told
+/// again.
 fn with_causes(error: &dyn Error) -> String {
     let mut text = error.to_string();
     let mut cause = error.source();

@@ -64,19 +64,37 @@ pub(crate) struct Totals {
 
 impl Plan {
     /// Plans a run; `started_millis` (since the Unix epoch) names it.
-    pub(crate) fn new(trouble: Trouble, vehicles: usize, events: usize, seed: u64, started_millis: u64) -> Self {
+    pub(crate) fn new(
+        trouble: Trouble,
+        vehicles: usize,
+        events: usize,
+        seed: u64,
+        started_millis: u64,
+    ) -> Self {
         let dice = crate::dice::Dice::new(seed);
-        let vehicles: Vec<_> = (1..=vehicles).map(|number| format!("KL-{number:04}")).collect();
+        let vehicles: Vec<_> = (1..=vehicles)
+            .map(|number| format!("KL-{number:04}"))
+            .collect();
         let mut last_seq = vec![0_u32; vehicles.len()];
         let events = (0..events)
             .map(|index| {
-                let vehicle = (dice.roll("vehicle", "", [index as u64, 0]) % vehicles.len() as u64) as usize;
+                let vehicle =
+                    (dice.roll("vehicle", "", [index as u64, 0]) % vehicles.len() as u64) as usize;
                 last_seq[vehicle] += 1;
                 let seq = last_seq[vehicle];
-                PlannedEvent { vehicle, seq, fate: fate(trouble, &vehicles[vehicle], seq) }
+                PlannedEvent {
+                    vehicle,
+                    seq,
+                    fate: fate(trouble, &vehicles[vehicle], seq),
+                }
             })
             .collect();
-        Self { run: format!("{started_millis:x}"), started_millis, vehicles, events }
+        Self {
+            run: format!("{started_millis:x}"),
+            started_millis,
+            vehicles,
+            events,
+        }
     }
 
     /// The name of the run, which every event and every header of it carries.
@@ -100,17 +118,26 @@ impl Plan {
         let phone = phone(vehicle);
         ParkingEvent {
             vehicle: vehicle.clone(),
-            event: if seq % 2 == 1 { Movement::Entered } else { Movement::Left },
+            event: if seq % 2 == 1 {
+                Movement::Entered
+            } else {
+                Movement::Left
+            },
             at: self.started_millis + index as u64,
             seq,
-            device: if fate == Fate::UnknownDevice { format!("lost-{phone}") } else { phone },
+            device: if fate == Fate::UnknownDevice {
+                format!("lost-{phone}")
+            } else {
+                phone
+            },
             run: self.run.clone(),
         }
     }
 
     /// The value of the record at `index`, bit for bit.
     pub(crate) fn value(&self, index: usize) -> Bytes {
-        let mut json = serde_json::to_vec(&self.event(index)).expect("strings and numbers serialize");
+        let mut json =
+            serde_json::to_vec(&self.event(index)).expect("strings and numbers serialize");
         if self.events[index].fate == Fate::Undecodable {
             json.truncate(json.len() / 2);
         }
@@ -138,7 +165,9 @@ impl Plan {
                 Fate::AlwaysPanics => totals.panics += 1 + u64::from(RETRIES),
                 Fate::Notified | Fate::UnknownDevice => {
                     totals.panics += u64::from(trouble.panics_once(vehicle, seq));
-                    totals.busy += (0..).take_while(|nth| trouble.gateway_is_busy(vehicle, seq, *nth)).count() as u64;
+                    totals.busy += (0..)
+                        .take_while(|nth| trouble.gateway_is_busy(vehicle, seq, *nth))
+                        .count() as u64;
                 }
             }
         }
@@ -181,7 +210,12 @@ mod tests {
     fn every_vehicle_counts_its_events_from_one_without_a_gap() {
         let plan = plan(1);
         for vehicle in 0..plan.vehicles.len() {
-            let own: Vec<_> = plan.events().iter().filter(|event| event.vehicle == vehicle).map(|e| e.seq).collect();
+            let own: Vec<_> = plan
+                .events()
+                .iter()
+                .filter(|event| event.vehicle == vehicle)
+                .map(|e| e.seq)
+                .collect();
             assert_eq!(own, (1..=own.len() as u32).collect::<Vec<_>>());
         }
     }
@@ -189,8 +223,18 @@ mod tests {
     #[test]
     fn every_kind_of_trouble_is_in_the_plan_and_the_totals_add_up() {
         let totals = plan(1).totals(Trouble::new(1), usize::MAX);
-        let Totals { notified, undecodable, unknown_device, always_panics, panics, busy } = totals;
-        assert_eq!(notified + undecodable + unknown_device + always_panics, 5_000);
+        let Totals {
+            notified,
+            undecodable,
+            unknown_device,
+            always_panics,
+            panics,
+            busy,
+        } = totals;
+        assert_eq!(
+            notified + undecodable + unknown_device + always_panics,
+            5_000
+        );
         for count in [notified, undecodable, unknown_device, always_panics, busy] {
             assert!(count > 0, "{totals:?}");
         }
@@ -202,7 +246,11 @@ mod tests {
         let plan = plan(1);
         for (index, planned) in plan.events().iter().enumerate() {
             let decoded = serde_json::from_slice::<ParkingEvent>(&plan.value(index));
-            assert_eq!(decoded.is_err(), planned.fate == Fate::Undecodable, "event {index}");
+            assert_eq!(
+                decoded.is_err(),
+                planned.fate == Fate::Undecodable,
+                "event {index}"
+            );
         }
     }
 

@@ -16,16 +16,23 @@ pub(crate) struct Notifier {
 impl Processor<ParkingEvent> for Notifier {
     async fn process(&self, task: Task<ParkingEvent>) -> Result<(), TaskError> {
         let event = task.payload();
-        // Panics now and then, as code does. keylane treats that as a failed attempt of this one task.
+        // Panics now and then, as code does. keylane treats that as a failed attempt of this one
+        // task.
         self.bug.strike(event, task.attempt());
 
         // `?` makes any error a retryable one: the gateway may be back in a moment.
         match self.gateway.push(&notification(event)).await? {
             Answer::Accepted => Ok(()),
-            // The gateway knows best when to come back. Later events of this vehicle wait, all others go on.
-            Answer::Busy { retry_after } => Err(TaskError::retry_after("the gateway is busy", retry_after)),
+            // The gateway knows best when to come back. Later events of this vehicle wait, all
+            // others go on.
+            Answer::Busy { retry_after } => {
+                Err(TaskError::retry_after("the gateway is busy", retry_after))
+            }
             // No retry will help: to the dead-letter topic at once.
-            Answer::UnknownDevice => Err(TaskError::fatal(format!("no device {} is registered", event.device))),
+            Answer::UnknownDevice => Err(TaskError::fatal(format!(
+                "no device {} is registered",
+                event.device
+            ))),
         }
     }
 }

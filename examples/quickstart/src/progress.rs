@@ -15,8 +15,8 @@ const REDRAW: Duration = Duration::from_millis(100);
 const PLAIN_LINE: Duration = Duration::from_secs(2);
 const BAR: usize = 24;
 
-/// Returns when every enqueued event has its result, when it is told to stop, or when nothing has moved for as long as
-/// `patience` reaches.
+/// Returns when every enqueued event has its result, when it is told to stop, or when nothing has
+/// moved for as long as `patience` reaches.
 pub(crate) async fn watch(
     tally: &Tally,
     planned: u64,
@@ -49,7 +49,14 @@ pub(crate) async fn watch(
         } else {
             None
         };
-        screen.show(&Line { counts, planned, elapsed: began.elapsed() }, ended.is_some());
+        screen.show(
+            &Line {
+                counts,
+                planned,
+                elapsed: began.elapsed(),
+            },
+            ended.is_some(),
+        );
         if let Some(ended) = ended {
             return ended;
         }
@@ -64,10 +71,14 @@ struct Screen {
 
 impl Screen {
     fn new() -> Self {
-        Self { terminal: io::stderr().is_terminal(), next_line: Instant::now() }
+        Self {
+            terminal: io::stderr().is_terminal(),
+            next_line: Instant::now(),
+        }
     }
 
-    /// A progress line that cannot be written is no reason to stop, so failures to write are left alone.
+    /// A progress line that cannot be written is no reason to stop, so failures to write are left
+    /// alone.
     fn show(&mut self, line: &Line, last: bool) {
         let mut stderr = io::stderr().lock();
         if self.terminal {
@@ -88,16 +99,37 @@ struct Line {
 
 impl fmt::Display for Line {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Counts { enqueued, done, dead_lettered, leftovers } = self.counts;
+        let Counts {
+            enqueued,
+            done,
+            dead_lettered,
+            leftovers,
+        } = self.counts;
         let share = self.counts.settled().min(self.planned) as f64 / self.planned.max(1) as f64;
         // Rounded down: a full bar and 100 % mean all of them.
         let filled = (share * BAR as f64) as usize;
-        write!(f, "[{}{}] {:3} %", "#".repeat(filled), ".".repeat(BAR - filled), (share * 100.0) as u32)?;
-        write!(f, "  enqueued {}  done {}", grouped(enqueued), grouped(done))?;
+        write!(
+            f,
+            "[{}{}] {:3} %",
+            "#".repeat(filled),
+            ".".repeat(BAR - filled),
+            (share * 100.0) as u32
+        )?;
+        write!(
+            f,
+            "  enqueued {}  done {}",
+            grouped(enqueued),
+            grouped(done)
+        )?;
         if leftovers > 0 {
             write!(f, "  of earlier runs {}", grouped(leftovers))?;
         }
-        write!(f, "  dead {}  {:.1} s", grouped(dead_lettered), self.elapsed.as_secs_f64())
+        write!(
+            f,
+            "  dead {}  {:.1} s",
+            grouped(dead_lettered),
+            self.elapsed.as_secs_f64()
+        )
     }
 }
 
@@ -110,13 +142,26 @@ mod tests {
     const PATIENCE: Duration = Duration::from_secs(60);
 
     fn line(done: u64, dead_lettered: u64) -> String {
-        let counts = Counts { enqueued: 20_000, done, dead_lettered, leftovers: 0 };
-        Line { counts, planned: 20_000, elapsed: Duration::from_millis(3_210) }.to_string()
+        let counts = Counts {
+            enqueued: 20_000,
+            done,
+            dead_lettered,
+            leftovers: 0,
+        };
+        Line {
+            counts,
+            planned: 20_000,
+            elapsed: Duration::from_millis(3_210),
+        }
+        .to_string()
     }
 
     #[test]
     fn the_bar_is_full_only_when_all_is_done() {
-        assert_eq!(line(0, 0), "[........................]   0 %  enqueued 20,000  done 0  dead 0  3.2 s");
+        assert_eq!(
+            line(0, 0),
+            "[........................]   0 %  enqueued 20,000  done 0  dead 0  3.2 s"
+        );
         assert!(line(19_900, 99).starts_with("[#######################.]  99 %"));
         assert!(line(19_900, 100).starts_with("[########################] 100 %"));
         assert!(line(19_900, 100).len() < 80);
@@ -128,7 +173,10 @@ mod tests {
         tally.count_enqueued(2);
         tally.count_done();
         tally.count_dead_lettered();
-        assert_eq!(watch(&tally, 2, || true, &CancellationToken::new(), PATIENCE).await, Ended::AllDone);
+        assert_eq!(
+            watch(&tally, 2, || true, &CancellationToken::new(), PATIENCE).await,
+            Ended::AllDone
+        );
     }
 
     #[tokio::test]
@@ -147,7 +195,19 @@ mod tests {
     async fn it_gives_up_when_nothing_moves() {
         let tally = Tally::default();
         tally.count_enqueued(1);
-        let ended = watch(&tally, 2, || true, &CancellationToken::new(), Duration::ZERO).await;
-        assert_eq!(ended, Ended::Stalled { after: Duration::ZERO });
+        let ended = watch(
+            &tally,
+            2,
+            || true,
+            &CancellationToken::new(),
+            Duration::ZERO,
+        )
+        .await;
+        assert_eq!(
+            ended,
+            Ended::Stalled {
+                after: Duration::ZERO
+            }
+        );
     }
 }

@@ -55,7 +55,10 @@ impl Report {
     /// Enqueued events with no result, or how many results there are too many.
     fn unprocessed(&self) -> Result<u64, u64> {
         let results = self.outcome.done + self.dead_lettered();
-        self.outcome.enqueued.checked_sub(results).ok_or_else(|| results - self.outcome.enqueued)
+        self.outcome
+            .enqueued
+            .checked_sub(results)
+            .ok_or_else(|| results - self.outcome.enqueued)
     }
 
     /// All that must not be. None of it means that the run has passed.
@@ -75,7 +78,10 @@ impl Report {
     fn problem_of_the_end(&self) -> Option<String> {
         match &self.ended {
             Ended::AllDone | Ended::Interrupted => None,
-            Ended::Stalled { after } => Some(format!("nothing moved for {} s, so the run was ended", after.as_secs())),
+            Ended::Stalled { after } => Some(format!(
+                "nothing moved for {} s, so the run was ended",
+                after.as_secs()
+            )),
             Ended::Failed(error) => Some(format!("the subscription ended with an error: {error}")),
         }
     }
@@ -83,27 +89,50 @@ impl Report {
     fn problems_of_the_sum(&self) -> Vec<String> {
         let mut problems = Vec::new();
         if let Some((events, error)) = &self.outcome.unacknowledged {
-            problems.push(format!("{} events were not acknowledged; the first: {error}", grouped(*events)));
+            problems.push(format!(
+                "{} events were not acknowledged; the first: {error}",
+                grouped(*events)
+            ));
         }
         match self.unprocessed() {
             Ok(0) => {}
             Ok(unprocessed) if self.ended == Ended::AllDone => {
-                problems.push(format!("{} enqueued events have vanished", grouped(unprocessed)));
+                problems.push(format!(
+                    "{} enqueued events have vanished",
+                    grouped(unprocessed)
+                ));
             }
             Ok(_) => {}
-            Err(surplus) => problems.push(format!("there are {} results too many", grouped(surplus))),
+            Err(surplus) => {
+                problems.push(format!("there are {} results too many", grouped(surplus)))
+            }
         }
         problems
     }
 
     fn differences_from_the_plan(&self) -> Vec<String> {
-        let Totals { notified, undecodable, unknown_device, always_panics, panics, busy } = self.planned;
+        let Totals {
+            notified,
+            undecodable,
+            unknown_device,
+            always_panics,
+            panics,
+            busy,
+        } = self.planned;
         let outcome = &self.outcome;
         let dead = |reason| outcome.dead_lettered.get(reason).copied().unwrap_or(0);
         let mut pairs = vec![
             ("notifications done", outcome.done, notified),
-            ("dead letters in all", self.dead_lettered(), undecodable + unknown_device + always_panics),
-            ("dead letters as undecodable", dead("undecodable"), undecodable),
+            (
+                "dead letters in all",
+                self.dead_lettered(),
+                undecodable + unknown_device + always_panics,
+            ),
+            (
+                "dead letters as undecodable",
+                dead("undecodable"),
+                undecodable,
+            ),
             ("dead letters as fatal", dead("fatal"), unknown_device),
             ("dead letters as panic", dead("panic"), always_panics),
         ];
@@ -114,15 +143,20 @@ impl Report {
         }
         let differing = pairs.into_iter().filter(|(_, is, planned)| is != planned);
         differing
-            .map(|(what, is, planned)| format!("{what}: {}, planned were {}", grouped(is), grouped(planned)))
+            .map(|(what, is, planned)| {
+                format!("{what}: {}, planned were {}", grouped(is), grouped(planned))
+            })
             .collect()
     }
 
-    /// keylane's word against that of the far ends. A record that was delivered again is counted again, and one of an
-    /// earlier run is counted too.
+    /// keylane's word against that of the far ends. A record that was delivered again is counted
+    /// again, and one of an earlier run is counted too.
     fn difference_from_the_metrics(&self) -> Option<String> {
         let exact = self.outcome.duplicates == 0 && self.requests_of_other_runs == 0;
-        let Settled { done, dead_lettered } = self.settled;
+        let Settled {
+            done,
+            dead_lettered,
+        } = self.settled;
         let far_ends = (self.outcome.done, self.dead_lettered());
         let agrees = match exact {
             true => (done, dead_lettered) == far_ends,
@@ -140,9 +174,16 @@ impl Report {
 }
 
 fn some<T: fmt::Display>(problems: &[T]) -> Vec<String> {
-    let mut shown: Vec<_> = problems.iter().take(SHOWN).map(ToString::to_string).collect();
+    let mut shown: Vec<_> = problems
+        .iter()
+        .take(SHOWN)
+        .map(ToString::to_string)
+        .collect();
     if problems.len() > SHOWN {
-        shown.push(format!("… and {} more of this kind", grouped((problems.len() - SHOWN) as u64)));
+        shown.push(format!(
+            "… and {} more of this kind",
+            grouped((problems.len() - SHOWN) as u64)
+        ));
     }
     shown
 }
@@ -152,17 +193,34 @@ impl fmt::Display for Report {
         let outcome = &self.outcome;
         let unprocessed = self.unprocessed().unwrap_or(0);
         writeln!(f, "enqueued           {:>11}", grouped(outcome.enqueued))?;
-        writeln!(f, "  = done           {:>11}   accepted by the push gateway", grouped(outcome.done))?;
-        writeln!(f, "  + dead-lettered  {:>11}   {}", grouped(self.dead_lettered()), self.reasons())?;
+        writeln!(
+            f,
+            "  = done           {:>11}   accepted by the push gateway",
+            grouped(outcome.done)
+        )?;
+        writeln!(
+            f,
+            "  + dead-lettered  {:>11}   {}",
+            grouped(self.dead_lettered()),
+            self.reasons()
+        )?;
         writeln!(f, "  + unprocessed    {:>11}", grouped(unprocessed))?;
         writeln!(f)?;
         writeln!(f, "order       {}", self.order())?;
         writeln!(f, "duplicates  {}", grouped(outcome.duplicates))?;
         writeln!(f, "trouble     {}", self.trouble())?;
         writeln!(f, "throughput  {}", self.throughput())?;
-        writeln!(f, "metrics     http://{}/metrics (while this runs)", self.metrics)?;
+        writeln!(
+            f,
+            "metrics     http://{}/metrics (while this runs)",
+            self.metrics
+        )?;
         if self.requests_of_other_runs > 0 {
-            writeln!(f, "leftovers   {} requests for earlier runs", grouped(self.requests_of_other_runs))?;
+            writeln!(
+                f,
+                "leftovers   {} requests for earlier runs",
+                grouped(self.requests_of_other_runs)
+            )?;
         }
         writeln!(f)?;
         self.write_verdict(f)
@@ -171,7 +229,11 @@ impl fmt::Display for Report {
 
 impl Report {
     fn reasons(&self) -> String {
-        let reasons = self.outcome.dead_lettered.iter().map(|(reason, count)| format!("{reason} {}", grouped(*count)));
+        let reasons = self
+            .outcome
+            .dead_lettered
+            .iter()
+            .map(|(reason, count)| format!("{reason} {}", grouped(*count)));
         reasons.collect::<Vec<_>>().join(", ")
     }
 
@@ -179,7 +241,10 @@ impl Report {
         let vehicles = grouped(self.outcome.vehicles);
         match self.outcome.violations.len() {
             0 => format!("kept: no overlap, no gap (vehicles checked: {vehicles})"),
-            violations => format!("BROKEN, {} times (vehicles checked: {vehicles})", grouped(violations as u64)),
+            violations => format!(
+                "BROKEN, {} times (vehicles checked: {vehicles})",
+                grouped(violations as u64)
+            ),
         }
     }
 
@@ -193,7 +258,10 @@ impl Report {
             grouped(self.panics),
         );
         if requests.abandoned > 0 {
-            text.push_str(&format!("; {} requests cut off", grouped(requests.abandoned)));
+            text.push_str(&format!(
+                "; {} requests cut off",
+                grouped(requests.abandoned)
+            ));
         }
         text
     }
@@ -201,7 +269,11 @@ impl Report {
     fn throughput(&self) -> String {
         let seconds = self.elapsed.as_secs_f64();
         let rate = (self.outcome.done as f64 / seconds.max(0.001)) as u64;
-        format!("{} notifications in {seconds:.1} s: {} a second", grouped(self.outcome.done), grouped(rate))
+        format!(
+            "{} notifications in {seconds:.1} s: {} a second",
+            grouped(self.outcome.done),
+            grouped(rate)
+        )
     }
 
     fn write_verdict(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -212,7 +284,9 @@ impl Report {
             (_, []) => writeln!(f, "PASSED, all as planned (seed {seed})"),
             (_, problems) => {
                 writeln!(f, "FAILED (seed {seed})")?;
-                problems.iter().try_for_each(|problem| writeln!(f, "  - {problem}"))
+                problems
+                    .iter()
+                    .try_for_each(|problem| writeln!(f, "  - {problem}"))
             }
         }
     }

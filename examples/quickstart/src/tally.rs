@@ -40,14 +40,19 @@ impl Tally {
         self.dead_lettered.fetch_add(1, Ordering::Relaxed);
     }
 
-    /// An event that an earlier run left on the topic was accepted. It comes before those of this run.
+    /// An event that an earlier run left on the topic was accepted. It comes before those of this
+    /// run.
     pub(crate) fn count_leftover(&self) {
         self.leftovers.fetch_add(1, Ordering::Relaxed);
     }
 
-    /// How long there have been results. Leaves out joining the group, which says nothing about throughput.
+    /// How long there have been results. Leaves out joining the group, which says nothing about
+    /// throughput.
     pub(crate) fn since_first_done(&self) -> Duration {
-        self.first_done.get().map(Instant::elapsed).unwrap_or_default()
+        self.first_done
+            .get()
+            .map(Instant::elapsed)
+            .unwrap_or_default()
     }
 
     pub(crate) fn counts(&self) -> Counts {

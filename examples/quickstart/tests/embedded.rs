@@ -10,8 +10,17 @@ use common::{Run, count, quickstart, something_is_done};
 #[test]
 fn the_main_job_adds_up_and_keeps_the_order() {
     let run = quickstart("--events 5000 --vehicles 200 --seed 7");
-    assert!(run.passed && run.report.contains("PASSED, all as planned (seed 7)"), "{}", run.report);
-    assert_eq!(count(&run.report, "enqueued"), Some(5_000), "{}", run.report);
+    assert!(
+        run.passed && run.report.contains("PASSED, all as planned (seed 7)"),
+        "{}",
+        run.report
+    );
+    assert_eq!(
+        count(&run.report, "enqueued"),
+        Some(5_000),
+        "{}",
+        run.report
+    );
     assert_eq!(count(&run.report, "unprocessed"), Some(0), "{}", run.report);
     assert_eq!(count(&run.report, "duplicates"), Some(0), "{}", run.report);
 }
@@ -32,21 +41,45 @@ fn drains_and_reports_what_was_done_on(signal: impl Fn(&Run)) {
     run.wait_for_line(something_is_done);
     signal(&run);
     let run = run.finish();
-    assert!(run.passed && run.report.contains("PASSED as far as it went"), "{}", run.report);
-    assert!(count(&run.report, "unprocessed").is_some_and(|left| left > 0), "{}", run.report);
-    assert!(run.report.contains("kept: no overlap, no gap"), "{}", run.report);
+    assert!(
+        run.passed && run.report.contains("PASSED as far as it went"),
+        "{}",
+        run.report
+    );
+    assert!(
+        count(&run.report, "unprocessed").is_some_and(|left| left > 0),
+        "{}",
+        run.report
+    );
+    assert!(
+        run.report.contains("kept: no overlap, no gap"),
+        "{}",
+        run.report
+    );
 }
 
 #[test]
 fn it_tells_of_its_subscriptions_over_http_while_it_runs() {
     let mut run = Run::start("--events 20000 --vehicles 500 --partitions 2 --concurrency 1");
     let line = run.wait_for_line(|line| line.starts_with("admin "));
-    let address = line.split("http://").nth(1).and_then(|rest| rest.split('/').next()).unwrap();
+    let address = line
+        .split("http://")
+        .nth(1)
+        .and_then(|rest| rest.split('/').next())
+        .unwrap();
     let mut stream = TcpStream::connect(address).unwrap();
-    write!(stream, "GET /v1/subscriptions HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n").unwrap();
+    write!(
+        stream,
+        "GET /v1/subscriptions HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n"
+    )
+    .unwrap();
     let mut answer = String::new();
     stream.read_to_string(&mut answer).unwrap();
-    assert!(answer.starts_with("HTTP/1.1 200 OK\r\n") && answer.contains("\"name\":\"parking-notifier\""), "{answer}");
+    assert!(
+        answer.starts_with("HTTP/1.1 200 OK\r\n")
+            && answer.contains("\"name\":\"parking-notifier\""),
+        "{answer}"
+    );
     run.interrupt();
     assert!(run.finish().passed);
 }
@@ -58,12 +91,24 @@ fn a_rate_holds_the_events_back() {
     run.wait_for_line(something_is_done);
     run.interrupt();
     let run = run.finish();
-    assert!(run.passed && run.report.contains("PASSED as far as it went"), "{}", run.report);
-    assert!(count(&run.report, "enqueued").is_some_and(|enqueued| enqueued < 15_000), "{}", run.report);
+    assert!(
+        run.passed && run.report.contains("PASSED as far as it went"),
+        "{}",
+        run.report
+    );
+    assert!(
+        count(&run.report, "enqueued").is_some_and(|enqueued| enqueued < 15_000),
+        "{}",
+        run.report
+    );
 }
 
 #[test]
 fn what_cannot_work_is_refused_with_a_reason() {
     let run = quickstart("--events 1000000");
-    assert!(!run.passed && run.report.contains("use --bootstrap"), "{}", run.report);
+    assert!(
+        !run.passed && run.report.contains("use --bootstrap"),
+        "{}",
+        run.report
+    );
 }

@@ -1,7 +1,8 @@
-//! What a record costs in the core, with the state growing to 100,000 records: flat, or logarithmic where records wait.
+//! What a record costs in the core, with the state growing to 100,000 records: flat, or logarithmic
+//! where records wait.
 //!
-//! `cargo bench -p keylane-core`. Every benchmark keeps its state at the size in its name and moves one record through it
-//! per iteration, so the times are those of one record.
+//! `cargo bench -p keylane-core`. Every benchmark keeps its state at the size in its name and moves
+//! one record through it per iteration, so the times are those of one record.
 
 use std::hint::black_box;
 use std::sync::Arc;
@@ -9,8 +10,8 @@ use std::time::Duration;
 
 use criterion::{BenchmarkId, Criterion, criterion_group, criterion_main};
 use keylane_core::{
-    Backoff, Delivery, Epoch, Failure, InPlace, MAX_METADATA_BYTES, Moment, Offset, OutageGuard, Partition,
-    PartitionSettings, Position, RetryPolicy, SettledMap, Success, Ticket, commit_map,
+    Backoff, Delivery, Epoch, Failure, InPlace, MAX_METADATA_BYTES, Moment, Offset, OutageGuard,
+    Partition, PartitionSettings, Position, RetryPolicy, SettledMap, Success, Ticket, commit_map,
 };
 
 const SIZES: [u64; 4] = [100, 1_000, 10_000, 100_000];
@@ -25,10 +26,19 @@ struct Rig {
 
 impl Rig {
     fn new() -> Self {
-        let backoff = Backoff { initial: BACKOFF, max: BACKOFF, multiplier: 1.0, jitter: 0.0 };
+        let backoff = Backoff {
+            initial: BACKOFF,
+            max: BACKOFF,
+            multiplier: 1.0,
+            jitter: 0.0,
+        };
         let settings = PartitionSettings {
             concurrency: usize::MAX,
-            retry: RetryPolicy { in_place: InPlace::Forever, backoff, ..RetryPolicy::default() },
+            retry: RetryPolicy {
+                in_place: InPlace::Forever,
+                backoff,
+                ..RetryPolicy::default()
+            },
             ..PartitionSettings::default()
         };
         let start = Some(Position::new(0));
@@ -40,7 +50,8 @@ impl Rig {
         rig.deliver(None);
         // Nothing starts before the broker knows that something will.
         assert!(rig.partition.next_start_needs_mark());
-        rig.partition.mark_confirmed(rig.partition.wanted_mark().expect("it was asked for"));
+        rig.partition
+            .mark_confirmed(rig.partition.wanted_mark().expect("it was asked for"));
         rig.process_one();
         rig
     }
@@ -79,7 +90,8 @@ impl Rig {
 /// The lane of the so-manieth record, while so many are pending.
 type KeyOf = fn(u64, u64) -> Option<u64>;
 
-/// Lanes and ledger: so many records pending, of as many keys, of few, of one, or without keys; all in order.
+/// Lanes and ledger: so many records pending, of as many keys, of few, of one, or without keys; all
+/// in order.
 fn pending(criterion: &mut Criterion) {
     let keys: [(&str, KeyOf); 4] = [
         ("keys-as-many", |number, size| Some(scatter(number % size))),
@@ -108,7 +120,8 @@ fn pending(criterion: &mut Criterion) {
     }
 }
 
-/// Ledger: so many to twice as many records settled ahead of one that is not; the pops when it is at last are counted in.
+/// Ledger: so many to twice as many records settled ahead of one that is not; the pops when it is
+/// at last are counted in.
 fn settled_ahead(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("record-while-settled-ahead");
     for size in SIZES {
@@ -130,12 +143,15 @@ fn settled_ahead(criterion: &mut Criterion) {
             rig.process_one();
         };
         (0..2 * size).for_each(|_| step());
-        group.bench_function(BenchmarkId::from_parameter(size), |bencher| bencher.iter(&mut step));
+        group.bench_function(BenchmarkId::from_parameter(size), |bencher| {
+            bencher.iter(&mut step)
+        });
     }
     group.finish();
 }
 
-/// Timers: so many records wait for their second attempt; each iteration one begins to wait and one has waited.
+/// Timers: so many records wait for their second attempt; each iteration one begins to wait and one
+/// has waited.
 fn waiting(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("record-while-waiting");
     for size in SIZES {
@@ -149,20 +165,29 @@ fn waiting(criterion: &mut Criterion) {
             while let Some(start) = rig.partition.next_start() {
                 let (ticket, attempt) = (start.ticket, start.attempt);
                 if attempt == 1 {
-                    let _ = black_box(rig.partition.fail(ticket, Failure::Retryable.into(), 0, rig.now, &mut guard));
+                    let _ = black_box(rig.partition.fail(
+                        ticket,
+                        Failure::Retryable.into(),
+                        0,
+                        rig.now,
+                        &mut guard,
+                    ));
                 } else {
                     rig.succeed(ticket);
                 }
             }
         };
         (0..2 * size).for_each(|_| step());
-        group.bench_function(BenchmarkId::from_parameter(size), |bencher| bencher.iter(&mut step));
+        group.bench_function(BenchmarkId::from_parameter(size), |bencher| {
+            bencher.iter(&mut step)
+        });
     }
     group.finish();
 }
 
-/// Commit map: written with so many settled ahead, in one run or with every other one missing. Once a commit, not once a
-/// record; what fits into the metadata bounds what is written, the walk over the ledger is linear.
+/// Commit map: written with so many settled ahead, in one run or with every other one missing. Once
+/// a commit, not once a record; what fits into the metadata bounds what is written, the walk over
+/// the ledger is linear.
 fn commit(criterion: &mut Criterion) {
     for (name, holes) in [("one-run", false), ("every-other", true)] {
         let mut written = criterion.benchmark_group(format!("commit-map-written/{name}"));
@@ -175,7 +200,9 @@ fn commit(criterion: &mut Criterion) {
         written.finish();
         let mut read = criterion.benchmark_group(format!("commit-map-read/{name}"));
         for size in SIZES {
-            let metadata = ahead(size, holes).partition.commit_metadata(MAX_METADATA_BYTES);
+            let metadata = ahead(size, holes)
+                .partition
+                .commit_metadata(MAX_METADATA_BYTES);
             read.bench_function(BenchmarkId::from_parameter(size), |bencher| {
                 bencher.iter(|| black_box(commit_map::decode(Position::new(0), &metadata.text)));
             });

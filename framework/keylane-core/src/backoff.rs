@@ -7,7 +7,8 @@ use thiserror::Error;
 /// The longest [`Backoff::max`] that is accepted: 30 days.
 pub const MAX_BACKOFF: Duration = Duration::from_secs(30 * 24 * 60 * 60);
 
-/// Exponential back-off with a cap and jitter: `initial`, `initial × multiplier`, …, `max`, each spread by `jitter`.
+/// Exponential back-off with a cap and jitter: `initial`, `initial × multiplier`, …, `max`, each
+/// spread by `jitter`.
 ///
 /// The default is 100 ms → 10 s, ×2, ±20 %.
 ///
@@ -27,8 +28,8 @@ pub struct Backoff {
     pub max: Duration,
     /// What each further delay is multiplied by; 1 keeps the delay constant.
     pub multiplier: f64,
-    /// How far a delay is spread to both sides, as a fraction: 0.2 is ±20 %. Keeps records that failed together from
-    /// coming back together.
+    /// How far a delay is spread to both sides, as a fraction: 0.2 is ±20 %. Keeps records that
+    /// failed together from coming back together.
     pub jitter: f64,
 }
 
@@ -41,21 +42,30 @@ impl Default for Backoff {
 impl Backoff {
     /// Doubles from `initial` up to `max`, ±20 %.
     pub const fn exponential(initial: Duration, max: Duration) -> Self {
-        Self { initial, max, multiplier: 2.0, jitter: 0.2 }
+        Self {
+            initial,
+            max,
+            multiplier: 2.0,
+            jitter: 0.2,
+        }
     }
 
-    /// The delay before this retry; 0 is the first. `entropy` is any random number and chooses the jitter.
+    /// The delay before this retry; 0 is the first. `entropy` is any random number and chooses the
+    /// jitter.
     ///
-    /// The result is within `jitter` of the exact delay and never above `max × (1 + jitter)`. Settings that
-    /// [`validate`](Self::validate) refuses give some delay within that bound rather than a panic.
+    /// The result is within `jitter` of the exact delay and never above `max × (1 + jitter)`.
+    /// Settings that [`validate`](Self::validate) refuses give some delay within that bound rather
+    /// than a panic.
     pub fn delay(&self, retry: u32, entropy: u64) -> Duration {
         let exponent = i32::try_from(retry).unwrap_or(i32::MAX);
         let exact = self.initial.as_secs_f64() * self.multiplier.powi(exponent);
-        // Not a plain `min`: 0 × ∞ is NaN, and `f64::min` with NaN is the other side, which is the cap here.
+        // Not a plain `min`: 0 × ∞ is NaN, and `f64::min` with NaN is the other side, which is the
+        // cap here.
         self.spread(exact.min(self.max.as_secs_f64()), entropy)
     }
 
-    /// The delay of a record that has used up its retries and still has to wait: `max`, with jitter.
+    /// The delay of a record that has used up its retries and still has to wait: `max`, with
+    /// jitter.
     pub fn capped_delay(&self, entropy: u64) -> Duration {
         self.spread(self.max.as_secs_f64(), entropy)
     }
@@ -69,7 +79,10 @@ impl Backoff {
             return Err(BackoffError::Initial);
         }
         if self.max < self.initial {
-            return Err(BackoffError::Max { initial: self.initial, max: self.max });
+            return Err(BackoffError::Max {
+                initial: self.initial,
+                max: self.max,
+            });
         }
         if self.max > MAX_BACKOFF {
             return Err(BackoffError::TooLong(self.max));
@@ -86,7 +99,11 @@ impl Backoff {
     fn spread(&self, seconds: f64, entropy: u64) -> Duration {
         // The upper 53 bits, which a double holds exactly: evenly spread over -1..1.
         let unit = (entropy >> 11) as f64 / (1_u64 << 52) as f64 - 1.0;
-        let jitter = if self.jitter.is_nan() { 0.0 } else { self.jitter.clamp(0.0, 1.0) };
+        let jitter = if self.jitter.is_nan() {
+            0.0
+        } else {
+            self.jitter.clamp(0.0, 1.0)
+        };
         Duration::try_from_secs_f64(seconds * (1.0 + unit * jitter)).unwrap_or(self.max)
     }
 }
@@ -99,7 +116,9 @@ pub enum BackoffError {
     #[error("backoff initial delay is zero: set it to at least 1 ms")]
     Initial,
     /// `max` is below `initial`.
-    #[error("backoff max delay {max:?} is below the initial delay {initial:?}: raise max or lower initial")]
+    #[error(
+        "backoff max delay {max:?} is below the initial delay {initial:?}: raise max or lower initial"
+    )]
     Max {
         /// The first delay.
         initial: Duration,
@@ -113,7 +132,9 @@ pub enum BackoffError {
     #[error("backoff multiplier {0} is not usable: set it to a finite number of at least 1")]
     Multiplier(f64),
     /// `jitter` is not a fraction.
-    #[error("backoff jitter {0} is not usable: set it to a fraction from 0 up to, not including, 1 (0.2 is ±20 %)")]
+    #[error(
+        "backoff jitter {0} is not usable: set it to a fraction from 0 up to, not including, 1 (0.2 is ±20 %)"
+    )]
     Jitter(f64),
 }
 
@@ -125,7 +146,10 @@ mod tests {
 
     #[test]
     fn the_default_is_valid_and_doubles_from_100_ms_to_10_s() {
-        let backoff = Backoff { jitter: 0.0, ..Backoff::default() };
+        let backoff = Backoff {
+            jitter: 0.0,
+            ..Backoff::default()
+        };
         assert_eq!(Backoff::default().validate(), Ok(()));
         assert_eq!(backoff.delay(0, 9), Duration::from_millis(100));
         assert_eq!(backoff.delay(1, 9), Duration::from_millis(200));
@@ -140,21 +164,73 @@ mod tests {
         let low = backoff.delay(0, 0);
         let high = backoff.delay(0, u64::MAX);
         assert_eq!(low, Duration::from_millis(80));
-        assert!(high > Duration::from_micros(119_999) && high <= Duration::from_millis(120), "{high:?}");
+        assert!(
+            high > Duration::from_micros(119_999) && high <= Duration::from_millis(120),
+            "{high:?}"
+        );
     }
 
     #[test]
     fn validation_names_the_field() {
         let good = Backoff::default();
         let message = |backoff: Backoff| backoff.validate().unwrap_err().to_string();
-        assert!(message(Backoff { initial: Duration::ZERO, ..good }).contains("initial"));
-        assert!(message(Backoff { max: Duration::from_millis(1), ..good }).contains("max"));
-        assert!(message(Backoff { max: Duration::MAX, ..good }).contains("30 days"));
-        assert_eq!(Backoff { max: MAX_BACKOFF, ..good }.validate(), Ok(()));
-        assert!(message(Backoff { multiplier: f64::NAN, ..good }).contains("multiplier"));
-        assert!(message(Backoff { multiplier: 0.5, ..good }).contains("multiplier"));
-        assert!(message(Backoff { jitter: 1.0, ..good }).contains("jitter"));
-        assert!(message(Backoff { jitter: f64::NAN, ..good }).contains("jitter"));
+        assert!(
+            message(Backoff {
+                initial: Duration::ZERO,
+                ..good
+            })
+            .contains("initial")
+        );
+        assert!(
+            message(Backoff {
+                max: Duration::from_millis(1),
+                ..good
+            })
+            .contains("max")
+        );
+        assert!(
+            message(Backoff {
+                max: Duration::MAX,
+                ..good
+            })
+            .contains("30 days")
+        );
+        assert_eq!(
+            Backoff {
+                max: MAX_BACKOFF,
+                ..good
+            }
+            .validate(),
+            Ok(())
+        );
+        assert!(
+            message(Backoff {
+                multiplier: f64::NAN,
+                ..good
+            })
+            .contains("multiplier")
+        );
+        assert!(
+            message(Backoff {
+                multiplier: 0.5,
+                ..good
+            })
+            .contains("multiplier")
+        );
+        assert!(
+            message(Backoff {
+                jitter: 1.0,
+                ..good
+            })
+            .contains("jitter")
+        );
+        assert!(
+            message(Backoff {
+                jitter: f64::NAN,
+                ..good
+            })
+            .contains("jitter")
+        );
     }
 
     proptest! {

@@ -1,10 +1,11 @@
-//! Where a partition is read from when no committed position can be used, and what of a log was never read.
+//! Where a partition is read from when no committed position can be used, and what of a log was
+//! never read.
 //!
 //! Such a position is committed before anything is read from it. Otherwise an idle partition has no
 //! commit: its next owner would start at a later end, past everything written in between.
 //!
-//! A committed position with its leader epoch can be used, once the log was asked whether it still has
-//! what lies below.
+//! A committed position with its leader epoch can be used, once the log was asked whether it still
+//! has what lies below.
 
 use std::time::Duration;
 
@@ -56,8 +57,8 @@ pub struct PassedOver {
 impl PassedOver {
     /// Looks at a record that came where another was expected. `first` is the log's first position.
     ///
-    /// Compaction and the markers of transactions leave holes too, and nothing is missing there. So a
-    /// hole counts only where the log begins inside of it, or at its end.
+    /// Compaction and the markers of transactions leave holes too, and nothing is missing there. So
+    /// a hole counts only where the log begins inside of it, or at its end.
     pub fn before(arrived: Offset, expected: Position, first: Position) -> Option<Self> {
         let to = Position::before(arrived);
         (expected < first && first <= to).then_some(Self { from: expected, to })
@@ -83,8 +84,15 @@ pub struct EmptiedLog {
 impl EmptiedLog {
     /// Looks at what is expected next and at the log's first position, as far as they are known.
     /// Gives what was expected, if it has been missing for [`EMPTIED_AFTER`].
-    pub fn look(&mut self, expected: Option<Position>, first: Option<Position>, now: Moment) -> Option<Position> {
-        let missing = expected.zip(first).filter(|(expected, first)| expected < first);
+    pub fn look(
+        &mut self,
+        expected: Option<Position>,
+        first: Option<Position>,
+        now: Moment,
+    ) -> Option<Position> {
+        let missing = expected
+            .zip(first)
+            .filter(|(expected, first)| expected < first);
         let Some((expected, _)) = missing else {
             self.missing = None;
             return None;
@@ -106,8 +114,8 @@ pub enum Step {
     Commit(Position),
     /// Wait for the answer to that commit.
     AwaitCommit(Position),
-    /// Read from this position. With an epoch the log's leader is asked first where that ends: if below
-    /// the position, the log was cut, and reading begins there.
+    /// Read from this position. With an epoch the log's leader is asked first where that ends: if
+    /// below the position, the log was cut, and reading begins there.
     Seek(Position, Option<LeaderEpoch>),
     /// End the subscription: nothing is committed, and no position is to be made up.
     Fail,
@@ -123,33 +131,53 @@ pub struct Beginning {
 }
 
 impl Beginning {
-    /// This position is committed, and the log below it was read under this epoch at the latest. `None`
-    /// where there is nothing to confirm: no epoch, or nothing below.
+    /// This position is committed, and the log below it was read under this epoch at the latest.
+    /// `None` where there is nothing to confirm: no epoch, or nothing below.
     pub fn confirm(position: Position, epoch: Option<LeaderEpoch>) -> Option<Self> {
         let epoch = epoch.filter(|_| position > Position::new(0))?;
-        Some(Self { reset: Reset::default(), step: Step::Seek(position, Some(epoch)), expected: None })
+        Some(Self {
+            reset: Reset::default(),
+            step: Step::Seek(position, Some(epoch)),
+            expected: None,
+        })
     }
 
     /// Nothing is committed.
     pub fn without_commit(reset: Reset) -> Self {
-        Self { reset, step: Step::AskRange, expected: None }
+        Self {
+            reset,
+            step: Step::AskRange,
+            expected: None,
+        }
     }
 
     /// Whether something is committed is not known. An epoch that started all the same would know
     /// nothing of what was settled ahead, nor of what killed the processes before, and its first
     /// commit would overwrite both.
     pub fn unknown(reset: Reset) -> Self {
-        Self { reset, step: Step::AskCommitted, expected: None }
+        Self {
+            reset,
+            step: Step::AskCommitted,
+            expected: None,
+        }
     }
 
     /// The log begins above `expected`.
     pub fn passed_over(reset: Reset, expected: Position) -> Self {
-        Self { reset, step: Step::AskRange, expected: Some(expected) }
+        Self {
+            reset,
+            step: Step::AskRange,
+            expected: Some(expected),
+        }
     }
 
     /// The log was cut below `expected`. It may have grown past it again since then.
     pub fn went_back(reset: Reset, expected: Position) -> Self {
-        Self { reset, step: Step::AskRange, expected: Some(expected) }
+        Self {
+            reset,
+            step: Step::AskRange,
+            expected: Some(expected),
+        }
     }
 
     /// What is to be done next.
@@ -157,10 +185,15 @@ impl Beginning {
         self.step
     }
 
-    /// The committed position was asked for: it is this one, with this epoch if any, or there is none.
+    /// The committed position was asked for: it is this one, with this epoch if any, or there is
+    /// none.
     pub fn committed(&mut self, position: Option<(Position, Option<LeaderEpoch>)>) {
         if self.step == Step::AskCommitted {
-            let none = if self.reset == Reset::Error { Step::Fail } else { Step::AskRange };
+            let none = if self.reset == Reset::Error {
+                Step::Fail
+            } else {
+                Step::AskRange
+            };
             self.step = position.map_or(none, |(position, epoch)| Step::Seek(position, epoch));
         }
     }
@@ -170,10 +203,14 @@ impl Beginning {
         if self.step != Step::AskRange {
             return None;
         }
-        let reset = if self.reset == Reset::Latest { range.end } else { range.first };
+        let reset = if self.reset == Reset::Latest {
+            range.end
+        } else {
+            range.first
+        };
         match self.expected {
-            // It was all there: what seemed to be missing was read over. Or the log was cut, and is as
-            // long again: what lies from here on was never read.
+            // It was all there: what seemed to be missing was read over. Or the log was cut, and is
+            // as long again: what lies from here on was never read.
             Some(expected) if range.first <= expected && expected <= range.end => {
                 self.step = Step::Seek(expected, None)
             }
@@ -207,18 +244,29 @@ mod tests {
     }
 
     fn range(first: i64, end: i64) -> LogRange {
-        LogRange { first: at(first), end: at(end) }
+        LogRange {
+            first: at(first),
+            end: at(end),
+        }
     }
 
     #[test]
     fn without_a_commit_the_end_is_committed_before_it_is_read_from() {
         let mut beginning = Beginning::without_commit(Reset::Latest);
         assert_eq!(beginning.step(), Step::AskRange);
-        assert_eq!(beginning.range(range(3, 70)), None, "a new group has missed nothing");
+        assert_eq!(
+            beginning.range(range(3, 70)),
+            None,
+            "a new group has missed nothing"
+        );
         assert_eq!(beginning.step(), Step::Commit(at(70)));
         assert_eq!(beginning.range(range(3, 90)), None);
         beginning.confirmed();
-        assert_eq!(beginning.step(), Step::Commit(at(70)), "a later end would pass over records");
+        assert_eq!(
+            beginning.step(),
+            Step::Commit(at(70)),
+            "a later end would pass over records"
+        );
         beginning.opened();
         assert_eq!(beginning.step(), Step::AwaitCommit(at(70)));
         beginning.confirmed();
@@ -228,7 +276,11 @@ mod tests {
     #[test]
     fn a_committed_position_is_confirmed_by_its_epoch_and_by_nothing_else() {
         let epoch = Some(LeaderEpoch::new(3));
-        assert_eq!(Beginning::confirm(at(200), None), None, "an older version's commit");
+        assert_eq!(
+            Beginning::confirm(at(200), None),
+            None,
+            "an older version's commit"
+        );
         assert_eq!(Beginning::confirm(at(0), epoch), None, "nothing was read");
         let mut beginning = Beginning::confirm(at(200), epoch).expect("it can be");
         let confirm = Step::Seek(at(200), epoch);
@@ -250,7 +302,14 @@ mod tests {
             beginning.committed(Some((at(5), epoch)));
             assert_eq!(beginning.step(), Step::Seek(at(5), epoch));
             other.committed(None);
-            assert_eq!(other.step(), if reset == Reset::Error { Step::Fail } else { Step::AskRange });
+            assert_eq!(
+                other.step(),
+                if reset == Reset::Error {
+                    Step::Fail
+                } else {
+                    Step::AskRange
+                }
+            );
         }
         let mut earliest = Beginning::unknown(Reset::Earliest);
         earliest.committed(None);
@@ -261,11 +320,21 @@ mod tests {
     #[test]
     fn a_log_that_begins_above_the_position_passes_over_what_was_deleted() {
         let mut beginning = Beginning::passed_over(Reset::Earliest, at(0));
-        assert_eq!(beginning.range(range(500, 500)), Some(PassedOver { from: at(0), to: at(500) }));
+        assert_eq!(
+            beginning.range(range(500, 500)),
+            Some(PassedOver {
+                from: at(0),
+                to: at(500)
+            })
+        );
         assert_eq!(beginning.step(), Step::Commit(at(500)));
         let mut latest = Beginning::passed_over(Reset::Latest, at(0));
         let passed_over = latest.range(range(300, 500)).expect("there is");
-        assert_eq!((passed_over.to, passed_over.offsets()), (at(500), 500), "with what the reset leaves out");
+        assert_eq!(
+            (passed_over.to, passed_over.offsets()),
+            (at(500), 500),
+            "with what the reset leaves out"
+        );
     }
 
     #[test]
@@ -280,22 +349,49 @@ mod tests {
     #[test]
     fn a_log_that_was_cut_is_read_from_its_end_unless_it_is_as_long_again() {
         let mut beginning = Beginning::went_back(Reset::Latest, at(100));
-        assert_eq!(beginning.range(range(0, 40)), None, "how much of it is new is not known");
+        assert_eq!(
+            beginning.range(range(0, 40)),
+            None,
+            "how much of it is new is not known"
+        );
         assert_eq!(beginning.step(), Step::Commit(at(40)));
         for end in [100, 120] {
             let mut beginning = Beginning::went_back(Reset::Latest, at(100));
             assert_eq!(beginning.range(range(0, end)), None);
-            assert_eq!(beginning.step(), Step::Seek(at(100), None), "from there on nothing was read");
+            assert_eq!(
+                beginning.step(),
+                Step::Seek(at(100), None),
+                "from there on nothing was read"
+            );
         }
         let mut beginning = Beginning::went_back(Reset::Latest, at(100));
-        let passed_over = beginning.range(range(110, 120)).expect("deleted after it was cut");
-        assert_eq!((passed_over, beginning.step()), (PassedOver { from: at(100), to: at(120) }, Step::Commit(at(120))));
+        let passed_over = beginning
+            .range(range(110, 120))
+            .expect("deleted after it was cut");
+        assert_eq!(
+            (passed_over, beginning.step()),
+            (
+                PassedOver {
+                    from: at(100),
+                    to: at(120)
+                },
+                Step::Commit(at(120))
+            )
+        );
     }
 
     #[test]
     fn a_hole_counts_only_where_the_log_begins_in_it() {
-        let look = |expected, arrived, first| PassedOver::before(Offset::new(arrived), at(expected), at(first));
-        assert_eq!(look(100, 400, 400), Some(PassedOver { from: at(100), to: at(400) }));
+        let look = |expected, arrived, first| {
+            PassedOver::before(Offset::new(arrived), at(expected), at(first))
+        };
+        assert_eq!(
+            look(100, 400, 400),
+            Some(PassedOver {
+                from: at(100),
+                to: at(400)
+            })
+        );
         // Compacted: the first record that is left lies above the log's first position.
         assert_eq!(look(100, 420, 400).map(PassedOver::offsets), Some(320));
         assert_eq!(look(100, 101, 0), None, "a transaction's marker");
@@ -309,12 +405,21 @@ mod tests {
     fn an_emptied_log_is_believed_when_nothing_has_arrived_for_a_while() {
         let mut log = EmptiedLog::default();
         let mut look = |expected: Option<i64>, first: Option<i64>, looked_after: Duration| {
-            log.look(expected.map(at), first.map(at), Moment::new(looked_after)).map(Position::get)
+            log.look(expected.map(at), first.map(at), Moment::new(looked_after))
+                .map(Position::get)
         };
         assert_eq!(look(Some(5), Some(0), Duration::ZERO), None);
         assert_eq!(look(Some(5), Some(9), EMPTIED_AFTER * 5), None);
-        assert_eq!(look(Some(5), Some(9), EMPTIED_AFTER * 5), None, "two looks at one moment are one");
-        assert_eq!(look(Some(7), Some(9), EMPTIED_AFTER * 6), None, "records are still on their way");
+        assert_eq!(
+            look(Some(5), Some(9), EMPTIED_AFTER * 5),
+            None,
+            "two looks at one moment are one"
+        );
+        assert_eq!(
+            look(Some(7), Some(9), EMPTIED_AFTER * 6),
+            None,
+            "records are still on their way"
+        );
         assert_eq!(look(Some(7), Some(9), EMPTIED_AFTER * 7), Some(7));
         assert_eq!(look(Some(9), Some(9), EMPTIED_AFTER * 8), None);
         assert_eq!(look(None, Some(9), EMPTIED_AFTER * 9), None);

@@ -4,8 +4,9 @@ use thiserror::Error;
 
 /// A high and a low mark: pause at the high one, resume at the low one.
 ///
-/// Between the marks nothing changes, so a level that hovers does not pause and resume with every record. What is
-/// counted (records, bytes, settled offsets ahead of the watermark) is the caller's business.
+/// Between the marks nothing changes, so a level that hovers does not pause and resume with every
+/// record. What is counted (records, bytes, settled offsets ahead of the watermark) is the caller's
+/// business.
 ///
 /// ```
 /// use keylane_core::{Budget, BudgetChange};
@@ -34,7 +35,11 @@ pub enum BudgetChange {
 impl Budget {
     /// Pauses from `pause_at` on and resumes at `resume_at` or below.
     pub const fn new(pause_at: u64, resume_at: u64) -> Self {
-        Self { pause_at, resume_at, paused: false }
+        Self {
+            pause_at,
+            resume_at,
+            paused: false,
+        }
     }
 
     /// Takes the current level and says what changes by it, if anything.
@@ -53,7 +58,8 @@ impl Budget {
 
     /// Whether this level ends a pause.
     pub const fn resumes_at(&self, level: u64) -> bool {
-        // The second half only matters for marks that `validate` refuses: it keeps them from flapping.
+        // The second half only matters for marks that `validate` refuses: it keeps them from
+        // flapping.
         level <= self.resume_at && level < self.pause_at
     }
 
@@ -76,7 +82,10 @@ impl Budget {
             return Err(BudgetError::PauseAt);
         }
         if self.resume_at >= self.pause_at {
-            return Err(BudgetError::ResumeAt { pause_at: self.pause_at, resume_at: self.resume_at });
+            return Err(BudgetError::ResumeAt {
+                pause_at: self.pause_at,
+                resume_at: self.resume_at,
+            });
         }
         Ok(())
     }
@@ -90,7 +99,9 @@ pub enum BudgetError {
     #[error("budget pause mark is zero, nothing would ever be fetched: set it to at least 1")]
     PauseAt,
     /// The low mark is not below the high one.
-    #[error("budget resume mark {resume_at} is not below the pause mark {pause_at}: lower it, 70 % is a good start")]
+    #[error(
+        "budget resume mark {resume_at} is not below the pause mark {pause_at}: lower it, 70 % is a good start"
+    )]
     ResumeAt {
         /// The high mark.
         pause_at: u64,
@@ -120,7 +131,10 @@ mod tests {
     #[test]
     fn marks_that_make_no_sense_are_refused() {
         assert_eq!(Budget::new(0, 0).validate(), Err(BudgetError::PauseAt));
-        assert!(matches!(Budget::new(5, 5).validate(), Err(BudgetError::ResumeAt { .. })));
+        assert!(matches!(
+            Budget::new(5, 5).validate(),
+            Err(BudgetError::ResumeAt { .. })
+        ));
         assert_eq!(Budget::new(5, 4).validate(), Ok(()));
     }
 

@@ -13,12 +13,14 @@
 //!     3       the log that the position is about: 8 bytes, see [`LogId`]
 //!     4       the leader epoch of the highest record that was read, a varint; only with ranges, see [`About`]
 //! ```
-//! * The checksum covers the position, because the metadata is only true for it: a tool that copies metadata to another
-//!   offset would otherwise mark the wrong records as settled, and they would be lost without a word.
-//! * A reader skips a tag it does not know, so a new section has to be one that is safe to ignore; anything else needs a
-//!   new version, which this reader refuses.
-//! * Where room is short the log goes first, then the evidence: a shorter map only redelivers more. Ranges without the
-//!   leader epoch, where it is known, are not written. A reader that does not know it believes the ranges, as before.
+//! * The checksum covers the position, because the metadata is only true for it: a tool that copies
+//!   metadata to another offset would otherwise mark the wrong records as settled, and they would
+//!   be lost without a word.
+//! * A reader skips a tag it does not know, so a new section has to be one that is safe to ignore;
+//!   anything else needs a new version, which this reader refuses.
+//! * Where room is short the log goes first, then the evidence: a shorter map only redelivers more.
+//!   Ranges without the leader epoch, where it is known, are not written. A reader that does not
+//!   know it believes the ranges, as before.
 //! * Nothing to say is the empty text, which is also what a commit of any other program carries.
 //!
 //! # How much fits
@@ -66,14 +68,17 @@ const LEADER_EPOCH: u8 = 4;
 pub struct About {
     /// The log, where it is known.
     pub log: Option<LogId>,
-    /// The leader epoch of the highest record that was read, where there is one. Of the offsets that the map names no
-    /// record has a later one, unless the log was cut and written anew.
+    /// The leader epoch of the highest record that was read, where there is one. Of the offsets
+    /// that the map names no record has a later one, unless the log was cut and written anew.
     pub leader_epoch: Option<LeaderEpoch>,
 }
 
 impl From<Option<LogId>> for About {
     fn from(log: Option<LogId>) -> Self {
-        Self { log, leader_epoch: None }
+        Self {
+            log,
+            leader_epoch: None,
+        }
     }
 }
 
@@ -86,8 +91,8 @@ pub struct CommitContent {
     pub evidence: Evidence,
     /// The log it is about; `None` where whoever wrote it did not know.
     pub log: Option<LogId>,
-    /// The leader epoch of the highest record its writer had read; `None` where that is not known, or nothing is settled
-    /// above the position.
+    /// The leader epoch of the highest record its writer had read; `None` where that is not known,
+    /// or nothing is settled above the position.
     pub leader_epoch: Option<LeaderEpoch>,
 }
 
@@ -101,10 +106,12 @@ pub fn encode(
     encode_for(About::default(), position, ranges, evidence, max_bytes)
 }
 
-/// Writes the log's name, the evidence and the ranges, which ascend from `position`, into at most `max_bytes` of text.
+/// Writes the log's name, the evidence and the ranges, which ascend from `position`, into at most
+/// `max_bytes` of text.
 ///
-/// Where they do not all fit the longest prefix of the ranges that does is kept. Ranges that touch are joined. A name that
-/// does not fit is left out: it takes 23 bytes; and so is evidence: that takes less than 50, and some more for each record in it.
+/// Where they do not all fit the longest prefix of the ranges that does is kept. Ranges that touch
+/// are joined. A name that does not fit is left out: it takes 23 bytes; and so is evidence: that
+/// takes less than 50, and some more for each record in it.
 pub fn encode_for(
     about: impl Into<About>,
     position: Position,
@@ -131,7 +138,9 @@ pub fn encode_for(
     let mut joined: Option<SettledRange> = None;
     for range in ranges {
         match &mut joined {
-            Some(open) if open.last.next() == Position::before(range.first) => open.last = range.last,
+            Some(open) if open.last.next() == Position::before(range.first) => {
+                open.last = range.last
+            }
             Some(open) => {
                 let fits = writer.push(*open);
                 *open = range;
@@ -149,15 +158,30 @@ pub fn encode_for(
         head.truncate(without_epoch);
     }
     let truncated = writer.full || !head_fits;
-    CommitMetadata { text: text(position, &writer.numbers.into_bytes(), &head), truncated }
+    CommitMetadata {
+        text: text(position, &writer.numbers.into_bytes(), &head),
+        truncated,
+    }
 }
 
 /// The metadata of an orderly end in place of `text`, for an owner that cannot say so itself.
 pub fn without_mark(position: Position, text: &str, max_bytes: usize) -> String {
     match decode(position, text) {
-        Ok(CommitContent { settled, evidence, log, leader_epoch }) => {
+        Ok(CommitContent {
+            settled,
+            evidence,
+            log,
+            leader_epoch,
+        }) => {
             let about = About { log, leader_epoch };
-            encode_for(about, position, settled.ranges(), &evidence.ended(), max_bytes).text
+            encode_for(
+                about,
+                position,
+                settled.ranges(),
+                &evidence.ended(),
+                max_bytes,
+            )
+            .text
         }
         Err(_) => String::new(),
     }
@@ -166,7 +190,16 @@ pub fn without_mark(position: Position, text: &str, max_bytes: usize) -> String 
 /// The same without the map, for a broker that takes only little.
 pub fn without_map(position: Position, text: &str) -> String {
     match decode(position, text) {
-        Ok(content) => encode_for(content.log, position, [], &content.evidence, MAX_METADATA_BYTES).text,
+        Ok(content) => {
+            encode_for(
+                content.log,
+                position,
+                [],
+                &content.evidence,
+                MAX_METADATA_BYTES,
+            )
+            .text
+        }
         Err(_) => String::new(),
     }
 }
@@ -174,9 +207,10 @@ pub fn without_map(position: Position, text: &str) -> String {
 /// Reads a commit's metadata, which is only true together with the committed `position`.
 ///
 /// # Errors
-/// [`MapError::Foreign`] where another program wrote it, [`MapError::Version`] where another version of this library
-/// did, [`MapError::Damaged`] where it is not what was written or was written for another position. The caller counts
-/// it and goes on with an empty map: records are redelivered, none is lost.
+/// [`MapError::Foreign`] where another program wrote it, [`MapError::Version`] where another
+/// version of this library did, [`MapError::Damaged`] where it is not what was written or was
+/// written for another position. The caller counts it and goes on with an empty map: records are
+/// redelivered, none is lost.
 pub fn decode(position: Position, text: &str) -> Result<CommitContent, MapError> {
     if text.is_empty() {
         return Ok(CommitContent::default());
@@ -188,7 +222,9 @@ pub fn decode(position: Position, text: &str) -> Result<CommitContent, MapError>
         rest = after_tag;
         let length = varint::read(&mut rest).and_then(|length| usize::try_from(length).ok());
         let content = length.and_then(|length| rest.split_at_checked(length));
-        let Some((content, after_content)) = content else { return Err(MapError::Damaged) };
+        let Some((content, after_content)) = content else {
+            return Err(MapError::Damaged);
+        };
         rest = after_content;
         if tag == SETTLED_RANGES {
             let read = read_ranges(position, content).ok_or(MapError::Damaged)?;
@@ -201,7 +237,10 @@ pub fn decode(position: Position, text: &str) -> Result<CommitContent, MapError>
                 return Err(MapError::Damaged);
             }
         } else if tag == LOG {
-            let read = content.try_into().map(LogId::from_bytes).map_err(|_| MapError::Damaged)?;
+            let read = content
+                .try_into()
+                .map(LogId::from_bytes)
+                .map_err(|_| MapError::Damaged)?;
             if log.replace(read).is_some() {
                 return Err(MapError::Damaged);
             }
@@ -212,7 +251,12 @@ pub fn decode(position: Position, text: &str) -> Result<CommitContent, MapError>
             }
         }
     }
-    Ok(CommitContent { settled: map.unwrap_or_default(), evidence: evidence.unwrap_or_default(), log, leader_epoch })
+    Ok(CommitContent {
+        settled: map.unwrap_or_default(),
+        evidence: evidence.unwrap_or_default(),
+        log,
+        leader_epoch,
+    })
 }
 
 /// Metadata that cannot be used.
@@ -226,7 +270,9 @@ pub enum MapError {
     #[error("commit metadata is damaged or belongs to another offset: it is treated as empty")]
     Damaged,
     /// Written by another version.
-    #[error("commit metadata has version {0}, this library reads version {VERSION}: it is treated as empty")]
+    #[error(
+        "commit metadata has version {0}, this library reads version {VERSION}: it is treated as empty"
+    )]
     Version(u32),
 }
 
@@ -288,18 +334,32 @@ struct RangeWriter {
 
 impl RangeWriter {
     fn new(position: Position, room_bytes: usize) -> Self {
-        Self { numbers: elias_gamma::Writer::default(), room_bytes, cursor: position.get(), full: false }
+        Self {
+            numbers: elias_gamma::Writer::default(),
+            room_bytes,
+            cursor: position.get(),
+            full: false,
+        }
     }
 
     /// Writes the range, or remembers that it did not fit.
     fn push(&mut self, range: SettledRange) -> bool {
         let (first, last) = (range.first.get(), range.last.get());
-        let Some(cursor) = last.checked_add(1) else { return true };
+        let Some(cursor) = last.checked_add(1) else {
+            return true;
+        };
         let left_out = i128::from(first) - i128::from(self.cursor) + i128::from(self.is_empty());
         let settled = i128::from(cursor) - i128::from(first);
-        // Ledgers give ascending ranges; a range that is not is left out, which is true and only redelivers more.
-        let (Ok(left_out @ 1..), Ok(settled @ 1..)) = (u64::try_from(left_out), u64::try_from(settled)) else {
-            debug_assert!(false, "range {first}..={last} does not ascend from {}", self.cursor);
+        // Ledgers give ascending ranges; a range that is not is left out, which is true and only
+        // redelivers more.
+        let (Ok(left_out @ 1..), Ok(settled @ 1..)) =
+            (u64::try_from(left_out), u64::try_from(settled))
+        else {
+            debug_assert!(
+                false,
+                "range {first}..={last} does not ascend from {}",
+                self.cursor
+            );
             return true;
         };
         let needed_bits = elias_gamma::length_bits(left_out) + elias_gamma::length_bits(settled);
@@ -323,7 +383,8 @@ fn text(position: Position, ranges: &[u8], head: &[u8]) -> String {
     if ranges.is_empty() && head.is_empty() {
         return String::new();
     }
-    let mut payload = Vec::with_capacity(CHECKSUM_BYTES + SECTION_HEAD_BYTES + ranges.len() + head.len());
+    let mut payload =
+        Vec::with_capacity(CHECKSUM_BYTES + SECTION_HEAD_BYTES + ranges.len() + head.len());
     payload.extend_from_slice(&[0; CHECKSUM_BYTES]);
     if !ranges.is_empty() {
         push_section(&mut payload, SETTLED_RANGES, ranges);
@@ -339,7 +400,10 @@ fn text(position: Position, ranges: &[u8], head: &[u8]) -> String {
 
 /// The sections behind a text's prefix and checksum.
 fn payload(position: Position, text: &str) -> Result<Vec<u8>, MapError> {
-    let (version, encoded) = text.strip_prefix(MAGIC).and_then(|rest| rest.split_once('.')).ok_or(MapError::Foreign)?;
+    let (version, encoded) = text
+        .strip_prefix(MAGIC)
+        .and_then(|rest| rest.split_once('.'))
+        .ok_or(MapError::Foreign)?;
     if version.is_empty() || !version.bytes().all(|byte| byte.is_ascii_digit()) {
         return Err(MapError::Foreign);
     }
@@ -351,7 +415,9 @@ fn payload(position: Position, text: &str) -> Result<Vec<u8>, MapError> {
     if text.len() > MAX_TEXT_BYTES {
         return Err(MapError::Damaged);
     }
-    let mut payload = URL_SAFE_NO_PAD.decode(encoded).map_err(|_| MapError::Damaged)?;
+    let mut payload = URL_SAFE_NO_PAD
+        .decode(encoded)
+        .map_err(|_| MapError::Damaged)?;
     if payload.len() < CHECKSUM_BYTES {
         return Err(MapError::Damaged);
     }
@@ -362,8 +428,9 @@ fn payload(position: Position, text: &str) -> Result<Vec<u8>, MapError> {
     Ok(sections)
 }
 
-/// `None` where the ranges leave the range of offsets or end in the middle. That they ascend and do not touch is in the code:
-/// it has no zero. A range takes two bits at least, so that four of them stand in a byte at most.
+/// `None` where the ranges leave the range of offsets or end in the middle. That they ascend and do
+/// not touch is in the code: it has no zero. A range takes two bits at least, so that four of them
+/// stand in a byte at most.
 fn read_ranges(position: Position, content: &[u8]) -> Option<SettledMap> {
     let mut map = SettledMap::new();
     let mut cursor = position.get();
@@ -373,7 +440,10 @@ fn read_ranges(position: Position, content: &[u8]) -> Option<SettledMap> {
         let settled = numbers.next()?;
         let first = cursor.checked_add_unsigned(left_out)?;
         cursor = first.checked_add_unsigned(settled)?;
-        map.append(SettledRange { first: Offset::new(first), last: Offset::new(cursor - 1) });
+        map.append(SettledRange {
+            first: Offset::new(first),
+            last: Offset::new(cursor - 1),
+        });
     }
     Some(map)
 }

@@ -1,5 +1,6 @@
-//! Elias gamma code: numbers from 1 on as bits, the small ones in few. 1 takes one bit, 2 and 3 take three, 4 to 7 take
-//! five, and so on: as many zeros as the number has bits after its first, then the number.
+//! Elias gamma code: numbers from 1 on as bits, the small ones in few. 1 takes one bit, 2 and 3
+//! take three, 4 to 7 take five, and so on: as many zeros as the number has bits after its first,
+//! then the number.
 //!
 //! The last byte is filled up with zeros. No number begins like that, so the end needs no mark.
 
@@ -56,7 +57,8 @@ impl<'a> Reader<'a> {
         Self { bytes, at_bit: 0 }
     }
 
-    /// Whether only the filling of the last byte is left: less than eight bits, and all of them zero.
+    /// Whether only the filling of the last byte is left: less than eight bits, and all of them
+    /// zero.
     pub(crate) fn is_at_end(&self) -> bool {
         let rest = self.bytes.get(self.at_bit / 8..).unwrap_or_default();
         match rest {
@@ -113,7 +115,11 @@ mod tests {
     fn what_is_cut_off_or_longer_than_64_bits_is_refused() {
         assert_eq!(Reader::new(&[]).next(), None);
         assert_eq!(Reader::new(&[0b0000_0100]).next(), None, "cut off");
-        assert_eq!(Reader::new(&[0, 0, 0, 0, 0, 0, 0, 0, 0xff]).next(), None, "65 bits");
+        assert_eq!(
+            Reader::new(&[0, 0, 0, 0, 0, 0, 0, 0, 0xff]).next(),
+            None,
+            "65 bits"
+        );
         assert_eq!(Reader::new(&written(&[u64::MAX])).next(), Some(u64::MAX));
         assert!(!Reader::new(&[0]).is_at_end(), "a byte that says nothing");
     }

@@ -1,31 +1,35 @@
 //! What a commit tells the next owner about how this one ended: crash evidence.
 //!
-//! A record that kills its process (abort, stack overflow, out of memory) leaves no error behind, only the mark of an
-//! epoch that began and did not end. The evidence lives in the commit's metadata, beside the settled-ahead map; what is
-//! done about it is decided in `partition/caution.rs`.
+//! A record that kills its process (abort, stack overflow, out of memory) leaves no error behind,
+//! only the mark of an epoch that began and did not end. The evidence lives in the commit's
+//! metadata, beside the settled-ahead map; what is done about it is decided in
+//! `partition/caution.rs`.
 
 use crate::offset::{Offset, Position};
 use crate::varint;
 
 /// From so many unclean starts without progress on, what was named at a crash runs by itself.
 pub const ISOLATION_STARTS: u32 = 2;
-/// A record that was named alone at so many crashes is poison. The last of them was in a quiet turn, where nothing else ran
-/// in its process.
+/// A record that was named alone at so many crashes is poison. The last of them was in a quiet
+/// turn, where nothing else ran in its process.
 pub const POISON_CRASHES: u32 = 2;
-/// The same for a record that has also run alone without ending its process: one that takes long, or fails again and again, is
-/// what runs most of the time, and so what is named when the process is killed from outside. Not out of the question either:
-/// a record may fail at first and kill later.
+/// The same for a record that has also run alone without ending its process: one that takes long,
+/// or fails again and again, is what runs most of the time, and so what is named when the process
+/// is killed from outside. Not out of the question either: a record may fail at first and kill
+/// later.
 pub const POISON_CRASHES_OF_SURVIVED: u32 = 4;
-/// The most records that a mark names together. Fewer would make care dear where processes were killed from outside: a mark is
-/// a commit that is waited for. Each costs a byte or two of the metadata, and a turn by itself after a crash.
+/// The most records that a mark names together. Fewer would make care dear where processes were
+/// killed from outside: a mark is a commit that is waited for. Each costs a byte or two of the
+/// metadata, and a turn by itself after a crash.
 pub const GROUP: usize = 64;
-/// The most records that evidence remembers; each takes a few bytes of the metadata. No more are named than there is room
-/// for, so that a crash drives out no suspicion from before.
+/// The most records that evidence remembers; each takes a few bytes of the metadata. No more are
+/// named than there is room for, so that a crash drives out no suspicion from before.
 pub const MAX_SUSPECTS: usize = 2 * GROUP;
 
 /// One running process, told apart from its successors by a random number.
 ///
-/// A member that was fenced and gets its partition back finds its own mark, and knows that nobody has crashed.
+/// A member that was fenced and gets its partition back finds its own mark, and knows that nobody
+/// has crashed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Instance(u32);
 
@@ -50,7 +54,12 @@ pub struct Suspect {
 impl Suspect {
     /// Whether it is not to run any more.
     pub fn is_poison(&self) -> bool {
-        self.crashes >= if self.survived { POISON_CRASHES_OF_SURVIVED } else { POISON_CRASHES }
+        self.crashes
+            >= if self.survived {
+                POISON_CRASHES_OF_SURVIVED
+            } else {
+                POISON_CRASHES
+            }
     }
 }
 
@@ -80,7 +89,8 @@ impl Named {
 /// The crash evidence of one partition, as it travels in commits.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Evidence {
-    /// The mark: this process had begun to run records of the partition, and has not given it up in order.
+    /// The mark: this process had begun to run records of the partition, and has not given it up in
+    /// order.
     pub running: Option<Instance>,
     /// What may be running at present, where that is known.
     pub named: Named,
@@ -96,14 +106,17 @@ impl Evidence {
         *self == Self::default()
     }
 
-    /// What a new epoch in process `here` makes of it: a mark of another process means that it ended uncleanly, and the
-    /// records it had named are suspected. `true` where that is so; the result then has to be on the broker before anything
-    /// starts, or the next start would tell of the same crash again.
+    /// What a new epoch in process `here` makes of it: a mark of another process means that it
+    /// ended uncleanly, and the records it had named are suspected. `true` where that is so; the
+    /// result then has to be on the broker before anything starts, or the next start would tell of
+    /// the same crash again.
     ///
-    /// A crash counts for a record that was named alone. Of several that were named together any can be the one, or none where
-    /// the process was killed from outside: however often that happens, nothing is concluded but that they have to run alone.
+    /// A crash counts for a record that was named alone. Of several that were named together any
+    /// can be the one, or none where the process was killed from outside: however often that
+    /// happens, nothing is concluded but that they have to run alone.
     ///
-    /// The mark of this very process means that the partition was lost and came back: nothing has crashed.
+    /// The mark of this very process means that the partition was lost and came back: nothing has
+    /// crashed.
     #[must_use]
     pub fn at_start(mut self, here: Instance) -> (Self, bool) {
         let named = std::mem::take(&mut self.named);
@@ -111,7 +124,10 @@ impl Evidence {
         if unclean {
             self.unclean_starts = self.unclean_starts.saturating_add(1);
             let crashes = u32::from(matches!(named, Named::Alone(_)));
-            named.offsets().iter().for_each(|&offset| self.suspect(offset, crashes));
+            named
+                .offsets()
+                .iter()
+                .for_each(|&offset| self.suspect(offset, crashes));
         }
         (self, unclean)
     }
@@ -119,7 +135,11 @@ impl Evidence {
     /// The same after an orderly end.
     #[must_use]
     pub fn ended(self) -> Self {
-        Self { running: None, named: Named::Nobody, ..self }
+        Self {
+            running: None,
+            named: Named::Nobody,
+            ..self
+        }
     }
 
     /// At how many crashes `offset` was named alone.
@@ -142,27 +162,45 @@ impl Evidence {
     }
 
     fn place(&self, offset: Offset) -> Result<usize, usize> {
-        self.suspects.binary_search_by_key(&offset, |suspect| suspect.offset)
+        self.suspects
+            .binary_search_by_key(&offset, |suspect| suspect.offset)
     }
 
     /// So many more crashes.
     fn suspect(&mut self, offset: Offset, crashes: u32) {
         match self.place(offset) {
-            Ok(place) => self.suspects[place].crashes = self.suspects[place].crashes.saturating_add(crashes),
+            Ok(place) => {
+                self.suspects[place].crashes = self.suspects[place].crashes.saturating_add(crashes)
+            }
             Err(_) => {
                 if self.suspects.len() >= MAX_SUSPECTS && !self.make_room(crashes) {
                     return;
                 }
-                let place = self.suspects.partition_point(|suspect| suspect.offset < offset);
-                self.suspects.insert(place, Suspect { offset, crashes, survived: false });
+                let place = self
+                    .suspects
+                    .partition_point(|suspect| suspect.offset < offset);
+                self.suspects.insert(
+                    place,
+                    Suspect {
+                        offset,
+                        crashes,
+                        survived: false,
+                    },
+                );
             }
         }
     }
 
     /// A suspicion can come again; a verdict that is forgotten kills again.
     fn make_room(&mut self, crashes: u32) -> bool {
-        let undecided = self.suspects.iter().enumerate().filter(|(_, suspect)| crashes > 0 && !suspect.is_poison());
-        let weakest = undecided.min_by_key(|(_, suspect)| suspect.crashes).map(|(place, _)| place);
+        let undecided = self
+            .suspects
+            .iter()
+            .enumerate()
+            .filter(|(_, suspect)| crashes > 0 && !suspect.is_poison());
+        let weakest = undecided
+            .min_by_key(|(_, suspect)| suspect.crashes)
+            .map(|(place, _)| place);
         weakest.map(|place| self.suspects.remove(place)).is_some()
     }
 
@@ -171,9 +209,13 @@ impl Evidence {
         self.suspects.retain(Suspect::is_poison);
     }
 
-    /// An attempt at `offset` has run alone, and the process lives. `true` where that is news of a suspect.
+    /// An attempt at `offset` has run alone, and the process lives. `true` where that is news of a
+    /// suspect.
     pub(crate) fn survived(&mut self, offset: Offset) -> bool {
-        let found = self.place(offset).ok().map(|place| &mut self.suspects[place]);
+        let found = self
+            .place(offset)
+            .ok()
+            .map(|place| &mut self.suspects[place]);
         found.is_some_and(|suspect| !std::mem::replace(&mut suspect.survived, true))
     }
 
@@ -182,10 +224,16 @@ impl Evidence {
         self.suspects.retain(|suspect| suspect.offset != offset);
     }
 
-    /// Writes it as the content of a section: flags, process, starts, what is named, then the suspects. Offsets count from
-    /// `position`, each from the one before it; what lies below the position is settled and left out.
+    /// Writes it as the content of a section: flags, process, starts, what is named, then the
+    /// suspects. Offsets count from `position`, each from the one before it; what lies below the
+    /// position is settled and left out.
     pub(crate) fn write(&self, position: Position, bytes: &mut Vec<u8>) {
-        let named = self.named.offsets().iter().copied().filter(|&offset| position.covers(offset));
+        let named = self
+            .named
+            .offsets()
+            .iter()
+            .copied()
+            .filter(|&offset| position.covers(offset));
         let count = named.clone().count();
         let naming = match self.named {
             _ if count == 0 => 0,
@@ -193,7 +241,10 @@ impl Evidence {
             _ => TOGETHER,
         };
         bytes.push((u8::from(self.running.is_some()) * RUNNING) | naming);
-        varint::write(bytes, u64::from(self.running.map_or(0, |instance| instance.0)));
+        varint::write(
+            bytes,
+            u64::from(self.running.map_or(0, |instance| instance.0)),
+        );
         varint::write(bytes, u64::from(self.unclean_starts));
         if naming == TOGETHER {
             varint::write(bytes, count as u64);
@@ -204,9 +255,16 @@ impl Evidence {
             cursor = offset.next();
         }
         let mut cursor = position;
-        for suspect in self.suspects.iter().filter(|suspect| position.covers(suspect.offset)) {
+        for suspect in self
+            .suspects
+            .iter()
+            .filter(|suspect| position.covers(suspect.offset))
+        {
             varint::write(bytes, above(cursor, suspect.offset));
-            varint::write(bytes, u64::from(suspect.crashes) << 1 | u64::from(suspect.survived));
+            varint::write(
+                bytes,
+                u64::from(suspect.crashes) << 1 | u64::from(suspect.survived),
+            );
             cursor = suspect.offset.next();
         }
     }
@@ -215,7 +273,9 @@ impl Evidence {
     pub(crate) fn read(position: Position, mut content: &[u8]) -> Option<Self> {
         let (&flags, rest) = content.split_first()?;
         content = rest;
-        if flags & !(RUNNING | ALONE | TOGETHER) != 0 || flags & (ALONE | TOGETHER) == ALONE | TOGETHER {
+        if flags & !(RUNNING | ALONE | TOGETHER) != 0
+            || flags & (ALONE | TOGETHER) == ALONE | TOGETHER
+        {
             return None;
         }
         let instance = u32::try_from(varint::read(&mut content)?).ok()?;
@@ -235,10 +295,19 @@ impl Evidence {
                 return None;
             }
             cursor = offset.next();
-            suspects.push(Suspect { offset, crashes, survived: tried & 1 == 1 });
+            suspects.push(Suspect {
+                offset,
+                crashes,
+                survived: tried & 1 == 1,
+            });
         }
         let running = (flags & RUNNING != 0).then_some(Instance(instance));
-        Some(Self { running, named, unclean_starts, suspects })
+        Some(Self {
+            running,
+            named,
+            unclean_starts,
+            suspects,
+        })
     }
 }
 
@@ -268,7 +337,11 @@ fn above(position: Position, offset: Offset) -> u64 {
 
 /// `None` beyond the range of offsets, the last one left out: nothing could follow it.
 fn offset_above(position: Position, gap: u64) -> Option<Offset> {
-    position.get().checked_add_unsigned(gap).filter(|&offset| offset < i64::MAX).map(Offset::new)
+    position
+        .get()
+        .checked_add_unsigned(gap)
+        .filter(|&offset| offset < i64::MAX)
+        .map(Offset::new)
 }
 
 #[cfg(test)]
@@ -279,7 +352,11 @@ mod tests {
     const THERE: Instance = Instance::new(2);
 
     fn running(there: Instance, named: Named) -> Evidence {
-        Evidence { running: Some(there), named, ..Evidence::default() }
+        Evidence {
+            running: Some(there),
+            named,
+            ..Evidence::default()
+        }
     }
 
     fn alone(offset: i64) -> Named {
@@ -294,32 +371,66 @@ mod tests {
     fn the_mark_of_another_process_counts_and_suspects_what_it_named() {
         let (first, unclean) = running(THERE, alone(7)).at_start(HERE);
         assert!(unclean);
-        assert_eq!((first.unclean_starts, first.crashes(Offset::new(7)), first.running), (1, 1, None));
-        let again = Evidence { running: Some(THERE), named: alone(7), ..first };
+        assert_eq!(
+            (
+                first.unclean_starts,
+                first.crashes(Offset::new(7)),
+                first.running
+            ),
+            (1, 1, None)
+        );
+        let again = Evidence {
+            running: Some(THERE),
+            named: alone(7),
+            ..first
+        };
         let (second, _) = again.at_start(HERE);
-        assert_eq!((second.unclean_starts, second.crashes(Offset::new(7))), (2, 2));
+        assert_eq!(
+            (second.unclean_starts, second.crashes(Offset::new(7))),
+            (2, 2)
+        );
     }
 
     #[test]
     fn records_that_are_named_together_are_suspected_and_never_condemned() {
         let (mut evidence, _) = running(THERE, together(&[7, 9])).at_start(HERE);
         let crashes = |evidence: &Evidence| {
-            [7, 8, 9, 10].map(Offset::new).map(|at| evidence.is_suspected(at).then(|| evidence.crashes(at)))
+            [7, 8, 9, 10]
+                .map(Offset::new)
+                .map(|at| evidence.is_suspected(at).then(|| evidence.crashes(at)))
         };
         assert_eq!(crashes(&evidence), [Some(0), None, Some(0), None]);
-        for named in [together(&[7, 8]), together(&[8]), alone(8), together(&[7, 8, 9])] {
-            (evidence, _) = Evidence { running: Some(THERE), named, ..evidence }.at_start(HERE);
+        for named in [
+            together(&[7, 8]),
+            together(&[8]),
+            alone(8),
+            together(&[7, 8, 9]),
+        ] {
+            (evidence, _) = Evidence {
+                running: Some(THERE),
+                named,
+                ..evidence
+            }
+            .at_start(HERE);
         }
         assert_eq!(crashes(&evidence), [Some(0), Some(1), Some(0), None]);
         assert_eq!(evidence.unclean_starts, 5);
-        (evidence, _) = Evidence { running: Some(THERE), named: alone(8), ..evidence }.at_start(HERE);
+        (evidence, _) = Evidence {
+            running: Some(THERE),
+            named: alone(8),
+            ..evidence
+        }
+        .at_start(HERE);
         assert_eq!(crashes(&evidence), [Some(0), Some(2), Some(0), None]);
     }
 
     #[test]
     fn an_orderly_end_and_a_mark_of_ones_own_count_nothing() {
         let evidence = running(THERE, alone(7));
-        assert_eq!(evidence.clone().ended().at_start(HERE), (Evidence::default(), false));
+        assert_eq!(
+            evidence.clone().ended().at_start(HERE),
+            (Evidence::default(), false)
+        );
         assert_eq!(evidence.at_start(THERE), (Evidence::default(), false));
     }
 
@@ -337,12 +448,22 @@ mod tests {
         }
         let late = Offset::new(1_000);
         evidence.suspect(late, 1);
-        assert_eq!((evidence.suspects.len(), evidence.is_suspected(late)), (MAX_SUSPECTS, false));
+        assert_eq!(
+            (evidence.suspects.len(), evidence.is_suspected(late)),
+            (MAX_SUSPECTS, false)
+        );
         (evidence.suspects[2].crashes, evidence.suspects[3].crashes) = (1, 0);
         evidence.suspect(late, 0);
         assert!(!evidence.is_suspected(late), "they are as good");
         evidence.suspect(late, 1);
-        assert_eq!((evidence.is_suspected(Offset::new(3)), evidence.crashes(late)), (false, 1), "the weakest");
+        assert_eq!(
+            (
+                evidence.is_suspected(Offset::new(3)),
+                evidence.crashes(late)
+            ),
+            (false, 1),
+            "the weakest"
+        );
         evidence.suspect(Offset::new(1_001), 1);
         assert!(!evidence.is_suspected(Offset::new(2)) && evidence.is_suspected(late));
         evidence.acquit();
@@ -355,8 +476,11 @@ mod tests {
         for offset in 0..MAX_SUSPECTS as i64 {
             evidence.suspect(Offset::new(offset), POISON_CRASHES);
         }
-        (evidence.suspects[7].survived, evidence.suspects[7].crashes) = (true, POISON_CRASHES_OF_SURVIVED - 1);
+        (evidence.suspects[7].survived, evidence.suspects[7].crashes) =
+            (true, POISON_CRASHES_OF_SURVIVED - 1);
         evidence.suspect(Offset::new(1_000), 1);
-        assert!(evidence.is_suspected(Offset::new(1_000)) && !evidence.is_suspected(Offset::new(7)));
+        assert!(
+            evidence.is_suspected(Offset::new(1_000)) && !evidence.is_suspected(Offset::new(7))
+        );
     }
 }

@@ -27,7 +27,11 @@ impl ErrorClass {
 
     /// The class with this number. It never equals one of the constants.
     pub const fn new(number: u64) -> Self {
-        Self(if number < Self::RESERVED { number + Self::RESERVED } else { number })
+        Self(if number < Self::RESERVED {
+            number + Self::RESERVED
+        } else {
+            number
+        })
     }
 
     /// The number.
@@ -36,7 +40,8 @@ impl ErrorClass {
     }
 }
 
-/// Something outside that attempts depend on, by the user's name for it; the caller keeps the names.
+/// Something outside that attempts depend on, by the user's name for it; the caller keeps the
+/// names.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Place(u16);
 
@@ -72,6 +77,10 @@ impl From<Failure> for FailedAttempt {
             Failure::Undecodable => ErrorClass::UNDECODABLE,
             _ => ErrorClass::UNKNOWN,
         };
-        Self { failure, class, place: None }
+        Self {
+            failure,
+            class,
+            place: None,
+        }
     }
 }

@@ -16,9 +16,11 @@ use std::time::Duration;
 pub enum Failure {
     /// It may work the next time.
     Retryable,
-    /// It may work after this long, which replaces the back-off's delay; at most [`MAX_RETRY_AFTER`].
+    /// It may work after this long, which replaces the back-off's delay; at most
+    /// [`MAX_RETRY_AFTER`].
     RetryAfter(Duration),
-    /// Something it depends on is not available. It burns neither retries nor retry time, and never gives the record up.
+    /// Something it depends on is not available. It burns neither retries nor retry time, and never
+    /// gives the record up.
     Unavailable {
         /// How long to wait instead of the back-off's delay; at most [`MAX_RETRY_AFTER`].
         retry_after: Option<Duration>,
@@ -33,10 +35,12 @@ pub enum Failure {
     TimedOut,
 }
 
-/// The shortest delay an attempt may ask for: a processor that asks for none must not keep a core busy with one record.
+/// The shortest delay an attempt may ask for: a processor that asks for none must not keep a core
+/// busy with one record.
 pub const MIN_RETRY_AFTER: Duration = Duration::from_millis(10);
 
-/// The longest delay an attempt may ask for with [`Failure::RetryAfter`]; longer ones are cut to it.
+/// The longest delay an attempt may ask for with [`Failure::RetryAfter`]; longer ones are cut to
+/// it.
 pub const MAX_RETRY_AFTER: Duration = Duration::from_secs(24 * 60 * 60);
 
 impl Failure {
@@ -58,9 +62,10 @@ impl Failure {
     /// The delay the attempt asked for, where it did.
     pub(crate) fn retry_after(self) -> Option<Duration> {
         match self {
-            Self::RetryAfter(delay) | Self::Unavailable { retry_after: Some(delay) } => {
-                Some(delay.clamp(MIN_RETRY_AFTER, MAX_RETRY_AFTER))
-            }
+            Self::RetryAfter(delay)
+            | Self::Unavailable {
+                retry_after: Some(delay),
+            } => Some(delay.clamp(MIN_RETRY_AFTER, MAX_RETRY_AFTER)),
             _ => None,
         }
     }
@@ -96,10 +101,18 @@ pub enum Reason {
 
 impl Reason {
     /// All of them, in the order of their declaration.
-    pub const ALL: [Self; 7] =
-        [Self::Exhausted, Self::Fatal, Self::Undecodable, Self::Panicked, Self::TimedOut, Self::Poison, Self::Blocker];
+    pub const ALL: [Self; 7] = [
+        Self::Exhausted,
+        Self::Fatal,
+        Self::Undecodable,
+        Self::Panicked,
+        Self::TimedOut,
+        Self::Poison,
+        Self::Blocker,
+    ];
 
-    /// The word for headers and labels: `exhausted`, `fatal`, `undecodable`, `panic`, `timeout`, `poison` or `blocker`.
+    /// The word for headers and labels: `exhausted`, `fatal`, `undecodable`, `panic`, `timeout`,
+    /// `poison` or `blocker`.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Exhausted => "exhausted",
@@ -114,7 +127,10 @@ impl Reason {
 
     /// Whether an outage may be at fault rather than the record.
     pub const fn may_be_an_outage(self) -> bool {
-        matches!(self, Self::Exhausted | Self::Panicked | Self::TimedOut | Self::Blocker)
+        matches!(
+            self,
+            Self::Exhausted | Self::Panicked | Self::TimedOut | Self::Blocker
+        )
     }
 
     /// Whether a deployment that cannot process the records may be at fault rather than the record.
@@ -136,11 +152,28 @@ mod tests {
     /// They are in the headers of dead letters and in metrics: a changed word breaks alerts.
     #[test]
     fn the_words_for_reasons_do_not_change() {
-        assert!(Reason::ALL.into_iter().enumerate().all(|(at, reason)| reason as usize == at));
-        let failures = [Failure::Retryable, Failure::Fatal, Failure::Undecodable, Failure::Panicked, Failure::TimedOut];
+        assert!(
+            Reason::ALL
+                .into_iter()
+                .enumerate()
+                .all(|(at, reason)| reason as usize == at)
+        );
+        let failures = [
+            Failure::Retryable,
+            Failure::Fatal,
+            Failure::Undecodable,
+            Failure::Panicked,
+            Failure::TimedOut,
+        ];
         let words = failures.map(|failure| failure.reason().to_string());
-        assert_eq!(words, ["exhausted", "fatal", "undecodable", "panic", "timeout"]);
-        assert_eq!(Failure::RetryAfter(Duration::ZERO).reason(), Reason::Exhausted);
+        assert_eq!(
+            words,
+            ["exhausted", "fatal", "undecodable", "panic", "timeout"]
+        );
+        assert_eq!(
+            Failure::RetryAfter(Duration::ZERO).reason(),
+            Reason::Exhausted
+        );
         assert_eq!(Reason::Poison.to_string(), "poison");
         assert!(!Reason::Poison.may_be_an_outage());
         assert_eq!(Reason::Blocker.to_string(), "blocker");
@@ -149,8 +182,16 @@ mod tests {
     #[test]
     fn only_fatal_and_undecodable_failures_are_not_retried() {
         assert!(!Failure::Fatal.is_retryable() && !Failure::Undecodable.is_retryable());
-        let retried = [Failure::Retryable, Failure::RetryAfter(Duration::MAX), Failure::Panicked, Failure::TimedOut];
+        let retried = [
+            Failure::Retryable,
+            Failure::RetryAfter(Duration::MAX),
+            Failure::Panicked,
+            Failure::TimedOut,
+        ];
         assert!(retried.into_iter().all(Failure::is_retryable));
-        assert_eq!(Failure::RetryAfter(Duration::MAX).retry_after(), Some(MAX_RETRY_AFTER));
+        assert_eq!(
+            Failure::RetryAfter(Duration::MAX).retry_after(),
+            Some(MAX_RETRY_AFTER)
+        );
     }
 }

@@ -131,7 +131,12 @@ pub struct Ownership {
 impl Ownership {
     /// Whose this record is.
     pub fn whose(&self, provenance: Provenance<'_>) -> Whose {
-        let Provenance { group: Some(group), origin_topic, requeued: false } = provenance else {
+        let Provenance {
+            group: Some(group),
+            origin_topic,
+            requeued: false,
+        } = provenance
+        else {
             return Whose::Ours;
         };
         if self.adopted.iter().any(|adopted| adopted == group) {
@@ -141,7 +146,11 @@ impl Ownership {
             return Whose::Foreign;
         }
         let is_read = |topic: &str| self.origins.iter().any(|origin| origin == topic);
-        if origin_topic.is_none_or(is_read) { Whose::Ours } else { Whose::Stray }
+        if origin_topic.is_none_or(is_read) {
+            Whose::Ours
+        } else {
+            Whose::Stray
+        }
     }
 
     /// What becomes of a record. `liveness` is asked for only where it matters: what is known of
@@ -175,7 +184,11 @@ mod tests {
     }
 
     fn of(group: &str) -> Provenance<'_> {
-        Provenance { group: Some(group), origin_topic: Some("orders"), requeued: false }
+        Provenance {
+            group: Some(group),
+            origin_topic: Some("orders"),
+            requeued: false,
+        }
     }
 
     #[test]
@@ -183,7 +196,10 @@ mod tests {
         let ours = ours();
         assert_eq!(ours.whose(Provenance::default()), Whose::Ours);
         assert_eq!(ours.whose(of("billing")), Whose::Ours);
-        let without_origin = Provenance { origin_topic: None, ..of("billing") };
+        let without_origin = Provenance {
+            origin_topic: None,
+            ..of("billing")
+        };
         assert_eq!(ours.whose(without_origin), Whose::Ours);
     }
 
@@ -192,7 +208,10 @@ mod tests {
         let ours = ours();
         assert_eq!(ours.whose(of("shipping")), Whose::Foreign);
         assert_eq!(ours.whose(of("billing ")), Whose::Foreign);
-        let adopted = Provenance { origin_topic: Some("old-orders"), ..of("invoices") };
+        let adopted = Provenance {
+            origin_topic: Some("old-orders"),
+            ..of("invoices")
+        };
         assert_eq!(ours.whose(adopted), Whose::Ours);
     }
 
@@ -200,14 +219,21 @@ mod tests {
     fn a_record_that_was_requeued_since_is_processed_whatever_group_it_names() {
         let ours = ours();
         for group in ["shipping", "billing"] {
-            let stray = Provenance { origin_topic: Some("carts"), requeued: true, ..of(group) };
+            let stray = Provenance {
+                origin_topic: Some("carts"),
+                requeued: true,
+                ..of(group)
+            };
             assert_eq!(ours.whose(stray), Whose::Ours);
         }
     }
 
     #[test]
     fn a_record_of_this_group_and_of_an_origin_that_is_not_read_is_never_foreign() {
-        let stray = Provenance { origin_topic: Some("carts"), ..of("billing") };
+        let stray = Provenance {
+            origin_topic: Some("carts"),
+            ..of("billing")
+        };
         let mut ours = ours();
         assert_eq!(ours.whose(stray), Whose::Stray);
         for liveness in [Liveness::Alive, Liveness::Gone, Liveness::Unknown] {
@@ -225,16 +251,28 @@ mod tests {
         assert_eq!(rule(Liveness::Alive), Ruling::Settle);
         assert_eq!(rule(Liveness::Gone), Ruling::Hold(HeldBecause::Gone));
         assert_eq!(rule(Liveness::Unknown), Ruling::Hold(HeldBecause::Unknown));
-        assert_eq!(rule(Liveness::NotYetKnown), Ruling::Hold(HeldBecause::Asking));
+        assert_eq!(
+            rule(Liveness::NotYetKnown),
+            Ruling::Hold(HeldBecause::Asking)
+        );
     }
 
     #[test]
     fn the_policy_holds_or_processes_without_a_question() {
         let unasked = || panic!("no question is needed");
-        let hold = Ownership { policy: ForeignPolicy::Hold, ..ours() };
-        assert_eq!(hold.rule(Whose::Foreign, unasked), Ruling::Hold(HeldBecause::Policy));
+        let hold = Ownership {
+            policy: ForeignPolicy::Hold,
+            ..ours()
+        };
+        assert_eq!(
+            hold.rule(Whose::Foreign, unasked),
+            Ruling::Hold(HeldBecause::Policy)
+        );
         assert_eq!(hold.rule(Whose::Ours, unasked), Ruling::Process);
-        let process = Ownership { policy: ForeignPolicy::Process, ..ours() };
+        let process = Ownership {
+            policy: ForeignPolicy::Process,
+            ..ours()
+        };
         for whose in [Whose::Ours, Whose::Stray, Whose::Foreign] {
             assert_eq!(process.rule(whose, unasked), Ruling::Process);
         }

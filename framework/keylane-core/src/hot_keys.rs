@@ -1,9 +1,10 @@
 //! Which keys a partition spends itself on: the heaviest of any number of keys, in bounded memory.
 //!
-//! One [`KeySketch`] answers one question: the keys with the most records, with the most time in attempts, with the longest
-//! waits. It is Space-Saving (Metwally, Agrawal, El Abbadi: Efficient Computation of Frequent and Top-k Elements in Data
-//! Streams, 2005) with weights, behind a sampler that keeps it off the way of a record, and it forgets: every
-//! [`HALF_LIFE`] all figures are halved, so what it tells is about the last minutes.
+//! One [`KeySketch`] answers one question: the keys with the most records, with the most time in
+//! attempts, with the longest waits. It is Space-Saving (Metwally, Agrawal, El Abbadi: Efficient
+//! Computation of Frequent and Top-k Elements in Data Streams, 2005) with weights, behind a sampler
+//! that keeps it off the way of a record, and it forgets: every [`HALF_LIFE`] all figures are
+//! halved, so what it tells is about the last minutes.
 
 mod sampler;
 mod space_saving;
@@ -19,10 +20,11 @@ use space_saving::SpaceSaving;
 /// What was seen so long ago counts half of what is seen now.
 pub const HALF_LIFE: Duration = Duration::from_secs(60);
 
-/// The heaviest keys of one partition by one measure. `N` is what a key is called outside: made only for keys that matter.
+/// The heaviest keys of one partition by one measure. `N` is what a key is called outside: made
+/// only for keys that matter.
 ///
-/// The shell asks [`sample`](Self::sample) for every record, which is some additions, and [`credit`](Self::credit)s the few
-/// that are sampled.
+/// The shell asks [`sample`](Self::sample) for every record, which is some additions, and
+/// [`credit`](Self::credit)s the few that are sampled.
 ///
 /// # Examples
 /// ```
@@ -46,23 +48,29 @@ pub struct KeySketch<N> {
 
 impl<N> Default for KeySketch<N> {
     fn default() -> Self {
-        Self { sampler: Sampler::default(), keys: SpaceSaving::default(), next_halving: None }
+        Self {
+            sampler: Sampler::default(),
+            keys: SpaceSaving::default(),
+            next_halving: None,
+        }
     }
 }
 
 impl<N> KeySketch<N> {
-    /// A record weighs so much: `Some` of the weight its key is to be credited with, which then stands for the records
-    /// before it that were not sampled.
+    /// A record weighs so much: `Some` of the weight its key is to be credited with, which then
+    /// stands for the records before it that were not sampled.
     ///
-    /// As long as there are no more than some hundred records a second, that is each with its own weight. Of more, a key's
-    /// chance is its share of the weight, and what weighs as much as many others together is never left out.
+    /// As long as there are no more than some hundred records a second, that is each with its own
+    /// weight. Of more, a key's chance is its share of the weight, and what weighs as much as many
+    /// others together is never left out.
     #[inline]
     pub fn sample(&mut self, weight: u64) -> Option<u64> {
         self.sampler.take(weight)
     }
 
-    /// Counts a weight for a key, given by a good hash. `name` is called when the key is seen to matter (at least once
-    /// [`SMALLEST_SHARE`] of all is surely its own), and not again while it does.
+    /// Counts a weight for a key, given by a good hash. `name` is called when the key is seen to
+    /// matter (at least once [`SMALLEST_SHARE`] of all is surely its own), and not again while it
+    /// does.
     pub fn credit(&mut self, key: u64, weight: u64, name: impl FnOnce() -> N) {
         self.keys.credit(key, weight, name);
     }
@@ -75,7 +83,8 @@ impl<N> KeySketch<N> {
             return;
         }
         let missed = now.since(next).as_nanos() / HALF_LIFE.as_nanos();
-        self.keys.halve(u32::try_from(missed + 1).unwrap_or(u32::MAX));
+        self.keys
+            .halve(u32::try_from(missed + 1).unwrap_or(u32::MAX));
         self.next_halving = Some(now + HALF_LIFE);
     }
 

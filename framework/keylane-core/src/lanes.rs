@@ -1,7 +1,8 @@
 //! Lanes: the queue of one key, run one record at a time.
 //!
-//! A lane is a chain of pending slots. Its head is the record whose turn it is, and stays head until it is settled; the
-//! map only knows each lane's tail. A lane without records takes no memory.
+//! A lane is a chain of pending slots. Its head is the record whose turn it is, and stays head
+//! until it is settled; the map only knows each lane's tail. A lane without records takes no
+//! memory.
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;

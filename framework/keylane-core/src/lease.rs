@@ -6,16 +6,18 @@ use crate::time::Moment;
 
 /// After so long without a look of the polling thread membership is in doubt.
 ///
-/// Far below any session time-out (the brokers' own limits begin at 6 s, and 45 s with `group.protocol=consumer`) less the
-/// heartbeat interval that may have passed before. Doubt for nothing costs one commit's round trip.
+/// Far below any session time-out (the brokers' own limits begin at 6 s, and 45 s with
+/// `group.protocol=consumer`) less the heartbeat interval that may have passed before. Doubt for
+/// nothing costs one commit's round trip.
 pub const LEASE: Duration = Duration::from_secs(1);
-/// How long doubt lasts at most without a word of the group: by then the client, which runs again too, has noticed by
-/// itself, or nobody can tell because the brokers are away.
+/// How long doubt lasts at most without a word of the group: by then the client, which runs again
+/// too, has noticed by itself, or nobody can tell because the brokers are away.
 pub const DOUBT_PATIENCE: Duration = Duration::from_secs(10);
 
-/// The right to start work, renewed by each look and gone once the process stood still for long: stopped by a signal, with
-/// its machine, or starved. The group may have given its partitions to others meanwhile, and the client learns that from
-/// its next heartbeat only. Until somebody has answered for the membership nothing is to be started.
+/// The right to start work, renewed by each look and gone once the process stood still for long:
+/// stopped by a signal, with its machine, or starved. The group may have given its partitions to
+/// others meanwhile, and the client learns that from its next heartbeat only. Until somebody has
+/// answered for the membership nothing is to be started.
 ///
 /// # Examples
 /// ```
@@ -47,7 +49,8 @@ struct Doubt {
 pub enum Look {
     /// All is well.
     Good,
-    /// The process has stood still: a proof of membership is needed, and none that was asked for before counts.
+    /// The process has stood still: a proof of membership is needed, and none that was asked for
+    /// before counts.
     DoubtBegins,
     /// Still no proof.
     Doubtful,
@@ -58,26 +61,41 @@ pub enum Look {
 impl Lease {
     /// A good one.
     pub fn new(now: Moment) -> Self {
-        Self { until: now + LEASE, doubt: None }
+        Self {
+            until: now + LEASE,
+            doubt: None,
+        }
     }
 
-    /// Until when work may start. Whoever finds this in the past, however that came, starts nothing.
+    /// Until when work may start. Whoever finds this in the past, however that came, starts
+    /// nothing.
     pub fn until(&self) -> Moment {
-        if self.doubt.is_some() { Moment::ORIGIN } else { self.until }
+        if self.doubt.is_some() {
+            Moment::ORIGIN
+        } else {
+            self.until
+        }
     }
 
-    /// A look of the polling thread. `slept`: by another clock the machine was suspended since the last one.
+    /// A look of the polling thread. `slept`: by another clock the machine was suspended since the
+    /// last one.
     pub fn look(&mut self, now: Moment, slept: bool) -> Look {
         let Some(doubt) = &mut self.doubt else {
             if slept || now >= self.until {
-                self.doubt = Some(Doubt { since: now, looked: now });
+                self.doubt = Some(Doubt {
+                    since: now,
+                    looked: now,
+                });
                 return Look::DoubtBegins;
             }
             self.until = now + LEASE;
             return Look::Good;
         };
         if slept || now.since(doubt.looked) >= LEASE {
-            *doubt = Doubt { since: now, looked: now };
+            *doubt = Doubt {
+                since: now,
+                looked: now,
+            };
             return Look::DoubtBegins;
         }
         doubt.looked = now;
@@ -88,8 +106,8 @@ impl Lease {
         Look::GaveUp
     }
 
-    /// The next look may come as late as this: the polling thread is about to wait for the client. The client's own threads
-    /// go on meanwhile, and notice what there is to notice.
+    /// The next look may come as late as this: the polling thread is about to wait for the client.
+    /// The client's own threads go on meanwhile, and notice what there is to notice.
     pub fn expect_silence(&mut self, now: Moment, longest: Duration) {
         self.until = self.until.max(now + longest + LEASE);
     }
@@ -120,7 +138,10 @@ mod tests {
         let mut lease = Lease::new(at(0));
         assert_eq!(lease.look(at(999), false), Look::Good);
         assert!(lease.until() > at(1_900));
-        assert!(lease.until() < at(9_000), "nobody has looked, and yet nothing starts");
+        assert!(
+            lease.until() < at(9_000),
+            "nobody has looked, and yet nothing starts"
+        );
         assert_eq!(lease.look(at(9_000), false), Look::DoubtBegins);
         assert_eq!(lease.look(at(9_050), false), Look::Doubtful);
         assert!(lease.until() < at(9_050));
@@ -148,7 +169,10 @@ mod tests {
         lease.expect_silence(at(0), Duration::from_secs(10));
         assert!(lease.until() > at(9_000));
         lease.silence_is_over(at(9_000));
-        assert!(lease.until() <= at(10_000), "a pause soon after the wait is a pause");
+        assert!(
+            lease.until() <= at(10_000),
+            "a pause soon after the wait is a pause"
+        );
         assert_eq!(lease.look(at(9_005), false), Look::Good);
         assert_eq!(lease.look(at(9_010), true), Look::DoubtBegins);
         assert_eq!(lease.look(at(9_020), true), Look::DoubtBegins);
@@ -156,6 +180,10 @@ mod tests {
         let mut lease = Lease::new(at(0));
         lease.expect_silence(at(0), Duration::from_secs(10));
         lease.silence_is_over(at(12_000));
-        assert_eq!(lease.look(at(12_000), false), Look::DoubtBegins, "it stood still during the wait");
+        assert_eq!(
+            lease.look(at(12_000), false),
+            Look::DoubtBegins,
+            "it stood still during the wait"
+        );
     }
 }

@@ -1,7 +1,8 @@
 //! Which delivered offsets of a partition are settled, and so what may be committed.
 //!
-//! Invariant: the first entry, where there is one, is unsettled. So the watermark is read off the front, and every
-//! operation is amortised O(1): each delivery is pushed once, marked once and popped once.
+//! Invariant: the first entry, where there is one, is unsettled. So the watermark is read off the
+//! front, and every operation is amortised O(1): each delivery is pushed once, marked once and
+//! popped once.
 
 use std::collections::VecDeque;
 
@@ -13,14 +14,17 @@ use crate::settled_map::{SettledMap, SettledRange};
 
 pub(crate) struct Ledger {
     entries: VecDeque<Entry>,
-    /// The sequence number of the first entry; entries are addressed by theirs, so that settling needs no search.
+    /// The sequence number of the first entry; entries are addressed by theirs, so that settling
+    /// needs no search.
     first_sequence: u64,
-    /// The lowest position of this epoch; unknown until the first delivery where nothing was committed.
+    /// The lowest position of this epoch; unknown until the first delivery where nothing was
+    /// committed.
     start: Option<Position>,
     next: Option<Position>,
     settled_ahead: usize,
     inherited: SettledMap,
-    /// The highest leader epoch that the previous owner had read when it wrote the inherited map, where it said so.
+    /// The highest leader epoch that the previous owner had read when it wrote the inherited map,
+    /// where it said so.
     inherited_under: Option<LeaderEpoch>,
     /// The highest leader epoch of this owner's records.
     read_under: Option<LeaderEpoch>,
@@ -35,7 +39,8 @@ pub(crate) struct Ledger {
 pub(crate) struct Sequence(u64);
 
 impl Sequence {
-    /// Of a record whose offset the ledger has forgotten (see [`Admission::New`]): settling it changes nothing.
+    /// Of a record whose offset the ledger has forgotten (see [`Admission::New`]): settling it
+    /// changes nothing.
     pub(crate) const FORGOTTEN: Self = Self(u64::MAX);
 }
 
@@ -83,11 +88,12 @@ impl Ledger {
         self.start_under = epoch;
     }
 
-    /// What a commit of the watermark carries: an epoch that is not before the one of any record below it, and that this
-    /// log has had.
+    /// What a commit of the watermark carries: an epoch that is not before the one of any record
+    /// below it, and that this log has had.
     ///
-    /// A later one than the last record's below the watermark is as good. Where this log is still there, no epoch from that
-    /// record's on ends below the watermark; where it was cut, all of them end at the cut.
+    /// A later one than the last record's below the watermark is as good. Where this log is still
+    /// there, no epoch from that record's on ends below the watermark; where it was cut, all of
+    /// them end at the cut.
     pub(crate) fn position_epoch(&self) -> Option<LeaderEpoch> {
         self.read_under.max(self.start_under)
     }
@@ -97,14 +103,19 @@ impl Ledger {
         self.inherited_under = epoch;
     }
 
-    /// The records from `first` on have this leader epoch. `true` where the inherited map is untrue.
+    /// The records from `first` on have this leader epoch. `true` where the inherited map is
+    /// untrue.
     ///
-    /// All that the map names was read under epochs up to its own, and a log's epochs never fall. So with the first record
-    /// of a later one the map is used up, or it names offsets of a log that was cut and written anew.
+    /// All that the map names was read under epochs up to its own, and a log's epochs never fall.
+    /// So with the first record of a later one the map is used up, or it names offsets of a log
+    /// that was cut and written anew.
     pub(crate) fn read_under(&mut self, epoch: LeaderEpoch, first: Offset) -> bool {
         self.read_under = self.read_under.max(Some(epoch));
         self.reads_under = Some(epoch);
-        if self.inherited_under.is_none_or(|inherited| epoch <= inherited) {
+        if self
+            .inherited_under
+            .is_none_or(|inherited| epoch <= inherited)
+        {
             return false;
         }
         let is_untrue = self.inherited.ranges().any(|range| range.last >= first);
@@ -118,15 +129,20 @@ impl Ledger {
             return self.read_under;
         }
         // What a map without an epoch names stays without one.
-        self.inherited_under.map(|inherited| self.read_under.map_or(inherited, |read| read.max(inherited)))
+        self.inherited_under.map(|inherited| {
+            self.read_under
+                .map_or(inherited, |read| read.max(inherited))
+        })
     }
 
-    /// Says what a delivery is. Kafka delivers ascending offsets, with holes where nothing was or is left.
+    /// Says what a delivery is. Kafka delivers ascending offsets, with holes where nothing was or
+    /// is left.
     ///
-    /// An offset below `next()` that was never delivered in this epoch means that the log was cut and written anew
-    /// from there (an unclean leader election, a topic created again). What was known of it and of everything above is
-    /// about other records then and is forgotten, the inherited map included; the log comes again from there on.
-    /// `forget` gets the slots of pending records the ledger no longer stands for.
+    /// An offset below `next()` that was never delivered in this epoch means that the log was cut
+    /// and written anew from there (an unclean leader election, a topic created again). What was
+    /// known of it and of everything above is about other records then and is forgotten, the
+    /// inherited map included; the log comes again from there on. `forget` gets the slots of
+    /// pending records the ledger no longer stands for.
     pub(crate) fn admit(&mut self, offset: Offset, forget: impl FnMut(u32)) -> Admission {
         if self.next.is_some_and(|next| !next.covers(offset)) {
             if self.was_delivered(offset) {
@@ -140,7 +156,10 @@ impl Ledger {
         if self.inherited.take(offset) {
             self.next = Some(offset.next());
             if !self.entries.is_empty() {
-                self.entries.push_back(Entry { offset, slot: SETTLED });
+                self.entries.push_back(Entry {
+                    offset,
+                    slot: SETTLED,
+                });
                 self.settled_ahead += 1;
             }
             return Admission::AlreadySettled;
@@ -165,10 +184,18 @@ impl Ledger {
         }
         let index = (sequence.0 - self.first_sequence) as usize;
         let entry = &mut self.entries[index];
-        debug_assert_ne!(entry.slot, SETTLED, "offset {} is settled twice", entry.offset);
+        debug_assert_ne!(
+            entry.slot, SETTLED,
+            "offset {} is settled twice",
+            entry.offset
+        );
         entry.slot = SETTLED;
         self.settled_ahead += 1;
-        while self.entries.front().is_some_and(|entry| entry.slot == SETTLED) {
+        while self
+            .entries
+            .front()
+            .is_some_and(|entry| entry.slot == SETTLED)
+        {
             self.entries.pop_front();
             self.first_sequence += 1;
             self.settled_ahead -= 1;
@@ -177,17 +204,21 @@ impl Ledger {
 
     /// The lowest unsettled offset, or the next one to be delivered where everything is settled.
     pub(crate) fn watermark(&self) -> Option<Position> {
-        self.entries.front().map(|entry| Position::before(entry.offset)).or(self.next)
+        self.entries
+            .front()
+            .map(|entry| Position::before(entry.offset))
+            .or(self.next)
     }
 
     pub(crate) fn next(&self) -> Option<Position> {
         self.next
     }
 
-    /// How many delivered offsets above the watermark are settled: what a restart without a map would repeat.
+    /// How many delivered offsets above the watermark are settled: what a restart without a map
+    /// would repeat.
     ///
-    /// What a previous owner settled counts from its delivery on, not before: a pause for too many would otherwise keep
-    /// out the very deliveries that use it up.
+    /// What a previous owner settled counts from its delivery on, not before: a pause for too many
+    /// would otherwise keep out the very deliveries that use it up.
     pub(crate) fn settled_ahead(&self) -> usize {
         self.settled_ahead
     }
@@ -198,8 +229,16 @@ impl Ledger {
     }
 
     /// The map to commit together with the watermark, the evidence, and the log's name.
-    pub(crate) fn commit_metadata(&self, log: Option<LogId>, evidence: &Evidence, max_bytes: usize) -> CommitMetadata {
-        let about = About { log, leader_epoch: self.leader_epoch() };
+    pub(crate) fn commit_metadata(
+        &self,
+        log: Option<LogId>,
+        evidence: &Evidence,
+        max_bytes: usize,
+    ) -> CommitMetadata {
+        let about = About {
+            log,
+            leader_epoch: self.leader_epoch(),
+        };
         match self.watermark() {
             Some(watermark) if self.settled_ahead > 0 || !self.inherited.is_empty() => {
                 commit_map::encode_for(about, watermark, self.settled_ranges(), evidence, max_bytes)
@@ -211,15 +250,20 @@ impl Ledger {
 
     fn settled_ranges(&self) -> impl Iterator<Item = SettledRange> + '_ {
         let mut entries = self.entries.iter();
-        // A run goes on over a hole between two settled offsets. That is safe: the log was read in order across it,
-        // so nothing is there (compacted away, a transaction's marker, an aborted record) and offsets are not used
-        // twice; the committed position itself goes over such holes all the time.
+        // A run goes on over a hole between two settled offsets. That is safe: the log was read in
+        // order across it, so nothing is there (compacted away, a transaction's marker, an aborted
+        // record) and offsets are not used twice; the committed position itself goes over such
+        // holes all the time.
         let delivered = std::iter::from_fn(move || {
             let first = entries.find(|entry| entry.slot == SETTLED)?.offset;
             let run = entries.by_ref().take_while(|entry| entry.slot == SETTLED);
-            Some(SettledRange { first, last: run.last().map_or(first, |entry| entry.offset) })
+            Some(SettledRange {
+                first,
+                last: run.last().map_or(first, |entry| entry.offset),
+            })
         });
-        // Not over the hole up to the inherited ranges, though: what lies in it has not been delivered yet.
+        // Not over the hole up to the inherited ranges, though: what lies in it has not been
+        // delivered yet.
         delivered.chain(self.inherited.ranges())
     }
 
@@ -228,8 +272,12 @@ impl Ledger {
             return false;
         }
         // Below the watermark holes are no longer known; everything counts as delivered there.
-        self.watermark().is_some_and(|watermark| !watermark.covers(offset))
-            || self.entries.binary_search_by_key(&offset, |entry| entry.offset).is_ok()
+        self.watermark()
+            .is_some_and(|watermark| !watermark.covers(offset))
+            || self
+                .entries
+                .binary_search_by_key(&offset, |entry| entry.offset)
+                .is_ok()
     }
 
     fn rewind(&mut self, to: Offset, mut forget: impl FnMut(u32)) {

@@ -1,8 +1,9 @@
-//! The decisions behind keylane, as plain data and functions: no I/O, no clock, no randomness of its own.
+//! The decisions behind keylane, as plain data and functions: no I/O, no clock, no randomness of
+//! its own.
 //!
-//! Events and the current time go in, decisions come out. The shell around it (the `keylane` crate) polls, runs
-//! attempts, writes and commits; it holds no policy. Everything here runs the same way twice, which is what the seeded
-//! simulator in `tests/` lives on.
+//! Events and the current time go in, decisions come out. The shell around it (the `keylane` crate)
+//! polls, runs attempts, writes and commits; it holds no policy. Everything here runs the same way
+//! twice, which is what the seeded simulator in `tests/` lives on.
 //!
 //! # The pieces
 //! | piece | what it decides |
@@ -59,9 +60,11 @@
 //! ```
 //!
 //! # Invariants
-//! * Whatever is committed with [`Partition::watermark`] lies at or below every unsettled record, and the metadata names
-//!   settled offsets only. A write to the retry or dead-letter topic settles when it is acknowledged, never before.
-//! * One record per lane is active (running, waiting, being written or parked); nothing but its settlement frees the lane.
+//! * Whatever is committed with [`Partition::watermark`] lies at or below every unsettled record,
+//!   and the metadata names settled offsets only. A write to the retry or dead-letter topic settles
+//!   when it is acknowledged, never before.
+//! * One record per lane is active (running, waiting, being written or parked); nothing but its
+//!   settlement frees the lane.
 //! * A [`Ticket`] is good for one answer, in its epoch.
 //! * Nothing here waits, and nothing grows but by [`Partition::deliver`].
 
@@ -99,30 +102,34 @@ pub use beginning::{Beginning, EMPTIED_AFTER, EmptiedLog, LogRange, PassedOver, 
 pub use budget::{Budget, BudgetChange, BudgetError};
 pub use commit_map::{About, CommitContent, CommitMetadata, MAX_METADATA_BYTES, MapError};
 pub use evidence::{
-    Evidence, GROUP, ISOLATION_STARTS, Instance, MAX_SUSPECTS, Named, POISON_CRASHES, POISON_CRASHES_OF_SURVIVED,
-    Suspect,
+    Evidence, GROUP, ISOLATION_STARTS, Instance, MAX_SUSPECTS, Named, POISON_CRASHES,
+    POISON_CRASHES_OF_SURVIVED, Suspect,
 };
 pub use failed_attempt::{ErrorClass, FailedAttempt, Place};
 pub use failure::{Failure, MAX_RETRY_AFTER, MIN_RETRY_AFTER, Reason};
 pub use foreign::{
-    ForeignPolicy, Groups, HeldBecause, Liveness, MAX_GROUPS, Ownership, Provenance, QUESTION_PATIENCE, Ruling, Whose,
+    ForeignPolicy, Groups, HeldBecause, Liveness, MAX_GROUPS, Ownership, Provenance,
+    QUESTION_PATIENCE, Ruling, Whose,
 };
 pub use hot_keys::{HALF_LIFE, HeavyKey, KeySketch, SKETCH_CAPACITY, SMALLEST_SHARE};
 pub use lease::{DOUBT_PATIENCE, LEASE, Lease, Look};
 pub use log_id::{Identity, LogId, Resume, Seen};
 pub use offset::{Epoch, LeaderEpoch, Offset, Position};
 pub use outage_guard::{
-    BAD_DEPLOYMENT_RECORDS, ClassOutage, HeldBy, OUTAGE_LANES, OUTAGE_PATIENCE, OutageGuard, OutageSettings,
-    OutageState,
+    BAD_DEPLOYMENT_RECORDS, ClassOutage, HeldBy, OUTAGE_LANES, OUTAGE_PATIENCE, OutageGuard,
+    OutageSettings, OutageState,
 };
 pub use partition::{
-    Activity, Alarm, Blocker, BlockerPolicy, Blocking, Caution, Delivered, Delivery, FailureHeaders, HeldUp, LaneOrder,
-    MARK_PATIENCE, Mark, NEARLY_ALL_PERCENT, NEARLY_FULL_PERCENT, Oldest, ParkReason, Partition, PartitionSettings,
-    Paused, PendingView, PoisonFate, Poisoned, Publish, PublishRequest, PublishResult, RecordState, SUSPECT_PATIENCE,
+    Activity, Alarm, Blocker, BlockerPolicy, Blocking, Caution, Delivered, Delivery,
+    FailureHeaders, HeldUp, LaneOrder, MARK_PATIENCE, Mark, NEARLY_ALL_PERCENT,
+    NEARLY_FULL_PERCENT, Oldest, ParkReason, Partition, PartitionSettings, Paused, PendingView,
+    PoisonFate, Poisoned, Publish, PublishRequest, PublishResult, RecordState, SUSPECT_PATIENCE,
     Settlement, Start, Success, TURN_PATIENCE, Ticket, Turn, Verdict, Wait, Watchdog,
 };
 pub use paused_by::{EpisodeNews, Fill, LimitsSeen, NotDueEpisode, PausedBy};
-pub use retry_policy::{Exhausted, InPlace, LEAST_ATTEMPTS, ReasonActions, RetryPolicy, TopicRetry};
+pub use retry_policy::{
+    Exhausted, InPlace, LEAST_ATTEMPTS, ReasonActions, RetryPolicy, TopicRetry,
+};
 pub use settled_map::{SettledMap, SettledRange};
 pub use silence::{Silence, Silent};
 pub use time::Moment;

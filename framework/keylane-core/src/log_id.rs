@@ -1,18 +1,27 @@
-//! Which log a position is about: a topic that is deleted and made anew keeps its name, not its log.
+//! Which log a position is about: a topic that is deleted and made anew keeps its name, not its
+//! log.
 //!
-//! A position, and all that is known of offsets, is true for one log only. Applied to another one it passes over records
-//! without a word. So every commit names its log, and every epoch compares the name with what the brokers say.
+//! A position, and all that is known of offsets, is true for one log only. Applied to another one
+//! it passes over records without a word. So every commit names its log, and every epoch compares
+//! the name with what the brokers say.
 
-/// A log, told from all others that ever had its topic's name: 64 bits of the topic id that the brokers gave it.
+/// A log, told from all others that ever had its topic's name: 64 bits of the topic id that the
+/// brokers gave it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct LogId(u64);
 
 impl LogId {
-    /// From the two halves of a topic's id; `None` for the null id, which is what brokers without topic ids have.
+    /// From the two halves of a topic's id; `None` for the null id, which is what brokers without
+    /// topic ids have.
     ///
-    /// Topic ids are random, so 64 of their bits are enough: two topics of one name share them once in 10^19 times.
+    /// Topic ids are random, so 64 of their bits are enough: two topics of one name share them once
+    /// in 10^19 times.
     pub const fn of_topic(high: u64, low: u64) -> Option<Self> {
-        if high == 0 && low == 0 { None } else { Some(Self(high ^ low)) }
+        if high == 0 && low == 0 {
+            None
+        } else {
+            Some(Self(high ^ low))
+        }
     }
 
     /// As it stands in a commit.
@@ -46,8 +55,9 @@ pub enum Resume {
 }
 
 impl Resume {
-    /// The rule: only two names that differ make a new log. A commit without a name (of an older version, of another
-    /// program, or damaged) is taken to be about what is there; where the brokers do not tell, it keeps its name.
+    /// The rule: only two names that differ make a new log. A commit without a name (of an older
+    /// version, of another program, or damaged) is taken to be about what is there; where the
+    /// brokers do not tell, it keeps its name.
     pub fn of(committed: Option<LogId>, there: Option<LogId>) -> Self {
         match (committed, there) {
             (Some(committed), Some(there)) if committed != there => Self::Anew(there),
@@ -59,8 +69,9 @@ impl Resume {
 
 /// What an epoch knows of its log.
 ///
-/// The name is never exchanged: should the log turn out to be another one, another epoch is due. Until then its commits go
-/// on to name the one that their positions are about, so that whoever reads them later sees the same.
+/// The name is never exchanged: should the log turn out to be another one, another epoch is due.
+/// Until then its commits go on to name the one that their positions are about, so that whoever
+/// reads them later sees the same.
 ///
 /// # Examples
 /// ```
@@ -84,7 +95,8 @@ pub enum Seen {
     Same,
     /// It did not know, and does now.
     Learned,
-    /// Another one, for the first time: a broker that lags behind would say so too. It is to be asked again.
+    /// Another one, for the first time: a broker that lags behind would say so too. It is to be
+    /// asked again.
     Doubtful,
     /// Another one, for the second time in a row: a new epoch is due.
     Another,
@@ -134,7 +146,10 @@ mod tests {
     #[test]
     fn only_a_commit_that_names_another_log_is_left() {
         assert_eq!(Resume::of(Some(OLD), Some(NEW)), Resume::Anew(NEW));
-        assert_eq!(Resume::of(Some(OLD), Some(OLD)), Resume::Committed(Some(OLD)));
+        assert_eq!(
+            Resume::of(Some(OLD), Some(OLD)),
+            Resume::Committed(Some(OLD))
+        );
         assert_eq!(
             Resume::of(Some(OLD), None),
             Resume::Committed(Some(OLD)),
@@ -147,22 +162,44 @@ mod tests {
     #[test]
     fn another_log_is_believed_when_it_is_named_twice_in_a_row() {
         let mut identity = Identity::new(Some(OLD));
-        let seen: Vec<_> = [OLD, NEW, OLD, NEW, NEW].into_iter().map(|there| identity.see(there)).collect();
-        assert_eq!(seen, [Seen::Same, Seen::Doubtful, Seen::Same, Seen::Doubtful, Seen::Another]);
-        assert_eq!(identity.log(), Some(OLD), "its commits are still about the old one");
+        let seen: Vec<_> = [OLD, NEW, OLD, NEW, NEW]
+            .into_iter()
+            .map(|there| identity.see(there))
+            .collect();
+        assert_eq!(
+            seen,
+            [
+                Seen::Same,
+                Seen::Doubtful,
+                Seen::Same,
+                Seen::Doubtful,
+                Seen::Another
+            ]
+        );
+        assert_eq!(
+            identity.log(),
+            Some(OLD),
+            "its commits are still about the old one"
+        );
     }
 
     #[test]
     fn two_different_names_in_a_row_are_not_one_twice() {
         let mut identity = Identity::new(Some(OLD));
-        assert_eq!([NEW, LogId(3)].map(|there| identity.see(there)), [Seen::Doubtful; 2]);
+        assert_eq!(
+            [NEW, LogId(3)].map(|there| identity.see(there)),
+            [Seen::Doubtful; 2]
+        );
         assert_eq!(identity.see(LogId(3)), Seen::Another);
     }
 
     #[test]
     fn an_epoch_that_did_not_know_learns_from_the_first_answer() {
         let mut identity = Identity::default();
-        assert_eq!((identity.see(NEW), identity.log()), (Seen::Learned, Some(NEW)));
+        assert_eq!(
+            (identity.see(NEW), identity.log()),
+            (Seen::Learned, Some(NEW))
+        );
         assert_eq!(identity.see(OLD), Seen::Doubtful);
     }
 
@@ -171,6 +208,9 @@ mod tests {
         assert_eq!(LogId::of_topic(0, 0), None);
         let log = LogId::of_topic(0x0123_4567_89ab_cdef, 0x8000_0000_0000_0001).unwrap();
         assert_eq!(LogId::from_bytes(log.to_bytes()), log);
-        assert_ne!(LogId::of_topic(0x0123_4567_89ab_cdef, 0x8000_0000_0000_0002), Some(log));
+        assert_ne!(
+            LogId::of_topic(0x0123_4567_89ab_cdef, 0x8000_0000_0000_0002),
+            Some(log)
+        );
     }
 }

@@ -1,7 +1,8 @@
 //! Offsets of records, positions between them, and the epoch both belong to.
 //!
-//! "The last record done" and "the next record to read" differ by one, and mixing them up loses or repeats a record.
-//! They are two types here: [`Offset::next`] goes past a record, [`Position::before`] stays in front of it.
+//! "The last record done" and "the next record to read" differ by one, and mixing them up loses or
+//! repeats a record. They are two types here: [`Offset::next`] goes past a record,
+//! [`Position::before`] stays in front of it.
 
 use std::fmt;
 
@@ -64,7 +65,8 @@ impl Position {
         self.0
     }
 
-    /// The position in front of `record`: to commit it is to say that this record is to be read again.
+    /// The position in front of `record`: to commit it is to say that this record is to be read
+    /// again.
     pub const fn before(record: Offset) -> Self {
         Self(record.0)
     }
@@ -81,8 +83,8 @@ impl fmt::Display for Position {
     }
 }
 
-/// The epoch of the partition's leader that took a record. It never falls along a log; a log that was cut is written on
-/// under a later one.
+/// The epoch of the partition's leader that took a record. It never falls along a log; a log that
+/// was cut is written on under a later one.
 ///
 /// # Examples
 /// ```
@@ -111,7 +113,8 @@ impl LeaderEpoch {
     }
 }
 
-/// One assignment of one partition to this member. The shell numbers them; no two assignments share a number.
+/// One assignment of one partition to this member. The shell numbers them; no two assignments share
+/// a number.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Epoch(u64);
 

@@ -12,8 +12,8 @@
 //! | partial outage | several lanes fail with one [`ErrorClass`], while others succeed | exhausted records of that class, for [`OutageSettings::patience`] | when fewer lanes have failed with it for a quiet time |
 //! | bad deployment | [`BAD_DEPLOYMENT_RECORDS`] records of several lanes were given up as fatal, undecodable or panicking without a success | further ones, without limit | at the first success; the undecodable ones do not count once a record decodes |
 //!
-//! A success names no place, so that good records succeed at a place is not seen where others always
-//! fail there. That is why the outage of a place does not hold records without limit.
+//! A success names no place, so that good records succeed at a place is not seen where others
+//! always fail there. That is why the outage of a place does not hold records without limit.
 //!
 //! An operator can end each of them with [`OutageGuard::release`].
 //!
@@ -83,7 +83,12 @@ pub struct OutageSettings {
 
 impl Default for OutageSettings {
     fn default() -> Self {
-        Self { lanes: OUTAGE_LANES, patience: OUTAGE_PATIENCE, quiet: SHORTEST_QUIET, longest_attempt: LONGEST_ATTEMPT }
+        Self {
+            lanes: OUTAGE_LANES,
+            patience: OUTAGE_PATIENCE,
+            quiet: SHORTEST_QUIET,
+            longest_attempt: LONGEST_ATTEMPT,
+        }
     }
 }
 
@@ -92,7 +97,10 @@ impl OutageSettings {
     /// one minute at least.
     pub fn for_backoff(backoff: &Backoff) -> Self {
         let quiet = backoff.max.saturating_mul(3).max(SHORTEST_QUIET);
-        Self { quiet, ..Self::default() }
+        Self {
+            quiet,
+            ..Self::default()
+        }
     }
 }
 
@@ -104,7 +112,8 @@ impl Source {
     /// The name of a lane that has no key: no other record has it.
     pub(crate) const fn lane_of(self, offset: i64) -> u64 {
         // Two odd constants spread the numbers; a collision would count two lanes as one.
-        self.0.wrapping_mul(0x9E37_79B9_7F4A_7C15) ^ (offset as u64).wrapping_mul(0xD6E8_FEB8_6659_FD93)
+        self.0.wrapping_mul(0x9E37_79B9_7F4A_7C15)
+            ^ (offset as u64).wrapping_mul(0xD6E8_FEB8_6659_FD93)
     }
 }
 
@@ -144,7 +153,8 @@ pub(crate) struct Case {
 /// Decides whether a record may be given up, or there is an outage.
 ///
 /// One guard per subscription, shared by the owners of all its partitions. Partitions report to it
-/// ([`Partition::fail`](crate::Partition::fail), [`Partition::tell_guard`](crate::Partition::tell_guard)).
+/// ([`Partition::fail`](crate::Partition::fail),
+/// [`Partition::tell_guard`](crate::Partition::tell_guard)).
 ///
 /// # Examples
 /// ```
@@ -178,7 +188,10 @@ impl Default for OutageGuard {
 impl OutageGuard {
     /// A guard that has seen nothing yet.
     pub fn new(settings: OutageSettings) -> Self {
-        let settings = OutageSettings { lanes: settings.lanes.max(1), ..settings };
+        let settings = OutageSettings {
+            lanes: settings.lanes.max(1),
+            ..settings
+        };
         Self {
             settings,
             now: Moment::ORIGIN,
@@ -209,16 +222,39 @@ impl OutageGuard {
         let held = self.held.values().sum();
         let is_shown = |since: &Moment| held > 0 || self.now.since(*since) >= state::SHOWN_AFTER;
         let total = self.whole.since(quiet, self.now).filter(is_shown);
-        let place = |(place, outage): (&Place, &Outage)| Some((*place, outage.since(quiet, self.now)?));
+        let place =
+            |(place, outage): (&Place, &Outage)| Some((*place, outage.since(quiet, self.now)?));
         let class = |(class, episode): (&ErrorClass, &Episode)| {
             let left = self.settings.patience.saturating_sub(episode.spent());
-            let (lanes, left) = (episode.lanes(), if episode.is_released() { Duration::ZERO } else { left });
-            Some(ClassOutage { class: *class, since: episode.since()?, lanes, patience_left: left })
+            let (lanes, left) = (
+                episode.lanes(),
+                if episode.is_released() {
+                    Duration::ZERO
+                } else {
+                    left
+                },
+            );
+            Some(ClassOutage {
+                class: *class,
+                since: episode.since()?,
+                lanes,
+                patience_left: left,
+            })
         };
         OutageState {
             total,
-            places: self.places.iter().filter_map(place).filter(|(_, since)| is_shown(since)).collect(),
-            classes: self.classes.iter().filter_map(class).filter(|class| is_shown(&class.since)).collect(),
+            places: self
+                .places
+                .iter()
+                .filter_map(place)
+                .filter(|(_, since)| is_shown(since))
+                .collect(),
+            classes: self
+                .classes
+                .iter()
+                .filter_map(class)
+                .filter(|class| is_shown(&class.since))
+                .collect(),
             bad_deployment: self.deployment.since(),
             held,
             released: self.is_released(),
@@ -262,21 +298,35 @@ impl OutageGuard {
 
     /// An attempt failed in a way that may be an outage; `false` where its lane is not tracked.
     pub(crate) fn failed(&mut self, report: Report, attempt: FailedAttempt, now: Moment) -> bool {
-        let Report { source, lane, is_first_hand } = report;
+        let Report {
+            source,
+            lane,
+            is_first_hand,
+        } = report;
         self.look(now);
         let class = self.tracked_class(attempt.class);
         let place = attempt.place.filter(|place| self.is_place_tracked(*place));
         if self.lanes.of_class(class) >= TRACKED && !self.lanes.contains(lane) {
             return false;
         }
-        self.lanes.insert(lane, Failing { source, class, place, is_first_hand, until: self.now + LANE_GRACE });
+        self.lanes.insert(
+            lane,
+            Failing {
+                source,
+                class,
+                place,
+                is_first_hand,
+                until: self.now + LANE_GRACE,
+            },
+        );
         self.recount();
         true
     }
 
     /// The next attempt of a failing lane is due then. It may run for as long as attempts may.
     pub(crate) fn expects(&mut self, lane: u64, due: Moment) {
-        self.lanes.keep_until(lane, due + self.settings.longest_attempt + LANE_GRACE);
+        self.lanes
+            .keep_until(lane, due + self.settings.longest_attempt + LANE_GRACE);
     }
 
     /// A failing lane leaves then.
@@ -286,7 +336,9 @@ impl OutageGuard {
 
     /// The latest attempt of this lane did not fail, or was at fault itself.
     pub(crate) fn cleared(&mut self, lane: u64, succeeded_at: Option<Moment>) {
-        let Some(failing) = self.lanes.remove(lane) else { return };
+        let Some(failing) = self.lanes.remove(lane) else {
+            return;
+        };
         if let (Some(at), Some(place)) = (succeeded_at, failing.place)
             && let Some(outage) = self.places.get_mut(&place)
         {
@@ -312,7 +364,8 @@ impl OutageGuard {
     /// A record is given up.
     pub(crate) fn gave_up(&mut self, lane: u64, reason: Reason, now: Moment) {
         self.look(now);
-        self.deployment.gave_up(lane, reason, self.settings.lanes, self.now);
+        self.deployment
+            .gave_up(lane, reason, self.settings.lanes, self.now);
     }
 
     /// Whether there is a total outage.
@@ -334,8 +387,14 @@ impl OutageGuard {
         let quiet = self.settings.quiet;
         let since = match by {
             HeldBy::Outage => self.whole.since(quiet, self.now),
-            HeldBy::Place(place) => self.places.get(&place).and_then(|outage| outage.since(quiet, self.now)),
-            HeldBy::Class(class) => self.classes.get(&self.class_of(class)).and_then(Episode::since),
+            HeldBy::Place(place) => self
+                .places
+                .get(&place)
+                .and_then(|outage| outage.since(quiet, self.now)),
+            HeldBy::Class(class) => self
+                .classes
+                .get(&self.class_of(class))
+                .and_then(Episode::since),
             HeldBy::Deployment => self.deployment.since(),
             HeldBy::Unavailable => None,
         };
@@ -344,7 +403,9 @@ impl OutageGuard {
 
     /// Whether there is a partial outage of this class.
     pub(crate) fn is_class_out(&self, class: ErrorClass) -> bool {
-        self.classes.get(&self.class_of(class)).is_some_and(|episode| episode.since().is_some())
+        self.classes
+            .get(&self.class_of(class))
+            .is_some_and(|episode| episode.since().is_some())
     }
 
     /// Whether this record has to be held.
@@ -356,12 +417,21 @@ impl OutageGuard {
             if self.whole.holds(quiet, self.now) && (is_patient || !self.is_one_sided()) {
                 return Some(HeldBy::Outage);
             }
-            let is_away = |place: &Place| self.places.get(place).is_some_and(|outage| outage.holds(quiet, self.now));
+            let is_away = |place: &Place| {
+                self.places
+                    .get(place)
+                    .is_some_and(|outage| outage.holds(quiet, self.now))
+            };
             if let Some(place) = case.place.filter(is_away).filter(|_| is_patient) {
                 return Some(HeldBy::Place(place));
             }
             let class = self.class_of(case.class);
-            if is_patient && self.classes.get(&class).is_some_and(|episode| episode.holds(patience)) {
+            if is_patient
+                && self
+                    .classes
+                    .get(&class)
+                    .is_some_and(|episode| episode.holds(patience))
+            {
                 return Some(HeldBy::Class(case.class));
             }
         }
@@ -423,7 +493,11 @@ impl OutageGuard {
     }
 
     fn class_of(&self, class: ErrorClass) -> ErrorClass {
-        if self.classes.contains_key(&class) { class } else { ErrorClass::REST }
+        if self.classes.contains_key(&class) {
+            class
+        } else {
+            ErrorClass::REST
+        }
     }
 
     fn tracked_class(&mut self, class: ErrorClass) -> ErrorClass {

@@ -1,4 +1,5 @@
-//! One partition in one epoch: what is delivered, what may start, what becomes of it, what may be committed.
+//! One partition in one epoch: what is delivered, what may start, what becomes of it, what may be
+//! committed.
 //!
 //! The life of a record:
 //!
@@ -11,7 +12,8 @@
 //!                                                            └─▶ parked
 //!  deliver ─▶ (of another group) ─▶ held ─▶ settled
 //! ```
-//! From `ready` to `settled` a record is the head of its lane, and the others of its key wait behind it.
+//! From `ready` to `settled` a record is the head of its lane, and the others of its key wait
+//! behind it.
 
 mod blocker;
 mod caution;
@@ -33,10 +35,15 @@ use std::sync::Arc;
 use std::time::Duration;
 
 pub use blocker::{Blocker, BlockerPolicy, Blocking, NEARLY_ALL_PERCENT, NEARLY_FULL_PERCENT};
-pub use caution::{Caution, MARK_PATIENCE, Mark, PoisonFate, Poisoned, SUSPECT_PATIENCE, TURN_PATIENCE, Turn};
+pub use caution::{
+    Caution, MARK_PATIENCE, Mark, PoisonFate, Poisoned, SUSPECT_PATIENCE, TURN_PATIENCE, Turn,
+};
 pub use delivery::{Delivered, Delivery};
 pub use observe::{Oldest, RecordState};
-pub use outcome::{FailureHeaders, ParkReason, Publish, PublishRequest, PublishResult, Settlement, Success, Verdict};
+pub use outcome::{
+    FailureHeaders, ParkReason, Publish, PublishRequest, PublishResult, Settlement, Success,
+    Verdict,
+};
 pub use pending_view::{Activity, HeldUp, PendingView, Wait};
 pub use settings::{LaneOrder, PartitionSettings, Paused};
 pub use ticket::{Start, Ticket};
@@ -58,11 +65,11 @@ use watchdog::Watching;
 
 /// The state of one partition during one assignment to this member.
 ///
-/// Calls take O(1), amortised, and allocate nothing once its tables have grown to the number of pending records, but for what
-/// is rare (below); a record that waits costs O(log n). How much is pending is bounded by the caller, who stops delivering
-/// ([`Budget`](crate::Budget)). Beyond `R` a pending record takes at most 160 bytes; one that has
-/// come through a retry topic, was not due, has failed or is to be written takes an allocation of
-/// 128 more.
+/// Calls take O(1), amortised, and allocate nothing once its tables have grown to the number of
+/// pending records, but for what is rare (below); a record that waits costs O(log n). How much is
+/// pending is bounded by the caller, who stops delivering ([`Budget`](crate::Budget)). Beyond `R` a
+/// pending record takes at most 160 bytes; one that has come through a retry topic, was not due,
+/// has failed or is to be written takes an allocation of 128 more.
 pub struct Partition<R> {
     settings: Arc<PartitionSettings>,
     epoch: Epoch,
@@ -88,14 +95,27 @@ pub struct Partition<R> {
 }
 
 impl<R> Partition<R> {
-    /// A partition that reads on from `start`, what was committed; `None` where nothing was, and the first delivery
-    /// decides. `inherited` is the settled-ahead map of that very commit.
-    pub fn new(settings: Arc<PartitionSettings>, epoch: Epoch, start: Option<Position>, inherited: SettledMap) -> Self {
-        Self::with_evidence(settings, epoch, start, inherited, Instance::default(), Evidence::default())
+    /// A partition that reads on from `start`, what was committed; `None` where nothing was, and
+    /// the first delivery decides. `inherited` is the settled-ahead map of that very commit.
+    pub fn new(
+        settings: Arc<PartitionSettings>,
+        epoch: Epoch,
+        start: Option<Position>,
+        inherited: SettledMap,
+    ) -> Self {
+        Self::with_evidence(
+            settings,
+            epoch,
+            start,
+            inherited,
+            Instance::default(),
+            Evidence::default(),
+        )
     }
 
     /// As [`new`](Self::new), in process `here` and with the evidence of that commit after
-    /// [`Evidence::at_start`]. Where that said that the start is unclean, the caller has committed it before.
+    /// [`Evidence::at_start`]. Where that said that the start is unclean, the caller has committed
+    /// it before.
     pub fn with_evidence(
         settings: Arc<PartitionSettings>,
         epoch: Epoch,
@@ -127,7 +147,8 @@ impl<R> Partition<R> {
         }
     }
 
-    /// Says which log this epoch reads; from now on its commits do too. It does not change: another log is another epoch.
+    /// Says which log this epoch reads; from now on its commits do too. It does not change: another
+    /// log is another epoch.
     pub fn set_log(&mut self, log: Option<LogId>) {
         self.log = log;
     }
@@ -142,24 +163,32 @@ impl<R> Partition<R> {
         self.ledger.start_under(epoch);
     }
 
-    /// Says that the records to be delivered from `first` on have this leader epoch. `true` where the inherited map is
-    /// given up: the log was cut below what it names, and written anew. Those offsets are other records, to be processed.
+    /// Says that the records to be delivered from `first` on have this leader epoch. `true` where
+    /// the inherited map is given up: the log was cut below what it names, and written anew. Those
+    /// offsets are other records, to be processed.
     pub fn read_under(&mut self, epoch: LeaderEpoch, first: Offset) -> bool {
         self.ledger.read_under(epoch, first)
     }
 
     /// Takes in a record, in the order it was read.
     ///
-    /// A record of an offset that was delivered in this epoch or settled by a previous owner is dropped here. An
-    /// offset below the start, or in a hole that was read over, means that the log was cut and written anew: what was
-    /// known about offsets from there on is forgotten. Records still pending from before are finished all the same.
+    /// A record of an offset that was delivered in this epoch or settled by a previous owner is
+    /// dropped here. An offset below the start, or in a hole that was read over, means that the log
+    /// was cut and written anew: what was known about offsets from there on is forgotten. Records
+    /// still pending from before are finished all the same.
     pub fn deliver(&mut self, delivery: Delivery<R>, now: Moment) -> Delivered {
         self.deliver_ruled(delivery, Ruling::Process, now)
     }
 
-    /// As [`deliver`](Self::deliver), for a record of a retry topic and what is to become of it. One that is not to be
-    /// processed never joins a lane: a retry topic keeps no order, and nothing of another group's waits for anything here.
-    pub fn deliver_ruled(&mut self, delivery: Delivery<R>, ruling: Ruling, now: Moment) -> Delivered {
+    /// As [`deliver`](Self::deliver), for a record of a retry topic and what is to become of it.
+    /// One that is not to be processed never joins a lane: a retry topic keeps no order, and
+    /// nothing of another group's waits for anything here.
+    pub fn deliver_ruled(
+        &mut self,
+        delivery: Delivery<R>,
+        ruling: Ruling,
+        now: Moment,
+    ) -> Delivered {
         self.tell(now);
         let offset = delivery.offset;
         let goes_back = self.ledger.next().is_some_and(|next| !next.covers(offset));
@@ -180,7 +209,9 @@ impl<R> Partition<R> {
             self.look_for_progress();
             return Delivered::AlreadySettled;
         }
-        let slot = self.pending.insert(PendingRecord::new(delivery, due, self.now));
+        let slot = self
+            .pending
+            .insert(PendingRecord::new(delivery, due, self.now));
         let sequence = self.ledger.push(offset, slot);
         let record = self.pending.get_mut(slot);
         (record.sequence, record.watched) = (sequence, watched);
@@ -199,8 +230,9 @@ impl<R> Partition<R> {
         Delivered::Queued
     }
 
-    /// The next attempt to start, if one may: a ready lane, a free place, neither paused nor draining nor stopped, and
-    /// covered by a mark and a turn (see [`wanted_mark`](Self::wanted_mark) and [`wants_turn`](Self::wants_turn)).
+    /// The next attempt to start, if one may: a ready lane, a free place, neither paused nor
+    /// draining nor stopped, and covered by a mark and a turn (see
+    /// [`wanted_mark`](Self::wanted_mark) and [`wants_turn`](Self::wants_turn)).
     pub fn next_start(&mut self) -> Option<Start<'_, R>> {
         if self.holds_starts() || self.running() >= self.settings.concurrency.max(1) {
             return None;
@@ -238,17 +270,28 @@ impl<R> Partition<R> {
                 Publish::Retry { .. } => pending.retried_for(),
                 Publish::DeadLetter { .. } => Duration::ZERO,
             };
-            PublishRequest { ticket, offset, publish, attempts, retried_for, headers }
+            PublishRequest {
+                ticket,
+                offset,
+                publish,
+                attempts,
+                retried_for,
+                headers,
+            }
         })
     }
 
-    /// When [`tick`](Self::tick) has something to do; `None` where nothing waits, or nothing of it matters any more
-    /// because the partition drains.
+    /// When [`tick`](Self::tick) has something to do; `None` where nothing waits, or nothing of it
+    /// matters any more because the partition drains.
     pub fn next_deadline(&self) -> Option<Moment> {
         if self.draining {
             return None;
         }
-        self.timers.next().into_iter().chain(self.caution_deadline()).min()
+        self.timers
+            .next()
+            .into_iter()
+            .chain(self.caution_deadline())
+            .min()
     }
 
     /// Lets time pass: back-offs end, due times come.
@@ -272,8 +315,9 @@ impl<R> Partition<R> {
         self.paused = paused;
     }
 
-    /// Starts nothing more, for good: the partition is to be given up. What runs may finish, and a write that follows
-    /// from it is still made; whatever else is pending, waiting records included, is handed back unsettled.
+    /// Starts nothing more, for good: the partition is to be given up. What runs may finish, and a
+    /// write that follows from it is still made; whatever else is pending, waiting records
+    /// included, is handed back unsettled.
     pub fn drain(&mut self) {
         self.draining = true;
     }
@@ -327,7 +371,8 @@ impl<R> Partition<R> {
         self.publish_queue.push_back(slot);
     }
 
-    /// A record has one timer at most: it is in a waiting state exactly as long as its timer is set.
+    /// A record has one timer at most: it is in a waiting state exactly as long as its timer is
+    /// set.
     fn wait_until(&mut self, moment: Moment, slot: u32, state: State) {
         debug_assert!(state.is_waiting());
         self.pending.set_state(slot, state);
@@ -335,7 +380,11 @@ impl<R> Partition<R> {
     }
 
     fn issue_ticket(&mut self, slot: u32) -> Ticket {
-        Ticket { slot, serial: self.pending.get_mut(slot).next_serial(), epoch: self.epoch }
+        Ticket {
+            slot,
+            serial: self.pending.get_mut(slot).next_serial(),
+            epoch: self.epoch,
+        }
     }
 }
 

@@ -21,11 +21,11 @@ pub enum PausedBy {
     User,
     /// The partition is being given back, or the subscription shuts down.
     HandOver,
-    /// It is not known yet where the partition is to be read from, or the broker has no commit of that, or the
-    /// leader has not confirmed it for 15 s.
+    /// It is not known yet where the partition is to be read from, or the broker has no commit of
+    /// that, or the leader has not confirmed it for 15 s.
     NoPosition,
-    /// Records that are not due yet fill the limits, with those behind them in their lanes. Until they are due, nothing behind
-    /// them is read, whatever its key.
+    /// Records that are not due yet fill the limits, with those behind them in their lanes. Until
+    /// they are due, nothing behind them is read, whatever its key.
     NotDue,
     /// So many records are pending.
     PendingRecords,
@@ -83,16 +83,29 @@ pub struct LimitsSeen {
 impl LimitsSeen {
     /// Which limit has reading paused; `None` where none has.
     ///
-    /// Records that are not due are the cause where each limit that is reached would let reading go on without them.
+    /// Records that are not due are the cause where each limit that is reached would let reading go
+    /// on without them.
     pub fn paused_by(&self) -> Option<PausedBy> {
-        let goes_on_without =
-            |(budget, fill): (Budget, Fill)| budget.resumes_at(fill.level.saturating_sub(fill.not_due));
+        let goes_on_without = |(budget, fill): (Budget, Fill)| {
+            budget.resumes_at(fill.level.saturating_sub(fill.not_due))
+        };
         let limits = [
-            (self.records.0, goes_on_without(self.records), PausedBy::PendingRecords),
+            (
+                self.records.0,
+                goes_on_without(self.records),
+                PausedBy::PendingRecords,
+            ),
             (self.ahead, self.oldest_is_not_due, PausedBy::SettledAhead),
-            (self.bytes.0, goes_on_without(self.bytes), PausedBy::PendingBytes),
+            (
+                self.bytes.0,
+                goes_on_without(self.bytes),
+                PausedBy::PendingBytes,
+            ),
         ];
-        let mut reached = limits.into_iter().filter(|(budget, ..)| budget.is_paused()).peekable();
+        let mut reached = limits
+            .into_iter()
+            .filter(|(budget, ..)| budget.is_paused())
+            .peekable();
         reached.peek()?;
         let other = reached.find(|(_, is_not_due, _)| !is_not_due);
         Some(other.map_or(PausedBy::NotDue, |(.., cause)| cause))
@@ -102,7 +115,8 @@ impl LimitsSeen {
 /// For so long reading has to go on before a new pause is told anew.
 const GAP: Duration = Duration::from_secs(60);
 
-/// The time in which records that are not due keep a partition from being read, with the short moments of reading between.
+/// The time in which records that are not due keep a partition from being read, with the short
+/// moments of reading between.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct NotDueEpisode {
     /// When it began, and when it was last seen.
@@ -137,7 +151,9 @@ impl NotDueEpisode {
             }
             (Some((began, seen)), false) if now.since(seen) >= GAP => {
                 self.lasts = None;
-                Some(EpisodeNews::Ends { lasted: seen.since(began) })
+                Some(EpisodeNews::Ends {
+                    lasted: seen.since(began),
+                })
             }
             (Some(_), false) => None,
         }
@@ -174,7 +190,11 @@ mod tests {
         let none = Fill::default();
         assert_eq!(cause(fill(9, 9), none), None, "no limit is reached");
         assert_eq!(cause(fill(10, 10), none), Some(PausedBy::NotDue));
-        assert_eq!(cause(fill(10, 3), none), Some(PausedBy::NotDue), "without them the low mark is reached");
+        assert_eq!(
+            cause(fill(10, 3), none),
+            Some(PausedBy::NotDue),
+            "without them the low mark is reached"
+        );
         assert_eq!(cause(fill(10, 2), none), Some(PausedBy::PendingRecords));
         assert_eq!(cause(none, fill(12, 5)), Some(PausedBy::NotDue));
         assert_eq!(cause(none, fill(12, 4)), Some(PausedBy::PendingBytes));
@@ -184,17 +204,35 @@ mod tests {
 
     #[test]
     fn another_limit_that_is_reached_without_them_is_the_cause() {
-        assert_eq!(seen(fill(10, 10), fill(10, 0), 0, false).paused_by(), Some(PausedBy::PendingBytes));
-        assert_eq!(seen(fill(10, 0), fill(10, 10), 0, false).paused_by(), Some(PausedBy::PendingRecords));
-        assert_eq!(seen(fill(10, 10), fill(10, 10), 10, false).paused_by(), Some(PausedBy::SettledAhead));
-        assert_eq!(seen(fill(10, 10), fill(10, 10), 10, true).paused_by(), Some(PausedBy::NotDue));
+        assert_eq!(
+            seen(fill(10, 10), fill(10, 0), 0, false).paused_by(),
+            Some(PausedBy::PendingBytes)
+        );
+        assert_eq!(
+            seen(fill(10, 0), fill(10, 10), 0, false).paused_by(),
+            Some(PausedBy::PendingRecords)
+        );
+        assert_eq!(
+            seen(fill(10, 10), fill(10, 10), 10, false).paused_by(),
+            Some(PausedBy::SettledAhead)
+        );
+        assert_eq!(
+            seen(fill(10, 10), fill(10, 10), 10, true).paused_by(),
+            Some(PausedBy::NotDue)
+        );
     }
 
     /// One is enough: all that is settled behind it counts.
     #[test]
     fn a_single_record_that_is_not_due_fills_what_may_be_settled_ahead_of_it() {
-        assert_eq!(seen(fill(1, 1), Fill::default(), 10, true).paused_by(), Some(PausedBy::NotDue));
-        assert_eq!(seen(fill(1, 0), Fill::default(), 10, false).paused_by(), Some(PausedBy::SettledAhead));
+        assert_eq!(
+            seen(fill(1, 1), Fill::default(), 10, true).paused_by(),
+            Some(PausedBy::NotDue)
+        );
+        assert_eq!(
+            seen(fill(1, 0), Fill::default(), 10, false).paused_by(),
+            Some(PausedBy::SettledAhead)
+        );
     }
 
     #[test]
@@ -203,14 +241,26 @@ mod tests {
         let mut episode = NotDueEpisode::default();
         assert_eq!(episode.look(None, at(0)), None);
         assert_eq!(episode.look(Some(PausedBy::PendingRecords), at(1)), None);
-        assert_eq!(episode.look(Some(PausedBy::NotDue), at(2)), Some(EpisodeNews::Begins));
+        assert_eq!(
+            episode.look(Some(PausedBy::NotDue), at(2)),
+            Some(EpisodeNews::Begins)
+        );
         assert_eq!(episode.look(Some(PausedBy::NotDue), at(100)), None);
         assert_eq!(episode.look(None, at(101)), None);
-        assert_eq!(episode.look(Some(PausedBy::NotDue), at(150)), None, "it goes on");
+        assert_eq!(
+            episode.look(Some(PausedBy::NotDue), at(150)),
+            None,
+            "it goes on"
+        );
         assert_eq!(episode.look(None, at(209)), None);
-        let ends = EpisodeNews::Ends { lasted: Duration::from_secs(148) };
+        let ends = EpisodeNews::Ends {
+            lasted: Duration::from_secs(148),
+        };
         assert_eq!(episode.look(None, at(210)), Some(ends));
         assert_eq!(episode.look(None, at(300)), None);
-        assert_eq!(episode.look(Some(PausedBy::NotDue), at(301)), Some(EpisodeNews::Begins));
+        assert_eq!(
+            episode.look(Some(PausedBy::NotDue), at(301)),
+            Some(EpisodeNews::Begins)
+        );
     }
 }

@@ -11,8 +11,8 @@ use crate::time::Moment;
 /// Retry time alone does not end a record before so many attempts of a delivery have failed.
 pub const LEAST_ATTEMPTS: u32 = 3;
 
-/// A record to which something was unavailable so many times in a row is held, also where its delays
-/// still grow.
+/// A record to which something was unavailable so many times in a row is held, also where its
+/// delays still grow.
 const HELD_FROM: u32 = 10;
 
 /// What becomes of records that fail.
@@ -111,7 +111,8 @@ impl ReasonActions {
 pub enum InPlace {
     /// At most this often; 0 goes on at once.
     Times(u32),
-    /// Until it works. The retry topic and the end are only reached by fatal and undecodable records.
+    /// Until it works. The retry topic and the end are only reached by fatal and undecodable
+    /// records.
     Forever,
 }
 
@@ -157,8 +158,14 @@ pub(crate) struct Tried {
 /// What to do about a failed attempt.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Decision {
-    Wait { delay: Duration, held: Option<HeldBy> },
-    RetryTopic { round: u32, delay: Duration },
+    Wait {
+        delay: Duration,
+        held: Option<HeldBy>,
+    },
+    RetryTopic {
+        round: u32,
+        delay: Duration,
+    },
     DeadLetter(Reason),
     ParkByPolicy(Reason),
     ParkForLackOfTopic,
@@ -186,36 +193,58 @@ impl RetryPolicy {
         }
         if failure.is_retryable() {
             if self.retries_in_place(tried) {
-                let delay = self.backoff.delay(tried.attempts_here.saturating_sub(1), entropy);
+                let delay = self
+                    .backoff
+                    .delay(tried.attempts_here.saturating_sub(1), entropy);
                 return Decision::wait(failure.retry_after().unwrap_or(delay));
             }
-            if let Some(topic) = self.topic_for(tried).filter(|topic| self.has_rounds_left(topic, tried)) {
-                let delay = failure.retry_after().unwrap_or_else(|| topic.backoff.delay(tried.rounds, entropy));
-                return Decision::RetryTopic { round: tried.rounds.saturating_add(1), delay };
+            if let Some(topic) = self
+                .topic_for(tried)
+                .filter(|topic| self.has_rounds_left(topic, tried))
+            {
+                let delay = failure
+                    .retry_after()
+                    .unwrap_or_else(|| topic.backoff.delay(tried.rounds, entropy));
+                return Decision::RetryTopic {
+                    round: tried.rounds.saturating_add(1),
+                    delay,
+                };
             }
         }
         self.end(attempt, tried, entropy, now, guard)
     }
 
     fn wait_for_what_is_away(&self, failure: Failure, tried: Tried, entropy: u64) -> Decision {
-        let exact = Backoff { jitter: 0.0, ..self.backoff };
+        let exact = Backoff {
+            jitter: 0.0,
+            ..self.backoff
+        };
         let delay = |retry| exact.delay(retry, 0);
-        let is_longest = tried.unavailable >= HELD_FROM || delay(tried.unavailable) >= delay(tried.unavailable + 1);
-        let delay = failure.retry_after().unwrap_or_else(|| self.backoff.delay(tried.unavailable, entropy));
-        Decision::Wait { delay, held: is_longest.then_some(HeldBy::Unavailable) }
+        let is_longest = tried.unavailable >= HELD_FROM
+            || delay(tried.unavailable) >= delay(tried.unavailable + 1);
+        let delay = failure
+            .retry_after()
+            .unwrap_or_else(|| self.backoff.delay(tried.unavailable, entropy));
+        Decision::Wait {
+            delay,
+            held: is_longest.then_some(HeldBy::Unavailable),
+        }
     }
 
     fn retries_in_place(&self, tried: Tried) -> bool {
         match (self.in_place, self.for_at_least) {
             (InPlace::Forever, _) => true,
             (InPlace::Times(times), None) => tried.attempts_here <= times,
-            // A record that comes from the retry topic may have used up its time in attempts that were far apart: it
-            // has its retries in place all the same, so that the last word is not on a moment.
+            // A record that comes from the retry topic may have used up its time in attempts that
+            // were far apart: it has its retries in place all the same, so that the last word is
+            // not on a moment.
             (InPlace::Times(times), Some(time)) if tried.retried_for >= time => {
                 tried.attempts_here < LEAST_ATTEMPTS
                     || (self.topic_for(tried).is_some() && tried.attempts_here <= times)
             }
-            (InPlace::Times(times), Some(_)) => self.topic_for(tried).is_none() || tried.attempts_here <= times,
+            (InPlace::Times(times), Some(_)) => {
+                self.topic_for(tried).is_none() || tried.attempts_here <= times
+            }
         }
     }
 
@@ -255,8 +284,19 @@ impl RetryPolicy {
         }
         if by_reason.is_none() {
             let FailedAttempt { class, place, .. } = attempt;
-            if let Some(by) = guard.judge(Case { reason, class, place, held_for: tried.held_for }, now) {
-                return Decision::Wait { delay: self.longest_wait(failure, entropy), held: Some(by) };
+            if let Some(by) = guard.judge(
+                Case {
+                    reason,
+                    class,
+                    place,
+                    held_for: tried.held_for,
+                },
+                now,
+            ) {
+                return Decision::Wait {
+                    delay: self.longest_wait(failure, entropy),
+                    held: Some(by),
+                };
             }
         }
         match action {

@@ -13,9 +13,11 @@ pub struct SettledRange {
     pub last: Offset,
 }
 
-/// The offsets above a committed position that a previous owner had settled: ascending, disjoint ranges.
+/// The offsets above a committed position that a previous owner had settled: ascending, disjoint
+/// ranges.
 ///
-/// It comes out of a commit's metadata ([`decode`](crate::commit_map::decode)) and is used up as records are delivered.
+/// It comes out of a commit's metadata ([`decode`](crate::commit_map::decode)) and is used up as
+/// records are delivered.
 ///
 /// # Examples
 /// ```
@@ -33,7 +35,9 @@ pub struct SettledMap {
 impl SettledMap {
     /// A map that names nothing.
     pub const fn new() -> Self {
-        Self { ranges: VecDeque::new() }
+        Self {
+            ranges: VecDeque::new(),
+        }
     }
 
     /// Whether it names nothing.
@@ -46,15 +50,17 @@ impl SettledMap {
         self.ranges.iter().copied()
     }
 
-    /// Adds a range above all others; one that touches the last is joined with it. `false`, and no change, where it
-    /// does not lie above or is empty.
+    /// Adds a range above all others; one that touches the last is joined with it. `false`, and no
+    /// change, where it does not lie above or is empty.
     pub fn append(&mut self, range: SettledRange) -> bool {
         if range.first > range.last {
             return false;
         }
         match self.ranges.back_mut() {
             Some(back) if range.first <= back.last => return false,
-            Some(back) if back.last.next() == Position::before(range.first) => back.last = range.last,
+            Some(back) if back.last.next() == Position::before(range.first) => {
+                back.last = range.last
+            }
             _ => self.ranges.push_back(range),
         }
         true
@@ -63,15 +69,20 @@ impl SettledMap {
     /// Whether it names `offset`. Looks through the ranges in O(log n).
     pub fn contains(&self, offset: Offset) -> bool {
         let after = self.ranges.partition_point(|range| range.last < offset);
-        self.ranges.get(after).is_some_and(|range| range.first <= offset)
+        self.ranges
+            .get(after)
+            .is_some_and(|range| range.first <= offset)
     }
 
-    /// Whether it names `offset`, for offsets that only ascend: forgets everything up to it. Amortised O(1).
+    /// Whether it names `offset`, for offsets that only ascend: forgets everything up to it.
+    /// Amortised O(1).
     pub(crate) fn take(&mut self, offset: Offset) -> bool {
         while self.ranges.front().is_some_and(|range| range.last < offset) {
             self.ranges.pop_front();
         }
-        let Some(front) = self.ranges.front_mut() else { return false };
+        let Some(front) = self.ranges.front_mut() else {
+            return false;
+        };
         if front.first > offset {
             return false;
         }
@@ -93,7 +104,10 @@ mod tests {
     use super::*;
 
     fn range(first: i64, last: i64) -> SettledRange {
-        SettledRange { first: Offset::new(first), last: Offset::new(last) }
+        SettledRange {
+            first: Offset::new(first),
+            last: Offset::new(last),
+        }
     }
 
     #[test]
@@ -104,9 +118,16 @@ mod tests {
         assert!(map.append(range(9, 10)));
         assert!(!map.append(range(10, 12)), "overlaps");
         assert!(!map.append(range(14, 13)), "empty");
-        assert_eq!(map.ranges().collect::<Vec<_>>(), [range(3, 6), range(9, 10)]);
+        assert_eq!(
+            map.ranges().collect::<Vec<_>>(),
+            [range(3, 6), range(9, 10)]
+        );
         for offset in 0..15 {
-            assert_eq!(map.contains(Offset::new(offset)), [3, 4, 5, 6, 9, 10].contains(&offset), "{offset}");
+            assert_eq!(
+                map.contains(Offset::new(offset)),
+                [3, 4, 5, 6, 9, 10].contains(&offset),
+                "{offset}"
+            );
         }
     }
 
@@ -117,7 +138,10 @@ mod tests {
         map.append(range(9, 10));
         assert!(!map.take(Offset::new(2)));
         assert!(map.take(Offset::new(4)));
-        assert_eq!(map.ranges().collect::<Vec<_>>(), [range(5, 6), range(9, 10)]);
+        assert_eq!(
+            map.ranges().collect::<Vec<_>>(),
+            [range(5, 6), range(9, 10)]
+        );
         assert!(!map.take(Offset::new(8)));
         assert!(map.take(Offset::new(9)));
         assert!(map.take(Offset::new(10)));

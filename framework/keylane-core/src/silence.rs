@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use crate::time::Moment;
 
-/// Watches an owner from outside, by the number of its turns: one that is silent although it has work is blocked, and cannot
-/// report itself.
+/// Watches an owner from outside, by the number of its turns: one that is silent although it has
+/// work is blocked, and cannot report itself.
 ///
 /// # Examples
 /// ```
@@ -36,20 +36,33 @@ pub struct Silent {
 }
 
 impl Silence {
-    /// Takes the number of turns so far, and whether the owner has work; says how long it has been silent from `threshold` on.
+    /// Takes the number of turns so far, and whether the owner has work; says how long it has been
+    /// silent from `threshold` on.
     ///
-    /// An owner without work may be silent, so its silence counts from when it was first seen to have some. Exact to the
-    /// time between two looks.
-    pub fn look(&mut self, turns: u64, has_work: bool, threshold: Duration, now: Moment) -> Option<Silent> {
+    /// An owner without work may be silent, so its silence counts from when it was first seen to
+    /// have some. Exact to the time between two looks.
+    pub fn look(
+        &mut self,
+        turns: u64,
+        has_work: bool,
+        threshold: Duration,
+        now: Moment,
+    ) -> Option<Silent> {
         if turns != self.turns || !has_work {
-            *self = Self { turns, since: now, tell_after: None };
+            *self = Self {
+                turns,
+                since: now,
+                tell_after: None,
+            };
             return None;
         }
         let lasting = now.since(self.since);
         if lasting < threshold {
             return None;
         }
-        let is_news = self.tell_after.is_none_or(|tell_after| lasting >= tell_after);
+        let is_news = self
+            .tell_after
+            .is_none_or(|tell_after| lasting >= tell_after);
         if is_news {
             self.tell_after = Some(lasting.saturating_mul(2));
         }
@@ -64,7 +77,12 @@ mod tests {
     const THRESHOLD: Duration = Duration::from_secs(30);
 
     fn look(silence: &mut Silence, turns: u64, has_work: bool, second: u64) -> Option<(u64, bool)> {
-        let silent = silence.look(turns, has_work, THRESHOLD, Moment::new(Duration::from_secs(second)));
+        let silent = silence.look(
+            turns,
+            has_work,
+            THRESHOLD,
+            Moment::new(Duration::from_secs(second)),
+        );
         silent.map(|silent| (silent.lasting.as_secs(), silent.is_news))
     }
 

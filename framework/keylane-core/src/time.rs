@@ -5,8 +5,8 @@ use std::time::Duration;
 
 /// A point in time: how long after an arbitrary origin of the shell's monotonic clock.
 ///
-/// Two moments compare only when they count from the same origin. The core has no clock of its own: every call that
-/// depends on time takes a moment, which is what makes a run repeatable.
+/// Two moments compare only when they count from the same origin. The core has no clock of its own:
+/// every call that depends on time takes a moment, which is what makes a run repeatable.
 ///
 /// # Examples
 /// ```
@@ -30,7 +30,9 @@ impl Moment {
 
     /// The moment this long after the origin; the last one that can be told if that is later.
     pub fn new(since_origin: Duration) -> Self {
-        Self { nanos: nanos(since_origin) }
+        Self {
+            nanos: nanos(since_origin),
+        }
     }
 
     /// How long after the origin.
@@ -49,7 +51,9 @@ impl Add<Duration> for Moment {
     type Output = Self;
 
     fn add(self, delay: Duration) -> Self {
-        Self { nanos: self.nanos.saturating_add(nanos(delay)) }
+        Self {
+            nanos: self.nanos.saturating_add(nanos(delay)),
+        }
     }
 }
 

@@ -1,8 +1,9 @@
 //! What is wrong at present, by kind and place: when a trouble begins, and when it is over.
 //!
-//! Complaints and signs of health come in turn while a part of something is away: one broker of three is down, and the
-//! other two deliver. So a sign counts only for the place it is about, and a trouble is over only after a while without
-//! a complaint: see [`Sign`]. Then one outage is one trouble, however often it is reported.
+//! Complaints and signs of health come in turn while a part of something is away: one broker of
+//! three is down, and the other two deliver. So a sign counts only for the place it is about, and a
+//! trouble is over only after a while without a complaint: see [`Sign`]. Then one outage is one
+//! trouble, however often it is reported.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -12,8 +13,8 @@ use crate::Moment;
 /// Where there are more, each kind keeps one at least, and then the worst kinds are kept.
 pub const MOST_TROUBLES: usize = 64;
 
-/// The troubles of one subscription, each with what the shell says about it. Kinds are ordered, the worst
-/// first.
+/// The troubles of one subscription, each with what the shell says about it. Kinds are ordered, the
+/// worst first.
 #[derive(Clone, Debug)]
 pub struct Troubles<K, P, T> {
     entries: BTreeMap<(K, P), Entry<T>>,
@@ -37,8 +38,9 @@ pub enum Sign {
 }
 
 impl Sign {
-    /// How long there must be no complaint until a trouble counts as over. Clients repeat a complaint every 40 s or so
-    /// as long as they need the place, which is what signs from near rely on.
+    /// How long there must be no complaint until a trouble counts as over. Clients repeat a
+    /// complaint every 40 s or so as long as they need the place, which is what signs from near
+    /// rely on.
     pub const fn quiet(self) -> Duration {
         Duration::from_secs(match self {
             Self::Near => 60,
@@ -75,13 +77,21 @@ pub struct Over<K, P, T> {
 
 impl<K, P, T> Default for Troubles<K, P, T> {
     fn default() -> Self {
-        Self { entries: BTreeMap::new() }
+        Self {
+            entries: BTreeMap::new(),
+        }
     }
 }
 
 impl<K: Ord + Clone, P: Ord + Clone, T> Troubles<K, P, T> {
     /// A complaint. `what` makes what is to be said from what was said so far.
-    pub fn note(&mut self, kind: K, place: P, now: Moment, what: impl FnOnce(Option<&T>) -> T) -> Noted {
+    pub fn note(
+        &mut self,
+        kind: K,
+        place: P,
+        now: Moment,
+        what: impl FnOnce(Option<&T>) -> T,
+    ) -> Noted {
         let spreads = self.has(&kind);
         let key = (kind, place);
         if let Some(entry) = self.entries.get_mut(&key) {
@@ -93,19 +103,37 @@ impl<K: Ord + Clone, P: Ord + Clone, T> Troubles<K, P, T> {
         if !self.make_room(&key.0, spreads) {
             return Noted::LeftOut;
         }
-        self.entries.insert(key, Entry { what: what(None), last_complaint: now, sign: None });
+        self.entries.insert(
+            key,
+            Entry {
+                what: what(None),
+                last_complaint: now,
+                sign: None,
+            },
+        );
         if spreads { Noted::Spread } else { Noted::Begun }
     }
 
-    /// Leaves another trouble out where there are too many, if this one says more: it is the first of its kind,
-    /// or of a worse kind. The last one of a kind stays. So a kind that has begun also ends.
+    /// Leaves another trouble out where there are too many, if this one says more: it is the first
+    /// of its kind, or of a worse kind. The last one of a kind stays. So a kind that has begun also
+    /// ends.
     fn make_room(&mut self, kind: &K, spreads: bool) -> bool {
         if self.entries.len() < MOST_TROUBLES {
             return true;
         }
-        let count = |kind: &K| self.entries.keys().filter(|(other, _)| other == kind).count();
+        let count = |kind: &K| {
+            self.entries
+                .keys()
+                .filter(|(other, _)| other == kind)
+                .count()
+        };
         let says_less = |other: &K| (!spreads || other > kind) && count(other) > 1;
-        let left_out = self.entries.keys().rev().find(|(other, _)| says_less(other)).cloned();
+        let left_out = self
+            .entries
+            .keys()
+            .rev()
+            .find(|(other, _)| says_less(other))
+            .cloned();
         left_out.is_some_and(|key| self.entries.remove(&key).is_some())
     }
 
@@ -118,13 +146,27 @@ impl<K: Ord + Clone, P: Ord + Clone, T> Troubles<K, P, T> {
 
     /// Ends what is over by now.
     pub fn end_due(&mut self, now: Moment) -> Vec<Over<K, P, T>> {
-        let is_due = |entry: &Entry<T>| entry.sign.is_some_and(|sign| now.since(entry.last_complaint) >= sign.quiet());
-        let due: Vec<_> = self.entries.iter().filter(|(_, entry)| is_due(entry)).map(|(key, _)| key.clone()).collect();
+        let is_due = |entry: &Entry<T>| {
+            entry
+                .sign
+                .is_some_and(|sign| now.since(entry.last_complaint) >= sign.quiet())
+        };
+        let due: Vec<_> = self
+            .entries
+            .iter()
+            .filter(|(_, entry)| is_due(entry))
+            .map(|(key, _)| key.clone())
+            .collect();
         let mut over = Vec::new();
         for (kind, place) in due {
             if let Some(entry) = self.entries.remove(&(kind.clone(), place.clone())) {
                 let is_last = !self.has(&kind);
-                over.push(Over { kind, place, what: entry.what, is_last });
+                over.push(Over {
+                    kind,
+                    place,
+                    what: entry.what,
+                    is_last,
+                });
             }
         }
         over
@@ -135,9 +177,13 @@ impl<K: Ord + Clone, P: Ord + Clone, T> Troubles<K, P, T> {
         self.entries.is_empty()
     }
 
-    /// What lasts, by kind and place: without that whose place was healthy since the last complaint.
+    /// What lasts, by kind and place: without that whose place was healthy since the last
+    /// complaint.
     pub fn lasting(&self) -> impl Iterator<Item = (&K, &P, &T)> {
-        let lasts = self.entries.iter().filter(|(_, entry)| entry.sign < Some(Sign::There));
+        let lasts = self
+            .entries
+            .iter()
+            .filter(|(_, entry)| entry.sign < Some(Sign::There));
         lasts.map(|((kind, place), entry)| (kind, place, &entry.what))
     }
 
@@ -160,18 +206,27 @@ mod tests {
 
     /// Counts the complaints.
     fn note(troubles: &mut Small, place: u8, now: u64) -> Noted {
-        troubles.note("connection", place, at(now), |count| count.map_or(1, |count| count + 1))
+        troubles.note("connection", place, at(now), |count| {
+            count.map_or(1, |count| count + 1)
+        })
     }
 
     fn about(place: u8) -> impl Fn(&&str, &u8) -> Option<Sign> {
-        move |_, other| Some(if place == *other { Sign::There } else { Sign::Near })
+        move |_, other| {
+            Some(if place == *other {
+                Sign::There
+            } else {
+                Sign::Near
+            })
+        }
     }
 
     fn lasting(troubles: &Small) -> Vec<u8> {
         troubles.lasting().map(|(_, place, _)| *place).collect()
     }
 
-    /// D-C: one of three brokers is away for an hour, complained about every second, and the others deliver all the time.
+    /// D-C: one of three brokers is away for an hour, complained about every second, and the others
+    /// deliver all the time.
     #[test]
     fn a_partial_outage_begins_once_lasts_and_ends_once() {
         let mut troubles = Small::default();
@@ -187,11 +242,20 @@ mod tests {
         assert_eq!(lasting(&troubles), [], "the broker itself has answered");
         assert_eq!(troubles.end_due(at(3_599 + 29)), []);
         let over = troubles.end_due(at(3_599 + 30));
-        assert_eq!(over, [Over { kind: "connection", place: 1, what: 3_600, is_last: true }]);
+        assert_eq!(
+            over,
+            [Over {
+                kind: "connection",
+                place: 1,
+                what: 3_600,
+                is_last: true
+            }]
+        );
         assert!(troubles.is_empty());
     }
 
-    /// The client reports an identical error of a broker every 30 s at most, and waits up to 10 s between two tries.
+    /// The client reports an identical error of a broker every 30 s at most, and waits up to 10 s
+    /// between two tries.
     #[test]
     fn seldom_complaints_of_a_place_that_is_away_are_one_trouble() {
         let mut troubles = Small::default();
@@ -205,7 +269,11 @@ mod tests {
         }
         troubles.healthy(about(2));
         assert_eq!(troubles.end_due(at(99 * 40 + 59)), []);
-        assert_eq!(troubles.end_due(at(99 * 40 + 60)).len(), 1, "nothing more needs it");
+        assert_eq!(
+            troubles.end_due(at(99 * 40 + 60)).len(),
+            1,
+            "nothing more needs it"
+        );
     }
 
     #[test]
@@ -213,7 +281,14 @@ mod tests {
         let mut troubles = Small::default();
         for second in 0..100 {
             let noted = note(&mut troubles, 1, 20 * second);
-            assert_eq!(noted, if second == 0 { Noted::Begun } else { Noted::Repeated });
+            assert_eq!(
+                noted,
+                if second == 0 {
+                    Noted::Begun
+                } else {
+                    Noted::Repeated
+                }
+            );
             assert_eq!(lasting(&troubles), [1]);
             troubles.healthy(about(1));
             assert_eq!(lasting(&troubles), []);
@@ -228,8 +303,13 @@ mod tests {
         assert_eq!(note(&mut troubles, 2, 1), Noted::Spread);
         assert_eq!(troubles.note("commit", 1, at(1), |_| 0), Noted::Begun);
         troubles.healthy(|_, place| (*place == 1).then_some(Sign::There));
-        let ended = |over: Vec<Over<_, _, _>>| -> Vec<_> { over.into_iter().map(|it| (it.kind, it.is_last)).collect() };
-        assert_eq!(ended(troubles.end_due(at(31))), [("commit", true), ("connection", false)]);
+        let ended = |over: Vec<Over<_, _, _>>| -> Vec<_> {
+            over.into_iter().map(|it| (it.kind, it.is_last)).collect()
+        };
+        assert_eq!(
+            ended(troubles.end_due(at(31))),
+            [("commit", true), ("connection", false)]
+        );
         troubles.healthy(about(2));
         assert_eq!(ended(troubles.end_due(at(31))), [("connection", true)]);
     }
@@ -253,7 +333,11 @@ mod tests {
         for place in 0..most {
             note("b", place);
         }
-        assert_eq!(note("c", 0), Noted::Begun, "the first of its kind, although it is not as bad");
+        assert_eq!(
+            note("c", 0),
+            Noted::Begun,
+            "the first of its kind, although it is not as bad"
+        );
         assert_eq!(note("c", 1), Noted::LeftOut);
         for place in 0..most {
             let noted = note("a", place);
@@ -261,7 +345,10 @@ mod tests {
         }
         let kinds: Vec<_> = troubles.lasting().map(|(kind, ..)| *kind).collect();
         let count = |kind| kinds.iter().filter(|other| **other == kind).count();
-        assert_eq!((count("a"), count("b"), count("c")), (MOST_TROUBLES - 2, 1, 1));
+        assert_eq!(
+            (count("a"), count("b"), count("c")),
+            (MOST_TROUBLES - 2, 1, 1)
+        );
         assert_eq!(kinds.len(), MOST_TROUBLES);
     }
 

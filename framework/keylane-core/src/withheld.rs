@@ -1,8 +1,9 @@
 //! Records below a log's end that cannot be read because a transaction is open in front of them.
 //!
-//! A reader of committed records gets nothing from the last stable offset on, and no word of it. What
-//! lies there is lag. The markers that end transactions, and aborted records, lie there as well and
-//! never arrive; so only a last stable offset below the end makes the difference, and it is asked for.
+//! A reader of committed records gets nothing from the last stable offset on, and no word of it.
+//! What lies there is lag. The markers that end transactions, and aborted records, lie there as
+//! well and never arrive; so only a last stable offset below the end makes the difference, and it
+//! is asked for.
 
 use std::time::Duration;
 
@@ -75,11 +76,15 @@ pub enum WithheldNews {
 }
 
 impl Withheld {
-    /// Looks at what is left to read; `None` where nothing is, or it is not known, or reading is paused.
+    /// Looks at what is left to read; `None` where nothing is, or it is not known, or reading is
+    /// paused.
     pub fn look(&mut self, rest: Option<Rest>, now: Moment) -> Option<WithheldNews> {
         match rest.filter(|rest| rest.next < rest.end) {
             Some(Rest { next, end }) => {
-                let since = self.rest.filter(|(before, ..)| *before == next).map(|(_, since, _)| since);
+                let since = self
+                    .rest
+                    .filter(|(before, ..)| *before == next)
+                    .map(|(_, since, _)| since);
                 if since.is_none() {
                     (self.asked, self.answer) = (None, None);
                 }
@@ -98,12 +103,15 @@ impl Withheld {
 
     /// Whether the last stable offset is to be asked for.
     pub fn wants_answer(&self, now: Moment) -> bool {
-        let is_late = |(_, since, _): &(Position, Moment, Position)| now.since(*since) >= WITHHELD_AFTER;
-        self.rest.filter(is_late).is_some_and(|(.., end)| match self.answer {
-            // It was all readable, and nothing has come since: markers, or aborted records.
-            Some((last_stable, _)) if last_stable >= end => false,
-            _ => true,
-        })
+        let is_late =
+            |(_, since, _): &(Position, Moment, Position)| now.since(*since) >= WITHHELD_AFTER;
+        self.rest
+            .filter(is_late)
+            .is_some_and(|(.., end)| match self.answer {
+                // It was all readable, and nothing has come since: markers, or aborted records.
+                Some((last_stable, _)) if last_stable >= end => false,
+                _ => true,
+            })
     }
 
     /// The question is on its way.
@@ -121,7 +129,11 @@ impl Withheld {
     /// What is withheld now.
     pub fn behind(&self, now: Moment) -> Option<Behind> {
         let ((_, since, end), (last_stable, end_before)) = self.rest.zip(self.answer)?;
-        (last_stable < end_before).then(|| Behind { last_stable, end, lasting: now.since(since) })
+        (last_stable < end_before).then(|| Behind {
+            last_stable,
+            end,
+            lasting: now.since(since),
+        })
     }
 }
 
@@ -134,7 +146,10 @@ mod tests {
     }
 
     const fn rest(next: i64, end: i64) -> Option<Rest> {
-        Some(Rest { next: Position::new(next), end: Position::new(end) })
+        Some(Rest {
+            next: Position::new(next),
+            end: Position::new(end),
+        })
     }
 
     #[test]
@@ -147,12 +162,25 @@ mod tests {
         assert_eq!(withheld.behind(at(13)), None, "it is not known yet");
         withheld.asked();
         withheld.answered(Position::new(5));
-        let behind = Behind { last_stable: Position::new(5), end: Position::new(1_010), lasting: at(14).since(at(10)) };
-        assert_eq!(withheld.look(rest(5, 1_010), at(14)), Some(WithheldNews::Begun(behind)));
+        let behind = Behind {
+            last_stable: Position::new(5),
+            end: Position::new(1_010),
+            lasting: at(14).since(at(10)),
+        };
+        assert_eq!(
+            withheld.look(rest(5, 1_010), at(14)),
+            Some(WithheldNews::Begun(behind))
+        );
         assert_eq!(behind.offsets(), 1_005);
         assert_eq!(withheld.look(rest(5, 1_010), at(15)), None);
-        assert!(withheld.wants_answer(at(15)), "an aborted one ends without a record");
-        assert_eq!(withheld.look(rest(1_010, 1_010), at(16)), Some(WithheldNews::Ended));
+        assert!(
+            withheld.wants_answer(at(15)),
+            "an aborted one ends without a record"
+        );
+        assert_eq!(
+            withheld.look(rest(1_010, 1_010), at(16)),
+            Some(WithheldNews::Ended)
+        );
         assert_eq!(withheld.behind(at(16)), None);
     }
 
@@ -192,10 +220,16 @@ mod tests {
         withheld.look(rest(5, 10), at(0));
         withheld.asked();
         withheld.answered(Position::new(5));
-        assert!(matches!(withheld.look(rest(5, 10), at(4)), Some(WithheldNews::Begun(_))));
+        assert!(matches!(
+            withheld.look(rest(5, 10), at(4)),
+            Some(WithheldNews::Begun(_))
+        ));
         withheld.asked();
         withheld.answered(Position::new(11));
-        assert_eq!(withheld.look(rest(5, 11), at(14)), Some(WithheldNews::Ended));
+        assert_eq!(
+            withheld.look(rest(5, 11), at(14)),
+            Some(WithheldNews::Ended)
+        );
     }
 
     #[test]
@@ -208,9 +242,18 @@ mod tests {
         withheld.look(rest(5, 10), at(5));
         assert!(!withheld.wants_answer(at(7)));
         withheld.answered(Position::new(5));
-        assert_eq!(withheld.behind(at(8)), None, "an answer to a question from before");
+        assert_eq!(
+            withheld.behind(at(8)),
+            None,
+            "an answer to a question from before"
+        );
         withheld.asked();
         withheld.answered(Position::new(5));
-        assert_eq!(withheld.behind(at(8)).map(|behind| behind.lasting.as_secs()), Some(3));
+        assert_eq!(
+            withheld
+                .behind(at(8))
+                .map(|behind| behind.lasting.as_secs()),
+            Some(3)
+        );
     }
 }

@@ -6,10 +6,16 @@ mod report;
 #[test]
 fn the_tables_in_the_documentation_are_those_of_the_program() {
     let documented = include_str!("../src/commit_map/capacity.md");
-    let tables: String =
-        documented.lines().filter(|line| line.starts_with('|')).flat_map(|line| [line, "\n"]).collect();
+    let tables: String = documented
+        .lines()
+        .filter(|line| line.starts_with('|'))
+        .flat_map(|line| [line, "\n"])
+        .collect();
     let measured = report::report().replace("\n\n", "\n");
-    assert_eq!(tables, measured, "run the example commit_map_capacity and put its tables into capacity.md");
+    assert_eq!(
+        tables, measured,
+        "run the example commit_map_capacity and put its tables into capacity.md"
+    );
 }
 
 #[test]
@@ -31,6 +37,9 @@ fn a_full_window_fits_unless_about_every_tenth_record_of_it_is_stuck() {
 fn a_commit_where_nothing_is_stuck_takes_some_bytes_for_each_running_record_and_no_more() {
     for concurrency in [32, 256] {
         let (mean, most) = report::running(concurrency);
-        assert!(mean <= most && most <= 45 + concurrency, "{concurrency}: {mean} and {most}");
+        assert!(
+            mean <= most && most <= 45 + concurrency,
+            "{concurrency}: {mean} and {most}"
+        );
     }
 }

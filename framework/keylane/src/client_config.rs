@@ -1,13 +1,16 @@
 //! From a user's settings to the configuration of a Kafka client.
 //!
-//! The pass-through takes librdkafka's properties by name. One map may serve all clients of a program: a consumer takes the
-//! consumer's keys of it, a producer the producer's, and both what concerns every client (connection, security, logging).
-//! The side belongs to the key, as CONFIGURATION.md of librdkafka lists it (`C`, `P` or `*`); see [`keys`].
+//! The pass-through takes librdkafka's properties by name. One map may serve all clients of a
+//! program: a consumer takes the consumer's keys of it, a producer the producer's, and both what
+//! concerns every client (connection, security, logging). The side belongs to the key, as
+//! CONFIGURATION.md of librdkafka lists it (`C`, `P` or `*`); see [`keys`].
 //!
-//! Three layers, the later one wins: librdkafka's default, keylane's tuned default, the user's value. What keylane owns
-//! is in neither of the last two: a user's value for it is an error that says why and what to use instead.
+//! Three layers, the later one wins: librdkafka's default, keylane's tuned default, the user's
+//! value. What keylane owns is in neither of the last two: a user's value for it is an error that
+//! says why and what to use instead.
 //!
-//! **Invariant:** no error and no log line of this module carries a value of a key that may hold a secret.
+//! **Invariant:** no error and no log line of this module carries a value of a key that may hold a
+//! secret.
 
 mod keys;
 
@@ -64,7 +67,9 @@ pub enum ClientConfigError {
         fix: &'static str,
     },
     /// Two names of one setting.
-    #[error("the kafka settings {first} and {second} are two names of one setting; remove one of them")]
+    #[error(
+        "the kafka settings {first} and {second} are two names of one setting; remove one of them"
+    )]
     Repeated {
         /// One of the names.
         first: String,
@@ -80,7 +85,9 @@ pub enum ClientConfigError {
         key: String,
     },
     /// A name that librdkafka does not know.
-    #[error("unknown kafka setting {key}; check the spelling against librdkafka's CONFIGURATION.md")]
+    #[error(
+        "unknown kafka setting {key}; check the spelling against librdkafka's CONFIGURATION.md"
+    )]
     Unknown {
         /// The setting.
         key: String,
@@ -101,10 +108,11 @@ pub enum ClientConfigError {
     },
 }
 
-/// Small fetches and a short queue: what the consumer's shape needs. librdkafka's defaults cost a factor of four in
-/// throughput and seconds after a resume.
+/// Small fetches and a short queue: what the consumer's shape needs. librdkafka's defaults cost a
+/// factor of four in throughput and seconds after a resume.
 const CONSUMER_DEFAULTS: [(&str, &str); 6] = [
-    // librdkafka's `largest` silently passes over what was written before a new group's first start.
+    // librdkafka's `largest` silently passes over what was written before a new group's first
+    // start.
     ("auto.offset.reset", "earliest"),
     ("client.id", CLIENT_ID),
     // The two go together: large fetches with a short queue starve partitions.
@@ -128,18 +136,20 @@ const PRODUCER_DEFAULTS: [(&str, &str); 7] = [
     ("partitioner", "murmur2_random"),
     // Long enough for the election of a new leader (about 11 s), short enough for an answer.
     ("message.timeout.ms", "30000"),
-    // A batch that a topic finds too large fails as a whole and its records are written again one by one: with small
-    // batches that is rare.
+    // A batch that a topic finds too large fails as a whole and its records are written again one
+    // by one: with small batches that is rare.
     ("batch.size", "65536"),
-    // The broker judges what is too large, with the topic's own limit. librdkafka's default of 1,000,000 bytes is below
-    // Kafka's 1,048,588, so a record that a topic takes could not be written again with headers. Batches are no larger
-    // for it: they have their own limit. Beyond a broker's `socket.request.max.bytes` (100 MiB by default), less what a
-    // request adds, a broker closes the connection instead of an answer.
+    // The broker judges what is too large, with the topic's own limit. librdkafka's default of
+    // 1,000,000 bytes is below Kafka's 1,048,588, so a record that a topic takes could not be
+    // written again with headers. Batches are no larger for it: they have their own limit. Beyond a
+    // broker's `socket.request.max.bytes` (100 MiB by default), less what a request adds, a broker
+    // closes the connection instead of an answer.
     ("message.max.bytes", "104792064"),
-    // The least CPU of them, and every client of Kafka reads it. A dead letter with headers is mostly smaller by it than
-    // its record was.
+    // The least CPU of them, and every client of Kafka reads it. A dead letter with headers is
+    // mostly smaller by it than its record was.
     ("compression.codec", "lz4"),
-    // A topic that once refused a write for want of permission stays refused until the next refresh: 5 min by default.
+    // A topic that once refused a write for want of permission stays refused until the next
+    // refresh: 5 min by default.
     ("topic.metadata.refresh.interval.ms", "30000"),
 ];
 
@@ -159,10 +169,15 @@ pub(crate) fn consumer_config(
     let given = checked(settings.bootstrap_servers, kafka)?;
     let mut config = base(settings.bootstrap_servers);
     set_all(&mut config, &CONSUMER_DEFAULTS);
-    if given.get("group.protocol").is_some_and(|protocol| protocol.eq_ignore_ascii_case("consumer")) {
+    if given
+        .get("group.protocol")
+        .is_some_and(|protocol| protocol.eq_ignore_ascii_case("consumer"))
+    {
         let mut decided_by_broker = CLASSIC_GROUP_DEFAULTS.iter().map(|(key, _)| *key);
         if let Some(key) = decided_by_broker.find(|key| given.contains_key(key)) {
-            return Err(ClientConfigError::DecidedByBroker { key: key.to_owned() });
+            return Err(ClientConfigError::DecidedByBroker {
+                key: key.to_owned(),
+            });
         }
     } else {
         set_all(&mut config, &CLASSIC_GROUP_DEFAULTS);
@@ -170,17 +185,27 @@ pub(crate) fn consumer_config(
     apply(&mut config, &given, Role::Consumer);
     config
         .set("group.id", settings.group)
-        // Stored commit points are committed by librdkafka: only then do commit results come back (and at a revoke too).
+        // Stored commit points are committed by librdkafka: only then do commit results come back
+        // (and at a revoke too).
         .set("enable.auto.commit", "true")
         .set("enable.auto.offset.store", "false")
-        .set("auto.commit.interval.ms", settings.commit_interval.as_millis().clamp(10, 86_400_000).to_string())
+        .set(
+            "auto.commit.interval.ms",
+            settings
+                .commit_interval
+                .as_millis()
+                .clamp(10, 86_400_000)
+                .to_string(),
+        )
         .set("enable.partition.eof", "false");
     Ok(config)
 }
 
-/// The configuration of a producer: idempotent, acknowledged by all in-sync replicas, bounded in memory.
+/// The configuration of a producer: idempotent, acknowledged by all in-sync replicas, bounded in
+/// memory.
 ///
-/// Serves the enqueue helper and, with the subscription's pass-through, the retry and dead-letter writes.
+/// Serves the enqueue helper and, with the subscription's pass-through, the retry and dead-letter
+/// writes.
 ///
 /// # Errors
 /// The first setting, by name, that cannot be used.
@@ -197,13 +222,23 @@ pub(crate) fn producer_config(
         .set("acks", "all")
         .set("max.in.flight.requests.per.connection", "5")
         .set("delivery.report.only.error", "false")
-        .set("queue.buffering.max.messages", settings.max_records.clamp(1, i32::MAX as usize).to_string())
-        .set("queue.buffering.max.kbytes", settings.max_bytes.div_ceil(1024).clamp(1, i32::MAX as usize).to_string());
+        .set(
+            "queue.buffering.max.messages",
+            settings.max_records.clamp(1, i32::MAX as usize).to_string(),
+        )
+        .set(
+            "queue.buffering.max.kbytes",
+            settings
+                .max_bytes
+                .div_ceil(1024)
+                .clamp(1, i32::MAX as usize)
+                .to_string(),
+        );
     Ok(config)
 }
 
-/// The configuration of a client that asks for metadata and watermarks: no group, and of the pass-through only what
-/// concerns every client.
+/// The configuration of a client that asks for metadata and watermarks: no group, and of the
+/// pass-through only what concerns every client.
 ///
 /// # Errors
 /// The first setting, by name, that cannot be used.
@@ -224,8 +259,12 @@ pub(crate) fn side_client_config(
 pub(crate) fn creation_error(error: KafkaError) -> ClientConfigError {
     match error {
         KafkaError::ClientConfig(_, reason, key, value) => invalid(key, &value, reason),
-        KafkaError::ClientCreation(reason) => ClientConfigError::Refused { reason: without_secrets(&reason).into() },
-        other => ClientConfigError::Refused { reason: other.to_string() },
+        KafkaError::ClientCreation(reason) => ClientConfigError::Refused {
+            reason: without_secrets(&reason).into(),
+        },
+        other => ClientConfigError::Refused {
+            reason: other.to_string(),
+        },
     }
 }
 
@@ -244,9 +283,11 @@ fn set_all(config: &mut ClientConfig, defaults: &[(&str, &str)]) {
     }
 }
 
-/// The user's settings by their canonical names, each one known to librdkafka, none of them keylane's.
+/// The user's settings by their canonical names, each one known to librdkafka, none of them
+/// keylane's.
 ///
-/// The whole map is judged whichever client it is for: a mistake must not depend on which client starts first.
+/// The whole map is judged whichever client it is for: a mistake must not depend on which client
+/// starts first.
 fn checked<'a>(
     bootstrap_servers: &str,
     kafka: &'a BTreeMap<String, String>,
@@ -262,21 +303,35 @@ fn checked<'a>(
     for (key, value) in kafka {
         let name = canonical(key);
         if let Some((why, fix)) = ownership(name) {
-            return Err(ClientConfigError::Owned { key: key.clone(), why, fix });
+            return Err(ClientConfigError::Owned {
+                key: key.clone(),
+                why,
+                fix,
+            });
         }
         if let Some(first) = names.insert(name, key) {
-            return Err(ClientConfigError::Repeated { first: first.to_owned(), second: key.clone() });
+            return Err(ClientConfigError::Repeated {
+                first: first.to_owned(),
+                second: key.clone(),
+            });
         }
-        ClientConfig::new().set(key, value).create_native_config().map_err(|error| match error {
-            KafkaError::ClientConfig(RDKafkaConfRes::RD_KAFKA_CONF_UNKNOWN, ..) => {
-                ClientConfigError::Unknown { key: key.clone() }
-            }
-            KafkaError::ClientConfig(_, reason, ..) => invalid(key.clone(), value, reason),
-            // A NUL inside: its error would quote the value.
-            _ => invalid(key.clone(), "", "it holds a NUL character".to_owned()),
-        })?;
+        ClientConfig::new()
+            .set(key, value)
+            .create_native_config()
+            .map_err(|error| match error {
+                KafkaError::ClientConfig(RDKafkaConfRes::RD_KAFKA_CONF_UNKNOWN, ..) => {
+                    ClientConfigError::Unknown { key: key.clone() }
+                }
+                KafkaError::ClientConfig(_, reason, ..) => invalid(key.clone(), value, reason),
+                // A NUL inside: its error would quote the value.
+                _ => invalid(key.clone(), "", "it holds a NUL character".to_owned()),
+            })?;
         if name == "message.timeout.ms" && value.trim() == "0" {
-            return Err(invalid(key.clone(), "", "0 waits for ever; give a time in milliseconds".to_owned()));
+            return Err(invalid(
+                key.clone(),
+                "",
+                "0 waits for ever; give a time in milliseconds".to_owned(),
+            ));
         }
         given.insert(name, value.as_str());
     }
@@ -295,8 +350,11 @@ fn apply(config: &mut ClientConfig, given: &BTreeMap<&str, &str>, side: Role) {
 
 fn invalid(key: String, value: &str, reason: String) -> ClientConfigError {
     let may_be_secret = is_secret(&key) || looks_secret(value);
-    let reason =
-        if may_be_secret { "librdkafka refuses it (not shown: it may be a secret)".to_owned() } else { reason };
+    let reason = if may_be_secret {
+        "librdkafka refuses it (not shown: it may be a secret)".to_owned()
+    } else {
+        reason
+    };
     ClientConfigError::Invalid { key, reason }
 }
 

@@ -49,8 +49,8 @@ impl Default for Bounds {
 /// After a failed accept, which is mostly the lack of file descriptors.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(200);
 
-/// Serves until `stop`, then lets what is being answered finish. `name` is the server's in logs. A panic, of a handler or of
-/// the server itself, is logged and costs a connection at most.
+/// Serves until `stop`, then lets what is being answered finish. `name` is the server's in logs. A
+/// panic, of a handler or of the server itself, is logged and costs a connection at most.
 pub(crate) async fn serve<S, B>(
     listener: TcpListener,
     name: &'static str,
@@ -58,7 +58,10 @@ pub(crate) async fn serve<S, B>(
     bounds: Bounds,
     stop: CancellationToken,
 ) where
-    S: Service<Request<Incoming>, Response = Response<B>, Error: Into<AnyError>, Future: Send> + Clone + Send + 'static,
+    S: Service<Request<Incoming>, Response = Response<B>, Error: Into<AnyError>, Future: Send>
+        + Clone
+        + Send
+        + 'static,
     B: Body<Data: Send, Error: Into<AnyError>> + Send + 'static,
 {
     let places = Arc::new(Semaphore::new(bounds.connections as usize));
@@ -89,8 +92,18 @@ pub(crate) async fn persistent<F: Future<Output = ()>>(name: &'static str, work:
 
 /// `None` after a panic.
 async fn guarded<T>(name: &'static str, work: impl Future<Output = T>) -> Option<T> {
-    let panicked = |payload| tracing::error!(server = name, panic = panics::text(payload), "a panic while serving");
-    AssertUnwindSafe(work).catch_unwind().await.map_err(panicked).ok()
+    let panicked = |payload| {
+        tracing::error!(
+            server = name,
+            panic = panics::text(payload),
+            "a panic while serving"
+        )
+    };
+    AssertUnwindSafe(work)
+        .catch_unwind()
+        .await
+        .map_err(panicked)
+        .ok()
 }
 
 async fn accept(
@@ -115,13 +128,20 @@ async fn accept(
     }
 }
 
-async fn connection<S, B>(stream: TcpStream, name: &'static str, service: S, bounds: Bounds, stop: CancellationToken)
-where
+async fn connection<S, B>(
+    stream: TcpStream,
+    name: &'static str,
+    service: S,
+    bounds: Bounds,
+    stop: CancellationToken,
+) where
     S: Service<Request<Incoming>, Response = Response<B>, Error: Into<AnyError>>,
     B: Body<Data: Send, Error: Into<AnyError>> + 'static,
 {
     let mut http = http1::Builder::new();
-    http.timer(TokioTimer::new()).header_read_timeout(bounds.head).max_buf_size(bounds.head_bytes);
+    http.timer(TokioTimer::new())
+        .header_read_timeout(bounds.head)
+        .max_buf_size(bounds.head_bytes);
     let connection = http.serve_connection(TokioIo::new(stream), service);
     tokio::pin!(connection);
     let ended = tokio::select! {
@@ -138,7 +158,9 @@ where
     };
     match ended {
         Ok(Ok(())) => {}
-        Ok(Err(error)) => tracing::debug!(server = name, error = %error, "a connection ended early"),
+        Ok(Err(error)) => {
+            tracing::debug!(server = name, error = %error, "a connection ended early")
+        }
         Err(_) => tracing::debug!(server = name, "a connection took too long"),
     }
 }
@@ -156,31 +178,51 @@ mod tests {
     const PATIENCE: Duration = Duration::from_secs(30);
     const REQUEST: &[u8] = b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n";
 
-    async fn start(bounds: Bounds) -> (std::net::SocketAddr, CancellationToken, tokio::task::JoinHandle<()>) {
+    async fn start(
+        bounds: Bounds,
+    ) -> (
+        std::net::SocketAddr,
+        CancellationToken,
+        tokio::task::JoinHandle<()>,
+    ) {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let (address, stop) = (listener.local_addr().unwrap(), CancellationToken::new());
         let panics = async || -> &'static str { panic!("a handler") };
-        let routes = Router::new().route("/", get(|| async { "here" })).route("/panic", get(panics));
+        let routes = Router::new()
+            .route("/", get(|| async { "here" }))
+            .route("/panic", get(panics));
         let service = TowerToHyperService::new(routes);
-        (address, stop.clone(), tokio::spawn(serve(listener, "test", service, bounds, stop)))
+        (
+            address,
+            stop.clone(),
+            tokio::spawn(serve(listener, "test", service, bounds, stop)),
+        )
     }
 
     async fn read(stream: &mut TcpStream) -> Vec<u8> {
         let mut answer = vec![0; 1_000];
-        let length = timeout(PATIENCE, stream.read(&mut answer)).await.unwrap().unwrap();
+        let length = timeout(PATIENCE, stream.read(&mut answer))
+            .await
+            .unwrap()
+            .unwrap();
         answer.truncate(length);
         answer
     }
 
     #[tokio::test]
     async fn who_sends_nothing_holds_a_place_until_its_time_is_up() {
-        let bounds = Bounds { connections: 1, head: Duration::from_millis(300), ..Bounds::default() };
+        let bounds = Bounds {
+            connections: 1,
+            head: Duration::from_millis(300),
+            ..Bounds::default()
+        };
         let (address, ..) = start(bounds).await;
         let silent = TcpStream::connect(address).await.unwrap();
         let mut other = TcpStream::connect(address).await.unwrap();
         other.write_all(REQUEST).await.unwrap();
         assert!(read(&mut other).await.starts_with(b"HTTP/1.1 200 OK\r\n"));
-        // Before, there was no place for it: the silent one has been closed by now. Asked without waiting.
+        // Before, there was no place for it: the silent one has been closed by now. Asked without
+        // waiting.
         let mut silent = silent.into_std().unwrap();
         assert!(std::io::Read::read_to_end(&mut silent, &mut Vec::new()).is_ok());
     }
@@ -189,7 +231,10 @@ mod tests {
     async fn a_head_without_end_is_refused() {
         let (address, ..) = start(Bounds::default()).await;
         let mut stream = TcpStream::connect(address).await.unwrap();
-        stream.write_all(b"GET / HTTP/1.1\r\nHost: localhost\r\nX: ").await.unwrap();
+        stream
+            .write_all(b"GET / HTTP/1.1\r\nHost: localhost\r\nX: ")
+            .await
+            .unwrap();
         // It may refuse before everything is sent.
         let _ = stream.write_all(&vec![b'x'; 64 * 1024]).await;
         let answer = timeout(PATIENCE, async {
@@ -203,15 +248,25 @@ mod tests {
     #[tokio::test]
     async fn a_panic_of_a_handler_or_of_the_server_costs_a_connection_at_most() {
         // A place that a panic kept would be missed.
-        let (address, stop, served) = start(Bounds { connections: 1, ..Bounds::default() }).await;
+        let (address, stop, served) = start(Bounds {
+            connections: 1,
+            ..Bounds::default()
+        })
+        .await;
         for planted in [false, true, false] {
             if planted {
                 panics::planted::plant("accept", &address.to_string(), 0);
             }
             let mut stream = TcpStream::connect(address).await.unwrap();
             // The server may have closed it already.
-            let _ = stream.write_all(b"GET /panic HTTP/1.1\r\nHost: localhost\r\n\r\n").await;
-            assert_eq!(stream.read(&mut [0; 10]).await.unwrap_or(0), 0, "closed without an answer");
+            let _ = stream
+                .write_all(b"GET /panic HTTP/1.1\r\nHost: localhost\r\n\r\n")
+                .await;
+            assert_eq!(
+                stream.read(&mut [0; 10]).await.unwrap_or(0),
+                0,
+                "closed without an answer"
+            );
         }
         let mut stream = TcpStream::connect(address).await.unwrap();
         stream.write_all(REQUEST).await.unwrap();
@@ -222,7 +277,11 @@ mod tests {
 
     #[tokio::test]
     async fn it_stops_with_idle_connections_and_listens_no_longer() {
-        let (address, stop, served) = start(Bounds { head: PATIENCE * 10, ..Bounds::default() }).await;
+        let (address, stop, served) = start(Bounds {
+            head: PATIENCE * 10,
+            ..Bounds::default()
+        })
+        .await;
         let mut idle = TcpStream::connect(address).await.unwrap();
         idle.write_all(REQUEST).await.unwrap();
         assert!(read(&mut idle).await.starts_with(b"HTTP/1.1 200 OK\r\n"));

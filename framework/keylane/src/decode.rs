@@ -9,8 +9,8 @@ use crate::{Record, error_text};
 
 /// Turns the value of a record into the payload of a task.
 ///
-/// Runs once per attempt on the tokio runtime, never on the polling thread. A value that cannot be decoded is a fatal
-/// failure: the raw bytes go to the dead-letter topic.
+/// Runs once per attempt on the tokio runtime, never on the polling thread. A value that cannot be
+/// decoded is a fatal failure: the raw bytes go to the dead-letter topic.
 ///
 /// # Examples
 /// A decoder of your own, here for text:
@@ -34,7 +34,8 @@ pub trait Decode<T>: Send + Sync + 'static {
     fn decode(&self, record: &Record) -> Result<T, DecodeError>;
 }
 
-/// A value that could not be decoded. Its text has the reason with its causes, cut where it is longer than 4 KiB.
+/// A value that could not be decoded. Its text has the reason with its causes, cut where it is
+/// longer than 4 KiB.
 ///
 /// # Examples
 /// ```
@@ -54,8 +55,9 @@ impl DecodeError {
 
 /// JSON by serde.
 ///
-/// A tombstone reads as JSON's `null`: a processor that wants tombstones takes a `Task<Option<T>>`. For any other type a
-/// tombstone cannot be decoded, so it is dead-lettered rather than passed over.
+/// A tombstone reads as JSON's `null`: a processor that wants tombstones takes a `Task<Option<T>>`.
+/// For any other type a tombstone cannot be decoded, so it is dead-lettered rather than passed
+/// over.
 ///
 /// # Examples
 /// ```
@@ -84,7 +86,8 @@ impl<T: DeserializeOwned> Decode<T> for Json {
     }
 }
 
-/// The bytes as they are: `Task<Bytes>`, where a tombstone is empty, or `Task<Option<Bytes>>`, where it is `None`.
+/// The bytes as they are: `Task<Bytes>`, where a tombstone is empty, or `Task<Option<Bytes>>`,
+/// where it is `None`.
 ///
 /// # Examples
 /// ```
@@ -118,13 +121,25 @@ mod tests {
     use crate::record::Arena;
 
     fn json<T: DeserializeOwned>(value: Option<&'static str>) -> Result<T, DecodeError> {
-        Json.decode(&Record::new(&mut Arena::default(), 0, None, None, value.map(str::as_bytes), None))
+        Json.decode(&Record::new(
+            &mut Arena::default(),
+            0,
+            None,
+            None,
+            value.map(str::as_bytes),
+            None,
+        ))
     }
 
     #[test]
     fn a_tombstone_is_none_where_the_type_allows_it_and_an_error_elsewhere() {
         assert_eq!(json::<Option<u32>>(None).unwrap(), None);
         assert_eq!(json::<Option<u32>>(Some("7")).unwrap(), Some(7));
-        assert!(json::<u32>(None).unwrap_err().to_string().contains("tombstone"));
+        assert!(
+            json::<u32>(None)
+                .unwrap_err()
+                .to_string()
+                .contains("tombstone")
+        );
     }
 }

@@ -1,7 +1,7 @@
 //! The text of errors that are not ours, within bounds.
 //!
-//! A user's error may be its own source, and its text may have any length. Both are cut here, while the text is
-//! written and not after: what is formatted never exists as a whole.
+//! A user's error may be its own source, and its text may have any length. Both are cut here, while
+//! the text is written and not after: what is formatted never exists as a whole.
 
 use std::error::Error;
 use std::fmt::{self, Display, Write};
@@ -45,7 +45,8 @@ struct Bounded {
 }
 
 impl Bounded {
-    /// An error of `fmt` means that the text is cut, or that the user's `Display` gave up. What it wrote is kept.
+    /// An error of `fmt` means that the text is cut, or that the user's `Display` gave up. What it
+    /// wrote is kept.
     fn add(&mut self, what: impl Display) {
         let _ = write!(self, "{what}");
     }
@@ -56,7 +57,8 @@ impl Bounded {
 
     fn into_text(mut self) -> String {
         if self.is_cut() {
-            self.text.push_str(&format!("… ({} bytes or more)", self.seen_bytes));
+            self.text
+                .push_str(&format!("… ({} bytes or more)", self.seen_bytes));
         }
         self.text
     }
@@ -74,7 +76,11 @@ impl Write for Bounded {
             end -= 1;
         }
         self.text.push_str(&piece[..end]);
-        if self.is_cut() { Err(fmt::Error) } else { Ok(()) }
+        if self.is_cut() {
+            Err(fmt::Error)
+        } else {
+            Ok(())
+        }
     }
 }
 
@@ -132,7 +138,9 @@ pub(crate) mod tests {
 
     impl Error for Link {
         fn source(&self) -> Option<&(dyn Error + 'static)> {
-            self.1.as_deref().map(|cause| cause as &(dyn Error + 'static))
+            self.1
+                .as_deref()
+                .map(|cause| cause as &(dyn Error + 'static))
         }
     }
 
@@ -158,7 +166,10 @@ pub(crate) mod tests {
         let pieces = Cell::new(0);
         let kept = text(Pieces(&pieces));
         assert_eq!(pieces.get(), MAX_TEXT_BYTES / 1024 + 1);
-        assert_eq!(kept, format!("{}… (5120 bytes or more)", "é".repeat(MAX_TEXT_BYTES / 2)));
+        assert_eq!(
+            kept,
+            format!("{}… (5120 bytes or more)", "é".repeat(MAX_TEXT_BYTES / 2))
+        );
     }
 
     #[test]
@@ -166,7 +177,11 @@ pub(crate) mod tests {
         let last = Link("last".to_owned(), None);
         let long = Link("y".repeat(LONG), Some(Box::new(last)));
         let text = chain(&Link("first".to_owned(), Some(Box::new(long))));
-        assert!(text.starts_with("first: yyy") && text.ends_with("… (20971527 bytes or more)"), "{}", text.len());
+        assert!(
+            text.starts_with("first: yyy") && text.ends_with("… (20971527 bytes or more)"),
+            "{}",
+            text.len()
+        );
         assert!(is_bounded(&text));
     }
 

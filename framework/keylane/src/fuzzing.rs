@@ -1,7 +1,8 @@
-//! What has to hold for any bytes: one function for each kind of foreign input. Each panics where its input is misread.
+//! What has to hold for any bytes: one function for each kind of foreign input. Each panics where
+//! its input is misread.
 //!
-//! Not part of the interface: it is compiled for the fuzzers in `framework/fuzz` and for the tests below, which replay
-//! what the fuzzers have found.
+//! Not part of the interface: it is compiled for the fuzzers in `framework/fuzz` and for the tests
+//! below, which replay what the fuzzers have found.
 
 mod configuration;
 mod decaton;

@@ -2,7 +2,8 @@
 
 use bytes::Bytes;
 
-/// The headers of a record, in the order they were written. Names may repeat and values may be null, as in Kafka.
+/// The headers of a record, in the order they were written. Names may repeat and values may be
+/// null, as in Kafka.
 ///
 /// # Examples
 /// ```
@@ -35,7 +36,11 @@ impl Headers {
 
     /// The value of the last header of that name: Kafka's convention where names repeat.
     pub fn last(&self, name: &str) -> Option<&Bytes> {
-        self.0.iter().rev().find(|(n, _)| n == name).and_then(|(_, value)| value.as_ref())
+        self.0
+            .iter()
+            .rev()
+            .find(|(n, _)| n == name)
+            .and_then(|(_, value)| value.as_ref())
     }
 
     /// The last header of that name as text; `None` also where it is not UTF-8.
@@ -59,7 +64,9 @@ impl Headers {
 
     /// All headers in order.
     pub fn iter(&self) -> impl Iterator<Item = (&str, Option<&Bytes>)> {
-        self.0.iter().map(|(name, value)| (name.as_str(), value.as_ref()))
+        self.0
+            .iter()
+            .map(|(name, value)| (name.as_str(), value.as_ref()))
     }
 
     /// The number of headers.
@@ -75,7 +82,12 @@ impl Headers {
 
 impl<N: Into<String>, V: Into<Bytes>> FromIterator<(N, V)> for Headers {
     fn from_iter<I: IntoIterator<Item = (N, V)>>(headers: I) -> Self {
-        Self(headers.into_iter().map(|(name, value)| (name.into(), Some(value.into()))).collect())
+        Self(
+            headers
+                .into_iter()
+                .map(|(name, value)| (name.into(), Some(value.into())))
+                .collect(),
+        )
     }
 }
 
@@ -90,6 +102,9 @@ mod tests {
         assert_eq!(headers.last_str("a"), Some("3"));
         assert_eq!(headers.last("n"), None);
         headers.remove("a");
-        assert_eq!(headers.iter().map(|(name, _)| name).collect::<Vec<_>>(), ["b", "n"]);
+        assert_eq!(
+            headers.iter().map(|(name, _)| name).collect::<Vec<_>>(),
+            ["b", "n"]
+        );
     }
 }

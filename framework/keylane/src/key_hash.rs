@@ -13,8 +13,8 @@ use std::fmt;
 /// assert_eq!(keylane::KeyHash::of(b"vehicle-4711").to_string(), "1f60e652ab9e07d6");
 /// ```
 ///
-/// It hides nothing from someone who can list all possible keys (telephone numbers, say). It has nothing to do with the
-/// partition a key is in, nor with its lane.
+/// It hides nothing from someone who can list all possible keys (telephone numbers, say). It has
+/// nothing to do with the partition a key is in, nor with its lane.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct KeyHash(u64);
 
@@ -52,6 +52,9 @@ mod tests {
 
     #[test]
     fn it_does_not_show_the_key() {
-        assert_eq!(format!("{:?}", KeyHash::of(b"abc")), "KeyHash(ba7816bf8f01cfea)");
+        assert_eq!(
+            format!("{:?}", KeyHash::of(b"abc")),
+            "KeyHash(ba7816bf8f01cfea)"
+        );
     }
 }

@@ -1,8 +1,8 @@
 //! Consume Kafka topics with per-key ordered, concurrent processing inside each partition.
 //!
-//! Implement [`Processor`]; keylane owns polling, key order, safe commits, retry, dead letters, rebalances and shutdown. It is
-//! for work that waits (a database, an HTTP API, a push gateway), where events of one key must stay in order and a slow
-//! key must not hold up the others.
+//! Implement [`Processor`]; keylane owns polling, key order, safe commits, retry, dead letters,
+//! rebalances and shutdown. It is for work that waits (a database, an HTTP API, a push gateway),
+//! where events of one key must stay in order and a slow key must not hold up the others.
 //!
 //! # A consumer
 //! ```no_run
@@ -50,16 +50,18 @@
 //! | test | [`testing`], and `EmbeddedBroker` with the feature `embedded-broker` |
 //!
 //! # What is guaranteed
-//! A record is *settled* when it is done, skipped by the processor, or acknowledged by the broker on the retry or dead-letter
-//! topic; a commit never covers one that is not. Records of one (topic, partition, key) start in offset order and never
-//! overlap. Delivery is **at least once**: a crash repeats what was in flight and what was settled within the last commit
-//! interval, so make processors idempotent. A record that goes through the retry topic gives up its place in the order of its
-//! key; a retry in place keeps it. There is no order across partitions, and none for records without a key.
+//! A record is *settled* when it is done, skipped by the processor, or acknowledged by the broker
+//! on the retry or dead-letter topic; a commit never covers one that is not. Records of one (topic,
+//! partition, key) start in offset order and never overlap. Delivery is **at least once**: a crash
+//! repeats what was in flight and what was settled within the last commit interval, so make
+//! processors idempotent. A record that goes through the retry topic gives up its place in the
+//! order of its key; a retry in place keeps it. There is no order across partitions, and none for
+//! records without a key.
 //!
 //! # Runtime
-//! A subscription has one thread of its own, which polls and never runs your code. Attempts run on the tokio runtime in which
-//! [`SubscriptionBuilder::start`] was called. Work that blocks belongs into `tokio::task::spawn_blocking`: a time-out cannot
-//! reach a future that does not await.
+//! A subscription has one thread of its own, which polls and never runs your code. Attempts run on
+//! the tokio runtime in which [`SubscriptionBuilder::start`] was called. Work that blocks belongs
+//! into `tokio::task::spawn_blocking`: a time-out cannot reach a future that does not await.
 //!
 //! # Features
 //! None is on by default, and none changes what the others do.
@@ -68,7 +70,8 @@
 //! * `otel`: attempts and enqueued tasks as spans of OpenTelemetry, in one trace; see [`trace`].
 //! * `http`: health, state, pausing and shutting down over HTTP; see the module `http`.
 //! * `embedded-broker`: an in-process Kafka for examples and tests.
-//! * `ssl`, `ssl-vendored`, `gssapi`, `cmake-build`, `dynamic-linking`: how librdkafka is built, passed through.
+//! * `ssl`, `ssl-vendored`, `gssapi`, `cmake-build`, `dynamic-linking`: how librdkafka is built,
+//!   passed through.
 
 mod cancellation;
 mod client_config;
@@ -111,26 +114,28 @@ pub mod trace;
 pub use cancellation::Cancellation;
 pub use client_config::ClientConfigError;
 pub use config::{
-    Backoff, Blocker, BlockerAction, BootstrapServers, ConfigError, DeadLetter, Exhausted, FailureReason,
-    ForeignRetries, HotKeySettings, InPlace, KafkaSettings, KeyInSpans, Limits, Outage, Reading, Retry, RetryTopic,
-    SubscriptionConfig, Tracing, Watchdog,
+    Backoff, Blocker, BlockerAction, BootstrapServers, ConfigError, DeadLetter, Exhausted,
+    FailureReason, ForeignRetries, HotKeySettings, InPlace, KafkaSettings, KeyInSpans, Limits,
+    Outage, Reading, Retry, RetryTopic, SubscriptionConfig, Tracing, Watchdog,
 };
 pub use dead_letter::FailedRecordId;
 pub use decode::{Decode, DecodeError, Json, Raw};
 #[cfg(feature = "embedded-broker")]
-pub use embedded_broker::{EmbeddedBroker, EmbeddedBrokerError, EmbeddedBrokerOptions, Eviction, EvictionGuard};
+pub use embedded_broker::{
+    EmbeddedBroker, EmbeddedBrokerError, EmbeddedBrokerOptions, Eviction, EvictionGuard,
+};
 pub use headers::Headers;
 pub use key_hash::KeyHash;
 pub use processor::Processor;
 pub use producer::{
-    CloseError, EnqueueError, Enqueued, FlushError, NewTask, TaskProducer, TaskProducerBuilder, TaskProducerConfig,
-    TaskProducerError,
+    CloseError, EnqueueError, Enqueued, FlushError, NewTask, TaskProducer, TaskProducerBuilder,
+    TaskProducerConfig, TaskProducerError,
 };
 pub use record::{Origin, Record};
 pub use subscription::{
-    HotKey, HotKeys, OldestRecord, OngoingOutage, OutageKind, OutageStatus, PartitionNotAssigned, PartitionStatus,
-    PausedBy, RecordState, StartError, State, Subscription, SubscriptionBuilder, SubscriptionError, SubscriptionHandle,
-    SubscriptionStatus, Trouble, TroubleKind, TroublePlace,
+    HotKey, HotKeys, OldestRecord, OngoingOutage, OutageKind, OutageStatus, PartitionNotAssigned,
+    PartitionStatus, PausedBy, RecordState, StartError, State, Subscription, SubscriptionBuilder,
+    SubscriptionError, SubscriptionHandle, SubscriptionStatus, Trouble, TroubleKind, TroublePlace,
 };
 pub use task::Task;
 pub use task_error::{TaskError, TaskErrorKind};

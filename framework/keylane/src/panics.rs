@@ -9,13 +9,17 @@ const LONGEST_TEXT: usize = 1_000;
 
 /// Calls, and turns a panic into its text.
 ///
-/// The state that the call has touched may be half changed: the caller only ends what it belongs to.
+/// The state that the call has touched may be half changed: the caller only ends what it belongs
+/// to.
 pub(crate) fn caught<T>(call: impl FnOnce() -> T) -> Result<T, String> {
     caught_as(call, |words| cut(words).to_owned())
 }
 
 /// The same, and turns a panic into what `tell` makes of its words, which may be of any length.
-pub(crate) fn caught_as<T, E>(call: impl FnOnce() -> T, tell: impl FnOnce(&str) -> E) -> Result<T, E> {
+pub(crate) fn caught_as<T, E>(
+    call: impl FnOnce() -> T,
+    tell: impl FnOnce(&str) -> E,
+) -> Result<T, E> {
     catch_unwind(AssertUnwindSafe(call)).map_err(|payload| told(payload, tell))
 }
 
@@ -63,7 +67,11 @@ pub(crate) mod planted {
     /// The step that comes after `steps` others at this place panics. `key` keeps tests apart.
     pub(crate) fn plant(place: &'static str, key: &str, steps: usize) {
         let mut planted = lock(&PLANTED);
-        planted.push(Planted { place, key: key.to_owned(), steps });
+        planted.push(Planted {
+            place,
+            key: key.to_owned(),
+            steps,
+        });
         HOW_MANY.store(planted.len(), Ordering::Release);
     }
 
@@ -71,7 +79,9 @@ pub(crate) mod planted {
     #[cfg(feature = "embedded-broker")]
     pub(crate) fn is_there(place: &'static str, key: &str) -> bool {
         let planted = lock(&PLANTED);
-        planted.iter().any(|planted| planted.place == place && planted.key == key)
+        planted
+            .iter()
+            .any(|planted| planted.place == place && planted.key == key)
     }
 
     /// A step of one of our threads.
@@ -84,7 +94,9 @@ pub(crate) mod planted {
     fn is_due(place: &'static str, key: &str) -> bool {
         let mut planted = lock(&PLANTED);
         let here = |planted: &Planted| planted.place == place && planted.key == key;
-        let Some(found) = planted.iter().position(here) else { return false };
+        let Some(found) = planted.iter().position(here) else {
+            return false;
+        };
         if planted[found].steps > 0 {
             planted[found].steps -= 1;
             return false;
@@ -103,8 +115,14 @@ mod tests {
     fn the_text_of_a_panic_is_kept_up_to_a_bound() {
         assert_eq!(caught(|| 7), Ok(7));
         assert_eq!(caught(|| panic!("boom")), Err::<(), _>("boom".to_owned()));
-        assert_eq!(caught(|| panic!("boom {}", 1)), Err::<(), _>("boom 1".to_owned()));
-        assert_eq!(caught(|| std::panic::panic_any(7)), Err::<(), _>("(no message)".to_owned()));
+        assert_eq!(
+            caught(|| panic!("boom {}", 1)),
+            Err::<(), _>("boom 1".to_owned())
+        );
+        assert_eq!(
+            caught(|| std::panic::panic_any(7)),
+            Err::<(), _>("(no message)".to_owned())
+        );
         let long = caught(|| panic!("{}", "ä".repeat(LONGEST_TEXT))).unwrap_err();
         assert_eq!(long.len(), LONGEST_TEXT);
     }
@@ -117,6 +135,9 @@ mod tests {
                 panic!("again");
             }
         }
-        assert_eq!(caught(|| std::panic::panic_any(Bomb)), Err::<(), _>("(no message)".to_owned()));
+        assert_eq!(
+            caught(|| std::panic::panic_any(Bomb)),
+            Err::<(), _>("(no message)".to_owned())
+        );
     }
 }

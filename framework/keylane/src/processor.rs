@@ -6,21 +6,25 @@ use crate::{Task, TaskError};
 
 /// Does the work for one task: calls the database, the HTTP API, the push gateway.
 ///
-/// One processor serves all partitions of a [subscription](crate::Subscription); it is called from many tasks at once,
-/// but never for two records of one key (and partition) at the same time, and always in offset order of that key.
+/// One processor serves all partitions of a [subscription](crate::Subscription); it is called from
+/// many tasks at once, but never for two records of one key (and partition) at the same time, and
+/// always in offset order of that key.
 ///
-/// Returning `Ok(())` settles the record as *done*. An error goes to the [retry policy](crate::Retry); see [`TaskError`].
-/// A panic counts as a retryable failure of this record and nothing else.
+/// Returning `Ok(())` settles the record as *done*. An error goes to the [retry
+/// policy](crate::Retry); see [`TaskError`]. A panic counts as a retryable failure of this record
+/// and nothing else.
 ///
-/// The work must not block the thread for long: it runs on the tokio runtime. Work that computes for more than some
-/// microseconds is spread over all cores, work that blocks belongs into `tokio::task::spawn_blocking`.
+/// The work must not block the thread for long: it runs on the tokio runtime. Work that computes
+/// for more than some microseconds is spread over all cores, work that blocks belongs into
+/// `tokio::task::spawn_blocking`.
 ///
 /// # Cancellation
-/// The future is dropped when the attempt time-out passes, or when the partition must be given up and the drain
-/// time-out has passed. Such a record is not settled: it will be attempted again, here or by the next owner.
+/// The future is dropped when the attempt time-out passes, or when the partition must be given up
+/// and the drain time-out has passed. Such a record is not settled: it will be attempted again,
+/// here or by the next owner.
 ///
-/// What the future has started elsewhere, on a blocking thread or as a task of its own, is not dropped with it: give it the
-/// task's [`cancellation`](Task::cancellation).
+/// What the future has started elsewhere, on a blocking thread or as a task of its own, is not
+/// dropped with it: give it the task's [`cancellation`](Task::cancellation).
 ///
 /// # Examples
 /// A struct for a processor with state, a closure for one without:
@@ -49,7 +53,8 @@ pub trait Processor<T>: Send + Sync + 'static {
     /// Makes one attempt at one task.
     ///
     /// # Errors
-    /// Any error converts into a retryable [`TaskError`] with `?`; its constructors choose another fate.
+    /// Any error converts into a retryable [`TaskError`] with `?`; its constructors choose another
+    /// fate.
     fn process(&self, task: Task<T>) -> impl Future<Output = Result<(), TaskError>> + Send;
 }
 

@@ -35,7 +35,8 @@ pub struct Record {
     headers: Option<Arc<RecordHeaders>>,
 }
 
-/// The length of a key or value in the shared bytes; negative is null. 32 bits are enough: Kafka's own length field.
+/// The length of a key or value in the shared bytes; negative is null. 32 bits are enough: Kafka's
+/// own length field.
 #[derive(Clone, Copy, Debug)]
 struct Part(i32);
 
@@ -45,23 +46,35 @@ pub(crate) struct RecordHeaders {
     pub(crate) all: Headers,
     /// Decaton's `dt_meta`, where present and well-formed.
     pub(crate) metadata: Option<TaskMetadata>,
-    /// What a record of a retry topic says of its past; `None` for a record of an origin topic, whatever its headers say.
+    /// What a record of a retry topic says of its past; `None` for a record of an origin topic,
+    /// whatever its headers say.
     pub(crate) retry: Option<RetryState>,
 }
 
 impl RecordHeaders {
     /// Reads what keylane needs to know from the headers of a record.
     pub(crate) fn read(all: Headers, is_retry_topic: bool) -> Self {
-        let metadata = all.last(task_metadata::HEADER).and_then(|bytes| TaskMetadata::decode(bytes).ok());
+        let metadata = all
+            .last(task_metadata::HEADER)
+            .and_then(|bytes| TaskMetadata::decode(bytes).ok());
         let retry = is_retry_topic.then(|| read_retry_state(&all));
-        Self { all, metadata, retry }
+        Self {
+            all,
+            metadata,
+            retry,
+        }
     }
 }
 
-/// The time that Kafka gives in milliseconds since the Unix epoch; `None` where the system's clock cannot say it.
+/// The time that Kafka gives in milliseconds since the Unix epoch; `None` where the system's clock
+/// cannot say it.
 pub(crate) fn time_of(millis: i64) -> Option<SystemTime> {
     let distance = Duration::from_millis(millis.unsigned_abs());
-    if millis < 0 { UNIX_EPOCH.checked_sub(distance) } else { UNIX_EPOCH.checked_add(distance) }
+    if millis < 0 {
+        UNIX_EPOCH.checked_sub(distance)
+    } else {
+        UNIX_EPOCH.checked_add(distance)
+    }
 }
 
 /// Where a record was first read, for a task that came through the retry topic.
@@ -116,22 +129,30 @@ impl Record {
 
     /// The value; `None` is null: a tombstone.
     pub fn value(&self) -> Option<&[u8]> {
-        self.value.length().map(|_| &self.bytes[self.key.length().unwrap_or(0)..])
+        self.value
+            .length()
+            .map(|_| &self.bytes[self.key.length().unwrap_or(0)..])
     }
 
-    /// The value as [`Bytes`] that share the record's memory, and up to a kilobyte with it: copy what is to be kept.
+    /// The value as [`Bytes`] that share the record's memory, and up to a kilobyte with it: copy
+    /// what is to be kept.
     pub fn value_bytes(&self) -> Option<Bytes> {
-        self.value.length().map(|_| self.bytes.slice(self.key.length().unwrap_or(0)..))
+        self.value
+            .length()
+            .map(|_| self.bytes.slice(self.key.length().unwrap_or(0)..))
     }
 
-    /// The key as [`Bytes`] that share the record's memory, and up to a kilobyte with it: copy what is to be kept.
+    /// The key as [`Bytes`] that share the record's memory, and up to a kilobyte with it: copy what
+    /// is to be kept.
     pub fn key_bytes(&self) -> Option<Bytes> {
         self.key.length().map(|length| self.bytes.slice(..length))
     }
 
     /// The record's headers.
     pub fn headers(&self) -> &Headers {
-        self.headers.as_ref().map_or(&NO_HEADERS, |headers| &headers.all)
+        self.headers
+            .as_ref()
+            .map_or(&NO_HEADERS, |headers| &headers.all)
     }
 
     /// The record's offset.
@@ -160,20 +181,27 @@ impl Record {
     }
 
     pub(crate) fn retry_state(&self) -> Option<&RetryState> {
-        self.headers.as_ref().and_then(|headers| headers.retry.as_ref())
+        self.headers
+            .as_ref()
+            .and_then(|headers| headers.retry.as_ref())
     }
 
-    /// When it may run at the earliest, in milliseconds since the Unix epoch: the retry's due time, or the producer's
-    /// not-before time.
+    /// When it may run at the earliest, in milliseconds since the Unix epoch: the retry's due time,
+    /// or the producer's not-before time.
     pub(crate) fn due_millis(&self) -> Option<i64> {
         match self.retry_state() {
             Some(retry) => retry.due_millis,
-            None => self.metadata().map(|metadata| metadata.scheduled_time_millis).filter(|millis| *millis > 0),
+            None => self
+                .metadata()
+                .map(|metadata| metadata.scheduled_time_millis)
+                .filter(|millis| *millis > 0),
         }
     }
 
     pub(crate) fn metadata(&self) -> Option<&TaskMetadata> {
-        self.headers.as_ref().and_then(|headers| headers.metadata.as_ref())
+        self.headers
+            .as_ref()
+            .and_then(|headers| headers.metadata.as_ref())
     }
 
     /// Who wrote it, as a record of a retry topic.
@@ -185,7 +213,11 @@ impl Record {
     pub(crate) fn size(&self) -> usize {
         let headers = match &self.headers {
             None => 0,
-            Some(headers) => headers.all.iter().map(|(name, value)| name.len() + value.map_or(0, Bytes::len)).sum(),
+            Some(headers) => headers
+                .all
+                .iter()
+                .map(|(name, value)| name.len() + value.map_or(0, Bytes::len))
+                .sum(),
         };
         self.bytes.len() + headers
     }

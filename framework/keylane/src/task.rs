@@ -32,7 +32,8 @@ pub struct Task<T> {
     pub(crate) ends: Option<Instant>,
 }
 
-/// Where a task comes from: one for all tasks of an epoch, so that a record costs no more than a count.
+/// Where a task comes from: one for all tasks of an epoch, so that a record costs no more than a
+/// count.
 #[derive(Debug)]
 pub(crate) struct Source {
     pub(crate) topic: Arc<str>,
@@ -98,11 +99,16 @@ impl<T> Task<T> {
         self.record.offset()
     }
 
-    /// Where the record was first read: the same as topic, partition and offset unless it came through a retry topic.
+    /// Where the record was first read: the same as topic, partition and offset unless it came
+    /// through a retry topic.
     pub fn origin(&self) -> Origin {
         match self.record.origin() {
             Some(origin) => origin.clone(),
-            None => Origin { topic: self.source.topic.clone(), partition: self.partition(), offset: self.offset() },
+            None => Origin {
+                topic: self.source.topic.clone(),
+                partition: self.partition(),
+                offset: self.offset(),
+            },
         }
     }
 
@@ -111,19 +117,21 @@ impl<T> Task<T> {
         self.record.timestamp()
     }
 
-    /// Which attempt this is, from 1, over all retries in place and through the retry topic. A restart or a rebalance
-    /// forgets the attempts in place since the record was last read.
+    /// Which attempt this is, from 1, over all retries in place and through the retry topic. A
+    /// restart or a rebalance forgets the attempts in place since the record was last read.
     pub fn attempt(&self) -> u32 {
         self.attempt
     }
 
-    /// Whether this attempt is not wanted any more: its time is up, or its partition is not this member's any more. A processor
-    /// that awaits need not ask, for its future is dropped then; see [`Cancellation`] for what this is good for.
+    /// Whether this attempt is not wanted any more: its time is up, or its partition is not this
+    /// member's any more. A processor that awaits need not ask, for its future is dropped then; see
+    /// [`Cancellation`] for what this is good for.
     pub fn is_cancelled(&self) -> bool {
         self.cancellation().is_cancelled()
     }
 
-    /// A handle that tells when this attempt is not wanted any more, for work that goes on outside of the processor's future.
+    /// A handle that tells when this attempt is not wanted any more, for work that goes on outside
+    /// of the processor's future.
     pub fn cancellation(&self) -> Cancellation {
         Cancellation::new(self.source.life.clone(), self.ends)
     }
@@ -133,10 +141,12 @@ impl<T> Task<T> {
         self.record.metadata()
     }
 
-    /// The trace that the record belongs to, and the span that made it, as its header `traceparent` says. It stays the same through
-    /// the retry topic and for a dead letter. `None` also where the header cannot be read.
+    /// The trace that the record belongs to, and the span that made it, as its header `traceparent`
+    /// says. It stays the same through the retry topic and for a dead letter. `None` also where the
+    /// header cannot be read.
     ///
-    /// With the feature `otel` the attempt's span is in that trace already; see [`trace`](crate::trace).
+    /// With the feature `otel` the attempt's span is in that trace already; see
+    /// [`trace`](crate::trace).
     ///
     /// # Examples
     /// ```
@@ -162,7 +172,19 @@ impl<T> Task<T> {
     /// assert_eq!((*task.payload(), task.key_str()), (2, Some("k")));
     /// ```
     pub fn map<U>(self, f: impl FnOnce(T) -> U) -> Task<U> {
-        let Self { payload, record, source, attempt, ends } = self;
-        Task { payload: f(payload), record, source, attempt, ends }
+        let Self {
+            payload,
+            record,
+            source,
+            attempt,
+            ends,
+        } = self;
+        Task {
+            payload: f(payload),
+            record,
+            source,
+            attempt,
+            ends,
+        }
     }
 }

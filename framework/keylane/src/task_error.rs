@@ -9,7 +9,8 @@ use crate::error_text;
 
 /// Why an attempt failed, and what shall become of the record.
 ///
-/// Every error converts into a *retryable* one with `?`, so the retry policy decides; the constructors say otherwise.
+/// Every error converts into a *retryable* one with `?`, so the retry policy decides; the
+/// constructors say otherwise.
 ///
 /// | made by | what happens |
 /// |---|---|
@@ -74,7 +75,8 @@ pub enum TaskErrorKind {
 #[derive(Clone, Debug)]
 pub(crate) struct Cause {
     class: &'static str,
-    /// Present where the user gave names. Apart, so that the error stays small where there are none.
+    /// Present where the user gave names. Apart, so that the error stays small where there are
+    /// none.
     names: Option<Box<Names>>,
 }
 
@@ -90,7 +92,10 @@ impl Cause {
     }
 
     pub(crate) fn class(&self) -> &str {
-        self.names.as_ref().and_then(|names| names.class.as_deref()).unwrap_or(self.class)
+        self.names
+            .as_ref()
+            .and_then(|names| names.class.as_deref())
+            .unwrap_or(self.class)
     }
 
     pub(crate) fn place(&self) -> Option<&str> {
@@ -133,10 +138,11 @@ impl TaskError {
 
     /// Something the work needs is away, and the record is not at fault.
     ///
-    /// The attempt uses up neither the retries nor the retry time of the record, and no number of them gives it up.
-    /// The record waits in place, by its own back-off ([`Retry::backoff`](crate::Retry::backoff)), and its key waits
-    /// with it. **A record that fails like this for ever holds its key for ever**: the state, the log and the metrics
-    /// show it.
+    /// The attempt uses up neither the retries nor the retry time of the record, and no number of
+    /// them gives it up. The record waits in place, by its own back-off
+    /// ([`Retry::backoff`](crate::Retry::backoff)), and its key waits with it. **A record that
+    /// fails like this for ever holds its key for ever**: the state, the log and the metrics show
+    /// it.
     ///
     /// Name what is away with [`at`](Self::at).
     ///
@@ -163,11 +169,16 @@ impl TaskError {
 
     fn new<E: Into<Box<dyn Error + Send + Sync>>>(kind: TaskErrorKind, error: E) -> Self {
         let cause = Cause::of_class(std::any::type_name::<E>());
-        Self { kind, delay: None, cause, source: error.into() }
+        Self {
+            kind,
+            delay: None,
+            cause,
+            source: error.into(),
+        }
     }
 
-    /// Waits this long before the next attempt, instead of the policy's back-off. A delay is at least 10 ms and at most
-    /// one day. Has no effect on an error that is not retried.
+    /// Waits this long before the next attempt, instead of the policy's back-off. A delay is at
+    /// least 10 ms and at most one day. Has no effect on an error that is not retried.
     #[must_use]
     pub fn with_delay(mut self, delay: Duration) -> Self {
         self.delay = Some(delay);
@@ -176,16 +187,18 @@ impl TaskError {
 
     /// Names the place that failed, for example `"sms gateway"`.
     ///
-    /// When several keys fail at one place and none of them succeeds, that is an outage of this place, also while
-    /// others succeed. Errors that are the record's own need no place: a success does not name one. A name is cut after 64 bytes. A subscription tells 64 places apart at most; those named
-    /// later count as one. Name services, not hosts, users or requests.
+    /// When several keys fail at one place and none of them succeeds, that is an outage of this
+    /// place, also while others succeed. Errors that are the record's own need no place: a success
+    /// does not name one. A name is cut after 64 bytes. A subscription tells 64 places apart at
+    /// most; those named later count as one. Name services, not hosts, users or requests.
     #[must_use]
     pub fn at(mut self, place: impl Into<Cow<'static, str>>) -> Self {
         self.cause.names.get_or_insert_default().place = Some(cut(place.into()));
         self
     }
 
-    /// Names the class of the error: what has failed in the same way. Without it the type of the error is its class.
+    /// Names the class of the error: what has failed in the same way. Without it the type of the
+    /// error is its class.
     ///
     /// Worth it where one type stands for many faults, such as text. A name is cut after 64 bytes.
     ///
@@ -249,7 +262,8 @@ impl<E: Error + Send + Sync + 'static> From<E> for TaskError {
     }
 }
 
-// `TaskError` does not implement `Error`: the blanket `From` above needs that, and `?` is what users write.
+// `TaskError` does not implement `Error`: the blanket `From` above needs that, and `?` is what
+// users write.
 /// The error without its causes; a text beyond 4 KiB is cut.
 impl fmt::Display for TaskError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -285,10 +299,18 @@ mod tests {
         let by_type: TaskError = std::io::Error::other("down").into();
         assert_eq!(by_type.class(), "std::io::error::Error");
         assert_ne!(TaskError::retryable("down").class(), by_type.class());
-        let named =
-            TaskError::unavailable("down").of_class("refused").at("x".repeat(63) + "ä").with_delay(Duration::MAX);
-        assert_eq!((named.class(), named.place()), ("refused", Some(&*"x".repeat(63))));
-        assert_eq!((named.kind(), named.delay()), (TaskErrorKind::Unavailable, Some(Duration::MAX)));
+        let named = TaskError::unavailable("down")
+            .of_class("refused")
+            .at("x".repeat(63) + "ä")
+            .with_delay(Duration::MAX);
+        assert_eq!(
+            (named.class(), named.place()),
+            ("refused", Some(&*"x".repeat(63)))
+        );
+        assert_eq!(
+            (named.kind(), named.delay()),
+            (TaskErrorKind::Unavailable, Some(Duration::MAX))
+        );
     }
 
     #[test]

@@ -18,7 +18,8 @@ pub(crate) const HEADER: &str = "dt_meta";
 
 /// What a producer says about a task, in Decaton's `dt_meta` header.
 ///
-/// Written on every task by [`TaskProducer`](crate::TaskProducer) and understood by Decaton; read from the tasks of both.
+/// Written on every task by [`TaskProducer`](crate::TaskProducer) and understood by Decaton; read
+/// from the tasks of both.
 ///
 /// # Examples
 /// ```
@@ -101,10 +102,11 @@ impl TaskMetadata {
         Proto::decode(bytes).map(Self::from)
     }
 
-    /// Reads the wrapper that Decaton up to version 8 put around a task: `DecatonTaskRequest {1: metadata, 2: task}`.
+    /// Reads the wrapper that Decaton up to version 8 put around a task: `DecatonTaskRequest {1:
+    /// metadata, 2: task}`.
     ///
-    /// Nothing marks such a record, and some other byte strings read as a wrapper too: use it where the topic is known to
-    /// hold wrapped tasks. The task shares the memory of `value`.
+    /// Nothing marks such a record, and some other byte strings read as a wrapper too: use it where
+    /// the topic is known to hold wrapped tasks. The task shares the memory of `value`.
     ///
     /// # Errors
     /// Bytes that are not a well-formed message.
@@ -135,7 +137,10 @@ impl TaskMetadata {
 
     fn legacy_request(value: &Bytes) -> Result<(Self, Bytes), prost::DecodeError> {
         let request = LegacyRequest::decode(value.clone())?;
-        Ok((request.metadata.unwrap_or_default().into(), request.serialized_task))
+        Ok((
+            request.metadata.unwrap_or_default().into(),
+            request.serialized_task,
+        ))
     }
 }
 

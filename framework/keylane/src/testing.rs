@@ -44,7 +44,8 @@ pub struct TestTask<T> {
     life: Arc<EpochLife>,
 }
 
-/// Takes partitions away from tasks under test; see [`Cancellation`](crate::Cancellation) for what they notice.
+/// Takes partitions away from tasks under test; see [`Cancellation`](crate::Cancellation) for what
+/// they notice.
 ///
 /// # Examples
 /// ```
@@ -79,8 +80,8 @@ impl TestAssignment {
 }
 
 impl<T> TestTask<T> {
-    /// A first attempt at offset 0 of partition 0 of the topic `test`, without key, headers and timestamp, and with an empty
-    /// value: the payload is what the decoder would have made of it.
+    /// A first attempt at offset 0 of partition 0 of the topic `test`, without key, headers and
+    /// timestamp, and with an empty value: the payload is what the decoder would have made of it.
     pub fn new(payload: T) -> Self {
         Self {
             payload,
@@ -121,7 +122,8 @@ impl<T> TestTask<T> {
         self
     }
 
-    /// The record's timestamp, kept to the millisecond. What lies before the Unix epoch is the epoch.
+    /// The record's timestamp, kept to the millisecond. What lies before the Unix epoch is the
+    /// epoch.
     pub fn timestamp(mut self, time: SystemTime) -> Self {
         let since = time.duration_since(UNIX_EPOCH).unwrap_or_default();
         self.timestamp_millis = Some(i64::try_from(since.as_millis()).unwrap_or(i64::MAX));
@@ -147,8 +149,8 @@ impl<T> TestTask<T> {
         self
     }
 
-    /// When the attempt's time is up. Without this, never. Nothing drops the processor's future in a unit test; this is for
-    /// what asks its [`Cancellation`](crate::Cancellation).
+    /// When the attempt's time is up. Without this, never. Nothing drops the processor's future in
+    /// a unit test; this is for what asks its [`Cancellation`](crate::Cancellation).
     pub fn ends_at(mut self, deadline: Instant) -> Self {
         self.ends = Some(deadline);
         self
@@ -165,8 +167,18 @@ impl<T> TestTask<T> {
             self.value.as_deref(),
             headers,
         );
-        let source = Arc::new(Source { topic: self.topic, partition: self.partition, life: self.life });
-        Task { payload: self.payload, record, source, attempt: self.attempt, ends: self.ends }
+        let source = Arc::new(Source {
+            topic: self.topic,
+            partition: self.partition,
+            life: self.life,
+        });
+        Task {
+            payload: self.payload,
+            record,
+            source,
+            attempt: self.attempt,
+            ends: self.ends,
+        }
     }
 }
 
@@ -178,10 +190,22 @@ mod tests {
     fn a_task_is_as_described() {
         let headers = [("a", "1")].into_iter().collect();
         let made = UNIX_EPOCH + std::time::Duration::from_millis(5);
-        let task = TestTask::new(7).key("k").headers(headers).at("t", 3, 9).timestamp(made).attempt(2).build();
-        assert_eq!((task.key(), task.headers().last_str("a")), (Some(&b"k"[..]), Some("1")));
+        let task = TestTask::new(7)
+            .key("k")
+            .headers(headers)
+            .at("t", 3, 9)
+            .timestamp(made)
+            .attempt(2)
+            .build();
+        assert_eq!(
+            (task.key(), task.headers().last_str("a")),
+            (Some(&b"k"[..]), Some("1"))
+        );
         assert_eq!((task.topic(), task.partition(), task.offset()), ("t", 3, 9));
-        assert_eq!((task.timestamp(), task.attempt(), *task.payload()), (Some(made), 2, 7));
+        assert_eq!(
+            (task.timestamp(), task.attempt(), *task.payload()),
+            (Some(made), 2, 7)
+        );
         assert!(TestTask::new(()).value(None).build().is_tombstone());
     }
 
@@ -192,7 +216,13 @@ mod tests {
         let late = TestTask::new(()).of(&assignment).ends_at(now).build();
         assert!(late.is_cancelled() && !task.is_cancelled() && !task.cancellation().is_draining());
         late.cancellation().cancelled().await;
-        assert_eq!((task.cancellation().deadline(), late.cancellation().deadline()), (None, Some(now)));
+        assert_eq!(
+            (
+                task.cancellation().deadline(),
+                late.cancellation().deadline()
+            ),
+            (None, Some(now))
+        );
 
         assignment.drain(now);
         task.cancellation().draining().await;

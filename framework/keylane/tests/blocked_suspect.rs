@@ -1,5 +1,5 @@
-//! A suspect that blocks its thread: its partition's owner has to stay awake, or neither its mark nor its turn, for which
-//! the whole process is quiet, would ever be given back.
+//! A suspect that blocks its thread: its partition's owner has to stay awake, or neither its mark
+//! nor its turn, for which the whole process is quiet, would ever be given back.
 #![cfg(feature = "embedded-broker")]
 // Clippy allows it in test functions only, not in what they call.
 #![allow(clippy::unwrap_used)]
@@ -11,8 +11,12 @@ use std::sync::{Arc, mpsc};
 use std::time::Duration;
 
 use common::{PATIENCE, eventually};
-use keylane::{EmbeddedBroker, EmbeddedBrokerOptions, Json, NewTask, Subscription, Task, TaskError};
-use keylane_core::{Evidence, Instance, MAX_METADATA_BYTES, Named, Offset, Position, Suspect, commit_map};
+use keylane::{
+    EmbeddedBroker, EmbeddedBrokerOptions, Json, NewTask, Subscription, Task, TaskError,
+};
+use keylane_core::{
+    Evidence, Instance, MAX_METADATA_BYTES, Named, Offset, Position, Suspect, commit_map,
+};
 use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer};
 use rdkafka::{ClientConfig, TopicPartitionList};
 
@@ -23,7 +27,11 @@ fn crashed() -> String {
         running: Some(Instance::new(7)),
         named: Named::Nobody,
         unclean_starts: 2,
-        suspects: vec![Suspect { offset: named, crashes: 1, survived: false }],
+        suspects: vec![Suspect {
+            offset: named,
+            crashes: 1,
+            survived: false,
+        }],
     };
     commit_map::encode(Position::new(0), [], &evidence, MAX_METADATA_BYTES).text
 }
@@ -33,7 +41,12 @@ async fn the_owner_of_a_suspect_that_blocks_its_thread_still_has_its_turns() {
     let broker = EmbeddedBroker::start(EmbeddedBrokerOptions::default()).unwrap();
     broker.create_topic("tasks", 1).unwrap();
     let producer = common::producer(broker.bootstrap_servers(), "tasks").await;
-    assert!(producer.enqueue(NewTask::json(&0).unwrap().key("k")).await.is_ok());
+    assert!(
+        producer
+            .enqueue(NewTask::json(&0).unwrap().key("k"))
+            .await
+            .is_ok()
+    );
     let client: BaseConsumer = ClientConfig::new()
         .set("bootstrap.servers", broker.bootstrap_servers())
         .set("group.id", "group")
@@ -46,7 +59,10 @@ async fn the_owner_of_a_suspect_that_blocks_its_thread_still_has_its_turns() {
     client.commit(&left, CommitMode::Sync).unwrap();
 
     let (release, released) = mpsc::channel::<()>();
-    let (blocks, released) = (Arc::new(AtomicBool::new(false)), std::sync::Mutex::new(released));
+    let (blocks, released) = (
+        Arc::new(AtomicBool::new(false)),
+        std::sync::Mutex::new(released),
+    );
     let subscription = {
         let blocks = blocks.clone();
         Subscription::builder("group", "tasks")
@@ -62,7 +78,11 @@ async fn the_owner_of_a_suspect_that_blocks_its_thread_still_has_its_turns() {
     };
     eventually("the suspect runs", || blocks.load(Ordering::Relaxed)).await;
     eventually("its owner tells of it", || {
-        subscription.status().partitions.iter().any(|partition| partition.running == 1)
+        subscription
+            .status()
+            .partitions
+            .iter()
+            .any(|partition| partition.running == 1)
     })
     .await;
     release.send(()).unwrap();

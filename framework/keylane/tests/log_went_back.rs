@@ -24,20 +24,28 @@ use tracing::{Event, Subscriber};
 use tracing_subscriber::layer::{Context, Layer, SubscriberExt};
 use tracing_subscriber::util::SubscriberInitExt;
 
-/// A broker that keeps no leader epochs with commits, as older ones did: a position is taken as it is.
+/// A broker that keeps no leader epochs with commits, as older ones did: a position is taken as it
+/// is.
 fn without_epochs() -> MockCluster<'static, DefaultProducerContext> {
     let broker = MockCluster::new(1).unwrap();
-    broker.apiversion(RDKafkaApiKey::OffsetFetch, Some(0), Some(4)).unwrap();
+    broker
+        .apiversion(RDKafkaApiKey::OffsetFetch, Some(0), Some(4))
+        .unwrap();
     broker
 }
 
 fn committed(client: &BaseConsumer) -> Offset {
     let mut partition = TopicPartitionList::new();
     partition.add_partition("tasks", 0);
-    client.committed_offsets(partition, Duration::from_secs(10)).unwrap().elements()[0].offset()
+    client
+        .committed_offsets(partition, Duration::from_secs(10))
+        .unwrap()
+        .elements()[0]
+        .offset()
 }
 
-/// Otherwise the records between the position reached and the old one would be passed over by a restart after a crash.
+/// Otherwise the records between the position reached and the old one would be passed over by a
+/// restart after a crash.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_position_below_the_committed_one_is_committed_while_the_subscription_runs() {
     let broker = without_epochs();
@@ -51,7 +59,9 @@ async fn a_position_below_the_committed_one_is_committed_while_the_subscription_
         .create()
         .unwrap();
     let mut earlier = TopicPartitionList::new();
-    earlier.add_partition_offset("tasks", 0, Offset::Offset(1_000)).unwrap();
+    earlier
+        .add_partition_offset("tasks", 0, Offset::Offset(1_000))
+        .unwrap();
     client.commit(&earlier, CommitMode::Sync).unwrap();
 
     let seen = Arc::new(AtomicUsize::new(0));
@@ -60,7 +70,8 @@ async fn a_position_below_the_committed_one_is_committed_while_the_subscription_
         Subscription::builder("group", "tasks")
             .bootstrap_servers(broker.bootstrap_servers())
             .kafka_settings(EmbeddedBroker::client_settings())
-            // A member that gets no CPU for a while is not to be thrown out: nothing may come twice.
+            // A member that gets no CPU for a while is not to be thrown out: nothing may come
+            // twice.
             .kafka("session.timeout.ms", "10000")
             .start(Json, move |_: Task<u32>| {
                 seen.fetch_add(1, Ordering::Relaxed);
@@ -69,8 +80,14 @@ async fn a_position_below_the_committed_one_is_committed_while_the_subscription_
             .await
             .unwrap()
     };
-    eventually("the log is read from its start", || seen.load(Ordering::Relaxed) == 20).await;
-    eventually("the position reached is committed", || committed(&client) == Offset::Offset(20)).await;
+    eventually("the log is read from its start", || {
+        seen.load(Ordering::Relaxed) == 20
+    })
+    .await;
+    eventually("the position reached is committed", || {
+        committed(&client) == Offset::Offset(20)
+    })
+    .await;
     subscription.shutdown().await.unwrap();
     producer.close(PATIENCE).await.unwrap();
 }
@@ -84,10 +101,14 @@ async fn with_latest_a_shorter_log_is_read_from_its_end_which_is_committed() {
     let tasks = (0..20).map(|i: u32| NewTask::json(&i).unwrap().key("k"));
     assert!(producer.enqueue_all(tasks).await.iter().all(Result::is_ok));
     let mut config = ClientConfig::new();
-    config.set("bootstrap.servers", broker.bootstrap_servers()).set("group.id", "group");
+    config
+        .set("bootstrap.servers", broker.bootstrap_servers())
+        .set("group.id", "group");
     let client: BaseConsumer = config.create().unwrap();
     let mut earlier = TopicPartitionList::new();
-    earlier.add_partition_offset("tasks", 0, Offset::Offset(1_000)).unwrap();
+    earlier
+        .add_partition_offset("tasks", 0, Offset::Offset(1_000))
+        .unwrap();
     client.commit(&earlier, CommitMode::Sync).unwrap();
 
     let seen = Arc::new(AtomicUsize::new(0));
@@ -106,16 +127,27 @@ async fn with_latest_a_shorter_log_is_read_from_its_end_which_is_committed() {
         .start(Json, processor)
         .await
         .unwrap();
-    eventually("the end is committed", || committed(&client) == Offset::Offset(20)).await;
-    assert!(producer.enqueue(NewTask::json(&1_000).unwrap().key("k")).await.is_ok());
-    eventually("what comes then is read", || committed(&client) == Offset::Offset(21)).await;
+    eventually("the end is committed", || {
+        committed(&client) == Offset::Offset(20)
+    })
+    .await;
+    assert!(
+        producer
+            .enqueue(NewTask::json(&1_000).unwrap().key("k"))
+            .await
+            .is_ok()
+    );
+    eventually("what comes then is read", || {
+        committed(&client) == Offset::Offset(21)
+    })
+    .await;
     subscription.shutdown().await.unwrap();
     assert_eq!(seen.load(Ordering::Relaxed), 1_000, "and nothing else");
     producer.close(PATIENCE).await.unwrap();
 }
 
-/// A member that had read 20 records was killed; 10 of them were lost with their leader, and 10 others written in their
-/// place. The log is as long as before, and its map names offsets of both.
+/// A member that had read 20 records was killed; 10 of them were lost with their leader, and 10
+/// others written in their place. The log is as long as before, and its map names offsets of both.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_was_written_anew_under_another_leader_is_not_taken_for_settled() {
     let broker = MockCluster::new(1).unwrap();
@@ -134,10 +166,22 @@ async fn what_was_written_anew_under_another_leader_is_not_taken_for_settled() {
         .create()
         .unwrap();
     let at = keylane_core::Offset::new;
-    let ranges = [SettledRange { first: at(6), last: at(19) }];
-    let about = About { log: None, leader_epoch: Some(LeaderEpoch::new(0)) };
-    let metadata =
-        commit_map::encode_for(about, Position::new(5), ranges, &Evidence::default(), MAX_METADATA_BYTES).text;
+    let ranges = [SettledRange {
+        first: at(6),
+        last: at(19),
+    }];
+    let about = About {
+        log: None,
+        leader_epoch: Some(LeaderEpoch::new(0)),
+    };
+    let metadata = commit_map::encode_for(
+        about,
+        Position::new(5),
+        ranges,
+        &Evidence::default(),
+        MAX_METADATA_BYTES,
+    )
+    .text;
     let mut earlier = TopicPartitionList::new();
     let mut element = earlier.add_partition("tasks", 0);
     element.set_offset(Offset::Offset(5)).unwrap();
@@ -153,7 +197,10 @@ async fn what_was_written_anew_under_another_leader_is_not_taken_for_settled() {
             async move {
                 assert!(seen.lock().unwrap().insert(*task.payload()), "twice");
                 if *task.payload() == 5 {
-                    released.wait_for(|released| *released).await.map_err(TaskError::retryable)?;
+                    released
+                        .wait_for(|released| *released)
+                        .await
+                        .map_err(TaskError::retryable)?;
                 }
                 Ok::<(), TaskError>(())
             }
@@ -166,7 +213,10 @@ async fn what_was_written_anew_under_another_leader_is_not_taken_for_settled() {
         .start(Json, processor)
         .await
         .unwrap();
-    eventually("all but what was settled before is processed", || seen.lock().unwrap().len() == 11).await;
+    eventually("all but what was settled before is processed", || {
+        seen.lock().unwrap().len() == 11
+    })
+    .await;
     let read = || {
         let mut partition = TopicPartitionList::new();
         partition.add_partition("tasks", 0);
@@ -174,12 +224,23 @@ async fn what_was_written_anew_under_another_leader_is_not_taken_for_settled() {
         commit_map::decode(Position::new(5), committed.elements()[0].metadata()).unwrap()
     };
     // Of the next leader: what is settled now was read under it.
-    let is_told = || read().leader_epoch == Some(LeaderEpoch::new(1)) && read().settled.contains(at(19));
-    eventually("the next commit says under which leader it was read", is_told).await;
+    let is_told =
+        || read().leader_epoch == Some(LeaderEpoch::new(1)) && read().settled.contains(at(19));
+    eventually(
+        "the next commit says under which leader it was read",
+        is_told,
+    )
+    .await;
     release.send(true).unwrap();
-    eventually("the position reached is committed", || committed(&client) == Offset::Offset(20)).await;
+    eventually("the position reached is committed", || {
+        committed(&client) == Offset::Offset(20)
+    })
+    .await;
     subscription.shutdown().await.unwrap();
-    assert_eq!(*seen.lock().unwrap(), [5].into_iter().chain(10..20).collect());
+    assert_eq!(
+        *seen.lock().unwrap(),
+        [5].into_iter().chain(10..20).collect()
+    );
     producer.close(PATIENCE).await.unwrap();
 }
 
@@ -232,7 +293,9 @@ async fn with_latest_a_log_that_was_cut_and_grew_again_is_read_on_from_the_posit
         .create()
         .unwrap();
     let mut earlier = TopicPartitionList::new();
-    earlier.add_partition_offset("cut", 0, Offset::Offset(25)).unwrap();
+    earlier
+        .add_partition_offset("cut", 0, Offset::Offset(25))
+        .unwrap();
     client.commit(&earlier, CommitMode::Sync).unwrap();
 
     let seen: Arc<Mutex<Vec<u32>>> = Arc::default();
@@ -251,10 +314,20 @@ async fn with_latest_a_log_that_was_cut_and_grew_again_is_read_on_from_the_posit
         .start(Json, processor)
         .await
         .unwrap();
-    eventually("the log is seen to be shorter", || gate.reached.load(Ordering::Acquire)).await;
+    eventually("the log is seen to be shorter", || {
+        gate.reached.load(Ordering::Acquire)
+    })
+    .await;
     write(20..30).await;
     gate.open.store(true, Ordering::Release);
-    let watermark = || subscription.status().partitions.iter().map(|p| p.watermark).next();
+    let watermark = || {
+        subscription
+            .status()
+            .partitions
+            .iter()
+            .map(|p| p.watermark)
+            .next()
+    };
     eventually("the end is reached", || watermark() == Some(30)).await;
     subscription.shutdown().await.unwrap();
     assert_eq!(*seen.lock().unwrap(), [25, 26, 27, 28, 29]);

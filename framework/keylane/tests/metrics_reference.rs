@@ -53,8 +53,14 @@ const OF_DECATON: [&str; 28] = [
 
 #[test]
 fn every_series_of_decaton_has_a_counterpart_or_a_reason() {
-    let told: BTreeSet<&str> = decaton::COUNTERPARTS.iter().map(|(series, _)| *series).collect();
-    let reasoned: BTreeSet<&str> = decaton::WITHOUT_COUNTERPART.iter().map(|(series, _)| *series).collect();
+    let told: BTreeSet<&str> = decaton::COUNTERPARTS
+        .iter()
+        .map(|(series, _)| *series)
+        .collect();
+    let reasoned: BTreeSet<&str> = decaton::WITHOUT_COUNTERPART
+        .iter()
+        .map(|(series, _)| *series)
+        .collect();
     assert!(told.is_disjoint(&reasoned));
     let all: BTreeSet<&str> = told.union(&reasoned).copied().collect();
     assert_eq!(all, OF_DECATON.into_iter().collect());

@@ -1,4 +1,5 @@
-//! What a scrape shows while things happen. A test binary of its own: the recorder is one for the whole process.
+//! What a scrape shows while things happen. A test binary of its own: the recorder is one for the
+//! whole process.
 #![cfg(all(feature = "embedded-broker", feature = "prometheus"))]
 // Clippy allows it in test functions only, not in what they call.
 #![allow(clippy::unwrap_used)]
@@ -12,8 +13,8 @@ use std::time::{Duration, SystemTime};
 use common::{PATIENCE, eventually};
 use keylane::metrics::{PrometheusEndpoint, serve_prometheus};
 use keylane::{
-    Backoff, DeadLetter, EmbeddedBroker, EmbeddedBrokerOptions, Json, Limits, NewTask, PausedBy, Retry, Subscription,
-    SubscriptionBuilder, Task, TaskError, TaskProducer, Watchdog,
+    Backoff, DeadLetter, EmbeddedBroker, EmbeddedBrokerOptions, Json, Limits, NewTask, PausedBy,
+    Retry, Subscription, SubscriptionBuilder, Task, TaskError, TaskProducer, Watchdog,
 };
 use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer};
 use rdkafka::mocking::MockCluster;
@@ -24,12 +25,16 @@ static ENDPOINT: LazyLock<PrometheusEndpoint> = LazyLock::new(|| serve_prometheu
 
 /// The sum of the series with this name and these labels; `None` where there are none.
 fn value(name: &str, labels: &[(&str, &str)]) -> Option<f64> {
-    let labels: Vec<_> = labels.iter().map(|(label, value)| format!("{label}=\"{value}\"")).collect();
+    let labels: Vec<_> = labels
+        .iter()
+        .map(|(label, value)| format!("{label}=\"{value}\""))
+        .collect();
     let text = ENDPOINT.handle().render();
     let found = text.lines().filter_map(|line| {
         let (series, value) = line.rsplit_once(' ')?;
         let has_labels = labels.iter().all(|label| series.contains(label.as_str()));
-        (series.split('{').next() == Some(name) && has_labels).then(|| value.parse::<f64>().unwrap())
+        (series.split('{').next() == Some(name) && has_labels)
+            .then(|| value.parse::<f64>().unwrap())
     });
     found.fold(None, |sum, value| Some(sum.unwrap_or(0.0) + value))
 }
@@ -76,37 +81,71 @@ async fn waits_for_a_retry_are_told_by_tier_and_are_no_workable_lag() {
                 .topic_backoff(Backoff::exponential(late, late)),
         )
         .start(Json, |task: Task<u32>| async move {
-            if *task.payload() == 1 { Err(TaskError::retryable("not yet")) } else { Ok(()) }
+            if *task.payload() == 1 {
+                Err(TaskError::retryable("not yet"))
+            } else {
+                Ok(())
+            }
         })
         .await
         .unwrap();
     // Delivered before it is due.
-    eventually("both topics are read", || subscription.status().partitions.len() == 2).await;
+    eventually("both topics are read", || {
+        subscription.status().partitions.len() == 2
+    })
+    .await;
     producer.enqueue(task(1)).await.unwrap();
-    producer.enqueue(task(2).not_before(SystemTime::now() + Duration::from_secs(5))).await.unwrap();
+    producer
+        .enqueue(task(2).not_before(SystemTime::now() + Duration::from_secs(5)))
+        .await
+        .unwrap();
     let by_tier = |tier| [("subscription", "waits"), ("tier", tier)];
     eventually("one waits in the retry topic", || {
-        is("keylane_waiting_for_retry_records", &by_tier("topic_first"), 1.0)
+        is(
+            "keylane_waiting_for_retry_records",
+            &by_tier("topic_first"),
+            1.0,
+        )
     })
     .await;
     eventually("the other one has run, and that is told whole", || {
-        is("keylane_settled_total", &[("topic", "waits"), ("outcome", "done")], 1.0)
-            && is("keylane_due_lateness_seconds_count", &[("subscription", "waits")], 1.0)
+        is(
+            "keylane_settled_total",
+            &[("topic", "waits"), ("outcome", "done")],
+            1.0,
+        ) && is(
+            "keylane_due_lateness_seconds_count",
+            &[("subscription", "waits")],
+            1.0,
+        )
     })
     .await;
     for tier in ["in_place", "topic_first", "not_before"] {
-        assert_eq!(value("keylane_retry_wait_seconds_count", &by_tier(tier)), Some(1.0), "{tier}");
+        assert_eq!(
+            value("keylane_retry_wait_seconds_count", &by_tier(tier)),
+            Some(1.0),
+            "{tier}"
+        );
     }
     assert!(value("keylane_retry_wait_seconds_sum", &by_tier("topic_first")).unwrap() > 2000.0);
-    assert_eq!(value("keylane_delivered_total", &[("topic", "waits")]), Some(2.0));
+    assert_eq!(
+        value("keylane_delivered_total", &[("topic", "waits")]),
+        Some(2.0)
+    );
 
     let waiting = [("topic", "waits-retry")];
-    eventually("lag in seconds counts what waits, and workable lag does not", || {
-        is_above_zero("keylane_lag_seconds", &waiting) && is("keylane_workable_lag_seconds", &waiting, 0.0)
+    eventually(
+        "lag in seconds counts what waits, and workable lag does not",
+        || {
+            is_above_zero("keylane_lag_seconds", &waiting)
+                && is("keylane_workable_lag_seconds", &waiting, 0.0)
+        },
+    )
+    .await;
+    eventually("there is nothing to do", || {
+        is_above_zero("keylane_starved_seconds_total", &[("topic", "waits")])
     })
     .await;
-    eventually("there is nothing to do", || is_above_zero("keylane_starved_seconds_total", &[("topic", "waits")]))
-        .await;
     for section in ["wait", "read", "hand_over", "pause", "commit", "rebalance"] {
         let labels = [("subscription", "waits"), ("section", section)];
         eventually("the poll thread's time is told by section", || {
@@ -116,9 +155,22 @@ async fn waits_for_a_retry_are_told_by_tier_and_are_no_workable_lag() {
         .await;
     }
     // A time of day, not an age.
-    assert!(value("keylane_last_poll_timestamp_seconds", &[("subscription", "waits")]).unwrap() > 1.6e9);
+    assert!(
+        value(
+            "keylane_last_poll_timestamp_seconds",
+            &[("subscription", "waits")]
+        )
+        .unwrap()
+            > 1.6e9
+    );
     subscription.shutdown().await.unwrap();
-    assert_eq!(value("keylane_last_poll_timestamp_seconds", &[("subscription", "waits")]), None);
+    assert_eq!(
+        value(
+            "keylane_last_poll_timestamp_seconds",
+            &[("subscription", "waits")]
+        ),
+        None
+    );
     producer.close(PATIENCE).await.unwrap();
 }
 
@@ -135,29 +187,45 @@ async fn an_outage_shows_with_its_kind_and_what_is_held_and_that_it_is_over() {
             .dead_letter(DeadLetter::topic("outage-dead"))
             .start(Json, move |_: Task<u32>| {
                 let is_down = is_down.load(Ordering::Relaxed);
-                async move { if is_down { Err(TaskError::retryable("down")) } else { Ok(()) } }
+                async move {
+                    if is_down {
+                        Err(TaskError::retryable("down"))
+                    } else {
+                        Ok(())
+                    }
+                }
             })
             .await
             .unwrap()
     };
     let this = [("subscription", "outage")];
     let total = [("subscription", "outage"), ("kind", "total")];
-    eventually("there is none", || is("keylane_outage", &this, 0.0) && is("keylane_held_records", &this, 0.0)).await;
+    eventually("there is none", || {
+        is("keylane_outage", &this, 0.0) && is("keylane_held_records", &this, 0.0)
+    })
+    .await;
     assert_eq!(subscription.status().outage, None);
     for number in 0..5 {
         producer.enqueue(task(number)).await.unwrap();
     }
-    eventually("it shows", || is("keylane_outage", &total, 1.0) && is("keylane_held_records", &this, 5.0)).await;
+    eventually("it shows", || {
+        is("keylane_outage", &total, 1.0) && is("keylane_held_records", &this, 5.0)
+    })
+    .await;
     assert!(is_above_zero("keylane_outage_holds_total", &this));
     is_down.store(false, Ordering::Relaxed);
-    eventually("it is over", || is("keylane_outage", &this, 0.0) && is("keylane_held_records", &this, 0.0)).await;
+    eventually("it is over", || {
+        is("keylane_outage", &this, 0.0) && is("keylane_held_records", &this, 0.0)
+    })
+    .await;
     assert_eq!(subscription.status().outage, None);
     subscription.shutdown().await.unwrap();
     producer.close(PATIENCE).await.unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn what_lies_in_the_dead_letter_topic_is_counted_from_any_writer_and_absent_where_it_is_unknown() {
+async fn what_lies_in_the_dead_letter_topic_is_counted_from_any_writer_and_absent_where_it_is_unknown()
+ {
     let broker = broker(&["counted", "uncounted"]);
     broker.create_topic("counted-dead", 3).unwrap();
     let producer = common::producer(broker.bootstrap_servers(), "counted-dead").await;
@@ -169,13 +237,24 @@ async fn what_lies_in_the_dead_letter_topic_is_counted_from_any_writer_and_absen
         if let Some(dead_letter) = dead_letter {
             builder = builder.dead_letter(dead_letter);
         }
-        builder.start(Json, |_: Task<u32>| async { Ok::<(), TaskError>(()) }).await.unwrap()
+        builder
+            .start(Json, |_: Task<u32>| async { Ok::<(), TaskError>(()) })
+            .await
+            .unwrap()
     };
     let with = start("counted", Some(DeadLetter::topic("counted-dead"))).await;
     let without = start("uncounted", None).await;
-    let records = |name: &str| value("keylane_dead_letter_topic_records", &[("subscription", name)]);
+    let records = |name: &str| {
+        value(
+            "keylane_dead_letter_topic_records",
+            &[("subscription", name)],
+        )
+    };
     eventually("they are counted", || records("counted") == Some(7.0)).await;
-    eventually("the other one runs", || without.status().partitions.len() == 1).await;
+    eventually("the other one runs", || {
+        without.status().partitions.len() == 1
+    })
+    .await;
     assert_eq!(records("uncounted"), None);
     with.shutdown().await.unwrap();
     without.shutdown().await.unwrap();
@@ -189,7 +268,10 @@ async fn a_partition_that_records_not_due_keep_from_being_read_says_so() {
     let producer = common::producer(broker.bootstrap_servers(), "deaf").await;
     let hour = SystemTime::now() + Duration::from_secs(3600);
     for number in 0..200 {
-        producer.enqueue(task(number).not_before(hour)).await.unwrap();
+        producer
+            .enqueue(task(number).not_before(hour))
+            .await
+            .unwrap();
     }
     let mut limits = Limits::default();
     (limits.pause_at_records, limits.resume_at_records) = (100, 70);
@@ -199,7 +281,10 @@ async fn a_partition_that_records_not_due_keep_from_being_read_says_so() {
         .await
         .unwrap();
     let this = [("topic", "deaf")];
-    eventually("the metric says so", || is("keylane_paused_by_not_due", &this, 1.0)).await;
+    eventually("the metric says so", || {
+        is("keylane_paused_by_not_due", &this, 1.0)
+    })
+    .await;
     eventually("the status says so", || {
         let status = subscription.status().partitions[0].clone();
         status.paused && status.paused_by == Some(PausedBy::NotDue) && status.not_due >= 100
@@ -233,9 +318,15 @@ async fn a_processor_that_blocks_its_thread_shows() {
         .unwrap();
     producer.enqueue(task(1)).await.unwrap();
     let this = [("subscription", "blocks")];
-    eventually("it is blocked", || is_above_zero("keylane_blocked_seconds", &this)).await;
+    eventually("it is blocked", || {
+        is_above_zero("keylane_blocked_seconds", &this)
+    })
+    .await;
     release.send(()).unwrap();
-    eventually("it is not any more", || is("keylane_blocked_seconds", &this, 0.0)).await;
+    eventually("it is not any more", || {
+        is("keylane_blocked_seconds", &this, 0.0)
+    })
+    .await;
     subscription.shutdown().await.unwrap();
     producer.close(PATIENCE).await.unwrap();
 }
@@ -256,7 +347,10 @@ async fn lose_records(broker: &MockCluster<'_, DefaultProducerContext>, topic: &
 
 fn first_offset(broker: &MockCluster<'_, DefaultProducerContext>, topic: &str) -> i64 {
     let mut config = ClientConfig::new();
-    let client: BaseConsumer = config.set("bootstrap.servers", broker.bootstrap_servers()).create().unwrap();
+    let client: BaseConsumer = config
+        .set("bootstrap.servers", broker.bootstrap_servers())
+        .create()
+        .unwrap();
     client.fetch_watermarks(topic, 0, PATIENCE).unwrap().0
 }
 
@@ -275,14 +369,20 @@ async fn records_that_are_deleted_before_a_start_or_in_a_pause_are_counted() {
             .await
             .unwrap()
     };
-    let passed_over = || value("keylane_passed_over_records_total", &[("topic", "deleted")]).unwrap_or(0.0) as i64;
+    let passed_over = || {
+        value("keylane_passed_over_records_total", &[("topic", "deleted")]).unwrap_or(0.0) as i64
+    };
     let watermark = |s: &Subscription| s.status().partitions.first().map_or(-1, |p| p.watermark);
 
     let first = subscription("earliest").await;
     lose_records(&broker, "deleted").await;
     eventually("all that is there is read", || watermark(&first) == 10).await;
     first.shutdown().await.unwrap();
-    assert_eq!(passed_over(), 0, "what was read before it was deleted is not passed over");
+    assert_eq!(
+        passed_over(),
+        0,
+        "what was read before it was deleted is not passed over"
+    );
 
     // Nobody reads meanwhile.
     lose_records(&broker, "deleted").await;
@@ -294,8 +394,14 @@ async fn records_that_are_deleted_before_a_start_or_in_a_pause_are_counted() {
     assert_eq!(passed_over(), gone);
 
     second.handle().pause_partition("deleted", 0).unwrap();
-    eventually("the pause is in force", || second.status().partitions.iter().all(|p| p.paused_by_user && p.paused))
-        .await;
+    eventually("the pause is in force", || {
+        second
+            .status()
+            .partitions
+            .iter()
+            .all(|p| p.paused_by_user && p.paused)
+    })
+    .await;
     lose_records(&broker, "deleted").await;
     lose_records(&broker, "deleted").await;
     let gone = gone + first_offset(&broker, "deleted") - 30;
@@ -313,7 +419,8 @@ async fn records_that_are_deleted_before_a_start_or_in_a_pause_are_counted() {
     assert_eq!(passed_over(), gone + 20);
 }
 
-/// The mock cluster takes the present leader's epoch for that of the commit, and that ends far below the position.
+/// The mock cluster takes the present leader's epoch for that of the commit, and that ends far
+/// below the position.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_log_that_was_cut_below_the_committed_position_is_counted_once() {
     let broker = broker(&["cut"]);
@@ -321,17 +428,23 @@ async fn a_log_that_was_cut_below_the_committed_position_is_counted_once() {
     let write = async || assert!(producer.enqueue(NewTask::json(&"x").unwrap()).await.is_ok());
     write().await;
     let mut config = ClientConfig::new();
-    config.set("bootstrap.servers", broker.bootstrap_servers()).set("group.id", "cut");
+    config
+        .set("bootstrap.servers", broker.bootstrap_servers())
+        .set("group.id", "cut");
     tokio::task::spawn_blocking(move || {
         let consumer: BaseConsumer = config.create().unwrap();
         let mut committed = TopicPartitionList::new();
-        committed.add_partition_offset("cut", 0, rdkafka::Offset::Offset(1_000_000)).unwrap();
+        committed
+            .add_partition_offset("cut", 0, rdkafka::Offset::Offset(1_000_000))
+            .unwrap();
         consumer.commit(&committed, CommitMode::Sync).unwrap();
     })
     .await
     .unwrap();
-    let subscription =
-        subscribe(&broker, "cut", "cut").start(Json, async |_: Task<String>| Ok::<(), TaskError>(())).await.unwrap();
+    let subscription = subscribe(&broker, "cut", "cut")
+        .start(Json, async |_: Task<String>| Ok::<(), TaskError>(()))
+        .await
+        .unwrap();
     let settled = || value("keylane_settled_total", &[("topic", "cut")]).unwrap_or(0.0);
     let deadline = std::time::Instant::now() + PATIENCE;
     // Those that are written before the log is asked lie below the cut.
@@ -340,27 +453,43 @@ async fn a_log_that_was_cut_below_the_committed_position_is_counted_once() {
         write().await;
         tokio::time::sleep(Duration::from_millis(10)).await;
     }
-    assert!(is("keylane_log_cuts_total", &[("subscription", "cut"), ("topic", "cut"), ("partition", "0")], 1.0));
+    assert!(is(
+        "keylane_log_cuts_total",
+        &[
+            ("subscription", "cut"),
+            ("topic", "cut"),
+            ("partition", "0")
+        ],
+        1.0
+    ));
     subscription.shutdown().await.unwrap();
     producer.close(PATIENCE).await.unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_retry_that_is_left_to_another_group_is_counted_and_one_that_is_held_shows_as_what_the_commit_waits_for() {
+async fn a_retry_that_is_left_to_another_group_is_counted_and_one_that_is_held_shows_as_what_the_commit_waits_for()
+ {
     let broker = broker(&["theirs", "theirs-retry"]);
     let mut config = ClientConfig::new();
-    config.set("bootstrap.servers", broker.bootstrap_servers()).set("group.id", "alive");
+    config
+        .set("bootstrap.servers", broker.bootstrap_servers())
+        .set("group.id", "alive");
     tokio::task::spawn_blocking(move || {
         let consumer: BaseConsumer = config.create().unwrap();
         let mut committed = TopicPartitionList::new();
-        committed.add_partition_offset("theirs-retry", 0, rdkafka::Offset::Offset(0)).unwrap();
+        committed
+            .add_partition_offset("theirs-retry", 0, rdkafka::Offset::Offset(0))
+            .unwrap();
         consumer.commit(&committed, CommitMode::Sync).unwrap();
     })
     .await
     .unwrap();
     let retries = common::producer(broker.bootstrap_servers(), "theirs-retry").await;
     for group in ["alive", "alive", "unheard-of"] {
-        retries.enqueue(task(1).header("keylane-group", group)).await.unwrap();
+        retries
+            .enqueue(task(1).header("keylane-group", group))
+            .await
+            .unwrap();
     }
     let subscription = subscribe(&broker, "theirs", "theirs")
         .retry(Retry::none().then_topic())
@@ -368,11 +497,18 @@ async fn a_retry_that_is_left_to_another_group_is_counted_and_one_that_is_held_s
         .await
         .unwrap();
     let settled = |outcome| {
-        value("keylane_settled_total", &[("topic", "theirs-retry"), ("outcome", outcome)]).unwrap_or(0.0) as u64
+        value(
+            "keylane_settled_total",
+            &[("topic", "theirs-retry"), ("outcome", outcome)],
+        )
+        .unwrap_or(0.0) as u64
     };
     eventually("both are left to their group", || settled("foreign") == 2).await;
     let held = [("topic", "theirs-retry"), ("state", "held")];
-    eventually("the other one is held", || is("keylane_watermark_state", &held, 1.0)).await;
+    eventually("the other one is held", || {
+        is("keylane_watermark_state", &held, 1.0)
+    })
+    .await;
     subscription.shutdown().await.unwrap();
     assert_eq!((settled("foreign"), settled("done")), (2, 0));
     retries.close(PATIENCE).await.unwrap();

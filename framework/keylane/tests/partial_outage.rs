@@ -10,7 +10,9 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use common::{PATIENCE, eventually};
-use keylane::{EmbeddedBroker, Json, NewTask, Subscription, Task, TaskError, TroubleKind, TroublePlace};
+use keylane::{
+    EmbeddedBroker, Json, NewTask, Subscription, Task, TaskError, TroubleKind, TroublePlace,
+};
 use rdkafka::mocking::{MockCluster, MockCoordinator};
 use tracing::field::{Field, Visit};
 use tracing::{Event, Level, Subscriber};
@@ -35,10 +37,16 @@ impl Visit for Text {
 
 impl<S: Subscriber> Layer<S> for Lines {
     fn on_event(&self, event: &Event<'_>, _: Context<'_, S>) {
-        let mut line = Text { text: String::new(), of_trouble: false };
+        let mut line = Text {
+            text: String::new(),
+            of_trouble: false,
+        };
         event.record(&mut line);
         let level = *event.metadata().level();
-        if line.of_trouble && level <= Level::INFO && event.metadata().target().starts_with("keylane") {
+        if line.of_trouble
+            && level <= Level::INFO
+            && event.metadata().target().starts_with("keylane")
+        {
             self.0.lock().unwrap().push((level, line.text));
         }
     }
@@ -52,9 +60,13 @@ async fn the_coordinator_is_away_and_two_brokers_deliver() {
     let cluster = MockCluster::new(3).unwrap();
     cluster.create_topic("tasks", 2, 3).unwrap();
     for partition in 0..2 {
-        cluster.partition_leader("tasks", partition, Some(partition + 2)).unwrap();
+        cluster
+            .partition_leader("tasks", partition, Some(partition + 2))
+            .unwrap();
     }
-    cluster.coordinator(MockCoordinator::Group("group".into()), 1).unwrap();
+    cluster
+        .coordinator(MockCoordinator::Group("group".into()), 1)
+        .unwrap();
     let done = Arc::new(AtomicUsize::new(0));
     let processor = {
         let done = done.clone();
@@ -66,7 +78,8 @@ async fn the_coordinator_is_away_and_two_brokers_deliver() {
     let subscription = Subscription::builder("group", "tasks")
         .bootstrap_servers(cluster.bootstrap_servers())
         .kafka_settings(EmbeddedBroker::client_settings())
-        // A mock made by rdkafka lets a group's first member wait for three seconds. And longer than this takes.
+        // A mock made by rdkafka lets a group's first member wait for three seconds. And longer
+        // than this takes.
         .kafka("session.timeout.ms", "300000")
         .kafka("reconnect.backoff.max.ms", "500")
         .commit_interval(Duration::from_millis(100))
@@ -77,28 +90,46 @@ async fn the_coordinator_is_away_and_two_brokers_deliver() {
     let sent = AtomicU32::new(0);
     let one_more_is_processed = async || {
         let number = sent.fetch_add(1, Ordering::Relaxed);
-        let task = NewTask::json(&number).unwrap().partition((number % 2) as i32);
+        let task = NewTask::json(&number)
+            .unwrap()
+            .partition((number % 2) as i32);
         producer.enqueue(task).await.unwrap();
-        eventually("the record is processed", || done.load(Ordering::Relaxed) == number as usize + 1).await;
+        eventually("the record is processed", || {
+            done.load(Ordering::Relaxed) == number as usize + 1
+        })
+        .await;
     };
     one_more_is_processed().await;
-    let place = || subscription.status().troubles.into_iter().find(|it| it.place == TroublePlace::Coordinator);
+    let place = || {
+        subscription
+            .status()
+            .troubles
+            .into_iter()
+            .find(|it| it.place == TroublePlace::Coordinator)
+    };
     assert_eq!(place(), None);
 
     cluster.broker_down(1).unwrap();
     eventually("the trouble shows", || place().is_some()).await;
     let since = place().unwrap().since;
-    // Each delivery is a sign of health of a broker, and the client complains about the coordinator all the time.
+    // Each delivery is a sign of health of a broker, and the client complains about the coordinator
+    // all the time.
     for _ in 0..50 {
         one_more_is_processed().await;
         let trouble = place().expect("it lasts");
-        assert_eq!((trouble.kind, trouble.since), (TroubleKind::Connection, since));
+        assert_eq!(
+            (trouble.kind, trouble.since),
+            (TroubleKind::Connection, since)
+        );
     }
     cluster.broker_up(1).unwrap();
     eventually("the coordinator is back", || place().is_none()).await;
     assert_eq!(subscription.status().trouble, None);
     let lines = std::mem::take(&mut *lines.0.lock().unwrap());
-    let warnings = lines.iter().filter(|(level, _)| *level == Level::WARN).count();
+    let warnings = lines
+        .iter()
+        .filter(|(level, _)| *level == Level::WARN)
+        .count();
     assert!(
         warnings == 1 && lines.len() <= 4,
         "a line for the outage, and at most one for each further place: {lines:#?}"

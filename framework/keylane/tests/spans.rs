@@ -1,4 +1,5 @@
-//! What a subscriber of `tracing` sees of attempts and of what is given up, and that the trace context stays with its record.
+//! What a subscriber of `tracing` sees of attempts and of what is given up, and that the trace
+//! context stays with its record.
 #![cfg(feature = "embedded-broker")]
 // Clippy allows it in test functions only, not in what they call.
 #![allow(clippy::unwrap_used)]
@@ -13,8 +14,9 @@ use std::time::{Duration, SystemTime};
 use common::{PATIENCE, eventually};
 use keylane::trace::TraceParent;
 use keylane::{
-    Backoff, DeadLetter, EmbeddedBroker, EmbeddedBrokerOptions, Exhausted, FailureReason, Json, KeyHash, KeyInSpans,
-    Limits, NewTask, PausedBy, Raw, Retry, Subscription, SubscriptionBuilder, Task, TaskError, Tracing,
+    Backoff, DeadLetter, EmbeddedBroker, EmbeddedBrokerOptions, Exhausted, FailureReason, Json,
+    KeyHash, KeyInSpans, Limits, NewTask, PausedBy, Raw, Retry, Subscription, SubscriptionBuilder,
+    Task, TaskError, Tracing,
 };
 use tracing::field::{Field, Visit};
 use tracing::span::{Attributes, Id, Record};
@@ -61,25 +63,45 @@ impl<S: Subscriber + for<'a> LookupSpan<'a>> Layer<S> for Recorder {
 
     fn on_record(&self, id: &Id, values: &Record<'_>, context: Context<'_, S>) {
         let span = context.span(id).unwrap();
-        values.record(&mut Reading(span.extensions_mut().get_mut::<Fields>().unwrap()));
+        values.record(&mut Reading(
+            span.extensions_mut().get_mut::<Fields>().unwrap(),
+        ));
     }
 
     fn on_event(&self, event: &Event<'_>, context: Context<'_, S>) {
         let mut fields = Fields::new();
         event.record(&mut Reading(&mut fields));
         let around = context.event_scope(event).into_iter().flatten();
-        let within = around.map(|span| span.extensions().get::<Fields>().unwrap().clone()).collect();
+        let within = around
+            .map(|span| span.extensions().get::<Fields>().unwrap().clone())
+            .collect();
         let (metadata, level) = (event.metadata(), *event.metadata().level());
-        let seen = Seen { name: metadata.name(), target: metadata.target(), level, fields, within };
+        let seen = Seen {
+            name: metadata.name(),
+            target: metadata.target(),
+            level,
+            fields,
+            within,
+        };
         self.0.lock().unwrap().push(seen);
     }
 
     fn on_close(&self, id: Id, context: Context<'_, S>) {
         let span = context.span(&id).unwrap();
         let fields = span.extensions().get::<Fields>().unwrap().clone();
-        let within = span.scope().skip(1).map(|span| span.extensions().get::<Fields>().unwrap().clone()).collect();
+        let within = span
+            .scope()
+            .skip(1)
+            .map(|span| span.extensions().get::<Fields>().unwrap().clone())
+            .collect();
         let (metadata, level) = (span.metadata(), *span.metadata().level());
-        let seen = Seen { name: metadata.name(), target: metadata.target(), level, fields, within };
+        let seen = Seen {
+            name: metadata.name(),
+            target: metadata.target(),
+            level,
+            fields,
+            within,
+        };
         self.0.lock().unwrap().push(seen);
     }
 }
@@ -123,19 +145,26 @@ fn broker(topics: &[&str]) -> EmbeddedBroker {
 const KEY: &str = "the-secret-key";
 const PAYLOAD: &str = "the-secret-payload";
 
-/// In a program whose one thread is in a span of its own all the time: it must not be around the attempts.
+/// In a program whose one thread is in a span of its own all the time: it must not be around the
+/// attempts.
 #[test]
 fn an_attempt_is_a_span_around_what_the_processor_logs() {
     let recorder = Recorder::of_this_process();
     let _program = tracing::info_span!("program").entered();
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .unwrap();
     runtime.block_on(four_attempts(recorder));
 }
 
 async fn four_attempts(recorder: &Recorder) {
     let broker = broker(&["spans"]);
     let producer = common::producer(broker.bootstrap_servers(), "spans").await;
-    producer.enqueue(NewTask::json(PAYLOAD).unwrap().key(KEY)).await.unwrap();
+    producer
+        .enqueue(NewTask::json(PAYLOAD).unwrap().key(KEY))
+        .await
+        .unwrap();
     producer.close(PATIENCE).await.unwrap();
     let quick = Backoff::exponential(Duration::from_millis(1), Duration::from_millis(5));
     let subscription = subscribe(&broker, "spans")
@@ -156,14 +185,31 @@ async fn four_attempts(recorder: &Recorder) {
         })
         .await
         .unwrap();
-    eventually("all attempts have ended", || recorder.attempts("spans").len() == 4).await;
+    eventually("all attempts have ended", || {
+        recorder.attempts("spans").len() == 4
+    })
+    .await;
     subscription.shutdown().await.unwrap();
 
     let attempts = recorder.attempts("spans");
-    let results: Vec<_> = attempts.iter().map(|seen| (&*seen.fields["attempt"], &*seen.fields["result"])).collect();
-    assert_eq!(results, [("1", "error"), ("2", "panic"), ("3", "timeout"), ("4", "skip")]);
+    let results: Vec<_> = attempts
+        .iter()
+        .map(|seen| (&*seen.fields["attempt"], &*seen.fields["result"]))
+        .collect();
+    assert_eq!(
+        results,
+        [
+            ("1", "error"),
+            ("2", "panic"),
+            ("3", "timeout"),
+            ("4", "skip")
+        ]
+    );
     for attempt in &attempts {
-        assert_eq!((attempt.target, attempt.level), ("keylane::process", Level::INFO));
+        assert_eq!(
+            (attempt.target, attempt.level),
+            ("keylane::process", Level::INFO)
+        );
         assert!(attempt.within.is_empty(), "{attempt:?}");
         let field = |name: &str| attempt.fields.get(name).map(String::as_str);
         assert_eq!(
@@ -174,11 +220,17 @@ async fn four_attempts(recorder: &Recorder) {
     }
     let events = |name: &str| -> Vec<_> {
         let events = recorder.all().into_iter().filter(|seen| seen.name == name);
-        events.map(|seen| seen.within[0]["attempt"].clone()).collect()
+        events
+            .map(|seen| seen.within[0]["attempt"].clone())
+            .collect()
     };
     assert_eq!(events("at first"), ["1", "2", "3", "4"]);
     assert_eq!(events("later"), ["4"]);
-    for seen in recorder.all().iter().filter(|seen| seen.target.starts_with("keylane")) {
+    for seen in recorder
+        .all()
+        .iter()
+        .filter(|seen| seen.target.starts_with("keylane"))
+    {
         let text = format!("{seen:?}");
         assert!(!text.contains(KEY) && !text.contains(PAYLOAD), "{text}");
     }
@@ -189,7 +241,10 @@ async fn an_attempt_that_is_dropped_before_its_time_says_so() {
     let recorder = Recorder::of_this_process();
     let broker = broker(&["dropped"]);
     let producer = common::producer(broker.bootstrap_servers(), "dropped").await;
-    producer.enqueue(NewTask::new(PAYLOAD).key(KEY)).await.unwrap();
+    producer
+        .enqueue(NewTask::new(PAYLOAD).key(KEY))
+        .await
+        .unwrap();
     producer.close(PATIENCE).await.unwrap();
     let started = Arc::new(tokio::sync::Semaphore::new(0));
     let subscription = {
@@ -207,9 +262,16 @@ async fn an_attempt_that_is_dropped_before_its_time_says_so() {
             .await
             .unwrap()
     };
-    tokio::time::timeout(PATIENCE, started.acquire()).await.unwrap().unwrap().forget();
+    tokio::time::timeout(PATIENCE, started.acquire())
+        .await
+        .unwrap()
+        .unwrap()
+        .forget();
     subscription.shutdown().await.unwrap();
-    eventually("the span has closed", || recorder.attempts("dropped").len() == 1).await;
+    eventually("the span has closed", || {
+        recorder.attempts("dropped").len() == 1
+    })
+    .await;
     let fields = &recorder.attempts("dropped")[0].fields;
     assert_eq!(fields["result"], "dropped");
     assert_eq!(fields["key_hash"], KeyHash::of(KEY.as_bytes()).to_string());
@@ -221,17 +283,27 @@ fn lines(recorder: &Recorder, message: &str, level: Level, topic: &str) -> Vec<F
         let text = |name: &str| fields.get(name).map_or("", String::as_str);
         text("message").starts_with(message) && text("topic") == topic
     };
-    let mine = recorder.all().into_iter().filter(|seen| seen.level == level).map(|seen| seen.fields);
+    let mine = recorder
+        .all()
+        .into_iter()
+        .filter(|seen| seen.level == level)
+        .map(|seen| seen.fields);
     mine.filter(is_it).collect()
 }
 
 /// The sum of what summaries say they left out.
 fn left_out(recorder: &Recorder, message: &str, subscription: &str) -> usize {
-    let summaries = recorder.all().into_iter().map(|seen| seen.fields).filter(|fields| {
-        let text = |name: &str| fields.get(name).map_or("", String::as_str);
-        text("message").starts_with(message) && text("subscription") == subscription
-    });
-    summaries.map(|fields| fields["left_out"].parse::<usize>().unwrap()).sum()
+    let summaries = recorder
+        .all()
+        .into_iter()
+        .map(|seen| seen.fields)
+        .filter(|fields| {
+            let text = |name: &str| fields.get(name).map_or("", String::as_str);
+            text("message").starts_with(message) && text("subscription") == subscription
+        });
+    summaries
+        .map(|fields| fields["left_out"].parse::<usize>().unwrap())
+        .sum()
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -242,7 +314,10 @@ async fn each_dead_letter_is_a_warning_or_counted_as_left_out() {
     let broker = broker(&["given-up", "given-up-dead"]);
     let producer = common::producer(broker.bootstrap_servers(), "given-up").await;
     for number in 0..RECORDS {
-        producer.enqueue(NewTask::new(PAYLOAD).key(format!("k{number}"))).await.unwrap();
+        producer
+            .enqueue(NewTask::new(PAYLOAD).key(format!("k{number}")))
+            .await
+            .unwrap();
     }
     producer.close(PATIENCE).await.unwrap();
     let subscription = subscribe(&broker, "given-up")
@@ -250,23 +325,40 @@ async fn each_dead_letter_is_a_warning_or_counted_as_left_out() {
         .dead_letter(DeadLetter::topic("given-up-dead"))
         // By name, or the guard takes so many for a bad deployment and holds the rest.
         .retry(Retry::in_place(1).on(FailureReason::Fatal, Exhausted::DeadLetter))
-        .start(Raw, |_: Task<bytes::Bytes>| async { Err::<(), _>(TaskError::fatal("the gateway says 400")) })
+        .start(Raw, |_: Task<bytes::Bytes>| async {
+            Err::<(), _>(TaskError::fatal("the gateway says 400"))
+        })
         .await
         .unwrap();
     let all = |level| lines(recorder, MESSAGE, level, "given-up");
-    eventually("all are dead letters", || all(Level::WARN).len() + all(Level::DEBUG).len() == RECORDS).await;
+    eventually("all are dead letters", || {
+        all(Level::WARN).len() + all(Level::DEBUG).len() == RECORDS
+    })
+    .await;
     subscription.shutdown().await.unwrap();
 
     let warned = all(Level::WARN);
     assert!(warned.len() >= 10, "{} lines", warned.len());
-    assert_eq!(warned.len() + left_out(recorder, "more records were dead-lettered", "gives-up"), RECORDS);
+    assert_eq!(
+        warned.len() + left_out(recorder, "more records were dead-lettered", "gives-up"),
+        RECORDS
+    );
     // Acknowledgements come in any order.
     for line in &warned {
         let field = |name: &str| line.get(name).map(String::as_str);
         let key_hash = KeyHash::of(format!("k{}", field("offset").unwrap()).as_bytes()).to_string();
-        assert_eq!([field("partition"), field("attempts"), field("reason")], [Some("0"), Some("1"), Some("fatal")]);
-        assert_eq!([field("key_hash"), field("error")], [Some(&*key_hash), Some("the gateway says 400")]);
-        assert!(field("written_to").unwrap().starts_with("given-up-dead-0@"), "{line:?}");
+        assert_eq!(
+            [field("partition"), field("attempts"), field("reason")],
+            [Some("0"), Some("1"), Some("fatal")]
+        );
+        assert_eq!(
+            [field("key_hash"), field("error")],
+            [Some(&*key_hash), Some("the gateway says 400")]
+        );
+        assert!(
+            field("written_to").unwrap().starts_with("given-up-dead-0@"),
+            "{line:?}"
+        );
     }
 }
 
@@ -278,24 +370,38 @@ async fn each_parked_record_is_an_error_or_counted_as_left_out() {
     let broker = broker(&["parks"]);
     let producer = common::producer(broker.bootstrap_servers(), "parks").await;
     for number in 0..RECORDS {
-        producer.enqueue(NewTask::new(PAYLOAD).key(format!("k{number}"))).await.unwrap();
+        producer
+            .enqueue(NewTask::new(PAYLOAD).key(format!("k{number}")))
+            .await
+            .unwrap();
     }
     producer.close(PATIENCE).await.unwrap();
     let subscription = subscribe(&broker, "parks")
         .name("parks-them")
         .retry(Retry::in_place(1).on(FailureReason::Fatal, Exhausted::Park))
-        .start(Raw, |_: Task<bytes::Bytes>| async { Err::<(), _>(TaskError::fatal("the gateway says 400")) })
+        .start(Raw, |_: Task<bytes::Bytes>| async {
+            Err::<(), _>(TaskError::fatal("the gateway says 400"))
+        })
         .await
         .unwrap();
     let all = |level| lines(recorder, MESSAGE, level, "parks");
-    eventually("all are parked", || all(Level::ERROR).len() + all(Level::DEBUG).len() == RECORDS).await;
+    eventually("all are parked", || {
+        all(Level::ERROR).len() + all(Level::DEBUG).len() == RECORDS
+    })
+    .await;
     subscription.shutdown().await.unwrap();
 
     let said = all(Level::ERROR);
     assert!(said.len() >= 10, "{} lines", said.len());
-    assert_eq!(said.len() + left_out(recorder, "more records were parked", "parks-them"), RECORDS);
+    assert_eq!(
+        said.len() + left_out(recorder, "more records were parked", "parks-them"),
+        RECORDS
+    );
     assert_eq!((&*said[0]["partition"], &*said[0]["attempts"]), ("0", "1"));
-    assert_eq!((&*said[0]["error"], &*said[0]["why"]), ("the gateway says 400", "the policy says so (fatal)"));
+    assert_eq!(
+        (&*said[0]["error"], &*said[0]["why"]),
+        ("the gateway says 400", "the policy says so (fatal)")
+    );
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -306,7 +412,10 @@ async fn each_retry_that_is_left_to_its_group_is_a_warning_or_counted_as_left_ou
     let broker = broker(&["left", "left-retry", "left-dead"]);
     let producer = common::producer(broker.bootstrap_servers(), "left").await;
     for number in 0..RECORDS {
-        producer.enqueue(NewTask::new(PAYLOAD).key(format!("k{number}"))).await.unwrap();
+        producer
+            .enqueue(NewTask::new(PAYLOAD).key(format!("k{number}")))
+            .await
+            .unwrap();
     }
     producer.close(PATIENCE).await.unwrap();
     let quick = Backoff::exponential(Duration::from_millis(1), Duration::from_millis(5));
@@ -319,20 +428,36 @@ async fn each_retry_that_is_left_to_its_group_is_a_warning_or_counted_as_left_ou
             .retry(Retry::none().then_topic().topic_backoff(quick))
             .start(Raw, move |task: Task<bytes::Bytes>| {
                 let fails = task.attempt() <= failures;
-                async move { if fails { Err(TaskError::retryable("not now")) } else { Ok(()) } }
+                async move {
+                    if fails {
+                        Err(TaskError::retryable("not now"))
+                    } else {
+                        Ok(())
+                    }
+                }
             })
     };
     let other = start("leaves-them", 0).await.unwrap();
     let owner = start("left-to", 1).await.unwrap();
     let all = |level| lines(recorder, MESSAGE, level, "left-retry");
-    eventually("all are left", || all(Level::WARN).len() + all(Level::DEBUG).len() == RECORDS).await;
+    eventually("all are left", || {
+        all(Level::WARN).len() + all(Level::DEBUG).len() == RECORDS
+    })
+    .await;
     other.shutdown().await.unwrap();
     owner.shutdown().await.unwrap();
 
     let said = all(Level::WARN);
     assert!(said.len() >= 10, "{} lines", said.len());
-    assert_eq!(said.len() + left_out(recorder, "more retries were left", "leaves-them"), RECORDS);
-    assert!(said.iter().all(|line| line["group"] == "left-to" && line["partition"] == "0"), "{said:?}");
+    assert_eq!(
+        said.len() + left_out(recorder, "more retries were left", "leaves-them"),
+        RECORDS
+    );
+    assert!(
+        said.iter()
+            .all(|line| line["group"] == "left-to" && line["partition"] == "0"),
+        "{said:?}"
+    );
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -342,20 +467,38 @@ async fn records_that_are_not_due_and_keep_a_partition_from_being_read_are_a_war
     let producer = common::producer(broker.bootstrap_servers(), "deaf").await;
     let hour = SystemTime::now() + Duration::from_secs(3600);
     // One is enough: what is settled behind it fills a limit of its own.
-    producer.enqueue(NewTask::new(PAYLOAD).key("reminder").not_before(hour)).await.unwrap();
+    producer
+        .enqueue(NewTask::new(PAYLOAD).key("reminder").not_before(hour))
+        .await
+        .unwrap();
     for number in 0..200 {
-        producer.enqueue(NewTask::new(PAYLOAD).key(format!("k{number}"))).await.unwrap();
+        producer
+            .enqueue(NewTask::new(PAYLOAD).key(format!("k{number}")))
+            .await
+            .unwrap();
     }
     producer.close(PATIENCE).await.unwrap();
     let limits = Limits::default().settled_ahead(100);
     let subscription = subscribe(&broker, "deaf")
         .limits(limits)
-        .start(Raw, |_: Task<bytes::Bytes>| async { Ok::<(), TaskError>(()) })
+        .start(Raw, |_: Task<bytes::Bytes>| async {
+            Ok::<(), TaskError>(())
+        })
         .await
         .unwrap();
-    let told = || lines(recorder, "reading is paused: records that are not due", Level::WARN, "deaf");
+    let told = || {
+        lines(
+            recorder,
+            "reading is paused: records that are not due",
+            Level::WARN,
+            "deaf",
+        )
+    };
     eventually("it is told", || !told().is_empty()).await;
-    eventually("the status has it", || subscription.status().partitions[0].paused_by == Some(PausedBy::NotDue)).await;
+    eventually("the status has it", || {
+        subscription.status().partitions[0].paused_by == Some(PausedBy::NotDue)
+    })
+    .await;
     subscription.shutdown().await.unwrap();
     assert_eq!((told().len(), &*told()[0]["not_due"]), (1, "1"));
 }
@@ -367,7 +510,10 @@ async fn the_trace_context_of_a_record_goes_with_it_to_the_retry_topic_and_into_
     let broker = broker(&["traced", "traced-retry", "traced-dead"]);
     let parent: TraceParent = TRACE_PARENT.parse().unwrap();
     let producer = common::producer(broker.bootstrap_servers(), "traced").await;
-    let task = NewTask::new("x").key("k").trace_parent(parent).header("tracestate", "vendor=1,other=2");
+    let task = NewTask::new("x")
+        .key("k")
+        .trace_parent(parent)
+        .header("tracestate", "vendor=1,other=2");
     producer.enqueue(task).await.unwrap();
     producer.close(PATIENCE).await.unwrap();
 
@@ -375,13 +521,23 @@ async fn the_trace_context_of_a_record_goes_with_it_to_the_retry_topic_and_into_
     let told = Told::default();
     let tell = |told: &Told, task: &Task<bytes::Bytes>| {
         let state = task.headers().last_str("tracestate").map(str::to_owned);
-        told.lock().unwrap().push((task.topic().to_owned(), task.attempt(), task.trace_parent(), state));
+        told.lock().unwrap().push((
+            task.topic().to_owned(),
+            task.attempt(),
+            task.trace_parent(),
+            state,
+        ));
     };
     let quick = Backoff::exponential(Duration::from_millis(1), Duration::from_millis(5));
     let failing = {
         let told = told.clone();
         subscribe(&broker, "traced")
-            .retry(Retry::none().then_topic().topic_rounds(2).topic_backoff(quick))
+            .retry(
+                Retry::none()
+                    .then_topic()
+                    .topic_rounds(2)
+                    .topic_backoff(quick),
+            )
             .dead_letter(DeadLetter::topic("traced-dead"))
             .start(Raw, move |task: Task<bytes::Bytes>| {
                 tell(&told, &task);
@@ -400,13 +556,27 @@ async fn the_trace_context_of_a_record_goes_with_it_to_the_retry_topic_and_into_
             .await
             .unwrap()
     };
-    eventually("the dead letter is read", || told.lock().unwrap().len() >= 4).await;
+    eventually("the dead letter is read", || {
+        told.lock().unwrap().len() >= 4
+    })
+    .await;
     failing.shutdown().await.unwrap();
     buried.shutdown().await.unwrap();
-    let expected =
-        |topic: &str, attempt| (topic.to_owned(), attempt, Some(parent), Some("vendor=1,other=2".to_owned()));
+    let expected = |topic: &str, attempt| {
+        (
+            topic.to_owned(),
+            attempt,
+            Some(parent),
+            Some("vendor=1,other=2".to_owned()),
+        )
+    };
     assert_eq!(
         *told.lock().unwrap(),
-        [expected("traced", 1), expected("traced-retry", 2), expected("traced-retry", 3), expected("traced-dead", 1)]
+        [
+            expected("traced", 1),
+            expected("traced-retry", 2),
+            expected("traced-retry", 3),
+            expected("traced-dead", 1)
+        ]
     );
 }

@@ -2,7 +2,8 @@
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-/// Nanoseconds of the machine's monotonic clock: comparable between processes, and it goes on while one is stopped.
+/// Nanoseconds of the machine's monotonic clock: comparable between processes, and it goes on while
+/// one is stopped.
 pub type Nanos = i64;
 
 /// Now.
@@ -31,8 +32,12 @@ pub struct WallClock {
 impl WallClock {
     /// Compares the two clocks once.
     pub fn read() -> Self {
-        let wall = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, nanos);
-        Self { epoch: now() - wall }
+        let wall = SystemTime::now()
+            .duration_since(UNIX_EPOCH)
+            .map_or(0, nanos);
+        Self {
+            epoch: now() - wall,
+        }
     }
 
     /// When it was so many milliseconds after the Unix epoch.

@@ -20,7 +20,8 @@ use crate::{
 };
 
 const LOOK: Duration = Duration::from_millis(50);
-/// For a member to end in order: its shutdown, its two waits for brokers that are away, and a busy machine.
+/// For a member to end in order: its shutdown, its two waits for brokers that are away, and a busy
+/// machine.
 const MEMBER_ENDS: Duration = Duration::from_secs(60);
 /// For a broker to be back with all its replicas.
 const BROKER_BACK: Duration = Duration::from_secs(120);
@@ -73,7 +74,8 @@ impl Conductor<'_> {
         Ok(())
     }
 
-    /// The blows to brokers and topics; returns the dead letters that were in a topic before it was deleted.
+    /// The blows to brokers and topics; returns the dead letters that were in a topic before it was
+    /// deleted.
     ///
     /// # Errors
     /// When something cannot be broken or mended.
@@ -86,16 +88,24 @@ impl Conductor<'_> {
             }
             eprintln!("{:>7} ms: {blow:?}", self.began.elapsed().as_millis());
             match *blow {
-                BrokerBlow::Kill { node, away_ms } => self.without_broker(node, away_ms, Way::Killed).await?,
-                BrokerBlow::Stop { node, away_ms } => self.without_broker(node, away_ms, Way::Stopped).await?,
-                BrokerBlow::Freeze { node, away_ms } => self.without_broker(node, away_ms, Way::Frozen).await?,
+                BrokerBlow::Kill { node, away_ms } => {
+                    self.without_broker(node, away_ms, Way::Killed).await?
+                }
+                BrokerBlow::Stop { node, away_ms } => {
+                    self.without_broker(node, away_ms, Way::Stopped).await?
+                }
+                BrokerBlow::Freeze { node, away_ms } => {
+                    self.without_broker(node, away_ms, Way::Frozen).await?
+                }
                 BrokerBlow::MoveLeaders { by } => {
                     for topic in self.topics().all() {
                         self.kafka.move_leaders(topic, by).await?;
                     }
                     self.deeds.note(Deed::LeadersMoved);
                 }
-                BrokerBlow::DeleteDeadLetters { away_ms } => saved.extend(self.without_dead_letters(away_ms).await?),
+                BrokerBlow::DeleteDeadLetters { away_ms } => {
+                    saved.extend(self.without_dead_letters(away_ms).await?)
+                }
                 BrokerBlow::RefuseRetries { away_ms } => self.without_retries(away_ms).await?,
                 BrokerBlow::KillCoordinator { away_ms } => {
                     let node = self.coordinator().await?;
@@ -152,9 +162,13 @@ impl Conductor<'_> {
             }
             eprintln!("{:>7} ms: {blow:?}", self.began.elapsed().as_millis());
             self.deeds.note(Deed::Away { outage: *blow });
-            self.downstream.set(Some(*blow)).map_err(io_error("say what is away"))?;
+            self.downstream
+                .set(Some(*blow))
+                .map_err(io_error("say what is away"))?;
             sleep(Duration::from_millis(blow.lasts_ms)).await;
-            self.downstream.set(None).map_err(io_error("say what is away"))?;
+            self.downstream
+                .set(None)
+                .map_err(io_error("say what is away"))?;
             self.deeds.note(Deed::Healed);
         }
         Ok(())
@@ -174,7 +188,9 @@ impl Conductor<'_> {
                 self.group.tune(tuning);
                 self.restart_all(&slots).await;
             }
-            MemberBlow::Kill { slot, away_ms } => self.group.kill(pick(slot), Duration::from_millis(away_ms)),
+            MemberBlow::Kill { slot, away_ms } => {
+                self.group.kill(pick(slot), Duration::from_millis(away_ms))
+            }
             MemberBlow::KillTwo { slot, away_ms } => {
                 for slot in [slot, slot + 1] {
                     self.group.kill(pick(slot), Duration::from_millis(away_ms));
@@ -196,8 +212,9 @@ impl Conductor<'_> {
         Ok(())
     }
 
-    /// Replaces each member by one of that version. With `kills`, two are killed after each: one that was replaced and one that
-    /// was not, where there is one. They are started again as what they were.
+    /// Replaces each member by one of that version. With `kills`, two are killed after each: one
+    /// that was replaced and one that was not, where there is one. They are started again as what
+    /// they were.
     async fn roll(&self, version: Version, kills: bool, slots: &[usize]) {
         self.group.set_version(version);
         for (index, &slot) in slots.iter().enumerate() {
@@ -216,15 +233,24 @@ impl Conductor<'_> {
     async fn coordinator(&self) -> Result<usize, HarnessError> {
         let partitions = self.kafka.partitions("__consumer_offsets").await?;
         let partition = partition_of(&self.common.group, partitions.len());
-        let leader = partitions.iter().find(|state| state.partition == partition).and_then(|state| state.leader);
-        Ok(leader.and_then(|leader| self.kafka.node_of(leader)).unwrap_or(0))
+        let leader = partitions
+            .iter()
+            .find(|state| state.partition == partition)
+            .and_then(|state| state.leader);
+        Ok(leader
+            .and_then(|leader| self.kafka.node_of(leader))
+            .unwrap_or(0))
     }
 
-    /// Until every place runs this version. One that it does not run at refuses what it was given: its log says why.
+    /// Until every place runs this version. One that it does not run at refuses what it was given:
+    /// its log says why.
     async fn await_version(&self, version: Version, slots: &[usize]) -> Result<(), HarnessError> {
         let given_up = Instant::now() + MEMBER_ENDS;
         loop {
-            let other: Vec<_> = slots.iter().filter(|&&slot| self.group.version(slot) != Some(version)).collect();
+            let other: Vec<_> = slots
+                .iter()
+                .filter(|&&slot| self.group.version(slot) != Some(version))
+                .collect();
             if other.is_empty() {
                 return Ok(());
             }
@@ -245,7 +271,10 @@ impl Conductor<'_> {
         let ends = self.kafka.end_offsets(origin).await?;
         loop {
             let committed = self.kafka.committed(&self.common.group, origin).await?;
-            let behind = committed.iter().zip(&ends).filter(|(committed, end)| committed.offset.unwrap_or(0) < **end);
+            let behind = committed
+                .iter()
+                .zip(&ends)
+                .filter(|(committed, end)| committed.offset.unwrap_or(0) < **end);
             match behind.count() {
                 0 => return Ok(()),
                 behind if began.elapsed() >= PROGRESS => {
@@ -260,7 +289,8 @@ impl Conductor<'_> {
         }
     }
 
-    /// Ends and starts each, one after the other. One that dies meanwhile is started by its supervisor.
+    /// Ends and starts each, one after the other. One that dies meanwhile is started by its
+    /// supervisor.
     pub async fn restart_all(&self, slots: &[usize]) {
         self.restart_all_of(self.group, slots).await;
     }
@@ -278,7 +308,12 @@ impl Conductor<'_> {
         }
     }
 
-    async fn without_broker(&self, node: usize, away_ms: u64, way: Way) -> Result<(), HarnessError> {
+    async fn without_broker(
+        &self,
+        node: usize,
+        away_ms: u64,
+        way: Way,
+    ) -> Result<(), HarnessError> {
         let what = format!("broker {node}");
         self.deeds.note(Deed::Out { what: what.clone() });
         match way {
@@ -304,7 +339,9 @@ impl Conductor<'_> {
         for topic in self.topics().all().into_iter().chain(cut) {
             while Instant::now() < given_up {
                 let complete = self.kafka.partitions(topic).await.is_ok_and(|partitions| {
-                    partitions.iter().all(|state| state.leader.is_some() && state.in_sync.len() == state.replicas.len())
+                    partitions.iter().all(|state| {
+                        state.leader.is_some() && state.in_sync.len() == state.replicas.len()
+                    })
                 });
                 if complete {
                     break;
@@ -314,8 +351,8 @@ impl Conductor<'_> {
         }
     }
 
-    /// First the topic takes nothing any more, so that all it ever held can be read before it goes. What is refused then is
-    /// parked.
+    /// First the topic takes nothing any more, so that all it ever held can be read before it goes.
+    /// What is refused then is parked.
     async fn without_dead_letters(&self, away_ms: u64) -> Result<Vec<Written>, HarnessError> {
         let dead = &self.topics().dead;
         let what = "dead letters".to_owned();
@@ -336,7 +373,9 @@ impl Conductor<'_> {
         self.deeds.note(Deed::Out { what: what.clone() });
         self.refuse_writes(retry).await?;
         sleep(Duration::from_millis(away_ms)).await;
-        self.kafka.configure_topic(retry, &configs(self.shape)).await?;
+        self.kafka
+            .configure_topic(retry, &configs(self.shape))
+            .await?;
         self.deeds.note(Deed::Back { what });
         Ok(())
     }
@@ -345,16 +384,21 @@ impl Conductor<'_> {
         self.limit_messages(topic, "1").await
     }
 
-    /// Until no partition takes anything. A write that is taken for lack of news would go with the topic, unread, and the run
-    /// would prove nothing.
+    /// Until no partition takes anything. A write that is taken for lack of news would go with the
+    /// topic, unread, and the run would prove nothing.
     async fn await_refusals(&self, topic: &str) -> Result<(), HarnessError> {
         for partition in 0..self.shape.0 {
             let began = Instant::now();
-            let probe = NewRecord { partition: Some(partition), ..NewRecord::keyed(PROBE, PROBE) };
+            let probe = NewRecord {
+                partition: Some(partition),
+                ..NewRecord::keyed(PROBE, PROBE)
+            };
             while self.kafka.produce(topic, vec![probe.clone()]).await.is_ok() {
                 if began.elapsed() >= TOPIC_CHANGES {
                     return Err(HarnessError::Deadline {
-                        what: format!("{topic}[{partition}] refused every write, so that it could be deleted"),
+                        what: format!(
+                            "{topic}[{partition}] refused every write, so that it could be deleted"
+                        ),
                         after: TOPIC_CHANGES,
                         last: "a write was taken".to_owned(),
                     });
@@ -365,8 +409,9 @@ impl Conductor<'_> {
         Ok(())
     }
 
-    /// Sees to it that every topic takes writes again. A broker that was away while the topic was deleted and made anew may
-    /// still hold it to the settings of the old one (Apache Kafka 4.2); a change makes it look at them again.
+    /// Sees to it that every topic takes writes again. A broker that was away while the topic was
+    /// deleted and made anew may still hold it to the settings of the old one (Apache Kafka 4.2); a
+    /// change makes it look at them again.
     ///
     /// # Errors
     /// When a topic cannot be configured.
@@ -379,14 +424,22 @@ impl Conductor<'_> {
     }
 
     async fn limit_messages(&self, topic: &str, bytes: &str) -> Result<(), HarnessError> {
-        let configs = [configs(self.shape).to_vec(), vec![("max.message.bytes", bytes)]].concat();
+        let configs = [
+            configs(self.shape).to_vec(),
+            vec![("max.message.bytes", bytes)],
+        ]
+        .concat();
         self.kafka.configure_topic(topic, &configs).await
     }
 
     /// Ends all members in order; `false` where some do not end.
     pub async fn end_members(&self) -> bool {
         let second = self.second.map(|(second, _)| second);
-        let groups: Vec<&Group> = [self.group].into_iter().chain(second).chain(self.cut.map(CutLog::group)).collect();
+        let groups: Vec<&Group> = [self.group]
+            .into_iter()
+            .chain(second)
+            .chain(self.cut.map(CutLog::group))
+            .collect();
         for group in &groups {
             group.leave(&group.wanted());
         }
@@ -428,7 +481,9 @@ fn io_error(doing: &str) -> impl FnOnce(std::io::Error) -> HarnessError {
 
 /// The partition of the offsets topic that a group's commits are in: Java's hash of its name.
 fn partition_of(group: &str, partitions: usize) -> i32 {
-    let hash = group.encode_utf16().fold(0_i32, |hash, unit| hash.wrapping_mul(31).wrapping_add(i32::from(unit)));
+    let hash = group.encode_utf16().fold(0_i32, |hash, unit| {
+        hash.wrapping_mul(31).wrapping_add(i32::from(unit))
+    });
     let partitions = i32::try_from(partitions.max(1)).unwrap_or(1);
     (hash & i32::MAX) % partitions
 }
@@ -438,13 +493,18 @@ fn partition_of(group: &str, partitions: usize) -> i32 {
 /// # Errors
 /// As [`Kafka::create_topic`].
 pub async fn create(kafka: &Kafka, topic: &str, shape: (i32, i32)) -> Result<(), HarnessError> {
-    kafka.create_topic(topic, shape.0, shape.1, &configs(shape)).await
+    kafka
+        .create_topic(topic, shape.0, shape.1, &configs(shape))
+        .await
 }
 
-/// Records of all topics carry the time at which they were appended, for the checks; and no acknowledged record lies on one
-/// broker alone.
+/// Records of all topics carry the time at which they were appended, for the checks; and no
+/// acknowledged record lies on one broker alone.
 fn configs((_, replicas): (i32, i32)) -> [(&'static str, &'static str); 2] {
-    [("message.timestamp.type", "LogAppendTime"), ("min.insync.replicas", if replicas > 1 { "2" } else { "1" })]
+    [
+        ("message.timestamp.type", "LogAppendTime"),
+        ("min.insync.replicas", if replicas > 1 { "2" } else { "1" }),
+    ]
 }
 
 #[cfg(test)]
@@ -453,7 +513,8 @@ mod tests {
 
     #[test]
     fn a_group_is_in_the_partition_that_java_says() {
-        // "group".hashCode() is 98629247, "polygenelubricants".hashCode() is the lowest number there is.
+        // "group".hashCode() is 98629247, "polygenelubricants".hashCode() is the lowest number
+        // there is.
         assert_eq!(partition_of("group", 4), 98_629_247 % 4);
         assert_eq!(partition_of("group", 50), 98_629_247 % 50);
         assert_eq!(partition_of("polygenelubricants", 4), 0);

@@ -1,8 +1,9 @@
-//! A topic whose log is cut, with a group and a load of its own: the other checks go by offsets, and here offsets are used twice.
+//! A topic whose log is cut, with a group and a load of its own: the other checks go by offsets,
+//! and here offsets are used twice.
 //!
-//! Its partitions have two replicas, and an unclean election is allowed. One replica is away while the other one takes records;
-//! then that one goes, and the first one, which lacks them, leads. What the brokers lose like that is not keylane's. What is in
-//! the log in the end is.
+//! Its partitions have two replicas, and an unclean election is allowed. One replica is away while
+//! the other one takes records; then that one goes, and the first one, which lacks them, leads.
+//! What the brokers lose like that is not keylane's. What is in the log in the end is.
 
 use std::{
     path::Path,
@@ -32,7 +33,8 @@ const RATE: u64 = 40;
 const KEYS: u64 = 20;
 /// How long one replica takes records that the other one will lack.
 const DOOMED: Duration = Duration::from_millis(3_500);
-/// How long the other one takes records before the group starts again, so that the log is longer than the group's position.
+/// How long the other one takes records before the group starts again, so that the log is longer
+/// than the group's position.
 const GROWS: Duration = Duration::from_secs(7);
 /// For a broker to be out, and for another one to lead.
 const ELECTION: Duration = Duration::from_secs(60);
@@ -64,7 +66,10 @@ impl CutLog {
             static_members: false,
             ..common.clone()
         };
-        let configs = [("unclean.leader.election.enable", "true"), ("min.insync.replicas", "1")];
+        let configs = [
+            ("unclean.leader.election.enable", "true"),
+            ("min.insync.replicas", "1"),
+        ];
         for topic in [&common.topics.origin, &common.topics.dead] {
             kafka.create_topic(topic, PARTITIONS, 2, &configs).await?;
         }
@@ -88,7 +93,11 @@ impl CutLog {
             // Nothing of it is ever away.
             downstream: Downstream::of(&evidence::cut(directory)),
         };
-        Ok(Self { common, group: Group::start(crew, (programs, Version::This), deeds), load: Mutex::new(load) })
+        Ok(Self {
+            common,
+            group: Group::start(crew, (programs, Version::This), deeds),
+            load: Mutex::new(load),
+        })
     }
 
     /// The topic.
@@ -105,16 +114,30 @@ impl CutLog {
     ///
     /// # Errors
     /// When the brokers do not come to that.
-    pub async fn cut(&self, kafka: &Kafka, deeds: &Journal, running: bool) -> Result<(), HarnessError> {
-        let state = self.await_partition(kafka, "both replicas are in sync", |_, in_sync| in_sync == 2).await?;
+    pub async fn cut(
+        &self,
+        kafka: &Kafka,
+        deeds: &Journal,
+        running: bool,
+    ) -> Result<(), HarnessError> {
+        let state = self
+            .await_partition(kafka, "both replicas are in sync", |_, in_sync| {
+                in_sync == 2
+            })
+            .await?;
         let leader = state.0;
         let node = |id: i32| kafka.node_of(id).unwrap_or(0);
-        let follower = state.1.into_iter().find(|&id| id != leader).unwrap_or(leader);
+        let follower = state
+            .1
+            .into_iter()
+            .find(|&id| id != leader)
+            .unwrap_or(leader);
         let (doomed, next) = (node(leader), node(follower));
         let name = |node: usize| format!("broker {node}");
         deeds.note(Deed::Out { what: name(next) });
         kafka.kill_node(next).await?;
-        self.await_partition(kafka, "one replica is alone", |_, in_sync| in_sync == 1).await?;
+        self.await_partition(kafka, "one replica is alone", |_, in_sync| in_sync == 1)
+            .await?;
         sleep(DOOMED).await;
         let places = self.group.wanted();
         if !running {
@@ -124,14 +147,20 @@ impl CutLog {
         deeds.note(Deed::Out { what: name(doomed) });
         kafka.kill_node(doomed).await?;
         kafka.start_node(next).await?;
-        self.await_partition(kafka, "the other replica leads", |leads, _| leads == follower).await?;
+        self.await_partition(kafka, "the other replica leads", |leads, _| {
+            leads == follower
+        })
+        .await?;
         eprintln!("           the log of {} is cut", self.topic());
         if !running {
             sleep(GROWS).await;
             self.group.join(places.len());
         }
         kafka.start_node(doomed).await?;
-        self.await_partition(kafka, "both replicas are in sync again", |_, in_sync| in_sync == 2).await?;
+        self.await_partition(kafka, "both replicas are in sync again", |_, in_sync| {
+            in_sync == 2
+        })
+        .await?;
         for node in [next, doomed] {
             deeds.note(Deed::Back { what: name(node) });
         }
@@ -150,20 +179,34 @@ impl CutLog {
     pub async fn is_quiet(&self, kafka: &Kafka) -> Result<bool, HarnessError> {
         let committed = kafka.committed(&self.common.group, self.topic()).await?;
         let ends = kafka.end_offsets(self.topic()).await?;
-        Ok(committed.iter().zip(&ends).all(|(committed, end)| committed.offset.unwrap_or(0) >= *end))
+        Ok(committed
+            .iter()
+            .zip(&ends)
+            .all(|(committed, end)| committed.offset.unwrap_or(0) >= *end))
     }
 
     /// What is left in the end.
     ///
     /// # Errors
     /// When the topic cannot be read.
-    pub async fn evidence(&self, kafka: &Kafka, written: Option<Written>) -> Result<Cuts, HarnessError> {
-        let committed = kafka.committed(&self.common.group, self.topic()).await?.into_iter();
+    pub async fn evidence(
+        &self,
+        kafka: &Kafka,
+        written: Option<Written>,
+    ) -> Result<Cuts, HarnessError> {
+        let committed = kafka
+            .committed(&self.common.group, self.topic())
+            .await?
+            .into_iter();
         let dead_letters = evidence::read_written(kafka, &self.common.topics.dead).await?;
         Ok(Cuts {
             log: read_origin(kafka, self.topic()).await?,
-            committed: committed.map(|committed| (committed.partition, committed.offset.unwrap_or(0))).collect(),
-            acknowledged: written.map(|written| written.acknowledged).unwrap_or_default(),
+            committed: committed
+                .map(|committed| (committed.partition, committed.offset.unwrap_or(0)))
+                .collect(),
+            acknowledged: written
+                .map(|written| written.acknowledged)
+                .unwrap_or_default(),
             dead_letters,
         })
     }
@@ -175,7 +218,8 @@ impl CutLog {
         }
     }
 
-    /// The leader and the replicas of the first partition, once leader and number of replicas in sync are as they are to be.
+    /// The leader and the replicas of the first partition, once leader and number of replicas in
+    /// sync are as they are to be.
     async fn await_partition(
         &self,
         kafka: &Kafka,
@@ -194,7 +238,11 @@ impl CutLog {
             }
             if began.elapsed() >= ELECTION {
                 let (what, last) = (format!("{what} in {}", self.topic()), format!("{seen:?}"));
-                return Err(HarnessError::Deadline { what, after: ELECTION, last });
+                return Err(HarnessError::Deadline {
+                    what,
+                    after: ELECTION,
+                    last,
+                });
             }
             sleep(LOOK).await;
         }
@@ -205,7 +253,11 @@ impl CutLog {
         while !self.group.is_gone() {
             if began.elapsed() >= ELECTION {
                 let what = "the members of the cut topic had ended".to_owned();
-                return Err(HarnessError::Deadline { what, after: ELECTION, last: "they have not".to_owned() });
+                return Err(HarnessError::Deadline {
+                    what,
+                    after: ELECTION,
+                    last: "they have not".to_owned(),
+                });
             }
             sleep(LOOK).await;
         }

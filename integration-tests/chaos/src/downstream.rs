@@ -1,5 +1,5 @@
-//! What the processors wait for, and when it is away: a file that every attempt reads, so that all members agree at every
-//! moment, also one that has just started.
+//! What the processors wait for, and when it is away: a file that every attempt reads, so that all
+//! members agree at every moment, also one that has just started.
 
 use std::{
     fs, io,
@@ -51,8 +51,16 @@ impl Outage {
             35..70 => Whose::HalfTheKeys,
             _ => Whose::OnePlace,
         };
-        let failing = if rng.u32(0..100) < 30 { Failing::Unavailable } else { Failing::Retryable };
-        Self { whose, failing, lasts_ms: rng.u64(2_000..6_000) }
+        let failing = if rng.u32(0..100) < 30 {
+            Failing::Unavailable
+        } else {
+            Failing::Retryable
+        };
+        Self {
+            whose,
+            failing,
+            lasts_ms: rng.u64(2_000..6_000),
+        }
     }
 
     fn meets(self, key: Option<&str>, id: u64) -> bool {
@@ -72,13 +80,19 @@ impl Outage {
         };
         // The records' own failures have the same type.
         let error = error.of_class("away");
-        if self.whose == Whose::OnePlace { error.at("the place") } else { error }
+        if self.whose == Whose::OnePlace {
+            error.at("the place")
+        } else {
+            error
+        }
     }
 }
 
 /// FNV-1a: the same in each process and version.
 fn spread(key: &str) -> u64 {
-    key.bytes().fold(0xcbf2_9ce4_8422_2325, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3))
+    key.bytes().fold(0xcbf2_9ce4_8422_2325, |hash, byte| {
+        (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
+    })
 }
 
 /// Where it is written what is away.
@@ -131,19 +145,43 @@ mod tests {
     fn what_is_away_is_away_for_the_keys_that_it_says() {
         let directory = tempfile::tempdir().unwrap();
         let downstream = Downstream::of(directory.path());
-        let away = || (0..400).filter(|id| downstream.check(Some(&format!("key-{id}")), *id).is_some()).count();
+        let away = || {
+            (0..400)
+                .filter(|id| downstream.check(Some(&format!("key-{id}")), *id).is_some())
+                .count()
+        };
         assert_eq!(away(), 0);
-        let set = |whose, failing| downstream.set(Some(Outage { whose, failing, lasts_ms: 1 })).unwrap();
+        let set = |whose, failing| {
+            downstream
+                .set(Some(Outage {
+                    whose,
+                    failing,
+                    lasts_ms: 1,
+                }))
+                .unwrap()
+        };
         set(Whose::All, Failing::Retryable);
         assert_eq!(away(), 400);
         set(Whose::HalfTheKeys, Failing::Retryable);
         assert!((150..250).contains(&away()), "{}", away());
-        let error = (0..400).find_map(|id| downstream.check(None, id)).unwrap().1;
-        assert_eq!((error.kind(), error.class(), error.place()), (TaskErrorKind::Retryable, "away", None));
+        let error = (0..400)
+            .find_map(|id| downstream.check(None, id))
+            .unwrap()
+            .1;
+        assert_eq!(
+            (error.kind(), error.class(), error.place()),
+            (TaskErrorKind::Retryable, "away", None)
+        );
         set(Whose::OnePlace, Failing::Unavailable);
         assert!((60..140).contains(&away()), "{}", away());
-        let error = (0..400).find_map(|id| downstream.check(None, id)).unwrap().1;
-        assert_eq!((error.kind(), error.place()), (TaskErrorKind::Unavailable, Some("the place")));
+        let error = (0..400)
+            .find_map(|id| downstream.check(None, id))
+            .unwrap()
+            .1;
+        assert_eq!(
+            (error.kind(), error.place()),
+            (TaskErrorKind::Unavailable, Some("the place"))
+        );
         downstream.set(None).unwrap();
         assert_eq!(away(), 0);
     }

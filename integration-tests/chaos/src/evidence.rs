@@ -1,4 +1,5 @@
-//! What a run leaves behind besides the journals: the topics as they were read back, and the commits as they were seen.
+//! What a run leaves behind besides the journals: the topics as they were read back, and the
+//! commits as they were seen.
 
 use std::{
     fs::{self, File},
@@ -17,7 +18,8 @@ use crate::{
     settings::Common,
 };
 
-/// How long a commit may be on its way where nothing else is said. Generous: many of these processes share a machine.
+/// How long a commit may be on its way where nothing else is said. Generous: many of these
+/// processes share a machine.
 pub const COMMIT_GRACE_MS: u64 = 1_000;
 
 /// The schedule of a run.
@@ -94,7 +96,8 @@ pub struct Evidence {
     pub schedule: Schedule,
     /// What the members had in common.
     pub common: Common,
-    /// How long a commit may be on its way, beyond the commit interval, before what it says counts as committed.
+    /// How long a commit may be on its way, beyond the commit interval, before what it says counts
+    /// as committed.
     #[serde(default = "commit_grace_ms")]
     pub commit_grace_ms: u64,
     /// The origin topic.
@@ -112,12 +115,14 @@ pub struct Evidence {
     pub dead_letters: Vec<Written>,
     /// The commits seen, each where it differs from the one before, in order.
     pub samples: Vec<Sample>,
-    /// When the coordinator said that the group rebalances: from the first look to the last. Classic protocol only.
+    /// When the coordinator said that the group rebalances: from the first look to the last.
+    /// Classic protocol only.
     #[serde(default)]
     pub rebalances: Vec<(Nanos, Nanos)>,
     /// Metadata of commits that could not be read.
     pub unreadable: Vec<String>,
-    /// How long it took until all was committed, after everything was healed; `None` where that never came.
+    /// How long it took until all was committed, after everything was healed; `None` where that
+    /// never came.
     pub quiet_after_ms: Option<u64>,
     /// Whether the members had to be started again for that, to take up records that were parked.
     pub final_restart: bool,
@@ -141,7 +146,9 @@ impl Evidence {
     /// # Errors
     /// When there is none, or it is of another version of this program.
     pub fn load(directory: &Path) -> io::Result<Self> {
-        Ok(serde_json::from_slice(&fs::read(directory.join(EVIDENCE))?)?)
+        Ok(serde_json::from_slice(&fs::read(
+            directory.join(EVIDENCE),
+        )?)?)
     }
 }
 
@@ -187,7 +194,8 @@ impl Cuts {
     }
 }
 
-/// What the second group of a run leaves: the same files but the schedule and the program's journal.
+/// What the second group of a run leaves: the same files but the schedule and the program's
+/// journal.
 pub fn second(directory: &Path) -> PathBuf {
     directory.join("second")
 }
@@ -219,7 +227,12 @@ pub async fn read_origin(kafka: &Kafka, topic: &str) -> Result<Vec<Produced>, Ha
         key: record.key.map(text),
         value: record.value.map(text).unwrap_or_default(),
     };
-    Ok(kafka.read_all(topic).await?.into_iter().map(produced).collect())
+    Ok(kafka
+        .read_all(topic)
+        .await?
+        .into_iter()
+        .map(produced)
+        .collect())
 }
 
 /// The key of records that are written only to see whether they are taken.
@@ -232,17 +245,30 @@ pub const PROBE: &str = "probe";
 pub async fn read_written(kafka: &Kafka, topic: &str) -> Result<Vec<Written>, HarnessError> {
     let clock = WallClock::read();
     let written = |record: StoredRecord| {
-        let value: Result<Value, _> = String::from_utf8_lossy(record.value.as_deref().unwrap_or_default()).parse();
+        let value: Result<Value, _> =
+            String::from_utf8_lossy(record.value.as_deref().unwrap_or_default()).parse();
         Written {
             partition: record.partition,
             offset: record.offset,
             at: clock.nanos(record.timestamp_millis.unwrap_or_default()),
             id: value.map_or(u64::MAX, |value| value.id),
-            reason: record.header("keylane-reason").unwrap_or_default().to_owned(),
-            group: record.header("keylane-group").unwrap_or_default().to_owned(),
-            round: record.header("keylane-retry-round").and_then(|round| round.parse().ok()).unwrap_or_default(),
+            reason: record
+                .header("keylane-reason")
+                .unwrap_or_default()
+                .to_owned(),
+            group: record
+                .header("keylane-group")
+                .unwrap_or_default()
+                .to_owned(),
+            round: record
+                .header("keylane-retry-round")
+                .and_then(|round| round.parse().ok())
+                .unwrap_or_default(),
         }
     };
     let records = kafka.read_all(topic).await?.into_iter();
-    Ok(records.filter(|record| record.key.as_deref() != Some(PROBE.as_bytes())).map(written).collect())
+    Ok(records
+        .filter(|record| record.key.as_deref() != Some(PROBE.as_bytes()))
+        .map(written)
+        .collect())
 }

@@ -45,7 +45,14 @@ impl Fate {
 
     /// Whether a dead letter may be its end.
     pub fn may_die(self) -> bool {
-        matches!(self, Self::Fatal | Self::Aborts | Self::Fails(ALWAYS) | Self::Panics(ALWAYS) | Self::Hangs(ALWAYS))
+        matches!(
+            self,
+            Self::Fatal
+                | Self::Aborts
+                | Self::Fails(ALWAYS)
+                | Self::Panics(ALWAYS)
+                | Self::Hangs(ALWAYS)
+        )
     }
 
     /// Whether an attempt comes to the point where it needs what may be away.
@@ -100,7 +107,11 @@ impl FromStr for Value {
     fn from_str(text: &str) -> Result<Self, NotAValue> {
         let parse = || {
             let mut words = text.split(' ');
-            let (id, what, number) = (words.next()?.parse().ok()?, words.next()?, words.next()?.parse().ok()?);
+            let (id, what, number) = (
+                words.next()?.parse().ok()?,
+                words.next()?,
+                words.next()?.parse().ok()?,
+            );
             let fate = match what {
                 "works" => Fate::Works(number),
                 "fails" => Fate::Fails(number),
@@ -127,10 +138,16 @@ mod tests {
     fn a_value_is_read_as_it_was_written() {
         let mut rng = Rng::with_seed(7);
         for id in 0..5_000 {
-            let value = Value { id, fate: Fate::draw(&mut rng) };
+            let value = Value {
+                id,
+                fate: Fate::draw(&mut rng),
+            };
             assert_eq!(value.to_string().parse::<Value>().unwrap(), value);
         }
-        let value = Value { id: 1, fate: Fate::Aborts };
+        let value = Value {
+            id: 1,
+            fate: Fate::Aborts,
+        };
         assert_eq!(value.to_string().parse::<Value>().unwrap(), value);
         assert!("1 sleeps 3".parse::<Value>().is_err() && "".parse::<Value>().is_err());
     }

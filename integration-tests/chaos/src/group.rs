@@ -27,8 +27,8 @@ use crate::{
 const LOOK: Duration = Duration::from_millis(10);
 /// How long one stays away that died by itself.
 const RESTART_DELAY: Duration = Duration::from_millis(500);
-/// How long one may take to end after a panic in one of keylane's threads: its shutdown, what the client may take to close, and
-/// a busy machine.
+/// How long one may take to end after a panic in one of keylane's threads: its shutdown, what the
+/// client may take to close, and a busy machine.
 pub const ENDS_AFTER_A_PANIC: Duration = Duration::from_secs(90);
 
 /// Who is started.
@@ -98,8 +98,19 @@ struct Running {
 
 impl Group {
     /// Starts a supervisor for members that run `version` at first.
-    pub fn start(crew: Crew<'_>, (programs, version): (Programs, Version), deeds: Arc<Journal>) -> Self {
-        let Crew { common, tuning, members, prefix, directory, downstream } = crew;
+    pub fn start(
+        crew: Crew<'_>,
+        (programs, version): (Programs, Version),
+        deeds: Arc<Journal>,
+    ) -> Self {
+        let Crew {
+            common,
+            tuning,
+            members,
+            prefix,
+            directory,
+            downstream,
+        } = crew;
         let state = Arc::new(Mutex::new(State {
             common,
             tuning,
@@ -111,8 +122,12 @@ impl Group {
             deeds,
             slots: (0..members).map(|_| Slot::wanted(version)).collect(),
         }));
-        let (end, failed) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicUsize::new(0)));
-        // A thread of its own that lives as long as they do: a member ends with the thread that started it.
+        let (end, failed) = (
+            Arc::new(AtomicBool::new(false)),
+            Arc::new(AtomicUsize::new(0)),
+        );
+        // A thread of its own that lives as long as they do: a member ends with the thread that
+        // started it.
         let supervisor = std::thread::spawn({
             let (state, end, failed) = (state.clone(), end.clone(), failed.clone());
             move || {
@@ -123,13 +138,20 @@ impl Group {
                 lock(&state).kill_all();
             }
         });
-        Self { state, end, supervisor: Some(supervisor), failed }
+        Self {
+            state,
+            end,
+            supervisor: Some(supervisor),
+            failed,
+        }
     }
 
     /// How many places are to have a member.
     pub fn wanted(&self) -> Vec<usize> {
         let state = self.lock();
-        (0..state.slots.len()).filter(|&slot| state.slots[slot].wanted).collect()
+        (0..state.slots.len())
+            .filter(|&slot| state.slots[slot].wanted)
+            .collect()
     }
 
     /// The settings of members that start from now on.
@@ -147,7 +169,8 @@ impl Group {
         self.lock().slots[slot].version = version;
     }
 
-    /// Plants a panic in a process: in that at the place, or else in the next one that runs and has none planted.
+    /// Plants a panic in a process: in that at the place, or else in the next one that runs and has
+    /// none planted.
     ///
     /// # Errors
     /// When that cannot be written.
@@ -155,8 +178,12 @@ impl Group {
         let mut state = self.lock();
         let first = slot.min(state.slots.len());
         let (before, from) = state.slots.split_at_mut(first);
-        let mut running = from.iter_mut().chain(before).filter_map(|slot| slot.running.as_mut());
-        let Some(running) = running.find(|running| !running.terminated && running.panics.is_none()) else {
+        let mut running = from
+            .iter_mut()
+            .chain(before)
+            .filter_map(|slot| slot.running.as_mut());
+        let Some(running) = running.find(|running| !running.terminated && running.panics.is_none())
+        else {
             return Ok(());
         };
         running.panics = Some(Instant::now());
@@ -168,10 +195,15 @@ impl Group {
     /// The version that runs at the place, if one does and was not told to end.
     pub fn version(&self, slot: usize) -> Option<Version> {
         let state = self.lock();
-        state.slots[slot].running.as_ref().filter(|running| !running.terminated).map(|running| running.version)
+        state.slots[slot]
+            .running
+            .as_ref()
+            .filter(|running| !running.terminated)
+            .map(|running| running.version)
     }
 
-    /// Sends `SIGKILL`; the next one starts after `away`. Nothing happens where none runs, or one is stopped.
+    /// Sends `SIGKILL`; the next one starts after `away`. Nothing happens where none runs, or one
+    /// is stopped.
     pub fn kill(&self, slot: usize, away: Duration) {
         let mut state = self.lock();
         if state.signal(slot, Sent::Kill) {
@@ -181,7 +213,8 @@ impl Group {
 
     /// Stops or continues a member; `false` where none runs.
     pub fn pause(&self, slot: usize, paused: bool) -> bool {
-        self.lock().signal(slot, if paused { Sent::Stop } else { Sent::Continue })
+        self.lock()
+            .signal(slot, if paused { Sent::Stop } else { Sent::Continue })
     }
 
     /// Ends a member in order and starts another in its place.
@@ -191,19 +224,29 @@ impl Group {
 
     /// Whether a process that has not been told to end runs at the place.
     pub fn runs(&self, slot: usize) -> bool {
-        self.lock().slots[slot].running.as_ref().is_some_and(|running| !running.terminated)
+        self.lock().slots[slot]
+            .running
+            .as_ref()
+            .is_some_and(|running| !running.terminated)
     }
 
     /// The name of the process at the place.
     pub fn name(&self, slot: usize) -> Option<String> {
-        self.lock().slots[slot].running.as_ref().map(|running| running.name.clone())
+        self.lock().slots[slot]
+            .running
+            .as_ref()
+            .map(|running| running.name.clone())
     }
 
     /// Adds members.
     pub fn join(&self, members: usize) {
         let mut state = self.lock();
         for _ in 0..members {
-            match state.slots.iter().position(|slot| !slot.wanted && slot.running.is_none()) {
+            match state
+                .slots
+                .iter()
+                .position(|slot| !slot.wanted && slot.running.is_none())
+            {
                 Some(free) => state.slots[free].wanted = true,
                 None => {
                     let version = state.version;
@@ -248,7 +291,13 @@ impl Drop for Group {
 
 impl Slot {
     fn wanted(version: Version) -> Self {
-        Self { wanted: true, version, not_before: Instant::now(), incarnations: 0, running: None }
+        Self {
+            wanted: true,
+            version,
+            not_before: Instant::now(),
+            incarnations: 0,
+            running: None,
+        }
     }
 }
 
@@ -257,7 +306,12 @@ impl State {
         for slot in 0..self.slots.len() {
             self.reap(slot, failed);
             self.end_hung(slot);
-            let Slot { wanted, not_before, running, .. } = &self.slots[slot];
+            let Slot {
+                wanted,
+                not_before,
+                running,
+                ..
+            } = &self.slots[slot];
             if *wanted && running.is_none() && Instant::now() >= *not_before {
                 self.spawn(slot);
             }
@@ -265,29 +319,53 @@ impl State {
     }
 
     fn reap(&mut self, slot: usize, failed: &AtomicUsize) {
-        let Some(running) = &mut self.slots[slot].running else { return };
-        let Ok(Some(status)) = running.child.try_wait() else { return };
+        let Some(running) = &mut self.slots[slot].running else {
+            return;
+        };
+        let Ok(Some(status)) = running.child.try_wait() else {
+            return;
+        };
         let orderly = status.code().is_some();
         if orderly && !(status.success() && running.terminated) {
             failed.fetch_add(1, Ordering::SeqCst);
             eprintln!("{} ended by itself: {status}", running.name);
         }
-        self.deeds.note(Deed::Exited { member: running.name.clone(), orderly, status: status.to_string() });
-        let restart = if running.terminated { Duration::ZERO } else { RESTART_DELAY };
+        self.deeds.note(Deed::Exited {
+            member: running.name.clone(),
+            orderly,
+            status: status.to_string(),
+        });
+        let restart = if running.terminated {
+            Duration::ZERO
+        } else {
+            RESTART_DELAY
+        };
         let slot = &mut self.slots[slot];
         slot.running = None;
         slot.not_before = slot.not_before.max(Instant::now() + restart);
     }
 
-    /// One that does not end after a panic in one of keylane's threads is killed, so that the run comes to an end.
+    /// One that does not end after a panic in one of keylane's threads is killed, so that the run
+    /// comes to an end.
     fn end_hung(&mut self, slot: usize) {
-        let Some(running) = &mut self.slots[slot].running else { return };
-        let Some(since) = running.panics.filter(|since| since.elapsed() >= ENDS_AFTER_A_PANIC) else { return };
+        let Some(running) = &mut self.slots[slot].running else {
+            return;
+        };
+        let Some(since) = running
+            .panics
+            .filter(|since| since.elapsed() >= ENDS_AFTER_A_PANIC)
+        else {
+            return;
+        };
         let path = went_off(&running.journal);
-        let went_off = fs::metadata(path).and_then(|metadata| metadata.modified()).ok();
+        let went_off = fs::metadata(path)
+            .and_then(|metadata| metadata.modified())
+            .ok();
         match went_off.and_then(|at| at.elapsed().ok()) {
             Some(ago) if ago >= ENDS_AFTER_A_PANIC && !running.stopped => {
-                self.deeds.note(Deed::Hung { member: running.name.clone() });
+                self.deeds.note(Deed::Hung {
+                    member: running.name.clone(),
+                });
                 let _ = running.child.kill();
                 running.panics = None;
             }
@@ -301,12 +379,22 @@ impl State {
         let journal = self.directory.join(format!("{name}.jsonl"));
         match self.launch(slot, &name, &journal) {
             Ok(child) => {
-                self.deeds.note(Deed::Spawned { member: name.clone() });
+                self.deeds.note(Deed::Spawned {
+                    member: name.clone(),
+                });
                 let slot = &mut self.slots[slot];
                 slot.incarnations += 1;
                 let version = slot.version;
                 let (terminated, stopped, panics) = (false, false, None);
-                slot.running = Some(Running { name, version, child, terminated, stopped, journal, panics });
+                slot.running = Some(Running {
+                    name,
+                    version,
+                    child,
+                    terminated,
+                    stopped,
+                    journal,
+                    panics,
+                });
             }
             Err(error) => {
                 eprintln!("cannot start {name}: {error}");
@@ -326,7 +414,8 @@ impl State {
         let log = File::create(self.directory.join(format!("{name}.log")))?;
         Command::new(self.programs.of(self.slots[slot].version))
             .arg(serde_json::to_string(&settings).map_err(io::Error::other)?)
-            // Records that panic are part of the game; a trace for each takes the threads it runs on away for long.
+            // Records that panic are part of the game; a trace for each takes the threads it runs
+            // on away for long.
             .env("RUST_BACKTRACE", "0")
             .stdin(Stdio::null())
             .stdout(Stdio::null())
@@ -337,7 +426,13 @@ impl State {
     /// One that was told to end is left to it, and one that is stopped only continues.
     fn signal(&mut self, slot: usize, sent: Sent) -> bool {
         let deeds = self.deeds.clone();
-        let Some(running) = self.slots.get_mut(slot).and_then(|slot| slot.running.as_mut()) else { return false };
+        let Some(running) = self
+            .slots
+            .get_mut(slot)
+            .and_then(|slot| slot.running.as_mut())
+        else {
+            return false;
+        };
         let allowed = match sent {
             Sent::Continue => running.stopped,
             Sent::Kill | Sent::Terminate | Sent::Stop => !running.stopped && !running.terminated,
@@ -348,7 +443,10 @@ impl State {
         running.stopped = sent == Sent::Stop;
         running.terminated |= sent == Sent::Terminate;
         // Noted first: what it does to others comes after it.
-        deeds.note(Deed::Signalled { member: running.name.clone(), signal: sent });
+        deeds.note(Deed::Signalled {
+            member: running.name.clone(),
+            signal: sent,
+        });
         let signal = match sent {
             Sent::Kill => Signal::KILL,
             Sent::Terminate => Signal::TERM,
@@ -361,7 +459,11 @@ impl State {
     }
 
     fn kill_all(&mut self) {
-        for running in self.slots.iter_mut().filter_map(|slot| slot.running.as_mut()) {
+        for running in self
+            .slots
+            .iter_mut()
+            .filter_map(|slot| slot.running.as_mut())
+        {
             let _ = running.child.kill();
             let _ = running.child.wait();
         }

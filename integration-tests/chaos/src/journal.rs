@@ -1,5 +1,5 @@
-//! The journals: one file per process, a line per event, each written with one call, so that a process that is killed
-//! leaves whole lines.
+//! The journals: one file per process, a line per event, each written with one call, so that a
+//! process that is killed leaves whole lines.
 
 use std::{
     fs::File,
@@ -29,7 +29,8 @@ pub enum Outcome {
     Panicked,
     /// The attempt was dropped: a time-out, a drain deadline, a lost assignment.
     CutOff,
-    /// What the record needs was away, and the processor failed with an error that is retried by the policy.
+    /// What the record needs was away, and the processor failed with an error that is retried by
+    /// the policy.
     Away,
     /// The same with `TaskError::unavailable`.
     Unavailable,
@@ -70,7 +71,8 @@ pub enum Note {
         #[serde(default)]
         took_ms: u64,
     },
-    /// Partitions are about to be given back without the broker's word on their last commit, or over owners that do not end.
+    /// Partitions are about to be given back without the broker's word on their last commit, or
+    /// over owners that do not end.
     Unanswered,
     /// A record was parked.
     Parked {
@@ -86,7 +88,8 @@ pub enum Note {
         /// In which.
         place: Planted,
     },
-    /// The commits of new partitions could not be read: they were delivered from the committed offset without a map.
+    /// The commits of new partitions could not be read: they were delivered from the committed
+    /// offset without a map.
     Unreadable,
     /// An attempt began.
     Started(Attempt),
@@ -139,7 +142,8 @@ pub enum Deed {
     Exited {
         /// The member.
         member: String,
-        /// Whether it ended by itself, with or without an error; otherwise by a signal, that of an abort included.
+        /// Whether it ended by itself, with or without an error; otherwise by a signal, that of an
+        /// abort included.
         orderly: bool,
         /// How, in words.
         status: String,
@@ -208,7 +212,9 @@ impl Journal {
     /// # Errors
     /// When the file cannot be opened.
     pub fn open(path: &Path) -> io::Result<Self> {
-        Ok(Self { file: File::options().create(true).append(true).open(path)? })
+        Ok(Self {
+            file: File::options().create(true).append(true).open(path)?,
+        })
     }
 
     /// Writes a line with the time of now.
@@ -256,9 +262,16 @@ pub enum ReadError {
 /// # Errors
 /// When the file cannot be read, or a line is not one of `T`.
 pub fn read<T: DeserializeOwned>(path: &Path) -> Result<Vec<Line<T>>, ReadError> {
-    let text = std::fs::read_to_string(path).map_err(|source| ReadError::File { path: path.to_owned(), source })?;
+    let text = std::fs::read_to_string(path).map_err(|source| ReadError::File {
+        path: path.to_owned(),
+        source,
+    })?;
     let parse = |(index, line): (usize, &str)| {
-        let damaged = |source| ReadError::Line { path: path.to_owned(), line: index + 1, source };
+        let damaged = |source| ReadError::Line {
+            path: path.to_owned(),
+            line: index + 1,
+            source,
+        };
         serde_json::from_str(line).map_err(damaged)
     };
     text.lines().enumerate().map(parse).collect()
@@ -272,12 +285,28 @@ mod tests {
     fn what_is_noted_is_read_again() {
         let path = tempfile::NamedTempFile::new().unwrap().into_temp_path();
         let journal = Journal::open(&path).unwrap();
-        let attempt = Attempt { topic: "t".into(), partition: 3, offset: 7, key: None, id: 9, epoch: 1, attempt: 2 };
+        let attempt = Attempt {
+            topic: "t".into(),
+            partition: 3,
+            offset: 7,
+            key: None,
+            id: 9,
+            epoch: 1,
+            attempt: 2,
+        };
         let notes = [
-            Note::Up { commit_interval_ms: 500 },
+            Note::Up {
+                commit_interval_ms: 500,
+            },
             Note::Started(attempt.clone()),
-            Note::Ended { attempt, outcome: Outcome::CutOff },
-            Note::GivenBack { dropped: true, took_ms: 1_600 },
+            Note::Ended {
+                attempt,
+                outcome: Outcome::CutOff,
+            },
+            Note::GivenBack {
+                dropped: true,
+                took_ms: 1_600,
+            },
             Note::Unanswered,
             Note::Down { error: None },
         ];
@@ -285,7 +314,13 @@ mod tests {
             journal.note(note);
         }
         let lines = read::<Note>(&path).unwrap();
-        assert_eq!(lines.iter().map(|line| line.what.clone()).collect::<Vec<_>>(), notes);
+        assert_eq!(
+            lines
+                .iter()
+                .map(|line| line.what.clone())
+                .collect::<Vec<_>>(),
+            notes
+        );
         assert!(lines.is_sorted_by_key(|line| line.at));
     }
 }

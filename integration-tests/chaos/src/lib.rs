@@ -1,5 +1,5 @@
-//! The chaos program: a group of keylane members whose processes, brokers and topics are broken from a seed, and checks that
-//! the promises hold. See `README.md` in this folder.
+//! The chaos program: a group of keylane members whose processes, brokers and topics are broken
+//! from a seed, and checks that the promises hold. See `README.md` in this folder.
 
 pub mod check;
 pub mod clock;

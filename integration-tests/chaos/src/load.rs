@@ -57,7 +57,8 @@ pub struct Recipe {
     pub keys: u64,
     /// When a record is written that ends its process, in milliseconds from the first one on.
     pub aborts_ms: Vec<u64>,
-    /// Every record works at once, and the producer goes on where the log was cut, which an idempotent one does not.
+    /// Every record works at once, and the producer goes on where the log was cut, which an
+    /// idempotent one does not.
     pub all_work: bool,
 }
 
@@ -88,7 +89,10 @@ impl Load {
         let producer: FutureProducer = ClientConfig::new()
             .set("bootstrap.servers", &recipe.bootstrap_servers)
             .set("client.id", "keylane-chaos-load")
-            .set("enable.idempotence", if recipe.all_work { "false" } else { "true" })
+            .set(
+                "enable.idempotence",
+                if recipe.all_work { "false" } else { "true" },
+            )
             .set("acks", "all")
             .set("linger.ms", "5")
             // Outlasts every outage of the schedule.
@@ -99,7 +103,11 @@ impl Load {
         let (sent, deliveries) = mpsc::channel(IN_FLIGHT);
         let collector = tokio::spawn(collect(deliveries, Arc::clone(&acknowledged)));
         let writer = tokio::spawn(write(producer, recipe, Arc::clone(&stop), sent));
-        Ok(Self { stop, acknowledged, running: Some((writer, collector)) })
+        Ok(Self {
+            stop,
+            acknowledged,
+            running: Some((writer, collector)),
+        })
     }
 
     /// Ends the writing and waits for the brokers' last word. Nothing is returned the second time.
@@ -107,8 +115,16 @@ impl Load {
         let (writer, collector) = self.running.take()?;
         self.stop.store(true, Ordering::Relaxed);
         let refused = writer.await.unwrap_or(1) + collector.await.unwrap_or(1);
-        let acknowledged = std::mem::take(&mut *self.acknowledged.lock().unwrap_or_else(PoisonError::into_inner));
-        Some(Written { acknowledged, refused })
+        let acknowledged = std::mem::take(
+            &mut *self
+                .acknowledged
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner),
+        );
+        Some(Written {
+            acknowledged,
+            refused,
+        })
     }
 }
 
@@ -134,7 +150,8 @@ async fn write(
             };
             let key = key(&mut rng, recipe.keys);
             let value = Value { id: next, fate }.to_string();
-            let mut record: FutureRecord<'_, str, str> = FutureRecord::to(&recipe.topic).payload(&value);
+            let mut record: FutureRecord<'_, str, str> =
+                FutureRecord::to(&recipe.topic).payload(&value);
             record.key = key.as_deref();
             match producer.send_result(record) {
                 Ok(delivery) => {
@@ -147,7 +164,8 @@ async fn write(
             next += 1;
         }
     }
-    let flushed = tokio::task::spawn_blocking(move || producer.flush(Duration::from_secs(180))).await;
+    let flushed =
+        tokio::task::spawn_blocking(move || producer.flush(Duration::from_secs(180))).await;
     refused + usize::from(!matches!(flushed, Ok(Ok(()))))
 }
 
@@ -167,8 +185,15 @@ async fn collect(
     while let Some((id, delivery)) = deliveries.recv().await {
         match delivery.await {
             Ok(Ok(place)) => {
-                let Ok(mut list) = acknowledged.lock() else { return refused };
-                list.push(Acknowledged { id, partition: place.partition, offset: place.offset, at: now() });
+                let Ok(mut list) = acknowledged.lock() else {
+                    return refused;
+                };
+                list.push(Acknowledged {
+                    id,
+                    partition: place.partition,
+                    offset: place.offset,
+                    at: now(),
+                });
             }
             Ok(Err(_)) | Err(_) => refused += 1,
         }

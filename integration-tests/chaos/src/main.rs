@@ -47,19 +47,33 @@ async fn go(options: &Options) -> Result<bool, Failure> {
     let seeds = options.seed..options.seed + options.seeds.max(1);
     if options.schedule {
         for seed in seeds {
-            println!("{}", serde_json::to_string_pretty(&schedule(options, seed, 3))?);
+            println!(
+                "{}",
+                serde_json::to_string_pretty(&schedule(options, seed, 3))?
+            );
         }
         return Ok(true);
     }
     let (version, words) = (name_of_this()?, options.in_words());
     let protocol = serde_json::to_value(options.protocol)?;
-    let run = Run { protocol: &protocol, version: &version, options: &words };
-    let results = options.results.as_deref().map(|path| Results::open(path, run)).transpose()?;
+    let run = Run {
+        protocol: &protocol,
+        version: &version,
+        options: &words,
+    };
+    let results = options
+        .results
+        .as_deref()
+        .map(|path| Results::open(path, run))
+        .transpose()?;
     // Started for the first seed that is not there yet.
     let (mut kafka, mut clean, mut failed) = (None, true, None);
     for seed in seeds {
         if let Some(kept) = results.as_ref().and_then(|results| results.of(seed)) {
-            eprintln!("seed {seed}, {:?}: there is a line of it already", options.protocol);
+            eprintln!(
+                "seed {seed}, {:?}: there is a line of it already",
+                options.protocol
+            );
             clean &= kept;
             continue;
         }
@@ -70,7 +84,9 @@ async fn go(options: &Options) -> Result<bool, Failure> {
         let outcome = run_one(&on, options, seed).await;
         let mut line = match &outcome {
             Ok(report) => serde_json::to_value(report)?,
-            Err(error) => serde_json::json!({ "seed": seed, "protocol": protocol, "not_tried": error.to_string() }),
+            Err(error) => {
+                serde_json::json!({ "seed": seed, "protocol": protocol, "not_tried": error.to_string() })
+            }
         };
         (line["version"], line["options"]) = (version.as_str().into(), words.as_str().into());
         println!("{line}");
@@ -102,7 +118,11 @@ fn start(options: &Options) -> Result<Kafka, Failure> {
 
 async fn run_one(kafka: &Kafka, options: &Options, seed: u64) -> Result<Report, Failure> {
     let directory = directory(options, seed)?;
-    eprintln!("seed {seed}, {:?}: journals, logs and schedule are in {}", options.protocol, directory.display());
+    eprintln!(
+        "seed {seed}, {:?}: journals, logs and schedule are in {}",
+        options.protocol,
+        directory.display()
+    );
     if directory.exists() && options.directory.is_some() {
         // Of a run that was interrupted.
         std::fs::remove_dir_all(&directory)?;
@@ -117,15 +137,24 @@ async fn run_one(kafka: &Kafka, options: &Options, seed: u64) -> Result<Report, 
 
 fn directory(options: &Options, seed: u64) -> Result<PathBuf, Failure> {
     match &options.directory {
-        Some(directory) => Ok(directory.join(format!("{:?}-{seed}", options.protocol).to_lowercase())),
-        None => Ok(tempfile::Builder::new().prefix(&format!("keylane-chaos-{seed}-")).tempdir()?.keep()),
+        Some(directory) => {
+            Ok(directory.join(format!("{:?}-{seed}", options.protocol).to_lowercase()))
+        }
+        None => Ok(tempfile::Builder::new()
+            .prefix(&format!("keylane-chaos-{seed}-"))
+            .tempdir()?
+            .keep()),
     }
 }
 
 fn check(directory: &Path) -> Result<Report, Failure> {
     let report = Report::of_run(directory, |finding| eprintln!("{finding}"))?;
     if !report.is_clean() {
-        eprintln!("VIOLATIONS {:?}: see {}", report.violations, directory.display());
+        eprintln!(
+            "VIOLATIONS {:?}: see {}",
+            report.violations,
+            directory.display()
+        );
     }
     Ok(report)
 }

@@ -33,7 +33,10 @@ impl Epochs {
     }
 
     fn current(&self, topic: &str, partition: i32) -> u32 {
-        self.lock().get(&(topic.to_owned(), partition)).copied().unwrap_or_default()
+        self.lock()
+            .get(&(topic.to_owned(), partition))
+            .copied()
+            .unwrap_or_default()
     }
 
     fn lock(&self) -> MutexGuard<'_, HashMap<(String, i32), u32>> {
@@ -42,7 +45,11 @@ impl Epochs {
 }
 
 /// The processor: it acts out each record's fate and notes beginning and end.
-pub fn process(journal: Arc<Journal>, epochs: Arc<Epochs>, downstream: Downstream) -> impl Processor<Bytes> {
+pub fn process(
+    journal: Arc<Journal>,
+    epochs: Arc<Epochs>,
+    downstream: Downstream,
+) -> impl Processor<Bytes> {
     move |task: Task<Bytes>| {
         let value: Result<Value, _> = String::from_utf8_lossy(task.payload()).parse();
         let (journal, epochs, downstream) = (journal.clone(), epochs.clone(), downstream.clone());
@@ -58,9 +65,16 @@ pub fn process(journal: Arc<Journal>, epochs: Arc<Epochs>, downstream: Downstrea
                 attempt: task.attempt(),
             };
             journal.note(Note::Started(attempt.clone()));
-            let mut running = Running { journal, attempt: Some(attempt), outcome: Outcome::CutOff };
+            let mut running = Running {
+                journal,
+                attempt: Some(attempt),
+                outcome: Outcome::CutOff,
+            };
             // What ends its process, or hangs, does so before it needs anything.
-            if let Some((failing, error)) = downstream.check(task.key_str(), value.id).filter(|_| value.fate.needs()) {
+            if let Some((failing, error)) = downstream
+                .check(task.key_str(), value.id)
+                .filter(|_| value.fate.needs())
+            {
                 running.outcome = match failing {
                     Failing::Retryable => Outcome::Away,
                     Failing::Unavailable => Outcome::Unavailable,
@@ -100,15 +114,19 @@ struct Running {
 
 impl Drop for Running {
     fn drop(&mut self) {
-        let outcome = if std::thread::panicking() { Outcome::Panicked } else { self.outcome };
+        let outcome = if std::thread::panicking() {
+            Outcome::Panicked
+        } else {
+            self.outcome
+        };
         if let Some(attempt) = self.attempt.take() {
             self.journal.note(Note::Ended { attempt, outcome });
         }
     }
 }
 
-/// Reads the epochs off keylane's log: a processor is not told of them, and the checks need them. Were the words to change,
-/// every attempt would have the epoch 0, which the checks report.
+/// Reads the epochs off keylane's log: a processor is not told of them, and the checks need them.
+/// Were the words to change, every attempt would have the epoch 0, which the checks report.
 #[derive(Debug)]
 pub struct Watch {
     journal: Arc<Journal>,
@@ -132,19 +150,41 @@ impl<S: Subscriber> Layer<S> for Watch {
         if words.message == "partition assigned" {
             let (topic, partition) = (words.topic, words.partition);
             let epoch = self.epochs.begin(&topic, partition);
-            self.journal.note(Note::Assigned { topic, partition, epoch });
-        } else if words.message.starts_with("the group has given this member's partitions away") {
+            self.journal.note(Note::Assigned {
+                topic,
+                partition,
+                epoch,
+            });
+        } else if words
+            .message
+            .starts_with("the group has given this member's partitions away")
+        {
             self.journal.note(Note::Lost);
         } else if words.message == "partitions given back" {
-            self.journal.note(Note::GivenBack { dropped: words.dropped, took_ms: words.took_ms });
+            self.journal.note(Note::GivenBack {
+                dropped: words.dropped,
+                took_ms: words.took_ms,
+            });
         } else if words.message.starts_with("the coordinator does not answer")
             || words.message.starts_with("owners do not end")
         {
             self.journal.note(Note::Unanswered);
         } else if words.message.starts_with("a record is parked") {
-            let Words { topic, partition, offset, .. } = words;
-            self.journal.note(Note::Parked { topic, partition, offset });
-        } else if words.message.starts_with("the committed offsets' metadata cannot be read") {
+            let Words {
+                topic,
+                partition,
+                offset,
+                ..
+            } = words;
+            self.journal.note(Note::Parked {
+                topic,
+                partition,
+                offset,
+            });
+        } else if words
+            .message
+            .starts_with("the committed offsets' metadata cannot be read")
+        {
             self.journal.note(Note::Unreadable);
         }
     }
@@ -243,12 +283,31 @@ mod tests {
                 "the group has given this member's partitions away; what runs there is dropped"
             );
         });
-        let assigned = |partition, epoch| Note::Assigned { topic: "t".into(), partition, epoch };
-        let noted: Vec<Note> = read(&path).unwrap().into_iter().map(|line| line.what).collect();
-        let parked = Note::Parked { topic: "t".into(), partition: 3, offset: 7 };
-        let given_back = Note::GivenBack { dropped: true, took_ms: 1_600 };
+        let assigned = |partition, epoch| Note::Assigned {
+            topic: "t".into(),
+            partition,
+            epoch,
+        };
+        let noted: Vec<Note> = read(&path)
+            .unwrap()
+            .into_iter()
+            .map(|line| line.what)
+            .collect();
+        let parked = Note::Parked {
+            topic: "t".into(),
+            partition: 3,
+            offset: 7,
+        };
+        let given_back = Note::GivenBack {
+            dropped: true,
+            took_ms: 1_600,
+        };
         let assigned = [assigned(0, 1), assigned(1, 1), assigned(0, 2)];
-        let expected = [&assigned[..], &[given_back, Note::Unanswered, parked, Note::Lost]].concat();
+        let expected = [
+            &assigned[..],
+            &[given_back, Note::Unanswered, parked, Note::Lost],
+        ]
+        .concat();
         assert_eq!(noted, expected);
         assert_eq!((epochs.current("t", 0), epochs.current("t", 2)), (2, 0));
     }

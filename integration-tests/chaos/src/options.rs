@@ -6,10 +6,11 @@ use clap::Parser;
 
 use crate::{evidence::COMMIT_GRACE_MS, settings::Protocol};
 
-/// Breaks a group of keylane members, its brokers and its topics from a seed, and checks that the promises hold.
+/// Breaks a group of keylane members, its brokers and its topics from a seed, and checks that the
+/// promises hold.
 ///
-/// Prints one line of JSON to the standard output, all else to the standard error. Ends with 0 where every promise was
-/// kept, with 1 where one was broken, with 2 where it could not be tried.
+/// Prints one line of JSON to the standard output, all else to the standard error. Ends with 0
+/// where every promise was kept, with 1 where one was broken, with 2 where it could not be tried.
 #[derive(Debug, Clone, Parser)]
 pub struct Options {
     /// What happens when; a run is repeated with the same seed.
@@ -21,7 +22,8 @@ pub struct Options {
     /// The group protocol.
     #[arg(long, value_enum, default_value_t = Protocol::Cooperative)]
     pub protocol: Protocol,
-    /// The brokers of a Kafka that runs already, which are left alone; without it three are started.
+    /// The brokers of a Kafka that runs already, which are left alone; without it three are
+    /// started.
     #[arg(long)]
     pub bootstrap: Option<String>,
     /// Members of the group, besides those that come and go.
@@ -36,19 +38,21 @@ pub struct Options {
     /// Partitions of each topic.
     #[arg(long, default_value_t = 8)]
     pub partitions: i32,
-    /// How long a commit may be on its way, beyond the commit interval, before what it says counts as committed. Longer on a
-    /// machine that is short of processors.
+    /// How long a commit may be on its way, beyond the commit interval, before what it says counts
+    /// as committed. Longer on a machine that is short of processors.
     #[arg(long, default_value_t = COMMIT_GRACE_MS)]
     pub commit_grace_ms: u64,
-    /// How long all may take to be committed after everything is healed. A record that ends its process takes up to five
-    /// starts, each with a session time-out.
+    /// How long all may take to be committed after everything is healed. A record that ends its
+    /// process takes up to five starts, each with a session time-out.
     #[arg(long, default_value_t = 150)]
     pub quiet_deadline_seconds: u64,
-    /// What the schedule's drain time-outs are at least; it is the same in everything else. keylane waits half a second longer
-    /// for an owner to end, and gives up one that gets no processor for so long, whose attempt may still run.
+    /// What the schedule's drain time-outs are at least; it is the same in everything else. keylane
+    /// waits half a second longer for an owner to end, and gives up one that gets no processor for
+    /// so long, whose attempt may still run.
     #[arg(long, default_value_t = 0)]
     pub least_drain_timeout_ms: u64,
-    /// Where journals, logs and the schedule go; without it a directory is made, and removed where all is well.
+    /// Where journals, logs and the schedule go; without it a directory is made, and removed where
+    /// all is well.
     #[arg(long)]
     pub directory: Option<PathBuf>,
     /// Keep the directory also where all is well.
@@ -57,8 +61,9 @@ pub struct Options {
     /// Run so many seeds, from `--seed` on, one after the other on one Kafka.
     #[arg(long, default_value_t = 1)]
     pub seeds: u64,
-    /// Append the lines to this file, and leave out each seed that has one there for the same protocol, commit and options. So a
-    /// campaign that was interrupted goes on when it is started again.
+    /// Append the lines to this file, and leave out each seed that has one there for the same
+    /// protocol, commit and options. So a campaign that was interrupted goes on when it is started
+    /// again.
     #[arg(long)]
     pub results: Option<PathBuf>,
     /// No second group on the same topics, which half of the seeds have.
@@ -81,8 +86,22 @@ pub struct Options {
 impl Options {
     /// What changes a run, beside protocol and seed.
     pub fn in_words(&self) -> String {
-        let Self { minutes, members, rate, keys, partitions, commit_grace_ms, .. } = self;
-        let Self { quiet_deadline_seconds, least_drain_timeout_ms, no_second_group, no_cuts, .. } = self;
+        let Self {
+            minutes,
+            members,
+            rate,
+            keys,
+            partitions,
+            commit_grace_ms,
+            ..
+        } = self;
+        let Self {
+            quiet_deadline_seconds,
+            least_drain_timeout_ms,
+            no_second_group,
+            no_cuts,
+            ..
+        } = self;
         format!(
             "minutes={minutes} members={members} rate={rate} keys={keys} partitions={partitions} \
              commit_grace_ms={commit_grace_ms} quiet_deadline_seconds={quiet_deadline_seconds} \

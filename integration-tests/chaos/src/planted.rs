@@ -1,5 +1,5 @@
-//! Panics in keylane's own threads, from outside: a recorder of metrics, or a layer of the log, that panics when it is called
-//! there. keylane has no hook for it.
+//! Panics in keylane's own threads, from outside: a recorder of metrics, or a layer of the log,
+//! that panics when it is called there. keylane has no hook for it.
 
 use std::{
     fs,
@@ -12,7 +12,8 @@ use std::{
 };
 
 use metrics::{
-    Counter, CounterFn, Gauge, GaugeFn, Histogram, HistogramFn, Key, KeyName, Metadata, Recorder, SharedString, Unit,
+    Counter, CounterFn, Gauge, GaugeFn, Histogram, HistogramFn, Key, KeyName, Metadata, Recorder,
+    SharedString, Unit,
 };
 use serde::{Deserialize, Serialize};
 use tracing::Subscriber;
@@ -45,7 +46,13 @@ pub enum Planted {
 
 impl Planted {
     /// All of them.
-    pub const ALL: [Self; 5] = [Self::Poll, Self::Callback, Self::Owner, Self::Assignment, Self::HandOver];
+    pub const ALL: [Self; 5] = [
+        Self::Poll,
+        Self::Callback,
+        Self::Owner,
+        Self::Assignment,
+        Self::HandOver,
+    ];
 
     /// Whether a call that tells of this metric is it.
     fn is_at_metric(self, name: &str, thread: &str) -> bool {
@@ -100,12 +107,19 @@ impl Panics {
     }
 
     fn none(journal: Arc<Journal>, path: &Path) -> Self {
-        Self { is_planted: AtomicBool::new(false), planted: Mutex::default(), journal, path: path.to_owned() }
+        Self {
+            is_planted: AtomicBool::new(false),
+            planted: Mutex::default(),
+            journal,
+            path: path.to_owned(),
+        }
     }
 
     /// Plants what the file says; `false` where there is none.
     fn look(&self) -> bool {
-        let planted = fs::read(file_of(&self.path)).ok().and_then(|text| serde_json::from_slice(&text).ok());
+        let planted = fs::read(file_of(&self.path))
+            .ok()
+            .and_then(|text| serde_json::from_slice(&text).ok());
         if planted.is_some() {
             *self.planted.lock().unwrap_or_else(PoisonError::into_inner) = planted;
             self.is_planted.store(true, Ordering::Release);
@@ -119,7 +133,9 @@ impl Panics {
             return;
         }
         let mut planted = self.planted.lock().unwrap_or_else(PoisonError::into_inner);
-        let Some(place) = planted.take_if(|place| is_here(*place)) else { return };
+        let Some(place) = planted.take_if(|place| is_here(*place)) else {
+            return;
+        };
         drop(planted);
         self.is_planted.store(false, Ordering::Release);
         self.journal.note(Note::Planted { place });
@@ -139,12 +155,16 @@ struct Handle {
 
 impl Handle {
     fn of(recorder: &PanickingRecorder, key: &Key) -> Arc<Self> {
-        Arc::new(Self { name: key.name().to_owned(), panics: recorder.0.clone() })
+        Arc::new(Self {
+            name: key.name().to_owned(),
+            panics: recorder.0.clone(),
+        })
     }
 
     fn called(&self) {
         let thread = std::thread::current();
-        self.panics.step(|place| place.is_at_metric(&self.name, thread.name().unwrap_or_default()));
+        self.panics
+            .step(|place| place.is_at_metric(&self.name, thread.name().unwrap_or_default()));
     }
 }
 
@@ -202,7 +222,9 @@ pub struct PanickingLayer(pub Arc<Panics>);
 
 impl<S: Subscriber> Layer<S> for PanickingLayer {
     fn on_event(&self, event: &tracing::Event<'_>, _: Context<'_, S>) {
-        if event.metadata().target().starts_with("keylane") && self.0.is_planted.load(Ordering::Acquire) {
+        if event.metadata().target().starts_with("keylane")
+            && self.0.is_planted.load(Ordering::Acquire)
+        {
             let message = message_of(event);
             self.0.step(|place| place.is_at_line(&message));
         }
@@ -236,8 +258,15 @@ mod tests {
         };
         let call = |thread: &str, name: &'static str| {
             let recorder = PanickingRecorder(planted.clone());
-            let call = move || metrics::with_local_recorder(&recorder, || metrics::counter!(name).increment(1));
-            std::thread::Builder::new().name(thread.to_owned()).spawn(move || panics(call)).unwrap().join().unwrap()
+            let call = move || {
+                metrics::with_local_recorder(&recorder, || metrics::counter!(name).increment(1))
+            };
+            std::thread::Builder::new()
+                .name(thread.to_owned())
+                .spawn(move || panics(call))
+                .unwrap()
+                .join()
+                .unwrap()
         };
         assert!(!planted.look() && !call("keylane-poll-g", "keylane_rebalances_total"));
         for (place, thread, name) in [
@@ -259,8 +288,17 @@ mod tests {
         };
         assert!(panics(line) && !panics(line));
         assert!(went_off(&path).exists());
-        let noted: Vec<Note> = read(&path).unwrap().into_iter().map(|line| line.what).collect();
-        let expected = [Planted::Poll, Planted::Callback, Planted::Owner, Planted::Assignment];
+        let noted: Vec<Note> = read(&path)
+            .unwrap()
+            .into_iter()
+            .map(|line| line.what)
+            .collect();
+        let expected = [
+            Planted::Poll,
+            Planted::Callback,
+            Planted::Owner,
+            Planted::Assignment,
+        ];
         assert_eq!(noted, expected.map(|place| Note::Planted { place }));
     }
 }

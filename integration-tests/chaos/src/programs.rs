@@ -1,4 +1,5 @@
-//! The programs that members run: that of this version, and that of a version before it, built from its commit.
+//! The programs that members run: that of this version, and that of a version before it, built from
+//! its commit.
 
 use std::{
     fs,
@@ -38,10 +39,17 @@ impl Programs {
     pub fn of_this_version() -> io::Result<Self> {
         let here = std::env::current_exe()?;
         // A test's program lies one directory deeper than the programs.
-        let found =
-            here.ancestors().skip(1).take(2).map(|directory| directory.join(MEMBER)).find(|path| path.is_file());
+        let found = here
+            .ancestors()
+            .skip(1)
+            .take(2)
+            .map(|directory| directory.join(MEMBER))
+            .find(|path| path.is_file());
         let this = found.ok_or_else(|| {
-            io::Error::other(format!("there is no {MEMBER} beside {}: build the whole package", here.display()))
+            io::Error::other(format!(
+                "there is no {MEMBER} beside {}: build the whole package",
+                here.display()
+            ))
         })?;
         Ok(Self { this, before: None })
     }
@@ -53,25 +61,38 @@ impl Programs {
     pub fn build(before: &Commit) -> io::Result<Self> {
         let workspace = workspace();
         let place = Place::of_this_program()?;
-        let kept = place.target.join("upgrade").join(format!("{}-{}", &before.hash, place.profile));
+        let kept = place
+            .target
+            .join("upgrade")
+            .join(format!("{}-{}", &before.hash, place.profile));
         let program = kept.join(MEMBER);
         if !program.is_file() {
             let source = kept.join("source");
             fs::create_dir_all(&source)?;
             unpack(&workspace, before, &source)?;
-            // With a target directory of its own. In a shared one cargo tells packages apart by where they lie in their
-            // workspace, and whether they changed by the files' times: it would take this version's for those of that commit.
-            let own = Place { target: kept.join("target"), profile: place.profile.clone() };
+            // With a target directory of its own. In a shared one cargo tells packages apart by
+            // where they lie in their workspace, and whether they changed by the files' times: it
+            // would take this version's for those of that commit.
+            let own = Place {
+                target: kept.join("target"),
+                profile: place.profile.clone(),
+            };
             own.build(&source)?;
             fs::copy(own.member(), &program)?;
             fs::remove_dir_all(&source)?;
             fs::remove_dir_all(&own.target)?;
         }
         place.build(&workspace)?;
-        let this = place.target.join("upgrade").join(format!("this-{}", place.profile));
+        let this = place
+            .target
+            .join("upgrade")
+            .join(format!("this-{}", place.profile));
         fs::create_dir_all(&this)?;
         fs::copy(place.member(), this.join(MEMBER))?;
-        Ok(Self { this: this.join(MEMBER), before: Some(program) })
+        Ok(Self {
+            this: this.join(MEMBER),
+            before: Some(program),
+        })
     }
 
     /// The program of that version; this version's where there is no other.
@@ -105,22 +126,39 @@ impl Commit {
     /// When there is none.
     pub fn find(revision: &str) -> io::Result<Self> {
         let commit = format!("{revision}^{{commit}}");
-        let arguments = ["rev-parse", "--verify", "--quiet", "--end-of-options", &commit];
-        let output = Command::new("git").current_dir(workspace()).args(arguments).output()?;
+        let arguments = [
+            "rev-parse",
+            "--verify",
+            "--quiet",
+            "--end-of-options",
+            &commit,
+        ];
+        let output = Command::new("git")
+            .current_dir(workspace())
+            .args(arguments)
+            .output()?;
         let hash = String::from_utf8_lossy(&output.stdout).trim().to_owned();
         if !output.status.success() || hash.is_empty() {
-            return Err(io::Error::other(format!("{revision} is no commit of this repository")));
+            return Err(io::Error::other(format!(
+                "{revision} is no commit of this repository"
+            )));
         }
         Ok(Self { hash })
     }
 }
 
-/// How this version is called: its tag or commit, and where the files differ from it a number that stands for how.
+/// How this version is called: its tag or commit, and where the files differ from it a number that
+/// stands for how.
 ///
 /// # Errors
 /// When git cannot be run.
 pub fn name_of_this() -> io::Result<String> {
-    let git = |arguments: &[&str]| Command::new("git").current_dir(workspace()).args(arguments).output();
+    let git = |arguments: &[&str]| {
+        Command::new("git")
+            .current_dir(workspace())
+            .args(arguments)
+            .output()
+    };
     let name = git(&["describe", "--always", "--tags", "--dirty", "--abbrev=12"])?;
     let name = String::from_utf8_lossy(&name.stdout).trim().to_owned();
     if !name.ends_with("-dirty") {
@@ -140,11 +178,21 @@ struct Place {
 impl Place {
     fn of_this_program() -> io::Result<Self> {
         let here = std::env::current_exe()?;
-        let directory = here.parent().filter(|directory| !directory.ends_with("deps"));
-        let profile = directory.and_then(Path::file_name).and_then(|name| name.to_str());
+        let directory = here
+            .parent()
+            .filter(|directory| !directory.ends_with("deps"));
+        let profile = directory
+            .and_then(Path::file_name)
+            .and_then(|name| name.to_str());
         match (directory.and_then(Path::parent), profile) {
-            (Some(target), Some(profile)) => Ok(Self { target: target.to_owned(), profile: profile.to_owned() }),
-            _ => Err(io::Error::other(format!("{} does not lie in a target directory", here.display()))),
+            (Some(target), Some(profile)) => Ok(Self {
+                target: target.to_owned(),
+                profile: profile.to_owned(),
+            }),
+            _ => Err(io::Error::other(format!(
+                "{} does not lie in a target directory",
+                here.display()
+            ))),
         }
     }
 
@@ -153,10 +201,23 @@ impl Place {
     }
 
     fn build(&self, workspace: &Path) -> io::Result<()> {
-        let profile = if self.profile == "debug" { "dev" } else { &self.profile };
+        let profile = if self.profile == "debug" {
+            "dev"
+        } else {
+            &self.profile
+        };
         let mut build = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
-        build.current_dir(workspace).args(["build", "--locked", "-p", "keylane-chaos", "--bin", MEMBER]);
-        build.args(["--profile", profile, "--target-dir"]).arg(&self.target);
+        build.current_dir(workspace).args([
+            "build",
+            "--locked",
+            "-p",
+            "keylane-chaos",
+            "--bin",
+            MEMBER,
+        ]);
+        build
+            .args(["--profile", profile, "--target-dir"])
+            .arg(&self.target);
         succeeds(&mut build)
     }
 }
@@ -169,7 +230,11 @@ fn workspace() -> PathBuf {
 fn unpack(workspace: &Path, commit: &Commit, into: &Path) -> io::Result<()> {
     let tar = into.with_extension("tar");
     let mut archive = Command::new("git");
-    archive.current_dir(workspace).args(["archive", "--format=tar", "--output"]).arg(&tar).arg(&commit.hash);
+    archive
+        .current_dir(workspace)
+        .args(["archive", "--format=tar", "--output"])
+        .arg(&tar)
+        .arg(&commit.hash);
     succeeds(&mut archive)?;
     succeeds(Command::new("tar").arg("-xf").arg(&tar).arg("-C").arg(into))?;
     fs::remove_file(tar)
@@ -177,5 +242,9 @@ fn unpack(workspace: &Path, commit: &Commit, into: &Path) -> io::Result<()> {
 
 fn succeeds(command: &mut Command) -> io::Result<()> {
     let status = command.stdin(Stdio::null()).status()?;
-    if status.success() { Ok(()) } else { Err(io::Error::other(format!("{command:?}: {status}"))) }
+    if status.success() {
+        Ok(())
+    } else {
+        Err(io::Error::other(format!("{command:?}: {status}")))
+    }
 }

@@ -1,4 +1,5 @@
-//! The lines of a campaign in one file, so that a campaign that was interrupted goes on where it was.
+//! The lines of a campaign in one file, so that a campaign that was interrupted goes on where it
+//! was.
 
 use std::{
     collections::HashMap,
@@ -29,12 +30,17 @@ pub struct Results {
 }
 
 impl Results {
-    /// Reads what the file says of this run. A last line that was not finished is taken out: its program was ended.
+    /// Reads what the file says of this run. A last line that was not finished is taken out: its
+    /// program was ended.
     ///
     /// # Errors
     /// When the file cannot be read, or a line is not JSON.
     pub fn open(path: &Path, run: Run<'_>) -> io::Result<Self> {
-        let mut text = if path.exists() { fs::read_to_string(path)? } else { String::new() };
+        let mut text = if path.exists() {
+            fs::read_to_string(path)?
+        } else {
+            String::new()
+        };
         let whole = text.rfind('\n').map_or(0, |end| end + 1);
         if whole < text.len() {
             text.truncate(whole);
@@ -44,12 +50,16 @@ impl Results {
         for line in text.lines().filter(|line| !line.trim().is_empty()) {
             let line: Value = serde_json::from_str(line)?;
             if run.is_of(&line)
-                && let (Some(seed), Some(violations)) = (line["seed"].as_u64(), line["violations"].as_array())
+                && let (Some(seed), Some(violations)) =
+                    (line["seed"].as_u64(), line["violations"].as_array())
             {
                 tried.insert(seed, violations.is_empty());
             }
         }
-        Ok(Self { path: path.to_owned(), tried })
+        Ok(Self {
+            path: path.to_owned(),
+            tried,
+        })
     }
 
     /// Whether the seed was tried already, and without a violation.
@@ -69,7 +79,9 @@ impl Results {
 
 impl Run<'_> {
     fn is_of(&self, line: &Value) -> bool {
-        line["protocol"] == *self.protocol && line["version"] == self.version && line["options"] == self.options
+        line["protocol"] == *self.protocol
+            && line["version"] == self.version
+            && line["options"] == self.options
     }
 }
 
@@ -83,7 +95,11 @@ mod tests {
     fn a_seed_is_left_out_where_it_has_a_line_of_the_same_protocol_version_and_options() {
         let path = tempfile::NamedTempFile::new().unwrap().into_temp_path();
         let (protocol, other) = (json!("classic"), json!("consumer"));
-        let run = Run { protocol: &protocol, version: "abc", options: "minutes=1" };
+        let run = Run {
+            protocol: &protocol,
+            version: "abc",
+            options: "minutes=1",
+        };
         let empty = Results::open(&path, run).unwrap();
         assert_eq!(empty.of(1), None);
         let line = |seed: u64| json!({"seed": seed, "protocol": "classic", "version": "abc", "options": "minutes=1"});
@@ -97,10 +113,40 @@ mod tests {
             empty.add(&line).unwrap();
         }
         let of = |run, seed| Results::open(&path, run).unwrap().of(seed);
-        assert_eq!([of(run, 1), of(run, 2), of(run, 3), of(run, 4)], [Some(true), Some(false), None, None]);
-        assert_eq!(of(Run { protocol: &other, ..run }, 1), None);
-        assert_eq!(of(Run { version: "abd", ..run }, 1), None);
-        assert_eq!(of(Run { options: "minutes=2", ..run }, 1), None);
+        assert_eq!(
+            [of(run, 1), of(run, 2), of(run, 3), of(run, 4)],
+            [Some(true), Some(false), None, None]
+        );
+        assert_eq!(
+            of(
+                Run {
+                    protocol: &other,
+                    ..run
+                },
+                1
+            ),
+            None
+        );
+        assert_eq!(
+            of(
+                Run {
+                    version: "abd",
+                    ..run
+                },
+                1
+            ),
+            None
+        );
+        assert_eq!(
+            of(
+                Run {
+                    options: "minutes=2",
+                    ..run
+                },
+                1
+            ),
+            None
+        );
     }
 
     #[test]
@@ -108,8 +154,19 @@ mod tests {
         let path = tempfile::NamedTempFile::new().unwrap().into_temp_path();
         std::fs::write(&path, "{\"seed\":1}\n{\"seed\":2,\"pro").unwrap();
         let protocol = json!("classic");
-        let results = Results::open(&path, Run { protocol: &protocol, version: "abc", options: "" }).unwrap();
+        let results = Results::open(
+            &path,
+            Run {
+                protocol: &protocol,
+                version: "abc",
+                options: "",
+            },
+        )
+        .unwrap();
         results.add(&json!({"seed": 3})).unwrap();
-        assert_eq!(std::fs::read_to_string(&path).unwrap(), "{\"seed\":1}\n{\"seed\":3}\n");
+        assert_eq!(
+            std::fs::read_to_string(&path).unwrap(),
+            "{\"seed\":1}\n{\"seed\":3}\n"
+        );
     }
 }

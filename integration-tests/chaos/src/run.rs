@@ -31,8 +31,8 @@ use crate::{
     settings::{Common, Topics},
 };
 
-/// When a member of the classic protocol that is not heard of is out. The brokers of the harness give those of the other one
-/// 5 s.
+/// When a member of the classic protocol that is not heard of is out. The brokers of the harness
+/// give those of the other one 5 s.
 const SESSION_TIMEOUT_MS: u64 = 6_000;
 /// Shorter than the longest work times ten, longer than any by far on an idle machine.
 const ATTEMPT_TIMEOUT_MS: u64 = 2_000;
@@ -42,7 +42,8 @@ const GOOD_RECORDS_EVERY: Duration = Duration::from_secs(6);
 const GOOD_RECORDS_FROM: u64 = 1_000_000_000;
 /// Members of the second group.
 const SECOND_MEMBERS: usize = 2;
-/// When the members are started again meanwhile: a record that was parked is tried again in a new epoch only.
+/// When the members are started again meanwhile: a record that was parked is tried again in a new
+/// epoch only.
 const PARKED_PATIENCE: Duration = Duration::from_secs(50);
 const LOOK: Duration = Duration::from_millis(250);
 
@@ -65,7 +66,8 @@ pub enum RunError {
 
 /// The schedule that `options` ask for, with so many brokers to break.
 pub fn schedule(options: &Options, seed: u64, nodes: usize) -> Schedule {
-    Schedule::new(seed, &scene(options, nodes)).with_least_drain_timeout(options.least_drain_timeout_ms)
+    Schedule::new(seed, &scene(options, nodes))
+        .with_least_drain_timeout(options.least_drain_timeout_ms)
 }
 
 fn scene(options: &Options, nodes: usize) -> Scene {
@@ -84,16 +86,30 @@ fn scene(options: &Options, nodes: usize) -> Scene {
 ///
 /// # Errors
 /// When it comes to no end that could be checked.
-pub async fn run(kafka: &Kafka, options: &Options, seed: u64, directory: &Path) -> Result<(), RunError> {
+pub async fn run(
+    kafka: &Kafka,
+    options: &Options,
+    seed: u64,
+    directory: &Path,
+) -> Result<(), RunError> {
     let schedule = schedule(options, seed, kafka.own_nodes());
-    carry_out(kafka, options, schedule, (Programs::of_this_version()?, Version::This), directory).await
+    carry_out(
+        kafka,
+        options,
+        schedule,
+        (Programs::of_this_version()?, Version::This),
+        directory,
+    )
+    .await
 }
 
-/// Rolls a group from the version before to this one and back, under load, and leaves journals and evidence in `directory`. With
-/// `kills`, members of either version are killed while both are there.
+/// Rolls a group from the version before to this one and back, under load, and leaves journals and
+/// evidence in `directory`. With `kills`, members of either version are killed while both are
+/// there.
 ///
 /// # Errors
-/// When it comes to no end that could be checked, or a version does not work in the group of the other.
+/// When it comes to no end that could be checked, or a version does not work in the group of the
+/// other.
 pub async fn upgrade(
     kafka: &Kafka,
     options: &Options,
@@ -102,7 +118,14 @@ pub async fn upgrade(
     directory: &Path,
 ) -> Result<(), RunError> {
     let schedule = Schedule::upgrade(seed, &scene(options, 0), kills);
-    carry_out(kafka, options, schedule, (programs, Version::Before), directory).await
+    carry_out(
+        kafka,
+        options,
+        schedule,
+        (programs, Version::Before),
+        directory,
+    )
+    .await
 }
 
 async fn carry_out(
@@ -114,7 +137,10 @@ async fn carry_out(
 ) -> Result<(), RunError> {
     let seed = schedule.seed;
     fs::create_dir_all(directory)?;
-    fs::write(directory.join(SCHEDULE), serde_json::to_string_pretty(&schedule).map_err(std::io::Error::other)?)?;
+    fs::write(
+        directory.join(SCHEDULE),
+        serde_json::to_string_pretty(&schedule).map_err(std::io::Error::other)?,
+    )?;
     let deeds = Arc::new(Journal::open(&directory.join(PROGRAM))?);
     let downstream = Downstream::of(directory);
     downstream.set(None)?;
@@ -145,19 +171,39 @@ async fn carry_out(
             downstream: downstream.clone(),
         };
         let group = Group::start(crew, programs.clone(), deeds.clone());
-        Ok(Side { common: common.clone(), directory: directory.to_owned(), group })
+        Ok(Side {
+            common: common.clone(),
+            directory: directory.to_owned(),
+            group,
+        })
     };
     let mut sides = vec![start(&common, directory, (options.members, "m"))?];
     if schedule.second_group {
         let common = common.of_second_group();
         create(kafka, &common.topics.dead, shape).await?;
-        sides.push(start(&common, &evidence::second(directory), (SECOND_MEMBERS, "s"))?);
+        sides.push(start(
+            &common,
+            &evidence::second(directory),
+            (SECOND_MEMBERS, "s"),
+        )?);
     }
-    let cuts = schedule.brokers.iter().any(|timed| matches!(timed.blow, BrokerBlow::CutLog { .. }));
+    let cuts = schedule
+        .brokers
+        .iter()
+        .any(|timed| matches!(timed.blow, BrokerBlow::CutLog { .. }));
     let cut = match cuts {
         true => {
             let programs = programs.0.clone();
-            Some(CutLog::start(kafka, &common, &schedule, programs, (directory, deeds.clone())).await?)
+            Some(
+                CutLog::start(
+                    kafka,
+                    &common,
+                    &schedule,
+                    programs,
+                    (directory, deeds.clone()),
+                )
+                .await?,
+            )
         }
         false => None,
     };
@@ -173,7 +219,9 @@ async fn carry_out(
     let (stop, mut samplers) = (AtomicBool::new(false), Vec::new());
     for side in &sides {
         let mut sampler = Sampler::default();
-        sampler.first_commit(kafka, &side.common.group, &common.topics).await?;
+        sampler
+            .first_commit(kafka, &side.common.group, &common.topics)
+            .await?;
         samplers.push(sampler);
     }
     let second = sides.get(1).map(|side| (&side.group, &side.common));
@@ -206,10 +254,17 @@ async fn carry_out(
             None => None,
         };
         deeds.note(Deed::LoadStopped);
-        eprintln!("{:>7} ms: healed; waiting for the group", began.elapsed().as_millis());
+        eprintln!(
+            "{:>7} ms: healed; waiting for the group",
+            began.elapsed().as_millis()
+        );
         conductor.await_replicas().await;
         conductor.mend_topics().await?;
-        let quiet = until_quiet(&conductor, Duration::from_secs(options.quiet_deadline_seconds)).await;
+        let quiet = until_quiet(
+            &conductor,
+            Duration::from_secs(options.quiet_deadline_seconds),
+        )
+        .await;
         let gone = conductor.end_members().await;
         stop.store(true, Ordering::SeqCst);
         let saved = struck.and(beside).and(away).and(saved)?;
@@ -221,8 +276,10 @@ async fn carry_out(
     let watched = samplers.iter_mut().zip(&sides).map(|(sampler, side)| {
         let (group, topics, stop) = (&side.common.group, &common.topics, &stop);
         async move {
-            let ((), rebalances) =
-                tokio::join!(sampler.watch(kafka, group, topics, stop), rebalances::watch(kafka, group, stop));
+            let ((), rebalances) = tokio::join!(
+                sampler.watch(kafka, group, topics, stop),
+                rebalances::watch(kafka, group, stop)
+            );
             rebalances
         }
     });
@@ -244,24 +301,32 @@ async fn carry_out(
     let mut saved = Some(saved);
     for ((side, mut sampler), rebalances) in sides.iter().zip(samplers).zip(rebalances) {
         for source in [Source::Origin, Source::Retry] {
-            sampler.look(kafka, &side.common.group, &common.topics, source).await?;
+            sampler
+                .look(kafka, &side.common.group, &common.topics, source)
+                .await?;
         }
         // Only the first one's topic is ever deleted.
         let mut dead_letters = saved.take().unwrap_or_default();
         dead_letters.extend(read_written(kafka, &side.common.topics.dead).await?);
-        let (retries, foreign): (Vec<_>, Vec<_>) =
-            retried.iter().cloned().partition(|retry| retry.group == side.common.group);
+        let (retries, foreign): (Vec<_>, Vec<_>) = retried
+            .iter()
+            .cloned()
+            .partition(|retry| retry.group == side.common.group);
         let evidence = Evidence {
             produced: produced.clone(),
             acknowledged: written.acknowledged.clone(),
             refused: written.refused,
             retries,
-            foreign_retries: foreign.into_iter().map(|retry| (retry.partition, retry.offset)).collect(),
+            foreign_retries: foreign
+                .into_iter()
+                .map(|retry| (retry.partition, retry.offset))
+                .collect(),
             dead_letters,
             samples: sampler.samples,
             rebalances,
             unreadable: sampler.unreadable,
-            quiet_after_ms: quiet_after.map(|took| u64::try_from(took.as_millis()).unwrap_or(u64::MAX)),
+            quiet_after_ms: quiet_after
+                .map(|took| u64::try_from(took.as_millis()).unwrap_or(u64::MAX)),
             final_restart,
             members_failed: side.group.failed(),
             commit_grace_ms: options.commit_grace_ms,
@@ -271,7 +336,11 @@ async fn carry_out(
         evidence.save(&side.directory)?;
     }
     // The next seed wants the brokers for itself; a topic that stays hurts nobody.
-    for topic in sides.iter().flat_map(|side| side.common.topics.all()).collect::<BTreeSet<_>>() {
+    for topic in sides
+        .iter()
+        .flat_map(|side| side.common.topics.all())
+        .collect::<BTreeSet<_>>()
+    {
         let _ = kafka.delete_topic(topic).await;
     }
     if let Some(cut) = cut {
@@ -287,7 +356,8 @@ struct Side {
     group: Group,
 }
 
-/// Waits until the group has committed all there is; also says whether it took a restart of all members.
+/// Waits until the group has committed all there is; also says whether it took a restart of all
+/// members.
 async fn until_quiet(conductor: &Conductor<'_>, deadline: Duration) -> (Option<Duration>, bool) {
     let (began, mut restarted) = (Instant::now(), false);
     let mut written = 0;
@@ -312,27 +382,55 @@ async fn until_quiet(conductor: &Conductor<'_>, deadline: Duration) -> (Option<D
     (None, restarted)
 }
 
-/// A few for every partition. Where nothing but records that fail for good is left, nothing ever succeeds, and that is an
-/// outage to keylane: it would hold them without end.
+/// A few for every partition. Where nothing but records that fail for good is left, nothing ever
+/// succeeds, and that is an outage to keylane: it would hold them without end.
 async fn write_good_records(conductor: &Conductor<'_>, burst: u32) -> Result<(), HarnessError> {
     let record = |partition: i32, number: u64| {
-        let id = GOOD_RECORDS_FROM + u64::from(burst) * 10_000 + u64::from(partition.unsigned_abs()) * 10 + number;
-        let value = Value { id, fate: Fate::Works(1) }.to_string();
-        NewRecord { partition: Some(partition), ..NewRecord::keyed(format!("good-{partition}-{number}"), value) }
+        let id = GOOD_RECORDS_FROM
+            + u64::from(burst) * 10_000
+            + u64::from(partition.unsigned_abs()) * 10
+            + number;
+        let value = Value {
+            id,
+            fate: Fate::Works(1),
+        }
+        .to_string();
+        NewRecord {
+            partition: Some(partition),
+            ..NewRecord::keyed(format!("good-{partition}-{number}"), value)
+        }
     };
-    let records = (0..conductor.shape.0).flat_map(|partition| (0..3).map(move |number| record(partition, number)));
-    conductor.kafka.produce(&conductor.common.topics.origin, records.collect()).await.map(drop)
+    let records = (0..conductor.shape.0)
+        .flat_map(|partition| (0..3).map(move |number| record(partition, number)));
+    conductor
+        .kafka
+        .produce(&conductor.common.topics.origin, records.collect())
+        .await
+        .map(drop)
 }
 
-/// Whether the commits have reached the ends of the logs. The origin topic is looked at first, and once more at the end: what
-/// it sends to the retry topic is there before it is committed here.
+/// Whether the commits have reached the ends of the logs. The origin topic is looked at first, and
+/// once more at the end: what it sends to the retry topic is there before it is committed here.
 async fn is_quiet(conductor: &Conductor<'_>) -> Result<bool, HarnessError> {
-    let Conductor { kafka, common, second, cut, .. } = conductor;
+    let Conductor {
+        kafka,
+        common,
+        second,
+        cut,
+        ..
+    } = conductor;
     for topic in [&common.topics.origin, &common.topics.retry] {
-        for group in [&common.group].into_iter().chain(second.map(|(_, common)| &common.group)) {
+        for group in [&common.group]
+            .into_iter()
+            .chain(second.map(|(_, common)| &common.group))
+        {
             let committed = kafka.committed(group, topic).await?;
             let ends = kafka.end_offsets(topic).await?;
-            if committed.iter().zip(&ends).any(|(committed, end)| committed.offset.unwrap_or(0) < *end) {
+            if committed
+                .iter()
+                .zip(&ends)
+                .any(|(committed, end)| committed.offset.unwrap_or(0) < *end)
+            {
                 return Ok(false);
             }
         }

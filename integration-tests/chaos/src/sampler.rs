@@ -34,7 +34,8 @@ pub struct Sampler {
 }
 
 impl Sampler {
-    /// Looks until `stop`. What the brokers do not answer is left out: some of them are down now and then.
+    /// Looks until `stop`. What the brokers do not answer is left out: some of them are down now
+    /// and then.
     pub async fn watch(&mut self, kafka: &Kafka, group: &str, topics: &Topics, stop: &AtomicBool) {
         while !stop.load(Ordering::SeqCst) {
             for source in [Source::Origin, Source::Retry] {
@@ -48,7 +49,12 @@ impl Sampler {
     ///
     /// # Errors
     /// When that does not come within a minute.
-    pub async fn first_commit(&mut self, kafka: &Kafka, group: &str, topics: &Topics) -> Result<(), HarnessError> {
+    pub async fn first_commit(
+        &mut self,
+        kafka: &Kafka,
+        group: &str,
+        topics: &Topics,
+    ) -> Result<(), HarnessError> {
         let began = Instant::now();
         loop {
             let looked = self.look(kafka, group, topics, Source::Origin).await;
@@ -87,17 +93,28 @@ impl Sampler {
         for committed in committed {
             match Claim::of(topic, &committed) {
                 Ok(claim) => {
-                    let ahead: Vec<_> =
-                        claim.ahead.ranges().map(|range| (range.first.get(), range.last.get())).collect();
+                    let ahead: Vec<_> = claim
+                        .ahead
+                        .ranges()
+                        .map(|range| (range.first.get(), range.last.get()))
+                        .collect();
                     let seen = (claim.position, ahead);
                     let key = (source, claim.partition);
                     if self.last.get(&key) != Some(&seen) {
                         let (position, ahead) = seen.clone();
-                        self.samples.push(Sample { at, source, partition: claim.partition, position, ahead });
+                        self.samples.push(Sample {
+                            at,
+                            source,
+                            partition: claim.partition,
+                            position,
+                            ahead,
+                        });
                         self.last.insert(key, seen);
                     }
                 }
-                Err(error) => self.unreadable.push(format!("{topic}: {committed:?}: {error}")),
+                Err(error) => self
+                    .unreadable
+                    .push(format!("{topic}: {committed:?}: {error}")),
             }
         }
         Ok(())

@@ -16,8 +16,8 @@ use crate::{
 const QUIET_START_MS: u64 = 2_000;
 /// The last blow is felt while there is still load.
 const LAST_BLOW_MS: u64 = 8_000;
-/// The kinds of a record's end beside success are in the values; those that end the process are counted here, and rare: each
-/// takes a session time-out for each start.
+/// The kinds of a record's end beside success are in the values; those that end the process are
+/// counted here, and rare: each takes a session time-out for each start.
 const ABORTS_PER_MINUTE: f64 = 0.7;
 
 /// What the processors wait for is there again so long before the last record.
@@ -216,20 +216,30 @@ impl Schedule {
         let tuning = tuning(rng);
         let aborts = (load_ms as f64 / 60_000.0 * ABORTS_PER_MINUTE).round() as usize;
         // Each needs its starts; one that comes late only keeps the end waiting.
-        let mut aborts_ms: Vec<u64> =
-            (0..rng.usize(0..=aborts)).map(|_| rng.u64(QUIET_START_MS..=(load_ms / 2).max(QUIET_START_MS))).collect();
+        let mut aborts_ms: Vec<u64> = (0..rng.usize(0..=aborts))
+            .map(|_| rng.u64(QUIET_START_MS..=(load_ms / 2).max(QUIET_START_MS)))
+            .collect();
         aborts_ms.sort_unstable();
         let members = blows(rng, load_ms, 2_000..7_000, |rng| member_blow(rng, scene));
-        let mut brokers = blows(rng, load_ms, 8_000..20_000, |rng| broker_blow(rng, scene, retry_topic));
+        let mut brokers = blows(rng, load_ms, 8_000..20_000, |rng| {
+            broker_blow(rng, scene, retry_topic)
+        });
         // Streams of their own: what they are is drawn later than what a seed has always been.
         let rng = &mut Rng::with_seed(seed ^ 0x0007_a6e0);
         let retry_time_ms = one_of(rng, &[None, Some(2_000), Some(10_000), Some(10_000)]);
         let second_group = scene.may_have_second && rng.bool();
         let outages = outages(rng, load_ms, retry_time_ms.is_some());
-        let beside = blows(rng, load_ms, 5_000..14_000, |rng| side_blow(rng, second_group));
+        let beside = blows(rng, load_ms, 5_000..14_000, |rng| {
+            side_blow(rng, second_group)
+        });
         if scene.may_cut && scene.nodes > 2 && load_ms >= SHORTEST_WITH_A_CUT_MS {
             let at_ms = rng.u64(QUIET_START_MS..load_ms / 3);
-            brokers.push(Timed { at_ms, blow: BrokerBlow::CutLog { running: rng.bool() } });
+            brokers.push(Timed {
+                at_ms,
+                blow: BrokerBlow::CutLog {
+                    running: rng.bool(),
+                },
+            });
             brokers.sort_by_key(|timed| timed.at_ms);
         }
         Self {
@@ -248,12 +258,17 @@ impl Schedule {
         }
     }
 
-    /// A group that is rolled from the version before to this one and back, with nothing else broken: each attempt may finish, so
-    /// nothing may come twice; or, with `kills`, members of either version are killed while both are there. Failures go
-    /// through the retry topic, so that each version reads what the other has written there. The rest is as the seed has it.
+    /// A group that is rolled from the version before to this one and back, with nothing else
+    /// broken: each attempt may finish, so nothing may come twice; or, with `kills`, members of
+    /// either version are killed while both are there. Failures go through the retry topic, so that
+    /// each version reads what the other has written there. The rest is as the seed has it.
     pub fn upgrade(seed: u64, scene: &Scene, kills: bool) -> Self {
-        let rolls = [Version::This, Version::Before].map(|version| MemberBlow::Roll { version, kills });
-        let timed = |blow| Timed { at_ms: QUIET_START_MS, blow };
+        let rolls =
+            [Version::This, Version::Before].map(|version| MemberBlow::Roll { version, kills });
+        let timed = |blow| Timed {
+            at_ms: QUIET_START_MS,
+            blow,
+        };
         Self {
             seed,
             members: rolls.into_iter().map(timed).collect(),
@@ -268,13 +283,17 @@ impl Schedule {
         }
     }
 
-    /// The same with drain time-outs that are nowhere shorter than this. Not drawn differently: a seed stays what it is.
+    /// The same with drain time-outs that are nowhere shorter than this. Not drawn differently: a
+    /// seed stays what it is.
     #[must_use]
     pub fn with_least_drain_timeout(mut self, millis: u64) -> Self {
-        let changed = self.members.iter_mut().filter_map(|timed| match &mut timed.blow {
-            MemberBlow::Reconfigure(tuning) => Some(tuning),
-            _ => None,
-        });
+        let changed = self
+            .members
+            .iter_mut()
+            .filter_map(|timed| match &mut timed.blow {
+                MemberBlow::Reconfigure(tuning) => Some(tuning),
+                _ => None,
+            });
         for tuning in changed.chain([&mut self.tuning]) {
             tuning.drain_timeout_ms = tuning.drain_timeout_ms.max(millis);
         }
@@ -282,7 +301,8 @@ impl Schedule {
     }
 }
 
-/// Blow after blow with pauses between them. One lasts longer than its pause now and then; the next one is late then.
+/// Blow after blow with pauses between them. One lasts longer than its pause now and then; the next
+/// one is late then.
 fn blows<T>(
     rng: &mut Rng,
     load_ms: u64,
@@ -292,7 +312,10 @@ fn blows<T>(
     let mut blows = Vec::new();
     let mut at_ms = QUIET_START_MS + rng.u64(0..2_000);
     while at_ms < load_ms.saturating_sub(LAST_BLOW_MS) {
-        blows.push(Timed { at_ms, blow: blow(rng) });
+        blows.push(Timed {
+            at_ms,
+            blow: blow(rng),
+        });
         at_ms += rng.u64(pauses_ms.clone());
     }
     blows
@@ -319,9 +342,15 @@ fn outages(rng: &mut Rng, load_ms: u64, by_time: bool) -> Vec<Timed<Outage>> {
 fn side_blow(rng: &mut Rng, second_group: bool) -> SideBlow {
     let slot = rng.usize(0..8);
     if second_group && rng.u32(0..100) < 25 {
-        return SideBlow::KillSecond { slot, away_ms: rng.u64(100..4_000) };
+        return SideBlow::KillSecond {
+            slot,
+            away_ms: rng.u64(100..4_000),
+        };
     }
-    SideBlow::Panic { slot, planted: one_of(rng, &Planted::ALL) }
+    SideBlow::Panic {
+        slot,
+        planted: one_of(rng, &Planted::ALL),
+    }
 }
 
 fn tuning(rng: &mut Rng) -> Tuning {
@@ -347,10 +376,20 @@ fn member_blow(rng: &mut Rng, scene: &Scene) -> MemberBlow {
         15..27 => MemberBlow::Reconfigure(tuning(rng)),
         27..52 => MemberBlow::Kill { slot, away_ms },
         52..58 => MemberBlow::KillTwo { slot, away_ms },
-        58..68 => MemberBlow::Pause { slot, pause_ms: scene.session_timeout_ms + rng.u64(1_000..6_000) },
-        68..75 => MemberBlow::Pause { slot, pause_ms: rng.u64(300..scene.session_timeout_ms / 2) },
-        75..88 => MemberBlow::Join { members: rng.usize(1..4) },
-        _ => MemberBlow::Leave { members: rng.usize(1..4) },
+        58..68 => MemberBlow::Pause {
+            slot,
+            pause_ms: scene.session_timeout_ms + rng.u64(1_000..6_000),
+        },
+        68..75 => MemberBlow::Pause {
+            slot,
+            pause_ms: rng.u64(300..scene.session_timeout_ms / 2),
+        },
+        75..88 => MemberBlow::Join {
+            members: rng.usize(1..4),
+        },
+        _ => MemberBlow::Leave {
+            members: rng.usize(1..4),
+        },
     }
 }
 
@@ -361,11 +400,16 @@ fn broker_blow(rng: &mut Rng, scene: &Scene, retry_topic: bool) -> BrokerBlow {
     match rng.u32(0..kinds) {
         0..15 => BrokerBlow::DeleteDeadLetters { away_ms },
         15..25 if retry_topic => BrokerBlow::RefuseRetries { away_ms },
-        15..45 => BrokerBlow::MoveLeaders { by: rng.usize(1..3) },
+        15..45 => BrokerBlow::MoveLeaders {
+            by: rng.usize(1..3),
+        },
         45..50 => BrokerBlow::KillCoordinator { away_ms },
         50..75 => BrokerBlow::Kill { node, away_ms },
         75..88 => BrokerBlow::Stop { node, away_ms },
-        _ => BrokerBlow::Freeze { node, away_ms: away_ms.min(5_000) },
+        _ => BrokerBlow::Freeze {
+            node,
+            away_ms: away_ms.min(5_000),
+        },
     }
 }
 
@@ -409,18 +453,30 @@ mod tests {
             let all_the_same = |schedule: Schedule| schedule.with_least_drain_timeout(u64::MAX);
             assert_eq!(all_the_same(patient), all_the_same(schedule));
         }
-        assert_eq!((drawn, longer), ([100, 3_000, 5_000].into(), [1_000, 3_000, 5_000].into()));
+        assert_eq!(
+            (drawn, longer),
+            ([100, 3_000, 5_000].into(), [1_000, 3_000, 5_000].into())
+        );
     }
 
     #[test]
     fn an_upgrade_goes_there_and_back_and_breaks_nothing_else() {
         for seed in 0..50 {
             let schedule = Schedule::upgrade(seed, &SCENE, seed % 2 == 0);
-            let blows: Vec<_> = schedule.members.iter().map(|timed| timed.blow.clone()).collect();
-            let roll = |version| MemberBlow::Roll { version, kills: seed % 2 == 0 };
+            let blows: Vec<_> = schedule
+                .members
+                .iter()
+                .map(|timed| timed.blow.clone())
+                .collect();
+            let roll = |version| MemberBlow::Roll {
+                version,
+                kills: seed % 2 == 0,
+            };
             assert_eq!(blows, [roll(Version::This), roll(Version::Before)]);
             assert!(schedule.brokers.is_empty() && schedule.aborts_ms.is_empty());
-            assert!(schedule.outages.is_empty() && schedule.beside.is_empty() && !schedule.second_group);
+            assert!(
+                schedule.outages.is_empty() && schedule.beside.is_empty() && !schedule.second_group
+            );
             assert!(schedule.retry_topic && schedule.tuning.drain_timeout_ms >= 8_000);
         }
     }
@@ -439,7 +495,11 @@ mod tests {
                 kinds.insert(format!("{:?} {:?}", blow.whose, blow.failing));
             }
             // Else records could be held for as long as they may be, and given up within an outage.
-            let sum: u64 = schedule.outages.iter().map(|timed| timed.blow.lasts_ms).sum();
+            let sum: u64 = schedule
+                .outages
+                .iter()
+                .map(|timed| timed.blow.lasts_ms)
+                .sum();
             assert!(sum < 30_000, "{sum}");
         }
         assert_eq!(kinds.len(), 6);
@@ -449,20 +509,34 @@ mod tests {
     fn there_is_one_cut_and_no_second_group_where_that_is_not_wanted() {
         for seed in 0..50 {
             let cuts = |schedule: &Schedule| {
-                schedule.brokers.iter().filter(|timed| matches!(timed.blow, BrokerBlow::CutLog { .. })).count()
+                schedule
+                    .brokers
+                    .iter()
+                    .filter(|timed| matches!(timed.blow, BrokerBlow::CutLog { .. }))
+                    .count()
             };
             assert_eq!(cuts(&Schedule::new(seed, &SCENE)), 1);
-            let plain = Schedule::new(seed, &Scene { may_have_second: false, may_cut: false, ..SCENE });
+            let plain = Schedule::new(
+                seed,
+                &Scene {
+                    may_have_second: false,
+                    may_cut: false,
+                    ..SCENE
+                },
+            );
             assert_eq!((cuts(&plain), plain.second_group), (0, false));
             assert_eq!(plain.members, Schedule::new(seed, &SCENE).members);
         }
     }
 
     fn drain_timeouts(schedule: &Schedule) -> Vec<u64> {
-        let changed = schedule.members.iter().filter_map(|timed| match &timed.blow {
-            MemberBlow::Reconfigure(tuning) => Some(tuning.drain_timeout_ms),
-            _ => None,
-        });
+        let changed = schedule
+            .members
+            .iter()
+            .filter_map(|timed| match &timed.blow {
+                MemberBlow::Reconfigure(tuning) => Some(tuning.drain_timeout_ms),
+                _ => None,
+            });
         changed.chain([schedule.tuning.drain_timeout_ms]).collect()
     }
 

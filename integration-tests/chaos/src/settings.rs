@@ -4,7 +4,8 @@ use std::{path::PathBuf, time::Duration};
 
 use clap::ValueEnum;
 use keylane::{
-    Backoff, DeadLetter, Exhausted, FailureReason, Limits, Outage, Retry, Subscription, SubscriptionBuilder,
+    Backoff, DeadLetter, Exhausted, FailureReason, Limits, Outage, Retry, Subscription,
+    SubscriptionBuilder,
 };
 use serde::{Deserialize, Serialize};
 
@@ -12,7 +13,8 @@ use serde::{Deserialize, Serialize};
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ValueEnum)]
 #[serde(rename_all = "snake_case")]
 pub enum Protocol {
-    /// The classic protocol with an eager assignor: every rebalance takes everything from everybody.
+    /// The classic protocol with an eager assignor: every rebalance takes everything from
+    /// everybody.
     Classic,
     /// The classic protocol, cooperative-sticky: keylane's default.
     Cooperative,
@@ -34,7 +36,11 @@ pub struct Topics {
 impl Topics {
     /// The three topics around the first one's name.
     pub fn named(origin: String) -> Self {
-        Self { retry: format!("{origin}-retry"), dead: format!("{origin}-dead"), origin }
+        Self {
+            retry: format!("{origin}-retry"),
+            dead: format!("{origin}-dead"),
+            origin,
+        }
     }
 
     /// All three.
@@ -58,7 +64,8 @@ pub struct Common {
     pub session_timeout_ms: u64,
     /// Whether failures go to the retry topic before they are dead letters.
     pub retry_topic: bool,
-    /// Whether members keep their place in the group while they are started again (`group.instance.id`).
+    /// Whether members keep their place in the group while they are started again
+    /// (`group.instance.id`).
     pub static_members: bool,
     /// When an attempt is cut off.
     pub attempt_timeout_ms: u64,
@@ -71,8 +78,15 @@ impl Common {
     /// Those of a second group on the same topics. It has a dead-letter topic of its own.
     #[must_use]
     pub fn of_second_group(&self) -> Self {
-        let topics = Topics { dead: format!("{}-second", self.topics.dead), ..self.topics.clone() };
-        Self { group: format!("{}-second", self.group), topics, ..self.clone() }
+        let topics = Topics {
+            dead: format!("{}-second", self.topics.dead),
+            ..self.topics.clone()
+        };
+        Self {
+            group: format!("{}-second", self.group),
+            topics,
+            ..self.clone()
+        }
     }
 }
 
@@ -110,20 +124,39 @@ pub struct Member {
 impl Member {
     /// The subscription these settings describe.
     pub fn subscription(&self) -> SubscriptionBuilder {
-        let Common { bootstrap_servers, group, topics, protocol, .. } = &self.common;
+        let Common {
+            bootstrap_servers,
+            group,
+            topics,
+            protocol,
+            ..
+        } = &self.common;
         let quick = Backoff::exponential(Duration::from_millis(50), Duration::from_millis(400));
         let slow = Backoff::exponential(Duration::from_millis(300), Duration::from_secs(2));
         let retry = match (self.common.retry_time_ms, self.common.retry_topic) {
-            (Some(time), true) => self.by_time(time).then_topic_named(&topics.retry).topic_backoff(slow),
+            (Some(time), true) => self
+                .by_time(time)
+                .then_topic_named(&topics.retry)
+                .topic_backoff(slow),
             (Some(time), false) => self.by_time(time),
-            (None, true) => Retry::in_place(1).then_topic_named(&topics.retry).topic_rounds(3).topic_backoff(slow),
+            (None, true) => Retry::in_place(1)
+                .then_topic_named(&topics.retry)
+                .topic_rounds(3)
+                .topic_backoff(slow),
             (None, false) => Retry::in_place(3),
         };
-        // Many records of a plan fail for good, and each is to have its end within the run. What is out of retries may be so
-        // because of an outage, and is left to the guard.
-        let retry = [FailureReason::Undecodable, FailureReason::Fatal, FailureReason::Panic, FailureReason::Timeout]
-            .into_iter()
-            .fold(retry, |retry, reason| retry.on(reason, Exhausted::DeadLetter));
+        // Many records of a plan fail for good, and each is to have its end within the run. What is
+        // out of retries may be so because of an outage, and is left to the guard.
+        let retry = [
+            FailureReason::Undecodable,
+            FailureReason::Fatal,
+            FailureReason::Panic,
+            FailureReason::Timeout,
+        ]
+        .into_iter()
+        .fold(retry, |retry, reason| {
+            retry.on(reason, Exhausted::DeadLetter)
+        });
         let limits = Limits::default()
             .pause_at_records(self.tuning.pause_at_records)
             .resume_at_records(self.tuning.pause_at_records * 7 / 10)
@@ -151,7 +184,10 @@ impl Member {
         };
         if *protocol != Protocol::Consumer {
             builder = builder
-                .kafka("session.timeout.ms", self.common.session_timeout_ms.to_string())
+                .kafka(
+                    "session.timeout.ms",
+                    self.common.session_timeout_ms.to_string(),
+                )
                 .kafka("heartbeat.interval.ms", "500");
         }
         if self.common.static_members {
@@ -165,8 +201,9 @@ impl Member {
     }
 }
 
-/// For how long records that are out of retries are held while others succeed: longer than the outages of a minute of trouble,
-/// and short enough for records that fail for good to have their end within the run.
+/// For how long records that are out of retries are held while others succeed: longer than the
+/// outages of a minute of trouble, and short enough for records that fail for good to have their
+/// end within the run.
 pub const PATIENCE: Duration = Duration::from_secs(30);
 
 /// Longer than an attempt that hangs: an orderly shutdown drops nothing.

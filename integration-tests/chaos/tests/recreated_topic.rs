@@ -1,6 +1,10 @@
-//! Found by the chaos program (seed 2, `consumer`): a dead letter that was acknowledged and lay nowhere.
+//! Found by the chaos program (seed 2, `consumer`): a dead letter that was acknowledged and lay
+//! nowhere.
 
-#![allow(clippy::unwrap_used, reason = "helpers of tests stop the test as the tests do")]
+#![allow(
+    clippy::unwrap_used,
+    reason = "helpers of tests stop the test as the tests do"
+)]
 
 use std::{
     collections::BTreeSet,
@@ -23,7 +27,10 @@ const RECORDS: usize = 80;
 async fn enqueue(producer: TaskProducer, id: usize, value: String) -> String {
     let began = Instant::now();
     loop {
-        match producer.enqueue(NewTask::new(value.clone()).partition(i32::try_from(id).unwrap() % 8)).await {
+        match producer
+            .enqueue(NewTask::new(value.clone()).partition(i32::try_from(id).unwrap() % 8))
+            .await
+        {
             Ok(_) => return value,
             Err(error) => assert!(began.elapsed() < DEADLINE, "{error}"),
         }
@@ -32,7 +39,10 @@ async fn enqueue(producer: TaskProducer, id: usize, value: String) -> String {
 }
 
 async fn create(kafka: &Kafka, topic: &str) {
-    kafka.create_topic(topic, 8, 3, &[("min.insync.replicas", "2")]).await.unwrap();
+    kafka
+        .create_topic(topic, 8, 3, &[("min.insync.replicas", "2")])
+        .await
+        .unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -41,8 +51,12 @@ async fn what_is_acknowledged_is_there_also_where_the_topic_is_made_anew_meanwhi
     let topic = kafka.unique("made-anew");
     create(&kafka, &topic).await;
     let servers = kafka.bootstrap_servers();
-    let producer =
-        TaskProducer::builder(&topic).bootstrap_servers(servers).application_id("test").start().await.unwrap();
+    let producer = TaskProducer::builder(&topic)
+        .bootstrap_servers(servers)
+        .application_id("test")
+        .start()
+        .await
+        .unwrap();
     for round in 0..ROUNDS {
         for id in 0..20 {
             enqueue(producer.clone(), id, format!("{round}-before-{id}")).await;
@@ -68,6 +82,9 @@ async fn what_is_acknowledged_is_there_also_where_the_topic_is_made_anew_meanwhi
             .map(|record| String::from_utf8(record.value.unwrap()).unwrap())
             .collect();
         let missing: Vec<_> = acknowledged.difference(&there).collect();
-        assert!(missing.is_empty(), "broken promise, round {round}: acknowledged and not there: {missing:?}");
+        assert!(
+            missing.is_empty(),
+            "broken promise, round {round}: acknowledged and not there: {missing:?}"
+        );
     }
 }

@@ -1,6 +1,9 @@
 //! A short run on each group protocol, and the seeds that once found something.
 
-#![allow(clippy::unwrap_used, reason = "helpers of tests stop the test as the tests do")]
+#![allow(
+    clippy::unwrap_used,
+    reason = "helpers of tests stop the test as the tests do"
+)]
 
 use std::sync::OnceLock;
 
@@ -12,8 +15,9 @@ use tokio::sync::Mutex;
 /// Half a minute of trouble, and the healing after it.
 const MINUTES: &str = "0.5";
 
-/// These runs are part of every build, on machines that have two processors for all of it: what such a machine does to commits
-/// and drains is no fault. The promises are held to what the program's defaults say in campaigns.
+/// These runs are part of every build, on machines that have two processors for all of it: what
+/// such a machine does to commits and drains is no fault. The promises are held to what the
+/// program's defaults say in campaigns.
 const PATIENCE: [&str; 8] = [
     "--commit-grace-ms",
     "3000",
@@ -27,44 +31,83 @@ const PATIENCE: [&str; 8] = [
 ];
 
 /// What a machine that is too busy can bring about.
-const LATE: [&str; 4] = ["unfinished", "not_quiet", "duplicates.unexplained", "redelivered_beyond_bound"];
+const LATE: [&str; 4] = [
+    "unfinished",
+    "not_quiet",
+    "duplicates.unexplained",
+    "redelivered_beyond_bound",
+];
 
 /// The seeds of the short runs, and why each is here.
 const SEEDS: [(&str, u64, &str); 3] = [
-    ("classic", 26, "a kill, changed settings, a broker that freezes, and the dead-letter topic away"),
+    (
+        "classic",
+        26,
+        "a kill, changed settings, a broker that freezes, and the dead-letter topic away",
+    ),
     (
         "cooperative",
         27,
         "a pause beyond the session time-out, a kill, a rolling restart, a broker killed, the retry topic",
     ),
-    ("consumer", 31, "a kill, a short pause, rolling restarts, leaders moved, a broker killed"),
+    (
+        "consumer",
+        31,
+        "a kill, a short pause, rolling restarts, leaders moved, a broker killed",
+    ),
 ];
 
 /// One Kafka, one run at a time: the brokers are broken by all of them.
 async fn survives(protocol: &str) {
     static KAFKA: OnceLock<Mutex<Option<Kafka>>> = OnceLock::new();
-    let kafka = KAFKA.get_or_init(|| Mutex::new(own_with(Nodes::Three, &Extras::quick_sessions()))).lock().await;
+    let kafka = KAFKA
+        .get_or_init(|| Mutex::new(own_with(Nodes::Three, &Extras::quick_sessions())))
+        .lock()
+        .await;
     let Some(kafka) = &*kafka else { return };
     for (_, seed, reason) in SEEDS.into_iter().filter(|(of, ..)| *of == protocol) {
         let seed_text = seed.to_string();
-        let arguments = ["chaos", "--protocol", protocol, "--seed", &seed_text, "--minutes", MINUTES, "--members", "3"];
+        let arguments = [
+            "chaos",
+            "--protocol",
+            protocol,
+            "--seed",
+            &seed_text,
+            "--minutes",
+            MINUTES,
+            "--members",
+            "3",
+        ];
         let options = Options::parse_from(arguments.into_iter().chain(PATIENCE));
         let directory = tempfile::tempdir().unwrap();
         run(kafka, &options, seed, directory.path()).await.unwrap();
         let mut findings = Vec::new();
-        let report = Report::of_run(directory.path(), |finding| findings.push(finding.to_owned())).unwrap();
+        let report = Report::of_run(directory.path(), |finding| {
+            findings.push(finding.to_owned())
+        })
+        .unwrap();
         println!("{}", serde_json::to_string(&report).unwrap());
         if !report.is_clean() {
             let kept = directory.keep();
-            let what = if report.violations.iter().all(|name| LATE.contains(&name.as_str())) {
+            let what = if report
+                .violations
+                .iter()
+                .all(|name| LATE.contains(&name.as_str()))
+            {
                 "late"
             } else {
                 "broken promise"
             };
             let (found, kept) = (&report.violations, kept.display());
-            panic!("{what}: seed {seed} ({reason}): {found:?}, see {kept}\n{}", findings.join("\n"));
+            panic!(
+                "{what}: seed {seed} ({reason}): {found:?}, see {kept}\n{}",
+                findings.join("\n")
+            );
         }
-        assert!(report.done > 1_000 && report.commits_seen > 50, "hardly anything happened: {report:?}");
+        assert!(
+            report.done > 1_000 && report.commits_seen > 50,
+            "hardly anything happened: {report:?}"
+        );
     }
 }
 

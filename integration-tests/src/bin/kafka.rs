@@ -1,7 +1,9 @@
-//! A real Kafka on this machine without containers: `cargo run -p keylane-integration-tests --bin kafka -- [1|3]`.
+//! A real Kafka on this machine without containers: `cargo run -p keylane-integration-tests --bin
+//! kafka -- [1|3]`.
 //!
-//! Prints the bootstrap servers in its first line, the data directory in its second and the brokers' process ids in its
-//! third, and runs until its input ends or it is stopped. The brokers end with it, however it ends.
+//! Prints the bootstrap servers in its first line, the data directory in its second and the
+//! brokers' process ids in its third, and runs until its input ends or it is stopped. The brokers
+//! end with it, however it ends.
 
 use std::{
     io::{self, Read, Write},

@@ -1,9 +1,10 @@
-//! A member in a process of its own, so that a test can stop it in mid-air:
-//! `member BOOTSTRAP GROUP TOPIC classic|range|consumer [FILE]`, or one of `keylane_integration_tests::members`:
-//! `member operations|poison`, which is told the rest by variables.
+//! A member in a process of its own, so that a test can stop it in mid-air: `member BOOTSTRAP GROUP
+//! TOPIC classic|range|consumer [FILE]`, or one of `keylane_integration_tests::members`: `member
+//! operations|poison`, which is told the rest by variables.
 //!
-//! The first one prints a line for the beginning and the end of each attempt (see `line`), and shuts down when its input ends. Into the file
-//! it writes again and again whether it is assigned, and how many partitions it has: `true 2`.
+//! The first one prints a line for the beginning and the end of each attempt (see `line`), and
+//! shuts down when its input ends. Into the file it writes again and again whether it is assigned,
+//! and how many partitions it has: `true 2`.
 
 use std::{
     io::{self, Read, Write},
@@ -85,13 +86,17 @@ async fn run(
             loop {
                 let status = handle.status();
                 // Whoever reads it may find half of it, and looks again.
-                let _ = std::fs::write(&file, format!("{} {}", status.assigned, status.partitions.len()));
+                let _ = std::fs::write(
+                    &file,
+                    format!("{} {}", status.assigned, status.partitions.len()),
+                );
                 tokio::time::sleep(Duration::from_millis(50)).await;
             }
         });
     }
-    let end_of_input =
-        tokio::task::spawn_blocking(|| while io::stdin().read(&mut [0; 64]).is_ok_and(|read| read > 0) {});
+    let end_of_input = tokio::task::spawn_blocking(|| {
+        while io::stdin().read(&mut [0; 64]).is_ok_and(|read| read > 0) {}
+    });
     member.run_until(end_of_input).await?;
     Ok(())
 }
@@ -99,7 +104,13 @@ async fn run(
 /// What happens, partition, offset, attempt, key and value.
 fn line(what: &str, task: &Task<Bytes>) {
     let (partition, offset, attempt) = (task.partition(), task.offset(), task.attempt());
-    let (key, value) = (task.key_str().unwrap_or_default(), String::from_utf8_lossy(task.payload()));
+    let (key, value) = (
+        task.key_str().unwrap_or_default(),
+        String::from_utf8_lossy(task.payload()),
+    );
     // Whoever reads it may be gone; the member is about to follow then.
-    let _ = writeln!(io::stdout(), "{what} {partition} {offset} {attempt} {key} {value}");
+    let _ = writeln!(
+        io::stdout(),
+        "{what} {partition} {offset} {attempt} {key} {value}"
+    );
 }

@@ -1,13 +1,15 @@
-//! What a clean rolling restart costs: how long a partition that stays where it is stands still, beside a bare consumer that
-//! reads the same load in the same run.
+//! What a clean rolling restart costs: how long a partition that stays where it is stands still,
+//! beside a bare consumer that reads the same load in the same run.
 //!
-//! `report_rolling_restart [--protocol both|cooperative|consumer] [--rate 2000] [--partitions 12] [--concurrency 16]
-//! [--work-ms 4] [--steady 10] [--dwell 5] [--nodes 1|3]`
+//! `report_rolling_restart [--protocol both|cooperative|consumer] [--rate 2000] [--partitions 12]
+//! [--concurrency 16] [--work-ms 4] [--steady 10] [--dwell 5] [--nodes 1|3]`
 //!
-//! Prints one line of JSON per protocol. Three members of a keylane group and three plain rdkafka consumers read one topic.
-//! After `steady` seconds each member of either group is stopped and started again, in turns, with `dwell` seconds between. A
-//! gap is the time between two records of a partition that are processed one after the other: *retained* where the same
-//! member has processed both, *moved* where another one has. `steady` is the longest gap before the first restart.
+//! Prints one line of JSON per protocol. Three members of a keylane group and three plain rdkafka
+//! consumers read one topic. After `steady` seconds each member of either group is stopped and
+//! started again, in turns, with `dwell` seconds between. A gap is the time between two records of
+//! a partition that are processed one after the other: *retained* where the same member has
+//! processed both, *moved* where another one has. `steady` is the longest gap before the first
+//! restart.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -35,11 +37,21 @@ use rdkafka::{
 };
 use serde_json::{Value, json};
 
-const KNOWN: &[&str] = &["protocol", "rate", "partitions", "concurrency", "work-ms", "steady", "dwell", "nodes"];
+const KNOWN: &[&str] = &[
+    "protocol",
+    "rate",
+    "partitions",
+    "concurrency",
+    "work-ms",
+    "steady",
+    "dwell",
+    "nodes",
+];
 const DEADLINE: Duration = Duration::from_secs(120);
 const BARE_DEADLINE: Duration = Duration::from_secs(30);
 const SESSION_MS: u32 = 45_000;
-/// The default of keylane, for both: what a member learns of a rebalance, it learns with a heartbeat.
+/// The default of keylane, for both: what a member learns of a rebalance, it learns with a
+/// heartbeat.
 const HEARTBEAT_MS: &str = "1000";
 const MEMBERS: usize = 3;
 const KEYS: u64 = 1_000;
@@ -72,7 +84,8 @@ struct Log {
     members: Arc<AtomicUsize>,
 }
 
-/// The lines, and who is in them: asked while the group is measured, so it must not be searched for.
+/// The lines, and who is in them: asked while the group is measured, so it must not be searched
+/// for.
 #[derive(Default)]
 struct Written {
     lines: Vec<Processed>,
@@ -81,7 +94,11 @@ struct Written {
 
 impl Log {
     fn new(beginning: Instant) -> Self {
-        Self { beginning, written: Arc::default(), members: Arc::default() }
+        Self {
+            beginning,
+            written: Arc::default(),
+            members: Arc::default(),
+        }
     }
 
     /// Somebody who writes: a member that is started again is another one.
@@ -94,8 +111,15 @@ impl Log {
     }
 
     fn processed(&self, member: usize, partition: i32, value: &[u8]) {
-        let Some(Sent { number, .. }) = Sent::parse(value) else { return };
-        let line = Processed { partition, member, number, micros: self.now() };
+        let Some(Sent { number, .. }) = Sent::parse(value) else {
+            return;
+        };
+        let line = Processed {
+            partition,
+            member,
+            number,
+            micros: self.now(),
+        };
         let mut written = self.written();
         written.lines.push(line);
         written.members.insert(member);
@@ -129,7 +153,11 @@ async fn main() -> ExitCode {
         work: Duration::from_millis(arguments.value("work-ms", 4)),
         steady: Duration::from_secs(arguments.value("steady", 10)),
         dwell: Duration::from_secs(arguments.value("dwell", 5)),
-        nodes: if arguments.value("nodes", 1) == 3 { Nodes::Three } else { Nodes::One },
+        nodes: if arguments.value("nodes", 1) == 3 {
+            Nodes::Three
+        } else {
+            Nodes::One
+        },
     };
     let protocols = match arguments.value("protocol", "both".to_owned()).as_str() {
         "cooperative" => vec![Protocol::Cooperative],
@@ -156,10 +184,20 @@ async fn reports(plan: Plan, protocols: &[Protocol]) -> Result<(), Box<dyn std::
     Ok(())
 }
 
-async fn report(kafka: &Kafka, plan: Plan, protocol: Protocol) -> Result<Value, Box<dyn std::error::Error>> {
-    let (topic, group, bare_group) = (kafka.unique("restart"), kafka.unique("group"), kafka.unique("bare"));
+async fn report(
+    kafka: &Kafka,
+    plan: Plan,
+    protocol: Protocol,
+) -> Result<Value, Box<dyn std::error::Error>> {
+    let (topic, group, bare_group) = (
+        kafka.unique("restart"),
+        kafka.unique("group"),
+        kafka.unique("bare"),
+    );
     let replicas = if plan.nodes == Nodes::Three { 3 } else { 1 };
-    kafka.create_topic(&topic, plan.partitions, replicas, &[]).await?;
+    kafka
+        .create_topic(&topic, plan.partitions, replicas, &[])
+        .await?;
     let beginning = Instant::now();
     let (ours, theirs) = (Log::new(beginning), Log::new(beginning));
     let start = async || {
@@ -172,7 +210,9 @@ async fn report(kafka: &Kafka, plan: Plan, protocol: Protocol) -> Result<Value, 
                 Ok::<(), TaskError>(())
             }
         };
-        let builder = protocol.subscribe(kafka, &group, &topic, SESSION_MS).concurrency(plan.concurrency);
+        let builder = protocol
+            .subscribe(kafka, &group, &topic, SESSION_MS)
+            .concurrency(plan.concurrency);
         let builder = match protocol {
             Protocol::Consumer => builder,
             _ => builder.kafka("heartbeat.interval.ms", HEARTBEAT_MS),
@@ -185,14 +225,27 @@ async fn report(kafka: &Kafka, plan: Plan, protocol: Protocol) -> Result<Value, 
         members.push(start().await?);
         bare.push(Bare::start(kafka, protocol, &bare_group, &topic, &theirs)?);
     }
-    let load = OpenLoop::start(kafka.bootstrap_servers(), &topic, plan.rate, beginning, |number| {
-        format!("key-{}", number.wrapping_mul(7_919) % KEYS)
-    })?;
+    let load = OpenLoop::start(
+        kafka.bootstrap_servers(),
+        &topic,
+        plan.rate,
+        beginning,
+        |number| format!("key-{}", number.wrapping_mul(7_919) % KEYS),
+    )?;
     for (log, members) in [
-        (&ours, members.iter().map(|(member, _)| *member).collect::<Vec<_>>()),
+        (
+            &ours,
+            members
+                .iter()
+                .map(|(member, _)| *member)
+                .collect::<Vec<_>>(),
+        ),
         (&theirs, bare.iter().map(|bare| bare.member).collect()),
     ] {
-        wait_until("every member works", DEADLINE, || members.iter().all(|member| log.has(*member))).await;
+        wait_until("every member works", DEADLINE, || {
+            members.iter().all(|member| log.has(*member))
+        })
+        .await;
     }
     tokio::time::sleep(plan.dwell).await;
     let steady = ours.now();
@@ -216,15 +269,26 @@ async fn report(kafka: &Kafka, plan: Plan, protocol: Protocol) -> Result<Value, 
     }
     let last = ours.now();
     let written = tokio::task::spawn_blocking(|| load.stop()).await??;
-    wait_until("everything is processed", DEADLINE, || ours.count() as u64 >= written).await;
+    wait_until("everything is processed", DEADLINE, || {
+        ours.count() as u64 >= written
+    })
+    .await;
     // By its commits, and not for ever: what the bare group may have lost would never come.
     let ends = kafka.end_offsets(&topic).await?;
     let finished = tokio::time::timeout(
         BARE_DEADLINE,
-        wait_for("the bare group has committed everything", DEADLINE, async || {
-            let committed = kafka.committed(&bare_group, &topic).await.ok()?;
-            committed.iter().zip(&ends).all(|(committed, end)| committed.offset.unwrap_or(0) == *end).then_some(())
-        }),
+        wait_for(
+            "the bare group has committed everything",
+            DEADLINE,
+            async || {
+                let committed = kafka.committed(&bare_group, &topic).await.ok()?;
+                committed
+                    .iter()
+                    .zip(&ends)
+                    .all(|(committed, end)| committed.offset.unwrap_or(0) == *end)
+                    .then_some(())
+            },
+        ),
     )
     .await
     .is_ok();
@@ -261,7 +325,11 @@ fn summary(lines: &[Processed], written: u64, steady: u64, first: u64, last: u64
         lines.sort_by_key(|line| line.micros);
         for pair in lines.windows(2) {
             let gap = pair[1].micros - pair[0].micros;
-            let longest = match (pair[0].member == pair[1].member, pair[0].micros, pair[1].micros) {
+            let longest = match (
+                pair[0].member == pair[1].member,
+                pair[0].micros,
+                pair[1].micros,
+            ) {
                 (_, from, to) if from >= steady && to <= first => &mut calm,
                 (true, from, to) if to > first && from < last => &mut retained,
                 (false, from, to) if to > first && from < last => &mut moved,
@@ -280,7 +348,8 @@ fn summary(lines: &[Processed], written: u64, steady: u64, first: u64, last: u64
     })
 }
 
-/// A plain consumer as its documentation has it: it polls, and commits what it has polled now and then.
+/// A plain consumer as its documentation has it: it polls, and commits what it has polled now and
+/// then.
 struct Bare {
     member: usize,
     stop: Arc<AtomicBool>,
@@ -313,14 +382,24 @@ impl Bare {
         consumer.subscribe(&[topic])?;
         let (stop, member, log) = (Arc::new(AtomicBool::new(false)), log.member(), log.clone());
         let stopped = stop.clone();
-        let thread = std::thread::Builder::new().name("bare".to_owned()).spawn(move || {
-            while !stopped.load(Ordering::Relaxed) {
-                if let Some(Ok(message)) = consumer.poll(Duration::from_millis(100)) {
-                    log.processed(member, message.partition(), message.payload().unwrap_or_default());
+        let thread = std::thread::Builder::new()
+            .name("bare".to_owned())
+            .spawn(move || {
+                while !stopped.load(Ordering::Relaxed) {
+                    if let Some(Ok(message)) = consumer.poll(Duration::from_millis(100)) {
+                        log.processed(
+                            member,
+                            message.partition(),
+                            message.payload().unwrap_or_default(),
+                        );
+                    }
                 }
-            }
-        })?;
-        Ok(Self { member, stop, thread })
+            })?;
+        Ok(Self {
+            member,
+            stop,
+            thread,
+        })
     }
 
     /// Stops to poll; the end of the client commits and leaves the group.

@@ -1,12 +1,14 @@
-//! What stuck keys cost the others: the latency of every other key, from the moment at which its record was to be sent, in
-//! windows with and without stuck keys by turns.
+//! What stuck keys cost the others: the latency of every other key, from the moment at which its
+//! record was to be sent, in windows with and without stuck keys by turns.
 //!
-//! `report_stuck_keys [--seconds 75] [--windows 4] [--rate 2000] [--keys 1000] [--stuck-percent 1] [--partitions 8]
-//! [--concurrency 16] [--work-ms 4] [--warm-up 5] [--protocol cooperative|consumer]`
+//! `report_stuck_keys [--seconds 75] [--windows 4] [--rate 2000] [--keys 1000] [--stuck-percent 1]
+//! [--partitions 8] [--concurrency 16] [--work-ms 4] [--warm-up 5] [--protocol
+//! cooperative|consumer]`
 //!
-//! Prints a table on the error output and one line of JSON. Every window has a topic and a group of its own; the odd ones are
-//! without stuck keys. A stuck key's attempt ends with its window; then everything has to be processed. Both kinds of window
-//! count the same keys: those that are never stuck.
+//! Prints a table on the error output and one line of JSON. Every window has a topic and a group of
+//! its own; the odd ones are without stuck keys. A stuck key's attempt ends with its window; then
+//! everything has to be processed. Both kinds of window count the same keys: those that are never
+//! stuck.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -78,7 +80,10 @@ async fn main() -> ExitCode {
         concurrency: arguments.value("concurrency", 16),
         work: Duration::from_millis(arguments.value("work-ms", 4)),
         warm_up: arguments.value("warm-up", 5),
-        protocol: match arguments.value("protocol", "cooperative".to_owned()).as_str() {
+        protocol: match arguments
+            .value("protocol", "cooperative".to_owned())
+            .as_str()
+        {
             "consumer" => Protocol::Consumer,
             _ => Protocol::Cooperative,
         },
@@ -111,20 +116,37 @@ async fn report(plan: Plan) -> Result<Value, Box<dyn std::error::Error>> {
         let numbers: BTreeSet<u64> = done.iter().map(|done| done.number).collect();
         lost += written - numbers.len() as u64;
         let counted: Vec<Done> = done.into_iter().filter(|done| counts(plan, done)).collect();
-        let found = Percentiles::of(counted.iter().map(|done| done.latency_micros)).ok_or("nothing was processed")?;
-        let Percentiles { count, p50_ms, p99_ms, p999_ms, max_ms } = found;
-        eprintln!("{window:6} | {stuck:10} | {count:7} | {p50_ms:6.2} | {p99_ms:6.2} | {p999_ms:8.2} | {max_ms:6.2}");
+        let found = Percentiles::of(counted.iter().map(|done| done.latency_micros))
+            .ok_or("nothing was processed")?;
+        let Percentiles {
+            count,
+            p50_ms,
+            p99_ms,
+            p999_ms,
+            max_ms,
+        } = found;
+        eprintln!(
+            "{window:6} | {stuck:10} | {count:7} | {p50_ms:6.2} | {p99_ms:6.2} | {p999_ms:8.2} | {max_ms:6.2}"
+        );
         windows.push(json!({ "stuck_keys": stuck, "others": found }));
-        if stuck { with.push(counted) } else { without.push(counted) }
+        if stuck {
+            with.push(counted)
+        } else {
+            without.push(counted)
+        }
     }
     let ratio_of_keys = ratios(&without, &with);
     let noise_of_keys = match &without[..] {
         [first, second, ..] => ratios(std::slice::from_ref(first), std::slice::from_ref(second)),
         _ => Vec::new(),
     };
-    let pooled = |windows: &[Vec<Done>]| Percentiles::of(windows.iter().flatten().map(|done| done.latency_micros));
+    let pooled = |windows: &[Vec<Done>]| {
+        Percentiles::of(windows.iter().flatten().map(|done| done.latency_micros))
+    };
     let (without, with) = (pooled(&without), pooled(&with));
-    let ratio = with.zip(without).map(|(with, without)| with.p99_ms / without.p99_ms);
+    let ratio = with
+        .zip(without)
+        .map(|(with, without)| with.p99_ms / without.p99_ms);
     Ok(json!({
         "report": "stuck_keys",
         "optimised": !cfg!(debug_assertions),
@@ -166,7 +188,11 @@ fn key_of(number: u64, keys: u64) -> u64 {
 }
 
 /// Runs a window; returns how many records were written, and those that were processed.
-async fn one_window(kafka: &Kafka, plan: Plan, stuck: bool) -> Result<(u64, Vec<Done>), Box<dyn std::error::Error>> {
+async fn one_window(
+    kafka: &Kafka,
+    plan: Plan,
+    stuck: bool,
+) -> Result<(u64, Vec<Done>), Box<dyn std::error::Error>> {
     let (topic, group) = (kafka.unique("stuck-keys"), kafka.unique("group"));
     kafka.create_topic(&topic, plan.partitions, 1, &[]).await?;
     let done: Arc<Mutex<Vec<Done>>> = Arc::default();
@@ -177,7 +203,8 @@ async fn one_window(kafka: &Kafka, plan: Plan, stuck: bool) -> Result<(u64, Vec<
         let processor = move |task: Task<Bytes>| {
             let (done, gate) = (done.clone(), gate.clone());
             async move {
-                let sent = Sent::parse(task.payload()).ok_or_else(|| TaskError::fatal("not a record of the load"))?;
+                let sent = Sent::parse(task.payload())
+                    .ok_or_else(|| TaskError::fatal("not a record of the load"))?;
                 let key = key_of(sent.number, plan.keys);
                 if stuck && is_stuck(plan, key) {
                     gate.passed().await;
@@ -186,21 +213,34 @@ async fn one_window(kafka: &Kafka, plan: Plan, stuck: bool) -> Result<(u64, Vec<
                 }
                 let now = u64::try_from(beginning.elapsed().as_micros()).unwrap_or(u64::MAX);
                 let latency_micros = now.saturating_sub(sent.due_micros);
-                let entry = Done { number: sent.number, key, due_micros: sent.due_micros, latency_micros };
-                done.lock().unwrap_or_else(PoisonError::into_inner).push(entry);
+                let entry = Done {
+                    number: sent.number,
+                    key,
+                    due_micros: sent.due_micros,
+                    latency_micros,
+                };
+                done.lock()
+                    .unwrap_or_else(PoisonError::into_inner)
+                    .push(entry);
                 Ok::<(), TaskError>(())
             }
         };
         let builder = plan.protocol.subscribe(kafka, &group, &topic, SESSION_MS);
         // Stuck is stuck: no time-out comes to help.
-        let builder = builder.concurrency(plan.concurrency).attempt_timeout(Duration::from_secs(86_400));
+        let builder = builder
+            .concurrency(plan.concurrency)
+            .attempt_timeout(Duration::from_secs(86_400));
         builder.start(Raw, processor).await?
     };
     has_all(&member, plan.partitions).await;
     let began = u64::try_from(beginning.elapsed().as_micros())?;
-    let load = OpenLoop::start(kafka.bootstrap_servers(), &topic, plan.rate, beginning, move |number| {
-        format!("key-{}", key_of(number, plan.keys))
-    })?;
+    let load = OpenLoop::start(
+        kafka.bootstrap_servers(),
+        &topic,
+        plan.rate,
+        beginning,
+        move |number| format!("key-{}", key_of(number, plan.keys)),
+    )?;
     tokio::time::sleep(Duration::from_secs(plan.seconds)).await;
     let written = tokio::task::spawn_blocking(|| load.stop()).await??;
     gate.open();
@@ -209,7 +249,11 @@ async fn one_window(kafka: &Kafka, plan: Plan, stuck: bool) -> Result<(u64, Vec<
     let ends = kafka.end_offsets(&topic).await?;
     wait_for("everything is committed", DEADLINE, async || {
         let committed = kafka.committed(&group, &topic).await.ok()?;
-        committed.iter().zip(&ends).all(|(committed, end)| committed.offset.unwrap_or(0) == *end).then_some(())
+        committed
+            .iter()
+            .zip(&ends)
+            .all(|(committed, end)| committed.offset.unwrap_or(0) == *end)
+            .then_some(())
     })
     .await;
     member.shutdown().await?;
@@ -236,7 +280,10 @@ fn ratios(first: &[Vec<Done>], second: &[Vec<Done>]) -> Vec<f64> {
     };
     let (first, mut second) = (by_key(first), by_key(second));
     let ratio = |(key, latencies): (u64, Vec<u64>)| {
-        let (first, second) = (Percentiles::of(latencies)?, Percentiles::of(second.remove(&key)?)?);
+        let (first, second) = (
+            Percentiles::of(latencies)?,
+            Percentiles::of(second.remove(&key)?)?,
+        );
         Some(second.p99_ms / first.p99_ms)
     };
     first.into_iter().filter_map(ratio).collect()

@@ -26,16 +26,24 @@ pub struct CommittedUnsettled {
 
 impl fmt::Display for CommittedUnsettled {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Place { topic, partition, offset } = &self.place;
-        write!(f, "{topic}[{partition}]@{offset} is not settled, and {} is committed", self.committed)
+        let Place {
+            topic,
+            partition,
+            offset,
+        } = &self.place;
+        write!(
+            f,
+            "{topic}[{partition}]@{offset} is not settled, and {} is committed",
+            self.committed
+        )
     }
 }
 
-/// The produced records that a commit covers although they were not settled. With one record covered by several
-/// commits, each is named.
+/// The produced records that a commit covers although they were not settled. With one record
+/// covered by several commits, each is named.
 ///
-/// Ask in this order while work goes on: read the commits, then take `settled`. The other way round, a record that was
-/// settled in between looks like a fault.
+/// Ask in this order while work goes on: read the commits, then take `settled`. The other way
+/// round, a record that was settled in between looks like a fault.
 pub fn committed_unsettled(
     commits: &[CommitPoint],
     produced: &[Produced],
@@ -44,10 +52,17 @@ pub fn committed_unsettled(
     let mut found = Vec::new();
     for commit in commits {
         let covered = produced.iter().filter(|record| {
-            record.topic == commit.topic && record.partition == commit.partition && record.offset < commit.offset
+            record.topic == commit.topic
+                && record.partition == commit.partition
+                && record.offset < commit.offset
         });
-        let unsettled = covered.map(Produced::place).filter(|place| !settled.contains(place));
-        found.extend(unsettled.map(|place| CommittedUnsettled { place, committed: commit.offset }));
+        let unsettled = covered
+            .map(Produced::place)
+            .filter(|place| !settled.contains(place));
+        found.extend(unsettled.map(|place| CommittedUnsettled {
+            place,
+            committed: commit.offset,
+        }));
     }
     found
 }
@@ -63,7 +78,11 @@ mod tests {
     };
 
     fn commit(partition: i32, offset: i64) -> CommitPoint {
-        CommitPoint { topic: "t".into(), partition, offset }
+        CommitPoint {
+            topic: "t".into(),
+            partition,
+            offset,
+        }
     }
 
     #[test]
@@ -73,17 +92,29 @@ mod tests {
             journal.started(work(offset)).finished(Outcome::Done);
         }
         let (settled, produced) = (journal.settled(), produced(0..5));
-        assert_eq!(committed_unsettled(&[commit(0, 2)], &produced, &settled), []);
+        assert_eq!(
+            committed_unsettled(&[commit(0, 2)], &produced, &settled),
+            []
+        );
 
         let found = committed_unsettled(&[commit(0, 4)], &produced, &settled);
         assert_eq!(found.len(), 1);
-        assert_eq!(found[0].to_string(), "t[0]@2 is not settled, and 4 is committed");
+        assert_eq!(
+            found[0].to_string(),
+            "t[0]@2 is not settled, and 4 is committed"
+        );
     }
 
     #[test]
     fn a_commit_speaks_for_its_own_partition_and_for_what_was_produced() {
         let settled = Journal::new().settled();
-        assert_eq!(committed_unsettled(&[commit(1, 100)], &produced(0..5), &settled), []);
-        assert_eq!(committed_unsettled(&[commit(0, 100)], &produced([50]), &settled).len(), 1);
+        assert_eq!(
+            committed_unsettled(&[commit(1, 100)], &produced(0..5), &settled),
+            []
+        );
+        assert_eq!(
+            committed_unsettled(&[commit(0, 100)], &produced([50]), &settled).len(),
+            1
+        );
     }
 }

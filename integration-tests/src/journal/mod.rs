@@ -1,4 +1,5 @@
-//! What the processors of all members saw, in one order, and checkers that compare it with what was produced.
+//! What the processors of all members saw, in one order, and checkers that compare it with what was
+//! produced.
 //!
 //! ```
 //! use keylane_integration_tests::journal::{Expect, Journal, Outcome, Produced, Work};
@@ -29,8 +30,8 @@ pub use order::{OrderFault, OrderFaultKind, Rewinds, order_faults};
 pub use overlap::{Overlap, overlaps};
 pub use report::{Expect, Report};
 
-/// Where no further attempt is noted; those that run are noted to their end. That is about 2 GB: a suite that comes near
-/// it wants a smaller load, not a larger journal.
+/// Where no further attempt is noted; those that run are noted to their end. That is about 2 GB: a
+/// suite that comes near it wants a smaller load, not a larger journal.
 const MAX_ENTRIES: usize = 10_000_000;
 
 /// Where a record lies.
@@ -62,14 +63,19 @@ pub struct Produced {
 impl Produced {
     /// Where the record lies.
     pub fn place(&self) -> Place {
-        Place { topic: self.topic.clone(), partition: self.partition, offset: self.offset }
+        Place {
+            topic: self.topic.clone(),
+            partition: self.partition,
+            offset: self.offset,
+        }
     }
 }
 
 /// One attempt at one record by one member.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Work {
-    /// The member of the group: a name that the test gave it. A member that is started again gets another name.
+    /// The member of the group: a name that the test gave it. A member that is started again gets
+    /// another name.
     pub member: String,
     /// The topic.
     pub topic: String,
@@ -88,7 +94,11 @@ pub struct Work {
 impl Work {
     /// Where the record lies.
     pub fn place(&self) -> Place {
-        Place { topic: self.topic.clone(), partition: self.partition, offset: self.offset }
+        Place {
+            topic: self.topic.clone(),
+            partition: self.partition,
+            offset: self.offset,
+        }
     }
 }
 
@@ -121,7 +131,8 @@ pub struct Journal {
 #[derive(Debug, Default)]
 struct Lines {
     entries: Vec<Entry>,
-    /// The ids that have been processed successfully, kept since tests ask again and again while attempts wait for the lock.
+    /// The ids that have been processed successfully, kept since tests ask again and again while
+    /// attempts wait for the lock.
     done: HashSet<String>,
 }
 
@@ -131,7 +142,8 @@ impl Journal {
         Self::default()
     }
 
-    /// Notes that an attempt begins. Call it first in the processor, and keep the answer until the end.
+    /// Notes that an attempt begins. Call it first in the processor, and keep the answer until the
+    /// end.
     ///
     /// # Panics
     /// When the journal is full (10 million lines).
@@ -140,11 +152,19 @@ impl Journal {
         let work = Arc::new(work);
         let mut lines = self.lock();
         let entries = &mut lines.entries;
-        assert!(entries.len() < MAX_ENTRIES, "the journal is full: {MAX_ENTRIES} lines");
+        assert!(
+            entries.len() < MAX_ENTRIES,
+            "the journal is full: {MAX_ENTRIES} lines"
+        );
         let started = entries.len();
         entries.push(Entry::Started(Arc::clone(&work)));
         drop(lines);
-        Running { journal: self.clone(), work, started, outcome: Outcome::CutOff }
+        Running {
+            journal: self.clone(),
+            work,
+            started,
+            outcome: Outcome::CutOff,
+        }
     }
 
     /// The lines up to now. A line that is written while this copies comes later.
@@ -157,12 +177,19 @@ impl Journal {
         self.lock().done.len()
     }
 
-    /// Where the successfully processed records lie: the settled ones, unless some were settled in another way.
+    /// Where the successfully processed records lie: the settled ones, unless some were settled in
+    /// another way.
     pub fn settled(&self) -> BTreeSet<Place> {
-        self.lock().entries.iter().filter_map(done).map(Work::place).collect()
+        self.lock()
+            .entries
+            .iter()
+            .filter_map(done)
+            .map(Work::place)
+            .collect()
     }
 
-    /// Compares the journal with what was produced; commits are checked apart, by [`committed_unsettled`].
+    /// Compares the journal with what was produced; commits are checked apart, by
+    /// [`committed_unsettled`].
     pub fn check(&self, produced: &[Produced], expect: Expect) -> Report {
         Report::of(&self.entries(), produced, expect)
     }
@@ -195,7 +222,11 @@ impl Drop for Running {
         if self.outcome == Outcome::Done {
             lines.done.insert(self.work.id.clone());
         }
-        lines.entries.push(Entry::Ended(Arc::clone(&self.work), self.started, self.outcome));
+        lines.entries.push(Entry::Ended(
+            Arc::clone(&self.work),
+            self.started,
+            self.outcome,
+        ));
     }
 }
 
@@ -220,7 +251,10 @@ mod tests {
     fn an_attempt_that_is_dropped_was_cut_off() {
         let journal = Journal::new();
         drop(journal.started(work(0)));
-        assert!(matches!(journal.entries()[..], [Entry::Started(_), Entry::Ended(_, 0, Outcome::CutOff)]));
+        assert!(matches!(
+            journal.entries()[..],
+            [Entry::Started(_), Entry::Ended(_, 0, Outcome::CutOff)]
+        ));
         assert_eq!((journal.done(), journal.settled().len()), (0, 0));
     }
 
@@ -231,7 +265,10 @@ mod tests {
         journal.started(work(1)).finished(Outcome::Done);
         journal.started(work(1)).finished(Outcome::Done);
         assert_eq!(journal.done(), 1);
-        assert_eq!(journal.settled().into_iter().collect::<Vec<_>>(), [work(1).place()]);
+        assert_eq!(
+            journal.settled().into_iter().collect::<Vec<_>>(),
+            [work(1).place()]
+        );
     }
 }
 

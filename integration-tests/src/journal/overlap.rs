@@ -16,9 +16,19 @@ pub struct Overlap {
 impl fmt::Display for Overlap {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let (running, started) = (&self.running, &self.started);
-        let Work { topic, partition, offset, member, key, .. } = &**started;
+        let Work {
+            topic,
+            partition,
+            offset,
+            member,
+            key,
+            ..
+        } = &**started;
         let key = show_key(key.as_deref().unwrap_or_default());
-        write!(f, "{topic}[{partition}]@{offset} of key {key} started on {member} ")?;
+        write!(
+            f,
+            "{topic}[{partition}]@{offset} of key {key} started on {member} "
+        )?;
         write!(f, "while @{} ran on {}", running.offset, running.member)
     }
 }
@@ -26,8 +36,8 @@ impl fmt::Display for Overlap {
 /// A running attempt, and the line at which it began.
 type Attempt<'a> = (usize, &'a Arc<Work>);
 
-/// Every start within a running attempt of the same topic, partition and key. Null keys are free to overlap. An
-/// attempt without an end runs for ever.
+/// Every start within a running attempt of the same topic, partition and key. Null keys are free to
+/// overlap. An attempt without an end runs for ever.
 pub fn overlaps(entries: &[Entry]) -> Vec<Overlap> {
     let mut lanes: HashMap<(&str, i32, &[u8]), Vec<Attempt<'_>>> = HashMap::new();
     let mut found = Vec::new();
@@ -38,7 +48,10 @@ pub fn overlaps(entries: &[Entry]) -> Vec<Overlap> {
         match entry {
             Entry::Started(_) => {
                 if let Some((_, other)) = lane.last() {
-                    found.push(Overlap { running: Arc::clone(other), started: Arc::clone(work) });
+                    found.push(Overlap {
+                        running: Arc::clone(other),
+                        started: Arc::clone(work),
+                    });
                 }
                 lane.push((line, work));
             }
@@ -68,13 +81,22 @@ mod tests {
     fn a_start_before_the_end_of_another_is_an_overlap_also_across_members() {
         let journal = Journal::new();
         let first = journal.started(work(0));
-        let second = journal.started(Work { member: "b".into(), ..work(1) });
+        let second = journal.started(Work {
+            member: "b".into(),
+            ..work(1)
+        });
         first.finished(Outcome::Done);
         second.finished(Outcome::Done);
         let found = overlaps(&journal.entries());
         assert_eq!(found.len(), 1);
         assert_eq!((found[0].running.offset, found[0].started.offset), (0, 1));
-        assert!(found[0].to_string().contains("@1 of key key started on b while @0 ran on a"), "{}", found[0]);
+        assert!(
+            found[0]
+                .to_string()
+                .contains("@1 of key key started on b while @0 ran on a"),
+            "{}",
+            found[0]
+        );
     }
 
     #[test]
@@ -92,11 +114,26 @@ mod tests {
         let journal = Journal::new();
         let free = [
             work(0),
-            Work { key: Some(b"other".to_vec()), ..work(1) },
-            Work { partition: 1, ..work(0) },
-            Work { topic: "u".into(), ..work(0) },
-            Work { key: None, ..work(2) },
-            Work { key: None, ..work(3) },
+            Work {
+                key: Some(b"other".to_vec()),
+                ..work(1)
+            },
+            Work {
+                partition: 1,
+                ..work(0)
+            },
+            Work {
+                topic: "u".into(),
+                ..work(0)
+            },
+            Work {
+                key: None,
+                ..work(2)
+            },
+            Work {
+                key: None,
+                ..work(3)
+            },
         ];
         let running: Vec<_> = free.into_iter().map(|work| journal.started(work)).collect();
         assert_eq!(overlaps(&journal.entries()), []);

@@ -19,7 +19,8 @@ pub enum Expect {
     Drained,
     /// Members crashed or lost partitions: records may come again, key by key and without gaps.
     Crashes,
-    /// The retry topic was in use, so keys have no order, and members crashed: nothing lost and no overlap is all.
+    /// The retry topic was in use, so keys have no order, and members crashed: nothing lost and no
+    /// overlap is all.
     Unordered,
 }
 
@@ -48,7 +49,10 @@ impl Report {
     pub fn of(entries: &[Entry], produced: &[Produced], expect: Expect) -> Self {
         Self {
             produced: produced.len(),
-            attempts: entries.iter().filter(|entry| matches!(entry, Entry::Started(_))).count(),
+            attempts: entries
+                .iter()
+                .filter(|entry| matches!(entry, Entry::Started(_)))
+                .count(),
             lost: lost(entries, produced),
             unknown: unknown(entries, produced),
             duplicates: duplicates(entries),
@@ -69,7 +73,8 @@ impl Report {
             && (self.duplicates.is_empty() || self.expect != Expect::Drained)
     }
 
-    /// Whether something was found that no clock can be to blame for, as it can for what is processed again.
+    /// Whether something was found that no clock can be to blame for, as it can for what is
+    /// processed again.
     pub fn breaks_a_promise(&self) -> bool {
         let left_out = |fault: &OrderFault| fault.kind != OrderFaultKind::Rewind;
         !(self.lost.is_empty() && self.unknown.is_empty() && self.overlaps.is_empty())
@@ -82,7 +87,10 @@ impl Report {
     /// Where a record is lost or was never produced, with the report.
     #[track_caller]
     pub fn assert_nothing_lost(&self) {
-        assert!(self.lost.is_empty() && self.unknown.is_empty(), "broken promise: {self}");
+        assert!(
+            self.lost.is_empty() && self.unknown.is_empty(),
+            "broken promise: {self}"
+        );
     }
 
     /// # Panics
@@ -96,18 +104,45 @@ impl Report {
 
 impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        writeln!(f, "{} records produced, {} attempts, expecting {:?}", self.produced, self.attempts, self.expect)?;
-        let place = |place: &Place| format!("{}[{}]@{}", place.topic, place.partition, place.offset);
-        section(f, "lost", self.lost.iter().map(|record| format!("{} (id {})", place(&record.place()), record.id)))?;
+        writeln!(
+            f,
+            "{} records produced, {} attempts, expecting {:?}",
+            self.produced, self.attempts, self.expect
+        )?;
+        let place =
+            |place: &Place| format!("{}[{}]@{}", place.topic, place.partition, place.offset);
+        section(
+            f,
+            "lost",
+            self.lost
+                .iter()
+                .map(|record| format!("{} (id {})", place(&record.place()), record.id)),
+        )?;
         section(f, "never produced", self.unknown.iter().map(place))?;
         let twice = |found: &Duplicate| format!("id {} on {}", found.id, found.members.join(", "));
-        section(f, "processed more than once", self.duplicates.iter().map(twice))?;
-        section(f, "out of turn", self.order.iter().map(OrderFault::to_string))?;
-        section(f, "overlapping", self.overlaps.iter().map(Overlap::to_string))
+        section(
+            f,
+            "processed more than once",
+            self.duplicates.iter().map(twice),
+        )?;
+        section(
+            f,
+            "out of turn",
+            self.order.iter().map(OrderFault::to_string),
+        )?;
+        section(
+            f,
+            "overlapping",
+            self.overlaps.iter().map(Overlap::to_string),
+        )
     }
 }
 
-fn section(f: &mut fmt::Formatter<'_>, title: &str, findings: impl ExactSizeIterator<Item = String>) -> fmt::Result {
+fn section(
+    f: &mut fmt::Formatter<'_>,
+    title: &str,
+    findings: impl ExactSizeIterator<Item = String>,
+) -> fmt::Result {
     let count = findings.len();
     writeln!(f, "  {title}: {count}")?;
     for finding in findings.take(SHOWN) {
@@ -155,16 +190,36 @@ mod tests {
     #[test]
     fn a_loss_a_stranger_and_an_overlap_are_never_clean() {
         let lossy = Report::of(&history([work(0)]), &produced(0..2), Expect::Unordered);
-        assert!(!lossy.is_clean() && lossy.to_string().contains("t[0]@1 (id 1)"), "{lossy}");
+        assert!(
+            !lossy.is_clean() && lossy.to_string().contains("t[0]@1 (id 1)"),
+            "{lossy}"
+        );
 
-        let strange = Report::of(&history([0, 9].map(work)), &produced([0]), Expect::Unordered);
-        assert!(!strange.is_clean() && strange.to_string().contains("t[0]@9"), "{strange}");
+        let strange = Report::of(
+            &history([0, 9].map(work)),
+            &produced([0]),
+            Expect::Unordered,
+        );
+        assert!(
+            !strange.is_clean() && strange.to_string().contains("t[0]@9"),
+            "{strange}"
+        );
 
         let journal = Journal::new();
-        let running = [work(0), Work { member: "b".into(), ..work(1) }].map(|work| journal.started(work));
+        let running = [
+            work(0),
+            Work {
+                member: "b".into(),
+                ..work(1)
+            },
+        ]
+        .map(|work| journal.started(work));
         drop(running);
         let overlapping = journal.check(&produced(0..2), Expect::Unordered);
-        assert!(!overlapping.is_clean() && overlapping.to_string().contains("while @0 ran on a"), "{overlapping}");
+        assert!(
+            !overlapping.is_clean() && overlapping.to_string().contains("while @0 ran on a"),
+            "{overlapping}"
+        );
     }
 
     #[test]
@@ -176,6 +231,11 @@ mod tests {
     #[test]
     fn long_lists_are_cut() {
         let report = Report::of(&[], &produced(0..12), Expect::Drained).to_string();
-        assert!(report.contains("t[0]@9 ") && !report.contains("t[0]@10") && report.contains("and 2 more"), "{report}");
+        assert!(
+            report.contains("t[0]@9 ")
+                && !report.contains("t[0]@10")
+                && report.contains("and 2 more"),
+            "{report}"
+        );
     }
 }

@@ -19,7 +19,8 @@ const LITERAL: i8 = 3;
 const ALLOW: i8 = 3;
 /// Behind the throttle time and the number of results.
 const FIRST_ERROR_AT: usize = 8;
-/// In the description, behind the throttle time; behind it a text, mostly empty, and the number of resources.
+/// In the description, behind the throttle time; behind it a text, mostly empty, and the number of
+/// resources.
 const ERROR_AT: usize = 4;
 const LOOK_AGAIN: Duration = Duration::from_millis(10);
 
@@ -46,11 +47,18 @@ pub enum Operation {
 }
 
 impl Kafka {
-    /// Allows it to a user such as `alice` (the principal `User:alice`). Blocks nothing; connected clients profit at once.
+    /// Allows it to a user such as `alice` (the principal `User:alice`). Blocks nothing; connected
+    /// clients profit at once.
     ///
     /// # Errors
-    /// When the broker refuses it or does not answer within 15 s, for example because it has no authorizer.
-    pub async fn allow(&self, user: &str, operation: Operation, on: Resource<'_>) -> Result<(), HarnessError> {
+    /// When the broker refuses it or does not answer within 15 s, for example because it has no
+    /// authorizer.
+    pub async fn allow(
+        &self,
+        user: &str,
+        operation: Operation,
+        on: Resource<'_>,
+    ) -> Result<(), HarnessError> {
         self.change_acls(true, user, operation, on).await
     }
 
@@ -58,7 +66,12 @@ impl Kafka {
     ///
     /// # Errors
     /// As for [`Kafka::allow`].
-    pub async fn forbid(&self, user: &str, operation: Operation, on: Resource<'_>) -> Result<(), HarnessError> {
+    pub async fn forbid(
+        &self,
+        user: &str,
+        operation: Operation,
+        on: Resource<'_>,
+    ) -> Result<(), HarnessError> {
         self.change_acls(false, user, operation, on).await
     }
 
@@ -70,12 +83,21 @@ impl Kafka {
         operation: Operation,
         on: Resource<'_>,
     ) -> Result<(), HarnessError> {
-        let (api_key, what) = if allow { (CREATE_ACLS, "allow") } else { (DELETE_ACLS, "forbid") };
+        let (api_key, what) = if allow {
+            (CREATE_ACLS, "allow")
+        } else {
+            (DELETE_ACLS, "forbid")
+        };
         let doing = format!("{what} {user} {operation:?} on {on:?}");
         let change = binding(Request::new(api_key, 1).int32(1), user, operation, on);
         let look = binding(Request::new(DESCRIBE_ACLS, 1), user, operation, on);
         // Any node: it passes the request on to the controller.
-        let address = self.bootstrap_servers.split(',').next().unwrap_or_default().to_owned();
+        let address = self
+            .bootstrap_servers
+            .split(',')
+            .next()
+            .unwrap_or_default()
+            .to_owned();
         let change = move || {
             no_error_at(&change.exchange(&address)?, FIRST_ERROR_AT)?;
             let deadline = Instant::now() + REQUEST;
@@ -100,7 +122,11 @@ fn has_any(description: &[u8]) -> io::Result<bool> {
         let text = usize::try_from(i16::from_be_bytes(*length)).unwrap_or(0);
         rest.get(text..)?.first_chunk::<4>()
     };
-    let cut_off = || io::Error::other(format!("the broker's description ends before its resources: {description:?}"));
+    let cut_off = || {
+        io::Error::other(format!(
+            "the broker's description ends before its resources: {description:?}"
+        ))
+    };
     Ok(*count().ok_or_else(cut_off)? != [0; 4])
 }
 
@@ -116,7 +142,14 @@ fn binding(request: Request, user: &str, operation: Operation, on: Resource<'_>)
         Operation::Create => 5,
         Operation::Describe => 8,
     };
-    request.int8(kind).text(name).int8(LITERAL).text(&format!("User:{user}")).text("*").int8(operation).int8(ALLOW)
+    request
+        .int8(kind)
+        .text(name)
+        .int8(LITERAL)
+        .text(&format!("User:{user}"))
+        .text("*")
+        .int8(operation)
+        .int8(ALLOW)
 }
 
 #[cfg(test)]
@@ -131,6 +164,9 @@ mod tests {
             assert!(!has_any(&of(text, 0)).unwrap());
         }
         assert!(has_any(&[0; 9]).is_err());
-        assert!(has_any(&[0, 0, 0, 0, 0, 31, 0, 0, 0, 0, 0, 0]).is_err(), "an error code");
+        assert!(
+            has_any(&[0, 0, 0, 0, 0, 31, 0, 0, 0, 0, 0, 0]).is_err(),
+            "an error code"
+        );
     }
 }

@@ -1,5 +1,6 @@
-//! Apache Kafka publishes all that a broker needs as Maven artifacts: they are fetched once and kept in cargo's target
-//! directory, so `cargo clean` removes them and CI caches them with everything else.
+//! Apache Kafka publishes all that a broker needs as Maven artifacts: they are fetched once and
+//! kept in cargo's target directory, so `cargo clean` removes them and CI caches them with
+//! everything else.
 
 use std::{
     env, fs,
@@ -20,7 +21,10 @@ const FETCH_DEADLINE: Duration = Duration::from_secs(300);
 
 /// The version of Kafka that the harness starts.
 pub(super) fn version() -> String {
-    env::var("KEYLANE_KAFKA_VERSION").ok().filter(|version| !version.is_empty()).unwrap_or(DEFAULT_VERSION.to_owned())
+    env::var("KEYLANE_KAFKA_VERSION")
+        .ok()
+        .filter(|version| !version.is_empty())
+        .unwrap_or(DEFAULT_VERSION.to_owned())
 }
 
 /// The directory with the jars of `version`, fetched if they are not there yet.
@@ -29,11 +33,15 @@ pub(super) fn libs(version: &str) -> Result<PathBuf, HarnessError> {
     let libs = cache.join("libs");
     fs::create_dir_all(&cache).map_err(HarnessError::io(format!("create {}", cache.display())))?;
 
-    // Test processes that run side by side fetch once; the lock goes with the process, whatever happens to it.
+    // Test processes that run side by side fetch once; the lock goes with the process, whatever
+    // happens to it.
     let path = cache.join("lock");
-    let lock = File::create(&path).map_err(HarnessError::io(format!("create {}", path.display())))?;
-    flock(&lock, FlockOperation::LockExclusive)
-        .map_err(|errno| HarnessError::Io { doing: format!("lock {}", path.display()), source: errno.into() })?;
+    let lock =
+        File::create(&path).map_err(HarnessError::io(format!("create {}", path.display())))?;
+    flock(&lock, FlockOperation::LockExclusive).map_err(|errno| HarnessError::Io {
+        doing: format!("lock {}", path.display()),
+        source: errno.into(),
+    })?;
     if !libs.is_dir() {
         fetch(version, &cache, &libs)?;
     }
@@ -44,15 +52,27 @@ pub(super) fn libs(version: &str) -> Result<PathBuf, HarnessError> {
 fn fetch(version: &str, cache: &Path, libs: &Path) -> Result<(), HarnessError> {
     let (pom_file, partial) = (cache.join("pom.xml"), cache.join("libs.partial"));
     if partial.exists() {
-        fs::remove_dir_all(&partial).map_err(HarnessError::io(format!("remove {}", partial.display())))?;
+        fs::remove_dir_all(&partial)
+            .map_err(HarnessError::io(format!("remove {}", partial.display())))?;
     }
-    fs::write(&pom_file, pom(version)).map_err(HarnessError::io(format!("write {}", pom_file.display())))?;
+    fs::write(&pom_file, pom(version))
+        .map_err(HarnessError::io(format!("write {}", pom_file.display())))?;
     let mut maven = Command::new("mvn");
     maven
-        .args(["-q", "-B", "dependency:copy-dependencies", "-DincludeScope=runtime"])
+        .args([
+            "-q",
+            "-B",
+            "dependency:copy-dependencies",
+            "-DincludeScope=runtime",
+        ])
         .arg(format!("-DoutputDirectory={}", partial.display()))
         .current_dir(cache);
-    process::run("mvn dependency:copy-dependencies", &mut maven, &cache.join("mvn.log"), FETCH_DEADLINE)?;
+    process::run(
+        "mvn dependency:copy-dependencies",
+        &mut maven,
+        &cache.join("mvn.log"),
+        FETCH_DEADLINE,
+    )?;
     fs::rename(&partial, libs).map_err(HarnessError::io(format!("rename {}", partial.display())))
 }
 
@@ -73,16 +93,23 @@ fn pom(version: &str) -> String {
     )
 }
 
-/// Cargo leaves marks in its target directory, wherever `CARGO_TARGET_DIR` puts it, and this program was built into
-/// it. (It tags only directories that it created itself, hence two marks.) Of a target directory in another one, the outer
-/// one, so that both have one Kafka.
+/// Cargo leaves marks in its target directory, wherever `CARGO_TARGET_DIR` puts it, and this
+/// program was built into it. (It tags only directories that it created itself, hence two marks.)
+/// Of a target directory in another one, the outer one, so that both have one Kafka.
 fn target_dir() -> PathBuf {
     let executable = env::current_exe().unwrap_or_default();
     executable
         .ancestors()
-        .filter(|dir| ["CACHEDIR.TAG", ".rustc_info.json"].iter().any(|mark| dir.join(mark).is_file()))
+        .filter(|dir| {
+            ["CACHEDIR.TAG", ".rustc_info.json"]
+                .iter()
+                .any(|mark| dir.join(mark).is_file())
+        })
         .last()
-        .map_or_else(|| Path::new(env!("CARGO_MANIFEST_DIR")).join("../target"), Path::to_owned)
+        .map_or_else(
+            || Path::new(env!("CARGO_MANIFEST_DIR")).join("../target"),
+            Path::to_owned,
+        )
 }
 
 #[cfg(test)]
@@ -91,7 +118,9 @@ mod tests {
 
     #[test]
     fn the_pom_asks_for_the_version() {
-        assert!(pom("3.9.1").contains("<artifactId>kafka_2.13</artifactId><version>3.9.1</version>"));
+        assert!(
+            pom("3.9.1").contains("<artifactId>kafka_2.13</artifactId><version>3.9.1</version>")
+        );
     }
 
     #[test]

@@ -6,7 +6,8 @@ use rdkafka::ClientConfig;
 
 use super::error::HarnessError;
 
-/// For one request to a healthy broker. The first request of a group also waits for its coordinator to come up.
+/// For one request to a healthy broker. The first request of a group also waits for its coordinator
+/// to come up.
 pub(super) const REQUEST: Duration = Duration::from_secs(15);
 
 /// Quick to notice that a broker is back.

@@ -21,7 +21,8 @@ use super::{
     watchdog::Watchdog,
 };
 
-/// Any 22 characters of base64url that make 16 bytes; all clusters of the harness may share one, they never meet.
+/// Any 22 characters of base64url that make 16 bytes; all clusters of the harness may share one,
+/// they never meet.
 const CLUSTER_ID: &str = "a2V5bGFuZS1oYXJuZXNzMQ";
 /// Three nodes are up in about 11 s on two idle cores; the rest is for busy ones.
 const READY_DEADLINE: Duration = Duration::from_secs(120);
@@ -39,7 +40,8 @@ pub(super) struct Cluster {
 }
 
 impl Cluster {
-    /// Fetches Kafka if needed, formats and starts `count` nodes, and waits until all of them answer.
+    /// Fetches Kafka if needed, formats and starts `count` nodes, and waits until all of them
+    /// answer.
     pub(super) fn start(count: usize, extras: &Extras) -> Result<Self, HarnessError> {
         let libs = artifacts::libs(&artifacts::version())?;
         let mut attempt = 1;
@@ -53,7 +55,11 @@ impl Cluster {
 
     fn start_once(count: usize, libs: &Path, extras: &Extras) -> Result<Self, HarnessError> {
         let cluster = Self::lay_out(count, libs, extras)?;
-        let mut formats = cluster.nodes.iter().map(|node| node.format(CLUSTER_ID)).collect::<Result<Vec<_>, _>>()?;
+        let mut formats = cluster
+            .nodes
+            .iter()
+            .map(|node| node.format(CLUSTER_ID))
+            .collect::<Result<Vec<_>, _>>()?;
         for (node, format) in cluster.nodes.iter().zip(&mut formats) {
             node.formatted(format)?;
         }
@@ -66,13 +72,18 @@ impl Cluster {
         Ok(cluster)
     }
 
-    /// Chooses the ports and writes the properties. The watchdog owns the directory from its first moment.
+    /// Chooses the ports and writes the properties. The watchdog owns the directory from its first
+    /// moment.
     fn lay_out(count: usize, libs: &Path, extras: &Extras) -> Result<Self, HarnessError> {
         let each = 2 + extras.listeners.len();
         let free = free_ports(each * count).map_err(HarnessError::io("find free ports"))?;
         let ports: Vec<Ports> = free
             .chunks(each)
-            .map(|ports| Ports { broker: ports[0], controller: ports[1], extra: ports[2..].to_vec() })
+            .map(|ports| Ports {
+                broker: ports[0],
+                controller: ports[1],
+                extra: ports[2..].to_vec(),
+            })
             .collect();
         let dir = tempfile::Builder::new()
             .prefix("keylane-kafka-")
@@ -91,8 +102,16 @@ impl Cluster {
             nodes.push(Node::new(index, ports[index].broker, libs, &home));
         }
         let names = || extras.listeners.iter().map(|(name, _)| name.clone());
-        let extra_ports = ports.iter().map(|ports| names().zip(ports.extra.iter().copied()).collect()).collect();
-        Ok(Self { nodes, watchdog: Mutex::new(watchdog), dir, extra_ports })
+        let extra_ports = ports
+            .iter()
+            .map(|ports| names().zip(ports.extra.iter().copied()).collect())
+            .collect();
+        Ok(Self {
+            nodes,
+            watchdog: Mutex::new(watchdog),
+            dir,
+            extra_ports,
+        })
     }
 
     /// Waits until the node itself answers and sees `expected` brokers, itself among them.
@@ -107,21 +126,35 @@ impl Cluster {
             if started.elapsed() >= READY_DEADLINE {
                 let last = format!("{last}; its last log lines:\n{}", node.log_tail());
                 let what = format!("node {} was ready", node.index);
-                return Err(HarnessError::Deadline { what, after: READY_DEADLINE, last });
+                return Err(HarnessError::Deadline {
+                    what,
+                    after: READY_DEADLINE,
+                    last,
+                });
             }
             thread::sleep(Duration::from_millis(50));
         }
     }
 
     pub(super) fn bootstrap_servers(&self) -> String {
-        let addresses: Vec<String> = self.nodes.iter().map(|node| format!("127.0.0.1:{}", node.port)).collect();
+        let addresses: Vec<String> = self
+            .nodes
+            .iter()
+            .map(|node| format!("127.0.0.1:{}", node.port))
+            .collect();
         addresses.join(",")
     }
 
     /// Where an extra listener is, by the name that it is advertised by.
     pub(super) fn listener(&self, name: &str) -> Option<String> {
-        let of_all = self.extra_ports.iter().flatten().filter(|(of, _)| of == name);
-        let addresses: Vec<String> = of_all.map(|(_, port)| format!("localhost:{port}")).collect();
+        let of_all = self
+            .extra_ports
+            .iter()
+            .flatten()
+            .filter(|(of, _)| of == name);
+        let addresses: Vec<String> = of_all
+            .map(|(_, port)| format!("localhost:{port}"))
+            .collect();
         (!addresses.is_empty()).then(|| addresses.join(","))
     }
 
@@ -160,7 +193,10 @@ impl Cluster {
     }
 
     fn node(&self, index: usize) -> Result<&Node, HarnessError> {
-        self.nodes.get(index).ok_or(HarnessError::NoSuchNode { index, nodes: self.nodes.len() })
+        self.nodes.get(index).ok_or(HarnessError::NoSuchNode {
+            index,
+            nodes: self.nodes.len(),
+        })
     }
 }
 
@@ -173,18 +209,31 @@ impl Drop for Cluster {
     }
 }
 
-/// A client of its own for each look: one that lives longer learns the other nodes' addresses and asks those.
+/// A client of its own for each look: one that lives longer learns the other nodes' addresses and
+/// asks those.
 fn ask(node: &Node, expected: usize) -> Result<(), String> {
     let address = SocketAddr::from((Ipv4Addr::LOCALHOST, node.port));
-    TcpStream::connect_timeout(&address, Duration::from_secs(1)).map_err(|error| format!("{address}: {error}"))?;
-    let consumer: BaseConsumer = client::config(&address.to_string()).create().map_err(|error| error.to_string())?;
-    let metadata = consumer.fetch_metadata(None, Duration::from_secs(2)).map_err(|error| error.to_string())?;
-    let brokers: Vec<i32> = metadata.brokers().iter().map(|broker| broker.id()).collect();
+    TcpStream::connect_timeout(&address, Duration::from_secs(1))
+        .map_err(|error| format!("{address}: {error}"))?;
+    let consumer: BaseConsumer = client::config(&address.to_string())
+        .create()
+        .map_err(|error| error.to_string())?;
+    let metadata = consumer
+        .fetch_metadata(None, Duration::from_secs(2))
+        .map_err(|error| error.to_string())?;
+    let brokers: Vec<i32> = metadata
+        .brokers()
+        .iter()
+        .map(|broker| broker.id())
+        .collect();
     if metadata.orig_broker_id() == node_id(node.index)
         && brokers.contains(&node_id(node.index))
         && brokers.len() >= expected
     {
         return Ok(());
     }
-    Err(format!("broker {} answered and sees the brokers {brokers:?}", metadata.orig_broker_id()))
+    Err(format!(
+        "broker {} answered and sees the brokers {brokers:?}",
+        metadata.orig_broker_id()
+    ))
 }

@@ -30,7 +30,10 @@ pub fn coordinated<T>(mut ask: impl FnMut() -> Result<T, KafkaError>) -> Result<
 fn is_passing(error: &KafkaError) -> bool {
     use RDKafkaErrorCode::{CoordinatorLoadInProgress, CoordinatorNotAvailable, NotCoordinator};
     let code = error.rdkafka_error_code();
-    matches!(code, Some(CoordinatorLoadInProgress | CoordinatorNotAvailable | NotCoordinator))
+    matches!(
+        code,
+        Some(CoordinatorLoadInProgress | CoordinatorNotAvailable | NotCoordinator)
+    )
 }
 
 #[cfg(test)]
@@ -41,9 +44,18 @@ mod tests {
 
     #[test]
     fn a_coordinator_that_is_not_ready_is_asked_again() {
-        use RDKafkaErrorCode::{CoordinatorLoadInProgress, CoordinatorNotAvailable, NotCoordinator};
-        let mut left = vec![CoordinatorLoadInProgress, CoordinatorNotAvailable, NotCoordinator];
-        let answer = coordinated(|| left.pop().map_or(Ok(7), |code| Err(KafkaError::OffsetFetch(code))));
+        use RDKafkaErrorCode::{
+            CoordinatorLoadInProgress, CoordinatorNotAvailable, NotCoordinator,
+        };
+        let mut left = vec![
+            CoordinatorLoadInProgress,
+            CoordinatorNotAvailable,
+            NotCoordinator,
+        ];
+        let answer = coordinated(|| {
+            left.pop()
+                .map_or(Ok(7), |code| Err(KafkaError::OffsetFetch(code)))
+        });
         assert_eq!((answer, left.len()), (Ok(7), 0));
     }
 
@@ -52,7 +64,9 @@ mod tests {
         let mut asked = 0;
         let answer: Result<(), _> = coordinated(|| {
             asked += 1;
-            Err(KafkaError::OffsetFetch(RDKafkaErrorCode::GroupAuthorizationFailed))
+            Err(KafkaError::OffsetFetch(
+                RDKafkaErrorCode::GroupAuthorizationFailed,
+            ))
         });
         assert!(answer.is_err());
         assert_eq!(asked, 1);

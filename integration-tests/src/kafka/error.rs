@@ -5,7 +5,9 @@ use std::{io, time::Duration};
 #[non_exhaustive]
 pub enum HarnessError {
     /// The operation needs the broker's process, and this broker was started by somebody else.
-    #[error("cannot {doing}: this kafka is external, unset KAFKA_BOOTSTRAP to let the harness start its own")]
+    #[error(
+        "cannot {doing}: this kafka is external, unset KAFKA_BOOTSTRAP to let the harness start its own"
+    )]
     External {
         /// The operation.
         doing: &'static str,
@@ -88,7 +90,9 @@ impl HarnessError {
         move |source| Self::Io { doing, source }
     }
 
-    pub(super) fn client(doing: impl Into<String>) -> impl FnOnce(rdkafka::error::KafkaError) -> Self {
+    pub(super) fn client(
+        doing: impl Into<String>,
+    ) -> impl FnOnce(rdkafka::error::KafkaError) -> Self {
         let doing = doing.into();
         move |source| Self::Client { doing, source }
     }

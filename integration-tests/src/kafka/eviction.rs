@@ -1,4 +1,5 @@
-//! Throwing a member out of its group, as an operator does with `kafka-consumer-groups` or a broker with one it misses.
+//! Throwing a member out of its group, as an operator does with `kafka-consumer-groups` or a broker
+//! with one it misses.
 
 use super::{
     Kafka,
@@ -12,14 +13,18 @@ const LEAVE_GROUP: i16 = 13;
 const ERROR_AT: usize = 4;
 
 impl Kafka {
-    /// Makes the coordinator believe that the member has left; the member learns it from its next heartbeat. The group is
-    /// one of the classic protocol, and the Kafka has one node, which coordinates all groups.
+    /// Makes the coordinator believe that the member has left; the member learns it from its next
+    /// heartbeat. The group is one of the classic protocol, and the Kafka has one node, which
+    /// coordinates all groups.
     ///
     /// # Errors
     /// When the broker refuses it or does not answer within 15 s.
     pub async fn evict(&self, group: &str, member: &str) -> Result<(), HarnessError> {
         let request = Request::new(LEAVE_GROUP, 1).text(group).text(member);
-        let (address, doing) = (self.bootstrap_servers.clone(), format!("evict {member} from {group}"));
+        let (address, doing) = (
+            self.bootstrap_servers.clone(),
+            format!("evict {member} from {group}"),
+        );
         let evict = move || no_error_at(&request.exchange(&address)?, ERROR_AT);
         blocking(move || evict().map_err(HarnessError::io(doing))).await
     }

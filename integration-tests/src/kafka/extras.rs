@@ -10,21 +10,22 @@ pub struct Extras {
 }
 
 impl Extras {
-    /// Members of `group.protocol=consumer` that die are noticed after 5 s, for suites in which they do.
+    /// Members of `group.protocol=consumer` that die are noticed after 5 s, for suites in which
+    /// they do.
     pub fn quick_sessions() -> Self {
         Self::default().property("group.consumer.session.timeout.ms", "5000")
     }
 
-    /// For brokers that no test breaks, under load: however busy the machine is, no broker and no member of
-    /// `group.protocol=consumer` is taken for dead within a minute.
+    /// For brokers that no test breaks, under load: however busy the machine is, no broker and no
+    /// member of `group.protocol=consumer` is taken for dead within a minute.
     pub fn patient() -> Self {
         Self::default()
             .property("broker.session.timeout.ms", "60000")
             .property("group.consumer.session.timeout.ms", "60000")
     }
 
-    /// A listener of this name (capital letters) and protocol (`SSL`, `SASL_SSL`, `SASL_PLAINTEXT`), on a free port, advertised
-    /// as `localhost`.
+    /// A listener of this name (capital letters) and protocol (`SSL`, `SASL_SSL`,
+    /// `SASL_PLAINTEXT`), on a free port, advertised as `localhost`.
     #[must_use]
     pub fn listener(mut self, name: &str, protocol: &str) -> Self {
         self.listeners.push((name.to_owned(), protocol.to_owned()));

@@ -12,7 +12,8 @@ use super::{
 /// A group as its coordinator describes it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Group {
-    /// The state in Kafka's words: `Stable`, `Empty`, `PreparingRebalance`, `CompletingRebalance`, `Dead`.
+    /// The state in Kafka's words: `Stable`, `Empty`, `PreparingRebalance`, `CompletingRebalance`,
+    /// `Dead`.
     pub state: String,
     /// The assignor in use; empty for a group without members.
     pub assignor: String,
@@ -23,7 +24,11 @@ pub struct Group {
 impl Default for Group {
     /// The group that nobody knows.
     fn default() -> Self {
-        Self { state: "Dead".to_owned(), assignor: String::new(), members: Vec::new() }
+        Self {
+            state: "Dead".to_owned(),
+            assignor: String::new(),
+            members: Vec::new(),
+        }
     }
 }
 
@@ -39,8 +44,9 @@ pub struct Member {
 impl Kafka {
     /// The group; one that nobody knows is `Dead`.
     ///
-    /// This sees groups of the classic protocol. A group of `group.protocol=consumer` (KIP-848) looks `Dead` too, since
-    /// the client library cannot describe it: there, judge by what is processed and committed.
+    /// This sees groups of the classic protocol. A group of `group.protocol=consumer` (KIP-848)
+    /// looks `Dead` too, since the client library cannot describe it: there, judge by what is
+    /// processed and committed.
     ///
     /// # Errors
     /// When the brokers do not answer within 15 s.
@@ -48,10 +54,11 @@ impl Kafka {
         let (servers, name) = (self.bootstrap_servers.clone(), name.to_owned());
         blocking(move || {
             let doing = format!("describe the group {name}");
-            let consumer: BaseConsumer =
-                client::config(&servers).create().map_err(HarnessError::client(doing.clone()))?;
-            let list =
-                coordinated(|| consumer.fetch_group_list(Some(&name), REQUEST)).map_err(HarnessError::client(doing))?;
+            let consumer: BaseConsumer = client::config(&servers)
+                .create()
+                .map_err(HarnessError::client(doing.clone()))?;
+            let list = coordinated(|| consumer.fetch_group_list(Some(&name), REQUEST))
+                .map_err(HarnessError::client(doing))?;
             let group = list.groups().iter().find(|group| group.name() == name);
             Ok(group.map_or_else(Group::default, |group| Group {
                 state: group.state().to_owned(),
@@ -59,7 +66,10 @@ impl Kafka {
                 members: group
                     .members()
                     .iter()
-                    .map(|member| Member { id: member.id().to_owned(), client_id: member.client_id().to_owned() })
+                    .map(|member| Member {
+                        id: member.id().to_owned(),
+                        client_id: member.client_id().to_owned(),
+                    })
                     .collect(),
             }))
         })

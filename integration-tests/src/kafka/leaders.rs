@@ -20,8 +20,8 @@ const CONNECT: Duration = Duration::from_secs(1);
 const TIMEOUT_MILLIS: i32 = 10_000;
 
 impl Kafka {
-    /// Turns the replicas of every partition of `topic` by `by` places, and has the new first one lead. The data stays where
-    /// it is. Where that replica is down, the leader stays too.
+    /// Turns the replicas of every partition of `topic` by `by` places, and has the new first one
+    /// lead. The data stays where it is. Where that replica is down, the leader stays too.
     ///
     /// # Errors
     /// When no broker answers, or the one that does refuses.
@@ -35,7 +35,11 @@ impl Kafka {
         blocking(move || {
             let failed = || HarnessError::io(format!("move the leaders of {topic}"));
             // The client library has neither request.
-            let reassignment = exchange(&servers, ALTER_PARTITION_REASSIGNMENTS, &reassignment(&topic, &partitions));
+            let reassignment = exchange(
+                &servers,
+                ALTER_PARTITION_REASSIGNMENTS,
+                &reassignment(&topic, &partitions),
+            );
             // Behind the correlation id, its header has a byte of tags more.
             accepted(reassignment.map_err(failed())?.get(9..11)).map_err(failed())?;
             let election = exchange(&servers, ELECT_LEADERS, &election(&topic, &partitions));
@@ -45,7 +49,8 @@ impl Kafka {
     }
 }
 
-/// A version with compact strings and arrays: lengths are one more, as a variable-length number, and tags may follow.
+/// A version with compact strings and arrays: lengths are one more, as a variable-length number,
+/// and tags may follow.
 fn reassignment(topic: &str, partitions: &[PartitionState]) -> Vec<u8> {
     // The header's tags.
     let mut body = vec![0];
@@ -72,7 +77,11 @@ fn election(topic: &str, partitions: &[PartitionState]) -> Vec<u8> {
     body.extend(1_i32.to_be_bytes());
     body.extend(i16::try_from(topic.len()).unwrap_or(i16::MAX).to_be_bytes());
     body.extend(topic.as_bytes());
-    body.extend(i32::try_from(partitions.len()).unwrap_or(i32::MAX).to_be_bytes());
+    body.extend(
+        i32::try_from(partitions.len())
+            .unwrap_or(i32::MAX)
+            .to_be_bytes(),
+    );
     for partition in partitions {
         body.extend(partition.partition.to_be_bytes());
     }
@@ -113,12 +122,18 @@ fn ask(server: &str, request: &[u8]) -> io::Result<Vec<u8>> {
     let address: SocketAddr = server.parse().map_err(io::Error::other)?;
     let mut stream = TcpStream::connect_timeout(&address, CONNECT)?;
     stream.set_read_timeout(Some(REQUEST))?;
-    stream.write_all(&u32::try_from(request.len()).unwrap_or(u32::MAX).to_be_bytes())?;
+    stream.write_all(
+        &u32::try_from(request.len())
+            .unwrap_or(u32::MAX)
+            .to_be_bytes(),
+    )?;
     stream.write_all(request)?;
     let mut length = [0; 4];
     stream.read_exact(&mut length)?;
     let mut answer = Vec::new();
-    stream.take(u32::from_be_bytes(length).into()).read_to_end(&mut answer)?;
+    stream
+        .take(u32::from_be_bytes(length).into())
+        .read_to_end(&mut answer)?;
     Ok(answer)
 }
 
@@ -127,7 +142,9 @@ fn accepted(code: Option<&[u8]>) -> io::Result<()> {
         Some(&[0, 0]) => Ok(()),
         Some(&[high, low]) => {
             let code = i16::from_be_bytes([high, low]);
-            Err(io::Error::other(format!("the broker answered with the error code {code}")))
+            Err(io::Error::other(format!(
+                "the broker answered with the error code {code}"
+            )))
         }
         _ => Err(io::Error::other("the broker's answer is too short")),
     }

@@ -1,7 +1,8 @@
 //! A real Apache Kafka for the suites: found or started, watched, and broken on purpose.
 //!
-//! Where it comes from: `KAFKA_BOOTSTRAP` names one that runs already; else one is started from Maven artifacts, which
-//! takes `java` (17 or newer) and `mvn` on the path, and the network once. `KEYLANE_KAFKA_VERSION` chooses the version.
+//! Where it comes from: `KAFKA_BOOTSTRAP` names one that runs already; else one is started from
+//! Maven artifacts, which takes `java` (17 or newer) and `mvn` on the path, and the network once.
+//! `KEYLANE_KAFKA_VERSION` chooses the version.
 
 mod acls;
 mod artifacts;
@@ -87,10 +88,11 @@ pub enum Found {
 
 /// A running Kafka and what tests do to it.
 ///
-/// Nodes are counted from 0. Operations that need the broker's process are refused with [`HarnessError::External`] when
-/// the Kafka came from `KAFKA_BOOTSTRAP`.
+/// Nodes are counted from 0. Operations that need the broker's process are refused with
+/// [`HarnessError::External`] when the Kafka came from `KAFKA_BOOTSTRAP`.
 ///
-/// A Kafka that the harness started ends when this is dropped or when the test process ends, in whatever way.
+/// A Kafka that the harness started ends when this is dropped or when the test process ends, in
+/// whatever way.
 pub struct Kafka {
     bootstrap_servers: String,
     cluster: Option<Arc<Cluster>>,
@@ -100,7 +102,8 @@ pub struct Kafka {
 }
 
 impl Kafka {
-    /// The Kafka of `KAFKA_BOOTSTRAP` if that is set and has enough brokers, else one of our own. Blocks for seconds.
+    /// The Kafka of `KAFKA_BOOTSTRAP` if that is set and has enough brokers, else one of our own.
+    /// Blocks for seconds.
     pub fn find(nodes: Nodes) -> Found {
         Self::find_with(nodes, &Extras::default())
     }
@@ -146,9 +149,13 @@ impl Kafka {
             }),
             Ok(count) => {
                 let needed = nodes.count();
-                Found::Unavailable(format!("the kafka at {bootstrap_servers} has {count} brokers, {needed} are needed"))
+                Found::Unavailable(format!(
+                    "the kafka at {bootstrap_servers} has {count} brokers, {needed} are needed"
+                ))
             }
-            Err(error) => Found::Unavailable(format!("no kafka answers at {bootstrap_servers}: {error}")),
+            Err(error) => {
+                Found::Unavailable(format!("no kafka answers at {bootstrap_servers}: {error}"))
+            }
         }
     }
 
@@ -157,23 +164,36 @@ impl Kafka {
         &self.bootstrap_servers
     }
 
-    /// The addresses of an [extra listener](Extras::listener); `None` where there is none of that name.
+    /// The addresses of an [extra listener](Extras::listener); `None` where there is none of that
+    /// name.
     pub fn listener(&self, name: &str) -> Option<String> {
         self.cluster.as_ref()?.listener(name)
     }
 
-    /// The values of `group.protocol` that this Kafka and the client library speak with each other: `classic`, and
-    /// `consumer` (KIP-848) from Kafka 4.0 on. For an external Kafka the version is what `KEYLANE_KAFKA_VERSION` says.
+    /// The values of `group.protocol` that this Kafka and the client library speak with each other:
+    /// `classic`, and `consumer` (KIP-848) from Kafka 4.0 on. For an external Kafka the version is
+    /// what `KEYLANE_KAFKA_VERSION` says.
     pub fn group_protocols(&self) -> &'static [&'static str] {
-        // 3.9 has an early form of KIP-848 that librdkafka no longer speaks: members would wait for ever.
-        if artifacts::version().starts_with("3.") { &["classic"] } else { &["classic", "consumer"] }
+        // 3.9 has an early form of KIP-848 that librdkafka no longer speaks: members would wait for
+        // ever.
+        if artifacts::version().starts_with("3.") {
+            &["classic"]
+        } else {
+            &["classic", "consumer"]
+        }
     }
 
     /// A name for a topic or a group that nobody used before, here or in an earlier run.
     pub fn unique(&self, prefix: &str) -> String {
         static NEXT: AtomicU64 = AtomicU64::new(0);
-        let millis = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |time| time.as_millis());
-        format!("{prefix}-{:x}-{millis:x}-{}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed))
+        let millis = SystemTime::now()
+            .duration_since(UNIX_EPOCH)
+            .map_or(0, |time| time.as_millis());
+        format!(
+            "{prefix}-{:x}-{millis:x}-{}",
+            std::process::id(),
+            NEXT.fetch_add(1, Ordering::Relaxed)
+        )
     }
 
     /// `kill -9` for a node; returns when the process is gone.
@@ -181,16 +201,19 @@ impl Kafka {
     /// # Errors
     /// On an external Kafka. A node that is down already is no error.
     pub async fn kill_node(&self, index: usize) -> Result<(), HarnessError> {
-        self.on_cluster("kill a node", move |cluster| cluster.kill(index)).await
+        self.on_cluster("kill a node", move |cluster| cluster.kill(index))
+            .await
     }
 
-    /// Ends a node in an orderly way: it hands over its partitions first. Returns when the process is gone.
+    /// Ends a node in an orderly way: it hands over its partitions first. Returns when the process
+    /// is gone.
     ///
     /// # Errors
-    /// On an external Kafka; when the node does not run; when it does not end within 30 s (it is killed then), as
-    /// happens when it has lost the majority of the controllers.
+    /// On an external Kafka; when the node does not run; when it does not end within 30 s (it is
+    /// killed then), as happens when it has lost the majority of the controllers.
     pub async fn stop_node(&self, index: usize) -> Result<(), HarnessError> {
-        self.on_cluster("stop a node", move |cluster| cluster.stop(index)).await
+        self.on_cluster("stop a node", move |cluster| cluster.stop(index))
+            .await
     }
 
     /// Starts a node again, on its old ports and data; returns when it answers.
@@ -198,9 +221,11 @@ impl Kafka {
     /// Its replicas may still lag then: [`Kafka::partitions`] shows when they are in sync.
     ///
     /// # Errors
-    /// On an external Kafka; when the node runs; when it ends at once or does not answer within 2 minutes.
+    /// On an external Kafka; when the node runs; when it ends at once or does not answer within 2
+    /// minutes.
     pub async fn start_node(&self, index: usize) -> Result<(), HarnessError> {
-        self.on_cluster("start a node", move |cluster| cluster.start_node(index)).await
+        self.on_cluster("start a node", move |cluster| cluster.start_node(index))
+            .await
     }
 
     /// Freezes a node: its connections stay open and nothing answers on them.
@@ -208,7 +233,8 @@ impl Kafka {
     /// # Errors
     /// On an external Kafka, and when the node does not run.
     pub async fn suspend_node(&self, index: usize) -> Result<(), HarnessError> {
-        self.on_cluster("suspend a node", move |cluster| cluster.suspend(index)).await
+        self.on_cluster("suspend a node", move |cluster| cluster.suspend(index))
+            .await
     }
 
     /// Ends [`Kafka::suspend_node`].
@@ -216,7 +242,8 @@ impl Kafka {
     /// # Errors
     /// On an external Kafka, and when the node is not suspended.
     pub async fn continue_node(&self, index: usize) -> Result<(), HarnessError> {
-        self.on_cluster("continue a node", move |cluster| cluster.resume(index)).await
+        self.on_cluster("continue a node", move |cluster| cluster.resume(index))
+            .await
     }
 
     /// How many nodes the harness runs; none of an external Kafka.
@@ -231,7 +258,9 @@ impl Kafka {
 
     /// The process ids of the brokers that the harness runs at the moment.
     pub fn pids(&self) -> Vec<u32> {
-        self.cluster.as_ref().map_or_else(Vec::new, |cluster| cluster.pids())
+        self.cluster
+            .as_ref()
+            .map_or_else(Vec::new, |cluster| cluster.pids())
     }
 
     async fn on_cluster(
@@ -239,7 +268,10 @@ impl Kafka {
         doing: &'static str,
         work: impl FnOnce(&Cluster) -> Result<(), HarnessError> + Send + 'static,
     ) -> Result<(), HarnessError> {
-        let cluster = self.cluster.clone().ok_or(HarnessError::External { doing })?;
+        let cluster = self
+            .cluster
+            .clone()
+            .ok_or(HarnessError::External { doing })?;
         client::blocking(move || work(&cluster)).await
     }
 }

@@ -23,11 +23,13 @@ const JVM: [&str; 5] = [
 
 /// Formatting starts a JVM, writes two files and ends.
 const FORMAT_DEADLINE: Duration = Duration::from_secs(60);
-/// A broker that hands over its partitions needs a few seconds; one that has lost the quorum would wait for minutes.
+/// A broker that hands over its partitions needs a few seconds; one that has lost the quorum would
+/// wait for minutes.
 const STOP_DEADLINE: Duration = Duration::from_secs(30);
 
-/// The shell waits for a word before it becomes the broker. By then the watchdog knows its id, so there is no moment at
-/// which our death would leave a broker behind; if we die before the word, `read` fails and the shell ends.
+/// The shell waits for a word before it becomes the broker. By then the watchdog knows its id, so
+/// there is no moment at which our death would leave a broker behind; if we die before the word,
+/// `read` fails and the shell ends.
 const LAUNCH: &str = r#"read -r _ && exec "$@" </dev/null"#;
 
 /// One broker, with the files it lives from.
@@ -64,12 +66,24 @@ impl Node {
     /// Starts the formatting of the data directory; [`Node::formatted`] waits for its end.
     pub(super) fn format(&self, cluster: &str) -> Result<Child, HarnessError> {
         let mut command = Command::new(process::java());
-        command.args(JVM).args(self.class("kafka.tools.StorageTool")).args(["format", "-t", cluster, "-c"]);
-        process::start("java (kafka.tools.StorageTool)", command.arg(&self.properties), &self.log)
+        command
+            .args(JVM)
+            .args(self.class("kafka.tools.StorageTool"))
+            .args(["format", "-t", cluster, "-c"]);
+        process::start(
+            "java (kafka.tools.StorageTool)",
+            command.arg(&self.properties),
+            &self.log,
+        )
     }
 
     pub(super) fn formatted(&self, format: &mut Child) -> Result<(), HarnessError> {
-        process::finish("java (kafka.tools.StorageTool)", format, &self.log, FORMAT_DEADLINE)
+        process::finish(
+            "java (kafka.tools.StorageTool)",
+            format,
+            &self.log,
+            FORMAT_DEADLINE,
+        )
     }
 
     /// Starts the process. It takes seconds until the broker answers.
@@ -83,13 +97,17 @@ impl Node {
         let watched = lock(watchdog).watch(child.id());
         *state = State::Running(child);
         watched?;
-        let word = input.as_mut().map_or(Ok(()), |input| input.write_all(b"go\n"));
+        let word = input
+            .as_mut()
+            .map_or(Ok(()), |input| input.write_all(b"go\n"));
         word.map_err(HarnessError::io(format!("start node {}", self.index)))
     }
 
     fn launch(&self) -> Result<Child, HarnessError> {
         let output = process::append_to(&self.log)?;
-        let errors = output.try_clone().map_err(HarnessError::io("share a log file"))?;
+        let errors = output
+            .try_clone()
+            .map_err(HarnessError::io("share a log file"))?;
         Command::new("sh")
             .args(["-c", LAUNCH, "keylane-kafka-node"])
             .arg(process::java())
@@ -104,13 +122,19 @@ impl Node {
     }
 
     fn class(&self, class: &str) -> [String; 3] {
-        ["-cp".to_owned(), format!("{}/*", self.libs.display()), class.to_owned()]
+        [
+            "-cp".to_owned(),
+            format!("{}/*", self.libs.display()),
+            class.to_owned(),
+        ]
     }
 
     /// `kill -9`: nothing is handed over, nothing is flushed. Harmless when the node is down.
     pub(super) fn kill(&self, watchdog: &Mutex<Watchdog>) -> Result<(), HarnessError> {
         let mut state = lock(&self.state);
-        let (State::Running(child) | State::Suspended(child)) = &mut *state else { return Ok(()) };
+        let (State::Running(child) | State::Suspended(child)) = &mut *state else {
+            return Ok(());
+        };
         let doing = format!("kill node {}", self.index);
         child.kill().map_err(HarnessError::io(doing.clone()))?;
         let forgotten = lock(watchdog).forget(child.id());
@@ -128,7 +152,10 @@ impl Node {
             };
             self.signal(child, Signal::TERM, "stop")?;
             let doing = HarnessError::io(format!("stop node {}", self.index));
-            if process::wait(child, STOP_DEADLINE).map_err(doing)?.is_some() {
+            if process::wait(child, STOP_DEADLINE)
+                .map_err(doing)?
+                .is_some()
+            {
                 lock(watchdog).forget(child.id())?;
                 *state = State::Down;
                 return Ok(());
@@ -136,7 +163,10 @@ impl Node {
         }
         self.kill(watchdog)?;
         Err(HarnessError::Deadline {
-            what: format!("node {} ended after SIGTERM (it was killed then)", self.index),
+            what: format!(
+                "node {} ended after SIGTERM (it was killed then)",
+                self.index
+            ),
             after: STOP_DEADLINE,
             last: process::tail(&self.log),
         })
@@ -148,7 +178,11 @@ impl Node {
         match std::mem::replace(&mut *state, State::Down) {
             State::Running(child) => {
                 let sent = self.signal(&child, Signal::STOP, "suspend");
-                *state = if sent.is_ok() { State::Suspended(child) } else { State::Running(child) };
+                *state = if sent.is_ok() {
+                    State::Suspended(child)
+                } else {
+                    State::Running(child)
+                };
                 sent
             }
             other => {
@@ -164,7 +198,11 @@ impl Node {
         match std::mem::replace(&mut *state, State::Down) {
             State::Suspended(child) => {
                 let sent = self.signal(&child, Signal::CONT, "continue");
-                *state = if sent.is_ok() { State::Running(child) } else { State::Suspended(child) };
+                *state = if sent.is_ok() {
+                    State::Running(child)
+                } else {
+                    State::Suspended(child)
+                };
                 sent
             }
             other => {
@@ -177,7 +215,9 @@ impl Node {
     /// An error with the end of the log when the process has ended by itself.
     pub(super) fn check_alive(&self, watchdog: &Mutex<Watchdog>) -> Result<(), HarnessError> {
         let mut state = lock(&self.state);
-        let State::Running(child) = &mut *state else { return Err(self.wrong_state("reach", "does not run")) };
+        let State::Running(child) = &mut *state else {
+            return Err(self.wrong_state("reach", "does not run"));
+        };
         let doing = HarnessError::io(format!("look at node {}", self.index));
         if let Some(status) = child.try_wait().map_err(doing)? {
             lock(watchdog).forget(child.id())?;
@@ -186,7 +226,11 @@ impl Node {
                 return Err(HarnessError::PortTaken { index: self.index });
             }
             let (status, log) = (status.to_string(), self.log_tail());
-            return Err(HarnessError::NodeEnded { index: self.index, status, log });
+            return Err(HarnessError::NodeEnded {
+                index: self.index,
+                status,
+                log,
+            });
         }
         Ok(())
     }
@@ -202,14 +246,21 @@ impl Node {
         process::tail(&self.log)
     }
 
-    /// The child is not reaped before it leaves the state, so its id cannot belong to another process.
+    /// The child is not reaped before it leaves the state, so its id cannot belong to another
+    /// process.
     fn signal(&self, child: &Child, signal: Signal, doing: &str) -> Result<(), HarnessError> {
-        kill_process(Pid::from_child(child), signal)
-            .map_err(|errno| HarnessError::Io { doing: format!("{doing} node {}", self.index), source: errno.into() })
+        kill_process(Pid::from_child(child), signal).map_err(|errno| HarnessError::Io {
+            doing: format!("{doing} node {}", self.index),
+            source: errno.into(),
+        })
     }
 
     fn wrong_state(&self, doing: &'static str, state: &'static str) -> HarnessError {
-        HarnessError::WrongState { doing, index: self.index, state }
+        HarnessError::WrongState {
+            doing,
+            index: self.index,
+            state,
+        }
     }
 }
 

@@ -26,24 +26,35 @@ pub struct Committed {
 }
 
 impl Kafka {
-    /// What `group` has committed for each partition of `topic`, asked from the group's coordinator.
+    /// What `group` has committed for each partition of `topic`, asked from the group's
+    /// coordinator.
     ///
     /// # Errors
     /// When the topic is unknown or the coordinator does not answer within 15 s.
     ///
     /// # Panics
     /// When the metadata is not UTF-8 (the client library offers no other way to read it).
-    pub async fn committed(&self, group: &str, topic: &str) -> Result<Vec<Committed>, HarnessError> {
-        let (servers, group, topic) = (self.bootstrap_servers.clone(), group.to_owned(), topic.to_owned());
+    pub async fn committed(
+        &self,
+        group: &str,
+        topic: &str,
+    ) -> Result<Vec<Committed>, HarnessError> {
+        let (servers, group, topic) = (
+            self.bootstrap_servers.clone(),
+            group.to_owned(),
+            topic.to_owned(),
+        );
         blocking(move || {
             let doing = format!("read what {group} has committed for {topic}");
             let read = || -> Result<Vec<_>, KafkaError> {
-                let consumer: BaseConsumer = client::config(&servers).set("group.id", &group).create()?;
+                let consumer: BaseConsumer =
+                    client::config(&servers).set("group.id", &group).create()?;
                 let mut asked = TopicPartitionList::new();
                 for state in partitions_of(&consumer, &topic)? {
                     asked.add_partition(&topic, state.partition);
                 }
-                // The list lives shorter than the consumer: one that is still alive then makes the consumer's end hang.
+                // The list lives shorter than the consumer: one that is still alive then makes the
+                // consumer's end hang.
                 let committed = consumer.committed_offsets(asked, REQUEST)?;
                 committed
                     .elements()
@@ -78,7 +89,11 @@ impl Kafka {
                 let consumer: BaseConsumer = client::config(&servers).create()?;
                 partitions_of(&consumer, &topic)?
                     .iter()
-                    .map(|state| Ok(consumer.fetch_watermarks(&topic, state.partition, REQUEST)?.1))
+                    .map(|state| {
+                        Ok(consumer
+                            .fetch_watermarks(&topic, state.partition, REQUEST)?
+                            .1)
+                    })
                     .collect()
             };
             read().map_err(HarnessError::client(doing))

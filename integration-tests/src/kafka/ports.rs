@@ -10,8 +10,9 @@ use std::{
     time::{SystemTime, UNIX_EPOCH},
 };
 
-/// Below the range from which the system gives ports to outgoing connections (from 32,768 on Linux, from 49,152
-/// elsewhere): otherwise some client's connection may sit on a broker's port while that broker is down.
+/// Below the range from which the system gives ports to outgoing connections (from 32,768 on Linux,
+/// from 49,152 elsewhere): otherwise some client's connection may sit on a broker's port while that
+/// broker is down.
 const FIRST: u16 = 20_000;
 const COUNT: u16 = 12_000;
 
@@ -19,7 +20,8 @@ static NEXT: AtomicU16 = AtomicU16::new(0);
 
 /// `count` different ports of 127.0.0.1 that nobody listens on at this moment.
 ///
-/// Another process may still take one before the server does; the caller starts again with others then.
+/// Another process may still take one before the server does; the caller starts again with others
+/// then.
 ///
 /// # Errors
 /// When there are not so many.
@@ -38,13 +40,21 @@ pub fn free_ports(count: usize) -> io::Result<Vec<u16>> {
             return Ok(ports);
         }
     }
-    Err(io::Error::new(io::ErrorKind::AddrInUse, format!("no {count} free ports from {FIRST} on")))
+    Err(io::Error::new(
+        io::ErrorKind::AddrInUse,
+        format!("no {count} free ports from {FIRST} on"),
+    ))
 }
 
 /// Test processes that run side by side begin at different places, so they seldom meet.
 fn start() -> u16 {
-    let nanos = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |time| time.subsec_nanos());
-    (std::process::id().wrapping_mul(2_654_435_761).wrapping_add(nanos / 1_000) % u32::from(COUNT)) as u16
+    let nanos = SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .map_or(0, |time| time.subsec_nanos());
+    (std::process::id()
+        .wrapping_mul(2_654_435_761)
+        .wrapping_add(nanos / 1_000)
+        % u32::from(COUNT)) as u16
 }
 
 #[cfg(test)]

@@ -25,7 +25,12 @@ pub(super) fn java() -> PathBuf {
 }
 
 /// Runs a command to its end with its output in the file `log`; kills it when `deadline` passes.
-pub(super) fn run(name: &str, command: &mut Command, log: &Path, deadline: Duration) -> Result<(), HarnessError> {
+pub(super) fn run(
+    name: &str,
+    command: &mut Command,
+    log: &Path,
+    deadline: Duration,
+) -> Result<(), HarnessError> {
     let mut child = start(name, command, log)?;
     finish(name, &mut child, log, deadline)
 }
@@ -33,7 +38,9 @@ pub(super) fn run(name: &str, command: &mut Command, log: &Path, deadline: Durat
 /// Starts a command without input and with its output in the file `log`.
 pub(super) fn start(name: &str, command: &mut Command, log: &Path) -> Result<Child, HarnessError> {
     let output = append_to(log)?;
-    let errors = output.try_clone().map_err(HarnessError::io(format!("share {}", log.display())))?;
+    let errors = output
+        .try_clone()
+        .map_err(HarnessError::io(format!("share {}", log.display())))?;
     command
         .stdin(Stdio::null())
         .stdout(output)
@@ -43,17 +50,27 @@ pub(super) fn start(name: &str, command: &mut Command, log: &Path) -> Result<Chi
 }
 
 /// Waits for the end of what [`start`] started.
-pub(super) fn finish(name: &str, child: &mut Child, log: &Path, deadline: Duration) -> Result<(), HarnessError> {
-    let status = match wait(child, deadline).map_err(HarnessError::io(format!("wait for {name}")))? {
-        Some(status) if status.success() => return Ok(()),
-        Some(status) => status.to_string(),
-        None => {
-            let _ = child.kill();
-            let _ = child.wait();
-            format!("killed after {deadline:?}")
-        }
-    };
-    Err(HarnessError::Command { command: name.to_owned(), status, output: tail(log) })
+pub(super) fn finish(
+    name: &str,
+    child: &mut Child,
+    log: &Path,
+    deadline: Duration,
+) -> Result<(), HarnessError> {
+    let status =
+        match wait(child, deadline).map_err(HarnessError::io(format!("wait for {name}")))? {
+            Some(status) if status.success() => return Ok(()),
+            Some(status) => status.to_string(),
+            None => {
+                let _ = child.kill();
+                let _ = child.wait();
+                format!("killed after {deadline:?}")
+            }
+        };
+    Err(HarnessError::Command {
+        command: name.to_owned(),
+        status,
+        output: tail(log),
+    })
 }
 
 /// The exit status, or `None` when the process still runs at the deadline.
@@ -72,7 +89,11 @@ pub(super) fn wait(child: &mut Child, deadline: Duration) -> std::io::Result<Opt
 
 /// A log file to write on; what it holds already stays.
 pub(super) fn append_to(log: &Path) -> Result<File, HarnessError> {
-    File::options().create(true).append(true).open(log).map_err(HarnessError::io(format!("open {}", log.display())))
+    File::options()
+        .create(true)
+        .append(true)
+        .open(log)
+        .map_err(HarnessError::io(format!("open {}", log.display())))
 }
 
 /// The last lines of a log file.
@@ -93,8 +114,12 @@ pub(super) fn tail(log: &Path) -> String {
 
 /// Whether the log says so anywhere: a broker has much to say after the cause of its end.
 pub(super) fn contains(log: &Path, words: &str) -> bool {
-    File::open(log)
-        .is_ok_and(|file| BufReader::new(file).lines().map_while(Result::ok).any(|line| line.contains(words)))
+    File::open(log).is_ok_and(|file| {
+        BufReader::new(file)
+            .lines()
+            .map_while(Result::ok)
+            .any(|line| line.contains(words))
+    })
 }
 
 fn last_lines(text: &str) -> String {
@@ -113,8 +138,18 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let mut command = Command::new("sh");
         command.args(["-c", "echo words; exit 3"]);
-        let error = run("sh", &mut command, &dir.path().join("log"), Duration::from_secs(60)).unwrap_err().to_string();
-        assert!(error.contains("exit status: 3") && error.contains("words"), "{error}");
+        let error = run(
+            "sh",
+            &mut command,
+            &dir.path().join("log"),
+            Duration::from_secs(60),
+        )
+        .unwrap_err()
+        .to_string();
+        assert!(
+            error.contains("exit status: 3") && error.contains("words"),
+            "{error}"
+        );
     }
 
     #[test]
@@ -122,7 +157,9 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let mut command = Command::new("sh");
         command.args(["-c", "exec sleep 1000"]);
-        let error = run("sh", &mut command, &dir.path().join("log"), Duration::ZERO).unwrap_err().to_string();
+        let error = run("sh", &mut command, &dir.path().join("log"), Duration::ZERO)
+            .unwrap_err()
+            .to_string();
         assert!(error.contains("killed after"), "{error}");
     }
 

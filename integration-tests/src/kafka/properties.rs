@@ -14,8 +14,17 @@ pub(super) struct Ports {
 }
 
 /// The properties of node `index` in a cluster whose nodes listen on `ports`.
-pub(super) fn server_properties(index: usize, ports: &[Ports], data: &Path, extras: &Extras) -> String {
-    let Ports { broker, controller, extra } = &ports[index];
+pub(super) fn server_properties(
+    index: usize,
+    ports: &[Ports],
+    data: &Path,
+    extras: &Extras,
+) -> String {
+    let Ports {
+        broker,
+        controller,
+        extra,
+    } = &ports[index];
     let id = node_id(index);
     let replicas = ports.len();
     let in_sync = if replicas > 1 { 2 } else { 1 };
@@ -25,13 +34,22 @@ pub(super) fn server_properties(index: usize, ports: &[Ports], data: &Path, extr
         .map(|(index, ports)| format!("{}@127.0.0.1:{}", node_id(index), ports.controller))
         .collect();
     let join = |part: &dyn Fn(&str, &str, u16) -> String| -> String {
-        extras.listeners.iter().zip(extra).map(|((name, protocol), port)| part(name, protocol, *port)).collect()
+        extras
+            .listeners
+            .iter()
+            .zip(extra)
+            .map(|((name, protocol), port)| part(name, protocol, *port))
+            .collect()
     };
     // Bound to the address, advertised by the name: a certificate is for a name.
     let listeners = join(&|name, _, port| format!(",{name}://127.0.0.1:{port}"));
     let advertised = join(&|name, _, port| format!(",{name}://localhost:{port}"));
     let protocols = join(&|name, protocol, _| format!(",{name}:{protocol}"));
-    let properties: String = extras.properties.iter().map(|(key, value)| format!("{key}={value}\n")).collect();
+    let properties: String = extras
+        .properties
+        .iter()
+        .map(|(key, value)| format!("{key}={value}\n"))
+        .collect();
     format!(
         "process.roles=broker,controller
 node.id={id}
@@ -87,16 +105,30 @@ mod tests {
     use super::{Extras, Ports, server_properties};
 
     const PORTS: [Ports; 3] = [
-        Ports { broker: 1001, controller: 2001, extra: Vec::new() },
-        Ports { broker: 1002, controller: 2002, extra: Vec::new() },
-        Ports { broker: 1003, controller: 2003, extra: Vec::new() },
+        Ports {
+            broker: 1001,
+            controller: 2001,
+            extra: Vec::new(),
+        },
+        Ports {
+            broker: 1002,
+            controller: 2002,
+            extra: Vec::new(),
+        },
+        Ports {
+            broker: 1003,
+            controller: 2003,
+            extra: Vec::new(),
+        },
     ];
 
     #[test]
     fn a_node_listens_on_its_own_ports_and_knows_all_voters() {
         let text = server_properties(1, &PORTS, Path::new("/data"), &Extras::default());
         assert!(text.contains("node.id=2\n"));
-        assert!(text.contains("listeners=PLAINTEXT://127.0.0.1:1002,CONTROLLER://127.0.0.1:2002\n"));
+        assert!(
+            text.contains("listeners=PLAINTEXT://127.0.0.1:1002,CONTROLLER://127.0.0.1:2002\n")
+        );
         assert!(text.contains("voters=1@127.0.0.1:2001,2@127.0.0.1:2002,3@127.0.0.1:2003\n"));
         assert!(text.contains("offsets.topic.replication.factor=3\n"));
         assert!(text.contains("transaction.state.log.min.isr=2\n"));
@@ -111,8 +143,14 @@ mod tests {
 
     #[test]
     fn an_extra_listener_is_bound_advertised_and_has_its_protocol() {
-        let extras = Extras::default().listener("TLS", "SSL").property("ssl.client.auth", "required");
-        let ports = [Ports { broker: 1001, controller: 2001, extra: vec![3001] }];
+        let extras = Extras::default()
+            .listener("TLS", "SSL")
+            .property("ssl.client.auth", "required");
+        let ports = [Ports {
+            broker: 1001,
+            controller: 2001,
+            extra: vec![3001],
+        }];
         let text = server_properties(0, &ports, Path::new("/data"), &extras);
         assert!(text.contains(":2001,TLS://127.0.0.1:3001\n"), "{text}");
         assert!(text.contains(":1001,TLS://localhost:3001\n"), "{text}");

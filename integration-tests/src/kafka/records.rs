@@ -44,7 +44,11 @@ pub struct NewRecord {
 impl NewRecord {
     /// A record whose key chooses the partition.
     pub fn keyed(key: impl Into<Vec<u8>>, value: impl Into<Vec<u8>>) -> Self {
-        Self { key: Some(key.into()), value: Some(value.into()), ..Self::default() }
+        Self {
+            key: Some(key.into()),
+            value: Some(value.into()),
+            ..Self::default()
+        }
     }
 }
 
@@ -79,7 +83,10 @@ impl StoredRecord {
             key: message.key().map(<[u8]>::to_vec),
             value: message.payload().map(<[u8]>::to_vec),
             headers: message.headers().map_or_else(Vec::new, |headers| {
-                headers.iter().map(|header| (header.key.to_owned(), header.value.map(<[u8]>::to_vec))).collect()
+                headers
+                    .iter()
+                    .map(|header| (header.key.to_owned(), header.value.map(<[u8]>::to_vec)))
+                    .collect()
             }),
             timestamp_millis: message.timestamp().to_millis(),
         }
@@ -87,11 +94,17 @@ impl StoredRecord {
 }
 
 impl Kafka {
-    /// Writes the records in their order and waits until all replicas have them; returns partition and offset of each.
+    /// Writes the records in their order and waits until all replicas have them; returns partition
+    /// and offset of each.
     ///
     /// # Errors
-    /// The first refusal. What was written before it, and some of what follows, is in the topic all the same.
-    pub async fn produce(&self, topic: &str, records: Vec<NewRecord>) -> Result<Vec<(i32, i64)>, HarnessError> {
+    /// The first refusal. What was written before it, and some of what follows, is in the topic all
+    /// the same.
+    pub async fn produce(
+        &self,
+        topic: &str,
+        records: Vec<NewRecord>,
+    ) -> Result<Vec<(i32, i64)>, HarnessError> {
         let (servers, topic) = (self.bootstrap_servers.clone(), topic.to_owned());
         let runtime = tokio::runtime::Handle::current();
         blocking(move || {
@@ -104,10 +117,16 @@ impl Kafka {
                 .map_err(HarnessError::client(doing.clone()))?;
             let mut places = Vec::with_capacity(records.len());
             for chunk in records.chunks(WRITE_CHUNK) {
-                let sent: Result<Vec<DeliveryFuture>, KafkaError> =
-                    chunk.iter().map(|record| send(&producer, &topic, record)).collect();
+                let sent: Result<Vec<DeliveryFuture>, KafkaError> = chunk
+                    .iter()
+                    .map(|record| send(&producer, &topic, record))
+                    .collect();
                 for delivery in sent.map_err(HarnessError::client(doing.clone()))? {
-                    places.push(runtime.block_on(place(delivery)).map_err(HarnessError::client(doing.clone()))?);
+                    places.push(
+                        runtime
+                            .block_on(place(delivery))
+                            .map_err(HarnessError::client(doing.clone()))?,
+                    );
                 }
             }
             Ok(places)
@@ -135,10 +154,17 @@ impl Kafka {
     }
 }
 
-fn send(producer: &FutureProducer, topic: &str, record: &NewRecord) -> Result<DeliveryFuture, KafkaError> {
+fn send(
+    producer: &FutureProducer,
+    topic: &str,
+    record: &NewRecord,
+) -> Result<DeliveryFuture, KafkaError> {
     let mut headers = OwnedHeaders::new_with_capacity(record.headers.len());
     for (key, value) in &record.headers {
-        headers = headers.insert(Header { key, value: value.as_deref() });
+        headers = headers.insert(Header {
+            key,
+            value: value.as_deref(),
+        });
     }
     let mut out: FutureRecord<'_, [u8], [u8]> = FutureRecord::to(topic).headers(headers);
     out.partition = record.partition;
@@ -159,16 +185,25 @@ async fn place(delivery: DeliveryFuture) -> Result<(i32, i64), KafkaError> {
 /// The client reports lost connections in between and reconnects by itself.
 fn is_passing(error: &KafkaError) -> bool {
     use RDKafkaErrorCode::{AllBrokersDown, BrokerTransportFailure, OperationTimedOut};
-    matches!(error.rdkafka_error_code(), Some(AllBrokersDown | BrokerTransportFailure | OperationTimedOut))
+    matches!(
+        error.rdkafka_error_code(),
+        Some(AllBrokersDown | BrokerTransportFailure | OperationTimedOut)
+    )
 }
 
-/// Up to the end that the broker reports: the last offset may belong to a transaction's marker and never arrive.
-fn read_to_the_end(consumer: &BaseConsumer, topic: &str) -> Result<Vec<StoredRecord>, HarnessError> {
+/// Up to the end that the broker reports: the last offset may belong to a transaction's marker and
+/// never arrive.
+fn read_to_the_end(
+    consumer: &BaseConsumer,
+    topic: &str,
+) -> Result<Vec<StoredRecord>, HarnessError> {
     let doing = || HarnessError::client(format!("read {topic}"));
     let mut unfinished = HashSet::new();
     let mut assignment = TopicPartitionList::new();
     for state in partitions_of(consumer, topic).map_err(doing())? {
-        assignment.add_partition_offset(topic, state.partition, Offset::Beginning).map_err(doing())?;
+        assignment
+            .add_partition_offset(topic, state.partition, Offset::Beginning)
+            .map_err(doing())?;
         unfinished.insert(state.partition);
     }
     consumer.assign(&assignment).map_err(doing())?;
@@ -178,7 +213,9 @@ fn read_to_the_end(consumer: &BaseConsumer, topic: &str) -> Result<Vec<StoredRec
     let mut records = Vec::new();
     while !unfinished.is_empty() {
         match consumer.poll(REQUEST) {
-            Some(Ok(message)) if unfinished.contains(&message.partition()) => records.push(StoredRecord::of(&message)),
+            Some(Ok(message)) if unfinished.contains(&message.partition()) => {
+                records.push(StoredRecord::of(&message))
+            }
             Some(Err(KafkaError::PartitionEOF(partition))) => {
                 unfinished.remove(&partition);
             }
@@ -189,7 +226,10 @@ fn read_to_the_end(consumer: &BaseConsumer, topic: &str) -> Result<Vec<StoredRec
             return Err(HarnessError::Deadline {
                 what: format!("the end of {topic} was reached"),
                 after: READ_DEADLINE,
-                last: format!("{} records read, partitions {unfinished:?} not at their end", records.len()),
+                last: format!(
+                    "{} records read, partitions {unfinished:?} not at their end",
+                    records.len()
+                ),
             });
         }
     }

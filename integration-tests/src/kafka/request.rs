@@ -1,4 +1,5 @@
-//! Requests that the client library cannot make, or only through its C interface: some are a few strings long.
+//! Requests that the client library cannot make, or only through its C interface: some are a few
+//! strings long.
 
 use std::{
     io::{self, Read, Write},
@@ -20,7 +21,8 @@ impl Request {
         start.int32(0).text("keylane-harness")
     }
 
-    /// With the header of the "flexible" versions, where lengths are small numbers and structures end with a count of tags.
+    /// With the header of the "flexible" versions, where lengths are small numbers and structures
+    /// end with a count of tags.
     #[cfg(feature = "ssl")]
     pub(super) fn flexible(api_key: i16, version: i16) -> Self {
         Self::new(api_key, version).no_tags()
@@ -47,7 +49,8 @@ impl Request {
         self
     }
 
-    /// Text or bytes of a "flexible" version, or the length of an array. At most 126 long, which all of ours are.
+    /// Text or bytes of a "flexible" version, or the length of an array. At most 126 long, which
+    /// all of ours are.
     #[cfg(feature = "ssl")]
     pub(super) fn compact(mut self, bytes: &[u8]) -> Self {
         self = self.compact_length(bytes.len());
@@ -66,17 +69,24 @@ impl Request {
         self.int8(0)
     }
 
-    /// Sends it on a connection of its own and returns the answer behind its correlation id. Blocks.
+    /// Sends it on a connection of its own and returns the answer behind its correlation id.
+    /// Blocks.
     pub(super) fn exchange(&self, address: &str) -> io::Result<Vec<u8>> {
         let mut stream = TcpStream::connect(address)?;
         stream.set_read_timeout(Some(REQUEST))?;
-        stream.write_all(&u32::try_from(self.0.len()).unwrap_or(u32::MAX).to_be_bytes())?;
+        stream.write_all(
+            &u32::try_from(self.0.len())
+                .unwrap_or(u32::MAX)
+                .to_be_bytes(),
+        )?;
         stream.write_all(&self.0)?;
         let mut length = [0; 4];
         stream.read_exact(&mut length)?;
         let length = usize::try_from(u32::from_be_bytes(length)).unwrap_or(usize::MAX);
         if !(4..MOST).contains(&length) {
-            return Err(io::Error::other(format!("the broker answered with {length} bytes")));
+            return Err(io::Error::other(format!(
+                "the broker answered with {length} bytes"
+            )));
         }
         let mut answer = vec![0; length];
         stream.read_exact(&mut answer)?;
@@ -90,8 +100,12 @@ pub(super) fn no_error_at(answer: &[u8], at: usize) -> io::Result<()> {
         Some([0, 0]) => Ok(()),
         Some(code) => {
             let code = i16::from_be_bytes([code[0], code[1]]);
-            Err(io::Error::other(format!("the broker answered with the error code {code}")))
+            Err(io::Error::other(format!(
+                "the broker answered with the error code {code}"
+            )))
         }
-        None => Err(io::Error::other(format!("the broker's answer ends before its error code: {answer:?}"))),
+        None => Err(io::Error::other(format!(
+            "the broker's answer ends before its error code: {answer:?}"
+        ))),
     }
 }

@@ -20,17 +20,26 @@ struct Room {
 
 impl Room {
     const fn of(brokers: usize) -> Self {
-        Self { free: Mutex::new(brokers), freed: Condvar::new() }
+        Self {
+            free: Mutex::new(brokers),
+            freed: Condvar::new(),
+        }
     }
 
     /// Blocks until there is room.
     fn take(&'static self, brokers: usize) -> Place {
         let mut free = lock(&self.free);
         while *free < brokers {
-            free = self.freed.wait(free).unwrap_or_else(std::sync::PoisonError::into_inner);
+            free = self
+                .freed
+                .wait(free)
+                .unwrap_or_else(std::sync::PoisonError::into_inner);
         }
         *free -= brokers;
-        Place { brokers, room: self }
+        Place {
+            brokers,
+            room: self,
+        }
     }
 }
 

@@ -15,13 +15,14 @@ const SCRAM_SHA_512: i8 = 2;
 const ITERATIONS: i32 = 4096;
 
 impl Kafka {
-    /// Creates a user with this password for SCRAM-SHA-512, or gives an existing one a new password. Connections that are
-    /// open stay open.
+    /// Creates a user with this password for SCRAM-SHA-512, or gives an existing one a new
+    /// password. Connections that are open stay open.
     ///
     /// # Errors
     /// When the broker refuses it or does not answer within 15 s.
     pub async fn set_password(&self, user: &str, password: &str) -> Result<(), HarnessError> {
-        let (salt, salted) = salted(password).map_err(HarnessError::io(format!("salt the password of {user}")))?;
+        let (salt, salted) =
+            salted(password).map_err(HarnessError::io(format!("salt the password of {user}")))?;
         let request = Request::flexible(ALTER_USER_SCRAM_CREDENTIALS, 0)
             .compact_length(0)
             .compact_length(1)
@@ -33,8 +34,14 @@ impl Kafka {
             .no_tags()
             .no_tags();
         // Any node: it passes the request on to the controller.
-        let address = self.bootstrap_servers.split(',').next().unwrap_or_default().to_owned();
-        // Behind the header's tags, the throttle time, the number of results and the first one's user.
+        let address = self
+            .bootstrap_servers
+            .split(',')
+            .next()
+            .unwrap_or_default()
+            .to_owned();
+        // Behind the header's tags, the throttle time, the number of results and the first one's
+        // user.
         let error_at = 1 + 4 + 1 + 1 + user.len();
         let set = move || no_error_at(&request.exchange(&address)?, error_at);
         let doing = format!("set the password of {user}");
@@ -46,6 +53,12 @@ fn salted(password: &str) -> std::io::Result<([u8; 16], [u8; 64])> {
     let (mut salt, mut salted) = ([0; 16], [0; 64]);
     rand_bytes(&mut salt)?;
     let iterations = usize::try_from(ITERATIONS).unwrap_or_default();
-    pbkdf2_hmac(password.as_bytes(), &salt, iterations, MessageDigest::sha512(), &mut salted)?;
+    pbkdf2_hmac(
+        password.as_bytes(),
+        &salt,
+        iterations,
+        MessageDigest::sha512(),
+        &mut salted,
+    )?;
     Ok((salt, salted))
 }

@@ -7,10 +7,11 @@ use std::{
 
 use super::{Extras, Found, Kafka, Nodes, node::lock, room::Place};
 
-/// The Kafka that the tests of one binary share, from `KAFKA_BOOTSTRAP` or started at the first call.
+/// The Kafka that the tests of one binary share, from `KAFKA_BOOTSTRAP` or started at the first
+/// call.
 ///
-/// Suites on it use topics and groups of their own ([`Kafka::unique`]) and leave the brokers alone; those that break
-/// brokers take their [`own`]. `None` means: skip, the reason has been printed.
+/// Suites on it use topics and groups of their own ([`Kafka::unique`]) and leave the brokers alone;
+/// those that break brokers take their [`own`]. `None` means: skip, the reason has been printed.
 ///
 /// # Panics
 /// With `CI=true`, when there is none.
@@ -18,12 +19,15 @@ pub fn shared(nodes: Nodes) -> Option<&'static Kafka> {
     shared_with(nodes, &Extras::default())
 }
 
-/// The same with more properties than the plain ones, where the harness starts it: one for each such set of them.
+/// The same with more properties than the plain ones, where the harness starts it: one for each
+/// such set of them.
 ///
 /// # Panics
 /// With `CI=true`, when there is none.
 pub fn shared_with(nodes: Nodes, extras: &Extras) -> Option<&'static Kafka> {
-    slot(nodes, extras).get_or_init(|| running_or_skipped(Kafka::find_with(nodes, extras))).as_ref()
+    slot(nodes, extras)
+        .get_or_init(|| running_or_skipped(Kafka::find_with(nodes, extras)))
+        .as_ref()
 }
 
 type Slot = OnceLock<Option<Kafka>>;
@@ -32,7 +36,9 @@ type Slot = OnceLock<Option<Kafka>>;
 fn slot(nodes: Nodes, extras: &Extras) -> &'static Slot {
     static SHARED: Mutex<Vec<(Nodes, Extras, &'static Slot)>> = Mutex::new(Vec::new());
     let mut shared = lock(&SHARED);
-    let found = shared.iter().find(|(of, with, _)| (*of, with) == (nodes, extras));
+    let found = shared
+        .iter()
+        .find(|(of, with, _)| (*of, with) == (nodes, extras));
     if let Some((.., slot)) = found {
         return slot;
     }
@@ -84,8 +90,8 @@ fn say_once(reason: &str) {
     }
 }
 
-/// The Kafka that the tests of this binary share ([`kafka::shared`](crate::kafka::shared)); where there is none, the
-/// calling test returns.
+/// The Kafka that the tests of this binary share ([`kafka::shared`](crate::kafka::shared)); where
+/// there is none, the calling test returns.
 #[macro_export]
 macro_rules! kafka_or_skip {
     ($nodes:expr) => {
@@ -102,7 +108,8 @@ macro_rules! kafka_or_skip {
     };
 }
 
-/// A Kafka for the calling test alone ([`kafka::own`](crate::kafka::own)); where none can be started, the test returns.
+/// A Kafka for the calling test alone ([`kafka::own`](crate::kafka::own)); where none can be
+/// started, the test returns.
 #[macro_export]
 macro_rules! own_kafka_or_skip {
     ($nodes:expr) => {

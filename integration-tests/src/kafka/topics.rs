@@ -4,7 +4,9 @@ use std::time::{Duration, Instant};
 
 use rdkafka::{
     Offset, TopicPartitionList,
-    admin::{AdminClient, AdminOptions, AlterConfig, NewTopic, ResourceSpecifier, TopicReplication},
+    admin::{
+        AdminClient, AdminOptions, AlterConfig, NewTopic, ResourceSpecifier, TopicReplication,
+    },
     client::DefaultClientContext,
     consumer::{BaseConsumer, Consumer},
     error::KafkaError,
@@ -18,7 +20,8 @@ use super::{
     error::HarnessError,
 };
 
-/// How one partition is replicated. The harness's own node `i` is the broker `i + 1` ([`Kafka::node_of`]).
+/// How one partition is replicated. The harness's own node `i` is the broker `i + 1`
+/// ([`Kafka::node_of`]).
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PartitionState {
     /// The partition.
@@ -47,11 +50,12 @@ impl PartitionState {
 }
 
 impl Kafka {
-    /// Creates a topic with settings such as `("max.message.bytes", "1000")`; returns when every partition has a leader
-    /// and all its replicas.
+    /// Creates a topic with settings such as `("max.message.bytes", "1000")`; returns when every
+    /// partition has a leader and all its replicas.
     ///
     /// # Errors
-    /// When the broker refuses it, for example because it exists, or when that state does not come within 15 s.
+    /// When the broker refuses it, for example because it exists, or when that state does not come
+    /// within 15 s.
     pub async fn create_topic(
         &self,
         name: &str,
@@ -64,13 +68,28 @@ impl Kafka {
             topic = topic.set(key, value);
         }
         let doing = format!("create the topic {name}");
-        let results = self.admin()?.create_topics([&topic], &options()).await.map_err(HarnessError::client(&doing))?;
-        refused(&doing, results.into_iter().filter_map(Result::err).map(|(_, code)| code))?;
+        let results = self
+            .admin()?
+            .create_topics([&topic], &options())
+            .await
+            .map_err(HarnessError::client(&doing))?;
+        refused(
+            &doing,
+            results
+                .into_iter()
+                .filter_map(Result::err)
+                .map(|(_, code)| code),
+        )?;
 
         let (complete, name) = (format!("the topic {name} was complete"), name.to_owned());
         let expected = usize::try_from(partitions).unwrap_or_default();
         self.await_topic(complete, name, move |state| match state {
-            Ok(state) => state.len() == expected && state.iter().all(|partition| partition.is_complete(replication)),
+            Ok(state) => {
+                state.len() == expected
+                    && state
+                        .iter()
+                        .all(|partition| partition.is_complete(replication))
+            }
             Err(_) => false,
         })
         .await
@@ -82,11 +101,30 @@ impl Kafka {
     /// When the broker refuses it, or when it is still known after 15 s.
     pub async fn delete_topic(&self, name: &str) -> Result<(), HarnessError> {
         let doing = format!("delete the topic {name}");
-        let results = self.admin()?.delete_topics(&[name], &options()).await.map_err(HarnessError::client(&doing))?;
-        refused(&doing, results.into_iter().filter_map(Result::err).map(|(_, code)| code))?;
-        self.await_topic(format!("the topic {name} was gone"), name.to_owned(), |state| {
-            matches!(state, Err(KafkaError::MetadataFetch(RDKafkaErrorCode::UnknownTopicOrPartition)))
-        })
+        let results = self
+            .admin()?
+            .delete_topics(&[name], &options())
+            .await
+            .map_err(HarnessError::client(&doing))?;
+        refused(
+            &doing,
+            results
+                .into_iter()
+                .filter_map(Result::err)
+                .map(|(_, code)| code),
+        )?;
+        self.await_topic(
+            format!("the topic {name} was gone"),
+            name.to_owned(),
+            |state| {
+                matches!(
+                    state,
+                    Err(KafkaError::MetadataFetch(
+                        RDKafkaErrorCode::UnknownTopicOrPartition
+                    ))
+                )
+            },
+        )
         .await
     }
 
@@ -94,12 +132,18 @@ impl Kafka {
     ///
     /// # Errors
     /// When the broker refuses it.
-    pub async fn delete_records(&self, topic: &str, partition: i32, end: i64) -> Result<(), HarnessError> {
+    pub async fn delete_records(
+        &self,
+        topic: &str,
+        partition: i32,
+        end: i64,
+    ) -> Result<(), HarnessError> {
         let doing = format!("delete records of {topic}-{partition}");
         let admin = self.admin()?;
         let deletion = {
             let mut list = TopicPartitionList::new();
-            list.add_partition_offset(topic, partition, Offset::Offset(end)).map_err(HarnessError::client(&doing))?;
+            list.add_partition_offset(topic, partition, Offset::Offset(end))
+                .map_err(HarnessError::client(&doing))?;
             admin.delete_records(&list, &options())
         };
         let answer = deletion.await.map_err(HarnessError::client(&doing))?;
@@ -109,22 +153,37 @@ impl Kafka {
         Ok(())
     }
 
-    /// Sets the topic's own settings to exactly these: what is not named falls back to the broker's default.
+    /// Sets the topic's own settings to exactly these: what is not named falls back to the broker's
+    /// default.
     ///
-    /// To make writes fail: `("max.message.bytes", "100")` refuses them for good, `("min.insync.replicas", "2")` on a
-    /// topic with one replica refuses those with `acks=all` for a while. No settings at all undo either.
+    /// To make writes fail: `("max.message.bytes", "100")` refuses them for good,
+    /// `("min.insync.replicas", "2")` on a topic with one replica refuses those with `acks=all` for
+    /// a while. No settings at all undo either.
     ///
     /// # Errors
     /// When the broker refuses it.
-    pub async fn configure_topic(&self, name: &str, configs: &[(&str, &str)]) -> Result<(), HarnessError> {
+    pub async fn configure_topic(
+        &self,
+        name: &str,
+        configs: &[(&str, &str)],
+    ) -> Result<(), HarnessError> {
         let mut alteration = AlterConfig::new(ResourceSpecifier::Topic(name));
         for (key, value) in configs {
             alteration = alteration.set(key, value);
         }
         let doing = format!("configure the topic {name}");
-        let results =
-            self.admin()?.alter_configs([&alteration], &options()).await.map_err(HarnessError::client(&doing))?;
-        refused(&doing, results.into_iter().filter_map(Result::err).map(|(_, code)| code))
+        let results = self
+            .admin()?
+            .alter_configs([&alteration], &options())
+            .await
+            .map_err(HarnessError::client(&doing))?;
+        refused(
+            &doing,
+            results
+                .into_iter()
+                .filter_map(Result::err)
+                .map(|(_, code)| code),
+        )
     }
 
     /// Leader and replicas of every partition, as one broker sees them now.
@@ -135,8 +194,9 @@ impl Kafka {
         let (servers, topic) = (self.bootstrap_servers.clone(), topic.to_owned());
         blocking(move || {
             let doing = format!("look at the topic {topic}");
-            let consumer: BaseConsumer =
-                client::config(&servers).create().map_err(HarnessError::client(doing.clone()))?;
+            let consumer: BaseConsumer = client::config(&servers)
+                .create()
+                .map_err(HarnessError::client(doing.clone()))?;
             partitions_of(&consumer, &topic).map_err(HarnessError::client(doing))
         })
         .await
@@ -155,8 +215,9 @@ impl Kafka {
     ) -> Result<(), HarnessError> {
         let servers = self.bootstrap_servers.clone();
         blocking(move || {
-            let consumer: BaseConsumer =
-                client::config(&servers).create().map_err(HarnessError::client("look at topics"))?;
+            let consumer: BaseConsumer = client::config(&servers)
+                .create()
+                .map_err(HarnessError::client("look at topics"))?;
             let started = Instant::now();
             loop {
                 let state = partitions_of(&consumer, &topic);
@@ -164,7 +225,11 @@ impl Kafka {
                     return Ok(());
                 }
                 if started.elapsed() >= REQUEST {
-                    return Err(HarnessError::Deadline { what, after: REQUEST, last: format!("{state:?}") });
+                    return Err(HarnessError::Deadline {
+                        what,
+                        after: REQUEST,
+                        last: format!("{state:?}"),
+                    });
                 }
                 std::thread::sleep(Duration::from_millis(20));
             }
@@ -176,30 +241,40 @@ impl Kafka {
         if let Some(admin) = self.admin.get() {
             return Ok(admin);
         }
-        let admin =
-            client::config(&self.bootstrap_servers).create().map_err(HarnessError::client("create an admin client"))?;
+        let admin = client::config(&self.bootstrap_servers)
+            .create()
+            .map_err(HarnessError::client("create an admin client"))?;
         Ok(self.admin.get_or_init(|| admin))
     }
 }
 
 /// The states of a topic's partitions, by partition.
-pub(super) fn partitions_of(consumer: &BaseConsumer, topic: &str) -> Result<Vec<PartitionState>, KafkaError> {
+pub(super) fn partitions_of(
+    consumer: &BaseConsumer,
+    topic: &str,
+) -> Result<Vec<PartitionState>, KafkaError> {
     let metadata = consumer.fetch_metadata(Some(topic), REQUEST)?;
     let unknown = KafkaError::MetadataFetch(RDKafkaErrorCode::UnknownTopicOrPartition);
     let topic = metadata.topics().first().ok_or(unknown)?;
     if let Some(error) = topic.error() {
         return Err(KafkaError::MetadataFetch(error.into()));
     }
-    let mut partitions: Vec<PartitionState> = topic.partitions().iter().map(PartitionState::of).collect();
+    let mut partitions: Vec<PartitionState> =
+        topic.partitions().iter().map(PartitionState::of).collect();
     partitions.sort_by_key(|state| state.partition);
     Ok(partitions)
 }
 
 fn options() -> AdminOptions {
-    AdminOptions::new().request_timeout(Some(REQUEST)).operation_timeout(Some(REQUEST))
+    AdminOptions::new()
+        .request_timeout(Some(REQUEST))
+        .operation_timeout(Some(REQUEST))
 }
 
-fn refused(doing: &str, mut codes: impl Iterator<Item = RDKafkaErrorCode>) -> Result<(), HarnessError> {
+fn refused(
+    doing: &str,
+    mut codes: impl Iterator<Item = RDKafkaErrorCode>,
+) -> Result<(), HarnessError> {
     match codes.next() {
         Some(code) => Err(HarnessError::client(doing)(KafkaError::AdminOp(code))),
         None => Ok(()),

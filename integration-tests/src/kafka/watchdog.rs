@@ -1,6 +1,7 @@
-//! Brokers must not outlive the test process, however that one ends: statics are never dropped, and a process that is
-//! killed or aborts drops nothing at all. So a small shell process holds the reading end of a pipe from us. When the
-//! pipe closes, which the operating system does at our end in any case, it kills the brokers and removes their data.
+//! Brokers must not outlive the test process, however that one ends: statics are never dropped, and
+//! a process that is killed or aborts drops nothing at all. So a small shell process holds the
+//! reading end of a pipe from us. When the pipe closes, which the operating system does at our end
+//! in any case, it kills the brokers and removes their data.
 
 use std::{
     io::Write,
@@ -10,8 +11,9 @@ use std::{
 
 use super::error::HarnessError;
 
-/// Signals to the whole process group (ctrl-c) are ignored: the watchdog has to be the last one standing.
-/// The data directory is removed in a few tries, since a dying broker may still write into it.
+/// Signals to the whole process group (ctrl-c) are ignored: the watchdog has to be the last one
+/// standing. The data directory is removed in a few tries, since a dying broker may still write
+/// into it.
 const SCRIPT: &str = r#"
 trap '' INT TERM HUP
 pids=
@@ -61,8 +63,12 @@ impl Watchdog {
     }
 
     fn order(&mut self, order: &str, pid: u32) -> Result<(), HarnessError> {
-        let Some(orders) = &mut self.orders else { return Ok(()) };
-        orders.write_all(format!("{order} {pid}\n").as_bytes()).map_err(HarnessError::io("reach the brokers' watchdog"))
+        let Some(orders) = &mut self.orders else {
+            return Ok(());
+        };
+        orders
+            .write_all(format!("{order} {pid}\n").as_bytes())
+            .map_err(HarnessError::io("reach the brokers' watchdog"))
     }
 }
 
@@ -92,7 +98,9 @@ mod tests {
         watchdog.forget(forgotten.id()).unwrap();
         drop(watchdog);
 
-        let status = process::wait(&mut watched, Duration::from_secs(60)).unwrap().expect("the watched one lives");
+        let status = process::wait(&mut watched, Duration::from_secs(60))
+            .unwrap()
+            .expect("the watched one lives");
         assert_eq!(status.signal(), Some(9));
         assert_eq!(forgotten.try_wait().unwrap(), None);
         assert!(!data.exists());

@@ -1,6 +1,9 @@
 //! The member that is scraped: records and two files tell it what goes wrong.
 
-#![allow(clippy::unwrap_used, reason = "a member that fails stops, and its test finds it dead")]
+#![allow(
+    clippy::unwrap_used,
+    reason = "a member that fails stops, and its test finds it dead"
+)]
 
 use std::{
     io::Read,
@@ -45,7 +48,11 @@ pub async fn run() {
     let (metrics, admin) = (variable("METRICS"), variable("ADMIN"));
     let (directory, name) = (variable("DIRECTORY"), variable("MEMBER"));
     let level = tracing_subscriber::EnvFilter::new("keylane=info");
-    tracing_subscriber::fmt().with_env_filter(level).with_ansi(false).with_writer(std::io::stderr).init();
+    tracing_subscriber::fmt()
+        .with_env_filter(level)
+        .with_ansi(false)
+        .with_writer(std::io::stderr)
+        .init();
     let address = |text: String| text.parse::<std::net::SocketAddr>().unwrap();
     keylane::metrics::serve_prometheus(address(metrics)).unwrap();
     let directory = PathBuf::from(directory);
@@ -59,21 +66,37 @@ pub async fn run() {
         .concurrency(16)
         .commit_interval(Duration::from_millis(500))
         .drain_timeout(Duration::from_secs(2))
-        .retry(Retry::in_place(3).backoff(Backoff::exponential(Duration::from_millis(100), Duration::from_millis(500))))
+        .retry(Retry::in_place(3).backoff(Backoff::exponential(
+            Duration::from_millis(100),
+            Duration::from_millis(500),
+        )))
         .dead_letter(DeadLetter::topic(format!("{topic}-dead")))
-        .watchdog(Watchdog::default().slow_attempt(MINUTE / 2).stalled_after(MINUTE))
+        .watchdog(
+            Watchdog::default()
+                .slow_attempt(MINUTE / 2)
+                .stalled_after(MINUTE),
+        )
         // Its place is free at once when it starts again after a crash.
         .kafka("group.instance.id", name)
         .kafka("session.timeout.ms", "6000")
         .kafka("heartbeat.interval.ms", "500")
-        // A twentieth of the default, as a minute is here: how often the brokers are tried in vain is what a rule counts.
+        // A twentieth of the default, as a minute is here: how often the brokers are tried in vain
+        // is what a rule counts.
         .kafka("reconnect.backoff.max.ms", "500")
         .start(Raw, process)
         .await
         .unwrap();
-    let _admin = AdminServer::builder().address(address(admin)).subscription(subscription.handle()).start().unwrap();
-    let end_of_input =
-        tokio::task::spawn_blocking(|| while std::io::stdin().read(&mut [0; 64]).is_ok_and(|read| read > 0) {});
+    let _admin = AdminServer::builder()
+        .address(address(admin))
+        .subscription(subscription.handle())
+        .start()
+        .unwrap();
+    let end_of_input = tokio::task::spawn_blocking(|| {
+        while std::io::stdin()
+            .read(&mut [0; 64])
+            .is_ok_and(|read| read > 0)
+        {}
+    });
     subscription.run_until(end_of_input).await.unwrap();
 }
 
@@ -92,7 +115,9 @@ async fn attempt(directory: &Path, task: &Task<Bytes>) -> Result<(), TaskError> 
         }
         value if value == ABORT.as_bytes() => std::process::abort(),
         value if value == FATAL.as_bytes() => Err(TaskError::fatal("no retry will help")),
-        value if value == FLAKY.as_bytes() && task.attempt() == 1 => Err(TaskError::retryable("at first")),
+        value if value == FLAKY.as_bytes() && task.attempt() == 1 => {
+            Err(TaskError::retryable("at first"))
+        }
         _ => Ok(()),
     }
 }

@@ -1,6 +1,9 @@
 //! The processes that are started, and killed by what they read.
 
-#![allow(clippy::unwrap_used, reason = "a member that fails stops, and its test finds it dead")]
+#![allow(
+    clippy::unwrap_used,
+    reason = "a member that fails stops, and its test finds it dead"
+)]
 
 use std::{
     fs::File,
@@ -24,17 +27,26 @@ pub const KILL: &str = "kill";
 /// When one of the variables is missing, or the subscription does not start or end well.
 pub async fn run() {
     let variable = |name: &str| std::env::var(format!("{VARIABLE}{name}")).ok();
-    let needed = |name: &str| variable(name).unwrap_or_else(|| panic!("{VARIABLE}{name} is not set"));
+    let needed =
+        |name: &str| variable(name).unwrap_or_else(|| panic!("{VARIABLE}{name} is not set"));
     let (servers, topic) = (needed("SERVERS"), needed("TOPIC"));
     let (group, notes) = (needed("GROUP"), needed("NOTES"));
     let level = tracing_subscriber::EnvFilter::new("keylane=info");
-    tracing_subscriber::fmt().with_env_filter(level).with_ansi(false).with_writer(std::io::stderr).init();
+    tracing_subscriber::fmt()
+        .with_env_filter(level)
+        .with_ansi(false)
+        .with_writer(std::io::stderr)
+        .init();
     let mut subscription = Subscription::builder(&group, &topic)
         .bootstrap_servers(servers)
         .concurrency(8)
         .commit_interval(Duration::from_millis(200))
         .startup_timeout(Duration::from_secs(60))
-        .shutdown_timeout(Duration::from_secs(if variable("PATIENT").is_some() { 60 } else { 1 }))
+        .shutdown_timeout(Duration::from_secs(if variable("PATIENT").is_some() {
+            60
+        } else {
+            1
+        }))
         .kafka("max.poll.interval.ms", "20000")
         .kafka("auto.offset.reset", "earliest");
     if variable("PROTOCOL").is_some() {
@@ -42,8 +54,11 @@ pub async fn run() {
     } else {
         subscription = subscription.kafka("heartbeat.interval.ms", "200");
         subscription = match variable("MEMBER") {
-            // Its place is free at once when it starts again: nobody waits for the dead one's session to end.
-            Some(name) => subscription.kafka("group.instance.id", name).kafka("session.timeout.ms", "20000"),
+            // Its place is free at once when it starts again: nobody waits for the dead one's
+            // session to end.
+            Some(name) => subscription
+                .kafka("group.instance.id", name)
+                .kafka("session.timeout.ms", "20000"),
             None => subscription.kafka("session.timeout.ms", "5000"),
         };
     }
@@ -57,11 +72,13 @@ pub async fn run() {
     }
     let notes = PathBuf::from(notes);
     note(&notes, "member started");
-    let mut terminated = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate()).unwrap();
+    let mut terminated =
+        tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate()).unwrap();
     let process = move |task: Task<Bytes>| {
         let notes = notes.clone();
         async move {
-            let value = String::from_utf8_lossy(task.record().value().unwrap_or_default()).into_owned();
+            let value =
+                String::from_utf8_lossy(task.record().value().unwrap_or_default()).into_owned();
             note(&notes, &format!("start {value}"));
             // Work that waits, so that neighbours are in flight when the process dies.
             tokio::time::sleep(Duration::from_millis(5)).await;
@@ -98,13 +115,20 @@ fn overflow(depth: u64) -> u64 {
 
 /// Asks for more memory than it may have, as the rest of the process would then, too.
 fn use_up_memory() {
-    let limit = Rlimit { current: Some(1 << 20), maximum: None };
+    let limit = Rlimit {
+        current: Some(1 << 20),
+        maximum: None,
+    };
     setrlimit(Resource::As, limit).unwrap();
     drop(std::hint::black_box(vec![1_u8; 1 << 30]));
 }
 
 /// One line, written at once: what it says has happened even if the process ends right after it.
 fn note(file: &Path, line: &str) {
-    let mut file = File::options().create(true).append(true).open(file).unwrap();
+    let mut file = File::options()
+        .create(true)
+        .append(true)
+        .open(file)
+        .unwrap();
     file.write_all(format!("{line}\n").as_bytes()).unwrap();
 }

@@ -21,8 +21,11 @@ impl Arguments {
         let mut given = BTreeMap::new();
         while let Some(word) = words.next() {
             let name = word.strip_prefix("--").filter(|name| known.contains(name));
-            let name = name.ok_or_else(|| format!("{word} is not known; there are --{}", known.join(" --")))?;
-            let value = words.next().ok_or_else(|| format!("--{name} takes a value"))?;
+            let name = name
+                .ok_or_else(|| format!("{word} is not known; there are --{}", known.join(" --")))?;
+            let value = words
+                .next()
+                .ok_or_else(|| format!("--{name} takes a value"))?;
             given.insert(name.to_owned(), value);
         }
         Ok(Self { given })
@@ -30,7 +33,11 @@ impl Arguments {
 
     /// The value of `--name`. Ends the process with a message where it cannot be read.
     pub fn value<T: FromStr>(&self, name: &str, default: T) -> T {
-        match self.given.get(name).map(|value| value.parse().map_err(|_| value)) {
+        match self
+            .given
+            .get(name)
+            .map(|value| value.parse().map_err(|_| value))
+        {
             None => default,
             Some(Ok(value)) => value,
             Some(Err(value)) => stop(&format!("--{name} cannot be {value}")),
@@ -48,18 +55,30 @@ mod tests {
     use super::Arguments;
 
     fn parse(line: &str) -> Result<Arguments, String> {
-        Arguments::parse(line.split_whitespace().map(str::to_owned), &["rate", "seconds"])
+        Arguments::parse(
+            line.split_whitespace().map(str::to_owned),
+            &["rate", "seconds"],
+        )
     }
 
     #[test]
     fn what_is_given_replaces_the_default() {
         let arguments = parse("--rate 500").unwrap();
-        assert_eq!((arguments.value("rate", 2_000), arguments.value("seconds", 75)), (500, 75));
+        assert_eq!(
+            (
+                arguments.value("rate", 2_000),
+                arguments.value("seconds", 75)
+            ),
+            (500, 75)
+        );
     }
 
     #[test]
     fn what_is_not_known_or_has_no_value_is_named() {
-        assert_eq!(parse("--speed 5").unwrap_err(), "--speed is not known; there are --rate --seconds");
+        assert_eq!(
+            parse("--speed 5").unwrap_err(),
+            "--speed is not known; there are --rate --seconds"
+        );
         assert_eq!(parse("--rate").unwrap_err(), "--rate takes a value");
     }
 }

@@ -26,7 +26,13 @@ impl Percentiles {
             let rank = (fraction * sorted.len() as f64).ceil().max(1.0) as usize;
             sorted.get(rank - 1).map(|micros| *micros as f64 / 1_000.0)
         };
-        Some(Self { count: sorted.len(), p50_ms: at(0.5)?, p99_ms: at(0.99)?, p999_ms: at(0.999)?, max_ms: at(1.0)? })
+        Some(Self {
+            count: sorted.len(),
+            p50_ms: at(0.5)?,
+            p99_ms: at(0.99)?,
+            p999_ms: at(0.999)?,
+            max_ms: at(1.0)?,
+        })
     }
 }
 
@@ -37,7 +43,10 @@ mod tests {
     #[test]
     fn a_percentile_is_the_smallest_sample_that_enough_are_not_above() {
         let found = Percentiles::of((1..=1_000).rev().map(|micros| micros * 1_000)).unwrap();
-        assert_eq!((found.p50_ms, found.p99_ms, found.p999_ms, found.max_ms), (500.0, 990.0, 999.0, 1_000.0));
+        assert_eq!(
+            (found.p50_ms, found.p99_ms, found.p999_ms, found.max_ms),
+            (500.0, 990.0, 999.0, 1_000.0)
+        );
         assert_eq!(Percentiles::of([7_000]).unwrap().p50_ms, 7.0);
         assert_eq!(Percentiles::of([]), None);
     }

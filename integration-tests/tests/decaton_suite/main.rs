@@ -1,12 +1,14 @@
-//! Decaton's guarantee suite, re-created: the protocol of its `ProcessorTestSuite`, and every scenario of its integration
-//! tests that has a counterpart here.
+//! Decaton's guarantee suite, re-created: the protocol of its `ProcessorTestSuite`, and every
+//! scenario of its integration tests that has a counterpart here.
 //!
-//! The protocol (`suite.rs`): three brokers, eight partitions with three replicas, three members of a group, 5,000 tasks of
-//! 100 keys (10,000 as in Decaton's own, with `KEYLANE_DECATON_TASKS=10000`). When half are processed, all three members are replaced one after the other, while the other half comes in.
-//! Then every offset of the topic, and of the retry topic, has to be committed by the members that are left; every task was
-//! processed, the tasks of a key began in order, and no two of them ran at once. Beyond Decaton's guarantees, no task
-//! succeeds twice here, no record of a key starts twice unless it had to wait for a retry, and the members' states
-//! follow each other as they may.
+//! The protocol (`suite.rs`): three brokers, eight partitions with three replicas, three members of
+//! a group, 5,000 tasks of 100 keys (10,000 as in Decaton's own, with
+//! `KEYLANE_DECATON_TASKS=10000`). When half are processed, all three members are replaced one
+//! after the other, while the other half comes in. Then every offset of the topic, and of the retry
+//! topic, has to be committed by the members that are left; every task was processed, the tasks of
+//! a key began in order, and no two of them ran at once. Beyond Decaton's guarantees, no task
+//! succeeds twice here, no record of a key starts twice unless it had to wait for a retry, and the
+//! members' states follow each other as they may.
 //!
 //! | Decaton's scenario | here |
 //! |---|---|
@@ -36,7 +38,10 @@
 //! | 16 counters of processed and failed tasks | `successes_and_failures_are_counted_apart` |
 //! | 16 a leak shows in committed and consumed offsets | `a_stuck_record_shows_between_the_watermark_and_what_was_delivered` |
 
-#![allow(clippy::unwrap_used, reason = "helpers of tests stop the test as the tests do")]
+#![allow(
+    clippy::unwrap_used,
+    reason = "helpers of tests stop the test as the tests do"
+)]
 
 mod metrics;
 mod retry;
@@ -82,13 +87,29 @@ async fn sixteen_at_a_time_cooperative() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn sixteen_at_a_time_range() {
     let kafka = kafka_or_skip!(Nodes::Three, Extras::patient());
-    run(kafka, Suite { protocol: Protocol::Range, ..Suite::default() }, sleeping).await;
+    run(
+        kafka,
+        Suite {
+            protocol: Protocol::Range,
+            ..Suite::default()
+        },
+        sleeping,
+    )
+    .await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn sixteen_at_a_time_consumer() {
     let kafka = kafka_or_skip!(Nodes::Three, Extras::patient());
-    run(kafka, Suite { protocol: Protocol::Consumer, ..Suite::default() }, sleeping).await;
+    run(
+        kafka,
+        Suite {
+            protocol: Protocol::Consumer,
+            ..Suite::default()
+        },
+        sleeping,
+    )
+    .await;
 }
 
 #[tokio::test(flavor = "current_thread")]
@@ -103,7 +124,9 @@ async fn completion_by_spawned_tasks() {
     run(kafka, Suite::default(), async |start: Start| {
         start
             .raw(|task| async move {
-                tokio::spawn(async move { tokio::time::sleep(some_work(&task)).await }).await.unwrap();
+                tokio::spawn(async move { tokio::time::sleep(some_work(&task)).await })
+                    .await
+                    .unwrap();
                 Ok(())
             })
             .await
@@ -122,7 +145,9 @@ fn pool() -> mpsc::Sender<Job> {
         let todo = todo.clone();
         std::thread::spawn(move || {
             loop {
-                let Ok((work, done)) = todo.lock().unwrap().recv() else { return };
+                let Ok((work, done)) = todo.lock().unwrap().recv() else {
+                    return;
+                };
                 std::thread::sleep(work);
                 let _ = done.send(());
             }
@@ -152,14 +177,25 @@ async fn completion_on_a_pool_of_threads() {
 }
 
 fn few_pending(pause_at_records: usize) -> Limits {
-    Limits::default().pause_at_records(pause_at_records).resume_at_records(pause_at_records * 7 / 10)
+    Limits::default()
+        .pause_at_records(pause_at_records)
+        .resume_at_records(pause_at_records * 7 / 10)
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn one_at_a_time_with_a_hundred_pending() {
     let kafka = kafka_or_skip!(Nodes::Three, Extras::patient());
-    let settings = |builder: keylane::SubscriptionBuilder| builder.concurrency(1).limits(few_pending(100));
-    run(kafka, Suite { settings, ..Suite::default() }, sleeping).await;
+    let settings =
+        |builder: keylane::SubscriptionBuilder| builder.concurrency(1).limits(few_pending(100));
+    run(
+        kafka,
+        Suite {
+            settings,
+            ..Suite::default()
+        },
+        sleeping,
+    )
+    .await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -167,10 +203,18 @@ async fn attempts_that_never_end_are_cut_off_and_repeated() {
     let kafka = kafka_or_skip!(Nodes::Three, Extras::patient());
     let settings = |builder: keylane::SubscriptionBuilder| {
         let retry = Retry::in_place(1_000).backoff(Backoff::fixed(Duration::from_millis(5)));
-        builder.concurrency(16).attempt_timeout(Duration::from_millis(10)).retry(retry)
+        builder
+            .concurrency(16)
+            .attempt_timeout(Duration::from_millis(10))
+            .retry(retry)
     };
     // A record that waits for its retry is handed over, and begins anew.
-    let suite = Suite { tasks: 1_000, settings, order: Order::WithReplays, ..Suite::default() };
+    let suite = Suite {
+        tasks: 1_000,
+        settings,
+        order: Order::WithReplays,
+        ..Suite::default()
+    };
     run(kafka, suite, async |start: Start| {
         start
             .raw(|task| async move {
@@ -191,7 +235,9 @@ async fn settings_change_with_each_restart() {
         settings: |builder| builder.concurrency(1).limits(few_pending(10)),
         restarted: |builder, place| {
             let (concurrency, pending) = [(3, 20), (1, 5), (5, 15)][place];
-            builder.concurrency(concurrency).limits(few_pending(pending))
+            builder
+                .concurrency(concurrency)
+                .limits(few_pending(pending))
         },
         ..Suite::default()
     };

@@ -1,4 +1,5 @@
-//! The scenarios about metrics: what a stuck partition looks like, and that nothing is left of a closed subscription.
+//! The scenarios about metrics: what a stuck partition looks like, and that nothing is left of a
+//! closed subscription.
 
 use std::sync::OnceLock;
 
@@ -20,7 +21,8 @@ use keylane_integration_tests::{
 
 use crate::suite::DEADLINE;
 
-/// The recorder is one for the process, so the tests tell their series apart by the subscription's name.
+/// The recorder is one for the process, so the tests tell their series apart by the subscription's
+/// name.
 fn endpoint() -> &'static PrometheusEndpoint {
     static ENDPOINT: OnceLock<PrometheusEndpoint> = OnceLock::new();
     ENDPOINT.get_or_init(|| serve_prometheus(0).unwrap())
@@ -30,7 +32,9 @@ fn endpoint() -> &'static PrometheusEndpoint {
 fn series(metric: &MetricDef, subscription: &str, labels: &[&str]) -> Vec<(String, f64)> {
     let own = format!("subscription=\"{subscription}\"");
     let text = endpoint().handle().render();
-    let lines = text.lines().filter(|line| line.starts_with(&format!("{}{{", metric.name)) && line.contains(&own));
+    let lines = text
+        .lines()
+        .filter(|line| line.starts_with(&format!("{}{{", metric.name)) && line.contains(&own));
     lines
         .filter(|line| labels.iter().all(|label| line.contains(label)))
         .map(|line| {
@@ -41,7 +45,10 @@ fn series(metric: &MetricDef, subscription: &str, labels: &[&str]) -> Vec<(Strin
 }
 
 fn sum(metric: &MetricDef, subscription: &str, labels: &[&str]) -> f64 {
-    series(metric, subscription, labels).iter().map(|(_, value)| value).sum()
+    series(metric, subscription, labels)
+        .iter()
+        .map(|(_, value)| value)
+        .sum()
 }
 
 /// A subscription to a topic of its own, and what it works on.
@@ -52,8 +59,8 @@ struct Watched {
 }
 
 impl Watched {
-    /// `each` records in each partition, the keys all different. Those in `stuck` wait at the gate; those in `failing` are
-    /// done with after one failure.
+    /// `each` records in each partition, the keys all different. Those in `stuck` wait at the gate;
+    /// those in `failing` are done with after one failure.
     async fn start(
         kafka: &Kafka,
         partitions: i32,
@@ -63,12 +70,16 @@ impl Watched {
     ) -> Self {
         endpoint();
         let (topic, name) = (kafka.unique("metrics"), kafka.unique("watched"));
-        kafka.create_topic(&topic, partitions, 3, &[]).await.unwrap();
+        kafka
+            .create_topic(&topic, partitions, 3, &[])
+            .await
+            .unwrap();
         let record = |number: usize, partition| NewRecord {
             partition: Some(partition),
             ..NewRecord::keyed(format!("{partition}-{number}"), number.to_string())
         };
-        let records = (0..each).flat_map(|number| (0..partitions).map(move |partition| record(number, partition)));
+        let records = (0..each)
+            .flat_map(|number| (0..partitions).map(move |partition| record(number, partition)));
         kafka.produce(&topic, records.collect()).await.unwrap();
         let gate = Gate::closed();
         let processor = {
@@ -92,7 +103,11 @@ impl Watched {
             .name(&name)
             .limits(limits)
             .retry(Retry::in_place(3));
-        Self { name, member: builder.start(Raw, processor).await.unwrap(), gate }
+        Self {
+            name,
+            member: builder.start(Raw, processor).await.unwrap(),
+            gate,
+        }
     }
 
     fn sum(&self, metric: &MetricDef, labels: &[&str]) -> f64 {
@@ -104,11 +119,23 @@ impl Watched {
 async fn three_stuck_partitions_show_as_three_paused_ones() {
     let kafka = kafka_or_skip!(Nodes::Three, Extras::patient());
     let watched = Watched::start(kafka, 3, 1_000, |offset| offset == 0, |_| false).await;
-    wait_until("three partitions are paused", DEADLINE, || watched.sum(&names::PAUSED, &[]) == 3.0).await;
-    wait_until("each shows its stuck record", DEADLINE, || watched.sum(&names::RUNNING_ATTEMPTS, &[]) == 3.0).await;
+    wait_until("three partitions are paused", DEADLINE, || {
+        watched.sum(&names::PAUSED, &[]) == 3.0
+    })
+    .await;
+    wait_until("each shows its stuck record", DEADLINE, || {
+        watched.sum(&names::RUNNING_ATTEMPTS, &[]) == 3.0
+    })
+    .await;
     watched.gate.open();
-    wait_until("none is paused", DEADLINE, || watched.sum(&names::PAUSED, &[]) == 0.0).await;
-    wait_until("all are done", DEADLINE, || watched.sum(&names::SETTLED, &["outcome=\"done\""]) == 3_000.0).await;
+    wait_until("none is paused", DEADLINE, || {
+        watched.sum(&names::PAUSED, &[]) == 0.0
+    })
+    .await;
+    wait_until("all are done", DEADLINE, || {
+        watched.sum(&names::SETTLED, &["outcome=\"done\""]) == 3_000.0
+    })
+    .await;
     watched.member.shutdown().await.unwrap();
 }
 
@@ -128,7 +155,10 @@ async fn a_stuck_record_shows_between_the_watermark_and_what_was_delivered() {
     })
     .await;
     watched.gate.open();
-    wait_until("the watermark goes on", DEADLINE, || shows(&names::WATERMARK_OFFSET, 10.0)).await;
+    wait_until("the watermark goes on", DEADLINE, || {
+        shows(&names::WATERMARK_OFFSET, 10.0)
+    })
+    .await;
     watched.member.shutdown().await.unwrap();
 }
 
@@ -136,7 +166,10 @@ async fn a_stuck_record_shows_between_the_watermark_and_what_was_delivered() {
 async fn successes_and_failures_are_counted_apart() {
     let kafka = kafka_or_skip!(Nodes::Three, Extras::patient());
     let watched = Watched::start(kafka, 2, 100, |_| false, |offset| offset < 30).await;
-    wait_until("all are done", DEADLINE, || watched.sum(&names::SETTLED, &["outcome=\"done\""]) == 200.0).await;
+    wait_until("all are done", DEADLINE, || {
+        watched.sum(&names::SETTLED, &["outcome=\"done\""]) == 200.0
+    })
+    .await;
     assert_eq!(watched.sum(&names::SETTLED, &[]), 200.0);
     let attempts = |result: &str| watched.sum(&names::ATTEMPTS, &[&format!("result=\"{result}\"")]);
     assert_eq!((attempts("ok"), attempts("error")), (200.0, 60.0));
@@ -149,16 +182,31 @@ async fn successes_and_failures_are_counted_apart() {
 async fn a_closed_subscription_leaves_no_gauges_of_partitions() {
     let kafka = kafka_or_skip!(Nodes::Three, Extras::patient());
     let watched = Watched::start(kafka, 3, 50, |_| false, |_| false).await;
-    wait_until("all are done", DEADLINE, || watched.sum(&names::SETTLED, &["outcome=\"done\""]) == 150.0).await;
+    wait_until("all are done", DEADLINE, || {
+        watched.sum(&names::SETTLED, &["outcome=\"done\""]) == 150.0
+    })
+    .await;
     let gauges = || -> Vec<(String, f64)> {
         let of_partitions = names::ALL.iter().filter(|metric| {
-            metric.kind.as_str() == "gauge" && metric.labels.iter().any(|label| label.name == "partition")
+            metric.kind.as_str() == "gauge"
+                && metric.labels.iter().any(|label| label.name == "partition")
         });
-        of_partitions.flat_map(|metric| series(metric, &watched.name, &[])).collect()
+        of_partitions
+            .flat_map(|metric| series(metric, &watched.name, &[]))
+            .collect()
     };
     assert!(gauges().len() >= 3 * 10, "{:?}", gauges());
     let name = watched.name.clone();
-    watched.member.handle().shutdown_within(DEADLINE).await.unwrap();
+    watched
+        .member
+        .handle()
+        .shutdown_within(DEADLINE)
+        .await
+        .unwrap();
     assert_eq!(gauges(), []);
-    assert_eq!(sum(&names::SETTLED, &name, &[]), 150.0, "what was counted stays");
+    assert_eq!(
+        sum(&names::SETTLED, &name, &[]),
+        150.0,
+        "what was counted stays"
+    );
 }

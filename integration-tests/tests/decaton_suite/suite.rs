@@ -9,7 +9,10 @@ use bytes::Bytes;
 use keylane::{Raw, Retry, State, Subscription, SubscriptionBuilder, Task, TaskError};
 use keylane_integration_tests::{
     dead_letters::origin,
-    journal::{Entry, Expect, Journal, OrderFaultKind, Outcome, Place, Produced, Rewinds, Work, order_faults},
+    journal::{
+        Entry, Expect, Journal, OrderFaultKind, Outcome, Place, Produced, Rewinds, Work,
+        order_faults,
+    },
     kafka::{Kafka, NewRecord},
     protocol::Protocol,
     wait::{wait_for, wait_until},
@@ -29,8 +32,9 @@ static AT_A_TIME: Semaphore = Semaphore::const_new(2);
 
 /// As many tasks as Decaton's suite has: 10,000, where the variable says so. Half of them reach
 /// every state as well, in half the time.
-pub(crate) static TASKS: LazyLock<usize> =
-    LazyLock::new(|| std::env::var("KEYLANE_DECATON_TASKS").map_or(5_000, |tasks| tasks.parse().unwrap()));
+pub(crate) static TASKS: LazyLock<usize> = LazyLock::new(|| {
+    std::env::var("KEYLANE_DECATON_TASKS").map_or(5_000, |tasks| tasks.parse().unwrap())
+});
 
 /// What a scenario changes.
 #[derive(Clone)]
@@ -50,15 +54,17 @@ pub(crate) struct Suite {
     pub(crate) order: Order,
 }
 
-/// What must hold of the order of a key. That nothing is lost, no two attempts overlap and nothing succeeds twice, must
-/// hold in any case.
+/// What must hold of the order of a key. That nothing is lost, no two attempts overlap and nothing
+/// succeeds twice, must hold in any case.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Order {
-    /// Every record starts once, in its turn: what keylane promises of orderly hand-overs. Decaton's suite asks for less.
+    /// Every record starts once, in its turn: what keylane promises of orderly hand-overs.
+    /// Decaton's suite asks for less.
     Kept,
     /// Decaton's rule: records that were not finished may come again from there on.
     WithReplays,
-    /// Records leave their turn for the retry topic. They still start in their turn the first time, and exactly once.
+    /// Records leave their turn for the retry topic. They still start in their turn the first time,
+    /// and exactly once.
     Left,
 }
 
@@ -88,7 +94,11 @@ pub(crate) struct Start {
 impl Start {
     /// Notes that an attempt at task `id` begins.
     #[must_use]
-    pub(crate) fn begins<T>(&self, task: &Task<T>, id: String) -> keylane_integration_tests::journal::Running {
+    pub(crate) fn begins<T>(
+        &self,
+        task: &Task<T>,
+        id: String,
+    ) -> keylane_integration_tests::journal::Running {
         self.journal.started(Work {
             member: self.name.clone(),
             topic: task.topic().to_owned(),
@@ -112,7 +122,11 @@ impl Start {
             let attempt = work(task);
             async move {
                 let result = attempt.await;
-                running.finished(if result.is_ok() { Outcome::Done } else { Outcome::Failed });
+                running.finished(if result.is_ok() {
+                    Outcome::Done
+                } else {
+                    Outcome::Failed
+                });
                 result
             }
         };
@@ -149,11 +163,17 @@ impl Member {
                 tokio::time::sleep(Duration::from_millis(1)).await;
             }
         });
-        Self { subscription, states }
+        Self {
+            subscription,
+            states,
+        }
     }
 
     async fn has_a_share(&self) {
-        wait_until("the member has a share", DEADLINE, || !self.subscription.status().partitions.is_empty()).await;
+        wait_until("the member has a share", DEADLINE, || {
+            !self.subscription.status().partitions.is_empty()
+        })
+        .await;
     }
 
     async fn stop(self) {
@@ -162,7 +182,8 @@ impl Member {
     }
 }
 
-/// States are looked at, not told, so some may be passed over; what may follow what is the same all the same.
+/// States are looked at, not told, so some may be passed over; what may follow what is the same all
+/// the same.
 fn assert_legal(seen: &[State]) {
     for pair in seen.windows(2) {
         let legal = match (pair[0], pair[1]) {
@@ -191,30 +212,51 @@ impl Tasks<'_> {
         let places = self.kafka.produce(self.topic, records).await.unwrap();
         for (((partition, offset), key), number) in places.into_iter().zip(keys).zip(numbers) {
             let topic = self.topic.to_owned();
-            self.written.push(Produced { topic, partition, offset, key, id: number.to_string() });
+            self.written.push(Produced {
+                topic,
+                partition,
+                offset,
+                key,
+                id: number.to_string(),
+            });
         }
     }
 }
 
-/// Runs the protocol: three members of a group on eight partitions, half of the tasks processed, all members replaced one
-/// after the other while the rest of the tasks comes in, everything committed, the guarantees checked.
+/// Runs the protocol: three members of a group on eight partitions, half of the tasks processed,
+/// all members replaced one after the other while the rest of the tasks comes in, everything
+/// committed, the guarantees checked.
 ///
 /// `begin` starts a member; `Start` says what with.
-pub(crate) async fn run(kafka: &'static Kafka, suite: Suite, begin: impl AsyncFn(Start) -> Subscription) -> Ran {
+pub(crate) async fn run(
+    kafka: &'static Kafka,
+    suite: Suite,
+    begin: impl AsyncFn(Start) -> Subscription,
+) -> Ran {
     log_to_the_test();
     let _place = AT_A_TIME.acquire().await.unwrap();
     let (topic, group, journal) = (kafka.unique("suite"), kafka.unique("group"), Journal::new());
     let retry = format!("{topic}-retry");
-    kafka.create_topic(&topic, PARTITIONS, REPLICAS, &[("retention.ms", "-1")]).await.unwrap();
+    kafka
+        .create_topic(&topic, PARTITIONS, REPLICAS, &[("retention.ms", "-1")])
+        .await
+        .unwrap();
     if suite.retry.is_some() {
-        kafka.create_topic(&retry, PARTITIONS, REPLICAS, suite.retry_topic).await.unwrap();
+        kafka
+            .create_topic(&retry, PARTITIONS, REPLICAS, suite.retry_topic)
+            .await
+            .unwrap();
     }
     let start = |name: String| {
         let mut builder = suite.protocol.subscribe(kafka, &group, &topic, SESSION_MS);
         if let Some(policy) = &suite.retry {
             builder = builder.retry(policy.clone());
         }
-        Start { builder: (suite.settings)(builder), journal: journal.clone(), name }
+        Start {
+            builder: (suite.settings)(builder),
+            journal: journal.clone(),
+            name,
+        }
     };
     let (a, b, c) = tokio::join!(
         Member::start(start("member 0".into()), &begin),
@@ -225,10 +267,18 @@ pub(crate) async fn run(kafka: &'static Kafka, suite: Suite, begin: impl AsyncFn
     for member in &members {
         member.has_a_share().await;
     }
-    let mut tasks = Tasks { kafka, topic: &topic, suite: &suite, written: Vec::new() };
+    let mut tasks = Tasks {
+        kafka,
+        topic: &topic,
+        suite: &suite,
+        written: Vec::new(),
+    };
     tasks.write_up_to(suite.tasks / 2 + suite.tasks / 20).await;
     tracing::info!("all members of {topic} have a share");
-    wait_until("half of the tasks are processed", DEADLINE, || journal.done() >= suite.tasks / 2).await;
+    wait_until("half of the tasks are processed", DEADLINE, || {
+        journal.done() >= suite.tasks / 2
+    })
+    .await;
 
     tracing::info!("half of {topic} is processed");
     for place in 0..MEMBERS {
@@ -241,14 +291,20 @@ pub(crate) async fn run(kafka: &'static Kafka, suite: Suite, begin: impl AsyncFn
         });
         let mut successor = start(format!("successor {place}"));
         successor.builder = (suite.restarted)(successor.builder, place);
-        let ((), member) = tokio::join!(tasks.write_up_to(portion(2 * place + 2)), Member::start(successor, &begin));
+        let ((), member) = tokio::join!(
+            tasks.write_up_to(portion(2 * place + 2)),
+            Member::start(successor, &begin)
+        );
         member.has_a_share().await;
         members.push(member);
         tracing::info!("{} of {topic} is replaced", place + 1);
     }
     let mut produced = tasks.written;
     assert_eq!(produced.len(), suite.tasks);
-    wait_until("all tasks are processed", DEADLINE, || journal.done() >= suite.tasks).await;
+    wait_until("all tasks are processed", DEADLINE, || {
+        journal.done() >= suite.tasks
+    })
+    .await;
     await_committed(kafka, &group, &topic).await;
     if suite.retry.is_some() {
         await_committed(kafka, &group, &retry).await;
@@ -276,18 +332,28 @@ pub(crate) async fn run(kafka: &'static Kafka, suite: Suite, begin: impl AsyncFn
 fn log_to_the_test() {
     static ONCE: Once = Once::new();
     ONCE.call_once(|| {
-        let _ = tracing_subscriber::fmt().with_max_level(tracing::Level::INFO).with_test_writer().try_init();
+        let _ = tracing_subscriber::fmt()
+            .with_max_level(tracing::Level::INFO)
+            .with_test_writer()
+            .try_init();
     });
 }
 
 /// Waits until all that lies in the topic is committed, by members that go on.
 async fn await_committed(kafka: &Kafka, group: &str, topic: &str) {
-    wait_for(&format!("all of {topic} is committed"), DEADLINE, async || {
-        let ends = kafka.end_offsets(topic).await.ok()?;
-        let committed = kafka.committed(group, topic).await.ok()?;
-        let all = committed.iter().zip(&ends).all(|(committed, end)| committed.offset.unwrap_or(0) == *end);
-        all.then_some(())
-    })
+    wait_for(
+        &format!("all of {topic} is committed"),
+        DEADLINE,
+        async || {
+            let ends = kafka.end_offsets(topic).await.ok()?;
+            let committed = kafka.committed(group, topic).await.ok()?;
+            let all = committed
+                .iter()
+                .zip(&ends)
+                .all(|(committed, end)| committed.offset.unwrap_or(0) == *end);
+            all.then_some(())
+        },
+    )
     .await;
 }
 
@@ -295,16 +361,25 @@ async fn await_committed(kafka: &Kafka, group: &str, topic: &str) {
 fn assert_turns(entries: &[Entry], origin: &[Produced], order: Order) {
     if order == Order::Left {
         let faults = order_faults(entries, origin, Rewinds::Forbidden);
-        let left_out = faults.iter().find(|fault| fault.kind != OrderFaultKind::Rewind);
+        let left_out = faults
+            .iter()
+            .find(|fault| fault.kind != OrderFaultKind::Rewind);
         assert!(left_out.is_none(), "broken promise: {left_out:?}");
-        assert!(faults.is_empty(), "{} again out of turn, such as {}", faults.len(), faults[0]);
+        assert!(
+            faults.is_empty(),
+            "{} again out of turn, such as {}",
+            faults.len(),
+            faults[0]
+        );
     }
 }
 
 /// What lies in the retry topic, each record under the id of the task it came from.
 async fn retries(kafka: &Kafka, retry: &str, tasks: &[Produced]) -> Vec<Produced> {
-    let ids: std::collections::BTreeMap<Place, &str> =
-        tasks.iter().map(|task| (task.place(), task.id.as_str())).collect();
+    let ids: std::collections::BTreeMap<Place, &str> = tasks
+        .iter()
+        .map(|task| (task.place(), task.id.as_str()))
+        .collect();
     let stored = kafka.read_all(retry).await.unwrap();
     let of = |record: &keylane_integration_tests::kafka::StoredRecord| Produced {
         topic: retry.to_owned(),

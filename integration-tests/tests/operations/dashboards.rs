@@ -19,7 +19,10 @@ pub(crate) fn boards() -> Vec<(String, Value)> {
         .map(|entry| {
             let path = entry.unwrap().path();
             let name = path.file_name().unwrap().to_string_lossy().into_owned();
-            (name, serde_json::from_str(&std::fs::read_to_string(path).unwrap()).unwrap())
+            (
+                name,
+                serde_json::from_str(&std::fs::read_to_string(path).unwrap()).unwrap(),
+            )
         })
         .collect();
     boards.sort_by(|(a, _), (b, _)| a.cmp(b));
@@ -28,7 +31,11 @@ pub(crate) fn boards() -> Vec<(String, Value)> {
 
 /// Everything on a dashboard but the rows.
 pub(crate) fn panels(board: &Value) -> impl Iterator<Item = &Value> {
-    board["panels"].as_array().unwrap().iter().filter(|panel| panel["type"] != "row")
+    board["panels"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .filter(|panel| panel["type"] != "row")
 }
 
 /// All queries of all panels, in their order.
@@ -37,9 +44,15 @@ pub(crate) fn queries() -> Vec<Query> {
     for (name, board) in &boards() {
         for panel in panels(board) {
             for target in panel["targets"].as_array().unwrap() {
-                let place =
-                    format!("{name}: {} {}", panel["title"].as_str().unwrap(), target["refId"].as_str().unwrap());
-                queries.push(Query { place, expr: target["expr"].as_str().unwrap().to_owned() });
+                let place = format!(
+                    "{name}: {} {}",
+                    panel["title"].as_str().unwrap(),
+                    target["refId"].as_str().unwrap()
+                );
+                queries.push(Query {
+                    place,
+                    expr: target["expr"].as_str().unwrap().to_owned(),
+                });
             }
         }
     }
@@ -55,7 +68,11 @@ impl Query {
             .replace("$topic", topic)
             .replace("$partition", &partition.to_string())
             .replace("$__rate_interval", "10s");
-        assert!(!filled.contains('$'), "{}: a variable is left in {filled}", self.place);
+        assert!(
+            !filled.contains('$'),
+            "{}: a variable is left in {filled}",
+            self.place
+        );
         filled
     }
 }

@@ -1,8 +1,13 @@
-//! What people on call get: dashboards, alert rules and the stack in `docker/`, held against the real thing.
+//! What people on call get: dashboards, alert rules and the stack in `docker/`, held against the
+//! real thing.
 //!
-//! A real Prometheus with the shipped rules scrapes real processes on a real Kafka while something is broken on purpose.
+//! A real Prometheus with the shipped rules scrapes real processes on a real Kafka while something
+//! is broken on purpose.
 
-#![allow(clippy::unwrap_used, reason = "helpers of tests stop the test as the tests do")]
+#![allow(
+    clippy::unwrap_used,
+    reason = "helpers of tests stop the test as the tests do"
+)]
 
 mod dashboards;
 mod faults;

@@ -1,5 +1,5 @@
-//! Draws a page of a dashboard as SVG from what Prometheus answers: the numbers, and the lines that tell the story of an
-//! outage. No more than the documents take.
+//! Draws a page of a dashboard as SVG from what Prometheus answers: the numbers, and the lines that
+//! tell the story of an outage. No more than the documents take.
 
 mod axis;
 mod colour;
@@ -51,7 +51,10 @@ struct Line {
 
 impl Line {
     fn peak(&self) -> f64 {
-        self.points.iter().map(|(_, value)| *value).fold(0.0, f64::max)
+        self.points
+            .iter()
+            .map(|(_, value)| *value)
+            .fold(0.0, f64::max)
     }
 }
 
@@ -64,22 +67,51 @@ struct Frame {
 }
 
 /// The last `seconds` of the dashboard.
-pub(crate) async fn draw(board: &Value, prometheus: &Prometheus, (group, topic): (&str, &str), seconds: u32) -> String {
+pub(crate) async fn draw(
+    board: &Value,
+    prometheus: &Prometheus,
+    (group, topic): (&str, &str),
+    seconds: u32,
+) -> String {
     let panels = board["panels"].as_array().unwrap();
-    let stats: Vec<_> = panels.iter().filter(|panel| panel["type"] == "stat").collect();
-    let chart = |title: &&str| panels.iter().find(|panel| panel["title"] == *title).unwrap();
+    let stats: Vec<_> = panels
+        .iter()
+        .filter(|panel| panel["type"] == "stat")
+        .collect();
+    let chart = |title: &&str| {
+        panels
+            .iter()
+            .find(|panel| panel["title"] == *title)
+            .unwrap()
+    };
     let charts: Vec<_> = CHARTS.iter().map(chart).collect();
     let times = times(prometheus, seconds).await;
 
     let mut svg = Svg::new(HEAD + STAT_HEIGHT + GAP + rows(charts.len()) * (CHART_HEIGHT + GAP));
     let length = clock(times.end - times.begin);
-    svg.text((GAP, 24.0), 16, "start", "#e6e6ef", &format!("keylane: overview, {length} of a test run"));
+    svg.text(
+        (GAP, 24.0),
+        16,
+        "start",
+        "#e6e6ef",
+        &format!("keylane: overview, {length} of a test run"),
+    );
     let column = (WIDTH - GAP) / stats.len() as f64;
     for (index, panel) in stats.into_iter().enumerate() {
         let x = GAP + column * index as f64;
-        let frame = Frame { x, y: HEAD, width: column - GAP, height: STAT_HEIGHT };
+        let frame = Frame {
+            x,
+            y: HEAD,
+            width: column - GAP,
+            height: STAT_HEIGHT,
+        };
         svg.panel(frame, panel);
-        stat(&mut svg, frame, panel, &lines(panel, prometheus, (group, topic), seconds).await);
+        stat(
+            &mut svg,
+            frame,
+            panel,
+            &lines(panel, prometheus, (group, topic), seconds).await,
+        );
     }
     let column = (WIDTH - GAP) / CHARTS_IN_A_ROW as f64;
     for (index, panel) in charts.into_iter().enumerate() {
@@ -101,32 +133,58 @@ fn rows(charts: usize) -> f64 {
 }
 
 fn unit(panel: &Value) -> &str {
-    panel["fieldConfig"]["defaults"]["unit"].as_str().unwrap_or("short")
+    panel["fieldConfig"]["defaults"]["unit"]
+        .as_str()
+        .unwrap_or("short")
 }
 
 async fn times(prometheus: &Prometheus, seconds: u32) -> Times {
     let answer = prometheus.range("sum(keylane_build_info)", seconds).await;
-    let times: Vec<_> =
-        answer["result"][0]["values"].as_array().unwrap().iter().map(|pair| pair[0].as_f64().unwrap()).collect();
-    Times { begin: times[0], end: times[times.len() - 1] }
+    let times: Vec<_> = answer["result"][0]["values"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|pair| pair[0].as_f64().unwrap())
+        .collect();
+    Times {
+        begin: times[0],
+        end: times[times.len() - 1],
+    }
 }
 
-async fn lines(panel: &Value, prometheus: &Prometheus, (group, topic): (&str, &str), seconds: u32) -> Vec<Line> {
+async fn lines(
+    panel: &Value,
+    prometheus: &Prometheus,
+    (group, topic): (&str, &str),
+    seconds: u32,
+) -> Vec<Line> {
     let mut lines = Vec::new();
     for target in panel["targets"].as_array().unwrap() {
         let expr = target["expr"].as_str().unwrap().to_owned();
-        let query = Query { place: String::new(), expr };
-        let answer = prometheus.range(&query.filled(group, topic, 0), seconds).await;
+        let query = Query {
+            place: String::new(),
+            expr,
+        };
+        let answer = prometheus
+            .range(&query.filled(group, topic, 0), seconds)
+            .await;
         for series in answer["result"].as_array().unwrap() {
             let labels = serde_json::from_value(series["metric"].clone()).unwrap();
-            let points = series["values"].as_array().unwrap().iter().filter_map(|pair| {
-                let value: f64 = pair[1].as_str()?.parse().ok()?;
-                value.is_finite().then_some((pair[0].as_f64()?, value))
-            });
+            let points = series["values"]
+                .as_array()
+                .unwrap()
+                .iter()
+                .filter_map(|pair| {
+                    let value: f64 = pair[1].as_str()?.parse().ok()?;
+                    value.is_finite().then_some((pair[0].as_f64()?, value))
+                });
             let name = named(target["legendFormat"].as_str().unwrap(), &labels)
                 .replace(group, "parking-notifier")
                 .replace(topic, "parking-events");
-            lines.push(Line { name, points: points.collect() });
+            lines.push(Line {
+                name,
+                points: points.collect(),
+            });
         }
     }
     lines
@@ -137,15 +195,28 @@ fn named(legend: &str, labels: &BTreeMap<String, String>) -> String {
     if legend.is_empty() {
         return labels.values().cloned().collect::<Vec<_>>().join("  ");
     }
-    labels.iter().fold(legend.to_owned(), |name, (label, value)| name.replace(&format!("{{{{{label}}}}}"), value))
+    labels
+        .iter()
+        .fold(legend.to_owned(), |name, (label, value)| {
+            name.replace(&format!("{{{{{label}}}}}"), value)
+        })
 }
 
 fn stat(svg: &mut Svg, frame: Frame, panel: &Value, lines: &[Line]) {
-    let value = lines.first().and_then(|line| line.points.last()).map(|(_, value)| *value);
+    let value = lines
+        .first()
+        .and_then(|line| line.points.last())
+        .map(|(_, value)| *value);
     let text = value.map_or("–".to_owned(), |value| shown(value, unit(panel)));
     let at = (frame.x + frame.width / 2.0, frame.y + 70.0);
     let steps = &panel["fieldConfig"]["defaults"]["thresholds"]["steps"];
-    svg.text(at, 32, "middle", colour::of_value(value.unwrap_or(0.0), steps), &text);
+    svg.text(
+        at,
+        32,
+        "middle",
+        colour::of_value(value.unwrap_or(0.0), steps),
+        &text,
+    );
 }
 
 fn draw_chart(svg: &mut Svg, frame: Frame, lines: &[Line], unit: &str, times: Times) {
@@ -179,8 +250,18 @@ fn draw_chart(svg: &mut Svg, frame: Frame, lines: &[Line], unit: &str, times: Ti
 fn draw_axes(svg: &mut Svg, plot: Frame, values: &Axis, unit: &str, length: f64) {
     for value in values.ticks() {
         let y = plot.y + plot.height * (1.0 - value / values.top);
-        svg.path(&format!("M{:.1} {y:.1}h{:.1}", plot.x, plot.width), "#2c3235", 1.0);
-        svg.text((plot.x - 6.0, y + 4.0), 12, "end", FAINT, &shown(value, unit));
+        svg.path(
+            &format!("M{:.1} {y:.1}h{:.1}", plot.x, plot.width),
+            "#2c3235",
+            1.0,
+        );
+        svg.text(
+            (plot.x - 6.0, y + 4.0),
+            12,
+            "end",
+            FAINT,
+            &shown(value, unit),
+        );
     }
     for moment in Axis::of_time(length).ticks() {
         let (x, bottom) = (plot.x + plot.width * moment / length, plot.y + plot.height);
@@ -192,11 +273,29 @@ fn draw_axes(svg: &mut Svg, plot: Frame, values: &Axis, unit: &str, length: f64)
 /// Names the lines that are drawn, and counts the others.
 fn draw_legend(svg: &mut Svg, frame: Frame, lines: &[(&Line, &str)], flat: usize) {
     let all_fit = lines.len() <= LEGEND_LINES && flat == 0;
-    let named = if all_fit { LEGEND_LINES } else { LEGEND_LINES - 1 };
+    let named = if all_fit {
+        LEGEND_LINES
+    } else {
+        LEGEND_LINES - 1
+    };
     let mut y = frame.y + frame.height - LEGEND_LINE * LEGEND_LINES as f64 + 8.0;
     for (line, colour) in lines.iter().take(named) {
-        svg.rect(Frame { x: frame.x + 10.0, y: y - 7.0, width: 14.0, height: 5.0 }, colour);
-        svg.text((frame.x + 32.0, y), 13, "start", "#ccccdc", &cut(&line.name));
+        svg.rect(
+            Frame {
+                x: frame.x + 10.0,
+                y: y - 7.0,
+                width: 14.0,
+                height: 5.0,
+            },
+            colour,
+        );
+        svg.text(
+            (frame.x + 32.0, y),
+            13,
+            "start",
+            "#ccccdc",
+            &cut(&line.name),
+        );
         y += LEGEND_LINE;
     }
     let left = match (lines.len().saturating_sub(named), flat) {
@@ -212,7 +311,10 @@ fn cut(name: &str) -> String {
     if name.chars().count() <= LEGEND_CHARACTERS {
         return name.to_owned();
     }
-    name.chars().take(LEGEND_CHARACTERS - 1).chain(['…']).collect()
+    name.chars()
+        .take(LEGEND_CHARACTERS - 1)
+        .chain(['…'])
+        .collect()
 }
 
 fn shown(value: f64, unit: &str) -> String {
@@ -246,30 +348,52 @@ impl Svg {
     fn panel(&mut self, frame: Frame, panel: &Value) {
         self.rect(frame, "#181b1f");
         let title = panel["title"].as_str().unwrap();
-        self.text((frame.x + 10.0, frame.y + 20.0), 13, "start", "#e6e6ef", title);
+        self.text(
+            (frame.x + 10.0, frame.y + 20.0),
+            13,
+            "start",
+            "#e6e6ef",
+            title,
+        );
     }
 
-    fn rect(&mut self, Frame { x, y, width, height }: Frame, fill: &str) {
+    fn rect(
+        &mut self,
+        Frame {
+            x,
+            y,
+            width,
+            height,
+        }: Frame,
+        fill: &str,
+    ) {
         self.put(format!(
             "<rect x=\"{x:.1}\" y=\"{y:.1}\" width=\"{width:.1}\" height=\"{height:.1}\" fill=\"{fill}\" rx=\"2\"/>"
         ));
     }
 
     fn text(&mut self, (x, y): (f64, f64), size: u32, anchor: &str, fill: &str, text: &str) {
-        let text = text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;");
+        let text = text
+            .replace('&', "&amp;")
+            .replace('<', "&lt;")
+            .replace('>', "&gt;");
         self.put(format!(
             "<text x=\"{x:.1}\" y=\"{y:.1}\" font-size=\"{size}\" text-anchor=\"{anchor}\" fill=\"{fill}\">{text}</text>"
         ));
     }
 
     fn path(&mut self, path: &str, stroke: &str, width: f64) {
-        self.put(format!("<path d=\"{path}\" stroke=\"{stroke}\" stroke-width=\"{width}\"/>"));
+        self.put(format!(
+            "<path d=\"{path}\" stroke=\"{stroke}\" stroke-width=\"{width}\"/>"
+        ));
     }
 
     fn line(&mut self, points: impl Iterator<Item = (f64, f64)>, stroke: &str) {
         let points: Vec<_> = points.map(|(x, y)| format!("{x:.0},{y:.1}")).collect();
         let points = points.join(" ");
-        self.put(format!("<polyline points=\"{points}\" fill=\"none\" stroke=\"{stroke}\" stroke-width=\"2\"/>"));
+        self.put(format!(
+            "<polyline points=\"{points}\" fill=\"none\" stroke=\"{stroke}\" stroke-width=\"2\"/>"
+        ));
     }
 
     fn put(&mut self, line: String) {
@@ -294,6 +418,9 @@ fn what_is_shown_has_its_unit() {
 
 #[test]
 fn a_long_name_is_cut_visibly() {
-    assert_eq!(cut(&"x".repeat(60)), "x".repeat(LEGEND_CHARACTERS - 1) + "…");
+    assert_eq!(
+        cut(&"x".repeat(60)),
+        "x".repeat(LEGEND_CHARACTERS - 1) + "…"
+    );
     assert_eq!(cut("short"), "short");
 }

@@ -32,10 +32,14 @@ pub(crate) fn docker() -> PathBuf {
 pub(crate) fn shipped() -> Vec<Rule> {
     let text = std::fs::read_to_string(docker().join("prometheus/alerts.yml")).unwrap();
     let file: File = serde_norway::from_str(&text).unwrap();
-    file.groups.into_iter().flat_map(|group| group.rules).collect()
+    file.groups
+        .into_iter()
+        .flat_map(|group| group.rules)
+        .collect()
 }
 
-/// The rules as a file for Prometheus in which a minute is [`MINUTE`]: windows and waits shrink alike, and nothing else.
+/// The rules as a file for Prometheus in which a minute is [`MINUTE`]: windows and waits shrink
+/// alike, and nothing else.
 pub(crate) fn in_fast_motion() -> String {
     let rules: Vec<_> = shipped()
         .into_iter()
@@ -58,11 +62,15 @@ fn shrink(text: &str) -> String {
     let mut shrunk = String::new();
     let mut rest = text;
     while let Some(start) = rest.find(|c: char| c.is_ascii_digit()) {
-        let digits = rest[start..].find(|c: char| !c.is_ascii_digit()).map_or(rest.len() - start, |length| length);
+        let digits = rest[start..]
+            .find(|c: char| !c.is_ascii_digit())
+            .map_or(rest.len() - start, |length| length);
         let (number, after) = (&rest[start..start + digits], &rest[start + digits..]);
-        let in_a_word = rest[..start].ends_with(|c: char| c.is_ascii_alphanumeric() || c == '_' || c == '.');
-        let is_minutes =
-            after.strip_prefix('m').is_some_and(|after| !after.starts_with(|c: char| c.is_ascii_alphanumeric()));
+        let in_a_word =
+            rest[..start].ends_with(|c: char| c.is_ascii_alphanumeric() || c == '_' || c == '.');
+        let is_minutes = after
+            .strip_prefix('m')
+            .is_some_and(|after| !after.starts_with(|c: char| c.is_ascii_alphanumeric()));
         shrunk.push_str(&rest[..start]);
         if is_minutes && !in_a_word {
             let minutes: u32 = number.parse().unwrap();
@@ -85,7 +93,11 @@ fn durations_shrink_and_nothing_else_does() {
     assert_eq!(shrink("1m"), "3s");
     for rule in shipped() {
         for unit in ["s]", "h]", "d]", "ms]"] {
-            assert!(!rule.expr.contains(unit), "{} has a window that is not in minutes", rule.alert);
+            assert!(
+                !rule.expr.contains(unit),
+                "{} has a window that is not in minutes",
+                rule.alert
+            );
         }
     }
 }

@@ -1,4 +1,5 @@
-//! A topic with gentle traffic, members in processes of their own, and a Prometheus that watches them.
+//! A topic with gentle traffic, members in processes of their own, and a Prometheus that watches
+//! them.
 
 use std::{
     fs::{self, File},
@@ -50,27 +51,56 @@ pub(crate) struct Scene<K> {
 
 impl<K: Deref<Target = Kafka> + Clone + Send + Sync + 'static> Scene<K> {
     /// With places for so many members; none of them is started.
-    pub(crate) async fn new(kafka: K, name: &str, prometheus: &std::path::Path, members: usize) -> Self {
+    pub(crate) async fn new(
+        kafka: K,
+        name: &str,
+        prometheus: &std::path::Path,
+        members: usize,
+    ) -> Self {
         let topic = kafka.unique(name);
         let group = kafka.unique("parking-notifier");
         for topic in [topic.clone(), format!("{topic}-dead")] {
-            kafka.create_topic(&topic, PARTITIONS, 1, &[]).await.unwrap();
+            kafka
+                .create_topic(&topic, PARTITIONS, 1, &[])
+                .await
+                .unwrap();
         }
         let [addresses, admin] = [(); 2].map(|()| (0..members).map(|_| free_address()).collect());
         let prometheus = Prometheus::start(prometheus).await;
         let directory = tempfile::tempdir().unwrap();
         let stop = Arc::new(AtomicBool::new(false));
-        let traffic = Some(tokio::spawn(write(kafka.clone(), topic.clone(), stop.clone())));
-        Self { kafka, topic, group, prometheus, addresses, admin, directory, stop, traffic }
+        let traffic = Some(tokio::spawn(write(
+            kafka.clone(),
+            topic.clone(),
+            stop.clone(),
+        )));
+        Self {
+            kafka,
+            topic,
+            group,
+            prometheus,
+            addresses,
+            admin,
+            directory,
+            stop,
+            traffic,
+        }
     }
 
     /// Starts the member of that number. Prometheus knows those up to it.
     pub(crate) fn start(&self, number: usize) -> Member {
         self.prometheus.scrape(&self.addresses[..=number]);
-        let log = File::options().create(true).append(true).open(self.log()).unwrap();
+        let log = File::options()
+            .create(true)
+            .append(true)
+            .open(self.log())
+            .unwrap();
         let mut command = Command::new(env!("CARGO_BIN_EXE_member"));
         command.arg("operations");
-        command.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(log);
+        command
+            .stdin(Stdio::piped())
+            .stdout(Stdio::null())
+            .stderr(log);
         for (variable, value) in [
             ("SERVERS", self.kafka.bootstrap_servers().to_owned()),
             ("TOPIC", self.topic.clone()),
@@ -83,7 +113,10 @@ impl<K: Deref<Target = Kafka> + Clone + Send + Sync + 'static> Scene<K> {
             command.env(format!("{VARIABLE}{variable}"), value);
         }
         let mut child = command.spawn().unwrap();
-        Member { input: child.stdin.take(), child }
+        Member {
+            input: child.stdin.take(),
+            child,
+        }
     }
 
     /// Something is wrong while the file is there.
@@ -96,11 +129,15 @@ impl<K: Deref<Target = Kafka> + Clone + Send + Sync + 'static> Scene<K> {
     }
 
     pub(crate) async fn write(&self, partition: i32, key: &str, value: &str) {
-        let record = NewRecord { partition: Some(partition), ..NewRecord::keyed(key, value) };
+        let record = NewRecord {
+            partition: Some(partition),
+            ..NewRecord::keyed(key, value)
+        };
         self.kafka.produce(&self.topic, vec![record]).await.unwrap();
     }
 
-    /// Records are done, in all partitions, and have been for as long as the longest of the usual windows looks back.
+    /// Records are done, in all partitions, and have been for as long as the longest of the usual
+    /// windows looks back.
     pub(crate) async fn runs_well(&self) {
         self.runs_well_but_for(&[]).await;
     }
@@ -117,7 +154,12 @@ impl<K: Deref<Target = Kafka> + Clone + Send + Sync + 'static> Scene<K> {
             (answer.first()?.value() as i32 == PARTITIONS).then_some(())
         })
         .await;
-        assert_eq!(self.prometheus.fired().await, alerts, "nothing else is wrong yet; {}", self.explain().await);
+        assert_eq!(
+            self.prometheus.fired().await,
+            alerts,
+            "nothing else is wrong yet; {}",
+            self.explain().await
+        );
     }
 
     /// All of `expected` come to fire, and nothing else does, also when the fault has lasted.
@@ -131,20 +173,34 @@ impl<K: Deref<Target = Kafka> + Clone + Send + Sync + 'static> Scene<K> {
         let outcome = tokio::time::timeout(DEADLINE, async {
             loop {
                 last = self.prometheus.firing().await;
-                if expected.iter().all(|alert| last.iter().any(|firing| firing == alert)) {
+                if expected
+                    .iter()
+                    .all(|alert| last.iter().any(|firing| firing == alert))
+                {
                     break;
                 }
                 tokio::time::sleep(Duration::from_millis(200)).await;
             }
         })
         .await;
-        assert!(outcome.is_ok(), "{expected:?} were to fire, {last:?} do; {}", self.explain().await);
+        assert!(
+            outcome.is_ok(),
+            "{expected:?} were to fire, {last:?} do; {}",
+            self.explain().await
+        );
         self.annotations_are_filled_in().await;
         // Whatever else this fault makes fire has had the time to.
         tokio::time::sleep(SETTLED * MINUTE).await;
         let fired = self.prometheus.fired().await;
-        let unexpected = fired.iter().filter(|alert| !others.contains(&alert.as_str()));
-        assert_eq!(unexpected.collect::<Vec<_>>(), expected, "{}", self.explain().await);
+        let unexpected = fired
+            .iter()
+            .filter(|alert| !others.contains(&alert.as_str()));
+        assert_eq!(
+            unexpected.collect::<Vec<_>>(),
+            expected,
+            "{}",
+            self.explain().await
+        );
     }
 
     /// The answer to a query as soon as there is one: a scrape that took too long leaves a gap.
@@ -155,10 +211,13 @@ impl<K: Deref<Target = Kafka> + Clone + Send + Sync + 'static> Scene<K> {
         .await
     }
 
-    /// What the member of that number answers to the calls that a page of the runbook has people make, in their order.
+    /// What the member of that number answers to the calls that a page of the runbook has people
+    /// make, in their order.
     pub(crate) async fn calls_of(&self, page: &str, number: usize) -> Vec<serde_json::Value> {
         let page = fs::read_to_string(docker().join("runbook").join(page)).unwrap();
-        let paths = page.lines().filter_map(|line| line.strip_prefix("curl -s \"$ADMIN")?.split('"').next());
+        let paths = page
+            .lines()
+            .filter_map(|line| line.strip_prefix("curl -s \"$ADMIN")?.split('"').next());
         let mut answers = Vec::new();
         for path in paths {
             let path = path.replace("NAME", &self.group);
@@ -171,13 +230,18 @@ impl<K: Deref<Target = Kafka> + Clone + Send + Sync + 'static> Scene<K> {
 
     /// Nothing fires any more.
     pub(crate) async fn calms_down(&self) {
-        wait_for("the alerts have gone", DEADLINE, async || self.prometheus.firing().await.is_empty().then_some(()))
-            .await;
+        wait_for("the alerts have gone", DEADLINE, async || {
+            self.prometheus.firing().await.is_empty().then_some(())
+        })
+        .await;
     }
 
     async fn annotations_are_filled_in(&self) {
         for (name, text) in self.prometheus.annotations().await.into_iter().flatten() {
-            assert!(!text.contains("<no value>") && !text.contains("<error"), "{name}: {text}");
+            assert!(
+                !text.contains("<no value>") && !text.contains("<error"),
+                "{name}: {text}"
+            );
         }
     }
 
@@ -221,7 +285,8 @@ impl<K: Deref<Target = Kafka> + Clone + Send + Sync + 'static> Scene<K> {
     }
 }
 
-/// A record in sixty needs a second attempt. What cannot be written, since the brokers are away, is left out.
+/// A record in sixty needs a second attempt. What cannot be written, since the brokers are away, is
+/// left out.
 async fn write<K: Deref<Target = Kafka>>(kafka: K, topic: String, stop: Arc<AtomicBool>) {
     let mut tick = tokio::time::interval(Duration::from_millis(500));
     tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
@@ -249,7 +314,10 @@ impl Member {
     /// Shuts down in order.
     pub(crate) async fn leave(mut self) {
         drop(self.input.take());
-        wait_for("the member has left", DEADLINE, async || self.child.try_wait().unwrap()).await;
+        wait_for("the member has left", DEADLINE, async || {
+            self.child.try_wait().unwrap()
+        })
+        .await;
     }
 }
 

@@ -27,7 +27,9 @@ async fn alone(kafka: &Kafka, name: &str, killer: &str, protocol: Protocol) {
     let mut suite = Suite::new(kafka, name, 1).await;
     suite.protocol = protocol;
     suite.write(vec![record(0, "k", killer.to_owned())]).await;
-    let starts = suite.restart_until(async || !suite.dead().await.is_empty()).await;
+    let starts = suite
+        .restart_until(async || !suite.dead().await.is_empty())
+        .await;
     assert!(starts <= 4, "{starts} starts");
     suite.expect_poison(&[killer]).await;
     assert_eq!(suite.runs(killer), starts - 1);
@@ -35,23 +37,46 @@ async fn alone(kafka: &Kafka, name: &str, killer: &str, protocol: Protocol) {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_record_that_aborts_is_found_by_the_fifth_start_and_nobody_else_is_blamed() {
-    one_killer(kafka_or_skip!(Nodes::One, Extras::quick_sessions()), "abort", "abort:1", Protocol::Cooperative).await;
+    one_killer(
+        kafka_or_skip!(Nodes::One, Extras::quick_sessions()),
+        "abort",
+        "abort:1",
+        Protocol::Cooperative,
+    )
+    .await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_record_that_overflows_the_stack_is_found_by_the_fifth_start() {
-    one_killer(kafka_or_skip!(Nodes::One, Extras::quick_sessions()), "overflow", "overflow:1", Protocol::Cooperative)
-        .await;
+    one_killer(
+        kafka_or_skip!(Nodes::One, Extras::quick_sessions()),
+        "overflow",
+        "overflow:1",
+        Protocol::Cooperative,
+    )
+    .await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_record_whose_process_is_killed_from_outside_is_found_by_the_fifth_start() {
-    one_killer(kafka_or_skip!(Nodes::One, Extras::quick_sessions()), "killed", "killed:1", Protocol::Cooperative).await;
+    one_killer(
+        kafka_or_skip!(Nodes::One, Extras::quick_sessions()),
+        "killed",
+        "killed:1",
+        Protocol::Cooperative,
+    )
+    .await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_record_that_uses_up_the_memory_is_found_by_the_fifth_start() {
-    one_killer(kafka_or_skip!(Nodes::One, Extras::quick_sessions()), "memory", "memory:1", Protocol::Cooperative).await;
+    one_killer(
+        kafka_or_skip!(Nodes::One, Extras::quick_sessions()),
+        "memory",
+        "memory:1",
+        Protocol::Cooperative,
+    )
+    .await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -64,11 +89,18 @@ async fn with_the_consumer_protocol_a_killer_is_found_by_the_fifth_start_too() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_killer_that_is_alone_is_out_of_the_way_by_the_fourth_start() {
-    alone(kafka_or_skip!(Nodes::One, Extras::quick_sessions()), "alone", "abort:1", Protocol::Cooperative).await;
+    alone(
+        kafka_or_skip!(Nodes::One, Extras::quick_sessions()),
+        "alone",
+        "abort:1",
+        Protocol::Cooperative,
+    )
+    .await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn with_the_consumer_protocol_a_killer_that_is_alone_is_out_of_the_way_by_the_fourth_start_too() {
+async fn with_the_consumer_protocol_a_killer_that_is_alone_is_out_of_the_way_by_the_fourth_start_too()
+ {
     let kafka = kafka_or_skip!(Nodes::One, Extras::quick_sessions());
     if kafka.group_protocols().contains(&"consumer") {
         alone(kafka, "alone-848", "abort:1", Protocol::Consumer).await;
@@ -78,29 +110,46 @@ async fn with_the_consumer_protocol_a_killer_that_is_alone_is_out_of_the_way_by_
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_killer_on_the_retry_topic_is_found_too() {
     let kafka = kafka_or_skip!(Nodes::One, Extras::quick_sessions());
-    let suite = Suite::new(kafka, "retried", 2).await.with_retry_topic(2).await;
+    let suite = Suite::new(kafka, "retried", 2)
+        .await
+        .with_retry_topic(2)
+        .await;
     let mut records = healthy(2, 20);
     records.insert(30, record(1, "1-4", "fail-then-abort:1".to_owned()));
     suite.write(records).await;
-    let starts = suite.restart_until(async || suite.done() == 40 && suite.logged("poison: the process ended")).await;
+    let starts = suite
+        .restart_until(async || suite.done() == 40 && suite.logged("poison: the process ended"))
+        .await;
     assert!(starts <= 5, "{starts} starts");
     suite.expect_poison(&["fail-then-abort:1"]).await;
     let dead = suite.dead().await;
-    let origin = (dead[0].header("keylane-origin-topic"), dead[0].header("keylane-attempts"));
-    assert_eq!(origin, (Some(&*suite.topic), Some("3")), "one that failed, and two crashes that named it");
+    let origin = (
+        dead[0].header("keylane-origin-topic"),
+        dead[0].header("keylane-attempts"),
+    );
+    assert_eq!(
+        origin,
+        (Some(&*suite.topic), Some("3")),
+        "one that failed, and two crashes that named it"
+    );
 }
 
-/// A killer whose process was told to end before it killed: how the process ends then says nothing, and the next start
-/// looks again.
+/// A killer whose process was told to end before it killed: how the process ends then says nothing,
+/// and the next start looks again.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_killer_that_strikes_during_a_shutdown_is_found_by_the_starts_that_are_left_alone() {
     let kafka = kafka_or_skip!(Nodes::One, Extras::quick_sessions());
     let mut suite = Suite::new(kafka, "drained", 1).await;
     suite.patient = true;
-    suite.write(vec![record(0, "k", "slow-abort:1".to_owned())]).await;
+    suite
+        .write(vec![record(0, "k", "slow-abort:1".to_owned())])
+        .await;
     for round in 0..2 {
         let mut member = suite.start(Some("one"));
-        wait_for("it runs", DEADLINE, async || (suite.runs("slow-abort:1") > round).then_some(())).await;
+        wait_for("it runs", DEADLINE, async || {
+            (suite.runs("slow-abort:1") > round).then_some(())
+        })
+        .await;
         member.signal(rustix::process::Signal::TERM);
         suite.mark_is_taken_back().await;
         suite.let_slow_killers_kill(true);
@@ -108,7 +157,9 @@ async fn a_killer_that_strikes_during_a_shutdown_is_found_by_the_starts_that_are
         suite.let_slow_killers_kill(false);
     }
     suite.let_slow_killers_kill(true);
-    let starts = suite.restart_until(async || !suite.dead().await.is_empty()).await;
+    let starts = suite
+        .restart_until(async || !suite.dead().await.is_empty())
+        .await;
     assert_eq!(starts, 4, "as if the first two had not been");
     suite.expect_poison(&["slow-abort:1"]).await;
 }
@@ -125,7 +176,9 @@ async fn without_a_dead_letter_topic_the_killer_is_parked_and_stays_so_over_a_re
     assert!(starts <= 5, "{starts} starts");
     let ran = suite.runs("abort:1");
     let mut member = suite.start(Some("one"));
-    suite.write(vec![record(0, "later", "good:later".to_owned())]).await;
+    suite
+        .write(vec![record(0, "later", "good:later".to_owned())])
+        .await;
     wait_for("the later record is processed", DEADLINE, async || {
         assert_eq!(member.died(), None, "the parked record ran again");
         (suite.done() == 21).then_some(())

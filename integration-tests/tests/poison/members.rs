@@ -25,21 +25,31 @@ async fn killers_in_several_partitions_are_found_one_by_one_and_nobody_else_is_b
     expect_each_crash_told_once(&suite);
 }
 
-/// What a start finds is on the broker before anything kills it, so that the next one does not find the same again: the count
-/// of a partition grows with each start, up to a verdict, or until all that was there is seen to be harmless. A verdict is repeated
-/// where the other killer strikes before the dead letter is written.
+/// What a start finds is on the broker before anything kills it, so that the next one does not find
+/// the same again: the count of a partition grows with each start, up to a verdict, or until all
+/// that was there is seen to be harmless. A verdict is repeated where the other killer strikes
+/// before the dead letter is written.
 fn expect_each_crash_told_once(suite: &Suite<'_>) {
     let mut told: BTreeMap<u32, Vec<Vec<u32>>> = BTreeMap::new();
     for line in suite.logs().lines() {
         let number = |field: &str| -> u32 {
             let value = line.split_once(field).unwrap().1;
-            value.split(|end: char| !end.is_ascii_digit()).next().unwrap().parse().unwrap()
+            value
+                .split(|end: char| !end.is_ascii_digit())
+                .next()
+                .unwrap()
+                .parse()
+                .unwrap()
         };
         if line.contains("ended without giving it up") {
-            let counts = told.entry(number(" partition=")).or_insert_with(|| vec![Vec::new()]);
+            let counts = told
+                .entry(number(" partition="))
+                .or_insert_with(|| vec![Vec::new()]);
             counts.last_mut().unwrap().push(number(" unclean_starts="));
         } else if line.contains("poison: ") || line.contains("back to normal") {
-            told.entry(number(" partition=")).or_default().push(Vec::new());
+            told.entry(number(" partition="))
+                .or_default()
+                .push(Vec::new());
         }
     }
     assert!(told.contains_key(&0) && told.contains_key(&2), "{told:?}");
@@ -56,18 +66,25 @@ fn expect_each_crash_told_once(suite: &Suite<'_>) {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn killers_that_go_from_member_to_member_are_found_in_few_deaths_and_nobody_else_is_blamed() {
-    cascade(kafka_or_skip!(Nodes::One, Extras::quick_sessions()), "cascade", Protocol::Cooperative).await;
+    cascade(
+        kafka_or_skip!(Nodes::One, Extras::quick_sessions()),
+        "cascade",
+        Protocol::Cooperative,
+    )
+    .await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn with_the_consumer_protocol_killers_that_go_from_member_to_member_are_found_in_few_deaths_too() {
+async fn with_the_consumer_protocol_killers_that_go_from_member_to_member_are_found_in_few_deaths_too()
+ {
     let kafka = kafka_or_skip!(Nodes::One, Extras::quick_sessions());
     if kafka.group_protocols().contains(&"consumer") {
         cascade(kafka, "cascade-848", Protocol::Consumer).await;
     }
 }
 
-/// Three members that are started again whenever they die; what the dead one had goes to those that live, and kills them.
+/// Three members that are started again whenever they die; what the dead one had goes to those that
+/// live, and kills them.
 async fn cascade(kafka: &Kafka, name: &str, protocol: Protocol) {
     const PARTITIONS: i32 = 6;
     const KILLERS: [&str; 3] = ["abort:0", "killed:3", "overflow:5"];
@@ -77,19 +94,28 @@ async fn cascade(kafka: &Kafka, name: &str, protocol: Protocol) {
     let began = std::time::Instant::now();
     let mut members: Vec<_> = (0..3).map(|_| suite.start(None)).collect();
     let mut deaths = 0;
-    wait_for("only the killers are left, and they are dead letters", DEADLINE * 4, async || {
-        for member in &mut members {
-            if member.died().is_some() {
-                member.killed().await;
-                deaths += 1;
-                *member = suite.start(None);
+    wait_for(
+        "only the killers are left, and they are dead letters",
+        DEADLINE * 4,
+        async || {
+            for member in &mut members {
+                if member.died().is_some() {
+                    member.killed().await;
+                    deaths += 1;
+                    *member = suite.start(None);
+                }
             }
-        }
-        let all_done = suite.done() == PARTITIONS as usize * 15;
-        (all_done && suite.dead().await.len() >= KILLERS.len()).then_some(())
-    })
+            let all_done = suite.done() == PARTITIONS as usize * 15;
+            (all_done && suite.dead().await.len() >= KILLERS.len()).then_some(())
+        },
+    )
     .await;
-    eprintln!("{}: {deaths} deaths of {} killers, {:.1?} in all", suite.topic, KILLERS.len(), began.elapsed());
+    eprintln!(
+        "{}: {deaths} deaths of {} killers, {:.1?} in all",
+        suite.topic,
+        KILLERS.len(),
+        began.elapsed()
+    );
     assert!(deaths <= 4 * KILLERS.len(), "{deaths} deaths");
     suite.expect_poison(&KILLERS).await;
     for member in members {
@@ -102,8 +128,14 @@ fn with_killers(partitions: i32, killers: &[&str]) -> Vec<NewRecord> {
     let mut records = healthy(partitions, 15);
     for killer in killers {
         let partition = killer.split_once(':').unwrap().1.parse().unwrap();
-        let place = records.iter().position(|record| record.partition == Some(partition)).unwrap();
-        records.insert(place + 7, record(partition, &format!("{partition}-7"), (*killer).to_owned()));
+        let place = records
+            .iter()
+            .position(|record| record.partition == Some(partition))
+            .unwrap();
+        records.insert(
+            place + 7,
+            record(partition, &format!("{partition}-7"), (*killer).to_owned()),
+        );
     }
     records
 }

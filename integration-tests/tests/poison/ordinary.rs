@@ -26,7 +26,10 @@ async fn orderly_restarts_and_unlucky_kills_blame_nobody() {
         written += 60;
         let member = suite.start(Some("one"));
         let at_least = written - 40;
-        wait_for("some of it is processed", DEADLINE, async || (suite.done() >= at_least).then_some(())).await;
+        wait_for("some of it is processed", DEADLINE, async || {
+            (suite.done() >= at_least).then_some(())
+        })
+        .await;
         if kills {
             member.kill().await;
         } else {
@@ -36,19 +39,26 @@ async fn orderly_restarts_and_unlucky_kills_blame_nobody() {
     assert_eq!(suite.restart_until_done(written).await, 1);
     assert!(suite.dead().await.is_empty());
     assert!(!suite.logged("poison:"));
-    // The last member may have been done before it knew where the log ends, and that there is no more to be careful about.
+    // The last member may have been done before it knew where the log ends, and that there is no
+    // more to be careful about.
     let group = suite.group();
     let member = suite.start(Some("one"));
     wait_for("the kills are forgotten", DEADLINE, async || {
         let committed = kafka.committed(&group, &suite.topic).await.unwrap();
         let forgotten = |evidence: Evidence| evidence.unclean_starts == 0;
-        committed.iter().all(|committed| evidence(committed).is_some_and(forgotten)).then_some(())
+        committed
+            .iter()
+            .all(|committed| evidence(committed).is_some_and(forgotten))
+            .then_some(())
     })
     .await;
     member.terminate().await;
     // What is left says that nothing runs and nothing is suspected.
     for committed in kafka.committed(&group, &suite.topic).await.unwrap() {
-        assert_eq!((committed.offset, evidence(&committed)), (Some(written as i64 / 2), Some(Evidence::default())));
+        assert_eq!(
+            (committed.offset, evidence(&committed)),
+            (Some(written as i64 / 2), Some(Evidence::default()))
+        );
     }
 }
 
@@ -60,17 +70,23 @@ async fn a_record_that_hangs_while_its_members_are_deployed_again_and_again_is_n
     // One kill, and then deployments: the shutdown gives the record up at its deadline.
     for round in 0..4 {
         let member = suite.start(Some("one"));
-        wait_for("it runs", DEADLINE, async || (suite.runs("hang:1") > round).then_some(())).await;
+        wait_for("it runs", DEADLINE, async || {
+            (suite.runs("hang:1") > round).then_some(())
+        })
+        .await;
         if round == 0 {
             member.kill().await;
         } else {
             member.terminate().await;
         }
     }
-    assert!(suite.dead().await.is_empty() && !suite.logged("poison:") && !suite.logged("one at a time"));
+    assert!(
+        suite.dead().await.is_empty() && !suite.logged("poison:") && !suite.logged("one at a time")
+    );
 }
 
-/// As supervisors do whose patience is shorter than the shutdown's: the signal to end, and then the kill.
+/// As supervisors do whose patience is shorter than the shutdown's: the signal to end, and then the
+/// kill.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_record_that_is_slower_than_the_patience_of_its_deployments_is_not_blamed() {
     let kafka = kafka_or_skip!(Nodes::One, Extras::quick_sessions());
@@ -79,10 +95,17 @@ async fn a_record_that_is_slower_than_the_patience_of_its_deployments_is_not_bla
     suite.write(vec![record(0, "k", "hang:1".to_owned())]).await;
     for round in 0..5 {
         let member = suite.start(Some("one"));
-        wait_for("it runs", DEADLINE, async || (suite.runs("hang:1") > round).then_some(())).await;
+        wait_for("it runs", DEADLINE, async || {
+            (suite.runs("hang:1") > round).then_some(())
+        })
+        .await;
         member.signal(Signal::TERM);
         suite.mark_is_taken_back().await;
         member.kill().await;
     }
-    assert!(suite.dead().await.is_empty() && !suite.logged("ended without giving it up"), "{}", suite.logs());
+    assert!(
+        suite.dead().await.is_empty() && !suite.logged("ended without giving it up"),
+        "{}",
+        suite.logs()
+    );
 }

@@ -44,11 +44,22 @@ impl<'a> Suite<'a> {
         }
         let directory = tempfile::tempdir().unwrap();
         let (dead_letters, protocol) = (Some(dead_letters), Protocol::Cooperative);
-        Self { kafka, topic, dead_letters, retries: false, protocol, patient: false, directory }
+        Self {
+            kafka,
+            topic,
+            dead_letters,
+            retries: false,
+            protocol,
+            patient: false,
+            directory,
+        }
     }
 
     pub(crate) async fn with_retry_topic(mut self, partitions: i32) -> Self {
-        self.kafka.create_topic(&format!("{}-retry", self.topic), partitions, 1, &[]).await.unwrap();
+        self.kafka
+            .create_topic(&format!("{}-retry", self.topic), partitions, 1, &[])
+            .await
+            .unwrap();
         self.retries = true;
         self
     }
@@ -57,26 +68,45 @@ impl<'a> Suite<'a> {
         self.kafka.produce(&self.topic, records).await.unwrap();
     }
 
-    /// A member. With a name it has its partitions back at once when it starts again; without, they go to others.
+    /// A member. With a name it has its partitions back at once when it starts again; without, they
+    /// go to others.
     pub(crate) fn start(&self, member: Option<&str>) -> Running {
-        let log = File::options().create(true).append(true).open(self.log()).unwrap();
+        let log = File::options()
+            .create(true)
+            .append(true)
+            .open(self.log())
+            .unwrap();
         let mut command = Command::new(env!("CARGO_BIN_EXE_member"));
         command.arg("poison");
-        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(log);
+        command
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(log);
         let mut variables = vec![
             ("SERVERS", self.kafka.bootstrap_servers().to_owned()),
             ("TOPIC", self.topic.clone()),
             ("GROUP", self.group()),
             ("NOTES", self.notes_file().display().to_string()),
         ];
-        // A broker does not let a new member of that name in before the dead one's session has ended.
+        // A broker does not let a new member of that name in before the dead one's session has
+        // ended.
         let member = member.filter(|_| self.protocol != Protocol::Consumer);
         variables.extend(member.map(|name| ("MEMBER", name.to_owned())));
-        variables.extend((self.protocol == Protocol::Consumer).then(|| ("PROTOCOL", "consumer".to_owned())));
+        variables.extend(
+            (self.protocol == Protocol::Consumer).then(|| ("PROTOCOL", "consumer".to_owned())),
+        );
         variables.extend(self.patient.then(|| ("PATIENT", "yes".to_owned())));
-        variables.extend(self.dead_letters.iter().map(|topic| ("DEAD_LETTERS", topic.clone())));
+        variables.extend(
+            self.dead_letters
+                .iter()
+                .map(|topic| ("DEAD_LETTERS", topic.clone())),
+        );
         variables.extend(self.retries.then(|| ("RETRIES", "yes".to_owned())));
-        command.envs(variables.into_iter().map(|(name, value)| (format!("{VARIABLE}{name}"), value)));
+        command.envs(
+            variables
+                .into_iter()
+                .map(|(name, value)| (format!("{VARIABLE}{name}"), value)),
+        );
         Running(command.spawn().unwrap())
     }
 
@@ -84,11 +114,18 @@ impl<'a> Suite<'a> {
         format!("{}-group", self.topic)
     }
 
-    /// Waits until a member that was told to end has taken the mark of its only partition back, while its records run on.
+    /// Waits until a member that was told to end has taken the mark of its only partition back,
+    /// while its records run on.
     pub(crate) async fn mark_is_taken_back(&self) {
         wait_for("the mark is taken back", DEADLINE, async || {
-            let committed = self.kafka.committed(&self.group(), &self.topic).await.ok()?;
-            evidence(&committed[0]).is_some_and(|evidence| evidence.is_empty()).then_some(())
+            let committed = self
+                .kafka
+                .committed(&self.group(), &self.topic)
+                .await
+                .ok()?;
+            evidence(&committed[0])
+                .is_some_and(|evidence| evidence.is_empty())
+                .then_some(())
         })
         .await;
     }
@@ -96,7 +133,11 @@ impl<'a> Suite<'a> {
     /// Whether "slow-abort" kills.
     pub(crate) fn let_slow_killers_kill(&self, kill: bool) {
         let file = self.notes_file().with_extension(KILL);
-        if kill { fs::write(file, "").unwrap() } else { fs::remove_file(file).unwrap() }
+        if kill {
+            fs::write(file, "").unwrap()
+        } else {
+            fs::remove_file(file).unwrap()
+        }
     }
 
     fn notes_file(&self) -> PathBuf {
@@ -118,32 +159,44 @@ impl<'a> Suite<'a> {
     /// How often each line was noted.
     pub(crate) fn notes(&self) -> BTreeMap<String, usize> {
         let mut notes = BTreeMap::new();
-        for line in fs::read_to_string(self.notes_file()).unwrap_or_default().lines() {
+        for line in fs::read_to_string(self.notes_file())
+            .unwrap_or_default()
+            .lines()
+        {
             *notes.entry(line.to_owned()).or_default() += 1;
         }
         notes
     }
 
     pub(crate) fn done(&self) -> usize {
-        self.notes().keys().filter(|line| line.starts_with("done ")).count()
+        self.notes()
+            .keys()
+            .filter(|line| line.starts_with("done "))
+            .count()
     }
 
     /// How often a record was started.
     pub(crate) fn runs(&self, value: &str) -> usize {
-        self.notes().get(&format!("start {value}")).copied().unwrap_or(0)
+        self.notes()
+            .get(&format!("start {value}"))
+            .copied()
+            .unwrap_or(0)
     }
 
     pub(crate) async fn dead(&self) -> Vec<StoredRecord> {
         match &self.dead_letters {
             Some(topic) => {
-                wait_for("the dead letters are read", DEADLINE, async || self.kafka.read_all(topic).await.ok()).await
+                wait_for("the dead letters are read", DEADLINE, async || {
+                    self.kafka.read_all(topic).await.ok()
+                })
+                .await
             }
             None => Vec::new(),
         }
     }
 
-    /// Starts members, one after the other, until the last one has lived to see that so many records are done, and the
-    /// killers are out of the way; returns the starts.
+    /// Starts members, one after the other, until the last one has lived to see that so many
+    /// records are done, and the killers are out of the way; returns the starts.
     pub(crate) async fn restart_until_done(&self, records: usize) -> usize {
         self.restart_until(async || self.done() == records).await
     }
@@ -154,10 +207,14 @@ impl<'a> Suite<'a> {
         for starts in 1..=MOST_STARTS {
             let began = Instant::now();
             let mut member = self.start(Some("one"));
-            let died = wait_for("a member dies or its work is over", DEADLINE, async || match member.died() {
-                Some(status) => Some(expect_killed(status)),
-                None => is_over().await.then_some(false),
-            })
+            let died = wait_for(
+                "a member dies or its work is over",
+                DEADLINE,
+                async || match member.died() {
+                    Some(status) => Some(expect_killed(status)),
+                    None => is_over().await.then_some(false),
+                },
+            )
             .await;
             took.push(began.elapsed());
             if !died {
@@ -173,8 +230,8 @@ impl<'a> Suite<'a> {
         panic!("not over after {MOST_STARTS} starts; log:\n{}", self.logs());
     }
 
-    /// All dead letters are these, with the words of poison. Where another killer strikes before the settlement of one is
-    /// committed, it is written again.
+    /// All dead letters are these, with the words of poison. Where another killer strikes before
+    /// the settlement of one is committed, it is written again.
     pub(crate) async fn expect_poison(&self, values: &[&str]) {
         let wanted: Vec<_> = values.iter().map(|value| (*value).to_owned()).collect();
         let dead = wait_for("the dead letters are there", DEADLINE, async || {
@@ -182,23 +239,38 @@ impl<'a> Suite<'a> {
             (dead.len() >= wanted.len()).then_some(dead)
         })
         .await;
-        let mut found: Vec<_> =
-            dead.iter().map(|record| String::from_utf8(record.value.clone().unwrap()).unwrap()).collect();
+        let mut found: Vec<_> = dead
+            .iter()
+            .map(|record| String::from_utf8(record.value.clone().unwrap()).unwrap())
+            .collect();
         found.sort();
         found.dedup();
         assert_eq!(found, wanted);
         for record in &dead {
             assert_eq!(record.header("keylane-reason"), Some("poison"));
-            assert!(record.header("keylane-error").unwrap().contains("the process ended 2 times"), "{record:?}");
+            assert!(
+                record
+                    .header("keylane-error")
+                    .unwrap()
+                    .contains("the process ended 2 times"),
+                "{record:?}"
+            );
         }
-        assert!(self.logged("poison: the process ended"), "nothing is logged");
+        assert!(
+            self.logged("poison: the process ended"),
+            "nothing is logged"
+        );
     }
 }
 
 /// What a commit says of crashes. `None` where nothing is committed.
 pub(crate) fn evidence(committed: &Committed) -> Option<Evidence> {
     let position = Position::new(committed.offset?);
-    Some(commit_map::decode(position, &committed.metadata).unwrap().evidence)
+    Some(
+        commit_map::decode(position, &committed.metadata)
+            .unwrap()
+            .evidence,
+    )
 }
 
 pub(crate) struct Running(Child);
@@ -243,14 +315,22 @@ impl Drop for Running {
 }
 
 pub(crate) fn record(partition: i32, key: &str, value: String) -> NewRecord {
-    NewRecord { partition: Some(partition), ..NewRecord::keyed(key, value) }
+    NewRecord {
+        partition: Some(partition),
+        ..NewRecord::keyed(key, value)
+    }
 }
 
 /// So many records a partition, of ten keys each.
 pub(crate) fn healthy(partitions: i32, each: usize) -> Vec<NewRecord> {
     let of = move |partition| {
-        (0..each)
-            .map(move |id| record(partition, &format!("{partition}-{}", id % 10), format!("good:{partition}-{id}")))
+        (0..each).map(move |id| {
+            record(
+                partition,
+                &format!("{partition}-{}", id % 10),
+                format!("good:{partition}-{id}"),
+            )
+        })
     };
     (0..partitions).flat_map(of).collect()
 }

@@ -1,5 +1,5 @@
-//! G3, isolation: a record that is stuck, slow, waiting or parked holds its lane and nothing else. G5, live poll: whatever
-//! the processors do, the member keeps polling.
+//! G3, isolation: a record that is stuck, slow, waiting or parked holds its lane and nothing else.
+//! G5, live poll: whatever the processors do, the member keeps polling.
 
 use std::{
     collections::BTreeSet,
@@ -11,7 +11,9 @@ use std::{
 };
 
 use bytes::Bytes;
-use keylane::{Backoff, Decode, DecodeError, Exhausted, Raw, Record, Retry, Subscription, Task, TaskError};
+use keylane::{
+    Backoff, Decode, DecodeError, Exhausted, Raw, Record, Retry, Subscription, Task, TaskError,
+};
 use keylane_integration_tests::{
     journal::{Entry, Expect, Journal, Produced},
     kafka::{Kafka, NewRecord, Nodes},
@@ -38,15 +40,26 @@ struct Fixture {
 impl Fixture {
     async fn new(kafka: &'static Kafka, partitions: i32) -> Self {
         let (topic, group) = (kafka.unique("g3"), kafka.unique("group"));
-        kafka.create_topic(&topic, partitions, 1, &[]).await.unwrap();
-        Self { kafka, topic, group, journal: Journal::new() }
+        kafka
+            .create_topic(&topic, partitions, 1, &[])
+            .await
+            .unwrap();
+        Self {
+            kafka,
+            topic,
+            group,
+            journal: Journal::new(),
+        }
     }
 
     /// Strict: a member that does not poll or send heartbeats loses its partitions within seconds.
     fn builder(&self, protocol: Protocol) -> keylane::SubscriptionBuilder {
         protocol
             .subscribe(self.kafka, &self.group, &self.topic, SESSION_MS)
-            .kafka("max.poll.interval.ms", MAX_POLL_INTERVAL.as_millis().to_string())
+            .kafka(
+                "max.poll.interval.ms",
+                MAX_POLL_INTERVAL.as_millis().to_string(),
+            )
             .drain_timeout(Duration::from_secs(1))
             .commit_interval(Duration::from_millis(200))
     }
@@ -56,16 +69,23 @@ impl Fixture {
     }
 
     async fn done(&self, count: usize) {
-        wait_until(&format!("{count} are processed"), DEADLINE, || self.journal.done() >= count).await;
+        wait_until(&format!("{count} are processed"), DEADLINE, || {
+            self.journal.done() >= count
+        })
+        .await;
     }
 
-    /// Waits until the committed offset of each partition is its end, or the offset of the oldest of `held`.
+    /// Waits until the committed offset of each partition is its end, or the offset of the oldest
+    /// of `held`.
     async fn committed_up_to(&self, held: &[Produced]) {
         let ends = self.kafka.end_offsets(&self.topic).await.unwrap();
         let expected: Vec<i64> = (0..)
             .zip(ends)
             .map(|(partition, end)| {
-                let held = held.iter().filter(|record| record.partition == partition).map(|record| record.offset);
+                let held = held
+                    .iter()
+                    .filter(|record| record.partition == partition)
+                    .map(|record| record.offset);
                 held.min().unwrap_or(end)
             })
             .collect();
@@ -77,14 +97,16 @@ impl Fixture {
                 .all(|(partition, committed)| {
                     let expected: i64 = expected[usize::try_from(partition).unwrap_or_default()];
                     // Nothing is committed for a partition without a settled record.
-                    committed.offset == Some(expected) || (committed.offset.is_none() && expected == 0)
+                    committed.offset == Some(expected)
+                        || (committed.offset.is_none() && expected == 0)
                 })
                 .then_some(())
         })
         .await;
     }
 
-    /// Keeps the member busy for longer than a member may live that has stopped polling; `first` is the first free number.
+    /// Keeps the member busy for longer than a member may live that has stopped polling; `first` is
+    /// the first free number.
     async fn outlive_the_poll_interval(
         &self,
         first: usize,
@@ -105,8 +127,7 @@ impl Fixture {
 
     fn starts_of(&self, key: &str) -> usize {
         let entries = self.journal.entries();
-        let of_key =
-            |entry: &&Entry| matches!(entry, Entry::Started(work) if work.key.as_deref() == Some(key.as_bytes()));
+        let of_key = |entry: &&Entry| matches!(entry, Entry::Started(work) if work.key.as_deref() == Some(key.as_bytes()));
         entries.iter().filter(of_key).count()
     }
 }
@@ -118,7 +139,10 @@ fn is_key(record: &NewRecord, key: &str) -> bool {
 async fn a_stuck_key_beside_999_busy_ones(protocol: Protocol) {
     let kafka = kafka_or_skip!(Nodes::One);
     let fixture = Fixture::new(kafka, 4).await;
-    kafka.produce(&fixture.topic, numbered(0..5_000, 1_000)).await.unwrap();
+    kafka
+        .produce(&fixture.topic, numbered(0..5_000, 1_000))
+        .await
+        .unwrap();
     let (release, released) = watch::channel(false);
     let member = fixture
         .builder(protocol)
@@ -137,21 +161,35 @@ async fn a_stuck_key_beside_999_busy_ones(protocol: Protocol) {
         .await
         .unwrap();
 
-    // All others are processed while it is stuck, and commits go on: the stuck record's partition keeps a map.
+    // All others are processed while it is stuck, and commits go on: the stuck record's partition
+    // keeps a map.
     fixture.done(4_995).await;
     let produced = fixture.produced().await;
-    let stuck: Vec<_> = produced.iter().filter(|record| record.key.as_deref() == Some(b"key-0")).cloned().collect();
+    let stuck: Vec<_> = produced
+        .iter()
+        .filter(|record| record.key.as_deref() == Some(b"key-0"))
+        .cloned()
+        .collect();
     fixture.committed_up_to(&stuck).await;
     let partition = stuck[0].partition;
-    wait_for("the map of what is settled ahead is committed", DEADLINE, async || {
-        let committed = kafka.committed(&fixture.group, &fixture.topic).await.ok()?;
-        let own = committed.iter().find(|committed| committed.partition == partition)?;
-        (!own.metadata.is_empty()).then_some(())
-    })
+    wait_for(
+        "the map of what is settled ahead is committed",
+        DEADLINE,
+        async || {
+            let committed = kafka.committed(&fixture.group, &fixture.topic).await.ok()?;
+            let own = committed
+                .iter()
+                .find(|committed| committed.partition == partition)?;
+            (!own.metadata.is_empty()).then_some(())
+        },
+    )
     .await;
 
-    // The member outlives the time after which one that does not poll is out, and keeps its partitions.
-    fixture.outlive_the_poll_interval(5_000, 1_000, |record| is_key(record, "key-0")).await;
+    // The member outlives the time after which one that does not poll is out, and keeps its
+    // partitions.
+    fixture
+        .outlive_the_poll_interval(5_000, 1_000, |record| is_key(record, "key-0"))
+        .await;
     let status = member.status();
     assert_eq!((status.partitions.len(), status.trouble), (4, None));
     assert_eq!(fixture.starts_of("key-0"), 1);
@@ -161,7 +199,10 @@ async fn a_stuck_key_beside_999_busy_ones(protocol: Protocol) {
     fixture.done(produced.len()).await;
     member.shutdown().await.unwrap();
     // Were the member thrown out in between, records would have come again.
-    fixture.journal.check(&produced, Expect::Drained).assert_clean();
+    fixture
+        .journal
+        .check(&produced, Expect::Drained)
+        .assert_clean();
     fixture.committed_up_to(&[]).await;
 }
 
@@ -175,11 +216,18 @@ async fn a_stuck_key_holds_up_none_of_999_others_nor_commits_nor_polling_consume
     a_stuck_key_beside_999_busy_ones(Protocol::Consumer).await;
 }
 
-/// Starts a member on one partition whose records of key-0 meet `fate`, and sees all others processed and committed.
-async fn held_back(retry: Retry, fate: fn() -> Result<(), TaskError>) -> Option<(Fixture, Subscription)> {
+/// Starts a member on one partition whose records of key-0 meet `fate`, and sees all others
+/// processed and committed.
+async fn held_back(
+    retry: Retry,
+    fate: fn() -> Result<(), TaskError>,
+) -> Option<(Fixture, Subscription)> {
     let kafka = keylane_integration_tests::kafka::shared(Nodes::One)?;
     let fixture = Fixture::new(kafka, 1).await;
-    kafka.produce(&fixture.topic, numbered(0..1_000, 100)).await.unwrap();
+    kafka
+        .produce(&fixture.topic, numbered(0..1_000, 100))
+        .await
+        .unwrap();
     let member = fixture
         .builder(Protocol::Cooperative)
         .concurrency(8)
@@ -187,21 +235,36 @@ async fn held_back(retry: Retry, fate: fn() -> Result<(), TaskError>) -> Option<
         .start(
             Raw,
             journaled(&fixture.journal, "a", move |task| async move {
-                if task.key_str() == Some("key-0") { fate() } else { Ok(()) }
+                if task.key_str() == Some("key-0") {
+                    fate()
+                } else {
+                    Ok(())
+                }
             }),
         )
         .await
         .unwrap();
     fixture.done(990).await;
-    fixture.committed_up_to(&[fixture.produced().await.remove(0)]).await;
+    fixture
+        .committed_up_to(&[fixture.produced().await.remove(0)])
+        .await;
     Some((fixture, member))
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_record_that_waits_for_its_back_off_holds_its_lane_only_and_no_worker() {
     let retry = Retry::in_place(5).backoff(Backoff::fixed(Duration::from_secs(3_600)));
-    let Some((fixture, member)) = held_back(retry, || Err(TaskError::retryable("later"))).await else { return };
-    let waiting = || member.status().partitions.iter().any(|p| (p.waiting, p.running, p.pending) == (1, 0, 10));
+    let Some((fixture, member)) = held_back(retry, || Err(TaskError::retryable("later"))).await
+    else {
+        return;
+    };
+    let waiting = || {
+        member
+            .status()
+            .partitions
+            .iter()
+            .any(|p| (p.waiting, p.running, p.pending) == (1, 0, 10))
+    };
     wait_until("one waits and nothing runs", DEADLINE, waiting).await;
     assert_eq!(fixture.starts_of("key-0"), 1);
     member.shutdown().await.unwrap();
@@ -210,8 +273,16 @@ async fn a_record_that_waits_for_its_back_off_holds_its_lane_only_and_no_worker(
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_parked_record_holds_its_lane_only_and_no_worker() {
     let retry = Retry::none().exhausted(Exhausted::Park);
-    let Some((fixture, member)) = held_back(retry, || Err(TaskError::fatal("never"))).await else { return };
-    let parked = || member.status().partitions.iter().any(|p| (p.parked, p.running, p.pending) == (1, 0, 10));
+    let Some((fixture, member)) = held_back(retry, || Err(TaskError::fatal("never"))).await else {
+        return;
+    };
+    let parked = || {
+        member
+            .status()
+            .partitions
+            .iter()
+            .any(|p| (p.parked, p.running, p.pending) == (1, 0, 10))
+    };
     wait_until("one is parked and nothing runs", DEADLINE, parked).await;
     assert_eq!(fixture.starts_of("key-0"), 1);
     member.shutdown().await.unwrap();
@@ -220,10 +291,24 @@ async fn a_parked_record_holds_its_lane_only_and_no_worker() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_record_that_fails_for_ever_holds_its_lane_only() {
     let retry = Retry::forever().backoff(Backoff::fixed(Duration::from_millis(5)));
-    let Some((fixture, member)) = held_back(retry, || panic!("always")).await else { return };
-    wait_until("it is tried again and again", DEADLINE, || fixture.starts_of("key-0") > 20).await;
-    let seen: BTreeSet<i64> = fixture.journal.entries().iter().filter_map(started_of_key_0).collect();
-    assert_eq!(seen.len(), 1, "records behind the failing one started: {seen:?}");
+    let Some((fixture, member)) = held_back(retry, || panic!("always")).await else {
+        return;
+    };
+    wait_until("it is tried again and again", DEADLINE, || {
+        fixture.starts_of("key-0") > 20
+    })
+    .await;
+    let seen: BTreeSet<i64> = fixture
+        .journal
+        .entries()
+        .iter()
+        .filter_map(started_of_key_0)
+        .collect();
+    assert_eq!(
+        seen.len(),
+        1,
+        "records behind the failing one started: {seen:?}"
+    );
     member.shutdown().await.unwrap();
 }
 
@@ -239,7 +324,10 @@ async fn slow_keys_do_not_slow_the_quick_ones_beside_them() {
     let kafka = kafka_or_skip!(Nodes::One);
     let fixture = Fixture::new(kafka, 1).await;
     // Five slow keys of ten records each; on eight workers that leaves three.
-    kafka.produce(&fixture.topic, numbered(0..1_000, 100)).await.unwrap();
+    kafka
+        .produce(&fixture.topic, numbered(0..1_000, 100))
+        .await
+        .unwrap();
     let (step, steps) = watch::channel(0_usize);
     let member = fixture
         .builder(Protocol::Cooperative)
@@ -249,8 +337,9 @@ async fn slow_keys_do_not_slow_the_quick_ones_beside_them() {
             journaled(&fixture.journal, "a", move |task: Task<Bytes>| {
                 let mut steps = steps.clone();
                 async move {
-                    let slow =
-                        task.key_str().is_some_and(|key| ["key-0", "key-1", "key-2", "key-3", "key-4"].contains(&key));
+                    let slow = task.key_str().is_some_and(|key| {
+                        ["key-0", "key-1", "key-2", "key-3", "key-4"].contains(&key)
+                    });
                     if slow {
                         let turn = usize::try_from(task.offset()).unwrap_or_default() / 100;
                         steps.wait_for(|step| *step > turn).await.ok();
@@ -271,7 +360,10 @@ async fn slow_keys_do_not_slow_the_quick_ones_beside_them() {
         fixture.done(950 + 5 * turn).await;
     }
     member.shutdown().await.unwrap();
-    fixture.journal.check(&fixture.produced().await, Expect::Drained).assert_clean();
+    fixture
+        .journal
+        .check(&fixture.produced().await, Expect::Drained)
+        .assert_clean();
 }
 
 /// Opens when the test ends, however it ends: a blocked thread would keep its runtime from ending.
@@ -284,7 +376,11 @@ impl Drop for Gate {
 }
 
 /// Processors that block their threads, on a runtime with `threads` of them.
-async fn blocked_threads(protocol: Protocol, threads: usize, is_blocked: fn(&Task<Bytes>) -> bool) -> Option<Blocked> {
+async fn blocked_threads(
+    protocol: Protocol,
+    threads: usize,
+    is_blocked: fn(&Task<Bytes>) -> bool,
+) -> Option<Blocked> {
     let kafka = keylane_integration_tests::kafka::shared(Nodes::One)?;
     let fixture = Fixture::new(kafka, 2).await;
     let in_each = |numbers: std::ops::Range<usize>| {
@@ -294,7 +390,10 @@ async fn blocked_threads(protocol: Protocol, threads: usize, is_blocked: fn(&Tas
         }
         records
     };
-    kafka.produce(&fixture.topic, in_each(0..200)).await.unwrap();
+    kafka
+        .produce(&fixture.topic, in_each(0..200))
+        .await
+        .unwrap();
     let gate = Gate(Arc::new(AtomicBool::new(false)));
     let open = gate.0.clone();
     let processor = journaled(&fixture.journal, "a", move |task| {
@@ -306,9 +405,22 @@ async fn blocked_threads(protocol: Protocol, threads: usize, is_blocked: fn(&Tas
             Ok(())
         }
     });
-    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(threads).enable_all().build().unwrap();
-    let member = runtime.spawn(fixture.builder(protocol).start(Raw, processor)).await.unwrap().unwrap();
-    Some(Blocked { fixture, member, runtime, gate })
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(threads)
+        .enable_all()
+        .build()
+        .unwrap();
+    let member = runtime
+        .spawn(fixture.builder(protocol).start(Raw, processor))
+        .await
+        .unwrap()
+        .unwrap();
+    Some(Blocked {
+        fixture,
+        member,
+        runtime,
+        gate,
+    })
 }
 
 struct Blocked {
@@ -321,41 +433,67 @@ struct Blocked {
 impl Blocked {
     /// Lets the blocked ones go, and checks that nothing was lost or repeated meanwhile.
     async fn finish(self, count: usize) {
-        let Self { fixture, member, runtime, gate } = self;
+        let Self {
+            fixture,
+            member,
+            runtime,
+            gate,
+        } = self;
         drop(gate);
         fixture.done(count).await;
         member.shutdown().await.unwrap();
-        fixture.journal.check(&fixture.produced().await, Expect::Drained).assert_clean();
+        fixture
+            .journal
+            .check(&fixture.produced().await, Expect::Drained)
+            .assert_clean();
         fixture.committed_up_to(&[]).await;
-        tokio::task::spawn_blocking(move || drop(runtime)).await.unwrap();
+        tokio::task::spawn_blocking(move || drop(runtime))
+            .await
+            .unwrap();
     }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_processor_that_blocks_its_thread_holds_up_neither_other_partitions_nor_polling() {
     let blocked = |task: &Task<Bytes>| task.partition() == 0 && task.offset() == 0;
-    let Some(blocked) = blocked_threads(Protocol::Cooperative, 4, blocked).await else { return };
+    let Some(blocked) = blocked_threads(Protocol::Cooperative, 4, blocked).await else {
+        return;
+    };
     let of_other = |journal: &Journal| {
         let done = journal.settled();
         done.iter().filter(|place| place.partition == 1).count()
     };
-    wait_until("the other partition goes on", DEADLINE, || of_other(&blocked.fixture.journal) == 100).await;
+    wait_until("the other partition goes on", DEADLINE, || {
+        of_other(&blocked.fixture.journal) == 100
+    })
+    .await;
 
     // And it goes on for longer than a member may live that has stopped polling.
     let (began, mut next) = (Instant::now(), 200);
     while began.elapsed() < MAX_POLL_INTERVAL.mul_f64(1.5) {
         let mut wave = numbered(next..next + 20, 10);
-        wave.iter_mut().for_each(|record| record.partition = Some(1));
+        wave.iter_mut()
+            .for_each(|record| record.partition = Some(1));
         next += 20;
-        blocked.fixture.kafka.produce(&blocked.fixture.topic, wave).await.unwrap();
+        blocked
+            .fixture
+            .kafka
+            .produce(&blocked.fixture.topic, wave)
+            .await
+            .unwrap();
         let expected = 100 + next - 200;
-        wait_until("the other partition goes on", DEADLINE, || of_other(&blocked.fixture.journal) == expected).await;
+        wait_until("the other partition goes on", DEADLINE, || {
+            of_other(&blocked.fixture.journal) == expected
+        })
+        .await;
     }
     blocked.finish(next).await;
 }
 
 async fn all_threads_blocked(protocol: Protocol) {
-    let Some(blocked) = blocked_threads(protocol, 2, |task| task.offset() == 0).await else { return };
+    let Some(blocked) = blocked_threads(protocol, 2, |task| task.offset() == 0).await else {
+        return;
+    };
     let starts = || blocked.fixture.journal.entries().len();
     wait_until("both partitions are blocked", DEADLINE, || starts() == 2).await;
     // Longer than a member may live that has stopped polling.
@@ -401,10 +539,17 @@ impl Decode<Bytes> for Threads {
 async fn neither_decoder_nor_processor_runs_on_the_thread_that_polls() {
     let kafka = kafka_or_skip!(Nodes::One);
     let fixture = Fixture::new(kafka, 2).await;
-    kafka.produce(&fixture.topic, numbered(0..500, 10)).await.unwrap();
+    kafka
+        .produce(&fixture.topic, numbered(0..500, 10))
+        .await
+        .unwrap();
     let threads = Threads::default();
     let processing = threads.clone();
-    let runtime = tokio::runtime::Builder::new_multi_thread().thread_name("users").enable_all().build().unwrap();
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .thread_name("users")
+        .enable_all()
+        .build()
+        .unwrap();
     let processor = journaled(&fixture.journal, "a", move |_| {
         processing.note();
         let processing = processing.clone();
@@ -415,9 +560,18 @@ async fn neither_decoder_nor_processor_runs_on_the_thread_that_polls() {
         }
     });
     let builder = fixture.builder(Protocol::Cooperative);
-    let member = runtime.spawn(builder.start(threads.clone(), processor)).await.unwrap().unwrap();
+    let member = runtime
+        .spawn(builder.start(threads.clone(), processor))
+        .await
+        .unwrap()
+        .unwrap();
     fixture.done(500).await;
     member.shutdown().await.unwrap();
-    assert_eq!(*threads.0.lock().unwrap(), BTreeSet::from(["users".to_owned()]));
-    tokio::task::spawn_blocking(move || drop(runtime)).await.unwrap();
+    assert_eq!(
+        *threads.0.lock().unwrap(),
+        BTreeSet::from(["users".to_owned()])
+    );
+    tokio::task::spawn_blocking(move || drop(runtime))
+        .await
+        .unwrap();
 }

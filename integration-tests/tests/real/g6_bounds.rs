@@ -1,4 +1,5 @@
-//! G6, bounds: what is delivered and unsettled stays within the limits, and reading goes on when there is room again.
+//! G6, bounds: what is delivered and unsettled stays within the limits, and reading goes on when
+//! there is room again.
 
 use std::time::Duration;
 
@@ -21,7 +22,10 @@ const READ_BATCH: u64 = 1_000;
 
 async fn topic(kafka: &Kafka, partitions: i32) -> String {
     let topic = kafka.unique("g6");
-    kafka.create_topic(&topic, partitions, 1, &[]).await.unwrap();
+    kafka
+        .create_topic(&topic, partitions, 1, &[])
+        .await
+        .unwrap();
     topic
 }
 
@@ -45,8 +49,15 @@ async fn start(
     builder.start(Raw, processor).await.unwrap()
 }
 
-fn subscribe(kafka: &Kafka, protocol: Protocol, topic: &str, limits: Limits) -> SubscriptionBuilder {
-    protocol.subscribe(kafka, &kafka.unique("group"), topic, 10_000).limits(limits)
+fn subscribe(
+    kafka: &Kafka,
+    protocol: Protocol,
+    topic: &str,
+    limits: Limits,
+) -> SubscriptionBuilder {
+    protocol
+        .subscribe(kafka, &kafka.unique("group"), topic, 10_000)
+        .limits(limits)
 }
 
 /// Waits until `condition` holds of the status, and checks `bound` in every look until then.
@@ -71,25 +82,45 @@ async fn finish(member: Subscription, journal: &Journal, count: usize) {
 }
 
 async fn a_stuck_consumer_is_bounded(protocol: Protocol) {
-    let Some(kafka) = keylane_integration_tests::kafka::shared(Nodes::One) else { return };
+    let Some(kafka) = keylane_integration_tests::kafka::shared(Nodes::One) else {
+        return;
+    };
     if protocol == Protocol::Consumer && !kafka.group_protocols().contains(&"consumer") {
         return;
     }
     let topic = topic(kafka, 1).await;
-    kafka.produce(&topic, numbered(0..20_000, 20_000)).await.unwrap();
-    let limits = Limits::default().pause_at_records(600).resume_at_records(300);
+    kafka
+        .produce(&topic, numbered(0..20_000, 20_000))
+        .await
+        .unwrap();
+    let limits = Limits::default()
+        .pause_at_records(600)
+        .resume_at_records(300);
     let (journal, gate) = (Journal::new(), Gate::closed());
-    let member = start(subscribe(kafka, protocol, &topic, limits), &journal, &gate, |_| true).await;
-    let bound = |status: &[PartitionStatus]| status.iter().all(|partition| partition.pending <= 600 + READ_BATCH);
-    let held = |status: &[PartitionStatus]| {
+    let member = start(
+        subscribe(kafka, protocol, &topic, limits),
+        &journal,
+        &gate,
+        |_| true,
+    )
+    .await;
+    let bound = |status: &[PartitionStatus]| {
         status
             .iter()
-            .any(|partition| partition.paused && partition.pending >= 600 && partition.lag_records == Some(20_000))
+            .all(|partition| partition.pending <= 600 + READ_BATCH)
+    };
+    let held = |status: &[PartitionStatus]| {
+        status.iter().any(|partition| {
+            partition.paused && partition.pending >= 600 && partition.lag_records == Some(20_000)
+        })
     };
     watch("it is paused with the lag known", &member, bound, held).await;
     assert_eq!(member.state(), State::Running);
     gate.open();
-    watch("it has caught up", &member, bound, |status| status[0].lag_records == Some(0)).await;
+    watch("it has caught up", &member, bound, |status| {
+        status[0].lag_records == Some(0)
+    })
+    .await;
     finish(member, &journal, 20_000).await;
 }
 
@@ -113,22 +144,44 @@ async fn the_byte_budget_counts_over_all_partitions() {
         partition: Some(i32::try_from(number % 4).unwrap()),
         ..NewRecord::keyed(format!("k{number}"), format!("{number:>SIZE$}"))
     };
-    kafka.produce(&topic, (0..2_000).map(large).collect()).await.unwrap();
+    kafka
+        .produce(&topic, (0..2_000).map(large).collect())
+        .await
+        .unwrap();
     // Larger than the budget by itself: it must get through all the same.
-    let huge = NewRecord { partition: Some(0), ..NewRecord::keyed("huge", vec![b' '; 900_000]) };
+    let huge = NewRecord {
+        partition: Some(0),
+        ..NewRecord::keyed("huge", vec![b' '; 900_000])
+    };
     kafka.produce(&topic, vec![huge]).await.unwrap();
     let limits = Limits::default().pending_bytes(BUDGET);
     let (journal, gate) = (Journal::new(), Gate::closed());
-    let member = start(subscribe(kafka, Protocol::Cooperative, &topic, limits), &journal, &gate, |_| true).await;
-    let pending = |status: &[PartitionStatus]| status.iter().map(|partition| partition.pending).sum::<u64>();
+    let member = start(
+        subscribe(kafka, Protocol::Cooperative, &topic, limits),
+        &journal,
+        &gate,
+        |_| true,
+    )
+    .await;
+    let pending = |status: &[PartitionStatus]| {
+        status
+            .iter()
+            .map(|partition| partition.pending)
+            .sum::<u64>()
+    };
     let most = u64::try_from(BUDGET / SIZE).unwrap() + READ_BATCH;
     let bound = |status: &[PartitionStatus]| pending(status) <= most;
     let held = |status: &[PartitionStatus]| {
-        status.len() == 4 && status.iter().all(|partition| partition.paused) && pending(status) * 10_000 >= 2_000_000
+        status.len() == 4
+            && status.iter().all(|partition| partition.paused)
+            && pending(status) * 10_000 >= 2_000_000
     };
     watch("all partitions are paused", &member, bound, held).await;
     gate.open();
-    watch("it has caught up", &member, bound, |status| status.iter().all(|p| p.lag_records == Some(0))).await;
+    watch("it has caught up", &member, bound, |status| {
+        status.iter().all(|p| p.lag_records == Some(0))
+    })
+    .await;
     finish(member, &journal, 2_001).await;
 }
 
@@ -136,21 +189,41 @@ async fn the_byte_budget_counts_over_all_partitions() {
 async fn what_is_settled_ahead_of_a_stuck_record_is_limited_and_reading_goes_on_when_it_is_done() {
     let kafka = kafka_or_skip!(Nodes::One);
     let topic = topic(kafka, 1).await;
-    kafka.produce(&topic, numbered(0..20_000, 20_000)).await.unwrap();
-    let limits = Limits::default().settled_ahead(2_000).pause_at_records(500).resume_at_records(300);
+    kafka
+        .produce(&topic, numbered(0..20_000, 20_000))
+        .await
+        .unwrap();
+    let limits = Limits::default()
+        .settled_ahead(2_000)
+        .pause_at_records(500)
+        .resume_at_records(300);
     let (journal, gate) = (Journal::new(), Gate::closed());
     let stuck = |task: &Task<Bytes>| task.offset() == 0;
-    let member = start(subscribe(kafka, Protocol::Cooperative, &topic, limits), &journal, &gate, stuck).await;
+    let member = start(
+        subscribe(kafka, Protocol::Cooperative, &topic, limits),
+        &journal,
+        &gate,
+        stuck,
+    )
+    .await;
     let bound = |status: &[PartitionStatus]| {
-        status.iter().all(|partition| partition.settled_ahead <= 2_000 + 500 + READ_BATCH || gate.is_open())
+        status
+            .iter()
+            .all(|partition| partition.settled_ahead <= 2_000 + 500 + READ_BATCH || gate.is_open())
     };
     watch("it is paused", &member, bound, |status| {
         // The oldest figure is that of the pause.
-        let is_full = |p: &PartitionStatus| p.paused && p.settled_ahead >= 2_000 && p.pending == 1 && p.watermark == 0;
+        let is_full = |p: &PartitionStatus| {
+            p.paused && p.settled_ahead >= 2_000 && p.pending == 1 && p.watermark == 0
+        };
         status.iter().any(is_full)
     })
     .await;
-    assert!((2_000..20_000 - 1).contains(&journal.done()), "{} done", journal.done());
+    assert!(
+        (2_000..20_000 - 1).contains(&journal.done()),
+        "{} done",
+        journal.done()
+    );
     gate.open();
     finish(member, &journal, 20_000).await;
 }
@@ -163,17 +236,32 @@ async fn a_partition_that_is_paused_by_its_limit_stops_no_other() {
         partition: Some(i32::try_from(number % 4).unwrap()),
         ..NewRecord::keyed(format!("k{number}"), number.to_string())
     };
-    kafka.produce(&topic, (0..12_000).map(spread).collect()).await.unwrap();
-    let limits = Limits::default().pause_at_records(200).resume_at_records(100);
+    kafka
+        .produce(&topic, (0..12_000).map(spread).collect())
+        .await
+        .unwrap();
+    let limits = Limits::default()
+        .pause_at_records(200)
+        .resume_at_records(100);
     let (journal, gate) = (Journal::new(), Gate::closed());
     let stuck = |task: &Task<Bytes>| task.partition() == 0;
-    let member = start(subscribe(kafka, Protocol::Cooperative, &topic, limits), &journal, &gate, stuck).await;
+    let member = start(
+        subscribe(kafka, Protocol::Cooperative, &topic, limits),
+        &journal,
+        &gate,
+        stuck,
+    )
+    .await;
     wait_until("the others are done", DEADLINE, || journal.done() == 9_000).await;
     watch(
         "the stuck one is paused",
         &member,
         |_| true,
-        |status| status.iter().any(|partition| partition.partition == 0 && partition.paused),
+        |status| {
+            status
+                .iter()
+                .any(|partition| partition.partition == 0 && partition.paused)
+        },
     )
     .await;
     gate.open();
@@ -184,7 +272,10 @@ async fn a_partition_that_is_paused_by_its_limit_stops_no_other() {
 async fn a_pause_by_the_user_starts_nothing_and_a_resume_goes_on_where_it_was() {
     let kafka = kafka_or_skip!(Nodes::One);
     let topic = topic(kafka, 2).await;
-    kafka.produce(&topic, numbered(0..5_000, 500)).await.unwrap();
+    kafka
+        .produce(&topic, numbered(0..5_000, 500))
+        .await
+        .unwrap();
     let (journal, gate) = (Journal::new(), Gate::closed());
     let builder = subscribe(kafka, Protocol::Cooperative, &topic, Limits::default());
     let member = start(builder, &journal, &gate, |task| task.offset() == 100).await;
@@ -196,14 +287,32 @@ async fn a_pause_by_the_user_starts_nothing_and_a_resume_goes_on_where_it_was() 
         let status = member.status();
         status.state == State::Paused
             && status.partitions.len() == 2
-            && status.partitions.iter().all(|partition| partition.paused_by_user && partition.running == 0)
+            && status
+                .partitions
+                .iter()
+                .all(|partition| partition.paused_by_user && partition.running == 0)
     })
     .await;
-    let started = || journal.entries().iter().filter(|entry| matches!(entry, Entry::Started(_))).count();
+    let started = || {
+        journal
+            .entries()
+            .iter()
+            .filter(|entry| matches!(entry, Entry::Started(_)))
+            .count()
+    };
     let before = started();
-    kafka.produce(&topic, numbered(5_000..7_000, 500)).await.unwrap();
+    kafka
+        .produce(&topic, numbered(5_000..7_000, 500))
+        .await
+        .unwrap();
     wait_until("the lag of the new records is seen", DEADLINE, || {
-        member.status().partitions.iter().filter_map(|partition| partition.lag_records).sum::<u64>() >= 2_000
+        member
+            .status()
+            .partitions
+            .iter()
+            .filter_map(|partition| partition.lag_records)
+            .sum::<u64>()
+            >= 2_000
     })
     .await;
     assert_eq!((started(), member.state()), (before, State::Paused));

@@ -1,4 +1,5 @@
-//! G7, epochs: what a member that was cut off has written to the dead-letter topic can be told from what its successor writes.
+//! G7, epochs: what a member that was cut off has written to the dead-letter topic can be told from
+//! what its successor writes.
 
 use std::{collections::HashMap, time::Duration};
 
@@ -24,7 +25,11 @@ fn headers(record: &StoredRecord) -> Headers {
 
 /// The generation in `keylane-epoch`.
 fn generation(record: &StoredRecord) -> i32 {
-    let (generation, member) = record.header("keylane-epoch").unwrap().split_once('/').unwrap();
+    let (generation, member) = record
+        .header("keylane-epoch")
+        .unwrap()
+        .split_once('/')
+        .unwrap();
     assert!(!member.is_empty());
     generation.parse().unwrap()
 }
@@ -39,20 +44,29 @@ async fn copies(protocol: Protocol) {
     panic!("each time the dead letters were committed before the member was thrown out");
 }
 
-/// Thrown out after its dead letters were acknowledged and before they were committed, the member comes back and writes them
-/// again. `false` where they were committed all the same: a member that got no CPU for a second has to prove that it still is
-/// one, by a commit.
+/// Thrown out after its dead letters were acknowledged and before they were committed, the member
+/// comes back and writes them again. `false` where they were committed all the same: a member that
+/// got no CPU for a second has to prove that it still is one, by a commit.
 async fn are_copies(protocol: Protocol, kafka: &Kafka) -> bool {
-    let (topic, dead, group) = (kafka.unique("g7"), kafka.unique("g7-dead"), kafka.unique("group"));
+    let (topic, dead, group) = (
+        kafka.unique("g7"),
+        kafka.unique("g7-dead"),
+        kafka.unique("group"),
+    );
     kafka.create_topic(&topic, 1, 1, &[]).await.unwrap();
     kafka.create_topic(&dead, 1, 1, &[]).await.unwrap();
-    kafka.produce(&topic, numbered(0..RECORDS, RECORDS)).await.unwrap();
+    kafka
+        .produce(&topic, numbered(0..RECORDS, RECORDS))
+        .await
+        .unwrap();
     let member = protocol
         .subscribe(kafka, &group, &topic, 30_000)
         // Nothing is committed before it is thrown out.
         .commit_interval(Duration::from_secs(60))
         .dead_letter(DeadLetter::topic(&dead))
-        .start(Json, |_: Task<u32>| async { Err::<(), _>(TaskError::fatal("no")) })
+        .start(Json, |_: Task<u32>| async {
+            Err::<(), _>(TaskError::fatal("no"))
+        })
         .await
         .unwrap();
     let written = async |count| {
@@ -63,7 +77,12 @@ async fn are_copies(protocol: Protocol, kafka: &Kafka) -> bool {
     };
     let first = written(RECORDS).await;
     let id = kafka.group(&group).await.unwrap().members.remove(0).id;
-    assert!(first.iter().all(|record| record.header("keylane-epoch").unwrap().ends_with(&id)), "{first:?}");
+    assert!(
+        first
+            .iter()
+            .all(|record| record.header("keylane-epoch").unwrap().ends_with(&id)),
+        "{first:?}"
+    );
     let committed = kafka.committed(&group, &topic).await.unwrap().remove(0);
     if committed.offset.is_some_and(|offset| offset > 0) {
         member.shutdown().await.unwrap();
@@ -75,12 +94,18 @@ async fn are_copies(protocol: Protocol, kafka: &Kafka) -> bool {
     let mut copies: HashMap<FailedRecordId, Vec<i32>> = HashMap::new();
     for record in &all {
         let id = FailedRecordId::read(&headers(record)).unwrap();
-        assert_eq!((&*id.group, &*id.origin.topic, id.round), (&*group, &*topic, None));
+        assert_eq!(
+            (&*id.group, &*id.origin.topic, id.round),
+            (&*group, &*topic, None)
+        );
         copies.entry(id).or_default().push(generation(record));
     }
     assert_eq!(copies.len(), RECORDS);
     for (id, generations) in copies {
-        assert!(generations.len() == 2 && generations[0] < generations[1], "{id}: {generations:?}");
+        assert!(
+            generations.len() == 2 && generations[0] < generations[1],
+            "{id}: {generations:?}"
+        );
     }
     member.shutdown().await.unwrap();
     let committed = kafka.committed(&group, &topic).await.unwrap().remove(0);

@@ -1,4 +1,5 @@
-//! G8, calm rebalances: what is given up is drained, a drained hand-over repeats nothing, and nobody can hold up the group.
+//! G8, calm rebalances: what is given up is drained, a drained hand-over repeats nothing, and
+//! nobody can hold up the group.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -36,12 +37,23 @@ struct Fixture {
 impl Fixture {
     async fn new(kafka: &'static Kafka, protocol: Protocol, partitions: i32) -> Self {
         let (topic, group) = (kafka.unique("g8"), kafka.unique("group"));
-        kafka.create_topic(&topic, partitions, 1, &[]).await.unwrap();
-        Self { kafka, protocol, topic, group, journal: Journal::new() }
+        kafka
+            .create_topic(&topic, partitions, 1, &[])
+            .await
+            .unwrap();
+        Self {
+            kafka,
+            protocol,
+            topic,
+            group,
+            journal: Journal::new(),
+        }
     }
 
     fn builder(&self) -> SubscriptionBuilder {
-        self.protocol.subscribe(self.kafka, &self.group, &self.topic, SESSION_MS).concurrency(16)
+        self.protocol
+            .subscribe(self.kafka, &self.group, &self.topic, SESSION_MS)
+            .concurrency(16)
     }
 
     /// A member that works for 0-10 ms on each record.
@@ -58,14 +70,23 @@ impl Fixture {
     }
 
     async fn works(&self, name: &str) {
-        let count = || self.journal.entries().iter().filter(|entry| is_end_of(entry, name)).count();
+        let count = || {
+            self.journal
+                .entries()
+                .iter()
+                .filter(|entry| is_end_of(entry, name))
+                .count()
+        };
         let before = count();
         wait_until(&format!("{name} works"), DEADLINE, || count() > before + 20).await;
     }
 
     async fn all_done(&self) -> Vec<Produced> {
         let produced = self.kafka.produced(&self.topic).await.unwrap();
-        wait_until("all are processed", DEADLINE, || self.journal.done() >= produced.len()).await;
+        wait_until("all are processed", DEADLINE, || {
+            self.journal.done() >= produced.len()
+        })
+        .await;
         produced
     }
 
@@ -74,7 +95,10 @@ impl Fixture {
         let ends = self.kafka.end_offsets(topic).await.unwrap();
         let committed = self.kafka.committed(&self.group, topic).await.unwrap();
         for (committed, end) in committed.iter().zip(ends) {
-            assert!(committed.offset == Some(end) || end == 0, "{committed:?}, the log ends at {end}");
+            assert!(
+                committed.offset == Some(end) || end == 0,
+                "{committed:?}, the log ends at {end}"
+            );
         }
     }
 }
@@ -104,7 +128,10 @@ async fn rolling_restart(protocol: Protocol) {
     for (_, member) in members {
         member.shutdown().await.unwrap();
     }
-    fixture.journal.check(&produced, Expect::Drained).assert_clean();
+    fixture
+        .journal
+        .check(&produced, Expect::Drained)
+        .assert_clean();
     fixture.assert_committed(&fixture.topic).await;
 }
 
@@ -112,7 +139,11 @@ async fn scaling(protocol: Protocol) {
     let kafka = kafka_or_skip!(Nodes::One);
     let fixture = Fixture::new(kafka, protocol, PARTITIONS).await;
     let load = Load::start(kafka, &fixture.topic, 200, 0);
-    let (a, b, c) = tokio::join!(fixture.member("a"), fixture.member("b"), fixture.member("c"));
+    let (a, b, c) = tokio::join!(
+        fixture.member("a"),
+        fixture.member("b"),
+        fixture.member("c")
+    );
     for name in ["a", "b", "c"] {
         fixture.works(name).await;
     }
@@ -130,7 +161,10 @@ async fn scaling(protocol: Protocol) {
     for member in [a, d, e] {
         member.shutdown().await.unwrap();
     }
-    fixture.journal.check(&produced, Expect::Drained).assert_clean();
+    fixture
+        .journal
+        .check(&produced, Expect::Drained)
+        .assert_clean();
     fixture.assert_committed(&fixture.topic).await;
 }
 
@@ -152,7 +186,10 @@ async fn flapping(protocol: Protocol) {
     load.stop().await;
     let produced = fixture.all_done().await;
     first.shutdown().await.unwrap();
-    fixture.journal.check(&produced, Expect::Drained).assert_clean();
+    fixture
+        .journal
+        .check(&produced, Expect::Drained)
+        .assert_clean();
     fixture.assert_committed(&fixture.topic).await;
 }
 
@@ -176,7 +213,10 @@ async fn hand_over_beside_a_processor_that_never_returns(protocol: Protocol, han
     let kafka = kafka_or_skip!(Nodes::One);
     let fixture = Fixture::new(kafka, protocol, 4).await;
     // The first record of each partition hangs on the first member, the others do not.
-    kafka.produce(&fixture.topic, numbered(0..400, 40)).await.unwrap();
+    kafka
+        .produce(&fixture.topic, numbered(0..400, 40))
+        .await
+        .unwrap();
     let gate = Gate(Arc::new(AtomicBool::new(false)));
     let open = gate.0.clone();
     let hanging = journaled(&fixture.journal, "a", move |task| {
@@ -192,16 +232,31 @@ async fn hand_over_beside_a_processor_that_never_returns(protocol: Protocol, han
         }
     });
     // Its own threads, enough for four that are blocked.
-    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(6).enable_all().build().unwrap();
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(6)
+        .enable_all()
+        .build()
+        .unwrap();
     let builder = fixture.builder().drain_timeout(Duration::from_secs(1));
-    let first = runtime.spawn(builder.start(Raw, hanging)).await.unwrap().unwrap();
+    let first = runtime
+        .spawn(builder.start(Raw, hanging))
+        .await
+        .unwrap()
+        .unwrap();
     let hanging_now = || {
         let entries = fixture.journal.entries();
-        entries.iter().filter(|entry| matches!(entry, Entry::Started(work) if work.offset == 0)).count() == 4
+        entries
+            .iter()
+            .filter(|entry| matches!(entry, Entry::Started(work) if work.offset == 0))
+            .count()
+            == 4
     };
     wait_until("a record of each partition hangs", DEADLINE, hanging_now).await;
     if hang == Hang::Pending {
-        wait_until("the others go on", DEADLINE, || fixture.journal.done() >= 300).await;
+        wait_until("the others go on", DEADLINE, || {
+            fixture.journal.done() >= 300
+        })
+        .await;
     }
 
     let second = fixture.start(fixture.builder(), "b").await;
@@ -210,10 +265,18 @@ async fn hand_over_beside_a_processor_that_never_returns(protocol: Protocol, han
         let done = |e: &&Entry| matches!(e, Entry::Ended(w, _, Outcome::Done) if w.member == "b" && w.offset == 0);
         entries.iter().filter(done).count() >= 1
     };
-    wait_until("the new member has a record that hung", DEADLINE, handed_over).await;
+    wait_until(
+        "the new member has a record that hung",
+        DEADLINE,
+        handed_over,
+    )
+    .await;
 
     // Leaving works as well, and the rest goes to the other member.
-    first.shutdown_within(Duration::from_millis(500)).await.unwrap();
+    first
+        .shutdown_within(Duration::from_millis(500))
+        .await
+        .unwrap();
     let produced = fixture.all_done().await;
     second.shutdown().await.unwrap();
     fixture.assert_committed(&fixture.topic).await;
@@ -229,10 +292,16 @@ async fn hand_over_beside_a_processor_that_never_returns(protocol: Protocol, han
             *attempts.entry((work.partition, work.offset)).or_default() += 1;
         }
     }
-    let repeated: Vec<_> = attempts.into_iter().filter(|(_, count)| *count > 1).map(|(place, _)| place).collect();
+    let repeated: Vec<_> = attempts
+        .into_iter()
+        .filter(|(_, count)| *count > 1)
+        .map(|(place, _)| place)
+        .collect();
     assert_eq!(repeated, [(0, 0), (1, 0), (2, 0), (3, 0)]);
     drop(gate);
-    tokio::task::spawn_blocking(move || drop(runtime)).await.unwrap();
+    tokio::task::spawn_blocking(move || drop(runtime))
+        .await
+        .unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -287,12 +356,14 @@ async fn a_processor_that_never_returns_does_not_hold_up_a_rebalance_consumer() 
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_processor_that_blocks_its_thread_does_not_hold_up_a_rebalance_cooperative() {
-    hand_over_beside_a_processor_that_never_returns(Protocol::Cooperative, Hang::BlocksItsThread).await;
+    hand_over_beside_a_processor_that_never_returns(Protocol::Cooperative, Hang::BlocksItsThread)
+        .await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_processor_that_blocks_its_thread_does_not_hold_up_a_rebalance_consumer() {
-    hand_over_beside_a_processor_that_never_returns(Protocol::Consumer, Hang::BlocksItsThread).await;
+    hand_over_beside_a_processor_that_never_returns(Protocol::Consumer, Hang::BlocksItsThread)
+        .await;
 }
 
 /// Two origin topics in one subscription, a member that joins and one that leaves.
@@ -303,7 +374,10 @@ async fn a_member_that_joins_and_one_that_leaves_repeat_nothing_of_several_topic
         let fixture = Fixture::new(kafka, protocol, 3).await;
         let other = kafka.unique("g8-other");
         kafka.create_topic(&other, 5, 1, &[]).await.unwrap();
-        let loads = [Load::start(kafka, &fixture.topic, 50, 0), Load::start(kafka, &other, 50, 0)];
+        let loads = [
+            Load::start(kafka, &fixture.topic, 50, 0),
+            Load::start(kafka, &other, 50, 0),
+        ];
         let first = fixture.start(fixture.builder().topic(&other), "a").await;
         fixture.works("a").await;
         let second = fixture.start(fixture.builder().topic(&other), "b").await;
@@ -315,15 +389,22 @@ async fn a_member_that_joins_and_one_that_leaves_repeat_nothing_of_several_topic
         }
         let mut produced = kafka.produced(&fixture.topic).await.unwrap();
         produced.extend(kafka.produced(&other).await.unwrap());
-        wait_until("all are processed", DEADLINE, || fixture.journal.done() >= produced.len()).await;
+        wait_until("all are processed", DEADLINE, || {
+            fixture.journal.done() >= produced.len()
+        })
+        .await;
         second.shutdown().await.unwrap();
-        fixture.journal.check(&produced, Expect::Drained).assert_clean();
+        fixture
+            .journal
+            .check(&produced, Expect::Drained)
+            .assert_clean();
         fixture.assert_committed(&fixture.topic).await;
         fixture.assert_committed(&other).await;
     }
 }
 
-/// With `group.instance.id` a member that comes back takes up its partitions, and the others notice nothing.
+/// With `group.instance.id` a member that comes back takes up its partitions, and the others notice
+/// nothing.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_static_member_restarts_without_moving_the_partitions_of_others() {
     let kafka = kafka_or_skip!(Nodes::One);
@@ -336,7 +417,11 @@ async fn a_static_member_restarts_without_moving_the_partitions_of_others() {
             fixture.start(instance("b"), "b"),
             fixture.start(instance("c"), "c")
         );
-        let shared_out = || [&a, &b, &c].iter().all(|member| partitions(member).len() == 2);
+        let shared_out = || {
+            [&a, &b, &c]
+                .iter()
+                .all(|member| partitions(member).len() == 2)
+        };
         wait_until("each has two partitions", DEADLINE, shared_out).await;
         let (of_a, of_b, of_c) = (partitions(&a), partitions(&b), partitions(&c));
         let line = fixture.journal.entries().len();
@@ -344,23 +429,41 @@ async fn a_static_member_restarts_without_moving_the_partitions_of_others() {
         a.shutdown().await.unwrap();
         let a = fixture.start(instance("a"), "a again").await;
         fixture.works("a again").await;
-        wait_until("its status is there", DEADLINE, || partitions(&a).len() == 2).await;
-        assert_eq!((partitions(&a), partitions(&b), partitions(&c)), (of_a.clone(), of_b, of_c));
+        wait_until("its status is there", DEADLINE, || {
+            partitions(&a).len() == 2
+        })
+        .await;
+        assert_eq!(
+            (partitions(&a), partitions(&b), partitions(&c)),
+            (of_a.clone(), of_b, of_c)
+        );
 
         load.stop().await;
         let produced = fixture.all_done().await;
         for member in [a, b, c] {
             member.shutdown().await.unwrap();
         }
-        fixture.journal.check(&produced, Expect::Drained).assert_clean();
+        fixture
+            .journal
+            .check(&produced, Expect::Drained)
+            .assert_clean();
         let entries = fixture.journal.entries();
         let strangers = entries[line..].iter().filter(|entry| {
             matches!(entry, Entry::Started(work) if of_a.contains(&work.partition) && !work.member.starts_with('a'))
         });
-        assert_eq!(strangers.count(), 0, "somebody else worked on the partitions {of_a:?} meanwhile");
+        assert_eq!(
+            strangers.count(),
+            0,
+            "somebody else worked on the partitions {of_a:?} meanwhile"
+        );
     }
 }
 
 fn partitions(member: &Subscription) -> BTreeSet<i32> {
-    member.status().partitions.iter().map(|partition| partition.partition).collect()
+    member
+        .status()
+        .partitions
+        .iter()
+        .map(|partition| partition.partition)
+        .collect()
 }

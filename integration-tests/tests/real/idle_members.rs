@@ -21,7 +21,10 @@ const SESSION_MS: u32 = 30_000;
 
 async fn member(kafka: &Kafka, protocol: Protocol, group: &str, topic: &str) -> Subscription {
     let builder = protocol.subscribe(kafka, group, topic, SESSION_MS);
-    builder.start(Raw, |_: Task<Bytes>| async { Ok::<(), TaskError>(()) }).await.unwrap()
+    builder
+        .start(Raw, |_: Task<Bytes>| async { Ok::<(), TaskError>(()) })
+        .await
+        .unwrap()
 }
 
 fn owned(member: &Subscription) -> usize {
@@ -33,7 +36,10 @@ async fn two_members_of_one_partition(protocol: Protocol) {
     let (topic, group) = (kafka.unique("idle"), kafka.unique("group"));
     kafka.create_topic(&topic, 1, 1, &[]).await.unwrap();
     let first = member(kafka, protocol, &group, &topic).await;
-    wait_until("the first member has the partition", DEADLINE, || owned(&first) == 1).await;
+    wait_until("the first member has the partition", DEADLINE, || {
+        owned(&first) == 1
+    })
+    .await;
     let second = member(kafka, protocol, &group, &topic).await;
     let is_member = |member: &Subscription| {
         let status = member.status();
@@ -63,7 +69,8 @@ async fn a_member_without_partitions_has_joined_where_the_broker_assigns() {
     two_members_of_one_partition(Protocol::Consumer).await;
 }
 
-/// Where the broker assigns, nothing tells a member that has lost everything that it is a member again, with nothing.
+/// Where the broker assigns, nothing tells a member that has lost everything that it is a member
+/// again, with nothing.
 #[tokio::test]
 async fn a_member_that_was_thrown_out_and_gets_nothing_back_has_joined_again() {
     let kafka = kafka_or_skip!(Nodes::One, Extras::quick_sessions());
@@ -77,19 +84,33 @@ async fn a_member_that_was_thrown_out_and_gets_nothing_back_has_joined_again() {
         .stdin(Stdio::piped())
         .stdout(Stdio::null())
         .spawn();
-    let thrown_out = Process { child: child.unwrap() };
+    let thrown_out = Process {
+        child: child.unwrap(),
+    };
     // Whether it is assigned, and of how many partitions.
     let told = || {
         let text = std::fs::read_to_string(&file).ok()?;
         let (assigned, partitions) = text.split_once(' ')?;
-        Some((assigned.parse::<bool>().ok()?, partitions.parse::<usize>().ok()?))
+        Some((
+            assigned.parse::<bool>().ok()?,
+            partitions.parse::<usize>().ok()?,
+        ))
     };
-    wait_until("it has the partition", DEADLINE, || told() == Some((true, 1))).await;
+    wait_until("it has the partition", DEADLINE, || {
+        told() == Some((true, 1))
+    })
+    .await;
     let other = member(kafka, Protocol::Consumer, &group, &topic).await;
     thrown_out.signal(Signal::STOP).unwrap();
-    wait_until("the other one has the partition", DEADLINE, || owned(&other) == 1).await;
+    wait_until("the other one has the partition", DEADLINE, || {
+        owned(&other) == 1
+    })
+    .await;
     thrown_out.signal(Signal::CONT).unwrap();
-    wait_until("it has seen its loss", DEADLINE, || told().is_some_and(|(_, partitions)| partitions == 0)).await;
+    wait_until("it has seen its loss", DEADLINE, || {
+        told().is_some_and(|(_, partitions)| partitions == 0)
+    })
+    .await;
     wait_until("both are members, and one has nothing", DEADLINE, || {
         told().is_some_and(|(assigned, partitions)| assigned && partitions + owned(&other) == 1)
     })

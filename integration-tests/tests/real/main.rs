@@ -1,9 +1,12 @@
 //! The guarantees, and what else only a broker can show, on a real Kafka.
 //!
-//! One program for all of it: one Kafka is started for most tests, and while a test waits, others run.
-//! What breaks brokers takes some of its own.
+//! One program for all of it: one Kafka is started for most tests, and while a test waits, others
+//! run. What breaks brokers takes some of its own.
 
-#![allow(clippy::unwrap_used, reason = "helpers of tests stop the test as the tests do")]
+#![allow(
+    clippy::unwrap_used,
+    reason = "helpers of tests stop the test as the tests do"
+)]
 
 mod failure_policy;
 mod g1_no_silent_loss;

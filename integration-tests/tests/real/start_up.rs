@@ -8,8 +8,8 @@ use std::{
 use bytes::Bytes;
 use futures::FutureExt;
 use keylane::{
-    DeadLetter, Limits, Outage, Raw, Retry, StartError, Subscription, SubscriptionBuilder, SubscriptionConfig, Task,
-    TaskError,
+    DeadLetter, Limits, Outage, Raw, Retry, StartError, Subscription, SubscriptionBuilder,
+    SubscriptionConfig, Task, TaskError,
 };
 use keylane_integration_tests::{
     kafka::{Kafka, NewRecord, Nodes},
@@ -23,7 +23,9 @@ const GENEROUS: Duration = Duration::from_secs(20);
 const DEADLINE: Duration = Duration::from_secs(60);
 
 async fn start(builder: SubscriptionBuilder) -> Result<Subscription, StartError> {
-    builder.start(Raw, |_: Task<Bytes>| async { Ok::<(), TaskError>(()) }).await
+    builder
+        .start(Raw, |_: Task<Bytes>| async { Ok::<(), TaskError>(()) })
+        .await
 }
 
 /// The error of a start that must fail, and in time.
@@ -35,7 +37,11 @@ fn refusal(began: Instant, result: Result<Subscription, StartError>, named: &[&s
         assert!(text.contains(name), "{name:?} is not named: {text}");
     }
     assert!(!text.contains('\n'), "one line: {text}");
-    assert!(began.elapsed() < STARTUP + GENEROUS, "an answer after {:?}: {text}", began.elapsed());
+    assert!(
+        began.elapsed() < STARTUP + GENEROUS,
+        "an answer after {:?}: {text}",
+        began.elapsed()
+    );
     error
 }
 
@@ -65,8 +71,11 @@ async fn brokers_that_refuse_connections_are_named() {
 
 #[tokio::test]
 async fn brokers_whose_name_does_not_resolve_are_named() {
-    refused(nowhere().bootstrap_servers("no-such-host.invalid:9092"), &["no-such-host.invalid:9092", "bootstrap"])
-        .await;
+    refused(
+        nowhere().bootstrap_servers("no-such-host.invalid:9092"),
+        &["no-such-host.invalid:9092", "bootstrap"],
+    )
+    .await;
 }
 
 #[tokio::test]
@@ -83,7 +92,8 @@ async fn something_that_is_no_kafka_is_named() {
     std::thread::spawn(move || {
         use std::io::Write;
         for connection in server.incoming() {
-            let _ = connection.and_then(|mut stream| stream.write_all(b"HTTP/1.1 400 Bad Request\r\n\r\n"));
+            let _ = connection
+                .and_then(|mut stream| stream.write_all(b"HTTP/1.1 400 Bad Request\r\n\r\n"));
         }
     });
     refused(nowhere().bootstrap_servers(&address), &[&address]).await;
@@ -93,11 +103,18 @@ async fn something_that_is_no_kafka_is_named() {
 async fn a_plain_port_asked_for_tls_or_credentials_is_an_error() {
     let kafka = kafka_or_skip!(Nodes::One);
     let topic = kafka.unique("start");
-    let builder =
-        on(kafka, &[&topic]).await.kafka("security.protocol", "sasl_plaintext").kafka("sasl.mechanisms", "PLAIN");
-    let builder = builder.kafka("sasl.username", "user").kafka("sasl.password", "hunter2");
+    let builder = on(kafka, &[&topic])
+        .await
+        .kafka("security.protocol", "sasl_plaintext")
+        .kafka("sasl.mechanisms", "PLAIN");
+    let builder = builder
+        .kafka("sasl.username", "user")
+        .kafka("sasl.password", "hunter2");
     let error = refused(builder, &[]).await;
-    assert!(!format!("{error} {error:?}").contains("hunter2"), "{error:?}");
+    assert!(
+        !format!("{error} {error:?}").contains("hunter2"),
+        "{error:?}"
+    );
 }
 
 #[tokio::test]
@@ -105,7 +122,11 @@ async fn a_missing_origin_topic_is_named() {
     let kafka = kafka_or_skip!(Nodes::One);
     let (there, missing) = (kafka.unique("there"), kafka.unique("missing"));
     let builder = on(kafka, &[&there]).await;
-    refused(builder.clone().topic(&missing), &[&missing, "origin topic", "create"]).await;
+    refused(
+        builder.clone().topic(&missing),
+        &[&missing, "origin topic", "create"],
+    )
+    .await;
     // And it does not spring into being.
     assert!(kafka.partitions(&missing).await.is_err());
 }
@@ -115,8 +136,15 @@ async fn missing_retry_and_dead_letter_topics_are_named_together() {
     let kafka = kafka_or_skip!(Nodes::One);
     let topic = kafka.unique("start");
     let (retry, dead) = (format!("{topic}-retry"), kafka.unique("dead"));
-    let builder = on(kafka, &[&topic]).await.retry(Retry::none().then_topic()).dead_letter(DeadLetter::topic(&dead));
-    refused(builder, &["retry topic", &retry, "dead-letter topic", &dead, "create"]).await;
+    let builder = on(kafka, &[&topic])
+        .await
+        .retry(Retry::none().then_topic())
+        .dead_letter(DeadLetter::topic(&dead));
+    refused(
+        builder,
+        &["retry topic", &retry, "dead-letter topic", &dead, "create"],
+    )
+    .await;
 }
 
 #[tokio::test]
@@ -124,9 +152,22 @@ async fn topics_that_feed_themselves_are_refused() {
     let kafka = kafka_or_skip!(Nodes::One);
     let (topic, retry) = (kafka.unique("start"), kafka.unique("retry"));
     let builder = on(kafka, &[&topic, &retry]).await;
-    refused(builder.clone().retry(Retry::none().then_topic_named(&topic)), &["retry topic", &topic, "own"]).await;
-    refused(builder.clone().dead_letter(DeadLetter::topic(&topic)), &["dead-letter topic", &topic, "own"]).await;
-    let both = builder.clone().retry(Retry::none().then_topic_named(&retry)).dead_letter(DeadLetter::topic(&retry));
+    refused(
+        builder
+            .clone()
+            .retry(Retry::none().then_topic_named(&topic)),
+        &["retry topic", &topic, "own"],
+    )
+    .await;
+    refused(
+        builder.clone().dead_letter(DeadLetter::topic(&topic)),
+        &["dead-letter topic", &topic, "own"],
+    )
+    .await;
+    let both = builder
+        .clone()
+        .retry(Retry::none().then_topic_named(&retry))
+        .dead_letter(DeadLetter::topic(&retry));
     refused(both, &["dead-letter topic", &retry, "own"]).await;
     refused(builder.topic(&topic), &[&topic, "twice"]).await;
 }
@@ -136,7 +177,11 @@ async fn a_topic_name_that_kafka_does_not_allow_is_named() {
     refused(nowhere().topic("no spaces here"), &["no spaces here"]).await;
     refused(nowhere().topic("^pattern.*"), &["^pattern.*"]).await;
     refused(nowhere().topic(""), &["topics"]).await;
-    refused(nowhere().dead_letter(DeadLetter::topic("dead/letters")), &["dead/letters"]).await;
+    refused(
+        nowhere().dead_letter(DeadLetter::topic("dead/letters")),
+        &["dead/letters"],
+    )
+    .await;
 }
 
 /// Fewer partitions than the origin has: the numbers wrap around, nothing fails.
@@ -148,20 +193,36 @@ async fn a_dead_letter_topic_with_too_few_partitions_is_used_all_the_same() {
     let builder = on(kafka, &[&dead]).await;
     let mut config = builder.config().clone();
     config.topics = vec![topic.clone()];
-    let records = (0..5).map(|partition| NewRecord { partition: Some(partition), ..NewRecord::keyed("k", "v") });
+    let records = (0..5).map(|partition| NewRecord {
+        partition: Some(partition),
+        ..NewRecord::keyed("k", "v")
+    });
     kafka.produce(&topic, records.collect()).await.unwrap();
     let member = Subscription::from_config(config)
         .dead_letter(DeadLetter::topic(&dead))
-        .start(Raw, |_: Task<Bytes>| async { Err::<(), _>(TaskError::fatal("never")) })
+        .start(Raw, |_: Task<Bytes>| async {
+            Err::<(), _>(TaskError::fatal("never"))
+        })
         .await
         .unwrap();
     let letters = wait_for("five dead letters", DEADLINE, async || {
-        kafka.read_all(&dead).await.ok().filter(|letters| letters.len() == 5)
+        kafka
+            .read_all(&dead)
+            .await
+            .ok()
+            .filter(|letters| letters.len() == 5)
     })
     .await;
     member.shutdown().await.unwrap();
-    let mut places: Vec<(i32, &str)> =
-        letters.iter().map(|letter| (letter.partition, letter.header("keylane-origin-partition").unwrap())).collect();
+    let mut places: Vec<(i32, &str)> = letters
+        .iter()
+        .map(|letter| {
+            (
+                letter.partition,
+                letter.header("keylane-origin-partition").unwrap(),
+            )
+        })
+        .collect();
     places.sort_unstable();
     assert_eq!(places, [(0, "0"), (0, "2"), (0, "4"), (1, "1"), (1, "3")]);
 }
@@ -188,20 +249,38 @@ async fn client_settings_that_keylane_owns_are_refused_with_the_fix() {
 
 #[tokio::test]
 async fn unknown_and_unusable_client_settings_are_named() {
-    refused(nowhere().kafka("sesion.timeout.ms", "6000"), &["sesion.timeout.ms", "spelling"]).await;
-    refused(nowhere().kafka("session.timeout.ms", "soon"), &["session.timeout.ms"]).await;
-    refused(nowhere().kafka("group.protocol", "consummer"), &["group.protocol"]).await;
+    refused(
+        nowhere().kafka("sesion.timeout.ms", "6000"),
+        &["sesion.timeout.ms", "spelling"],
+    )
+    .await;
+    refused(
+        nowhere().kafka("session.timeout.ms", "soon"),
+        &["session.timeout.ms"],
+    )
+    .await;
+    refused(
+        nowhere().kafka("group.protocol", "consummer"),
+        &["group.protocol"],
+    )
+    .await;
     let consumer = nowhere().kafka("group.protocol", "consumer");
-    refused(consumer.kafka("session.timeout.ms", "6000"), &["session.timeout.ms", "group.protocol=consumer", "remove"])
-        .await;
+    refused(
+        consumer.kafka("session.timeout.ms", "6000"),
+        &["session.timeout.ms", "group.protocol=consumer", "remove"],
+    )
+    .await;
 }
 
-/// What only librdkafka can judge, on a broker that is there: the client is created after the topics were looked at.
+/// What only librdkafka can judge, on a broker that is there: the client is created after the
+/// topics were looked at.
 #[tokio::test]
 async fn client_settings_that_do_not_fit_together_are_an_error() {
     let kafka = kafka_or_skip!(Nodes::One);
     let topic = kafka.unique("start");
-    let builder = on(kafka, &[&topic]).await.kafka("session.timeout.ms", "400000");
+    let builder = on(kafka, &[&topic])
+        .await
+        .kafka("session.timeout.ms", "400000");
     refused(builder, &["max.poll.interval.ms"]).await;
 }
 
@@ -216,7 +295,10 @@ async fn zero_and_absurd_limits_are_named() {
         (nowhere().concurrency(0), "concurrency"),
         (nowhere().concurrency(1_000_000_000), "concurrency"),
         (limits(|l| l.pause_at_records = 0), "pause_at_records"),
-        (limits(|l| l.resume_at_records = 10_000), "resume_at_records"),
+        (
+            limits(|l| l.resume_at_records = 10_000),
+            "resume_at_records",
+        ),
         (limits(|l| l.pending_bytes = 0), "pending_bytes"),
         (limits(|l| l.pending_bytes = usize::MAX), "pending_bytes"),
         (limits(|l| l.settled_ahead = 0), "settled_ahead"),
@@ -224,43 +306,90 @@ async fn zero_and_absurd_limits_are_named() {
         (nowhere().attempt_timeout(Duration::ZERO), "attempt_timeout"),
         (nowhere().attempt_timeout(Duration::MAX), "attempt_timeout"),
         (nowhere().drain_timeout(Duration::MAX), "drain_timeout"),
-        (nowhere().shutdown_timeout(Duration::MAX), "shutdown_timeout"),
-        (nowhere().retry(Retry::none().then_topic().topic_rounds(0)), "rounds"),
-        (nowhere().retry(Retry::for_at_least(Duration::ZERO)), "for_at_least"),
+        (
+            nowhere().shutdown_timeout(Duration::MAX),
+            "shutdown_timeout",
+        ),
+        (
+            nowhere().retry(Retry::none().then_topic().topic_rounds(0)),
+            "rounds",
+        ),
+        (
+            nowhere().retry(Retry::for_at_least(Duration::ZERO)),
+            "for_at_least",
+        ),
         (nowhere().outage(Outage::default().lanes(0)), "outage.lanes"),
-        (nowhere().outage(Outage::default().patience(Duration::MAX)), "outage.patience"),
+        (
+            nowhere().outage(Outage::default().patience(Duration::MAX)),
+            "outage.patience",
+        ),
         (Subscription::builder("", "topic"), "group"),
         (nowhere().bootstrap_servers(""), "bootstrap_servers"),
-        (nowhere().topic("other").retry(Retry::none().then_topic()), "retry.topic.name"),
+        (
+            nowhere().topic("other").retry(Retry::none().then_topic()),
+            "retry.topic.name",
+        ),
     ] {
         let error = refused(builder, &[name]).await;
         assert!(matches!(error, StartError::Config(_)), "{name}: {error:?}");
     }
     for startup in [Duration::ZERO, Duration::MAX] {
-        refusal(Instant::now(), start(nowhere().startup_timeout(startup)).await, &["startup_timeout"]);
+        refusal(
+            Instant::now(),
+            start(nowhere().startup_timeout(startup)).await,
+            &["startup_timeout"],
+        );
     }
 }
 
 #[test]
 fn unknown_fields_of_a_settings_file_are_named() {
     for (text, field) in [
-        (r#"{"group":"g","topics":["t"],"concurency":3}"#, "concurency"),
-        (r#"{"group":"g","topics":["t"],"limits":{"pause_at":3}}"#, "pause_at"),
-        (r#"{"group":"g","topics":["t"],"retry":{"in_palce":3}}"#, "in_palce"),
-        (r#"{"group":"g","topics":["t"],"retry":{"topic":{"round":3}}}"#, "round"),
-        (r#"{"group":"g","topics":["t"],"retry":{"backoff":{"first":"1s"}}}"#, "first"),
-        (r#"{"group":"g","topics":["t"],"dead_letter":{"topic":"d","burst":3}}"#, "burst"),
+        (
+            r#"{"group":"g","topics":["t"],"concurency":3}"#,
+            "concurency",
+        ),
+        (
+            r#"{"group":"g","topics":["t"],"limits":{"pause_at":3}}"#,
+            "pause_at",
+        ),
+        (
+            r#"{"group":"g","topics":["t"],"retry":{"in_palce":3}}"#,
+            "in_palce",
+        ),
+        (
+            r#"{"group":"g","topics":["t"],"retry":{"topic":{"round":3}}}"#,
+            "round",
+        ),
+        (
+            r#"{"group":"g","topics":["t"],"retry":{"backoff":{"first":"1s"}}}"#,
+            "first",
+        ),
+        (
+            r#"{"group":"g","topics":["t"],"dead_letter":{"topic":"d","burst":3}}"#,
+            "burst",
+        ),
         (r#"{"topics":["t"]}"#, "group"),
-        (r#"{"group":"g","topics":["t"],"commit_interval":"soon"}"#, "soon"),
+        (
+            r#"{"group":"g","topics":["t"],"commit_interval":"soon"}"#,
+            "soon",
+        ),
     ] {
-        let error = serde_json::from_str::<SubscriptionConfig>(text).unwrap_err().to_string();
+        let error = serde_json::from_str::<SubscriptionConfig>(text)
+            .unwrap_err()
+            .to_string();
         assert!(error.contains(field), "{field}: {error}");
     }
 }
 
 #[test]
 fn a_start_outside_of_a_runtime_is_an_error_that_says_so() {
-    let result = start(nowhere()).now_or_never().expect("it waits for something");
+    let result = start(nowhere())
+        .now_or_never()
+        .expect("it waits for something");
     let error = result.expect_err("it started");
-    assert!(matches!(error, StartError::NoRuntime(_)) && error.to_string().contains("tokio"), "{error:?}");
+    assert!(
+        matches!(error, StartError::NoRuntime(_)) && error.to_string().contains("tokio"),
+        "{error:?}"
+    );
 }

@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use keylane::{
-    Backoff, Blocker, DeadLetter, KeyHash, Limits, PartitionStatus, Raw, RecordState, Retry, Subscription,
-    SubscriptionBuilder, Task, TaskError, Watchdog,
+    Backoff, Blocker, DeadLetter, KeyHash, Limits, PartitionStatus, Raw, RecordState, Retry,
+    Subscription, SubscriptionBuilder, Task, TaskError, Watchdog,
 };
 use keylane_integration_tests::{
     dead_letters::dead_letters,
@@ -39,16 +39,29 @@ struct Scene {
 }
 
 impl Scene {
-    /// One partition: the first record is stuck, and so many others follow that they do not fit beside it.
+    /// One partition: the first record is stuck, and so many others follow that they do not fit
+    /// beside it.
     async fn new(kafka: &'static Kafka) -> Self {
-        let (topic, dead, group) = (kafka.unique("stuck"), kafka.unique("stuck-dead"), kafka.unique("group"));
+        let (topic, dead, group) = (
+            kafka.unique("stuck"),
+            kafka.unique("stuck-dead"),
+            kafka.unique("group"),
+        );
         for topic in [&topic, &dead] {
             kafka.create_topic(topic, 1, 1, &[]).await.unwrap();
         }
-        let mut records: Vec<_> = (0..OF_STUCK_KEY).map(|n| NewRecord::keyed(STUCK, format!("stuck-{n}"))).collect();
+        let mut records: Vec<_> = (0..OF_STUCK_KEY)
+            .map(|n| NewRecord::keyed(STUCK, format!("stuck-{n}")))
+            .collect();
         records.extend(numbered(0..OTHERS, 100));
         kafka.produce(&topic, records).await.unwrap();
-        Self { kafka, topic, dead, group, journal: Journal::new() }
+        Self {
+            kafka,
+            topic,
+            dead,
+            group,
+            journal: Journal::new(),
+        }
     }
 
     fn builder(&self) -> SubscriptionBuilder {
@@ -56,7 +69,12 @@ impl Scene {
             .subscribe(self.kafka, &self.group, &self.topic, SESSION_MS)
             .concurrency(8)
             .commit_interval(Duration::from_millis(200))
-            .limits(Limits::default().settled_ahead(WINDOW).pause_at_records(500).resume_at_records(300))
+            .limits(
+                Limits::default()
+                    .settled_ahead(WINDOW)
+                    .pause_at_records(500)
+                    .resume_at_records(300),
+            )
             .watchdog(Watchdog::default().slow_attempt(AFTER).stalled_after(AFTER))
             .dead_letter(DeadLetter::topic(&self.dead))
             .kafka("queued.min.messages", "100")
@@ -70,11 +88,17 @@ impl Scene {
     where
         F: Future<Output = Result<(), TaskError>> + Send + 'static,
     {
-        builder.start(Raw, journaled(&self.journal, "a", process)).await.unwrap()
+        builder
+            .start(Raw, journaled(&self.journal, "a", process))
+            .await
+            .unwrap()
     }
 
     async fn done(&self, count: usize) {
-        wait_until(&format!("{count} are processed"), DEADLINE, || self.journal.done() >= count).await;
+        wait_until(&format!("{count} are processed"), DEADLINE, || {
+            self.journal.done() >= count
+        })
+        .await;
     }
 
     async fn committed(&self, offset: usize) {
@@ -100,7 +124,10 @@ impl Scene {
 
     fn cut_off(&self) -> usize {
         let entries = self.journal.entries();
-        entries.iter().filter(|entry| matches!(entry, Entry::Ended(_, _, Outcome::CutOff))).count()
+        entries
+            .iter()
+            .filter(|entry| matches!(entry, Entry::Ended(_, _, Outcome::CutOff)))
+            .count()
     }
 }
 
@@ -117,7 +144,11 @@ fn is_clear(p: &PartitionStatus) -> bool {
     p.oldest.is_none() && (p.pending, p.slow_attempts, p.stalled_for) == (0, 0, None)
 }
 
-async fn seen(what: &str, member: &Subscription, is_so: impl Fn(&PartitionStatus) -> bool) -> PartitionStatus {
+async fn seen(
+    what: &str,
+    member: &Subscription,
+    is_so: impl Fn(&PartitionStatus) -> bool,
+) -> PartitionStatus {
     wait_for(what, DEADLINE, async || partition(member).filter(&is_so)).await
 }
 
@@ -127,17 +158,31 @@ async fn a_record_that_hangs_for_ever_is_dead_lettered_before_its_partition_stan
     let scene = Scene::new(kafka).await;
     let builder = scene.builder().blocker(Blocker::dead_letter().after(AFTER));
     let member = scene
-        .start(builder, |task| async move { if is_stuck(&task) { std::future::pending().await } else { Ok(()) } })
+        .start(builder, |task| async move {
+            if is_stuck(&task) {
+                std::future::pending().await
+            } else {
+                Ok(())
+            }
+        })
         .await;
     let (offset, letter) = scene.dead_letter().await;
     assert_eq!(
-        (offset, letter.header("keylane-reason"), letter.header("keylane-attempts")),
+        (
+            offset,
+            letter.header("keylane-reason"),
+            letter.header("keylane-attempts")
+        ),
         (0, Some("blocker"), Some("1"))
     );
     let error = letter.header("keylane-error").unwrap();
     assert!(error.contains("held up the partition"), "{error}");
     assert_eq!(letter.key.as_deref(), Some(STUCK.as_bytes()));
-    assert_eq!(scene.cut_off(), 1, "the attempt had ended before the record was written");
+    assert_eq!(
+        scene.cut_off(),
+        1,
+        "the attempt had ended before the record was written"
+    );
     // Its key goes on, and so does everything else.
     scene.done(OF_STUCK_KEY - 1 + OTHERS).await;
     scene.committed(OF_STUCK_KEY + OTHERS).await;
@@ -156,11 +201,18 @@ async fn a_record_that_waits_for_its_retry_is_dead_lettered_too_with_its_own_err
         .blocker(Blocker::dead_letter().after(AFTER));
     let member = scene
         .start(builder, |task| async move {
-            if is_stuck(&task) { Err(TaskError::retryable("the gate is closed")) } else { Ok(()) }
+            if is_stuck(&task) {
+                Err(TaskError::retryable("the gate is closed"))
+            } else {
+                Ok(())
+            }
         })
         .await;
     let (offset, letter) = scene.dead_letter().await;
-    assert_eq!((offset, letter.header("keylane-reason")), (0, Some("blocker")));
+    assert_eq!(
+        (offset, letter.header("keylane-reason")),
+        (0, Some("blocker"))
+    );
     assert_eq!(letter.header("keylane-error"), Some("the gate is closed"));
     scene.committed(OF_STUCK_KEY + OTHERS).await;
     member.shutdown().await.unwrap();
@@ -186,11 +238,18 @@ async fn by_default_the_partition_waits_and_its_status_names_the_record() {
     let is_stuck = |p: &PartitionStatus| {
         let is_full = p.paused && p.settled_ahead >= WINDOW as u64;
         // A turn that came late passes for a thread that is blocked, with so short a patience.
-        is_full && p.stalled_for.is_some() && p.slow_attempts == 1 && p.oldest.is_some() && p.blocked_for.is_none()
+        is_full
+            && p.stalled_for.is_some()
+            && p.slow_attempts == 1
+            && p.oldest.is_some()
+            && p.blocked_for.is_none()
     };
     let status = seen("the partition stands still", &member, is_stuck).await;
     let oldest = status.oldest.unwrap();
-    assert_eq!((oldest.offset, oldest.attempts, oldest.state), (0, 1, RecordState::Running));
+    assert_eq!(
+        (oldest.offset, oldest.attempts, oldest.state),
+        (0, 1, RecordState::Running)
+    );
     assert_eq!(oldest.key_hash, Some(KeyHash::of(STUCK.as_bytes())));
     assert!(oldest.age >= AFTER && status.stalled_for >= Some(AFTER));
     assert_eq!((status.watermark, status.blocked_for), (0, None));
@@ -205,7 +264,11 @@ async fn by_default_the_partition_waits_and_its_status_names_the_record() {
 
 /// Runs the member on a runtime of its own, so that blocked threads are not the test's.
 fn runtime(threads: usize) -> tokio::runtime::Runtime {
-    tokio::runtime::Builder::new_multi_thread().worker_threads(threads).enable_all().build().unwrap()
+    tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(threads)
+        .enable_all()
+        .build()
+        .unwrap()
 }
 
 fn block(gate: &Gate) {
@@ -241,15 +304,26 @@ async fn a_partition_whose_processor_blocks_it_is_seen_from_outside() {
         }
     };
     let processor = journaled(&scene.journal, "a", process);
-    let member = runtime.spawn(scene.builder().start(Raw, processor)).await.unwrap().unwrap();
-    let status =
-        seen("it is blocked by its attempt", &member, |p| p.blocked_for.is_some() && p.slow_attempts == 1).await;
+    let member = runtime
+        .spawn(scene.builder().start(Raw, processor))
+        .await
+        .unwrap()
+        .unwrap();
+    let status = seen("it is blocked by its attempt", &member, |p| {
+        p.blocked_for.is_some() && p.slow_attempts == 1
+    })
+    .await;
     assert!(status.blocked_for >= Some(AFTER));
     drop(end);
     scene.done(OF_STUCK_KEY + OTHERS).await;
-    seen("it is not blocked", &member, |p| p.blocked_for.is_none() && p.slow_attempts == 0).await;
+    seen("it is not blocked", &member, |p| {
+        p.blocked_for.is_none() && p.slow_attempts == 0
+    })
+    .await;
     member.shutdown().await.unwrap();
-    tokio::task::spawn_blocking(move || drop(runtime)).await.unwrap();
+    tokio::task::spawn_blocking(move || drop(runtime))
+        .await
+        .unwrap();
 }
 
 /// Its effect could come after the dead letter.
@@ -277,7 +351,11 @@ async fn an_attempt_that_cannot_be_ended_is_not_written_while_it_runs() {
     };
     let builder = scene.builder().blocker(Blocker::dead_letter().after(AFTER));
     let processor = journaled(&scene.journal, "a", process);
-    let member = runtime.spawn(builder.start(Raw, processor)).await.unwrap().unwrap();
+    let member = runtime
+        .spawn(builder.start(Raw, processor))
+        .await
+        .unwrap()
+        .unwrap();
     // Long after it was found.
     let is_over_time = |p: &PartitionStatus| p.paused && p.stalled_for > Some(6 * AFTER);
     seen("it holds up its partition", &member, is_over_time).await;
@@ -286,6 +364,11 @@ async fn an_attempt_that_cannot_be_ended_is_not_written_while_it_runs() {
     scene.done(OF_STUCK_KEY + OTHERS).await;
     scene.committed(OF_STUCK_KEY + OTHERS).await;
     member.shutdown().await.unwrap();
-    assert!(dead_letters(kafka, &scene.dead).await.unwrap().is_empty(), "it succeeded before it could be ended");
-    tokio::task::spawn_blocking(move || drop(runtime)).await.unwrap();
+    assert!(
+        dead_letters(kafka, &scene.dead).await.unwrap().is_empty(),
+        "it succeeded before it could be ended"
+    );
+    tokio::task::spawn_blocking(move || drop(runtime))
+        .await
+        .unwrap();
 }

@@ -1,4 +1,5 @@
-//! A topic that is deleted and made anew is another topic: no position of the old one may pass over its records (G1).
+//! A topic that is deleted and made anew is another topic: no position of the old one may pass over
+//! its records (G1).
 
 use std::{collections::BTreeSet, ops::Range, time::Duration};
 
@@ -17,8 +18,8 @@ use keylane_integration_tests::{
 const DEADLINE: Duration = Duration::from_secs(120);
 const SESSION_MS: u32 = 20_000;
 const PARTITIONS: i32 = 2;
-/// The old topic's records have lower numbers, the new one's these: more than the old one had, so that its positions are in
-/// range.
+/// The old topic's records have lower numbers, the new one's these: more than the old one had, so
+/// that its positions are in range.
 const NEW: Range<usize> = 10_000..11_000;
 
 /// A topic, a group that reads it, and what its members did.
@@ -33,9 +34,18 @@ struct Scene {
 impl Scene {
     async fn new(kafka: &'static Kafka, protocol: Protocol) -> Self {
         let (topic, group) = (kafka.unique("anew"), kafka.unique("group"));
-        kafka.create_topic(&topic, PARTITIONS, 1, &[]).await.unwrap();
+        kafka
+            .create_topic(&topic, PARTITIONS, 1, &[])
+            .await
+            .unwrap();
         let builder = protocol.subscribe(kafka, &group, &topic, SESSION_MS);
-        Self { kafka, topic, group, builder, journal: Journal::new() }
+        Self {
+            kafka,
+            topic,
+            group,
+            builder,
+            journal: Journal::new(),
+        }
     }
 
     async fn start(&self, member: &str) -> Subscription {
@@ -49,15 +59,27 @@ impl Scene {
     /// A member, `a`, that has processed the old topic.
     async fn read_the_old_one(&self) -> Subscription {
         let member = self.start("a").await;
-        self.kafka.produce(&self.topic, numbered(0..200, 20)).await.unwrap();
-        wait_until("the old topic is processed", DEADLINE, || self.journal.done() == 200).await;
+        self.kafka
+            .produce(&self.topic, numbered(0..200, 20))
+            .await
+            .unwrap();
+        wait_until("the old topic is processed", DEADLINE, || {
+            self.journal.done() == 200
+        })
+        .await;
         member
     }
 
     async fn make_anew(&self) {
         self.kafka.delete_topic(&self.topic).await.unwrap();
-        self.kafka.create_topic(&self.topic, PARTITIONS, 1, &[]).await.unwrap();
-        self.kafka.produce(&self.topic, numbered(NEW, 20)).await.unwrap();
+        self.kafka
+            .create_topic(&self.topic, PARTITIONS, 1, &[])
+            .await
+            .unwrap();
+        self.kafka
+            .produce(&self.topic, numbered(NEW, 20))
+            .await
+            .unwrap();
     }
 
     /// How many of the records with these numbers were processed, by `member`.
@@ -68,29 +90,47 @@ impl Scene {
             _ => None,
         });
         let number = |id: &str| id.rsplit('/').next().unwrap().parse::<usize>().unwrap();
-        done.map(|work| number(&work.id)).filter(|number| numbers.contains(number)).collect::<BTreeSet<_>>().len()
+        done.map(|work| number(&work.id))
+            .filter(|number| numbers.contains(number))
+            .collect::<BTreeSet<_>>()
+            .len()
     }
 
     async fn the_new_one_is_done(&self, member: &str) {
-        wait_until("all of the new topic is processed", DEADLINE, || self.done(&NEW, member) == NEW.len()).await;
+        wait_until("all of the new topic is processed", DEADLINE, || {
+            self.done(&NEW, member) == NEW.len()
+        })
+        .await;
     }
 
     async fn committed(&self) -> Option<Vec<Committed>> {
         self.kafka.committed(&self.group, &self.topic).await.ok()
     }
 
-    /// Waits until the group's commits stand at the end of the topic and name none of the `old` logs, and returns them.
+    /// Waits until the group's commits stand at the end of the topic and name none of the `old`
+    /// logs, and returns them.
     async fn committed_to_the_end(&self, old: &Logs) -> Vec<Committed> {
-        let ends: Vec<_> = self.kafka.end_offsets(&self.topic).await.unwrap().into_iter().map(Some).collect();
+        let ends: Vec<_> = self
+            .kafka
+            .end_offsets(&self.topic)
+            .await
+            .unwrap()
+            .into_iter()
+            .map(Some)
+            .collect();
         wait_for("everything is committed", DEADLINE, async || {
             let committed = self.committed().await?;
-            let at_the_end = committed.iter().map(|committed| committed.offset).eq(ends.iter().copied());
+            let at_the_end = committed
+                .iter()
+                .map(|committed| committed.offset)
+                .eq(ends.iter().copied());
             (at_the_end && logs(&committed).is_disjoint(old)).then_some(committed)
         })
         .await
     }
 
-    /// Everything is committed, none of it in the name of an `old` log, and the next run goes on from there.
+    /// Everything is committed, none of it in the name of an `old` log, and the next run goes on
+    /// from there.
     async fn ends(&self, last: Subscription, old: &Logs) {
         self.committed_to_the_end(old).await;
         last.shutdown().await.unwrap();
@@ -101,31 +141,52 @@ impl Scene {
     async fn goes_on(&self) {
         let later = NEW.end..NEW.end + 100;
         let last = self.start("last").await;
-        self.kafka.produce(&self.topic, numbered(later.clone(), 20)).await.unwrap();
-        wait_until("later records are processed", DEADLINE, || self.done(&later, "last") == 100).await;
+        self.kafka
+            .produce(&self.topic, numbered(later.clone(), 20))
+            .await
+            .unwrap();
+        wait_until("later records are processed", DEADLINE, || {
+            self.done(&later, "last") == 100
+        })
+        .await;
         last.shutdown().await.unwrap();
-        assert_eq!(self.done(&NEW, "last"), 0, "records were read a second time");
+        assert_eq!(
+            self.done(&NEW, "last"),
+            0,
+            "records were read a second time"
+        );
     }
 }
 
 /// Names of logs, as bytes.
 type Logs = BTreeSet<[u8; 8]>;
 
-/// The logs that commits name; the first ones may not, where the brokers were slow to tell the topic's id.
+/// The logs that commits name; the first ones may not, where the brokers were slow to tell the
+/// topic's id.
 fn logs(committed: &[Committed]) -> Logs {
     let log = |committed: &Committed| {
         let position = Position::new(committed.offset?);
-        Some(commit_map::decode(position, &committed.metadata).unwrap().log?.to_bytes())
+        Some(
+            commit_map::decode(position, &committed.metadata)
+                .unwrap()
+                .log?
+                .to_bytes(),
+        )
     };
     committed.iter().filter_map(log).collect()
 }
 
 async fn in_the_middle_of_work(protocol: Protocol) {
     let mut scene = Scene::new(kafka_or_skip!(Nodes::One), protocol).await;
-    // Commits all the time: one is likely to arrive after the deletion, and to be taken for the new topic.
+    // Commits all the time: one is likely to arrive after the deletion, and to be taken for the new
+    // topic.
     scene.builder = scene.builder.commit_interval(Duration::from_millis(20));
     let member = scene.start("a").await;
-    scene.kafka.produce(&scene.topic, numbered(0..3_000, 20)).await.unwrap();
+    scene
+        .kafka
+        .produce(&scene.topic, numbered(0..3_000, 20))
+        .await
+        .unwrap();
     wait_until("work has begun", DEADLINE, || scene.journal.done() > 300).await;
     let old = wait_for("a commit names the topic", DEADLINE, async || {
         let old = logs(&scene.committed().await?);
@@ -153,13 +214,17 @@ async fn a_topic_made_anew_in_the_middle_of_work_is_read_from_its_beginning_cons
     in_the_middle_of_work(Protocol::Consumer).await;
 }
 
-/// A member that does not fetch sees nothing of it: its position in the old topic is in range in the new one.
+/// A member that does not fetch sees nothing of it: its position in the old topic is in range in
+/// the new one.
 async fn while_fetching_is_paused(protocol: Protocol) {
     let scene = Scene::new(kafka_or_skip!(Nodes::One), protocol).await;
     let member = scene.read_the_old_one().await;
     let old = logs(&scene.committed_to_the_end(&Logs::new()).await);
     member.handle().pause();
-    wait_until("the member is paused", DEADLINE, || member.state() == State::Paused).await;
+    wait_until("the member is paused", DEADLINE, || {
+        member.state() == State::Paused
+    })
+    .await;
     scene.make_anew().await;
     member.handle().resume();
     scene.the_new_one_is_done("a").await;
@@ -198,20 +263,39 @@ async fn a_member_that_starts_after_the_deletion_reads_the_new_topic_from_its_be
     across_a_restart(Protocol::Consumer).await;
 }
 
-/// Deletes and makes anew the topic of a group without members, and leaves it the commits of the old one, as a commit under
-/// way during the deletion does. Returns them.
+/// Deletes and makes anew the topic of a group without members, and leaves it the commits of the
+/// old one, as a commit under way during the deletion does. Returns them.
 async fn left_over_commits(scene: &Scene) -> Vec<Committed> {
     scene.read_the_old_one().await.shutdown().await.unwrap();
     let old = scene.committed_to_the_end(&Logs::new()).await;
     scene.make_anew().await;
-    // The brokers take their time to forget the old topic's commits, and must not take these for them.
+    // The brokers take their time to forget the old topic's commits, and must not take these for
+    // them.
     wait_for("the commits went with the topic", DEADLINE, async || {
-        scene.committed().await?.iter().all(|committed| committed.offset.is_none()).then_some(())
+        scene
+            .committed()
+            .await?
+            .iter()
+            .all(|committed| committed.offset.is_none())
+            .then_some(())
     })
     .await;
-    let Scene { kafka, group, topic, .. } = scene;
-    for Committed { partition, offset, metadata } in &old {
-        kafka.commit_from_outside(group, topic, *partition, offset.unwrap(), metadata).await.unwrap();
+    let Scene {
+        kafka,
+        group,
+        topic,
+        ..
+    } = scene;
+    for Committed {
+        partition,
+        offset,
+        metadata,
+    } in &old
+    {
+        kafka
+            .commit_from_outside(group, topic, *partition, offset.unwrap(), metadata)
+            .await
+            .unwrap();
     }
     assert_eq!(kafka.committed(group, topic).await.unwrap(), old);
     old
@@ -225,8 +309,17 @@ async fn while_nobody_runs(protocol: Protocol) {
     let new = scene.committed_to_the_end(&logs(&old)).await;
     assert_eq!(logs(&new).len(), 1, "{new:?}");
     second.shutdown().await.unwrap();
-    let twice = scene.journal.entries().iter().filter(|entry| matches!(entry, Entry::Started(_))).count();
-    assert_eq!(twice, 200 + NEW.len(), "each record once: the new epoch began before anything was read");
+    let twice = scene
+        .journal
+        .entries()
+        .iter()
+        .filter(|entry| matches!(entry, Entry::Started(_)))
+        .count();
+    assert_eq!(
+        twice,
+        200 + NEW.len(),
+        "each record once: the new epoch began before anything was read"
+    );
     scene.goes_on().await;
 }
 
@@ -246,7 +339,9 @@ async fn with_reset_error_a_commit_that_names_another_log_ends_the_subscription(
     let old = left_over_commits(&scene).await;
     scene.builder = scene.builder.kafka("auto.offset.reset", "error");
     let strict = scene.start("b").await;
-    let ended = tokio::time::timeout(DEADLINE, strict.run()).await.expect("the subscription goes on");
+    let ended = tokio::time::timeout(DEADLINE, strict.run())
+        .await
+        .expect("the subscription goes on");
     assert!(
         matches!(&ended, Err(SubscriptionError::OffsetReset(why)) if why.contains(&scene.topic) && why.contains("anew")),
         "{ended:?}"
@@ -255,24 +350,51 @@ async fn with_reset_error_a_commit_that_names_another_log_ends_the_subscription(
     assert_eq!(scene.committed().await.unwrap(), old);
 }
 
-/// librdkafka#4362: deleted while the start of its partitions is being looked up, which an idle topic's are half a second
-/// after the assignment. The client went on with those that the new topic does not have, and did not close.
+/// librdkafka#4362: deleted while the start of its partitions is being looked up, which an idle
+/// topic's are half a second after the assignment. The client went on with those that the new topic
+/// does not have, and did not close.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_topic_made_anew_with_fewer_partitions_keeps_no_shutdown_waiting() {
     let kafka = kafka_or_skip!(Nodes::One);
-    let (stays, shrinks, group) = (kafka.unique("stays"), kafka.unique("shrinks"), kafka.unique("group"));
+    let (stays, shrinks, group) = (
+        kafka.unique("stays"),
+        kafka.unique("shrinks"),
+        kafka.unique("group"),
+    );
     kafka.create_topic(&stays, 2, 1, &[]).await.unwrap();
     kafka.create_topic(&shrinks, 6, 1, &[]).await.unwrap();
     let journal = Journal::new();
     let work = journaled(&journal, "a", |_| async { Ok(()) });
-    let builder = Protocol::Cooperative.subscribe(kafka, &group, &stays, SESSION_MS).topic(&shrinks);
-    let member = builder.kafka("topic.metadata.refresh.interval.ms", "1000").start(Raw, work).await.unwrap();
-    let of = |topic: &str| member.status().partitions.iter().filter(|partition| &*partition.topic == topic).count();
-    wait_until("it is assigned", DEADLINE, || of(&stays) == 2 && of(&shrinks) == 6).await;
+    let builder = Protocol::Cooperative
+        .subscribe(kafka, &group, &stays, SESSION_MS)
+        .topic(&shrinks);
+    let member = builder
+        .kafka("topic.metadata.refresh.interval.ms", "1000")
+        .start(Raw, work)
+        .await
+        .unwrap();
+    let of = |topic: &str| {
+        member
+            .status()
+            .partitions
+            .iter()
+            .filter(|partition| &*partition.topic == topic)
+            .count()
+    };
+    wait_until("it is assigned", DEADLINE, || {
+        of(&stays) == 2 && of(&shrinks) == 6
+    })
+    .await;
     kafka.delete_topic(&shrinks).await.unwrap();
-    wait_until("the topic's partitions are given back", DEADLINE, || of(&shrinks) == 0).await;
+    wait_until("the topic's partitions are given back", DEADLINE, || {
+        of(&shrinks) == 0
+    })
+    .await;
     kafka.create_topic(&shrinks, 1, 1, &[]).await.unwrap();
     kafka.produce(&shrinks, numbered(0..10, 20)).await.unwrap();
-    wait_until("the new topic is processed", DEADLINE, || journal.done() == 10).await;
+    wait_until("the new topic is processed", DEADLINE, || {
+        journal.done() == 10
+    })
+    .await;
     member.shutdown().await.unwrap();
 }

@@ -22,8 +22,15 @@ impl Run {
     /// All events enqueued and every one where it belongs.
     fn perfect() -> Self {
         let plan = Plan::new(Trouble::new(SEED), 20, 3_000, SEED, 1_700_000_000_000);
-        let places = (0..plan.events().len()).map(|index| Ok(Place { partition: 2, offset: index as i64 }));
-        let written = Written { answers: places.collect() };
+        let places = (0..plan.events().len()).map(|index| {
+            Ok(Place {
+                partition: 2,
+                offset: index as i64,
+            })
+        });
+        let written = Written {
+            answers: places.collect(),
+        };
         let journal = Arc::new(Journal::default());
         let mut dead_letters = BTreeMap::new();
         for (index, PlannedEvent { seq, fate, .. }) in plan.events().iter().copied().enumerate() {
@@ -37,15 +44,29 @@ impl Run {
                 dead_letters.insert(index, dead_letter(&plan, index, reason));
             }
         }
-        Self { plan, written, journal, dead_letters }
+        Self {
+            plan,
+            written,
+            journal,
+            dead_letters,
+        }
     }
 
     fn outcome(&self) -> Outcome {
-        audit(&self.plan, &self.written, &self.journal.of_run(self.plan.run()), &self.dead_letters)
+        audit(
+            &self.plan,
+            &self.written,
+            &self.journal.of_run(self.plan.run()),
+            &self.dead_letters,
+        )
     }
 
     fn first_with(&self, fate: Fate) -> usize {
-        self.plan.events().iter().position(|event| event.fate == fate).unwrap()
+        self.plan
+            .events()
+            .iter()
+            .position(|event| event.fate == fate)
+            .unwrap()
     }
 
     /// The faults after a header of the first dead letter of that fate got another value.
@@ -73,7 +94,11 @@ fn dead_letter(plan: &Plan, index: usize, reason: &str) -> DeadLetter {
     ]
     .into_iter()
     .collect();
-    DeadLetter { headers, key: Some(plan.key(index).to_owned().into()), value: plan.value(index) }
+    DeadLetter {
+        headers,
+        key: Some(plan.key(index).to_owned().into()),
+        value: plan.value(index),
+    }
 }
 
 #[test]
@@ -88,8 +113,14 @@ fn a_perfect_run_is_what_was_planned() {
         ("undecodable".to_owned(), totals.undecodable),
     ];
     assert_eq!(outcome.dead_lettered, BTreeMap::from(reasons));
-    assert_eq!((outcome.violations, outcome.faults, outcome.duplicates), (vec![], vec![], 0));
-    assert_eq!(outcome.requests.total(), totals.notified + totals.unknown_device);
+    assert_eq!(
+        (outcome.violations, outcome.faults, outcome.duplicates),
+        (vec![], vec![], 0)
+    );
+    assert_eq!(
+        outcome.requests.total(),
+        totals.notified + totals.unknown_device
+    );
 }
 
 #[test]
@@ -99,17 +130,29 @@ fn a_lost_dead_letter_is_a_gap_in_its_vehicle() {
     run.dead_letters.remove(&index);
     let lost = run.plan.events()[index].seq;
     let violations = run.outcome().violations;
-    assert!(matches!(violations[..], [Violation::Overtaken { seq, .. }] if seq == lost), "{violations:?}");
+    assert!(
+        matches!(violations[..], [Violation::Overtaken { seq, .. }] if seq == lost),
+        "{violations:?}"
+    );
 }
 
 #[test]
 fn a_dead_letter_of_an_accepted_event_is_told_twice_over() {
     let mut run = Run::perfect();
     let index = run.first_with(Fate::Notified);
-    run.dead_letters.insert(index, dead_letter(&run.plan, index, "exhausted"));
+    run.dead_letters
+        .insert(index, dead_letter(&run.plan, index, "exhausted"));
     let outcome = run.outcome();
-    assert!(matches!(outcome.violations[..], [Violation::SettledTwice { .. }]), "{:?}", outcome.violations);
-    assert!(outcome.faults[0].contains("it can be processed"), "{:?}", outcome.faults);
+    assert!(
+        matches!(outcome.violations[..], [Violation::SettledTwice { .. }]),
+        "{:?}",
+        outcome.violations
+    );
+    assert!(
+        outcome.faults[0].contains("it can be processed"),
+        "{:?}",
+        outcome.faults
+    );
 }
 
 #[test]
@@ -138,7 +181,10 @@ fn key_and_value_must_come_through_unchanged() {
     dead_letter.key = None;
     dead_letter.value = "{}".into();
     let faults = run.outcome().faults;
-    assert!(faults[0].contains("the key") && faults[1].contains("the value"), "{faults:?}");
+    assert!(
+        faults[0].contains("the key") && faults[1].contains("the value"),
+        "{faults:?}"
+    );
 }
 
 #[test]
@@ -148,7 +194,10 @@ fn an_event_without_the_brokers_word_is_neither_counted_nor_missed() {
     let before = run.outcome();
     run.written.answers[index] = Err("timed out".into());
     let outcome = run.outcome();
-    assert_eq!((outcome.enqueued, outcome.done), (before.enqueued - 1, before.done - 1));
+    assert_eq!(
+        (outcome.enqueued, outcome.done),
+        (before.enqueued - 1, before.done - 1)
+    );
     assert_eq!(outcome.unacknowledged, Some((1, "timed out".into())));
     assert_eq!(outcome.violations, []);
 }
@@ -158,6 +207,18 @@ fn results_of_events_that_were_never_enqueued_are_seen() {
     let mut run = Run::perfect();
     run.written.answers.truncate(100);
     let outcome = run.outcome();
-    assert!(outcome.violations.iter().any(|violation| matches!(violation, Violation::Unheard { .. })));
-    assert!(outcome.faults.iter().any(|fault| fault.contains("never enqueued")), "{:?}", outcome.faults);
+    assert!(
+        outcome
+            .violations
+            .iter()
+            .any(|violation| matches!(violation, Violation::Unheard { .. }))
+    );
+    assert!(
+        outcome
+            .faults
+            .iter()
+            .any(|fault| fault.contains("never enqueued")),
+        "{:?}",
+        outcome.faults
+    );
 }

@@ -3,7 +3,8 @@
 use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-/// Every request, by vehicle, in order of arrival. Grows with the number of events, which the command line bounds.
+/// Every request, by vehicle, in order of arrival. Grows with the number of events, which the
+/// command line bounds.
 #[derive(Debug, Default)]
 pub(crate) struct Journal {
     book: Mutex<Book>,
@@ -11,7 +12,8 @@ pub(crate) struct Journal {
 
 #[derive(Debug, Default)]
 struct Book {
-    /// Ticks once whenever a request begins or ends, so no two of these share a time and none is missed between two.
+    /// Ticks once whenever a request begins or ends, so no two of these share a time and none is
+    /// missed between two.
     clock: u64,
     runs: HashMap<String, HashMap<String, VehicleLog>>,
 }
@@ -55,10 +57,26 @@ impl Journal {
         let mut book = self.book();
         let began = book.tick();
         let log = book.log(run, vehicle);
-        let nth = log.requests.iter().rev().take_while(|request| request.seq == seq).count() as u64;
+        let nth = log
+            .requests
+            .iter()
+            .rev()
+            .take_while(|request| request.seq == seq)
+            .count() as u64;
         let index = log.requests.len();
-        log.requests.push(Request { seq, began, end: None });
-        Entry { journal: self.clone(), run: run.to_owned(), vehicle: vehicle.to_owned(), index, nth, closed: false }
+        log.requests.push(Request {
+            seq,
+            began,
+            end: None,
+        });
+        Entry {
+            journal: self.clone(),
+            run: run.to_owned(),
+            vehicle: vehicle.to_owned(),
+            index,
+            nth,
+            closed: false,
+        }
     }
 
     /// The requests of one run, by vehicle.
@@ -70,7 +88,10 @@ impl Journal {
     pub(crate) fn of_other_runs(&self, run: &str) -> u64 {
         let book = self.book();
         let others = book.runs.iter().filter(|(other, _)| *other != run);
-        others.flat_map(|(_, vehicles)| vehicles.values()).map(|log| log.requests.len() as u64).sum()
+        others
+            .flat_map(|(_, vehicles)| vehicles.values())
+            .map(|log| log.requests.len() as u64)
+            .sum()
     }
 
     // Nothing panics while it holds the lock, so a poisoned book would still be whole.
@@ -86,7 +107,11 @@ impl Book {
     }
 
     fn log(&mut self, run: &str, vehicle: &str) -> &mut VehicleLog {
-        self.runs.entry(run.to_owned()).or_default().entry(vehicle.to_owned()).or_default()
+        self.runs
+            .entry(run.to_owned())
+            .or_default()
+            .entry(vehicle.to_owned())
+            .or_default()
     }
 }
 
@@ -106,7 +131,8 @@ impl Entry {
         self.nth
     }
 
-    /// Notes the answer. Call it before the answer is sent: the client's next request must come later than this end.
+    /// Notes the answer. Call it before the answer is sent: the client's next request must come
+    /// later than this end.
     pub(crate) fn close(mut self, answer: Answer) -> Acceptance {
         self.end(answer)
     }
@@ -118,7 +144,11 @@ impl Entry {
         let log = book.log(&self.run, &self.vehicle);
         let request = &mut log.requests[self.index];
         request.end = Some((ended, answer));
-        if answer == Answer::Accepted && log.accepted.insert(request.seq) { Acceptance::First } else { Acceptance::Not }
+        if answer == Answer::Accepted && log.accepted.insert(request.seq) {
+            Acceptance::First
+        } else {
+            Acceptance::Not
+        }
     }
 }
 
@@ -135,7 +165,11 @@ mod tests {
     use super::*;
 
     fn requests(journal: &Journal) -> Vec<Request> {
-        journal.of_run("r1").remove("KL-1").unwrap_or_default().requests
+        journal
+            .of_run("r1")
+            .remove("KL-1")
+            .unwrap_or_default()
+            .requests
     }
 
     #[test]
@@ -148,8 +182,16 @@ mod tests {
         assert_eq!(
             requests(&journal),
             [
-                Request { seq: 1, began: 1, end: Some((3, Answer::Accepted)) },
-                Request { seq: 2, began: 2, end: Some((4, Answer::Busy)) },
+                Request {
+                    seq: 1,
+                    began: 1,
+                    end: Some((3, Answer::Accepted))
+                },
+                Request {
+                    seq: 2,
+                    began: 2,
+                    end: Some((4, Answer::Busy))
+                },
             ]
         );
     }
@@ -164,16 +206,32 @@ mod tests {
     #[test]
     fn only_the_first_acceptance_is_the_first() {
         let journal = Arc::new(Journal::default());
-        assert_eq!(journal.open("r1", "KL-1", 1).close(Answer::Busy), Acceptance::Not);
-        assert_eq!(journal.open("r1", "KL-1", 1).close(Answer::Accepted), Acceptance::First);
-        assert_eq!(journal.open("r1", "KL-1", 1).close(Answer::Accepted), Acceptance::Not);
+        assert_eq!(
+            journal.open("r1", "KL-1", 1).close(Answer::Busy),
+            Acceptance::Not
+        );
+        assert_eq!(
+            journal.open("r1", "KL-1", 1).close(Answer::Accepted),
+            Acceptance::First
+        );
+        assert_eq!(
+            journal.open("r1", "KL-1", 1).close(Answer::Accepted),
+            Acceptance::Not
+        );
     }
 
     #[test]
     fn a_request_that_is_dropped_was_abandoned() {
         let journal = Arc::new(Journal::default());
         drop(journal.open("r1", "KL-1", 1));
-        assert_eq!(requests(&journal), [Request { seq: 1, began: 1, end: Some((2, Answer::Abandoned)) }]);
+        assert_eq!(
+            requests(&journal),
+            [Request {
+                seq: 1,
+                began: 1,
+                end: Some((2, Answer::Abandoned))
+            }]
+        );
     }
 
     #[test]
@@ -182,6 +240,9 @@ mod tests {
         journal.open("r0", "KL-1", 1).close(Answer::Accepted);
         assert_eq!(requests(&journal), []);
         assert_eq!(journal.of_other_runs("r1"), 1);
-        assert_eq!(journal.open("r1", "KL-1", 1).close(Answer::Accepted), Acceptance::First);
+        assert_eq!(
+            journal.open("r1", "KL-1", 1).close(Answer::Accepted),
+            Acceptance::First
+        );
     }
 }

@@ -1,5 +1,6 @@
-//! A push gateway over HTTP that behaves like a real one on a bad day: slow, sometimes busy, strict about devices. It
-//! keeps a [journal] of what it saw, which is what the report is checked against: the far end cannot be fooled.
+//! A push gateway over HTTP that behaves like a real one on a bad day: slow, sometimes busy, strict
+//! about devices. It keeps a [journal] of what it saw, which is what the report is checked against:
+//! the far end cannot be fooled.
 
 pub(crate) mod journal;
 pub(crate) mod order;
@@ -50,10 +51,20 @@ impl Gateway {
         tally: Arc<Tally>,
     ) -> io::Result<Self> {
         let journal = Arc::new(Journal::default());
-        let desk = server::Desk { run: run.to_owned(), devices, trouble, journal: journal.clone(), tally };
+        let desk = server::Desk {
+            run: run.to_owned(),
+            devices,
+            trouble,
+            journal: journal.clone(),
+            tally,
+        };
         let (stop, stopped) = oneshot::channel();
         let address = server::serve(desk, stopped).await?;
-        Ok(Self { address, journal, _stop: stop })
+        Ok(Self {
+            address,
+            journal,
+            _stop: stop,
+        })
     }
 
     pub(crate) fn address(&self) -> SocketAddr {

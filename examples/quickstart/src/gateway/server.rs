@@ -34,16 +34,28 @@ pub(super) struct Desk {
 pub(super) async fn serve(desk: Desk, stopped: oneshot::Receiver<()>) -> io::Result<SocketAddr> {
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await?;
     let address = listener.local_addr()?;
-    let app = Router::new().route(PATH, post(notify)).with_state(Arc::new(desk));
+    let app = Router::new()
+        .route(PATH, post(notify))
+        .with_state(Arc::new(desk));
     let stopped = async { drop(stopped.await) };
-    tokio::spawn(async move { axum::serve(listener, app).with_graceful_shutdown(stopped).await });
+    tokio::spawn(async move {
+        axum::serve(listener, app)
+            .with_graceful_shutdown(stopped)
+            .await
+    });
     Ok(address)
 }
 
 async fn notify(State(desk): State<Arc<Desk>>, Json(notification): Json<Notification>) -> Response {
-    // Open from here until the answer is on its way. If the client hangs up, this handler is dropped, and the entry
-    // closes as abandoned.
-    let Notification { run, vehicle, seq, device, .. } = notification;
+    // Open from here until the answer is on its way. If the client hangs up, this handler is
+    // dropped, and the entry closes as abandoned.
+    let Notification {
+        run,
+        vehicle,
+        seq,
+        device,
+        ..
+    } = notification;
     let entry = desk.journal.open(&run, &vehicle, seq);
     tokio::time::sleep(desk.trouble.gateway_delay(&vehicle, seq, entry.nth())).await;
 

@@ -4,22 +4,38 @@ use crate::gateway::order::Violation;
 
 /// A run with nothing to complain about.
 fn good() -> Report {
-    let dead_lettered =
-        [("undecodable", 5), ("fatal", 4), ("panic", 1)].map(|(reason, n)| (reason.to_owned(), n)).into();
+    let dead_lettered = [("undecodable", 5), ("fatal", 4), ("panic", 1)]
+        .map(|(reason, n)| (reason.to_owned(), n))
+        .into();
     Report {
         seed: 1,
         ended: Ended::AllDone,
         elapsed: Duration::from_secs(2),
-        planned: Totals { notified: 1_990, undecodable: 5, unknown_device: 4, always_panics: 1, panics: 26, busy: 40 },
+        planned: Totals {
+            notified: 1_990,
+            undecodable: 5,
+            unknown_device: 4,
+            always_panics: 1,
+            panics: 26,
+            busy: 40,
+        },
         outcome: Outcome {
             enqueued: 2_000,
             done: 1_990,
             dead_lettered,
             vehicles: 50,
-            requests: Requests { accepted: 1_990, busy: 40, unknown_device: 4, abandoned: 0 },
+            requests: Requests {
+                accepted: 1_990,
+                busy: 40,
+                unknown_device: 4,
+                abandoned: 0,
+            },
             ..Outcome::default()
         },
-        settled: Settled { done: 1_990, dead_lettered: 10 },
+        settled: Settled {
+            done: 1_990,
+            dead_lettered: 10,
+        },
         panics: 26,
         requests_of_other_runs: 0,
         faults: Vec::new(),
@@ -29,7 +45,10 @@ fn good() -> Report {
 
 /// The same, ended by Ctrl-C with 100 events left.
 fn interrupted() -> Report {
-    let mut report = Report { ended: Ended::Interrupted, ..good() };
+    let mut report = Report {
+        ended: Ended::Interrupted,
+        ..good()
+    };
     report.outcome.done = 1_890;
     report.settled.done = 1_890;
     report
@@ -76,13 +95,20 @@ fn a_sum_that_does_not_add_up_fails() {
 fn an_interrupted_run_may_leave_events_unprocessed() {
     let text = interrupted().to_string();
     assert!(interrupted().passed(), "{text}");
-    assert!(text.contains("+ unprocessed            100") && text.contains("as far as it went"), "{text}");
+    assert!(
+        text.contains("+ unprocessed            100") && text.contains("as far as it went"),
+        "{text}"
+    );
 }
 
 #[test]
 fn an_interrupted_run_is_still_held_to_order_and_to_the_metrics() {
     let mut report = interrupted();
-    report.outcome.violations.push(Violation::Overtaken { vehicle: "KL-0001".into(), seq: 3, by: 4 });
+    report.outcome.violations.push(Violation::Overtaken {
+        vehicle: "KL-0001".into(),
+        seq: 3,
+        by: 4,
+    });
     assert_fails_with(&report, "event 4 reached the gateway before event 3");
 
     let mut report = interrupted();
@@ -122,8 +148,22 @@ fn a_duplicate_is_told_and_allows_for_more_attempts_but_for_no_other_result() {
 
 #[test]
 fn an_end_that_is_none_fails() {
-    assert_fails_with(&Report { ended: Ended::Failed("broker gone".into()), ..good() }, "broker gone");
-    assert_fails_with(&Report { ended: Ended::Stalled { after: Duration::from_secs(60) }, ..good() }, "for 60 s");
+    assert_fails_with(
+        &Report {
+            ended: Ended::Failed("broker gone".into()),
+            ..good()
+        },
+        "broker gone",
+    );
+    assert_fails_with(
+        &Report {
+            ended: Ended::Stalled {
+                after: Duration::from_secs(60),
+            },
+            ..good()
+        },
+        "for 60 s",
+    );
 }
 
 #[test]
@@ -133,10 +173,19 @@ fn faults_fail_and_only_the_first_of_many_are_spelled_out() {
     assert_fails_with(&report, "fault number 4");
     assert_fails_with(&report, "and 3 more");
     assert!(!report.to_string().contains("fault number 5"));
-    assert_fails_with(&Report { faults: vec!["no end of the dead letters".into()], ..good() }, "no end");
+    assert_fails_with(
+        &Report {
+            faults: vec!["no end of the dead letters".into()],
+            ..good()
+        },
+        "no end",
+    );
     let mut report = good();
     report.outcome.unacknowledged = Some((3, "queue full".into()));
-    assert_fails_with(&report, "3 events were not acknowledged; the first: queue full");
+    assert_fails_with(
+        &report,
+        "3 events were not acknowledged; the first: queue full",
+    );
 }
 
 #[test]

@@ -1,7 +1,10 @@
 //! Running the quickstart as a user does.
 
 #![allow(dead_code, reason = "each test binary uses its part")]
-#![allow(clippy::unwrap_used, reason = "helpers of tests stop the test as the tests do")]
+#![allow(
+    clippy::unwrap_used,
+    reason = "helpers of tests stop the test as the tests do"
+)]
 
 use std::io::{BufRead, BufReader, Read};
 use std::process::{Child, Command, Stdio};
@@ -22,15 +25,23 @@ pub(crate) fn quickstart(arguments: &str) -> Finished {
 impl Run {
     pub(crate) fn start(arguments: &str) -> Self {
         let mut command = Command::new(env!("CARGO_BIN_EXE_quickstart"));
-        command.args(arguments.split_whitespace()).stdout(Stdio::piped()).stderr(Stdio::piped()).stdin(Stdio::null());
+        command
+            .args(arguments.split_whitespace())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .stdin(Stdio::null());
         Self(command.spawn().unwrap())
     }
 
-    /// Waits for a line on standard error that the condition likes. The run itself ends within bounds, so this does too.
+    /// Waits for a line on standard error that the condition likes. The run itself ends within
+    /// bounds, so this does too.
     pub(crate) fn wait_for_line(&mut self, wanted: impl Fn(&str) -> bool) -> String {
         let stderr = BufReader::new(self.0.stderr.take().unwrap());
         let mut lines = stderr.lines().map(Result::unwrap);
-        let line = lines.by_ref().find(|line| wanted(line)).expect("the run ended before the line was there");
+        let line = lines
+            .by_ref()
+            .find(|line| wanted(line))
+            .expect("the run ended before the line was there");
         // Somebody has to go on reading, or the run would block at its next line.
         std::thread::spawn(move || lines.for_each(drop));
         line
@@ -47,7 +58,10 @@ impl Run {
     }
 
     fn send(&self, signal: &str) {
-        let status = Command::new("kill").args([signal, &self.0.id().to_string()]).status().unwrap();
+        let status = Command::new("kill")
+            .args([signal, &self.0.id().to_string()])
+            .status()
+            .unwrap();
         assert!(status.success(), "the run has ended already");
     }
 
@@ -57,9 +71,17 @@ impl Run {
             stderr.read_to_string(&mut errors).unwrap();
         }
         let mut report = String::new();
-        self.0.stdout.take().unwrap().read_to_string(&mut report).unwrap();
+        self.0
+            .stdout
+            .take()
+            .unwrap()
+            .read_to_string(&mut report)
+            .unwrap();
         let passed = self.0.wait().unwrap().success();
-        Finished { passed, report: report + &errors }
+        Finished {
+            passed,
+            report: report + &errors,
+        }
     }
 }
 

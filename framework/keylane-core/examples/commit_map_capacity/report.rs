@@ -2,7 +2,9 @@
 
 use std::fmt::Write;
 
-use keylane_core::{Evidence, Instance, LogId, MAX_METADATA_BYTES, Offset, Position, SettledRange, commit_map};
+use keylane_core::{
+    Evidence, Instance, LogId, MAX_METADATA_BYTES, Offset, Position, SettledRange, commit_map,
+};
 
 /// The defaults of `limits.pause_at_records` and `limits.settled_ahead`.
 const PENDING: usize = 10_000;
@@ -21,14 +23,38 @@ pub(crate) struct Pattern {
 }
 
 pub(crate) const PATTERNS: [Pattern; 8] = [
-    Pattern { name: "every second record settled", settled: |_, at| at % 2 == 1 },
-    Pattern { name: "each with a chance of 50 %", settled: |random, _| random.chance(0.5) },
-    Pattern { name: "each with a chance of 90 %", settled: |random, _| random.chance(0.9) },
-    Pattern { name: "each with a chance of 99 %", settled: |random, _| random.chance(0.99) },
-    Pattern { name: "1,000 keys, one stuck", settled: |random, _| random.below(1_000) > 0 },
-    Pattern { name: "1,000 keys by Zipf, the hottest stuck", settled: |random, _| random.zipf(1_000) != 1 },
-    Pattern { name: "1,000 keys by Zipf, the tenth stuck", settled: |random, _| random.zipf(1_000) != 10 },
-    Pattern { name: "every ninth record unsettled (the worst here)", settled: |_, at| !at.is_multiple_of(9) },
+    Pattern {
+        name: "every second record settled",
+        settled: |_, at| at % 2 == 1,
+    },
+    Pattern {
+        name: "each with a chance of 50 %",
+        settled: |random, _| random.chance(0.5),
+    },
+    Pattern {
+        name: "each with a chance of 90 %",
+        settled: |random, _| random.chance(0.9),
+    },
+    Pattern {
+        name: "each with a chance of 99 %",
+        settled: |random, _| random.chance(0.99),
+    },
+    Pattern {
+        name: "1,000 keys, one stuck",
+        settled: |random, _| random.below(1_000) > 0,
+    },
+    Pattern {
+        name: "1,000 keys by Zipf, the hottest stuck",
+        settled: |random, _| random.zipf(1_000) != 1,
+    },
+    Pattern {
+        name: "1,000 keys by Zipf, the tenth stuck",
+        settled: |random, _| random.zipf(1_000) != 10,
+    },
+    Pattern {
+        name: "every ninth record unsettled (the worst here)",
+        settled: |_, at| !at.is_multiple_of(9),
+    },
 ];
 
 /// A window of records, and how much of it a commit tells.
@@ -46,7 +72,11 @@ impl Pattern {
         let mut window = Vec::new();
         while window.len() < records && left_pending > 0 && left_settled > 0 {
             let is_settled = !window.is_empty() && (self.settled)(&mut random, window.len());
-            *(if is_settled { &mut left_settled } else { &mut left_pending }) -= 1;
+            *(if is_settled {
+                &mut left_settled
+            } else {
+                &mut left_pending
+            }) -= 1;
             window.push(is_settled);
         }
         window
@@ -60,12 +90,25 @@ impl Pattern {
 
 fn measure(window: &[bool]) -> Measured {
     let position = Position::new(POSITION);
-    let evidence = Evidence { running: Some(Instance::new(0x9e37_79b9)), ..Evidence::default() };
+    let evidence = Evidence {
+        running: Some(Instance::new(0x9e37_79b9)),
+        ..Evidence::default()
+    };
     let log = LogId::of_topic(POSITION as u64, 1);
-    let metadata = commit_map::encode_for(log, position, ranges(window), &evidence, MAX_METADATA_BYTES);
-    let settled = commit_map::decode(position, &metadata.text).map(|content| content.settled).unwrap_or_default();
-    let named = settled.ranges().map(|range| (range.last.get() - range.first.get() + 1) as usize).sum();
-    Measured { settled: window.iter().filter(|settled| **settled).count(), named, bytes: metadata.text.len() }
+    let metadata =
+        commit_map::encode_for(log, position, ranges(window), &evidence, MAX_METADATA_BYTES);
+    let settled = commit_map::decode(position, &metadata.text)
+        .map(|content| content.settled)
+        .unwrap_or_default();
+    let named = settled
+        .ranges()
+        .map(|range| (range.last.get() - range.first.get() + 1) as usize)
+        .sum();
+    Measured {
+        settled: window.iter().filter(|settled| **settled).count(),
+        named,
+        bytes: metadata.text.len(),
+    }
 }
 
 fn ranges(window: &[bool]) -> Vec<SettledRange> {
@@ -74,7 +117,10 @@ fn ranges(window: &[bool]) -> Vec<SettledRange> {
         let offset = Offset::new(POSITION + at as i64);
         match ranges.last_mut() {
             Some(range) if range.last.next() == Position::before(offset) => range.last = offset,
-            _ => ranges.push(SettledRange { first: offset, last: offset }),
+            _ => ranges.push(SettledRange {
+                first: offset,
+                last: offset,
+            }),
         }
     }
     ranges
@@ -98,7 +144,11 @@ fn named_by_varints(window: &[bool]) -> usize {
 
 /// How many settled offsets would fit as one bit for each offset.
 fn named_by_bitmap(window: &[bool]) -> usize {
-    window.iter().take(ROOM_BYTES * 8).filter(|settled| **settled).count()
+    window
+        .iter()
+        .take(ROOM_BYTES * 8)
+        .filter(|settled| **settled)
+        .count()
 }
 
 /// Both tables.
@@ -113,12 +163,30 @@ pub(crate) fn report() -> String {
         let percent = full.named * 100 / full.settled;
         let (name, settled, named) = (pattern.name, thousands(full.settled), thousands(full.named));
         let (bytes, small) = (thousands(full.bytes), thousands(small.bytes));
-        line(&mut text, &[name, &small, &settled, &format!("{named} ({percent} %)"), &bytes]);
+        line(
+            &mut text,
+            &[
+                name,
+                &small,
+                &settled,
+                &format!("{named} ({percent} %)"),
+                &bytes,
+            ],
+        );
     }
     for concurrency in [32, 256] {
         let (mean, most) = running(concurrency);
         let name = format!("nothing stuck, {concurrency} running, any may end next");
-        line(&mut text, &[&name, &format!("{mean} on average, {most} at most"), "", "", ""]);
+        line(
+            &mut text,
+            &[
+                &name,
+                &format!("{mean} on average, {most} at most"),
+                "",
+                "",
+                "",
+            ],
+        );
     }
     text.push_str(
         "\n| settled offsets that fit, in a window without end | as written | as pairs of LEB128 | as a bitmap |\n\
@@ -126,7 +194,12 @@ pub(crate) fn report() -> String {
     );
     for pattern in &PATTERNS {
         let window = pattern.window(ENDLESS_RECORDS, ENDLESS_PENDING, usize::MAX);
-        let fits = [measure(&window).named, named_by_varints(&window), named_by_bitmap(&window)].map(thousands);
+        let fits = [
+            measure(&window).named,
+            named_by_varints(&window),
+            named_by_bitmap(&window),
+        ]
+        .map(thousands);
         line(&mut text, &[pattern.name, &fits[0], &fits[1], &fits[2]]);
     }
     text
@@ -160,7 +233,12 @@ fn line(text: &mut String, cells: &[&str]) {
 
 fn thousands(number: usize) -> String {
     let digits = number.to_string();
-    let groups: Vec<_> = digits.as_bytes().rchunks(3).rev().map(String::from_utf8_lossy).collect();
+    let groups: Vec<_> = digits
+        .as_bytes()
+        .rchunks(3)
+        .rev()
+        .map(String::from_utf8_lossy)
+        .collect();
     groups.join(",")
 }
 

@@ -6,52 +6,107 @@ use crate::evidence::{GROUP, Instance, MAX_SUSPECTS, Named, Suspect};
 fn map(ranges: &[(i64, i64)]) -> SettledMap {
     let mut map = SettledMap::new();
     for &(first, last) in ranges {
-        assert!(map.append(SettledRange { first: Offset::new(first), last: Offset::new(last) }));
+        assert!(map.append(SettledRange {
+            first: Offset::new(first),
+            last: Offset::new(last)
+        }));
     }
     map
 }
 
 fn only(settled: SettledMap) -> CommitContent {
-    CommitContent { settled, ..CommitContent::default() }
+    CommitContent {
+        settled,
+        ..CommitContent::default()
+    }
 }
 
 #[test]
 fn nothing_settled_is_the_empty_text() {
-    let metadata = encode(Position::new(5), [], &Evidence::default(), MAX_METADATA_BYTES);
-    assert_eq!(metadata, CommitMetadata { text: String::new(), truncated: false });
+    let metadata = encode(
+        Position::new(5),
+        [],
+        &Evidence::default(),
+        MAX_METADATA_BYTES,
+    );
+    assert_eq!(
+        metadata,
+        CommitMetadata {
+            text: String::new(),
+            truncated: false
+        }
+    );
     assert_eq!(decode(Position::new(5), ""), Ok(CommitContent::default()));
 }
 
 #[test]
 fn the_text_of_a_known_map_does_not_change() {
-    let metadata =
-        encode(Position::new(100), map(&[(101, 103), (110, 300)]).ranges(), &Evidence::default(), MAX_METADATA_BYTES);
+    let metadata = encode(
+        Position::new(100),
+        map(&[(101, 103), (110, 300)]).ranges(),
+        &Evidence::default(),
+        MAX_METADATA_BYTES,
+    );
     assert_eq!(metadata.text, "kl1.rtYvTgEETMAvwA");
-    assert_eq!(decode(Position::new(100), &metadata.text), Ok(only(map(&[(101, 103), (110, 300)]))));
+    assert_eq!(
+        decode(Position::new(100), &metadata.text),
+        Ok(only(map(&[(101, 103), (110, 300)])))
+    );
 }
 
 #[test]
 fn ranges_that_touch_are_written_as_one() {
-    let halves =
-        [(11, 12), (13, 20)].map(|(first, last)| SettledRange { first: Offset::new(first), last: Offset::new(last) });
-    let metadata = encode(Position::new(10), halves, &Evidence::default(), MAX_METADATA_BYTES);
-    assert_eq!(decode(Position::new(10), &metadata.text), Ok(only(map(&[(11, 20)]))));
+    let halves = [(11, 12), (13, 20)].map(|(first, last)| SettledRange {
+        first: Offset::new(first),
+        last: Offset::new(last),
+    });
+    let metadata = encode(
+        Position::new(10),
+        halves,
+        &Evidence::default(),
+        MAX_METADATA_BYTES,
+    );
+    assert_eq!(
+        decode(Position::new(10), &metadata.text),
+        Ok(only(map(&[(11, 20)])))
+    );
 }
 
 #[test]
 fn metadata_moved_to_another_position_is_refused() {
-    let metadata = encode(Position::new(100), map(&[(101, 103)]).ranges(), &Evidence::default(), MAX_METADATA_BYTES);
+    let metadata = encode(
+        Position::new(100),
+        map(&[(101, 103)]).ranges(),
+        &Evidence::default(),
+        MAX_METADATA_BYTES,
+    );
     for moved in [0, 99, 101, 1_000, -1_001] {
-        assert_eq!(decode(Position::new(moved), &metadata.text), Err(MapError::Damaged));
+        assert_eq!(
+            decode(Position::new(moved), &metadata.text),
+            Err(MapError::Damaged)
+        );
     }
 }
 
 #[test]
 fn foreign_metadata_and_other_versions_are_told_apart() {
     let position = Position::new(1);
-    for foreign in ["x", "kl", "kl1", "kl.AAAA", "klx.AAAA", "kl99999999999.AAAA", "AgAAAXk", "{\"v\":1}", "kl+1.AAAA"]
-    {
-        assert_eq!(decode(position, foreign), Err(MapError::Foreign), "{foreign}");
+    for foreign in [
+        "x",
+        "kl",
+        "kl1",
+        "kl.AAAA",
+        "klx.AAAA",
+        "kl99999999999.AAAA",
+        "AgAAAXk",
+        "{\"v\":1}",
+        "kl+1.AAAA",
+    ] {
+        assert_eq!(
+            decode(position, foreign),
+            Err(MapError::Foreign),
+            "{foreign}"
+        );
     }
     assert_eq!(decode(position, "kl2.AAAA"), Err(MapError::Version(2)));
     assert_eq!(decode(position, "kl1."), Err(MapError::Damaged));
@@ -64,23 +119,46 @@ const ONE_SETTLED: u8 = 0b0101_0000;
 #[test]
 fn an_unknown_section_is_skipped_and_a_repeated_or_cut_one_refused() {
     let position = Position::new(7);
-    assert_eq!(decode(position, &sealed(position, &[9, 2, 0, 0, 1, 1, ONE_SETTLED])), Ok(only(map(&[(8, 8)]))));
-    assert_eq!(decode(position, &sealed(position, &[9, 0])), Ok(CommitContent::default()));
+    assert_eq!(
+        decode(
+            position,
+            &sealed(position, &[9, 2, 0, 0, 1, 1, ONE_SETTLED])
+        ),
+        Ok(only(map(&[(8, 8)])))
+    );
+    assert_eq!(
+        decode(position, &sealed(position, &[9, 0])),
+        Ok(CommitContent::default())
+    );
     for (sections, why) in [
-        ([1, 1, ONE_SETTLED, 1, 1, ONE_SETTLED].as_slice(), "repeated"),
+        (
+            [1, 1, ONE_SETTLED, 1, 1, ONE_SETTLED].as_slice(),
+            "repeated",
+        ),
         (&[1, 2, ONE_SETTLED], "cut"),
         (&[1, 1, 0b1000_0000], "a gap without a run"),
         (&[1, 2, ONE_SETTLED, 0], "a byte that says nothing"),
         (&[1, 1, 0], "nothing but filling"),
     ] {
-        assert_eq!(decode(position, &sealed(position, sections)), Err(MapError::Damaged), "{why}");
+        assert_eq!(
+            decode(position, &sealed(position, sections)),
+            Err(MapError::Damaged),
+            "{why}"
+        );
     }
 }
 
 #[test]
 fn runs_that_leave_the_range_of_offsets_are_refused() {
     let position = Position::new(i64::MAX - 2);
-    for numbers in [[2, 1].as_slice(), &[6, 1], &[1, 3], &[u64::MAX, 1], &[1, u64::MAX], &[1, 1, 1, 1]] {
+    for numbers in [
+        [2, 1].as_slice(),
+        &[6, 1],
+        &[1, 3],
+        &[u64::MAX, 1],
+        &[1, u64::MAX],
+        &[1, 1, 1, 1],
+    ] {
         let mut writer = crate::elias_gamma::Writer::default();
         numbers.iter().for_each(|&number| writer.push(number));
         let content = writer.into_bytes();
@@ -88,7 +166,11 @@ fn runs_that_leave_the_range_of_offsets_are_refused() {
         sections.extend_from_slice(&content);
         let read = decode(position, &sealed(position, &sections));
         if numbers == [2, 1] {
-            assert_eq!(read, Ok(only(map(&[(i64::MAX - 1, i64::MAX - 1)]))), "the last offset that has one behind it");
+            assert_eq!(
+                read,
+                Ok(only(map(&[(i64::MAX - 1, i64::MAX - 1)]))),
+                "the last offset that has one behind it"
+            );
         } else {
             assert_eq!(read, Err(MapError::Damaged), "{numbers:?}");
         }
@@ -98,7 +180,12 @@ fn runs_that_leave_the_range_of_offsets_are_refused() {
 #[test]
 fn room_for_less_than_one_range_gives_the_empty_text() {
     for max_bytes in 0..16 {
-        let metadata = encode(Position::new(0), map(&[(1, 1)]).ranges(), &Evidence::default(), max_bytes);
+        let metadata = encode(
+            Position::new(0),
+            map(&[(1, 1)]).ranges(),
+            &Evidence::default(),
+            max_bytes,
+        );
         assert!(metadata.text.len() <= max_bytes);
         assert_eq!(metadata.text.is_empty(), metadata.truncated);
     }
@@ -131,7 +218,8 @@ proptest! {
         prop_assert_eq!(metadata.truncated, read.len() < written.len());
         if metadata.truncated {
             let one_more = encode(position, written[..=read.len()].iter().copied(), &Evidence::default(), usize::MAX);
-            // A section's length takes up to two bytes less than what is reserved for it: three characters.
+            // A section's length takes up to two bytes less than what is reserved for it: three
+            // characters.
             prop_assert!(one_more.text.len() + 3 > max_bytes, "{} of {max_bytes} used", one_more.text.len());
         }
     }
@@ -246,9 +334,19 @@ fn the_mark_and_the_map_can_be_taken_out_of_a_text() {
         running: Some(Instance::new(7)),
         named: Named::Together(vec![Offset::new(100), Offset::new(104)]),
         unclean_starts: 2,
-        suspects: vec![Suspect { offset: Offset::new(100), crashes: 1, survived: false }],
+        suspects: vec![Suspect {
+            offset: Offset::new(100),
+            crashes: 1,
+            survived: false,
+        }],
     };
-    let text = encode(position, map(&[(101, 103)]).ranges(), &evidence, MAX_METADATA_BYTES).text;
+    let text = encode(
+        position,
+        map(&[(101, 103)]).ranges(),
+        &evidence,
+        MAX_METADATA_BYTES,
+    )
+    .text;
     assert_eq!(text, "kl1.gQMdWAEBTAIIBQcCAgADAAI");
     let ended = decode(position, &without_mark(position, &text, MAX_METADATA_BYTES)).unwrap();
     assert_eq!(
@@ -261,7 +359,15 @@ fn the_mark_and_the_map_can_be_taken_out_of_a_text() {
         }
     );
     let short = decode(position, &without_map(position, &text)).unwrap();
-    assert_eq!(short, CommitContent { settled: SettledMap::new(), evidence, log: None, leader_epoch: None });
+    assert_eq!(
+        short,
+        CommitContent {
+            settled: SettledMap::new(),
+            evidence,
+            log: None,
+            leader_epoch: None
+        }
+    );
 }
 
 const LOG_OF_COMMIT: Option<LogId> = LogId::of_topic(0x0102_0304_0506_0708, 0);
@@ -269,28 +375,75 @@ const LOG_OF_COMMIT: Option<LogId> = LogId::of_topic(0x0102_0304_0506_0708, 0);
 #[test]
 fn a_log_is_named_in_23_bytes_whatever_else_there_is_to_say() {
     let position = Position::new(100);
-    let named = encode_for(LOG_OF_COMMIT, position, [], &Evidence::default(), MAX_METADATA_BYTES);
-    assert_eq!((named.text.as_str(), named.truncated), ("kl1.JqpjCQMICAcGBQQDAgE", false));
-    let content = CommitContent { log: LOG_OF_COMMIT, ..CommitContent::default() };
+    let named = encode_for(
+        LOG_OF_COMMIT,
+        position,
+        [],
+        &Evidence::default(),
+        MAX_METADATA_BYTES,
+    );
+    assert_eq!(
+        (named.text.as_str(), named.truncated),
+        ("kl1.JqpjCQMICAcGBQQDAgE", false)
+    );
+    let content = CommitContent {
+        log: LOG_OF_COMMIT,
+        ..CommitContent::default()
+    };
     assert_eq!(decode(position, &named.text), Ok(content));
 
-    let ranges: Vec<_> = (0..20_000).map(|index| (101 + index * 2, 101 + index * 2)).collect();
-    let evidence = Evidence { unclean_starts: 3, running: Some(Instance::new(u32::MAX)), ..Evidence::default() };
+    let ranges: Vec<_> = (0..20_000)
+        .map(|index| (101 + index * 2, 101 + index * 2))
+        .collect();
+    let evidence = Evidence {
+        unclean_starts: 3,
+        running: Some(Instance::new(u32::MAX)),
+        ..Evidence::default()
+    };
     for max_bytes in [23, 24, 30, 50, 100, MAX_METADATA_BYTES] {
-        let crowded = encode_for(LOG_OF_COMMIT, position, map(&ranges).ranges(), &evidence, max_bytes);
+        let crowded = encode_for(
+            LOG_OF_COMMIT,
+            position,
+            map(&ranges).ranges(),
+            &evidence,
+            max_bytes,
+        );
         assert!(crowded.truncated && crowded.text.len() <= max_bytes);
-        assert_eq!(decode(position, &crowded.text).unwrap().log, LOG_OF_COMMIT, "{max_bytes}");
+        assert_eq!(
+            decode(position, &crowded.text).unwrap().log,
+            LOG_OF_COMMIT,
+            "{max_bytes}"
+        );
     }
     let too_little = encode_for(LOG_OF_COMMIT, position, [], &Evidence::default(), 22);
-    assert_eq!(too_little, CommitMetadata { text: String::new(), truncated: true });
+    assert_eq!(
+        too_little,
+        CommitMetadata {
+            text: String::new(),
+            truncated: true
+        }
+    );
 }
 
 #[test]
 fn the_name_of_the_log_stays_where_the_mark_or_the_map_is_taken_out() {
     let position = Position::new(100);
-    let evidence = Evidence { running: Some(Instance::new(7)), ..Evidence::default() };
-    let text = encode_for(LOG_OF_COMMIT, position, map(&[(101, 103)]).ranges(), &evidence, MAX_METADATA_BYTES).text;
-    for shorter in [without_mark(position, &text, MAX_METADATA_BYTES), without_map(position, &text)] {
+    let evidence = Evidence {
+        running: Some(Instance::new(7)),
+        ..Evidence::default()
+    };
+    let text = encode_for(
+        LOG_OF_COMMIT,
+        position,
+        map(&[(101, 103)]).ranges(),
+        &evidence,
+        MAX_METADATA_BYTES,
+    )
+    .text;
+    for shorter in [
+        without_mark(position, &text, MAX_METADATA_BYTES),
+        without_map(position, &text),
+    ] {
         assert_eq!(decode(position, &shorter).unwrap().log, LOG_OF_COMMIT);
     }
 }
@@ -299,10 +452,27 @@ fn the_name_of_the_log_stays_where_the_mark_or_the_map_is_taken_out() {
 fn a_name_of_another_length_or_a_second_one_is_refused() {
     let position = Position::new(7);
     let name = [LOG, 8, 1, 2, 3, 4, 5, 6, 7, 8];
-    assert!(decode(position, &sealed(position, &name)).unwrap().log.is_some());
-    assert_eq!(decode(position, &sealed(position, &[name, name].concat())), Err(MapError::Damaged), "repeated");
-    for sections in [&[LOG, 0][..], &[LOG, 7, 1, 2, 3, 4, 5, 6, 7], &[LOG, 9, 1, 2, 3, 4, 5, 6, 7, 8, 9]] {
-        assert_eq!(decode(position, &sealed(position, sections)), Err(MapError::Damaged), "{sections:?}");
+    assert!(
+        decode(position, &sealed(position, &name))
+            .unwrap()
+            .log
+            .is_some()
+    );
+    assert_eq!(
+        decode(position, &sealed(position, &[name, name].concat())),
+        Err(MapError::Damaged),
+        "repeated"
+    );
+    for sections in [
+        &[LOG, 0][..],
+        &[LOG, 7, 1, 2, 3, 4, 5, 6, 7],
+        &[LOG, 9, 1, 2, 3, 4, 5, 6, 7, 8, 9],
+    ] {
+        assert_eq!(
+            decode(position, &sealed(position, sections)),
+            Err(MapError::Damaged),
+            "{sections:?}"
+        );
     }
 }
 
@@ -310,16 +480,54 @@ fn a_name_of_another_length_or_a_second_one_is_refused() {
 fn the_leader_epoch_goes_with_the_ranges_and_never_ranges_without_it() {
     let position = Position::new(100);
     let ranges = map(&[(101, 103), (110, 300)]);
-    let about = About { log: None, leader_epoch: Some(LeaderEpoch::new(300)) };
+    let about = About {
+        log: None,
+        leader_epoch: Some(LeaderEpoch::new(300)),
+    };
     for max_bytes in 0..60 {
-        let text = encode_for(about, position, ranges.ranges(), &Evidence::default(), max_bytes).text;
+        let text = encode_for(
+            about,
+            position,
+            ranges.ranges(),
+            &Evidence::default(),
+            max_bytes,
+        )
+        .text;
         let content = decode(position, &text).expect("it was just written");
-        assert_eq!(content.leader_epoch, about.leader_epoch.filter(|_| !content.settled.is_empty()), "{max_bytes}");
+        assert_eq!(
+            content.leader_epoch,
+            about.leader_epoch.filter(|_| !content.settled.is_empty()),
+            "{max_bytes}"
+        );
     }
-    let text = encode_for(about, position, ranges.ranges(), &Evidence::default(), MAX_METADATA_BYTES).text;
-    let ended = decode(position, &without_mark(position, &text, MAX_METADATA_BYTES)).expect("it was just written");
-    assert_eq!(ended, CommitContent { leader_epoch: about.leader_epoch, ..only(ranges) });
-    assert_eq!(encode_for(about, position, [], &Evidence::default(), MAX_METADATA_BYTES).text, "");
+    let text = encode_for(
+        about,
+        position,
+        ranges.ranges(),
+        &Evidence::default(),
+        MAX_METADATA_BYTES,
+    )
+    .text;
+    let ended = decode(position, &without_mark(position, &text, MAX_METADATA_BYTES))
+        .expect("it was just written");
+    assert_eq!(
+        ended,
+        CommitContent {
+            leader_epoch: about.leader_epoch,
+            ..only(ranges)
+        }
+    );
+    assert_eq!(
+        encode_for(
+            about,
+            position,
+            [],
+            &Evidence::default(),
+            MAX_METADATA_BYTES
+        )
+        .text,
+        ""
+    );
     for (content, why) in [
         ([1, 0x80].as_slice(), "cut"),
         (&[2, 1, 1], "longer than it says"),
@@ -327,6 +535,10 @@ fn the_leader_epoch_goes_with_the_ranges_and_never_ranges_without_it() {
     ] {
         let mut section = vec![LEADER_EPOCH];
         section.extend_from_slice(content);
-        assert_eq!(decode(position, &sealed(position, &section)), Err(MapError::Damaged), "{why}");
+        assert_eq!(
+            decode(position, &sealed(position, &section)),
+            Err(MapError::Damaged),
+            "{why}"
+        );
     }
 }

@@ -6,8 +6,8 @@ use std::time::Duration;
 use super::Liveness;
 use crate::time::Moment;
 
-/// How many groups are remembered. Records of further ones are held until there is room. Their names
-/// are kept as they are: the caller leaves out what is too long for one.
+/// How many groups are remembered. Records of further ones are held until there is room. Their
+/// names are kept as they are: the caller leaves out what is too long for one.
 pub const MAX_GROUPS: usize = 64;
 /// How long an answer may take. After that the question counts as unanswered.
 pub const QUESTION_PATIENCE: Duration = Duration::from_secs(60);
@@ -46,7 +46,9 @@ struct Known {
 impl Groups {
     /// What is known of a group. From now on it is asked about.
     pub fn liveness(&mut self, group: &str, now: Moment) -> Liveness {
-        let Some(known) = self.entry(group, now) else { return Liveness::Unknown };
+        let Some(known) = self.entry(group, now) else {
+            return Liveness::Unknown;
+        };
         known.looked_at = now;
         known.liveness(now)
     }
@@ -72,13 +74,18 @@ impl Groups {
     /// "Unknown" does not replace what was known before; that counts until it is too old.
     pub fn answered(&mut self, group: &str, liveness: Liveness, now: Moment) {
         self.under_way = self.under_way.take().filter(|(name, _)| &**name != group);
-        let Some(known) = self.known.iter_mut().find(|known| &*known.name == group) else { return };
+        let Some(known) = self.known.iter_mut().find(|known| &*known.name == group) else {
+            return;
+        };
         known.asked_at = Some(now);
         known.doubts = match liveness {
             Liveness::Alive => 0,
             _ => known.doubts.saturating_add(1),
         };
-        let knew = !matches!(known.liveness(now), Liveness::NotYetKnown | Liveness::Unknown);
+        let knew = !matches!(
+            known.liveness(now),
+            Liveness::NotYetKnown | Liveness::Unknown
+        );
         if liveness != Liveness::Unknown || !knew {
             known.answer = Some((liveness, now));
         }
@@ -90,7 +97,13 @@ impl Groups {
             Some(place) => place,
             None => {
                 self.make_room(now)?;
-                self.known.push(Known { name: group.into(), looked_at: now, asked_at: None, doubts: 0, answer: None });
+                self.known.push(Known {
+                    name: group.into(),
+                    looked_at: now,
+                    asked_at: None,
+                    doubts: 0,
+                    answer: None,
+                });
                 self.known.len() - 1
             }
         };
@@ -102,7 +115,11 @@ impl Groups {
         if self.known.len() < MAX_GROUPS {
             return Some(());
         }
-        let (place, oldest) = self.known.iter().enumerate().min_by_key(|(_, it)| it.looked_at)?;
+        let (place, oldest) = self
+            .known
+            .iter()
+            .enumerate()
+            .min_by_key(|(_, it)| it.looked_at)?;
         if now.since(oldest.looked_at) < WANTED_FOR {
             return None;
         }
@@ -120,10 +137,14 @@ impl Known {
     }
 
     fn is_due(&self, now: Moment) -> bool {
-        let Some(asked_at) = self.asked_at else { return true };
+        let Some(asked_at) = self.asked_at else {
+            return true;
+        };
         let pause = match self.doubts {
             0 => LAST_PAUSE,
-            doubts => FIRST_PAUSE.saturating_mul(1 << (doubts - 1).min(5)).min(LAST_PAUSE),
+            doubts => FIRST_PAUSE
+                .saturating_mul(1 << (doubts - 1).min(5))
+                .min(LAST_PAUSE),
         };
         now.since(self.looked_at) < WANTED_FOR && now.since(asked_at) >= pause
     }
@@ -192,7 +213,11 @@ mod tests {
             }
         }
         assert_eq!(asked, [0, 30, 60, 90, 120, 150]);
-        assert_eq!(groups.liveness("alive", at(300)), Liveness::NotYetKnown, "150 s is too old");
+        assert_eq!(
+            groups.liveness("alive", at(300)),
+            Liveness::NotYetKnown,
+            "150 s is too old"
+        );
     }
 
     #[test]
@@ -215,7 +240,10 @@ mod tests {
         let mut groups = Groups::default();
         for number in 0..MAX_GROUPS {
             let group = number.to_string();
-            assert_eq!(groups.liveness(&group, at(number as u64 / 8)), Liveness::NotYetKnown);
+            assert_eq!(
+                groups.liveness(&group, at(number as u64 / 8)),
+                Liveness::NotYetKnown
+            );
         }
         assert_eq!(groups.liveness("one more", at(8)), Liveness::Unknown);
         assert_eq!(groups.known.len(), MAX_GROUPS);

@@ -1,5 +1,5 @@
-//! The sections of a commit's metadata read by the book: slowly, in numbers that cannot overflow, and without a line in
-//! common with the reader it is compared to.
+//! The sections of a commit's metadata read by the book: slowly, in numbers that cannot overflow,
+//! and without a line in common with the reader it is compared to.
 
 use crate::evidence::{Evidence, GROUP, Instance, MAX_SUSPECTS, Named, Suspect};
 use crate::log_id::LogId;
@@ -11,7 +11,8 @@ pub(super) struct Expected {
     pub(super) evidence: Evidence,
     pub(super) log: Option<LogId>,
     pub(super) leader_epoch: Option<LeaderEpoch>,
-    /// Tags this reader does not know: the other one may, and have reasons of its own to refuse them.
+    /// Tags this reader does not know: the other one may, and have reasons of its own to refuse
+    /// them.
     pub(super) has_other_tags: bool,
 }
 
@@ -34,7 +35,8 @@ pub(super) fn read(position: Position, mut bytes: &[u8]) -> Option<Expected> {
             3 => expected.log = Some(LogId::from_bytes(content.try_into().ok()?)),
             4 => {
                 let mut rest = content;
-                expected.leader_epoch = Some(LeaderEpoch::new(u32::try_from(number(&mut rest)?).ok()?));
+                expected.leader_epoch =
+                    Some(LeaderEpoch::new(u32::try_from(number(&mut rest)?).ok()?));
                 if !rest.is_empty() {
                     return None;
                 }
@@ -52,7 +54,9 @@ fn settled(position: Position, content: &[u8]) -> Option<Vec<(i128, i128)>> {
     let mut rest = bits.as_str();
     while let Some(zeros) = rest.find('1') {
         // The number is as long as the zeros, and its one.
-        let number = rest.get(zeros..2 * zeros + 1).filter(|number| number.len() <= 64)?;
+        let number = rest
+            .get(zeros..2 * zeros + 1)
+            .filter(|number| number.len() <= 64)?;
         numbers.push(i128::from(u64::from_str_radix(number, 2).ok()?));
         rest = &rest[2 * zeros + 1..];
     }
@@ -106,11 +110,20 @@ fn evidence(position: Position, mut content: &[u8]) -> Option<Evidence> {
         let at = offset(base, number(&mut content)?)?;
         let tried = number(&mut content)?;
         let crashes = u32::try_from(tried / 2).ok()?;
-        suspects.push(Suspect { offset: at, crashes, survived: tried % 2 == 1 });
+        suspects.push(Suspect {
+            offset: at,
+            crashes,
+            survived: tried % 2 == 1,
+        });
         base = i128::from(at.get()) + 1;
     }
     let running = (flags & 1 != 0).then_some(Instance::new(instance));
-    (suspects.len() <= MAX_SUSPECTS).then_some(Evidence { running, named, unclean_starts, suspects })
+    (suspects.len() <= MAX_SUSPECTS).then_some(Evidence {
+        running,
+        named,
+        unclean_starts,
+        suspects,
+    })
 }
 
 /// LEB128 of at most ten bytes and 64 bits.
@@ -121,6 +134,9 @@ fn number(bytes: &mut &[u8]) -> Option<u128> {
     }
     let (digits, rest) = bytes.split_at(length);
     *bytes = rest;
-    let value = digits.iter().rev().fold(0_u128, |value, digit| value * 128 + u128::from(digit % 128));
+    let value = digits
+        .iter()
+        .rev()
+        .fold(0_u128, |value, digit| value * 128 + u128::from(digit % 128));
     (value <= u128::from(u64::MAX)).then_some(value)
 }

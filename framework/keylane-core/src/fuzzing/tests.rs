@@ -9,14 +9,22 @@ use super::*;
 
 type Check = fn(&[u8]);
 
-const CHECKS: [(&str, Check); 3] =
-    [("commit_text", commit_text), ("commit_sections", commit_sections), ("commit_round_trip", commit_round_trip)];
+const CHECKS: [(&str, Check); 3] = [
+    ("commit_text", commit_text),
+    ("commit_sections", commit_sections),
+    ("commit_round_trip", commit_round_trip),
+];
 
 fn corpus(name: &str) -> Vec<(PathBuf, Vec<u8>)> {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../fuzz/corpus").join(name);
-    let files = fs::read_dir(&folder).unwrap_or_else(|error| panic!("{}: {error}", folder.display()));
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("../fuzz/corpus")
+        .join(name);
+    let files =
+        fs::read_dir(&folder).unwrap_or_else(|error| panic!("{}: {error}", folder.display()));
     let paths = files.map(|file| file.unwrap().path());
-    paths.map(|path| (path.clone(), fs::read(path).unwrap())).collect()
+    paths
+        .map(|path| (path.clone(), fs::read(path).unwrap()))
+        .collect()
 }
 
 #[test]
@@ -47,7 +55,10 @@ fn the_corpus_of_texts_has_some_that_are_read_and_some_of_each_error() {
     }
     assert!(read > 0);
     for error in [MapError::Foreign, MapError::Damaged, MapError::Version(2)] {
-        assert!(refused.contains(&std::mem::discriminant(&error)), "{error:?}");
+        assert!(
+            refused.contains(&std::mem::discriminant(&error)),
+            "{error:?}"
+        );
     }
 }
 
@@ -57,7 +68,8 @@ proptest! {
         CHECKS.iter().for_each(|(_, check)| check(&bytes));
     }
 
-    /// Sections as they are written, with a byte or two changed: random ones are mostly refused at the first tag.
+    /// Sections as they are written, with a byte or two changed: random ones are mostly refused at
+    /// the first tag.
     #[test]
     fn sections_that_were_changed_under_a_right_checksum_are_read_by_the_book(
         position: i64,

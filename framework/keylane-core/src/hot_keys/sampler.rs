@@ -1,9 +1,11 @@
-//! Which records are counted: all while there are few, and of many some, in proportion to what they weigh.
+//! Which records are counted: all while there are few, and of many some, in proportion to what they
+//! weigh.
 //!
-//! Weights add up until they reach a mark; the record that crosses it is credited with the sum, and the next mark is set at
-//! random around a *quantum*. A record's chance to be the one is its share of the weight, and one that weighs more than the
-//! marks are apart is always counted. The quantum follows the load, so that a second has no more than some thousand credits
-//! whatever is weighed: records, nanoseconds of work, or of waiting.
+//! Weights add up until they reach a mark; the record that crosses it is credited with the sum, and
+//! the next mark is set at random around a *quantum*. A record's chance to be the one is its share
+//! of the weight, and one that weighs more than the marks are apart is always counted. The quantum
+//! follows the load, so that a second has no more than some thousand credits whatever is weighed:
+//! records, nanoseconds of work, or of waiting.
 
 use std::time::Duration;
 
@@ -49,7 +51,11 @@ impl Sampler {
     pub(super) fn take(&mut self, weight: u64) -> Option<u64> {
         self.seen += 1;
         self.owed = self.owed.saturating_add(weight);
-        if self.owed < self.mark || self.owed == 0 { None } else { Some(self.take_owed()) }
+        if self.owed < self.mark || self.owed == 0 {
+            None
+        } else {
+            Some(self.take_owed())
+        }
     }
 
     pub(super) fn tick(&mut self, now: Moment) {
@@ -59,7 +65,11 @@ impl Sampler {
         self.window_ends = Some(now + WINDOW);
         // A quiet second is counted whole, and what a busy one is like, the next one will be too.
         let many = self.seen > u64::from(CREDITS);
-        self.quantum = if many { self.weight / u64::from(CREDITS) } else { 0 };
+        self.quantum = if many {
+            self.weight / u64::from(CREDITS)
+        } else {
+            0
+        };
         (self.seen, self.weight, self.credits) = (0, 0, 0);
         self.set_mark();
     }
@@ -71,13 +81,18 @@ impl Sampler {
         if self.credits >= CREDITS {
             // More than the last second let expect.
             self.credits = 0;
-            self.quantum = self.quantum.max(self.weight / self.seen.max(1)).saturating_mul(2).max(2);
+            self.quantum = self
+                .quantum
+                .max(self.weight / self.seen.max(1))
+                .saturating_mul(2)
+                .max(2);
         }
         self.set_mark();
         credit
     }
 
-    /// At random, or a stream that repeats itself in step with the marks would have all its weight counted for one key.
+    /// At random, or a stream that repeats itself in step with the marks would have all its weight
+    /// counted for one key.
     fn set_mark(&mut self) {
         if self.quantum == 0 {
             self.mark = 0;

@@ -1,7 +1,9 @@
-//! Space-Saving with weights: the keys that may be among the heaviest, each with a bound on its error.
+//! Space-Saving with weights: the keys that may be among the heaviest, each with a bound on its
+//! error.
 //!
-//! A key that is not among the entries takes the place of the lightest one, and its count: so counts are never too low, and
-//! too high by no more than the lightest count, which is at most the total divided by the number of entries.
+//! A key that is not among the entries takes the place of the lightest one, and its count: so
+//! counts are never too low, and too high by no more than the lightest count, which is at most the
+//! total divided by the number of entries.
 
 /// How many keys a sketch keeps.
 pub const SKETCH_CAPACITY: usize = 64;
@@ -37,14 +39,22 @@ pub struct HeavyKey<N> {
 
 impl<N> Default for SpaceSaving<N> {
     fn default() -> Self {
-        Self { keys: Vec::new(), entries: Vec::new(), total: 0 }
+        Self {
+            keys: Vec::new(),
+            entries: Vec::new(),
+            total: 0,
+        }
     }
 }
 
 impl<N> SpaceSaving<N> {
     pub(super) fn credit(&mut self, key: u64, weight: u64, name: impl FnOnce() -> N) {
         self.total = self.total.saturating_add(weight);
-        let place = self.keys.iter().position(|&other| other == key).unwrap_or_else(|| self.make_room(key));
+        let place = self
+            .keys
+            .iter()
+            .position(|&other| other == key)
+            .unwrap_or_else(|| self.make_room(key));
         let total = self.total;
         let entry = &mut self.entries[place];
         entry.count = entry.count.saturating_add(weight);
@@ -65,13 +75,21 @@ impl<N> SpaceSaving<N> {
                 self.keys.swap_remove(place);
             }
         }
-        // Not half of what it was: with every rounding it stays what the counts add up to, on which the bound rests.
-        self.total = self.entries.iter().fold(0, |total: u64, entry| total.saturating_add(entry.count));
+        // Not half of what it was: with every rounding it stays what the counts add up to, on which
+        // the bound rests.
+        self.total = self
+            .entries
+            .iter()
+            .fold(0, |total: u64, entry| total.saturating_add(entry.count));
     }
 
     pub(super) fn top(&self, limit: usize) -> Vec<HeavyKey<&N>> {
         let known = self.entries.iter().filter_map(|entry| {
-            Some(HeavyKey { name: entry.name.as_ref()?, at_least: entry.surely(), at_most: entry.count })
+            Some(HeavyKey {
+                name: entry.name.as_ref()?,
+                at_least: entry.surely(),
+                at_most: entry.count,
+            })
         });
         let mut top: Vec<_> = known.collect();
         top.sort_by_key(|key| std::cmp::Reverse((key.at_least, key.at_most)));
@@ -86,10 +104,16 @@ impl<N> SpaceSaving<N> {
     fn make_room(&mut self, key: u64) -> usize {
         if self.keys.len() < SKETCH_CAPACITY {
             self.keys.push(key);
-            self.entries.push(Entry { count: 0, error: 0, name: None });
+            self.entries.push(Entry {
+                count: 0,
+                error: 0,
+                name: None,
+            });
             return self.keys.len() - 1;
         }
-        let place = (0..self.entries.len()).min_by_key(|&place| self.entries[place].count).unwrap_or(0);
+        let place = (0..self.entries.len())
+            .min_by_key(|&place| self.entries[place].count)
+            .unwrap_or(0);
         self.keys[place] = key;
         let entry = &mut self.entries[place];
         entry.error = entry.count;

@@ -35,7 +35,8 @@ proptest! {
             prop_assert!(key.at_least <= weight && weight <= key.at_most, "{key:?}, exactly {weight}");
             prop_assert!(key.at_most - key.at_least <= total / SKETCH_CAPACITY as u64, "{key:?} of {total}");
         }
-        // With this much a key is among the entries, and what is surely its own is enough to have a name.
+        // With this much a key is among the entries, and what is surely its own is enough to have a
+        // name.
         let sure = total / SKETCH_CAPACITY as u64 + total / SMALLEST_SHARE + 1;
         for (key, weight) in exact.iter().filter(|(_, weight)| **weight > sure) {
             prop_assert!(top.iter().any(|other| other.name == key), "{key} with {weight} of {total} is missing");
@@ -97,7 +98,8 @@ fn a_quiet_stream_is_counted_record_by_record() {
     }
 }
 
-/// A busy stream: a hundred thousand records a second for ten seconds, in 100 turns each. Gives how many were credited.
+/// A busy stream: a hundred thousand records a second for ten seconds, in 100 turns each. Gives how
+/// many were credited.
 fn run(sketch: &mut KeySketch<u64>, record: impl Fn(u64) -> (u64, u64)) -> u64 {
     let mut credits = 0;
     for number in 0..1_000_000 {
@@ -122,15 +124,24 @@ fn share(sketch: &KeySketch<u64>, key: u64) -> f64 {
 #[test]
 fn of_a_busy_stream_few_are_credited_and_the_shares_are_right() {
     let mut sketch = KeySketch::default();
-    // Every third record is key 0's, every seventh of the others key 1's, and the others are all different.
+    // Every third record is key 0's, every seventh of the others key 1's, and the others are all
+    // different.
     let credits = run(&mut sketch, |number| match number {
         number if number % 3 == 0 => (0, 1),
         number if number % 7 == 0 => (1, 1),
         number => (number, 1),
     });
     assert!(credits < 20_000, "{credits} credits");
-    assert!((0.30..0.36).contains(&share(&sketch, 0)), "{}", share(&sketch, 0));
-    assert!((0.06..0.12).contains(&share(&sketch, 1)), "{}", share(&sketch, 1));
+    assert!(
+        (0.30..0.36).contains(&share(&sketch, 0)),
+        "{}",
+        share(&sketch, 0)
+    );
+    assert!(
+        (0.06..0.12).contains(&share(&sketch, 1)),
+        "{}",
+        share(&sketch, 1)
+    );
     assert_eq!(*sketch.top(1)[0].name, 0);
 }
 
@@ -140,8 +151,14 @@ fn a_stream_that_repeats_itself_is_not_counted_for_one_of_its_keys() {
         let mut sketch = KeySketch::default();
         run(&mut sketch, |number| (number % period, 1_000));
         // Of many equal keys none is surely heavy.
-        let highest = sketch.top(1).first().map_or(0.0, |key| key.at_least as f64 / sketch.total() as f64);
-        assert!(highest < 2.0 / period as f64, "{highest} of a stream of {period} equal keys");
+        let highest = sketch
+            .top(1)
+            .first()
+            .map_or(0.0, |key| key.at_least as f64 / sketch.total() as f64);
+        assert!(
+            highest < 2.0 / period as f64,
+            "{highest} of a stream of {period} equal keys"
+        );
     }
 }
 
@@ -149,7 +166,13 @@ fn a_stream_that_repeats_itself_is_not_counted_for_one_of_its_keys() {
 fn a_record_that_outweighs_thousands_is_counted_however_busy_the_stream() {
     let mut sketch = KeySketch::default();
     let slow = 1_000_000;
-    run(&mut sketch, |number| if number == 777_777 { (slow, 50_000_000_000) } else { (number % 100_000, 10_000) });
+    run(&mut sketch, |number| {
+        if number == 777_777 {
+            (slow, 50_000_000_000)
+        } else {
+            (number % 100_000, 10_000)
+        }
+    });
     let top = sketch.top(1);
     assert_eq!(*top[0].name, slow);
     assert!(top[0].at_least >= 50_000_000_000);

@@ -15,23 +15,35 @@ fn position(position: i64) -> Option<Position> {
 
 fn map(ranges: &[(i64, i64)]) -> SettledMap {
     let mut map = SettledMap::new();
-    ranges.iter().for_each(|&(first, last)| assert!(map.append(range(first, last))));
+    ranges
+        .iter()
+        .for_each(|&(first, last)| assert!(map.append(range(first, last))));
     map
 }
 
 fn range(first: i64, last: i64) -> SettledRange {
-    SettledRange { first: offset(first), last: offset(last) }
+    SettledRange {
+        first: offset(first),
+        last: offset(last),
+    }
 }
 
 /// Admits and pushes, as a partition does; the slot is the offset.
 fn deliver(ledger: &mut Ledger, at: i64) -> Sequence {
-    assert_eq!(ledger.admit(offset(at), |_| panic!("nothing is to be forgotten")), Admission::New);
+    assert_eq!(
+        ledger.admit(offset(at), |_| panic!("nothing is to be forgotten")),
+        Admission::New
+    );
     ledger.push(offset(at), at as u32)
 }
 
 fn committed(ledger: &Ledger) -> Vec<SettledRange> {
-    let text = ledger.commit_metadata(None, &Evidence::default(), MAX_METADATA_BYTES).text;
-    ledger.watermark().map_or(Vec::new(), |watermark| decode(watermark, &text).unwrap().settled.ranges().collect())
+    let text = ledger
+        .commit_metadata(None, &Evidence::default(), MAX_METADATA_BYTES)
+        .text;
+    ledger.watermark().map_or(Vec::new(), |watermark| {
+        decode(watermark, &text).unwrap().settled.ranges().collect()
+    })
 }
 
 #[test]
@@ -40,9 +52,15 @@ fn the_watermark_is_the_lowest_unsettled_offset() {
     assert_eq!(ledger.watermark(), position(10));
     let sequences = [10, 11, 12].map(|at| deliver(&mut ledger, at));
     ledger.settle(sequences[1]);
-    assert_eq!((ledger.watermark(), ledger.settled_ahead()), (position(10), 1));
+    assert_eq!(
+        (ledger.watermark(), ledger.settled_ahead()),
+        (position(10), 1)
+    );
     ledger.settle(sequences[0]);
-    assert_eq!((ledger.watermark(), ledger.settled_ahead()), (position(12), 0));
+    assert_eq!(
+        (ledger.watermark(), ledger.settled_ahead()),
+        (position(12), 0)
+    );
     ledger.settle(sequences[2]);
     assert_eq!(ledger.watermark(), position(13));
     assert_eq!(ledger.oldest(), None);
@@ -65,9 +83,15 @@ fn a_repeated_offset_is_not_entered_again_settled_or_not() {
     deliver(&mut ledger, 11);
     ledger.settle(first);
     for again in [10, 11] {
-        assert_eq!(ledger.admit(offset(again), |_| panic!()), Admission::Repeated);
+        assert_eq!(
+            ledger.admit(offset(again), |_| panic!()),
+            Admission::Repeated
+        );
     }
-    assert_eq!((ledger.watermark(), ledger.next()), (position(11), position(12)));
+    assert_eq!(
+        (ledger.watermark(), ledger.next()),
+        (position(11), position(12))
+    );
 }
 
 #[test]
@@ -77,7 +101,10 @@ fn holes_are_part_of_a_run_only_between_delivered_offsets() {
     ledger.settle(sequences[1]);
     ledger.settle(sequences[2]);
     ledger.settle(sequences[4]);
-    assert_eq!(committed(&ledger), [range(5, 9), range(20, 20), range(30, 35)]);
+    assert_eq!(
+        committed(&ledger),
+        [range(5, 9), range(20, 20), range(30, 35)]
+    );
 }
 
 #[test]
@@ -86,16 +113,26 @@ fn what_a_previous_owner_settled_is_settled_at_once() {
     assert_eq!(ledger.settled_ahead(), 0, "counts from its delivery on");
     let head = deliver(&mut ledger, 10);
     for inherited in [11, 12] {
-        assert_eq!(ledger.admit(offset(inherited), |_| panic!()), Admission::AlreadySettled);
+        assert_eq!(
+            ledger.admit(offset(inherited), |_| panic!()),
+            Admission::AlreadySettled
+        );
     }
     assert_eq!(ledger.settled_ahead(), 2);
-    assert_eq!(committed(&ledger), [range(11, 12), range(14, 20)], "with what is not delivered yet");
+    assert_eq!(
+        committed(&ledger),
+        [range(11, 12), range(14, 20)],
+        "with what is not delivered yet"
+    );
     ledger.settle(head);
     assert_eq!(ledger.watermark(), position(13));
     assert_eq!(committed(&ledger), [range(14, 20)]);
     deliver(&mut ledger, 13);
     for inherited in [14, 15, 16] {
-        assert_eq!(ledger.admit(offset(inherited), |_| panic!()), Admission::AlreadySettled);
+        assert_eq!(
+            ledger.admit(offset(inherited), |_| panic!()),
+            Admission::AlreadySettled
+        );
     }
     assert_eq!(committed(&ledger), [range(14, 20)], "half used up");
     assert_eq!(ledger.admit(offset(15), |_| panic!()), Admission::Repeated);
@@ -105,8 +142,14 @@ fn what_a_previous_owner_settled_is_settled_at_once() {
 fn an_inherited_offset_moves_the_watermark_when_nothing_is_pending() {
     let mut ledger = Ledger::new(position(10), map(&[(10, 11)]));
     assert_eq!(ledger.watermark(), position(10));
-    assert_eq!(ledger.admit(offset(10), |_| panic!()), Admission::AlreadySettled);
-    assert_eq!((ledger.watermark(), ledger.settled_ahead()), (position(11), 0));
+    assert_eq!(
+        ledger.admit(offset(10), |_| panic!()),
+        Admission::AlreadySettled
+    );
+    assert_eq!(
+        (ledger.watermark(), ledger.settled_ahead()),
+        (position(11), 0)
+    );
     assert_eq!(committed(&ledger), [range(11, 11)]);
 }
 
@@ -116,13 +159,26 @@ fn a_delivery_below_the_start_forgets_the_inherited_map_and_what_is_above() {
     let pending = deliver(&mut ledger, 100);
     let settled = deliver(&mut ledger, 101);
     ledger.settle(settled);
-    assert_eq!(ledger.admit(offset(102), |_| panic!()), Admission::AlreadySettled);
+    assert_eq!(
+        ledger.admit(offset(102), |_| panic!()),
+        Admission::AlreadySettled
+    );
     let mut forgotten = Vec::new();
-    assert_eq!(ledger.admit(offset(3), |slot| forgotten.push(slot)), Admission::New);
-    assert_eq!(forgotten, [100], "the pending one; {pending:?} must not be settled any more");
+    assert_eq!(
+        ledger.admit(offset(3), |slot| forgotten.push(slot)),
+        Admission::New
+    );
+    assert_eq!(
+        forgotten,
+        [100],
+        "the pending one; {pending:?} must not be settled any more"
+    );
     ledger.settle(Sequence::FORGOTTEN);
     let first = ledger.push(offset(3), 0);
-    assert_eq!((ledger.watermark(), ledger.next(), ledger.settled_ahead()), (position(3), position(4), 0));
+    assert_eq!(
+        (ledger.watermark(), ledger.next(), ledger.settled_ahead()),
+        (position(3), position(4), 0)
+    );
     assert_eq!(committed(&ledger), []);
     ledger.settle(first);
     deliver(&mut ledger, 4);
@@ -138,10 +194,16 @@ fn a_delivery_into_a_hole_forgets_what_is_above_and_keeps_what_is_below() {
     deliver(&mut ledger, 11);
     ledger.settle(settled);
     let mut forgotten = Vec::new();
-    assert_eq!(ledger.admit(offset(5), |slot| forgotten.push(slot)), Admission::New);
+    assert_eq!(
+        ledger.admit(offset(5), |slot| forgotten.push(slot)),
+        Admission::New
+    );
     assert_eq!(forgotten, [11]);
     ledger.push(offset(5), 5);
-    assert_eq!((ledger.watermark(), ledger.next(), ledger.settled_ahead()), (position(0), position(6), 0));
+    assert_eq!(
+        (ledger.watermark(), ledger.next(), ledger.settled_ahead()),
+        (position(0), position(6), 0)
+    );
     deliver(&mut ledger, 10);
 }
 
@@ -149,12 +211,25 @@ fn a_delivery_into_a_hole_forgets_what_is_above_and_keeps_what_is_below() {
 fn room_for_less_keeps_the_lowest_ranges() {
     let mut ledger = Ledger::new(position(0), SettledMap::new());
     let sequences: Vec<_> = (0..4_000).map(|at| deliver(&mut ledger, at)).collect();
-    sequences.iter().skip(1).step_by(2).for_each(|&sequence| ledger.settle(sequence));
+    sequences
+        .iter()
+        .skip(1)
+        .step_by(2)
+        .for_each(|&sequence| ledger.settle(sequence));
     let metadata = ledger.commit_metadata(None, &Evidence::default(), 200);
     assert!(metadata.truncated && metadata.text.len() <= 200);
-    let ranges: Vec<_> = decode(Position::new(0), &metadata.text).unwrap().settled.ranges().collect();
+    let ranges: Vec<_> = decode(Position::new(0), &metadata.text)
+        .unwrap()
+        .settled
+        .ranges()
+        .collect();
     assert!(ranges.len() > 60);
-    assert!(ranges.iter().zip(0..).all(|(&kept, index)| kept == range(2 * index + 1, 2 * index + 1)));
+    assert!(
+        ranges
+            .iter()
+            .zip(0..)
+            .all(|(&kept, index)| kept == range(2 * index + 1, 2 * index + 1))
+    );
 }
 
 /// What happens to the ledger in a property test.
@@ -178,7 +253,8 @@ fn any_step() -> impl Strategy<Value = Step> {
     ]
 }
 
-/// Every offset that exists, and whether it is settled; the log is read again from the watermark by each owner.
+/// Every offset that exists, and whether it is settled; the log is read again from the watermark by
+/// each owner.
 #[derive(Default)]
 struct Model {
     log: BTreeSet<i64>,
@@ -198,9 +274,17 @@ impl Model {
 
         let mut named = BTreeSet::new();
         for range in committed(ledger) {
-            named.extend(self.log.range(range.first.get()..=range.last.get()).copied());
+            named.extend(
+                self.log
+                    .range(range.first.get()..=range.last.get())
+                    .copied(),
+            );
         }
-        let expected: BTreeSet<i64> = self.settled.range(watermark.unwrap_or(0)..).copied().collect();
+        let expected: BTreeSet<i64> = self
+            .settled
+            .range(watermark.unwrap_or(0)..)
+            .copied()
+            .collect();
         prop_assert_eq!(named, expected);
         Ok(())
     }
@@ -265,7 +349,10 @@ fn under(epoch: u32) -> LeaderEpoch {
 /// A ledger at 50 whose predecessor had settled 51 to 199 and read under `epoch`.
 fn inherits(epoch: Option<u32>) -> Ledger {
     let mut map = SettledMap::new();
-    map.append(SettledRange { first: Offset::new(51), last: Offset::new(199) });
+    map.append(SettledRange {
+        first: Offset::new(51),
+        last: Offset::new(199),
+    });
     let mut ledger = Ledger::new(Some(Position::new(50)), map);
     ledger.inherit_leader_epoch(epoch.map(under));
     ledger
@@ -311,13 +398,21 @@ fn a_map_without_a_leader_epoch_is_believed() {
 fn a_commit_says_under_which_leader_its_map_was_read() {
     let written = |ledger: &Ledger| {
         let position = ledger.watermark().expect("it is known");
-        let text = ledger.commit_metadata(None, &Evidence::default(), MAX_METADATA_BYTES).text;
-        commit_map::decode(position, &text).expect("it was just written").leader_epoch
+        let text = ledger
+            .commit_metadata(None, &Evidence::default(), MAX_METADATA_BYTES)
+            .text;
+        commit_map::decode(position, &text)
+            .expect("it was just written")
+            .leader_epoch
     };
     let mut ledger = inherits(Some(4));
     ledger.read_under(under(3), Offset::new(50));
     admit(&mut ledger, 50);
-    assert_eq!(written(&ledger), Some(under(4)), "what is still to come was read under it");
+    assert_eq!(
+        written(&ledger),
+        Some(under(4)),
+        "what is still to come was read under it"
+    );
     ledger.read_under(under(7), Offset::new(100));
     let sequence = deliver(&mut ledger, 100);
     ledger.settle(sequence);
@@ -325,7 +420,11 @@ fn a_commit_says_under_which_leader_its_map_was_read() {
     let mut without = inherits(None);
     without.read_under(under(7), Offset::new(50));
     admit(&mut without, 50);
-    assert_eq!(written(&without), None, "what is still to come was read nobody says when");
+    assert_eq!(
+        written(&without),
+        None,
+        "what is still to come was read nobody says when"
+    );
 }
 
 #[test]
@@ -333,14 +432,22 @@ fn a_position_is_committed_under_the_highest_epoch_known_of_the_log_below_it() {
     let mut ledger = Ledger::new(Some(Position::new(50)), SettledMap::new());
     assert_eq!(ledger.position_epoch(), None, "the commit before had none");
     ledger.start_under(Some(under(4)));
-    assert_eq!(ledger.position_epoch(), Some(under(4)), "an opening repeats it");
+    assert_eq!(
+        ledger.position_epoch(),
+        Some(under(4)),
+        "an opening repeats it"
+    );
     ledger.read_under(under(3), Offset::new(50));
     admit(&mut ledger, 50);
     assert_eq!(ledger.position_epoch(), Some(under(4)));
     ledger.read_under(under(6), Offset::new(51));
     admit(&mut ledger, 51);
     assert_eq!(ledger.position_epoch(), Some(under(6)));
-    assert_eq!(inherits(Some(9)).position_epoch(), None, "the map's says nothing of the position");
+    assert_eq!(
+        inherits(Some(9)).position_epoch(),
+        None,
+        "the map's says nothing of the position"
+    );
 }
 
 #[test]

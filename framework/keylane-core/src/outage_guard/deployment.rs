@@ -23,7 +23,11 @@ impl Deployment {
         if !reason.may_be_a_bad_deployment() {
             return;
         }
-        let count = if reason == Reason::Undecodable { &mut self.undecodable } else { &mut self.broken };
+        let count = if reason == Reason::Undecodable {
+            &mut self.undecodable
+        } else {
+            &mut self.broken
+        };
         *count = count.saturating_add(1);
         if self.lanes.len() < threshold && !self.lanes.contains(&lane) {
             self.lanes.push(lane);

@@ -24,7 +24,11 @@ impl Episode {
         }
         self.below_since = None;
         if self.since.is_none() {
-            *self = Self { lanes, since: Some(now), ..Self::default() };
+            *self = Self {
+                lanes,
+                since: Some(now),
+                ..Self::default()
+            };
         }
     }
 
@@ -34,8 +38,15 @@ impl Episode {
         if self.since.is_none() {
             return;
         }
-        if self.below_since.is_some_and(|below| now.since(below) >= quiet) {
-            *self = Self { lanes: self.lanes, below_since: self.below_since, ..Self::default() };
+        if self
+            .below_since
+            .is_some_and(|below| now.since(below) >= quiet)
+        {
+            *self = Self {
+                lanes: self.lanes,
+                below_since: self.below_since,
+                ..Self::default()
+            };
         } else if !is_total {
             self.spent = self.spent.saturating_add(passed);
         }

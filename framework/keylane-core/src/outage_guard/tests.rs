@@ -7,13 +7,21 @@ const SECOND: Duration = Duration::from_secs(1);
 const MINUTE: Duration = Duration::from_secs(60);
 const HOUR: Duration = Duration::from_secs(60 * 60);
 
-/// A guard that has seen as many lanes fail as make an outage, each with its own error, and no success.
+/// A guard that has seen as many lanes fail as make an outage, each with its own error, and no
+/// success.
 pub(crate) fn total_outage(now: Moment) -> OutageGuard {
     let mut guard = OutageGuard::default();
     let source = guard.join();
     for lane in 0..OUTAGE_LANES as u64 {
-        let attempt = FailedAttempt { class: ErrorClass::new(lane), ..Failure::Retryable.into() };
-        let report = Report { source, lane: 1_000_000 + lane, is_first_hand: true };
+        let attempt = FailedAttempt {
+            class: ErrorClass::new(lane),
+            ..Failure::Retryable.into()
+        };
+        let report = Report {
+            source,
+            lane: 1_000_000 + lane,
+            is_first_hand: true,
+        };
         assert!(guard.failed(report, attempt, now));
     }
     guard
@@ -23,10 +31,28 @@ fn at(after: Duration) -> Moment {
     Moment::new(after)
 }
 
-fn fail(guard: &mut OutageGuard, lanes: std::ops::Range<u64>, class: u64, place: Option<Place>, now: Moment) {
+fn fail(
+    guard: &mut OutageGuard,
+    lanes: std::ops::Range<u64>,
+    class: u64,
+    place: Option<Place>,
+    now: Moment,
+) {
     for lane in lanes {
-        let attempt = FailedAttempt { failure: Failure::Retryable, class: ErrorClass::new(class), place };
-        guard.failed(Report { source: Source(1), lane, is_first_hand: true }, attempt, now);
+        let attempt = FailedAttempt {
+            failure: Failure::Retryable,
+            class: ErrorClass::new(class),
+            place,
+        };
+        guard.failed(
+            Report {
+                source: Source(1),
+                lane,
+                is_first_hand: true,
+            },
+            attempt,
+            now,
+        );
     }
 }
 
@@ -34,8 +60,18 @@ fn judge(guard: &mut OutageGuard, class: u64, now: Moment) -> Option<HeldBy> {
     judge_at(guard, class, None, now)
 }
 
-fn judge_at(guard: &mut OutageGuard, class: u64, place: Option<Place>, now: Moment) -> Option<HeldBy> {
-    let case = Case { reason: Reason::Exhausted, class: ErrorClass::new(class), place, held_for: Duration::ZERO };
+fn judge_at(
+    guard: &mut OutageGuard,
+    class: u64,
+    place: Option<Place>,
+    now: Moment,
+) -> Option<HeldBy> {
+    let case = Case {
+        reason: Reason::Exhausted,
+        class: ErrorClass::new(class),
+        place,
+        held_for: Duration::ZERO,
+    };
     guard.judge(case, now)
 }
 
@@ -48,7 +84,11 @@ fn fewer_than_five_lanes_are_each_their_own() {
     assert!(guard.holds_nothing(at(MINUTE)));
     fail(&mut guard, 4..5, 2, None, at(MINUTE));
     assert_eq!(judge(&mut guard, 1, at(MINUTE)), Some(HeldBy::Outage));
-    assert_eq!(guard.state(at(MINUTE)).total, None, "it is shown when it lasts");
+    assert_eq!(
+        guard.state(at(MINUTE)).total,
+        None,
+        "it is shown when it lasts"
+    );
     assert_eq!(guard.state(at(MINUTE + 5 * SECOND)).total, Some(at(MINUTE)));
 }
 
@@ -73,7 +113,11 @@ fn a_success_from_before_is_no_sign_that_something_works() {
     fail(&mut guard, 0..5, 1, None, at(2 * SECOND));
     assert_eq!(judge(&mut guard, 9, at(2 * SECOND)), Some(HeldBy::Outage));
     guard.succeeded(at(SECOND));
-    assert_eq!(judge(&mut guard, 9, at(2 * SECOND)), Some(HeldBy::Outage), "told late");
+    assert_eq!(
+        judge(&mut guard, 9, at(2 * SECOND)),
+        Some(HeldBy::Outage),
+        "told late"
+    );
     guard.succeeded(at(3 * SECOND));
     assert_eq!(judge(&mut guard, 9, at(3 * SECOND)), None);
 }
@@ -83,7 +127,11 @@ fn a_success_in_the_very_moment_of_the_outage_counts_by_the_order_in_which_it_is
     let mut guard = OutageGuard::default();
     guard.succeeded(at(SECOND));
     fail(&mut guard, 0..5, 1, None, at(SECOND));
-    assert_eq!(judge(&mut guard, 9, at(SECOND)), Some(HeldBy::Outage), "it was before");
+    assert_eq!(
+        judge(&mut guard, 9, at(SECOND)),
+        Some(HeldBy::Outage),
+        "it was before"
+    );
     guard.succeeded(at(SECOND));
     assert_eq!(judge(&mut guard, 9, at(SECOND)), None, "it was after");
 }
@@ -96,23 +144,42 @@ fn an_outage_that_begins_beside_failing_lanes_is_total_after_the_quiet_time() {
     fail(&mut guard, 0..5, 1, None, at(30 * SECOND));
     assert_eq!(judge(&mut guard, 9, at(69 * SECOND)), None);
     assert_eq!(judge(&mut guard, 9, at(70 * SECOND)), Some(HeldBy::Outage));
-    assert_eq!(guard.state(at(80 * SECOND)).total, Some(at(10 * SECOND)), "since the last success");
+    assert_eq!(
+        guard.state(at(80 * SECOND)).total,
+        Some(at(10 * SECOND)),
+        "since the last success"
+    );
 }
 
 #[test]
 fn an_outage_of_a_place_ends_when_a_lane_that_failed_there_succeeds() {
-    let (mut guard, here, there) = (OutageGuard::default(), Some(Place::new(1)), Some(Place::new(2)));
+    let (mut guard, here, there) = (
+        OutageGuard::default(),
+        Some(Place::new(1)),
+        Some(Place::new(2)),
+    );
     fail(&mut guard, 0..5, 1, here, at(SECOND));
     guard.succeeded(at(2 * SECOND));
     guard.release_classes();
     let now = at(3 * SECOND);
-    assert_eq!(judge_at(&mut guard, 1, here, now), Some(HeldBy::Place(Place::new(1))));
+    assert_eq!(
+        judge_at(&mut guard, 1, here, now),
+        Some(HeldBy::Place(Place::new(1)))
+    );
     assert_eq!(judge_at(&mut guard, 1, there, now), None);
     assert_eq!(judge(&mut guard, 1, now), None);
     guard.cleared(7, Some(now));
-    assert!(judge_at(&mut guard, 1, here, now).is_some(), "7 has not failed");
+    assert!(
+        judge_at(&mut guard, 1, here, now).is_some(),
+        "7 has not failed"
+    );
     let held_for = OUTAGE_PATIENCE;
-    let case = Case { reason: Reason::Exhausted, class: ErrorClass::new(1), place: here, held_for };
+    let case = Case {
+        reason: Reason::Exhausted,
+        class: ErrorClass::new(1),
+        place: here,
+        held_for,
+    };
     assert_eq!(guard.judge(case, now), None, "it was held for long enough");
     guard.cleared(3, Some(now));
     assert_eq!(judge_at(&mut guard, 1, here, now), None);
@@ -120,7 +187,10 @@ fn an_outage_of_a_place_ends_when_a_lane_that_failed_there_succeeds() {
 
 #[test]
 fn a_partial_outage_holds_its_class_until_the_patience_is_used_up() {
-    let mut guard = OutageGuard::new(OutageSettings { patience: 10 * MINUTE, ..OutageSettings::default() });
+    let mut guard = OutageGuard::new(OutageSettings {
+        patience: 10 * MINUTE,
+        ..OutageSettings::default()
+    });
     let mut now = Duration::ZERO;
     let mut held_until = None;
     while now < HOUR {
@@ -134,7 +204,10 @@ fn a_partial_outage_holds_its_class_until_the_patience_is_used_up() {
     }
     assert_eq!(held_until, Some(10 * MINUTE), "the first second was total");
     let state = guard.state(at(now));
-    assert_eq!((state.classes[0].patience_left, state.classes[0].lanes), (Duration::ZERO, 5));
+    assert_eq!(
+        (state.classes[0].patience_left, state.classes[0].lanes),
+        (Duration::ZERO, 5)
+    );
     assert!(guard.holds_nothing(at(now)), "it holds no longer");
 }
 
@@ -143,22 +216,40 @@ fn a_record_is_held_in_partial_outages_for_the_patience_at_most() {
     let mut guard = OutageGuard::default();
     fail(&mut guard, 0..5, 1, None, at(SECOND));
     guard.succeeded(at(2 * SECOND));
-    let case = |held_for| Case { reason: Reason::TimedOut, class: ErrorClass::new(1), place: None, held_for };
-    assert!(guard.judge(case(OUTAGE_PATIENCE - SECOND), at(3 * SECOND)).is_some());
+    let case = |held_for| Case {
+        reason: Reason::TimedOut,
+        class: ErrorClass::new(1),
+        place: None,
+        held_for,
+    };
+    assert!(
+        guard
+            .judge(case(OUTAGE_PATIENCE - SECOND), at(3 * SECOND))
+            .is_some()
+    );
     assert!(guard.judge(case(OUTAGE_PATIENCE), at(3 * SECOND)).is_none());
 }
 
 #[test]
 fn the_patience_does_not_run_while_the_outage_is_total() {
-    let mut guard = OutageGuard::new(OutageSettings { patience: 10 * MINUTE, ..OutageSettings::default() });
+    let mut guard = OutageGuard::new(OutageSettings {
+        patience: 10 * MINUTE,
+        ..OutageSettings::default()
+    });
     for minute in 1..=300 {
         fail(&mut guard, 0..5, 1, None, at(minute * MINUTE));
         (0..5).for_each(|lane| guard.expects(lane, at((minute + 1) * MINUTE)));
     }
     let now = 300 * MINUTE + SECOND;
     guard.succeeded(at(now));
-    assert_eq!(judge(&mut guard, 1, at(now)), Some(HeldBy::Class(ErrorClass::new(1))));
-    assert_eq!(guard.state(at(now + 10 * SECOND)).classes[0].patience_left, 10 * MINUTE - 10 * SECOND);
+    assert_eq!(
+        judge(&mut guard, 1, at(now)),
+        Some(HeldBy::Class(ErrorClass::new(1)))
+    );
+    assert_eq!(
+        guard.state(at(now + 10 * SECOND)).classes[0].patience_left,
+        10 * MINUTE - 10 * SECOND
+    );
 }
 
 #[test]
@@ -172,7 +263,10 @@ fn a_partial_outage_that_comes_and_goes_is_one() {
     guard.succeeded(at(62 * SECOND));
     guard.cleared(0, Some(at(62 * SECOND)));
     assert!(judge(&mut guard, 1, at(121 * SECOND)).is_some());
-    assert!(judge(&mut guard, 1, at(122 * SECOND)).is_none(), "for the quiet time too few lanes failed");
+    assert!(
+        judge(&mut guard, 1, at(122 * SECOND)).is_none(),
+        "for the quiet time too few lanes failed"
+    );
 }
 
 #[test]
@@ -191,7 +285,13 @@ fn an_epoch_takes_its_lanes_with_it() {
     let other = guard.join();
     guard.set_held(other, 3);
     guard.leave(other);
-    assert_eq!((guard.state(at(SECOND)).held, judge(&mut guard, 9, at(SECOND))), (0, Some(HeldBy::Outage)));
+    assert_eq!(
+        (
+            guard.state(at(SECOND)).held,
+            judge(&mut guard, 9, at(SECOND))
+        ),
+        (0, Some(HeldBy::Outage))
+    );
     guard.leave(Source(1));
     assert_eq!(judge(&mut guard, 9, at(SECOND)), None);
     assert!(guard.state(at(HOUR)).is_calm());
@@ -216,8 +316,15 @@ fn give_up(guard: &mut OutageGuard, reason: Reason, records: u32, lanes: u64) {
 }
 
 fn holds(guard: &mut OutageGuard, reason: Reason) -> bool {
-    let case = Case { reason, class: ErrorClass::UNKNOWN, place: None, held_for: Duration::ZERO };
-    guard.judge(case, at(SECOND)).is_some_and(|by| by == HeldBy::Deployment)
+    let case = Case {
+        reason,
+        class: ErrorClass::UNKNOWN,
+        place: None,
+        held_for: Duration::ZERO,
+    };
+    guard
+        .judge(case, at(SECOND))
+        .is_some_and(|by| by == HeldBy::Deployment)
 }
 
 #[test]
@@ -258,10 +365,18 @@ impl OutageGuard {
 /// What happens to lanes, as a list.
 #[derive(Clone, Debug)]
 enum Step {
-    Fail { lane: u64, class: u64, place: Option<u16> },
-    Clear { lane: u64 },
+    Fail {
+        lane: u64,
+        class: u64,
+        place: Option<u16>,
+    },
+    Clear {
+        lane: u64,
+    },
     Succeed,
-    Pass { seconds: u64 },
+    Pass {
+        seconds: u64,
+    },
 }
 
 fn any_step() -> impl Strategy<Value = Step> {

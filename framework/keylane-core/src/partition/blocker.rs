@@ -1,17 +1,22 @@
-//! The record that holds its partition up: everything that may be taken in beside it is taken in and settled, and it is not.
+//! The record that holds its partition up: everything that may be taken in beside it is taken in
+//! and settled, and it is not.
 //!
-//! Nothing is given up for being slow while there is room. A record is a *blocker* when all of this holds:
+//! Nothing is given up for being slow while there is room. A record is a *blocker* when all of this
+//! holds:
 //!
 //! * the watermark waits for it: it is the oldest unsettled record, or the head of that one's lane;
-//! * the window is nearly full: [`NEARLY_FULL_PERCENT`] of what may be settled ahead of it, or of what may be pending;
-//! * of the window, the records behind it in its own lane left out, nearly all is settled: [`NEARLY_ALL_PERCENT`]. That is
-//!   the proof that the processor works, and so that it is the record's fault;
-//! * its first attempt began long enough ago ([`BlockerPolicy::after`]), and it runs, waits for a retry, or is parked.
+//! * the window is nearly full: [`NEARLY_FULL_PERCENT`] of what may be settled ahead of it, or of
+//!   what may be pending;
+//! * of the window, the records behind it in its own lane left out, nearly all is settled:
+//!   [`NEARLY_ALL_PERCENT`]. That is the proof that the processor works, and so that it is the
+//!   record's fault;
+//! * its first attempt began long enough ago ([`BlockerPolicy::after`]), and it runs, waits for a
+//!   retry, or is parked.
 //!
-//! A record that is not due yet is where its producer wanted it; one that waits for a free place is held up by others; one that
-//! is being written is on its way out already; one that is held, or whose latest attempt said that something is unavailable,
-//! waits for that. Those are never taken, and neither is anything while the partition is paused, drains, or is careful after a
-//! crash.
+//! A record that is not due yet is where its producer wanted it; one that waits for a free place is
+//! held up by others; one that is being written is on its way out already; one that is held, or
+//! whose latest attempt said that something is unavailable, waits for that. Those are never taken,
+//! and neither is anything while the partition is paused, drains, or is careful after a crash.
 
 use std::time::Duration;
 
@@ -32,8 +37,14 @@ pub const NEARLY_ALL_PERCENT: usize = 98;
 /// How often a full window is looked at: it takes a walk along the blocker's lane.
 const LOOK: Duration = Duration::from_millis(100);
 
-const BLOCKED: FailedAttempt = FailedAttempt { failure: Failure::TimedOut, class: ErrorClass::BLOCKER, place: None };
-const DEAD_LETTER: Publish = Publish::DeadLetter { reason: Reason::Blocker };
+const BLOCKED: FailedAttempt = FailedAttempt {
+    failure: Failure::TimedOut,
+    class: ErrorClass::BLOCKER,
+    place: None,
+};
+const DEAD_LETTER: Publish = Publish::DeadLetter {
+    reason: Reason::Blocker,
+};
 
 /// When a record that holds up its partition goes to the dead-letter topic.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -51,7 +62,8 @@ pub struct BlockerPolicy {
 pub enum Blocking<'a, R> {
     /// It goes to the dead-letter topic.
     Taken(Blocker<'a, R>),
-    /// It would, if the outage guard held nothing, and what it needs were not unavailable. Asked again after the longest back-off.
+    /// It would, if the outage guard held nothing, and what it needs were not unavailable. Asked
+    /// again after the longest back-off.
     RefusedByGuard,
 }
 
@@ -67,7 +79,8 @@ pub struct Blocker<'a, R> {
     /// How many records wait behind it in its lane.
     pub behind: usize,
     /// The attempt that runs. Its future has to be dropped, and its end told as any other
-    /// ([`fail`](Partition::fail)); only then the record is written. Where it succeeds first, it is settled by that.
+    /// ([`fail`](Partition::fail)); only then the record is written. Where it succeeds first, it is
+    /// settled by that.
     pub running: Option<Ticket>,
     /// The record.
     pub record: &'a R,
@@ -76,14 +89,20 @@ pub struct Blocker<'a, R> {
 impl<R> Partition<R> {
     /// Whether it is time to ask [`take_blocker`](Self::take_blocker).
     pub fn may_have_blocker(&self, now: Moment) -> bool {
-        self.settings.blocker.is_some_and(|policy| now >= self.next_blocker_look && self.window_is_nearly_full(&policy))
+        self.settings.blocker.is_some_and(|policy| {
+            now >= self.next_blocker_look && self.window_is_nearly_full(&policy)
+        })
     }
 
     /// Takes the record that holds up the partition, if there is one, out of the way. The guard has
     /// to hold nothing: nearly everything succeeds here, but what is stuck in many partitions may
     /// still be an outage of something they share. So a blocker that is taken counts as a failing
     /// lane, and several of them as a partial outage.
-    pub fn take_blocker(&mut self, now: Moment, guard: &mut OutageGuard) -> Option<Blocking<'_, R>> {
+    pub fn take_blocker(
+        &mut self,
+        now: Moment,
+        guard: &mut OutageGuard,
+    ) -> Option<Blocking<'_, R>> {
         self.tell(now);
         if !self.may_have_blocker(self.now) {
             return None;
@@ -99,7 +118,11 @@ impl<R> Partition<R> {
         match self.pending.get(slot).state {
             State::Running => {
                 self.pending.get_mut(slot).set_publish(DEAD_LETTER);
-                running = Some(Ticket { slot, serial: self.pending.get(slot).serial(), epoch: self.epoch });
+                running = Some(Ticket {
+                    slot,
+                    serial: self.pending.get(slot).serial(),
+                    epoch: self.epoch,
+                });
             }
             state => {
                 if state.is_waiting() {
@@ -125,13 +148,15 @@ impl<R> Partition<R> {
     }
 
     fn window_is_nearly_full(&self, policy: &BlockerPolicy) -> bool {
-        let nearly =
-            |level: usize, limit: usize| level.saturating_mul(100) >= limit.saturating_mul(NEARLY_FULL_PERCENT);
+        let nearly = |level: usize, limit: usize| {
+            level.saturating_mul(100) >= limit.saturating_mul(NEARLY_FULL_PERCENT)
+        };
         nearly(self.ledger.settled_ahead(), policy.settled_ahead_limit)
             || nearly(self.pending.len(), policy.pending_limit)
     }
 
-    /// By its latest failure it is no fault of its own: it is held, or what it needs is unavailable.
+    /// By its latest failure it is no fault of its own: it is held, or what it needs is
+    /// unavailable.
     fn waits_for_others(&self, slot: u32) -> bool {
         let record = self.pending.get(slot);
         record.held() != Held::No || record.tried().unavailable > 0
@@ -158,10 +183,12 @@ impl<R> Partition<R> {
         if !may_be_taken || held_for < policy.after {
             return None;
         }
-        let behind = std::iter::successors(self.lanes.behind(slot), |&slot| self.lanes.behind(slot)).count();
+        let behind =
+            std::iter::successors(self.lanes.behind(slot), |&slot| self.lanes.behind(slot)).count();
         let settled = self.ledger.settled_ahead();
         let others = self.pending.len().saturating_sub(behind + 1);
-        let nearly_all = settled.saturating_mul(100) >= (settled + others).saturating_mul(NEARLY_ALL_PERCENT);
+        let nearly_all =
+            settled.saturating_mul(100) >= (settled + others).saturating_mul(NEARLY_ALL_PERCENT);
         (settled > 0 && nearly_all).then_some((slot, behind))
     }
 
@@ -174,6 +201,9 @@ impl<R> Partition<R> {
         let is_head = |other: &PendingRecord<R>| {
             other.lane() == record.lane() && !matches!(other.state, State::Queued | State::NotDue)
         };
-        self.pending.iter().find(|(_, other)| is_head(other)).map(|(slot, _)| slot)
+        self.pending
+            .iter()
+            .find(|(_, other)| is_head(other))
+            .map(|(slot, _)| slot)
     }
 }

@@ -1,7 +1,8 @@
-//! Care after a crash: marks before starts, turns, and the verdict on a record that kills its process.
+//! Care after a crash: marks before starts, turns, and the verdict on a record that kills its
+//! process.
 //!
-//! A start that finds the mark of a process that ended without a word is *unclean*; see [`Evidence`]. How careful a
-//! partition is depends on how many of them there were in a row:
+//! A start that finds the mark of a process that ended without a word is *unclean*; see
+//! [`Evidence`]. How careful a partition is depends on how many of them there were in a row:
 //!
 //! | unclean starts | caution | what runs |
 //! |---|---|---|
@@ -9,23 +10,28 @@
 //! | 1 | wary | everything, in a shared turn, up to [`GROUP`] records named together; one that is alone in the partition is named alone, in a turn of its own |
 //! | 2 and more | isolation | the same, but what was named at a crash runs by itself, in a turn of its own; at its second time in a quiet one |
 //!
-//! What the broker knows always covers what runs: before a record starts that the last mark does not cover, a new mark is
-//! wanted ([`Partition::wanted_mark`]) and nothing starts until it is confirmed. Turns keep the suspects of other
-//! partitions of the process from running at the same time; without that a neighbour could be named at a crash that is
-//! not its own. Partitions that have not crashed yet run beside all that, and one of them may hold a killer of its own: so to
-//! be named alone at one crash is a suspicion, and such a record is tried in a quiet turn, with nothing else running in the
-//! process. A verdict always rests on such a trial. A turn of its own lasts until its record ends, [`SUSPECT_PATIENCE`] at
-//! most, and the others of the process that are suspicious wait for it, each in its turn.
+//! What the broker knows always covers what runs: before a record starts that the last mark does
+//! not cover, a new mark is wanted ([`Partition::wanted_mark`]) and nothing starts until it is
+//! confirmed. Turns keep the suspects of other partitions of the process from running at the same
+//! time; without that a neighbour could be named at a crash that is not its own. Partitions that
+//! have not crashed yet run beside all that, and one of them may hold a killer of its own: so to be
+//! named alone at one crash is a suspicion, and such a record is tried in a quiet turn, with
+//! nothing else running in the process. A verdict always rests on such a trial. A turn of its own
+//! lasts until its record ends, [`SUSPECT_PATIENCE`] at most, and the others of the process that
+//! are suspicious wait for it, each in its turn.
 //!
-//! Records that are named together are a net: whatever ran at the crash is in it, so the next start knows which few it has to
-//! try alone, one mark each, and everything else goes on. Being in the net counts for nothing else, so that neither a
-//! neighbour's crash nor kills from outside ever condemn a record for it. Marks are what care costs, commits that are waited
-//! for; one that names many is wanted again only when all of them have started, while they run. So a process that was killed
-//! from outside, however often, is back at work after [`MAX_SUSPECTS`] records a partition at most.
+//! Records that are named together are a net: whatever ran at the crash is in it, so the next start
+//! knows which few it has to try alone, one mark each, and everything else goes on. Being in the
+//! net counts for nothing else, so that neither a neighbour's crash nor kills from outside ever
+//! condemn a record for it. Marks are what care costs, commits that are waited for; one that names
+//! many is wanted again only when all of them have started, while they run. So a process that was
+//! killed from outside, however often, is back at work after [`MAX_SUSPECTS`] records a partition
+//! at most.
 //!
-//! Progress ends it: see `watch.rs`. A record that was named alone at [`POISON_CRASHES`](crate::POISON_CRASHES) crashes does
-//! not run again; at [`POISON_CRASHES_OF_SURVIVED`](crate::POISON_CRASHES_OF_SURVIVED) where it has also run alone without
-//! killing.
+//! Progress ends it: see `watch.rs`. A record that was named alone at
+//! [`POISON_CRASHES`](crate::POISON_CRASHES) crashes does not run again; at
+//! [`POISON_CRASHES_OF_SURVIVED`](crate::POISON_CRASHES_OF_SURVIVED) where it has also run alone
+//! without killing.
 
 mod naming;
 mod turns;
@@ -43,14 +49,14 @@ use crate::evidence::{Evidence, GROUP, ISOLATION_STARTS, Instance, MAX_SUSPECTS,
 use crate::offset::Offset;
 use crate::time::Moment;
 
-/// How long a partition that has nothing to be careful about waits for its first mark. The mark is insurance: while the
-/// coordinator is away for longer, work goes on without it.
+/// How long a partition that has nothing to be careful about waits for its first mark. The mark is
+/// insurance: while the coordinator is away for longer, work goes on without it.
 pub const MARK_PATIENCE: Duration = Duration::from_secs(10);
-/// How long a record that is named alone has its turn. One that has not killed by then is let go and runs on, so that the
-/// other partitions that wait for a turn wait little longer than this.
+/// How long a record that is named alone has its turn. One that has not killed by then is let go
+/// and runs on, so that the other partitions that wait for a turn wait little longer than this.
 pub const SUSPECT_PATIENCE: Duration = Duration::from_secs(60);
-/// How long one suspect may follow another while other partitions wait for a turn: long enough that the mark which ends a turn
-/// is one of several.
+/// How long one suspect may follow another while other partitions wait for a turn: long enough that
+/// the mark which ends a turn is one of several.
 pub const TURN_PATIENCE: Duration = Duration::from_secs(1);
 
 /// How careful a partition is.
@@ -64,7 +70,8 @@ pub enum Caution {
     Isolated,
 }
 
-/// A commit that has to be on the broker before anything more starts. Numbers ascend in an epoch, from 1.
+/// A commit that has to be on the broker before anything more starts. Numbers ascend in an epoch,
+/// from 1.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Mark(u64);
 
@@ -83,7 +90,8 @@ impl Mark {
 pub(super) struct Cautious {
     here: Instance,
     evidence: Evidence,
-    /// The records that the broker is to know of; `None` before anything wants to start in this epoch.
+    /// The records that the broker is to know of; `None` before anything wants to start in this
+    /// epoch.
     asked: Option<Named>,
     number: u64,
     asked_at: Moment,
@@ -117,7 +125,11 @@ struct Running {
 
 impl Cautious {
     pub(super) fn new(here: Instance, evidence: Evidence, watched_records: usize) -> Self {
-        let watch = if evidence.unclean_starts > 0 { Watch::new(watched_records) } else { Watch::off() };
+        let watch = if evidence.unclean_starts > 0 {
+            Watch::new(watched_records)
+        } else {
+            Watch::off()
+        };
         Self {
             here,
             evidence,
@@ -148,7 +160,11 @@ impl Cautious {
             return self.evidence.clone();
         }
         let running = self.asked.as_ref().map(|_| self.here);
-        Evidence { running, named: self.asked.clone().unwrap_or_default(), ..self.evidence.clone() }
+        Evidence {
+            running,
+            named: self.asked.clone().unwrap_or_default(),
+            ..self.evidence.clone()
+        }
     }
 
     /// Whether the broker knows what is about to run; else a mark is wanted from now on.
@@ -160,7 +176,8 @@ impl Cautious {
             self.confirmed = false;
             self.version += 1;
         }
-        self.confirmed || (self.caution() == Caution::None && now.since(self.asked_at) >= MARK_PATIENCE)
+        self.confirmed
+            || (self.caution() == Caution::None && now.since(self.asked_at) >= MARK_PATIENCE)
     }
 
     pub(super) fn settled(&mut self, offset: Offset) {
@@ -172,18 +189,25 @@ impl Cautious {
 
     /// The offsets from here on stand for other records now.
     pub(super) fn log_was_cut(&mut self, from: Offset) {
-        self.evidence.suspects.retain(|suspect| suspect.offset < from);
+        self.evidence
+            .suspects
+            .retain(|suspect| suspect.offset < from);
     }
 
     /// The record that runs alone, by its mark.
     fn alone(&self) -> Option<&Running> {
-        let Some(Named::Alone(named)) = self.asked else { return None };
+        let Some(Named::Alone(named)) = self.asked else {
+            return None;
+        };
         self.running.iter().find(|running| running.offset == named)
     }
 
     /// An attempt that was named has ended, or is let go, and the process lives.
     pub(super) fn attempt_ended(&mut self, slot: u32) {
-        let alone = self.alone().filter(|alone| alone.slot == slot).map(|alone| alone.offset);
+        let alone = self
+            .alone()
+            .filter(|alone| alone.slot == slot)
+            .map(|alone| alone.offset);
         if alone.is_some_and(|offset| self.evidence.survived(offset)) {
             self.version += 1;
         }
@@ -204,14 +228,16 @@ impl<R> Partition<R> {
         self.cautious.caution()
     }
 
-    /// The mark that has to be committed, with the watermark and metadata as they are from now on, before anything more
-    /// starts. Answered by [`mark_confirmed`](Self::mark_confirmed).
+    /// The mark that has to be committed, with the watermark and metadata as they are from now on,
+    /// before anything more starts. Answered by [`mark_confirmed`](Self::mark_confirmed).
     pub fn wanted_mark(&self) -> Option<Mark> {
         let cautious = &self.cautious;
-        (cautious.asked.is_some() && !cautious.confirmed && !cautious.ended).then_some(Mark(cautious.number))
+        (cautious.asked.is_some() && !cautious.confirmed && !cautious.ended)
+            .then_some(Mark(cautious.number))
     }
 
-    /// Whether something could start if only the broker knew of it; if so, a mark is wanted from now on.
+    /// Whether something could start if only the broker knew of it; if so, a mark is wanted from
+    /// now on.
     pub fn next_start_needs_mark(&mut self) -> bool {
         if self.holds_starts() || self.running() >= self.settings.concurrency.max(1) {
             return false;
@@ -232,7 +258,8 @@ impl<R> Partition<R> {
         self.cautious.asked.is_some() && !self.cautious.ended
     }
 
-    /// The end of the log when this epoch began, or later: what lies behind it was not there to crash anybody before.
+    /// The end of the log when this epoch began, or later: what lies behind it was not there to
+    /// crash anybody before.
     pub fn log_ends_at(&mut self, end: crate::Position) {
         self.cautious.watch.log_ends_at(end);
         self.look_for_progress();
@@ -243,8 +270,8 @@ impl<R> Partition<R> {
         self.cautious.evidence.crashes(offset)
     }
 
-    /// The epoch ends in order, whether or not all that runs has finished: nothing starts any more, and what is committed
-    /// from now on carries no mark.
+    /// The epoch ends in order, whether or not all that runs has finished: nothing starts any more,
+    /// and what is committed from now on carries no mark.
     pub fn end(&mut self) {
         self.draining = true;
         self.cautious.ended = true;
@@ -261,16 +288,20 @@ impl<R> Partition<R> {
     /// When caution has something to do.
     pub(super) fn caution_deadline(&self) -> Option<Moment> {
         let cautious = &self.cautious;
-        let patience = (cautious.asked.is_some() && !cautious.confirmed && self.caution() == Caution::None)
-            .then(|| cautious.asked_at + MARK_PATIENCE)
-            .filter(|&moment| moment > self.now);
+        let patience =
+            (cautious.asked.is_some() && !cautious.confirmed && self.caution() == Caution::None)
+                .then(|| cautious.asked_at + MARK_PATIENCE)
+                .filter(|&moment| moment > self.now);
         let let_go = cautious.alone().map(|alone| alone.since + SUSPECT_PATIENCE);
         patience.into_iter().chain(let_go).min()
     }
 
     /// A suspect that has run for long is let go.
     pub(super) fn caution_tick(&mut self) {
-        let alone = self.cautious.alone().filter(|alone| self.now.since(alone.since) >= SUSPECT_PATIENCE);
+        let alone = self
+            .cautious
+            .alone()
+            .filter(|alone| self.now.since(alone.since) >= SUSPECT_PATIENCE);
         if let Some(&Running { slot, .. }) = alone {
             self.cautious.attempt_ended(slot);
             self.unwatch(slot);

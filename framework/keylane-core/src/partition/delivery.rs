@@ -10,8 +10,8 @@ use crate::time::Moment;
 pub struct Delivery<R> {
     /// Its offset.
     pub offset: Offset,
-    /// A good hash of its key: equal keys have equal hashes, and keys that share one share a lane. `None` is a null
-    /// key: unordered, a lane of its own.
+    /// A good hash of its key: equal keys have equal hashes, and keys that share one share a lane.
+    /// `None` is a null key: unordered, a lane of its own.
     pub lane: Option<u64>,
     /// What it takes of the byte budget.
     pub bytes: usize,
@@ -21,7 +21,8 @@ pub struct Delivery<R> {
     pub rounds: u32,
     /// How often it was attempted before this delivery.
     pub attempts: u32,
-    /// Its retry time before this delivery ([`PublishRequest::retried_for`](crate::PublishRequest)).
+    /// Its retry time before this delivery
+    /// ([`PublishRequest::retried_for`](crate::PublishRequest)).
     pub retried_for: Duration,
     /// The record itself, which the core only carries.
     pub record: R,

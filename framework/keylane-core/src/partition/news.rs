@@ -98,10 +98,17 @@ impl<R> Partition<R> {
     }
 
     /// Tells the guard of a failed attempt, and of all that was before it. Returns its lane.
-    pub(super) fn note_failure(&mut self, slot: u32, attempt: FailedAttempt, guard: &mut OutageGuard) -> u64 {
+    pub(super) fn note_failure(
+        &mut self,
+        slot: u32,
+        attempt: FailedAttempt,
+        guard: &mut OutageGuard,
+    ) -> u64 {
         self.tell_guard(guard, self.now);
         let source = self.source(guard);
-        let lane = self.guards_lane(slot).unwrap_or_else(|| source.lane_of(self.pending.get(slot).offset.get()));
+        let lane = self
+            .guards_lane(slot)
+            .unwrap_or_else(|| source.lane_of(self.pending.get(slot).offset.get()));
         match attempt.failure {
             Failure::Fatal | Failure::Undecodable => {
                 self.news.failing.remove(&lane);
@@ -110,11 +117,20 @@ impl<R> Partition<R> {
             failure => {
                 let record = self.pending.get(slot);
                 let is_first_hand = record.rounds() == 0;
-                // Its first attempt alone: one old record that goes on failing is no sign of what decodes now.
+                // Its first attempt alone: one old record that goes on failing is no sign of what
+                // decodes now.
                 if failure != Failure::Panicked && is_first_hand && record.attempts_here == 1 {
                     guard.decoded();
                 }
-                if guard.failed(Report { source, lane, is_first_hand }, attempt, self.now) {
+                if guard.failed(
+                    Report {
+                        source,
+                        lane,
+                        is_first_hand,
+                    },
+                    attempt,
+                    self.now,
+                ) {
                     if self.news.failing.len() >= MOST_FAILING {
                         self.news.failing.clear();
                     }
@@ -131,6 +147,8 @@ impl<R> Partition<R> {
 
     fn guards_lane(&self, slot: u32) -> Option<u64> {
         let record = self.pending.get(slot);
-        record.lane().or_else(|| Some(self.news.source?.lane_of(record.offset.get())))
+        record
+            .lane()
+            .or_else(|| Some(self.news.source?.lane_of(record.offset.get())))
     }
 }

@@ -37,7 +37,8 @@ pub enum RecordState {
     Publishing,
     /// Held, for good.
     Parked,
-    /// A retry of another group that is not known to be alive, or that no other group would process.
+    /// A retry of another group that is not known to be alive, or that no other group would
+    /// process.
     Held,
 }
 
@@ -57,20 +58,23 @@ impl RecordState {
 }
 
 impl<R> Partition<R> {
-    /// What may be committed: the lowest unsettled offset, or the next one to be delivered where everything is settled.
-    /// `None` while nothing is known: nothing was committed before, and nothing delivered yet.
+    /// What may be committed: the lowest unsettled offset, or the next one to be delivered where
+    /// everything is settled. `None` while nothing is known: nothing was committed before, and
+    /// nothing delivered yet.
     pub fn watermark(&self) -> Option<Position> {
         self.ledger.watermark()
     }
 
-    /// What the commit of [`watermark`](Self::watermark) carries: the settled offsets above it, the crash
-    /// evidence and the log's name. Takes a walk over the former, O([`settled_ahead`](Self::settled_ahead)).
+    /// What the commit of [`watermark`](Self::watermark) carries: the settled offsets above it, the
+    /// crash evidence and the log's name. Takes a walk over the former,
+    /// O([`settled_ahead`](Self::settled_ahead)).
     pub fn commit_metadata(&self, max_bytes: usize) -> CommitMetadata {
-        self.ledger.commit_metadata(self.log, &self.cautious.evidence(), max_bytes)
+        self.ledger
+            .commit_metadata(self.log, &self.cautious.evidence(), max_bytes)
     }
 
-    /// The leader epoch that the commit of [`watermark`](Self::watermark) carries. By it the next owner finds that the log was
-    /// cut below that, and written anew.
+    /// The leader epoch that the commit of [`watermark`](Self::watermark) carries. By it the next
+    /// owner finds that the log was cut below that, and written anew.
     pub fn position_epoch(&self) -> Option<LeaderEpoch> {
         self.ledger.position_epoch()
     }
@@ -107,11 +111,14 @@ impl<R> Partition<R> {
 
     /// How many records wait for a moment: a back-off or their due time.
     pub fn waiting(&self) -> usize {
-        [State::NotDue, State::Waiting, State::PublishWaiting].map(|state| self.pending.count(state)).iter().sum()
+        [State::NotDue, State::Waiting, State::PublishWaiting]
+            .map(|state| self.pending.count(state))
+            .iter()
+            .sum()
     }
 
-    /// How many lanes wait for a moment with their first record: of the records that [wait](Self::waiting), those that are not
-    /// in their lane yet do not count.
+    /// How many lanes wait for a moment with their first record: of the records that
+    /// [wait](Self::waiting), those that are not in their lane yet do not count.
     pub fn waiting_lanes(&self) -> usize {
         self.pending.count(State::Waiting) + self.pending.count(State::PublishWaiting)
     }
@@ -126,7 +133,8 @@ impl<R> Partition<R> {
         self.pending.count(State::Parked)
     }
 
-    /// How many records are held because they are another group's, or no other subscription of this group would process them.
+    /// How many records are held because they are another group's, or no other subscription of this
+    /// group would process them.
     pub fn held(&self) -> usize {
         self.pending.count(State::Held)
     }
@@ -150,28 +158,39 @@ impl<R> Partition<R> {
             State::Held => RecordState::Held,
         };
         let (offset, attempts) = (pending.offset, pending.attempts());
-        Some(Oldest { offset, attempts, state, since: pending.since, record: &pending.record })
+        Some(Oldest {
+            offset,
+            attempts,
+            state,
+            since: pending.since,
+            record: &pending.record,
+        })
     }
 
     /// The record of a running attempt or an unfinished write; `None` once the ticket is stale.
     pub fn record(&self, ticket: Ticket) -> Option<&R> {
-        self.is_live(ticket).then(|| &self.pending.get(ticket.slot).record)
+        self.is_live(ticket)
+            .then(|| &self.pending.get(ticket.slot).record)
     }
 
     /// As [`record`](Self::record), to note something on it.
     pub fn record_mut(&mut self, ticket: Ticket) -> Option<&mut R> {
-        self.is_live(ticket).then(|| &mut self.pending.get_mut(ticket.slot).record)
+        self.is_live(ticket)
+            .then(|| &mut self.pending.get_mut(ticket.slot).record)
     }
 
-    /// How often the record of a running attempt or an unfinished write was attempted, over all retries known of; `None`
-    /// once the ticket is stale.
+    /// How often the record of a running attempt or an unfinished write was attempted, over all
+    /// retries known of; `None` once the ticket is stale.
     pub fn attempts(&self, ticket: Ticket) -> Option<u32> {
-        self.is_live(ticket).then(|| self.pending.get(ticket.slot).attempts())
+        self.is_live(ticket)
+            .then(|| self.pending.get(ticket.slot).attempts())
     }
 
     /// What is being written for the record of an unfinished write.
     pub fn writing(&self, ticket: Ticket) -> Option<Publish> {
-        self.is_live(ticket).then(|| self.pending.get(ticket.slot).publish()).flatten()
+        self.is_live(ticket)
+            .then(|| self.pending.get(ticket.slot).publish())
+            .flatten()
     }
 
     fn is_live(&self, ticket: Ticket) -> bool {

@@ -62,7 +62,8 @@ pub struct PublishRequest {
     /// For [`Publish::Retry`]: the record's retry time, the delay of this round included. It
     /// travels with the record, to be given back in [`Delivery::retried_for`](crate::Delivery).
     pub retried_for: Duration,
-    /// Which headers are added to the record. Fewer than all only where a dead letter was too large.
+    /// Which headers are added to the record. Fewer than all only where a dead letter was too
+    /// large.
     pub headers: FailureHeaders,
 }
 
@@ -135,7 +136,8 @@ pub enum Verdict<R> {
         /// Why.
         reason: ParkReason,
     },
-    /// The subscription is to end. The record stays unsettled and nothing more starts in this partition.
+    /// The subscription is to end. The record stays unsettled and nothing more starts in this
+    /// partition.
     Stop {
         /// Why.
         reason: Reason,

@@ -57,26 +57,35 @@ impl<R> Partition<R> {
         let lane = self.note_failure(slot, attempt, guard);
         let attempt = self.judged_by(slot, attempt, guard);
         let tried = self.pending.get(slot).tried();
-        match self.settings.retry.decide(attempt, tried, entropy, self.now, guard) {
+        match self
+            .settings
+            .retry
+            .decide(attempt, tried, entropy, self.now, guard)
+        {
             Decision::Wait { delay, held } => {
                 let wait = match held {
                     None => Waits::Retry,
                     Some(by) if guard.is_bounded(by) => Waits::Patience,
                     Some(_) => Waits::WithoutEnd,
                 };
-                self.pending.get_mut(slot).waits(attempt.failure, delay, wait);
+                self.pending
+                    .get_mut(slot)
+                    .waits(attempt.failure, delay, wait);
                 self.hold(slot, attempt.failure, held);
                 guard.expects(lane, self.now + delay);
                 self.wait_until(self.now + delay, slot, State::Waiting);
                 Verdict::Waiting { delay, held }
             }
             Decision::RetryTopic { round, delay } => {
-                // Without a key the record is another lane in the retry topic, and must not count twice.
+                // Without a key the record is another lane in the retry topic, and must not count
+                // twice.
                 match self.pending.get(slot).lane() {
                     Some(_) => guard.expects(lane, self.now + delay),
                     None => guard.forgets_at(lane, self.now + delay),
                 }
-                self.pending.get_mut(slot).waits(attempt.failure, delay, Waits::Retry);
+                self.pending
+                    .get_mut(slot)
+                    .waits(attempt.failure, delay, Waits::Retry);
                 self.publish(slot, Publish::Retry { round, delay })
             }
             Decision::DeadLetter(reason) => {
@@ -103,16 +112,27 @@ impl<R> Partition<R> {
     fn with_place(&self, slot: u32, attempt: FailedAttempt) -> FailedAttempt {
         let names_none = matches!(attempt.failure, Failure::TimedOut | Failure::Panicked);
         let record = self.pending.get(slot);
-        let before = record.place().filter(|_| names_none || record.held() == Held::Place);
-        FailedAttempt { place: attempt.place.or(before), ..attempt }
+        let before = record
+            .place()
+            .filter(|_| names_none || record.held() == Held::Place);
+        FailedAttempt {
+            place: attempt.place.or(before),
+            ..attempt
+        }
     }
 
     /// Brings the record up to date, and says by which class it is judged. An outage may show
     /// different errors to one record: what it failed with before counts while that is out.
-    fn judged_by(&mut self, slot: u32, attempt: FailedAttempt, guard: &mut OutageGuard) -> FailedAttempt {
+    fn judged_by(
+        &mut self,
+        slot: u32,
+        attempt: FailedAttempt,
+        guard: &mut OutageGuard,
+    ) -> FailedAttempt {
         let standing = guard.standing(self.now);
         let before = self.pending.get(slot).class();
-        let stays = |before: &ErrorClass| !guard.is_class_out(attempt.class) && guard.is_class_out(*before);
+        let stays =
+            |before: &ErrorClass| !guard.is_class_out(attempt.class) && guard.is_class_out(*before);
         let class = before.filter(stays).unwrap_or(attempt.class);
         let attempt = FailedAttempt { class, ..attempt };
         let now = self.now;
@@ -124,7 +144,13 @@ impl<R> Partition<R> {
             Held::Deployment => Some(HeldBy::Deployment),
             Held::No | Held::Unavailable => None,
         };
-        pending.failed(attempt, held_by.is_some_and(|by| guard.is_bounded(by)), standing, guard.patience(), now);
+        pending.failed(
+            attempt,
+            held_by.is_some_and(|by| guard.is_bounded(by)),
+            standing,
+            guard.patience(),
+            now,
+        );
         if attempt.failure.is_retryable() && held_by.is_some_and(|by| guard.is_over(by, now)) {
             pending.starts_anew(guard.patience());
         }
@@ -154,8 +180,15 @@ impl<R> Partition<R> {
         }
     }
 
-    /// A write to the retry or dead-letter topic is over. Only its acknowledgement settles the record.
-    pub fn publish_finished(&mut self, ticket: Ticket, result: PublishResult, entropy: u64, now: Moment) -> Verdict<R> {
+    /// A write to the retry or dead-letter topic is over. Only its acknowledgement settles the
+    /// record.
+    pub fn publish_finished(
+        &mut self,
+        ticket: Ticket,
+        result: PublishResult,
+        entropy: u64,
+        now: Moment,
+    ) -> Verdict<R> {
         self.tell(now);
         if !self.is_current(ticket, State::Publishing) {
             return Verdict::Stale;
@@ -202,14 +235,24 @@ impl<R> Partition<R> {
 
     /// Settles as foreign those held records that are found to be so by now.
     ///
-    /// Takes a walk over the pending records where any are held: to be called when something has been learnt.
+    /// Takes a walk over the pending records where any are held: to be called when something has
+    /// been learnt.
     pub fn settle_held(&mut self, mut is_foreign: impl FnMut(&R) -> bool) -> Vec<Verdict<R>> {
         if self.held() == 0 {
             return Vec::new();
         }
-        let held = self.pending.iter().filter(|(_, record)| record.state == State::Held);
-        let foreign: Vec<u32> = held.filter(|(_, held)| is_foreign(&held.record)).map(|(slot, _)| slot).collect();
-        foreign.into_iter().map(|slot| self.settle(slot, Settlement::Foreign)).collect()
+        let held = self
+            .pending
+            .iter()
+            .filter(|(_, record)| record.state == State::Held);
+        let foreign: Vec<u32> = held
+            .filter(|(_, held)| is_foreign(&held.record))
+            .map(|(slot, _)| slot)
+            .collect();
+        foreign
+            .into_iter()
+            .map(|slot| self.settle(slot, Settlement::Foreign))
+            .collect()
     }
 
     pub(super) fn settle(&mut self, slot: u32, outcome: Settlement) -> Verdict<R> {
@@ -219,11 +262,19 @@ impl<R> Partition<R> {
         self.cautious.settled(pending.offset);
         self.ledger.settle(pending.sequence);
         let in_lane = pending.state != State::Held;
-        if let Some(head) = in_lane.then(|| self.lanes.leave(pending.lane(), slot)).flatten() {
+        if let Some(head) = in_lane
+            .then(|| self.lanes.leave(pending.lane(), slot))
+            .flatten()
+        {
             self.make_head(head);
         }
         let attempts = pending.attempts();
-        Verdict::Settled { outcome, offset: pending.offset, attempts, record: pending.record }
+        Verdict::Settled {
+            outcome,
+            offset: pending.offset,
+            attempts,
+            record: pending.record,
+        }
     }
 
     pub(super) fn publish(&mut self, slot: u32, publish: Publish) -> Verdict<R> {

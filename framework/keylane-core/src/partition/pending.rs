@@ -1,7 +1,7 @@
 //! The records that are delivered and unsettled: a slab with counts by state.
 //!
-//! There may be a hundred thousand of them, so what is kept of each is kept small, and the slab grows by pages: a vector that
-//! doubles would stand half empty.
+//! There may be a hundred thousand of them, so what is kept of each is kept small, and the slab
+//! grows by pages: a vector that doubles would stand half empty.
 
 use std::num::NonZeroU64;
 use std::time::Duration;
@@ -48,8 +48,8 @@ pub(super) struct PendingRecord<R> {
     pub(super) attempts_here: u32,
     /// It may have killed, and has not been seen not to.
     pub(super) watched: bool,
-    /// It is no sign of a killer that it has not run, and neither are those behind it: parked, not due at delivery, or behind
-    /// such a one. Used only while records are watched.
+    /// It is no sign of a killer that it has not run, and neither are those behind it: parked, not
+    /// due at delivery, or behind such a one. Used only while records are watched.
     pub(super) stuck: bool,
     /// Its attempt runs longer than it should.
     pub(super) slow: bool,
@@ -57,7 +57,8 @@ pub(super) struct PendingRecord<R> {
     pub(super) record: R,
 }
 
-/// What only a record has that comes from a retry topic, was to run later, runs again, or is to be written.
+/// What only a record has that comes from a retry topic, was to run later, runs again, or is to be
+/// written.
 #[derive(Default)]
 struct Rare {
     /// When it may run, where that was in the future at delivery.
@@ -66,7 +67,8 @@ struct Rare {
     attempts_before: u32,
     /// When its first attempt of several began.
     first_started: Option<Moment>,
-    /// The write that is being made, is to be made when its attempt has ended (a blocker), or was refused (then it is parked).
+    /// The write that is being made, is to be made when its attempt has ended (a blocker), or was
+    /// refused (then it is parked).
     publish: Option<Publish>,
     publish_failures: u32,
     headers: FailureHeaders,
@@ -81,7 +83,8 @@ struct Tries {
     retried_for: Moment,
     /// What it was at delivery: an outage gives back no more than what was used up since.
     came_with: Moment,
-    /// What outages gave back since then. It counts again where the record goes through the retry topic.
+    /// What outages gave back since then. It counts again where the record goes through the retry
+    /// topic.
     given_back: Moment,
     /// For how long it was held while others succeeded, and what outages gave back.
     held_for: Moment,
@@ -183,12 +186,18 @@ impl State {
 
 impl<R> Default for Pending<R> {
     fn default() -> Self {
-        Self { pages: Vec::new(), free: Vec::new(), bytes: 0, counts: [0; State::COUNT], held: 0 }
+        Self {
+            pages: Vec::new(),
+            free: Vec::new(),
+            bytes: 0,
+            counts: [0; State::COUNT],
+            held: 0,
+        }
     }
 }
 
-/// A slot that is not vacant is named by exactly one of: a lane, the timers (`NotDue`), so slots in use are never asked
-/// for after their removal.
+/// A slot that is not vacant is named by exactly one of: a lane, the timers (`NotDue`), so slots in
+/// use are never asked for after their removal.
 const OCCUPIED: &str = "a slot in use holds a record";
 
 impl<R> Pending<R> {
@@ -203,11 +212,19 @@ impl<R> Pending<R> {
         }
         let full = self.pages.last().is_none_or(|page| page.len() == PAGE);
         if full {
-            // The first page grows with what a quiet partition needs; those that follow are filled for sure.
-            self.pages.push(if self.pages.is_empty() { Vec::new() } else { Vec::with_capacity(PAGE) });
+            // The first page grows with what a quiet partition needs; those that follow are filled
+            // for sure.
+            self.pages.push(if self.pages.is_empty() {
+                Vec::new()
+            } else {
+                Vec::with_capacity(PAGE)
+            });
         }
         let before = (self.pages.len() - 1) * PAGE;
-        let page = self.pages.last_mut().expect("a page was pushed if there was none");
+        let page = self
+            .pages
+            .last_mut()
+            .expect("a page was pushed if there was none");
         page.push(Slot::Taken(pending));
         (before + page.len() - 1) as u32
     }
@@ -215,7 +232,9 @@ impl<R> Pending<R> {
     pub(super) fn remove(&mut self, slot: u32) -> PendingRecord<R> {
         let place = self.slot_mut(slot);
         let serial = place.serial();
-        let Slot::Taken(pending) = std::mem::replace(place, Slot::Vacant { serial }) else { panic!("{OCCUPIED}") };
+        let Slot::Taken(pending) = std::mem::replace(place, Slot::Vacant { serial }) else {
+            panic!("{OCCUPIED}")
+        };
         self.bytes = self.bytes.saturating_sub(pending.bytes as usize);
         self.counts[pending.state as usize] -= 1;
         self.held -= usize::from(pending.held() != Held::No);
@@ -256,19 +275,25 @@ impl<R> Pending<R> {
 
     /// Every pending record with its slot.
     pub(super) fn iter(&self) -> impl Iterator<Item = (u32, &PendingRecord<R>)> {
-        (0..).zip(self.pages.iter().flatten()).filter_map(|(number, slot)| Some((number, slot.pending()?)))
+        (0..)
+            .zip(self.pages.iter().flatten())
+            .filter_map(|(number, slot)| Some((number, slot.pending()?)))
     }
 
     /// The same, to change them.
     pub(super) fn iter_mut(&mut self) -> impl Iterator<Item = (u32, &mut PendingRecord<R>)> {
-        (0..).zip(self.pages.iter_mut().flatten()).filter_map(|(number, slot)| Some((number, slot.pending_mut()?)))
+        (0..)
+            .zip(self.pages.iter_mut().flatten())
+            .filter_map(|(number, slot)| Some((number, slot.pending_mut()?)))
     }
 
-    /// Whether the ticket is the slot's latest and its record in the state it was issued for. The caller compares epochs.
+    /// Whether the ticket is the slot's latest and its record in the state it was issued for. The
+    /// caller compares epochs.
     pub(super) fn is_current(&self, ticket: Ticket, state: State) -> bool {
         let (page, index) = place(ticket.slot);
         let slot = self.pages.get(page).and_then(|page| page.get(index));
-        slot.and_then(Slot::pending).is_some_and(|pending| pending.serial == ticket.serial && pending.state == state)
+        slot.and_then(Slot::pending)
+            .is_some_and(|pending| pending.serial == ticket.serial && pending.state == state)
     }
 
     /// The ledger no longer stands for this record.
@@ -330,17 +355,30 @@ impl<R> Slot<R> {
 impl<R> PendingRecord<R> {
     /// Starts out as not due; the partition decides at once where it goes.
     pub(super) fn new(delivery: Delivery<R>, due: Option<Moment>, since: Moment) -> Self {
-        let is_common =
-            due.is_none() && delivery.rounds == 0 && delivery.attempts == 0 && delivery.retried_for.is_zero();
+        let is_common = due.is_none()
+            && delivery.rounds == 0
+            && delivery.attempts == 0
+            && delivery.retried_for.is_zero();
         let came_with = Moment::new(delivery.retried_for);
-        let tries = Tries { retried_for: came_with, came_with, ..Tries::default() };
-        let rare =
-            || Rare { due, rounds: delivery.rounds, attempts_before: delivery.attempts, tries, ..Rare::default() };
+        let tries = Tries {
+            retried_for: came_with,
+            came_with,
+            ..Tries::default()
+        };
+        let rare = || Rare {
+            due,
+            rounds: delivery.rounds,
+            attempts_before: delivery.attempts,
+            tries,
+            ..Rare::default()
+        };
         Self {
             offset: delivery.offset,
             sequence: Sequence::FORGOTTEN,
             // Two hashes may share a lane.
-            lane: delivery.lane.map(|hash| NonZeroU64::new(hash).unwrap_or(NonZeroU64::MAX)),
+            lane: delivery
+                .lane
+                .map(|hash| NonZeroU64::new(hash).unwrap_or(NonZeroU64::MAX)),
             // Kafka's lengths have 31 bits.
             bytes: u32::try_from(delivery.bytes).unwrap_or(u32::MAX),
             since,
@@ -381,7 +419,9 @@ impl<R> PendingRecord<R> {
 
     /// Which headers its write gets.
     pub(super) fn headers(&self) -> FailureHeaders {
-        self.rare.as_ref().map_or(FailureHeaders::All, |rare| rare.headers)
+        self.rare
+            .as_ref()
+            .map_or(FailureHeaders::All, |rare| rare.headers)
     }
 
     /// Its dead letter was too large; `false` where no fewer headers are left.
@@ -392,14 +432,21 @@ impl<R> PendingRecord<R> {
         fewer.is_some()
     }
 
-    /// The retry topic did not take it: nothing is to be written, and nothing will be to that topic.
+    /// The retry topic did not take it: nothing is to be written, and nothing will be to that
+    /// topic.
     pub(super) fn leave_retry_topic_out(&mut self) {
         let rare = self.rare.get_or_insert_default();
-        (rare.publish, rare.publish_failures, rare.too_large_for_retry_topic) = (None, 0, true);
+        (
+            rare.publish,
+            rare.publish_failures,
+            rare.too_large_for_retry_topic,
+        ) = (None, 0, true);
     }
 
     pub(super) fn is_too_large_for_retry_topic(&self) -> bool {
-        self.rare.as_ref().is_some_and(|rare| rare.too_large_for_retry_topic)
+        self.rare
+            .as_ref()
+            .is_some_and(|rare| rare.too_large_for_retry_topic)
     }
 
     /// One more write of it has failed; how many did before.
@@ -444,8 +491,15 @@ impl<R> PendingRecord<R> {
 
     /// Its retry time, as it is written into the retry topic.
     pub(super) fn retried_for(&self) -> Duration {
-        let of = |tries: Tries| tries.retried_for.since_origin().saturating_add(tries.given_back.since_origin());
-        self.rare.as_ref().map_or(Duration::ZERO, |rare| of(rare.tries))
+        let of = |tries: Tries| {
+            tries
+                .retried_for
+                .since_origin()
+                .saturating_add(tries.given_back.since_origin())
+        };
+        self.rare
+            .as_ref()
+            .map_or(Duration::ZERO, |rare| of(rare.tries))
     }
 
     /// The class it was judged by the last time, if it has failed before.
@@ -459,7 +513,11 @@ impl<R> PendingRecord<R> {
     }
 
     pub(super) fn tried(&self) -> Tried {
-        let tries = self.rare.as_ref().map(|rare| rare.tries).unwrap_or_default();
+        let tries = self
+            .rare
+            .as_ref()
+            .map(|rare| rare.tries)
+            .unwrap_or_default();
         Tried {
             attempts_here: self.attempts_here.saturating_sub(tries.forgiven),
             rounds: self.rounds(),
@@ -508,8 +566,8 @@ impl<R> PendingRecord<R> {
     pub(super) fn starts_anew(&mut self, patience: Duration) {
         let attempts = self.attempts_here;
         let tries = &mut self.rare.get_or_insert_default().tries;
-        // Where the patience is used up the time stays as it is, which gives the record up soon. Not at once: what was
-        // attempted in the outage says nothing of it.
+        // Where the patience is used up the time stays as it is, which gives the record up soon.
+        // Not at once: what was attempted in the outage says nothing of it.
         tries.begin_anew(patience);
         // The attempt that has just failed is the first one.
         tries.forgiven = attempts.saturating_sub(1);
@@ -530,7 +588,10 @@ impl<R> PendingRecord<R> {
     }
 
     pub(super) fn attempts(&self) -> u32 {
-        self.rare.as_ref().map_or(0, |rare| rare.attempts_before).saturating_add(self.attempts_here)
+        self.rare
+            .as_ref()
+            .map_or(0, |rare| rare.attempts_before)
+            .saturating_add(self.attempts_here)
     }
 }
 

@@ -60,7 +60,8 @@ pub enum Wait {
     Write,
 }
 
-/// The records that wait for a moment or are held for good, and all that are behind them in their lanes.
+/// The records that wait for a moment or are held for good, and all that are behind them in their
+/// lanes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct HeldUp {
     /// How many.
@@ -72,10 +73,13 @@ pub struct HeldUp {
 }
 
 impl Activity {
-    /// Whether more time, or more concurrency, is all it takes: neither held up by a delay or by policy, nor behind one that
-    /// may be.
+    /// Whether more time, or more concurrency, is all it takes: neither held up by a delay or by
+    /// policy, nor behind one that may be.
     pub const fn is_workable(self) -> bool {
-        matches!(self, Self::Ready { .. } | Self::Running { .. } | Self::Publishing)
+        matches!(
+            self,
+            Self::Ready { .. } | Self::Running { .. } | Self::Publishing
+        )
     }
 }
 
@@ -85,8 +89,8 @@ impl<R> Partition<R> {
         self.pending.iter().map(|(_, record)| record.view())
     }
 
-    /// The records that neither more time for work nor more concurrency would get on. Takes a walk over the pending ones where
-    /// there are such.
+    /// The records that neither more time for work nor more concurrency would get on. Takes a walk
+    /// over the pending ones where there are such.
     pub fn held_up(&self) -> HeldUp {
         let mut held_up = HeldUp::default();
         if self.waiting() + self.parked() + self.held() == 0 {
@@ -99,9 +103,14 @@ impl<R> Partition<R> {
                 State::NotDue | State::Held => None,
                 _ => continue,
             };
-            let is_not_due = matches!(record.activity(), Activity::Waiting(Wait::NotBefore | Wait::Topic { .. }));
+            let is_not_due = matches!(
+                record.activity(),
+                Activity::Waiting(Wait::NotBefore | Wait::Topic { .. })
+            );
             let behind = std::iter::successors(lane, |&slot| self.lanes.behind(slot));
-            for bytes in std::iter::once(record.bytes()).chain(behind.map(|slot| self.pending.get(slot).bytes())) {
+            for bytes in std::iter::once(record.bytes())
+                .chain(behind.map(|slot| self.pending.get(slot).bytes()))
+            {
                 held_up.records += 1;
                 if is_not_due {
                     held_up.not_due += 1;
@@ -112,21 +121,29 @@ impl<R> Partition<R> {
         held_up
     }
 
-    /// The unsettled record with the lowest offset that [is workable](Activity::is_workable). Takes a walk over the pending
-    /// ones unless it is the very [oldest](Self::oldest).
+    /// The unsettled record with the lowest offset that [is workable](Activity::is_workable). Takes
+    /// a walk over the pending ones unless it is the very [oldest](Self::oldest).
     pub fn oldest_workable(&self) -> Option<&R> {
         let oldest = self.pending.get(self.ledger.oldest()?).view();
         if oldest.activity.is_workable() {
             return Some(oldest.record);
         }
-        let workable = self.pending_records().filter(|view| view.activity.is_workable());
-        workable.min_by_key(|view| view.offset).map(|view| view.record)
+        let workable = self
+            .pending_records()
+            .filter(|view| view.activity.is_workable());
+        workable
+            .min_by_key(|view| view.offset)
+            .map(|view| view.record)
     }
 }
 
 impl<R> PendingRecord<R> {
     fn view(&self) -> PendingView<'_, R> {
-        PendingView { offset: self.offset, activity: self.activity(), record: &self.record }
+        PendingView {
+            offset: self.offset,
+            activity: self.activity(),
+            record: &self.record,
+        }
     }
 
     fn activity(&self) -> Activity {
@@ -134,7 +151,9 @@ impl<R> PendingRecord<R> {
         match self.state {
             State::Queued => Activity::Behind { since },
             State::Ready => Activity::Ready { since },
-            State::Running => Activity::Running { since: self.started },
+            State::Running => Activity::Running {
+                since: self.started,
+            },
             State::NotDue => Activity::Waiting(self.due_wait()),
             State::Waiting if self.attempts_here == 0 => Activity::Waiting(self.due_wait()),
             State::Waiting => Activity::Waiting(Wait::InPlace),

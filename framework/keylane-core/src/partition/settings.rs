@@ -13,14 +13,16 @@ pub struct PartitionSettings {
     pub retry: RetryPolicy,
     /// What a due time in the future means for the lane.
     pub lane_order: LaneOrder,
-    /// The delays between failed writes to the retry and dead-letter topics, which are tried again for ever.
+    /// The delays between failed writes to the retry and dead-letter topics, which are tried again
+    /// for ever.
     pub publish_backoff: Backoff,
-    /// After a crash, how many records of a partition are watched for the one that did it: at least as many as can be
-    /// pending. 0 counts as 1.
+    /// After a crash, how many records of a partition are watched for the one that did it: at least
+    /// as many as can be pending. 0 counts as 1.
     pub watched_records: usize,
     /// From when on work counts as not getting on.
     pub watchdog: Watchdog,
-    /// What becomes of a record that holds up its partition; `None` leaves it. Needs a dead-letter topic.
+    /// What becomes of a record that holds up its partition; `None` leaves it. Needs a dead-letter
+    /// topic.
     pub blocker: Option<BlockerPolicy>,
 }
 
@@ -41,9 +43,11 @@ impl Default for PartitionSettings {
 /// In which order the records of a lane have their turn.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum LaneOrder {
-    /// By offset: a record that is not due yet holds its lane. For origin topics, where key order is promised.
+    /// By offset: a record that is not due yet holds its lane. For origin topics, where key order
+    /// is promised.
     Offset,
-    /// A record joins its lane when it is due. For retry topics, which mix delays and promise no order.
+    /// A record joins its lane when it is due. For retry topics, which mix delays and promise no
+    /// order.
     Due,
 }
 

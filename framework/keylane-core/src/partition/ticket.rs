@@ -5,8 +5,8 @@ use crate::time::Moment;
 
 /// Stands for one attempt or one write of one record, and comes back with its result.
 ///
-/// It is good for one answer. A second answer, an answer that comes after the attempt was given up for taking too long,
-/// and one of another epoch are stale: they change nothing.
+/// It is good for one answer. A second answer, an answer that comes after the attempt was given up
+/// for taking too long, and one of another epoch are stale: they change nothing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Ticket {
     pub(super) slot: u32,
@@ -15,7 +15,8 @@ pub struct Ticket {
 }
 
 impl Ticket {
-    /// A small number that no other live ticket of the partition has: an index for what the shell keeps per attempt.
+    /// A small number that no other live ticket of the partition has: an index for what the shell
+    /// keeps per attempt.
     pub const fn slot(self) -> u32 {
         self.slot
     }

@@ -1,9 +1,9 @@
 //! Progress after a crash: everything that may have killed has been seen not to.
 //!
-//! Watched are the first records of the epoch, up to a bound, that were in the log when it began and are not settled. A
-//! record is cleared when it is settled, parked, behind a parked one, written elsewhere, or has failed a few times without
-//! killing. What was not due yet when it was read cannot have run before, nor can what is behind it in its lane, and is not
-//! watched.
+//! Watched are the first records of the epoch, up to a bound, that were in the log when it began
+//! and are not settled. A record is cleared when it is settled, parked, behind a parked one,
+//! written elsewhere, or has failed a few times without killing. What was not due yet when it was
+//! read cannot have run before, nor can what is behind it in its lane, and is not watched.
 
 use crate::offset::{Offset, Position};
 
@@ -22,11 +22,23 @@ pub(super) struct Watch {
 
 impl Watch {
     pub(super) fn off() -> Self {
-        Self { on: false, room: 0, uncleared: 0, log_end: None, next: None }
+        Self {
+            on: false,
+            room: 0,
+            uncleared: 0,
+            log_end: None,
+            next: None,
+        }
     }
 
     pub(super) fn new(records: usize) -> Self {
-        Self { on: true, room: records.max(1), uncleared: 0, log_end: None, next: None }
+        Self {
+            on: true,
+            room: records.max(1),
+            uncleared: 0,
+            log_end: None,
+            next: None,
+        }
     }
 
     pub(super) fn is_on(&self) -> bool {
@@ -63,7 +75,11 @@ impl Watch {
     }
 
     pub(super) fn is_over(&self) -> bool {
-        let reached = self.room == 0 || self.next.zip(self.log_end).is_some_and(|(next, end)| next >= end);
+        let reached = self.room == 0
+            || self
+                .next
+                .zip(self.log_end)
+                .is_some_and(|(next, end)| next >= end);
         self.on && reached && self.uncleared == 0
     }
 }

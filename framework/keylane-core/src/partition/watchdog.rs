@@ -1,8 +1,10 @@
-//! Work that does not get on: attempts that run long, and a watermark that stands still while records wait.
+//! Work that does not get on: attempts that run long, and a watermark that stands still while
+//! records wait.
 //!
-//! Only looked at and told of; what is done about it is the retry policy's business, and `blocker.rs`'s. Slow attempts are
-//! found by a walk over the pending records, which is due again when the attempt that has run longest among the others could
-//! become slow: in a healthy partition once per [`Watchdog::slow_attempt`].
+//! Only looked at and told of; what is done about it is the retry policy's business, and
+//! `blocker.rs`'s. Slow attempts are found by a walk over the pending records, which is due again
+//! when the attempt that has run longest among the others could become slow: in a healthy partition
+//! once per [`Watchdog::slow_attempt`].
 
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -12,10 +14,11 @@ use super::{Partition, Ticket};
 use crate::offset::{Offset, Position};
 use crate::time::Moment;
 
-/// So many attempts are named per [`Watchdog::slow_attempt`]; the others are counted. Where everything hangs, all the names
-/// would say no more.
+/// So many attempts are named per [`Watchdog::slow_attempt`]; the others are counted. Where
+/// everything hangs, all the names would say no more.
 const NAMED: u32 = 8;
-/// Walks are this part of [`Watchdog::slow_attempt`] apart at least, so that an attempt may be found so much too late.
+/// Walks are this part of [`Watchdog::slow_attempt`] apart at least, so that an attempt may be
+/// found so much too late.
 const WALKS_PER_THRESHOLD: u32 = 16;
 
 /// From when on work counts as not getting on.
@@ -29,11 +32,15 @@ pub struct Watchdog {
 
 impl Default for Watchdog {
     fn default() -> Self {
-        Self { slow_attempt: Duration::from_secs(30), stalled_after: Duration::from_secs(60) }
+        Self {
+            slow_attempt: Duration::from_secs(30),
+            stalled_after: Duration::from_secs(60),
+        }
     }
 }
 
-/// Something to be told to the operator: once when it begins, and again each time it has lasted twice as long.
+/// Something to be told to the operator: once when it begins, and again each time it has lasted
+/// twice as long.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Alarm {
@@ -102,7 +109,8 @@ impl Watching {
 }
 
 impl<R> Partition<R> {
-    /// Looks for work that does not get on. To be called about once a second, or more often: mostly it compares two numbers.
+    /// Looks for work that does not get on. To be called about once a second, or more often: mostly
+    /// it compares two numbers.
     pub fn watch(&mut self, now: Moment) {
         self.tell(now);
         self.watch_watermark();
@@ -121,16 +129,21 @@ impl<R> Partition<R> {
         self.watching.slow_attempts
     }
 
-    /// For how long the watermark has not moved, where that is stalled. What is held up by order is not: a record that is not
-    /// due yet, a partition that is paused or being given up.
+    /// For how long the watermark has not moved, where that is stalled. What is held up by order is
+    /// not: a record that is not due yet, a partition that is paused or being given up.
     pub fn stalled_for(&self) -> Option<Duration> {
         let has_moved = self.watching.watermark != self.ledger.watermark();
         if has_moved || self.holds_starts() {
             return None;
         }
         let oldest = self.pending.get(self.ledger.oldest()?);
-        let since = self.watching.moved_at.max(oldest.since).max(oldest.due().unwrap_or(Moment::ORIGIN));
-        Some(self.now.since(since)).filter(|&stalled| stalled >= self.settings.watchdog.stalled_after)
+        let since = self
+            .watching
+            .moved_at
+            .max(oldest.since)
+            .max(oldest.due().unwrap_or(Moment::ORIGIN));
+        Some(self.now.since(since))
+            .filter(|&stalled| stalled >= self.settings.watchdog.stalled_after)
     }
 
     fn watch_watermark(&mut self) {
@@ -146,9 +159,14 @@ impl<R> Partition<R> {
             watching.moved_at = self.now;
             return;
         }
-        let Some(stalled_for) = self.stalled_for() else { return };
+        let Some(stalled_for) = self.stalled_for() else {
+            return;
+        };
         let watching = &mut self.watching;
-        if watching.stall_told.is_none_or(|tell_after| stalled_for >= tell_after) {
+        if watching
+            .stall_told
+            .is_none_or(|tell_after| stalled_for >= tell_after)
+        {
             watching.stall_told = Some(stalled_for.saturating_mul(2));
             watching.alarms.push_back(Alarm::Stalled { stalled_for });
         }
@@ -161,7 +179,11 @@ impl<R> Partition<R> {
             self.watching.names_since = now;
             self.watching.names_left = NAMED;
         }
-        let longest_started = if self.running() > 0 { self.find_slow_attempts() } else { None };
+        let longest_started = if self.running() > 0 {
+            self.find_slow_attempts()
+        } else {
+            None
+        };
         let tell_next = self.tell_of_slow_attempts();
         let next = longest_started.unwrap_or(now) + threshold;
         let next = tell_next.map_or(next, |tell| tell.min(next));
@@ -172,18 +194,31 @@ impl<R> Partition<R> {
     fn find_slow_attempts(&mut self) -> Option<Moment> {
         let (now, threshold, epoch) = (self.now, self.settings.watchdog.slow_attempt, self.epoch);
         let mut longest_started: Option<Moment> = None;
-        let Self { pending, watching, .. } = self;
-        for (slot, record) in pending.iter_mut().filter(|(_, record)| record.state == State::Running) {
+        let Self {
+            pending, watching, ..
+        } = self;
+        for (slot, record) in pending
+            .iter_mut()
+            .filter(|(_, record)| record.state == State::Running)
+        {
             if record.slow {
                 continue;
             }
             if now.since(record.started) < threshold {
-                longest_started = Some(longest_started.map_or(record.started, |other| other.min(record.started)));
+                longest_started =
+                    Some(longest_started.map_or(record.started, |other| other.min(record.started)));
                 continue;
             }
             record.slow = true;
             watching.slow_attempts += 1;
-            watching.slow.push(Slow { ticket: Ticket { slot, serial: record.serial(), epoch }, tell_after: threshold });
+            watching.slow.push(Slow {
+                ticket: Ticket {
+                    slot,
+                    serial: record.serial(),
+                    epoch,
+                },
+                tell_after: threshold,
+            });
         }
         longest_started
     }
@@ -203,14 +238,21 @@ impl<R> Partition<R> {
                 } else {
                     self.watching.names_left -= 1;
                     let (ticket, offset, attempt) = (slow.ticket, record.offset, record.attempts());
-                    self.watching.alarms.push_back(Alarm::SlowAttempt { ticket, offset, attempt, running_for });
+                    self.watching.alarms.push_back(Alarm::SlowAttempt {
+                        ticket,
+                        offset,
+                        attempt,
+                        running_for,
+                    });
                 }
             }
             let again = record.started + slow.tell_after;
             next = Some(next.map_or(again, |next: Moment| next.min(again)));
         }
         if more > 0 {
-            self.watching.alarms.push_back(Alarm::MoreSlowAttempts { attempts: more });
+            self.watching
+                .alarms
+                .push_back(Alarm::MoreSlowAttempts { attempts: more });
         }
         self.watching.slow = slow;
         next

@@ -1,4 +1,5 @@
-//! The model of a broker: two logs with holes and what is committed for them, and the truth about every record.
+//! The model of a broker: two logs with holes and what is committed for them, and the truth about
+//! every record.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -14,7 +15,8 @@ pub(crate) const LOGS: [usize; 2] = [ORIGIN, RETRY];
 #[derive(Default)]
 pub(crate) struct Broker {
     pub(crate) logs: [Log; 2],
-    /// What is on the dead-letter topic, by identity; a write whose acknowledgement was lost is there more than once.
+    /// What is on the dead-letter topic, by identity; a write whose acknowledgement was lost is
+    /// there more than once.
     pub(crate) dead_letters: BTreeMap<usize, Vec<Reason>>,
 }
 
@@ -27,7 +29,8 @@ pub(crate) struct Log {
     /// Where the epochs after the first begin.
     epoch_starts: BTreeMap<u32, i64>,
     pub(crate) committed: Option<Commit>,
-    /// The truth: what was finished, by a success that was accepted or a write that was acknowledged.
+    /// The truth: what was finished, by a success that was accepted or a write that was
+    /// acknowledged.
     pub(crate) settled: BTreeMap<i64, BTreeSet<&'static str>>,
 }
 
@@ -58,7 +61,11 @@ impl Log {
     /// Appends after a hole of so many offsets (transaction markers, compaction).
     pub(crate) fn append(&mut self, hole: i64, record: LogRecord) {
         let offset = self.next + hole;
-        self.records.push(LogRecord { offset, epoch: self.epoch, ..record });
+        self.records.push(LogRecord {
+            offset,
+            epoch: self.epoch,
+            ..record
+        });
         self.next = offset + 1;
     }
 
@@ -69,7 +76,11 @@ impl Log {
     /// Loses what lies from `end` on, as an unclean election does. The identities that were there.
     pub(crate) fn cut(&mut self, end: i64) -> Vec<usize> {
         let kept = self.records.partition_point(|record| record.offset < end);
-        let lost = self.records.drain(kept..).map(|record| record.identity).collect();
+        let lost = self
+            .records
+            .drain(kept..)
+            .map(|record| record.identity)
+            .collect();
         self.settled.split_off(&end);
         self.next = end;
         self.epoch += 1;
@@ -78,13 +89,15 @@ impl Log {
         lost
     }
 
-    /// What the leader answers to OffsetForLeaderEpoch: the end of this epoch, or of the last one before it.
+    /// What the leader answers to OffsetForLeaderEpoch: the end of this epoch, or of the last one
+    /// before it.
     fn end_of_epoch(&self, epoch: LeaderEpoch) -> i64 {
         let later = self.epoch_starts.range(epoch.get() + 1..).next();
         later.map_or(self.next, |(_, start)| *start)
     }
 
-    /// Where a position is read from that was confirmed by its epoch: at the cut, if the log was cut below it.
+    /// Where a position is read from that was confirmed by its epoch: at the cut, if the log was
+    /// cut below it.
     pub(crate) fn confirmed(&self, position: i64, epoch: Option<LeaderEpoch>) -> i64 {
         epoch.map_or(position, |epoch| position.min(self.end_of_epoch(epoch)))
     }
@@ -95,7 +108,10 @@ impl Log {
     }
 
     pub(crate) fn get(&self, offset: i64) -> Option<&LogRecord> {
-        let index = self.records.binary_search_by_key(&offset, |record| record.offset).ok()?;
+        let index = self
+            .records
+            .binary_search_by_key(&offset, |record| record.offset)
+            .ok()?;
         self.records.get(index)
     }
 
@@ -113,7 +129,11 @@ impl Log {
     /// G1 and G4: a commit covers only what is finished, and names only what is finished.
     pub(crate) fn check_commit(&self, commit: &Commit) -> Checked<SettledMap> {
         let position = self.confirmed(commit.position, commit.leader_epoch);
-        for record in self.records.iter().take_while(|record| record.offset < position) {
+        for record in self
+            .records
+            .iter()
+            .take_while(|record| record.offset < position)
+        {
             ensure!(
                 self.settled.contains_key(&record.offset),
                 "G1: the commit of {} covers offset {}, which is not settled",
@@ -121,10 +141,15 @@ impl Log {
                 record.offset
             );
         }
-        let (map, under) = match commit_map::decode(Position::new(commit.position), &commit.metadata) {
-            Ok(content) => (content.settled, content.leader_epoch),
-            Err(error) => return Err(format!("G4: our own metadata cannot be read: {error} ({commit:?})")),
-        };
+        let (map, under) =
+            match commit_map::decode(Position::new(commit.position), &commit.metadata) {
+                Ok(content) => (content.settled, content.leader_epoch),
+                Err(error) => {
+                    return Err(format!(
+                        "G4: our own metadata cannot be read: {error} ({commit:?})"
+                    ));
+                }
+            };
         for record in &self.records {
             let is_later = under.is_some_and(|under| LeaderEpoch::new(record.epoch) > under);
             if map.contains(Offset::new(record.offset)) && !is_later {

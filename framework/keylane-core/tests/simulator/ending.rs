@@ -1,4 +1,5 @@
-//! The end of a run: nothing goes wrong any more, everything finishes, and every record is where it belongs.
+//! The end of a run: nothing goes wrong any more, everything finishes, and every record is where it
+//! belongs.
 
 use std::collections::BTreeSet;
 
@@ -25,12 +26,21 @@ impl World {
             if LOGS.iter().all(|&log| self.is_finished(log)) {
                 return self.check_ending();
             }
-            let deadlines = self.owners.iter().flatten().filter_map(|owner| owner.partition.next_deadline());
+            let deadlines = self
+                .owners
+                .iter()
+                .flatten()
+                .filter_map(|owner| owner.partition.next_deadline());
             if let Some(next) = deadlines.min() {
                 self.tick(next.max(self.now));
             }
         }
-        let left: Vec<_> = self.owners.iter().flatten().map(|owner| &owner.unsettled).collect();
+        let left: Vec<_> = self
+            .owners
+            .iter()
+            .flatten()
+            .map(|owner| &owner.unsettled)
+            .collect();
         Err(format!("G3: the run does not come to an end: {left:?}"))
     }
 
@@ -48,8 +58,13 @@ impl World {
             }
         }
         self.fetch(log)?;
-        while self.start(log)? || self.finish_attempt(log)? || self.take_write(log)? || self.finish_write(log)? {
-            // No attempt of a draining partition fails for ever: each is handed back after its failure.
+        while self.start(log)?
+            || self.finish_attempt(log)?
+            || self.take_write(log)?
+            || self.finish_write(log)?
+        {
+            // No attempt of a draining partition fails for ever: each is handed back after its
+            // failure.
         }
         self.late_result()?;
         self.give_up(log)
@@ -57,7 +72,9 @@ impl World {
 
     /// All that is read is settled, but for records that never will be and those behind them.
     fn is_finished(&self, log: usize) -> bool {
-        let Some(owner) = &self.owners[log] else { return false };
+        let Some(owner) = &self.owners[log] else {
+            return false;
+        };
         if owner.draining || !self.broker.logs[log].read(owner.fetch_at, 1).is_empty() {
             return false;
         }
@@ -71,7 +88,9 @@ impl World {
                 Ending::Parked => entry.doing == Doing::Parked,
                 Ending::Foreign => entry.doing == Doing::Held && self.may_hold_theirs(),
                 // It has had its retries, and waits at the cap.
-                Ending::Retrying => matches!(entry.doing, Doing::WaitingUntil(_)) && entry.attempts_here > 3,
+                Ending::Retrying => {
+                    matches!(entry.doing, Doing::WaitingUntil(_)) && entry.attempts_here > 3
+                }
                 _ => false,
             };
             if is_stuck {
@@ -82,7 +101,10 @@ impl World {
             }
         }
         owner.unsettled.iter().all(|(offset, entry)| {
-            let behind = entry.record.key.is_some_and(|key| stuck_keys.contains(&key));
+            let behind = entry
+                .record
+                .key
+                .is_some_and(|key| stuck_keys.contains(&key));
             stuck.contains(offset)
                 || (entry.doing == Doing::Queued && behind)
                 || (behind && self.is_not_due(entry.doing))
@@ -94,20 +116,36 @@ impl World {
     }
 
     fn check_ending(&mut self) -> Checked<()> {
-        for identity in (0..self.plans.len()).filter(|identity| !self.cut_away.contains(identity)).collect::<Vec<_>>() {
+        for identity in (0..self.plans.len())
+            .filter(|identity| !self.cut_away.contains(identity))
+            .collect::<Vec<_>>()
+        {
             let ending = self.plans[identity].ending(self.policy());
             let words = self.words(identity);
-            let held = self.owners.iter().flatten().flat_map(|owner| owner.unsettled.values());
-            let held: Vec<_> =
-                held.filter(|entry| entry.record.identity == identity).map(|entry| entry.doing).collect();
+            let held = self
+                .owners
+                .iter()
+                .flatten()
+                .flat_map(|owner| owner.unsettled.values());
+            let held: Vec<_> = held
+                .filter(|entry| entry.record.identity == identity)
+                .map(|entry| entry.doing)
+                .collect();
             let dead = self.broker.dead_letters.contains_key(&identity);
             let (good, may_be_dead) = match ending {
                 Ending::Done => (words.contains("done"), false),
                 Ending::Skipped => (words.contains("skipped"), false),
                 Ending::DeadLettered => (words.contains("dead-lettered") && dead, true),
                 Ending::Parked => (held.contains(&Doing::Parked), false),
-                Ending::Foreign => (words.contains("foreign") || held.contains(&Doing::Held), false),
-                Ending::Retrying => (held.iter().any(|doing| matches!(doing, Doing::WaitingUntil(_))), false),
+                Ending::Foreign => (
+                    words.contains("foreign") || held.contains(&Doing::Held),
+                    false,
+                ),
+                Ending::Retrying => (
+                    held.iter()
+                        .any(|doing| matches!(doing, Doing::WaitingUntil(_))),
+                    false,
+                ),
             };
             let corner = match ending {
                 Ending::Done => "an end: done",
@@ -128,36 +166,55 @@ impl World {
                 );
                 continue;
             }
-            ensure!(good || !held.is_empty(), "G1: record {identity} was to be {ending:?} and is nowhere: {words:?}");
+            ensure!(
+                good || !held.is_empty(),
+                "G1: record {identity} was to be {ending:?} and is nowhere: {words:?}"
+            );
             // A record that was repaired after a stop may have gone any way before.
             let repaired = self.policy().on_exhausted == Exhausted::Stop;
-            ensure!(may_be_dead || !dead || repaired, "record {identity} is {ending:?} and dead-lettered");
+            ensure!(
+                may_be_dead || !dead || repaired,
+                "record {identity} is {ending:?} and dead-lettered"
+            );
             let wrong = match ending {
                 Ending::Done => words.contains("skipped"),
                 Ending::Skipped => words.contains("done"),
                 _ => words.contains("done") || words.contains("skipped"),
             };
-            ensure!(!wrong, "record {identity} was to be {ending:?} and is {words:?}");
+            ensure!(
+                !wrong,
+                "record {identity} was to be {ending:?} and is {words:?}"
+            );
         }
         self.check_theirs()?;
-        LOGS.into_iter().try_for_each(|log| self.check_last_hand_over(log))
+        LOGS.into_iter()
+            .try_for_each(|log| self.check_last_hand_over(log))
     }
 
     /// How a record was settled, over all its copies.
     fn words(&self, identity: usize) -> BTreeSet<&'static str> {
         let mut words = BTreeSet::new();
         for log in &self.broker.logs {
-            for record in log.records.iter().filter(|record| record.identity == identity) {
+            for record in log
+                .records
+                .iter()
+                .filter(|record| record.identity == identity)
+            {
                 words.extend(log.settled.get(&record.offset).into_iter().flatten());
             }
         }
         words
     }
 
-    /// G4: a new owner is told of all that is settled, as far as the map reaches, and of nothing else.
+    /// G4: a new owner is told of all that is settled, as far as the map reaches, and of nothing
+    /// else.
     fn check_last_hand_over(&mut self, log: usize) -> Checked<()> {
-        let Some(owner) = &self.owners[log] else { return Ok(()) };
-        let Some(commit) = owner.commit(&self.broker.logs[log], usize::MAX)? else { return Ok(()) };
+        let Some(owner) = &self.owners[log] else {
+            return Ok(());
+        };
+        let Some(commit) = owner.commit(&self.broker.logs[log], usize::MAX)? else {
+            return Ok(());
+        };
         let map = commit_map::decode(Position::new(commit.position), &commit.metadata)
             .map_err(|error| error.to_string())?
             .settled;
@@ -165,7 +222,11 @@ impl World {
         for record in &self.broker.logs[log].records {
             let again = record.offset >= start && !map.contains(Offset::new(record.offset));
             let held = owner.unsettled.contains_key(&record.offset);
-            ensure!(again == held, "G4: offset {} comes again: {again}, unsettled: {held}", record.offset);
+            ensure!(
+                again == held,
+                "G4: offset {} comes again: {again}, unsettled: {held}",
+                record.offset
+            );
         }
         Ok(())
     }

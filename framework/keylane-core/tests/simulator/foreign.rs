@@ -3,7 +3,9 @@
 
 use std::time::Duration;
 
-use keylane_core::{Groups, Liveness, Moment, Offset, Ownership, Provenance, Ruling, Settlement, Verdict};
+use keylane_core::{
+    Groups, Liveness, Moment, Offset, Ownership, Provenance, Ruling, Settlement, Verdict,
+};
 
 use crate::broker::{LOGS, LogRecord, RETRY};
 use crate::owner::{Doing, Owner};
@@ -30,7 +32,11 @@ pub(crate) struct Neighbours {
 impl Neighbours {
     pub(crate) fn new(random: &mut Random) -> Self {
         Self {
-            ownership: Ownership { group: "ours".into(), origins: vec!["origin".into()], ..Ownership::default() },
+            ownership: Ownership {
+                group: "ours".into(),
+                origins: vec!["origin".into()],
+                ..Ownership::default()
+            },
             groups: Default::default(),
             alive: random.percent(60),
             last_alive: None,
@@ -40,7 +46,11 @@ impl Neighbours {
 
     pub(crate) fn rule(&mut self, member: usize, record: &LogRecord, now: Moment) -> Ruling {
         let group = if record.theirs { THEIRS } else { "ours" };
-        let provenance = Provenance { group: Some(group), origin_topic: Some("origin"), requeued: false };
+        let provenance = Provenance {
+            group: Some(group),
+            origin_topic: Some("origin"),
+            requeued: false,
+        };
         let whose = self.ownership.whose(provenance);
         let groups = &mut self.groups[member];
         self.ownership.rule(whose, || groups.liveness(THEIRS, now))
@@ -53,8 +63,14 @@ impl Neighbours {
 
     /// G1: the other group was alive a short while ago.
     fn check_settled(&self, offset: i64, now: Moment) -> Checked<()> {
-        let lately = self.last_alive.is_some_and(|seen| now.since(seen) <= OLDEST_ANSWER);
-        ensure!(lately, "G1: {offset} is settled as foreign, last alive {:?}", self.last_alive);
+        let lately = self
+            .last_alive
+            .is_some_and(|seen| now.since(seen) <= OLDEST_ANSWER);
+        ensure!(
+            lately,
+            "G1: {offset} is settled as foreign, last alive {:?}",
+            self.last_alive
+        );
         Ok(())
     }
 }
@@ -75,7 +91,10 @@ impl World {
             });
             self.attempts.push(0);
             let key = (!self.random.percent(15)).then(|| self.random.below(5));
-            let due = self.random.percent(30).then(|| self.millis() + self.random.below(500));
+            let due = self
+                .random
+                .percent(30)
+                .then(|| self.millis() + self.random.below(500));
             let record = LogRecord {
                 offset: 0,
                 identity,
@@ -95,7 +114,11 @@ impl World {
     pub(crate) fn ask(&mut self) -> Checked<()> {
         let member = self.random.index(MEMBERS);
         let now = self.now;
-        let truth = if self.neighbours.alive { Liveness::Alive } else { Liveness::Gone };
+        let truth = if self.neighbours.alive {
+            Liveness::Alive
+        } else {
+            Liveness::Gone
+        };
         let is_told = self.calm || self.random.percent(75);
         let groups = &mut self.neighbours.groups[member];
         if let Some(group) = groups.next_question(now) {
@@ -108,31 +131,50 @@ impl World {
     }
 
     fn look_at_held(&mut self, member: usize) -> Checked<()> {
-        let Some(owner) = self.owners[RETRY].as_mut().filter(|owner| owner.member == member) else {
+        let Some(owner) = self.owners[RETRY]
+            .as_mut()
+            .filter(|owner| owner.member == member)
+        else {
             return Ok(());
         };
         let (neighbours, now) = (&mut self.neighbours, self.now);
-        let held = owner.held().next().map(|offset| owner.unsettled[&offset].record);
+        let held = owner
+            .held()
+            .next()
+            .map(|offset| owner.unsettled[&offset].record);
         let expected = held.map(|record| neighbours.rule(member, &record, now));
         let is_foreign = |_: &usize| expected == Some(Ruling::Settle);
         let mut settled = Vec::new();
         for verdict in owner.partition.settle_held(is_foreign) {
-            let Verdict::Settled { outcome: Settlement::Foreign, offset, record, .. } = verdict else {
+            let Verdict::Settled {
+                outcome: Settlement::Foreign,
+                offset,
+                record,
+                ..
+            } = verdict
+            else {
                 return Err(format!("a held record is settled as {verdict:?}"));
             };
             let entry = owner.unsettled.get(&offset.get()).copied();
-            let is_it = entry.is_some_and(|it| it.doing == Doing::Held && it.record.identity == record);
+            let is_it =
+                entry.is_some_and(|it| it.doing == Doing::Held && it.record.identity == record);
             ensure!(is_it, "{offset} is settled as foreign and is {entry:?}");
             settled.push(offset.get());
         }
         settled.sort_unstable();
         let all: Vec<i64> = owner.held().collect();
-        ensure!(expected != Some(Ruling::Settle) || all == settled, "{all:?} are held, {settled:?} settled");
+        ensure!(
+            expected != Some(Ruling::Settle) || all == settled,
+            "{all:?} are held, {settled:?} settled"
+        );
         for &offset in &settled {
             neighbours.check_settled(offset, now)?;
             owner.settle(offset);
             self.broker.logs[RETRY].settle(offset, Settlement::Foreign);
-            *self.corners.entry("a held record settled as foreign").or_default() += 1;
+            *self
+                .corners
+                .entry("a held record settled as foreign")
+                .or_default() += 1;
         }
         Ok(())
     }
@@ -148,7 +190,9 @@ impl World {
     /// for.
     pub(crate) fn calm_neighbours(&mut self) -> Checked<()> {
         self.neighbours.alive = self.neighbours.stays;
-        let holds = self.owners[RETRY].as_ref().is_some_and(|owner| owner.held().next().is_some());
+        let holds = self.owners[RETRY]
+            .as_ref()
+            .is_some_and(|owner| owner.held().next().is_some());
         if !holds || !self.neighbours.stays {
             return Ok(());
         }
@@ -172,7 +216,11 @@ impl World {
             for record in log.records.iter().filter(|record| record.theirs) {
                 let words = log.settled.get(&record.offset);
                 let foreign = words.is_none_or(|words| words.iter().eq(&["foreign"]));
-                ensure!(foreign, "{} is theirs and settled as {words:?}", Offset::new(record.offset));
+                ensure!(
+                    foreign,
+                    "{} is theirs and settled as {words:?}",
+                    Offset::new(record.offset)
+                );
             }
         }
         Ok(())
@@ -182,7 +230,10 @@ impl World {
 impl Owner {
     /// What is held, in order.
     pub(crate) fn held(&self) -> impl Iterator<Item = i64> + '_ {
-        let held = self.unsettled.iter().filter(|(_, entry)| entry.doing == Doing::Held);
+        let held = self
+            .unsettled
+            .iter()
+            .filter(|(_, entry)| entry.doing == Doing::Held);
         held.map(|(&offset, _)| offset)
     }
 }

@@ -1,5 +1,6 @@
-//! A seeded simulator of whole partitions: two members, a broker with holes in its logs, and everything that can go
-//! wrong between them. See `world.rs` and `membership.rs` for the steps, `owner.rs` for what is checked after each of them.
+//! A seeded simulator of whole partitions: two members, a broker with holes in its logs, and
+//! everything that can go wrong between them. See `world.rs` and `membership.rs` for the steps,
+//! `owner.rs` for what is checked after each of them.
 //!
 //! A run is its seed. To repeat a failed one, or to run more of them:
 //! ```text
@@ -8,26 +9,31 @@
 //! ```
 //!
 //! # Does it notice anything?
-//! A shell with a mistake is noticed: see the tests below. So is a core with one; each of these was put in by hand, and
-//! the default runs failed by it:
-//! * ledger: the watermark one too high, or at the next delivery; the settled-ahead count drifts; repeated deliveries are
-//!   new; runs go on over unsettled offsets
+//! A shell with a mistake is noticed: see the tests below. So is a core with one; each of these was
+//! put in by hand, and the default runs failed by it:
+//! * ledger: the watermark one too high, or at the next delivery; the settled-ahead count drifts;
+//!   repeated deliveries are new; runs go on over unsettled offsets
 //! * commits: that of a position that has not moved loses the leader epoch it came with
-//! * map: it is believed about records of a later leader; inherited ranges are left out, not consulted, or one offset too long or short; a run is written one too long;
-//!   the checksum leaves the position out; a map that is cut short does not say so
-//! * lanes: they do not wait; the next one is not woken; a back-off lets its lane go; a retry topic's lane waits in
-//!   offset order
+//! * map: it is believed about records of a later leader; inherited ranges are left out, not
+//!   consulted, or one offset too long or short; a run is written one too long; the checksum leaves
+//!   the position out; a map that is cut short does not say so
+//! * lanes: they do not wait; the next one is not woken; a back-off lets its lane go; a retry
+//!   topic's lane waits in offset order
 //! * tickets: serial, epoch or state are not compared
-//! * writes: a failed or refused one settles; its request settles; its back-off ends in an attempt; what is too large is
-//!   parked at once, goes to the retry topic again, or keeps its headers
-//! * starts: one more than the concurrency; waiting records take a place; they go on while paused, draining or stopped
+//! * writes: a failed or refused one settles; its request settles; its back-off ends in an attempt;
+//!   what is too large is parked at once, goes to the retry topic again, or keeps its headers
+//! * starts: one more than the concurrency; waiting records take a place; they go on while paused,
+//!   draining or stopped
 //! * drains: over while attempts or writes are under way; failed writes are tried again
 //! * time: timers fire early; due times are ignored
-//! * policy: a retry too few, a round too many, a panic is final; attempts or bytes are not counted. What the guard holds
-//!   is judged by `outages.rs`: here the model only checks that nothing is held while the guard holds nothing
-//! * other groups: a held record holds its lane, starts, or is taken for a blocker; one of a group that is gone is settled
-//! * blockers: taken from a window that is not full, or not settled, or before their time; taken while paused; a running one
-//!   is written at once; a waiting one keeps its timer; the guard is not asked
+//! * policy: a retry too few, a round too many, a panic is final; attempts or bytes are not
+//!   counted. What the guard holds is judged by `outages.rs`: here the model only checks that
+//!   nothing is held while the guard holds nothing
+//! * other groups: a held record holds its lane, starts, or is taken for a blocker; one of a group
+//!   that is gone is settled
+//! * blockers: taken from a window that is not full, or not settled, or before their time; taken
+//!   while paused; a running one is written at once; a waiting one keeps its timer; the guard is
+//!   not asked
 
 mod broker;
 mod ending;
@@ -58,7 +64,12 @@ fn run(seed: u64, fault: Fault, trace: bool) -> Result<Corners, String> {
     run_world(seed, || World::new(seed, fault), 1_000, trace)
 }
 
-fn run_world(seed: u64, world: impl Fn() -> World, most_steps: u64, trace: bool) -> Result<Corners, String> {
+fn run_world(
+    seed: u64,
+    world: impl Fn() -> World,
+    most_steps: u64,
+    trace: bool,
+) -> Result<Corners, String> {
     let mut step = 0;
     let outcome = catch_unwind(AssertUnwindSafe(|| {
         let mut world = world();
@@ -79,12 +90,17 @@ fn run_world(seed: u64, world: impl Fn() -> World, most_steps: u64, trace: bool)
         Ok(Err(message)) => message,
         Err(_) => "a panic, see above".to_owned(),
     };
-    Err(format!("seed {seed}, step {step}: {broken}; repeat it with KEYLANE_SIM_SEED={seed}"))
+    Err(format!(
+        "seed {seed}, step {step}: {broken}; repeat it with KEYLANE_SIM_SEED={seed}"
+    ))
 }
 
 pub(crate) fn number(variable: &str) -> Option<u64> {
     let text = std::env::var(variable).ok()?;
-    Some(text.parse().unwrap_or_else(|_| panic!("{variable} is not a number: {text}")))
+    Some(
+        text.parse()
+            .unwrap_or_else(|_| panic!("{variable} is not a number: {text}")),
+    )
 }
 
 #[test]
@@ -98,11 +114,16 @@ fn every_promise_holds_after_every_step() {
     let mut reached: BTreeMap<&'static str, u64> = BTreeMap::new();
     for seed in 0..runs {
         let corners = run(seed, Fault::None, false).unwrap_or_else(|broken| panic!("{broken}"));
-        corners.into_iter().for_each(|(corner, count)| *reached.entry(corner).or_default() += count);
+        corners
+            .into_iter()
+            .for_each(|(corner, count)| *reached.entry(corner).or_default() += count);
     }
     eprintln!("{runs} runs: {reached:#?}");
     for corner in CORNERS.iter().filter(|_| runs >= DEFAULT_RUNS) {
-        assert!(reached.get(corner).is_some_and(|&count| count >= 30), "hardly ever reached: {corner}");
+        assert!(
+            reached.get(corner).is_some_and(|&count| count >= 30),
+            "hardly ever reached: {corner}"
+        );
     }
 }
 
@@ -141,11 +162,17 @@ const CORNERS: [&str; 30] = [
 ];
 
 #[test]
-fn every_promise_holds_where_records_are_stuck_and_only_those_that_hold_up_their_partition_are_given_up() {
-    const CORNERS: [&str; 4] =
-        ["a blocker dead-lettered", "a blocker that has parked", "a blocker that runs", "a blocker that waits"];
+fn every_promise_holds_where_records_are_stuck_and_only_those_that_hold_up_their_partition_are_given_up()
+ {
+    const CORNERS: [&str; 4] = [
+        "a blocker dead-lettered",
+        "a blocker that has parked",
+        "a blocker that runs",
+        "a blocker that waits",
+    ];
     let one = |seed, trace| {
-        run_world(seed, || World::with_stuck_records(seed), 8_000, trace).unwrap_or_else(|broken| panic!("{broken}"))
+        run_world(seed, || World::with_stuck_records(seed), 8_000, trace)
+            .unwrap_or_else(|broken| panic!("{broken}"))
     };
     if let Some(seed) = number("KEYLANE_SIM_SEED") {
         one(seed, true);
@@ -154,11 +181,16 @@ fn every_promise_holds_where_records_are_stuck_and_only_those_that_hold_up_their
     let runs = number("KEYLANE_SIM_RUNS").unwrap_or(STUCK_RUNS);
     let mut reached = Corners::new();
     for seed in 0..runs {
-        one(seed, false).into_iter().for_each(|(corner, count)| *reached.entry(corner).or_default() += count);
+        one(seed, false)
+            .into_iter()
+            .for_each(|(corner, count)| *reached.entry(corner).or_default() += count);
     }
     eprintln!("{runs} runs: {reached:#?}");
     for corner in CORNERS.iter().filter(|_| runs >= STUCK_RUNS) {
-        assert!(reached.get(corner).is_some_and(|&count| count >= 3), "hardly ever reached: {corner}");
+        assert!(
+            reached.get(corner).is_some_and(|&count| count >= 3),
+            "hardly ever reached: {corner}"
+        );
     }
 }
 
@@ -198,7 +230,10 @@ fn an_inherited_map_that_is_dropped_is_noticed() {
 
 #[test]
 fn a_map_believed_about_a_log_that_was_cut_is_noticed() {
-    caught(Fault::IgnoresTheLeaderEpoch, "AlreadySettled instead of Queued");
+    caught(
+        Fault::IgnoresTheLeaderEpoch,
+        "AlreadySettled instead of Queued",
+    );
 }
 
 #[test]

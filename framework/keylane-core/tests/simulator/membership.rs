@@ -1,8 +1,8 @@
 //! Partitions come and go: assigned, revoked and drained, lost, or gone with a member that dies.
 
 use keylane_core::{
-    Beginning, Budget, LeaderEpoch, MAX_METADATA_BYTES, Partition, Position, PublishRequest, SettledMap, Step,
-    commit_map,
+    Beginning, Budget, LeaderEpoch, MAX_METADATA_BYTES, Partition, Position, PublishRequest,
+    SettledMap, Step, commit_map,
 };
 
 use crate::broker::LOGS;
@@ -23,15 +23,25 @@ impl World {
             None => (SettledMap::new(), None),
             // What an operator wrote or moved is not ours, and is treated as empty.
             Some(commit) => {
-                let content = commit_map::decode(Position::new(commit.position), &commit.metadata).unwrap_or_default();
+                let content = commit_map::decode(Position::new(commit.position), &commit.metadata)
+                    .unwrap_or_default();
                 (content.settled, content.leader_epoch)
             }
         };
         self.epochs += 1;
-        let budgets =
-            (Budget::new(self.pause_at, self.pause_at * 7 / 10), Budget::new(self.pause_at * 2, self.pause_at));
+        let budgets = (
+            Budget::new(self.pause_at, self.pause_at * 7 / 10),
+            Budget::new(self.pause_at * 2, self.pause_at),
+        );
         let member = self.random.index(MEMBERS);
-        let mut owner = Owner::new(member, self.epochs, self.settings[log].clone(), commit, inherited, budgets);
+        let mut owner = Owner::new(
+            member,
+            self.epochs,
+            self.settings[log].clone(),
+            commit,
+            inherited,
+            budgets,
+        );
         let start = commit.map(|commit| (Position::new(commit.position), commit.leader_epoch));
         let way = start.and_then(|(position, epoch)| Beginning::confirm(position, epoch));
         if let Some(Step::Seek(position, epoch)) = way.map(|way| way.step())
@@ -45,7 +55,8 @@ impl World {
         if self.fault == Fault::DropsTheInheritedMap {
             let start = commit.map(|commit| Position::new(commit.position));
             let epoch = owner.partition.epoch();
-            owner.partition = Partition::new(self.settings[log].clone(), epoch, start, SettledMap::new());
+            owner.partition =
+                Partition::new(self.settings[log].clone(), epoch, start, SettledMap::new());
         }
         self.owners[log] = Some(owner);
         Ok(())
@@ -60,7 +71,9 @@ impl World {
 
     /// The end of a drain: when it is over, or at times when its deadline has come.
     pub(crate) fn give_up(&mut self, log: usize) -> Checked<()> {
-        let Some(owner) = &self.owners[log] else { return Ok(()) };
+        let Some(owner) = &self.owners[log] else {
+            return Ok(());
+        };
         let drained = owner.partition.is_drained();
         let hasty = self.fault == Fault::HandsOverWhatStillRuns;
         if !owner.draining || (!drained && !hasty && (self.calm || !self.random.percent(20))) {
@@ -68,25 +81,39 @@ impl World {
         }
         // Somebody's word that nothing runs any more is taken, and held against what starts next.
         if drained || hasty {
-            self.left_running.extend(owner.running.iter().map(|&(_, offset)| (log, offset)));
+            self.left_running
+                .extend(owner.running.iter().map(|&(_, offset)| (log, offset)));
         }
-        let max_bytes = if self.calm { MAX_METADATA_BYTES } else { self.max_metadata_bytes };
+        let max_bytes = if self.calm {
+            MAX_METADATA_BYTES
+        } else {
+            self.max_metadata_bytes
+        };
         let commit = owner.commit(&self.broker.logs[log], max_bytes)?;
         if let Some(commit) = commit.filter(|_| self.calm || self.random.percent(85)) {
             self.land(log, commit)?;
         }
-        self.count(if drained { "hand-over after a drain" } else { "hand-over at the deadline" });
+        self.count(if drained {
+            "hand-over after a drain"
+        } else {
+            "hand-over at the deadline"
+        });
         self.lose(log);
         Ok(())
     }
 
-    /// The assignment is gone at once; what ran goes on running somewhere, and its results come late.
+    /// The assignment is gone at once; what ran goes on running somewhere, and its results come
+    /// late.
     pub(crate) fn lose(&mut self, log: usize) {
         if let Some(owner) = self.owners[log].take() {
             let mut owner = owner;
-            owner.partition.leave_guard(&mut self.guards[owner.member].real);
-            self.late.extend(owner.running.iter().map(|&(ticket, _)| (log, ticket)));
-            self.late.extend(owner.writes.iter().map(|write| (log, write.ticket)));
+            owner
+                .partition
+                .leave_guard(&mut self.guards[owner.member].real);
+            self.late
+                .extend(owner.running.iter().map(|&(ticket, _)| (log, ticket)));
+            self.late
+                .extend(owner.writes.iter().map(|write| (log, write.ticket)));
             self.lose_writes(log, owner.writes);
         }
     }
@@ -95,7 +122,9 @@ impl World {
     pub(crate) fn crash(&mut self) -> Checked<()> {
         let member = self.random.index(MEMBERS);
         for log in LOGS {
-            let Some(mut owner) = self.owners[log].take_if(|owner| owner.member == member) else { continue };
+            let Some(mut owner) = self.owners[log].take_if(|owner| owner.member == member) else {
+                continue;
+            };
             while let Some(commit) = owner.commits.pop_front() {
                 if self.random.percent(50) {
                     break;
@@ -119,12 +148,15 @@ impl World {
         }
     }
 
-    /// An unclean election: the log loses its end while nobody reads it, and is written on under another leader.
+    /// An unclean election: the log loses its end while nobody reads it, and is written on under
+    /// another leader.
     ///
-    /// Never below a committed position that came without an epoch: what is written anew up to there is not read, which
-    /// nothing can tell.
+    /// Never below a committed position that came without an epoch: what is written anew up to
+    /// there is not read, which nothing can tell.
     fn cut(&mut self, log: usize) {
-        let is_confirmed = |epoch: Option<LeaderEpoch>| epoch.is_some() || self.fault == Fault::CommitsNoLeaderEpoch;
+        let is_confirmed = |epoch: Option<LeaderEpoch>| {
+            epoch.is_some() || self.fault == Fault::CommitsNoLeaderEpoch
+        };
         let cut = &mut self.broker.logs[log];
         let committed = cut.committed.as_ref();
         let position = committed.map_or(0, |commit| commit.position);
@@ -137,7 +169,8 @@ impl World {
             return;
         }
         let has_map = committed.is_some_and(|commit| {
-            let content = commit_map::decode(Position::new(commit.position), &commit.metadata).unwrap_or_default();
+            let content = commit_map::decode(Position::new(commit.position), &commit.metadata)
+                .unwrap_or_default();
             !content.settled.is_empty()
         });
         let end = range.start + self.random.below((range.end - range.start) as u64) as i64;
@@ -155,7 +188,9 @@ impl World {
         if self.owners[log].is_some() {
             return;
         }
-        let Some(commit) = &mut self.broker.logs[log].committed else { return };
+        let Some(commit) = &mut self.broker.logs[log].committed else {
+            return;
+        };
         let moved_with_a_map = !commit.metadata.is_empty();
         commit.position = (commit.position - self.random.below(10) as i64).max(0);
         commit.leader_epoch = None;

@@ -3,13 +3,15 @@
 //! In an outage no good record is dead-lettered: if it is total and five lanes or more are active,
 //! if five lanes or more are affected and it is shorter than the patience, or if it is shorter than
 //! the retry time. Without an outage each bad record is dead-lettered within retry time and
-//! patience, one capped back-off with its jitter for each of the two, and the attempts in between. Where
-//! minutes pass between successes, each gap looks like an outage: what that gives back is bounded too.
+//! patience, one capped back-off with its jitter for each of the two, and the attempts in between.
+//! Where minutes pass between successes, each gap looks like an outage: what that gives back is
+//! bounded too.
 //!
 //! # Does it notice anything?
-//! The mistakes of a shell are in the tests below. Of those of a core, put in by hand, these were noticed here: no number
-//! of lanes makes a total outage; a success does not end it; a partial outage ends as soon as it is below the threshold.
-//! How patience, retry time and attempts are counted is judged by the unit tests of the guard and of the partition.
+//! The mistakes of a shell are in the tests below. Of those of a core, put in by hand, these were
+//! noticed here: no number of lanes makes a total outage; a success does not end it; a partial
+//! outage ends as soon as it is below the threshold. How patience, retry time and attempts are
+//! counted is judged by the unit tests of the guard and of the partition.
 
 mod scenario;
 mod world;
@@ -37,13 +39,29 @@ enum Kind {
 }
 
 fn policy(kind: Kind) -> RetryPolicy {
-    let topic =
-        TopicRetry { rounds: 10, backoff: Backoff::exponential(Duration::from_secs(10), Duration::from_secs(600)) };
-    let policy = RetryPolicy { dead_letter_topic: true, in_place: InPlace::Times(10), ..RetryPolicy::default() };
+    let topic = TopicRetry {
+        rounds: 10,
+        backoff: Backoff::exponential(Duration::from_secs(10), Duration::from_secs(600)),
+    };
+    let policy = RetryPolicy {
+        dead_letter_topic: true,
+        in_place: InPlace::Times(10),
+        ..RetryPolicy::default()
+    };
     match kind {
-        Kind::Time => RetryPolicy { for_at_least: Some(RETRY_TIME), ..policy },
-        Kind::TimeThenTopic => RetryPolicy { for_at_least: Some(RETRY_TIME), topic: Some(topic), ..policy },
-        Kind::Count => RetryPolicy { in_place: InPlace::Times(5), ..policy },
+        Kind::Time => RetryPolicy {
+            for_at_least: Some(RETRY_TIME),
+            ..policy
+        },
+        Kind::TimeThenTopic => RetryPolicy {
+            for_at_least: Some(RETRY_TIME),
+            topic: Some(topic),
+            ..policy
+        },
+        Kind::Count => RetryPolicy {
+            in_place: InPlace::Times(5),
+            ..policy
+        },
     }
 }
 
@@ -93,16 +111,31 @@ fn outage(random: &mut Random, kind: Kind, keys: u64, one_in: u64, length: u64) 
     scenario
 }
 
-/// Of keys and lengths. By count a record is given up after seconds: five lanes have to fail within them.
+/// Of keys and lengths. By count a record is given up after seconds: five lanes have to fail within
+/// them.
 fn size(random: &mut Random, kind: Kind, few_keys: u64) -> (u64, u64) {
     match kind {
-        Kind::Count => (400, random.pick(&[SECOND, 4 * SECOND, 30 * SECOND, 5 * MINUTE])),
-        _ => (random.pick(&[few_keys, 15.max(few_keys), 100, 400]), any_length(random)),
+        Kind::Count => (
+            400,
+            random.pick(&[SECOND, 4 * SECOND, 30 * SECOND, 5 * MINUTE]),
+        ),
+        _ => (
+            random.pick(&[few_keys, 15.max(few_keys), 100, 400]),
+            any_length(random),
+        ),
     }
 }
 
 fn any_length(random: &mut Random) -> u64 {
-    random.pick(&[SECOND, 4 * SECOND, 30 * SECOND, 5 * MINUTE, 14 * MINUTE, 30 * MINUTE, HOUR])
+    random.pick(&[
+        SECOND,
+        4 * SECOND,
+        30 * SECOND,
+        5 * MINUTE,
+        14 * MINUTE,
+        30 * MINUTE,
+        HOUR,
+    ])
 }
 
 /// Ups and downs within an hour.
@@ -129,13 +162,21 @@ fn for_each_seed(mut run: impl FnMut(u64, &mut Random)) {
 
 fn no_good_record_is_given_up(scenario: &Scenario, seed: u64) -> Result<Report, String> {
     let report = World::run(scenario.clone(), seed);
-    let shown = Scenario { outages: scenario.outages.iter().copied().take(3).collect(), ..scenario.clone() };
+    let shown = Scenario {
+        outages: scenario.outages.iter().copied().take(3).collect(),
+        ..scenario.clone()
+    };
     if report.good_dead > 0 {
-        return Err(format!("seed {seed}: {} good records dead-lettered: {report:?} {shown:?}", report.good_dead));
+        return Err(format!(
+            "seed {seed}: {} good records dead-lettered: {report:?} {shown:?}",
+            report.good_dead
+        ));
     }
     if report.good_done != report.good {
         let left = report.good - report.good_done;
-        return Err(format!("seed {seed}: {left} good records are left: {report:?} {shown:?}"));
+        return Err(format!(
+            "seed {seed}: {left} good records are left: {report:?} {shown:?}"
+        ));
     }
     Ok(report)
 }
@@ -150,31 +191,66 @@ fn bad_records_are_given_up(scenario: &Scenario, seed: u64) -> Result<Report, St
     bad_records_are_given_up_within(longest, scenario, seed)
 }
 
-/// The gaps between successes give retry time back, out of the patience, and do not count themselves:
-/// two thirds of the time at most. The last delivery has a patience of its own.
-fn bad_records_of_a_slow_topic_are_given_up(scenario: &Scenario, seed: u64) -> Result<Report, String> {
-    let deliveries = if scenario.policy.topic.is_some() { 2 } else { 1 };
-    let (retry, patience) = (scenario.policy.for_at_least.unwrap_or_default(), scenario.guard.patience);
+/// The gaps between successes give retry time back, out of the patience, and do not count
+/// themselves: two thirds of the time at most. The last delivery has a patience of its own.
+fn bad_records_of_a_slow_topic_are_given_up(
+    scenario: &Scenario,
+    seed: u64,
+) -> Result<Report, String> {
+    let deliveries = if scenario.policy.topic.is_some() {
+        2
+    } else {
+        1
+    };
+    let (retry, patience) = (
+        scenario.policy.for_at_least.unwrap_or_default(),
+        scenario.guard.patience,
+    );
     bad_records_are_given_up_within(3 * (retry + deliveries * patience), scenario, seed)
 }
 
-fn bad_records_are_given_up_within(longest: Duration, scenario: &Scenario, seed: u64) -> Result<Report, String> {
+fn bad_records_are_given_up_within(
+    longest: Duration,
+    scenario: &Scenario,
+    seed: u64,
+) -> Result<Report, String> {
     let report = World::run(scenario.clone(), seed);
     let capped = scenario.policy.backoff.max.mul_f64(1.2);
-    let round = scenario.policy.topic.map_or(Duration::ZERO, |topic| topic.backoff.max.mul_f64(1.2));
-    let last_delivery = if scenario.policy.topic.is_some() { 10 * capped } else { Duration::ZERO };
-    // By count it is the attempts; by time the one that runs when time is up, and those of the last delivery.
-    let hanging = scenario.hangs_for.map_or(Duration::ZERO, |millis| 12 * Duration::from_millis(millis));
+    let round = scenario
+        .policy
+        .topic
+        .map_or(Duration::ZERO, |topic| topic.backoff.max.mul_f64(1.2));
+    let last_delivery = if scenario.policy.topic.is_some() {
+        10 * capped
+    } else {
+        Duration::ZERO
+    };
+    // By count it is the attempts; by time the one that runs when time is up, and those of the last
+    // delivery.
+    let hanging = scenario
+        .hangs_for
+        .map_or(Duration::ZERO, |millis| 12 * Duration::from_millis(millis));
     let longest = longest + 2 * capped + round + last_delivery + hanging + Duration::from_secs(10);
-    let latest = report.bad_dead_after.iter().max().copied().unwrap_or_default();
+    let latest = report
+        .bad_dead_after
+        .iter()
+        .max()
+        .copied()
+        .unwrap_or_default();
     if report.bad_dead_after.len() != report.bad {
-        return Err(format!("seed {seed}: bad records are left: {report:?} {scenario:?}"));
+        return Err(format!(
+            "seed {seed}: bad records are left: {report:?} {scenario:?}"
+        ));
     }
     if latest > longest {
-        return Err(format!("seed {seed}: a bad record was given up after {latest:?}, {longest:?} was the limit"));
+        return Err(format!(
+            "seed {seed}: a bad record was given up after {latest:?}, {longest:?} was the limit"
+        ));
     }
     if report.good_dead > 0 || report.good_done != report.good {
-        return Err(format!("seed {seed}: good records have suffered: {report:?}"));
+        return Err(format!(
+            "seed {seed}: good records have suffered: {report:?}"
+        ));
     }
     Ok(report)
 }
@@ -194,7 +270,10 @@ fn no_good_record_is_given_up_in_a_total_outage() {
         let report = check(&scenario, seed);
         most_held = most_held.max(report.most_held);
     });
-    assert!(most_held > 0 || runs() < DEFAULT_RUNS, "the guard had nothing to do");
+    assert!(
+        most_held > 0 || runs() < DEFAULT_RUNS,
+        "the guard had nothing to do"
+    );
 }
 
 /// Attempts hang until they time out, and records come one by one. That a lane fails is seen only
@@ -216,7 +295,10 @@ fn no_good_record_is_given_up_where_attempts_hang_in_a_total_outage() {
         let report = check(&scenario, seed);
         most_held = most_held.max(report.most_held);
     });
-    assert!(most_held > 0 || runs() < DEFAULT_RUNS, "the guard had nothing to do");
+    assert!(
+        most_held > 0 || runs() < DEFAULT_RUNS,
+        "the guard had nothing to do"
+    );
 }
 
 #[test]
@@ -228,7 +310,8 @@ fn bad_records_that_hang_are_given_up_within_the_retry_time() {
         scenario.hangs_for = Some(5 * MINUTE);
         scenario.guard.patience = Duration::ZERO;
         scenario.ends_at = 4 * HOUR;
-        let report = bad_records_are_given_up(&scenario, seed).unwrap_or_else(|broken| panic!("{broken}"));
+        let report =
+            bad_records_are_given_up(&scenario, seed).unwrap_or_else(|broken| panic!("{broken}"));
         assert_eq!(report.most_held, 0, "seed {seed}");
     });
 }
@@ -242,7 +325,10 @@ fn no_good_record_is_given_up_where_half_of_the_keys_are_out() {
         let report = check(&outage(random, kind, keys, 2, length), seed);
         most_held = most_held.max(report.most_held);
     });
-    assert!(most_held > 0 || runs() < DEFAULT_RUNS, "the guard had nothing to do");
+    assert!(
+        most_held > 0 || runs() < DEFAULT_RUNS,
+        "the guard had nothing to do"
+    );
 }
 
 #[test]
@@ -252,7 +338,10 @@ fn no_good_record_is_given_up_where_one_key_in_fifty_is_out() {
         // Two lanes are too few for the guard: they have their retry time.
         let (keys, length) = match random.percent(50) {
             true => (1_000, any_length(random)),
-            false => (100, random.pick(&[SECOND, 30 * SECOND, 5 * MINUTE, 14 * MINUTE])),
+            false => (
+                100,
+                random.pick(&[SECOND, 30 * SECOND, 5 * MINUTE, 14 * MINUTE]),
+            ),
         };
         check(&outage(random, kind, keys, 50, length), seed);
     });
@@ -261,7 +350,8 @@ fn no_good_record_is_given_up_where_one_key_in_fifty_is_out() {
 #[test]
 fn no_good_record_is_given_up_in_an_outage_that_comes_and_goes() {
     for_each_seed(|seed, random| {
-        // Not by count: the few seconds may be used up before the guard has seen five lanes fail again.
+        // Not by count: the few seconds may be used up before the guard has seen five lanes fail
+        // again.
         let kind = random.pick(&[Kind::Time, Kind::TimeThenTopic]);
         let (keys, one_in) = random.pick(&[(20, 1), (100, 1), (400, 1), (100, 2), (400, 2)]);
         let mut scenario = outage(random, kind, keys, one_in, 50 * MINUTE);
@@ -276,7 +366,11 @@ fn no_good_record_is_given_up_across_restarts_and_after_a_cold_start() {
         let kind = random.pick(&[Kind::Time, Kind::TimeThenTopic]);
         let (keys, one_in) = random.pick(&[(20, 1), (100, 1), (400, 1), (100, 2), (400, 2)]);
         let hours = random.percent(30);
-        let length = if hours { 5 * HOUR } else { random.pick(&[10 * MINUTE, HOUR]) };
+        let length = if hours {
+            5 * HOUR
+        } else {
+            random.pick(&[10 * MINUTE, HOUR])
+        };
         let mut scenario = outage(random, kind, keys, one_in, length);
         if hours {
             // It goes down in the outage, and comes back hours later, still in it.
@@ -287,7 +381,9 @@ fn no_good_record_is_given_up_across_restarts_and_after_a_cold_start() {
             let mut now = OUTAGE_BEGINS;
             while now < OUTAGE_BEGINS + length {
                 now += SECOND * (5 + random.below(900));
-                scenario.downtimes.push((now, now + random.below(30 * SECOND)));
+                scenario
+                    .downtimes
+                    .push((now, now + random.below(30 * SECOND)));
                 now += 30 * SECOND;
             }
         }
@@ -314,7 +410,8 @@ fn one_bad_record_or_two_are_given_up_within_the_retry_time() {
         let mut scenario = calm(kind, 10, random.pick(&[count, 100]), MINUTE);
         scenario.bad = Bad::First(count);
         scenario.guard.patience = Duration::ZERO;
-        let report = bad_records_are_given_up(&scenario, seed).unwrap_or_else(|broken| panic!("{broken}"));
+        let report =
+            bad_records_are_given_up(&scenario, seed).unwrap_or_else(|broken| panic!("{broken}"));
         assert_eq!(report.most_held, 0, "seed {seed}");
     });
 }
@@ -341,8 +438,12 @@ fn a_steady_percent_of_bad_records_is_given_up_within_retry_time_and_patience() 
 fn steadily_bad_records_that_name_a_place_are_given_up_within_retry_time_and_patience() {
     let mut saw_place = false;
     for_each_seed(|seed, random| {
-        let scenario = Scenario { bad_place: Some(Place::new(3)), ..a_steady_percent(random) };
-        let report = bad_records_are_given_up(&scenario, seed).unwrap_or_else(|broken| panic!("{broken}"));
+        let scenario = Scenario {
+            bad_place: Some(Place::new(3)),
+            ..a_steady_percent(random)
+        };
+        let report =
+            bad_records_are_given_up(&scenario, seed).unwrap_or_else(|broken| panic!("{broken}"));
         saw_place |= report.saw_place;
     });
     assert!(saw_place || runs() < DEFAULT_RUNS, "no place was suspected");
@@ -370,10 +471,14 @@ fn a_third_of_a_slow_topic(random: &mut Random) -> Scenario {
 fn bad_records_of_a_slow_topic_are_given_up_within_retry_time_and_patience() {
     for_each_seed(|seed, random| {
         let of_the_first = random.percent(50);
-        let mut scenario =
-            if of_the_first { six_bad_ones_on_a_slow_topic(random) } else { a_third_of_a_slow_topic(random) };
+        let mut scenario = if of_the_first {
+            six_bad_ones_on_a_slow_topic(random)
+        } else {
+            a_third_of_a_slow_topic(random)
+        };
         scenario.bad_place = random.percent(50).then_some(Place::new(3));
-        bad_records_of_a_slow_topic_are_given_up(&scenario, seed).unwrap_or_else(|broken| panic!("{broken}"));
+        bad_records_of_a_slow_topic_are_given_up(&scenario, seed)
+            .unwrap_or_else(|broken| panic!("{broken}"));
     });
 }
 
@@ -386,8 +491,15 @@ fn a_deployment_that_cannot_process_anything_gives_up_twenty_records_and_holds_t
         scenario.ends_at = HOUR;
         let report = World::run(scenario, seed);
         assert_eq!(report.good_dead, 20, "seed {seed}: {report:?}");
-        assert_eq!(report.good_done, report.good - 20, "seed {seed}: {report:?}");
-        assert!(report.saw_bad_deployment && report.most_held > 0, "seed {seed}: {report:?}");
+        assert_eq!(
+            report.good_done,
+            report.good - 20,
+            "seed {seed}: {report:?}"
+        );
+        assert!(
+            report.saw_bad_deployment && report.most_held > 0,
+            "seed {seed}: {report:?}"
+        );
     });
 }
 
@@ -406,7 +518,11 @@ fn an_operator_lets_go_what_a_total_outage_holds() {
 }
 
 /// One of the runs notices the mistake.
-fn caught(fault: Fault, judge: fn(&Scenario, u64) -> Result<Report, String>, scenario: fn(&mut Random) -> Scenario) {
+fn caught(
+    fault: Fault,
+    judge: fn(&Scenario, u64) -> Result<Report, String>,
+    scenario: fn(&mut Random) -> Scenario,
+) {
     let noticed = (0..10).any(|seed| {
         let scenario = scenario(&mut Random::new(seed));
         judge(&Scenario { fault, ..scenario }, seed).is_err()
@@ -425,29 +541,45 @@ fn no_guard_is_noticed() {
 
 #[test]
 fn a_guard_for_each_partition_is_noticed() {
-    caught(Fault::HasAGuardForEachPartition, no_good_record_is_given_up, |random| Scenario {
-        partitions: 3,
-        without_keys: false,
-        place: None,
-        ..outage(random, Kind::Time, 18, 2, HOUR)
-    });
+    caught(
+        Fault::HasAGuardForEachPartition,
+        no_good_record_is_given_up,
+        |random| Scenario {
+            partitions: 3,
+            without_keys: false,
+            place: None,
+            ..outage(random, Kind::Time, 18, 2, HOUR)
+        },
+    );
 }
 
 #[test]
 fn a_guard_that_hears_of_no_success_is_noticed() {
-    caught(Fault::TellsNothing, bad_records_are_given_up, a_steady_percent);
+    caught(
+        Fault::TellsNothing,
+        bad_records_are_given_up,
+        a_steady_percent,
+    );
 }
 
 #[test]
 fn a_guard_that_hears_of_no_success_is_noticed_on_a_slow_topic() {
-    caught(Fault::TellsNothing, bad_records_of_a_slow_topic_are_given_up, six_bad_ones_on_a_slow_topic);
+    caught(
+        Fault::TellsNothing,
+        bad_records_of_a_slow_topic_are_given_up,
+        six_bad_ones_on_a_slow_topic,
+    );
 }
 
 #[test]
 fn a_retry_time_that_is_forgotten_on_the_way_is_noticed() {
-    caught(Fault::ForgetsRetryTime, bad_records_are_given_up, |random| {
-        let mut scenario = a_steady_percent(random);
-        scenario.policy = policy(Kind::TimeThenTopic);
-        scenario
-    });
+    caught(
+        Fault::ForgetsRetryTime,
+        bad_records_are_given_up,
+        |random| {
+            let mut scenario = a_steady_percent(random);
+            scenario.policy = policy(Kind::TimeThenTopic);
+            scenario
+        },
+    );
 }

@@ -1,12 +1,14 @@
-//! One owner of one partition: the partition under test beside a plain model of it, which predicts every answer.
+//! One owner of one partition: the partition under test beside a plain model of it, which predicts
+//! every answer.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
 use keylane_core::{
-    Budget, Delivered, Delivery, Epoch, FailureHeaders, LaneOrder, LeaderEpoch, MAX_METADATA_BYTES, Moment, Offset,
-    Partition, PartitionSettings, Position, PublishRequest, Ruling, SettledMap, Ticket,
+    Budget, Delivered, Delivery, Epoch, FailureHeaders, LaneOrder, LeaderEpoch, MAX_METADATA_BYTES,
+    Moment, Offset, Partition, PartitionSettings, Position, PublishRequest, Ruling, SettledMap,
+    Ticket,
 };
 
 use crate::broker::{Commit, Log, LogRecord};
@@ -90,8 +92,12 @@ impl Owner {
         budgets: (Budget, Budget),
     ) -> Self {
         let start = commit.map(|commit| commit.position);
-        let mut partition =
-            Partition::new(settings.clone(), Epoch::new(epoch), start.map(Position::new), inherited.clone());
+        let mut partition = Partition::new(
+            settings.clone(),
+            Epoch::new(epoch),
+            start.map(Position::new),
+            inherited.clone(),
+        );
         partition.inherit_leader_epoch(inherited_under);
         let start_under = commit.and_then(|commit| commit.leader_epoch);
         partition.start_under(start_under);
@@ -126,13 +132,21 @@ impl Owner {
     }
 
     /// Delivers one record and checks that it is taken for what it is.
-    pub(crate) fn deliver(&mut self, record: LogRecord, ruling: Ruling, now: Moment) -> Checked<Delivered> {
+    pub(crate) fn deliver(
+        &mut self,
+        record: LogRecord,
+        ruling: Ruling,
+        now: Moment,
+    ) -> Checked<Delivered> {
         let offset = Offset::new(record.offset);
         let under = LeaderEpoch::new(record.epoch);
         if self.leader_epoch.replace(record.epoch) != Some(record.epoch) {
             self.partition.read_under(under, offset);
         }
-        if self.inherited_under.is_some_and(|inherited| under > inherited) {
+        if self
+            .inherited_under
+            .is_some_and(|inherited| under > inherited)
+        {
             self.inherited = SettledMap::new();
         }
         // The start was above the place where the log was cut.
@@ -150,7 +164,9 @@ impl Owner {
         } else {
             Delivered::Queued
         };
-        let due = record.due.map(|due| Moment::new(Duration::from_millis(due)));
+        let due = record
+            .due
+            .map(|due| Moment::new(Duration::from_millis(due)));
         let delivery = Delivery {
             offset,
             lane: record.key,
@@ -162,7 +178,10 @@ impl Owner {
             record: record.identity,
         };
         let delivered = self.partition.deliver_ruled(delivery, ruling, now);
-        ensure!(delivered == expected, "G7: delivery of {offset} is {delivered:?} instead of {expected:?}");
+        ensure!(
+            delivered == expected,
+            "G7: delivery of {offset} is {delivered:?} instead of {expected:?}"
+        );
         if delivered == Delivered::Repeated {
             return Ok(delivered);
         }
@@ -200,31 +219,56 @@ impl Owner {
     /// Starts the next attempt, if there is one, and checks that it may start.
     pub(crate) fn start_next(&mut self, log: &Log, now: Moment) -> Checked<Option<usize>> {
         let startable = self.startable(now);
-        // Marks, and what becomes of a start without one, are `poison.rs`'s business; here the broker takes each at once.
+        // Marks, and what becomes of a start without one, are `poison.rs`'s business; here the
+        // broker takes each at once.
         if self.partition.next_start_needs_mark()
             && let Some(mark) = self.partition.wanted_mark()
         {
             self.partition.mark_confirmed(mark);
         }
         let Some(start) = self.partition.next_start() else {
-            let may = !self.paused && !self.draining && !self.stopped && self.running.len() < self.settings.concurrency;
-            ensure!(!may || startable.is_empty(), "G3: {startable:?} could start and do not");
+            let may = !self.paused
+                && !self.draining
+                && !self.stopped
+                && self.running.len() < self.settings.concurrency;
+            ensure!(
+                !may || startable.is_empty(),
+                "G3: {startable:?} could start and do not"
+            );
             return Ok(None);
         };
         let offset = start.offset.get();
         let (ticket, attempt) = (start.ticket, start.attempt);
-        ensure!(!self.paused && !self.draining && !self.stopped, "{offset} starts although nothing may");
-        ensure!(self.running.len() < self.settings.concurrency, "{offset} starts beyond the concurrency");
+        ensure!(
+            !self.paused && !self.draining && !self.stopped,
+            "{offset} starts although nothing may"
+        );
+        ensure!(
+            self.running.len() < self.settings.concurrency,
+            "{offset} starts beyond the concurrency"
+        );
         let Some(entry) = self.unsettled.get(&offset).copied() else {
             return Err(format!("G7: {offset} starts but is not pending"));
         };
-        ensure!(startable.contains(&offset), "G2: {offset} starts out of turn, it is {entry:?}");
-        ensure!(*start.record == entry.record.identity, "{offset} starts with another record");
+        ensure!(
+            startable.contains(&offset),
+            "G2: {offset} starts out of turn, it is {entry:?}"
+        );
+        ensure!(
+            *start.record == entry.record.identity,
+            "{offset} starts with another record"
+        );
         if let Some(due) = entry.record.due {
-            ensure!(Moment::new(Duration::from_millis(due)) <= now, "{offset} starts before it is due");
+            ensure!(
+                Moment::new(Duration::from_millis(due)) <= now,
+                "{offset} starts before it is due"
+            );
         }
         if let (Some(key), LaneOrder::Offset) = (entry.record.key, self.settings.lane_order) {
-            let earlier = log.records.iter().take_while(|record| record.offset < offset);
+            let earlier = log
+                .records
+                .iter()
+                .take_while(|record| record.offset < offset);
             for record in earlier.filter(|record| record.key == Some(key)) {
                 ensure!(
                     log.settled.contains_key(&record.offset),
@@ -233,7 +277,10 @@ impl Owner {
                 );
             }
             let last = self.last_started.insert(key, offset);
-            ensure!(last.is_none_or(|last| last <= offset), "G2: {offset} starts after {last:?} of its key");
+            ensure!(
+                last.is_none_or(|last| last <= offset),
+                "G2: {offset} starts after {last:?} of its key"
+            );
         }
         let entry = self.unsettled.get_mut(&offset).expect("looked up before");
         if entry.attempts_here == 0 {
@@ -242,9 +289,15 @@ impl Owner {
         entry.attempts_here += 1;
         entry.started = now;
         entry.doing = Doing::Running;
-        ensure!(!entry.record.theirs, "{offset} starts and is another group's");
+        ensure!(
+            !entry.record.theirs,
+            "{offset} starts and is another group's"
+        );
         let attempts = entry.record.attempts + entry.attempts_here;
-        ensure!(attempt == attempts, "{offset} starts as attempt {attempt} instead of {attempts}");
+        ensure!(
+            attempt == attempts,
+            "{offset} starts as attempt {attempt} instead of {attempts}"
+        );
         self.running.push((ticket, offset));
         Ok(Some(entry.record.identity))
     }
@@ -252,7 +305,11 @@ impl Owner {
     /// The offsets whose turn it is.
     fn startable(&self, now: Moment) -> BTreeSet<i64> {
         let busy = |key: Option<u64>| {
-            key.is_some() && self.unsettled.values().any(|other| other.record.key == key && other.holds_its_lane())
+            key.is_some()
+                && self
+                    .unsettled
+                    .values()
+                    .any(|other| other.record.key == key && other.holds_its_lane())
         };
         let mut seen = BTreeSet::new();
         let mut startable = BTreeSet::new();
@@ -273,7 +330,10 @@ impl Owner {
     /// How many lanes have a record whose turn it is; records without a key are lanes of their own.
     fn ready_lanes(&self, now: Moment) -> usize {
         let startable = self.startable(now);
-        let keys: Vec<_> = startable.iter().map(|offset| self.unsettled[offset].record.key).collect();
+        let keys: Vec<_> = startable
+            .iter()
+            .map(|offset| self.unsettled[offset].record.key)
+            .collect();
         let without = keys.iter().filter(|key| key.is_none()).count();
         without + keys.into_iter().flatten().collect::<BTreeSet<u64>>().len()
     }
@@ -299,23 +359,45 @@ impl Owner {
         self.unsettled.keys().next().copied().or(self.next)
     }
 
-    /// What would be committed now, checked against the log and the model. A map that is not cut short names all that this
-    /// owner knows to be settled: so a new owner after a drain repeats nothing (G8).
+    /// What would be committed now, checked against the log and the model. A map that is not cut
+    /// short names all that this owner knows to be settled: so a new owner after a drain repeats
+    /// nothing (G8).
     pub(crate) fn commit(&self, log: &Log, max_bytes: usize) -> Checked<Option<Commit>> {
-        let Some(position) = self.partition.watermark() else { return Ok(None) };
+        let Some(position) = self.partition.watermark() else {
+            return Ok(None);
+        };
         let metadata = self.partition.commit_metadata(max_bytes);
-        ensure!(metadata.text.len() <= max_bytes, "G6: metadata of {} bytes", metadata.text.len());
+        ensure!(
+            metadata.text.len() <= max_bytes,
+            "G6: metadata of {} bytes",
+            metadata.text.len()
+        );
         let leader_epoch = self.partition.position_epoch();
         let expected = self.known_epoch;
-        ensure!(leader_epoch == expected, "G1: the commit has the epoch {leader_epoch:?} instead of {expected:?}");
-        let commit = Commit { position: position.get(), leader_epoch, metadata: metadata.text };
+        ensure!(
+            leader_epoch == expected,
+            "G1: the commit has the epoch {leader_epoch:?} instead of {expected:?}"
+        );
+        let commit = Commit {
+            position: position.get(),
+            leader_epoch,
+            metadata: metadata.text,
+        };
         let map = log.check_commit(&commit)?;
         if !metadata.truncated {
-            for record in log.records.iter().filter(|record| record.offset >= commit.position) {
+            for record in log
+                .records
+                .iter()
+                .filter(|record| record.offset >= commit.position)
+            {
                 let offset = Offset::new(record.offset);
                 let known = self.settled.contains(&record.offset)
-                    || (self.inherited.contains(offset) && !self.unsettled.contains_key(&record.offset));
-                ensure!(!known || map.contains(offset), "G4: {offset} is settled but the map does not say so");
+                    || (self.inherited.contains(offset)
+                        && !self.unsettled.contains_key(&record.offset));
+                ensure!(
+                    !known || map.contains(offset),
+                    "G4: {offset} is settled but the map does not say so"
+                );
             }
         }
         Ok(Some(commit))
@@ -324,42 +406,105 @@ impl Owner {
     /// Everything that can be seen of the partition is what the model says.
     pub(crate) fn check(&self, now: Moment, pending_limit: usize) -> Checked<()> {
         let seen = &self.partition;
-        let count = |is: fn(&Doing) -> bool| self.unsettled.values().filter(|entry| is(&entry.doing)).count();
+        let count = |is: fn(&Doing) -> bool| {
+            self.unsettled
+                .values()
+                .filter(|entry| is(&entry.doing))
+                .count()
+        };
         let watermark = seen.watermark().map(Position::get);
-        ensure!(watermark == self.watermark(), "G4: watermark {watermark:?} instead of {:?}", self.watermark());
-        ensure!(seen.next_position().map(Position::get) == self.next, "next is {:?}", seen.next_position());
+        ensure!(
+            watermark == self.watermark(),
+            "G4: watermark {watermark:?} instead of {:?}",
+            self.watermark()
+        );
+        ensure!(
+            seen.next_position().map(Position::get) == self.next,
+            "next is {:?}",
+            seen.next_position()
+        );
         let pending = seen.pending();
-        ensure!(pending == self.unsettled.len(), "{pending} pending instead of {}", self.unsettled.len());
-        ensure!(pending <= pending_limit, "G6: {pending} pending, the limit is {pending_limit}");
-        ensure!(seen.pending_bytes() == pending * RECORD_BYTES, "G6: {} pending bytes", seen.pending_bytes());
-        ensure!(seen.running() == self.running.len(), "G3: {} running", seen.running());
+        ensure!(
+            pending == self.unsettled.len(),
+            "{pending} pending instead of {}",
+            self.unsettled.len()
+        );
+        ensure!(
+            pending <= pending_limit,
+            "G6: {pending} pending, the limit is {pending_limit}"
+        );
+        ensure!(
+            seen.pending_bytes() == pending * RECORD_BYTES,
+            "G6: {} pending bytes",
+            seen.pending_bytes()
+        );
+        ensure!(
+            seen.running() == self.running.len(),
+            "G3: {} running",
+            seen.running()
+        );
         let parked = count(|doing| *doing == Doing::Parked);
-        ensure!(seen.parked() == parked, "{} parked instead of {parked}", seen.parked());
+        ensure!(
+            seen.parked() == parked,
+            "{} parked instead of {parked}",
+            seen.parked()
+        );
         let held = count(|doing| *doing == Doing::Held);
-        ensure!(seen.held() == held, "{} held instead of {held}", seen.held());
+        ensure!(
+            seen.held() == held,
+            "{} held instead of {held}",
+            seen.held()
+        );
         let publishing = count(|doing| matches!(doing, Doing::ToPublish | Doing::Publishing));
-        ensure!(seen.publishing() == publishing, "{} publishing instead of {publishing}", seen.publishing());
+        ensure!(
+            seen.publishing() == publishing,
+            "{} publishing instead of {publishing}",
+            seen.publishing()
+        );
         let ahead = watermark.map_or(0, |watermark| self.settled.range(watermark..).count());
-        ensure!(seen.settled_ahead() == ahead, "G6: {} settled ahead instead of {ahead}", seen.settled_ahead());
+        ensure!(
+            seen.settled_ahead() == ahead,
+            "G6: {} settled ahead instead of {ahead}",
+            seen.settled_ahead()
+        );
         let oldest = seen.oldest().map(|oldest| oldest.offset.get());
-        ensure!(oldest == self.unsettled.keys().next().copied(), "oldest is {oldest:?}");
+        ensure!(
+            oldest == self.unsettled.keys().next().copied(),
+            "oldest is {oldest:?}"
+        );
         let drained = self.draining && self.running.is_empty() && publishing == 0;
-        ensure!(seen.is_drained() == drained, "G8: drained is {}", seen.is_drained());
+        ensure!(
+            seen.is_drained() == drained,
+            "G8: drained is {}",
+            seen.is_drained()
+        );
         // While draining, timers are not looked at any more.
         if !self.draining {
             let ready = self.ready_lanes(now);
-            ensure!(seen.ready() == ready, "G3: {} ready instead of {ready}", seen.ready());
+            ensure!(
+                seen.ready() == ready,
+                "G3: {} ready instead of {ready}",
+                seen.ready()
+            );
         }
         Ok(())
     }
 
-    /// What can be seen from outside, to compare before and after something that must change nothing.
+    /// What can be seen from outside, to compare before and after something that must change
+    /// nothing.
     pub(crate) fn snapshot(&self) -> impl PartialEq + use<> {
         let seen = &self.partition;
         (
             seen.watermark(),
             seen.commit_metadata(MAX_METADATA_BYTES),
-            [seen.pending(), seen.running(), seen.waiting(), seen.publishing(), seen.parked(), seen.ready()],
+            [
+                seen.pending(),
+                seen.running(),
+                seen.waiting(),
+                seen.publishing(),
+                seen.parked(),
+                seen.ready(),
+            ],
         )
     }
 }

@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use keylane_core::{
-    Backoff, Exhausted, Failure, FailureHeaders, InPlace, LEAST_ATTEMPTS, Publish, PublishRequest, Reason,
-    ReasonActions, RetryPolicy, Success, TopicRetry,
+    Backoff, Exhausted, Failure, FailureHeaders, InPlace, LEAST_ATTEMPTS, Publish, PublishRequest,
+    Reason, ReasonActions, RetryPolicy, Success, TopicRetry,
 };
 
 use crate::random::Random;
@@ -59,7 +59,9 @@ impl Plan {
         let behaviour = match random.below(24) {
             _ if random.percent(broken_percent) => Behaviour::Broken,
             0 => Behaviour::Skipped,
-            1..=5 => Behaviour::Flaky(random.below(u64::from(failures_survived(policy)) + 1) as u32),
+            1..=5 => {
+                Behaviour::Flaky(random.below(u64::from(failures_survived(policy)) + 1) as u32)
+            }
             6 => Behaviour::Fatal,
             7 => Behaviour::Undecodable,
             _ => Behaviour::Good,
@@ -75,7 +77,12 @@ impl Plan {
             3 => Fits::DeadLetter(Some(FailureHeaders::All)),
             _ => Fits::Everywhere,
         };
-        Self { behaviour, unwritable, fits, hangs: false }
+        Self {
+            behaviour,
+            unwritable,
+            fits,
+            hangs: false,
+        }
     }
 
     /// Of a run in which nearly everything works: where much does not, nothing is a blocker.
@@ -91,7 +98,8 @@ impl Plan {
         }
     }
 
-    /// What this attempt does; `attempts` counts all attempts of the record so far, this one included.
+    /// What this attempt does; `attempts` counts all attempts of the record so far, this one
+    /// included.
     pub(crate) fn act(&self, attempts: u32, random: &mut Random) -> Result<Success, Failure> {
         match self.behaviour {
             // It is noticed at its start.
@@ -100,7 +108,9 @@ impl Plan {
             Behaviour::Flaky(failures) if attempts > failures => Ok(Success::Done),
             Behaviour::Flaky(_) | Behaviour::Broken => Err(match random.below(6) {
                 0 => Failure::Panicked,
-                5 => Failure::Unavailable { retry_after: random.pick(&[None, Some(Duration::from_millis(700))]) },
+                5 => Failure::Unavailable {
+                    retry_after: random.pick(&[None, Some(Duration::from_millis(700))]),
+                },
                 1 => Failure::TimedOut,
                 2 => Failure::RetryAfter(Duration::from_millis(random.below(3_000))),
                 _ => Failure::Retryable,
@@ -117,8 +127,12 @@ impl Plan {
             (Fits::DeadLetter(_), Publish::Retry { .. }) => true,
             (Fits::DeadLetter(None), _) => true,
             (Fits::DeadLetter(Some(FailureHeaders::All)), _) => false,
-            (Fits::DeadLetter(Some(FailureHeaders::WithoutError)), _) => request.headers == FailureHeaders::All,
-            (Fits::DeadLetter(Some(FailureHeaders::Fewest)), _) => request.headers != FailureHeaders::Fewest,
+            (Fits::DeadLetter(Some(FailureHeaders::WithoutError)), _) => {
+                request.headers == FailureHeaders::All
+            }
+            (Fits::DeadLetter(Some(FailureHeaders::Fewest)), _) => {
+                request.headers != FailureHeaders::Fewest
+            }
         }
     }
 
@@ -146,7 +160,9 @@ impl Plan {
             Exhausted::Park => Ending::Parked,
             // The record is repaired when it stops the subscription, or the run would not end.
             Exhausted::Stop => Ending::Done,
-            Exhausted::DeadLetter if policy.dead_letter_topic && self.cannot_be_dead_lettered() => Ending::Parked,
+            Exhausted::DeadLetter if policy.dead_letter_topic && self.cannot_be_dead_lettered() => {
+                Ending::Parked
+            }
             Exhausted::DeadLetter if policy.dead_letter_topic => Ending::DeadLettered,
             Exhausted::DeadLetter if reason == Reason::Undecodable => Ending::Parked,
             Exhausted::DeadLetter => Ending::Retrying,
@@ -163,28 +179,45 @@ pub(crate) fn random_policy(random: &mut Random) -> RetryPolicy {
             5 => InPlace::Times(2),
             _ => InPlace::Forever,
         },
-        for_at_least: random.percent(40).then(|| Duration::from_millis(random.below(6_000))),
+        for_at_least: random
+            .percent(40)
+            .then(|| Duration::from_millis(random.below(6_000))),
         backoff,
-        topic: random.pick(&[None, Some(1), Some(2)]).map(|rounds| TopicRetry { rounds, backoff }),
+        topic: random
+            .pick(&[None, Some(1), Some(2)])
+            .map(|rounds| TopicRetry { rounds, backoff }),
         on_exhausted: match random.below(8) {
             0 => Exhausted::Stop,
             1 => Exhausted::Park,
             _ => Exhausted::DeadLetter,
         },
         on: ReasonActions {
-            fatal: random.pick(&[None, None, Some(Exhausted::DeadLetter), Some(Exhausted::Park)]),
-            undecodable: random.pick(&[None, None, Some(Exhausted::DeadLetter), Some(Exhausted::Park)]),
+            fatal: random.pick(&[
+                None,
+                None,
+                Some(Exhausted::DeadLetter),
+                Some(Exhausted::Park),
+            ]),
+            undecodable: random.pick(&[
+                None,
+                None,
+                Some(Exhausted::DeadLetter),
+                Some(Exhausted::Park),
+            ]),
             ..ReasonActions::default()
         },
         dead_letter_topic: random.percent(88),
     }
 }
 
-/// So many failures never take a record to its end: each delivery allows some, and interruptions only add attempts.
+/// So many failures never take a record to its end: each delivery allows some, and interruptions
+/// only add attempts.
 fn failures_survived(policy: &RetryPolicy) -> u32 {
     match policy.in_place {
         InPlace::Forever => 5,
         _ if policy.for_at_least.is_some() => LEAST_ATTEMPTS - 1,
-        InPlace::Times(times) => (times + 1) * (policy.topic.map_or(0, |topic| topic.rounds) + 1) - 1,
+        InPlace::Times(times) => {
+            (times + 1) * (policy.topic.map_or(0, |topic| topic.rounds) + 1) - 1
+        }
     }
 }

@@ -1,11 +1,12 @@
-//! Records that kill their process: processes own a few partitions, and the evidence in their commits has to find the
-//! killers and blame nobody else.
+//! Records that kill their process: processes own a few partitions, and the evidence in their
+//! commits has to find the killers and blame nobody else.
 //!
-//! Modelled is what the shell guarantees (`poison/process.rs`). Everything else is random, above all how much of what was
-//! sent arrives before a crash, and who takes over.
+//! Modelled is what the shell guarantees (`poison/process.rs`). Everything else is random, above
+//! all how much of what was sent arrives before a crash, and who takes over.
 //!
-//! Seen to fail, each put in by hand: turns that collide, names that are not taken back, starts without a mark, a verdict
-//! after one crash, a trial beside healthy partitions, an opening that is not committed.
+//! Seen to fail, each put in by hand: turns that collide, names that are not taken back, starts
+//! without a mark, a verdict after one crash, a trial beside healthy partitions, an opening that is
+//! not committed.
 
 mod process;
 mod world;
@@ -35,7 +36,12 @@ fn seeded(random: &mut Random) -> Random {
 
 /// One process at a time, and all records there from the beginning.
 fn one_member(partitions: usize, most_records: u64, killers: usize) -> Size {
-    Size { members: 1, partitions, most_records, killers }
+    Size {
+        members: 1,
+        partitions,
+        most_records,
+        killers,
+    }
 }
 
 #[test]
@@ -49,7 +55,10 @@ fn a_killer_is_out_of_the_way_by_the_fifth_start_and_nobody_else_is_blamed() {
         assert!(world.starts <= 5, "{} starts", world.starts);
         most = most.max(world.starts);
     });
-    assert_eq!(most, 5, "sooner would be a mistake too: two crashes have to name it");
+    assert_eq!(
+        most, 5,
+        "sooner would be a mistake too: two crashes have to name it"
+    );
 }
 
 /// An epoch whose evidence is not known must not overwrite it.
@@ -57,7 +66,10 @@ fn a_killer_is_out_of_the_way_by_the_fifth_start_and_nobody_else_is_blamed() {
 fn a_coordinator_that_does_not_answer_at_once_hides_no_killer() {
     many(|random| {
         let size = one_member(1 + random.index(4), 40, 1);
-        let chances = Chances { silent: 50, ..Chances::default() };
+        let chances = Chances {
+            silent: 50,
+            ..Chances::default()
+        };
         let mut world = World::new(seeded(random), &size, chances);
         world.run();
         assert_eq!(world.blamed(), world.killers());
@@ -70,7 +82,11 @@ fn a_start_without_evidence_would_be_noticed() {
     let caught = (0..20).any(|seed| {
         let mut random = Random::new(seed);
         let size = one_member(1 + random.index(4), 40, 1);
-        let chances = Chances { silent: 50, starts_unknowing: true, ..Chances::default() };
+        let chances = Chances {
+            silent: 50,
+            starts_unknowing: true,
+            ..Chances::default()
+        };
         let mut world = World::new(seeded(&mut random), &size, chances);
         let run = std::panic::AssertUnwindSafe(|| {
             world.run();
@@ -98,18 +114,25 @@ fn several_killers_are_found_one_after_the_other_and_nobody_else_is_blamed() {
         let mut world = World::new(seeded(random), &size, Chances::default());
         world.run();
         assert_eq!(world.blamed(), world.killers());
-        assert!(world.starts <= 5 * killers as u32, "{} starts for {killers}", world.starts);
+        assert!(
+            world.starts <= 5 * killers as u32,
+            "{} starts for {killers}",
+            world.starts
+        );
     });
 }
 
-/// It is named alone at four crashes where it was seen to fail alone; more often where it failed so many times in a row that
-/// it passed for harmless.
+/// It is named alone at four crashes where it was seen to fail alone; more often where it failed so
+/// many times in a row that it passed for harmless.
 #[test]
 fn a_killer_that_fails_before_it_kills_is_found_too_and_nobody_else_is_blamed() {
     let mut starts = Vec::new();
     many(|random| {
         let size = one_member(1 + random.index(4), 20, 1);
-        let chances = Chances { failing: 100 + random.below(400), ..Chances::default() };
+        let chances = Chances {
+            failing: 100 + random.below(400),
+            ..Chances::default()
+        };
         let mut world = World::new(seeded(random), &size, chances);
         world.run();
         assert_eq!(world.blamed(), world.killers());
@@ -124,7 +147,14 @@ fn a_killer_that_fails_before_it_kills_is_found_too_and_nobody_else_is_blamed() 
 fn orderly_ends_at_any_moment_neither_hide_a_killer_nor_blame_anybody() {
     many(|random| {
         let size = one_member(1 + random.index(3), 20, 1);
-        let mut world = World::new(seeded(random), &size, Chances { orderly: 2, ..Chances::default() });
+        let mut world = World::new(
+            seeded(random),
+            &size,
+            Chances {
+                orderly: 2,
+                ..Chances::default()
+            },
+        );
         world.run();
         assert_eq!(world.blamed(), world.killers());
     });
@@ -135,7 +165,12 @@ fn two_unlucky_kills_blame_nobody() {
     many(|random| {
         let size = one_member(1 + random.index(4), 40, 0);
         let (unlucky, orderly) = (5 + random.below(50), random.below(3));
-        let chances = Chances { unlucky, unlucky_left: 2, orderly, ..Chances::default() };
+        let chances = Chances {
+            unlucky,
+            unlucky_left: 2,
+            orderly,
+            ..Chances::default()
+        };
         let mut world = World::new(seeded(random), &size, chances);
         world.run();
         assert_eq!(world.blamed(), []);
@@ -156,7 +191,11 @@ fn after_two_unlucky_kills_few_records_run_alone_and_the_others_cost_a_mark_for_
         assert_eq!((world.starts, world.blamed()), (3, vec![]));
         // A mark for each suspect, and one for half a group of the others at least.
         let most = GROUP + RECORDS / (GROUP / 2) + 20;
-        assert!((RECORDS / GROUP..=most).contains(&world.marks()), "{} marks", world.marks());
+        assert!(
+            (RECORDS / GROUP..=most).contains(&world.marks()),
+            "{} marks",
+            world.marks()
+        );
     });
 }
 
@@ -164,7 +203,11 @@ fn after_two_unlucky_kills_few_records_run_alone_and_the_others_cost_a_mark_for_
 fn one_unlucky_kill_beside_a_killer_blames_nobody_else() {
     many(|random| {
         let size = one_member(1 + random.index(4), 30, 1);
-        let chances = Chances { unlucky: 5 + random.below(20), unlucky_left: 1, ..Chances::default() };
+        let chances = Chances {
+            unlucky: 5 + random.below(20),
+            unlucky_left: 1,
+            ..Chances::default()
+        };
         let mut world = World::new(seeded(random), &size, chances);
         world.run();
         assert_eq!(world.blamed(), world.killers());
@@ -176,8 +219,20 @@ fn one_unlucky_kill_beside_a_killer_blames_nobody_else() {
 fn killers_that_go_from_member_to_member_end_in_few_deaths_and_nobody_else_is_blamed() {
     for_runs(100, |random| {
         let (members, partitions) = (2 + random.index(3), 2 + random.index(5));
-        let size = Size { members, partitions, most_records: 20, killers: 1 + random.index(6) };
-        let mut world = World::new(seeded(random), &size, Chances { moves: random.below(5), ..Chances::default() });
+        let size = Size {
+            members,
+            partitions,
+            most_records: 20,
+            killers: 1 + random.index(6),
+        };
+        let mut world = World::new(
+            seeded(random),
+            &size,
+            Chances {
+                moves: random.below(5),
+                ..Chances::default()
+            },
+        );
         world.run();
         expect_few_deaths(&world);
     });
@@ -187,8 +242,20 @@ fn killers_that_go_from_member_to_member_end_in_few_deaths_and_nobody_else_is_bl
 #[test]
 fn killers_in_healthy_partitions_cast_no_blame_on_suspects_elsewhere() {
     for_runs(300, |random| {
-        let size = Size { members: 2, partitions: 6, most_records: 30, killers: 6 };
-        let mut world = World::new(seeded(random), &size, Chances { writes: 30, ..Chances::default() });
+        let size = Size {
+            members: 2,
+            partitions: 6,
+            most_records: 30,
+            killers: 6,
+        };
+        let mut world = World::new(
+            seeded(random),
+            &size,
+            Chances {
+                writes: 30,
+                ..Chances::default()
+            },
+        );
         world.run();
         expect_few_deaths(&world);
     });
@@ -198,5 +265,10 @@ fn killers_in_healthy_partitions_cast_no_blame_on_suspects_elsewhere() {
 fn expect_few_deaths(world: &World) {
     let killers = world.killers();
     assert_eq!(world.blamed(), killers);
-    assert!(world.deaths <= 4 * killers.len() as u32, "{} deaths of {}", world.deaths, killers.len());
+    assert!(
+        world.deaths <= 4 * killers.len() as u32,
+        "{} deaths of {}",
+        world.deaths,
+        killers.len()
+    );
 }

@@ -3,7 +3,8 @@
 use std::time::Duration;
 
 use keylane_core::{
-    BlockerPolicy, Blocking, LaneOrder, Moment, NEARLY_ALL_PERCENT, NEARLY_FULL_PERCENT, Publish, Reason,
+    BlockerPolicy, Blocking, LaneOrder, Moment, NEARLY_ALL_PERCENT, NEARLY_FULL_PERCENT, Publish,
+    Reason,
 };
 
 use crate::owner::{Doing, Entry, Owner};
@@ -14,7 +15,9 @@ impl World {
     pub(crate) fn watch(&mut self, log: usize) -> Checked<()> {
         let now = self.now;
         let longest_backoff = self.policy().backoff.max;
-        let Some(owner) = &mut self.owners[log] else { return Ok(()) };
+        let Some(owner) = &mut self.owners[log] else {
+            return Ok(());
+        };
         owner.partition.watch(now);
         while owner.partition.next_alarm().is_some() {}
         let guard = &mut self.guards[owner.member];
@@ -26,24 +29,42 @@ impl World {
         let held_nothing = guard.real.holds_nothing(now);
         let (offset, running) = match owner.partition.take_blocker(now, &mut guard.real) {
             None => {
-                ensure!(expected.is_none(), "G3: {expected:?} holds up the partition and is not taken");
+                ensure!(
+                    expected.is_none(),
+                    "G3: {expected:?} holds up the partition and is not taken"
+                );
                 return Ok(());
             }
             Some(Blocking::RefusedByGuard) => {
                 let holds_nothing = guard.real.holds_nothing(now);
-                ensure!(expected.is_some() && !holds_nothing, "the guard refuses {expected:?} and holds nothing");
+                ensure!(
+                    expected.is_some() && !holds_nothing,
+                    "the guard refuses {expected:?} and holds nothing"
+                );
                 owner.next_blocker_look = now + longest_backoff;
                 self.count("a blocker refused by the guard");
                 return Ok(());
             }
             Some(Blocking::Taken(blocker)) => (blocker.offset.get(), blocker.running),
         };
-        ensure!(expected == Some(offset), "{offset} is taken for a blocker instead of {expected:?}");
-        ensure!(held_nothing, "{offset} is taken although the guard holds something");
-        let Some(entry) = owner.unsettled.get_mut(&offset) else { return Err(format!("{offset} is not pending")) };
+        ensure!(
+            expected == Some(offset),
+            "{offset} is taken for a blocker instead of {expected:?}"
+        );
+        ensure!(
+            held_nothing,
+            "{offset} is taken although the guard holds something"
+        );
+        let Some(entry) = owner.unsettled.get_mut(&offset) else {
+            return Err(format!("{offset} is not pending"));
+        };
         let corner = match entry.doing {
             Doing::Running => {
-                let attempt = owner.running.iter().find(|(_, of)| *of == offset).map(|(ticket, _)| *ticket);
+                let attempt = owner
+                    .running
+                    .iter()
+                    .find(|(_, of)| *of == offset)
+                    .map(|(ticket, _)| *ticket);
                 ensure!(
                     running.is_some() && running == attempt,
                     "{offset}: {running:?} is to be ended, not {attempt:?}"
@@ -52,9 +73,16 @@ impl World {
                 "a blocker that runs"
             }
             doing => {
-                ensure!(running.is_none(), "{offset} is {doing:?} and {running:?} is to be ended");
+                ensure!(
+                    running.is_none(),
+                    "{offset} is {doing:?} and {running:?} is to be ended"
+                );
                 entry.doing = Doing::ToPublish;
-                if doing == Doing::Parked { "a blocker that has parked" } else { "a blocker that waits" }
+                if doing == Doing::Parked {
+                    "a blocker that has parked"
+                } else {
+                    "a blocker that waits"
+                }
             }
         };
         let identity = entry.record.identity;
@@ -64,13 +92,26 @@ impl World {
     }
 
     /// A write was asked for: a blocker's comes after the end of its attempt, and says what it is.
-    pub(crate) fn check_blocker_write(&mut self, log: usize, offset: i64, publish: Publish) -> Checked<()> {
-        let Some(owner) = &self.owners[log] else { return Ok(()) };
-        let says_so = publish == Publish::DeadLetter { reason: Reason::Blocker };
+    pub(crate) fn check_blocker_write(
+        &mut self,
+        log: usize,
+        offset: i64,
+        publish: Publish,
+    ) -> Checked<()> {
+        let Some(owner) = &self.owners[log] else {
+            return Ok(());
+        };
+        let says_so = publish
+            == Publish::DeadLetter {
+                reason: Reason::Blocker,
+            };
         if says_so {
             let runs = owner.running.iter().any(|(_, of)| *of == offset);
             ensure!(!runs, "G2: {offset} is written while its attempt runs");
-            let identity = owner.unsettled.get(&offset).map(|entry| entry.record.identity);
+            let identity = owner
+                .unsettled
+                .get(&offset)
+                .map(|entry| entry.record.identity);
             ensure!(
                 identity.is_some_and(|it| self.given_up.contains(&it)),
                 "{offset} is written as a blocker and is none"
@@ -83,12 +124,15 @@ impl World {
 
 impl Owner {
     fn is_looked_at(&self, now: Moment) -> bool {
-        let Some(policy) = self.settings.blocker else { return false };
+        let Some(policy) = self.settings.blocker else {
+            return false;
+        };
         now >= self.next_blocker_look && self.is_nearly_full(&policy)
     }
 
     fn settled_ahead(&self) -> usize {
-        self.watermark().map_or(0, |watermark| self.settled.range(watermark..).count())
+        self.watermark()
+            .map_or(0, |watermark| self.settled.range(watermark..).count())
     }
 
     fn is_nearly_full(&self, policy: &BlockerPolicy) -> bool {
@@ -98,13 +142,20 @@ impl Owner {
 
     /// The offset of the record that holds up this partition.
     fn blocker(&self, now: Moment) -> Option<i64> {
-        let policy = self.settings.blocker.filter(|policy| self.is_nearly_full(policy))?;
+        let policy = self
+            .settings
+            .blocker
+            .filter(|policy| self.is_nearly_full(policy))?;
         if self.paused || self.draining || self.stopped {
             return None;
         }
         let (oldest, entry) = self.unsettled.iter().next()?;
-        let has_its_key = |other: &Entry| entry.record.key.is_some() && other.record.key == entry.record.key;
-        let holder = self.unsettled.iter().find(|(_, other)| has_its_key(other) && other.holds_its_lane());
+        let has_its_key =
+            |other: &Entry| entry.record.key.is_some() && other.record.key == entry.record.key;
+        let holder = self
+            .unsettled
+            .iter()
+            .find(|(_, other)| has_its_key(other) && other.holds_its_lane());
         let (&offset, entry) = match self.settings.lane_order {
             LaneOrder::Offset => (oldest, entry),
             LaneOrder::Due if entry.is_not_due(now) || entry.doing == Doing::Held => return None,
@@ -120,8 +171,14 @@ impl Owner {
             return None;
         }
         let is_in_lane = |other: &Entry| other.doing != Doing::Held && !other.is_not_due(now);
-        let joined = |other: &Entry| self.settings.lane_order == LaneOrder::Offset || is_in_lane(other);
-        let of_its_lane = self.unsettled.values().filter(|other| has_its_key(other) && joined(other)).count().max(1);
+        let joined =
+            |other: &Entry| self.settings.lane_order == LaneOrder::Offset || is_in_lane(other);
+        let of_its_lane = self
+            .unsettled
+            .values()
+            .filter(|other| has_its_key(other) && joined(other))
+            .count()
+            .max(1);
         let others = self.unsettled.len() - of_its_lane;
         let settled = self.settled_ahead();
         (settled > 0 && settled * 100 >= (settled + others) * NEARLY_ALL_PERCENT).then_some(offset)

@@ -1,13 +1,14 @@
-//! A run: members, partitions, a broker and everything that can go wrong between them, one random step at a time.
+//! A run: members, partitions, a broker and everything that can go wrong between them, one random
+//! step at a time.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
 use keylane_core::{
-    Backoff, BlockerPolicy, Delivered, Delivery, Epoch, Exhausted, LaneOrder, MAX_METADATA_BYTES, Moment, Offset,
-    OutageGuard, OutageSettings, Partition, PartitionSettings, Paused, Position, RetryPolicy, SettledMap, Success,
-    Ticket,
+    Backoff, BlockerPolicy, Delivered, Delivery, Epoch, Exhausted, LaneOrder, MAX_METADATA_BYTES,
+    Moment, Offset, OutageGuard, OutageSettings, Partition, PartitionSettings, Paused, Position,
+    RetryPolicy, SettledMap, Success, Ticket,
 };
 
 use crate::broker::{Broker, Commit, LOGS, LogRecord, ORIGIN, RETRY};
@@ -46,15 +47,18 @@ pub(crate) struct World {
     pub(crate) guard_settings: OutageSettings,
     pub(crate) plans: Vec<Plan>,
     pub(crate) neighbours: Neighbours,
-    /// Records that were dead-lettered, or are to be, for holding up their partition: the policy did not ask for their plan.
+    /// Records that were dead-lettered, or are to be, for holding up their partition: the policy
+    /// did not ask for their plan.
     pub(crate) given_up: BTreeSet<usize>,
     /// Records that a log lost: they may be nowhere.
     pub(crate) cut_away: BTreeSet<usize>,
     /// Attempts started by identity, over all deliveries.
     pub(crate) attempts: Vec<u32>,
-    /// Attempts and writes whose owner is gone or has given them up, and whose result comes one day.
+    /// Attempts and writes whose owner is gone or has given them up, and whose result comes one
+    /// day.
     pub(crate) late: Vec<(usize, Ticket)>,
-    /// Attempts that an owner left behind although it was said to be drained: none, or somebody is at fault.
+    /// Attempts that an owner left behind although it was said to be drained: none, or somebody is
+    /// at fault.
     pub(crate) left_running: Vec<(usize, i64)>,
     /// For [`Fault::CommitsMetadataOfAnEarlierPosition`].
     earlier_metadata: [String; 2],
@@ -84,16 +88,33 @@ pub(crate) struct Guard {
 
 impl Guard {
     pub(crate) fn new(settings: OutageSettings) -> Self {
-        let healthy = Partition::new(Arc::default(), Epoch::new(1), Some(Position::new(0)), SettledMap::new());
-        Self { real: OutageGuard::new(settings), healthy, delivered: 0 }
+        let healthy = Partition::new(
+            Arc::default(),
+            Epoch::new(1),
+            Some(Position::new(0)),
+            SettledMap::new(),
+        );
+        Self {
+            real: OutageGuard::new(settings),
+            healthy,
+            delivered: 0,
+        }
     }
 
     /// A record of the healthy partition is processed.
     pub(crate) fn succeed(&mut self, now: Moment) {
         let (offset, retried_for) = (Offset::new(self.delivered), Duration::ZERO);
         self.delivered += 1;
-        let delivery =
-            Delivery { offset, lane: None, bytes: 1, due: None, rounds: 0, attempts: 0, retried_for, record: () };
+        let delivery = Delivery {
+            offset,
+            lane: None,
+            bytes: 1,
+            due: None,
+            rounds: 0,
+            attempts: 0,
+            retried_for,
+            record: (),
+        };
         self.healthy.deliver(delivery, now);
         self.healthy.next_start_needs_mark();
         if let Some(mark) = self.healthy.wanted_mark() {
@@ -159,11 +180,16 @@ const STEPS: [(Step, u64); 22] = [
 ];
 
 impl World {
-    /// Nearly everything works and few members come and go, so that the window of a stuck record fills up.
+    /// Nearly everything works and few members come and go, so that the window of a stuck record
+    /// fills up.
     pub(crate) fn with_stuck_records(seed: u64) -> Self {
         let mut random = Random::new(seed);
         let on_exhausted = random.pick(&[Exhausted::DeadLetter, Exhausted::Park]);
-        let policy = RetryPolicy { dead_letter_topic: true, on_exhausted, ..random_policy(&mut random) };
+        let policy = RetryPolicy {
+            dead_letter_topic: true,
+            on_exhausted,
+            ..random_policy(&mut random)
+        };
         let concurrency = 2 + random.index(6);
         let mut world = Self::of(random, Fault::None, policy, concurrency, true);
         for ((step, _), weight) in STEPS.iter().zip(&mut world.weights) {
@@ -184,13 +210,22 @@ impl World {
         Self::of(random, fault, policy, concurrency, false)
     }
 
-    fn of(mut random: Random, fault: Fault, policy: RetryPolicy, concurrency: usize, mostly_good: bool) -> Self {
+    fn of(
+        mut random: Random,
+        fault: Fault,
+        policy: RetryPolicy,
+        concurrency: usize,
+        mostly_good: bool,
+    ) -> Self {
         let pause_at = 4 + random.below(60);
-        let blocker = (mostly_good || (policy.dead_letter_topic && random.percent(60))).then(|| BlockerPolicy {
-            after: Duration::from_millis(random.pick(&[0, 50, 500])),
-            settled_ahead_limit: 2 * pause_at as usize,
-            pending_limit: pause_at as usize,
-        });
+        let blocker =
+            (mostly_good || (policy.dead_letter_topic && random.percent(60))).then(|| {
+                BlockerPolicy {
+                    after: Duration::from_millis(random.pick(&[0, 50, 500])),
+                    settled_ahead_limit: 2 * pause_at as usize,
+                    pending_limit: pause_at as usize,
+                }
+            });
         let guard_settings = OutageSettings {
             lanes: random.pick(&[2, 5, usize::MAX]),
             patience: Duration::from_secs(10),
@@ -202,7 +237,10 @@ impl World {
                 concurrency,
                 retry: policy.clone(),
                 lane_order,
-                publish_backoff: Backoff::exponential(Duration::from_millis(50), Duration::from_millis(400)),
+                publish_backoff: Backoff::exponential(
+                    Duration::from_millis(50),
+                    Duration::from_millis(400),
+                ),
                 watched_records: 10_000,
                 blocker,
                 ..PartitionSettings::default()
@@ -253,7 +291,11 @@ impl World {
     /// One random step, and every promise checked after it.
     pub(crate) fn step(&mut self) -> Checked<Step> {
         let step = self.choose();
-        let log = if self.random.percent(65) { ORIGIN } else { RETRY };
+        let log = if self.random.percent(65) {
+            ORIGIN
+        } else {
+            RETRY
+        };
         match step {
             Step::Produce => self.produce(),
             Step::Fetch => self.fetch(log)?,
@@ -268,7 +310,11 @@ impl World {
             Step::TogglePause => self.toggle_pause(log),
             Step::Commit => self.commit(log)?,
             Step::CommitAnswered => self.commit_answered(log)?,
-            Step::CommitFailed => drop(self.owners[log].as_mut().and_then(|owner| owner.commits.pop_front())),
+            Step::CommitFailed => drop(
+                self.owners[log]
+                    .as_mut()
+                    .and_then(|owner| owner.commits.pop_front()),
+            ),
             Step::Assign => self.assign(log)?,
             Step::Revoke => self.revoke(log),
             // A subscription that is stopped leaves as soon as it can.
@@ -317,8 +363,14 @@ impl World {
     pub(crate) fn check(&self) -> Checked<()> {
         for log in LOGS {
             if let Some(owner) = &self.owners[log] {
-                let limit = if self.calm { usize::MAX } else { self.pause_at as usize + BATCH };
-                owner.check(self.now, limit).map_err(|message| format!("log {log}: {message}"))?;
+                let limit = if self.calm {
+                    usize::MAX
+                } else {
+                    self.pause_at as usize + BATCH
+                };
+                owner
+                    .check(self.now, limit)
+                    .map_err(|message| format!("log {log}: {message}"))?;
             }
         }
         Ok(())
@@ -334,8 +386,15 @@ impl World {
             });
             self.attempts.push(0);
             let key = (!self.random.percent(15)).then(|| self.random.below(self.keys));
-            let due = self.random.percent(5).then(|| self.millis() + self.random.below(500));
-            let hole = if self.random.percent(20) { self.random.below(3) as i64 } else { 0 };
+            let due = self
+                .random
+                .percent(5)
+                .then(|| self.millis() + self.random.below(500));
+            let hole = if self.random.percent(20) {
+                self.random.below(3) as i64
+            } else {
+                0
+            };
             let retried_for = Duration::ZERO;
             let record = LogRecord {
                 offset: 0,
@@ -357,9 +416,13 @@ impl World {
     }
 
     pub(crate) fn fetch(&mut self, log: usize) -> Checked<()> {
-        let Some(owner) = &mut self.owners[log] else { return Ok(()) };
+        let Some(owner) = &mut self.owners[log] else {
+            return Ok(());
+        };
         owner.budget.update(owner.partition.pending() as u64);
-        owner.ahead_budget.update(owner.partition.settled_ahead() as u64);
+        owner
+            .ahead_budget
+            .update(owner.partition.settled_ahead() as u64);
         let paused = owner.budget.is_paused() || owner.ahead_budget.is_paused();
         if paused {
             *self.corners.entry("a pause for the budget").or_default() += 1;
@@ -371,11 +434,15 @@ impl World {
         let mut foreign = Vec::new();
         for record in batch {
             owner.fetch_at = record.offset + 1;
-            if self.fault == Fault::LosesARecordBetweenReadingAndDelivery && self.random.percent(2) {
+            if self.fault == Fault::LosesARecordBetweenReadingAndDelivery && self.random.percent(2)
+            {
                 continue;
             }
             if record.offset < owner.start_position() {
-                *self.corners.entry("a log written anew below the committed position").or_default() += 1;
+                *self
+                    .corners
+                    .entry("a log written anew below the committed position")
+                    .or_default() += 1;
             }
             let ruling = self.neighbours.rule(owner.member, &record, self.now);
             let corner = match owner.deliver(record, ruling, self.now)? {
@@ -389,7 +456,9 @@ impl World {
             };
             *self.corners.entry(corner).or_default() += 1;
         }
-        foreign.into_iter().try_for_each(|offset| self.settled_at_delivery(log, offset))
+        foreign
+            .into_iter()
+            .try_for_each(|offset| self.settled_at_delivery(log, offset))
     }
 
     /// The client reads again what it has delivered.
@@ -402,14 +471,27 @@ impl World {
     }
 
     pub(crate) fn start(&mut self, log: usize) -> Checked<bool> {
-        let Some(owner) = &mut self.owners[log] else { return Ok(false) };
-        let Some(identity) = owner.start_next(&self.broker.logs[log], self.now)? else { return Ok(false) };
+        let Some(owner) = &mut self.owners[log] else {
+            return Ok(false);
+        };
+        let Some(identity) = owner.start_next(&self.broker.logs[log], self.now)? else {
+            return Ok(false);
+        };
         self.attempts[identity] += 1;
-        let key = |log: usize, offset: i64| self.broker.logs[log].get(offset).and_then(|record| record.key);
+        let key = |log: usize, offset: i64| {
+            self.broker.logs[log]
+                .get(offset)
+                .and_then(|record| record.key)
+        };
         let (_, offset) = *owner.running.last().expect("one was started");
         for &(other_log, other) in &self.left_running {
-            let overlap = other_log == log && key(log, other).is_some() && key(log, other) == key(log, offset);
-            ensure!(!overlap, "G2: {offset} starts while {other} of its key still runs at the previous owner");
+            let overlap = other_log == log
+                && key(log, other).is_some()
+                && key(log, other) == key(log, offset);
+            ensure!(
+                !overlap,
+                "G2: {offset} starts while {other} of its key still runs at the previous owner"
+            );
         }
         Ok(true)
     }
@@ -430,13 +512,22 @@ impl World {
         let pause = self.random.percent(30);
         if let Some(owner) = &mut self.owners[log] {
             owner.paused = pause && !owner.paused;
-            owner.partition.set_paused(if owner.paused { Paused::Yes } else { Paused::No });
+            owner.partition.set_paused(if owner.paused {
+                Paused::Yes
+            } else {
+                Paused::No
+            });
         }
     }
 
     fn commit(&mut self, log: usize) -> Checked<()> {
-        let Some(owner) = &mut self.owners[log] else { return Ok(()) };
-        let Some(mut commit) = owner.commit(&self.broker.logs[log], self.max_metadata_bytes)? else { return Ok(()) };
+        let Some(owner) = &mut self.owners[log] else {
+            return Ok(());
+        };
+        let Some(mut commit) = owner.commit(&self.broker.logs[log], self.max_metadata_bytes)?
+        else {
+            return Ok(());
+        };
         match self.fault {
             Fault::CommitsWhatWasReadInsteadOfTheWatermark => {
                 commit.position = owner.partition.next_position().map_or(0, Position::get);
@@ -452,7 +543,9 @@ impl World {
     }
 
     fn commit_answered(&mut self, log: usize) -> Checked<()> {
-        let commit = self.owners[log].as_mut().and_then(|owner| owner.commits.pop_front());
+        let commit = self.owners[log]
+            .as_mut()
+            .and_then(|owner| owner.commits.pop_front());
         commit.map_or(Ok(()), |commit| self.land(log, commit))
     }
 

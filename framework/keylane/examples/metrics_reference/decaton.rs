@@ -1,4 +1,5 @@
-//! Decaton's series (9.x, without their prefix `decaton.`): what tells the same here, or why nothing does.
+//! Decaton's series (9.x, without their prefix `decaton.`): what tells the same here, or why
+//! nothing does.
 
 use keylane::metrics::names::{self, MetricDef};
 
@@ -40,12 +41,24 @@ pub(crate) const WITHOUT_COUNTERPART: &[(&str, &str)] = &[
     ("partition.throttled.time", "there is no rate limiter"),
     ("shaping.queued.tasks", "there is no rate limiter by key"),
     ("shaping.queueing.failed", "there is no rate limiter by key"),
-    ("processor.compaction.compacted", "records are not compacted"),
-    ("processor.compaction.compacted.keys", "records are not compacted"),
-    ("kafka.consumer.*", "the Java client's own; librdkafka's statistics are not exported"),
+    (
+        "processor.compaction.compacted",
+        "records are not compacted",
+    ),
+    (
+        "processor.compaction.compacted.keys",
+        "records are not compacted",
+    ),
+    (
+        "kafka.consumer.*",
+        "the Java client's own; librdkafka's statistics are not exported",
+    ),
 ];
 
 /// What Decaton calls it.
 pub(crate) fn counterparts(metric: &str) -> impl Iterator<Item = &'static str> {
-    COUNTERPARTS.iter().filter(move |(_, ours)| ours.name == metric).map(|(series, _)| *series)
+    COUNTERPARTS
+        .iter()
+        .filter(move |(_, ours)| ours.name == metric)
+        .map(|(series, _)| *series)
 }

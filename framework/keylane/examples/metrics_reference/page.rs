@@ -49,7 +49,9 @@ fn row(page: &mut String, metric: &MetricDef, usage: &Usage) {
         _ => "",
     };
     let labels: Vec<_> = metric.labels.iter().map(label).collect();
-    let decaton: Vec<_> = decaton::counterparts(metric.name).map(|series| format!("`{series}`")).collect();
+    let decaton: Vec<_> = decaton::counterparts(metric.name)
+        .map(|series| format!("`{series}`"))
+        .collect();
     let cells = [
         format!("`{}`", metric.name),
         metric.kind.as_str().to_owned(),

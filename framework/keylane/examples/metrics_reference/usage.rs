@@ -44,11 +44,21 @@ impl Usage {
 }
 
 fn asking<'a>(askers: &'a [Asker], metric: &MetricDef) -> Vec<&'a str> {
-    let suffixes: &[&str] =
-        if metric.kind == MetricKind::Histogram { &["", "_bucket", "_sum", "_count"] } else { &[""] };
-    let names: Vec<_> = suffixes.iter().map(|suffix| format!("{}{suffix}", metric.name)).collect();
+    let suffixes: &[&str] = if metric.kind == MetricKind::Histogram {
+        &["", "_bucket", "_sum", "_count"]
+    } else {
+        &[""]
+    };
+    let names: Vec<_> = suffixes
+        .iter()
+        .map(|suffix| format!("{}{suffix}", metric.name))
+        .collect();
     let asks = |asker: &&Asker| names.iter().any(|name| asker.words.contains(name));
-    let mut found: Vec<_> = askers.iter().filter(asks).map(|asker| asker.name.as_str()).collect();
+    let mut found: Vec<_> = askers
+        .iter()
+        .filter(asks)
+        .map(|asker| asker.name.as_str())
+        .collect();
     found.dedup();
     found
 }
@@ -57,26 +67,39 @@ fn asking<'a>(askers: &'a [Asker], metric: &MetricDef) -> Vec<&'a str> {
 fn add_panels(dashboard: &str, parent: &Value, panels: &mut Vec<Asker>) {
     for panel in parent["panels"].as_array().into_iter().flatten() {
         let queries = panel["targets"].as_array().into_iter().flatten();
-        let words: BTreeSet<_> = queries.filter_map(|query| query["expr"].as_str()).flat_map(words).collect();
+        let words: BTreeSet<_> = queries
+            .filter_map(|query| query["expr"].as_str())
+            .flat_map(words)
+            .collect();
         if !words.is_empty() {
-            let name = format!("{dashboard}: {}", panel["title"].as_str().unwrap_or_default());
+            let name = format!(
+                "{dashboard}: {}",
+                panel["title"].as_str().unwrap_or_default()
+            );
             panels.push(Asker { name, words });
         }
         add_panels(dashboard, panel, panels);
     }
 }
 
-/// Reads rules as they are written: `- alert:` begins one, and its query ends where the next field begins.
+/// Reads rules as they are written: `- alert:` begins one, and its query ends where the next field
+/// begins.
 fn add_alerts(rules: &str, alerts: &mut Vec<Asker>) {
     let mut in_query = false;
     let mut is_alert = false;
     for line in rules.lines() {
-        let field =
-            line.trim_start().trim_start_matches("- ").split_once(':').map(|(field, rest)| (field.trim(), rest));
+        let field = line
+            .trim_start()
+            .trim_start_matches("- ")
+            .split_once(':')
+            .map(|(field, rest)| (field.trim(), rest));
         let text = match field {
             Some(("alert", name)) => {
                 (is_alert, in_query) = (true, false);
-                alerts.push(Asker { name: name.trim().trim_matches(['"', '\'']).to_owned(), words: BTreeSet::new() });
+                alerts.push(Asker {
+                    name: name.trim().trim_matches(['"', '\'']).to_owned(),
+                    words: BTreeSet::new(),
+                });
                 continue;
             }
             Some(("record", _)) => {
@@ -114,7 +137,10 @@ fn files(folder: &Path, endings: &[&str]) -> io::Result<Vec<PathBuf>> {
     let mut files = Vec::new();
     for entry in fs::read_dir(folder)? {
         let path = entry?.path();
-        if path.extension().is_some_and(|ending| endings.iter().any(|wanted| ending == *wanted)) {
+        if path
+            .extension()
+            .is_some_and(|ending| endings.iter().any(|wanted| ending == *wanted))
+        {
             files.push(path);
         }
     }
@@ -147,8 +173,16 @@ mod tests {
         assert_eq!(usage.panels(&names::LAG_SECONDS), ["D: Lag"]);
         assert_eq!(usage.panels(&names::ATTEMPT_DURATION), ["D: Attempts"]);
         assert_eq!(usage.alerts(&names::LAG_SECONDS), ["Late"]);
-        for other in [&names::STALLED, &names::PAUSED, &names::WORKABLE_LAG_SECONDS] {
-            assert!(usage.alerts(other).is_empty() && usage.panels(other).is_empty(), "{}", other.name);
+        for other in [
+            &names::STALLED,
+            &names::PAUSED,
+            &names::WORKABLE_LAG_SECONDS,
+        ] {
+            assert!(
+                usage.alerts(other).is_empty() && usage.panels(other).is_empty(),
+                "{}",
+                other.name
+            );
         }
     }
 }

@@ -1,8 +1,9 @@
-//! What is known about librdkafka's settings: whose side they are on, their second names, and which ones keylane owns.
+//! What is known about librdkafka's settings: whose side they are on, their second names, and which
+//! ones keylane owns.
 //!
-//! The lists follow CONFIGURATION.md of librdkafka 2.12. A setting that is in none of them concerns every client, which
-//! is right for what newer versions add for connections and security, and harmless elsewhere: librdkafka only warns
-//! about a setting of the other side.
+//! The lists follow CONFIGURATION.md of librdkafka 2.12. A setting that is in none of them concerns
+//! every client, which is right for what newer versions add for connections and security, and
+//! harmless elsewhere: librdkafka only warns about a setting of the other side.
 
 use std::borrow::Cow;
 
@@ -25,35 +26,59 @@ pub(super) fn role(canonical: &str) -> Role {
     }
 }
 
-/// The one name under which a setting is handled: otherwise a user's value and a default would both be set, and chance
-/// would decide.
+/// The one name under which a setting is handled: otherwise a user's value and a default would both
+/// be set, and chance would decide.
 pub(super) fn canonical(key: &str) -> &str {
-    ALIASES.iter().find(|(alias, _)| *alias == key).map_or(key, |(_, name)| name)
+    ALIASES
+        .iter()
+        .find(|(alias, _)| *alias == key)
+        .map_or(key, |(_, name)| name)
 }
 
 /// Why a setting is not the user's, and what to do instead.
 pub(super) fn ownership(canonical: &str) -> Option<(&'static str, &'static str)> {
-    OWNED.iter().find(|(keys, ..)| keys.contains(&canonical)).map(|(_, why, fix)| (*why, *fix))
-}
-
-/// Whether the value may be a secret. Better one too many: all that is lost is a detail of an error message.
-pub(super) fn is_secret(key: &str) -> bool {
-    ["password", "passphrase", "secret", "pem", "ssl_", "oauthbearer", "jaas", "username"]
+    OWNED
         .iter()
-        .any(|part| key.contains(part))
+        .find(|(keys, ..)| keys.contains(&canonical))
+        .map(|(_, why, fix)| (*why, *fix))
 }
 
-/// Whether a value holds a secret by its looks, such as a JAAS line under the name of another setting.
+/// Whether the value may be a secret. Better one too many: all that is lost is a detail of an error
+/// message.
+pub(super) fn is_secret(key: &str) -> bool {
+    [
+        "password",
+        "passphrase",
+        "secret",
+        "pem",
+        "ssl_",
+        "oauthbearer",
+        "jaas",
+        "username",
+    ]
+    .iter()
+    .any(|part| key.contains(part))
+}
+
+/// Whether a value holds a secret by its looks, such as a JAAS line under the name of another
+/// setting.
 pub(super) fn looks_secret(value: &str) -> bool {
     let value = value.to_ascii_lowercase();
-    ["password", "passphrase", "secret", "private key", "token"].iter().any(|part| value.contains(part))
+    ["password", "passphrase", "secret", "private key", "token"]
+        .iter()
+        .any(|part| value.contains(part))
 }
 
-/// A text of librdkafka's without what it quotes of a secret: the setting `sasl.oauthbearer.config`, where it cannot read that.
+/// A text of librdkafka's without what it quotes of a secret: the setting
+/// `sasl.oauthbearer.config`, where it cannot read that.
 pub(crate) fn without_secrets(text: &str) -> Cow<'_, str> {
     const QUOTED: &str = "sasl.oauthbearer.config";
     match text.find(QUOTED) {
-        Some(at) => format!("{}{QUOTED} (the rest is not shown: it may hold a secret)", &text[..at]).into(),
+        Some(at) => format!(
+            "{}{QUOTED} (the rest is not shown: it may hold a secret)",
+            &text[..at]
+        )
+        .into(),
         None => text.into(),
     }
 }
@@ -62,8 +87,14 @@ const ALIASES: [(&str, &str); 14] = [
     ("metadata.broker.list", "bootstrap.servers"),
     ("max.in.flight", "max.in.flight.requests.per.connection"),
     ("sasl.mechanism", "sasl.mechanisms"),
-    ("sasl.oauthbearer.client.credentials.client.id", "sasl.oauthbearer.client.id"),
-    ("sasl.oauthbearer.client.credentials.client.secret", "sasl.oauthbearer.client.secret"),
+    (
+        "sasl.oauthbearer.client.credentials.client.id",
+        "sasl.oauthbearer.client.id",
+    ),
+    (
+        "sasl.oauthbearer.client.credentials.client.secret",
+        "sasl.oauthbearer.client.secret",
+    ),
     ("auto.commit.enable", "enable.auto.commit"),
     ("max.partition.fetch.bytes", "fetch.message.max.bytes"),
     ("linger.ms", "queue.buffering.max.ms"),
@@ -85,21 +116,37 @@ const OWNED: &[Owned] = &[
         "all clients must talk to one cluster",
         "use the builder's bootstrap_servers (bootstrap_servers in a settings file)",
     ),
-    (&["group.id"], "it names the subscription", "give the group name to the subscription"),
-    (&["group.protocol.type"], "a subscription is a consumer group", REMOVE),
+    (
+        &["group.id"],
+        "it names the subscription",
+        "give the group name to the subscription",
+    ),
+    (
+        &["group.protocol.type"],
+        "a subscription is a consumer group",
+        REMOVE,
+    ),
     (
         &["enable.auto.commit", "enable.auto.offset.store"],
         "only settled records may be committed, or records would be lost",
         "remove it; commits need no configuration",
     ),
-    (&["auto.commit.interval.ms"], "commits are timed by the subscription", "use its commit interval"),
+    (
+        &["auto.commit.interval.ms"],
+        "commits are timed by the subscription",
+        "use its commit interval",
+    ),
     (
         &["enable.partition.eof"],
         "with batch reads it makes librdkafka lose or replay records",
         "remove it; lag is in the metrics",
     ),
     (
-        &["offset.store.method", "offset.store.path", "offset.store.sync.interval.ms"],
+        &[
+            "offset.store.method",
+            "offset.store.path",
+            "offset.store.sync.interval.ms",
+        ],
         "offsets are kept by the broker, with the map of settled records",
         REMOVE,
     ),
@@ -109,11 +156,20 @@ const OWNED: &[Owned] = &[
         "remove it and create the topics beforehand",
     ),
     (
-        &["acks", "enable.idempotence", "max.in.flight.requests.per.connection", "message.send.max.retries"],
+        &[
+            "acks",
+            "enable.idempotence",
+            "max.in.flight.requests.per.connection",
+            "message.send.max.retries",
+        ],
         "every write is idempotent and acknowledged by all in-sync replicas",
         "remove it; message.timeout.ms limits how long a write is tried",
     ),
-    (&["queuing.strategy"], "records must be written in the order they were handed over", REMOVE),
+    (
+        &["queuing.strategy"],
+        "records must be written in the order they were handed over",
+        REMOVE,
+    ),
     (
         &["enable.gapless.guarantee"],
         "one write that timed out would make the producer unusable",
@@ -135,7 +191,12 @@ const OWNED: &[Owned] = &[
         REMOVE,
     ),
     (
-        &["enabled_events", "log.queue", "consume.callback.max.messages", "background_event_cb"],
+        &[
+            "enabled_events",
+            "log.queue",
+            "consume.callback.max.messages",
+            "background_event_cb",
+        ],
         "it changes how the client hands over its events",
         REMOVE,
     ),
@@ -200,7 +261,13 @@ mod tests {
         let aliases = ALIASES.iter().flat_map(|(alias, name)| [alias, name]);
         for key in owned.chain(aliases).chain(CONSUMER).chain(PRODUCER) {
             let set = ClientConfig::new().set(*key, "1").create_native_config();
-            let unknown = matches!(set, Err(KafkaError::ClientConfig(RDKafkaConfRes::RD_KAFKA_CONF_UNKNOWN, ..)));
+            let unknown = matches!(
+                set,
+                Err(KafkaError::ClientConfig(
+                    RDKafkaConfRes::RD_KAFKA_CONF_UNKNOWN,
+                    ..
+                ))
+            );
             assert!(!unknown, "{key}");
         }
     }
@@ -210,7 +277,11 @@ mod tests {
         for key in CONSUMER {
             assert!(!PRODUCER.contains(key), "{key}");
         }
-        for key in CONSUMER.iter().chain(PRODUCER).chain(OWNED.iter().flat_map(|(keys, ..)| keys.iter())) {
+        for key in CONSUMER
+            .iter()
+            .chain(PRODUCER)
+            .chain(OWNED.iter().flat_map(|(keys, ..)| keys.iter()))
+        {
             assert_eq!(canonical(key), *key);
         }
     }

@@ -1,17 +1,27 @@
 use super::*;
 
 fn kafka(settings: &[(&str, &str)]) -> BTreeMap<String, String> {
-    settings.iter().map(|(key, value)| (key.to_string(), value.to_string())).collect()
+    settings
+        .iter()
+        .map(|(key, value)| (key.to_string(), value.to_string()))
+        .collect()
 }
 
 fn consumer(settings: &[(&str, &str)]) -> Result<ClientConfig, ClientConfigError> {
-    let own =
-        ConsumerSettings { bootstrap_servers: "broker:9092", group: "group", commit_interval: Duration::from_secs(1) };
+    let own = ConsumerSettings {
+        bootstrap_servers: "broker:9092",
+        group: "group",
+        commit_interval: Duration::from_secs(1),
+    };
     consumer_config(&own, &kafka(settings))
 }
 
 fn producer(settings: &[(&str, &str)]) -> Result<ClientConfig, ClientConfigError> {
-    let own = ProducerSettings { bootstrap_servers: "broker:9092", max_records: 1_000, max_bytes: 1_000_000 };
+    let own = ProducerSettings {
+        bootstrap_servers: "broker:9092",
+        max_records: 1_000,
+        max_bytes: 1_000_000,
+    };
     producer_config(&own, &kafka(settings))
 }
 
@@ -53,7 +63,11 @@ const OWNED: [&str; 27] = [
 #[test]
 fn what_keylane_owns_is_refused_by_every_client_with_the_name_the_user_wrote() {
     for key in OWNED {
-        for result in [consumer(&[(key, "1")]), producer(&[(key, "1")]), side(&[(key, "1")])] {
+        for result in [
+            consumer(&[(key, "1")]),
+            producer(&[(key, "1")]),
+            side(&[(key, "1")]),
+        ] {
             match result.map(|_| ()) {
                 Err(ClientConfigError::Owned { key: named, .. }) => assert_eq!(named, key),
                 other => panic!("{key}: {other:?}"),
@@ -66,20 +80,41 @@ fn what_keylane_owns_is_refused_by_every_client_with_the_name_the_user_wrote() {
 fn the_tuned_defaults_give_way_to_the_user_under_either_name() {
     let config = consumer(&[]).unwrap();
     assert_eq!(config.get("auto.offset.reset"), Some("earliest"));
-    assert_eq!(config.get("partition.assignment.strategy"), Some("cooperative-sticky"));
+    assert_eq!(
+        config.get("partition.assignment.strategy"),
+        Some("cooperative-sticky")
+    );
     assert_eq!(config.get("fetch.message.max.bytes"), Some("262144"));
 
-    let config = consumer(&[("max.partition.fetch.bytes", "99"), ("auto.offset.reset", "latest")]).unwrap();
+    let config = consumer(&[
+        ("max.partition.fetch.bytes", "99"),
+        ("auto.offset.reset", "latest"),
+    ])
+    .unwrap();
     assert_eq!(config.get("auto.offset.reset"), Some("latest"));
     assert_eq!(config.get("fetch.message.max.bytes"), Some("99"));
     assert_eq!(config.get("max.partition.fetch.bytes"), None);
-    assert_eq!(producer(&[("delivery.timeout.ms", "7")]).unwrap().get("message.timeout.ms"), Some("7"));
+    assert_eq!(
+        producer(&[("delivery.timeout.ms", "7")])
+            .unwrap()
+            .get("message.timeout.ms"),
+        Some("7")
+    );
     let config = producer(&[("compression.type", "none"), ("message.max.bytes", "7000")]).unwrap();
-    assert_eq!((config.get("compression.codec"), config.get("message.max.bytes")), (Some("none"), Some("7000")));
+    assert_eq!(
+        (
+            config.get("compression.codec"),
+            config.get("message.max.bytes")
+        ),
+        (Some("none"), Some("7000"))
+    );
     let config = producer(&[]).unwrap();
     let socket_request_max_bytes = 100 << 20;
     let limit: usize = config.get("message.max.bytes").unwrap().parse().unwrap();
-    assert_eq!((config.get("compression.codec"), limit), (Some("lz4"), socket_request_max_bytes - (64 << 10)));
+    assert_eq!(
+        (config.get("compression.codec"), limit),
+        (Some("lz4"), socket_request_max_bytes - (64 << 10))
+    );
 }
 
 #[test]
@@ -87,7 +122,10 @@ fn two_names_of_one_setting_are_refused() {
     let error = producer(&[("linger.ms", "1"), ("queue.buffering.max.ms", "2")]).unwrap_err();
     assert_eq!(
         error,
-        ClientConfigError::Repeated { first: "linger.ms".into(), second: "queue.buffering.max.ms".into() }
+        ClientConfigError::Repeated {
+            first: "linger.ms".into(),
+            second: "queue.buffering.max.ms".into()
+        }
     );
 }
 
@@ -125,7 +163,12 @@ fn a_client_takes_only_the_settings_of_its_side() {
         ("security.protocol", "plaintext"),
         ("statistics.interval.ms", "5000"),
     ];
-    let side_keys = ["session.timeout.ms", "compression.codec", "security.protocol", "statistics.interval.ms"];
+    let side_keys = [
+        "session.timeout.ms",
+        "compression.codec",
+        "security.protocol",
+        "statistics.interval.ms",
+    ];
     let taken = |config: ClientConfig| side_keys.map(|key| config.get(key).is_some());
     assert_eq!(taken(consumer(&shared).unwrap()), [true, false, true, true]);
     assert_eq!(taken(producer(&shared).unwrap()), [false, true, true, true]);
@@ -140,11 +183,23 @@ fn the_group_protocol_consumer_leaves_its_timing_to_the_broker() {
         let error = consumer(&[("group.protocol", "consumer"), (key, "1000")]).unwrap_err();
         // A value librdkafka refuses by itself is also an error, but not this one.
         if key != "partition.assignment.strategy" {
-            assert_eq!(error, ClientConfigError::DecidedByBroker { key: key.into() });
+            assert_eq!(
+                error,
+                ClientConfigError::DecidedByBroker { key: key.into() }
+            );
         }
     }
-    let error = consumer(&[("group.protocol", "consumer"), ("partition.assignment.strategy", "range")]).unwrap_err();
-    assert_eq!(error, ClientConfigError::DecidedByBroker { key: "partition.assignment.strategy".into() });
+    let error = consumer(&[
+        ("group.protocol", "consumer"),
+        ("partition.assignment.strategy", "range"),
+    ])
+    .unwrap_err();
+    assert_eq!(
+        error,
+        ClientConfigError::DecidedByBroker {
+            key: "partition.assignment.strategy".into()
+        }
+    );
 }
 
 /// librdkafka's own check of what fits together runs when a client is made.
@@ -153,7 +208,11 @@ fn librdkafka_accepts_what_is_built() {
     use rdkafka::consumer::BaseConsumer;
     use rdkafka::producer::BaseProducer;
 
-    for config in [consumer(&[]), consumer(&[("group.protocol", "consumer")]), side(&[])] {
+    for config in [
+        consumer(&[]),
+        consumer(&[("group.protocol", "consumer")]),
+        side(&[]),
+    ] {
         config.unwrap().create::<BaseConsumer>().unwrap();
     }
     producer(&[]).unwrap().create::<BaseProducer>().unwrap();
@@ -161,19 +220,35 @@ fn librdkafka_accepts_what_is_built() {
 
 #[test]
 fn unknown_names_and_invalid_values_are_named() {
-    assert_eq!(consumer(&[("fetch.wat", "1")]).unwrap_err(), ClientConfigError::Unknown { key: "fetch.wat".into() });
-    let error = consumer(&[("fetch.wait.max.ms", "soon")]).unwrap_err().to_string();
+    assert_eq!(
+        consumer(&[("fetch.wat", "1")]).unwrap_err(),
+        ClientConfigError::Unknown {
+            key: "fetch.wat".into()
+        }
+    );
+    let error = consumer(&[("fetch.wait.max.ms", "soon")])
+        .unwrap_err()
+        .to_string();
     assert!(error.contains("fetch.wait.max.ms"), "{error}");
-    let error = producer(&[("delivery.timeout.ms", "0")]).unwrap_err().to_string();
+    let error = producer(&[("delivery.timeout.ms", "0")])
+        .unwrap_err()
+        .to_string();
     assert!(error.contains("delivery.timeout.ms"), "{error}");
-    assert_eq!(side_client_config(" ", &kafka(&[])).unwrap_err(), ClientConfigError::NoBootstrapServers);
+    assert_eq!(
+        side_client_config(" ", &kafka(&[])).unwrap_err(),
+        ClientConfigError::NoBootstrapServers
+    );
 }
 
 #[test]
 fn what_looks_like_a_secret_is_not_shown_wherever_it_stands() {
     let jaas = "ScramLoginModule required password=\"hunter2\";";
     let error = consumer(&[("sasl.mechanisms", "magic"), ("socket.timeout.ms", jaas)]).unwrap_err();
-    assert!(error.to_string().contains("socket.timeout.ms") && !format!("{error:?}").contains("hunter2"), "{error:?}");
+    assert!(
+        error.to_string().contains("socket.timeout.ms")
+            && !format!("{error:?}").contains("hunter2"),
+        "{error:?}"
+    );
     let error = side_client_config("u:hunter2@broker:9092", &kafka(&[])).unwrap_err();
     assert_eq!(error, ClientConfigError::CredentialsInAddress);
     assert!(!format!("{error} {error:?}").contains("hunter2"));
@@ -185,11 +260,19 @@ fn what_looks_like_a_secret_is_not_shown_wherever_it_stands() {
 
 #[test]
 fn a_secret_never_reaches_an_error() {
-    for key in ["sasl.password", "sasl.oauthbearer.config", "ssl.key.password", "ssl.key.pem", "sasl.mechanisms.secret"]
-    {
+    for key in [
+        "sasl.password",
+        "sasl.oauthbearer.config",
+        "ssl.key.password",
+        "ssl.key.pem",
+        "sasl.mechanisms.secret",
+    ] {
         for value in ["hunter2\0", "hunter2"] {
             if let Err(error) = consumer(&[(key, value)]) {
-                assert!(!format!("{error} {error:?}").contains("hunter2"), "{error:?}");
+                assert!(
+                    !format!("{error} {error:?}").contains("hunter2"),
+                    "{error:?}"
+                );
             }
         }
     }
@@ -200,5 +283,8 @@ fn a_secret_never_reaches_an_error() {
         "hunter2".into(),
     );
     let error = creation_error(native);
-    assert!(!format!("{error} {error:?}").contains("hunter2"), "{error:?}");
+    assert!(
+        !format!("{error} {error:?}").contains("hunter2"),
+        "{error:?}"
+    );
 }

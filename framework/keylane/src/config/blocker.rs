@@ -4,38 +4,44 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-/// What becomes of a *blocker*: a record that is not settled while everything around it is, until nothing more fits beside it
-/// and its partition has to pause.
+/// What becomes of a *blocker*: a record that is not settled while everything around it is, until
+/// nothing more fits beside it and its partition has to pause.
 ///
 /// # When is a record a blocker?
 /// When all of this holds:
-/// * it is the oldest unsettled record of its partition (in a retry topic: or the one that is in its turn for that key);
-/// * the window is nearly full: 90 % of [`Limits::settled_ahead`](crate::Limits::settled_ahead) settled ahead of it, or of
-///   [`Limits::pause_at_records`](crate::Limits::pause_at_records) pending, mostly behind it;
-/// * of the window, its own key's records left out, at least 98 % are settled. So the processor works, and there is no outage;
+/// * it is the oldest unsettled record of its partition (in a retry topic: or the one that is in
+///   its turn for that key);
+/// * the window is nearly full: 90 % of [`Limits::settled_ahead`](crate::Limits::settled_ahead)
+///   settled ahead of it, or of [`Limits::pause_at_records`](crate::Limits::pause_at_records)
+///   pending, mostly behind it;
+/// * of the window, its own key's records left out, at least 98 % are settled. So the processor
+///   works, and there is no outage;
 /// * its first attempt since it was read began at least [`after`](Self::after) ago;
 /// * it runs, waits for a retry, or is parked. One that is not due yet, waits for a free place of
-///   [`concurrency`](crate::SubscriptionConfig::concurrency), or is being written is none. Nor is anything in a partition
-///   that is careful after a crash.
+///   [`concurrency`](crate::SubscriptionConfig::concurrency), or is being written is none. Nor is
+///   anything in a partition that is careful after a crash.
 ///
-/// [`Limits::pending_bytes`](crate::Limits::pending_bytes) is no part of the window: it is all partitions', and a record that holds
-/// it up cannot be told.
+/// [`Limits::pending_bytes`](crate::Limits::pending_bytes) is no part of the window: it is all
+/// partitions', and a record that holds it up cannot be told.
 ///
 /// # What happens to it?
-/// With [`BlockerAction::DeadLetter`] it is written to the dead-letter topic with the reason `blocker`, and settled when that is
-/// acknowledged; its key goes on with the next record. Its remaining retries are given up, also the retry topic's, and
-/// [`Exhausted`](crate::Exhausted) is not asked: this is a decision of its own, one record at a time in a partition. None is
-/// taken while records are held because of an [outage](crate::Outage), and none that waits for what is
+/// With [`BlockerAction::DeadLetter`] it is written to the dead-letter topic with the reason
+/// `blocker`, and settled when that is acknowledged; its key goes on with the next record. Its
+/// remaining retries are given up, also the retry topic's, and [`Exhausted`](crate::Exhausted) is
+/// not asked: this is a decision of its own, one record at a time in a partition. None is taken
+/// while records are held because of an [outage](crate::Outage), and none that waits for what is
 /// [unavailable](crate::TaskError::unavailable).
 ///
-/// An attempt that runs is ended first: its future is dropped, and the record is written only when that has happened, or the
-/// attempt could have its effect after it. Where it succeeds before, the record is done. **An attempt that blocks its thread
-/// cannot be ended**; then nothing is written, and the partition stays paused. What the attempt has done already is not undone,
-/// and work it has spawned elsewhere goes on: its [`Cancellation`](crate::Cancellation) comes with the attempt's time-out, not before.
+/// An attempt that runs is ended first: its future is dropped, and the record is written only when
+/// that has happened, or the attempt could have its effect after it. Where it succeeds before, the
+/// record is done. **An attempt that blocks its thread cannot be ended**; then nothing is written,
+/// and the partition stays paused. What the attempt has done already is not undone, and work it has
+/// spawned elsewhere goes on: its [`Cancellation`](crate::Cancellation) comes with the attempt's
+/// time-out, not before.
 ///
 /// # Why not park it?
-/// A parked record is unsettled: the commit stays behind it, and the window stays full. Parking frees a worker, not the
-/// partition.
+/// A parked record is unsettled: the commit stays behind it, and the window stays full. Parking
+/// frees a worker, not the partition.
 ///
 /// # Examples
 /// ```
@@ -53,8 +59,9 @@ use serde::{Deserialize, Serialize};
 pub struct Blocker {
     /// What is done (default: nothing).
     pub action: BlockerAction,
-    /// At the earliest so long after its first attempt began (default 1 min). Set it above what the slowest good attempt
-    /// takes, or a busy partition fills its window during it and the record is given up.
+    /// At the earliest so long after its first attempt began (default 1 min). Set it above what the
+    /// slowest good attempt takes, or a busy partition fills its window during it and the record is
+    /// given up.
     #[serde(with = "humantime_serde")]
     pub after: Duration,
 }
@@ -87,12 +94,18 @@ impl Default for Blocker {
 impl Blocker {
     /// The partition waits for it.
     pub const fn keep() -> Self {
-        Self { action: BlockerAction::Keep, after: Duration::from_secs(60) }
+        Self {
+            action: BlockerAction::Keep,
+            after: Duration::from_secs(60),
+        }
     }
 
     /// It goes to the dead-letter topic.
     pub const fn dead_letter() -> Self {
-        Self { action: BlockerAction::DeadLetter, ..Self::keep() }
+        Self {
+            action: BlockerAction::DeadLetter,
+            ..Self::keep()
+        }
     }
 
     /// Sets [`after`](Self::after).

@@ -6,8 +6,8 @@ use serde::{Deserialize, Serialize};
 
 /// Brokers to start from: `host:port`, separated by commas (Kafka: `bootstrap.servers`).
 ///
-/// The default is `localhost:9092`. An address with credentials (`user:password@host`) is refused at
-/// start-up, and `Debug` does not show it.
+/// The default is `localhost:9092`. An address with credentials (`user:password@host`) is refused
+/// at start-up, and `Debug` does not show it.
 ///
 /// # Examples
 /// ```
@@ -42,7 +42,11 @@ impl<S: Into<String>> From<S> for BootstrapServers {
 
 impl fmt::Debug for BootstrapServers {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let shown = if self.0.contains('@') { "(not shown: holds an @)" } else { &self.0 };
+        let shown = if self.0.contains('@') {
+            "(not shown: holds an @)"
+        } else {
+            &self.0
+        };
         fmt::Debug::fmt(shown, f)
     }
 }

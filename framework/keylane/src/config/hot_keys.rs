@@ -16,9 +16,11 @@ use serde::{Deserialize, Serialize};
 #[serde(deny_unknown_fields, default)]
 #[non_exhaustive]
 pub struct HotKeySettings {
-    /// Whether the key itself is kept, up to its first 256 bytes, and shown beside its hash (default no).
+    /// Whether the key itself is kept, up to its first 256 bytes, and shown beside its hash
+    /// (default no).
     ///
-    /// Keys are often personal data. Whoever reads the hot keys sees them; no log line and no metric does.
+    /// Keys are often personal data. Whoever reads the hot keys sees them; no log line and no
+    /// metric does.
     pub plain_keys: bool,
 }
 

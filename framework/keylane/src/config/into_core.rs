@@ -6,8 +6,18 @@ use super::{Backoff, BlockerAction, Exhausted, FailureReason, InPlace, Subscript
 
 impl From<Backoff> for core::Backoff {
     fn from(backoff: Backoff) -> Self {
-        let Backoff { initial, max, multiplier, jitter } = backoff;
-        Self { initial, max, multiplier, jitter }
+        let Backoff {
+            initial,
+            max,
+            multiplier,
+            jitter,
+        } = backoff;
+        Self {
+            initial,
+            max,
+            multiplier,
+            jitter,
+        }
     }
 }
 
@@ -24,8 +34,14 @@ impl From<Exhausted> for core::Exhausted {
 impl SubscriptionConfig {
     /// From when on the core says that work does not get on.
     pub(crate) fn core_watchdog(&self) -> core::Watchdog {
-        let super::Watchdog { slow_attempt, stalled_after } = self.watchdog;
-        core::Watchdog { slow_attempt, stalled_after }
+        let super::Watchdog {
+            slow_attempt,
+            stalled_after,
+        } = self.watchdog;
+        core::Watchdog {
+            slow_attempt,
+            stalled_after,
+        }
     }
 
     /// When the core takes a record out of the way that holds up its partition.
@@ -43,7 +59,12 @@ impl SubscriptionConfig {
         let backoff = self.retry.backoff.into();
         let longest_attempt = self.attempt_timeout;
         let settings = core::OutageSettings::for_backoff(&backoff);
-        core::OutageGuard::new(core::OutageSettings { lanes, patience, longest_attempt, ..settings })
+        core::OutageGuard::new(core::OutageSettings {
+            lanes,
+            patience,
+            longest_attempt,
+            ..settings
+        })
     }
 
     /// The policy the core decides by.
@@ -55,11 +76,10 @@ impl SubscriptionConfig {
             },
             for_at_least: self.retry.for_at_least,
             backoff: self.retry.backoff.into(),
-            topic: self
-                .retry
-                .topic
-                .as_ref()
-                .map(|topic| core::TopicRetry { rounds: topic.rounds, backoff: topic.backoff.into() }),
+            topic: self.retry.topic.as_ref().map(|topic| core::TopicRetry {
+                rounds: topic.rounds,
+                backoff: topic.backoff.into(),
+            }),
             on_exhausted: self.retry.exhausted.into(),
             on: self.actions_by_reason(),
             dead_letter_topic: self.dead_letter.is_some(),
@@ -67,7 +87,12 @@ impl SubscriptionConfig {
     }
 
     fn actions_by_reason(&self) -> core::ReasonActions {
-        let action = |reason| self.retry.on.get(&reason).map(|action| core::Exhausted::from(*action));
+        let action = |reason| {
+            self.retry
+                .on
+                .get(&reason)
+                .map(|action| core::Exhausted::from(*action))
+        };
         core::ReasonActions {
             exhausted: action(FailureReason::Exhausted),
             fatal: action(FailureReason::Fatal),

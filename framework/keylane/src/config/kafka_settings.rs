@@ -8,9 +8,10 @@ use serde::{Deserialize, Deserializer, Serialize};
 
 /// Client settings passed through to librdkafka by name, such as `security.protocol`.
 ///
-/// Names and values are those of librdkafka's `CONFIGURATION.md`. Settings that keylane owns are refused at start-up, each
-/// with the option to use instead. In a file every value is text: `"6000"`, not `6000`. `Debug` shows names only, and no error
-/// about the form shows a value: values may be secrets.
+/// Names and values are those of librdkafka's `CONFIGURATION.md`. Settings that keylane owns are
+/// refused at start-up, each with the option to use instead. In a file every value is text:
+/// `"6000"`, not `6000`. `Debug` shows names only, and no error about the form shows a value:
+/// values may be secrets.
 ///
 /// # Examples
 /// One set for the subscription and for the producer:
@@ -27,7 +28,8 @@ use serde::{Deserialize, Deserializer, Serialize};
 #[serde(transparent)]
 pub struct KafkaSettings(BTreeMap<String, String>);
 
-/// By hand because serde's own error quotes what it found instead of text: a password of digits, say.
+/// By hand because serde's own error quotes what it found instead of text: a password of digits,
+/// say.
 impl<'de> Deserialize<'de> for KafkaSettings {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         #[derive(Deserialize)]
@@ -43,15 +45,21 @@ impl<'de> Deserialize<'de> for KafkaSettings {
             Other(IgnoredAny),
         }
         let Whole::ByName(settings) = Whole::deserialize(deserializer)? else {
-            return Err(D::Error::custom("kafka takes settings by name, each with its value as text"));
+            return Err(D::Error::custom(
+                "kafka takes settings by name, each with its value as text",
+            ));
         };
         let text = |(name, value)| match value {
             Value::Text(text) => Ok((name, text)),
-            Value::Other(_) => {
-                Err(D::Error::custom(format!("the kafka setting {name} takes text: put its value into quotes")))
-            }
+            Value::Other(_) => Err(D::Error::custom(format!(
+                "the kafka setting {name} takes text: put its value into quotes"
+            ))),
         };
-        settings.into_iter().map(text).collect::<Result<_, _>>().map(Self)
+        settings
+            .into_iter()
+            .map(text)
+            .collect::<Result<_, _>>()
+            .map(Self)
     }
 }
 
@@ -85,7 +93,9 @@ impl KafkaSettings {
 
     /// All of them, by name.
     pub fn iter(&self) -> impl Iterator<Item = (&str, &str)> {
-        self.0.iter().map(|(name, value)| (name.as_str(), value.as_str()))
+        self.0
+            .iter()
+            .map(|(name, value)| (name.as_str(), value.as_str()))
     }
 
     pub(crate) fn as_map(&self) -> &BTreeMap<String, String> {
@@ -95,7 +105,11 @@ impl KafkaSettings {
 
 impl<K: Into<String>, V: Into<String>> Extend<(K, V)> for KafkaSettings {
     fn extend<I: IntoIterator<Item = (K, V)>>(&mut self, settings: I) {
-        self.0.extend(settings.into_iter().map(|(name, value)| (name.into(), value.into())));
+        self.0.extend(
+            settings
+                .into_iter()
+                .map(|(name, value)| (name.into(), value.into())),
+        );
     }
 }
 
@@ -124,22 +138,38 @@ mod tests {
     fn debug_shows_no_value() {
         let settings: KafkaSettings = [("sasl.password", "hunter2")].into_iter().collect();
         let shown = format!("{settings:?}");
-        assert!(shown.contains("sasl.password") && !shown.contains("hunter2"), "{shown}");
+        assert!(
+            shown.contains("sasl.password") && !shown.contains("hunter2"),
+            "{shown}"
+        );
     }
     /// serde's own error would quote what it found.
     #[test]
     fn an_error_about_the_form_of_a_setting_names_it_and_not_its_value() {
-        let error = |json: &str| serde_json::from_str::<KafkaSettings>(json).unwrap_err().to_string();
+        let error = |json: &str| {
+            serde_json::from_str::<KafkaSettings>(json)
+                .unwrap_err()
+                .to_string()
+        };
         for value in ["31337", "-31337", "31337.5", "[31337]", "{\"31337\": 1}"] {
             let said = error(&format!("{{\"sasl.password\": {value}}}"));
-            assert!(said.contains("sasl.password") && !said.contains("31337"), "{said}");
+            assert!(
+                said.contains("sasl.password") && !said.contains("31337"),
+                "{said}"
+            );
         }
         for value in ["true", "null"] {
-            assert!(error(&format!("{{\"enable.metrics.push\": {value}}}")).contains("enable.metrics.push"));
+            assert!(
+                error(&format!("{{\"enable.metrics.push\": {value}}}"))
+                    .contains("enable.metrics.push")
+            );
         }
         for whole in ["\"sasl.password=hunter2\"", "[\"hunter2\"]", "31337"] {
             let said = error(whole);
-            assert!(said.contains("by name") && !said.contains("hunter2") && !said.contains("31337"), "{said}");
+            assert!(
+                said.contains("by name") && !said.contains("hunter2") && !said.contains("31337"),
+                "{said}"
+            );
         }
     }
 }

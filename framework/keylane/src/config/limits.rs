@@ -4,7 +4,8 @@ use serde::{Deserialize, Serialize};
 
 /// How much may be delivered and not yet settled before keylane pauses a partition (guarantee G6).
 ///
-/// What has been read when a mark is crossed is still taken in, so a mark can be exceeded by up to 1,000 records.
+/// What has been read when a mark is crossed is still taken in, so a mark can be exceeded by up to
+/// 1,000 records.
 ///
 /// # Examples
 /// ```
@@ -20,14 +21,17 @@ use serde::{Deserialize, Serialize};
 pub struct Limits {
     /// Records pending in one partition at which its fetching pauses (default 10,000).
     ///
-    /// More lets a slow key wait beside more records of others; each costs its bytes and up to about 900 bytes more.
+    /// More lets a slow key wait beside more records of others; each costs its bytes and up to
+    /// about 900 bytes more.
     pub pause_at_records: usize,
-    /// Records pending in one partition at which its fetching resumes (default 7,000). Must be below `pause_at_records`.
+    /// Records pending in one partition at which its fetching resumes (default 7,000). Must be
+    /// below `pause_at_records`.
     pub resume_at_records: usize,
-    /// Bytes of keys, values and headers pending over all partitions of the subscription (default 64 MiB); fetching resumes
-    /// at 70 % of it.
+    /// Bytes of keys, values and headers pending over all partitions of the subscription (default
+    /// 64 MiB); fetching resumes at 70 % of it.
     pub pending_bytes: usize,
-    /// Offsets settled ahead of the oldest unsettled one, per partition, at which fetching pauses (default 100,000).
+    /// Offsets settled ahead of the oldest unsettled one, per partition, at which fetching pauses
+    /// (default 100,000).
     pub settled_ahead: usize,
 }
 
@@ -46,24 +50,36 @@ impl Limits {
     /// Sets [`pause_at_records`](Self#structfield.pause_at_records).
     #[must_use]
     pub const fn pause_at_records(self, pause_at_records: usize) -> Self {
-        Self { pause_at_records, ..self }
+        Self {
+            pause_at_records,
+            ..self
+        }
     }
 
     /// Sets [`resume_at_records`](Self#structfield.resume_at_records).
     #[must_use]
     pub const fn resume_at_records(self, resume_at_records: usize) -> Self {
-        Self { resume_at_records, ..self }
+        Self {
+            resume_at_records,
+            ..self
+        }
     }
 
     /// Sets [`pending_bytes`](Self#structfield.pending_bytes).
     #[must_use]
     pub const fn pending_bytes(self, pending_bytes: usize) -> Self {
-        Self { pending_bytes, ..self }
+        Self {
+            pending_bytes,
+            ..self
+        }
     }
 
     /// Sets [`settled_ahead`](Self#structfield.settled_ahead).
     #[must_use]
     pub const fn settled_ahead(self, settled_ahead: usize) -> Self {
-        Self { settled_ahead, ..self }
+        Self {
+            settled_ahead,
+            ..self
+        }
     }
 }

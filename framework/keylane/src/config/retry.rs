@@ -8,14 +8,16 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 /// The retry policy: first in place, then through the retry topic, then [`Exhausted`].
 ///
-/// *In place* the record waits in its lane: key order is kept, later records of the key wait, nobody else does.
-/// *Retry topic*: the record is written to the retry topic with its due time and settled here once the broker has
-/// acknowledged it. **Order is given up for that key**: later records of the key go on at once.
+/// *In place* the record waits in its lane: key order is kept, later records of the key wait,
+/// nobody else does. *Retry topic*: the record is written to the retry topic with its due time and
+/// settled here once the broker has acknowledged it. **Order is given up for that key**: later
+/// records of the key go on at once.
 ///
 /// # By time or by count?
-/// [`for_at_least`](Self::for_at_least) gives a record up when it has failed for that long; it is the default, with
-/// 15 minutes. [`in_place`](Self::in_place) gives it up after a number of retries. Prefer time: how long a number of
-/// retries takes is a sum of delays, and mostly less than it seems. With the default back-off:
+/// [`for_at_least`](Self::for_at_least) gives a record up when it has failed for that long; it is
+/// the default, with 15 minutes. [`in_place`](Self::in_place) gives it up after a number of
+/// retries. Prefer time: how long a number of retries takes is a sum of delays, and mostly less
+/// than it seems. With the default back-off:
 ///
 /// | retries in place | given up after |
 /// |---|---|
@@ -25,16 +27,17 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 /// | 10 | 42.7 s |
 /// | 15 | 92.7 s |
 ///
-/// With a retry topic and its default back-off, ten rounds last 10 + 20 + 40 + 80 + 160 + 320 + 4 × 600 s, which is
-/// 50 min 30 s, besides the retries in place of each round.
+/// With a retry topic and its default back-off, ten rounds last 10 + 20 + 40 + 80 + 160 + 320 + 4 ×
+/// 600 s, which is 50 min 30 s, besides the retries in place of each round.
 ///
 /// # What counts as retry time?
-/// The time since the first failed attempt in which attempts were possible: back-offs, and the planned delays of the
-/// retry topic. Not the time while the partition or subscription is paused or stopped, while the record is held because
-/// of an [outage](crate::Outage), or after a failure that was
-/// [unavailable](crate::TaskError::unavailable). In each delivery at least three attempts are made before time alone
-/// gives a record up. The time travels through the retry topic in a header. A restart or a rebalance forgets what was
-/// used up in place since the record was read; a dead letter that is written back starts anew.
+/// The time since the first failed attempt in which attempts were possible: back-offs, and the
+/// planned delays of the retry topic. Not the time while the partition or subscription is paused or
+/// stopped, while the record is held because of an [outage](crate::Outage), or after a failure that
+/// was [unavailable](crate::TaskError::unavailable). In each delivery at least three attempts are
+/// made before time alone gives a record up. The time travels through the retry topic in a header.
+/// A restart or a rebalance forgets what was used up in place since the record was read; a dead
+/// letter that is written back starts anew.
 ///
 /// # Examples
 /// ```
@@ -50,13 +53,14 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 #[serde(deny_unknown_fields, default, from = "super::stored_retry::Stored")]
 #[non_exhaustive]
 pub struct Retry {
-    /// For how long a record is retried at least before it is given up (default 15 min). `None`: by count.
+    /// For how long a record is retried at least before it is given up (default 15 min). `None`: by
+    /// count.
     ///
     /// In a settings file, `in_place` or `topic.rounds` without `for_at_least` is by count.
     #[serde(with = "humantime_serde")]
     pub for_at_least: Option<Duration>,
-    /// Retries in place per delivery (default 10), or `"forever"`. By time it is how many come before the retry topic,
-    /// and without a retry topic it has no effect.
+    /// Retries in place per delivery (default 10), or `"forever"`. By time it is how many come
+    /// before the retry topic, and without a retry topic it has no effect.
     pub in_place: InPlace,
     /// Back-off of retries in place (default 100 ms doubling to 10 s, ±20 %).
     pub backoff: Backoff,
@@ -66,9 +70,10 @@ pub struct Retry {
     pub exhausted: Exhausted,
     /// The same for one reason, in place of [`exhausted`](Self::exhausted) (default: for none).
     ///
-    /// **An action named here is taken at once**: neither an [outage](crate::Outage) nor a bad deployment is suspected
-    /// behind that reason, and nothing is held. An action that cannot be taken is refused at start: a dead letter without
-    /// a dead-letter topic, and anything for records that are out of retries where they are retried for ever.
+    /// **An action named here is taken at once**: neither an [outage](crate::Outage) nor a bad
+    /// deployment is suspected behind that reason, and nothing is held. An action that cannot be
+    /// taken is refused at start: a dead letter without a dead-letter topic, and anything for
+    /// records that are out of retries where they are retried for ever.
     pub on: BTreeMap<FailureReason, Exhausted>,
 }
 
@@ -90,8 +95,8 @@ impl Default for Retry {
 }
 
 impl Retry {
-    /// Retries for at least this long after the first failure, and at least twice: in place, or in place and then
-    /// through the retry topic where there is [one](Self::then_topic).
+    /// Retries for at least this long after the first failure, and at least twice: in place, or in
+    /// place and then through the retry topic where there is [one](Self::then_topic).
     ///
     /// # Examples
     /// ```
@@ -101,19 +106,30 @@ impl Retry {
     /// assert_eq!(Retry::for_at_least(Duration::from_secs(15 * 60)), Retry::default());
     /// ```
     pub fn for_at_least(time: Duration) -> Self {
-        Self { for_at_least: Some(time), ..Self::default() }
+        Self {
+            for_at_least: Some(time),
+            ..Self::default()
+        }
     }
 
-    /// Retries in place up to `times` times after the first attempt; 0 is none. For how long that is, see
-    /// [above](Self#by-time-or-by-count): five retries give up after 3.1 s.
+    /// Retries in place up to `times` times after the first attempt; 0 is none. For how long that
+    /// is, see [above](Self#by-time-or-by-count): five retries give up after 3.1 s.
     pub fn in_place(times: u32) -> Self {
-        Self { for_at_least: None, in_place: InPlace::Times(times), ..Self::default() }
+        Self {
+            for_at_least: None,
+            in_place: InPlace::Times(times),
+            ..Self::default()
+        }
     }
 
-    /// Retries in place until it succeeds. The key's lane waits as long as that takes; nothing is ever dead-lettered for
-    /// having failed too often.
+    /// Retries in place until it succeeds. The key's lane waits as long as that takes; nothing is
+    /// ever dead-lettered for having failed too often.
     pub fn forever() -> Self {
-        Self { for_at_least: None, in_place: InPlace::Forever, ..Self::default() }
+        Self {
+            for_at_least: None,
+            in_place: InPlace::Forever,
+            ..Self::default()
+        }
     }
 
     /// No retry: the first failure is final.
@@ -121,8 +137,9 @@ impl Retry {
         Self::in_place(0)
     }
 
-    /// How many retries in place come before the retry topic (default 10), by [time](Self::for_at_least). Has no effect
-    /// without a retry topic, or by count: [`in_place`](Self::in_place) has the number then.
+    /// How many retries in place come before the retry topic (default 10), by
+    /// [time](Self::for_at_least). Has no effect without a retry topic, or by count:
+    /// [`in_place`](Self::in_place) has the number then.
     ///
     /// # Examples
     /// ```
@@ -147,15 +164,16 @@ impl Retry {
         self
     }
 
-    /// After the retries in place, goes through the topic `<origin>-retry`: until the time is used up, or by count up to
-    /// ten rounds. Gives up key order for the records that go there.
+    /// After the retries in place, goes through the topic `<origin>-retry`: until the time is used
+    /// up, or by count up to ten rounds. Gives up key order for the records that go there.
     #[must_use]
     pub fn then_topic(mut self) -> Self {
         self.topic = Some(RetryTopic::default());
         self
     }
 
-    /// The same with a topic of another name: needed where a subscription has several origin topics.
+    /// The same with a topic of another name: needed where a subscription has several origin
+    /// topics.
     ///
     /// # Examples
     /// ```
@@ -166,12 +184,15 @@ impl Retry {
     /// ```
     #[must_use]
     pub fn then_topic_named(mut self, name: impl Into<String>) -> Self {
-        self.topic = Some(RetryTopic { name: Some(name.into()), ..RetryTopic::default() });
+        self.topic = Some(RetryTopic {
+            name: Some(name.into()),
+            ..RetryTopic::default()
+        });
         self
     }
 
-    /// How many rounds through the retry topic (default 10), by count. Has no effect without a retry topic; by
-    /// [time](Self::for_at_least), another number than 10 is refused at start.
+    /// How many rounds through the retry topic (default 10), by count. Has no effect without a
+    /// retry topic; by [time](Self::for_at_least), another number than 10 is refused at start.
     #[must_use]
     pub fn topic_rounds(mut self, rounds: u32) -> Self {
         if let Some(topic) = &mut self.topic {
@@ -180,7 +201,8 @@ impl Retry {
         self
     }
 
-    /// The back-off between rounds (default 10 s doubling to 10 min, ±20 %). Has no effect without a retry topic.
+    /// The back-off between rounds (default 10 s doubling to 10 min, ±20 %). Has no effect without
+    /// a retry topic.
     #[must_use]
     pub fn topic_backoff(mut self, backoff: Backoff) -> Self {
         if let Some(topic) = &mut self.topic {
@@ -189,8 +211,8 @@ impl Retry {
         self
     }
 
-    /// What happens to retries of other groups in the retry topic (default: [`ForeignRetries::Settle`]). Has no effect
-    /// without a retry topic.
+    /// What happens to retries of other groups in the retry topic (default:
+    /// [`ForeignRetries::Settle`]). Has no effect without a retry topic.
     #[must_use]
     pub fn foreign(mut self, foreign: ForeignRetries) -> Self {
         if let Some(topic) = &mut self.topic {
@@ -199,10 +221,11 @@ impl Retry {
         self
     }
 
-    /// Processes the retries of these groups like this group's own. Has no effect without a retry topic.
+    /// Processes the retries of these groups like this group's own. Has no effect without a retry
+    /// topic.
     ///
-    /// For a group that was renamed: the new group adopts the old one, and so processes the retries that the old
-    /// one has left. The old group must not run any longer.
+    /// For a group that was renamed: the new group adopts the old one, and so processes the retries
+    /// that the old one has left. The old group must not run any longer.
     ///
     /// # Examples
     /// ```
@@ -318,9 +341,9 @@ impl<'de> Deserialize<'de> for InPlace {
         {
             Either::Times(times) => Ok(Self::Times(times)),
             Either::Word(word) if word == "forever" => Ok(Self::Forever),
-            Either::Word(word) => {
-                Err(D::Error::custom(format!("in_place takes a number or \"forever\", not {word:?}")))
-            }
+            Either::Word(word) => Err(D::Error::custom(format!(
+                "in_place takes a number or \"forever\", not {word:?}"
+            ))),
         }
     }
 }
@@ -340,18 +363,22 @@ impl<'de> Deserialize<'de> for InPlace {
 #[serde(deny_unknown_fields, default)]
 #[non_exhaustive]
 pub struct RetryTopic {
-    /// The topic's name (default `<origin>-retry`; required where a subscription has several origins). It must exist.
+    /// The topic's name (default `<origin>-retry`; required where a subscription has several
+    /// origins). It must exist.
     pub name: Option<String>,
-    /// How many rounds a record makes through the topic before it is exhausted (default 10), by count. By
-    /// [time](Retry::for_at_least) there is no such limit, and another number than 10 is refused.
+    /// How many rounds a record makes through the topic before it is exhausted (default 10), by
+    /// count. By [time](Retry::for_at_least) there is no such limit, and another number than 10 is
+    /// refused.
     pub rounds: u32,
     /// The delay of each round (default 10 s doubling to 10 min, ±20 %).
     ///
     /// Records not yet due wait in memory and count as pending (see [`Limits`](crate::Limits)).
     pub backoff: Backoff,
-    /// What happens to retries of other groups that use the same topic (default: [`ForeignRetries::Settle`]).
+    /// What happens to retries of other groups that use the same topic (default:
+    /// [`ForeignRetries::Settle`]).
     pub foreign: ForeignRetries,
-    /// Groups whose retries are processed like this group's own (default none); 100 at most. See [`Retry::adopt`].
+    /// Groups whose retries are processed like this group's own (default none); 100 at most. See
+    /// [`Retry::adopt`].
     pub adopt: Vec<String>,
 }
 
@@ -369,11 +396,12 @@ impl Default for RetryTopic {
 
 /// What happens to a record of the retry topic that another consumer group wrote.
 ///
-/// Groups that read the same origin topic have the same retry topic by default, and each of them reads every retry in it. A
-/// retry topic for each group ([`Retry::then_topic_named`]) is cheaper: there is nothing to leave out then.
+/// Groups that read the same origin topic have the same retry topic by default, and each of them
+/// reads every retry in it. A retry topic for each group ([`Retry::then_topic_named`]) is cheaper:
+/// there is nothing to leave out then.
 ///
-/// A record is another group's if its header `keylane-group` names one, in 1 to 255 bytes without control characters:
-/// keylane writes no other names. It is processed here all the same if another
+/// A record is another group's if its header `keylane-group` names one, in 1 to 255 bytes without
+/// control characters: keylane writes no other names. It is processed here all the same if another
 /// program, such as Decaton, has requeued it since.
 ///
 /// # Examples
@@ -387,20 +415,22 @@ impl Default for RetryTopic {
 #[serde(rename_all = "snake_case")]
 #[non_exhaustive]
 pub enum ForeignRetries {
-    /// Leaves the record to the group that wrote it, if that group is alive: the record is settled here as *foreign*, which is
-    /// counted and logged. A group is alive if it has members or has committed offsets of this retry topic.
+    /// Leaves the record to the group that wrote it, if that group is alive: the record is settled
+    /// here as *foreign*, which is counted and logged. A group is alive if it has members or has
+    /// committed offsets of this retry topic.
     ///
-    /// If the group is gone, or the brokers do not say, the record is *held*: it stays unsettled, takes no worker and
-    /// keeps no other record waiting until the [limits](crate::Limits) are reached, but the commit waits for it. [`SubscriptionStatus::trouble`] then says what to do. The group
-    /// is asked about again every 30 seconds.
+    /// If the group is gone, or the brokers do not say, the record is *held*: it stays unsettled,
+    /// takes no worker and keeps no other record waiting until the [limits](crate::Limits) are
+    /// reached, but the commit waits for it. [`SubscriptionStatus::trouble`] then says what to do.
+    /// The group is asked about again every 30 seconds.
     ///
     /// [`SubscriptionStatus::trouble`]: crate::SubscriptionStatus::trouble
     #[default]
     Settle,
     /// Holds the record, whether or not its group is alive.
     Hold,
-    /// Processes the record, as if this group had written it. With several groups that fail, the copies of one record
-    /// multiply with each round.
+    /// Processes the record, as if this group had written it. With several groups that fail, the
+    /// copies of one record multiply with each round.
     Process,
 }
 
@@ -417,11 +447,12 @@ pub enum ForeignRetries {
 #[serde(rename_all = "snake_case")]
 #[non_exhaustive]
 pub enum Exhausted {
-    /// Write it to the dead-letter topic. With none configured it is retried in place for ever at the capped back-off (an
-    /// undecodable record is parked): keylane never drops a record.
+    /// Write it to the dead-letter topic. With none configured it is retried in place for ever at
+    /// the capped back-off (an undecodable record is parked): keylane never drops a record.
     #[default]
     DeadLetter,
-    /// Hold the record and its lane, unsettled, without using a worker. It is tried again after a restart or rebalance.
+    /// Hold the record and its lane, unsettled, without using a worker. It is tried again after a
+    /// restart or rebalance.
     Park,
     /// Stop the subscription: `run` returns the error, the record stays unsettled.
     Stop,
@@ -456,7 +487,8 @@ pub struct Backoff {
     pub max: Duration,
     /// The factor from one delay to the next (default 2).
     pub multiplier: f64,
-    /// The spread, as a fraction of the delay (default 0.2 = ±20 %), so that failures of one moment do not return as one.
+    /// The spread, as a fraction of the delay (default 0.2 = ±20 %), so that failures of one moment
+    /// do not return as one.
     pub jitter: f64,
 }
 
@@ -469,12 +501,22 @@ impl Default for Backoff {
 impl Backoff {
     /// Doubles from `initial` to `max`, with ±20 % jitter.
     pub const fn exponential(initial: Duration, max: Duration) -> Self {
-        Self { initial, max, multiplier: 2.0, jitter: 0.2 }
+        Self {
+            initial,
+            max,
+            multiplier: 2.0,
+            jitter: 0.2,
+        }
     }
 
     /// The same delay each time, with ±20 % jitter.
     pub const fn fixed(delay: Duration) -> Self {
-        Self { initial: delay, max: delay, multiplier: 1.0, jitter: 0.2 }
+        Self {
+            initial: delay,
+            max: delay,
+            multiplier: 1.0,
+            jitter: 0.2,
+        }
     }
 
     /// Sets [`multiplier`](Self#structfield.multiplier).
@@ -501,30 +543,52 @@ mod tests {
     #[test]
     fn by_time_unless_only_a_count_is_given() {
         assert_eq!(read("{}"), Retry::default());
-        assert_eq!(Retry::default().for_at_least, Some(Duration::from_secs(900)));
+        assert_eq!(
+            Retry::default().for_at_least,
+            Some(Duration::from_secs(900))
+        );
         assert_eq!(read(r#"{"in_place":3}"#), Retry::in_place(3));
         assert_eq!(read(r#"{"in_place":"forever"}"#), Retry::forever());
         let hour = Retry::for_at_least(Duration::from_secs(3600));
         assert_eq!(read(r#"{"for_at_least":"1h"}"#), hour);
-        assert_eq!(read(r#"{"for_at_least":"1h","in_place":3}"#), hour.in_place_first(3));
+        assert_eq!(
+            read(r#"{"for_at_least":"1h","in_place":3}"#),
+            hour.in_place_first(3)
+        );
         assert_eq!(Retry::in_place(3).in_place_first(5), Retry::in_place(3));
     }
 
     /// By time a number of rounds would have no effect, and silently so.
     #[test]
     fn a_number_of_rounds_alone_is_by_count() {
-        assert_eq!(read(r#"{"topic":{"rounds":3}}"#), Retry::in_place(10).then_topic().topic_rounds(3));
-        assert_eq!(read(r#"{"topic":{"rounds":10}}"#), Retry::in_place(10).then_topic());
+        assert_eq!(
+            read(r#"{"topic":{"rounds":3}}"#),
+            Retry::in_place(10).then_topic().topic_rounds(3)
+        );
+        assert_eq!(
+            read(r#"{"topic":{"rounds":10}}"#),
+            Retry::in_place(10).then_topic()
+        );
         assert_eq!(read(r#"{"topic":{}}"#), Retry::default().then_topic());
         let unknown = serde_json::from_str::<Retry>(r#"{"topic":{"round":3}}"#);
-        assert!(unknown.unwrap_err().to_string().contains("unknown field `round`"));
+        assert!(
+            unknown
+                .unwrap_err()
+                .to_string()
+                .contains("unknown field `round`")
+        );
     }
 
     #[test]
     fn what_is_written_reads_the_same() {
         let by_reason = Retry::none().on(FailureReason::Undecodable, Exhausted::Park);
-        for retry in [Retry::default(), Retry::default().then_topic(), Retry::in_place(5), Retry::forever(), by_reason]
-        {
+        for retry in [
+            Retry::default(),
+            Retry::default().then_topic(),
+            Retry::in_place(5),
+            Retry::forever(),
+            by_reason,
+        ] {
             assert_eq!(read(&serde_json::to_string(&retry).unwrap()), retry);
         }
         let unknown = serde_json::from_str::<Retry>(r#"{"on":{"poison":"park"}}"#);
@@ -535,11 +599,20 @@ mod tests {
     #[test]
     fn sums_of_delays_are_as_documented() {
         let sum = |backoff: Backoff, retries| -> Duration {
-            let backoff = keylane_core::Backoff { jitter: 0.0, ..backoff.into() };
+            let backoff = keylane_core::Backoff {
+                jitter: 0.0,
+                ..backoff.into()
+            };
             (0..retries).map(|retry| backoff.delay(retry, 0)).sum()
         };
         let in_place = |retries| sum(Backoff::default(), retries).as_millis();
-        assert_eq!([3, 5, 7, 10, 15].map(in_place), [700, 3_100, 12_700, 42_700, 92_700]);
-        assert_eq!(sum(RetryTopic::default().backoff, 10).as_secs(), 50 * 60 + 30);
+        assert_eq!(
+            [3, 5, 7, 10, 15].map(in_place),
+            [700, 3_100, 12_700, 42_700, 92_700]
+        );
+        assert_eq!(
+            sum(RetryTopic::default().backoff, 10).as_secs(),
+            50 * 60 + 30
+        );
     }
 }

@@ -36,7 +36,7 @@ pub enum KeyInSpans {
     /// Nothing.
     #[default]
     Omitted,
-    /// Its [`KeyHash`](crate::KeyHash), as the field `key_hash`. It costs a SHA-256 per attempt while somebody listens, and hides
-    /// nothing from someone who can list all possible keys.
+    /// Its [`KeyHash`](crate::KeyHash), as the field `key_hash`. It costs a SHA-256 per attempt
+    /// while somebody listens, and hides nothing from someone who can list all possible keys.
     Hashed,
 }

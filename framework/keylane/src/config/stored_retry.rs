@@ -23,18 +23,47 @@ pub(super) struct Stored {
 
 impl Default for Stored {
     fn default() -> Self {
-        let Retry { for_at_least: _, in_place: _, backoff, topic: _, exhausted, on } = Retry::default();
-        Self { for_at_least: None, in_place: None, backoff, topic: None, exhausted, on }
+        let Retry {
+            for_at_least: _,
+            in_place: _,
+            backoff,
+            topic: _,
+            exhausted,
+            on,
+        } = Retry::default();
+        Self {
+            for_at_least: None,
+            in_place: None,
+            backoff,
+            topic: None,
+            exhausted,
+            on,
+        }
     }
 }
 
 impl From<Stored> for Retry {
     fn from(stored: Stored) -> Self {
-        let Stored { for_at_least, in_place, backoff, topic, exhausted, on } = stored;
-        let counts = in_place.is_some() || topic.as_ref().is_some_and(|topic| topic.rounds.is_some());
+        let Stored {
+            for_at_least,
+            in_place,
+            backoff,
+            topic,
+            exhausted,
+            on,
+        } = stored;
+        let counts =
+            in_place.is_some() || topic.as_ref().is_some_and(|topic| topic.rounds.is_some());
         let for_at_least = for_at_least.or_else(|| (!counts).then_some(DEFAULT_TIME));
         let topic = topic.map(RetryTopic::from);
-        Self { for_at_least, in_place: in_place.unwrap_or(DEFAULT_IN_PLACE), backoff, topic, exhausted, on }
+        Self {
+            for_at_least,
+            in_place: in_place.unwrap_or(DEFAULT_IN_PLACE),
+            backoff,
+            topic,
+            exhausted,
+            on,
+        }
     }
 }
 
@@ -51,13 +80,39 @@ struct StoredTopic {
 
 impl Default for StoredTopic {
     fn default() -> Self {
-        let RetryTopic { name, rounds: _, backoff, foreign, adopt } = RetryTopic::default();
-        Self { name, rounds: None, backoff, foreign, adopt }
+        let RetryTopic {
+            name,
+            rounds: _,
+            backoff,
+            foreign,
+            adopt,
+        } = RetryTopic::default();
+        Self {
+            name,
+            rounds: None,
+            backoff,
+            foreign,
+            adopt,
+        }
     }
 }
 
 impl From<StoredTopic> for RetryTopic {
-    fn from(StoredTopic { name, rounds, backoff, foreign, adopt }: StoredTopic) -> Self {
-        Self { name, rounds: rounds.unwrap_or(DEFAULT_ROUNDS), backoff, foreign, adopt }
+    fn from(
+        StoredTopic {
+            name,
+            rounds,
+            backoff,
+            foreign,
+            adopt,
+        }: StoredTopic,
+    ) -> Self {
+        Self {
+            name,
+            rounds: rounds.unwrap_or(DEFAULT_ROUNDS),
+            backoff,
+            foreign,
+            adopt,
+        }
     }
 }

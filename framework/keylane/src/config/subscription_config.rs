@@ -5,11 +5,13 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use super::{
-    Blocker, BootstrapServers, DeadLetter, HotKeySettings, KafkaSettings, Limits, Outage, Retry, Tracing, Watchdog,
+    Blocker, BootstrapServers, DeadLetter, HotKeySettings, KafkaSettings, Limits, Outage, Retry,
+    Tracing, Watchdog,
 };
 
-/// The settings of a subscription: what [`SubscriptionBuilder`](crate::SubscriptionBuilder) fills in, and what a
-/// configuration file holds. Durations are human-readable (`"250ms"`, `"5m"`), unknown fields are refused.
+/// The settings of a subscription: what [`SubscriptionBuilder`](crate::SubscriptionBuilder) fills
+/// in, and what a configuration file holds. Durations are human-readable (`"250ms"`, `"5m"`),
+/// unknown fields are refused.
 ///
 /// # Examples
 /// ```
@@ -42,7 +44,8 @@ pub struct SubscriptionConfig {
     pub group: String,
     /// The origin topics, at least one. They must exist.
     pub topics: Vec<String>,
-    /// Brokers to start from, `host:port` separated by commas (`bootstrap.servers`). Default `localhost:9092`.
+    /// Brokers to start from, `host:port` separated by commas (`bootstrap.servers`). Default
+    /// `localhost:9092`.
     #[serde(default)]
     pub bootstrap_servers: BootstrapServers,
     /// The value of the `subscription` label of metrics, and the name in logs (default: the group).
@@ -50,22 +53,25 @@ pub struct SubscriptionConfig {
     pub name: Option<String>,
     /// Attempts in flight per partition (default 32).
     ///
-    /// The price of more is load on what the processor calls. Records of one key never overlap, whatever this is.
+    /// The price of more is load on what the processor calls. Records of one key never overlap,
+    /// whatever this is.
     #[serde(default = "defaults::concurrency")]
     pub concurrency: usize,
     /// Bounds on what is held in memory.
     #[serde(default)]
     pub limits: Limits,
-    /// How long a settled record may stay uncommitted (default 1 s): what a crash repeats at most, besides the attempts in
-    /// flight. Maps to `auto.commit.interval.ms`.
+    /// How long a settled record may stay uncommitted (default 1 s): what a crash repeats at most,
+    /// besides the attempts in flight. Maps to `auto.commit.interval.ms`.
     #[serde(default = "defaults::commit_interval", with = "humantime_serde")]
     pub commit_interval: Duration,
-    /// How long one attempt may take (default 5 min). Then its future is dropped and the attempt counts as failed.
+    /// How long one attempt may take (default 5 min). Then its future is dropped and the attempt
+    /// counts as failed.
     #[serde(default = "defaults::attempt_timeout", with = "humantime_serde")]
     pub attempt_timeout: Duration,
-    /// How long a rebalance waits for the attempts in flight of the partitions given up (default 5 s). What has not finished
-    /// by then is dropped unsettled, and the next owner repeats it. No partition of this member receives new records
-    /// while it drains. Must be below half of `max.poll.interval.ms`: beyond that the broker gives the partitions away.
+    /// How long a rebalance waits for the attempts in flight of the partitions given up (default 5
+    /// s). What has not finished by then is dropped unsettled, and the next owner repeats it. No
+    /// partition of this member receives new records while it drains. Must be below half of
+    /// `max.poll.interval.ms`: beyond that the broker gives the partitions away.
     #[serde(default = "defaults::drain_timeout", with = "humantime_serde")]
     pub drain_timeout: Duration,
     /// How long a shutdown waits for the attempts in flight (default 30 s).
@@ -98,7 +104,8 @@ pub struct SubscriptionConfig {
     /// What the spans of attempts say (default: nothing of the key).
     #[serde(default)]
     pub tracing: Tracing,
-    /// Settings passed through to the Kafka clients (`security.protocol`, …); those keylane owns are refused.
+    /// Settings passed through to the Kafka clients (`security.protocol`, …); those keylane owns
+    /// are refused.
     #[serde(default)]
     pub kafka: KafkaSettings,
 }
@@ -108,8 +115,8 @@ pub struct SubscriptionConfig {
 #[serde(rename_all = "snake_case")]
 #[non_exhaustive]
 pub enum Reading {
-    /// Many at a time, from a fetch queue of keylane's own: costs the polling thread about half as much per record. Uses
-    /// calls of librdkafka that rdkafka has no safe interface to.
+    /// Many at a time, from a fetch queue of keylane's own: costs the polling thread about half as
+    /// much per record. Uses calls of librdkafka that rdkafka has no safe interface to.
     #[default]
     Batched,
     /// One by one, through rdkafka's `poll`.
@@ -148,10 +155,14 @@ impl SubscriptionConfig {
         self.name.as_deref().unwrap_or(&self.group)
     }
 
-    /// The retry topic's name, where the policy has one. Validation has seen to it that the name can be told.
+    /// The retry topic's name, where the policy has one. Validation has seen to it that the name
+    /// can be told.
     pub(crate) fn retry_topic(&self) -> Option<String> {
         let topic = self.retry.topic.as_ref()?;
-        topic.name.clone().or_else(|| self.topics.first().map(|origin| format!("{origin}-retry")))
+        topic
+            .name
+            .clone()
+            .or_else(|| self.topics.first().map(|origin| format!("{origin}-retry")))
     }
 }
 

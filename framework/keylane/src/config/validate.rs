@@ -16,7 +16,10 @@ pub struct ConfigError {
 
 impl ConfigError {
     fn new(setting: &'static str, problem: impl Into<String>) -> Self {
-        Self { setting, problem: problem.into() }
+        Self {
+            setting,
+            problem: problem.into(),
+        }
     }
 
     /// The name of the setting, as in [`SubscriptionConfig`].
@@ -48,16 +51,28 @@ impl SubscriptionConfig {
 
     fn validate_names(&self) -> Result<(), ConfigError> {
         if self.group.is_empty() {
-            return Err(ConfigError::new("group", "is empty; name the consumer group"));
+            return Err(ConfigError::new(
+                "group",
+                "is empty; name the consumer group",
+            ));
         }
         if self.topics.is_empty() || self.topics.iter().any(String::is_empty) {
-            return Err(ConfigError::new("topics", "name at least one origin topic, and no empty one"));
+            return Err(ConfigError::new(
+                "topics",
+                "name at least one origin topic, and no empty one",
+            ));
         }
         if let Some(pattern) = self.topics.iter().find(|topic| topic.starts_with('^')) {
-            return Err(ConfigError::new("topics", format!("{pattern:?} is a pattern; name the topics one by one")));
+            return Err(ConfigError::new(
+                "topics",
+                format!("{pattern:?} is a pattern; name the topics one by one"),
+            ));
         }
         if self.bootstrap_servers.as_str().trim().is_empty() {
-            return Err(ConfigError::new("bootstrap_servers", "is empty; give host:port of at least one broker"));
+            return Err(ConfigError::new(
+                "bootstrap_servers",
+                "is empty; give host:port of at least one broker",
+            ));
         }
         Ok(())
     }
@@ -65,7 +80,12 @@ impl SubscriptionConfig {
     fn validate_limits(&self) -> Result<(), ConfigError> {
         in_range("concurrency", self.concurrency, 1, 100_000)?;
         let limits = &self.limits;
-        in_range("limits.pause_at_records", limits.pause_at_records, 1, 10_000_000)?;
+        in_range(
+            "limits.pause_at_records",
+            limits.pause_at_records,
+            1,
+            10_000_000,
+        )?;
         in_range("limits.pending_bytes", limits.pending_bytes, 1_024, 1 << 40)?;
         in_range("limits.settled_ahead", limits.settled_ahead, 1, 100_000_000)?;
         if limits.resume_at_records >= limits.pause_at_records {
@@ -90,14 +110,37 @@ impl SubscriptionConfig {
     }
 
     fn validate_times(&self) -> Result<(), ConfigError> {
-        duration("commit_interval", self.commit_interval, Duration::from_millis(10), Duration::from_secs(3600))?;
-        duration("attempt_timeout", self.attempt_timeout, Duration::from_millis(1), 7 * DAY)?;
-        duration("shutdown_timeout", self.shutdown_timeout, Duration::ZERO, DAY)?;
-        duration("startup_timeout", self.startup_timeout, Duration::from_millis(100), Duration::from_secs(600))?;
+        duration(
+            "commit_interval",
+            self.commit_interval,
+            Duration::from_millis(10),
+            Duration::from_secs(3600),
+        )?;
+        duration(
+            "attempt_timeout",
+            self.attempt_timeout,
+            Duration::from_millis(1),
+            7 * DAY,
+        )?;
+        duration(
+            "shutdown_timeout",
+            self.shutdown_timeout,
+            Duration::ZERO,
+            DAY,
+        )?;
+        duration(
+            "startup_timeout",
+            self.startup_timeout,
+            Duration::from_millis(100),
+            Duration::from_secs(600),
+        )?;
         let poll_interval = match self.kafka.get("max.poll.interval.ms") {
             None => DEFAULT_MAX_POLL_INTERVAL,
             Some(value) => Duration::from_millis(value.trim().parse().map_err(|_| {
-                ConfigError::new("kafka.max.poll.interval.ms", format!("{value:?} is not a number of milliseconds"))
+                ConfigError::new(
+                    "kafka.max.poll.interval.ms",
+                    format!("{value:?} is not a number of milliseconds"),
+                )
             })?),
         };
         if self.drain_timeout > poll_interval / 2 {
@@ -125,7 +168,10 @@ impl SubscriptionConfig {
             }
             in_range("retry.topic.adopt", topic.adopt.len(), 0, MAX_ADOPTED)?;
             if topic.adopt.iter().any(String::is_empty) {
-                return Err(ConfigError::new("retry.topic.adopt", "has an empty name; name consumer groups"));
+                return Err(ConfigError::new(
+                    "retry.topic.adopt",
+                    "has an empty name; name consumer groups",
+                ));
             }
             // The headers of retries name it, and other groups are to recognise it.
             if self.group.len() > NAME_LIMIT_BYTES || self.group.chars().any(char::is_control) {
@@ -137,11 +183,19 @@ impl SubscriptionConfig {
                 ));
             }
             if topic.name.is_none() && self.topics.len() > 1 {
-                return Err(ConfigError::new("retry.topic.name", "is needed where a subscription has several topics"));
+                return Err(ConfigError::new(
+                    "retry.topic.name",
+                    "is needed where a subscription has several topics",
+                ));
             }
         }
         if let Some(time) = self.retry.for_at_least {
-            duration("retry.for_at_least", time, Duration::from_millis(1), 30 * DAY)?;
+            duration(
+                "retry.for_at_least",
+                time,
+                Duration::from_millis(1),
+                30 * DAY,
+            )?;
             if self.retry.in_place == InPlace::Forever {
                 return Err(ConfigError::new(
                     "retry.in_place",
@@ -150,11 +204,23 @@ impl SubscriptionConfig {
             }
         }
         self.validate_actions()?;
-        if self.dead_letter.as_ref().is_some_and(|dead_letter| dead_letter.topic.is_empty()) {
-            return Err(ConfigError::new("dead_letter.topic", "is empty; name the topic or leave dead_letter out"));
+        if self
+            .dead_letter
+            .as_ref()
+            .is_some_and(|dead_letter| dead_letter.topic.is_empty())
+        {
+            return Err(ConfigError::new(
+                "dead_letter.topic",
+                "is empty; name the topic or leave dead_letter out",
+            ));
         }
         in_range("outage.lanes", self.outage.lanes, 2, MAX_LANES)?;
-        duration("outage.patience", self.outage.patience, Duration::from_millis(1), 30 * DAY)
+        duration(
+            "outage.patience",
+            self.outage.patience,
+            Duration::from_millis(1),
+            30 * DAY,
+        )
     }
 }
 
@@ -164,15 +230,24 @@ impl SubscriptionConfig {
         for (reason, action) in &self.retry.on {
             let reason = reason.as_str();
             if *action == Exhausted::DeadLetter && self.dead_letter.is_none() {
-                let problem = format!("has dead_letter for {reason}, which needs a dead-letter topic: set dead_letter");
+                let problem = format!(
+                    "has dead_letter for {reason}, which needs a dead-letter topic: set dead_letter"
+                );
                 return Err(ConfigError::new("retry.on", problem));
             }
         }
-        let of_retries = self.retry.on.keys().find(|reason| reason.is_out_of_retries());
+        let of_retries = self
+            .retry
+            .on
+            .keys()
+            .find(|reason| reason.is_out_of_retries());
         match (self.retry.in_place, of_retries) {
             (InPlace::Forever, Some(reason)) => Err(ConfigError::new(
                 "retry.on",
-                format!("has no effect for {}: retry.in_place is forever; leave one of them out", reason.as_str()),
+                format!(
+                    "has no effect for {}: retry.in_place is forever; leave one of them out",
+                    reason.as_str()
+                ),
             )),
             _ => Ok(()),
         }
@@ -180,8 +255,18 @@ impl SubscriptionConfig {
 
     fn validate_stuck_work(&self) -> Result<(), ConfigError> {
         let shortest = Duration::from_millis(100);
-        duration("watchdog.slow_attempt", self.watchdog.slow_attempt, shortest, 7 * DAY)?;
-        duration("watchdog.stalled_after", self.watchdog.stalled_after, shortest, 7 * DAY)?;
+        duration(
+            "watchdog.slow_attempt",
+            self.watchdog.slow_attempt,
+            shortest,
+            7 * DAY,
+        )?;
+        duration(
+            "watchdog.stalled_after",
+            self.watchdog.stalled_after,
+            shortest,
+            7 * DAY,
+        )?;
         duration("blocker.after", self.blocker.after, shortest, 7 * DAY)?;
         if self.blocker.action == BlockerAction::DeadLetter && self.dead_letter.is_none() {
             return Err(ConfigError::new(
@@ -193,22 +278,40 @@ impl SubscriptionConfig {
     }
 }
 
-fn in_range(setting: &'static str, value: usize, min: usize, max: usize) -> Result<(), ConfigError> {
+fn in_range(
+    setting: &'static str,
+    value: usize,
+    min: usize,
+    max: usize,
+) -> Result<(), ConfigError> {
     if (min..=max).contains(&value) {
         return Ok(());
     }
-    Err(ConfigError::new(setting, format!("{value} is not between {min} and {max}")))
+    Err(ConfigError::new(
+        setting,
+        format!("{value} is not between {min} and {max}"),
+    ))
 }
 
-fn duration(setting: &'static str, value: Duration, min: Duration, max: Duration) -> Result<(), ConfigError> {
+fn duration(
+    setting: &'static str,
+    value: Duration,
+    min: Duration,
+    max: Duration,
+) -> Result<(), ConfigError> {
     if (min..=max).contains(&value) {
         return Ok(());
     }
-    Err(ConfigError::new(setting, format!("{value:?} is not between {min:?} and {max:?}")))
+    Err(ConfigError::new(
+        setting,
+        format!("{value:?} is not between {min:?} and {max:?}"),
+    ))
 }
 
 fn backoff(setting: &'static str, backoff: &Backoff) -> Result<(), ConfigError> {
-    keylane_core::Backoff::from(*backoff).validate().map_err(|error| ConfigError::new(setting, error.to_string()))
+    keylane_core::Backoff::from(*backoff)
+        .validate()
+        .map_err(|error| ConfigError::new(setting, error.to_string()))
 }
 
 #[cfg(test)]
@@ -232,28 +335,79 @@ mod tests {
         assert_eq!(refused(|c| c.group.clear()), "group");
         assert_eq!(refused(|c| c.topics.clear()), "topics");
         assert_eq!(refused(|c| c.topics.push("^all.*".into())), "topics");
-        assert_eq!(refused(|c| c.bootstrap_servers = " ".into()), "bootstrap_servers");
+        assert_eq!(
+            refused(|c| c.bootstrap_servers = " ".into()),
+            "bootstrap_servers"
+        );
         assert_eq!(refused(|c| c.concurrency = 0), "concurrency");
         assert_eq!(refused(|c| c.concurrency = 50_000), "concurrency");
-        assert_eq!(refused(|c| c.limits.pause_at_records = 0), "limits.pause_at_records");
-        assert_eq!(refused(|c| c.limits.resume_at_records = 10_000), "limits.resume_at_records");
-        assert_eq!(refused(|c| c.limits.pending_bytes = 0), "limits.pending_bytes");
-        assert_eq!(refused(|c| c.limits.settled_ahead = 0), "limits.settled_ahead");
-        assert_eq!(refused(|c| c.commit_interval = Duration::ZERO), "commit_interval");
-        assert_eq!(refused(|c| c.attempt_timeout = Duration::ZERO), "attempt_timeout");
-        assert_eq!(refused(|c| c.drain_timeout = Duration::from_secs(200)), "drain_timeout");
-        assert_eq!(refused(|c| c.startup_timeout = Duration::ZERO), "startup_timeout");
-        assert_eq!(refused(|c| c.retry.backoff.max = Duration::MAX), "retry.backoff");
+        assert_eq!(
+            refused(|c| c.limits.pause_at_records = 0),
+            "limits.pause_at_records"
+        );
+        assert_eq!(
+            refused(|c| c.limits.resume_at_records = 10_000),
+            "limits.resume_at_records"
+        );
+        assert_eq!(
+            refused(|c| c.limits.pending_bytes = 0),
+            "limits.pending_bytes"
+        );
+        assert_eq!(
+            refused(|c| c.limits.settled_ahead = 0),
+            "limits.settled_ahead"
+        );
+        assert_eq!(
+            refused(|c| c.commit_interval = Duration::ZERO),
+            "commit_interval"
+        );
+        assert_eq!(
+            refused(|c| c.attempt_timeout = Duration::ZERO),
+            "attempt_timeout"
+        );
+        assert_eq!(
+            refused(|c| c.drain_timeout = Duration::from_secs(200)),
+            "drain_timeout"
+        );
+        assert_eq!(
+            refused(|c| c.startup_timeout = Duration::ZERO),
+            "startup_timeout"
+        );
+        assert_eq!(
+            refused(|c| c.retry.backoff.max = Duration::MAX),
+            "retry.backoff"
+        );
         assert_eq!(refused(|c| c.retry.backoff.jitter = 2.0), "retry.backoff");
-        assert_eq!(refused(|c| c.retry = Retry::none().then_topic().topic_rounds(0)), "retry.topic.rounds");
-        assert_eq!(refused(|c| c.retry = Retry::default().then_topic().topic_rounds(3)), "retry.topic.rounds");
-        assert_eq!(refused(|c| c.retry = Retry::for_at_least(Duration::ZERO)), "retry.for_at_least");
-        assert_eq!(refused(|c| c.retry.in_place = InPlace::Forever), "retry.in_place");
+        assert_eq!(
+            refused(|c| c.retry = Retry::none().then_topic().topic_rounds(0)),
+            "retry.topic.rounds"
+        );
+        assert_eq!(
+            refused(|c| c.retry = Retry::default().then_topic().topic_rounds(3)),
+            "retry.topic.rounds"
+        );
+        assert_eq!(
+            refused(|c| c.retry = Retry::for_at_least(Duration::ZERO)),
+            "retry.for_at_least"
+        );
+        assert_eq!(
+            refused(|c| c.retry.in_place = InPlace::Forever),
+            "retry.in_place"
+        );
         assert_eq!(refused(|c| c.outage.lanes = 1), "outage.lanes");
-        assert_eq!(refused(|c| c.outage.patience = Duration::MAX), "outage.patience");
+        assert_eq!(
+            refused(|c| c.outage.patience = Duration::MAX),
+            "outage.patience"
+        );
         let retry = || Retry::none().then_topic();
-        assert_eq!(refused(|c| c.retry = retry().adopt([""])), "retry.topic.adopt");
-        assert_eq!(refused(|c| c.retry = retry().adopt(vec!["old"; 101])), "retry.topic.adopt");
+        assert_eq!(
+            refused(|c| c.retry = retry().adopt([""])),
+            "retry.topic.adopt"
+        );
+        assert_eq!(
+            refused(|c| c.retry = retry().adopt(vec!["old"; 101])),
+            "retry.topic.adopt"
+        );
         for group in ["a\nb".to_owned(), "x".repeat(256)] {
             let with_retry_topic = |c: &mut SubscriptionConfig| {
                 c.retry = retry();
@@ -262,11 +416,26 @@ mod tests {
             assert_eq!(refused(with_retry_topic), "group");
             assert_eq!(SubscriptionConfig::new(&group, "t").validate(), Ok(()));
         }
-        assert_eq!(refused(|c| c.dead_letter = Some(DeadLetter::topic(""))), "dead_letter.topic");
-        assert_eq!(refused(|c| c.watchdog.slow_attempt = Duration::ZERO), "watchdog.slow_attempt");
-        assert_eq!(refused(|c| c.watchdog.stalled_after = Duration::MAX), "watchdog.stalled_after");
-        assert_eq!(refused(|c| c.blocker.after = Duration::ZERO), "blocker.after");
-        assert_eq!(refused(|c| c.blocker = Blocker::dead_letter()), "blocker.action");
+        assert_eq!(
+            refused(|c| c.dead_letter = Some(DeadLetter::topic(""))),
+            "dead_letter.topic"
+        );
+        assert_eq!(
+            refused(|c| c.watchdog.slow_attempt = Duration::ZERO),
+            "watchdog.slow_attempt"
+        );
+        assert_eq!(
+            refused(|c| c.watchdog.stalled_after = Duration::MAX),
+            "watchdog.stalled_after"
+        );
+        assert_eq!(
+            refused(|c| c.blocker.after = Duration::ZERO),
+            "blocker.after"
+        );
+        assert_eq!(
+            refused(|c| c.blocker = Blocker::dead_letter()),
+            "blocker.action"
+        );
         assert_eq!(
             refused(|c| {
                 c.topics.push("u".into());
@@ -285,15 +454,29 @@ mod tests {
     #[test]
     fn an_action_for_a_reason_that_cannot_be_taken_is_refused() {
         let dead_letter = Exhausted::DeadLetter;
-        for reason in [FailureReason::Undecodable, FailureReason::Fatal, FailureReason::Exhausted] {
-            assert_eq!(refused(|c| c.retry = Retry::default().on(reason, dead_letter)), "retry.on");
+        for reason in [
+            FailureReason::Undecodable,
+            FailureReason::Fatal,
+            FailureReason::Exhausted,
+        ] {
+            assert_eq!(
+                refused(|c| c.retry = Retry::default().on(reason, dead_letter)),
+                "retry.on"
+            );
             let mut config = SubscriptionConfig::new("g", "t");
             config.retry = Retry::default().on(reason, dead_letter);
             config.dead_letter = Some(DeadLetter::topic("d"));
             assert_eq!(config.validate(), Ok(()));
         }
-        for reason in [FailureReason::Exhausted, FailureReason::Panic, FailureReason::Timeout] {
-            assert_eq!(refused(|c| c.retry = Retry::forever().on(reason, Exhausted::Park)), "retry.on");
+        for reason in [
+            FailureReason::Exhausted,
+            FailureReason::Panic,
+            FailureReason::Timeout,
+        ] {
+            assert_eq!(
+                refused(|c| c.retry = Retry::forever().on(reason, Exhausted::Park)),
+                "retry.on"
+            );
         }
         for reason in [FailureReason::Undecodable, FailureReason::Fatal] {
             let mut config = SubscriptionConfig::new("g", "t");
@@ -304,12 +487,18 @@ mod tests {
 
     #[test]
     fn unknown_fields_are_refused_and_durations_are_readable() {
-        let error = serde_json::from_str::<SubscriptionConfig>(r#"{"group":"g","topics":["t"],"concurency":3}"#);
+        let error = serde_json::from_str::<SubscriptionConfig>(
+            r#"{"group":"g","topics":["t"],"concurency":3}"#,
+        );
         assert!(error.unwrap_err().to_string().contains("concurency"));
         let config: SubscriptionConfig =
-            serde_json::from_str(r#"{"group":"g","topics":["t"],"commit_interval":"250ms"}"#).unwrap();
+            serde_json::from_str(r#"{"group":"g","topics":["t"],"commit_interval":"250ms"}"#)
+                .unwrap();
         assert_eq!(config.commit_interval, Duration::from_millis(250));
         let text = serde_json::to_string(&config).unwrap();
-        assert_eq!(serde_json::from_str::<SubscriptionConfig>(&text).unwrap(), config);
+        assert_eq!(
+            serde_json::from_str::<SubscriptionConfig>(&text).unwrap(),
+            config
+        );
     }
 }

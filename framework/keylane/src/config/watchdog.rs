@@ -4,12 +4,14 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-/// When slow attempts and partitions that stand still are reported: as a warning that names the record (its key as a
-/// [`KeyHash`](crate::KeyHash)), in [`PartitionStatus`](crate::PartitionStatus), and in the metrics `keylane_slow_attempts` and
+/// When slow attempts and partitions that stand still are reported: as a warning that names the
+/// record (its key as a [`KeyHash`](crate::KeyHash)), in
+/// [`PartitionStatus`](crate::PartitionStatus), and in the metrics `keylane_slow_attempts` and
 /// `keylane_stalled`. A warning comes once, and again each time it has lasted twice as long.
 ///
-/// It only reports. What ends an attempt is [`attempt_timeout`](crate::SubscriptionConfig::attempt_timeout); what takes a record
-/// out of the way is [`Blocker`](crate::Blocker).
+/// It only reports. What ends an attempt is
+/// [`attempt_timeout`](crate::SubscriptionConfig::attempt_timeout); what takes a record out of the
+/// way is [`Blocker`](crate::Blocker).
 ///
 /// # Examples
 /// ```
@@ -24,20 +26,25 @@ use serde::{Deserialize, Serialize};
 #[serde(deny_unknown_fields, default)]
 #[non_exhaustive]
 pub struct Watchdog {
-    /// An attempt is slow when it has been running for so long (default 30 s). Set it above what an attempt normally takes.
+    /// An attempt is slow when it has been running for so long (default 30 s). Set it above what an
+    /// attempt normally takes.
     ///
     /// Slow attempts are found up to a sixteenth of it too late, or a second where that is more.
     #[serde(with = "humantime_serde")]
     pub slow_attempt: Duration,
-    /// A partition is stalled when its oldest unsettled record has not changed for so long (default 1 min), and nobody wanted
-    /// it to wait: not while the subscription is paused, and not before the record is due.
+    /// A partition is stalled when its oldest unsettled record has not changed for so long (default
+    /// 1 min), and nobody wanted it to wait: not while the subscription is paused, and not before
+    /// the record is due.
     #[serde(with = "humantime_serde")]
     pub stalled_after: Duration,
 }
 
 impl Default for Watchdog {
     fn default() -> Self {
-        Self { slow_attempt: Duration::from_secs(30), stalled_after: Duration::from_secs(60) }
+        Self {
+            slow_attempt: Duration::from_secs(30),
+            stalled_after: Duration::from_secs(60),
+        }
     }
 }
 
@@ -45,12 +52,18 @@ impl Watchdog {
     /// Sets [`slow_attempt`](Self#structfield.slow_attempt).
     #[must_use]
     pub const fn slow_attempt(self, slow_attempt: Duration) -> Self {
-        Self { slow_attempt, ..self }
+        Self {
+            slow_attempt,
+            ..self
+        }
     }
 
     /// Sets [`stalled_after`](Self#structfield.stalled_after).
     #[must_use]
     pub const fn stalled_after(self, stalled_after: Duration) -> Self {
-        Self { stalled_after, ..self }
+        Self {
+            stalled_after,
+            ..self
+        }
     }
 }

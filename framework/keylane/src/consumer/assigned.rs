@@ -6,8 +6,8 @@ use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use keylane_core::{
-    Beginning, Budget, EmptiedLog, Identity, LeaderEpoch, LogId, Mark, NotDueEpisode, Reset, Silence, WITHHELD_AFTER,
-    Withheld,
+    Beginning, Budget, EmptiedLog, Identity, LeaderEpoch, LogId, Mark, NotDueEpisode, Reset,
+    Silence, WITHHELD_AFTER, Withheld,
 };
 
 use super::client_position::ClientPosition;
@@ -31,7 +31,8 @@ pub(super) struct Assigned {
     pub(super) rewound: Option<i64>,
     /// Which log this epoch is about.
     pub(super) identity: Identity,
-    /// The topic was made anew: a new epoch is due, at the latest at this moment. What is still read is of no use.
+    /// The topic was made anew: a new epoch is due, at the latest at this moment. What is still
+    /// read is of no use.
     pub(super) anew: Option<(LogId, Instant)>,
     pub(super) inbox: Arc<Inbox>,
     pub(super) progress: Arc<Progress>,
@@ -61,7 +62,8 @@ pub(super) struct Assigned {
     pub(super) asked_by_epoch: Option<Instant>,
     /// It has, as far as can be seen: the client has fetched.
     answered: bool,
-    /// It has not answered, as far as can be seen: the log has records from here on, and the client has fetched nothing.
+    /// It has not answered, as far as can be seen: the log has records from here on, and the client
+    /// has fetched nothing.
     pub(super) unanswered: bool,
     pub(super) recent: Recent,
     pub(super) records: Budget,
@@ -75,8 +77,8 @@ pub(super) struct Assigned {
     pub(super) fetch_paused: bool,
     /// The newest commit point, stored with the client.
     pub(super) stored: Option<CommitPoint>,
-    /// The highest position this partition was committed at or stored, as far as it is known. The client commits by itself
-    /// only what it takes for a later one.
+    /// The highest position this partition was committed at or stored, as far as it is known. The
+    /// client commits by itself only what it takes for a later one.
     pub(super) highest: Option<ClientPosition>,
     /// End offset asked for by the side client while the partition is paused.
     pub(super) end_offset: Option<i64>,
@@ -171,12 +173,13 @@ impl Assigned {
         self.inbox.deliver(&mut self.batch, &mut self.leaders);
     }
 
-    /// Notes under which leader a record was written. It changes rarely, so the owner gets the changes and not one for
-    /// each record.
+    /// Notes under which leader a record was written. It changes rarely, so the owner gets the
+    /// changes and not one for each record.
     pub(super) fn note_leader(&mut self, epoch: i32, offset: i64) {
         if epoch != self.leader_epoch {
             self.leader_epoch = epoch;
-            self.leaders.extend(LeaderEpoch::of_record(epoch).map(|epoch| (offset, epoch)));
+            self.leaders
+                .extend(LeaderEpoch::of_record(epoch).map(|epoch| (offset, epoch)));
         }
     }
 
@@ -188,11 +191,13 @@ impl Assigned {
     }
 
     pub(super) fn pending_records(&self) -> u64 {
-        self.delivered_records.saturating_sub(self.progress.released_records.load(Ordering::Relaxed))
+        self.delivered_records
+            .saturating_sub(self.progress.released_records.load(Ordering::Relaxed))
     }
 
     pub(super) fn pending_bytes(&self) -> u64 {
-        self.delivered_bytes.saturating_sub(self.progress.released_bytes.load(Ordering::Relaxed))
+        self.delivered_bytes
+            .saturating_sub(self.progress.released_bytes.load(Ordering::Relaxed))
     }
 
     /// Begins or ends a pause by the user; whether that is news.
@@ -207,7 +212,8 @@ impl Assigned {
         is_news
     }
 
-    /// Whether the pause by the user is in force: the owner, which may have been in the middle of a turn, has seen it.
+    /// Whether the pause by the user is in force: the owner, which may have been in the middle of a
+    /// turn, has seen it.
     pub(super) fn is_at_rest(&self) -> bool {
         self.held && self.progress.pause() == self.pauses
     }
@@ -227,19 +233,23 @@ impl Assigned {
         (self.confirmed < Some(mark)).then_some(mark)
     }
 
-    /// A point without a mark that takes the opening's place before the broker has that is answered for as the opening is:
-    /// nobody's marks go out before. Not of an epoch that ends: its last word is committed at once.
+    /// A point without a mark that takes the opening's place before the broker has that is answered
+    /// for as the opening is: nobody's marks go out before. Not of an epoch that ends: its last
+    /// word is committed at once.
     pub(super) fn keep_opening(&self, point: &mut CommitPoint) {
         if self.opening && !self.revoking && !self.has_ended() {
             point.mark.get_or_insert(OPENING);
         }
     }
 
-    /// Whether a mark is likely to be wanted at any moment: the first one of the epoch, or always where each record needs its
-    /// own.
+    /// Whether a mark is likely to be wanted at any moment: the first one of the epoch, or always
+    /// where each record needs its own.
     pub(super) fn awaits_mark(&self) -> bool {
-        let begins = self.first_batch_at.is_some_and(|at| at.elapsed() < FIRST_MARK_SOON);
-        self.progress.isolated.load(Ordering::Relaxed) || (begins && self.confirmed.is_none_or(|mark| mark == OPENING))
+        let begins = self
+            .first_batch_at
+            .is_some_and(|at| at.elapsed() < FIRST_MARK_SOON);
+        self.progress.isolated.load(Ordering::Relaxed)
+            || (begins && self.confirmed.is_none_or(|mark| mark == OPENING))
     }
 
     /// The broker has this mark.
@@ -251,18 +261,25 @@ impl Assigned {
     /// Whether the leader has not said yet, after this time, where the start's epoch ends.
     pub(super) fn may_be_unanswered(&self, after: Duration) -> bool {
         let waits = !self.answered && self.next_offset.is_none();
-        waits && self.asked_by_epoch.is_some_and(|since| since.elapsed() >= after)
+        waits
+            && self
+                .asked_by_epoch
+                .is_some_and(|since| since.elapsed() >= after)
     }
 
-    /// Looks whether the question for the start's epoch has no answer. The client repeats it without end and reports nothing.
+    /// Looks whether the question for the start's epoch has no answer. The client repeats it
+    /// without end and reports nothing.
     pub(super) fn look_for_an_answer(&mut self, cached: Option<i64>) {
         if self.fetch_paused {
             // Nothing is to be fetched: whether it could be shows afterwards.
             self.asked_by_epoch = self.asked_by_epoch.map(|_| Instant::now());
         }
-        let ends = self.end_offset.zip(self.start).filter(|_| self.may_be_unanswered(WITHHELD_AFTER));
-        // The client knows the end from its first fetch, be there records or none. Only where that is the one it knew before,
-        // the end has to be asked for.
+        let ends = self
+            .end_offset
+            .zip(self.start)
+            .filter(|_| self.may_be_unanswered(WITHHELD_AFTER));
+        // The client knows the end from its first fetch, be there records or none. Only where that
+        // is the one it knew before, the end has to be asked for.
         let has_fetched = cached.is_some() && cached != self.stale_end;
         self.answered |= has_fetched || ends.is_some_and(|(end, _)| cached >= Some(end));
         let before = self.unanswered;
@@ -276,8 +293,9 @@ impl Assigned {
         }
     }
 
-    /// Whether the client's figure for the log's end is of this epoch. The client keeps that of an earlier assignment until
-    /// its first fetch, and records above it would pass for having come after the last crash.
+    /// Whether the client's figure for the log's end is of this epoch. The client keeps that of an
+    /// earlier assignment until its first fetch, and records above it would pass for having come
+    /// after the last crash.
     pub(super) fn knows_log_end(&self, cached: Option<i64>) -> bool {
         self.next_offset.is_some() || self.end_offset.is_some() || cached != self.stale_end
     }
@@ -293,13 +311,34 @@ mod tests {
 
     /// A partition without anything to start would otherwise keep all others from their marks.
     #[test]
-    fn an_opening_that_is_not_confirmed_is_still_to_be_sent_when_the_owner_reports_without_a_mark() {
-        let labels = MetricLabels { subscription: "s", topic: "t", partition: 0 };
+    fn an_opening_that_is_not_confirmed_is_still_to_be_sent_when_the_owner_reports_without_a_mark()
+    {
+        let labels = MetricLabels {
+            subscription: "s",
+            topic: "t",
+            partition: 0,
+        };
         let budgets = (Budget::new(10, 7), Budget::new(10, 7));
-        let (inbox, progress) = (Arc::new(Inbox::new(0, false)), Arc::new(Progress::default()));
-        let mut partition = Assigned::new("t".into(), 0, inbox, progress.clone(), false, &labels, budgets);
-        let point =
-            |mark| CommitPoint { position: 3, leader_epoch: None, metadata: String::new(), mark, running: false };
+        let (inbox, progress) = (
+            Arc::new(Inbox::new(0, false)),
+            Arc::new(Progress::default()),
+        );
+        let mut partition = Assigned::new(
+            "t".into(),
+            0,
+            inbox,
+            progress.clone(),
+            false,
+            &labels,
+            budgets,
+        );
+        let point = |mark| CommitPoint {
+            position: 3,
+            leader_epoch: None,
+            metadata: String::new(),
+            mark,
+            running: false,
+        };
         (partition.opening, partition.stored) = (true, Some(point(Some(OPENING))));
         let mut report = point(None);
         partition.keep_opening(&mut report);

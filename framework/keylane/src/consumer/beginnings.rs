@@ -1,14 +1,15 @@
-//! Partitions without a position to be read from: where they begin is asked for, committed, and only then read. And those
-//! whose position is to be confirmed: was the log cut below it?
+//! Partitions without a position to be read from: where they begin is asked for, committed, and
+//! only then read. And those whose position is to be confirmed: was the log cut below it?
 //!
-//! [`Beginning`] says what comes next; this carries it out. Fetching is paused from before the assignment
-//! to the end of the way, so nothing starts in the partition. Nothing here waits for a broker for long.
+//! [`Beginning`] says what comes next; this carries it out. Fetching is paused from before the
+//! assignment to the end of the way, so nothing starts in the partition. Nothing here waits for a
+//! broker for long.
 
 use std::time::{Duration, Instant};
 
 use keylane_core::{
-    Beginning, Evidence, LogRange, MAX_METADATA_BYTES, Offset as RecordOffset, PassedOver, Position, Reset, Step,
-    commit_map,
+    Beginning, Evidence, LogRange, MAX_METADATA_BYTES, Offset as RecordOffset, PassedOver,
+    Position, Reset, Step, commit_map,
 };
 use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::{Offset, TopicPartitionList};
@@ -25,14 +26,16 @@ use crate::runtime::CommitPoint;
 
 /// How long after a question the next one follows that has no answer yet.
 const ASK_AGAIN: Duration = Duration::from_millis(100);
-/// The same for a position that the client does not take yet: it takes none before it has started the partition, usually
-/// within milliseconds. Twice as long each time, up to the former.
+/// The same for a position that the client does not take yet: it takes none before it has started
+/// the partition, usually within milliseconds. Twice as long each time, up to the former.
 const SEEK_AGAIN: Duration = Duration::from_millis(5);
-/// The same for what is committed: the question keeps the polling thread, for a tenth of its time at most.
+/// The same for what is committed: the question keeps the polling thread, for a tenth of its time
+/// at most.
 const ASK_COMMITTED_AGAIN: Duration = Duration::from_secs(5);
 /// For how long, at first.
 const COMMITTED_WITHIN: Duration = Duration::from_millis(500);
-/// Twice as long each time, up to this: a coordinator that always takes longer would never be heard.
+/// Twice as long each time, up to this: a coordinator that always takes longer would never be
+/// heard.
 const COMMITTED_WITHIN_AT_MOST: Duration = Duration::from_secs(8);
 /// How long the client may take to set positions. It answers at once.
 const SEEK_WITHIN: Duration = Duration::from_millis(500);
@@ -60,16 +63,19 @@ struct Seek {
 impl Seek {
     /// How long that is from now on.
     fn due_in(&self) -> Duration {
-        self.asked.map_or(Duration::ZERO, |asked| self.again_after.saturating_sub(asked.elapsed()))
+        self.asked.map_or(Duration::ZERO, |asked| {
+            self.again_after.saturating_sub(asked.elapsed())
+        })
     }
 
     /// They were set, all or only some.
     fn done(&mut self, all: bool) {
         *self = match all {
             true => Self::default(),
-            false => {
-                Self { asked: Some(Instant::now()), again_after: (self.again_after * 2).clamp(SEEK_AGAIN, ASK_AGAIN) }
-            }
+            false => Self {
+                asked: Some(Instant::now()),
+                again_after: (self.again_after * 2).clamp(SEEK_AGAIN, ASK_AGAIN),
+            },
         };
     }
 }
@@ -110,15 +116,22 @@ impl Assigned {
 
     /// Looks at a record that is not the one behind the last. `false` where it is to be left out.
     #[cold]
-    pub(super) fn is_due(&mut self, consumer: &BaseConsumer<Context>, offset: i64, print: u64) -> bool {
-        let Some(expected) = self.expected() else { return true };
+    pub(super) fn is_due(
+        &mut self,
+        consumer: &BaseConsumer<Context>,
+        offset: i64,
+        print: u64,
+    ) -> bool {
+        let Some(expected) = self.expected() else {
+            return true;
+        };
         if offset < expected {
             if self.recent.contains(offset, print) {
                 return false;
             }
-            // No repetition: the log was cut, or the topic made anew. What was settled there says nothing
-            // about these records. Where the start was confirmed by its leader epoch the first one is where the log
-            // was cut: all from there on is new, also with `latest`.
+            // No repetition: the log was cut, or the topic made anew. What was settled there says
+            // nothing about these records. Where the start was confirmed by its leader epoch the
+            // first one is where the log was cut: all from there on is new, also with `latest`.
             let is_the_cut = self.next_offset.is_none() && self.asked_by_epoch.is_some();
             if self.reset == Reset::Latest && !is_the_cut {
                 // What was taken in before is not read again; it is handed over.
@@ -133,9 +146,12 @@ impl Assigned {
             }
             return true;
         }
-        let first = native::cached_range(consumer, &self.topic_c, self.partition).first.map(Position::new);
+        let first = native::cached_range(consumer, &self.topic_c, self.partition)
+            .first
+            .map(Position::new);
         let position = Position::new(expected);
-        let passed_over = first.and_then(|first| PassedOver::before(RecordOffset::new(offset), position, first));
+        let passed_over =
+            first.and_then(|first| PassedOver::before(RecordOffset::new(offset), position, first));
         match passed_over {
             // The client went to the first record that is there; it is to be the end.
             Some(_) if self.reset == Reset::Latest => {
@@ -152,13 +168,19 @@ impl Assigned {
 
     /// Looks whether the log begins above the next record although none says so: it may be empty.
     pub(super) fn look_for_emptied_log(&mut self, range: &native::CachedRange) {
-        let is_reading = !self.fetch_paused && self.beginning.is_none() && self.anew.is_none() && !self.revoking;
+        let is_reading =
+            !self.fetch_paused && self.beginning.is_none() && self.anew.is_none() && !self.revoking;
         // A new epoch would drop what is pending.
-        let is_idle =
-            is_reading && self.reset != Reset::Error && self.pending_records() == 0 && self.knows_log_end(range.end);
+        let is_idle = is_reading
+            && self.reset != Reset::Error
+            && self.pending_records() == 0
+            && self.knows_log_end(range.end);
         let expected = self.expected().filter(|_| is_idle).map(Position::new);
         let now = self.now();
-        if let Some(expected) = self.emptied.look(expected, range.first.map(Position::new), now) {
+        if let Some(expected) = self
+            .emptied
+            .look(expected, range.first.map(Position::new), now)
+        {
             self.search(Beginning::passed_over(self.reset, expected));
         }
     }
@@ -183,12 +205,17 @@ impl Assigned {
         if self.pending_records() > 0 {
             return;
         }
-        if let Some(passed_over) = self.beginning.as_mut().and_then(|beginning| beginning.range(range)) {
+        if let Some(passed_over) = self
+            .beginning
+            .as_mut()
+            .and_then(|beginning| beginning.range(range))
+        {
             self.report_passed_over(passed_over);
         }
     }
 
-    /// Before anything was read in this epoch: what was committed is about a log that is gone from `offset` on.
+    /// Before anything was read in this epoch: what was committed is about a log that is gone from
+    /// `offset` on.
     fn report_cut(&mut self, expected: i64, offset: i64) {
         self.read_metrics.log_cut();
         tracing::warn!(
@@ -221,47 +248,100 @@ impl Assigned {
 
 impl Assignment {
     /// What the assignment could not find out: what is committed.
-    fn committed_is(&mut self, topic: &str, partition: i32, committed: Option<CommittedPoint>, paused: bool) {
-        let Some(found) = self.find(topic, partition).filter(|p| p.step() == Some(Step::AskCommitted)) else { return };
+    fn committed_is(
+        &mut self,
+        topic: &str,
+        partition: i32,
+        committed: Option<CommittedPoint>,
+        paused: bool,
+    ) {
+        let Some(found) = self
+            .find(topic, partition)
+            .filter(|p| p.step() == Some(Step::AskCommitted))
+        else {
+            return;
+        };
         if committed.is_none() {
             if let Some(beginning) = &mut found.beginning {
                 beginning.committed(None);
             }
             return;
         }
-        let Some(mut old) = self.close_now(topic, partition) else { return };
-        let there: Vec<_> = old.identity.log().map(|log| (topic.to_owned(), log)).into_iter().collect();
-        let mut new = NewPartition { committed, ..old.replacement() };
+        let Some(mut old) = self.close_now(topic, partition) else {
+            return;
+        };
+        let there: Vec<_> = old
+            .identity
+            .log()
+            .map(|log| (topic.to_owned(), log))
+            .into_iter()
+            .collect();
+        let mut new = NewPartition {
+            committed,
+            ..old.replacement()
+        };
         compare_logs(std::slice::from_mut(&mut new), &there);
         // A topic that was made anew is read from its beginning.
-        let nowhere = ClientPosition { offset: 0, leader_epoch: None };
-        let position = new.committed.as_ref().map_or(nowhere, |committed| committed.position);
+        let nowhere = ClientPosition {
+            offset: 0,
+            leader_epoch: None,
+        };
+        let position = new
+            .committed
+            .as_ref()
+            .map_or(nowhere, |committed| committed.position);
         if let Some(beginning) = &mut new.beginning {
-            beginning.committed(Some((Position::new(position.offset), position.leader_epoch)));
+            beginning.committed(Some((
+                Position::new(position.offset),
+                position.leader_epoch,
+            )));
         }
         self.replace(&mut old, new, paused);
     }
 
-    /// Begins an epoch at a position that was just found. It is committed like a mark, with an answer.
+    /// Begins an epoch at a position that was just found. It is committed like a mark, with an
+    /// answer.
     fn begin_at(&mut self, topic: &str, partition: i32, position: Position, paused: bool) {
-        if self.find(topic, partition).is_none_or(|p| p.pending_records() > 0) {
+        if self
+            .find(topic, partition)
+            .is_none_or(|p| p.pending_records() > 0)
+        {
             return;
         }
-        let Some(mut old) = self.close_now(topic, partition) else { return };
+        let Some(mut old) = self.close_now(topic, partition) else {
+            return;
+        };
         if let Some(beginning) = &mut old.beginning {
             beginning.opened();
         }
         let log = old.identity.log();
-        let at = ClientPosition { offset: position.get(), leader_epoch: None };
-        let committed = Some(CommittedPoint { position: at, metadata: Vec::new() });
-        let new = NewPartition { committed, ..old.replacement() };
+        let at = ClientPosition {
+            offset: position.get(),
+            leader_epoch: None,
+        };
+        let committed = Some(CommittedPoint {
+            position: at,
+            metadata: Vec::new(),
+        });
+        let new = NewPartition {
+            committed,
+            ..old.replacement()
+        };
         self.replace(&mut old, new, paused);
         if let Some(new) = self.find(topic, partition) {
-            // Stored with the client like any other point: its next commit would take this one back.
+            // Stored with the client like any other point: its next commit would take this one
+            // back.
             new.progress.set_commit_point(CommitPoint {
                 position: position.get(),
                 leader_epoch: None,
-                metadata: commit_map::encode_for(log, position, [], &Evidence::default(), MAX_METADATA_BYTES).text,
+                metadata: commit_map::encode_for(
+                    log,
+                    position,
+                    [],
+                    &Evidence::default(),
+                    MAX_METADATA_BYTES,
+                )
+                .text,
                 mark: Some(OPENING),
                 running: false,
             });
@@ -274,7 +354,10 @@ impl Assignment {
         let (topic, partition) = (old.topic.clone(), old.partition);
         self.open(new, paused || old.held);
         if let Some(new) = self.find(&topic, partition) {
-            new.highest = new.highest.map(|highest| highest.later(old.highest)).or(old.highest);
+            new.highest = new
+                .highest
+                .map(|highest| highest.later(old.highest))
+                .or(old.highest);
             new.fetch_paused = old.fetch_paused;
             new.identity = std::mem::take(&mut old.identity);
             new.end_offset = old.end_offset;
@@ -283,7 +366,11 @@ impl Assignment {
     }
 
     fn take_confirmations(&mut self) {
-        for partition in self.partitions.iter_mut().filter(|partition| !partition.opening) {
+        for partition in self
+            .partitions
+            .iter_mut()
+            .filter(|partition| !partition.opening)
+        {
             if let Some(beginning) = &mut partition.beginning {
                 beginning.confirmed();
             }
@@ -294,14 +381,28 @@ impl Assignment {
 impl PollLoop {
     /// Takes the next steps of the partitions that have no position yet.
     pub(super) fn look_after_beginnings(&mut self) {
-        let is_searching = self.assignment.partitions.iter().any(|partition| partition.beginning.is_some());
+        let is_searching = self
+            .assignment
+            .partitions
+            .iter()
+            .any(|partition| partition.beginning.is_some());
         if !is_searching || self.draining || self.handover.is_some() {
             return;
         }
-        if self.assignment.partitions.iter().any(|p| p.step() == Some(Step::AskCommitted)) {
+        if self
+            .assignment
+            .partitions
+            .iter()
+            .any(|p| p.step() == Some(Step::AskCommitted))
+        {
             self.ask_committed();
         }
-        if let Some(p) = self.assignment.partitions.iter().find(|p| p.step() == Some(Step::Fail)) {
+        if let Some(p) = self
+            .assignment
+            .partitions
+            .iter()
+            .find(|p| p.step() == Some(Step::Fail))
+        {
             return self.control.fail(without_position(&p.topic, p.partition));
         }
         self.ask_ranges();
@@ -314,23 +415,39 @@ impl PollLoop {
     fn ask_committed(&mut self) {
         let longer = 1 << self.asked.unheard.min(8);
         let within = (COMMITTED_WITHIN * longer).min(COMMITTED_WITHIN_AT_MOST);
-        if !Asked::is_due(&mut self.asked.committed, ASK_COMMITTED_AGAIN.max(within * 10)) {
+        if !Asked::is_due(
+            &mut self.asked.committed,
+            ASK_COMMITTED_AGAIN.max(within * 10),
+        ) {
             return;
         }
-        let unknown = self.assignment.partitions.iter().filter(|p| p.step() == Some(Step::AskCommitted));
+        let unknown = self
+            .assignment
+            .partitions
+            .iter()
+            .filter(|p| p.step() == Some(Step::AskCommitted));
         let list = list(unknown.map(|p| (&*p.topic, p.partition)));
         let lease = self.consumer.context().lease();
         match lease.during(within, || self.consumer.committed_offsets(list, within)) {
             Ok(answer) => {
                 self.asked.unheard = 0;
-                for element in native::committed(&answer).into_iter().filter(|element| !element.is_refused) {
+                for element in native::committed(&answer)
+                    .into_iter()
+                    .filter(|element| !element.is_refused)
+                {
                     let committed = CommittedPoint::of(&element);
-                    self.assignment.committed_is(element.topic, element.partition, committed, self.was_paused);
+                    self.assignment.committed_is(
+                        element.topic,
+                        element.partition,
+                        committed,
+                        self.was_paused,
+                    );
                 }
                 self.intake.table_changed();
             }
             Err(error) => {
-                let is_late = error.rdkafka_error_code() == Some(rdkafka::error::RDKafkaErrorCode::OperationTimedOut);
+                let is_late = error.rdkafka_error_code()
+                    == Some(rdkafka::error::RDKafkaErrorCode::OperationTimedOut);
                 self.asked.unheard = if is_late { self.asked.unheard + 1 } else { 0 };
                 trouble::note_committed(&self.control, &self.metrics, &error);
             }
@@ -338,7 +455,11 @@ impl PollLoop {
     }
 
     fn ask_ranges(&mut self) {
-        let is_due = self.assignment.partitions.iter().any(|p| p.step() == Some(Step::AskRange));
+        let is_due = self
+            .assignment
+            .partitions
+            .iter()
+            .any(|p| p.step() == Some(Step::AskRange));
         if !is_due {
             return;
         }
@@ -346,7 +467,8 @@ impl PollLoop {
         if Asked::is_due(&mut self.asked.range, ASK_AGAIN) {
             let unknown = self.assignment.partitions.iter();
             // What is pending may still be settled; a new epoch would drop it.
-            let unknown = unknown.filter(|p| p.step() == Some(Step::AskRange) && p.pending_records() == 0);
+            let unknown =
+                unknown.filter(|p| p.step() == Some(Step::AskRange) && p.pending_records() == 0);
             let ends: Vec<_> = unknown.map(|p| (p.topic.clone(), p.partition)).collect();
             if !ends.is_empty() {
                 self.end_offsets.ask_at_once(ends);
@@ -362,7 +484,8 @@ impl PollLoop {
             })
             .collect();
         for (topic, partition, position) in &known {
-            self.assignment.begin_at(topic, *partition, *position, self.was_paused);
+            self.assignment
+                .begin_at(topic, *partition, *position, self.was_paused);
         }
         if !known.is_empty() {
             self.intake.table_changed();
@@ -372,7 +495,11 @@ impl PollLoop {
 
     /// How long the next read may wait for records: positions are to be set soon.
     pub(super) fn until_next_seek(&self) -> Option<Duration> {
-        let wanted = self.assignment.partitions.iter().any(|p| matches!(p.step(), Some(Step::Seek(..))));
+        let wanted = self
+            .assignment
+            .partitions
+            .iter()
+            .any(|p| matches!(p.step(), Some(Step::Seek(..))));
         wanted.then(|| self.asked.seek.due_in())
     }
 
@@ -381,19 +508,27 @@ impl PollLoop {
         if self.until_next_seek().is_none_or(|wait| !wait.is_zero()) {
             return;
         }
-        let (mut places, mut seeks, mut epochs) = (Vec::new(), TopicPartitionList::new(), Vec::new());
+        let (mut places, mut seeks, mut epochs) =
+            (Vec::new(), TopicPartitionList::new(), Vec::new());
         for (place, partition) in self.assignment.partitions.iter().enumerate() {
-            let Some(Step::Seek(position, epoch)) = partition.step() else { continue };
+            let Some(Step::Seek(position, epoch)) = partition.step() else {
+                continue;
+            };
             // The only error is an offset that is none.
             let (topic, to) = (&*partition.topic, Offset::Offset(position.get()));
-            if seeks.add_partition_offset(topic, partition.partition, to).is_ok() {
+            if seeks
+                .add_partition_offset(topic, partition.partition, to)
+                .is_ok()
+            {
                 places.push((place, position));
                 epochs.push(epoch);
             }
         }
         native::set_leader_epochs(&mut seeks, &epochs);
         let lease = self.consumer.context().lease();
-        let answers = lease.during(SEEK_WITHIN, || native::seek(&self.consumer, &mut seeks, SEEK_WITHIN));
+        let answers = lease.during(SEEK_WITHIN, || {
+            native::seek(&self.consumer, &mut seeks, SEEK_WITHIN)
+        });
         let mut refused = 0;
         for (((place, position), epoch), answer) in places.into_iter().zip(epochs).zip(answers) {
             let partition = &mut self.assignment.partitions[place];
@@ -423,11 +558,20 @@ impl PollLoop {
     }
 
     fn report_beginnings(&mut self) {
-        let searching = || self.assignment.partitions.iter().filter(|p| p.beginning.is_some());
-        let late = searching().filter(|p| p.searching_since.elapsed() >= REPORT_EVERY).count();
+        let searching = || {
+            self.assignment
+                .partitions
+                .iter()
+                .filter(|p| p.beginning.is_some())
+        };
+        let late = searching()
+            .filter(|p| p.searching_since.elapsed() >= REPORT_EVERY)
+            .count();
         if late > 0 && Asked::is_due(&mut self.asked.reported, REPORT_EVERY) {
             let first = searching().find(|p| p.searching_since.elapsed() >= REPORT_EVERY);
-            let place = first.map(|p| format!("{}-{}", p.topic, p.partition)).unwrap_or_default();
+            let place = first
+                .map(|p| format!("{}-{}", p.topic, p.partition))
+                .unwrap_or_default();
             tracing::warn!(
                 partitions = late, first = place, step = ?first.and_then(Assigned::step),
                 "partitions have no position to be read from yet, and nothing starts there: the brokers do not \

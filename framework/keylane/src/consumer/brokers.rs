@@ -8,8 +8,9 @@ use rdkafka::consumer::{BaseConsumer, Consumer, ConsumerContext};
 
 use super::end_offsets::Key;
 
-/// Those of `brokers` that answer a question about one of the partitions `led`; and those that lead none of them and are
-/// there by the word of the others. Waits up to `within` for each question: one per topic, one per broker.
+/// Those of `brokers` that answer a question about one of the partitions `led`; and those that lead
+/// none of them and are there by the word of the others. Waits up to `within` for each question:
+/// one per topic, one per broker.
 pub(super) fn answering<C: ClientContext + ConsumerContext>(
     client: &BaseConsumer<C>,
     brokers: &[i32],
@@ -20,10 +21,19 @@ pub(super) fn answering<C: ClientContext + ConsumerContext>(
     let mut leads: BTreeMap<i32, (&str, i32)> = BTreeMap::new();
     let mut there = BTreeSet::new();
     for topic in topics {
-        let Ok(metadata) = client.fetch_metadata(Some(topic), within) else { return Vec::new() };
+        let Ok(metadata) = client.fetch_metadata(Some(topic), within) else {
+            return Vec::new();
+        };
         there.extend(metadata.brokers().iter().map(|broker| broker.id()));
-        for partition in metadata.topics().iter().flat_map(|topic| topic.partitions()) {
-            if led.iter().any(|(name, id)| name == topic && *id == partition.id()) {
+        for partition in metadata
+            .topics()
+            .iter()
+            .flat_map(|topic| topic.partitions())
+        {
+            if led
+                .iter()
+                .any(|(name, id)| name == topic && *id == partition.id())
+            {
                 leads.insert(partition.leader(), (topic, partition.id()));
             }
         }

@@ -10,7 +10,8 @@ pub(super) struct ClientPosition {
 }
 
 impl ClientPosition {
-    /// Whether the client takes this for the later one: it looks at the epochs first, where both have one.
+    /// Whether the client takes this for the later one: it looks at the epochs first, where both
+    /// have one.
     pub(super) fn is_after(self, other: Self) -> bool {
         match (self.leader_epoch, other.leader_epoch) {
             (Some(epoch), Some(earlier)) if epoch != earlier => epoch > earlier,
@@ -30,9 +31,15 @@ mod tests {
 
     #[test]
     fn epochs_come_first_where_both_have_one() {
-        let at = |offset, epoch: Option<u32>| ClientPosition { offset, leader_epoch: epoch.map(LeaderEpoch::new) };
+        let at = |offset, epoch: Option<u32>| ClientPosition {
+            offset,
+            leader_epoch: epoch.map(LeaderEpoch::new),
+        };
         assert!(at(5, Some(1)).is_after(at(9, Some(0))));
-        assert!(!at(9, Some(0)).is_after(at(5, Some(1))), "the client would not commit it by itself");
+        assert!(
+            !at(9, Some(0)).is_after(at(5, Some(1))),
+            "the client would not commit it by itself"
+        );
         assert!(at(9, Some(1)).is_after(at(5, Some(1))));
         assert!(at(9, None).is_after(at(5, Some(1))));
         assert!(!at(5, Some(1)).is_after(at(9, None)));

@@ -9,20 +9,23 @@ use super::poll_loop::{PollLoop, panicked};
 use crate::panics;
 use crate::subscription::{State, SubscriptionError};
 
-/// How long at least the broker's word on the last commit is waited for, where the drain leaves less time.
+/// How long at least the broker's word on the last commit is waited for, where the drain leaves
+/// less time.
 const COMMIT_PATIENCE: Duration = Duration::from_secs(5);
 /// And at most: by then another broker has taken the place of a coordinator that is away.
 const LONGEST_COMMIT_PATIENCE: Duration = Duration::from_secs(60);
 
-/// How long closing the client may take: longer than a session without an answer from the brokers, by Kafka's defaults.
+/// How long closing the client may take: longer than a session without an answer from the brokers,
+/// by Kafka's defaults.
 const CLOSE_PATIENCE: Duration = Duration::from_secs(60);
 
 impl PollLoop {
     /// Drains for a shutdown; `true` when it is time to close.
     ///
-    /// A consumer that closes in the middle of a rebalance, or while the coordinator moves, can lose its final commit, and the
-    /// next owner would repeat what was settled since the one before. So the final commit is made, and waited for, while the
-    /// loop still takes part in rebalances.
+    /// A consumer that closes in the middle of a rebalance, or while the coordinator moves, can
+    /// lose its final commit, and the next owner would repeat what was settled since the one
+    /// before. So the final commit is made, and waited for, while the loop still takes part in
+    /// rebalances.
     pub(super) fn is_ready_to_close(&mut self, deadline: Instant) -> bool {
         if !self.draining {
             self.draining = true;
@@ -35,25 +38,40 @@ impl PollLoop {
         }
         self.store_last_points(self.handover.is_some());
         let (consumer, partitions) = (&self.consumer, &mut self.assignment.partitions);
-        let last_commit = self.last_commit.get_or_insert_with(|| LastCommit::new(consumer));
-        if self.handover.is_none() && self.commits.is_last_over(last_commit, consumer, partitions, |_| true) {
+        let last_commit = self
+            .last_commit
+            .get_or_insert_with(|| LastCommit::new(consumer));
+        if self.handover.is_none()
+            && self
+                .commits
+                .is_last_over(last_commit, consumer, partitions, |_| true)
+        {
             return true;
         }
         let since = last_commit.since();
-        let gave_up = Instant::now() >= deadline.clamp(since + COMMIT_PATIENCE, since + LONGEST_COMMIT_PATIENCE);
+        let gave_up = Instant::now()
+            >= deadline.clamp(since + COMMIT_PATIENCE, since + LONGEST_COMMIT_PATIENCE);
         if gave_up {
-            tracing::warn!("the coordinator does not answer the last commit of a shutdown; records may be repeated");
+            tracing::warn!(
+                "the coordinator does not answer the last commit of a shutdown; records may be repeated"
+            );
         }
         gave_up
     }
 
     /// `suspended`: the client does not commit by itself at present.
     fn store_last_points(&mut self, suspended: bool) {
-        self.commits.store_last(&self.consumer, &mut self.assignment.partitions, suspended, |_| true);
+        self.commits.store_last(
+            &self.consumer,
+            &mut self.assignment.partitions,
+            suspended,
+            |_| true,
+        );
     }
 
-    /// Nothing new starts on any partition; owners end by themselves when what runs has finished. Their marks are taken back
-    /// at once: a supervisor that asks a process to end and then kills it is the most ordinary of deployments.
+    /// Nothing new starts on any partition; owners end by themselves when what runs has finished.
+    /// Their marks are taken back at once: a supervisor that asks a process to end and then kills
+    /// it is the most ordinary of deployments.
     pub(super) fn order_drain(&mut self, deadline: Instant) {
         for partition in &self.assignment.partitions {
             partition.inbox.order(|orders| orders.shutdown = true);
@@ -68,10 +86,17 @@ impl PollLoop {
             self.control.fail(panicked(&text));
         }
         for partition in &self.assignment.partitions {
-            self.control.remove_partition(&partition.topic, partition.partition);
+            self.control
+                .remove_partition(&partition.topic, partition.partition);
         }
-        let state = if self.control.has_failed() { State::Failed } else { State::Stopped };
-        self.control.given_up.report_all_left_out(self.control.name());
+        let state = if self.control.has_failed() {
+            State::Failed
+        } else {
+            State::Stopped
+        };
+        self.control
+            .given_up
+            .report_all_left_out(self.control.name());
         let (control, metrics) = (self.control.clone(), self.metrics.clone());
         let state = match self.let_go() {
             Ok(()) => state,
@@ -84,8 +109,8 @@ impl PollLoop {
         metrics.set_state(state.metric());
     }
 
-    /// Lets go of everything, in the order of the fields: the queues first, then the consumer, which polls until the group is
-    /// left: some hundred milliseconds, unless the brokers are away.
+    /// Lets go of everything, in the order of the fields: the queues first, then the consumer,
+    /// which polls until the group is left: some hundred milliseconds, unless the brokers are away.
     fn let_go(self) -> Result<(), SubscriptionError> {
         #[cfg(test)]
         let topic = self.settings.topics.first().cloned().unwrap_or_default();
@@ -113,18 +138,25 @@ impl PollLoop {
 }
 
 fn close_panicked(text: &str) -> SubscriptionError {
-    SubscriptionError::Internal(format!("the thread that closes the client panicked: {text}"))
+    SubscriptionError::Internal(format!(
+        "the thread that closes the client panicked: {text}"
+    ))
 }
 
-/// Closes on a thread of its own, so that the subscription ends also where the client does not: then that thread stays, with
-/// the client's threads and connections, until the process ends.
-fn ends_within(patience: Duration, closing: impl FnOnce() + Send + 'static) -> Result<(), SubscriptionError> {
+/// Closes on a thread of its own, so that the subscription ends also where the client does not:
+/// then that thread stays, with the client's threads and connections, until the process ends.
+fn ends_within(
+    patience: Duration,
+    closing: impl FnOnce() + Send + 'static,
+) -> Result<(), SubscriptionError> {
     let (done, is_done) = sync_channel(1);
     let closing = move || {
         // Its receiver is gone where this took too long.
         let _ = done.send(panics::caught(closing));
     };
-    let thread = std::thread::Builder::new().name("keylane-close".to_owned()).spawn(closing);
+    let thread = std::thread::Builder::new()
+        .name("keylane-close".to_owned())
+        .spawn(closing);
     if let Err(error) = thread {
         // The closure was dropped, and the loop with it.
         tracing::debug!(%error, "no thread to close the client on; it was closed by the polling thread");
@@ -154,11 +186,19 @@ mod tests {
             let _ = is_let_go.recv();
             let _ = ended.send(());
         });
-        assert!(matches!(result, Err(SubscriptionError::CloseTimedOut(waited)) if waited == patience), "{result:?}");
+        assert!(
+            matches!(result, Err(SubscriptionError::CloseTimedOut(waited)) if waited == patience),
+            "{result:?}"
+        );
         drop(let_go);
         assert_eq!(has_ended.recv_timeout(LONG), Ok(()), "its thread went on");
         assert!(ends_within(LONG, || {}).is_ok());
-        let panicked = ends_within(LONG, || panic!("boom")).unwrap_err().to_string();
-        assert!(panicked.ends_with("the thread that closes the client panicked: boom"), "{panicked}");
+        let panicked = ends_within(LONG, || panic!("boom"))
+            .unwrap_err()
+            .to_string();
+        assert!(
+            panicked.ends_with("the thread that closes the client panicked: boom"),
+            "{panicked}"
+        );
     }
 }

@@ -1,8 +1,9 @@
 //! Commits whose answers are waited for without blocking.
 //!
-//! rdkafka can commit and wait, or commit and never learn what became of it. Waiting is out of the question on the polling
-//! thread: while the coordinator is away, librdkafka holds a commit back for up to a session time-out. So answers come to
-//! a queue of our own here, which is looked at in passing.
+//! rdkafka can commit and wait, or commit and never learn what became of it. Waiting is out of the
+//! question on the polling thread: while the coordinator is away, librdkafka holds a commit back
+//! for up to a session time-out. So answers come to a queue of our own here, which is looked at in
+//! passing.
 //!
 //! SAFETY, for the whole file: as in `native/replies.rs`.
 #![allow(unsafe_code)]
@@ -23,7 +24,9 @@ pub(crate) struct CommitQueue {
 
 impl CommitQueue {
     pub(crate) fn new<C: ConsumerContext>(consumer: &BaseConsumer<C>) -> Self {
-        Self { answers: ReplyQueue::new(consumer) }
+        Self {
+            answers: ReplyQueue::new(consumer),
+        }
     }
 
     /// Sends a commit. One answer follows where this is `Ok`.
@@ -35,7 +38,13 @@ impl CommitQueue {
         let client = consumer.client().native_ptr();
         // SAFETY: client, list and queue are live. Without a callback the answer is an event.
         let error = unsafe {
-            sys::rd_kafka_commit_queue(client, offsets.ptr(), self.answers.as_ptr(), None, std::ptr::null_mut())
+            sys::rd_kafka_commit_queue(
+                client,
+                offsets.ptr(),
+                self.answers.as_ptr(),
+                None,
+                std::ptr::null_mut(),
+            )
         };
         code(error).map_or(Ok(()), Err)
     }
@@ -45,14 +54,20 @@ impl CommitQueue {
         loop {
             let reply = self.answers.poll(Duration::ZERO)?;
             if reply.kind() == sys::RD_KAFKA_EVENT_OFFSET_COMMIT {
-                return Some(reply.error().or_else(|| first_refused(&reply)).map_or(Ok(()), Err));
+                return Some(
+                    reply
+                        .error()
+                        .or_else(|| first_refused(&reply))
+                        .map_or(Ok(()), Err),
+                );
             }
         }
     }
 }
 
 fn first_refused(reply: &Reply<'_>) -> Option<RDKafkaErrorCode> {
-    // SAFETY: the reply is live. The list, null for an answer without one, belongs to it; `elems` points to `cnt` elements.
+    // SAFETY: the reply is live. The list, null for an answer without one, belongs to it; `elems`
+    // points to `cnt` elements.
     let elements = unsafe {
         let list = sys::rd_kafka_event_topic_partition_list(reply.as_ptr()).as_ref()?;
         slice(list.elems, usize::try_from(list.cnt).unwrap_or(0))

@@ -1,12 +1,14 @@
 //! From the owners' commit points to the client, which commits them.
 //!
-//! The client commits stored offsets by itself, each half commit interval and with every unassign. Three cases it leaves out:
-//! a point whose position has not moved (only its map has), one that lies below an earlier commit, or has an earlier leader epoch
-//! (the log was cut or made anew: left where it is, the commit would skip records once the log has grown past it), and anything while a revoke waits
-//! for its answer. Those are committed explicitly, without waiting: the client reports no result then, but it can only lose a map, or be
-//! repeated by the next stored point, never commit something unsettled (guarantee G4). Marks, which have to be on the broker
-//! before records start, are committed with an answer: see `marks.rs`. They are stored as well, or the client's next
-//! commit would take them back.
+//! The client commits stored offsets by itself, each half commit interval and with every unassign.
+//! Three cases it leaves out: a point whose position has not moved (only its map has), one that
+//! lies below an earlier commit, or has an earlier leader epoch (the log was cut or made anew: left
+//! where it is, the commit would skip records once the log has grown past it), and anything while a
+//! revoke waits for its answer. Those are committed explicitly, without waiting: the client reports
+//! no result then, but it can only lose a map, or be repeated by the next stored point, never
+//! commit something unsettled (guarantee G4). Marks, which have to be on the broker before records
+//! start, are committed with an answer: see `marks.rs`. They are stored as well, or the client's
+//! next commit would take them back.
 
 use keylane_core::{MAX_METADATA_BYTES, Position, commit_map};
 use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer};
@@ -24,7 +26,8 @@ pub(super) struct Commits {
     marks: Marks,
 }
 
-/// How much metadata the broker takes: less once it has refused some, for positions matter more than metadata.
+/// How much metadata the broker takes: less once it has refused some, for positions matter more
+/// than metadata.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Metadata {
     All,
@@ -38,7 +41,8 @@ impl Metadata {
         match self {
             Self::All => {}
             Self::Evidence => {
-                point.metadata = commit_map::without_map(Position::new(point.position), &point.metadata);
+                point.metadata =
+                    commit_map::without_map(Position::new(point.position), &point.metadata);
             }
             Self::Nothing => point.metadata.clear(),
         }
@@ -47,7 +51,10 @@ impl Metadata {
 
 impl Commits {
     pub(super) fn new(queue: CommitQueue) -> Self {
-        Self { metadata: Metadata::All, marks: Marks::new(queue) }
+        Self {
+            metadata: Metadata::All,
+            marks: Marks::new(queue),
+        }
     }
 
     /// Whether an owner waits for the broker's word, or will in a moment.
@@ -74,8 +81,8 @@ impl Commits {
         self.marks.ask_for_proof();
     }
 
-    /// Whether there was such an answer, or nothing to commit for: then nothing has started, and what does waits for its
-    /// mark. Tells it once.
+    /// Whether there was such an answer, or nothing to commit for: then nothing has started, and
+    /// what does waits for its mark. Tells it once.
     pub(super) fn take_proof(&mut self) -> bool {
         self.marks.take_proof()
     }
@@ -86,31 +93,53 @@ impl Commits {
     }
 
     /// Stores every new commit point. `suspended`: the client does not commit by itself at present.
-    pub(super) fn store(&mut self, consumer: &BaseConsumer<Context>, partitions: &mut [Assigned], suspended: bool) {
+    pub(super) fn store(
+        &mut self,
+        consumer: &BaseConsumer<Context>,
+        partitions: &mut [Assigned],
+        suspended: bool,
+    ) {
         if consumer.context().take_metadata_refused() {
             self.shrink_metadata(consumer, partitions);
         }
         let (mut stored, mut explicit) = (Vec::new(), Vec::new());
         for (place, partition) in partitions.iter_mut().enumerate() {
-            let Some(mut point) = partition.progress.take_commit_point() else { continue };
+            let Some(mut point) = partition.progress.take_commit_point() else {
+                continue;
+            };
             self.metadata.fit(&mut point);
             partition.keep_opening(&mut point);
-            // An epoch's first point may lie where the last one was committed: the client leaves that out as well.
+            // An epoch's first point may lie where the last one was committed: the client leaves
+            // that out as well.
             let highest = partition.highest.map(|highest| highest.offset);
-            let before = partition.stored.as_ref().map(|stored| stored.position).or(highest);
+            let before = partition
+                .stored
+                .as_ref()
+                .map(|stored| stored.position)
+                .or(highest);
             let moved = before != Some(point.position);
             if !moved && partition.stored.as_ref() == Some(&point) {
                 continue;
             }
             stored.push(place);
             // In a shutdown, which may be cut short.
-            let withdrawn = partition.stored.as_ref().is_some_and(|stored| stored.running) && !point.running;
-            let at = ClientPosition { offset: point.position, leader_epoch: point.leader_epoch };
-            let back = partition.highest.is_some_and(|highest| highest.is_after(at));
+            let withdrawn = partition
+                .stored
+                .as_ref()
+                .is_some_and(|stored| stored.running)
+                && !point.running;
+            let at = ClientPosition {
+                offset: point.position,
+                leader_epoch: point.leader_epoch,
+            };
+            let back = partition
+                .highest
+                .is_some_and(|highest| highest.is_after(at));
             partition.highest = Some(at.later(partition.highest));
             partition.stored = Some(point);
             // A mark is committed, and its answer waited for, in a moment.
-            if (!moved || back || withdrawn || suspended) && partition.unconfirmed_mark().is_none() {
+            if (!moved || back || withdrawn || suspended) && partition.unconfirmed_mark().is_none()
+            {
                 explicit.push(place);
             }
         }
@@ -118,7 +147,8 @@ impl Commits {
         commit(consumer, partitions, &explicit);
     }
 
-    /// Stores every new commit point, and what of those that are given back is their last word, without a mark.
+    /// Stores every new commit point, and what of those that are given back is their last word,
+    /// without a mark.
     pub(super) fn store_last(
         &mut self,
         consumer: &BaseConsumer<Context>,
@@ -127,12 +157,15 @@ impl Commits {
         is_given_back: impl Fn(&Assigned) -> bool,
     ) {
         self.store(consumer, partitions, suspended);
-        partitions.iter().filter(|partition| is_given_back(partition)).for_each(unmark);
+        partitions
+            .iter()
+            .filter(|partition| is_given_back(partition))
+            .for_each(unmark);
         self.store(consumer, partitions, suspended);
     }
 
-    /// Whether the last word on the partitions that are given back is over, as far as `last_commit` can know. After
-    /// [`store_last`](Self::store_last).
+    /// Whether the last word on the partitions that are given back is over, as far as `last_commit`
+    /// can know. After [`store_last`](Self::store_last).
     pub(super) fn is_last_over(
         &mut self,
         last_commit: &mut LastCommit,
@@ -143,7 +176,9 @@ impl Commits {
         let over = last_commit.is_over(consumer, || {
             let mut places = with_a_point(partitions);
             places.retain(|&place| is_given_back(&partitions[place]));
-            (!places.is_empty()).then(|| list_with_points(points(partitions, &places))).transpose()
+            (!places.is_empty())
+                .then(|| list_with_points(points(partitions, &places)))
+                .transpose()
         });
         over.unwrap_or_else(|TooLarge| {
             self.shrink_metadata(consumer, partitions);
@@ -151,8 +186,8 @@ impl Commits {
         })
     }
 
-    /// A broker with a smaller `offset.metadata.max.bytes` than Kafka's default refuses such commits for ever, and with them
-    /// the client reports every other one as failed.
+    /// A broker with a smaller `offset.metadata.max.bytes` than Kafka's default refuses such
+    /// commits for ever, and with them the client reports every other one as failed.
     fn shrink_metadata(&mut self, consumer: &BaseConsumer<Context>, partitions: &mut [Assigned]) {
         match self.metadata {
             Metadata::All => {
@@ -182,8 +217,9 @@ impl Commits {
     }
 }
 
-/// Takes the mark back for owners that have not said their last word: one is blocked by a processor that blocks its
-/// thread, or has panicked. The process is alive, and whatever they had goes to the next owner in order.
+/// Takes the mark back for owners that have not said their last word: one is blocked by a processor
+/// that blocks its thread, or has panicked. The process is alive, and whatever they had goes to the
+/// next owner in order.
 fn unmark(partition: &Assigned) {
     if let Some(stored) = partition.stored.as_ref().filter(|stored| stored.running) {
         let position = Position::new(stored.position);
@@ -199,7 +235,9 @@ fn unmark(partition: &Assigned) {
 
 /// The places of the partitions that have a commit point.
 fn with_a_point(partitions: &[Assigned]) -> Vec<usize> {
-    (0..partitions.len()).filter(|&place| partitions[place].stored.is_some()).collect()
+    (0..partitions.len())
+        .filter(|&place| partitions[place].stored.is_some())
+        .collect()
 }
 
 fn points<'a>(
@@ -208,7 +246,11 @@ fn points<'a>(
 ) -> impl Iterator<Item = (&'a str, i32, &'a CommitPoint)> {
     places.iter().filter_map(|&place| {
         let partition = &partitions[place];
-        Some((&*partition.topic, partition.partition, partition.stored.as_ref()?))
+        Some((
+            &*partition.topic,
+            partition.partition,
+            partition.stored.as_ref()?,
+        ))
     })
 }
 
@@ -219,7 +261,9 @@ fn store(consumer: &BaseConsumer<Context>, partitions: &[Assigned], places: &[us
     let result = list_with_points(points(partitions, places)).and_then(|list| {
         consumer.store_offsets(&list)?;
         // The call answers Ok even where single partitions were refused.
-        list.elements().iter().try_for_each(|element| element.error())
+        list.elements()
+            .iter()
+            .try_for_each(|element| element.error())
     });
     if let Err(error) = result {
         // Not assigned any more: its next owner starts from the last commit.
@@ -231,8 +275,8 @@ fn commit(consumer: &BaseConsumer<Context>, partitions: &[Assigned], places: &[u
     if places.is_empty() {
         return;
     }
-    let result =
-        list_with_points(points(partitions, places)).and_then(|list| consumer.commit(&list, CommitMode::Async));
+    let result = list_with_points(points(partitions, places))
+        .and_then(|list| consumer.commit(&list, CommitMode::Async));
     if let Err(error) = result {
         tracing::debug!(%error, "an explicit commit was not taken; the next one covers it");
     }

@@ -1,4 +1,5 @@
-//! Reading what was committed: the offsets, and with them what earlier owners settled ahead and how they ended.
+//! Reading what was committed: the offsets, and with them what earlier owners settled ahead and how
+//! they ended.
 
 use std::time::{Duration, Instant};
 
@@ -9,15 +10,17 @@ use rdkafka::error::{KafkaResult, RDKafkaErrorCode};
 use super::context::Context;
 use super::trouble::is_passing_at_coordinator;
 
-/// How long an assignment waits for the committed offsets and their metadata. Without them nothing starts in its partitions,
-/// and they are asked for again ([`Beginning::unknown`](keylane_core::Beginning::unknown)).
+/// How long an assignment waits for the committed offsets and their metadata. Without them nothing
+/// starts in its partitions, and they are asked for again
+/// ([`Beginning::unknown`](keylane_core::Beginning::unknown)).
 pub(super) const COMMITTED_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// How long after a refusal the next try waits.
 const AGAIN: Duration = Duration::from_millis(50);
 
-/// Asks for what was committed of the partitions that `list` makes a list of. Blocks for [`COMMITTED_TIMEOUT`] at most: the
-/// client gives up on the first time-out of a request, long before, while a coordinator moves. Once where `in_a_hurry`.
+/// Asks for what was committed of the partitions that `list` makes a list of. Blocks for
+/// [`COMMITTED_TIMEOUT`] at most: the client gives up on the first time-out of a request, long
+/// before, while a coordinator moves. Once where `in_a_hurry`.
 pub(super) fn committed(
     consumer: &BaseConsumer<Context>,
     list: impl Fn() -> TopicPartitionList,
@@ -27,7 +30,11 @@ pub(super) fn committed(
     loop {
         let left = deadline.saturating_duration_since(Instant::now());
         match consumer.committed_offsets(list(), left.max(AGAIN)) {
-            Err(error) if left > AGAIN && !in_a_hurry() && error.rdkafka_error_code().is_some_and(is_passing) => {
+            Err(error)
+                if left > AGAIN
+                    && !in_a_hurry()
+                    && error.rdkafka_error_code().is_some_and(is_passing) =>
+            {
                 tracing::debug!(%error, "the committed offsets cannot be read yet");
                 std::thread::sleep(AGAIN);
             }

@@ -1,4 +1,5 @@
-//! The callbacks of the Kafka client. They run inside `poll`, on the polling thread, and only report.
+//! The callbacks of the Kafka client. They run inside `poll`, on the polling thread, and only
+//! report.
 
 use std::collections::BTreeSet;
 use std::ffi::CString;
@@ -27,12 +28,14 @@ use crate::panics;
 use crate::runtime::{CommitPoint, SharedLease};
 use crate::subscription::{Control, SubscriptionError};
 
-/// How long an assignment waits for the topics' ids. Without them what was committed is believed for now, and compared later.
+/// How long an assignment waits for the topics' ids. Without them what was committed is believed
+/// for now, and compared later.
 const IDENTITY_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// How long a partition whose start is being looked up waits before it is given up. librdkafka takes a late answer for a
-/// reason to look again, also for a partition that it has stopped, and then never ends that (librdkafka#4362). Long enough for an
-/// answer, and shorter than the 500 ms after which it asks again.
+/// How long a partition whose start is being looked up waits before it is given up. librdkafka
+/// takes a late answer for a reason to look again, also for a partition that it has stopped, and
+/// then never ends that (librdkafka#4362). Long enough for an answer, and shorter than the 500 ms
+/// after which it asks again.
 pub(super) const LOOK_UP: Duration = Duration::from_millis(200);
 
 /// What has happened since the loop last looked.
@@ -62,11 +65,14 @@ pub(super) struct NewPartition {
     pub(super) committed: Option<CommittedPoint>,
     /// The log that is read, where it is known.
     pub(super) log: Option<LogId>,
-    /// The position that was committed, or reached, in another topic of this name. This one is read from its beginning.
+    /// The position that was committed, or reached, in another topic of this name. This one is read
+    /// from its beginning.
     pub(super) left: Option<ClientPosition>,
-    /// What the client believed the log's end to be before the assignment: from an earlier one, if at all.
+    /// What the client believed the log's end to be before the assignment: from an earlier one, if
+    /// at all.
     pub(super) stale_end: Option<i64>,
-    /// The way to the first position, where the commit does not say it. Fetching is paused meanwhile.
+    /// The way to the first position, where the commit does not say it. Fetching is paused
+    /// meanwhile.
     pub(super) beginning: Option<Beginning>,
 }
 
@@ -80,8 +86,14 @@ pub(super) struct CommittedPoint {
 impl CommittedPoint {
     /// `None` for an element without an offset.
     pub(super) fn of(element: &native::Committed<'_>) -> Option<Self> {
-        let position = ClientPosition { offset: element.offset, leader_epoch: element.leader_epoch };
-        (element.offset >= 0).then(|| Self { position, metadata: element.metadata.to_vec() })
+        let position = ClientPosition {
+            offset: element.offset,
+            leader_epoch: element.leader_epoch,
+        };
+        (element.offset >= 0).then(|| Self {
+            position,
+            metadata: element.metadata.to_vec(),
+        })
     }
 }
 
@@ -92,12 +104,14 @@ pub(crate) struct Context {
     events: Mutex<Vec<GroupEvent>>,
     /// From here on a revoke is answered in the callback: the loop no longer runs.
     closing: AtomicBool,
-    /// Partitions of revokes that were reported and not answered: the client waits for an answer to each, does not ask a
-    /// second time, and does not close without. `Some` also for a revoke of nothing.
+    /// Partitions of revokes that were reported and not answered: the client waits for an answer to
+    /// each, does not ask a second time, and does not close without. `Some` also for a revoke of
+    /// nothing.
     owed: Mutex<Option<Vec<(String, i32)>>>,
     eager: AtomicBool,
     metadata_refused: AtomicBool,
-    /// Whether topic ids are worth waiting for: there is somebody to ask, and the last question was answered.
+    /// Whether topic ids are worth waiting for: there is somebody to ask, and the last question was
+    /// answered.
     ids_told: AtomicBool,
     reset: OnceLock<Reset>,
     forwarding: Arc<Forwarding>,
@@ -138,13 +152,15 @@ impl Context {
         std::mem::take(&mut *self.events())
     }
 
-    /// Whether the assignment has changed, or is to, without the loop's knowledge. Until it has looked, records must not be
-    /// taken out: those of a partition it does not know would be passed over.
+    /// Whether the assignment has changed, or is to, without the loop's knowledge. Until it has
+    /// looked, records must not be taken out: those of a partition it does not know would be passed
+    /// over.
     pub(super) fn has_events(&self) -> bool {
         !self.events().is_empty()
     }
 
-    /// From here on the client answers revokes by itself: the loop is gone. One that it owes the answer to is answered now.
+    /// From here on the client answers revokes by itself: the loop is gone. One that it owes the
+    /// answer to is answered now.
     pub(super) fn close(&self, consumer: &BaseConsumer<Self>) {
         self.closing.store(true, Ordering::Relaxed);
         let owed = self.owed().take();
@@ -156,16 +172,28 @@ impl Context {
     }
 
     /// Answers all revokes that were reported, which are about these partitions.
-    pub(super) fn answer(&self, consumer: &BaseConsumer<Self>, partitions: &[(String, i32)]) -> KafkaResult<()> {
+    pub(super) fn answer(
+        &self,
+        consumer: &BaseConsumer<Self>,
+        partitions: &[(String, i32)],
+    ) -> KafkaResult<()> {
         *self.owed() = None;
         self.unassign(consumer, partitions)
     }
 
-    fn unassign(&self, consumer: &BaseConsumer<Self>, partitions: &[(String, i32)]) -> KafkaResult<()> {
+    fn unassign(
+        &self,
+        consumer: &BaseConsumer<Self>,
+        partitions: &[(String, i32)],
+    ) -> KafkaResult<()> {
         if self.is_eager() {
             return consumer.unassign();
         }
-        consumer.incremental_unassign(&list(partitions.iter().map(|(topic, partition)| (topic.as_str(), *partition))))
+        consumer.incremental_unassign(&list(
+            partitions
+                .iter()
+                .map(|(topic, partition)| (topic.as_str(), *partition)),
+        ))
     }
 
     fn owed(&self) -> MutexGuard<'_, Option<Vec<(String, i32)>>> {
@@ -214,7 +242,8 @@ impl Context {
         lock(&self.events)
     }
 
-    /// Calls what a callback does. The caller is C: a panic that went there would abort the process.
+    /// Calls what a callback does. The caller is C: a panic that went there would abort the
+    /// process.
     fn guarded<T>(&self, call: impl FnOnce() -> T) -> Option<T> {
         let panicked = |text| {
             let error = format!("a callback of the kafka client panicked: {text}");
@@ -223,8 +252,14 @@ impl Context {
         panics::caught(call).map_err(panicked).ok()
     }
 
-    /// Answers a rebalance whose callback has panicked, perhaps after its answer: the client would not close without.
-    fn answer_anyhow(&self, consumer: &BaseConsumer<Self>, is_assignment: bool, partitions: &TopicPartitionList) {
+    /// Answers a rebalance whose callback has panicked, perhaps after its answer: the client would
+    /// not close without.
+    fn answer_anyhow(
+        &self,
+        consumer: &BaseConsumer<Self>,
+        is_assignment: bool,
+        partitions: &TopicPartitionList,
+    ) {
         let answer = match (is_assignment, self.is_eager()) {
             (true, true) => consumer.assign(partitions),
             (true, false) => consumer.incremental_assign(partitions),
@@ -241,36 +276,60 @@ impl Context {
         panics::planted::step("assign", self.control.name());
         if !self.closing.load(Ordering::Relaxed) {
             // Not while closing: the call can hang then.
-            self.eager.store(matches!(consumer.rebalance_protocol(), RebalanceProtocol::Eager), Ordering::Relaxed);
+            self.eager.store(
+                matches!(consumer.rebalance_protocol(), RebalanceProtocol::Eager),
+                Ordering::Relaxed,
+            );
         }
-        // Before the assignment: nothing can be committed in between, so map and start position belong together.
-        let assigned = self.lease.during(COMMITTED_TIMEOUT, || self.new_partitions(consumer, partitions));
-        // Where the first position is found later any will do for now: the client need not look for one. What is committed
-        // it looks up all the same, so that it compares later commits with that.
-        let has_no_commit =
-            |new: &&NewPartition| new.left.is_some() || (new.beginning.is_some() && new.committed.is_none());
+        // Before the assignment: nothing can be committed in between, so map and start position
+        // belong together.
+        let assigned = self.lease.during(COMMITTED_TIMEOUT, || {
+            self.new_partitions(consumer, partitions)
+        });
+        // Where the first position is found later any will do for now: the client need not look for
+        // one. What is committed it looks up all the same, so that it compares later commits with
+        // that.
+        let has_no_commit = |new: &&NewPartition| {
+            new.left.is_some() || (new.beginning.is_some() && new.committed.is_none())
+        };
         let mut anew = assigned.iter().filter(has_no_commit);
-        let at_beginning =
-            |new: &NewPartition| partitions.set_partition_offset(&new.topic, new.partition, Offset::Beginning);
+        let at_beginning = |new: &NewPartition| {
+            partitions.set_partition_offset(&new.topic, new.partition, Offset::Beginning)
+        };
         let starts = anew.try_for_each(at_beginning);
         for new in &assigned {
             self.forwarding.forward(consumer, &new.topic, new.partition);
         }
         // While it is closing the call can hang, and nothing of the assignment starts.
-        let membership = if self.closing.load(Ordering::Relaxed) { None } else { native::membership(consumer) };
+        let membership = if self.closing.load(Ordering::Relaxed) {
+            None
+        } else {
+            native::membership(consumer)
+        };
         unpause(consumer, &assigned);
         hold(consumer, &assigned);
-        let answer =
-            if self.is_eager() { consumer.assign(partitions) } else { consumer.incremental_assign(partitions) };
+        let answer = if self.is_eager() {
+            consumer.assign(partitions)
+        } else {
+            consumer.incremental_assign(partitions)
+        };
         // Without its start a partition would be read from what was committed, past records.
         match starts.and(answer) {
-            Ok(()) => self.events().push(GroupEvent::Assigned { partitions: assigned, membership }),
+            Ok(()) => self.events().push(GroupEvent::Assigned {
+                partitions: assigned,
+                membership,
+            }),
             Err(error) => self.events().push(GroupEvent::Failed(error.to_string())),
         }
     }
 
-    /// What is known of partitions that are about to be assigned: what was committed, and which logs they are now.
-    fn new_partitions(&self, consumer: &BaseConsumer<Context>, partitions: &TopicPartitionList) -> Vec<NewPartition> {
+    /// What is known of partitions that are about to be assigned: what was committed, and which
+    /// logs they are now.
+    fn new_partitions(
+        &self,
+        consumer: &BaseConsumer<Context>,
+        partitions: &TopicPartitionList,
+    ) -> Vec<NewPartition> {
         let new = |element: native::Committed<'_>| NewPartition {
             topic: element.topic.to_owned(),
             partition: element.partition,
@@ -288,38 +347,59 @@ impl Context {
         }
         let inquiry = {
             let topics: BTreeSet<_> = assigned.iter().map(|new| new.topic.as_str()).collect();
-            // Asked before the position, so that it is never compared with an older log than its own; answered meanwhile.
+            // Asked before the position, so that it is never compared with an older log than its
+            // own; answered meanwhile.
             Inquiry::send(consumer, &Vec::from_iter(topics), IDENTITY_TIMEOUT)
         };
-        let wait = if self.ids_told.load(Ordering::Relaxed) { IDENTITY_TIMEOUT } else { Duration::ZERO };
+        let wait = if self.ids_told.load(Ordering::Relaxed) {
+            IDENTITY_TIMEOUT
+        } else {
+            Duration::ZERO
+        };
         let asked = Instant::now();
         self.add_committed(consumer, &mut assigned);
         let answer = inquiry.answer(wait.saturating_sub(asked.elapsed()));
         self.set_ids_told(matches!(answer, Answer::Logs(_)));
-        let logs = if let Answer::Logs(logs) = answer { logs } else { Logs::new() };
+        let logs = if let Answer::Logs(logs) = answer {
+            logs
+        } else {
+            Logs::new()
+        };
         compare_logs(&mut assigned, &logs);
         for new in &mut assigned {
             let position = new.committed.as_ref().map(|committed| committed.position);
-            let confirm = position.and_then(|at| Beginning::confirm(Position::new(at.offset), at.leader_epoch));
+            let confirm = position
+                .and_then(|at| Beginning::confirm(Position::new(at.offset), at.leader_epoch));
             new.beginning = new.beginning.or(confirm);
         }
         assigned
     }
 
-    /// Asks for the committed offsets with their metadata. Lists passed to the client are built, used and dropped here: one that
-    /// stays alive keeps the client from closing.
+    /// Asks for the committed offsets with their metadata. Lists passed to the client are built,
+    /// used and dropped here: one that stays alive keeps the client from closing.
     fn add_committed(&self, consumer: &BaseConsumer<Context>, assigned: &mut [NewPartition]) {
-        let partitions = || list(assigned.iter().map(|new| (new.topic.as_str(), new.partition)));
-        let in_a_hurry = || self.closing.load(Ordering::Relaxed) || self.control.shutdown_deadline().is_some();
+        let partitions = || {
+            list(
+                assigned
+                    .iter()
+                    .map(|new| (new.topic.as_str(), new.partition)),
+            )
+        };
+        let in_a_hurry =
+            || self.closing.load(Ordering::Relaxed) || self.control.shutdown_deadline().is_some();
         match committed(consumer, partitions, in_a_hurry) {
             Ok(answer) => {
                 for element in native::committed(&answer) {
-                    let known = assigned
-                        .iter_mut()
-                        .find(|new| new.partition == element.partition && new.topic == element.topic);
+                    let known = assigned.iter_mut().find(|new| {
+                        new.partition == element.partition && new.topic == element.topic
+                    });
                     match known {
-                        Some(new) if element.offset >= 0 => new.committed = CommittedPoint::of(&element),
-                        Some(new) if element.is_refused => new.beginning = Some(Beginning::unknown(self.reset())),
+                        Some(new) if element.offset >= 0 => {
+                            new.committed = CommittedPoint::of(&element)
+                        }
+                        Some(new) if element.is_refused => {
+                            new.beginning = Some(Beginning::unknown(self.reset()))
+                        }
                         Some(new) => new.beginning = self.without_commit(),
                         None => {}
                     }
@@ -327,7 +407,9 @@ impl Context {
             }
             Err(error) => {
                 let unknown = Beginning::unknown(self.reset());
-                assigned.iter_mut().for_each(|new| new.beginning = Some(unknown));
+                assigned
+                    .iter_mut()
+                    .for_each(|new| new.beginning = Some(unknown));
                 tracing::warn!(
                     %error, partitions = assigned.len(),
                     "the committed offsets cannot be read; nothing starts in the new partitions until they are known"
@@ -347,42 +429,62 @@ impl Context {
         panics::planted::step("revoke", self.control.name());
         let closing = self.closing.load(Ordering::Relaxed);
         let lost = consumer.assignment_lost();
-        let partitions: Vec<_> =
-            native::committed(partitions).iter().map(|element| (element.topic.to_owned(), element.partition)).collect();
-        if lost && partitions.iter().any(|(topic, partition)| is_looked_up(consumer, topic, *partition)) {
+        let partitions: Vec<_> = native::committed(partitions)
+            .iter()
+            .map(|element| (element.topic.to_owned(), element.partition))
+            .collect();
+        if lost
+            && partitions
+                .iter()
+                .any(|(topic, partition)| is_looked_up(consumer, topic, *partition))
+        {
             std::thread::sleep(LOOK_UP);
         }
         let answered = {
             let mut owed = self.owed();
-            // A lost assignment has nothing to wait for, and a closing consumer no loop that would answer. Where an
-            // earlier revoke is unanswered both are answered together: one answer ends the client's wait for either.
+            // A lost assignment has nothing to wait for, and a closing consumer no loop that would
+            // answer. Where an earlier revoke is unanswered both are answered together: one answer
+            // ends the client's wait for either.
             let answered = closing || (lost && owed.is_none());
             if !answered {
-                owed.get_or_insert_default().extend(partitions.iter().cloned());
+                owed.get_or_insert_default()
+                    .extend(partitions.iter().cloned());
             }
             answered
         };
         if answered && let Err(error) = self.unassign(consumer, &partitions) {
             self.events().push(GroupEvent::Failed(error.to_string()));
         }
-        self.events().push(GroupEvent::Revoked { partitions, lost, answered });
+        self.events().push(GroupEvent::Revoked {
+            partitions,
+            lost,
+            answered,
+        });
     }
 }
 
-/// Whether the client may still be looking up where to start: it has fetched nothing of the partition.
+/// Whether the client may still be looking up where to start: it has fetched nothing of the
+/// partition.
 pub(super) fn is_looked_up(consumer: &BaseConsumer<Context>, topic: &str, partition: i32) -> bool {
-    let Ok(topic) = CString::new(topic) else { return false };
+    let Ok(topic) = CString::new(topic) else {
+        return false;
+    };
     native::cached_end_offset(consumer, &topic, partition).is_none()
 }
 
 /// Leaves what was committed for another topic of the same name.
 pub(super) fn compare_logs(assigned: &mut [NewPartition], logs: &Logs) {
     for new in assigned {
-        let there = logs.iter().find(|(topic, _)| *topic == new.topic).map(|(_, log)| *log);
+        let there = logs
+            .iter()
+            .find(|(topic, _)| *topic == new.topic)
+            .map(|(_, log)| *log);
         let named = new.committed.as_ref().and_then(|committed| {
             // What cannot be read is reported where the rest of it is used.
             let text = std::str::from_utf8(&committed.metadata).ok()?;
-            commit_map::decode(Position::new(committed.position.offset), text).ok()?.log
+            commit_map::decode(Position::new(committed.position.offset), text)
+                .ok()?
+                .log
         });
         match Resume::of(named, there) {
             Resume::Committed(log) => new.log = log,
@@ -394,10 +496,11 @@ pub(super) fn compare_logs(assigned: &mut [NewPartition], logs: &Logs) {
     }
 }
 
-/// A partition that comes back may still be paused from its last time here, and the loop's table begins with none paused.
+/// A partition that comes back may still be paused from its last time here, and the loop's table
+/// begins with none paused.
 ///
-/// Before the assignment, never after: to resume a partition that fetches already makes librdkafka throw away what it has
-/// fetched, without fetching it again.
+/// Before the assignment, never after: to resume a partition that fetches already makes librdkafka
+/// throw away what it has fetched, without fetching it again.
 fn unpause(consumer: &BaseConsumer<Context>, new: &[NewPartition]) {
     if new.is_empty() {
         return;
@@ -408,7 +511,8 @@ fn unpause(consumer: &BaseConsumer<Context>, new: &[NewPartition]) {
     }
 }
 
-/// Fetches nothing of partitions whose first position is not known, or not confirmed, yet. Before the assignment, as [`unpause`] is.
+/// Fetches nothing of partitions whose first position is not known, or not confirmed, yet. Before
+/// the assignment, as [`unpause`] is.
 fn hold(consumer: &BaseConsumer<Context>, new: &[NewPartition]) {
     let held = new.iter().filter(|new| new.beginning.is_some());
     let list = list(held.map(|new| (new.topic.as_str(), new.partition)));
@@ -427,12 +531,24 @@ impl ClientContext for Context {
     }
 
     fn error(&self, error: KafkaError, reason: &str) {
-        self.guarded(|| trouble::note(&self.control, &self.metrics, error.rdkafka_error_code(), reason));
+        self.guarded(|| {
+            trouble::note(
+                &self.control,
+                &self.metrics,
+                error.rdkafka_error_code(),
+                reason,
+            )
+        });
     }
 }
 
 impl ConsumerContext for Context {
-    fn rebalance(&self, consumer: &BaseConsumer<Self>, error: RDKafkaRespErr, partitions: &mut TopicPartitionList) {
+    fn rebalance(
+        &self,
+        consumer: &BaseConsumer<Self>,
+        error: RDKafkaRespErr,
+        partitions: &mut TopicPartitionList,
+    ) {
         let began = Instant::now();
         let is_assignment = error == RDKafkaRespErr::RD_KAFKA_RESP_ERR__ASSIGN_PARTITIONS;
         let answered = self.guarded(|| match is_assignment {
@@ -496,7 +612,8 @@ pub(super) fn list<'a>(partitions: impl Iterator<Item = (&'a str, i32)>) -> Topi
     list
 }
 
-/// The same with offsets, leader epochs and metadata. `Err` where a metadata string cannot be passed on.
+/// The same with offsets, leader epochs and metadata. `Err` where a metadata string cannot be
+/// passed on.
 pub(super) fn list_with_points<'a>(
     points: impl Iterator<Item = (&'a str, i32, &'a CommitPoint)>,
 ) -> KafkaResult<TopicPartitionList> {
@@ -519,15 +636,23 @@ mod tests {
     use super::*;
     use crate::{EmbeddedBroker, EmbeddedBrokerOptions};
 
-    /// One answer ends the client's wait for both: what it does not name stays in the client's assignment, unowned.
+    /// One answer ends the client's wait for both: what it does not name stays in the client's
+    /// assignment, unowned.
     #[test]
     fn what_was_revoked_before_the_answer_is_owed_together() {
         let broker = EmbeddedBroker::start(EmbeddedBrokerOptions::default()).unwrap();
         let control = Arc::new(Control::new(Duration::ZERO));
         let metrics = Arc::new(SubscriptionMetrics::new("subscription"));
-        let context = Context::new(control, metrics, Arc::default(), Arc::new(SharedLease::new()));
+        let context = Context::new(
+            control,
+            metrics,
+            Arc::default(),
+            Arc::new(SharedLease::new()),
+        );
         let mut config = ClientConfig::new();
-        config.set("bootstrap.servers", broker.bootstrap_servers()).set("group.id", "group");
+        config
+            .set("bootstrap.servers", broker.bootstrap_servers())
+            .set("group.id", "group");
         let consumer: BaseConsumer<Context> = config.create_with_context(context).unwrap();
         let context = consumer.context();
         context.revoke(&consumer, &list([("tasks", 0)].into_iter()));

@@ -32,12 +32,17 @@ enum Shown {
 
 impl DeadLetterTopic {
     pub(super) fn new(name: Option<Arc<str>>) -> Self {
-        Self { name, ..Self::default() }
+        Self {
+            name,
+            ..Self::default()
+        }
     }
 
     /// The topic, if it is time to ask about it.
     pub(super) fn due(&self, now: Instant) -> Option<Arc<str>> {
-        let is_due = self.asked.is_none_or(|asked| now.saturating_duration_since(asked) >= ASK_EVERY);
+        let is_due = self
+            .asked
+            .is_none_or(|asked| now.saturating_duration_since(asked) >= ASK_EVERY);
         self.name.clone().filter(|_| is_due)
     }
 
@@ -71,16 +76,29 @@ impl PollLoop {
     }
 }
 
-/// The offsets between start and end of the topic's partitions. `None` where one of them does not answer.
+/// The offsets between start and end of the topic's partitions. `None` where one of them does not
+/// answer.
 ///
-/// What compaction removed and the markers of transactions count as well: Kafka tells no closer number.
+/// What compaction removed and the markers of transactions count as well: Kafka tells no closer
+/// number.
 pub(super) fn count<C: ConsumerContext>(client: &BaseConsumer<C>, topic: &str) -> Option<u64> {
     let metadata = client.fetch_metadata(Some(topic), ANSWER_WITHIN).ok()?;
-    let of_topic = metadata.topics().first().filter(|topic| topic.error().is_none())?;
-    of_topic.partitions().iter().map(|partition| records(client, topic, partition.id())).sum()
+    let of_topic = metadata
+        .topics()
+        .first()
+        .filter(|topic| topic.error().is_none())?;
+    of_topic
+        .partitions()
+        .iter()
+        .map(|partition| records(client, topic, partition.id()))
+        .sum()
 }
 
-fn records<C: ConsumerContext>(client: &BaseConsumer<C>, topic: &str, partition: i32) -> Option<u64> {
+fn records<C: ConsumerContext>(
+    client: &BaseConsumer<C>,
+    topic: &str,
+    partition: i32,
+) -> Option<u64> {
     match client.fetch_watermarks(topic, partition, ANSWER_WITHIN) {
         Ok((start, end)) => u64::try_from(end.saturating_sub(start)).ok(),
         Err(error) => {
@@ -108,10 +126,21 @@ mod tests {
     #[test]
     fn an_answer_counts_until_several_were_missed_and_no_answer_is_not_zero() {
         let (mut topic, begin) = (DeadLetterTopic::new(Some("dead".into())), Instant::now());
-        assert_eq!(topic.take_in(None, begin + COUNTS_FOR * 2), Shown::Unchanged, "nothing was shown so far");
+        assert_eq!(
+            topic.take_in(None, begin + COUNTS_FOR * 2),
+            Shown::Unchanged,
+            "nothing was shown so far"
+        );
         assert_eq!(topic.take_in(Some(7), begin), Shown::Records(7));
-        assert_eq!(topic.take_in(None, begin + COUNTS_FOR / 2), Shown::Unchanged);
+        assert_eq!(
+            topic.take_in(None, begin + COUNTS_FOR / 2),
+            Shown::Unchanged
+        );
         assert_eq!(topic.take_in(None, begin + COUNTS_FOR), Shown::Unknown);
-        assert_eq!(topic.take_in(None, begin + COUNTS_FOR), Shown::Unchanged, "said once");
+        assert_eq!(
+            topic.take_in(None, begin + COUNTS_FOR),
+            Shown::Unchanged,
+            "said once"
+        );
     }
 }

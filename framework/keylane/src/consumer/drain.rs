@@ -1,11 +1,13 @@
-//! How owners end: in order by a deadline, then by order, and given up where even that does not end them.
+//! How owners end: in order by a deadline, then by order, and given up where even that does not end
+//! them.
 
 use std::time::{Duration, Instant};
 
 use super::assigned::Assigned;
 
-/// How long after the order to end an owner may take. Only one that is blocked by a processor that blocks its thread needs it;
-/// then the partition is given up with the last commit point it reported.
+/// How long after the order to end an owner may take. Only one that is blocked by a processor that
+/// blocks its thread needs it; then the partition is given up with the last commit point it
+/// reported.
 pub(super) const END_GRACE: Duration = Duration::from_millis(500);
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -17,7 +19,10 @@ pub(super) enum Drain {
 }
 
 /// How far these owners are. At `deadline` they are ordered to end.
-pub(super) fn drain<'a>(owners: impl Iterator<Item = &'a Assigned> + Clone, deadline: Instant) -> Drain {
+pub(super) fn drain<'a>(
+    owners: impl Iterator<Item = &'a Assigned> + Clone,
+    deadline: Instant,
+) -> Drain {
     let now = Instant::now();
     if owners.clone().all(Assigned::has_ended) {
         return Drain::Ended;
@@ -25,5 +30,9 @@ pub(super) fn drain<'a>(owners: impl Iterator<Item = &'a Assigned> + Clone, dead
     if now >= deadline {
         owners.for_each(|owner| owner.inbox.end());
     }
-    if now >= deadline + END_GRACE { Drain::GivenUp } else { Drain::Runs }
+    if now >= deadline + END_GRACE {
+        Drain::GivenUp
+    } else {
+        Drain::Runs
+    }
 }

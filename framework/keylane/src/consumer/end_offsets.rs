@@ -1,9 +1,10 @@
-//! What the consumer does not learn by itself: end offsets of partitions that do not fetch, topics that are gone, and how
-//! many records lie in the dead-letter topic.
+//! What the consumer does not learn by itself: end offsets of partitions that do not fetch, topics
+//! that are gone, and how many records lie in the dead-letter topic.
 //!
-//! What it knows of a partition's end is as old as its last fetch, so lag would stand still exactly where it matters: while
-//! a partition is paused by a limit. And where the broker assigns (`group.protocol=consumer`), a deleted topic is revoked
-//! without a word. A client without a group asks, on a thread of its own, because asking takes a round trip.
+//! What it knows of a partition's end is as old as its last fetch, so lag would stand still exactly
+//! where it matters: while a partition is paused by a limit. And where the broker assigns
+//! (`group.protocol=consumer`), a deleted topic is revoked without a word. A client without a group
+//! asks, on a thread of its own, because asking takes a round trip.
 
 use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
@@ -26,7 +27,8 @@ const ASK_EVERY: Duration = Duration::from_secs(10);
 const ANSWER_WITHIN: Duration = Duration::from_secs(5);
 /// How long one question may ask for ends until the rest of them is left to the next.
 const ENDS_WITHIN: Duration = Duration::from_secs(10);
-/// A partition that takes longer has a leader that does not answer, as far as the others are concerned.
+/// A partition that takes longer has a leader that does not answer, as far as the others are
+/// concerned.
 const ANSWERS_SOON: Duration = Duration::from_secs(1);
 /// When the thread has ended, for want of a client, another one follows no sooner.
 const START_AGAIN: Duration = Duration::from_secs(5);
@@ -73,12 +75,20 @@ pub(super) struct EndOffsets {
 
 impl EndOffsets {
     pub(super) fn new(config: ClientConfig) -> Self {
-        Self { config, questions: None, answers: Arc::default(), asked: None, started: None }
+        Self {
+            config,
+            questions: None,
+            answers: Arc::default(),
+            asked: None,
+            started: None,
+        }
     }
 
     /// Asks, unless it asked a short while ago. Whether it did.
     pub(super) fn ask(&mut self, question: Question) -> bool {
-        if (question.ends.is_empty() && question.topics.is_empty() && question.dead_letters.is_none())
+        if (question.ends.is_empty()
+            && question.topics.is_empty()
+            && question.dead_letters.is_none())
             || self.asked.is_some_and(|asked| asked.elapsed() < ASK_EVERY)
         {
             return false;
@@ -89,11 +99,16 @@ impl EndOffsets {
 
     /// Asks what logs hold that cannot be read before it is known.
     pub(super) fn ask_at_once(&mut self, ends: Vec<Key>) {
-        self.send(Question { ends, ..Question::default() });
+        self.send(Question {
+            ends,
+            ..Question::default()
+        });
     }
 
     fn send(&mut self, question: Question) -> bool {
-        let Some(questions) = self.thread() else { return false };
+        let Some(questions) = self.thread() else {
+            return false;
+        };
         // Full: the last question is still being answered, and the next one comes soon enough.
         match questions.try_send(question) {
             Ok(()) => true,
@@ -112,7 +127,10 @@ impl EndOffsets {
 
     fn thread(&mut self) -> Option<&SyncSender<Question>> {
         if self.questions.is_none() {
-            if self.started.is_some_and(|started| started.elapsed() < START_AGAIN) {
+            if self
+                .started
+                .is_some_and(|started| started.elapsed() < START_AGAIN)
+            {
                 return None;
             }
             self.started = Some(Instant::now());
@@ -125,7 +143,9 @@ impl EndOffsets {
                         lock(&answers).panicked = Some(text);
                     }
                 })
-                .inspect_err(|error| tracing::warn!(%error, "lag of paused partitions cannot be measured"))
+                .inspect_err(
+                    |error| tracing::warn!(%error, "lag of paused partitions cannot be measured"),
+                )
                 .ok()?;
             self.questions = Some(sender);
         }
@@ -143,9 +163,19 @@ fn answer(config: &ClientConfig, questions: &Receiver<Question>, answers: &Mutex
     };
     let answers = || lock(answers);
     let mut unanswered = Unanswered::default();
-    while let Ok(Question { ends, topics, brokers, led, dead_letters }) = questions.recv() {
+    while let Ok(Question {
+        ends,
+        topics,
+        brokers,
+        led,
+        dead_letters,
+    }) = questions.recv()
+    {
         #[cfg(test)]
-        panics::planted::step("end offsets", config.get("bootstrap.servers").unwrap_or_default());
+        panics::planted::step(
+            "end offsets",
+            config.get("bootstrap.servers").unwrap_or_default(),
+        );
         for topic in topics {
             if let Some(is_there) = is_there(&client, &topic) {
                 answers().topics.insert(topic, is_there);
@@ -164,8 +194,9 @@ fn answer(config: &ClientConfig, questions: &Receiver<Question>, answers: &Mutex
     }
 }
 
-/// Asks for each end, also behind one that is not to be had: its leader may be away, and others' not. What
-/// else that leader has is left to the next question: each of its partitions would take all the time there is.
+/// Asks for each end, also behind one that is not to be had: its leader may be away, and others'
+/// not. What else that leader has is left to the next question: each of its partitions would take
+/// all the time there is.
 fn ask_ends(
     client: &BaseConsumer<LastError>,
     ends: Vec<Key>,
@@ -180,7 +211,13 @@ fn ask_ends(
         match client.fetch_watermarks(&key.0, key.1, ANSWER_WITHIN) {
             Ok((first, end)) => {
                 unanswered.0.remove(&key);
-                take(key, LogRange { first: Position::new(first), end: Position::new(end) });
+                take(
+                    key,
+                    LogRange {
+                        first: Position::new(first),
+                        end: Position::new(end),
+                    },
+                );
             }
             Err(error) => {
                 tracing::debug!(topic = %key.0, partition = key.1, %error, "no end offset");
@@ -188,7 +225,9 @@ fn ask_ends(
                     doubtful.insert(key.0.clone());
                 } else if let Some(alike) = led_alike(client, &key) {
                     let is_alike = |other: &Key| other.0 == key.0 && alike.contains(&other.1);
-                    left.iter().filter(|other| is_alike(other)).for_each(|other| unanswered.add(other.clone()));
+                    left.iter()
+                        .filter(|other| is_alike(other))
+                        .for_each(|other| unanswered.add(other.clone()));
                     left.retain(|other| !is_alike(other));
                 }
                 // Behind those that were not asked: each gets its turn.
@@ -196,7 +235,8 @@ fn ask_ends(
             }
         }
     }
-    // The client goes on to answer from what it knew of a topic's leaders, until it is told to look.
+    // The client goes on to answer from what it knew of a topic's leaders, until it is told to
+    // look.
     for topic in doubtful {
         if let Err(error) = client.fetch_metadata(Some(&topic), ANSWER_WITHIN) {
             tracing::debug!(%topic, %error, "no metadata");
@@ -205,17 +245,26 @@ fn ask_ends(
     }
 }
 
-/// The partitions of the topic that have the same leader, or as this one none. The answer also makes the client
-/// look where the leaders are.
+/// The partitions of the topic that have the same leader, or as this one none. The answer also
+/// makes the client look where the leaders are.
 fn led_alike(client: &BaseConsumer<LastError>, (topic, partition): &Key) -> Option<BTreeSet<i32>> {
     let metadata = client.fetch_metadata(Some(topic), ANSWER_WITHIN).ok()?;
     let partitions = metadata.topics().first()?.partitions();
-    let leader = partitions.iter().find(|other| other.id() == *partition)?.leader();
-    Some(partitions.iter().filter(|other| other.leader() == leader).map(|other| other.id()).collect())
+    let leader = partitions
+        .iter()
+        .find(|other| other.id() == *partition)?
+        .leader();
+    Some(
+        partitions
+            .iter()
+            .filter(|other| other.leader() == leader)
+            .map(|other| other.id())
+            .collect(),
+    )
 }
 
-/// Partitions without an answer to the last question about them, each with its place in the order of
-/// these failures. Bounded by the partitions that this member has had.
+/// Partitions without an answer to the last question about them, each with its place in the order
+/// of these failures. Bounded by the partitions that this member has had.
 #[derive(Default)]
 struct Unanswered(HashMap<Key, u64>);
 
@@ -233,7 +282,8 @@ impl Unanswered {
     }
 }
 
-/// `None` where the brokers do not answer, or with another complaint, which the consumer meets by itself.
+/// `None` where the brokers do not answer, or with another complaint, which the consumer meets by
+/// itself.
 fn is_there(client: &BaseConsumer<LastError>, topic: &str) -> Option<bool> {
     let metadata = client.fetch_metadata(Some(topic), ANSWER_WITHIN).ok()?;
     match metadata.topics().first()?.error().map(Code::from) {
@@ -255,7 +305,11 @@ mod tests {
     fn what_was_not_answered_is_asked_for_last_and_in_turn() {
         let mut unanswered = Unanswered::default();
         let order = |unanswered: &Unanswered| -> Vec<i32> {
-            unanswered.last((0..5).map(key).collect()).into_iter().map(|(_, partition)| partition).collect()
+            unanswered
+                .last((0..5).map(key).collect())
+                .into_iter()
+                .map(|(_, partition)| partition)
+                .collect()
         };
         assert_eq!(order(&unanswered), [0, 1, 2, 3, 4]);
         unanswered.add(key(0));

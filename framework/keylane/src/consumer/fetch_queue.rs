@@ -1,22 +1,27 @@
 //! Batches from a fetch queue of our own.
 //!
-//! librdkafka delivers records one by one on the consumer queue. On a queue of our own it hands out many at a time, which
-//! costs the polling thread half as much per record; events (rebalances, commit results, errors, logs) stay on the consumer
-//! queue. rdkafka has no safe interface to this, so it is done here, and nowhere else.
+//! librdkafka delivers records one by one on the consumer queue. On a queue of our own it hands out
+//! many at a time, which costs the polling thread half as much per record; events (rebalances,
+//! commit results, errors, logs) stay on the consumer queue. rdkafka has no safe interface to this,
+//! so it is done here, and nowhere else.
 //!
 //! What librdkafka demands, and where it is kept:
-//! - Every partition of every assignment is forwarded to our queue before it is assigned ([`Forwarding::forward`], in the
-//!   rebalance callback). One that is not delivers nothing, on either queue, without a word.
-//! - Not with `enable.partition.eof`: the position would go wrong. The setting is refused at start-up. Other errors of a
-//!   partition do the same to it, and are put right by a seek ([`Misplaced`]).
-//! - The queue and all its messages are given back before the consumer closes, or closing hangs: messages never leave
-//!   [`FetchQueue::read`], be it by a panic, and [`FetchQueue`] stands before the consumer in the struct that owns both.
-//! - The consumer queue must still be served: a watch on it interrupts the wait, and it is looked at every 50 ms anyhow.
+//! - Every partition of every assignment is forwarded to our queue before it is assigned
+//!   ([`Forwarding::forward`], in the rebalance callback). One that is not delivers nothing, on
+//!   either queue, without a word.
+//! - Not with `enable.partition.eof`: the position would go wrong. The setting is refused at
+//!   start-up. Other errors of a partition do the same to it, and are put right by a seek
+//!   ([`Misplaced`]).
+//! - The queue and all its messages are given back before the consumer closes, or closing hangs:
+//!   messages never leave [`FetchQueue::read`], be it by a panic, and [`FetchQueue`] stands before
+//!   the consumer in the struct that owns both.
+//! - The consumer queue must still be served: a watch on it interrupts the wait, and it is looked
+//!   at every 50 ms anyhow.
 //!
-//! SAFETY, for the whole file: `queue` comes from `rd_kafka_queue_new` and is destroyed once, when the [`FetchQueue`] that owns
-//! it is dropped, by the thread that polls; before that the copy that the callbacks use is taken away under its lock. A client
-//! outlives its queue: see the third point. A message is used only between its being taken out and its
-//! `rd_kafka_message_destroy`.
+//! SAFETY, for the whole file: `queue` comes from `rd_kafka_queue_new` and is destroyed once, when
+//! the [`FetchQueue`] that owns it is dropped, by the thread that polls; before that the copy that
+//! the callbacks use is taken away under its lock. A client outlives its queue: see the third
+//! point. A message is used only between its being taken out and its `rd_kafka_message_destroy`.
 #![allow(unsafe_code)]
 
 use std::collections::BTreeMap;
@@ -51,7 +56,8 @@ pub(crate) struct FetchQueue {
 #[derive(Default)]
 pub(crate) struct Forwarding {
     queue: Mutex<Option<Queue>>,
-    /// The queues of all partitions that were ever forwarded: see [`empty_those_left`](Self::empty_those_left).
+    /// The queues of all partitions that were ever forwarded: see
+    /// [`empty_those_left`](Self::empty_those_left).
     sources: Mutex<BTreeMap<(String, i32), Source>>,
     /// The consumer queue has something.
     events: AtomicBool,
@@ -77,13 +83,21 @@ unsafe impl Send for FetchQueue {}
 
 impl FetchQueue {
     /// Makes the queue of a consumer that has not subscribed yet, and watches its events.
-    pub(crate) fn new<C: ConsumerContext>(consumer: &mut BaseConsumer<C>, forwarding: Arc<Forwarding>) -> Self {
+    pub(crate) fn new<C: ConsumerContext>(
+        consumer: &mut BaseConsumer<C>,
+        forwarding: Arc<Forwarding>,
+    ) -> Self {
         // SAFETY: the client is live.
         let queue = Queue(unsafe { sys::rd_kafka_queue_new(consumer.client().native_ptr()) });
         *forwarding.lock() = Some(queue);
         let watch = forwarding.clone();
         consumer.set_nonempty_callback(move || watch.wake());
-        Self { queue, forwarding, messages: Vec::with_capacity(READ_LIMIT), served_at: Instant::now() }
+        Self {
+            queue,
+            forwarding,
+            messages: Vec::with_capacity(READ_LIMIT),
+            served_at: Instant::now(),
+        }
     }
 
     /// See [`Reader::read`](super::reader::Reader::read).
@@ -94,11 +108,14 @@ impl FetchQueue {
         mut take: impl FnMut(&NativeMessage<'_>),
     ) -> Read {
         let mut read = Read::default();
-        if self.forwarding.events.swap(false, Ordering::AcqRel) || self.served_at.elapsed() >= SERVE_EVENTS {
+        if self.forwarding.events.swap(false, Ordering::AcqRel)
+            || self.served_at.elapsed() >= SERVE_EVENTS
+        {
             self.served_at = Instant::now();
             serve(consumer, &mut read, &mut take);
-            // The watch speaks when the queue gets its first event, so a queue that was not emptied stays silent. With much
-            // logging (`debug`) errors and rebalances would wait behind thousands of lines.
+            // The watch speaks when the queue gets its first event, so a queue that was not emptied
+            // stays silent. With much logging (`debug`) errors and rebalances would wait behind
+            // thousands of lines.
             if has_events(consumer) {
                 self.forwarding.events.store(true, Ordering::Release);
             }
@@ -108,11 +125,15 @@ impl FetchQueue {
             }
         }
         self.take_batch(&mut read, &mut take);
-        if read.taken == 0 && read.error.is_none() && !wait.is_zero() && !self.forwarding.events.load(Ordering::Acquire)
+        if read.taken == 0
+            && read.error.is_none()
+            && !wait.is_zero()
+            && !self.forwarding.events.load(Ordering::Acquire)
         {
             let wait_millis = i32::try_from(wait.as_millis()).unwrap_or(i32::MAX);
             let began = Instant::now();
-            // SAFETY: the queue is live. A batch call would wait for a full batch, so the wait is for one.
+            // SAFETY: the queue is live. A batch call would wait for a full batch, so the wait is
+            // for one.
             let message = unsafe { sys::rd_kafka_consume_queue(self.queue.0, wait_millis) };
             read.waited = began.elapsed();
             if !message.is_null() {
@@ -152,15 +173,27 @@ impl Drop for FetchQueue {
 
 impl Forwarding {
     /// Directs a partition's records to our queue. To be called before each of its assignments.
-    pub(super) fn forward<C: ConsumerContext>(&self, consumer: &BaseConsumer<C>, topic: &str, partition: i32) {
-        // The lock is not held over the calls: they wait for locks of librdkafka, whose threads can hold those while they
-        // call `wake`, which waits for ours.
+    pub(super) fn forward<C: ConsumerContext>(
+        &self,
+        consumer: &BaseConsumer<C>,
+        topic: &str,
+        partition: i32,
+    ) {
+        // The lock is not held over the calls: they wait for locks of librdkafka, whose threads can
+        // hold those while they call `wake`, which waits for ours.
         let queue = *self.lock();
-        let (Some(queue), Ok(name)) = (queue, CString::new(topic)) else { return };
-        // SAFETY: the client is live. So is our queue: rebalance callbacks run on the thread that polls, and only that thread
-        // drops the queue. The topic is a C string; the partition's queue is checked and given back.
+        let (Some(queue), Ok(name)) = (queue, CString::new(topic)) else {
+            return;
+        };
+        // SAFETY: the client is live. So is our queue: rebalance callbacks run on the thread that
+        // polls, and only that thread drops the queue. The topic is a C string; the partition's
+        // queue is checked and given back.
         let source = unsafe {
-            let source = sys::rd_kafka_queue_get_partition(consumer.client().native_ptr(), name.as_ptr(), partition);
+            let source = sys::rd_kafka_queue_get_partition(
+                consumer.client().native_ptr(),
+                name.as_ptr(),
+                partition,
+            );
             if source.is_null() {
                 return;
             }
@@ -172,9 +205,10 @@ impl Forwarding {
 
     /// Empties the queues of partitions that are no longer assigned, and keeps them empty.
     ///
-    /// librdkafka can go on with a partition that was taken away while its start was being looked up: the late answer begins
-    /// the search anew. Where the topic was re-created without that partition it fails every 100 ms, and each error waits in
-    /// the partition's queue, which nobody reads, and holds the partition, which holds its broker: the client would not end
+    /// librdkafka can go on with a partition that was taken away while its start was being looked
+    /// up: the late answer begins the search anew. Where the topic was re-created without that
+    /// partition it fails every 100 ms, and each error waits in the partition's queue, which nobody
+    /// reads, and holds the partition, which holds its broker: the client would not end
     /// (librdkafka#4362). Forwarded to our queue they go with it.
     fn empty_those_left(&self, queue: Queue) {
         for source in std::mem::take(&mut *self.sources()).into_values() {
@@ -187,8 +221,9 @@ impl Forwarding {
         lock(&self.sources)
     }
 
-    /// Runs on librdkafka's threads whenever the consumer queue gets its first event, under that queue's lock. `forward`
-    /// does not hold the lock taken here while it calls librdkafka, so the two cannot wait for each other.
+    /// Runs on librdkafka's threads whenever the consumer queue gets its first event, under that
+    /// queue's lock. `forward` does not hold the lock taken here while it calls librdkafka, so the
+    /// two cannot wait for each other.
     fn wake(&self) {
         self.events.store(true, Ordering::Release);
         if let Some(queue) = *self.lock() {
@@ -216,9 +251,13 @@ fn has_events<C: ConsumerContext>(consumer: &BaseConsumer<C>) -> bool {
     }
 }
 
-/// Serves the consumer queue. A served callback looks like an empty queue, so it is asked more than once.
-/// Ends with the first rebalance: see [`FetchQueue::read`].
-fn serve(consumer: &BaseConsumer<Context>, read: &mut Read, take: &mut impl FnMut(&NativeMessage<'_>)) {
+/// Serves the consumer queue. A served callback looks like an empty queue, so it is asked more than
+/// once. Ends with the first rebalance: see [`FetchQueue::read`].
+fn serve(
+    consumer: &BaseConsumer<Context>,
+    read: &mut Read,
+    take: &mut impl FnMut(&NativeMessage<'_>),
+) {
     let mut empty = 0;
     for _ in 0..EVENTS_AT_ONCE {
         if consumer.context().has_events() {
@@ -244,14 +283,21 @@ fn serve(consumer: &BaseConsumer<Context>, read: &mut Read, take: &mut impl FnMu
 
 /// Passes one message on and frees it.
 fn hand_out(message: Owned, read: &mut Read, take: &mut impl FnMut(&NativeMessage<'_>)) {
-    // SAFETY: librdkafka gives out valid messages; this one is freed after its last use, also if `take` panics.
+    // SAFETY: librdkafka gives out valid messages; this one is freed after its last use, also if
+    // `take` panics.
     let borrowed = unsafe { &*message.0 };
     if borrowed.err == sys::rd_kafka_resp_err_t::RD_KAFKA_RESP_ERR_NO_ERROR {
         take(&NativeMessage::new(borrowed));
         read.taken += 1;
     } else {
-        // One is enough to tell the state, but not at the price of the one that ends the subscription.
-        if !matches!(read.error, Some(KafkaError::MessageConsumption(RDKafkaErrorCode::AutoOffsetReset))) {
+        // One is enough to tell the state, but not at the price of the one that ends the
+        // subscription.
+        if !matches!(
+            read.error,
+            Some(KafkaError::MessageConsumption(
+                RDKafkaErrorCode::AutoOffsetReset
+            ))
+        ) {
             read.error = Some(KafkaError::MessageConsumption(borrowed.err.into()));
         }
         let failed = NativeMessage::new(borrowed);
@@ -267,8 +313,16 @@ fn hand_out(message: Owned, read: &mut Read, take: &mut impl FnMut(&NativeMessag
             });
         }
         if failed.offset() >= 0 && !failed.topic().is_empty() {
-            let (topic, partition, offset) = (failed.topic().to_owned(), failed.partition(), failed.offset());
-            read.misplaced.push(Misplaced { topic, partition, offset });
+            let (topic, partition, offset) = (
+                failed.topic().to_owned(),
+                failed.partition(),
+                failed.offset(),
+            );
+            read.misplaced.push(Misplaced {
+                topic,
+                partition,
+                offset,
+            });
         }
     }
 }

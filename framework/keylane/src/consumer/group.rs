@@ -25,13 +25,17 @@ impl PollLoop {
             self.group_event(event);
         }
         self.advance_handover();
-        self.poll_metrics.section(PollSection::Rebalance, began.elapsed());
+        self.poll_metrics
+            .section(PollSection::Rebalance, began.elapsed());
     }
 
     fn group_event(&mut self, event: GroupEvent) {
         self.intake.table_changed();
         match event {
-            GroupEvent::Assigned { partitions, membership } => {
+            GroupEvent::Assigned {
+                partitions,
+                membership,
+            } => {
                 // Before the new ones are opened: those that stay wait already.
                 self.wake_fetchers();
                 self.asked.hurry();
@@ -52,11 +56,23 @@ impl PollLoop {
                 self.tell_partitions();
                 if self.draining {
                     // Assigned while shutting down: nothing of it starts.
-                    self.order_drain(self.control.shutdown_deadline().unwrap_or_else(Instant::now));
+                    self.order_drain(
+                        self.control
+                            .shutdown_deadline()
+                            .unwrap_or_else(Instant::now),
+                    );
                 }
             }
-            GroupEvent::Revoked { partitions, lost, answered } => {
-                let event = if lost { Rebalance::Lost } else { Rebalance::Revoke };
+            GroupEvent::Revoked {
+                partitions,
+                lost,
+                answered,
+            } => {
+                let event = if lost {
+                    Rebalance::Lost
+                } else {
+                    Rebalance::Revoke
+                };
                 self.metrics.rebalance(event);
                 if self.consumer.context().is_eager() {
                     self.control.set_assigned(false);
@@ -68,19 +84,25 @@ impl PollLoop {
                     for (topic, partition) in &partitions {
                         self.assignment.close_now(topic, *partition);
                     }
-                    // Of a topic that was deleted only its own partitions are lost. Before they are gone from the status: to have
-                    // nothing and be assigned means something else.
+                    // Of a topic that was deleted only its own partitions are lost. Before they are
+                    // gone from the status: to have nothing and be assigned means something else.
                     if lost && self.assignment.partitions.is_empty() {
                         self.control.set_assigned(false);
                     }
                     for (topic, partition) in &partitions {
-                        self.control.remove_partition(&self.settings.intern(topic), *partition);
+                        self.control
+                            .remove_partition(&self.settings.intern(topic), *partition);
                     }
                 } else if let Some(handover) = &mut self.handover {
                     handover.join(&self.consumer, &mut self.assignment, partitions);
                 } else {
                     let deadline = Instant::now() + self.settings.drain_timeout;
-                    self.handover = Some(Handover::begin(&self.consumer, &mut self.assignment, partitions, deadline));
+                    self.handover = Some(Handover::begin(
+                        &self.consumer,
+                        &mut self.assignment,
+                        partitions,
+                        deadline,
+                    ));
                 }
             }
             GroupEvent::Failed(error) => self.control.fail(SubscriptionError::Fatal(error)),
@@ -89,7 +111,9 @@ impl PollLoop {
     }
 
     fn advance_handover(&mut self) {
-        let Some(mut handover) = self.handover.take() else { return };
+        let Some(mut handover) = self.handover.take() else {
+            return;
+        };
         #[cfg(test)]
         crate::panics::planted::step("hand-over", &self.settings.subscription);
         if let Some(deadline) = self.control.shutdown_deadline() {
@@ -103,10 +127,12 @@ impl PollLoop {
         self.wake_fetchers();
         self.intake.table_changed();
         for (topic, partition) in &finished.partitions {
-            self.control.remove_partition(&self.settings.intern(topic), *partition);
+            self.control
+                .remove_partition(&self.settings.intern(topic), *partition);
         }
         self.metrics.drained(finished.result, finished.took);
-        self.metrics.set_assigned_partitions(self.assignment.partitions.len());
+        self.metrics
+            .set_assigned_partitions(self.assignment.partitions.len());
         if finished.result == DrainResult::Lost {
             tell_of_loss(finished.partitions.len());
             // Of what is left, if anything, the client tells next.
@@ -117,7 +143,8 @@ impl PollLoop {
         }
         tracing::info!(took = ?finished.took, handed_back = finished.handed_back, dropped = finished.dropped, "partitions given back");
         if let Some(error) = finished.error {
-            self.control.fail(SubscriptionError::Fatal(error.to_string()));
+            self.control
+                .fail(SubscriptionError::Fatal(error.to_string()));
         }
         self.show_state();
     }
@@ -125,26 +152,37 @@ impl PollLoop {
     /// After the answer to a rebalance: those that stay read on at once.
     pub(super) fn wake_fetchers(&self) {
         if !self.draining {
-            let reading = self.assignment.partitions.iter().filter(|partition| !partition.fetch_paused);
-            self.wakeup.wake(&self.consumer, reading.map(|partition| (&*partition.topic, partition.partition)));
+            let reading = self
+                .assignment
+                .partitions
+                .iter()
+                .filter(|partition| !partition.fetch_paused);
+            self.wakeup.wake(
+                &self.consumer,
+                reading.map(|partition| (&*partition.topic, partition.partition)),
+            );
         }
     }
 
-    /// Where the broker assigns, a member that gets nothing hears of no rebalance, neither at first nor after it has lost what
-    /// it had: that it has an epoch has to do. One that was thrown out has none until it is a member again.
+    /// Where the broker assigns, a member that gets nothing hears of no rebalance, neither at first
+    /// nor after it has lost what it had: that it has an epoch has to do. One that was thrown out
+    /// has none until it is a member again.
     pub(super) fn look_at_membership(&mut self) {
         if self.control.is_assigned() || !self.settings.broker_assigns {
             return;
         }
         let membership = native::membership(&self.consumer);
-        let epoch = membership.as_deref().and_then(|it| it.split_once('/')?.0.parse::<i32>().ok());
+        let epoch = membership
+            .as_deref()
+            .and_then(|it| it.split_once('/')?.0.parse::<i32>().ok());
         if epoch.is_some_and(|epoch| epoch > 0) {
             self.control.set_assigned(true);
             self.show_state();
         }
     }
 
-    /// Where the process has stood still nothing starts until the group has answered for this member.
+    /// Where the process has stood still nothing starts until the group has answered for this
+    /// member.
     pub(super) fn look_after_lease(&mut self) {
         match self.consumer.context().lease().look() {
             Look::Good => return,
@@ -159,11 +197,15 @@ impl PollLoop {
             Look::Doubtful if !self.commits.take_proof() => return,
             Look::Doubtful => {
                 self.consumer.context().lease().confirm();
-                tracing::info!("the group has confirmed the membership, or taken it away; going on");
+                tracing::info!(
+                    "the group has confirmed the membership, or taken it away; going on"
+                );
             }
             Look::GaveUp => {
                 self.commits.forget_proof();
-                tracing::warn!("the group does not confirm the membership (the brokers are away?); going on without");
+                tracing::warn!(
+                    "the group does not confirm the membership (the brokers are away?); going on without"
+                );
             }
         }
         for partition in &self.assignment.partitions {
@@ -173,5 +215,8 @@ impl PollLoop {
 }
 
 fn tell_of_loss(partitions: usize) {
-    tracing::warn!(partitions, "the group has given this member's partitions away; what runs there is dropped");
+    tracing::warn!(
+        partitions,
+        "the group has given this member's partitions away; what runs there is dropped"
+    );
 }

@@ -12,15 +12,15 @@ use super::drain::{Drain, drain};
 use super::last_commit::LastCommit;
 use crate::metrics::DrainResult;
 
-/// How long at least the broker's word on the last commit is waited for; it usually comes within milliseconds. With the coordinator
-/// away the partitions are given up without.
+/// How long at least the broker's word on the last commit is waited for; it usually comes within
+/// milliseconds. With the coordinator away the partitions are given up without.
 const COMMIT_PATIENCE: Duration = Duration::from_secs(1);
-/// And at most, where the drain deadline leaves the time: while a revoke is unanswered the client does not tell that the group
-/// has taken away what stays.
+/// And at most, where the drain deadline leaves the time: while a revoke is unanswered the client
+/// does not tell that the group has taken away what stays.
 const LONGEST_COMMIT_PATIENCE: Duration = Duration::from_secs(5);
 
-/// The revokes that were reported and not answered yet. The client delivers nothing and commits nothing by itself until they
-/// are. Usually one: a second comes when a topic is deleted meanwhile.
+/// The revokes that were reported and not answered yet. The client delivers nothing and commits
+/// nothing by itself until they are. Usually one: a second comes when a topic is deleted meanwhile.
 pub(super) struct Handover {
     partitions: Vec<(String, i32)>,
     began: Instant,
@@ -43,11 +43,18 @@ impl Handover {
         revoke(assignment, &partitions, deadline);
         let began = Instant::now();
         let not_before = not_before(consumer, &partitions);
-        Self { partitions, began, deadline, not_before, lost: false, last_commit: None }
+        Self {
+            partitions,
+            began,
+            deadline,
+            not_before,
+            lost: false,
+            last_commit: None,
+        }
     }
 
-    /// Another revoke before the answer to the first. One answer is for both, by the first deadline: the client waits for
-    /// no second one.
+    /// Another revoke before the answer to the first. One answer is for both, by the first
+    /// deadline: the client waits for no second one.
     pub(super) fn join(
         &mut self,
         consumer: &BaseConsumer<Context>,
@@ -56,7 +63,10 @@ impl Handover {
     ) {
         revoke(assignment, &partitions, self.deadline);
         self.not_before = self.not_before.max(not_before(consumer, &partitions));
-        let news = partitions.into_iter().filter(|place| !self.partitions.contains(place)).collect::<Vec<_>>();
+        let news = partitions
+            .into_iter()
+            .filter(|place| !self.partitions.contains(place))
+            .collect::<Vec<_>>();
         self.partitions.extend(news);
         // What it was about does not cover the new ones.
         self.last_commit = None;
@@ -75,7 +85,8 @@ impl Handover {
         }
     }
 
-    /// Whether the revoke can be answered: the owners have ended, and the broker has their last commit.
+    /// Whether the revoke can be answered: the owners have ended, and the broker has their last
+    /// commit.
     pub(super) fn is_ready(
         &mut self,
         consumer: &BaseConsumer<Context>,
@@ -97,27 +108,43 @@ impl Handover {
             self.store_last_points(consumer, assignment, commits);
         }
         let places = &self.partitions;
-        let last_commit = self.last_commit.get_or_insert_with(|| LastCommit::new(consumer));
+        let last_commit = self
+            .last_commit
+            .get_or_insert_with(|| LastCommit::new(consumer));
         let gives_back = |assigned: &Assigned| is_one_of(places, assigned);
-        if commits.is_last_over(last_commit, consumer, &mut assignment.partitions, gives_back) {
+        if commits.is_last_over(
+            last_commit,
+            consumer,
+            &mut assignment.partitions,
+            gives_back,
+        ) {
             return true;
         }
         let since = last_commit.since();
-        let until = self.deadline.clamp(since + COMMIT_PATIENCE, since + LONGEST_COMMIT_PATIENCE);
+        let until = self
+            .deadline
+            .clamp(since + COMMIT_PATIENCE, since + LONGEST_COMMIT_PATIENCE);
         let gave_up = Instant::now() >= until;
         if gave_up {
-            tracing::warn!("the coordinator does not answer the commit before a hand-over; records may be repeated");
+            tracing::warn!(
+                "the coordinator does not answer the commit before a hand-over; records may be repeated"
+            );
         }
         gave_up
     }
 
     /// Whether the owners have ended, or would not.
     fn has_drained(&self, assignment: &Assignment) -> bool {
-        let owners = assignment.partitions.iter().filter(|assigned| is_one_of(&self.partitions, assigned));
+        let owners = assignment
+            .partitions
+            .iter()
+            .filter(|assigned| is_one_of(&self.partitions, assigned));
         let state = drain(owners.clone(), self.deadline);
         if state == Drain::GivenUp {
             let running = owners.filter(|assigned| !assigned.has_ended());
-            let partitions: Vec<_> = running.map(|assigned| (&*assigned.topic, assigned.partition)).collect();
+            let partitions: Vec<_> = running
+                .map(|assigned| (&*assigned.topic, assigned.partition))
+                .collect();
             tracing::warn!(
                 ?partitions,
                 "owners do not end (is their thread blocked?); given up with what they reported last"
@@ -126,13 +153,18 @@ impl Handover {
         state != Drain::Runs
     }
 
-    fn store_last_points(&self, consumer: &BaseConsumer<Context>, assignment: &mut Assignment, commits: &mut Commits) {
+    fn store_last_points(
+        &self,
+        consumer: &BaseConsumer<Context>,
+        assignment: &mut Assignment,
+        commits: &mut Commits,
+    ) {
         let gives_back = |assigned: &Assigned| is_one_of(&self.partitions, assigned);
         commits.store_last(consumer, &mut assignment.partitions, true, gives_back);
     }
 
-    /// Answers the revoke. What the owners have said since the last commit is stored, and the client commits it with the
-    /// answer.
+    /// Answers the revoke. What the owners have said since the last commit is stored, and the
+    /// client commits it with the answer.
     pub(super) fn finish(
         self,
         consumer: &BaseConsumer<Context>,
@@ -147,7 +179,10 @@ impl Handover {
                 let pending = assigned.pending_records();
                 assigned.read_metrics.handed_back(pending);
                 handed_back += pending;
-                dropped |= !assigned.progress.drained.load(std::sync::atomic::Ordering::Relaxed);
+                dropped |= !assigned
+                    .progress
+                    .drained
+                    .load(std::sync::atomic::Ordering::Relaxed);
             }
         }
         let answer = consumer.context().answer(consumer, &self.partitions);
@@ -156,12 +191,21 @@ impl Handover {
             (false, true) => DrainResult::Deadline,
             (false, false) => DrainResult::Drained,
         };
-        Finished { partitions: self.partitions, took, handed_back, dropped, result, error: answer.err() }
+        Finished {
+            partitions: self.partitions,
+            took,
+            handed_back,
+            dropped,
+            result,
+            error: answer.err(),
+        }
     }
 }
 
 fn not_before(consumer: &BaseConsumer<Context>, partitions: &[(String, i32)]) -> Instant {
-    let looked_up = partitions.iter().any(|(topic, partition)| is_looked_up(consumer, topic, *partition));
+    let looked_up = partitions
+        .iter()
+        .any(|(topic, partition)| is_looked_up(consumer, topic, *partition));
     Instant::now() + if looked_up { LOOK_UP } else { Duration::ZERO }
 }
 
@@ -175,7 +219,9 @@ fn revoke(assignment: &mut Assignment, partitions: &[(String, i32)], deadline: I
 }
 
 fn is_one_of(places: &[(String, i32)], assigned: &Assigned) -> bool {
-    places.iter().any(|(topic, partition)| assigned.partition == *partition && *assigned.topic == **topic)
+    places
+        .iter()
+        .any(|(topic, partition)| assigned.partition == *partition && *assigned.topic == **topic)
 }
 
 pub(super) struct Finished {
@@ -211,7 +257,8 @@ mod tests {
 
     const PATIENCE: Duration = Duration::from_secs(30);
 
-    /// A member whose partition 0 is to be given back, after its owner has ended at offset 5. It has another, which stays.
+    /// A member whose partition 0 is to be given back, after its owner has ended at offset 5. It
+    /// has another, which stays.
     struct Member {
         handover: Handover,
         commits: Commits,
@@ -223,25 +270,47 @@ mod tests {
         fn new(broker: &EmbeddedBroker, drain_timeout: Duration) -> Self {
             let control = Arc::new(Control::new(PATIENCE));
             let metrics = Arc::new(SubscriptionMetrics::new("subscription"));
-            let context = Context::new(control, metrics, Arc::<Forwarding>::default(), Arc::new(SharedLease::new()));
+            let context = Context::new(
+                control,
+                metrics,
+                Arc::<Forwarding>::default(),
+                Arc::new(SharedLease::new()),
+            );
             let mut config = ClientConfig::new();
-            config.set("bootstrap.servers", broker.bootstrap_servers()).set("group.id", "group");
-            config.set("enable.auto.offset.store", "false").set("reconnect.backoff.max.ms", "100");
+            config
+                .set("bootstrap.servers", broker.bootstrap_servers())
+                .set("group.id", "group");
+            config
+                .set("enable.auto.offset.store", "false")
+                .set("reconnect.backoff.max.ms", "100");
             // The client gives a commit up after this, and is not to come before us.
             config.set("session.timeout.ms", "300000");
-            let consumer: BaseConsumer<Context> = config.create_with_context(context).expect("the settings are right");
+            let consumer: BaseConsumer<Context> = config
+                .create_with_context(context)
+                .expect("the settings are right");
             let mut assignment = Assignment::new(Arc::new(settings()), Box::new(drop));
             assignment.open(new_partition(0), false);
             assignment.open(new_partition(1), false);
             end_owner(&assignment, 0);
             let commits = Commits::new(CommitQueue::new(&consumer));
             let deadline = Instant::now() + drain_timeout;
-            let handover = Handover::begin(&consumer, &mut assignment, vec![("tasks".into(), 0)], deadline);
-            Self { handover, commits, assignment, consumer }
+            let handover = Handover::begin(
+                &consumer,
+                &mut assignment,
+                vec![("tasks".into(), 0)],
+                deadline,
+            );
+            Self {
+                handover,
+                commits,
+                assignment,
+                consumer,
+            }
         }
 
         fn is_ready(&mut self) -> bool {
-            self.handover.is_ready(&self.consumer, &mut self.assignment, &mut self.commits)
+            self.handover
+                .is_ready(&self.consumer, &mut self.assignment, &mut self.commits)
         }
 
         fn is_ready_in_time(&mut self) -> bool {
@@ -257,7 +326,10 @@ mod tests {
 
         fn committed(&self, partition: i32) -> Offset {
             let list = list([("tasks", partition)].into_iter());
-            let committed = self.consumer.committed_offsets(list, PATIENCE).expect("the broker answers");
+            let committed = self
+                .consumer
+                .committed_offsets(list, PATIENCE)
+                .expect("the broker answers");
             committed.elements()[0].offset()
         }
     }
@@ -291,12 +363,22 @@ mod tests {
 
     fn new_partition(partition: i32) -> NewPartition {
         let topic = "tasks".to_owned();
-        NewPartition { topic, partition, committed: None, log: None, left: None, stale_end: None, beginning: None }
+        NewPartition {
+            topic,
+            partition,
+            committed: None,
+            log: None,
+            left: None,
+            stale_end: None,
+            beginning: None,
+        }
     }
 
     fn broker() -> EmbeddedBroker {
         let broker = EmbeddedBroker::start(EmbeddedBrokerOptions::default()).expect("it starts");
-        broker.create_topic("tasks", 2).expect("there is no such topic");
+        broker
+            .create_topic("tasks", 2)
+            .expect("there is no such topic");
         broker
     }
 
@@ -305,7 +387,9 @@ mod tests {
         let broker = broker();
         // One for the commit that nobody waits for.
         let refusals = [RDKafkaRespErr::RD_KAFKA_RESP_ERR_STALE_MEMBER_EPOCH; 2];
-        broker.cluster().request_errors(RDKafkaApiKey::OffsetCommit, &refusals);
+        broker
+            .cluster()
+            .request_errors(RDKafkaApiKey::OffsetCommit, &refusals);
         let mut member = Member::new(&broker, PATIENCE);
         assert!(member.is_ready_in_time());
         assert_eq!(member.committed(0), Offset::Offset(5));
@@ -323,19 +407,37 @@ mod tests {
         assert!(in_time);
     }
 
-    /// The client asks once for each, and one answer ends its wait for both: the first must not be forgotten.
+    /// The client asks once for each, and one answer ends its wait for both: the first must not be
+    /// forgotten.
     #[test]
     fn a_second_revoke_before_the_answer_to_the_first_is_answered_together_with_it() {
         let broker = broker();
         let mut member = Member::new(&broker, PATIENCE);
-        member.handover.join(&member.consumer, &mut member.assignment, vec![("tasks".into(), 1)]);
+        member.handover.join(
+            &member.consumer,
+            &mut member.assignment,
+            vec![("tasks".into(), 1)],
+        );
         assert!(!member.is_ready(), "the second owner has not ended");
         end_owner(&member.assignment, 1);
         assert!(member.is_ready_in_time());
-        assert_eq!((member.committed(0), member.committed(1)), (Offset::Offset(5), Offset::Offset(5)));
-        let Member { handover, mut commits, mut assignment, consumer } = member;
-        let given_back = handover.finish(&consumer, &mut assignment, &mut commits).partitions;
-        assert_eq!(given_back, [("tasks".to_owned(), 0), ("tasks".to_owned(), 1)]);
+        assert_eq!(
+            (member.committed(0), member.committed(1)),
+            (Offset::Offset(5), Offset::Offset(5))
+        );
+        let Member {
+            handover,
+            mut commits,
+            mut assignment,
+            consumer,
+        } = member;
+        let given_back = handover
+            .finish(&consumer, &mut assignment, &mut commits)
+            .partitions;
+        assert_eq!(
+            given_back,
+            [("tasks".to_owned(), 0), ("tasks".to_owned(), 1)]
+        );
         assert!(assignment.partitions.is_empty());
     }
 

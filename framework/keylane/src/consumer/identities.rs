@@ -9,8 +9,9 @@ use rdkafka::consumer::BaseConsumer;
 use super::context::Context;
 use super::topic_ids::{Answer, Inquiry, Logs};
 
-/// How often is asked, and how soon again where an answer has to be confirmed. What is read meanwhile from a wrong position
-/// is read again: the commits name the log they are about, so nothing is lost by it, also in a crash.
+/// How often is asked, and how soon again where an answer has to be confirmed. What is read
+/// meanwhile from a wrong position is read again: the commits name the log they are about, so
+/// nothing is lost by it, also in a crash.
 const ASK_EVERY: Duration = Duration::from_secs(5);
 const CONFIRM_AFTER: Duration = Duration::from_millis(500);
 const ANSWER_WITHIN: Duration = Duration::from_secs(5);
@@ -20,21 +21,25 @@ const ANSWER_WITHIN: Duration = Duration::from_secs(5);
 pub(super) struct Identities {
     under_way: Option<Inquiry>,
     asked: Option<Instant>,
-    /// The last answers: for an assignment that gets none in time. One that is out of date leads to reading once more from
-    /// the beginning, never past records.
+    /// The last answers: for an assignment that gets none in time. One that is out of date leads to
+    /// reading once more from the beginning, never past records.
     known: HashMap<String, LogId>,
 }
 
 impl Identities {
     /// Takes in an answer, if one has come. Never waits.
     pub(super) fn take(&mut self) -> Option<Logs> {
-        let Some(inquiry) = &self.under_way else { return None };
+        let Some(inquiry) = &self.under_way else {
+            return None;
+        };
         let answer = inquiry.answer(Duration::ZERO);
         if answer == Answer::Pending {
             return None;
         }
         self.under_way = None;
-        let Answer::Logs(logs) = answer else { return None };
+        let Answer::Logs(logs) = answer else {
+            return None;
+        };
         self.known.extend(logs.iter().cloned());
         Some(logs)
     }

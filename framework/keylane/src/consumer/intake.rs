@@ -16,7 +16,8 @@ use crate::record::{Arena, RecordHeaders};
 /// Messages of one partition come in runs, so most are sorted by looking at the one before.
 #[derive(Default)]
 pub(super) struct Intake {
-    /// Where a partition stands in the table, by librdkafka's topic object. Emptied whenever the table changes.
+    /// Where a partition stands in the table, by librdkafka's topic object. Emptied whenever the
+    /// table changes.
     places: HashMap<(usize, i32), usize>,
     last: Option<((usize, i32), usize)>,
     /// Where the bytes go.
@@ -39,7 +40,8 @@ impl Intake {
         #[cfg(test)]
         crate::panics::planted::step("intake", message.topic());
         let Some(place) = self.place(table, message) else {
-            // Left over from an assignment that has ended: librdkafka drops those itself, and the next owner gets it.
+            // Left over from an assignment that has ended: librdkafka drops those itself, and the
+            // next owner gets it.
             tracing::warn!(
                 topic = message.topic(),
                 partition = message.partition(),
@@ -66,7 +68,9 @@ impl Intake {
         partition.next_offset = Some(offset + 1);
         partition.recent.note(offset, print);
         partition.note_leader(message.leader_epoch(), offset);
-        let headers = message.headers().map(|headers| RecordHeaders::read(headers, partition.is_retry_topic));
+        let headers = message
+            .headers()
+            .map(|headers| RecordHeaders::read(headers, partition.is_retry_topic));
         let record = Record::new(&mut self.arena, offset, timestamp, key, value, headers);
         partition.batch_bytes += record.size() as u64;
         partition.batch.push(record);
@@ -81,7 +85,9 @@ impl Intake {
             Some(place) => *place,
             None => {
                 let topic = message.topic();
-                let place = table.iter().position(|p| p.partition == id.1 && &*p.topic == topic)?;
+                let place = table
+                    .iter()
+                    .position(|p| p.partition == id.1 && &*p.topic == topic)?;
                 self.places.insert(id, place);
                 place
             }

@@ -25,9 +25,12 @@ pub(super) fn update(
         let range = native::cached_range(consumer, &partition.topic_c, partition.partition);
         partition.look_for_emptied_log(&range);
         let cached = range.end;
-        // The client's figure is frozen while a partition is paused; the side client's is then the newer one.
+        // The client's figure is frozen while a partition is paused; the side client's is then the
+        // newer one.
         let end = cached.max(partition.end_offset);
-        if let Some(end) = end.filter(|_| !partition.told_log_end && partition.knows_log_end(cached)) {
+        if let Some(end) =
+            end.filter(|_| !partition.told_log_end && partition.knows_log_end(cached))
+        {
             partition.told_log_end = true;
             partition.inbox.order(|orders| orders.log_end = Some(end));
         }
@@ -38,10 +41,13 @@ pub(super) fn update(
         let lag = lag_records(end, watermark);
         let oldest = progress.oldest_timestamp_millis.load(Ordering::Relaxed);
         if let Some(lag) = lag {
-            partition.lag_metrics.set_records(lag, progress.held_up.load(Ordering::Relaxed));
+            partition
+                .lag_metrics
+                .set_records(lag, progress.held_up.load(Ordering::Relaxed));
         }
         // Of a partition that was assigned a moment ago it is not known.
-        let all_settled = pending == 0 && !partition.fetch_paused && partition.knows_log_end(cached);
+        let all_settled =
+            pending == 0 && !partition.fetch_paused && partition.knows_log_end(cached);
         let behind = partition.look_for_withheld(all_settled, cached);
         let lag_age = lag_age(lag, oldest, all_settled, behind);
         if let Some(age) = lag_age {
@@ -49,20 +55,32 @@ pub(super) fn update(
         }
         let progress = &partition.progress;
         let workable = progress.workable_timestamp_millis.load(Ordering::Relaxed);
-        if let Some(age) = workable_age(lag_age, workable, partition.fetch_paused || behind.is_some()) {
+        if let Some(age) = workable_age(
+            lag_age,
+            workable,
+            partition.fetch_paused || behind.is_some(),
+        ) {
             partition.lag_metrics.set_workable_seconds(age);
         }
         if let Some(next) = partition.next_offset {
             partition.read_metrics.set_delivered(next - 1);
         }
-        partition.read_metrics.set_paused(partition.fetch_paused, Instant::now());
+        partition
+            .read_metrics
+            .set_paused(partition.fetch_paused, Instant::now());
         partition.read_metrics.set_paused_by_user(paused_by_user);
         let paused_by = partition.paused_by(common);
-        partition.read_metrics.set_paused_by_not_due(paused_by == Some(PausedBy::NotDue));
+        partition
+            .read_metrics
+            .set_paused_by_not_due(paused_by == Some(PausedBy::NotDue));
         partition.report_not_due(paused_by);
         let stuck = Stuck::look(partition, watchdog);
         let blocked_for = stuck.blocked_for.unwrap_or_default();
-        partition.read_metrics.set_stuck(stuck.stalled_for.is_some(), stuck.slow_attempts, blocked_for);
+        partition.read_metrics.set_stuck(
+            stuck.stalled_for.is_some(),
+            stuck.slow_attempts,
+            blocked_for,
+        );
         let isolated = partition.progress.isolated.load(Ordering::Relaxed);
         partition.read_metrics.set_isolated(isolated);
         let progress = &partition.progress;
@@ -101,7 +119,10 @@ impl Assigned {
     /// Looks whether an open transaction keeps records from being read.
     fn look_for_withheld(&mut self, all_settled: bool, end: Option<i64>) -> Option<Behind> {
         let rest = self.expected().zip(end).filter(|_| all_settled);
-        let rest = rest.map(|(next, end)| Rest { next: Position::new(next), end: Position::new(end) });
+        let rest = rest.map(|(next, end)| Rest {
+            next: Position::new(next),
+            end: Position::new(end),
+        });
         let now = self.now();
         let (topic, partition) = (&self.topic, self.partition);
         match self.withheld.look(rest, now) {
@@ -116,7 +137,8 @@ impl Assigned {
             None => {}
         }
         let behind = self.withheld.behind(now);
-        self.lag_metrics.set_behind_transaction(behind.map_or(0, Behind::offsets));
+        self.lag_metrics
+            .set_behind_transaction(behind.map_or(0, Behind::offsets));
         behind
     }
 }
@@ -133,10 +155,13 @@ impl Stuck {
         let blocked = partition.look_for_silence(watchdog);
         let blocked_for = blocked.map(|blocked| blocked.lasting);
         let told = Duration::from_millis(partition.progress.stalled_millis.load(Ordering::Relaxed));
-        let stalled_for = blocked_for.filter(|&lasting| lasting >= watchdog.stalled_after).max(Some(told));
+        let stalled_for = blocked_for
+            .filter(|&lasting| lasting >= watchdog.stalled_after)
+            .max(Some(told));
         let by_its_attempt = blocked.is_some_and(|blocked| blocked.by_its_attempt);
         Self {
-            slow_attempts: partition.progress.slow_attempts.load(Ordering::Relaxed) + u64::from(by_its_attempt),
+            slow_attempts: partition.progress.slow_attempts.load(Ordering::Relaxed)
+                + u64::from(by_its_attempt),
             stalled_for: stalled_for.filter(|stalled| !stalled.is_zero()),
             blocked_for,
         }
@@ -155,8 +180,8 @@ fn oldest_record(oldest: crate::runtime::OldestRecord) -> OldestRecord {
 
 /// What lies between the watermark and the log's end; a negative watermark is none.
 ///
-/// The end may lie below: the log was cut, or the end is from before what was read last. All that is known
-/// to be there is settled then, so it is no lag, and no figure of before may stay.
+/// The end may lie below: the log was cut, or the end is from before what was read last. All that
+/// is known to be there is settled then, so it is no lag, and no figure of before may stay.
 fn lag_records(end: Option<i64>, watermark: i64) -> Option<u64> {
     let (end, watermark) = (u64::try_from(end?).ok()?, u64::try_from(watermark).ok()?);
     Some(end.saturating_sub(watermark))
@@ -172,17 +197,22 @@ fn lag_age(
     if let Some(behind) = behind {
         return Some(behind.lasting);
     }
-    // With everything settled and nothing held back, what the end is ahead by is on its way here, or no record at all: the
-    // marker at the end of a transaction counts as an offset.
+    // With everything settled and nothing held back, what the end is ahead by is on its way here,
+    // or no record at all: the marker at the end of a transaction counts as an offset.
     if lag == Some(0) || all_settled {
         return Some(Duration::ZERO);
     }
     age(oldest_timestamp_millis)
 }
 
-/// The same of what nothing but time holds up. What is not read, for a pause or an open transaction, is no such thing: where what
-/// is held up fills the partition, all that is behind waits for it.
-fn workable_age(lag_age: Option<Duration>, oldest_timestamp_millis: i64, not_read: bool) -> Option<Duration> {
+/// The same of what nothing but time holds up. What is not read, for a pause or an open
+/// transaction, is no such thing: where what is held up fills the partition, all that is behind
+/// waits for it.
+fn workable_age(
+    lag_age: Option<Duration>,
+    oldest_timestamp_millis: i64,
+    not_read: bool,
+) -> Option<Duration> {
     let lag_age = lag_age?;
     match age(oldest_timestamp_millis) {
         Some(age) => Some(age.min(lag_age)),
@@ -196,8 +226,16 @@ fn age(timestamp_millis: i64) -> Option<Duration> {
     if timestamp_millis == i64::MIN {
         return None;
     }
-    let now = i64::try_from(SystemTime::now().duration_since(UNIX_EPOCH).ok()?.as_millis()).ok()?;
-    Some(Duration::from_millis(u64::try_from(now.saturating_sub(timestamp_millis)).unwrap_or(0)))
+    let now = i64::try_from(
+        SystemTime::now()
+            .duration_since(UNIX_EPOCH)
+            .ok()?
+            .as_millis(),
+    )
+    .ok()?;
+    Some(Duration::from_millis(
+        u64::try_from(now.saturating_sub(timestamp_millis)).unwrap_or(0),
+    ))
 }
 
 #[cfg(test)]
@@ -215,15 +253,30 @@ mod tests {
         for (end, watermark) in [(None, 5), (Some(5), -1), (Some(-1), 5)] {
             assert_eq!(lag_records(end, watermark), None, "not known");
         }
-        assert_eq!(lag_age(Some(0), i64::MIN, false, None), Some(Duration::ZERO));
+        assert_eq!(
+            lag_age(Some(0), i64::MIN, false, None),
+            Some(Duration::ZERO)
+        );
     }
 
     #[test]
     fn what_an_open_transaction_withholds_is_lag_in_seconds() {
-        let (last_stable, end, lasting) = (Position::new(5), Position::new(1_010), Duration::from_secs(25));
-        let behind = Some(Behind { last_stable, end, lasting });
+        let (last_stable, end, lasting) = (
+            Position::new(5),
+            Position::new(1_010),
+            Duration::from_secs(25),
+        );
+        let behind = Some(Behind {
+            last_stable,
+            end,
+            lasting,
+        });
         assert_eq!(lag_age(Some(1_005), i64::MIN, true, behind), Some(lasting));
-        assert_eq!(lag_age(Some(1), i64::MIN, true, None), Some(Duration::ZERO), "a marker");
+        assert_eq!(
+            lag_age(Some(1), i64::MIN, true, None),
+            Some(Duration::ZERO),
+            "a marker"
+        );
         assert_eq!(workable_age(Some(lasting), i64::MIN, true), Some(lasting));
     }
 
@@ -234,7 +287,10 @@ mod tests {
         assert_eq!(workable_age(hour, none, true), hour);
         // A record of the year 2001 runs; it is not older than the lag.
         assert_eq!(workable_age(hour, 1_000_000_000_000, false), hour);
-        assert_eq!(workable_age(Some(Duration::ZERO), 1_000_000_000_000, true), Some(Duration::ZERO));
+        assert_eq!(
+            workable_age(Some(Duration::ZERO), 1_000_000_000_000, true),
+            Some(Duration::ZERO)
+        );
         assert_eq!(workable_age(None, 1_000_000_000_000, false), None);
     }
 }

@@ -1,9 +1,10 @@
 //! The commit of partitions that are about to be given back, waited for without blocking.
 //!
-//! The client commits what is stored together with its answer to a revoke, and when it closes, and tells nobody what became of
-//! it. The broker may refuse it: with `group.protocol=consumer` a member whose epoch has moved on meanwhile (KIP-848) has to send
-//! it again, and a coordinator that has just moved is not ready for longer than the client tries. Lost, the next owner would
-//! repeat what was settled since the commit before, and take this one's mark for a crash.
+//! The client commits what is stored together with its answer to a revoke, and when it closes, and
+//! tells nobody what became of it. The broker may refuse it: with `group.protocol=consumer` a
+//! member whose epoch has moved on meanwhile (KIP-848) has to send it again, and a coordinator that
+//! has just moved is not ready for longer than the client tries. Lost, the next owner would repeat
+//! what was settled since the commit before, and take this one's mark for a crash.
 
 use std::time::{Duration, Instant};
 
@@ -19,7 +20,8 @@ use super::trouble::is_passing_at_coordinator;
 const AGAIN: Duration = Duration::from_millis(20);
 
 pub(super) struct LastCommit {
-    /// One for each hand-over, and for the shutdown: an answer that was not waited for is not taken for that of the next.
+    /// One for each hand-over, and for the shutdown: an answer that was not waited for is not taken
+    /// for that of the next.
     queue: CommitQueue,
     since: Instant,
     under_way: bool,
@@ -28,7 +30,12 @@ pub(super) struct LastCommit {
 
 impl LastCommit {
     pub(super) fn new<C: ConsumerContext>(consumer: &BaseConsumer<C>) -> Self {
-        Self { queue: CommitQueue::new(consumer), since: Instant::now(), under_way: false, again_at: None }
+        Self {
+            queue: CommitQueue::new(consumer),
+            since: Instant::now(),
+            under_way: false,
+            again_at: None,
+        }
     }
 
     /// Since when it is waited for.
@@ -36,15 +43,17 @@ impl LastCommit {
         self.since
     }
 
-    /// Whether the broker has it, or will never take it from this member. `list` is what to commit, if anything. After
-    /// [`TooLarge`] the next look sends it again.
+    /// Whether the broker has it, or will never take it from this member. `list` is what to commit,
+    /// if anything. After [`TooLarge`] the next look sends it again.
     pub(super) fn is_over<C: ConsumerContext>(
         &mut self,
         consumer: &BaseConsumer<C>,
         list: impl FnOnce() -> KafkaResult<Option<TopicPartitionList>>,
     ) -> Result<bool, TooLarge> {
         if self.under_way {
-            let Some(answer) = self.queue.answer() else { return Ok(false) };
+            let Some(answer) = self.queue.answer() else {
+                return Ok(false);
+            };
             self.under_way = false;
             match answer {
                 Ok(()) => return Ok(true),
@@ -62,7 +71,9 @@ impl LastCommit {
         let sent = match list() {
             Ok(None) => return Ok(true),
             Ok(Some(list)) => self.queue.send(consumer, &list),
-            Err(error) => Err(error.rdkafka_error_code().unwrap_or(RDKafkaErrorCode::InvalidArgument)),
+            Err(error) => Err(error
+                .rdkafka_error_code()
+                .unwrap_or(RDKafkaErrorCode::InvalidArgument)),
         };
         match sent {
             Ok(()) => self.under_way = true,
@@ -75,11 +86,15 @@ impl LastCommit {
     }
 }
 
-/// What a second try may mend. Whoever is no member any more is not among these: its partitions are lost already. A commit that
-/// waited behind a join comes with the generation before; what is lost by that is not in the next list.
+/// What a second try may mend. Whoever is no member any more is not among these: its partitions are
+/// lost already. A commit that waited behind a join comes with the generation before; what is lost
+/// by that is not in the next list.
 fn is_passing(error: RDKafkaErrorCode) -> bool {
     is_passing_at_coordinator(error)
-        || matches!(error, RDKafkaErrorCode::RebalanceInProgress | RDKafkaErrorCode::IllegalGeneration)
+        || matches!(
+            error,
+            RDKafkaErrorCode::RebalanceInProgress | RDKafkaErrorCode::IllegalGeneration
+        )
 }
 
 #[cfg(all(test, feature = "embedded-broker"))]
@@ -101,15 +116,22 @@ mod tests {
 
     fn broker() -> EmbeddedBroker {
         let broker = EmbeddedBroker::start(EmbeddedBrokerOptions::default()).expect("it starts");
-        broker.create_topic("tasks", 1).expect("there is no such topic");
+        broker
+            .create_topic("tasks", 1)
+            .expect("there is no such topic");
         broker.remember_requests();
         broker
     }
 
     fn consumer(broker: &EmbeddedBroker) -> BaseConsumer {
         let mut config = ClientConfig::new();
-        config.set("bootstrap.servers", broker.bootstrap_servers()).set("group.id", "group");
-        config.set("reconnect.backoff.max.ms", "100").create().expect("the settings are right")
+        config
+            .set("bootstrap.servers", broker.bootstrap_servers())
+            .set("group.id", "group");
+        config
+            .set("reconnect.backoff.max.ms", "100")
+            .create()
+            .expect("the settings are right")
     }
 
     /// Looks, and has the number of the try committed, from 1.
@@ -117,7 +139,11 @@ mod tests {
         look(last_commit, consumer, tries).expect("there is no metadata")
     }
 
-    fn look(last_commit: &mut LastCommit, consumer: &BaseConsumer, tries: &mut i64) -> Result<bool, TooLarge> {
+    fn look(
+        last_commit: &mut LastCommit,
+        consumer: &BaseConsumer,
+        tries: &mut i64,
+    ) -> Result<bool, TooLarge> {
         last_commit.is_over(consumer, || {
             *tries += 1;
             let mut list = TopicPartitionList::new();
@@ -126,7 +152,11 @@ mod tests {
         })
     }
 
-    fn tries_until_over(last_commit: &mut LastCommit, consumer: &BaseConsumer, mut tries: i64) -> i64 {
+    fn tries_until_over(
+        last_commit: &mut LastCommit,
+        consumer: &BaseConsumer,
+        mut tries: i64,
+    ) -> i64 {
         let deadline = Instant::now() + PATIENCE;
         while !is_over(last_commit, consumer, &mut tries) {
             assert!(Instant::now() < deadline, "not over after {tries} tries");
@@ -138,14 +168,19 @@ mod tests {
     fn committed(consumer: &BaseConsumer) -> Offset {
         let mut list = TopicPartitionList::new();
         list.add_partition("tasks", 0);
-        let committed = consumer.committed_offsets(list, PATIENCE).expect("the broker answers");
+        let committed = consumer
+            .committed_offsets(list, PATIENCE)
+            .expect("the broker answers");
         committed.elements()[0].offset()
     }
 
     #[test]
     fn it_is_sent_once_and_over_when_the_broker_has_it() {
         let (broker, consumer) = start();
-        assert_eq!(tries_until_over(&mut LastCommit::new(&consumer), &consumer, 0), 1);
+        assert_eq!(
+            tries_until_over(&mut LastCommit::new(&consumer), &consumer, 0),
+            1
+        );
         assert_eq!(committed(&consumer), Offset::Offset(1));
         assert_eq!(broker.requests(RDKafkaApiKey::OffsetCommit), 1);
     }
@@ -163,8 +198,13 @@ mod tests {
             RD_KAFKA_RESP_ERR_ILLEGAL_GENERATION,
             RD_KAFKA_RESP_ERR_STALE_MEMBER_EPOCH,
         ];
-        broker.cluster().request_errors(RDKafkaApiKey::OffsetCommit, &refusals);
-        assert_eq!(tries_until_over(&mut LastCommit::new(&consumer), &consumer, 0), 5);
+        broker
+            .cluster()
+            .request_errors(RDKafkaApiKey::OffsetCommit, &refusals);
+        assert_eq!(
+            tries_until_over(&mut LastCommit::new(&consumer), &consumer, 0),
+            5
+        );
         assert_eq!(committed(&consumer), Offset::Offset(5));
         assert_eq!(broker.requests(RDKafkaApiKey::OffsetCommit), 5);
     }
@@ -173,8 +213,13 @@ mod tests {
     fn who_is_no_member_any_more_does_not_try_again() {
         let (broker, consumer) = start();
         let refusal = [RDKafkaRespErr::RD_KAFKA_RESP_ERR_UNKNOWN_MEMBER_ID];
-        broker.cluster().request_errors(RDKafkaApiKey::OffsetCommit, &refusal);
-        assert_eq!(tries_until_over(&mut LastCommit::new(&consumer), &consumer, 0), 1);
+        broker
+            .cluster()
+            .request_errors(RDKafkaApiKey::OffsetCommit, &refusal);
+        assert_eq!(
+            tries_until_over(&mut LastCommit::new(&consumer), &consumer, 0),
+            1
+        );
         assert_eq!(committed(&consumer), Offset::Invalid);
     }
 
@@ -182,8 +227,11 @@ mod tests {
     fn metadata_that_is_too_large_is_told_and_what_there_is_then_is_sent() {
         let (broker, consumer) = start();
         let refusal = [RDKafkaRespErr::RD_KAFKA_RESP_ERR_OFFSET_METADATA_TOO_LARGE];
-        broker.cluster().request_errors(RDKafkaApiKey::OffsetCommit, &refusal);
-        let (mut last_commit, mut tries, deadline) = (LastCommit::new(&consumer), 0, Instant::now() + PATIENCE);
+        broker
+            .cluster()
+            .request_errors(RDKafkaApiKey::OffsetCommit, &refusal);
+        let (mut last_commit, mut tries, deadline) =
+            (LastCommit::new(&consumer), 0, Instant::now() + PATIENCE);
         while look(&mut last_commit, &consumer, &mut tries).is_ok_and(|is_over| !is_over) {
             assert!(Instant::now() < deadline, "no answer");
             std::thread::yield_now();
@@ -196,7 +244,8 @@ mod tests {
     #[test]
     fn silence_is_no_answer_and_no_reason_to_send_it_again() {
         let broker = broker();
-        // Before the client can know it: what is sent to a broker that goes away may be answered, with an error.
+        // Before the client can know it: what is sent to a broker that goes away may be answered,
+        // with an error.
         broker.cluster().broker_down(1).unwrap();
         let consumer = consumer(&broker);
         let (mut last_commit, mut tries) = (LastCommit::new(&consumer), 0);
@@ -212,7 +261,11 @@ mod tests {
     #[test]
     fn with_nothing_to_commit_it_is_over_at_once() {
         let (broker, consumer) = start();
-        assert!(LastCommit::new(&consumer).is_over(&consumer, || Ok(None)).expect("nothing is refused"));
+        assert!(
+            LastCommit::new(&consumer)
+                .is_over(&consumer, || Ok(None))
+                .expect("nothing is refused")
+        );
         assert_eq!(committed(&consumer), Offset::Invalid);
         assert_eq!(broker.requests(RDKafkaApiKey::OffsetCommit), 0);
     }

@@ -1,8 +1,10 @@
-//! Commits that have to be on the broker before records start: the marks of crash-safe poison detection.
+//! Commits that have to be on the broker before records start: the marks of crash-safe poison
+//! detection.
 //!
-//! All partitions' wanted marks go out together, one commit at a time, and the owners are told when the broker has them.
-//! Cost when nothing crashes: one commit per assignment. While the coordinator is away starts wait: those of partitions
-//! that have not crashed for [`keylane_core::MARK_PATIENCE`] at most, others as long as it takes. Polling goes on.
+//! All partitions' wanted marks go out together, one commit at a time, and the owners are told when
+//! the broker has them. Cost when nothing crashes: one commit per assignment. While the coordinator
+//! is away starts wait: those of partitions that have not crashed for
+//! [`keylane_core::MARK_PATIENCE`] at most, others as long as it takes. Polling goes on.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -41,13 +43,15 @@ pub(super) struct Marks {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Proof {
     None,
-    /// The next commit is to bring it. One that is under way already may have been answered long ago.
+    /// The next commit is to bring it. One that is under way already may have been answered long
+    /// ago.
     Wanted,
     UnderWay,
     Given,
 }
 
-/// What was committed for one epoch of a partition. The inbox is the epoch's own: a late answer reaches nobody else.
+/// What was committed for one epoch of a partition. The inbox is the epoch's own: a late answer
+/// reaches nobody else.
 struct Sent {
     topic: Arc<str>,
     partition: i32,
@@ -55,7 +59,8 @@ struct Sent {
     inbox: Arc<Inbox>,
 }
 
-/// Commits of [`Evidence::at_start`](keylane_core::Evidence::at_start) need an answer as marks do, but no owner waits for it.
+/// Commits of [`Evidence::at_start`](keylane_core::Evidence::at_start) need an answer as marks do,
+/// but no owner waits for it.
 pub(super) const OPENING: Mark = Mark::new(0);
 
 impl Marks {
@@ -104,8 +109,13 @@ impl Marks {
             let sent = self.under_way.take().unwrap_or_default();
             if self.proof == Proof::UnderWay {
                 // A rebalance under way refuses the commit, but to a member.
-                let is_member = matches!(answer, Ok(()) | Err(RDKafkaErrorCode::RebalanceInProgress));
-                self.proof = if is_member { Proof::Given } else { Proof::Wanted };
+                let is_member =
+                    matches!(answer, Ok(()) | Err(RDKafkaErrorCode::RebalanceInProgress));
+                self.proof = if is_member {
+                    Proof::Given
+                } else {
+                    Proof::Wanted
+                };
             }
             match answer {
                 Ok(()) => {
@@ -127,30 +137,52 @@ impl Marks {
 
     /// Commits every mark that is wanted and not confirmed, with the partitions' stored points.
     ///
-    /// What was found at the opening goes first, alone: before it is on the broker nothing may run that could kill, or the
-    /// next start would find the same crash again: in the logs, in the metrics, and with what it named. Openings of a topic
-    /// whose commits are refused, which may last for days, are not waited for by others.
+    /// What was found at the opening goes first, alone: before it is on the broker nothing may run
+    /// that could kill, or the next start would find the same crash again: in the logs, in the
+    /// metrics, and with what it named. Openings of a topic whose commits are refused, which may
+    /// last for days, are not waited for by others.
     pub(super) fn send(&mut self, consumer: &BaseConsumer<Context>, partitions: &[Assigned]) {
         if self.under_way.is_some() || self.again_at.is_some_and(|again| Instant::now() < again) {
             return;
         }
         self.again_at = None;
-        let opening = partitions.iter().any(|partition| partition.opening && !partition.opening_refused);
-        let wanted = partitions.iter().filter(|partition| partition.opening || !opening);
-        let mut wanted: Vec<_> =
-            wanted.filter_map(|partition| partition.unconfirmed_mark().zip(Some(partition))).collect();
+        let opening = partitions
+            .iter()
+            .any(|partition| partition.opening && !partition.opening_refused);
+        let wanted = partitions
+            .iter()
+            .filter(|partition| partition.opening || !opening);
+        let mut wanted: Vec<_> = wanted
+            .filter_map(|partition| partition.unconfirmed_mark().zip(Some(partition)))
+            .collect();
         // Where no mark is wanted any commit will do: the same once more.
-        let again = if wanted.is_empty() && self.proof == Proof::Wanted { partitions } else { &[] };
+        let again = if wanted.is_empty() && self.proof == Proof::Wanted {
+            partitions
+        } else {
+            &[]
+        };
         let has_point = |partition: &&Assigned| partition.stored.is_some();
-        let turn = self.turn(wanted.iter().map(|(_, partition)| *partition).chain(again.iter().filter(has_point)));
-        let has_turn = |partition: &Assigned| turn.as_ref().is_none_or(|topic| *topic == partition.topic);
+        let turn = self.turn(
+            wanted
+                .iter()
+                .map(|(_, partition)| *partition)
+                .chain(again.iter().filter(has_point)),
+        );
+        let has_turn =
+            |partition: &Assigned| turn.as_ref().is_none_or(|topic| *topic == partition.topic);
         wanted.retain(|(_, partition)| has_turn(partition));
         let again = again.iter().filter(|partition| has_turn(partition));
         let points = wanted
             .iter()
             .map(|(_, partition)| *partition)
             .chain(again)
-            .filter_map(|partition| Some((&*partition.topic, partition.partition, partition.stored.as_ref()?)));
+            .filter_map(|partition| {
+                Some((
+                    &*partition.topic,
+                    partition.partition,
+                    partition.stored.as_ref()?,
+                ))
+            });
         let points: Vec<_> = points.collect();
         if points.is_empty() {
             if self.proof == Proof::Wanted {
@@ -159,7 +191,11 @@ impl Marks {
             return;
         }
         let sent = list_with_points(points.into_iter())
-            .map_err(|error| error.rdkafka_error_code().unwrap_or(RDKafkaErrorCode::InvalidArgument))
+            .map_err(|error| {
+                error
+                    .rdkafka_error_code()
+                    .unwrap_or(RDKafkaErrorCode::InvalidArgument)
+            })
             .and_then(|list| self.queue.send(consumer, &list));
         if let Err(error) = sent {
             return self.failed(error);
@@ -180,33 +216,47 @@ impl Marks {
     /// The broker takes no metadata at all: work goes on without protection.
     pub(super) fn give_up(&mut self, partitions: &mut [Assigned]) {
         // A first position is more than a mark: it is committed without metadata.
-        for partition in partitions.iter_mut().filter(|partition| partition.beginning.is_none()) {
+        for partition in partitions
+            .iter_mut()
+            .filter(|partition| partition.beginning.is_none())
+        {
             if let Some(mark) = partition.unconfirmed_mark() {
                 partition.confirm(mark);
-                partition.inbox.order(|orders| orders.marked = orders.marked.max(mark.get()));
+                partition
+                    .inbox
+                    .order(|orders| orders.marked = orders.marked.max(mark.get()));
             }
         }
     }
 
-    /// Of the topics of these partitions the one that comes after the last. `None` where all go together.
+    /// Of the topics of these partitions the one that comes after the last. `None` where all go
+    /// together.
     fn turn<'a>(&mut self, partitions: impl Iterator<Item = &'a Assigned>) -> Option<Arc<str>> {
         if !self.by_topic {
             return None;
         }
         let topics: BTreeSet<&Arc<str>> = partitions.map(|partition| &partition.topic).collect();
-        let next = topics.iter().find(|topic| self.topic.as_ref().is_none_or(|last| **topic > last));
+        let next = topics
+            .iter()
+            .find(|topic| self.topic.as_ref().is_none_or(|last| **topic > last));
         self.topic = next.or(topics.first()).map(|topic| Arc::clone(topic));
         self.topic.clone()
     }
 
-    /// The answer to a commit of several topics does not say which was refused: librdkafka puts the error of one in place
-    /// of all others.
+    /// The answer to a commit of several topics does not say which was refused: librdkafka puts the
+    /// error of one in place of all others.
     fn refused(&mut self, sent: &[Sent], partitions: &mut [Assigned]) {
         self.by_topic = true;
-        let Some(first) = sent.first().filter(|first| sent.iter().all(|sent| sent.topic == first.topic)) else {
+        let Some(first) = sent
+            .first()
+            .filter(|first| sent.iter().all(|sent| sent.topic == first.topic))
+        else {
             return;
         };
-        for partition in partitions.iter_mut().filter(|partition| partition.topic == first.topic) {
+        for partition in partitions
+            .iter_mut()
+            .filter(|partition| partition.topic == first.topic)
+        {
             partition.opening_refused = partition.opening;
         }
     }
@@ -226,18 +276,24 @@ impl Marks {
 
 impl Sent {
     fn confirm(self, partitions: &mut [Assigned]) {
-        let epoch = partitions.iter_mut().find(|partition| Arc::ptr_eq(&partition.inbox, &self.inbox));
+        let epoch = partitions
+            .iter_mut()
+            .find(|partition| Arc::ptr_eq(&partition.inbox, &self.inbox));
         if let Some(partition) = epoch {
             debug_assert!(partition.partition == self.partition && partition.topic == self.topic);
             partition.confirm(self.mark);
         }
-        self.inbox.order(|orders| orders.marked = orders.marked.max(self.mark.get()));
+        self.inbox
+            .order(|orders| orders.marked = orders.marked.max(self.mark.get()));
     }
 }
 
 /// Whether a refusal says nothing of other topics.
 fn is_about_a_topic(error: RDKafkaErrorCode) -> bool {
-    matches!(error, RDKafkaErrorCode::TopicAuthorizationFailed | RDKafkaErrorCode::UnknownTopicOrPartition)
+    matches!(
+        error,
+        RDKafkaErrorCode::TopicAuthorizationFailed | RDKafkaErrorCode::UnknownTopicOrPartition
+    )
 }
 
 /// `offset.metadata.max.bytes` of the broker is smaller than what was written.
@@ -261,28 +317,59 @@ mod tests {
 
     /// With an opening, which is stored.
     fn opening(topic: &str) -> Assigned {
-        let labels = MetricLabels { subscription: "s", topic, partition: 0 };
-        let budgets = (keylane_core::Budget::new(10, 7), keylane_core::Budget::new(10, 7));
-        let (inbox, progress) = (Arc::new(Inbox::new(0, false)), Arc::new(Progress::default()));
-        let mut partition = Assigned::new(topic.into(), 0, inbox, progress, false, &labels, budgets);
+        let labels = MetricLabels {
+            subscription: "s",
+            topic,
+            partition: 0,
+        };
+        let budgets = (
+            keylane_core::Budget::new(10, 7),
+            keylane_core::Budget::new(10, 7),
+        );
+        let (inbox, progress) = (
+            Arc::new(Inbox::new(0, false)),
+            Arc::new(Progress::default()),
+        );
+        let mut partition =
+            Assigned::new(topic.into(), 0, inbox, progress, false, &labels, budgets);
         partition.opening = true;
         partition.stored = Some(point(OPENING));
         partition
     }
 
     fn point(mark: Mark) -> CommitPoint {
-        CommitPoint { position: 3, leader_epoch: None, metadata: String::new(), mark: Some(mark), running: false }
+        CommitPoint {
+            position: 3,
+            leader_epoch: None,
+            metadata: String::new(),
+            mark: Some(mark),
+            running: false,
+        }
     }
 
     fn consumer_of_tasks() -> (EmbeddedBroker, BaseConsumer<Context>) {
         let broker = EmbeddedBroker::start(EmbeddedBrokerOptions::default()).expect("it starts");
-        broker.create_topic("tasks", 1).expect("there is no such topic");
-        let (control, metrics) = (Arc::new(Control::new(PATIENCE)), Arc::new(SubscriptionMetrics::new("s")));
-        let context = Context::new(control, metrics, Arc::<Forwarding>::default(), Arc::new(SharedLease::new()));
+        broker
+            .create_topic("tasks", 1)
+            .expect("there is no such topic");
+        let (control, metrics) = (
+            Arc::new(Control::new(PATIENCE)),
+            Arc::new(SubscriptionMetrics::new("s")),
+        );
+        let context = Context::new(
+            control,
+            metrics,
+            Arc::<Forwarding>::default(),
+            Arc::new(SharedLease::new()),
+        );
         let mut config = ClientConfig::new();
-        config.set("bootstrap.servers", broker.bootstrap_servers()).set("group.id", "group");
+        config
+            .set("bootstrap.servers", broker.bootstrap_servers())
+            .set("group.id", "group");
         config.set("reconnect.backoff.max.ms", "100");
-        let consumer = config.create_with_context(context).expect("the settings are right");
+        let consumer = config
+            .create_with_context(context)
+            .expect("the settings are right");
         (broker, consumer)
     }
 
@@ -295,33 +382,50 @@ mod tests {
         let control = consumer.context().control();
         let began = Instant::now();
         while control.status().troubles.is_empty() {
-            assert!(began.elapsed() < PATIENCE, "not within {PATIENCE:?}: a trouble");
+            assert!(
+                began.elapsed() < PATIENCE,
+                "not within {PATIENCE:?}: a trouble"
+            );
             commits.mark(&consumer, &mut partitions);
             std::thread::sleep(Duration::from_millis(2));
         }
         assert!(began.elapsed() >= LASTING, "at once");
-        assert!(control.status().troubles[0].message.contains("cannot commit offsets"));
+        assert!(
+            control.status().troubles[0]
+                .message
+                .contains("cannot commit offsets")
+        );
     }
 
-    /// The mock refuses commits of topics that it does not have, as a broker those that an ACL forbids.
+    /// The mock refuses commits of topics that it does not have, as a broker those that an ACL
+    /// forbids.
     #[test]
     fn a_topic_whose_commits_are_refused_keeps_no_other_from_its_opening_and_marks() {
         let (_broker, consumer) = consumer_of_tasks();
         let mut marks = Marks::new(CommitQueue::new(&consumer));
         let mut partitions = [opening("refused"), opening("tasks")];
-        let mut until = |partitions: &mut [Assigned; 2], what: &str, is_so: fn(&[Assigned; 2]) -> bool| {
-            let deadline = Instant::now() + PATIENCE;
-            while !is_so(partitions) {
-                assert!(Instant::now() < deadline, "not within {PATIENCE:?}: {what}");
-                assert!(marks.take_answers(partitions).is_ok(), "too large");
-                marks.send(&consumer, partitions);
-                std::thread::sleep(Duration::from_millis(2));
-            }
-        };
-        until(&mut partitions, "its opening is taken", |partitions| !partitions[1].opening);
+        let mut until =
+            |partitions: &mut [Assigned; 2], what: &str, is_so: fn(&[Assigned; 2]) -> bool| {
+                let deadline = Instant::now() + PATIENCE;
+                while !is_so(partitions) {
+                    assert!(Instant::now() < deadline, "not within {PATIENCE:?}: {what}");
+                    assert!(marks.take_answers(partitions).is_ok(), "too large");
+                    marks.send(&consumer, partitions);
+                    std::thread::sleep(Duration::from_millis(2));
+                }
+            };
+        until(&mut partitions, "its opening is taken", |partitions| {
+            !partitions[1].opening
+        });
         assert!(partitions[0].opening);
         partitions[1].stored = Some(point(Mark::new(1)));
-        until(&mut partitions, "its mark is taken", |partitions| partitions[1].unconfirmed_mark().is_none());
-        assert_eq!(partitions[0].unconfirmed_mark(), Some(OPENING), "it is tried again");
+        until(&mut partitions, "its mark is taken", |partitions| {
+            partitions[1].unconfirmed_mark().is_none()
+        });
+        assert_eq!(
+            partitions[0].unconfirmed_mark(),
+            Some(OPENING),
+            "it is tried again"
+        );
     }
 }

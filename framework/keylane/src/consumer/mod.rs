@@ -1,7 +1,8 @@
-//! One OS thread per subscription: polls, batches per partition, hands over, gives partitions back, stores offsets.
+//! One OS thread per subscription: polls, batches per partition, hands over, gives partitions back,
+//! stores offsets.
 //!
-//! The thread never runs user code and never waits for it (guarantee G5). It decides nothing about records; its own
-//! business is the assignment, the fetch pauses and the commits.
+//! The thread never runs user code and never waits for it (guarantee G5). It decides nothing about
+//! records; its own business is the assignment, the fetch pauses and the commits.
 
 mod assigned;
 mod assignment;

@@ -1,12 +1,15 @@
 //! The few calls for which rdkafka's safe interface panics on foreign bytes, or has none.
 //!
-//! - Header names and commit metadata come from other programs and may be any bytes; rdkafka unwraps them as UTF-8.
+//! - Header names and commit metadata come from other programs and may be any bytes; rdkafka
+//!   unwraps them as UTF-8.
 //! - The cached watermarks (no network) are not exposed by rdkafka.
-//! - Nor are the leader epochs in a list of partitions, for commits and seeks, and the words of a partition's error.
+//! - Nor are the leader epochs in a list of partitions, for commits and seeks, and the words of a
+//!   partition's error.
 //!
-//! SAFETY, for the whole file: every pointer comes from a live rdkafka object that is borrowed for the whole call, every
-//! length comes from librdkafka beside its pointer, null is checked, and nothing borrowed outlives the object it came from
-//! (the lifetimes say so). No pointer is kept, none is freed.
+//! SAFETY, for the whole file: every pointer comes from a live rdkafka object that is borrowed for
+//! the whole call, every length comes from librdkafka beside its pointer, null is checked, and
+//! nothing borrowed outlives the object it came from (the lifetimes say so). No pointer is kept,
+//! none is freed.
 #![allow(unsafe_code)]
 
 use std::ffi::CStr;
@@ -31,8 +34,11 @@ pub(super) struct NativeMessage<'a> {
 
 impl<'a> From<&'a BorrowedMessage<'_>> for NativeMessage<'a> {
     fn from(message: &'a BorrowedMessage<'_>) -> Self {
-        // SAFETY: a borrowed message holds a non-null pointer that lives at least as long as itself.
-        Self { message: unsafe { &*message.ptr() } }
+        // SAFETY: a borrowed message holds a non-null pointer that lives at least as long as
+        // itself.
+        Self {
+            message: unsafe { &*message.ptr() },
+        }
     }
 }
 
@@ -41,7 +47,8 @@ impl<'a> NativeMessage<'a> {
         Self { message }
     }
 
-    /// Identifies the topic while the partition is assigned: the address of librdkafka's topic object.
+    /// Identifies the topic while the partition is assigned: the address of librdkafka's topic
+    /// object.
     pub(super) fn topic_id(&self) -> usize {
         self.message.rkt as usize
     }
@@ -78,15 +85,21 @@ impl<'a> NativeMessage<'a> {
 
     /// What the client says about an error of a partition, which comes in place of a record.
     pub(super) fn error_text(&self) -> String {
-        // SAFETY: the message is live; the text is null or a C string that belongs to it, and is copied.
+        // SAFETY: the message is live; the text is null or a C string that belongs to it, and is
+        // copied.
         unsafe {
             let text = sys::rd_kafka_message_errstr(self.message);
-            if text.is_null() { String::new() } else { CStr::from_ptr(text).to_string_lossy().into_owned() }
+            if text.is_null() {
+                String::new()
+            } else {
+                CStr::from_ptr(text).to_string_lossy().into_owned()
+            }
         }
     }
 
     pub(super) fn key(&self) -> Option<&'a [u8]> {
-        // SAFETY: librdkafka gives pointer and length together, the bytes live as long as the message.
+        // SAFETY: librdkafka gives pointer and length together, the bytes live as long as the
+        // message.
         unsafe { bytes(self.message.key, self.message.key_len) }
     }
 
@@ -103,7 +116,8 @@ impl<'a> NativeMessage<'a> {
         (known && millis != -1).then_some(millis)
     }
 
-    /// A copy of the headers; `None` where there are none. Names that are not UTF-8 are made so, with U+FFFD.
+    /// A copy of the headers; `None` where there are none. Names that are not UTF-8 are made so,
+    /// with U+FFFD.
     pub(super) fn headers(&self) -> Option<Headers> {
         let mut list = std::ptr::null_mut();
         // SAFETY: the message is live; on success `list` belongs to the message.
@@ -117,12 +131,16 @@ impl<'a> NativeMessage<'a> {
         for index in 0..count {
             let (mut name, mut value, mut length) = (std::ptr::null(), std::ptr::null(), 0);
             // SAFETY: `list` is live, and the three out-pointers are valid places to write to.
-            let error = unsafe { sys::rd_kafka_header_get_all(list, index, &mut name, &mut value, &mut length) };
+            let error = unsafe {
+                sys::rd_kafka_header_get_all(list, index, &mut name, &mut value, &mut length)
+            };
             if error != sys::rd_kafka_resp_err_t::RD_KAFKA_RESP_ERR_NO_ERROR || name.is_null() {
                 break;
             }
-            // SAFETY: `name` is a non-null C string and `value` has `length` bytes; both belong to `list`.
-            let (name, value) = unsafe { (CStr::from_ptr(name).to_string_lossy(), bytes(value, length)) };
+            // SAFETY: `name` is a non-null C string and `value` has `length` bytes; both belong to
+            // `list`.
+            let (name, value) =
+                unsafe { (CStr::from_ptr(name).to_string_lossy(), bytes(value, length)) };
             match value {
                 Some(value) => headers.push(name, Bytes::copy_from_slice(value)),
                 None => headers.push_null(name),
@@ -165,11 +183,15 @@ pub(super) fn committed(list: &TopicPartitionList) -> Vec<Committed<'_>> {
         .iter()
         .map(|element| Committed {
             // SAFETY: an element's topic is a C string that belongs to the list.
-            topic: unsafe { CStr::from_ptr(element.topic) }.to_str().unwrap_or(""),
+            topic: unsafe { CStr::from_ptr(element.topic) }
+                .to_str()
+                .unwrap_or(""),
             partition: element.partition,
             offset: element.offset,
             // SAFETY: the element is live.
-            leader_epoch: LeaderEpoch::of_record(unsafe { sys::rd_kafka_topic_partition_get_leader_epoch(element) }),
+            leader_epoch: LeaderEpoch::of_record(unsafe {
+                sys::rd_kafka_topic_partition_get_leader_epoch(element)
+            }),
             // SAFETY: pointer and length are librdkafka's, the bytes belong to the list.
             metadata: unsafe { bytes(element.metadata, element.metadata_size) }.unwrap_or_default(),
             is_refused: element.err != sys::rd_kafka_resp_err_t::RD_KAFKA_RESP_ERR_NO_ERROR,
@@ -180,33 +202,51 @@ pub(super) fn committed(list: &TopicPartitionList) -> Vec<Committed<'_>> {
 
 /// Sets the leader epochs of the list's elements, in their order.
 pub(super) fn set_leader_epochs(list: &mut TopicPartitionList, epochs: &[Option<LeaderEpoch>]) {
-    // SAFETY: the list is live and borrowed for this call alone; `elems` points to `cnt` elements of it.
-    let (first, count) = unsafe { ((*list.ptr()).elems, usize::try_from((*list.ptr()).cnt).unwrap_or(0)) };
+    // SAFETY: the list is live and borrowed for this call alone; `elems` points to `cnt` elements
+    // of it.
+    let (first, count) = unsafe {
+        (
+            (*list.ptr()).elems,
+            usize::try_from((*list.ptr()).cnt).unwrap_or(0),
+        )
+    };
     for (place, epoch) in epochs.iter().take(count).enumerate() {
-        let epoch = epoch.and_then(|epoch| i32::try_from(epoch.get()).ok()).unwrap_or(-1);
+        let epoch = epoch
+            .and_then(|epoch| i32::try_from(epoch.get()).ok())
+            .unwrap_or(-1);
         // SAFETY: the element at `place` is one of the `count`.
         unsafe { sys::rd_kafka_topic_partition_set_leader_epoch(first.add(place), epoch) };
     }
 }
 
-/// Sets the client's positions to those of the list, and waits until that has begun. Says for which of its elements, in their
-/// order, the client refused, or gave no answer in time.
+/// Sets the client's positions to those of the list, and waits until that has begun. Says for which
+/// of its elements, in their order, the client refused, or gave no answer in time.
 ///
-/// Where an element has a leader epoch, the client first asks where that ends in the log, and fetches nothing before it knows.
-/// That is not waited for.
+/// Where an element has a leader epoch, the client first asks where that ends in the log, and
+/// fetches nothing before it knows. That is not waited for.
 pub(super) fn seek<C: ConsumerContext>(
     consumer: &BaseConsumer<C>,
     list: &mut TopicPartitionList,
     timeout: Duration,
 ) -> Vec<Option<RDKafkaErrorCode>> {
     let timeout_millis = i32::try_from(timeout.as_millis()).unwrap_or(i32::MAX);
-    // SAFETY: client and list are live. The error, of a time-out, is ours, and destroyed; null is allowed.
+    // SAFETY: client and list are live. The error, of a time-out, is ours, and destroyed; null is
+    // allowed.
     unsafe {
-        let error = sys::rd_kafka_seek_partitions(consumer.client().native_ptr(), list.ptr(), timeout_millis);
+        let error = sys::rd_kafka_seek_partitions(
+            consumer.client().native_ptr(),
+            list.ptr(),
+            timeout_millis,
+        );
         sys::rd_kafka_error_destroy(error);
     }
     // SAFETY: the list is live, and `elems` points to `cnt` elements of it.
-    let elements = unsafe { slice((*list.ptr()).elems, usize::try_from((*list.ptr()).cnt).unwrap_or(0)) };
+    let elements = unsafe {
+        slice(
+            (*list.ptr()).elems,
+            usize::try_from((*list.ptr()).cnt).unwrap_or(0),
+        )
+    };
     elements.iter().map(|element| code(element.err)).collect()
 }
 
@@ -223,7 +263,8 @@ pub(super) fn cached_range<C: ConsumerContext>(
     partition: i32,
 ) -> CachedRange {
     let (mut low, mut high) = (-1, -1);
-    // SAFETY: the client is live, the topic is a C string, and the out-pointers are valid places to write to.
+    // SAFETY: the client is live, the topic is a C string, and the out-pointers are valid places to
+    // write to.
     let error = unsafe {
         sys::rd_kafka_get_watermark_offsets(
             consumer.client().native_ptr(),
@@ -235,7 +276,10 @@ pub(super) fn cached_range<C: ConsumerContext>(
     };
     let is_known = error == sys::rd_kafka_resp_err_t::RD_KAFKA_RESP_ERR_NO_ERROR;
     let known = |offset: i64| (is_known && offset >= 0).then_some(offset);
-    CachedRange { first: known(low), end: known(high) }
+    CachedRange {
+        first: known(low),
+        end: known(high),
+    }
 }
 
 /// The end offset of a partition as of its last fetch; see [`cached_range`].
@@ -247,23 +291,30 @@ pub(super) fn cached_end_offset<C: ConsumerContext>(
     cached_range(consumer, topic, partition).end
 }
 
-/// The group's generation (the member's epoch with `group.protocol=consumer`) and the member's id: `17/rdkafka-…`. `None`
-/// outside of a group. Asks the client's main thread, which answers at once.
+/// The group's generation (the member's epoch with `group.protocol=consumer`) and the member's id:
+/// `17/rdkafka-…`. `None` outside of a group. Asks the client's main thread, which answers at once.
 pub(super) fn membership<C: ConsumerContext>(consumer: &BaseConsumer<C>) -> Option<String> {
     // SAFETY: the client is live; what it returns is ours, and destroyed below.
     let metadata = unsafe { sys::rd_kafka_consumer_group_metadata(consumer.client().native_ptr()) };
     if metadata.is_null() {
         return None;
     }
-    // SAFETY: `metadata` is live; the id is null or a C string that belongs to it, and is copied before the destroy.
+    // SAFETY: `metadata` is live; the id is null or a C string that belongs to it, and is copied
+    // before the destroy.
     let (generation, member) = unsafe {
         let member = sys::rd_kafka_consumer_group_metadata_member_id(metadata);
-        let member = (!member.is_null()).then(|| CStr::from_ptr(member).to_string_lossy().into_owned());
-        (sys::rd_kafka_consumer_group_metadata_generation_id(metadata), member)
+        let member =
+            (!member.is_null()).then(|| CStr::from_ptr(member).to_string_lossy().into_owned());
+        (
+            sys::rd_kafka_consumer_group_metadata_generation_id(metadata),
+            member,
+        )
     };
     // SAFETY: ours, destroyed once.
     unsafe { sys::rd_kafka_consumer_group_metadata_destroy(metadata) };
-    member.filter(|member| generation >= 0 && !member.is_empty()).map(|member| format!("{generation}/{member}"))
+    member
+        .filter(|member| generation >= 0 && !member.is_empty())
+        .map(|member| format!("{generation}/{member}"))
 }
 
 #[cfg(all(test, feature = "embedded-broker"))]
@@ -280,7 +331,11 @@ mod tests {
 
     fn append(producer: &BaseProducer, records: usize) {
         for _ in 0..records {
-            assert!(producer.send(BaseRecord::<(), _>::to("tasks").partition(0).payload("x")).is_ok());
+            assert!(
+                producer
+                    .send(BaseRecord::<(), _>::to("tasks").partition(0).payload("x"))
+                    .is_ok()
+            );
         }
         assert!(producer.flush(PATIENCE).is_ok());
     }
@@ -291,11 +346,16 @@ mod tests {
         let broker = EmbeddedBroker::start(EmbeddedBrokerOptions::default()).unwrap();
         broker.create_topic("tasks", 1).unwrap();
         let mut config = ClientConfig::new();
-        config.set("bootstrap.servers", broker.bootstrap_servers()).set("group.id", "group");
-        let (producer, consumer): (BaseProducer, BaseConsumer) = (config.create().unwrap(), config.create().unwrap());
+        config
+            .set("bootstrap.servers", broker.bootstrap_servers())
+            .set("group.id", "group");
+        let (producer, consumer): (BaseProducer, BaseConsumer) =
+            (config.create().unwrap(), config.create().unwrap());
         append(&producer, 3);
         let mut partition = TopicPartitionList::new();
-        partition.add_partition_offset("tasks", 0, Offset::Beginning).unwrap();
+        partition
+            .add_partition_offset("tasks", 0, Offset::Beginning)
+            .unwrap();
         let end = || cached_end_offset(&consumer, c"tasks", 0);
         assert_eq!(end(), None);
         consumer.assign(&partition).unwrap();

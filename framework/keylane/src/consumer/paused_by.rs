@@ -1,4 +1,5 @@
-//! Why partitions are not read on: asks the core, and tells the operator where records that are not due are the cause.
+//! Why partitions are not read on: asks the core, and tells the operator where records that are not
+//! due are the cause.
 
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -17,12 +18,16 @@ pub(super) struct Common {
 
 impl Assignment {
     pub(super) fn common(&self, draining: bool) -> Common {
-        let not_due = |partition: &Assigned| partition.progress.not_due_bytes.load(Ordering::Relaxed);
+        let not_due =
+            |partition: &Assigned| partition.progress.not_due_bytes.load(Ordering::Relaxed);
         let fill = Fill {
             level: self.partitions.iter().map(Assigned::pending_bytes).sum(),
             not_due: self.partitions.iter().map(not_due).sum(),
         };
-        Common { bytes: (self.bytes, fill), draining }
+        Common {
+            bytes: (self.bytes, fill),
+            draining,
+        }
     }
 }
 
@@ -41,14 +46,25 @@ impl Assigned {
             return Some(PausedBy::NoPosition);
         }
         let not_due = self.progress.not_due.load(Ordering::Relaxed);
-        let records = Fill { level: self.pending_records(), not_due };
-        let oldest_is_not_due = self.progress.oldest().is_some_and(|oldest| oldest.state == RecordState::NotDue);
-        let limits =
-            LimitsSeen { records: (self.records, records), bytes: common.bytes, ahead: self.ahead, oldest_is_not_due };
+        let records = Fill {
+            level: self.pending_records(),
+            not_due,
+        };
+        let oldest_is_not_due = self
+            .progress
+            .oldest()
+            .is_some_and(|oldest| oldest.state == RecordState::NotDue);
+        let limits = LimitsSeen {
+            records: (self.records, records),
+            bytes: common.bytes,
+            ahead: self.ahead,
+            oldest_is_not_due,
+        };
         limits.paused_by()
     }
 
-    /// Says once when records that are not due begin to keep the partition from being read, and when that has passed.
+    /// Says once when records that are not due begin to keep the partition from being read, and
+    /// when that has passed.
     pub(super) fn report_not_due(&mut self, paused_by: Option<PausedBy>) {
         let now = Moment::new(self.opened_at.elapsed());
         let (topic, partition) = (&self.topic, self.partition);

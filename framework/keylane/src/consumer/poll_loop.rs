@@ -32,13 +32,13 @@ use crate::{Limits, Watchdog, panics};
 /// Opens the owner of a partition; hides the types of decoder and processor.
 pub(crate) type OwnerFactory = Box<dyn Fn(Opening) + Send>;
 
-/// How often pauses, commit points and orders are looked at: often enough that nobody waits for it, seldom enough that a
-/// thousand idle partitions cost little.
+/// How often pauses, commit points and orders are looked at: often enough that nobody waits for it,
+/// seldom enough that a thousand idle partitions cost little.
 const HOUSEKEEPING: Duration = Duration::from_millis(5);
 /// The longest wait for a message. Bounds how long an order of the handle waits.
 const IDLE_WAIT: Duration = Duration::from_millis(50);
-/// The same while owners drain: their end is not signalled, and a drain keeps every partition waiting. And while the broker's
-/// word is waited for: it is not signalled either.
+/// The same while owners drain: their end is not signalled, and a drain keeps every partition
+/// waiting. And while the broker's word is waited for: it is not signalled either.
 const DRAIN_WAIT: Duration = Duration::from_millis(2);
 
 /// What the loop needs to know of the settings.
@@ -59,7 +59,11 @@ pub(crate) struct PollSettings {
 impl PollSettings {
     /// One shared copy of each topic name.
     pub(super) fn intern(&self, topic: &str) -> Arc<str> {
-        let known = self.topics.iter().chain(&self.retry_topic).find(|known| &***known == topic);
+        let known = self
+            .topics
+            .iter()
+            .chain(&self.retry_topic)
+            .find(|known| &***known == topic);
         known.cloned().unwrap_or_else(|| topic.into())
     }
 }
@@ -142,7 +146,11 @@ impl PollLoop {
 
     fn turn(&mut self) {
         while !self.control.must_end() {
-            if self.control.shutdown_deadline().is_some_and(|deadline| self.is_ready_to_close(deadline)) {
+            if self
+                .control
+                .shutdown_deadline()
+                .is_some_and(|deadline| self.is_ready_to_close(deadline))
+            {
                 break;
             }
             self.pass();
@@ -155,7 +163,9 @@ impl PollLoop {
         if self.handover.is_some() {
             panics::planted::step("pass in a hand-over", &self.settings.subscription);
         }
-        let urgent = self.draining || self.handover.is_some() || self.commits.are_urgent(&self.assignment.partitions);
+        let urgent = self.draining
+            || self.handover.is_some()
+            || self.commits.are_urgent(&self.assignment.partitions);
         let wait = match self.until_next_seek() {
             _ if urgent => DRAIN_WAIT,
             Some(until) => until.clamp(DRAIN_WAIT, IDLE_WAIT),
@@ -163,7 +173,11 @@ impl PollLoop {
         };
         let entered = Instant::now();
         self.control.set_polled(entered);
-        let (intake, table, consumer) = (&mut self.intake, &mut self.assignment.partitions, &self.consumer);
+        let (intake, table, consumer) = (
+            &mut self.intake,
+            &mut self.assignment.partitions,
+            &self.consumer,
+        );
         let troubled = self.control.troubles.any();
         let mut senders = BTreeSet::new();
         let read = self.reader.read(&self.consumer, wait, |message| {
@@ -181,7 +195,11 @@ impl PollLoop {
         if read.taken > 0 {
             self.reopen_rewound();
             for partition in &mut self.assignment.partitions {
-                if !partition.batch.is_empty() && self.control.troubles.readable(&partition.topic, partition.partition)
+                if !partition.batch.is_empty()
+                    && self
+                        .control
+                        .troubles
+                        .readable(&partition.topic, partition.partition)
                 {
                     healthy(&self.control, Sign::Readable(&partition.topic));
                 }
@@ -191,7 +209,8 @@ impl PollLoop {
             for sender in senders {
                 healthy(&self.control, Sign::DeliveryFrom(sender));
             }
-            self.poll_metrics.section(PollSection::HandOver, began.elapsed());
+            self.poll_metrics
+                .section(PollSection::HandOver, began.elapsed());
         }
         if let Some(error) = read.error {
             self.note(&error, &read.misplaced, read.reset);
@@ -199,19 +218,24 @@ impl PollLoop {
         self.look_after_group();
         self.look_after_lease();
         self.taken_since_housekeeping += read.taken;
-        if self.taken_since_housekeeping >= READ_LIMIT || self.last_housekeeping.elapsed() >= HOUSEKEEPING {
+        if self.taken_since_housekeeping >= READ_LIMIT
+            || self.last_housekeeping.elapsed() >= HOUSEKEEPING
+        {
             self.housekeeping();
         }
     }
 
-    /// Where the time of a read went. Rebalances are answered inside the client, in the middle of it.
+    /// Where the time of a read went. Rebalances are answered inside the client, in the middle of
+    /// it.
     fn note_reading(&mut self, took: Duration, waited: Duration) {
         let rebalance = self.consumer.context().take_rebalance_time();
         let reading = took.saturating_sub(waited).saturating_sub(rebalance);
         let waited = took.saturating_sub(reading).saturating_sub(rebalance);
-        for (section, time) in
-            [(PollSection::Wait, waited), (PollSection::Read, reading), (PollSection::Rebalance, rebalance)]
-        {
+        for (section, time) in [
+            (PollSection::Wait, waited),
+            (PollSection::Read, reading),
+            (PollSection::Rebalance, rebalance),
+        ] {
             if !time.is_zero() {
                 self.poll_metrics.section(section, time);
             }
@@ -223,7 +247,8 @@ impl PollLoop {
         match error {
             KafkaError::MessageConsumptionFatal(code) => {
                 let grant = trouble::grant(&self.control, Some(*code));
-                self.control.fail(SubscriptionError::Fatal(error.to_string() + &grant));
+                self.control
+                    .fail(SubscriptionError::Fatal(error.to_string() + &grant));
             }
             KafkaError::MessageConsumption(RDKafkaErrorCode::AutoOffsetReset) => {
                 let text = reset.unwrap_or_else(|| error.to_string());
@@ -234,10 +259,20 @@ impl PollLoop {
                 if code.is_some_and(trouble::is_missing_topic) {
                     self.identities.hurry();
                 }
-                // What is about no partition was reported to the context before, with the client's words.
+                // What is about no partition was reported to the context before, with the client's
+                // words.
                 if let Some(code) = code {
-                    for Misplaced { topic, partition, .. } in places {
-                        trouble::note_unreadable(&self.control, &self.metrics, code, topic, *partition);
+                    for Misplaced {
+                        topic, partition, ..
+                    } in places
+                    {
+                        trouble::note_unreadable(
+                            &self.control,
+                            &self.metrics,
+                            code,
+                            topic,
+                            *partition,
+                        );
                     }
                 }
             }
@@ -266,7 +301,8 @@ impl PollLoop {
 }
 
 impl Drop for PollLoop {
-    /// However the loop has ended: closing, the client asks, and waits, for answers that no loop gives then.
+    /// However the loop has ended: closing, the client asks, and waits, for answers that no loop
+    /// gives then.
     fn drop(&mut self) {
         for partition in &self.assignment.partitions {
             partition.inbox.end();

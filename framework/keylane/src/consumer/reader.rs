@@ -24,7 +24,8 @@ pub(crate) enum Reader {
 #[derive(Default)]
 pub(super) struct Read {
     pub(super) taken: usize,
-    /// How long there was nothing to take; the callbacks that were served are in it, where they cannot be told apart.
+    /// How long there was nothing to take; the callbacks that were served are in it, where they
+    /// cannot be told apart.
     pub(super) waited: Duration,
     pub(super) error: Option<KafkaError>,
     /// With `auto.offset.reset=error`: which partition has no position, and why.
@@ -35,8 +36,8 @@ pub(super) struct Read {
 
 /// A partition that reported an error instead of a record, at the offset of the next one.
 ///
-/// The batch call takes it for a record and moves the partition's position behind it: the next pause, also that of a
-/// rebalance, would go on one record too far.
+/// The batch call takes it for a record and moves the partition's position behind it: the next
+/// pause, also that of a rebalance, would go on one record too far.
 pub(super) struct Misplaced {
     pub(super) topic: String,
     pub(super) partition: i32,
@@ -44,8 +45,9 @@ pub(super) struct Misplaced {
 }
 
 impl Reader {
-    /// Takes up to [`READ_LIMIT`] messages, waiting at most `wait` for the first. Serves the callbacks on the way; ends early
-    /// after one was served, since it may have changed the assignment.
+    /// Takes up to [`READ_LIMIT`] messages, waiting at most `wait` for the first. Serves the
+    /// callbacks on the way; ends early after one was served, since it may have changed the
+    /// assignment.
     pub(super) fn read(
         &mut self,
         consumer: &BaseConsumer<Context>,
@@ -59,7 +61,11 @@ impl Reader {
     }
 }
 
-fn poll(consumer: &BaseConsumer<Context>, wait: Duration, mut take: impl FnMut(&NativeMessage<'_>)) -> Read {
+fn poll(
+    consumer: &BaseConsumer<Context>,
+    wait: Duration,
+    mut take: impl FnMut(&NativeMessage<'_>),
+) -> Read {
     let mut read = Read::default();
     let mut wait = wait;
     while read.taken < READ_LIMIT {
@@ -70,7 +76,12 @@ fn poll(consumer: &BaseConsumer<Context>, wait: Duration, mut take: impl FnMut(&
         }
         match polled {
             Some(Ok(message)) => take(&NativeMessage::from(&message)),
-            Some(Err(error)) => return Read { error: Some(error), ..read },
+            Some(Err(error)) => {
+                return Read {
+                    error: Some(error),
+                    ..read
+                };
+            }
             None => break,
         }
         read.taken += 1;

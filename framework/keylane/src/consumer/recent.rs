@@ -6,9 +6,10 @@ use super::reader::READ_LIMIT;
 
 /// The records a partition was read last, as many as one batch can hold.
 ///
-/// librdkafka notes how far a partition was read only after a batch was taken out. A rebalance in between makes it hand out
-/// records of that batch again. Those are to be ignored (guarantee G7), while an offset that comes again with another record
-/// means that the log was cut and written anew.
+/// librdkafka notes how far a partition was read only after a batch was taken out. A rebalance in
+/// between makes it hand out records of that batch again. Those are to be ignored (guarantee G7),
+/// while an offset that comes again with another record means that the log was cut and written
+/// anew.
 #[derive(Debug, Default)]
 pub(super) struct Recent(VecDeque<(i64, u64)>);
 
@@ -26,9 +27,13 @@ impl Recent {
     }
 }
 
-/// What two records at one offset of different logs will hardly share: the time they were written, to the millisecond, and
-/// their sizes.
-pub(super) fn fingerprint(timestamp_millis: Option<i64>, key: Option<&[u8]>, value: Option<&[u8]>) -> u64 {
+/// What two records at one offset of different logs will hardly share: the time they were written,
+/// to the millisecond, and their sizes.
+pub(super) fn fingerprint(
+    timestamp_millis: Option<i64>,
+    key: Option<&[u8]>,
+    value: Option<&[u8]>,
+) -> u64 {
     let size = |bytes: Option<&[u8]>| bytes.map_or(u64::MAX, |bytes| bytes.len() as u64);
     let sizes = size(key).rotate_left(40) ^ size(value).rotate_left(20);
     timestamp_millis.unwrap_or(i64::MIN).cast_unsigned() ^ sizes
@@ -42,13 +47,25 @@ mod tests {
     fn only_the_same_record_counts_as_a_repetition() {
         let mut recent = Recent::default();
         for offset in 0..2 * READ_LIMIT as i64 {
-            recent.note(offset * 2, fingerprint(Some(offset), Some(b"k"), Some(b"value")));
+            recent.note(
+                offset * 2,
+                fingerprint(Some(offset), Some(b"k"), Some(b"value")),
+            );
         }
         let last = READ_LIMIT as i64 * 2 - 1;
-        assert!(recent.contains(last * 2, fingerprint(Some(last), Some(b"k"), Some(b"value"))));
-        assert!(!recent.contains(last * 2, fingerprint(Some(last + 1), Some(b"k"), Some(b"value"))));
+        assert!(recent.contains(
+            last * 2,
+            fingerprint(Some(last), Some(b"k"), Some(b"value"))
+        ));
+        assert!(!recent.contains(
+            last * 2,
+            fingerprint(Some(last + 1), Some(b"k"), Some(b"value"))
+        ));
         assert!(!recent.contains(last * 2, fingerprint(Some(last), None, Some(b"value"))));
-        assert!(!recent.contains(last * 2 - 1, fingerprint(Some(last), Some(b"k"), Some(b"value"))));
+        assert!(!recent.contains(
+            last * 2 - 1,
+            fingerprint(Some(last), Some(b"k"), Some(b"value"))
+        ));
         assert!(!recent.contains(0, fingerprint(Some(0), Some(b"k"), Some(b"value"))));
     }
 }

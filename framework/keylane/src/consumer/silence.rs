@@ -19,8 +19,15 @@ pub(super) struct Blocked {
 impl Assigned {
     /// Looks whether the owner gets its turns; to be asked about once a second.
     pub(super) fn look_for_silence(&mut self, watchdog: &Watchdog) -> Option<Blocked> {
-        let (turns, polled) = (self.progress.turns.load(Ordering::Relaxed), self.progress.polled());
-        let threshold = if polled.is_some() { watchdog.slow_attempt } else { watchdog.stalled_after };
+        let (turns, polled) = (
+            self.progress.turns.load(Ordering::Relaxed),
+            self.progress.polled(),
+        );
+        let threshold = if polled.is_some() {
+            watchdog.slow_attempt
+        } else {
+            watchdog.stalled_after
+        };
         let has_work = self.pending_records() > 0 && !self.has_ended();
         let now = Moment::new(self.opened_at.elapsed());
         let Silent { lasting, is_news } = self.silence.look(turns, has_work, threshold, now)?;
@@ -37,6 +44,9 @@ impl Assigned {
                 ),
             }
         }
-        Some(Blocked { lasting, by_its_attempt: polled.is_some() })
+        Some(Blocked {
+            lasting,
+            by_its_attempt: polled.is_some(),
+        })
     }
 }

@@ -1,8 +1,9 @@
 //! Asking the brokers for topic ids, without waiting unless told to.
 //!
-//! rdkafka has the ids nowhere; librdkafka has them in its admin interface. An inquiry goes to the controller (in KRaft: some
-//! broker that is there), creates no topic, needs no right that reading does not need, and its answer comes to a queue of its
-//! own. Brokers without topic ids (before Kafka 2.8) answer with null ids, and nothing is known then.
+//! rdkafka has the ids nowhere; librdkafka has them in its admin interface. An inquiry goes to the
+//! controller (in KRaft: some broker that is there), creates no topic, needs no right that reading
+//! does not need, and its answer comes to a queue of its own. Brokers without topic ids (before
+//! Kafka 2.8) answer with null ids, and nothing is known then.
 
 use std::time::Duration;
 
@@ -30,18 +31,31 @@ pub(super) struct Inquiry {
 }
 
 impl Inquiry {
-    /// Asks for `topics`, which are different ones. An answer follows within `timeout`, if only that there is none.
-    pub(super) fn send<C: ConsumerContext>(consumer: &BaseConsumer<C>, topics: &[&str], timeout: Duration) -> Self {
+    /// Asks for `topics`, which are different ones. An answer follows within `timeout`, if only
+    /// that there is none.
+    pub(super) fn send<C: ConsumerContext>(
+        consumer: &BaseConsumer<C>,
+        topics: &[&str],
+        timeout: Duration,
+    ) -> Self {
         let answers = ReplyQueue::new(consumer);
-        let options = AdminOptions::new(consumer, Operation::RD_KAFKA_ADMIN_OP_DESCRIBETOPICS, timeout);
+        let options = AdminOptions::new(
+            consumer,
+            Operation::RD_KAFKA_ADMIN_OP_DESCRIBETOPICS,
+            timeout,
+        );
         describe_topics(consumer, topics, &options, &answers);
         Self { answers }
     }
 
     /// The answer, waited for at most this long. It comes once.
     pub(super) fn answer(&self, wait: Duration) -> Answer {
-        let Some(reply) = self.answers.poll(wait) else { return Answer::Pending };
-        let Some(topics) = descriptions(&reply) else { return Answer::Refused };
+        let Some(reply) = self.answers.poll(wait) else {
+            return Answer::Pending;
+        };
+        let Some(topics) = descriptions(&reply) else {
+            return Answer::Refused;
+        };
         Answer::Logs(topics.filter_map(|topic| log(&topic)).collect())
     }
 }
@@ -71,7 +85,8 @@ mod tests {
     }
 
     #[test]
-    fn a_question_that_cannot_be_answered_ends_without_an_answer_and_one_that_is_dropped_lets_the_client_go() {
+    fn a_question_that_cannot_be_answered_ends_without_an_answer_and_one_that_is_dropped_lets_the_client_go()
+     {
         let broker = EmbeddedBroker::start(EmbeddedBrokerOptions::default()).unwrap();
         let client = client(&broker);
         drop(broker);

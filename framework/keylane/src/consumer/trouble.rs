@@ -13,18 +13,27 @@ use crate::topics::is_tls_alert;
 const RECEIVE_LIMIT: &str = "increase receive.message.max.bytes";
 
 /// Notes a complaint of the client, with its words for the place.
-pub(super) fn note(control: &Control, metrics: &SubscriptionMetrics, code: Option<Code>, reason: &str) {
+pub(super) fn note(
+    control: &Control,
+    metrics: &SubscriptionMetrics,
+    code: Option<Code>,
+    reason: &str,
+) {
     let kind = match code.map_or(TroubleKind::Other, kind_of) {
         TroubleKind::Connection if is_tls_alert(reason) => TroubleKind::Authentication,
         kind => kind,
     };
     metrics.consumer_error(label(kind));
     let advice = grant(control, code) + too_large(reason).unwrap_or_default();
-    control.troubles.note(kind, place_of(kind, code, reason), &(reason.to_owned() + &advice));
+    control.troubles.note(
+        kind,
+        place_of(kind, code, reason),
+        &(reason.to_owned() + &advice),
+    );
 }
 
-/// What an operator has to do where an answer is larger than the client takes. The client's words name the
-/// option, and no topic: the batches of several partitions come in one answer.
+/// What an operator has to do where an answer is larger than the client takes. The client's words
+/// name the option, and no topic: the batches of several partitions come in one answer.
 fn too_large(reason: &str) -> Option<&'static str> {
     reason.contains(RECEIVE_LIMIT).then_some(
         ": a batch of records is larger, and what this broker leads is not read; restart with a limit above \
@@ -35,9 +44,14 @@ fn too_large(reason: &str) -> Option<&'static str> {
 /// Notes a commit that failed, with the first topic it failed for.
 pub(super) fn note_commit(control: &Control, error: &KafkaError, topic: Option<&str>) {
     let code = error.rdkafka_error_code();
-    let kind = code.map(kind_of).filter(|kind| *kind != TroubleKind::Other).unwrap_or(TroubleKind::Commit);
+    let kind = code
+        .map(kind_of)
+        .filter(|kind| *kind != TroubleKind::Other)
+        .unwrap_or(TroubleKind::Commit);
     let place = match (kind, topic) {
-        (TroubleKind::Authorization, Some(topic)) if code != Some(Code::GroupAuthorizationFailed) => {
+        (TroubleKind::Authorization, Some(topic))
+            if code != Some(Code::GroupAuthorizationFailed) =>
+        {
             TroublePlace::Topic(topic.to_owned())
         }
         (TroubleKind::MissingTopic, Some(topic)) => TroublePlace::Topic(topic.to_owned()),
@@ -49,7 +63,9 @@ pub(super) fn note_commit(control: &Control, error: &KafkaError, topic: Option<&
         Some(topic) => format!("cannot commit offsets of topic `{topic}`: {error}"),
         None => format!("cannot commit offsets: {error}"),
     };
-    control.troubles.note(kind, place, &(message + &grant(control, code)));
+    control
+        .troubles
+        .note(kind, place, &(message + &grant(control, code)));
 }
 
 /// Notes that the committed offsets cannot be read: partitions wait for them.
@@ -58,9 +74,15 @@ pub(super) fn note_committed(control: &Control, metrics: &SubscriptionMetrics, e
     let kind = code.map_or(TroubleKind::Other, kind_of);
     metrics.consumer_error(label(kind));
     let is_refused = matches!(kind, TroubleKind::Authorization | TroubleKind::Membership);
-    let place = if is_refused { TroublePlace::Group } else { TroublePlace::Coordinator };
+    let place = if is_refused {
+        TroublePlace::Group
+    } else {
+        TroublePlace::Coordinator
+    };
     let message = format!("cannot read the committed offsets, which partitions wait for: {error}");
-    control.troubles.note(kind, place, &(message + &grant(control, code)));
+    control
+        .troubles
+        .note(kind, place, &(message + &grant(control, code)));
 }
 
 /// Notes that a partition delivered an error instead of a record.
@@ -78,21 +100,30 @@ pub(super) fn note_unreadable(
     }
     let message = format!("cannot read topic `{topic}`, partition {partition}: {code}");
     let place = TroublePlace::Topic(topic.to_owned());
-    control.troubles.note(kind, place, &(message + &grant(control, Some(code))));
+    control
+        .troubles
+        .note(kind, place, &(message + &grant(control, Some(code))));
 }
 
 /// Notes that a topic is gone, as the brokers say.
 pub(super) fn note_missing(control: &Control, metrics: &SubscriptionMetrics, topic: &str) {
     metrics.consumer_error(ConsumerError::Other);
     let message = format!("the topic {topic} is gone; it is read again when it is re-created");
-    control.troubles.note(TroubleKind::MissingTopic, TroublePlace::Topic(topic.to_owned()), &message);
+    control.troubles.note(
+        TroubleKind::MissingTopic,
+        TroublePlace::Topic(topic.to_owned()),
+        &message,
+    );
 }
 
 /// What an operator has to grant, for what an ACL forbids.
 pub(super) fn grant(control: &Control, code: Option<Code>) -> String {
     match code {
         Some(Code::GroupAuthorizationFailed) => {
-            format!("; grant this client READ on consumer group `{}`", control.group())
+            format!(
+                "; grant this client READ on consumer group `{}`",
+                control.group()
+            )
         }
         Some(Code::TopicAuthorizationFailed) => "; grant this client READ on the topic".to_owned(),
         _ => String::new(),
@@ -107,8 +138,8 @@ pub(super) fn commit_failure(code: Option<Code>) -> CommitFailure {
     }
 }
 
-/// Whether another try may find the coordinator where it has moved to, or the member in its new epoch. Whoever is no member any
-/// more is not among these.
+/// Whether another try may find the coordinator where it has moved to, or the member in its new
+/// epoch. Whoever is no member any more is not among these.
 pub(super) fn is_passing_at_coordinator(code: Code) -> bool {
     matches!(
         code,
@@ -149,11 +180,15 @@ fn kind_of(code: Code) -> TroubleKind {
         | Code::CoordinatorLoadInProgress
         | Code::WaitingForCoordinator
         | Code::NotCoordinator => TroubleKind::Connection,
-        Code::Authentication | Code::SaslAuthenticationFailed | Code::SSL => TroubleKind::Authentication,
-        Code::TopicAuthorizationFailed | Code::GroupAuthorizationFailed | Code::ClusterAuthorizationFailed => {
-            TroubleKind::Authorization
+        Code::Authentication | Code::SaslAuthenticationFailed | Code::SSL => {
+            TroubleKind::Authentication
         }
-        Code::UnknownTopicOrPartition | Code::UnknownTopic | Code::UnknownPartition => TroubleKind::MissingTopic,
+        Code::TopicAuthorizationFailed
+        | Code::GroupAuthorizationFailed
+        | Code::ClusterAuthorizationFailed => TroubleKind::Authorization,
+        Code::UnknownTopicOrPartition | Code::UnknownTopic | Code::UnknownPartition => {
+            TroubleKind::MissingTopic
+        }
         Code::PollExceeded
         | Code::UnknownMemberId
         | Code::IllegalGeneration
@@ -163,14 +198,22 @@ fn kind_of(code: Code) -> TroubleKind {
     }
 }
 
-/// librdkafka's log lines, one level down: what matters also arrives as an error and is told in our words.
+/// librdkafka's log lines, one level down: what matters also arrives as an error and is told in our
+/// words.
 pub(super) fn log(level: RDKafkaLogLevel, facility: &str, message: &str) {
     let message = &*without_secrets(message);
     match level {
-        RDKafkaLogLevel::Emerg | RDKafkaLogLevel::Alert | RDKafkaLogLevel::Critical | RDKafkaLogLevel::Error => {
+        RDKafkaLogLevel::Emerg
+        | RDKafkaLogLevel::Alert
+        | RDKafkaLogLevel::Critical
+        | RDKafkaLogLevel::Error => {
             tracing::warn!(target: "librdkafka", facility, message);
         }
-        RDKafkaLogLevel::Warning | RDKafkaLogLevel::Notice => tracing::info!(target: "librdkafka", facility, message),
-        RDKafkaLogLevel::Info | RDKafkaLogLevel::Debug => tracing::debug!(target: "librdkafka", facility, message),
+        RDKafkaLogLevel::Warning | RDKafkaLogLevel::Notice => {
+            tracing::info!(target: "librdkafka", facility, message)
+        }
+        RDKafkaLogLevel::Info | RDKafkaLogLevel::Debug => {
+            tracing::debug!(target: "librdkafka", facility, message)
+        }
     }
 }

@@ -1,7 +1,7 @@
 //! Where a complaint of the client is about, by its words: it has no field for that.
 //!
-//! A broker's errors begin with its name, `host:port/id: ` (`ssl://…` in front, `/bootstrap` before the id is
-//! known); those of the coordinator's connection begin with `GroupCoordinator`.
+//! A broker's errors begin with its name, `host:port/id: ` (`ssl://…` in front, `/bootstrap` before
+//! the id is known); those of the coordinator's connection begin with `GroupCoordinator`.
 
 use rdkafka::error::RDKafkaErrorCode as Code;
 
@@ -12,8 +12,12 @@ const TOPIC_PREFIX: &str = "Subscribed topic not available: ";
 
 pub(super) fn place_of(kind: TroubleKind, code: Option<Code>, reason: &str) -> TroublePlace {
     match kind {
-        TroubleKind::Authorization if code == Some(Code::GroupAuthorizationFailed) => TroublePlace::Group,
-        TroubleKind::Authorization | TroubleKind::MissingTopic => topic(reason).unwrap_or(TroublePlace::Cluster),
+        TroubleKind::Authorization if code == Some(Code::GroupAuthorizationFailed) => {
+            TroublePlace::Group
+        }
+        TroubleKind::Authorization | TroubleKind::MissingTopic => {
+            topic(reason).unwrap_or(TroublePlace::Cluster)
+        }
         TroubleKind::Membership => TroublePlace::Group,
         TroubleKind::Commit => TroublePlace::Coordinator,
         _ if code.is_some_and(is_about_the_coordinator) => TroublePlace::Coordinator,
@@ -55,10 +59,16 @@ mod tests {
         let refused = "Connect to ipv4#127.0.0.1:9092 failed: Connection refused (after 0ms in state CONNECT)";
         for (name, place) in [
             ("127.0.0.1:9092/1", TroublePlace::Broker(1)),
-            ("sasl_ssl://broker.example:9093/12", TroublePlace::Broker(12)),
+            (
+                "sasl_ssl://broker.example:9093/12",
+                TroublePlace::Broker(12),
+            ),
             ("ssl://[::1]:9093/2", TroublePlace::Broker(2)),
             ("localhost:9092/bootstrap", TroublePlace::Cluster),
-            ("GroupCoordinator: 127.0.0.1:9092", TroublePlace::Coordinator),
+            (
+                "GroupCoordinator: 127.0.0.1:9092",
+                TroublePlace::Coordinator,
+            ),
             ("GroupCoordinator/1", TroublePlace::Coordinator),
         ] {
             for kind in [TroubleKind::Connection, TroubleKind::Authentication] {
@@ -68,12 +78,24 @@ mod tests {
         }
         let place = |kind, code, reason| place_of(kind, Some(code), reason);
         let (connection, missing) = (TroubleKind::Connection, TroubleKind::MissingTopic);
-        assert_eq!(place(connection, Code::AllBrokersDown, "3/3 brokers are down"), TroublePlace::Cluster);
-        assert_eq!(place(connection, Code::NotCoordinator, "127.0.0.1:9092/1: x"), TroublePlace::Coordinator);
+        assert_eq!(
+            place(connection, Code::AllBrokersDown, "3/3 brokers are down"),
+            TroublePlace::Cluster
+        );
+        assert_eq!(
+            place(connection, Code::NotCoordinator, "127.0.0.1:9092/1: x"),
+            TroublePlace::Coordinator
+        );
         let gone = "Subscribed topic not available: tasks: Broker: Unknown topic or partition";
-        assert_eq!(place(missing, Code::UnknownTopicOrPartition, gone), TroublePlace::Topic("tasks".into()));
+        assert_eq!(
+            place(missing, Code::UnknownTopicOrPartition, gone),
+            TroublePlace::Topic("tasks".into())
+        );
         let forbidden = "FindCoordinator response error: Broker: Group authorization failed";
         let code = Code::GroupAuthorizationFailed;
-        assert_eq!(place(TroubleKind::Authorization, code, forbidden), TroublePlace::Group);
+        assert_eq!(
+            place(TroubleKind::Authorization, code, forbidden),
+            TroublePlace::Group
+        );
     }
 }

@@ -1,6 +1,7 @@
 //! Text from outside, made fit for a header.
 
-/// `text` with control characters as spaces, in at most `limit_bytes` bytes; what was cut ends in `…`.
+/// `text` with control characters as spaces, in at most `limit_bytes` bytes; what was cut ends in
+/// `…`.
 ///
 /// Reads no more of `text` than it keeps: an error message of many megabytes costs nothing.
 pub(crate) fn bounded_text(text: &str, limit_bytes: usize) -> String {
@@ -9,7 +10,11 @@ pub(crate) fn bounded_text(text: &str, limit_bytes: usize) -> String {
     // The longest prefix that leaves room for the mark, in case the rest turns out not to fit.
     let mut fits_with_mark = 0;
     for character in text.chars() {
-        let character = if character.is_control() { ' ' } else { character };
+        let character = if character.is_control() {
+            ' '
+        } else {
+            character
+        };
         if kept.len() + character.len_utf8() > limit_bytes {
             kept.truncate(fits_with_mark);
             if CUT.len_utf8() <= limit_bytes {
@@ -33,7 +38,10 @@ mod tests {
 
     #[test]
     fn short_text_stays_and_control_characters_become_spaces() {
-        assert_eq!(bounded_text("connection refused", 1024), "connection refused");
+        assert_eq!(
+            bounded_text("connection refused", 1024),
+            "connection refused"
+        );
         assert_eq!(bounded_text("a\r\n\tb\u{0}\u{85}c", 1024), "a   b  c");
         assert_eq!(bounded_text("exact", 5), "exact");
     }

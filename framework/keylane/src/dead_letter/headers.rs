@@ -8,7 +8,8 @@ use crate::{Headers, Origin};
 
 /// The longest error text in a header.
 pub(crate) const MAX_ERROR_BYTES: usize = 1024;
-/// The longest name of a group, or of a member, in a header. Kafka allows more; nobody names them so.
+/// The longest name of a group, or of a member, in a header. Kafka allows more; nobody names them
+/// so.
 pub(crate) const NAME_LIMIT_BYTES: usize = 255;
 
 /// What went wrong with a record so far, over all its attempts.
@@ -20,8 +21,8 @@ pub(crate) struct FailureHistory {
     pub(crate) last_failure_millis: i64,
     /// One short word: `exhausted`, `fatal`, `undecodable`, `panic`, `timeout`, …
     pub(crate) reason: &'static str,
-    /// The last error's text. It is cut when it is noted, since it is kept while the record is pending; the
-    /// header has its own bound, whatever this holds.
+    /// The last error's text. It is cut when it is noted, since it is kept while the record is
+    /// pending; the header has its own bound, whatever this holds.
     pub(crate) error: String,
 }
 
@@ -29,15 +30,15 @@ pub(crate) struct FailureHistory {
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Writer<'a> {
     pub(crate) group: &'a str,
-    /// The assignment, in the group's terms: its generation and the member, `17/rdkafka-…`. `None` where the client does not
-    /// tell.
+    /// The assignment, in the group's terms: its generation and the member, `17/rdkafka-…`. `None`
+    /// where the client does not tell.
     pub(crate) epoch: Option<&'a str>,
 }
 
 /// The headers of a dead letter: the record's own as they were, then ours.
 ///
-/// `origin` and `origin_timestamp` say where the record was read *first*: for a record from the retry topic they come
-/// from [`super::read_retry_state`]. Its retry headers are removed.
+/// `origin` and `origin_timestamp` say where the record was read *first*: for a record from the
+/// retry topic they come from [`super::read_retry_state`]. Its retry headers are removed.
 pub(crate) fn dead_letter_headers(
     original: &Headers,
     origin: &Origin,
@@ -47,15 +48,28 @@ pub(crate) fn dead_letter_headers(
     which: FailureHeaders,
 ) -> Headers {
     let mut headers = without_ours(original);
-    push_failure(&mut headers, origin, origin_timestamp, writer, history, which);
+    push_failure(
+        &mut headers,
+        origin,
+        origin_timestamp,
+        writer,
+        history,
+        which,
+    );
     headers
 }
 
-/// The headers that the producer wrote: all but keylane's own, and but the `dt_meta` that an earlier retry appended.
+/// The headers that the producer wrote: all but keylane's own, and but the `dt_meta` that an
+/// earlier retry appended.
 pub(super) fn without_ours(original: &Headers) -> Headers {
-    // A retry appends exactly one `dt_meta` after the producer's own, so the last one is ours if the record was retried.
+    // A retry appends exactly one `dt_meta` after the producer's own, so the last one is ours if
+    // the record was retried.
     let ours_at = match original.last(names::RETRY_ROUND) {
-        Some(_) => original.iter().enumerate().filter(|(_, (name, _))| *name == names::DECATON_METADATA).last(),
+        Some(_) => original
+            .iter()
+            .enumerate()
+            .filter(|(_, (name, _))| *name == names::DECATON_METADATA)
+            .last(),
         None => None,
     }
     .map(|(at, _)| at);
@@ -102,8 +116,14 @@ pub(super) fn push_failure(
         headers.push(names::EPOCH, bounded_text(epoch, NAME_LIMIT_BYTES));
     }
     headers.push(names::ATTEMPTS, history.attempts.to_string());
-    headers.push(names::FIRST_FAILURE, rfc3339::format_millis(history.first_failure_millis));
-    headers.push(names::LAST_FAILURE, rfc3339::format_millis(history.last_failure_millis));
+    headers.push(
+        names::FIRST_FAILURE,
+        rfc3339::format_millis(history.first_failure_millis),
+    );
+    headers.push(
+        names::LAST_FAILURE,
+        rfc3339::format_millis(history.last_failure_millis),
+    );
     headers.push(names::REASON, history.reason);
     if which == FailureHeaders::All {
         headers.push(names::ERROR, bounded_text(&history.error, MAX_ERROR_BYTES));
@@ -122,24 +142,39 @@ pub(super) mod tests {
     pub(in crate::dead_letter) const ADDED_LIMIT_BYTES: usize = 4096;
 
     pub(in crate::dead_letter) fn size_bytes(headers: &Headers) -> usize {
-        headers.iter().map(|(name, value)| name.len() + value.map_or(0, Bytes::len)).sum()
+        headers
+            .iter()
+            .map(|(name, value)| name.len() + value.map_or(0, Bytes::len))
+            .sum()
     }
 
     /// A writer whose member's name is as long as its group's.
     pub(in crate::dead_letter) fn by(group: &str) -> Writer<'_> {
-        Writer { group, epoch: Some(group) }
+        Writer {
+            group,
+            epoch: Some(group),
+        }
     }
 
     /// The producer's headers in order, as a retry or dead letter must keep them.
     pub(in crate::dead_letter) fn foreign(headers: &Headers) -> Vec<(String, Option<Bytes>)> {
-        let foreign = headers.iter().filter(|(name, _)| !names::OURS.contains(name));
-        foreign.map(|(name, value)| (name.to_owned(), value.cloned())).collect()
+        let foreign = headers
+            .iter()
+            .filter(|(name, _)| !names::OURS.contains(name));
+        foreign
+            .map(|(name, value)| (name.to_owned(), value.cloned()))
+            .collect()
     }
 
-    /// Headers as a producer may write them: any bytes, nulls, repeated names, `dt_meta` among them.
+    /// Headers as a producer may write them: any bytes, nulls, repeated names, `dt_meta` among
+    /// them.
     pub(in crate::dead_letter) fn producer_headers() -> impl Strategy<Value = Headers> {
-        let name =
-            prop_oneof![Just("dt_meta".to_owned()), Just("keylane-other".to_owned()), "[a-c]{0,2}", any::<String>()];
+        let name = prop_oneof![
+            Just("dt_meta".to_owned()),
+            Just("keylane-other".to_owned()),
+            "[a-c]{0,2}",
+            any::<String>()
+        ];
         let value = proptest::option::of(proptest::collection::vec(any::<u8>(), 0..20));
         proptest::collection::vec((name, value), 0..8).prop_map(|all| {
             let mut headers = Headers::new();
@@ -154,23 +189,35 @@ pub(super) mod tests {
     }
 
     pub(in crate::dead_letter) fn origins() -> impl Strategy<Value = Origin> {
-        ("[a-zA-Z0-9._-]{3,249}", 0..i32::MAX, 0..i64::MAX).prop_map(|(topic, partition, offset)| Origin {
-            topic: topic.into(),
-            partition,
-            offset,
-        })
+        ("[a-zA-Z0-9._-]{3,249}", 0..i32::MAX, 0..i64::MAX).prop_map(
+            |(topic, partition, offset)| Origin {
+                topic: topic.into(),
+                partition,
+                offset,
+            },
+        )
     }
 
     pub(in crate::dead_letter) fn histories() -> impl Strategy<Value = FailureHistory> {
         let reason = prop_oneof![Just("exhausted"), Just("undecodable")];
         let error = prop_oneof![any::<String>(), "\\PC{900,1200}"];
-        (any::<u32>(), any::<i64>(), any::<i64>(), reason, error).prop_map(|(attempts, first, last, reason, error)| {
-            FailureHistory { attempts, first_failure_millis: first, last_failure_millis: last, reason, error }
-        })
+        (any::<u32>(), any::<i64>(), any::<i64>(), reason, error).prop_map(
+            |(attempts, first, last, reason, error)| FailureHistory {
+                attempts,
+                first_failure_millis: first,
+                last_failure_millis: last,
+                reason,
+                error,
+            },
+        )
     }
 
     pub(in crate::dead_letter) fn parking_failure() -> (Origin, FailureHistory) {
-        let origin = Origin { topic: "parking".into(), partition: 3, offset: 42 };
+        let origin = Origin {
+            topic: "parking".into(),
+            partition: 3,
+            offset: 42,
+        };
         let history = FailureHistory {
             attempts: 7,
             first_failure_millis: 1_763_698_843_017,
@@ -186,13 +233,25 @@ pub(super) mod tests {
         let (origin, history) = parking_failure();
         let mut original: Headers = [("traceparent", "00-ab")].into_iter().collect();
         original.push_null("empty");
-        let writer = Writer { group: "notifier", epoch: Some("17/gate-1") };
-        let headers =
-            dead_letter_headers(&original, &origin, Some(1_763_698_842_000), writer, &history, FailureHeaders::All);
+        let writer = Writer {
+            group: "notifier",
+            epoch: Some("17/gate-1"),
+        };
+        let headers = dead_letter_headers(
+            &original,
+            &origin,
+            Some(1_763_698_842_000),
+            writer,
+            &history,
+            FailureHeaders::All,
+        );
         let lines: Vec<_> = headers
             .iter()
             .map(|(name, value)| {
-                format!("{name}={}", value.map_or("null", |v| std::str::from_utf8(v).expect("ours are text")))
+                format!(
+                    "{name}={}",
+                    value.map_or("null", |v| std::str::from_utf8(v).expect("ours are text"))
+                )
             })
             .collect();
         assert_eq!(
@@ -215,20 +274,40 @@ pub(super) mod tests {
         );
     }
 
-    /// Point 9: the ways to make a dead letter smaller. What identifies it, and why it is there, stays.
+    /// Point 9: the ways to make a dead letter smaller. What identifies it, and why it is there,
+    /// stays.
     #[test]
     fn with_fewer_headers_origin_group_and_reason_are_left() {
         let (origin, history) = parking_failure();
         let original: Headers = [("own", "1")].into_iter().collect();
-        let with = |which| dead_letter_headers(&original, &origin, Some(5), by("notifier"), &history, which);
-        let names = |headers: &Headers| headers.iter().map(|(name, _)| name.to_owned()).collect::<Vec<_>>();
-        let (all, without) = (with(FailureHeaders::All), with(FailureHeaders::WithoutError));
+        let with = |which| {
+            dead_letter_headers(&original, &origin, Some(5), by("notifier"), &history, which)
+        };
+        let names = |headers: &Headers| {
+            headers
+                .iter()
+                .map(|(name, _)| name.to_owned())
+                .collect::<Vec<_>>()
+        };
+        let (all, without) = (
+            with(FailureHeaders::All),
+            with(FailureHeaders::WithoutError),
+        );
         let mut but_the_error = names(&all);
         assert_eq!(but_the_error.pop().as_deref(), Some(names::ERROR));
         assert_eq!(names(&without), but_the_error);
         let fewest = with(FailureHeaders::Fewest);
-        let kept = ["own", names::ORIGIN_TOPIC, names::ORIGIN_PARTITION, names::ORIGIN_OFFSET];
-        let kept = [&kept[..], &[names::ORIGIN_TIMESTAMP, names::GROUP, names::REASON]].concat();
+        let kept = [
+            "own",
+            names::ORIGIN_TOPIC,
+            names::ORIGIN_PARTITION,
+            names::ORIGIN_OFFSET,
+        ];
+        let kept = [
+            &kept[..],
+            &[names::ORIGIN_TIMESTAMP, names::GROUP, names::REASON],
+        ]
+        .concat();
         assert_eq!(names(&fewest), kept);
         assert_eq!(FailedRecordId::read(&fewest), FailedRecordId::read(&all));
     }
@@ -237,7 +316,10 @@ pub(super) mod tests {
     fn every_header_that_is_written_is_explained_to_users_and_the_other_way_round() {
         let explained = include_str!("headers.md");
         for name in names::OURS {
-            assert!(explained.contains(&format!("| `{name}` |")), "{name} is missing in headers.md");
+            assert!(
+                explained.contains(&format!("| `{name}` |")),
+                "{name} is missing in headers.md"
+            );
         }
         assert_eq!(explained.matches("| `keylane-").count(), names::OURS.len());
     }

@@ -8,13 +8,16 @@ use super::retry_headers::{number, origin};
 use crate::record::time_of;
 use crate::{Headers, Origin};
 
-/// The identity of a record on a retry or dead-letter topic: equal for all copies of one failure, and for nothing else.
+/// The identity of a record on a retry or dead-letter topic: equal for all copies of one failure,
+/// and for nothing else.
 ///
-/// keylane writes such a record and settles the failed one when the broker has acknowledged it. A member that is cut off
-/// from its group between the two, or whose write was on its way when it was, leaves the record to the next owner, which may
-/// fail and write it again. So a dead letter can be there twice, as everything under at-least-once delivery, and a record
-/// of a retry topic can be processed twice. Whoever reads these topics recognises the second copy by this id, as a unique
-/// key of a table for example. Which assignment wrote a copy is in its header `keylane-epoch`.
+/// keylane writes such a record and settles the failed one when the broker has acknowledged it. A
+/// member that is cut off from its group between the two, or whose write was on its way when it
+/// was, leaves the record to the next owner, which may fail and write it again. So a dead letter
+/// can be there twice, as everything under at-least-once delivery, and a record of a retry topic
+/// can be processed twice. Whoever reads these topics recognises the second copy by this id, as a
+/// unique key of a table for example. Which assignment wrote a copy is in its header
+/// `keylane-epoch`.
 ///
 /// An operator who resets the group to process records again gets failures of the same ids.
 ///
@@ -45,16 +48,16 @@ pub struct FailedRecordId {
     pub group: String,
     /// Where the record was read first.
     pub origin: Origin,
-    /// The record's timestamp there, where it had one. It tells records apart where a topic was made anew and offsets began
-    /// again.
+    /// The record's timestamp there, where it had one. It tells records apart where a topic was
+    /// made anew and offsets began again.
     pub origin_timestamp: Option<SystemTime>,
     /// Which round through the retry topic this is, from 1; `None` for a dead letter.
     pub round: Option<u32>,
 }
 
 impl FailedRecordId {
-    /// Reads it from the headers of a record on a retry or dead-letter topic. `None` where they name no group or no whole
-    /// origin: keylane did not write it.
+    /// Reads it from the headers of a record on a retry or dead-letter topic. `None` where they
+    /// name no group or no whole origin: keylane did not write it.
     pub fn read(headers: &Headers) -> Option<Self> {
         Some(Self {
             group: headers.last_str(names::GROUP)?.to_owned(),
@@ -68,7 +71,11 @@ impl FailedRecordId {
 /// For logs; the timestamp is left out.
 impl fmt::Display for FailedRecordId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Origin { topic, partition, offset } = &self.origin;
+        let Origin {
+            topic,
+            partition,
+            offset,
+        } = &self.origin;
         write!(f, "{}/{topic}-{partition}@{offset}", self.group)?;
         self.round.map_or(Ok(()), |round| write!(f, "#{round}"))
     }
@@ -85,9 +92,19 @@ mod tests {
     #[test]
     fn copies_by_two_epochs_have_one_id_and_another_round_or_kind_has_another() {
         let (origin, history) = parking_failure();
-        let writer = |epoch| Writer { group: "notifier", epoch: Some(epoch) };
+        let writer = |epoch| Writer {
+            group: "notifier",
+            epoch: Some(epoch),
+        };
         let dead = |epoch| {
-            dead_letter_headers(&Headers::new(), &origin, Some(5), writer(epoch), &history, FailureHeaders::All)
+            dead_letter_headers(
+                &Headers::new(),
+                &origin,
+                Some(5),
+                writer(epoch),
+                &history,
+                FailureHeaders::All,
+            )
         };
         let spent = std::time::Duration::ZERO;
         let retry = |epoch, round| {
@@ -97,13 +114,20 @@ mod tests {
                 Some(5),
                 writer(epoch),
                 &history,
-                Round { number: round, due_millis: 9, retried_for: spent },
+                Round {
+                    number: round,
+                    due_millis: 9,
+                    retried_for: spent,
+                },
                 None,
             )
         };
         let id = |headers: &Headers| FailedRecordId::read(headers).unwrap();
         assert_eq!(id(&dead("7/a")), id(&dead("8/b")));
-        assert_ne!(dead("7/a").last_str(names::EPOCH), dead("8/b").last_str(names::EPOCH));
+        assert_ne!(
+            dead("7/a").last_str(names::EPOCH),
+            dead("8/b").last_str(names::EPOCH)
+        );
         assert_eq!(id(&retry("7/a", 2)), id(&retry("8/b", 2)));
         assert_ne!(id(&retry("7/a", 1)), id(&retry("7/a", 2)));
         assert_ne!(id(&retry("7/a", 1)), id(&dead("7/a")));
@@ -117,12 +141,20 @@ mod tests {
             &Headers::new(),
             &origin,
             None,
-            Writer { group: "g", epoch: None },
+            Writer {
+                group: "g",
+                epoch: None,
+            },
             &history,
             FailureHeaders::All,
         );
         assert!(FailedRecordId::read(&whole).is_some());
-        for missing in [names::GROUP, names::ORIGIN_TOPIC, names::ORIGIN_PARTITION, names::ORIGIN_OFFSET] {
+        for missing in [
+            names::GROUP,
+            names::ORIGIN_TOPIC,
+            names::ORIGIN_PARTITION,
+            names::ORIGIN_OFFSET,
+        ] {
             let mut headers = Headers::new();
             for (name, value) in whole.iter().filter(|(name, _)| *name != missing) {
                 headers.push(name, value.cloned().unwrap_or_default());

@@ -1,4 +1,5 @@
-//! What keylane writes about a failed record: the headers of dead letters and of records on the retry topic.
+//! What keylane writes about a failed record: the headers of dead letters and of records on the
+//! retry topic.
 //!
 #![doc = include_str!("headers.md")]
 //!
@@ -14,7 +15,8 @@ pub(crate) mod rfc3339;
 
 pub(crate) use bounded_text::bounded_text;
 pub(crate) use headers::{
-    FailureHistory, MAX_ERROR_BYTES, NAME_LIMIT_BYTES, Writer, dead_letter_headers, group_as_written,
+    FailureHistory, MAX_ERROR_BYTES, NAME_LIMIT_BYTES, Writer, dead_letter_headers,
+    group_as_written,
 };
 pub use id::FailedRecordId;
 pub(crate) use provenance::provenance;

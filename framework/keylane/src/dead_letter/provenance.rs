@@ -11,8 +11,14 @@ use crate::{Headers, TaskMetadata};
 /// A retry that keylane writes says the same twice: in `keylane-retry-round` and `-due`, and in the
 /// `dt_meta` behind them. Where the two differ, another program has requeued the record since:
 /// Decaton and Spring keep headers that they do not know, and so leave ours as they were.
-pub(crate) fn provenance<'a>(headers: &'a Headers, metadata: Option<&TaskMetadata>) -> Provenance<'a> {
-    let Some(group) = headers.last_str(names::GROUP).filter(|group| may_be_ours(group)) else {
+pub(crate) fn provenance<'a>(
+    headers: &'a Headers,
+    metadata: Option<&TaskMetadata>,
+) -> Provenance<'a> {
+    let Some(group) = headers
+        .last_str(names::GROUP)
+        .filter(|group| may_be_ours(group))
+    else {
         return Provenance::default();
     };
     let requeued = metadata.is_some_and(|metadata| {
@@ -20,13 +26,18 @@ pub(crate) fn provenance<'a>(headers: &'a Headers, metadata: Option<&TaskMetadat
         // another's.
         let round = number(headers, names::RETRY_ROUND).unwrap_or(0);
         let due: Option<i64> = number(headers, names::RETRY_DUE);
-        metadata.retry_count != round || due.is_some_and(|due| due != metadata.scheduled_time_millis)
+        metadata.retry_count != round
+            || due.is_some_and(|due| due != metadata.scheduled_time_millis)
     });
-    Provenance { group: Some(group), origin_topic: headers.last_str(names::ORIGIN_TOPIC), requeued }
+    Provenance {
+        group: Some(group),
+        origin_topic: headers.last_str(names::ORIGIN_TOPIC),
+        requeued,
+    }
 }
 
-/// Whether [`group_as_written`](super::group_as_written) can have made it. What it cannot have made is
-/// no group's name: it is not shown, and nothing waits for such a group.
+/// Whether [`group_as_written`](super::group_as_written) can have made it. What it cannot have made
+/// is no group's name: it is not shown, and nothing waits for such a group.
 fn may_be_ours(group: &str) -> bool {
     !group.is_empty() && group.len() <= NAME_LIMIT_BYTES && !group.chars().any(char::is_control)
 }
@@ -60,20 +71,30 @@ mod tests {
             Some(5),
             writer,
             &history,
-            Round { number: round, due_millis: due, retried_for: std::time::Duration::ZERO },
+            Round {
+                number: round,
+                due_millis: due,
+                retried_for: std::time::Duration::ZERO,
+            },
             Some(&PRODUCERS),
         )
     }
 
     fn read(headers: &Headers) -> Provenance<'_> {
-        let metadata = headers.last("dt_meta").and_then(|bytes| TaskMetadata::decode(bytes).ok());
+        let metadata = headers
+            .last("dt_meta")
+            .and_then(|bytes| TaskMetadata::decode(bytes).ok());
         provenance(headers, metadata.as_ref())
     }
 
     /// As Decaton does: it keeps all headers, and puts its own metadata in the place of every
     /// other.
     fn requeued(headers: &Headers, count: i64, due: i64) -> Headers {
-        let metadata = TaskMetadata { retry_count: count, scheduled_time_millis: due, ..PRODUCERS };
+        let metadata = TaskMetadata {
+            retry_count: count,
+            scheduled_time_millis: due,
+            ..PRODUCERS
+        };
         let mut requeued = Headers::new();
         for (name, value) in headers.iter().filter(|(name, _)| *name != "dt_meta") {
             requeued.push(name, value.cloned().unwrap_or_default());
@@ -86,7 +107,10 @@ mod tests {
     fn a_retry_as_keylane_wrote_it_names_its_group_and_origin() {
         let headers = retried("billing", 2, 77);
         let provenance = read(&headers);
-        assert_eq!((provenance.group, provenance.origin_topic), (Some("billing"), Some("parking")));
+        assert_eq!(
+            (provenance.group, provenance.origin_topic),
+            (Some("billing"), Some("parking"))
+        );
         assert!(!provenance.requeued);
     }
 
@@ -99,9 +123,13 @@ mod tests {
     }
 
     #[test]
-    fn a_dead_letter_that_was_copied_to_the_retry_topic_counts_as_its_groups_until_it_is_requeued() {
+    fn a_dead_letter_that_was_copied_to_the_retry_topic_counts_as_its_groups_until_it_is_requeued()
+    {
         let (origin, history) = parking_failure();
-        let writer = Writer { group: "billing", epoch: None };
+        let writer = Writer {
+            group: "billing",
+            epoch: None,
+        };
         let dead = dead_letter_headers(
             &with(&PRODUCERS),
             &origin,
@@ -110,7 +138,10 @@ mod tests {
             &history,
             keylane_core::FailureHeaders::All,
         );
-        assert_eq!((read(&dead).group, read(&dead).requeued), (Some("billing"), false));
+        assert_eq!(
+            (read(&dead).group, read(&dead).requeued),
+            (Some("billing"), false)
+        );
         assert!(read(&requeued(&dead, 1, 90)).requeued);
     }
 
@@ -121,16 +152,31 @@ mod tests {
         }
     }
 
-    /// keylane writes none of these. `Retry::adopt` takes no empty name, and the others are no names
-    /// to show or to ask the brokers about.
+    /// keylane writes none of these. `Retry::adopt` takes no empty name, and the others are no
+    /// names to show or to ask the brokers about.
     #[test]
     fn a_group_that_keylane_would_not_have_written_says_nothing() {
-        for group in ["", "a\nb", "a\u{85}b", &"x".repeat(256), &"x".repeat(1 << 20)] {
+        for group in [
+            "",
+            "a\nb",
+            "a\u{85}b",
+            &"x".repeat(256),
+            &"x".repeat(1 << 20),
+        ] {
             let mut headers = Headers::new();
             headers.push(names::GROUP, group.to_owned());
             headers.push(names::ORIGIN_TOPIC, "parking");
-            let Provenance { group: named, origin_topic, requeued } = read(&headers);
-            assert_eq!((named, origin_topic, requeued), (None, None, false), "{} bytes", group.len());
+            let Provenance {
+                group: named,
+                origin_topic,
+                requeued,
+            } = read(&headers);
+            assert_eq!(
+                (named, origin_topic, requeued),
+                (None, None, false),
+                "{} bytes",
+                group.len()
+            );
         }
         let mut longest = Headers::new();
         longest.push(names::GROUP, "x".repeat(255));
@@ -141,7 +187,10 @@ mod tests {
     fn a_group_is_named_in_the_header_as_it_is_compared() {
         for group in ["billing".to_owned(), "é".repeat(200), "a\tb".to_owned()] {
             let headers = retried(&group, 1, 7);
-            assert_eq!(read(&headers).group, Some(&*super::super::group_as_written(&group)));
+            assert_eq!(
+                read(&headers).group,
+                Some(&*super::super::group_as_written(&group))
+            );
         }
     }
 }

@@ -12,7 +12,8 @@ use crate::{Headers, Origin};
 /// Longer than any retry time, patience and delay together: a header that says more is damaged.
 const MOST_RETRIED_FOR: Duration = Duration::from_secs(100 * 24 * 60 * 60);
 
-/// What a record from a retry topic says about its past. A value that is absent or damaged counts as absent.
+/// What a record from a retry topic says about its past. A value that is absent or damaged counts
+/// as absent.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct RetryState {
     /// How often it went through the retry topic; 0 for a record that never did.
@@ -46,7 +47,8 @@ pub(crate) struct Round {
     pub(crate) retried_for: Duration,
 }
 
-/// The headers of a record on its way to the retry topic: the producer's own as they were, then ours.
+/// The headers of a record on its way to the retry topic: the producer's own as they were, then
+/// ours.
 ///
 /// `metadata` is what the last `dt_meta` of `original` says. As with
 /// [`super::dead_letter_headers`], `origin` is where the record was read first.
@@ -59,32 +61,54 @@ pub(crate) fn retry_headers(
     round: Round,
     metadata: Option<&TaskMetadata>,
 ) -> Headers {
-    let Round { number, due_millis, retried_for } = round;
+    let Round {
+        number,
+        due_millis,
+        retried_for,
+    } = round;
     let mut headers = without_ours(original);
-    push_failure(&mut headers, origin, origin_timestamp, writer, history, FailureHeaders::All);
+    push_failure(
+        &mut headers,
+        origin,
+        origin_timestamp,
+        writer,
+        history,
+        FailureHeaders::All,
+    );
     headers.push(names::RETRY_ROUND, number.to_string());
     headers.push(names::RETRY_DUE, due_millis.to_string());
-    headers.push(names::RETRIED_FOR, retried_for.min(MOST_RETRIED_FOR).as_millis().to_string());
-    // Appended, not replaced: the last one counts, and the producer's own is still there for the dead letter.
+    headers.push(
+        names::RETRIED_FOR,
+        retried_for.min(MOST_RETRIED_FOR).as_millis().to_string(),
+    );
+    // Appended, not replaced: the last one counts, and the producer's own is still there for the
+    // dead letter.
     let metadata = TaskMetadata {
         retry_count: i64::from(number),
         scheduled_time_millis: due_millis,
-        ..metadata.cloned().unwrap_or_else(|| made_at(origin_timestamp))
+        ..metadata
+            .cloned()
+            .unwrap_or_else(|| made_at(origin_timestamp))
     };
     headers.push(names::DECATON_METADATA, metadata.encode());
     headers
 }
 
-/// What the headers say about earlier rounds: keylane's own headers first, Decaton's `dt_meta` where they are absent.
+/// What the headers say about earlier rounds: keylane's own headers first, Decaton's `dt_meta`
+/// where they are absent.
 ///
-/// Only for records of a retry topic: a dead letter that someone copied back to its origin topic still names its old
-/// attempts.
+/// Only for records of a retry topic: a dead letter that someone copied back to its origin topic
+/// still names its old attempts.
 pub(crate) fn read_retry_state(headers: &Headers) -> RetryState {
-    let decaton = headers.last(names::DECATON_METADATA).and_then(|bytes| TaskMetadata::decode(bytes).ok());
+    let decaton = headers
+        .last(names::DECATON_METADATA)
+        .and_then(|bytes| TaskMetadata::decode(bytes).ok());
     let decaton_rounds = decaton.as_ref().map_or(0, |metadata| {
         u32::try_from(metadata.retry_count.max(0)).unwrap_or(u32::MAX) // more than we can count is still many
     });
-    let decaton_due = decaton.map(|metadata| metadata.scheduled_time_millis).filter(|due| *due > 0);
+    let decaton_due = decaton
+        .map(|metadata| metadata.scheduled_time_millis)
+        .filter(|due| *due > 0);
 
     let round = number(headers, names::RETRY_ROUND).unwrap_or(decaton_rounds);
     RetryState {
@@ -95,18 +119,25 @@ pub(crate) fn read_retry_state(headers: &Headers) -> RetryState {
         retried_for: retried_for(headers),
         origin: origin(headers),
         origin_timestamp: number(headers, names::ORIGIN_TIMESTAMP),
-        first_failure_millis: headers.last_str(names::FIRST_FAILURE).and_then(rfc3339::parse_millis),
+        first_failure_millis: headers
+            .last_str(names::FIRST_FAILURE)
+            .and_then(rfc3339::parse_millis),
     }
 }
 
 /// For a record that came without `dt_meta`: Decaton takes its age from there.
 fn made_at(origin_timestamp: Option<i64>) -> TaskMetadata {
-    TaskMetadata { timestamp_millis: origin_timestamp.unwrap_or(0), ..TaskMetadata::default() }
+    TaskMetadata {
+        timestamp_millis: origin_timestamp.unwrap_or(0),
+        ..TaskMetadata::default()
+    }
 }
 
 fn retried_for(headers: &Headers) -> Duration {
     let written = number(headers, names::RETRIED_FOR).map(Duration::from_millis);
-    written.filter(|time| *time <= MOST_RETRIED_FOR).unwrap_or_default()
+    written
+        .filter(|time| *time <= MOST_RETRIED_FOR)
+        .unwrap_or_default()
 }
 
 pub(super) fn number<N: std::str::FromStr>(headers: &Headers, name: &str) -> Option<N> {
@@ -115,10 +146,17 @@ pub(super) fn number<N: std::str::FromStr>(headers: &Headers, name: &str) -> Opt
 
 /// The origin, whole or not at all: half of it would point at some other record.
 pub(super) fn origin(headers: &Headers) -> Option<Origin> {
-    let topic = headers.last_str(names::ORIGIN_TOPIC).filter(|topic| crate::topics::check_name(topic).is_ok())?;
-    let partition = number(headers, names::ORIGIN_PARTITION).filter(|partition: &i32| *partition >= 0)?;
+    let topic = headers
+        .last_str(names::ORIGIN_TOPIC)
+        .filter(|topic| crate::topics::check_name(topic).is_ok())?;
+    let partition =
+        number(headers, names::ORIGIN_PARTITION).filter(|partition: &i32| *partition >= 0)?;
     let offset = number(headers, names::ORIGIN_OFFSET).filter(|offset: &i64| *offset >= 0)?;
-    Some(Origin { topic: topic.into(), partition, offset })
+    Some(Origin {
+        topic: topic.into(),
+        partition,
+        offset,
+    })
 }
 
 #[cfg(test)]
@@ -132,11 +170,17 @@ mod tests {
     use super::*;
 
     fn round(number: u32, due_millis: i64) -> Round {
-        Round { number, due_millis, retried_for: Duration::from_secs(1) }
+        Round {
+            number,
+            due_millis,
+            retried_for: Duration::from_secs(1),
+        }
     }
 
     fn metadata_of(headers: &Headers) -> Option<TaskMetadata> {
-        headers.last("dt_meta").and_then(|bytes| TaskMetadata::decode(bytes).ok())
+        headers
+            .last("dt_meta")
+            .and_then(|bytes| TaskMetadata::decode(bytes).ok())
     }
 
     #[test]
@@ -166,30 +210,71 @@ mod tests {
             headers.push("keylane-retried-for", millis.to_string());
             read_retry_state(&headers).retried_for
         };
-        assert_eq!((of(bound), of(bound + 1)), (MOST_RETRIED_FOR, Duration::ZERO));
+        assert_eq!(
+            (of(bound), of(bound + 1)),
+            (MOST_RETRIED_FOR, Duration::ZERO)
+        );
         assert_eq!(of(u64::MAX.into()), Duration::ZERO, "not used up at once");
 
-        let headers: Headers = [("keylane-first-failure", "2999-01-01T00:00:00.000Z")].into_iter().collect();
+        let headers: Headers = [("keylane-first-failure", "2999-01-01T00:00:00.000Z")]
+            .into_iter()
+            .collect();
         let state = read_retry_state(&headers);
-        assert!(state.first_failure_millis.is_some_and(|first| first > 1_000));
-        assert_eq!((state.first_failure_by(1_000), state.retried_for), (Some(1_000), Duration::ZERO));
+        assert!(
+            state
+                .first_failure_millis
+                .is_some_and(|first| first > 1_000)
+        );
+        assert_eq!(
+            (state.first_failure_by(1_000), state.retried_for),
+            (Some(1_000), Duration::ZERO)
+        );
     }
 
     #[test]
     fn a_dead_letter_that_is_written_back_has_its_whole_retry_time() {
-        let (origin, history) = (Origin { topic: "t".into(), partition: 0, offset: 1 }, failed_once());
-        let retry = retry_headers(&Headers::new(), &origin, None, by("g"), &history, round(4, 77), None);
+        let (origin, history) = (
+            Origin {
+                topic: "t".into(),
+                partition: 0,
+                offset: 1,
+            },
+            failed_once(),
+        );
+        let retry = retry_headers(
+            &Headers::new(),
+            &origin,
+            None,
+            by("g"),
+            &history,
+            round(4, 77),
+            None,
+        );
         assert_eq!(read_retry_state(&retry).retried_for, Duration::from_secs(1));
-        let dead = dead_letter_headers(&retry, &origin, None, by("g"), &history, FailureHeaders::All);
+        let dead = dead_letter_headers(
+            &retry,
+            &origin,
+            None,
+            by("g"),
+            &history,
+            FailureHeaders::All,
+        );
         let state = read_retry_state(&dead);
-        assert_eq!((state.retried_for, state.round, state.due_millis), (Duration::ZERO, 0, None));
+        assert_eq!(
+            (state.retried_for, state.round, state.due_millis),
+            (Duration::ZERO, 0, None)
+        );
     }
 
     #[test]
     fn an_origin_topic_that_kafka_would_not_allow_is_no_origin() {
         for topic in ["", "..", "a b", &"x".repeat(250)] {
-            let mut headers: Headers =
-                [("keylane-origin-partition", "1"), ("keylane-origin-offset", "5")].into_iter().collect();
+            let mut headers: Headers = [
+                ("keylane-origin-partition", "1"),
+                ("keylane-origin-offset", "5"),
+            ]
+            .into_iter()
+            .collect();
             headers.push("keylane-origin-topic", topic.to_owned());
             assert_eq!(read_retry_state(&headers).origin, None, "{topic:?}");
         }
@@ -197,11 +282,18 @@ mod tests {
 
     #[test]
     fn a_record_of_decatons_retry_topic_keeps_its_round_and_due_time() {
-        let metadata = TaskMetadata { retry_count: 2, scheduled_time_millis: 1_700_000_000_000, ..Default::default() };
+        let metadata = TaskMetadata {
+            retry_count: 2,
+            scheduled_time_millis: 1_700_000_000_000,
+            ..Default::default()
+        };
         let mut headers = Headers::new();
         headers.push("dt_meta", metadata.clone().encode());
         let state = read_retry_state(&headers);
-        assert_eq!((state.round, state.attempts, state.due_millis), (2, 2, Some(1_700_000_000_000)));
+        assert_eq!(
+            (state.round, state.attempts, state.due_millis),
+            (2, 2, Some(1_700_000_000_000))
+        );
         assert_eq!(state.origin, None);
     }
 
@@ -215,13 +307,43 @@ mod tests {
         };
         let mut original = Headers::new();
         original.push("dt_meta", written.clone().encode());
-        let (origin, history) = (Origin { topic: "t".into(), partition: 0, offset: 1 }, failed_once());
-        let headers = retry_headers(&original, &origin, Some(9), by("g"), &history, round(4, 77), Some(&written));
-        let expected = TaskMetadata { retry_count: 4, scheduled_time_millis: 77, ..written };
+        let (origin, history) = (
+            Origin {
+                topic: "t".into(),
+                partition: 0,
+                offset: 1,
+            },
+            failed_once(),
+        );
+        let headers = retry_headers(
+            &original,
+            &origin,
+            Some(9),
+            by("g"),
+            &history,
+            round(4, 77),
+            Some(&written),
+        );
+        let expected = TaskMetadata {
+            retry_count: 4,
+            scheduled_time_millis: 77,
+            ..written
+        };
         assert_eq!(metadata_of(&headers), Some(expected));
 
-        let without = retry_headers(&Headers::new(), &origin, Some(9), by("g"), &history, round(1, 77), None);
-        assert_eq!(metadata_of(&without).map(|metadata| metadata.timestamp_millis), Some(9));
+        let without = retry_headers(
+            &Headers::new(),
+            &origin,
+            Some(9),
+            by("g"),
+            &history,
+            round(1, 77),
+            None,
+        );
+        assert_eq!(
+            metadata_of(&without).map(|metadata| metadata.timestamp_millis),
+            Some(9)
+        );
     }
 
     fn failed_once() -> FailureHistory {

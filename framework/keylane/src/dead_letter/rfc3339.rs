@@ -5,7 +5,8 @@ use std::time::{Duration, UNIX_EPOCH};
 /// The last millisecond of the year 9999: beyond it the format has no more digits.
 const LATEST_MILLIS: i64 = 253_402_300_799_999;
 
-/// A time in milliseconds since the Unix epoch as text; times before 1970 or after 9999 become the nearest of these.
+/// A time in milliseconds since the Unix epoch as text; times before 1970 or after 9999 become the
+/// nearest of these.
 pub(crate) fn format_millis(millis: i64) -> String {
     let since_epoch = Duration::from_millis(millis.clamp(0, LATEST_MILLIS).unsigned_abs());
     humantime::format_rfc3339_millis(UNIX_EPOCH + since_epoch).to_string()

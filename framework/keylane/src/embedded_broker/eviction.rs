@@ -10,7 +10,8 @@ pub struct Eviction {
     pub topic: String,
     /// The partition.
     pub partition: i32,
-    /// The reader; `None` where [`expect_reader`](super::EmbeddedBroker::expect_reader) named none for the topic.
+    /// The reader; `None` where [`expect_reader`](super::EmbeddedBroker::expect_reader) named none
+    /// for the topic.
     pub group: Option<String>,
     /// The first offset that was dropped uncommitted.
     pub first_offset: i64,
@@ -20,9 +21,10 @@ pub struct Eviction {
 
 /// One partition as one reader sees it, from look to look.
 ///
-/// A look reads the commit first and the first offset still there second. A record found dropped by this look was there
-/// at the end of the last one, so it was dropped *after* the commit that the last look saw: comparing with that commit
-/// misses no loss, even where the reader has by now skipped the hole and committed behind it.
+/// A look reads the commit first and the first offset still there second. A record found dropped by
+/// this look was there at the end of the last one, so it was dropped *after* the commit that the
+/// last look saw: comparing with that commit misses no loss, even where the reader has by now
+/// skipped the hole and committed behind it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Reader {
     committed: i64,
@@ -51,14 +53,18 @@ pub(super) type ReaderKey = (String, i32, Option<String>);
 
 /// All losses of all readers. Bounded by partitions times readers.
 pub(super) fn evictions(readers: &BTreeMap<ReaderKey, Reader>) -> Vec<Eviction> {
-    let lost = readers.iter().filter_map(|(key, reader)| Some((key, reader.lost?)));
-    lost.map(|((topic, partition, group), (first_offset, records))| Eviction {
-        topic: topic.clone(),
-        partition: *partition,
-        group: group.clone(),
-        first_offset,
-        records,
-    })
+    let lost = readers
+        .iter()
+        .filter_map(|(key, reader)| Some((key, reader.lost?)));
+    lost.map(
+        |((topic, partition, group), (first_offset, records))| Eviction {
+            topic: topic.clone(),
+            partition: *partition,
+            group: group.clone(),
+            first_offset,
+            records,
+        },
+    )
     .collect()
 }
 

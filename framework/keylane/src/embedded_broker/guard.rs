@@ -49,8 +49,11 @@ impl Guard {
         if on_loss == EvictionGuard::Off {
             return Ok(None);
         }
-        let watch = Watch::new(bootstrap_servers)
-            .map_err(|error: KafkaError| EmbeddedBrokerError::Start { reason: error.to_string() })?;
+        let watch = Watch::new(bootstrap_servers).map_err(|error: KafkaError| {
+            EmbeddedBrokerError::Start {
+                reason: error.to_string(),
+            }
+        })?;
         let shared = Arc::new(Shared {
             mock,
             on_loss,
@@ -63,12 +66,21 @@ impl Guard {
         let thread = std::thread::Builder::new()
             .name("keylane-embedded-broker".to_owned())
             .spawn(move || watcher.run(&stopped))
-            .map_err(|error| EmbeddedBrokerError::Start { reason: format!("no thread for the watcher: {error}") })?;
-        Ok(Some(Self { shared, stop: Some(stop), thread: Some(thread) }))
+            .map_err(|error| EmbeddedBrokerError::Start {
+                reason: format!("no thread for the watcher: {error}"),
+            })?;
+        Ok(Some(Self {
+            shared,
+            stop: Some(stop),
+            thread: Some(thread),
+        }))
     }
 
     pub(super) fn expect_reader(&self, group: &str, topic: &str) {
-        lock(&self.shared.expected).entry(group.to_owned()).or_default().insert(topic.to_owned());
+        lock(&self.shared.expected)
+            .entry(group.to_owned())
+            .or_default()
+            .insert(topic.to_owned());
     }
 
     pub(super) fn evicted(&self) -> Vec<Eviction> {
@@ -76,14 +88,22 @@ impl Guard {
     }
 
     pub(super) fn look(&self) -> Result<(), EmbeddedBrokerError> {
-        self.shared.look().map_err(|error| EmbeddedBrokerError::Guard { reason: error.to_string() })
+        self.shared
+            .look()
+            .map_err(|error| EmbeddedBrokerError::Guard {
+                reason: error.to_string(),
+            })
     }
 }
 
 impl Drop for Guard {
     fn drop(&mut self) {
         drop(self.stop.take());
-        if self.thread.take().is_some_and(|thread| thread.join().is_err()) {
+        if self
+            .thread
+            .take()
+            .is_some_and(|thread| thread.join().is_err())
+        {
             tracing::error!(
                 "the embedded broker's watcher panicked: it is not known whether records were dropped unread"
             );
@@ -95,16 +115,23 @@ impl Shared {
     fn run(&self, stopped: &Receiver<()>) {
         let mut failing = false;
         loop {
-            let stop = !matches!(stopped.recv_timeout(LOOK_INTERVAL), Err(RecvTimeoutError::Timeout));
+            let stop = !matches!(
+                stopped.recv_timeout(LOOK_INTERVAL),
+                Err(RecvTimeoutError::Timeout)
+            );
             match panics::caught(|| self.look_on_thread()) {
                 Ok(Ok(())) => failing = false,
-                // Said once; nothing is missed by it, the next look compares with the last one that succeeded.
+                // Said once; nothing is missed by it, the next look compares with the last one that
+                // succeeded.
                 Ok(Err(error)) if !failing => {
                     tracing::warn!(%error, "the embedded broker's watcher gets no answer");
                     failing = true;
                 }
                 Ok(Err(_)) => {}
-                Err(text) => tracing::error!(panic = text, "the embedded broker's watcher panicked; it looks again"),
+                Err(text) => tracing::error!(
+                    panic = text,
+                    "the embedded broker's watcher panicked; it looks again"
+                ),
             }
             if stop {
                 return;
@@ -143,7 +170,9 @@ struct Watch {
 
 impl std::fmt::Debug for Watch {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Watch").field("readers", &self.readers).finish_non_exhaustive()
+        f.debug_struct("Watch")
+            .field("readers", &self.readers)
+            .finish_non_exhaustive()
     }
 }
 
@@ -154,7 +183,12 @@ impl Watch {
     fn new(bootstrap_servers: &str) -> KafkaResult<Self> {
         let client = client(bootstrap_servers, None)?;
         let bootstrap_servers = bootstrap_servers.to_owned();
-        Ok(Self { bootstrap_servers, client, groups: BTreeMap::new(), readers: BTreeMap::new() })
+        Ok(Self {
+            bootstrap_servers,
+            client,
+            groups: BTreeMap::new(),
+            readers: BTreeMap::new(),
+        })
     }
 
     /// The order matters: commits first, then what is left; see [`Reader`].
@@ -162,26 +196,43 @@ impl Watch {
         let partitions = self.partitions()?;
         let mut committed = BTreeMap::new();
         for (group, topics) in expected {
-            let read: Vec<_> = partitions.iter().filter(|(topic, _)| topics.contains(topic)).cloned().collect();
+            let read: Vec<_> = partitions
+                .iter()
+                .filter(|(topic, _)| topics.contains(topic))
+                .cloned()
+                .collect();
             committed.insert(group, self.committed(group, &read)?);
         }
         let lows = self.lows(&partitions)?;
 
         for ((topic, partition), low) in lows {
-            let groups: Vec<_> = expected.iter().filter(|(_, topics)| topics.contains(&topic)).collect();
+            let groups: Vec<_> = expected
+                .iter()
+                .filter(|(_, topics)| topics.contains(&topic))
+                .collect();
             if groups.is_empty() {
                 self.look_at(topic, partition, None, 0, low);
                 continue;
             }
             for (group, _) in groups {
-                let offset = committed[group].get(&(topic.clone(), partition)).copied().unwrap_or(0);
+                let offset = committed[group]
+                    .get(&(topic.clone(), partition))
+                    .copied()
+                    .unwrap_or(0);
                 self.look_at(topic.clone(), partition, Some(group), offset, low);
             }
         }
         Ok(())
     }
 
-    fn look_at(&mut self, topic: String, partition: i32, group: Option<&String>, committed: i64, low: i64) {
+    fn look_at(
+        &mut self,
+        topic: String,
+        partition: i32,
+        group: Option<&String>,
+        committed: i64,
+        low: i64,
+    ) {
         let key = (topic, partition, group.cloned());
         let reader = self.readers.entry(key.clone()).or_default();
         if reader.look(committed, low) {
@@ -202,14 +253,22 @@ impl Watch {
         let _ = self.client.poll(Duration::ZERO); // log lines
         let metadata = self.client.fetch_metadata(None, ANSWER_TIMEOUT)?;
         let topics = metadata.topics().iter();
-        Ok(topics.flat_map(|topic| topic.partitions().iter().map(|p| (topic.name().to_owned(), p.id()))).collect())
+        Ok(topics
+            .flat_map(|topic| {
+                topic
+                    .partitions()
+                    .iter()
+                    .map(|p| (topic.name().to_owned(), p.id()))
+            })
+            .collect())
     }
 
     fn lows(&self, partitions: &[(String, i32)]) -> KafkaResult<Offsets> {
         if partitions.is_empty() {
             return Ok(Offsets::new());
         }
-        // As a time, "beginning" asks for the first offset: one request to each broker instead of one per partition.
+        // As a time, "beginning" asks for the first offset: one request to each broker instead of
+        // one per partition.
         let wanted = list(partitions, Offset::Beginning)?;
         numbers(&self.client.offsets_for_times(wanted, ANSWER_TIMEOUT)?)
     }
@@ -219,7 +278,10 @@ impl Watch {
             return Ok(Offsets::new());
         }
         if !self.groups.contains_key(group) {
-            self.groups.insert(group.to_owned(), client(&self.bootstrap_servers, Some(group))?);
+            self.groups.insert(
+                group.to_owned(),
+                client(&self.bootstrap_servers, Some(group))?,
+            );
         }
         let client = &self.groups[group];
         let _ = client.poll(Duration::ZERO); // log lines

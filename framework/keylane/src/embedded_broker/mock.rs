@@ -11,8 +11,9 @@ use rdkafka::types::{RDKafkaApiKey, RDKafkaRespErr};
 
 use super::{EmbeddedBrokerError, rebalance_delay};
 
-/// The cluster lives as long as the client that was configured with `test.mock.num.brokers`. Unlike a `MockCluster`
-/// the client is `Send` and `Sync`, and a handle on its cluster is to be had for each call.
+/// The cluster lives as long as the client that was configured with `test.mock.num.brokers`. Unlike
+/// a `MockCluster` the client is `Send` and `Sync`, and a handle on its cluster is to be had for
+/// each call.
 pub(super) struct Mock {
     owner: BaseProducer,
     /// Writes are refused.
@@ -27,36 +28,62 @@ impl std::fmt::Debug for Mock {
 
 impl Mock {
     pub(super) fn start(brokers: u8) -> Result<Self, EmbeddedBrokerError> {
-        let failed = |error: KafkaError| EmbeddedBrokerError::Start { reason: error.to_string() };
-        let owner: BaseProducer =
-            ClientConfig::new().set("test.mock.num.brokers", brokers.to_string()).create().map_err(failed)?;
+        let failed = |error: KafkaError| EmbeddedBrokerError::Start {
+            reason: error.to_string(),
+        };
+        let owner: BaseProducer = ClientConfig::new()
+            .set("test.mock.num.brokers", brokers.to_string())
+            .create()
+            .map_err(failed)?;
         rebalance_delay::set_millis(owner.client(), 0);
-        Ok(Self { owner, refuses: AtomicBool::new(false) })
+        Ok(Self {
+            owner,
+            refuses: AtomicBool::new(false),
+        })
     }
 
     pub(super) fn bootstrap_servers(&self) -> Result<String, EmbeddedBrokerError> {
-        let reason = || EmbeddedBrokerError::Start { reason: "librdkafka made no mock cluster".to_owned() };
+        let reason = || EmbeddedBrokerError::Start {
+            reason: "librdkafka made no mock cluster".to_owned(),
+        };
         Ok(self.cluster().ok_or_else(reason)?.bootstrap_servers())
     }
 
-    pub(super) fn create_topic(&self, name: &str, partitions: i32, replicas: i32) -> Result<(), EmbeddedBrokerError> {
-        let failed = |reason: String| EmbeddedBrokerError::CreateTopic { name: name.to_owned(), reason };
-        let cluster = self.cluster().ok_or_else(|| failed("the cluster is gone".to_owned()))?;
+    pub(super) fn create_topic(
+        &self,
+        name: &str,
+        partitions: i32,
+        replicas: i32,
+    ) -> Result<(), EmbeddedBrokerError> {
+        let failed = |reason: String| EmbeddedBrokerError::CreateTopic {
+            name: name.to_owned(),
+            reason,
+        };
+        let cluster = self
+            .cluster()
+            .ok_or_else(|| failed("the cluster is gone".to_owned()))?;
         match cluster.create_topic(name, partitions, replicas) {
             Ok(()) => Ok(()),
             Err(KafkaError::MockCluster(RDKafkaErrorCode::TopicAlreadyExists)) => {
-                Err(EmbeddedBrokerError::TopicExists { name: name.to_owned() })
+                Err(EmbeddedBrokerError::TopicExists {
+                    name: name.to_owned(),
+                })
             }
             Err(error) => Err(failed(error.to_string())),
         }
     }
 
-    /// Makes writes fail from now on: a hundred thousand batches, more than any client sends that goes by what it is told.
+    /// Makes writes fail from now on: a hundred thousand batches, more than any client sends that
+    /// goes by what it is told.
     ///
-    /// Once: to renew them the mock's would have to be taken back first, which lets a write through in between.
+    /// Once: to renew them the mock's would have to be taken back first, which lets a write through
+    /// in between.
     pub(super) fn refuse_writes(&self) {
         const REFUSALS: usize = 100_000;
-        if let Some(cluster) = self.cluster().filter(|_| !self.refuses.swap(true, Ordering::Relaxed)) {
+        if let Some(cluster) = self
+            .cluster()
+            .filter(|_| !self.refuses.swap(true, Ordering::Relaxed))
+        {
             cluster.request_errors(
                 RDKafkaApiKey::Produce,
                 &vec![RDKafkaRespErr::RD_KAFKA_RESP_ERR_POLICY_VIOLATION; REFUSALS],

@@ -14,7 +14,8 @@ pub(super) const MOST_PARTITIONS: i32 = 10_000;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct EmbeddedBrokerOptions {
-    /// The number of brokers, 1 to 16; 1 by default. One is two to four times as fast to consume from as three.
+    /// The number of brokers, 1 to 16; 1 by default. One is two to four times as fast to consume
+    /// from as three.
     pub brokers: u8,
     /// What happens when records are dropped unread; [`EvictionGuard::RefuseWrites`] by default.
     pub eviction_guard: EvictionGuard,
@@ -22,7 +23,10 @@ pub struct EmbeddedBrokerOptions {
 
 impl Default for EmbeddedBrokerOptions {
     fn default() -> Self {
-        Self { brokers: 1, eviction_guard: EvictionGuard::default() }
+        Self {
+            brokers: 1,
+            eviction_guard: EvictionGuard::default(),
+        }
     }
 }
 
@@ -36,7 +40,10 @@ impl EmbeddedBrokerOptions {
     /// Sets [`eviction_guard`](Self#structfield.eviction_guard).
     #[must_use]
     pub const fn eviction_guard(self, eviction_guard: EvictionGuard) -> Self {
-        Self { eviction_guard, ..self }
+        Self {
+            eviction_guard,
+            ..self
+        }
     }
 }
 
@@ -54,8 +61,9 @@ impl EmbeddedBrokerOptions {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum EvictionGuard {
-    /// Log it, list it, and fail later writes (100,000 batches) to any topic with a policy violation, which clients do not
-    /// retry: what produces too much is told, and no run ends well that lost something.
+    /// Log it, list it, and fail later writes (100,000 batches) to any topic with a policy
+    /// violation, which clients do not retry: what produces too much is told, and no run ends well
+    /// that lost something.
     #[default]
     RefuseWrites,
     /// Log it and list it.

@@ -21,8 +21,8 @@ pub(super) fn remember<C: ClientContext>(client: &Client<C>) {
 
 /// How many of a kind there were.
 pub(super) fn count<C: ClientContext>(client: &Client<C>, kind: RDKafkaApiKey) -> usize {
-    // SAFETY: the client is live, and so is its cluster, whose pointer is checked. The array holds as many requests as it
-    // says, is null without any, and is destroyed after its last use, once.
+    // SAFETY: the client is live, and so is its cluster, whose pointer is checked. The array holds
+    // as many requests as it says, is null without any, and is destroyed after its last use, once.
     unsafe {
         let cluster = rd_kafka_handle_mock_cluster(client.native_ptr());
         assert!(!cluster.is_null());
@@ -31,7 +31,9 @@ pub(super) fn count<C: ClientContext>(client: &Client<C>, kind: RDKafkaApiKey) -
         if requests.is_null() {
             return 0;
         }
-        let kinds = std::slice::from_raw_parts(requests, length).iter().map(|&one| rd_kafka_mock_request_api_key(one));
+        let kinds = std::slice::from_raw_parts(requests, length)
+            .iter()
+            .map(|&one| rd_kafka_mock_request_api_key(one));
         let count = kinds.filter(|&key| key == kind as i16).count();
         rd_kafka_mock_request_destroy_array(requests, length);
         count

@@ -31,7 +31,9 @@ fn within_deadline(what: &str, work: impl FnOnce() + Send + 'static) {
         work();
         let _ = done.send(());
     });
-    finished.recv_timeout(DEADLINE).unwrap_or_else(|error| panic!("{what}: {error}"));
+    finished
+        .recv_timeout(DEADLINE)
+        .unwrap_or_else(|error| panic!("{what}: {error}"));
 }
 
 /// Counts what the broker said about each record.
@@ -54,16 +56,30 @@ impl ProducerContext for Acknowledged {
 
 fn producer(broker: &EmbeddedBroker) -> BaseProducer<Acknowledged> {
     let mut config = ClientConfig::new();
-    config.set("bootstrap.servers", broker.bootstrap_servers()).set("enable.idempotence", "true");
+    config
+        .set("bootstrap.servers", broker.bootstrap_servers())
+        .set("enable.idempotence", "true");
     config.extend(EmbeddedBroker::producer_settings());
     config.create_with_context(Acknowledged::default()).unwrap()
 }
 
 /// Writes and waits for the broker's word on all: acknowledged, refused.
-fn write(producer: &BaseProducer<Acknowledged>, topic: &str, records: usize, bytes: usize) -> (usize, Vec<KafkaError>) {
+fn write(
+    producer: &BaseProducer<Acknowledged>,
+    topic: &str,
+    records: usize,
+    bytes: usize,
+) -> (usize, Vec<KafkaError>) {
     let payload = vec![7; bytes];
     for _ in 0..records {
-        producer.send(BaseRecord::<(), _>::to(topic).partition(0).payload(&payload)).map_err(|(e, _)| e).unwrap();
+        producer
+            .send(
+                BaseRecord::<(), _>::to(topic)
+                    .partition(0)
+                    .payload(&payload),
+            )
+            .map_err(|(e, _)| e)
+            .unwrap();
     }
     producer.flush(DEADLINE).unwrap();
     std::mem::take(&mut *producer.context().0.lock().unwrap())
@@ -75,8 +91,12 @@ fn is_policy_violation(error: &KafkaError) -> bool {
 
 fn consumer(broker: &EmbeddedBroker, group: &str) -> BaseConsumer {
     let mut config = ClientConfig::new();
-    config.set("bootstrap.servers", broker.bootstrap_servers()).set("group.id", group);
-    config.set("auto.offset.reset", "earliest").set("enable.auto.offset.store", "false");
+    config
+        .set("bootstrap.servers", broker.bootstrap_servers())
+        .set("group.id", group);
+    config
+        .set("auto.offset.reset", "earliest")
+        .set("enable.auto.offset.store", "false");
     config.set("partition.assignment.strategy", "cooperative-sticky");
     config.extend(EmbeddedBroker::client_settings());
     config.create().unwrap()
@@ -84,7 +104,8 @@ fn consumer(broker: &EmbeddedBroker, group: &str) -> BaseConsumer {
 
 fn commit(consumer: &BaseConsumer, topic: &str, next: i64) {
     let mut list = TopicPartitionList::new();
-    list.add_partition_offset(topic, 0, Offset::Offset(next)).unwrap();
+    list.add_partition_offset(topic, 0, Offset::Offset(next))
+        .unwrap();
     consumer.commit(&list, CommitMode::Sync).unwrap();
 }
 
@@ -112,14 +133,28 @@ fn a_group_member_reads_what_was_written_and_the_handle_can_be_shared() {
 fn topics_that_make_no_sense_are_refused() {
     let broker = start();
     broker.create_topic("t", 1).unwrap();
-    assert_eq!(broker.create_topic("t", 1), Err(EmbeddedBrokerError::TopicExists { name: "t".to_owned() }));
-    assert!(matches!(broker.create_topic("a\0b", 1), Err(EmbeddedBrokerError::TopicName { .. })));
+    assert_eq!(
+        broker.create_topic("t", 1),
+        Err(EmbeddedBrokerError::TopicExists {
+            name: "t".to_owned()
+        })
+    );
+    assert!(matches!(
+        broker.create_topic("a\0b", 1),
+        Err(EmbeddedBrokerError::TopicName { .. })
+    ));
     for partitions in [i32::MIN, 0, 10_001] {
-        assert!(matches!(broker.create_topic("u", partitions), Err(EmbeddedBrokerError::PartitionCount { .. })));
+        assert!(matches!(
+            broker.create_topic("u", partitions),
+            Err(EmbeddedBrokerError::PartitionCount { .. })
+        ));
     }
     for brokers in [0, 17] {
         let options = EmbeddedBrokerOptions::default().brokers(brokers);
-        assert_eq!(EmbeddedBroker::start(options).unwrap_err(), EmbeddedBrokerError::BrokerCount { brokers });
+        assert_eq!(
+            EmbeddedBroker::start(options).unwrap_err(),
+            EmbeddedBrokerError::BrokerCount { brokers }
+        );
     }
 }
 
@@ -137,16 +172,27 @@ fn records_dropped_unread_are_reported_and_later_writes_refused() {
     assert!(refused.iter().all(is_policy_violation), "{refused:?}");
 
     let evicted = broker.look_for_evictions().unwrap();
-    let [loss] = &evicted[..] else { panic!("one partition lost records: {evicted:?}") };
-    assert_eq!((loss.topic.as_str(), loss.partition, loss.group.as_deref()), ("t", 0, Some("g")));
+    let [loss] = &evicted[..] else {
+        panic!("one partition lost records: {evicted:?}")
+    };
+    assert_eq!(
+        (loss.topic.as_str(), loss.partition, loss.group.as_deref()),
+        ("t", 0, Some("g"))
+    );
     assert_eq!(loss.first_offset, 0);
-    let (low, _) = consumer(&broker, "other").fetch_watermarks("t", 0, DEADLINE).unwrap();
+    let (low, _) = consumer(&broker, "other")
+        .fetch_watermarks("t", 0, DEADLINE)
+        .unwrap();
     assert_eq!(loss.records, u64::try_from(low).unwrap());
 
     let (acknowledged, refused) = write(&producer, "t", 3, 10);
     assert_eq!((acknowledged, refused.len()), (0, 3));
     assert!(refused.iter().all(is_policy_violation), "{refused:?}");
-    assert_eq!(broker.look_for_evictions().unwrap(), evicted, "a loss is counted once and not forgotten");
+    assert_eq!(
+        broker.look_for_evictions().unwrap(),
+        evicted,
+        "a loss is counted once and not forgotten"
+    );
 }
 
 #[test]
@@ -158,7 +204,11 @@ fn the_watcher_finds_a_loss_by_itself() {
     assert_eq!(write(&producer, "sprung-up", 80, 100_000), (80, vec![]));
     wait_until("the watcher's report", || !broker.evicted().is_empty());
     assert_eq!(broker.evicted()[0].group, None);
-    assert_eq!(write(&producer, "sprung-up", 1, 10), (1, vec![]), "only reported");
+    assert_eq!(
+        write(&producer, "sprung-up", 1, 10),
+        (1, vec![]),
+        "only reported"
+    );
 }
 
 #[test]
@@ -176,9 +226,17 @@ fn dropping_what_every_reader_has_committed_is_no_loss() {
         commit(&slow, "t", (round - 1) * 20);
         assert_eq!(broker.look_for_evictions(), Ok(vec![]), "round {round}");
     }
-    assert!(fast.fetch_watermarks("t", 0, DEADLINE).unwrap().0 > 0, "the test must drop something to mean something");
+    assert!(
+        fast.fetch_watermarks("t", 0, DEADLINE).unwrap().0 > 0,
+        "the test must drop something to mean something"
+    );
     write(&producer, "t", 60, 100_000);
-    let losers: Vec<_> = broker.look_for_evictions().unwrap().into_iter().filter_map(|loss| loss.group).collect();
+    let losers: Vec<_> = broker
+        .look_for_evictions()
+        .unwrap()
+        .into_iter()
+        .filter_map(|loss| loss.group)
+        .collect();
     assert_eq!(losers, ["fast", "slow"]);
 }
 
@@ -188,7 +246,10 @@ fn without_a_guard_nobody_claims_to_know() {
     let broker = EmbeddedBroker::start(options).unwrap();
     broker.expect_reader("g", "t");
     assert_eq!(broker.evicted(), []);
-    assert_eq!(broker.look_for_evictions(), Err(EmbeddedBrokerError::GuardOff));
+    assert_eq!(
+        broker.look_for_evictions(),
+        Err(EmbeddedBrokerError::GuardOff)
+    );
 }
 
 #[test]
@@ -199,18 +260,29 @@ fn clients_that_outlive_the_broker_can_still_be_closed() {
     assert_eq!(write(&producer, "t", 5, 10), (5, vec![]));
     let consumer = consumer(&broker, "g");
     consumer.subscribe(&["t"]).unwrap();
-    wait_until("a record", || match consumer.poll(Duration::from_millis(100)) {
-        Some(record) => {
-            let record = record.unwrap();
-            consumer.store_offset(record.topic(), record.partition(), record.offset()).unwrap();
-            true
+    wait_until("a record", || {
+        match consumer.poll(Duration::from_millis(100)) {
+            Some(record) => {
+                let record = record.unwrap();
+                consumer
+                    .store_offset(record.topic(), record.partition(), record.offset())
+                    .unwrap();
+                true
+            }
+            None => false,
         }
-        None => false,
     });
-    within_deadline("stopping the broker under its clients", move || drop(broker));
-    // Its stored offset cannot be committed any more; the session time-out bounds how long it tries.
-    within_deadline("closing a consumer without its broker", move || drop(consumer));
-    within_deadline("closing a producer without its broker", move || drop(producer));
+    within_deadline("stopping the broker under its clients", move || {
+        drop(broker)
+    });
+    // Its stored offset cannot be committed any more; the session time-out bounds how long it
+    // tries.
+    within_deadline("closing a consumer without its broker", move || {
+        drop(consumer)
+    });
+    within_deadline("closing a producer without its broker", move || {
+        drop(producer)
+    });
 }
 
 #[test]
@@ -224,7 +296,11 @@ fn many_brokers_can_come_and_go_at_once() {
             })
         })
         .collect();
-    within_deadline("8 brokers", move || threads.into_iter().for_each(|thread| thread.join().unwrap()));
+    within_deadline("8 brokers", move || {
+        threads
+            .into_iter()
+            .for_each(|thread| thread.join().unwrap())
+    });
 }
 
 #[test]
@@ -232,8 +308,12 @@ fn the_watcher_goes_on_after_a_panic() {
     let broker = start();
     broker.create_topic("t", 1).unwrap();
     planted::plant("watch", broker.bootstrap_servers(), 0);
-    wait_until("the panic", || !planted::is_there("watch", broker.bootstrap_servers()));
+    wait_until("the panic", || {
+        !planted::is_there("watch", broker.bootstrap_servers())
+    });
     planted::plant("watch", broker.bootstrap_servers(), 0);
-    wait_until("a look after it", || !planted::is_there("watch", broker.bootstrap_servers()));
+    wait_until("a look after it", || {
+        !planted::is_there("watch", broker.bootstrap_servers())
+    });
     assert_eq!(broker.look_for_evictions(), Ok(vec![]));
 }

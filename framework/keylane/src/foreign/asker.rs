@@ -43,16 +43,25 @@ impl Asker {
         answers: Arc<Answers>,
         control: Arc<Control>,
     ) -> Self {
-        Self { config, retry_topic, answers, control, questions: Mutex::default() }
+        Self {
+            config,
+            retry_topic,
+            answers,
+            control,
+            questions: Mutex::default(),
+        }
     }
 
-    /// `false` where the question cannot be asked. Does not wait: one question is under way at a time.
+    /// `false` where the question cannot be asked. Does not wait: one question is under way at a
+    /// time.
     pub(super) fn ask(&self, group: Arc<str>) -> bool {
         let mut questions = lock(&self.questions);
         if questions.is_none() {
             *questions = self.start();
         }
-        let asked = questions.as_ref().is_some_and(|questions| questions.try_send(group).is_ok());
+        let asked = questions
+            .as_ref()
+            .is_some_and(|questions| questions.try_send(group).is_ok());
         if !asked {
             *questions = None;
         }
@@ -61,7 +70,11 @@ impl Asker {
 
     fn start(&self) -> Option<SyncSender<Arc<str>>> {
         let (sender, receiver) = sync_channel(1);
-        let (config, topic, answers) = (self.config.clone(), self.retry_topic.clone(), self.answers.clone());
+        let (config, topic, answers) = (
+            self.config.clone(),
+            self.retry_topic.clone(),
+            self.answers.clone(),
+        );
         let control = self.control.clone();
         std::thread::Builder::new()
             .name("keylane-foreign".into())
@@ -72,13 +85,20 @@ impl Asker {
                     control.fail(SubscriptionError::Internal(what));
                 }
             })
-            .inspect_err(|error| tracing::warn!(%error, "other consumer groups cannot be asked about"))
+            .inspect_err(
+                |error| tracing::warn!(%error, "other consumer groups cannot be asked about"),
+            )
             .ok()?;
         Some(sender)
     }
 }
 
-fn answer(config: &ClientConfig, topic: &TopicTarget, questions: &Receiver<Arc<str>>, answers: &Answers) {
+fn answer(
+    config: &ClientConfig,
+    topic: &TopicTarget,
+    questions: &Receiver<Arc<str>>,
+    answers: &Answers,
+) {
     let client: Client = match config.create_with_context(LastError::default()) {
         Ok(client) => client,
         Err(error) => {
@@ -90,7 +110,11 @@ fn answer(config: &ClientConfig, topic: &TopicTarget, questions: &Receiver<Arc<s
         #[cfg(test)]
         crate::panics::planted::step("foreign", &topic.name);
         let liveness = liveness(&client, topic, &group);
-        tracing::debug!(group = &*group, ?liveness, "another consumer group was asked about");
+        tracing::debug!(
+            group = &*group,
+            ?liveness,
+            "another consumer group was asked about"
+        );
         answers.put(&group, liveness);
     }
 }
@@ -103,7 +127,11 @@ fn liveness(client: &Client, topic: &TopicTarget, group: &str) -> Liveness {
         Err(error) => {
             tracing::debug!(group, %error, "the commits of another group are not told");
             let has_members = member_count(client, group).is_ok_and(|members| members > 0);
-            return if has_members { Liveness::Alive } else { Liveness::Unknown };
+            return if has_members {
+                Liveness::Alive
+            } else {
+                Liveness::Unknown
+            };
         }
     }
     match member_count(client, group) {
@@ -168,16 +196,23 @@ mod tests {
         let commit = |group: &str, topic: &str| {
             let consumer: BaseConsumer = config.clone().set("group.id", group).create().unwrap();
             let mut list = TopicPartitionList::new();
-            list.add_partition_offset(topic, 1, Offset::Offset(0)).unwrap();
+            list.add_partition_offset(topic, 1, Offset::Offset(0))
+                .unwrap();
             consumer.commit(&list, CommitMode::Sync).unwrap();
         };
         commit("reads-it", "retry");
         commit("reads-another", "other");
         let client: Client = config.create_with_context(LastError::default()).unwrap();
-        let topic = TopicTarget { name: "retry".into(), partitions: PartitionCount::new(2, Instant::now()) };
+        let topic = TopicTarget {
+            name: "retry".into(),
+            partitions: PartitionCount::new(2, Instant::now()),
+        };
         assert_eq!(liveness(&client, &topic, "reads-it"), Liveness::Alive);
         // The embedded broker does not describe groups, so none is known to be gone.
-        assert_eq!(liveness(&client, &topic, "reads-another"), Liveness::Unknown);
+        assert_eq!(
+            liveness(&client, &topic, "reads-another"),
+            Liveness::Unknown
+        );
         assert_eq!(liveness(&client, &topic, "no\0group"), Liveness::Unknown);
     }
 
@@ -186,8 +221,11 @@ mod tests {
         let mut config = ClientConfig::new();
         config.set("bootstrap.servers", "localhost:1");
         let client: Client = config.create_with_context(LastError::default()).unwrap();
-        let options =
-            AdminOptions::new(&client, Operation::RD_KAFKA_ADMIN_OP_DESCRIBECONSUMERGROUPS, Duration::from_millis(50));
+        let options = AdminOptions::new(
+            &client,
+            Operation::RD_KAFKA_ADMIN_OP_DESCRIBECONSUMERGROUPS,
+            Duration::from_millis(50),
+        );
         let queue = ReplyQueue::new(&client);
         assert!(describe_group(&client, "any", &options, &queue));
         assert!(members(&queue.poll(ANSWER_WITHIN).unwrap()).is_err());

@@ -44,7 +44,10 @@ impl Held {
             HeldBecause::Stray => format!(
                 "retries of topic `{}` wait in `{topic}`: this subscription does not read that topic, and no \
                  other group processes them; add it to `topics`, or set Retry::adopt([{group:?}])",
-                bounded_text(provenance.origin_topic.unwrap_or_default(), NAME_LIMIT_BYTES)
+                bounded_text(
+                    provenance.origin_topic.unwrap_or_default(),
+                    NAME_LIMIT_BYTES
+                )
             ),
             _ => format!(
                 "retries of consumer group `{group}` wait in `{topic}`: the brokers do not say whether that \
@@ -65,12 +68,17 @@ pub(super) struct HeldRecords {
 impl HeldRecords {
     pub(super) fn new(control: Arc<Control>, topic: &str) -> Self {
         let trouble = TroublePlace::RetriesIn(topic.to_owned());
-        Self { control, trouble, by_place: Mutex::default() }
+        Self {
+            control,
+            trouble,
+            by_place: Mutex::default(),
+        }
     }
 
     /// What the first of the partitions holds stands for all.
     ///
-    /// The lock covers what is said of it: else an older word could come after a newer one, and stay.
+    /// The lock covers what is said of it: else an older word could come after a newer one, and
+    /// stay.
     pub(super) fn note(&self, place: Place, held: Option<Held>) {
         let mut by_place = lock(&self.by_place);
         let was_empty = by_place.is_empty();
@@ -80,7 +88,11 @@ impl HeldRecords {
         };
         match by_place.values().next() {
             Some(Held { message }) => {
-                self.control.troubles.note(TroubleKind::ForeignRetries, self.trouble.clone(), message);
+                self.control.troubles.note(
+                    TroubleKind::ForeignRetries,
+                    self.trouble.clone(),
+                    message,
+                );
             }
             None if was_empty => {}
             None => self.control.troubles.passed(&self.trouble),
@@ -95,10 +107,20 @@ mod tests {
     #[test]
     fn any_header_makes_a_short_message() {
         let topic = "x\n".repeat(1 << 19);
-        let stray = Provenance { group: Some("billing"), origin_topic: Some(&topic), requeued: false };
+        let stray = Provenance {
+            group: Some("billing"),
+            origin_topic: Some(&topic),
+            requeued: false,
+        };
         let Held { message } = Held::naming("retry", stray, HeldBecause::Stray).unwrap();
-        assert!(message.starts_with("retries of topic `x x x "), "{message:.100}");
+        assert!(
+            message.starts_with("retries of topic `x x x "),
+            "{message:.100}"
+        );
         assert!(message.len() < 600, "{} bytes", message.len());
-        assert!(message.ends_with("set Retry::adopt([\"billing\"])"), "{message}");
+        assert!(
+            message.ends_with("set Retry::adopt([\"billing\"])"),
+            "{message}"
+        );
     }
 }

@@ -54,20 +54,38 @@ impl RetryOwnership {
     ) -> Self {
         let ownership = Ownership {
             group: group_as_written(&config.group),
-            adopted: retry.adopt.iter().map(|group| group_as_written(group)).collect(),
+            adopted: retry
+                .adopt
+                .iter()
+                .map(|group| group_as_written(group))
+                .collect(),
             // What another program wrote to the retry topic was read there first.
-            origins: config.topics.iter().cloned().chain([target.name.to_string()]).collect(),
+            origins: config
+                .topics
+                .iter()
+                .cloned()
+                .chain([target.name.to_string()])
+                .collect(),
             policy: match retry.foreign {
                 ForeignRetries::Settle => ForeignPolicy::Settle,
                 ForeignRetries::Hold => ForeignPolicy::Hold,
                 ForeignRetries::Process => ForeignPolicy::Process,
             },
         };
-        let answers = Arc::new(Answers { groups: Mutex::default(), version: AtomicU64::new(0), origin_of_time });
+        let answers = Arc::new(Answers {
+            groups: Mutex::default(),
+            version: AtomicU64::new(0),
+            origin_of_time,
+        });
         Self {
             ownership,
             topic: target.name.clone(),
-            asker: Asker::new(side_config, target.clone(), answers.clone(), control.clone()),
+            asker: Asker::new(
+                side_config,
+                target.clone(),
+                answers.clone(),
+                control.clone(),
+            ),
             held: HeldRecords::new(control, &target.name),
             answers,
         }
@@ -81,12 +99,15 @@ impl RetryOwnership {
             return Ruling::Process;
         }
         let group = provenance.group.unwrap_or_default();
-        self.ownership.rule(whose, || self.answers.groups().liveness(group, now))
+        self.ownership
+            .rule(whose, || self.answers.groups().liveness(group, now))
     }
 
     /// Has the next group asked about, if one is due. Does not wait.
     pub(crate) fn ask(&self, now: Moment) {
-        let Some(group) = self.answers.groups().next_question(now) else { return };
+        let Some(group) = self.answers.groups().next_question(now) else {
+            return;
+        };
         if !self.asker.ask(group.clone()) {
             self.answers.put(&group, Liveness::Unknown);
         }
@@ -98,8 +119,15 @@ impl RetryOwnership {
     }
 
     /// Notes that a partition holds such records as this one, or, with none, that it holds nothing.
-    pub(crate) fn note_held(&self, place: Place, held: Option<(&Record, keylane_core::HeldBecause)>) {
-        self.held.note(place, held.and_then(|(record, because)| Held::of(&self.topic, record, because)));
+    pub(crate) fn note_held(
+        &self,
+        place: Place,
+        held: Option<(&Record, keylane_core::HeldBecause)>,
+    ) {
+        self.held.note(
+            place,
+            held.and_then(|(record, because)| Held::of(&self.topic, record, because)),
+        );
     }
 }
 

@@ -9,14 +9,21 @@ pub fn task_metadata(bytes: &[u8]) {
     if let Ok(metadata) = TaskMetadata::decode(bytes) {
         let encoded = metadata.clone().encode();
         assert_eq!(TaskMetadata::decode(&encoded).as_ref(), Ok(&metadata));
-        assert_eq!(TaskMetadata::decode_legacy_request(&wrapper(&encoded, bytes)).ok(), {
-            Some((metadata, Bytes::copy_from_slice(bytes)))
-        });
+        assert_eq!(
+            TaskMetadata::decode_legacy_request(&wrapper(&encoded, bytes)).ok(),
+            { Some((metadata, Bytes::copy_from_slice(bytes))) }
+        );
     }
     let value = Bytes::copy_from_slice(bytes);
     if let Ok((metadata, task)) = TaskMetadata::decode_legacy_request(&value) {
-        assert_eq!(TaskMetadata::decode(&metadata.clone().encode()), Ok(metadata));
-        assert!(task.is_empty() || value.as_ptr_range().contains(&task.as_ptr()), "a copied task");
+        assert_eq!(
+            TaskMetadata::decode(&metadata.clone().encode()),
+            Ok(metadata)
+        );
+        assert!(
+            task.is_empty() || value.as_ptr_range().contains(&task.as_ptr()),
+            "a copied task"
+        );
     }
 }
 

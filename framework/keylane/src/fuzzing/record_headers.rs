@@ -5,7 +5,8 @@ use bytes::Bytes;
 use keylane_core::FailureHeaders;
 
 use crate::dead_letter::{
-    FailureHistory, RetryState, Round, Writer, dead_letter_headers, provenance, read_retry_state, retry_headers,
+    FailureHistory, RetryState, Round, Writer, dead_letter_headers, provenance, read_retry_state,
+    retry_headers,
 };
 use crate::record::RecordHeaders;
 use crate::{Headers, Origin, TaskMetadata};
@@ -29,7 +30,8 @@ const NAMES: [&str; 14] = [
 ];
 const ROUND: &str = "keylane-retry-round";
 
-/// Any headers. `bytes` holds one after the other: which name, how long the value is (255: null), and the value.
+/// Any headers. `bytes` holds one after the other: which name, how long the value is (255: null),
+/// and the value.
 pub fn record_headers(bytes: &[u8]) {
     let headers = read(bytes);
     let state = read_retry_state(&headers);
@@ -37,12 +39,20 @@ pub fn record_headers(bytes: &[u8]) {
     let as_retry = RecordHeaders::read(headers.clone(), true);
     assert_eq!(as_retry.retry.as_ref(), Some(&state));
     let as_origin = RecordHeaders::read(headers.clone(), false);
-    assert!(as_origin.retry.is_none(), "an origin's records have no past, whatever they say");
+    assert!(
+        as_origin.retry.is_none(),
+        "an origin's records have no past, whatever they say"
+    );
     assert_eq!(as_origin.metadata, as_retry.metadata);
     let provenance = provenance(&headers, as_retry.metadata.as_ref());
     let named = headers.last_str("keylane-group");
-    let is_name = |group: &&str| !group.is_empty() && group.len() < 256 && !group.contains(char::is_control);
-    assert_eq!(provenance.group, named.filter(is_name), "nobody else's word");
+    let is_name =
+        |group: &&str| !group.is_empty() && group.len() < 256 && !group.contains(char::is_control);
+    assert_eq!(
+        provenance.group,
+        named.filter(is_name),
+        "nobody else's word"
+    );
     assert_sent_on(&headers, &state, as_origin.metadata.as_ref());
 }
 
@@ -65,25 +75,48 @@ fn read(mut bytes: &[u8]) -> Headers {
     headers
 }
 
-/// What is taken for a number is one, in bounds, in the last header of its name; all else counts as absent.
+/// What is taken for a number is one, in bounds, in the last header of its name; all else counts as
+/// absent.
 fn assert_read_by_the_book(headers: &Headers, state: &RetryState) {
     let last = |name: &str| -> Option<&[u8]> {
-        headers.iter().filter(|(header, _)| *header == name).last().and_then(|(_, value)| value).map(|value| &value[..])
+        headers
+            .iter()
+            .filter(|(header, _)| *header == name)
+            .last()
+            .and_then(|(_, value)| value)
+            .map(|value| &value[..])
     };
     let number = |name: &str, least: i128, most: i128| {
-        last(name).and_then(decimal).filter(|number| (least..=most).contains(number))
+        last(name)
+            .and_then(decimal)
+            .filter(|number| (least..=most).contains(number))
     };
-    let metadata = last("dt_meta").and_then(|bytes| TaskMetadata::decode(bytes).ok()).unwrap_or_default();
+    let metadata = last("dt_meta")
+        .and_then(|bytes| TaskMetadata::decode(bytes).ok())
+        .unwrap_or_default();
     let (u32_max, i64_min, i64_max) = (u32::MAX.into(), i64::MIN.into(), i64::MAX.into());
 
-    let round = number(ROUND, 0, u32_max).unwrap_or(i128::from(metadata.retry_count).clamp(0, u32_max));
+    let round =
+        number(ROUND, 0, u32_max).unwrap_or(i128::from(metadata.retry_count).clamp(0, u32_max));
     assert_eq!(i128::from(state.round), round);
-    assert_eq!(i128::from(state.attempts), number("keylane-attempts", 0, u32_max).unwrap_or(round));
+    assert_eq!(
+        i128::from(state.attempts),
+        number("keylane-attempts", 0, u32_max).unwrap_or(round)
+    );
     let decaton_due = Some(i128::from(metadata.scheduled_time_millis)).filter(|due| *due > 0);
-    assert_eq!(state.due_millis.map(i128::from), number("keylane-retry-due", i64_min, i64_max).or(decaton_due));
+    assert_eq!(
+        state.due_millis.map(i128::from),
+        number("keylane-retry-due", i64_min, i64_max).or(decaton_due)
+    );
     let retried_for = number("keylane-retried-for", 0, 100 * 24 * 60 * 60 * 1_000).unwrap_or(0);
-    assert_eq!(i128::try_from(state.retried_for.as_millis()), Ok(retried_for));
-    assert_eq!(state.origin_timestamp.map(i128::from), number("keylane-origin-timestamp", i64_min, i64_max));
+    assert_eq!(
+        i128::try_from(state.retried_for.as_millis()),
+        Ok(retried_for)
+    );
+    assert_eq!(
+        state.origin_timestamp.map(i128::from),
+        number("keylane-origin-timestamp", i64_min, i64_max)
+    );
 
     let topic = last("keylane-origin-topic").filter(|name| {
         let legal = |byte: &u8| matches!(byte, b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'.' | b'_' | b'-');
@@ -91,12 +124,19 @@ fn assert_read_by_the_book(headers: &Headers, state: &RetryState) {
     });
     let origin = topic.and_then(|topic| {
         let partition = number("keylane-origin-partition", 0, i32::MAX.into())?;
-        Some((topic.to_vec(), partition, number("keylane-origin-offset", 0, i64_max)?))
+        Some((
+            topic.to_vec(),
+            partition,
+            number("keylane-origin-offset", 0, i64_max)?,
+        ))
     });
-    let read = state
-        .origin
-        .as_ref()
-        .map(|origin| (origin.topic.as_bytes().to_vec(), i128::from(origin.partition), i128::from(origin.offset)));
+    let read = state.origin.as_ref().map(|origin| {
+        (
+            origin.topic.as_bytes().to_vec(),
+            i128::from(origin.partition),
+            i128::from(origin.offset),
+        )
+    });
     assert_eq!(read, origin, "whole or not at all");
 }
 
@@ -111,33 +151,52 @@ fn decimal(text: &[u8]) -> Option<i128> {
         return None;
     }
     let value = digits.iter().fold(0_i128, |value, digit| {
-        value.saturating_mul(10).saturating_add(i128::from(digit - b'0')) // more than any bound is still more
+        value
+            .saturating_mul(10)
+            .saturating_add(i128::from(digit - b'0')) // more than any bound is still more
     });
     Some(if negative { -value } else { value })
 }
 
-const WRITER: Writer<'_> = Writer { group: "group", epoch: Some("1/member") };
+const WRITER: Writer<'_> = Writer {
+    group: "group",
+    epoch: Some("1/member"),
+};
 
-/// On to the retry topic and from there to the dead-letter topic: the past is read back, everybody else's headers are
-/// as they were, and nothing grows.
+/// On to the retry topic and from there to the dead-letter topic: the past is read back, everybody
+/// else's headers are as they were, and nothing grows.
 fn assert_sent_on(original: &Headers, state: &RetryState, metadata: Option<&TaskMetadata>) {
-    let origin = state.origin.clone().unwrap_or(Origin { topic: "parking".into(), partition: 0, offset: i64::MAX });
+    let origin = state.origin.clone().unwrap_or(Origin {
+        topic: "parking".into(),
+        partition: 0,
+        offset: i64::MAX,
+    });
     let millis = state.first_failure_millis.unwrap_or(0);
     let history = FailureHistory {
         attempts: state.attempts,
         first_failure_millis: millis,
         last_failure_millis: state.due_millis.unwrap_or(i64::MIN),
         reason: "exhausted",
-        error: String::from_utf8_lossy(original.last("keylane-error").map_or(&b"\0"[..], |text| &text[..]))
-            .into_owned(),
+        error: String::from_utf8_lossy(
+            original
+                .last("keylane-error")
+                .map_or(&b"\0"[..], |text| &text[..]),
+        )
+        .into_owned(),
     };
     let timestamp = state.origin_timestamp;
     let due = state.due_millis.unwrap_or(i64::MAX);
     let round = state.round.max(1);
     let retried_for = state.retried_for;
 
-    let this = Round { number: round, due_millis: due, retried_for };
-    let retried = retry_headers(original, &origin, timestamp, WRITER, &history, this, metadata);
+    let this = Round {
+        number: round,
+        due_millis: due,
+        retried_for,
+    };
+    let retried = retry_headers(
+        original, &origin, timestamp, WRITER, &history, this, metadata,
+    );
     let expected = RetryState {
         round,
         attempts: state.attempts,
@@ -148,11 +207,20 @@ fn assert_sent_on(original: &Headers, state: &RetryState, metadata: Option<&Task
         first_failure_millis: Some(millis),
     };
     assert_eq!(read_retry_state(&retried), expected);
-    let decaton = retried.last("dt_meta").map(|bytes| TaskMetadata::decode(bytes).expect("ours"));
+    let decaton = retried
+        .last("dt_meta")
+        .map(|bytes| TaskMetadata::decode(bytes).expect("ours"));
     let decaton = decaton.expect("every retry has one");
-    assert_eq!((decaton.retry_count, decaton.scheduled_time_millis), (i64::from(round), due));
+    assert_eq!(
+        (decaton.retry_count, decaton.scheduled_time_millis),
+        (i64::from(round), due)
+    );
     let theirs = provenance(&retried, Some(&decaton));
-    assert_eq!((theirs.group, theirs.requeued), (Some(WRITER.group), false), "taken for another's, or requeued");
+    assert_eq!(
+        (theirs.group, theirs.requeued),
+        (Some(WRITER.group), false),
+        "taken for another's, or requeued"
+    );
     if let Some(own) = metadata {
         assert_eq!(decaton.source_application_id, own.source_application_id);
         assert_eq!(
@@ -161,21 +229,42 @@ fn assert_sent_on(original: &Headers, state: &RetryState, metadata: Option<&Task
         );
     }
 
-    let dead = dead_letter_headers(&retried, &origin, timestamp, WRITER, &history, FailureHeaders::All);
+    let dead = dead_letter_headers(
+        &retried,
+        &origin,
+        timestamp,
+        WRITER,
+        &history,
+        FailureHeaders::All,
+    );
     assert_eq!(
         dead,
-        dead_letter_headers(original, &origin, timestamp, WRITER, &history, FailureHeaders::All),
+        dead_letter_headers(
+            original,
+            &origin,
+            timestamp,
+            WRITER,
+            &history,
+            FailureHeaders::All
+        ),
         "the retry left a trace"
     );
     // A round says that the last `dt_meta` is keylane's; the name is reserved.
     if original.last(ROUND).is_none() {
         assert_eq!(foreign(&dead), foreign(original));
     }
-    let added =
-        |headers: &Headers| headers.iter().map(|(name, value)| name.len() + value.map_or(0, Bytes::len)).sum::<usize>();
+    let added = |headers: &Headers| {
+        headers
+            .iter()
+            .map(|(name, value)| name.len() + value.map_or(0, Bytes::len))
+            .sum::<usize>()
+    };
     assert!(added(&dead) <= added(original) + 4096);
 }
 
 fn foreign(headers: &Headers) -> Vec<(&str, Option<&Bytes>)> {
-    headers.iter().filter(|(name, _)| !name.starts_with("keylane-")).collect()
+    headers
+        .iter()
+        .filter(|(name, _)| !name.starts_with("keylane-"))
+        .collect()
 }

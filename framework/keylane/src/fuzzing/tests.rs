@@ -18,10 +18,15 @@ const CHECKS: [(&str, Check); 4] = [
 ];
 
 fn corpus(name: &str) -> Vec<(PathBuf, Vec<u8>)> {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../fuzz/corpus").join(name);
-    let files = fs::read_dir(&folder).unwrap_or_else(|error| panic!("{}: {error}", folder.display()));
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("../fuzz/corpus")
+        .join(name);
+    let files =
+        fs::read_dir(&folder).unwrap_or_else(|error| panic!("{}: {error}", folder.display()));
     let paths = files.map(|file| file.unwrap().path());
-    let mut all: Vec<_> = paths.map(|path| (path.clone(), fs::read(path).unwrap())).collect();
+    let mut all: Vec<_> = paths
+        .map(|path| (path.clone(), fs::read(path).unwrap()))
+        .collect();
     assert!(all.len() >= 5, "the corpus of {name} is missing");
     all.sort();
     all
@@ -40,11 +45,21 @@ fn what_the_fuzzers_have_found_is_read_as_it_should_be() {
 /// The checks of settings rest on seeds that are read at all.
 #[test]
 fn the_corpus_of_settings_has_some_that_are_valid_and_some_that_are_refused() {
-    let configs: Vec<crate::SubscriptionConfig> =
-        corpus("subscription_config").iter().filter_map(|(_, bytes)| serde_json::from_slice(bytes).ok()).collect();
-    assert!(configs.iter().any(|config| config.validate().is_ok() && config.retry.topic.is_some()));
+    let configs: Vec<crate::SubscriptionConfig> = corpus("subscription_config")
+        .iter()
+        .filter_map(|(_, bytes)| serde_json::from_slice(bytes).ok())
+        .collect();
+    assert!(
+        configs
+            .iter()
+            .any(|config| config.validate().is_ok() && config.retry.topic.is_some())
+    );
     assert!(configs.iter().any(|config| config.validate().is_err()));
-    assert!(configs.iter().any(|config| config.kafka.get("sasl.password").is_some()));
+    assert!(
+        configs
+            .iter()
+            .any(|config| config.kafka.get("sasl.password").is_some())
+    );
 }
 
 /// An entry of the corpus with some bytes changed, lost or doubled: most of its structure survives.

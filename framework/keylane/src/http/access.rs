@@ -59,7 +59,10 @@ pub(super) fn authorize(token: Option<&Token>, headers: &HeaderMap) -> Result<()
 }
 
 fn bearer(headers: &HeaderMap) -> Option<&[u8]> {
-    let (scheme, token) = headers.get(AUTHORIZATION)?.as_bytes().split_at_checked("Bearer ".len())?;
+    let (scheme, token) = headers
+        .get(AUTHORIZATION)?
+        .as_bytes()
+        .split_at_checked("Bearer ".len())?;
     scheme.eq_ignore_ascii_case(b"Bearer ").then_some(token)
 }
 
@@ -73,8 +76,9 @@ pub(super) struct Hosts {
 }
 
 impl Hosts {
-    /// A page that a browser has loaded under a name of its own, which now resolves to the loopback, sends that name. It would
-    /// count as of the same origin, and could read every answer.
+    /// A page that a browser has loaded under a name of its own, which now resolves to the
+    /// loopback, sends that name. It would count as of the same origin, and could read every
+    /// answer.
     fn check(&self, uri: &Uri, headers: &HeaderMap) -> Result<(), Problem> {
         if !self.checked {
             return Ok(());
@@ -84,28 +88,37 @@ impl Hosts {
             (Some(host), None) => Authority::try_from(host.as_bytes()).ok(),
             _ => None,
         };
-        let is_known = host.is_some_and(|host| self.knows(&host)) && uri.authority().is_none_or(|it| self.knows(it));
+        let is_known = host.is_some_and(|host| self.knows(&host))
+            && uri.authority().is_none_or(|it| self.knows(it));
         if is_known {
             return Ok(());
         }
-        let text =
-            "the Host of the request is not this server's: ask for localhost or 127.0.0.1, or have the name allowed";
+        let text = "the Host of the request is not this server's: ask for localhost or 127.0.0.1, or have the name allowed";
         Err(Problem::new(StatusCode::FORBIDDEN, "foreign_host", text))
     }
 
     fn knows(&self, authority: &Authority) -> bool {
         let host = authority.host();
-        let address = host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(host);
+        let address = host
+            .strip_prefix('[')
+            .and_then(|host| host.strip_suffix(']'))
+            .unwrap_or(host);
         // A name can be made to lead anywhere, an address cannot; and probes name none but that.
         let is_address = address.parse::<IpAddr>().is_ok();
         let is_allowed = |name: &str| host.eq_ignore_ascii_case(name);
         !authority.as_str().contains('@')
-            && (is_address || is_allowed("localhost") || self.allowed.iter().any(|name| is_allowed(name)))
+            && (is_address
+                || is_allowed("localhost")
+                || self.allowed.iter().any(|name| is_allowed(name)))
     }
 }
 
 /// What every request has to pass, before it is known what it asks for.
-pub(super) async fn check(State(shared): State<Arc<Shared>>, request: Request, next: Next) -> Response {
+pub(super) async fn check(
+    State(shared): State<Arc<Shared>>,
+    request: Request,
+    next: Next,
+) -> Response {
     if let Err(problem) = shared.hosts.check(request.uri(), request.headers()) {
         return problem.into_response();
     }
@@ -120,12 +133,28 @@ async fn without_body(request: Request) -> Result<Request, Problem> {
     let (parts, body) = request.into_parts();
     match tokio::time::timeout(BODY_TIMEOUT, to_bytes(body, BODY_BYTES)).await {
         Ok(Ok(_)) => Ok(Request::from_parts(parts, Body::empty())),
-        Ok(Err(error)) if error.source().is_some_and(|source| source.is::<LengthLimitError>()) => {
+        Ok(Err(error))
+            if error
+                .source()
+                .is_some_and(|source| source.is::<LengthLimitError>()) =>
+        {
             let text = format!("the body is larger than {BODY_BYTES} bytes; none is needed");
-            Err(Problem::new(StatusCode::PAYLOAD_TOO_LARGE, "body_too_large", text))
+            Err(Problem::new(
+                StatusCode::PAYLOAD_TOO_LARGE,
+                "body_too_large",
+                text,
+            ))
         }
-        Ok(Err(_)) => Err(Problem::new(StatusCode::BAD_REQUEST, "bad_body", "the body cannot be read")),
-        Err(_) => Err(Problem::new(StatusCode::REQUEST_TIMEOUT, "body_too_slow", "the body did not come in time")),
+        Ok(Err(_)) => Err(Problem::new(
+            StatusCode::BAD_REQUEST,
+            "bad_body",
+            "the body cannot be read",
+        )),
+        Err(_) => Err(Problem::new(
+            StatusCode::REQUEST_TIMEOUT,
+            "body_too_slow",
+            "the body did not come in time",
+        )),
     }
 }
 
@@ -141,7 +170,10 @@ mod tests {
 
     #[test]
     fn only_known_names_and_addresses_are_this_server() {
-        let hosts = Hosts { checked: true, allowed: vec!["admin.internal".into()] };
+        let hosts = Hosts {
+            checked: true,
+            allowed: vec!["admin.internal".into()],
+        };
         for known in [
             "localhost",
             "LocalHost:80",
@@ -153,28 +185,50 @@ mod tests {
         ] {
             assert!(is_known(&hosts, known), "{known}");
         }
-        for foreign in
-            ["example.com", "localhost.example.com", "127.0.0.1.example.com", "a@localhost", "a@10.0.0.1", ""]
-        {
+        for foreign in [
+            "example.com",
+            "localhost.example.com",
+            "127.0.0.1.example.com",
+            "a@localhost",
+            "a@10.0.0.1",
+            "",
+        ] {
             assert!(!is_known(&hosts, foreign), "{foreign}");
         }
     }
 
     #[test]
     fn a_request_without_a_host_with_two_or_for_another_server_is_refused() {
-        let hosts = Hosts { checked: true, allowed: Vec::new() };
+        let hosts = Hosts {
+            checked: true,
+            allowed: Vec::new(),
+        };
         let mut headers = HeaderMap::new();
         assert!(hosts.check(&Uri::from_static("/"), &headers).is_err());
         headers.append(HOST, "localhost".parse().unwrap());
-        assert!(hosts.check(&Uri::from_static("http://example.com/"), &headers).is_err());
-        assert!(hosts.check(&Uri::from_static("http://localhost/"), &headers).is_ok());
+        assert!(
+            hosts
+                .check(&Uri::from_static("http://example.com/"), &headers)
+                .is_err()
+        );
+        assert!(
+            hosts
+                .check(&Uri::from_static("http://localhost/"), &headers)
+                .is_ok()
+        );
         headers.append(HOST, "localhost".parse().unwrap());
         assert!(hosts.check(&Uri::from_static("/"), &headers).is_err());
     }
 
     #[test]
     fn beyond_the_loopback_any_name_will_do() {
-        assert!(is_known(&Hosts { checked: false, allowed: Vec::new() }, "example.com"));
+        assert!(is_known(
+            &Hosts {
+                checked: false,
+                allowed: Vec::new()
+            },
+            "example.com"
+        ));
     }
 
     #[test]
@@ -186,7 +240,15 @@ mod tests {
             authorize(Some(&token), &headers).is_ok()
         };
         assert!(may("Bearer secret") && may("bearer secret"));
-        for wrong in ["Bearer secre", "Bearer secret1", "Bearer ", "Bearer", "", "secret", "Basic secret"] {
+        for wrong in [
+            "Bearer secre",
+            "Bearer secret1",
+            "Bearer ",
+            "Bearer",
+            "",
+            "secret",
+            "Basic secret",
+        ] {
             assert!(!may(wrong), "{wrong}");
         }
         assert!(authorize(Some(&token), &HeaderMap::new()).is_err());
@@ -196,6 +258,11 @@ mod tests {
     fn a_token_that_no_header_can_carry_is_refused() {
         let is_usable = |token: &str| Token::new(token.to_owned()).is_usable();
         assert!(is_usable("a+/~-._=9"));
-        assert!(!is_usable("") && !is_usable("line\n") && !is_usable("two words") && !is_usable("größe"));
+        assert!(
+            !is_usable("")
+                && !is_usable("line\n")
+                && !is_usable("two words")
+                && !is_usable("größe")
+        );
     }
 }

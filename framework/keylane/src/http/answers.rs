@@ -9,7 +9,10 @@ use axum::response::Response;
 use serde::Serialize;
 
 use crate::dead_letter::rfc3339;
-use crate::{OldestRecord, OutageStatus, PartitionStatus, PausedBy, SubscriptionHandle, SubscriptionStatus, Trouble};
+use crate::{
+    OldestRecord, OutageStatus, PartitionStatus, PausedBy, SubscriptionHandle, SubscriptionStatus,
+    Trouble,
+};
 
 /// An answer in JSON.
 pub(super) fn json(status: StatusCode, value: &impl Serialize) -> Response {
@@ -17,7 +20,9 @@ pub(super) fn json(status: StatusCode, value: &impl Serialize) -> Response {
     let text = serde_json::to_string(value).unwrap_or_default();
     let mut response = Response::new(Body::from(text));
     *response.status_mut() = status;
-    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    response
+        .headers_mut()
+        .insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
     response
 }
 
@@ -137,7 +142,8 @@ impl SubscriptionSummary {
 
     fn new(handle: &SubscriptionHandle, status: &SubscriptionStatus) -> Self {
         let partitions = &status.partitions;
-        let sum = |figure: fn(&PartitionStatus) -> u64| -> u64 { partitions.iter().map(figure).sum() };
+        let sum =
+            |figure: fn(&PartitionStatus) -> u64| -> u64 { partitions.iter().map(figure).sum() };
         Self {
             name: handle.name().to_owned(),
             group: handle.group().to_owned(),
@@ -149,7 +155,10 @@ impl SubscriptionSummary {
             trouble: status.trouble.as_ref().map(TroubleAnswer::from),
             troubles: status.troubles.iter().map(TroubleAnswer::from).collect(),
             assigned_partitions: partitions.len(),
-            lag_records: partitions.iter().map(|partition| partition.lag_records).sum(),
+            lag_records: partitions
+                .iter()
+                .map(|partition| partition.lag_records)
+                .sum(),
             pending: sum(|partition| partition.pending),
             running: sum(|partition| partition.running),
             waiting: sum(|partition| partition.waiting),
@@ -161,24 +170,38 @@ impl SubscriptionSummary {
 impl SubscriptionDetail {
     pub(super) fn of(handle: &SubscriptionHandle) -> Self {
         let status = handle.status();
-        let partitions = status.partitions.iter().map(PartitionAnswer::from).collect();
-        Self { summary: SubscriptionSummary::new(handle, &status), partitions }
+        let partitions = status
+            .partitions
+            .iter()
+            .map(PartitionAnswer::from)
+            .collect();
+        Self {
+            summary: SubscriptionSummary::new(handle, &status),
+            partitions,
+        }
     }
 }
 
 impl OldestList {
     /// The longest waiting first.
     pub(super) fn of(status: &SubscriptionStatus, limit: usize) -> Self {
-        let mut all: Vec<_> =
-            status.partitions.iter().filter_map(|partition| Some((partition, partition.oldest.as_ref()?))).collect();
+        let mut all: Vec<_> = status
+            .partitions
+            .iter()
+            .filter_map(|partition| Some((partition, partition.oldest.as_ref()?)))
+            .collect();
         all.sort_by_key(|(_, oldest)| std::cmp::Reverse(oldest.age));
         all.truncate(limit);
-        let records = all.into_iter().map(|(partition, oldest)| OldestOfPartition {
-            topic: partition.topic.to_string(),
-            partition: partition.partition,
-            record: oldest.into(),
-        });
-        Self { records: records.collect() }
+        let records = all
+            .into_iter()
+            .map(|(partition, oldest)| OldestOfPartition {
+                topic: partition.topic.to_string(),
+                partition: partition.partition,
+                record: oldest.into(),
+            });
+        Self {
+            records: records.collect(),
+        }
     }
 }
 
@@ -190,7 +213,11 @@ impl From<&OutageStatus> for OutageAnswer {
             class: outage.class.as_deref().map(str::to_owned),
             since: time_of_day(outage.since),
         });
-        Self { ongoing: ongoing.collect(), held: status.held, window_full: status.window_full }
+        Self {
+            ongoing: ongoing.collect(),
+            held: status.held,
+            window_full: status.window_full,
+        }
     }
 }
 

@@ -4,7 +4,9 @@ use std::time::Duration;
 
 use serde::Serialize;
 
-use crate::{OngoingOutage, OutageKind, PartitionStatus, PausedBy, State, SubscriptionStatus, TroubleKind};
+use crate::{
+    OngoingOutage, OutageKind, PartitionStatus, PausedBy, State, SubscriptionStatus, TroubleKind,
+};
 
 /// Of more reasons than this the rest is counted.
 const REASONS: usize = 100;
@@ -83,13 +85,17 @@ pub(super) struct Seen {
     pub(super) status: SubscriptionStatus,
 }
 
-/// Answers the question for all subscriptions together. A polling thread that has not turned for `polling_limit` does not get
-/// on.
+/// Answers the question for all subscriptions together. A polling thread that has not turned for
+/// `polling_limit` does not get on.
 pub(super) fn look(question: Question, subscriptions: &[Seen], polling_limit: Duration) -> Health {
     let mut reasons = Vec::new();
     if subscriptions.is_empty() && question != Question::Live {
         let text = "no subscription has been added to the server".to_owned();
-        reasons.push(Reason::of_server(Verdict::Failing, Code::NoSubscription, text));
+        reasons.push(Reason::of_server(
+            Verdict::Failing,
+            Code::NoSubscription,
+            text,
+        ));
     }
     for Seen { name, status } in subscriptions {
         if let Some((code, text)) = failing(question, status, polling_limit) {
@@ -102,11 +108,19 @@ pub(super) fn look(question: Question, subscriptions: &[Seen], polling_limit: Du
     let status = reasons.first().map_or(Verdict::Ok, |first| first.severity);
     let omitted = reasons.len().saturating_sub(REASONS);
     reasons.truncate(REASONS);
-    Health { status, reasons, omitted }
+    Health {
+        status,
+        reasons,
+        omitted,
+    }
 }
 
 /// Why the answer is no.
-fn failing(question: Question, status: &SubscriptionStatus, polling_limit: Duration) -> Option<(Code, String)> {
+fn failing(
+    question: Question,
+    status: &SubscriptionStatus,
+    polling_limit: Duration,
+) -> Option<(Code, String)> {
     match question {
         Question::Startup if status.joined => None,
         Question::Startup => not_running(status.state).or_else(|| Some(starting())),
@@ -125,7 +139,10 @@ fn not_running(state: State) -> Option<(Code, String)> {
     Some(match state {
         State::Draining => (Code::Closing, "it is shutting down".to_owned()),
         State::Stopped => (Code::Stopped, "it has ended".to_owned()),
-        State::Failed => (Code::Failed, "it has ended with an error: see the log; only a restart helps".to_owned()),
+        State::Failed => (
+            Code::Failed,
+            "it has ended with an error: see the log; only a restart helps".to_owned(),
+        ),
         _ => return None,
     })
 }
@@ -136,16 +153,30 @@ fn starting() -> (Code, String) {
 
 fn not_polling(status: &SubscriptionStatus, limit: Duration) -> Option<(Code, String)> {
     let silent = status.polled_ago;
-    let text = || format!("its polling thread has not turned for {} s", silent.as_secs());
+    let text = || {
+        format!(
+            "its polling thread has not turned for {} s",
+            silent.as_secs()
+        )
+    };
     (silent > limit).then(|| (Code::NotPolling, text()))
 }
 
 fn not_assigned(status: &SubscriptionStatus) -> Option<(Code, String)> {
     if !status.assigned {
-        return Some((Code::NotAssigned, "its assignment was taken away; it joins the group again".to_owned()));
+        return Some((
+            Code::NotAssigned,
+            "its assignment was taken away; it joins the group again".to_owned(),
+        ));
     }
-    let trouble = status.troubles.iter().find(|trouble| trouble.kind == TroubleKind::MissingTopic)?;
-    status.partitions.is_empty().then(|| (Code::MissingTopic, trouble.message.clone()))
+    let trouble = status
+        .troubles
+        .iter()
+        .find(|trouble| trouble.kind == TroubleKind::MissingTopic)?;
+    status
+        .partitions
+        .is_empty()
+        .then(|| (Code::MissingTopic, trouble.message.clone()))
 }
 
 /// What wants looking at, whatever the question.
@@ -153,7 +184,9 @@ fn degraded(name: &str, status: &SubscriptionStatus, reasons: &mut Vec<Reason>) 
     if matches!(status.state, State::Stopped | State::Failed) {
         return;
     }
-    let mut add = |code, text: String| reasons.push(Reason::of_subscription(Verdict::Degraded, code, name, text));
+    let mut add = |code, text: String| {
+        reasons.push(Reason::of_subscription(Verdict::Degraded, code, name, text))
+    };
     match status.state {
         State::Paused => add(Code::Paused, "it is paused by the user".to_owned()),
         State::Rebalancing => add(Code::Rebalancing, "it gives partitions back".to_owned()),
@@ -163,8 +196,15 @@ fn degraded(name: &str, status: &SubscriptionStatus, reasons: &mut Vec<Reason>) 
         // They are held by all of them together, so the first says how many there are.
         let mut held = outage.held;
         for ongoing in &outage.ongoing {
-            let code = if ongoing.kind == OutageKind::BadDeployment { Code::BadDeployment } else { Code::Outage };
-            add(code, outage_text(ongoing, std::mem::take(&mut held), outage.window_full));
+            let code = if ongoing.kind == OutageKind::BadDeployment {
+                Code::BadDeployment
+            } else {
+                Code::Outage
+            };
+            add(
+                code,
+                outage_text(ongoing, std::mem::take(&mut held), outage.window_full),
+            );
         }
     }
     for trouble in &status.troubles {
@@ -190,19 +230,34 @@ fn degraded(name: &str, status: &SubscriptionStatus, reasons: &mut Vec<Reason>) 
         }
         if let Some(stalled) = partition.stalled_for {
             let text = format!("no progress for {} s", stalled.as_secs());
-            let waits_for =
-                partition.oldest.as_ref().map(|oldest| format!(": the commit waits for offset {}", oldest.offset));
-            add(Code::PartitionStalled, text + &waits_for.unwrap_or_default());
+            let waits_for = partition
+                .oldest
+                .as_ref()
+                .map(|oldest| format!(": the commit waits for offset {}", oldest.offset));
+            add(
+                Code::PartitionStalled,
+                text + &waits_for.unwrap_or_default(),
+            );
         }
         if let Some(blocked) = partition.blocked_for {
-            let text = format!("no turn on the runtime for {} s: a processor blocks its thread", blocked.as_secs());
+            let text = format!(
+                "no turn on the runtime for {} s: a processor blocks its thread",
+                blocked.as_secs()
+            );
             add(Code::OwnerBlocked, text);
         }
         if partition.parked > 0 {
-            add(Code::RecordsParked, format!("{} records are parked, and their keys wait", partition.parked));
+            add(
+                Code::RecordsParked,
+                format!(
+                    "{} records are parked, and their keys wait",
+                    partition.parked
+                ),
+            );
         }
         if partition.isolated {
-            let text = "after crashes its records run one at a time, until the one that kills is found";
+            let text =
+                "after crashes its records run one at a time, until the one that kills is found";
             add(Code::IsolatedAfterCrash, text.to_owned());
         }
     }
@@ -214,7 +269,9 @@ fn outage_text(ongoing: &OngoingOutage, held: u64, window_full: bool) -> String 
             format!("many keys fail at `{place}`, and none of them has succeeded since")
         }
         (OutageKind::Class, _, Some(class)) => format!("many keys fail with `{class}`"),
-        (OutageKind::BadDeployment, ..) => "many records are undecodable, fatal or panic, and none succeeds".to_owned(),
+        (OutageKind::BadDeployment, ..) => {
+            "many records are undecodable, fatal or panic, and none succeeds".to_owned()
+        }
         (OutageKind::Unavailable, ..) => "something that a few keys need is unavailable".to_owned(),
         _ => "everything fails".to_owned(),
     };
@@ -222,7 +279,11 @@ fn outage_text(ongoing: &OngoingOutage, held: u64, window_full: bool) -> String 
         0 => String::new(),
         held => format!("; {held} records are held instead of given up"),
     };
-    let full = if window_full { "; the window is full, and good records may wait behind them" } else { "" };
+    let full = if window_full {
+        "; the window is full, and good records may wait behind them"
+    } else {
+        ""
+    };
     format!("{what}{held}{full}")
 }
 
@@ -241,16 +302,33 @@ fn trouble_code(kind: TroubleKind) -> Code {
 
 impl Reason {
     fn of_server(severity: Verdict, code: Code, text: String) -> Self {
-        Self { severity, code, subscription: None, topic: None, partition: None, text }
+        Self {
+            severity,
+            code,
+            subscription: None,
+            topic: None,
+            partition: None,
+            text,
+        }
     }
 
     fn of_subscription(severity: Verdict, code: Code, name: &str, text: String) -> Self {
-        Self { subscription: Some(name.to_owned()), ..Self::of_server(severity, code, text) }
+        Self {
+            subscription: Some(name.to_owned()),
+            ..Self::of_server(severity, code, text)
+        }
     }
 
     fn of_partition(code: Code, name: &str, partition: &PartitionStatus, text: String) -> Self {
         let (topic, partition) = (Some(partition.topic.to_string()), Some(partition.partition));
-        Self { severity: Verdict::Degraded, code, subscription: Some(name.to_owned()), topic, partition, text }
+        Self {
+            severity: Verdict::Degraded,
+            code,
+            subscription: Some(name.to_owned()),
+            topic,
+            partition,
+            text,
+        }
     }
 }
 

@@ -36,9 +36,10 @@
 //! | `/health/live` | every polling thread gets on, and none has ended with an error. Brokers that are away, a processor that blocks its thread, or work that is stuck do not count: a restart would not help |
 //! | `/health/ready` | besides, every subscription has an assignment now and is not closing. One without partitions counts (more members than partitions), unless its topic is missing |
 //!
-//! Anything else is 503. The answer lists the reasons, also what is merely *degraded* with 200: stalled partitions, blocked
-//! owners, suspected outages, parked records, care after a crash, brokers that are away, pauses, and more. Without any
-//! subscription the process has neither started nor is it ready.
+//! Anything else is 503. The answer lists the reasons, also what is merely *degraded* with 200:
+//! stalled partitions, blocked owners, suspected outages, parked records, care after a crash,
+//! brokers that are away, pauses, and more. Without any subscription the process has neither
+//! started nor is it ready.
 //!
 //! # State
 //! | `GET` | |
@@ -55,26 +56,29 @@
 //!
 //! # Steering
 //! `POST` to `/v1/subscriptions/{name}/pause`, `…/resume`, `…/release-held` or `…/shutdown`, or to
-//! `/v1/subscriptions/{name}/partitions/{topic}/{partition}/pause` or `…/resume`: 202 means asked for, as by the
-//! [handle](crate::SubscriptionHandle). All of it is refused with 403 unless the server was given a
-//! [token](AdminServerBuilder::token):
+//! `/v1/subscriptions/{name}/partitions/{topic}/{partition}/pause` or `…/resume`: 202 means asked
+//! for, as by the [handle](crate::SubscriptionHandle). All of it is refused with 403 unless the
+//! server was given a [token](AdminServerBuilder::token):
 //!
 //! ```console
 //! $ curl -s -X POST -H "Authorization: Bearer $TOKEN" localhost:8081/v1/subscriptions/parking-notifier/pause
 //! {"action":"pause","subscription":"parking-notifier","topic":null,"partition":null}
 //! ```
 //!
-//! A pause lasts until it is resumed or the process ends; that of a partition until this member gives it up. `release-held`
-//! lets records go to the dead-letter topic that are held because of an [outage](crate::Outage), until that outage ends.
+//! A pause lasts until it is resumed or the process ends; that of a partition until this member
+//! gives it up. `release-held` lets records go to the dead-letter topic that are held because of an
+//! [outage](crate::Outage), until that outage ends.
 //!
 //! # Safety
-//! It listens on 127.0.0.1 unless it is told otherwise. There, a request whose `Host` is neither an address of the loopback nor
-//! `localhost` is refused, so that no web page can reach it under a name of its own; nothing is allowed to pages of other
-//! origins. There is no TLS: beyond the loopback put a proxy in front, or keep it inside a network you trust, where
-//! everybody can read state and health.
+//! It listens on 127.0.0.1 unless it is told otherwise. There, a request whose `Host` is neither an
+//! address of the loopback nor `localhost` is refused, so that no web page can reach it under a
+//! name of its own; nothing is allowed to pages of other origins. There is no TLS: beyond the
+//! loopback put a proxy in front, or keep it inside a network you trust, where everybody can read
+//! state and health.
 //!
-//! Bounded: 32 connections at a time (more wait), 10 s for the head of a request, 16 KiB for it, 16 KiB for a body, 1 min for
-//! a connection. The server has a thread of its own, so it answers while the processors' threads are blocked.
+//! Bounded: 32 connections at a time (more wait), 10 s for the head of a request, 16 KiB for it, 16
+//! KiB for a body, 1 min for a connection. The server has a thread of its own, so it answers while
+//! the processors' threads are blocked.
 //!
 //! Errors are problem details (RFC 9457) with a `code` for programs.
 

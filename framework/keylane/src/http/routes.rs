@@ -15,7 +15,8 @@ use serde::Deserialize;
 
 use super::access::{self, Hosts, Token};
 use super::answers::{
-    OldestList, PartitionAnswer, Requested, SubscriptionDetail, SubscriptionList, SubscriptionSummary, json,
+    OldestList, PartitionAnswer, Requested, SubscriptionDetail, SubscriptionList,
+    SubscriptionSummary, json,
 };
 use super::health::{self, Question, Seen, Verdict};
 use super::hot_keys::{HotKeyLists, Keys};
@@ -57,11 +58,22 @@ pub(super) const ROUTES: &[Route] = &[
     ("/v1/subscriptions/{name}/hot-keys", || get(hot_keys)),
     ("/v1/subscriptions/{name}/pause", || post(pause)),
     ("/v1/subscriptions/{name}/resume", || post(resume)),
-    ("/v1/subscriptions/{name}/release-held", || post(release_held)),
+    ("/v1/subscriptions/{name}/release-held", || {
+        post(release_held)
+    }),
     ("/v1/subscriptions/{name}/shutdown", || post(shutdown)),
-    ("/v1/subscriptions/{name}/partitions/{topic}/{partition}", || get(partition)),
-    ("/v1/subscriptions/{name}/partitions/{topic}/{partition}/pause", || post(pause_partition)),
-    ("/v1/subscriptions/{name}/partitions/{topic}/{partition}/resume", || post(resume_partition)),
+    (
+        "/v1/subscriptions/{name}/partitions/{topic}/{partition}",
+        || get(partition),
+    ),
+    (
+        "/v1/subscriptions/{name}/partitions/{topic}/{partition}/pause",
+        || post(pause_partition),
+    ),
+    (
+        "/v1/subscriptions/{name}/partitions/{topic}/{partition}/resume",
+        || post(resume_partition),
+    ),
     ("/metrics", || get(metrics)),
     ("/openapi.json", || get(openapi)),
 ];
@@ -69,7 +81,9 @@ pub(super) const ROUTES: &[Route] = &[
 pub(super) fn router(shared: Arc<Shared>) -> Router {
     ROUTES
         .iter()
-        .fold(Router::new(), |router, (path, methods)| router.route(path, methods()))
+        .fold(Router::new(), |router, (path, methods)| {
+            router.route(path, methods())
+        })
         .fallback(|| async { StatusCode::NOT_FOUND })
         .layer(from_fn_with_state(shared.clone(), access::check))
         .layer(map_response(problem::complete))
@@ -79,16 +93,25 @@ pub(super) fn router(shared: Arc<Shared>) -> Router {
 impl Shared {
     fn find(&self, name: &str) -> Result<SubscriptionHandle, Problem> {
         let all = lock::read(&self.subscriptions);
-        all.iter().find(|handle| handle.name() == name).cloned().ok_or_else(|| {
-            let text = format!("there is no subscription `{name}` here: /v1/subscriptions lists them");
-            Problem::new(StatusCode::NOT_FOUND, "no_such_subscription", text)
-        })
+        all.iter()
+            .find(|handle| handle.name() == name)
+            .cloned()
+            .ok_or_else(|| {
+                let text =
+                    format!("there is no subscription `{name}` here: /v1/subscriptions lists them");
+                Problem::new(StatusCode::NOT_FOUND, "no_such_subscription", text)
+            })
     }
 
     fn health(&self, question: Question) -> Response {
         let seen: Vec<_> = {
             let all = lock::read(&self.subscriptions);
-            all.iter().map(|handle| Seen { name: handle.name().to_owned(), status: handle.status() }).collect()
+            all.iter()
+                .map(|handle| Seen {
+                    name: handle.name().to_owned(),
+                    status: handle.status(),
+                })
+                .collect()
         };
         let health = health::look(question, &seen, self.polling_limit);
         let status = match health.status {
@@ -100,7 +123,9 @@ impl Shared {
 
     #[cfg(feature = "prometheus")]
     fn metrics(&self) -> Option<String> {
-        self.metrics.as_ref().map(crate::metrics::PrometheusHandle::render)
+        self.metrics
+            .as_ref()
+            .map(crate::metrics::PrometheusHandle::render)
     }
 
     #[cfg(not(feature = "prometheus"))]
@@ -123,35 +148,57 @@ async fn ready(State(shared): State<Arc<Shared>>) -> Response {
 
 async fn subscriptions(State(shared): State<Arc<Shared>>) -> Response {
     let all = lock::read(&shared.subscriptions);
-    json(StatusCode::OK, &SubscriptionList { subscriptions: all.iter().map(SubscriptionSummary::of).collect() })
+    json(
+        StatusCode::OK,
+        &SubscriptionList {
+            subscriptions: all.iter().map(SubscriptionSummary::of).collect(),
+        },
+    )
 }
 
 async fn subscription(State(shared): State<Arc<Shared>>, path: At<String>) -> Answer {
-    Ok(json(StatusCode::OK, &SubscriptionDetail::of(&shared.find(&at(path)?)?)))
+    Ok(json(
+        StatusCode::OK,
+        &SubscriptionDetail::of(&shared.find(&at(path)?)?),
+    ))
 }
 
 async fn partition(State(shared): State<Arc<Shared>>, path: At<PartitionPath>) -> Answer {
     let (name, topic, number) = at(path)?;
     let status = shared.find(&name)?.status();
     let is_it = |topic_there: &str, there: i32| topic_there == topic && number.parse() == Ok(there);
-    let found = status.partitions.iter().find(|it| is_it(&it.topic, it.partition));
+    let found = status
+        .partitions
+        .iter()
+        .find(|it| is_it(&it.topic, it.partition));
     let found = found.ok_or_else(|| not_assigned(&topic, &number))?;
     Ok(json(StatusCode::OK, &PartitionAnswer::from(found)))
 }
 
 async fn oldest(State(shared): State<Arc<Shared>>, path: At<String>, query: Limited) -> Answer {
     let handle = shared.find(&at(path)?)?;
-    Ok(json(StatusCode::OK, &OldestList::of(&handle.status(), limit(query)?)))
+    Ok(json(
+        StatusCode::OK,
+        &OldestList::of(&handle.status(), limit(query)?),
+    ))
 }
 
-async fn hot_keys(State(shared): State<Arc<Shared>>, path: At<String>, query: Limited, headers: HeaderMap) -> Answer {
+async fn hot_keys(
+    State(shared): State<Arc<Shared>>,
+    path: At<String>,
+    query: Limited,
+    headers: HeaderMap,
+) -> Answer {
     let handle = shared.find(&at(path)?)?;
     // Often personal data: not for everybody who reaches the port.
     let shown = match access::authorize(shared.token.as_ref(), &headers) {
         Ok(()) => Keys::Plain,
         Err(_) => Keys::Hashed,
     };
-    Ok(json(StatusCode::OK, &HotKeyLists::of(&handle.hot_keys(), limit(query)?, shown)))
+    Ok(json(
+        StatusCode::OK,
+        &HotKeyLists::of(&handle.hot_keys(), limit(query)?, shown),
+    ))
 }
 
 async fn pause(State(shared): State<Arc<Shared>>, path: At<String>, headers: HeaderMap) -> Answer {
@@ -159,22 +206,56 @@ async fn pause(State(shared): State<Arc<Shared>>, path: At<String>, headers: Hea
 }
 
 async fn resume(State(shared): State<Arc<Shared>>, path: At<String>, headers: HeaderMap) -> Answer {
-    steer(&shared, path, &headers, "resume", SubscriptionHandle::resume)
+    steer(
+        &shared,
+        path,
+        &headers,
+        "resume",
+        SubscriptionHandle::resume,
+    )
 }
 
-async fn release_held(State(shared): State<Arc<Shared>>, path: At<String>, headers: HeaderMap) -> Answer {
-    steer(&shared, path, &headers, "release_held", SubscriptionHandle::release_held)
+async fn release_held(
+    State(shared): State<Arc<Shared>>,
+    path: At<String>,
+    headers: HeaderMap,
+) -> Answer {
+    steer(
+        &shared,
+        path,
+        &headers,
+        "release_held",
+        SubscriptionHandle::release_held,
+    )
 }
 
-async fn shutdown(State(shared): State<Arc<Shared>>, path: At<String>, headers: HeaderMap) -> Answer {
-    steer(&shared, path, &headers, "shutdown", SubscriptionHandle::request_shutdown)
+async fn shutdown(
+    State(shared): State<Arc<Shared>>,
+    path: At<String>,
+    headers: HeaderMap,
+) -> Answer {
+    steer(
+        &shared,
+        path,
+        &headers,
+        "shutdown",
+        SubscriptionHandle::request_shutdown,
+    )
 }
 
-async fn pause_partition(State(shared): State<Arc<Shared>>, path: At<PartitionPath>, headers: HeaderMap) -> Answer {
+async fn pause_partition(
+    State(shared): State<Arc<Shared>>,
+    path: At<PartitionPath>,
+    headers: HeaderMap,
+) -> Answer {
     steer_partition(&shared, path, &headers, Pause::Begin)
 }
 
-async fn resume_partition(State(shared): State<Arc<Shared>>, path: At<PartitionPath>, headers: HeaderMap) -> Answer {
+async fn resume_partition(
+    State(shared): State<Arc<Shared>>,
+    path: At<PartitionPath>,
+    headers: HeaderMap,
+) -> Answer {
     steer_partition(&shared, path, &headers, Pause::End)
 }
 
@@ -202,7 +283,15 @@ fn steer(
     act(&handle);
     let subscription = handle.name();
     tracing::info!(subscription, action, "asked for over HTTP");
-    Ok(json(StatusCode::ACCEPTED, &Requested { action, subscription, topic: None, partition: None }))
+    Ok(json(
+        StatusCode::ACCEPTED,
+        &Requested {
+            action,
+            subscription,
+            topic: None,
+            partition: None,
+        },
+    ))
 }
 
 #[derive(Clone, Copy)]
@@ -211,7 +300,12 @@ enum Pause {
     End,
 }
 
-fn steer_partition(shared: &Shared, path: At<PartitionPath>, headers: &HeaderMap, pause: Pause) -> Answer {
+fn steer_partition(
+    shared: &Shared,
+    path: At<PartitionPath>,
+    headers: &HeaderMap,
+    pause: Pause,
+) -> Answer {
     access::authorize(shared.token.as_ref(), headers)?;
     let (name, topic, number) = at(path)?;
     let handle = shared.find(&name)?;
@@ -222,13 +316,25 @@ fn steer_partition(shared: &Shared, path: At<PartitionPath>, headers: &HeaderMap
         Pause::End => ("resume", handle.resume_partition(&topic, partition)),
     };
     done.map_err(|_| unknown())?;
-    tracing::info!(subscription = name, topic, partition, action, "asked for over HTTP");
-    let requested = Requested { action, subscription: &name, topic: Some(&topic), partition: Some(partition) };
+    tracing::info!(
+        subscription = name,
+        topic,
+        partition,
+        action,
+        "asked for over HTTP"
+    );
+    let requested = Requested {
+        action,
+        subscription: &name,
+        topic: Some(&topic),
+        partition: Some(partition),
+    };
     Ok(json(StatusCode::ACCEPTED, &requested))
 }
 
 fn at<T>(path: At<T>) -> Result<T, Problem> {
-    let Path(path) = path.map_err(|error| Problem::new(StatusCode::BAD_REQUEST, "bad_path", error.body_text()))?;
+    let Path(path) =
+        path.map_err(|error| Problem::new(StatusCode::BAD_REQUEST, "bad_path", error.body_text()))?;
     Ok(path)
 }
 
@@ -259,5 +365,9 @@ fn limit(query: Limited) -> Result<usize, Problem> {
 }
 
 fn with_type(content_type: &'static str, body: impl IntoResponse) -> Response {
-    ([(CONTENT_TYPE, HeaderValue::from_static(content_type))], body).into_response()
+    (
+        [(CONTENT_TYPE, HeaderValue::from_static(content_type))],
+        body,
+    )
+        .into_response()
 }

@@ -32,7 +32,8 @@ pub struct AdminServer {
     stopped: CancellationToken,
 }
 
-/// Puts an [`AdminServer`] together. Everything has a default: a free port of the loopback, read-only.
+/// Puts an [`AdminServer`] together. Everything has a default: a free port of the loopback,
+/// read-only.
 ///
 /// # Examples
 /// ```
@@ -82,7 +83,8 @@ impl AdminServer {
         self.local_addr
     }
 
-    /// Serves one more subscription from now on. One of the same name that has ended makes way for it.
+    /// Serves one more subscription from now on. One of the same name that has ended makes way for
+    /// it.
     ///
     /// # Errors
     /// [`AdminError::DuplicateName`] where one of this name still runs.
@@ -91,8 +93,9 @@ impl AdminServer {
         add(&mut all, subscription)
     }
 
-    /// Serves the subscription of this name no longer; `false` where there is none. For one that has ended and will not come back:
-    /// until it is taken out it is listed, and one that has failed keeps the process from being alive.
+    /// Serves the subscription of this name no longer; `false` where there is none. For one that
+    /// has ended and will not come back: until it is taken out it is listed, and one that has
+    /// failed keeps the process from being alive.
     ///
     /// # Examples
     /// ```
@@ -109,7 +112,8 @@ impl AdminServer {
         all.len() < before
     }
 
-    /// Stops listening, lets what is being answered finish (10 s at most), and returns when the thread is done.
+    /// Stops listening, lets what is being answered finish (10 s at most), and returns when the
+    /// thread is done.
     ///
     /// Cancel-safe: the server stops all the same.
     pub async fn shutdown(self) {
@@ -124,23 +128,32 @@ impl Drop for AdminServer {
     }
 }
 
-fn add(all: &mut Vec<SubscriptionHandle>, subscription: SubscriptionHandle) -> Result<(), AdminError> {
-    all.retain(|there| there.name() != subscription.name() || !matches!(there.state(), State::Stopped | State::Failed));
+fn add(
+    all: &mut Vec<SubscriptionHandle>,
+    subscription: SubscriptionHandle,
+) -> Result<(), AdminError> {
+    all.retain(|there| {
+        there.name() != subscription.name()
+            || !matches!(there.state(), State::Stopped | State::Failed)
+    });
     if all.iter().any(|there| there.name() == subscription.name()) {
-        return Err(AdminError::DuplicateName { name: subscription.name().to_owned() });
+        return Err(AdminError::DuplicateName {
+            name: subscription.name().to_owned(),
+        });
     }
     all.push(subscription);
     Ok(())
 }
 
 impl AdminServerBuilder {
-    /// Listens on this port of the loopback (default 0: a free one, which [`AdminServer::local_addr`] tells).
+    /// Listens on this port of the loopback (default 0: a free one, which
+    /// [`AdminServer::local_addr`] tells).
     pub fn port(self, port: u16) -> Self {
         self.address((Ipv4Addr::LOCALHOST, port))
     }
 
-    /// Listens on this address. Beyond the loopback everybody who can reach it can read state and health, under any
-    /// `Host`; there is no TLS.
+    /// Listens on this address. Beyond the loopback everybody who can reach it can read state and
+    /// health, under any `Host`; there is no TLS.
     ///
     /// # Examples
     /// ```
@@ -156,7 +169,8 @@ impl AdminServerBuilder {
         self
     }
 
-    /// Allows pausing, resuming and shutting down to requests with `Authorization: Bearer <token>`. Without it they are refused.
+    /// Allows pausing, resuming and shutting down to requests with `Authorization: Bearer <token>`.
+    /// Without it they are refused.
     ///
     /// Take a long random one. It is never shown or logged.
     pub fn token(mut self, token: impl Into<String>) -> Self {
@@ -164,16 +178,17 @@ impl AdminServerBuilder {
         self
     }
 
-    /// One more name, without a port, that requests may have as their `Host`: that of a proxy in front, say. Besides, requests
-    /// may have an address, which leads nowhere else, and the loopback's names. Beyond the loopback any name will do until one is
-    /// given here.
+    /// One more name, without a port, that requests may have as their `Host`: that of a proxy in
+    /// front, say. Besides, requests may have an address, which leads nowhere else, and the
+    /// loopback's names. Beyond the loopback any name will do until one is given here.
     pub fn allowed_host(mut self, name: impl Into<String>) -> Self {
         self.allowed_hosts.push(name.into());
         self
     }
 
-    /// How long a polling thread may take for one turn before the process counts as not alive (default 30 s). Slow brokers may
-    /// keep it for 12 s at an assignment. The brokers' own patience is `max.poll.interval.ms`, 5 min by default.
+    /// How long a polling thread may take for one turn before the process counts as not alive
+    /// (default 30 s). Slow brokers may keep it for 12 s at an assignment. The brokers' own
+    /// patience is `max.poll.interval.ms`, 5 min by default.
     pub fn polling_limit(mut self, limit: Duration) -> Self {
         self.polling_limit = limit;
         self
@@ -186,7 +201,8 @@ impl AdminServerBuilder {
     }
 
     /// Serves the metrics at `/metrics`, too: those of
-    /// [`PrometheusEndpoint::handle`](crate::metrics::PrometheusEndpoint::handle), or of a recorder of your own.
+    /// [`PrometheusEndpoint::handle`](crate::metrics::PrometheusEndpoint::handle), or of a recorder
+    /// of your own.
     #[cfg(feature = "prometheus")]
     pub fn metrics(mut self, metrics: crate::metrics::PrometheusHandle) -> Self {
         self.metrics = Some(metrics);
@@ -196,14 +212,17 @@ impl AdminServerBuilder {
     /// Listens and serves.
     ///
     /// # Errors
-    /// [`AdminError::Token`] or [`AdminError::DuplicateName`] where the description cannot work, [`AdminError::Bind`] if the
-    /// address cannot be listened on, [`AdminError::Start`] if there is no thread to be had.
+    /// [`AdminError::Token`] or [`AdminError::DuplicateName`] where the description cannot work,
+    /// [`AdminError::Bind`] if the address cannot be listened on, [`AdminError::Start`] if there is
+    /// no thread to be had.
     pub fn start(self) -> Result<AdminServer, AdminError> {
         if self.token.as_ref().is_some_and(|token| !token.is_usable()) {
             return Err(AdminError::Token);
         }
         let mut subscriptions = Vec::new();
-        self.subscriptions.into_iter().try_for_each(|subscription| add(&mut subscriptions, subscription))?;
+        self.subscriptions
+            .into_iter()
+            .try_for_each(|subscription| add(&mut subscriptions, subscription))?;
 
         let address = self.address;
         let bind = |source| AdminError::Bind { address, source };
@@ -211,11 +230,15 @@ impl AdminServerBuilder {
         listener.set_nonblocking(true).map_err(bind)?;
         let local_addr = listener.local_addr().map_err(bind)?;
 
-        let checked = local_addr.ip().to_canonical().is_loopback() || !self.allowed_hosts.is_empty();
+        let checked =
+            local_addr.ip().to_canonical().is_loopback() || !self.allowed_hosts.is_empty();
         let shared = Arc::new(Shared {
             subscriptions: RwLock::new(subscriptions),
             token: self.token,
-            hosts: Hosts { checked, allowed: self.allowed_hosts },
+            hosts: Hosts {
+                checked,
+                allowed: self.allowed_hosts,
+            },
             polling_limit: self.polling_limit,
             #[cfg(feature = "prometheus")]
             metrics: self.metrics,
@@ -228,7 +251,8 @@ impl AdminServerBuilder {
         };
         let (stop, stopped) = (server.stop.clone(), server.stopped.clone());
         let (tell, told) = sync_channel(1);
-        // The runtime is made there: dropped in a caller's runtime, as by a failed start, it would panic.
+        // The runtime is made there: dropped in a caller's runtime, as by a failed start, it would
+        // panic.
         let serve = move || {
             // However the thread ends.
             let _stopped = stopped.drop_guard();
@@ -240,8 +264,14 @@ impl AdminServerBuilder {
                 Err(error) => drop(tell.send(Err(error))),
             }
         };
-        thread::Builder::new().name("keylane-admin".to_owned()).spawn(serve).map_err(AdminError::Start)?;
-        told.recv().map_err(io::Error::other).and_then(|made| made).map_err(AdminError::Start)?;
+        thread::Builder::new()
+            .name("keylane-admin".to_owned())
+            .spawn(serve)
+            .map_err(AdminError::Start)?;
+        told.recv()
+            .map_err(io::Error::other)
+            .and_then(|made| made)
+            .map_err(AdminError::Start)?;
         Ok(server)
     }
 }
@@ -263,7 +293,9 @@ fn serve(runtime: &Runtime, listener: TcpListener, shared: Arc<Shared>, stop: Ca
 #[non_exhaustive]
 pub enum AdminError {
     /// The address is taken, not of this machine, or not allowed.
-    #[error("cannot serve the admin interface on {address}: choose another port, or 0 for a free one")]
+    #[error(
+        "cannot serve the admin interface on {address}: choose another port, or 0 for a free one"
+    )]
     Bind {
         /// The address that was asked for.
         address: SocketAddr,
@@ -271,10 +303,14 @@ pub enum AdminError {
         source: io::Error,
     },
     /// No thread, or no timer and poller for it.
-    #[error("cannot start the thread that serves the admin interface: check the limits of the process")]
+    #[error(
+        "cannot start the thread that serves the admin interface: check the limits of the process"
+    )]
     Start(#[source] io::Error),
     /// Two subscriptions of one name could not be told apart.
-    #[error("there is a running subscription `{name}` already: give each its own name (SubscriptionBuilder::name)")]
+    #[error(
+        "there is a running subscription `{name}` already: give each its own name (SubscriptionBuilder::name)"
+    )]
     DuplicateName {
         /// The name.
         name: String,

@@ -18,8 +18,8 @@ use super::access::{Hosts, Token};
 use super::routes::{Shared, router};
 use crate::subscription::{Control, guard_after_attempts};
 use crate::{
-    HotKey, HotKeys, KeyHash, OldestRecord, OutageKind, PartitionStatus, PausedBy, RecordState, State,
-    SubscriptionHandle, TroubleKind, TroublePlace,
+    HotKey, HotKeys, KeyHash, OldestRecord, OutageKind, PartitionStatus, PausedBy, RecordState,
+    State, SubscriptionHandle, TroubleKind, TroublePlace,
 };
 
 const TOKEN: &str = "open-sesame";
@@ -32,27 +32,44 @@ fn guard_after(failure: Failure, keys: u64) -> OutageGuard {
 /// Everything fails, and so one place is out as well.
 fn two_outages() -> OutageGuard {
     let place = Some(Place::new(0));
-    guard_after_attempts((0..9).map(|_| FailedAttempt { place, ..Failure::Retryable.into() }))
+    guard_after_attempts((0..9).map(|_| FailedAttempt {
+        place,
+        ..Failure::Retryable.into()
+    }))
 }
 
 /// A subscription that nobody runs: its state is what the test says.
 fn subscription(name: &str) -> (Arc<Control>, SubscriptionHandle) {
-    let control = Arc::new(Control::new(Duration::from_secs(30)).of_group("group").named(name));
+    let control = Arc::new(
+        Control::new(Duration::from_secs(30))
+            .of_group("group")
+            .named(name),
+    );
     (control.clone(), SubscriptionHandle::of(control))
 }
 
 /// One that runs, with everything there is to tell.
 fn troubled(name: &str) -> (Arc<Control>, SubscriptionHandle) {
     let guard = guard_after(Failure::Retryable, 9);
-    let control = Control::new(Duration::from_secs(30)).of_group("group").named(name).guarded_by(guard);
+    let control = Control::new(Duration::from_secs(30))
+        .of_group("group")
+        .named(name)
+        .guarded_by(guard);
     let control = Arc::new(control);
     let handle = SubscriptionHandle::of(control.clone());
     control.set_assigned(true);
     control.set_state(State::Running);
-    control.troubles.note(TroubleKind::Connection, TroublePlace::Cluster, "all brokers are down");
+    control.troubles.note(
+        TroubleKind::Connection,
+        TroublePlace::Cluster,
+        "all brokers are down",
+    );
     control.set_partition(partition(0, 10));
     control.set_partition(partition(1, 20));
-    control.set_partition(PartitionStatus { oldest: None, ..PartitionStatus::of("tasks", 2) });
+    control.set_partition(PartitionStatus {
+        oldest: None,
+        ..PartitionStatus::of("tasks", 2)
+    });
     control.set_hot_keys(&"tasks".into(), 0, Arc::new(hot_keys(0)));
     (control, handle)
 }
@@ -90,7 +107,10 @@ fn hot_keys(partition: i32) -> HotKeys {
     }
     let seconds = |seconds| Duration::from_secs(seconds);
     HotKeys {
-        by_records: vec![hot(partition, "vehicle-4711", 9), hot(partition, "vehicle-1", 3)],
+        by_records: vec![
+            hot(partition, "vehicle-4711", 9),
+            hot(partition, "vehicle-1", 3),
+        ],
         by_time: vec![hot(partition, "vehicle-2", seconds(5))],
         by_waiting: vec![hot(partition, "vehicle-3", seconds(7))],
     }
@@ -100,7 +120,10 @@ fn shared(subscriptions: Vec<SubscriptionHandle>, token: Option<&str>) -> Arc<Sh
     Arc::new(Shared {
         subscriptions: RwLock::new(subscriptions),
         token: token.map(|token| Token::new(token.to_owned())),
-        hosts: Hosts { checked: true, allowed: Vec::new() },
+        hosts: Hosts {
+            checked: true,
+            allowed: Vec::new(),
+        },
         polling_limit: Duration::from_secs(30),
         #[cfg(feature = "prometheus")]
         metrics: None,
@@ -127,11 +150,18 @@ async fn ask(shared: &Arc<Shared>, request: Request<Body>) -> Answer {
     let response = router(shared.clone()).oneshot(request).await.unwrap();
     let (status, headers) = (response.status(), response.headers().clone());
     let body = to_bytes(response.into_body(), 1 << 20).await.unwrap();
-    Answer { status, headers, text: String::from_utf8(body.to_vec()).unwrap() }
+    Answer {
+        status,
+        headers,
+        text: String::from_utf8(body.to_vec()).unwrap(),
+    }
 }
 
 fn request(method: &str, path: &str) -> axum::http::request::Builder {
-    Request::builder().method(method).uri(path).header("Host", "localhost:8081")
+    Request::builder()
+        .method(method)
+        .uri(path)
+        .header("Host", "localhost:8081")
 }
 
 async fn get(shared: &Arc<Shared>, path: &str) -> Answer {

@@ -1,17 +1,20 @@
 //! A histogram that is filled by one owner and handed to the recorder once per turn.
 //!
-//! `metrics::Histogram::record` is made for a few samples a second: `metrics-exporter-prometheus` 0.18 reads the clock
-//! and appends every sample to a list, 16 bytes each, until the next upkeep sorts them into buckets. `record_many` is no
-//! way out, the exporter's handle does not implement it and the default is a loop. Three histograms at a million
-//! records a second would cost several times the record's own budget, and hundreds of megabytes between two upkeeps.
+//! `metrics::Histogram::record` is made for a few samples a second: `metrics-exporter-prometheus`
+//! 0.18 reads the clock and appends every sample to a list, 16 bytes each, until the next upkeep
+//! sorts them into buckets. `record_many` is no way out, the exporter's handle does not implement
+//! it and the default is a loop. Three histograms at a million records a second would cost several
+//! times the record's own budget, and hundreds of megabytes between two upkeeps.
 //!
-//! So the owner sorts durations into the histogram's own buckets (an array, no atomics), and once per turn each bucket
-//! goes out as one `record_many(mean, count)`. The mean of a bucket lies in that bucket, and the sum is kept, so nothing
-//! is lost for a recorder with the same bounds. What happens then depends on the recorder:
+//! So the owner sorts durations into the histogram's own buckets (an array, no atomics), and once
+//! per turn each bucket goes out as one `record_many(mean, count)`. The mean of a bucket lies in
+//! that bucket, and the sum is kept, so nothing is lost for a recorder with the same bounds. What
+//! happens then depends on the recorder:
 //! - keylane's own Prometheus recorder takes a count in one step: exact, whatever the rate;
-//! - any other is handed at most about [`MAX_SAMPLES`] samples for each histogram and turn. Below that every sample
-//!   arrives; above it they are thinned out in proportion, and what is due to a rare bucket is saved up until it makes a
-//!   sample. Quantiles and means stay right, `_count` becomes too low: rates are read from the counters.
+//! - any other is handed at most about [`MAX_SAMPLES`] samples for each histogram and turn. Below
+//!   that every sample arrives; above it they are thinned out in proportion, and what is due to a
+//!   rare bucket is saved up until it makes a sample. Quantiles and means stay right, `_count`
+//!   becomes too low: rates are read from the counters.
 
 use std::cell::Cell;
 use std::time::Duration;
@@ -49,7 +52,14 @@ impl HistogramBuffer {
     /// `bounds` are ascending seconds, as in the table of metrics.
     pub(super) fn new(handle: Histogram, bounds: &'static [f64]) -> Self {
         let takes_counts = takes_counts(&handle);
-        Self { takes_counts, handle, bounds, buckets: Box::default(), last: 0, len: 0 }
+        Self {
+            takes_counts,
+            handle,
+            bounds,
+            buckets: Box::default(),
+            last: 0,
+            len: 0,
+        }
     }
 
     pub(super) fn set_handle(&mut self, handle: Histogram) {
@@ -57,11 +67,19 @@ impl HistogramBuffer {
         self.handle = handle;
     }
 
-    /// Where records come fast enough for this to matter, one lasts about as long as the one before it.
+    /// Where records come fast enough for this to matter, one lasts about as long as the one before
+    /// it.
     #[inline]
     pub(super) fn record(&mut self, time: Duration) {
-        let nanos = time.as_secs().saturating_mul(1_000_000_000).saturating_add(u64::from(time.subsec_nanos()));
-        if !self.buckets.get(self.last).is_some_and(|bucket| bucket.from <= nanos && nanos <= bucket.bound) {
+        let nanos = time
+            .as_secs()
+            .saturating_mul(1_000_000_000)
+            .saturating_add(u64::from(time.subsec_nanos()));
+        if !self
+            .buckets
+            .get(self.last)
+            .is_some_and(|bucket| bucket.from <= nanos && nanos <= bucket.bound)
+        {
             self.last = self.find(nanos);
         }
         // The last bound is the largest number.
@@ -87,13 +105,22 @@ impl HistogramBuffer {
     }
 
     fn hand_over(&mut self) {
-        let share = if self.takes_counts { 1.0 } else { (MAX_SAMPLES as f64 / self.len as f64).min(1.0) };
+        let share = if self.takes_counts {
+            1.0
+        } else {
+            (MAX_SAMPLES as f64 / self.len as f64).min(1.0)
+        };
         for bucket in self.buckets.iter_mut().filter(|bucket| bucket.count > 0) {
-            let samples = if share < 1.0 { bucket.take_due(share) } else { bucket.count };
+            let samples = if share < 1.0 {
+                bucket.take_due(share)
+            } else {
+                bucket.count
+            };
             if samples > 0 {
                 // Rounded down to a nanosecond, so never above the largest value.
                 let mean = (bucket.sum / bucket.count) as f64 / 1e9;
-                self.handle.record_many(mean, usize::try_from(samples).unwrap_or(usize::MAX));
+                self.handle
+                    .record_many(mean, usize::try_from(samples).unwrap_or(usize::MAX));
             }
             bucket.count = 0;
             bucket.sum = 0;
@@ -103,11 +130,20 @@ impl HistogramBuffer {
 }
 
 fn buckets(bounds: &[f64]) -> Box<[Bucket]> {
-    let bounds = bounds.iter().map(|bound| (bound * 1e9).round() as u64).chain([u64::MAX]);
+    let bounds = bounds
+        .iter()
+        .map(|bound| (bound * 1e9).round() as u64)
+        .chain([u64::MAX]);
     let mut next = 0;
     let bucket = |bound: u64| {
         let from = std::mem::replace(&mut next, bound.saturating_add(1));
-        Bucket { from, bound, count: 0, sum: 0, due: 0.0 }
+        Bucket {
+            from,
+            bound,
+            count: 0,
+            sum: 0,
+            due: 0.0,
+        }
     };
     bounds.map(bucket).collect()
 }
@@ -125,8 +161,9 @@ thread_local! {
     static ANSWERED: Cell<bool> = const { Cell::new(false) };
 }
 
-/// Whether `record_many` reaches the recorder as one call. Asked with a count of 0, which means nothing to any recorder;
-/// ours answers on this thread. A recorder in between that takes the call apart (a fan-out, a filter) makes it a no.
+/// Whether `record_many` reaches the recorder as one call. Asked with a count of 0, which means
+/// nothing to any recorder; ours answers on this thread. A recorder in between that takes the call
+/// apart (a fan-out, a filter) makes it a no.
 fn takes_counts(handle: &Histogram) -> bool {
     ANSWERED.set(false);
     handle.record_many(0.0, 0);
@@ -173,8 +210,14 @@ mod tests {
     }
 
     fn buffer(counts: bool) -> (HistogramBuffer, Arc<Recorded>) {
-        let recorded = Arc::new(Recorded { counts, ..Recorded::default() });
-        (HistogramBuffer::new(Histogram::from_arc(recorded.clone()), BOUNDS), recorded)
+        let recorded = Arc::new(Recorded {
+            counts,
+            ..Recorded::default()
+        });
+        (
+            HistogramBuffer::new(Histogram::from_arc(recorded.clone()), BOUNDS),
+            recorded,
+        )
     }
 
     fn millis(millis: u64) -> Duration {
@@ -202,7 +245,13 @@ mod tests {
         }
         buffer.flush();
         let calls = recorded.calls.lock().unwrap();
-        assert_eq!(*calls, BOUNDS.iter().map(|bound| (*bound, 1009)).collect::<Vec<_>>());
+        assert_eq!(
+            *calls,
+            BOUNDS
+                .iter()
+                .map(|bound| (*bound, 1009))
+                .collect::<Vec<_>>()
+        );
     }
 
     #[test]
@@ -232,15 +281,25 @@ mod tests {
         }
         let calls = recorded.calls.lock().unwrap();
         let tail = calls.iter().filter(|(value, _)| *value == 0.05).count();
-        assert!((7900..=8000).contains(&calls.len()), "{} samples", calls.len());
-        assert!((79..=80).contains(&tail), "{tail} samples of the slow hundredth");
+        assert!(
+            (7900..=8000).contains(&calls.len()),
+            "{} samples",
+            calls.len()
+        );
+        assert!(
+            (79..=80).contains(&tail),
+            "{tail} samples of the slow hundredth"
+        );
     }
 
     #[test]
     fn a_recorder_is_asked_again_when_the_handle_changes() {
         let (mut buffer, _) = buffer(false);
         assert!(!buffer.takes_counts);
-        buffer.set_handle(Histogram::from_arc(Arc::new(Recorded { counts: true, ..Recorded::default() })));
+        buffer.set_handle(Histogram::from_arc(Arc::new(Recorded {
+            counts: true,
+            ..Recorded::default()
+        })));
         assert!(buffer.takes_counts);
         buffer.set_handle(Histogram::noop());
         assert!(!buffer.takes_counts);

@@ -8,8 +8,8 @@ use keylane_core::{Reason, RecordState};
 pub struct LabelDef {
     /// The name of the label.
     pub name: &'static str,
-    /// Every value the label can have; empty where the value comes from the configuration (subscription, topic,
-    /// partition, version), which bounds it too.
+    /// Every value the label can have; empty where the value comes from the configuration
+    /// (subscription, topic, partition, version), which bounds it too.
     pub values: &'static [&'static str],
 }
 
@@ -200,8 +200,15 @@ impl LabelValue for RecordState {
             Self::Held.as_str(),
         ],
     };
-    const ALL: &'static [Self] =
-        &[Self::Queued, Self::Running, Self::Waiting, Self::NotDue, Self::Publishing, Self::Parked, Self::Held];
+    const ALL: &'static [Self] = &[
+        Self::Queued,
+        Self::Running,
+        Self::Waiting,
+        Self::NotDue,
+        Self::Publishing,
+        Self::Parked,
+        Self::Held,
+    ];
 
     fn as_str(self) -> &'static str {
         Self::as_str(self)
@@ -262,8 +269,9 @@ label_enum! {
         Transient = "transient",
         /// Refused for good; the record is parked.
         Refused = "refused",
-        /// The record is larger than the topic allows, and is not written as it is: it is retried in place, or its dead letter
-        /// is written with fewer headers. Where that does not help it is `refused`.
+        /// The record is larger than the topic allows, and is not written as it is: it is retried
+        /// in place, or its dead letter is written with fewer headers. Where that does not help it
+        /// is `refused`.
         TooLarge = "too_large",
     }
 }

@@ -1,17 +1,20 @@
 //! What keylane tells about itself, through the `metrics` facade.
 //!
-//! Any recorder of the facade works; install it before the subscription starts. With the feature `prometheus`,
-//! `serve_prometheus` is all there is to call. Without a recorder nothing is kept, at next to no cost.
+//! Any recorder of the facade works; install it before the subscription starts. With the feature
+//! `prometheus`, `serve_prometheus` is all there is to call. Without a recorder nothing is kept, at
+//! next to no cost.
 //!
-//! Every metric is in [`names`]. Labels are bounded: the subscription, the topic, the partition, and small enums;
-//! never a key, an offset or an error text. The series belong to the member that holds the partition: gauges of a
-//! partition that was given up go away (or to 0, in a recorder that cannot remove them).
+//! Every metric is in [`names`]. Labels are bounded: the subscription, the topic, the partition,
+//! and small enums; never a key, an offset or an error text. The series belong to the member that
+//! holds the partition: gauges of a partition that was given up go away (or to 0, in a recorder
+//! that cannot remove them).
 //!
 //! # Cost
-//! Handles are looked up once for each partition. What happens for each record is added up by the partition's one
-//! owner and told to the recorder once per turn, histograms as one call for each bucket. keylane's Prometheus recorder
-//! takes such a call as it is; other recorders are handed a bounded selection of the samples, so that their histograms
-//! have the right shape and mean but at high rates too low a `_count`. Take rates from the counters.
+//! Handles are looked up once for each partition. What happens for each record is added up by the
+//! partition's one owner and told to the recorder once per turn, histograms as one call for each
+//! bucket. keylane's Prometheus recorder takes such a call as it is; other recorders are handed a
+//! bounded selection of the samples, so that their histograms have the right shape and mean but at
+//! high rates too low a `_count`. Take rates from the counters.
 
 mod histogram_buffer;
 mod labels;
@@ -25,14 +28,15 @@ mod subscription;
 pub use labels::LabelDef;
 #[cfg(feature = "prometheus")]
 pub use prometheus::{
-    ListenAddress, PrometheusEndpoint, PrometheusError, PrometheusHandle, PrometheusRecorder, prometheus_builder,
-    prometheus_recorder, serve_prometheus,
+    ListenAddress, PrometheusEndpoint, PrometheusError, PrometheusHandle, PrometheusRecorder,
+    prometheus_builder, prometheus_recorder, serve_prometheus,
 };
 
 pub(crate) use {
     labels::{
-        AttemptResult, CommitFailure, ConsumerError, DrainResult, LabelValue, LaneState, OutageKind, Outcome,
-        PollSection, ProduceFailure, ProduceTarget, Rebalance, RetryPlace, RetryTier, State, UnreadableMetadata,
+        AttemptResult, CommitFailure, ConsumerError, DrainResult, LabelValue, LaneState,
+        OutageKind, Outcome, PollSection, ProduceFailure, ProduceTarget, Rebalance, RetryPlace,
+        RetryTier, State, UnreadableMetadata,
     },
     partition::{LagMetrics, MetricLabels, PartitionMetrics, ReadMetrics},
     subscription::{PollMetrics, SubscriptionMetrics},

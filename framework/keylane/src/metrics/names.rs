@@ -1,6 +1,8 @@
-//! Every metric keylane emits: name, kind, unit, labels, help text and buckets. The only place where they are written.
+//! Every metric keylane emits: name, kind, unit, labels, help text and buckets. The only place
+//! where they are written.
 //!
-//! The handles, the descriptions, the buckets of the Prometheus endpoint and the table below come from [`ALL`].
+//! The handles, the descriptions, the buckets of the Prometheus endpoint and the table below come
+//! from [`ALL`].
 //!
 #![doc = include_str!("reference.md")]
 
@@ -8,8 +10,9 @@ use ::metrics::Unit;
 use keylane_core::{Reason, RecordState};
 
 use super::labels::{
-    AttemptResult, CommitFailure, ConsumerError, DrainResult, LabelDef, LabelValue, LaneState, OutageKind, Outcome,
-    PollSection, ProduceFailure, ProduceTarget, Rebalance, RetryPlace, RetryTier, State, UnreadableMetadata,
+    AttemptResult, CommitFailure, ConsumerError, DrainResult, LabelDef, LabelValue, LaneState,
+    OutageKind, Outcome, PollSection, ProduceFailure, ProduceTarget, Rebalance, RetryPlace,
+    RetryTier, State, UnreadableMetadata,
 };
 
 /// How a metric behaves.
@@ -64,7 +67,8 @@ pub struct MetricDef {
     pub labels: &'static [LabelDef],
     /// What it says, in a sentence or two.
     pub help: &'static str,
-    /// The upper bounds of a histogram's buckets, ascending, without the infinite one; empty for the other kinds.
+    /// The upper bounds of a histogram's buckets, ascending, without the infinite one; empty for
+    /// the other kinds.
     pub buckets: &'static [f64],
 }
 
@@ -74,14 +78,19 @@ const PARTITION: LabelDef = LabelDef::configured("partition");
 const VERSION: LabelDef = LabelDef::configured("version");
 
 /// Work and waiting: half a millisecond to five minutes (the default time-out of an attempt).
-const WORK_SECONDS: &[f64] =
-    &[0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0];
+const WORK_SECONDS: &[f64] = &[
+    0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0,
+    60.0, 300.0,
+];
 /// Lateness of a record: five milliseconds to a day, because a backlog is counted in hours.
 const LATENESS_SECONDS: &[f64] = &[
-    0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0, 900.0, 3600.0, 21600.0, 86400.0,
+    0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0, 900.0,
+    3600.0, 21600.0, 86400.0,
 ];
 /// Delays chosen by policy: a tenth of a second to a day.
-const RETRY_SECONDS: &[f64] = &[0.1, 0.5, 1.0, 5.0, 10.0, 30.0, 60.0, 300.0, 900.0, 3600.0, 21600.0, 86400.0];
+const RETRY_SECONDS: &[f64] = &[
+    0.1, 0.5, 1.0, 5.0, 10.0, 30.0, 60.0, 300.0, 900.0, 3600.0, 21600.0, 86400.0,
+];
 /// Turns of the poll thread: ten microseconds to a second, beyond which something blocks it.
 const TURN_SECONDS: &[f64] = &[0.00001, 0.0001, 0.001, 0.01, 0.1, 1.0, 10.0];
 
@@ -108,40 +117,48 @@ macro_rules! metrics {
 
 metrics! {
     // Progress of a partition.
-    /// Records between the watermark (the offset a commit may cover) and the end of the partition on the broker.
+    /// Records between the watermark (the offset a commit may cover) and the end of the partition
+    /// on the broker.
     OFFSET_LAG = "keylane_offset_lag_records": Gauge, Count, [SUBSCRIPTION, TOPIC, PARTITION];
-    /// Age of the record at the watermark, by its own timestamp; 0 when everything up to the end is settled. Behind an open
-    /// transaction, whose records cannot be read yet: for how long nothing could be read.
+    /// Age of the record at the watermark, by its own timestamp; 0 when everything up to the end is
+    /// settled. Behind an open transaction, whose records cannot be read yet: for how long nothing
+    /// could be read.
     LAG_SECONDS = "keylane_lag_seconds": Gauge, Seconds, [SUBSCRIPTION, TOPIC, PARTITION];
-    /// Offsets behind the last stable offset, where an open transaction has kept records from being read for some seconds: part of
-    /// the lag, in records and in seconds. 0 otherwise; the markers that end transactions do not count.
+    /// Offsets behind the last stable offset, where an open transaction has kept records from being
+    /// read for some seconds: part of the lag, in records and in seconds. 0 otherwise; the markers
+    /// that end transactions do not count.
     TRANSACTION_LAG = "keylane_transaction_lag_records": Gauge, Count, [SUBSCRIPTION, TOPIC, PARTITION];
-    /// Lag in records without those that are parked, wait for a retry or their due time, or are behind such a record of their key:
-    /// what more concurrency could work off.
+    /// Lag in records without those that are parked, wait for a retry or their due time, or are
+    /// behind such a record of their key: what more concurrency could work off.
     WORKABLE_LAG = "keylane_workable_lag_records": Gauge, Count, [SUBSCRIPTION, TOPIC, PARTITION];
-    /// Age of the oldest record that runs or could, by its own timestamp: lag in seconds without what is parked, waits for
-    /// a retry or its due time, or is behind such a record of its key.
+    /// Age of the oldest record that runs or could, by its own timestamp: lag in seconds without
+    /// what is parked, waits for a retry or its due time, or is behind such a record of its key.
     WORKABLE_LAG_SECONDS = "keylane_workable_lag_seconds": Gauge, Seconds, [SUBSCRIPTION, TOPIC, PARTITION];
     /// Lowest unsettled offset: what may be committed.
     WATERMARK_OFFSET = "keylane_watermark_offset": Gauge, Count, [SUBSCRIPTION, TOPIC, PARTITION];
-    /// Time since the oldest unsettled record was delivered; 0 when nothing is pending. Grows while a record is stuck.
+    /// Time since the oldest unsettled record was delivered; 0 when nothing is pending. Grows while
+    /// a record is stuck.
     WATERMARK_AGE = "keylane_watermark_age_seconds": Gauge, Seconds, [SUBSCRIPTION, TOPIC, PARTITION];
     /// Attempts of the oldest unsettled record so far; 0 when nothing is pending.
     WATERMARK_ATTEMPTS = "keylane_watermark_attempts": Gauge, Count, [SUBSCRIPTION, TOPIC, PARTITION];
-    /// 1 for what the oldest unsettled record is doing, 0 for the others, and for all when nothing is pending.
+    /// 1 for what the oldest unsettled record is doing, 0 for the others, and for all when nothing
+    /// is pending.
     WATERMARK_STATE = "keylane_watermark_state": Gauge, Count, [SUBSCRIPTION, TOPIC, PARTITION, RecordState::LABEL];
-    /// 1 while the watermark has not moved for `watchdog.stalled_after` though records wait, else 0.
+    /// 1 while the watermark has not moved for `watchdog.stalled_after` though records wait, else
+    /// 0.
     STALLED = "keylane_stalled": Gauge, Count, [SUBSCRIPTION, TOPIC, PARTITION];
     /// Attempts that have been running for longer than `watchdog.slow_attempt`.
     SLOW_ATTEMPTS = "keylane_slow_attempts": Gauge, Count, [SUBSCRIPTION, TOPIC, PARTITION];
-    /// Time for which the partition has had no turn on the async runtime although it has work: a processor blocks its
-    /// thread. 0 below the thresholds of the watchdog.
+    /// Time for which the partition has had no turn on the async runtime although it has work: a
+    /// processor blocks its thread. 0 below the thresholds of the watchdog.
     BLOCKED = "keylane_blocked_seconds": Gauge, Seconds, [SUBSCRIPTION, TOPIC, PARTITION];
-    /// 1 while records that may have killed the process are tried one by one, after crashes without progress, else 0.
+    /// 1 while records that may have killed the process are tried one by one, after crashes without
+    /// progress, else 0.
     ISOLATED = "keylane_isolated": Gauge, Count, [SUBSCRIPTION, TOPIC, PARTITION];
     /// Offset of the last record that was delivered to this member.
     DELIVERED_OFFSET = "keylane_delivered_offset": Gauge, Count, [SUBSCRIPTION, TOPIC, PARTITION];
-    /// Settled records above the watermark; they are redelivered if the commit metadata cannot hold them.
+    /// Settled records above the watermark; they are redelivered if the commit metadata cannot hold
+    /// them.
     SETTLED_AHEAD = "keylane_settled_ahead_records": Gauge, Count, [SUBSCRIPTION, TOPIC, PARTITION];
 
     // What a partition holds.
@@ -159,16 +176,18 @@ metrics! {
     LANES = "keylane_lanes": Gauge, Count, [SUBSCRIPTION, TOPIC, PARTITION, LaneState::LABEL];
     /// 1 while reading the partition is paused, by back-pressure or by the user, else 0.
     PAUSED = "keylane_paused": Gauge, Count, [SUBSCRIPTION, TOPIC, PARTITION];
-    /// 1 while a pause by the user, of the subscription or the partition, is in force: no attempt starts. Else 0.
+    /// 1 while a pause by the user, of the subscription or the partition, is in force: no attempt
+    /// starts. Else 0.
     PAUSED_BY_USER = "keylane_paused_by_user": Gauge, Count, [SUBSCRIPTION, TOPIC, PARTITION];
-    /// 1 while reading the partition is paused because records that are not due yet fill its limits, else 0: until they are due
-    /// nothing behind them is read.
+    /// 1 while reading the partition is paused because records that are not due yet fill its
+    /// limits, else 0: until they are due nothing behind them is read.
     PAUSED_BY_NOT_DUE = "keylane_paused_by_not_due": Gauge, Count, [SUBSCRIPTION, TOPIC, PARTITION];
-    /// Time for which reading the partition was paused, in whole seconds; fractions are carried over.
+    /// Time for which reading the partition was paused, in whole seconds; fractions are carried
+    /// over.
     PAUSED_SECONDS = "keylane_paused_seconds_total": Counter, Seconds, [SUBSCRIPTION, TOPIC, PARTITION];
 
-    /// Time in which no record of the partition was pending: there was nothing to do. In whole seconds; fractions are
-    /// carried over.
+    /// Time in which no record of the partition was pending: there was nothing to do. In whole
+    /// seconds; fractions are carried over.
     STARVED_SECONDS = "keylane_starved_seconds_total": Counter, Seconds, [SUBSCRIPTION, TOPIC, PARTITION];
 
     // Work.
@@ -182,28 +201,33 @@ metrics! {
     ATTEMPT_DURATION = "keylane_attempt_duration_seconds": Histogram, Seconds, [SUBSCRIPTION, TOPIC, PARTITION], WORK_SECONDS;
     /// Time from the delivery of a record to its first start.
     QUEUE_WAIT = "keylane_queue_wait_seconds": Histogram, Seconds, [SUBSCRIPTION, TOPIC, PARTITION], WORK_SECONDS;
-    /// Time from the record's own timestamp to its first start: how late work begins, the processor's time excluded.
+    /// Time from the record's own timestamp to its first start: how late work begins, the
+    /// processor's time excluded.
     DELIVERY_LATENCY = "keylane_delivery_latency_seconds": Histogram, Seconds, [SUBSCRIPTION, TOPIC, PARTITION], LATENESS_SECONDS;
-    /// Processor time that was lost to attempts cut off by their time-out, in whole seconds; fractions are carried over.
+    /// Processor time that was lost to attempts cut off by their time-out, in whole seconds;
+    /// fractions are carried over.
     ATTEMPT_TIMEOUT_SECONDS = "keylane_attempt_timeout_seconds_total": Counter, Seconds, [SUBSCRIPTION, TOPIC, PARTITION];
 
     // Failures.
     /// Retries scheduled, by where the record waits.
     RETRIES = "keylane_retries_total": Counter, Count, [SUBSCRIPTION, TOPIC, PARTITION, RetryPlace::LABEL];
-    /// Delays, told when they begin, by what is waited for: how often each step of retrying is reached, and how long it
-    /// takes.
+    /// Delays, told when they begin, by what is waited for: how often each step of retrying is
+    /// reached, and how long it takes.
     RETRY_WAIT = "keylane_retry_wait_seconds": Histogram, Seconds, [SUBSCRIPTION, RetryTier::LABEL], RETRY_SECONDS;
-    /// Time from the moment a record was due, by its retry topic or its producer, to its first start: how late it begins.
+    /// Time from the moment a record was due, by its retry topic or its producer, to its first
+    /// start: how late it begins.
     DUE_LATENESS = "keylane_due_lateness_seconds": Histogram, Seconds, [SUBSCRIPTION], LATENESS_SECONDS;
     /// Records written to the dead-letter topic and acknowledged, by reason.
     DEAD_LETTERS = "keylane_dead_letters_total": Counter, Count, [SUBSCRIPTION, TOPIC, PARTITION, Reason::LABEL];
-    /// Records in the dead-letter topic, from any writer: end minus start offsets of its partitions, so what was compacted
-    /// away and the markers of transactions count as well. Asked for twice a minute; absent while it is unknown.
+    /// Records in the dead-letter topic, from any writer: end minus start offsets of its
+    /// partitions, so what was compacted away and the markers of transactions count as well. Asked
+    /// for twice a minute; absent while it is unknown.
     DEAD_LETTER_TOPIC = "keylane_dead_letter_topic_records": Gauge, Count, [SUBSCRIPTION];
-    /// Failures after which a record was held instead of given up, because of an outage; it is tried again and may be
-    /// counted again.
+    /// Failures after which a record was held instead of given up, because of an outage; it is
+    /// tried again and may be counted again.
     OUTAGE_HOLDS = "keylane_outage_holds_total": Counter, Count, [SUBSCRIPTION, TOPIC, PARTITION];
-    /// 1 while the member suspects an outage of this kind, else 0: records that are out of retries are held.
+    /// 1 while the member suspects an outage of this kind, else 0: records that are out of retries
+    /// are held.
     OUTAGE = "keylane_outage": Gauge, Count, [SUBSCRIPTION, OutageKind::LABEL];
     /// Records that are held because of an outage: out of retries, tried again, and not given up.
     HELD_RECORDS = "keylane_held_records": Gauge, Count, [SUBSCRIPTION];
@@ -229,33 +253,38 @@ metrics! {
     REBALANCES = "keylane_rebalances_total": Counter, Count, [SUBSCRIPTION, Rebalance::LABEL];
     /// Partitions assigned to this member.
     ASSIGNED_PARTITIONS = "keylane_assigned_partitions": Gauge, Count, [SUBSCRIPTION];
-    /// Time from the order to give partitions up until their last attempt had ended and their last commit was answered, or both
-    /// were given up.
+    /// Time from the order to give partitions up until their last attempt had ended and their last
+    /// commit was answered, or both were given up.
     DRAIN_DURATION = "keylane_drain_duration_seconds": Histogram, Seconds, [SUBSCRIPTION, DrainResult::LABEL], WORK_SECONDS;
-    /// Pending records handed back unsettled when their partition was given up; another member gets them.
+    /// Pending records handed back unsettled when their partition was given up; another member gets
+    /// them.
     HANDED_BACK = "keylane_handed_back_records_total": Counter, Count, [SUBSCRIPTION, TOPIC, PARTITION];
 
-    /// Epochs begun at the start of the log because the topic was deleted and made anew: what was committed, or read before,
-    /// is about a topic that is gone.
+    /// Epochs begun at the start of the log because the topic was deleted and made anew: what was
+    /// committed, or read before, is about a topic that is gone.
     TOPIC_RECREATIONS = "keylane_topic_recreations_total": Counter, Count, [SUBSCRIPTION, TOPIC, PARTITION];
 
-    /// Logs that were found to be cut below what was read of them (an unclean election, a disk that was lost), or to have gone
-    /// back otherwise: once for each time it is found.
+    /// Logs that were found to be cut below what was read of them (an unclean election, a disk that
+    /// was lost), or to have gone back otherwise: once for each time it is found.
     LOG_CUTS = "keylane_log_cuts_total": Counter, Count, [SUBSCRIPTION, TOPIC, PARTITION];
 
-    /// Offsets that reading left out because the log begins behind them: their records were deleted before they were read, or
-    /// `auto.offset.reset=latest` went on at the end. Holes of compaction and of transactions do not count.
+    /// Offsets that reading left out because the log begins behind them: their records were deleted
+    /// before they were read, or `auto.offset.reset=latest` went on at the end. Holes of compaction
+    /// and of transactions do not count.
     PASSED_OVER = "keylane_passed_over_records_total": Counter, Count, [SUBSCRIPTION, TOPIC, PARTITION];
 
     // The consumer.
-    /// Time the poll thread spends in each section of its loop; its busy share is the sum of all but `wait`, by time.
+    /// Time the poll thread spends in each section of its loop; its busy share is the sum of all
+    /// but `wait`, by time.
     POLL_DURATION = "keylane_poll_duration_seconds": Histogram, Seconds, [SUBSCRIPTION, PollSection::LABEL], TURN_SECONDS;
-    /// When the poll thread last looked after everything, which it does each second, in seconds since the Unix epoch: the
-    /// age, `time()` minus this, grows while the member does not poll. Absent, or 0, after its end.
+    /// When the poll thread last looked after everything, which it does each second, in seconds
+    /// since the Unix epoch: the age, `time()` minus this, grows while the member does not poll.
+    /// Absent, or 0, after its end.
     LAST_POLL = "keylane_last_poll_timestamp_seconds": Gauge, Seconds, [SUBSCRIPTION];
     /// Errors the client reported.
     CONSUMER_ERRORS = "keylane_consumer_errors_total": Counter, Count, [SUBSCRIPTION, ConsumerError::LABEL];
-    /// 1 for the state the subscription is in, 0 for the others. A member in a rebalance is `running`.
+    /// 1 for the state the subscription is in, 0 for the others. A member in a rebalance is
+    /// `running`.
     SUBSCRIPTION_STATE = "keylane_subscription_state": Gauge, Count, [SUBSCRIPTION, State::LABEL];
     /// Always 1; the version is in the label.
     BUILD_INFO = "keylane_build_info": Gauge, Count, [VERSION];
@@ -263,13 +292,18 @@ metrics! {
 
 /// Tells the recorder of the process the kind, the unit and the help text of every metric.
 ///
-/// A subscription does so when it starts; a recorder installed later can be told by calling this again.
+/// A subscription does so when it starts; a recorder installed later can be told by calling this
+/// again.
 pub fn describe() {
     for metric in ALL {
         match metric.kind {
-            MetricKind::Counter => ::metrics::describe_counter!(metric.name, metric.unit, metric.help),
+            MetricKind::Counter => {
+                ::metrics::describe_counter!(metric.name, metric.unit, metric.help)
+            }
             MetricKind::Gauge => ::metrics::describe_gauge!(metric.name, metric.unit, metric.help),
-            MetricKind::Histogram => ::metrics::describe_histogram!(metric.name, metric.unit, metric.help),
+            MetricKind::Histogram => {
+                ::metrics::describe_histogram!(metric.name, metric.unit, metric.help)
+            }
         }
     }
 }

@@ -1,13 +1,15 @@
 //! The series of one partition, cached for as long as it is assigned.
 //!
-//! Each series has one owner, so they come in three parts: what the owner of the partition knows, what the thread that
-//! reads it knows, and the lag, which needs both.
+//! Each series has one owner, so they come in three parts: what the owner of the partition knows,
+//! what the thread that reads it knows, and the lag, which needs both.
 
 use std::time::{Duration, Instant};
 
 use keylane_core::{Reason, RecordState};
 
-use super::labels::{AttemptResult, LabelValue, LaneState, Outcome, RetryPlace, RetryTier, UnreadableMetadata};
+use super::labels::{
+    AttemptResult, LabelValue, LaneState, Outcome, RetryPlace, RetryTier, UnreadableMetadata,
+};
 use super::names;
 use super::series::{CounterSeries, GaugeSeries, HistogramSeries, Scope, SecondsSeries, Touch};
 
@@ -20,7 +22,8 @@ pub(crate) struct MetricLabels<'a> {
 }
 
 impl MetricLabels<'_> {
-    /// Of series that all partitions of the subscription add to: by partition they would be too many.
+    /// Of series that all partitions of the subscription add to: by partition they would be too
+    /// many.
     fn subscription_scope(&self) -> Scope {
         Scope::new([("subscription", self.subscription.to_owned())])
     }
@@ -36,10 +39,11 @@ impl MetricLabels<'_> {
 
 /// What the owner of a partition counts and measures.
 ///
-/// What happens for each record is buffered here, at the cost of an addition, and told to the recorder by
-/// [`flush`](Self::flush): once per turn, and on drop. What is rare goes out at once.
+/// What happens for each record is buffered here, at the cost of an addition, and told to the
+/// recorder by [`flush`](Self::flush): once per turn, and on drop. What is rare goes out at once.
 ///
-/// Drop the metrics of an assignment before making those of the next one: dropping sets the gauges to 0.
+/// Drop the metrics of an assignment before making those of the next one: dropping sets the gauges
+/// to 0.
 #[derive(Debug)]
 pub(crate) struct PartitionMetrics {
     settled: Vec<CounterSeries>,
@@ -85,7 +89,9 @@ impl PartitionMetrics {
             attempt_timeout_seconds: scope.seconds(&names::ATTEMPT_TIMEOUT_SECONDS),
             queue_wait: scope.histogram(&names::QUEUE_WAIT),
             delivery_latency: scope.histogram(&names::DELIVERY_LATENCY),
-            retry_wait: labels.subscription_scope().histograms::<RetryTier>(&names::RETRY_WAIT),
+            retry_wait: labels
+                .subscription_scope()
+                .histograms::<RetryTier>(&names::RETRY_WAIT),
             due_lateness: labels.subscription_scope().histogram(&names::DUE_LATENESS),
             starved_seconds: scope.seconds(&names::STARVED_SECONDS),
             retries: scope.counters::<RetryPlace>(&names::RETRIES),
@@ -94,7 +100,8 @@ impl PartitionMetrics {
             poison_suspicions: scope.counter(&names::POISON_SUSPICIONS),
             repeated_deliveries: scope.counter(&names::REPEATED_DELIVERIES),
             commit_metadata_truncated: scope.counter(&names::COMMIT_METADATA_TRUNCATED),
-            commit_metadata_unreadable: scope.counters::<UnreadableMetadata>(&names::COMMIT_METADATA_UNREADABLE),
+            commit_metadata_unreadable: scope
+                .counters::<UnreadableMetadata>(&names::COMMIT_METADATA_UNREADABLE),
             log_cuts: scope.counter(&names::LOG_CUTS),
             watermark_offset: scope.gauge(&names::WATERMARK_OFFSET),
             watermark_age: scope.gauge(&names::WATERMARK_AGE),
@@ -117,7 +124,8 @@ impl PartitionMetrics {
         self.settled[outcome.index()].buffer(records);
     }
 
-    /// A record that could not be decoded was no call of the processor, so it has no duration to observe.
+    /// A record that could not be decoded was no call of the processor, so it has no duration to
+    /// observe.
     #[inline]
     pub(crate) fn attempt(&mut self, result: AttemptResult, duration: Duration) {
         self.attempts[result.index()].buffer(1);
@@ -135,8 +143,8 @@ impl PartitionMetrics {
         self.queue_wait.buffer(wait);
     }
 
-    /// From the record's own timestamp to its first start; 0 where the producer's clock is ahead. Not called for a
-    /// record without a timestamp.
+    /// From the record's own timestamp to its first start; 0 where the producer's clock is ahead.
+    /// Not called for a record without a timestamp.
     #[inline]
     pub(crate) fn delivery_latency(&mut self, latency: Duration) {
         self.delivery_latency.buffer(latency);
@@ -209,7 +217,8 @@ impl PartitionMetrics {
 
     // Levels: a comparison if nothing changed.
 
-    /// The lowest unsettled offset, and how long ago that record was delivered (0 if nothing is pending).
+    /// The lowest unsettled offset, and how long ago that record was delivered (0 if nothing is
+    /// pending).
     pub(crate) fn set_watermark(&mut self, offset: i64, age: Duration) {
         self.watermark_offset.set(offset as f64);
         self.watermark_age.set(age.as_secs_f64());
@@ -248,8 +257,8 @@ impl PartitionMetrics {
         self.lanes[state.index()].set(lanes as f64);
     }
 
-    /// Keeps quiet series alive in a recorder with an idle time-out, and finds a recorder that was installed late.
-    /// About every ten seconds; some tens of microseconds.
+    /// Keeps quiet series alive in a recorder with an idle time-out, and finds a recorder that was
+    /// installed late. About every ten seconds; some tens of microseconds.
     pub(crate) fn touch(&mut self) {
         self.flush();
         let counters = [
@@ -295,7 +304,8 @@ impl Drop for PartitionMetrics {
     }
 }
 
-/// How far a partition is behind. Whoever knows both the watermark and the end of the partition owns it.
+/// How far a partition is behind. Whoever knows both the watermark and the end of the partition
+/// owns it.
 #[derive(Debug)]
 pub(crate) struct LagMetrics {
     records: GaugeSeries,
@@ -317,8 +327,8 @@ impl LagMetrics {
         }
     }
 
-    /// `records` from the watermark to the end of the partition; `held_up` of them are parked or wait for a
-    /// moment, or are behind such.
+    /// `records` from the watermark to the end of the partition; `held_up` of them are parked or
+    /// wait for a moment, or are behind such.
     pub(crate) fn set_records(&mut self, records: u64, held_up: u64) {
         self.records.set(records as f64);
         self.workable.set(records.saturating_sub(held_up) as f64);
@@ -405,7 +415,12 @@ impl ReadMetrics {
     }
 
     /// Work that does not get on, also where the owner cannot tell it.
-    pub(crate) fn set_stuck(&mut self, is_stalled: bool, slow_attempts: u64, blocked_for: Duration) {
+    pub(crate) fn set_stuck(
+        &mut self,
+        is_stalled: bool,
+        slow_attempts: u64,
+        blocked_for: Duration,
+    ) {
         self.stalled.set(f64::from(u8::from(is_stalled)));
         self.slow_attempts.set(slow_attempts as f64);
         self.blocked.set(blocked_for.as_secs_f64());
@@ -430,10 +445,12 @@ impl ReadMetrics {
         self.passed_over.add(offsets);
     }
 
-    /// Call it at every change, and now and then during a pause: the time since the last call is added up.
+    /// Call it at every change, and now and then during a pause: the time since the last call is
+    /// added up.
     pub(crate) fn set_paused(&mut self, paused: bool, now: Instant) {
         if let Some(since) = self.paused_since {
-            self.paused_seconds.add(now.saturating_duration_since(since));
+            self.paused_seconds
+                .add(now.saturating_duration_since(since));
         }
         self.paused_since = paused.then_some(now);
         self.paused.set(f64::from(u8::from(paused)));

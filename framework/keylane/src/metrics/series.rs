@@ -1,4 +1,5 @@
-//! One series each: a cached handle of the facade, what it still has to tell it, and how it is found again.
+//! One series each: a cached handle of the facade, what it still has to tell it, and how it is
+//! found again.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -18,7 +19,12 @@ pub(super) struct Scope {
 impl Scope {
     pub(super) fn new(labels: impl IntoIterator<Item = (&'static str, String)>) -> Self {
         // Shared text, so that a handle does not copy it.
-        Self { labels: labels.into_iter().map(|(name, value)| Label::new(name, Arc::<str>::from(value))).collect() }
+        Self {
+            labels: labels
+                .into_iter()
+                .map(|(name, value)| Label::new(name, Arc::<str>::from(value)))
+                .collect(),
+        }
     }
 
     pub(super) fn counter(&self, def: &'static MetricDef) -> CounterSeries {
@@ -27,17 +33,32 @@ impl Scope {
 
     /// One counter for each value of the label.
     pub(super) fn counters<V: LabelValue>(&self, def: &'static MetricDef) -> Vec<CounterSeries> {
-        V::ALL.iter().map(|value| CounterSeries::new(self.named(def, &[label(*value)]))).collect()
+        V::ALL
+            .iter()
+            .map(|value| CounterSeries::new(self.named(def, &[label(*value)])))
+            .collect()
     }
 
     /// One counter for each pair of label values, the second one running fastest.
-    pub(super) fn counters_by_two<V: LabelValue, W: LabelValue>(&self, def: &'static MetricDef) -> Vec<CounterSeries> {
-        let pairs = V::ALL.iter().flat_map(|value| W::ALL.iter().map(move |other| [label(*value), label(*other)]));
-        pairs.map(|pair| CounterSeries::new(self.named(def, &pair))).collect()
+    pub(super) fn counters_by_two<V: LabelValue, W: LabelValue>(
+        &self,
+        def: &'static MetricDef,
+    ) -> Vec<CounterSeries> {
+        let pairs = V::ALL.iter().flat_map(|value| {
+            W::ALL
+                .iter()
+                .map(move |other| [label(*value), label(*other)])
+        });
+        pairs
+            .map(|pair| CounterSeries::new(self.named(def, &pair)))
+            .collect()
     }
 
     pub(super) fn seconds(&self, def: &'static MetricDef) -> SecondsSeries {
-        SecondsSeries { counter: self.counter(def), carried: Duration::ZERO }
+        SecondsSeries {
+            counter: self.counter(def),
+            carried: Duration::ZERO,
+        }
     }
 
     pub(super) fn gauge(&self, def: &'static MetricDef) -> GaugeSeries {
@@ -49,19 +70,32 @@ impl Scope {
     }
 
     pub(super) fn gauges<V: LabelValue>(&self, def: &'static MetricDef) -> Vec<GaugeSeries> {
-        V::ALL.iter().map(|value| GaugeSeries::new(self.named(def, &[label(*value)]))).collect()
+        V::ALL
+            .iter()
+            .map(|value| GaugeSeries::new(self.named(def, &[label(*value)])))
+            .collect()
     }
 
     pub(super) fn histogram(&self, def: &'static MetricDef) -> HistogramSeries {
         HistogramSeries::new(self.named(def, &[]))
     }
 
-    pub(super) fn histograms<V: LabelValue>(&self, def: &'static MetricDef) -> Vec<HistogramSeries> {
-        V::ALL.iter().map(|value| HistogramSeries::new(self.named(def, &[label(*value)]))).collect()
+    pub(super) fn histograms<V: LabelValue>(
+        &self,
+        def: &'static MetricDef,
+    ) -> Vec<HistogramSeries> {
+        V::ALL
+            .iter()
+            .map(|value| HistogramSeries::new(self.named(def, &[label(*value)])))
+            .collect()
     }
 
     fn named(&self, def: &'static MetricDef, own: &[OwnLabel]) -> Identity {
-        Identity { def, scope: self.clone(), own: own.into() }
+        Identity {
+            def,
+            scope: self.clone(),
+            own: own.into(),
+        }
     }
 }
 
@@ -97,15 +131,18 @@ impl Identity {
     }
 
     fn labels(&self) -> Vec<Label> {
-        let own = self.own.iter().map(|(name, value)| Label::from_static_parts(name, value));
+        let own = self
+            .own
+            .iter()
+            .map(|(name, value)| Label::from_static_parts(name, value));
         self.scope.labels.iter().cloned().chain(own).collect()
     }
 }
 
 /// A series that can be kept from looking idle.
 pub(super) trait Touch {
-    /// Shows the recorder that the series is alive, and finds it again if the recorder has dropped it (or was
-    /// installed only after the handle was made).
+    /// Shows the recorder that the series is alive, and finds it again if the recorder has dropped
+    /// it (or was installed only after the handle was made).
     fn touch(&mut self);
 }
 
@@ -127,7 +164,11 @@ impl CounterSeries {
     fn new(identity: Identity) -> Self {
         let handle = identity.counter();
         handle.increment(0);
-        Self { identity, handle, buffered: 0 }
+        Self {
+            identity,
+            handle,
+            buffered: 0,
+        }
     }
 
     pub(super) fn add(&self, count: u64) {
@@ -179,7 +220,8 @@ impl Touch for SecondsSeries {
     }
 }
 
-/// A gauge with one owner. It does not exist before its first value: a made-up 0 would read as "no lag".
+/// A gauge with one owner. It does not exist before its first value: a made-up 0 would read as "no
+/// lag".
 #[derive(Debug)]
 pub(super) struct GaugeSeries {
     identity: Identity,
@@ -188,7 +230,10 @@ pub(super) struct GaugeSeries {
 
 impl GaugeSeries {
     fn new(identity: Identity) -> Self {
-        Self { identity, set: None }
+        Self {
+            identity,
+            set: None,
+        }
     }
 
     /// Costs a comparison when the value is the one it has.
@@ -217,8 +262,8 @@ impl Touch for GaugeSeries {
     }
 }
 
-/// The facade cannot remove a series, so the last word to a recorder that keeps it is 0: a partition that was given
-/// up has no lag here.
+/// The facade cannot remove a series, so the last word to a recorder that keeps it is 0: a
+/// partition that was given up has no lag here.
 impl Drop for GaugeSeries {
     fn drop(&mut self) {
         if let Some((handle, _)) = &self.set {
@@ -227,8 +272,8 @@ impl Drop for GaugeSeries {
     }
 }
 
-/// A gauge of what may be unknown. While it is, the series is absent, also at the end: 0 would be a claim. A recorder that
-/// keeps it shows no number.
+/// A gauge of what may be unknown. While it is, the series is absent, also at the end: 0 would be a
+/// claim. A recorder that keeps it shows no number.
 #[derive(Debug)]
 pub(super) struct KnownGaugeSeries(GaugeSeries);
 

@@ -6,17 +6,18 @@ use std::time::Duration;
 use ::metrics::{Gauge, gauge};
 
 use super::labels::{
-    CommitFailure, ConsumerError, DrainResult, LabelValue, OutageKind, PollSection, ProduceFailure, ProduceTarget,
-    Rebalance, State,
+    CommitFailure, ConsumerError, DrainResult, LabelValue, OutageKind, PollSection, ProduceFailure,
+    ProduceTarget, Rebalance, State,
 };
 use super::names;
 use super::series::{CounterSeries, GaugeSeries, HistogramSeries, KnownGaugeSeries, Scope, Touch};
 use crate::lock;
 
-/// What the threads and tasks of one subscription count. Everything here is rare, so a lock is cheap enough.
+/// What the threads and tasks of one subscription count. Everything here is rare, so a lock is
+/// cheap enough.
 ///
-/// Two subscriptions of one process need different names: with the same one their counters add up and their gauges
-/// overwrite each other.
+/// Two subscriptions of one process need different names: with the same one their counters add up
+/// and their gauges overwrite each other.
 #[derive(Debug)]
 pub(crate) struct SubscriptionMetrics {
     series: RwLock<Series>,
@@ -51,7 +52,8 @@ impl SubscriptionMetrics {
                 rebalances: scope.counters::<Rebalance>(&names::REBALANCES),
                 assigned_partitions: scope.gauge(&names::ASSIGNED_PARTITIONS),
                 drain_duration: scope.histograms::<DrainResult>(&names::DRAIN_DURATION),
-                produce_failures: scope.counters_by_two::<ProduceTarget, ProduceFailure>(&names::PRODUCE_FAILURES),
+                produce_failures: scope
+                    .counters_by_two::<ProduceTarget, ProduceFailure>(&names::PRODUCE_FAILURES),
                 consumer_errors: scope.counters::<ConsumerError>(&names::CONSUMER_ERRORS),
                 state: scope.gauges::<State>(&names::SUBSCRIPTION_STATE),
                 outage: scope.gauges::<OutageKind>(&names::OUTAGE),
@@ -80,7 +82,8 @@ impl SubscriptionMetrics {
         self.write().assigned_partitions.set(partitions as f64);
     }
 
-    /// One partition: from the order to give it up until its last attempt had ended, or the deadline.
+    /// One partition: from the order to give it up until its last attempt had ended, or the
+    /// deadline.
     pub(crate) fn drained(&self, result: DrainResult, duration: Duration) {
         let drain_duration = &mut self.write().drain_duration[result.index()];
         drain_duration.buffer(duration);
@@ -114,7 +117,9 @@ impl SubscriptionMetrics {
 
     /// `None` while it is unknown.
     pub(crate) fn set_dead_letter_topic_records(&self, records: Option<u64>) {
-        self.write().dead_letter_topic.set(records.map(|records| records as f64));
+        self.write()
+            .dead_letter_topic
+            .set(records.map(|records| records as f64));
     }
 
     /// See [`PartitionMetrics::touch`](super::PartitionMetrics::touch).
@@ -147,7 +152,8 @@ impl SubscriptionMetrics {
     }
 }
 
-/// Where the time of the poll thread goes, and when it was last there. The thread owns it; what it measures is buffered until [`flush`](Self::flush).
+/// Where the time of the poll thread goes, and when it was last there. The thread owns it; what it
+/// measures is buffered until [`flush`](Self::flush).
 #[derive(Debug)]
 pub(crate) struct PollMetrics {
     sections: Vec<HistogramSeries>,

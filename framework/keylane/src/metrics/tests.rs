@@ -15,7 +15,11 @@ use super::*;
 const SECOND: Duration = Duration::from_secs(1);
 
 fn labels(partition: i32) -> MetricLabels<'static> {
-    MetricLabels { subscription: "parking-notifier", topic: "parking-events", partition }
+    MetricLabels {
+        subscription: "parking-notifier",
+        topic: "parking-events",
+        partition,
+    }
 }
 
 /// Every handle of a process with one subscription and one partition.
@@ -40,7 +44,13 @@ impl Handles {
 
     /// Calls every method with every label value, once each, so that every counter ends at 1.
     fn record_everything(&mut self) {
-        let Self { partition, lag, read, subscription, poll } = self;
+        let Self {
+            partition,
+            lag,
+            read,
+            subscription,
+            poll,
+        } = self;
         each(|outcome| partition.settled(outcome, 1));
         each(|result| partition.attempt(result, SECOND));
         partition.queue_wait(SECOND);
@@ -119,7 +129,10 @@ fn snapshot(snapshotter: &Snapshotter) -> BTreeMap<(String, Vec<(String, String)
     let series = snapshotter.snapshot().into_vec().into_iter();
     series
         .map(|(key, _, _, value)| {
-            let labels = key.key().labels().map(|label| (label.key().to_owned(), label.value().to_owned()));
+            let labels = key
+                .key()
+                .labels()
+                .map(|label| (label.key().to_owned(), label.value().to_owned()));
             ((key.key().name().to_owned(), labels.collect()), value)
         })
         .collect()
@@ -136,10 +149,18 @@ fn expected_series(def: &MetricDef) -> BTreeSet<String> {
             "version" => &[env!("CARGO_PKG_VERSION")],
             _ => &[],
         };
-        let values = if label.values.is_empty() { configured } else { label.values };
+        let values = if label.values.is_empty() {
+            configured
+        } else {
+            label.values
+        };
         all = all
             .iter()
-            .flat_map(|text| values.iter().map(move |value| format!("{text} {}={value}", label.name)))
+            .flat_map(|text| {
+                values
+                    .iter()
+                    .map(move |value| format!("{text} {}={value}", label.name))
+            })
             .collect();
     }
     all
@@ -150,9 +171,17 @@ fn names_follow_the_rules_of_prometheus() {
     for def in ALL {
         let name = def.name;
         assert!(name.starts_with("keylane_"), "{name}");
-        assert!(name.bytes().all(|byte| byte.is_ascii_lowercase() || byte == b'_'), "{name}");
+        assert!(
+            name.bytes()
+                .all(|byte| byte.is_ascii_lowercase() || byte == b'_'),
+            "{name}"
+        );
         assert!(!name.contains("__") && !name.ends_with('_'), "{name}");
-        assert_eq!(name.ends_with("_total"), def.kind == MetricKind::Counter, "{name}");
+        assert_eq!(
+            name.ends_with("_total"),
+            def.kind == MetricKind::Counter,
+            "{name}"
+        );
         for reserved in ["_sum", "_count", "_bucket", "_info_total"] {
             assert!(!name.ends_with(reserved), "{name}");
         }
@@ -160,8 +189,15 @@ fn names_follow_the_rules_of_prometheus() {
         for (unit, suffix) in [(Unit::Seconds, "_seconds"), (Unit::Bytes, "_bytes")] {
             assert_eq!(base.ends_with(suffix), def.unit == unit, "{name}");
         }
-        assert!(matches!(def.unit, Unit::Count | Unit::Seconds | Unit::Bytes), "{name}: not a base unit");
-        assert!(def.help.len() > 10 && def.help.ends_with('.') || def.help.ends_with("label."), "{name}: {}", def.help);
+        assert!(
+            matches!(def.unit, Unit::Count | Unit::Seconds | Unit::Bytes),
+            "{name}: not a base unit"
+        );
+        assert!(
+            def.help.len() > 10 && def.help.ends_with('.') || def.help.ends_with("label."),
+            "{name}: {}",
+            def.help
+        );
         assert!(!def.help.contains(['\n', '\\']), "{name}");
     }
     let names: BTreeSet<_> = ALL.iter().map(|def| def.name).collect();
@@ -172,11 +208,22 @@ fn names_follow_the_rules_of_prometheus() {
 fn labels_are_few_and_bounded() {
     for def in ALL {
         for label in def.labels {
-            let configured = ["subscription", "topic", "partition", "version"].contains(&label.name);
-            assert_eq!(label.values.is_empty(), configured, "{} {}", def.name, label.name);
+            let configured =
+                ["subscription", "topic", "partition", "version"].contains(&label.name);
+            assert_eq!(
+                label.values.is_empty(),
+                configured,
+                "{} {}",
+                def.name,
+                label.name
+            );
             assert!(label.values.len() <= 8, "{} {}", def.name, label.name);
             for text in label.values.iter().chain([&label.name]) {
-                assert!(text.bytes().all(|byte| byte.is_ascii_lowercase() || byte == b'_'), "{text}");
+                assert!(
+                    text.bytes()
+                        .all(|byte| byte.is_ascii_lowercase() || byte == b'_'),
+                    "{text}"
+                );
             }
             assert!(!["le", "quantile"].contains(&label.name));
         }
@@ -188,7 +235,12 @@ fn labels_are_few_and_bounded() {
 #[test]
 fn histograms_and_only_they_have_ascending_buckets() {
     for def in ALL {
-        assert_eq!(!def.buckets.is_empty(), def.kind == MetricKind::Histogram, "{}", def.name);
+        assert_eq!(
+            !def.buckets.is_empty(),
+            def.kind == MetricKind::Histogram,
+            "{}",
+            def.name
+        );
         assert!(def.buckets.is_sorted_by(|a, b| a < b), "{}", def.name);
         assert!(def.buckets.len() <= 20, "{}", def.name);
     }
@@ -202,19 +254,33 @@ fn the_handles_record_every_series_of_the_table_and_no_other() {
     let mut recorded: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
     for (key, unit, help, _) in recorder.snapshotter().snapshot().into_vec() {
         let name = key.key().name().to_owned();
-        let def = ALL.iter().find(|def| def.name == name).unwrap_or_else(|| panic!("{name} is not in the table"));
+        let def = ALL
+            .iter()
+            .find(|def| def.name == name)
+            .unwrap_or_else(|| panic!("{name} is not in the table"));
         let kind = match def.kind {
             MetricKind::Counter => RecordedKind::Counter,
             MetricKind::Gauge => RecordedKind::Gauge,
             MetricKind::Histogram => RecordedKind::Histogram,
         };
         assert_eq!(key.kind(), kind, "{name}");
-        assert_eq!((unit, help.as_deref()), (Some(def.unit), Some(def.help)), "{name}");
-        let series = key.key().labels().fold(name.clone(), |text, l| format!("{text} {}={}", l.key(), l.value()));
+        assert_eq!(
+            (unit, help.as_deref()),
+            (Some(def.unit), Some(def.help)),
+            "{name}"
+        );
+        let series = key.key().labels().fold(name.clone(), |text, l| {
+            format!("{text} {}={}", l.key(), l.value())
+        });
         assert!(recorded.entry(name).or_default().insert(series));
     }
     for def in ALL {
-        assert_eq!(recorded.get(def.name), Some(&expected_series(def)), "{}", def.name);
+        assert_eq!(
+            recorded.get(def.name),
+            Some(&expected_series(def)),
+            "{}",
+            def.name
+        );
     }
 }
 
@@ -226,10 +292,13 @@ fn each_method_moves_its_own_series() {
         handles.record_everything();
         snapshot(&recorder.snapshotter())
     });
-    // `record_everything` calls each method once for each label value, so a method that moved a neighbour's series
-    // would leave one at 0 and another at 2.
+    // `record_everything` calls each method once for each label value, so a method that moved a
+    // neighbour's series would leave one at 0 and another at 2.
     for ((name, labels), value) in &values {
-        let expected = match (name.as_str(), labels.last().map(|(_, value)| value.as_str())) {
+        let expected = match (
+            name.as_str(),
+            labels.last().map(|(_, value)| value.as_str()),
+        ) {
             ("keylane_offset_lag_records", _) => 3.0,
             ("keylane_workable_lag_records", _) => 2.0,
             ("keylane_watermark_offset" | "keylane_delivered_offset", _) => 42.0,
@@ -244,7 +313,11 @@ fn each_method_moves_its_own_series() {
             DebugValue::Gauge(gauge) => assert_eq!(gauge.0, expected, "{name} {labels:?}"),
             DebugValue::Histogram(samples) => {
                 // One for each result but the undecodable.
-                let count = if name == "keylane_attempt_duration_seconds" { 6 } else { 1 };
+                let count = if name == "keylane_attempt_duration_seconds" {
+                    6
+                } else {
+                    1
+                };
                 let samples: Vec<f64> = samples.iter().map(|sample| sample.0).collect();
                 assert_eq!(samples, vec![1.0; count], "{name} {labels:?}");
             }
@@ -256,7 +329,9 @@ fn each_method_moves_its_own_series() {
 fn what_is_unknown_is_no_number_also_at_the_end() {
     let last = |calls: fn(&SubscriptionMetrics)| {
         let recorder = DebuggingRecorder::new();
-        with_local_recorder(&recorder, || calls(&SubscriptionMetrics::new("parking-notifier")));
+        with_local_recorder(&recorder, || {
+            calls(&SubscriptionMetrics::new("parking-notifier"))
+        });
         let values = snapshot(&recorder.snapshotter()).into_iter();
         let mut found = values.filter(|((name, _), _)| name == "keylane_dead_letter_topic_records");
         found.next().map(|(_, value)| match value {
@@ -264,14 +339,19 @@ fn what_is_unknown_is_no_number_also_at_the_end() {
             other => panic!("{other:?}"),
         })
     };
-    assert_eq!(last(|metrics| metrics.set_dead_letter_topic_records(None)), None);
+    assert_eq!(
+        last(|metrics| metrics.set_dead_letter_topic_records(None)),
+        None
+    );
     let known_once = last(|metrics| {
         metrics.set_dead_letter_topic_records(Some(3));
         metrics.set_dead_letter_topic_records(None);
         metrics.touch();
     });
     assert!(known_once.is_some_and(f64::is_nan), "{known_once:?}");
-    assert!(last(|metrics| metrics.set_dead_letter_topic_records(Some(3))).is_some_and(f64::is_nan));
+    assert!(
+        last(|metrics| metrics.set_dead_letter_topic_records(Some(3))).is_some_and(f64::is_nan)
+    );
 }
 
 #[test]
@@ -285,12 +365,25 @@ fn nothing_buffered_is_lost_on_drop_and_gauges_end_at_zero() {
     });
     let values = snapshot(&recorder.snapshotter());
     let value = |name: &str, last: &str| {
-        let found = values.iter().find(|((n, labels), _)| n == name && labels.last().is_some_and(|l| l.1 == last));
-        found.map(|(_, value)| value).unwrap_or_else(|| panic!("no {name} {last}"))
+        let found = values
+            .iter()
+            .find(|((n, labels), _)| n == name && labels.last().is_some_and(|l| l.1 == last));
+        found
+            .map(|(_, value)| value)
+            .unwrap_or_else(|| panic!("no {name} {last}"))
     };
-    assert_eq!(*value("keylane_settled_total", "done"), DebugValue::Counter(5));
-    assert_eq!(*value("keylane_queue_wait_seconds", "0"), DebugValue::Histogram(vec![1.0.into()]));
-    assert_eq!(*value("keylane_pending_records", "0"), DebugValue::Gauge(0.0.into()));
+    assert_eq!(
+        *value("keylane_settled_total", "done"),
+        DebugValue::Counter(5)
+    );
+    assert_eq!(
+        *value("keylane_queue_wait_seconds", "0"),
+        DebugValue::Histogram(vec![1.0.into()])
+    );
+    assert_eq!(
+        *value("keylane_pending_records", "0"),
+        DebugValue::Gauge(0.0.into())
+    );
 }
 
 #[test]
@@ -315,7 +408,10 @@ fn fractions_of_paused_seconds_are_carried_over() {
         }
     });
     let values = snapshot(&recorder.snapshotter());
-    let total = values.iter().find(|((name, _), _)| name == "keylane_paused_seconds_total").map(|(_, value)| value);
+    let total = values
+        .iter()
+        .find(|((name, _), _)| name == "keylane_paused_seconds_total")
+        .map(|(_, value)| value);
     assert_eq!(total, Some(&DebugValue::Counter(7)));
 }
 
@@ -332,11 +428,16 @@ fn handles_made_before_the_recorder_find_it_when_touched() {
     let values = snapshot(&recorder.snapshotter());
     let names: BTreeSet<_> = values.keys().map(|(name, _)| name.as_str()).collect();
     assert_eq!(names, ALL.iter().map(|def| def.name).collect());
-    assert!(values.values().any(|value| *value == DebugValue::Counter(2)));
+    assert!(
+        values
+            .values()
+            .any(|value| *value == DebugValue::Counter(2))
+    );
     assert!(
         values
             .iter()
-            .any(|((name, _), v)| name.ends_with("workable_lag_records") && *v == DebugValue::Gauge(2.0.into()))
+            .any(|((name, _), v)| name.ends_with("workable_lag_records")
+                && *v == DebugValue::Gauge(2.0.into()))
     );
 }
 
@@ -349,14 +450,21 @@ mod with_prometheus {
     /// Every metric once with its help and its type.
     fn assert_complete(text: &str) {
         for def in ALL {
-            let head = format!("# HELP {0} {1}\n# TYPE {0} {2}\n", def.name, def.help, def.kind.as_str());
+            let head = format!(
+                "# HELP {0} {1}\n# TYPE {0} {2}\n",
+                def.name,
+                def.help,
+                def.kind.as_str()
+            );
             assert_eq!(text.matches(&head).count(), 1, "{head}{text}");
         }
         assert_eq!(text.matches("# TYPE keylane_").count(), ALL.len());
     }
 
     fn samples(text: &str) -> BTreeSet<&str> {
-        text.lines().filter(|line| line.starts_with("keylane_")).collect()
+        text.lines()
+            .filter(|line| line.starts_with("keylane_"))
+            .collect()
     }
 
     #[test]
@@ -376,7 +484,9 @@ mod with_prometheus {
 
     #[test]
     fn an_exporter_with_recommended_naming_changes_no_name() {
-        let recorder = prometheus_builder().with_recommended_naming(true).build_recorder();
+        let recorder = prometheus_builder()
+            .with_recommended_naming(true)
+            .build_recorder();
         let mut handles = with_local_recorder(&recorder, Handles::new);
         with_local_recorder(&recorder, || handles.record_everything());
         assert_complete(&recorder.handle().render());
@@ -392,21 +502,35 @@ mod with_prometheus {
         metrics.flush();
         let text = recorder.handle().render();
         let series = "{subscription=\"parking-notifier\",topic=\"parking-events\",partition=\"0\"}";
-        assert!(text.contains(&format!("keylane_queue_wait_seconds_count{series} 10000\n")), "{text}");
-        assert!(text.contains(&format!("keylane_queue_wait_seconds_sum{series} 20\n")), "{text}");
+        assert!(
+            text.contains(&format!("keylane_queue_wait_seconds_count{series} 10000\n")),
+            "{text}"
+        );
+        assert!(
+            text.contains(&format!("keylane_queue_wait_seconds_sum{series} 20\n")),
+            "{text}"
+        );
     }
 
     #[test]
     fn a_given_up_partition_shows_no_gauge_and_its_neighbour_keeps_everything() {
         let recorder = prometheus_recorder(PrometheusBuilder::new());
         let handle = recorder.handle();
-        let (mut leaving, mut staying) =
-            with_local_recorder(&recorder, || (PartitionMetrics::new(&labels(0)), PartitionMetrics::new(&labels(1))));
+        let (mut leaving, mut staying) = with_local_recorder(&recorder, || {
+            (
+                PartitionMetrics::new(&labels(0)),
+                PartitionMetrics::new(&labels(1)),
+            )
+        });
         with_local_recorder(&recorder, || {
             leaving.set_pending(5, 50);
             staying.set_pending(6, 60);
         });
-        let pending = |text: &str| text.lines().filter(|line| line.starts_with("keylane_pending_records{")).count();
+        let pending = |text: &str| {
+            text.lines()
+                .filter(|line| line.starts_with("keylane_pending_records{"))
+                .count()
+        };
         assert_eq!(pending(&handle.render()), 2);
         drop(leaving);
         let text = handle.render();
@@ -414,11 +538,15 @@ mod with_prometheus {
         assert!(text.contains("partition=\"1\"} 6\n"));
     }
 
-    /// The plain exporter's clock cannot be replaced from outside, so the time-out is short and the test waits for it.
+    /// The plain exporter's clock cannot be replaced from outside, so the time-out is short and the
+    /// test waits for it.
     #[test]
     fn in_the_plain_exporter_an_idle_partition_disappears_and_a_touched_one_stays() {
         let recorder = prometheus_builder()
-            .idle_timeout(metrics_util::MetricKindMask::ALL, Some(Duration::from_millis(300)))
+            .idle_timeout(
+                metrics_util::MetricKindMask::ALL,
+                Some(Duration::from_millis(300)),
+            )
             .build_recorder();
         let handle = recorder.handle();
         with_local_recorder(&recorder, || {
@@ -485,26 +613,39 @@ mod with_prometheus {
             );
         };
         for turn in [1, 8, 64, 512] {
-            measure("no recorder", turn, &mut PartitionMetrics::new(&labels(0)), &|| ());
+            measure(
+                "no recorder",
+                turn,
+                &mut PartitionMetrics::new(&labels(0)),
+                &|| (),
+            );
             let ours = prometheus_recorder(PrometheusBuilder::new());
             let mut metrics = with_local_recorder(&ours, || PartitionMetrics::new(&labels(0)));
             with_local_recorder(&ours, || {
-                measure("keylane's recorder", turn, &mut metrics, &|| ours.handle().run_upkeep())
+                measure("keylane's recorder", turn, &mut metrics, &|| {
+                    ours.handle().run_upkeep()
+                })
             });
             let plain = prometheus_builder().build_recorder();
             let mut metrics = with_local_recorder(&plain, || PartitionMetrics::new(&labels(0)));
             with_local_recorder(&plain, || {
-                measure("plain exporter", turn, &mut metrics, &|| plain.handle().run_upkeep())
+                measure("plain exporter", turn, &mut metrics, &|| {
+                    plain.handle().run_upkeep()
+                })
             });
         }
         let plain = prometheus_builder().build_recorder();
         let histograms: Vec<_> = with_local_recorder(&plain, || {
-            ["a", "b", "c"].map(|name| ::metrics::histogram!(names::QUEUE_WAIT.name, "name" => name)).into()
+            ["a", "b", "c"]
+                .map(|name| ::metrics::histogram!(names::QUEUE_WAIT.name, "name" => name))
+                .into()
         });
         let start = Instant::now();
         for record in 0..RECORDS {
             let value = f64::from(record % 1024) * 7e-7;
-            histograms.iter().for_each(|histogram| histogram.record(value));
+            histograms
+                .iter()
+                .for_each(|histogram| histogram.record(value));
         }
         plain.handle().run_upkeep();
         println!(
@@ -521,8 +662,11 @@ mod with_prometheus {
             (0..200)
                 .map(|partition| {
                     let labels = labels(partition);
-                    let (mut metrics, mut lag, mut read) =
-                        (PartitionMetrics::new(&labels), LagMetrics::new(&labels), ReadMetrics::new(&labels));
+                    let (mut metrics, mut lag, mut read) = (
+                        PartitionMetrics::new(&labels),
+                        LagMetrics::new(&labels),
+                        ReadMetrics::new(&labels),
+                    );
                     metrics.set_pending(1, 1);
                     metrics.set_watermark(1, SECOND);
                     metrics.set_running(1);
@@ -549,7 +693,9 @@ mod with_prometheus {
         );
         let mut all = all;
         let start = Instant::now();
-        with_local_recorder(&ours, || all.iter_mut().for_each(|(metrics, ..)| metrics.touch()));
+        with_local_recorder(&ours, || {
+            all.iter_mut().for_each(|(metrics, ..)| metrics.touch())
+        });
         println!("touch: {:?} a partition", start.elapsed() / 200);
     }
 }

@@ -25,7 +25,9 @@ pub(crate) fn list_group_offsets<C: ConsumerContext>(
     options: &AdminOptions,
     queue: &ReplyQueue,
 ) -> bool {
-    let Ok(group) = CString::new(group) else { return false };
+    let Ok(group) = CString::new(group) else {
+        return false;
+    };
     // SAFETY: client, list, options and queue are live, and the name is a C string. The request is
     // made for us, copies the list, and is destroyed once, after its last use.
     unsafe {
@@ -64,18 +66,26 @@ pub(crate) fn has_offsets(reply: &Reply<'_>) -> Result<bool, RDKafkaErrorCode> {
             return Err(RDKafkaErrorCode::BadMessage);
         };
         // Null is answered with "no error".
-        if let Some(error) = code(sys::rd_kafka_error_code(sys::rd_kafka_group_result_error(group))) {
+        if let Some(error) = code(sys::rd_kafka_error_code(sys::rd_kafka_group_result_error(
+            group,
+        ))) {
             return Err(error);
         }
         let list = sys::rd_kafka_group_result_partitions(group);
         if list.is_null() {
             return Ok(false);
         }
-        let partitions = slice((*list).elems.cast_const(), usize::try_from((*list).cnt).unwrap_or(0));
+        let partitions = slice(
+            (*list).elems.cast_const(),
+            usize::try_from((*list).cnt).unwrap_or(0),
+        );
         if partitions.iter().any(|partition| partition.offset >= 0) {
             return Ok(true);
         }
-        partitions.iter().find_map(|partition| code(partition.err)).map_or(Ok(false), Err)
+        partitions
+            .iter()
+            .find_map(|partition| code(partition.err))
+            .map_or(Ok(false), Err)
     }
 }
 
@@ -87,7 +97,9 @@ pub(crate) fn describe_group<C: ConsumerContext>(
     options: &AdminOptions,
     queue: &ReplyQueue,
 ) -> bool {
-    let Ok(group) = CString::new(group) else { return false };
+    let Ok(group) = CString::new(group) else {
+        return false;
+    };
     let mut groups: [*const c_char; 1] = [group.as_ptr()];
     // SAFETY: client, options and queue are live, and the array holds one C string, which is
     // copied.
@@ -122,7 +134,9 @@ pub(crate) fn members(reply: &Reply<'_>) -> Result<usize, RDKafkaErrorCode> {
             return Err(RDKafkaErrorCode::BadMessage);
         };
         // Null is answered with "no error".
-        match code(sys::rd_kafka_error_code(sys::rd_kafka_ConsumerGroupDescription_error(group))) {
+        match code(sys::rd_kafka_error_code(
+            sys::rd_kafka_ConsumerGroupDescription_error(group),
+        )) {
             None => Ok(sys::rd_kafka_ConsumerGroupDescription_member_count(group)),
             Some(RDKafkaErrorCode::GroupIdNotFound) => Ok(0),
             Some(error) => Err(error),

@@ -1,7 +1,9 @@
-//! What the brokers say of topics. To be asked for it needs no right that reading does not need, and creates no topic.
+//! What the brokers say of topics. To be asked for it needs no right that reading does not need,
+//! and creates no topic.
 //!
-//! SAFETY, for the whole file: as in `replies.rs`. Names and collection are used only in the call that makes them. A
-//! [`TopicDescription`] borrows the reply that it belongs to, and hands out nothing that lives longer.
+//! SAFETY, for the whole file: as in `replies.rs`. Names and collection are used only in the call
+//! that makes them. A [`TopicDescription`] borrows the reply that it belongs to, and hands out
+//! nothing that lives longer.
 #![allow(unsafe_code)]
 
 use std::ffi::{CStr, CString, c_char};
@@ -28,29 +30,50 @@ pub(crate) fn describe_topics<C: ConsumerContext>(
     queue: &ReplyQueue,
 ) {
     // Kafka's topic names hold no NUL; one that did would be no topic of anybody's.
-    let names: Vec<CString> = topics.iter().filter_map(|topic| CString::new(*topic).ok()).collect();
+    let names: Vec<CString> = topics
+        .iter()
+        .filter_map(|topic| CString::new(*topic).ok())
+        .collect();
     let mut pointers: Vec<*const c_char> = names.iter().map(|name| name.as_ptr()).collect();
-    // SAFETY: client, options and queue are live, and the array holds as many C strings as it says. The collection is destroyed
-    // once, after its last use.
+    // SAFETY: client, options and queue are live, and the array holds as many C strings as it says.
+    // The collection is destroyed once, after its last use.
     unsafe {
-        let collection = sys::rd_kafka_TopicCollection_of_topic_names(pointers.as_mut_ptr(), pointers.len());
-        sys::rd_kafka_DescribeTopics(client.client().native_ptr(), collection, options.as_ptr(), queue.as_ptr());
+        let collection =
+            sys::rd_kafka_TopicCollection_of_topic_names(pointers.as_mut_ptr(), pointers.len());
+        sys::rd_kafka_DescribeTopics(
+            client.client().native_ptr(),
+            collection,
+            options.as_ptr(),
+            queue.as_ptr(),
+        );
         sys::rd_kafka_TopicCollection_destroy(collection);
     }
 }
 
-/// What the answer to [`describe_topics`] says; `None` where nobody was there, or not in time, or willing.
-pub(crate) fn descriptions<'a>(reply: &'a Reply<'_>) -> Option<impl Iterator<Item = TopicDescription<'a>>> {
+/// What the answer to [`describe_topics`] says; `None` where nobody was there, or not in time, or
+/// willing.
+pub(crate) fn descriptions<'a>(
+    reply: &'a Reply<'_>,
+) -> Option<impl Iterator<Item = TopicDescription<'a>>> {
     // SAFETY: the event is live. The result, null for one of another kind, belongs to it.
     let result = unsafe { sys::rd_kafka_event_DescribeTopics_result(reply.as_ptr()) };
     if result.is_null() || reply.error().is_some() {
         return None;
     }
     let mut count = 0;
-    // SAFETY: the result is live and `count` a valid place to write to; the array, of `count` descriptions, is the result's.
-    let topics: &'a [_] = unsafe { slice(sys::rd_kafka_DescribeTopics_result_topics(result, &mut count), count) };
+    // SAFETY: the result is live and `count` a valid place to write to; the array, of `count`
+    // descriptions, is the result's.
+    let topics: &'a [_] = unsafe {
+        slice(
+            sys::rd_kafka_DescribeTopics_result_topics(result, &mut count),
+            count,
+        )
+    };
     let known = topics.iter().filter(|topic| !topic.is_null());
-    Some(known.map(|&topic| TopicDescription { topic, _reply: PhantomData }))
+    Some(known.map(|&topic| TopicDescription {
+        topic,
+        _reply: PhantomData,
+    }))
 }
 
 /// What is said of one topic.
@@ -71,7 +94,8 @@ impl<'a> TopicDescription<'a> {
     }
 
     pub(crate) fn error(&self) -> Option<RDKafkaErrorCode> {
-        // SAFETY: the description is live; its error belongs to it, and null is answered with "no error".
+        // SAFETY: the description is live; its error belongs to it, and null is answered with "no
+        // error".
         code(unsafe { sys::rd_kafka_error_code(sys::rd_kafka_TopicDescription_error(self.topic)) })
     }
 
@@ -83,7 +107,10 @@ impl<'a> TopicDescription<'a> {
             if id.is_null() {
                 return None;
             }
-            (sys::rd_kafka_Uuid_most_significant_bits(id), sys::rd_kafka_Uuid_least_significant_bits(id))
+            (
+                sys::rd_kafka_Uuid_most_significant_bits(id),
+                sys::rd_kafka_Uuid_least_significant_bits(id),
+            )
         };
         Some((high.cast_unsigned(), low.cast_unsigned()))
     }
@@ -91,9 +118,14 @@ impl<'a> TopicDescription<'a> {
     /// What this client may do, where that was asked for.
     pub(crate) fn authorized_operations(&self) -> &'a [sys::rd_kafka_AclOperation_t] {
         let mut count = 0;
-        // SAFETY: the description is live and `count` a valid place to write to; the array, of `count` operations that
-        // librdkafka knows, is the description's.
-        unsafe { slice(sys::rd_kafka_TopicDescription_authorized_operations(self.topic, &mut count), count) }
+        // SAFETY: the description is live and `count` a valid place to write to; the array, of
+        // `count` operations that librdkafka knows, is the description's.
+        unsafe {
+            slice(
+                sys::rd_kafka_TopicDescription_authorized_operations(self.topic, &mut count),
+                count,
+            )
+        }
     }
 }
 
@@ -117,6 +149,11 @@ mod tests {
         let metadata = client.fetch_metadata(None, PATIENCE).unwrap();
         let controller = controller(&client).unwrap();
         // Were it one of them, the ids of its topics could be asked for, and should be.
-        assert!(metadata.brokers().iter().all(|broker| broker.id() != controller));
+        assert!(
+            metadata
+                .brokers()
+                .iter()
+                .all(|broker| broker.id() != controller)
+        );
     }
 }

@@ -1,9 +1,10 @@
 //! Writing refused records again, one by one.
 //!
-//! A broker refuses a whole batch where one record of it is invalid, or where all together are larger than the topic
-//! allows, and librdkafka neither splits such a batch nor tells the culprit (seen with Apache Kafka 4.2: a record without
-//! a key on a compacted topic takes its neighbours with it). So a refused record is written once more by a second client
-//! that never batches: only what is refused alone is refused for good. Neighbours are never blamed.
+//! A broker refuses a whole batch where one record of it is invalid, or where all together are
+//! larger than the topic allows, and librdkafka neither splits such a batch nor tells the culprit
+//! (seen with Apache Kafka 4.2: a record without a key on a compacted topic takes its neighbours
+//! with it). So a refused record is written once more by a second client that never batches: only
+//! what is refused alone is refused for good. Neighbours are never blamed.
 
 use std::sync::Arc;
 
@@ -15,7 +16,8 @@ use super::pending::{NotAdmitted, Pending};
 use super::raw::{Acknowledged, OutgoingRecord};
 use super::write_error::{WriteError, WriteFailure};
 
-/// The client that never batches; started when it is first needed, which is never for most producers.
+/// The client that never batches; started when it is first needed, which is never for most
+/// producers.
 pub(super) struct Alone {
     config: ClientConfig,
     pending: Arc<Pending>,
@@ -26,24 +28,32 @@ pub(super) struct Alone {
 impl Alone {
     pub(super) fn new(mut config: ClientConfig, pending: Arc<Pending>, on_panic: OnPanic) -> Self {
         config.set("batch.num.messages", "1");
-        Self { config, pending, on_panic, client: OnceCell::new() }
+        Self {
+            config,
+            pending,
+            on_panic,
+            client: OnceCell::new(),
+        }
     }
 
     /// Writes a record that was refused in a batch.
     ///
     /// # Errors
-    /// What the broker says to this record alone. Where no broker can be asked, the record may be an innocent neighbour,
-    /// and the error is a transient one.
+    /// What the broker says to this record alone. Where no broker can be asked, the record may be
+    /// an innocent neighbour, and the error is a transient one.
     pub(super) async fn write(&self, record: &OutgoingRecord) -> Result<Acknowledged, WriteError> {
         let fail = |failure| Err(WriteError::new(record.topic.clone(), failure));
         let Ok(client) = self.client.get_or_try_init(|| self.start()).await else {
             return fail(WriteFailure::RefusedInBatch);
         };
         match client.queue(record) {
-            Ok(answer) => answer.await.unwrap_or_else(|_| fail(WriteFailure::Abandoned)),
-            Err(WriteError { failure: WriteFailure::NotAdmitted(NotAdmitted::Closed), .. }) => {
-                fail(WriteFailure::RefusedInBatch)
-            }
+            Ok(answer) => answer
+                .await
+                .unwrap_or_else(|_| fail(WriteFailure::Abandoned)),
+            Err(WriteError {
+                failure: WriteFailure::NotAdmitted(NotAdmitted::Closed),
+                ..
+            }) => fail(WriteFailure::RefusedInBatch),
             Err(error) => Err(error),
         }
     }
@@ -56,7 +66,11 @@ impl Alone {
 
     /// Creating a client reads certificates and starts threads: not on a runtime thread.
     async fn start(&self) -> Result<Arc<Client>, ()> {
-        let (config, pending, on_panic) = (self.config.clone(), self.pending.clone(), self.on_panic.clone());
+        let (config, pending, on_panic) = (
+            self.config.clone(),
+            self.pending.clone(),
+            self.on_panic.clone(),
+        );
         match tokio::task::spawn_blocking(move || Client::start(config, pending, on_panic)).await {
             Ok(Ok(client)) => Ok(client),
             Ok(Err(error)) => {

@@ -9,8 +9,8 @@ use super::{TaskProducer, TaskProducerConfig};
 use crate::BootstrapServers;
 use crate::client_config::{ClientConfigError, side_client_config};
 
-/// Puts a [`TaskProducerConfig`] together and starts it; made by [`TaskProducer::builder`]. Each method sets
-/// the field of the same name; its documentation gives the default and the effect.
+/// Puts a [`TaskProducerConfig`] together and starts it; made by [`TaskProducer::builder`]. Each
+/// method sets the field of the same name; its documentation gives the default and the effect.
 ///
 /// # Examples
 /// ```
@@ -65,7 +65,9 @@ pub enum TaskProducerError {
         reason: String,
     },
     /// The brokers refuse this client, or it does not trust them.
-    #[error("the brokers of {bootstrap_servers} refuse this client: {reason}; check the sasl.* and ssl.* settings")]
+    #[error(
+        "the brokers of {bootstrap_servers} refuse this client: {reason}; check the sasl.* and ssl.* settings"
+    )]
     Refused {
         /// Where it was tried.
         bootstrap_servers: String,
@@ -151,30 +153,39 @@ impl TaskProducerBuilder {
         &self.config
     }
 
-    /// Makes the producer without asking a broker: it connects in the background, and a missing topic shows when a task
-    /// is not acknowledged. Prefer [`start`](Self::start).
+    /// Makes the producer without asking a broker: it connects in the background, and a missing
+    /// topic shows when a task is not acknowledged. Prefer [`start`](Self::start).
     ///
     /// # Errors
     /// Settings that cannot be used.
     pub fn build(self) -> Result<TaskProducer, TaskProducerError> {
         let config = self.config;
         config.validate()?;
-        let limits = Limits { records: config.max_pending_records, bytes: config.max_pending_bytes };
+        let limits = Limits {
+            records: config.max_pending_records,
+            bytes: config.max_pending_bytes,
+        };
         let (servers, kafka) = (config.bootstrap_servers.as_str(), config.kafka.as_map());
         let raw = RawProducer::start(servers, kafka, limits, Arc::new(|_| ()))?;
         let instance_id = config.instance_id.unwrap_or_else(host_name);
-        Ok(TaskProducer::new(raw, Arc::from(config.topic), config.application_id, instance_id))
+        Ok(TaskProducer::new(
+            raw,
+            Arc::from(config.topic),
+            config.application_id,
+            instance_id,
+        ))
     }
 
-    /// Makes the producer after checking that a broker answers, and that the topic exists and may be written to (where
-    /// the brokers say so). Never creates a topic.
+    /// Makes the producer after checking that a broker answers, and that the topic exists and may
+    /// be written to (where the brokers say so). Never creates a topic.
     ///
     /// # Errors
-    /// Settings that cannot be used, unreachable brokers, refused credentials, a missing or forbidden topic: within the
-    /// start-up timeout.
+    /// Settings that cannot be used, unreachable brokers, refused credentials, a missing or
+    /// forbidden topic: within the start-up timeout.
     ///
     /// # Cancellation
-    /// Dropping the future starts nothing; the check itself ends in the background within the start-up timeout.
+    /// Dropping the future starts nothing; the check itself ends in the background within the
+    /// start-up timeout.
     pub async fn start(self) -> Result<TaskProducer, TaskProducerError> {
         let config = &self.config;
         config.validate()?;
@@ -193,7 +204,9 @@ mod tests {
     use super::*;
 
     fn valid() -> TaskProducerBuilder {
-        TaskProducer::builder("parking-events").bootstrap_servers("127.0.0.1:1").application_id("car-park")
+        TaskProducer::builder("parking-events")
+            .bootstrap_servers("127.0.0.1:1")
+            .application_id("car-park")
     }
 
     fn setting_refused(builder: TaskProducerBuilder) -> &'static str {
@@ -206,22 +219,54 @@ mod tests {
     #[test]
     fn a_setting_out_of_range_is_named() {
         for topic in ["", "..", "a b", "ä", &"t".repeat(250)] {
-            assert_eq!(setting_refused(TaskProducer::builder(topic).application_id("a")), "topic");
+            assert_eq!(
+                setting_refused(TaskProducer::builder(topic).application_id("a")),
+                "topic"
+            );
         }
-        assert_eq!(setting_refused(valid().application_id("")), "application_id");
-        assert_eq!(setting_refused(valid().instance_id("i".repeat(1_025))), "instance_id");
-        assert_eq!(setting_refused(valid().max_pending_records(0)), "max_pending_records");
-        assert_eq!(setting_refused(valid().max_pending_bytes(usize::MAX)), "max_pending_bytes");
-        assert_eq!(setting_refused(valid().startup_timeout(Duration::ZERO)), "startup_timeout");
+        assert_eq!(
+            setting_refused(valid().application_id("")),
+            "application_id"
+        );
+        assert_eq!(
+            setting_refused(valid().instance_id("i".repeat(1_025))),
+            "instance_id"
+        );
+        assert_eq!(
+            setting_refused(valid().max_pending_records(0)),
+            "max_pending_records"
+        );
+        assert_eq!(
+            setting_refused(valid().max_pending_bytes(usize::MAX)),
+            "max_pending_bytes"
+        );
+        assert_eq!(
+            setting_refused(valid().startup_timeout(Duration::ZERO)),
+            "startup_timeout"
+        );
     }
 
     #[test]
     fn settings_of_the_client_are_checked_and_consumer_settings_passed_over() {
         let error = valid().kafka("acks", "1").build().unwrap_err();
-        assert!(matches!(error, TaskProducerError::Kafka(ClientConfigError::Owned { .. })), "{error:?}");
+        assert!(
+            matches!(
+                error,
+                TaskProducerError::Kafka(ClientConfigError::Owned { .. })
+            ),
+            "{error:?}"
+        );
         let error = valid().bootstrap_servers("").build().unwrap_err();
-        assert_eq!(error, TaskProducerError::Kafka(ClientConfigError::NoBootstrapServers));
-        assert!(valid().kafka_settings([("session.timeout.ms", "1500"), ("linger.ms", "1")]).build().is_ok());
+        assert_eq!(
+            error,
+            TaskProducerError::Kafka(ClientConfigError::NoBootstrapServers)
+        );
+        assert!(
+            valid()
+                .kafka_settings([("session.timeout.ms", "1500"), ("linger.ms", "1")])
+                .build()
+                .is_ok()
+        );
     }
 
     #[test]

@@ -1,9 +1,9 @@
 //! The librdkafka client of a producer, its thread, and its replacement after a fatal error.
 //!
-//! Built on `BaseProducer` rather than `FutureProducer`: a failed record is not copied back into an owned message, a full
-//! queue is an answer instead of a sleep, and the one thread that polls is ours. So this thread is where a fatal error is
-//! found and mended, and where the client is dropped: its `Drop` purges and blocks, which must not happen on a runtime
-//! thread.
+//! Built on `BaseProducer` rather than `FutureProducer`: a failed record is not copied back into an
+//! owned message, a full queue is an answer instead of a sleep, and the one thread that polls is
+//! ours. So this thread is where a fatal error is found and mended, and where the client is
+//! dropped: its `Drop` purges and blocks, which must not happen on a runtime thread.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, RwLock, RwLockReadGuard};
@@ -46,19 +46,27 @@ pub(super) struct Client {
 }
 
 impl Client {
-    /// Creates the client and starts its thread, which ends when this is the last reference to the client.
+    /// Creates the client and starts its thread, which ends when this is the last reference to the
+    /// client.
     pub(super) fn start(
         config: ClientConfig,
         pending: Arc<Pending>,
         on_panic: OnPanic,
     ) -> Result<Arc<Self>, ClientConfigError> {
         let native = RwLock::new(create(&config).map_err(creation_error)?);
-        let client = Arc::new(Self { config, native, pending, purge: AtomicBool::new(false) });
+        let client = Arc::new(Self {
+            config,
+            native,
+            pending,
+            purge: AtomicBool::new(false),
+        });
         let of_thread = client.clone();
         std::thread::Builder::new()
             .name("keylane-producer".to_owned())
             .spawn(move || serve(&of_thread, &on_panic))
-            .map_err(|error| ClientConfigError::Refused { reason: format!("cannot start a thread: {error}") })?;
+            .map_err(|error| ClientConfigError::Refused {
+                reason: format!("cannot start a thread: {error}"),
+            })?;
         Ok(client)
     }
 
@@ -69,7 +77,10 @@ impl Client {
 
     /// The client's own limit of a record. librdkafka's default where the configuration has none.
     pub(super) fn message_max_bytes(&self) -> usize {
-        self.config.get("message.max.bytes").and_then(|bytes| bytes.trim().parse().ok()).unwrap_or(1_000_000)
+        self.config
+            .get("message.max.bytes")
+            .and_then(|bytes| bytes.trim().parse().ok())
+            .unwrap_or(1_000_000)
     }
 
     /// Gives up everything pending, soon: each record's future then says so.
@@ -89,9 +100,12 @@ fn create(config: &ClientConfig) -> Result<Native, KafkaError> {
 /// What is called with the text of a panic of the thread.
 pub(crate) type OnPanic = Arc<dyn Fn(&str) + Send + Sync>;
 
-/// Nothing may wait for an answer that cannot come: after a panic what is on its way fails, and nothing more is taken.
+/// Nothing may wait for an answer that cannot come: after a panic what is on its way fails, and
+/// nothing more is taken.
 fn serve(client: &Arc<Client>, on_panic: &OnPanic) {
-    let Err(text) = panics::caught(|| run(client)) else { return };
+    let Err(text) = panics::caught(|| run(client)) else {
+        return;
+    };
     tracing::error!(
         panic = text,
         "the producer's thread panicked; what is on its way fails, and nothing more is taken"
@@ -118,10 +132,15 @@ fn run(client: &Arc<Client>) {
     let mut backoff = ReplaceBackoff::new();
     while Arc::strong_count(client) > 1 {
         #[cfg(test)]
-        panics::planted::step("producer", client.config.get("bootstrap.servers").unwrap_or_default());
+        panics::planted::step(
+            "producer",
+            client.config.get("bootstrap.servers").unwrap_or_default(),
+        );
         client.native().poll(POLL);
         if client.purge.swap(false, Ordering::AcqRel) {
-            client.native().purge(PurgeConfig::default().queue().inflight());
+            client
+                .native()
+                .purge(PurgeConfig::default().queue().inflight());
         }
         let fatal = client.native().client().fatal_error();
         if let Some((code, reason)) = fatal
@@ -130,7 +149,9 @@ fn run(client: &Arc<Client>) {
             tracing::error!(%code, reason, "the producer hit a fatal error and is replaced; pending writes fail");
             match create(&client.config) {
                 Ok(native) => give_up(&client.replace(native)),
-                Err(error) => tracing::error!(%error, "cannot replace the producer's client, trying again"),
+                Err(error) => {
+                    tracing::error!(%error, "cannot replace the producer's client, trying again")
+                }
             }
         }
     }
@@ -144,30 +165,41 @@ fn finish(client: &Client) {
         return;
     }
     if !client.pending.is_closed() {
-        tracing::warn!(records = abandoned, "a producer was dropped without close while records were pending");
+        tracing::warn!(
+            records = abandoned,
+            "a producer was dropped without close while records were pending"
+        );
     }
     let native = client.native();
     if native.flush(DROP_LINGER).is_err() {
-        tracing::warn!(records = client.pending.records(), "records of a dropped producer are given up");
+        tracing::warn!(
+            records = client.pending.records(),
+            "records of a dropped producer are given up"
+        );
         give_up(&native);
     }
 }
 
-/// Fails what the client still holds. The records come back as events: without serving every one of them, before the
-/// client goes, their futures would wait for ever and their share of the limits would be lost.
+/// Fails what the client still holds. The records come back as events: without serving every one of
+/// them, before the client goes, their futures would wait for ever and their share of the limits
+/// would be lost.
 fn give_up(native: &Native) {
     native.purge(PurgeConfig::default().queue().inflight());
     let deadline = Instant::now() + GIVE_UP_WITHIN;
     while native.in_flight_count() > 0 {
         if Instant::now() >= deadline {
-            tracing::error!(records = native.in_flight_count(), "librdkafka does not return its records");
+            tracing::error!(
+                records = native.in_flight_count(),
+                "librdkafka does not return its records"
+            );
             return;
         }
         native.poll(Duration::from_millis(1));
     }
 }
 
-/// Bounds how often a client is replaced: what is fatal at once (a missing permission) would spin otherwise.
+/// Bounds how often a client is replaced: what is fatal at once (a missing permission) would spin
+/// otherwise.
 struct ReplaceBackoff {
     last: Instant,
     wait: Duration,
@@ -175,7 +207,10 @@ struct ReplaceBackoff {
 
 impl ReplaceBackoff {
     fn new() -> Self {
-        Self { last: Instant::now(), wait: Duration::ZERO }
+        Self {
+            last: Instant::now(),
+            wait: Duration::ZERO,
+        }
     }
 
     fn is_due(&mut self) -> bool {
@@ -185,7 +220,11 @@ impl ReplaceBackoff {
         }
         // A client that lived long was well: the next failure is a new story.
         let well = lived > 2 * REPLACE_AFTER_AT_MOST;
-        self.wait = if well { REPLACE_AFTER } else { (2 * self.wait).clamp(REPLACE_AFTER, REPLACE_AFTER_AT_MOST) };
+        self.wait = if well {
+            REPLACE_AFTER
+        } else {
+            (2 * self.wait).clamp(REPLACE_AFTER, REPLACE_AFTER_AT_MOST)
+        };
         self.last = Instant::now();
         true
     }
@@ -217,15 +256,20 @@ impl ProducerContext for Context {
     fn delivery(&self, result: &DeliveryResult<'_>, in_flight: Box<InFlight>) {
         let result = match result {
             Ok(message) => acknowledged(&in_flight.topic, message.partition(), message.offset()),
-            Err((error, _)) => Err(WriteError::from_kafka(in_flight.topic.clone(), error, in_flight.bytes)),
+            Err((error, _)) => Err(WriteError::from_kafka(
+                in_flight.topic.clone(),
+                error,
+                in_flight.bytes,
+            )),
         };
         in_flight.finish(result);
     }
 }
 
-/// A success without an offset is none. librdkafka reports one where the broker takes a record for a repeated one
-/// (`DUPLICATE_SEQUENCE_NUMBER`), and the broker errs where a topic was deleted and made anew while records were on their
-/// way: seen with Apache Kafka 4.2, the record is not in the log.
+/// A success without an offset is none. librdkafka reports one where the broker takes a record for
+/// a repeated one (`DUPLICATE_SEQUENCE_NUMBER`), and the broker errs where a topic was deleted and
+/// made anew while records were on their way: seen with Apache Kafka 4.2, the record is not in the
+/// log.
 fn acknowledged(topic: &Arc<str>, partition: i32, offset: i64) -> Result<Acknowledged, WriteError> {
     if offset < 0 {
         return Err(WriteError::new(topic.clone(), WriteFailure::WithoutOffset));
@@ -252,7 +296,13 @@ mod tests {
     #[test]
     fn a_success_without_an_offset_is_no_acknowledgement_and_may_be_tried_again() {
         let topic = Arc::from("parking");
-        assert_eq!(acknowledged(&topic, 3, 0), Ok(Acknowledged { partition: 3, offset: 0 }));
+        assert_eq!(
+            acknowledged(&topic, 3, 0),
+            Ok(Acknowledged {
+                partition: 3,
+                offset: 0
+            })
+        );
         // What librdkafka says where it does not know the offset.
         for unknown in [-1, -1001] {
             let error = acknowledged(&topic, 3, unknown).unwrap_err();

@@ -14,9 +14,9 @@ const MAX_PENDING_BYTES: usize = 1 << 40;
 const MAX_ID_BYTES: usize = 1_024;
 const MAX_STARTUP_TIMEOUT: Duration = Duration::from_secs(600);
 
-/// The settings of a task producer: what [`TaskProducerBuilder`](crate::TaskProducerBuilder) fills in,
-/// and what a configuration file holds. Durations are human-readable (`"250ms"`, `"5m"`), unknown fields
-/// are refused.
+/// The settings of a task producer: what [`TaskProducerBuilder`](crate::TaskProducerBuilder) fills
+/// in, and what a configuration file holds. Durations are human-readable (`"250ms"`, `"5m"`),
+/// unknown fields are refused.
 ///
 /// # Examples
 /// ```
@@ -51,21 +51,21 @@ pub struct TaskProducerConfig {
     /// [`EnqueueError::Full`](crate::EnqueueError::Full).
     #[serde(default = "defaults::max_pending_records")]
     pub max_pending_records: usize,
-    /// The most bytes (keys, values, headers) of tasks without an answer (default 64 MiB). A single task
-    /// may exceed it if nothing else is pending.
+    /// The most bytes (keys, values, headers) of tasks without an answer (default 64 MiB). A single
+    /// task may exceed it if nothing else is pending.
     #[serde(default = "defaults::max_pending_bytes")]
     pub max_pending_bytes: usize,
     /// How long start-up waits for the brokers to answer (default 10 s, at most 10 min).
     #[serde(default = "defaults::startup_timeout", with = "humantime_serde")]
     pub startup_timeout: Duration,
-    /// Settings of librdkafka, for connection, security and tuning. Settings that only concern consumers
-    /// are passed over, so one set can serve a whole program. What the guarantees rest on (`acks`,
-    /// `enable.idempotence`, …) is refused.
+    /// Settings of librdkafka, for connection, security and tuning. Settings that only concern
+    /// consumers are passed over, so one set can serve a whole program. What the guarantees rest on
+    /// (`acks`, `enable.idempotence`, …) is refused.
     ///
-    /// keylane's own defaults: `partitioner=murmur2_random` (as Java clients), `message.timeout.ms=30000`
-    /// (how long a task is tried), `batch.size=65536`, `topic.metadata.refresh.interval.ms=30000`,
-    /// `compression.type=lz4`, `message.max.bytes=104792064` (so the topic's own limit decides what is too
-    /// large).
+    /// keylane's own defaults: `partitioner=murmur2_random` (as Java clients),
+    /// `message.timeout.ms=30000` (how long a task is tried), `batch.size=65536`,
+    /// `topic.metadata.refresh.interval.ms=30000`, `compression.type=lz4`,
+    /// `message.max.bytes=104792064` (so the topic's own limit decides what is too large).
     #[serde(default)]
     pub kafka: KafkaSettings,
 }
@@ -91,25 +91,43 @@ impl TaskProducerConfig {
             return invalid("topic", format!("{:?}: {reason}", self.topic));
         }
         if self.application_id.is_empty() {
-            return invalid("application_id", "it is empty; name the application that makes the tasks".to_owned());
+            return invalid(
+                "application_id",
+                "it is empty; name the application that makes the tasks".to_owned(),
+            );
         }
-        for (setting, id) in
-            [("application_id", Some(&self.application_id)), ("instance_id", self.instance_id.as_ref())]
-        {
+        for (setting, id) in [
+            ("application_id", Some(&self.application_id)),
+            ("instance_id", self.instance_id.as_ref()),
+        ] {
             if id.is_some_and(|id| id.len() > MAX_ID_BYTES) {
-                return invalid(setting, format!("it has more than {MAX_ID_BYTES} bytes, and travels with every task"));
+                return invalid(
+                    setting,
+                    format!("it has more than {MAX_ID_BYTES} bytes, and travels with every task"),
+                );
             }
         }
         for (setting, value, most) in [
-            ("max_pending_records", self.max_pending_records, MAX_PENDING_RECORDS),
-            ("max_pending_bytes", self.max_pending_bytes, MAX_PENDING_BYTES),
+            (
+                "max_pending_records",
+                self.max_pending_records,
+                MAX_PENDING_RECORDS,
+            ),
+            (
+                "max_pending_bytes",
+                self.max_pending_bytes,
+                MAX_PENDING_BYTES,
+            ),
         ] {
             if value == 0 || value > most {
                 return invalid(setting, format!("{value} is not between 1 and {most}"));
             }
         }
         if self.startup_timeout.is_zero() || self.startup_timeout > MAX_STARTUP_TIMEOUT {
-            return invalid("startup_timeout", format!("{:?} is not between 1 ms and 10 min", self.startup_timeout));
+            return invalid(
+                "startup_timeout",
+                format!("{:?} is not between 1 ms and 10 min", self.startup_timeout),
+            );
         }
         Ok(())
     }
@@ -137,12 +155,22 @@ mod tests {
 
     #[test]
     fn a_file_with_what_is_required_has_the_defaults() {
-        let read: TaskProducerConfig = serde_json::from_str(r#"{"topic":"t","application_id":"a"}"#).unwrap();
+        let read: TaskProducerConfig =
+            serde_json::from_str(r#"{"topic":"t","application_id":"a"}"#).unwrap();
         assert_eq!(read, TaskProducerConfig::new("t", "a"));
         let written = serde_json::to_string(&read).unwrap();
-        assert_eq!(serde_json::from_str::<TaskProducerConfig>(&written).unwrap(), read);
-        for refused in [r#"{"topic":"t"}"#, r#"{"topic":"t","application_id":"a","acks":"1"}"#] {
-            assert!(serde_json::from_str::<TaskProducerConfig>(refused).is_err(), "{refused}");
+        assert_eq!(
+            serde_json::from_str::<TaskProducerConfig>(&written).unwrap(),
+            read
+        );
+        for refused in [
+            r#"{"topic":"t"}"#,
+            r#"{"topic":"t","application_id":"a","acks":"1"}"#,
+        ] {
+            assert!(
+                serde_json::from_str::<TaskProducerConfig>(refused).is_err(),
+                "{refused}"
+            );
         }
     }
 }

@@ -9,8 +9,8 @@ use crate::error_text;
 
 /// Why a task has no acknowledgement.
 ///
-/// After [`NotAcknowledged`](Self::NotAcknowledged) the task may or may not be on the topic; after every other one it is
-/// not.
+/// After [`NotAcknowledged`](Self::NotAcknowledged) the task may or may not be on the topic; after
+/// every other one it is not.
 ///
 /// # Examples
 /// Wait for room, and pass on everything else:
@@ -55,8 +55,8 @@ pub enum EnqueueError {
         topic: Arc<str>,
         /// The size of key, value and headers.
         bytes: usize,
-        /// Which limit refuses it, and what to raise: the client's `message.max.bytes`, or the topic's `max.message.bytes`
-        /// or `segment.bytes`.
+        /// Which limit refuses it, and what to raise: the client's `message.max.bytes`, or the
+        /// topic's `max.message.bytes` or `segment.bytes`.
         limit: String,
     },
     /// The payload could not be written as JSON.
@@ -65,13 +65,15 @@ pub enum EnqueueError {
         /// What the encoder said.
         source: Box<dyn Error + Send + Sync>,
     },
-    /// The task itself cannot be written: a negative partition, a header name that is not the user's.
+    /// The task itself cannot be written: a negative partition, a header name that is not the
+    /// user's.
     #[error("the task is invalid: {reason}")]
     Invalid {
         /// What is wrong.
         reason: String,
     },
-    /// The broker will never accept this task (a policy, a compacted topic that demands a key). It was not written.
+    /// The broker will never accept this task (a policy, a compacted topic that demands a key). It
+    /// was not written.
     #[error("topic {topic} refuses the task: {reason}")]
     Refused {
         /// The topic.
@@ -79,9 +81,10 @@ pub enum EnqueueError {
         /// What the broker said.
         reason: String,
     },
-    /// No acknowledgement came: the brokers were unreachable until `message.timeout.ms`, the topic or a permission is
-    /// missing, the producer was closed or dropped first, or the broker took the task for a repeated one without saying where the
-    /// first one is. The task **may or may not** have been written; enqueuing it again may duplicate it.
+    /// No acknowledgement came: the brokers were unreachable until `message.timeout.ms`, the topic
+    /// or a permission is missing, the producer was closed or dropped first, or the broker took the
+    /// task for a repeated one without saying where the first one is. The task **may or may not**
+    /// have been written; enqueuing it again may duplicate it.
     #[error("no acknowledgement for a task to topic {topic}: {reason}")]
     NotAcknowledged {
         /// The topic.
@@ -89,9 +92,11 @@ pub enum EnqueueError {
         /// Why.
         reason: String,
     },
-    /// The producer's thread has panicked, which is a defect of keylane; the log has the place. The task was not taken. Start
-    /// another producer.
-    #[error("cannot enqueue to topic {topic}: the producer's thread has panicked; start another producer")]
+    /// The producer's thread has panicked, which is a defect of keylane; the log has the place. The
+    /// task was not taken. Start another producer.
+    #[error(
+        "cannot enqueue to topic {topic}: the producer's thread has panicked; start another producer"
+    )]
     Broken {
         /// The topic.
         topic: Arc<str>,
@@ -111,15 +116,31 @@ impl From<WriteError> for EnqueueError {
         match failure {
             WriteFailure::NotAdmitted(NotAdmitted::Closed) => Self::Closed { topic },
             WriteFailure::NotAdmitted(NotAdmitted::Broken) => Self::Broken { topic },
-            WriteFailure::NotAdmitted(NotAdmitted::TooManyRecords { limit }) => {
-                Self::Full { topic, limit, unit: "records", setting: "max_pending_records" }
-            }
-            WriteFailure::NotAdmitted(NotAdmitted::TooManyBytes { limit }) => {
-                Self::Full { topic, limit, unit: "bytes", setting: "max_pending_bytes" }
-            }
-            WriteFailure::TooLarge { bytes, limit } => Self::TooLarge { topic, bytes, limit: limit.to_string() },
-            failure if kind == WriteErrorKind::Refused => Self::Refused { topic, reason: failure.to_string() },
-            failure => Self::NotAcknowledged { topic, reason: failure.to_string() },
+            WriteFailure::NotAdmitted(NotAdmitted::TooManyRecords { limit }) => Self::Full {
+                topic,
+                limit,
+                unit: "records",
+                setting: "max_pending_records",
+            },
+            WriteFailure::NotAdmitted(NotAdmitted::TooManyBytes { limit }) => Self::Full {
+                topic,
+                limit,
+                unit: "bytes",
+                setting: "max_pending_bytes",
+            },
+            WriteFailure::TooLarge { bytes, limit } => Self::TooLarge {
+                topic,
+                bytes,
+                limit: limit.to_string(),
+            },
+            failure if kind == WriteErrorKind::Refused => Self::Refused {
+                topic,
+                reason: failure.to_string(),
+            },
+            failure => Self::NotAcknowledged {
+                topic,
+                reason: failure.to_string(),
+            },
         }
     }
 }
@@ -137,7 +158,9 @@ pub struct FlushError {
 
 /// A close whose time was up before every task was answered.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{unacknowledged} tasks to topic {topic} were not acknowledged before the producer was closed")]
+#[error(
+    "{unacknowledged} tasks to topic {topic} were not acknowledged before the producer was closed"
+)]
 #[non_exhaustive]
 pub struct CloseError {
     /// The topic.

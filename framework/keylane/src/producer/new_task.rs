@@ -10,7 +10,8 @@ use crate::Headers;
 use crate::trace::{TRACE_PARENT, TRACE_STATE, TraceParent};
 use crate::{error_text, task_metadata};
 
-/// A task to enqueue with a [`TaskProducer`](crate::TaskProducer): a payload, and how it is to be handled.
+/// A task to enqueue with a [`TaskProducer`](crate::TaskProducer): a payload, and how it is to be
+/// handled.
 ///
 /// # Examples
 /// ```
@@ -43,10 +44,12 @@ impl NewTask {
     /// A task whose value is the payload as JSON; read it with [`Json`](crate::Json).
     ///
     /// # Errors
-    /// [`EnqueueError::Encode`] where the payload cannot be written as JSON (a map with keys that are not text, for
-    /// example).
+    /// [`EnqueueError::Encode`] where the payload cannot be written as JSON (a map with keys that
+    /// are not text, for example).
     pub fn json<T: Serialize + ?Sized>(payload: &T) -> Result<Self, EnqueueError> {
-        let value = serde_json::to_vec(payload).map_err(|error| EnqueueError::Encode { source: Box::new(error) })?;
+        let value = serde_json::to_vec(payload).map_err(|error| EnqueueError::Encode {
+            source: Box::new(error),
+        })?;
         Ok(Self::new(value))
     }
 
@@ -64,11 +67,17 @@ impl NewTask {
     }
 
     fn of(value: Option<Bytes>) -> Self {
-        Self { value, key: None, headers: Headers::new(), partition: None, not_before: None }
+        Self {
+            value,
+            key: None,
+            headers: Headers::new(),
+            partition: None,
+            not_before: None,
+        }
     }
 
-    /// The key: tasks of one key go to one partition and are processed in order, one at a time. Default: none, which
-    /// means any partition and no order.
+    /// The key: tasks of one key go to one partition and are processed in order, one at a time.
+    /// Default: none, which means any partition and no order.
     ///
     /// Decaton's own clients write printable ASCII only and its processors read keys as text.
     #[must_use]
@@ -77,7 +86,8 @@ impl NewTask {
         self
     }
 
-    /// Adds a header of your own. Names may repeat. `dt_meta` is not yours: enqueuing such a task fails.
+    /// Adds a header of your own. Names may repeat. `dt_meta` is not yours: enqueuing such a task
+    /// fails.
     #[must_use]
     pub fn header(mut self, name: impl Into<String>, value: impl Into<Bytes>) -> Self {
         self.headers.push(name, value);
@@ -105,10 +115,11 @@ impl NewTask {
         self
     }
 
-    /// Puts the task into this trace: it becomes its only header `traceparent`. What vendors add goes into `tracestate`, by
-    /// [`header`](Self::header).
+    /// Puts the task into this trace: it becomes its only header `traceparent`. What vendors add
+    /// goes into `tracestate`, by [`header`](Self::header).
     ///
-    /// With the feature `otel` the producer does that by itself for a task that has no `traceparent`; see [`trace`](crate::trace).
+    /// With the feature `otel` the producer does that by itself for a task that has no
+    /// `traceparent`; see [`trace`](crate::trace).
     #[must_use]
     pub fn trace_parent(mut self, parent: TraceParent) -> Self {
         self.headers.remove(TRACE_PARENT);
@@ -116,8 +127,9 @@ impl NewTask {
         self
     }
 
-    /// Puts the task into the trace that these headers name, those of the task that is being processed for example: takes over
-    /// `traceparent` and `tracestate`. Nothing where the first cannot be read.
+    /// Puts the task into the trace that these headers name, those of the task that is being
+    /// processed for example: takes over `traceparent` and `tracestate`. Nothing where the first
+    /// cannot be read.
     ///
     /// # Examples
     /// ```
@@ -130,7 +142,9 @@ impl NewTask {
     /// ```
     #[must_use]
     pub fn trace_of(mut self, headers: &Headers) -> Self {
-        let Some(parent) = TraceParent::read(headers) else { return self };
+        let Some(parent) = TraceParent::read(headers) else {
+            return self;
+        };
         self = self.trace_parent(parent);
         self.headers.remove(TRACE_STATE);
         if let Some(state) = headers.last(TRACE_STATE) {
@@ -146,17 +160,19 @@ impl NewTask {
     /// # What it costs
     /// The consumer reads the task and keeps it in memory until it is due.
     ///
-    /// * Later tasks of its key wait with it, because order is kept. A reminder under the key of a vehicle holds up the events
-    ///   of that vehicle until the reminder is due.
-    /// * It counts as pending. Once [`pause_at_records`](crate::Limits::pause_at_records) such tasks are in a partition (10,000
-    ///   unless set), nothing more is read of that partition until they are due, whatever its key.
-    /// * The commit waits for it. At most [`settled_ahead`](crate::Limits::settled_ahead) later records of the partition are
-    ///   settled meanwhile (100,000 unless set), then the partition pauses as well.
+    /// * Later tasks of its key wait with it, because order is kept. A reminder under the key of a
+    ///   vehicle holds up the events of that vehicle until the reminder is due.
+    /// * It counts as pending. Once [`pause_at_records`](crate::Limits::pause_at_records) such
+    ///   tasks are in a partition (10,000 unless set), nothing more is read of that partition until
+    ///   they are due, whatever its key.
+    /// * The commit waits for it. At most [`settled_ahead`](crate::Limits::settled_ahead) later
+    ///   records of the partition are settled meanwhile (100,000 unless set), then the partition
+    ///   pauses as well.
     ///
-    /// So write delayed tasks to a topic of their own, under keys of their own, and not many more than the limits hold. A
-    /// partition that is not read for this reason shows it:
-    /// [`PausedBy::NotDue`](crate::PausedBy::NotDue), the health reason `paused_by_not_due`, a warning in the log, and the metric
-    /// `keylane_paused_by_not_due`.
+    /// So write delayed tasks to a topic of their own, under keys of their own, and not many more
+    /// than the limits hold. A partition that is not read for this reason shows it:
+    /// [`PausedBy::NotDue`](crate::PausedBy::NotDue), the health reason `paused_by_not_due`, a
+    /// warning in the log, and the metric `keylane_paused_by_not_due`.
     #[must_use]
     pub fn not_before(mut self, time: SystemTime) -> Self {
         self.not_before = Some(time);
@@ -175,17 +191,22 @@ impl NewTask {
     /// What no broker needs to be asked about.
     pub(super) fn validate(&self) -> Result<(), EnqueueError> {
         if let Some(partition) = self.partition.filter(|partition| *partition < 0) {
-            return Err(EnqueueError::Invalid { reason: format!("partition {partition} is negative") });
+            return Err(EnqueueError::Invalid {
+                reason: format!("partition {partition} is negative"),
+            });
         }
         for (name, _) in self.headers.iter() {
             if name == task_metadata::HEADER {
-                let reason = "the header dt_meta is written by the producer; use another name".to_owned();
+                let reason =
+                    "the header dt_meta is written by the producer; use another name".to_owned();
                 return Err(EnqueueError::Invalid { reason });
             }
             // Clients in C read names up to the first NUL: two names would become one.
             if name.is_empty() || name.contains('\0') {
                 let shown = error_text::text(format_args!("{name:?}"));
-                return Err(EnqueueError::Invalid { reason: format!("{shown} cannot be the name of a header") });
+                return Err(EnqueueError::Invalid {
+                    reason: format!("{shown} cannot be the name of a header"),
+                });
             }
         }
         Ok(())
@@ -198,7 +219,9 @@ impl NewTask {
 
 /// Rounded up: "not before" must hold in milliseconds too. What lies before the epoch is 0.
 pub(super) fn millis_rounded_up(time: SystemTime) -> i64 {
-    let Ok(since) = time.duration_since(UNIX_EPOCH) else { return 0 };
+    let Ok(since) = time.duration_since(UNIX_EPOCH) else {
+        return 0;
+    };
     i64::try_from(since.as_nanos().div_ceil(1_000_000)).unwrap_or(i64::MAX)
 }
 
@@ -211,7 +234,10 @@ mod tests {
 
     #[test]
     fn not_before_is_never_early() {
-        assert_eq!(millis_rounded_up(UNIX_EPOCH + Duration::from_nanos(1_000_001)), 2);
+        assert_eq!(
+            millis_rounded_up(UNIX_EPOCH + Duration::from_nanos(1_000_001)),
+            2
+        );
         assert_eq!(millis_rounded_up(UNIX_EPOCH + Duration::from_millis(2)), 2);
         assert_eq!(millis_rounded_up(UNIX_EPOCH - Duration::from_secs(1)), 0);
         assert_eq!(NewTask::tombstone().scheduled_time_millis(), 0);
@@ -220,7 +246,10 @@ mod tests {
     #[test]
     fn what_cannot_be_json_is_an_encode_error() {
         let payload = HashMap::from([((1, 2), 3)]);
-        assert!(matches!(NewTask::json(&payload), Err(EnqueueError::Encode { .. })));
+        assert!(matches!(
+            NewTask::json(&payload),
+            Err(EnqueueError::Encode { .. })
+        ));
     }
 
     /// Point 16.
@@ -233,7 +262,11 @@ mod tests {
             }
         }
         let encode = NewTask::json(&AtLength).unwrap_err().to_string();
-        let name = NewTask::new("x").header("\0".repeat(1 << 20), "x").validate().unwrap_err().to_string();
+        let name = NewTask::new("x")
+            .header("\0".repeat(1 << 20), "x")
+            .validate()
+            .unwrap_err()
+            .to_string();
         for text in [encode, name] {
             assert!(error_text::tests::is_bounded(&text), "{} bytes", text.len());
         }
@@ -243,12 +276,21 @@ mod tests {
     fn a_task_takes_over_a_trace_whole_and_only_one_that_can_be_read() {
         let parent = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
         let other = "00-4bf92f3577b34da6a3ce929d0e0e4736-1111111111111111-00";
-        let traced: Headers = [("a", "1"), (TRACE_PARENT, parent), (TRACE_STATE, "v=1")].into_iter().collect();
-        let expected: Headers = [(TRACE_PARENT, parent), (TRACE_STATE, "v=1")].into_iter().collect();
-        let task = NewTask::new("x").header(TRACE_STATE, "w=2").trace_parent(other.parse().unwrap()).trace_of(&traced);
+        let traced: Headers = [("a", "1"), (TRACE_PARENT, parent), (TRACE_STATE, "v=1")]
+            .into_iter()
+            .collect();
+        let expected: Headers = [(TRACE_PARENT, parent), (TRACE_STATE, "v=1")]
+            .into_iter()
+            .collect();
+        let task = NewTask::new("x")
+            .header(TRACE_STATE, "w=2")
+            .trace_parent(other.parse().unwrap())
+            .trace_of(&traced);
         assert_eq!(task.headers, expected);
 
-        let damaged: Headers = [(TRACE_PARENT, "00-ab"), (TRACE_STATE, "w=2")].into_iter().collect();
+        let damaged: Headers = [(TRACE_PARENT, "00-ab"), (TRACE_STATE, "w=2")]
+            .into_iter()
+            .collect();
         assert_eq!(task.trace_of(&damaged).headers, expected);
     }
 
@@ -260,10 +302,20 @@ mod tests {
             NewTask::new("x").header("", "x"),
             NewTask::new("x").header("a\0b", "x"),
         ] {
-            assert!(matches!(task.validate(), Err(EnqueueError::Invalid { .. })), "{task:?}");
+            assert!(
+                matches!(task.validate(), Err(EnqueueError::Invalid { .. })),
+                "{task:?}"
+            );
         }
         let mut headers = Headers::new();
         headers.push_null("n");
-        assert!(NewTask::new("x").headers(&headers).header("n", "1").partition(0).validate().is_ok());
+        assert!(
+            NewTask::new("x")
+                .headers(&headers)
+                .header("n", "1")
+                .partition(0)
+                .validate()
+                .is_ok()
+        );
     }
 }

@@ -29,8 +29,8 @@ pub(crate) enum NotAdmitted {
     },
 }
 
-/// Counts what is on its way, in two phases: a flush closes one phase and waits for it, while later records count in
-/// the other. So a flush ends even if records never stop coming.
+/// Counts what is on its way, in two phases: a flush closes one phase and waits for it, while later
+/// records count in the other. So a flush ends even if records never stop coming.
 pub(super) struct Pending {
     limits: Limits,
     state: Mutex<State>,
@@ -75,11 +75,16 @@ impl Drop for Admission {
 
 impl Pending {
     pub(super) fn new(limits: Limits) -> Self {
-        Self { limits, state: Mutex::default(), changed: Notify::new(), flush: tokio::sync::Mutex::new(()) }
+        Self {
+            limits,
+            state: Mutex::default(),
+            changed: Notify::new(),
+            flush: tokio::sync::Mutex::new(()),
+        }
     }
 
-    /// Takes a record in. One is always admitted where nothing is pending, however large: the client's own limit
-    /// (`message.max.bytes`) bounds it, and it could never be written otherwise.
+    /// Takes a record in. One is always admitted where nothing is pending, however large: the
+    /// client's own limit (`message.max.bytes`) bounds it, and it could never be written otherwise.
     pub(super) fn admit(self: &Arc<Self>, bytes: usize) -> Result<Admission, NotAdmitted> {
         let mut state = self.state();
         if state.broken {
@@ -89,15 +94,23 @@ impl Pending {
             return Err(NotAdmitted::Closed);
         }
         if state.total() >= self.limits.records {
-            return Err(NotAdmitted::TooManyRecords { limit: self.limits.records });
+            return Err(NotAdmitted::TooManyRecords {
+                limit: self.limits.records,
+            });
         }
         if state.total() > 0 && state.bytes + bytes > self.limits.bytes {
-            return Err(NotAdmitted::TooManyBytes { limit: self.limits.bytes });
+            return Err(NotAdmitted::TooManyBytes {
+                limit: self.limits.bytes,
+            });
         }
         state.bytes += bytes;
         let phase = state.phase;
         state.records[phase] += 1;
-        Ok(Admission { pending: self.clone(), bytes, phase })
+        Ok(Admission {
+            pending: self.clone(),
+            bytes,
+            phase,
+        })
     }
 
     /// Admits nothing from now on.
@@ -138,13 +151,16 @@ impl Pending {
     pub(super) async fn flush(&self, within: Duration) -> Result<(), usize> {
         let settled = async {
             let _one_at_a_time = self.flush.lock().await;
-            // What an earlier flush gave up on; new records count in the current phase, so this ends too.
+            // What an earlier flush gave up on; new records count in the current phase, so this
+            // ends too.
             let old = 1 - self.state().phase;
             self.until(|state| state.records[old] == 0).await;
             self.state().phase = old;
             self.until(|state| state.records[1 - old] == 0).await;
         };
-        tokio::time::timeout(within, settled).await.map_err(|_| self.records())
+        tokio::time::timeout(within, settled)
+            .await
+            .map_err(|_| self.records())
     }
 
     async fn until(&self, condition: impl Fn(&State) -> bool) {
@@ -180,9 +196,15 @@ mod tests {
     fn each_limit_is_named_and_giving_up_makes_room() {
         let pending = pending(2, 100);
         let first = pending.admit(60).ok().unwrap();
-        assert_eq!(pending.admit(41).err(), Some(NotAdmitted::TooManyBytes { limit: 100 }));
+        assert_eq!(
+            pending.admit(41).err(),
+            Some(NotAdmitted::TooManyBytes { limit: 100 })
+        );
         let second = pending.admit(40).ok().unwrap();
-        assert_eq!(pending.admit(0).err(), Some(NotAdmitted::TooManyRecords { limit: 2 }));
+        assert_eq!(
+            pending.admit(0).err(),
+            Some(NotAdmitted::TooManyRecords { limit: 2 })
+        );
         assert!(pending.room().now_or_never().is_none());
         drop(first);
         assert!(pending.room().now_or_never().is_some());
@@ -233,7 +255,12 @@ mod tests {
     async fn a_flush_whose_future_is_dropped_does_not_block_the_next() {
         let pending = pending(10, 100);
         let record = pending.admit(1).ok().unwrap();
-        assert!(pending.flush(Duration::from_secs(60)).now_or_never().is_none());
+        assert!(
+            pending
+                .flush(Duration::from_secs(60))
+                .now_or_never()
+                .is_none()
+        );
         drop(record);
         assert_eq!(pending.flush(Duration::from_secs(60)).await, Ok(()));
     }

@@ -22,7 +22,10 @@ impl Client {
         if let Some(partition) = record.partition.filter(|partition| *partition < 0) {
             return Err(fail(WriteFailure::NegativePartition(partition)));
         }
-        let admission = self.pending.admit(bytes).map_err(|reason| fail(WriteFailure::NotAdmitted(reason)))?;
+        let admission = self
+            .pending
+            .admit(bytes)
+            .map_err(|reason| fail(WriteFailure::NotAdmitted(reason)))?;
         let (answer, receiver) = oneshot::channel();
         let native_record = BaseRecord {
             topic: &record.topic,
@@ -31,17 +34,27 @@ impl Client {
             key: record.key.as_deref(),
             timestamp: record.timestamp_millis.filter(|millis| *millis > 0),
             headers: native_headers(&record.headers),
-            delivery_opaque: Box::new(InFlight { answer, topic: record.topic.clone(), bytes, admission }),
+            delivery_opaque: Box::new(InFlight {
+                answer,
+                topic: record.topic.clone(),
+                bytes,
+                admission,
+            }),
         };
         match self.native().send(native_record) {
             Ok(()) => Ok(receiver),
             Err((KafkaError::MessageProduction(RDKafkaErrorCode::QueueFull), _)) => {
                 let limit = self.pending.records();
-                Err(fail(WriteFailure::NotAdmitted(NotAdmitted::TooManyRecords { limit })))
+                Err(fail(WriteFailure::NotAdmitted(
+                    NotAdmitted::TooManyRecords { limit },
+                )))
             }
-            Err((error, _)) => {
-                Err(WriteError::from_client(record.topic.clone(), &error, bytes, self.message_max_bytes()))
-            }
+            Err((error, _)) => Err(WriteError::from_client(
+                record.topic.clone(),
+                &error,
+                bytes,
+                self.message_max_bytes(),
+            )),
         }
     }
 }
@@ -52,6 +65,9 @@ fn native_headers(headers: &Headers) -> Option<OwnedHeaders> {
     }
     let native = OwnedHeaders::new_with_capacity(headers.len());
     Some(headers.iter().fold(native, |native, (name, value)| {
-        native.insert(Header { key: name, value: value.map(|value| value.as_ref()) })
+        native.insert(Header {
+            key: name,
+            value: value.map(|value| value.as_ref()),
+        })
     }))
 }

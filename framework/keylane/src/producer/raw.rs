@@ -15,9 +15,11 @@ use super::write_error::{WriteError, WriteErrorKind, WriteFailure};
 use crate::Headers;
 use crate::client_config::{ClientConfigError, ProducerSettings, producer_config};
 
-/// One idempotent producer with `acks=all`, bounded in memory. Cheap to clone; all clones share the client.
+/// One idempotent producer with `acks=all`, bounded in memory. Cheap to clone; all clones share the
+/// client.
 ///
-/// When the last clone is dropped, what is pending gets five seconds more on the producer's thread and is then given up.
+/// When the last clone is dropped, what is pending gets five seconds more on the producer's thread
+/// and is then given up.
 #[derive(Clone)]
 pub(crate) struct RawProducer {
     client: Arc<Client>,
@@ -49,14 +51,18 @@ impl OutgoingRecord {
     /// The size that counts towards the limits: key, value and headers.
     pub(super) fn bytes(&self) -> usize {
         let length = |bytes: Option<&Bytes>| bytes.map_or(0, Bytes::len);
-        let headers: usize = self.headers.iter().map(|(name, value)| name.len() + length(value)).sum();
+        let headers: usize = self
+            .headers
+            .iter()
+            .map(|(name, value)| name.len() + length(value))
+            .sum();
         length(self.key.as_ref()) + length(self.value.as_ref()) + headers
     }
 }
 
 impl RawProducer {
-    /// Starts a producer. Does not wait for a connection. After a panic of its thread, of which `on_panic` hears, all
-    /// writes fail.
+    /// Starts a producer. Does not wait for a connection. After a panic of its thread, of which
+    /// `on_panic` hears, all writes fail.
     ///
     /// # Errors
     /// Settings that cannot be used.
@@ -66,28 +72,39 @@ impl RawProducer {
         limits: Limits,
         on_panic: OnPanic,
     ) -> Result<Self, ClientConfigError> {
-        // The limits are kept by `Pending`, exactly and with the headers counted. librdkafka's own are a second fence
-        // further out: it counts a record until a whole batch of answers is handed over, and would refuse for ever a
-        // record that `Pending` admits alone.
+        // The limits are kept by `Pending`, exactly and with the headers counted. librdkafka's own
+        // are a second fence further out: it counts a record until a whole batch of answers is
+        // handed over, and would refuse for ever a record that `Pending` admits alone.
         let settings = ProducerSettings {
             bootstrap_servers,
             max_records: limits.records.saturating_mul(2),
-            max_bytes: limits.bytes.saturating_mul(2).saturating_add(LARGEST_RECORD),
+            max_bytes: limits
+                .bytes
+                .saturating_mul(2)
+                .saturating_add(LARGEST_RECORD),
         };
         let config = producer_config(&settings, kafka)?;
         let pending = Arc::new(Pending::new(limits));
-        let alone = Arc::new(Alone::new(config.clone(), pending.clone(), on_panic.clone()));
-        Ok(Self { client: Client::start(config, pending, on_panic)?, alone })
+        let alone = Arc::new(Alone::new(
+            config.clone(),
+            pending.clone(),
+            on_panic.clone(),
+        ));
+        Ok(Self {
+            client: Client::start(config, pending, on_panic)?,
+            alone,
+        })
     }
 
     /// Queues a record at the call, in call order, and returns the future of its acknowledgement.
     ///
-    /// A record refused in a batch is written once more alone, behind what was queued meanwhile, before it is
-    /// [refused](WriteErrorKind::Refused) for good, or [too large](WriteErrorKind::TooLarge); only an awaited future does
-    /// that.
+    /// A record refused in a batch is written once more alone, behind what was queued meanwhile,
+    /// before it is [refused](WriteErrorKind::Refused) for good, or [too
+    /// large](WriteErrorKind::TooLarge); only an awaited future does that.
     ///
-    /// Never blocks and never waits for room. Dropping the future does not recall the record. The future ends: with the
-    /// broker's answer, after `message.timeout.ms`, or when the producer is closed or dropped.
+    /// Never blocks and never waits for room. Dropping the future does not recall the record. The
+    /// future ends: with the broker's answer, after `message.timeout.ms`, or when the producer is
+    /// closed or dropped.
     pub(crate) fn send(
         &self,
         record: OutgoingRecord,
@@ -100,17 +117,27 @@ impl RawProducer {
     pub(super) fn queue(
         &self,
         record: OutgoingRecord,
-    ) -> Result<impl Future<Output = Result<Acknowledged, WriteError>> + Send + 'static + use<>, WriteError> {
+    ) -> Result<
+        impl Future<Output = Result<Acknowledged, WriteError>> + Send + 'static + use<>,
+        WriteError,
+    > {
         let answer = self.client.queue(&record)?;
         // Weak: a future must not keep a dropped producer running.
         let alone = Arc::downgrade(&self.alone);
         Ok(async move {
-            let abandoned = || Err(WriteError::new(record.topic.clone(), WriteFailure::Abandoned));
+            let abandoned = || {
+                Err(WriteError::new(
+                    record.topic.clone(),
+                    WriteFailure::Abandoned,
+                ))
+            };
             match answer.await.unwrap_or_else(|_| abandoned()) {
-                Err(refused) if refused.kind() != WriteErrorKind::Transient => match alone.upgrade() {
-                    Some(alone) => alone.write(&record).await,
-                    None => abandoned(),
-                },
+                Err(refused) if refused.kind() != WriteErrorKind::Transient => {
+                    match alone.upgrade() {
+                        Some(alone) => alone.write(&record).await,
+                        None => abandoned(),
+                    }
+                }
                 answer => answer,
             }
         })
@@ -134,8 +161,8 @@ impl RawProducer {
         self.client.pending.flush(within).await
     }
 
-    /// Takes no more records, waits for the rest, and then gives up what is left: each such record's future ends with an
-    /// error that says its fate is unknown.
+    /// Takes no more records, waits for the rest, and then gives up what is left: each such
+    /// record's future ends with an error that says its fate is unknown.
     ///
     /// # Errors
     /// The number of records given up.
@@ -154,7 +181,11 @@ impl RawProducer {
     #[cfg(test)]
     pub(super) fn fatal_error(&self) -> Option<String> {
         use rdkafka::producer::Producer;
-        self.client.native().client().fatal_error().map(|(_, reason)| reason)
+        self.client
+            .native()
+            .client()
+            .fatal_error()
+            .map(|(_, reason)| reason)
     }
 }
 
@@ -165,6 +196,8 @@ const PURGED_WITHIN: Duration = Duration::from_secs(5);
 impl std::fmt::Debug for RawProducer {
     /// Without the configuration, which may hold secrets.
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("RawProducer").field("pending", &self.pending()).finish_non_exhaustive()
+        f.debug_struct("RawProducer")
+            .field("pending", &self.pending())
+            .finish_non_exhaustive()
     }
 }

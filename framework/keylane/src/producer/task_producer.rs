@@ -14,26 +14,29 @@ use crate::trace::SendSpan;
 
 /// Enqueues tasks to one topic and waits for the broker's word.
 ///
-/// Idempotent, `acks=all`, bounded in memory. Cheap to clone; all clones share one client. Every task carries Decaton's
-/// `dt_meta` header, so Decaton's processors understand it, as keylane's do.
+/// Idempotent, `acks=all`, bounded in memory. Cheap to clone; all clones share one client. Every
+/// task carries Decaton's `dt_meta` header, so Decaton's processors understand it, as keylane's do.
 ///
 /// # Order
-/// Tasks are queued at the call, in call order, whether or not their futures are awaited yet. On a partition they are
-/// written in that order; a task that *fails* leaves those after it in place, so enqueuing it again puts it behind them.
+/// Tasks are queued at the call, in call order, whether or not their futures are awaited yet. On a
+/// partition they are written in that order; a task that *fails* leaves those after it in place, so
+/// enqueuing it again puts it behind them.
 ///
-/// A broker refuses a batch as a whole when one task of it is invalid: the others are then written again, one by one, behind what
-/// was enqueued meanwhile. Only an awaited future does that; without it the task stays unwritten.
+/// A broker refuses a batch as a whole when one task of it is invalid: the others are then written
+/// again, one by one, behind what was enqueued meanwhile. Only an awaited future does that; without
+/// it the task stays unwritten.
 ///
 /// # Delivery
-/// `Ok` means that the task is on all in-sync replicas. [`EnqueueError::NotAcknowledged`] means that it may or may not be
-/// there: enqueuing it again can duplicate it, and not doing so can lose it.
+/// `Ok` means that the task is on all in-sync replicas. [`EnqueueError::NotAcknowledged`] means
+/// that it may or may not be there: enqueuing it again can duplicate it, and not doing so can lose
+/// it.
 ///
 /// Dropping the future of an enqueue does **not** recall the task; it only gives up hearing of it.
 ///
 /// # Shutdown
-/// [`close`](Self::close) before the process ends. When the last clone is dropped without it, pending tasks get five more
-/// seconds in the background, a warning is logged, and what is left is given up (its futures say so); a process that ends
-/// earlier loses them.
+/// [`close`](Self::close) before the process ends. When the last clone is dropped without it,
+/// pending tasks get five more seconds in the background, a warning is logged, and what is left is
+/// given up (its futures say so); a process that ends earlier loses them.
 ///
 /// # Examples
 /// ```no_run
@@ -87,32 +90,48 @@ impl TaskProducer {
         config.into()
     }
 
-    pub(super) fn new(raw: RawProducer, topic: Arc<str>, application_id: String, instance_id: String) -> Self {
-        Self { shared: Arc::new(Shared { raw, topic, application_id, instance_id }) }
+    pub(super) fn new(
+        raw: RawProducer,
+        topic: Arc<str>,
+        application_id: String,
+        instance_id: String,
+    ) -> Self {
+        Self {
+            shared: Arc::new(Shared {
+                raw,
+                topic,
+                application_id,
+                instance_id,
+            }),
+        }
     }
 
     /// Enqueues one task; the future ends with the broker's word.
     ///
-    /// The task is queued by the call itself. The future need not be awaited at once: awaiting many together is how to be
-    /// fast.
+    /// The task is queued by the call itself. The future need not be awaited at once: awaiting many
+    /// together is how to be fast.
     ///
     /// # Errors
-    /// See [`EnqueueError`]. A full producer fails at once, it does not wait: see [`room`](Self::room).
+    /// See [`EnqueueError`]. A full producer fails at once, it does not wait: see
+    /// [`room`](Self::room).
     pub fn enqueue(
         &self,
         mut task: NewTask,
     ) -> impl Future<Output = Result<Enqueued, EnqueueError>> + Send + 'static + use<> {
         let topic = self.shared.topic.clone();
         let span = SendSpan::open(&topic, &mut task.headers);
-        let queued = self.shared.record(task, SystemTime::now()).map(|record| self.shared.raw.send(record));
+        let queued = self
+            .shared
+            .record(task, SystemTime::now())
+            .map(|record| self.shared.raw.send(record));
         async move { span.ended(answer(queued, topic).await) }
     }
 
     /// Enqueues tasks in order and waits for all of them: one result per task, in the same order.
     ///
-    /// Each task stands for itself, with one exception: from the first one that finds the producer full, no further one
-    /// is tried, and all of those get [`EnqueueError::Full`]. So what did not fit is the end of the batch, and enqueuing it
-    /// again keeps the order.
+    /// Each task stands for itself, with one exception: from the first one that finds the producer
+    /// full, no further one is tried, and all of those get [`EnqueueError::Full`]. So what did not
+    /// fit is the end of the batch, and enqueuing it again keeps the order.
     ///
     /// # Examples
     /// ```no_run
@@ -130,22 +149,28 @@ impl TaskProducer {
     ///
     /// # Cancellation
     /// Dropping the future recalls nothing once it was polled; before that, nothing is queued.
-    pub async fn enqueue_all(&self, tasks: impl IntoIterator<Item = NewTask>) -> Vec<Result<Enqueued, EnqueueError>> {
+    pub async fn enqueue_all(
+        &self,
+        tasks: impl IntoIterator<Item = NewTask>,
+    ) -> Vec<Result<Enqueued, EnqueueError>> {
         let now = SystemTime::now();
         let mut not_admitted: Option<WriteError> = None;
         let mut answers = Vec::new();
         for mut task in tasks {
             let topic = self.shared.topic.clone();
             let span = SendSpan::open(&topic, &mut task.headers);
-            let queued = self.shared.record(task, now).and_then(|record| match &not_admitted {
-                Some(error) => Err(error.clone().into()),
-                None => self.shared.raw.queue(record).map_err(|error| {
-                    if matches!(error.failure, WriteFailure::NotAdmitted(_)) {
-                        not_admitted = Some(error.clone());
-                    }
-                    error.into()
-                }),
-            });
+            let queued = self
+                .shared
+                .record(task, now)
+                .and_then(|record| match &not_admitted {
+                    Some(error) => Err(error.clone().into()),
+                    None => self.shared.raw.queue(record).map_err(|error| {
+                        if matches!(error.failure, WriteFailure::NotAdmitted(_)) {
+                            not_admitted = Some(error.clone());
+                        }
+                        error.into()
+                    }),
+                });
             answers.push(async move { span.ended(answer(queued, topic).await) });
         }
         join_all(answers).await
@@ -153,8 +178,8 @@ impl TaskProducer {
 
     /// Waits until a task would be taken, or the producer is closed.
     ///
-    /// With several tasks enqueuing at once the room may be gone again: a loop of `room` and `enqueue` is the way to
-    /// follow the broker's pace.
+    /// With several tasks enqueuing at once the room may be gone again: a loop of `room` and
+    /// `enqueue` is the way to follow the broker's pace.
     ///
     /// # Examples
     /// ```no_run
@@ -187,8 +212,8 @@ impl TaskProducer {
         &self.shared.topic
     }
 
-    /// Waits until every task enqueued before the call has its answer, good or bad: the futures of `enqueue` tell which.
-    /// Later tasks are not waited for.
+    /// Waits until every task enqueued before the call has its answer, good or bad: the futures of
+    /// `enqueue` tell which. Later tasks are not waited for.
     ///
     /// # Errors
     /// [`FlushError`] when the time was up first. The tasks stay on their way.
@@ -197,11 +222,18 @@ impl TaskProducer {
     /// Safe.
     pub async fn flush(&self, within: Duration) -> Result<(), FlushError> {
         let topic = || self.shared.topic.clone();
-        self.shared.raw.flush(within).await.map_err(|pending| FlushError { topic: topic(), pending })
+        self.shared
+            .raw
+            .flush(within)
+            .await
+            .map_err(|pending| FlushError {
+                topic: topic(),
+                pending,
+            })
     }
 
-    /// Takes no more tasks, on any clone, and waits until every task has its answer. What has none when the time is up is
-    /// given up: its future ends with [`EnqueueError::NotAcknowledged`].
+    /// Takes no more tasks, on any clone, and waits until every task has its answer. What has none
+    /// when the time is up is given up: its future ends with [`EnqueueError::NotAcknowledged`].
     ///
     /// # Examples
     /// ```no_run
@@ -216,11 +248,15 @@ impl TaskProducer {
     /// [`CloseError`] with the number of tasks that were given up.
     ///
     /// # Cancellation
-    /// Dropping the future leaves the producer closed and the tasks on their way; it can be called again.
+    /// Dropping the future leaves the producer closed and the tasks on their way; it can be called
+    /// again.
     pub async fn close(&self, within: Duration) -> Result<(), CloseError> {
         let topic = || self.shared.topic.clone();
         let closed = self.shared.raw.close(within).await;
-        closed.map_err(|unacknowledged| CloseError { topic: topic(), unacknowledged })
+        closed.map_err(|unacknowledged| CloseError {
+            topic: topic(),
+            unacknowledged,
+        })
     }
 }
 
@@ -229,7 +265,11 @@ async fn answer(
     topic: Arc<str>,
 ) -> Result<Enqueued, EnqueueError> {
     let Acknowledged { partition, offset } = queued?.await?;
-    Ok(Enqueued { topic, partition, offset })
+    Ok(Enqueued {
+        topic,
+        partition,
+        offset,
+    })
 }
 
 impl Shared {
@@ -243,10 +283,23 @@ impl Shared {
             retry_count: 0,
             scheduled_time_millis: task.scheduled_time_millis(),
         };
-        let NewTask { value, key, mut headers, partition, not_before: _ } = task;
+        let NewTask {
+            value,
+            key,
+            mut headers,
+            partition,
+            not_before: _,
+        } = task;
         headers.push(task_metadata::HEADER, metadata.encode());
         let timestamp_millis = Some(timestamp_millis);
-        Ok(OutgoingRecord { topic: self.topic.clone(), partition, key, value, headers, timestamp_millis })
+        Ok(OutgoingRecord {
+            topic: self.topic.clone(),
+            partition,
+            key,
+            value,
+            headers,
+            timestamp_millis,
+        })
     }
 }
 

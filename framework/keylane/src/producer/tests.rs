@@ -43,11 +43,17 @@ fn builder(cluster: &Cluster) -> TaskProducerBuilder {
 }
 
 fn raw(cluster: &Cluster, kafka: &[(&str, &str)]) -> RawProducer {
-    let kafka: BTreeMap<_, _> = kafka.iter().map(|(key, value)| (key.to_string(), value.to_string())).collect();
+    let kafka: BTreeMap<_, _> = kafka
+        .iter()
+        .map(|(key, value)| (key.to_string(), value.to_string()))
+        .collect();
     RawProducer::start(
         &cluster.bootstrap_servers(),
         &kafka,
-        Limits { records: 1_000, bytes: 10 << 20 },
+        Limits {
+            records: 1_000,
+            bytes: 10 << 20,
+        },
         Arc::new(|_| ()),
     )
     .unwrap()
@@ -86,15 +92,26 @@ fn read(cluster: &Cluster, partition: i32, count: usize) -> Vec<Read> {
         .create()
         .unwrap();
     let mut list = TopicPartitionList::new();
-    list.add_partition_offset(TOPIC, partition, Offset::Beginning).unwrap();
+    list.add_partition_offset(TOPIC, partition, Offset::Beginning)
+        .unwrap();
     consumer.assign(&list).unwrap();
     let deadline = Instant::now() + DEADLINE;
     let mut found = Vec::new();
     while found.len() < count {
-        assert!(Instant::now() < deadline, "only {} of {count} records", found.len());
-        let Some(Ok(message)) = consumer.poll(Duration::from_millis(20)) else { continue };
+        assert!(
+            Instant::now() < deadline,
+            "only {} of {count} records",
+            found.len()
+        );
+        let Some(Ok(message)) = consumer.poll(Duration::from_millis(20)) else {
+            continue;
+        };
         let mut headers = Headers::new();
-        for header in message.headers().into_iter().flat_map(|headers| headers.iter()) {
+        for header in message
+            .headers()
+            .into_iter()
+            .flat_map(|headers| headers.iter())
+        {
             match header.value {
                 Some(value) => headers.push(header.key, value.to_vec()),
                 None => headers.push_null(header.key),
@@ -114,12 +131,18 @@ fn read(cluster: &Cluster, partition: i32, count: usize) -> Vec<Read> {
 async fn offsets_are_acknowledged_in_call_order_whatever_the_order_of_awaiting() {
     let cluster = cluster(1);
     let producer = builder(&cluster).start().await.unwrap();
-    let mut answers: Vec<_> = (0..500).map(|n| producer.enqueue(NewTask::new(n.to_string()).key("k"))).collect();
+    let mut answers: Vec<_> = (0..500)
+        .map(|n| producer.enqueue(NewTask::new(n.to_string()).key("k")))
+        .collect();
     answers.reverse();
     let mut enqueued = join_all(answers).await;
     enqueued.reverse();
     for (n, enqueued) in enqueued.into_iter().enumerate() {
-        let expected = Enqueued { topic: TOPIC.into(), partition: 0, offset: n as i64 };
+        let expected = Enqueued {
+            topic: TOPIC.into(),
+            partition: 0,
+            offset: n as i64,
+        };
         assert_eq!(enqueued.unwrap(), expected);
     }
     for (n, read) in read(&cluster, 0, 500).iter().enumerate() {
@@ -134,16 +157,31 @@ async fn a_task_arrives_with_key_headers_and_metadata() {
     let due = SystemTime::UNIX_EPOCH + Duration::from_millis(4_102_444_800_000);
     let mut own = Headers::new();
     own.push_null("null");
-    let task =
-        NewTask::json(&["left"]).unwrap().key("v").headers(&own).header("empty", "").not_before(due).partition(1);
+    let task = NewTask::json(&["left"])
+        .unwrap()
+        .key("v")
+        .headers(&own)
+        .header("empty", "")
+        .not_before(due)
+        .partition(1);
     assert_eq!(producer.enqueue(task).await.unwrap().partition, 1);
-    producer.enqueue(NewTask::tombstone().key("v").partition(1)).await.unwrap();
-    producer.enqueue(NewTask::new("").partition(1)).await.unwrap();
+    producer
+        .enqueue(NewTask::tombstone().key("v").partition(1))
+        .await
+        .unwrap();
+    producer
+        .enqueue(NewTask::new("").partition(1))
+        .await
+        .unwrap();
 
     let read = read(&cluster, 1, 3);
     assert_eq!(read[0].text(), "[\"left\"]");
     assert_eq!(read[0].key.as_deref(), Some(&b"v"[..]));
-    let names: Vec<_> = read[0].headers.iter().map(|(name, value)| (name, value.map(Bytes::len))).collect();
+    let names: Vec<_> = read[0]
+        .headers
+        .iter()
+        .map(|(name, value)| (name, value.map(Bytes::len)))
+        .collect();
     assert_eq!(names[..2], [("null", None), ("empty", Some(0))]);
     let metadata = TaskMetadata::decode(read[0].headers.last("dt_meta").unwrap()).unwrap();
     let expected = TaskMetadata {
@@ -154,8 +192,16 @@ async fn a_task_arrives_with_key_headers_and_metadata() {
         scheduled_time_millis: 4_102_444_800_000,
     };
     assert_eq!(metadata, expected);
-    assert_eq!((&read[1].value, read[1].key.as_deref()), (&None, Some(&b"v"[..])), "a tombstone");
-    assert_eq!((read[2].value.as_deref(), &read[2].key), (Some(&b""[..]), &None), "an empty value is not a tombstone");
+    assert_eq!(
+        (&read[1].value, read[1].key.as_deref()),
+        (&None, Some(&b"v"[..])),
+        "a tombstone"
+    );
+    assert_eq!(
+        (read[2].value.as_deref(), &read[2].key),
+        (Some(&b""[..]), &None),
+        "an empty value is not a tombstone"
+    );
 }
 
 /// `Utils.toPositive(Utils.murmur2(key)) % 4` of Kafka's Java client for these keys.
@@ -163,8 +209,19 @@ async fn a_task_arrives_with_key_headers_and_metadata() {
 async fn a_key_goes_to_the_partition_a_java_client_chooses() {
     let cluster = cluster(4);
     let producer = builder(&cluster).start().await.unwrap();
-    for (key, partition) in [("21", murmur2_partition(b"21", 4)), ("vehicle-7", murmur2_partition(b"vehicle-7", 4))] {
-        assert_eq!(producer.enqueue(NewTask::new("x").key(key)).await.unwrap().partition, partition, "{key}");
+    for (key, partition) in [
+        ("21", murmur2_partition(b"21", 4)),
+        ("vehicle-7", murmur2_partition(b"vehicle-7", 4)),
+    ] {
+        assert_eq!(
+            producer
+                .enqueue(NewTask::new("x").key(key))
+                .await
+                .unwrap()
+                .partition,
+            partition,
+            "{key}"
+        );
     }
     // From the tests of Kafka's Java client: UtilsTest.testMurmur2.
     assert_eq!(murmur2(b"21"), -973_932_308);
@@ -199,7 +256,11 @@ fn murmur2(data: &[u8]) -> i32 {
 #[tokio::test]
 async fn a_batch_has_one_result_per_task_in_order() {
     let cluster = cluster(1);
-    let producer = builder(&cluster).kafka("message.max.bytes", "2000").start().await.unwrap();
+    let producer = builder(&cluster)
+        .kafka("message.max.bytes", "2000")
+        .start()
+        .await
+        .unwrap();
     let tasks = [
         NewTask::new("a"),
         NewTask::new("b").header("dt_meta", "mine"),
@@ -212,24 +273,55 @@ async fn a_batch_has_one_result_per_task_in_order() {
     assert_eq!(results[0].as_ref().unwrap().offset, 0);
     assert!(matches!(results[1], Err(EnqueueError::Invalid { .. })));
     assert_eq!(results[2].as_ref().unwrap().offset, 1);
-    let Err(EnqueueError::TooLarge { bytes: 3_000.., limit, .. }) = &results[3] else { panic!("{:?}", results[3]) };
-    assert!(limit.contains("client's message.max.bytes (2000)"), "{limit}");
+    let Err(EnqueueError::TooLarge {
+        bytes: 3_000..,
+        limit,
+        ..
+    }) = &results[3]
+    else {
+        panic!("{:?}", results[3])
+    };
+    assert!(
+        limit.contains("client's message.max.bytes (2000)"),
+        "{limit}"
+    );
     assert_eq!(results[4].as_ref().unwrap().offset, 2);
 }
 
 #[tokio::test]
 async fn a_full_producer_says_which_limit_and_takes_tasks_again_when_answers_came() {
     let cluster = cluster(1);
-    let producer = builder(&cluster).max_pending_records(3).start().await.unwrap();
+    let producer = builder(&cluster)
+        .max_pending_records(3)
+        .start()
+        .await
+        .unwrap();
     cluster.broker_down(1).unwrap();
-    let taken: Vec<_> = (0..3).map(|n| producer.enqueue(NewTask::new(n.to_string()))).collect();
+    let taken: Vec<_> = (0..3)
+        .map(|n| producer.enqueue(NewTask::new(n.to_string())))
+        .collect();
     let error = producer.enqueue(NewTask::new("3")).await.unwrap_err();
-    assert!(matches!(error, EnqueueError::Full { limit: 3, unit: "records", .. }), "{error:?}");
-    assert!(error.to_string().contains("raise max_pending_records"), "{error}");
+    assert!(
+        matches!(
+            error,
+            EnqueueError::Full {
+                limit: 3,
+                unit: "records",
+                ..
+            }
+        ),
+        "{error:?}"
+    );
+    assert!(
+        error.to_string().contains("raise max_pending_records"),
+        "{error}"
+    );
     assert_eq!(producer.pending(), 3);
 
     cluster.broker_up(1).unwrap();
-    tokio::time::timeout(DEADLINE, producer.room()).await.unwrap();
+    tokio::time::timeout(DEADLINE, producer.room())
+        .await
+        .unwrap();
     for answer in join_all(taken).await {
         answer.unwrap();
     }
@@ -239,13 +331,27 @@ async fn a_full_producer_says_which_limit_and_takes_tasks_again_when_answers_cam
 #[tokio::test]
 async fn what_does_not_fit_is_the_end_of_a_batch() {
     let cluster = cluster(1);
-    let producer = builder(&cluster).max_pending_bytes(1_000).start().await.unwrap();
+    let producer = builder(&cluster)
+        .max_pending_bytes(1_000)
+        .start()
+        .await
+        .unwrap();
     // The third is too much; the fourth would fit, and must not overtake it.
     let tasks = [400, 400, 400, 1].map(|bytes| NewTask::new(vec![b'x'; bytes]));
     let results = producer.enqueue_all(tasks).await;
     assert!(results[0].is_ok() && results[1].is_ok(), "{results:?}");
     for result in &results[2..] {
-        assert!(matches!(result, Err(EnqueueError::Full { limit: 1_000, unit: "bytes", .. })), "{result:?}");
+        assert!(
+            matches!(
+                result,
+                Err(EnqueueError::Full {
+                    limit: 1_000,
+                    unit: "bytes",
+                    ..
+                })
+            ),
+            "{result:?}"
+        );
     }
 }
 
@@ -260,16 +366,30 @@ async fn a_task_is_written_once_when_the_broker_is_back() {
     cluster.broker_up(1).unwrap();
     producer.flush(DEADLINE).await.unwrap();
     assert_eq!(answer.await.unwrap().unwrap().offset, 1);
-    assert_eq!(producer.enqueue(NewTask::new("after")).await.unwrap().offset, 2);
+    assert_eq!(
+        producer
+            .enqueue(NewTask::new("after"))
+            .await
+            .unwrap()
+            .offset,
+        2
+    );
 }
 
 #[tokio::test]
 async fn a_task_the_brokers_never_answer_is_not_acknowledged() {
     let cluster = cluster(1);
-    let producer = builder(&cluster).kafka("message.timeout.ms", "300").start().await.unwrap();
+    let producer = builder(&cluster)
+        .kafka("message.timeout.ms", "300")
+        .start()
+        .await
+        .unwrap();
     cluster.broker_down(1).unwrap();
     let error = producer.enqueue(NewTask::new("x")).await.unwrap_err();
-    assert!(matches!(error, EnqueueError::NotAcknowledged { .. }), "{error:?}");
+    assert!(
+        matches!(error, EnqueueError::NotAcknowledged { .. }),
+        "{error:?}"
+    );
     assert!(error.to_string().contains("message.timeout.ms"), "{error}");
     assert_eq!(producer.pending(), 0);
 }
@@ -278,7 +398,9 @@ async fn a_task_the_brokers_never_answer_is_not_acknowledged() {
 async fn close_waits_for_answers_and_takes_nothing_more() {
     let cluster = cluster(1);
     let producer = builder(&cluster).start().await.unwrap();
-    let answers: Vec<_> = (0..100).map(|n| producer.enqueue(NewTask::new(n.to_string()))).collect();
+    let answers: Vec<_> = (0..100)
+        .map(|n| producer.enqueue(NewTask::new(n.to_string())))
+        .collect();
     producer.clone().close(DEADLINE).await.unwrap();
     for answer in join_all(answers).await {
         answer.unwrap();
@@ -294,11 +416,25 @@ async fn close_counts_what_it_gives_up_and_every_future_ends() {
     let cluster = cluster(1);
     let producer = builder(&cluster).start().await.unwrap();
     cluster.broker_down(1).unwrap();
-    let answers: Vec<_> = (0..5).map(|n| producer.enqueue(NewTask::new(n.to_string()))).collect();
-    assert_eq!(producer.close(Duration::ZERO).await.unwrap_err().unacknowledged, 5);
-    let answers = tokio::time::timeout(DEADLINE, join_all(answers)).await.unwrap();
+    let answers: Vec<_> = (0..5)
+        .map(|n| producer.enqueue(NewTask::new(n.to_string())))
+        .collect();
+    assert_eq!(
+        producer
+            .close(Duration::ZERO)
+            .await
+            .unwrap_err()
+            .unacknowledged,
+        5
+    );
+    let answers = tokio::time::timeout(DEADLINE, join_all(answers))
+        .await
+        .unwrap();
     for answer in answers {
-        assert!(matches!(answer, Err(EnqueueError::NotAcknowledged { .. })), "{answer:?}");
+        assert!(
+            matches!(answer, Err(EnqueueError::NotAcknowledged { .. })),
+            "{answer:?}"
+        );
     }
     assert_eq!(producer.pending(), 0);
 }
@@ -306,10 +442,21 @@ async fn close_counts_what_it_gives_up_and_every_future_ends() {
 #[tokio::test]
 async fn a_dropped_producer_still_delivers_what_was_queued() {
     let cluster = cluster(1);
-    let producer = builder(&cluster).kafka("linger.ms", "200").start().await.unwrap();
+    let producer = builder(&cluster)
+        .kafka("linger.ms", "200")
+        .start()
+        .await
+        .unwrap();
     let answer = producer.enqueue(NewTask::new("x"));
     drop(producer);
-    assert_eq!(tokio::time::timeout(DEADLINE, answer).await.unwrap().unwrap().offset, 0);
+    assert_eq!(
+        tokio::time::timeout(DEADLINE, answer)
+            .await
+            .unwrap()
+            .unwrap()
+            .offset,
+        0
+    );
 }
 
 #[tokio::test]
@@ -318,10 +465,18 @@ async fn a_producer_dropped_without_a_broker_ends_every_future() {
     let producer = builder(&cluster).start().await.unwrap();
     producer.enqueue(NewTask::new("connected")).await.unwrap();
     cluster.broker_down(1).unwrap();
-    let answers: Vec<_> = (0..5).map(|n| producer.enqueue(NewTask::new(n.to_string()))).collect();
+    let answers: Vec<_> = (0..5)
+        .map(|n| producer.enqueue(NewTask::new(n.to_string())))
+        .collect();
     drop(producer);
-    for answer in tokio::time::timeout(DEADLINE, join_all(answers)).await.unwrap() {
-        assert!(matches!(answer, Err(EnqueueError::NotAcknowledged { .. })), "{answer:?}");
+    for answer in tokio::time::timeout(DEADLINE, join_all(answers))
+        .await
+        .unwrap()
+    {
+        assert!(
+            matches!(answer, Err(EnqueueError::NotAcknowledged { .. })),
+            "{answer:?}"
+        );
     }
 }
 
@@ -330,15 +485,28 @@ async fn start_names_a_missing_topic_and_does_not_create_it() {
     let cluster = cluster(1);
     for _ in 0..2 {
         let servers = cluster.bootstrap_servers();
-        let started = TaskProducer::builder("typo").bootstrap_servers(servers).application_id("a").start().await;
-        assert_eq!(started.unwrap_err(), TaskProducerError::MissingTopic { topic: "typo".into() });
+        let started = TaskProducer::builder("typo")
+            .bootstrap_servers(servers)
+            .application_id("a")
+            .start()
+            .await;
+        assert_eq!(
+            started.unwrap_err(),
+            TaskProducerError::MissingTopic {
+                topic: "typo".into()
+            }
+        );
     }
 }
 
 #[tokio::test]
 async fn start_says_why_brokers_are_unreachable() {
     // A port that was free a moment ago.
-    let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    let port = std::net::TcpListener::bind("127.0.0.1:0")
+        .unwrap()
+        .local_addr()
+        .unwrap()
+        .port();
     let started = TaskProducer::builder(TOPIC)
         .bootstrap_servers(format!("127.0.0.1:{port}"))
         .application_id("a")
@@ -346,7 +514,9 @@ async fn start_says_why_brokers_are_unreachable() {
         .start()
         .await;
     match started.unwrap_err() {
-        TaskProducerError::Unreachable { reason, .. } => assert!(reason.contains("refused"), "{reason}"),
+        TaskProducerError::Unreachable { reason, .. } => {
+            assert!(reason.contains("refused"), "{reason}")
+        }
         other => panic!("{other:?}"),
     }
 }
@@ -355,9 +525,21 @@ async fn start_says_why_brokers_are_unreachable() {
 async fn a_write_to_a_missing_topic_may_be_tried_again_and_creates_nothing() {
     let cluster = cluster(1);
     // Unknown topics are waited for this long, in case their creation has not spread yet.
-    let raw = raw(&cluster, &[("topic.metadata.propagation.max.ms", "100"), ("message.timeout.ms", "2000")]);
+    let raw = raw(
+        &cluster,
+        &[
+            ("topic.metadata.propagation.max.ms", "100"),
+            ("message.timeout.ms", "2000"),
+        ],
+    );
     for _ in 0..2 {
-        let error = raw.send(OutgoingRecord { topic: "typo".into(), ..record("x") }).await.unwrap_err();
+        let error = raw
+            .send(OutgoingRecord {
+                topic: "typo".into(),
+                ..record("x")
+            })
+            .await
+            .unwrap_err();
         assert_eq!(error.kind(), WriteErrorKind::Transient, "{error}");
         assert!(error.to_string().contains("topic typo"), "{error}");
     }
@@ -368,10 +550,22 @@ async fn what_is_refused_in_a_batch_and_alone_is_refused_for_good() {
     let cluster = cluster(1);
     let raw = raw(&cluster, &[]);
     raw.send(record("first")).await.unwrap();
-    cluster.request_errors(RDKafkaApiKey::Produce, &[RDKafkaRespErr::RD_KAFKA_RESP_ERR_MSG_SIZE_TOO_LARGE; 2]);
-    let error = raw.send(record("too large for the topic")).await.unwrap_err();
-    let too_large = WriteFailure::TooLarge { bytes: 23, limit: SizeLimit::Topic };
-    assert_eq!((error.kind(), error.failure), (WriteErrorKind::TooLarge, too_large));
+    cluster.request_errors(
+        RDKafkaApiKey::Produce,
+        &[RDKafkaRespErr::RD_KAFKA_RESP_ERR_MSG_SIZE_TOO_LARGE; 2],
+    );
+    let error = raw
+        .send(record("too large for the topic"))
+        .await
+        .unwrap_err();
+    let too_large = WriteFailure::TooLarge {
+        bytes: 23,
+        limit: SizeLimit::Topic,
+    };
+    assert_eq!(
+        (error.kind(), error.failure),
+        (WriteErrorKind::TooLarge, too_large)
+    );
     assert_eq!(raw.send(record("after")).await.unwrap().offset, 1);
 }
 
@@ -380,11 +574,19 @@ async fn what_is_refused_in_a_batch_and_alone_is_refused_for_good() {
 async fn what_is_too_large_is_for_the_broker_to_say() {
     let cluster = cluster(1);
     let producer = builder(&cluster).start().await.unwrap();
-    let noise = || (0..1_040_000).map(|_| fastrand::u8(..)).collect::<Vec<u8>>();
+    let noise = || {
+        (0..1_040_000)
+            .map(|_| fastrand::u8(..))
+            .collect::<Vec<u8>>()
+    };
     producer.enqueue(NewTask::new(noise())).await.unwrap();
     let errors = [RDKafkaRespErr::RD_KAFKA_RESP_ERR_MSG_SIZE_TOO_LARGE; 2];
     cluster.request_errors(RDKafkaApiKey::Produce, &errors);
-    let error = producer.enqueue(NewTask::new(noise())).await.unwrap_err().to_string();
+    let error = producer
+        .enqueue(NewTask::new(noise()))
+        .await
+        .unwrap_err()
+        .to_string();
     assert!(error.contains("the topic's max.message.bytes"), "{error}");
 }
 
@@ -394,27 +596,40 @@ async fn what_keylane_writes_is_compressed() {
     // The mock keeps 5 MiB as they came: of ten such tasks it would drop half.
     let producer = builder(&cluster).start().await.unwrap();
     for _ in 0..10 {
-        producer.enqueue(NewTask::new(vec![b'x'; 900_000])).await.unwrap();
+        producer
+            .enqueue(NewTask::new(vec![b'x'; 900_000]))
+            .await
+            .unwrap();
     }
     assert_eq!(read(&cluster, 0, 10).len(), 10);
 }
 
 #[tokio::test]
 async fn neighbours_of_a_refused_record_are_written_all_the_same() {
-    for refusal in
-        [RDKafkaRespErr::RD_KAFKA_RESP_ERR_INVALID_RECORD, RDKafkaRespErr::RD_KAFKA_RESP_ERR_MSG_SIZE_TOO_LARGE]
-    {
+    for refusal in [
+        RDKafkaRespErr::RD_KAFKA_RESP_ERR_INVALID_RECORD,
+        RDKafkaRespErr::RD_KAFKA_RESP_ERR_MSG_SIZE_TOO_LARGE,
+    ] {
         neighbours_are_written(refusal).await;
     }
 }
 
 async fn neighbours_are_written(refusal: RDKafkaRespErr) {
     let cluster = cluster(1);
-    let producer = builder(&cluster).kafka("linger.ms", "100").start().await.unwrap();
+    let producer = builder(&cluster)
+        .kafka("linger.ms", "100")
+        .start()
+        .await
+        .unwrap();
     // The broker refuses the batch as a whole, then nothing.
     cluster.request_errors(RDKafkaApiKey::Produce, &[refusal]);
-    let results = producer.enqueue_all((0..20).map(|n| NewTask::new(n.to_string()))).await;
-    let mut offsets: Vec<_> = results.into_iter().map(|result| result.unwrap().offset).collect();
+    let results = producer
+        .enqueue_all((0..20).map(|n| NewTask::new(n.to_string())))
+        .await;
+    let mut offsets: Vec<_> = results
+        .into_iter()
+        .map(|result| result.unwrap().offset)
+        .collect();
     offsets.sort_unstable();
     assert_eq!(offsets, (0..20).collect::<Vec<_>>());
     assert_eq!(producer.pending(), 0);
@@ -425,10 +640,16 @@ async fn writes_go_on_after_a_missing_permission_was_granted() {
     let cluster = cluster(1);
     let raw = raw(&cluster, &[("topic.metadata.refresh.interval.ms", "100")]);
     raw.send(record("first")).await.unwrap();
-    cluster.request_errors(RDKafkaApiKey::Produce, &[RDKafkaRespErr::RD_KAFKA_RESP_ERR_TOPIC_AUTHORIZATION_FAILED]);
+    cluster.request_errors(
+        RDKafkaApiKey::Produce,
+        &[RDKafkaRespErr::RD_KAFKA_RESP_ERR_TOPIC_AUTHORIZATION_FAILED],
+    );
     let error = raw.send(record("no permission")).await.unwrap_err();
     assert_eq!(error.kind(), WriteErrorKind::Transient, "{error}");
-    assert!(error.to_string().contains("allow this client to write"), "{error}");
+    assert!(
+        error.to_string().contains("allow this client to write"),
+        "{error}"
+    );
     assert_eq!(written(&raw).await.offset, 1);
 }
 
@@ -488,24 +709,54 @@ async fn a_record_keeps_its_timestamp_and_headers() {
     let cluster = cluster(1);
     let raw = raw(&cluster, &[]);
     let headers: Headers = [("a", "1"), ("b", ""), ("a", "2")].into_iter().collect();
-    let sent = OutgoingRecord { headers: headers.clone(), timestamp_millis: Some(1_000_000), ..record("x") };
+    let sent = OutgoingRecord {
+        headers: headers.clone(),
+        timestamp_millis: Some(1_000_000),
+        ..record("x")
+    };
     raw.send(sent).await.unwrap();
-    raw.send(OutgoingRecord { timestamp_millis: Some(-1), ..record("y") }).await.unwrap();
+    raw.send(OutgoingRecord {
+        timestamp_millis: Some(-1),
+        ..record("y")
+    })
+    .await
+    .unwrap();
     let read = read(&cluster, 0, 2);
     assert_eq!(read[0].headers, headers);
     assert_eq!(read[0].timestamp_millis, Some(1_000_000));
-    assert!(read[1].timestamp_millis.unwrap() > 1_600_000_000_000, "no timestamp is now");
+    assert!(
+        read[1].timestamp_millis.unwrap() > 1_600_000_000_000,
+        "no timestamp is now"
+    );
 }
 
 #[tokio::test]
 async fn a_closed_raw_producer_and_a_negative_partition_are_refused_without_a_broker() {
     let kafka = BTreeMap::new();
-    let raw = RawProducer::start("127.0.0.1:1", &kafka, Limits { records: 1, bytes: 1 }, Arc::new(|_| ())).unwrap();
-    let error = raw.send(OutgoingRecord { partition: Some(-1), ..record("x") }).await.unwrap_err();
+    let raw = RawProducer::start(
+        "127.0.0.1:1",
+        &kafka,
+        Limits {
+            records: 1,
+            bytes: 1,
+        },
+        Arc::new(|_| ()),
+    )
+    .unwrap();
+    let error = raw
+        .send(OutgoingRecord {
+            partition: Some(-1),
+            ..record("x")
+        })
+        .await
+        .unwrap_err();
     assert_eq!(error.kind(), WriteErrorKind::Refused, "{error}");
     raw.close(DEADLINE).await.unwrap();
     let error = raw.send(record("x")).await.unwrap_err();
-    assert_eq!(error.failure, WriteFailure::NotAdmitted(NotAdmitted::Closed));
+    assert_eq!(
+        error.failure,
+        WriteFailure::NotAdmitted(NotAdmitted::Closed)
+    );
 }
 
 /// Nothing may wait for an answer that nobody would hear.
@@ -514,7 +765,10 @@ async fn after_a_panic_of_its_thread_what_is_on_its_way_fails_and_nothing_more_i
     let cluster = cluster(1);
     let servers = cluster.bootstrap_servers();
     let heard = Arc::new(Mutex::new(String::new()));
-    let limits = Limits { records: 1, bytes: 10 << 20 };
+    let limits = Limits {
+        records: 1,
+        bytes: 10 << 20,
+    };
     let on_panic: raw::OnPanic = {
         let heard = heard.clone();
         Arc::new(move |text: &str| text.clone_into(&mut heard.lock().unwrap()))
@@ -525,12 +779,23 @@ async fn after_a_panic_of_its_thread_what_is_on_its_way_fails_and_nothing_more_i
     let on_its_way = raw.send(record("early"));
     assert_eq!(raw.pending(), 1);
     plant("producer", &servers, 0);
-    let error = tokio::time::timeout(DEADLINE, on_its_way).await.expect("it has an answer").unwrap_err();
+    let error = tokio::time::timeout(DEADLINE, on_its_way)
+        .await
+        .expect("it has an answer")
+        .unwrap_err();
     assert_eq!(error.kind(), WriteErrorKind::Transient);
     assert_eq!(*heard.lock().unwrap(), "boom");
-    tokio::time::timeout(DEADLINE, raw.room()).await.expect("who waits for room is told");
+    tokio::time::timeout(DEADLINE, raw.room())
+        .await
+        .expect("who waits for room is told");
     let error = raw.send(record("late")).await.unwrap_err();
-    assert_eq!(error.failure, WriteFailure::NotAdmitted(NotAdmitted::Broken));
+    assert_eq!(
+        error.failure,
+        WriteFailure::NotAdmitted(NotAdmitted::Broken)
+    );
     assert_eq!(raw.pending(), 0);
-    assert!(matches!(EnqueueError::from(error), EnqueueError::Broken { .. }));
+    assert!(matches!(
+        EnqueueError::from(error),
+        EnqueueError::Broken { .. }
+    ));
 }

@@ -17,13 +17,16 @@ pub(crate) struct WriteError {
 /// Whether a write can ever succeed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum WriteErrorKind {
-    /// It may: also where an operator has to mend something first (a missing topic, a missing permission).
+    /// It may: also where an operator has to mend something first (a missing topic, a missing
+    /// permission).
     ///
-    /// The record may have been written all the same, where the answer was lost: trying again may duplicate it.
+    /// The record may have been written all the same, where the answer was lost: trying again may
+    /// duplicate it.
     Transient,
     /// The client or the broker will never accept this record.
     Refused,
-    /// The client or the broker finds the record larger than a limit allows. A smaller one would be taken.
+    /// The client or the broker finds the record larger than a limit allows. A smaller one would be
+    /// taken.
     TooLarge,
 }
 
@@ -31,7 +34,9 @@ pub(crate) enum WriteErrorKind {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum SizeLimit {
     /// keylane's default, or the user's own.
-    #[error("the client's message.max.bytes ({bytes}) refuses it; raise that in the kafka settings")]
+    #[error(
+        "the client's message.max.bytes ({bytes}) refuses it; raise that in the kafka settings"
+    )]
     Client { bytes: usize },
     /// The broker's answer is the same for both.
     #[error(
@@ -60,7 +65,9 @@ pub(crate) enum WriteFailure {
     Abandoned,
     #[error("the broker refused the batch it was in, and it could not be written alone")]
     RefusedInBatch,
-    #[error("the broker takes the record for one that it has already, and does not say where that is")]
+    #[error(
+        "the broker takes the record for one that it has already, and does not say where that is"
+    )]
     WithoutOffset,
 }
 
@@ -74,20 +81,32 @@ impl WriteError {
         let failure = match error {
             KafkaError::Nul(_) => WriteFailure::TopicName,
             error => match error.rdkafka_error_code() {
-                Some(RDKafkaErrorCode::MessageSizeTooLarge | RDKafkaErrorCode::InvalidMessageSize) => {
-                    WriteFailure::TooLarge { bytes, limit: SizeLimit::Topic }
-                }
-                Some(RDKafkaErrorCode::MessageBatchTooLarge) => {
-                    WriteFailure::TooLarge { bytes, limit: SizeLimit::Segment }
-                }
-                code => WriteFailure::Kafka { code: code.unwrap_or(RDKafkaErrorCode::Unknown) },
+                Some(
+                    RDKafkaErrorCode::MessageSizeTooLarge | RDKafkaErrorCode::InvalidMessageSize,
+                ) => WriteFailure::TooLarge {
+                    bytes,
+                    limit: SizeLimit::Topic,
+                },
+                Some(RDKafkaErrorCode::MessageBatchTooLarge) => WriteFailure::TooLarge {
+                    bytes,
+                    limit: SizeLimit::Segment,
+                },
+                code => WriteFailure::Kafka {
+                    code: code.unwrap_or(RDKafkaErrorCode::Unknown),
+                },
             },
         };
         Self { topic, failure }
     }
 
-    /// The same where the client refused the record without asking a broker; its limit is `limit_bytes`.
-    pub(super) fn from_client(topic: Arc<str>, error: &KafkaError, bytes: usize, limit_bytes: usize) -> Self {
+    /// The same where the client refused the record without asking a broker; its limit is
+    /// `limit_bytes`.
+    pub(super) fn from_client(
+        topic: Arc<str>,
+        error: &KafkaError,
+        bytes: usize,
+        limit_bytes: usize,
+    ) -> Self {
         let mut error = Self::from_kafka(topic, error, bytes);
         if let WriteFailure::TooLarge { limit, .. } = &mut error.failure {
             *limit = SizeLimit::Client { bytes: limit_bytes };
@@ -108,7 +127,8 @@ impl WriteError {
     }
 }
 
-/// What only depends on the record is refused for good. All else may pass, or can be mended from outside.
+/// What only depends on the record is refused for good. All else may pass, or can be mended from
+/// outside.
 fn kind_of(code: RDKafkaErrorCode) -> WriteErrorKind {
     match code {
         RDKafkaErrorCode::InvalidRecord
@@ -127,8 +147,12 @@ fn explanation(code: RDKafkaErrorCode) -> &'static str {
         RDKafkaErrorCode::UnknownTopicOrPartition | RDKafkaErrorCode::UnknownTopic => {
             "the topic does not exist; create it: "
         }
-        RDKafkaErrorCode::UnknownPartition => "the partition does not exist; check the topic's partition count: ",
-        RDKafkaErrorCode::TopicAuthorizationFailed => "not authorised; allow this client to write to the topic: ",
+        RDKafkaErrorCode::UnknownPartition => {
+            "the partition does not exist; check the topic's partition count: "
+        }
+        RDKafkaErrorCode::TopicAuthorizationFailed => {
+            "not authorised; allow this client to write to the topic: "
+        }
         RDKafkaErrorCode::ClusterAuthorizationFailed => {
             "not authorised; allow this client idempotent writes on the cluster: "
         }
@@ -144,7 +168,9 @@ fn explanation(code: RDKafkaErrorCode) -> &'static str {
         RDKafkaErrorCode::Fatal => "the client hit a fatal error and is being replaced: ",
         RDKafkaErrorCode::PurgeQueue => "the producer was closed before the record was sent: ",
         RDKafkaErrorCode::PurgeInflight => "the producer was closed before the broker answered: ",
-        RDKafkaErrorCode::InvalidRecord => "the broker finds the record invalid (a compacted topic demands a key): ",
+        RDKafkaErrorCode::InvalidRecord => {
+            "the broker finds the record invalid (a compacted topic demands a key): "
+        }
         _ => "",
     }
 }
@@ -153,9 +179,13 @@ impl std::fmt::Display for NotAdmitted {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
             Self::Closed => f.write_str("the producer is closed"),
-            Self::Broken => f.write_str("the producer's thread has panicked; start another producer"),
+            Self::Broken => {
+                f.write_str("the producer's thread has panicked; start another producer")
+            }
             Self::TooManyRecords { limit } => write!(f, "{limit} records are pending, the limit"),
-            Self::TooManyBytes { limit } => write!(f, "the limit of {limit} pending bytes is reached"),
+            Self::TooManyBytes { limit } => {
+                write!(f, "the limit of {limit} pending bytes is reached")
+            }
         }
     }
 }
@@ -170,9 +200,11 @@ mod tests {
 
     #[test]
     fn only_what_depends_on_the_record_is_refused_for_good() {
-        for code in
-            [RDKafkaErrorCode::InvalidRecord, RDKafkaErrorCode::PolicyViolation, RDKafkaErrorCode::InvalidTimestamp]
-        {
+        for code in [
+            RDKafkaErrorCode::InvalidRecord,
+            RDKafkaErrorCode::PolicyViolation,
+            RDKafkaErrorCode::InvalidTimestamp,
+        ] {
             assert_eq!(error(code).kind(), WriteErrorKind::Refused, "{code:?}");
         }
         for code in [
@@ -193,7 +225,10 @@ mod tests {
     #[test]
     fn the_message_names_topic_cause_and_fix() {
         let text = error(RDKafkaErrorCode::TopicAuthorizationFailed).to_string();
-        assert!(text.contains("topic parking") && text.contains("allow this client"), "{text}");
+        assert!(
+            text.contains("topic parking") && text.contains("allow this client"),
+            "{text}"
+        );
     }
 
     /// Point 9: only the limit that refused the record helps where it is raised.
@@ -201,13 +236,20 @@ mod tests {
     fn what_is_too_large_names_the_limit_that_refused_it() {
         let too_large = RDKafkaErrorCode::MessageSizeTooLarge;
         let text = error(too_large).to_string();
-        assert!(text.contains("7 bytes") && text.contains("the topic's max.message.bytes"), "{text}");
+        assert!(
+            text.contains("7 bytes") && text.contains("the topic's max.message.bytes"),
+            "{text}"
+        );
         let text = error(RDKafkaErrorCode::MessageBatchTooLarge).to_string();
         assert!(text.contains("segment.bytes"), "{text}");
         let client = KafkaError::MessageProduction(too_large);
         let error = WriteError::from_client("parking".into(), &client, 7, 5);
         assert_eq!(error.kind(), WriteErrorKind::TooLarge);
         let text = error.to_string();
-        assert!(text.contains("the client's message.max.bytes (5)") && !text.contains("max.message.bytes"), "{text}");
+        assert!(
+            text.contains("the client's message.max.bytes (5)")
+                && !text.contains("max.message.bytes"),
+            "{text}"
+        );
     }
 }

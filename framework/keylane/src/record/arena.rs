@@ -1,12 +1,14 @@
 //! Where the bytes of records live: small ones share a chunk.
 //!
-//! The polling thread copies records in, owners drop them on other threads, and an allocator pays for each such crossing. A
-//! chunk is one crossing for many records. Its price: a chunk is given back with the last record in it, so one that stays
-//! keeps at most [`CHUNK`] bytes of its neighbours.
+//! The polling thread copies records in, owners drop them on other threads, and an allocator pays
+//! for each such crossing. A chunk is one crossing for many records. Its price: a chunk is given
+//! back with the last record in it, so one that stays keeps at most [`CHUNK`] bytes of its
+//! neighbours.
 
 use bytes::{Bytes, BytesMut};
 
-/// Bytes in a chunk: eight records of a hundred bytes. More would save little more, and a record that stays would keep more.
+/// Bytes in a chunk: eight records of a hundred bytes. More would save little more, and a record
+/// that stays would keep more.
 const CHUNK: usize = 1_024;
 /// What is longer has an allocation of its own.
 const LONGEST_SHARED: usize = CHUNK / 8;

@@ -29,15 +29,26 @@ pub(super) struct Call {
 impl Call {
     /// Whether it is the first attempt since the record was delivered.
     pub(super) fn is_first_here(&self) -> bool {
-        self.attempt == self.record.retry_state().map_or(0, |retry| retry.attempts).saturating_add(1)
+        self.attempt
+            == self
+                .record
+                .retry_state()
+                .map_or(0, |retry| retry.attempts)
+                .saturating_add(1)
     }
 }
 
 /// How an attempt ended.
 pub(super) enum AttemptOutcome {
     Done,
-    Skipped { reason: String },
-    Failed { failure: Failure, error: String, cause: Cause },
+    Skipped {
+        reason: String,
+    },
+    Failed {
+        failure: Failure,
+        error: String,
+        cause: Cause,
+    },
 }
 
 impl AttemptOutcome {
@@ -56,28 +67,46 @@ impl AttemptOutcome {
     }
 
     fn of(answer: Result<(), TaskError>) -> Self {
-        let Err(error) = answer else { return Self::Done };
+        let Err(error) = answer else {
+            return Self::Done;
+        };
         let failure = match (error.kind(), error.delay()) {
-            (TaskErrorKind::Skip, _) => return Self::Skipped { reason: error.chain() },
+            (TaskErrorKind::Skip, _) => {
+                return Self::Skipped {
+                    reason: error.chain(),
+                };
+            }
             (TaskErrorKind::Fatal, _) => Failure::Fatal,
             (TaskErrorKind::Unavailable, retry_after) => Failure::Unavailable { retry_after },
             (TaskErrorKind::Retryable, None) => Failure::Retryable,
             (TaskErrorKind::Retryable, Some(delay)) => Failure::RetryAfter(delay),
         };
-        Self::Failed { failure, error: error.chain(), cause: error.cause }
+        Self::Failed {
+            failure,
+            error: error.chain(),
+            cause: error.cause,
+        }
     }
 
     /// A failure that is not an answer of the processor: a class of its own.
     pub(super) fn failed(failure: Failure, error: impl Into<String>) -> Self {
-        Self::Failed { failure, error: error.into(), cause: Cause::of_class(failure.reason().as_str()) }
+        Self::Failed {
+            failure,
+            error: error.into(),
+            cause: Cause::of_class(failure.reason().as_str()),
+        }
     }
 }
 
-/// Makes one attempt, in a span of its own. Never panics, whatever the decoder or the processor does.
+/// Makes one attempt, in a span of its own. Never panics, whatever the decoder or the processor
+/// does.
 ///
-/// The attempt of every record is moved into its place, so it is kept small: decoder and processor are called here, not in a
-/// future of their own that would hold the task once more.
-#[expect(clippy::manual_async_fn, reason = "an async fn has room for its arguments twice")]
+/// The attempt of every record is moved into its place, so it is kept small: decoder and processor
+/// are called here, not in a future of their own that would hold the task once more.
+#[expect(
+    clippy::manual_async_fn,
+    reason = "an async fn has room for its arguments twice"
+)]
 pub(super) fn attempt<T, D: Decode<T>, P: Processor<T>>(
     work: Arc<OwnersWork<D, P>>,
     call: Call,
@@ -85,7 +114,9 @@ pub(super) fn attempt<T, D: Decode<T>, P: Processor<T>>(
     async move {
         let work = &*work.0;
         // Before the future, so that it outlives it: what is dropped belongs to the attempt.
-        let mut span = work.spans.open(&call.source, &call.record, call.attempt, call.ends);
+        let mut span = work
+            .spans
+            .open(&call.source, &call.record, call.attempt, call.ends);
         // Not by `tracing`'s own wrapper, which costs more where nobody listens.
         let begun = {
             let _within = span.as_ref().map(|span| span.enter());
@@ -101,10 +132,13 @@ pub(super) fn attempt<T, D: Decode<T>, P: Processor<T>>(
                         .map_or_else(Poll::Ready, |polled| polled.unwrap_or(Poll::Pending))
                 })
                 .await;
-                // What it still holds may panic too. Where it has failed already, that is what counts.
+                // What it still holds may panic too. Where it has failed already, that is what
+                // counts.
                 let _within = span.as_ref().map(|span| span.enter());
                 match (caught(|| future.set(None)), outcome) {
-                    (Err(panicked), AttemptOutcome::Done | AttemptOutcome::Skipped { .. }) => panicked,
+                    (Err(panicked), AttemptOutcome::Done | AttemptOutcome::Skipped { .. }) => {
+                        panicked
+                    }
                     (_, outcome) => outcome,
                 }
             }
@@ -121,10 +155,24 @@ fn begin<T, D: Decode<T>, P: Processor<T>>(
     work: &Work<D, P>,
     call: Call,
 ) -> Result<impl Future<Output = Result<(), TaskError>> + Send, AttemptOutcome> {
-    let Call { record, source, attempt, ends } = call;
+    let Call {
+        record,
+        source,
+        attempt,
+        ends,
+    } = call;
     match work.decoder.decode(&record) {
-        Ok(payload) => Ok(work.processor.process(Task { payload, record, source, attempt, ends: Some(ends) })),
-        Err(error) => Err(AttemptOutcome::failed(Failure::Undecodable, error.to_string())),
+        Ok(payload) => Ok(work.processor.process(Task {
+            payload,
+            record,
+            source,
+            attempt,
+            ends: Some(ends),
+        })),
+        Err(error) => Err(AttemptOutcome::failed(
+            Failure::Undecodable,
+            error.to_string(),
+        )),
     }
 }
 
@@ -144,8 +192,9 @@ pub(super) enum FirstPoll {
     Apart,
 }
 
-/// Runs an attempt in a task of its own, within the time-out, and reports to the inbox however it ends: also when the task
-/// is dropped, be it before its first poll, or dropping the processor's future panics.
+/// Runs an attempt in a task of its own, within the time-out, and reports to the inbox however it
+/// ends: also when the task is dropped, be it before its first poll, or dropping the processor's
+/// future panics.
 pub(super) fn run_apart<F: Future<Output = AttemptOutcome>>(
     attempt: Staged<F>,
     first_poll: FirstPoll,
@@ -156,14 +205,36 @@ pub(super) fn run_apart<F: Future<Output = AttemptOutcome>>(
     presence: Presence,
 ) -> impl Future<Output = ()> {
     let busy = (first_poll == FirstPoll::Apart).then_some(Duration::ZERO);
-    let report = Report { inbox, ticket, started, busy, outcome: None };
-    let mut held = Apart { attempt, report, _presence: presence };
+    let report = Report {
+        inbox,
+        ticket,
+        started,
+        busy,
+        outcome: None,
+    };
+    let mut held = Apart {
+        attempt,
+        report,
+        _presence: presence,
+    };
     async move {
-        let Apart { attempt, report, .. } = &mut held;
+        let Apart {
+            attempt, report, ..
+        } = &mut held;
         let deadline = tokio::time::Instant::from_std(started) + timeout;
-        let timed = tokio::time::timeout_at(deadline, Timed { future: attempt, busy: report.busy.as_mut() }).await;
+        let timed = tokio::time::timeout_at(
+            deadline,
+            Timed {
+                future: attempt,
+                busy: report.busy.as_mut(),
+            },
+        )
+        .await;
         report.outcome = Some(timed.unwrap_or_else(|_| {
-            AttemptOutcome::failed(Failure::TimedOut, format!("the attempt took longer than {timeout:?}"))
+            AttemptOutcome::failed(
+                Failure::TimedOut,
+                format!("the attempt took longer than {timeout:?}"),
+            )
         }));
     }
 }
@@ -205,7 +276,9 @@ impl<F: Future> Future for Timed<'_, F> {
 
     fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<F::Output> {
         let this = self.get_mut();
-        let Some(busy) = &mut this.busy else { return Pin::new(&mut *this.future).poll(context) };
+        let Some(busy) = &mut this.busy else {
+            return Pin::new(&mut *this.future).poll(context);
+        };
         let begin = Instant::now();
         let poll = Pin::new(&mut *this.future).poll(context);
         **busy += begin.elapsed();
@@ -216,7 +289,9 @@ impl<F: Future> Future for Timed<'_, F> {
 #[cfg(test)]
 mod tests {
     use bytes::Bytes;
-    use keylane_core::{Delivery, Epoch, Moment, Offset, Partition, PartitionSettings, Position, SettledMap};
+    use keylane_core::{
+        Delivery, Epoch, Moment, Offset, Partition, PartitionSettings, Position, SettledMap,
+    };
     use tracing::Dispatch;
     use tracing_subscriber::EnvFilter;
     use tracing_subscriber::layer::SubscriberExt;
@@ -268,7 +343,11 @@ mod tests {
             if self.0 == PanicsAt::Payload {
                 std::panic::panic_any(Bomb);
             }
-            Poll::Ready(if self.0 == PanicsAt::Display { Err(Mute.into()) } else { Ok(()) })
+            Poll::Ready(if self.0 == PanicsAt::Display {
+                Err(Mute.into())
+            } else {
+                Ok(())
+            })
         }
     }
 
@@ -301,7 +380,10 @@ mod tests {
             let outcome = Stage::new().poll(attempt(work, call()));
             match outcome {
                 Ok(AttemptOutcome::Done) => assert_eq!(panics_at, Nothing),
-                Ok(AttemptOutcome::Failed { failure: Failure::Panicked, .. }) => assert_ne!(panics_at, Nothing),
+                Ok(AttemptOutcome::Failed {
+                    failure: Failure::Panicked,
+                    ..
+                }) => assert_ne!(panics_at, Nothing),
                 _ => panic!("{panics_at:?}: neither done nor a panic"),
             }
         }
@@ -320,7 +402,11 @@ mod tests {
 
     impl Decode<Says> for Says {
         fn decode(&self, _record: &Record) -> Result<Says, DecodeError> {
-            if *self == Says::Undecodable { Err(DecodeError::new(long_error())) } else { Ok(*self) }
+            if *self == Says::Undecodable {
+                Err(DecodeError::new(long_error()))
+            } else {
+                Ok(*self)
+            }
         }
     }
 
@@ -337,7 +423,10 @@ mod tests {
                 LongPanic => std::panic::panic_any("x".repeat(20 << 20)),
             };
             let text = match Stage::new().poll(attempt(work(says, fails), call())) {
-                Ok(AttemptOutcome::Failed { error, .. } | AttemptOutcome::Skipped { reason: error }) => error,
+                Ok(
+                    AttemptOutcome::Failed { error, .. }
+                    | AttemptOutcome::Skipped { reason: error },
+                ) => error,
                 _ => panic!("{says:?}: no failure"),
             };
             assert!(is_bounded(&text), "{says:?}: {} bytes", text.len());
@@ -351,15 +440,31 @@ mod tests {
         let attempt = Staged::fresh(std::future::ready(AttemptOutcome::Done));
         let presence = inbox.life().enter();
         let (started, timeout) = (Instant::now(), Duration::from_secs(60));
-        drop(run_apart(attempt, FirstPoll::Apart, ticket, started, timeout, inbox.clone(), presence));
+        drop(run_apart(
+            attempt,
+            FirstPoll::Apart,
+            ticket,
+            started,
+            timeout,
+            inbox.clone(),
+            presence,
+        ));
         let mut mail = Mail::default();
         inbox.take(&mut mail);
-        assert!(matches!(mail.finished[..], [Finished { outcome: None, .. }]));
+        assert!(matches!(
+            mail.finished[..],
+            [Finished { outcome: None, .. }]
+        ));
     }
 
     fn a_ticket() -> Ticket {
         let settings = Arc::new(PartitionSettings::default());
-        let mut partition = Partition::new(settings, Epoch::new(1), Some(Position::new(0)), SettledMap::new());
+        let mut partition = Partition::new(
+            settings,
+            Epoch::new(1),
+            Some(Position::new(0)),
+            SettledMap::new(),
+        );
         let offset = Offset::new(0);
         let delivery = Delivery {
             offset,
@@ -386,7 +491,11 @@ mod tests {
 
     fn work<D, P>(decoder: D, processor: P) -> Arc<OwnersWork<D, P>> {
         let spans = AttemptSpans::new(&SubscriptionConfig::new("group", "topic"));
-        Arc::new(OwnersWork(Arc::new(Work { decoder, processor, spans })))
+        Arc::new(OwnersWork(Arc::new(Work {
+            decoder,
+            processor,
+            spans,
+        })))
     }
 
     async fn nothing_to_do(task: Task<Bytes>) -> Result<(), TaskError> {
@@ -395,9 +504,25 @@ mod tests {
     }
 
     fn call() -> Call {
-        let source = Arc::new(Source { topic: "topic".into(), partition: 0, life: Arc::default() });
-        let record = Record::new(&mut Arena::default(), 7, None, Some(b"key"), Some(b"value"), None);
-        Call { record, source, attempt: 1, ends: Instant::now() + Duration::from_secs(60) }
+        let source = Arc::new(Source {
+            topic: "topic".into(),
+            partition: 0,
+            life: Arc::default(),
+        });
+        let record = Record::new(
+            &mut Arena::default(),
+            7,
+            None,
+            Some(b"key"),
+            Some(b"value"),
+            None,
+        );
+        Call {
+            record,
+            source,
+            attempt: 1,
+            ends: Instant::now() + Duration::from_secs(60),
+        }
     }
 
     #[test]
@@ -406,14 +531,21 @@ mod tests {
         const ATTEMPTS: u32 = 10_000;
         let filtered = |filter: &str| {
             let to_nowhere = tracing_subscriber::fmt::layer().with_writer(std::io::sink);
-            Dispatch::new(tracing_subscriber::registry().with(EnvFilter::new(filter)).with(to_nowhere))
+            Dispatch::new(
+                tracing_subscriber::registry()
+                    .with(EnvFilter::new(filter))
+                    .with(to_nowhere),
+            )
         };
         let work = work(Raw, nothing_to_do);
         let Call { record, source, .. } = call();
         let mut stage = Stage::new();
         for (who, filter) in [
             ("nobody", None),
-            ("a subscriber that leaves them out", Some("info,keylane::process=off")),
+            (
+                "a subscriber that leaves them out",
+                Some("info,keylane::process=off"),
+            ),
             ("a subscriber that writes no line", Some("info")),
         ] {
             // One at a time: any that is there is asked.
@@ -422,14 +554,20 @@ mod tests {
                 let start = Instant::now();
                 for _ in 0..ATTEMPTS {
                     let (record, source) = (record.clone(), source.clone());
-                    let call = Call { record, source, attempt: 1, ends: start + Duration::from_secs(60) };
+                    let call = Call {
+                        record,
+                        source,
+                        attempt: 1,
+                        ends: start + Duration::from_secs(60),
+                    };
                     let outcome = stage.poll(attempt::<Bytes, _, _>(work.clone(), call));
                     assert!(matches!(outcome, Ok(AttemptOutcome::Done)));
                 }
                 start.elapsed().as_nanos() as f64 / f64::from(ATTEMPTS)
             };
-            let least =
-                tracing::dispatcher::with_default(&dispatch, || (0..200).map(|_| run()).fold(f64::MAX, f64::min));
+            let least = tracing::dispatcher::with_default(&dispatch, || {
+                (0..200).map(|_| run()).fold(f64::MAX, f64::min)
+            });
             println!("{who} listens: {least:.1} ns an attempt");
         }
     }

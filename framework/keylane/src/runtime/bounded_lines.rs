@@ -7,8 +7,8 @@ use std::time::{Duration, Instant};
 
 /// Lets a few lines of a kind through in each window, and counts those it leaves out.
 ///
-/// For events of which each one matters: unlike with [`Seldom`](super::Seldom), several are written in full,
-/// and the count is given also when no further line follows.
+/// For events of which each one matters: unlike with [`Seldom`](super::Seldom), several are written
+/// in full, and the count is given also when no further line follows.
 #[derive(Debug)]
 pub(crate) struct BoundedLines {
     lines: u32,
@@ -28,7 +28,11 @@ struct State {
 
 impl BoundedLines {
     pub(crate) fn new(lines: u32, window: Duration) -> Self {
-        Self { lines, window, state: Mutex::default() }
+        Self {
+            lines,
+            window,
+            state: Mutex::default(),
+        }
     }
 
     /// Whether a line may be written now. If not, it is counted.
@@ -36,7 +40,11 @@ impl BoundedLines {
         let mut state = lock(&self.state);
         if state.is_over(now, self.window) {
             let left_out_before = state.left_out_before + state.left_out;
-            *state = State { began: Some(now), left_out_before, ..State::default() };
+            *state = State {
+                began: Some(now),
+                left_out_before,
+                ..State::default()
+            };
         }
         let may = state.written < self.lines;
         if may {
@@ -66,7 +74,8 @@ impl BoundedLines {
 
 impl State {
     fn is_over(&self, now: Instant, window: Duration) -> bool {
-        self.began.is_none_or(|began| now.saturating_duration_since(began) >= window)
+        self.began
+            .is_none_or(|began| now.saturating_duration_since(began) >= window)
     }
 }
 
@@ -84,12 +93,20 @@ mod tests {
     fn the_first_of_a_window_are_written_and_the_rest_is_counted_once_it_is_over() {
         let (lines, begin) = (BoundedLines::new(3, WINDOW), Instant::now());
         assert_eq!(written(&lines, 10, begin), 3);
-        assert_eq!(lines.take_left_out(begin + WINDOW / 2), 0, "the window goes on");
+        assert_eq!(
+            lines.take_left_out(begin + WINDOW / 2),
+            0,
+            "the window goes on"
+        );
         assert_eq!(written(&lines, 1, begin + WINDOW / 2), 0);
         assert_eq!(lines.take_left_out(begin + WINDOW), 8);
         assert_eq!(lines.take_left_out(begin + WINDOW), 0, "counted once");
         assert_eq!(written(&lines, 2, begin + WINDOW), 2);
-        assert_eq!(lines.take_left_out(begin + WINDOW * 3), 0, "none was left out");
+        assert_eq!(
+            lines.take_left_out(begin + WINDOW * 3),
+            0,
+            "none was left out"
+        );
     }
 
     #[test]
@@ -98,7 +115,11 @@ mod tests {
         assert_eq!(written(&lines, 5, begin), 1);
         assert_eq!(written(&lines, 3, begin + WINDOW), 1);
         assert_eq!(lines.take_left_out(begin + WINDOW), 4);
-        assert_eq!(lines.take_all_left_out(), 2, "at the end also of the window that goes on");
+        assert_eq!(
+            lines.take_all_left_out(),
+            2,
+            "at the end also of the window that goes on"
+        );
         assert_eq!(lines.take_all_left_out(), 0);
     }
 }

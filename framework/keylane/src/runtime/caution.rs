@@ -35,12 +35,15 @@ impl Owner {
         }
     }
 
-    /// Whether anything may start beside what else runs in the process. What is suspicious has turns for that.
+    /// Whether anything may start beside what else runs in the process. What is suspicious has
+    /// turns for that.
     pub(super) fn may_start(&mut self) -> bool {
         if std::mem::take(&mut self.mail.trial_over) {
             self.waits_for_trial = false;
         }
-        if self.core.caution() != Caution::None || (self.core.ready() == 0 && self.core.running() == 0) {
+        if self.core.caution() != Caution::None
+            || (self.core.ready() == 0 && self.core.running() == 0)
+        {
             return true;
         }
         if self.busy.is_none() {
@@ -85,17 +88,29 @@ impl Owner {
             );
         }
         self.told_caution = caution;
-        self.progress.isolated.store(caution == Caution::Isolated, std::sync::atomic::Ordering::Relaxed);
+        self.progress.isolated.store(
+            caution == Caution::Isolated,
+            std::sync::atomic::Ordering::Relaxed,
+        );
     }
 
-    fn tell_of_poison(&mut self, Poisoned { offset, crashes, fate }: Poisoned) {
+    fn tell_of_poison(
+        &mut self,
+        Poisoned {
+            offset,
+            crashes,
+            fate,
+        }: Poisoned,
+    ) {
         let (topic, partition) = (self.topic.clone(), self.partition_id);
         let fate_text = match fate {
             PoisonFate::DeadLetter => "it goes to the dead-letter topic",
             PoisonFate::Parked(ParkReason::NoDeadLetterTopic) => {
                 "it is parked, unsettled, and its key waits: there is no dead-letter topic; configure one"
             }
-            PoisonFate::Parked(_) => "it is parked, unsettled, and its key waits: the policy says so",
+            PoisonFate::Parked(_) => {
+                "it is parked, unsettled, and its key waits: the policy says so"
+            }
             PoisonFate::Stop => "the subscription stops: the policy says so",
         };
         tracing::error!(
@@ -103,12 +118,14 @@ impl Owner {
             "poison: the process ended this often while this record was running alone; {fate_text}"
         );
         if fate == PoisonFate::Stop {
-            self.runtime.control.stop(SubscriptionError::RetriesExhausted {
-                topic: topic.to_string(),
-                partition,
-                offset: offset.get(),
-                reason: keylane_core::Reason::Poison.as_str(),
-            });
+            self.runtime
+                .control
+                .stop(SubscriptionError::RetriesExhausted {
+                    topic: topic.to_string(),
+                    partition,
+                    offset: offset.get(),
+                    reason: keylane_core::Reason::Poison.as_str(),
+                });
         }
     }
 }
@@ -116,12 +133,17 @@ impl Owner {
 /// What the headers say of a poison record's end. When the crashes were is not known any more.
 pub(super) fn poison_history(held: &Held, attempts: u32, crashes: u32) -> FailureHistory {
     let now = unix_millis();
-    let first = held.record.retry_state().and_then(|retry| retry.first_failure_millis);
+    let first = held
+        .record
+        .retry_state()
+        .and_then(|retry| retry.first_failure_millis);
     FailureHistory {
         attempts: attempts.saturating_add(crashes),
         first_failure_millis: first.unwrap_or(now),
         last_failure_millis: now,
         reason: keylane_core::Reason::Poison.as_str(),
-        error: format!("poison: the process ended {crashes} times while this record was being processed"),
+        error: format!(
+            "poison: the process ended {crashes} times while this record was being processed"
+        ),
     }
 }

@@ -29,12 +29,19 @@ struct Known {
 impl FaultNames {
     pub(crate) fn place(&self, name: &str) -> Place {
         let places = &mut self.known().places;
-        let at = places.iter().position(|place| **place == *name).unwrap_or_else(|| {
-            if places.len() < MAX_PLACES {
-                places.push(if places.len() + 1 < MAX_PLACES { name.into() } else { OTHERS.into() });
-            }
-            places.len() - 1
-        });
+        let at = places
+            .iter()
+            .position(|place| **place == *name)
+            .unwrap_or_else(|| {
+                if places.len() < MAX_PLACES {
+                    places.push(if places.len() + 1 < MAX_PLACES {
+                        name.into()
+                    } else {
+                        OTHERS.into()
+                    });
+                }
+                places.len() - 1
+            });
         Place::new(u16::try_from(at).unwrap_or(u16::MAX))
     }
 
@@ -50,11 +57,19 @@ impl FaultNames {
     }
 
     pub(crate) fn name_of_place(&self, place: Place) -> Arc<str> {
-        self.known().places.get(usize::from(place.get())).cloned().unwrap_or_else(|| OTHERS.into())
+        self.known()
+            .places
+            .get(usize::from(place.get()))
+            .cloned()
+            .unwrap_or_else(|| OTHERS.into())
     }
 
     pub(crate) fn name_of_class(&self, class: ErrorClass) -> Arc<str> {
-        self.known().classes.get(&class).cloned().unwrap_or_else(|| OTHERS.into())
+        self.known()
+            .classes
+            .get(&class)
+            .cloned()
+            .unwrap_or_else(|| OTHERS.into())
     }
 
     fn known(&self) -> MutexGuard<'_, Known> {
@@ -69,17 +84,24 @@ mod tests {
     #[test]
     fn places_are_told_apart_up_to_a_bound() {
         let names = FaultNames::default();
-        let places: Vec<_> = (0..200).map(|number| names.place(&number.to_string())).collect();
+        let places: Vec<_> = (0..200)
+            .map(|number| names.place(&number.to_string()))
+            .collect();
         assert_eq!(places[0], names.place("0"));
         assert_ne!(places[0], places[1]);
         assert_eq!(&*names.name_of_place(places[62]), "62");
-        assert_eq!((places[63], &*names.name_of_place(places[199])), (places[199], "others"));
+        assert_eq!(
+            (places[63], &*names.name_of_place(places[199])),
+            (places[199], "others")
+        );
     }
 
     #[test]
     fn classes_have_their_names_up_to_a_bound() {
         let names = FaultNames::default();
-        let classes: Vec<_> = (0..300).map(|number| names.class(&number.to_string())).collect();
+        let classes: Vec<_> = (0..300)
+            .map(|number| names.class(&number.to_string()))
+            .collect();
         assert_eq!(&*names.name_of_class(classes[255]), "255");
         assert_eq!(&*names.name_of_class(classes[299]), "others");
         assert_ne!(classes[298], classes[299]);

@@ -28,8 +28,17 @@ pub(super) struct Foreign {
 
 impl Foreign {
     pub(super) fn new(runtime: &Runtime, is_retry_topic: bool) -> Self {
-        let version = runtime.ownership.as_ref().map_or(0, RetryOwnership::version);
-        Self { is_retry_topic, version, looked: Instant::now(), met: false, told: false }
+        let version = runtime
+            .ownership
+            .as_ref()
+            .map_or(0, RetryOwnership::version);
+        Self {
+            is_retry_topic,
+            version,
+            looked: Instant::now(),
+            met: false,
+            told: false,
+        }
     }
 }
 
@@ -55,7 +64,10 @@ impl Owner {
             rounds: 0,
             attempts: 0,
             retried_for: Duration::ZERO,
-            record: Held { record: record.clone(), failure: None },
+            record: Held {
+                record: record.clone(),
+                failure: None,
+            },
         };
         match self.core.deliver_ruled(delivery, ruling, now) {
             Delivered::Queued => {
@@ -79,7 +91,9 @@ impl Owner {
     /// Settles held records whose group is known to be alive by now, and has others asked about.
     pub(super) fn look_after_held(&mut self, now: Moment) {
         let runtime = self.runtime.clone();
-        let Some(ownership) = &runtime.ownership else { return };
+        let Some(ownership) = &runtime.ownership else {
+            return;
+        };
         let met = std::mem::take(&mut self.foreign.met);
         if self.core.held() > 0 {
             let version = ownership.version();
@@ -96,14 +110,16 @@ impl Owner {
 
     fn look_at_held(&mut self, ownership: &RetryOwnership, now: Moment) {
         let mut still_held = None;
-        let settled = self.core.settle_held(|held| match ownership.rule(&held.record, now) {
-            Ruling::Settle => true,
-            Ruling::Hold(because) if because != HeldBecause::Asking => {
-                still_held.get_or_insert_with(|| (held.record.clone(), because));
-                false
-            }
-            _ => false,
-        });
+        let settled = self
+            .core
+            .settle_held(|held| match ownership.rule(&held.record, now) {
+                Ruling::Settle => true,
+                Ruling::Hold(because) if because != HeldBecause::Asking => {
+                    still_held.get_or_insert_with(|| (held.record.clone(), because));
+                    false
+                }
+                _ => false,
+            });
         for verdict in settled {
             self.carry_out(None, verdict);
         }
@@ -139,6 +155,9 @@ impl Owner {
     }
 
     fn place(&self) -> Place {
-        Place { partition: self.partition_id, epoch: self.core.epoch() }
+        Place {
+            partition: self.partition_id,
+            epoch: self.core.epoch(),
+        }
     }
 }

@@ -1,5 +1,5 @@
-//! What is given up on, in the log: each dead letter, each parked record, each retry that is left to another group (guarantee
-//! G1).
+//! What is given up on, in the log: each dead letter, each parked record, each retry that is left
+//! to another group (guarantee G1).
 
 use std::time::{Duration, Instant};
 
@@ -10,7 +10,8 @@ use super::owner::{Held, Owner};
 use crate::Record;
 use crate::producer::raw::Acknowledged;
 
-/// A subscription writes at most this many lines of a kind in a window; the others are at debug level, and counted.
+/// A subscription writes at most this many lines of a kind in a window; the others are at debug
+/// level, and counted.
 const LINES: u32 = 10;
 const WINDOW: Duration = Duration::from_secs(10);
 
@@ -24,7 +25,11 @@ pub(crate) struct GivenUpLog {
 
 impl Default for GivenUpLog {
     fn default() -> Self {
-        Self { dead_letters: Self::lines(), parked: Self::lines(), foreign: Self::lines() }
+        Self {
+            dead_letters: Self::lines(),
+            parked: Self::lines(),
+            foreign: Self::lines(),
+        }
     }
 }
 
@@ -35,12 +40,18 @@ impl GivenUpLog {
 
     /// Says how many lines were left out of windows that are over. To be called each second.
     pub(crate) fn report_left_out(&self, subscription: &str, now: Instant) {
-        Self::report(subscription, self.all().map(|lines| lines.take_left_out(now)));
+        Self::report(
+            subscription,
+            self.all().map(|lines| lines.take_left_out(now)),
+        );
     }
 
     /// The same of all, at the end of the subscription.
     pub(crate) fn report_all_left_out(&self, subscription: &str) {
-        Self::report(subscription, self.all().map(BoundedLines::take_all_left_out));
+        Self::report(
+            subscription,
+            self.all().map(BoundedLines::take_all_left_out),
+        );
     }
 
     fn all(&self) -> [&BoundedLines; 3] {
@@ -56,7 +67,11 @@ impl GivenUpLog {
             );
         }
         if parked > 0 {
-            tracing::error!(subscription, left_out = parked, "more records were parked, without a line each");
+            tracing::error!(
+                subscription,
+                left_out = parked,
+                "more records were parked, without a line each"
+            );
         }
         if foreign > 0 {
             tracing::warn!(
@@ -76,16 +91,35 @@ pub(super) struct Ended {
 }
 
 impl Owner {
-    pub(super) fn report_dead_letter(&self, held: &Held, reason: Reason, ended: Ended, place: Acknowledged) {
+    pub(super) fn report_dead_letter(
+        &self,
+        held: &Held,
+        reason: Reason,
+        ended: Ended,
+        place: Acknowledged,
+    ) {
         let Ended { offset, attempts } = ended;
         let (topic, partition) = (&self.topic, self.partition_id);
         let error = held.failure.as_ref().map_or("", |failure| &failure.error);
-        let target = self.runtime.dead_letter_topic.as_ref().map_or("", |target| &target.name);
+        let target = self
+            .runtime
+            .dead_letter_topic
+            .as_ref()
+            .map_or("", |target| &target.name);
         let written_to = format_args!("{target}-{}@{}", place.partition, place.offset);
         const MESSAGE: &str = "a record is given up: the dead-letter topic has it";
-        if self.runtime.control.given_up.dead_letters.may_write(Instant::now()) {
+        if self
+            .runtime
+            .control
+            .given_up
+            .dead_letters
+            .may_write(Instant::now())
+        {
             let key_hash = held.key_hash().map(tracing::field::display);
-            let origin = held.record.origin().map(|it| format!("{}-{}@{}", it.topic, it.partition, it.offset));
+            let origin = held
+                .record
+                .origin()
+                .map(|it| format!("{}-{}@{}", it.topic, it.partition, it.offset));
             tracing::warn!(
                 %topic, partition, offset, origin, key_hash, reason = reason.as_str(), attempts, error, %written_to,
                 "{MESSAGE}"
@@ -100,7 +134,13 @@ impl Owner {
         let group = record.provenance().group.unwrap_or_default();
         const MESSAGE: &str = "a retry is left to the group that wrote it, which reads the same retry topic; \
                                if this group replaces that one, set Retry::adopt";
-        if self.runtime.control.given_up.foreign.may_write(Instant::now()) {
+        if self
+            .runtime
+            .control
+            .given_up
+            .foreign
+            .may_write(Instant::now())
+        {
             tracing::warn!(%topic, partition, offset, group, "{MESSAGE}");
         } else {
             tracing::debug!(%topic, partition, offset, group, "{MESSAGE}");
@@ -109,7 +149,10 @@ impl Owner {
 
     /// `error`: of its last attempt, or of the write that was refused.
     pub(super) fn report_parked(&self, reason: ParkReason, ended: Option<Ended>, error: &str) {
-        let (offset, attempts) = (ended.map(|ended| ended.offset), ended.map(|ended| ended.attempts));
+        let (offset, attempts) = (
+            ended.map(|ended| ended.offset),
+            ended.map(|ended| ended.attempts),
+        );
         let (topic, partition) = (&self.topic, self.partition_id);
         let why = match reason {
             ParkReason::NoDeadLetterTopic => {
@@ -124,7 +167,13 @@ impl Owner {
             _ => format!("{reason:?}"),
         };
         const MESSAGE: &str = "a record is parked: it stays unsettled, and its key waits";
-        if self.runtime.control.given_up.parked.may_write(Instant::now()) {
+        if self
+            .runtime
+            .control
+            .given_up
+            .parked
+            .may_write(Instant::now())
+        {
             tracing::error!(%topic, partition, offset, why, attempts, error, "{MESSAGE}");
         } else {
             tracing::debug!(%topic, partition, offset, why, attempts, "{MESSAGE}");

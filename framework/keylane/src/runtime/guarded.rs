@@ -1,4 +1,5 @@
-//! Our own tasks: a panic of one ends the subscription. Unreported, an owner would wait for its answer for ever.
+//! Our own tasks: a panic of one ends the subscription. Unreported, an owner would wait for its
+//! answer for ever.
 
 use std::future::Future;
 use std::panic::AssertUnwindSafe;
@@ -11,9 +12,13 @@ use super::owner::Owner;
 use crate::panics;
 use crate::subscription::{Control, SubscriptionError};
 
-/// Runs a future to its end; a panic ends the subscription with an error that names `who`. What the future borrows is
-/// still there by then.
-pub(super) async fn guarded(control: &Control, who: impl FnOnce() -> String, future: impl Future<Output = ()>) {
+/// Runs a future to its end; a panic ends the subscription with an error that names `who`. What the
+/// future borrows is still there by then.
+pub(super) async fn guarded(
+    control: &Control,
+    who: impl FnOnce() -> String,
+    future: impl Future<Output = ()>,
+) {
     if let Err(payload) = AssertUnwindSafe(future).catch_unwind().await {
         let error = format!("{} panicked: {}", who(), panics::text(payload));
         control.fail(SubscriptionError::Internal(error));
@@ -28,7 +33,12 @@ pub(super) fn spawn(
     task: impl Future<Output = ()> + Send + 'static,
 ) {
     tokio.spawn(async move {
-        guarded(&control, || format!("a task of the owner of {topic}-{partition}"), task).await;
+        guarded(
+            &control,
+            || format!("a task of the owner of {topic}-{partition}"),
+            task,
+        )
+        .await;
     });
 }
 
@@ -36,6 +46,11 @@ impl Owner {
     /// Spawns a task whose answer the owner waits for.
     pub(super) fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) {
         let place = (self.topic.clone(), self.partition_id);
-        spawn(&Handle::current(), self.runtime.control.clone(), place, task);
+        spawn(
+            &Handle::current(),
+            self.runtime.control.clone(),
+            place,
+            task,
+        );
     }
 }

@@ -12,7 +12,8 @@ use super::work::Runtime;
 use crate::subscription::{HotKey, HotKeys};
 use crate::{KeyHash, Record};
 
-/// What others see is this old at most, while turns follow one another and the walk over the pending records is short.
+/// What others see is this old at most, while turns follow one another and the walk over the
+/// pending records is short.
 const TELL_EVERY: Duration = Duration::from_secs(2);
 /// Keys told of each measure.
 const TOLD: usize = 10;
@@ -42,7 +43,8 @@ impl KeyCounts {
         if let Some(weight) = self.records.sample(1)
             && let Some((lane, key)) = lane.zip(record.key())
         {
-            self.records.credit(lane, weight, || KeyName::of(key, runtime));
+            self.records
+                .credit(lane, weight, || KeyName::of(key, runtime));
         }
     }
 
@@ -66,8 +68,15 @@ impl Owner {
     #[inline]
     pub(super) fn count_attempt(&mut self, ticket: Ticket, time: Duration) {
         if let Some(weight) = self.key_counts.time.sample(nanos(time)) {
-            let Some(held) = self.core.record(ticket) else { return };
-            credit(&mut self.key_counts.time, &self.runtime, weight, &held.record);
+            let Some(held) = self.core.record(ticket) else {
+                return;
+            };
+            credit(
+                &mut self.key_counts.time,
+                &self.runtime,
+                weight,
+                &held.record,
+            );
         }
     }
 
@@ -84,22 +93,32 @@ impl Owner {
         for pending in self.core.pending_records() {
             let (sketch, since) = match pending.activity {
                 Activity::Running { since } => (&mut time, since),
-                Activity::Behind { since: Some(since) } | Activity::Ready { since: Some(since) } => {
-                    (&mut waiting, since)
-                }
+                Activity::Behind { since: Some(since) }
+                | Activity::Ready { since: Some(since) } => (&mut waiting, since),
                 _ => continue,
             };
             count(sketch, runtime, now.since(since), &pending.record.record);
         }
         let by_records = self.told(&counts.records, |records| records);
-        let (by_time, by_waiting) = (self.told(&time, Duration::from_nanos), self.told(&waiting, Duration::from_nanos));
-        self.progress.set_hot_keys(Arc::new(HotKeys { by_records, by_time, by_waiting }));
+        let (by_time, by_waiting) = (
+            self.told(&time, Duration::from_nanos),
+            self.told(&waiting, Duration::from_nanos),
+        );
+        self.progress.set_hot_keys(Arc::new(HotKeys {
+            by_records,
+            by_time,
+            by_waiting,
+        }));
         self.key_counts.next = next_walk(now, began, TELL_EVERY);
     }
 
     fn told<A>(&self, sketch: &KeySketch<KeyName>, amount: impl Fn(u64) -> A) -> Vec<HotKey<A>> {
         let total = sketch.total().max(1) as f64;
-        let tell = |HeavyKey { name, at_least, at_most }: HeavyKey<&KeyName>| HotKey {
+        let tell = |HeavyKey {
+                        name,
+                        at_least,
+                        at_most,
+                    }: HeavyKey<&KeyName>| HotKey {
             topic: self.topic.clone(),
             partition: self.partition_id,
             key_hash: name.hash,
@@ -128,8 +147,13 @@ fn credit(sketch: &mut KeySketch<KeyName>, runtime: &Runtime, weight: u64, recor
 impl KeyName {
     fn of(key: &[u8], runtime: &Runtime) -> Self {
         // A copy: a slice of the record would keep the memory of its neighbours.
-        let plain = runtime.plain_keys.then(|| Bytes::copy_from_slice(&key[..key.len().min(PLAIN_BYTES)]));
-        Self { hash: KeyHash::of(key), plain }
+        let plain = runtime
+            .plain_keys
+            .then(|| Bytes::copy_from_slice(&key[..key.len().min(PLAIN_BYTES)]));
+        Self {
+            hash: KeyHash::of(key),
+            plain,
+        }
     }
 }
 

@@ -21,8 +21,8 @@ const KEPT_CAPACITY: usize = 1_024;
 
 /// The mailbox of one owner.
 ///
-/// Bounded by its senders: the polling thread sends at most what the budget allows, and there is one `Finished` or
-/// `Written` per attempt or write in flight.
+/// Bounded by its senders: the polling thread sends at most what the budget allows, and there is
+/// one `Finished` or `Written` per attempt or write in flight.
 #[derive(Default)]
 pub(crate) struct Inbox {
     mail: Mutex<Mail>,
@@ -35,8 +35,8 @@ pub(crate) struct Inbox {
 /// What was in the mailbox.
 #[derive(Default)]
 pub(super) struct Mail {
-    /// Records that are not pending yet. The owner takes some each turn; what is told of pending records leaves the others out,
-    /// limits and lag do not.
+    /// Records that are not pending yet. The owner takes some each turn; what is told of pending
+    /// records leaves the others out, limits and lag do not.
     pub(super) records: VecDeque<Record>,
     /// From which of them on another leader's epoch holds. Fewer than records.
     pub(super) leaders: VecDeque<(i64, LeaderEpoch)>,
@@ -49,16 +49,19 @@ pub(super) struct Mail {
     pub(super) trial_over: bool,
 }
 
-/// What the polling thread wants of an owner. Orders only ever add up: draining cannot be taken back.
+/// What the polling thread wants of an owner. Orders only ever add up: draining cannot be taken
+/// back.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Orders {
     /// Start nothing new; end when what runs has finished.
     pub(crate) drain: bool,
     /// End now: drop what runs.
     pub(crate) end: bool,
-    /// The subscription shuts down: what happens to the process from now on is nobody's record's doing.
+    /// The subscription shuts down: what happens to the process from now on is nobody's record's
+    /// doing.
     pub(crate) shutdown: bool,
-    /// The number of the user's pause, of the subscription or the partition, that is on; 0 for none.
+    /// The number of the user's pause, of the subscription or the partition, that is on; 0 for
+    /// none.
     pub(crate) pause: u64,
     /// Counts the times that starts became possible again after a doubt of membership.
     pub(crate) confirmed: u64,
@@ -90,11 +93,22 @@ pub(super) struct Written {
 }
 
 impl Inbox {
-    /// An empty one whose standing orders say whether the subscription is paused (0 for no): a partition that arrives during
-    /// a pause waits for its end like the others. And whether it has to wait for an earlier epoch of its partition.
+    /// An empty one whose standing orders say whether the subscription is paused (0 for no): a
+    /// partition that arrives during a pause waits for its end like the others. And whether it has
+    /// to wait for an earlier epoch of its partition.
     pub(crate) fn new(pause: u64, waits_for_predecessors: bool) -> Self {
-        let orders = Orders { pause, waits_for_predecessors, ..Orders::default() };
-        Self { mail: Mutex::new(Mail { orders, ..Mail::default() }), ..Self::default() }
+        let orders = Orders {
+            pause,
+            waits_for_predecessors,
+            ..Orders::default()
+        };
+        Self {
+            mail: Mutex::new(Mail {
+                orders,
+                ..Mail::default()
+            }),
+            ..Self::default()
+        }
     }
 
     /// Hands over one batch, and from which of its records on another leader's epoch holds.
@@ -105,7 +119,8 @@ impl Inbox {
         });
     }
 
-    /// Whether the owner is to end now: nothing may start any more, also in a turn that began before.
+    /// Whether the owner is to end now: nothing may start any more, also in a turn that began
+    /// before.
     pub(super) fn is_ended(&self) -> bool {
         self.ended.load(Ordering::Acquire)
     }
@@ -117,7 +132,8 @@ impl Inbox {
         self.order(|orders| orders.end = true);
     }
 
-    /// Starts nothing new; ends when what runs has finished. At `deadline` the order to [`end`](Self::end) follows.
+    /// Starts nothing new; ends when what runs has finished. At `deadline` the order to
+    /// [`end`](Self::end) follows.
     pub(crate) fn drain(&self, deadline: Instant) {
         self.life.set_draining(deadline);
         self.order(|orders| orders.drain = true);
@@ -155,7 +171,8 @@ impl Inbox {
         self.put(|mail| mail.trial_over = true);
     }
 
-    /// Takes everything, leaving `taken`'s (cleared) buffers behind for reuse. Records come behind those that `taken` has.
+    /// Takes everything, leaving `taken`'s (cleared) buffers behind for reuse. Records come behind
+    /// those that `taken` has.
     pub(super) fn take(&self, taken: &mut Mail) {
         taken.finished.clear();
         taken.written.clear();
@@ -176,7 +193,8 @@ impl Inbox {
         taken.trial_over = std::mem::take(&mut mail.trial_over);
     }
 
-    /// Waits until there may be something to take. Cancel-safe: a wake-up is kept for the next call.
+    /// Waits until there may be something to take. Cancel-safe: a wake-up is kept for the next
+    /// call.
     pub(super) async fn wait(&self) {
         self.notify.notified().await;
     }
@@ -202,7 +220,8 @@ impl Inbox {
 
 impl Mail {
     fn is_empty(&self) -> bool {
-        let no_work = self.records.is_empty() && self.finished.is_empty() && self.written.is_empty();
+        let no_work =
+            self.records.is_empty() && self.finished.is_empty() && self.written.is_empty();
         no_work && self.turn.is_none() && !self.trial_over
     }
 }
@@ -238,20 +257,31 @@ mod tests {
 
     #[test]
     fn records_come_behind_those_that_were_left_over_and_a_burst_leaves_no_large_buffer() {
-        let (inbox, mut mail, mut arena) = (Inbox::new(0, false), Mail::default(), Arena::default());
+        let (inbox, mut mail, mut arena) =
+            (Inbox::new(0, false), Mail::default(), Arena::default());
         let mut record = |offset| Record::new(&mut arena, offset, None, None, None, None);
         let burst = 2 * KEPT_CAPACITY as i64;
         inbox.deliver(&mut (0..burst).map(&mut record).collect(), &mut Vec::new());
         inbox.take(&mut mail);
-        let mut taken: Vec<_> = mail.records.drain(..100).map(|record| record.offset()).collect();
-        inbox.deliver(&mut (burst..burst + 100).map(&mut record).collect(), &mut Vec::new());
+        let mut taken: Vec<_> = mail
+            .records
+            .drain(..100)
+            .map(|record| record.offset())
+            .collect();
+        inbox.deliver(
+            &mut (burst..burst + 100).map(&mut record).collect(),
+            &mut Vec::new(),
+        );
         inbox.take(&mut mail);
         taken.extend(mail.records.drain(..).map(|record| record.offset()));
         assert_eq!(taken, (0..burst + 100).collect::<Vec<_>>());
         inbox.take(&mut mail);
         inbox.take(&mut mail);
         let kept = [mail.records.capacity(), inbox.lock().records.capacity()];
-        assert!(kept.iter().all(|&capacity| capacity <= KEPT_CAPACITY), "{kept:?}");
+        assert!(
+            kept.iter().all(|&capacity| capacity <= KEPT_CAPACITY),
+            "{kept:?}"
+        );
     }
 
     #[test]

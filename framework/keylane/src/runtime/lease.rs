@@ -8,8 +8,8 @@ use std::time::{Duration, Instant, SystemTime};
 
 use keylane_core::{LEASE, Lease, Look, Moment};
 
-/// Whether starts are allowed. One number that runs out by itself: it does not matter who wakes up first after the process has
-/// stood still.
+/// Whether starts are allowed. One number that runs out by itself: it does not matter who wakes up
+/// first after the process has stood still.
 pub(crate) struct SharedLease {
     origin: Instant,
     /// In milliseconds after the origin.
@@ -29,7 +29,10 @@ impl SharedLease {
         let shared = Self {
             origin,
             until: AtomicU64::new(0),
-            state: Mutex::new(State { lease, looked: (origin, SystemTime::now()) }),
+            state: Mutex::new(State {
+                lease,
+                looked: (origin, SystemTime::now()),
+            }),
         };
         shared.change(|_, _| ());
         shared
@@ -40,8 +43,8 @@ impl SharedLease {
         millis(self.moment(now)) < self.until.load(Ordering::Acquire)
     }
 
-    /// The polling thread looks. On Linux the monotonic clock stands still while the machine is suspended; the wall clock
-    /// does not.
+    /// The polling thread looks. On Linux the monotonic clock stands still while the machine is
+    /// suspended; the wall clock does not.
     pub(crate) fn look(&self) -> Look {
         let wall = SystemTime::now();
         self.change(|state, now| {
@@ -68,7 +71,8 @@ impl SharedLease {
     fn change<T>(&self, change: impl FnOnce(&mut State, Instant) -> T) -> T {
         let mut state = self.state();
         let answer = change(&mut state, Instant::now());
-        self.until.store(millis(state.lease.until()), Ordering::Release);
+        self.until
+            .store(millis(state.lease.until()), Ordering::Release);
         answer
     }
 

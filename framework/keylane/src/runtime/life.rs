@@ -1,4 +1,5 @@
-//! What of an epoch reaches beyond its owner: whether it is over, by when it has to be, and who still works for it.
+//! What of an epoch reaches beyond its owner: whether it is over, by when it has to be, and who
+//! still works for it.
 
 use std::fmt;
 
@@ -10,7 +11,8 @@ use std::time::Instant;
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
-/// One for each epoch of a partition. Reading it costs nothing on the way of a record; nothing here is per record.
+/// One for each epoch of a partition. Reading it costs nothing on the way of a record; nothing here
+/// is per record.
 #[derive(Default)]
 pub(crate) struct EpochLife {
     over: CancellationToken,
@@ -21,7 +23,8 @@ pub(crate) struct EpochLife {
     left: Notify,
 }
 
-/// Somebody who works for an epoch. An abort only asks a task to end: the next epoch may start when all have.
+/// Somebody who works for an epoch. An abort only asks a task to end: the next epoch may start when
+/// all have.
 pub(crate) struct Presence(Arc<EpochLife>);
 
 impl EpochLife {
@@ -65,8 +68,8 @@ impl EpochLife {
         Presence(self.clone())
     }
 
-    /// Whether nobody works for it any more. Nobody comes back: the owner enters before anybody can look, and attempts
-    /// enter while the owner is there.
+    /// Whether nobody works for it any more. Nobody comes back: the owner enters before anybody can
+    /// look, and attempts enter while the owner is there.
     pub(crate) fn is_gone(&self) -> bool {
         self.present.load(Ordering::Acquire) == 0
     }

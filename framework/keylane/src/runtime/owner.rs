@@ -4,7 +4,8 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use keylane_core::{
-    Caution, Epoch, Evidence, LeaderEpoch, Mark, Moment, Offset, Partition, Paused, Position, SettledMap, Ticket,
+    Caution, Epoch, Evidence, LeaderEpoch, Mark, Moment, Offset, Partition, Paused, Position,
+    SettledMap, Ticket,
 };
 use tokio::task::AbortHandle;
 
@@ -31,17 +32,19 @@ use crate::{Decode, Processor, Record};
 
 /// After so many attempts in a row an owner lets the others of its thread have a turn.
 const ATTEMPTS_PER_TURN: usize = 256;
-/// So many records a turn become pending. What a backlog of thousands would touch at once does not stay in the caches: as long as
-/// attempts end as fast as they start, few records are pending at a time.
+/// So many records a turn become pending. What a backlog of thousands would touch at once does not
+/// stay in the caches: as long as attempts end as fast as they start, few records are pending at a
+/// time.
 const RECORDS_PER_TURN: usize = ATTEMPTS_PER_TURN;
 /// The same in time, for attempts that compute.
 const TIME_PER_TURN: Duration = Duration::from_millis(1);
-/// An owner that has nothing to do looks up so often all the same: the age of what it holds grows while it sleeps, and
-/// metrics that nobody touches fade away.
+/// An owner that has nothing to do looks up so often all the same: the age of what it holds grows
+/// while it sleeps, and metrics that nobody touches fade away.
 const BUSY_LOOK: Duration = Duration::from_secs(1);
 const IDLE_LOOK: Duration = Duration::from_secs(10);
 
-/// A failed attempt of a partition is a warning so often at most; the others are at debug level. In an outage there are thousands.
+/// A failed attempt of a partition is a warning so often at most; the others are at debug level. In
+/// an outage there are thousands.
 const FAILED_ATTEMPTS_EVERY: Duration = Duration::from_secs(30);
 
 /// What an owner starts from.
@@ -77,9 +80,17 @@ pub(crate) fn open<T: Send + 'static, D: Decode<T>, P: Processor<T>>(
     mut opening: Opening,
 ) {
     let predecessors = std::mem::take(&mut opening.predecessors);
-    let (control, place) = (runtime.control.clone(), (opening.topic.clone(), opening.partition));
+    let (control, place) = (
+        runtime.control.clone(),
+        (opening.topic.clone(), opening.partition),
+    );
     if !predecessors.is_empty() {
-        let wait = predecessors::wait(predecessors, place.0.clone(), place.1, opening.inbox.clone());
+        let wait = predecessors::wait(
+            predecessors,
+            place.0.clone(),
+            place.1,
+            opening.inbox.clone(),
+        );
         guarded::spawn(tokio, control.clone(), place.clone(), wait);
     }
     // In a box: a future that takes it by value would have room for it twice.
@@ -87,8 +98,14 @@ pub(crate) fn open<T: Send + 'static, D: Decode<T>, P: Processor<T>>(
     let work = Arc::new(OwnersWork(work));
     let begin = move |call| attempt::<T, D, P>(work.clone(), call);
     tokio.spawn(async move {
-        // The owner is dropped after the error is told: to have ended without an order is an error of its own.
-        guarded(&control, || format!("the owner of {}-{}", place.0, place.1), owner.run(begin)).await;
+        // The owner is dropped after the error is told: to have ended without an order is an error
+        // of its own.
+        guarded(
+            &control,
+            || format!("the owner of {}-{}", place.0, place.1),
+            owner.run(begin),
+        )
+        .await;
     });
 }
 
@@ -140,7 +157,8 @@ pub(super) struct Owner {
     _presence: Presence,
 }
 
-/// What a commit point says, as far as it takes to see a change: the watermark, the settled-ahead count, the evidence.
+/// What a commit point says, as far as it takes to see a change: the watermark, the settled-ahead
+/// count, the evidence.
 type PointState = (Option<Position>, usize, u64);
 
 impl Drop for Owner {
@@ -155,13 +173,19 @@ impl Drop for Owner {
             task.abort();
         }
         // Whoever waits for it must not wait for ever.
-        self.progress.ended.store(true, std::sync::atomic::Ordering::Release);
+        self.progress
+            .ended
+            .store(true, std::sync::atomic::Ordering::Release);
     }
 }
 
 impl Owner {
     fn new(runtime: Arc<Runtime>, opening: Opening) -> Self {
-        let settings = if opening.is_retry_topic { &runtime.retry_settings } else { &runtime.origin_settings };
+        let settings = if opening.is_retry_topic {
+            &runtime.retry_settings
+        } else {
+            &runtime.origin_settings
+        };
         let mut core = Partition::with_evidence(
             settings.clone(),
             opening.epoch,
@@ -174,11 +198,18 @@ impl Owner {
         core.start_under(opening.start_under);
         let last_point_state = point_state(&core);
         let told_caution = core.caution();
-        opening.progress.isolated.store(told_caution == Caution::Isolated, std::sync::atomic::Ordering::Relaxed);
+        opening.progress.isolated.store(
+            told_caution == Caution::Isolated,
+            std::sync::atomic::Ordering::Relaxed,
+        );
         let life = opening.inbox.life().clone();
         Self {
             _presence: life.enter(),
-            source: Arc::new(Source { topic: opening.topic.clone(), partition: opening.partition, life }),
+            source: Arc::new(Source {
+                topic: opening.topic.clone(),
+                partition: opening.partition,
+                life,
+            }),
             membership: opening.membership,
             topic: opening.topic,
             partition_id: opening.partition,
@@ -211,7 +242,10 @@ impl Owner {
         }
     }
 
-    async fn run<F: Future<Output = AttemptOutcome> + Send + 'static>(&mut self, begin: impl Fn(Call) -> F) {
+    async fn run<F: Future<Output = AttemptOutcome> + Send + 'static>(
+        &mut self,
+        begin: impl Fn(Call) -> F,
+    ) {
         let mut stage = Stage::new();
         loop {
             #[cfg(test)]
@@ -222,7 +256,8 @@ impl Owner {
             self.core.tick(now);
             self.watch(now);
             self.look_after_turn();
-            let more = (self.may_start() && self.start_ready(&mut stage, &begin)) || !self.mail.records.is_empty();
+            let more = (self.may_start() && self.start_ready(&mut stage, &begin))
+                || !self.mail.records.is_empty();
             self.look_after_turn();
             self.look_after_quiet();
             self.report_caution();
@@ -248,7 +283,8 @@ impl Owner {
         let now = self.runtime.moment(Instant::now());
         let orders = self.mail.orders;
         let paused = orders.pause > 0 || orders.waits_for_predecessors;
-        self.core.set_paused(if paused { Paused::Yes } else { Paused::No });
+        self.core
+            .set_paused(if paused { Paused::Yes } else { Paused::No });
         if orders.drain || orders.end {
             self.core.drain();
         }
@@ -261,7 +297,13 @@ impl Owner {
             self.core.log_ends_at(Position::new(end));
         }
         let mut finished = std::mem::take(&mut self.mail.finished);
-        for Finished { ticket, outcome, elapsed, busy } in finished.drain(..) {
+        for Finished {
+            ticket,
+            outcome,
+            elapsed,
+            busy,
+        } in finished.drain(..)
+        {
             self.forget_task(ticket);
             if let Some(busy) = busy {
                 self.pace.observe(busy);
@@ -278,8 +320,15 @@ impl Owner {
         }
         self.mail.written = written;
         for _ in 0..RECORDS_PER_TURN {
-            let Some(record) = self.mail.records.pop_front() else { break };
-            while let Some(&(first, epoch)) = self.mail.leaders.front().filter(|(first, _)| *first <= record.offset()) {
+            let Some(record) = self.mail.records.pop_front() else {
+                break;
+            };
+            while let Some(&(first, epoch)) = self
+                .mail
+                .leaders
+                .front()
+                .filter(|(first, _)| *first <= record.offset())
+            {
                 self.mail.leaders.pop_front();
                 self.read_under(epoch, first);
             }
@@ -292,9 +341,13 @@ impl Owner {
     /// From this record on another leader's epoch holds.
     fn read_under(&mut self, epoch: LeaderEpoch, first: i64) {
         // Of one that was cut below the position the polling thread has told.
-        let is_ahead = self.core.next_position().is_none_or(|next| next.covers(Offset::new(first)));
+        let is_ahead = self
+            .core
+            .next_position()
+            .is_none_or(|next| next.covers(Offset::new(first)));
         if self.core.read_under(epoch, Offset::new(first)) {
-            self.metrics.commit_metadata_unreadable(UnreadableMetadata::LogCut);
+            self.metrics
+                .commit_metadata_unreadable(UnreadableMetadata::LogCut);
             if is_ahead {
                 self.metrics.log_cut();
             }
@@ -324,7 +377,9 @@ impl Owner {
             if !self.runtime.lease.allows(clock) {
                 return false;
             }
-            let Some(start) = self.core.next_start() else { return false };
+            let Some(start) = self.core.next_start() else {
+                return false;
+            };
             let ticket = start.ticket;
             let call = Call {
                 record: start.record.record.clone(),
@@ -337,7 +392,8 @@ impl Owner {
                 self.metrics.queue_wait(waited);
                 self.key_counts.waited(&self.runtime, waited, &call.record);
                 if let Some(timestamp) = call.record.timestamp_millis() {
-                    self.metrics.delivery_latency(millis_since(timestamp, wall_millis));
+                    self.metrics
+                        .delivery_latency(millis_since(timestamp, wall_millis));
                 }
             }
             if let Some(due) = call.record.due_millis()
@@ -345,7 +401,8 @@ impl Owner {
             {
                 self.metrics.due_lateness(millis_since(due, wall_millis));
             }
-            // What is suspicious may block its thread: without the owner neither its mark nor its turn would be given back.
+            // What is suspicious may block its thread: without the owner neither its mark nor its
+            // turn would be given back.
             if self.turn.is_some() || self.pace.spawns() {
                 self.start_apart(Staged::fresh(begin(call)), FirstPoll::Apart, ticket, clock);
                 clock = Instant::now();
@@ -394,7 +451,15 @@ impl Owner {
     ) {
         let timeout = self.runtime.attempt_timeout;
         let presence = self.source.life.enter();
-        let task = tokio::spawn(run_apart(attempt, first_poll, ticket, started, timeout, self.inbox.clone(), presence));
+        let task = tokio::spawn(run_apart(
+            attempt,
+            first_poll,
+            ticket,
+            started,
+            timeout,
+            self.inbox.clone(),
+            presence,
+        ));
         let slot = ticket.slot() as usize;
         if self.tasks.len() <= slot {
             self.tasks.resize_with(slot + 1, || None);
@@ -415,12 +480,24 @@ impl Owner {
         }
     }
 
-    /// Waits for mail, the next back-off or due time, or the next commit point, whichever comes first.
+    /// Waits for mail, the next back-off or due time, or the next commit point, whichever comes
+    /// first.
     async fn wait(&mut self) {
         let next_point = self.point_is_due_at();
-        let next_timer = self.core.next_deadline().map(|moment| self.runtime.instant(moment));
-        let next_look = Instant::now() + if self.core.pending() > 0 { BUSY_LOOK } else { IDLE_LOOK };
-        let deadline = [next_point, next_timer].into_iter().flatten().fold(next_look, Instant::min);
+        let next_timer = self
+            .core
+            .next_deadline()
+            .map(|moment| self.runtime.instant(moment));
+        let next_look = Instant::now()
+            + if self.core.pending() > 0 {
+                BUSY_LOOK
+            } else {
+                IDLE_LOOK
+            };
+        let deadline = [next_point, next_timer]
+            .into_iter()
+            .flatten()
+            .fold(next_look, Instant::min);
         let began = Instant::now();
         // Either way the loop looks at everything again.
         let _ = tokio::time::timeout_at(deadline.into(), self.inbox.wait()).await;
@@ -447,10 +524,13 @@ impl Owner {
         }
         self.publish_progress(now);
         let caught_up = self.core.pending() == 0 && self.mail.records.is_empty();
-        let due = self.point_is_due_at().is_some_and(|at| caught_up || ends || Instant::now() >= at);
+        let due = self
+            .point_is_due_at()
+            .is_some_and(|at| caught_up || ends || Instant::now() >= at);
         let mark = self.core.wanted_mark();
         let new_mark = mark.is_some() && mark != self.last_mark;
-        let withdrawn = self.last_point.as_ref().is_some_and(|point| point.running) && !self.core.is_marked();
+        let withdrawn =
+            self.last_point.as_ref().is_some_and(|point| point.running) && !self.core.is_marked();
         if due || new_mark || withdrawn {
             self.last_mark = mark;
             self.make_commit_point();
@@ -458,8 +538,9 @@ impl Owner {
         self.metrics.flush();
     }
 
-    /// The map is built at most twice a commit interval: half of it here and half in the client keep what a crash repeats
-    /// within one interval. With nothing pending there is no map to build, so an idle partition reports at once.
+    /// The map is built at most twice a commit interval: half of it here and half in the client
+    /// keep what a crash repeats within one interval. With nothing pending there is no map to
+    /// build, so an idle partition reports at once.
     fn make_commit_point(&mut self) {
         self.last_point_state = point_state(&self.core);
         self.last_point_at = Instant::now();
@@ -467,7 +548,9 @@ impl Owner {
         if metadata.truncated {
             self.metrics.commit_metadata_truncated();
         }
-        let Some(watermark) = self.core.watermark() else { return };
+        let Some(watermark) = self.core.watermark() else {
+            return;
+        };
         let point = CommitPoint {
             position: watermark.get(),
             leader_epoch: self.core.position_epoch(),
@@ -491,7 +574,9 @@ impl Owner {
                 "attempts were dropped unfinished: the drain time-out passed; their records will be delivered again"
             );
         }
-        self.progress.drained.store(drained, std::sync::atomic::Ordering::Relaxed);
+        self.progress
+            .drained
+            .store(drained, std::sync::atomic::Ordering::Relaxed);
     }
 }
 
@@ -501,5 +586,9 @@ fn millis_since(earlier: i64, now: i64) -> Duration {
 }
 
 fn point_state(core: &Partition<Held>) -> PointState {
-    (core.watermark(), core.settled_ahead(), core.evidence_version())
+    (
+        core.watermark(),
+        core.settled_ahead(),
+        core.evidence_version(),
+    )
 }

@@ -4,8 +4,9 @@ use std::time::Duration;
 
 /// Follows what an attempt costs its thread.
 ///
-/// Polling in place saves a task per attempt, but keeps the partition on one core. Above some microseconds of computing the
-/// saving is not worth it: each attempt gets its own task and the runtime spreads them over the cores.
+/// Polling in place saves a task per attempt, but keeps the partition on one core. Above some
+/// microseconds of computing the saving is not worth it: each attempt gets its own task and the
+/// runtime spreads them over the cores.
 #[derive(Debug, Default)]
 pub(super) struct Pace {
     average_nanos: u64,
@@ -16,14 +17,17 @@ pub(super) struct Pace {
 const SPAWN_ABOVE_NANOS: u64 = 12_000;
 /// Lower, so that a load at the border does not flip to and fro.
 const IN_PLACE_BELOW_NANOS: u64 = 6_000;
-/// One attempt that was preempted among many cheap ones says nothing: alone, a sample cannot cross the mark. Two in a row do.
+/// One attempt that was preempted among many cheap ones says nothing: alone, a sample cannot cross
+/// the mark. Two in a row do.
 const SAMPLE_CAP_NANOS: u64 = 80_000;
 const WEIGHT: u64 = 8;
 
 impl Pace {
     /// Takes in how long a thread was busy with one attempt.
     pub(super) fn observe(&mut self, busy: Duration) {
-        let sample = u64::try_from(busy.as_nanos()).unwrap_or(u64::MAX).min(SAMPLE_CAP_NANOS);
+        let sample = u64::try_from(busy.as_nanos())
+            .unwrap_or(u64::MAX)
+            .min(SAMPLE_CAP_NANOS);
         self.average_nanos = (self.average_nanos * (WEIGHT - 1) + sample) / WEIGHT;
         if self.average_nanos > SPAWN_ABOVE_NANOS {
             self.spawning = true;

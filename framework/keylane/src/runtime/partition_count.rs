@@ -1,7 +1,7 @@
 //! How many partitions a topic has that keylane writes to.
 //!
-//! Read at start, and again while records are written: the topic may be given more partitions, or be
-//! deleted and re-created with fewer. Then writes to those that are gone would fail for ever.
+//! Read at start, and again while records are written: the topic may be given more partitions, or
+//! be deleted and re-created with fewer. Then writes to those that are gone would fail for ever.
 
 use std::sync::atomic::{AtomicI32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
@@ -45,8 +45,17 @@ struct Asking {
 impl PartitionCount {
     /// What was read at `now`.
     pub(crate) fn new(count: i32, now: Instant) -> Self {
-        let asking = Mutex::new(Asking { asked: now, is_doubtful: false, in_progress: false });
-        Self { shared: Arc::new(Shared { count: AtomicI32::new(count), asking }) }
+        let asking = Mutex::new(Asking {
+            asked: now,
+            is_doubtful: false,
+            in_progress: false,
+        });
+        Self {
+            shared: Arc::new(Shared {
+                count: AtomicI32::new(count),
+                asking,
+            }),
+        }
     }
 
     pub(crate) fn get(&self) -> i32 {
@@ -61,11 +70,19 @@ impl PartitionCount {
     /// Where it is time to ask: one question at a time.
     fn question(&self, now: Instant) -> Option<Question> {
         let mut asking = self.asking();
-        let pause = if asking.is_doubtful { ASK_AGAIN_AFTER } else { ASK_EVERY };
+        let pause = if asking.is_doubtful {
+            ASK_AGAIN_AFTER
+        } else {
+            ASK_EVERY
+        };
         if asking.in_progress || now.saturating_duration_since(asking.asked) < pause {
             return None;
         }
-        *asking = Asking { asked: now, is_doubtful: false, in_progress: true };
+        *asking = Asking {
+            asked: now,
+            is_doubtful: false,
+            in_progress: true,
+        };
         Some(Question(self.clone()))
     }
 
@@ -92,27 +109,40 @@ impl Drop for Question {
 }
 
 /// Asks for the topic's partition count, if it is time to. Does not wait for the answer.
-pub(super) fn refresh(target: &TopicTarget, config: &ClientConfig, control: &Arc<Control>, now: Instant) {
-    let Some(question) = target.partitions.question(now) else { return };
+pub(super) fn refresh(
+    target: &TopicTarget,
+    config: &ClientConfig,
+    control: &Arc<Control>,
+    now: Instant,
+) {
+    let Some(question) = target.partitions.question(now) else {
+        return;
+    };
     let (topic, config, control) = (target.name.clone(), config.clone(), control.clone());
-    let asked = std::thread::Builder::new().name("keylane-partitions".to_owned()).spawn(move || {
-        let of_question = control.clone();
-        let until_it_is_there = move || {
-            while is_missing(&question, &config, &topic, &of_question) && !of_question.has_ended() {
-                std::thread::sleep(ASK_AGAIN_AFTER);
+    let asked = std::thread::Builder::new()
+        .name("keylane-partitions".to_owned())
+        .spawn(move || {
+            let of_question = control.clone();
+            let until_it_is_there = move || {
+                while is_missing(&question, &config, &topic, &of_question)
+                    && !of_question.has_ended()
+                {
+                    std::thread::sleep(ASK_AGAIN_AFTER);
+                }
+            };
+            if let Err(panic) = caught(until_it_is_there) {
+                let what =
+                    format!("the thread that asks for a topic's partition count panicked: {panic}");
+                control.fail(SubscriptionError::Internal(what));
             }
-        };
-        if let Err(panic) = caught(until_it_is_there) {
-            let what = format!("the thread that asks for a topic's partition count panicked: {panic}");
-            control.fail(SubscriptionError::Internal(what));
-        }
-    });
+        });
     if let Err(error) = asked {
         tracing::warn!(topic = %target.name, %error, "cannot ask how many partitions the topic has");
     }
 }
 
-/// Asks once. That the topic is gone is a trouble until it is found, or a write to it is acknowledged.
+/// Asks once. That the topic is gone is a trouble until it is found, or a write to it is
+/// acknowledged.
 fn is_missing(question: &Question, config: &ClientConfig, topic: &str, control: &Control) -> bool {
     let place = TroublePlace::WritesTo(topic.to_owned());
     #[cfg(test)]
@@ -131,7 +161,11 @@ fn is_missing(question: &Question, config: &ClientConfig, topic: &str, control: 
             false
         }
         Some(Lookup::Missing) => {
-            control.troubles.note(TroubleKind::MissingTopic, place, "the topic does not exist; create it");
+            control.troubles.note(
+                TroubleKind::MissingTopic,
+                place,
+                "the topic does not exist; create it",
+            );
             true
         }
         _ => control.troubles.has_at(TroubleKind::MissingTopic, &place),
@@ -143,9 +177,16 @@ fn ask(config: &ClientConfig, topic: &str) -> Option<Lookup> {
     let cluster = Cluster::new(config).ok()?;
     let now = Instant::now();
     // The role is for the words of an error alone.
-    let named = NamedTopic { role: Role::DeadLetter, name: topic.to_owned() };
+    let named = NamedTopic {
+        role: Role::DeadLetter,
+        name: topic.to_owned(),
+    };
     let answer = cluster.look_up(&named, now, now + ANSWER_WITHIN);
-    answer.inspect_err(|error| tracing::debug!(topic, %error, "the topic's partition count is not told")).ok()
+    answer
+        .inspect_err(
+            |error| tracing::debug!(topic, %error, "the topic's partition count is not told"),
+        )
+        .ok()
 }
 
 #[cfg(test)]
@@ -159,11 +200,17 @@ mod tests {
         assert!(count.question(begin + ASK_EVERY / 2).is_none());
         let question = count.question(begin + ASK_EVERY).unwrap();
         count.doubt();
-        assert!(count.question(begin + ASK_EVERY * 2).is_none(), "one is under way");
+        assert!(
+            count.question(begin + ASK_EVERY * 2).is_none(),
+            "one is under way"
+        );
         assert_eq!((question.answered(4), count.get()), (None, 4));
         drop(question);
         let soon = begin + ASK_EVERY + ASK_AGAIN_AFTER;
-        assert!(count.question(soon - Duration::from_millis(1)).is_none(), "bounded");
+        assert!(
+            count.question(soon - Duration::from_millis(1)).is_none(),
+            "bounded"
+        );
         let question = count.question(soon).unwrap();
         assert_eq!((question.answered(2), count.get()), (Some(4), 2));
         drop(question);
@@ -176,10 +223,18 @@ mod tests {
     async fn a_panic_of_the_thread_that_asks_ends_the_subscription() {
         let begun = Instant::now();
         let control = Arc::new(Control::new(Duration::ZERO));
-        let target = TopicTarget { name: "panic-partitions".into(), partitions: PartitionCount::new(8, begun) };
+        let target = TopicTarget {
+            name: "panic-partitions".into(),
+            partitions: PartitionCount::new(8, begun),
+        };
         crate::panics::planted::plant("partitions", "panic-partitions", 0);
         target.partitions.doubt();
-        refresh(&target, &ClientConfig::new(), &control, begun + ASK_AGAIN_AFTER);
+        refresh(
+            &target,
+            &ClientConfig::new(),
+            &control,
+            begun + ASK_AGAIN_AFTER,
+        );
         let deadline = begun + Duration::from_secs(60);
         while !control.must_end() {
             assert!(Instant::now() < deadline, "the panic is silent");
@@ -187,8 +242,14 @@ mod tests {
         }
         control.set_ended();
         let error = control.ended().await.unwrap_err().to_string();
-        assert!(error.ends_with("the thread that asks for a topic's partition count panicked: boom"), "{error}");
-        assert!(!target.partitions.asking().in_progress, "the next question may be asked");
+        assert!(
+            error.ends_with("the thread that asks for a topic's partition count panicked: boom"),
+            "{error}"
+        );
+        assert!(
+            !target.partitions.asking().in_progress,
+            "the next question may be asked"
+        );
     }
 
     #[cfg(feature = "embedded-broker")]
@@ -202,17 +263,28 @@ mod tests {
         config.set("bootstrap.servers", broker.bootstrap_servers());
         let control = Arc::new(Control::new(Duration::ZERO));
         let begun = Instant::now();
-        let target = |name: &str| TopicTarget { name: name.into(), partitions: PartitionCount::new(8, begun) };
+        let target = |name: &str| TopicTarget {
+            name: name.into(),
+            partitions: PartitionCount::new(8, begun),
+        };
         let (dead, gone) = (target("dead"), target("gone"));
         refresh(&dead, &config, &control, begun);
-        assert!(dead.partitions.get() == 8 && !dead.partitions.asking().in_progress, "it is not time yet");
+        assert!(
+            dead.partitions.get() == 8 && !dead.partitions.asking().in_progress,
+            "it is not time yet"
+        );
         for target in [&dead, &gone] {
             target.partitions.doubt();
             refresh(target, &config, &control, begun + ASK_AGAIN_AFTER);
         }
         let deadline = begun + Duration::from_secs(60);
         while dead.partitions.get() != 2 || !control.troubles.has(TroubleKind::MissingTopic) {
-            assert!(Instant::now() < deadline, "{:?}, {:?}", dead.partitions, control.troubles);
+            assert!(
+                Instant::now() < deadline,
+                "{:?}, {:?}",
+                dead.partitions,
+                control.troubles
+            );
             std::thread::yield_now();
         }
         assert_eq!(gone.partitions.get(), 8);

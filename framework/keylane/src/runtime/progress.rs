@@ -10,8 +10,8 @@ use crate::KeyHash;
 use crate::lock::lock;
 use crate::subscription::HotKeys;
 
-/// One owner's state, published once a turn. Relaxed is enough: each figure stands alone, but for a pause; and the commit
-/// point, where two values must belong together, is behind a lock.
+/// One owner's state, published once a turn. Relaxed is enough: each figure stands alone, but for a
+/// pause; and the commit point, where two values must belong together, is behind a lock.
 #[derive(Debug)]
 pub(crate) struct Progress {
     /// Records that left memory in this epoch: settled, or ignored on delivery.
@@ -32,15 +32,17 @@ pub(crate) struct Progress {
     pub(crate) oldest_timestamp_millis: AtomicI64,
     /// The same of the oldest one that nothing but time holds up.
     pub(crate) workable_timestamp_millis: AtomicI64,
-    /// Attempts that run longer than they should, and for how long the watermark has stood still; 0 where it has not.
+    /// Attempts that run longer than they should, and for how long the watermark has stood still; 0
+    /// where it has not.
     pub(crate) slow_attempts: AtomicU64,
     pub(crate) stalled_millis: AtomicU64,
-    /// The number of the user's pause that is in force: the owner starts nothing. 0 for none. Published behind the other
-    /// figures, so that whoever sees it sees what its turn left running.
+    /// The number of the user's pause that is in force: the owner starts nothing. 0 for none.
+    /// Published behind the other figures, so that whoever sees it sees what its turn left running.
     pause: AtomicU64,
     /// How many turns the owner has had.
     pub(crate) turns: AtomicU64,
-    /// The attempt that is being polled in the owner, by offset and number; the offset is negative where there is none.
+    /// The attempt that is being polled in the owner, by offset and number; the offset is negative
+    /// where there is none.
     polled_offset: AtomicI64,
     polled_attempt: AtomicU32,
     oldest: Mutex<Option<OldestRecord>>,
@@ -65,7 +67,8 @@ pub(crate) struct OldestRecord {
     pub(crate) since: Instant,
 }
 
-/// What may be committed for a partition: the watermark and the settled-ahead map that belongs to it (guarantee G4).
+/// What may be committed for a partition: the watermark and the settled-ahead map that belongs to
+/// it (guarantee G4).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct CommitPoint {
     /// The next offset to read.
@@ -131,7 +134,8 @@ impl Progress {
         self.pause.store(pause, Ordering::Release);
     }
 
-    /// The number of the pause that is in force, 0 for none; to be asked before the figures are read.
+    /// The number of the pause that is in force, 0 for none; to be asked before the figures are
+    /// read.
     pub(crate) fn pause(&self) -> u64 {
         self.pause.load(Ordering::Acquire)
     }

@@ -22,9 +22,10 @@ use crate::{Headers, Origin, Record};
 impl Owner {
     /// Sends what the core wants written. The answer comes back through the inbox.
     ///
-    /// Nothing of an epoch that is over: the next owner decides anew, and a write made here would be a copy of its own. What
-    /// the client has taken already goes out all the same, in order with what other partitions write; its headers say whose
-    /// it is. Nor of one that may be over: see [`keylane_core::Lease`].
+    /// Nothing of an epoch that is over: the next owner decides anew, and a write made here would
+    /// be a copy of its own. What the client has taken already goes out all the same, in order with
+    /// what other partitions write; its headers say whose it is. Nor of one that may be over: see
+    /// [`keylane_core::Lease`].
     pub(super) fn publish_ready(&mut self) {
         if self.inbox.is_ended() || !self.runtime.lease.allows(Instant::now()) {
             return;
@@ -44,14 +45,19 @@ impl Owner {
                         let result = tokio::select! {
                             biased;
                             result = answer => result,
-                            // A record refused in a batch is written again alone: not for an epoch that is over.
+                            // A record refused in a batch is written again alone: not for an epoch
+                            // that is over.
                             () = inbox.life().over() => return,
                         };
                         inbox.written(Written { ticket, result });
                     });
                 }
-                // The core asks only for topics that the settings name, and start-up made a producer for those.
-                _ => inbox.written(Written { ticket, result: Err(no_producer()) }),
+                // The core asks only for topics that the settings name, and start-up made a
+                // producer for those.
+                _ => inbox.written(Written {
+                    ticket,
+                    result: Err(no_producer()),
+                }),
             }
         }
     }
@@ -60,24 +66,38 @@ impl Owner {
         let held = self.core.record(request.ticket)?;
         let (target, reason) = match &request.publish {
             Publish::Retry { .. } => (self.runtime.retry_topic.as_ref()?, "retryable"),
-            Publish::DeadLetter { reason } => (self.runtime.dead_letter_topic.as_ref()?, reason.as_str()),
-        };
-        partition_count::refresh(target, &self.runtime.side_config, &self.runtime.control, Instant::now());
-        let history = match &request.publish {
-            Publish::DeadLetter { reason: Reason::Poison } => {
-                poison_history(held, request.attempts, self.core.crashes(request.offset))
+            Publish::DeadLetter { reason } => {
+                (self.runtime.dead_letter_topic.as_ref()?, reason.as_str())
             }
+        };
+        partition_count::refresh(
+            target,
+            &self.runtime.side_config,
+            &self.runtime.control,
+            Instant::now(),
+        );
+        let history = match &request.publish {
+            Publish::DeadLetter {
+                reason: Reason::Poison,
+            } => poison_history(held, request.attempts, self.core.crashes(request.offset)),
             _ => history(held, request.attempts, reason),
         };
         let origin = self.origin_of(held);
         let headers = match &request.publish {
             Publish::Retry { round, delay } => {
-                let due = unix_millis().saturating_add(i64::try_from(delay.as_millis()).unwrap_or(i64::MAX));
+                let due = unix_millis()
+                    .saturating_add(i64::try_from(delay.as_millis()).unwrap_or(i64::MAX));
                 let retried_for = request.retried_for;
-                let round = Round { number: *round, due_millis: due, retried_for };
+                let round = Round {
+                    number: *round,
+                    due_millis: due,
+                    retried_for,
+                };
                 self.retry_headers(held, &origin, &history, round)
             }
-            Publish::DeadLetter { .. } => self.dead_letter_headers(held, &origin, &history, request.headers),
+            Publish::DeadLetter { .. } => {
+                self.dead_letter_headers(held, &origin, &history, request.headers)
+            }
         };
         Some(OutgoingRecord {
             topic: target.name.clone(),
@@ -85,8 +105,9 @@ impl Owner {
             key: held.record.key_bytes(),
             value: held.record.value_bytes(),
             headers,
-            // The time of writing. With the record's own time the topic would refuse what is ahead of its clock
-            // (`message.timestamp.after.max.ms`), and its retention would delete what is old. That time is in a header.
+            // The time of writing. With the record's own time the topic would refuse what is ahead
+            // of its clock (`message.timestamp.after.max.ms`), and its retention would delete what
+            // is old. That time is in a header.
             timestamp_millis: None,
         })
     }
@@ -99,10 +120,23 @@ impl Owner {
         which: FailureHeaders,
     ) -> Headers {
         let timestamp = held.record.origin_timestamp_millis();
-        dead_letter::dead_letter_headers(held.record.headers(), origin, timestamp, self.writer(), history, which)
+        dead_letter::dead_letter_headers(
+            held.record.headers(),
+            origin,
+            timestamp,
+            self.writer(),
+            history,
+            which,
+        )
     }
 
-    fn retry_headers(&self, held: &Held, origin: &Origin, history: &FailureHistory, round: Round) -> Headers {
+    fn retry_headers(
+        &self,
+        held: &Held,
+        origin: &Origin,
+        history: &FailureHistory,
+        round: Round,
+    ) -> Headers {
         dead_letter::retry_headers(
             held.record.headers(),
             origin,
@@ -115,7 +149,10 @@ impl Owner {
     }
 
     fn writer(&self) -> Writer<'_> {
-        Writer { group: &self.runtime.group, epoch: self.membership.as_deref() }
+        Writer {
+            group: &self.runtime.group,
+            epoch: self.membership.as_deref(),
+        }
     }
 
     fn origin_of(&self, held: &Held) -> Origin {
@@ -130,20 +167,44 @@ impl Owner {
     pub(super) fn publish_progress(&mut self, now: Moment) {
         let (progress, core, metrics) = (&self.progress, &self.core, &mut self.metrics);
         let oldest = core.oldest();
-        let oldest_record = oldest.as_ref().map(|oldest| &oldest.record.record).or(self.mail.records.front());
+        let oldest_record = oldest
+            .as_ref()
+            .map(|oldest| &oldest.record.record)
+            .or(self.mail.records.front());
         let oldest_timestamp = oldest_record.and_then(Record::timestamp_millis);
-        let oldest_age = oldest.as_ref().map_or(Duration::ZERO, |oldest| now.since(oldest.since));
-        progress.released_records.store(self.released_records, Ordering::Relaxed);
-        progress.released_bytes.store(self.released_bytes, Ordering::Relaxed);
-        progress.settled_ahead.store(core.settled_ahead() as u64, Ordering::Relaxed);
-        progress.running.store(core.running() as u64, Ordering::Relaxed);
-        progress.waiting.store(core.waiting() as u64, Ordering::Relaxed);
-        progress.parked.store(core.parked() as u64, Ordering::Relaxed);
-        // Not when they were looked for: this turn may have mended it, and the next one be far away.
-        let stalled = core.stalled_for().map_or(0, |stalled| u64::try_from(stalled.as_millis()).unwrap_or(u64::MAX));
+        let oldest_age = oldest
+            .as_ref()
+            .map_or(Duration::ZERO, |oldest| now.since(oldest.since));
+        progress
+            .released_records
+            .store(self.released_records, Ordering::Relaxed);
+        progress
+            .released_bytes
+            .store(self.released_bytes, Ordering::Relaxed);
+        progress
+            .settled_ahead
+            .store(core.settled_ahead() as u64, Ordering::Relaxed);
+        progress
+            .running
+            .store(core.running() as u64, Ordering::Relaxed);
+        progress
+            .waiting
+            .store(core.waiting() as u64, Ordering::Relaxed);
+        progress
+            .parked
+            .store(core.parked() as u64, Ordering::Relaxed);
+        // Not when they were looked for: this turn may have mended it, and the next one be far
+        // away.
+        let stalled = core.stalled_for().map_or(0, |stalled| {
+            u64::try_from(stalled.as_millis()).unwrap_or(u64::MAX)
+        });
         progress.stalled_millis.store(stalled, Ordering::Relaxed);
-        progress.slow_attempts.store(core.slow_attempts() as u64, Ordering::Relaxed);
-        progress.oldest_timestamp_millis.store(oldest_timestamp.unwrap_or(i64::MIN), Ordering::Relaxed);
+        progress
+            .slow_attempts
+            .store(core.slow_attempts() as u64, Ordering::Relaxed);
+        progress
+            .oldest_timestamp_millis
+            .store(oldest_timestamp.unwrap_or(i64::MIN), Ordering::Relaxed);
         if let Some(watermark) = core.watermark() {
             progress.watermark.store(watermark.get(), Ordering::Relaxed);
             metrics.set_watermark(watermark.get(), oldest_age);
@@ -163,12 +224,19 @@ impl Owner {
 }
 
 fn no_producer() -> WriteError {
-    WriteError { topic: "".into(), failure: WriteFailure::Abandoned }
+    WriteError {
+        topic: "".into(),
+        failure: WriteFailure::Abandoned,
+    }
 }
 
 fn history(held: &Held, attempts: u32, reason: &'static str) -> FailureHistory {
     match &held.failure {
-        Some(failure) => FailureHistory { attempts, reason, ..(**failure).clone() },
+        Some(failure) => FailureHistory {
+            attempts,
+            reason,
+            ..(**failure).clone()
+        },
         None => {
             let now = unix_millis();
             FailureHistory {

@@ -1,8 +1,9 @@
 //! Quiet: nothing but the suspect runs in the whole process while it is tried.
 //!
-//! A partition that has not crashed needs no turn, and may hold a killer of its own all the same. While a record runs whose
-//! next crash would condemn it, such partitions start nothing, and what they run is waited for, [`QUIET_PATIENCE`] at most. It
-//! costs them two atomic operations each time they become busy or idle, none per record.
+//! A partition that has not crashed needs no turn, and may hold a killer of its own all the same.
+//! While a record runs whose next crash would condemn it, such partitions start nothing, and what
+//! they run is waited for, [`QUIET_PATIENCE`] at most. It costs them two atomic operations each
+//! time they become busy or idle, none per record.
 
 use std::sync::Arc;
 use std::sync::LazyLock;
@@ -13,8 +14,9 @@ use tokio::sync::Notify;
 
 use super::inbox::Inbox;
 
-/// How long a trial waits for what runs in healthy partitions. What has run for that long without killing is the less likely
-/// culprit, and an attempt that hangs must not keep a killer from being found.
+/// How long a trial waits for what runs in healthy partitions. What has run for that long without
+/// killing is the less likely culprit, and an attempt that hangs must not keep a killer from being
+/// found.
 pub(super) const QUIET_PATIENCE: Duration = Duration::from_secs(10);
 
 static PROCESS: LazyLock<Arc<State>> = LazyLock::new(Arc::default);
@@ -33,8 +35,8 @@ struct State {
 }
 
 impl State {
-    // One side counts itself in and then looks for the other, and so does the other: all sequentially consistent, so at
-    // least one of them sees the other.
+    // One side counts itself in and then looks for the other, and so does the other: all
+    // sequentially consistent, so at least one of them sees the other.
     fn try_run(self: &Arc<Self>) -> Option<Busy> {
         if self.trials.load(Ordering::SeqCst) > 0 {
             return None;
@@ -57,7 +59,9 @@ impl State {
             }
         };
         if tokio::time::timeout(patience, all_idle).await.is_err() {
-            tracing::warn!("a suspect is tried beside attempts of healthy partitions that do not end");
+            tracing::warn!(
+                "a suspect is tried beside attempts of healthy partitions that do not end"
+            );
         }
         quiet
     }
@@ -90,7 +94,9 @@ impl Busy {
 
 impl Drop for Busy {
     fn drop(&mut self) {
-        if self.0.busy.fetch_sub(1, Ordering::SeqCst) == 1 && self.0.trials.load(Ordering::SeqCst) > 0 {
+        if self.0.busy.fetch_sub(1, Ordering::SeqCst) == 1
+            && self.0.trials.load(Ordering::SeqCst) > 0
+        {
             self.0.idle.notify_waiters();
         }
     }

@@ -20,13 +20,19 @@ struct State {
 
 impl Seldom {
     pub(crate) fn every(every: Duration) -> Self {
-        Self { every, state: Mutex::default() }
+        Self {
+            every,
+            state: Mutex::default(),
+        }
     }
 
     /// Whether a line is due: then how many were left out since the last one.
     pub(crate) fn due(&self, now: Instant) -> Option<u64> {
         let mut state = lock(&self.state);
-        if state.told_at.is_some_and(|told| now.saturating_duration_since(told) < self.every) {
+        if state
+            .told_at
+            .is_some_and(|told| now.saturating_duration_since(told) < self.every)
+        {
             state.left_out += 1;
             return None;
         }
@@ -45,7 +51,10 @@ mod tests {
     fn the_first_is_told_at_once_and_the_next_says_how_many_were_left_out() {
         let (seldom, begin) = (Seldom::every(EVERY), Instant::now());
         assert_eq!(seldom.due(begin), Some(0));
-        assert_eq!((seldom.due(begin), seldom.due(begin + EVERY / 2)), (None, None));
+        assert_eq!(
+            (seldom.due(begin), seldom.due(begin + EVERY / 2)),
+            (None, None)
+        );
         assert_eq!(seldom.due(begin + EVERY), Some(2));
         assert_eq!(seldom.due(begin + EVERY * 2), Some(0));
     }

@@ -4,8 +4,8 @@ use std::sync::MutexGuard;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use keylane_core::{
-    Delivered, Delivery, FailedAttempt, Failure, Moment, OutageGuard, Publish, PublishResult, Reason, Ruling,
-    Settlement, Success, Ticket, Verdict, Wait,
+    Delivered, Delivery, FailedAttempt, Failure, Moment, OutageGuard, Publish, PublishResult,
+    Reason, Ruling, Settlement, Success, Ticket, Verdict, Wait,
 };
 use rdkafka::error::RDKafkaErrorCode as Code;
 
@@ -31,12 +31,15 @@ impl Owner {
             return self.deliver_foreign(record, ruling, now);
         }
         let (rounds, attempts, retried_for) =
-            record.retry_state().map_or((0, 0, Duration::ZERO), |it| (it.round, it.attempts, it.retried_for));
+            record.retry_state().map_or((0, 0, Duration::ZERO), |it| {
+                (it.round, it.attempts, it.retried_for)
+            });
         let due = record.due_millis().and_then(|due| self.due_moment(due));
         if let Some(due) = due
             && rounds == 0
         {
-            self.metrics.retry_wait(RetryTier::NotBefore, due.since(now));
+            self.metrics
+                .retry_wait(RetryTier::NotBefore, due.since(now));
         }
         let lane = record.key().map(|key| self.runtime.lane(key));
         self.key_counts.delivered(&self.runtime, lane, &record);
@@ -48,7 +51,10 @@ impl Owner {
             rounds,
             attempts,
             retried_for,
-            record: Held { record, failure: None },
+            record: Held {
+                record,
+                failure: None,
+            },
         };
         match self.core.deliver(delivery, now) {
             Delivered::Queued => {}
@@ -62,10 +68,13 @@ impl Owner {
         }
     }
 
-    /// Wall-clock due time to the owner's monotonic one; `None` if it has passed. Both clocks are read together, the wall clock
-    /// first: the turn may have begun long ago, and nothing may be due too early.
+    /// Wall-clock due time to the owner's monotonic one; `None` if it has passed. Both clocks are
+    /// read together, the wall clock first: the turn may have begun long ago, and nothing may be
+    /// due too early.
     fn due_moment(&self, due_millis: i64) -> Option<Moment> {
-        let ahead = u64::try_from(due_millis.saturating_sub(unix_millis())).ok().filter(|millis| *millis > 0)?;
+        let ahead = u64::try_from(due_millis.saturating_sub(unix_millis()))
+            .ok()
+            .filter(|millis| *millis > 0)?;
         Some(self.runtime.moment(Instant::now()) + std::time::Duration::from_millis(ahead))
     }
 
@@ -78,13 +87,23 @@ impl Owner {
                 tracing::debug!(topic = %self.topic, partition = self.partition_id, %reason, "record skipped");
                 self.core.succeed(ticket, Success::Skipped)
             }
-            AttemptOutcome::Failed { failure, error, cause } => {
+            AttemptOutcome::Failed {
+                failure,
+                error,
+                cause,
+            } => {
                 self.note_failure(ticket, failure, &error);
                 // The log line of a parked record says these.
                 let ended = self.ended(ticket);
                 let runtime = self.runtime.clone();
                 let attempt = runtime.failed(failure, &cause);
-                let verdict = self.core.fail(ticket, attempt, fastrand::u64(..), now, &mut runtime.guard());
+                let verdict = self.core.fail(
+                    ticket,
+                    attempt,
+                    fastrand::u64(..),
+                    now,
+                    &mut runtime.guard(),
+                );
                 if let Verdict::Parked { reason } = verdict {
                     self.report_parked(reason, ended, &bounded_text(&error, MAX_ERROR_BYTES));
                 }
@@ -107,7 +126,9 @@ impl Owner {
             },
         };
         let ended = self.ended(ticket);
-        let verdict = self.core.publish_finished(ticket, answer, fastrand::u64(..), now);
+        let verdict = self
+            .core
+            .publish_finished(ticket, answer, fastrand::u64(..), now);
         match &result {
             Ok(_) => self.note_written(target),
             Err(error) => self.note_failed_write(error, target, ended, &verdict),
@@ -117,12 +138,27 @@ impl Owner {
             (Verdict::Waiting { delay, .. }, ..) if answer == PublishResult::Failed => {
                 return self.metrics.retry_wait(RetryTier::Write, *delay);
             }
-            (Verdict::Parked { reason }, _, Err(error)) => self.report_parked(*reason, ended, &error.to_string()),
+            (Verdict::Parked { reason }, _, Err(error)) => {
+                self.report_parked(*reason, ended, &error.to_string())
+            }
             (
-                Verdict::Settled { outcome: Settlement::DeadLettered, offset, attempts, record },
+                Verdict::Settled {
+                    outcome: Settlement::DeadLettered,
+                    offset,
+                    attempts,
+                    record,
+                },
                 Some(Publish::DeadLetter { reason }),
                 Ok(place),
-            ) => self.report_dead_letter(record, reason, Ended { offset: offset.get(), attempts: *attempts }, place),
+            ) => self.report_dead_letter(
+                record,
+                reason,
+                Ended {
+                    offset: offset.get(),
+                    attempts: *attempts,
+                },
+                place,
+            ),
             _ => {}
         }
         self.carry_out(writing, verdict);
@@ -138,14 +174,23 @@ impl Owner {
         self.note_refused_write(error, target);
         let (kind, next) = match (error.kind(), verdict) {
             // Its own line says so.
-            (_, Verdict::Parked { .. }) => return self.runtime.metrics.produce_failed(target, ProduceFailure::Refused),
-            (WriteErrorKind::TooLarge, Verdict::Waiting { .. }) => {
-                (ProduceFailure::TooLarge, "the record is retried in place, and not through the retry topic")
+            (_, Verdict::Parked { .. }) => {
+                return self
+                    .runtime
+                    .metrics
+                    .produce_failed(target, ProduceFailure::Refused);
             }
-            (WriteErrorKind::TooLarge, Verdict::Publishing) => {
-                (ProduceFailure::TooLarge, "the dead letter is written with fewer headers")
+            (WriteErrorKind::TooLarge, Verdict::Waiting { .. }) => (
+                ProduceFailure::TooLarge,
+                "the record is retried in place, and not through the retry topic",
+            ),
+            (WriteErrorKind::TooLarge, Verdict::Publishing) => (
+                ProduceFailure::TooLarge,
+                "the dead letter is written with fewer headers",
+            ),
+            (WriteErrorKind::Transient, _) => {
+                (ProduceFailure::Transient, "the write is tried again")
             }
-            (WriteErrorKind::Transient, _) => (ProduceFailure::Transient, "the write is tried again"),
             _ => (ProduceFailure::Refused, "nothing: the answer came too late"),
         };
         self.runtime.metrics.produce_failed(target, kind);
@@ -158,29 +203,43 @@ impl Owner {
         }
     }
 
-    /// What an operator has to mend shows as trouble until a write to the same topic is acknowledged.
+    /// What an operator has to mend shows as trouble until a write to the same topic is
+    /// acknowledged.
     fn note_refused_write(&self, error: &WriteError, target: ProduceTarget) {
-        let WriteFailure::Kafka { code } = &error.failure else { return };
+        let WriteFailure::Kafka { code } = &error.failure else {
+            return;
+        };
         let kind = match code {
             Code::UnknownPartition | Code::UnknownTopic | Code::UnknownTopicOrPartition => {
                 self.doubt_partitions(target);
                 TroubleKind::MissingTopic
             }
-            // The client waits for a topic that is gone, and says no more when the time of its writes is up.
+            // The client waits for a topic that is gone, and says no more when the time of its
+            // writes is up.
             Code::MessageTimedOut => return self.doubt_partitions(target),
-            Code::TopicAuthorizationFailed | Code::ClusterAuthorizationFailed => TroubleKind::Authorization,
+            Code::TopicAuthorizationFailed | Code::ClusterAuthorizationFailed => {
+                TroubleKind::Authorization
+            }
             Code::SaslAuthenticationFailed | Code::Authentication => TroubleKind::Authentication,
             _ => return,
         };
         let place = TroublePlace::WritesTo(error.topic.to_string());
-        self.runtime.control.troubles.note(kind, place, &error.to_string());
+        self.runtime
+            .control
+            .troubles
+            .note(kind, place, &error.to_string());
     }
 
     /// Another partition count, or that the topic is gone, would explain what a write says.
     fn doubt_partitions(&self, target: ProduceTarget) {
         if let Some(target) = self.target(target) {
             target.partitions.doubt();
-            partition_count::refresh(target, &self.runtime.side_config, &self.runtime.control, Instant::now());
+            partition_count::refresh(
+                target,
+                &self.runtime.side_config,
+                &self.runtime.control,
+                Instant::now(),
+            );
         }
     }
 
@@ -203,7 +262,9 @@ impl Owner {
 
     pub(super) fn carry_out(&mut self, written: Option<Publish>, verdict: Verdict<Held>) {
         match verdict {
-            Verdict::Settled { outcome, record, .. } => {
+            Verdict::Settled {
+                outcome, record, ..
+            } => {
                 let outcome = match outcome {
                     Settlement::Done => Outcome::Done,
                     Settlement::Skipped => Outcome::Skipped,
@@ -239,12 +300,14 @@ impl Owner {
             }
             Verdict::Publishing | Verdict::Parked { .. } | Verdict::Stale => {}
             Verdict::Stop { reason, offset } => {
-                self.runtime.control.stop(SubscriptionError::RetriesExhausted {
-                    topic: self.topic.to_string(),
-                    partition: self.partition_id,
-                    offset: offset.get(),
-                    reason: reason.as_str(),
-                });
+                self.runtime
+                    .control
+                    .stop(SubscriptionError::RetriesExhausted {
+                        topic: self.topic.to_string(),
+                        partition: self.partition_id,
+                        offset: offset.get(),
+                        reason: reason.as_str(),
+                    });
             }
         }
     }
@@ -252,17 +315,26 @@ impl Owner {
     /// To be asked before the core has the result: the ticket is used up by it.
     fn ended(&self, ticket: Ticket) -> Option<Ended> {
         let (held, attempts) = (self.core.record(ticket)?, self.core.attempts(ticket)?);
-        Some(Ended { offset: held.record.offset(), attempts })
+        Some(Ended {
+            offset: held.record.offset(),
+            attempts,
+        })
     }
 
     fn note_failure(&mut self, ticket: Ticket, failure: Failure, error: &str) {
-        let Some(held) = self.core.record_mut(ticket) else { return };
+        let Some(held) = self.core.record_mut(ticket) else {
+            return;
+        };
         let now = unix_millis();
         let first = held
             .failure
             .as_ref()
             .map(|failure| failure.first_failure_millis)
-            .or_else(|| held.record.retry_state().and_then(|retry| retry.first_failure_by(now)))
+            .or_else(|| {
+                held.record
+                    .retry_state()
+                    .and_then(|retry| retry.first_failure_by(now))
+            })
             .unwrap_or(now);
         let offset = held.record.offset();
         if let Some(left_out) = self.failed_attempts.due(Instant::now()) {
@@ -278,7 +350,8 @@ impl Owner {
             first_failure_millis: first,
             last_failure_millis: now,
             reason: "",
-            // It may be kept for as long as the record is pending, so it is cut now and not when it is written.
+            // It may be kept for as long as the record is pending, so it is cut now and not when it
+            // is written.
             error: bounded_text(error, MAX_ERROR_BYTES),
         }));
     }
@@ -298,11 +371,16 @@ impl Runtime {
         let names = self.outages.names();
         let class = names.class(cause.class());
         let place = cause.place().map(|place| names.place(place));
-        FailedAttempt { failure, class, place }
+        FailedAttempt {
+            failure,
+            class,
+            place,
+        }
     }
 
-    /// The lane of a key: a hash is enough. Two keys of one hash would share a lane, which keeps their order and costs
-    /// them some concurrency; with a random 64-bit hash that is one pair in billions, and nobody can arrange for it.
+    /// The lane of a key: a hash is enough. Two keys of one hash would share a lane, which keeps
+    /// their order and costs them some concurrency; with a random 64-bit hash that is one pair in
+    /// billions, and nobody can arrange for it.
     pub(super) fn lane(&self, key: &[u8]) -> u64 {
         use std::hash::BuildHasher;
         self.lane_hash.hash_one(key)
@@ -317,5 +395,9 @@ fn target(writing: Option<Publish>) -> ProduceTarget {
 }
 
 pub(super) fn unix_millis() -> i64 {
-    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| i64::try_from(since.as_millis()).unwrap_or(i64::MAX))
+    SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .map_or(0, |since| {
+            i64::try_from(since.as_millis()).unwrap_or(i64::MAX)
+        })
 }

@@ -6,8 +6,9 @@ use std::task::{Context, Poll, Waker};
 
 /// A reusable, pinned place for one future.
 ///
-/// A future that is ready at its first poll is dropped in place and the memory serves the next one. One that is pending is
-/// moved out, box and all, to a task of its own, which polls it again with its own waker.
+/// A future that is ready at its first poll is dropped in place and the memory serves the next one.
+/// One that is pending is moved out, box and all, to a task of its own, which polls it again with
+/// its own waker.
 pub(super) struct Stage<F> {
     /// Made when it is needed: the owner of a quiet partition has none.
     place: Option<Pin<Box<Option<F>>>>,
@@ -27,7 +28,11 @@ impl<F: Future> Stage<F> {
         place.set(Some(future));
         // Nobody needs to be woken by this poll: a pending future is polled again by its own task.
         let mut context = Context::from_waker(Waker::noop());
-        match place.as_mut().as_pin_mut().map(|future| future.poll(&mut context)) {
+        match place
+            .as_mut()
+            .as_pin_mut()
+            .map(|future| future.poll(&mut context))
+        {
             Some(Poll::Ready(output)) => {
                 place.set(None);
                 self.place = Some(place);
@@ -70,7 +75,9 @@ mod tests {
             pending
         };
         assert!(matches!(stage.poll(future(false)), Ok(false)));
-        let Err(staged) = stage.poll(future(true)) else { panic!("a pending future cannot be ready") };
+        let Err(staged) = stage.poll(future(true)) else {
+            panic!("a pending future cannot be ready")
+        };
         assert!(matches!(stage.poll(future(false)), Ok(false)));
         assert!(tokio::spawn(staged).await.unwrap());
     }

@@ -27,7 +27,8 @@ pub(super) struct Surveyed {
 }
 
 impl Owner {
-    /// Tells the polling thread and the metrics, if it is time or the last record has gone: nobody may look for seconds then.
+    /// Tells the polling thread and the metrics, if it is time or the last record has gone: nobody
+    /// may look for seconds then.
     pub(super) fn survey(&mut self, now: Moment) {
         let has_pending = self.core.pending() > 0 || !self.mail.records.is_empty();
         let is_news = self.surveyed.had_pending && !has_pending;
@@ -47,12 +48,27 @@ impl Owner {
             self.metrics.set_waiting_for_retry(*tier, records);
         }
         let held_up = self.core.held_up();
-        self.progress.held_up.store(held_up.records as u64, Ordering::Relaxed);
-        self.progress.not_due.store(held_up.not_due as u64, Ordering::Relaxed);
-        self.progress.not_due_bytes.store(held_up.not_due_bytes as u64, Ordering::Relaxed);
-        let workable = self.core.oldest_workable().map(|held| &held.record).or(self.mail.records.front());
+        self.progress
+            .held_up
+            .store(held_up.records as u64, Ordering::Relaxed);
+        self.progress
+            .not_due
+            .store(held_up.not_due as u64, Ordering::Relaxed);
+        self.progress
+            .not_due_bytes
+            .store(held_up.not_due_bytes as u64, Ordering::Relaxed);
+        let workable = self
+            .core
+            .oldest_workable()
+            .map(|held| &held.record)
+            .or(self.mail.records.front());
         let workable = workable.and_then(Record::timestamp_millis);
-        self.progress.workable_timestamp_millis.store(workable.unwrap_or(i64::MIN), Ordering::Relaxed);
-        self.surveyed = Surveyed { next: next_walk(now, began, SURVEY_EVERY), had_pending: has_pending };
+        self.progress
+            .workable_timestamp_millis
+            .store(workable.unwrap_or(i64::MIN), Ordering::Relaxed);
+        self.surveyed = Surveyed {
+            next: next_walk(now, began, SURVEY_EVERY),
+            had_pending: has_pending,
+        };
     }
 }

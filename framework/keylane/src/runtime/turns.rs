@@ -1,10 +1,11 @@
 //! Turns: no suspect runs beside what is suspicious too, in the whole process.
 //!
-//! When a process dies the partitions it had all count a crash, and each that had named a record suspects it. So a suspect
-//! runs alone among the partitions that have crashed lately, whichever subscription they belong to. Turns are given in the
-//! order they were asked for. Suspects of a partition follow each other for [`keylane_core::TURN_PATIENCE`] while others wait,
-//! and the last of them keeps its turn no longer than [`keylane_core::SUSPECT_PATIENCE`]. Healthy partitions are held up only
-//! while a record is tried that was named alone at a crash before: see `quiet.rs`.
+//! When a process dies the partitions it had all count a crash, and each that had named a record
+//! suspects it. So a suspect runs alone among the partitions that have crashed lately, whichever
+//! subscription they belong to. Turns are given in the order they were asked for. Suspects of a
+//! partition follow each other for [`keylane_core::TURN_PATIENCE`] while others wait, and the last
+//! of them keeps its turn no longer than [`keylane_core::SUSPECT_PATIENCE`]. Healthy partitions are
+//! held up only while a record is tried that was named alone at a crash before: see `quiet.rs`.
 
 use std::hash::BuildHasher;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -33,7 +34,11 @@ pub(super) struct TurnPermit {
 impl TurnPermit {
     /// Whether it is to be given back soon.
     pub(super) fn is_asked_back(&self) -> bool {
-        let waiting = if self.kind == Turn::Shared { &WAITING_ALONE } else { &WAITING };
+        let waiting = if self.kind == Turn::Shared {
+            &WAITING_ALONE
+        } else {
+            &WAITING
+        };
         waiting.load(Ordering::Relaxed) > 0
     }
 }
@@ -49,8 +54,16 @@ pub(super) fn request(kind: Turn, inbox: Arc<Inbox>) -> impl Future<Output = ()>
         // The semaphore is never closed.
         if let Ok(permit) = TURNS.clone().acquire_many_owned(permits).await {
             drop(waiting);
-            let quiet = if kind == Turn::Quiet { Some(Quiet::begin().await) } else { None };
-            inbox.turn(TurnPermit { kind, _quiet: quiet, _permit: permit });
+            let quiet = if kind == Turn::Quiet {
+                Some(Quiet::begin().await)
+            } else {
+                None
+            };
+            inbox.turn(TurnPermit {
+                kind,
+                _quiet: quiet,
+                _permit: permit,
+            });
         }
     }
 }

@@ -1,4 +1,5 @@
-//! The owner's part in watching work that does not get on: it tells the operator, and ends the attempt of a blocker.
+//! The owner's part in watching work that does not get on: it tells the operator, and ends the
+//! attempt of a blocker.
 
 use std::time::{Duration, Instant};
 
@@ -9,7 +10,8 @@ use super::owner::{Held, Owner};
 use super::progress::OldestRecord;
 use crate::KeyHash;
 
-/// What others see of the oldest record is this old at most, while turns follow one another: its key is hashed for it.
+/// What others see of the oldest record is this old at most, while turns follow one another: its
+/// key is hashed for it.
 const OLDEST_LOOK: Duration = Duration::from_millis(250);
 
 impl Owner {
@@ -27,8 +29,17 @@ impl Owner {
     fn tell_of(&self, alarm: Alarm, now: Moment) {
         let (topic, partition) = (&self.topic, self.partition_id);
         match alarm {
-            Alarm::SlowAttempt { ticket, offset, attempt, running_for } => {
-                let key_hash = self.core.record(ticket).and_then(Held::key_hash).map(tracing::field::display);
+            Alarm::SlowAttempt {
+                ticket,
+                offset,
+                attempt,
+                running_for,
+            } => {
+                let key_hash = self
+                    .core
+                    .record(ticket)
+                    .and_then(Held::key_hash)
+                    .map(tracing::field::display);
                 tracing::warn!(
                     %topic, partition, %offset, key_hash, attempt, ?running_for,
                     "an attempt runs longer than watchdog.slow_attempt; its key waits"
@@ -38,7 +49,9 @@ impl Owner {
                 tracing::warn!(%topic, partition, attempts, "more attempts run longer than watchdog.slow_attempt");
             }
             Alarm::Stalled { stalled_for } => {
-                let Some(oldest) = self.core.oldest() else { return };
+                let Some(oldest) = self.core.oldest() else {
+                    return;
+                };
                 let key_hash = oldest.record.key_hash().map(tracing::field::display);
                 tracing::warn!(
                     %topic, partition, offset = %oldest.offset, key_hash, attempts = oldest.attempts,
@@ -81,13 +94,21 @@ impl Owner {
         }
     }
 
-    /// The outcome of an attempt whose future was dropped before it had one: by [`look_for_blocker`](Self::look_for_blocker), or
-    /// since it could not go on.
+    /// The outcome of an attempt whose future was dropped before it had one: by
+    /// [`look_for_blocker`](Self::look_for_blocker), or since it could not go on.
     pub(super) fn outcome_of_dropped(&self, ticket: Ticket, elapsed: Duration) -> AttemptOutcome {
         let (failure, error): (_, String) = if self.core.is_blocker(ticket) {
-            (Failure::TimedOut, format!("the attempt was ended after {elapsed:?}: its record held up the partition"))
+            (
+                Failure::TimedOut,
+                format!(
+                    "the attempt was ended after {elapsed:?}: its record held up the partition"
+                ),
+            )
         } else {
-            (Failure::Panicked, "the attempt was dropped before it ended".into())
+            (
+                Failure::Panicked,
+                "the attempt was dropped before it ended".into(),
+            )
         };
         AttemptOutcome::failed(failure, error)
     }
@@ -101,7 +122,10 @@ impl Owner {
             }
             return;
         };
-        let is_news = self.last_oldest.as_ref().is_none_or(|(_, told_at)| told_at.elapsed() >= OLDEST_LOOK);
+        let is_news = self
+            .last_oldest
+            .as_ref()
+            .is_none_or(|(_, told_at)| told_at.elapsed() >= OLDEST_LOOK);
         if !is_news {
             return;
         }
@@ -111,7 +135,13 @@ impl Owner {
             _ => oldest.record.key_hash(),
         };
         let since = self.runtime.instant(oldest.since);
-        let oldest = OldestRecord { offset, key_hash, attempts: oldest.attempts, state: oldest.state, since };
+        let oldest = OldestRecord {
+            offset,
+            key_hash,
+            attempts: oldest.attempts,
+            state: oldest.state,
+            since,
+        };
         self.last_oldest = Some((oldest, Instant::now()));
         self.metrics.set_oldest(oldest.attempts, Some(oldest.state));
         self.progress.set_oldest(Some(oldest));

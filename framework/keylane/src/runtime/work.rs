@@ -23,8 +23,8 @@ pub(crate) struct Work<D, P> {
     pub(crate) spans: AttemptSpans,
 }
 
-/// The work as one owner holds it, for its attempts: a count that all owners share would go to and fro between their threads
-/// with every attempt.
+/// The work as one owner holds it, for its attempts: a count that all owners share would go to and
+/// fro between their threads with every attempt.
 pub(super) struct OwnersWork<D, P>(pub(super) Arc<Work<D, P>>);
 
 /// The rest: the same for every processor.
@@ -68,9 +68,12 @@ impl Runtime {
         Moment::new(instant.saturating_duration_since(self.origin_of_time))
     }
 
-    /// The furthest instant that can surely be told, where this is none: records may be due at any time their headers name.
+    /// The furthest instant that can surely be told, where this is none: records may be due at any
+    /// time their headers name.
     pub(crate) fn instant(&self, moment: Moment) -> Instant {
         const CENTURY: Duration = Duration::from_secs(100 * 365 * 24 * 60 * 60);
-        self.origin_of_time.checked_add(moment.since_origin()).unwrap_or_else(|| self.origin_of_time + CENTURY)
+        self.origin_of_time
+            .checked_add(moment.since_origin())
+            .unwrap_or_else(|| self.origin_of_time + CENTURY)
     }
 }

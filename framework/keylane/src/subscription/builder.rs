@@ -3,15 +3,15 @@
 use std::time::Duration;
 
 use crate::{
-    Blocker, BootstrapServers, DeadLetter, Decode, HotKeySettings, Limits, Outage, Processor, Reading, Retry,
-    SubscriptionConfig, Tracing, Watchdog,
+    Blocker, BootstrapServers, DeadLetter, Decode, HotKeySettings, Limits, Outage, Processor,
+    Reading, Retry, SubscriptionConfig, Tracing, Watchdog,
 };
 
 use super::error::StartError;
 use super::handle::Subscription;
 
-/// Puts a [`SubscriptionConfig`] together and starts it. Each method sets the field of the same name; its documentation
-/// gives the default, the price and the effect.
+/// Puts a [`SubscriptionConfig`] together and starts it. Each method sets the field of the same
+/// name; its documentation gives the default, the price and the effect.
 #[derive(Clone, Debug)]
 #[must_use = "a builder does nothing until `start`"]
 pub struct SubscriptionBuilder {
@@ -206,11 +206,13 @@ impl SubscriptionBuilder {
 
     /// Checks the settings, the brokers and the topics, then joins the group and starts processing.
     ///
-    /// Must be called within a tokio runtime, which then runs the attempts; dropping the returned subscription without
-    /// shutting it down drops the attempts in flight (their records are delivered again).
+    /// Must be called within a tokio runtime, which then runs the attempts; dropping the returned
+    /// subscription without shutting it down drops the attempts in flight (their records are
+    /// delivered again).
     ///
     /// # Errors
-    /// One error that names what is wrong and the fix, after at most [`SubscriptionConfig::startup_timeout`].
+    /// One error that names what is wrong and the fix, after at most
+    /// [`SubscriptionConfig::startup_timeout`].
     pub async fn start<T, D, P>(self, decoder: D, processor: P) -> Result<Subscription, StartError>
     where
         T: Send + 'static,

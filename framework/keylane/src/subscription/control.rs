@@ -44,8 +44,9 @@ pub(crate) struct Control {
     began: Instant,
     /// When the polling thread last began a pass, since `began`.
     polled_millis: AtomicU64,
-    /// Written by the polling thread, once a second each, and copied by any number of threads that ask. In shards: the one
-    /// that polls waits for the copy of a few partitions at most, and not for that of thousands.
+    /// Written by the polling thread, once a second each, and copied by any number of threads that
+    /// ask. In shards: the one that polls waits for the copy of a few partitions at most, and not
+    /// for that of thousands.
     partitions: DashMap<Place, PartitionStatus>,
     hot_keys: DashMap<Place, Arc<HotKeys>>,
     ended: AtomicBool,
@@ -143,7 +144,8 @@ impl Control {
         self.must_end.load(Ordering::Acquire)
     }
 
-    /// Asks for a shutdown that drains until `deadline`; a later call can only bring the deadline forward.
+    /// Asks for a shutdown that drains until `deadline`; a later call can only bring the deadline
+    /// forward.
     pub(crate) fn request_shutdown(&self, deadline: Instant) {
         let mut shutdown = lock(&self.shutdown);
         *shutdown = Some(shutdown.map_or(deadline, |earlier| earlier.min(deadline)));
@@ -174,13 +176,16 @@ impl Control {
         } else {
             all.remove(&place);
         }
-        self.any_partition_paused.store(!all.is_empty(), Ordering::Relaxed);
+        self.any_partition_paused
+            .store(!all.is_empty(), Ordering::Relaxed);
         true
     }
 
     pub(crate) fn is_partition_paused(&self, topic: &Arc<str>, partition: i32) -> bool {
         self.any_partition_paused.load(Ordering::Relaxed)
-            && self.paused_partitions().contains(&(topic.clone(), partition))
+            && self
+                .paused_partitions()
+                .contains(&(topic.clone(), partition))
     }
 
     fn paused_partitions(&self) -> MutexGuard<'_, BTreeSet<Place>> {
@@ -190,13 +195,17 @@ impl Control {
     /// The polling thread begins a pass.
     pub(crate) fn set_polled(&self, now: Instant) {
         let millis = now.saturating_duration_since(self.began).as_millis();
-        self.polled_millis.store(u64::try_from(millis).unwrap_or(u64::MAX), Ordering::Relaxed);
+        self.polled_millis
+            .store(u64::try_from(millis).unwrap_or(u64::MAX), Ordering::Relaxed);
     }
 
-    /// How long ago that was. A shutdown closes the client when its passes are over, so it counts from its deadline.
+    /// How long ago that was. A shutdown closes the client when its passes are over, so it counts
+    /// from its deadline.
     fn polled_ago(&self) -> Duration {
         let polled = self.began + Duration::from_millis(self.polled_millis.load(Ordering::Relaxed));
-        let latest = self.shutdown_deadline().map_or(polled, |deadline| deadline.max(polled));
+        let latest = self
+            .shutdown_deadline()
+            .map_or(polled, |deadline| deadline.max(polled));
         Instant::now().saturating_duration_since(latest)
     }
 
@@ -226,7 +235,8 @@ impl Control {
     }
 
     pub(crate) fn set_partition(&self, status: PartitionStatus) {
-        self.partitions.insert((status.topic.clone(), status.partition), status);
+        self.partitions
+            .insert((status.topic.clone(), status.partition), status);
     }
 
     pub(crate) fn remove_partition(&self, topic: &Arc<str>, partition: i32) {
@@ -241,7 +251,8 @@ impl Control {
                 "a partition that was paused is given up; its next owner, this member too, does not pause it"
             );
         }
-        self.any_partition_paused.store(!paused.is_empty(), Ordering::Relaxed);
+        self.any_partition_paused
+            .store(!paused.is_empty(), Ordering::Relaxed);
     }
 
     pub(crate) fn set_hot_keys(&self, topic: &Arc<str>, partition: i32, hot_keys: Arc<HotKeys>) {
@@ -251,15 +262,23 @@ impl Control {
     /// Of all partitions.
     pub(crate) fn hot_keys(&self) -> HotKeys {
         let mut all = HotKeys::default();
-        self.hot_keys.iter().for_each(|entry| all.extend(entry.value()));
+        self.hot_keys
+            .iter()
+            .for_each(|entry| all.extend(entry.value()));
         all.sorted()
     }
 
     pub(crate) fn status(&self) -> SubscriptionStatus {
-        let mut partitions: Vec<_> = self.partitions.iter().map(|entry| entry.value().clone()).collect();
+        let mut partitions: Vec<_> = self
+            .partitions
+            .iter()
+            .map(|entry| entry.value().clone())
+            .collect();
         partitions.sort_by(|a, b| (&a.topic, a.partition).cmp(&(&b.topic, b.partition)));
         let troubles = self.troubles.lasting();
-        let takes_in_no_more = partitions.iter().any(|partition| partition.paused_by.is_some_and(PausedBy::is_limit));
+        let takes_in_no_more = partitions
+            .iter()
+            .any(|partition| partition.paused_by.is_some_and(PausedBy::is_limit));
         SubscriptionStatus {
             state: self.state(),
             joined: self.has_joined(),
@@ -318,12 +337,18 @@ mod tests {
         control.set_partition_paused("tasks", 1, true);
         control.remove_partition(&topic, 1);
         control.set_partition(PartitionStatus::of("tasks", 1));
-        assert!(!control.is_partition_paused(&topic, 1), "its next time here begins anew");
+        assert!(
+            !control.is_partition_paused(&topic, 1),
+            "its next time here begins anew"
+        );
     }
 
     #[test]
     fn closing_counts_as_polling_until_the_deadline_of_the_shutdown() {
-        let control = Control { began: Instant::now() - Duration::from_secs(100), ..Control::new(Duration::ZERO) };
+        let control = Control {
+            began: Instant::now() - Duration::from_secs(100),
+            ..Control::new(Duration::ZERO)
+        };
         assert!(control.status().polled_ago >= Duration::from_secs(100));
         control.request_shutdown(Instant::now() + Duration::from_secs(600));
         assert_eq!(control.status().polled_ago, Duration::ZERO);

@@ -76,7 +76,9 @@ impl From<TopicError> for StartError {
 #[non_exhaustive]
 pub enum SubscriptionError {
     /// A record failed for good and the policy is [`Exhausted::Stop`](crate::Exhausted::Stop).
-    #[error("stopped by the retry policy: {topic}-{partition} at offset {offset} failed for good ({reason})")]
+    #[error(
+        "stopped by the retry policy: {topic}-{partition} at offset {offset} failed for good ({reason})"
+    )]
     RetriesExhausted {
         /// The topic the record was read from.
         topic: String,
@@ -90,16 +92,17 @@ pub enum SubscriptionError {
     /// The Kafka client reported a fatal error.
     #[error("fatal error of the kafka client: {0}")]
     Fatal(String),
-    /// The committed offset is not in the log, or about a log that was cut below it, or about a topic that was deleted and made
-    /// anew, and `auto.offset.reset=error`.
+    /// The committed offset is not in the log, or about a log that was cut below it, or about a
+    /// topic that was deleted and made anew, and `auto.offset.reset=error`.
     #[error("no valid offset to start from: {0}")]
     OffsetReset(String),
-    /// Closing took longer than the deadline allows, or than a minute; the member may be left to its session time-out, and the client's
-    /// threads and connections may stay until the process ends.
+    /// Closing took longer than the deadline allows, or than a minute; the member may be left to
+    /// its session time-out, and the client's threads and connections may stay until the process
+    /// ends.
     #[error("the consumer did not close within {0:?}")]
     CloseTimedOut(Duration),
-    /// A thread or a task of the subscription panicked, which is a defect of keylane, or the tokio runtime was shut down under
-    /// the subscription. The text says which.
+    /// A thread or a task of the subscription panicked, which is a defect of keylane, or the tokio
+    /// runtime was shut down under the subscription. The text says which.
     #[error("the subscription broke down: {0}")]
     Internal(String),
 }

@@ -14,13 +14,14 @@ use crate::SubscriptionConfig;
 /// How long after its drain deadline a shutdown waits for the client to leave the group.
 const CLOSE_GRACE: Duration = Duration::from_secs(10);
 
-/// Longer ones are cut to it: `Duration::MAX` is what one writes for "as long as it takes", and no clock reaches that far.
+/// Longer ones are cut to it: `Duration::MAX` is what one writes for "as long as it takes", and no
+/// clock reaches that far.
 const LONGEST_SHUTDOWN: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// A running subscription: one member of a consumer group with its processor.
 ///
-/// Dropping it, or the future of [`run`](Self::run), stops the polling thread without a drain; use [`shutdown`](Self::shutdown) or
-/// [`run_until`](Self::run_until) to finish what runs.
+/// Dropping it, or the future of [`run`](Self::run), stops the polling thread without a drain; use
+/// [`shutdown`](Self::shutdown) or [`run_until`](Self::run_until) to finish what runs.
 #[derive(Debug)]
 pub struct Subscription {
     handle: SubscriptionHandle,
@@ -35,10 +36,16 @@ pub struct SubscriptionHandle {
 
 impl Subscription {
     pub(crate) fn new(control: Arc<Control>, shutdown_timeout: Duration) -> Self {
-        Self { handle: SubscriptionHandle { control, shutdown_timeout } }
+        Self {
+            handle: SubscriptionHandle {
+                control,
+                shutdown_timeout,
+            },
+        }
     }
 
-    /// Starts describing a subscription of one group to one origin topic, with safe defaults for the rest.
+    /// Starts describing a subscription of one group to one origin topic, with safe defaults for
+    /// the rest.
     ///
     /// # Examples
     /// A complete consumer:
@@ -113,7 +120,8 @@ impl Subscription {
         self.handle.status()
     }
 
-    /// Waits until it has ended: by a fatal error, or by a shutdown asked for through a [handle](Self::handle).
+    /// Waits until it has ended: by a fatal error, or by a shutdown asked for through a
+    /// [handle](Self::handle).
     ///
     /// # Errors
     /// What ended it.
@@ -121,10 +129,12 @@ impl Subscription {
         self.handle.control.ended().await
     }
 
-    /// Runs until the signal, then shuts down gracefully within [`SubscriptionConfig::shutdown_timeout`].
+    /// Runs until the signal, then shuts down gracefully within
+    /// [`SubscriptionConfig::shutdown_timeout`].
     ///
-    /// Wait for SIGTERM, besides Ctrl-C: it is what supervisors send, and the first process of a container that does not wait for it
-    /// never hears it. It is killed in the end, and the next start finds a crash.
+    /// Wait for SIGTERM, besides Ctrl-C: it is what supervisors send, and the first process of a
+    /// container that does not wait for it never hears it. It is killed in the end, and the next
+    /// start finds a crash.
     ///
     /// # Examples
     /// ```
@@ -143,15 +153,19 @@ impl Subscription {
     ///
     /// # Errors
     /// What ended it before the signal, or a shutdown that did not come to its end.
-    pub async fn run_until<S>(self, signal: impl Future<Output = S>) -> Result<(), SubscriptionError> {
+    pub async fn run_until<S>(
+        self,
+        signal: impl Future<Output = S>,
+    ) -> Result<(), SubscriptionError> {
         tokio::select! {
             ended = self.handle.control.ended() => ended,
             _ = signal => self.shutdown().await,
         }
     }
 
-    /// Starts nothing new, finishes the attempts in flight within [`SubscriptionConfig::shutdown_timeout`], commits and
-    /// leaves the group. What has not finished by then is delivered again to the next owner.
+    /// Starts nothing new, finishes the attempts in flight within
+    /// [`SubscriptionConfig::shutdown_timeout`], commits and leaves the group. What has not
+    /// finished by then is delivered again to the next owner.
     ///
     /// # Errors
     /// A fatal error on the way, or a client that does not close.
@@ -178,7 +192,10 @@ impl Drop for Subscription {
 impl SubscriptionHandle {
     #[cfg(all(test, feature = "http"))]
     pub(crate) fn of(control: Arc<Control>) -> Self {
-        Self { control, shutdown_timeout: Duration::from_secs(30) }
+        Self {
+            control,
+            shutdown_timeout: Duration::from_secs(30),
+        }
     }
 
     /// The name of the subscription: [`SubscriptionConfig::name`], or else the group's.
@@ -201,7 +218,8 @@ impl SubscriptionHandle {
         self.control.status()
     }
 
-    /// The keys with the most records, the most time in attempts, the longest waits. Some seconds old.
+    /// The keys with the most records, the most time in attempts, the longest waits. Some seconds
+    /// old.
     ///
     /// # Examples
     /// ```no_run
@@ -215,11 +233,14 @@ impl SubscriptionHandle {
         self.control.hot_keys()
     }
 
-    /// Fetches nothing more and starts no attempt until [`resume`](Self::resume); attempts in flight finish. The member keeps
-    /// polling and keeps its partitions. Not remembered over a restart.
+    /// Fetches nothing more and starts no attempt until [`resume`](Self::resume); attempts in
+    /// flight finish. The member keeps polling and keeps its partitions. Not remembered over a
+    /// restart.
     ///
-    /// Takes effect within some tens of milliseconds, or as soon as an attempt that blocks its thread lets go of it;
-    /// [`PartitionStatus::paused_by_user`](crate::PartitionStatus::paused_by_user) says that it has, within a second.
+    /// Takes effect within some tens of milliseconds, or as soon as an attempt that blocks its
+    /// thread lets go of it;
+    /// [`PartitionStatus::paused_by_user`](crate::PartitionStatus::paused_by_user) says that it
+    /// has, within a second.
     pub fn pause(&self) {
         self.control.set_paused(true);
     }
@@ -232,8 +253,8 @@ impl SubscriptionHandle {
     /// Fetches nothing more of one partition and starts none of its attempts until
     /// [`resume_partition`](Self::resume_partition); attempts in flight finish. The others go on.
     ///
-    /// Forgotten when this member gives the partition up, in a rebalance or at its end. Takes effect within some tens of
-    /// milliseconds.
+    /// Forgotten when this member gives the partition up, in a rebalance or at its end. Takes
+    /// effect within some tens of milliseconds.
     ///
     /// # Examples
     /// ```
@@ -256,24 +277,37 @@ impl SubscriptionHandle {
         self.set_partition_paused(topic, partition, true)
     }
 
-    /// Ends a [`pause_partition`](Self::pause_partition). Where the whole subscription is [paused](Self::pause) it stays so.
+    /// Ends a [`pause_partition`](Self::pause_partition). Where the whole subscription is
+    /// [paused](Self::pause) it stays so.
     ///
     /// # Errors
     /// The partition is not this member's.
-    pub fn resume_partition(&self, topic: &str, partition: i32) -> Result<(), PartitionNotAssigned> {
+    pub fn resume_partition(
+        &self,
+        topic: &str,
+        partition: i32,
+    ) -> Result<(), PartitionNotAssigned> {
         self.set_partition_paused(topic, partition, false)
     }
 
-    fn set_partition_paused(&self, topic: &str, partition: i32, paused: bool) -> Result<(), PartitionNotAssigned> {
+    fn set_partition_paused(
+        &self,
+        topic: &str,
+        partition: i32,
+        paused: bool,
+    ) -> Result<(), PartitionNotAssigned> {
         match self.control.set_partition_paused(topic, partition, paused) {
             true => Ok(()),
-            false => Err(PartitionNotAssigned { topic: topic.to_owned(), partition }),
+            false => Err(PartitionNotAssigned {
+                topic: topic.to_owned(),
+                partition,
+            }),
         }
     }
 
-    /// Gives up on waiting for the end of the [outages](crate::Outage) that go on, in this member: records that are held
-    /// go the way of exhausted ones at their next failure, and so do those whose retries end later in the same outages.
-    /// Those that come after them hold records again.
+    /// Gives up on waiting for the end of the [outages](crate::Outage) that go on, in this member:
+    /// records that are held go the way of exhausted ones at their next failure, and so do those
+    /// whose retries end later in the same outages. Those that come after them hold records again.
     ///
     /// **Good records go to the dead-letter topic by this**, if what fails is not their fault.
     ///
@@ -293,10 +327,11 @@ impl SubscriptionHandle {
         self.control.outages.release();
     }
 
-    /// Asks for the shutdown that [`Subscription::shutdown`] makes, and does not wait for it: [`Subscription::run`] and
-    /// [`run_until`](Subscription::run_until) return at its end.
+    /// Asks for the shutdown that [`Subscription::shutdown`] makes, and does not wait for it:
+    /// [`Subscription::run`] and [`run_until`](Subscription::run_until) return at its end.
     pub fn request_shutdown(&self) {
-        self.control.request_shutdown(Instant::now() + self.shutdown_timeout.min(LONGEST_SHUTDOWN));
+        self.control
+            .request_shutdown(Instant::now() + self.shutdown_timeout.min(LONGEST_SHUTDOWN));
     }
 
     /// See [`Subscription::shutdown_within`].
@@ -321,7 +356,10 @@ mod tests {
     async fn a_shutdown_may_take_as_long_as_it_takes() {
         let control = Arc::new(Control::new(Duration::ZERO));
         control.set_ended();
-        let handle = SubscriptionHandle { control, shutdown_timeout: Duration::ZERO };
+        let handle = SubscriptionHandle {
+            control,
+            shutdown_timeout: Duration::ZERO,
+        };
         assert!(handle.shutdown_within(Duration::MAX).await.is_ok());
     }
 }

@@ -9,15 +9,17 @@ use bytes::Bytes;
 
 use crate::KeyHash;
 
-/// The keys that stand out in a subscription's assigned partitions, by three measures: of each the ten first of every
-/// partition, the highest first.
+/// The keys that stand out in a subscription's assigned partitions, by three measures: of each the
+/// ten first of every partition, the highest first.
 ///
-/// About the last minutes: what was seen a minute ago counts half, two minutes ago a quarter. Attempts that still run, and
-/// records that still wait, are counted in. Records without a key are not.
+/// About the last minutes: what was seen a minute ago counts half, two minutes ago a quarter.
+/// Attempts that still run, and records that still wait, are counted in. Records without a key are
+/// not.
 ///
-/// Found in bounded memory (64 keys for each measure and partition, some ten kilobytes), so a key counts only as far as it
-/// is surely its own share: see [`HotKey::amount`]. Up to about 1,000 records a second in a partition each one is counted;
-/// of more a sample, in proportion to what they weigh. A key with less than one part in 256 of its partition is left out.
+/// Found in bounded memory (64 keys for each measure and partition, some ten kilobytes), so a key
+/// counts only as far as it is surely its own share: see [`HotKey::amount`]. Up to about 1,000
+/// records a second in a partition each one is counted; of more a sample, in proportion to what
+/// they weigh. A key with less than one part in 256 of its partition is left out.
 ///
 /// # Examples
 /// ```
@@ -38,8 +40,8 @@ pub struct HotKeys {
     pub by_records: Vec<HotKey<u64>>,
     /// By the time their attempts took: what the places go to.
     pub by_time: Vec<HotKey<Duration>>,
-    /// By the time their records waited from delivery to their first start: who suffers. Behind a slow record of its key, a
-    /// failing one, or for a free place; not for a due time.
+    /// By the time their records waited from delivery to their first start: who suffers. Behind a
+    /// slow record of its key, a failing one, or for a free place; not for a due time.
     pub by_waiting: Vec<HotKey<Duration>>,
 }
 
@@ -53,13 +55,13 @@ pub struct HotKey<A> {
     pub partition: i32,
     /// The key, by its hash.
     pub key_hash: KeyHash,
-    /// The key itself, up to its first 256 bytes, where [`HotKeySettings::plain_keys`](crate::HotKeySettings::plain_keys)
-    /// allows it.
+    /// The key itself, up to its first 256 bytes, where
+    /// [`HotKeySettings::plain_keys`](crate::HotKeySettings::plain_keys) allows it.
     pub key: Option<Bytes>,
     /// What is surely this key's: records, or time.
     pub amount: A,
-    /// What may be this key's at most. As a rule the same as [`amount`](Self::amount); of keys that came late among many it
-    /// can be more.
+    /// What may be this key's at most. As a rule the same as [`amount`](Self::amount); of keys that
+    /// came late among many it can be more.
     pub at_most: A,
     /// [`amount`](Self::amount) as a part of what all keys of the partition have, from 0 to 1.
     pub share: f64,
@@ -67,7 +69,15 @@ pub struct HotKey<A> {
 
 impl<A: fmt::Debug> fmt::Debug for HotKey<A> {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { topic, partition, key_hash, key: _, amount, at_most, share } = self;
+        let Self {
+            topic,
+            partition,
+            key_hash,
+            key: _,
+            amount,
+            at_most,
+            share,
+        } = self;
         formatter
             .debug_struct("HotKey")
             .field("topic", topic)
@@ -105,9 +115,26 @@ mod tests {
     fn the_key_is_not_in_what_is_logged() {
         let key_hash = KeyHash::of(b"vehicle-4711");
         let key = Some("vehicle-4711".into());
-        let hot = HotKey { topic: "tasks".into(), partition: 0, key_hash, key, amount: 1, at_most: 1, share: 0.5 };
-        let shown = format!("{hot:?} {:?}", HotKeys { by_records: vec![hot.clone()], ..HotKeys::default() });
-        assert!(shown.contains(&key_hash.to_string()) && !shown.contains("vehicle"), "{shown}");
+        let hot = HotKey {
+            topic: "tasks".into(),
+            partition: 0,
+            key_hash,
+            key,
+            amount: 1,
+            at_most: 1,
+            share: 0.5,
+        };
+        let shown = format!(
+            "{hot:?} {:?}",
+            HotKeys {
+                by_records: vec![hot.clone()],
+                ..HotKeys::default()
+            }
+        );
+        assert!(
+            shown.contains(&key_hash.to_string()) && !shown.contains("vehicle"),
+            "{shown}"
+        );
         // Nor as bytes.
         assert!(!shown.contains("118, 101"), "{shown}");
     }

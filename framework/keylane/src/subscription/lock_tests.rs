@@ -1,4 +1,5 @@
-//! A log line is written while no lock is held that others wait for: what writes it may take its time.
+//! A log line is written while no lock is held that others wait for: what writes it may take its
+//! time.
 // Clippy allows it in test functions only, not in what they call.
 #![allow(clippy::unwrap_used)]
 
@@ -15,13 +16,15 @@ use tracing_subscriber::layer::{Context, Layer, SubscriberExt};
 use super::{Control, Subscription, SubscriptionError};
 use crate::lock;
 use crate::{
-    Blocker, DeadLetter, EmbeddedBroker, EmbeddedBrokerOptions, Limits, NewTask, Raw, Task, TaskError, TaskProducer,
+    Blocker, DeadLetter, EmbeddedBroker, EmbeddedBrokerOptions, Limits, NewTask, Raw, Task,
+    TaskError, TaskProducer,
 };
 
 /// Nothing here takes this long; a test that gets there has failed.
 const DEADLINE: Duration = Duration::from_secs(60);
 
-/// Counts the lines of this thread that have certain words, and asks at each whether a lock is free.
+/// Counts the lines of this thread that have certain words, and asks at each whether a lock is
+/// free.
 #[derive(Clone)]
 struct Lines {
     words: &'static str,
@@ -32,7 +35,12 @@ struct Lines {
 
 impl Lines {
     fn with(words: &'static str) -> (Self, DefaultGuard) {
-        let lines = Self { words, control: Arc::default(), seen: Arc::default(), locked: Arc::default() };
+        let lines = Self {
+            words,
+            control: Arc::default(),
+            seen: Arc::default(),
+            locked: Arc::default(),
+        };
         let subscriber = tracing_subscriber::registry().with(lines.clone());
         (lines, tracing::subscriber::set_default(subscriber))
     }
@@ -43,7 +51,10 @@ impl Lines {
 
     /// How many there were, and how many under a lock.
     fn counts(&self) -> (usize, usize) {
-        (self.seen.load(Ordering::SeqCst), self.locked.load(Ordering::SeqCst))
+        (
+            self.seen.load(Ordering::SeqCst),
+            self.locked.load(Ordering::SeqCst),
+        )
     }
 }
 
@@ -101,13 +112,23 @@ async fn a_blocker_is_logged_without_the_lock_of_the_outage_guard() {
     }
     let producer = TaskProducer::builder("blocked").bootstrap_servers(broker.bootstrap_servers());
     let producer = producer.application_id("test").start().await.unwrap();
-    let task = |number: u32| NewTask::new("work").key(if number == 0 { "stuck".into() } else { number.to_string() });
+    let task = |number: u32| {
+        NewTask::new("work").key(if number == 0 {
+            "stuck".into()
+        } else {
+            number.to_string()
+        })
+    };
     for enqueued in producer.enqueue_all((0..30).map(task)).await {
         enqueued.unwrap();
     }
     producer.close(DEADLINE).await.unwrap();
     let processor = |task: Task<Bytes>| async move {
-        if task.record().key() == Some(b"stuck") { std::future::pending().await } else { Ok::<(), TaskError>(()) }
+        if task.record().key() == Some(b"stuck") {
+            std::future::pending().await
+        } else {
+            Ok::<(), TaskError>(())
+        }
     };
     let subscription = Subscription::builder("blocked", "blocked")
         .bootstrap_servers(broker.bootstrap_servers())
@@ -121,7 +142,11 @@ async fn a_blocker_is_logged_without_the_lock_of_the_outage_guard() {
     lines.watch(subscription.handle().control.clone());
     let until = Instant::now() + DEADLINE;
     while lines.counts().0 == 0 {
-        assert!(Instant::now() < until, "no blocker: {:?}", subscription.handle().status());
+        assert!(
+            Instant::now() < until,
+            "no blocker: {:?}",
+            subscription.handle().status()
+        );
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
     assert_eq!(lines.counts(), (1, 0));

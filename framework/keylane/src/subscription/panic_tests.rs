@@ -10,7 +10,8 @@ use rdkafka::types::RDKafkaApiKey;
 use super::{State, Subscription, SubscriptionBuilder, SubscriptionError};
 use crate::panics::planted::plant;
 use crate::{
-    DeadLetter, EmbeddedBroker, EmbeddedBrokerOptions, NewTask, Raw, Reading, Retry, Task, TaskError, TaskProducer,
+    DeadLetter, EmbeddedBroker, EmbeddedBrokerOptions, NewTask, Raw, Reading, Retry, Task,
+    TaskError, TaskProducer,
 };
 
 /// Nothing here takes this long; a test that gets there has failed.
@@ -25,9 +26,15 @@ fn broker(topic: &str, partitions: i32) -> EmbeddedBroker {
 
 /// Writes records in one batch, so that one read finds several.
 async fn write(broker: &EmbeddedBroker, topic: &str, partitions: usize) {
-    let producer = TaskProducer::builder(topic).bootstrap_servers(broker.bootstrap_servers()).application_id("test");
+    let producer = TaskProducer::builder(topic)
+        .bootstrap_servers(broker.bootstrap_servers())
+        .application_id("test");
     let producer = producer.start().await.unwrap();
-    let task = |i| NewTask::new("work").key("key").partition((i % partitions) as i32);
+    let task = |i| {
+        NewTask::new("work")
+            .key("key")
+            .partition((i % partitions) as i32)
+    };
     for enqueued in producer.enqueue_all((0..20).map(task)).await {
         enqueued.unwrap();
     }
@@ -41,13 +48,19 @@ fn builder(broker: &EmbeddedBroker, topic: &str) -> SubscriptionBuilder {
 }
 
 async fn start(builder: SubscriptionBuilder) -> Subscription {
-    builder.start(Raw, |_: Task<Bytes>| async { Ok::<(), TaskError>(()) }).await.unwrap()
+    builder
+        .start(Raw, |_: Task<Bytes>| async { Ok::<(), TaskError>(()) })
+        .await
+        .unwrap()
 }
 
 /// Waits for the end; the error's text.
 async fn internal_error(subscription: Subscription) -> String {
     let handle = subscription.handle();
-    match tokio::time::timeout(DEADLINE, subscription.run()).await.expect("run() does not end") {
+    match tokio::time::timeout(DEADLINE, subscription.run())
+        .await
+        .expect("run() does not end")
+    {
         Err(SubscriptionError::Internal(text)) => {
             assert_eq!(handle.state(), State::Failed);
             text
@@ -73,8 +86,15 @@ async fn a_panic_of_the_polling_thread_ends_run_wherever_in_a_batch_it_happens()
             write(&broker, &topic, 1).await;
             plant("intake", &topic, steps);
             let subscription = start(builder(&broker, &topic).reading(reading)).await;
-            assert_eq!(internal_error(subscription).await, "the polling thread panicked: boom");
-            assert_eq!(broker.requests(RDKafkaApiKey::LeaveGroup), 1, "{topic}: the group is left");
+            assert_eq!(
+                internal_error(subscription).await,
+                "the polling thread panicked: boom"
+            );
+            assert_eq!(
+                broker.requests(RDKafkaApiKey::LeaveGroup),
+                1,
+                "{topic}: the group is left"
+            );
         }
     }
 }
@@ -93,17 +113,35 @@ async fn panic_while_a_revoke_is_unanswered(place: &'static str, assignor: &str)
     let broker = broker(topic, 2);
     write(&broker, topic, 2).await;
     // A session that is over before the panic would leave nothing to be revoked.
-    let settings = [("partition.assignment.strategy", assignor), ("session.timeout.ms", "3000")];
+    let settings = [
+        ("partition.assignment.strategy", assignor),
+        ("session.timeout.ms", "3000"),
+    ];
     let builder = || builder(&broker, topic).kafka_settings(settings);
     let first = builder().drain_timeout(DEADLINE);
     // Its attempts hold up the hand-over.
-    let first = first.start(Raw, |_: Task<Bytes>| std::future::pending::<Result<(), TaskError>>()).await.unwrap();
+    let first = first
+        .start(Raw, |_: Task<Bytes>| {
+            std::future::pending::<Result<(), TaskError>>()
+        })
+        .await
+        .unwrap();
     let handle = first.handle();
-    let running = || handle.status().partitions.iter().filter(|it| it.running == 1).count();
+    let running = || {
+        handle
+            .status()
+            .partitions
+            .iter()
+            .filter(|it| it.running == 1)
+            .count()
+    };
     wait_until("both partitions run an attempt", || running() == 2).await;
     plant(place, topic, 0);
     let second = start(builder().name("another")).await;
-    assert_eq!(internal_error(first).await, "the polling thread panicked: boom");
+    assert_eq!(
+        internal_error(first).await,
+        "the polling thread panicked: boom"
+    );
     second.shutdown().await.unwrap();
 }
 
@@ -120,7 +158,10 @@ async fn a_panic_in_a_callback_of_the_client_ends_run() {
         // Otherwise both may get their share at once, and nothing would be revoked.
         wait_until("it has both partitions", || place == "assign" || has_both()).await;
         let second = start(builder(&broker, topic).name("another")).await;
-        assert_eq!(internal_error(subscription).await, "a callback of the kafka client panicked: boom");
+        assert_eq!(
+            internal_error(subscription).await,
+            "a callback of the kafka client panicked: boom"
+        );
         assert_eq!(handle.status().partitions, []);
         second.shutdown().await.unwrap();
     }
@@ -137,8 +178,15 @@ async fn a_panic_of_an_owner_or_of_its_tasks_ends_run() {
         plant(place, topic, 1);
         let fails = |_: Task<Bytes>| async { Err(TaskError::fatal("no")) };
         let subscription = builder.start(Raw, fails).await.unwrap();
-        assert_eq!(internal_error(subscription).await, format!("{who} of {topic}-0 panicked: boom"));
-        assert_eq!(broker.requests(RDKafkaApiKey::LeaveGroup), 1, "{topic}: the group is left");
+        assert_eq!(
+            internal_error(subscription).await,
+            format!("{who} of {topic}-0 panicked: boom")
+        );
+        assert_eq!(
+            broker.requests(RDKafkaApiKey::LeaveGroup),
+            1,
+            "{topic}: the group is left"
+        );
     }
 }
 
@@ -151,11 +199,19 @@ async fn a_panic_of_an_owner_during_a_shutdown_is_its_error() {
     let never = |_: Task<Bytes>| std::future::pending::<Result<(), TaskError>>();
     let subscription = builder(&broker, topic).start(Raw, never).await.unwrap();
     let handle = subscription.handle();
-    wait_until("an attempt runs", || handle.status().partitions.iter().any(|it| it.running == 1)).await;
+    wait_until("an attempt runs", || {
+        handle.status().partitions.iter().any(|it| it.running == 1)
+    })
+    .await;
     plant("owner", topic, 0);
-    let ended = tokio::time::timeout(DEADLINE, subscription.shutdown_within(DEADLINE)).await.expect("it ends");
+    let ended = tokio::time::timeout(DEADLINE, subscription.shutdown_within(DEADLINE))
+        .await
+        .expect("it ends");
     let text = ended.unwrap_err().to_string();
-    assert!(text.ends_with("the owner of panic-shutdown-0 panicked: boom"), "{text}");
+    assert!(
+        text.ends_with("the owner of panic-shutdown-0 panicked: boom"),
+        "{text}"
+    );
 }
 
 /// What was settled is committed by then, but whether the group was left is not known.
@@ -166,9 +222,14 @@ async fn a_panic_while_the_client_is_closed_is_the_shutdowns_error() {
     plant("close", topic, 0);
     let subscription = start(builder(&broker, topic)).await;
     let handle = subscription.handle();
-    let ended = tokio::time::timeout(DEADLINE, subscription.shutdown_within(DEADLINE)).await.expect("it ends");
+    let ended = tokio::time::timeout(DEADLINE, subscription.shutdown_within(DEADLINE))
+        .await
+        .expect("it ends");
     let text = ended.unwrap_err().to_string();
-    assert!(text.ends_with("the thread that closes the client panicked: boom"), "{text}");
+    assert!(
+        text.ends_with("the thread that closes the client panicked: boom"),
+        "{text}"
+    );
     assert_eq!(handle.state(), State::Failed);
 }
 
@@ -179,7 +240,10 @@ async fn a_panic_of_the_producers_thread_ends_run() {
     broker.create_topic(dead, 1).unwrap();
     plant("producer", broker.bootstrap_servers(), 0);
     let subscription = start(builder(&broker, topic).dead_letter(DeadLetter::topic(dead))).await;
-    assert_eq!(internal_error(subscription).await, "the producer's thread panicked: boom");
+    assert_eq!(
+        internal_error(subscription).await,
+        "the producer's thread panicked: boom"
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -190,20 +254,35 @@ async fn a_panic_of_the_thread_that_asks_for_end_offsets_ends_run() {
     let subscription = start(builder(&broker, topic)).await;
     // What does not fetch is asked about.
     subscription.handle().pause();
-    assert_eq!(internal_error(subscription).await, "the thread that asks for end offsets panicked: boom");
+    assert_eq!(
+        internal_error(subscription).await,
+        "the thread that asks for end offsets panicked: boom"
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_panic_of_the_thread_that_asks_about_other_groups_ends_run() {
     let broker = broker("panic-foreign", 1);
     broker.create_topic("panic-foreign-retry", 1).unwrap();
-    let producer = TaskProducer::builder("panic-foreign-retry").bootstrap_servers(broker.bootstrap_servers());
+    let producer =
+        TaskProducer::builder("panic-foreign-retry").bootstrap_servers(broker.bootstrap_servers());
     let producer = producer.application_id("test").start().await.unwrap();
-    producer.enqueue(NewTask::new("work").header("keylane-group", "another")).await.unwrap();
+    producer
+        .enqueue(NewTask::new("work").header("keylane-group", "another"))
+        .await
+        .unwrap();
     producer.close(DEADLINE).await.unwrap();
     plant("foreign", "panic-foreign-retry", 0);
-    let subscription = start(builder(&broker, "panic-foreign").retry(Retry::none().then_topic())).await;
+    let subscription =
+        start(builder(&broker, "panic-foreign").retry(Retry::none().then_topic())).await;
     let error = internal_error(subscription).await;
-    assert_eq!(error, "the thread that asks about other groups panicked: boom");
-    assert_eq!(broker.requests(RDKafkaApiKey::LeaveGroup), 1, "the group is left");
+    assert_eq!(
+        error,
+        "the thread that asks about other groups panicked: boom"
+    );
+    assert_eq!(
+        broker.requests(RDKafkaApiKey::LeaveGroup),
+        1,
+        "the group is left"
+    );
 }

@@ -11,7 +11,9 @@ use super::control::Control;
 use super::error::{StartError, SubscriptionError};
 use super::handle::Subscription;
 use crate::client_config;
-use crate::consumer::{CommitQueue, Context, FetchQueue, Forwarding, OwnerFactory, PollLoop, PollSettings, Reader};
+use crate::consumer::{
+    CommitQueue, Context, FetchQueue, Forwarding, OwnerFactory, PollLoop, PollSettings, Reader,
+};
 use crate::foreign::RetryOwnership;
 use crate::metrics::SubscriptionMetrics;
 use crate::producer::raw::{self as producer, RawProducer};
@@ -42,7 +44,8 @@ where
     P: Processor<T>,
 {
     config.validate()?;
-    let tokio = tokio::runtime::Handle::try_current().map_err(|error| StartError::NoRuntime(error.to_string()))?;
+    let tokio = tokio::runtime::Handle::try_current()
+        .map_err(|error| StartError::NoRuntime(error.to_string()))?;
     let config = Arc::new(config);
     let control = Control::new(config.shutdown_timeout)
         .of_group(&config.group)
@@ -57,10 +60,22 @@ where
             .await
             .map_err(|error| StartError::Create(error.to_string()))??
     };
-    let work = Arc::new(Work { decoder, processor, spans: AttemptSpans::new(&config) });
-    let open: OwnerFactory =
-        Box::new(move |opening| runtime::open::<T, D, P>(&tokio, runtime.clone(), work.clone(), opening));
-    let poll_loop = PollLoop::new(client, control.clone(), metrics, settings, side_config, open);
+    let work = Arc::new(Work {
+        decoder,
+        processor,
+        spans: AttemptSpans::new(&config),
+    });
+    let open: OwnerFactory = Box::new(move |opening| {
+        runtime::open::<T, D, P>(&tokio, runtime.clone(), work.clone(), opening)
+    });
+    let poll_loop = PollLoop::new(
+        client,
+        control.clone(),
+        metrics,
+        settings,
+        side_config,
+        open,
+    );
     spawn(&config, &control, poll_loop)?;
     Ok(Subscription::new(control, config.shutdown_timeout))
 }
@@ -83,9 +98,15 @@ fn connect(
         },
         config.kafka.as_map(),
     )?;
-    let side_config = client_config::side_client_config(config.bootstrap_servers.as_str(), config.kafka.as_map())?;
+    let side_config = client_config::side_client_config(
+        config.bootstrap_servers.as_str(),
+        config.kafka.as_map(),
+    )?;
     let retry_topic = config.retry_topic();
-    let dead_letter_topic = config.dead_letter.as_ref().map(|dead_letter| dead_letter.topic.clone());
+    let dead_letter_topic = config
+        .dead_letter
+        .as_ref()
+        .map(|dead_letter| dead_letter.topic.clone());
     let plan = TopicPlan {
         origins: &config.topics,
         retry: retry_topic.as_deref(),
@@ -100,7 +121,11 @@ fn connect(
         true => Some(internal_producer(config, control)?),
         false => None,
     };
-    let topics: Vec<Arc<str>> = config.topics.iter().map(|topic| topic.as_str().into()).collect();
+    let topics: Vec<Arc<str>> = config
+        .topics
+        .iter()
+        .map(|topic| topic.as_str().into())
+        .collect();
     let retry = retry_topic.map(|name| target(&name, &report));
     let dead_letters = dead_letter_topic.map(|name| target(&name, &report));
     let settings = PollSettings {
@@ -112,7 +137,9 @@ fn connect(
         drain_timeout: config.drain_timeout,
         watchdog: config.watchdog,
         reset: reset(&consumer_config),
-        broker_assigns: consumer_config.get("group.protocol").is_some_and(|it| it.eq_ignore_ascii_case("consumer")),
+        broker_assigns: consumer_config
+            .get("group.protocol")
+            .is_some_and(|it| it.eq_ignore_ascii_case("consumer")),
     };
     if settings.reset == Reset::Latest {
         // keylane looks for the end itself, and commits it. A client that jumps there would pass
@@ -122,7 +149,12 @@ fn connect(
     let forwarding = Arc::new(Forwarding::default());
     let lease = Arc::new(SharedLease::new());
     let mut consumer: BaseConsumer<Context> = consumer_config
-        .create_with_context(Context::new(control.clone(), metrics.clone(), forwarding.clone(), lease.clone()))
+        .create_with_context(Context::new(
+            control.clone(),
+            metrics.clone(),
+            forwarding.clone(),
+            lease.clone(),
+        ))
         .map_err(|error| StartError::Create(client_config::creation_error(error).to_string()))?;
     consumer.context().set_ids_told(report.tells_ids);
     consumer.context().set_reset(settings.reset);
@@ -131,13 +163,32 @@ fn connect(
         Reading::Polled => Reader::Polled,
     };
     let commit_queue = CommitQueue::new(&consumer);
-    let names: Vec<&str> = settings.topics.iter().chain(&settings.retry_topic).map(|topic| &**topic).collect();
-    consumer.subscribe(&names).map_err(|error| StartError::Create(error.to_string()))?;
+    let names: Vec<&str> = settings
+        .topics
+        .iter()
+        .chain(&settings.retry_topic)
+        .map(|topic| &**topic)
+        .collect();
+    consumer
+        .subscribe(&names)
+        .map_err(|error| StartError::Create(error.to_string()))?;
     let origin_of_time = control.outages.origin_of_time();
-    let ownership = config.retry.topic.as_ref().zip(retry.as_ref()).map(|(settings, target)| {
-        let (side_config, control) = (side_config.clone(), control.clone());
-        RetryOwnership::new(config, settings, target, side_config, control, origin_of_time)
-    });
+    let ownership = config
+        .retry
+        .topic
+        .as_ref()
+        .zip(retry.as_ref())
+        .map(|(settings, target)| {
+            let (side_config, control) = (side_config.clone(), control.clone());
+            RetryOwnership::new(
+                config,
+                settings,
+                target,
+                side_config,
+                control,
+                origin_of_time,
+            )
+        });
     let runtime = Runtime {
         group: config.group.as_str().into(),
         attempt_timeout: config.attempt_timeout,
@@ -158,40 +209,69 @@ fn connect(
         metrics: metrics.clone(),
         origin_of_time,
     };
-    Ok(((reader, commit_queue, consumer), Arc::new(runtime), settings, side_config))
+    Ok((
+        (reader, commit_queue, consumer),
+        Arc::new(runtime),
+        settings,
+        side_config,
+    ))
 }
 
 /// The client takes three names for each of the first two.
 fn reset(consumer_config: &ClientConfig) -> Reset {
-    match consumer_config.get("auto.offset.reset").map(|it| it.trim().to_ascii_lowercase()).as_deref() {
+    match consumer_config
+        .get("auto.offset.reset")
+        .map(|it| it.trim().to_ascii_lowercase())
+        .as_deref()
+    {
         Some("largest" | "latest" | "end") => Reset::Latest,
         Some("error") => Reset::Error,
         _ => Reset::Earliest,
     }
 }
 
-/// Records on their way to the retry and dead-letter topics at once, over all partitions. What bounds their memory is
-/// `pending_bytes`; this bounds what the client adds to small ones.
+/// Records on their way to the retry and dead-letter topics at once, over all partitions. What
+/// bounds their memory is `pending_bytes`; this bounds what the client adds to small ones.
 const WRITES_AT_ONCE: usize = 100_000;
 
-/// One writer for all partitions, so the limit of one partition would be too little: a write that is refused for want of
-/// room has failed, and in a drain its record is handed back and runs again at the next owner.
-fn internal_producer(config: &SubscriptionConfig, control: &Arc<Control>) -> Result<RawProducer, StartError> {
+/// One writer for all partitions, so the limit of one partition would be too little: a write that
+/// is refused for want of room has failed, and in a drain its record is handed back and runs again
+/// at the next owner.
+fn internal_producer(
+    config: &SubscriptionConfig,
+    control: &Arc<Control>,
+) -> Result<RawProducer, StartError> {
     let records = config.limits.pause_at_records.max(WRITES_AT_ONCE);
-    let limits = producer::Limits { records, bytes: config.limits.pending_bytes };
+    let limits = producer::Limits {
+        records,
+        bytes: config.limits.pending_bytes,
+    };
     let control = control.clone();
     let on_panic = move |text: &str| {
-        control.fail(SubscriptionError::Internal(format!("the producer's thread panicked: {text}")));
+        control.fail(SubscriptionError::Internal(format!(
+            "the producer's thread panicked: {text}"
+        )));
     };
-    Ok(RawProducer::start(config.bootstrap_servers.as_str(), config.kafka.as_map(), limits, Arc::new(on_panic))?)
+    Ok(RawProducer::start(
+        config.bootstrap_servers.as_str(),
+        config.kafka.as_map(),
+        limits,
+        Arc::new(on_panic),
+    )?)
 }
 
 fn target(name: &str, report: &TopicReport) -> TopicTarget {
     let count = report.partitions.get(name).copied().unwrap_or(1);
-    TopicTarget { name: name.into(), partitions: PartitionCount::new(count, Instant::now()) }
+    TopicTarget {
+        name: name.into(),
+        partitions: PartitionCount::new(count, Instant::now()),
+    }
 }
 
-fn partition_settings(config: &SubscriptionConfig, lane_order: LaneOrder) -> Arc<PartitionSettings> {
+fn partition_settings(
+    config: &SubscriptionConfig,
+    lane_order: LaneOrder,
+) -> Arc<PartitionSettings> {
     Arc::new(PartitionSettings {
         concurrency: config.concurrency,
         retry: config.retry_policy(),
@@ -204,7 +284,11 @@ fn partition_settings(config: &SubscriptionConfig, lane_order: LaneOrder) -> Arc
 }
 
 /// Starts the polling thread. Whatever ends it, the subscription ends with it (guarantee G9).
-fn spawn(config: &SubscriptionConfig, control: &Arc<Control>, poll_loop: PollLoop) -> Result<(), StartError> {
+fn spawn(
+    config: &SubscriptionConfig,
+    control: &Arc<Control>,
+    poll_loop: PollLoop,
+) -> Result<(), StartError> {
     let ended = End(control.clone());
     std::thread::Builder::new()
         .name(format!("keylane-poll-{}", config.label()))

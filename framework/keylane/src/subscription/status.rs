@@ -19,8 +19,9 @@ pub enum State {
     Starting = 0,
     /// Member of the group, polling and processing; the assignment may be empty.
     Running = 1,
-    /// Paused by the user: polling goes on, nothing is fetched and no attempt starts. A partition that was just starting
-    /// attempts finishes that turn: [`PartitionStatus::paused_by_user`] says when the pause is in force there.
+    /// Paused by the user: polling goes on, nothing is fetched and no attempt starts. A partition
+    /// that was just starting attempts finishes that turn: [`PartitionStatus::paused_by_user`] says
+    /// when the pause is in force there.
     Paused = 2,
     /// Giving partitions back: the attempts in flight there are finishing.
     Rebalancing = 3,
@@ -95,17 +96,20 @@ pub struct SubscriptionStatus {
     pub state: State,
     /// Whether the group has given it an assignment at least once; one without partitions counts.
     pub joined: bool,
-    /// Whether it has an assignment now, which may be without partitions (more members than partitions). Not so while the
-    /// member joins again: after its assignment was lost, and in every rebalance of an eager assignor.
+    /// Whether it has an assignment now, which may be without partitions (more members than
+    /// partitions). Not so while the member joins again: after its assignment was lost, and in
+    /// every rebalance of an eager assignor.
     pub assigned: bool,
-    /// How long ago the polling thread began its last pass: some 50 ms at most in a healthy process, 12 s while an assignment
-    /// waits for slow brokers. During a shutdown, how long ago its deadline passed, if it has.
+    /// How long ago the polling thread began its last pass: some 50 ms at most in a healthy
+    /// process, 12 s while an assignment waits for slow brokers. During a shutdown, how long ago
+    /// its deadline passed, if it has.
     pub polled_ago: Duration,
     /// The worst of [`troubles`](Self::troubles): of the worst kind, the oldest.
     pub trouble: Option<Trouble>,
     /// What is wrong at present, the worst first. Bounded: 64 at most.
     pub troubles: Vec<Trouble>,
-    /// The outages that go on, as far as this member sees them, and what is held because of them; `None` without any.
+    /// The outages that go on, as far as this member sees them, and what is held because of them;
+    /// `None` without any.
     pub outage: Option<OutageStatus>,
     /// The assigned partitions, by topic and number.
     pub partitions: Vec<PartitionStatus>,
@@ -113,11 +117,12 @@ pub struct SubscriptionStatus {
 
 /// Something that is wrong, mostly a complaint of the Kafka client, at one place.
 ///
-/// It lasts until there is a sign of health of the same place: of a broker an answer of its own, of the coordinator a
-/// commit, of a topic that an ACL forbade a record, of writes a write to the same topic. Trouble with connections or
-/// credentials, and other trouble of a topic, is also over when a minute has passed without a complaint while other
-/// parts of the cluster answered. Trouble with writes is not: it lasts until this member writes to that topic again,
-/// also where no record waits for such a write any longer.
+/// It lasts until there is a sign of health of the same place: of a broker an answer of its own, of
+/// the coordinator a commit, of a topic that an ACL forbade a record, of writes a write to the same
+/// topic. Trouble with connections or credentials, and other trouble of a topic, is also over when
+/// a minute has passed without a complaint while other parts of the cluster answered. Trouble with
+/// writes is not: it lasts until this member writes to that topic again, also where no record waits
+/// for such a write any longer.
 ///
 /// # Examples
 /// ```
@@ -185,8 +190,8 @@ impl fmt::Display for TroublePlace {
     }
 }
 
-/// Kinds of trouble a running subscription can be in, the worst first: what an operator has to mend comes before
-/// what may pass by itself. It keeps trying in all of them.
+/// Kinds of trouble a running subscription can be in, the worst first: what an operator has to mend
+/// comes before what may pass by itself. It keeps trying in all of them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[non_exhaustive]
 pub enum TroubleKind {
@@ -194,7 +199,8 @@ pub enum TroubleKind {
     Authentication,
     /// An ACL forbids the group or a topic.
     Authorization,
-    /// A subscribed topic is gone; or the retry or dead-letter topic, or a partition of it, at a write to it.
+    /// A subscribed topic is gone; or the retry or dead-letter topic, or a partition of it, at a
+    /// write to it.
     MissingTopic,
     /// Retries of another group are held, because that group is not known to process them.
     ForeignRetries,
@@ -254,33 +260,41 @@ pub struct PartitionStatus {
     pub parked: u64,
     /// Offsets settled above the watermark.
     pub settled_ahead: u64,
-    /// Records that are not due yet, and those behind them in their keys. As they were up to a second ago.
+    /// Records that are not due yet, and those behind them in their keys. As they were up to a
+    /// second ago.
     pub not_due: u64,
     /// Whether fetching is paused, by a limit or by the user.
     pub paused: bool,
-    /// Why fetching is paused, where it is. [`PausedBy::NotDue`] says that nothing more is read of the partition until records
-    /// are due. That is a state of this partition and no [trouble](SubscriptionStatus::trouble), which is about brokers and
-    /// permissions; health names it too.
+    /// Why fetching is paused, where it is. [`PausedBy::NotDue`] says that nothing more is read of
+    /// the partition until records are due. That is a state of this partition and no
+    /// [trouble](SubscriptionStatus::trouble), which is about brokers and permissions; health names
+    /// it too.
     pub paused_by: Option<PausedBy>,
-    /// Whether the user paused it, or the subscription, and the pause is in force: no attempt starts, and
-    /// [`running`](Self::running) counts those that may still finish.
+    /// Whether the user paused it, or the subscription, and the pause is in force: no attempt
+    /// starts, and [`running`](Self::running) counts those that may still finish.
     pub paused_by_user: bool,
-    /// Records behind the end of the log, as far as it is known: the end offset minus the watermark. 0 where the end
-    /// lies below the watermark: the log was cut, or its end is known from before the latest records.
+    /// Records behind the end of the log, as far as it is known: the end offset minus the
+    /// watermark. 0 where the end lies below the watermark: the log was cut, or its end is known
+    /// from before the latest records.
     pub lag_records: Option<u64>,
-    /// How many of these offsets cannot be read for some seconds because a transaction is open in front of them.
+    /// How many of these offsets cannot be read for some seconds because a transaction is open in
+    /// front of them.
     pub withheld_records: u64,
-    /// The oldest unsettled record, which the commit waits for. As it was up to two seconds ago; its age is of now.
+    /// The oldest unsettled record, which the commit waits for. As it was up to two seconds ago;
+    /// its age is of now.
     pub oldest: Option<OldestRecord>,
-    /// Attempts that have been running for longer than [`Watchdog::slow_attempt`](crate::Watchdog::slow_attempt).
+    /// Attempts that have been running for longer than
+    /// [`Watchdog::slow_attempt`](crate::Watchdog::slow_attempt).
     pub slow_attempts: u64,
     /// For how long the watermark has not moved although records wait; `None` below
     /// [`Watchdog::stalled_after`](crate::Watchdog::stalled_after).
     pub stalled_for: Option<Duration>,
-    /// For how long the partition has had no turn on the tokio runtime although it has work: a processor blocks its thread.
-    /// `None` below the watchdog's thresholds. All figures but this one, `pending`, `paused` and the lag are as old as that.
+    /// For how long the partition has had no turn on the tokio runtime although it has work: a
+    /// processor blocks its thread. `None` below the watchdog's thresholds. All figures but this
+    /// one, `pending`, `paused` and the lag are as old as that.
     pub blocked_for: Option<Duration>,
-    /// Whether records that may have killed the process are tried one by one, after crashes without progress between.
+    /// Whether records that may have killed the process are tried one by one, after crashes without
+    /// progress between.
     pub isolated: bool,
 }
 

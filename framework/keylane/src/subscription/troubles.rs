@@ -1,5 +1,5 @@
-//! What is wrong at present, for the status and the logs. When a trouble begins and ends is decided in
-//! [`keylane_core::Troubles`]; this adds the clock, the words and the lock.
+//! What is wrong at present, for the status and the logs. When a trouble begins and ends is decided
+//! in [`keylane_core::Troubles`]; this adds the clock, the words and the lock.
 
 use std::collections::BTreeSet;
 use std::fmt;
@@ -36,7 +36,11 @@ struct Said {
 
 impl Default for Troubles {
     fn default() -> Self {
-        Self { began: Instant::now(), any: AtomicBool::new(false), known: Mutex::default() }
+        Self {
+            began: Instant::now(),
+            any: AtomicBool::new(false),
+            known: Mutex::default(),
+        }
     }
 }
 
@@ -54,16 +58,19 @@ impl Troubles {
         if kind == TroubleKind::Connection && known.is_refused(&place) {
             return;
         }
-        let noted = known.table.note(kind, place.clone(), self.now(), |said| Said {
-            message: message.to_owned(),
-            since: said.map_or_else(SystemTime::now, |said| said.since),
-        });
+        let noted = known
+            .table
+            .note(kind, place.clone(), self.now(), |said| Said {
+                message: message.to_owned(),
+                since: said.map_or_else(SystemTime::now, |said| said.since),
+            });
         self.any.store(true, Ordering::Relaxed);
         drop(known);
         tell_of(noted, kind, &place, message);
     }
 
-    /// A sign of health: `about` says what it means for a kind at a place, where partitions may not be read, or may be.
+    /// A sign of health: `about` says what it means for a kind at a place, where partitions may not
+    /// be read, or may be.
     pub(crate) fn healthy(&self, about: impl Fn(TroubleKind, &TroublePlace, bool) -> Option<Sign>) {
         if !self.any() {
             return;
@@ -74,7 +81,11 @@ impl Troubles {
                 TroublePlace::Topic(other) => other == topic,
                 _ => true,
             };
-            about(*kind, place, unreadable.iter().any(|(topic, _)| is_here(topic)))
+            about(
+                *kind,
+                place,
+                unreadable.iter().any(|(topic, _)| is_here(topic)),
+            )
         });
     }
 
@@ -85,12 +96,16 @@ impl Troubles {
 
     /// The topic of this place is there.
     pub(crate) fn found(&self, place: &TroublePlace) {
-        self.healthy(|kind, other, _| (kind == TroubleKind::MissingTopic && other == place).then_some(Sign::There));
+        self.healthy(|kind, other, _| {
+            (kind == TroubleKind::MissingTopic && other == place).then_some(Sign::There)
+        });
     }
 
     /// Whether this kind of trouble lasts at this place.
     pub(crate) fn has_at(&self, kind: TroubleKind, place: &TroublePlace) -> bool {
-        self.lasting().iter().any(|trouble| trouble.kind == kind && trouble.place == *place)
+        self.lasting()
+            .iter()
+            .any(|trouble| trouble.kind == kind && trouble.place == *place)
     }
 
     /// Logs what is over; to be called about once a second.
@@ -145,10 +160,13 @@ impl Troubles {
 
     /// A partition may not be read.
     pub(crate) fn unreadable(&self, topic: &str, partition: i32) {
-        self.known().unreadable.insert((topic.to_owned(), partition));
+        self.known()
+            .unreadable
+            .insert((topic.to_owned(), partition));
     }
 
-    /// A record of this partition has come. True where it was the topic's last one that could not be read.
+    /// A record of this partition has come. True where it was the topic's last one that could not
+    /// be read.
     pub(crate) fn readable(&self, topic: &str, partition: i32) -> bool {
         if !self.any() {
             return false;
@@ -177,11 +195,14 @@ impl Known {
         self.table.lasting().any(|(other, _, _)| *other == kind)
     }
 
-    /// Whether credentials are refused there. "All brokers are down", or the coordinator, follows every
-    /// refusal, and says less; another broker may be away for a reason of its own.
+    /// Whether credentials are refused there. "All brokers are down", or the coordinator, follows
+    /// every refusal, and says less; another broker may be away for a reason of its own.
     fn is_refused(&self, place: &TroublePlace) -> bool {
         let follows = matches!(place, TroublePlace::Cluster | TroublePlace::Coordinator);
-        let mut refused = self.table.lasting().filter(|(kind, ..)| **kind == TroubleKind::Authentication);
+        let mut refused = self
+            .table
+            .lasting()
+            .filter(|(kind, ..)| **kind == TroubleKind::Authentication);
         refused.any(|(_, at, _)| follows || at == place)
     }
 }
@@ -195,12 +216,16 @@ fn tell_of(noted: Noted, kind: TroubleKind, place: &TroublePlace, message: &str)
             tracing::debug!(kind, %place, message, "a trouble beside many others is not shown");
         }
         // Another broker, or the coordinator's role of one: the same outage.
-        (Noted::Spread, _) if outage => tracing::info!(kind, %place, message, "the trouble is in another place too"),
+        (Noted::Spread, _) if outage => {
+            tracing::info!(kind, %place, message, "the trouble is in another place too")
+        }
         (_, TroublePlace::WritesTo(_)) => tracing::error!(
             kind, %place, message,
             "the brokers refuse writes that records wait for; they stay unsettled, and the writes are tried again"
         ),
-        _ => tracing::warn!(kind, %place, message, "there is trouble; the subscription keeps trying"),
+        _ => {
+            tracing::warn!(kind, %place, message, "there is trouble; the subscription keeps trying")
+        }
     }
 }
 
@@ -209,7 +234,9 @@ fn tell_of_end(over: &Over<TroubleKind, TroublePlace, Said>) {
     let lasted = over.what.since.elapsed().unwrap_or_default();
     match over.is_last {
         true => tracing::info!(kind, %place, ?lasted, "the trouble has passed"),
-        false => tracing::debug!(kind, %place, ?lasted, "the trouble has passed here, and lasts elsewhere"),
+        false => {
+            tracing::debug!(kind, %place, ?lasted, "the trouble has passed here, and lasts elsewhere")
+        }
     }
 }
 
@@ -221,7 +248,11 @@ mod tests {
     fn the_last_unreadable_partition_of_a_topic_ends_it_and_others_do_not() {
         let troubles = Troubles::default();
         assert!(!troubles.readable("a", 0));
-        troubles.note(TroubleKind::Authorization, TroublePlace::Topic("a".into()), "no");
+        troubles.note(
+            TroubleKind::Authorization,
+            TroublePlace::Topic("a".into()),
+            "no",
+        );
         for (topic, partition) in [("a", 0), ("a", 1), ("b", 0)] {
             troubles.unreadable(topic, partition);
         }
@@ -237,14 +268,20 @@ mod tests {
     #[test]
     fn a_refused_write_is_trouble_until_one_to_the_same_topic_is_acknowledged() {
         let troubles = Troubles::default();
-        let (dead, retry) = (TroublePlace::WritesTo("dead".into()), TroublePlace::WritesTo("retry".into()));
+        let (dead, retry) = (
+            TroublePlace::WritesTo("dead".into()),
+            TroublePlace::WritesTo("retry".into()),
+        );
         troubles.passed(&dead);
         troubles.note(TroubleKind::Authorization, dead.clone(), "no");
         let since = troubles.lasting()[0].since;
         troubles.note(TroubleKind::Authorization, dead.clone(), "still no");
         troubles.passed(&retry);
         let lasting = troubles.lasting();
-        assert_eq!((lasting[0].message.as_str(), lasting[0].since), ("still no", since));
+        assert_eq!(
+            (lasting[0].message.as_str(), lasting[0].since),
+            ("still no", since)
+        );
         troubles.passed(&dead);
         assert_eq!(troubles.lasting(), []);
     }
@@ -253,23 +290,64 @@ mod tests {
     fn the_worst_comes_first_and_brokers_that_are_down_add_nothing_to_refused_credentials() {
         let troubles = Troubles::default();
         troubles.note(TroubleKind::Commit, TroublePlace::Coordinator, "commit");
-        troubles.note(TroubleKind::Connection, TroublePlace::Broker(3), "connection");
-        troubles.note(TroubleKind::Authentication, TroublePlace::Broker(1), "authentication");
-        troubles.note(TroubleKind::Connection, TroublePlace::Cluster, "all brokers are down");
-        let kinds: Vec<_> = troubles.lasting().iter().map(|trouble| trouble.kind).collect();
-        assert_eq!(kinds, [TroubleKind::Authentication, TroubleKind::Connection, TroubleKind::Commit]);
+        troubles.note(
+            TroubleKind::Connection,
+            TroublePlace::Broker(3),
+            "connection",
+        );
+        troubles.note(
+            TroubleKind::Authentication,
+            TroublePlace::Broker(1),
+            "authentication",
+        );
+        troubles.note(
+            TroubleKind::Connection,
+            TroublePlace::Cluster,
+            "all brokers are down",
+        );
+        let kinds: Vec<_> = troubles
+            .lasting()
+            .iter()
+            .map(|trouble| trouble.kind)
+            .collect();
+        assert_eq!(
+            kinds,
+            [
+                TroubleKind::Authentication,
+                TroubleKind::Connection,
+                TroubleKind::Commit
+            ]
+        );
         assert_eq!(troubles.brokers(), [1, 3]);
     }
 
     #[test]
     fn refused_credentials_hide_no_other_broker_that_is_away() {
         let troubles = Troubles::default();
-        troubles.note(TroubleKind::Authentication, TroublePlace::Broker(1), "authentication");
-        for place in [TroublePlace::Broker(1), TroublePlace::Coordinator, TroublePlace::Broker(2)] {
+        troubles.note(
+            TroubleKind::Authentication,
+            TroublePlace::Broker(1),
+            "authentication",
+        );
+        for place in [
+            TroublePlace::Broker(1),
+            TroublePlace::Coordinator,
+            TroublePlace::Broker(2),
+        ] {
             troubles.note(TroubleKind::Connection, place, "connection");
         }
-        let places: Vec<_> = troubles.lasting().into_iter().map(|trouble| (trouble.kind, trouble.place)).collect();
-        let expected = [(TroubleKind::Authentication, 1), (TroubleKind::Connection, 2)];
-        assert_eq!(places, expected.map(|(kind, id)| (kind, TroublePlace::Broker(id))));
+        let places: Vec<_> = troubles
+            .lasting()
+            .into_iter()
+            .map(|trouble| (trouble.kind, trouble.place))
+            .collect();
+        let expected = [
+            (TroubleKind::Authentication, 1),
+            (TroubleKind::Connection, 2),
+        ];
+        assert_eq!(
+            places,
+            expected.map(|(kind, id)| (kind, TroublePlace::Broker(id)))
+        );
     }
 }

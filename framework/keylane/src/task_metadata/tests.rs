@@ -5,11 +5,13 @@ use super::*;
 /// Made with Google's protobuf runtime from Decaton's schema.
 const FULL: &str = "088c8bfae8b92d1209756e69742d746573741a09686f73742dc3bc2d312003289cd9fae8b92d";
 const NEGATIVE: &str = "08ffffffffffffffffff012080808080808080808001";
-const LEGACY: &str =
-    "0a26088c8bfae8b92d1209756e69742d746573741a09686f73742dc3bc2d312003289cd9fae8b92d1208007b2261223a317d";
+const LEGACY: &str = "0a26088c8bfae8b92d1209756e69742d746573741a09686f73742dc3bc2d312003289cd9fae8b92d1208007b2261223a317d";
 
 fn bytes(hex: &str) -> Vec<u8> {
-    (0..hex.len()).step_by(2).map(|at| u8::from_str_radix(&hex[at..at + 2], 16).unwrap()).collect()
+    (0..hex.len())
+        .step_by(2)
+        .map(|at| u8::from_str_radix(&hex[at..at + 2], 16).unwrap())
+        .collect()
 }
 
 fn full() -> TaskMetadata {
@@ -24,8 +26,16 @@ fn full() -> TaskMetadata {
 
 #[test]
 fn the_bytes_are_those_of_googles_protobuf() {
-    let negative = TaskMetadata { timestamp_millis: -1, retry_count: i64::MIN, ..TaskMetadata::default() };
-    for (metadata, hex) in [(full(), FULL), (negative, NEGATIVE), (TaskMetadata::default(), "")] {
+    let negative = TaskMetadata {
+        timestamp_millis: -1,
+        retry_count: i64::MIN,
+        ..TaskMetadata::default()
+    };
+    for (metadata, hex) in [
+        (full(), FULL),
+        (negative, NEGATIVE),
+        (TaskMetadata::default(), ""),
+    ] {
         assert_eq!(metadata.clone().encode(), bytes(hex));
         assert_eq!(TaskMetadata::decode(&bytes(hex)), Ok(metadata));
     }
@@ -33,10 +43,22 @@ fn the_bytes_are_those_of_googles_protobuf() {
 
 #[test]
 fn the_last_of_a_repeated_field_wins() {
-    assert_eq!(TaskMetadata::decode(&bytes("20032005")).unwrap().retry_count, 5);
-    assert_eq!(TaskMetadata::decode(&bytes("12016112016212016320 01".replace(' ', "").as_str())).unwrap(), {
-        TaskMetadata { source_application_id: "c".into(), retry_count: 1, ..TaskMetadata::default() }
-    });
+    assert_eq!(
+        TaskMetadata::decode(&bytes("20032005"))
+            .unwrap()
+            .retry_count,
+        5
+    );
+    assert_eq!(
+        TaskMetadata::decode(&bytes("12016112016212016320 01".replace(' ', "").as_str())).unwrap(),
+        {
+            TaskMetadata {
+                source_application_id: "c".into(),
+                retry_count: 1,
+                ..TaskMetadata::default()
+            }
+        }
+    );
 }
 
 #[test]
@@ -68,7 +90,10 @@ fn malformed_bytes_are_an_error() {
     ] {
         assert!(TaskMetadata::decode(&bytes(hex)).is_err(), "{why}");
     }
-    assert!(TaskMetadata::decode(&[0x4b; 100_000]).is_err(), "groups nested without end");
+    assert!(
+        TaskMetadata::decode(&[0x4b; 100_000]).is_err(),
+        "groups nested without end"
+    );
 }
 
 #[test]
@@ -77,9 +102,19 @@ fn the_legacy_wrapper_gives_metadata_and_task() {
     assert_eq!(metadata, full());
     assert_eq!(task, &b"\x00{\"a\":1}"[..]);
     // A repeated message merges: the second metadata changes the retry count alone.
-    let (metadata, _) = TaskMetadata::legacy_request(&bytes(&(LEGACY.to_owned() + "0a022009")).into()).unwrap();
-    assert_eq!(metadata, TaskMetadata { retry_count: 9, ..full() });
-    assert_eq!(TaskMetadata::legacy_request(&Bytes::new()), Ok((TaskMetadata::default(), Bytes::new())));
+    let (metadata, _) =
+        TaskMetadata::legacy_request(&bytes(&(LEGACY.to_owned() + "0a022009")).into()).unwrap();
+    assert_eq!(
+        metadata,
+        TaskMetadata {
+            retry_count: 9,
+            ..full()
+        }
+    );
+    assert_eq!(
+        TaskMetadata::legacy_request(&Bytes::new()),
+        Ok((TaskMetadata::default(), Bytes::new()))
+    );
     assert!(TaskMetadata::legacy_request(&Bytes::from_static(b"{\"a\":1}")).is_err());
 }
 

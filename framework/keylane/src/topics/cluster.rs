@@ -23,7 +23,8 @@ const PAUSE: Duration = Duration::from_millis(100);
 /// For an answer about permissions. A group's coordinator may have to be found first.
 const PERMISSIONS_TIMEOUT: Duration = Duration::from_secs(3);
 
-/// A short-lived client that joins no group, creates no topic and knows why it cannot connect. Its calls block.
+/// A short-lived client that joins no group, creates no topic and knows why it cannot connect. Its
+/// calls block.
 pub(crate) struct Cluster {
     client: BaseConsumer<LastError>,
     bootstrap_servers: String,
@@ -44,21 +45,36 @@ pub(crate) enum Lookup {
 impl Cluster {
     /// A client with these settings; connects in the background.
     pub(crate) fn new(config: &ClientConfig) -> Result<Self, TopicError> {
-        let bootstrap_servers = config.get("bootstrap.servers").unwrap_or_default().trim().to_owned();
+        let bootstrap_servers = config
+            .get("bootstrap.servers")
+            .unwrap_or_default()
+            .trim()
+            .to_owned();
         if bootstrap_servers.is_empty() {
-            return Err(TopicError::Settings { reason: "bootstrap.servers is empty: name at least one broker".into() });
+            return Err(TopicError::Settings {
+                reason: "bootstrap.servers is empty: name at least one broker".into(),
+            });
         }
         let mut config = config.clone();
-        // A question must not bring the topic into being, and nobody reads the statistics of this client.
-        config.set("allow.auto.create.topics", "false").set("statistics.interval.ms", "0");
+        // A question must not bring the topic into being, and nobody reads the statistics of this
+        // client.
+        config
+            .set("allow.auto.create.topics", "false")
+            .set("statistics.interval.ms", "0");
         let client = config
             .create_with_context::<_, BaseConsumer<LastError>>(LastError::default())
-            .map_err(|error| TopicError::Settings { reason: creation_error(error).to_string() })?;
-        Ok(Self { client, bootstrap_servers, has_controller: Cell::new(false) })
+            .map_err(|error| TopicError::Settings {
+                reason: creation_error(error).to_string(),
+            })?;
+        Ok(Self {
+            client,
+            bootstrap_servers,
+            has_controller: Cell::new(false),
+        })
     }
 
-    /// Whether the brokers named one of them as their controller, which is who librdkafka asks for topic ids. Its mock cluster
-    /// names one that is not there.
+    /// Whether the brokers named one of them as their controller, which is who librdkafka asks for
+    /// topic ids. Its mock cluster names one that is not there.
     pub(super) fn has_controller(&self) -> bool {
         self.has_controller.get()
     }
@@ -82,7 +98,11 @@ impl Cluster {
     ) -> Result<Lookup, TopicError> {
         loop {
             let metadata = self.metadata(&topic.name, started, deadline)?;
-            let Some(found) = metadata.topics().iter().find(|found| found.name() == topic.name) else {
+            let Some(found) = metadata
+                .topics()
+                .iter()
+                .find(|found| found.name() == topic.name)
+            else {
                 return Ok(Lookup::Missing);
             };
             match found.error() {
@@ -90,22 +110,35 @@ impl Cluster {
                     let partitions = i32::try_from(found.partitions().len()).unwrap_or(i32::MAX);
                     return Ok(Lookup::Found { partitions });
                 }
-                Some(RDKafkaRespErr::RD_KAFKA_RESP_ERR_UNKNOWN_TOPIC_OR_PART) => return Ok(Lookup::Missing),
+                Some(RDKafkaRespErr::RD_KAFKA_RESP_ERR_UNKNOWN_TOPIC_OR_PART) => {
+                    return Ok(Lookup::Missing);
+                }
                 // Just created: its leaders are still being elected.
-                Some(RDKafkaRespErr::RD_KAFKA_RESP_ERR_LEADER_NOT_AVAILABLE) if Instant::now() < deadline => {
+                Some(RDKafkaRespErr::RD_KAFKA_RESP_ERR_LEADER_NOT_AVAILABLE)
+                    if Instant::now() < deadline =>
+                {
                     self.pause(deadline);
                 }
-                Some(RDKafkaRespErr::RD_KAFKA_RESP_ERR_TOPIC_AUTHORIZATION_FAILED) => return Ok(Lookup::Forbidden),
+                Some(RDKafkaRespErr::RD_KAFKA_RESP_ERR_TOPIC_AUTHORIZATION_FAILED) => {
+                    return Ok(Lookup::Forbidden);
+                }
                 Some(error) => {
                     let cause = RDKafkaErrorCode::from(error).to_string();
-                    return Err(TopicError::Unreadable { topic: topic.clone(), cause });
+                    return Err(TopicError::Unreadable {
+                        topic: topic.clone(),
+                        cause,
+                    });
                 }
             }
         }
     }
 
     /// What this client may do with topics that exist; those not mentioned are unknown.
-    pub(crate) fn allowed_on(&self, topics: &[&str], deadline: Instant) -> BTreeMap<String, Allowed> {
+    pub(crate) fn allowed_on(
+        &self,
+        topics: &[&str],
+        deadline: Instant,
+    ) -> BTreeMap<String, Allowed> {
         if !self.has_controller() {
             return BTreeMap::new();
         }
@@ -133,14 +166,24 @@ impl Cluster {
         }
     }
 
-    fn metadata(&self, topic: &str, started: Instant, deadline: Instant) -> Result<Metadata, TopicError> {
+    fn metadata(
+        &self,
+        topic: &str,
+        started: Instant,
+        deadline: Instant,
+    ) -> Result<Metadata, TopicError> {
         let mut wait = FIRST_WAIT;
         loop {
             let left = deadline.saturating_duration_since(Instant::now());
             let error = match self.client.fetch_metadata(Some(topic), wait.min(left)) {
                 Ok(metadata) => {
                     let controller = controller(&self.client);
-                    self.has_controller.set(metadata.brokers().iter().any(|broker| Some(broker.id()) == controller));
+                    self.has_controller.set(
+                        metadata
+                            .brokers()
+                            .iter()
+                            .any(|broker| Some(broker.id()) == controller),
+                    );
                     return Ok(metadata);
                 }
                 Err(error) => error,
@@ -149,7 +192,10 @@ impl Cluster {
             let told = self.client.context();
             if told.refused() {
                 let cause = told.text().unwrap_or_else(|| reason(&error));
-                return Err(TopicError::Refused { bootstrap_servers: self.bootstrap_servers.clone(), cause });
+                return Err(TopicError::Refused {
+                    bootstrap_servers: self.bootstrap_servers.clone(),
+                    cause,
+                });
             }
             if Instant::now() >= deadline {
                 return Err(TopicError::Unreachable {
@@ -165,10 +211,14 @@ impl Cluster {
 
 /// No answer about permissions is no reason not to start, so not all the time is spent on it.
 fn answer_within(deadline: Instant) -> Duration {
-    deadline.saturating_duration_since(Instant::now()).min(PERMISSIONS_TIMEOUT)
+    deadline
+        .saturating_duration_since(Instant::now())
+        .min(PERMISSIONS_TIMEOUT)
 }
 
 /// An error's text without rdkafka's frame around it.
 fn reason(error: &KafkaError) -> String {
-    error.rdkafka_error_code().map_or_else(|| error.to_string(), |code| code.to_string())
+    error
+        .rdkafka_error_code()
+        .map_or_else(|| error.to_string(), |code| code.to_string())
 }

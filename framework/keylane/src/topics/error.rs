@@ -55,12 +55,17 @@ pub(crate) enum TopicError {
     NoOrigin,
 
     #[error("{topic}: {rule}")]
-    InvalidName { topic: NamedTopic, rule: &'static str },
+    InvalidName {
+        topic: NamedTopic,
+        rule: &'static str,
+    },
 
     #[error("origin topic `{name}` is named twice: name it once")]
     DuplicateOrigin { name: String },
 
-    #[error("retry topic `{name}` is also an origin topic: give retries a topic of their own, such as `{name}-retry`")]
+    #[error(
+        "retry topic `{name}` is also an origin topic: give retries a topic of their own, such as `{name}-retry`"
+    )]
     RetryIsOrigin { name: String },
 
     #[error(
@@ -76,20 +81,33 @@ pub(crate) enum TopicError {
         "no broker of `{bootstrap_servers}` answered within {waited:?}: {cause}; \
          check bootstrap.servers, the network and security.protocol"
     )]
-    Unreachable { bootstrap_servers: String, waited: Duration, cause: String },
+    Unreachable {
+        bootstrap_servers: String,
+        waited: Duration,
+        cause: String,
+    },
 
-    #[error("the brokers of `{bootstrap_servers}` refuse this client: {cause}; check the sasl.* and ssl.* settings")]
-    Refused { bootstrap_servers: String, cause: String },
+    #[error(
+        "the brokers of `{bootstrap_servers}` refuse this client: {cause}; check the sasl.* and ssl.* settings"
+    )]
+    Refused {
+        bootstrap_servers: String,
+        cause: String,
+    },
 
     #[error("{} on `{bootstrap_servers}`: {}; create or correct the name", missing(.topics), list(.topics))]
-    Missing { bootstrap_servers: String, topics: Vec<NamedTopic> },
+    Missing {
+        bootstrap_servers: String,
+        topics: Vec<NamedTopic>,
+    },
 
     #[error("{topic} cannot be described: {cause}; repair the topic")]
     Unreadable { topic: NamedTopic, cause: String },
 
     #[error("the cluster's ACLs do not let this client {}; grant it", .forbidden.join(", nor "))]
     Forbidden {
-        /// Each with the permission that is missing, as [`forbidden_topic`] and [`forbidden_group`] say it.
+        /// Each with the permission that is missing, as [`forbidden_topic`] and [`forbidden_group`]
+        /// say it.
         forbidden: Vec<String>,
     },
 }
@@ -115,5 +133,9 @@ fn missing(topics: &[NamedTopic]) -> String {
 }
 
 fn list(topics: &[NamedTopic]) -> String {
-    topics.iter().map(NamedTopic::to_string).collect::<Vec<_>>().join(", ")
+    topics
+        .iter()
+        .map(NamedTopic::to_string)
+        .collect::<Vec<_>>()
+        .join(", ")
 }

@@ -13,16 +13,18 @@ use crate::lock::lock;
 
 /// A client context that keeps the most telling error.
 ///
-/// librdkafka answers a request that found no broker with "timed out" or "transport failure"; that the password is
-/// wrong or the connection refused it says in a callback or a log line only.
+/// librdkafka answers a request that found no broker with "timed out" or "transport failure"; that
+/// the password is wrong or the connection refused it says in a callback or a log line only.
 #[derive(Debug, Default)]
 pub(crate) struct LastError {
     told: Mutex<Option<(Weight, String)>>,
 }
 
-/// Whether a broker ended the connection for reasons of TLS, such as a client certificate that is missing or unknown.
+/// Whether a broker ended the connection for reasons of TLS, such as a client certificate that is
+/// missing or unknown.
 ///
-/// With TLS 1.3 that comes after the client's side of the handshake, so librdkafka takes it for a failure of the network.
+/// With TLS 1.3 that comes after the client's side of the handshake, so librdkafka takes it for a
+/// failure of the network.
 pub(crate) fn is_tls_alert(reason: &str) -> bool {
     reason.contains("SSL alert number")
 }
@@ -46,9 +48,12 @@ impl LastError {
         self.lock().as_ref().map(|(_, text)| text.clone())
     }
 
-    /// Whether the cluster, or the client's own TLS set-up, refused us: waiting longer changes nothing.
+    /// Whether the cluster, or the client's own TLS set-up, refused us: waiting longer changes
+    /// nothing.
     pub(crate) fn refused(&self) -> bool {
-        self.lock().as_ref().is_some_and(|(weight, _)| *weight == Weight::Security)
+        self.lock()
+            .as_ref()
+            .is_some_and(|(weight, _)| *weight == Weight::Security)
     }
 
     fn tell(&self, weight: Weight, text: &str) {
@@ -99,19 +104,37 @@ mod tests {
         let last = LastError::default();
         let global = KafkaError::Global;
         assert_eq!(last.text(), None);
-        last.error(global(RDKafkaErrorCode::AllBrokersDown), "1/1 brokers are down");
-        last.error(global(RDKafkaErrorCode::BrokerTransportFailure), "connection refused");
-        last.error(global(RDKafkaErrorCode::AllBrokersDown), "1/1 brokers are down");
+        last.error(
+            global(RDKafkaErrorCode::AllBrokersDown),
+            "1/1 brokers are down",
+        );
+        last.error(
+            global(RDKafkaErrorCode::BrokerTransportFailure),
+            "connection refused",
+        );
+        last.error(
+            global(RDKafkaErrorCode::AllBrokersDown),
+            "1/1 brokers are down",
+        );
         last.log(RDKafkaLogLevel::Error, "FAIL", "some line");
         assert_eq!(last.text().as_deref(), Some("connection refused"));
-        last.error(global(RDKafkaErrorCode::BrokerTransportFailure), "connection reset");
+        last.error(
+            global(RDKafkaErrorCode::BrokerTransportFailure),
+            "connection reset",
+        );
         assert_eq!(last.text().as_deref(), Some("connection reset"));
         assert!(!last.refused());
         let alert = "Receive failed: error:0A000412:SSL routines::sslv3 alert bad certificate: SSL alert number 42";
         last.error(global(RDKafkaErrorCode::BrokerTransportFailure), alert);
         assert!(last.refused());
-        last.error(global(RDKafkaErrorCode::Authentication), "invalid credentials");
-        last.error(global(RDKafkaErrorCode::BrokerTransportFailure), "connection reset");
+        last.error(
+            global(RDKafkaErrorCode::Authentication),
+            "invalid credentials",
+        );
+        last.error(
+            global(RDKafkaErrorCode::BrokerTransportFailure),
+            "connection reset",
+        );
         assert_eq!(last.text().as_deref(), Some("invalid credentials"));
         assert!(last.refused());
     }

@@ -21,10 +21,11 @@ pub(crate) use plan::{TopicPlan, TopicReport, check};
 
 /// The partition of a retry or dead-letter topic that keylane writes a record of `source` to.
 ///
-/// The same number where there are that many partitions, else wrapped round: one source partition always goes to one
-/// target partition, so records of one key stay together.
+/// The same number where there are that many partitions, else wrapped round: one source partition
+/// always goes to one target partition, so records of one key stay together.
 pub(crate) fn map_partition(source: i32, count: i32) -> i32 {
-    // A topic has at least one partition; a count below that is a bug elsewhere and must not become a division by zero.
+    // A topic has at least one partition; a count below that is a bug elsewhere and must not become
+    // a division by zero.
     source.rem_euclid(count.max(1))
 }
 

@@ -7,7 +7,10 @@ pub(crate) fn check_name(name: &str) -> Result<(), &'static str> {
         "" => Err("a topic name must not be empty"),
         "." | ".." => Err("a topic must not be named `.` or `..`"),
         _ if name.len() > LIMIT_CHARACTERS => Err("a topic name has at most 249 characters"),
-        _ if !name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"._-".contains(&byte)) => {
+        _ if !name
+            .bytes()
+            .all(|byte| byte.is_ascii_alphanumeric() || b"._-".contains(&byte)) =>
+        {
             Err("a topic name consists of ASCII letters, digits, `.`, `_` and `-`")
         }
         _ => Ok(()),
@@ -23,7 +26,16 @@ mod tests {
         for name in ["parking-events", "a.b_c-1", &"x".repeat(249)] {
             assert_eq!(check_name(name), Ok(()), "{name}");
         }
-        for name in ["", ".", "..", "a b", "größe", "a/b", "a\0b", &"x".repeat(250)] {
+        for name in [
+            "",
+            ".",
+            "..",
+            "a b",
+            "größe",
+            "a/b",
+            "a\0b",
+            &"x".repeat(250),
+        ] {
             assert!(check_name(name).is_err(), "{name:?}");
         }
     }

@@ -44,13 +44,17 @@ impl Allowed {
 
     fn of(error: Option<RDKafkaErrorCode>, operations: &[Native]) -> Self {
         match error {
-            Some(RDKafkaErrorCode::TopicAuthorizationFailed | RDKafkaErrorCode::GroupAuthorizationFailed) => {
+            Some(
+                RDKafkaErrorCode::TopicAuthorizationFailed
+                | RDKafkaErrorCode::GroupAuthorizationFailed,
+            ) => {
                 return Self::Nothing;
             }
             Some(_) => return Self::Unknown,
             None => {}
         }
-        // Who gets an answer may describe the thing. An answer without that is no answer: nobody filled it in.
+        // Who gets an answer may describe the thing. An answer without that is no answer: nobody
+        // filled it in.
         if !operations.contains(&Native::RD_KAFKA_ACL_OPERATION_DESCRIBE) {
             return Self::Unknown;
         }
@@ -58,7 +62,13 @@ impl Allowed {
             (Native::RD_KAFKA_ACL_OPERATION_READ, Operation::Read),
             (Native::RD_KAFKA_ACL_OPERATION_WRITE, Operation::Write),
         ];
-        Self::These(known.into_iter().filter(|(native, _)| operations.contains(native)).map(|(_, own)| own).collect())
+        Self::These(
+            known
+                .into_iter()
+                .filter(|(native, _)| operations.contains(native))
+                .map(|(_, own)| own)
+                .collect(),
+        )
     }
 }
 
@@ -69,7 +79,11 @@ pub(super) fn on_topics<C: ConsumerContext>(
     timeout: Duration,
 ) -> BTreeMap<String, Allowed> {
     let queue = ReplyQueue::new(client);
-    let Some(options) = options(client, AdminOperation::RD_KAFKA_ADMIN_OP_DESCRIBETOPICS, timeout) else {
+    let Some(options) = options(
+        client,
+        AdminOperation::RD_KAFKA_ADMIN_OP_DESCRIBETOPICS,
+        timeout,
+    ) else {
         return BTreeMap::new();
     };
     describe_topics(client, names, &options, &queue);
@@ -83,23 +97,41 @@ pub(super) fn on_topics<C: ConsumerContext>(
 }
 
 /// What is allowed on a group, whether it exists or not. Blocks.
-pub(super) fn on_group<C: ConsumerContext>(client: &BaseConsumer<C>, group: &str, timeout: Duration) -> Allowed {
+pub(super) fn on_group<C: ConsumerContext>(
+    client: &BaseConsumer<C>,
+    group: &str,
+    timeout: Duration,
+) -> Allowed {
     asked_of_group(client, group, timeout).unwrap_or(Allowed::Unknown)
 }
 
-fn asked_of_group<C: ConsumerContext>(client: &BaseConsumer<C>, group: &str, timeout: Duration) -> Option<Allowed> {
+fn asked_of_group<C: ConsumerContext>(
+    client: &BaseConsumer<C>,
+    group: &str,
+    timeout: Duration,
+) -> Option<Allowed> {
     let queue = ReplyQueue::new(client);
-    let options = options(client, AdminOperation::RD_KAFKA_ADMIN_OP_DESCRIBECONSUMERGROUPS, timeout)?;
+    let options = options(
+        client,
+        AdminOperation::RD_KAFKA_ADMIN_OP_DESCRIBECONSUMERGROUPS,
+        timeout,
+    )?;
     let group = CString::new(group).ok()?;
     let mut groups = [group.as_ptr()];
     let native = client.client().native_ptr();
     // SAFETY: client, options and queue are live, and the array holds one C string.
     unsafe {
-        sys::rd_kafka_DescribeConsumerGroups(native, groups.as_mut_ptr(), 1, options.as_ptr(), queue.as_ptr());
+        sys::rd_kafka_DescribeConsumerGroups(
+            native,
+            groups.as_mut_ptr(),
+            1,
+            options.as_ptr(),
+            queue.as_ptr(),
+        );
     }
     let reply = answer(&queue, timeout)?;
-    // SAFETY: the reply is live. The result, null for a reply of another kind, and what it holds belong to it; `count` is a valid
-    // place to write to.
+    // SAFETY: the reply is live. The result, null for a reply of another kind, and what it holds
+    // belong to it; `count` is a valid place to write to.
     unsafe {
         let result = sys::rd_kafka_event_DescribeConsumerGroups_result(reply.as_ptr());
         if result.is_null() {
@@ -108,8 +140,11 @@ fn asked_of_group<C: ConsumerContext>(client: &BaseConsumer<C>, group: &str, tim
         let mut count = 0;
         let groups = sys::rd_kafka_DescribeConsumerGroups_result_groups(result, &mut count);
         let group = *slice(groups, count).first()?;
-        let error = code(sys::rd_kafka_error_code(sys::rd_kafka_ConsumerGroupDescription_error(group)));
-        let operations = sys::rd_kafka_ConsumerGroupDescription_authorized_operations(group, &mut count);
+        let error = code(sys::rd_kafka_error_code(
+            sys::rd_kafka_ConsumerGroupDescription_error(group),
+        ));
+        let operations =
+            sys::rd_kafka_ConsumerGroupDescription_authorized_operations(group, &mut count);
         Some(Allowed::of(error, slice(operations, count)))
     }
 }
@@ -141,7 +176,10 @@ mod tests {
         for unsaid in [&[][..], &[RD_KAFKA_ACL_OPERATION_READ][..]] {
             assert_eq!(Allowed::of(None, unsaid), Allowed::Unknown);
         }
-        assert_eq!(Allowed::of(Some(RDKafkaErrorCode::OperationTimedOut), &read_only), Allowed::Unknown);
+        assert_eq!(
+            Allowed::of(Some(RDKafkaErrorCode::OperationTimedOut), &read_only),
+            Allowed::Unknown
+        );
         let refused = Allowed::of(Some(RDKafkaErrorCode::GroupAuthorizationFailed), &[]);
         assert!(refused.forbids(Operation::Read));
         assert!(!Allowed::Unknown.forbids(Operation::Write));

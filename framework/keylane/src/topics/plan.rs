@@ -11,7 +11,8 @@ use super::cluster::{Cluster, Lookup};
 use super::error::{NamedTopic, Role, TopicError, forbidden_group, forbidden_topic};
 use super::permissions::Operation;
 
-/// How long a missing topic is looked for: one that was just created is not known to every broker at once.
+/// How long a missing topic is looked for: one that was just created is not known to every broker
+/// at once.
 const MISSING_GRACE: Duration = Duration::from_secs(2);
 
 /// The topics of one subscription.
@@ -35,7 +36,8 @@ pub(crate) struct TopicReport {
     pub(crate) tells_ids: bool,
 }
 
-/// A retry or dead-letter topic too small to keep the partition number; see [`super::map_partition`].
+/// A retry or dead-letter topic too small to keep the partition number; see
+/// [`super::map_partition`].
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct FewerPartitions {
     pub(crate) topic: NamedTopic,
@@ -46,7 +48,12 @@ pub(crate) struct FewerPartitions {
 
 impl fmt::Display for FewerPartitions {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { topic, count, origin, origin_count } = self;
+        let Self {
+            topic,
+            count,
+            origin,
+            origin_count,
+        } = self;
         write!(
             f,
             "{topic} has {count} partitions and origin topic `{origin}` has {origin_count}: records go to partition \
@@ -55,7 +62,8 @@ impl fmt::Display for FewerPartitions {
     }
 }
 
-/// Checks a plan: the names first, then with the cluster. Blocks, at most for `timeout` (and the closing of a client).
+/// Checks a plan: the names first, then with the cluster. Blocks, at most for `timeout` (and the
+/// closing of a client).
 ///
 /// Creates no topic. `client_config` must not join a group.
 pub(crate) fn check(
@@ -69,14 +77,25 @@ pub(crate) fn check(
     let partitions = find(&cluster, &topics, timeout)?;
     check_permissions(&cluster, &topics, &partitions, plan.group, deadline)?;
     let warnings = plan.too_small(&partitions);
-    Ok(TopicReport { partitions, warnings, tells_ids: cluster.has_controller() })
+    Ok(TopicReport {
+        partitions,
+        warnings,
+        tells_ids: cluster.has_controller(),
+    })
 }
 
 impl TopicPlan<'_> {
     /// Every topic with its role, if the names make sense together.
     fn named(&self) -> Result<Vec<NamedTopic>, TopicError> {
-        let named = |role, name: &str| NamedTopic { role, name: name.to_owned() };
-        let mut topics: Vec<_> = self.origins.iter().map(|name| named(Role::Origin, name)).collect();
+        let named = |role, name: &str| NamedTopic {
+            role,
+            name: name.to_owned(),
+        };
+        let mut topics: Vec<_> = self
+            .origins
+            .iter()
+            .map(|name| named(Role::Origin, name))
+            .collect();
         topics.extend(self.retry.map(|name| named(Role::Retry, name)));
         topics.extend(self.dead_letter.map(|name| named(Role::DeadLetter, name)));
 
@@ -85,14 +104,23 @@ impl TopicPlan<'_> {
         }
         for (at, topic) in topics.iter().enumerate() {
             if let Err(rule) = check_name(&topic.name) {
-                return Err(TopicError::InvalidName { topic: topic.clone(), rule });
+                return Err(TopicError::InvalidName {
+                    topic: topic.clone(),
+                    rule,
+                });
             }
-            if let Some(earlier) = topics[..at].iter().find(|earlier| earlier.name == topic.name) {
+            if let Some(earlier) = topics[..at]
+                .iter()
+                .find(|earlier| earlier.name == topic.name)
+            {
                 let name = topic.name.clone();
                 return Err(match topic.role {
                     Role::Origin => TopicError::DuplicateOrigin { name },
                     Role::Retry => TopicError::RetryIsOrigin { name },
-                    Role::DeadLetter => TopicError::DeadLetterIsConsumed { name, other: earlier.role },
+                    Role::DeadLetter => TopicError::DeadLetterIsConsumed {
+                        name,
+                        other: earlier.role,
+                    },
                 });
             }
         }
@@ -104,10 +132,18 @@ impl TopicPlan<'_> {
         let Some(largest) = self.origins.iter().max_by_key(|name| count(name)) else {
             return Vec::new();
         };
-        let targets = [(Role::Retry, self.retry), (Role::DeadLetter, self.dead_letter)];
+        let targets = [
+            (Role::Retry, self.retry),
+            (Role::DeadLetter, self.dead_letter),
+        ];
         targets
             .into_iter()
-            .filter_map(|(role, name)| Some(NamedTopic { role, name: name?.to_owned() }))
+            .filter_map(|(role, name)| {
+                Some(NamedTopic {
+                    role,
+                    name: name?.to_owned(),
+                })
+            })
             .filter(|topic| count(&topic.name) < count(largest))
             .map(|topic| FewerPartitions {
                 count: count(&topic.name),
@@ -120,7 +156,11 @@ impl TopicPlan<'_> {
 }
 
 /// The partition counts of all topics, or one error that names all the missing ones.
-fn find(cluster: &Cluster, topics: &[NamedTopic], timeout: Duration) -> Result<BTreeMap<String, i32>, TopicError> {
+fn find(
+    cluster: &Cluster,
+    topics: &[NamedTopic],
+    timeout: Duration,
+) -> Result<BTreeMap<String, i32>, TopicError> {
     let started = Instant::now();
     let deadline = started + timeout;
     let mut partitions = BTreeMap::new();
@@ -138,11 +178,15 @@ fn find(cluster: &Cluster, topics: &[NamedTopic], timeout: Duration) -> Result<B
     if missing.is_empty() {
         Ok(partitions)
     } else {
-        Err(TopicError::Missing { bootstrap_servers: cluster.bootstrap_servers().to_owned(), topics: missing })
+        Err(TopicError::Missing {
+            bootstrap_servers: cluster.bootstrap_servers().to_owned(),
+            topics: missing,
+        })
     }
 }
 
-/// One error for all that the brokers say is forbidden. What they do not speak of shows when it is tried.
+/// One error for all that the brokers say is forbidden. What they do not speak of shows when it is
+/// tried.
 fn check_permissions(
     cluster: &Cluster,
     topics: &[NamedTopic],
@@ -156,14 +200,30 @@ fn check_permissions(
     for topic in topics {
         // One without partitions was neither found nor missing: it may not be described.
         let is_hidden = !partitions.contains_key(&topic.name);
-        let is_forbidden = |operation| is_hidden || allowed.get(&topic.name).is_some_and(|it| it.forbids(operation));
-        let needs = topic.role.needs().iter().filter(|operation| is_forbidden(**operation));
+        let is_forbidden = |operation| {
+            is_hidden
+                || allowed
+                    .get(&topic.name)
+                    .is_some_and(|it| it.forbids(operation))
+        };
+        let needs = topic
+            .role
+            .needs()
+            .iter()
+            .filter(|operation| is_forbidden(**operation));
         forbidden.extend(needs.map(|operation| forbidden_topic(topic, *operation)));
     }
-    if cluster.allowed_on_group(group, deadline).forbids(Operation::Read) {
+    if cluster
+        .allowed_on_group(group, deadline)
+        .forbids(Operation::Read)
+    {
         forbidden.push(forbidden_group(group));
     }
-    if forbidden.is_empty() { Ok(()) } else { Err(TopicError::Forbidden { forbidden }) }
+    if forbidden.is_empty() {
+        Ok(())
+    } else {
+        Err(TopicError::Forbidden { forbidden })
+    }
 }
 
 /// Enters the topics that exist into `partitions` and returns those that do not.
@@ -197,18 +257,43 @@ mod tests {
         // The names are refused before anyone connects: there is no broker here.
         let mut config = ClientConfig::new();
         config.set("bootstrap.servers", "127.0.0.1:1");
-        let plan = TopicPlan { origins: &origins, retry, dead_letter, group: "g" };
-        check(&config, &plan, Duration::ZERO).unwrap_err().to_string()
+        let plan = TopicPlan {
+            origins: &origins,
+            retry,
+            dead_letter,
+            group: "g",
+        };
+        check(&config, &plan, Duration::ZERO)
+            .unwrap_err()
+            .to_string()
     }
 
     #[test]
     fn names_that_cannot_work_together_are_refused_with_the_fix() {
-        assert_eq!(refusal(&[], None, None), "no origin topic: name at least one topic to consume");
-        assert_eq!(refusal(&["a", "b", "a"], None, None), "origin topic `a` is named twice: name it once");
-        assert!(refusal(&["a", "b"], Some("b"), None).starts_with("retry topic `b` is also an origin topic"));
-        assert!(refusal(&["a"], Some("r"), Some("a")).contains("`a` is also the subscription's origin topic"));
-        assert!(refusal(&["a"], Some("r"), Some("r")).contains("`r` is also the subscription's retry topic"));
-        assert!(refusal(&["a"], Some("no spaces"), None).starts_with("retry topic `no spaces`: a topic name consists"));
+        assert_eq!(
+            refusal(&[], None, None),
+            "no origin topic: name at least one topic to consume"
+        );
+        assert_eq!(
+            refusal(&["a", "b", "a"], None, None),
+            "origin topic `a` is named twice: name it once"
+        );
+        assert!(
+            refusal(&["a", "b"], Some("b"), None)
+                .starts_with("retry topic `b` is also an origin topic")
+        );
+        assert!(
+            refusal(&["a"], Some("r"), Some("a"))
+                .contains("`a` is also the subscription's origin topic")
+        );
+        assert!(
+            refusal(&["a"], Some("r"), Some("r"))
+                .contains("`r` is also the subscription's retry topic")
+        );
+        assert!(
+            refusal(&["a"], Some("no spaces"), None)
+                .starts_with("retry topic `no spaces`: a topic name consists")
+        );
     }
 
     #[test]
@@ -218,11 +303,19 @@ mod tests {
         drop(listener);
         let mut config = ClientConfig::new();
         config.set("bootstrap.servers", &nobody_listens);
-        let plan = TopicPlan { origins: &["a".to_owned()], retry: None, dead_letter: None, group: "g" };
+        let plan = TopicPlan {
+            origins: &["a".to_owned()],
+            retry: None,
+            dead_letter: None,
+            group: "g",
+        };
         let error = check(&config, &plan, Duration::from_secs(5)).unwrap_err();
         assert!(matches!(error, TopicError::Unreachable { .. }), "{error}");
         let text = error.to_string();
-        assert!(text.contains(&nobody_listens) && text.contains("Connection refused"), "{text}");
+        assert!(
+            text.contains(&nobody_listens) && text.contains("Connection refused"),
+            "{text}"
+        );
     }
 
     #[test]
@@ -233,24 +326,46 @@ mod tests {
         let check_it = move || {
             let mut config = ClientConfig::new();
             config.set("bootstrap.servers", address);
-            let plan = TopicPlan { origins: &["a".to_owned()], retry: None, dead_letter: None, group: "g" };
-            done.send(check(&config, &plan, Duration::from_millis(800))).unwrap();
+            let plan = TopicPlan {
+                origins: &["a".to_owned()],
+                retry: None,
+                dead_letter: None,
+                group: "g",
+            };
+            done.send(check(&config, &plan, Duration::from_millis(800)))
+                .unwrap();
         };
         std::thread::spawn(check_it);
-        let answer = finished.recv_timeout(Duration::from_secs(30)).expect("the check ends, its client closed");
-        assert!(matches!(answer, Err(TopicError::Unreachable { .. })), "{answer:?}");
+        let answer = finished
+            .recv_timeout(Duration::from_secs(30))
+            .expect("the check ends, its client closed");
+        assert!(
+            matches!(answer, Err(TopicError::Unreachable { .. })),
+            "{answer:?}"
+        );
     }
 
     #[test]
     fn a_setting_that_librdkafka_refuses_is_named() {
         let mut config = ClientConfig::new();
-        config.set("bootstrap.servers", "127.0.0.1:1").set("socket.timeout.ms", "soon");
-        let plan = TopicPlan { origins: &["a".to_owned()], retry: None, dead_letter: None, group: "g" };
-        let text = check(&config, &plan, Duration::ZERO).unwrap_err().to_string();
+        config
+            .set("bootstrap.servers", "127.0.0.1:1")
+            .set("socket.timeout.ms", "soon");
+        let plan = TopicPlan {
+            origins: &["a".to_owned()],
+            retry: None,
+            dead_letter: None,
+            group: "g",
+        };
+        let text = check(&config, &plan, Duration::ZERO)
+            .unwrap_err()
+            .to_string();
         assert!(text.contains("socket.timeout.ms"), "{text}");
 
         config.set("bootstrap.servers", " ");
-        let text = check(&config, &plan, Duration::ZERO).unwrap_err().to_string();
+        let text = check(&config, &plan, Duration::ZERO)
+            .unwrap_err()
+            .to_string();
         assert!(text.contains("bootstrap.servers is empty"), "{text}");
     }
 }
@@ -273,10 +388,18 @@ mod broker_tests {
             broker.create_topic(name, partitions).unwrap();
         }
         let origins = ["small".to_owned(), "large".to_owned()];
-        let plan = TopicPlan { origins: &origins, retry: Some("retry"), dead_letter: Some("dead"), group: "g" };
+        let plan = TopicPlan {
+            origins: &origins,
+            retry: Some("retry"),
+            dead_letter: Some("dead"),
+            group: "g",
+        };
         let report = check(&config(&broker), &plan, Duration::from_secs(10)).unwrap();
         let counts = [("dead", 4), ("large", 6), ("retry", 6), ("small", 2)];
-        assert_eq!(report.partitions, counts.map(|(name, count)| (name.to_owned(), count)).into());
+        assert_eq!(
+            report.partitions,
+            counts.map(|(name, count)| (name.to_owned(), count)).into()
+        );
         let warnings: Vec<_> = report.warnings.iter().map(ToString::to_string).collect();
         assert_eq!(
             warnings,
@@ -292,13 +415,23 @@ mod broker_tests {
         let broker = EmbeddedBroker::start(EmbeddedBrokerOptions::default()).unwrap();
         broker.create_topic("here", 1).unwrap();
         let origins = ["here".to_owned(), "gone".to_owned()];
-        let plan =
-            TopicPlan { origins: &origins, retry: Some("gone-retry"), dead_letter: Some("gone-dead"), group: "g" };
+        let plan = TopicPlan {
+            origins: &origins,
+            retry: Some("gone-retry"),
+            dead_letter: Some("gone-dead"),
+            group: "g",
+        };
         for _ in 0..2 {
             // The second time shows that the first did not create them.
-            let text = check(&config(&broker), &plan, Duration::from_secs(3)).unwrap_err().to_string();
-            let list = "origin topic `gone`, retry topic `gone-retry`, dead-letter topic `gone-dead`";
-            assert!(text.starts_with("3 topics do not exist on") && text.contains(list), "{text}");
+            let text = check(&config(&broker), &plan, Duration::from_secs(3))
+                .unwrap_err()
+                .to_string();
+            let list =
+                "origin topic `gone`, retry topic `gone-retry`, dead-letter topic `gone-dead`";
+            assert!(
+                text.starts_with("3 topics do not exist on") && text.contains(list),
+                "{text}"
+            );
         }
     }
 
@@ -306,7 +439,12 @@ mod broker_tests {
     fn a_topic_created_a_moment_later_is_still_found() {
         let broker = EmbeddedBroker::start(EmbeddedBrokerOptions::default()).unwrap();
         let config = config(&broker);
-        let plan = TopicPlan { origins: &["late".to_owned()], retry: None, dead_letter: None, group: "g" };
+        let plan = TopicPlan {
+            origins: &["late".to_owned()],
+            retry: None,
+            dead_letter: None,
+            group: "g",
+        };
         let cluster = Cluster::new(&config).unwrap();
         let topics = plan.named().unwrap();
         let (started, mut partitions) = (Instant::now(), BTreeMap::new());
@@ -314,6 +452,9 @@ mod broker_tests {
         let missing = look_up_all(&cluster, &topics, &mut partitions, started, deadline).unwrap();
         assert_eq!(missing, topics);
         broker.create_topic("late", 3).unwrap();
-        assert_eq!(find(&cluster, &missing, Duration::from_secs(10)).unwrap(), [("late".to_owned(), 3)].into());
+        assert_eq!(
+            find(&cluster, &missing, Duration::from_secs(10)).unwrap(),
+            [("late".to_owned(), 3)].into()
+        );
     }
 }

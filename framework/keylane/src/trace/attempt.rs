@@ -59,8 +59,9 @@ impl AttemptSpans {
         }
     }
 
-    /// `None` where nobody listens. On the way of every record: that is a comparison then, and what the attempt carries on is a
-    /// null pointer. Measured: with macro and span in line it takes a third longer.
+    /// `None` where nobody listens. On the way of every record: that is a comparison then, and what
+    /// the attempt carries on is a null pointer. Measured: with macro and span in line it takes a
+    /// third longer.
     #[inline]
     pub(crate) fn open(
         &self,
@@ -95,7 +96,11 @@ impl AttemptSpans {
             return None;
         }
         self.describe(&span, source, record);
-        Some(Box::new(AttemptSpan { span, ends, result: None }))
+        Some(Box::new(AttemptSpan {
+            span,
+            ends,
+            result: None,
+        }))
     }
 
     fn describe(&self, span: &Span, source: &Source, record: &Record) {
@@ -121,7 +126,8 @@ impl AttemptSpan {
 }
 
 impl Drop for AttemptSpan {
-    /// What has no result was dropped: when its time was up, with its epoch, or because it held up its partition.
+    /// What has no result was dropped: when its time was up, with its epoch, or because it held up
+    /// its partition.
     fn drop(&mut self) {
         let is_late = || Instant::now() >= self.ends;
         let result = match self.result {

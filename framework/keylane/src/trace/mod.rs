@@ -1,11 +1,13 @@
 //! Spans: one for each attempt, in the trace of the producer that made the record.
 //!
-//! keylane logs and traces with [`tracing`](https://docs.rs/tracing). Any subscriber of it will do; with the feature `otel` spans go
-//! to OpenTelemetry too, and carry the trace from the producer through every attempt, the retry topic and the dead letter.
+//! keylane logs and traces with [`tracing`](https://docs.rs/tracing). Any subscriber of it will do;
+//! with the feature `otel` spans go to OpenTelemetry too, and carry the trace from the producer
+//! through every attempt, the retry topic and the dead letter.
 //!
 //! # The span of an attempt
-//! The decoder and the processor run in a span `keylane.process`, so that what they log says which record it is about. It has the
-//! level *info* and the target `keylane::process`, and is no child of any other span of the process.
+//! The decoder and the processor run in a span `keylane.process`, so that what they log says which
+//! record it is about. It has the level *info* and the target `keylane::process`, and is no child
+//! of any other span of the process.
 //!
 //! | field | |
 //! |---|---|
@@ -14,38 +16,49 @@
 //! | `result` | set at the end: `ok`, `skip`, `error`, `fatal`, `panic`, `timeout`, `undecodable`, as in the metric `keylane_attempts_total`; or `dropped`, where the future was dropped before its time was up, because the partition went or the record held it up |
 //! | `key_hash` | only where [`KeyInSpans::Hashed`](crate::KeyInSpans) asks for it |
 //!
-//! **No span has a payload, a key or an error's text.** What a processor logs by itself is its own affair, and may quote them.
+//! **No span has a payload, a key or an error's text.** What a processor logs by itself is its own
+//! affair, and may quote them.
 //!
-//! A filter that stops at *warn* leaves these spans out; `info,keylane::process=off` (as `RUST_LOG`, with `tracing-subscriber`'s
-//! `EnvFilter`) leaves out them alone.
+//! A filter that stops at *warn* leaves these spans out; `info,keylane::process=off` (as
+//! `RUST_LOG`, with `tracing-subscriber`'s `EnvFilter`) leaves out them alone.
 //!
 //! # Trace context
-//! Producers of all languages write the headers `traceparent` and `tracestate` of the W3C Trace Context. keylane leaves them as they
-//! are: a record on the retry topic and a dead letter carry those of the record that failed, bit for bit, so all attempts belong to
-//! one trace. A processor reads them by [`Task::trace_parent`](crate::Task::trace_parent) and hands them on with
-//! [`NewTask::trace_of`](crate::NewTask::trace_of). A `traceparent` that cannot be read is as good as none: see [`TraceParent`].
+//! Producers of all languages write the headers `traceparent` and `tracestate` of the W3C Trace
+//! Context. keylane leaves them as they are: a record on the retry topic and a dead letter carry
+//! those of the record that failed, bit for bit, so all attempts belong to one trace. A processor
+//! reads them by [`Task::trace_parent`](crate::Task::trace_parent) and hands them on with
+//! [`NewTask::trace_of`](crate::NewTask::trace_of). A `traceparent` that cannot be read is as good
+//! as none: see [`TraceParent`].
 //!
 //! # OpenTelemetry
 //! With the feature `otel`, and `tracing-opentelemetry`'s layer in the subscriber:
 //!
-//! * The span of an attempt has the kind *consumer*, the name `process <topic>`, and the span that made the record as its **parent**,
-//!   and as a link too. The [conventions](https://opentelemetry.io/docs/specs/semconv/messaging/messaging-spans/#message-creation-context-as-parent-of-process-span)
-//!   ask for the link and allow the parent where a span stands for a single message and no other span is around it, which is the case
-//!   here. Attempts of one record are siblings. Without a `traceparent` an attempt begins a trace.
-//! * [`TaskProducer`](crate::TaskProducer) makes a span `send <topic>` (target `keylane::send`, level *info*) of the kind *producer*, a child of
-//!   the caller's, from the call to the broker's word, and puts its context into the task's headers; where that span is filtered out,
-//!   the caller's context. A task that has a `traceparent` already keeps it, and the span is linked to that one.
-//! * Attributes are those of the messaging conventions (1.42): `messaging.system` (`kafka`), `messaging.operation.name` and
-//!   `messaging.operation.type` (`process`, `send`), `messaging.destination.name`, `messaging.destination.partition.id`,
-//!   `messaging.kafka.offset`, `messaging.consumer.group.name`, `messaging.kafka.message.tombstone`. On failure the status is *error*
-//!   without a description, and `error.type` is the attempt's `result`, or how the enqueue failed: `full`, `too_large`, `encode`,
-//!   `invalid`, `refused`, `not_acknowledged`, `broken`, `closed`. Left out on purpose: `messaging.kafka.message.key`.
+//! * The span of an attempt has the kind *consumer*, the name `process <topic>`, and the span that
+//!   made the record as its **parent**, and as a link too. The
+//!   [conventions](https://opentelemetry.io/docs/specs/semconv/messaging/messaging-spans/#message-creation-context-as-parent-of-process-span)
+//!   ask for the link and allow the parent where a span stands for a single message and no other
+//!   span is around it, which is the case here. Attempts of one record are siblings. Without a
+//!   `traceparent` an attempt begins a trace.
+//! * [`TaskProducer`](crate::TaskProducer) makes a span `send <topic>` (target `keylane::send`,
+//!   level *info*) of the kind *producer*, a child of the caller's, from the call to the broker's
+//!   word, and puts its context into the task's headers; where that span is filtered out, the
+//!   caller's context. A task that has a `traceparent` already keeps it, and the span is linked to
+//!   that one.
+//! * Attributes are those of the messaging conventions (1.42): `messaging.system` (`kafka`),
+//!   `messaging.operation.name` and `messaging.operation.type` (`process`, `send`),
+//!   `messaging.destination.name`, `messaging.destination.partition.id`, `messaging.kafka.offset`,
+//!   `messaging.consumer.group.name`, `messaging.kafka.message.tombstone`. On failure the status is
+//!   *error* without a description, and `error.type` is the attempt's `result`, or how the enqueue
+//!   failed: `full`, `too_large`, `encode`, `invalid`, `refused`, `not_acknowledged`, `broken`,
+//!   `closed`. Left out on purpose: `messaging.kafka.message.key`.
 //!
-//! Whoever writes a record decides with its `traceparent` which trace the attempt shows in and, by the *sampled* flag, whether a
-//! sampler that follows the parent keeps it. Use another sampler where producers are not trusted.
+//! Whoever writes a record decides with its `traceparent` which trace the attempt shows in and, by
+//! the *sampled* flag, whether a sampler that follows the parent keeps it. Use another sampler
+//! where producers are not trusted.
 //!
-//! The versions have to fit: the program needs the same minor versions of `tracing-opentelemetry` (0.34) and `opentelemetry` (0.33) as
-//! keylane, or the spans stay without their parents. keylane uses the API of OpenTelemetry only; the SDK and the exporter are yours:
+//! The versions have to fit: the program needs the same minor versions of `tracing-opentelemetry`
+//! (0.34) and `opentelemetry` (0.33) as keylane, or the spans stay without their parents. keylane
+//! uses the API of OpenTelemetry only; the SDK and the exporter are yours:
 //!
 #![cfg_attr(feature = "otel", doc = "```no_run")]
 #![cfg_attr(not(feature = "otel"), doc = "```ignore")]

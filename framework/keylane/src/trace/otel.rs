@@ -1,10 +1,13 @@
 //! Between spans, OpenTelemetry's contexts and the headers of records.
 //!
-//! The propagator for `traceparent` that comes with OpenTelemetry is part of its SDK, which is the application's business; a library
-//! takes the API alone. So the header is read and written by [`TraceParent`], which is the stricter reader too.
+//! The propagator for `traceparent` that comes with OpenTelemetry is part of its SDK, which is the
+//! application's business; a library takes the API alone. So the header is read and written by
+//! [`TraceParent`], which is the stricter reader too.
 
 use opentelemetry::Context;
-use opentelemetry::trace::{SpanContext, SpanId, Status, TraceContextExt, TraceFlags, TraceId, TraceState};
+use opentelemetry::trace::{
+    SpanContext, SpanId, Status, TraceContextExt, TraceFlags, TraceId, TraceState,
+};
 use tracing::Span;
 use tracing_opentelemetry::OpenTelemetrySpanExt;
 
@@ -17,9 +20,15 @@ use crate::{Enqueued, Headers, Record};
 /// A longer one is not read: the specification asks for 512 at least.
 const MAX_TRACE_STATE_BYTES: usize = 4096;
 
-/// Puts an attempt's span where it belongs, and says what the conventions want to know. Before the span is entered: its parent
-/// cannot be changed afterwards, and samplers see what is there by then.
-pub(super) fn describe_attempt(span: &Span, spans: &AttemptSpans, source: &Source, record: &Record) {
+/// Puts an attempt's span where it belongs, and says what the conventions want to know. Before the
+/// span is entered: its parent cannot be changed afterwards, and samplers see what is there by
+/// then.
+pub(super) fn describe_attempt(
+    span: &Span,
+    spans: &AttemptSpans,
+    source: &Source,
+    record: &Record,
+) {
     if let Some(creation) = creation_context(record.headers()) {
         span.add_link(creation.clone());
         // It fails where no layer of OpenTelemetry listens.
@@ -60,8 +69,8 @@ pub(super) fn fail(span: &Span, error_type: &'static str) {
     span.set_status(Status::error(""));
 }
 
-/// Puts the trace into a task's headers: `span`'s, or the caller's where that is not kept. One that the user has put there stays, and
-/// `span` is linked to it.
+/// Puts the trace into a task's headers: `span`'s, or the caller's where that is not kept. One that
+/// the user has put there stays, and `span` is linked to it.
 pub(super) fn inject(span: &Span, headers: &mut Headers) {
     if headers.last(TRACE_PARENT).is_some() {
         if let Some(creation) = creation_context(headers) {
@@ -69,9 +78,13 @@ pub(super) fn inject(span: &Span, headers: &mut Headers) {
         }
         return;
     }
-    let Some(context) = current_context(span) else { return };
+    let Some(context) = current_context(span) else {
+        return;
+    };
     let (trace_id, span_id) = (context.trace_id().to_bytes(), context.span_id().to_bytes());
-    let Some(parent) = TraceParent::new(trace_id, span_id, context.trace_flags().to_u8()) else { return };
+    let Some(parent) = TraceParent::new(trace_id, span_id, context.trace_flags().to_u8()) else {
+        return;
+    };
     headers.push(TRACE_PARENT, parent.to_string());
     let state = context.trace_state().header();
     if !state.is_empty() {
@@ -81,16 +94,24 @@ pub(super) fn inject(span: &Span, headers: &mut Headers) {
 
 /// Of the span, else of the span or the OpenTelemetry context that the caller is in.
 fn current_context(span: &Span) -> Option<SpanContext> {
-    let valid = |context: Context| Some(context.span().span_context().clone()).filter(SpanContext::is_valid);
-    valid(span.context()).or_else(|| valid(Span::current().context())).or_else(|| valid(Context::current()))
+    let valid = |context: Context| {
+        Some(context.span().span_context().clone()).filter(SpanContext::is_valid)
+    };
+    valid(span.context())
+        .or_else(|| valid(Span::current().context()))
+        .or_else(|| valid(Context::current()))
 }
 
 /// What the headers say of the span that made the record.
 fn creation_context(headers: &Headers) -> Option<SpanContext> {
     let parent = TraceParent::read(headers)?;
-    let state = headers.last_str(TRACE_STATE).filter(|text| text.len() <= MAX_TRACE_STATE_BYTES);
+    let state = headers
+        .last_str(TRACE_STATE)
+        .filter(|text| text.len() <= MAX_TRACE_STATE_BYTES);
     // One that cannot be read says nothing against its parent.
-    let state = state.and_then(|text| text.parse::<TraceState>().ok()).unwrap_or_default();
+    let state = state
+        .and_then(|text| text.parse::<TraceState>().ok())
+        .unwrap_or_default();
     Some(SpanContext::new(
         TraceId::from_bytes(parent.trace_id()),
         SpanId::from_bytes(parent.parent_id()),
@@ -107,15 +128,28 @@ mod tests {
     const PARENT: &str = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
 
     fn headers(state: &str) -> Headers {
-        [(TRACE_PARENT, PARENT.to_owned()), (TRACE_STATE, state.to_owned())].into_iter().collect()
+        [
+            (TRACE_PARENT, PARENT.to_owned()),
+            (TRACE_STATE, state.to_owned()),
+        ]
+        .into_iter()
+        .collect()
     }
 
     #[test]
     fn a_trace_state_that_cannot_be_read_or_is_too_long_says_nothing_against_its_parent() {
         let long = format!("a={}", "x".repeat(MAX_TRACE_STATE_BYTES));
-        for (state, read) in [("a=1,b=2", "a=1,b=2"), ("nonsense", ""), (&*long, ""), ("", "")] {
+        for (state, read) in [
+            ("a=1,b=2", "a=1,b=2"),
+            ("nonsense", ""),
+            (&*long, ""),
+            ("", ""),
+        ] {
             let context = creation_context(&headers(state)).unwrap();
-            assert_eq!(context.trace_id().to_string(), "4bf92f3577b34da6a3ce929d0e0e4736");
+            assert_eq!(
+                context.trace_id().to_string(),
+                "4bf92f3577b34da6a3ce929d0e0e4736"
+            );
             assert!(context.is_remote() && context.is_sampled());
             assert_eq!(context.trace_state().header(), read);
         }
@@ -123,7 +157,9 @@ mod tests {
 
     #[test]
     fn without_a_parent_a_trace_state_means_nothing() {
-        let headers = [(TRACE_PARENT, "damaged"), (TRACE_STATE, "a=1")].into_iter().collect();
+        let headers = [(TRACE_PARENT, "damaged"), (TRACE_STATE, "a=1")]
+            .into_iter()
+            .collect();
         assert_eq!(creation_context(&headers), None);
     }
 
@@ -137,7 +173,10 @@ mod tests {
 
         let mut own: Headers = [(TRACE_PARENT, "whatever it is")].into_iter().collect();
         inject(&Span::none(), &mut own);
-        assert_eq!((own.len(), own.last_str(TRACE_PARENT)), (1, Some("whatever it is")));
+        assert_eq!(
+            (own.len(), own.last_str(TRACE_PARENT)),
+            (1, Some("whatever it is"))
+        );
     }
 
     #[test]

@@ -4,7 +4,8 @@ use std::sync::Arc;
 
 use crate::{EnqueueError, Enqueued, Headers};
 
-/// From the call to the broker's word. Where the future of the enqueue is dropped, it closes without a result.
+/// From the call to the broker's word. Where the future of the enqueue is dropped, it closes
+/// without a result.
 pub(crate) struct SendSpan {
     #[cfg(feature = "otel")]
     span: tracing::Span,
@@ -16,7 +17,10 @@ impl SendSpan {
         Self {}
     }
 
-    pub(crate) fn ended(self, result: Result<Enqueued, EnqueueError>) -> Result<Enqueued, EnqueueError> {
+    pub(crate) fn ended(
+        self,
+        result: Result<Enqueued, EnqueueError>,
+    ) -> Result<Enqueued, EnqueueError> {
         result
     }
 }
@@ -39,7 +43,10 @@ impl SendSpan {
         Self { span }
     }
 
-    pub(crate) fn ended(self, result: Result<Enqueued, EnqueueError>) -> Result<Enqueued, EnqueueError> {
+    pub(crate) fn ended(
+        self,
+        result: Result<Enqueued, EnqueueError>,
+    ) -> Result<Enqueued, EnqueueError> {
         if !self.span.is_disabled() {
             match &result {
                 Ok(enqueued) => {

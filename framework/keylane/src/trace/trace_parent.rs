@@ -5,13 +5,14 @@ use std::str::FromStr;
 
 use crate::Headers;
 
-/// Names the span that made a record, and the trace it belongs to: the W3C Trace Context's `traceparent`, which producers of all
-/// languages write as a header of the record.
+/// Names the span that made a record, and the trace it belongs to: the W3C Trace Context's
+/// `traceparent`, which producers of all languages write as a header of the record.
 ///
 /// # What counts as one?
-/// Version `00` as the [specification](https://www.w3.org/TR/trace-context/) writes it: 55 characters, lower-case, neither id all zeros.
-/// Of a later version the first 55 characters are read the same way, and what follows them must begin with `-`. Anything else is
-/// no trace context, and a record that carries it is treated as one without. Of the flags *sampled* is kept.
+/// Version `00` as the [specification](https://www.w3.org/TR/trace-context/) writes it: 55
+/// characters, lower-case, neither id all zeros. Of a later version the first 55 characters are
+/// read the same way, and what follows them must begin with `-`. Anything else is no trace context,
+/// and a record that carries it is treated as one without. Of the flags *sampled* is kept.
 ///
 /// # Examples
 /// ```
@@ -52,10 +53,15 @@ impl TraceParent {
     /// From its parts; `None` where an id is all zeros. Flags other than 1, *sampled*, are dropped.
     pub fn new(trace_id: [u8; 16], parent_id: [u8; 8], flags: u8) -> Option<Self> {
         let valid = trace_id != [0; 16] && parent_id != [0; 8];
-        valid.then_some(Self { trace_id, parent_id, flags: flags & SAMPLED })
+        valid.then_some(Self {
+            trace_id,
+            parent_id,
+            flags: flags & SAMPLED,
+        })
     }
 
-    /// Of a record: its last header `traceparent`. `None` where there is none, or it cannot be read.
+    /// Of a record: its last header `traceparent`. `None` where there is none, or it cannot be
+    /// read.
     ///
     /// # Examples
     /// ```
@@ -93,8 +99,15 @@ impl TraceParent {
 /// As it is written into the header, always as version `00`.
 impl fmt::Display for TraceParent {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let (trace_id, parent_id) = (u128::from_be_bytes(self.trace_id), u64::from_be_bytes(self.parent_id));
-        write!(formatter, "00-{trace_id:032x}-{parent_id:016x}-{:02x}", self.flags)
+        let (trace_id, parent_id) = (
+            u128::from_be_bytes(self.trace_id),
+            u64::from_be_bytes(self.parent_id),
+        );
+        write!(
+            formatter,
+            "00-{trace_id:032x}-{parent_id:016x}-{:02x}",
+            self.flags
+        )
     }
 }
 
@@ -149,10 +162,22 @@ mod tests {
     #[test]
     fn the_example_of_the_specification_is_read_part_by_part() {
         let parent: TraceParent = EXAMPLE.parse().unwrap();
-        assert_eq!(u128::from_be_bytes(parent.trace_id()), 0x4bf9_2f35_77b3_4da6_a3ce_929d_0e0e_4736);
-        assert_eq!(u64::from_be_bytes(parent.parent_id()), 0x00f0_67aa_0ba9_02b7);
+        assert_eq!(
+            u128::from_be_bytes(parent.trace_id()),
+            0x4bf9_2f35_77b3_4da6_a3ce_929d_0e0e_4736
+        );
+        assert_eq!(
+            u64::from_be_bytes(parent.parent_id()),
+            0x00f0_67aa_0ba9_02b7
+        );
         assert!(parent.is_sampled());
-        assert!(!EXAMPLE.replace("-01", "-00").parse::<TraceParent>().unwrap().is_sampled());
+        assert!(
+            !EXAMPLE
+                .replace("-01", "-00")
+                .parse::<TraceParent>()
+                .unwrap()
+                .is_sampled()
+        );
     }
 
     #[test]
@@ -160,14 +185,31 @@ mod tests {
         for later in ["01", "cc", "fe"] {
             let same = EXAMPLE.replacen("00", later, 1);
             assert_eq!(same.parse::<TraceParent>().unwrap().to_string(), EXAMPLE);
-            assert_eq!((same.clone() + "-what-the-future-holds").parse::<TraceParent>().unwrap().to_string(), EXAMPLE);
-            assert_eq!((same + "1").parse::<TraceParent>(), Err(TraceParentError), "flags of three digits");
+            assert_eq!(
+                (same.clone() + "-what-the-future-holds")
+                    .parse::<TraceParent>()
+                    .unwrap()
+                    .to_string(),
+                EXAMPLE
+            );
+            assert_eq!(
+                (same + "1").parse::<TraceParent>(),
+                Err(TraceParentError),
+                "flags of three digits"
+            );
         }
     }
 
     #[test]
     fn flags_without_a_meaning_are_not_sent_on() {
-        assert_eq!(EXAMPLE.replace("-01", "-ff").parse::<TraceParent>().unwrap().to_string(), EXAMPLE);
+        assert_eq!(
+            EXAMPLE
+                .replace("-01", "-ff")
+                .parse::<TraceParent>()
+                .unwrap()
+                .to_string(),
+            EXAMPLE
+        );
     }
 
     #[test]
@@ -190,14 +232,25 @@ mod tests {
             &zero_trace,
             &zero_parent,
         ] {
-            assert_eq!(wrong.parse::<TraceParent>(), Err(TraceParentError), "{wrong:?}");
+            assert_eq!(
+                wrong.parse::<TraceParent>(),
+                Err(TraceParentError),
+                "{wrong:?}"
+            );
         }
     }
 
     #[test]
     fn the_last_header_counts_and_one_that_cannot_be_read_is_none() {
-        let mut headers: Headers = [("traceparent", "mine"), ("traceparent", EXAMPLE)].into_iter().collect();
-        assert_eq!(TraceParent::read(&headers).map(|parent| parent.to_string()).as_deref(), Some(EXAMPLE));
+        let mut headers: Headers = [("traceparent", "mine"), ("traceparent", EXAMPLE)]
+            .into_iter()
+            .collect();
+        assert_eq!(
+            TraceParent::read(&headers)
+                .map(|parent| parent.to_string())
+                .as_deref(),
+            Some(EXAMPLE)
+        );
         headers.push("traceparent", &b"\xff\xfe"[..]);
         assert_eq!(TraceParent::read(&headers), None);
         assert_eq!(TraceParent::read(&Headers::new()), None);
@@ -216,7 +269,8 @@ mod tests {
             let _ = parse(&bytes);
         }
 
-        /// One character off: either it is no trace context, or it is another one, which says what was written.
+        /// One character off: either it is no trace context, or it is another one, which says what
+        /// was written.
         #[test]
         fn one_wrong_character_is_noticed(at in 0..LENGTH, character in any::<char>()) {
             let mut characters: Vec<char> = EXAMPLE.chars().collect();

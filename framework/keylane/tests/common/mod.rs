@@ -10,11 +10,19 @@ pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
 pub(crate) async fn eventually(what: &str, condition: impl Fn() -> bool) {
     let deadline = tokio::time::Instant::now() + PATIENCE;
     while !condition() {
-        assert!(tokio::time::Instant::now() < deadline, "not within {PATIENCE:?}: {what}");
+        assert!(
+            tokio::time::Instant::now() < deadline,
+            "not within {PATIENCE:?}: {what}"
+        );
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
 }
 
 pub(crate) async fn producer(bootstrap_servers: impl Into<String>, topic: &str) -> TaskProducer {
-    TaskProducer::builder(topic).bootstrap_servers(bootstrap_servers).application_id("test").start().await.unwrap()
+    TaskProducer::builder(topic)
+        .bootstrap_servers(bootstrap_servers)
+        .application_id("test")
+        .start()
+        .await
+        .unwrap()
 }

@@ -9,8 +9,15 @@ use super::markdown::{anchors, documents, includes, links, repository};
 #[test]
 fn every_relative_link_leads_to_a_file_and_every_fragment_to_a_heading() {
     let documents = documents();
-    let texts: BTreeMap<&str, String> =
-        documents.iter().map(|document| (&*document.path, with_includes(&document.path, &document.text))).collect();
+    let texts: BTreeMap<&str, String> = documents
+        .iter()
+        .map(|document| {
+            (
+                &*document.path,
+                with_includes(&document.path, &document.text),
+            )
+        })
+        .collect();
     let mut broken = Vec::new();
     let mut checked = 0;
     for document in &documents {
@@ -20,10 +27,18 @@ fn every_relative_link_leads_to_a_file_and_every_fragment_to_a_heading() {
             }
             checked += 1;
             let (file, fragment) = link.target.split_once('#').unwrap_or((&link.target, ""));
-            let path = if file.is_empty() { Some(document.path.clone()) } else { joined(&document.path, file) };
-            let there = path.as_deref().is_some_and(|path| repository().join(path).exists());
+            let path = if file.is_empty() {
+                Some(document.path.clone())
+            } else {
+                joined(&document.path, file)
+            };
+            let there = path
+                .as_deref()
+                .is_some_and(|path| repository().join(path).exists());
             let has_fragment = fragment.is_empty()
-                || path.and_then(|path| texts.get(&*path)).is_some_and(|text| anchors(text).contains(fragment));
+                || path
+                    .and_then(|path| texts.get(&*path))
+                    .is_some_and(|text| anchors(text).contains(fragment));
             if !there || !has_fragment {
                 broken.push(format!("{}: {}", document.path, link.target));
             }
@@ -38,8 +53,11 @@ fn no_document_names_an_item_of_the_api_by_a_path_that_only_rustdoc_resolves() {
     let broken: Vec<_> = documents()
         .iter()
         .flat_map(|document| {
-            let bad = links(&document.text).into_iter().filter(|link| link.target.contains("::"));
-            bad.map(|link| format!("{}: {}", document.path, link.target)).collect::<Vec<_>>()
+            let bad = links(&document.text)
+                .into_iter()
+                .filter(|link| link.target.contains("::"));
+            bad.map(|link| format!("{}: {}", document.path, link.target))
+                .collect::<Vec<_>>()
         })
         .collect();
     assert!(broken.is_empty(), "{broken:#?}");
@@ -50,7 +68,9 @@ fn rows_of_a_table_have_as_many_cells_as_its_head() {
     for document in documents() {
         let mut cells = None;
         for line in super::markdown::prose(&document.text).lines() {
-            let count = line.starts_with('|').then(|| line.replace("\\|", "").matches('|').count());
+            let count = line
+                .starts_with('|')
+                .then(|| line.replace("\\|", "").matches('|').count());
             if let (Some(count), Some(before)) = (count, cells) {
                 assert_eq!(count, before, "{}: {line}", document.path);
             }
@@ -65,11 +85,16 @@ fn with_includes(path: &str, text: &str) -> String {
         let file = repository().join(joined(path, file)?);
         fs::read_to_string(file).ok()
     });
-    std::iter::once(text.to_owned()).chain(included).collect::<Vec<_>>().join("\n")
+    std::iter::once(text.to_owned())
+        .chain(included)
+        .collect::<Vec<_>>()
+        .join("\n")
 }
 
 fn is_elsewhere(target: &str) -> bool {
-    ["http://", "https://", "mailto:"].iter().any(|scheme| target.starts_with(scheme))
+    ["http://", "https://", "mailto:"]
+        .iter()
+        .any(|scheme| target.starts_with(scheme))
 }
 
 /// The path in the repository of a file that a document names, if it stays inside.

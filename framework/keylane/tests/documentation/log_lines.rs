@@ -18,7 +18,11 @@ fn every_log_line_that_operators_are_told_to_look_for_is_in_the_code() {
         for quote in prose(&page.text).split('"').skip(1).step_by(2) {
             let quote = quote.split_whitespace().collect::<Vec<_>>().join(" ");
             // An ellipsis stands for what the line names.
-            for part in quote.split('…').map(str::trim).filter(|part| !part.is_empty()) {
+            for part in quote
+                .split('…')
+                .map(str::trim)
+                .filter(|part| !part.is_empty())
+            {
                 assert!(code.contains(part), "{}: no line says {part:?}", page.path);
                 quoted += 1;
             }

@@ -28,10 +28,17 @@ fn the_table_of_options_names_every_setting_with_its_default() {
 #[test]
 fn the_manual_gives_the_defaults_of_the_table() {
     let table = defaults();
-    let known =
-        |text: &str| -> Vec<_> { rows(text).into_iter().filter(|(option, _)| table.contains_key(option)).collect() };
+    let known = |text: &str| -> Vec<_> {
+        rows(text)
+            .into_iter()
+            .filter(|(option, _)| table.contains_key(option))
+            .collect()
+    };
     let first = known(CONFIGURATION).len();
-    assert!(first >= 15, "only {first} options are on the page to look at first");
+    assert!(
+        first >= 15,
+        "only {first} options are on the page to look at first"
+    );
     for document in written_by_hand() {
         for (option, default) in known(&document.text) {
             assert_eq!(table[&option], default, "{option} in {}", document.path);
@@ -41,11 +48,20 @@ fn the_manual_gives_the_defaults_of_the_table() {
 
 #[test]
 fn every_metric_the_documents_mention_exists() {
-    let known: BTreeSet<&str> = keylane::metrics::names::ALL.iter().map(|metric| metric.name).collect();
+    let known: BTreeSet<&str> = keylane::metrics::names::ALL
+        .iter()
+        .map(|metric| metric.name)
+        .collect();
     let mut mentioned = 0;
     for document in written_by_hand() {
-        for word in words(&document.text, "keylane_").filter(|word| !["keylane_core", "keylane_"].contains(word)) {
-            assert!(known.contains(word), "{}: there is no metric {word}", document.path);
+        for word in words(&document.text, "keylane_")
+            .filter(|word| !["keylane_core", "keylane_"].contains(word))
+        {
+            assert!(
+                known.contains(word),
+                "{}: there is no metric {word}",
+                document.path
+            );
             mentioned += 1;
         }
     }
@@ -57,7 +73,9 @@ fn every_alert_the_documents_mention_exists() {
     let rules = fs::read_to_string(repository().join("docker/prometheus/alerts.yml")).unwrap();
     for document in written_by_hand() {
         for alert in words(&document.text, "Keylane").filter(|word| *word != "Keylane") {
-            let rule = rules.lines().any(|line| line.trim() == format!("- alert: {alert}"));
+            let rule = rules
+                .lines()
+                .any(|line| line.trim() == format!("- alert: {alert}"));
             assert!(rule, "{}: there is no alert {alert}", document.path);
         }
     }
@@ -65,12 +83,15 @@ fn every_alert_the_documents_mention_exists() {
 
 #[test]
 fn every_page_of_the_runbook_leads_to_what_keylane_does_then() {
-    let pages: Vec<_> =
-        documents().into_iter().filter(|document| document.path.starts_with("docker/runbook/")).collect();
+    let pages: Vec<_> = documents()
+        .into_iter()
+        .filter(|document| document.path.starts_with("docker/runbook/"))
+        .collect();
     assert!(pages.len() >= 15, "{} pages", pages.len());
     for page in pages {
-        let leads =
-            markdown::links(&page.text).iter().any(|link| link.target.starts_with("../../docs/src/operations/"));
+        let leads = markdown::links(&page.text)
+            .iter()
+            .any(|link| link.target.starts_with("../../docs/src/operations/"));
         assert!(leads, "{} does not", page.path);
     }
 }
@@ -82,7 +103,10 @@ fn every_path_to_the_admin_server_exists() {
     let paths = description["paths"].as_object().unwrap();
     let page = include_str!("../../../../docs/src/admin-api.md");
     let mut named = BTreeSet::new();
-    for row in page.lines().filter(|line| line.starts_with("| `GET ") || line.starts_with("| `POST ")) {
+    for row in page
+        .lines()
+        .filter(|line| line.starts_with("| `GET ") || line.starts_with("| `POST "))
+    {
         let mut first = "";
         for code in row.split('|').nth(1).unwrap().split('`').skip(1).step_by(2) {
             let path = match code.strip_prefix('…') {
@@ -106,14 +130,23 @@ fn every_path_to_the_admin_server_exists() {
 
 #[test]
 fn every_reason_of_health_is_explained_on_the_page_of_the_admin_server() {
-    let description: Value = serde_json::from_str(include_str!("../../src/http/openapi.json")).unwrap();
-    let codes = description.pointer("/components/schemas/Reason/properties/code/enum").unwrap().as_array().unwrap();
+    let description: Value =
+        serde_json::from_str(include_str!("../../src/http/openapi.json")).unwrap();
+    let codes = description
+        .pointer("/components/schemas/Reason/properties/code/enum")
+        .unwrap()
+        .as_array()
+        .unwrap();
     let codes: BTreeSet<_> = codes.iter().map(|code| code.as_str().unwrap()).collect();
     let page = include_str!("../../../../docs/src/admin-api.md");
     let table = page.split_once("| reason | means | page |").unwrap().1;
-    let rows = table.lines().skip(2).take_while(|line| line.starts_with('|'));
-    let named: BTreeSet<_> =
-        rows.flat_map(|row| row.split('|').nth(1).unwrap().split('`').skip(1).step_by(2)).collect();
+    let rows = table
+        .lines()
+        .skip(2)
+        .take_while(|line| line.starts_with('|'));
+    let named: BTreeSet<_> = rows
+        .flat_map(|row| row.split('|').nth(1).unwrap().split('`').skip(1).step_by(2))
+        .collect();
     assert_eq!(named, codes);
 }
 
@@ -127,15 +160,28 @@ fn the_complete_consumer_fits_in_25_lines_and_is_the_same_in_the_manual() {
             .unwrap()
     };
     let consumer = code(README);
-    assert!(consumer.lines().count() <= 25, "{} lines", consumer.lines().count());
-    assert_eq!(consumer, code(include_str!("../../../../docs/src/first-consumer.md")));
+    assert!(
+        consumer.lines().count() <= 25,
+        "{} lines",
+        consumer.lines().count()
+    );
+    assert_eq!(
+        consumer,
+        code(include_str!("../../../../docs/src/first-consumer.md"))
+    );
 }
 
 #[test]
 fn the_readme_invites_and_the_architecture_takes_two_pages() {
-    for (name, text, most) in [("README.md", README, 1_000), ("ARCHITECTURE.md", ARCHITECTURE, 2_000)] {
+    for (name, text, most) in [
+        ("README.md", README, 1_000),
+        ("ARCHITECTURE.md", ARCHITECTURE, 2_000),
+    ] {
         let words = text.split_whitespace().count();
-        assert!(words <= most, "{name} has {words} words; what is more belongs into docs/");
+        assert!(
+            words <= most,
+            "{name} has {words} words; what is more belongs into docs/"
+        );
     }
 }
 
@@ -150,12 +196,18 @@ fn written_by_hand() -> impl Iterator<Item = Document> {
 
 /// The words that begin like that.
 fn words<'a>(text: &'a str, beginning: &'a str) -> impl Iterator<Item = &'a str> {
-    text.split(|c: char| !c.is_ascii_alphanumeric() && c != '_').filter(move |word| word.starts_with(beginning))
+    text.split(|c: char| !c.is_ascii_alphanumeric() && c != '_')
+        .filter(move |word| word.starts_with(beginning))
 }
 
 /// First and second column of the table rows that begin with two cells of code.
 fn rows(text: &str) -> BTreeMap<String, String> {
-    let code = |cell: &str| cell.trim().strip_prefix('`')?.split_once('`').map(|(code, _)| code.to_owned());
+    let code = |cell: &str| {
+        cell.trim()
+            .strip_prefix('`')?
+            .split_once('`')
+            .map(|(code, _)| code.to_owned())
+    };
     text.lines()
         .filter_map(|line| {
             let mut cells = line.strip_prefix('|')?.split('|');
@@ -184,7 +236,11 @@ fn leaves(path: &str, value: &Value, all: &mut BTreeMap<String, String>) {
     let text = match value {
         Value::Object(fields) if !fields.is_empty() => {
             for (name, value) in fields {
-                let path = if path.is_empty() { name.clone() } else { format!("{path}.{name}") };
+                let path = if path.is_empty() {
+                    name.clone()
+                } else {
+                    format!("{path}.{name}")
+                };
                 leaves(&path, value, all);
             }
             return;

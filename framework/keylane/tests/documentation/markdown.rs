@@ -17,7 +17,10 @@ pub(crate) struct Link {
 }
 
 pub(crate) fn repository() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("../..").canonicalize().unwrap()
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("../..")
+        .canonicalize()
+        .unwrap()
 }
 
 /// Every document of the repository, but what a build writes.
@@ -41,7 +44,10 @@ fn collect(folder: &Path, prefix: &str, found: &mut Vec<Document>) {
                 collect(&entry.path(), &format!("{path}/"), found);
             }
         } else if kind.is_file() && name.ends_with(".md") {
-            found.push(Document { path, text: fs::read_to_string(entry.path()).unwrap() });
+            found.push(Document {
+                path,
+                text: fs::read_to_string(entry.path()).unwrap(),
+            });
         }
     }
 }
@@ -52,7 +58,9 @@ pub(crate) fn prose(text: &str) -> String {
     let mut prose = String::new();
     for line in text.lines() {
         let trimmed = line.trim_start();
-        let marker = ["```", "~~~"].into_iter().find(|marker| trimmed.starts_with(marker));
+        let marker = ["```", "~~~"]
+            .into_iter()
+            .find(|marker| trimmed.starts_with(marker));
         match (fence, marker) {
             (None, Some(marker)) => fence = Some(marker),
             (Some(open), Some(marker)) if open == marker => fence = None,
@@ -71,7 +79,11 @@ fn without_code(line: &str) -> String {
     let mut inside = true;
     for part in parts {
         text.push('`');
-        text.push_str(&if inside { "_".repeat(part.len()) } else { part.to_owned() });
+        text.push_str(&if inside {
+            "_".repeat(part.len())
+        } else {
+            part.to_owned()
+        });
         inside = !inside;
     }
     text
@@ -84,7 +96,9 @@ pub(crate) fn links(text: &str) -> Vec<Link> {
     let mut add = |target: &str| {
         // A title may follow the target.
         let target = target.split_whitespace().next().unwrap_or_default();
-        links.push(Link { target: target.trim_matches(['<', '>']).to_owned() });
+        links.push(Link {
+            target: target.trim_matches(['<', '>']).to_owned(),
+        });
     };
     for (at, _) in text.match_indices("](") {
         if let Some((target, _)) = text[at + 2..].split_once(')') {
@@ -99,7 +113,10 @@ pub(crate) fn links(text: &str) -> Vec<Link> {
         }
     }
     for line in text.lines() {
-        if let Some((_, target)) = line.strip_prefix('[').and_then(|rest| rest.split_once("]: ")) {
+        if let Some((_, target)) = line
+            .strip_prefix('[')
+            .and_then(|rest| rest.split_once("]: "))
+        {
             add(target);
         }
     }
@@ -119,7 +136,11 @@ pub(crate) fn anchors(text: &str) -> BTreeSet<String> {
         }
         let slug = slug(title.trim());
         let count = seen.entry(slug.clone()).or_default();
-        anchors.insert(if *count == 0 { slug } else { format!("{slug}-{count}") });
+        anchors.insert(if *count == 0 {
+            slug
+        } else {
+            format!("{slug}-{count}")
+        });
         *count += 1;
     }
     for (at, _) in text.match_indices("id=\"") {
@@ -149,7 +170,11 @@ fn slug(title: &str) -> String {
 
 /// What `{{#include …}}` names.
 pub(crate) fn includes(text: &str) -> Vec<&str> {
-    text.split("{{#include ").skip(1).filter_map(|rest| rest.split_once("}}")).map(|(path, _)| path.trim()).collect()
+    text.split("{{#include ")
+        .skip(1)
+        .filter_map(|rest| rest.split_once("}}"))
+        .map(|(path, _)| path.trim())
+        .collect()
 }
 
 #[test]
@@ -161,12 +186,16 @@ fn links_are_found_where_a_reader_sees_them() {
 
 #[test]
 fn a_heading_is_an_anchor_and_a_comment_in_code_is_none() {
-    let text = "# A `b` & [c](d)\n```sh\n# no heading\n```\n## Twice\n## Twice\n<a id=\"here\"></a>";
+    let text =
+        "# A `b` & [c](d)\n```sh\n# no heading\n```\n## Twice\n## Twice\n<a id=\"here\"></a>";
     let expected = ["a-b--c", "here", "twice", "twice-1"];
     assert_eq!(anchors(text).into_iter().collect::<Vec<_>>(), expected);
 }
 
 #[test]
 fn includes_are_found() {
-    assert_eq!(includes("a {{#include ../x.md}} b {{#include y.md}}"), ["../x.md", "y.md"]);
+    assert_eq!(
+        includes("a {{#include ../x.md}} b {{#include y.md}}"),
+        ["../x.md", "y.md"]
+    );
 }

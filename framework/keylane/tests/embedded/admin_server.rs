@@ -9,8 +9,8 @@ use std::time::{Duration, Instant};
 use super::common::{self, PATIENCE, eventually};
 use keylane::http::AdminServer;
 use keylane::{
-    EmbeddedBroker, EmbeddedBrokerOptions, Json, KeyHash, NewTask, Subscription, SubscriptionBuilder, Task, TaskError,
-    TaskProducer, Watchdog,
+    EmbeddedBroker, EmbeddedBrokerOptions, Json, KeyHash, NewTask, Subscription,
+    SubscriptionBuilder, Task, TaskError, TaskProducer, Watchdog,
 };
 use serde_json::Value;
 use tokio::sync::Semaphore;
@@ -51,7 +51,11 @@ fn health(address: SocketAddr) -> (u16, u16, u16) {
 
 fn has_reason(address: SocketAddr, probe: &str, code: &str) -> bool {
     let (_, health) = get(address, &format!("/health/{probe}"));
-    health["reasons"].as_array().unwrap().iter().any(|reason| reason["code"] == code)
+    health["reasons"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .any(|reason| reason["code"] == code)
 }
 
 async fn broker(partitions: i32) -> (EmbeddedBroker, TaskProducer) {
@@ -68,12 +72,18 @@ fn subscribe(broker: &EmbeddedBroker) -> SubscriptionBuilder {
         // A member that gets no CPU for a while is not to be thrown out: nothing may come twice.
         .kafka("session.timeout.ms", "6000")
         .watchdog(
-            Watchdog::default().slow_attempt(Duration::from_millis(200)).stalled_after(Duration::from_millis(200)),
+            Watchdog::default()
+                .slow_attempt(Duration::from_millis(200))
+                .stalled_after(Duration::from_millis(200)),
         )
 }
 
 async fn enqueue(producer: &TaskProducer, payload: u32, key: &str) -> i32 {
-    producer.enqueue(NewTask::json(&payload).unwrap().key(key.to_owned())).await.unwrap().partition
+    producer
+        .enqueue(NewTask::json(&payload).unwrap().key(key.to_owned()))
+        .await
+        .unwrap()
+        .partition
 }
 
 /// Counts what it has done; of [`STUCK`] records it does as many as there are permits.
@@ -85,7 +95,10 @@ struct Work {
 
 impl Work {
     fn new() -> Self {
-        Self { done: Arc::default(), free: Arc::new(Semaphore::new(0)) }
+        Self {
+            done: Arc::default(),
+            free: Arc::new(Semaphore::new(0)),
+        }
     }
 
     fn done(&self) -> usize {
@@ -124,7 +137,10 @@ async fn it_is_ready_while_it_is_assigned_and_neither_before_nor_after() {
     post(address, "/v1/subscriptions/group/shutdown");
     running.await.unwrap().unwrap();
     assert_eq!(health(address), (200, 200, 503), "after");
-    assert_eq!(get(address, "/v1/subscriptions/group").1["state"], "stopped");
+    assert_eq!(
+        get(address, "/v1/subscriptions/group").1["state"],
+        "stopped"
+    );
 
     admin.shutdown().await;
     assert!(TcpStream::connect(address).is_err(), "it listens no longer");
@@ -139,28 +155,52 @@ async fn a_stuck_key_is_found_with_two_gets() {
     }
     let work = Work::new();
     let subscription = work.start(subscribe(&broker)).await;
-    let admin = AdminServer::builder().subscription(subscription.handle()).start().unwrap();
+    let admin = AdminServer::builder()
+        .subscription(subscription.handle())
+        .start()
+        .unwrap();
     let address = admin.local_addr();
     eventually("the others are done", || work.done() == 100).await;
     // Not for the partitions that have just waited for their first records.
     let stalled = || -> Vec<i32> {
         let partitions = subscription.status().partitions;
-        partitions.iter().filter(|it| it.stalled_for.is_some()).map(|it| it.partition).collect()
+        partitions
+            .iter()
+            .filter(|it| it.stalled_for.is_some())
+            .map(|it| it.partition)
+            .collect()
     };
-    eventually("it is seen", || stalled() == [stuck] && has_reason(address, "ready", "partition_stalled")).await;
+    eventually("it is seen", || {
+        stalled() == [stuck] && has_reason(address, "ready", "partition_stalled")
+    })
+    .await;
 
     let (status, health) = get(address, "/health/ready");
     assert_eq!((status, &health["status"]), (200, &"degraded".into()));
-    let reason = health["reasons"].as_array().unwrap().iter().find(|it| it["code"] == "partition_stalled").unwrap();
-    assert_eq!((&reason["topic"], &reason["partition"]), (&"tasks".into(), &stuck.into()));
+    let reason = health["reasons"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .find(|it| it["code"] == "partition_stalled")
+        .unwrap();
+    assert_eq!(
+        (&reason["topic"], &reason["partition"]),
+        (&"tasks".into(), &stuck.into())
+    );
     let (_, oldest) = get(address, "/v1/subscriptions/group/oldest?limit=1");
     let oldest = &oldest["records"][0];
-    assert_eq!((&oldest["partition"], &oldest["offset"]), (&stuck.into(), &0.into()));
+    assert_eq!(
+        (&oldest["partition"], &oldest["offset"]),
+        (&stuck.into(), &0.into())
+    );
     assert_eq!(oldest["key_hash"], KeyHash::of(b"vehicle-4711").to_string());
     assert_eq!(oldest["state"], "running");
 
     work.free.add_permits(1);
-    eventually("it passes", || get(address, "/health/ready").1["status"] == "ok").await;
+    eventually("it passes", || {
+        get(address, "/health/ready").1["status"] == "ok"
+    })
+    .await;
     subscription.shutdown().await.unwrap();
 }
 
@@ -169,10 +209,17 @@ async fn a_pause_stops_the_work_and_a_resume_goes_on_with_it() {
     let (broker, producer) = broker(2).await;
     let work = Work::new();
     let subscription = work.start(subscribe(&broker)).await;
-    let admin = AdminServer::builder().token(TOKEN).subscription(subscription.handle()).start().unwrap();
+    let admin = AdminServer::builder()
+        .token(TOKEN)
+        .subscription(subscription.handle())
+        .start()
+        .unwrap();
     let address = admin.local_addr();
     let state = || get(address, "/v1/subscriptions/group").1;
-    eventually("it has its partitions", || state()["partitions"].as_array().unwrap().len() == 2).await;
+    eventually("it has its partitions", || {
+        state()["partitions"].as_array().unwrap().len() == 2
+    })
+    .await;
     // One key in each partition.
     let (mut keys, mut number) = ([None, None], 0);
     while keys.iter().any(Option::is_none) {
@@ -193,8 +240,14 @@ async fn a_pause_stops_the_work_and_a_resume_goes_on_with_it() {
     let is_paused = |partition| paused(partition) == [true; 2];
     let goes_on = |partition| paused(partition) == [false; 2];
     post(address, "/v1/subscriptions/group/pause");
-    eventually("both partitions are paused", || is_paused(0) && is_paused(1)).await;
-    assert_eq!((&state()["state"], health(address).2), (&"paused".into(), 200));
+    eventually("both partitions are paused", || {
+        is_paused(0) && is_paused(1)
+    })
+    .await;
+    assert_eq!(
+        (&state()["state"], health(address).2),
+        (&"paused".into(), 200)
+    );
     enqueue(&producer, 0, &first).await;
     post(address, "/v1/subscriptions/group/partitions/tasks/0/pause");
     post(address, "/v1/subscriptions/group/resume");
@@ -221,13 +274,23 @@ async fn the_pause_of_a_partition_ends_when_it_is_given_up() {
     let (broker, producer) = broker(1).await;
     let work = Work::new();
     let first = work.start(subscribe(&broker)).await;
-    eventually("it has its partition", || first.status().partitions.len() == 1).await;
+    eventually("it has its partition", || {
+        first.status().partitions.len() == 1
+    })
+    .await;
     assert!(first.handle().pause_partition("tasks", 1).is_err());
     first.handle().pause_partition("tasks", 0).unwrap();
-    eventually("it is paused", || first.status().partitions[0].paused_by_user).await;
+    eventually("it is paused", || {
+        first.status().partitions[0].paused_by_user
+    })
+    .await;
     enqueue(&producer, 0, "k").await;
     first.shutdown().await.unwrap();
-    assert_eq!(work.done(), 0, "the drain of a paused partition starts nothing");
+    assert_eq!(
+        work.done(),
+        0,
+        "the drain of a paused partition starts nothing"
+    );
 
     let second = work.start(subscribe(&broker)).await;
     eventually("the next owner does it", || work.done() == 1).await;
@@ -237,11 +300,22 @@ async fn the_pause_of_a_partition_ends_when_it_is_given_up() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_member_without_partitions_is_ready() {
     let (broker, _producer) = broker(1).await;
-    let (first, second) = (Work::new().start(subscribe(&broker)).await, Work::new().start(subscribe(&broker)).await);
-    let admins = [&first, &second].map(|member| AdminServer::builder().subscription(member.handle()).start().unwrap());
+    let (first, second) = (
+        Work::new().start(subscribe(&broker)).await,
+        Work::new().start(subscribe(&broker)).await,
+    );
+    let admins = [&first, &second].map(|member| {
+        AdminServer::builder()
+            .subscription(member.handle())
+            .start()
+            .unwrap()
+    });
     let owned = |member: &Subscription| member.status().partitions.len();
     eventually("both are ready, and one has the partition", || {
-        owned(&first) + owned(&second) == 1 && admins.iter().all(|admin| health(admin.local_addr()) == (200, 200, 200))
+        owned(&first) + owned(&second) == 1
+            && admins
+                .iter()
+                .all(|admin| health(admin.local_addr()) == (200, 200, 200))
     })
     .await;
     for member in [first, second] {
@@ -262,16 +336,25 @@ async fn a_process_whose_only_worker_is_blocked_is_alive_and_degraded() {
         })
         .await
         .unwrap();
-    let admin = AdminServer::builder().subscription(subscription.handle()).start().unwrap();
+    let admin = AdminServer::builder()
+        .subscription(subscription.handle())
+        .start()
+        .unwrap();
     let address = admin.local_addr();
     enqueue(&producer, 0, "k").await;
     // Without the runtime, whose clock stands still with its only worker.
     let deadline = Instant::now() + PATIENCE;
     while !has_reason(address, "live", "owner_blocked") {
-        assert!(Instant::now() < deadline, "not within {PATIENCE:?}: it is seen");
+        assert!(
+            Instant::now() < deadline,
+            "not within {PATIENCE:?}: it is seen"
+        );
     }
     assert_eq!(health(address), (200, 200, 200));
     release.send(()).unwrap();
-    eventually("it passes", || get(address, "/health/live").1["status"] == "ok").await;
+    eventually("it passes", || {
+        get(address, "/health/live").1["status"] == "ok"
+    })
+    .await;
     subscription.shutdown().await.unwrap();
 }

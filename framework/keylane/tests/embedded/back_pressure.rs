@@ -7,10 +7,13 @@ use std::time::Duration;
 use super::common::{PATIENCE, eventually, producer};
 use bytes::Bytes;
 use futures::future::join_all;
-use keylane::{EmbeddedBroker, EmbeddedBrokerOptions, Limits, NewTask, Raw, Subscription, Task, TaskError};
+use keylane::{
+    EmbeddedBroker, EmbeddedBrokerOptions, Limits, NewTask, Raw, Subscription, Task, TaskError,
+};
 
-/// Fetching pauses and resumes some hundred times. librdkafka's fetcher, with nothing but paused partitions, goes to
-/// sleep each time, for up to a second unless it is woken; then patience ends long before the records do.
+/// Fetching pauses and resumes some hundred times. librdkafka's fetcher, with nothing but paused
+/// partitions, goes to sleep each time, for up to a second unless it is woken; then patience ends
+/// long before the records do.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_partition_that_is_resumed_is_fetched_at_once() {
     const RECORDS: usize = 20_000;
@@ -19,7 +22,8 @@ async fn a_partition_that_is_resumed_is_fetched_at_once() {
     let producer = producer(broker.bootstrap_servers(), "tasks").await;
     for first in (0..RECORDS).step_by(1_000) {
         let task = |number: usize| NewTask::new("task").key(number.to_string());
-        let sent = join_all((first..first + 1_000).map(|number| producer.enqueue(task(number)))).await;
+        let sent =
+            join_all((first..first + 1_000).map(|number| producer.enqueue(task(number)))).await;
         assert!(sent.iter().all(Result::is_ok));
     }
     let done = Arc::new(AtomicUsize::new(0));
@@ -36,10 +40,17 @@ async fn a_partition_that_is_resumed_is_fetched_at_once() {
     };
     let mut limits = Limits::default();
     (limits.pause_at_records, limits.resume_at_records) = (500, 300);
-    let builder = Subscription::builder("group", "tasks").bootstrap_servers(broker.bootstrap_servers());
-    let builder = builder.kafka_settings(EmbeddedBroker::client_settings()).concurrency(50).limits(limits);
+    let builder =
+        Subscription::builder("group", "tasks").bootstrap_servers(broker.bootstrap_servers());
+    let builder = builder
+        .kafka_settings(EmbeddedBroker::client_settings())
+        .concurrency(50)
+        .limits(limits);
     let member = builder.start(Raw, processor).await.unwrap();
-    eventually("all are processed", || done.load(Ordering::Relaxed) >= RECORDS).await;
+    eventually("all are processed", || {
+        done.load(Ordering::Relaxed) >= RECORDS
+    })
+    .await;
     member.shutdown().await.unwrap();
     producer.close(PATIENCE).await.unwrap();
 }

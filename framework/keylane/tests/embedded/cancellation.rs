@@ -6,15 +6,18 @@ use std::time::{Duration, Instant};
 
 use super::common::{self, PATIENCE, eventually};
 use keylane::{
-    Cancellation, EmbeddedBroker, EmbeddedBrokerOptions, Json, NewTask, Subscription, SubscriptionBuilder, Task,
-    TaskError,
+    Cancellation, EmbeddedBroker, EmbeddedBrokerOptions, Json, NewTask, Subscription,
+    SubscriptionBuilder, Task, TaskError,
 };
 
 async fn one_task() -> (EmbeddedBroker, SubscriptionBuilder) {
     let broker = EmbeddedBroker::start(EmbeddedBrokerOptions::default()).unwrap();
     broker.create_topic("tasks", 1).unwrap();
     let producer = common::producer(broker.bootstrap_servers(), "tasks").await;
-    producer.enqueue(NewTask::json(&1).unwrap().key("key")).await.unwrap();
+    producer
+        .enqueue(NewTask::json(&1).unwrap().key("key"))
+        .await
+        .unwrap();
     producer.close(PATIENCE).await.unwrap();
     let builder = Subscription::builder("group", "tasks")
         .bootstrap_servers(broker.bootstrap_servers())
@@ -47,11 +50,20 @@ async fn a_shutdown_first_announces_its_deadline_and_then_cancels_what_still_run
         .await
         .unwrap();
     eventually("the attempt runs", || running.load(Ordering::SeqCst) == 1).await;
-    subscription.shutdown_within(Duration::from_millis(300)).await.unwrap();
+    subscription
+        .shutdown_within(Duration::from_millis(300))
+        .await
+        .unwrap();
     let outlives = elsewhere.lock().unwrap().take().unwrap();
-    let deadline = tokio::time::timeout(PATIENCE, outlives).await.expect("it was cancelled").unwrap();
+    let deadline = tokio::time::timeout(PATIENCE, outlives)
+        .await
+        .expect("it was cancelled")
+        .unwrap();
     // The attempt's own end would be an hour away.
-    assert!(deadline.is_some_and(|deadline| deadline < started + PATIENCE * 30), "{deadline:?}");
+    assert!(
+        deadline.is_some_and(|deadline| deadline < started + PATIENCE * 30),
+        "{deadline:?}"
+    );
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -74,9 +86,14 @@ async fn an_attempt_that_takes_too_long_is_cancelled_and_the_next_one_is_not() {
         .await
         .unwrap();
     eventually("it is tried again", || handles.lock().unwrap().len() == 2).await;
-    let [first, second] = &handles.lock().unwrap().clone()[..] else { panic!("two attempts") };
+    let [first, second] = &handles.lock().unwrap().clone()[..] else {
+        panic!("two attempts")
+    };
     assert!(first.is_cancelled());
     assert!(first.deadline() < second.deadline());
     subscription.shutdown().await.unwrap();
-    assert!(second.is_cancelled(), "the partition is not this member's any more");
+    assert!(
+        second.is_cancelled(),
+        "the partition is not this member's any more"
+    );
 }

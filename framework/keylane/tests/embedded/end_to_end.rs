@@ -1,5 +1,5 @@
-//! A subscription from enqueue to settlement, on the embedded broker: quick checks of what `integration-tests` proves on a
-//! real Kafka.
+//! A subscription from enqueue to settlement, on the embedded broker: quick checks of what
+//! `integration-tests` proves on a real Kafka.
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
@@ -8,8 +8,8 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use super::common::{self, PATIENCE, eventually};
 use keylane::{
-    Backoff, DeadLetter, EmbeddedBroker, EmbeddedBrokerOptions, Json, NewTask, Raw, Reading, Retry, State,
-    Subscription, SubscriptionBuilder, Task, TaskError, TaskProducer,
+    Backoff, DeadLetter, EmbeddedBroker, EmbeddedBrokerOptions, Json, NewTask, Raw, Reading, Retry,
+    State, Subscription, SubscriptionBuilder, Task, TaskError, TaskProducer,
 };
 use rdkafka::ClientConfig;
 use rdkafka::producer::{BaseProducer, BaseRecord, Producer};
@@ -43,7 +43,11 @@ async fn enqueue(broker: &EmbeddedBroker, topic: &str, tasks: Vec<NewTask>) {
 
 fn note(seen: &Seen, task: &Task<u32>) {
     let key = task.key_str().unwrap_or_default().to_owned();
-    seen.lock().unwrap().entry(key).or_default().push(*task.payload());
+    seen.lock()
+        .unwrap()
+        .entry(key)
+        .or_default()
+        .push(*task.payload());
 }
 
 fn count(seen: &Seen) -> usize {
@@ -62,7 +66,9 @@ async fn the_same_holds_for_records_read_one_by_one() {
 
 async fn process_and_restart(reading: Reading) {
     let broker = broker(&["tasks"]);
-    let tasks = (0..2_000).map(|i: u32| NewTask::json(&i).unwrap().key(format!("k{}", i % 50))).collect();
+    let tasks = (0..2_000)
+        .map(|i: u32| NewTask::json(&i).unwrap().key(format!("k{}", i % 50)))
+        .collect();
     enqueue(&broker, "tasks", tasks).await;
     let seen = Seen::default();
     let start = || async {
@@ -90,13 +96,22 @@ async fn process_and_restart(reading: Reading) {
     }
 
     let subscription = start().await;
-    enqueue(&broker, "tasks", vec![NewTask::json(&5_000).unwrap().key("last")]).await;
-    eventually("the new task is processed", || seen.lock().unwrap().contains_key("last")).await;
+    enqueue(
+        &broker,
+        "tasks",
+        vec![NewTask::json(&5_000).unwrap().key("last")],
+    )
+    .await;
+    eventually("the new task is processed", || {
+        seen.lock().unwrap().contains_key("last")
+    })
+    .await;
     subscription.shutdown().await.unwrap();
     assert_eq!(count(&seen), 2_001);
 }
 
-/// Records that arrive with the assignment itself: taken out before their partition is opened, they would be lost.
+/// Records that arrive with the assignment itself: taken out before their partition is opened, they
+/// would be lost.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn no_record_that_arrives_with_an_assignment_is_missed_or_repeated() {
     let broker = broker(&["tasks"]);
@@ -115,7 +130,10 @@ async fn no_record_that_arrives_with_an_assignment_is_missed_or_repeated() {
         tokio::spawn(async move {
             while !stop.load(Ordering::Relaxed) {
                 let number = enqueued.load(Ordering::Relaxed);
-                producer.enqueue(NewTask::json(&number).unwrap().key(number.to_string())).await.unwrap();
+                producer
+                    .enqueue(NewTask::json(&number).unwrap().key(number.to_string()))
+                    .await
+                    .unwrap();
                 enqueued.fetch_add(1, Ordering::Relaxed);
                 tokio::time::sleep(Duration::from_millis(2)).await;
             }
@@ -131,7 +149,10 @@ async fn no_record_that_arrives_with_an_assignment_is_missed_or_repeated() {
             .await
             .unwrap();
         let target = enqueued.load(Ordering::Relaxed) + 50;
-        eventually("some tasks are processed", || count(&seen) >= target as usize).await;
+        eventually("some tasks are processed", || {
+            count(&seen) >= target as usize
+        })
+        .await;
         subscription.shutdown().await.unwrap();
     }
     stop.store(true, Ordering::Relaxed);
@@ -156,7 +177,9 @@ async fn no_record_that_arrives_with_an_assignment_is_missed_or_repeated() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn failures_are_retried_in_place_and_then_dead_lettered_with_their_bytes() {
     let broker = broker(&["tasks", "dead"]);
-    let mut tasks: Vec<_> = (0..20).map(|i: u32| NewTask::json(&i).unwrap().key("k")).collect();
+    let mut tasks: Vec<_> = (0..20)
+        .map(|i: u32| NewTask::json(&i).unwrap().key("k"))
+        .collect();
     tasks.push(NewTask::new("not json").key("k"));
     enqueue(&broker, "tasks", tasks).await;
     let seen = Seen::default();
@@ -173,7 +196,9 @@ async fn failures_are_retried_in_place_and_then_dead_lettered_with_their_bytes()
                     match task.payload() {
                         3 => panic!("three"),
                         5 => return Err(TaskError::fatal("five")),
-                        7 if task.attempt() < 3 => return Err(std::io::Error::other("not yet").into()),
+                        7 if task.attempt() < 3 => {
+                            return Err(std::io::Error::other("not yet").into());
+                        }
                         9 => {
                             attempts.lock().unwrap().push(task.attempt());
                             return Err(TaskError::retryable("never"));
@@ -195,16 +220,24 @@ async fn failures_are_retried_in_place_and_then_dead_lettered_with_their_bytes()
             .start(Raw, move |task: Task<bytes::Bytes>| {
                 let dead = dead.clone();
                 async move {
-                    let header = |name: &str| task.headers().last_str(name).unwrap_or("").to_owned();
+                    let header =
+                        |name: &str| task.headers().last_str(name).unwrap_or("").to_owned();
                     let value = String::from_utf8(task.payload().to_vec()).unwrap();
-                    dead.lock().unwrap().push((value, header("keylane-reason"), header("keylane-attempts")));
+                    dead.lock().unwrap().push((
+                        value,
+                        header("keylane-reason"),
+                        header("keylane-attempts"),
+                    ));
                     Ok::<(), TaskError>(())
                 }
             })
             .await
             .unwrap()
     };
-    eventually("all are settled", || count(&seen) == 16 && dead.lock().unwrap().len() == 4).await;
+    eventually("all are settled", || {
+        count(&seen) == 16 && dead.lock().unwrap().len() == 4
+    })
+    .await;
     subscription.shutdown().await.unwrap();
     dead_letters.shutdown().await.unwrap();
     let order = seen.lock().unwrap()["k"].clone();
@@ -212,14 +245,23 @@ async fn failures_are_retried_in_place_and_then_dead_lettered_with_their_bytes()
     assert_eq!(*attempts.lock().unwrap(), [1, 2, 3]);
     let mut dead = dead.lock().unwrap().clone();
     dead.sort();
-    let dead: Vec<_> = dead.iter().map(|(v, r, a)| (v.as_str(), r.as_str(), a.as_str())).collect();
+    let dead: Vec<_> = dead
+        .iter()
+        .map(|(v, r, a)| (v.as_str(), r.as_str(), a.as_str()))
+        .collect();
     assert_eq!(
         dead,
-        [("3", "panic", "3"), ("5", "fatal", "1"), ("9", "exhausted", "3"), ("not json", "undecodable", "1")]
+        [
+            ("3", "panic", "3"),
+            ("5", "fatal", "1"),
+            ("9", "exhausted", "3"),
+            ("not json", "undecodable", "1")
+        ]
     );
 }
 
-/// Points 10 and 11: a topic refuses records ahead of its clock, and its retention deletes old ones.
+/// Points 10 and 11: a topic refuses records ahead of its clock, and its retention deletes old
+/// ones.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_dead_letter_has_the_time_of_its_writing_and_the_records_own_in_a_header() {
     const HOUR_MILLIS: i64 = 3_600_000;
@@ -227,47 +269,71 @@ async fn a_dead_letter_has_the_time_of_its_writing_and_the_records_own_in_a_head
     let (begun, first) = (unix_millis(), SystemTime::now() - Duration::from_millis(1));
     let ahead = begun + 2 * HOUR_MILLIS;
     let old = begun - 8 * 24 * HOUR_MILLIS;
-    let writer: BaseProducer =
-        ClientConfig::new().set("bootstrap.servers", broker.bootstrap_servers()).create().unwrap();
+    let writer: BaseProducer = ClientConfig::new()
+        .set("bootstrap.servers", broker.bootstrap_servers())
+        .create()
+        .unwrap();
     for timestamp in [ahead, old] {
-        let record = BaseRecord::<str, str>::to("tasks").key("k").payload("x").timestamp(timestamp);
+        let record = BaseRecord::<str, str>::to("tasks")
+            .key("k")
+            .payload("x")
+            .timestamp(timestamp);
         writer.send(record).map_err(|(error, _)| error).unwrap();
     }
     writer.flush(PATIENCE).unwrap();
     let subscription = subscribe(&broker, "tasks")
         .dead_letter(DeadLetter::topic("dead"))
-        .start(Raw, async |_: Task<bytes::Bytes>| Err::<(), _>(TaskError::fatal("no")))
+        .start(Raw, async |_: Task<bytes::Bytes>| {
+            Err::<(), _>(TaskError::fatal("no"))
+        })
         .await
         .unwrap();
     let dead = Arc::new(Mutex::new(Vec::new()));
     let noted = dead.clone();
     let dead_letters = subscribe(&broker, "dead")
         .start(Raw, move |task: Task<bytes::Bytes>| {
-            let own = task.headers().last_str("keylane-origin-timestamp").map(str::to_owned);
+            let own = task
+                .headers()
+                .last_str("keylane-origin-timestamp")
+                .map(str::to_owned);
             noted.lock().unwrap().push((task.timestamp(), own));
             async { Ok::<(), TaskError>(()) }
         })
         .await
         .unwrap();
-    eventually("both dead letters are read", || dead.lock().unwrap().len() == 2).await;
+    eventually("both dead letters are read", || {
+        dead.lock().unwrap().len() == 2
+    })
+    .await;
     subscription.shutdown().await.unwrap();
     dead_letters.shutdown().await.unwrap();
     let dead = dead.lock().unwrap();
     for (written, _) in dead.iter() {
-        assert!(written.is_some_and(|at| (first..=SystemTime::now()).contains(&at)), "{dead:?}");
+        assert!(
+            written.is_some_and(|at| (first..=SystemTime::now()).contains(&at)),
+            "{dead:?}"
+        );
     }
     let own: Vec<_> = dead.iter().map(|(_, own)| own.clone()).collect();
     assert_eq!(own, [Some(ahead.to_string()), Some(old.to_string())]);
 }
 
 fn unix_millis() -> i64 {
-    i64::try_from(SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_millis()).unwrap()
+    i64::try_from(
+        SystemTime::now()
+            .duration_since(UNIX_EPOCH)
+            .unwrap()
+            .as_millis(),
+    )
+    .unwrap()
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_retry_through_the_topic_lets_the_key_go_on_and_comes_back() {
     let broker = broker(&["tasks", "tasks-retry"]);
-    let tasks = (0..4).map(|i: u32| NewTask::json(&i).unwrap().key("k")).collect();
+    let tasks = (0..4)
+        .map(|i: u32| NewTask::json(&i).unwrap().key("k"))
+        .collect();
     enqueue(&broker, "tasks", tasks).await;
     let seen = Seen::default();
     let origins = Arc::new(Mutex::new(Vec::new()));
@@ -283,7 +349,11 @@ async fn a_retry_through_the_topic_lets_the_key_go_on_and_comes_back() {
                         return Err(TaskError::retryable("later"));
                     }
                     if *task.payload() == 1 {
-                        origins.lock().unwrap().push((task.origin(), task.topic().to_owned(), task.attempt()));
+                        origins.lock().unwrap().push((
+                            task.origin(),
+                            task.topic().to_owned(),
+                            task.attempt(),
+                        ));
                     }
                     note(&seen, &task);
                     Ok(())
@@ -298,5 +368,8 @@ async fn a_retry_through_the_topic_lets_the_key_go_on_and_comes_back() {
     assert_eq!(seen.lock().unwrap()["k"], [0, 2, 3, 1]);
     let origins = origins.lock().unwrap();
     let (origin, topic, attempt) = &origins[0];
-    assert_eq!((&*origin.topic, origin.offset, topic.as_str(), *attempt), ("tasks", 1, "tasks-retry", 3));
+    assert_eq!(
+        (&*origin.topic, origin.offset, topic.as_str(), *attempt),
+        ("tasks", 1, "tasks-retry", 3)
+    );
 }

@@ -5,7 +5,8 @@ use std::sync::{Arc, Mutex};
 
 use super::common::{self, PATIENCE, eventually};
 use keylane::{
-    EmbeddedBroker, Json, NewTask, Reading, Subscription, Task, TaskError, TaskProducer, TroubleKind, TroublePlace,
+    EmbeddedBroker, Json, NewTask, Reading, Subscription, Task, TaskError, TaskProducer,
+    TroubleKind, TroublePlace,
 };
 use rdkafka::mocking::MockCluster;
 use rdkafka::types::{RDKafkaApiKey, RDKafkaRespErr};
@@ -31,22 +32,43 @@ async fn a_refused_fetch_before_a_pause_passes_no_record_over(reading: Reading) 
             .await
             .unwrap()
     };
-    let enqueue =
-        |from: u32| producer.enqueue_all((from..from + 40).map(|i| NewTask::json(&i).unwrap().partition(i as i32 % 8)));
+    let enqueue = |from: u32| {
+        producer.enqueue_all(
+            (from..from + 40).map(|i| NewTask::json(&i).unwrap().partition(i as i32 % 8)),
+        )
+    };
     assert!(enqueue(0).await.iter().all(Result::is_ok));
-    eventually("the first records are processed", || seen.lock().unwrap().len() == 40).await;
+    eventually("the first records are processed", || {
+        seen.lock().unwrap().len() == 40
+    })
+    .await;
 
-    broker.request_errors(RDKafkaApiKey::Fetch, &[RDKafkaRespErr::RD_KAFKA_RESP_ERR_TOPIC_AUTHORIZATION_FAILED]);
+    broker.request_errors(
+        RDKafkaApiKey::Fetch,
+        &[RDKafkaRespErr::RD_KAFKA_RESP_ERR_TOPIC_AUTHORIZATION_FAILED],
+    );
     let trouble = || subscription.status().trouble.map(|trouble| trouble.kind);
-    eventually("the refused fetch is told", || trouble() == Some(TroubleKind::Authorization)).await;
-    let paused = || subscription.status().partitions.iter().all(|partition| partition.paused);
+    eventually("the refused fetch is told", || {
+        trouble() == Some(TroubleKind::Authorization)
+    })
+    .await;
+    let paused = || {
+        subscription
+            .status()
+            .partitions
+            .iter()
+            .all(|partition| partition.paused)
+    };
     subscription.handle().pause();
     eventually("fetching is paused", paused).await;
     assert!(enqueue(40).await.iter().all(Result::is_ok));
     subscription.handle().resume();
 
     // The last of each partition: what comes before it in its partition is fetched before it.
-    eventually("the last records are processed", || (72..80).all(|i| seen.lock().unwrap().contains(&i))).await;
+    eventually("the last records are processed", || {
+        (72..80).all(|i| seen.lock().unwrap().contains(&i))
+    })
+    .await;
     subscription.shutdown().await.unwrap();
     let mut seen = seen.lock().unwrap().clone();
     seen.sort_unstable();
@@ -80,7 +102,12 @@ async fn a_batch_above_what_the_client_receives_is_trouble_as_long_as_it_lasts()
         .kafka("compression.type", "none");
     let large = large.start().await.unwrap();
     let others = common::producer(broker.bootstrap_servers(), "others").await;
-    assert!(large.enqueue(NewTask::json(&"x".repeat(200_000)).unwrap()).await.is_ok());
+    assert!(
+        large
+            .enqueue(NewTask::json(&"x".repeat(200_000)).unwrap())
+            .await
+            .is_ok()
+    );
     let seen = Arc::new(AtomicUsize::new(0));
     let subscription = {
         let seen = seen.clone();
@@ -101,15 +128,23 @@ async fn a_batch_above_what_the_client_receives_is_trouble_as_long_as_it_lasts()
     };
     let told = || {
         let troubles = subscription.status().troubles;
-        troubles.into_iter().find(|it| it.message.contains("receive.message.max.bytes"))
+        troubles
+            .into_iter()
+            .find(|it| it.message.contains("receive.message.max.bytes"))
     };
     eventually("it is told", || told().is_some()).await;
     // What another broker delivers, and what is committed, says nothing of it.
     for count in 1..=20 {
         assert!(others.enqueue(NewTask::json(&"x").unwrap()).await.is_ok());
-        eventually("the other topic is read", || seen.load(Ordering::Relaxed) == count).await;
+        eventually("the other topic is read", || {
+            seen.load(Ordering::Relaxed) == count
+        })
+        .await;
         let told = told().expect("it lasts");
-        assert!(told.place == TroublePlace::Broker(1) && told.message.contains("max.message.bytes"), "{told:?}");
+        assert!(
+            told.place == TroublePlace::Broker(1) && told.message.contains("max.message.bytes"),
+            "{told:?}"
+        );
     }
     subscription.shutdown().await.unwrap();
     for producer in [large, others] {

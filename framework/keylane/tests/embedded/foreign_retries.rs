@@ -7,8 +7,9 @@ use std::time::Duration;
 
 use super::common::{self, PATIENCE, eventually};
 use keylane::{
-    Backoff, DeadLetter, EmbeddedBroker, EmbeddedBrokerOptions, Exhausted, FailureReason, ForeignRetries, Json,
-    NewTask, RecordState, Retry, Subscription, SubscriptionBuilder, Task, TaskError, TroubleKind,
+    Backoff, DeadLetter, EmbeddedBroker, EmbeddedBrokerOptions, Exhausted, FailureReason,
+    ForeignRetries, Json, NewTask, RecordState, Retry, Subscription, SubscriptionBuilder, Task,
+    TaskError, TroubleKind,
 };
 use rdkafka::ClientConfig;
 use rdkafka::consumer::{BaseConsumer, Consumer};
@@ -67,15 +68,35 @@ impl Scene {
                 calls.fetch_add(1, Ordering::Relaxed);
                 seen.lock().unwrap().push(*task.payload());
                 let fails = task.attempt() <= failures;
-                async move { if fails { Err(TaskError::retryable("not now")) } else { Ok(()) } }
+                async move {
+                    if fails {
+                        Err(TaskError::retryable("not now"))
+                    } else {
+                        Ok(())
+                    }
+                }
             }
         };
-        let subscription = self.subscribe(group, retry).start(Json, processor).await.unwrap();
-        Member { subscription, calls, seen }
+        let subscription = self
+            .subscribe(group, retry)
+            .start(Json, processor)
+            .await
+            .unwrap();
+        Member {
+            subscription,
+            calls,
+            seen,
+        }
     }
 
     /// Writes a record to partition 0 of the retry topic, as `group` would have.
-    async fn write_retry(&self, payload: u32, group: Option<&str>, origin: &str, count_by_others: u8) {
+    async fn write_retry(
+        &self,
+        payload: u32,
+        group: Option<&str>,
+        origin: &str,
+        count_by_others: u8,
+    ) {
         let mut config = ClientConfig::new();
         config.set("bootstrap.servers", self.broker.bootstrap_servers());
         let producer: FutureProducer = config.create().unwrap();
@@ -90,7 +111,8 @@ impl Scene {
             ("dt_meta", &metadata),
         ];
         let group = group.map(|group| ("keylane-group", group.as_bytes()));
-        self.write_with(&producer, payload, ours.into_iter().chain(group)).await;
+        self.write_with(&producer, payload, ours.into_iter().chain(group))
+            .await;
     }
 
     /// Writes a record to the retry topic as Decaton does: with its own header alone.
@@ -98,7 +120,8 @@ impl Scene {
         let mut config = ClientConfig::new();
         config.set("bootstrap.servers", self.broker.bootstrap_servers());
         let metadata: &[u8] = &[0x20, 1, 0x28, 77];
-        self.write_with(&config.create().unwrap(), payload, [("dt_meta", metadata)]).await;
+        self.write_with(&config.create().unwrap(), payload, [("dt_meta", metadata)])
+            .await;
     }
 
     async fn write_with<'a>(
@@ -107,10 +130,19 @@ impl Scene {
         payload: u32,
         all: impl IntoIterator<Item = (&'a str, &'a [u8])>,
     ) {
-        let insert = |to: OwnedHeaders, (key, value)| to.insert(Header { key, value: Some(value) });
+        let insert = |to: OwnedHeaders, (key, value)| {
+            to.insert(Header {
+                key,
+                value: Some(value),
+            })
+        };
         let headers = all.into_iter().fold(OwnedHeaders::new(), insert);
         let payload = payload.to_string();
-        let record = FutureRecord::to("tasks-retry").partition(0).key("k").payload(&payload).headers(headers);
+        let record = FutureRecord::to("tasks-retry")
+            .partition(0)
+            .key("k")
+            .payload(&payload)
+            .headers(headers);
         producer.send(record, PATIENCE).await.unwrap();
     }
 
@@ -120,7 +152,12 @@ impl Scene {
         config.set("bootstrap.servers", self.broker.bootstrap_servers());
         let ends = move || {
             let client: BaseConsumer = config.create().unwrap();
-            let end = |partition| client.fetch_watermarks(topic, partition, PATIENCE).unwrap().1;
+            let end = |partition| {
+                client
+                    .fetch_watermarks(topic, partition, PATIENCE)
+                    .unwrap()
+                    .1
+            };
             (0..PARTITIONS).map(end).sum()
         };
         tokio::task::spawn_blocking(ends).await.unwrap()
@@ -132,14 +169,21 @@ impl Scene {
         loop {
             let origin = self.written("tasks").await;
             let retries = self.written("tasks-retry").await;
-            let settled =
-                |member: &Member| member.settled("tasks") == origin && member.settled("tasks-retry") == retries;
+            let settled = |member: &Member| {
+                member.settled("tasks") == origin && member.settled("tasks-retry") == retries
+            };
             // Once more: a record may have been written between the questions.
             if members.iter().all(settled) && self.written("tasks-retry").await == retries {
                 return;
             }
-            let seen: Vec<_> = members.iter().map(|it| it.subscription.handle().status()).collect();
-            assert!(tokio::time::Instant::now() < deadline, "not settled: {seen:#?}");
+            let seen: Vec<_> = members
+                .iter()
+                .map(|it| it.subscription.handle().status())
+                .collect();
+            assert!(
+                tokio::time::Instant::now() < deadline,
+                "not settled: {seen:#?}"
+            );
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
     }
@@ -149,7 +193,10 @@ impl Member {
     /// How many records of a topic are settled, over its partitions.
     fn settled(&self, topic: &str) -> i64 {
         let status = self.subscription.handle().status();
-        let partitions = status.partitions.iter().filter(|partition| &*partition.topic == topic);
+        let partitions = status
+            .partitions
+            .iter()
+            .filter(|partition| &*partition.topic == topic);
         partitions.map(|partition| partition.watermark.max(0)).sum()
     }
 
@@ -166,14 +213,20 @@ impl Member {
     /// The oldest unsettled record of the retry topic's first partition is held.
     fn holds_oldest(&self) -> bool {
         let status = self.subscription.status();
-        let retries = status.partitions.iter().find(|it| &*it.topic == "tasks-retry" && it.partition == 0);
+        let retries = status
+            .partitions
+            .iter()
+            .find(|it| &*it.topic == "tasks-retry" && it.partition == 0);
         let oldest = retries.and_then(|partition| partition.oldest.clone());
         oldest.is_some_and(|oldest| oldest.state == RecordState::Held && oldest.attempts == 0)
     }
 
     async fn waits_with(&self, words: &[&str]) {
         let says = |message: String| words.iter().all(|word| message.contains(word));
-        eventually(&format!("records are held: {words:?}"), || self.held().is_some_and(says)).await;
+        eventually(&format!("records are held: {words:?}"), || {
+            self.held().is_some_and(says)
+        })
+        .await;
         eventually("the oldest is held", || self.holds_oldest()).await;
     }
 
@@ -187,7 +240,10 @@ impl Member {
 }
 
 fn rounds(rounds: u32) -> Retry {
-    Retry::none().then_topic().topic_rounds(rounds).topic_backoff(Backoff::fixed(Duration::from_millis(50)))
+    Retry::none()
+        .then_topic()
+        .topic_rounds(rounds)
+        .topic_backoff(Backoff::fixed(Duration::from_millis(50)))
 }
 
 /// Each group fails one record for ever: what it costs each group, and dead letters in all.
@@ -196,11 +252,19 @@ async fn outage(groups: usize, topic_rounds: u32) {
     scene.enqueue(1).await;
     let mut members = Vec::new();
     for group in 0..groups {
-        members.push(scene.member(&format!("group-{group}"), rounds(topic_rounds), u32::MAX).await);
+        members.push(
+            scene
+                .member(&format!("group-{group}"), rounds(topic_rounds), u32::MAX)
+                .await,
+        );
     }
     scene.all_is_settled(&members).await;
     let calls: Vec<u64> = members.iter().map(Member::calls).collect();
-    assert_eq!(calls, vec![u64::from(topic_rounds) + 1; groups], "calls, by group");
+    assert_eq!(
+        calls,
+        vec![u64::from(topic_rounds) + 1; groups],
+        "calls, by group"
+    );
     assert_eq!(scene.written("dead").await, groups as i64, "dead letters");
     for member in members {
         member.subscription.shutdown().await.unwrap();
@@ -231,7 +295,10 @@ async fn two_groups_make_their_own_rounds_also_with_the_default_of_ten() {
 async fn a_group_that_never_fails_processes_no_retries_of_another() {
     let scene = Scene::new();
     scene.enqueue(10).await;
-    let members = [scene.member("billing", rounds(4), 1).await, scene.member("shipping", rounds(4), 0).await];
+    let members = [
+        scene.member("billing", rounds(4), 1).await,
+        scene.member("shipping", rounds(4), 0).await,
+    ];
     scene.all_is_settled(&members).await;
     assert_eq!(members.each_ref().map(Member::calls), [20, 10]);
     assert_eq!(scene.written("dead").await, 0);
@@ -243,14 +310,25 @@ async fn a_retry_of_a_group_that_is_not_known_to_be_alive_is_held_until_it_is_ad
     scene.write_retry(7, Some("old"), "tasks", 1).await;
     scene.write_retry(8, Some("new"), "tasks", 1).await;
     let member = scene.member("new", rounds(4), 0).await;
-    member.waits_with(&["`old`", "Retry::adopt([\"old\"])", "`tasks-retry`"]).await;
-    eventually("its own of the same key is not held up", || member.seen() == [8]).await;
+    member
+        .waits_with(&["`old`", "Retry::adopt([\"old\"])", "`tasks-retry`"])
+        .await;
+    eventually("its own of the same key is not held up", || {
+        member.seen() == [8]
+    })
+    .await;
     assert_eq!(member.settled("tasks-retry"), 0, "the commit waits for it");
     member.stop().await;
 
-    let member = scene.member("new", rounds(4).adopt(["older", "old"]), 0).await;
+    let member = scene
+        .member("new", rounds(4).adopt(["older", "old"]), 0)
+        .await;
     scene.all_is_settled(std::slice::from_ref(&member)).await;
-    assert_eq!((member.seen(), member.held()), (vec![7], None), "each once, over both");
+    assert_eq!(
+        (member.seen(), member.held()),
+        (vec![7], None),
+        "each once, over both"
+    );
     member.stop().await;
 }
 
@@ -295,10 +373,14 @@ async fn a_retry_of_the_same_group_and_of_a_topic_that_is_not_read_is_held() {
     let scene = Scene::new();
     scene.write_retry(7, Some("new"), "carts", 1).await;
     let member = scene.member("new", rounds(4), 0).await;
-    member.waits_with(&["topic `carts`", "add it to `topics`"]).await;
+    member
+        .waits_with(&["topic `carts`", "add it to `topics`"])
+        .await;
     member.stop().await;
 
-    let member = scene.member("new", rounds(4).foreign(ForeignRetries::Process), 0).await;
+    let member = scene
+        .member("new", rounds(4).foreign(ForeignRetries::Process), 0)
+        .await;
     scene.all_is_settled(std::slice::from_ref(&member)).await;
     assert_eq!(member.seen(), [7]);
 }
@@ -311,15 +393,21 @@ async fn retries_of_a_group_that_is_alive_are_held_or_processed_where_the_settin
     scene.all_is_settled(std::slice::from_ref(&old)).await;
     // It has committed offsets of the retry topic by now.
     scene.write_retry(7, Some("old"), "tasks", 1).await;
-    let member = scene.member("new", rounds(4).foreign(ForeignRetries::Hold), 0).await;
+    let member = scene
+        .member("new", rounds(4).foreign(ForeignRetries::Hold), 0)
+        .await;
     eventually("records are held by the setting", || {
-        member.held().is_some_and(|message| message.contains("retry.topic.foreign is \"hold\""))
+        member
+            .held()
+            .is_some_and(|message| message.contains("retry.topic.foreign is \"hold\""))
     })
     .await;
     assert!(!member.seen().contains(&7));
     member.stop().await;
 
-    let member = scene.member("new", rounds(4).foreign(ForeignRetries::Process), 0).await;
+    let member = scene
+        .member("new", rounds(4).foreign(ForeignRetries::Process), 0)
+        .await;
     eventually("it is processed", || member.seen().contains(&7)).await;
     assert!(member.held().is_none());
 }

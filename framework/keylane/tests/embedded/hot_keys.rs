@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use super::common::{self, eventually};
 use keylane::{
-    EmbeddedBroker, EmbeddedBrokerOptions, HotKey, HotKeySettings, Json, KeyHash, NewTask, Subscription, Task,
-    TaskError,
+    EmbeddedBroker, EmbeddedBrokerOptions, HotKey, HotKeySettings, Json, KeyHash, NewTask,
+    Subscription, Task, TaskError,
 };
 use tokio::sync::watch;
 
@@ -13,18 +13,21 @@ const OFTEN: &str = "comes-often";
 const STUCK: &str = "takes-long";
 
 fn is_first<A>(keys: &[HotKey<A>], name: &str) -> bool {
-    keys.first().is_some_and(|key| key.key_hash == KeyHash::of(name.as_bytes()))
+    keys.first()
+        .is_some_and(|key| key.key_hash == KeyHash::of(name.as_bytes()))
 }
 
-/// Many keys of two records each, one that comes often, and one whose first record takes as long as it is not released while
-/// the others of its key wait.
+/// Many keys of two records each, one that comes often, and one whose first record takes as long as
+/// it is not released while the others of its key wait.
 fn tasks() -> Vec<NewTask> {
     let key_of = |number: u32| match number {
         0..=39 => STUCK.to_owned(),
         40..=139 => OFTEN.to_owned(),
         other => format!("one-of-many-{}", other % 100),
     };
-    (0..340).map(|number| NewTask::json(&number).unwrap().key(key_of(number))).collect()
+    (0..340)
+        .map(|number| NewTask::json(&number).unwrap().key(key_of(number)))
+        .collect()
 }
 
 async fn the_keys_that_stand_out(plain_keys: bool) {
@@ -53,25 +56,45 @@ async fn the_keys_that_stand_out(plain_keys: bool) {
         .await
         .unwrap();
     let handle = subscription.handle();
-    eventually("the key with the most records is first", || is_first(&handle.hot_keys().by_records, OFTEN)).await;
-    // While its attempt still runs, and the others have never started. What a busy machine adds to the others fades.
+    eventually("the key with the most records is first", || {
+        is_first(&handle.hot_keys().by_records, OFTEN)
+    })
+    .await;
+    // While its attempt still runs, and the others have never started. What a busy machine adds to
+    // the others fades.
     eventually("the key that takes longest has most of the time", || {
         let keys = handle.hot_keys();
         is_first(&keys.by_time, STUCK) && keys.by_time[0].share > 0.5
     })
     .await;
-    eventually("the key that waits longest is first", || is_first(&handle.hot_keys().by_waiting, STUCK)).await;
+    eventually("the key that waits longest is first", || {
+        is_first(&handle.hot_keys().by_waiting, STUCK)
+    })
+    .await;
 
     let keys = handle.hot_keys();
     let often = &keys.by_records[0];
     assert_eq!((&*often.topic, often.partition), ("tasks", 0));
     assert_eq!(often.key.as_deref(), plain_keys.then_some(OFTEN.as_bytes()));
-    assert!(often.amount <= 100 && often.at_most >= often.amount, "{often:?}");
+    assert!(
+        often.amount <= 100 && often.at_most >= often.amount,
+        "{often:?}"
+    );
     assert!(keys.by_records.is_sorted_by(|a, b| a.amount >= b.amount));
-    assert!(!format!("{keys:?}").contains(OFTEN), "not in what is logged");
+    assert!(
+        !format!("{keys:?}").contains(OFTEN),
+        "not in what is logged"
+    );
 
     release.send(true).unwrap();
-    eventually("all is settled", || subscription.status().partitions.iter().all(|p| p.watermark == 340)).await;
+    eventually("all is settled", || {
+        subscription
+            .status()
+            .partitions
+            .iter()
+            .all(|p| p.watermark == 340)
+    })
+    .await;
     eventually("what has ended counts on", || {
         let keys = handle.hot_keys();
         is_first(&keys.by_time, STUCK) && is_first(&keys.by_waiting, STUCK)

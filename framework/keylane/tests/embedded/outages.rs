@@ -1,4 +1,5 @@
-//! What is not a record's fault gives no record up: outages, whole and partial, and a bad deployment.
+//! What is not a record's fault gives no record up: outages, whole and partial, and a bad
+//! deployment.
 
 use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -7,8 +8,9 @@ use std::time::Duration;
 
 use super::common::{self, PATIENCE, eventually};
 use keylane::{
-    Backoff, DeadLetter, EmbeddedBroker, EmbeddedBrokerOptions, Exhausted, FailureReason, Json, NewTask, OutageKind,
-    OutageStatus, Retry, Subscription, SubscriptionBuilder, Task, TaskError, TaskProducer,
+    Backoff, DeadLetter, EmbeddedBroker, EmbeddedBrokerOptions, Exhausted, FailureReason, Json,
+    NewTask, OutageKind, OutageStatus, Retry, Subscription, SubscriptionBuilder, Task, TaskError,
+    TaskProducer,
 };
 use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::message::{Headers, Message};
@@ -32,20 +34,32 @@ impl Scene {
             broker.create_topic(topic, 1).unwrap();
         }
         let producer = common::producer(broker.bootstrap_servers(), "tasks").await;
-        Self { broker, producer, done: Arc::default(), is_down: Arc::new(AtomicBool::new(true)) }
+        Self {
+            broker,
+            producer,
+            done: Arc::default(),
+            is_down: Arc::new(AtomicBool::new(true)),
+        }
     }
 
     fn subscribe(&self, group: &str, topic: &str) -> SubscriptionBuilder {
         Subscription::builder(group, topic)
             .bootstrap_servers(self.broker.bootstrap_servers())
             .kafka_settings(EmbeddedBroker::client_settings())
-            // A member that gets no CPU for a while is not to be thrown out: nothing may come twice.
+            // A member that gets no CPU for a while is not to be thrown out: nothing may come
+            // twice.
             .kafka("session.timeout.ms", "6000")
             .dead_letter(DeadLetter::topic("dead"))
     }
 
-    /// A member whose records fail with `error` while the downstream is down, if `needs_it` says so.
-    async fn start(&self, retry: Retry, needs_it: fn(u32) -> bool, error: fn() -> TaskError) -> Subscription {
+    /// A member whose records fail with `error` while the downstream is down, if `needs_it` says
+    /// so.
+    async fn start(
+        &self,
+        retry: Retry,
+        needs_it: fn(u32) -> bool,
+        error: fn() -> TaskError,
+    ) -> Subscription {
         let (done, is_down) = (self.done.clone(), self.is_down.clone());
         let processor = move |task: Task<u32>| {
             let number = *task.payload();
@@ -55,12 +69,19 @@ impl Scene {
             }
             async move { if fails { Err(error()) } else { Ok(()) } }
         };
-        self.subscribe("outages", "tasks").retry(retry).start(Json, processor).await.unwrap()
+        self.subscribe("outages", "tasks")
+            .retry(retry)
+            .start(Json, processor)
+            .await
+            .unwrap()
     }
 
     async fn enqueue(&self, numbers: impl IntoIterator<Item = u32>) {
         for number in numbers {
-            self.producer.enqueue(NewTask::json(&number).unwrap().key(number.to_string())).await.unwrap();
+            self.producer
+                .enqueue(NewTask::json(&number).unwrap().key(number.to_string()))
+                .await
+                .unwrap();
         }
     }
 
@@ -72,20 +93,29 @@ impl Scene {
         self.is_down.store(false, Ordering::Relaxed);
     }
 
-    /// The reasons of the dead letters written until now. Without a group, whose join would take seconds.
+    /// The reasons of the dead letters written until now. Without a group, whose join would take
+    /// seconds.
     async fn dead_letters(&self) -> Vec<String> {
         let mut config = ClientConfig::new();
-        config.set("bootstrap.servers", self.broker.bootstrap_servers()).set("group.id", "none");
+        config
+            .set("bootstrap.servers", self.broker.bootstrap_servers())
+            .set("group.id", "none");
         let read = move || {
             let client: BaseConsumer = config.create().unwrap();
             let (_, end) = client.fetch_watermarks("dead", 0, PATIENCE).unwrap();
             let mut from = TopicPartitionList::new();
-            from.add_partition_offset("dead", 0, Offset::Beginning).unwrap();
+            from.add_partition_offset("dead", 0, Offset::Beginning)
+                .unwrap();
             client.assign(&from).unwrap();
             let mut reasons = Vec::new();
             while (reasons.len() as i64) < end {
                 let message = client.poll(PATIENCE).expect("a dead letter").unwrap();
-                let reason = message.headers().unwrap().iter().find(|header| header.key == "keylane-reason").unwrap();
+                let reason = message
+                    .headers()
+                    .unwrap()
+                    .iter()
+                    .find(|header| header.key == "keylane-reason")
+                    .unwrap();
                 reasons.push(String::from_utf8(reason.value.unwrap().to_vec()).unwrap());
             }
             reasons
@@ -101,7 +131,11 @@ impl Scene {
             if found.len() >= count {
                 return found;
             }
-            assert!(tokio::time::Instant::now() < deadline, "{} of {count} dead letters", found.len());
+            assert!(
+                tokio::time::Instant::now() < deadline,
+                "{} of {count} dead letters",
+                found.len()
+            );
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
     }
@@ -114,7 +148,8 @@ impl Scene {
 
 /// A retry time that a test can wait for, and that five keys have failed in.
 fn shortly() -> Retry {
-    Retry::for_at_least(Duration::from_millis(500)).backoff(Backoff::fixed(Duration::from_millis(20)))
+    Retry::for_at_least(Duration::from_millis(500))
+        .backoff(Backoff::fixed(Duration::from_millis(20)))
 }
 
 fn held(subscription: &Subscription) -> u64 {
@@ -129,13 +164,20 @@ fn kinds(outage: &OutageStatus) -> Vec<OutageKind> {
 async fn an_outage_with_fifteen_keys_dead_letters_none_and_the_first_success_ends_it() {
     let scene = Scene::new().await;
     scene.enqueue(0..15).await;
-    let subscription = scene.start(shortly(), |_| true, || TaskError::retryable("down")).await;
-    eventually("all are out of retries and held", || held(&subscription) == 15).await;
+    let subscription = scene
+        .start(shortly(), |_| true, || TaskError::retryable("down"))
+        .await;
+    eventually("all are out of retries and held", || {
+        held(&subscription) == 15
+    })
+    .await;
     let outage = subscription.status().outage.unwrap();
     assert!(kinds(&outage).contains(&OutageKind::Total), "{outage:?}");
     scene.comes_back();
-    eventually("all are done, and nothing is held", || scene.all_done(15) && subscription.status().outage.is_none())
-        .await;
+    eventually("all are done, and nothing is held", || {
+        scene.all_done(15) && subscription.status().outage.is_none()
+    })
+    .await;
     assert_eq!(scene.dead_letters().await, Vec::<String>::new());
     scene.finish(subscription).await;
 }
@@ -145,20 +187,35 @@ async fn an_outage_with_fifteen_keys_dead_letters_none_and_the_first_success_end
 async fn an_outage_of_half_of_the_keys_dead_letters_none_while_the_others_succeed() {
     let scene = Scene::new().await;
     let subscription = scene
-        .start(shortly(), |number| number % 2 == 1 && number < 40, || TaskError::retryable("the provider is away"))
+        .start(
+            shortly(),
+            |number| number % 2 == 1 && number < 40,
+            || TaskError::retryable("the provider is away"),
+        )
         .await;
     scene.enqueue(0..40).await;
     let mut next = 40;
     // Each success paid for a dead letter once.
     let deadline = tokio::time::Instant::now() + PATIENCE;
     while held(&subscription) < 20 || next < 400 {
-        assert!(tokio::time::Instant::now() < deadline, "{:?}", subscription.status());
+        assert!(
+            tokio::time::Instant::now() < deadline,
+            "{:?}",
+            subscription.status()
+        );
         scene.enqueue(next..next + 10).await;
         next += 10;
     }
     let outage = subscription.status().outage.unwrap();
-    let class = outage.ongoing.iter().find(|ongoing| ongoing.kind == OutageKind::Class);
-    assert_eq!(class.and_then(|ongoing| ongoing.class.as_deref()), Some("&str"), "{outage:?}");
+    let class = outage
+        .ongoing
+        .iter()
+        .find(|ongoing| ongoing.kind == OutageKind::Class);
+    assert_eq!(
+        class.and_then(|ongoing| ongoing.class.as_deref()),
+        Some("&str"),
+        "{outage:?}"
+    );
     scene.comes_back();
     eventually("all are done", || scene.all_done(next)).await;
     assert_eq!(scene.dead_letters().await, Vec::<String>::new());
@@ -168,15 +225,30 @@ async fn an_outage_of_half_of_the_keys_dead_letters_none_while_the_others_succee
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_outage_of_a_named_place_is_told_by_its_name() {
     let scene = Scene::new().await;
-    let subscription =
-        scene.start(shortly(), |number| number < 10, || TaskError::retryable("refused").at("sms gateway")).await;
+    let subscription = scene
+        .start(
+            shortly(),
+            |number| number < 10,
+            || TaskError::retryable("refused").at("sms gateway"),
+        )
+        .await;
     scene.enqueue(0..20).await;
     eventually("ten are held", || held(&subscription) == 10).await;
     scene.enqueue(20..30).await;
-    eventually("the others are done", || scene.done.lock().unwrap().len() == 20).await;
+    eventually("the others are done", || {
+        scene.done.lock().unwrap().len() == 20
+    })
+    .await;
     let outage = subscription.status().outage.unwrap();
-    let place = outage.ongoing.iter().find(|ongoing| ongoing.kind == OutageKind::Place);
-    assert_eq!(place.and_then(|ongoing| ongoing.place.as_deref()), Some("sms gateway"), "{outage:?}");
+    let place = outage
+        .ongoing
+        .iter()
+        .find(|ongoing| ongoing.kind == OutageKind::Place);
+    assert_eq!(
+        place.and_then(|ongoing| ongoing.place.as_deref()),
+        Some("sms gateway"),
+        "{outage:?}"
+    );
     scene.comes_back();
     eventually("all are done", || scene.all_done(30)).await;
     assert_eq!(scene.dead_letters().await, Vec::<String>::new());
@@ -187,16 +259,26 @@ async fn an_outage_of_a_named_place_is_told_by_its_name() {
 async fn what_is_unavailable_uses_up_no_retries_even_for_one_key() {
     let scene = Scene::new().await;
     scene.enqueue(0..3).await;
-    let unavailable = || TaskError::unavailable("maintenance").with_delay(Duration::from_millis(10));
+    let unavailable =
+        || TaskError::unavailable("maintenance").with_delay(Duration::from_millis(10));
     let no_retry = Retry::none().backoff(Backoff::fixed(Duration::from_millis(10)));
-    let subscription = scene.start(no_retry, |number| number == 1, unavailable).await;
+    let subscription = scene
+        .start(no_retry, |number| number == 1, unavailable)
+        .await;
     eventually("it was tried again and again", || {
-        let oldest = subscription.status().partitions.first().and_then(|partition| partition.oldest.clone());
+        let oldest = subscription
+            .status()
+            .partitions
+            .first()
+            .and_then(|partition| partition.oldest.clone());
         oldest.is_some_and(|oldest| oldest.attempts > 5)
     })
     .await;
     eventually("it shows", || {
-        subscription.status().outage.is_some_and(|outage| kinds(&outage) == [OutageKind::Unavailable])
+        subscription
+            .status()
+            .outage
+            .is_some_and(|outage| kinds(&outage) == [OutageKind::Unavailable])
     })
     .await;
     scene.comes_back();
@@ -212,10 +294,18 @@ async fn two_bad_records_are_given_up_after_their_retry_time_also_through_the_re
     let soon = Backoff::fixed(Duration::from_millis(100));
     // A few rounds, since the time goes with the record.
     let retry = shortly().in_place_first(1).then_topic().topic_backoff(soon);
-    let subscription = scene.start(retry, |number| number < 2, || TaskError::retryable("bad")).await;
+    let subscription = scene
+        .start(retry, |number| number < 2, || TaskError::retryable("bad"))
+        .await;
     scene.enqueue(0..10).await;
-    assert_eq!(scene.await_dead_letters(2).await, ["exhausted", "exhausted"]);
-    eventually("the others are done", || scene.done.lock().unwrap().len() == 8).await;
+    assert_eq!(
+        scene.await_dead_letters(2).await,
+        ["exhausted", "exhausted"]
+    );
+    eventually("the others are done", || {
+        scene.done.lock().unwrap().len() == 8
+    })
+    .await;
     scene.finish(subscription).await;
 }
 
@@ -225,21 +315,30 @@ async fn a_bad_deployment_gives_up_twenty_records_and_holds_the_rest_until_one_d
     let scene = Scene::new().await;
     let mut written = Vec::new();
     for number in 0..2_000 {
-        let record = NewTask::new(format!("{{\"vehicle\": {number}}}")).key((number % 100).to_string());
+        let record =
+            NewTask::new(format!("{{\"vehicle\": {number}}}")).key((number % 100).to_string());
         written.push(scene.producer.enqueue(record));
     }
     for record in written {
         record.await.unwrap();
     }
-    let subscription = scene.start(shortly(), |_| false, || TaskError::fatal("not reached")).await;
+    let subscription = scene
+        .start(shortly(), |_| false, || TaskError::fatal("not reached"))
+        .await;
     let is_held = || held(&subscription) >= 90;
     eventually("the records behind are held", is_held).await;
     let outage = subscription.status().outage.unwrap();
-    assert!(kinds(&outage).contains(&OutageKind::BadDeployment), "{outage:?}");
+    assert!(
+        kinds(&outage).contains(&OutageKind::BadDeployment),
+        "{outage:?}"
+    );
     assert_eq!(scene.dead_letters().await, vec!["undecodable"; GIVEN_UP]);
 
     scene.enqueue([7_777]).await;
-    eventually("the one that decodes is done", || scene.done.lock().unwrap().contains(&7_777)).await;
+    eventually("the one that decodes is done", || {
+        scene.done.lock().unwrap().contains(&7_777)
+    })
+    .await;
     scene.await_dead_letters(GIVEN_UP + 1).await;
     scene.finish(subscription).await;
 }
@@ -248,7 +347,9 @@ async fn a_bad_deployment_gives_up_twenty_records_and_holds_the_rest_until_one_d
 async fn the_operator_lets_go_what_is_held_and_an_action_by_reason_holds_nothing() {
     let scene = Scene::new().await;
     scene.enqueue(0..15).await;
-    let subscription = scene.start(shortly(), |_| true, || TaskError::retryable("bad")).await;
+    let subscription = scene
+        .start(shortly(), |_| true, || TaskError::retryable("bad"))
+        .await;
     eventually("all are held", || held(&subscription) == 15).await;
     subscription.handle().release_held();
     assert_eq!(scene.await_dead_letters(15).await, vec!["exhausted"; 15]);
@@ -256,7 +357,9 @@ async fn the_operator_lets_go_what_is_held_and_an_action_by_reason_holds_nothing
 
     scene.enqueue(0..15).await;
     let at_once = Retry::none().on(FailureReason::Exhausted, Exhausted::DeadLetter);
-    let subscription = scene.start(at_once, |_| true, || TaskError::retryable("bad")).await;
+    let subscription = scene
+        .start(at_once, |_| true, || TaskError::retryable("bad"))
+        .await;
     assert_eq!(scene.await_dead_letters(30).await, vec!["exhausted"; 30]);
     scene.finish(subscription).await;
 }

@@ -7,10 +7,12 @@ use std::time::Duration;
 use super::common::{PATIENCE, eventually, producer};
 use bytes::Bytes;
 use keylane::{
-    EmbeddedBroker, EmbeddedBrokerOptions, NewTask, PartitionStatus, Raw, State, Subscription, Task, TaskError,
+    EmbeddedBroker, EmbeddedBrokerOptions, NewTask, PartitionStatus, Raw, State, Subscription,
+    Task, TaskError,
 };
 
-/// Attempts block their thread while it says so; no longer when the test ends, or its runtime would not.
+/// Attempts block their thread while it says so; no longer when the test ends, or its runtime would
+/// not.
 struct Blocks(Arc<AtomicBool>);
 
 impl Drop for Blocks {
@@ -19,14 +21,17 @@ impl Drop for Blocks {
     }
 }
 
-/// An owner in the middle of a turn, here held there by an attempt that blocks, does not know of a pause, and may start more.
-/// Whoever is told of a pause may rely on it that none starts.
+/// An owner in the middle of a turn, here held there by an attempt that blocks, does not know of a
+/// pause, and may start more. Whoever is told of a pause may rely on it that none starts.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_pause_is_told_when_the_owner_has_seen_it_and_not_before() {
     let broker = EmbeddedBroker::start(EmbeddedBrokerOptions::default()).unwrap();
     broker.create_topic("tasks", 1).unwrap();
     let producer = producer(broker.bootstrap_servers(), "tasks").await;
-    let (started, blocks) = (Arc::new(AtomicUsize::new(0)), Blocks(Arc::new(AtomicBool::new(true))));
+    let (started, blocks) = (
+        Arc::new(AtomicUsize::new(0)),
+        Blocks(Arc::new(AtomicBool::new(true))),
+    );
     let processor = {
         let (started, blocks) = (started.clone(), blocks.0.clone());
         move |_: Task<Bytes>| {
@@ -37,12 +42,17 @@ async fn a_pause_is_told_when_the_owner_has_seen_it_and_not_before() {
             async { Ok::<(), TaskError>(()) }
         }
     };
-    let builder = Subscription::builder("group", "tasks").bootstrap_servers(broker.bootstrap_servers());
+    let builder =
+        Subscription::builder("group", "tasks").bootstrap_servers(broker.bootstrap_servers());
     // A member that gets no CPU for a while is not to be thrown out: nothing may come twice.
-    let builder = builder.kafka_settings(EmbeddedBroker::client_settings()).kafka("session.timeout.ms", "6000");
+    let builder = builder
+        .kafka_settings(EmbeddedBroker::client_settings())
+        .kafka("session.timeout.ms", "6000");
     let member = builder.start(Raw, processor).await.unwrap();
     let partition = || member.status().partitions.first().cloned();
-    let paused = |check: fn(&PartitionStatus) -> bool| partition().is_some_and(|partition| check(&partition));
+    let paused = |check: fn(&PartitionStatus) -> bool| {
+        partition().is_some_and(|partition| check(&partition))
+    };
 
     let mut records = 100;
     let tasks = (0..records).map(|number| NewTask::new("task").key(number.to_string()));
@@ -50,18 +60,32 @@ async fn a_pause_is_told_when_the_owner_has_seen_it_and_not_before() {
     let mut by_then = 0;
     // The second time an earlier pause has been told, which is over.
     for _ in 0..2 {
-        eventually("an attempt blocks", || started.load(Ordering::SeqCst) == by_then + 1).await;
+        eventually("an attempt blocks", || {
+            started.load(Ordering::SeqCst) == by_then + 1
+        })
+        .await;
         member.handle().pause();
-        eventually("fetching is paused", || member.state() == State::Paused && paused(|it| it.paused)).await;
+        eventually("fetching is paused", || {
+            member.state() == State::Paused && paused(|it| it.paused)
+        })
+        .await;
         assert!(!paused(|it| it.paused_by_user), "the owner cannot know");
 
         blocks.0.store(false, Ordering::SeqCst);
         eventually("the pause is in force", || paused(|it| it.paused_by_user)).await;
         by_then = started.load(Ordering::SeqCst);
         assert_eq!(partition().unwrap().running, 0);
-        assert!(producer.enqueue(NewTask::new("late").key("0")).await.is_ok());
+        assert!(
+            producer
+                .enqueue(NewTask::new("late").key("0"))
+                .await
+                .is_ok()
+        );
         records += 1;
-        eventually("its lag is seen", || partition().unwrap().lag_records == Some((records - by_then) as u64)).await;
+        eventually("its lag is seen", || {
+            partition().unwrap().lag_records == Some((records - by_then) as u64)
+        })
+        .await;
         assert_eq!(started.load(Ordering::SeqCst), by_then);
         blocks.0.store(true, Ordering::SeqCst);
         member.handle().resume();
@@ -76,9 +100,14 @@ async fn a_pause_is_told_when_the_owner_has_seen_it_and_not_before() {
 async fn a_member_that_runs_knows_its_partitions() {
     let broker = EmbeddedBroker::start(EmbeddedBrokerOptions::default()).unwrap();
     broker.create_topic("tasks", 4).unwrap();
-    let builder = Subscription::builder("group", "tasks").bootstrap_servers(broker.bootstrap_servers());
+    let builder =
+        Subscription::builder("group", "tasks").bootstrap_servers(broker.bootstrap_servers());
     let processor = |_: Task<Bytes>| async { Ok::<(), TaskError>(()) };
-    let member = builder.kafka_settings(EmbeddedBroker::client_settings()).start(Raw, processor).await.unwrap();
+    let member = builder
+        .kafka_settings(EmbeddedBroker::client_settings())
+        .start(Raw, processor)
+        .await
+        .unwrap();
     eventually("it is a member", || member.state() == State::Running).await;
     assert_eq!(member.status().partitions.len(), 4);
     assert_eq!(member.handle().pause_partition("tasks", 3), Ok(()));

@@ -4,7 +4,9 @@ use std::collections::HashSet;
 use std::sync::{Arc, Mutex};
 
 use super::common::{self, PATIENCE, eventually};
-use keylane::{EmbeddedBroker, EmbeddedBrokerOptions, Json, NewTask, Reading, Subscription, Task, TaskError};
+use keylane::{
+    EmbeddedBroker, EmbeddedBrokerOptions, Json, NewTask, Reading, Subscription, Task, TaskError,
+};
 
 type Seen = Arc<Mutex<HashSet<u32>>>;
 
@@ -35,20 +37,31 @@ async fn partitions_that_come_back_are_read_from_their_first_record(reading: Rea
     let producer = common::producer(broker.bootstrap_servers(), "tasks").await;
     let seen = Seen::default();
     let staying = member(&broker, reading, &seen).await;
-    eventually("the first member has all partitions", || owned(&staying) == 4).await;
+    eventually("the first member has all partitions", || {
+        owned(&staying) == 4
+    })
+    .await;
     let mut enqueued = 0;
     for _ in 0..3 {
         let guest = member(&broker, reading, &seen).await;
-        eventually("both have their half", || owned(&staying) == 2 && owned(&guest) == 2).await;
+        eventually("both have their half", || {
+            owned(&staying) == 2 && owned(&guest) == 2
+        })
+        .await;
         guest.handle().pause();
-        // Written to all partitions, the paused guest's too: it hands them back with records waiting.
-        let tasks = (enqueued..enqueued + 400).map(|i: u32| NewTask::json(&i).unwrap().key(format!("k{i}")));
+        // Written to all partitions, the paused guest's too: it hands them back with records
+        // waiting.
+        let tasks = (enqueued..enqueued + 400)
+            .map(|i: u32| NewTask::json(&i).unwrap().key(format!("k{i}")));
         for result in producer.enqueue_all(tasks.collect::<Vec<_>>()).await {
             result.unwrap();
         }
         enqueued += 400;
         guest.shutdown().await.unwrap();
-        eventually("every record is processed", || seen.lock().unwrap().len() == enqueued as usize).await;
+        eventually("every record is processed", || {
+            seen.lock().unwrap().len() == enqueued as usize
+        })
+        .await;
     }
     producer.close(PATIENCE).await.unwrap();
     staying.shutdown().await.unwrap();

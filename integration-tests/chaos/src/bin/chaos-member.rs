@@ -1,5 +1,6 @@
-//! A member of the group, in a process of its own, so that it can be killed: `chaos-member SETTINGS`, the settings as JSON
-//! (`keylane_chaos::settings::Member`). It ends in order on SIGTERM, and dies with the program that started it.
+//! A member of the group, in a process of its own, so that it can be killed: `chaos-member
+//! SETTINGS`, the settings as JSON (`keylane_chaos::settings::Member`). It ends in order on
+//! SIGTERM, and dies with the program that started it.
 
 use std::{process::ExitCode, sync::Arc};
 
@@ -51,10 +52,14 @@ async fn run(settings: &Member) -> Result<(), Box<dyn std::error::Error>> {
         .with(PanickingLayer(panics))
         .init();
     let mut terminated = signal(SignalKind::terminate())?;
-    journal.note(Note::Up { commit_interval_ms: settings.tuning.commit_interval_ms });
+    journal.note(Note::Up {
+        commit_interval_ms: settings.tuning.commit_interval_ms,
+    });
     let downstream = Downstream::at(settings.downstream.clone());
     let result = async {
-        let start = settings.subscription().start(Raw, process(journal.clone(), epochs, downstream));
+        let start = settings
+            .subscription()
+            .start(Raw, process(journal.clone(), epochs, downstream));
         let subscription = tokio::select! {
             started = start => started?,
             // Nothing has begun yet.
@@ -67,6 +72,8 @@ async fn run(settings: &Member) -> Result<(), Box<dyn std::error::Error>> {
         Ok::<(), Box<dyn std::error::Error>>(subscription.run_until(stopping).await?)
     }
     .await;
-    journal.note(Note::Down { error: result.as_ref().err().map(ToString::to_string) });
+    journal.note(Note::Down {
+        error: result.as_ref().err().map(ToString::to_string),
+    });
     result
 }

@@ -1,5 +1,5 @@
-//! `cargo run --release -p keylane-chaos --bin keylane-upgrade -- --from REV`: rolls a group, under load, from the version of a
-//! commit to this one and back. See the README of this package.
+//! `cargo run --release -p keylane-chaos --bin keylane-upgrade -- --from REV`: rolls a group, under
+//! load, from the version of a commit to this one and back. See the README of this package.
 
 use std::{
     fs,
@@ -24,12 +24,13 @@ type Failure = Box<dyn std::error::Error>;
 /// What could not be tried is neither kept nor broken.
 const NOT_TRIED: u8 = 2;
 
-/// Rolls a group from the version of a commit to this one and back, under load, on each group protocol, and checks that no
-/// record is lost, that keys keep their order and that nothing comes twice.
+/// Rolls a group from the version of a commit to this one and back, under load, on each group
+/// protocol, and checks that no record is lost, that keys keep their order and that nothing comes
+/// twice.
 ///
-/// Prints one line of JSON for each protocol to the standard output, all else to the standard error. Ends with 0 where every
-/// promise was kept, with 1 where one was broken, with 2 where it could not be tried or a version does not work in the other's
-/// group.
+/// Prints one line of JSON for each protocol to the standard output, all else to the standard
+/// error. Ends with 0 where every promise was kept, with 1 where one was broken, with 2 where it
+/// could not be tried or a version does not work in the other's group.
 #[derive(Debug, Parser)]
 struct Arguments {
     /// The version before: a tag, a branch or a commit of this repository.
@@ -66,7 +67,8 @@ struct Arguments {
 struct Line<'a> {
     from: &'a str,
     to: &'a str,
-    /// Commits whose metadata a member could not use: what one version wrote and the other does not read. It repeats work.
+    /// Commits whose metadata a member could not use: what one version wrote and the other does not
+    /// read. It repeats work.
     metadata_ignored: usize,
     #[serde(flatten)]
     report: Report,
@@ -88,7 +90,10 @@ async fn go(arguments: &Arguments) -> Result<bool, Failure> {
     let (before, this) = (Commit::find(&arguments.from)?, name_of_this()?);
     let programs = Programs::build(&before)?;
     if programs.are_the_same()? {
-        eprintln!("the members of {} and {this} are the same program", arguments.from);
+        eprintln!(
+            "the members of {} and {this} are the same program",
+            arguments.from
+        );
     }
     let found = match &arguments.bootstrap {
         Some(servers) => Kafka::connect(servers, Nodes::Three),
@@ -105,7 +110,10 @@ async fn go(arguments: &Arguments) -> Result<bool, Failure> {
     let mut clean = true;
     for protocol in protocols {
         let options = options(arguments, *protocol);
-        let directory = tempfile::Builder::new().prefix("keylane-upgrade-").tempdir()?.keep();
+        let directory = tempfile::Builder::new()
+            .prefix("keylane-upgrade-")
+            .tempdir()?
+            .keep();
         eprintln!(
             "{protocol:?}: {} to {this} and back; journals and logs are in {}",
             arguments.from,
@@ -113,10 +121,20 @@ async fn go(arguments: &Arguments) -> Result<bool, Failure> {
         );
         let how = (programs.clone(), arguments.kills);
         upgrade(&kafka, &options, arguments.seed, how, &directory).await?;
-        let report = Report::of(&History::load(&directory)?, |finding| eprintln!("{finding}"));
+        let report = Report::of(&History::load(&directory)?, |finding| {
+            eprintln!("{finding}")
+        });
         let metadata_ignored = metadata_ignored(&evidence::members(&directory))?;
         let kept = report.is_clean();
-        println!("{}", serde_json::to_string(&Line { from: &before.hash, to: &this, metadata_ignored, report })?);
+        println!(
+            "{}",
+            serde_json::to_string(&Line {
+                from: &before.hash,
+                to: &this,
+                metadata_ignored,
+                report
+            })?
+        );
         if metadata_ignored > 0 {
             eprintln!(
                 "{metadata_ignored} commits could not be used by the other version: it repeats what they say is done"
@@ -135,7 +153,8 @@ async fn go(arguments: &Arguments) -> Result<bool, Failure> {
 /// Those of a run of the chaos program with nothing broken.
 fn options(arguments: &Arguments, protocol: Protocol) -> Options {
     let mut options = Options::parse_from(["keylane-upgrade"]);
-    (options.seed, options.minutes, options.protocol) = (arguments.seed, arguments.minutes, protocol);
+    (options.seed, options.minutes, options.protocol) =
+        (arguments.seed, arguments.minutes, protocol);
     (options.members, options.rate) = (arguments.members, arguments.rate);
     options
 }
@@ -147,7 +166,10 @@ fn metadata_ignored(members: &Path) -> std::io::Result<usize> {
         let path: PathBuf = entry?.path();
         if path.extension().is_some_and(|extension| extension == "log") {
             let log = String::from_utf8_lossy(&fs::read(&path)?).into_owned();
-            lines += log.lines().filter(|line| line.contains("the commit's metadata is ignored")).count();
+            lines += log
+                .lines()
+                .filter(|line| line.contains("the commit's metadata is ignored"))
+                .count();
         }
     }
     Ok(lines)
@@ -161,8 +183,15 @@ mod tests {
     fn what_one_version_could_not_read_of_the_other_is_counted_over_all_logs() {
         let directory = tempfile::tempdir().unwrap();
         let line = |text: &str| format!("WARN keylane::consumer: {text} topic=\"t\" partition=0\n");
-        let (ignored, other) = (line("the commit's metadata is ignored"), line("partition assigned"));
-        fs::write(directory.path().join("m0.0.log"), format!("{ignored}{other}{ignored}")).unwrap();
+        let (ignored, other) = (
+            line("the commit's metadata is ignored"),
+            line("partition assigned"),
+        );
+        fs::write(
+            directory.path().join("m0.0.log"),
+            format!("{ignored}{other}{ignored}"),
+        )
+        .unwrap();
         fs::write(directory.path().join("m1.0.log"), &ignored).unwrap();
         fs::write(directory.path().join("m1.0.jsonl"), &ignored).unwrap();
         assert_eq!(metadata_ignored(directory.path()).unwrap(), 3);

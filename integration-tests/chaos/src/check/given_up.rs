@@ -1,4 +1,5 @@
-//! Partitions that a member gave up before the broker had, or could have, all that was settled there.
+//! Partitions that a member gave up before the broker had, or could have, all that was settled
+//! there.
 
 use std::time::Duration;
 
@@ -9,8 +10,9 @@ use crate::{
     settings::SHUTDOWN,
 };
 
-/// When a process gave partitions up like that: without the broker's word on their last commit, or over owners that had not
-/// ended, in a hand-over or at its end. A hand-over from its beginning on: what is settled meanwhile is in its last commit.
+/// When a process gave partitions up like that: without the broker's word on their last commit, or
+/// over owners that had not ended, in a hand-over or at its end. A hand-over from its beginning on:
+/// what is settled meanwhile is in its last commit.
 pub(super) fn spans(notes: &[Line<Note>]) -> Vec<Span> {
     let (mut stopping_at, mut closes_at) = (Nanos::MAX, Nanos::MAX);
     let (mut unanswered, mut spans) = (None, Vec::new());
@@ -21,12 +23,21 @@ pub(super) fn spans(notes: &[Line<Note>]) -> Vec<Span> {
             Note::Lost => unanswered = None,
             // Said at once after that.
             Note::GivenBack { took_ms, .. } if unanswered.take().is_some() => {
-                spans.push(Span { from: line.at - nanos(Duration::from_millis(took_ms)), to: line.at });
+                spans.push(Span {
+                    from: line.at - nanos(Duration::from_millis(took_ms)),
+                    to: line.at,
+                });
             }
             Note::Stopping => (stopping_at, closes_at) = (line.at, line.at + nanos(SHUTDOWN)),
             Note::Down { .. } => match unanswered {
-                Some(at) => spans.push(Span { from: stopping_at.min(at), to: at }),
-                None if line.at >= closes_at => spans.push(Span { from: closes_at, to: closes_at }),
+                Some(at) => spans.push(Span {
+                    from: stopping_at.min(at),
+                    to: at,
+                }),
+                None if line.at >= closes_at => spans.push(Span {
+                    from: closes_at,
+                    to: closes_at,
+                }),
                 None => {}
             },
             _ => {}
@@ -42,14 +53,35 @@ mod tests {
 
     /// In milliseconds.
     fn of(notes: impl IntoIterator<Item = (i64, Note)>) -> Vec<(i64, i64)> {
-        let notes: Vec<_> = notes.into_iter().map(|(at, what)| Line { at: ms(at), what }).collect();
-        spans(&notes).into_iter().map(|span| (span.from / ms(1), span.to / ms(1))).collect()
+        let notes: Vec<_> = notes
+            .into_iter()
+            .map(|(at, what)| Line { at: ms(at), what })
+            .collect();
+        spans(&notes)
+            .into_iter()
+            .map(|span| (span.from / ms(1), span.to / ms(1)))
+            .collect()
     }
 
     #[test]
     fn a_hand_over_is_one_where_its_last_commit_has_no_answer_or_an_owner_did_not_end() {
-        let given_back = |at| (at, Note::GivenBack { dropped: false, took_ms: 1_200 });
-        assert_eq!(of([(3_000, Note::Unanswered), given_back(3_000), given_back(6_000)]), [(1_800, 3_000)]);
+        let given_back = |at| {
+            (
+                at,
+                Note::GivenBack {
+                    dropped: false,
+                    took_ms: 1_200,
+                },
+            )
+        };
+        assert_eq!(
+            of([
+                (3_000, Note::Unanswered),
+                given_back(3_000),
+                given_back(6_000)
+            ]),
+            [(1_800, 3_000)]
+        );
     }
 
     #[test]
@@ -58,8 +90,19 @@ mod tests {
         assert_eq!(down(11_200), [(11_000, 11_000)]);
         assert!(down(10_900).is_empty());
         assert!(of([(20_000, Note::Down { error: None })]).is_empty());
-        let stopped = [(3_000, Note::Stopping), (9_000, Note::Unanswered), (9_100, Note::Down { error: None })];
+        let stopped = [
+            (3_000, Note::Stopping),
+            (9_000, Note::Unanswered),
+            (9_100, Note::Down { error: None }),
+        ];
         assert_eq!(of(stopped), [(3_000, 9_000)]);
-        assert!(of([(1_000, Note::Unanswered), (2_000, Note::Lost), (9_100, Note::Down { error: None })]).is_empty());
+        assert!(
+            of([
+                (1_000, Note::Unanswered),
+                (2_000, Note::Lost),
+                (9_100, Note::Down { error: None })
+            ])
+            .is_empty()
+        );
     }
 }

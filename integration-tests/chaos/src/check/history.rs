@@ -69,7 +69,8 @@ pub enum End {
     Killed,
     /// By a record.
     Aborted,
-    /// By itself, after a panic in one of keylane's threads. What it had settled may not be committed.
+    /// By itself, after a panic in one of keylane's threads. What it had settled may not be
+    /// committed.
     Panicked,
 }
 
@@ -183,8 +184,15 @@ pub(super) fn journals(group: &Path) -> Result<BTreeMap<String, Vec<Line<Note>>>
     let mut members = BTreeMap::new();
     for entry in fs::read_dir(evidence::members(group)).map_err(missing)? {
         let path = entry.map_err(missing)?.path();
-        let name = path.file_stem().unwrap_or_default().to_string_lossy().into_owned();
-        if path.extension().is_some_and(|extension| extension == "jsonl") {
+        let name = path
+            .file_stem()
+            .unwrap_or_default()
+            .to_string_lossy()
+            .into_owned();
+        if path
+            .extension()
+            .is_some_and(|extension| extension == "jsonl")
+        {
             members.insert(name, journal::read::<Note>(&path)?);
         }
     }
@@ -213,17 +221,29 @@ impl History {
     }
 
     fn load_group(run: &Path, group: &Path) -> Result<Self, HistoryError> {
-        let evidence = Evidence::load(group).map_err(|error| HistoryError::File(group.display().to_string(), error))?;
+        let evidence = Evidence::load(group)
+            .map_err(|error| HistoryError::File(group.display().to_string(), error))?;
         let deeds: Vec<Line<Deed>> = journal::read(&run.join(PROGRAM))?;
         Ok(Self::new(evidence, &deeds, &journals(group)?))
     }
 
     /// Puts together what was read.
-    pub fn new(evidence: Evidence, deeds: &[Line<Deed>], members: &BTreeMap<String, Vec<Line<Note>>>) -> Self {
+    pub fn new(
+        evidence: Evidence,
+        deeds: &[Line<Deed>],
+        members: &BTreeMap<String, Vec<Line<Note>>>,
+    ) -> Self {
         let records = evidence.produced.iter().map(|produced| Record {
-            place: Place { source: Source::Origin, partition: produced.partition, offset: produced.offset },
+            place: Place {
+                source: Source::Origin,
+                partition: produced.partition,
+                offset: produced.offset,
+            },
             key: produced.key.clone(),
-            value: produced.value.parse().unwrap_or(Value { id: u64::MAX, fate: Fate::Fatal }),
+            value: produced.value.parse().unwrap_or(Value {
+                id: u64::MAX,
+                fate: Fate::Fatal,
+            }),
         });
         let mut history = Self {
             records: records.collect(),
@@ -232,7 +252,10 @@ impl History {
             outages: outages(deeds),
             away: away(deeds),
             troubles: troubles(deeds),
-            load_stopped: deeds.iter().find(|line| line.what == Deed::LoadStopped).map_or(Nanos::MAX, |line| line.at),
+            load_stopped: deeds
+                .iter()
+                .find(|line| line.what == Deed::LoadStopped)
+                .map_or(Nanos::MAX, |line| line.at),
             parked: HashSet::new(),
             settled: HashMap::new(),
             evidence,
@@ -250,7 +273,9 @@ impl History {
         let index = self.lives.len();
         let mut open: HashMap<(Place, u32, u32), usize> = HashMap::new();
         for line in notes {
-            let place = |attempt: &journal::Attempt| self.place(&attempt.topic, attempt.partition, attempt.offset);
+            let place = |attempt: &journal::Attempt| {
+                self.place(&attempt.topic, attempt.partition, attempt.offset)
+            };
             let key = |attempt: &journal::Attempt| (place(attempt), attempt.epoch, attempt.attempt);
             match &line.what {
                 Note::Started(attempt) => {
@@ -276,7 +301,11 @@ impl History {
                 Note::Lost => life.lost.push(line.at),
                 Note::GivenBack { dropped, .. } => life.given_back.push((line.at, *dropped)),
                 Note::Unreadable => life.unreadable.push(line.at),
-                Note::Parked { topic, partition, offset } => {
+                Note::Parked {
+                    topic,
+                    partition,
+                    offset,
+                } => {
                     self.parked.insert(self.place(topic, *partition, *offset));
                 }
                 Note::Planted { place } => life.planted = Some((line.at, *place)),
@@ -285,7 +314,9 @@ impl History {
             }
         }
         if let Some((at, _)) = life.planted
-            && life.end.is_none_or(|(end, how)| how == End::Orderly && end >= at)
+            && life
+                .end
+                .is_none_or(|(end, how)| how == End::Orderly && end >= at)
         {
             life.end = Some((at, End::Panicked));
         }
@@ -294,8 +325,16 @@ impl History {
 
     fn place(&self, topic: &str, partition: i32, offset: i64) -> Place {
         let origin = topic == self.evidence.common.topics.origin;
-        let source = if origin { Source::Origin } else { Source::Retry };
-        Place { source, partition, offset }
+        let source = if origin {
+            Source::Origin
+        } else {
+            Source::Retry
+        };
+        Place {
+            source,
+            partition,
+            offset,
+        }
     }
 
     /// Whether a broker was away in that time.
@@ -310,24 +349,37 @@ impl History {
 
     /// When what was settled at a time has been committed, with all brokers there.
     ///
-    /// While a classic group rebalances no commit gets through: it waits on the connection behind the request to join, which is
-    /// answered when all have joined. Only a rebalance that was there while the commit was due keeps it.
+    /// While a classic group rebalances no commit gets through: it waits on the connection behind
+    /// the request to join, which is answered when all have joined. Only a rebalance that was there
+    /// while the commit was due keeps it.
     pub fn committed_by(&self, settled: Nanos, life: &Life) -> Nanos {
         let on_its_way = self.on_its_way(life);
         let due = settled + on_its_way;
-        let spans = self.evidence.rebalances.iter().map(|&(from, to)| Span { from, to });
+        let spans = self
+            .evidence
+            .rebalances
+            .iter()
+            .map(|&(from, to)| Span { from, to });
         let met = spans.filter(|rebalance| rebalance.meets(settled, due));
-        met.map(|rebalance| rebalance.to + on_its_way).fold(due, Nanos::max)
+        met.map(|rebalance| rebalance.to + on_its_way)
+            .fold(due, Nanos::max)
     }
 
     /// The time since the first attempt, for messages.
     pub fn clock(&self, at: Nanos) -> String {
-        format!("{:.3}s", seconds(at - self.attempts.first().map_or(0, |first| first.start)))
+        format!(
+            "{:.3}s",
+            seconds(at - self.attempts.first().map_or(0, |first| first.start))
+        )
     }
 
     /// An attempt in words.
     pub fn show(&self, attempt: &Attempt) -> String {
-        let Place { source, partition, offset } = attempt.place;
+        let Place {
+            source,
+            partition,
+            offset,
+        } = attempt.place;
         format!(
             "{source:?}[{partition}]@{offset} (record {}, key {}) on {} epoch {} attempt {}, {} to {}, {:?}",
             attempt.id,
@@ -365,7 +417,10 @@ fn life(name: &str, notes: &[Line<Note>], deeds: &[Line<Deed>]) -> Life {
         match &line.what {
             Deed::Signalled { member, signal } if member == name => match signal {
                 Sent::Kill => life.end = Some((line.at, End::Killed)),
-                Sent::Stop => life.stops.push(Span { from: line.at, to: Nanos::MAX }),
+                Sent::Stop => life.stops.push(Span {
+                    from: line.at,
+                    to: Nanos::MAX,
+                }),
                 Sent::Continue => {
                     if let Some(stop) = life.stops.last_mut() {
                         stop.to = line.at;
@@ -374,9 +429,15 @@ fn life(name: &str, notes: &[Line<Note>], deeds: &[Line<Deed>]) -> Life {
                 Sent::Terminate => {}
             },
             Deed::Hung { member } if member == name => life.hung = true,
-            Deed::Exited { member, orderly, .. } if member == name => {
+            Deed::Exited {
+                member, orderly, ..
+            } if member == name => {
                 life.gone = line.at;
-                let end = if *orderly || life.hung { End::Orderly } else { End::Aborted };
+                let end = if *orderly || life.hung {
+                    End::Orderly
+                } else {
+                    End::Aborted
+                };
                 life.end = life.end.or(Some((last_note, end)));
             }
             _ => {}
@@ -386,36 +447,66 @@ fn life(name: &str, notes: &[Line<Note>], deeds: &[Line<Deed>]) -> Life {
 }
 
 fn outages(deeds: &[Line<Deed>]) -> Vec<Span> {
-    let spans = deeds.iter().enumerate().filter_map(|(index, line)| match &line.what {
-        Deed::Out { what } if what.starts_with("broker") => Some(until_back(deeds, index, what)),
-        _ => None,
-    });
+    let spans = deeds
+        .iter()
+        .enumerate()
+        .filter_map(|(index, line)| match &line.what {
+            Deed::Out { what } if what.starts_with("broker") => {
+                Some(until_back(deeds, index, what))
+            }
+            _ => None,
+        });
     spans.collect()
 }
 
 fn away(deeds: &[Line<Deed>]) -> Vec<(Span, Outage)> {
     let span = |(index, line): (usize, &Line<Deed>)| {
-        let Deed::Away { outage } = &line.what else { return None };
+        let Deed::Away { outage } = &line.what else {
+            return None;
+        };
         let healed = deeds[index..].iter().find(|line| line.what == Deed::Healed);
-        Some((Span { from: line.at, to: healed.map_or(Nanos::MAX, |line| line.at) }, *outage))
+        Some((
+            Span {
+                from: line.at,
+                to: healed.map_or(Nanos::MAX, |line| line.at),
+            },
+            *outage,
+        ))
     };
     deeds.iter().enumerate().filter_map(span).collect()
 }
 
 fn until_back(deeds: &[Line<Deed>], out: usize, what: &str) -> Span {
-    let back = deeds[out..].iter().find(|line| matches!(&line.what, Deed::Back { what: back } if back == what));
-    Span { from: deeds[out].at, to: back.map_or(Nanos::MAX, |line| line.at + nanos(AFTERMATH)) }
+    let back = deeds[out..]
+        .iter()
+        .find(|line| matches!(&line.what, Deed::Back { what: back } if back == what));
+    Span {
+        from: deeds[out].at,
+        to: back.map_or(Nanos::MAX, |line| line.at + nanos(AFTERMATH)),
+    }
 }
 
 fn troubles(deeds: &[Line<Deed>]) -> Vec<Trouble> {
-    let felt = |at: Nanos| Span { from: at, to: at + nanos(AFTERMATH) };
+    let felt = |at: Nanos| Span {
+        from: at,
+        to: at + nanos(AFTERMATH),
+    };
     let trouble = |(index, line): (usize, &Line<Deed>)| {
         let (span, what) = match &line.what {
-            Deed::Signalled { signal: Sent::Kill, .. } => (felt(line.at), "kill"),
-            Deed::Signalled { signal: Sent::Terminate, .. } => (felt(line.at), "leave"),
-            Deed::Signalled { signal: Sent::Stop, .. } | Deed::Signalled { signal: Sent::Continue, .. } => {
-                (felt(line.at), "pause")
+            Deed::Signalled {
+                signal: Sent::Kill, ..
+            } => (felt(line.at), "kill"),
+            Deed::Signalled {
+                signal: Sent::Terminate,
+                ..
+            } => (felt(line.at), "leave"),
+            Deed::Signalled {
+                signal: Sent::Stop, ..
             }
+            | Deed::Signalled {
+                signal: Sent::Continue,
+                ..
+            } => (felt(line.at), "pause"),
             Deed::Exited { orderly: false, .. } => (felt(line.at), "death"),
             Deed::Spawned { .. } => (felt(line.at), "join"),
             Deed::Out { what } => match what.as_str() {
@@ -429,7 +520,9 @@ fn troubles(deeds: &[Line<Deed>]) -> Vec<Trouble> {
                 (Span { from: line.at, to }, "downstream")
             }
             Deed::Hung { .. } => (felt(line.at), "death"),
-            Deed::Exited { .. } | Deed::Back { .. } | Deed::Healed | Deed::LoadStopped => return None,
+            Deed::Exited { .. } | Deed::Back { .. } | Deed::Healed | Deed::LoadStopped => {
+                return None;
+            }
         };
         Some(Trouble { span, what })
     };
@@ -445,7 +538,11 @@ fn settled(history: &History) -> HashMap<Place, Nanos> {
     for attempt in history.attempts.iter().filter(|attempt| attempt.settled()) {
         settle(attempt.place, attempt.end);
     }
-    let Evidence { retries, dead_letters, .. } = &history.evidence;
+    let Evidence {
+        retries,
+        dead_letters,
+        ..
+    } = &history.evidence;
     let mut copies: HashMap<u64, Vec<&evidence::Written>> = HashMap::new();
     for written in retries.iter().chain(dead_letters) {
         copies.entry(written.id).or_default().push(written);
@@ -456,7 +553,11 @@ fn settled(history: &History) -> HashMap<Place, Nanos> {
         }
     }
     for retry in retries {
-        let place = Place { source: Source::Retry, partition: retry.partition, offset: retry.offset };
+        let place = Place {
+            source: Source::Retry,
+            partition: retry.partition,
+            offset: retry.offset,
+        };
         for copy in copies.get(&retry.id).into_iter().flatten() {
             if (copy.round == 0 || copy.round > retry.round) && copy.at >= retry.at {
                 settle(place, copy.at - STAMP_ERROR);

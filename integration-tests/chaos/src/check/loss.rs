@@ -24,7 +24,8 @@ pub struct Fates {
     pub lost: Vec<String>,
     /// Dead letters with the reason `poison` of records that end no process.
     pub blamed: Vec<String>,
-    /// Dead letters of records that would have succeeded in the end, had they been tried often enough.
+    /// Dead letters of records that would have succeeded in the end, had they been tried often
+    /// enough.
     pub given_up_early: usize,
     /// Attempts at records that nobody wrote, or that were never assigned.
     pub unknown: Vec<String>,
@@ -39,12 +40,19 @@ pub struct Fates {
 /// Goes through all records of the origin topic.
 pub fn check(history: &History) -> Fates {
     let ended = |outcome| -> HashSet<u64> {
-        let ended = history.attempts.iter().filter(|attempt| attempt.outcome == Some(outcome));
+        let ended = history
+            .attempts
+            .iter()
+            .filter(|attempt| attempt.outcome == Some(outcome));
         ended.map(|attempt| attempt.id).collect()
     };
     let (done, skipped) = (ended(Outcome::Done), ended(Outcome::Skipped));
-    let dead: HashMap<u64, &str> =
-        history.evidence.dead_letters.iter().map(|letter| (letter.id, letter.reason.as_str())).collect();
+    let dead: HashMap<u64, &str> = history
+        .evidence
+        .dead_letters
+        .iter()
+        .map(|letter| (letter.id, letter.reason.as_str()))
+        .collect();
     let mut fates = Fates::default();
     for record in &history.records {
         let id = record.value.id;
@@ -55,68 +63,132 @@ pub fn check(history: &History) -> Fates {
         } else if dead.contains_key(&id) {
             fates.dead_lettered += 1;
         } else if is_committed(history, record.place) && is_committed_everywhere(history, id) {
-            fates.lost.push(format!("{:?}, {}", record.place, record.value));
+            fates
+                .lost
+                .push(format!("{:?}, {}", record.place, record.value));
         } else {
-            fates.unfinished.push(format!("{:?}, {}", record.place, record.value));
+            fates
+                .unfinished
+                .push(format!("{:?}, {}", record.place, record.value));
         }
         match dead.get(&id) {
             Some(_) if record.value.fate == Fate::Aborts => fates.poisoned += 1,
-            Some(&"poison") => fates.blamed.push(format!("{:?}, {}", record.place, record.value)),
+            Some(&"poison") => fates
+                .blamed
+                .push(format!("{:?}, {}", record.place, record.value)),
             Some(_) if !record.value.fate.may_die() => fates.given_up_early += 1,
             _ => {}
         }
         if record.value.fate == Fate::Aborts {
-            let starts = history.attempts.iter().filter(|attempt| attempt.id == id).count();
+            let starts = history
+                .attempts
+                .iter()
+                .filter(|attempt| attempt.id == id)
+                .count();
             fates.poison_starts = fates.poison_starts.max(starts);
         }
     }
     count_copies(history, &mut fates);
     fates.unknown = unknown(history);
-    let there: HashSet<u64> = history.records.iter().map(|record| record.value.id).collect();
-    fates.vanished = history.evidence.acknowledged.iter().filter(|record| !there.contains(&record.id)).count();
+    let there: HashSet<u64> = history
+        .records
+        .iter()
+        .map(|record| record.value.id)
+        .collect();
+    fates.vanished = history
+        .evidence
+        .acknowledged
+        .iter()
+        .filter(|record| !there.contains(&record.id))
+        .count();
     fates
 }
 
 fn is_committed(history: &History, place: Place) -> bool {
     let mut last = history.evidence.samples.iter().rev();
-    let sample = last.find(|sample| sample.source == place.source && sample.partition == place.partition);
+    let sample =
+        last.find(|sample| sample.source == place.source && sample.partition == place.partition);
     sample.is_some_and(|sample| {
         place.offset < sample.position
-            || sample.ahead.iter().any(|&(first, last)| (first..=last).contains(&place.offset))
+            || sample
+                .ahead
+                .iter()
+                .any(|&(first, last)| (first..=last).contains(&place.offset))
     })
 }
 
 /// Also where it waits in the retry topic.
 fn is_committed_everywhere(history: &History, id: u64) -> bool {
-    let copies = history.evidence.retries.iter().filter(|retry| retry.id == id);
-    let mut places = copies.map(|copy| Place { source: Source::Retry, partition: copy.partition, offset: copy.offset });
+    let copies = history
+        .evidence
+        .retries
+        .iter()
+        .filter(|retry| retry.id == id);
+    let mut places = copies.map(|copy| Place {
+        source: Source::Retry,
+        partition: copy.partition,
+        offset: copy.offset,
+    });
     places.all(|place| is_committed(history, place))
 }
 
 fn count_copies(history: &History, fates: &mut Fates) {
-    let letters: HashSet<u64> = history.evidence.dead_letters.iter().map(|letter| letter.id).collect();
+    let letters: HashSet<u64> = history
+        .evidence
+        .dead_letters
+        .iter()
+        .map(|letter| letter.id)
+        .collect();
     fates.dead_letters_repeated = history.evidence.dead_letters.len() - letters.len();
-    let rounds: HashSet<(u64, u32)> = history.evidence.retries.iter().map(|retry| (retry.id, retry.round)).collect();
+    let rounds: HashSet<(u64, u32)> = history
+        .evidence
+        .retries
+        .iter()
+        .map(|retry| (retry.id, retry.round))
+        .collect();
     fates.retries_repeated = history.evidence.retries.len() - rounds.len();
 }
 
 fn unknown(history: &History) -> Vec<String> {
-    let mut ids: HashMap<Place, u64> = history.records.iter().map(|record| (record.place, record.value.id)).collect();
+    let mut ids: HashMap<Place, u64> = history
+        .records
+        .iter()
+        .map(|record| (record.place, record.value.id))
+        .collect();
     for retry in &history.evidence.retries {
-        let place = Place { source: Source::Retry, partition: retry.partition, offset: retry.offset };
+        let place = Place {
+            source: Source::Retry,
+            partition: retry.partition,
+            offset: retry.offset,
+        };
         ids.insert(place, retry.id);
     }
     // Those of another group have a check of their own.
-    let foreign: HashSet<Place> = history.evidence.foreign_retries.iter().map(foreign_place).collect();
+    let foreign: HashSet<Place> = history
+        .evidence
+        .foreign_retries
+        .iter()
+        .map(foreign_place)
+        .collect();
     let strange = |attempt: &&super::history::Attempt| {
-        let is_known = ids.get(&attempt.place) == Some(&attempt.id) || foreign.contains(&attempt.place);
+        let is_known =
+            ids.get(&attempt.place) == Some(&attempt.id) || foreign.contains(&attempt.place);
         attempt.epoch == 0 || !is_known
     };
-    history.attempts.iter().filter(strange).map(|attempt| history.show(attempt)).collect()
+    history
+        .attempts
+        .iter()
+        .filter(strange)
+        .map(|attempt| history.show(attempt))
+        .collect()
 }
 
 fn foreign_place(&(partition, offset): &(i32, i64)) -> Place {
-    Place { source: Source::Retry, partition, offset }
+    Place {
+        source: Source::Retry,
+        partition,
+        offset,
+    }
 }
 
 #[cfg(test)]
@@ -140,7 +212,12 @@ mod tests {
 
     #[test]
     fn a_record_that_waits_in_the_retry_topic_is_not_lost_until_that_is_committed() {
-        let story = || Story::of(1).ran("a", 0, (0, 1), Outcome::Failed).retry(0, 3, 5, 1).committed(10, 1, &[]);
+        let story = || {
+            Story::of(1)
+                .ran("a", 0, (0, 1), Outcome::Failed)
+                .retry(0, 3, 5, 1)
+                .committed(10, 1, &[])
+        };
         let fates = check(&story().history());
         assert_eq!((fates.lost.len(), fates.unfinished.len()), (0, 1));
         let done = story().attempt("b", 1, ("t-retry", 3, 2), (20, 30), Some(Outcome::Done));
@@ -152,17 +229,31 @@ mod tests {
 
     #[test]
     fn only_what_ends_its_process_may_be_called_poison() {
-        let story = || Story::of(2).record(0, Some("k"), Fate::Aborts).dead_letter(0, 5, "poison");
+        let story = || {
+            Story::of(2)
+                .record(0, Some("k"), Fate::Aborts)
+                .dead_letter(0, 5, "poison")
+        };
         let fates = check(&story().history());
         assert_eq!((fates.poisoned, fates.blamed.len()), (1, 0));
-        assert_eq!(check(&story().dead_letter(1, 6, "poison").history()).blamed.len(), 1);
-        let tired = Story::of(1).record(0, Some("k"), Fate::Fails(1)).dead_letter(0, 5, "exhausted");
+        assert_eq!(
+            check(&story().dead_letter(1, 6, "poison").history())
+                .blamed
+                .len(),
+            1
+        );
+        let tired = Story::of(1)
+            .record(0, Some("k"), Fate::Fails(1))
+            .dead_letter(0, 5, "exhausted");
         assert_eq!(check(&tired.history()).given_up_early, 1);
     }
 
     #[test]
     fn what_nobody_wrote_and_what_was_never_assigned_are_unknown() {
-        let story = Story::of(1).ran("a", 0, (0, 1), Outcome::Done).ran("a", 7, (0, 1), Outcome::Done);
+        let story =
+            Story::of(1)
+                .ran("a", 0, (0, 1), Outcome::Done)
+                .ran("a", 7, (0, 1), Outcome::Done);
         let story = story.attempt("b", 0, ("t", 0, 1), (5, 6), Some(Outcome::Done));
         assert_eq!(check(&story.history()).unknown.len(), 2);
     }

@@ -1,8 +1,10 @@
-//! G2, the order: when a record starts, every earlier record of its key is settled; and within an epoch no key goes back.
+//! G2, the order: when a record starts, every earlier record of its key is settled; and within an
+//! epoch no key goes back.
 //!
-//! That is stronger than the rule of rewinds that the suites use, and it holds where theirs does not: a member that was
-//! stopped goes on for a moment beside its successor, and the two make no one sequence. What goes through the retry topic
-//! is settled where it was and gives up its order; there it is not asked for.
+//! That is stronger than the rule of rewinds that the suites use, and it holds where theirs does
+//! not: a member that was stopped goes on for a moment beside its successor, and the two make no
+//! one sequence. What goes through the retry topic is settled where it was and gives up its order;
+//! there it is not asked for.
 
 use std::collections::HashMap;
 
@@ -14,9 +16,19 @@ pub fn violations(history: &History) -> Vec<String> {
     let mut lanes = lanes(history);
     let mut found = Vec::new();
     for attempt in &history.attempts {
-        let Some(key) = attempt.key.as_deref().filter(|_| attempt.place.source == Source::Origin) else { continue };
-        let Some(lane) = lanes.get_mut(&(attempt.place.partition, key)) else { continue };
-        let Ok(position) = lane.offsets.binary_search(&attempt.place.offset) else { continue };
+        let Some(key) = attempt
+            .key
+            .as_deref()
+            .filter(|_| attempt.place.source == Source::Origin)
+        else {
+            continue;
+        };
+        let Some(lane) = lanes.get_mut(&(attempt.place.partition, key)) else {
+            continue;
+        };
+        let Ok(position) = lane.offsets.binary_search(&attempt.place.offset) else {
+            continue;
+        };
         if let Some(fault) = lane.start(position, attempt) {
             found.push(format!("{}: {fault}", history.show(attempt)));
         }
@@ -36,34 +48,57 @@ fn lanes(history: &History) -> HashMap<(i32, &str), Lane> {
     let mut offsets: HashMap<(i32, &str), Vec<i64>> = HashMap::new();
     for record in &history.records {
         if let Some(key) = &record.key {
-            offsets.entry((record.place.partition, key)).or_default().push(record.place.offset);
+            offsets
+                .entry((record.place.partition, key))
+                .or_default()
+                .push(record.place.offset);
         }
     }
     let lane = |((partition, key), mut offsets): ((i32, _), Vec<i64>)| {
         offsets.sort_unstable();
         let mut latest = Nanos::MIN;
         let all_settled = offsets.iter().map(|&offset| {
-            let place = Place { source: Source::Origin, partition, offset };
+            let place = Place {
+                source: Source::Origin,
+                partition,
+                offset,
+            };
             latest = latest.max(history.settled.get(&place).copied().unwrap_or(Nanos::MAX));
             latest
         });
         let all_settled = all_settled.collect();
-        ((partition, key), Lane { offsets, all_settled, epochs: HashMap::new() })
+        (
+            (partition, key),
+            Lane {
+                offsets,
+                all_settled,
+                epochs: HashMap::new(),
+            },
+        )
     };
     offsets.into_iter().map(lane).collect()
 }
 
 impl Lane {
     fn start(&mut self, position: usize, attempt: &Attempt) -> Option<String> {
-        let before = self.epochs.insert((attempt.life, attempt.epoch), (position, attempt.number));
+        let before = self
+            .epochs
+            .insert((attempt.life, attempt.epoch), (position, attempt.number));
         if let Some((last, number)) = before
             && (position < last || (position == last && attempt.number <= number))
         {
-            return Some(format!("started after @{} in the same epoch", self.offsets[last]));
+            return Some(format!(
+                "started after @{} in the same epoch",
+                self.offsets[last]
+            ));
         }
         let previous = position.checked_sub(1)?;
-        (self.all_settled[previous] > attempt.start)
-            .then(|| format!("started before all up to @{} were settled", self.offsets[previous]))
+        (self.all_settled[previous] > attempt.start).then(|| {
+            format!(
+                "started before all up to @{} were settled",
+                self.offsets[previous]
+            )
+        })
     }
 }
 
@@ -77,10 +112,16 @@ mod tests {
 
     #[test]
     fn a_start_before_an_earlier_record_is_settled_is_out_of_turn() {
-        let story = Story::of(2).ran("a", 0, (0, 100), Outcome::Done).ran("b", 1, (50, 150), Outcome::Done);
+        let story =
+            Story::of(2)
+                .ran("a", 0, (0, 100), Outcome::Done)
+                .ran("b", 1, (50, 150), Outcome::Done);
         assert_eq!(violations(&story.history()).len(), 1);
         // Nor is a failure a settlement.
-        let story = Story::of(2).ran("a", 0, (0, 10), Outcome::Failed).ran("a", 1, (50, 60), Outcome::Done);
+        let story =
+            Story::of(2)
+                .ran("a", 0, (0, 10), Outcome::Failed)
+                .ran("a", 1, (50, 60), Outcome::Done);
         assert_eq!(violations(&story.history()).len(), 1);
     }
 
@@ -116,8 +157,15 @@ mod tests {
 
     #[test]
     fn other_keys_and_null_keys_wait_for_nobody() {
-        let story = Story::of(1).record(1, Some("other"), Fate::Works(1)).record(2, None, Fate::Works(1));
-        let story = story.ran("a", 2, (0, 5), Outcome::Done).ran("a", 1, (1, 5), Outcome::Done);
-        assert_eq!(violations(&story.ran("a", 0, (2, 5), Outcome::Done).history()), Vec::<String>::new());
+        let story = Story::of(1)
+            .record(1, Some("other"), Fate::Works(1))
+            .record(2, None, Fate::Works(1));
+        let story = story
+            .ran("a", 2, (0, 5), Outcome::Done)
+            .ran("a", 1, (1, 5), Outcome::Done);
+        assert_eq!(
+            violations(&story.ran("a", 0, (2, 5), Outcome::Done).history()),
+            Vec::<String>::new()
+        );
     }
 }

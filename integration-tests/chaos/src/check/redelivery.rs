@@ -1,5 +1,5 @@
-//! After `kill -9`: redelivered is at most what was settled in the last commit interval, and what was in flight.
-//! What waited for a rebalance ([`History::committed_by`]) may come again too.
+//! After `kill -9`: redelivered is at most what was settled in the last commit interval, and what
+//! was in flight. What waited for a rebalance ([`History::committed_by`]) may come again too.
 
 use std::{collections::HashMap, time::Duration};
 
@@ -22,7 +22,8 @@ pub struct Cut {
     pub settled_redelivered: usize,
     /// Attempts that it had not ended.
     pub in_flight: usize,
-    /// What it had settled in its last commit interval, and what was in flight: what may come again.
+    /// What it had settled in its last commit interval, and what was in flight: what may come
+    /// again.
     pub bound: usize,
     /// How long before its end the oldest of those had been settled.
     pub oldest_ms: u64,
@@ -43,32 +44,54 @@ pub fn find(history: &History) -> (Vec<Cut>, Vec<String>) {
             End::Panicked => Some((at, "panic")),
         });
         // A pause that the group did not notice cuts nothing off.
-        let noticed =
-            |from: Nanos, to: Nanos| life.lost.iter().any(|&lost| lost >= from && lost <= to + nanos(NOTICED));
-        let stops = life.stops.iter().filter(|stop| noticed(stop.from, stop.to)).map(|stop| (stop.from, "pause"));
+        let noticed = |from: Nanos, to: Nanos| {
+            life.lost
+                .iter()
+                .any(|&lost| lost >= from && lost <= to + nanos(NOTICED))
+        };
+        let stops = life
+            .stops
+            .iter()
+            .filter(|stop| noticed(stop.from, stop.to))
+            .map(|stop| (stop.from, "pause"));
         // What came before the last cut could not be committed any more, and is that one's.
         let mut last_cut = Nanos::MIN;
         for (at, how) in stops.chain(death) {
             let may_come_again = at - history.on_its_way(life);
             let begun = last_cut..=at;
-            let own =
-                || history.attempts.iter().filter(|attempt| attempt.life == index && begun.contains(&attempt.start));
+            let own = || {
+                history
+                    .attempts
+                    .iter()
+                    .filter(|attempt| attempt.life == index && begun.contains(&attempt.start))
+            };
             last_cut = at;
-            // After a panic it goes on with its commits until it has ended: what it makes up for late may be the older one.
+            // After a panic it goes on with its commits until it has ended: what it makes up for
+            // late may be the older one.
             let until = if how == "panic" { life.gone } else { at };
             let settled = || own().filter(|attempt| attempt.settled() && attempt.end <= at);
             let in_flight = own().filter(|attempt| attempt.end > at).count();
-            let redelivered: Vec<&Attempt> =
-                settled().filter(|attempt| came_again(attempt, at, &places[&attempt.place])).collect();
-            let oldest = redelivered.iter().map(|attempt| at - attempt.end).max().unwrap_or(0);
+            let redelivered: Vec<&Attempt> = settled()
+                .filter(|attempt| came_again(attempt, at, &places[&attempt.place]))
+                .collect();
+            let oldest = redelivered
+                .iter()
+                .map(|attempt| at - attempt.end)
+                .max()
+                .unwrap_or(0);
             beyond.extend(
                 redelivered
                     .iter()
                     .filter(|attempt| {
-                        history.committed_by(attempt.end, life) < at && !history.outage(attempt.end, until)
+                        history.committed_by(attempt.end, life) < at
+                            && !history.outage(attempt.end, until)
                     })
                     .map(|attempt| {
-                        format!("{} came again after the {how} at {}", history.show(attempt), history.clock(at))
+                        format!(
+                            "{} came again after the {how} at {}",
+                            history.show(attempt),
+                            history.clock(at)
+                        )
                     }),
             );
             cuts.push(Cut {
@@ -76,7 +99,10 @@ pub fn find(history: &History) -> (Vec<Cut>, Vec<String>) {
                 how,
                 settled_redelivered: redelivered.len(),
                 in_flight,
-                bound: settled().filter(|attempt| attempt.end >= may_come_again).count() + in_flight,
+                bound: settled()
+                    .filter(|attempt| attempt.end >= may_come_again)
+                    .count()
+                    + in_flight,
                 oldest_ms: u64::try_from(oldest / 1_000_000).unwrap_or(0),
             });
         }
@@ -86,7 +112,10 @@ pub fn find(history: &History) -> (Vec<Cut>, Vec<String>) {
 
 /// Whether the next one to start the record after `settled` did so after the cut.
 fn came_again(settled: &Attempt, cut: Nanos, attempts: &[&Attempt]) -> bool {
-    attempts.iter().find(|attempt| attempt.start > settled.end).is_some_and(|next| next.start > cut)
+    attempts
+        .iter()
+        .find(|attempt| attempt.start > settled.end)
+        .is_some_and(|next| next.start > cut)
 }
 
 #[cfg(test)]
@@ -111,7 +140,15 @@ mod tests {
         let (cuts, beyond) = find(&twice().kill("a", 2_000).history());
         assert_eq!(beyond, Vec::<String>::new());
         let cut = &cuts[0];
-        assert_eq!((cut.settled_redelivered, cut.in_flight, cut.bound, cut.oldest_ms), (1, 1, 3, 1_000));
+        assert_eq!(
+            (
+                cut.settled_redelivered,
+                cut.in_flight,
+                cut.bound,
+                cut.oldest_ms
+            ),
+            (1, 1, 3, 1_000)
+        );
     }
 
     #[test]
@@ -120,37 +157,83 @@ mod tests {
         assert_eq!((beyond.len(), cuts[0].bound), (1, 1));
         // Unless it could not be committed.
         let out = |what: &str| Deed::Out { what: what.into() };
-        let (_, beyond) = find(&twice().kill("a", 3_000).deed(1_500, out("broker 0")).history());
+        let (_, beyond) = find(
+            &twice()
+                .kill("a", 3_000)
+                .deed(1_500, out("broker 0"))
+                .history(),
+        );
         assert_eq!(beyond, Vec::<String>::new());
     }
 
     #[test]
     fn a_panic_in_a_thread_of_keylane_is_a_cut_and_the_process_commits_until_it_has_ended() {
         let panicked = |at| {
-            let gone = Deed::Exited { member: "a".into(), orderly: true, status: String::new() };
-            twice().note("a", at, Note::Planted { place: Planted::Poll }).deed(7_000, gone)
+            let gone = Deed::Exited {
+                member: "a".into(),
+                orderly: true,
+                status: String::new(),
+            };
+            twice()
+                .note(
+                    "a",
+                    at,
+                    Note::Planted {
+                        place: Planted::Poll,
+                    },
+                )
+                .deed(7_000, gone)
         };
         let beyond = |story: Story| find(&story.history()).1.len();
         assert_eq!([beyond(panicked(2_000)), beyond(panicked(3_000))], [0, 1]);
-        let out = |at| panicked(3_000).deed(at, Deed::Out { what: "broker 0".into() });
+        let out = |at| {
+            panicked(3_000).deed(
+                at,
+                Deed::Out {
+                    what: "broker 0".into(),
+                },
+            )
+        };
         assert_eq!([beyond(out(6_000)), beyond(out(8_000))], [0, 1]);
     }
 
     #[test]
     fn a_commit_may_be_on_its_way_as_long_as_the_run_grants() {
-        let beyond = |grace_ms| find(&twice().commit_grace(grace_ms).kill("a", 8_000).history()).1.len();
-        assert_eq!([beyond(1_000), beyond(6_400), beyond(6_500), beyond(10_000)], [1, 1, 0, 0]);
+        let beyond = |grace_ms| {
+            find(&twice().commit_grace(grace_ms).kill("a", 8_000).history())
+                .1
+                .len()
+        };
+        assert_eq!(
+            [beyond(1_000), beyond(6_400), beyond(6_500), beyond(10_000)],
+            [1, 1, 0, 0]
+        );
     }
 
     #[test]
     fn what_waited_for_a_rebalance_may_come_again_and_what_could_be_committed_after_it_may_not() {
-        let beyond = |from, to| find(&twice().kill("a", 8_000).rebalance(from, to).history()).1.len();
-        assert_eq!([beyond(1_500, 7_900), beyond(1_500, 3_000), beyond(5_000, 7_900)], [0, 1, 1]);
+        let beyond = |from, to| {
+            find(&twice().kill("a", 8_000).rebalance(from, to).history())
+                .1
+                .len()
+        };
+        assert_eq!(
+            [
+                beyond(1_500, 7_900),
+                beyond(1_500, 3_000),
+                beyond(5_000, 7_900)
+            ],
+            [0, 1, 1]
+        );
     }
 
     #[test]
     fn a_pause_counts_where_it_cost_the_assignment() {
-        let paused = |story: Story| story.signal("a", 3_000, Sent::Stop).signal("a", 12_000, Sent::Continue);
+        let paused = |story: Story| {
+            story
+                .signal("a", 3_000, Sent::Stop)
+                .signal("a", 12_000, Sent::Continue)
+        };
         let (cuts, beyond) = find(&paused(twice()).history());
         assert_eq!((cuts.len(), beyond.len()), (0, 0));
         let (cuts, beyond) = find(&paused(twice()).note("a", 12_100, Note::Lost).history());
@@ -159,16 +242,26 @@ mod tests {
 
     #[test]
     fn what_a_pause_cut_off_is_not_cut_off_again_by_the_death_that_follows() {
-        let story = twice().signal("a", 1_500, Sent::Stop).signal("a", 7_000, Sent::Continue);
+        let story = twice()
+            .signal("a", 1_500, Sent::Stop)
+            .signal("a", 7_000, Sent::Continue);
         let story = story.note("a", 7_100, Note::Lost).kill("a", 8_000);
         let (cuts, beyond) = find(&story.history());
-        let counts: Vec<_> = cuts.iter().map(|cut| (cut.how, cut.settled_redelivered)).collect();
-        assert_eq!((&counts[..], beyond), (&[("pause", 1), ("kill", 0)][..], Vec::new()));
+        let counts: Vec<_> = cuts
+            .iter()
+            .map(|cut| (cut.how, cut.settled_redelivered))
+            .collect();
+        assert_eq!(
+            (&counts[..], beyond),
+            (&[("pause", 1), ("kill", 0)][..], Vec::new())
+        );
     }
 
     #[test]
     fn what_another_did_in_between_is_not_this_deaths() {
-        let story = twice().ran("c", 0, (5_000, 5_100), Outcome::Done).kill("a", 6_000);
+        let story = twice()
+            .ran("c", 0, (5_000, 5_100), Outcome::Done)
+            .kill("a", 6_000);
         let (cuts, beyond) = find(&story.history());
         assert_eq!((cuts[0].settled_redelivered, beyond.len()), (0, 0));
     }

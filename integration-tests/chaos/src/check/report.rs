@@ -54,7 +54,8 @@ pub struct Report {
     pub lost: usize,
     /// Records that ended no process, and were settled as if they had. A violation.
     pub blamed: usize,
-    /// Dead letters of records that would have succeeded later: more failures than those of their own.
+    /// Dead letters of records that would have succeeded later: more failures than those of their
+    /// own.
     pub given_up_early: usize,
     /// Acknowledged records that are not in the log: the brokers' loss.
     pub vanished: usize,
@@ -78,13 +79,15 @@ pub struct Report {
     pub committed_beyond_settled: usize,
     /// Commits behind an earlier one. A violation.
     pub commits_went_back: usize,
-    /// The same where the client sent a commit again, which `group.protocol=consumer` makes it do, and it was soon made good.
+    /// The same where the client sent a commit again, which `group.protocol=consumer` makes it do,
+    /// and it was soon made good.
     pub commits_sent_again: usize,
     /// Metadata that could not be read. A violation.
     pub metadata_unreadable: usize,
     /// Each death, and each pause that cost the assignment.
     pub cuts: Vec<Cut>,
-    /// Records that came again although they had been settled longer before than the commit interval. A violation.
+    /// Records that came again although they had been settled longer before than the commit
+    /// interval. A violation.
     pub redelivered_beyond_bound: usize,
     /// The longest time in which a partition made no progress while records waited.
     pub longest_stall: Option<Stall>,
@@ -121,7 +124,8 @@ pub struct Report {
 }
 
 impl Report {
-    /// Reads what a run left in `directory` and runs all checks on it, on both groups where there are two.
+    /// Reads what a run left in `directory` and runs all checks on it, on both groups where there
+    /// are two.
     ///
     /// # Errors
     /// When files are missing or damaged.
@@ -131,11 +135,17 @@ impl Report {
             let second = Self::of(&second, |finding| tell(&format!("second group: {finding}")));
             // The run comes to rest as a whole.
             let own = second.violations.iter().filter(|name| *name != "not_quiet");
-            report.violations.extend(own.map(|name| format!("second_group.{name}")));
+            report
+                .violations
+                .extend(own.map(|name| format!("second_group.{name}")));
             report.second_group = Some(Box::new(second));
         }
         if let Some(cut) = cut::load(directory)? {
-            let named = [("lost", &cut.lost), ("unfinished", &cut.unfinished), ("given_up", &cut.given_up)];
+            let named = [
+                ("lost", &cut.lost),
+                ("unfinished", &cut.unfinished),
+                ("given_up", &cut.given_up),
+            ];
             for (name, findings) in named {
                 report.note(&format!("cut_log.{name}"), findings, &mut tell);
             }
@@ -200,9 +210,13 @@ impl Report {
             cuts,
             redelivered_beyond_bound: beyond.len(),
             stalls_seconds: stalls.iter().map(|stall| stall.seconds).collect(),
-            longest_stall: stalls.into_iter().max_by(|one, other| one.seconds.total_cmp(&other.seconds)),
+            longest_stall: stalls
+                .into_iter()
+                .max_by(|one, other| one.seconds.total_cmp(&other.seconds)),
             members_failed: evidence.members_failed,
-            quiet_after_seconds: evidence.quiet_after_ms.map(|millis| millis as f64 / 1_000.0),
+            quiet_after_seconds: evidence
+                .quiet_after_ms
+                .map(|millis| millis as f64 / 1_000.0),
             final_restart: evidence.final_restart,
             attempts_in_outages: away.attempts,
             given_up_in_an_outage: away.given_up.len(),
@@ -215,8 +229,11 @@ impl Report {
             second_group: None,
             violations: Vec::new(),
         };
-        let never =
-            if evidence.quiet_after_ms.is_none() { vec!["not all was committed in time".to_owned()] } else { vec![] };
+        let never = if evidence.quiet_after_ms.is_none() {
+            vec!["not all was committed in time".to_owned()]
+        } else {
+            vec![]
+        };
         for (name, findings) in [
             ("lost", &fates.lost),
             ("unfinished", &fates.unfinished),

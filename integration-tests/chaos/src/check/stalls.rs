@@ -23,7 +23,8 @@ pub struct Stall {
     pub during: Vec<&'static str>,
 }
 
-/// The longest stall of each partition of the origin topic while records were written, by partition.
+/// The longest stall of each partition of the origin topic while records were written, by
+/// partition.
 pub fn find(history: &History) -> Vec<Stall> {
     let began = history.attempts.first().map_or(0, |attempt| attempt.start);
     let stall = |(partition, moments): (i32, Vec<(Nanos, i64)>)| {
@@ -34,8 +35,17 @@ pub fn find(history: &History) -> Vec<Stall> {
             .filter(|trouble| trouble.span.meets(from, from + length))
             .map(|trouble| trouble.what)
             .collect();
-        let at = if length == 0 { 0.0 } else { seconds(from - began) };
-        Stall { partition, seconds: seconds(length), at, during: during.into_iter().collect() }
+        let at = if length == 0 {
+            0.0
+        } else {
+            seconds(from - began)
+        };
+        Stall {
+            partition,
+            seconds: seconds(length),
+            at,
+            during: during.into_iter().collect(),
+        }
     };
     moments(history, began).into_iter().map(stall).collect()
 }
@@ -44,10 +54,15 @@ pub fn find(history: &History) -> Vec<Stall> {
 fn moments(history: &History, began: Nanos) -> BTreeMap<i32, Vec<(Nanos, i64)>> {
     let mut moments: BTreeMap<i32, Vec<(Nanos, i64)>> = BTreeMap::new();
     for record in &history.evidence.acknowledged {
-        let place = Place { source: Source::Origin, partition: record.partition, offset: record.offset };
+        let place = Place {
+            source: Source::Origin,
+            partition: record.partition,
+            offset: record.offset,
+        };
         let settled = history.settled.get(&place).copied();
         let moments = moments.entry(record.partition).or_default();
-        // The group has to come together first; and the word of the brokers may come after a record is done.
+        // The group has to come together first; and the word of the brokers may come after a record
+        // is done.
         moments.push((record.at.max(began).min(settled.unwrap_or(Nanos::MAX)), 1));
         moments.extend(settled.map(|at| (at, -1)));
     }
@@ -82,9 +97,15 @@ mod tests {
     #[test]
     fn a_stall_is_the_time_without_a_settlement_while_something_waits() {
         // Nothing waits from 20 to 100; from 100 on one does, until 130.
-        assert_eq!(longest(vec![(0, 1), (20, -1), (100, 1), (130, -1)], 1_000), (30, 100));
+        assert_eq!(
+            longest(vec![(0, 1), (20, -1), (100, 1), (130, -1)], 1_000),
+            (30, 100)
+        );
         // A second one that begins to wait makes it no shorter.
-        assert_eq!(longest(vec![(0, 1), (40, 1), (50, -1), (60, -1)], 1_000), (50, 0));
+        assert_eq!(
+            longest(vec![(0, 1), (40, 1), (50, -1), (60, -1)], 1_000),
+            (50, 0)
+        );
         // What waits in the end waits until the end.
         assert_eq!(longest(vec![(0, 1), (10, -1), (20, 1)], 100), (80, 20));
     }

@@ -1,4 +1,5 @@
-//! Histories in few words. Times are milliseconds; all records are of one key in partition 0, and called as their offset.
+//! Histories in few words. Times are milliseconds; all records are of one key in partition 0, and
+//! called as their offset.
 
 use std::collections::BTreeMap;
 
@@ -90,10 +91,24 @@ impl Story {
     pub(super) fn record(mut self, offset: i64, key: Option<&str>, fate: Fate) -> Self {
         let id = offset.cast_unsigned();
         let value = Value { id, fate }.to_string();
-        self.evidence.produced.retain(|record| record.offset != offset);
-        self.evidence.acknowledged.retain(|record| record.offset != offset);
-        self.evidence.produced.push(Produced { partition: 0, offset, key: key.map(str::to_owned), value });
-        self.evidence.acknowledged.push(Acknowledged { id, partition: 0, offset, at: 0 });
+        self.evidence
+            .produced
+            .retain(|record| record.offset != offset);
+        self.evidence
+            .acknowledged
+            .retain(|record| record.offset != offset);
+        self.evidence.produced.push(Produced {
+            partition: 0,
+            offset,
+            key: key.map(str::to_owned),
+            value,
+        });
+        self.evidence.acknowledged.push(Acknowledged {
+            id,
+            partition: 0,
+            offset,
+            at: 0,
+        });
         self
     }
 
@@ -116,9 +131,21 @@ impl Story {
         outcome: Option<Outcome>,
     ) -> Self {
         let id = offset.cast_unsigned();
-        let key = self.evidence.produced.iter().find(|record| record.offset == offset);
+        let key = self
+            .evidence
+            .produced
+            .iter()
+            .find(|record| record.offset == offset);
         let key = key.map_or(Some("k".into()), |record| record.key.clone());
-        let attempt = Attempt { topic: topic.into(), partition: 0, offset, key, id, epoch, attempt };
+        let attempt = Attempt {
+            topic: topic.into(),
+            partition: 0,
+            offset,
+            key,
+            id,
+            epoch,
+            attempt,
+        };
         let story = self.note(member, from, Note::Started(attempt.clone()));
         match outcome {
             Some(outcome) => story.note(member, to, Note::Ended { attempt, outcome }),
@@ -127,9 +154,17 @@ impl Story {
     }
 
     pub(super) fn note(mut self, member: &str, at: i64, note: Note) -> Self {
-        let up = Note::Up { commit_interval_ms: COMMIT_INTERVAL_MS };
-        let notes = self.members.entry(member.into()).or_insert_with(|| vec![Line { at: 0, what: up }]);
-        notes.push(Line { at: ms(at), what: note });
+        let up = Note::Up {
+            commit_interval_ms: COMMIT_INTERVAL_MS,
+        };
+        let notes = self
+            .members
+            .entry(member.into())
+            .or_insert_with(|| vec![Line { at: 0, what: up }]);
+        notes.push(Line {
+            at: ms(at),
+            what: note,
+        });
         self
     }
 
@@ -139,24 +174,46 @@ impl Story {
     }
 
     pub(super) fn signal(self, member: &str, at: i64, signal: Sent) -> Self {
-        self.deed(at, Deed::Signalled { member: member.into(), signal })
+        self.deed(
+            at,
+            Deed::Signalled {
+                member: member.into(),
+                signal,
+            },
+        )
     }
 
     /// `kill -9`.
     pub(super) fn kill(self, member: &str, at: i64) -> Self {
-        let gone = Deed::Exited { member: member.into(), orderly: false, status: "signal 9".into() };
+        let gone = Deed::Exited {
+            member: member.into(),
+            orderly: false,
+            status: "signal 9".into(),
+        };
         self.signal(member, at, Sent::Kill).deed(at + 5, gone)
     }
 
     pub(super) fn committed(mut self, at: i64, position: i64, ahead: &[(i64, i64)]) -> Self {
-        let sample = Sample { at: ms(at), source: Source::Origin, partition: 0, position, ahead: ahead.to_vec() };
+        let sample = Sample {
+            at: ms(at),
+            source: Source::Origin,
+            partition: 0,
+            position,
+            ahead: ahead.to_vec(),
+        };
         self.evidence.samples.push(sample);
         self
     }
 
     /// In a partition that nobody speaks of otherwise.
     pub(super) fn committed_elsewhere(mut self, at: i64, position: i64) -> Self {
-        let sample = Sample { at: ms(at), source: Source::Origin, partition: 1, position, ahead: vec![] };
+        let sample = Sample {
+            at: ms(at),
+            source: Source::Origin,
+            partition: 1,
+            position,
+            ahead: vec![],
+        };
         self.evidence.samples.push(sample);
         self
     }
@@ -177,13 +234,17 @@ impl Story {
     }
 
     pub(super) fn dead_letter(mut self, offset: i64, at: i64, reason: &str) -> Self {
-        self.evidence.dead_letters.push(written(offset, 0, at, reason, 0));
+        self.evidence
+            .dead_letters
+            .push(written(offset, 0, at, reason, 0));
         self
     }
 
     /// The copy of a record that lies at `place` in the retry topic.
     pub(super) fn retry(mut self, offset: i64, place: i64, at: i64, round: u32) -> Self {
-        self.evidence.retries.push(written(offset, place, at, "exhausted", round));
+        self.evidence
+            .retries
+            .push(written(offset, place, at, "exhausted", round));
         self
     }
 
@@ -220,6 +281,13 @@ fn written(id: i64, offset: i64, at: i64, reason: &str, round: u32) -> Written {
 pub(super) fn calm() -> Story {
     let story = Story::of(3);
     (0..3)
-        .fold(story, |story, offset| story.ran("a", offset, (offset * 100, offset * 100 + 50), Outcome::Done))
+        .fold(story, |story, offset| {
+            story.ran(
+                "a",
+                offset,
+                (offset * 100, offset * 100 + 50),
+                Outcome::Done,
+            )
+        })
         .committed(1_000, 3, &[])
 }

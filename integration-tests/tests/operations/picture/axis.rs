@@ -13,14 +13,25 @@ impl Axis {
         let peak = if peak > 0.0 { peak } else { 1.0 };
         let power = 10_f64.powf((peak / 4.0).log10().floor());
         let step = [1.0, 2.0, 5.0, 10.0].map(|factor| factor * power);
-        let step = step.into_iter().find(|step| step * 4.0 >= peak).unwrap_or(10.0 * power);
-        Self { top: (peak / step).ceil() * step, step }
+        let step = step
+            .into_iter()
+            .find(|step| step * 4.0 >= peak)
+            .unwrap_or(10.0 * power);
+        Self {
+            top: (peak / step).ceil() * step,
+            step,
+        }
     }
 
     /// For so many seconds: at most six steps of whole, half or a sixth of minutes.
     pub(super) fn of_time(seconds: f64) -> Self {
-        let step = [10.0, 30.0, 60.0, 120.0, 300.0].into_iter().find(|step| seconds / step <= 6.0);
-        Self { top: seconds, step: step.unwrap_or(600.0) }
+        let step = [10.0, 30.0, 60.0, 120.0, 300.0]
+            .into_iter()
+            .find(|step| seconds / step <= 6.0);
+        Self {
+            top: seconds,
+            step: step.unwrap_or(600.0),
+        }
     }
 
     pub(super) fn ticks(&self) -> impl Iterator<Item = f64> {
@@ -43,7 +54,10 @@ fn values_have_round_ticks_that_reach_the_highest() {
     assert_eq!(ticks(0.0), ticks(1.0));
     for peak in [0.04, 0.7, 1.0, 7.0, 42.0, 130.0, 9_718.0] {
         let axis = Axis::up_to(peak);
-        assert!(axis.top >= peak && (2..=5).contains(&axis.ticks().count()), "{peak}: {axis:?}");
+        assert!(
+            axis.top >= peak && (2..=5).contains(&axis.ticks().count()),
+            "{peak}: {axis:?}"
+        );
     }
 }
 

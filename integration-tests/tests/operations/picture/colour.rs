@@ -38,7 +38,9 @@ const SUCCESSES: [&str; 3] = ["done", "ok", "acknowledged"];
 /// Of a number: the last step of the panel's thresholds that it reaches.
 pub(super) fn of_value(value: f64, steps: &Value) -> &'static str {
     let steps = steps.as_array().map_or(&[][..], Vec::as_slice);
-    let reached = steps.iter().rfind(|step| step["value"].as_f64().is_none_or(|least| value >= least));
+    let reached = steps
+        .iter()
+        .rfind(|step| step["value"].as_f64().is_none_or(|least| value >= least));
     match reached.and_then(|step| step["color"].as_str()) {
         Some("green") | None => GREEN,
         Some("red") => RED,
@@ -68,7 +70,10 @@ fn no_failure_is_green() {
     for name in FAILURES {
         assert_ne!(of_lines(&[name]), [GREEN], "{name}");
     }
-    assert_eq!(of_lines(&["done", "retried", "dead_lettered", "p99"]), [GREEN, RED, ORANGE, COOL[0]]);
+    assert_eq!(
+        of_lines(&["done", "retried", "dead_lettered", "p99"]),
+        [GREEN, RED, ORANGE, COOL[0]]
+    );
 }
 
 #[test]
@@ -76,6 +81,9 @@ fn a_number_has_the_colour_of_the_threshold_it_reaches() {
     let steps = serde_json::json!([
         { "color": "green", "value": null }, { "color": "orange", "value": 1 }, { "color": "red", "value": 25 }
     ]);
-    assert_eq!([0.0, 1.0, 42.0].map(|value| of_value(value, &steps)), [GREEN, ORANGE, RED]);
+    assert_eq!(
+        [0.0, 1.0, 42.0].map(|value| of_value(value, &steps)),
+        [GREEN, ORANGE, RED]
+    );
     assert_eq!(of_value(7.0, &Value::Null), GREEN);
 }

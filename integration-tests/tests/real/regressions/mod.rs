@@ -1,7 +1,8 @@
-//! The worst bugs of libraries that do the same job, as tests here: what went wrong there, and what must hold here.
+//! The worst bugs of libraries that do the same job, as tests here: what went wrong there, and what
+//! must hold here.
 //!
-//! Numbers are issues of Confluent's Parallel Consumer unless another project is named. Where a suite of this folder
-//! already is the test, the table says so instead of repeating it.
+//! Numbers are issues of Confluent's Parallel Consumer unless another project is named. Where a
+//! suite of this folder already is the test, the table says so instead of repeating it.
 //!
 //! | what went wrong there | test |
 //! |---|---|
@@ -53,10 +54,14 @@ const DEADLINE: Duration = Duration::from_secs(90);
 const SESSION_MS: u32 = 30_000;
 
 async fn committed(kafka: &Kafka, group: &str, topic: &str) -> Vec<Committed> {
-    wait_for("the coordinator answers", DEADLINE, async || kafka.committed(group, topic).await.ok()).await
+    wait_for("the coordinator answers", DEADLINE, async || {
+        kafka.committed(group, topic).await.ok()
+    })
+    .await
 }
 
-/// Runs beside the test, on a thread of its own: waiting for a condition is no work that could move between threads.
+/// Runs beside the test, on a thread of its own: waiting for a condition is no work that could move
+/// between threads.
 fn on_a_thread(work: impl AsyncFnOnce() + Send + 'static) -> JoinHandle<()> {
     let runtime = Handle::current();
     tokio::task::spawn_blocking(move || runtime.block_on(work()))
@@ -67,7 +72,10 @@ async fn await_committed(kafka: &Kafka, group: &str, topic: &str) {
     let ends = kafka.end_offsets(topic).await.unwrap();
     wait_for("the whole topic is committed", DEADLINE, async || {
         let committed = committed(kafka, group, topic).await;
-        let all = committed.iter().zip(&ends).all(|(committed, end)| committed.offset.unwrap_or(0) == *end);
+        let all = committed
+            .iter()
+            .zip(&ends)
+            .all(|(committed, end)| committed.offset.unwrap_or(0) == *end);
         all.then_some(())
     })
     .await;

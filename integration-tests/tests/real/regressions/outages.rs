@@ -23,7 +23,10 @@ async fn commits_time_out(protocol: Protocol) {
     let kafka = own_kafka_or_skip!(Nodes::One);
     let (topic, group) = (kafka.unique("regression"), kafka.unique("group"));
     kafka.create_topic(&topic, 2, 1, &[]).await.unwrap();
-    kafka.produce(&topic, numbered(0..1_000, 100)).await.unwrap();
+    kafka
+        .produce(&topic, numbered(0..1_000, 100))
+        .await
+        .unwrap();
     let (journal, gate) = (Journal::new(), Gate::closed());
     let processor = journaled(&journal, "a", {
         let gate = gate.clone();
@@ -46,31 +49,65 @@ async fn commits_time_out(protocol: Protocol) {
         .start(Raw, processor)
         .await
         .unwrap();
-    let delivered = || member.status().partitions.iter().map(|partition| partition.pending).sum::<u64>();
-    wait_until("the rest is in memory", DEADLINE, || journal.done() >= 200 && delivered() > 500).await;
+    let delivered = || {
+        member
+            .status()
+            .partitions
+            .iter()
+            .map(|partition| partition.pending)
+            .sum::<u64>()
+    };
+    wait_until("the rest is in memory", DEADLINE, || {
+        journal.done() >= 200 && delivered() > 500
+    })
+    .await;
 
     kafka.suspend_node(0).await.unwrap();
     gate.open();
-    wait_until("what is in memory is processed all the same", DEADLINE, || journal.done() == 1_000).await;
+    wait_until(
+        "what is in memory is processed all the same",
+        DEADLINE,
+        || journal.done() == 1_000,
+    )
+    .await;
     wait_until("the trouble shows", DEADLINE, || {
         member.status().trouble.is_some_and(|trouble| {
-            matches!(trouble.kind, TroubleKind::Connection | TroubleKind::Commit | TroubleKind::Membership)
+            matches!(
+                trouble.kind,
+                TroubleKind::Connection | TroubleKind::Commit | TroubleKind::Membership
+            )
         })
     })
     .await;
-    assert!(matches!(member.state(), State::Running | State::Rebalancing), "{:?}", member.state());
+    assert!(
+        matches!(member.state(), State::Running | State::Rebalancing),
+        "{:?}",
+        member.state()
+    );
     kafka.continue_node(0).await.unwrap();
 
-    kafka.produce(&topic, numbered(1_000..1_200, 100)).await.unwrap();
+    kafka
+        .produce(&topic, numbered(1_000..1_200, 100))
+        .await
+        .unwrap();
     let count = || journal.done();
     wait_until("work goes on", DEADLINE, || count() == 1_200).await;
     await_committed(&kafka, &group, &topic).await;
-    wait_until("the trouble has passed", DEADLINE, || member.status().trouble.is_none()).await;
+    wait_until("the trouble has passed", DEADLINE, || {
+        member.status().trouble.is_none()
+    })
+    .await;
     assert_eq!(member.state(), State::Running);
     member.shutdown().await.unwrap();
     // With the other protocol the broker may have given the member up while it was frozen itself.
-    let expect = if protocol == Protocol::Consumer { Expect::Crashes } else { Expect::Drained };
-    journal.check(&kafka.produced(&topic).await.unwrap(), expect).assert_clean();
+    let expect = if protocol == Protocol::Consumer {
+        Expect::Crashes
+    } else {
+        Expect::Drained
+    };
+    journal
+        .check(&kafka.produced(&topic).await.unwrap(), expect)
+        .assert_clean();
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

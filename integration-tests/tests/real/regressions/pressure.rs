@@ -29,7 +29,12 @@ const HOUR: Duration = Duration::from_secs(3_600);
 const ONE_READ: u64 = 1_000;
 
 /// Waits, and checks in every look that no partition holds more than it may.
-async fn bounded(what: &str, member: &Subscription, most: u64, mut condition: impl FnMut(&Subscription) -> bool) {
+async fn bounded(
+    what: &str,
+    member: &Subscription,
+    most: u64,
+    mut condition: impl FnMut(&Subscription) -> bool,
+) {
     wait_until(what, DEADLINE, || {
         let partitions = member.status().partitions;
         let over = partitions.iter().find(|partition| partition.pending > most);
@@ -41,27 +46,41 @@ async fn bounded(what: &str, member: &Subscription, most: u64, mut condition: im
 
 fn waiting(member: &Subscription, topic: &str) -> u64 {
     let partitions = member.status().partitions;
-    partitions.iter().filter(|partition| &*partition.topic == topic).map(|partition| partition.waiting).sum()
+    partitions
+        .iter()
+        .filter(|partition| &*partition.topic == topic)
+        .map(|partition| partition.waiting)
+        .sum()
 }
 
 /// #817, #832: records that wait for a retry were in no budget, and filled the memory. #857: they were in the budget of the
-/// intake, and nothing else got in. Here they are in the budget while they wait in place; what can afford to wait outside
-/// goes to the retry topic, which has a budget of its own and leaves the origin topic's alone.
+/// intake, and nothing else got in. Here they are in the budget while they wait in place; what can
+/// afford to wait outside goes to the retry topic, which has a budget of its own and leaves the
+/// origin topic's alone.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn retries_that_pile_up_in_place_are_bounded_and_succeed_in_the_end() {
     let kafka = kafka_or_skip!(Nodes::One);
     let (topic, group) = (kafka.unique("regression"), kafka.unique("group"));
     kafka.create_topic(&topic, 2, 1, &[]).await.unwrap();
-    kafka.produce(&topic, numbered(0..10_000, 10_000)).await.unwrap();
+    kafka
+        .produce(&topic, numbered(0..10_000, 10_000))
+        .await
+        .unwrap();
     let (journal, gate) = (Journal::new(), Gate::closed());
     let processor = journaled(&journal, "a", {
         let gate = gate.clone();
         move |_| {
-            let result = if gate.is_open() { Ok(()) } else { Err(TaskError::retryable("down")) };
+            let result = if gate.is_open() {
+                Ok(())
+            } else {
+                Err(TaskError::retryable("down"))
+            };
             async move { result }
         }
     });
-    let limits = Limits::default().pause_at_records(500).resume_at_records(200);
+    let limits = Limits::default()
+        .pause_at_records(500)
+        .resume_at_records(200);
     let retry = Retry::forever().backoff(Backoff::fixed(Duration::from_millis(500)));
     let member = Protocol::Cooperative
         .subscribe(kafka, &group, &topic, SESSION_MS)
@@ -70,10 +89,18 @@ async fn retries_that_pile_up_in_place_are_bounded_and_succeed_in_the_end() {
         .start(Raw, processor);
     let member = member.await.unwrap();
     let most = 500 + ONE_READ;
-    bounded("every record in memory was retried several times", &member, most, |_| journal.entries().len() > 20_000)
-        .await;
+    bounded(
+        "every record in memory was retried several times",
+        &member,
+        most,
+        |_| journal.entries().len() > 20_000,
+    )
+    .await;
     gate.open();
-    bounded("all are processed", &member, most, |_| journal.done() == 10_000).await;
+    bounded("all are processed", &member, most, |_| {
+        journal.done() == 10_000
+    })
+    .await;
     await_committed(kafka, &group, &topic).await;
     member.shutdown().await.unwrap();
 }
@@ -86,21 +113,47 @@ async fn retries_that_pile_up_in_the_retry_topic_are_bounded_and_hold_up_nobody(
     for name in [&topic, &retry_topic] {
         kafka.create_topic(name, 1, 1, &[]).await.unwrap();
     }
-    kafka.produce(&topic, numbered(0..10_000, 10_000)).await.unwrap();
+    kafka
+        .produce(&topic, numbered(0..10_000, 10_000))
+        .await
+        .unwrap();
     let journal = Journal::new();
     let processor = journaled(&journal, "a", |task: Task<Bytes>| {
-        let number: usize = std::str::from_utf8(task.payload()).unwrap().parse().unwrap();
-        let result = if number < 10_000 { Err(TaskError::retry_after("in an hour", HOUR)) } else { Ok(()) };
+        let number: usize = std::str::from_utf8(task.payload())
+            .unwrap()
+            .parse()
+            .unwrap();
+        let result = if number < 10_000 {
+            Err(TaskError::retry_after("in an hour", HOUR))
+        } else {
+            Ok(())
+        };
         async move { result }
     });
-    let limits = Limits::default().pause_at_records(500).resume_at_records(200);
+    let limits = Limits::default()
+        .pause_at_records(500)
+        .resume_at_records(200);
     let builder = Protocol::Cooperative.subscribe(kafka, &group, &topic, SESSION_MS);
-    let member = builder.limits(limits).retry(Retry::none().then_topic()).start(Raw, processor).await.unwrap();
+    let member = builder
+        .limits(limits)
+        .retry(Retry::none().then_topic())
+        .start(Raw, processor)
+        .await
+        .unwrap();
     let most = 500 + ONE_READ;
-    bounded("the retry topic is at its limit", &member, most, |member| waiting(member, &retry_topic) >= 500).await;
+    bounded("the retry topic is at its limit", &member, most, |member| {
+        waiting(member, &retry_topic) >= 500
+    })
+    .await;
     // All of the origin topic is behind us all the same, and what comes now is done at once.
-    kafka.produce(&topic, numbered(10_000..10_100, 100)).await.unwrap();
-    bounded("what does not fail is processed", &member, most, |_| journal.done() == 100).await;
+    kafka
+        .produce(&topic, numbered(10_000..10_100, 100))
+        .await
+        .unwrap();
+    bounded("what does not fail is processed", &member, most, |_| {
+        journal.done() == 100
+    })
+    .await;
     await_committed(kafka, &group, &topic).await;
     assert_eq!(kafka.end_offsets(&retry_topic).await.unwrap(), [10_000]);
     member.shutdown().await.unwrap();
@@ -118,45 +171,81 @@ async fn consumption_goes_on_where_the_map_of_what_is_settled_ahead_is_too_large
         move |task: Task<Bytes>| {
             // A gap at every ninth record: the worst there is for the map's code.
             let waits = task.offset() < 36_000 && task.offset() % 9 == 0 && !gate.is_open();
-            let result = if waits { Err(TaskError::retryable("not yet")) } else { Ok(()) };
+            let result = if waits {
+                Err(TaskError::retryable("not yet"))
+            } else {
+                Ok(())
+            };
             async move { result }
         }
     });
     let retry = Retry::forever().backoff(Backoff::fixed(Duration::from_secs(3)));
     let builder = Protocol::Cooperative.subscribe(kafka, &group, &topic, SESSION_MS);
-    let member = builder.commit_interval(Duration::from_millis(100)).retry(retry).start(Raw, processor).await.unwrap();
-    kafka.produce(&topic, numbered(0..36_000, 36_000)).await.unwrap();
-    wait_until("all but every ninth are processed", DEADLINE, || journal.done() == 32_000).await;
-    let cut = wait_for("a map is committed that does not hold them all", DEADLINE, async || {
-        let claim = claims(kafka, &group, &topic).await.ok()?.pop()?;
-        (claim.ahead.ranges().count() > 1_000).then_some(claim)
+    let member = builder
+        .commit_interval(Duration::from_millis(100))
+        .retry(retry)
+        .start(Raw, processor)
+        .await
+        .unwrap();
+    kafka
+        .produce(&topic, numbered(0..36_000, 36_000))
+        .await
+        .unwrap();
+    wait_until("all but every ninth are processed", DEADLINE, || {
+        journal.done() == 32_000
     })
+    .await;
+    let cut = wait_for(
+        "a map is committed that does not hold them all",
+        DEADLINE,
+        async || {
+            let claim = claims(kafka, &group, &topic).await.ok()?.pop()?;
+            (claim.ahead.ranges().count() > 1_000).then_some(claim)
+        },
+    )
     .await;
     let settled = journal.settled();
     assert!(cut.ahead.ranges().count() < 3_900, "all of it fits");
-    assert_honest(&[cut], &kafka.produced(&topic).await.unwrap(), &settled, &group);
+    assert_honest(
+        &[cut],
+        &kafka.produced(&topic).await.unwrap(),
+        &settled,
+        &group,
+    );
 
     // Others go on, for as long as it takes.
     for round in 0..5 {
         let first = 36_000 + 1_000 * round;
-        kafka.produce(&topic, numbered(first..first + 1_000, 50_000)).await.unwrap();
-        wait_until("what follows is processed", DEADLINE, || journal.done() == 32_000 + 1_000 * (round + 1)).await;
+        kafka
+            .produce(&topic, numbered(first..first + 1_000, 50_000))
+            .await
+            .unwrap();
+        wait_until("what follows is processed", DEADLINE, || {
+            journal.done() == 32_000 + 1_000 * (round + 1)
+        })
+        .await;
     }
     assert_eq!(member.status().trouble, None);
     gate.open();
     wait_until("all are processed", DEADLINE, || journal.done() == 41_000).await;
     await_committed(kafka, &group, &topic).await;
     member.shutdown().await.unwrap();
-    journal.check(&kafka.produced(&topic).await.unwrap(), Expect::Drained).assert_clean();
+    journal
+        .check(&kafka.produced(&topic).await.unwrap(), Expect::Drained)
+        .assert_clean();
 }
 
-/// arroyo: the message that the strategy refused was dropped when a pause, a rebalance or a shutdown came before it was offered
-/// again. Here the limits, the user and a rebalance pause and resume all the time.
+/// arroyo: the message that the strategy refused was dropped when a pause, a rebalance or a
+/// shutdown came before it was offered again. Here the limits, the user and a rebalance pause and
+/// resume all the time.
 async fn back_pressure(reading: Reading) {
     let kafka = kafka_or_skip!(Nodes::One);
     let (topic, group) = (kafka.unique("regression"), kafka.unique("group"));
     kafka.create_topic(&topic, 4, 1, &[]).await.unwrap();
-    kafka.produce(&topic, numbered(0..12_000, 60)).await.unwrap();
+    kafka
+        .produce(&topic, numbered(0..12_000, 60))
+        .await
+        .unwrap();
     let journal = Journal::new();
     let limits = Limits::default().pause_at_records(20).resume_at_records(10);
     let builder = Protocol::Cooperative.subscribe(kafka, &group, &topic, SESSION_MS);
@@ -175,7 +264,13 @@ async fn back_pressure(reading: Reading) {
         async move || {
             while !stop.load(Ordering::Relaxed) {
                 handle.pause();
-                let nothing_runs = || handle.status().partitions.iter().all(|partition| partition.running == 0);
+                let nothing_runs = || {
+                    handle
+                        .status()
+                        .partitions
+                        .iter()
+                        .all(|partition| partition.running == 0)
+                };
                 wait_until("nothing runs", DEADLINE, nothing_runs).await;
                 handle.resume();
                 let line = journal.entries().len();
@@ -188,7 +283,10 @@ async fn back_pressure(reading: Reading) {
     });
     wait_until("some is processed", DEADLINE, || journal.done() > 2_000).await;
     let second = start("b").await;
-    wait_until("it has its share", DEADLINE, || second.status().partitions.len() == 2).await;
+    wait_until("it has its share", DEADLINE, || {
+        second.status().partitions.len() == 2
+    })
+    .await;
     wait_until("more is processed", DEADLINE, || journal.done() > 4_000).await;
     second.shutdown().await.unwrap();
     wait_until("more is processed", DEADLINE, || journal.done() > 6_000).await;
@@ -197,7 +295,9 @@ async fn back_pressure(reading: Reading) {
     wait_until("all are processed", DEADLINE, || journal.done() == 12_000).await;
     await_committed(kafka, &group, &topic).await;
     first.shutdown().await.unwrap();
-    journal.check(&kafka.produced(&topic).await.unwrap(), Expect::Drained).assert_clean();
+    journal
+        .check(&kafka.produced(&topic).await.unwrap(), Expect::Drained)
+        .assert_clean();
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

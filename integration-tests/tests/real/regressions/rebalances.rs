@@ -38,12 +38,23 @@ struct Scene {
 impl Scene {
     async fn new(kafka: &'static Kafka, protocol: Protocol, partitions: i32) -> Self {
         let (topic, group) = (kafka.unique("regression"), kafka.unique("group"));
-        kafka.create_topic(&topic, partitions, 1, &[]).await.unwrap();
-        Self { kafka, protocol, topic, group, journal: Journal::new() }
+        kafka
+            .create_topic(&topic, partitions, 1, &[])
+            .await
+            .unwrap();
+        Self {
+            kafka,
+            protocol,
+            topic,
+            group,
+            journal: Journal::new(),
+        }
     }
 
     fn builder(&self) -> SubscriptionBuilder {
-        self.protocol.subscribe(self.kafka, &self.group, &self.topic, SESSION_MS).concurrency(16)
+        self.protocol
+            .subscribe(self.kafka, &self.group, &self.topic, SESSION_MS)
+            .concurrency(16)
     }
 
     /// A member whose attempts wait at the gate, where `waits` says so.
@@ -69,7 +80,10 @@ impl Scene {
 
     async fn all_done(&self) {
         let produced = self.kafka.produced(&self.topic).await.unwrap();
-        wait_until("all are processed", DEADLINE, || self.journal.done() >= produced.len()).await;
+        wait_until("all are processed", DEADLINE, || {
+            self.journal.done() >= produced.len()
+        })
+        .await;
     }
 
     /// With `last`, once everything is processed.
@@ -84,7 +98,12 @@ impl Scene {
 }
 
 fn partitions(member: &Subscription) -> BTreeSet<i32> {
-    member.status().partitions.iter().map(|status| status.partition).collect()
+    member
+        .status()
+        .partitions
+        .iter()
+        .map(|status| status.partition)
+        .collect()
 }
 
 fn all_paused(member: &Subscription, count: usize) -> bool {
@@ -95,22 +114,43 @@ fn all_paused(member: &Subscription, count: usize) -> bool {
 /// #857: with every partition paused by back-pressure, a rebalance left some of them paused for good.
 async fn paused_during_a_rebalance(protocol: Protocol) {
     let scene = Scene::new(kafka_or_skip!(Nodes::One), protocol, 4).await;
-    scene.kafka.produce(&scene.topic, numbered(0..8_000, 8_000)).await.unwrap();
+    scene
+        .kafka
+        .produce(&scene.topic, numbered(0..8_000, 8_000))
+        .await
+        .unwrap();
     let gate = Gate::closed();
     let builder = || {
         let limits = Limits::default().pause_at_records(50).resume_at_records(20);
-        scene.builder().limits(limits).drain_timeout(Duration::from_millis(200))
+        scene
+            .builder()
+            .limits(limits)
+            .drain_timeout(Duration::from_millis(200))
     };
     let first = scene.gated(builder(), "a", &gate, |_| true).await;
     wait_until("everything is paused", DEADLINE, || all_paused(&first, 4)).await;
     let second = scene.gated(builder(), "b", &gate, |_| true).await;
-    wait_until("both have half, and it is paused", DEADLINE, || all_paused(&first, 2) && all_paused(&second, 2)).await;
+    wait_until("both have half, and it is paused", DEADLINE, || {
+        all_paused(&first, 2) && all_paused(&second, 2)
+    })
+    .await;
     second.shutdown_within(Duration::ZERO).await.unwrap();
-    wait_until("the first has everything again, and it is paused", DEADLINE, || all_paused(&first, 4)).await;
+    wait_until(
+        "the first has everything again, and it is paused",
+        DEADLINE,
+        || all_paused(&first, 4),
+    )
+    .await;
     gate.open();
     scene.all_done().await;
-    wait_until("nothing is paused", DEADLINE, || first.status().partitions.iter().all(|partition| !partition.paused))
-        .await;
+    wait_until("nothing is paused", DEADLINE, || {
+        first
+            .status()
+            .partitions
+            .iter()
+            .all(|partition| !partition.paused)
+    })
+    .await;
     scene.ends_without_repeats(first).await;
 }
 
@@ -133,7 +173,11 @@ async fn partitions_paused_during_a_rebalance_go_on_afterwards_consumer() {
 /// delivered again was taken for one of those: dropped, and in the end skipped.
 async fn a_partition_comes_back(protocol: Protocol) {
     let scene = Scene::new(kafka_or_skip!(Nodes::One), protocol, 2).await;
-    scene.kafka.produce(&scene.topic, numbered(0..400, 20)).await.unwrap();
+    scene
+        .kafka
+        .produce(&scene.topic, numbered(0..400, 20))
+        .await
+        .unwrap();
     let gate = Gate::closed();
     let builder = || scene.builder().drain_timeout(Duration::from_millis(200));
     let waits: fn(&Task<Bytes>) -> bool = |task| task.offset() == 0;
@@ -143,7 +187,10 @@ async fn a_partition_comes_back(protocol: Protocol) {
         entries.iter().filter(start).count()
     };
     let first = scene.gated(builder(), "a", &gate, waits).await;
-    wait_until("it is stuck in both partitions", DEADLINE, || started("a", 0) == 1 && started("a", 1) == 1).await;
+    wait_until("it is stuck in both partitions", DEADLINE, || {
+        started("a", 0) == 1 && started("a", 1) == 1
+    })
+    .await;
     for round in 0..3 {
         let name = format!("b{round}");
         let second = scene.gated(builder(), &name, &gate, waits).await;
@@ -156,7 +203,12 @@ async fn a_partition_comes_back(protocol: Protocol) {
         let moved = *partitions(&second).first().unwrap();
         let before = started("a", moved);
         second.shutdown_within(Duration::ZERO).await.unwrap();
-        wait_until("the record begins anew where it came back", DEADLINE, || started("a", moved) == before + 1).await;
+        wait_until(
+            "the record begins anew where it came back",
+            DEADLINE,
+            || started("a", moved) == before + 1,
+        )
+        .await;
     }
     gate.open();
     scene.all_done().await;
@@ -188,16 +240,24 @@ struct Storm {
 
 impl Storm {
     fn of(members: usize, scene: &Scene, builder: SubscriptionBuilder) -> Self {
-        let (stop, rounds) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicUsize::new(0)));
+        let (stop, rounds) = (
+            Arc::new(AtomicBool::new(false)),
+            Arc::new(AtomicUsize::new(0)),
+        );
         let member = |number: usize| {
-            let (stop, rounds, journal, builder) =
-                (stop.clone(), rounds.clone(), scene.journal.clone(), builder.clone());
+            let (stop, rounds, journal, builder) = (
+                stop.clone(),
+                rounds.clone(),
+                scene.journal.clone(),
+                builder.clone(),
+            );
             on_a_thread(async move || {
                 while !stop.load(Ordering::Relaxed) {
                     let round = rounds.fetch_add(1, Ordering::Relaxed);
                     let name = format!("storm {number}.{round}");
                     let member = start(&builder, &journal, &name).await;
-                    // Some leave before they have a share, some as soon as they have one, and some after work.
+                    // Some leave before they have a share, some as soon as they have one, and some
+                    // after work.
                     let satisfied = || match round % 3 {
                         0 => true,
                         1 => !partitions(&member).is_empty(),
@@ -209,12 +269,19 @@ impl Storm {
             })
         };
         let members = (0..members).map(member).collect();
-        Self { stop, rounds, members }
+        Self {
+            stop,
+            rounds,
+            members,
+        }
     }
 
     async fn goes_on_for(&self, rounds: usize) {
         let before = self.rounds.load(Ordering::Relaxed);
-        wait_until("members come and go", DEADLINE, || self.rounds.load(Ordering::Relaxed) >= before + rounds).await;
+        wait_until("members come and go", DEADLINE, || {
+            self.rounds.load(Ordering::Relaxed) >= before + rounds
+        })
+        .await;
     }
 
     async fn end(self) {
@@ -242,7 +309,10 @@ async fn closed_in_a_storm(protocol: Protocol) {
         let member = start(&scene.builder(), &scene.journal, &format!("closed {round}")).await;
         storm.goes_on_for(2).await;
         // An error says that it did not end in time: the storm goes on for longer.
-        member.shutdown_within(Duration::from_secs(30)).await.unwrap();
+        member
+            .shutdown_within(Duration::from_secs(30))
+            .await
+            .unwrap();
     }
     load.stop().await;
     storm.end().await;
@@ -250,7 +320,13 @@ async fn closed_in_a_storm(protocol: Protocol) {
     scene.all_done().await;
     await_committed(scene.kafka, &scene.group, &scene.topic).await;
     last.shutdown().await.unwrap();
-    scene.journal.check(&scene.kafka.produced(&scene.topic).await.unwrap(), Expect::Drained).assert_clean();
+    scene
+        .journal
+        .check(
+            &scene.kafka.produced(&scene.topic).await.unwrap(),
+            Expect::Drained,
+        )
+        .assert_clean();
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -268,7 +344,11 @@ async fn a_member_can_be_closed_in_a_storm_of_rebalances_consumer() {
 async fn frequent_rebalances(protocol: Protocol) {
     let scene = Scene::new(kafka_or_skip!(Nodes::One), protocol, 4).await;
     for partition in 0..4 {
-        scene.kafka.commit_from_outside(&scene.group, &scene.topic, partition, 0, "").await.unwrap();
+        scene
+            .kafka
+            .commit_from_outside(&scene.group, &scene.topic, partition, 0, "")
+            .await
+            .unwrap();
     }
     let builder = scene.builder().kafka("auto.offset.reset", "latest");
     let steady = start(&builder, &scene.journal, "steady").await;
@@ -276,13 +356,22 @@ async fn frequent_rebalances(protocol: Protocol) {
     let commits = CommitWatch::start(scene.kafka, &scene.group, &scene.topic);
     let storm = Storm::of(2, &scene, builder);
     storm.goes_on_for(10).await;
-    wait_until("partitions have moved", DEADLINE, || has_worked(&scene.journal, "storm")).await;
+    wait_until("partitions have moved", DEADLINE, || {
+        has_worked(&scene.journal, "storm")
+    })
+    .await;
     storm.end().await;
     load.stop().await;
     scene.all_done().await;
     await_committed(scene.kafka, &scene.group, &scene.topic).await;
     steady.shutdown().await.unwrap();
-    scene.journal.check(&scene.kafka.produced(&scene.topic).await.unwrap(), Expect::Drained).assert_clean();
+    scene
+        .journal
+        .check(
+            &scene.kafka.produced(&scene.topic).await.unwrap(),
+            Expect::Drained,
+        )
+        .assert_clean();
     let (looks, steps_back) = commits.steps_back(protocol).await.unwrap();
     assert!(looks > 10, "hardly looked: {looks} times");
     assert!(steps_back.is_empty(), "{steps_back:?}");

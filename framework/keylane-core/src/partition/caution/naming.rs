@@ -5,7 +5,8 @@ use crate::offset::Offset;
 use crate::partition::Partition;
 
 impl<R> Partition<R> {
-    /// Whether the head of the ready queue may start as far as crashes go; else it is waited for a mark or a turn.
+    /// Whether the head of the ready queue may start as far as crashes go; else it is waited for a
+    /// mark or a turn.
     pub(in crate::partition) fn is_covered(&mut self, slot: u32) -> bool {
         if self.caution() == Caution::None {
             // Named still, and let go: what runs next must not run under its name.
@@ -21,17 +22,23 @@ impl<R> Partition<R> {
     pub(super) fn is_named(&self, slot: u32) -> bool {
         let offset = self.pending.get(slot).offset;
         match (self.cautious.turn, &self.cautious.asked) {
-            (Some(Held { kind: Turn::Shared, .. }), Some(Named::Together(named))) => {
-                named.binary_search(&offset).is_ok()
-            }
+            (
+                Some(Held {
+                    kind: Turn::Shared, ..
+                }),
+                Some(Named::Together(named)),
+            ) => named.binary_search(&offset).is_ok(),
             (Some(Held { next, .. }), Some(Named::Alone(_))) => next == Some(offset),
             _ => false,
         }
     }
 
-    /// Names the head of the ready queue, and in a shared turn what runs and more of what comes next.
+    /// Names the head of the ready queue, and in a shared turn what runs and more of what comes
+    /// next.
     fn name_next(&mut self, slot: u32) {
-        let Some(turn) = self.cautious.turn.filter(|turn| !turn.ending) else { return };
+        let Some(turn) = self.cautious.turn.filter(|turn| !turn.ending) else {
+            return;
+        };
         let offset = self.pending.get(slot).offset;
         let fits = match turn.kind {
             Turn::Shared => self.caution() == Caution::Wary || self.turn_of(slot) == Turn::Shared,
@@ -64,9 +71,17 @@ impl<R> Partition<R> {
         let running = &self.cautious.running;
         let suspicions = MAX_SUSPECTS.saturating_sub(self.cautious.evidence.suspects.len());
         let more = GROUP.min(suspicions).saturating_sub(running.len()).max(1);
-        let next = self.ready.iter().take(more).take_while(|&&slot| !is_isolated || self.turn_of(slot) == Turn::Shared);
+        let next = self
+            .ready
+            .iter()
+            .take(more)
+            .take_while(|&&slot| !is_isolated || self.turn_of(slot) == Turn::Shared);
         let next = next.map(|&slot| self.pending.get(slot).offset);
-        let mut named: Vec<_> = running.iter().map(|running| running.offset).chain(next).collect();
+        let mut named: Vec<_> = running
+            .iter()
+            .map(|running| running.offset)
+            .chain(next)
+            .collect();
         named.sort_unstable();
         Named::Together(named)
     }
@@ -74,8 +89,16 @@ impl<R> Partition<R> {
     pub(in crate::partition) fn started(&mut self, slot: u32) {
         let offset = self.pending.get(slot).offset;
         let cautious = &mut self.cautious;
-        if cautious.asked.as_ref().is_some_and(|named| named.offsets().contains(&offset)) {
-            cautious.running.push(Running { slot, offset, since: self.now });
+        if cautious
+            .asked
+            .as_ref()
+            .is_some_and(|named| named.offsets().contains(&offset))
+        {
+            cautious.running.push(Running {
+                slot,
+                offset,
+                since: self.now,
+            });
         }
         if let Some(turn) = &mut cautious.turn {
             turn.next = None;

@@ -43,11 +43,17 @@ impl<R> Partition<R> {
             (Exhausted::DeadLetter, false) => PoisonFate::Parked(ParkReason::NoDeadLetterTopic),
             (Exhausted::DeadLetter, true) => PoisonFate::DeadLetter,
         };
-        self.cautious.verdicts.push(Poisoned { offset, crashes: self.crashes(offset), fate });
+        self.cautious.verdicts.push(Poisoned {
+            offset,
+            crashes: self.crashes(offset),
+            fate,
+        });
         self.pending.set_held(slot, Held::No);
         match fate {
             PoisonFate::DeadLetter => {
-                self.pending.get_mut(slot).set_publish(Publish::DeadLetter { reason: Reason::Poison });
+                self.pending.get_mut(slot).set_publish(Publish::DeadLetter {
+                    reason: Reason::Poison,
+                });
                 self.unwatch(slot);
                 self.queue_publish(slot);
             }
@@ -57,8 +63,8 @@ impl<R> Partition<R> {
                 self.hold_for_good(slot);
             }
         }
-        // The crashes are explained. The others go on as after a first crash: if there is one more like it, the next
-        // start isolates at once.
+        // The crashes are explained. The others go on as after a first crash: if there is one more
+        // like it, the next start isolates at once.
         let unclean = &mut self.cautious.evidence.unclean_starts;
         *unclean = (*unclean).min(ISOLATION_STARTS - 1);
         self.cautious.version += 1;
@@ -68,7 +74,8 @@ impl<R> Partition<R> {
         true
     }
 
-    /// A verdict to be told to the operator. The record's write, if it gets one, comes as any other.
+    /// A verdict to be told to the operator. The record's write, if it gets one, comes as any
+    /// other.
     pub fn next_poisoned(&mut self) -> Option<Poisoned> {
         self.cautious.verdicts.pop()
     }

@@ -1,4 +1,5 @@
-//! The partition against a model that is too simple to be wrong: a list of records, walked from the front.
+//! The partition against a model that is too simple to be wrong: a list of records, walked from the
+//! front.
 
 use proptest::prelude::*;
 
@@ -74,34 +75,60 @@ impl Model {
         };
         let earlier = &self.records[..index];
         due && (record.lane.is_none()
-            || earlier.iter().all(|other| other.lane != record.lane || other.is == Is::Settled))
+            || earlier
+                .iter()
+                .all(|other| other.lane != record.lane || other.is == Is::Settled))
     }
 
     fn startable(&self) -> usize {
-        (0..self.records.len()).filter(|&index| self.may_start(index)).count()
+        (0..self.records.len())
+            .filter(|&index| self.may_start(index))
+            .count()
     }
 
     fn running(&self) -> usize {
-        self.records.iter().filter(|record| matches!(record.is, Is::Running(_))).count()
+        self.records
+            .iter()
+            .filter(|record| matches!(record.is, Is::Running(_)))
+            .count()
     }
 
     fn watermark(&self) -> usize {
-        self.records.iter().position(|record| record.is != Is::Settled).unwrap_or(self.records.len())
+        self.records
+            .iter()
+            .position(|record| record.is != Is::Settled)
+            .unwrap_or(self.records.len())
     }
 
-    fn pick(&self, index: prop::sample::Index, ticket: fn(&Record) -> Option<Ticket>) -> Option<(usize, Ticket)> {
-        let all: Vec<_> =
-            self.records.iter().enumerate().filter_map(|(index, record)| Some((index, ticket(record)?))).collect();
+    fn pick(
+        &self,
+        index: prop::sample::Index,
+        ticket: fn(&Record) -> Option<Ticket>,
+    ) -> Option<(usize, Ticket)> {
+        let all: Vec<_> = self
+            .records
+            .iter()
+            .enumerate()
+            .filter_map(|(index, record)| Some((index, ticket(record)?)))
+            .collect();
         (!all.is_empty()).then(|| *index.get(&all))
     }
 }
 
 fn running(record: &Record) -> Option<Ticket> {
-    if let Is::Running(ticket) = record.is { Some(ticket) } else { None }
+    if let Is::Running(ticket) = record.is {
+        Some(ticket)
+    } else {
+        None
+    }
 }
 
 fn publishing(record: &Record) -> Option<Ticket> {
-    if let Is::Publishing(ticket) = record.is { Some(ticket) } else { None }
+    if let Is::Publishing(ticket) = record.is {
+        Some(ticket)
+    } else {
+        None
+    }
 }
 
 proptest! {

@@ -1,9 +1,17 @@
 use super::*;
 
-/// A window of 100 settled ahead or 50 pending; a blocker may be taken 10 s after its first attempt began.
+/// A window of 100 settled ahead or 50 pending; a blocker may be taken 10 s after its first attempt
+/// began.
 fn with_policy() -> PartitionSettings {
-    let policy = BlockerPolicy { after: 10 * SECOND, settled_ahead_limit: 100, pending_limit: 50 };
-    PartitionSettings { blocker: Some(policy), ..settings() }
+    let policy = BlockerPolicy {
+        after: 10 * SECOND,
+        settled_ahead_limit: 100,
+        pending_limit: 50,
+    };
+    PartitionSettings {
+        blocker: Some(policy),
+        ..settings()
+    }
 }
 
 const STUCK: u64 = 7;
@@ -21,7 +29,10 @@ fn settle_others(partition: &mut Partition<i64>, offsets: std::ops::RangeInclusi
     for offset in offsets {
         deliver(partition, offset, 1_000 + offset as u64);
         let ticket = expect_start(partition, offset);
-        assert!(matches!(partition.succeed(ticket, Success::Done), Verdict::Settled { .. }));
+        assert!(matches!(
+            partition.succeed(ticket, Success::Done),
+            Verdict::Settled { .. }
+        ));
     }
 }
 
@@ -35,21 +46,49 @@ fn take(partition: &mut Partition<i64>, now: Moment) -> Option<(i64, Option<Tick
 
 fn dead_lettered(partition: &mut Partition<i64>, offset: i64) {
     let request = partition.next_publish().unwrap();
-    assert_eq!((request.offset.get(), request.publish), (offset, Publish::DeadLetter { reason: Reason::Blocker }));
-    let verdict = partition.publish_finished(request.ticket, PublishResult::Acknowledged, 0, at(99));
-    assert!(matches!(verdict, Verdict::Settled { outcome: Settlement::DeadLettered, .. }));
+    assert_eq!(
+        (request.offset.get(), request.publish),
+        (
+            offset,
+            Publish::DeadLetter {
+                reason: Reason::Blocker
+            }
+        )
+    );
+    let verdict =
+        partition.publish_finished(request.ticket, PublishResult::Acknowledged, 0, at(99));
+    assert!(matches!(
+        verdict,
+        Verdict::Settled {
+            outcome: Settlement::DeadLettered,
+            ..
+        }
+    ));
 }
 
 #[test]
-fn a_running_blocker_is_written_only_when_its_attempt_has_ended_and_settled_when_that_is_acknowledged() {
+fn a_running_blocker_is_written_only_when_its_attempt_has_ended_and_settled_when_that_is_acknowledged()
+ {
     let (mut partition, ticket) = stuck(with_policy(), 90);
     deliver(&mut partition, 91, STUCK);
     assert_eq!(take(&mut partition, at(10)), Some((0, Some(ticket), 1)));
     assert!(partition.is_blocker(ticket));
-    assert_eq!((partition.next_publish(), partition.watermark()), (None, Some(Position::new(0))));
+    assert_eq!(
+        (partition.next_publish(), partition.watermark()),
+        (None, Some(Position::new(0)))
+    );
     assert_eq!(take(&mut partition, at(20)), None, "it is taken already");
-    let verdict = partition.fail(ticket, Failure::Panicked.into(), 0, at(20), &mut OutageGuard::default());
-    assert_eq!((verdict, partition.watermark()), (Verdict::Publishing, Some(Position::new(0))));
+    let verdict = partition.fail(
+        ticket,
+        Failure::Panicked.into(),
+        0,
+        at(20),
+        &mut OutageGuard::default(),
+    );
+    assert_eq!(
+        (verdict, partition.watermark()),
+        (Verdict::Publishing, Some(Position::new(0)))
+    );
     dead_lettered(&mut partition, 0);
     assert_eq!(partition.watermark(), Some(Position::new(91)));
     expect_start(&mut partition, 91);
@@ -59,8 +98,14 @@ fn a_running_blocker_is_written_only_when_its_attempt_has_ended_and_settled_when
 fn a_blocker_that_succeeds_before_it_could_be_ended_is_done() {
     let (mut partition, ticket) = stuck(with_policy(), 90);
     assert_eq!(take(&mut partition, at(10)), Some((0, Some(ticket), 0)));
-    assert_eq!(partition.succeed(ticket, Success::Done), settled(Settlement::Done, 0, 1));
-    assert_eq!((partition.next_publish(), partition.watermark()), (None, Some(Position::new(91))));
+    assert_eq!(
+        partition.succeed(ticket, Success::Done),
+        settled(Settlement::Done, 0, 1)
+    );
+    assert_eq!(
+        (partition.next_publish(), partition.watermark()),
+        (None, Some(Position::new(91)))
+    );
 }
 
 #[test]
@@ -78,22 +123,53 @@ fn a_blocker_that_waits_for_its_retry_is_taken_at_once_and_its_timer_with_it() {
 
 #[test]
 fn a_parked_blocker_is_taken_but_not_one_that_the_broker_refused() {
-    let retry = RetryPolicy { on_exhausted: Exhausted::Park, ..settings().retry };
-    let (mut parked, ticket) = stuck(PartitionSettings { retry, ..with_policy() }, 90);
-    let verdict = parked.fail(ticket, Failure::Fatal.into(), 0, at(1), &mut OutageGuard::default());
-    assert_eq!(verdict, Verdict::Parked { reason: ParkReason::Policy(Reason::Fatal) });
+    let retry = RetryPolicy {
+        on_exhausted: Exhausted::Park,
+        ..settings().retry
+    };
+    let (mut parked, ticket) = stuck(
+        PartitionSettings {
+            retry,
+            ..with_policy()
+        },
+        90,
+    );
+    let verdict = parked.fail(
+        ticket,
+        Failure::Fatal.into(),
+        0,
+        at(1),
+        &mut OutageGuard::default(),
+    );
+    assert_eq!(
+        verdict,
+        Verdict::Parked {
+            reason: ParkReason::Policy(Reason::Fatal)
+        }
+    );
     assert_eq!(take(&mut parked, at(10)), Some((0, None, 0)));
     dead_lettered(&mut parked, 0);
     assert_eq!(parked.parked(), 0);
 
     let (mut refused, ticket) = stuck(with_policy(), 90);
-    let verdict = refused.fail(ticket, Failure::Fatal.into(), 0, at(1), &mut OutageGuard::default());
+    let verdict = refused.fail(
+        ticket,
+        Failure::Fatal.into(),
+        0,
+        at(1),
+        &mut OutageGuard::default(),
+    );
     assert_eq!(verdict, Verdict::Publishing);
     assert_eq!(take(&mut refused, at(10)), None, "it is on its way out");
     let write = refused.next_publish().unwrap().ticket;
     assert_eq!(take(&mut refused, at(11)), None, "still on its way out");
     let verdict = refused.publish_finished(write, PublishResult::Refused, 0, at(11));
-    assert_eq!(verdict, Verdict::Parked { reason: ParkReason::Refused });
+    assert_eq!(
+        verdict,
+        Verdict::Parked {
+            reason: ParkReason::Refused
+        }
+    );
     assert_eq!(take(&mut refused, at(60)), None);
 }
 
@@ -111,13 +187,22 @@ fn without_the_policy_before_its_time_or_with_room_left_nothing_is_taken() {
 
 #[test]
 fn where_more_than_a_little_is_unsettled_beside_it_nothing_is_taken() {
-    let (mut partition, _) = stuck(PartitionSettings { concurrency: 2, ..with_policy() }, 97);
+    let (mut partition, _) = stuck(
+        PartitionSettings {
+            concurrency: 2,
+            ..with_policy()
+        },
+        97,
+    );
     // Two of 99: more than two in a hundred.
     deliver(&mut partition, 98, 2_000);
     deliver(&mut partition, 99, 2_001);
     assert_eq!(take(&mut partition, at(10)), None);
     let other = expect_start(&mut partition, 98);
-    assert!(matches!(partition.succeed(other, Success::Done), Verdict::Settled { .. }));
+    assert!(matches!(
+        partition.succeed(other, Success::Done),
+        Verdict::Settled { .. }
+    ));
     assert!(take(&mut partition, at(11)).is_some());
 }
 
@@ -140,7 +225,10 @@ fn records_behind_it_fill_the_window_too_and_do_not_count_against_it() {
 
 #[test]
 fn what_waits_for_a_place_or_its_due_time_is_no_blocker() {
-    let mut full = partition(PartitionSettings { concurrency: 1, ..with_policy() });
+    let mut full = partition(PartitionSettings {
+        concurrency: 1,
+        ..with_policy()
+    });
     deliver(&mut full, 0, STUCK);
     let failed = expect_start(&mut full, 0);
     settle_others_beside(&mut full, failed);
@@ -148,7 +236,13 @@ fn what_waits_for_a_place_or_its_due_time_is_no_blocker() {
     assert_eq!(take(&mut full, at(1_000)), None);
 
     let mut planned = partition(with_policy());
-    planned.deliver(Delivery { due: Some(at(2_000)), ..delivery(0, Some(STUCK)) }, at(0));
+    planned.deliver(
+        Delivery {
+            due: Some(at(2_000)),
+            ..delivery(0, Some(STUCK))
+        },
+        at(0),
+    );
     settle_others(&mut planned, 1..=95);
     assert_eq!(take(&mut planned, at(1_000)), None);
 }
@@ -174,13 +268,25 @@ fn while_paused_or_draining_nothing_is_taken() {
 
 #[test]
 fn in_due_order_the_head_of_the_oldest_records_lane_is_the_blocker() {
-    let mut partition = partition(PartitionSettings { lane_order: LaneOrder::Due, ..with_policy() });
-    partition.deliver(Delivery { due: Some(at(5)), ..delivery(0, Some(STUCK)) }, at(0));
+    let mut partition = partition(PartitionSettings {
+        lane_order: LaneOrder::Due,
+        ..with_policy()
+    });
+    partition.deliver(
+        Delivery {
+            due: Some(at(5)),
+            ..delivery(0, Some(STUCK))
+        },
+        at(0),
+    );
     deliver(&mut partition, 1, STUCK);
     let head = expect_start(&mut partition, 1);
     partition.tick(at(5));
     settle_others(&mut partition, 2..=95);
-    assert_eq!(partition.oldest().map(|oldest| oldest.offset.get()), Some(0));
+    assert_eq!(
+        partition.oldest().map(|oldest| oldest.offset.get()),
+        Some(0)
+    );
     assert_eq!(take(&mut partition, at(10)), Some((1, Some(head), 1)));
 }
 
@@ -188,11 +294,17 @@ fn in_due_order_the_head_of_the_oldest_records_lane_is_the_blocker() {
 fn the_guard_has_its_say_and_is_asked_again_later() {
     let (mut partition, ticket) = stuck(with_policy(), 90);
     let mut guard = total_outage(at(10));
-    assert!(matches!(partition.take_blocker(at(10), &mut guard), Some(Blocking::RefusedByGuard)));
+    assert!(matches!(
+        partition.take_blocker(at(10), &mut guard),
+        Some(Blocking::RefusedByGuard)
+    ));
     assert!(!partition.is_blocker(ticket));
     guard.succeeded(at(11));
     assert!(partition.take_blocker(at(19), &mut guard).is_none());
-    assert!(matches!(partition.take_blocker(at(20), &mut guard), Some(Blocking::Taken(_))));
+    assert!(matches!(
+        partition.take_blocker(at(20), &mut guard),
+        Some(Blocking::Taken(_))
+    ));
     assert!(guard.holds_nothing(at(20)));
 }
 
@@ -202,28 +314,52 @@ fn its_successor_has_its_own_time() {
     deliver(&mut partition, 91, STUCK);
     settle_others(&mut partition, 92..=99);
     assert!(take(&mut partition, at(10)).is_some());
-    let verdict = partition.fail(ticket, Failure::Panicked.into(), 0, at(11), &mut OutageGuard::default());
+    let verdict = partition.fail(
+        ticket,
+        Failure::Panicked.into(),
+        0,
+        at(11),
+        &mut OutageGuard::default(),
+    );
     assert_eq!(verdict, Verdict::Publishing);
     dead_lettered(&mut partition, 0);
     expect_start(&mut partition, 91);
     for offset in 100..191 {
         partition.deliver(delivery(offset, Some(2_000 + offset as u64)), at(100));
         let ticket = expect_start(&mut partition, offset);
-        assert!(matches!(partition.succeed(ticket, Success::Done), Verdict::Settled { .. }));
+        assert!(matches!(
+            partition.succeed(ticket, Success::Done),
+            Verdict::Settled { .. }
+        ));
     }
     assert_eq!(take(&mut partition, at(108)), None, "91 runs since 99");
-    assert_eq!(take(&mut partition, at(109)).map(|(offset, ..)| offset), Some(91));
+    assert_eq!(
+        take(&mut partition, at(109)).map(|(offset, ..)| offset),
+        Some(91)
+    );
 }
 
 #[test]
 fn what_is_unavailable_or_held_is_not_taken() {
     let (mut partition, ticket) = stuck(with_policy(), 90);
-    let (away, mut guard) = (Failure::Unavailable { retry_after: None }, OutageGuard::default());
+    let (away, mut guard) = (
+        Failure::Unavailable { retry_after: None },
+        OutageGuard::default(),
+    );
     let _ = partition.fail(ticket, away.into(), 0, at(9), &mut guard);
-    assert!(matches!(partition.take_blocker(at(10), &mut guard), Some(Blocking::RefusedByGuard)));
+    assert!(matches!(
+        partition.take_blocker(at(10), &mut guard),
+        Some(Blocking::RefusedByGuard)
+    ));
     partition.tick(at(20));
     let ticket = expect_start(&mut partition, 0);
-    assert!(matches!(partition.take_blocker(at(20), &mut guard), Some(Blocking::RefusedByGuard)), "it runs again");
+    assert!(
+        matches!(
+            partition.take_blocker(at(20), &mut guard),
+            Some(Blocking::RefusedByGuard)
+        ),
+        "it runs again"
+    );
     // Then it fails in a way that is no sign of anything.
     assert_eq!(fail(&mut partition, ticket, at(21)), waiting(SECOND));
     assert_eq!(take(&mut partition, at(30)), Some((0, None, 0)));
@@ -234,8 +370,17 @@ fn what_is_unavailable_or_held_is_not_taken() {
     let ticket = expect_start(&mut partition, 0);
     let mut guard = total_outage(at(2));
     let verdict = partition.fail(ticket, Failure::Retryable.into(), 0, at(2), &mut guard);
-    assert!(matches!(verdict, Verdict::Waiting { held: Some(HeldBy::Outage), .. }));
+    assert!(matches!(
+        verdict,
+        Verdict::Waiting {
+            held: Some(HeldBy::Outage),
+            ..
+        }
+    ));
     guard.succeeded(at(3));
     // It is held until its next attempt, and has not been attempted since the outage ended.
-    assert!(matches!(partition.take_blocker(at(11), &mut guard), Some(Blocking::RefusedByGuard)));
+    assert!(matches!(
+        partition.take_blocker(at(11), &mut guard),
+        Some(Blocking::RefusedByGuard)
+    ));
 }

@@ -1,18 +1,35 @@
 //! Care after a crash. The whole story, over many starts and partitions, is the simulator's.
 
 use super::*;
-use crate::evidence::{Evidence, GROUP, Instance, MAX_SUSPECTS, Named, POISON_CRASHES_OF_SURVIVED, Suspect};
+use crate::evidence::{
+    Evidence, GROUP, Instance, MAX_SUSPECTS, Named, POISON_CRASHES_OF_SURVIVED, Suspect,
+};
 
 const HERE: Instance = Instance::new(1);
 
 fn after(unclean_starts: u32, suspects: &[(i64, u32)]) -> Evidence {
-    let suspect = |&(offset, crashes): &(i64, u32)| Suspect { offset: Offset::new(offset), crashes, survived: false };
-    Evidence { unclean_starts, suspects: suspects.iter().map(suspect).collect(), ..Evidence::default() }
+    let suspect = |&(offset, crashes): &(i64, u32)| Suspect {
+        offset: Offset::new(offset),
+        crashes,
+        survived: false,
+    };
+    Evidence {
+        unclean_starts,
+        suspects: suspects.iter().map(suspect).collect(),
+        ..Evidence::default()
+    }
 }
 
 fn reopened(settings: PartitionSettings, evidence: Evidence) -> Partition<i64> {
     let start = Some(Position::new(0));
-    Partition::with_evidence(Arc::new(settings), Epoch::new(1), start, SettledMap::new(), HERE, evidence)
+    Partition::with_evidence(
+        Arc::new(settings),
+        Epoch::new(1),
+        start,
+        SettledMap::new(),
+        HERE,
+        evidence,
+    )
 }
 
 fn alone(offset: i64) -> Named {
@@ -26,7 +43,12 @@ fn together(offsets: impl IntoIterator<Item = i64>) -> Named {
 /// What a next owner would read.
 fn committed(partition: &Partition<i64>) -> Evidence {
     let position = partition.watermark().unwrap();
-    decode(position, &partition.commit_metadata(MAX_METADATA_BYTES).text).unwrap().evidence
+    decode(
+        position,
+        &partition.commit_metadata(MAX_METADATA_BYTES).text,
+    )
+    .unwrap()
+    .evidence
 }
 
 fn confirm(partition: &mut Partition<i64>) -> Evidence {
@@ -37,20 +59,32 @@ fn confirm(partition: &mut Partition<i64>) -> Evidence {
 }
 
 fn done(partition: &mut Partition<i64>, ticket: Ticket) {
-    assert!(matches!(partition.succeed(ticket, Success::Done), Verdict::Settled { .. }));
+    assert!(matches!(
+        partition.succeed(ticket, Success::Done),
+        Verdict::Settled { .. }
+    ));
 }
 
 #[test]
 fn nothing_starts_before_the_mark_of_the_epoch_is_committed_and_one_is_enough() {
     let mut partition = partition(settings());
-    assert_eq!((partition.wanted_mark(), committed(&partition)), (None, Evidence::default()));
+    assert_eq!(
+        (partition.wanted_mark(), committed(&partition)),
+        (None, Evidence::default())
+    );
     deliver(&mut partition, 0, 1);
     deliver(&mut partition, 1, 2);
     assert!(partition.next_start().is_none());
     let mark = partition.wanted_mark().unwrap();
     partition.mark_confirmed(Mark::new(mark.get() + 1));
     assert!(partition.next_start().is_none(), "of another epoch");
-    assert_eq!(confirm(&mut partition), Evidence { running: Some(Instance::default()), ..Evidence::default() });
+    assert_eq!(
+        confirm(&mut partition),
+        Evidence {
+            running: Some(Instance::default()),
+            ..Evidence::default()
+        }
+    );
     assert!(partition.next_start().is_some() && partition.next_start().is_some());
     assert_eq!(partition.wanted_mark(), None);
 }
@@ -76,7 +110,10 @@ fn without_a_crash_before_an_absent_coordinator_delays_the_first_start_only_so_l
         assert!(partition.next_start().is_none());
     }
     let patience = Moment::new(MARK_PATIENCE);
-    assert_eq!((healthy.next_deadline(), isolated.next_deadline()), (Some(patience), None));
+    assert_eq!(
+        (healthy.next_deadline(), isolated.next_deadline()),
+        (Some(patience), None)
+    );
     for partition in [&mut healthy, &mut isolated] {
         partition.tick(patience);
     }
@@ -87,7 +124,10 @@ fn without_a_crash_before_an_absent_coordinator_delays_the_first_start_only_so_l
 #[test]
 fn after_one_unclean_start_all_runs_in_a_shared_turn_and_a_lone_record_is_named_alone_in_its_own() {
     let mut partition = reopened(settings(), after(1, &[]));
-    assert_eq!((partition.caution(), partition.wants_turn()), (Caution::Wary, None));
+    assert_eq!(
+        (partition.caution(), partition.wants_turn()),
+        (Caution::Wary, None)
+    );
     deliver(&mut partition, 0, 1);
     partition.set_paused(Paused::Yes);
     assert_eq!(partition.wants_turn(), None, "of no use");
@@ -101,8 +141,14 @@ fn after_one_unclean_start_all_runs_in_a_shared_turn_and_a_lone_record_is_named_
     let lone = partition.next_start().unwrap().ticket;
     assert!(!partition.end_turn(), "it runs");
     deliver(&mut partition, 1, 2);
-    assert!(partition.next_start().is_none(), "0 would be named alone while 1 runs");
-    assert!(!partition.end_turn() && partition.wanted_mark().is_none(), "0 runs");
+    assert!(
+        partition.next_start().is_none(),
+        "0 would be named alone while 1 runs"
+    );
+    assert!(
+        !partition.end_turn() && partition.wanted_mark().is_none(),
+        "0 runs"
+    );
     partition.tick(Moment::new(SUSPECT_PATIENCE));
     assert!(partition.next_start().is_none() && !partition.end_turn());
     assert_eq!(confirm(&mut partition).named, Named::Nobody);
@@ -122,8 +168,17 @@ fn after_one_unclean_start_all_runs_in_a_shared_turn_and_a_lone_record_is_named_
 }
 
 /// With as many records as that, of a lane each.
-fn crashed(unclean_starts: u32, suspects: &[(i64, u32)], records: i64, concurrency: usize) -> Partition<i64> {
-    let settings = PartitionSettings { concurrency, watched_records: 10_000, ..settings() };
+fn crashed(
+    unclean_starts: u32,
+    suspects: &[(i64, u32)],
+    records: i64,
+    concurrency: usize,
+) -> Partition<i64> {
+    let settings = PartitionSettings {
+        concurrency,
+        watched_records: 10_000,
+        ..settings()
+    };
     let mut partition = reopened(settings, after(unclean_starts, suspects));
     for offset in 0..records {
         deliver(&mut partition, offset, offset as u64);
@@ -147,12 +202,19 @@ fn after_a_crash_what_runs_is_named_together_and_named_anew_while_it_runs() {
         let mut running = start_all(&mut partition);
         assert_eq!(running.len(), GROUP);
         while running.len() > GROUP / 2 {
-            assert!(partition.next_start().is_none() && partition.wanted_mark().is_none(), "it waits for half of them");
+            assert!(
+                partition.next_start().is_none() && partition.wanted_mark().is_none(),
+                "it waits for half of them"
+            );
             done(&mut partition, running.remove(0));
         }
         assert!(partition.next_start().is_none());
         let half = GROUP as i64 / 2;
-        assert_eq!(confirm(&mut partition).named, together(half..half + GROUP as i64), "what runs among them");
+        assert_eq!(
+            confirm(&mut partition).named,
+            together(half..half + GROUP as i64),
+            "what runs among them"
+        );
         assert_eq!(start_all(&mut partition).len(), GROUP / 2);
     }
 }
@@ -166,14 +228,19 @@ fn healthy_records_cost_a_mark_for_many_however_often_their_process_was_killed()
     while cleared < RECORDS {
         let started = start_all(&mut partition);
         cleared += started.len();
-        started.into_iter().for_each(|ticket| done(&mut partition, ticket));
+        started
+            .into_iter()
+            .for_each(|ticket| done(&mut partition, ticket));
         if let Some(mark) = partition.wanted_mark() {
             marks += 1;
             partition.mark_confirmed(mark);
         }
     }
     // The first lone record at the end is named by itself.
-    assert!((RECORDS / GROUP..=RECORDS.div_ceil(GROUP) + 1).contains(&marks), "{marks}");
+    assert!(
+        (RECORDS / GROUP..=RECORDS.div_ceil(GROUP) + 1).contains(&marks),
+        "{marks}"
+    );
 }
 
 #[test]
@@ -187,7 +254,11 @@ fn what_was_named_together_at_a_crash_runs_alone_and_the_others_without_it() {
         let suspect = partition.next_start().unwrap().ticket;
         assert_eq!(partition.running_suspect(), Some(Offset::new(offset)));
         assert!(partition.next_start().is_none() && !partition.end_turn());
-        assert_eq!(partition.wanted_mark(), None, "its name stays as long as it runs");
+        assert_eq!(
+            partition.wanted_mark(),
+            None,
+            "its name stays as long as it runs"
+        );
         done(&mut partition, suspect);
     }
     assert!(partition.next_start().is_none() && !partition.end_turn());
@@ -196,11 +267,17 @@ fn what_was_named_together_at_a_crash_runs_alone_and_the_others_without_it() {
     assert_eq!(partition.wants_turn(), Some(Turn::Shared));
     partition.begin_turn(Turn::Shared);
     assert!(partition.next_start().is_none());
-    assert_eq!(confirm(&mut partition).named, together([2, 3]), "4 is suspected");
+    assert_eq!(
+        confirm(&mut partition).named,
+        together([2, 3]),
+        "4 is suspected"
+    );
     let others = start_all(&mut partition);
     assert_eq!(others.len(), 2);
     assert!(!partition.end_turn(), "they run");
-    others.into_iter().for_each(|ticket| done(&mut partition, ticket));
+    others
+        .into_iter()
+        .for_each(|ticket| done(&mut partition, ticket));
     assert!(partition.next_start().is_none() && !partition.end_turn());
     confirm(&mut partition);
     assert!(partition.end_turn());
@@ -209,7 +286,9 @@ fn what_was_named_together_at_a_crash_runs_alone_and_the_others_without_it() {
 
 #[test]
 fn no_more_are_named_than_there_is_room_for_suspicions() {
-    let suspects: Vec<_> = (100..97 + MAX_SUSPECTS as i64).map(|offset| (offset, 0)).collect();
+    let suspects: Vec<_> = (100..97 + MAX_SUSPECTS as i64)
+        .map(|offset| (offset, 0))
+        .collect();
     let mut partition = crashed(2, &suspects, 8, 8);
     partition.begin_turn(Turn::Shared);
     assert!(partition.next_start().is_none());
@@ -217,7 +296,12 @@ fn no_more_are_named_than_there_is_room_for_suspicions() {
     assert_eq!(evidence.named, together(0..3));
     let (evidence, _) = evidence.at_start(Instance::new(2));
     assert!((0..3).all(|offset| evidence.is_suspected(Offset::new(offset))));
-    assert!(suspects.iter().all(|&(offset, _)| evidence.is_suspected(Offset::new(offset))), "none is driven out");
+    assert!(
+        suspects
+            .iter()
+            .all(|&(offset, _)| evidence.is_suspected(Offset::new(offset))),
+        "none is driven out"
+    );
 }
 
 #[test]
@@ -245,11 +329,16 @@ fn a_shared_turn_that_others_wait_for_ends_with_what_is_named() {
     partition.begin_turn(Turn::Shared);
     assert!(partition.next_start().is_none());
     partition.yield_turn();
-    assert!(!partition.end_turn(), "or the next turn would come to nothing, too");
+    assert!(
+        !partition.end_turn(),
+        "or the next turn would come to nothing, too"
+    );
     confirm(&mut partition);
     let named = start_all(&mut partition);
     assert_eq!(named.len(), GROUP);
-    named.into_iter().for_each(|ticket| done(&mut partition, ticket));
+    named
+        .into_iter()
+        .for_each(|ticket| done(&mut partition, ticket));
     assert!(partition.next_start().is_none() && !partition.end_turn());
     assert_eq!(confirm(&mut partition).named, Named::Nobody);
     assert!(partition.end_turn());
@@ -321,14 +410,18 @@ fn is_condemned(evidence: &Evidence) -> bool {
     evidence.is_poison(Offset::new(0))
 }
 
-/// Chaos, seed 2 of the consumer protocol: a record that hangs was alone when its process was suspended, timed out alone three
-/// times in the next one, and was alone again when that one was killed.
+/// Chaos, seed 2 of the consumer protocol: a record that hangs was alone when its process was
+/// suspended, timed out alone three times in the next one, and was alone again when that one was
+/// killed.
 #[test]
 fn a_record_that_failed_alone_without_killing_is_not_condemned_for_two_kills_from_outside() {
     let first = fails_and_kills(after(2, &[(0, 0)]), 0, 2);
     assert_eq!(first.crashes(Offset::new(0)), 1);
     let second = fails_and_kills(first, 3, 3);
-    assert_eq!((second.crashes(Offset::new(0)), is_condemned(&second)), (2, false));
+    assert_eq!(
+        (second.crashes(Offset::new(0)), is_condemned(&second)),
+        (2, false)
+    );
 }
 
 #[test]
@@ -342,7 +435,10 @@ fn a_record_that_fails_before_it_kills_is_condemned_all_the_same() {
         assert!(is_condemned(&evidence));
         let mut partition = reopened(settings(), evidence);
         deliver(&mut partition, 0, 1);
-        assert_eq!(partition.next_poisoned().map(|verdict| verdict.crashes), Some(POISON_CRASHES_OF_SURVIVED));
+        assert_eq!(
+            partition.next_poisoned().map(|verdict| verdict.crashes),
+            Some(POISON_CRASHES_OF_SURVIVED)
+        );
     }
 }
 
@@ -350,10 +446,19 @@ fn a_record_that_fails_before_it_kills_is_condemned_all_the_same() {
 fn an_end_of_an_attempt_beside_others_or_at_last_with_success_says_nothing_of_a_trial() {
     let mut partition = crashed(1, &[(0, 1), (1, 1)], 2, 4);
     partition.begin_turn(Turn::Shared);
-    let (first, second) = (expect_start(&mut partition, 0), expect_start(&mut partition, 1));
+    let (first, second) = (
+        expect_start(&mut partition, 0),
+        expect_start(&mut partition, 1),
+    );
     let version = partition.evidence_version();
     let _ = fail(&mut partition, first, at(0));
-    assert_eq!((partition.evidence_version(), committed(&partition).suspects[0].survived), (version, false));
+    assert_eq!(
+        (
+            partition.evidence_version(),
+            committed(&partition).suspects[0].survived
+        ),
+        (version, false)
+    );
     done(&mut partition, second);
 }
 
@@ -362,11 +467,18 @@ fn a_suspect_that_runs_for_long_is_let_go_and_others_have_their_turn() {
     let mut partition = crashed(2, &[(0, 0), (1, 0)], 2, 4);
     partition.begin_turn(Turn::Alone);
     expect_start(&mut partition, 0);
-    assert_eq!(partition.next_deadline(), Some(Moment::new(SUSPECT_PATIENCE)));
+    assert_eq!(
+        partition.next_deadline(),
+        Some(Moment::new(SUSPECT_PATIENCE))
+    );
     partition.tick(Moment::new(SUSPECT_PATIENCE));
     assert_eq!(partition.running_suspect(), None);
     assert!(partition.next_start().is_none());
-    assert_eq!(confirm(&mut partition).named, alone(1), "0 runs on without its name");
+    assert_eq!(
+        confirm(&mut partition).named,
+        alone(1),
+        "0 runs on without its name"
+    );
     let next = partition.next_start().unwrap().ticket;
     assert_eq!(partition.running(), 2);
     done(&mut partition, next);
@@ -383,24 +495,62 @@ fn a_record_named_at_two_crashes_goes_to_the_dead_letter_topic_in_its_turn_and_n
     }
     partition.begin_turn(Turn::Shared);
     let ahead = expect_start(&mut partition, 0);
-    assert_eq!(partition.next_poisoned(), None, "its turn in its lane comes first");
+    assert_eq!(
+        partition.next_poisoned(),
+        None,
+        "its turn in its lane comes first"
+    );
     done(&mut partition, ahead);
-    let verdict = Poisoned { offset: Offset::new(1), crashes: 2, fate: PoisonFate::DeadLetter };
-    assert_eq!((partition.next_poisoned(), partition.next_poisoned()), (Some(verdict), None));
-    assert_eq!(partition.caution(), Caution::Wary, "the crashes are explained");
+    let verdict = Poisoned {
+        offset: Offset::new(1),
+        crashes: 2,
+        fate: PoisonFate::DeadLetter,
+    };
+    assert_eq!(
+        (partition.next_poisoned(), partition.next_poisoned()),
+        (Some(verdict), None)
+    );
+    assert_eq!(
+        partition.caution(),
+        Caution::Wary,
+        "the crashes are explained"
+    );
     let write = partition.next_publish().unwrap();
     assert_eq!((write.offset, write.attempts), (Offset::new(1), 0));
-    assert_eq!(write.publish, Publish::DeadLetter { reason: Reason::Poison });
+    assert_eq!(
+        write.publish,
+        Publish::DeadLetter {
+            reason: Reason::Poison
+        }
+    );
     assert_eq!(committed(&partition).suspects.len(), 2, "not settled yet");
     let verdict = partition.publish_finished(write.ticket, PublishResult::Acknowledged, 0, at(0));
     assert_eq!(verdict, settled(Settlement::DeadLettered, 1, 0));
-    assert_eq!(committed(&partition).suspects, [Suspect { offset: Offset::new(2), crashes: 1, survived: false }]);
-    assert!(start(&mut partition).is_none() && !partition.end_turn(), "the turn is over once the name is taken back");
+    assert_eq!(
+        committed(&partition).suspects,
+        [Suspect {
+            offset: Offset::new(2),
+            crashes: 1,
+            survived: false
+        }]
+    );
+    assert!(
+        start(&mut partition).is_none() && !partition.end_turn(),
+        "the turn is over once the name is taken back"
+    );
     confirm(&mut partition);
     assert!(partition.end_turn());
     partition.begin_turn(Turn::Shared);
-    assert_eq!(start(&mut partition).map(|(offset, _)| offset), Some(2), "a suspicion is no verdict");
-    assert_eq!(committed(&partition).named, together([2]), "a shared turn is no trial");
+    assert_eq!(
+        start(&mut partition).map(|(offset, _)| offset),
+        Some(2),
+        "a suspicion is no verdict"
+    );
+    assert_eq!(
+        committed(&partition).named,
+        together([2]),
+        "a shared turn is no trial"
+    );
 }
 
 #[test]
@@ -430,7 +580,10 @@ fn care_does_not_last_until_the_dead_letter_of_a_condemned_record_is_written() {
     let mut partition = reopened(settings(), after(3, &[(0, 2)]));
     deliver(&mut partition, 0, 1);
     partition.log_ends_at(Position::new(1));
-    assert_eq!((partition.caution(), partition.pending()), (Caution::None, 1));
+    assert_eq!(
+        (partition.caution(), partition.pending()),
+        (Caution::None, 1)
+    );
     assert_eq!(partition.crashes(Offset::new(0)), 2, "still condemned");
 }
 
@@ -440,17 +593,27 @@ fn poison_is_parked_without_a_dead_letter_topic_and_stays_condemned() {
     no_topic.retry.dead_letter_topic = false;
     let mut park = settings();
     park.retry.on_exhausted = Exhausted::Park;
-    for (settings, reason) in [(no_topic, ParkReason::NoDeadLetterTopic), (park, ParkReason::Policy(Reason::Poison))] {
+    for (settings, reason) in [
+        (no_topic, ParkReason::NoDeadLetterTopic),
+        (park, ParkReason::Policy(Reason::Poison)),
+    ] {
         let mut partition = reopened(settings, after(3, &[(0, 2)]));
         for (offset, lane) in [(0, 7), (1, 7), (2, 8)] {
             deliver(&mut partition, offset, lane);
         }
-        assert_eq!(partition.next_poisoned().unwrap().fate, PoisonFate::Parked(reason));
+        assert_eq!(
+            partition.next_poisoned().unwrap().fate,
+            PoisonFate::Parked(reason)
+        );
         partition.begin_turn(Turn::Shared);
         let neighbour = expect_start(&mut partition, 2);
         done(&mut partition, neighbour);
         partition.log_ends_at(Position::new(3));
-        assert_eq!((partition.caution(), partition.parked()), (Caution::None, 1), "what is behind it cannot run");
+        assert_eq!(
+            (partition.caution(), partition.parked()),
+            (Caution::None, 1),
+            "what is behind it cannot run"
+        );
         assert_eq!(committed(&partition).crashes(Offset::new(0)), 2);
     }
 }
@@ -472,26 +635,47 @@ fn progress_is_all_that_was_in_the_log_seen_not_to_kill() {
     for (offset, lane) in [(0, 1), (1, 2)] {
         deliver(&mut partition, offset, lane);
     }
-    let late = Delivery { due: Some(at(100)), ..delivery(2, Some(3)) };
+    let late = Delivery {
+        due: Some(at(100)),
+        ..delivery(2, Some(3))
+    };
     partition.deliver(late, at(0));
     partition.log_ends_at(Position::new(3));
     deliver(&mut partition, 3, 4);
-    let (first, second) = (expect_start(&mut partition, 0), expect_start(&mut partition, 1));
+    let (first, second) = (
+        expect_start(&mut partition, 0),
+        expect_start(&mut partition, 1),
+    );
     done(&mut partition, first);
     assert_eq!(partition.caution(), Caution::Wary);
     let version = partition.evidence_version();
     done(&mut partition, second);
-    assert_eq!(partition.caution(), Caution::None, "what was not due cannot have run, and 3 came later");
+    assert_eq!(
+        partition.caution(),
+        Caution::None,
+        "what was not due cannot have run, and 3 came later"
+    );
     assert_ne!(partition.evidence_version(), version);
     partition.yield_turn();
     assert!(!partition.end_turn());
     confirm(&mut partition);
     assert!(partition.end_turn());
     let running = Some(HERE);
-    assert_eq!(committed(&partition), Evidence { running, ..Evidence::default() }, "the suspicion is over");
+    assert_eq!(
+        committed(&partition),
+        Evidence {
+            running,
+            ..Evidence::default()
+        },
+        "the suspicion is over"
+    );
     let version = partition.evidence_version();
     deliver(&mut partition, 4, 5);
-    assert_eq!(partition.evidence_version(), version, "what comes now is none of its business");
+    assert_eq!(
+        partition.evidence_version(),
+        version,
+        "what comes now is none of its business"
+    );
 }
 
 #[test]
@@ -510,7 +694,10 @@ fn a_record_that_fails_without_killing_does_not_hold_up_progress_for_ever() {
         failures += 1;
         partition.tick(at(100 * failures));
     }
-    assert!(failures > 1, "one failure is not enough: the next attempt may kill");
+    assert!(
+        failures > 1,
+        "one failure is not enough: the next attempt may kill"
+    );
 }
 
 #[test]
@@ -522,7 +709,10 @@ fn the_turn_of_the_last_suspect_lasts_until_its_name_is_taken_back() {
     let last = expect_start(&mut partition, 0);
     done(&mut partition, last);
     assert_eq!(partition.caution(), Caution::None);
-    assert!(!partition.end_turn() && !partition.end_turn(), "the broker still names it");
+    assert!(
+        !partition.end_turn() && !partition.end_turn(),
+        "the broker still names it"
+    );
     assert_eq!(confirm(&mut partition).named, Named::Nobody);
     assert!(partition.end_turn());
 }
@@ -534,7 +724,11 @@ fn progress_takes_the_end_of_the_log_as_it_was_first_told() {
     deliver(&mut partition, 0, 1);
     let first = expect_start(&mut partition, 0);
     done(&mut partition, first);
-    assert_eq!(partition.caution(), Caution::Wary, "how much there was is not known");
+    assert_eq!(
+        partition.caution(),
+        Caution::Wary,
+        "how much there was is not known"
+    );
     partition.log_ends_at(Position::new(2));
     assert_eq!(partition.caution(), Caution::Wary, "1 has not been seen");
     partition.log_ends_at(Position::new(9));
@@ -546,12 +740,21 @@ fn progress_takes_the_end_of_the_log_as_it_was_first_told() {
 
 #[test]
 fn only_so_many_records_are_watched() {
-    let mut partition = reopened(PartitionSettings { watched_records: 2, ..settings() }, after(1, &[]));
+    let mut partition = reopened(
+        PartitionSettings {
+            watched_records: 2,
+            ..settings()
+        },
+        after(1, &[]),
+    );
     for (offset, lane) in [(0, 1), (1, 2), (2, 3)] {
         deliver(&mut partition, offset, lane);
     }
     partition.begin_turn(Turn::Shared);
-    let (first, second) = (expect_start(&mut partition, 0), expect_start(&mut partition, 1));
+    let (first, second) = (
+        expect_start(&mut partition, 0),
+        expect_start(&mut partition, 1),
+    );
     done(&mut partition, first);
     assert_eq!(partition.caution(), Caution::Wary);
     done(&mut partition, second);
@@ -562,7 +765,11 @@ fn only_so_many_records_are_watched() {
 fn with_nothing_left_in_the_log_a_crash_is_forgotten() {
     let mut partition = reopened(settings(), after(5, &[(7, 1), (8, 2)]));
     partition.log_ends_at(Position::new(0));
-    assert_eq!((partition.caution(), committed(&partition)), (Caution::None, after(0, &[(8, 2)])), "but for verdicts");
+    assert_eq!(
+        (partition.caution(), committed(&partition)),
+        (Caution::None, after(0, &[(8, 2)])),
+        "but for verdicts"
+    );
 }
 
 #[test]
@@ -578,7 +785,13 @@ fn a_log_that_was_cut_takes_its_suspects_with_it() {
     for (offset, lane) in [(3, 1), (11, 1)] {
         deliver(&mut partition, offset, lane);
     }
-    assert_eq!((partition.next_poisoned(), partition.crashes(Offset::new(11))), (None, 0));
+    assert_eq!(
+        (
+            partition.next_poisoned(),
+            partition.crashes(Offset::new(11))
+        ),
+        (None, 0)
+    );
 }
 
 #[test]
@@ -587,13 +800,25 @@ fn a_suspect_at_the_very_cut_is_forgotten_and_one_below_is_not() {
     for (offset, lane) in [(0, 1), (5, 1), (2, 1)] {
         deliver(&mut partition, offset, lane);
     }
-    assert_eq!((partition.crashes(Offset::new(1)), partition.crashes(Offset::new(2))), (1, 0));
+    assert_eq!(
+        (
+            partition.crashes(Offset::new(1)),
+            partition.crashes(Offset::new(2))
+        ),
+        (1, 0)
+    );
 }
 
 #[test]
 fn a_lone_record_that_cannot_have_run_before_is_not_named_alone() {
     let mut partition = reopened(settings(), after(1, &[]));
-    partition.deliver(Delivery { due: Some(at(100)), ..delivery(0, Some(1)) }, at(0));
+    partition.deliver(
+        Delivery {
+            due: Some(at(100)),
+            ..delivery(0, Some(1))
+        },
+        at(0),
+    );
     partition.tick(at(100));
     partition.begin_turn(Turn::Shared);
     assert!(partition.next_start().is_none());
@@ -605,7 +830,10 @@ fn a_lone_record_that_cannot_have_run_before_is_not_named_alone() {
 fn what_is_named_anew_takes_in_all_that_still_runs() {
     let mut partition = crashed(1, &[], 2, 4);
     partition.begin_turn(Turn::Shared);
-    let (first, _second) = (expect_start(&mut partition, 0), expect_start(&mut partition, 1));
+    let (first, _second) = (
+        expect_start(&mut partition, 0),
+        expect_start(&mut partition, 1),
+    );
     done(&mut partition, first);
     deliver(&mut partition, 2, 2);
     assert!(partition.next_start().is_none());
@@ -616,7 +844,13 @@ fn what_is_named_anew_takes_in_all_that_still_runs() {
 fn what_waits_behind_a_record_that_is_not_due_cannot_have_killed_and_does_not_keep_up_the_care() {
     let mut partition = reopened(settings(), after(2, &[]));
     partition.log_ends_at(Position::new(3));
-    partition.deliver(Delivery { due: Some(at(86_400)), ..delivery(0, Some(1)) }, Moment::ORIGIN);
+    partition.deliver(
+        Delivery {
+            due: Some(at(86_400)),
+            ..delivery(0, Some(1))
+        },
+        Moment::ORIGIN,
+    );
     deliver(&mut partition, 1, 1);
     deliver(&mut partition, 2, 2);
     let turn = partition.wants_turn().unwrap();
@@ -625,7 +859,11 @@ fn what_waits_behind_a_record_that_is_not_due_cannot_have_killed_and_does_not_ke
     confirm(&mut partition);
     let ticket = partition.next_start().unwrap().ticket;
     done(&mut partition, ticket);
-    assert_eq!(partition.caution(), Caution::None, "all that may run has been seen not to kill");
+    assert_eq!(
+        partition.caution(),
+        Caution::None,
+        "all that may run has been seen not to kill"
+    );
 }
 
 /// Why the shell must not tell an end that was seen before the epoch.
@@ -634,9 +872,16 @@ fn an_end_of_the_log_from_before_the_epoch_would_pass_for_progress() {
     let mut partition = reopened(settings(), after(2, &[(0, 1)]));
     deliver(&mut partition, 0, 1);
     partition.log_ends_at(Position::new(0));
-    assert_eq!(partition.caution(), Caution::Isolated, "0 was read before the end was told, and is watched");
+    assert_eq!(
+        partition.caution(),
+        Caution::Isolated,
+        "0 was read before the end was told, and is watched"
+    );
     let mut partition = reopened(settings(), after(2, &[(0, 1)]));
     partition.log_ends_at(Position::new(0));
     deliver(&mut partition, 0, 1);
-    assert_eq!((partition.caution(), partition.crashes(Offset::new(0))), (Caution::None, 0));
+    assert_eq!(
+        (partition.caution(), partition.crashes(Offset::new(0))),
+        (Caution::None, 0)
+    );
 }

@@ -1,8 +1,15 @@
 use super::*;
 
 fn guarded() -> PartitionSettings {
-    let watchdog = Watchdog { slow_attempt: 16 * SECOND, stalled_after: 60 * SECOND };
-    PartitionSettings { concurrency: 100, watchdog, ..settings() }
+    let watchdog = Watchdog {
+        slow_attempt: 16 * SECOND,
+        stalled_after: 60 * SECOND,
+    };
+    PartitionSettings {
+        concurrency: 100,
+        watchdog,
+        ..settings()
+    }
 }
 
 fn alarms(partition: &mut Partition<i64>, now: Moment) -> Vec<Alarm> {
@@ -12,17 +19,27 @@ fn alarms(partition: &mut Partition<i64>, now: Moment) -> Vec<Alarm> {
 
 fn slow(ticket: Ticket, offset: i64, running_seconds: u64) -> Alarm {
     let running_for = Duration::from_secs(running_seconds);
-    Alarm::SlowAttempt { ticket, offset: Offset::new(offset), attempt: 1, running_for }
+    Alarm::SlowAttempt {
+        ticket,
+        offset: Offset::new(offset),
+        attempt: 1,
+        running_for,
+    }
 }
 
 fn stalled(seconds: u64) -> Alarm {
-    Alarm::Stalled { stalled_for: Duration::from_secs(seconds) }
+    Alarm::Stalled {
+        stalled_for: Duration::from_secs(seconds),
+    }
 }
 
 #[test]
 fn a_slow_attempt_is_told_of_once_and_again_when_it_has_taken_twice_as_long() {
     let mut partition = partition(PartitionSettings {
-        watchdog: Watchdog { stalled_after: 10_000 * SECOND, ..guarded().watchdog },
+        watchdog: Watchdog {
+            stalled_after: 10_000 * SECOND,
+            ..guarded().watchdog
+        },
         ..guarded()
     });
     deliver(&mut partition, 0, 7);
@@ -37,7 +54,10 @@ fn a_slow_attempt_is_told_of_once_and_again_when_it_has_taken_twice_as_long() {
     assert_eq!(alarms(&mut partition, at(32)), [slow(ticket, 0, 32)]);
     assert_eq!(alarms(&mut partition, at(63)), []);
     assert_eq!(alarms(&mut partition, at(64)), [slow(ticket, 0, 64)]);
-    assert!(matches!(partition.succeed(ticket, Success::Done), Verdict::Settled { .. }));
+    assert!(matches!(
+        partition.succeed(ticket, Success::Done),
+        Verdict::Settled { .. }
+    ));
     assert_eq!(partition.slow_attempts(), 0);
     assert_eq!(alarms(&mut partition, at(1_000)), []);
 }
@@ -64,7 +84,12 @@ fn where_everything_hangs_a_few_are_named_and_the_others_counted() {
         expect_start(&mut partition, offset);
     }
     let told = alarms(&mut partition, at(16));
-    assert_eq!(told.iter().filter(|alarm| matches!(alarm, Alarm::SlowAttempt { .. })).count(), 8);
+    assert_eq!(
+        told.iter()
+            .filter(|alarm| matches!(alarm, Alarm::SlowAttempt { .. }))
+            .count(),
+        8
+    );
     assert_eq!(told.last(), Some(&Alarm::MoreSlowAttempts { attempts: 42 }));
     assert_eq!(partition.slow_attempts(), 50);
 }
@@ -72,7 +97,10 @@ fn where_everything_hangs_a_few_are_named_and_the_others_counted() {
 #[test]
 fn a_watermark_that_stands_still_is_told_of_and_so_is_its_going_on() {
     let mut partition = partition(PartitionSettings {
-        watchdog: Watchdog { slow_attempt: 10_000 * SECOND, ..guarded().watchdog },
+        watchdog: Watchdog {
+            slow_attempt: 10_000 * SECOND,
+            ..guarded().watchdog
+        },
         ..guarded()
     });
     deliver(&mut partition, 0, 7);
@@ -81,7 +109,10 @@ fn a_watermark_that_stands_still_is_told_of_and_so_is_its_going_on() {
     for second in 1..60 {
         deliver(&mut partition, second, second as u64 + 100);
         let other = expect_start(&mut partition, second);
-        assert!(matches!(partition.succeed(other, Success::Done), Verdict::Settled { .. }));
+        assert!(matches!(
+            partition.succeed(other, Success::Done),
+            Verdict::Settled { .. }
+        ));
         assert_eq!(alarms(&mut partition, at(second as u64)), []);
     }
     assert_eq!(partition.stalled_for(), None);
@@ -89,9 +120,20 @@ fn a_watermark_that_stands_still_is_told_of_and_so_is_its_going_on() {
     assert_eq!(partition.stalled_for(), Some(60 * SECOND));
     assert_eq!(alarms(&mut partition, at(119)), []);
     assert_eq!(alarms(&mut partition, at(120)), [stalled(120)]);
-    assert!(matches!(partition.succeed(stuck, Success::Done), Verdict::Settled { .. }));
-    assert_eq!(alarms(&mut partition, at(130)), [Alarm::MovesAgain { stalled_for: 130 * SECOND }]);
-    assert_eq!((partition.stalled_for(), alarms(&mut partition, at(1_000))), (None, vec![]));
+    assert!(matches!(
+        partition.succeed(stuck, Success::Done),
+        Verdict::Settled { .. }
+    ));
+    assert_eq!(
+        alarms(&mut partition, at(130)),
+        [Alarm::MovesAgain {
+            stalled_for: 130 * SECOND
+        }]
+    );
+    assert_eq!(
+        (partition.stalled_for(), alarms(&mut partition, at(1_000))),
+        (None, vec![])
+    );
 }
 
 /// Nobody may look again for long.
@@ -105,7 +147,10 @@ fn a_watermark_that_has_moved_is_known_before_the_next_look() {
     partition.watch(at(0));
     partition.watch(at(60));
     assert_eq!(partition.stalled_for(), Some(60 * SECOND));
-    assert!(matches!(partition.succeed(first, Success::Done), Verdict::Settled { .. }));
+    assert!(matches!(
+        partition.succeed(first, Success::Done),
+        Verdict::Settled { .. }
+    ));
     assert_eq!(partition.stalled_for(), None);
 }
 
@@ -122,7 +167,13 @@ fn a_partition_without_records_is_not_stalled_nor_is_the_first_record_after_a_lo
 #[test]
 fn what_is_held_up_by_order_is_not_stalled() {
     let mut partition = partition(guarded());
-    partition.deliver(Delivery { due: Some(at(600)), ..delivery(0, Some(7)) }, at(0));
+    partition.deliver(
+        Delivery {
+            due: Some(at(600)),
+            ..delivery(0, Some(7))
+        },
+        at(0),
+    );
     assert_eq!(partition.oldest().unwrap().state, RecordState::NotDue);
     assert_eq!(alarms(&mut partition, at(1)), []);
     assert_eq!(alarms(&mut partition, at(599)), []);
@@ -132,11 +183,15 @@ fn what_is_held_up_by_order_is_not_stalled() {
     assert_eq!(alarms(&mut partition, at(2_059)), []);
     assert_eq!(alarms(&mut partition, at(2_060)), [stalled(60)]);
     partition.drain();
-    assert_eq!((alarms(&mut partition, at(5_000)), partition.stalled_for()), (vec![], None));
+    assert_eq!(
+        (alarms(&mut partition, at(5_000)), partition.stalled_for()),
+        (vec![], None)
+    );
 }
 
 proptest::proptest! {
-    /// However starts and ends are spread, what is slow is known within a sixteenth of the threshold.
+    /// However starts and ends are spread, what is slow is known within a sixteenth of the
+    /// threshold.
     #[test]
     fn slow_attempts_agree_with_a_list_of_starts(steps in proptest::collection::vec((0_u64..4, 0_u64..20), 1..150)) {
         let mut partition = partition(guarded());

@@ -78,14 +78,27 @@ impl Scenario {
     }
 
     /// How long an attempt takes that begins now.
-    pub(crate) fn takes(&self, key: Option<u64>, number: u64, nature: Nature, now: u64, random: &mut Random) -> u64 {
+    pub(crate) fn takes(
+        &self,
+        key: Option<u64>,
+        number: u64,
+        nature: Nature,
+        now: u64,
+        random: &mut Random,
+    ) -> u64 {
         let hangs = matches!(nature, Nature::Bad(_)) || self.is_away(key, number, now);
-        self.hangs_for.filter(|_| hangs).unwrap_or_else(|| 1 + random.below(self.slowest_attempt))
+        self.hangs_for
+            .filter(|_| hangs)
+            .unwrap_or_else(|| 1 + random.below(self.slowest_attempt))
     }
 
     fn is_away(&self, key: Option<u64>, number: u64, now: u64) -> bool {
         let affected = key.unwrap_or(number).is_multiple_of(self.one_in);
-        affected && self.outages.iter().any(|(from, to)| (*from..*to).contains(&now))
+        affected
+            && self
+                .outages
+                .iter()
+                .any(|(from, to)| (*from..*to).contains(&now))
     }
 
     /// How an attempt ends now.
@@ -101,7 +114,13 @@ impl Scenario {
         let bad = ErrorClass::new(1_000);
         match nature {
             Nature::Bad(_) if self.hangs_for.is_some() => return Err(Failure::TimedOut.into()),
-            Nature::Bad(failure) => return Err(FailedAttempt { failure, class: bad, place: self.bad_place }),
+            Nature::Bad(failure) => {
+                return Err(FailedAttempt {
+                    failure,
+                    class: bad,
+                    place: self.bad_place,
+                });
+            }
             Nature::BadUntilRestart(failure) if starts == 1 => return Err(failure.into()),
             _ => {}
         }
@@ -118,6 +137,10 @@ impl Scenario {
             _ => Failure::Retryable,
         };
         let class = ErrorClass::new(100 + random.below(self.classes));
-        Err(FailedAttempt { failure, class, place: self.place })
+        Err(FailedAttempt {
+            failure,
+            class,
+            place: self.place,
+        })
     }
 }

@@ -6,9 +6,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use keylane_core::{
-    Delivery, Epoch, FailedAttempt, LaneOrder, MAX_METADATA_BYTES, Moment, Offset, OutageGuard, Partition,
-    PartitionSettings, Position, Publish, PublishRequest, PublishResult, RetryPolicy, SettledMap, Success, Ticket,
-    commit_map,
+    Delivery, Epoch, FailedAttempt, LaneOrder, MAX_METADATA_BYTES, Moment, Offset, OutageGuard,
+    Partition, PartitionSettings, Position, Publish, PublishRequest, PublishResult, RetryPolicy,
+    SettledMap, Success, Ticket, commit_map,
 };
 
 use super::scenario::{Fault, Nature, Scenario};
@@ -147,7 +147,8 @@ impl World {
 
     fn push(&mut self, at: u64, event: Event) {
         self.numbered += 1;
-        self.events.push(Reverse((at.max(self.now), self.numbered, event)));
+        self.events
+            .push(Reverse((at.max(self.now), self.numbered, event)));
     }
 
     fn take(&mut self, event: Event) {
@@ -157,7 +158,10 @@ impl World {
             Event::Written { part, number } => self.written(part, number),
             Event::Wake { part } => {
                 // One that was overtaken by an earlier one is ignored.
-                if self.parts[part].as_ref().is_some_and(|part| part.wakes_at == Some(self.now)) {
+                if self.parts[part]
+                    .as_ref()
+                    .is_some_and(|part| part.wakes_at == Some(self.now))
+                {
                     self.turn(part);
                 }
             }
@@ -184,9 +188,20 @@ impl World {
             Nature::Good | Nature::BadUntilRestart(_) => self.report.good += 1,
             Nature::Bad(_) => self.report.bad += 1,
         }
-        self.records.push(Record { key, nature, first_failed: None, ended: false });
+        self.records.push(Record {
+            key,
+            nature,
+            first_failed: None,
+            ended: false,
+        });
         let part = key.unwrap_or(number as u64) as usize % self.scenario.partitions;
-        let entry = Entry { record: number, due: None, rounds: 0, attempts: 0, retried_for: Duration::ZERO };
+        let entry = Entry {
+            record: number,
+            due: None,
+            rounds: 0,
+            attempts: 0,
+            retried_for: Duration::ZERO,
+        };
         self.logs[part].entries.push(entry);
         self.turn(part);
     }
@@ -202,20 +217,41 @@ impl World {
     fn start(&mut self) {
         self.starts += 1;
         let guards = self.parts.len();
-        self.guards = (0..guards).map(|_| OutageGuard::new(self.scenario.guard)).collect();
+        self.guards = (0..guards)
+            .map(|_| OutageGuard::new(self.scenario.guard))
+            .collect();
         for part in 0..self.parts.len() {
             self.epochs += 1;
-            let lane_order = if part < self.scenario.partitions { LaneOrder::Offset } else { LaneOrder::Due };
+            let lane_order = if part < self.scenario.partitions {
+                LaneOrder::Offset
+            } else {
+                LaneOrder::Due
+            };
             let retry: RetryPolicy = self.scenario.policy.clone();
             let concurrency = self.scenario.concurrency;
-            let settings = PartitionSettings { concurrency, retry, lane_order, ..PartitionSettings::default() };
+            let settings = PartitionSettings {
+                concurrency,
+                retry,
+                lane_order,
+                ..PartitionSettings::default()
+            };
             let log = &self.logs[part];
             let start = Position::new(log.committed as i64);
-            let partition =
-                Partition::new(Arc::new(settings), Epoch::new(self.epochs), Some(start), log.settled.clone());
+            let partition = Partition::new(
+                Arc::new(settings),
+                Epoch::new(self.epochs),
+                Some(start),
+                log.settled.clone(),
+            );
             let fetched = log.committed;
             let (running, writes) = (BTreeMap::new(), BTreeMap::new());
-            self.parts[part] = Some(Part { partition, fetched, running, writes, wakes_at: None });
+            self.parts[part] = Some(Part {
+                partition,
+                fetched,
+                running,
+                writes,
+                wakes_at: None,
+            });
         }
         (0..self.parts.len()).for_each(|part| self.turn(part));
     }
@@ -224,10 +260,14 @@ impl World {
     fn stop(&mut self) {
         for (part, log) in self.parts.iter_mut().zip(&mut self.logs) {
             let Some(part) = part.take() else { continue };
-            let Some(position) = part.partition.watermark() else { continue };
+            let Some(position) = part.partition.watermark() else {
+                continue;
+            };
             let metadata = part.partition.commit_metadata(MAX_METADATA_BYTES).text;
             log.committed = position.get() as usize;
-            log.settled = commit_map::decode(position, &metadata).expect("our own").settled;
+            log.settled = commit_map::decode(position, &metadata)
+                .expect("our own")
+                .settled;
         }
     }
 
@@ -235,7 +275,9 @@ impl World {
     fn turn(&mut self, number: usize) {
         let guard = self.guard_of(number);
         let now = at(self.now);
-        let Some(part) = &mut self.parts[number] else { return };
+        let Some(part) = &mut self.parts[number] else {
+            return;
+        };
         part.partition.tick(now);
         if part.wakes_at == Some(self.now) {
             part.wakes_at = None;
@@ -252,7 +294,11 @@ impl World {
                 due: entry.due.map(at),
                 rounds: entry.rounds,
                 attempts: entry.attempts,
-                retried_for: if forgets { Duration::ZERO } else { entry.retried_for },
+                retried_for: if forgets {
+                    Duration::ZERO
+                } else {
+                    entry.retried_for
+                },
                 record: entry.record,
             };
             part.partition.deliver(delivery, now);
@@ -264,40 +310,74 @@ impl World {
             if let Some(mark) = part.partition.wanted_mark() {
                 part.partition.mark_confirmed(mark);
             }
-            let Some(start) = part.partition.next_start() else { break };
+            let Some(start) = part.partition.next_start() else {
+                break;
+            };
             self.numbered += 1;
             self.report.attempts += 1;
             part.running.insert(self.numbered, start.ticket);
             let (number_of_record, record) = (*start.record as u64, &self.records[*start.record]);
             let (key, nature) = (record.key, record.nature);
-            let takes = self.scenario.takes(key, number_of_record, nature, self.now, &mut self.random);
-            events.push((self.now + takes, Event::AttemptEnds { part: number, number: self.numbered }));
+            let takes =
+                self.scenario
+                    .takes(key, number_of_record, nature, self.now, &mut self.random);
+            events.push((
+                self.now + takes,
+                Event::AttemptEnds {
+                    part: number,
+                    number: self.numbered,
+                },
+            ));
         }
         while let Some(request) = part.partition.next_publish() {
             self.numbered += 1;
             part.writes.insert(self.numbered, request);
-            events.push((self.now + 5, Event::Written { part: number, number: self.numbered }));
+            events.push((
+                self.now + 5,
+                Event::Written {
+                    part: number,
+                    number: self.numbered,
+                },
+            ));
         }
         if part.partition.has_news() && self.scenario.fault != Fault::TellsNothing {
             part.partition.tell_guard(&mut self.guards[guard], now);
         }
-        if let Some(deadline) = part.partition.next_deadline().map(|deadline| millis(deadline).max(self.now + 1))
+        if let Some(deadline) = part
+            .partition
+            .next_deadline()
+            .map(|deadline| millis(deadline).max(self.now + 1))
             && part.wakes_at.is_none_or(|wakes_at| wakes_at > deadline)
         {
             part.wakes_at = Some(deadline);
             events.push((deadline, Event::Wake { part: number }));
         }
-        events.into_iter().for_each(|(at, event)| self.push(at, event));
+        events
+            .into_iter()
+            .for_each(|(at, event)| self.push(at, event));
     }
 
     fn attempt_ends(&mut self, number: usize, attempt: u64) {
         let guard = self.guard_of(number);
         let now = self.now;
-        let Some(part) = &mut self.parts[number] else { return };
-        let Some(ticket) = part.running.remove(&attempt) else { return };
-        let Some(&record) = part.partition.record(ticket) else { panic!("what runs is pending") };
+        let Some(part) = &mut self.parts[number] else {
+            return;
+        };
+        let Some(ticket) = part.running.remove(&attempt) else {
+            return;
+        };
+        let Some(&record) = part.partition.record(ticket) else {
+            panic!("what runs is pending")
+        };
         let found = &mut self.records[record];
-        let outcome = self.scenario.outcome(found.key, record as u64, found.nature, now, self.starts, &mut self.random);
+        let outcome = self.scenario.outcome(
+            found.key,
+            record as u64,
+            found.nature,
+            now,
+            self.starts,
+            &mut self.random,
+        );
         match outcome {
             Ok(()) => {
                 let _ = part.partition.succeed(ticket, Success::Done);
@@ -314,27 +394,48 @@ impl World {
         }
     }
 
-    fn fail(&mut self, number: usize, guard: usize, ticket: Ticket, record: usize, failed: FailedAttempt) {
+    fn fail(
+        &mut self,
+        number: usize,
+        guard: usize,
+        ticket: Ticket,
+        record: usize,
+        failed: FailedAttempt,
+    ) {
         let (now, entropy) = (at(self.now), self.random.next());
         self.records[record].first_failed.get_or_insert(self.now);
         if let Some(part) = &mut self.parts[number] {
-            let _ = part.partition.fail(ticket, failed, entropy, now, &mut self.guards[guard]);
+            let _ = part
+                .partition
+                .fail(ticket, failed, entropy, now, &mut self.guards[guard]);
         }
     }
 
     fn written(&mut self, number: usize, write: u64) {
         let now = at(self.now);
-        let Some(part) = &mut self.parts[number] else { return };
-        let Some(request) = part.writes.remove(&write) else { return };
+        let Some(part) = &mut self.parts[number] else {
+            return;
+        };
+        let Some(request) = part.writes.remove(&write) else {
+            return;
+        };
         let record = self.logs[number].entries[request.offset.get() as usize].record;
-        let _ = part.partition.publish_finished(request.ticket, PublishResult::Acknowledged, 0, now);
+        let _ =
+            part.partition
+                .publish_finished(request.ticket, PublishResult::Acknowledged, 0, now);
         let mut retry_part = None;
         match request.publish {
             Publish::Retry { round, delay } => {
                 let part = self.scenario.partitions + number % self.scenario.partitions;
                 let due = Some(self.now + delay.as_millis() as u64);
                 let (attempts, retried_for) = (request.attempts, request.retried_for);
-                self.logs[part].entries.push(Entry { record, due, rounds: round, attempts, retried_for });
+                self.logs[part].entries.push(Entry {
+                    record,
+                    due,
+                    rounds: round,
+                    attempts,
+                    retried_for,
+                });
                 retry_part = Some(part);
             }
             Publish::DeadLetter { .. } => {
@@ -344,7 +445,9 @@ impl World {
                     Nature::Good | Nature::BadUntilRestart(_) => self.report.good_dead += 1,
                     Nature::Bad(_) => {
                         let after = self.now - record.first_failed.unwrap_or(self.now);
-                        self.report.bad_dead_after.push(Duration::from_millis(after));
+                        self.report
+                            .bad_dead_after
+                            .push(Duration::from_millis(after));
                     }
                 }
             }
@@ -365,9 +468,18 @@ impl World {
         self.report.saw_bad_deployment |= state.bad_deployment.is_some();
         let one_for_all = matches!(self.scenario.fault, Fault::None | Fault::HasNoGuard);
         if one_for_all {
-            let held: usize = self.parts.iter().flatten().map(|part| part.partition.held_by_guard()).sum();
+            let held: usize = self
+                .parts
+                .iter()
+                .flatten()
+                .map(|part| part.partition.held_by_guard())
+                .sum();
             // Failures of this turn are told in the next one.
-            assert!(state.held.abs_diff(held) <= 1, "{} of {held} held records are shown", state.held);
+            assert!(
+                state.held.abs_diff(held) <= 1,
+                "{} of {held} held records are shown",
+                state.held
+            );
         }
     }
 }

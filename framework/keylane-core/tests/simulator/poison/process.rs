@@ -1,11 +1,12 @@
-//! One process, as far as the shell guarantees anything about it: what an opening found goes to the broker before any mark,
-//! commits arrive in the order they were sent, a mark is confirmed after it has arrived, and turns do not collide.
+//! One process, as far as the shell guarantees anything about it: what an opening found goes to the
+//! broker before any mark, commits arrive in the order they were sent, a mark is confirmed after it
+//! has arrived, and turns do not collide.
 
 use std::collections::{BTreeMap, VecDeque};
 
 use keylane_core::{
-    Beginning, Caution, Evidence, Instance, MAX_METADATA_BYTES, Mark, Moment, Named, Offset, Partition, TURN_PATIENCE,
-    Ticket, Turn,
+    Beginning, Caution, Evidence, Instance, MAX_METADATA_BYTES, Mark, Moment, Named, Offset,
+    Partition, TURN_PATIENCE, Ticket, Turn,
 };
 
 /// Nobody waits for the answer to what an opening has found, but it needs one.
@@ -28,14 +29,28 @@ pub(super) struct Owner {
 
 impl Owner {
     pub(super) fn new(partition: Partition<()>, read: i64, opening: bool) -> Self {
-        Self { partition, read, running: Vec::new(), turn: None, opening, beginning: None, asked: None, waits: 0 }
+        Self {
+            partition,
+            read,
+            running: Vec::new(),
+            turn: None,
+            opening,
+            beginning: None,
+            asked: None,
+            waits: 0,
+        }
     }
 
-    /// Between two groups only, and a few times: the patience for what runs and for the coordinator is not to come to an end.
+    /// Between two groups only, and a few times: the patience for what runs and for the coordinator
+    /// is not to come to an end.
     fn let_time_pass(&mut self) {
-        if self.running.is_empty() && self.waits < 5 && self.partition.caution() == Caution::Isolated {
+        if self.running.is_empty()
+            && self.waits < 5
+            && self.partition.caution() == Caution::Isolated
+        {
             self.waits += 1;
-            self.partition.tick(Moment::ORIGIN + self.waits * TURN_PATIENCE);
+            self.partition
+                .tick(Moment::ORIGIN + self.waits * TURN_PATIENCE);
         }
     }
 }
@@ -66,7 +81,13 @@ pub(super) struct Process {
 
 impl Process {
     pub(super) fn new(here: Instance) -> Self {
-        Self { here, owners: BTreeMap::new(), sent: VecDeque::new(), waiting: VecDeque::new(), marks: 0 }
+        Self {
+            here,
+            owners: BTreeMap::new(),
+            sent: VecDeque::new(),
+            waiting: VecDeque::new(),
+            marks: 0,
+        }
     }
 
     pub(super) fn owner(&mut self, log: usize) -> &mut Owner {
@@ -98,7 +119,8 @@ impl Process {
     /// Somebody has a quiet turn, or is next and waits for what runs.
     fn is_quiet(&self) -> bool {
         let held = self.owners.values().filter_map(|owner| owner.turn);
-        held.chain(self.waiting.front().map(|&(_, turn)| turn)).any(|turn| turn == Turn::Quiet)
+        held.chain(self.waiting.front().map(|&(_, turn)| turn))
+            .any(|turn| turn == Turn::Quiet)
     }
 
     fn is_opening(&self) -> bool {
@@ -109,21 +131,31 @@ impl Process {
     pub(super) fn send(&mut self, log: usize) {
         let opening = self.is_opening();
         let partition = &self.owner(log).partition;
-        let Some(position) = partition.watermark() else { return };
+        let Some(position) = partition.watermark() else {
+            return;
+        };
         let metadata = partition.commit_metadata(MAX_METADATA_BYTES).text;
         let mark = partition.wanted_mark().filter(|_| !opening);
-        self.sent.push_back(Sent { log, position: position.get(), metadata, mark });
+        self.sent.push_back(Sent {
+            log,
+            position: position.get(),
+            metadata,
+            mark,
+        });
     }
 
     /// A commit has arrived.
     pub(super) fn confirm(&mut self, log: usize, mark: Mark) {
         // Else its partition was given away, and nobody waits.
-        let Some(owner) = self.owners.get_mut(&log) else { return };
+        let Some(owner) = self.owners.get_mut(&log) else {
+            return;
+        };
         owner.opening = false;
         owner.partition.mark_confirmed(mark);
     }
 
-    /// As the shell does it: first come, first served, and whoever shares gives way to one that is to be alone.
+    /// As the shell does it: first come, first served, and whoever shares gives way to one that is
+    /// to be alone.
     pub(super) fn take_turn(&mut self, log: usize) -> Vec<Started> {
         let mut started = Vec::new();
         let alone_waits = self.waiting.iter().any(|&(_, turn)| turn != Turn::Shared);
@@ -151,7 +183,10 @@ impl Process {
             let free = match turn {
                 Turn::Shared => held.all(|held| held == Turn::Shared),
                 Turn::Alone => held.next().is_none(),
-                Turn::Quiet => held.next().is_none() && self.owners.values().all(|owner| owner.running.is_empty()),
+                Turn::Quiet => {
+                    held.next().is_none()
+                        && self.owners.values().all(|owner| owner.running.is_empty())
+                }
             };
             if !free {
                 break;
@@ -172,33 +207,57 @@ impl Process {
     /// Nothing starts that the broker does not know of.
     pub(super) fn check(&self, started: &Started, broker: &Evidence) {
         let owner = &self.owners[&started.log];
-        let what = format!("{} of partition {} started; the broker has {broker:?}", started.offset, started.log);
+        let what = format!(
+            "{} of partition {} started; the broker has {broker:?}",
+            started.offset, started.log
+        );
         assert_eq!(broker.running, Some(self.here), "{what}");
         let unclean_starts = match owner.partition.caution() {
             Caution::None => 0,
             Caution::Wary => {
-                assert!(broker.named.offsets().contains(&Offset::new(started.offset)), "{what}");
+                assert!(
+                    broker
+                        .named
+                        .offsets()
+                        .contains(&Offset::new(started.offset)),
+                    "{what}"
+                );
                 1
             }
             Caution::Isolated => {
-                assert!(broker.named.offsets().contains(&Offset::new(started.offset)), "{what}");
+                assert!(
+                    broker
+                        .named
+                        .offsets()
+                        .contains(&Offset::new(started.offset)),
+                    "{what}"
+                );
                 2
             }
         };
         assert!(broker.unclean_starts >= unclean_starts, "{what}");
         if broker.named != Named::Nobody {
-            let is_named = |&(_, offset): &(Ticket, i64)| broker.named.offsets().contains(&Offset::new(offset));
+            let is_named = |&(_, offset): &(Ticket, i64)| {
+                broker.named.offsets().contains(&Offset::new(offset))
+            };
             assert!(owner.running.iter().all(is_named), "not alone: {what}");
         }
         let offset = Offset::new(started.offset);
         if unclean_starts == 2 {
-            assert_eq!(broker.named == Named::Alone(offset), broker.is_suspected(offset), "{what}");
+            assert_eq!(
+                broker.named == Named::Alone(offset),
+                broker.is_suspected(offset),
+                "{what}"
+            );
         }
         if broker.named == Named::Alone(offset) {
             let is_trial = owner.partition.crashes(offset) > 0;
             let besides = self.owners.iter().filter(|&(log, _)| *log != started.log);
-            let suspicious = besides.filter(|(_, other)| is_trial || other.partition.caution() != Caution::None);
-            let running = suspicious.map(|(_, other)| other.running.len()).sum::<usize>();
+            let suspicious =
+                besides.filter(|(_, other)| is_trial || other.partition.caution() != Caution::None);
+            let running = suspicious
+                .map(|(_, other)| other.running.len())
+                .sum::<usize>();
             assert_eq!(running, 0, "beside what is suspicious too: {what}");
         }
     }

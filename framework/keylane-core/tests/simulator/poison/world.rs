@@ -1,13 +1,15 @@
-//! A few partitions, and the members of their group: processes that end in all ways, and are started again.
+//! A few partitions, and the members of their group: processes that end in all ways, and are
+//! started again.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
 use keylane_core::{
-    Backoff, Beginning, CommitContent, Delivered, Delivery, Epoch, Evidence, Failure, GROUP, InPlace, Instance,
-    MAX_METADATA_BYTES, Moment, Offset, OutageGuard, Partition, PartitionSettings, PoisonFate, Position, Publish,
-    PublishResult, Reason, Reset, RetryPolicy, SettledMap, Step, Success, commit_map,
+    Backoff, Beginning, CommitContent, Delivered, Delivery, Epoch, Evidence, Failure, GROUP,
+    InPlace, Instance, MAX_METADATA_BYTES, Moment, Offset, OutageGuard, Partition,
+    PartitionSettings, PoisonFate, Position, Publish, PublishResult, Reason, Reset, RetryPolicy,
+    SettledMap, Step, Success, commit_map,
 };
 
 use super::process::{OPENING, Owner, Process, Sent, Started};
@@ -30,14 +32,17 @@ struct Log {
 impl Log {
     fn broker(&self) -> Evidence {
         let position = Position::new(self.committed.0);
-        commit_map::decode(position, &self.committed.1).expect("it is our own").evidence
+        commit_map::decode(position, &self.committed.1)
+            .expect("it is our own")
+            .evidence
     }
 }
 
 /// What happens beside the records, each so often in a thousand steps.
 #[derive(Default)]
 pub(crate) struct Chances {
-    /// A process is killed by nobody's record, or is cut off from its group and lives on; so often in all.
+    /// A process is killed by nobody's record, or is cut off from its group and lives on; so often
+    /// in all.
     pub(crate) unlucky: u64,
     pub(crate) unlucky_left: u32,
     /// A process ends in order.
@@ -83,9 +88,20 @@ impl World {
                 let most_keys = if random.percent(50) { 8 } else { 40 };
                 let keys = 1 + random.below(most_keys);
                 let lanes: Vec<_> = (0..count).map(|_| random.below(keys)).collect();
-                let written = if chances.writes == 0 { lanes.len() } else { random.index(lanes.len() + 1) };
+                let written = if chances.writes == 0 {
+                    lanes.len()
+                } else {
+                    random.index(lanes.len() + 1)
+                };
                 let (killers, settled) = (BTreeSet::new(), BTreeSet::new());
-                Log { lanes, killers, written, committed: (0, String::new()), settled, member: None }
+                Log {
+                    lanes,
+                    killers,
+                    written,
+                    committed: (0, String::new()),
+                    settled,
+                    member: None,
+                }
             })
             .collect();
         for _ in 0..size.killers {
@@ -94,11 +110,22 @@ impl World {
             logs[log].killers.insert(offset);
         }
         let most_at_once = if random.percent(50) { 6 } else { 40 };
-        let backoff = Backoff { initial: Duration::ZERO, max: Duration::ZERO, ..Backoff::default() };
-        let retry =
-            RetryPolicy { dead_letter_topic: true, in_place: InPlace::Forever, backoff, ..RetryPolicy::default() };
-        let settings =
-            PartitionSettings { concurrency: 1 + random.index(most_at_once), retry, ..PartitionSettings::default() };
+        let backoff = Backoff {
+            initial: Duration::ZERO,
+            max: Duration::ZERO,
+            ..Backoff::default()
+        };
+        let retry = RetryPolicy {
+            dead_letter_topic: true,
+            in_place: InPlace::Forever,
+            backoff,
+            ..RetryPolicy::default()
+        };
+        let settings = PartitionSettings {
+            concurrency: 1 + random.index(most_at_once),
+            retry,
+            ..PartitionSettings::default()
+        };
         Self {
             random,
             logs,
@@ -112,23 +139,42 @@ impl World {
         }
     }
 
-    /// One partition of so many healthy records, each of a key of its own, and room for a group of them to run.
+    /// One partition of so many healthy records, each of a key of its own, and room for a group of
+    /// them to run.
     pub(crate) fn wide(random: Random, records: usize) -> Self {
-        let size = Size { members: 1, partitions: 1, most_records: 1, killers: 0 };
+        let size = Size {
+            members: 1,
+            partitions: 1,
+            most_records: 1,
+            killers: 0,
+        };
         let mut world = Self::new(random, &size, Chances::default());
         (world.logs[0].lanes, world.logs[0].written) = ((0..records as u64).collect(), records);
-        world.settings = Arc::new(PartitionSettings { concurrency: 2 * GROUP, ..PartitionSettings::default() });
+        world.settings = Arc::new(PartitionSettings {
+            concurrency: 2 * GROUP,
+            ..PartitionSettings::default()
+        });
         world
     }
 
     pub(crate) fn killers(&self) -> Vec<(usize, i64)> {
-        let of = |(log, of): (usize, &Log)| of.killers.iter().map(move |&offset| (log, offset)).collect::<Vec<_>>();
+        let of = |(log, of): (usize, &Log)| {
+            of.killers
+                .iter()
+                .map(move |&offset| (log, offset))
+                .collect::<Vec<_>>()
+        };
         self.logs.iter().enumerate().flat_map(of).collect()
     }
 
     /// Each once, in order: where a verdict is not committed before the next crash, it comes again.
     pub(crate) fn blamed(&self) -> Vec<(usize, i64)> {
-        self.blamed.iter().copied().collect::<BTreeSet<_>>().into_iter().collect()
+        self.blamed
+            .iter()
+            .copied()
+            .collect::<BTreeSet<_>>()
+            .into_iter()
+            .collect()
     }
 
     /// All members are killed from outside.
@@ -147,7 +193,11 @@ impl World {
 
     /// How many marks the processes that live have asked for.
     pub(crate) fn marks(&self) -> usize {
-        self.members.iter().flatten().map(|process| process.marks).sum()
+        self.members
+            .iter()
+            .flatten()
+            .map(|process| process.marks)
+            .sum()
     }
 
     /// Goes on until everything is settled.
@@ -164,11 +214,19 @@ impl World {
             let of = |(log, owner): (&usize, &Owner)| {
                 let seen = &owner.partition;
                 let counts = [seen.pending(), seen.ready(), seen.running()];
-                format!("{log}: {:?} {counts:?} {:?} {:?}", seen.caution(), owner.turn, seen.wanted_mark())
+                format!(
+                    "{log}: {:?} {counts:?} {:?} {:?}",
+                    seen.caution(),
+                    owner.turn,
+                    seen.wanted_mark()
+                )
             };
             process.owners.iter().map(of).collect::<Vec<_>>()
         };
-        panic!("nothing goes on: {:#?}", self.members.iter().flatten().map(show).collect::<Vec<_>>());
+        panic!(
+            "nothing goes on: {:#?}",
+            self.members.iter().flatten().map(show).collect::<Vec<_>>()
+        );
     }
 
     fn write_records(&mut self) {
@@ -221,28 +279,47 @@ impl World {
                 Evidence::default(),
             );
             let mut owner = Owner::new(partition, start.get(), false);
-            owner.beginning = (!self.chances.starts_unknowing).then(|| Beginning::unknown(Reset::Earliest));
+            owner.beginning =
+                (!self.chances.starts_unknowing).then(|| Beginning::unknown(Reset::Earliest));
             process.owners.insert(number, owner);
             return;
         }
         let start = Position::new(log.committed.0);
-        let CommitContent { settled, evidence, .. } =
-            commit_map::decode(start, &log.committed.1).expect("it is our own");
+        let CommitContent {
+            settled, evidence, ..
+        } = commit_map::decode(start, &log.committed.1).expect("it is our own");
         let (evidence, unclean) = evidence.at_start(process.here);
         if unclean {
-            let metadata = commit_map::encode(start, settled.ranges(), &evidence, MAX_METADATA_BYTES).text;
-            process.sent.push_back(Sent { log: number, position: start.get(), metadata, mark: Some(OPENING) });
+            let metadata =
+                commit_map::encode(start, settled.ranges(), &evidence, MAX_METADATA_BYTES).text;
+            process.sent.push_back(Sent {
+                log: number,
+                position: start.get(),
+                metadata,
+                mark: Some(OPENING),
+            });
         }
         let epoch = Epoch::new(self.epochs);
-        let partition =
-            Partition::with_evidence(self.settings.clone(), epoch, Some(start), settled, process.here, evidence);
-        process.owners.insert(number, Owner::new(partition, start.get(), unclean));
+        let partition = Partition::with_evidence(
+            self.settings.clone(),
+            epoch,
+            Some(start),
+            settled,
+            process.here,
+            evidence,
+        );
+        process
+            .owners
+            .insert(number, Owner::new(partition, start.get(), unclean));
     }
 
-    /// The coordinator says what is committed: the epoch that knew nothing ends, and has started nothing.
+    /// The coordinator says what is committed: the epoch that knew nothing ends, and has started
+    /// nothing.
     fn answer(&mut self, member: usize, process: &mut Process, log: usize) {
         let start = Position::new(self.logs[log].committed.0);
-        let Some(mut beginning) = process.owner(log).beginning else { return };
+        let Some(mut beginning) = process.owner(log).beginning else {
+            return;
+        };
         beginning.committed(Some((start, None)));
         assert_eq!(beginning.step(), Step::Seek(start, None));
         process.close(log);
@@ -261,7 +338,8 @@ impl World {
         }
         if self.random.below(1_000) < self.chances.orderly {
             let logs: Vec<_> = process.owners.keys().copied().collect();
-            logs.into_iter().for_each(|log| self.give_up(&mut process, log));
+            logs.into_iter()
+                .for_each(|log| self.give_up(&mut process, log));
             return None;
         }
         let logs: Vec<_> = process.owners.keys().copied().collect();
@@ -317,13 +395,20 @@ impl World {
         }
     }
 
-    /// What a process found when it began is on the broker before a record of it can kill: a crash is told of once.
+    /// What a process found when it began is on the broker before a record of it can kill: a crash
+    /// is told of once.
     fn check_openings(&self, process: &Process) {
         for (&log, owner) in &process.owners {
-            let found = self.logs[log].broker().running.is_some_and(|running| running != process.here);
+            let found = self.logs[log]
+                .broker()
+                .running
+                .is_some_and(|running| running != process.here);
             // One that does not know what is committed runs nothing, and leaves what is there.
             let is_unknown = owner.beginning.is_some();
-            assert!(!found || owner.opening || is_unknown, "the crash before is not noted for partition {log}");
+            assert!(
+                !found || owner.opening || is_unknown,
+                "the crash before is not noted for partition {log}"
+            );
         }
     }
 
@@ -367,7 +452,10 @@ impl World {
                 retried_for: Duration::ZERO,
                 record: (),
             };
-            assert_ne!(owner.partition.deliver(delivery, Moment::ORIGIN), Delivered::Repeated);
+            assert_ne!(
+                owner.partition.deliver(delivery, Moment::ORIGIN),
+                Delivered::Repeated
+            );
             owner.read += 1;
         }
     }
@@ -378,10 +466,15 @@ impl World {
         if owner.running.is_empty() {
             return false;
         }
-        let (ticket, offset) = owner.running.swap_remove(self.random.index(owner.running.len()));
+        let (ticket, offset) = owner
+            .running
+            .swap_remove(self.random.index(owner.running.len()));
         if self.random.below(1_000) < self.chances.failing {
             let guard = &mut OutageGuard::default();
-            let _ = owner.partition.fail(ticket, Failure::Retryable.into(), 0, Moment::ORIGIN, guard);
+            let _ =
+                owner
+                    .partition
+                    .fail(ticket, Failure::Retryable.into(), 0, Moment::ORIGIN, guard);
             owner.partition.tick(Moment::ORIGIN);
             return false;
         }
@@ -400,20 +493,37 @@ impl World {
             self.blamed.push((log, verdict.offset.get()));
         }
         while let Some(write) = partition.next_publish() {
-            assert_eq!(write.publish, Publish::DeadLetter { reason: Reason::Poison });
-            let _ = partition.publish_finished(write.ticket, PublishResult::Acknowledged, 0, Moment::ORIGIN);
+            assert_eq!(
+                write.publish,
+                Publish::DeadLetter {
+                    reason: Reason::Poison
+                }
+            );
+            let _ = partition.publish_finished(
+                write.ticket,
+                PublishResult::Acknowledged,
+                0,
+                Moment::ORIGIN,
+            );
             self.logs[log].settled.insert(write.offset.get());
         }
     }
 
     fn land(&mut self, member: usize, process: &mut Process) -> bool {
-        debug_assert!(process.owners.keys().all(|&log| self.logs[log].member == Some(member)));
+        debug_assert!(
+            process
+                .owners
+                .keys()
+                .all(|&log| self.logs[log].member == Some(member))
+        );
         self.arrive(process)
     }
 
     /// The oldest commit under way arrives.
     fn arrive(&mut self, process: &mut Process) -> bool {
-        let Some(sent) = process.sent.pop_front() else { return false };
+        let Some(sent) = process.sent.pop_front() else {
+            return false;
+        };
         self.logs[sent.log].committed = (sent.position, sent.metadata);
         if let Some(mark) = sent.mark {
             process.confirm(sent.log, mark);

@@ -11,25 +11,43 @@ fn document() -> Value {
 }
 
 fn keys(object: &Value) -> Vec<&str> {
-    object.as_object().unwrap().keys().map(String::as_str).collect()
+    object
+        .as_object()
+        .unwrap()
+        .keys()
+        .map(String::as_str)
+        .collect()
 }
 
-/// What a schema demands that the value is not. Stricter than JSON Schema: fields that are not described are refused.
+/// What a schema demands that the value is not. Stricter than JSON Schema: fields that are not
+/// described are refused.
 fn faults(document: &Value, schema: &Value, value: &Value, at: &str) -> Vec<String> {
     if let Some(reference) = schema["$ref"].as_str() {
-        let schema = document.pointer(reference.strip_prefix('#').unwrap()).unwrap_or_else(|| panic!("{reference}"));
+        let schema = document
+            .pointer(reference.strip_prefix('#').unwrap())
+            .unwrap_or_else(|| panic!("{reference}"));
         return faults(document, schema, value, at);
     }
     if let Some(choices) = schema["oneOf"].as_array() {
-        let of_each: Vec<_> = choices.iter().map(|schema| faults(document, schema, value, at)).collect();
+        let of_each: Vec<_> = choices
+            .iter()
+            .map(|schema| faults(document, schema, value, at))
+            .collect();
         let fitting = of_each.iter().filter(|faults| faults.is_empty()).count();
-        return if fitting == 1 { Vec::new() } else { of_each.concat() };
+        return if fitting == 1 {
+            Vec::new()
+        } else {
+            of_each.concat()
+        };
     }
     let types: Vec<&str> = match &schema["type"] {
         Value::String(one) => vec![one],
-        many => {
-            many.as_array().unwrap_or_else(|| panic!("{at} has no type")).iter().filter_map(Value::as_str).collect()
-        }
+        many => many
+            .as_array()
+            .unwrap_or_else(|| panic!("{at} has no type"))
+            .iter()
+            .filter_map(Value::as_str)
+            .collect(),
     };
     let fits = |name: &&str| match *name {
         "null" => value.is_null(),
@@ -45,13 +63,19 @@ fn faults(document: &Value, schema: &Value, value: &Value, at: &str) -> Vec<Stri
     if !types.iter().any(fits) {
         found.push(format!("{at} is {value}, not {types:?}"));
     }
-    if schema["enum"].as_array().is_some_and(|known| !known.contains(value)) {
+    if schema["enum"]
+        .as_array()
+        .is_some_and(|known| !known.contains(value))
+    {
         found.push(format!("{at} is {value}, which is not listed"));
     }
     if let (Some(items), Some(values)) = (schema.get("items"), value.as_array()) {
-        values.iter().for_each(|value| found.extend(faults(document, items, value, &format!("{at}[]"))));
+        values
+            .iter()
+            .for_each(|value| found.extend(faults(document, items, value, &format!("{at}[]"))));
     }
-    if let (Some(properties), Some(fields)) = (schema["properties"].as_object(), value.as_object()) {
+    if let (Some(properties), Some(fields)) = (schema["properties"].as_object(), value.as_object())
+    {
         let required = schema["required"].as_array().unwrap();
         found.extend(
             required
@@ -62,7 +86,9 @@ fn faults(document: &Value, schema: &Value, value: &Value, at: &str) -> Vec<Stri
         );
         for (name, value) in fields {
             match properties.get(name) {
-                Some(schema) => found.extend(faults(document, schema, value, &format!("{at}.{name}"))),
+                Some(schema) => {
+                    found.extend(faults(document, schema, value, &format!("{at}.{name}")))
+                }
                 None => found.push(format!("{at}.{name} is not described")),
             }
         }
@@ -85,18 +111,27 @@ async fn each_path_takes_the_methods_that_are_described_and_no_others() {
         for method in ["GET", "POST", "PUT", "PATCH", "DELETE"] {
             let request = request(method, &filled(path)).body(Body::empty()).unwrap();
             let is_taken = ask(&shared, request).await.status != StatusCode::METHOD_NOT_ALLOWED;
-            assert_eq!(is_taken, methods.get(method.to_lowercase()).is_some(), "{method} {path}");
+            assert_eq!(
+                is_taken,
+                methods.get(method.to_lowercase()).is_some(),
+                "{method} {path}"
+            );
         }
     }
 }
 
-/// Every field is always there, so a field of the description that no answer has is found by the test below.
+/// Every field is always there, so a field of the description that no answer has is found by the
+/// test below.
 #[test]
 fn every_field_of_every_object_is_required() {
     for (name, schema) in document()["components"]["schemas"].as_object().unwrap() {
         if let Some(properties) = schema.get("properties") {
-            let required: BTreeSet<_> =
-                schema["required"].as_array().unwrap().iter().filter_map(Value::as_str).collect();
+            let required: BTreeSet<_> = schema["required"]
+                .as_array()
+                .unwrap()
+                .iter()
+                .filter_map(Value::as_str)
+                .collect();
             assert_eq!(required, keys(properties).into_iter().collect(), "{name}");
         }
     }
@@ -104,7 +139,8 @@ fn every_field_of_every_object_is_required() {
 
 #[test]
 fn the_codes_of_reasons_are_all_listed() {
-    let listed = document()["components"]["schemas"]["Reason"]["properties"]["code"]["enum"].clone();
+    let listed =
+        document()["components"]["schemas"]["Reason"]["properties"]["code"]["enum"].clone();
     assert_eq!(listed, serde_json::to_value(Code::ALL).unwrap());
 }
 
@@ -130,8 +166,13 @@ fn the_names_of_states_and_kinds_are_those_of_the_code() {
         TroubleKind::ForeignRetries,
         TroubleKind::Other,
     ];
-    let outages =
-        [OutageKind::Total, OutageKind::Place, OutageKind::Class, OutageKind::BadDeployment, OutageKind::Unavailable];
+    let outages = [
+        OutageKind::Total,
+        OutageKind::Place,
+        OutageKind::Class,
+        OutageKind::BadDeployment,
+        OutageKind::Unavailable,
+    ];
     let records = [
         RecordState::Queued,
         RecordState::Running,
@@ -142,20 +183,42 @@ fn the_names_of_states_and_kinds_are_those_of_the_code() {
         RecordState::Held,
     ];
     for (field, names) in [
-        ("SubscriptionSummary/properties/state", states.map(State::as_str).to_vec()),
-        ("SubscriptionDetail/properties/state", states.map(State::as_str).to_vec()),
-        ("OngoingOutage/properties/kind", outages.map(OutageKind::as_str).to_vec()),
-        ("Trouble/properties/kind", kinds.map(TroubleKind::as_str).to_vec()),
-        ("OldestRecord/properties/state", records.map(RecordState::as_str).to_vec()),
-        ("OldestOfPartition/properties/state", records.map(RecordState::as_str).to_vec()),
+        (
+            "SubscriptionSummary/properties/state",
+            states.map(State::as_str).to_vec(),
+        ),
+        (
+            "SubscriptionDetail/properties/state",
+            states.map(State::as_str).to_vec(),
+        ),
+        (
+            "OngoingOutage/properties/kind",
+            outages.map(OutageKind::as_str).to_vec(),
+        ),
+        (
+            "Trouble/properties/kind",
+            kinds.map(TroubleKind::as_str).to_vec(),
+        ),
+        (
+            "OldestRecord/properties/state",
+            records.map(RecordState::as_str).to_vec(),
+        ),
+        (
+            "OldestOfPartition/properties/state",
+            records.map(RecordState::as_str).to_vec(),
+        ),
     ] {
-        let listed = document.pointer(&format!("/components/schemas/{field}/enum")).unwrap();
+        let listed = document
+            .pointer(&format!("/components/schemas/{field}/enum"))
+            .unwrap();
         assert_eq!(*listed, serde_json::to_value(names).unwrap(), "{field}");
     }
 }
 
 fn filled(path: &str) -> String {
-    path.replace("{name}", "a").replace("{topic}", "tasks").replace("{partition}", "0")
+    path.replace("{name}", "a")
+        .replace("{topic}", "tasks")
+        .replace("{partition}", "0")
 }
 
 /// Makes the server give every answer there is: that of a well-meant request, and every refusal.
@@ -164,13 +227,17 @@ async fn drive(path: &str, method: &str) -> Vec<Answer> {
     let here = filled(path);
     let with_token = shared(vec![handle.clone()], Some(TOKEN));
     let empty = shared(Vec::new(), Some(TOKEN));
-    let ask_for = async |shared: &Arc<Shared>, path: &str, host: &str, token: Option<&str>, body: usize| {
-        let mut request = Request::builder().method(method).uri(path).header("Host", host);
-        if let Some(token) = token {
-            request = request.header("Authorization", format!("Bearer {token}"));
-        }
-        ask(shared, request.body(Body::from(vec![b'x'; body])).unwrap()).await
-    };
+    let ask_for =
+        async |shared: &Arc<Shared>, path: &str, host: &str, token: Option<&str>, body: usize| {
+            let mut request = Request::builder()
+                .method(method)
+                .uri(path)
+                .header("Host", host);
+            if let Some(token) = token {
+                request = request.header("Authorization", format!("Bearer {token}"));
+            }
+            ask(shared, request.body(Body::from(vec![b'x'; body])).unwrap()).await
+        };
     let mut answers = vec![
         ask_for(&with_token, &here, "localhost", Some(TOKEN), 0).await,
         ask_for(&with_token, &here, "example.com", Some(TOKEN), 0).await,
@@ -183,17 +250,40 @@ async fn drive(path: &str, method: &str) -> Vec<Answer> {
         answers.push(ask_for(&with_token, &here, "localhost", None, 0).await);
     }
     if path.ends_with("/oldest") || path.ends_with("/hot-keys") {
-        answers.push(ask_for(&with_token, &format!("{here}?limit=0"), "localhost", None, 0).await);
+        answers.push(
+            ask_for(
+                &with_token,
+                &format!("{here}?limit=0"),
+                "localhost",
+                None,
+                0,
+            )
+            .await,
+        );
     }
     if method == "POST" {
         answers.push(ask_for(&with_token, &here, "localhost", None, 0).await);
-        answers.push(ask_for(&shared(vec![handle], None), &here, "localhost", Some(TOKEN), 0).await);
+        answers.push(
+            ask_for(
+                &shared(vec![handle], None),
+                &here,
+                "localhost",
+                Some(TOKEN),
+                0,
+            )
+            .await,
+        );
         answers.push(ask_for(&with_token, &here, "localhost", Some(TOKEN), 1 << 20).await);
     }
     #[cfg(feature = "prometheus")]
     if path == "/metrics" {
-        let recorder = crate::metrics::prometheus_recorder(metrics_exporter_prometheus::PrometheusBuilder::new());
-        let served = Shared { metrics: Some(recorder.handle()), ..Arc::into_inner(empty).unwrap() };
+        let recorder = crate::metrics::prometheus_recorder(
+            metrics_exporter_prometheus::PrometheusBuilder::new(),
+        );
+        let served = Shared {
+            metrics: Some(recorder.handle()),
+            ..Arc::into_inner(empty).unwrap()
+        };
         answers.push(ask_for(&Arc::new(served), &here, "localhost", None, 0).await);
     }
     answers
@@ -205,23 +295,44 @@ async fn every_answer_is_as_described_and_everything_described_is_answered() {
     for (path, operations) in document["paths"].as_object().unwrap() {
         for (method, operation) in operations.as_object().unwrap() {
             let responses = &operation["responses"];
-            let mut expected: BTreeMap<&str, bool> =
-                keys(responses).into_iter().map(|status| (status, false)).collect();
+            let mut expected: BTreeMap<&str, bool> = keys(responses)
+                .into_iter()
+                .map(|status| (status, false))
+                .collect();
             if cfg!(not(feature = "prometheus")) && path == "/metrics" {
                 expected.remove("200");
             }
             for answer in drive(path, &method.to_uppercase()).await {
                 let at = format!("{method} {path} {}", answer.status.as_u16());
                 let response = &responses[answer.status.as_str()];
-                assert!(!response.is_null(), "{at} is not described: {}", answer.text);
+                assert!(
+                    !response.is_null(),
+                    "{at} is not described: {}",
+                    answer.text
+                );
                 *expected.get_mut(answer.status.as_str()).unwrap() = true;
-                let (content_type, _) = answer.content_type().split_once(';').unwrap_or((answer.content_type(), ""));
-                let schema = response["content"].get(content_type).unwrap_or_else(|| panic!("{at}: {content_type}"));
+                let (content_type, _) = answer
+                    .content_type()
+                    .split_once(';')
+                    .unwrap_or((answer.content_type(), ""));
+                let schema = response["content"]
+                    .get(content_type)
+                    .unwrap_or_else(|| panic!("{at}: {content_type}"));
                 let is_json = content_type.ends_with("json");
-                let value = if is_json { answer.json() } else { Value::String(answer.text.clone()) };
-                assert_eq!(faults(&document, &schema["schema"], &value, &at), Vec::<String>::new());
+                let value = if is_json {
+                    answer.json()
+                } else {
+                    Value::String(answer.text.clone())
+                };
+                assert_eq!(
+                    faults(&document, &schema["schema"], &value, &at),
+                    Vec::<String>::new()
+                );
             }
-            assert!(expected.values().all(|is_seen| *is_seen), "{method} {path}: never answered {expected:?}");
+            assert!(
+                expected.values().all(|is_seen| *is_seen),
+                "{method} {path}: never answered {expected:?}"
+            );
         }
     }
 }
@@ -232,13 +343,23 @@ fn an_answer_that_departs_from_its_schema_is_found() {
     let document = document();
     let schema = serde_json::json!({ "$ref": "#/components/schemas/Requested" });
     let good = serde_json::json!({ "action": "pause", "subscription": "a", "topic": null, "partition": 1 });
-    assert_eq!(faults(&document, &schema, &good, "it"), Vec::<String>::new());
-    for (field, value) in [("action", "jump".into()), ("partition", "one".into()), ("extra", Value::Null)] {
+    assert_eq!(
+        faults(&document, &schema, &good, "it"),
+        Vec::<String>::new()
+    );
+    for (field, value) in [
+        ("action", "jump".into()),
+        ("partition", "one".into()),
+        ("extra", Value::Null),
+    ] {
         let mut bad = good.clone();
         bad[field] = value;
         assert_eq!(faults(&document, &schema, &bad, "it").len(), 1, "{field}");
     }
     let mut bad = good.clone();
     bad.as_object_mut().unwrap().remove("topic");
-    assert_eq!(faults(&document, &schema, &bad, "it"), ["it.topic is missing"]);
+    assert_eq!(
+        faults(&document, &schema, &bad, "it"),
+        ["it.topic is missing"]
+    );
 }

@@ -62,10 +62,15 @@ pub(super) struct HistogramCell {
 impl HistogramCell {
     pub(super) fn new(bounds: &'static [f64]) -> Self {
         let counts = (0..=bounds.len()).map(|_| AtomicU64::new(0)).collect();
-        Self { bounds, counts, sum: AtomicF64::default() }
+        Self {
+            bounds,
+            counts,
+            sum: AtomicF64::default(),
+        }
     }
 
-    /// `_count` is what the buckets add up to, so a scrape in the middle of a write is consistent in itself.
+    /// `_count` is what the buckets add up to, so a scrape in the middle of a write is consistent
+    /// in itself.
     pub(super) fn render(&self, text: &mut String, name: &str, labels: &str) {
         let separator = if labels.is_empty() { "" } else { "," };
         let mut cumulative = 0;
@@ -74,9 +79,15 @@ impl HistogramCell {
             // Writing to a string cannot fail.
             let _ = match self.bounds.get(index) {
                 Some(bound) => {
-                    writeln!(text, "{name}_bucket{{{labels}{separator}le=\"{bound}\"}} {cumulative}")
+                    writeln!(
+                        text,
+                        "{name}_bucket{{{labels}{separator}le=\"{bound}\"}} {cumulative}"
+                    )
                 }
-                None => writeln!(text, "{name}_bucket{{{labels}{separator}le=\"+Inf\"}} {cumulative}"),
+                None => writeln!(
+                    text,
+                    "{name}_bucket{{{labels}{separator}le=\"+Inf\"}} {cumulative}"
+                ),
             };
         }
         line(text, name, "_sum", labels, self.sum.load());
@@ -109,6 +120,8 @@ impl AtomicF64 {
 
     fn add(&self, value: f64) {
         // Always `Some`, so this cannot fail.
-        let _ = self.0.fetch_update(Relaxed, Relaxed, |bits| Some((f64::from_bits(bits) + value).to_bits()));
+        let _ = self.0.fetch_update(Relaxed, Relaxed, |bits| {
+            Some((f64::from_bits(bits) + value).to_bits())
+        });
     }
 }

@@ -23,7 +23,8 @@ const HEAD_TIMEOUT: Duration = Duration::from_secs(30);
 const CONNECTION_TIMEOUT: Duration = Duration::from_secs(600);
 const UPKEEP_INTERVAL: Duration = Duration::from_secs(5);
 
-const TEXT_FORMAT: HeaderValue = HeaderValue::from_static("text/plain; version=0.0.4; charset=utf-8");
+const TEXT_FORMAT: HeaderValue =
+    HeaderValue::from_static("text/plain; version=0.0.4; charset=utf-8");
 const PLAIN_TEXT: HeaderValue = HeaderValue::from_static("text/plain; charset=utf-8");
 
 /// A listener that is ready to be served.
@@ -35,24 +36,38 @@ pub(super) struct Server {
 
 impl Server {
     /// `listener` must be non-blocking.
-    pub(super) fn new(listener: std::net::TcpListener, handle: PrometheusHandle) -> io::Result<Self> {
+    pub(super) fn new(
+        listener: std::net::TcpListener,
+        handle: PrometheusHandle,
+    ) -> io::Result<Self> {
         let runtime = Builder::new_current_thread().enable_all().build()?;
         let guard = runtime.enter();
         let listener = TcpListener::from_std(listener)?;
         drop(guard);
-        Ok(Self { runtime, listener, handle })
+        Ok(Self {
+            runtime,
+            listener,
+            handle,
+        })
     }
 
     /// Serves until the process ends.
     pub(super) fn start(self) -> io::Result<()> {
-        let Self { runtime, listener, handle } = self;
+        let Self {
+            runtime,
+            listener,
+            handle,
+        } = self;
         let serve = move || {
             runtime.block_on(async {
                 let keep_up = connections::persistent("metrics", || keep_up(handle.clone()));
                 tokio::join!(keep_up, serve(listener, handle.clone()));
             });
         };
-        thread::Builder::new().name("keylane-metrics".to_owned()).spawn(serve).map(drop)
+        thread::Builder::new()
+            .name("keylane-metrics".to_owned())
+            .spawn(serve)
+            .map(drop)
     }
 }
 
@@ -70,20 +85,41 @@ async fn serve(listener: TcpListener, handle: PrometheusHandle) {
         let response = respond(&request, &handle);
         async { Ok::<_, Infallible>(response) }
     });
-    let bounds = Bounds { head: HEAD_TIMEOUT, connection: CONNECTION_TIMEOUT, ..Bounds::default() };
-    connections::serve(listener, "metrics", service, bounds, CancellationToken::new()).await;
+    let bounds = Bounds {
+        head: HEAD_TIMEOUT,
+        connection: CONNECTION_TIMEOUT,
+        ..Bounds::default()
+    };
+    connections::serve(
+        listener,
+        "metrics",
+        service,
+        bounds,
+        CancellationToken::new(),
+    )
+    .await;
 }
 
 /// Renders on this thread, which has nothing else to do.
 fn respond(request: &Request<Incoming>, handle: &PrometheusHandle) -> Response<Full<Bytes>> {
     if !matches!(*request.method(), Method::GET | Method::HEAD) {
-        let mut response = answer(StatusCode::METHOD_NOT_ALLOWED, PLAIN_TEXT, "only GET and HEAD\n".to_owned());
-        response.headers_mut().insert(ALLOW, HeaderValue::from_static("GET, HEAD"));
+        let mut response = answer(
+            StatusCode::METHOD_NOT_ALLOWED,
+            PLAIN_TEXT,
+            "only GET and HEAD\n".to_owned(),
+        );
+        response
+            .headers_mut()
+            .insert(ALLOW, HeaderValue::from_static("GET, HEAD"));
         return response;
     }
     match request.uri().path() {
         "/" | "/metrics" => answer(StatusCode::OK, TEXT_FORMAT, handle.render()),
-        _ => answer(StatusCode::NOT_FOUND, PLAIN_TEXT, "metrics are at /metrics\n".to_owned()),
+        _ => answer(
+            StatusCode::NOT_FOUND,
+            PLAIN_TEXT,
+            "metrics are at /metrics\n".to_owned(),
+        ),
     }
 }
 

@@ -18,20 +18,22 @@ use super::names::{ALL, MetricKind};
 
 /// Serves the metrics of the process over HTTP, for Prometheus to scrape.
 ///
-/// Installs the process's metrics recorder, so call it once, before the first subscription or producer starts. A plain
-/// port listens on loopback only; to be reached from elsewhere, name the address. Port 0 takes a free one:
-/// [`PrometheusEndpoint::local_addr`] tells which. `GET /metrics` (or `/`) answers in the text format.
+/// Installs the process's metrics recorder, so call it once, before the first subscription or
+/// producer starts. A plain port listens on loopback only; to be reached from elsewhere, name the
+/// address. Port 0 takes a free one: [`PrometheusEndpoint::local_addr`] tells which. `GET /metrics`
+/// (or `/`) answers in the text format.
 ///
-/// The endpoint has a thread of its own, so it answers while the rest of the process is busy, and it lasts as long as
-/// the process. There is no authentication and no TLS. It also serves what the process itself records through the
-/// `metrics` facade (histograms as summaries).
+/// The endpoint has a thread of its own, so it answers while the rest of the process is busy, and
+/// it lasts as long as the process. There is no authentication and no TLS. It also serves what the
+/// process itself records through the `metrics` facade (histograms as summaries).
 ///
-/// Gauges of a partition that was given up are gone from the next scrape on; its counters and histograms follow five
-/// minutes later, so that their last increase is still seen.
+/// Gauges of a partition that was given up are gone from the next scrape on; its counters and
+/// histograms follow five minutes later, so that their last increase is still seen.
 ///
 /// # Errors
-/// [`PrometheusError::Bind`] if the address cannot be listened on, [`PrometheusError::RecorderInstalled`] if the process
-/// has a recorder already, [`PrometheusError::Start`] if there is no thread to be had.
+/// [`PrometheusError::Bind`] if the address cannot be listened on,
+/// [`PrometheusError::RecorderInstalled`] if the process has a recorder already,
+/// [`PrometheusError::Start`] if there is no thread to be had.
 ///
 /// # Examples
 /// ```
@@ -39,7 +41,9 @@ use super::names::{ALL, MetricKind};
 /// println!("metrics: http://{}/metrics", endpoint.local_addr());
 /// # Ok::<(), keylane::metrics::PrometheusError>(())
 /// ```
-pub fn serve_prometheus(address: impl Into<ListenAddress>) -> Result<PrometheusEndpoint, PrometheusError> {
+pub fn serve_prometheus(
+    address: impl Into<ListenAddress>,
+) -> Result<PrometheusEndpoint, PrometheusError> {
     let ListenAddress(address) = address.into();
     // Listening first: what fails often must not leave a recorder behind.
     let bind = |source| PrometheusError::Bind { address, source };
@@ -121,9 +125,10 @@ pub enum PrometheusError {
 
 /// The recorder behind [`serve_prometheus`], to be served or combined by yourself.
 ///
-/// It keeps keylane's own metrics exactly and at a bounded size, and hands every other metric to the recorder that
-/// `others` builds. Render both with [`PrometheusRecorder::handle`]; call [`PrometheusHandle::run_upkeep`] every few
-/// seconds if the process records histograms of its own. The HTTP listener of `others` is not used.
+/// It keeps keylane's own metrics exactly and at a bounded size, and hands every other metric to
+/// the recorder that `others` builds. Render both with [`PrometheusRecorder::handle`]; call
+/// [`PrometheusHandle::run_upkeep`] every few seconds if the process records histograms of its own.
+/// The HTTP listener of `others` is not used.
 ///
 /// # Examples
 /// ```
@@ -139,21 +144,26 @@ pub fn prometheus_recorder(others: PrometheusBuilder) -> PrometheusRecorder {
     PrometheusRecorder::new(others)
 }
 
-/// A builder of the plain exporter with keylane's buckets and an idle time-out, for those who want nothing in between.
+/// A builder of the plain exporter with keylane's buckets and an idle time-out, for those who want
+/// nothing in between.
 ///
-/// Prefer [`prometheus_recorder`]. With the plain exporter histograms hold a selection of the samples at high rates
-/// (see [the module](super)), and series of a given-up partition stay (gauges at 0) until nothing has touched them for
-/// two minutes. Upkeep must run, as its documentation says: `install` sees to that.
+/// Prefer [`prometheus_recorder`]. With the plain exporter histograms hold a selection of the
+/// samples at high rates (see [the module](super)), and series of a given-up partition stay (gauges
+/// at 0) until nothing has touched them for two minutes. Upkeep must run, as its documentation
+/// says: `install` sees to that.
 pub fn prometheus_builder() -> PrometheusBuilder {
-    ALL.iter().filter(|metric| metric.kind == MetricKind::Histogram).fold(
-        PrometheusBuilder::new().idle_timeout(MetricKindMask::ALL, Some(IDLE_TIMEOUT)),
-        |builder, metric| {
-            builder
-                .set_buckets_for_metric(Matcher::Full(metric.name.to_owned()), metric.buckets)
-                .expect("every histogram of the table has buckets")
-        },
-    )
+    ALL.iter()
+        .filter(|metric| metric.kind == MetricKind::Histogram)
+        .fold(
+            PrometheusBuilder::new().idle_timeout(MetricKindMask::ALL, Some(IDLE_TIMEOUT)),
+            |builder, metric| {
+                builder
+                    .set_buckets_for_metric(Matcher::Full(metric.name.to_owned()), metric.buckets)
+                    .expect("every histogram of the table has buckets")
+            },
+        )
 }
 
-/// Many times the interval at which live series are touched, so that a busy moment does not lose one.
+/// Many times the interval at which live series are touched, so that a busy moment does not lose
+/// one.
 const IDLE_TIMEOUT: Duration = Duration::from_secs(120);

@@ -20,12 +20,18 @@ pub struct PrometheusRecorder {
 
 impl PrometheusRecorder {
     pub(super) fn new(others: PrometheusBuilder) -> Self {
-        Self { registry: Arc::new(Registry::new()), others: others.build_recorder() }
+        Self {
+            registry: Arc::new(Registry::new()),
+            others: others.build_recorder(),
+        }
     }
 
     /// Reads what the recorder holds, also after the recorder was installed.
     pub fn handle(&self) -> PrometheusHandle {
-        PrometheusHandle { registry: self.registry.clone(), others: self.others.handle() }
+        PrometheusHandle {
+            registry: self.registry.clone(),
+            others: self.others.handle(),
+        }
     }
 }
 
@@ -90,7 +96,8 @@ impl PrometheusHandle {
         text
     }
 
-    /// Lets go of the series of partitions long given up, and sorts the samples of the process's own histograms.
+    /// Lets go of the series of partitions long given up, and sorts the samples of the process's
+    /// own histograms.
     ///
     /// [`serve_prometheus`](super::serve_prometheus) does so every five seconds.
     pub fn run_upkeep(&self) {

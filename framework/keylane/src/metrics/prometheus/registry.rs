@@ -1,8 +1,8 @@
 //! Series that live as long as their handles.
 //!
-//! The facade has no way to give a series up, but keylane drops its handles with the partition, and a handle is an `Arc`:
-//! a series whose only owner is the registry has been given up. Nothing has to be touched, nothing goes missing because
-//! it was quiet.
+//! The facade has no way to give a series up, but keylane drops its handles with the partition, and
+//! a handle is an `Arc`: a series whose only owner is the registry has been given up. Nothing has
+//! to be touched, nothing goes missing because it was quiet.
 
 use std::collections::{BTreeMap, HashMap};
 use std::fmt::Write;
@@ -16,7 +16,8 @@ use super::cells::{CounterCell, GaugeCell, HistogramCell};
 use crate::lock::lock;
 use crate::metrics::names::{ALL, MetricDef, MetricKind};
 
-/// For how long a counter outlives its handles: as far as Prometheus looks back, so that it sees the final value.
+/// For how long a counter outlives its handles: as far as Prometheus looks back, so that it sees
+/// the final value.
 pub(super) const LINGER: Duration = Duration::from_secs(300);
 
 /// All of keylane's series: a family for each metric of the table.
@@ -29,8 +30,18 @@ pub(super) struct Registry {
 impl Registry {
     pub(super) fn new() -> Self {
         Self {
-            families: ALL.iter().map(|def| Family { def, series: Mutex::default() }).collect(),
-            by_name: ALL.iter().enumerate().map(|(index, def)| (def.name, index)).collect(),
+            families: ALL
+                .iter()
+                .map(|def| Family {
+                    def,
+                    series: Mutex::default(),
+                })
+                .collect(),
+            by_name: ALL
+                .iter()
+                .enumerate()
+                .map(|(index, def)| (def.name, index))
+                .collect(),
         }
     }
 
@@ -42,7 +53,11 @@ impl Registry {
     pub(super) fn family(&self, name: &str, kind: MetricKind) -> Result<&Family, bool> {
         let index = *self.by_name.get(name).ok_or(false)?;
         let family = &self.families[index];
-        if family.def.kind == kind { Ok(family) } else { Err(true) }
+        if family.def.kind == kind {
+            Ok(family)
+        } else {
+            Err(true)
+        }
     }
 
     pub(super) fn render(&self, now: Instant) -> String {
@@ -83,21 +98,36 @@ enum Cell {
 
 impl Family {
     pub(super) fn counter(&self, key: &Key) -> Counter {
-        match &self.lock().entry(labels(key)).or_insert_with(|| Series::new(self.def)).cell {
+        match &self
+            .lock()
+            .entry(labels(key))
+            .or_insert_with(|| Series::new(self.def))
+            .cell
+        {
             Cell::Counter(cell) => Counter::from_arc(cell.clone()),
             _ => Counter::noop(),
         }
     }
 
     pub(super) fn gauge(&self, key: &Key) -> Gauge {
-        match &self.lock().entry(labels(key)).or_insert_with(|| Series::new(self.def)).cell {
+        match &self
+            .lock()
+            .entry(labels(key))
+            .or_insert_with(|| Series::new(self.def))
+            .cell
+        {
             Cell::Gauge(cell) => Gauge::from_arc(cell.clone()),
             _ => Gauge::noop(),
         }
     }
 
     pub(super) fn histogram(&self, key: &Key) -> Histogram {
-        match &self.lock().entry(labels(key)).or_insert_with(|| Series::new(self.def)).cell {
+        match &self
+            .lock()
+            .entry(labels(key))
+            .or_insert_with(|| Series::new(self.def))
+            .cell
+        {
             Cell::Histogram(cell) => Histogram::from_arc(cell.clone()),
             _ => Histogram::noop(),
         }
@@ -134,7 +164,10 @@ impl Series {
             MetricKind::Gauge => Cell::Gauge(Arc::default()),
             MetricKind::Histogram => Cell::Histogram(Arc::new(HistogramCell::new(def.buckets))),
         };
-        Self { cell, given_up: None }
+        Self {
+            cell,
+            given_up: None,
+        }
     }
 
     /// Called with the family locked, so no handle can be made meanwhile.
@@ -155,7 +188,13 @@ impl Series {
 }
 
 /// One line: `name_suffix{labels} value`.
-pub(super) fn line(text: &mut String, name: &str, suffix: &str, labels: &str, value: impl std::fmt::Display) {
+pub(super) fn line(
+    text: &mut String,
+    name: &str,
+    suffix: &str,
+    labels: &str,
+    value: impl std::fmt::Display,
+) {
     text.push_str(name);
     text.push_str(suffix);
     if !labels.is_empty() {
@@ -173,7 +212,12 @@ fn labels(key: &Key) -> String {
         if !text.is_empty() {
             text.push(',');
         }
-        let _ = write!(text, "{}=\"{}\"", sanitize_label_key(label.key()), sanitize_label_value(label.value()));
+        let _ = write!(
+            text,
+            "{}=\"{}\"",
+            sanitize_label_key(label.key()),
+            sanitize_label_value(label.value())
+        );
     }
     text
 }
@@ -194,12 +238,16 @@ mod tests {
     #[test]
     fn a_histogram_is_rendered_with_cumulative_buckets() {
         let registry = Registry::new();
-        let histogram = family(&registry, &names::POLL_DURATION).histogram(&Key::from_name("ignored"));
+        let histogram =
+            family(&registry, &names::POLL_DURATION).histogram(&Key::from_name("ignored"));
         histogram.record_many(0.00001, 3);
         histogram.record(0.05);
         histogram.record(100.0);
         let text = registry.render(Instant::now());
-        let lines: Vec<_> = text.lines().filter(|line| !line.starts_with('#') && !line.is_empty()).collect();
+        let lines: Vec<_> = text
+            .lines()
+            .filter(|line| !line.starts_with('#') && !line.is_empty())
+            .collect();
         assert_eq!(
             lines,
             [
@@ -221,7 +269,11 @@ mod tests {
     fn label_values_are_escaped() {
         let registry = Registry::new();
         let _handle = family(&registry, &names::SETTLED).counter(&key(&names::SETTLED));
-        assert!(registry.render(Instant::now()).contains(r#"keylane_settled_total{topic="say \"hi\"\n"} 0"#));
+        assert!(
+            registry
+                .render(Instant::now())
+                .contains(r#"keylane_settled_total{topic="say \"hi\"\n"} 0"#)
+        );
     }
 
     #[test]
@@ -234,11 +286,20 @@ mod tests {
         counter.increment(7);
 
         // Quiet, but alive.
-        assert_eq!(registry.render(start + 100 * LINGER).matches("# TYPE").count(), 3);
+        assert_eq!(
+            registry
+                .render(start + 100 * LINGER)
+                .matches("# TYPE")
+                .count(),
+            3
+        );
 
         drop((counter, gauge, histogram));
         let text = registry.render(start + 101 * LINGER);
-        assert!(text.contains("keylane_settled_total") && text.contains("keylane_queue_wait_seconds_count"));
+        assert!(
+            text.contains("keylane_settled_total")
+                && text.contains("keylane_queue_wait_seconds_count")
+        );
         assert!(!text.contains("keylane_parked_records"), "{text}");
         registry.prune(start + 102 * LINGER);
         assert_eq!(registry.render(start + 102 * LINGER), "");
@@ -248,7 +309,9 @@ mod tests {
     fn a_partition_that_comes_back_in_time_goes_on_counting() {
         let registry = Registry::new();
         let start = Instant::now();
-        family(&registry, &names::SETTLED).counter(&key(&names::SETTLED)).increment(7);
+        family(&registry, &names::SETTLED)
+            .counter(&key(&names::SETTLED))
+            .increment(7);
         registry.prune(start);
         let counter = family(&registry, &names::SETTLED).counter(&key(&names::SETTLED));
         counter.increment(1);
@@ -261,7 +324,15 @@ mod tests {
     #[test]
     fn a_name_of_another_kind_is_refused_and_a_foreign_one_is_not_ours() {
         let registry = Registry::new();
-        assert_eq!(registry.family(names::SETTLED.name, MetricKind::Gauge).err(), Some(true));
-        assert_eq!(registry.family("requests_total", MetricKind::Counter).err(), Some(false));
+        assert_eq!(
+            registry
+                .family(names::SETTLED.name, MetricKind::Gauge)
+                .err(),
+            Some(true)
+        );
+        assert_eq!(
+            registry.family("requests_total", MetricKind::Counter).err(),
+            Some(false)
+        );
     }
 }
