@@ -85,6 +85,7 @@ mod lanes;
 mod lease;
 mod ledger;
 mod log_id;
+pub mod member;
 mod offset;
 mod outage_guard;
 mod partition;
