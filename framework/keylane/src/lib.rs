@@ -43,7 +43,7 @@
 //! | recognise a dead letter that was written twice | [`FailedRecordId`] |
 //! | see what is stuck, and get it out of the way | [`Watchdog`], [`Blocker`], [`OldestRecord`], [`KeyHash`] |
 //! | see which keys have the most records, take the most time, wait longest | [`SubscriptionHandle::hot_keys`] |
-//! | watch and steer it | [`SubscriptionHandle`], [`SubscriptionStatus`], [`metrics`], and `http` with the feature `http` |
+//! | watch and steer it | [`SubscriptionHandle`], [`SubscriptionStatus`], [`metrics`], and the crate `keylane-admin` |
 //! | follow a record from its producer through all its attempts | [`trace`] |
 //! | enqueue tasks | [`TaskProducer`], [`NewTask`] |
 //! | create topics | [`topics`] |
@@ -68,7 +68,6 @@
 //!
 //! * `prometheus`: `metrics::serve_prometheus` serves the metrics over HTTP with one call.
 //! * `otel`: attempts and enqueued tasks as spans of OpenTelemetry, in one trace; see [`trace`].
-//! * `http`: health, state, pausing and shutting down over HTTP; see the module `http`.
 //! * `embedded-broker`: an in-process Kafka for examples and tests.
 //! * `ssl`, `ssl-vendored`, `gssapi`, `cmake-build`, `dynamic-linking`: how librdkafka is built,
 //!   passed through.
@@ -77,8 +76,6 @@ mod cancellation;
 mod client_config;
 mod client_log;
 mod config;
-#[cfg(any(feature = "http", feature = "prometheus"))]
-mod connections;
 mod consumer;
 mod dead_letter;
 mod decode;
@@ -90,12 +87,8 @@ mod foreign;
 #[doc(hidden)]
 pub mod fuzzing;
 mod headers;
-#[cfg(feature = "http")]
-pub mod http;
 mod key_hash;
 mod lock;
-#[cfg(doctest)]
-mod manual;
 pub mod metrics;
 mod native;
 mod panics;

@@ -26,5 +26,3 @@ pub use status::{
 
 pub(crate) use control::Control;
 pub(crate) use outage::OutageWatch;
-#[cfg(all(test, feature = "http"))]
-pub(crate) use outage::tests::guard_after_attempts;

@@ -98,7 +98,7 @@ fn every_page_of_the_runbook_leads_to_what_keylane_does_then() {
 
 #[test]
 fn every_path_to_the_admin_server_exists() {
-    let description = include_str!("../../src/http/openapi.json");
+    let description = include_str!("../../../keylane-admin/src/openapi.json");
     let description: Value = serde_json::from_str(description).unwrap();
     let paths = description["paths"].as_object().unwrap();
     let page = include_str!("../../../../docs/src/admin-api.md");
@@ -131,7 +131,7 @@ fn every_path_to_the_admin_server_exists() {
 #[test]
 fn every_reason_of_health_is_explained_on_the_page_of_the_admin_server() {
     let description: Value =
-        serde_json::from_str(include_str!("../../src/http/openapi.json")).unwrap();
+        serde_json::from_str(include_str!("../../../keylane-admin/src/openapi.json")).unwrap();
     let codes = description
         .pointer("/components/schemas/Reason/properties/code/enum")
         .unwrap()

@@ -8,8 +8,6 @@
 #[path = "../common/mod.rs"]
 mod common;
 
-#[cfg(feature = "http")]
-mod admin_server;
 mod back_pressure;
 mod cancellation;
 mod committed_offsets;
