@@ -19,8 +19,8 @@ use tokio::sync::oneshot;
 use super::pending::{Admission, Pending};
 use super::raw::Acknowledged;
 use super::write_error::{WriteError, WriteFailure};
-use crate::client_config::{ClientConfigError, creation_error, without_secrets};
-use crate::client_log;
+use crate::kafka::client_log;
+use crate::kafka::config::{ClientConfigError, creation_error, without_secrets};
 use crate::lock;
 use crate::panics;
 

@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use crate::ConfigError;
-use crate::client_config::ClientConfigError;
-use crate::topics::TopicError;
+use crate::kafka::config::ClientConfigError;
+use crate::kafka::topics::TopicError;
 
 /// Why a subscription did not start.
 ///

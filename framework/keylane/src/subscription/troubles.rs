@@ -10,7 +10,7 @@ use std::time::{Instant, SystemTime};
 use keylane_core::{Moment, Noted, Over, Sign};
 
 use super::status::{Trouble, TroubleKind, TroublePlace};
-use crate::client_config::without_secrets;
+use crate::kafka::config::without_secrets;
 use crate::lock::lock;
 
 /// All troubles of a subscription.
