@@ -73,10 +73,7 @@
 //!   passed through.
 
 mod cancellation;
-mod client_config;
-mod client_log;
 mod config;
-mod consumer;
 mod dead_letter;
 mod decode;
 #[cfg(feature = "embedded-broker")]
@@ -87,11 +84,12 @@ mod foreign;
 #[doc(hidden)]
 pub mod fuzzing;
 mod headers;
+mod kafka;
 mod key_hash;
 mod lock;
 pub mod metrics;
-mod native;
 mod panics;
+mod polling;
 mod processor;
 mod producer;
 mod record;
@@ -103,11 +101,9 @@ mod task;
 mod task_error;
 mod task_metadata;
 pub mod testing;
-pub mod topics;
 pub mod trace;
 
 pub use cancellation::Cancellation;
-pub use client_config::ClientConfigError;
 pub use config::{
     Backoff, Blocker, BlockerAction, BootstrapServers, ConfigError, DeadLetter, Exhausted,
     FailureReason, ForeignRetries, HotKeySettings, InPlace, KafkaSettings, KeyInSpans, Limits,
@@ -120,6 +116,8 @@ pub use embedded_broker::{
     EmbeddedBroker, EmbeddedBrokerError, EmbeddedBrokerOptions, Eviction, EvictionGuard,
 };
 pub use headers::Headers;
+pub use kafka::config::ClientConfigError;
+pub use kafka::topics;
 pub use key_hash::KeyHash;
 pub use processor::Processor;
 pub use producer::{
