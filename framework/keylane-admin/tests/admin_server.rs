@@ -9,10 +9,11 @@ use std::sync::{Arc, Mutex, mpsc};
 use std::time::{Duration, Instant};
 
 use keylane::{
-    EmbeddedBroker, EmbeddedBrokerOptions, Json, KeyHash, NewTask, Subscription,
-    SubscriptionBuilder, Task, TaskError, TaskProducer, Watchdog,
+    Json, KeyHash, NewTask, Subscription, SubscriptionBuilder, Task, TaskError, TaskProducer,
+    Watchdog,
 };
 use keylane_admin::AdminServer;
+use keylane_embedded_broker::{EmbeddedBroker, EmbeddedBrokerOptions};
 use serde_json::Value;
 use tokio::sync::Semaphore;
 

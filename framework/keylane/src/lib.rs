@@ -47,7 +47,7 @@
 //! | follow a record from its producer through all its attempts | [`trace`] |
 //! | enqueue tasks | [`TaskProducer`], [`NewTask`] |
 //! | create topics | [`topics`] |
-//! | test | [`testing`], and `EmbeddedBroker` with the feature `embedded-broker` |
+//! | test | [`testing`], and the crate `keylane-embedded-broker` |
 //!
 //! # What is guaranteed
 //! A record is *settled* when it is done, skipped by the processor, or acknowledged by the broker
@@ -68,7 +68,6 @@
 //!
 //! * `prometheus`: `metrics::serve_prometheus` serves the metrics over HTTP with one call.
 //! * `otel`: attempts and enqueued tasks as spans of OpenTelemetry, in one trace; see [`trace`].
-//! * `embedded-broker`: an in-process Kafka for examples and tests.
 //! * `ssl`, `ssl-vendored`, `gssapi`, `cmake-build`, `dynamic-linking`: how librdkafka is built,
 //!   passed through.
 
@@ -76,8 +75,6 @@ mod cancellation;
 mod config;
 mod dead_letter;
 mod decode;
-#[cfg(feature = "embedded-broker")]
-mod embedded_broker;
 mod error_text;
 mod foreign;
 #[cfg(any(test, fuzzing))]
@@ -111,10 +108,6 @@ pub use config::{
 };
 pub use dead_letter::FailedRecordId;
 pub use decode::{Decode, DecodeError, Json, Raw};
-#[cfg(feature = "embedded-broker")]
-pub use embedded_broker::{
-    EmbeddedBroker, EmbeddedBrokerError, EmbeddedBrokerOptions, Eviction, EvictionGuard,
-};
 pub use headers::Headers;
 pub use kafka::config::ClientConfigError;
 pub use kafka::topics;

@@ -131,7 +131,7 @@ impl Control {
     }
 
     /// Whether a lock is held that others wait for.
-    #[cfg(all(test, feature = "embedded-broker"))]
+    #[cfg(test)]
     pub(crate) fn is_locked(&self) -> bool {
         self.failure.try_lock().is_err() || self.outages.is_locked()
     }

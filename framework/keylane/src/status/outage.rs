@@ -179,7 +179,7 @@ impl OutageWatch {
         lock(&self.guard)
     }
 
-    #[cfg(all(test, feature = "embedded-broker"))]
+    #[cfg(test)]
     pub(super) fn is_locked(&self) -> bool {
         self.guard.try_lock().is_err() || self.seen.try_lock().is_err()
     }

@@ -1,7 +1,18 @@
 //! What Kafka allows as the name of a topic.
 
-/// Why Kafka would refuse this name.
-pub(crate) fn check_name(name: &str) -> Result<(), &'static str> {
+/// Checks that Kafka allows this name for a topic.
+///
+/// # Errors
+/// The rule that it breaks.
+///
+/// # Examples
+/// ```
+/// use keylane_core::check_topic_name;
+///
+/// assert!(check_topic_name("parking-events").is_ok());
+/// assert!(check_topic_name("parking events").is_err());
+/// ```
+pub fn check_topic_name(name: &str) -> Result<(), &'static str> {
     const LIMIT_CHARACTERS: usize = 249;
     match name {
         "" => Err("a topic name must not be empty"),
@@ -24,7 +35,7 @@ mod tests {
     #[test]
     fn names_that_kafka_refuses_are_refused() {
         for name in ["parking-events", "a.b_c-1", &"x".repeat(249)] {
-            assert_eq!(check_name(name), Ok(()), "{name}");
+            assert_eq!(check_topic_name(name), Ok(()), "{name}");
         }
         for name in [
             "",
@@ -36,7 +47,7 @@ mod tests {
             "a\0b",
             &"x".repeat(250),
         ] {
-            assert!(check_name(name).is_err(), "{name:?}");
+            assert!(check_topic_name(name).is_err(), "{name:?}");
         }
     }
 }
