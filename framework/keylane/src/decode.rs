@@ -5,7 +5,8 @@ use std::error::Error;
 use bytes::Bytes;
 use serde::de::DeserializeOwned;
 
-use crate::{Record, error_text};
+use crate::Record;
+use crate::support::error_text;
 
 /// Turns the value of a record into the payload of a task.
 ///

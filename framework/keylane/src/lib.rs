@@ -84,7 +84,6 @@ mod dead_letter;
 mod decode;
 #[cfg(feature = "embedded-broker")]
 mod embedded_broker;
-mod error_text;
 mod foreign;
 #[cfg(any(test, fuzzing))]
 #[doc(hidden)]
@@ -93,12 +92,10 @@ mod headers;
 #[cfg(feature = "http")]
 pub mod http;
 mod key_hash;
-mod lock;
 #[cfg(doctest)]
 mod manual;
 pub mod metrics;
 mod native;
-mod panics;
 mod processor;
 mod producer;
 mod record;

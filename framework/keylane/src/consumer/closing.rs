@@ -6,8 +6,8 @@ use std::time::{Duration, Instant};
 use super::drain::{Drain, END_GRACE, drain};
 use super::last_commit::LastCommit;
 use super::poll_loop::{PollLoop, panicked};
-use crate::panics;
 use crate::status::{State, SubscriptionError};
+use crate::support::panics;
 
 /// How long at least the broker's word on the last commit is waited for, where the drain leaves
 /// less time.

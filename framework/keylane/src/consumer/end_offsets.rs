@@ -19,8 +19,8 @@ use rdkafka::error::RDKafkaErrorCode as Code;
 use super::brokers::answering;
 use super::dead_letters;
 use crate::client_config::creation_error;
-use crate::lock::lock;
-use crate::panics;
+use crate::support::lock::lock;
+use crate::support::panics;
 use crate::topics::LastError;
 
 const ASK_EVERY: Duration = Duration::from_secs(10);

@@ -38,7 +38,7 @@ impl Intake {
         message: &NativeMessage<'_>,
     ) {
         #[cfg(test)]
-        crate::panics::planted::step("intake", message.topic());
+        crate::support::panics::planted::step("intake", message.topic());
         let Some(place) = self.place(table, message) else {
             // Left over from an assignment that has ended: librdkafka drops those itself, and the
             // next owner gets it.

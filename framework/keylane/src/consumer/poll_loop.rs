@@ -27,7 +27,8 @@ use super::trouble;
 use crate::metrics::{PollMetrics, PollSection, SubscriptionMetrics};
 use crate::runtime::Opening;
 use crate::status::{Control, State, SubscriptionError};
-use crate::{Limits, Watchdog, panics};
+use crate::support::panics;
+use crate::{Limits, Watchdog};
 
 /// Opens the owner of a partition; hides the types of decoder and processor.
 pub(crate) type OwnerFactory = Box<dyn Fn(Opening) + Send>;

@@ -13,12 +13,12 @@ use rdkafka::{ClientConfig, TopicPartitionList};
 
 use super::Answers;
 use crate::client_config::creation_error;
-use crate::lock::lock;
 use crate::native::{AdminOptions, Reply, ReplyQueue};
 use crate::native::{describe_group, has_offsets, list_group_offsets, members};
-use crate::panics::caught;
 use crate::runtime::TopicTarget;
 use crate::status::{Control, SubscriptionError};
+use crate::support::lock::lock;
+use crate::support::panics::caught;
 use crate::topics::LastError;
 
 /// Each of the two questions about a group may take this long, so both take less than
@@ -108,7 +108,7 @@ fn answer(
     };
     while let Ok(group) = questions.recv() {
         #[cfg(test)]
-        crate::panics::planted::step("foreign", &topic.name);
+        crate::support::panics::planted::step("foreign", &topic.name);
         let liveness = liveness(&client, topic, &group);
         tracing::debug!(
             group = &*group,

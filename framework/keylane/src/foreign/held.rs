@@ -7,8 +7,8 @@ use keylane_core::{Epoch, HeldBecause, Provenance};
 
 use crate::Record;
 use crate::dead_letter::{NAME_LIMIT_BYTES, bounded_text};
-use crate::lock::lock;
 use crate::status::{Control, TroubleKind, TroublePlace};
+use crate::support::lock::lock;
 
 /// One epoch of one partition of the retry topic.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]

@@ -18,9 +18,9 @@ use rdkafka::ClientConfig;
 
 use crate::config::{ForeignRetries, RetryTopic};
 use crate::dead_letter::group_as_written;
-use crate::lock::lock;
 use crate::runtime::TopicTarget;
 use crate::status::Control;
+use crate::support::lock::lock;
 use crate::{Record, SubscriptionConfig};
 use asker::Asker;
 pub(crate) use held::Place;

@@ -7,8 +7,9 @@ use serde::Serialize;
 
 use super::EnqueueError;
 use crate::Headers;
+use crate::support::error_text;
+use crate::task_metadata;
 use crate::trace::{TRACE_PARENT, TRACE_STATE, TraceParent};
-use crate::{error_text, task_metadata};
 
 /// A task to enqueue with a [`TaskProducer`](crate::TaskProducer): a payload, and how it is to be
 /// handled.

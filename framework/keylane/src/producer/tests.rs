@@ -18,7 +18,7 @@ use super::raw::{Limits, OutgoingRecord, RawProducer};
 use super::write_error::{SizeLimit, WriteErrorKind, WriteFailure};
 use super::*;
 use crate::Headers;
-use crate::panics::planted::plant;
+use crate::support::panics::planted::plant;
 use crate::task_metadata::TaskMetadata;
 
 const TOPIC: &str = "parking-events";
