@@ -88,10 +88,8 @@ mod foreign;
 #[cfg(any(test, fuzzing))]
 #[doc(hidden)]
 pub mod fuzzing;
-mod headers;
 #[cfg(feature = "http")]
 pub mod http;
-mod key_hash;
 #[cfg(doctest)]
 mod manual;
 pub mod metrics;
@@ -105,7 +103,6 @@ mod subscription;
 mod support;
 mod task;
 mod task_error;
-mod task_metadata;
 pub mod testing;
 pub mod topics;
 pub mod trace;
@@ -118,19 +115,17 @@ pub use config::{
     Outage, Reading, Retry, RetryTopic, SubscriptionConfig, Tracing, Watchdog,
 };
 pub use dead_letter::FailedRecordId;
-pub use decode::{Decode, DecodeError, Json, Raw};
+pub use decode::{Decode, Json, Raw};
 #[cfg(feature = "embedded-broker")]
 pub use embedded_broker::{
     EmbeddedBroker, EmbeddedBrokerError, EmbeddedBrokerOptions, Eviction, EvictionGuard,
 };
-pub use headers::Headers;
-pub use key_hash::KeyHash;
 pub use processor::Processor;
 pub use producer::{
     CloseError, EnqueueError, Enqueued, FlushError, NewTask, TaskProducer, TaskProducerBuilder,
     TaskProducerConfig, TaskProducerError,
 };
-pub use record::{Origin, Record};
+pub use record::{DecodeError, Headers, KeyHash, Origin, Record, TaskMetadata};
 pub use status::{
     HotKey, HotKeys, OldestRecord, OngoingOutage, OutageKind, OutageStatus, PartitionStatus,
     PausedBy, RecordState, State, SubscriptionError, SubscriptionStatus, Trouble, TroubleKind,
@@ -141,4 +136,3 @@ pub use subscription::{
 };
 pub use task::Task;
 pub use task_error::{TaskError, TaskErrorKind};
-pub use task_metadata::TaskMetadata;

@@ -9,7 +9,8 @@ use super::context::Context;
 use super::native::NativeMessage;
 use super::recent::fingerprint;
 use crate::Record;
-use crate::record::{Arena, RecordHeaders};
+use crate::dead_letter::read_headers;
+use crate::record::Arena;
 
 /// Sorts one read's messages into the batches of their partitions.
 ///
@@ -70,7 +71,7 @@ impl Intake {
         partition.note_leader(message.leader_epoch(), offset);
         let headers = message
             .headers()
-            .map(|headers| RecordHeaders::read(headers, partition.is_retry_topic));
+            .map(|headers| read_headers(headers, partition.is_retry_topic));
         let record = Record::new(&mut self.arena, offset, timestamp, key, value, headers);
         partition.batch_bytes += record.size() as u64;
         partition.batch.push(record);

@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex};
 use keylane_core::{Epoch, HeldBecause, Provenance};
 
 use crate::Record;
-use crate::dead_letter::{NAME_LIMIT_BYTES, bounded_text};
+use crate::dead_letter::{NAME_LIMIT_BYTES, bounded_text, provenance_of};
 use crate::status::{Control, TroubleKind, TroublePlace};
 use crate::support::lock::lock;
 
@@ -26,7 +26,7 @@ pub(super) struct Held {
 impl Held {
     /// `None` while its group is being asked about.
     pub(super) fn of(topic: &str, record: &Record, because: HeldBecause) -> Option<Self> {
-        Self::naming(topic, record.provenance(), because)
+        Self::naming(topic, provenance_of(record), because)
     }
 
     fn naming(topic: &str, provenance: Provenance<'_>, because: HeldBecause) -> Option<Self> {
