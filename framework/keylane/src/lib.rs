@@ -74,12 +74,9 @@
 //!   passed through.
 
 mod cancellation;
-mod client_config;
-mod client_log;
 mod config;
 #[cfg(any(feature = "http", feature = "prometheus"))]
 mod connections;
-mod consumer;
 mod dead_letter;
 mod decode;
 #[cfg(feature = "embedded-broker")]
@@ -90,10 +87,11 @@ mod foreign;
 pub mod fuzzing;
 #[cfg(feature = "http")]
 pub mod http;
+mod kafka;
 #[cfg(doctest)]
 mod manual;
 pub mod metrics;
-mod native;
+mod polling;
 mod processor;
 mod producer;
 mod record;
@@ -104,11 +102,9 @@ mod support;
 mod task;
 mod task_error;
 pub mod testing;
-pub mod topics;
 pub mod trace;
 
 pub use cancellation::Cancellation;
-pub use client_config::ClientConfigError;
 pub use config::{
     Backoff, Blocker, BlockerAction, BootstrapServers, ConfigError, DeadLetter, Exhausted,
     FailureReason, ForeignRetries, HotKeySettings, InPlace, KafkaSettings, KeyInSpans, Limits,
@@ -120,6 +116,8 @@ pub use decode::{Decode, Json, Raw};
 pub use embedded_broker::{
     EmbeddedBroker, EmbeddedBrokerError, EmbeddedBrokerOptions, Eviction, EvictionGuard,
 };
+pub use kafka::config::ClientConfigError;
+pub use kafka::topics;
 pub use processor::Processor;
 pub use producer::{
     CloseError, EnqueueError, Enqueued, FlushError, NewTask, TaskProducer, TaskProducerBuilder,
