@@ -73,12 +73,10 @@
 //! * `ssl`, `ssl-vendored`, `gssapi`, `cmake-build`, `dynamic-linking`: how librdkafka is built,
 //!   passed through.
 
-mod cancellation;
 mod config;
 #[cfg(any(feature = "http", feature = "prometheus"))]
 mod connections;
 mod dead_letter;
-mod decode;
 #[cfg(feature = "embedded-broker")]
 mod embedded_broker;
 mod foreign;
@@ -92,33 +90,29 @@ mod kafka;
 mod manual;
 pub mod metrics;
 mod polling;
-mod processor;
+mod processing;
 mod producer;
 mod record;
 mod runtime;
 mod status;
 mod subscription;
 mod support;
-mod task;
-mod task_error;
 pub mod testing;
 pub mod trace;
 
-pub use cancellation::Cancellation;
 pub use config::{
     Backoff, Blocker, BlockerAction, BootstrapServers, ConfigError, DeadLetter, Exhausted,
     FailureReason, ForeignRetries, HotKeySettings, InPlace, KafkaSettings, KeyInSpans, Limits,
     Outage, Reading, Retry, RetryTopic, SubscriptionConfig, Tracing, Watchdog,
 };
 pub use dead_letter::FailedRecordId;
-pub use decode::{Decode, Json, Raw};
 #[cfg(feature = "embedded-broker")]
 pub use embedded_broker::{
     EmbeddedBroker, EmbeddedBrokerError, EmbeddedBrokerOptions, Eviction, EvictionGuard,
 };
 pub use kafka::config::ClientConfigError;
 pub use kafka::topics;
-pub use processor::Processor;
+pub use processing::{Cancellation, Decode, Json, Processor, Raw, Task, TaskError, TaskErrorKind};
 pub use producer::{
     CloseError, EnqueueError, Enqueued, FlushError, NewTask, TaskProducer, TaskProducerBuilder,
     TaskProducerConfig, TaskProducerError,
@@ -132,5 +126,3 @@ pub use status::{
 pub use subscription::{
     PartitionNotAssigned, StartError, Subscription, SubscriptionBuilder, SubscriptionHandle,
 };
-pub use task::Task;
-pub use task_error::{TaskError, TaskErrorKind};

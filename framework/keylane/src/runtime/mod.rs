@@ -14,7 +14,6 @@ mod guarded;
 mod hot_keys;
 mod inbox;
 mod lease;
-mod life;
 mod owner;
 mod pace;
 mod partition_count;
@@ -31,7 +30,6 @@ mod work;
 
 pub(crate) use inbox::Inbox;
 pub(crate) use lease::SharedLease;
-pub(crate) use life::EpochLife;
 pub(crate) use owner::{Opening, open};
 pub(crate) use partition_count::PartitionCount;
 pub(crate) use progress::{CommitPoint, OldestRecord, Progress};

@@ -18,9 +18,9 @@ use super::work::{Runtime, TopicTarget};
 use crate::Record;
 use crate::dead_letter::{FailureHistory, MAX_ERROR_BYTES, bounded_text};
 use crate::metrics::{Outcome, ProduceFailure, ProduceTarget, RetryPlace, RetryTier};
+use crate::processing::Cause;
 use crate::producer::write_error::{WriteError, WriteErrorKind, WriteFailure};
 use crate::status::{SubscriptionError, TroubleKind, TroublePlace};
-use crate::task_error::Cause;
 
 impl Owner {
     /// Hands one delivered record to the core.

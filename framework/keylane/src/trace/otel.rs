@@ -12,8 +12,8 @@ use tracing::Span;
 use tracing_opentelemetry::OpenTelemetrySpanExt;
 
 use super::attempt::AttemptSpans;
+use crate::processing::Source;
 use crate::record::{TRACE_PARENT, TRACE_STATE, TraceParent};
-use crate::task::Source;
 use crate::{Enqueued, Headers, Record};
 
 /// A longer one is not read: the specification asks for 512 at least.

@@ -3,9 +3,9 @@
 use std::sync::Arc;
 use std::time::{Instant, SystemTime};
 
+use super::{Cancellation, EpochLife};
 use crate::record::TraceParent;
-use crate::runtime::EpochLife;
-use crate::{Cancellation, Headers, Origin, Record, TaskMetadata};
+use crate::{Headers, Origin, Record, TaskMetadata};
 
 /// One record, decoded, with where it came from and how often it was tried.
 ///
