@@ -18,7 +18,7 @@ use guard::Guard;
 use mock::Mock;
 pub use options::{EmbeddedBrokerOptions, EvictionGuard};
 
-use crate::kafka::topics::check_name;
+use crate::config::check_topic_name;
 
 /// A Kafka cluster inside this process: librdkafka's mock cluster, which listens on 127.0.0.1 and
 /// needs no installation.
@@ -114,7 +114,7 @@ impl EmbeddedBroker {
     /// If Kafka would not allow the name, if there are no partitions or more than 10,000, or if the
     /// topic exists.
     pub fn create_topic(&self, name: &str, partitions: i32) -> Result<(), EmbeddedBrokerError> {
-        check_name(name).map_err(|rule| EmbeddedBrokerError::TopicName {
+        check_topic_name(name).map_err(|rule| EmbeddedBrokerError::TopicName {
             name: name.to_owned(),
             rule,
         })?;

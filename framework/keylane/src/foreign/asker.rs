@@ -16,7 +16,7 @@ use crate::kafka::config::creation_error;
 use crate::kafka::topics::LastError;
 use crate::kafka::{AdminOptions, Reply, ReplyQueue};
 use crate::kafka::{describe_group, has_offsets, list_group_offsets, members};
-use crate::runtime::TopicTarget;
+use crate::producer::TopicTarget;
 use crate::status::{Control, SubscriptionError};
 use crate::support::lock::lock;
 use crate::support::panics::caught;
@@ -179,7 +179,7 @@ mod tests {
     use std::time::Instant;
 
     use super::*;
-    use crate::runtime::PartitionCount;
+    use crate::producer::PartitionCount;
     use crate::{EmbeddedBroker, EmbeddedBrokerOptions};
 
     #[test]

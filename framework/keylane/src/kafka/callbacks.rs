@@ -23,8 +23,7 @@ use super::lists::list;
 use super::topic_ids::{Answer, Inquiry, Logs};
 use super::{native, trouble};
 use crate::metrics::{CommitFailure, SubscriptionMetrics};
-use crate::runtime::SharedLease;
-use crate::status::{Control, SubscriptionError};
+use crate::status::{Control, SharedLease, SubscriptionError};
 use crate::support::lock::lock;
 use crate::support::panics;
 

@@ -6,9 +6,9 @@ use std::time::{Duration, Instant};
 
 use rdkafka::ClientConfig;
 
-use super::check_name;
 use super::cluster::{Cluster, Lookup};
 use super::error::{NamedTopic, Role, TopicError, forbidden_group, forbidden_topic};
+use crate::config::check_topic_name;
 use crate::kafka::permissions::Operation;
 
 /// How long a missing topic is looked for: one that was just created is not known to every broker
@@ -103,7 +103,7 @@ impl TopicPlan<'_> {
             return Err(TopicError::NoOrigin);
         }
         for (at, topic) in topics.iter().enumerate() {
-            if let Err(rule) = check_name(&topic.name) {
+            if let Err(rule) = check_topic_name(&topic.name) {
                 return Err(TopicError::InvalidName {
                     topic: topic.clone(),
                     rule,

@@ -1,7 +1,11 @@
-//! What Kafka allows as the name of a topic.
+//! What may be a name: of a topic, and of a group in the headers of a record.
+
+/// The longest name of a group, or of a member, in a header. Kafka allows more; nobody names them
+/// so.
+pub(crate) const NAME_LIMIT_BYTES: usize = 255;
 
 /// Why Kafka would refuse this name.
-pub(crate) fn check_name(name: &str) -> Result<(), &'static str> {
+pub(crate) fn check_topic_name(name: &str) -> Result<(), &'static str> {
     const LIMIT_CHARACTERS: usize = 249;
     match name {
         "" => Err("a topic name must not be empty"),
@@ -24,7 +28,7 @@ mod tests {
     #[test]
     fn names_that_kafka_refuses_are_refused() {
         for name in ["parking-events", "a.b_c-1", &"x".repeat(249)] {
-            assert_eq!(check_name(name), Ok(()), "{name}");
+            assert_eq!(check_topic_name(name), Ok(()), "{name}");
         }
         for name in [
             "",
@@ -36,7 +40,7 @@ mod tests {
             "a\0b",
             &"x".repeat(250),
         ] {
-            assert!(check_name(name).is_err(), "{name:?}");
+            assert!(check_topic_name(name).is_err(), "{name:?}");
         }
     }
 }
