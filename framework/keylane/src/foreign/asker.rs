@@ -19,7 +19,7 @@ use crate::kafka::{describe_group, has_offsets, list_group_offsets, members};
 use crate::lock::lock;
 use crate::panics::caught;
 use crate::runtime::TopicTarget;
-use crate::subscription::{Control, SubscriptionError};
+use crate::status::{Control, SubscriptionError};
 
 /// Each of the two questions about a group may take this long, so both take less than
 /// [`keylane_core::QUESTION_PATIENCE`].

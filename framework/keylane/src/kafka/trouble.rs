@@ -4,10 +4,10 @@ use rdkafka::config::RDKafkaLogLevel;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode as Code};
 
 use super::trouble_place::place_of;
-use crate::kafka::config::without_secrets;
 use crate::kafka::topics::is_tls_alert;
 use crate::metrics::{CommitFailure, ConsumerError, SubscriptionMetrics};
-use crate::subscription::{Control, TroubleKind, TroublePlace};
+use crate::status::{Control, TroubleKind, TroublePlace};
+use crate::support::without_secrets;
 
 /// librdkafka 2.12.1 says "Invalid response size … (0..…): increase receive.message.max.bytes".
 const RECEIVE_LIMIT: &str = "increase receive.message.max.bytes";

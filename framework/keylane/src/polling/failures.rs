@@ -1,6 +1,6 @@
 //! Errors that the polling thread ends its subscription with.
 
-use crate::subscription::SubscriptionError;
+use crate::status::SubscriptionError;
 
 pub(crate) fn panicked(text: &str) -> SubscriptionError {
     SubscriptionError::Internal(format!("the polling thread panicked: {text}"))

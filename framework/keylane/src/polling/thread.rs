@@ -21,7 +21,7 @@ use crate::kafka::{
 };
 use crate::metrics::{PollMetrics, PollSection, SubscriptionMetrics};
 use crate::panics;
-use crate::subscription::{Control, State, SubscriptionError};
+use crate::status::{Control, State, SubscriptionError};
 
 /// How often pauses, commit points and orders are looked at: often enough that nobody waits for it,
 /// seldom enough that a thousand idle partitions cost little.

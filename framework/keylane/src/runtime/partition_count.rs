@@ -13,7 +13,7 @@ use super::work::TopicTarget;
 use crate::kafka::topics::{Cluster, Lookup, NamedTopic, Role};
 use crate::lock::lock;
 use crate::panics::caught;
-use crate::subscription::{Control, SubscriptionError, TroubleKind, TroublePlace};
+use crate::status::{Control, SubscriptionError, TroubleKind, TroublePlace};
 
 /// Between two questions while records are written.
 const ASK_EVERY: Duration = Duration::from_secs(60);

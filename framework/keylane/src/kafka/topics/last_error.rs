@@ -8,8 +8,8 @@ use rdkafka::consumer::ConsumerContext;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 
 use crate::kafka::client_log;
-use crate::kafka::config::without_secrets;
 use crate::lock::lock;
+use crate::support::without_secrets;
 
 /// A client context that keeps the most telling error.
 ///

@@ -306,7 +306,7 @@ mod tests {
     use crate::polling::commits::Commits;
     use crate::polling::partitions::OPENING;
     use crate::runtime::{CommitPoint, Progress, SharedLease};
-    use crate::subscription::Control;
+    use crate::status::Control;
     use crate::{EmbeddedBroker, EmbeddedBrokerOptions};
 
     const PATIENCE: Duration = Duration::from_secs(30);

@@ -8,7 +8,7 @@ use crate::panics;
 use crate::polling::commits::LastCommit;
 use crate::polling::failures::panicked;
 use crate::polling::thread::PollLoop;
-use crate::subscription::{State, SubscriptionError};
+use crate::status::{State, SubscriptionError};
 
 /// How long at least the broker's word on the last commit is waited for, where the drain leaves
 /// less time.

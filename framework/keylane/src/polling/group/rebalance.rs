@@ -10,7 +10,7 @@ use crate::kafka::{GroupEvent, Sign, healthy, native};
 use crate::metrics::{DrainResult, PollSection, Rebalance};
 use crate::polling::failures::made_anew;
 use crate::polling::thread::PollLoop;
-use crate::subscription::SubscriptionError;
+use crate::status::SubscriptionError;
 
 impl PollLoop {
     /// Takes part in rebalances.

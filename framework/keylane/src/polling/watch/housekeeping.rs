@@ -13,7 +13,7 @@ use crate::kafka::{Answers, Question, Sign, healthy};
 use crate::metrics::PollSection;
 use crate::polling::failures::made_anew;
 use crate::polling::thread::PollLoop;
-use crate::subscription::{SubscriptionError, TroubleKind};
+use crate::status::{SubscriptionError, TroubleKind};
 
 const SLOW_HOUSEKEEPING: Duration = Duration::from_secs(1);
 /// Metrics that nobody touches fade away.

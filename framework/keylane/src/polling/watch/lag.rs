@@ -10,7 +10,7 @@ use super::paused_by::Common;
 use crate::Watchdog;
 use crate::kafka::{Context, native};
 use crate::polling::partitions::Assigned;
-use crate::subscription::{Control, OldestRecord, PartitionStatus};
+use crate::status::{Control, OldestRecord, PartitionStatus};
 
 /// Measures from what the client knows, without asking a broker.
 pub(crate) fn update(
