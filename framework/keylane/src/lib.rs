@@ -71,53 +71,39 @@
 //! * `ssl`, `ssl-vendored`, `gssapi`, `cmake-build`, `dynamic-linking`: how librdkafka is built,
 //!   passed through.
 
-mod cancellation;
 mod config;
 mod dead_letter;
-mod decode;
-mod error_text;
 mod foreign;
 #[cfg(any(test, fuzzing))]
 #[doc(hidden)]
 pub mod fuzzing;
-mod headers;
 mod kafka;
-mod key_hash;
-mod lock;
 pub mod metrics;
-mod panics;
 mod polling;
-mod processor;
+mod processing;
 mod producer;
 mod record;
 mod runtime;
 mod status;
 mod subscription;
 mod support;
-mod task;
-mod task_error;
-mod task_metadata;
 pub mod testing;
 pub mod trace;
 
-pub use cancellation::Cancellation;
 pub use config::{
     Backoff, Blocker, BlockerAction, BootstrapServers, ConfigError, DeadLetter, Exhausted,
     FailureReason, ForeignRetries, HotKeySettings, InPlace, KafkaSettings, KeyInSpans, Limits,
     Outage, Reading, Retry, RetryTopic, SubscriptionConfig, Tracing, Watchdog,
 };
 pub use dead_letter::FailedRecordId;
-pub use decode::{Decode, DecodeError, Json, Raw};
-pub use headers::Headers;
 pub use kafka::config::ClientConfigError;
 pub use kafka::topics;
-pub use key_hash::KeyHash;
-pub use processor::Processor;
+pub use processing::{Cancellation, Decode, Json, Processor, Raw, Task, TaskError, TaskErrorKind};
 pub use producer::{
     CloseError, EnqueueError, Enqueued, FlushError, NewTask, TaskProducer, TaskProducerBuilder,
     TaskProducerConfig, TaskProducerError,
 };
-pub use record::{Origin, Record};
+pub use record::{DecodeError, Headers, KeyHash, Origin, Record, TaskMetadata};
 pub use status::{
     HotKey, HotKeys, OldestRecord, OngoingOutage, OutageKind, OutageStatus, PartitionStatus,
     PausedBy, RecordState, State, SubscriptionError, SubscriptionStatus, Trouble, TroubleKind,
@@ -126,6 +112,3 @@ pub use status::{
 pub use subscription::{
     PartitionNotAssigned, StartError, Subscription, SubscriptionBuilder, SubscriptionHandle,
 };
-pub use task::Task;
-pub use task_error::{TaskError, TaskErrorKind};
-pub use task_metadata::TaskMetadata;

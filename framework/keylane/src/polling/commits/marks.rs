@@ -301,12 +301,14 @@ mod tests {
     use rdkafka::consumer::Consumer;
 
     use super::*;
+    use crate::kafka::CommitPoint;
     use crate::kafka::Forwarding;
     use crate::metrics::{MetricLabels, SubscriptionMetrics};
     use crate::polling::commits::Commits;
     use crate::polling::partitions::OPENING;
-    use crate::runtime::{CommitPoint, Progress, SharedLease};
+    use crate::runtime::Progress;
     use crate::status::Control;
+    use crate::status::SharedLease;
     use keylane_embedded_broker::{EmbeddedBroker, EmbeddedBrokerOptions};
 
     const PATIENCE: Duration = Duration::from_secs(30);

@@ -244,11 +244,12 @@ mod tests {
     use rdkafka::{ClientConfig, Offset};
 
     use super::*;
+    use crate::kafka::CommitPoint;
     use crate::kafka::{CommitQueue, Forwarding, NewPartition, list};
     use crate::metrics::SubscriptionMetrics;
     use crate::polling::settings::PollSettings;
-    use crate::runtime::{CommitPoint, SharedLease};
     use crate::status::Control;
+    use crate::status::SharedLease;
     use crate::{Limits, Watchdog};
     use keylane_embedded_broker::{EmbeddedBroker, EmbeddedBrokerOptions};
 

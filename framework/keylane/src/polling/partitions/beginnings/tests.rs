@@ -323,7 +323,7 @@ async fn two_hundred_partitions_are_confirmed_and_start() {
 #[test]
 fn a_list_for_a_commit_carries_the_leader_epochs() {
     use keylane_core::LeaderEpoch;
-    let point = |position, leader_epoch: Option<u32>| crate::runtime::CommitPoint {
+    let point = |position, leader_epoch: Option<u32>| crate::kafka::CommitPoint {
         position,
         leader_epoch: leader_epoch.map(LeaderEpoch::new),
         metadata: "m".to_owned(),

@@ -2,7 +2,7 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use crate::lock::lock;
+use crate::support::lock::lock;
 use std::sync::{Mutex, MutexGuard};
 use std::time::{Duration, Instant, SystemTime};
 
@@ -39,7 +39,7 @@ impl SharedLease {
     }
 
     /// Whether something may be started or written at this instant.
-    pub(super) fn allows(&self, now: Instant) -> bool {
+    pub(crate) fn allows(&self, now: Instant) -> bool {
         millis(self.moment(now)) < self.until.load(Ordering::Acquire)
     }
 

@@ -2,7 +2,7 @@
 
 use std::future::Future;
 
-use crate::{Task, TaskError};
+use super::{Task, TaskError};
 
 /// Does the work for one task: calls the database, the HTTP API, the push gateway.
 ///

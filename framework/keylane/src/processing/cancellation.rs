@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Instant;
 
-use crate::runtime::EpochLife;
+use super::EpochLife;
 
 /// Tells work that an attempt has started elsewhere (a blocking thread, a task of its own) when to
 /// give up.

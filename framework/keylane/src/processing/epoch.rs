@@ -1,9 +1,9 @@
-//! What of an epoch reaches beyond its owner: whether it is over, by when it has to be, and who
-//! still works for it.
+//! What of an epoch reaches beyond its owner: whether it is over, by when it has to be, and how
+//! many tasks still work for it.
 
 use std::fmt;
 
-use crate::lock::lock;
+use crate::support::lock::lock;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Instant;
@@ -23,9 +23,9 @@ pub(crate) struct EpochLife {
     left: Notify,
 }
 
-/// Somebody who works for an epoch. An abort only asks a task to end: the next epoch may start when
-/// all have.
-pub(crate) struct Presence(Arc<EpochLife>);
+/// Held by the owner and by each of its attempts. An abort only asks a task to end: the next epoch
+/// may start when all guards are gone.
+pub(crate) struct EpochGuard(Arc<EpochLife>);
 
 impl EpochLife {
     /// The partition is not this epoch's any more, or will not be in a moment.
@@ -63,23 +63,23 @@ impl EpochLife {
         *lock(&self.drain_deadline)
     }
 
-    pub(super) fn enter(self: &Arc<Self>) -> Presence {
+    pub(crate) fn enter(self: &Arc<Self>) -> EpochGuard {
         self.present.fetch_add(1, Ordering::Relaxed);
-        Presence(self.clone())
+        EpochGuard(self.clone())
     }
 
-    /// Whether nobody works for it any more. Nobody comes back: the owner enters before anybody can
-    /// look, and attempts enter while the owner is there.
+    /// Whether no task works for it any longer. None comes later: the owner enters before this can
+    /// be asked, and attempts enter while the owner is there.
     pub(crate) fn is_gone(&self) -> bool {
         self.present.load(Ordering::Acquire) == 0
     }
 
-    /// Waits until nobody works for it any more.
-    pub(super) async fn gone(&self) {
+    /// Waits until no task works for it any longer.
+    pub(crate) async fn gone(&self) {
         loop {
             let left = self.left.notified();
             tokio::pin!(left);
-            // Registered before the look, so that nobody leaves in between.
+            // Registered before the look, so that none leaves in between.
             left.as_mut().enable();
             if self.is_gone() {
                 return;
@@ -99,7 +99,7 @@ impl fmt::Debug for EpochLife {
     }
 }
 
-impl Drop for Presence {
+impl Drop for EpochGuard {
     fn drop(&mut self) {
         // What the attempt did happens before what the next epoch starts.
         if self.0.present.fetch_sub(1, Ordering::AcqRel) == 1 {

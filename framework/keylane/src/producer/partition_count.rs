@@ -9,17 +9,23 @@ use std::time::{Duration, Instant};
 
 use rdkafka::ClientConfig;
 
-use super::work::TopicTarget;
 use crate::kafka::topics::{Cluster, Lookup, NamedTopic, Role};
-use crate::lock::lock;
-use crate::panics::caught;
 use crate::status::{Control, SubscriptionError, TroubleKind, TroublePlace};
+use crate::support::lock::lock;
+use crate::support::panics::caught;
 
 /// Between two questions while records are written.
 const ASK_EVERY: Duration = Duration::from_secs(60);
 /// The same after a write to a partition, or a topic, that is not there.
 const ASK_AGAIN_AFTER: Duration = Duration::from_secs(5);
 const ANSWER_WITHIN: Duration = Duration::from_secs(5);
+
+/// A topic keylane writes to.
+#[derive(Clone, Debug)]
+pub(crate) struct TopicTarget {
+    pub(crate) name: Arc<str>,
+    pub(crate) partitions: PartitionCount,
+}
 
 /// Shared by all clones.
 #[derive(Clone, Debug)]
@@ -63,7 +69,7 @@ impl PartitionCount {
     }
 
     /// A write has failed in a way that another count would explain.
-    pub(super) fn doubt(&self) {
+    pub(crate) fn doubt(&self) {
         self.asking().is_doubtful = true;
     }
 
@@ -108,36 +114,34 @@ impl Drop for Question {
     }
 }
 
-/// Asks for the topic's partition count, if it is time to. Does not wait for the answer.
-pub(super) fn refresh(
-    target: &TopicTarget,
-    config: &ClientConfig,
-    control: &Arc<Control>,
-    now: Instant,
-) {
-    let Some(question) = target.partitions.question(now) else {
-        return;
-    };
-    let (topic, config, control) = (target.name.clone(), config.clone(), control.clone());
-    let asked = std::thread::Builder::new()
-        .name("keylane-partitions".to_owned())
-        .spawn(move || {
-            let of_question = control.clone();
-            let until_it_is_there = move || {
-                while is_missing(&question, &config, &topic, &of_question)
-                    && !of_question.has_ended()
-                {
-                    std::thread::sleep(ASK_AGAIN_AFTER);
+impl TopicTarget {
+    /// Asks for the topic's partition count, if it is time to. Does not wait for the answer.
+    pub(crate) fn refresh(&self, config: &ClientConfig, control: &Arc<Control>, now: Instant) {
+        let Some(question) = self.partitions.question(now) else {
+            return;
+        };
+        let (topic, config, control) = (self.name.clone(), config.clone(), control.clone());
+        let asked = std::thread::Builder::new()
+            .name("keylane-partitions".to_owned())
+            .spawn(move || {
+                let of_question = control.clone();
+                let until_it_is_there = move || {
+                    while is_missing(&question, &config, &topic, &of_question)
+                        && !of_question.has_ended()
+                    {
+                        std::thread::sleep(ASK_AGAIN_AFTER);
+                    }
+                };
+                if let Err(panic) = caught(until_it_is_there) {
+                    let what = format!(
+                        "the thread that asks for a topic's partition count panicked: {panic}"
+                    );
+                    control.fail(SubscriptionError::Internal(what));
                 }
-            };
-            if let Err(panic) = caught(until_it_is_there) {
-                let what =
-                    format!("the thread that asks for a topic's partition count panicked: {panic}");
-                control.fail(SubscriptionError::Internal(what));
-            }
-        });
-    if let Err(error) = asked {
-        tracing::warn!(topic = %target.name, %error, "cannot ask how many partitions the topic has");
+            });
+        if let Err(error) = asked {
+            tracing::warn!(topic = %self.name, %error, "cannot ask how many partitions the topic has");
+        }
     }
 }
 
@@ -146,7 +150,7 @@ pub(super) fn refresh(
 fn is_missing(question: &Question, config: &ClientConfig, topic: &str, control: &Control) -> bool {
     let place = TroublePlace::WritesTo(topic.to_owned());
     #[cfg(test)]
-    crate::panics::planted::step("partitions", topic);
+    crate::support::panics::planted::step("partitions", topic);
     match ask(config, topic) {
         Some(Lookup::Found { partitions: count }) if count > 0 => {
             control.troubles.found(&place);
@@ -227,14 +231,9 @@ mod tests {
             name: "panic-partitions".into(),
             partitions: PartitionCount::new(8, begun),
         };
-        crate::panics::planted::plant("partitions", "panic-partitions", 0);
+        crate::support::panics::planted::plant("partitions", "panic-partitions", 0);
         target.partitions.doubt();
-        refresh(
-            &target,
-            &ClientConfig::new(),
-            &control,
-            begun + ASK_AGAIN_AFTER,
-        );
+        target.refresh(&ClientConfig::new(), &control, begun + ASK_AGAIN_AFTER);
         let deadline = begun + Duration::from_secs(60);
         while !control.must_end() {
             assert!(Instant::now() < deadline, "the panic is silent");
@@ -267,14 +266,14 @@ mod tests {
             partitions: PartitionCount::new(8, begun),
         };
         let (dead, gone) = (target("dead"), target("gone"));
-        refresh(&dead, &config, &control, begun);
+        dead.refresh(&config, &control, begun);
         assert!(
             dead.partitions.get() == 8 && !dead.partitions.asking().in_progress,
             "it is not time yet"
         );
         for target in [&dead, &gone] {
             target.partitions.doubt();
-            refresh(target, &config, &control, begun + ASK_AGAIN_AFTER);
+            target.refresh(&config, &control, begun + ASK_AGAIN_AFTER);
         }
         let deadline = begun + Duration::from_secs(60);
         while dead.partitions.get() != 2 || !control.troubles.has(TroubleKind::MissingTopic) {
