@@ -81,21 +81,16 @@ mod dead_letter;
 mod decode;
 #[cfg(feature = "embedded-broker")]
 mod embedded_broker;
-mod error_text;
 mod foreign;
 #[cfg(any(test, fuzzing))]
 #[doc(hidden)]
 pub mod fuzzing;
-mod headers;
 #[cfg(feature = "http")]
 pub mod http;
 mod kafka;
-mod key_hash;
-mod lock;
 #[cfg(doctest)]
 mod manual;
 pub mod metrics;
-mod panics;
 mod polling;
 mod processor;
 mod producer;
@@ -106,7 +101,6 @@ mod subscription;
 mod support;
 mod task;
 mod task_error;
-mod task_metadata;
 pub mod testing;
 pub mod trace;
 
@@ -117,21 +111,19 @@ pub use config::{
     Outage, Reading, Retry, RetryTopic, SubscriptionConfig, Tracing, Watchdog,
 };
 pub use dead_letter::FailedRecordId;
-pub use decode::{Decode, DecodeError, Json, Raw};
+pub use decode::{Decode, Json, Raw};
 #[cfg(feature = "embedded-broker")]
 pub use embedded_broker::{
     EmbeddedBroker, EmbeddedBrokerError, EmbeddedBrokerOptions, Eviction, EvictionGuard,
 };
-pub use headers::Headers;
 pub use kafka::config::ClientConfigError;
 pub use kafka::topics;
-pub use key_hash::KeyHash;
 pub use processor::Processor;
 pub use producer::{
     CloseError, EnqueueError, Enqueued, FlushError, NewTask, TaskProducer, TaskProducerBuilder,
     TaskProducerConfig, TaskProducerError,
 };
-pub use record::{Origin, Record};
+pub use record::{DecodeError, Headers, KeyHash, Origin, Record, TaskMetadata};
 pub use status::{
     HotKey, HotKeys, OldestRecord, OngoingOutage, OutageKind, OutageStatus, PartitionStatus,
     PausedBy, RecordState, State, SubscriptionError, SubscriptionStatus, Trouble, TroubleKind,
@@ -142,4 +134,3 @@ pub use subscription::{
 };
 pub use task::Task;
 pub use task_error::{TaskError, TaskErrorKind};
-pub use task_metadata::TaskMetadata;

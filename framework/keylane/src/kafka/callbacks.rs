@@ -22,11 +22,11 @@ use super::healthy::{Sign, healthy};
 use super::lists::list;
 use super::topic_ids::{Answer, Inquiry, Logs};
 use super::{native, trouble};
-use crate::lock::lock;
 use crate::metrics::{CommitFailure, SubscriptionMetrics};
-use crate::panics;
 use crate::runtime::SharedLease;
 use crate::status::{Control, SubscriptionError};
+use crate::support::lock::lock;
+use crate::support::panics;
 
 /// How long an assignment waits for the topics' ids. Without them what was committed is believed
 /// for now, and compared later.

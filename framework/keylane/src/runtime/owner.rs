@@ -249,7 +249,7 @@ impl Owner {
         let mut stage = Stage::new();
         loop {
             #[cfg(test)]
-            crate::panics::planted::step("owner", &self.topic);
+            crate::support::panics::planted::step("owner", &self.topic);
             self.progress.turn();
             self.inbox.clone().take(&mut self.mail);
             let now = self.absorb();

@@ -41,7 +41,7 @@ impl Owner {
                     let topic = self.topic.clone();
                     self.spawn(async move {
                         #[cfg(test)]
-                        crate::panics::planted::step("write", &topic);
+                        crate::support::panics::planted::step("write", &topic);
                         let result = tokio::select! {
                             biased;
                             result = answer => result,

@@ -15,7 +15,7 @@ use super::hot_keys::HotKeys;
 use super::outage::OutageWatch;
 use super::snapshot::{PartitionStatus, State, SubscriptionStatus};
 use super::troubles::Troubles;
-use crate::lock::lock;
+use crate::support::lock::lock;
 
 /// Topic and partition.
 type Place = (Arc<str>, i32);

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant, SystemTime};
 use keylane_core::{ErrorClass, Moment, OutageGuard, OutageState, Place};
 
 use super::fault_names::FaultNames;
-use crate::lock::lock;
+use crate::support::lock::lock;
 
 /// What is an outage at present, and what is held because of it. See [`Outage`](crate::Outage).
 ///

@@ -14,8 +14,8 @@ use tracing::{Event, Subscriber};
 use tracing_subscriber::layer::{Context, Layer, SubscriberExt};
 
 use super::Subscription;
-use crate::lock;
 use crate::status::{Control, SubscriptionError};
+use crate::support::lock;
 use crate::{
     Blocker, DeadLetter, EmbeddedBroker, EmbeddedBrokerOptions, Limits, NewTask, Raw, Task,
     TaskError, TaskProducer,

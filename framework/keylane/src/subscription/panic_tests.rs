@@ -8,8 +8,8 @@ use bytes::Bytes;
 use rdkafka::types::RDKafkaApiKey;
 
 use super::{Subscription, SubscriptionBuilder};
-use crate::panics::planted::plant;
 use crate::status::{State, SubscriptionError};
+use crate::support::panics::planted::plant;
 use crate::{
     DeadLetter, EmbeddedBroker, EmbeddedBrokerOptions, NewTask, Raw, Reading, Retry, Task,
     TaskError, TaskProducer,

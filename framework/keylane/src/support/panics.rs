@@ -53,7 +53,7 @@ pub(crate) mod planted {
     use std::sync::Mutex;
     use std::sync::atomic::{AtomicUsize, Ordering};
 
-    use crate::lock::lock;
+    use crate::support::lock::lock;
 
     static HOW_MANY: AtomicUsize = AtomicUsize::new(0);
     static PLANTED: Mutex<Vec<Planted>> = Mutex::new(Vec::new());

@@ -11,7 +11,7 @@
 use bytes::Bytes;
 use prost::Message;
 
-use crate::DecodeError;
+use super::DecodeError;
 
 /// The name of the header. Where it repeats, the last one counts.
 pub(crate) const HEADER: &str = "dt_meta";

@@ -1,16 +1,32 @@
 //! A record as Kafka delivered it, cheap to clone and small to keep.
 
 mod arena;
+mod decode_error;
+mod headers;
+mod key_hash;
+mod origin;
+mod retry_state;
+mod task_metadata;
+mod timestamp;
+mod trace_parent;
 
 use std::sync::Arc;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::SystemTime;
 
 use bytes::Bytes;
 
-pub(crate) use arena::Arena;
+pub use decode_error::DecodeError;
+pub use headers::Headers;
+pub use key_hash::KeyHash;
+pub use origin::Origin;
+pub use task_metadata::TaskMetadata;
+pub use trace_parent::{TraceParent, TraceParentError};
 
-use crate::dead_letter::{RetryState, provenance, read_retry_state};
-use crate::{Headers, TaskMetadata, task_metadata};
+pub(crate) use arena::Arena;
+pub(crate) use retry_state::RetryState;
+pub(crate) use task_metadata::HEADER as TASK_METADATA;
+pub(crate) use timestamp::time_of;
+pub(crate) use trace_parent::{TRACE_PARENT, TRACE_STATE};
 
 /// A record as Kafka delivered it. Cloning shares the bytes.
 ///
@@ -49,55 +65,6 @@ pub(crate) struct RecordHeaders {
     /// What a record of a retry topic says of its past; `None` for a record of an origin topic,
     /// whatever its headers say.
     pub(crate) retry: Option<RetryState>,
-}
-
-impl RecordHeaders {
-    /// Reads what keylane needs to know from the headers of a record.
-    pub(crate) fn read(all: Headers, is_retry_topic: bool) -> Self {
-        let metadata = all
-            .last(task_metadata::HEADER)
-            .and_then(|bytes| TaskMetadata::decode(bytes).ok());
-        let retry = is_retry_topic.then(|| read_retry_state(&all));
-        Self {
-            all,
-            metadata,
-            retry,
-        }
-    }
-}
-
-/// The time that Kafka gives in milliseconds since the Unix epoch; `None` where the system's clock
-/// cannot say it.
-pub(crate) fn time_of(millis: i64) -> Option<SystemTime> {
-    let distance = Duration::from_millis(millis.unsigned_abs());
-    if millis < 0 {
-        UNIX_EPOCH.checked_sub(distance)
-    } else {
-        UNIX_EPOCH.checked_add(distance)
-    }
-}
-
-/// Where a record was first read, for a task that came through the retry topic.
-///
-/// # Examples
-/// An id for a call that has to be made once:
-///
-/// ```
-/// use keylane::testing::TestTask;
-///
-/// let origin = TestTask::new(()).at("parking-events", 3, 4711).build().origin();
-/// let id = format!("{}-{}-{}", origin.topic, origin.partition, origin.offset);
-/// assert_eq!(id, "parking-events-3-4711");
-/// ```
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-#[non_exhaustive]
-pub struct Origin {
-    /// The origin topic.
-    pub topic: Arc<str>,
-    /// The partition there.
-    pub partition: i32,
-    /// The offset there.
-    pub offset: i64,
 }
 
 static NO_HEADERS: Headers = Headers::new();
@@ -202,11 +169,6 @@ impl Record {
         self.headers
             .as_ref()
             .and_then(|headers| headers.metadata.as_ref())
-    }
-
-    /// Who wrote it, as a record of a retry topic.
-    pub(crate) fn provenance(&self) -> keylane_core::Provenance<'_> {
-        provenance(self.headers(), self.metadata())
     }
 
     /// Bytes of key, value and headers: what counts against the budget.

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::str::FromStr;
 
-use crate::Headers;
+use super::Headers;
 
 /// Names the span that made a record, and the trace it belongs to: the W3C Trace Context's
 /// `traceparent`, which producers of all languages write as a header of the record.
@@ -91,7 +91,7 @@ impl TraceParent {
     }
 
     #[cfg(feature = "otel")]
-    pub(super) fn flags(&self) -> u8 {
+    pub(crate) fn flags(&self) -> u8 {
         self.flags
     }
 }
