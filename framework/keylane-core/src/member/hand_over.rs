@@ -265,6 +265,9 @@ impl HandOver {
             let places = std::mem::take(&mut self.end);
             return Some(Order::End { places });
         }
+        if let Some(it) = &mut self.revoked {
+            it.look_for_a_loss(seen);
+        }
         if self.closing == Closing::No {
             let order = self
                 .first_orders(seen)
@@ -293,7 +296,6 @@ impl HandOver {
 
     fn hand_over<O: Owner>(&mut self, seen: &Seen<'_, O>) -> Option<Order> {
         let it = self.revoked.as_mut()?;
-        it.look_for_a_loss(seen);
         if !it.is_all_lost() {
             let kept: Vec<_> = {
                 let it = &*it;
