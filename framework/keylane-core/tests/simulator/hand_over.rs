@@ -38,8 +38,8 @@ pub(crate) struct Member {
 enum LastCommit {
     #[default]
     None,
-    UnderWay(Vec<(usize, Commit)>),
-    /// Of these logs.
+    /// With the logs whose owners had ended before.
+    UnderWay(Vec<(usize, Commit)>, Vec<usize>),
     Taken(Vec<usize>),
     Refused,
 }
@@ -88,7 +88,10 @@ impl Member {
         // What was stored and sent before was about an epoch that is over.
         self.stored[log] = None;
         match &mut self.last_commit {
-            LastCommit::UnderWay(commits) => commits.retain(|(other, _)| *other != log),
+            LastCommit::UnderWay(commits, complete) => {
+                commits.retain(|(other, _)| *other != log);
+                complete.retain(|other| *other != log);
+            }
             LastCommit::Taken(logs) => logs.retain(|other| *other != log),
             LastCommit::None | LastCommit::Refused => {}
         }
@@ -273,7 +276,7 @@ impl World {
 
     fn answer_last_commit(&mut self, member: usize) -> Checked<()> {
         let it = &mut self.members[member];
-        if !matches!(it.last_commit, LastCommit::UnderWay(_)) {
+        if !matches!(it.last_commit, LastCommit::UnderWay(..)) {
             return Ok(());
         }
         let chance = if self.calm { 0 } else { self.random.below(100) };
@@ -281,11 +284,11 @@ impl World {
             return Ok(());
         }
         let is_taken = chance < 55;
-        let LastCommit::UnderWay(commits) = std::mem::take(&mut it.last_commit) else {
+        let LastCommit::UnderWay(commits, complete) = std::mem::take(&mut it.last_commit) else {
             return Ok(());
         };
         it.last_commit = match is_taken {
-            true => LastCommit::Taken(commits.iter().map(|(log, _)| *log).collect()),
+            true => LastCommit::Taken(complete),
             false => LastCommit::Refused,
         };
         for (log, commit) in commits {
@@ -334,10 +337,12 @@ impl World {
                     let stored = &self.members[member].stored[log];
                     commits.extend(stored.clone().map(|commit| (log, commit)));
                 }
+                let has_ended = |log: &usize| self.ended[*log].is_some();
+                let complete = places.iter().map(log_of).filter(has_ended).collect();
                 let forgets = self.fault == Fault::ForgetsTheLastCommit;
                 self.members[member].last_commit = match commits.is_empty() || forgets {
-                    true => LastCommit::Taken(places.iter().map(log_of).collect()),
-                    false => LastCommit::UnderWay(commits),
+                    true => LastCommit::Taken(complete),
+                    false => LastCommit::UnderWay(commits, complete),
                 };
             }
             Order::Answer(answer) => self.answer(member, answer)?,
