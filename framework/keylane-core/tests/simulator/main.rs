@@ -36,6 +36,7 @@
 //!   not asked
 
 mod broker;
+mod client;
 mod ending;
 mod foreign;
 mod membership;
