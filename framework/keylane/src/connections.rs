@@ -16,7 +16,7 @@ use tokio::sync::Semaphore;
 use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
-use crate::panics;
+use crate::support::panics;
 
 type AnyError = Box<dyn Error + Send + Sync>;
 

@@ -1,11 +1,9 @@
 //! From a record's bytes to the payload of a task.
 
-use std::error::Error;
-
 use bytes::Bytes;
 use serde::de::DeserializeOwned;
 
-use crate::{Record, error_text};
+use crate::{DecodeError, Record};
 
 /// Turns the value of a record into the payload of a task.
 ///
@@ -32,25 +30,6 @@ pub trait Decode<T>: Send + Sync + 'static {
     /// # Errors
     /// A value that is not a `T`.
     fn decode(&self, record: &Record) -> Result<T, DecodeError>;
-}
-
-/// A value that could not be decoded. Its text has the reason with its causes, cut where it is
-/// longer than 4 KiB.
-///
-/// # Examples
-/// ```
-/// let error = keylane::DecodeError::new("a tombstone has no text");
-/// assert_eq!(error.to_string(), "cannot decode the value: a tombstone has no text");
-/// ```
-#[derive(Debug, thiserror::Error)]
-#[error("cannot decode the value: {}", error_text::chain(&**.0))]
-pub struct DecodeError(Box<dyn Error + Send + Sync>);
-
-impl DecodeError {
-    /// Wraps the reason.
-    pub fn new(reason: impl Into<Box<dyn Error + Send + Sync>>) -> Self {
-        Self(reason.into())
-    }
 }
 
 /// JSON by serde.

@@ -74,69 +74,63 @@
 //!   passed through.
 
 mod cancellation;
-mod client_config;
-mod client_log;
 mod config;
 #[cfg(any(feature = "http", feature = "prometheus"))]
 mod connections;
-mod consumer;
 mod dead_letter;
 mod decode;
 #[cfg(feature = "embedded-broker")]
 mod embedded_broker;
-mod error_text;
 mod foreign;
 #[cfg(any(test, fuzzing))]
 #[doc(hidden)]
 pub mod fuzzing;
-mod headers;
 #[cfg(feature = "http")]
 pub mod http;
-mod key_hash;
-mod lock;
+mod kafka;
 #[cfg(doctest)]
 mod manual;
 pub mod metrics;
-mod native;
-mod panics;
+mod polling;
 mod processor;
 mod producer;
 mod record;
 mod runtime;
+mod status;
 mod subscription;
+mod support;
 mod task;
 mod task_error;
-mod task_metadata;
 pub mod testing;
-pub mod topics;
 pub mod trace;
 
 pub use cancellation::Cancellation;
-pub use client_config::ClientConfigError;
 pub use config::{
     Backoff, Blocker, BlockerAction, BootstrapServers, ConfigError, DeadLetter, Exhausted,
     FailureReason, ForeignRetries, HotKeySettings, InPlace, KafkaSettings, KeyInSpans, Limits,
     Outage, Reading, Retry, RetryTopic, SubscriptionConfig, Tracing, Watchdog,
 };
 pub use dead_letter::FailedRecordId;
-pub use decode::{Decode, DecodeError, Json, Raw};
+pub use decode::{Decode, Json, Raw};
 #[cfg(feature = "embedded-broker")]
 pub use embedded_broker::{
     EmbeddedBroker, EmbeddedBrokerError, EmbeddedBrokerOptions, Eviction, EvictionGuard,
 };
-pub use headers::Headers;
-pub use key_hash::KeyHash;
+pub use kafka::config::ClientConfigError;
+pub use kafka::topics;
 pub use processor::Processor;
 pub use producer::{
     CloseError, EnqueueError, Enqueued, FlushError, NewTask, TaskProducer, TaskProducerBuilder,
     TaskProducerConfig, TaskProducerError,
 };
-pub use record::{Origin, Record};
+pub use record::{DecodeError, Headers, KeyHash, Origin, Record, TaskMetadata};
+pub use status::{
+    HotKey, HotKeys, OldestRecord, OngoingOutage, OutageKind, OutageStatus, PartitionStatus,
+    PausedBy, RecordState, State, SubscriptionError, SubscriptionStatus, Trouble, TroubleKind,
+    TroublePlace,
+};
 pub use subscription::{
-    HotKey, HotKeys, OldestRecord, OngoingOutage, OutageKind, OutageStatus, PartitionNotAssigned,
-    PartitionStatus, PausedBy, RecordState, StartError, State, Subscription, SubscriptionBuilder,
-    SubscriptionError, SubscriptionHandle, SubscriptionStatus, Trouble, TroubleKind, TroublePlace,
+    PartitionNotAssigned, StartError, Subscription, SubscriptionBuilder, SubscriptionHandle,
 };
 pub use task::Task;
 pub use task_error::{TaskError, TaskErrorKind};
-pub use task_metadata::TaskMetadata;

@@ -3,8 +3,8 @@
 use std::sync::Arc;
 use std::time::{Instant, SystemTime};
 
+use crate::record::TraceParent;
 use crate::runtime::EpochLife;
-use crate::trace::TraceParent;
 use crate::{Cancellation, Headers, Origin, Record, TaskMetadata};
 
 /// One record, decoded, with where it came from and how often it was tried.

@@ -5,7 +5,7 @@ use std::error::Error;
 use std::fmt;
 use std::time::Duration;
 
-use crate::error_text;
+use crate::support::error_text;
 
 /// Why an attempt failed, and what shall become of the record.
 ///

@@ -3,7 +3,8 @@
 use std::sync::Arc;
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
-use crate::record::{Arena, RecordHeaders};
+use crate::dead_letter::read_headers;
+use crate::record::Arena;
 use crate::runtime::EpochLife;
 use crate::task::Source;
 use crate::{Headers, Record, Task};
@@ -158,7 +159,7 @@ impl<T> TestTask<T> {
 
     /// The task.
     pub fn build(self) -> Task<T> {
-        let headers = (!self.headers.is_empty()).then(|| RecordHeaders::read(self.headers, false));
+        let headers = (!self.headers.is_empty()).then(|| read_headers(self.headers, false));
         let record = Record::new(
             &mut Arena::default(),
             self.offset,

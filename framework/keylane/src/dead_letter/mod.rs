@@ -19,5 +19,9 @@ pub(crate) use headers::{
     group_as_written,
 };
 pub use id::FailedRecordId;
+#[cfg(any(test, fuzzing))]
 pub(crate) use provenance::provenance;
-pub(crate) use retry_headers::{RetryState, Round, read_retry_state, retry_headers};
+pub(crate) use provenance::provenance_of;
+#[cfg(any(test, fuzzing))]
+pub(crate) use retry_headers::read_retry_state;
+pub(crate) use retry_headers::{Round, read_headers, retry_headers};

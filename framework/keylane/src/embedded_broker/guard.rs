@@ -13,8 +13,8 @@ use rdkafka::{ClientConfig, Offset, TopicPartitionList};
 use super::eviction::{Eviction, Reader, ReaderKey, evictions};
 use super::mock::Mock;
 use super::{EmbeddedBrokerError, EvictionGuard};
-use crate::lock::lock;
-use crate::panics;
+use crate::support::lock::lock;
+use crate::support::panics;
 
 const LOOK_INTERVAL: Duration = Duration::from_millis(200);
 /// For each of a look's questions; an embedded broker answers in microseconds.

@@ -8,7 +8,7 @@ use rdkafka::producer::{BaseProducer, BaseRecord, DeliveryResult, Producer, Prod
 use rdkafka::{ClientContext, Offset, TopicPartitionList};
 
 use super::*;
-use crate::panics::planted;
+use crate::support::panics::planted;
 
 const DEADLINE: Duration = Duration::from_secs(30);
 

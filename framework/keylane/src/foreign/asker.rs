@@ -12,14 +12,14 @@ use rdkafka::error::RDKafkaErrorCode as Code;
 use rdkafka::{ClientConfig, TopicPartitionList};
 
 use super::Answers;
-use crate::client_config::creation_error;
-use crate::lock::lock;
-use crate::native::{AdminOptions, Reply, ReplyQueue};
-use crate::native::{describe_group, has_offsets, list_group_offsets, members};
-use crate::panics::caught;
+use crate::kafka::config::creation_error;
+use crate::kafka::topics::LastError;
+use crate::kafka::{AdminOptions, Reply, ReplyQueue};
+use crate::kafka::{describe_group, has_offsets, list_group_offsets, members};
 use crate::runtime::TopicTarget;
-use crate::subscription::{Control, SubscriptionError};
-use crate::topics::LastError;
+use crate::status::{Control, SubscriptionError};
+use crate::support::lock::lock;
+use crate::support::panics::caught;
 
 /// Each of the two questions about a group may take this long, so both take less than
 /// [`keylane_core::QUESTION_PATIENCE`].
@@ -108,7 +108,7 @@ fn answer(
     };
     while let Ok(group) = questions.recv() {
         #[cfg(test)]
-        crate::panics::planted::step("foreign", &topic.name);
+        crate::support::panics::planted::step("foreign", &topic.name);
         let liveness = liveness(&client, topic, &group);
         tracing::debug!(
             group = &*group,

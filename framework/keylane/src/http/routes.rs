@@ -22,7 +22,7 @@ use super::health::{self, Question, Seen, Verdict};
 use super::hot_keys::{HotKeyLists, Keys};
 use super::problem::{self, Problem};
 use crate::SubscriptionHandle;
-use crate::lock;
+use crate::support::lock;
 
 const OPENAPI: &str = include_str!("openapi.json");
 const LIMIT_DEFAULT: usize = 20;

@@ -14,7 +14,7 @@ use tokio_util::sync::CancellationToken;
 use super::access::{Hosts, Token};
 use super::routes::{self, Shared};
 use crate::connections::{self, Bounds};
-use crate::lock;
+use crate::support::lock;
 use crate::{State, SubscriptionHandle};
 
 /// More than twice what a polling thread waits for at most, slow brokers at an assignment.

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use super::pending::NotAdmitted;
 use super::write_error::{WriteError, WriteErrorKind, WriteFailure};
-use crate::error_text;
+use crate::support::error_text;
 
 /// Why a task has no acknowledgement.
 ///

@@ -9,7 +9,7 @@ use super::new_task::{NewTask, millis_rounded_up};
 use super::raw::{Acknowledged, OutgoingRecord, RawProducer};
 use super::write_error::{WriteError, WriteFailure};
 use super::{CloseError, EnqueueError, FlushError, TaskProducerBuilder, TaskProducerConfig};
-use crate::task_metadata::{self, TaskMetadata};
+use crate::record::{TASK_METADATA, TaskMetadata};
 use crate::trace::SendSpan;
 
 /// Enqueues tasks to one topic and waits for the broker's word.
@@ -290,7 +290,7 @@ impl Shared {
             partition,
             not_before: _,
         } = task;
-        headers.push(task_metadata::HEADER, metadata.encode());
+        headers.push(TASK_METADATA, metadata.encode());
         let timestamp_millis = Some(timestamp_millis);
         Ok(OutgoingRecord {
             topic: self.topic.clone(),

@@ -13,9 +13,10 @@ use super::life::Presence;
 use super::stage::Staged;
 use super::work::{OwnersWork, Work};
 use crate::metrics::AttemptResult;
+use crate::support::{error_text, panics};
 use crate::task::Source;
 use crate::task_error::{Cause, TaskErrorKind};
-use crate::{Decode, Processor, Record, Task, TaskError, error_text, panics};
+use crate::{Decode, Processor, Record, Task, TaskError};
 
 /// What an attempt needs to know of its record.
 pub(super) struct Call {
@@ -299,8 +300,8 @@ mod tests {
     use super::super::inbox::Mail;
     use super::super::stage::Stage;
     use super::*;
-    use crate::error_text::tests::{is_bounded, long_error};
     use crate::record::Arena;
+    use crate::support::error_text::tests::{is_bounded, long_error};
     use crate::trace::AttemptSpans;
     use crate::{DecodeError, Raw, SubscriptionConfig};
 

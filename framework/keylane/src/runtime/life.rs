@@ -3,7 +3,7 @@
 
 use std::fmt;
 
-use crate::lock::lock;
+use crate::support::lock::lock;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Instant;

@@ -10,10 +10,10 @@ use std::time::{Duration, Instant};
 use rdkafka::ClientConfig;
 
 use super::work::TopicTarget;
-use crate::lock::lock;
-use crate::panics::caught;
-use crate::subscription::{Control, SubscriptionError, TroubleKind, TroublePlace};
-use crate::topics::{Cluster, Lookup, NamedTopic, Role};
+use crate::kafka::topics::{Cluster, Lookup, NamedTopic, Role};
+use crate::status::{Control, SubscriptionError, TroubleKind, TroublePlace};
+use crate::support::lock::lock;
+use crate::support::panics::caught;
 
 /// Between two questions while records are written.
 const ASK_EVERY: Duration = Duration::from_secs(60);
@@ -146,7 +146,7 @@ pub(super) fn refresh(
 fn is_missing(question: &Question, config: &ClientConfig, topic: &str, control: &Control) -> bool {
     let place = TroublePlace::WritesTo(topic.to_owned());
     #[cfg(test)]
-    crate::panics::planted::step("partitions", topic);
+    crate::support::panics::planted::step("partitions", topic);
     match ask(config, topic) {
         Some(Lookup::Found { partitions: count }) if count > 0 => {
             control.troubles.found(&place);
@@ -227,7 +227,7 @@ mod tests {
             name: "panic-partitions".into(),
             partitions: PartitionCount::new(8, begun),
         };
-        crate::panics::planted::plant("partitions", "panic-partitions", 0);
+        crate::support::panics::planted::plant("partitions", "panic-partitions", 0);
         target.partitions.doubt();
         refresh(
             &target,

@@ -13,10 +13,10 @@ use super::partition_count;
 use super::settle::unix_millis;
 use super::work::TopicTarget;
 use crate::dead_letter::{self, FailureHistory, Round, Writer};
+use crate::kafka::topics::map_partition;
 use crate::metrics::LaneState;
 use crate::producer::raw::OutgoingRecord;
 use crate::producer::write_error::{WriteError, WriteFailure};
-use crate::topics::map_partition;
 use crate::{Headers, Origin, Record};
 
 impl Owner {
@@ -41,7 +41,7 @@ impl Owner {
                     let topic = self.topic.clone();
                     self.spawn(async move {
                         #[cfg(test)]
-                        crate::panics::planted::step("write", &topic);
+                        crate::support::panics::planted::step("write", &topic);
                         let result = tokio::select! {
                             biased;
                             result = answer => result,

@@ -7,8 +7,9 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use rdkafka::types::RDKafkaApiKey;
 
-use super::{State, Subscription, SubscriptionBuilder, SubscriptionError};
-use crate::panics::planted::plant;
+use super::{Subscription, SubscriptionBuilder};
+use crate::status::{State, SubscriptionError};
+use crate::support::panics::planted::plant;
 use crate::{
     DeadLetter, EmbeddedBroker, EmbeddedBrokerOptions, NewTask, Raw, Reading, Retry, Task,
     TaskError, TaskProducer,

@@ -11,9 +11,8 @@ use opentelemetry::trace::{
 use tracing::Span;
 use tracing_opentelemetry::OpenTelemetrySpanExt;
 
-use super::TraceParent;
 use super::attempt::AttemptSpans;
-use super::trace_parent::{TRACE_PARENT, TRACE_STATE};
+use crate::record::{TRACE_PARENT, TRACE_STATE, TraceParent};
 use crate::task::Source;
 use crate::{Enqueued, Headers, Record};
 

@@ -1,0 +1,362 @@
+//! From a user's settings to the configuration of a Kafka client.
+//!
+//! The pass-through takes librdkafka's properties by name. One map may serve all clients of a
+//! program: a consumer takes the consumer's keys of it, a producer the producer's, and both what
+//! concerns every client (connection, security, logging). The side belongs to the key, as
+//! CONFIGURATION.md of librdkafka lists it (`C`, `P` or `*`); see [`keys`].
+//!
+//! Three layers, the later one wins: librdkafka's default, keylane's tuned default, the user's
+//! value. What keylane owns is in neither of the last two: a user's value for it is an error that
+//! says why and what to use instead.
+//!
+//! **Invariant:** no error and no log line of this module carries a value of a key that may hold a
+//! secret.
+
+mod keys;
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use rdkafka::ClientConfig;
+use rdkafka::error::KafkaError;
+use rdkafka::types::RDKafkaConfRes;
+
+use crate::support::without_secrets;
+use keys::{Role, canonical, is_secret, looks_secret, ownership, role};
+
+/// What a consumer needs beyond the pass-through.
+pub(crate) struct ConsumerSettings<'a> {
+    pub(crate) bootstrap_servers: &'a str,
+    pub(crate) group: &'a str,
+    pub(crate) commit_interval: Duration,
+}
+
+/// What a producer needs beyond the pass-through.
+pub(crate) struct ProducerSettings<'a> {
+    pub(crate) bootstrap_servers: &'a str,
+    /// The most records librdkafka may hold.
+    pub(crate) max_records: usize,
+    /// The most bytes librdkafka may hold.
+    pub(crate) max_bytes: usize,
+}
+
+/// A setting that cannot be used. The message names the key and the fix, and never a secret.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum ClientConfigError {
+    /// No broker address was given.
+    #[error("bootstrap_servers is empty; give at least one HOST:PORT")]
+    NoBootstrapServers,
+    /// An address with an `@`, as in `user:password@host`. Not shown: it may hold a secret.
+    #[error(
+        "bootstrap_servers holds an @ (not shown: it may be a secret); give HOST:PORT only, and the credentials as \
+         sasl.username and sasl.password"
+    )]
+    CredentialsInAddress,
+    /// No group was given.
+    #[error("the consumer group is empty; give the subscription a group name")]
+    NoGroup,
+    /// A setting that keylane needs for itself.
+    #[error("the kafka setting {key} belongs to keylane: {why}; {fix}")]
+    Owned {
+        /// The setting.
+        key: String,
+        /// What would break.
+        why: &'static str,
+        /// What to do instead.
+        fix: &'static str,
+    },
+    /// Two names of one setting.
+    #[error(
+        "the kafka settings {first} and {second} are two names of one setting; remove one of them"
+    )]
+    Repeated {
+        /// One of the names.
+        first: String,
+        /// The other.
+        second: String,
+    },
+    /// A setting that the group protocol `consumer` (KIP-848) leaves to the broker.
+    #[error(
+        "the kafka setting {key} is not available with group.protocol=consumer, where the broker decides it; remove it"
+    )]
+    DecidedByBroker {
+        /// The setting.
+        key: String,
+    },
+    /// A name that librdkafka does not know.
+    #[error(
+        "unknown kafka setting {key}; check the spelling against librdkafka's CONFIGURATION.md"
+    )]
+    Unknown {
+        /// The setting.
+        key: String,
+    },
+    /// A value that librdkafka refuses.
+    #[error("invalid value for the kafka setting {key}: {reason}")]
+    Invalid {
+        /// The setting.
+        key: String,
+        /// What librdkafka says; without details where the value may be a secret.
+        reason: String,
+    },
+    /// Settings that do not fit together, or a feature this build of librdkafka lacks.
+    #[error("the kafka settings cannot be used together: {reason}")]
+    Refused {
+        /// What librdkafka says.
+        reason: String,
+    },
+}
+
+/// Small fetches and a short queue: what the consumer's shape needs. librdkafka's defaults cost a
+/// factor of four in throughput and seconds after a resume.
+const CONSUMER_DEFAULTS: [(&str, &str); 6] = [
+    // librdkafka's `largest` silently passes over what was written before a new group's first
+    // start.
+    ("auto.offset.reset", "earliest"),
+    ("client.id", CLIENT_ID),
+    // The two go together: large fetches with a short queue starve partitions.
+    ("fetch.message.max.bytes", "262144"),
+    ("queued.min.messages", "5000"),
+    ("fetch.queue.backoff.ms", "5"),
+    ("fetch.wait.max.ms", "100"),
+];
+
+/// Only the classic group protocol has these; with the other one librdkafka refuses them.
+const CLASSIC_GROUP_DEFAULTS: [(&str, &str); 3] = [
+    ("partition.assignment.strategy", "cooperative-sticky"),
+    // Shorter, and a restarted coordinator finds the group gone.
+    ("session.timeout.ms", "45000"),
+    ("heartbeat.interval.ms", "1000"),
+];
+
+const PRODUCER_DEFAULTS: [(&str, &str); 7] = [
+    ("client.id", CLIENT_ID),
+    // What Java clients do: a key goes to the same partition whoever writes it.
+    ("partitioner", "murmur2_random"),
+    // Long enough for the election of a new leader (about 11 s), short enough for an answer.
+    ("message.timeout.ms", "30000"),
+    // A batch that a topic finds too large fails as a whole and its records are written again one
+    // by one: with small batches that is rare.
+    ("batch.size", "65536"),
+    // The broker judges what is too large, with the topic's own limit. librdkafka's default of
+    // 1,000,000 bytes is below Kafka's 1,048,588, so a record that a topic takes could not be
+    // written again with headers. Batches are no larger for it: they have their own limit. Beyond a
+    // broker's `socket.request.max.bytes` (100 MiB by default), less what a request adds, a broker
+    // closes the connection instead of an answer.
+    ("message.max.bytes", "104792064"),
+    // The least CPU of them, and every client of Kafka reads it. A dead letter with headers is
+    // mostly smaller by it than its record was.
+    ("compression.codec", "lz4"),
+    // A topic that once refused a write for want of permission stays refused until the next
+    // refresh: 5 min by default.
+    ("topic.metadata.refresh.interval.ms", "30000"),
+];
+
+const CLIENT_ID: &str = "keylane";
+
+/// The configuration of a subscription's consumer.
+///
+/// # Errors
+/// The first setting, by name, that cannot be used.
+pub(crate) fn consumer_config(
+    settings: &ConsumerSettings<'_>,
+    kafka: &BTreeMap<String, String>,
+) -> Result<ClientConfig, ClientConfigError> {
+    if settings.group.trim().is_empty() {
+        return Err(ClientConfigError::NoGroup);
+    }
+    let given = checked(settings.bootstrap_servers, kafka)?;
+    let mut config = base(settings.bootstrap_servers);
+    set_all(&mut config, &CONSUMER_DEFAULTS);
+    if given
+        .get("group.protocol")
+        .is_some_and(|protocol| protocol.eq_ignore_ascii_case("consumer"))
+    {
+        let mut decided_by_broker = CLASSIC_GROUP_DEFAULTS.iter().map(|(key, _)| *key);
+        if let Some(key) = decided_by_broker.find(|key| given.contains_key(key)) {
+            return Err(ClientConfigError::DecidedByBroker {
+                key: key.to_owned(),
+            });
+        }
+    } else {
+        set_all(&mut config, &CLASSIC_GROUP_DEFAULTS);
+    }
+    apply(&mut config, &given, Role::Consumer);
+    config
+        .set("group.id", settings.group)
+        // Stored commit points are committed by librdkafka: only then do commit results come back
+        // (and at a revoke too).
+        .set("enable.auto.commit", "true")
+        .set("enable.auto.offset.store", "false")
+        .set(
+            "auto.commit.interval.ms",
+            settings
+                .commit_interval
+                .as_millis()
+                .clamp(10, 86_400_000)
+                .to_string(),
+        )
+        .set("enable.partition.eof", "false");
+    Ok(config)
+}
+
+/// The configuration of a producer: idempotent, acknowledged by all in-sync replicas, bounded in
+/// memory.
+///
+/// Serves the enqueue helper and, with the subscription's pass-through, the retry and dead-letter
+/// writes.
+///
+/// # Errors
+/// The first setting, by name, that cannot be used.
+pub(crate) fn producer_config(
+    settings: &ProducerSettings<'_>,
+    kafka: &BTreeMap<String, String>,
+) -> Result<ClientConfig, ClientConfigError> {
+    let given = checked(settings.bootstrap_servers, kafka)?;
+    let mut config = base(settings.bootstrap_servers);
+    set_all(&mut config, &PRODUCER_DEFAULTS);
+    apply(&mut config, &given, Role::Producer);
+    config
+        .set("enable.idempotence", "true")
+        .set("acks", "all")
+        .set("max.in.flight.requests.per.connection", "5")
+        .set("delivery.report.only.error", "false")
+        .set(
+            "queue.buffering.max.messages",
+            settings.max_records.clamp(1, i32::MAX as usize).to_string(),
+        )
+        .set(
+            "queue.buffering.max.kbytes",
+            settings
+                .max_bytes
+                .div_ceil(1024)
+                .clamp(1, i32::MAX as usize)
+                .to_string(),
+        );
+    Ok(config)
+}
+
+/// The configuration of a client that asks for metadata and watermarks: no group, and of the
+/// pass-through only what concerns every client.
+///
+/// # Errors
+/// The first setting, by name, that cannot be used.
+pub(crate) fn side_client_config(
+    bootstrap_servers: &str,
+    kafka: &BTreeMap<String, String>,
+) -> Result<ClientConfig, ClientConfigError> {
+    let given = checked(bootstrap_servers, kafka)?;
+    let mut config = base(bootstrap_servers);
+    config.set("client.id", CLIENT_ID);
+    apply(&mut config, &given, Role::Any);
+    // Nobody polls this client, so its statistics would pile up.
+    config.remove("statistics.interval.ms");
+    Ok(config)
+}
+
+/// An error of creating a client, as one of ours.
+pub(crate) fn creation_error(error: KafkaError) -> ClientConfigError {
+    match error {
+        KafkaError::ClientConfig(_, reason, key, value) => invalid(key, &value, reason),
+        KafkaError::ClientCreation(reason) => ClientConfigError::Refused {
+            reason: without_secrets(&reason).into(),
+        },
+        other => ClientConfigError::Refused {
+            reason: other.to_string(),
+        },
+    }
+}
+
+fn base(bootstrap_servers: &str) -> ClientConfig {
+    let mut config = ClientConfig::new();
+    config
+        .set("bootstrap.servers", bootstrap_servers.trim())
+        // A producer's default is true: a misspelt dead-letter topic would spring into being.
+        .set("allow.auto.create.topics", "false");
+    config
+}
+
+fn set_all(config: &mut ClientConfig, defaults: &[(&str, &str)]) {
+    for (key, value) in defaults {
+        config.set(*key, *value);
+    }
+}
+
+/// The user's settings by their canonical names, each one known to librdkafka, none of them
+/// keylane's.
+///
+/// The whole map is judged whichever client it is for: a mistake must not depend on which client
+/// starts first.
+fn checked<'a>(
+    bootstrap_servers: &str,
+    kafka: &'a BTreeMap<String, String>,
+) -> Result<BTreeMap<&'a str, &'a str>, ClientConfigError> {
+    if bootstrap_servers.trim().is_empty() {
+        return Err(ClientConfigError::NoBootstrapServers);
+    }
+    if bootstrap_servers.contains('@') {
+        return Err(ClientConfigError::CredentialsInAddress);
+    }
+    let mut given = BTreeMap::new();
+    let mut names: BTreeMap<&str, &str> = BTreeMap::new();
+    for (key, value) in kafka {
+        let name = canonical(key);
+        if let Some((why, fix)) = ownership(name) {
+            return Err(ClientConfigError::Owned {
+                key: key.clone(),
+                why,
+                fix,
+            });
+        }
+        if let Some(first) = names.insert(name, key) {
+            return Err(ClientConfigError::Repeated {
+                first: first.to_owned(),
+                second: key.clone(),
+            });
+        }
+        ClientConfig::new()
+            .set(key, value)
+            .create_native_config()
+            .map_err(|error| match error {
+                KafkaError::ClientConfig(RDKafkaConfRes::RD_KAFKA_CONF_UNKNOWN, ..) => {
+                    ClientConfigError::Unknown { key: key.clone() }
+                }
+                KafkaError::ClientConfig(_, reason, ..) => invalid(key.clone(), value, reason),
+                // A NUL inside: its error would quote the value.
+                _ => invalid(key.clone(), "", "it holds a NUL character".to_owned()),
+            })?;
+        if name == "message.timeout.ms" && value.trim() == "0" {
+            return Err(invalid(
+                key.clone(),
+                "",
+                "0 waits for ever; give a time in milliseconds".to_owned(),
+            ));
+        }
+        given.insert(name, value.as_str());
+    }
+    Ok(given)
+}
+
+/// Lays the user's settings for one side over the defaults.
+fn apply(config: &mut ClientConfig, given: &BTreeMap<&str, &str>, side: Role) {
+    for (key, value) in given {
+        let role = role(key);
+        if role == Role::Any || role == side {
+            config.set(*key, *value);
+        }
+    }
+}
+
+fn invalid(key: String, value: &str, reason: String) -> ClientConfigError {
+    let may_be_secret = is_secret(&key) || looks_secret(value);
+    let reason = if may_be_secret {
+        "librdkafka refuses it (not shown: it may be a secret)".to_owned()
+    } else {
+        reason
+    };
+    ClientConfigError::Invalid { key, reason }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,13 @@
+//! What every other module stands on, and what knows nothing of Kafka's protocol: locks and panics,
+//! bounds for log lines and error texts, texts without secrets.
+
+mod bounded_lines;
+pub(crate) mod error_text;
+pub(crate) mod lock;
+mod log_limit;
+pub(crate) mod panics;
+mod secrets;
+
+pub(crate) use bounded_lines::BoundedLines;
+pub(crate) use log_limit::LogLimit;
+pub(crate) use secrets::without_secrets;
