@@ -37,6 +37,7 @@
 
 mod broker;
 mod client;
+mod commits;
 mod ending;
 mod foreign;
 mod membership;

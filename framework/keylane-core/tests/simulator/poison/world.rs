@@ -584,7 +584,7 @@ impl World {
             let log = &mut self.logs[*log];
             let position = point.position.get();
             assert!(
-                (0..position).all(|offset| log.settled.contains(&offset)),
+                (log.committed.0..position).all(|offset| log.settled.contains(&offset)),
                 "G1: the commit of {position} covers what is not settled"
             );
             log.committed = (position, point.metadata.clone());
