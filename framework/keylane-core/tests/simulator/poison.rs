@@ -216,7 +216,7 @@ fn several_killers_are_found_one_after_the_other_and_nobody_else_is_blamed() {
 /// Those whose answers are waited for are sent again, and what nobody waits for can only lose a map.
 #[test]
 fn refused_commits_hide_no_killer_and_blame_nobody() {
-    many(|random| {
+    for_runs(300, |random| {
         let size = one_member(1 + random.index(4), 40, 1);
         let chances = Chances {
             refused: 10 + random.below(60),
@@ -232,7 +232,7 @@ fn refused_commits_hide_no_killer_and_blame_nobody() {
 /// What an ACL forbids may last for days.
 #[test]
 fn a_topic_whose_commits_are_refused_for_a_while_hides_no_killer_of_another() {
-    many(|random| {
+    for_runs(300, |random| {
         let size = one_member(2 + random.index(3), 30, 1);
         let chances = Chances {
             forbids: 5,
@@ -248,7 +248,7 @@ fn a_topic_whose_commits_are_refused_for_a_while_hides_no_killer_of_another() {
 /// back for it.
 #[test]
 fn a_blocked_owner_that_is_given_up_looks_like_no_crash() {
-    many(|random| {
+    for_runs(300, |random| {
         let size = Size {
             members: 2,
             ..one_member(1 + random.index(3), 20, 0)

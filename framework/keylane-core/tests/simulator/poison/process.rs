@@ -14,7 +14,7 @@ use keylane_core::{
 };
 
 use super::Fault;
-use crate::client::Client;
+use crate::client::{Client, Sent};
 
 pub(super) struct Owner {
     pub(super) log: usize,
@@ -131,7 +131,7 @@ pub(super) struct Process {
     pub(super) owners: Vec<Owner>,
     pub(super) client: Client,
     /// Answers that the client has and nobody has taken out.
-    answers: VecDeque<(CommitId, CommitResult, Vec<(usize, CommitPoint)>)>,
+    answers: VecDeque<(Sent, CommitResult)>,
     commits: Commits,
     /// Of the partition that is given back.
     last_commit: Option<LastCommit>,
@@ -223,10 +223,12 @@ impl Process {
     /// committed.
     pub(super) fn pass(&mut self, answers: bool) {
         self.now = self.now + Duration::from_millis(50);
-        while answers && let Some((id, result, points)) = self.answers.pop_front() {
-            self.answer(id, result);
+        while answers && let Some((sent, result)) = self.answers.pop_front() {
+            if let Some(id) = sent.id {
+                self.answer(id, result);
+            }
             if result.is_ok() && self.fault == Fault::ConfirmsMarksOfOtherEpochs {
-                confirm(&mut self.owners, &points);
+                confirm(&mut self.owners, &sent.points);
             }
         }
         let (suspended, fault) = (self.last_commit.is_some(), self.fault);
@@ -309,22 +311,22 @@ impl Process {
     }
 
     /// A commit has come to the broker, or was refused there.
-    pub(super) fn answered(&mut self, sent: &crate::client::Sent, result: CommitResult) {
+    pub(super) fn answered(&mut self, sent: Sent, result: CommitResult) {
         if result.is_ok() {
-            self.client.taken(sent);
+            self.client.taken(&sent);
         }
-        let fault = result.ok().and(Some(self.fault));
-        match sent.id {
-            Some(id) => self.answers.push_back((id, result, sent.points.clone())),
-            None if fault == Some(Fault::SendsMarksBesideOpenings) => {
-                confirm(&mut self.owners, &sent.points);
-            }
-            None if fault == Some(Fault::TakesAnyAnswerForItsOwn) => {
+        if sent.id.is_some() {
+            self.answers.push_back((sent, result));
+            return;
+        }
+        match result.ok().and(Some(self.fault)) {
+            Some(Fault::SendsMarksBesideOpenings) => confirm(&mut self.owners, &sent.points),
+            Some(Fault::TakesAnyAnswerForItsOwn) => {
                 let wanted = |owner: &Owner| Some((owner.log, owner.commits.stored()?.clone()));
                 let wanted: Vec<_> = self.owners.iter().filter_map(wanted).collect();
                 confirm(&mut self.owners, &wanted);
             }
-            None => {}
+            _ => {}
         }
     }
 

@@ -444,7 +444,7 @@ impl World {
     fn lose(&mut self, process: &mut Process) {
         while self.random.percent(50) && self.arrive(process) {}
         while let Some(sent) = process.client.arrives() {
-            process.answered(&sent, Err(Refusal::NotAMember));
+            process.answered(sent, Err(Refusal::NotAMember));
         }
         for log in process.logs() {
             process.close(log);
@@ -560,7 +560,7 @@ impl World {
             return false;
         };
         let result = self.take(&sent);
-        process.answered(&sent, result);
+        process.answered(sent, result);
         true
     }
 
