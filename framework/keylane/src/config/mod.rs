@@ -29,4 +29,4 @@ pub use subscription_config::{Reading, SubscriptionConfig};
 pub use validate::ConfigError;
 pub use watchdog::Watchdog;
 
-pub(crate) use names::{NAME_LIMIT_BYTES, check_topic_name};
+pub(crate) use names::NAME_LIMIT_BYTES;

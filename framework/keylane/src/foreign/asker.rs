@@ -174,13 +174,13 @@ fn question<T>(
     read(&reply)
 }
 
-#[cfg(all(test, feature = "embedded-broker"))]
+#[cfg(test)]
 mod tests {
     use std::time::Instant;
 
     use super::*;
     use crate::producer::PartitionCount;
-    use crate::{EmbeddedBroker, EmbeddedBrokerOptions};
+    use keylane_embedded_broker::{EmbeddedBroker, EmbeddedBrokerOptions};
 
     #[test]
     fn a_group_with_commits_of_the_topic_is_alive_and_one_that_cannot_be_asked_about_is_unknown() {

@@ -1,6 +1,5 @@
 //! Names, times, traces and error texts.
 
-use crate::config::check_topic_name;
 use crate::dead_letter::{bounded_text, rfc3339};
 use crate::trace::TraceParent;
 
@@ -42,7 +41,7 @@ pub fn text(bytes: &[u8]) {
             .bytes()
             .all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'_' | b'-'))
         && text.bytes().any(|byte| byte != b'.' || text.len() > 2);
-    assert_eq!(check_topic_name(text).is_ok(), legal);
+    assert_eq!(keylane_core::check_topic_name(text).is_ok(), legal);
 
     let limit = usize::from(*limit);
     let kept = bounded_text(text, limit);

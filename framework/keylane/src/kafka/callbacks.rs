@@ -155,7 +155,7 @@ impl Context {
         Duration::from_nanos(self.rebalance_nanos.swap(0, Ordering::Relaxed))
     }
 
-    #[cfg(all(test, feature = "embedded-broker"))]
+    #[cfg(test)]
     pub(crate) fn control(&self) -> &Control {
         &self.control
     }
@@ -543,12 +543,12 @@ impl Context {
     }
 }
 
-#[cfg(all(test, feature = "embedded-broker"))]
+#[cfg(test)]
 mod tests {
     use rdkafka::ClientConfig;
 
     use super::*;
-    use crate::{EmbeddedBroker, EmbeddedBrokerOptions};
+    use keylane_embedded_broker::{EmbeddedBroker, EmbeddedBrokerOptions};
 
     /// One answer ends the client's wait for both: what it does not name stays in the client's
     /// assignment, unowned.

@@ -251,10 +251,9 @@ mod tests {
         );
     }
 
-    #[cfg(feature = "embedded-broker")]
     #[test]
     fn a_topic_with_fewer_partitions_than_it_had_is_seen_and_one_that_is_gone_is_a_trouble() {
-        use crate::{EmbeddedBroker, EmbeddedBrokerOptions};
+        use keylane_embedded_broker::{EmbeddedBroker, EmbeddedBrokerOptions};
 
         let broker = EmbeddedBroker::start(EmbeddedBrokerOptions::default()).unwrap();
         broker.create_topic("dead", 2).unwrap();

@@ -24,5 +24,3 @@ pub use snapshot::{
 pub(crate) use control::Control;
 pub(crate) use lease::SharedLease;
 pub(crate) use outage::OutageWatch;
-#[cfg(all(test, feature = "http"))]
-pub(crate) use outage::tests::guard_after_attempts;

@@ -295,7 +295,7 @@ fn is_about_a_topic(error: RDKafkaErrorCode) -> bool {
 #[derive(Debug)]
 pub(crate) struct TooLarge;
 
-#[cfg(all(test, feature = "embedded-broker"))]
+#[cfg(test)]
 mod tests {
     use rdkafka::ClientConfig;
     use rdkafka::consumer::Consumer;
@@ -309,7 +309,7 @@ mod tests {
     use crate::runtime::Progress;
     use crate::status::Control;
     use crate::status::SharedLease;
-    use crate::{EmbeddedBroker, EmbeddedBrokerOptions};
+    use keylane_embedded_broker::{EmbeddedBroker, EmbeddedBrokerOptions};
 
     const PATIENCE: Duration = Duration::from_secs(30);
 

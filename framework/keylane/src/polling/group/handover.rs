@@ -234,7 +234,7 @@ pub(crate) struct Finished {
     pub(crate) error: Option<rdkafka::error::KafkaError>,
 }
 
-#[cfg(all(test, feature = "embedded-broker"))]
+#[cfg(test)]
 mod tests {
     use std::sync::Arc;
     use std::sync::atomic::Ordering;
@@ -250,7 +250,8 @@ mod tests {
     use crate::polling::settings::PollSettings;
     use crate::status::Control;
     use crate::status::SharedLease;
-    use crate::{EmbeddedBroker, EmbeddedBrokerOptions, Limits, Watchdog};
+    use crate::{Limits, Watchdog};
+    use keylane_embedded_broker::{EmbeddedBroker, EmbeddedBrokerOptions};
 
     const PATIENCE: Duration = Duration::from_secs(30);
 

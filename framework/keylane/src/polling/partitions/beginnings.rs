@@ -581,5 +581,5 @@ impl PollLoop {
     }
 }
 
-#[cfg(all(test, feature = "embedded-broker"))]
+#[cfg(test)]
 mod tests;

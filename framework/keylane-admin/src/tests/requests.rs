@@ -1,7 +1,7 @@
 //! What may be asked for, and what comes of it.
 
 use super::*;
-use crate::http::AdminServer;
+use crate::AdminServer;
 
 fn code(answer: &Answer) -> String {
     assert_eq!(
@@ -17,7 +17,7 @@ fn code(answer: &Answer) -> String {
 
 #[tokio::test]
 async fn two_gets_tell_which_record_holds_which_partition() {
-    let shared = shared(vec![troubled("a").1], None);
+    let shared = shared([&troubled("a")], None);
     let all = get(&shared, "/v1/subscriptions").await.json();
     assert_eq!(all["subscriptions"][0]["name"], "a");
     let oldest = get(&shared, "/v1/subscriptions/a/oldest?limit=%31")
@@ -42,8 +42,8 @@ async fn two_gets_tell_which_record_holds_which_partition() {
 
 #[tokio::test]
 async fn hot_keys_are_told_by_their_hashes_and_as_they_are_to_whoever_has_the_token() {
-    let (control, handle) = troubled("a");
-    let shared = shared(vec![handle], Some(TOKEN));
+    let subscription = troubled("a");
+    let shared = shared([&subscription], Some(TOKEN));
     let open = get(&shared, "/v1/subscriptions/a/hot-keys?limit=1")
         .await
         .json();
@@ -70,9 +70,7 @@ async fn hot_keys_are_told_by_their_hashes_and_as_they_are_to_whoever_has_the_to
         (&plain["by_records"][0]["key"], &plain["by_time"][0]["key"]),
         (&"vehicle-4711".into(), &"vehicle-2".into())
     );
-    let mut hashed = hot_keys(0);
-    hashed.by_records[0].key = None;
-    control.set_hot_keys(&"tasks".into(), 0, Arc::new(hashed));
+    subscription.hot_keys.lock().unwrap().by_records[0].key = None;
     let hot = with_token().await;
     assert_eq!(
         (
@@ -85,17 +83,17 @@ async fn hot_keys_are_told_by_their_hashes_and_as_they_are_to_whoever_has_the_to
 
 #[tokio::test]
 async fn a_lag_that_is_unknown_for_one_partition_is_unknown_for_all() {
-    let (control, handle) = troubled("a");
-    let shared = shared(vec![handle], None);
+    let subscription = troubled("a");
+    let shared = shared([&subscription], None);
     let lag = async || get(&shared, "/v1/subscriptions/a").await.json()["lag_records"].clone();
     assert_eq!(lag().await, Value::Null);
-    control.remove_partition(&"tasks".into(), 2);
+    subscription.change(|status| drop(status.partitions.remove(2)));
     assert_eq!(lag().await, 14);
 }
 
 #[tokio::test]
 async fn names_are_percent_decoded() {
-    let shared = shared(vec![subscription("my service/1").1], None);
+    let shared = shared([&subscription("my service/1")], None);
     assert_eq!(
         get(&shared, "/v1/subscriptions/my%20service%2F1")
             .await
@@ -110,7 +108,7 @@ async fn names_are_percent_decoded() {
 
 #[tokio::test]
 async fn what_is_not_there_is_a_problem_of_its_own() {
-    let shared = shared(vec![troubled("a").1], Some(TOKEN));
+    let shared = shared([&troubled("a")], Some(TOKEN));
     for (path, expected) in [
         ("/", "no_such_path"),
         ("/v1/subscriptions/b", "no_such_subscription"),
@@ -156,7 +154,7 @@ async fn what_is_not_there_is_a_problem_of_its_own() {
 
 #[tokio::test]
 async fn the_wrong_method_is_a_problem_that_names_the_right_one() {
-    let shared = shared(vec![troubled("a").1], Some(TOKEN));
+    let shared = shared([&troubled("a")], Some(TOKEN));
     for (answer, allowed) in [
         (post(&shared, "/health/live").await, "GET,HEAD"),
         (get(&shared, "/v1/subscriptions/a/pause").await, "POST"),
@@ -185,7 +183,7 @@ async fn the_wrong_method_is_a_problem_that_names_the_right_one() {
 
 #[tokio::test]
 async fn a_large_body_is_refused_and_a_small_one_ignored() {
-    let shared = shared(vec![troubled("a").1], Some(TOKEN));
+    let shared = shared([&troubled("a")], Some(TOKEN));
     let with = |bytes: usize| {
         let request = request("POST", "/v1/subscriptions/a/pause")
             .header("Authorization", format!("Bearer {TOKEN}"));
@@ -211,16 +209,10 @@ const STEERING: [&str; 6] = [
     "/v1/subscriptions/a/partitions/tasks/0/resume",
 ];
 
-fn is_untouched(control: &Control) -> bool {
-    !control.is_paused()
-        && control.shutdown_deadline().is_none()
-        && !control.is_partition_paused(&"tasks".into(), 0)
-}
-
 #[tokio::test]
 async fn without_a_token_of_its_own_the_server_steers_nothing() {
-    let (control, handle) = troubled("a");
-    let shared = shared(vec![handle], None);
+    let subscription = troubled("a");
+    let shared = shared([&subscription], None);
     for path in STEERING {
         let answer = post(&shared, path).await;
         assert_eq!(
@@ -229,13 +221,13 @@ async fn without_a_token_of_its_own_the_server_steers_nothing() {
             "{path}"
         );
     }
-    assert!(is_untouched(&control));
+    assert_eq!(subscription.asked(), Asked::default());
 }
 
 #[tokio::test]
 async fn with_another_token_or_none_it_steers_nothing() {
-    let (control, handle) = troubled("a");
-    let shared = shared(vec![handle], Some(TOKEN));
+    let subscription = troubled("a");
+    let shared = shared([&subscription], Some(TOKEN));
     for path in STEERING {
         let wrong = request("POST", path).header("Authorization", "Bearer open-sesamf");
         for request in [wrong, request("POST", path)] {
@@ -248,13 +240,13 @@ async fn with_another_token_or_none_it_steers_nothing() {
             assert_eq!(answer.headers["www-authenticate"], "Bearer");
         }
     }
-    assert!(is_untouched(&control));
+    assert_eq!(subscription.asked(), Asked::default());
 }
 
 #[tokio::test]
 async fn with_the_token_it_does_what_it_is_asked() {
-    let (control, handle) = troubled("a");
-    let shared = shared(vec![handle], Some(TOKEN));
+    let subscription = troubled("a");
+    let shared = shared([&subscription], Some(TOKEN));
     let act = async |what: &str| {
         assert_eq!(
             post(&shared, &format!("/v1/subscriptions/a/{what}"))
@@ -264,24 +256,23 @@ async fn with_the_token_it_does_what_it_is_asked() {
         )
     };
     act("pause").await;
-    assert!(control.is_paused());
+    assert!(subscription.asked().paused);
     act("resume").await;
-    assert!(!control.is_paused());
+    assert!(!subscription.asked().paused);
     act("partitions/tasks/0/pause").await;
-    assert!(
-        control.is_partition_paused(&"tasks".into(), 0)
-            && !control.is_partition_paused(&"tasks".into(), 1)
-    );
+    let paused = subscription.asked().paused_partitions;
+    assert_eq!(paused, [("tasks".to_owned(), 0)].into());
     act("partitions/tasks/0/resume").await;
-    assert!(is_untouched(&control));
+    assert_eq!(subscription.asked(), Asked::default());
     act("release-held").await;
     act("shutdown").await;
-    assert!(control.shutdown_deadline().is_some());
+    let asked = subscription.asked();
+    assert!(asked.released && asked.shutdown);
 }
 
 #[tokio::test]
 async fn a_page_under_a_name_of_its_own_learns_nothing() {
-    let shared = shared(vec![troubled("a").1], Some(TOKEN));
+    let shared = shared([&troubled("a")], Some(TOKEN));
     for (method, path) in [
         ("GET", "/v1/subscriptions"),
         ("POST", STEERING[0]),
@@ -306,7 +297,7 @@ async fn a_page_under_a_name_of_its_own_learns_nothing() {
 #[test]
 fn the_token_is_in_no_debug_output() {
     let builder = AdminServer::builder().token(TOKEN);
-    let shown = format!("{builder:?} {:?}", shared(vec![], Some(TOKEN)));
+    let shown = format!("{builder:?} {:?}", shared([], Some(TOKEN)));
     assert!(
         shown.contains("Token(hidden)") && !shown.contains(TOKEN),
         "{shown}"
@@ -317,12 +308,12 @@ fn the_token_is_in_no_debug_output() {
 
 #[test]
 fn what_cannot_work_is_refused_at_the_start() {
-    use crate::http::AdminError;
+    use crate::AdminError;
     let refused = AdminServer::builder().token("line\n").start().unwrap_err();
     assert!(matches!(refused, AdminError::Token), "{refused}");
     let twice = AdminServer::builder()
-        .subscription(subscription("a").1)
-        .subscription(subscription("a").1);
+        .serve(subscription("a"))
+        .serve(subscription("a"));
     assert!(
         matches!(twice.start().unwrap_err(), AdminError::DuplicateName { name } if name == "a")
     );
@@ -336,20 +327,21 @@ fn what_cannot_work_is_refused_at_the_start() {
 
 #[test]
 fn one_that_has_ended_makes_way_for_another_of_its_name() {
-    let (control, first) = subscription("a");
-    let server = AdminServer::builder().subscription(first).start().unwrap();
-    assert!(server.add(subscription("a").1).is_err());
-    control.set_state(State::Failed);
-    assert!(server.add(subscription("a").1).is_ok());
-    assert!(server.add(subscription("b").1).is_ok());
+    let first = subscription("a");
+    let server = AdminServer::builder().serve(first.clone()).start().unwrap();
+    let add = |name| server.routes().serve(subscription(name));
+    assert!(add("a").is_err());
+    first.set_state(State::Failed);
+    assert!(add("a").is_ok());
+    assert!(add("b").is_ok());
 }
 
 #[test]
 fn one_that_is_taken_out_makes_way_too_although_it_runs() {
     let server = AdminServer::builder()
-        .subscription(subscription("a").1)
+        .serve(subscription("a"))
         .start()
         .unwrap();
     assert!(server.remove("a") && !server.remove("a"));
-    assert!(server.add(subscription("a").1).is_ok());
+    assert!(server.routes().serve(subscription("a")).is_ok());
 }

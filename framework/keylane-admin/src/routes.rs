@@ -1,5 +1,6 @@
 //! What can be asked for, and what comes of it.
 
+use std::fmt;
 use std::sync::{Arc, RwLock};
 use std::time::Duration;
 
@@ -13,16 +14,16 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::{MethodRouter, get, post};
 use serde::Deserialize;
 
-use super::access::{self, Hosts, Token};
-use super::answers::{
+use crate::access::{self, Hosts, Token};
+use crate::answers::{
     OldestList, PartitionAnswer, Requested, SubscriptionDetail, SubscriptionList,
     SubscriptionSummary, json,
 };
-use super::health::{self, Question, Seen, Verdict};
-use super::hot_keys::{HotKeyLists, Keys};
-use super::problem::{self, Problem};
-use crate::SubscriptionHandle;
-use crate::support::lock;
+use crate::health::{self, Question, Seen, Verdict};
+use crate::hot_keys::{HotKeyLists, Keys};
+use crate::lock;
+use crate::problem::{self, Problem};
+use crate::served::{AllServed, Served};
 
 const OPENAPI: &str = include_str!("openapi.json");
 const LIMIT_DEFAULT: usize = 20;
@@ -30,13 +31,28 @@ const LIMIT_MOST: usize = 1_000;
 
 /// What every request can look at.
 #[derive(Debug)]
-pub(super) struct Shared {
-    pub(super) subscriptions: RwLock<Vec<SubscriptionHandle>>,
-    pub(super) token: Option<Token>,
-    pub(super) hosts: Hosts,
-    pub(super) polling_limit: Duration,
-    #[cfg(feature = "prometheus")]
-    pub(super) metrics: Option<crate::metrics::PrometheusHandle>,
+pub(crate) struct Shared {
+    pub(crate) subscriptions: RwLock<AllServed>,
+    pub(crate) token: Option<Token>,
+    pub(crate) hosts: Hosts,
+    pub(crate) polling_limit: Duration,
+    pub(crate) metrics: Option<Metrics>,
+}
+
+/// Renders the metrics, in Prometheus' text format.
+#[derive(Clone)]
+pub(crate) struct Metrics(Arc<dyn Fn() -> String + Send + Sync>);
+
+impl Metrics {
+    pub(crate) fn new(render: impl Fn() -> String + Send + Sync + 'static) -> Self {
+        Self(Arc::new(render))
+    }
+}
+
+impl fmt::Debug for Metrics {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str("Metrics")
+    }
 }
 
 type Routes = MethodRouter<Arc<Shared>>;
@@ -48,7 +64,7 @@ type Limited = Result<Query<Limit>, QueryRejection>;
 type PartitionPath = (String, String, String);
 
 /// The paths of `openapi.json`.
-pub(super) const ROUTES: &[Route] = &[
+pub(crate) const ROUTES: &[Route] = &[
     ("/health/startup", || get(startup)),
     ("/health/live", || get(live)),
     ("/health/ready", || get(ready)),
@@ -78,29 +94,39 @@ pub(super) const ROUTES: &[Route] = &[
     ("/openapi.json", || get(openapi)),
 ];
 
-pub(super) fn router(shared: Arc<Shared>) -> Router {
-    ROUTES
-        .iter()
-        .fold(Router::new(), |router, (path, methods)| {
-            router.route(path, methods())
-        })
+/// For a server that serves nothing else: other paths are refused in the same way.
+pub(crate) fn alone(shared: Arc<Shared>) -> Router {
+    paths()
         .fallback(|| async { StatusCode::NOT_FOUND })
         .layer(from_fn_with_state(shared.clone(), access::check))
         .layer(map_response(problem::complete))
         .with_state(shared)
 }
 
+/// For an app that has paths of its own, which none of this touches.
+pub(crate) fn mounted(shared: Arc<Shared>) -> Router {
+    paths()
+        .route_layer(from_fn_with_state(shared.clone(), access::check))
+        .route_layer(map_response(problem::complete))
+        .with_state(shared)
+}
+
+fn paths() -> Router<Arc<Shared>> {
+    ROUTES
+        .iter()
+        .fold(Router::new(), |router, (path, methods)| {
+            router.route(path, methods())
+        })
+}
+
 impl Shared {
-    fn find(&self, name: &str) -> Result<SubscriptionHandle, Problem> {
-        let all = lock::read(&self.subscriptions);
-        all.iter()
-            .find(|handle| handle.name() == name)
-            .cloned()
-            .ok_or_else(|| {
-                let text =
-                    format!("there is no subscription `{name}` here: /v1/subscriptions lists them");
-                Problem::new(StatusCode::NOT_FOUND, "no_such_subscription", text)
-            })
+    fn find(&self, name: &str) -> Result<Arc<dyn Served>, Problem> {
+        let found = lock::read(&self.subscriptions).find(name);
+        found.ok_or_else(|| {
+            let text =
+                format!("there is no subscription `{name}` here: /v1/subscriptions lists them");
+            Problem::new(StatusCode::NOT_FOUND, "no_such_subscription", text)
+        })
     }
 
     fn health(&self, question: Question) -> Response {
@@ -119,18 +145,6 @@ impl Shared {
             Verdict::Ok | Verdict::Degraded => StatusCode::OK,
         };
         json(status, &health)
-    }
-
-    #[cfg(feature = "prometheus")]
-    fn metrics(&self) -> Option<String> {
-        self.metrics
-            .as_ref()
-            .map(crate::metrics::PrometheusHandle::render)
-    }
-
-    #[cfg(not(feature = "prometheus"))]
-    fn metrics(&self) -> Option<String> {
-        None
     }
 }
 
@@ -159,7 +173,7 @@ async fn subscriptions(State(shared): State<Arc<Shared>>) -> Response {
 async fn subscription(State(shared): State<Arc<Shared>>, path: At<String>) -> Answer {
     Ok(json(
         StatusCode::OK,
-        &SubscriptionDetail::of(&shared.find(&at(path)?)?),
+        &SubscriptionDetail::of(&*shared.find(&at(path)?)?),
     ))
 }
 
@@ -202,17 +216,11 @@ async fn hot_keys(
 }
 
 async fn pause(State(shared): State<Arc<Shared>>, path: At<String>, headers: HeaderMap) -> Answer {
-    steer(&shared, path, &headers, "pause", SubscriptionHandle::pause)
+    steer(&shared, path, &headers, "pause", |it| it.pause())
 }
 
 async fn resume(State(shared): State<Arc<Shared>>, path: At<String>, headers: HeaderMap) -> Answer {
-    steer(
-        &shared,
-        path,
-        &headers,
-        "resume",
-        SubscriptionHandle::resume,
-    )
+    steer(&shared, path, &headers, "resume", |it| it.resume())
 }
 
 async fn release_held(
@@ -220,13 +228,9 @@ async fn release_held(
     path: At<String>,
     headers: HeaderMap,
 ) -> Answer {
-    steer(
-        &shared,
-        path,
-        &headers,
-        "release_held",
-        SubscriptionHandle::release_held,
-    )
+    steer(&shared, path, &headers, "release_held", |it| {
+        it.release_held()
+    })
 }
 
 async fn shutdown(
@@ -234,13 +238,9 @@ async fn shutdown(
     path: At<String>,
     headers: HeaderMap,
 ) -> Answer {
-    steer(
-        &shared,
-        path,
-        &headers,
-        "shutdown",
-        SubscriptionHandle::request_shutdown,
-    )
+    steer(&shared, path, &headers, "shutdown", |it| {
+        it.request_shutdown()
+    })
 }
 
 async fn pause_partition(
@@ -260,11 +260,14 @@ async fn resume_partition(
 }
 
 async fn metrics(State(shared): State<Arc<Shared>>) -> Answer {
-    let text = shared.metrics().ok_or_else(|| {
+    let Some(Metrics(render)) = &shared.metrics else {
         let text = "this server was not given the metrics: see AdminServerBuilder::metrics";
-        Problem::new(StatusCode::NOT_FOUND, "no_metrics", text)
-    })?;
-    Ok(with_type("text/plain; version=0.0.4; charset=utf-8", text))
+        return Err(Problem::new(StatusCode::NOT_FOUND, "no_metrics", text));
+    };
+    Ok(with_type(
+        "text/plain; version=0.0.4; charset=utf-8",
+        render(),
+    ))
 }
 
 async fn openapi() -> Response {
@@ -276,11 +279,11 @@ fn steer(
     path: At<String>,
     headers: &HeaderMap,
     action: &'static str,
-    act: fn(&SubscriptionHandle),
+    act: fn(&dyn Served),
 ) -> Answer {
     access::authorize(shared.token.as_ref(), headers)?;
     let handle = shared.find(&at(path)?)?;
-    act(&handle);
+    act(&*handle);
     let subscription = handle.name();
     tracing::info!(subscription, action, "asked for over HTTP");
     Ok(json(
@@ -311,11 +314,13 @@ fn steer_partition(
     let handle = shared.find(&name)?;
     let unknown = || not_assigned(&topic, &number);
     let partition: i32 = number.parse().map_err(|_| unknown())?;
-    let (action, done) = match pause {
+    let (action, is_assigned) = match pause {
         Pause::Begin => ("pause", handle.pause_partition(&topic, partition)),
         Pause::End => ("resume", handle.resume_partition(&topic, partition)),
     };
-    done.map_err(|_| unknown())?;
+    if !is_assigned {
+        return Err(unknown());
+    }
     tracing::info!(
         subscription = name,
         topic,

@@ -1,12 +1,12 @@
-//! The examples of the README and of the manual's pages, compiled with the documentation's.
+//! The examples of the README and of the manual's pages, compiled. They are here because they use
+//! all crates.
 //!
 //! The test `documentation` compares this list with the pages that have examples.
 
 macro_rules! pages {
-    ($($(#[$condition:meta])? $name:ident = $page:literal;)*) => {
+    ($($name:ident = $page:literal;)*) => {
         $(
-            $(#[$condition])?
-            #[doc = include_str!(concat!("../../../", $page))]
+            #[doc = include_str!(concat!("../../", $page))]
             struct $name;
         )*
     };
@@ -16,14 +16,12 @@ pages! {
     Readme = "README.md";
     FirstConsumer = "docs/src/first-consumer.md";
     Producer = "docs/src/producer.md";
-    #[cfg(feature = "embedded-broker")]
     Testing = "docs/src/testing.md";
     RetriesAndDeadLetters = "docs/src/retries-and-dead-letters.md";
     LimitsAndBackPressure = "docs/src/limits-and-back-pressure.md";
     RebalancesAndShutdown = "docs/src/rebalances-and-shutdown.md";
     Security = "docs/src/security.md";
     Tracing = "docs/src/tracing.md";
-    #[cfg(feature = "http")]
     AdminApi = "docs/src/admin-api.md";
     IdempotentWrite = "docs/src/recipes/idempotent-write.md";
     Batching = "docs/src/recipes/batching.md";

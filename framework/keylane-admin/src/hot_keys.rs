@@ -2,20 +2,19 @@
 
 use std::time::Duration;
 
+use keylane::{HotKey, HotKeys};
 use serde::Serialize;
-
-use crate::{HotKey, HotKeys};
 
 /// How keys are shown.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Keys {
+pub(crate) enum Keys {
     Hashed,
     /// As far as they are kept.
     Plain,
 }
 
 #[derive(Serialize)]
-pub(super) struct HotKeyLists {
+pub(crate) struct HotKeyLists {
     by_records: Vec<HotByRecords>,
     by_time: Vec<HotBySeconds>,
     by_waiting: Vec<HotBySeconds>,
@@ -49,7 +48,7 @@ struct Key {
 
 impl HotKeyLists {
     /// The first of each list.
-    pub(super) fn of(found: &HotKeys, limit: usize, keys: Keys) -> Self {
+    pub(crate) fn of(found: &HotKeys, limit: usize, keys: Keys) -> Self {
         let by_records = found.by_records.iter().take(limit).map(|hot| HotByRecords {
             key: Key::of(hot, keys),
             records: hot.amount,

@@ -1,7 +1,7 @@
-//! Health, state and administration over HTTP (feature `http`).
+//! Health, state and administration over HTTP.
 //!
 //! ```no_run
-//! use keylane::http::AdminServer;
+//! use keylane_admin::AdminServer;
 //! # use keylane::{Json, Subscription, Task, TaskError};
 //!
 //! # #[tokio::main] async fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -27,7 +27,7 @@
 //!  "attempts":6,"state":"running"}]}
 //! ```
 //!
-//! A key is shown by its [hash](crate::KeyHash) only.
+//! A key is shown by its [hash](keylane::KeyHash) only.
 //!
 //! # Health
 //! | `GET` | 200 means |
@@ -48,16 +48,16 @@
 //! | `/v1/subscriptions/{name}` | one, with its partitions |
 //! | `/v1/subscriptions/{name}/partitions/{topic}/{partition}` | one partition |
 //! | `/v1/subscriptions/{name}/oldest?limit=20` | of each partition the record its commit waits for, the longest waiting first |
-//! | `/v1/subscriptions/{name}/hot-keys?limit=20` | the keys with the most records, the most time in attempts and the longest waits, by their hashes; as they are only where [`HotKeySettings::plain_keys`](crate::HotKeySettings::plain_keys) allows it and the request has the token |
+//! | `/v1/subscriptions/{name}/hot-keys?limit=20` | the keys with the most records, the most time in attempts and the longest waits, by their hashes; as they are only where [`HotKeySettings::plain_keys`](keylane::HotKeySettings::plain_keys) allows it and the request has the token |
 //! | `/openapi.json` | the description of all this (OpenAPI 3.1) |
-//! | `/metrics` | with the feature `prometheus`, where `AdminServerBuilder::metrics` was called |
+//! | `/metrics` | where [`AdminServerBuilder::metrics`] was called |
 //!
 //! Names in a path are percent-encoded. Figures are a second old at most, hot keys up to ten.
 //!
 //! # Steering
 //! `POST` to `/v1/subscriptions/{name}/pause`, `…/resume`, `…/release-held` or `…/shutdown`, or to
 //! `/v1/subscriptions/{name}/partitions/{topic}/{partition}/pause` or `…/resume`: 202 means asked
-//! for, as by the [handle](crate::SubscriptionHandle). All of it is refused with 403 unless the
+//! for, as by the [handle](keylane::SubscriptionHandle). All of it is refused with 403 unless the
 //! server was given a [token](AdminServerBuilder::token):
 //!
 //! ```console
@@ -67,7 +67,7 @@
 //!
 //! A pause lasts until it is resumed or the process ends; that of a partition until this member
 //! gives it up. `release-held` lets records go to the dead-letter topic that are held because of an
-//! [outage](crate::Outage), until that outage ends.
+//! [outage](keylane::Outage), until that outage ends.
 //!
 //! # Safety
 //! It listens on 127.0.0.1 unless it is told otherwise. There, a request whose `Host` is neither an
@@ -80,16 +80,26 @@
 //! KiB for a body, 1 min for a connection. The server has a thread of its own, so it answers while
 //! the processors' threads are blocked.
 //!
+//! To serve the same paths on a port of your own, mount the [router](AdminRoutes) in an axum app.
+//!
 //! Errors are problem details (RFC 9457) with a `code` for programs.
 
 mod access;
+mod admin_routes;
 mod answers;
+mod builder;
+mod error;
 mod health;
 mod hot_keys;
+mod lock;
 mod problem;
 mod routes;
+mod served;
 mod server;
 #[cfg(test)]
 mod tests;
 
-pub use server::{AdminError, AdminServer, AdminServerBuilder};
+pub use admin_routes::AdminRoutes;
+pub use builder::AdminServerBuilder;
+pub use error::AdminError;
+pub use server::AdminServer;

@@ -16,24 +16,24 @@ use axum::response::{IntoResponse, Response};
 use http_body_util::LengthLimitError;
 use subtle::ConstantTimeEq;
 
-use super::problem::Problem;
-use super::routes::Shared;
+use crate::problem::Problem;
+use crate::routes::Shared;
 
 /// No request needs a body at all.
-pub(super) const BODY_BYTES: usize = 16 * 1024;
+pub(crate) const BODY_BYTES: usize = 16 * 1024;
 const BODY_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// What whoever steers has to know. Never shown.
 #[derive(Clone)]
-pub(super) struct Token(Box<[u8]>);
+pub(crate) struct Token(Box<[u8]>);
 
 impl Token {
-    pub(super) fn new(token: String) -> Self {
+    pub(crate) fn new(token: String) -> Self {
         Self(token.into_bytes().into())
     }
 
     /// Whether a header can carry it as it is.
-    pub(super) fn is_usable(&self) -> bool {
+    pub(crate) fn is_usable(&self) -> bool {
         !self.0.is_empty() && self.0.iter().all(u8::is_ascii_graphic)
     }
 }
@@ -45,7 +45,7 @@ impl fmt::Debug for Token {
 }
 
 /// Lets a request steer only with the token, if there is one.
-pub(super) fn authorize(token: Option<&Token>, headers: &HeaderMap) -> Result<(), Problem> {
+pub(crate) fn authorize(token: Option<&Token>, headers: &HeaderMap) -> Result<(), Problem> {
     let Some(Token(token)) = token else {
         let text = "this server only tells: give it a token to have it steer";
         return Err(Problem::new(StatusCode::FORBIDDEN, "read_only", text));
@@ -68,11 +68,11 @@ fn bearer(headers: &HeaderMap) -> Option<&[u8]> {
 
 /// Which names the server answers to.
 #[derive(Clone, Debug)]
-pub(super) struct Hosts {
+pub(crate) struct Hosts {
     /// Off where it listens beyond the loopback, under names it cannot know.
-    pub(super) checked: bool,
+    pub(crate) checked: bool,
     /// Besides those of the loopback.
-    pub(super) allowed: Vec<String>,
+    pub(crate) allowed: Vec<String>,
 }
 
 impl Hosts {
@@ -114,7 +114,7 @@ impl Hosts {
 }
 
 /// What every request has to pass, before it is known what it asks for.
-pub(super) async fn check(
+pub(crate) async fn check(
     State(shared): State<Arc<Shared>>,
     request: Request,
     next: Next,

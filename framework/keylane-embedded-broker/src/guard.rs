@@ -1,8 +1,10 @@
 //! The watcher: reads what the brokers still have and what the readers have committed.
 
+use std::any::Any;
 use std::collections::{BTreeMap, BTreeSet};
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
@@ -13,8 +15,6 @@ use rdkafka::{ClientConfig, Offset, TopicPartitionList};
 use super::eviction::{Eviction, Reader, ReaderKey, evictions};
 use super::mock::Mock;
 use super::{EmbeddedBrokerError, EvictionGuard};
-use crate::support::lock::lock;
-use crate::support::panics;
 
 const LOOK_INTERVAL: Duration = Duration::from_millis(200);
 /// For each of a look's questions; an embedded broker answers in microseconds.
@@ -119,7 +119,7 @@ impl Shared {
                 stopped.recv_timeout(LOOK_INTERVAL),
                 Err(RecvTimeoutError::Timeout)
             );
-            match panics::caught(|| self.look_on_thread()) {
+            match catch_unwind(AssertUnwindSafe(|| self.look_on_thread())) {
                 Ok(Ok(())) => failing = false,
                 // Said once; nothing is missed by it, the next look compares with the last one that
                 // succeeded.
@@ -128,8 +128,8 @@ impl Shared {
                     failing = true;
                 }
                 Ok(Err(_)) => {}
-                Err(text) => tracing::error!(
-                    panic = text,
+                Err(payload) => tracing::error!(
+                    panic = text(&*payload),
                     "the embedded broker's watcher panicked; it looks again"
                 ),
             }
@@ -141,7 +141,7 @@ impl Shared {
 
     fn look_on_thread(&self) -> KafkaResult<()> {
         #[cfg(test)]
-        panics::planted::step("watch", &lock(&self.watch).bootstrap_servers);
+        crate::tests::panic_if_planted(&lock(&self.watch).bootstrap_servers);
         self.look()
     }
 
@@ -157,6 +157,18 @@ impl Shared {
         *lock(&self.found) = found;
         looked
     }
+}
+
+/// What is behind these locks is whole between two statements, whatever panicked.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// The words of a panic of our own thread.
+fn text(payload: &(dyn Any + Send)) -> &str {
+    let words = payload.downcast_ref::<&str>().copied();
+    let words = words.or_else(|| payload.downcast_ref::<String>().map(String::as_str));
+    words.unwrap_or("(no message)")
 }
 
 /// The clients, and what the last look saw.

@@ -1,4 +1,6 @@
-//! An in-process Kafka for examples and tests.
+//! An in-process Kafka for examples and tests: see [`EmbeddedBroker`].
+//!
+//! It does not depend on keylane, and serves any Kafka client.
 
 mod error;
 mod eviction;
@@ -6,7 +8,7 @@ mod guard;
 mod mock;
 mod options;
 mod rebalance_delay;
-#[cfg(test)]
+#[cfg(any(test, feature = "mock-cluster"))]
 mod requests;
 
 use std::collections::BTreeMap;
@@ -18,7 +20,7 @@ use guard::Guard;
 use mock::Mock;
 pub use options::{EmbeddedBrokerOptions, EvictionGuard};
 
-use crate::config::check_topic_name;
+use keylane_core::check_topic_name;
 
 /// A Kafka cluster inside this process: librdkafka's mock cluster, which listens on 127.0.0.1 and
 /// needs no installation.
@@ -29,13 +31,13 @@ use crate::config::check_topic_name;
 /// and rebalances work as with Apache Kafka.
 ///
 /// ```
-/// # use keylane::{EmbeddedBroker, EmbeddedBrokerOptions};
+/// # use keylane_embedded_broker::{EmbeddedBroker, EmbeddedBrokerOptions};
 /// let broker = EmbeddedBroker::start(EmbeddedBrokerOptions::default())?;
 /// broker.create_topic("parking-events", 8)?;
 /// broker.expect_reader("parking-notifier", "parking-events");
 /// // ... a subscription and a producer on `broker.bootstrap_servers()` ...
 /// assert!(broker.look_for_evictions()?.is_empty());
-/// # Ok::<(), keylane::EmbeddedBrokerError>(())
+/// # Ok::<(), keylane_embedded_broker::EmbeddedBrokerError>(())
 /// ```
 ///
 /// # When should I use a real Kafka instead?
@@ -44,7 +46,7 @@ use crate::config::check_topic_name;
 /// time or static membership, and refuses commits at some moments of a rebalance when Kafka takes
 /// them. It takes the present leader's epoch for that of each commit, so do not move leaders after
 /// one. Group members whose lists of assignors differ abort the process.
-/// [`create_topics`](crate::topics::create_topics) does not work with it: use
+/// `keylane::topics::create_topics` does not work with it: use
 /// [`create_topic`](Self::create_topic).
 ///
 /// # It forgets
@@ -174,11 +176,10 @@ impl EmbeddedBroker {
     ///
     /// # Examples
     /// ```
-    /// use keylane::{EmbeddedBroker, Subscription};
+    /// use keylane_embedded_broker::EmbeddedBroker;
     ///
-    /// let builder = Subscription::builder("parking-notifier", "parking-events")
-    ///     .kafka_settings(EmbeddedBroker::client_settings());
-    /// # let _ = builder;
+    /// // subscription.kafka_settings(EmbeddedBroker::client_settings())
+    /// assert_eq!(EmbeddedBroker::client_settings()["fetch.wait.max.ms"], "10");
     /// ```
     pub fn client_settings() -> BTreeMap<String, String> {
         settings(&[
@@ -198,9 +199,14 @@ impl EmbeddedBroker {
         settings(&[("message.max.bytes", "1000000"), ("linger.ms", "5")])
     }
 
-    /// The cluster itself, to be disturbed.
-    #[cfg(test)]
-    pub(crate) fn cluster(
+    /// The cluster itself, to be disturbed: brokers that go, answers that are errors.
+    ///
+    /// Its type is rdkafka's, so a new version of rdkafka is a breaking change of this method.
+    ///
+    /// # Panics
+    /// Not as long as this exists: the cluster lives as long.
+    #[cfg(any(test, feature = "mock-cluster"))]
+    pub fn cluster(
         &self,
     ) -> rdkafka::mocking::MockCluster<'_, rdkafka::producer::DefaultProducerContext> {
         self.mock
@@ -209,14 +215,14 @@ impl EmbeddedBroker {
     }
 
     /// From here on requests are remembered.
-    #[cfg(test)]
-    pub(crate) fn remember_requests(&self) {
+    #[cfg(any(test, feature = "mock-cluster"))]
+    pub fn remember_requests(&self) {
         requests::remember(self.mock.client());
     }
 
-    /// How many of a kind have come since.
-    #[cfg(test)]
-    pub(crate) fn requests(&self, kind: rdkafka::types::RDKafkaApiKey) -> usize {
+    /// How many requests of a kind have come since [`remember_requests`](Self::remember_requests).
+    #[cfg(any(test, feature = "mock-cluster"))]
+    pub fn requests(&self, kind: rdkafka::types::RDKafkaApiKey) -> usize {
         requests::count(self.mock.client(), kind)
     }
 }

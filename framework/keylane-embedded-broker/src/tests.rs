@@ -1,3 +1,4 @@
+use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
 use rdkafka::ClientConfig;
@@ -8,7 +9,16 @@ use rdkafka::producer::{BaseProducer, BaseRecord, DeliveryResult, Producer, Prod
 use rdkafka::{ClientContext, Offset, TopicPartitionList};
 
 use super::*;
-use crate::support::panics::planted;
+
+/// The brokers whose watcher panics at its next look.
+static PLANTED: Mutex<Option<String>> = Mutex::new(None);
+
+pub(crate) fn panic_if_planted(bootstrap_servers: &str) {
+    let mut planted = PLANTED.lock().unwrap();
+    let is_due = planted.take_if(|it| *it == bootstrap_servers).is_some();
+    drop(planted);
+    assert!(!is_due, "boom");
+}
 
 const DEADLINE: Duration = Duration::from_secs(30);
 
@@ -307,13 +317,9 @@ fn many_brokers_can_come_and_go_at_once() {
 fn the_watcher_goes_on_after_a_panic() {
     let broker = start();
     broker.create_topic("t", 1).unwrap();
-    planted::plant("watch", broker.bootstrap_servers(), 0);
-    wait_until("the panic", || {
-        !planted::is_there("watch", broker.bootstrap_servers())
-    });
-    planted::plant("watch", broker.bootstrap_servers(), 0);
-    wait_until("a look after it", || {
-        !planted::is_there("watch", broker.bootstrap_servers())
-    });
+    *PLANTED.lock().unwrap() = Some(broker.bootstrap_servers().to_owned());
+    wait_until("the panic", || PLANTED.lock().unwrap().is_none());
+    *PLANTED.lock().unwrap() = Some(broker.bootstrap_servers().to_owned());
+    wait_until("a look after it", || PLANTED.lock().unwrap().is_none());
     assert_eq!(broker.look_for_evictions(), Ok(vec![]));
 }

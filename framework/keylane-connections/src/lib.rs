@@ -1,7 +1,11 @@
 //! From a listener to HTTP requests, with bounds on everything a peer can make the server wait for.
+//!
+//! A part of keylane, shared by its Prometheus endpoint and by `keylane-admin`. It has no promise of
+//! its own: use hyper, or axum, in its place.
 
+use std::any::Any;
 use std::error::Error;
-use std::panic::AssertUnwindSafe;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -16,22 +20,21 @@ use tokio::sync::Semaphore;
 use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
-use crate::support::panics;
-
 type AnyError = Box<dyn Error + Send + Sync>;
 
 /// What a peer may take.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Bounds {
+pub struct Bounds {
     /// At a time; further ones wait to be accepted.
-    pub(crate) connections: u32,
+    pub connections: u32,
     /// For sending the head of a request, and so for an idle connection that is kept open.
-    pub(crate) head: Duration,
-    pub(crate) head_bytes: usize,
+    pub head: Duration,
+    /// For the head of a request.
+    pub head_bytes: usize,
     /// For a whole connection: a reader that takes no bytes cannot hold its place for ever.
-    pub(crate) connection: Duration,
+    pub connection: Duration,
     /// For what is being answered, when the connection or the server comes to its end.
-    pub(crate) grace: Duration,
+    pub grace: Duration,
 }
 
 impl Default for Bounds {
@@ -46,12 +49,14 @@ impl Default for Bounds {
     }
 }
 
+/// Longer texts of panics are cut.
+const LONGEST_TEXT: usize = 1_000;
 /// After a failed accept, which is mostly the lack of file descriptors.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(200);
 
 /// Serves until `stop`, then lets what is being answered finish. `name` is the server's in logs. A
 /// panic, of a handler or of the server itself, is logged and costs a connection at most.
-pub(crate) async fn serve<S, B>(
+pub async fn serve<S, B>(
     listener: TcpListener,
     name: &'static str,
     service: S,
@@ -84,7 +89,7 @@ pub(crate) async fn serve<S, B>(
 }
 
 /// Begins again after a panic.
-pub(crate) async fn persistent<F: Future<Output = ()>>(name: &'static str, work: impl Fn() -> F) {
+pub async fn persistent<F: Future<Output = ()>>(name: &'static str, work: impl Fn() -> F) {
     while guarded(name, work()).await.is_none() {
         sleep(ACCEPT_PAUSE).await;
     }
@@ -95,7 +100,7 @@ async fn guarded<T>(name: &'static str, work: impl Future<Output = T>) -> Option
     let panicked = |payload| {
         tracing::error!(
             server = name,
-            panic = panics::text(payload),
+            panic = text(payload),
             "a panic while serving"
         )
     };
@@ -104,6 +109,22 @@ async fn guarded<T>(name: &'static str, work: impl Future<Output = T>) -> Option
         .await
         .map_err(panicked)
         .ok()
+}
+
+/// The text of a payload, up to a bound.
+fn text(payload: Box<dyn Any + Send>) -> String {
+    let words = payload.downcast_ref::<&str>().copied();
+    let words = words.or_else(|| payload.downcast_ref::<String>().map(String::as_str));
+    let text = words
+        .unwrap_or("(no message)")
+        .chars()
+        .take(LONGEST_TEXT)
+        .collect();
+    // A payload can be of any type, also of one that panics when it is dropped.
+    if let Err(another) = catch_unwind(AssertUnwindSafe(|| drop(payload))) {
+        std::mem::forget(another);
+    }
+    text
 }
 
 async fn accept(
@@ -116,7 +137,7 @@ async fn accept(
         let accepted = listener.accept().await;
         #[cfg(test)]
         if let Ok(address) = listener.local_addr() {
-            panics::planted::step("accept", &address.to_string());
+            tests::panic_if_planted(address);
         }
         match accepted {
             Ok((stream, _)) => start(stream, place),
@@ -166,8 +187,10 @@ async fn connection<S, B>(
 }
 
 #[cfg(test)]
-#[cfg(feature = "http")]
 mod tests {
+    use std::net::SocketAddr;
+    use std::sync::Mutex;
+
     use axum::Router;
     use axum::routing::get;
     use hyper_util::service::TowerToHyperService;
@@ -175,16 +198,18 @@ mod tests {
 
     use super::*;
 
+    /// The server that panics at its next connection.
+    static PLANTED: Mutex<Option<SocketAddr>> = Mutex::new(None);
+
+    pub(super) fn panic_if_planted(address: SocketAddr) {
+        let planted = PLANTED.lock().unwrap().take_if(|it| *it == address);
+        assert!(planted.is_none(), "boom");
+    }
+
     const PATIENCE: Duration = Duration::from_secs(30);
     const REQUEST: &[u8] = b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n";
 
-    async fn start(
-        bounds: Bounds,
-    ) -> (
-        std::net::SocketAddr,
-        CancellationToken,
-        tokio::task::JoinHandle<()>,
-    ) {
+    async fn start(bounds: Bounds) -> (SocketAddr, CancellationToken, tokio::task::JoinHandle<()>) {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let (address, stop) = (listener.local_addr().unwrap(), CancellationToken::new());
         let panics = async || -> &'static str { panic!("a handler") };
@@ -255,7 +280,7 @@ mod tests {
         .await;
         for planted in [false, true, false] {
             if planted {
-                panics::planted::plant("accept", &address.to_string(), 0);
+                *PLANTED.lock().unwrap() = Some(address);
             }
             let mut stream = TcpStream::connect(address).await.unwrap();
             // The server may have closed it already.

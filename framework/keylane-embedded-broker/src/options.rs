@@ -8,7 +8,7 @@ pub(super) const MOST_PARTITIONS: i32 = 10_000;
 /// What an [`EmbeddedBroker`](super::EmbeddedBroker) consists of.
 ///
 /// ```
-/// # use keylane::EmbeddedBrokerOptions;
+/// # use keylane_embedded_broker::EmbeddedBrokerOptions;
 /// let three = EmbeddedBrokerOptions::default().brokers(3);
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -51,12 +51,12 @@ impl EmbeddedBrokerOptions {
 ///
 /// # Examples
 /// ```
-/// use keylane::{EmbeddedBroker, EmbeddedBrokerOptions, EvictionGuard};
+/// use keylane_embedded_broker::{EmbeddedBroker, EmbeddedBrokerOptions, EvictionGuard};
 ///
 /// let options = EmbeddedBrokerOptions::default().eviction_guard(EvictionGuard::Report);
 /// let broker = EmbeddedBroker::start(options)?;
 /// # drop(broker);
-/// # Ok::<(), keylane::EmbeddedBrokerError>(())
+/// # Ok::<(), keylane_embedded_broker::EmbeddedBrokerError>(())
 /// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]

@@ -2,18 +2,17 @@
 
 use std::time::Duration;
 
-use serde::Serialize;
-
-use crate::{
+use keylane::{
     OngoingOutage, OutageKind, PartitionStatus, PausedBy, State, SubscriptionStatus, TroubleKind,
 };
+use serde::Serialize;
 
 /// Of more reasons than this the rest is counted.
 const REASONS: usize = 100;
 
 /// What a probe wants to know.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Question {
+pub(crate) enum Question {
     Startup,
     Live,
     Ready,
@@ -21,17 +20,17 @@ pub(super) enum Question {
 
 /// The answer.
 #[derive(Debug, Serialize)]
-pub(super) struct Health {
-    pub(super) status: Verdict,
+pub(crate) struct Health {
+    pub(crate) status: Verdict,
     /// Those that make it failing come first.
-    pub(super) reasons: Vec<Reason>,
+    pub(crate) reasons: Vec<Reason>,
     /// How many reasons there are besides.
     omitted: usize,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
-pub(super) enum Verdict {
+pub(crate) enum Verdict {
     Ok,
     /// The answer is yes, but something wants looking at.
     Degraded,
@@ -39,9 +38,9 @@ pub(super) enum Verdict {
 }
 
 #[derive(Debug, Serialize)]
-pub(super) struct Reason {
+pub(crate) struct Reason {
     severity: Verdict,
-    pub(super) code: Code,
+    pub(crate) code: Code,
     subscription: Option<String>,
     topic: Option<String>,
     partition: Option<i32>,
@@ -50,7 +49,7 @@ pub(super) struct Reason {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
-pub(super) enum Code {
+pub(crate) enum Code {
     NoSubscription,
     Starting,
     NotAssigned,
@@ -80,14 +79,14 @@ pub(super) enum Code {
 }
 
 /// One subscription as it was seen.
-pub(super) struct Seen {
-    pub(super) name: String,
-    pub(super) status: SubscriptionStatus,
+pub(crate) struct Seen {
+    pub(crate) name: String,
+    pub(crate) status: SubscriptionStatus,
 }
 
 /// Answers the question for all subscriptions together. A polling thread that has not turned for
 /// `polling_limit` does not get on.
-pub(super) fn look(question: Question, subscriptions: &[Seen], polling_limit: Duration) -> Health {
+pub(crate) fn look(question: Question, subscriptions: &[Seen], polling_limit: Duration) -> Health {
     let mut reasons = Vec::new();
     if subscriptions.is_empty() && question != Question::Live {
         let text = "no subscription has been added to the server".to_owned();
@@ -296,7 +295,8 @@ fn trouble_code(kind: TroubleKind) -> Code {
         TroubleKind::Membership => Code::MembershipLost,
         TroubleKind::Commit => Code::CommitsFailing,
         TroubleKind::ForeignRetries => Code::RetriesHeld,
-        TroubleKind::Other => Code::ClientTrouble,
+        // Of kinds that come later, too, until they have a code of their own.
+        _ => Code::ClientTrouble,
     }
 }
 
@@ -335,7 +335,7 @@ impl Reason {
 #[cfg(test)]
 impl Code {
     /// In the order of `openapi.json`.
-    pub(super) const ALL: [Self; 26] = [
+    pub(crate) const ALL: [Self; 26] = [
         Self::NoSubscription,
         Self::Starting,
         Self::NotAssigned,

@@ -6,16 +6,16 @@ use axum::body::Body;
 use axum::http::header::CONTENT_TYPE;
 use axum::http::{HeaderValue, StatusCode};
 use axum::response::Response;
+use keylane::{OldestRecord, OutageStatus, PartitionStatus, PausedBy, SubscriptionStatus, Trouble};
 use serde::Serialize;
 
-use crate::dead_letter::rfc3339;
-use crate::{
-    OldestRecord, OutageStatus, PartitionStatus, PausedBy, SubscriptionHandle, SubscriptionStatus,
-    Trouble,
-};
+use crate::served::Served;
+
+/// The last second of the year 9999: beyond it the format has no more digits.
+const LATEST: Duration = Duration::from_secs(253_402_300_799);
 
 /// An answer in JSON.
-pub(super) fn json(status: StatusCode, value: &impl Serialize) -> Response {
+pub(crate) fn json(status: StatusCode, value: &impl Serialize) -> Response {
     // Our own structs, with text for keys: nothing that serde_json could refuse.
     let text = serde_json::to_string(value).unwrap_or_default();
     let mut response = Response::new(Body::from(text));
@@ -27,12 +27,12 @@ pub(super) fn json(status: StatusCode, value: &impl Serialize) -> Response {
 }
 
 #[derive(Serialize)]
-pub(super) struct SubscriptionList {
-    pub(super) subscriptions: Vec<SubscriptionSummary>,
+pub(crate) struct SubscriptionList {
+    pub(crate) subscriptions: Vec<SubscriptionSummary>,
 }
 
 #[derive(Serialize)]
-pub(super) struct SubscriptionSummary {
+pub(crate) struct SubscriptionSummary {
     name: String,
     group: String,
     state: &'static str,
@@ -52,7 +52,7 @@ pub(super) struct SubscriptionSummary {
 }
 
 #[derive(Serialize)]
-pub(super) struct SubscriptionDetail {
+pub(crate) struct SubscriptionDetail {
     #[serde(flatten)]
     summary: SubscriptionSummary,
     partitions: Vec<PartitionAnswer>,
@@ -82,7 +82,7 @@ struct TroubleAnswer {
 }
 
 #[derive(Serialize)]
-pub(super) struct PartitionAnswer {
+pub(crate) struct PartitionAnswer {
     topic: String,
     partition: i32,
     watermark: Option<i64>,
@@ -114,7 +114,7 @@ struct Oldest {
 }
 
 #[derive(Serialize)]
-pub(super) struct OldestList {
+pub(crate) struct OldestList {
     records: Vec<OldestOfPartition>,
 }
 
@@ -128,19 +128,19 @@ struct OldestOfPartition {
 
 /// What was asked of a subscription, or of one of its partitions.
 #[derive(Serialize)]
-pub(super) struct Requested<'a> {
-    pub(super) action: &'static str,
-    pub(super) subscription: &'a str,
-    pub(super) topic: Option<&'a str>,
-    pub(super) partition: Option<i32>,
+pub(crate) struct Requested<'a> {
+    pub(crate) action: &'static str,
+    pub(crate) subscription: &'a str,
+    pub(crate) topic: Option<&'a str>,
+    pub(crate) partition: Option<i32>,
 }
 
 impl SubscriptionSummary {
-    pub(super) fn of(handle: &SubscriptionHandle) -> Self {
+    pub(crate) fn of(handle: &dyn Served) -> Self {
         Self::new(handle, &handle.status())
     }
 
-    fn new(handle: &SubscriptionHandle, status: &SubscriptionStatus) -> Self {
+    fn new(handle: &dyn Served, status: &SubscriptionStatus) -> Self {
         let partitions = &status.partitions;
         let sum =
             |figure: fn(&PartitionStatus) -> u64| -> u64 { partitions.iter().map(figure).sum() };
@@ -168,7 +168,7 @@ impl SubscriptionSummary {
 }
 
 impl SubscriptionDetail {
-    pub(super) fn of(handle: &SubscriptionHandle) -> Self {
+    pub(crate) fn of(handle: &dyn Served) -> Self {
         let status = handle.status();
         let partitions = status
             .partitions
@@ -184,7 +184,7 @@ impl SubscriptionDetail {
 
 impl OldestList {
     /// The longest waiting first.
-    pub(super) fn of(status: &SubscriptionStatus, limit: usize) -> Self {
+    pub(crate) fn of(status: &SubscriptionStatus, limit: usize) -> Self {
         let mut all: Vec<_> = status
             .partitions
             .iter()
@@ -233,8 +233,8 @@ impl From<&Trouble> for TroubleAnswer {
 }
 
 fn time_of_day(time: SystemTime) -> String {
-    let since = time.duration_since(UNIX_EPOCH).unwrap_or_default();
-    rfc3339::format_millis(i64::try_from(since.as_millis()).unwrap_or(i64::MAX))
+    let since_epoch = time.duration_since(UNIX_EPOCH).unwrap_or_default();
+    humantime::format_rfc3339_millis(UNIX_EPOCH + since_epoch.min(LATEST)).to_string()
 }
 
 impl From<&PartitionStatus> for PartitionAnswer {

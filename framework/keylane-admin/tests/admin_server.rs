@@ -1,4 +1,6 @@
 //! Health, state and steering over HTTP, on the embedded broker.
+// Clippy allows it in test functions only, not in what they call.
+#![allow(clippy::unwrap_used)]
 
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
@@ -6,14 +8,19 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, mpsc};
 use std::time::{Duration, Instant};
 
-use super::common::{self, PATIENCE, eventually};
-use keylane::http::AdminServer;
 use keylane::{
-    EmbeddedBroker, EmbeddedBrokerOptions, Json, KeyHash, NewTask, Subscription,
-    SubscriptionBuilder, Task, TaskError, TaskProducer, Watchdog,
+    Json, KeyHash, NewTask, Subscription, SubscriptionBuilder, Task, TaskError, TaskProducer,
+    Watchdog,
 };
+use keylane_admin::AdminServer;
+use keylane_embedded_broker::{EmbeddedBroker, EmbeddedBrokerOptions};
 use serde_json::Value;
 use tokio::sync::Semaphore;
+
+#[path = "../../keylane/tests/common/mod.rs"]
+mod common;
+
+use common::{PATIENCE, eventually};
 
 const TOKEN: &str = "open-sesame";
 const STUCK: u32 = u32::MAX;

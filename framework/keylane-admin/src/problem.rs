@@ -5,11 +5,11 @@ use axum::http::{HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
 use serde::Serialize;
 
-use super::answers::json;
+use crate::answers::json;
 
 /// Why a request is refused.
 #[derive(Debug)]
-pub(super) struct Problem {
+pub(crate) struct Problem {
     status: StatusCode,
     code: &'static str,
     detail: String,
@@ -26,7 +26,7 @@ struct Details<'a> {
 
 impl Problem {
     /// `code` is for programs; the text names what is wrong and the fix.
-    pub(super) fn new(status: StatusCode, code: &'static str, detail: impl Into<String>) -> Self {
+    pub(crate) fn new(status: StatusCode, code: &'static str, detail: impl Into<String>) -> Self {
         Self {
             status,
             code,
@@ -76,7 +76,7 @@ impl IntoResponse for Problem {
 
 /// Sees to it that the router's own refusals are problem details too, and that no answer is kept or
 /// taken for a page.
-pub(super) async fn complete(mut response: Response) -> Response {
+pub(crate) async fn complete(mut response: Response) -> Response {
     let status = response.status();
     let is_ours = response
         .headers()
