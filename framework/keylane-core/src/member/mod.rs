@@ -1,5 +1,6 @@
 //! One subscription's part in its group: commits, marks, hand-overs, logs, pauses.
 
+pub mod hand_over;
 mod topic_partition;
 
 pub use topic_partition::TopicPartition;

@@ -15,8 +15,7 @@ use keylane_core::{MAX_METADATA_BYTES, Position, commit_map};
 use super::commit_ids::CommitIds;
 use super::last_commit::{Answer, LastCommit};
 use super::marks::{Marks, TooLarge};
-use crate::kafka::CommitPoint;
-use crate::kafka::{Client, ClientPosition, CommitAnswer};
+use crate::kafka::{Client, ClientPosition, CommitAnswer, CommitPoint};
 use crate::polling::partitions::Assigned;
 
 pub(crate) struct Commits {

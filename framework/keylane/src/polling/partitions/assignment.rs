@@ -11,8 +11,9 @@ use keylane_core::{
 
 use super::assigned::Assigned;
 use super::opening::OPENING;
-use crate::kafka::CommitPoint;
-use crate::kafka::{Client, ClientError, ClientPosition, Logs, Misplaced, NewPartition, SeekTo};
+use crate::kafka::{
+    Client, ClientError, ClientPosition, CommitPoint, Logs, Misplaced, NewPartition, SeekTo,
+};
 use crate::metrics::{MetricLabels, PartitionMetrics, UnreadableMetadata};
 use crate::polling::settings::{OwnerFactory, PollSettings};
 use crate::processing::EpochLife;
