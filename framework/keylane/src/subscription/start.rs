@@ -9,7 +9,6 @@ use rdkafka::consumer::{BaseConsumer, Consumer};
 
 use super::error::StartError;
 use super::handle::Subscription;
-use crate::foreign::RetryOwnership;
 use crate::kafka::config as client_config;
 use crate::kafka::topics::{self, TopicPlan, TopicReport};
 use crate::kafka::{CommitQueue, Context, FetchQueue, Forwarding, Reader};
@@ -17,7 +16,7 @@ use crate::metrics::SubscriptionMetrics;
 use crate::polling::{OwnerFactory, PollLoop, PollSettings};
 use crate::producer::raw::{self as producer, RawProducer};
 use crate::producer::{PartitionCount, TopicTarget};
-use crate::runtime::{self, Runtime, Work};
+use crate::runtime::{self, RetryOwnership, Runtime, Work};
 use crate::status::{Control, SharedLease, State, SubscriptionError};
 use crate::support::LogLimit;
 use crate::trace::AttemptSpans;

@@ -11,7 +11,7 @@ use rdkafka::consumer::BaseConsumer;
 use rdkafka::error::RDKafkaErrorCode as Code;
 use rdkafka::{ClientConfig, TopicPartitionList};
 
-use super::Answers;
+use super::answers::Answers;
 use crate::kafka::config::creation_error;
 use crate::kafka::topics::LastError;
 use crate::kafka::{AdminOptions, Reply, ReplyQueue};
@@ -28,7 +28,7 @@ const ANSWER_WITHIN: Duration = Duration::from_secs(10);
 type Client = BaseConsumer<LastError>;
 
 /// The thread starts with the first question, and ends with this.
-pub(super) struct Asker {
+pub(crate) struct Asker {
     config: ClientConfig,
     retry_topic: TopicTarget,
     answers: Arc<Answers>,
@@ -37,7 +37,7 @@ pub(super) struct Asker {
 }
 
 impl Asker {
-    pub(super) fn new(
+    pub(crate) fn new(
         config: ClientConfig,
         retry_topic: TopicTarget,
         answers: Arc<Answers>,
@@ -54,7 +54,7 @@ impl Asker {
 
     /// `false` where the question cannot be asked. Does not wait: one question is under way at a
     /// time.
-    pub(super) fn ask(&self, group: Arc<str>) -> bool {
+    pub(crate) fn ask(&self, group: Arc<str>) -> bool {
         let mut questions = lock(&self.questions);
         if questions.is_none() {
             *questions = self.start();
