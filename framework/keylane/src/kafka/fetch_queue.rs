@@ -13,8 +13,8 @@
 //!   start-up. Other errors of a partition do the same to it, and are put right by a seek
 //!   ([`Misplaced`]).
 //! - The queue and all its messages are given back before the consumer closes, or closing hangs:
-//!   messages never leave [`FetchQueue::read`], be it by a panic, and [`FetchQueue`] stands before
-//!   the consumer in the struct that owns both.
+//!   messages never leave [`FetchQueue::read`], be it by a panic, and
+//!   [`Client`](super::Client) drops the [`FetchQueue`] before the consumer.
 //! - The consumer queue must still be served: a watch on it interrupts the wait, and it is looked
 //!   at every 50 ms anyhow.
 //!
