@@ -13,8 +13,8 @@
 //!   start-up. Other errors of a partition do the same to it, and are put right by a seek
 //!   ([`Misplaced`]).
 //! - The queue and all its messages are given back before the consumer closes, or closing hangs:
-//!   messages never leave [`FetchQueue::read`], be it by a panic, and [`FetchQueue`] stands before
-//!   the consumer in the struct that owns both.
+//!   messages never leave [`FetchQueue::read`], be it by a panic, and
+//!   [`Client`](super::Client) drops the [`FetchQueue`] before the consumer.
 //! - The consumer queue must still be served: a watch on it interrupts the wait, and it is looked
 //!   at every 50 ms anyhow.
 //!
@@ -83,10 +83,8 @@ unsafe impl Send for FetchQueue {}
 
 impl FetchQueue {
     /// Makes the queue of a consumer that has not subscribed yet, and watches its events.
-    pub(crate) fn new<C: ConsumerContext>(
-        consumer: &mut BaseConsumer<C>,
-        forwarding: Arc<Forwarding>,
-    ) -> Self {
+    pub(crate) fn new(consumer: &mut BaseConsumer<Context>) -> Self {
+        let forwarding = consumer.context().forwarding().clone();
         // SAFETY: the client is live.
         let queue = Queue(unsafe { sys::rd_kafka_queue_new(consumer.client().native_ptr()) });
         *forwarding.lock() = Some(queue);
