@@ -22,7 +22,7 @@
 //!   deadline, and the last commit starts anew.
 //! * A shutdown can only bring a hand-over's deadline forward.
 //! * For partitions that the group has already given to others there is nothing to wait for and
-//!   nothing is committed: their owners end at once.
+//!   nothing is committed: their epochs are over at once.
 //! * What is assigned meanwhile starts nothing, if it is to be given back.
 //!
 //! The shell reports events ([`revoke`](HandOver::revoke), [`assigned`](HandOver::assigned),
@@ -140,6 +140,7 @@ pub struct HandOver {
     /// The shutdown's order to drain is still to be given, to all.
     drain_all: bool,
     drain: Vec<TopicPartition>,
+    drop: Vec<TopicPartition>,
     end: Vec<TopicPartition>,
     closing: Closing,
 }
@@ -185,6 +186,11 @@ impl HandOver {
         self.shutdown.is_some() || self.closing != Closing::No
     }
 
+    /// Whether the client was ordered to close. Nothing follows.
+    pub fn is_closed(&self) -> bool {
+        self.closing == Closing::Closed
+    }
+
     /// Partitions are to be given back. `is_looked_up`: the client may still be looking up where
     /// one of them starts.
     pub fn revoke(
@@ -214,7 +220,7 @@ impl HandOver {
         match revoked {
             Revoked::Asked => self.drain.extend_from_slice(&places),
             Revoked::Lost => {
-                self.end.extend_from_slice(&places);
+                self.drop.extend_from_slice(&places);
                 add(&mut it.lost, places.clone());
                 it.loss_since = None;
             }
@@ -261,6 +267,10 @@ impl HandOver {
 
     /// The next order, if there is one now. It is to be carried out before the next call.
     pub fn next<O: Owner>(&mut self, seen: &Seen<'_, O>) -> Option<Order> {
+        if !self.drop.is_empty() {
+            let places = std::mem::take(&mut self.drop);
+            return Some(Order::Drop { places });
+        }
         if !self.end.is_empty() {
             let places = std::mem::take(&mut self.end);
             return Some(Order::End { places });
@@ -407,6 +417,7 @@ impl RevokedPlaces {
     /// The client speaks of a loss. Where it reports no revoke of what is lost, that is everything.
     fn look_for_a_loss<O>(&mut self, seen: &Seen<'_, O>) {
         if !seen.lost || !self.lost.is_empty() {
+            self.loss_since = None;
             return;
         }
         let since = *self.loss_since.get_or_insert(seen.now);

@@ -83,6 +83,11 @@ impl hand_over::Owner for View {
 }
 
 impl Member {
+    /// The client takes no other assignment before its answer.
+    pub(crate) fn may_be_assigned(&self) -> bool {
+        self.owed.is_empty()
+    }
+
     pub(crate) fn assigned(&mut self, log: usize) {
         self.lost[log] = false;
         // What was stored and sent before was about an epoch that is over.
@@ -320,6 +325,7 @@ impl World {
                     }
                 }
             }
+            Order::Drop { places } => places.iter().map(log_of).for_each(|log| self.lose_now(log)),
             Order::StoreLast { places } => {
                 for log in self.last_ones(member, &places) {
                     self.check_is_ours(member, log)?;
@@ -447,6 +453,9 @@ impl World {
 
     /// The client lets go of a log, with what is stored for it.
     fn give_back(&mut self, member: usize, log: usize, is_drained: bool) -> Checked<()> {
+        if self.member_of(log) != Some(member) {
+            return Ok(());
+        }
         let it = &mut self.members[member];
         let (stored, is_lost) = (it.stored[log].take(), it.lost[log]);
         let is_taken = matches!(&it.last_commit, LastCommit::Taken(logs) if logs.contains(&log));

@@ -29,6 +29,12 @@ pub enum Order {
         /// The partitions.
         places: Vec<TopicPartition>,
     },
+    /// These partitions are others' already: their epochs are over, and nothing of them is stored or
+    /// committed.
+    Drop {
+        /// The partitions.
+        places: Vec<TopicPartition>,
+    },
     /// The latest commit points of these partitions are their last: they are stored with the
     /// client, without a mark.
     StoreLast {
