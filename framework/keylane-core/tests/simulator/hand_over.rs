@@ -32,6 +32,8 @@ pub(crate) struct Member {
     /// The group has given it to others, or it is gone.
     lost: [bool; LOGS.len()],
     has_failed: bool,
+    /// Owners were given up that did not end.
+    gave_up_owners: bool,
 }
 
 #[derive(Default)]
@@ -353,7 +355,10 @@ impl World {
             }
             Order::Answer(answer) => self.answer(member, answer)?,
             Order::Close => self.close(member)?,
-            Order::TellOwnersRun { .. } => self.count("an owner that does not end"),
+            Order::TellOwnersRun { .. } => {
+                self.members[member].gave_up_owners = true;
+                self.count("an owner that does not end");
+            }
             Order::TellUnanswered(_) => self.count("a last commit without an answer"),
         }
         Ok(())
@@ -442,7 +447,8 @@ impl World {
         });
         for log in LOGS {
             if self.member_of(log) == Some(member) {
-                self.give_back(member, log, is_in_order)?;
+                let is_drained = is_in_order && !self.members[member].gave_up_owners;
+                self.give_back(member, log, is_drained)?;
             }
         }
         self.members[member] = Member::default();
