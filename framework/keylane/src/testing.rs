@@ -4,9 +4,8 @@ use std::sync::Arc;
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use crate::dead_letter::read_headers;
+use crate::processing::{EpochLife, Source};
 use crate::record::Arena;
-use crate::runtime::EpochLife;
-use crate::task::Source;
 use crate::{Headers, Record, Task};
 
 /// Describes a task to hand to a processor under test.

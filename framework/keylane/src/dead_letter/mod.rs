@@ -15,8 +15,7 @@ pub(crate) mod rfc3339;
 
 pub(crate) use bounded_text::bounded_text;
 pub(crate) use headers::{
-    FailureHistory, MAX_ERROR_BYTES, NAME_LIMIT_BYTES, Writer, dead_letter_headers,
-    group_as_written,
+    FailureHistory, MAX_ERROR_BYTES, Writer, dead_letter_headers, group_as_written,
 };
 pub use id::FailedRecordId;
 #[cfg(any(test, fuzzing))]

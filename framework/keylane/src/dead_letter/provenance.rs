@@ -2,8 +2,9 @@
 
 use keylane_core::Provenance;
 
+use super::names;
 use super::retry_headers::number;
-use super::{NAME_LIMIT_BYTES, names};
+use crate::config::NAME_LIMIT_BYTES;
 use crate::{Headers, Record, TaskMetadata};
 
 /// Who wrote it, as a record of a retry topic.

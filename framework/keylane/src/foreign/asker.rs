@@ -16,7 +16,7 @@ use crate::kafka::config::creation_error;
 use crate::kafka::topics::LastError;
 use crate::kafka::{AdminOptions, Reply, ReplyQueue};
 use crate::kafka::{describe_group, has_offsets, list_group_offsets, members};
-use crate::runtime::TopicTarget;
+use crate::producer::TopicTarget;
 use crate::status::{Control, SubscriptionError};
 use crate::support::lock::lock;
 use crate::support::panics::caught;
@@ -174,13 +174,13 @@ fn question<T>(
     read(&reply)
 }
 
-#[cfg(all(test, feature = "embedded-broker"))]
+#[cfg(test)]
 mod tests {
     use std::time::Instant;
 
     use super::*;
-    use crate::runtime::PartitionCount;
-    use crate::{EmbeddedBroker, EmbeddedBrokerOptions};
+    use crate::producer::PartitionCount;
+    use keylane_embedded_broker::{EmbeddedBroker, EmbeddedBrokerOptions};
 
     #[test]
     fn a_group_with_commits_of_the_topic_is_alive_and_one_that_cannot_be_asked_about_is_unknown() {

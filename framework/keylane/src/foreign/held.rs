@@ -6,7 +6,8 @@ use std::sync::{Arc, Mutex};
 use keylane_core::{Epoch, HeldBecause, Provenance};
 
 use crate::Record;
-use crate::dead_letter::{NAME_LIMIT_BYTES, bounded_text, provenance_of};
+use crate::config::NAME_LIMIT_BYTES;
+use crate::dead_letter::{bounded_text, provenance_of};
 use crate::status::{Control, TroubleKind, TroublePlace};
 use crate::support::lock::lock;
 

@@ -18,7 +18,7 @@ use rdkafka::ClientConfig;
 
 use crate::config::{ForeignRetries, RetryTopic};
 use crate::dead_letter::{group_as_written, provenance_of};
-use crate::runtime::TopicTarget;
+use crate::producer::TopicTarget;
 use crate::status::Control;
 use crate::support::lock::lock;
 use crate::{Record, SubscriptionConfig};

@@ -23,8 +23,7 @@ use super::lists::list;
 use super::topic_ids::{Answer, Inquiry, Logs};
 use super::{native, trouble};
 use crate::metrics::{CommitFailure, SubscriptionMetrics};
-use crate::runtime::SharedLease;
-use crate::status::{Control, SubscriptionError};
+use crate::status::{Control, SharedLease, SubscriptionError};
 use crate::support::lock::lock;
 use crate::support::panics;
 
@@ -546,12 +545,12 @@ impl Context {
     }
 }
 
-#[cfg(all(test, feature = "embedded-broker"))]
+#[cfg(test)]
 mod tests {
     use rdkafka::ClientConfig;
 
     use super::*;
-    use crate::{EmbeddedBroker, EmbeddedBrokerOptions};
+    use keylane_embedded_broker::{EmbeddedBroker, EmbeddedBrokerOptions};
 
     /// One answer ends the client's wait for both: what it does not name stays in the client's
     /// assignment, unowned.

@@ -10,6 +10,7 @@ use rdkafka::{ClientConfig, Offset, TopicPartitionList};
 
 use super::callbacks::{Context, LOOK_UP, is_looked_up};
 use super::client_error::ClientError;
+use super::commit_point::CommitPoint;
 use super::commit_queue::{CommitAnswer, CommitQueue};
 use super::config::creation_error;
 use super::events::{CommittedPoint, GroupEvent};
@@ -22,7 +23,7 @@ use super::read::{Failure, Read};
 use super::reader::Reader;
 use super::topic_ids::{Answer, Inquiry};
 use crate::Reading;
-use crate::runtime::{CommitPoint, SharedLease};
+use crate::status::SharedLease;
 
 /// The consumer of one subscription. Owned by the polling thread.
 ///
@@ -353,14 +354,14 @@ impl Drop for Client {
     }
 }
 
-#[cfg(all(test, feature = "embedded-broker"))]
+#[cfg(test)]
 mod testing {
     use std::sync::Arc;
 
     use super::*;
-    use crate::EmbeddedBroker;
     use crate::metrics::SubscriptionMetrics;
     use crate::status::Control;
+    use keylane_embedded_broker::EmbeddedBroker;
 
     impl Client {
         /// A member of the group `group` that has subscribed to nothing.
@@ -397,13 +398,13 @@ mod testing {
     }
 }
 
-#[cfg(all(test, feature = "embedded-broker"))]
+#[cfg(test)]
 mod tests {
     use std::collections::BTreeSet;
     use std::time::Instant;
 
     use super::*;
-    use crate::{EmbeddedBroker, EmbeddedBrokerOptions};
+    use keylane_embedded_broker::{EmbeddedBroker, EmbeddedBrokerOptions};
 
     /// A hand-over that was given up leaves an answer behind, which is not that of the next one.
     #[test]

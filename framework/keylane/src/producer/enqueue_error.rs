@@ -109,6 +109,22 @@ pub enum EnqueueError {
     },
 }
 
+impl EnqueueError {
+    /// As the span of the enqueue has it.
+    pub(super) fn kind(&self) -> &'static str {
+        match self {
+            Self::Full { .. } => "full",
+            Self::TooLarge { .. } => "too_large",
+            Self::Encode { .. } => "encode",
+            Self::Invalid { .. } => "invalid",
+            Self::Refused { .. } => "refused",
+            Self::NotAcknowledged { .. } => "not_acknowledged",
+            Self::Broken { .. } => "broken",
+            Self::Closed { .. } => "closed",
+        }
+    }
+}
+
 impl From<WriteError> for EnqueueError {
     fn from(error: WriteError) -> Self {
         let kind = error.kind();

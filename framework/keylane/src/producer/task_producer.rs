@@ -124,7 +124,7 @@ impl TaskProducer {
             .shared
             .record(task, SystemTime::now())
             .map(|record| self.shared.raw.send(record));
-        async move { span.ended(answer(queued, topic).await) }
+        async move { answer(queued, topic, span).await }
     }
 
     /// Enqueues tasks in order and waits for all of them: one result per task, in the same order.
@@ -171,7 +171,7 @@ impl TaskProducer {
                         error.into()
                     }),
                 });
-            answers.push(async move { span.ended(answer(queued, topic).await) });
+            answers.push(async move { answer(queued, topic, span).await });
         }
         join_all(answers).await
     }
@@ -263,8 +263,17 @@ impl TaskProducer {
 async fn answer(
     queued: Result<impl Future<Output = Result<Acknowledged, WriteError>>, EnqueueError>,
     topic: Arc<str>,
+    span: SendSpan,
 ) -> Result<Enqueued, EnqueueError> {
-    let Acknowledged { partition, offset } = queued?.await?;
+    let acknowledged = match queued {
+        Ok(acknowledged) => acknowledged.await.map_err(EnqueueError::from),
+        Err(error) => Err(error),
+    };
+    span.ended(match &acknowledged {
+        Ok(place) => Ok((place.partition, place.offset)),
+        Err(error) => Err(error.kind()),
+    });
+    let Acknowledged { partition, offset } = acknowledged?;
     Ok(Enqueued {
         topic,
         partition,

@@ -9,9 +9,9 @@ use keylane_core::{LeaderEpoch, LogId, Ticket};
 use tokio::sync::Notify;
 
 use super::attempt::AttemptOutcome;
-use super::life::EpochLife;
 use super::turns::TurnPermit;
 use crate::Record;
+use crate::processing::EpochLife;
 use crate::producer::raw::Acknowledged;
 use crate::producer::write_error::WriteError;
 use crate::support::lock::lock;

@@ -75,15 +75,6 @@ pub(crate) mod planted {
         HOW_MANY.store(planted.len(), Ordering::Release);
     }
 
-    /// Whether it has not gone off.
-    #[cfg(feature = "embedded-broker")]
-    pub(crate) fn is_there(place: &'static str, key: &str) -> bool {
-        let planted = lock(&PLANTED);
-        planted
-            .iter()
-            .any(|planted| planted.place == place && planted.key == key)
-    }
-
     /// A step of one of our threads.
     pub(crate) fn step(place: &'static str, key: &str) {
         if HOW_MANY.load(Ordering::Acquire) > 0 && is_due(place, key) {

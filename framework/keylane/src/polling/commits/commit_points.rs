@@ -15,9 +15,8 @@ use keylane_core::{MAX_METADATA_BYTES, Position, commit_map};
 use super::commit_ids::CommitIds;
 use super::last_commit::{Answer, LastCommit};
 use super::marks::{Marks, TooLarge};
-use crate::kafka::{Client, ClientPosition, CommitAnswer};
+use crate::kafka::{Client, ClientPosition, CommitAnswer, CommitPoint};
 use crate::polling::partitions::Assigned;
-use crate::runtime::CommitPoint;
 
 pub(crate) struct Commits {
     metadata: Metadata,

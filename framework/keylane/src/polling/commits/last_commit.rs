@@ -95,14 +95,14 @@ fn is_passing(error: RDKafkaErrorCode) -> bool {
         )
 }
 
-#[cfg(all(test, feature = "embedded-broker"))]
+#[cfg(test)]
 mod tests {
     use rdkafka::types::{RDKafkaApiKey, RDKafkaRespErr};
 
     use super::*;
     use crate::kafka::Client;
-    use crate::runtime::CommitPoint;
-    use crate::{EmbeddedBroker, EmbeddedBrokerOptions};
+    use crate::kafka::CommitPoint;
+    use keylane_embedded_broker::{EmbeddedBroker, EmbeddedBrokerOptions};
 
     const PATIENCE: Duration = Duration::from_secs(30);
 

@@ -291,14 +291,15 @@ fn is_about_a_topic(error: RDKafkaErrorCode) -> bool {
 #[derive(Debug)]
 pub(crate) struct TooLarge;
 
-#[cfg(all(test, feature = "embedded-broker"))]
+#[cfg(test)]
 mod tests {
     use super::*;
+    use crate::kafka::CommitPoint;
     use crate::metrics::MetricLabels;
     use crate::polling::commits::Commits;
     use crate::polling::partitions::OPENING;
-    use crate::runtime::{CommitPoint, Progress};
-    use crate::{EmbeddedBroker, EmbeddedBrokerOptions};
+    use crate::runtime::Progress;
+    use keylane_embedded_broker::{EmbeddedBroker, EmbeddedBrokerOptions};
 
     const PATIENCE: Duration = Duration::from_secs(30);
 

@@ -222,7 +222,7 @@ pub(crate) struct Finished {
     pub(crate) error: Option<ClientError>,
 }
 
-#[cfg(all(test, feature = "embedded-broker"))]
+#[cfg(test)]
 mod tests {
     use std::sync::Arc;
     use std::sync::atomic::Ordering;
@@ -231,10 +231,11 @@ mod tests {
     use rdkafka::types::{RDKafkaApiKey, RDKafkaRespErr};
 
     use super::*;
+    use crate::kafka::CommitPoint;
     use crate::kafka::NewPartition;
     use crate::polling::settings::PollSettings;
-    use crate::runtime::CommitPoint;
-    use crate::{EmbeddedBroker, EmbeddedBrokerOptions, Limits, Watchdog};
+    use crate::{Limits, Watchdog};
+    use keylane_embedded_broker::{EmbeddedBroker, EmbeddedBrokerOptions};
 
     const PATIENCE: Duration = Duration::from_secs(30);
 

@@ -11,10 +11,13 @@ use keylane_core::{
 
 use super::assigned::Assigned;
 use super::opening::OPENING;
-use crate::kafka::{Client, ClientError, ClientPosition, Logs, Misplaced, NewPartition, SeekTo};
+use crate::kafka::{
+    Client, ClientError, ClientPosition, CommitPoint, Logs, Misplaced, NewPartition, SeekTo,
+};
 use crate::metrics::{MetricLabels, PartitionMetrics, UnreadableMetadata};
 use crate::polling::settings::{OwnerFactory, PollSettings};
-use crate::runtime::{CommitPoint, EpochLife, Inbox, Opening, Progress, instance};
+use crate::processing::EpochLife;
+use crate::runtime::{Inbox, Opening, Progress, instance};
 
 /// All partitions this member owns.
 pub(crate) struct Assignment {

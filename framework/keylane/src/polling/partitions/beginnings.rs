@@ -15,13 +15,13 @@ use keylane_core::{
 use super::assigned::Assigned;
 use super::assignment::Assignment;
 use super::opening::OPENING;
+use crate::kafka::CommitPoint;
 use crate::kafka::{
     Cached, CachedRange, ClientPosition, CommittedPoint, NewPartition, PositionToSet, compare_logs,
     trouble,
 };
 use crate::polling::failures::without_position;
 use crate::polling::thread::PollLoop;
-use crate::runtime::CommitPoint;
 
 /// How long after a question the next one follows that has no answer yet.
 const ASK_AGAIN: Duration = Duration::from_millis(100);
@@ -566,5 +566,5 @@ impl PollLoop {
     }
 }
 
-#[cfg(all(test, feature = "embedded-broker"))]
+#[cfg(test)]
 mod tests;

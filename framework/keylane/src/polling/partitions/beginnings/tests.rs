@@ -13,20 +13,18 @@ use rdkafka::types::{RDKafkaApiKey, RDKafkaRespErr};
 use rdkafka::{ClientConfig, Offset, TopicPartitionList};
 
 use crate::{
-    EmbeddedBroker, EmbeddedBrokerOptions, EvictionGuard, Json, NewTask, PausedBy, Subscription,
-    SubscriptionError, Task, TaskError, TaskProducer,
+    Json, NewTask, PausedBy, Subscription, SubscriptionError, Task, TaskError, TaskProducer,
 };
+use keylane_embedded_broker::{EmbeddedBroker, EmbeddedBrokerOptions, EvictionGuard};
 
 const PATIENCE: Duration = Duration::from_secs(60);
 
 type Seen = Arc<Mutex<BTreeSet<(i32, u32)>>>;
 
 fn broker(brokers: u8, partitions: i32) -> EmbeddedBroker {
-    let options = EmbeddedBrokerOptions {
-        brokers,
-        eviction_guard: EvictionGuard::Off,
-        ..Default::default()
-    };
+    let options = EmbeddedBrokerOptions::default()
+        .brokers(brokers)
+        .eviction_guard(EvictionGuard::Off);
     let broker = EmbeddedBroker::start(options).unwrap();
     broker.create_topic("tasks", partitions).unwrap();
     broker
