@@ -351,7 +351,7 @@ impl HandOver {
                 // Those that are being handed over have had the same order.
                 let is_handed_over = |owner: &O| {
                     let revoked = self.revoked.as_ref();
-                    revoked.is_some_and(|it| contains(&it.places, &place(owner)))
+                    revoked.is_some_and(|it| is_among(&it.places, owner))
                 };
                 let mut owners = Vec::from_iter(seen.owners);
                 owners.retain(|owner| !is_handed_over(owner));
@@ -404,14 +404,7 @@ impl RevokedPlaces {
 
     /// It is to be handed over, and this member's until then.
     fn is_kept<O: Owner>(&self, owner: &O) -> bool {
-        let is_in = |places: &[TopicPartition]| {
-            places
-                .binary_search_by(|place| {
-                    (&place.topic, place.partition).cmp(&(owner.topic(), owner.partition()))
-                })
-                .is_ok()
-        };
-        is_in(&self.places) && !is_in(&self.lost)
+        is_among(&self.places, owner) && !is_among(&self.lost, owner)
     }
 
     /// The client speaks of a loss. Where it reports no revoke of what is lost, that is everything.
@@ -427,7 +420,7 @@ impl RevokedPlaces {
     }
 
     fn answer<O: Owner>(self, seen: &Seen<'_, O>) -> Order {
-        let is_mine = |owner: &&O| contains(&self.places, &place(*owner));
+        let is_mine = |owner: &&O| is_among(&self.places, *owner);
         let is_dropped = |owner: &O| self.is_kept(owner) && !owner.has_drained();
         let mine = || seen.owners.iter().filter(is_mine);
         let outcome = if self.is_all_lost() {
@@ -468,17 +461,30 @@ fn order<O: Owner>(step: Step, owners: &[&O], whose: Unanswered) -> Option<Order
     })
 }
 
+/// Whether it is the owner of one of these places, which are sorted.
+pub fn is_among<O: Owner>(sorted: &[TopicPartition], owner: &O) -> bool {
+    let owned = (owner.topic(), owner.partition());
+    sorted
+        .binary_search_by(|place| (&place.topic, place.partition).cmp(&owned))
+        .is_ok()
+}
+
 fn place<O: Owner>(owner: &O) -> TopicPartition {
     TopicPartition::new(owner.topic().clone(), owner.partition())
 }
 
 fn all<O: Owner>(owners: &[&O]) -> Vec<TopicPartition> {
-    owners.iter().map(|owner| place(*owner)).collect()
+    sorted(owners.iter().map(|owner| place(*owner)).collect())
 }
 
 fn running<O: Owner>(owners: &[&O]) -> Vec<TopicPartition> {
     let running = owners.iter().filter(|owner| !owner.has_ended());
-    running.map(|owner| place(*owner)).collect()
+    sorted(running.map(|owner| place(*owner)).collect())
+}
+
+fn sorted(mut places: Vec<TopicPartition>) -> Vec<TopicPartition> {
+    places.sort_unstable();
+    places
 }
 
 fn contains(sorted: &[TopicPartition], place: &TopicPartition) -> bool {
