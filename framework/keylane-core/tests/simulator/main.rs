@@ -39,6 +39,8 @@
 //!   not asked
 
 mod broker;
+mod client;
+mod commits;
 mod ending;
 mod foreign;
 mod hand_over;

@@ -34,7 +34,6 @@ use rdkafka::bindings as sys;
 use rdkafka::consumer::{BaseConsumer, Consumer, ConsumerContext};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 
-use super::callbacks::Context;
 use super::message::NativeMessage;
 use super::read::{Misplaced, READ_LIMIT, Read};
 use crate::support::lock::lock;
@@ -83,8 +82,10 @@ unsafe impl Send for FetchQueue {}
 
 impl FetchQueue {
     /// Makes the queue of a consumer that has not subscribed yet, and watches its events.
-    pub(crate) fn new(consumer: &mut BaseConsumer<Context>) -> Self {
-        let forwarding = consumer.context().forwarding().clone();
+    pub(crate) fn new<C: ConsumerContext>(
+        consumer: &mut BaseConsumer<C>,
+        forwarding: Arc<Forwarding>,
+    ) -> Self {
         // SAFETY: the client is live.
         let queue = Queue(unsafe { sys::rd_kafka_queue_new(consumer.client().native_ptr()) });
         *forwarding.lock() = Some(queue);
@@ -98,10 +99,12 @@ impl FetchQueue {
         }
     }
 
-    /// See [`Reader::read`](super::reader::Reader::read).
-    pub(crate) fn read(
+    /// See [`Reader::read`](super::reader::Reader::read). `must_stop`: a callback that was served
+    /// may have changed the assignment.
+    pub(crate) fn read<C: ConsumerContext>(
         &mut self,
-        consumer: &BaseConsumer<Context>,
+        consumer: &BaseConsumer<C>,
+        must_stop: impl Fn() -> bool,
         wait: Duration,
         mut take: impl FnMut(&NativeMessage<'_>),
     ) -> Read {
@@ -110,7 +113,7 @@ impl FetchQueue {
             || self.served_at.elapsed() >= SERVE_EVENTS
         {
             self.served_at = Instant::now();
-            serve(consumer, &mut read, &mut take);
+            serve(consumer, &must_stop, &mut read, &mut take);
             // The watch speaks when the queue gets its first event, so a queue that was not emptied
             // stays silent. With much logging (`debug`) errors and rebalances would wait behind
             // thousands of lines.
@@ -118,7 +121,7 @@ impl FetchQueue {
                 self.forwarding.events.store(true, Ordering::Release);
             }
             // The loop has to open what was assigned before its first record is taken out.
-            if read.error.is_some() || consumer.context().has_events() {
+            if read.error.is_some() || must_stop() {
                 return read;
             }
         }
@@ -251,14 +254,15 @@ fn has_events<C: ConsumerContext>(consumer: &BaseConsumer<C>) -> bool {
 
 /// Serves the consumer queue. A served callback looks like an empty queue, so it is asked more than
 /// once. Ends with the first rebalance: see [`FetchQueue::read`].
-fn serve(
-    consumer: &BaseConsumer<Context>,
+fn serve<C: ConsumerContext>(
+    consumer: &BaseConsumer<C>,
+    must_stop: impl Fn() -> bool,
     read: &mut Read,
     take: &mut impl FnMut(&NativeMessage<'_>),
 ) {
     let mut empty = 0;
     for _ in 0..EVENTS_AT_ONCE {
-        if consumer.context().has_events() {
+        if must_stop() {
             return;
         }
         match consumer.poll(Duration::ZERO) {
@@ -273,7 +277,7 @@ fn serve(
             }
             None => empty += 1,
         }
-        if empty == 4 || consumer.context().has_events() {
+        if empty == 4 || must_stop() {
             return;
         }
     }
