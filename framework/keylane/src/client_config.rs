@@ -21,7 +21,7 @@ use rdkafka::ClientConfig;
 use rdkafka::error::KafkaError;
 use rdkafka::types::RDKafkaConfRes;
 
-pub(crate) use keys::without_secrets;
+use crate::support::without_secrets;
 use keys::{Role, canonical, is_secret, looks_secret, ownership, role};
 
 /// What a consumer needs beyond the pass-through.

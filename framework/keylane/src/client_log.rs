@@ -2,7 +2,7 @@
 
 use rdkafka::config::RDKafkaLogLevel as Level;
 
-use crate::client_config::without_secrets;
+use crate::support::without_secrets;
 
 /// Writes a line with the target `librdkafka`, so that one filter is for all of them.
 ///

@@ -103,7 +103,9 @@ mod processor;
 mod producer;
 mod record;
 mod runtime;
+mod status;
 mod subscription;
+mod support;
 mod task;
 mod task_error;
 mod task_metadata;
@@ -132,10 +134,13 @@ pub use producer::{
     TaskProducerConfig, TaskProducerError,
 };
 pub use record::{Origin, Record};
+pub use status::{
+    HotKey, HotKeys, OldestRecord, OngoingOutage, OutageKind, OutageStatus, PartitionStatus,
+    PausedBy, RecordState, State, SubscriptionError, SubscriptionStatus, Trouble, TroubleKind,
+    TroublePlace,
+};
 pub use subscription::{
-    HotKey, HotKeys, OldestRecord, OngoingOutage, OutageKind, OutageStatus, PartitionNotAssigned,
-    PartitionStatus, PausedBy, RecordState, StartError, State, Subscription, SubscriptionBuilder,
-    SubscriptionError, SubscriptionHandle, SubscriptionStatus, Trouble, TroubleKind, TroublePlace,
+    PartitionNotAssigned, StartError, Subscription, SubscriptionBuilder, SubscriptionHandle,
 };
 pub use task::Task;
 pub use task_error::{TaskError, TaskErrorKind};

@@ -5,8 +5,6 @@
 //! every client, which is right for what newer versions add for connections and security, and
 //! harmless elsewhere: librdkafka only warns about a setting of the other side.
 
-use std::borrow::Cow;
-
 /// Which client a setting is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Role {
@@ -67,20 +65,6 @@ pub(super) fn looks_secret(value: &str) -> bool {
     ["password", "passphrase", "secret", "private key", "token"]
         .iter()
         .any(|part| value.contains(part))
-}
-
-/// A text of librdkafka's without what it quotes of a secret: the setting
-/// `sasl.oauthbearer.config`, where it cannot read that.
-pub(crate) fn without_secrets(text: &str) -> Cow<'_, str> {
-    const QUOTED: &str = "sasl.oauthbearer.config";
-    match text.find(QUOTED) {
-        Some(at) => format!(
-            "{}{QUOTED} (the rest is not shown: it may hold a secret)",
-            &text[..at]
-        )
-        .into(),
-        None => text.into(),
-    }
 }
 
 const ALIASES: [(&str, &str); 14] = [

@@ -7,7 +7,7 @@ use super::drain::{Drain, END_GRACE, drain};
 use super::last_commit::LastCommit;
 use super::poll_loop::{PollLoop, panicked};
 use crate::panics;
-use crate::subscription::{State, SubscriptionError};
+use crate::status::{State, SubscriptionError};
 
 /// How long at least the broker's word on the last commit is waited for, where the drain leaves
 /// less time.

@@ -26,7 +26,7 @@ use crate::lock::lock;
 use crate::metrics::{CommitFailure, SubscriptionMetrics};
 use crate::panics;
 use crate::runtime::{CommitPoint, SharedLease};
-use crate::subscription::{Control, SubscriptionError};
+use crate::status::{Control, SubscriptionError};
 
 /// How long an assignment waits for the topics' ids. Without them what was committed is believed
 /// for now, and compared later.

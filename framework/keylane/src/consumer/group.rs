@@ -11,7 +11,7 @@ use super::healthy::{Sign, healthy};
 use super::native;
 use super::poll_loop::{PollLoop, made_anew};
 use crate::metrics::{DrainResult, PollSection, Rebalance};
-use crate::subscription::SubscriptionError;
+use crate::status::SubscriptionError;
 
 impl PollLoop {
     /// Takes part in rebalances.

@@ -252,7 +252,7 @@ mod tests {
     use super::*;
     use crate::metrics::SubscriptionMetrics;
     use crate::runtime::{CommitPoint, SharedLease};
-    use crate::subscription::Control;
+    use crate::status::Control;
     use crate::{EmbeddedBroker, EmbeddedBrokerOptions, Limits, Watchdog};
 
     const PATIENCE: Duration = Duration::from_secs(30);

@@ -2,7 +2,7 @@
 
 use keylane_core::Sign as Says;
 
-use crate::subscription::{Control, TroubleKind, TroublePlace};
+use crate::status::{Control, TroubleKind, TroublePlace};
 
 /// Signs of health.
 #[derive(Clone, Copy, Debug)]

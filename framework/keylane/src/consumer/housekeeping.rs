@@ -12,7 +12,7 @@ use super::healthy::{Sign, healthy};
 use super::poll_loop::{PollLoop, made_anew};
 use super::{lag, trouble};
 use crate::metrics::PollSection;
-use crate::subscription::{SubscriptionError, TroubleKind};
+use crate::status::{SubscriptionError, TroubleKind};
 
 const SLOW_HOUSEKEEPING: Duration = Duration::from_secs(1);
 /// Metrics that nobody touches fade away.

@@ -11,7 +11,7 @@ use super::context::Context;
 use super::native;
 use super::paused_by::Common;
 use crate::Watchdog;
-use crate::subscription::{Control, OldestRecord, PartitionStatus};
+use crate::status::{Control, OldestRecord, PartitionStatus};
 
 /// Measures from what the client knows, without asking a broker.
 pub(super) fn update(

@@ -310,7 +310,7 @@ mod tests {
     use crate::consumer::fetch_queue::Forwarding;
     use crate::metrics::{MetricLabels, SubscriptionMetrics};
     use crate::runtime::{CommitPoint, Progress, SharedLease};
-    use crate::subscription::Control;
+    use crate::status::Control;
     use crate::{EmbeddedBroker, EmbeddedBrokerOptions};
 
     const PATIENCE: Duration = Duration::from_secs(30);

@@ -26,7 +26,7 @@ use super::reader::{Misplaced, READ_LIMIT, Reader};
 use super::trouble;
 use crate::metrics::{PollMetrics, PollSection, SubscriptionMetrics};
 use crate::runtime::Opening;
-use crate::subscription::{Control, State, SubscriptionError};
+use crate::status::{Control, State, SubscriptionError};
 use crate::{Limits, Watchdog, panics};
 
 /// Opens the owner of a partition; hides the types of decoder and processor.

@@ -4,9 +4,9 @@ use rdkafka::config::RDKafkaLogLevel;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode as Code};
 
 use super::trouble_place::place_of;
-use crate::client_config::without_secrets;
 use crate::metrics::{CommitFailure, ConsumerError, SubscriptionMetrics};
-use crate::subscription::{Control, TroubleKind, TroublePlace};
+use crate::status::{Control, TroubleKind, TroublePlace};
+use crate::support::without_secrets;
 use crate::topics::is_tls_alert;
 
 /// librdkafka 2.12.1 says "Invalid response size … (0..…): increase receive.message.max.bytes".

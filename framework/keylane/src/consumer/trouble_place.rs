@@ -5,7 +5,7 @@
 
 use rdkafka::error::RDKafkaErrorCode as Code;
 
-use crate::subscription::{TroubleKind, TroublePlace};
+use crate::status::{TroubleKind, TroublePlace};
 
 /// What the client says about subscribed topics that it cannot read begins so.
 const TOPIC_PREFIX: &str = "Subscribed topic not available: ";

@@ -18,7 +18,7 @@ use crate::native::{AdminOptions, Reply, ReplyQueue};
 use crate::native::{describe_group, has_offsets, list_group_offsets, members};
 use crate::panics::caught;
 use crate::runtime::TopicTarget;
-use crate::subscription::{Control, SubscriptionError};
+use crate::status::{Control, SubscriptionError};
 use crate::topics::LastError;
 
 /// Each of the two questions about a group may take this long, so both take less than

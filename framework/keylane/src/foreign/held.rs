@@ -8,7 +8,7 @@ use keylane_core::{Epoch, HeldBecause, Provenance};
 use crate::Record;
 use crate::dead_letter::{NAME_LIMIT_BYTES, bounded_text};
 use crate::lock::lock;
-use crate::subscription::{Control, TroubleKind, TroublePlace};
+use crate::status::{Control, TroubleKind, TroublePlace};
 
 /// One epoch of one partition of the retry topic.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]

@@ -20,7 +20,7 @@ use crate::config::{ForeignRetries, RetryTopic};
 use crate::dead_letter::group_as_written;
 use crate::lock::lock;
 use crate::runtime::TopicTarget;
-use crate::subscription::Control;
+use crate::status::Control;
 use crate::{Record, SubscriptionConfig};
 use asker::Asker;
 pub(crate) use held::Place;

@@ -16,7 +16,7 @@ use tower::ServiceExt;
 
 use super::access::{Hosts, Token};
 use super::routes::{Shared, router};
-use crate::subscription::{Control, guard_after_attempts};
+use crate::status::{Control, guard_after_attempts};
 use crate::{
     HotKey, HotKeys, KeyHash, OldestRecord, OutageKind, PartitionStatus, PausedBy, RecordState,
     State, SubscriptionHandle, TroubleKind, TroublePlace,

@@ -19,10 +19,11 @@ use tokio::sync::oneshot;
 use super::pending::{Admission, Pending};
 use super::raw::Acknowledged;
 use super::write_error::{WriteError, WriteFailure};
-use crate::client_config::{ClientConfigError, creation_error, without_secrets};
+use crate::client_config::{ClientConfigError, creation_error};
 use crate::client_log;
 use crate::lock;
 use crate::panics;
+use crate::support::without_secrets;
 
 /// How long the thread waits for events before it looks for anything else.
 const POLL: Duration = Duration::from_millis(100);

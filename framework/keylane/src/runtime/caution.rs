@@ -7,7 +7,7 @@ use super::quiet::{self, Busy};
 use super::settle::unix_millis;
 use super::turns;
 use crate::dead_letter::FailureHistory;
-use crate::subscription::SubscriptionError;
+use crate::status::SubscriptionError;
 
 impl Owner {
     /// Takes and gives back turns. Nothing to do, and nothing done, where there was no crash.

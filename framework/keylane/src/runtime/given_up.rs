@@ -1,87 +1,13 @@
 //! What is given up on, in the log: each dead letter, each parked record, each retry that is left
 //! to another group (guarantee G1).
 
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use keylane_core::{ParkReason, Reason};
 
-use super::bounded_lines::BoundedLines;
 use super::owner::{Held, Owner};
 use crate::Record;
 use crate::producer::raw::Acknowledged;
-
-/// A subscription writes at most this many lines of a kind in a window; the others are at debug
-/// level, and counted.
-const LINES: u32 = 10;
-const WINDOW: Duration = Duration::from_secs(10);
-
-/// The bounds of these lines; one for a subscription, not for each partition.
-#[derive(Debug)]
-pub(crate) struct GivenUpLog {
-    dead_letters: BoundedLines,
-    parked: BoundedLines,
-    foreign: BoundedLines,
-}
-
-impl Default for GivenUpLog {
-    fn default() -> Self {
-        Self {
-            dead_letters: Self::lines(),
-            parked: Self::lines(),
-            foreign: Self::lines(),
-        }
-    }
-}
-
-impl GivenUpLog {
-    fn lines() -> BoundedLines {
-        BoundedLines::new(LINES, WINDOW)
-    }
-
-    /// Says how many lines were left out of windows that are over. To be called each second.
-    pub(crate) fn report_left_out(&self, subscription: &str, now: Instant) {
-        Self::report(
-            subscription,
-            self.all().map(|lines| lines.take_left_out(now)),
-        );
-    }
-
-    /// The same of all, at the end of the subscription.
-    pub(crate) fn report_all_left_out(&self, subscription: &str) {
-        Self::report(
-            subscription,
-            self.all().map(BoundedLines::take_all_left_out),
-        );
-    }
-
-    fn all(&self) -> [&BoundedLines; 3] {
-        [&self.dead_letters, &self.parked, &self.foreign]
-    }
-
-    fn report(subscription: &str, [dead_letters, parked, foreign]: [u64; 3]) {
-        if dead_letters > 0 {
-            tracing::warn!(
-                subscription,
-                left_out = dead_letters,
-                "more records were dead-lettered, without a line each"
-            );
-        }
-        if parked > 0 {
-            tracing::error!(
-                subscription,
-                left_out = parked,
-                "more records were parked, without a line each"
-            );
-        }
-        if foreign > 0 {
-            tracing::warn!(
-                subscription,
-                left_out = foreign,
-                "more retries were left to other groups, without a line each"
-            );
-        }
-    }
-}
 
 /// What a line says of a record whose attempt or write has ended.
 #[derive(Clone, Copy)]

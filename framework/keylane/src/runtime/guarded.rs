@@ -10,7 +10,7 @@ use tokio::runtime::Handle;
 
 use super::owner::Owner;
 use crate::panics;
-use crate::subscription::{Control, SubscriptionError};
+use crate::status::{Control, SubscriptionError};
 
 /// Runs a future to its end; a panic ends the subscription with an error that names `who`. What the
 /// future borrows is still there by then.

@@ -9,7 +9,7 @@ use keylane_core::{Activity, HeavyKey, KeySketch, Moment, Ticket};
 use super::owner::Owner;
 use super::survey::next_walk;
 use super::work::Runtime;
-use crate::subscription::{HotKey, HotKeys};
+use crate::status::{HotKey, HotKeys};
 use crate::{KeyHash, Record};
 
 /// What others see is this old at most, while turns follow one another and the walk over the

@@ -7,9 +7,7 @@
 //! what arrives after the epoch has ended reaches nobody (guarantee G7).
 
 mod attempt;
-mod bounded_lines;
 mod caution;
-mod fault_names;
 mod foreign;
 mod given_up;
 mod guarded;
@@ -24,7 +22,6 @@ mod predecessors;
 mod progress;
 mod publish;
 mod quiet;
-mod seldom;
 mod settle;
 mod stage;
 mod survey;
@@ -32,14 +29,11 @@ mod turns;
 mod watchdog;
 mod work;
 
-pub(crate) use fault_names::FaultNames;
-pub(crate) use given_up::GivenUpLog;
 pub(crate) use inbox::Inbox;
 pub(crate) use lease::SharedLease;
 pub(crate) use life::EpochLife;
 pub(crate) use owner::{Opening, open};
 pub(crate) use partition_count::PartitionCount;
 pub(crate) use progress::{CommitPoint, OldestRecord, Progress};
-pub(crate) use seldom::Seldom;
 pub(crate) use turns::instance;
 pub(crate) use work::{Runtime, TopicTarget, Work};

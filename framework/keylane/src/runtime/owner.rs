@@ -19,7 +19,6 @@ use super::pace::Pace;
 use super::predecessors;
 use super::progress::{CommitPoint, OldestRecord, Progress};
 use super::quiet::Busy;
-use super::seldom::Seldom;
 use super::settle::unix_millis;
 use super::stage::{Stage, Staged};
 use super::survey::Surveyed;
@@ -27,6 +26,7 @@ use super::turns::{self, TurnPermit};
 use super::work::{OwnersWork, Runtime, Work};
 use crate::dead_letter::FailureHistory;
 use crate::metrics::{PartitionMetrics, UnreadableMetadata};
+use crate::support::LogLimit;
 use crate::task::Source;
 use crate::{Decode, Processor, Record};
 
@@ -152,7 +152,7 @@ pub(super) struct Owner {
     pub(super) surveyed: Surveyed,
     pub(super) key_counts: KeyCounts,
     /// In the log.
-    pub(super) failed_attempts: Seldom,
+    pub(super) failed_attempts: LogLimit,
     pub(super) foreign: Foreign,
     _presence: Presence,
 }
@@ -236,7 +236,7 @@ impl Owner {
             last_oldest: None,
             surveyed: Surveyed::default(),
             key_counts: KeyCounts::default(),
-            failed_attempts: Seldom::every(FAILED_ATTEMPTS_EVERY),
+            failed_attempts: LogLimit::every(FAILED_ATTEMPTS_EVERY),
             foreign: Foreign::new(&runtime, opening.is_retry_topic),
             runtime,
         }

@@ -12,7 +12,7 @@ use rdkafka::ClientConfig;
 use super::work::TopicTarget;
 use crate::lock::lock;
 use crate::panics::caught;
-use crate::subscription::{Control, SubscriptionError, TroubleKind, TroublePlace};
+use crate::status::{Control, SubscriptionError, TroubleKind, TroublePlace};
 use crate::topics::{Cluster, Lookup, NamedTopic, Role};
 
 /// Between two questions while records are written.

@@ -8,7 +8,7 @@ use keylane_core::{LeaderEpoch, Mark, RecordState};
 
 use crate::KeyHash;
 use crate::lock::lock;
-use crate::subscription::HotKeys;
+use crate::status::HotKeys;
 
 /// One owner's state, published once a turn. Relaxed is enough: each figure stands alone, but for a
 /// pause; and the commit point, where two values must belong together, is behind a lock.

@@ -19,7 +19,7 @@ use crate::Record;
 use crate::dead_letter::{FailureHistory, MAX_ERROR_BYTES, bounded_text};
 use crate::metrics::{Outcome, ProduceFailure, ProduceTarget, RetryPlace, RetryTier};
 use crate::producer::write_error::{WriteError, WriteErrorKind, WriteFailure};
-use crate::subscription::{SubscriptionError, TroubleKind, TroublePlace};
+use crate::status::{SubscriptionError, TroubleKind, TroublePlace};
 use crate::task_error::Cause;
 
 impl Owner {

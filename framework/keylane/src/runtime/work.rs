@@ -9,11 +9,11 @@ use rdkafka::ClientConfig;
 
 use super::lease::SharedLease;
 use super::partition_count::PartitionCount;
-use super::seldom::Seldom;
 use crate::foreign::RetryOwnership;
 use crate::metrics::SubscriptionMetrics;
 use crate::producer::raw::RawProducer;
-use crate::subscription::{Control, OutageWatch};
+use crate::status::{Control, OutageWatch};
+use crate::support::LogLimit;
 use crate::trace::AttemptSpans;
 
 /// The user's part of the work, and how it is traced.
@@ -49,7 +49,7 @@ pub(crate) struct Runtime {
     /// Of a client that asks how many partitions these have.
     pub(crate) side_config: ClientConfig,
     /// Of failed writes, in the logs.
-    pub(crate) failed_writes: Seldom,
+    pub(crate) failed_writes: LogLimit,
     pub(crate) lease: Arc<SharedLease>,
     pub(crate) control: Arc<Control>,
     pub(crate) metrics: Arc<SubscriptionMetrics>,

@@ -5,11 +5,9 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::builder::SubscriptionBuilder;
-use super::control::Control;
-use super::error::{PartitionNotAssigned, SubscriptionError};
-use super::hot_keys::HotKeys;
-use super::status::{State, SubscriptionStatus};
+use super::error::PartitionNotAssigned;
 use crate::SubscriptionConfig;
+use crate::status::{Control, HotKeys, State, SubscriptionError, SubscriptionStatus};
 
 /// How long after its drain deadline a shutdown waits for the client to leave the group.
 const CLOSE_GRACE: Duration = Duration::from_secs(10);

@@ -13,8 +13,9 @@ use tracing::subscriber::DefaultGuard;
 use tracing::{Event, Subscriber};
 use tracing_subscriber::layer::{Context, Layer, SubscriberExt};
 
-use super::{Control, Subscription, SubscriptionError};
+use super::Subscription;
 use crate::lock;
+use crate::status::{Control, SubscriptionError};
 use crate::{
     Blocker, DeadLetter, EmbeddedBroker, EmbeddedBrokerOptions, Limits, NewTask, Raw, Task,
     TaskError, TaskProducer,

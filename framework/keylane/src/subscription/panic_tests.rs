@@ -7,8 +7,9 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use rdkafka::types::RDKafkaApiKey;
 
-use super::{State, Subscription, SubscriptionBuilder, SubscriptionError};
+use super::{Subscription, SubscriptionBuilder};
 use crate::panics::planted::plant;
+use crate::status::{State, SubscriptionError};
 use crate::{
     DeadLetter, EmbeddedBroker, EmbeddedBrokerOptions, NewTask, Raw, Reading, Retry, Task,
     TaskError, TaskProducer,

@@ -7,8 +7,7 @@ use keylane_core::{Backoff, LaneOrder, PartitionSettings, Reset};
 use rdkafka::ClientConfig;
 use rdkafka::consumer::{BaseConsumer, Consumer};
 
-use super::control::Control;
-use super::error::{StartError, SubscriptionError};
+use super::error::StartError;
 use super::handle::Subscription;
 use crate::client_config;
 use crate::consumer::{
@@ -17,7 +16,9 @@ use crate::consumer::{
 use crate::foreign::RetryOwnership;
 use crate::metrics::SubscriptionMetrics;
 use crate::producer::raw::{self as producer, RawProducer};
-use crate::runtime::{self, PartitionCount, Runtime, Seldom, SharedLease, TopicTarget, Work};
+use crate::runtime::{self, PartitionCount, Runtime, SharedLease, TopicTarget, Work};
+use crate::status::{Control, State, SubscriptionError};
+use crate::support::LogLimit;
 use crate::topics::{self, TopicPlan, TopicReport};
 use crate::trace::AttemptSpans;
 use crate::{Decode, Processor, Reading, SubscriptionConfig};
@@ -203,7 +204,7 @@ fn connect(
         dead_letter_topic: dead_letters,
         side_config: side_config.clone(),
         ownership,
-        failed_writes: Seldom::every(FAILED_WRITES_EVERY),
+        failed_writes: LogLimit::every(FAILED_WRITES_EVERY),
         lease,
         control: control.clone(),
         metrics: metrics.clone(),
@@ -309,7 +310,7 @@ impl Drop for End {
             self.0.fail(SubscriptionError::Internal(
                 "the polling thread panicked; the panic message has the place".into(),
             ));
-            self.0.set_state(super::State::Failed);
+            self.0.set_state(State::Failed);
         }
         self.0.set_ended();
     }

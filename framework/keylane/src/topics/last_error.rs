@@ -7,9 +7,9 @@ use rdkafka::config::RDKafkaLogLevel;
 use rdkafka::consumer::ConsumerContext;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 
-use crate::client_config::without_secrets;
 use crate::client_log;
 use crate::lock::lock;
+use crate::support::without_secrets;
 
 /// A client context that keeps the most telling error.
 ///

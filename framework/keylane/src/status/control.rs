@@ -1,4 +1,4 @@
-//! What the handle, the owners and the polling thread tell each other.
+//! What the handle, the owners and the polling thread share.
 
 use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
@@ -10,12 +10,12 @@ use keylane_core::{OutageGuard, PausedBy};
 use tokio::sync::Notify;
 
 use super::error::SubscriptionError;
+use super::given_up::GivenUpLog;
 use super::hot_keys::HotKeys;
 use super::outage::OutageWatch;
-use super::status::{PartitionStatus, State, SubscriptionStatus};
+use super::snapshot::{PartitionStatus, State, SubscriptionStatus};
 use super::troubles::Troubles;
 use crate::lock::lock;
-use crate::runtime::GivenUpLog;
 
 /// Topic and partition.
 type Place = (Arc<str>, i32);
@@ -132,7 +132,7 @@ impl Control {
 
     /// Whether a lock is held that others wait for.
     #[cfg(all(test, feature = "embedded-broker"))]
-    pub(super) fn is_locked(&self) -> bool {
+    pub(crate) fn is_locked(&self) -> bool {
         self.failure.try_lock().is_err() || self.outages.is_locked()
     }
 

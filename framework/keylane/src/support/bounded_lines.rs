@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 /// Lets a few lines of a kind through in each window, and counts those it leaves out.
 ///
-/// For events of which each one matters: unlike with [`Seldom`](super::Seldom), several are written
+/// For events of which each one matters: unlike with [`LogLimit`](super::LogLimit), several are written
 /// in full, and the count is given also when no further line follows.
 #[derive(Debug)]
 pub(crate) struct BoundedLines {

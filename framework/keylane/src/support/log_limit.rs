@@ -5,9 +5,9 @@ use std::sync::Mutex;
 use crate::lock::lock;
 use std::time::{Duration, Instant};
 
-/// Lines of one kind, so often at most.
+/// Rate-limits one kind of log line.
 #[derive(Debug)]
-pub(crate) struct Seldom {
+pub(crate) struct LogLimit {
     every: Duration,
     state: Mutex<State>,
 }
@@ -18,7 +18,7 @@ struct State {
     left_out: u64,
 }
 
-impl Seldom {
+impl LogLimit {
     pub(crate) fn every(every: Duration) -> Self {
         Self {
             every,
@@ -49,13 +49,13 @@ mod tests {
 
     #[test]
     fn the_first_is_told_at_once_and_the_next_says_how_many_were_left_out() {
-        let (seldom, begin) = (Seldom::every(EVERY), Instant::now());
-        assert_eq!(seldom.due(begin), Some(0));
+        let (limit, begin) = (LogLimit::every(EVERY), Instant::now());
+        assert_eq!(limit.due(begin), Some(0));
         assert_eq!(
-            (seldom.due(begin), seldom.due(begin + EVERY / 2)),
+            (limit.due(begin), limit.due(begin + EVERY / 2)),
             (None, None)
         );
-        assert_eq!(seldom.due(begin + EVERY), Some(2));
-        assert_eq!(seldom.due(begin + EVERY * 2), Some(0));
+        assert_eq!(limit.due(begin + EVERY), Some(2));
+        assert_eq!(limit.due(begin + EVERY * 2), Some(0));
     }
 }

@@ -9,9 +9,9 @@ use std::time::{Instant, SystemTime};
 
 use keylane_core::{Moment, Noted, Over, Sign};
 
-use super::status::{Trouble, TroubleKind, TroublePlace};
-use crate::client_config::without_secrets;
+use super::snapshot::{Trouble, TroubleKind, TroublePlace};
 use crate::lock::lock;
+use crate::support::without_secrets;
 
 /// All troubles of a subscription.
 pub(crate) struct Troubles {

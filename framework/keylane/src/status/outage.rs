@@ -5,8 +5,8 @@ use std::time::{Duration, Instant, SystemTime};
 
 use keylane_core::{ErrorClass, Moment, OutageGuard, OutageState, Place};
 
+use super::fault_names::FaultNames;
 use crate::lock::lock;
-use crate::runtime::FaultNames;
 
 /// What is an outage at present, and what is held because of it. See [`Outage`](crate::Outage).
 ///

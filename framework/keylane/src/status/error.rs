@@ -1,0 +1,56 @@
+//! What ends a running subscription.
+
+use std::time::Duration;
+
+/// Why a running subscription ended (guarantee G9).
+///
+/// # Examples
+/// ```
+/// use keylane::SubscriptionError;
+///
+/// fn exit_code(ended: Result<(), SubscriptionError>) -> u8 {
+///     match ended {
+///         Ok(()) => 0,
+///         Err(SubscriptionError::CloseTimedOut(_)) => 0, // what is settled was committed before
+///         Err(error) => {
+///             eprintln!("{error}");
+///             1
+///         }
+///     }
+/// }
+/// # assert_eq!(exit_code(Ok(())), 0);
+/// ```
+#[derive(Clone, Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum SubscriptionError {
+    /// A record failed for good and the policy is [`Exhausted::Stop`](crate::Exhausted::Stop).
+    #[error(
+        "stopped by the retry policy: {topic}-{partition} at offset {offset} failed for good ({reason})"
+    )]
+    RetriesExhausted {
+        /// The topic the record was read from.
+        topic: String,
+        /// Its partition.
+        partition: i32,
+        /// Its offset; it is not committed.
+        offset: i64,
+        /// Why it ended: `exhausted`, `fatal`, `undecodable`, `panic`, `timeout` or `poison`.
+        reason: &'static str,
+    },
+    /// The Kafka client reported a fatal error.
+    #[error("fatal error of the kafka client: {0}")]
+    Fatal(String),
+    /// The committed offset is not in the log, or about a log that was cut below it, or about a
+    /// topic that was deleted and made anew, and `auto.offset.reset=error`.
+    #[error("no valid offset to start from: {0}")]
+    OffsetReset(String),
+    /// Closing took longer than the deadline allows, or than a minute; the member may be left to
+    /// its session time-out, and the client's threads and connections may stay until the process
+    /// ends.
+    #[error("the consumer did not close within {0:?}")]
+    CloseTimedOut(Duration),
+    /// A thread or a task of the subscription panicked, which is a defect of keylane, or the tokio
+    /// runtime was shut down under the subscription. The text says which.
+    #[error("the subscription broke down: {0}")]
+    Internal(String),
+}

@@ -1,0 +1,26 @@
+//! What is known of a running subscription: what its user sees, and what its parts share.
+//!
+//! The ground floor. The owners, the polling thread and the producers write here, the handle reads;
+//! so nothing here depends on any of them.
+
+mod control;
+mod error;
+mod fault_names;
+mod given_up;
+mod hot_keys;
+mod outage;
+mod snapshot;
+mod troubles;
+
+pub use error::SubscriptionError;
+pub use hot_keys::{HotKey, HotKeys};
+pub use outage::{OngoingOutage, OutageKind, OutageStatus};
+pub use snapshot::{
+    OldestRecord, PartitionStatus, PausedBy, RecordState, State, SubscriptionStatus, Trouble,
+    TroubleKind, TroublePlace,
+};
+
+pub(crate) use control::Control;
+pub(crate) use outage::OutageWatch;
+#[cfg(all(test, feature = "http"))]
+pub(crate) use outage::tests::guard_after_attempts;
