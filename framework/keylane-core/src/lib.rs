@@ -20,6 +20,7 @@
 //! | [`Ownership`], [`Groups`] | whose a retry is where groups share a retry topic, and which other groups are alive |
 //! | [`Evidence`], [`Caution`] | which record ends the process again and again |
 //! | [`LogId`], [`Resume`], [`Identity`] | whether a position is about the log that is there, or its topic was made anew |
+//! | [`member`] | what is committed, how, and what starts wait for; the last commit before a hand-over |
 //! | [`Budget`] | when to stop fetching and when to go on |
 //! | [`Offset`], [`Position`], [`Moment`], [`Epoch`] | numbers that must not be mixed up |
 //!
@@ -94,6 +95,7 @@ mod retry_policy;
 mod settled_map;
 mod silence;
 mod time;
+mod topic_name;
 mod troubles;
 mod varint;
 mod withheld;
@@ -134,5 +136,6 @@ pub use retry_policy::{
 pub use settled_map::{SettledMap, SettledRange};
 pub use silence::{Silence, Silent};
 pub use time::Moment;
+pub use topic_name::check_topic_name;
 pub use troubles::{MOST_TROUBLES, Noted, Over, Sign, Troubles};
 pub use withheld::{Behind, Rest, WITHHELD_AFTER, Withheld, WithheldNews};

@@ -1,7 +1,6 @@
 //! Names, times, traces and error texts.
 
 use crate::dead_letter::{bounded_text, rfc3339};
-use crate::topics::check_name;
 use crate::trace::TraceParent;
 
 /// Any text as a time, as a trace context, as the name of a topic and as an error's text; the first
@@ -42,7 +41,7 @@ pub fn text(bytes: &[u8]) {
             .bytes()
             .all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'_' | b'-'))
         && text.bytes().any(|byte| byte != b'.' || text.len() > 2);
-    assert_eq!(check_name(text).is_ok(), legal);
+    assert_eq!(keylane_core::check_topic_name(text).is_ok(), legal);
 
     let limit = usize::from(*limit);
     let kept = bounded_text(text, limit);

@@ -11,7 +11,7 @@ use super::labels::{
 };
 use super::names;
 use super::series::{CounterSeries, GaugeSeries, HistogramSeries, KnownGaugeSeries, Scope, Touch};
-use crate::lock;
+use crate::support::lock;
 
 /// What the threads and tasks of one subscription count. Everything here is rare, so a lock is
 /// cheap enough.

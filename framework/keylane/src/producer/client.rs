@@ -16,13 +16,13 @@ use rdkafka::producer::{BaseProducer, Producer, ProducerContext, PurgeConfig};
 use rdkafka::{ClientConfig, ClientContext};
 use tokio::sync::oneshot;
 
+use super::outgoing::Acknowledged;
 use super::pending::{Admission, Pending};
-use super::raw::Acknowledged;
 use super::write_error::{WriteError, WriteFailure};
-use crate::client_config::{ClientConfigError, creation_error};
-use crate::client_log;
-use crate::lock;
-use crate::panics;
+use crate::kafka::client_log;
+use crate::kafka::config::{ClientConfigError, creation_error};
+use crate::support::lock;
+use crate::support::panics;
 use crate::support::without_secrets;
 
 /// How long the thread waits for events before it looks for anything else.

@@ -4,11 +4,12 @@ use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Instant;
 
-use keylane_core::{LeaderEpoch, Mark, RecordState};
+use keylane_core::RecordState;
 
 use crate::KeyHash;
-use crate::lock::lock;
+use crate::kafka::CommitPoint;
 use crate::status::HotKeys;
+use crate::support::lock::lock;
 
 /// One owner's state, published once a turn. Relaxed is enough: each figure stands alone, but for a
 /// pause; and the commit point, where two values must belong together, is behind a lock.
@@ -65,21 +66,6 @@ pub(crate) struct OldestRecord {
     pub(crate) attempts: u32,
     pub(crate) state: RecordState,
     pub(crate) since: Instant,
-}
-
-/// What may be committed for a partition: the watermark and the settled-ahead map that belongs to
-/// it (guarantee G4).
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct CommitPoint {
-    /// The next offset to read.
-    pub(crate) position: i64,
-    /// Under which leader's epoch, at the latest, the log was read below it.
-    pub(crate) leader_epoch: Option<LeaderEpoch>,
-    pub(crate) metadata: String,
-    /// The latest mark in it, where the owner waits for the broker's word.
-    pub(crate) mark: Option<Mark>,
-    /// Whether it says that records run. The last one of an epoch does not.
-    pub(crate) running: bool,
 }
 
 impl Default for Progress {

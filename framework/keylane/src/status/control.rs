@@ -15,7 +15,7 @@ use super::hot_keys::HotKeys;
 use super::outage::OutageWatch;
 use super::snapshot::{PartitionStatus, State, SubscriptionStatus};
 use super::troubles::Troubles;
-use crate::lock::lock;
+use crate::support::lock::lock;
 
 /// Topic and partition.
 type Place = (Arc<str>, i32);
@@ -131,7 +131,7 @@ impl Control {
     }
 
     /// Whether a lock is held that others wait for.
-    #[cfg(all(test, feature = "embedded-broker"))]
+    #[cfg(test)]
     pub(crate) fn is_locked(&self) -> bool {
         self.failure.try_lock().is_err() || self.outages.is_locked()
     }
@@ -328,7 +328,7 @@ mod tests {
         assert!(!control.set_partition_paused("tasks", 1, true));
         assert!(!control.is_partition_paused(&topic, 1));
 
-        control.set_partition(PartitionStatus::of("tasks", 1));
+        control.set_partition(PartitionStatus::new("tasks", 1));
         assert!(control.set_partition_paused("tasks", 1, true));
         assert!(control.is_partition_paused(&topic, 1) && !control.is_partition_paused(&topic, 0));
         assert!(control.set_partition_paused("tasks", 1, false));
@@ -336,7 +336,7 @@ mod tests {
 
         control.set_partition_paused("tasks", 1, true);
         control.remove_partition(&topic, 1);
-        control.set_partition(PartitionStatus::of("tasks", 1));
+        control.set_partition(PartitionStatus::new("tasks", 1));
         assert!(
             !control.is_partition_paused(&topic, 1),
             "its next time here begins anew"

@@ -8,6 +8,7 @@ mod error;
 mod fault_names;
 mod given_up;
 mod hot_keys;
+mod lease;
 mod outage;
 mod snapshot;
 mod troubles;
@@ -21,6 +22,5 @@ pub use snapshot::{
 };
 
 pub(crate) use control::Control;
+pub(crate) use lease::SharedLease;
 pub(crate) use outage::OutageWatch;
-#[cfg(all(test, feature = "http"))]
-pub(crate) use outage::tests::guard_after_attempts;

@@ -3,10 +3,8 @@
 use std::time::Duration;
 
 use super::common::{self, eventually};
-use keylane::{
-    EmbeddedBroker, EmbeddedBrokerOptions, HotKey, HotKeySettings, Json, KeyHash, NewTask,
-    Subscription, Task, TaskError,
-};
+use keylane::{HotKey, HotKeySettings, Json, KeyHash, NewTask, Subscription, Task, TaskError};
+use keylane_embedded_broker::{EmbeddedBroker, EmbeddedBrokerOptions};
 use tokio::sync::watch;
 
 const OFTEN: &str = "comes-often";

@@ -1,0 +1,86 @@
+//! Commits whose answers are waited for without blocking.
+//!
+//! rdkafka can commit and wait, or commit and never learn what became of it. Waiting is out of the
+//! question on the polling thread: while the coordinator is away, librdkafka holds a commit back
+//! for up to a session time-out. So answers come to a queue of our own here, which is looked at in
+//! passing.
+//!
+//! SAFETY, for the whole file: as in `kafka/replies.rs`.
+#![allow(unsafe_code)]
+
+use std::time::Duration;
+
+use rdkafka::TopicPartitionList;
+use rdkafka::bindings as sys;
+use rdkafka::consumer::{BaseConsumer, Consumer, ConsumerContext};
+use rdkafka::error::RDKafkaErrorCode;
+
+use super::replies::{Reply, ReplyQueue, code, slice};
+
+/// What became of a commit.
+pub(crate) struct CommitAnswer {
+    /// Its name.
+    pub(crate) id: u64,
+    pub(crate) result: Result<(), RDKafkaErrorCode>,
+}
+
+/// The queue of one client; owned by the polling thread.
+pub(crate) struct CommitQueue {
+    answers: ReplyQueue,
+}
+
+impl CommitQueue {
+    pub(crate) fn new<C: ConsumerContext>(consumer: &BaseConsumer<C>) -> Self {
+        Self {
+            answers: ReplyQueue::new(consumer),
+        }
+    }
+
+    /// Sends a commit. One answer follows where this is `Ok`, with the name `id`.
+    pub(crate) fn send<C: ConsumerContext>(
+        &self,
+        consumer: &BaseConsumer<C>,
+        offsets: &TopicPartitionList,
+        id: u64,
+    ) -> Result<(), RDKafkaErrorCode> {
+        let client = consumer.client().native_ptr();
+        // A number that comes back with the event, and points to nothing.
+        let opaque = std::ptr::without_provenance_mut(usize::try_from(id).unwrap_or(0));
+        // SAFETY: client, list and queue are live. Without a callback the answer is an event.
+        // librdkafka hands the opaque pointer on and does not follow it.
+        let error = unsafe {
+            sys::rd_kafka_commit_queue(client, offsets.ptr(), self.answers.as_ptr(), None, opaque)
+        };
+        code(error).map_or(Ok(()), Err)
+    }
+
+    /// The next answer, if one has come.
+    pub(crate) fn answer(&self) -> Option<CommitAnswer> {
+        loop {
+            let reply = self.answers.poll(Duration::ZERO)?;
+            if reply.kind() == sys::RD_KAFKA_EVENT_OFFSET_COMMIT {
+                let refused = reply.error().or_else(|| first_refused(&reply));
+                return Some(CommitAnswer {
+                    id: id(&reply),
+                    result: refused.map_or(Ok(()), Err),
+                });
+            }
+        }
+    }
+}
+
+fn id(reply: &Reply<'_>) -> u64 {
+    // SAFETY: the reply is live. What it gives is the number that the commit was sent with.
+    let opaque = unsafe { sys::rd_kafka_event_opaque(reply.as_ptr()) };
+    u64::try_from(opaque.addr()).unwrap_or(0)
+}
+
+fn first_refused(reply: &Reply<'_>) -> Option<RDKafkaErrorCode> {
+    // SAFETY: the reply is live. The list, null for an answer without one, belongs to it; `elems`
+    // points to `cnt` elements.
+    let elements = unsafe {
+        let list = sys::rd_kafka_event_topic_partition_list(reply.as_ptr()).as_ref()?;
+        slice(list.elems, usize::try_from(list.cnt).unwrap_or(0))
+    };
+    elements.iter().find_map(|element| code(element.err))
+}

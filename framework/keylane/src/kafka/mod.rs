@@ -1,0 +1,49 @@
+//! The only room outside of `producer/` that uses rdkafka, or `unsafe`: the consumer with its queues and
+//! callbacks, questions to the brokers, the client's settings and log lines, and start-up checks.
+
+mod brokers;
+mod callbacks;
+mod client;
+mod client_error;
+pub(crate) mod client_log;
+mod client_position;
+mod commit_point;
+mod commit_queue;
+mod committed;
+pub(crate) mod config;
+mod describe;
+mod end_offsets;
+mod events;
+mod fetch_queue;
+mod fetcher_wakeup;
+mod groups;
+mod healthy;
+mod lists;
+mod message;
+mod native;
+mod other_groups;
+mod permissions;
+mod read;
+mod reader;
+mod record_count;
+mod replies;
+mod topic_ids;
+pub mod topics;
+pub(crate) mod trouble;
+mod trouble_place;
+
+pub(crate) use callbacks::{Context, compare_logs};
+pub(crate) use client::{Cached, Client, PositionToSet, SeekTo};
+pub(crate) use client_error::ClientError;
+pub(crate) use client_position::ClientPosition;
+pub(crate) use commit_point::CommitPoint;
+pub(crate) use commit_queue::CommitAnswer;
+pub(crate) use end_offsets::{Answers, EndOffsets, Question};
+pub(crate) use events::{CommittedPoint, GroupEvent, NewPartition};
+pub(crate) use healthy::{Sign, healthy};
+pub(crate) use message::NativeMessage;
+pub(crate) use native::CachedRange;
+pub(crate) use other_groups::OtherGroups;
+pub(crate) use permissions::Operation;
+pub(crate) use read::{Failure, Misplaced, READ_LIMIT};
+pub(crate) use topic_ids::{Answer, Logs};
