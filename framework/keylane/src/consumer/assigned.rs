@@ -14,7 +14,7 @@ use super::client_position::ClientPosition;
 use super::marks::OPENING;
 use super::recent::Recent;
 use crate::Record;
-use crate::metrics::{LagMetrics, MetricLabels, ReadMetrics};
+use crate::metrics::{MetricLabels, ReadMetrics};
 use crate::runtime::{CommitPoint, Inbox, Progress};
 
 /// How soon after its first records an epoch usually wants its first mark.
@@ -37,7 +37,6 @@ pub(super) struct Assigned {
     pub(super) inbox: Arc<Inbox>,
     pub(super) progress: Arc<Progress>,
     pub(super) read_metrics: ReadMetrics,
-    pub(super) lag_metrics: LagMetrics,
     /// Records taken in by the current read, not handed over yet.
     pub(super) batch: Vec<Record>,
     pub(super) batch_bytes: u64,
@@ -118,7 +117,6 @@ impl Assigned {
             inbox,
             progress,
             read_metrics: ReadMetrics::new(labels),
-            lag_metrics: LagMetrics::new(labels),
             is_retry_topic,
             rewound: None,
             identity: Identity::default(),
@@ -192,12 +190,12 @@ impl Assigned {
 
     pub(super) fn pending_records(&self) -> u64 {
         self.delivered_records
-            .saturating_sub(self.progress.released_records.load(Ordering::Relaxed))
+            .saturating_sub(self.progress.released_records())
     }
 
     pub(super) fn pending_bytes(&self) -> u64 {
         self.delivered_bytes
-            .saturating_sub(self.progress.released_bytes.load(Ordering::Relaxed))
+            .saturating_sub(self.progress.released_bytes())
     }
 
     /// Begins or ends a pause by the user; whether that is news.
@@ -221,7 +219,7 @@ impl Assigned {
     /// Whether a limit of this partition asks for a pause (guarantee G6).
     pub(super) fn is_over_limit(&mut self) -> bool {
         let pending = self.pending_records();
-        let ahead = self.progress.settled_ahead.load(Ordering::Relaxed);
+        let ahead = self.progress.figures().snapshot.settled_ahead;
         self.records.update(pending);
         self.ahead.update(ahead);
         self.records.is_paused() || self.ahead.is_paused()
@@ -248,7 +246,7 @@ impl Assigned {
         let begins = self
             .first_batch_at
             .is_some_and(|at| at.elapsed() < FIRST_MARK_SOON);
-        self.progress.isolated.load(Ordering::Relaxed)
+        self.progress.figures().snapshot.isolated
             || (begins && self.confirmed.is_none_or(|mark| mark == OPENING))
     }
 

@@ -106,7 +106,7 @@ impl PollLoop {
             }
         };
         control.set_state(state);
-        metrics.set_state(state.metric());
+        metrics.set_state(state);
     }
 
     /// Lets go of everything, in the order of the fields: the queues first, then the consumer,

@@ -1,9 +1,8 @@
 //! How far behind the log's end each partition is.
 
-use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use keylane_core::{Behind, Moment, PausedBy, Position, Rest, WithheldNews};
+use keylane_core::{Behind, Moment, Position, Rest, Snapshot, WithheldNews};
 use rdkafka::consumer::BaseConsumer;
 
 use super::assigned::Assigned;
@@ -11,7 +10,7 @@ use super::context::Context;
 use super::native;
 use super::paused_by::Common;
 use crate::Watchdog;
-use crate::status::{Control, OldestRecord, PartitionStatus};
+use crate::status::{Control, Oldest, PartitionStatus};
 
 /// Measures from what the client knows, without asking a broker.
 pub(super) fn update(
@@ -24,96 +23,85 @@ pub(super) fn update(
     for partition in partitions {
         let range = native::cached_range(consumer, &partition.topic_c, partition.partition);
         partition.look_for_emptied_log(&range);
-        let cached = range.end;
-        // The client's figure is frozen while a partition is paused; the side client's is then the
-        // newer one.
-        let end = cached.max(partition.end_offset);
-        if let Some(end) =
-            end.filter(|_| !partition.told_log_end && partition.knows_log_end(cached))
-        {
-            partition.told_log_end = true;
-            partition.inbox.order(|orders| orders.log_end = Some(end));
-        }
-        partition.look_for_an_answer(cached);
-        let paused_by_user = partition.is_at_rest();
-        let (pending, progress) = (partition.pending_records(), &partition.progress);
-        let watermark = progress.watermark.load(Ordering::Relaxed);
-        let lag = lag_records(end, watermark);
-        let oldest = progress.oldest_timestamp_millis.load(Ordering::Relaxed);
-        if let Some(lag) = lag {
-            partition
-                .lag_metrics
-                .set_records(lag, progress.held_up.load(Ordering::Relaxed));
-        }
-        // Of a partition that was assigned a moment ago it is not known.
-        let all_settled =
-            pending == 0 && !partition.fetch_paused && partition.knows_log_end(cached);
-        let behind = partition.look_for_withheld(all_settled, cached);
-        let lag_age = lag_age(lag, oldest, all_settled, behind);
-        if let Some(age) = lag_age {
-            partition.lag_metrics.set_seconds(age);
-        }
-        let progress = &partition.progress;
-        let workable = progress.workable_timestamp_millis.load(Ordering::Relaxed);
-        if let Some(age) = workable_age(
-            lag_age,
-            workable,
-            partition.fetch_paused || behind.is_some(),
-        ) {
-            partition.lag_metrics.set_workable_seconds(age);
-        }
-        if let Some(next) = partition.next_offset {
-            partition.read_metrics.set_delivered(next - 1);
-        }
-        partition
-            .read_metrics
-            .set_paused(partition.fetch_paused, Instant::now());
-        partition.read_metrics.set_paused_by_user(paused_by_user);
-        let paused_by = partition.paused_by(common);
-        partition
-            .read_metrics
-            .set_paused_by_not_due(paused_by == Some(PausedBy::NotDue));
-        partition.report_not_due(paused_by);
-        let stuck = Stuck::look(partition, watchdog);
-        let blocked_for = stuck.blocked_for.unwrap_or_default();
-        partition.read_metrics.set_stuck(
-            stuck.stalled_for.is_some(),
-            stuck.slow_attempts,
-            blocked_for,
-        );
-        let isolated = partition.progress.isolated.load(Ordering::Relaxed);
-        partition.read_metrics.set_isolated(isolated);
-        let progress = &partition.progress;
-        control.set_hot_keys(&partition.topic, partition.partition, progress.hot_keys());
-        control.set_partition(PartitionStatus {
-            topic: partition.topic.clone(),
-            partition: partition.partition,
-            watermark,
-            pending,
-            running: progress.running.load(Ordering::Relaxed),
-            waiting: progress.waiting.load(Ordering::Relaxed),
-            parked: progress.parked.load(Ordering::Relaxed),
-            settled_ahead: progress.settled_ahead.load(Ordering::Relaxed),
-            not_due: progress.not_due.load(Ordering::Relaxed),
-            paused: partition.fetch_paused,
-            paused_by,
-            paused_by_user,
-            lag_records: lag,
-            withheld_records: behind.map_or(0, Behind::offsets),
-            oldest: progress.oldest().map(oldest_record),
-            slow_attempts: stuck.slow_attempts,
-            stalled_for: stuck.stalled_for,
-            blocked_for: stuck.blocked_for,
-            isolated,
-        });
+        partition.tell_log_end(range.end);
+        partition.look_for_an_answer(range.end);
+        let status = partition.status(range.end, common, watchdog);
+        partition.report_not_due(status.paused_by, &status.snapshot);
+        let paused = (status.paused, Instant::now());
+        partition.read_metrics.set_paused(paused.0, paused.1);
+        partition.read_metrics.show(&status);
         partition.read_metrics.touch();
-        partition.lag_metrics.touch();
+        let hot_keys = partition.progress.hot_keys();
+        control.set_hot_keys(&partition.topic, partition.partition, hot_keys);
+        control.set_partition(status);
     }
 }
 
 impl Assigned {
     pub(super) fn now(&self) -> Moment {
         Moment::new(self.opened_at.elapsed())
+    }
+
+    /// The client's figure is frozen while a partition is paused; the side client's is then the
+    /// newer one.
+    fn known_end(&self, cached: Option<i64>) -> Option<i64> {
+        cached.max(self.end_offset)
+    }
+
+    fn tell_log_end(&mut self, cached: Option<i64>) {
+        if self.told_log_end || !self.knows_log_end(cached) {
+            return;
+        }
+        if let Some(end) = self.known_end(cached) {
+            self.told_log_end = true;
+            self.inbox.order(|orders| orders.log_end = Some(end));
+        }
+    }
+
+    /// The owner's figures and what is seen from here, together: the only place where they meet.
+    fn status(
+        &mut self,
+        cached: Option<i64>,
+        common: &Common,
+        watchdog: &Watchdog,
+    ) -> PartitionStatus {
+        // The pause first: what it left running shows in the figures then.
+        let paused_by_user = self.is_at_rest();
+        let pending = self.pending_records();
+        let figures = self.progress.figures();
+        let mut snapshot = figures.snapshot;
+        snapshot.pending = pending;
+        let blocked_for = self.add_silence(&mut snapshot, watchdog);
+        let lag_records = lag_records(self.known_end(cached), snapshot.watermark);
+        // Of a partition that was assigned a moment ago it is not known.
+        let all_settled = pending == 0 && !self.fetch_paused && self.knows_log_end(cached);
+        let behind = self.look_for_withheld(all_settled, cached);
+        let oldest_timestamp = figures.oldest_timestamp_millis;
+        let lag_age = lag_age(lag_records, oldest_timestamp, all_settled, behind);
+        let is_not_read = self.fetch_paused || behind.is_some();
+        PartitionStatus {
+            paused: self.fetch_paused,
+            paused_by: self.paused_by(common, &figures),
+            paused_by_user,
+            delivered_offset: self.next_offset.map(|next| next - 1),
+            lag_records,
+            lag_age,
+            workable_lag_age: workable_age(lag_age, figures.workable_timestamp_millis, is_not_read),
+            withheld_records: behind.map_or(0, Behind::offsets),
+            oldest: figures.oldest.map(Oldest::seen),
+            snapshot,
+            blocked_for,
+            ..PartitionStatus::new(self.topic.clone(), self.partition)
+        }
+    }
+
+    /// Work that does not get on where the owner is blocked and cannot say so itself.
+    fn add_silence(&mut self, snapshot: &mut Snapshot, watchdog: &Watchdog) -> Option<Duration> {
+        let blocked = self.look_for_silence(watchdog)?;
+        let stalled_for = Some(blocked.lasting).filter(|&it| it >= watchdog.stalled_after);
+        snapshot.stalled_for = snapshot.stalled_for.max(stalled_for);
+        snapshot.slow_attempts += u64::from(blocked.by_its_attempt);
+        Some(blocked.lasting)
     }
 
     /// Looks whether an open transaction keeps records from being read.
@@ -136,53 +124,16 @@ impl Assigned {
             }
             None => {}
         }
-        let behind = self.withheld.behind(now);
-        self.lag_metrics
-            .set_behind_transaction(behind.map_or(0, Behind::offsets));
-        behind
+        self.withheld.behind(now)
     }
 }
 
-/// Work that does not get on: what the owner says, and what is seen where it is blocked.
-struct Stuck {
-    slow_attempts: u64,
-    stalled_for: Option<Duration>,
-    blocked_for: Option<Duration>,
-}
-
-impl Stuck {
-    fn look(partition: &mut Assigned, watchdog: &Watchdog) -> Self {
-        let blocked = partition.look_for_silence(watchdog);
-        let blocked_for = blocked.map(|blocked| blocked.lasting);
-        let told = Duration::from_millis(partition.progress.stalled_millis.load(Ordering::Relaxed));
-        let stalled_for = blocked_for
-            .filter(|&lasting| lasting >= watchdog.stalled_after)
-            .max(Some(told));
-        let by_its_attempt = blocked.is_some_and(|blocked| blocked.by_its_attempt);
-        Self {
-            slow_attempts: partition.progress.slow_attempts.load(Ordering::Relaxed)
-                + u64::from(by_its_attempt),
-            stalled_for: stalled_for.filter(|stalled| !stalled.is_zero()),
-            blocked_for,
-        }
-    }
-}
-
-fn oldest_record(oldest: crate::runtime::OldestRecord) -> OldestRecord {
-    OldestRecord {
-        offset: oldest.offset,
-        key_hash: oldest.key_hash,
-        age: oldest.since.elapsed(),
-        attempts: oldest.attempts,
-        state: oldest.state,
-    }
-}
-
-/// What lies between the watermark and the log's end; a negative watermark is none.
+/// What lies between the watermark and the log's end.
 ///
 /// The end may lie below: the log was cut, or the end is from before what was read last. All that
 /// is known to be there is settled then, so it is no lag, and no figure of before may stay.
-fn lag_records(end: Option<i64>, watermark: i64) -> Option<u64> {
+fn lag_records(end: Option<i64>, watermark: Option<Position>) -> Option<u64> {
+    let watermark = watermark.map(Position::get)?;
     let (end, watermark) = (u64::try_from(end?).ok()?, u64::try_from(watermark).ok()?);
     Some(end.saturating_sub(watermark))
 }
@@ -190,7 +141,7 @@ fn lag_records(end: Option<i64>, watermark: i64) -> Option<u64> {
 /// The age of the oldest unsettled record; nothing behind is no lag.
 fn lag_age(
     lag: Option<u64>,
-    oldest_timestamp_millis: i64,
+    oldest_timestamp_millis: Option<i64>,
     all_settled: bool,
     behind: Option<Behind>,
 ) -> Option<Duration> {
@@ -202,7 +153,7 @@ fn lag_age(
     if lag == Some(0) || all_settled {
         return Some(Duration::ZERO);
     }
-    age(oldest_timestamp_millis)
+    oldest_timestamp_millis.and_then(age)
 }
 
 /// The same of what nothing but time holds up. What is not read, for a pause or an open
@@ -210,22 +161,18 @@ fn lag_age(
 /// waits for it.
 fn workable_age(
     lag_age: Option<Duration>,
-    oldest_timestamp_millis: i64,
+    oldest_timestamp_millis: Option<i64>,
     not_read: bool,
 ) -> Option<Duration> {
     let lag_age = lag_age?;
-    match age(oldest_timestamp_millis) {
+    match oldest_timestamp_millis.and_then(age) {
         Some(age) => Some(age.min(lag_age)),
         None if not_read => Some(lag_age),
         None => Some(Duration::ZERO),
     }
 }
 
-/// `i64::MIN` is none.
 fn age(timestamp_millis: i64) -> Option<Duration> {
-    if timestamp_millis == i64::MIN {
-        return None;
-    }
     let now = i64::try_from(
         SystemTime::now()
             .duration_since(UNIX_EPOCH)
@@ -242,21 +189,22 @@ fn age(timestamp_millis: i64) -> Option<Duration> {
 mod tests {
     use super::*;
 
+    fn at(position: i64) -> Option<Position> {
+        Some(Position::new(position))
+    }
+
     /// A log was cut below the watermark, or its end is known from before.
     #[test]
     fn an_end_below_the_watermark_is_no_lag() {
-        assert_eq!(lag_records(Some(7), 5), Some(2));
-        assert_eq!(lag_records(Some(5), 5), Some(0));
-        assert_eq!(lag_records(Some(5), 500), Some(0));
-        assert_eq!(lag_records(Some(0), i64::MAX), Some(0));
-        assert_eq!(lag_records(Some(i64::MAX), 0), Some(i64::MAX as u64));
-        for (end, watermark) in [(None, 5), (Some(5), -1), (Some(-1), 5)] {
+        assert_eq!(lag_records(Some(7), at(5)), Some(2));
+        assert_eq!(lag_records(Some(5), at(5)), Some(0));
+        assert_eq!(lag_records(Some(5), at(500)), Some(0));
+        assert_eq!(lag_records(Some(0), at(i64::MAX)), Some(0));
+        assert_eq!(lag_records(Some(i64::MAX), at(0)), Some(i64::MAX as u64));
+        for (end, watermark) in [(None, at(5)), (Some(5), None), (Some(-1), at(5))] {
             assert_eq!(lag_records(end, watermark), None, "not known");
         }
-        assert_eq!(
-            lag_age(Some(0), i64::MIN, false, None),
-            Some(Duration::ZERO)
-        );
+        assert_eq!(lag_age(Some(0), None, false, None), Some(Duration::ZERO));
     }
 
     #[test]
@@ -271,26 +219,27 @@ mod tests {
             end,
             lasting,
         });
-        assert_eq!(lag_age(Some(1_005), i64::MIN, true, behind), Some(lasting));
+        assert_eq!(lag_age(Some(1_005), None, true, behind), Some(lasting));
         assert_eq!(
-            lag_age(Some(1), i64::MIN, true, None),
+            lag_age(Some(1), None, true, None),
             Some(Duration::ZERO),
             "a marker"
         );
-        assert_eq!(workable_age(Some(lasting), i64::MIN, true), Some(lasting));
+        assert_eq!(workable_age(Some(lasting), None, true), Some(lasting));
     }
 
     #[test]
     fn what_is_held_up_is_no_workable_lag_unless_reading_waits_for_it() {
-        let (hour, none) = (Some(Duration::from_secs(3600)), i64::MIN);
+        let long_ago = Some(1_000_000_000_000);
+        let (hour, none) = (Some(Duration::from_secs(3600)), None);
         assert_eq!(workable_age(hour, none, false), Some(Duration::ZERO));
         assert_eq!(workable_age(hour, none, true), hour);
         // A record of the year 2001 runs; it is not older than the lag.
-        assert_eq!(workable_age(hour, 1_000_000_000_000, false), hour);
+        assert_eq!(workable_age(hour, long_ago, false), hour);
         assert_eq!(
-            workable_age(Some(Duration::ZERO), 1_000_000_000_000, true),
+            workable_age(Some(Duration::ZERO), long_ago, true),
             Some(Duration::ZERO)
         );
-        assert_eq!(workable_age(None, 1_000_000_000_000, false), None);
+        assert_eq!(workable_age(None, long_ago, false), None);
     }
 }

@@ -3,7 +3,8 @@
 use keylane_core::FailureHeaders;
 
 use super::bounded_text::bounded_text;
-use super::{names, rfc3339};
+use super::names;
+use crate::support::rfc3339;
 use crate::{Headers, Origin};
 
 /// The longest error text in a header.

@@ -5,7 +5,8 @@ use std::time::Duration;
 use keylane_core::FailureHeaders;
 
 use super::headers::{FailureHistory, Writer, push_failure, without_ours};
-use super::{names, rfc3339};
+use super::names;
+use crate::support::rfc3339;
 use crate::task_metadata::TaskMetadata;
 use crate::{Headers, Origin};
 

@@ -1,6 +1,7 @@
 //! Names, times, traces and error texts.
 
-use crate::dead_letter::{bounded_text, rfc3339};
+use crate::dead_letter::bounded_text;
+use crate::support::rfc3339;
 use crate::topics::check_name;
 use crate::trace::TraceParent;
 

@@ -18,8 +18,8 @@ use super::access::{Hosts, Token};
 use super::routes::{Shared, router};
 use crate::status::{Control, guard_after_attempts};
 use crate::{
-    HotKey, HotKeys, KeyHash, OldestRecord, OutageKind, PartitionStatus, PausedBy, RecordState,
-    State, SubscriptionHandle, TroubleKind, TroublePlace,
+    HotKey, HotKeys, KeyHash, OldestRecord, OutageKind, PartitionStatus, PausedBy, Position, RecordState,
+    Snapshot, State, SubscriptionHandle, TroubleKind, TroublePlace,
 };
 
 const TOKEN: &str = "open-sesame";
@@ -68,7 +68,7 @@ fn troubled(name: &str) -> (Arc<Control>, SubscriptionHandle) {
     control.set_partition(partition(1, 20));
     control.set_partition(PartitionStatus {
         oldest: None,
-        ..PartitionStatus::of("tasks", 2)
+        ..PartitionStatus::new("tasks", 2)
     });
     control.set_hot_keys(&"tasks".into(), 0, Arc::new(hot_keys(0)));
     (control, handle)
@@ -83,14 +83,25 @@ fn partition(number: i32, age_seconds: u64) -> PartitionStatus {
         state: RecordState::Running,
     };
     PartitionStatus {
-        watermark: oldest.offset,
-        pending: 5,
+        snapshot: snapshot(|it| {
+            it.watermark = Some(Position::new(oldest.offset));
+            it.pending = 5;
+            it.stalled_for = Some(Duration::from_secs(age_seconds));
+        }),
         lag_records: Some(7),
+        lag_age: Some(Duration::from_secs(age_seconds)),
+        workable_lag_age: Some(Duration::ZERO),
+        delivered_offset: Some(oldest.offset),
         oldest: Some(oldest),
-        stalled_for: Some(Duration::from_secs(age_seconds)),
         blocked_for: Some(Duration::from_secs(age_seconds)),
-        ..PartitionStatus::of("tasks", number)
+        ..PartitionStatus::new("tasks", number)
     }
+}
+
+fn snapshot(set: impl FnOnce(&mut Snapshot)) -> Snapshot {
+    let mut snapshot = Snapshot::default();
+    set(&mut snapshot);
+    snapshot
 }
 
 fn hot_keys(partition: i32) -> HotKeys {

@@ -2,13 +2,12 @@
 
 use std::time::{Duration, Instant};
 
-use keylane_core::{Delivered, Delivery, HeldBecause, Moment, Offset, Ruling};
+use keylane_core::{Delivered, Delivery, HeldBecause, Moment, Offset, Ruling, Settlement};
 
 use super::owner::{Held, Owner};
 use super::work::Runtime;
 use crate::Record;
 use crate::foreign::{Place, RetryOwnership};
-use crate::metrics::Outcome;
 
 /// Held records are looked at when an answer has come, and at least this often: by that their
 /// groups go on being asked about.
@@ -82,7 +81,7 @@ impl Owner {
             Delivered::AlreadySettled => self.release(bytes),
             Delivered::Foreign => {
                 self.report_foreign(&record);
-                self.metrics.settled(Outcome::Foreign, 1);
+                self.metrics.settled(Settlement::Foreign, 1);
                 self.release(bytes);
             }
         }

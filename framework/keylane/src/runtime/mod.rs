@@ -8,6 +8,7 @@
 
 mod attempt;
 mod caution;
+mod figures;
 mod foreign;
 mod given_up;
 mod guarded;
@@ -24,7 +25,6 @@ mod publish;
 mod quiet;
 mod settle;
 mod stage;
-mod survey;
 mod turns;
 mod watchdog;
 mod work;
@@ -34,6 +34,6 @@ pub(crate) use lease::SharedLease;
 pub(crate) use life::EpochLife;
 pub(crate) use owner::{Opening, open};
 pub(crate) use partition_count::PartitionCount;
-pub(crate) use progress::{CommitPoint, OldestRecord, Progress};
+pub(crate) use progress::{CommitPoint, Progress};
 pub(crate) use turns::instance;
 pub(crate) use work::{Runtime, TopicTarget, Work};

@@ -10,6 +10,7 @@ use keylane_core::{
 use tokio::task::AbortHandle;
 
 use super::attempt::{AttemptOutcome, Call, FirstPoll, attempt, run_apart};
+use super::figures::Figures;
 use super::foreign::Foreign;
 use super::guarded::{self, guarded};
 use super::hot_keys::KeyCounts;
@@ -17,15 +18,15 @@ use super::inbox::{Finished, Inbox, Mail};
 use super::life::{EpochLife, Presence};
 use super::pace::Pace;
 use super::predecessors;
-use super::progress::{CommitPoint, OldestRecord, Progress};
+use super::progress::{CommitPoint, Progress};
 use super::quiet::Busy;
 use super::settle::unix_millis;
 use super::stage::{Stage, Staged};
-use super::survey::Surveyed;
 use super::turns::{self, TurnPermit};
 use super::work::{OwnersWork, Runtime, Work};
 use crate::dead_letter::FailureHistory;
 use crate::metrics::{PartitionMetrics, UnreadableMetadata};
+use crate::status::OwnerFigures;
 use crate::support::LogLimit;
 use crate::task::Source;
 use crate::{Decode, Processor, Record};
@@ -147,9 +148,7 @@ pub(super) struct Owner {
     last_point_state: PointState,
     last_point_at: Instant,
     last_touch: Instant,
-    /// The oldest record as others see it, and since when.
-    pub(super) last_oldest: Option<(OldestRecord, Instant)>,
-    pub(super) surveyed: Surveyed,
+    pub(super) figures: Figures,
     pub(super) key_counts: KeyCounts,
     /// In the log.
     pub(super) failed_attempts: LogLimit,
@@ -198,10 +197,11 @@ impl Owner {
         core.start_under(opening.start_under);
         let last_point_state = point_state(&core);
         let told_caution = core.caution();
-        opening.progress.isolated.store(
-            told_caution == Caution::Isolated,
-            std::sync::atomic::Ordering::Relaxed,
-        );
+        // Before the first turn: how the first records are read depends on the caution.
+        opening.progress.publish(OwnerFigures {
+            snapshot: core.snapshot(),
+            ..OwnerFigures::default()
+        });
         let life = opening.inbox.life().clone();
         Self {
             _presence: life.enter(),
@@ -233,8 +233,7 @@ impl Owner {
             last_point_state,
             last_point_at: Instant::now(),
             last_touch: Instant::now(),
-            last_oldest: None,
-            surveyed: Surveyed::default(),
+            figures: Figures::default(),
             key_counts: KeyCounts::default(),
             failed_attempts: LogLimit::every(FAILED_ATTEMPTS_EVERY),
             foreign: Foreign::new(&runtime, opening.is_retry_topic),
@@ -522,7 +521,7 @@ impl Owner {
             let runtime = self.runtime.clone();
             self.core.tell_guard(&mut runtime.guard(), now);
         }
-        self.publish_progress(now);
+        self.publish_figures(now);
         let caught_up = self.core.pending() == 0 && self.mail.records.is_empty();
         let due = self
             .point_is_due_at()

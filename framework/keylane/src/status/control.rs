@@ -328,7 +328,7 @@ mod tests {
         assert!(!control.set_partition_paused("tasks", 1, true));
         assert!(!control.is_partition_paused(&topic, 1));
 
-        control.set_partition(PartitionStatus::of("tasks", 1));
+        control.set_partition(PartitionStatus::new("tasks", 1));
         assert!(control.set_partition_paused("tasks", 1, true));
         assert!(control.is_partition_paused(&topic, 1) && !control.is_partition_paused(&topic, 0));
         assert!(control.set_partition_paused("tasks", 1, false));
@@ -336,7 +336,7 @@ mod tests {
 
         control.set_partition_paused("tasks", 1, true);
         control.remove_partition(&topic, 1);
-        control.set_partition(PartitionStatus::of("tasks", 1));
+        control.set_partition(PartitionStatus::new("tasks", 1));
         assert!(
             !control.is_partition_paused(&topic, 1),
             "its next time here begins anew"

@@ -6,8 +6,10 @@
 mod control;
 mod error;
 mod fault_names;
+mod figures;
 mod given_up;
 mod hot_keys;
+mod json;
 mod outage;
 mod snapshot;
 mod troubles;
@@ -16,11 +18,12 @@ pub use error::SubscriptionError;
 pub use hot_keys::{HotKey, HotKeys};
 pub use outage::{OngoingOutage, OutageKind, OutageStatus};
 pub use snapshot::{
-    OldestRecord, PartitionStatus, PausedBy, RecordState, State, SubscriptionStatus, Trouble,
-    TroubleKind, TroublePlace,
+    OldestRecord, PartitionStatus, PausedBy, Position, RecordState, RetryTier, Snapshot, State,
+    SubscriptionStatus, Trouble, TroubleKind, TroublePlace, WaitingFor,
 };
 
 pub(crate) use control::Control;
+pub(crate) use figures::{Oldest, OwnerFigures};
 pub(crate) use outage::OutageWatch;
 #[cfg(all(test, feature = "http"))]
 pub(crate) use outage::tests::guard_after_attempts;

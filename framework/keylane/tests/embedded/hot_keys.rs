@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::common::{self, eventually};
 use keylane::{
     EmbeddedBroker, EmbeddedBrokerOptions, HotKey, HotKeySettings, Json, KeyHash, NewTask,
-    Subscription, Task, TaskError,
+    Position, Subscription, Task, TaskError,
 };
 use tokio::sync::watch;
 
@@ -92,7 +92,7 @@ async fn the_keys_that_stand_out(plain_keys: bool) {
             .status()
             .partitions
             .iter()
-            .all(|p| p.watermark == 340)
+            .all(|p| p.snapshot.watermark == Some(Position::new(340)))
     })
     .await;
     eventually("what has ended counts on", || {

@@ -99,7 +99,7 @@ async fn idle_for_want_of_the_topic_is_not_idle_by_design() {
         (live, ready, codes[0].as_str()),
         (200, 503, "missing_topic")
     );
-    control.set_partition(PartitionStatus::of("tasks", 0));
+    control.set_partition(PartitionStatus::new("tasks", 0));
     let (_, _, ready, codes) = probe(&[&handle]).await;
     assert_eq!(
         (ready, codes),
@@ -141,11 +141,9 @@ async fn closing_and_stopped_are_alive_but_not_ready_and_failed_is_neither() {
 #[tokio::test]
 async fn stuck_blocked_parked_and_isolated_work_is_named_and_does_not_fail() {
     let (control, handle) = running("a");
-    let status = PartitionStatus {
-        parked: 2,
-        isolated: true,
-        ..partition(3, 75)
-    };
+    let mut status = partition(3, 75);
+    status.snapshot.parked = 2;
+    status.snapshot.isolated = true;
     control.set_partition(status);
     let (startup, live, ready, _) = probe(&[&handle]).await;
     assert_eq!((startup, live, ready), (200, 200, 200));
@@ -199,7 +197,7 @@ async fn a_bad_deployment_is_named_and_so_are_good_records_that_may_wait_behind_
     let paused_by = |cause| PartitionStatus {
         paused: true,
         paused_by: Some(cause),
-        ..PartitionStatus::of("tasks", 0)
+        ..PartitionStatus::new("tasks", 0)
     };
     control.set_partition(paused_by(PausedBy::HandOver));
     let told = text().await;
@@ -263,7 +261,7 @@ async fn brokers_away_pauses_and_an_outage_are_degraded() {
     control.troubles.passed(&TroublePlace::Coordinator);
     control.set_partition(PartitionStatus {
         paused_by_user: true,
-        ..PartitionStatus::of("tasks", 0)
+        ..PartitionStatus::new("tasks", 0)
     });
     let expected = ["outage", "partition_paused"].map(str::to_owned).to_vec();
     assert_eq!(probe(&[&handle]).await, (200, 200, 200, expected));
@@ -276,7 +274,7 @@ async fn a_partition_without_a_position_is_degraded() {
     control.set_partition(PartitionStatus {
         paused: true,
         paused_by,
-        ..PartitionStatus::of("tasks", 0)
+        ..PartitionStatus::new("tasks", 0)
     });
     assert_eq!(
         probe(&[&handle]).await,
@@ -288,12 +286,12 @@ async fn a_partition_without_a_position_is_degraded() {
 async fn a_partition_that_is_deaf_because_records_are_not_due_is_degraded() {
     let (control, handle) = running("a");
     let full = PartitionStatus {
-        pending: 10_499,
-        waiting: 10_400,
-        not_due: 10_450,
+        snapshot: snapshot(|it| {
+            (it.pending, it.waiting, it.not_due) = (10_499, 10_400, 10_450);
+        }),
         paused: true,
         paused_by: Some(PausedBy::NotDue),
-        ..PartitionStatus::of("tasks", 0)
+        ..PartitionStatus::new("tasks", 0)
     };
     control.set_partition(full.clone());
     assert_eq!(
@@ -325,8 +323,8 @@ async fn reasons_are_bounded_and_those_that_fail_come_first() {
     let ((many, first), (_, second)) = (running("a"), subscription("b"));
     for number in 0..200 {
         many.set_partition(PartitionStatus {
-            parked: 1,
-            ..PartitionStatus::of("tasks", number)
+            snapshot: snapshot(|it| it.parked = 1),
+            ..PartitionStatus::new("tasks", number)
         });
     }
     let answer = get(&shared(vec![first, second], None), "/health/ready").await;
