@@ -74,12 +74,9 @@
 //!   passed through.
 
 mod cancellation;
-mod client_config;
-mod client_log;
 mod config;
 #[cfg(any(feature = "http", feature = "prometheus"))]
 mod connections;
-mod consumer;
 mod dead_letter;
 mod decode;
 #[cfg(feature = "embedded-broker")]
@@ -92,13 +89,14 @@ pub mod fuzzing;
 mod headers;
 #[cfg(feature = "http")]
 pub mod http;
+mod kafka;
 mod key_hash;
 mod lock;
 #[cfg(doctest)]
 mod manual;
 pub mod metrics;
-mod native;
 mod panics;
+mod polling;
 mod processor;
 mod producer;
 mod record;
@@ -110,11 +108,9 @@ mod task;
 mod task_error;
 mod task_metadata;
 pub mod testing;
-pub mod topics;
 pub mod trace;
 
 pub use cancellation::Cancellation;
-pub use client_config::ClientConfigError;
 pub use config::{
     Backoff, Blocker, BlockerAction, BootstrapServers, ConfigError, DeadLetter, Exhausted,
     FailureReason, ForeignRetries, HotKeySettings, InPlace, KafkaSettings, KeyInSpans, Limits,
@@ -127,6 +123,8 @@ pub use embedded_broker::{
     EmbeddedBroker, EmbeddedBrokerError, EmbeddedBrokerOptions, Eviction, EvictionGuard,
 };
 pub use headers::Headers;
+pub use kafka::config::ClientConfigError;
+pub use kafka::topics;
 pub use key_hash::KeyHash;
 pub use processor::Processor;
 pub use producer::{

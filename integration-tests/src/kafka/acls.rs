@@ -7,9 +7,10 @@ use std::{
 
 use super::{
     Kafka,
-    client::{REQUEST, blocking},
+    again::{PATIENCE, request_again},
+    client::blocking,
     error::HarnessError,
-    request::{Request, no_error_at},
+    request::{Answer, Request, no_error_at},
 };
 
 const CREATE_ACLS: i16 = 30;
@@ -51,7 +52,7 @@ impl Kafka {
     /// clients profit at once.
     ///
     /// # Errors
-    /// When the broker refuses it or does not answer within 15 s, for example because it has no
+    /// When the broker refuses it or does not answer, for example because it has no
     /// authorizer.
     pub async fn allow(
         &self,
@@ -99,8 +100,8 @@ impl Kafka {
             .unwrap_or_default()
             .to_owned();
         let change = move || {
-            no_error_at(&change.exchange(&address)?, FIRST_ERROR_AT)?;
-            let deadline = Instant::now() + REQUEST;
+            request_again(|| no_error_at(&change.exchange(&address)?, FIRST_ERROR_AT))?;
+            let deadline = Instant::now() + PATIENCE;
             while has_any(&look.exchange(&address)?)? != allow {
                 if Instant::now() >= deadline {
                     return Err(io::Error::other("the broker does not learn of it"));
@@ -116,18 +117,9 @@ impl Kafka {
 /// Whether a description is of something.
 fn has_any(description: &[u8]) -> io::Result<bool> {
     no_error_at(description, ERROR_AT)?;
-    let count = || {
-        let (length, rest) = description.get(ERROR_AT + 2..)?.split_first_chunk::<2>()?;
-        // A text that is missing has the length -1.
-        let text = usize::try_from(i16::from_be_bytes(*length)).unwrap_or(0);
-        rest.get(text..)?.first_chunk::<4>()
-    };
-    let cut_off = || {
-        io::Error::other(format!(
-            "the broker's description ends before its resources: {description:?}"
-        ))
-    };
-    Ok(*count().ok_or_else(cut_off)? != [0; 4])
+    let mut rest = Answer::of(description.get(ERROR_AT + 2..).unwrap_or_default());
+    rest.skip_text()?;
+    Ok(rest.int32()? != 0)
 }
 
 /// A permission, or the filter for exactly that one: both look the same.

@@ -145,6 +145,14 @@ impl Cluster {
         addresses.join(",")
     }
 
+    /// The addresses of the nodes that are neither down nor suspended.
+    pub(super) fn running(&self) -> Vec<String> {
+        let running = self.nodes.iter().filter(|node| node.is_running());
+        running
+            .map(|node| format!("127.0.0.1:{}", node.port))
+            .collect()
+    }
+
     /// Where an extra listener is, by the name that it is advertised by.
     pub(super) fn listener(&self, name: &str) -> Option<String> {
         let of_all = self

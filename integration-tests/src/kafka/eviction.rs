@@ -3,6 +3,7 @@
 
 use super::{
     Kafka,
+    again::request_again,
     client::blocking,
     error::HarnessError,
     request::{Request, no_error_at},
@@ -18,14 +19,14 @@ impl Kafka {
     /// coordinates all groups.
     ///
     /// # Errors
-    /// When the broker refuses it or does not answer within 15 s.
+    /// When the broker refuses it or does not answer.
     pub async fn evict(&self, group: &str, member: &str) -> Result<(), HarnessError> {
         let request = Request::new(LEAVE_GROUP, 1).text(group).text(member);
         let (address, doing) = (
             self.bootstrap_servers.clone(),
             format!("evict {member} from {group}"),
         );
-        let evict = move || no_error_at(&request.exchange(&address)?, ERROR_AT);
+        let evict = move || request_again(|| no_error_at(&request.exchange(&address)?, ERROR_AT));
         blocking(move || evict().map_err(HarnessError::io(doing))).await
     }
 }

@@ -4,8 +4,8 @@ use rdkafka::consumer::{BaseConsumer, Consumer};
 
 use super::{
     Kafka,
+    again::again,
     client::{self, REQUEST, blocking},
-    coordinator::coordinated,
     error::HarnessError,
 };
 
@@ -49,7 +49,7 @@ impl Kafka {
     /// processed and committed.
     ///
     /// # Errors
-    /// When the brokers do not answer within 15 s.
+    /// When the brokers do not answer.
     pub async fn group(&self, name: &str) -> Result<Group, HarnessError> {
         let (servers, name) = (self.bootstrap_servers.clone(), name.to_owned());
         blocking(move || {
@@ -57,7 +57,7 @@ impl Kafka {
             let consumer: BaseConsumer = client::config(&servers)
                 .create()
                 .map_err(HarnessError::client(doing.clone()))?;
-            let list = coordinated(|| consumer.fetch_group_list(Some(&name), REQUEST))
+            let list = again(|| consumer.fetch_group_list(Some(&name), REQUEST))
                 .map_err(HarnessError::client(doing))?;
             let group = list.groups().iter().find(|group| group.name() == name);
             Ok(group.map_or_else(Group::default, |group| Group {

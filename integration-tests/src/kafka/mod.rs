@@ -5,15 +5,16 @@
 //! `KEYLANE_KAFKA_VERSION` chooses the version.
 
 mod acls;
+mod again;
 mod artifacts;
 mod client;
 mod cluster;
-mod coordinator;
 mod error;
 mod eviction;
 mod extras;
 mod groups;
 mod leaders;
+mod metadata;
 mod node;
 mod offsets;
 mod operator;
@@ -46,7 +47,7 @@ use rdkafka::{
 };
 
 pub use acls::{Operation, Resource};
-pub use coordinator::coordinated;
+pub use again::again;
 pub use error::HarnessError;
 pub use extras::Extras;
 pub use groups::{Group, Member};
@@ -261,6 +262,18 @@ impl Kafka {
         self.cluster
             .as_ref()
             .map_or_else(Vec::new, |cluster| cluster.pids())
+    }
+
+    /// The addresses of the brokers that are up, as far as the harness knows.
+    fn addresses(&self) -> Vec<String> {
+        match &self.cluster {
+            Some(cluster) => cluster.running(),
+            None => self
+                .bootstrap_servers
+                .split(',')
+                .map(str::to_owned)
+                .collect(),
+        }
     }
 
     async fn on_cluster(

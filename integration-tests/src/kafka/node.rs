@@ -235,6 +235,10 @@ impl Node {
         Ok(())
     }
 
+    pub(super) fn is_running(&self) -> bool {
+        matches!(&*lock(&self.state), State::Running(_))
+    }
+
     pub(super) fn pid(&self) -> Option<u32> {
         match &*lock(&self.state) {
             State::Down => None,

@@ -8,8 +8,8 @@ use rdkafka::{
 
 use super::{
     Kafka,
+    again::again,
     client::{self, REQUEST, blocking},
-    coordinator::coordinated,
     error::HarnessError,
     topics::partitions_of,
 };
@@ -30,7 +30,7 @@ impl Kafka {
     /// coordinator.
     ///
     /// # Errors
-    /// When the topic is unknown or the coordinator does not answer within 15 s.
+    /// When the topic is unknown or the coordinator does not answer.
     ///
     /// # Panics
     /// When the metadata is not UTF-8 (the client library offers no other way to read it).
@@ -72,7 +72,7 @@ impl Kafka {
                     })
                     .collect()
             };
-            coordinated(read).map_err(HarnessError::client(doing))
+            again(read).map_err(HarnessError::client(doing))
         })
         .await
     }
@@ -80,7 +80,7 @@ impl Kafka {
     /// The offset behind the last record of each partition of `topic`, by partition.
     ///
     /// # Errors
-    /// When the topic is unknown or a leader does not answer within 15 s.
+    /// When the topic is unknown or a leader does not answer.
     pub async fn end_offsets(&self, topic: &str) -> Result<Vec<i64>, HarnessError> {
         let (servers, topic) = (self.bootstrap_servers.clone(), topic.to_owned());
         blocking(move || {
@@ -96,7 +96,7 @@ impl Kafka {
                     })
                     .collect()
             };
-            read().map_err(HarnessError::client(doing))
+            again(read).map_err(HarnessError::client(doing))
         })
         .await
     }

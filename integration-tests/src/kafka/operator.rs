@@ -8,8 +8,8 @@ use rdkafka::{
 
 use super::{
     Kafka,
+    again::again,
     client::{self, blocking},
-    coordinator::coordinated,
     error::HarnessError,
 };
 
@@ -48,7 +48,7 @@ impl Kafka {
                 element.set_metadata(&metadata);
                 consumer.commit(&list, CommitMode::Sync)
             };
-            coordinated(commit).map_err(HarnessError::client(doing))
+            again(commit).map_err(HarnessError::client(doing))
         })
         .await
     }

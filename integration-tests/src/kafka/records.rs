@@ -11,11 +11,11 @@ use rdkafka::{
     error::KafkaError,
     message::{BorrowedMessage, Header, Headers, OwnedHeaders},
     producer::{FutureProducer, FutureRecord, future_producer::DeliveryFuture},
-    types::RDKafkaErrorCode,
 };
 
 use super::{
     Kafka,
+    again::{again, is_passing},
     client::{self, REQUEST, blocking},
     error::HarnessError,
     topics::partitions_of,
@@ -182,15 +182,6 @@ async fn place(delivery: DeliveryFuture) -> Result<(i32, i64), KafkaError> {
     }
 }
 
-/// The client reports lost connections in between and reconnects by itself.
-fn is_passing(error: &KafkaError) -> bool {
-    use RDKafkaErrorCode::{AllBrokersDown, BrokerTransportFailure, OperationTimedOut};
-    matches!(
-        error.rdkafka_error_code(),
-        Some(AllBrokersDown | BrokerTransportFailure | OperationTimedOut)
-    )
-}
-
 /// Up to the end that the broker reports: the last offset may belong to a transaction's marker and
 /// never arrive.
 fn read_to_the_end(
@@ -200,7 +191,7 @@ fn read_to_the_end(
     let doing = || HarnessError::client(format!("read {topic}"));
     let mut unfinished = HashSet::new();
     let mut assignment = TopicPartitionList::new();
-    for state in partitions_of(consumer, topic).map_err(doing())? {
+    for state in again(|| partitions_of(consumer, topic)).map_err(doing())? {
         assignment
             .add_partition_offset(topic, state.partition, Offset::Beginning)
             .map_err(doing())?;

@@ -6,7 +6,7 @@ use std::{
     net::TcpStream,
 };
 
-use super::client::REQUEST;
+use super::{again::Refusal, client::REQUEST};
 
 /// No answer of the requests made here comes near it.
 const MOST: usize = 1 << 20;
@@ -23,7 +23,6 @@ impl Request {
 
     /// With the header of the "flexible" versions, where lengths are small numbers and structures
     /// end with a count of tags.
-    #[cfg(feature = "ssl")]
     pub(super) fn flexible(api_key: i16, version: i16) -> Self {
         Self::new(api_key, version).no_tags()
     }
@@ -51,20 +50,17 @@ impl Request {
 
     /// Text or bytes of a "flexible" version, or the length of an array. At most 126 long, which
     /// all of ours are.
-    #[cfg(feature = "ssl")]
     pub(super) fn compact(mut self, bytes: &[u8]) -> Self {
         self = self.compact_length(bytes.len());
         self.0.extend(bytes);
         self
     }
 
-    #[cfg(feature = "ssl")]
     pub(super) fn compact_length(self, length: usize) -> Self {
         assert!(length < 127, "a length of one byte");
         self.int8(length as i8 + 1)
     }
 
-    #[cfg(feature = "ssl")]
     pub(super) fn no_tags(self) -> Self {
         self.int8(0)
     }
@@ -96,16 +92,50 @@ impl Request {
 
 /// An error for what is no 0 at this place of an answer.
 pub(super) fn no_error_at(answer: &[u8], at: usize) -> io::Result<()> {
-    match answer.get(at..at + 2) {
-        Some([0, 0]) => Ok(()),
-        Some(code) => {
-            let code = i16::from_be_bytes([code[0], code[1]]);
-            Err(io::Error::other(format!(
-                "the broker answered with the error code {code}"
-            )))
-        }
-        None => Err(io::Error::other(format!(
-            "the broker's answer ends before its error code: {answer:?}"
-        ))),
+    match Answer::of(answer.get(at..).unwrap_or_default()).int16()? {
+        0 => Ok(()),
+        code => Err(io::Error::other(Refusal(code))),
     }
+}
+
+/// What is left of an answer that is read from its beginning.
+pub(super) struct Answer<'a>(&'a [u8]);
+
+impl<'a> Answer<'a> {
+    pub(super) fn of(answer: &'a [u8]) -> Self {
+        Self(answer)
+    }
+
+    fn take<const N: usize>(&mut self) -> io::Result<[u8; N]> {
+        let (taken, rest) = self.0.split_first_chunk().ok_or_else(too_short)?;
+        self.0 = rest;
+        Ok(*taken)
+    }
+
+    pub(super) fn int8(&mut self) -> io::Result<i8> {
+        self.take().map(i8::from_be_bytes)
+    }
+
+    pub(super) fn int16(&mut self) -> io::Result<i16> {
+        self.take().map(i16::from_be_bytes)
+    }
+
+    pub(super) fn int32(&mut self) -> io::Result<i32> {
+        self.take().map(i32::from_be_bytes)
+    }
+
+    pub(super) fn int32s(&mut self) -> io::Result<Vec<i32>> {
+        (0..self.int32()?).map(|_| self.int32()).collect()
+    }
+
+    /// A text that is missing has the length -1.
+    pub(super) fn skip_text(&mut self) -> io::Result<()> {
+        let length = usize::try_from(self.int16()?).unwrap_or(0);
+        self.0 = self.0.get(length..).ok_or_else(too_short)?;
+        Ok(())
+    }
+}
+
+fn too_short() -> io::Error {
+    io::Error::other("the broker's answer is too short")
 }

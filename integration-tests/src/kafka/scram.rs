@@ -4,6 +4,7 @@ use openssl::{hash::MessageDigest, pkcs5::pbkdf2_hmac, rand::rand_bytes};
 
 use super::{
     Kafka,
+    again::request_again,
     client::blocking,
     error::HarnessError,
     request::{Request, no_error_at},
@@ -19,7 +20,7 @@ impl Kafka {
     /// password. Connections that are open stay open.
     ///
     /// # Errors
-    /// When the broker refuses it or does not answer within 15 s.
+    /// When the broker refuses it or does not answer.
     pub async fn set_password(&self, user: &str, password: &str) -> Result<(), HarnessError> {
         let (salt, salted) =
             salted(password).map_err(HarnessError::io(format!("salt the password of {user}")))?;
@@ -43,7 +44,7 @@ impl Kafka {
         // Behind the header's tags, the throttle time, the number of results and the first one's
         // user.
         let error_at = 1 + 4 + 1 + 1 + user.len();
-        let set = move || no_error_at(&request.exchange(&address)?, error_at);
+        let set = move || request_again(|| no_error_at(&request.exchange(&address)?, error_at));
         let doing = format!("set the password of {user}");
         blocking(move || set().map_err(HarnessError::io(doing))).await
     }

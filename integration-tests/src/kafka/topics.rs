@@ -1,6 +1,9 @@
 //! Topics: created, configured, deleted, looked at.
 
-use std::time::{Duration, Instant};
+use std::{
+    io,
+    time::{Duration, Instant},
+};
 
 use rdkafka::{
     Offset, TopicPartitionList,
@@ -16,9 +19,14 @@ use rdkafka::{
 
 use super::{
     Kafka,
+    again::{PATIENCE, Refusal, again, again_async},
     client::{self, REQUEST, blocking},
     error::HarnessError,
+    metadata::seen_by,
 };
+
+const UNKNOWN: RDKafkaErrorCode = RDKafkaErrorCode::UnknownTopicOrPartition;
+const LOOK_AGAIN: Duration = Duration::from_millis(20);
 
 /// How one partition is replicated. The harness's own node `i` is the broker `i + 1`
 /// ([`Kafka::node_of`]).
@@ -51,11 +59,11 @@ impl PartitionState {
 
 impl Kafka {
     /// Creates a topic with settings such as `("max.message.bytes", "1000")`; returns when every
-    /// partition has a leader and all its replicas.
+    /// broker knows that each of its partitions has a leader and all its replicas.
     ///
     /// # Errors
     /// When the broker refuses it, for example because it exists, or when that state does not come
-    /// within 15 s.
+    /// within a minute.
     pub async fn create_topic(
         &self,
         name: &str,
@@ -67,64 +75,54 @@ impl Kafka {
         for (key, value) in configs {
             topic = topic.set(key, value);
         }
-        let doing = format!("create the topic {name}");
-        let results = self
-            .admin()?
-            .create_topics([&topic], &options())
+        let admin = self.admin()?;
+        let mut asked = 0;
+        let create = async || {
+            asked += 1;
+            let results = admin.create_topics([&topic], &options()).await?;
+            // By an earlier request, whose answer was lost.
+            let is_ours = asked > 1;
+            taken(results, |code| {
+                is_ours && code == RDKafkaErrorCode::TopicAlreadyExists
+            })
+        };
+        again_async(create)
             .await
-            .map_err(HarnessError::client(&doing))?;
-        refused(
-            &doing,
-            results
-                .into_iter()
-                .filter_map(Result::err)
-                .map(|(_, code)| code),
-        )?;
+            .map_err(HarnessError::client(format!("create the topic {name}")))?;
 
-        let (complete, name) = (format!("the topic {name} was complete"), name.to_owned());
         let expected = usize::try_from(partitions).unwrap_or_default();
-        self.await_topic(complete, name, move |state| match state {
-            Ok(state) => {
+        self.await_topic("was complete", name, move |seen| {
+            seen.as_ref().is_ok_and(|state| {
                 state.len() == expected
                     && state
                         .iter()
                         .all(|partition| partition.is_complete(replication))
-            }
-            Err(_) => false,
+            })
         })
         .await
     }
 
-    /// Deletes a topic; returns when the brokers no longer know it.
+    /// Deletes a topic; returns when no broker knows it.
     ///
     /// # Errors
-    /// When the broker refuses it, or when it is still known after 15 s.
+    /// When the broker refuses it, or when it is still known after a minute.
     pub async fn delete_topic(&self, name: &str) -> Result<(), HarnessError> {
-        let doing = format!("delete the topic {name}");
-        let results = self
-            .admin()?
-            .delete_topics(&[name], &options())
+        let admin = self.admin()?;
+        let mut asked = 0;
+        let delete = async || {
+            asked += 1;
+            let results = admin.delete_topics(&[name], &options()).await?;
+            let is_ours = asked > 1;
+            taken(results, |code| is_ours && code == UNKNOWN)
+        };
+        again_async(delete)
             .await
-            .map_err(HarnessError::client(&doing))?;
-        refused(
-            &doing,
-            results
-                .into_iter()
-                .filter_map(Result::err)
-                .map(|(_, code)| code),
-        )?;
-        self.await_topic(
-            format!("the topic {name} was gone"),
-            name.to_owned(),
-            |state| {
-                matches!(
-                    state,
-                    Err(KafkaError::MetadataFetch(
-                        RDKafkaErrorCode::UnknownTopicOrPartition
-                    ))
-                )
-            },
-        )
+            .map_err(HarnessError::client(format!("delete the topic {name}")))?;
+        self.await_topic("was gone", name, |seen| {
+            let refusal =
+                |error: &io::Error| error.get_ref()?.downcast_ref().map(|Refusal(code)| *code);
+            seen.as_ref().err().and_then(refusal) == Some(UNKNOWN as i16)
+        })
         .await
     }
 
@@ -140,17 +138,21 @@ impl Kafka {
     ) -> Result<(), HarnessError> {
         let doing = format!("delete records of {topic}-{partition}");
         let admin = self.admin()?;
-        let deletion = {
-            let mut list = TopicPartitionList::new();
-            list.add_partition_offset(topic, partition, Offset::Offset(end))
-                .map_err(HarnessError::client(&doing))?;
-            admin.delete_records(&list, &options())
+        let delete = async || {
+            let deletion = {
+                let mut list = TopicPartitionList::new();
+                list.add_partition_offset(topic, partition, Offset::Offset(end))?;
+                admin.delete_records(&list, &options())
+            };
+            let answer = deletion.await?;
+            answer
+                .elements()
+                .iter()
+                .try_for_each(|element| element.error())
         };
-        let answer = deletion.await.map_err(HarnessError::client(&doing))?;
-        for element in answer.elements() {
-            element.error().map_err(HarnessError::client(&doing))?;
-        }
-        Ok(())
+        again_async(delete)
+            .await
+            .map_err(HarnessError::client(doing))
     }
 
     /// Sets the topic's own settings to exactly these: what is not named falls back to the broker's
@@ -171,19 +173,16 @@ impl Kafka {
         for (key, value) in configs {
             alteration = alteration.set(key, value);
         }
-        let doing = format!("configure the topic {name}");
-        let results = self
-            .admin()?
-            .alter_configs([&alteration], &options())
+        let admin = self.admin()?;
+        let configure = async || {
+            taken(
+                admin.alter_configs([&alteration], &options()).await?,
+                |_| false,
+            )
+        };
+        again_async(configure)
             .await
-            .map_err(HarnessError::client(&doing))?;
-        refused(
-            &doing,
-            results
-                .into_iter()
-                .filter_map(Result::err)
-                .map(|(_, code)| code),
-        )
+            .map_err(HarnessError::client(format!("configure the topic {name}")))
     }
 
     /// Leader and replicas of every partition, as one broker sees them now.
@@ -197,7 +196,7 @@ impl Kafka {
             let consumer: BaseConsumer = client::config(&servers)
                 .create()
                 .map_err(HarnessError::client(doing.clone()))?;
-            partitions_of(&consumer, &topic).map_err(HarnessError::client(doing))
+            again(|| partitions_of(&consumer, &topic)).map_err(HarnessError::client(doing))
         })
         .await
     }
@@ -207,34 +206,32 @@ impl Kafka {
         (0..self.own_nodes()).find(|&index| super::properties::node_id(index) == broker)
     }
 
+    /// Waits until every broker that is up sees the topic like that.
     async fn await_topic(
         &self,
-        what: String,
-        topic: String,
-        reached: impl Fn(&Result<Vec<PartitionState>, KafkaError>) -> bool + Send + 'static,
+        what: &str,
+        topic: &str,
+        reached: impl Fn(&io::Result<Vec<PartitionState>>) -> bool + Copy + Send + 'static,
     ) -> Result<(), HarnessError> {
-        let servers = self.bootstrap_servers.clone();
-        blocking(move || {
-            let consumer: BaseConsumer = client::config(&servers)
-                .create()
-                .map_err(HarnessError::client("look at topics"))?;
-            let started = Instant::now();
-            loop {
-                let state = partitions_of(&consumer, &topic);
-                if reached(&state) {
-                    return Ok(());
-                }
-                if started.elapsed() >= REQUEST {
-                    return Err(HarnessError::Deadline {
-                        what,
-                        after: REQUEST,
-                        last: format!("{state:?}"),
-                    });
-                }
-                std::thread::sleep(Duration::from_millis(20));
+        let started = Instant::now();
+        loop {
+            let (addresses, name) = (self.addresses(), topic.to_owned());
+            let differs = blocking(move || {
+                let seen = addresses.iter().map(|address| seen_by(address, &name));
+                Ok(seen.into_iter().find(|seen| !reached(seen)))
+            });
+            let Some(last) = differs.await? else {
+                return Ok(());
+            };
+            if started.elapsed() >= PATIENCE {
+                return Err(HarnessError::Deadline {
+                    what: format!("the topic {topic} {what}"),
+                    after: PATIENCE,
+                    last: format!("{last:?}"),
+                });
             }
-        })
-        .await
+            tokio::time::sleep(LOOK_AGAIN).await;
+        }
     }
 
     pub(super) fn admin(&self) -> Result<&AdminClient<DefaultClientContext>, HarnessError> {
@@ -254,7 +251,7 @@ pub(super) fn partitions_of(
     topic: &str,
 ) -> Result<Vec<PartitionState>, KafkaError> {
     let metadata = consumer.fetch_metadata(Some(topic), REQUEST)?;
-    let unknown = KafkaError::MetadataFetch(RDKafkaErrorCode::UnknownTopicOrPartition);
+    let unknown = KafkaError::MetadataFetch(UNKNOWN);
     let topic = metadata.topics().first().ok_or(unknown)?;
     if let Some(error) = topic.error() {
         return Err(KafkaError::MetadataFetch(error.into()));
@@ -271,12 +268,14 @@ fn options() -> AdminOptions {
         .operation_timeout(Some(REQUEST))
 }
 
-fn refused(
-    doing: &str,
-    mut codes: impl Iterator<Item = RDKafkaErrorCode>,
-) -> Result<(), HarnessError> {
-    match codes.next() {
-        Some(code) => Err(HarnessError::client(doing)(KafkaError::AdminOp(code))),
+/// The first refusal, unless it is one of those that are `welcome`.
+fn taken<T, N>(
+    results: Vec<Result<T, (N, RDKafkaErrorCode)>>,
+    welcome: impl Fn(RDKafkaErrorCode) -> bool,
+) -> Result<(), KafkaError> {
+    let refusals = results.into_iter().filter_map(Result::err);
+    match refusals.map(|(_, code)| code).find(|code| !welcome(*code)) {
+        Some(code) => Err(KafkaError::AdminOp(code)),
         None => Ok(()),
     }
 }

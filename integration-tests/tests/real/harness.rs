@@ -10,7 +10,7 @@ use std::{
 };
 
 use keylane_integration_tests::{
-    kafka::{Found, Group, HarnessError, Kafka, NewRecord, Nodes, PartitionState, coordinated},
+    kafka::{Found, Group, HarnessError, Kafka, NewRecord, Nodes, PartitionState, again},
     kafka_or_skip, own_kafka_or_skip,
     wait::{wait_for, wait_until},
 };
@@ -232,7 +232,7 @@ fn consume_and_commit(
         element.set_offset(Offset::Offset(next)).unwrap();
         element.set_metadata("left by the test");
     }
-    coordinated(|| consumer.commit(&offsets, CommitMode::Sync)).unwrap();
+    again(|| consumer.commit(&offsets, CommitMode::Sync)).unwrap();
     consumer
 }
 

@@ -149,7 +149,7 @@ pub(super) fn number<N: std::str::FromStr>(headers: &Headers, name: &str) -> Opt
 pub(super) fn origin(headers: &Headers) -> Option<Origin> {
     let topic = headers
         .last_str(names::ORIGIN_TOPIC)
-        .filter(|topic| crate::topics::check_name(topic).is_ok())?;
+        .filter(|topic| crate::kafka::topics::check_name(topic).is_ok())?;
     let partition =
         number(headers, names::ORIGIN_PARTITION).filter(|partition: &i32| *partition >= 0)?;
     let offset = number(headers, names::ORIGIN_OFFSET).filter(|offset: &i64| *offset >= 0)?;

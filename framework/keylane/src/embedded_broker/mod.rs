@@ -18,7 +18,7 @@ use guard::Guard;
 use mock::Mock;
 pub use options::{EmbeddedBrokerOptions, EvictionGuard};
 
-use crate::topics::check_name;
+use crate::kafka::topics::check_name;
 
 /// A Kafka cluster inside this process: librdkafka's mock cluster, which listens on 127.0.0.1 and
 /// needs no installation.

@@ -12,14 +12,14 @@ use rdkafka::error::RDKafkaErrorCode as Code;
 use rdkafka::{ClientConfig, TopicPartitionList};
 
 use super::Answers;
-use crate::client_config::creation_error;
+use crate::kafka::config::creation_error;
+use crate::kafka::topics::LastError;
+use crate::kafka::{AdminOptions, Reply, ReplyQueue};
+use crate::kafka::{describe_group, has_offsets, list_group_offsets, members};
 use crate::lock::lock;
-use crate::native::{AdminOptions, Reply, ReplyQueue};
-use crate::native::{describe_group, has_offsets, list_group_offsets, members};
 use crate::panics::caught;
 use crate::runtime::TopicTarget;
 use crate::status::{Control, SubscriptionError};
-use crate::topics::LastError;
 
 /// Each of the two questions about a group may take this long, so both take less than
 /// [`keylane_core::QUESTION_PATIENCE`].

@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use crate::SubscriptionConfig;
-use crate::client_config::{
+use crate::kafka::config::{
     ConsumerSettings, ProducerSettings, consumer_config, producer_config, side_client_config,
 };
 

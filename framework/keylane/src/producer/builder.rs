@@ -7,7 +7,7 @@ use super::raw::{Limits, RawProducer};
 use super::topic_check;
 use super::{TaskProducer, TaskProducerConfig};
 use crate::BootstrapServers;
-use crate::client_config::{ClientConfigError, side_client_config};
+use crate::kafka::config::{ClientConfigError, side_client_config};
 
 /// Puts a [`TaskProducerConfig`] together and starts it; made by [`TaskProducer::builder`]. Each
 /// method sets the field of the same name; its documentation gives the default and the effect.

@@ -5,7 +5,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use super::TaskProducerError;
-use crate::topics::check_name;
+use crate::kafka::topics::check_name;
 use crate::{BootstrapServers, KafkaSettings};
 
 const MAX_PENDING_RECORDS: usize = 10_000_000;

@@ -13,7 +13,7 @@ pub(crate) use super::pending::Limits;
 use super::pending::Pending;
 use super::write_error::{WriteError, WriteErrorKind, WriteFailure};
 use crate::Headers;
-use crate::client_config::{ClientConfigError, ProducerSettings, producer_config};
+use crate::kafka::config::{ClientConfigError, ProducerSettings, producer_config};
 
 /// One idempotent producer with `acks=all`, bounded in memory. Cheap to clone; all clones share the
 /// client.

@@ -5,8 +5,9 @@ use std::time::{Duration, Instant};
 use rdkafka::ClientConfig;
 
 use super::TaskProducerError;
-use crate::client_config::ClientConfigError;
-use crate::topics::{Cluster, Lookup, NamedTopic, Operation, Role, TopicError};
+use crate::kafka::Operation;
+use crate::kafka::config::ClientConfigError;
+use crate::kafka::topics::{Cluster, Lookup, NamedTopic, Role, TopicError};
 
 /// Asks about the topic, on a thread for blocking work.
 ///

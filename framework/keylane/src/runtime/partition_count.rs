@@ -10,10 +10,10 @@ use std::time::{Duration, Instant};
 use rdkafka::ClientConfig;
 
 use super::work::TopicTarget;
+use crate::kafka::topics::{Cluster, Lookup, NamedTopic, Role};
 use crate::lock::lock;
 use crate::panics::caught;
 use crate::status::{Control, SubscriptionError, TroubleKind, TroublePlace};
-use crate::topics::{Cluster, Lookup, NamedTopic, Role};
 
 /// Between two questions while records are written.
 const ASK_EVERY: Duration = Duration::from_secs(60);

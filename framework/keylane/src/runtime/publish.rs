@@ -12,9 +12,9 @@ use super::partition_count;
 use super::settle::unix_millis;
 use super::work::TopicTarget;
 use crate::dead_letter::{self, FailureHistory, Round, Writer};
+use crate::kafka::topics::map_partition;
 use crate::producer::raw::OutgoingRecord;
 use crate::producer::write_error::{WriteError, WriteFailure};
-use crate::topics::map_partition;
 use crate::{Headers, Origin};
 
 impl Owner {

@@ -1,8 +1,8 @@
 //! What can go wrong at start-up, and when a partition is named that is not there.
 
 use crate::ConfigError;
-use crate::client_config::ClientConfigError;
-use crate::topics::TopicError;
+use crate::kafka::config::ClientConfigError;
+use crate::kafka::topics::TopicError;
 
 /// Why a subscription did not start.
 ///

@@ -9,17 +9,16 @@ use rdkafka::consumer::{BaseConsumer, Consumer};
 
 use super::error::StartError;
 use super::handle::Subscription;
-use crate::client_config;
-use crate::consumer::{
-    CommitQueue, Context, FetchQueue, Forwarding, OwnerFactory, PollLoop, PollSettings, Reader,
-};
 use crate::foreign::RetryOwnership;
+use crate::kafka::config as client_config;
+use crate::kafka::topics::{self, TopicPlan, TopicReport};
+use crate::kafka::{CommitQueue, Context, FetchQueue, Forwarding, Reader};
 use crate::metrics::SubscriptionMetrics;
+use crate::polling::{OwnerFactory, PollLoop, PollSettings};
 use crate::producer::raw::{self as producer, RawProducer};
 use crate::runtime::{self, PartitionCount, Runtime, SharedLease, TopicTarget, Work};
 use crate::status::{Control, State, SubscriptionError};
 use crate::support::LogLimit;
-use crate::topics::{self, TopicPlan, TopicReport};
 use crate::trace::AttemptSpans;
 use crate::{Decode, Processor, Reading, SubscriptionConfig};
 

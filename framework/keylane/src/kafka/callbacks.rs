@@ -1,0 +1,581 @@
+//! The callbacks of the Kafka client. They run inside `poll`, on the polling thread, and only
+//! report.
+
+use std::collections::BTreeSet;
+use std::ffi::CString;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock};
+use std::time::{Duration, Instant};
+
+use keylane_core::{Beginning, Position, Reset, Resume, commit_map};
+use rdkafka::client::ClientContext;
+use rdkafka::config::RDKafkaLogLevel;
+use rdkafka::consumer::{BaseConsumer, Consumer, ConsumerContext, RebalanceProtocol};
+use rdkafka::error::{KafkaError, KafkaResult, RDKafkaErrorCode};
+use rdkafka::types::RDKafkaRespErr;
+use rdkafka::{Offset, TopicPartitionList};
+
+use super::committed::{COMMITTED_TIMEOUT, committed};
+use super::events::{CommittedPoint, GroupEvent, NewPartition};
+use super::fetch_queue::Forwarding;
+use super::healthy::{Sign, healthy};
+use super::lists::list;
+use super::topic_ids::{Answer, Inquiry, Logs};
+use super::{native, trouble};
+use crate::lock::lock;
+use crate::metrics::{CommitFailure, SubscriptionMetrics};
+use crate::panics;
+use crate::runtime::SharedLease;
+use crate::status::{Control, SubscriptionError};
+
+/// How long an assignment waits for the topics' ids. Without them what was committed is believed
+/// for now, and compared later.
+const IDENTITY_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// How long a partition whose start is being looked up waits before it is given up. librdkafka
+/// takes a late answer for a reason to look again, also for a partition that it has stopped, and
+/// then never ends that (librdkafka#4362). Long enough for an answer, and shorter than the 500 ms
+/// after which it asks again.
+pub(crate) const LOOK_UP: Duration = Duration::from_millis(200);
+
+/// The consumer's context: a mailbox for the loop, and the place where errors are noted.
+pub(crate) struct Context {
+    control: Arc<Control>,
+    metrics: Arc<SubscriptionMetrics>,
+    events: Mutex<Vec<GroupEvent>>,
+    /// From here on a revoke is answered in the callback: the loop no longer runs.
+    closing: AtomicBool,
+    /// Partitions of revokes that were reported and not answered: the client waits for an answer to
+    /// each, does not ask a second time, and does not close without. `Some` also for a revoke of
+    /// nothing.
+    owed: Mutex<Option<Vec<(String, i32)>>>,
+    eager: AtomicBool,
+    metadata_refused: AtomicBool,
+    /// Whether topic ids are worth waiting for: there is somebody to ask, and the last question was
+    /// answered.
+    ids_told: AtomicBool,
+    reset: OnceLock<Reset>,
+    forwarding: Arc<Forwarding>,
+    lease: Arc<SharedLease>,
+    /// What rebalances have taken of the polling thread's time inside the client.
+    rebalance_nanos: AtomicU64,
+}
+
+impl Context {
+    pub(crate) fn new(
+        control: Arc<Control>,
+        metrics: Arc<SubscriptionMetrics>,
+        forwarding: Arc<Forwarding>,
+        lease: Arc<SharedLease>,
+    ) -> Self {
+        Self {
+            control,
+            metrics,
+            events: Mutex::new(Vec::new()),
+            closing: AtomicBool::new(false),
+            owed: Mutex::new(None),
+            eager: AtomicBool::new(false),
+            metadata_refused: AtomicBool::new(false),
+            ids_told: AtomicBool::new(false),
+            reset: OnceLock::new(),
+            forwarding,
+            lease,
+            rebalance_nanos: AtomicU64::new(0),
+        }
+    }
+
+    /// Whether starts are allowed.
+    pub(crate) fn lease(&self) -> &SharedLease {
+        &self.lease
+    }
+
+    pub(crate) fn take_events(&self) -> Vec<GroupEvent> {
+        std::mem::take(&mut *self.events())
+    }
+
+    /// Whether the assignment has changed, or is to, without the loop's knowledge. Until it has
+    /// looked, records must not be taken out: those of a partition it does not know would be passed
+    /// over.
+    pub(crate) fn has_events(&self) -> bool {
+        !self.events().is_empty()
+    }
+
+    /// From here on the client answers revokes by itself: the loop is gone. One that it owes the
+    /// answer to is answered now.
+    pub(crate) fn close(&self, consumer: &BaseConsumer<Self>) {
+        self.closing.store(true, Ordering::Relaxed);
+        let owed = self.owed().take();
+        if let Some(partitions) = owed
+            && let Err(error) = self.unassign(consumer, &partitions)
+        {
+            tracing::warn!(%error, "the client refused the answer to a revoke");
+        }
+    }
+
+    /// Answers all revokes that were reported, which are about these partitions.
+    pub(crate) fn answer(
+        &self,
+        consumer: &BaseConsumer<Self>,
+        partitions: &[(String, i32)],
+    ) -> KafkaResult<()> {
+        *self.owed() = None;
+        self.unassign(consumer, partitions)
+    }
+
+    fn unassign(
+        &self,
+        consumer: &BaseConsumer<Self>,
+        partitions: &[(String, i32)],
+    ) -> KafkaResult<()> {
+        if self.is_eager() {
+            return consumer.unassign();
+        }
+        consumer.incremental_unassign(&list(
+            partitions
+                .iter()
+                .map(|(topic, partition)| (topic.as_str(), *partition)),
+        ))
+    }
+
+    fn owed(&self) -> MutexGuard<'_, Option<Vec<(String, i32)>>> {
+        lock(&self.owed)
+    }
+
+    /// Whether the assignor is an eager one: then every rebalance revokes everything.
+    pub(crate) fn is_eager(&self) -> bool {
+        self.eager.load(Ordering::Relaxed)
+    }
+
+    /// Whether a commit was refused because its metadata is too large; asks once.
+    pub(crate) fn take_metadata_refused(&self) -> bool {
+        self.metadata_refused.swap(false, Ordering::Relaxed)
+    }
+
+    /// The time that rebalances have taken inside the client since the last call.
+    pub(crate) fn take_rebalance_time(&self) -> Duration {
+        Duration::from_nanos(self.rebalance_nanos.swap(0, Ordering::Relaxed))
+    }
+
+    #[cfg(all(test, feature = "embedded-broker"))]
+    pub(crate) fn control(&self) -> &Control {
+        &self.control
+    }
+
+    /// Commits that starts wait for are refused for some time.
+    pub(crate) fn note_refused_start(&self, error: RDKafkaErrorCode) {
+        trouble::note_commit(&self.control, &KafkaError::ConsumerCommit(error), None);
+    }
+
+    pub(crate) fn set_ids_told(&self, told: bool) {
+        self.ids_told.store(told, Ordering::Relaxed);
+    }
+
+    /// `auto.offset.reset`, set once.
+    pub(crate) fn set_reset(&self, reset: Reset) {
+        let _ = self.reset.set(reset);
+    }
+
+    fn reset(&self) -> Reset {
+        self.reset.get().copied().unwrap_or_default()
+    }
+
+    fn events(&self) -> MutexGuard<'_, Vec<GroupEvent>> {
+        lock(&self.events)
+    }
+
+    /// Calls what a callback does. The caller is C: a panic that went there would abort the
+    /// process.
+    fn guarded<T>(&self, call: impl FnOnce() -> T) -> Option<T> {
+        let panicked = |text| {
+            let error = format!("a callback of the kafka client panicked: {text}");
+            self.control.fail(SubscriptionError::Internal(error));
+        };
+        panics::caught(call).map_err(panicked).ok()
+    }
+
+    /// Answers a rebalance whose callback has panicked, perhaps after its answer: the client would
+    /// not close without.
+    fn answer_anyhow(
+        &self,
+        consumer: &BaseConsumer<Self>,
+        is_assignment: bool,
+        partitions: &TopicPartitionList,
+    ) {
+        let answer = match (is_assignment, self.is_eager()) {
+            (true, true) => consumer.assign(partitions),
+            (true, false) => consumer.incremental_assign(partitions),
+            (false, true) => consumer.unassign(),
+            (false, false) => consumer.incremental_unassign(partitions),
+        };
+        if let Err(error) = answer {
+            tracing::debug!(%error, "a rebalance was answered before its callback panicked");
+        }
+    }
+
+    fn assign(&self, consumer: &BaseConsumer<Self>, partitions: &mut TopicPartitionList) {
+        #[cfg(test)]
+        panics::planted::step("assign", self.control.name());
+        if !self.closing.load(Ordering::Relaxed) {
+            // Not while closing: the call can hang then.
+            self.eager.store(
+                matches!(consumer.rebalance_protocol(), RebalanceProtocol::Eager),
+                Ordering::Relaxed,
+            );
+        }
+        // Before the assignment: nothing can be committed in between, so map and start position
+        // belong together.
+        let assigned = self.lease.during(COMMITTED_TIMEOUT, || {
+            self.new_partitions(consumer, partitions)
+        });
+        // Where the first position is found later any will do for now: the client need not look for
+        // one. What is committed it looks up all the same, so that it compares later commits with
+        // that.
+        let has_no_commit = |new: &&NewPartition| {
+            new.left.is_some() || (new.beginning.is_some() && new.committed.is_none())
+        };
+        let mut anew = assigned.iter().filter(has_no_commit);
+        let at_beginning = |new: &NewPartition| {
+            partitions.set_partition_offset(&new.topic, new.partition, Offset::Beginning)
+        };
+        let starts = anew.try_for_each(at_beginning);
+        for new in &assigned {
+            self.forwarding.forward(consumer, &new.topic, new.partition);
+        }
+        // While it is closing the call can hang, and nothing of the assignment starts.
+        let membership = if self.closing.load(Ordering::Relaxed) {
+            None
+        } else {
+            native::membership(consumer)
+        };
+        unpause(consumer, &assigned);
+        hold(consumer, &assigned);
+        let answer = if self.is_eager() {
+            consumer.assign(partitions)
+        } else {
+            consumer.incremental_assign(partitions)
+        };
+        // Without its start a partition would be read from what was committed, past records.
+        match starts.and(answer) {
+            Ok(()) => self.events().push(GroupEvent::Assigned {
+                partitions: assigned,
+                membership,
+            }),
+            Err(error) => self.events().push(GroupEvent::Failed(error.to_string())),
+        }
+    }
+
+    /// What is known of partitions that are about to be assigned: what was committed, and which
+    /// logs they are now.
+    fn new_partitions(
+        &self,
+        consumer: &BaseConsumer<Context>,
+        partitions: &TopicPartitionList,
+    ) -> Vec<NewPartition> {
+        let new = |element: native::Committed<'_>| NewPartition {
+            topic: element.topic.to_owned(),
+            partition: element.partition,
+            committed: None,
+            log: None,
+            left: None,
+            stale_end: CString::new(element.topic)
+                .ok()
+                .and_then(|topic| native::cached_end_offset(consumer, &topic, element.partition)),
+            beginning: None,
+        };
+        let mut assigned: Vec<_> = native::committed(partitions).into_iter().map(new).collect();
+        if assigned.is_empty() {
+            return assigned;
+        }
+        let inquiry = {
+            let topics: BTreeSet<_> = assigned.iter().map(|new| new.topic.as_str()).collect();
+            // Asked before the position, so that it is never compared with an older log than its
+            // own; answered meanwhile.
+            Inquiry::send(consumer, &Vec::from_iter(topics), IDENTITY_TIMEOUT)
+        };
+        let wait = if self.ids_told.load(Ordering::Relaxed) {
+            IDENTITY_TIMEOUT
+        } else {
+            Duration::ZERO
+        };
+        let asked = Instant::now();
+        self.add_committed(consumer, &mut assigned);
+        let answer = inquiry.answer(wait.saturating_sub(asked.elapsed()));
+        self.set_ids_told(matches!(answer, Answer::Logs(_)));
+        let logs = if let Answer::Logs(logs) = answer {
+            logs
+        } else {
+            Logs::new()
+        };
+        compare_logs(&mut assigned, &logs);
+        for new in &mut assigned {
+            let position = new.committed.as_ref().map(|committed| committed.position);
+            let confirm = position
+                .and_then(|at| Beginning::confirm(Position::new(at.offset), at.leader_epoch));
+            new.beginning = new.beginning.or(confirm);
+        }
+        assigned
+    }
+
+    /// Asks for the committed offsets with their metadata. Lists passed to the client are built,
+    /// used and dropped here: one that stays alive keeps the client from closing.
+    fn add_committed(&self, consumer: &BaseConsumer<Context>, assigned: &mut [NewPartition]) {
+        let partitions = || {
+            list(
+                assigned
+                    .iter()
+                    .map(|new| (new.topic.as_str(), new.partition)),
+            )
+        };
+        let in_a_hurry =
+            || self.closing.load(Ordering::Relaxed) || self.control.shutdown_deadline().is_some();
+        match committed(consumer, partitions, in_a_hurry) {
+            Ok(answer) => {
+                for element in native::committed(&answer) {
+                    let known = assigned.iter_mut().find(|new| {
+                        new.partition == element.partition && new.topic == element.topic
+                    });
+                    match known {
+                        Some(new) if element.offset >= 0 => {
+                            new.committed = CommittedPoint::of(&element)
+                        }
+                        Some(new) if element.is_refused => {
+                            new.beginning = Some(Beginning::unknown(self.reset()))
+                        }
+                        Some(new) => new.beginning = self.without_commit(),
+                        None => {}
+                    }
+                }
+            }
+            Err(error) => {
+                let unknown = Beginning::unknown(self.reset());
+                assigned
+                    .iter_mut()
+                    .for_each(|new| new.beginning = Some(unknown));
+                tracing::warn!(
+                    %error, partitions = assigned.len(),
+                    "the committed offsets cannot be read; nothing starts in the new partitions until they are known"
+                );
+            }
+        }
+    }
+
+    /// With any other policy than `latest` the client finds the beginning by itself.
+    fn without_commit(&self) -> Option<Beginning> {
+        let reset = self.reset();
+        (reset == Reset::Latest).then(|| Beginning::without_commit(reset))
+    }
+
+    fn revoke(&self, consumer: &BaseConsumer<Self>, partitions: &TopicPartitionList) {
+        #[cfg(test)]
+        panics::planted::step("revoke", self.control.name());
+        let closing = self.closing.load(Ordering::Relaxed);
+        let lost = consumer.assignment_lost();
+        let partitions: Vec<_> = native::committed(partitions)
+            .iter()
+            .map(|element| (element.topic.to_owned(), element.partition))
+            .collect();
+        if lost
+            && partitions
+                .iter()
+                .any(|(topic, partition)| is_looked_up(consumer, topic, *partition))
+        {
+            std::thread::sleep(LOOK_UP);
+        }
+        let answered = {
+            let mut owed = self.owed();
+            // A lost assignment has nothing to wait for, and a closing consumer no loop that would
+            // answer. Where an earlier revoke is unanswered both are answered together: one answer
+            // ends the client's wait for either.
+            let answered = closing || (lost && owed.is_none());
+            if !answered {
+                owed.get_or_insert_default()
+                    .extend(partitions.iter().cloned());
+            }
+            answered
+        };
+        if answered && let Err(error) = self.unassign(consumer, &partitions) {
+            self.events().push(GroupEvent::Failed(error.to_string()));
+        }
+        self.events().push(GroupEvent::Revoked {
+            partitions,
+            lost,
+            answered,
+        });
+    }
+}
+
+/// Whether the client may still be looking up where to start: it has fetched nothing of the
+/// partition.
+pub(crate) fn is_looked_up(consumer: &BaseConsumer<Context>, topic: &str, partition: i32) -> bool {
+    let Ok(topic) = CString::new(topic) else {
+        return false;
+    };
+    native::cached_end_offset(consumer, &topic, partition).is_none()
+}
+
+/// Leaves what was committed for another topic of the same name.
+pub(crate) fn compare_logs(assigned: &mut [NewPartition], logs: &Logs) {
+    for new in assigned {
+        let there = logs
+            .iter()
+            .find(|(topic, _)| *topic == new.topic)
+            .map(|(_, log)| *log);
+        let named = new.committed.as_ref().and_then(|committed| {
+            // What cannot be read is reported where the rest of it is used.
+            let text = std::str::from_utf8(&committed.metadata).ok()?;
+            commit_map::decode(Position::new(committed.position.offset), text)
+                .ok()?
+                .log
+        });
+        match Resume::of(named, there) {
+            Resume::Committed(log) => new.log = log,
+            Resume::Anew(log) => {
+                new.log = Some(log);
+                new.left = new.committed.take().map(|committed| committed.position);
+            }
+        }
+    }
+}
+
+/// A partition that comes back may still be paused from its last time here, and the loop's table
+/// begins with none paused.
+///
+/// Before the assignment, never after: to resume a partition that fetches already makes librdkafka
+/// throw away what it has fetched, without fetching it again.
+fn unpause(consumer: &BaseConsumer<Context>, new: &[NewPartition]) {
+    if new.is_empty() {
+        return;
+    }
+    let list = list(new.iter().map(|new| (new.topic.as_str(), new.partition)));
+    if let Err(error) = consumer.resume(&list) {
+        tracing::warn!(%error, "the client refused to resume new partitions");
+    }
+}
+
+/// Fetches nothing of partitions whose first position is not known, or not confirmed, yet. Before
+/// the assignment, as [`unpause`] is.
+fn hold(consumer: &BaseConsumer<Context>, new: &[NewPartition]) {
+    let held = new.iter().filter(|new| new.beginning.is_some());
+    let list = list(held.map(|new| (new.topic.as_str(), new.partition)));
+    if list.count() == 0 {
+        return;
+    }
+    if let Err(error) = consumer.pause(&list) {
+        // What is read all the same is left out, and read again from the first position.
+        tracing::warn!(%error, "the client refused to pause new partitions");
+    }
+}
+
+impl ClientContext for Context {
+    fn log(&self, level: RDKafkaLogLevel, facility: &str, message: &str) {
+        self.guarded(|| trouble::log(level, facility, message));
+    }
+
+    fn error(&self, error: KafkaError, reason: &str) {
+        self.guarded(|| {
+            trouble::note(
+                &self.control,
+                &self.metrics,
+                error.rdkafka_error_code(),
+                reason,
+            )
+        });
+    }
+}
+
+impl ConsumerContext for Context {
+    fn rebalance(
+        &self,
+        consumer: &BaseConsumer<Self>,
+        error: RDKafkaRespErr,
+        partitions: &mut TopicPartitionList,
+    ) {
+        let began = Instant::now();
+        let is_assignment = error == RDKafkaRespErr::RD_KAFKA_RESP_ERR__ASSIGN_PARTITIONS;
+        let answered = self.guarded(|| match is_assignment {
+            true => self.assign(consumer, partitions),
+            false => self.revoke(consumer, partitions),
+        });
+        if answered.is_none() {
+            self.answer_anyhow(consumer, is_assignment, partitions);
+        }
+        let took = u64::try_from(began.elapsed().as_nanos()).unwrap_or(u64::MAX);
+        self.rebalance_nanos.fetch_add(took, Ordering::Relaxed);
+    }
+
+    fn commit_callback(&self, result: KafkaResult<()>, offsets: &TopicPartitionList) {
+        self.guarded(|| self.committed(result, offsets));
+    }
+}
+
+impl Context {
+    fn committed(&self, result: KafkaResult<()>, offsets: &TopicPartitionList) {
+        let Err(error) = result else {
+            self.metrics.committed();
+            healthy(&self.control, Sign::Commit);
+            return;
+        };
+        let code = error.rdkafka_error_code();
+        match code {
+            // Nothing to commit.
+            Some(RDKafkaErrorCode::NoOffset) => {}
+            // The epoch is over; what was not committed is delivered again to the new owner.
+            Some(
+                RDKafkaErrorCode::UnknownMemberId
+                | RDKafkaErrorCode::IllegalGeneration
+                | RDKafkaErrorCode::FencedInstanceId,
+            ) => {
+                self.metrics.commit_failed(CommitFailure::Fenced);
+                tracing::warn!(%error, "a commit came after the assignment had been lost");
+            }
+            Some(RDKafkaErrorCode::OffsetMetadataTooLarge) => {
+                self.metrics.commit_failed(CommitFailure::MetadataTooLarge);
+                self.metadata_refused.store(true, Ordering::Relaxed);
+            }
+            _ => {
+                self.metrics.commit_failed(trouble::commit_failure(code));
+                // The trouble is told once.
+                tracing::debug!(%error, "a commit failed; the next one covers it");
+                let elements = offsets.elements();
+                let failed = elements.iter().find(|element| element.error().is_err());
+                trouble::note_commit(&self.control, &error, failed.map(|element| element.topic()));
+            }
+        }
+    }
+}
+
+#[cfg(all(test, feature = "embedded-broker"))]
+mod tests {
+    use rdkafka::ClientConfig;
+
+    use super::*;
+    use crate::{EmbeddedBroker, EmbeddedBrokerOptions};
+
+    /// One answer ends the client's wait for both: what it does not name stays in the client's
+    /// assignment, unowned.
+    #[test]
+    fn what_was_revoked_before_the_answer_is_owed_together() {
+        let broker = EmbeddedBroker::start(EmbeddedBrokerOptions::default()).unwrap();
+        let control = Arc::new(Control::new(Duration::ZERO));
+        let metrics = Arc::new(SubscriptionMetrics::new("subscription"));
+        let context = Context::new(
+            control,
+            metrics,
+            Arc::default(),
+            Arc::new(SharedLease::new()),
+        );
+        let mut config = ClientConfig::new();
+        config
+            .set("bootstrap.servers", broker.bootstrap_servers())
+            .set("group.id", "group");
+        let consumer: BaseConsumer<Context> = config.create_with_context(context).unwrap();
+        let context = consumer.context();
+        context.revoke(&consumer, &list([("tasks", 0)].into_iter()));
+        context.revoke(&consumer, &list([("tasks", 1)].into_iter()));
+        let both = [("tasks".to_owned(), 0), ("tasks".to_owned(), 1)];
+        assert_eq!(context.owed().as_deref(), Some(&both[..]));
+        assert_eq!(context.take_events().len(), 2, "both are reported");
+        context.close(&consumer);
+        assert_eq!(*context.owed(), None);
+    }
+}

@@ -1,0 +1,50 @@
+//! Reading what was committed: the offsets, and with them what earlier owners settled ahead and how
+//! they ended.
+
+use std::time::{Duration, Instant};
+
+use rdkafka::TopicPartitionList;
+use rdkafka::consumer::{BaseConsumer, Consumer};
+use rdkafka::error::{KafkaResult, RDKafkaErrorCode};
+
+use super::callbacks::Context;
+use super::trouble::is_passing_at_coordinator;
+
+/// How long an assignment waits for the committed offsets and their metadata. Without them nothing
+/// starts in its partitions, and they are asked for again
+/// ([`Beginning::unknown`](keylane_core::Beginning::unknown)).
+pub(crate) const COMMITTED_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// How long after a refusal the next try waits.
+const AGAIN: Duration = Duration::from_millis(50);
+
+/// Asks for what was committed of the partitions that `list` makes a list of. Blocks for
+/// [`COMMITTED_TIMEOUT`] at most: the client gives up on the first time-out of a request, long
+/// before, while a coordinator moves. Once where `in_a_hurry`.
+pub(crate) fn committed(
+    consumer: &BaseConsumer<Context>,
+    list: impl Fn() -> TopicPartitionList,
+    in_a_hurry: impl Fn() -> bool,
+) -> KafkaResult<TopicPartitionList> {
+    let deadline = Instant::now() + COMMITTED_TIMEOUT;
+    loop {
+        let left = deadline.saturating_duration_since(Instant::now());
+        match consumer.committed_offsets(list(), left.max(AGAIN)) {
+            Err(error)
+                if left > AGAIN
+                    && !in_a_hurry()
+                    && error.rdkafka_error_code().is_some_and(is_passing) =>
+            {
+                tracing::debug!(%error, "the committed offsets cannot be read yet");
+                std::thread::sleep(AGAIN);
+            }
+            answer => return answer,
+        }
+    }
+}
+
+/// What a second try may mend.
+fn is_passing(error: RDKafkaErrorCode) -> bool {
+    use RDKafkaErrorCode::{AllBrokersDown, UnstableOffsetCommit};
+    is_passing_at_coordinator(error) || matches!(error, AllBrokersDown | UnstableOffsetCommit)
+}

@@ -1,0 +1,65 @@
+//! What the callbacks report to the polling thread.
+
+use keylane_core::{Beginning, LogId};
+
+use super::client_position::ClientPosition;
+use super::native;
+
+/// What has happened since the loop last looked.
+#[derive(Debug)]
+pub(crate) enum GroupEvent {
+    Assigned {
+        partitions: Vec<NewPartition>,
+        /// Generation and member, where the client tells.
+        membership: Option<String>,
+    },
+    Revoked {
+        partitions: Vec<(String, i32)>,
+        /// The group has already given the partitions away.
+        lost: bool,
+        /// The revoke was answered in the callback; otherwise the loop owes the answer.
+        answered: bool,
+    },
+    /// A rebalance could not be answered.
+    Failed(String),
+}
+
+#[derive(Debug)]
+pub(crate) struct NewPartition {
+    pub(crate) topic: String,
+    pub(crate) partition: i32,
+    /// `None` where nothing was committed or the broker did not tell.
+    pub(crate) committed: Option<CommittedPoint>,
+    /// The log that is read, where it is known.
+    pub(crate) log: Option<LogId>,
+    /// The position that was committed, or reached, in another topic of this name. This one is read
+    /// from its beginning.
+    pub(crate) left: Option<ClientPosition>,
+    /// What the client believed the log's end to be before the assignment: from an earlier one, if
+    /// at all.
+    pub(crate) stale_end: Option<i64>,
+    /// The way to the first position, where the commit does not say it. Fetching is paused
+    /// meanwhile.
+    pub(crate) beginning: Option<Beginning>,
+}
+
+/// What was committed for a partition.
+#[derive(Clone, Debug)]
+pub(crate) struct CommittedPoint {
+    pub(crate) position: ClientPosition,
+    pub(crate) metadata: Vec<u8>,
+}
+
+impl CommittedPoint {
+    /// `None` for an element without an offset.
+    pub(crate) fn of(element: &native::Committed<'_>) -> Option<Self> {
+        let position = ClientPosition {
+            offset: element.offset,
+            leader_epoch: element.leader_epoch,
+        };
+        (element.offset >= 0).then(|| Self {
+            position,
+            metadata: element.metadata.to_vec(),
+        })
+    }
+}

@@ -1,0 +1,151 @@
+//! A message as librdkafka has it. Header names come from other programs and may be any bytes;
+//! rdkafka's safe interface unwraps them as UTF-8, and panics.
+//!
+//! SAFETY, for the whole file: every pointer comes from a live rdkafka object that is borrowed for
+//! the whole call, every length comes from librdkafka beside its pointer, null is checked, and
+//! nothing borrowed outlives the object it came from (the lifetimes say so). No pointer is kept,
+//! none is freed.
+#![allow(unsafe_code)]
+
+use std::ffi::CStr;
+
+use bytes::Bytes;
+use rdkafka::bindings as sys;
+use rdkafka::message::BorrowedMessage;
+
+use super::replies::slice;
+use crate::Headers;
+
+/// A message that librdkafka still owns.
+pub(crate) struct NativeMessage<'a> {
+    message: &'a sys::rd_kafka_message_t,
+}
+
+impl<'a> From<&'a BorrowedMessage<'_>> for NativeMessage<'a> {
+    fn from(message: &'a BorrowedMessage<'_>) -> Self {
+        // SAFETY: a borrowed message holds a non-null pointer that lives at least as long as
+        // itself.
+        Self {
+            message: unsafe { &*message.ptr() },
+        }
+    }
+}
+
+impl<'a> NativeMessage<'a> {
+    pub(crate) fn new(message: &'a sys::rd_kafka_message_t) -> Self {
+        Self { message }
+    }
+
+    /// Identifies the topic while the partition is assigned: the address of librdkafka's topic
+    /// object.
+    pub(crate) fn topic_id(&self) -> usize {
+        self.message.rkt as usize
+    }
+
+    pub(crate) fn topic(&self) -> &'a str {
+        if self.message.rkt.is_null() {
+            return "";
+        }
+        // SAFETY: the topic object lives as long as the message, and its name is a C string.
+        let name = unsafe { CStr::from_ptr(sys::rd_kafka_topic_name(self.message.rkt)) };
+        // Kafka allows only ASCII in topic names.
+        name.to_str().unwrap_or("")
+    }
+
+    pub(crate) fn partition(&self) -> i32 {
+        self.message.partition
+    }
+
+    /// The broker that it was fetched from.
+    pub(crate) fn broker_id(&self) -> i32 {
+        // SAFETY: the message is live, and was given out by librdkafka.
+        unsafe { sys::rd_kafka_message_broker_id(self.message) }
+    }
+
+    pub(crate) fn offset(&self) -> i64 {
+        self.message.offset
+    }
+
+    /// The leader's that took it; negative where its format has none.
+    pub(crate) fn leader_epoch(&self) -> i32 {
+        // SAFETY: the message is live.
+        unsafe { sys::rd_kafka_message_leader_epoch(self.message) }
+    }
+
+    /// What the client says about an error of a partition, which comes in place of a record.
+    pub(crate) fn error_text(&self) -> String {
+        // SAFETY: the message is live; the text is null or a C string that belongs to it, and is
+        // copied.
+        unsafe {
+            let text = sys::rd_kafka_message_errstr(self.message);
+            if text.is_null() {
+                String::new()
+            } else {
+                CStr::from_ptr(text).to_string_lossy().into_owned()
+            }
+        }
+    }
+
+    pub(crate) fn key(&self) -> Option<&'a [u8]> {
+        // SAFETY: librdkafka gives pointer and length together, the bytes live as long as the
+        // message.
+        unsafe { bytes(self.message.key, self.message.key_len) }
+    }
+
+    pub(crate) fn value(&self) -> Option<&'a [u8]> {
+        // SAFETY: as for the key.
+        unsafe { bytes(self.message.payload, self.message.len) }
+    }
+
+    pub(crate) fn timestamp_millis(&self) -> Option<i64> {
+        let mut kind = sys::rd_kafka_timestamp_type_t::RD_KAFKA_TIMESTAMP_NOT_AVAILABLE;
+        // SAFETY: the message is live and `kind` is a valid place to write to.
+        let millis = unsafe { sys::rd_kafka_message_timestamp(self.message, &mut kind) };
+        let known = kind != sys::rd_kafka_timestamp_type_t::RD_KAFKA_TIMESTAMP_NOT_AVAILABLE;
+        (known && millis != -1).then_some(millis)
+    }
+
+    /// A copy of the headers; `None` where there are none. Names that are not UTF-8 are made so,
+    /// with U+FFFD.
+    pub(crate) fn headers(&self) -> Option<Headers> {
+        let mut list = std::ptr::null_mut();
+        // SAFETY: the message is live; on success `list` belongs to the message.
+        let error = unsafe { sys::rd_kafka_message_headers(self.message, &mut list) };
+        if error != sys::rd_kafka_resp_err_t::RD_KAFKA_RESP_ERR_NO_ERROR || list.is_null() {
+            return None;
+        }
+        // SAFETY: `list` is non-null and lives as long as the message.
+        let count = unsafe { sys::rd_kafka_header_cnt(list) };
+        let mut headers = Headers::new();
+        for index in 0..count {
+            let (mut name, mut value, mut length) = (std::ptr::null(), std::ptr::null(), 0);
+            // SAFETY: `list` is live, and the three out-pointers are valid places to write to.
+            let error = unsafe {
+                sys::rd_kafka_header_get_all(list, index, &mut name, &mut value, &mut length)
+            };
+            if error != sys::rd_kafka_resp_err_t::RD_KAFKA_RESP_ERR_NO_ERROR || name.is_null() {
+                break;
+            }
+            // SAFETY: `name` is a non-null C string and `value` has `length` bytes; both belong to
+            // `list`.
+            let (name, value) =
+                unsafe { (CStr::from_ptr(name).to_string_lossy(), bytes(value, length)) };
+            match value {
+                Some(value) => headers.push(name, Bytes::copy_from_slice(value)),
+                None => headers.push_null(name),
+            }
+        }
+        Some(headers)
+    }
+}
+
+/// Null is no value, and not an empty one.
+///
+/// SAFETY: `pointer` is null or points to `length` initialised bytes that live for `'a`.
+pub(super) unsafe fn bytes<'a>(
+    pointer: *const std::ffi::c_void,
+    length: usize,
+) -> Option<&'a [u8]> {
+    // SAFETY: by the contract above.
+    (!pointer.is_null()).then(|| unsafe { slice(pointer.cast(), length) })
+}

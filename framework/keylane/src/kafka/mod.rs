@@ -1,0 +1,46 @@
+//! The only room outside of `producer/` that uses rdkafka, or `unsafe`: the consumer with its queues and
+//! callbacks, questions to the brokers, the client's settings and log lines, and start-up checks.
+
+mod brokers;
+mod callbacks;
+pub(crate) mod client_log;
+mod client_position;
+mod commit_queue;
+mod committed;
+pub(crate) mod config;
+mod describe;
+mod end_offsets;
+mod events;
+mod fetch_queue;
+mod fetcher_wakeup;
+mod groups;
+mod healthy;
+mod lists;
+mod message;
+pub(crate) mod native;
+mod permissions;
+mod read;
+mod reader;
+mod record_count;
+mod replies;
+mod topic_ids;
+pub mod topics;
+pub(crate) mod trouble;
+mod trouble_place;
+
+pub(crate) use callbacks::{Context, LOOK_UP, compare_logs, is_looked_up};
+pub(crate) use client_position::ClientPosition;
+pub(crate) use commit_queue::CommitQueue;
+pub(crate) use end_offsets::{Answers, EndOffsets, Question};
+pub(crate) use events::{CommittedPoint, GroupEvent, NewPartition};
+pub(crate) use fetch_queue::{FetchQueue, Forwarding};
+pub(crate) use fetcher_wakeup::FetcherWakeup;
+pub(crate) use groups::{describe_group, has_offsets, list_group_offsets, members};
+pub(crate) use healthy::{Sign, healthy};
+pub(crate) use lists::{list, list_with_points};
+pub(crate) use message::NativeMessage;
+pub(crate) use permissions::Operation;
+pub(crate) use read::{Misplaced, READ_LIMIT};
+pub(crate) use reader::Reader;
+pub(crate) use replies::{AdminOptions, Reply, ReplyQueue};
+pub(crate) use topic_ids::{Answer, Inquiry, Logs};

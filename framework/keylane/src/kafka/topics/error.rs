@@ -1,0 +1,141 @@
+//! Why a subscription's topics are not fit to start with.
+
+use std::fmt;
+use std::time::Duration;
+
+use crate::kafka::permissions::Operation;
+
+/// What a topic is to a subscription.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Role {
+    Origin,
+    Retry,
+    DeadLetter,
+}
+
+impl fmt::Display for Role {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Origin => "origin topic",
+            Self::Retry => "retry topic",
+            Self::DeadLetter => "dead-letter topic",
+        })
+    }
+}
+
+impl Role {
+    /// What a client needs leave for.
+    pub(crate) fn needs(self) -> &'static [Operation] {
+        match self {
+            Self::Origin => &[Operation::Read],
+            Self::Retry => &[Operation::Read, Operation::Write],
+            Self::DeadLetter => &[Operation::Write],
+        }
+    }
+}
+
+/// A topic and what it is for; displays as ``retry topic `orders-retry` ``.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct NamedTopic {
+    pub(crate) role: Role,
+    pub(crate) name: String,
+}
+
+impl fmt::Display for NamedTopic {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} `{}`", self.role, self.name)
+    }
+}
+
+/// A subscription cannot start with these topics, settings or brokers.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub(crate) enum TopicError {
+    #[error("no origin topic: name at least one topic to consume")]
+    NoOrigin,
+
+    #[error("{topic}: {rule}")]
+    InvalidName {
+        topic: NamedTopic,
+        rule: &'static str,
+    },
+
+    #[error("origin topic `{name}` is named twice: name it once")]
+    DuplicateOrigin { name: String },
+
+    #[error(
+        "retry topic `{name}` is also an origin topic: give retries a topic of their own, such as `{name}-retry`"
+    )]
+    RetryIsOrigin { name: String },
+
+    #[error(
+        "dead-letter topic `{name}` is also the subscription's {other}: \
+         its dead letters would be consumed again; give them a topic of their own, such as `{name}-dlq`"
+    )]
+    DeadLetterIsConsumed { name: String, other: Role },
+
+    #[error("the Kafka client refuses its settings: {reason}; correct that setting")]
+    Settings { reason: String },
+
+    #[error(
+        "no broker of `{bootstrap_servers}` answered within {waited:?}: {cause}; \
+         check bootstrap.servers, the network and security.protocol"
+    )]
+    Unreachable {
+        bootstrap_servers: String,
+        waited: Duration,
+        cause: String,
+    },
+
+    #[error(
+        "the brokers of `{bootstrap_servers}` refuse this client: {cause}; check the sasl.* and ssl.* settings"
+    )]
+    Refused {
+        bootstrap_servers: String,
+        cause: String,
+    },
+
+    #[error("{} on `{bootstrap_servers}`: {}; create or correct the name", missing(.topics), list(.topics))]
+    Missing {
+        bootstrap_servers: String,
+        topics: Vec<NamedTopic>,
+    },
+
+    #[error("{topic} cannot be described: {cause}; repair the topic")]
+    Unreadable { topic: NamedTopic, cause: String },
+
+    #[error("the cluster's ACLs do not let this client {}; grant it", .forbidden.join(", nor "))]
+    Forbidden {
+        /// Each with the permission that is missing, as [`forbidden_topic`] and [`forbidden_group`]
+        /// say it.
+        forbidden: Vec<String>,
+    },
+}
+
+/// ``write to dead-letter topic `orders-dlq` (WRITE)``
+pub(super) fn forbidden_topic(topic: &NamedTopic, operation: Operation) -> String {
+    match operation {
+        Operation::Read => format!("read {topic} (READ)"),
+        Operation::Write => format!("write to {topic} (WRITE)"),
+    }
+}
+
+/// ``use consumer group `billing` (READ)``
+pub(super) fn forbidden_group(group: &str) -> String {
+    format!("use consumer group `{group}` (READ)")
+}
+
+fn missing(topics: &[NamedTopic]) -> String {
+    match topics.len() {
+        1 => "a topic does not exist".to_owned(),
+        count => format!("{count} topics do not exist"),
+    }
+}
+
+fn list(topics: &[NamedTopic]) -> String {
+    topics
+        .iter()
+        .map(NamedTopic::to_string)
+        .collect::<Vec<_>>()
+        .join(", ")
+}

@@ -1,0 +1,96 @@
+//! From messages to batches per partition.
+
+use std::collections::HashMap;
+
+use rdkafka::consumer::BaseConsumer;
+
+use super::partitions::{Assigned, fingerprint};
+use crate::Record;
+use crate::kafka::{Context, NativeMessage};
+use crate::record::{Arena, RecordHeaders};
+
+/// Sorts one read's messages into the batches of their partitions.
+///
+/// Messages of one partition come in runs, so most are sorted by looking at the one before.
+#[derive(Default)]
+pub(crate) struct Intake {
+    /// Where a partition stands in the table, by librdkafka's topic object. Emptied whenever the
+    /// table changes.
+    places: HashMap<(usize, i32), usize>,
+    last: Option<((usize, i32), usize)>,
+    /// Where the bytes go.
+    arena: Arena,
+}
+
+impl Intake {
+    pub(crate) fn table_changed(&mut self) {
+        self.places.clear();
+        self.last = None;
+    }
+
+    /// Copies one message into its batch. The message may be freed afterwards.
+    pub(crate) fn take(
+        &mut self,
+        consumer: &BaseConsumer<Context>,
+        table: &mut [Assigned],
+        message: &NativeMessage<'_>,
+    ) {
+        #[cfg(test)]
+        crate::panics::planted::step("intake", message.topic());
+        let Some(place) = self.place(table, message) else {
+            // Left over from an assignment that has ended: librdkafka drops those itself, and the
+            // next owner gets it.
+            tracing::warn!(
+                topic = message.topic(),
+                partition = message.partition(),
+                offset = message.offset(),
+                "a record of a partition that is not assigned was left out"
+            );
+            return;
+        };
+        let partition = &mut table[place];
+        if partition.anew.is_some() || partition.beginning.is_some() {
+            // Read again from where the new epoch begins.
+            return;
+        }
+        let offset = message.offset();
+        let (key, value, timestamp) = (message.key(), message.value(), message.timestamp_millis());
+        let print = fingerprint(timestamp, key, value);
+        if partition.expected() != Some(offset) && !partition.is_due(consumer, offset, print) {
+            return;
+        }
+        if partition.rewound.is_some() {
+            // Read again from where the new epoch begins.
+            return;
+        }
+        partition.next_offset = Some(offset + 1);
+        partition.recent.note(offset, print);
+        partition.note_leader(message.leader_epoch(), offset);
+        let headers = message
+            .headers()
+            .map(|headers| RecordHeaders::read(headers, partition.is_retry_topic));
+        let record = Record::new(&mut self.arena, offset, timestamp, key, value, headers);
+        partition.batch_bytes += record.size() as u64;
+        partition.batch.push(record);
+    }
+
+    fn place(&mut self, table: &[Assigned], message: &NativeMessage<'_>) -> Option<usize> {
+        let id = (message.topic_id(), message.partition());
+        if let Some((_, place)) = self.last.filter(|(last, _)| *last == id) {
+            return Some(place);
+        }
+        let place = match self.places.get(&id) {
+            Some(place) => *place,
+            None => {
+                let topic = message.topic();
+                let place = table
+                    .iter()
+                    .position(|p| p.partition == id.1 && &*p.topic == topic)?;
+                self.places.insert(id, place);
+                place
+            }
+        };
+        self.last = Some((id, place));
+        Some(place)
+    }
+}

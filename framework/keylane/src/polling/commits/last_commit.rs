@@ -1,0 +1,272 @@
+//! The commit of partitions that are about to be given back, waited for without blocking.
+//!
+//! The client commits what is stored together with its answer to a revoke, and when it closes, and
+//! tells nobody what became of it. The broker may refuse it: with `group.protocol=consumer` a
+//! member whose epoch has moved on meanwhile (KIP-848) has to send it again, and a coordinator that
+//! has just moved is not ready for longer than the client tries. Lost, the next owner would repeat
+//! what was settled since the commit before, and take this one's mark for a crash.
+
+use std::time::{Duration, Instant};
+
+use rdkafka::consumer::{BaseConsumer, ConsumerContext};
+use rdkafka::error::RDKafkaErrorCode;
+use rdkafka::{TopicPartitionList, error::KafkaResult};
+
+use super::marks::TooLarge;
+use crate::kafka::CommitQueue;
+use crate::kafka::trouble::is_passing_at_coordinator;
+
+/// How long after a refusal the next try waits.
+const AGAIN: Duration = Duration::from_millis(20);
+
+pub(crate) struct LastCommit {
+    /// One for each hand-over, and for the shutdown: an answer that was not waited for is not taken
+    /// for that of the next.
+    queue: CommitQueue,
+    since: Instant,
+    under_way: bool,
+    again_at: Option<Instant>,
+}
+
+impl LastCommit {
+    pub(crate) fn new<C: ConsumerContext>(consumer: &BaseConsumer<C>) -> Self {
+        Self {
+            queue: CommitQueue::new(consumer),
+            since: Instant::now(),
+            under_way: false,
+            again_at: None,
+        }
+    }
+
+    /// Since when it is waited for.
+    pub(crate) fn since(&self) -> Instant {
+        self.since
+    }
+
+    /// Whether the broker has it, or will never take it from this member. `list` is what to commit,
+    /// if anything. After [`TooLarge`] the next look sends it again.
+    pub(crate) fn is_over<C: ConsumerContext>(
+        &mut self,
+        consumer: &BaseConsumer<C>,
+        list: impl FnOnce() -> KafkaResult<Option<TopicPartitionList>>,
+    ) -> Result<bool, TooLarge> {
+        if self.under_way {
+            let Some(answer) = self.queue.answer() else {
+                return Ok(false);
+            };
+            self.under_way = false;
+            match answer {
+                Ok(()) => return Ok(true),
+                Err(RDKafkaErrorCode::OffsetMetadataTooLarge) => return Err(TooLarge),
+                Err(error) if is_passing(error) => self.again_at = Some(Instant::now() + AGAIN),
+                Err(error) => {
+                    tracing::warn!(%error, "the last commit was refused; what was settled since the one before may be repeated");
+                    return Ok(true);
+                }
+            }
+        }
+        if self.again_at.is_some_and(|again| Instant::now() < again) {
+            return Ok(false);
+        }
+        let sent = match list() {
+            Ok(None) => return Ok(true),
+            Ok(Some(list)) => self.queue.send(consumer, &list),
+            Err(error) => Err(error
+                .rdkafka_error_code()
+                .unwrap_or(RDKafkaErrorCode::InvalidArgument)),
+        };
+        match sent {
+            Ok(()) => self.under_way = true,
+            Err(error) => {
+                tracing::warn!(%error, "the last commit could not be sent; what was settled since the one before may be repeated");
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+}
+
+/// What a second try may mend. Whoever is no member any more is not among these: its partitions are
+/// lost already. A commit that waited behind a join comes with the generation before; what is lost
+/// by that is not in the next list.
+fn is_passing(error: RDKafkaErrorCode) -> bool {
+    is_passing_at_coordinator(error)
+        || matches!(
+            error,
+            RDKafkaErrorCode::RebalanceInProgress | RDKafkaErrorCode::IllegalGeneration
+        )
+}
+
+#[cfg(all(test, feature = "embedded-broker"))]
+mod tests {
+    use rdkafka::consumer::Consumer;
+    use rdkafka::types::{RDKafkaApiKey, RDKafkaRespErr};
+    use rdkafka::{ClientConfig, Offset};
+
+    use super::*;
+    use crate::{EmbeddedBroker, EmbeddedBrokerOptions};
+
+    const PATIENCE: Duration = Duration::from_secs(30);
+
+    fn start() -> (EmbeddedBroker, BaseConsumer) {
+        let broker = broker();
+        let consumer = consumer(&broker);
+        (broker, consumer)
+    }
+
+    fn broker() -> EmbeddedBroker {
+        let broker = EmbeddedBroker::start(EmbeddedBrokerOptions::default()).expect("it starts");
+        broker
+            .create_topic("tasks", 1)
+            .expect("there is no such topic");
+        broker.remember_requests();
+        broker
+    }
+
+    fn consumer(broker: &EmbeddedBroker) -> BaseConsumer {
+        let mut config = ClientConfig::new();
+        config
+            .set("bootstrap.servers", broker.bootstrap_servers())
+            .set("group.id", "group");
+        config
+            .set("reconnect.backoff.max.ms", "100")
+            .create()
+            .expect("the settings are right")
+    }
+
+    /// Looks, and has the number of the try committed, from 1.
+    fn is_over(last_commit: &mut LastCommit, consumer: &BaseConsumer, tries: &mut i64) -> bool {
+        look(last_commit, consumer, tries).expect("there is no metadata")
+    }
+
+    fn look(
+        last_commit: &mut LastCommit,
+        consumer: &BaseConsumer,
+        tries: &mut i64,
+    ) -> Result<bool, TooLarge> {
+        last_commit.is_over(consumer, || {
+            *tries += 1;
+            let mut list = TopicPartitionList::new();
+            list.add_partition_offset("tasks", 0, Offset::Offset(*tries))?;
+            Ok(Some(list))
+        })
+    }
+
+    fn tries_until_over(
+        last_commit: &mut LastCommit,
+        consumer: &BaseConsumer,
+        mut tries: i64,
+    ) -> i64 {
+        let deadline = Instant::now() + PATIENCE;
+        while !is_over(last_commit, consumer, &mut tries) {
+            assert!(Instant::now() < deadline, "not over after {tries} tries");
+            std::thread::yield_now();
+        }
+        tries
+    }
+
+    fn committed(consumer: &BaseConsumer) -> Offset {
+        let mut list = TopicPartitionList::new();
+        list.add_partition("tasks", 0);
+        let committed = consumer
+            .committed_offsets(list, PATIENCE)
+            .expect("the broker answers");
+        committed.elements()[0].offset()
+    }
+
+    #[test]
+    fn it_is_sent_once_and_over_when_the_broker_has_it() {
+        let (broker, consumer) = start();
+        assert_eq!(
+            tries_until_over(&mut LastCommit::new(&consumer), &consumer, 0),
+            1
+        );
+        assert_eq!(committed(&consumer), Offset::Offset(1));
+        assert_eq!(broker.requests(RDKafkaApiKey::OffsetCommit), 1);
+    }
+
+    #[test]
+    fn refused_with_another_epoch_or_in_a_rebalance_it_is_sent_again_as_it_is_by_then() {
+        use RDKafkaRespErr::{
+            RD_KAFKA_RESP_ERR_ILLEGAL_GENERATION, RD_KAFKA_RESP_ERR_REBALANCE_IN_PROGRESS,
+            RD_KAFKA_RESP_ERR_STALE_MEMBER_EPOCH,
+        };
+        let (broker, consumer) = start();
+        let refusals = [
+            RD_KAFKA_RESP_ERR_STALE_MEMBER_EPOCH,
+            RD_KAFKA_RESP_ERR_REBALANCE_IN_PROGRESS,
+            RD_KAFKA_RESP_ERR_ILLEGAL_GENERATION,
+            RD_KAFKA_RESP_ERR_STALE_MEMBER_EPOCH,
+        ];
+        broker
+            .cluster()
+            .request_errors(RDKafkaApiKey::OffsetCommit, &refusals);
+        assert_eq!(
+            tries_until_over(&mut LastCommit::new(&consumer), &consumer, 0),
+            5
+        );
+        assert_eq!(committed(&consumer), Offset::Offset(5));
+        assert_eq!(broker.requests(RDKafkaApiKey::OffsetCommit), 5);
+    }
+
+    #[test]
+    fn who_is_no_member_any_more_does_not_try_again() {
+        let (broker, consumer) = start();
+        let refusal = [RDKafkaRespErr::RD_KAFKA_RESP_ERR_UNKNOWN_MEMBER_ID];
+        broker
+            .cluster()
+            .request_errors(RDKafkaApiKey::OffsetCommit, &refusal);
+        assert_eq!(
+            tries_until_over(&mut LastCommit::new(&consumer), &consumer, 0),
+            1
+        );
+        assert_eq!(committed(&consumer), Offset::Invalid);
+    }
+
+    #[test]
+    fn metadata_that_is_too_large_is_told_and_what_there_is_then_is_sent() {
+        let (broker, consumer) = start();
+        let refusal = [RDKafkaRespErr::RD_KAFKA_RESP_ERR_OFFSET_METADATA_TOO_LARGE];
+        broker
+            .cluster()
+            .request_errors(RDKafkaApiKey::OffsetCommit, &refusal);
+        let (mut last_commit, mut tries, deadline) =
+            (LastCommit::new(&consumer), 0, Instant::now() + PATIENCE);
+        while look(&mut last_commit, &consumer, &mut tries).is_ok_and(|is_over| !is_over) {
+            assert!(Instant::now() < deadline, "no answer");
+            std::thread::yield_now();
+        }
+        assert_eq!(committed(&consumer), Offset::Invalid);
+        assert_eq!(tries_until_over(&mut last_commit, &consumer, tries), 2);
+        assert_eq!(committed(&consumer), Offset::Offset(2));
+    }
+
+    #[test]
+    fn silence_is_no_answer_and_no_reason_to_send_it_again() {
+        let broker = broker();
+        // Before the client can know it: what is sent to a broker that goes away may be answered,
+        // with an error.
+        broker.cluster().broker_down(1).unwrap();
+        let consumer = consumer(&broker);
+        let (mut last_commit, mut tries) = (LastCommit::new(&consumer), 0);
+        let is_silent = (0..1_000).all(|_| !is_over(&mut last_commit, &consumer, &mut tries));
+        // Before anything can fail: without a broker the consumer takes its time to close.
+        broker.cluster().broker_up(1).unwrap();
+        assert!(is_silent);
+        assert_eq!(tries, 1);
+        assert_eq!(tries_until_over(&mut last_commit, &consumer, tries), 1);
+        assert_eq!(committed(&consumer), Offset::Offset(1));
+    }
+
+    #[test]
+    fn with_nothing_to_commit_it_is_over_at_once() {
+        let (broker, consumer) = start();
+        assert!(
+            LastCommit::new(&consumer)
+                .is_over(&consumer, || Ok(None))
+                .expect("nothing is refused")
+        );
+        assert_eq!(committed(&consumer), Offset::Invalid);
+        assert_eq!(broker.requests(RDKafkaApiKey::OffsetCommit), 0);
+    }
+}

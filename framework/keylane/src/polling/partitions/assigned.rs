@@ -1,0 +1,354 @@
+//! One assigned partition, as the polling thread sees it.
+
+use std::ffi::CString;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
+
+use keylane_core::{
+    Beginning, Budget, EmptiedLog, Identity, LeaderEpoch, LogId, Mark, NotDueEpisode, Reset,
+    Silence, WITHHELD_AFTER, Withheld,
+};
+
+use super::opening::OPENING;
+use super::recent_reads::Recent;
+use crate::Record;
+use crate::kafka::ClientPosition;
+use crate::metrics::{MetricLabels, ReadMetrics};
+use crate::runtime::{CommitPoint, Inbox, Progress};
+
+/// How soon after its first records an epoch usually wants its first mark.
+const FIRST_MARK_SOON: Duration = Duration::from_secs(1);
+/// A start that is not confirmed after this time is reported.
+const UNANSWERED_AFTER: Duration = Duration::from_secs(15);
+
+pub(crate) struct Assigned {
+    pub(crate) topic: Arc<str>,
+    pub(crate) topic_c: CString,
+    pub(crate) partition: i32,
+    pub(crate) is_retry_topic: bool,
+    /// The log went back to this offset: a new epoch is due.
+    pub(crate) rewound: Option<i64>,
+    /// Which log this epoch is about.
+    pub(crate) identity: Identity,
+    /// The topic was made anew: a new epoch is due, at the latest at this moment. What is still
+    /// read is of no use.
+    pub(crate) anew: Option<(LogId, Instant)>,
+    pub(crate) inbox: Arc<Inbox>,
+    pub(crate) progress: Arc<Progress>,
+    pub(crate) read_metrics: ReadMetrics,
+    /// Records taken in by the current read, not handed over yet.
+    pub(crate) batch: Vec<Record>,
+    pub(crate) batch_bytes: u64,
+    /// Of the latest record; see [`note_leader`](Self::note_leader).
+    leader_epoch: i32,
+    /// From which records of the batch on another leader's epoch holds.
+    leaders: Vec<(i64, LeaderEpoch)>,
+    /// Handed to the owner in this epoch.
+    delivered_records: u64,
+    delivered_bytes: u64,
+    pub(crate) next_offset: Option<i64>,
+    /// Where this epoch begins, if that was known.
+    pub(crate) start: Option<i64>,
+    pub(crate) reset: Reset,
+    pub(crate) emptied: EmptiedLog,
+    pub(crate) withheld: Withheld,
+    /// The way to the first position. What is read meanwhile is of no use.
+    pub(crate) beginning: Option<Beginning>,
+    /// Since when, if there is one.
+    pub(crate) searching_since: Instant,
+    /// Since when the log's leader is asked where the start's epoch ends, before anything is read.
+    pub(crate) asked_by_epoch: Option<Instant>,
+    /// It has, as far as can be seen: the client has fetched.
+    answered: bool,
+    /// It has not answered, as far as can be seen: the log has records from here on, and the client
+    /// has fetched nothing.
+    pub(crate) unanswered: bool,
+    pub(crate) recent: Recent,
+    pub(crate) records: Budget,
+    pub(crate) ahead: Budget,
+    pub(crate) not_due_episode: NotDueEpisode,
+    /// The user paused the subscription or this partition, and the owner was told.
+    pub(crate) held: bool,
+    /// How many times, in this epoch.
+    pub(crate) pauses: u64,
+    /// What the client was told.
+    pub(crate) fetch_paused: bool,
+    /// The newest commit point, stored with the client.
+    pub(crate) stored: Option<CommitPoint>,
+    /// The highest position this partition was committed at or stored, as far as it is known. The
+    /// client commits by itself only what it takes for a later one.
+    pub(crate) highest: Option<ClientPosition>,
+    /// End offset asked for by the side client while the partition is paused.
+    pub(crate) end_offset: Option<i64>,
+    /// The latest mark that the broker has.
+    confirmed: Option<Mark>,
+    /// What was found of a crash is not on the broker yet.
+    pub(crate) opening: bool,
+    /// The broker takes no commits of this topic.
+    pub(crate) opening_refused: bool,
+    first_batch_at: Option<Instant>,
+    /// The log's end as it was known before this epoch; see [`knows_log_end`](Self::knows_log_end).
+    pub(crate) stale_end: Option<i64>,
+    /// The log's end was told to the owner.
+    pub(crate) told_log_end: bool,
+    pub(crate) opened_at: Instant,
+    pub(crate) silence: Silence,
+    /// Being given back.
+    pub(crate) revoking: bool,
+}
+
+impl Assigned {
+    pub(crate) fn new(
+        topic: Arc<str>,
+        partition: i32,
+        inbox: Arc<Inbox>,
+        progress: Arc<Progress>,
+        is_retry_topic: bool,
+        labels: &MetricLabels<'_>,
+        (records, ahead): (Budget, Budget),
+    ) -> Self {
+        // Topic names hold no NUL: Kafka allows letters, digits, '.', '_' and '-' only.
+        let topic_c = CString::new(topic.as_bytes()).unwrap_or_default();
+        Self {
+            topic,
+            topic_c,
+            partition,
+            inbox,
+            progress,
+            read_metrics: ReadMetrics::new(labels),
+            is_retry_topic,
+            rewound: None,
+            identity: Identity::default(),
+            anew: None,
+            recent: Recent::default(),
+            batch: Vec::new(),
+            batch_bytes: 0,
+            leader_epoch: -1,
+            leaders: Vec::new(),
+            delivered_records: 0,
+            delivered_bytes: 0,
+            next_offset: None,
+            start: None,
+            reset: Reset::Earliest,
+            emptied: EmptiedLog::default(),
+            withheld: Withheld::default(),
+            beginning: None,
+            searching_since: Instant::now(),
+            asked_by_epoch: None,
+            answered: false,
+            unanswered: false,
+            records,
+            ahead,
+            not_due_episode: NotDueEpisode::default(),
+            held: false,
+            pauses: 0,
+            fetch_paused: false,
+            stored: None,
+            highest: None,
+            end_offset: None,
+            confirmed: None,
+            opening: false,
+            opening_refused: false,
+            first_batch_at: None,
+            stale_end: None,
+            told_log_end: false,
+            opened_at: Instant::now(),
+            silence: Silence::default(),
+            revoking: false,
+        }
+    }
+
+    /// Hands the batch to the owner.
+    pub(crate) fn hand_over(&mut self) {
+        if self.batch.is_empty() {
+            return;
+        }
+        self.first_batch_at.get_or_insert_with(Instant::now);
+        self.delivered_records += self.batch.len() as u64;
+        self.read_metrics.delivered(self.batch.len() as u64);
+        self.delivered_bytes += std::mem::take(&mut self.batch_bytes);
+        self.inbox.deliver(&mut self.batch, &mut self.leaders);
+    }
+
+    /// Notes under which leader a record was written. It changes rarely, so the owner gets the
+    /// changes and not one for each record.
+    pub(crate) fn note_leader(&mut self, epoch: i32, offset: i64) {
+        if epoch != self.leader_epoch {
+            self.leader_epoch = epoch;
+            self.leaders
+                .extend(LeaderEpoch::of_record(epoch).map(|epoch| (offset, epoch)));
+        }
+    }
+
+    /// Forgets what this read has taken in so far: offsets from an earlier log.
+    pub(crate) fn rewind(&mut self, offset: i64) {
+        self.rewound = Some(self.rewound.map_or(offset, |earlier| earlier.min(offset)));
+        self.batch.clear();
+        self.batch_bytes = 0;
+    }
+
+    pub(crate) fn pending_records(&self) -> u64 {
+        self.delivered_records
+            .saturating_sub(self.progress.released_records())
+    }
+
+    pub(crate) fn pending_bytes(&self) -> u64 {
+        self.delivered_bytes
+            .saturating_sub(self.progress.released_bytes())
+    }
+
+    /// Begins or ends a pause by the user; whether that is news.
+    pub(crate) fn set_held(&mut self, held: bool) -> bool {
+        let is_news = held != self.held;
+        if is_news {
+            self.held = held;
+            self.pauses += u64::from(held);
+            let pause = if held { self.pauses } else { 0 };
+            self.inbox.order(|orders| orders.pause = pause);
+        }
+        is_news
+    }
+
+    /// Whether the pause by the user is in force: the owner, which may have been in the middle of a
+    /// turn, has seen it.
+    pub(crate) fn is_at_rest(&self) -> bool {
+        self.held && self.progress.pause() == self.pauses
+    }
+
+    /// Whether a limit of this partition asks for a pause (guarantee G6).
+    pub(crate) fn is_over_limit(&mut self) -> bool {
+        let pending = self.pending_records();
+        let ahead = self.progress.figures().snapshot.settled_ahead;
+        self.records.update(pending);
+        self.ahead.update(ahead);
+        self.records.is_paused() || self.ahead.is_paused()
+    }
+
+    /// The mark in the stored point, where the broker is not known to have it.
+    pub(crate) fn unconfirmed_mark(&self) -> Option<Mark> {
+        let mark = self.stored.as_ref()?.mark?;
+        (self.confirmed < Some(mark)).then_some(mark)
+    }
+
+    /// A point without a mark that takes the opening's place before the broker has that is answered
+    /// for as the opening is: nobody's marks go out before. Not of an epoch that ends: its last
+    /// word is committed at once.
+    pub(crate) fn keep_opening(&self, point: &mut CommitPoint) {
+        if self.opening && !self.revoking && !self.has_ended() {
+            point.mark.get_or_insert(OPENING);
+        }
+    }
+
+    /// Whether a mark is likely to be wanted at any moment: the first one of the epoch, or always
+    /// where each record needs its own.
+    pub(crate) fn awaits_mark(&self) -> bool {
+        let begins = self
+            .first_batch_at
+            .is_some_and(|at| at.elapsed() < FIRST_MARK_SOON);
+        self.progress.figures().snapshot.isolated
+            || (begins && self.confirmed.is_none_or(|mark| mark == OPENING))
+    }
+
+    /// The broker has this mark.
+    pub(crate) fn confirm(&mut self, mark: Mark) {
+        self.confirmed = self.confirmed.max(Some(mark));
+        (self.opening, self.opening_refused) = (false, false);
+    }
+
+    /// Whether the leader has not said yet, after this time, where the start's epoch ends.
+    pub(crate) fn may_be_unanswered(&self, after: Duration) -> bool {
+        let waits = !self.answered && self.next_offset.is_none();
+        waits
+            && self
+                .asked_by_epoch
+                .is_some_and(|since| since.elapsed() >= after)
+    }
+
+    /// Looks whether the question for the start's epoch has no answer. The client repeats it
+    /// without end and reports nothing.
+    pub(crate) fn look_for_an_answer(&mut self, cached: Option<i64>) {
+        if self.fetch_paused {
+            // Nothing is to be fetched: whether it could be shows afterwards.
+            self.asked_by_epoch = self.asked_by_epoch.map(|_| Instant::now());
+        }
+        let ends = self
+            .end_offset
+            .zip(self.start)
+            .filter(|_| self.may_be_unanswered(WITHHELD_AFTER));
+        // The client knows the end from its first fetch, be there records or none. Only where that
+        // is the one it knew before, the end has to be asked for.
+        let has_fetched = cached.is_some() && cached != self.stale_end;
+        self.answered |= has_fetched || ends.is_some_and(|(end, _)| cached >= Some(end));
+        let before = self.unanswered;
+        let is_behind = ends.is_some_and(|(end, start)| end > start);
+        self.unanswered = is_behind && self.may_be_unanswered(UNANSWERED_AFTER);
+        if self.unanswered && !before {
+            tracing::warn!(
+                topic = %self.topic, partition = self.partition, position = self.start,
+                "the partition's leader does not say whether the log was cut below the position, and nothing is read before"
+            );
+        }
+    }
+
+    /// Whether the client's figure for the log's end is of this epoch. The client keeps that of an
+    /// earlier assignment until its first fetch, and records above it would pass for having come
+    /// after the last crash.
+    pub(crate) fn knows_log_end(&self, cached: Option<i64>) -> bool {
+        self.next_offset.is_some() || self.end_offset.is_some() || cached != self.stale_end
+    }
+
+    pub(crate) fn has_ended(&self) -> bool {
+        self.progress.ended.load(Ordering::Acquire)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A partition without anything to start would otherwise keep all others from their marks.
+    #[test]
+    fn an_opening_that_is_not_confirmed_is_still_to_be_sent_when_the_owner_reports_without_a_mark()
+    {
+        let labels = MetricLabels {
+            subscription: "s",
+            topic: "t",
+            partition: 0,
+        };
+        let budgets = (Budget::new(10, 7), Budget::new(10, 7));
+        let (inbox, progress) = (
+            Arc::new(Inbox::new(0, false)),
+            Arc::new(Progress::default()),
+        );
+        let mut partition = Assigned::new(
+            "t".into(),
+            0,
+            inbox,
+            progress.clone(),
+            false,
+            &labels,
+            budgets,
+        );
+        let point = |mark| CommitPoint {
+            position: 3,
+            leader_epoch: None,
+            metadata: String::new(),
+            mark,
+            running: false,
+        };
+        (partition.opening, partition.stored) = (true, Some(point(Some(OPENING))));
+        let mut report = point(None);
+        partition.keep_opening(&mut report);
+        partition.stored = Some(report);
+        assert_eq!(partition.unconfirmed_mark(), Some(OPENING));
+        partition.confirm(OPENING);
+        assert_eq!(partition.unconfirmed_mark(), None);
+
+        partition.opening = true;
+        progress.ended.store(true, Ordering::Release);
+        let mut last = point(None);
+        partition.keep_opening(&mut last);
+        assert_eq!(last.mark, None, "committed at once");
+    }
+}

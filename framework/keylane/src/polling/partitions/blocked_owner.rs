@@ -1,0 +1,52 @@
+//! Owners that are blocked cannot say so: the polling thread, which never is, does.
+
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use keylane_core::{Moment, Silent};
+
+use super::assigned::Assigned;
+use crate::Watchdog;
+
+/// An owner that has work and gets no turn.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Blocked {
+    pub(crate) lasting: Duration,
+    /// In its own attempt: a processor blocks its thread.
+    pub(crate) by_its_attempt: bool,
+}
+
+impl Assigned {
+    /// Looks whether the owner gets its turns; to be asked about once a second.
+    pub(crate) fn look_for_silence(&mut self, watchdog: &Watchdog) -> Option<Blocked> {
+        let (turns, polled) = (
+            self.progress.turns.load(Ordering::Relaxed),
+            self.progress.polled(),
+        );
+        let threshold = if polled.is_some() {
+            watchdog.slow_attempt
+        } else {
+            watchdog.stalled_after
+        };
+        let has_work = self.pending_records() > 0 && !self.has_ended();
+        let now = Moment::new(self.opened_at.elapsed());
+        let Silent { lasting, is_news } = self.silence.look(turns, has_work, threshold, now)?;
+        if is_news {
+            let (topic, partition) = (&self.topic, self.partition);
+            match polled {
+                Some((offset, attempt)) => tracing::warn!(
+                    %topic, partition, offset, attempt, ?lasting,
+                    "an attempt blocks its thread, and its partition with it; work that blocks belongs into spawn_blocking"
+                ),
+                None => tracing::warn!(
+                    %topic, partition, ?lasting,
+                    "the partition gets no turn on the tokio runtime: something blocks all of its threads"
+                ),
+            }
+        }
+        Some(Blocked {
+            lasting,
+            by_its_attempt: polled.is_some(),
+        })
+    }
+}

@@ -1,0 +1,15 @@
+//! The partitions of this member, as the polling thread sees them.
+
+mod assigned;
+mod assignment;
+mod beginnings;
+mod blocked_owner;
+mod opening;
+mod recent_reads;
+
+pub(crate) use assigned::Assigned;
+pub(crate) use assignment::Assignment;
+pub(crate) use beginnings::Asked;
+#[cfg(all(test, feature = "embedded-broker"))]
+pub(crate) use opening::OPENING;
+pub(crate) use recent_reads::fingerprint;

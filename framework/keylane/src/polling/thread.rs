@@ -1,0 +1,276 @@
+//! The polling thread.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use rdkafka::ClientConfig;
+use rdkafka::consumer::{BaseConsumer, Consumer};
+use rdkafka::error::{KafkaError, RDKafkaErrorCode};
+
+use super::batching::Intake;
+use super::commits::{Commits, LastCommit};
+use super::failures::panicked;
+use super::group::Handover;
+use super::partitions::{Asked, Assignment};
+use super::settings::{OwnerFactory, PollSettings};
+use super::watch::{DeadLetterTopic, Identities};
+use crate::kafka::{
+    CommitQueue, Context, EndOffsets, FetcherWakeup, Misplaced, READ_LIMIT, Reader, Sign, healthy,
+    trouble,
+};
+use crate::metrics::{PollMetrics, PollSection, SubscriptionMetrics};
+use crate::panics;
+use crate::status::{Control, State, SubscriptionError};
+
+/// How often pauses, commit points and orders are looked at: often enough that nobody waits for it,
+/// seldom enough that a thousand idle partitions cost little.
+const HOUSEKEEPING: Duration = Duration::from_millis(5);
+/// The longest wait for a message. Bounds how long an order of the handle waits.
+const IDLE_WAIT: Duration = Duration::from_millis(50);
+/// The same while owners drain: their end is not signalled, and a drain keeps every partition
+/// waiting. And while the broker's word is waited for: it is not signalled either.
+const DRAIN_WAIT: Duration = Duration::from_millis(2);
+
+/// Everything the polling thread owns.
+pub(crate) struct PollLoop {
+    /// Before the consumer, as all down to it: their queues have to go first.
+    pub(crate) reader: Reader,
+    pub(crate) identities: Identities,
+    pub(crate) wakeup: FetcherWakeup,
+    pub(crate) commits: Commits,
+    pub(crate) handover: Option<Handover>,
+    /// Of a shutdown.
+    pub(crate) last_commit: Option<LastCommit>,
+    pub(crate) consumer: BaseConsumer<Context>,
+    pub(crate) control: Arc<Control>,
+    pub(crate) metrics: Arc<SubscriptionMetrics>,
+    pub(crate) poll_metrics: PollMetrics,
+    pub(crate) settings: Arc<PollSettings>,
+    pub(crate) assignment: Assignment,
+    pub(crate) intake: Intake,
+    pub(crate) end_offsets: EndOffsets,
+    /// On the way to first positions.
+    pub(crate) asked: Asked,
+    pub(crate) dead_letters: DeadLetterTopic,
+    pub(crate) draining: bool,
+    /// The subscription's pause, as the state shows it and new owners are told.
+    pub(crate) was_paused: bool,
+    pub(crate) last_housekeeping: Instant,
+    pub(crate) taken_since_housekeeping: usize,
+    pub(crate) last_slow_housekeeping: Instant,
+    pub(crate) last_touch: Instant,
+}
+
+impl PollLoop {
+    pub(crate) fn new(
+        (reader, commit_queue, consumer): (Reader, CommitQueue, BaseConsumer<Context>),
+        control: Arc<Control>,
+        metrics: Arc<SubscriptionMetrics>,
+        settings: PollSettings,
+        side_config: ClientConfig,
+        open: OwnerFactory,
+    ) -> Self {
+        let dead_letters = DeadLetterTopic::new(settings.dead_letter_topic.clone());
+        let settings = Arc::new(settings);
+        Self {
+            reader,
+            identities: Identities::default(),
+            wakeup: FetcherWakeup::new(&consumer),
+            commits: Commits::new(commit_queue),
+            handover: None,
+            last_commit: None,
+            consumer,
+            control,
+            assignment: Assignment::new(settings.clone(), open),
+            poll_metrics: PollMetrics::new(&settings.subscription),
+            metrics,
+            settings,
+            intake: Intake::default(),
+            end_offsets: EndOffsets::new(side_config),
+            asked: Asked::default(),
+            dead_letters,
+            draining: false,
+            was_paused: false,
+            last_housekeeping: Instant::now(),
+            taken_since_housekeeping: 0,
+            last_slow_housekeeping: Instant::now(),
+            last_touch: Instant::now(),
+        }
+    }
+
+    /// Runs until a shutdown, a failure or a panic, then closes the consumer.
+    pub(crate) fn run(mut self) {
+        if let Err(text) = panics::caught(|| self.turn()) {
+            // Before the consumer closes, which may take its time.
+            self.control.fail(panicked(&text));
+        }
+        self.close();
+    }
+
+    fn turn(&mut self) {
+        while !self.control.must_end() {
+            if self
+                .control
+                .shutdown_deadline()
+                .is_some_and(|deadline| self.is_ready_to_close(deadline))
+            {
+                break;
+            }
+            self.pass();
+        }
+    }
+
+    /// One pass: read, hand over, look after everything else.
+    fn pass(&mut self) {
+        #[cfg(test)]
+        if self.handover.is_some() {
+            panics::planted::step("pass in a hand-over", &self.settings.subscription);
+        }
+        let urgent = self.draining
+            || self.handover.is_some()
+            || self.commits.are_urgent(&self.assignment.partitions);
+        let wait = match self.until_next_seek() {
+            _ if urgent => DRAIN_WAIT,
+            Some(until) => until.clamp(DRAIN_WAIT, IDLE_WAIT),
+            None => IDLE_WAIT,
+        };
+        let entered = Instant::now();
+        self.control.set_polled(entered);
+        let (intake, table, consumer) = (
+            &mut self.intake,
+            &mut self.assignment.partitions,
+            &self.consumer,
+        );
+        let troubled = self.control.troubles.any();
+        let mut senders = BTreeSet::new();
+        let read = self.reader.read(&self.consumer, wait, |message| {
+            if troubled {
+                senders.insert(message.broker_id());
+            }
+            intake.take(consumer, table, message);
+        });
+        let began = Instant::now();
+        self.note_reading(began - entered, read.waited);
+        // Before a new epoch's start is looked for: that one counts, and of two seeks the last.
+        for misplaced in &read.misplaced {
+            self.assignment.put_back(&self.consumer, misplaced);
+        }
+        if read.taken > 0 {
+            self.reopen_rewound();
+            for partition in &mut self.assignment.partitions {
+                if !partition.batch.is_empty()
+                    && self
+                        .control
+                        .troubles
+                        .readable(&partition.topic, partition.partition)
+                {
+                    healthy(&self.control, Sign::Readable(&partition.topic));
+                }
+                partition.hand_over();
+            }
+            healthy(&self.control, Sign::Delivery);
+            for sender in senders {
+                healthy(&self.control, Sign::DeliveryFrom(sender));
+            }
+            self.poll_metrics
+                .section(PollSection::HandOver, began.elapsed());
+        }
+        if let Some(error) = read.error {
+            self.note(&error, &read.misplaced, read.reset);
+        }
+        self.look_after_group();
+        self.look_after_lease();
+        self.taken_since_housekeeping += read.taken;
+        if self.taken_since_housekeeping >= READ_LIMIT
+            || self.last_housekeeping.elapsed() >= HOUSEKEEPING
+        {
+            self.housekeeping();
+        }
+    }
+
+    /// Where the time of a read went. Rebalances are answered inside the client, in the middle of
+    /// it.
+    fn note_reading(&mut self, took: Duration, waited: Duration) {
+        let rebalance = self.consumer.context().take_rebalance_time();
+        let reading = took.saturating_sub(waited).saturating_sub(rebalance);
+        let waited = took.saturating_sub(reading).saturating_sub(rebalance);
+        for (section, time) in [
+            (PollSection::Wait, waited),
+            (PollSection::Read, reading),
+            (PollSection::Rebalance, rebalance),
+        ] {
+            if !time.is_zero() {
+                self.poll_metrics.section(section, time);
+            }
+        }
+    }
+
+    /// Errors are either the end or passing trouble.
+    fn note(&mut self, error: &KafkaError, places: &[Misplaced], reset: Option<String>) {
+        match error {
+            KafkaError::MessageConsumptionFatal(code) => {
+                let grant = trouble::grant(&self.control, Some(*code));
+                self.control
+                    .fail(SubscriptionError::Fatal(error.to_string() + &grant));
+            }
+            KafkaError::MessageConsumption(RDKafkaErrorCode::AutoOffsetReset) => {
+                let text = reset.unwrap_or_else(|| error.to_string());
+                self.control.fail(SubscriptionError::OffsetReset(text));
+            }
+            _ => {
+                let code = error.rdkafka_error_code();
+                if code.is_some_and(trouble::is_missing_topic) {
+                    self.identities.hurry();
+                }
+                // What is about no partition was reported to the context before, with the client's
+                // words.
+                if let Some(code) = code {
+                    for Misplaced {
+                        topic, partition, ..
+                    } in places
+                    {
+                        trouble::note_unreadable(
+                            &self.control,
+                            &self.metrics,
+                            code,
+                            topic,
+                            *partition,
+                        );
+                    }
+                }
+            }
+        }
+    }
+
+    pub(crate) fn show_state(&self) {
+        let state = if self.draining {
+            State::Draining
+        } else if self.handover.is_some() {
+            State::Rebalancing
+        } else if self.control.is_paused() {
+            State::Paused
+        } else if self.control.has_joined() {
+            State::Running
+        } else {
+            State::Starting
+        };
+        self.set_state(state);
+    }
+
+    pub(crate) fn set_state(&self, state: State) {
+        self.control.set_state(state);
+        self.metrics.set_state(state);
+    }
+}
+
+impl Drop for PollLoop {
+    /// However the loop has ended: closing, the client asks, and waits, for answers that no loop
+    /// gives then.
+    fn drop(&mut self) {
+        for partition in &self.assignment.partitions {
+            partition.inbox.end();
+        }
+        self.consumer.context().close(&self.consumer);
+    }
+}

@@ -1,0 +1,76 @@
+//! Looking, now and then, whether the topics are still the ones that are read.
+
+use std::collections::HashMap;
+use std::time::{Duration, Instant};
+
+use keylane_core::LogId;
+use rdkafka::consumer::BaseConsumer;
+
+use crate::kafka::{Answer, Context, Inquiry, Logs};
+
+/// How often is asked, and how soon again where an answer has to be confirmed. What is read
+/// meanwhile from a wrong position is read again: the commits name the log they are about, so
+/// nothing is lost by it, also in a crash.
+const ASK_EVERY: Duration = Duration::from_secs(5);
+const CONFIRM_AFTER: Duration = Duration::from_millis(500);
+const ANSWER_WITHIN: Duration = Duration::from_secs(5);
+
+/// The questions to the brokers, one at a time.
+#[derive(Default)]
+pub(crate) struct Identities {
+    under_way: Option<Inquiry>,
+    asked: Option<Instant>,
+    /// The last answers: for an assignment that gets none in time. One that is out of date leads to
+    /// reading once more from the beginning, never past records.
+    known: HashMap<String, LogId>,
+}
+
+impl Identities {
+    /// Takes in an answer, if one has come. Never waits.
+    pub(crate) fn take(&mut self) -> Option<Logs> {
+        let Some(inquiry) = &self.under_way else {
+            return None;
+        };
+        let answer = inquiry.answer(Duration::ZERO);
+        if answer == Answer::Pending {
+            return None;
+        }
+        self.under_way = None;
+        let Answer::Logs(logs) = answer else {
+            return None;
+        };
+        self.known.extend(logs.iter().cloned());
+        Some(logs)
+    }
+
+    /// Asks for `topics`, if it is time to. `doubtful`: an answer is to be confirmed.
+    pub(crate) fn ask<'a>(
+        &mut self,
+        consumer: &BaseConsumer<Context>,
+        topics: impl Iterator<Item = &'a str>,
+        doubtful: bool,
+    ) {
+        let pause = if doubtful { CONFIRM_AFTER } else { ASK_EVERY };
+        if self.under_way.is_some() || self.asked.is_some_and(|asked| asked.elapsed() < pause) {
+            return;
+        }
+        let mut topics: Vec<_> = topics.collect();
+        topics.sort_unstable();
+        topics.dedup();
+        if topics.is_empty() {
+            return;
+        }
+        self.asked = Some(Instant::now());
+        self.under_way = Some(Inquiry::send(consumer, &topics, ANSWER_WITHIN));
+    }
+
+    /// Something hints at another topic: asks at the next opportunity.
+    pub(crate) fn hurry(&mut self) {
+        self.asked = None;
+    }
+
+    /// What was answered last.
+    pub(crate) fn known(&self, topic: &str) -> Option<LogId> {
+        self.known.get(topic).copied()
+    }
+}
