@@ -18,8 +18,8 @@ use super::access::{Hosts, Token};
 use super::routes::{Shared, router};
 use crate::status::{Control, guard_after_attempts};
 use crate::{
-    HotKey, HotKeys, KeyHash, OldestRecord, OutageKind, PartitionStatus, PausedBy, Position, RecordState,
-    Snapshot, State, SubscriptionHandle, TroubleKind, TroublePlace,
+    HotKey, HotKeys, KeyHash, OldestRecord, OutageKind, PartitionStatus, PausedBy, Position,
+    RecordState, Snapshot, State, SubscriptionHandle, TroubleKind, TroublePlace,
 };
 
 const TOKEN: &str = "open-sesame";

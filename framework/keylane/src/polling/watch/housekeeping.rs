@@ -7,7 +7,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use keylane_core::{Reset, WITHHELD_AFTER};
 use rdkafka::consumer::Consumer;
 
-use super::lag;
+use super::status;
 use crate::kafka::trouble;
 use crate::kafka::{Answers, Question, Sign, healthy};
 use crate::metrics::PollSection;
@@ -101,7 +101,7 @@ impl PollLoop {
     pub(crate) fn tell_partitions(&mut self) {
         let common = self.assignment.common(self.draining);
         let partitions = &mut self.assignment.partitions;
-        lag::update(
+        status::update(
             &self.consumer,
             partitions,
             &common,
