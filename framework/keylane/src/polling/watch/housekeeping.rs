@@ -307,8 +307,7 @@ impl PollLoop {
 
     fn tell_outages(&self) {
         let (ongoing, held) = self.control.outages.tell(self.control.name());
-        self.metrics
-            .set_outages(|kind| ongoing.iter().any(|ongoing| *ongoing == kind));
+        self.metrics.set_outages(|kind| ongoing.contains(&kind));
         self.metrics.set_held_records(held);
     }
 }
