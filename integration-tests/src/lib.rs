@@ -22,6 +22,8 @@ pub mod gate;
 pub mod journal;
 pub mod kafka;
 pub mod load;
+#[cfg(doctest)]
+mod manual;
 pub mod member;
 pub mod members;
 pub mod process;

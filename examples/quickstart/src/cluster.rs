@@ -3,8 +3,9 @@
 use std::collections::BTreeMap;
 use std::error::Error;
 
+use keylane::KafkaSettings;
 use keylane::topics::{NewTopic, create_topics};
-use keylane::{EmbeddedBroker, EmbeddedBrokerOptions, Eviction, KafkaSettings};
+use keylane_embedded_broker::{EmbeddedBroker, EmbeddedBrokerOptions, Eviction};
 
 use crate::args::Args;
 use crate::{AUDIT_GROUP, DEAD_LETTERS, EVENTS, GROUP};

@@ -30,11 +30,11 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use clap::Parser;
-use keylane::http::{AdminServer, AdminServerBuilder};
 use keylane::{
     Backoff, DeadLetter, Exhausted, FailureReason, Json, Raw, Retry, Subscription,
     SubscriptionBuilder, TaskProducer, TaskProducerError,
 };
+use keylane_admin::{AdminServer, AdminServerBuilder};
 use tokio_util::sync::CancellationToken;
 use tracing_subscriber::EnvFilter;
 
@@ -105,8 +105,9 @@ async fn run(
     args.validate()?;
     let metrics = keylane::metrics::serve_prometheus(args.metrics_addr)?;
     // Before the subscriptions, so that it can say that they have not started yet.
+    let scraped = metrics.handle().clone();
     let admin = admin_server(args)
-        .metrics(metrics.handle().clone())
+        .metrics(move || scraped.render())
         .start()?;
     let cluster = Cluster::start(args).await?;
     let trouble = Trouble::new(args.seed);

@@ -95,6 +95,7 @@ mod retry_policy;
 mod settled_map;
 mod silence;
 mod time;
+mod topic_name;
 mod troubles;
 mod varint;
 mod withheld;
@@ -135,5 +136,6 @@ pub use retry_policy::{
 pub use settled_map::{SettledMap, SettledRange};
 pub use silence::{Silence, Silent};
 pub use time::Moment;
+pub use topic_name::check_topic_name;
 pub use troubles::{MOST_TROUBLES, Noted, Over, Sign, Troubles};
 pub use withheld::{Behind, Rest, WITHHELD_AFTER, Withheld, WithheldNews};

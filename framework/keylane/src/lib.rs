@@ -43,11 +43,11 @@
 //! | recognise a dead letter that was written twice | [`FailedRecordId`] |
 //! | see what is stuck, and get it out of the way | [`Watchdog`], [`Blocker`], [`OldestRecord`], [`KeyHash`] |
 //! | see which keys have the most records, take the most time, wait longest | [`SubscriptionHandle::hot_keys`] |
-//! | watch and steer it | [`SubscriptionHandle`], [`SubscriptionStatus`], [`metrics`], and `http` with the feature `http` |
+//! | watch and steer it | [`SubscriptionHandle`], [`SubscriptionStatus`], [`metrics`], and the crate `keylane-admin` |
 //! | follow a record from its producer through all its attempts | [`trace`] |
 //! | enqueue tasks | [`TaskProducer`], [`NewTask`] |
 //! | create topics | [`topics`] |
-//! | test | [`testing`], and `EmbeddedBroker` with the feature `embedded-broker` |
+//! | test | [`testing`], and the crate `keylane-embedded-broker` |
 //!
 //! # What is guaranteed
 //! A record is *settled* when it is done, skipped by the processor, or acknowledged by the broker
@@ -68,70 +68,42 @@
 //!
 //! * `prometheus`: `metrics::serve_prometheus` serves the metrics over HTTP with one call.
 //! * `otel`: attempts and enqueued tasks as spans of OpenTelemetry, in one trace; see [`trace`].
-//! * `http`: health, state, pausing and shutting down over HTTP; see the module `http`.
-//! * `embedded-broker`: an in-process Kafka for examples and tests.
 //! * `ssl`, `ssl-vendored`, `gssapi`, `cmake-build`, `dynamic-linking`: how librdkafka is built,
 //!   passed through.
 
-mod cancellation;
 mod config;
-#[cfg(any(feature = "http", feature = "prometheus"))]
-mod connections;
 mod dead_letter;
-mod decode;
-#[cfg(feature = "embedded-broker")]
-mod embedded_broker;
-mod error_text;
 mod foreign;
 #[cfg(any(test, fuzzing))]
 #[doc(hidden)]
 pub mod fuzzing;
-mod headers;
-#[cfg(feature = "http")]
-pub mod http;
 mod kafka;
-mod key_hash;
-mod lock;
-#[cfg(doctest)]
-mod manual;
 pub mod metrics;
-mod panics;
 mod polling;
-mod processor;
+mod processing;
 mod producer;
 mod record;
 mod runtime;
 mod status;
 mod subscription;
 mod support;
-mod task;
-mod task_error;
-mod task_metadata;
 pub mod testing;
 pub mod trace;
 
-pub use cancellation::Cancellation;
 pub use config::{
     Backoff, Blocker, BlockerAction, BootstrapServers, ConfigError, DeadLetter, Exhausted,
     FailureReason, ForeignRetries, HotKeySettings, InPlace, KafkaSettings, KeyInSpans, Limits,
     Outage, Reading, Retry, RetryTopic, SubscriptionConfig, Tracing, Watchdog,
 };
 pub use dead_letter::FailedRecordId;
-pub use decode::{Decode, DecodeError, Json, Raw};
-#[cfg(feature = "embedded-broker")]
-pub use embedded_broker::{
-    EmbeddedBroker, EmbeddedBrokerError, EmbeddedBrokerOptions, Eviction, EvictionGuard,
-};
-pub use headers::Headers;
 pub use kafka::config::ClientConfigError;
 pub use kafka::topics;
-pub use key_hash::KeyHash;
-pub use processor::Processor;
+pub use processing::{Cancellation, Decode, Json, Processor, Raw, Task, TaskError, TaskErrorKind};
 pub use producer::{
     CloseError, EnqueueError, Enqueued, FlushError, NewTask, TaskProducer, TaskProducerBuilder,
     TaskProducerConfig, TaskProducerError,
 };
-pub use record::{Origin, Record};
+pub use record::{DecodeError, Headers, KeyHash, Origin, Record, TaskMetadata};
 pub use status::{
     HotKey, HotKeys, OldestRecord, OngoingOutage, OutageKind, OutageStatus, PartitionStatus,
     PausedBy, Position, RecordState, RetryTier, Snapshot, State, SubscriptionError,
@@ -140,6 +112,3 @@ pub use status::{
 pub use subscription::{
     PartitionNotAssigned, StartError, Subscription, SubscriptionBuilder, SubscriptionHandle,
 };
-pub use task::Task;
-pub use task_error::{TaskError, TaskErrorKind};
-pub use task_metadata::TaskMetadata;

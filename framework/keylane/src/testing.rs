@@ -3,9 +3,9 @@
 use std::sync::Arc;
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
-use crate::record::{Arena, RecordHeaders};
-use crate::runtime::EpochLife;
-use crate::task::Source;
+use crate::dead_letter::read_headers;
+use crate::processing::{EpochLife, Source};
+use crate::record::Arena;
 use crate::{Headers, Record, Task};
 
 /// Describes a task to hand to a processor under test.
@@ -158,7 +158,7 @@ impl<T> TestTask<T> {
 
     /// The task.
     pub fn build(self) -> Task<T> {
-        let headers = (!self.headers.is_empty()).then(|| RecordHeaders::read(self.headers, false));
+        let headers = (!self.headers.is_empty()).then(|| read_headers(self.headers, false));
         let record = Record::new(
             &mut Arena::default(),
             self.offset,

@@ -1,6 +1,5 @@
 //! A suspect that blocks its thread: its partition's owner has to stay awake, or neither its mark
 //! nor its turn, for which the whole process is quiet, would ever be given back.
-#![cfg(feature = "embedded-broker")]
 // Clippy allows it in test functions only, not in what they call.
 #![allow(clippy::unwrap_used)]
 
@@ -11,12 +10,11 @@ use std::sync::{Arc, mpsc};
 use std::time::Duration;
 
 use common::{PATIENCE, eventually};
-use keylane::{
-    EmbeddedBroker, EmbeddedBrokerOptions, Json, NewTask, Subscription, Task, TaskError,
-};
+use keylane::{Json, NewTask, Subscription, Task, TaskError};
 use keylane_core::{
     Evidence, Instance, MAX_METADATA_BYTES, Named, Offset, Position, Suspect, commit_map,
 };
+use keylane_embedded_broker::{EmbeddedBroker, EmbeddedBrokerOptions};
 use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer};
 use rdkafka::{ClientConfig, TopicPartitionList};
 

@@ -1,5 +1,4 @@
 //! A log that is shorter than what was committed: cut by an unclean election, or made anew.
-#![cfg(feature = "embedded-broker")]
 // Clippy allows it in test functions only, not in what they call.
 #![allow(clippy::unwrap_used)]
 
@@ -11,9 +10,10 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use common::{PATIENCE, eventually};
-use keylane::{EmbeddedBroker, Json, NewTask, Subscription, Task, TaskError};
+use keylane::{Json, NewTask, Subscription, Task, TaskError};
 use keylane_core::commit_map::{self, About};
 use keylane_core::{Evidence, LeaderEpoch, MAX_METADATA_BYTES, Position, SettledRange};
+use keylane_embedded_broker::EmbeddedBroker;
 use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer};
 use rdkafka::mocking::MockCluster;
 use rdkafka::producer::DefaultProducerContext;

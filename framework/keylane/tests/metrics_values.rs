@@ -1,6 +1,6 @@
 //! What a scrape shows while things happen. A test binary of its own: the recorder is one for the
 //! whole process.
-#![cfg(all(feature = "embedded-broker", feature = "prometheus"))]
+#![cfg(feature = "prometheus")]
 // Clippy allows it in test functions only, not in what they call.
 #![allow(clippy::unwrap_used)]
 
@@ -13,9 +13,10 @@ use std::time::{Duration, SystemTime};
 use common::{PATIENCE, eventually};
 use keylane::metrics::{PrometheusEndpoint, serve_prometheus};
 use keylane::{
-    Backoff, DeadLetter, EmbeddedBroker, EmbeddedBrokerOptions, Json, Limits, NewTask, PausedBy,
-    Position, Retry, Subscription, SubscriptionBuilder, Task, TaskError, TaskProducer, Watchdog,
+    Backoff, DeadLetter, Json, Limits, NewTask, PausedBy, Position, Retry, Subscription,
+    SubscriptionBuilder, Task, TaskError, TaskProducer, Watchdog,
 };
+use keylane_embedded_broker::{EmbeddedBroker, EmbeddedBrokerOptions};
 use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer};
 use rdkafka::mocking::MockCluster;
 use rdkafka::producer::DefaultProducerContext;

@@ -1,6 +1,6 @@
 //! From the producer through retry topic and dead letter in one trace, as OpenTelemetry's exporters
 //! see it.
-#![cfg(all(feature = "embedded-broker", feature = "otel"))]
+#![cfg(feature = "otel")]
 // Clippy allows it in test functions only, not in what they call.
 #![allow(clippy::unwrap_used)]
 
@@ -13,9 +13,9 @@ use std::time::Duration;
 use common::{PATIENCE, eventually};
 use keylane::trace::TraceParent;
 use keylane::{
-    Backoff, DeadLetter, EmbeddedBroker, EmbeddedBrokerOptions, NewTask, Raw, Retry, Subscription,
-    SubscriptionBuilder, Task, TaskError,
+    Backoff, DeadLetter, NewTask, Raw, Retry, Subscription, SubscriptionBuilder, Task, TaskError,
 };
+use keylane_embedded_broker::{EmbeddedBroker, EmbeddedBrokerOptions};
 use opentelemetry::trace::{SpanId, SpanKind, Status, TracerProvider as _};
 use opentelemetry_sdk::trace::{InMemorySpanExporter, SdkTracerProvider, SpanData};
 use tracing::Instrument;

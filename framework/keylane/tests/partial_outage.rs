@@ -1,5 +1,4 @@
 //! A part of the cluster is away: one trouble, as long as it lasts, and one line in the log.
-#![cfg(feature = "embedded-broker")]
 // Clippy allows it in test functions only, not in what they call.
 #![allow(clippy::unwrap_used)]
 
@@ -10,9 +9,8 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use common::{PATIENCE, eventually};
-use keylane::{
-    EmbeddedBroker, Json, NewTask, Subscription, Task, TaskError, TroubleKind, TroublePlace,
-};
+use keylane::{Json, NewTask, Subscription, Task, TaskError, TroubleKind, TroublePlace};
+use keylane_embedded_broker::EmbeddedBroker;
 use rdkafka::mocking::{MockCluster, MockCoordinator};
 use tracing::field::{Field, Visit};
 use tracing::{Event, Level, Subscriber};

@@ -1,6 +1,5 @@
 //! What a subscriber of `tracing` sees of attempts and of what is given up, and that the trace
 //! context stays with its record.
-#![cfg(feature = "embedded-broker")]
 // Clippy allows it in test functions only, not in what they call.
 #![allow(clippy::unwrap_used)]
 
@@ -14,10 +13,10 @@ use std::time::{Duration, SystemTime};
 use common::{PATIENCE, eventually};
 use keylane::trace::TraceParent;
 use keylane::{
-    Backoff, DeadLetter, EmbeddedBroker, EmbeddedBrokerOptions, Exhausted, FailureReason, Json,
-    KeyHash, KeyInSpans, Limits, NewTask, PausedBy, Raw, Retry, Subscription, SubscriptionBuilder,
-    Task, TaskError, Tracing,
+    Backoff, DeadLetter, Exhausted, FailureReason, Json, KeyHash, KeyInSpans, Limits, NewTask,
+    PausedBy, Raw, Retry, Subscription, SubscriptionBuilder, Task, TaskError, Tracing,
 };
+use keylane_embedded_broker::{EmbeddedBroker, EmbeddedBrokerOptions};
 use tracing::field::{Field, Visit};
 use tracing::span::{Attributes, Id, Record};
 use tracing::{Event, Level, Subscriber};

@@ -12,8 +12,8 @@ use std::{
 };
 
 use bytes::Bytes;
-use keylane::http::AdminServer;
 use keylane::{Backoff, DeadLetter, Raw, Retry, Subscription, Task, TaskError, Watchdog};
+use keylane_admin::AdminServer;
 
 /// A minute of the alert rules, as the tests run them.
 pub const MINUTE: Duration = Duration::from_secs(3);

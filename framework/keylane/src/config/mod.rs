@@ -7,6 +7,7 @@ mod hot_keys;
 mod into_core;
 mod kafka_settings;
 mod limits;
+mod names;
 mod outage;
 mod retry;
 mod spans;
@@ -27,3 +28,5 @@ pub use spans::{KeyInSpans, Tracing};
 pub use subscription_config::{Reading, SubscriptionConfig};
 pub use validate::ConfigError;
 pub use watchdog::Watchdog;
+
+pub(crate) use names::NAME_LIMIT_BYTES;

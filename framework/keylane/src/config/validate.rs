@@ -2,9 +2,9 @@
 
 use std::time::Duration;
 
+use super::NAME_LIMIT_BYTES;
 use super::retry::DEFAULT_ROUNDS;
 use super::{Backoff, BlockerAction, Exhausted, InPlace, SubscriptionConfig};
-use crate::dead_letter::NAME_LIMIT_BYTES;
 
 /// A setting that cannot work: which one, why, and what to write instead.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]

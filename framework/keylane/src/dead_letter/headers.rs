@@ -4,14 +4,12 @@ use keylane_core::FailureHeaders;
 
 use super::bounded_text::bounded_text;
 use super::names;
+use crate::config::NAME_LIMIT_BYTES;
 use crate::support::rfc3339;
 use crate::{Headers, Origin};
 
 /// The longest error text in a header.
 pub(crate) const MAX_ERROR_BYTES: usize = 1024;
-/// The longest name of a group, or of a member, in a header. Kafka allows more; nobody names them
-/// so.
-pub(crate) const NAME_LIMIT_BYTES: usize = 255;
 
 /// What went wrong with a record so far, over all its attempts.
 #[derive(Clone, Debug, PartialEq, Eq)]

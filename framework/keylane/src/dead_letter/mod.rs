@@ -14,9 +14,12 @@ mod retry_headers;
 
 pub(crate) use bounded_text::bounded_text;
 pub(crate) use headers::{
-    FailureHistory, MAX_ERROR_BYTES, NAME_LIMIT_BYTES, Writer, dead_letter_headers,
-    group_as_written,
+    FailureHistory, MAX_ERROR_BYTES, Writer, dead_letter_headers, group_as_written,
 };
 pub use id::FailedRecordId;
+#[cfg(any(test, fuzzing))]
 pub(crate) use provenance::provenance;
-pub(crate) use retry_headers::{RetryState, Round, read_retry_state, retry_headers};
+pub(crate) use provenance::provenance_of;
+#[cfg(any(test, fuzzing))]
+pub(crate) use retry_headers::read_retry_state;
+pub(crate) use retry_headers::{Round, read_headers, retry_headers};

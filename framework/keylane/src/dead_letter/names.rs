@@ -16,7 +16,7 @@ pub(super) const RETRY_ROUND: &str = "keylane-retry-round";
 pub(super) const RETRY_DUE: &str = "keylane-retry-due";
 pub(super) const RETRIED_FOR: &str = "keylane-retried-for";
 /// Decaton's header; not ours to remove unless we wrote it.
-pub(super) use crate::task_metadata::HEADER as DECATON_METADATA;
+pub(super) use crate::record::TASK_METADATA as DECATON_METADATA;
 
 /// Every header that is keylane's alone.
 pub(super) const OURS: [&str; 14] = [

@@ -2,9 +2,15 @@
 
 use keylane_core::Provenance;
 
+use super::names;
 use super::retry_headers::number;
-use super::{NAME_LIMIT_BYTES, names};
-use crate::{Headers, TaskMetadata};
+use crate::config::NAME_LIMIT_BYTES;
+use crate::{Headers, Record, TaskMetadata};
+
+/// Who wrote it, as a record of a retry topic.
+pub(crate) fn provenance_of(record: &Record) -> Provenance<'_> {
+    provenance(record.headers(), record.metadata())
+}
 
 /// Reads it from the headers; `metadata` is what their last `dt_meta` says.
 ///

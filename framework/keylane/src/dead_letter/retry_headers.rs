@@ -6,36 +6,12 @@ use keylane_core::FailureHeaders;
 
 use super::headers::{FailureHistory, Writer, push_failure, without_ours};
 use super::names;
+use crate::record::{RecordHeaders, RetryState};
 use crate::support::rfc3339;
-use crate::task_metadata::TaskMetadata;
-use crate::{Headers, Origin};
+use crate::{Headers, Origin, TaskMetadata};
 
 /// Longer than any retry time, patience and delay together: a header that says more is damaged.
 const MOST_RETRIED_FOR: Duration = Duration::from_secs(100 * 24 * 60 * 60);
-
-/// What a record from a retry topic says about its past. A value that is absent or damaged counts
-/// as absent.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(crate) struct RetryState {
-    /// How often it went through the retry topic; 0 for a record that never did.
-    pub(crate) round: u32,
-    /// Attempts before it was written there.
-    pub(crate) attempts: u32,
-    /// Not to be tried before this time; `None` is at once.
-    pub(crate) due_millis: Option<i64>,
-    /// How much of its retry time was used up before.
-    pub(crate) retried_for: Duration,
-    pub(crate) origin: Option<Origin>,
-    pub(crate) origin_timestamp: Option<i64>,
-    pub(crate) first_failure_millis: Option<i64>,
-}
-
-impl RetryState {
-    /// When it failed first: a time in the future, of a clock that was wrong, counts as now.
-    pub(crate) fn first_failure_by(&self, now_millis: i64) -> Option<i64> {
-        self.first_failure_millis.map(|first| first.min(now_millis))
-    }
-}
 
 /// A round that a record makes through the retry topic.
 #[derive(Clone, Copy, Debug)]
@@ -95,6 +71,19 @@ pub(crate) fn retry_headers(
     headers
 }
 
+/// Reads what keylane needs to know from the headers of a record.
+pub(crate) fn read_headers(all: Headers, is_retry_topic: bool) -> RecordHeaders {
+    let metadata = all
+        .last(names::DECATON_METADATA)
+        .and_then(|bytes| TaskMetadata::decode(bytes).ok());
+    let retry = is_retry_topic.then(|| read_retry_state(&all));
+    RecordHeaders {
+        all,
+        metadata,
+        retry,
+    }
+}
+
 /// What the headers say about earlier rounds: keylane's own headers first, Decaton's `dt_meta`
 /// where they are absent.
 ///
@@ -149,7 +138,7 @@ pub(super) fn number<N: std::str::FromStr>(headers: &Headers, name: &str) -> Opt
 pub(super) fn origin(headers: &Headers) -> Option<Origin> {
     let topic = headers
         .last_str(names::ORIGIN_TOPIC)
-        .filter(|topic| crate::kafka::topics::check_name(topic).is_ok())?;
+        .filter(|topic| keylane_core::check_topic_name(topic).is_ok())?;
     let partition =
         number(headers, names::ORIGIN_PARTITION).filter(|partition: &i32| *partition >= 0)?;
     let offset = number(headers, names::ORIGIN_OFFSET).filter(|offset: &i64| *offset >= 0)?;

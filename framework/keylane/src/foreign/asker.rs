@@ -16,10 +16,10 @@ use crate::kafka::config::creation_error;
 use crate::kafka::topics::LastError;
 use crate::kafka::{AdminOptions, Reply, ReplyQueue};
 use crate::kafka::{describe_group, has_offsets, list_group_offsets, members};
-use crate::lock::lock;
-use crate::panics::caught;
-use crate::runtime::TopicTarget;
+use crate::producer::TopicTarget;
 use crate::status::{Control, SubscriptionError};
+use crate::support::lock::lock;
+use crate::support::panics::caught;
 
 /// Each of the two questions about a group may take this long, so both take less than
 /// [`keylane_core::QUESTION_PATIENCE`].
@@ -108,7 +108,7 @@ fn answer(
     };
     while let Ok(group) = questions.recv() {
         #[cfg(test)]
-        crate::panics::planted::step("foreign", &topic.name);
+        crate::support::panics::planted::step("foreign", &topic.name);
         let liveness = liveness(&client, topic, &group);
         tracing::debug!(
             group = &*group,
@@ -174,13 +174,13 @@ fn question<T>(
     read(&reply)
 }
 
-#[cfg(all(test, feature = "embedded-broker"))]
+#[cfg(test)]
 mod tests {
     use std::time::Instant;
 
     use super::*;
-    use crate::runtime::PartitionCount;
-    use crate::{EmbeddedBroker, EmbeddedBrokerOptions};
+    use crate::producer::PartitionCount;
+    use keylane_embedded_broker::{EmbeddedBroker, EmbeddedBrokerOptions};
 
     #[test]
     fn a_group_with_commits_of_the_topic_is_alive_and_one_that_cannot_be_asked_about_is_unknown() {

@@ -6,9 +6,10 @@ use std::sync::{Arc, Mutex};
 use keylane_core::{Epoch, HeldBecause, Provenance};
 
 use crate::Record;
-use crate::dead_letter::{NAME_LIMIT_BYTES, bounded_text};
-use crate::lock::lock;
+use crate::config::NAME_LIMIT_BYTES;
+use crate::dead_letter::{bounded_text, provenance_of};
 use crate::status::{Control, TroubleKind, TroublePlace};
+use crate::support::lock::lock;
 
 /// One epoch of one partition of the retry topic.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -26,7 +27,7 @@ pub(super) struct Held {
 impl Held {
     /// `None` while its group is being asked about.
     pub(super) fn of(topic: &str, record: &Record, because: HeldBecause) -> Option<Self> {
-        Self::naming(topic, record.provenance(), because)
+        Self::naming(topic, provenance_of(record), because)
     }
 
     fn naming(topic: &str, provenance: Provenance<'_>, because: HeldBecause) -> Option<Self> {

@@ -17,10 +17,10 @@ use keylane_core::{ForeignPolicy, Groups, Liveness, Moment, Ownership, Ruling, W
 use rdkafka::ClientConfig;
 
 use crate::config::{ForeignRetries, RetryTopic};
-use crate::dead_letter::group_as_written;
-use crate::lock::lock;
-use crate::runtime::TopicTarget;
+use crate::dead_letter::{group_as_written, provenance_of};
+use crate::producer::TopicTarget;
 use crate::status::Control;
+use crate::support::lock::lock;
 use crate::{Record, SubscriptionConfig};
 use asker::Asker;
 pub(crate) use held::Place;
@@ -93,7 +93,7 @@ impl RetryOwnership {
 
     /// What becomes of a record of the retry topic.
     pub(crate) fn rule(&self, record: &Record, now: Moment) -> Ruling {
-        let provenance = record.provenance();
+        let provenance = provenance_of(record);
         let whose = self.ownership.whose(provenance);
         if whose == Whose::Ours {
             return Ruling::Process;

@@ -5,10 +5,10 @@ use bytes::Bytes;
 use keylane_core::FailureHeaders;
 
 use crate::dead_letter::{
-    FailureHistory, RetryState, Round, Writer, dead_letter_headers, provenance, read_retry_state,
+    FailureHistory, Round, Writer, dead_letter_headers, provenance, read_headers, read_retry_state,
     retry_headers,
 };
-use crate::record::RecordHeaders;
+use crate::record::RetryState;
 use crate::{Headers, Origin, TaskMetadata};
 
 /// The names that mean something; an index beyond them is the name of somebody else's header.
@@ -36,9 +36,9 @@ pub fn record_headers(bytes: &[u8]) {
     let headers = read(bytes);
     let state = read_retry_state(&headers);
     assert_read_by_the_book(&headers, &state);
-    let as_retry = RecordHeaders::read(headers.clone(), true);
+    let as_retry = read_headers(headers.clone(), true);
     assert_eq!(as_retry.retry.as_ref(), Some(&state));
-    let as_origin = RecordHeaders::read(headers.clone(), false);
+    let as_origin = read_headers(headers.clone(), false);
     assert!(
         as_origin.retry.is_none(),
         "an origin's records have no past, whatever they say"

@@ -1,7 +1,6 @@
 //! Names, times, traces and error texts.
 
 use crate::dead_letter::bounded_text;
-use crate::kafka::topics::check_name;
 use crate::support::rfc3339;
 use crate::trace::TraceParent;
 
@@ -43,7 +42,7 @@ pub fn text(bytes: &[u8]) {
             .bytes()
             .all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'_' | b'-'))
         && text.bytes().any(|byte| byte != b'.' || text.len() > 2);
-    assert_eq!(check_name(text).is_ok(), legal);
+    assert_eq!(keylane_core::check_topic_name(text).is_ok(), legal);
 
     let limit = usize::from(*limit);
     let kept = bounded_text(text, limit);

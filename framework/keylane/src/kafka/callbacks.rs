@@ -22,11 +22,10 @@ use super::healthy::{Sign, healthy};
 use super::lists::list;
 use super::topic_ids::{Answer, Inquiry, Logs};
 use super::{native, trouble};
-use crate::lock::lock;
 use crate::metrics::{CommitFailure, SubscriptionMetrics};
-use crate::panics;
-use crate::runtime::SharedLease;
-use crate::status::{Control, SubscriptionError};
+use crate::status::{Control, SharedLease, SubscriptionError};
+use crate::support::lock::lock;
+use crate::support::panics;
 
 /// How long an assignment waits for the topics' ids. Without them what was committed is believed
 /// for now, and compared later.
@@ -156,7 +155,7 @@ impl Context {
         Duration::from_nanos(self.rebalance_nanos.swap(0, Ordering::Relaxed))
     }
 
-    #[cfg(all(test, feature = "embedded-broker"))]
+    #[cfg(test)]
     pub(crate) fn control(&self) -> &Control {
         &self.control
     }
@@ -544,12 +543,12 @@ impl Context {
     }
 }
 
-#[cfg(all(test, feature = "embedded-broker"))]
+#[cfg(test)]
 mod tests {
     use rdkafka::ClientConfig;
 
     use super::*;
-    use crate::{EmbeddedBroker, EmbeddedBrokerOptions};
+    use keylane_embedded_broker::{EmbeddedBroker, EmbeddedBrokerOptions};
 
     /// One answer ends the client's wait for both: what it does not name stays in the client's
     /// assignment, unowned.

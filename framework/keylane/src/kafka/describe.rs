@@ -129,14 +129,14 @@ impl<'a> TopicDescription<'a> {
     }
 }
 
-#[cfg(all(test, feature = "embedded-broker"))]
+#[cfg(test)]
 mod tests {
     use std::time::Duration;
 
     use rdkafka::ClientConfig;
 
     use super::*;
-    use crate::{EmbeddedBroker, EmbeddedBrokerOptions};
+    use keylane_embedded_broker::{EmbeddedBroker, EmbeddedBrokerOptions};
 
     const PATIENCE: Duration = Duration::from_secs(30);
 

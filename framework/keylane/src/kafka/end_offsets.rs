@@ -20,8 +20,8 @@ use super::brokers::answering;
 use super::record_count;
 use crate::kafka::config::creation_error;
 use crate::kafka::topics::LastError;
-use crate::lock::lock;
-use crate::panics;
+use crate::support::lock::lock;
+use crate::support::panics;
 
 const ASK_EVERY: Duration = Duration::from_secs(10);
 const ANSWER_WITHIN: Duration = Duration::from_secs(5);

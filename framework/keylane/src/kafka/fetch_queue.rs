@@ -37,7 +37,7 @@ use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use super::callbacks::Context;
 use super::message::NativeMessage;
 use super::read::{Misplaced, READ_LIMIT, Read};
-use crate::lock::lock;
+use crate::support::lock::lock;
 
 /// How often the consumer queue is looked at without being asked to.
 const SERVE_EVENTS: Duration = Duration::from_millis(50);

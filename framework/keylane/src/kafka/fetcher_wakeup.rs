@@ -79,7 +79,7 @@ impl FetcherWakeup {
     }
 }
 
-#[cfg(all(test, feature = "embedded-broker"))]
+#[cfg(test)]
 mod tests {
     use std::sync::Arc;
     use std::sync::atomic::{AtomicBool, Ordering};
@@ -90,10 +90,8 @@ mod tests {
     use rdkafka::types::RDKafkaApiKey;
 
     use super::*;
-    use crate::{
-        EmbeddedBroker, EmbeddedBrokerOptions, EvictionGuard, NewTask, Raw, Subscription, Task,
-        TaskError, TaskProducer,
-    };
+    use crate::{NewTask, Raw, Subscription, Task, TaskError, TaskProducer};
+    use keylane_embedded_broker::{EmbeddedBroker, EmbeddedBrokerOptions, EvictionGuard};
 
     const PATIENCE: Duration = Duration::from_secs(30);
 

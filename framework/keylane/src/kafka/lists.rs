@@ -4,8 +4,7 @@
 use rdkafka::error::KafkaResult;
 use rdkafka::{Offset, TopicPartitionList};
 
-use super::native;
-use crate::runtime::CommitPoint;
+use super::{CommitPoint, native};
 
 /// A list of partitions without offsets.
 pub(crate) fn list<'a>(partitions: impl Iterator<Item = (&'a str, i32)>) -> TopicPartitionList {

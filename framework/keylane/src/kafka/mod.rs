@@ -5,6 +5,7 @@ mod brokers;
 mod callbacks;
 pub(crate) mod client_log;
 mod client_position;
+mod commit_point;
 mod commit_queue;
 mod committed;
 pub(crate) mod config;
@@ -30,6 +31,7 @@ mod trouble_place;
 
 pub(crate) use callbacks::{Context, LOOK_UP, compare_logs, is_looked_up};
 pub(crate) use client_position::ClientPosition;
+pub(crate) use commit_point::CommitPoint;
 pub(crate) use commit_queue::CommitQueue;
 pub(crate) use end_offsets::{Answers, EndOffsets, Question};
 pub(crate) use events::{CommittedPoint, GroupEvent, NewPartition};

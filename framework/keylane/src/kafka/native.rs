@@ -183,7 +183,7 @@ pub(crate) fn membership<C: ConsumerContext>(consumer: &BaseConsumer<C>) -> Opti
         .map(|member| format!("{generation}/{member}"))
 }
 
-#[cfg(all(test, feature = "embedded-broker"))]
+#[cfg(test)]
 mod tests {
     use std::time::Instant;
 
@@ -191,7 +191,7 @@ mod tests {
     use rdkafka::{ClientConfig, Offset};
 
     use super::*;
-    use crate::{EmbeddedBroker, EmbeddedBrokerOptions};
+    use keylane_embedded_broker::{EmbeddedBroker, EmbeddedBrokerOptions};
 
     const PATIENCE: Duration = Duration::from_secs(30);
 

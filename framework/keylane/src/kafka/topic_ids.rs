@@ -69,12 +69,12 @@ fn log(topic: &TopicDescription<'_>) -> Option<(String, LogId)> {
     Some((topic.name()?.to_owned(), LogId::of_topic(high, low)?))
 }
 
-#[cfg(all(test, feature = "embedded-broker"))]
+#[cfg(test)]
 mod tests {
     use rdkafka::ClientConfig;
 
     use super::*;
-    use crate::{EmbeddedBroker, EmbeddedBrokerOptions};
+    use keylane_embedded_broker::{EmbeddedBroker, EmbeddedBrokerOptions};
 
     const PATIENCE: Duration = Duration::from_secs(30);
 

@@ -14,8 +14,8 @@ use super::series::{
     CounterSeries, Each, GaugeSeries, HistogramSeries, KnownGaugeSeries, Scope, Series,
 };
 use super::table::{Show, series};
-use crate::lock;
 use crate::status::{OutageKind, State};
+use crate::support::lock;
 
 /// What the threads and tasks of one subscription count. Everything here is rare, so a lock is
 /// cheap enough.

@@ -6,8 +6,9 @@ use rdkafka::consumer::BaseConsumer;
 
 use super::partitions::{Assigned, fingerprint};
 use crate::Record;
+use crate::dead_letter::read_headers;
 use crate::kafka::{Context, NativeMessage};
-use crate::record::{Arena, RecordHeaders};
+use crate::record::Arena;
 
 /// Sorts one read's messages into the batches of their partitions.
 ///
@@ -36,7 +37,7 @@ impl Intake {
         message: &NativeMessage<'_>,
     ) {
         #[cfg(test)]
-        crate::panics::planted::step("intake", message.topic());
+        crate::support::panics::planted::step("intake", message.topic());
         let Some(place) = self.place(table, message) else {
             // Left over from an assignment that has ended: librdkafka drops those itself, and the
             // next owner gets it.
@@ -68,7 +69,7 @@ impl Intake {
         partition.note_leader(message.leader_epoch(), offset);
         let headers = message
             .headers()
-            .map(|headers| RecordHeaders::read(headers, partition.is_retry_topic));
+            .map(|headers| read_headers(headers, partition.is_retry_topic));
         let record = Record::new(&mut self.arena, offset, timestamp, key, value, headers);
         partition.batch_bytes += record.size() as u64;
         partition.batch.push(record);

@@ -20,8 +20,8 @@ use crate::kafka::{
     trouble,
 };
 use crate::metrics::{PollMetrics, PollSection, SubscriptionMetrics};
-use crate::panics;
 use crate::status::{Control, State, SubscriptionError};
+use crate::support::panics;
 
 /// How often pauses, commit points and orders are looked at: often enough that nobody waits for it,
 /// seldom enough that a thousand idle partitions cost little.

@@ -21,8 +21,8 @@ use super::raw::Acknowledged;
 use super::write_error::{WriteError, WriteFailure};
 use crate::kafka::client_log;
 use crate::kafka::config::{ClientConfigError, creation_error};
-use crate::lock;
-use crate::panics;
+use crate::support::lock;
+use crate::support::panics;
 use crate::support::without_secrets;
 
 /// How long the thread waits for events before it looks for anything else.

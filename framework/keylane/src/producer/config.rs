@@ -5,7 +5,6 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use super::TaskProducerError;
-use crate::kafka::topics::check_name;
 use crate::{BootstrapServers, KafkaSettings};
 
 const MAX_PENDING_RECORDS: usize = 10_000_000;
@@ -87,7 +86,7 @@ impl TaskProducerConfig {
 
     pub(super) fn validate(&self) -> Result<(), TaskProducerError> {
         let invalid = |setting, reason: String| Err(TaskProducerError::Invalid { setting, reason });
-        if let Err(reason) = check_name(&self.topic) {
+        if let Err(reason) = keylane_core::check_topic_name(&self.topic) {
             return invalid("topic", format!("{:?}: {reason}", self.topic));
         }
         if self.application_id.is_empty() {

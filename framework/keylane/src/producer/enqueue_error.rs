@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use super::pending::NotAdmitted;
 use super::write_error::{WriteError, WriteErrorKind, WriteFailure};
-use crate::error_text;
+use crate::support::error_text;
 
 /// Why a task has no acknowledgement.
 ///
@@ -107,6 +107,22 @@ pub enum EnqueueError {
         /// The topic.
         topic: Arc<str>,
     },
+}
+
+impl EnqueueError {
+    /// As the span of the enqueue has it.
+    pub(super) fn kind(&self) -> &'static str {
+        match self {
+            Self::Full { .. } => "full",
+            Self::TooLarge { .. } => "too_large",
+            Self::Encode { .. } => "encode",
+            Self::Invalid { .. } => "invalid",
+            Self::Refused { .. } => "refused",
+            Self::NotAcknowledged { .. } => "not_acknowledged",
+            Self::Broken { .. } => "broken",
+            Self::Closed { .. } => "closed",
+        }
+    }
 }
 
 impl From<WriteError> for EnqueueError {

@@ -13,6 +13,7 @@
 //! | `pending` | how much is on its way, the limits, and waiting for it |
 //! | `write_error` | what went wrong, and whether it can ever succeed |
 //! | `task_producer`, `config`, `builder`, `new_task`, `enqueue_error` | the public helper |
+//! | `partition_count` | the topics that keylane writes to by itself, and how many partitions they have |
 //! | `topic_check` | whether the topic is there, asked at start-up |
 
 mod alone;
@@ -21,6 +22,7 @@ mod client;
 mod config;
 mod enqueue_error;
 mod new_task;
+mod partition_count;
 mod pending;
 mod queue;
 pub(crate) mod raw;
@@ -33,6 +35,8 @@ pub use config::TaskProducerConfig;
 pub use enqueue_error::{CloseError, EnqueueError, FlushError};
 pub use new_task::NewTask;
 pub use task_producer::{Enqueued, TaskProducer};
+
+pub(crate) use partition_count::{PartitionCount, TopicTarget};
 
 #[cfg(test)]
 mod tests;

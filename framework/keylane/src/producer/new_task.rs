@@ -7,8 +7,8 @@ use serde::Serialize;
 
 use super::EnqueueError;
 use crate::Headers;
-use crate::trace::{TRACE_PARENT, TRACE_STATE, TraceParent};
-use crate::{error_text, task_metadata};
+use crate::record::{TASK_METADATA, TRACE_PARENT, TRACE_STATE, TraceParent};
+use crate::support::error_text;
 
 /// A task to enqueue with a [`TaskProducer`](crate::TaskProducer): a payload, and how it is to be
 /// handled.
@@ -196,7 +196,7 @@ impl NewTask {
             });
         }
         for (name, _) in self.headers.iter() {
-            if name == task_metadata::HEADER {
+            if name == TASK_METADATA {
                 let reason =
                     "the header dt_meta is written by the producer; use another name".to_owned();
                 return Err(EnqueueError::Invalid { reason });

@@ -2,7 +2,7 @@
 
 use std::sync::{Arc, Mutex, MutexGuard};
 
-use crate::lock::lock;
+use crate::support::lock::lock;
 use std::time::Duration;
 
 use tokio::sync::Notify;

@@ -9,7 +9,7 @@ use super::new_task::{NewTask, millis_rounded_up};
 use super::raw::{Acknowledged, OutgoingRecord, RawProducer};
 use super::write_error::{WriteError, WriteFailure};
 use super::{CloseError, EnqueueError, FlushError, TaskProducerBuilder, TaskProducerConfig};
-use crate::task_metadata::{self, TaskMetadata};
+use crate::record::{TASK_METADATA, TaskMetadata};
 use crate::trace::SendSpan;
 
 /// Enqueues tasks to one topic and waits for the broker's word.
@@ -124,7 +124,7 @@ impl TaskProducer {
             .shared
             .record(task, SystemTime::now())
             .map(|record| self.shared.raw.send(record));
-        async move { span.ended(answer(queued, topic).await) }
+        async move { answer(queued, topic, span).await }
     }
 
     /// Enqueues tasks in order and waits for all of them: one result per task, in the same order.
@@ -171,7 +171,7 @@ impl TaskProducer {
                         error.into()
                     }),
                 });
-            answers.push(async move { span.ended(answer(queued, topic).await) });
+            answers.push(async move { answer(queued, topic, span).await });
         }
         join_all(answers).await
     }
@@ -263,8 +263,17 @@ impl TaskProducer {
 async fn answer(
     queued: Result<impl Future<Output = Result<Acknowledged, WriteError>>, EnqueueError>,
     topic: Arc<str>,
+    span: SendSpan,
 ) -> Result<Enqueued, EnqueueError> {
-    let Acknowledged { partition, offset } = queued?.await?;
+    let acknowledged = match queued {
+        Ok(acknowledged) => acknowledged.await.map_err(EnqueueError::from),
+        Err(error) => Err(error),
+    };
+    span.ended(match &acknowledged {
+        Ok(place) => Ok((place.partition, place.offset)),
+        Err(error) => Err(error.kind()),
+    });
+    let Acknowledged { partition, offset } = acknowledged?;
     Ok(Enqueued {
         topic,
         partition,
@@ -290,7 +299,7 @@ impl Shared {
             partition,
             not_before: _,
         } = task;
-        headers.push(task_metadata::HEADER, metadata.encode());
+        headers.push(TASK_METADATA, metadata.encode());
         let timestamp_millis = Some(timestamp_millis);
         Ok(OutgoingRecord {
             topic: self.topic.clone(),

@@ -18,8 +18,8 @@ use super::raw::{Limits, OutgoingRecord, RawProducer};
 use super::write_error::{SizeLimit, WriteErrorKind, WriteFailure};
 use super::*;
 use crate::Headers;
-use crate::panics::planted::plant;
-use crate::task_metadata::TaskMetadata;
+use crate::TaskMetadata;
+use crate::support::panics::planted::plant;
 
 const TOPIC: &str = "parking-events";
 /// Nothing here takes this long; a test that gets there has failed.

@@ -9,13 +9,12 @@ use std::time::{Duration, Instant};
 use keylane_core::{Failure, Ticket};
 
 use super::inbox::{Finished, Inbox};
-use super::life::Presence;
 use super::stage::Staged;
 use super::work::{OwnersWork, Work};
 use crate::metrics::AttemptResult;
-use crate::task::Source;
-use crate::task_error::{Cause, TaskErrorKind};
-use crate::{Decode, Processor, Record, Task, TaskError, error_text, panics};
+use crate::processing::{Cause, EpochGuard, Source, TaskErrorKind};
+use crate::support::{error_text, panics};
+use crate::{Decode, Processor, Record, Task, TaskError};
 
 /// What an attempt needs to know of its record.
 pub(super) struct Call {
@@ -202,7 +201,7 @@ pub(super) fn run_apart<F: Future<Output = AttemptOutcome>>(
     started: Instant,
     timeout: Duration,
     inbox: Arc<Inbox>,
-    presence: Presence,
+    guard: EpochGuard,
 ) -> impl Future<Output = ()> {
     let busy = (first_poll == FirstPoll::Apart).then_some(Duration::ZERO);
     let report = Report {
@@ -215,7 +214,7 @@ pub(super) fn run_apart<F: Future<Output = AttemptOutcome>>(
     let mut held = Apart {
         attempt,
         report,
-        _presence: presence,
+        _guard: guard,
     };
     async move {
         let Apart {
@@ -243,7 +242,7 @@ pub(super) fn run_apart<F: Future<Output = AttemptOutcome>>(
 struct Apart<F> {
     attempt: Staged<F>,
     report: Report,
-    _presence: Presence,
+    _guard: EpochGuard,
 }
 
 struct Report {
@@ -299,8 +298,8 @@ mod tests {
     use super::super::inbox::Mail;
     use super::super::stage::Stage;
     use super::*;
-    use crate::error_text::tests::{is_bounded, long_error};
     use crate::record::Arena;
+    use crate::support::error_text::tests::{is_bounded, long_error};
     use crate::trace::AttemptSpans;
     use crate::{DecodeError, Raw, SubscriptionConfig};
 
@@ -438,7 +437,7 @@ mod tests {
         let ticket = a_ticket();
         let inbox = Arc::new(Inbox::new(0, false));
         let attempt = Staged::fresh(std::future::ready(AttemptOutcome::Done));
-        let presence = inbox.life().enter();
+        let guard = inbox.life().enter();
         let (started, timeout) = (Instant::now(), Duration::from_secs(60));
         drop(run_apart(
             attempt,
@@ -447,7 +446,7 @@ mod tests {
             started,
             timeout,
             inbox.clone(),
-            presence,
+            guard,
         ));
         let mut mail = Mail::default();
         inbox.take(&mut mail);

@@ -7,6 +7,7 @@ use keylane_core::{ParkReason, Reason};
 
 use super::owner::{Held, Owner};
 use crate::Record;
+use crate::dead_letter::provenance_of;
 use crate::producer::raw::Acknowledged;
 
 /// What a line says of a record whose attempt or write has ended.
@@ -57,7 +58,7 @@ impl Owner {
 
     pub(super) fn report_foreign(&self, record: &Record) {
         let (topic, partition, offset) = (&self.topic, self.partition_id, record.offset());
-        let group = record.provenance().group.unwrap_or_default();
+        let group = provenance_of(record).group.unwrap_or_default();
         const MESSAGE: &str = "a retry is left to the group that wrote it, which reads the same retry topic; \
                                if this group replaces that one, set Retry::adopt";
         if self

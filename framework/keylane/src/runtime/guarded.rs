@@ -9,8 +9,8 @@ use futures::FutureExt;
 use tokio::runtime::Handle;
 
 use super::owner::Owner;
-use crate::panics;
 use crate::status::{Control, SubscriptionError};
+use crate::support::panics;
 
 /// Runs a future to its end; a panic ends the subscription with an error that names `who`. What the
 /// future borrows is still there by then.

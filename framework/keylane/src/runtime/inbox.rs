@@ -9,12 +9,12 @@ use keylane_core::{LeaderEpoch, LogId, Ticket};
 use tokio::sync::Notify;
 
 use super::attempt::AttemptOutcome;
-use super::life::EpochLife;
 use super::turns::TurnPermit;
 use crate::Record;
-use crate::lock::lock;
+use crate::processing::EpochLife;
 use crate::producer::raw::Acknowledged;
 use crate::producer::write_error::WriteError;
+use crate::support::lock::lock;
 
 /// A buffer that has grown to more records than this by a burst is not kept for the next one.
 const KEPT_CAPACITY: usize = 1_024;

@@ -15,20 +15,20 @@ use super::foreign::Foreign;
 use super::guarded::{self, guarded};
 use super::hot_keys::KeyCounts;
 use super::inbox::{Finished, Inbox, Mail};
-use super::life::{EpochLife, Presence};
 use super::pace::Pace;
 use super::predecessors;
-use super::progress::{CommitPoint, Progress};
+use super::progress::Progress;
 use super::quiet::Busy;
 use super::settle::unix_millis;
 use super::stage::{Stage, Staged};
 use super::turns::{self, TurnPermit};
 use super::work::{OwnersWork, Runtime, Work};
 use crate::dead_letter::FailureHistory;
+use crate::kafka::CommitPoint;
 use crate::metrics::{PartitionMetrics, UnreadableMetadata};
+use crate::processing::{EpochGuard, EpochLife, Source};
 use crate::status::OwnerFigures;
 use crate::support::LogLimit;
-use crate::task::Source;
 use crate::{Decode, Processor, Record};
 
 /// After so many attempts in a row an owner lets the others of its thread have a turn.
@@ -153,7 +153,7 @@ pub(super) struct Owner {
     /// In the log.
     pub(super) failed_attempts: LogLimit,
     pub(super) foreign: Foreign,
-    _presence: Presence,
+    _guard: EpochGuard,
 }
 
 /// What a commit point says, as far as it takes to see a change: the watermark, the settled-ahead
@@ -204,7 +204,7 @@ impl Owner {
         });
         let life = opening.inbox.life().clone();
         Self {
-            _presence: life.enter(),
+            _guard: life.enter(),
             source: Arc::new(Source {
                 topic: opening.topic.clone(),
                 partition: opening.partition,
@@ -248,7 +248,7 @@ impl Owner {
         let mut stage = Stage::new();
         loop {
             #[cfg(test)]
-            crate::panics::planted::step("owner", &self.topic);
+            crate::support::panics::planted::step("owner", &self.topic);
             self.progress.turn();
             self.inbox.clone().take(&mut self.mail);
             let now = self.absorb();
@@ -449,7 +449,7 @@ impl Owner {
         started: Instant,
     ) {
         let timeout = self.runtime.attempt_timeout;
-        let presence = self.source.life.enter();
+        let guard = self.source.life.enter();
         let task = tokio::spawn(run_apart(
             attempt,
             first_poll,
@@ -457,7 +457,7 @@ impl Owner {
             started,
             timeout,
             self.inbox.clone(),
-            presence,
+            guard,
         ));
         let slot = ticket.slot() as usize;
         if self.tasks.len() <= slot {

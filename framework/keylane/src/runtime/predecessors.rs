@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::inbox::Inbox;
-use super::life::EpochLife;
+use crate::processing::EpochLife;
 
 /// Ordinary ends take microseconds. Whoever waits longer says so.
 const WORTH_SAYING: Duration = Duration::from_secs(1);

@@ -3,10 +3,9 @@
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 
-use keylane_core::{LeaderEpoch, Mark};
-
-use crate::lock::lock;
+use crate::kafka::CommitPoint;
 use crate::status::{HotKeys, OwnerFigures};
+use crate::support::lock::lock;
 
 /// One owner's state. The figures are those of its last turn; what has to be newer, or is part of
 /// an agreement with the polling thread, stands beside them. Relaxed is enough: each of these
@@ -33,21 +32,6 @@ pub(crate) struct Progress {
     pub(crate) drained: AtomicBool,
     commit_point: Mutex<Option<CommitPoint>>,
     has_commit_point: AtomicBool,
-}
-
-/// What may be committed for a partition: the watermark and the settled-ahead map that belongs to
-/// it (guarantee G4).
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct CommitPoint {
-    /// The next offset to read.
-    pub(crate) position: i64,
-    /// Under which leader's epoch, at the latest, the log was read below it.
-    pub(crate) leader_epoch: Option<LeaderEpoch>,
-    pub(crate) metadata: String,
-    /// The latest mark in it, where the owner waits for the broker's word.
-    pub(crate) mark: Option<Mark>,
-    /// Whether it says that records run. The last one of an epoch does not.
-    pub(crate) running: bool,
 }
 
 impl Default for Progress {

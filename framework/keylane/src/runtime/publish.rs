@@ -8,11 +8,10 @@ use keylane_core::{FailureHeaders, Publish, PublishRequest, Reason};
 use super::caution::poison_history;
 use super::inbox::Written;
 use super::owner::{Held, Owner};
-use super::partition_count;
 use super::settle::unix_millis;
-use super::work::TopicTarget;
 use crate::dead_letter::{self, FailureHistory, Round, Writer};
 use crate::kafka::topics::map_partition;
+use crate::producer::TopicTarget;
 use crate::producer::raw::OutgoingRecord;
 use crate::producer::write_error::{WriteError, WriteFailure};
 use crate::{Headers, Origin};
@@ -39,7 +38,7 @@ impl Owner {
                     let topic = self.topic.clone();
                     self.spawn(async move {
                         #[cfg(test)]
-                        crate::panics::planted::step("write", &topic);
+                        crate::support::panics::planted::step("write", &topic);
                         let result = tokio::select! {
                             biased;
                             result = answer => result,
@@ -68,8 +67,7 @@ impl Owner {
                 (self.runtime.dead_letter_topic.as_ref()?, reason.as_str())
             }
         };
-        partition_count::refresh(
-            target,
+        target.refresh(
             &self.runtime.side_config,
             &self.runtime.control,
             Instant::now(),

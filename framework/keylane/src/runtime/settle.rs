@@ -13,14 +13,14 @@ use super::attempt::AttemptOutcome;
 use super::given_up::Ended;
 use super::inbox::Written;
 use super::owner::{Held, Owner};
-use super::partition_count;
-use super::work::{Runtime, TopicTarget};
+use super::work::Runtime;
 use crate::Record;
 use crate::dead_letter::{FailureHistory, MAX_ERROR_BYTES, bounded_text};
 use crate::metrics::{ProduceFailure, ProduceTarget, RetryPlace};
+use crate::processing::Cause;
+use crate::producer::TopicTarget;
 use crate::producer::write_error::{WriteError, WriteErrorKind, WriteFailure};
 use crate::status::{SubscriptionError, TroubleKind, TroublePlace};
-use crate::task_error::Cause;
 
 impl Owner {
     /// Hands one delivered record to the core.
@@ -234,8 +234,7 @@ impl Owner {
     fn doubt_partitions(&self, target: ProduceTarget) {
         if let Some(target) = self.target(target) {
             target.partitions.doubt();
-            partition_count::refresh(
-                target,
+            target.refresh(
                 &self.runtime.side_config,
                 &self.runtime.control,
                 Instant::now(),

@@ -7,12 +7,11 @@ use foldhash::fast::RandomState;
 use keylane_core::{Moment, PartitionSettings};
 use rdkafka::ClientConfig;
 
-use super::lease::SharedLease;
-use super::partition_count::PartitionCount;
 use crate::foreign::RetryOwnership;
 use crate::metrics::SubscriptionMetrics;
+use crate::producer::TopicTarget;
 use crate::producer::raw::RawProducer;
-use crate::status::{Control, OutageWatch};
+use crate::status::{Control, OutageWatch, SharedLease};
 use crate::support::LogLimit;
 use crate::trace::AttemptSpans;
 
@@ -54,13 +53,6 @@ pub(crate) struct Runtime {
     pub(crate) control: Arc<Control>,
     pub(crate) metrics: Arc<SubscriptionMetrics>,
     pub(crate) origin_of_time: Instant,
-}
-
-/// A topic keylane writes to.
-#[derive(Clone, Debug)]
-pub(crate) struct TopicTarget {
-    pub(crate) name: Arc<str>,
-    pub(crate) partitions: PartitionCount,
 }
 
 impl Runtime {

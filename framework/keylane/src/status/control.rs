@@ -15,7 +15,7 @@ use super::hot_keys::HotKeys;
 use super::outage::OutageWatch;
 use super::snapshot::{PartitionStatus, State, SubscriptionStatus};
 use super::troubles::Troubles;
-use crate::lock::lock;
+use crate::support::lock::lock;
 
 /// Topic and partition.
 type Place = (Arc<str>, i32);
@@ -131,7 +131,7 @@ impl Control {
     }
 
     /// Whether a lock is held that others wait for.
-    #[cfg(all(test, feature = "embedded-broker"))]
+    #[cfg(test)]
     pub(crate) fn is_locked(&self) -> bool {
         self.failure.try_lock().is_err() || self.outages.is_locked()
     }

@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use crate::lock::lock;
+use crate::support::lock::lock;
 use std::hash::{DefaultHasher, Hasher};
 use std::sync::{Arc, Mutex, MutexGuard};
 

@@ -67,6 +67,30 @@ pub struct HotKey<A> {
     pub share: f64,
 }
 
+impl<A: Copy> HotKey<A> {
+    /// A key that has this amount, which is all there is in its partition.
+    ///
+    /// # Examples
+    /// ```
+    /// use keylane::{HotKey, HotKeys, KeyHash};
+    ///
+    /// let mut hot_keys = HotKeys::default();
+    /// let hash = KeyHash::of(b"vehicle-7");
+    /// hot_keys.by_records.push(HotKey::new("parking-events", 0, hash, 42));
+    /// ```
+    pub fn new(topic: impl Into<Arc<str>>, partition: i32, key_hash: KeyHash, amount: A) -> Self {
+        Self {
+            topic: topic.into(),
+            partition,
+            key_hash,
+            key: None,
+            amount,
+            at_most: amount,
+            share: 1.0,
+        }
+    }
+}
+
 impl<A: fmt::Debug> fmt::Debug for HotKey<A> {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self {

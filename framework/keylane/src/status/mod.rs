@@ -10,6 +10,7 @@ mod figures;
 mod given_up;
 mod hot_keys;
 mod json;
+mod lease;
 mod outage;
 mod snapshot;
 mod troubles;
@@ -24,6 +25,5 @@ pub use snapshot::{
 
 pub(crate) use control::Control;
 pub(crate) use figures::{Oldest, OwnerFigures};
+pub(crate) use lease::SharedLease;
 pub(crate) use outage::OutageWatch;
-#[cfg(all(test, feature = "http"))]
-pub(crate) use outage::tests::guard_after_attempts;

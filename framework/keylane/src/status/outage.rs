@@ -8,7 +8,7 @@ use serde::Serialize;
 
 use super::fault_names::FaultNames;
 use super::json;
-use crate::lock::lock;
+use crate::support::lock::lock;
 
 /// What is an outage at present, and what is held because of it. See [`Outage`](crate::Outage).
 ///
@@ -37,6 +37,25 @@ pub struct OutageStatus {
     pub window_full: bool,
 }
 
+impl OutageStatus {
+    /// These outages, and no record that is held because of them.
+    ///
+    /// # Examples
+    /// ```
+    /// use keylane::{OngoingOutage, OutageKind, OutageStatus};
+    ///
+    /// let mut status = OutageStatus::new([OngoingOutage::new(OutageKind::Total)]);
+    /// status.held = 5;
+    /// ```
+    pub fn new(ongoing: impl IntoIterator<Item = OngoingOutage>) -> Self {
+        Self {
+            ongoing: ongoing.into_iter().collect(),
+            held: 0,
+            window_full: false,
+        }
+    }
+}
+
 /// An outage that goes on.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[non_exhaustive]
@@ -52,6 +71,18 @@ pub struct OngoingOutage {
     /// When it began, as far as this member has seen it.
     #[serde(serialize_with = "json::date")]
     pub since: SystemTime,
+}
+
+impl OngoingOutage {
+    /// An outage of this kind that begins now, at no named place.
+    pub fn new(kind: OutageKind) -> Self {
+        Self {
+            kind,
+            place: None,
+            class: None,
+            since: SystemTime::now(),
+        }
+    }
 }
 
 /// What fails in an outage.
@@ -156,7 +187,7 @@ impl OutageWatch {
         lock(&self.guard)
     }
 
-    #[cfg(all(test, feature = "embedded-broker"))]
+    #[cfg(test)]
     pub(super) fn is_locked(&self) -> bool {
         self.guard.try_lock().is_err() || self.seen.try_lock().is_err()
     }
@@ -364,7 +395,7 @@ fn ongoing(state: &OutageState) -> Vec<(What, Option<Moment>)> {
 #[cfg(test)]
 // Clippy allows it in test functions only, not in what they call.
 #[allow(clippy::unwrap_used)]
-pub(crate) mod tests {
+mod tests {
     use keylane_core::{
         Delivery, Epoch, FailedAttempt, Failure, InPlace, Offset, Partition, PartitionSettings,
         Position, RetryPolicy, SettledMap,
@@ -376,9 +407,7 @@ pub(crate) mod tests {
     use super::*;
 
     /// One attempt of each key.
-    pub(crate) fn guard_after_attempts(
-        failures: impl Iterator<Item = FailedAttempt>,
-    ) -> OutageGuard {
+    fn guard_after_attempts(failures: impl Iterator<Item = FailedAttempt>) -> OutageGuard {
         let retry = RetryPolicy {
             in_place: InPlace::Times(0),
             dead_letter_topic: true,
@@ -418,6 +447,34 @@ pub(crate) mod tests {
         guard
     }
 
+    fn guard_after(failure: Failure, keys: u64) -> OutageGuard {
+        guard_after_attempts((0..keys).map(|_| failure.into()))
+    }
+
+    #[test]
+    fn what_is_held_counts_and_good_records_may_wait_behind_it_where_a_limit_is_reached() {
+        let watch = OutageWatch::new(guard_after(Failure::Undecodable, 25));
+        for window_full in [false, true] {
+            let status = watch.status(window_full).unwrap();
+            assert_eq!((status.held, status.window_full), (5, window_full));
+            assert_eq!(status.ongoing[0].kind, OutageKind::BadDeployment);
+        }
+        watch.release();
+        assert!(watch.guard().state(watch.now()).released);
+    }
+
+    #[test]
+    fn an_outage_of_everything_and_one_of_a_place_are_both_listed() {
+        let place = Some(Place::new(0));
+        let guard = guard_after_attempts((0..9).map(|_| FailedAttempt {
+            place,
+            ..Failure::Retryable.into()
+        }));
+        let status = OutageWatch::new(guard).status(false).unwrap();
+        let kinds: Vec<_> = status.ongoing.iter().map(|outage| outage.kind).collect();
+        assert_eq!(kinds, [OutageKind::Total, OutageKind::Place]);
+    }
+
     /// Each line's level and fields.
     #[derive(Clone, Default)]
     struct Lines(Arc<Mutex<Vec<(Level, String)>>>);
@@ -446,7 +503,7 @@ pub(crate) mod tests {
     }
 
     fn outage() -> OutageGuard {
-        guard_after_attempts((0..9).map(|_| Failure::Retryable.into()))
+        guard_after(Failure::Retryable, 9)
     }
 
     #[test]

@@ -105,6 +105,33 @@ pub struct SubscriptionStatus {
     pub partitions: Vec<PartitionStatus>,
 }
 
+impl SubscriptionStatus {
+    /// A subscription in this state that has no partitions and no trouble: what a test of your own
+    /// code starts from. It has joined its group unless it is [starting](State::Starting).
+    ///
+    /// # Examples
+    /// ```
+    /// use keylane::{PartitionStatus, State, SubscriptionStatus};
+    ///
+    /// let mut status = SubscriptionStatus::new(State::Running);
+    /// status.partitions.push(PartitionStatus::new("parking-events", 0));
+    /// assert!(status.joined && status.troubles.is_empty());
+    /// ```
+    pub fn new(state: State) -> Self {
+        let joined = state != State::Starting;
+        Self {
+            state,
+            joined,
+            assigned: joined,
+            polled_ago: Duration::ZERO,
+            trouble: None,
+            troubles: Vec::new(),
+            outage: None,
+            partitions: Vec::new(),
+        }
+    }
+}
+
 /// Something that is wrong, mostly a complaint of the Kafka client, at one place.
 ///
 /// It lasts until there is a sign of health of the same place: of a broker an answer of its own, of
@@ -138,6 +165,26 @@ pub struct Trouble {
     /// When it was first reported. The same trouble again within 30 s keeps its date.
     #[serde(serialize_with = "json::date")]
     pub since: SystemTime,
+}
+
+impl Trouble {
+    /// A trouble that begins now.
+    ///
+    /// # Examples
+    /// ```
+    /// use keylane::{Trouble, TroubleKind, TroublePlace};
+    ///
+    /// let trouble = Trouble::new(TroubleKind::Connection, TroublePlace::Broker(1), "it is down");
+    /// assert_eq!(trouble.kind.as_str(), "connection");
+    /// ```
+    pub fn new(kind: TroubleKind, place: TroublePlace, message: impl Into<String>) -> Self {
+        Self {
+            kind,
+            place,
+            message: message.into(),
+            since: SystemTime::now(),
+        }
+    }
 }
 
 /// Where a trouble is.
@@ -286,7 +333,17 @@ pub struct PartitionStatus {
 }
 
 impl PartitionStatus {
-    /// A partition without records, also for tests of code that reads a status.
+    /// A partition without records, of which nothing is known yet: what a test of your own code
+    /// starts from.
+    ///
+    /// # Examples
+    /// ```
+    /// use keylane::PartitionStatus;
+    ///
+    /// let mut status = PartitionStatus::new("parking-events", 0);
+    /// status.snapshot.parked = 2;
+    /// assert_eq!((status.snapshot.pending, status.lag_records), (0, None));
+    /// ```
     pub fn new(topic: impl Into<Arc<str>>, partition: i32) -> Self {
         Self {
             topic: topic.into(),
@@ -338,4 +395,25 @@ pub struct OldestRecord {
     pub attempts: u32,
     /// What it is doing.
     pub state: RecordState,
+}
+
+impl OldestRecord {
+    /// The record at this offset in this state, delivered just now and not attempted yet.
+    ///
+    /// # Examples
+    /// ```
+    /// use keylane::{OldestRecord, PartitionStatus, RecordState};
+    ///
+    /// let mut status = PartitionStatus::new("parking-events", 0);
+    /// status.oldest = Some(OldestRecord::new(4711, RecordState::Running));
+    /// ```
+    pub fn new(offset: i64, state: RecordState) -> Self {
+        Self {
+            offset,
+            key_hash: None,
+            age: Duration::ZERO,
+            attempts: 0,
+            state,
+        }
+    }
 }

@@ -10,7 +10,7 @@ use std::time::{Instant, SystemTime};
 use keylane_core::{Moment, Noted, Over, Sign};
 
 use super::snapshot::{Trouble, TroubleKind, TroublePlace};
-use crate::lock::lock;
+use crate::support::lock::lock;
 use crate::support::without_secrets;
 
 /// All troubles of a subscription.

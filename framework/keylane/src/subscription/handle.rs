@@ -188,14 +188,6 @@ impl Drop for Subscription {
 }
 
 impl SubscriptionHandle {
-    #[cfg(all(test, feature = "http"))]
-    pub(crate) fn of(control: Arc<Control>) -> Self {
-        Self {
-            control,
-            shutdown_timeout: Duration::from_secs(30),
-        }
-    }
-
     /// The name of the subscription: [`SubscriptionConfig::name`], or else the group's.
     pub fn name(&self) -> &str {
         self.control.name()

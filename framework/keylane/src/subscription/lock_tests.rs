@@ -14,12 +14,10 @@ use tracing::{Event, Subscriber};
 use tracing_subscriber::layer::{Context, Layer, SubscriberExt};
 
 use super::Subscription;
-use crate::lock;
 use crate::status::{Control, SubscriptionError};
-use crate::{
-    Blocker, DeadLetter, EmbeddedBroker, EmbeddedBrokerOptions, Limits, NewTask, Raw, Task,
-    TaskError, TaskProducer,
-};
+use crate::support::lock;
+use crate::{Blocker, DeadLetter, Limits, NewTask, Raw, Task, TaskError, TaskProducer};
+use keylane_embedded_broker::{EmbeddedBroker, EmbeddedBrokerOptions};
 
 /// Nothing here takes this long; a test that gets there has failed.
 const DEADLINE: Duration = Duration::from_secs(60);

@@ -3,9 +3,9 @@
 mod builder;
 mod error;
 mod handle;
-#[cfg(all(test, feature = "embedded-broker"))]
+#[cfg(test)]
 mod lock_tests;
-#[cfg(all(test, feature = "embedded-broker"))]
+#[cfg(test)]
 mod panic_tests;
 mod start;
 

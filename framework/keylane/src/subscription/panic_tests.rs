@@ -8,12 +8,10 @@ use bytes::Bytes;
 use rdkafka::types::RDKafkaApiKey;
 
 use super::{Subscription, SubscriptionBuilder};
-use crate::panics::planted::plant;
 use crate::status::{State, SubscriptionError};
-use crate::{
-    DeadLetter, EmbeddedBroker, EmbeddedBrokerOptions, NewTask, Raw, Reading, Retry, Task,
-    TaskError, TaskProducer,
-};
+use crate::support::panics::planted::plant;
+use crate::{DeadLetter, NewTask, Raw, Reading, Retry, Task, TaskError, TaskProducer};
+use keylane_embedded_broker::{EmbeddedBroker, EmbeddedBrokerOptions};
 
 /// Nothing here takes this long; a test that gets there has failed.
 const DEADLINE: Duration = Duration::from_secs(60);

@@ -2,7 +2,7 @@
 
 use std::sync::Mutex;
 
-use crate::lock::lock;
+use crate::support::lock::lock;
 use std::time::{Duration, Instant};
 
 /// Lets a few lines of a kind through in each window, and counts those it leaves out.

@@ -2,7 +2,7 @@
 
 use std::sync::Mutex;
 
-use crate::lock::lock;
+use crate::support::lock::lock;
 use std::time::{Duration, Instant};
 
 /// Rate-limits one kind of log line.

@@ -9,7 +9,7 @@ use tracing::level_filters::LevelFilter;
 use tracing::span::Entered;
 
 use crate::metrics::{AttemptResult, LabelValue};
-use crate::task::Source;
+use crate::processing::Source;
 use crate::{KeyHash, KeyInSpans, Record, SubscriptionConfig};
 
 /// Opens the spans of one subscription's attempts.

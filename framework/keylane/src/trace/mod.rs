@@ -89,9 +89,7 @@ mod attempt;
 #[cfg(feature = "otel")]
 mod otel;
 mod send;
-mod trace_parent;
 
+pub use crate::record::{TraceParent, TraceParentError};
 pub(crate) use attempt::AttemptSpans;
 pub(crate) use send::SendSpan;
-pub(crate) use trace_parent::{TRACE_PARENT, TRACE_STATE};
-pub use trace_parent::{TraceParent, TraceParentError};

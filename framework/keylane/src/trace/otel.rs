@@ -11,11 +11,10 @@ use opentelemetry::trace::{
 use tracing::Span;
 use tracing_opentelemetry::OpenTelemetrySpanExt;
 
-use super::TraceParent;
 use super::attempt::AttemptSpans;
-use super::trace_parent::{TRACE_PARENT, TRACE_STATE};
-use crate::task::Source;
-use crate::{Enqueued, Headers, Record};
+use crate::processing::Source;
+use crate::record::{TRACE_PARENT, TRACE_STATE, TraceParent};
+use crate::{Headers, Record};
 
 /// A longer one is not read: the specification asks for 512 at least.
 const MAX_TRACE_STATE_BYTES: usize = 4096;
@@ -47,10 +46,6 @@ pub(super) fn describe_send(span: &Span, topic: &std::sync::Arc<str>) {
     describe(span, "send", topic);
 }
 
-pub(super) fn describe_enqueued(span: &Span, enqueued: &Enqueued) {
-    place(span, enqueued.partition, enqueued.offset);
-}
-
 fn describe(span: &Span, operation: &'static str, topic: &std::sync::Arc<str>) {
     span.set_attribute("messaging.system", "kafka");
     span.set_attribute("messaging.operation.name", operation);
@@ -58,7 +53,7 @@ fn describe(span: &Span, operation: &'static str, topic: &std::sync::Arc<str>) {
     span.set_attribute("messaging.destination.name", topic.clone());
 }
 
-fn place(span: &Span, partition: i32, offset: i64) {
+pub(super) fn place(span: &Span, partition: i32, offset: i64) {
     span.set_attribute("messaging.destination.partition.id", partition.to_string());
     span.set_attribute("messaging.kafka.offset", offset);
 }

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use crate::{EnqueueError, Enqueued, Headers};
+use crate::Headers;
 
 /// From the call to the broker's word. Where the future of the enqueue is dropped, it closes
 /// without a result.
@@ -17,12 +17,7 @@ impl SendSpan {
         Self {}
     }
 
-    pub(crate) fn ended(
-        self,
-        result: Result<Enqueued, EnqueueError>,
-    ) -> Result<Enqueued, EnqueueError> {
-        result
-    }
+    pub(crate) fn ended(self, _: Result<(i32, i64), &'static str>) {}
 }
 
 #[cfg(feature = "otel")]
@@ -43,36 +38,20 @@ impl SendSpan {
         Self { span }
     }
 
-    pub(crate) fn ended(
-        self,
-        result: Result<Enqueued, EnqueueError>,
-    ) -> Result<Enqueued, EnqueueError> {
-        if !self.span.is_disabled() {
-            match &result {
-                Ok(enqueued) => {
-                    self.span.record("result", "ok");
-                    super::otel::describe_enqueued(&self.span, enqueued);
-                }
-                Err(error) => {
-                    self.span.record("result", kind(error));
-                    super::otel::fail(&self.span, kind(error));
-                }
+    /// With the partition and the offset that the broker gave it, or the kind of the error.
+    pub(crate) fn ended(self, result: Result<(i32, i64), &'static str>) {
+        if self.span.is_disabled() {
+            return;
+        }
+        match result {
+            Ok((partition, offset)) => {
+                self.span.record("result", "ok");
+                super::otel::place(&self.span, partition, offset);
+            }
+            Err(kind) => {
+                self.span.record("result", kind);
+                super::otel::fail(&self.span, kind);
             }
         }
-        result
-    }
-}
-
-#[cfg(feature = "otel")]
-fn kind(error: &EnqueueError) -> &'static str {
-    match error {
-        EnqueueError::Full { .. } => "full",
-        EnqueueError::TooLarge { .. } => "too_large",
-        EnqueueError::Encode { .. } => "encode",
-        EnqueueError::Invalid { .. } => "invalid",
-        EnqueueError::Refused { .. } => "refused",
-        EnqueueError::NotAcknowledged { .. } => "not_acknowledged",
-        EnqueueError::Broken { .. } => "broken",
-        EnqueueError::Closed { .. } => "closed",
     }
 }

@@ -6,7 +6,7 @@ use super::links::joined;
 use super::markdown::{Document, documents, includes, links, repository};
 
 const SUMMARY: &str = "docs/src/SUMMARY.md";
-const MANUAL: &str = include_str!("../../src/manual.rs");
+const MANUAL: &str = include_str!("../../../../integration-tests/src/manual.rs");
 
 #[test]
 fn the_contents_list_every_page_once() {

@@ -7,9 +7,8 @@ use std::time::Duration;
 use super::common::{PATIENCE, eventually, producer};
 use bytes::Bytes;
 use futures::future::join_all;
-use keylane::{
-    EmbeddedBroker, EmbeddedBrokerOptions, Limits, NewTask, Raw, Subscription, Task, TaskError,
-};
+use keylane::{Limits, NewTask, Raw, Subscription, Task, TaskError};
+use keylane_embedded_broker::{EmbeddedBroker, EmbeddedBrokerOptions};
 
 /// Fetching pauses and resumes some hundred times. librdkafka's fetcher, with nothing but paused
 /// partitions, goes to sleep each time, for up to a second unless it is woken; then patience ends

@@ -5,10 +5,8 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use super::common::{self, PATIENCE, eventually};
-use keylane::{
-    Cancellation, EmbeddedBroker, EmbeddedBrokerOptions, Json, NewTask, Subscription,
-    SubscriptionBuilder, Task, TaskError,
-};
+use keylane::{Cancellation, Json, NewTask, Subscription, SubscriptionBuilder, Task, TaskError};
+use keylane_embedded_broker::{EmbeddedBroker, EmbeddedBrokerOptions};
 
 async fn one_task() -> (EmbeddedBroker, SubscriptionBuilder) {
     let broker = EmbeddedBroker::start(EmbeddedBrokerOptions::default()).unwrap();

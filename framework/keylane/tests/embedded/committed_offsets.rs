@@ -5,9 +5,10 @@ use std::time::Duration;
 
 use super::common::{PATIENCE, eventually, producer};
 use keylane::{
-    EmbeddedBroker, Json, NewTask, PausedBy, Position, Subscription, SubscriptionError, Task,
-    TaskError, TaskProducer,
+    Json, NewTask, PausedBy, Position, Subscription, SubscriptionError, Task, TaskError,
+    TaskProducer,
 };
+use keylane_embedded_broker::EmbeddedBroker;
 use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::mocking::{MockCluster, MockCoordinator};
 use rdkafka::producer::DefaultProducerContext;

@@ -8,9 +8,10 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use super::common::{self, PATIENCE, eventually};
 use keylane::{
-    Backoff, DeadLetter, EmbeddedBroker, EmbeddedBrokerOptions, Json, NewTask, Raw, Reading, Retry,
-    State, Subscription, SubscriptionBuilder, Task, TaskError, TaskProducer,
+    Backoff, DeadLetter, Json, NewTask, Raw, Reading, Retry, State, Subscription,
+    SubscriptionBuilder, Task, TaskError, TaskProducer,
 };
+use keylane_embedded_broker::{EmbeddedBroker, EmbeddedBrokerOptions};
 use rdkafka::ClientConfig;
 use rdkafka::producer::{BaseProducer, BaseRecord, Producer};
 

@@ -5,9 +5,9 @@ use std::sync::{Arc, Mutex};
 
 use super::common::{self, PATIENCE, eventually};
 use keylane::{
-    EmbeddedBroker, Json, NewTask, Reading, Subscription, Task, TaskError, TaskProducer,
-    TroubleKind, TroublePlace,
+    Json, NewTask, Reading, Subscription, Task, TaskError, TaskProducer, TroubleKind, TroublePlace,
 };
+use keylane_embedded_broker::EmbeddedBroker;
 use rdkafka::mocking::MockCluster;
 use rdkafka::types::{RDKafkaApiKey, RDKafkaRespErr};
 

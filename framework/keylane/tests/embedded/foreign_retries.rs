@@ -7,10 +7,10 @@ use std::time::Duration;
 
 use super::common::{self, PATIENCE, eventually};
 use keylane::{
-    Backoff, DeadLetter, EmbeddedBroker, EmbeddedBrokerOptions, Exhausted, FailureReason,
-    ForeignRetries, Json, NewTask, Position, RecordState, Retry, Subscription, SubscriptionBuilder,
-    Task, TaskError, TroubleKind,
+    Backoff, DeadLetter, Exhausted, FailureReason, ForeignRetries, Json, NewTask, Position,
+    RecordState, Retry, Subscription, SubscriptionBuilder, Task, TaskError, TroubleKind,
 };
+use keylane_embedded_broker::{EmbeddedBroker, EmbeddedBrokerOptions};
 use rdkafka::ClientConfig;
 use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::message::{Header, OwnedHeaders};

@@ -4,9 +4,9 @@ use std::time::Duration;
 
 use super::common::{self, eventually};
 use keylane::{
-    EmbeddedBroker, EmbeddedBrokerOptions, HotKey, HotKeySettings, Json, KeyHash, NewTask,
-    Position, Subscription, Task, TaskError,
+    HotKey, HotKeySettings, Json, KeyHash, NewTask, Position, Subscription, Task, TaskError,
 };
+use keylane_embedded_broker::{EmbeddedBroker, EmbeddedBrokerOptions};
 use tokio::sync::watch;
 
 const OFTEN: &str = "comes-often";

@@ -1,15 +1,12 @@
 //! Subscriptions on the embedded broker. One program for all of it: while a test waits, others run.
 //! Tests that need a process for themselves (a recorder, a subscriber, the quiet of the process)
 //! are files beside this one.
-#![cfg(feature = "embedded-broker")]
 // Clippy allows it in test functions only, not in what they call.
 #![allow(clippy::unwrap_used)]
 
 #[path = "../common/mod.rs"]
 mod common;
 
-#[cfg(feature = "http")]
-mod admin_server;
 mod back_pressure;
 mod cancellation;
 mod committed_offsets;

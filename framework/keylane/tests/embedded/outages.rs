@@ -8,10 +8,10 @@ use std::time::Duration;
 
 use super::common::{self, PATIENCE, eventually};
 use keylane::{
-    Backoff, DeadLetter, EmbeddedBroker, EmbeddedBrokerOptions, Exhausted, FailureReason, Json,
-    NewTask, OutageKind, OutageStatus, Retry, Subscription, SubscriptionBuilder, Task, TaskError,
-    TaskProducer,
+    Backoff, DeadLetter, Exhausted, FailureReason, Json, NewTask, OutageKind, OutageStatus, Retry,
+    Subscription, SubscriptionBuilder, Task, TaskError, TaskProducer,
 };
+use keylane_embedded_broker::{EmbeddedBroker, EmbeddedBrokerOptions};
 use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::message::{Headers, Message};
 use rdkafka::{ClientConfig, Offset, TopicPartitionList};

@@ -187,7 +187,7 @@ const OWNED: &[Owned] = &[
     (
         &["test.mock.num.brokers"],
         "it would silently replace the brokers by a mock",
-        "remove it; the feature embedded-broker starts one on purpose",
+        "remove it; the crate keylane-embedded-broker starts one on purpose",
     ),
 ];
 

@@ -7,7 +7,7 @@ use rdkafka::ClientConfig;
 use rdkafka::admin::{AdminClient, AdminOptions, TopicReplication};
 use rdkafka::error::RDKafkaErrorCode;
 
-use super::{Cluster, LastError, check_name};
+use super::{Cluster, LastError};
 use crate::kafka::config::{creation_error, side_client_config};
 use crate::{BootstrapServers, KafkaSettings};
 
@@ -160,7 +160,7 @@ fn check(topics: &[NewTopic]) -> Result<(), CreateTopicsError> {
     }
     let mut names = BTreeSet::new();
     for topic in topics {
-        check_name(&topic.name).map_err(|rule| invalid(topic, rule))?;
+        keylane_core::check_topic_name(&topic.name).map_err(|rule| invalid(topic, rule))?;
         if !names.insert(&topic.name) {
             return Err(invalid(topic, "it is named twice: name it once"));
         }

@@ -8,7 +8,7 @@ use rdkafka::consumer::ConsumerContext;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 
 use crate::kafka::client_log;
-use crate::lock::lock;
+use crate::support::lock::lock;
 use crate::support::without_secrets;
 
 /// A client context that keeps the most telling error.

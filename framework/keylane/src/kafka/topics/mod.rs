@@ -6,7 +6,6 @@ mod cluster;
 mod create;
 mod error;
 mod last_error;
-mod name;
 mod plan;
 
 pub use create::{CreateTopicsError, NewTopic, TopicCreation, create_topics};
@@ -14,7 +13,6 @@ pub use create::{CreateTopicsError, NewTopic, TopicCreation, create_topics};
 pub(crate) use cluster::{Cluster, Lookup};
 pub(crate) use error::{NamedTopic, Role, TopicError};
 pub(crate) use last_error::{LastError, is_tls_alert};
-pub(crate) use name::check_name;
 pub(crate) use plan::{TopicPlan, TopicReport, check};
 
 /// The partition of a retry or dead-letter topic that keylane writes a record of `source` to.

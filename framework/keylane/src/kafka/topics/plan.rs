@@ -6,7 +6,6 @@ use std::time::{Duration, Instant};
 
 use rdkafka::ClientConfig;
 
-use super::check_name;
 use super::cluster::{Cluster, Lookup};
 use super::error::{NamedTopic, Role, TopicError, forbidden_group, forbidden_topic};
 use crate::kafka::permissions::Operation;
@@ -103,7 +102,7 @@ impl TopicPlan<'_> {
             return Err(TopicError::NoOrigin);
         }
         for (at, topic) in topics.iter().enumerate() {
-            if let Err(rule) = check_name(&topic.name) {
+            if let Err(rule) = keylane_core::check_topic_name(&topic.name) {
                 return Err(TopicError::InvalidName {
                     topic: topic.clone(),
                     rule,
@@ -370,10 +369,10 @@ mod tests {
     }
 }
 
-#[cfg(all(test, feature = "embedded-broker"))]
+#[cfg(test)]
 mod broker_tests {
     use super::*;
-    use crate::embedded_broker::{EmbeddedBroker, EmbeddedBrokerOptions};
+    use keylane_embedded_broker::{EmbeddedBroker, EmbeddedBrokerOptions};
 
     fn config(broker: &EmbeddedBroker) -> ClientConfig {
         let mut config = ClientConfig::new();

@@ -10,13 +10,13 @@ use hyper::body::{Bytes, Incoming};
 use hyper::header::{ALLOW, CONTENT_TYPE, HeaderValue};
 use hyper::service::service_fn;
 use hyper::{Method, Request, Response, StatusCode};
+use keylane_connections::Bounds;
 use tokio::net::TcpListener;
 use tokio::runtime::{Builder, Runtime};
 use tokio::time::{MissedTickBehavior, interval};
 use tokio_util::sync::CancellationToken;
 
 use super::recorder::PrometheusHandle;
-use crate::connections::{self, Bounds};
 
 /// A scraper keeps its connection from scrape to scrape.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(30);
@@ -60,7 +60,8 @@ impl Server {
         } = self;
         let serve = move || {
             runtime.block_on(async {
-                let keep_up = connections::persistent("metrics", || keep_up(handle.clone()));
+                let keep_up =
+                    keylane_connections::persistent("metrics", || keep_up(handle.clone()));
                 tokio::join!(keep_up, serve(listener, handle.clone()));
             });
         };
@@ -90,7 +91,7 @@ async fn serve(listener: TcpListener, handle: PrometheusHandle) {
         connection: CONNECTION_TIMEOUT,
         ..Bounds::default()
     };
-    connections::serve(
+    keylane_connections::serve(
         listener,
         "metrics",
         service,

@@ -13,8 +13,8 @@ use ::metrics::{Counter, Gauge, Histogram, Key};
 use metrics_exporter_prometheus::formatting::{sanitize_label_key, sanitize_label_value};
 
 use super::cells::{CounterCell, GaugeCell, HistogramCell};
-use crate::lock::lock;
 use crate::metrics::names::{ALL, MetricDef, MetricKind};
+use crate::support::lock::lock;
 
 /// For how long a counter outlives its handles: as far as Prometheus looks back, so that it sees
 /// the final value.

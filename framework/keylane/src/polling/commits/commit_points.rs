@@ -15,9 +15,9 @@ use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer};
 
 use super::last_commit::LastCommit;
 use super::marks::{Marks, TooLarge};
+use crate::kafka::CommitPoint;
 use crate::kafka::{ClientPosition, CommitQueue, Context, list_with_points};
 use crate::polling::partitions::Assigned;
-use crate::runtime::CommitPoint;
 
 pub(crate) struct Commits {
     metadata: Metadata,

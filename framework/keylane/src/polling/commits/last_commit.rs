@@ -97,14 +97,14 @@ fn is_passing(error: RDKafkaErrorCode) -> bool {
         )
 }
 
-#[cfg(all(test, feature = "embedded-broker"))]
+#[cfg(test)]
 mod tests {
     use rdkafka::consumer::Consumer;
     use rdkafka::types::{RDKafkaApiKey, RDKafkaRespErr};
     use rdkafka::{ClientConfig, Offset};
 
     use super::*;
-    use crate::{EmbeddedBroker, EmbeddedBrokerOptions};
+    use keylane_embedded_broker::{EmbeddedBroker, EmbeddedBrokerOptions};
 
     const PATIENCE: Duration = Duration::from_secs(30);
 

@@ -295,19 +295,21 @@ fn is_about_a_topic(error: RDKafkaErrorCode) -> bool {
 #[derive(Debug)]
 pub(crate) struct TooLarge;
 
-#[cfg(all(test, feature = "embedded-broker"))]
+#[cfg(test)]
 mod tests {
     use rdkafka::ClientConfig;
     use rdkafka::consumer::Consumer;
 
     use super::*;
+    use crate::kafka::CommitPoint;
     use crate::kafka::Forwarding;
     use crate::metrics::{MetricLabels, SubscriptionMetrics};
     use crate::polling::commits::Commits;
     use crate::polling::partitions::OPENING;
-    use crate::runtime::{CommitPoint, Progress, SharedLease};
+    use crate::runtime::Progress;
     use crate::status::Control;
-    use crate::{EmbeddedBroker, EmbeddedBrokerOptions};
+    use crate::status::SharedLease;
+    use keylane_embedded_broker::{EmbeddedBroker, EmbeddedBrokerOptions};
 
     const PATIENCE: Duration = Duration::from_secs(30);
 

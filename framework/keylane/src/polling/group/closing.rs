@@ -4,11 +4,11 @@ use std::sync::mpsc::{RecvTimeoutError, sync_channel};
 use std::time::{Duration, Instant};
 
 use super::drain::{Drain, END_GRACE, drain};
-use crate::panics;
 use crate::polling::commits::LastCommit;
 use crate::polling::failures::panicked;
 use crate::polling::thread::PollLoop;
 use crate::status::{State, SubscriptionError};
+use crate::support::panics;
 
 /// How long at least the broker's word on the last commit is waited for, where the drain leaves
 /// less time.

@@ -234,7 +234,7 @@ pub(crate) struct Finished {
     pub(crate) error: Option<rdkafka::error::KafkaError>,
 }
 
-#[cfg(all(test, feature = "embedded-broker"))]
+#[cfg(test)]
 mod tests {
     use std::sync::Arc;
     use std::sync::atomic::Ordering;
@@ -244,12 +244,14 @@ mod tests {
     use rdkafka::{ClientConfig, Offset};
 
     use super::*;
+    use crate::kafka::CommitPoint;
     use crate::kafka::{CommitQueue, Forwarding, NewPartition, list};
     use crate::metrics::SubscriptionMetrics;
     use crate::polling::settings::PollSettings;
-    use crate::runtime::{CommitPoint, SharedLease};
     use crate::status::Control;
-    use crate::{EmbeddedBroker, EmbeddedBrokerOptions, Limits, Watchdog};
+    use crate::status::SharedLease;
+    use crate::{Limits, Watchdog};
+    use keylane_embedded_broker::{EmbeddedBroker, EmbeddedBrokerOptions};
 
     const PATIENCE: Duration = Duration::from_secs(30);
 

@@ -114,7 +114,7 @@ impl PollLoop {
             return;
         };
         #[cfg(test)]
-        crate::panics::planted::step("hand-over", &self.settings.subscription);
+        crate::support::panics::planted::step("hand-over", &self.settings.subscription);
         if let Some(deadline) = self.control.shutdown_deadline() {
             handover.hurry(&mut self.assignment, deadline);
         }

@@ -14,8 +14,9 @@ use super::opening::OPENING;
 use super::recent_reads::Recent;
 use crate::Record;
 use crate::kafka::ClientPosition;
+use crate::kafka::CommitPoint;
 use crate::metrics::{MetricLabels, ReadMetrics};
-use crate::runtime::{CommitPoint, Inbox, Progress};
+use crate::runtime::{Inbox, Progress};
 
 /// How soon after its first records an epoch usually wants its first mark.
 const FIRST_MARK_SOON: Duration = Duration::from_secs(1);

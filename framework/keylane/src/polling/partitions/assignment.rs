@@ -13,10 +13,12 @@ use rdkafka::error::KafkaResult;
 
 use super::assigned::Assigned;
 use super::opening::OPENING;
+use crate::kafka::CommitPoint;
 use crate::kafka::{ClientPosition, Context, Logs, Misplaced, NewPartition, list};
 use crate::metrics::{MetricLabels, PartitionMetrics, UnreadableMetadata};
 use crate::polling::settings::{OwnerFactory, PollSettings};
-use crate::runtime::{CommitPoint, EpochLife, Inbox, Opening, Progress, instance};
+use crate::processing::EpochLife;
+use crate::runtime::{Inbox, Opening, Progress, instance};
 
 /// All partitions this member owns.
 pub(crate) struct Assignment {

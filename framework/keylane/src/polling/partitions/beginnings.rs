@@ -17,12 +17,12 @@ use rdkafka::{Offset, TopicPartitionList};
 use super::assigned::Assigned;
 use super::assignment::Assignment;
 use super::opening::OPENING;
+use crate::kafka::CommitPoint;
 use crate::kafka::{
     ClientPosition, CommittedPoint, Context, NewPartition, compare_logs, list, native, trouble,
 };
 use crate::polling::failures::without_position;
 use crate::polling::thread::PollLoop;
-use crate::runtime::CommitPoint;
 
 /// How long after a question the next one follows that has no answer yet.
 const ASK_AGAIN: Duration = Duration::from_millis(100);
@@ -581,5 +581,5 @@ impl PollLoop {
     }
 }
 
-#[cfg(all(test, feature = "embedded-broker"))]
+#[cfg(test)]
 mod tests;

@@ -10,6 +10,6 @@ mod recent_reads;
 pub(crate) use assigned::Assigned;
 pub(crate) use assignment::Assignment;
 pub(crate) use beginnings::Asked;
-#[cfg(all(test, feature = "embedded-broker"))]
+#[cfg(test)]
 pub(crate) use opening::OPENING;
 pub(crate) use recent_reads::fingerprint;

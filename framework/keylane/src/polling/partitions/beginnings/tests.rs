@@ -13,20 +13,18 @@ use rdkafka::types::{RDKafkaApiKey, RDKafkaRespErr};
 use rdkafka::{ClientConfig, Offset, TopicPartitionList};
 
 use crate::{
-    EmbeddedBroker, EmbeddedBrokerOptions, EvictionGuard, Json, NewTask, PausedBy, Subscription,
-    SubscriptionError, Task, TaskError, TaskProducer,
+    Json, NewTask, PausedBy, Subscription, SubscriptionError, Task, TaskError, TaskProducer,
 };
+use keylane_embedded_broker::{EmbeddedBroker, EmbeddedBrokerOptions, EvictionGuard};
 
 const PATIENCE: Duration = Duration::from_secs(60);
 
 type Seen = Arc<Mutex<BTreeSet<(i32, u32)>>>;
 
 fn broker(brokers: u8, partitions: i32) -> EmbeddedBroker {
-    let options = EmbeddedBrokerOptions {
-        brokers,
-        eviction_guard: EvictionGuard::Off,
-        ..Default::default()
-    };
+    let options = EmbeddedBrokerOptions::default()
+        .brokers(brokers)
+        .eviction_guard(EvictionGuard::Off);
     let broker = EmbeddedBroker::start(options).unwrap();
     broker.create_topic("tasks", partitions).unwrap();
     broker
@@ -325,7 +323,7 @@ async fn two_hundred_partitions_are_confirmed_and_start() {
 #[test]
 fn a_list_for_a_commit_carries_the_leader_epochs() {
     use keylane_core::LeaderEpoch;
-    let point = |position, leader_epoch: Option<u32>| crate::runtime::CommitPoint {
+    let point = |position, leader_epoch: Option<u32>| crate::kafka::CommitPoint {
         position,
         leader_epoch: leader_epoch.map(LeaderEpoch::new),
         metadata: "m".to_owned(),

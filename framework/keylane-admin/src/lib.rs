@@ -1,0 +1,105 @@
+//! Health, state and administration over HTTP.
+//!
+//! ```no_run
+//! use keylane_admin::AdminServer;
+//! # use keylane::{Json, Subscription, Task, TaskError};
+//!
+//! # #[tokio::main] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! let admin = AdminServer::builder().port(8081).start()?;
+//! let subscription = Subscription::builder("parking-notifier", "parking-events")
+//!     .bootstrap_servers("localhost:9092")
+//!     .start(Json, |_: Task<String>| async { Ok::<(), TaskError>(()) })
+//!     .await?;
+//! admin.add(subscription.handle())?;
+//! subscription.run_until(tokio::signal::ctrl_c()).await?;
+//! admin.shutdown().await;
+//! # Ok(()) }
+//! ```
+//!
+//! Which partition is stuck, and which record and key hold it:
+//!
+//! ```console
+//! $ curl -s localhost:8081/health/ready
+//! {"status":"degraded","reasons":[{"severity":"degraded","code":"partition_stalled","subscription":"parking-notifier",
+//!  "topic":"parking-events","partition":2,"text":"no progress for 74 s: the commit waits for offset 4711"}],"omitted":0}
+//! $ curl -s 'localhost:8081/v1/subscriptions/parking-notifier/oldest?limit=1'
+//! {"records":[{"topic":"parking-events","partition":2,"offset":4711,"key_hash":"1f60e652ab9e07d6","age_seconds":75.1,
+//!  "attempts":6,"state":"running"}]}
+//! ```
+//!
+//! A key is shown by its [hash](keylane::KeyHash) only.
+//!
+//! # Health
+//! | `GET` | 200 means |
+//! |---|---|
+//! | `/health/startup` | every subscription has joined its group at least once |
+//! | `/health/live` | every polling thread gets on, and none has ended with an error. Brokers that are away, a processor that blocks its thread, or work that is stuck do not count: a restart would not help |
+//! | `/health/ready` | besides, every subscription has an assignment now and is not closing. One without partitions counts (more members than partitions), unless its topic is missing |
+//!
+//! Anything else is 503. The answer lists the reasons, also what is merely *degraded* with 200:
+//! stalled partitions, blocked owners, suspected outages, parked records, care after a crash,
+//! brokers that are away, pauses, and more. Without any subscription the process has neither
+//! started nor is it ready.
+//!
+//! # State
+//! | `GET` | |
+//! |---|---|
+//! | `/v1/subscriptions` | all, summed up |
+//! | `/v1/subscriptions/{name}` | one, with its partitions |
+//! | `/v1/subscriptions/{name}/partitions/{topic}/{partition}` | one partition |
+//! | `/v1/subscriptions/{name}/oldest?limit=20` | of each partition the record its commit waits for, the longest waiting first |
+//! | `/v1/subscriptions/{name}/hot-keys?limit=20` | the keys with the most records, the most time in attempts and the longest waits, by their hashes; as they are only where [`HotKeySettings::plain_keys`](keylane::HotKeySettings::plain_keys) allows it and the request has the token |
+//! | `/openapi.json` | the description of all this (OpenAPI 3.1) |
+//! | `/metrics` | where [`AdminServerBuilder::metrics`] was called |
+//!
+//! Names in a path are percent-encoded. Figures are a second old at most, hot keys up to ten.
+//!
+//! # Steering
+//! `POST` to `/v1/subscriptions/{name}/pause`, `…/resume`, `…/release-held` or `…/shutdown`, or to
+//! `/v1/subscriptions/{name}/partitions/{topic}/{partition}/pause` or `…/resume`: 202 means asked
+//! for, as by the [handle](keylane::SubscriptionHandle). All of it is refused with 403 unless the
+//! server was given a [token](AdminServerBuilder::token):
+//!
+//! ```console
+//! $ curl -s -X POST -H "Authorization: Bearer $TOKEN" localhost:8081/v1/subscriptions/parking-notifier/pause
+//! {"action":"pause","subscription":"parking-notifier","topic":null,"partition":null}
+//! ```
+//!
+//! A pause lasts until it is resumed or the process ends; that of a partition until this member
+//! gives it up. `release-held` lets records go to the dead-letter topic that are held because of an
+//! [outage](keylane::Outage), until that outage ends.
+//!
+//! # Safety
+//! It listens on 127.0.0.1 unless it is told otherwise. There, a request whose `Host` is neither an
+//! address of the loopback nor `localhost` is refused, so that no web page can reach it under a
+//! name of its own; nothing is allowed to pages of other origins. There is no TLS: beyond the
+//! loopback put a proxy in front, or keep it inside a network you trust, where everybody can read
+//! state and health.
+//!
+//! Bounded: 32 connections at a time (more wait), 10 s for the head of a request, 16 KiB for it, 16
+//! KiB for a body, 1 min for a connection. The server has a thread of its own, so it answers while
+//! the processors' threads are blocked.
+//!
+//! To serve the same paths on a port of your own, mount the [router](AdminRoutes) in an axum app.
+//!
+//! Errors are problem details (RFC 9457) with a `code` for programs.
+
+mod access;
+mod admin_routes;
+mod answers;
+mod builder;
+mod error;
+mod health;
+mod hot_keys;
+mod lock;
+mod problem;
+mod routes;
+mod served;
+mod server;
+#[cfg(test)]
+mod tests;
+
+pub use admin_routes::AdminRoutes;
+pub use builder::AdminServerBuilder;
+pub use error::AdminError;
+pub use server::AdminServer;

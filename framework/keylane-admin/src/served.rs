@@ -1,0 +1,103 @@
+//! What is needed of a subscription: its handle's methods. Tests have another that is run by nobody.
+
+use std::fmt;
+use std::sync::Arc;
+
+use keylane::{HotKeys, State, SubscriptionHandle, SubscriptionStatus};
+
+pub(crate) trait Served: fmt::Debug + Send + Sync {
+    fn name(&self) -> &str;
+    fn group(&self) -> &str;
+    fn state(&self) -> State;
+    fn status(&self) -> SubscriptionStatus;
+    fn hot_keys(&self) -> HotKeys;
+    fn pause(&self);
+    fn resume(&self);
+    fn release_held(&self);
+    fn request_shutdown(&self);
+    /// `false` where the partition is not assigned.
+    fn pause_partition(&self, topic: &str, partition: i32) -> bool;
+    /// `false` where the partition is not assigned.
+    fn resume_partition(&self, topic: &str, partition: i32) -> bool;
+}
+
+impl Served for SubscriptionHandle {
+    fn name(&self) -> &str {
+        self.name()
+    }
+
+    fn group(&self) -> &str {
+        self.group()
+    }
+
+    fn state(&self) -> State {
+        self.state()
+    }
+
+    fn status(&self) -> SubscriptionStatus {
+        self.status()
+    }
+
+    fn hot_keys(&self) -> HotKeys {
+        self.hot_keys()
+    }
+
+    fn pause(&self) {
+        self.pause();
+    }
+
+    fn resume(&self) {
+        self.resume();
+    }
+
+    fn release_held(&self) {
+        self.release_held();
+    }
+
+    fn request_shutdown(&self) {
+        self.request_shutdown();
+    }
+
+    fn pause_partition(&self, topic: &str, partition: i32) -> bool {
+        self.pause_partition(topic, partition).is_ok()
+    }
+
+    fn resume_partition(&self, topic: &str, partition: i32) -> bool {
+        self.resume_partition(topic, partition).is_ok()
+    }
+}
+
+/// The subscriptions that are served.
+#[derive(Debug, Default)]
+pub(crate) struct AllServed(Vec<Arc<dyn Served>>);
+
+impl AllServed {
+    /// `false` where one of this name still runs. One that has ended makes way.
+    pub(crate) fn add(&mut self, subscription: Arc<dyn Served>) -> bool {
+        let Self(all) = self;
+        all.retain(|there| {
+            there.name() != subscription.name()
+                || !matches!(there.state(), State::Stopped | State::Failed)
+        });
+        let is_new = all.iter().all(|there| there.name() != subscription.name());
+        if is_new {
+            all.push(subscription);
+        }
+        is_new
+    }
+
+    /// `false` where there is none of this name.
+    pub(crate) fn remove(&mut self, name: &str) -> bool {
+        let before = self.0.len();
+        self.0.retain(|there| there.name() != name);
+        self.0.len() < before
+    }
+
+    pub(crate) fn find(&self, name: &str) -> Option<Arc<dyn Served>> {
+        self.0.iter().find(|there| there.name() == name).cloned()
+    }
+
+    pub(crate) fn iter(&self) -> impl Iterator<Item = &dyn Served> {
+        self.0.iter().map(|there| &**there)
+    }
+}

@@ -1,0 +1,190 @@
+//! What a processor gets.
+
+use std::sync::Arc;
+use std::time::{Instant, SystemTime};
+
+use super::{Cancellation, EpochLife};
+use crate::record::TraceParent;
+use crate::{Headers, Origin, Record, TaskMetadata};
+
+/// One record, decoded, with where it came from and how often it was tried.
+///
+/// # Examples
+/// ```
+/// use keylane::testing::TestTask;
+/// use keylane::{Task, TaskError};
+///
+/// async fn notify(task: Task<String>) -> Result<(), TaskError> {
+///     println!("{:?} moved: {}, attempt {}", task.key_str(), task.payload(), task.attempt());
+///     Ok(())
+/// }
+/// # #[tokio::main(flavor = "current_thread")] async fn main() {
+/// assert!(notify(TestTask::new("in".to_owned()).key("B-KL 42").build()).await.is_ok());
+/// # }
+/// ```
+#[derive(Clone, Debug)]
+pub struct Task<T> {
+    pub(crate) payload: T,
+    pub(crate) record: Record,
+    pub(crate) source: Arc<Source>,
+    pub(crate) attempt: u32,
+    /// When its time is up.
+    pub(crate) ends: Option<Instant>,
+}
+
+/// Where a task comes from: one for all tasks of an epoch, so that a record costs no more than a
+/// count.
+#[derive(Debug)]
+pub(crate) struct Source {
+    pub(crate) topic: Arc<str>,
+    pub(crate) partition: i32,
+    pub(crate) life: Arc<EpochLife>,
+}
+
+impl<T> Task<T> {
+    /// The decoded value.
+    pub fn payload(&self) -> &T {
+        &self.payload
+    }
+
+    /// The decoded value, taken out.
+    pub fn into_payload(self) -> T {
+        self.payload
+    }
+
+    /// The record as Kafka delivered it.
+    pub fn record(&self) -> &Record {
+        &self.record
+    }
+
+    /// The record's key. Tasks of one key (and partition) are processed one after another.
+    pub fn key(&self) -> Option<&[u8]> {
+        self.record.key()
+    }
+
+    /// The key as text, where it is UTF-8.
+    pub fn key_str(&self) -> Option<&str> {
+        self.key().and_then(|key| std::str::from_utf8(key).ok())
+    }
+
+    /// Whether the value is null.
+    ///
+    /// # Examples
+    /// ```
+    /// use keylane::testing::TestTask;
+    ///
+    /// assert!(TestTask::new(None::<String>).value(None).build().is_tombstone());
+    /// ```
+    pub fn is_tombstone(&self) -> bool {
+        self.record.value().is_none()
+    }
+
+    /// The record's headers.
+    pub fn headers(&self) -> &Headers {
+        self.record.headers()
+    }
+
+    /// The topic this record was read from: an origin topic or the retry topic.
+    pub fn topic(&self) -> &str {
+        &self.source.topic
+    }
+
+    /// The partition this record was read from.
+    pub fn partition(&self) -> i32 {
+        self.source.partition
+    }
+
+    /// The offset this record was read at.
+    pub fn offset(&self) -> i64 {
+        self.record.offset()
+    }
+
+    /// Where the record was first read: the same as topic, partition and offset unless it came
+    /// through a retry topic.
+    pub fn origin(&self) -> Origin {
+        match self.record.origin() {
+            Some(origin) => origin.clone(),
+            None => Origin {
+                topic: self.source.topic.clone(),
+                partition: self.partition(),
+                offset: self.offset(),
+            },
+        }
+    }
+
+    /// The record's timestamp, where it has one; to the millisecond.
+    pub fn timestamp(&self) -> Option<SystemTime> {
+        self.record.timestamp()
+    }
+
+    /// Which attempt this is, from 1, over all retries in place and through the retry topic. A
+    /// restart or a rebalance forgets the attempts in place since the record was last read.
+    pub fn attempt(&self) -> u32 {
+        self.attempt
+    }
+
+    /// Whether this attempt is not wanted any more: its time is up, or its partition is not this
+    /// member's any more. A processor that awaits need not ask, for its future is dropped then; see
+    /// [`Cancellation`] for what this is good for.
+    pub fn is_cancelled(&self) -> bool {
+        self.cancellation().is_cancelled()
+    }
+
+    /// A handle that tells when this attempt is not wanted any more, for work that goes on outside
+    /// of the processor's future.
+    pub fn cancellation(&self) -> Cancellation {
+        Cancellation::new(self.source.life.clone(), self.ends)
+    }
+
+    /// The task's metadata as written by the producer helper (or a Decaton client) into `dt_meta`.
+    pub fn metadata(&self) -> Option<&TaskMetadata> {
+        self.record.metadata()
+    }
+
+    /// The trace that the record belongs to, and the span that made it, as its header `traceparent`
+    /// says. It stays the same through the retry topic and for a dead letter. `None` also where the
+    /// header cannot be read.
+    ///
+    /// With the feature `otel` the attempt's span is in that trace already; see
+    /// [`trace`](crate::trace).
+    ///
+    /// # Examples
+    /// ```
+    /// use keylane::Headers;
+    /// use keylane::testing::TestTask;
+    ///
+    /// let parent = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
+    /// let headers: Headers = [("traceparent", parent)].into_iter().collect();
+    /// let task = TestTask::new(()).headers(headers).build();
+    /// assert_eq!(task.trace_parent().map(|parent| parent.to_string()).as_deref(), Some(parent));
+    /// ```
+    pub fn trace_parent(&self) -> Option<TraceParent> {
+        TraceParent::read(self.headers())
+    }
+
+    /// The same task with another payload.
+    ///
+    /// # Examples
+    /// ```
+    /// use keylane::testing::TestTask;
+    ///
+    /// let task = TestTask::new("42").key("k").build().map(|text| text.len());
+    /// assert_eq!((*task.payload(), task.key_str()), (2, Some("k")));
+    /// ```
+    pub fn map<U>(self, f: impl FnOnce(T) -> U) -> Task<U> {
+        let Self {
+            payload,
+            record,
+            source,
+            attempt,
+            ends,
+        } = self;
+        Task {
+            payload: f(payload),
+            record,
+            source,
+            attempt,
+            ends,
+        }
+    }
+}

@@ -1,0 +1,324 @@
+//! What a processor answers when an attempt failed.
+
+use std::borrow::Cow;
+use std::error::Error;
+use std::fmt;
+use std::time::Duration;
+
+use crate::support::error_text;
+
+/// Why an attempt failed, and what shall become of the record.
+///
+/// Every error converts into a *retryable* one with `?`, so the retry policy decides; the
+/// constructors say otherwise.
+///
+/// | made by | what happens |
+/// |---|---|
+/// | `?`, [`retryable`](Self::retryable) | retried by the policy of the subscription |
+/// | [`retry_after`](Self::retry_after) | the same, with the delay chosen here (HTTP 429, 503) |
+/// | [`unavailable`](Self::unavailable) | retried until it works; uses up neither attempts nor retry time |
+/// | [`fatal`](Self::fatal) | no further attempt: dead-lettered (or parked, or the subscription stops, as configured) |
+/// | [`skip`](Self::skip) | settled as *skipped*, and counted |
+///
+/// # Places and classes
+/// Where several keys fail at once, an outage is suspected rather than a bad record: see
+/// [`Outage`](crate::Outage). An error counts by its *class*, the type of the error unless
+/// [`of_class`](Self::of_class) names another, and by the *place* that [`at`](Self::at) names.
+///
+/// # Examples
+/// ```
+/// use keylane::TaskError;
+/// use std::time::Duration;
+///
+/// fn classify(status: u16, retry_after: Duration) -> Result<(), TaskError> {
+///     match status {
+///         200..=299 => Ok(()),
+///         404 => Err(TaskError::skip("the device is gone")),
+///         429 => Err(TaskError::retry_after("the gateway is busy", retry_after)),
+///         400..=499 => Err(TaskError::fatal(format!("refused with {status}"))),
+///         502..=504 => Err(TaskError::unavailable("the gateway is down").at("sms gateway")),
+///         _ => Err(TaskError::retryable(format!("answered {status}"))),
+///     }
+/// }
+/// # assert!(classify(500, Duration::ZERO).is_err());
+/// ```
+pub struct TaskError {
+    kind: TaskErrorKind,
+    delay: Option<Duration>,
+    pub(crate) cause: Cause,
+    source: Box<dyn Error + Send + Sync>,
+}
+
+/// What a [`TaskError`] asks for.
+///
+/// # Examples
+/// ```
+/// use keylane::{TaskError, TaskErrorKind};
+///
+/// assert_eq!(TaskError::fatal("unknown device").kind(), TaskErrorKind::Fatal);
+/// assert_eq!(TaskError::skip("not for us").kind(), TaskErrorKind::Skip);
+/// ```
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum TaskErrorKind {
+    /// A retry by the policy.
+    Retryable,
+    /// A retry that uses up neither attempts nor time.
+    Unavailable,
+    /// No retry.
+    Fatal,
+    /// To leave the record out.
+    Skip,
+}
+
+/// As what a failure counts when an outage is looked for.
+#[derive(Clone, Debug)]
+pub(crate) struct Cause {
+    class: &'static str,
+    /// Present where the user gave names. Apart, so that the error stays small where there are
+    /// none.
+    names: Option<Box<Names>>,
+}
+
+#[derive(Clone, Debug, Default)]
+struct Names {
+    place: Option<Cow<'static, str>>,
+    class: Option<Cow<'static, str>>,
+}
+
+impl Cause {
+    pub(crate) const fn of_class(class: &'static str) -> Self {
+        Self { class, names: None }
+    }
+
+    pub(crate) fn class(&self) -> &str {
+        self.names
+            .as_ref()
+            .and_then(|names| names.class.as_deref())
+            .unwrap_or(self.class)
+    }
+
+    pub(crate) fn place(&self) -> Option<&str> {
+        self.names.as_ref()?.place.as_deref()
+    }
+}
+
+impl TaskError {
+    /// A failure that may pass: retried by the policy.
+    ///
+    /// # Examples
+    /// ```
+    /// use keylane::{TaskError, TaskErrorKind};
+    ///
+    /// fn parse(text: &str) -> Result<u32, TaskError> {
+    ///     Ok(text.parse::<u32>()?) // `?` does the same
+    /// }
+    /// assert_eq!(parse("x").unwrap_err().kind(), TaskErrorKind::Retryable);
+    /// assert_eq!(TaskError::retryable("no answer").kind(), TaskErrorKind::Retryable);
+    /// ```
+    pub fn retryable<E: Into<Box<dyn Error + Send + Sync>>>(error: E) -> Self {
+        Self::new(TaskErrorKind::Retryable, error)
+    }
+
+    /// A failure that asks for its own delay instead of the policy's back-off.
+    ///
+    /// The attempt counts as any other. A delay is at least 10 ms and at most one day.
+    ///
+    /// # Examples
+    /// ```
+    /// use keylane::TaskError;
+    /// use std::time::Duration;
+    ///
+    /// let error = TaskError::retry_after("the gateway is busy", Duration::from_secs(30));
+    /// assert_eq!(error.delay(), Some(Duration::from_secs(30)));
+    /// ```
+    pub fn retry_after<E: Into<Box<dyn Error + Send + Sync>>>(error: E, delay: Duration) -> Self {
+        Self::retryable(error).with_delay(delay)
+    }
+
+    /// Something the work needs is away, and the record is not at fault.
+    ///
+    /// The attempt uses up neither the retries nor the retry time of the record, and no number of
+    /// them gives it up. The record waits in place, by its own back-off
+    /// ([`Retry::backoff`](crate::Retry::backoff)), and its key waits with it. **A record that
+    /// fails like this for ever holds its key for ever**: the state, the log and the metrics show
+    /// it.
+    ///
+    /// Name what is away with [`at`](Self::at).
+    ///
+    /// # Examples
+    /// ```
+    /// use keylane::TaskError;
+    ///
+    /// let error = TaskError::unavailable("connection refused").at("sms gateway");
+    /// assert_eq!(error.place(), Some("sms gateway"));
+    /// ```
+    pub fn unavailable<E: Into<Box<dyn Error + Send + Sync>>>(error: E) -> Self {
+        Self::new(TaskErrorKind::Unavailable, error)
+    }
+
+    /// A failure that no retry will mend.
+    pub fn fatal<E: Into<Box<dyn Error + Send + Sync>>>(error: E) -> Self {
+        Self::new(TaskErrorKind::Fatal, error)
+    }
+
+    /// Nothing to do for this record: settle it as skipped.
+    pub fn skip<E: Into<Box<dyn Error + Send + Sync>>>(reason: E) -> Self {
+        Self::new(TaskErrorKind::Skip, reason)
+    }
+
+    fn new<E: Into<Box<dyn Error + Send + Sync>>>(kind: TaskErrorKind, error: E) -> Self {
+        let cause = Cause::of_class(std::any::type_name::<E>());
+        Self {
+            kind,
+            delay: None,
+            cause,
+            source: error.into(),
+        }
+    }
+
+    /// Waits this long before the next attempt, instead of the policy's back-off. A delay is at
+    /// least 10 ms and at most one day. Has no effect on an error that is not retried.
+    #[must_use]
+    pub fn with_delay(mut self, delay: Duration) -> Self {
+        self.delay = Some(delay);
+        self
+    }
+
+    /// Names the place that failed, for example `"sms gateway"`.
+    ///
+    /// When several keys fail at one place and none of them succeeds, that is an outage of this
+    /// place, also while others succeed. Errors that are the record's own need no place: a success
+    /// does not name one. A name is cut after 64 bytes. A subscription tells 64 places apart at
+    /// most; those named later count as one. Name services, not hosts, users or requests.
+    #[must_use]
+    pub fn at(mut self, place: impl Into<Cow<'static, str>>) -> Self {
+        self.cause.names.get_or_insert_default().place = Some(cut(place.into()));
+        self
+    }
+
+    /// Names the class of the error: what has failed in the same way. Without it the type of the
+    /// error is its class.
+    ///
+    /// Worth it where one type stands for many faults, such as text. A name is cut after 64 bytes.
+    ///
+    /// # Examples
+    /// ```
+    /// use keylane::TaskError;
+    ///
+    /// let error = TaskError::retryable("status 500").of_class("push: 5xx");
+    /// assert_eq!(error.class(), "push: 5xx");
+    /// ```
+    #[must_use]
+    pub fn of_class(mut self, class: impl Into<Cow<'static, str>>) -> Self {
+        self.cause.names.get_or_insert_default().class = Some(cut(class.into()));
+        self
+    }
+
+    /// What the error asks for.
+    pub fn kind(&self) -> TaskErrorKind {
+        self.kind
+    }
+
+    /// The delay it asks for, if it asks for one.
+    pub fn delay(&self) -> Option<Duration> {
+        self.delay
+    }
+
+    /// The place that failed, if it is named.
+    pub fn place(&self) -> Option<&str> {
+        self.cause.place()
+    }
+
+    /// The class of the error: as named, or else the type it was made from.
+    pub fn class(&self) -> &str {
+        self.cause.class()
+    }
+
+    /// The error with its causes, outermost first, separated by `: `; bounded, see [`error_text`].
+    pub(crate) fn chain(&self) -> String {
+        error_text::chain(&*self.source)
+    }
+}
+
+/// The longest name of a place or class.
+const MAX_NAME_BYTES: usize = 64;
+
+fn cut(mut name: Cow<'static, str>) -> Cow<'static, str> {
+    let mut end = name.len().min(MAX_NAME_BYTES);
+    while !name.is_char_boundary(end) {
+        end -= 1;
+    }
+    match &mut name {
+        Cow::Borrowed(text) => *text = &text[..end],
+        Cow::Owned(text) => text.truncate(end),
+    }
+    name
+}
+
+impl<E: Error + Send + Sync + 'static> From<E> for TaskError {
+    fn from(error: E) -> Self {
+        Self::retryable(error)
+    }
+}
+
+// `TaskError` does not implement `Error`: the blanket `From` above needs that, and `?` is what
+// users write.
+/// The error without its causes; a text beyond 4 KiB is cut.
+impl fmt::Display for TaskError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&error_text::text(&self.source))
+    }
+}
+
+impl fmt::Debug for TaskError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("TaskError")
+            .field("kind", &self.kind)
+            .field("delay", &self.delay)
+            .field("class", &self.class())
+            .field("place", &self.place())
+            .field("source", &self.source)
+            .finish()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn any_error_becomes_retryable() {
+        let error: TaskError = std::io::Error::other("down").into();
+        assert_eq!(error.kind(), TaskErrorKind::Retryable);
+        assert_eq!(error.to_string(), "down");
+    }
+
+    #[test]
+    fn an_error_is_of_the_class_of_its_type_unless_it_is_named() {
+        let by_type: TaskError = std::io::Error::other("down").into();
+        assert_eq!(by_type.class(), "std::io::error::Error");
+        assert_ne!(TaskError::retryable("down").class(), by_type.class());
+        let named = TaskError::unavailable("down")
+            .of_class("refused")
+            .at("x".repeat(63) + "ä")
+            .with_delay(Duration::MAX);
+        assert_eq!(
+            (named.class(), named.place()),
+            ("refused", Some(&*"x".repeat(63)))
+        );
+        assert_eq!(
+            (named.kind(), named.delay()),
+            (TaskErrorKind::Unavailable, Some(Duration::MAX))
+        );
+    }
+
+    #[test]
+    fn the_chain_names_every_source() {
+        #[derive(Debug, thiserror::Error)]
+        #[error("outer")]
+        struct Outer(#[source] std::io::Error);
+        let error: TaskError = Outer(std::io::Error::other("inner")).into();
+        assert_eq!(error.chain(), "outer: inner");
+    }
+}
