@@ -3,25 +3,24 @@
 use std::time::{Duration, Instant};
 
 use keylane_core::{Behind, Snapshot};
-use rdkafka::consumer::BaseConsumer;
 
 use super::lag::{lag_age, lag_records, workable_age};
 use super::paused_by::Common;
 use crate::Watchdog;
-use crate::kafka::{Context, native};
+use crate::kafka::Cached;
 use crate::polling::partitions::Assigned;
 use crate::status::{Control, Oldest, PartitionStatus};
 
 /// Measures from what the client knows, without asking a broker.
 pub(crate) fn update(
-    consumer: &BaseConsumer<Context>,
+    cached: Cached<'_>,
     partitions: &mut [Assigned],
     common: &Common,
     control: &Control,
     watchdog: &Watchdog,
 ) {
     for partition in partitions {
-        let range = native::cached_range(consumer, &partition.topic_c, partition.partition);
+        let range = cached.range(&partition.topic_c, partition.partition);
         partition.look_for_emptied_log(&range);
         partition.tell_log_end(range.end);
         partition.look_for_an_answer(range.end);
