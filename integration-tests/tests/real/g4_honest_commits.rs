@@ -245,8 +245,9 @@ async fn restart_with_runs(runs: usize, apart: usize) -> Option<(BTreeSet<i64>, 
         DEADLINE,
         async || {
             let status = member.status().partitions.pop()?;
-            (journal.done() == runs * (apart - 1) && usize::try_from(status.waiting) == Ok(runs))
-                .then_some(())
+            (journal.done() == runs * (apart - 1)
+                && usize::try_from(status.snapshot.waiting) == Ok(runs))
+            .then_some(())
         },
     )
     .await;

@@ -154,7 +154,7 @@ async fn late_result(protocol: Protocol) {
             .status()
             .partitions
             .iter()
-            .any(|p| p.partition == 0 && p.pending > 0)
+            .any(|p| p.partition == 0 && p.snapshot.pending > 0)
     })
     .await;
     let starts = || {
