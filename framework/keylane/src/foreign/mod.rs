@@ -20,6 +20,7 @@ use crate::config::{ForeignRetries, RetryTopic};
 use crate::dead_letter::{group_as_written, provenance_of};
 use crate::producer::TopicTarget;
 use crate::status::Control;
+use crate::support::clock;
 use crate::support::lock::lock;
 use crate::{Record, SubscriptionConfig};
 use asker::Asker;
@@ -137,7 +138,7 @@ impl Answers {
     }
 
     fn put(&self, group: &str, liveness: Liveness) {
-        let now = Moment::new(self.origin_of_time.elapsed());
+        let now = Moment::new(clock::elapsed(self.origin_of_time));
         self.groups().answered(group, liveness, now);
         self.version.fetch_add(1, Ordering::Release);
     }

@@ -13,7 +13,7 @@ use super::stage::Staged;
 use super::work::{OwnersWork, Work};
 use crate::metrics::AttemptResult;
 use crate::processing::{Cause, EpochGuard, Source, TaskErrorKind};
-use crate::support::{error_text, panics};
+use crate::support::{clock, error_text, panics};
 use crate::{Decode, Processor, Record, Task, TaskError};
 
 /// What an attempt needs to know of its record.
@@ -62,6 +62,14 @@ impl AttemptOutcome {
                 Failure::TimedOut => AttemptResult::Timeout,
                 _ => AttemptResult::Error,
             },
+        }
+    }
+
+    /// The error's text, or the reason of a skip.
+    pub(super) fn text(&self) -> Option<&str> {
+        match self {
+            Self::Done => None,
+            Self::Skipped { reason: text } | Self::Failed { error: text, .. } => Some(text),
         }
     }
 
@@ -258,7 +266,7 @@ impl Drop for Report {
         self.inbox.finished(Finished {
             ticket: self.ticket,
             outcome: self.outcome.take(),
-            elapsed: self.started.elapsed(),
+            elapsed: clock::elapsed(self.started),
             busy: self.busy,
         });
     }
@@ -278,9 +286,9 @@ impl<F: Future> Future for Timed<'_, F> {
         let Some(busy) = &mut this.busy else {
             return Pin::new(&mut *this.future).poll(context);
         };
-        let begin = Instant::now();
+        let begin = clock::now();
         let poll = Pin::new(&mut *this.future).poll(context);
-        **busy += begin.elapsed();
+        **busy += clock::elapsed(begin);
         poll
     }
 }

@@ -4,10 +4,10 @@ use keylane_core::{Caution, ParkReason, PoisonFate, Poisoned};
 
 use super::owner::{Held, Owner};
 use super::quiet::{self, Busy};
-use super::settle::unix_millis;
 use super::turns;
 use crate::dead_letter::FailureHistory;
 use crate::status::SubscriptionError;
+use crate::support::clock;
 
 impl Owner {
     /// Takes and gives back turns. Nothing to do, and nothing done, where there was no crash.
@@ -132,7 +132,7 @@ impl Owner {
 
 /// What the headers say of a poison record's end. When the crashes were is not known any more.
 pub(super) fn poison_history(held: &Held, attempts: u32, crashes: u32) -> FailureHistory {
-    let now = unix_millis();
+    let now = clock::unix_millis();
     let first = held
         .record
         .retry_state()

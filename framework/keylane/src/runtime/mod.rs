@@ -13,6 +13,7 @@ mod given_up;
 mod guarded;
 mod hot_keys;
 mod inbox;
+mod observer;
 mod owner;
 mod pace;
 mod predecessors;
@@ -27,6 +28,7 @@ mod watchdog;
 mod work;
 
 pub(crate) use inbox::Inbox;
+pub(crate) use observer::{Observed, Observer};
 pub(crate) use owner::{Opening, open};
 pub(crate) use progress::{OldestRecord, Progress};
 pub(crate) use turns::instance;

@@ -18,7 +18,6 @@ use super::pace::Pace;
 use super::predecessors;
 use super::progress::{OldestRecord, Progress};
 use super::quiet::Busy;
-use super::settle::unix_millis;
 use super::stage::{Stage, Staged};
 use super::survey::Surveyed;
 use super::turns::{self, TurnPermit};
@@ -28,6 +27,7 @@ use crate::kafka::CommitPoint;
 use crate::metrics::{PartitionMetrics, UnreadableMetadata};
 use crate::processing::{EpochGuard, EpochLife, Source};
 use crate::support::LogLimit;
+use crate::support::clock;
 use crate::{Decode, Processor, Record};
 
 /// After so many attempts in a row an owner lets the others of its thread have a turn.
@@ -231,8 +231,8 @@ impl Owner {
             released_bytes: 0,
             last_point: None,
             last_point_state,
-            last_point_at: Instant::now(),
-            last_touch: Instant::now(),
+            last_point_at: clock::now(),
+            last_touch: clock::now(),
             last_oldest: None,
             surveyed: Surveyed::default(),
             key_counts: KeyCounts::default(),
@@ -280,7 +280,7 @@ impl Owner {
 
     /// Takes in everything that has arrived.
     fn absorb(&mut self) -> Moment {
-        let now = self.runtime.moment(Instant::now());
+        let now = self.runtime.moment(clock::now());
         let orders = self.mail.orders;
         let paused = orders.pause > 0 || orders.waits_for_predecessors;
         self.core
@@ -365,9 +365,9 @@ impl Owner {
         stage: &mut Stage<F>,
         begin: &impl Fn(Call) -> F,
     ) -> bool {
-        let turn_began = Instant::now();
+        let turn_began = clock::now();
         // A turn lasts a millisecond or so: one look at the wall clock is enough.
-        let wall_millis = unix_millis();
+        let wall_millis = clock::unix_millis();
         let mut clock = turn_began;
         for _ in 0..ATTEMPTS_PER_TURN {
             if self.inbox.is_ended() {
@@ -405,7 +405,7 @@ impl Owner {
             // turn would be given back.
             if self.turn.is_some() || self.pace.spawns() {
                 self.start_apart(Staged::fresh(begin(call)), FirstPoll::Apart, ticket, clock);
-                clock = Instant::now();
+                clock = clock::now();
             } else {
                 clock = self.start_in_place(stage, begin, call, ticket, clock);
             }
@@ -428,7 +428,7 @@ impl Owner {
         self.progress.set_polled(call.record.offset(), call.attempt);
         let polled = stage.poll(begin(call));
         self.progress.clear_polled();
-        let end = Instant::now();
+        let end = clock::now();
         let elapsed = end - started;
         self.pace.observe(elapsed);
         match polled {
@@ -488,7 +488,7 @@ impl Owner {
             .core
             .next_deadline()
             .map(|moment| self.runtime.instant(moment));
-        let next_look = Instant::now()
+        let next_look = clock::now()
             + if self.core.pending() > 0 {
                 BUSY_LOOK
             } else {
@@ -498,14 +498,14 @@ impl Owner {
             .into_iter()
             .flatten()
             .fold(next_look, Instant::min);
-        let began = Instant::now();
+        let began = clock::now();
         // Either way the loop looks at everything again.
         let _ = tokio::time::timeout_at(deadline.into(), self.inbox.wait()).await;
         if self.core.pending() == 0 {
-            self.metrics.starved(began.elapsed());
+            self.metrics.starved(clock::elapsed(began));
         }
-        if self.last_touch.elapsed() >= IDLE_LOOK {
-            self.last_touch = Instant::now();
+        if clock::elapsed(self.last_touch) >= IDLE_LOOK {
+            self.last_touch = clock::now();
             self.metrics.touch();
         }
     }
@@ -517,7 +517,7 @@ impl Owner {
 
     /// Publishes what others need to know of this partition.
     fn report(&mut self, ends: bool) {
-        let now = self.runtime.moment(Instant::now());
+        let now = self.runtime.moment(clock::now());
         if self.core.has_news() {
             let runtime = self.runtime.clone();
             self.core.tell_guard(&mut runtime.guard(), now);
@@ -526,7 +526,7 @@ impl Owner {
         let caught_up = self.core.pending() == 0 && self.mail.records.is_empty();
         let due = self
             .point_is_due_at()
-            .is_some_and(|at| caught_up || ends || Instant::now() >= at);
+            .is_some_and(|at| caught_up || ends || clock::now() >= at);
         let mark = self.core.wanted_mark();
         let new_mark = mark.is_some() && mark != self.last_mark;
         let withdrawn =
@@ -543,7 +543,7 @@ impl Owner {
     /// build, so an idle partition reports at once.
     fn make_commit_point(&mut self) {
         self.last_point_state = point_state(&self.core);
-        self.last_point_at = Instant::now();
+        self.last_point_at = clock::now();
         let metadata = self.core.commit_metadata(keylane_core::MAX_METADATA_BYTES);
         if metadata.truncated {
             self.metrics.commit_metadata_truncated();
@@ -559,6 +559,9 @@ impl Owner {
             running: self.core.is_marked(),
         };
         if self.last_point.as_ref() != Some(&point) {
+            if let Some(observer) = &self.runtime.observer {
+                observer.committable(&self.topic, self.partition_id, &point);
+            }
             self.last_point = Some(point.clone());
             self.progress.set_commit_point(point);
         }

@@ -2,20 +2,20 @@
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use keylane_core::{FailureHeaders, Moment, Publish, PublishRequest, Reason};
 
 use super::caution::poison_history;
 use super::inbox::Written;
 use super::owner::{Held, Owner};
-use super::settle::unix_millis;
 use crate::dead_letter::{self, FailureHistory, Round, Writer};
 use crate::kafka::topics::map_partition;
 use crate::metrics::LaneState;
 use crate::producer::TopicTarget;
 use crate::producer::raw::OutgoingRecord;
 use crate::producer::write_error::{WriteError, WriteFailure};
+use crate::support::clock;
 use crate::{Headers, Origin, Record};
 
 impl Owner {
@@ -26,16 +26,16 @@ impl Owner {
     /// what other partitions write; its headers say whose it is. Nor of one that may be over: see
     /// [`keylane_core::Lease`].
     pub(super) fn publish_ready(&mut self) {
-        if self.inbox.is_ended() || !self.runtime.lease.allows(Instant::now()) {
+        if self.inbox.is_ended() || !self.runtime.lease.allows(clock::now()) {
             return;
         }
         while let Some(request) = self.core.next_publish() {
             let outgoing = self.outgoing(&request);
             let inbox = self.inbox.clone();
             let ticket = request.ticket;
-            match (outgoing, &self.runtime.producer) {
-                (Some(outgoing), Some(producer)) => {
-                    let answer = producer.send(outgoing);
+            match (outgoing, &self.runtime.writer) {
+                (Some(outgoing), Some(writer)) => {
+                    let answer = writer.send(outgoing);
                     #[cfg(test)]
                     let topic = self.topic.clone();
                     self.spawn(async move {
@@ -72,7 +72,7 @@ impl Owner {
         target.refresh(
             &self.runtime.side_config,
             &self.runtime.control,
-            Instant::now(),
+            clock::now(),
         );
         let history = match &request.publish {
             Publish::DeadLetter {
@@ -83,7 +83,7 @@ impl Owner {
         let origin = self.origin_of(held);
         let headers = match &request.publish {
             Publish::Retry { round, delay } => {
-                let due = unix_millis()
+                let due = clock::unix_millis()
                     .saturating_add(i64::try_from(delay.as_millis()).unwrap_or(i64::MAX));
                 let retried_for = request.retried_for;
                 let round = Round {
@@ -153,7 +153,7 @@ impl Owner {
         }
     }
 
-    fn origin_of(&self, held: &Held) -> Origin {
+    pub(super) fn origin_of(&self, held: &Held) -> Origin {
         held.record.origin().cloned().unwrap_or_else(|| Origin {
             topic: Arc::clone(&self.topic),
             partition: self.partition_id,
@@ -236,7 +236,7 @@ fn history(held: &Held, attempts: u32, reason: &'static str) -> FailureHistory {
             ..(**failure).clone()
         },
         None => {
-            let now = unix_millis();
+            let now = clock::unix_millis();
             FailureHistory {
                 attempts,
                 first_failure_millis: now,

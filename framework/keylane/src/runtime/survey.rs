@@ -8,6 +8,7 @@ use keylane_core::{Activity, Moment};
 use super::owner::Owner;
 use crate::Record;
 use crate::metrics::{LabelValue, RetryTier};
+use crate::support::clock;
 
 /// So old are the figures at most, while turns follow one another and a walk is short.
 const SURVEY_EVERY: Duration = Duration::from_millis(500);
@@ -16,7 +17,7 @@ const WALKS_PART: u32 = 100;
 
 /// When to walk again after a walk that `began` at `now`.
 pub(super) fn next_walk(now: Moment, began: Instant, every: Duration) -> Moment {
-    now + every.max(began.elapsed() * WALKS_PART)
+    now + every.max(clock::elapsed(began) * WALKS_PART)
 }
 
 /// When the next walk is, and whether there was anything to see.
@@ -35,7 +36,7 @@ impl Owner {
         if !is_news && now < self.surveyed.next {
             return;
         }
-        let began = Instant::now();
+        let began = clock::now();
         let mut waiting = [0; RetryTier::ALL.len()];
         if self.core.waiting() > 0 {
             for pending in self.core.pending_records() {

@@ -1,7 +1,7 @@
 //! The owner's part in watching work that does not get on: it tells the operator, and ends the
 //! attempt of a blocker.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use keylane_core::{Alarm, Blocking, Failure, Moment, Ticket};
 
@@ -9,6 +9,7 @@ use super::attempt::AttemptOutcome;
 use super::owner::{Held, Owner};
 use super::progress::OldestRecord;
 use crate::KeyHash;
+use crate::support::clock;
 
 /// What others see of the oldest record is this old at most, while turns follow one another: its
 /// key is hashed for it.
@@ -125,7 +126,7 @@ impl Owner {
         let is_news = self
             .last_oldest
             .as_ref()
-            .is_none_or(|(_, told_at)| told_at.elapsed() >= OLDEST_LOOK);
+            .is_none_or(|(_, told_at)| clock::elapsed(*told_at) >= OLDEST_LOOK);
         if !is_news {
             return;
         }
@@ -142,7 +143,7 @@ impl Owner {
             state: oldest.state,
             since,
         };
-        self.last_oldest = Some((oldest, Instant::now()));
+        self.last_oldest = Some((oldest, clock::now()));
         self.metrics.set_oldest(oldest.attempts, Some(oldest.state));
         self.progress.set_oldest(Some(oldest));
     }

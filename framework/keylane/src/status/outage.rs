@@ -6,6 +6,7 @@ use std::time::{Duration, Instant, SystemTime};
 use keylane_core::{ErrorClass, Moment, OutageGuard, OutageState, Place};
 
 use super::fault_names::FaultNames;
+use crate::support::clock;
 use crate::support::lock::lock;
 
 /// What is an outage at present, and what is held because of it. See [`Outage`](crate::Outage).
@@ -75,7 +76,7 @@ impl OngoingOutage {
             kind,
             place: None,
             class: None,
-            since: SystemTime::now(),
+            since: clock::wall(),
         }
     }
 }
@@ -170,7 +171,7 @@ impl OutageWatch {
         Self {
             guard: Mutex::new(guard),
             names: FaultNames::default(),
-            origin_of_time: Instant::now(),
+            origin_of_time: clock::now(),
             seen: Mutex::default(),
         }
     }
@@ -193,7 +194,7 @@ impl OutageWatch {
     }
 
     fn now(&self) -> Moment {
-        Moment::new(self.origin_of_time.elapsed())
+        Moment::new(clock::elapsed(self.origin_of_time))
     }
 
     fn seen(&self) -> MutexGuard<'_, Vec<Seen>> {
@@ -248,7 +249,7 @@ impl OutageWatch {
             What::BadDeployment => (OutageKind::BadDeployment, None, None),
             What::Unavailable => (OutageKind::Unavailable, None, None),
         };
-        let now = SystemTime::now();
+        let now = clock::wall();
         OngoingOutage {
             kind,
             place,

@@ -16,7 +16,7 @@ use crate::kafka::{CommitQueue, Context, FetchQueue, Forwarding, Reader};
 use crate::metrics::SubscriptionMetrics;
 use crate::polling::{OwnerFactory, PollLoop, PollSettings};
 use crate::producer::raw::{self as producer, RawProducer};
-use crate::producer::{PartitionCount, TopicTarget};
+use crate::producer::{PartitionCount, RecordWriter, TopicTarget};
 use crate::runtime::{self, Runtime, Work};
 use crate::status::{Control, SharedLease, State, SubscriptionError};
 use crate::support::LogLimit;
@@ -24,7 +24,7 @@ use crate::trace::AttemptSpans;
 use crate::{Decode, Processor, Reading, SubscriptionConfig};
 
 /// A failed write to the retry or dead-letter topic is a warning so often at most.
-const FAILED_WRITES_EVERY: Duration = Duration::from_secs(5);
+pub(crate) const FAILED_WRITES_EVERY: Duration = Duration::from_secs(5);
 
 /// Back-off of writes to the retry and dead-letter topics that failed.
 const PUBLISH_BACKOFF: Backoff = Backoff {
@@ -199,7 +199,7 @@ fn connect(
         outages: control.outages.clone(),
         plain_keys: config.hot_keys.plain_keys,
         lane_hash: foldhash::fast::RandomState::default(),
-        producer,
+        writer: producer.map(RecordWriter::Kafka),
         retry_topic: retry,
         dead_letter_topic: dead_letters,
         side_config: side_config.clone(),
@@ -209,6 +209,7 @@ fn connect(
         control: control.clone(),
         metrics: metrics.clone(),
         origin_of_time,
+        observer: None,
     };
     Ok((
         (reader, commit_queue, consumer),
@@ -269,7 +270,7 @@ fn target(name: &str, report: &TopicReport) -> TopicTarget {
     }
 }
 
-fn partition_settings(
+pub(crate) fn partition_settings(
     config: &SubscriptionConfig,
     lane_order: LaneOrder,
 ) -> Arc<PartitionSettings> {
