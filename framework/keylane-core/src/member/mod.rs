@@ -1,5 +1,22 @@
 //! One subscription's part in its group: commits, marks, hand-overs, logs, pauses.
 
+mod commit_id;
+mod commits;
+mod epoch_commits;
+pub mod hand_over;
+mod last_commit;
+mod marks;
+mod metadata_limit;
+mod point;
+mod refusal;
 mod topic_partition;
 
+pub use commit_id::{CommitId, CommitIds};
+pub use commits::{Commits, LastStep, Orders, Report, Shrunk};
+pub use epoch_commits::{Committed, EpochCommits, Explicit, Situation};
+pub use last_commit::{LastAnswer, LastCommit};
+pub use marks::{Answered, Marks, Outgoing, Refused};
+pub use metadata_limit::MetadataLimit;
+pub use point::{ClientPosition, CommitPoint, OPENING};
+pub use refusal::{CommitResult, Refusal};
 pub use topic_partition::TopicPartition;

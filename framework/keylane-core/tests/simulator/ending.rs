@@ -2,6 +2,7 @@
 //! belongs.
 
 use std::collections::BTreeSet;
+use std::time::Duration;
 
 use keylane_core::{Exhausted, Offset, Paused, Position, commit_map};
 
@@ -9,7 +10,7 @@ use crate::broker::LOGS;
 use crate::owner::Doing;
 use crate::plan::Ending;
 use crate::violation::{Checked, ensure};
-use crate::world::World;
+use crate::world::{MEMBERS, World};
 
 /// Far above what the longest chain of waits takes.
 const MAX_ROUNDS: usize = 50_000;
@@ -20,6 +21,13 @@ impl World {
         for _ in 0..MAX_ROUNDS {
             for log in LOGS {
                 self.calm_round(log)?;
+            }
+            for member in 0..MEMBERS {
+                self.fail_if_stopped(member);
+                self.look(member)?;
+                if self.is_giving_back(member) {
+                    self.tick(self.now + Duration::from_millis(50));
+                }
             }
             self.calm_neighbours()?;
             self.check()?;
@@ -52,10 +60,6 @@ impl World {
         if let Some(owner) = &mut self.owners[log] {
             owner.paused = false;
             owner.partition.set_paused(Paused::No);
-            if owner.stopped && !owner.draining {
-                owner.draining = true;
-                owner.partition.drain();
-            }
         }
         self.fetch(log)?;
         while self.start(log)?
@@ -66,8 +70,7 @@ impl World {
             // No attempt of a draining partition fails for ever: each is handed back after its
             // failure.
         }
-        self.late_result()?;
-        self.give_up(log)
+        self.late_result()
     }
 
     /// All that is read is settled, but for records that never will be and those behind them.

@@ -1,5 +1,6 @@
 //! A seeded simulator of whole partitions: two members, a broker with holes in its logs, and
-//! everything that can go wrong between them. See `world.rs` and `membership.rs` for the steps,
+//! everything that can go wrong between them. See `world.rs`, `membership.rs` and `hand_over.rs` for the
+//! steps,
 //! `owner.rs` for what is checked after each of them.
 //!
 //! A run is its seed. To repeat a failed one, or to run more of them:
@@ -36,8 +37,11 @@
 //!   not asked
 
 mod broker;
+mod client;
+mod commits;
 mod ending;
 mod foreign;
+mod hand_over;
 mod membership;
 mod outages;
 mod owner;
@@ -128,7 +132,7 @@ fn every_promise_holds_after_every_step() {
 }
 
 /// What the runs have to come past for their silence to mean something.
-const CORNERS: [&str; 30] = [
+const CORNERS: [&str; 37] = [
     "a crash",
     "a dead letter with fewer headers",
     "a log cut below the committed position",
@@ -153,8 +157,15 @@ const CORNERS: [&str; 30] = [
     "an end: parked",
     "an end: retried for ever",
     "an end: skipped",
+    "a drained hand-over that repeats nothing",
+    "a last commit without an answer",
+    "a shutdown",
+    "an end by a failure",
+    "an owner that does not end",
     "hand-over after a drain",
     "hand-over at the deadline",
+    "hand-over of what was lost meanwhile",
+    "two revokes with one answer",
     "held in a partial outage",
     "held in a total outage",
     "too large for the retry topic",
@@ -249,6 +260,26 @@ fn a_start_without_the_confirming_seek_is_noticed() {
 #[test]
 fn a_hand_over_of_what_still_runs_is_noticed() {
     caught(Fault::HandsOverWhatStillRuns, "G2");
+}
+
+#[test]
+fn a_hand_over_without_its_last_commit_is_noticed() {
+    caught(Fault::ForgetsTheLastCommit, "G8");
+}
+
+#[test]
+fn a_revoke_that_is_forgotten_because_it_is_the_second_is_noticed() {
+    caught(Fault::ForgetsASecondRevoke, "G8");
+}
+
+#[test]
+fn a_commit_of_what_was_lost_is_noticed() {
+    caught(Fault::CommitsALostAssignment, "G7");
+}
+
+#[test]
+fn a_shutdown_that_commits_what_was_so_before_its_drain_is_noticed() {
+    caught(Fault::CommitsBeforeTheDrain, "G8");
 }
 
 #[test]

@@ -1,18 +1,20 @@
-//! Partitions come and go: assigned, revoked and drained, lost, or gone with a member that dies.
+//! Partitions come and go: assigned, lost, or gone with a member that dies. `hand_over.rs` is about
+//! those that are given back.
 
 use keylane_core::{
-    Beginning, Budget, LeaderEpoch, MAX_METADATA_BYTES, Partition, Position, PublishRequest,
-    SettledMap, Step, commit_map,
+    Beginning, Budget, LeaderEpoch, Partition, Position, PublishRequest, SettledMap, Step,
+    commit_map,
 };
 
 use crate::broker::LOGS;
+use crate::hand_over::Member;
 use crate::owner::Owner;
 use crate::violation::Checked;
 use crate::world::{Fault, Guard, MEMBERS, World};
 
 impl World {
     pub(crate) fn assign(&mut self, log: usize) -> Checked<()> {
-        if self.owners[log].is_some() {
+        if self.member_of(log).is_some() {
             return Ok(());
         }
         if !self.calm && !self.mostly_good && self.random.percent(20) {
@@ -59,46 +61,7 @@ impl World {
                 Partition::new(self.settings[log].clone(), epoch, start, SettledMap::new());
         }
         self.owners[log] = Some(owner);
-        Ok(())
-    }
-
-    pub(crate) fn revoke(&mut self, log: usize) {
-        if let Some(owner) = &mut self.owners[log] {
-            owner.draining = true;
-            owner.partition.drain();
-        }
-    }
-
-    /// The end of a drain: when it is over, or at times when its deadline has come.
-    pub(crate) fn give_up(&mut self, log: usize) -> Checked<()> {
-        let Some(owner) = &self.owners[log] else {
-            return Ok(());
-        };
-        let drained = owner.partition.is_drained();
-        let hasty = self.fault == Fault::HandsOverWhatStillRuns;
-        if !owner.draining || (!drained && !hasty && (self.calm || !self.random.percent(20))) {
-            return Ok(());
-        }
-        // Somebody's word that nothing runs any more is taken, and held against what starts next.
-        if drained || hasty {
-            self.left_running
-                .extend(owner.running.iter().map(|&(_, offset)| (log, offset)));
-        }
-        let max_bytes = if self.calm {
-            MAX_METADATA_BYTES
-        } else {
-            self.max_metadata_bytes
-        };
-        let commit = owner.commit(&self.broker.logs[log], max_bytes)?;
-        if let Some(commit) = commit.filter(|_| self.calm || self.random.percent(85)) {
-            self.land(log, commit)?;
-        }
-        self.count(if drained {
-            "hand-over after a drain"
-        } else {
-            "hand-over at the deadline"
-        });
-        self.lose(log);
+        self.members[member].assigned(log);
         Ok(())
     }
 
@@ -122,7 +85,11 @@ impl World {
     pub(crate) fn crash(&mut self) -> Checked<()> {
         let member = self.random.index(MEMBERS);
         for log in LOGS {
-            let Some(mut owner) = self.owners[log].take_if(|owner| owner.member == member) else {
+            if self.member_of(log) != Some(member) {
+                continue;
+            }
+            self.ended[log] = None;
+            let Some(mut owner) = self.owners[log].take() else {
                 continue;
             };
             while let Some(commit) = owner.commits.pop_front() {
@@ -133,6 +100,7 @@ impl World {
             }
             self.lose_writes(log, owner.writes);
         }
+        self.members[member] = Member::default();
         self.guards[member] = Guard::new(self.guard_settings);
         self.neighbours.forget(member);
         self.count("a crash");
@@ -185,14 +153,20 @@ impl World {
 
     /// Somebody sets a committed position back, with or without the metadata that was there.
     pub(crate) fn operator(&mut self, log: usize) {
-        if self.owners[log].is_some() {
+        if self.member_of(log).is_some() {
             return;
         }
-        let Some(commit) = &mut self.broker.logs[log].committed else {
+        let its_log = &mut self.broker.logs[log];
+        // Without its epoch a position above a cut would be taken for one of the log as it is now.
+        let readable = its_log
+            .committed
+            .as_ref()
+            .map(|commit| its_log.confirmed(commit.position, commit.leader_epoch));
+        let (Some(readable), Some(commit)) = (readable, &mut its_log.committed) else {
             return;
         };
         let moved_with_a_map = !commit.metadata.is_empty();
-        commit.position = (commit.position - self.random.below(10) as i64).max(0);
+        commit.position = (readable - self.random.below(10) as i64).max(0);
         commit.leader_epoch = None;
         if self.random.percent(30) {
             "set by an operator".clone_into(&mut commit.metadata);

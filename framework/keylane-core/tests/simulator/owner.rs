@@ -29,6 +29,7 @@ pub(crate) struct Owner {
     pub(crate) commits: VecDeque<Commit>,
     pub(crate) paused: bool,
     pub(crate) draining: bool,
+    pub(crate) ordered_to_end: bool,
     pub(crate) stopped: bool,
     // The model.
     inherited: SettledMap,
@@ -113,6 +114,7 @@ impl Owner {
             commits: VecDeque::new(),
             paused: false,
             draining: false,
+            ordered_to_end: false,
             stopped: false,
             inherited,
             inherited_under,

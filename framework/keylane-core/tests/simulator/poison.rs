@@ -18,6 +18,25 @@ use world::{Chances, Size, World};
 
 const RUNS: u64 = 1_000;
 
+/// A mistake of the shell, to prove that the simulator notices.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub(crate) enum Fault {
+    #[default]
+    None,
+    /// An epoch that does not know what is committed starts all the same.
+    StartsUnknowing,
+    /// A mark counts as confirmed when it is sent.
+    StartsBeforeTheAnswer,
+    /// Marks do not wait for the openings of other partitions.
+    SendsMarksBesideOpenings,
+    /// A point without a mark takes an opening's place, and needs no answer.
+    ForgetsOpenings,
+    /// An answer confirms a mark by the partition's number, whatever epoch it was sent for.
+    ConfirmsMarksOfOtherEpochs,
+    /// The answer to any commit confirms the mark that is waited for.
+    TakesAnyAnswerForItsOwn,
+}
+
 fn many(run: impl FnMut(&mut Random)) {
     for_runs(RUNS, run);
 }
@@ -77,24 +96,96 @@ fn a_coordinator_that_does_not_answer_at_once_hides_no_killer() {
     });
 }
 
-#[test]
-fn a_start_without_evidence_would_be_noticed() {
-    let caught = (0..20).any(|seed| {
-        let mut random = Random::new(seed);
-        let size = one_member(1 + random.index(4), 40, 1);
-        let chances = Chances {
-            silent: 50,
-            starts_unknowing: true,
-            ..Chances::default()
-        };
-        let mut world = World::new(seeded(&mut random), &size, chances);
+/// One of the first runs notices that the shell is at fault, and says so in these words.
+fn caught(chances: impl Fn() -> Chances, size: &Size, words: &str) {
+    let mut others = Vec::new();
+    for seed in 0..200 {
         let run = std::panic::AssertUnwindSafe(|| {
+            let chances = chances();
+            let mut world = World::new(Random::new(seed), size, chances);
             world.run();
-            assert!(world.starts <= 5);
+            let most_starts = match world.chances.fault {
+                Fault::StartsUnknowing => 5,
+                _ => u32::MAX,
+            };
+            assert!(world.starts <= most_starts, "{} starts", world.starts);
         });
-        std::panic::catch_unwind(run).is_err()
-    });
-    assert!(caught);
+        let Err(broken) = std::panic::catch_unwind(run) else {
+            continue;
+        };
+        let text = broken.downcast_ref::<String>().cloned();
+        let text = text.unwrap_or_else(|| "a panic without words".to_owned());
+        if text.contains(words) {
+            return;
+        }
+        others.push(text);
+    }
+    panic!("it is not noticed as {words}, only as {others:#?}");
+}
+
+#[test]
+fn a_start_without_evidence_is_noticed() {
+    let chances = || Chances {
+        silent: 50,
+        fault: Fault::StartsUnknowing,
+        ..Chances::default()
+    };
+    caught(chances, &one_member(3, 40, 1), "6 starts");
+}
+
+#[test]
+fn a_start_before_its_mark_is_on_the_broker_is_noticed() {
+    let chances = || Chances {
+        fault: Fault::StartsBeforeTheAnswer,
+        ..Chances::default()
+    };
+    caught(chances, &one_member(3, 40, 1), "started; the broker has");
+}
+
+#[test]
+fn a_mark_that_does_not_wait_for_an_opening_is_noticed() {
+    let chances = || Chances {
+        refused: 50,
+        fault: Fault::SendsMarksBesideOpenings,
+        ..Chances::default()
+    };
+    caught(chances, &one_member(3, 40, 3), "a crash is not noted");
+}
+
+#[test]
+fn an_opening_that_is_forgotten_for_a_point_without_a_mark_is_noticed() {
+    let chances = || Chances {
+        refused: 50,
+        fault: Fault::ForgetsOpenings,
+        ..Chances::default()
+    };
+    caught(chances, &one_member(4, 10, 4), "nothing goes on");
+}
+
+#[test]
+fn a_mark_confirmed_by_the_answer_to_another_epoch_is_noticed() {
+    let chances = || Chances {
+        unlucky: 30,
+        unlucky_left: 30,
+        moves: 20,
+        late: 98,
+        fault: Fault::ConfirmsMarksOfOtherEpochs,
+        ..Chances::default()
+    };
+    let size = Size {
+        members: 2,
+        ..one_member(2, 40, 0)
+    };
+    caught(chances, &size, "started; the broker has");
+}
+
+#[test]
+fn a_mark_confirmed_by_the_answer_to_another_commit_is_noticed() {
+    let chances = || Chances {
+        fault: Fault::TakesAnyAnswerForItsOwn,
+        ..Chances::default()
+    };
+    caught(chances, &one_member(3, 40, 1), "started; the broker has");
 }
 
 #[test]
@@ -119,6 +210,58 @@ fn several_killers_are_found_one_after_the_other_and_nobody_else_is_blamed() {
             "{} starts for {killers}",
             world.starts
         );
+    });
+}
+
+/// Those whose answers are waited for are sent again, and what nobody waits for can only lose a map.
+#[test]
+fn refused_commits_hide_no_killer_and_blame_nobody() {
+    for_runs(300, |random| {
+        let size = one_member(1 + random.index(4), 40, 1);
+        let chances = Chances {
+            refused: 10 + random.below(60),
+            ..Chances::default()
+        };
+        let mut world = World::new(seeded(random), &size, chances);
+        world.run();
+        assert_eq!(world.blamed(), world.killers());
+        assert!(world.starts <= 5, "{} starts", world.starts);
+    });
+}
+
+/// What an ACL forbids may last for days.
+#[test]
+fn a_topic_whose_commits_are_refused_for_a_while_hides_no_killer_of_another() {
+    for_runs(300, |random| {
+        let size = one_member(2 + random.index(3), 30, 1);
+        let chances = Chances {
+            forbids: 5,
+            ..Chances::default()
+        };
+        let mut world = World::new(seeded(random), &size, chances);
+        world.run();
+        assert_eq!(world.blamed(), world.killers());
+    });
+}
+
+/// The owner of a partition that is given back may be blocked by a processor: its mark is taken
+/// back for it.
+#[test]
+fn a_blocked_owner_that_is_given_up_looks_like_no_crash() {
+    for_runs(300, |random| {
+        let size = Size {
+            members: 2,
+            ..one_member(1 + random.index(3), 20, 0)
+        };
+        let chances = Chances {
+            moves: 5,
+            blocked: 50,
+            refused: 20,
+            ..Chances::default()
+        };
+        let mut world = World::new(seeded(random), &size, chances);
+        world.run();
+        assert_eq!((world.blamed(), world.most_unclean_starts), (vec![], 0));
     });
 }
 

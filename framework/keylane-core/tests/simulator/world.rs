@@ -13,6 +13,7 @@ use keylane_core::{
 
 use crate::broker::{Broker, Commit, LOGS, LogRecord, ORIGIN, RETRY};
 use crate::foreign::Neighbours;
+use crate::hand_over::{Ended, Member};
 use crate::owner::Owner;
 use crate::plan::{Behaviour, Plan, random_policy};
 use crate::random::Random;
@@ -30,6 +31,10 @@ pub(crate) enum Fault {
     CommitsMetadataOfAnEarlierPosition,
     DropsTheInheritedMap,
     HandsOverWhatStillRuns,
+    ForgetsTheLastCommit,
+    ForgetsASecondRevoke,
+    CommitsALostAssignment,
+    CommitsBeforeTheDrain,
     LosesARecordBetweenReadingAndDelivery,
     DeliversBeyondTheBudget,
     IgnoresTheLeaderEpoch,
@@ -43,6 +48,9 @@ pub(crate) struct World {
     pub(crate) now: Moment,
     pub(crate) broker: Broker,
     pub(crate) owners: [Option<Owner>; 2],
+    /// In the place of an owner that has ended and is not given back yet.
+    pub(crate) ended: [Option<Ended>; 2],
+    pub(crate) members: [Member; MEMBERS],
     pub(crate) guards: [Guard; MEMBERS],
     pub(crate) guard_settings: OutageSettings,
     pub(crate) plans: Vec<Plan>,
@@ -145,8 +153,9 @@ pub(crate) enum Step {
     CommitFailed,
     Assign,
     Revoke,
-    GiveUp,
+    Look,
     Lose,
+    ShutDown,
     Crash,
     Operator,
     Neighbour,
@@ -154,7 +163,7 @@ pub(crate) enum Step {
 }
 
 /// Each kind of step and its usual weight.
-const STEPS: [(Step, u64); 22] = [
+const STEPS: [(Step, u64); 23] = [
     (Step::Produce, 25),
     (Step::Fetch, 40),
     (Step::FetchAgain, 3),
@@ -171,8 +180,9 @@ const STEPS: [(Step, u64); 22] = [
     (Step::CommitFailed, 2),
     (Step::Assign, 80),
     (Step::Revoke, 2),
-    (Step::GiveUp, 50),
+    (Step::Look, 80),
     (Step::Lose, 1),
+    (Step::ShutDown, 1),
     (Step::Crash, 1),
     (Step::Operator, 6),
     (Step::Neighbour, 5),
@@ -196,7 +206,9 @@ impl World {
             *weight = match step {
                 Step::Assign => 2,
                 Step::TogglePause | Step::FetchAgain | Step::Neighbour | Step::Ask => 0,
-                Step::Crash | Step::Lose | Step::Revoke => u64::from(world.random.percent(30)),
+                Step::Crash | Step::Lose | Step::ShutDown | Step::Revoke => {
+                    u64::from(world.random.percent(30))
+                }
                 _ => *weight,
             };
         }
@@ -260,6 +272,8 @@ impl World {
             now: Moment::ORIGIN,
             broker: Broker::default(),
             owners: [None, None],
+            ended: [None, None],
+            members: Default::default(),
             guards: [Guard::new(guard_settings), Guard::new(guard_settings)],
             guard_settings,
             plans: Vec::new(),
@@ -317,13 +331,16 @@ impl World {
             ),
             Step::Assign => self.assign(log)?,
             Step::Revoke => self.revoke(log),
-            // A subscription that is stopped leaves as soon as it can.
-            Step::GiveUp if self.owners[log].as_ref().is_some_and(|owner| owner.stopped) => {
-                self.revoke(log);
-                self.give_up(log)?;
+            Step::Look => {
+                let member = self.random.index(MEMBERS);
+                self.fail_if_stopped(member);
+                self.look(member)?;
             }
-            Step::GiveUp => self.give_up(log)?,
-            Step::Lose => self.lose(log),
+            Step::Lose => self.take_away(log),
+            Step::ShutDown => {
+                let member = self.random.index(MEMBERS);
+                self.shut_down(member);
+            }
             Step::Crash => self.crash()?,
             Step::Operator => self.operator(log),
             Step::Neighbour => self.neighbour(),

@@ -1,12 +1,14 @@
 //! Whether brokers that were away answer again, on a quiet topic too, where no record would say so.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 use std::time::Duration;
 
 use rdkafka::client::ClientContext;
 use rdkafka::consumer::{BaseConsumer, Consumer, ConsumerContext};
 
-use super::end_offsets::Key;
+/// A partition: topic and number.
+pub(crate) type Key = (Arc<str>, i32);
 
 /// Those of `brokers` that answer a question about one of the partitions `led`; and those that lead
 /// none of them and are there by the word of the others. Waits up to `within` for each question:

@@ -64,7 +64,6 @@ impl Context {
     pub(crate) fn new(
         control: Arc<Control>,
         metrics: Arc<SubscriptionMetrics>,
-        forwarding: Arc<Forwarding>,
         lease: Arc<SharedLease>,
     ) -> Self {
         Self {
@@ -77,7 +76,7 @@ impl Context {
             metadata_refused: AtomicBool::new(false),
             ids_told: AtomicBool::new(false),
             reset: OnceLock::new(),
-            forwarding,
+            forwarding: Arc::default(),
             lease,
             rebalance_nanos: AtomicU64::new(0),
         }
@@ -155,8 +154,11 @@ impl Context {
         Duration::from_nanos(self.rebalance_nanos.swap(0, Ordering::Relaxed))
     }
 
-    #[cfg(test)]
-    pub(crate) fn control(&self) -> &Control {
+    pub(super) fn forwarding(&self) -> &Arc<Forwarding> {
+        &self.forwarding
+    }
+
+    pub(super) fn control(&self) -> &Control {
         &self.control
     }
 
@@ -557,12 +559,7 @@ mod tests {
         let broker = EmbeddedBroker::start(EmbeddedBrokerOptions::default()).unwrap();
         let control = Arc::new(Control::new(Duration::ZERO));
         let metrics = Arc::new(SubscriptionMetrics::new("subscription"));
-        let context = Context::new(
-            control,
-            metrics,
-            Arc::default(),
-            Arc::new(SharedLease::new()),
-        );
+        let context = Context::new(control, metrics, Arc::new(SharedLease::new()));
         let mut config = ClientConfig::new();
         config
             .set("bootstrap.servers", broker.bootstrap_servers())

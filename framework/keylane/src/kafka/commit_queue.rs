@@ -17,6 +17,13 @@ use rdkafka::error::RDKafkaErrorCode;
 
 use super::replies::{Reply, ReplyQueue, code, slice};
 
+/// What became of a commit.
+pub(crate) struct CommitAnswer {
+    /// Its name.
+    pub(crate) id: u64,
+    pub(crate) result: Result<(), RDKafkaErrorCode>,
+}
+
 /// The queue of one client; owned by the polling thread.
 pub(crate) struct CommitQueue {
     answers: ReplyQueue,
@@ -29,40 +36,43 @@ impl CommitQueue {
         }
     }
 
-    /// Sends a commit. One answer follows where this is `Ok`.
+    /// Sends a commit. One answer follows where this is `Ok`, with the name `id`.
     pub(crate) fn send<C: ConsumerContext>(
         &self,
         consumer: &BaseConsumer<C>,
         offsets: &TopicPartitionList,
+        id: u64,
     ) -> Result<(), RDKafkaErrorCode> {
         let client = consumer.client().native_ptr();
+        // A number that comes back with the event, and points to nothing.
+        let opaque = std::ptr::without_provenance_mut(usize::try_from(id).unwrap_or(0));
         // SAFETY: client, list and queue are live. Without a callback the answer is an event.
+        // librdkafka hands the opaque pointer on and does not follow it.
         let error = unsafe {
-            sys::rd_kafka_commit_queue(
-                client,
-                offsets.ptr(),
-                self.answers.as_ptr(),
-                None,
-                std::ptr::null_mut(),
-            )
+            sys::rd_kafka_commit_queue(client, offsets.ptr(), self.answers.as_ptr(), None, opaque)
         };
         code(error).map_or(Ok(()), Err)
     }
 
     /// The next answer, if one has come.
-    pub(crate) fn answer(&self) -> Option<Result<(), RDKafkaErrorCode>> {
+    pub(crate) fn answer(&self) -> Option<CommitAnswer> {
         loop {
             let reply = self.answers.poll(Duration::ZERO)?;
             if reply.kind() == sys::RD_KAFKA_EVENT_OFFSET_COMMIT {
-                return Some(
-                    reply
-                        .error()
-                        .or_else(|| first_refused(&reply))
-                        .map_or(Ok(()), Err),
-                );
+                let refused = reply.error().or_else(|| first_refused(&reply));
+                return Some(CommitAnswer {
+                    id: id(&reply),
+                    result: refused.map_or(Ok(()), Err),
+                });
             }
         }
     }
+}
+
+fn id(reply: &Reply<'_>) -> u64 {
+    // SAFETY: the reply is live. What it gives is the number that the commit was sent with.
+    let opaque = unsafe { sys::rd_kafka_event_opaque(reply.as_ptr()) };
+    u64::try_from(opaque.addr()).unwrap_or(0)
 }
 
 fn first_refused(reply: &Reply<'_>) -> Option<RDKafkaErrorCode> {

@@ -4,10 +4,9 @@
 use std::time::{Duration, Instant};
 
 use rdkafka::TopicPartitionList;
-use rdkafka::consumer::{BaseConsumer, Consumer};
+use rdkafka::consumer::{BaseConsumer, Consumer, ConsumerContext};
 use rdkafka::error::{KafkaResult, RDKafkaErrorCode};
 
-use super::callbacks::Context;
 use super::trouble::is_passing_at_coordinator;
 
 /// How long an assignment waits for the committed offsets and their metadata. Without them nothing
@@ -21,8 +20,8 @@ const AGAIN: Duration = Duration::from_millis(50);
 /// Asks for what was committed of the partitions that `list` makes a list of. Blocks for
 /// [`COMMITTED_TIMEOUT`] at most: the client gives up on the first time-out of a request, long
 /// before, while a coordinator moves. Once where `in_a_hurry`.
-pub(crate) fn committed(
-    consumer: &BaseConsumer<Context>,
+pub(crate) fn committed<C: ConsumerContext>(
+    consumer: &BaseConsumer<C>,
     list: impl Fn() -> TopicPartitionList,
     in_a_hurry: impl Fn() -> bool,
 ) -> KafkaResult<TopicPartitionList> {

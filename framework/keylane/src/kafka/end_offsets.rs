@@ -16,7 +16,7 @@ use rdkafka::ClientConfig;
 use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::error::RDKafkaErrorCode as Code;
 
-use super::brokers::answering;
+use super::brokers::{Key, answering};
 use super::record_count;
 use crate::kafka::config::creation_error;
 use crate::kafka::topics::LastError;
@@ -32,8 +32,6 @@ const ENDS_WITHIN: Duration = Duration::from_secs(10);
 const ANSWERS_SOON: Duration = Duration::from_secs(1);
 /// When the thread has ended, for want of a client, another one follows no sooner.
 const START_AGAIN: Duration = Duration::from_secs(5);
-
-pub(crate) type Key = (Arc<str>, i32);
 
 /// What to ask.
 #[derive(Default)]

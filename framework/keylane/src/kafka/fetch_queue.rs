@@ -13,8 +13,8 @@
 //!   start-up. Other errors of a partition do the same to it, and are put right by a seek
 //!   ([`Misplaced`]).
 //! - The queue and all its messages are given back before the consumer closes, or closing hangs:
-//!   messages never leave [`FetchQueue::read`], be it by a panic, and [`FetchQueue`] stands before
-//!   the consumer in the struct that owns both.
+//!   messages never leave [`FetchQueue::read`], be it by a panic, and
+//!   [`Client`](super::Client) drops the [`FetchQueue`] before the consumer.
 //! - The consumer queue must still be served: a watch on it interrupts the wait, and it is looked
 //!   at every 50 ms anyhow.
 //!
@@ -34,7 +34,6 @@ use rdkafka::bindings as sys;
 use rdkafka::consumer::{BaseConsumer, Consumer, ConsumerContext};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 
-use super::callbacks::Context;
 use super::message::NativeMessage;
 use super::read::{Misplaced, READ_LIMIT, Read};
 use crate::support::lock::lock;
@@ -83,10 +82,8 @@ unsafe impl Send for FetchQueue {}
 
 impl FetchQueue {
     /// Makes the queue of a consumer that has not subscribed yet, and watches its events.
-    pub(crate) fn new<C: ConsumerContext>(
-        consumer: &mut BaseConsumer<C>,
-        forwarding: Arc<Forwarding>,
-    ) -> Self {
+    pub(crate) fn new(consumer: &mut BaseConsumer<Context>) -> Self {
+        let forwarding = consumer.context().forwarding().clone();
         // SAFETY: the client is live.
         let queue = Queue(unsafe { sys::rd_kafka_queue_new(consumer.client().native_ptr()) });
         *forwarding.lock() = Some(queue);
@@ -100,10 +97,12 @@ impl FetchQueue {
         }
     }
 
-    /// See [`Reader::read`](super::reader::Reader::read).
-    pub(crate) fn read(
+    /// See [`Reader::read`](super::reader::Reader::read). `must_stop`: a callback that was served
+    /// may have changed the assignment.
+    pub(crate) fn read<C: ConsumerContext>(
         &mut self,
-        consumer: &BaseConsumer<Context>,
+        consumer: &BaseConsumer<C>,
+        must_stop: impl Fn() -> bool,
         wait: Duration,
         mut take: impl FnMut(&NativeMessage<'_>),
     ) -> Read {
@@ -112,7 +111,7 @@ impl FetchQueue {
             || self.served_at.elapsed() >= SERVE_EVENTS
         {
             self.served_at = Instant::now();
-            serve(consumer, &mut read, &mut take);
+            serve(consumer, &must_stop, &mut read, &mut take);
             // The watch speaks when the queue gets its first event, so a queue that was not emptied
             // stays silent. With much logging (`debug`) errors and rebalances would wait behind
             // thousands of lines.
@@ -120,7 +119,7 @@ impl FetchQueue {
                 self.forwarding.events.store(true, Ordering::Release);
             }
             // The loop has to open what was assigned before its first record is taken out.
-            if read.error.is_some() || consumer.context().has_events() {
+            if read.error.is_some() || must_stop() {
                 return read;
             }
         }
@@ -253,14 +252,15 @@ fn has_events<C: ConsumerContext>(consumer: &BaseConsumer<C>) -> bool {
 
 /// Serves the consumer queue. A served callback looks like an empty queue, so it is asked more than
 /// once. Ends with the first rebalance: see [`FetchQueue::read`].
-fn serve(
-    consumer: &BaseConsumer<Context>,
+fn serve<C: ConsumerContext>(
+    consumer: &BaseConsumer<C>,
+    must_stop: impl Fn() -> bool,
     read: &mut Read,
     take: &mut impl FnMut(&NativeMessage<'_>),
 ) {
     let mut empty = 0;
     for _ in 0..EVENTS_AT_ONCE {
-        if consumer.context().has_events() {
+        if must_stop() {
             return;
         }
         match consumer.poll(Duration::ZERO) {
@@ -275,7 +275,7 @@ fn serve(
             }
             None => empty += 1,
         }
-        if empty == 4 || consumer.context().has_events() {
+        if empty == 4 || must_stop() {
             return;
         }
     }

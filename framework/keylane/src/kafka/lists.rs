@@ -31,3 +31,29 @@ pub(crate) fn list_with_points<'a>(
     native::set_leader_epochs(&mut list, &epochs);
     Ok(list)
 }
+
+#[cfg(test)]
+mod tests {
+    use keylane_core::LeaderEpoch;
+
+    use super::*;
+
+    #[test]
+    fn a_list_for_a_commit_carries_the_leader_epochs() {
+        let point = |position, leader_epoch: Option<u32>| CommitPoint {
+            position,
+            leader_epoch: leader_epoch.map(LeaderEpoch::new),
+            metadata: "m".to_owned(),
+            mark: None,
+            running: false,
+        };
+        let (with, without) = (point(7, Some(3)), point(8, None));
+        let points = [("tasks", 0, &with), ("tasks", 1, &without)];
+        let list = list_with_points(points.into_iter()).unwrap();
+        let epochs: Vec<_> = native::committed(&list)
+            .iter()
+            .map(|element| element.leader_epoch)
+            .collect();
+        assert_eq!(epochs, [Some(LeaderEpoch::new(3)), None]);
+    }
+}

@@ -2,7 +2,10 @@
 
 use std::time::Duration;
 
-use rdkafka::error::KafkaError;
+use rdkafka::error::{KafkaError, RDKafkaErrorCode};
+
+use super::trouble;
+use crate::status::Control;
 
 /// The most messages one read takes. Also by how much a limit can be exceeded.
 pub(crate) const READ_LIMIT: usize = 500;
@@ -14,9 +17,9 @@ pub(crate) struct Read {
     /// How long there was nothing to take; the callbacks that were served are in it, where they
     /// cannot be told apart.
     pub(crate) waited: Duration,
-    pub(crate) error: Option<KafkaError>,
+    pub(super) error: Option<KafkaError>,
     /// With `auto.offset.reset=error`: which partition has no position, and why.
-    pub(crate) reset: Option<String>,
+    pub(super) reset: Option<String>,
     /// Partitions whose position the client has wrong now; see [`Misplaced`].
     pub(crate) misplaced: Vec<Misplaced>,
 }
@@ -29,4 +32,28 @@ pub(crate) struct Misplaced {
     pub(crate) topic: String,
     pub(crate) partition: i32,
     pub(crate) offset: i64,
+}
+
+/// What an error of a read means.
+pub(crate) enum Failure {
+    /// The client does not work any longer.
+    Fatal(String),
+    /// With `auto.offset.reset=error`: a partition has no position.
+    NoPosition(String),
+    /// It passes, as far as can be seen.
+    Passing(Option<RDKafkaErrorCode>),
+}
+
+impl Failure {
+    pub(super) fn of(error: &KafkaError, no_position: Option<String>, control: &Control) -> Self {
+        match error {
+            KafkaError::MessageConsumptionFatal(code) => {
+                Self::Fatal(error.to_string() + &trouble::grant(control, Some(*code)))
+            }
+            KafkaError::MessageConsumption(RDKafkaErrorCode::AutoOffsetReset) => {
+                Self::NoPosition(no_position.unwrap_or_else(|| error.to_string()))
+            }
+            _ => Self::Passing(error.rdkafka_error_code()),
+        }
+    }
 }

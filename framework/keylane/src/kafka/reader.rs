@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use rdkafka::consumer::BaseConsumer;
+use rdkafka::consumer::{BaseConsumer, Consumer};
 
 use super::callbacks::Context;
 use super::fetch_queue::FetchQueue;
@@ -28,7 +28,9 @@ impl Reader {
         take: impl FnMut(&NativeMessage<'_>),
     ) -> Read {
         match self {
-            Self::Batched(queue) => queue.read(consumer, wait, take),
+            Self::Batched(queue) => {
+                queue.read(consumer, || consumer.context().has_events(), wait, take)
+            }
             Self::Polled => poll(consumer, wait, take),
         }
     }

@@ -6,10 +6,9 @@
 //!   once, by the drop of [`Owned`]. What belongs to an event is null, or lives until then: it must
 //!   not outlive the borrow of its [`Reply`].
 //! - An event goes before its queue: it borrows the queue.
-//! - A queue goes before its client. No type says so, those who own both do: the queue is a local
-//!   of a function that borrows the client (a callback's too), or stands before the client in
-//!   [`PollLoop`](crate::polling::PollLoop), itself or what it is a part of, and fields are
-//!   dropped in their order. An answer that comes later is freed by librdkafka.
+//! - A queue goes before its client: it is a local of a function that borrows the client (a
+//!   callback's too), or a part of [`Client`](super::Client), which drops it first. An answer that
+//!   comes later is freed by librdkafka.
 //! - librdkafka copies options, lists and names with the question, and does not keep ours.
 #![allow(unsafe_code)]
 

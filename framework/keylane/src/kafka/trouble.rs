@@ -3,6 +3,7 @@
 use rdkafka::config::RDKafkaLogLevel;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode as Code};
 
+use super::client_error::ClientError;
 use super::trouble_place::place_of;
 use crate::kafka::topics::is_tls_alert;
 use crate::metrics::{CommitFailure, ConsumerError, SubscriptionMetrics};
@@ -69,8 +70,12 @@ pub(crate) fn note_commit(control: &Control, error: &KafkaError, topic: Option<&
 }
 
 /// Notes that the committed offsets cannot be read: partitions wait for them.
-pub(crate) fn note_committed(control: &Control, metrics: &SubscriptionMetrics, error: &KafkaError) {
-    let code = error.rdkafka_error_code();
+pub(crate) fn note_committed(
+    control: &Control,
+    metrics: &SubscriptionMetrics,
+    error: &ClientError,
+) {
+    let code = error.code();
     let kind = code.map_or(TroubleKind::Other, kind_of);
     metrics.consumer_error(label(kind));
     let is_refused = matches!(kind, TroubleKind::Authorization | TroubleKind::Membership);

@@ -2,12 +2,10 @@
 
 use std::collections::HashMap;
 
-use rdkafka::consumer::BaseConsumer;
-
 use super::partitions::{Assigned, fingerprint};
 use crate::Record;
 use crate::dead_letter::read_headers;
-use crate::kafka::{Context, NativeMessage};
+use crate::kafka::{Cached, NativeMessage};
 use crate::record::Arena;
 
 /// Sorts one read's messages into the batches of their partitions.
@@ -32,7 +30,7 @@ impl Intake {
     /// Copies one message into its batch. The message may be freed afterwards.
     pub(crate) fn take(
         &mut self,
-        consumer: &BaseConsumer<Context>,
+        cached: Cached<'_>,
         table: &mut [Assigned],
         message: &NativeMessage<'_>,
     ) {
@@ -57,7 +55,7 @@ impl Intake {
         let offset = message.offset();
         let (key, value, timestamp) = (message.key(), message.value(), message.timestamp_millis());
         let print = fingerprint(timestamp, key, value);
-        if partition.expected() != Some(offset) && !partition.is_due(consumer, offset, print) {
+        if partition.expected() != Some(offset) && !partition.is_due(cached, offset, print) {
             return;
         }
         if partition.rewound.is_some() {

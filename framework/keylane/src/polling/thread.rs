@@ -4,10 +4,6 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use rdkafka::ClientConfig;
-use rdkafka::consumer::{BaseConsumer, Consumer};
-use rdkafka::error::{KafkaError, RDKafkaErrorCode};
-
 use super::batching::Intake;
 use super::commits::{Commits, LastCommit};
 use super::failures::panicked;
@@ -15,10 +11,7 @@ use super::group::Handover;
 use super::partitions::{Asked, Assignment};
 use super::settings::{OwnerFactory, PollSettings};
 use super::watch::{DeadLetterTopic, Identities};
-use crate::kafka::{
-    CommitQueue, Context, EndOffsets, FetcherWakeup, Misplaced, READ_LIMIT, Reader, Sign, healthy,
-    trouble,
-};
+use crate::kafka::{Client, EndOffsets, Failure, Misplaced, READ_LIMIT, Sign, healthy, trouble};
 use crate::metrics::{PollMetrics, PollSection, SubscriptionMetrics};
 use crate::status::{Control, State, SubscriptionError};
 use crate::support::panics;
@@ -34,15 +27,12 @@ const DRAIN_WAIT: Duration = Duration::from_millis(2);
 
 /// Everything the polling thread owns.
 pub(crate) struct PollLoop {
-    /// Before the consumer, as all down to it: their queues have to go first.
-    pub(crate) reader: Reader,
+    pub(crate) client: Client,
     pub(crate) identities: Identities,
-    pub(crate) wakeup: FetcherWakeup,
     pub(crate) commits: Commits,
     pub(crate) handover: Option<Handover>,
     /// Of a shutdown.
     pub(crate) last_commit: Option<LastCommit>,
-    pub(crate) consumer: BaseConsumer<Context>,
     pub(crate) control: Arc<Control>,
     pub(crate) metrics: Arc<SubscriptionMetrics>,
     pub(crate) poll_metrics: PollMetrics,
@@ -64,30 +54,28 @@ pub(crate) struct PollLoop {
 
 impl PollLoop {
     pub(crate) fn new(
-        (reader, commit_queue, consumer): (Reader, CommitQueue, BaseConsumer<Context>),
+        client: Client,
         control: Arc<Control>,
         metrics: Arc<SubscriptionMetrics>,
         settings: PollSettings,
-        side_config: ClientConfig,
+        end_offsets: EndOffsets,
         open: OwnerFactory,
     ) -> Self {
         let dead_letters = DeadLetterTopic::new(settings.dead_letter_topic.clone());
         let settings = Arc::new(settings);
         Self {
-            reader,
+            client,
             identities: Identities::default(),
-            wakeup: FetcherWakeup::new(&consumer),
-            commits: Commits::new(commit_queue),
+            commits: Commits::new(),
             handover: None,
             last_commit: None,
-            consumer,
             control,
             assignment: Assignment::new(settings.clone(), open),
             poll_metrics: PollMetrics::new(&settings.subscription),
             metrics,
             settings,
             intake: Intake::default(),
-            end_offsets: EndOffsets::new(side_config),
+            end_offsets,
             asked: Asked::default(),
             dead_letters,
             draining: false,
@@ -137,24 +125,20 @@ impl PollLoop {
         };
         let entered = Instant::now();
         self.control.set_polled(entered);
-        let (intake, table, consumer) = (
-            &mut self.intake,
-            &mut self.assignment.partitions,
-            &self.consumer,
-        );
+        let (intake, table) = (&mut self.intake, &mut self.assignment.partitions);
         let troubled = self.control.troubles.any();
         let mut senders = BTreeSet::new();
-        let read = self.reader.read(&self.consumer, wait, |message| {
+        let mut read = self.client.read(wait, |message, cached| {
             if troubled {
                 senders.insert(message.broker_id());
             }
-            intake.take(consumer, table, message);
+            intake.take(cached, table, message);
         });
         let began = Instant::now();
         self.note_reading(began - entered, read.waited);
         // Before a new epoch's start is looked for: that one counts, and of two seeks the last.
         for misplaced in &read.misplaced {
-            self.assignment.put_back(&self.consumer, misplaced);
+            self.assignment.put_back(&self.client, misplaced);
         }
         if read.taken > 0 {
             self.reopen_rewound();
@@ -176,8 +160,8 @@ impl PollLoop {
             self.poll_metrics
                 .section(PollSection::HandOver, began.elapsed());
         }
-        if let Some(error) = read.error {
-            self.note(&error, &read.misplaced, read.reset);
+        if let Some(failure) = self.client.failure(&mut read) {
+            self.note(failure, &read.misplaced);
         }
         self.look_after_group();
         self.look_after_lease();
@@ -192,7 +176,7 @@ impl PollLoop {
     /// Where the time of a read went. Rebalances are answered inside the client, in the middle of
     /// it.
     fn note_reading(&mut self, took: Duration, waited: Duration) {
-        let rebalance = self.consumer.context().take_rebalance_time();
+        let rebalance = self.client.take_rebalance_time();
         let reading = took.saturating_sub(waited).saturating_sub(rebalance);
         let waited = took.saturating_sub(reading).saturating_sub(rebalance);
         for (section, time) in [
@@ -207,38 +191,24 @@ impl PollLoop {
     }
 
     /// Errors are either the end or passing trouble.
-    fn note(&mut self, error: &KafkaError, places: &[Misplaced], reset: Option<String>) {
-        match error {
-            KafkaError::MessageConsumptionFatal(code) => {
-                let grant = trouble::grant(&self.control, Some(*code));
-                self.control
-                    .fail(SubscriptionError::Fatal(error.to_string() + &grant));
+    fn note(&mut self, failure: Failure, places: &[Misplaced]) {
+        let code = match failure {
+            Failure::Fatal(text) => return self.control.fail(SubscriptionError::Fatal(text)),
+            Failure::NoPosition(text) => {
+                return self.control.fail(SubscriptionError::OffsetReset(text));
             }
-            KafkaError::MessageConsumption(RDKafkaErrorCode::AutoOffsetReset) => {
-                let text = reset.unwrap_or_else(|| error.to_string());
-                self.control.fail(SubscriptionError::OffsetReset(text));
-            }
-            _ => {
-                let code = error.rdkafka_error_code();
-                if code.is_some_and(trouble::is_missing_topic) {
-                    self.identities.hurry();
-                }
-                // What is about no partition was reported to the context before, with the client's
-                // words.
-                if let Some(code) = code {
-                    for Misplaced {
-                        topic, partition, ..
-                    } in places
-                    {
-                        trouble::note_unreadable(
-                            &self.control,
-                            &self.metrics,
-                            code,
-                            topic,
-                            *partition,
-                        );
-                    }
-                }
+            Failure::Passing(code) => code,
+        };
+        if code.is_some_and(trouble::is_missing_topic) {
+            self.identities.hurry();
+        }
+        // What is about no partition was reported to the context before, with the client's words.
+        if let Some(code) = code {
+            for Misplaced {
+                topic, partition, ..
+            } in places
+            {
+                trouble::note_unreadable(&self.control, &self.metrics, code, topic, *partition);
             }
         }
     }
@@ -265,12 +235,10 @@ impl PollLoop {
 }
 
 impl Drop for PollLoop {
-    /// However the loop has ended: closing, the client asks, and waits, for answers that no loop
-    /// gives then.
+    /// However the loop has ended: the owners end before the client closes.
     fn drop(&mut self) {
         for partition in &self.assignment.partitions {
             partition.inbox.end();
         }
-        self.consumer.context().close(&self.consumer);
     }
 }

@@ -12,8 +12,8 @@ use rdkafka::ClientConfig;
 use tokio::sync::OnceCell;
 
 use super::client::{Client, OnPanic};
+use super::outgoing::{Acknowledged, OutgoingRecord};
 use super::pending::{NotAdmitted, Pending};
-use super::raw::{Acknowledged, OutgoingRecord};
 use super::write_error::{WriteError, WriteFailure};
 
 /// The client that never batches; started when it is first needed, which is never for most

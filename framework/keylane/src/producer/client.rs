@@ -16,8 +16,8 @@ use rdkafka::producer::{BaseProducer, Producer, ProducerContext, PurgeConfig};
 use rdkafka::{ClientConfig, ClientContext};
 use tokio::sync::oneshot;
 
+use super::outgoing::Acknowledged;
 use super::pending::{Admission, Pending};
-use super::raw::Acknowledged;
 use super::write_error::{WriteError, WriteFailure};
 use crate::kafka::client_log;
 use crate::kafka::config::{ClientConfigError, creation_error};

@@ -7,6 +7,7 @@
 //! | file | what it holds |
 //! |---|---|
 //! | `raw` | writing a record, the future of its acknowledgement, flush and close |
+//! | `outgoing` | the record, and the acknowledgement |
 //! | `queue` | handing a record to librdkafka |
 //! | `alone` | writing refused records again, one by one |
 //! | `client` | the librdkafka client, its thread, and its replacement after a fatal error |
@@ -23,6 +24,7 @@ mod client;
 mod config;
 mod enqueue_error;
 mod new_task;
+mod outgoing;
 mod partition_count;
 mod pending;
 mod queue;

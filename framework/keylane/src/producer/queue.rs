@@ -6,8 +6,8 @@ use rdkafka::producer::BaseRecord;
 use tokio::sync::oneshot;
 
 use super::client::{Client, InFlight};
+use super::outgoing::{Acknowledged, OutgoingRecord};
 use super::pending::NotAdmitted;
-use super::raw::{Acknowledged, OutgoingRecord};
 use super::write_error::{WriteError, WriteFailure};
 use crate::Headers;
 

@@ -4,15 +4,13 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::Bytes;
-
 use super::alone::Alone;
 use super::client::Client;
 pub(crate) use super::client::OnPanic;
+pub(crate) use super::outgoing::{Acknowledged, OutgoingRecord};
 pub(crate) use super::pending::Limits;
 use super::pending::Pending;
 use super::write_error::{WriteError, WriteErrorKind, WriteFailure};
-use crate::Headers;
 use crate::kafka::config::{ClientConfigError, ProducerSettings, producer_config};
 
 /// One idempotent producer with `acks=all`, bounded in memory. Cheap to clone; all clones share the
@@ -24,40 +22,6 @@ use crate::kafka::config::{ClientConfigError, ProducerSettings, producer_config}
 pub(crate) struct RawProducer {
     client: Arc<Client>,
     alone: Arc<Alone>,
-}
-
-/// A record to write.
-#[derive(Clone, Debug)]
-pub(crate) struct OutgoingRecord {
-    pub(crate) topic: Arc<str>,
-    /// `None`: by the hash of the key, as Java clients do; without a key, any.
-    pub(crate) partition: Option<i32>,
-    pub(crate) key: Option<Bytes>,
-    /// `None` is a tombstone.
-    pub(crate) value: Option<Bytes>,
-    pub(crate) headers: Headers,
-    /// `None` is now; and so is what is not positive, which librdkafka cannot write.
-    pub(crate) timestamp_millis: Option<i64>,
-}
-
-/// The broker's word: the record is on all in-sync replicas.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Acknowledged {
-    pub(crate) partition: i32,
-    pub(crate) offset: i64,
-}
-
-impl OutgoingRecord {
-    /// The size that counts towards the limits: key, value and headers.
-    pub(super) fn bytes(&self) -> usize {
-        let length = |bytes: Option<&Bytes>| bytes.map_or(0, Bytes::len);
-        let headers: usize = self
-            .headers
-            .iter()
-            .map(|(name, value)| name.len() + length(value))
-            .sum();
-        length(self.key.as_ref()) + length(self.value.as_ref()) + headers
-    }
 }
 
 impl RawProducer {

@@ -24,6 +24,53 @@ impl From<SubscriptionConfig> for SubscriptionBuilder {
     }
 }
 
+impl Subscription {
+    /// Starts describing a subscription of one group to one origin topic, with safe defaults for
+    /// the rest.
+    ///
+    /// # Examples
+    /// A complete consumer:
+    /// ```no_run
+    /// use keylane::{DeadLetter, Json, Retry, Subscription, Task, TaskError};
+    /// use std::time::Duration;
+    ///
+    /// #[derive(serde::Deserialize)]
+    /// struct ParkingEvent { vehicle: String }
+    ///
+    /// # #[tokio::main] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let subscription = Subscription::builder("parking-notifier", "parking-events")
+    ///     .bootstrap_servers("localhost:9092")
+    ///     .retry(Retry::for_at_least(Duration::from_secs(15 * 60)))
+    ///     .dead_letter(DeadLetter::topic("parking-events-dlq"))
+    ///     .start(Json, |task: Task<ParkingEvent>| async move {
+    ///         println!("{}", task.payload().vehicle);
+    ///         Ok::<(), TaskError>(())
+    ///     })
+    ///     .await?;
+    /// subscription.run_until(async { tokio::signal::ctrl_c().await.unwrap_or(()) }).await?;
+    /// # Ok(()) }
+    /// ```
+    pub fn builder(group: impl Into<String>, topic: impl Into<String>) -> SubscriptionBuilder {
+        SubscriptionConfig::new(group, topic).into()
+    }
+
+    /// Starts from settings read elsewhere, for example from a configuration file.
+    ///
+    /// # Examples
+    /// ```
+    /// use keylane::{Subscription, SubscriptionConfig};
+    ///
+    /// let file = r#"{ "group": "parking-notifier", "topics": ["parking-events"] }"#;
+    /// let config: SubscriptionConfig = serde_json::from_str(file)?;
+    /// let builder = Subscription::from_config(config).concurrency(64);
+    /// assert_eq!(builder.config().concurrency, 64);
+    /// # Ok::<(), serde_json::Error>(())
+    /// ```
+    pub fn from_config(config: SubscriptionConfig) -> SubscriptionBuilder {
+        config.into()
+    }
+}
+
 impl SubscriptionBuilder {
     /// One more origin topic.
     ///

@@ -4,9 +4,7 @@ use std::future::Future;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::builder::SubscriptionBuilder;
 use super::error::PartitionNotAssigned;
-use crate::SubscriptionConfig;
 use crate::status::{Control, HotKeys, State, SubscriptionError, SubscriptionStatus};
 
 /// How long after its drain deadline a shutdown waits for the client to leave the group.
@@ -40,51 +38,6 @@ impl Subscription {
                 shutdown_timeout,
             },
         }
-    }
-
-    /// Starts describing a subscription of one group to one origin topic, with safe defaults for
-    /// the rest.
-    ///
-    /// # Examples
-    /// A complete consumer:
-    /// ```no_run
-    /// use keylane::{DeadLetter, Json, Retry, Subscription, Task, TaskError};
-    /// use std::time::Duration;
-    ///
-    /// #[derive(serde::Deserialize)]
-    /// struct ParkingEvent { vehicle: String }
-    ///
-    /// # #[tokio::main] async fn main() -> Result<(), Box<dyn std::error::Error>> {
-    /// let subscription = Subscription::builder("parking-notifier", "parking-events")
-    ///     .bootstrap_servers("localhost:9092")
-    ///     .retry(Retry::for_at_least(Duration::from_secs(15 * 60)))
-    ///     .dead_letter(DeadLetter::topic("parking-events-dlq"))
-    ///     .start(Json, |task: Task<ParkingEvent>| async move {
-    ///         println!("{}", task.payload().vehicle);
-    ///         Ok::<(), TaskError>(())
-    ///     })
-    ///     .await?;
-    /// subscription.run_until(async { tokio::signal::ctrl_c().await.unwrap_or(()) }).await?;
-    /// # Ok(()) }
-    /// ```
-    pub fn builder(group: impl Into<String>, topic: impl Into<String>) -> SubscriptionBuilder {
-        SubscriptionConfig::new(group, topic).into()
-    }
-
-    /// Starts from settings read elsewhere, for example from a configuration file.
-    ///
-    /// # Examples
-    /// ```
-    /// use keylane::{Subscription, SubscriptionConfig};
-    ///
-    /// let file = r#"{ "group": "parking-notifier", "topics": ["parking-events"] }"#;
-    /// let config: SubscriptionConfig = serde_json::from_str(file)?;
-    /// let builder = Subscription::from_config(config).concurrency(64);
-    /// assert_eq!(builder.config().concurrency, 64);
-    /// # Ok::<(), serde_json::Error>(())
-    /// ```
-    pub fn from_config(config: SubscriptionConfig) -> SubscriptionBuilder {
-        config.into()
     }
 
     /// A handle to watch and steer it from elsewhere.
@@ -128,7 +81,7 @@ impl Subscription {
     }
 
     /// Runs until the signal, then shuts down gracefully within
-    /// [`SubscriptionConfig::shutdown_timeout`].
+    /// [`SubscriptionConfig::shutdown_timeout`](crate::SubscriptionConfig::shutdown_timeout).
     ///
     /// Wait for SIGTERM, besides Ctrl-C: it is what supervisors send, and the first process of a
     /// container that does not wait for it never hears it. It is killed in the end, and the next
@@ -162,7 +115,7 @@ impl Subscription {
     }
 
     /// Starts nothing new, finishes the attempts in flight within
-    /// [`SubscriptionConfig::shutdown_timeout`], commits and leaves the group. What has not
+    /// [`SubscriptionConfig::shutdown_timeout`](crate::SubscriptionConfig::shutdown_timeout), commits and leaves the group. What has not
     /// finished by then is delivered again to the next owner.
     ///
     /// # Errors
@@ -188,7 +141,8 @@ impl Drop for Subscription {
 }
 
 impl SubscriptionHandle {
-    /// The name of the subscription: [`SubscriptionConfig::name`], or else the group's.
+    /// The name of the subscription:
+    /// [`SubscriptionConfig::name`](crate::SubscriptionConfig::name), or else the group's.
     pub fn name(&self) -> &str {
         self.control.name()
     }

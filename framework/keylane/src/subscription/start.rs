@@ -5,14 +5,13 @@ use std::time::{Duration, Instant};
 
 use keylane_core::{Backoff, LaneOrder, PartitionSettings, Reset};
 use rdkafka::ClientConfig;
-use rdkafka::consumer::{BaseConsumer, Consumer};
 
 use super::error::StartError;
 use super::handle::Subscription;
 use crate::foreign::RetryOwnership;
 use crate::kafka::config as client_config;
 use crate::kafka::topics::{self, TopicPlan, TopicReport};
-use crate::kafka::{CommitQueue, Context, FetchQueue, Forwarding, Reader};
+use crate::kafka::{Client, Context, EndOffsets};
 use crate::metrics::SubscriptionMetrics;
 use crate::polling::{OwnerFactory, PollLoop, PollSettings};
 use crate::producer::raw::{self as producer, RawProducer};
@@ -21,7 +20,7 @@ use crate::runtime::{self, Runtime, Work};
 use crate::status::{Control, SharedLease, State, SubscriptionError};
 use crate::support::LogLimit;
 use crate::trace::AttemptSpans;
-use crate::{Decode, Processor, Reading, SubscriptionConfig};
+use crate::{Decode, Processor, SubscriptionConfig};
 
 /// A failed write to the retry or dead-letter topic is a warning so often at most.
 pub(crate) const FAILED_WRITES_EVERY: Duration = Duration::from_secs(5);
@@ -74,15 +73,12 @@ where
         control.clone(),
         metrics,
         settings,
-        side_config,
+        EndOffsets::new(side_config),
         open,
     );
     spawn(&config, &control, poll_loop)?;
     Ok(Subscription::new(control, config.shutdown_timeout))
 }
-
-/// What has a queue of its own comes first, and goes first: see there.
-type Client = (Reader, CommitQueue, BaseConsumer<Context>);
 
 /// Checks what the settings name, then creates the clients.
 fn connect(
@@ -147,32 +143,18 @@ fn connect(
         // over what a position outside of the log leaves unread, without a word.
         consumer_config.set("auto.offset.reset", "earliest");
     }
-    let forwarding = Arc::new(Forwarding::default());
     let lease = Arc::new(SharedLease::new());
-    let mut consumer: BaseConsumer<Context> = consumer_config
-        .create_with_context(Context::new(
-            control.clone(),
-            metrics.clone(),
-            forwarding.clone(),
-            lease.clone(),
-        ))
-        .map_err(|error| StartError::Create(client_config::creation_error(error).to_string()))?;
-    consumer.context().set_ids_told(report.tells_ids);
-    consumer.context().set_reset(settings.reset);
-    let reader = match config.reading {
-        Reading::Batched => Reader::Batched(FetchQueue::new(&mut consumer, forwarding)),
-        Reading::Polled => Reader::Polled,
-    };
-    let commit_queue = CommitQueue::new(&consumer);
+    let context = Context::new(control.clone(), metrics.clone(), lease.clone());
+    context.set_ids_told(report.tells_ids);
+    context.set_reset(settings.reset);
     let names: Vec<&str> = settings
         .topics
         .iter()
         .chain(&settings.retry_topic)
         .map(|topic| &**topic)
         .collect();
-    consumer
-        .subscribe(&names)
-        .map_err(|error| StartError::Create(error.to_string()))?;
+    let client = Client::subscribe(&consumer_config, config.reading, context, &names)
+        .map_err(StartError::Create)?;
     let origin_of_time = control.outages.origin_of_time();
     let ownership = config
         .retry
@@ -211,12 +193,7 @@ fn connect(
         origin_of_time,
         observer: None,
     };
-    Ok((
-        (reader, commit_queue, consumer),
-        Arc::new(runtime),
-        settings,
-        side_config,
-    ))
+    Ok((client, Arc::new(runtime), settings, side_config))
 }
 
 /// The client takes three names for each of the first two.

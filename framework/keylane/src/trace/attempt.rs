@@ -16,7 +16,7 @@ use crate::{KeyHash, KeyInSpans, Record, SubscriptionConfig};
 pub(crate) struct AttemptSpans {
     subscription: Arc<str>,
     #[cfg(feature = "otel")]
-    pub(super) group: Arc<str>,
+    group: Arc<str>,
     key: KeyInSpans,
 }
 
@@ -108,7 +108,7 @@ impl AttemptSpans {
             span.record("key_hash", tracing::field::display(KeyHash::of(key)));
         }
         #[cfg(feature = "otel")]
-        super::otel::describe_attempt(span, self, source, record);
+        super::otel::describe_attempt(span, &self.group, source, record);
         #[cfg(not(feature = "otel"))]
         let _ = source;
     }

@@ -4,6 +4,8 @@
 //! application's business; a library takes the API alone. So the header is read and written by
 //! [`TraceParent`], which is the stricter reader too.
 
+use std::sync::Arc;
+
 use opentelemetry::Context;
 use opentelemetry::trace::{
     SpanContext, SpanId, Status, TraceContextExt, TraceFlags, TraceId, TraceState,
@@ -11,7 +13,6 @@ use opentelemetry::trace::{
 use tracing::Span;
 use tracing_opentelemetry::OpenTelemetrySpanExt;
 
-use super::attempt::AttemptSpans;
 use crate::processing::Source;
 use crate::record::{TRACE_PARENT, TRACE_STATE, TraceParent};
 use crate::{Headers, Record};
@@ -22,19 +23,14 @@ const MAX_TRACE_STATE_BYTES: usize = 4096;
 /// Puts an attempt's span where it belongs, and says what the conventions want to know. Before the
 /// span is entered: its parent cannot be changed afterwards, and samplers see what is there by
 /// then.
-pub(super) fn describe_attempt(
-    span: &Span,
-    spans: &AttemptSpans,
-    source: &Source,
-    record: &Record,
-) {
+pub(super) fn describe_attempt(span: &Span, group: &Arc<str>, source: &Source, record: &Record) {
     if let Some(creation) = creation_context(record.headers()) {
         span.add_link(creation.clone());
         // It fails where no layer of OpenTelemetry listens.
         let _ = span.set_parent(Context::new().with_remote_span_context(creation));
     }
     describe(span, "process", &source.topic);
-    span.set_attribute("messaging.consumer.group.name", spans.group.clone());
+    span.set_attribute("messaging.consumer.group.name", group.clone());
     place(span, source.partition, record.offset());
     if record.value().is_none() {
         span.set_attribute("messaging.kafka.message.tombstone", true);
@@ -42,11 +38,11 @@ pub(super) fn describe_attempt(
 }
 
 /// The same for the span of an enqueue.
-pub(super) fn describe_send(span: &Span, topic: &std::sync::Arc<str>) {
+pub(super) fn describe_send(span: &Span, topic: &Arc<str>) {
     describe(span, "send", topic);
 }
 
-fn describe(span: &Span, operation: &'static str, topic: &std::sync::Arc<str>) {
+fn describe(span: &Span, operation: &'static str, topic: &Arc<str>) {
     span.set_attribute("messaging.system", "kafka");
     span.set_attribute("messaging.operation.name", operation);
     span.set_attribute("messaging.operation.type", operation);

@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, clippy::panic)]
 
 mod book;
+mod floors;
 mod links;
 mod log_lines;
 mod markdown;

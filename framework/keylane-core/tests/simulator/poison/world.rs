@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
+use keylane_core::member::{CommitPoint, CommitResult, Refusal};
 use keylane_core::{
     Backoff, Beginning, CommitContent, Delivered, Delivery, Epoch, Evidence, Failure, GROUP,
     InPlace, Instance, MAX_METADATA_BYTES, Moment, Offset, OutageGuard, Partition,
@@ -12,7 +13,9 @@ use keylane_core::{
     SettledMap, Step, Success, commit_map,
 };
 
-use super::process::{OPENING, Owner, Process, Sent, Started};
+use super::Fault;
+use super::process::{Owner, Process, Started, topic_of};
+use crate::client::Sent;
 use crate::random::Random;
 
 const MOST_STEPS: u64 = 100_000;
@@ -55,8 +58,18 @@ pub(crate) struct Chances {
     pub(crate) failing: u64,
     /// The coordinator does not say at once what is committed; in a hundred assignments.
     pub(crate) silent: u64,
-    /// Planted: such an epoch starts all the same.
-    pub(crate) starts_unknowing: bool,
+    /// The coordinator refuses a commit; of a hundred. Nobody sees it where no answer is waited
+    /// for.
+    pub(crate) refused: u64,
+    /// Commits of one of the two topics are forbidden, or allowed again; in a thousand steps.
+    pub(crate) forbids: u64,
+    /// A pass finds no answer, although the broker has given one; of a hundred.
+    pub(crate) late: u64,
+    /// Of the owners whose partition moves some are blocked, and report no last point; in a
+    /// hundred.
+    pub(crate) blocked: u64,
+    /// Planted.
+    pub(crate) fault: Fault,
 }
 
 /// How many there are of everything.
@@ -73,10 +86,14 @@ pub(crate) struct World {
     members: Vec<Option<Process>>,
     settings: Arc<PartitionSettings>,
     epochs: u64,
+    /// The topic whose commits the broker takes from nobody.
+    forbidden: Option<&'static str>,
     pub(crate) chances: Chances,
     pub(crate) starts: u32,
     /// Processes that a record has killed.
     pub(crate) deaths: u32,
+    /// The most that an owner has begun with.
+    pub(crate) most_unclean_starts: u32,
     blamed: Vec<(usize, i64)>,
 }
 
@@ -132,9 +149,11 @@ impl World {
             members: (0..size.members).map(|_| None).collect(),
             settings: Arc::new(settings),
             epochs: 0,
+            forbidden: None,
             chances,
             starts: 0,
             deaths: 0,
+            most_unclean_starts: 0,
             blamed: Vec::new(),
         }
     }
@@ -211,8 +230,8 @@ impl World {
             }
         }
         let show = |process: &Process| {
-            let of = |(log, owner): (&usize, &Owner)| {
-                let seen = &owner.partition;
+            let of = |owner: &Owner| {
+                let (log, seen) = (owner.log, &owner.partition);
                 let counts = [seen.pending(), seen.ready(), seen.running()];
                 format!(
                     "{log}: {:?} {counts:?} {:?} {:?}",
@@ -242,7 +261,7 @@ impl World {
         let Some(mut process) = self.members[member].take() else {
             self.starts += 1;
             assert!(self.starts < 200, "no end");
-            let mut process = Process::new(Instance::new(self.starts));
+            let mut process = Process::new(Instance::new(self.starts), self.chances.fault);
             self.assign(member, &mut process, 100);
             self.members[member] = Some(process);
             return;
@@ -278,10 +297,10 @@ impl World {
                 process.here,
                 Evidence::default(),
             );
-            let mut owner = Owner::new(partition, start.get(), false);
-            owner.beginning =
-                (!self.chances.starts_unknowing).then(|| Beginning::unknown(Reset::Earliest));
-            process.owners.insert(number, owner);
+            let mut owner = Owner::new(number, epoch, partition, start, None);
+            owner.beginning = (self.chances.fault != Fault::StartsUnknowing)
+                .then(|| Beginning::unknown(Reset::Earliest));
+            process.open(owner);
             return;
         }
         let start = Position::new(log.committed.0);
@@ -289,16 +308,15 @@ impl World {
             settled, evidence, ..
         } = commit_map::decode(start, &log.committed.1).expect("it is our own");
         let (evidence, unclean) = evidence.at_start(process.here);
-        if unclean {
-            let metadata =
-                commit_map::encode(start, settled.ranges(), &evidence, MAX_METADATA_BYTES).text;
-            process.sent.push_back(Sent {
-                log: number,
-                position: start.get(),
-                metadata,
-                mark: Some(OPENING),
-            });
-        }
+        self.most_unclean_starts = self.most_unclean_starts.max(evidence.unclean_starts);
+        let found = unclean.then(|| CommitPoint {
+            position: start,
+            leader_epoch: None,
+            metadata: commit_map::encode(start, settled.ranges(), &evidence, MAX_METADATA_BYTES)
+                .text,
+            mark: None,
+            running: false,
+        });
         let epoch = Epoch::new(self.epochs);
         let partition = Partition::with_evidence(
             self.settings.clone(),
@@ -308,9 +326,11 @@ impl World {
             process.here,
             evidence,
         );
-        process
-            .owners
-            .insert(number, Owner::new(partition, start.get(), unclean));
+        let mut owner = Owner::new(number, epoch, partition, start, Some(start));
+        if let Some(found) = found {
+            owner.commits.open_after_crash(found);
+        }
+        process.open(owner);
     }
 
     /// The coordinator says what is committed: the epoch that knew nothing ends, and has started
@@ -330,6 +350,9 @@ impl World {
 
     /// What is left of the process after it.
     fn act(&mut self, member: usize, mut process: Process) -> Option<Process> {
+        if self.random.below(1_000) < self.chances.forbids {
+            self.forbidden = self.random.pick(&[None, None, Some(topic_of(1))]);
+        }
         if self.chances.unlucky_left > 0 && self.random.below(1_000) < self.chances.unlucky {
             self.chances.unlucky_left -= 1;
             let lives_on = self.random.percent(30);
@@ -337,12 +360,12 @@ impl World {
             return lives_on.then_some(process);
         }
         if self.random.below(1_000) < self.chances.orderly {
-            let logs: Vec<_> = process.owners.keys().copied().collect();
+            let logs = process.logs();
             logs.into_iter()
                 .for_each(|log| self.give_up(&mut process, log));
             return None;
         }
-        let logs: Vec<_> = process.owners.keys().copied().collect();
+        let logs = process.logs();
         if logs.is_empty() {
             return Some(process);
         }
@@ -355,7 +378,7 @@ impl World {
             self.give_up(&mut process, log);
             return Some(process);
         }
-        match self.random.below(7) {
+        match self.random.below(8) {
             0 => self.deliver(&mut process, log),
             1 => {
                 let started = process.start(log);
@@ -373,32 +396,37 @@ impl World {
                 let started = process.take_turn(log);
                 self.check(&process, &started);
             }
-            4 if process.sent.len() < 8 => process.send(log),
-            4 => {}
+            4 => process.owner(log).report(),
             5 => {
                 let end = Position::new(self.logs[log].written as i64);
                 process.owner(log).partition.log_ends_at(end);
             }
+            6 if process.client.under_way() < 8 => process.client.commit_by_itself(),
             _ => {
                 self.land(member, &mut process);
             }
         }
-        if process.owners.contains_key(&log) {
+        if process.find(log).is_some() {
             self.write(&mut process, log);
+        }
+        if self.random.percent(50) {
+            process.pass(!self.random.percent(self.chances.late));
         }
         Some(process)
     }
 
     fn check(&self, process: &Process, started: &[Started]) {
         for started in started {
-            process.check(started, &self.logs[started.log].broker());
+            let broker = self.logs[started.log].broker();
+            process.check(started, &broker, self.chances.forbids > 0);
         }
     }
 
     /// What a process found when it began is on the broker before a record of it can kill: a crash
     /// is told of once.
     fn check_openings(&self, process: &Process) {
-        for (&log, owner) in &process.owners {
+        for owner in &process.owners {
+            let log = owner.log;
             let found = self.logs[log]
                 .broker()
                 .running
@@ -406,7 +434,7 @@ impl World {
             // One that does not know what is committed runs nothing, and leaves what is there.
             let is_unknown = owner.beginning.is_some();
             assert!(
-                !found || owner.opening || is_unknown,
+                !found || owner.commits.is_opening() || is_unknown,
                 "the crash before is not noted for partition {log}"
             );
         }
@@ -415,8 +443,10 @@ impl World {
     /// The group gives away what the process has; of what it sent, some may arrive.
     fn lose(&mut self, process: &mut Process) {
         while self.random.percent(50) && self.arrive(process) {}
-        process.sent.clear();
-        for log in process.owners.keys().copied().collect::<Vec<_>>() {
+        while let Some(sent) = process.client.arrives() {
+            process.answered(sent, Err(Refusal::NotAMember));
+        }
+        for log in process.logs() {
             process.close(log);
             self.logs[log].member = None;
         }
@@ -424,11 +454,20 @@ impl World {
 
     /// In order: what runs is dropped, and the last commit arrives.
     fn give_up(&mut self, process: &mut Process, log: usize) {
-        process.owner(log).partition.end();
-        process.send(log);
-        while self.arrive(process) {}
-        process.close(log);
-        self.logs[log].member = None;
+        if !self.random.percent(self.chances.blocked) {
+            process.owner(log).end();
+        }
+        process.begin_to_give_back(log);
+        for _ in 0..1_000 {
+            process.pass(true);
+            if process.has_given_back() {
+                process.close(log);
+                self.logs[log].member = None;
+                return;
+            }
+            self.arrive(process);
+        }
+        panic!("partition {log} is not given back");
     }
 
     fn deliver(&mut self, process: &mut Process, log: usize) {
@@ -510,24 +549,46 @@ impl World {
     }
 
     fn land(&mut self, member: usize, process: &mut Process) -> bool {
-        debug_assert!(
-            process
-                .owners
-                .keys()
-                .all(|&log| self.logs[log].member == Some(member))
-        );
+        let is_its = |log: usize| self.logs[log].member == Some(member);
+        debug_assert!(process.logs().into_iter().all(is_its));
         self.arrive(process)
     }
 
     /// The oldest commit under way arrives.
     fn arrive(&mut self, process: &mut Process) -> bool {
-        let Some(sent) = process.sent.pop_front() else {
+        let Some(sent) = process.client.arrives() else {
             return false;
         };
-        self.logs[sent.log].committed = (sent.position, sent.metadata);
-        if let Some(mark) = sent.mark {
-            process.confirm(sent.log, mark);
-        }
+        let result = self.take(&sent);
+        process.answered(sent, result);
         true
+    }
+
+    /// A broker takes what it takes partition by partition, and the client reports one refusal for
+    /// all.
+    fn take(&mut self, sent: &Sent) -> CommitResult {
+        if self.random.percent(self.chances.refused) {
+            let refusals = [
+                Refusal::Passing,
+                Refusal::Rebalancing,
+                Refusal::EarlierGeneration,
+            ];
+            return Err(self.random.pick(&refusals));
+        }
+        let mut result = Ok(());
+        for (log, point) in &sent.points {
+            if self.forbidden == Some(topic_of(*log)) {
+                result = Err(Refusal::Topic);
+                continue;
+            }
+            let log = &mut self.logs[*log];
+            let position = point.position.get();
+            assert!(
+                (log.committed.0..position).all(|offset| log.settled.contains(&offset)),
+                "G1: the commit of {position} covers what is not settled"
+            );
+            log.committed = (position, point.metadata.clone());
+        }
+        result
     }
 }

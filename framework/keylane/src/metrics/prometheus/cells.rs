@@ -5,7 +5,6 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use ::metrics::{CounterFn, GaugeFn, HistogramFn};
 
-use super::registry::line;
 use crate::metrics::histogram_buffer::answer_takes_counts;
 
 #[derive(Debug, Default)]
@@ -124,4 +123,22 @@ impl AtomicF64 {
             Some((f64::from_bits(bits) + value).to_bits())
         });
     }
+}
+
+/// One line: `name_suffix{labels} value`.
+pub(super) fn line(
+    text: &mut String,
+    name: &str,
+    suffix: &str,
+    labels: &str,
+    value: impl std::fmt::Display,
+) {
+    text.push_str(name);
+    text.push_str(suffix);
+    if !labels.is_empty() {
+        text.push('{');
+        text.push_str(labels);
+        text.push('}');
+    }
+    let _ = writeln!(text, " {value}");
 }

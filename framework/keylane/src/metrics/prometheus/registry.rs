@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 use ::metrics::{Counter, Gauge, Histogram, Key};
 use metrics_exporter_prometheus::formatting::{sanitize_label_key, sanitize_label_value};
 
-use super::cells::{CounterCell, GaugeCell, HistogramCell};
+use super::cells::{CounterCell, GaugeCell, HistogramCell, line};
 use crate::metrics::names::{ALL, MetricDef, MetricKind};
 use crate::support::lock::lock;
 
@@ -185,24 +185,6 @@ impl Series {
         // A gauge at once: another member tells the value now.
         matches!(self.cell, Cell::Gauge(_)) || now.saturating_duration_since(since) >= LINGER
     }
-}
-
-/// One line: `name_suffix{labels} value`.
-pub(super) fn line(
-    text: &mut String,
-    name: &str,
-    suffix: &str,
-    labels: &str,
-    value: impl std::fmt::Display,
-) {
-    text.push_str(name);
-    text.push_str(suffix);
-    if !labels.is_empty() {
-        text.push('{');
-        text.push_str(labels);
-        text.push('}');
-    }
-    let _ = writeln!(text, " {value}");
 }
 
 /// `name="value",name="value"`, as between the braces.

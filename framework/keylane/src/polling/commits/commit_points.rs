@@ -11,17 +11,19 @@
 //! next commit would take them back.
 
 use keylane_core::{MAX_METADATA_BYTES, Position, commit_map};
-use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer};
 
-use super::last_commit::LastCommit;
+use super::commit_ids::CommitIds;
+use super::last_commit::{Answer, LastCommit};
 use super::marks::{Marks, TooLarge};
-use crate::kafka::CommitPoint;
-use crate::kafka::{ClientPosition, CommitQueue, Context, list_with_points};
+use crate::kafka::{Client, ClientPosition, CommitAnswer, CommitPoint};
 use crate::polling::partitions::Assigned;
 
 pub(crate) struct Commits {
     metadata: Metadata,
     marks: Marks,
+    ids: CommitIds,
+    /// The latest last commit, and its answer, until that is looked at.
+    last: Option<(u64, Option<Answer>)>,
 }
 
 /// How much metadata the broker takes: less once it has refused some, for positions matter more
@@ -48,10 +50,12 @@ impl Metadata {
 }
 
 impl Commits {
-    pub(crate) fn new(queue: CommitQueue) -> Self {
+    pub(crate) fn new() -> Self {
         Self {
             metadata: Metadata::All,
-            marks: Marks::new(queue),
+            marks: Marks::new(),
+            ids: CommitIds::default(),
+            last: None,
         }
     }
 
@@ -61,16 +65,28 @@ impl Commits {
     }
 
     /// Takes care of the marks that owners wait for. After [`store`](Self::store).
-    pub(crate) fn mark(&mut self, consumer: &BaseConsumer<Context>, partitions: &mut [Assigned]) {
-        if self.marks.take_answers(partitions).is_err() {
-            self.shrink_metadata(consumer, partitions);
-        }
+    pub(crate) fn mark(&mut self, client: &Client, partitions: &mut [Assigned]) {
+        self.take_answers(client, partitions);
         if self.metadata == Metadata::Nothing {
             self.marks.give_up(partitions);
         }
-        self.marks.send(consumer, partitions);
+        self.marks.send(client, partitions, &mut self.ids);
         if let Some(error) = self.marks.take_lasting_refusal() {
-            consumer.context().note_refused_start(error);
+            client.note_refused_start(error);
+        }
+    }
+
+    /// Takes in what was answered. An answer that nothing waits for any longer is left out.
+    fn take_answers(&mut self, client: &Client, partitions: &mut [Assigned]) {
+        while let Some(CommitAnswer { id, result }) = client.commit_answer() {
+            match &mut self.last {
+                Some((last, answer)) if *last == id => *answer = Some(result),
+                _ => {
+                    if self.marks.answered(id, result, partitions).is_err() {
+                        self.shrink_metadata(client, partitions);
+                    }
+                }
+            }
         }
     }
 
@@ -91,14 +107,9 @@ impl Commits {
     }
 
     /// Stores every new commit point. `suspended`: the client does not commit by itself at present.
-    pub(crate) fn store(
-        &mut self,
-        consumer: &BaseConsumer<Context>,
-        partitions: &mut [Assigned],
-        suspended: bool,
-    ) {
-        if consumer.context().take_metadata_refused() {
-            self.shrink_metadata(consumer, partitions);
+    pub(crate) fn store(&mut self, client: &Client, partitions: &mut [Assigned], suspended: bool) {
+        if client.take_metadata_refused() {
+            self.shrink_metadata(client, partitions);
         }
         let (mut stored, mut explicit) = (Vec::new(), Vec::new());
         for (place, partition) in partitions.iter_mut().enumerate() {
@@ -141,25 +152,25 @@ impl Commits {
                 explicit.push(place);
             }
         }
-        store(consumer, partitions, &stored);
-        commit(consumer, partitions, &explicit);
+        store(client, partitions, &stored);
+        commit(client, partitions, &explicit);
     }
 
     /// Stores every new commit point, and what of those that are given back is their last word,
     /// without a mark.
     pub(crate) fn store_last(
         &mut self,
-        consumer: &BaseConsumer<Context>,
+        client: &Client,
         partitions: &mut [Assigned],
         suspended: bool,
         is_given_back: impl Fn(&Assigned) -> bool,
     ) {
-        self.store(consumer, partitions, suspended);
+        self.store(client, partitions, suspended);
         partitions
             .iter()
             .filter(|partition| is_given_back(partition))
             .for_each(unmark);
-        self.store(consumer, partitions, suspended);
+        self.store(client, partitions, suspended);
     }
 
     /// Whether the last word on the partitions that are given back is over, as far as `last_commit`
@@ -167,26 +178,35 @@ impl Commits {
     pub(crate) fn is_last_over(
         &mut self,
         last_commit: &mut LastCommit,
-        consumer: &BaseConsumer<Context>,
+        client: &Client,
         partitions: &mut [Assigned],
         is_given_back: impl Fn(&Assigned) -> bool,
     ) -> bool {
-        let over = last_commit.is_over(consumer, || {
+        self.take_answers(client, partitions);
+        let answer = match &mut self.last {
+            Some((id, answer)) if last_commit.is_under_way(*id) => answer.take(),
+            _ => None,
+        };
+        let over = last_commit.is_over(answer, || {
             let mut places = with_a_point(partitions);
             places.retain(|&place| is_given_back(&partitions[place]));
-            (!places.is_empty())
-                .then(|| list_with_points(points(partitions, &places)))
-                .transpose()
+            if places.is_empty() {
+                return Ok(None);
+            }
+            let id = self.ids.next();
+            client.commit_for_answer(id, points(partitions, &places))?;
+            self.last = Some((id, None));
+            Ok(Some(id))
         });
         over.unwrap_or_else(|TooLarge| {
-            self.shrink_metadata(consumer, partitions);
+            self.shrink_metadata(client, partitions);
             false
         })
     }
 
     /// A broker with a smaller `offset.metadata.max.bytes` than Kafka's default refuses such
     /// commits for ever, and with them the client reports every other one as failed.
-    fn shrink_metadata(&mut self, consumer: &BaseConsumer<Context>, partitions: &mut [Assigned]) {
+    fn shrink_metadata(&mut self, client: &Client, partitions: &mut [Assigned]) {
         match self.metadata {
             Metadata::All => {
                 self.metadata = Metadata::Evidence;
@@ -211,7 +231,7 @@ impl Commits {
             }
         }
         let all = with_a_point(partitions);
-        store(consumer, partitions, &all);
+        store(client, partitions, &all);
     }
 }
 
@@ -252,30 +272,21 @@ fn points<'a>(
     })
 }
 
-fn store(consumer: &BaseConsumer<Context>, partitions: &[Assigned], places: &[usize]) {
+fn store(client: &Client, partitions: &[Assigned], places: &[usize]) {
     if places.is_empty() {
         return;
     }
-    let result = list_with_points(points(partitions, places)).and_then(|list| {
-        consumer.store_offsets(&list)?;
-        // The call answers Ok even where single partitions were refused.
-        list.elements()
-            .iter()
-            .try_for_each(|element| element.error())
-    });
-    if let Err(error) = result {
+    if let Err(error) = client.store(points(partitions, places)) {
         // Not assigned any more: its next owner starts from the last commit.
         tracing::debug!(%error, "offsets of a partition that is gone were not stored");
     }
 }
 
-fn commit(consumer: &BaseConsumer<Context>, partitions: &[Assigned], places: &[usize]) {
+fn commit(client: &Client, partitions: &[Assigned], places: &[usize]) {
     if places.is_empty() {
         return;
     }
-    let result = list_with_points(points(partitions, places))
-        .and_then(|list| consumer.commit(&list, CommitMode::Async));
-    if let Err(error) = result {
+    if let Err(error) = client.commit(points(partitions, places)) {
         tracing::debug!(%error, "an explicit commit was not taken; the next one covers it");
     }
 }

@@ -8,32 +8,30 @@
 
 use std::time::{Duration, Instant};
 
-use rdkafka::consumer::{BaseConsumer, ConsumerContext};
 use rdkafka::error::RDKafkaErrorCode;
-use rdkafka::{TopicPartitionList, error::KafkaResult};
 
 use super::marks::TooLarge;
-use crate::kafka::CommitQueue;
 use crate::kafka::trouble::is_passing_at_coordinator;
 
 /// How long after a refusal the next try waits.
 const AGAIN: Duration = Duration::from_millis(20);
 
+/// What became of a commit.
+pub(crate) type Answer = Result<(), RDKafkaErrorCode>;
+
+/// One for each hand-over, and for the shutdown.
 pub(crate) struct LastCommit {
-    /// One for each hand-over, and for the shutdown: an answer that was not waited for is not taken
-    /// for that of the next.
-    queue: CommitQueue,
     since: Instant,
-    under_way: bool,
+    /// An answer with another name is not taken for its own.
+    under_way: Option<u64>,
     again_at: Option<Instant>,
 }
 
 impl LastCommit {
-    pub(crate) fn new<C: ConsumerContext>(consumer: &BaseConsumer<C>) -> Self {
+    pub(crate) fn new() -> Self {
         Self {
-            queue: CommitQueue::new(consumer),
             since: Instant::now(),
-            under_way: false,
+            under_way: None,
             again_at: None,
         }
     }
@@ -43,18 +41,24 @@ impl LastCommit {
         self.since
     }
 
-    /// Whether the broker has it, or will never take it from this member. `list` is what to commit,
-    /// if anything. After [`TooLarge`] the next look sends it again.
-    pub(crate) fn is_over<C: ConsumerContext>(
+    /// Whether it was sent by this name, and not answered yet.
+    pub(crate) fn is_under_way(&self, id: u64) -> bool {
+        self.under_way == Some(id)
+    }
+
+    /// Whether the broker has it, or will never take it from this member. `answer` is what has come
+    /// for the commit under way. `send` sends what there is to commit, if anything, and names it.
+    /// After [`TooLarge`] the next look sends it again.
+    pub(crate) fn is_over(
         &mut self,
-        consumer: &BaseConsumer<C>,
-        list: impl FnOnce() -> KafkaResult<Option<TopicPartitionList>>,
+        answer: Option<Answer>,
+        send: impl FnOnce() -> Result<Option<u64>, RDKafkaErrorCode>,
     ) -> Result<bool, TooLarge> {
-        if self.under_way {
-            let Some(answer) = self.queue.answer() else {
+        if self.under_way.is_some() {
+            let Some(answer) = answer else {
                 return Ok(false);
             };
-            self.under_way = false;
+            self.under_way = None;
             match answer {
                 Ok(()) => return Ok(true),
                 Err(RDKafkaErrorCode::OffsetMetadataTooLarge) => return Err(TooLarge),
@@ -68,15 +72,9 @@ impl LastCommit {
         if self.again_at.is_some_and(|again| Instant::now() < again) {
             return Ok(false);
         }
-        let sent = match list() {
+        match send() {
             Ok(None) => return Ok(true),
-            Ok(Some(list)) => self.queue.send(consumer, &list),
-            Err(error) => Err(error
-                .rdkafka_error_code()
-                .unwrap_or(RDKafkaErrorCode::InvalidArgument)),
-        };
-        match sent {
-            Ok(()) => self.under_way = true,
+            Ok(id) => self.under_way = id,
             Err(error) => {
                 tracing::warn!(%error, "the last commit could not be sent; what was settled since the one before may be repeated");
                 return Ok(true);
@@ -99,19 +97,19 @@ fn is_passing(error: RDKafkaErrorCode) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use rdkafka::consumer::Consumer;
     use rdkafka::types::{RDKafkaApiKey, RDKafkaRespErr};
-    use rdkafka::{ClientConfig, Offset};
 
     use super::*;
+    use crate::kafka::Client;
+    use crate::kafka::CommitPoint;
     use keylane_embedded_broker::{EmbeddedBroker, EmbeddedBrokerOptions};
 
     const PATIENCE: Duration = Duration::from_secs(30);
 
-    fn start() -> (EmbeddedBroker, BaseConsumer) {
+    fn start() -> (EmbeddedBroker, Client) {
         let broker = broker();
-        let consumer = consumer(&broker);
-        (broker, consumer)
+        let client = Client::for_tests(&broker, &[]);
+        (broker, client)
     }
 
     fn broker() -> EmbeddedBroker {
@@ -123,65 +121,52 @@ mod tests {
         broker
     }
 
-    fn consumer(broker: &EmbeddedBroker) -> BaseConsumer {
-        let mut config = ClientConfig::new();
-        config
-            .set("bootstrap.servers", broker.bootstrap_servers())
-            .set("group.id", "group");
-        config
-            .set("reconnect.backoff.max.ms", "100")
-            .create()
-            .expect("the settings are right")
-    }
-
     /// Looks, and has the number of the try committed, from 1.
-    fn is_over(last_commit: &mut LastCommit, consumer: &BaseConsumer, tries: &mut i64) -> bool {
-        look(last_commit, consumer, tries).expect("there is no metadata")
+    fn is_over(last_commit: &mut LastCommit, client: &Client, tries: &mut i64) -> bool {
+        look(last_commit, client, tries).expect("there is no metadata")
     }
 
     fn look(
         last_commit: &mut LastCommit,
-        consumer: &BaseConsumer,
+        client: &Client,
         tries: &mut i64,
     ) -> Result<bool, TooLarge> {
-        last_commit.is_over(consumer, || {
+        let answer = client
+            .commit_answer()
+            .filter(|answer| last_commit.is_under_way(answer.id));
+        last_commit.is_over(answer.map(|answer| answer.result), || {
             *tries += 1;
-            let mut list = TopicPartitionList::new();
-            list.add_partition_offset("tasks", 0, Offset::Offset(*tries))?;
-            Ok(Some(list))
+            let point = CommitPoint {
+                position: *tries,
+                leader_epoch: None,
+                metadata: String::new(),
+                mark: None,
+                running: false,
+            };
+            let id = tries.unsigned_abs();
+            client.commit_for_answer(id, [("tasks", 0, &point)].into_iter())?;
+            Ok(Some(id))
         })
     }
 
-    fn tries_until_over(
-        last_commit: &mut LastCommit,
-        consumer: &BaseConsumer,
-        mut tries: i64,
-    ) -> i64 {
+    fn tries_until_over(last_commit: &mut LastCommit, client: &Client, mut tries: i64) -> i64 {
         let deadline = Instant::now() + PATIENCE;
-        while !is_over(last_commit, consumer, &mut tries) {
+        while !is_over(last_commit, client, &mut tries) {
             assert!(Instant::now() < deadline, "not over after {tries} tries");
             std::thread::yield_now();
         }
         tries
     }
 
-    fn committed(consumer: &BaseConsumer) -> Offset {
-        let mut list = TopicPartitionList::new();
-        list.add_partition("tasks", 0);
-        let committed = consumer
-            .committed_offsets(list, PATIENCE)
-            .expect("the broker answers");
-        committed.elements()[0].offset()
+    fn committed(client: &Client) -> Option<i64> {
+        client.committed_offset("tasks", 0)
     }
 
     #[test]
     fn it_is_sent_once_and_over_when_the_broker_has_it() {
-        let (broker, consumer) = start();
-        assert_eq!(
-            tries_until_over(&mut LastCommit::new(&consumer), &consumer, 0),
-            1
-        );
-        assert_eq!(committed(&consumer), Offset::Offset(1));
+        let (broker, client) = start();
+        assert_eq!(tries_until_over(&mut LastCommit::new(), &client, 0), 1);
+        assert_eq!(committed(&client), Some(1));
         assert_eq!(broker.requests(RDKafkaApiKey::OffsetCommit), 1);
     }
 
@@ -191,7 +176,7 @@ mod tests {
             RD_KAFKA_RESP_ERR_ILLEGAL_GENERATION, RD_KAFKA_RESP_ERR_REBALANCE_IN_PROGRESS,
             RD_KAFKA_RESP_ERR_STALE_MEMBER_EPOCH,
         };
-        let (broker, consumer) = start();
+        let (broker, client) = start();
         let refusals = [
             RD_KAFKA_RESP_ERR_STALE_MEMBER_EPOCH,
             RD_KAFKA_RESP_ERR_REBALANCE_IN_PROGRESS,
@@ -201,44 +186,38 @@ mod tests {
         broker
             .cluster()
             .request_errors(RDKafkaApiKey::OffsetCommit, &refusals);
-        assert_eq!(
-            tries_until_over(&mut LastCommit::new(&consumer), &consumer, 0),
-            5
-        );
-        assert_eq!(committed(&consumer), Offset::Offset(5));
+        assert_eq!(tries_until_over(&mut LastCommit::new(), &client, 0), 5);
+        assert_eq!(committed(&client), Some(5));
         assert_eq!(broker.requests(RDKafkaApiKey::OffsetCommit), 5);
     }
 
     #[test]
     fn who_is_no_member_any_more_does_not_try_again() {
-        let (broker, consumer) = start();
+        let (broker, client) = start();
         let refusal = [RDKafkaRespErr::RD_KAFKA_RESP_ERR_UNKNOWN_MEMBER_ID];
         broker
             .cluster()
             .request_errors(RDKafkaApiKey::OffsetCommit, &refusal);
-        assert_eq!(
-            tries_until_over(&mut LastCommit::new(&consumer), &consumer, 0),
-            1
-        );
-        assert_eq!(committed(&consumer), Offset::Invalid);
+        assert_eq!(tries_until_over(&mut LastCommit::new(), &client, 0), 1);
+        assert_eq!(committed(&client), None);
     }
 
     #[test]
     fn metadata_that_is_too_large_is_told_and_what_there_is_then_is_sent() {
-        let (broker, consumer) = start();
+        let (broker, client) = start();
         let refusal = [RDKafkaRespErr::RD_KAFKA_RESP_ERR_OFFSET_METADATA_TOO_LARGE];
         broker
             .cluster()
             .request_errors(RDKafkaApiKey::OffsetCommit, &refusal);
         let (mut last_commit, mut tries, deadline) =
-            (LastCommit::new(&consumer), 0, Instant::now() + PATIENCE);
-        while look(&mut last_commit, &consumer, &mut tries).is_ok_and(|is_over| !is_over) {
+            (LastCommit::new(), 0, Instant::now() + PATIENCE);
+        while look(&mut last_commit, &client, &mut tries).is_ok_and(|is_over| !is_over) {
             assert!(Instant::now() < deadline, "no answer");
             std::thread::yield_now();
         }
-        assert_eq!(committed(&consumer), Offset::Invalid);
-        assert_eq!(tries_until_over(&mut last_commit, &consumer, tries), 2);
-        assert_eq!(committed(&consumer), Offset::Offset(2));
+        assert_eq!(committed(&client), None);
+        assert_eq!(tries_until_over(&mut last_commit, &client, tries), 2);
+        assert_eq!(committed(&client), Some(2));
     }
 
     #[test]
@@ -247,26 +226,26 @@ mod tests {
         // Before the client can know it: what is sent to a broker that goes away may be answered,
         // with an error.
         broker.cluster().broker_down(1).unwrap();
-        let consumer = consumer(&broker);
-        let (mut last_commit, mut tries) = (LastCommit::new(&consumer), 0);
-        let is_silent = (0..1_000).all(|_| !is_over(&mut last_commit, &consumer, &mut tries));
-        // Before anything can fail: without a broker the consumer takes its time to close.
+        let client = Client::for_tests(&broker, &[]);
+        let (mut last_commit, mut tries) = (LastCommit::new(), 0);
+        let is_silent = (0..1_000).all(|_| !is_over(&mut last_commit, &client, &mut tries));
+        // Before anything can fail: without a broker the client takes its time to close.
         broker.cluster().broker_up(1).unwrap();
         assert!(is_silent);
         assert_eq!(tries, 1);
-        assert_eq!(tries_until_over(&mut last_commit, &consumer, tries), 1);
-        assert_eq!(committed(&consumer), Offset::Offset(1));
+        assert_eq!(tries_until_over(&mut last_commit, &client, tries), 1);
+        assert_eq!(committed(&client), Some(1));
     }
 
     #[test]
     fn with_nothing_to_commit_it_is_over_at_once() {
-        let (broker, consumer) = start();
+        let (broker, client) = start();
         assert!(
-            LastCommit::new(&consumer)
-                .is_over(&consumer, || Ok(None))
+            LastCommit::new()
+                .is_over(None, || Ok(None))
                 .expect("nothing is refused")
         );
-        assert_eq!(committed(&consumer), Offset::Invalid);
+        assert_eq!(committed(&client), None);
         assert_eq!(broker.requests(RDKafkaApiKey::OffsetCommit), 0);
     }
 }

@@ -11,10 +11,10 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use keylane_core::Mark;
-use rdkafka::consumer::BaseConsumer;
 use rdkafka::error::RDKafkaErrorCode;
 
-use crate::kafka::{CommitQueue, Context, list_with_points};
+use super::commit_ids::CommitIds;
+use crate::kafka::Client;
 use crate::polling::partitions::Assigned;
 use crate::runtime::Inbox;
 
@@ -24,9 +24,8 @@ const AGAIN: Duration = Duration::from_millis(100);
 const LASTING: Duration = Duration::from_secs(5);
 
 pub(crate) struct Marks {
-    queue: CommitQueue,
-    /// What the commit under way was sent for; empty where only for its answer.
-    under_way: Option<Vec<Sent>>,
+    /// The commit under way, and what it was sent for; empty where only for its answer.
+    under_way: Option<(u64, Vec<Sent>)>,
     proof: Proof,
     again_at: Option<Instant>,
     /// Since when all tries have been refused.
@@ -59,9 +58,8 @@ struct Sent {
 }
 
 impl Marks {
-    pub(crate) fn new(queue: CommitQueue) -> Self {
+    pub(crate) fn new() -> Self {
         Self {
-            queue,
             under_way: None,
             proof: Proof::None,
             again_at: None,
@@ -98,33 +96,37 @@ impl Marks {
         self.lasting_refusal.take()
     }
 
-    /// Takes in what was answered. `Err` where the metadata is too large for the broker.
-    pub(crate) fn take_answers(&mut self, partitions: &mut [Assigned]) -> Result<(), TooLarge> {
-        while let Some(answer) = self.queue.answer() {
-            let sent = self.under_way.take().unwrap_or_default();
-            if self.proof == Proof::UnderWay {
-                // A rebalance under way refuses the commit, but to a member.
-                let is_member =
-                    matches!(answer, Ok(()) | Err(RDKafkaErrorCode::RebalanceInProgress));
-                self.proof = if is_member {
-                    Proof::Given
-                } else {
-                    Proof::Wanted
-                };
+    /// Takes in the answer to a commit. `Err` where the metadata is too large for the broker.
+    pub(crate) fn answered(
+        &mut self,
+        id: u64,
+        answer: Result<(), RDKafkaErrorCode>,
+        partitions: &mut [Assigned],
+    ) -> Result<(), TooLarge> {
+        let Some((_, sent)) = self.under_way.take_if(|(under_way, _)| *under_way == id) else {
+            return Ok(());
+        };
+        if self.proof == Proof::UnderWay {
+            // A rebalance under way refuses the commit, but to a member.
+            let is_member = matches!(answer, Ok(()) | Err(RDKafkaErrorCode::RebalanceInProgress));
+            self.proof = if is_member {
+                Proof::Given
+            } else {
+                Proof::Wanted
+            };
+        }
+        match answer {
+            Ok(()) => {
+                self.refused_since = None;
+                sent.into_iter().for_each(|sent| sent.confirm(partitions));
+                self.by_topic = partitions.iter().any(|partition| partition.opening_refused);
             }
-            match answer {
-                Ok(()) => {
-                    self.refused_since = None;
-                    sent.into_iter().for_each(|sent| sent.confirm(partitions));
-                    self.by_topic = partitions.iter().any(|partition| partition.opening_refused);
+            Err(RDKafkaErrorCode::OffsetMetadataTooLarge) => return Err(TooLarge),
+            Err(error) => {
+                if is_about_a_topic(error) {
+                    self.refused(&sent, partitions);
                 }
-                Err(RDKafkaErrorCode::OffsetMetadataTooLarge) => return Err(TooLarge),
-                Err(error) => {
-                    if is_about_a_topic(error) {
-                        self.refused(&sent, partitions);
-                    }
-                    self.failed(error);
-                }
+                self.failed(error);
             }
         }
         Ok(())
@@ -136,7 +138,7 @@ impl Marks {
     /// that could kill, or the next start would find the same crash again: in the logs, in the
     /// metrics, and with what it named. Openings of a topic whose commits are refused, which may
     /// last for days, are not waited for by others.
-    pub(crate) fn send(&mut self, consumer: &BaseConsumer<Context>, partitions: &[Assigned]) {
+    pub(crate) fn send(&mut self, client: &Client, partitions: &[Assigned], ids: &mut CommitIds) {
         if self.under_way.is_some() || self.again_at.is_some_and(|again| Instant::now() < again) {
             return;
         }
@@ -185,14 +187,8 @@ impl Marks {
             }
             return;
         }
-        let sent = list_with_points(points.into_iter())
-            .map_err(|error| {
-                error
-                    .rdkafka_error_code()
-                    .unwrap_or(RDKafkaErrorCode::InvalidArgument)
-            })
-            .and_then(|list| self.queue.send(consumer, &list));
-        if let Err(error) = sent {
+        let id = ids.next();
+        if let Err(error) = client.commit_for_answer(id, points.into_iter()) {
             return self.failed(error);
         }
         if self.proof == Proof::Wanted {
@@ -205,7 +201,7 @@ impl Marks {
             mark,
             inbox: partition.inbox.clone(),
         });
-        self.under_way = Some(sent.collect());
+        self.under_way = Some((id, sent.collect()));
     }
 
     /// The broker takes no metadata at all: work goes on without protection.
@@ -297,18 +293,12 @@ pub(crate) struct TooLarge;
 
 #[cfg(test)]
 mod tests {
-    use rdkafka::ClientConfig;
-    use rdkafka::consumer::Consumer;
-
     use super::*;
     use crate::kafka::CommitPoint;
-    use crate::kafka::Forwarding;
-    use crate::metrics::{MetricLabels, SubscriptionMetrics};
+    use crate::metrics::MetricLabels;
     use crate::polling::commits::Commits;
     use crate::polling::partitions::OPENING;
     use crate::runtime::Progress;
-    use crate::status::Control;
-    use crate::status::SharedLease;
     use keylane_embedded_broker::{EmbeddedBroker, EmbeddedBrokerOptions};
 
     const PATIENCE: Duration = Duration::from_secs(30);
@@ -345,46 +335,29 @@ mod tests {
         }
     }
 
-    fn consumer_of_tasks() -> (EmbeddedBroker, BaseConsumer<Context>) {
+    fn client_of_tasks() -> (EmbeddedBroker, Client) {
         let broker = EmbeddedBroker::start(EmbeddedBrokerOptions::default()).expect("it starts");
         broker
             .create_topic("tasks", 1)
             .expect("there is no such topic");
-        let (control, metrics) = (
-            Arc::new(Control::new(PATIENCE)),
-            Arc::new(SubscriptionMetrics::new("s")),
-        );
-        let context = Context::new(
-            control,
-            metrics,
-            Arc::<Forwarding>::default(),
-            Arc::new(SharedLease::new()),
-        );
-        let mut config = ClientConfig::new();
-        config
-            .set("bootstrap.servers", broker.bootstrap_servers())
-            .set("group.id", "group");
-        config.set("reconnect.backoff.max.ms", "100");
-        let consumer = config
-            .create_with_context(context)
-            .expect("the settings are right");
-        (broker, consumer)
+        let client = Client::for_tests(&broker, &[]);
+        (broker, client)
     }
 
     /// Starts wait for it, and the client, which commits nothing meanwhile, would report nothing.
     #[test]
     fn a_refusal_that_lasts_is_reported_and_one_for_a_moment_is_not() {
-        let (_broker, consumer) = consumer_of_tasks();
-        let mut commits = Commits::new(CommitQueue::new(&consumer));
+        let (_broker, client) = client_of_tasks();
+        let mut commits = Commits::new();
         let mut partitions = [opening("refused")];
-        let control = consumer.context().control();
+        let control = client.control();
         let began = Instant::now();
         while control.status().troubles.is_empty() {
             assert!(
                 began.elapsed() < PATIENCE,
                 "not within {PATIENCE:?}: a trouble"
             );
-            commits.mark(&consumer, &mut partitions);
+            commits.mark(&client, &mut partitions);
             std::thread::sleep(Duration::from_millis(2));
         }
         assert!(began.elapsed() >= LASTING, "at once");
@@ -399,16 +372,19 @@ mod tests {
     /// forbids.
     #[test]
     fn a_topic_whose_commits_are_refused_keeps_no_other_from_its_opening_and_marks() {
-        let (_broker, consumer) = consumer_of_tasks();
-        let mut marks = Marks::new(CommitQueue::new(&consumer));
+        let (_broker, client) = client_of_tasks();
+        let (mut marks, mut ids) = (Marks::new(), CommitIds::default());
         let mut partitions = [opening("refused"), opening("tasks")];
         let mut until =
             |partitions: &mut [Assigned; 2], what: &str, is_so: fn(&[Assigned; 2]) -> bool| {
                 let deadline = Instant::now() + PATIENCE;
                 while !is_so(partitions) {
                     assert!(Instant::now() < deadline, "not within {PATIENCE:?}: {what}");
-                    assert!(marks.take_answers(partitions).is_ok(), "too large");
-                    marks.send(&consumer, partitions);
+                    while let Some(answer) = client.commit_answer() {
+                        let taken = marks.answered(answer.id, answer.result, partitions);
+                        assert!(taken.is_ok(), "too large");
+                    }
+                    marks.send(&client, partitions, &mut ids);
                     std::thread::sleep(Duration::from_millis(2));
                 }
             };

@@ -1,5 +1,6 @@
 //! What the polling thread commits, and when.
 
+mod commit_ids;
 mod commit_points;
 mod last_commit;
 mod marks;

@@ -32,20 +32,18 @@ impl PollLoop {
             self.draining = true;
             self.show_state();
             self.order_drain(deadline);
-            self.assignment.update_pauses(&self.consumer, true);
+            self.assignment.update_pauses(&self.client, true);
         }
         if drain(self.assignment.partitions.iter(), deadline) == Drain::Runs {
             return false;
         }
         self.store_last_points(self.handover.is_some());
-        let (consumer, partitions) = (&self.consumer, &mut self.assignment.partitions);
-        let last_commit = self
-            .last_commit
-            .get_or_insert_with(|| LastCommit::new(consumer));
+        let (client, partitions) = (&self.client, &mut self.assignment.partitions);
+        let last_commit = self.last_commit.get_or_insert_with(LastCommit::new);
         if self.handover.is_none()
             && self
                 .commits
-                .is_last_over(last_commit, consumer, partitions, |_| true)
+                .is_last_over(last_commit, client, partitions, |_| true)
         {
             return true;
         }
@@ -63,7 +61,7 @@ impl PollLoop {
     /// `suspended`: the client does not commit by itself at present.
     fn store_last_points(&mut self, suspended: bool) {
         self.commits.store_last(
-            &self.consumer,
+            &self.client,
             &mut self.assignment.partitions,
             suspended,
             |_| true,
@@ -110,8 +108,7 @@ impl PollLoop {
         metrics.set_state(state.metric());
     }
 
-    /// Lets go of everything, in the order of the fields: the queues first, then the consumer,
-    /// which polls until the group is left: some hundred milliseconds, unless the brokers are away.
+    /// Lets go of everything, and of the client, which polls until the group is left: some hundred milliseconds, unless the brokers are away.
     fn let_go(self) -> Result<(), SubscriptionError> {
         #[cfg(test)]
         let topic = self.settings.topics.first().cloned().unwrap_or_default();
@@ -133,7 +130,7 @@ impl PollLoop {
         }
         self.store_last_points(false);
         if let Some(handover) = self.handover.take() {
-            handover.finish(&self.consumer, &mut self.assignment, &mut self.commits);
+            handover.finish(&self.client, &mut self.assignment, &mut self.commits);
         }
     }
 }

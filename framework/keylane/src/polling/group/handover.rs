@@ -2,10 +2,8 @@
 
 use std::time::{Duration, Instant};
 
-use rdkafka::consumer::{BaseConsumer, Consumer};
-
 use super::drain::{Drain, drain};
-use crate::kafka::{Context, LOOK_UP, is_looked_up};
+use crate::kafka::{Client, ClientError};
 use crate::metrics::DrainResult;
 use crate::polling::commits::{Commits, LastCommit};
 use crate::polling::partitions::{Assigned, Assignment};
@@ -33,14 +31,14 @@ pub(crate) struct Handover {
 
 impl Handover {
     pub(crate) fn begin(
-        consumer: &BaseConsumer<Context>,
+        client: &Client,
         assignment: &mut Assignment,
         partitions: Vec<(String, i32)>,
         deadline: Instant,
     ) -> Self {
         revoke(assignment, &partitions, deadline);
         let began = Instant::now();
-        let not_before = not_before(consumer, &partitions);
+        let not_before = not_before(client, &partitions);
         Self {
             partitions,
             began,
@@ -55,12 +53,12 @@ impl Handover {
     /// deadline: the client waits for no second one.
     pub(crate) fn join(
         &mut self,
-        consumer: &BaseConsumer<Context>,
+        client: &Client,
         assignment: &mut Assignment,
         partitions: Vec<(String, i32)>,
     ) {
         revoke(assignment, &partitions, self.deadline);
-        self.not_before = self.not_before.max(not_before(consumer, &partitions));
+        self.not_before = self.not_before.max(not_before(client, &partitions));
         let news = partitions
             .into_iter()
             .filter(|place| !self.partitions.contains(place))
@@ -87,7 +85,7 @@ impl Handover {
     /// commit.
     pub(crate) fn is_ready(
         &mut self,
-        consumer: &BaseConsumer<Context>,
+        client: &Client,
         assignment: &mut Assignment,
         commits: &mut Commits,
     ) -> bool {
@@ -95,7 +93,7 @@ impl Handover {
             return false;
         }
         // There is nothing to wait for then, and nothing that could be committed.
-        self.lost |= consumer.assignment_lost();
+        self.lost |= client.has_lost_assignment();
         if self.lost {
             return true;
         }
@@ -103,19 +101,12 @@ impl Handover {
             if !self.has_drained(assignment) {
                 return false;
             }
-            self.store_last_points(consumer, assignment, commits);
+            self.store_last_points(client, assignment, commits);
         }
         let places = &self.partitions;
-        let last_commit = self
-            .last_commit
-            .get_or_insert_with(|| LastCommit::new(consumer));
+        let last_commit = self.last_commit.get_or_insert_with(LastCommit::new);
         let gives_back = |assigned: &Assigned| is_one_of(places, assigned);
-        if commits.is_last_over(
-            last_commit,
-            consumer,
-            &mut assignment.partitions,
-            gives_back,
-        ) {
+        if commits.is_last_over(last_commit, client, &mut assignment.partitions, gives_back) {
             return true;
         }
         let since = last_commit.since();
@@ -153,23 +144,23 @@ impl Handover {
 
     fn store_last_points(
         &self,
-        consumer: &BaseConsumer<Context>,
+        client: &Client,
         assignment: &mut Assignment,
         commits: &mut Commits,
     ) {
         let gives_back = |assigned: &Assigned| is_one_of(&self.partitions, assigned);
-        commits.store_last(consumer, &mut assignment.partitions, true, gives_back);
+        commits.store_last(client, &mut assignment.partitions, true, gives_back);
     }
 
     /// Answers the revoke. What the owners have said since the last commit is stored, and the
     /// client commits it with the answer.
     pub(crate) fn finish(
         self,
-        consumer: &BaseConsumer<Context>,
+        client: &Client,
         assignment: &mut Assignment,
         commits: &mut Commits,
     ) -> Finished {
-        self.store_last_points(consumer, assignment, commits);
+        self.store_last_points(client, assignment, commits);
         let took = self.began.elapsed();
         let (mut handed_back, mut dropped) = (0, false);
         for (topic, partition) in &self.partitions {
@@ -183,7 +174,7 @@ impl Handover {
                     .load(std::sync::atomic::Ordering::Relaxed);
             }
         }
-        let answer = consumer.context().answer(consumer, &self.partitions);
+        let answer = client.answer_revoke(&self.partitions);
         let result = match (self.lost, dropped) {
             (true, _) => DrainResult::Lost,
             (false, true) => DrainResult::Deadline,
@@ -200,11 +191,8 @@ impl Handover {
     }
 }
 
-fn not_before(consumer: &BaseConsumer<Context>, partitions: &[(String, i32)]) -> Instant {
-    let looked_up = partitions
-        .iter()
-        .any(|(topic, partition)| is_looked_up(consumer, topic, *partition));
-    Instant::now() + if looked_up { LOOK_UP } else { Duration::ZERO }
+fn not_before(client: &Client, partitions: &[(String, i32)]) -> Instant {
+    Instant::now() + client.wait_before_answer(partitions)
 }
 
 fn revoke(assignment: &mut Assignment, partitions: &[(String, i32)], deadline: Instant) {
@@ -231,7 +219,7 @@ pub(crate) struct Finished {
     /// Attempts had to be dropped.
     pub(crate) dropped: bool,
     pub(crate) result: DrainResult,
-    pub(crate) error: Option<rdkafka::error::KafkaError>,
+    pub(crate) error: Option<ClientError>,
 }
 
 #[cfg(test)]
@@ -241,15 +229,11 @@ mod tests {
 
     use keylane_core::Reset;
     use rdkafka::types::{RDKafkaApiKey, RDKafkaRespErr};
-    use rdkafka::{ClientConfig, Offset};
 
     use super::*;
     use crate::kafka::CommitPoint;
-    use crate::kafka::{CommitQueue, Forwarding, NewPartition, list};
-    use crate::metrics::SubscriptionMetrics;
+    use crate::kafka::NewPartition;
     use crate::polling::settings::PollSettings;
-    use crate::status::Control;
-    use crate::status::SharedLease;
     use crate::{Limits, Watchdog};
     use keylane_embedded_broker::{EmbeddedBroker, EmbeddedBrokerOptions};
 
@@ -261,39 +245,27 @@ mod tests {
         handover: Handover,
         commits: Commits,
         assignment: Assignment,
-        consumer: BaseConsumer<Context>,
+        client: Client,
     }
 
     impl Member {
         fn new(broker: &EmbeddedBroker, drain_timeout: Duration) -> Self {
-            let control = Arc::new(Control::new(PATIENCE));
-            let metrics = Arc::new(SubscriptionMetrics::new("subscription"));
-            let context = Context::new(
-                control,
-                metrics,
-                Arc::<Forwarding>::default(),
-                Arc::new(SharedLease::new()),
+            let client = Client::for_tests(
+                broker,
+                &[
+                    ("enable.auto.offset.store", "false"),
+                    // The client gives a commit up after this, and is not to come before us.
+                    ("session.timeout.ms", "300000"),
+                ],
             );
-            let mut config = ClientConfig::new();
-            config
-                .set("bootstrap.servers", broker.bootstrap_servers())
-                .set("group.id", "group");
-            config
-                .set("enable.auto.offset.store", "false")
-                .set("reconnect.backoff.max.ms", "100");
-            // The client gives a commit up after this, and is not to come before us.
-            config.set("session.timeout.ms", "300000");
-            let consumer: BaseConsumer<Context> = config
-                .create_with_context(context)
-                .expect("the settings are right");
             let mut assignment = Assignment::new(Arc::new(settings()), Box::new(drop));
             assignment.open(new_partition(0), false);
             assignment.open(new_partition(1), false);
             end_owner(&assignment, 0);
-            let commits = Commits::new(CommitQueue::new(&consumer));
+            let commits = Commits::new();
             let deadline = Instant::now() + drain_timeout;
             let handover = Handover::begin(
-                &consumer,
+                &client,
                 &mut assignment,
                 vec![("tasks".into(), 0)],
                 deadline,
@@ -302,13 +274,13 @@ mod tests {
                 handover,
                 commits,
                 assignment,
-                consumer,
+                client,
             }
         }
 
         fn is_ready(&mut self) -> bool {
             self.handover
-                .is_ready(&self.consumer, &mut self.assignment, &mut self.commits)
+                .is_ready(&self.client, &mut self.assignment, &mut self.commits)
         }
 
         fn is_ready_in_time(&mut self) -> bool {
@@ -317,18 +289,13 @@ mod tests {
                 if Instant::now() >= deadline {
                     return false;
                 }
-                self.consumer.poll(Duration::from_millis(2));
+                self.client.read(Duration::from_millis(2), |_, _| ());
             }
             true
         }
 
-        fn committed(&self, partition: i32) -> Offset {
-            let list = list([("tasks", partition)].into_iter());
-            let committed = self
-                .consumer
-                .committed_offsets(list, PATIENCE)
-                .expect("the broker answers");
-            committed.elements()[0].offset()
+        fn committed(&self, partition: i32) -> Option<i64> {
+            self.client.committed_offset("tasks", partition)
         }
     }
 
@@ -390,7 +357,7 @@ mod tests {
             .request_errors(RDKafkaApiKey::OffsetCommit, &refusals);
         let mut member = Member::new(&broker, PATIENCE);
         assert!(member.is_ready_in_time());
-        assert_eq!(member.committed(0), Offset::Offset(5));
+        assert_eq!(member.committed(0), Some(5));
     }
 
     #[test]
@@ -412,7 +379,7 @@ mod tests {
         let broker = broker();
         let mut member = Member::new(&broker, PATIENCE);
         member.handover.join(
-            &member.consumer,
+            &member.client,
             &mut member.assignment,
             vec![("tasks".into(), 1)],
         );
@@ -421,16 +388,16 @@ mod tests {
         assert!(member.is_ready_in_time());
         assert_eq!(
             (member.committed(0), member.committed(1)),
-            (Offset::Offset(5), Offset::Offset(5))
+            (Some(5), Some(5))
         );
         let Member {
             handover,
             mut commits,
             mut assignment,
-            consumer,
+            client,
         } = member;
         let given_back = handover
-            .finish(&consumer, &mut assignment, &mut commits)
+            .finish(&client, &mut assignment, &mut commits)
             .partitions;
         assert_eq!(
             given_back,
@@ -449,12 +416,12 @@ mod tests {
         // What counts is that all of this is over.
         let long = Instant::now() + COMMIT_PATIENCE * 2;
         while !is_ready && Instant::now() < long {
-            member.consumer.poll(Duration::from_millis(2));
+            member.client.read(Duration::from_millis(2), |_, _| ());
             is_ready = member.is_ready();
         }
         broker.cluster().broker_up(1).unwrap();
         assert!(!is_ready, "nobody has answered");
         assert!(member.is_ready_in_time());
-        assert_eq!(member.committed(0), Offset::Offset(5));
+        assert_eq!(member.committed(0), Some(5));
     }
 }

@@ -3,10 +3,9 @@
 use std::time::Instant;
 
 use keylane_core::{Look, Reset};
-use rdkafka::consumer::Consumer;
 
 use super::handover::Handover;
-use crate::kafka::{GroupEvent, Sign, healthy, native};
+use crate::kafka::{GroupEvent, Sign, healthy};
 use crate::metrics::{DrainResult, PollSection, Rebalance};
 use crate::polling::failures::made_anew;
 use crate::polling::thread::PollLoop;
@@ -15,7 +14,7 @@ use crate::status::SubscriptionError;
 impl PollLoop {
     /// Takes part in rebalances.
     pub(crate) fn look_after_group(&mut self) {
-        let events = self.consumer.context().take_events();
+        let events = self.client.take_events();
         if events.is_empty() && self.handover.is_none() {
             return;
         }
@@ -73,7 +72,7 @@ impl PollLoop {
                     Rebalance::Revoke
                 };
                 self.metrics.rebalance(event);
-                if self.consumer.context().is_eager() {
+                if self.client.is_eager() {
                     self.control.set_assigned(false);
                 }
                 if answered {
@@ -93,11 +92,11 @@ impl PollLoop {
                             .remove_partition(&self.settings.intern(topic), *partition);
                     }
                 } else if let Some(handover) = &mut self.handover {
-                    handover.join(&self.consumer, &mut self.assignment, partitions);
+                    handover.join(&self.client, &mut self.assignment, partitions);
                 } else {
                     let deadline = Instant::now() + self.settings.drain_timeout;
                     self.handover = Some(Handover::begin(
-                        &self.consumer,
+                        &self.client,
                         &mut self.assignment,
                         partitions,
                         deadline,
@@ -118,11 +117,11 @@ impl PollLoop {
         if let Some(deadline) = self.control.shutdown_deadline() {
             handover.hurry(&mut self.assignment, deadline);
         }
-        if !handover.is_ready(&self.consumer, &mut self.assignment, &mut self.commits) {
+        if !handover.is_ready(&self.client, &mut self.assignment, &mut self.commits) {
             self.handover = Some(handover);
             return;
         }
-        let finished = handover.finish(&self.consumer, &mut self.assignment, &mut self.commits);
+        let finished = handover.finish(&self.client, &mut self.assignment, &mut self.commits);
         self.wake_fetchers();
         self.intake.table_changed();
         for (topic, partition) in &finished.partitions {
@@ -156,10 +155,8 @@ impl PollLoop {
                 .partitions
                 .iter()
                 .filter(|partition| !partition.fetch_paused);
-            self.wakeup.wake(
-                &self.consumer,
-                reading.map(|partition| (&*partition.topic, partition.partition)),
-            );
+            self.client
+                .wake(reading.map(|partition| (&*partition.topic, partition.partition)));
         }
     }
 
@@ -170,7 +167,7 @@ impl PollLoop {
         if self.control.is_assigned() || !self.settings.broker_assigns {
             return;
         }
-        let membership = native::membership(&self.consumer);
+        let membership = self.client.membership();
         let epoch = membership
             .as_deref()
             .and_then(|it| it.split_once('/')?.0.parse::<i32>().ok());
@@ -183,7 +180,7 @@ impl PollLoop {
     /// Where the process has stood still nothing starts until the group has answered for this
     /// member.
     pub(crate) fn look_after_lease(&mut self) {
-        match self.consumer.context().lease().look() {
+        match self.client.lease().look() {
             Look::Good => return,
             Look::DoubtBegins => {
                 tracing::warn!(
@@ -195,7 +192,7 @@ impl PollLoop {
             }
             Look::Doubtful if !self.commits.take_proof() => return,
             Look::Doubtful => {
-                self.consumer.context().lease().confirm();
+                self.client.lease().confirm();
                 tracing::info!(
                     "the group has confirmed the membership, or taken it away; going on"
                 );

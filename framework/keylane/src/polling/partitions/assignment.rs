@@ -2,20 +2,18 @@
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use keylane_core::{
     About, Budget, BudgetChange, CommitContent, Epoch, Evidence, Identity, MAX_METADATA_BYTES,
     MapError, Position, Seen, commit_map,
 };
-use rdkafka::Offset;
-use rdkafka::consumer::{BaseConsumer, Consumer};
-use rdkafka::error::KafkaResult;
 
 use super::assigned::Assigned;
 use super::opening::OPENING;
-use crate::kafka::CommitPoint;
-use crate::kafka::{ClientPosition, Context, Logs, Misplaced, NewPartition, list};
+use crate::kafka::{
+    Client, ClientError, ClientPosition, CommitPoint, Logs, Misplaced, NewPartition, SeekTo,
+};
 use crate::metrics::{MetricLabels, PartitionMetrics, UnreadableMetadata};
 use crate::polling::settings::{OwnerFactory, PollSettings};
 use crate::processing::EpochLife;
@@ -174,9 +172,9 @@ impl Assignment {
     /// over.
     pub(crate) fn reopen_rewound(
         &mut self,
-        consumer: &BaseConsumer<Context>,
+        client: &Client,
         paused: bool,
-    ) -> KafkaResult<bool> {
+    ) -> Result<bool, ClientError> {
         let rewound: Vec<_> = (self.partitions.iter())
             .filter_map(|p| {
                 Some((
@@ -201,7 +199,7 @@ impl Assignment {
             if let Some(old) = &mut old {
                 old.read_metrics.log_cut();
             }
-            seek(consumer, topic, *partition, Offset::Offset(start))?;
+            client.seek(topic, *partition, SeekTo::Position(Position::new(start)))?;
             // The same log, as far as is known.
             let log = old.as_ref().and_then(|old| old.identity.log());
             let new = NewPartition {
@@ -255,9 +253,9 @@ impl Assignment {
     /// beginning of the log.
     pub(crate) fn reopen_anew(
         &mut self,
-        consumer: &BaseConsumer<Context>,
+        client: &Client,
         paused: bool,
-    ) -> KafkaResult<bool> {
+    ) -> Result<bool, ClientError> {
         let now = Instant::now();
         let due: Vec<_> = (self.partitions.iter())
             .filter(|p| !p.revoking)
@@ -278,7 +276,7 @@ impl Assignment {
             if dropped > 0 {
                 tracing::warn!(%topic, partition, dropped, "records of the deleted topic were left unsettled; they are not read again");
             }
-            seek(consumer, topic, *partition, Offset::Beginning)?;
+            client.seek(topic, *partition, SeekTo::Beginning)?;
             let nowhere = ClientPosition {
                 offset: 0,
                 leader_epoch: None,
@@ -305,7 +303,7 @@ impl Assignment {
 
     /// Puts the client's position back to the record that an error was reported for. Without
     /// waiting for its answer: a seek that is refused is of a partition that is being given up.
-    pub(crate) fn put_back(&mut self, consumer: &BaseConsumer<Context>, misplaced: &Misplaced) {
+    pub(crate) fn put_back(&mut self, client: &Client, misplaced: &Misplaced) {
         let Misplaced {
             topic,
             partition,
@@ -319,7 +317,8 @@ impl Assignment {
         if assigned.beginning.is_some() || assigned.next_offset.is_some_and(|next| next > *offset) {
             return;
         }
-        if let Err(error) = seek(consumer, topic, *partition, Offset::Offset(*offset)) {
+        let to = SeekTo::Position(Position::new(*offset));
+        if let Err(error) = client.seek(topic, *partition, to) {
             tracing::warn!(%error, topic, partition, offset, "the client refused to go back to a record it could not fetch");
         }
     }
@@ -358,11 +357,7 @@ impl Assignment {
 
     /// Pauses and resumes fetching by the limits (guarantee G6) and the user's wish; `pause_all`
     /// for a shutdown. Returns the places of those resumed, whose fetchers may have gone to sleep.
-    pub(crate) fn update_pauses(
-        &mut self,
-        consumer: &BaseConsumer<Context>,
-        pause_all: bool,
-    ) -> Vec<usize> {
+    pub(crate) fn update_pauses(&mut self, client: &Client, pause_all: bool) -> Vec<usize> {
         let pending_bytes: u64 = self.partitions.iter().map(Assigned::pending_bytes).sum();
         match self.bytes.update(pending_bytes) {
             Some(BudgetChange::Pause) => tracing::warn!(
@@ -390,28 +385,25 @@ impl Assignment {
                 _ => {}
             }
         }
-        self.tell(consumer, &pause, true);
-        self.tell(consumer, &resume, false);
+        self.tell(client, &pause, true);
+        self.tell(client, &resume, false);
         resume.retain(|&place| !self.partitions[place].fetch_paused);
         resume
     }
 
-    fn tell(&mut self, consumer: &BaseConsumer<Context>, places: &[usize], paused: bool) {
+    fn tell(&mut self, client: &Client, places: &[usize], paused: bool) {
         if places.is_empty() {
             return;
         }
-        let list = list(places.iter().map(|&place| {
-            (
-                &*self.partitions[place].topic,
-                self.partitions[place].partition,
-            )
-        }));
+        let partitions = places.iter().map(|&place| {
+            let partition = &self.partitions[place];
+            (&*partition.topic, partition.partition)
+        });
         let answer = if paused {
-            consumer.pause(&list)
+            client.pause(partitions)
         } else {
-            consumer.resume(&list)
+            client.resume(partitions)
         };
-        drop(list);
         if let Err(error) = answer {
             // Tried again by the next pass: what the client was told is noted only when it has
             // taken it.
@@ -424,18 +416,6 @@ impl Assignment {
             partition.read_metrics.set_paused(paused, Instant::now());
         }
     }
-}
-
-/// Sets the client's position, without waiting for its answer: from here on nothing of what was
-/// fetched before is handed out, and a seek that is refused later is of a partition that is being
-/// given up, or has nothing to hand out yet.
-pub(crate) fn seek(
-    consumer: &BaseConsumer<Context>,
-    topic: &str,
-    partition: i32,
-    to: Offset,
-) -> KafkaResult<()> {
-    consumer.seek(topic, partition, to, Duration::ZERO)
 }
 
 /// The committed position and what earlier owners settled above it. Metadata that is not ours, or

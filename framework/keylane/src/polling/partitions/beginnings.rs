@@ -11,15 +11,14 @@ use keylane_core::{
     Beginning, Evidence, LogRange, MAX_METADATA_BYTES, Offset as RecordOffset, PassedOver,
     Position, Reset, Step, commit_map,
 };
-use rdkafka::consumer::{BaseConsumer, Consumer};
-use rdkafka::{Offset, TopicPartitionList};
 
 use super::assigned::Assigned;
 use super::assignment::Assignment;
 use super::opening::OPENING;
 use crate::kafka::CommitPoint;
 use crate::kafka::{
-    ClientPosition, CommittedPoint, Context, NewPartition, compare_logs, list, native, trouble,
+    Cached, CachedRange, ClientPosition, CommittedPoint, NewPartition, PositionToSet, compare_logs,
+    trouble,
 };
 use crate::polling::failures::without_position;
 use crate::polling::thread::PollLoop;
@@ -116,12 +115,7 @@ impl Assigned {
 
     /// Looks at a record that is not the one behind the last. `false` where it is to be left out.
     #[cold]
-    pub(crate) fn is_due(
-        &mut self,
-        consumer: &BaseConsumer<Context>,
-        offset: i64,
-        print: u64,
-    ) -> bool {
+    pub(crate) fn is_due(&mut self, cached: Cached<'_>, offset: i64, print: u64) -> bool {
         let Some(expected) = self.expected() else {
             return true;
         };
@@ -146,7 +140,8 @@ impl Assigned {
             }
             return true;
         }
-        let first = native::cached_range(consumer, &self.topic_c, self.partition)
+        let first = cached
+            .range(&self.topic_c, self.partition)
             .first
             .map(Position::new);
         let position = Position::new(expected);
@@ -167,7 +162,7 @@ impl Assigned {
     }
 
     /// Looks whether the log begins above the next record although none says so: it may be empty.
-    pub(crate) fn look_for_emptied_log(&mut self, range: &native::CachedRange) {
+    pub(crate) fn look_for_emptied_log(&mut self, range: &CachedRange) {
         let is_reading =
             !self.fetch_paused && self.beginning.is_none() && self.anew.is_none() && !self.revoking;
         // A new epoch would drop what is pending.
@@ -426,29 +421,26 @@ impl PollLoop {
             .partitions
             .iter()
             .filter(|p| p.step() == Some(Step::AskCommitted));
-        let list = list(unknown.map(|p| (&*p.topic, p.partition)));
-        let lease = self.consumer.context().lease();
-        match lease.during(within, || self.consumer.committed_offsets(list, within)) {
-            Ok(answer) => {
+        let unknown = unknown.map(|p| (&*p.topic, p.partition));
+        match self.client.committed(unknown, within) {
+            Ok(answers) => {
                 self.asked.unheard = 0;
-                for element in native::committed(&answer)
-                    .into_iter()
-                    .filter(|element| !element.is_refused)
-                {
-                    let committed = CommittedPoint::of(&element);
+                for answer in answers {
                     self.assignment.committed_is(
-                        element.topic,
-                        element.partition,
-                        committed,
+                        &answer.topic,
+                        answer.partition,
+                        answer.committed,
                         self.was_paused,
                     );
                 }
                 self.intake.table_changed();
             }
             Err(error) => {
-                let is_late = error.rdkafka_error_code()
-                    == Some(rdkafka::error::RDKafkaErrorCode::OperationTimedOut);
-                self.asked.unheard = if is_late { self.asked.unheard + 1 } else { 0 };
+                self.asked.unheard = if error.is_time_out() {
+                    self.asked.unheard + 1
+                } else {
+                    0
+                };
                 trouble::note_committed(&self.control, &self.metrics, &error);
             }
         }
@@ -508,29 +500,22 @@ impl PollLoop {
         if self.until_next_seek().is_none_or(|wait| !wait.is_zero()) {
             return;
         }
-        let (mut places, mut seeks, mut epochs) =
-            (Vec::new(), TopicPartitionList::new(), Vec::new());
+        let (mut places, mut positions) = (Vec::new(), Vec::new());
         for (place, partition) in self.assignment.partitions.iter().enumerate() {
-            let Some(Step::Seek(position, epoch)) = partition.step() else {
+            let Some(Step::Seek(position, leader_epoch)) = partition.step() else {
                 continue;
             };
-            // The only error is an offset that is none.
-            let (topic, to) = (&*partition.topic, Offset::Offset(position.get()));
-            if seeks
-                .add_partition_offset(topic, partition.partition, to)
-                .is_ok()
-            {
-                places.push((place, position));
-                epochs.push(epoch);
-            }
+            places.push((place, position, leader_epoch));
+            positions.push(PositionToSet {
+                topic: &partition.topic,
+                partition: partition.partition,
+                position,
+                leader_epoch,
+            });
         }
-        native::set_leader_epochs(&mut seeks, &epochs);
-        let lease = self.consumer.context().lease();
-        let answers = lease.during(SEEK_WITHIN, || {
-            native::seek(&self.consumer, &mut seeks, SEEK_WITHIN)
-        });
+        let answers = self.client.seek_all(&positions, SEEK_WITHIN);
         let mut refused = 0;
-        for (((place, position), epoch), answer) in places.into_iter().zip(epochs).zip(answers) {
+        for ((place, position, epoch), answer) in places.into_iter().zip(answers) {
             let partition = &mut self.assignment.partitions[place];
             let (topic, id, position) = (&partition.topic, partition.partition, position.get());
             match answer {

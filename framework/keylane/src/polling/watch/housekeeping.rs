@@ -5,7 +5,6 @@ use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use keylane_core::{Reset, WITHHELD_AFTER};
-use rdkafka::consumer::Consumer;
 
 use super::lag;
 use crate::kafka::trouble;
@@ -48,12 +47,12 @@ impl PollLoop {
         self.poll_metrics
             .section(PollSection::Pause, paused_at - began);
         self.commits.store(
-            &self.consumer,
+            &self.client,
             &mut self.assignment.partitions,
             self.handover.is_some(),
         );
         self.commits
-            .mark(&self.consumer, &mut self.assignment.partitions);
+            .mark(&self.client, &mut self.assignment.partitions);
         self.poll_metrics
             .section(PollSection::Commit, paused_at.elapsed());
         self.reopen_anew();
@@ -87,14 +86,12 @@ impl PollLoop {
     }
 
     pub(crate) fn update_pauses(&mut self) {
-        let resumed = self.assignment.update_pauses(&self.consumer, self.draining);
+        let resumed = self.assignment.update_pauses(&self.client, self.draining);
         let resumed = resumed
             .into_iter()
             .map(|place| &self.assignment.partitions[place]);
-        self.wakeup.wake(
-            &self.consumer,
-            resumed.map(|partition| (&*partition.topic, partition.partition)),
-        );
+        self.client
+            .wake(resumed.map(|partition| (&*partition.topic, partition.partition)));
     }
 
     /// Has handle and metrics know how the partitions stand.
@@ -102,7 +99,7 @@ impl PollLoop {
         let common = self.assignment.common(self.draining);
         let partitions = &mut self.assignment.partitions;
         lag::update(
-            &self.consumer,
+            self.client.cached(),
             partitions,
             &common,
             &self.control,
@@ -118,7 +115,7 @@ impl PollLoop {
         }
         match self
             .assignment
-            .reopen_rewound(&self.consumer, self.was_paused)
+            .reopen_rewound(&self.client, self.was_paused)
         {
             Ok(false) => {}
             Ok(true) => {
@@ -136,7 +133,7 @@ impl PollLoop {
         if self.draining {
             return;
         }
-        match self.assignment.reopen_anew(&self.consumer, self.was_paused) {
+        match self.assignment.reopen_anew(&self.client, self.was_paused) {
             Ok(false) => {}
             Ok(true) => self.intake.table_changed(),
             Err(error) => self
@@ -147,11 +144,7 @@ impl PollLoop {
 
     /// Looks whether the topics are still the ones that are read.
     fn look_at_identities(&mut self) {
-        let answer = self.identities.take();
-        if answer.is_some() {
-            self.consumer.context().set_ids_told(true);
-        }
-        let logs = answer.unwrap_or_default();
+        let logs = self.identities.take(&mut self.client).unwrap_or_default();
         let deadline = Instant::now() + self.settings.drain_timeout;
         if !self.draining
             && self.assignment.compare_logs(&logs, deadline)
@@ -171,7 +164,7 @@ impl PollLoop {
             .iter()
             .any(|p| p.identity.is_doubtful());
         let topics = self.assignment.partitions.iter().map(|p| &*p.topic);
-        self.identities.ask(&self.consumer, topics, doubtful);
+        self.identities.ask(&mut self.client, topics, doubtful);
     }
 
     /// Keeps lag true for partitions that do not fetch, looks whether the brokers are back, and

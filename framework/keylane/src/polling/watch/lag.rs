@@ -4,36 +4,35 @@ use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use keylane_core::{Behind, Moment, PausedBy, Position, Rest, WithheldNews};
-use rdkafka::consumer::BaseConsumer;
 
 use super::paused_by::Common;
 use crate::Watchdog;
-use crate::kafka::{Context, native};
+use crate::kafka::Cached;
 use crate::polling::partitions::Assigned;
 use crate::status::{Control, OldestRecord, PartitionStatus};
 
 /// Measures from what the client knows, without asking a broker.
 pub(crate) fn update(
-    consumer: &BaseConsumer<Context>,
+    cached: Cached<'_>,
     partitions: &mut [Assigned],
     common: &Common,
     control: &Control,
     watchdog: &Watchdog,
 ) {
     for partition in partitions {
-        let range = native::cached_range(consumer, &partition.topic_c, partition.partition);
+        let range = cached.range(&partition.topic_c, partition.partition);
         partition.look_for_emptied_log(&range);
-        let cached = range.end;
+        let cached_end = range.end;
         // The client's figure is frozen while a partition is paused; the side client's is then the
         // newer one.
-        let end = cached.max(partition.end_offset);
+        let end = cached_end.max(partition.end_offset);
         if let Some(end) =
-            end.filter(|_| !partition.told_log_end && partition.knows_log_end(cached))
+            end.filter(|_| !partition.told_log_end && partition.knows_log_end(cached_end))
         {
             partition.told_log_end = true;
             partition.inbox.order(|orders| orders.log_end = Some(end));
         }
-        partition.look_for_an_answer(cached);
+        partition.look_for_an_answer(cached_end);
         let paused_by_user = partition.is_at_rest();
         let (pending, progress) = (partition.pending_records(), &partition.progress);
         let watermark = progress.watermark.load(Ordering::Relaxed);
@@ -46,8 +45,8 @@ pub(crate) fn update(
         }
         // Of a partition that was assigned a moment ago it is not known.
         let all_settled =
-            pending == 0 && !partition.fetch_paused && partition.knows_log_end(cached);
-        let behind = partition.look_for_withheld(all_settled, cached);
+            pending == 0 && !partition.fetch_paused && partition.knows_log_end(cached_end);
+        let behind = partition.look_for_withheld(all_settled, cached_end);
         let lag_age = lag_age(lag, oldest, all_settled, behind);
         if let Some(age) = lag_age {
             partition.lag_metrics.set_seconds(age);

@@ -3,10 +3,8 @@
 use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
+use crate::kafka::{Answer, Client, Logs};
 use keylane_core::LogId;
-use rdkafka::consumer::BaseConsumer;
-
-use crate::kafka::{Answer, Context, Inquiry, Logs};
 
 /// How often is asked, and how soon again where an answer has to be confirmed. What is read
 /// meanwhile from a wrong position is read again: the commits name the log they are about, so
@@ -18,7 +16,6 @@ const ANSWER_WITHIN: Duration = Duration::from_secs(5);
 /// The questions to the brokers, one at a time.
 #[derive(Default)]
 pub(crate) struct Identities {
-    under_way: Option<Inquiry>,
     asked: Option<Instant>,
     /// The last answers: for an assignment that gets none in time. One that is out of date leads to
     /// reading once more from the beginning, never past records.
@@ -27,16 +24,8 @@ pub(crate) struct Identities {
 
 impl Identities {
     /// Takes in an answer, if one has come. Never waits.
-    pub(crate) fn take(&mut self) -> Option<Logs> {
-        let Some(inquiry) = &self.under_way else {
-            return None;
-        };
-        let answer = inquiry.answer(Duration::ZERO);
-        if answer == Answer::Pending {
-            return None;
-        }
-        self.under_way = None;
-        let Answer::Logs(logs) = answer else {
+    pub(crate) fn take(&mut self, client: &mut Client) -> Option<Logs> {
+        let Some(Answer::Logs(logs)) = client.take_topic_ids() else {
             return None;
         };
         self.known.extend(logs.iter().cloned());
@@ -46,12 +35,12 @@ impl Identities {
     /// Asks for `topics`, if it is time to. `doubtful`: an answer is to be confirmed.
     pub(crate) fn ask<'a>(
         &mut self,
-        consumer: &BaseConsumer<Context>,
+        client: &mut Client,
         topics: impl Iterator<Item = &'a str>,
         doubtful: bool,
     ) {
         let pause = if doubtful { CONFIRM_AFTER } else { ASK_EVERY };
-        if self.under_way.is_some() || self.asked.is_some_and(|asked| asked.elapsed() < pause) {
+        if client.is_asking_topic_ids() || self.asked.is_some_and(|asked| asked.elapsed() < pause) {
             return;
         }
         let mut topics: Vec<_> = topics.collect();
@@ -61,7 +50,7 @@ impl Identities {
             return;
         }
         self.asked = Some(Instant::now());
-        self.under_way = Some(Inquiry::send(consumer, &topics, ANSWER_WITHIN));
+        client.ask_topic_ids(&topics, ANSWER_WITHIN);
     }
 
     /// Something hints at another topic: asks at the next opportunity.

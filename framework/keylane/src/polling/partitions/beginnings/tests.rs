@@ -78,7 +78,8 @@ fn commit(client: &BaseConsumer, partitions: std::ops::Range<i32>, position: i64
 }
 
 fn committed(client: &BaseConsumer) -> Offset {
-    let list = super::list([("tasks", 0)].into_iter());
+    let mut list = TopicPartitionList::new();
+    list.add_partition("tasks", 0);
     client.committed_offsets(list, PATIENCE).unwrap().elements()[0].offset()
 }
 
@@ -318,24 +319,4 @@ async fn two_hundred_partitions_are_confirmed_and_start() {
     .await;
     member.shutdown().await.unwrap();
     producer.close(PATIENCE).await.unwrap();
-}
-
-#[test]
-fn a_list_for_a_commit_carries_the_leader_epochs() {
-    use keylane_core::LeaderEpoch;
-    let point = |position, leader_epoch: Option<u32>| crate::kafka::CommitPoint {
-        position,
-        leader_epoch: leader_epoch.map(LeaderEpoch::new),
-        metadata: "m".to_owned(),
-        mark: None,
-        running: false,
-    };
-    let (with, without) = (point(7, Some(3)), point(8, None));
-    let points = [("tasks", 0, &with), ("tasks", 1, &without)];
-    let list = crate::kafka::list_with_points(points.into_iter()).unwrap();
-    let epochs: Vec<_> = crate::kafka::native::committed(&list)
-        .iter()
-        .map(|element| element.leader_epoch)
-        .collect();
-    assert_eq!(epochs, [Some(LeaderEpoch::new(3)), None]);
 }

@@ -1,0 +1,26 @@
+//! Names for commits, which come back with their answers.
+
+/// One commit with an answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct CommitId(u64);
+
+impl CommitId {
+    /// The number, from 1.
+    pub const fn get(self) -> u64 {
+        self.0
+    }
+}
+
+/// Numbers the commits of a member. An answer that nothing waits for any longer is told apart from
+/// the awaited one.
+#[derive(Debug, Default)]
+pub struct CommitIds {
+    last: u64,
+}
+
+impl CommitIds {
+    pub(super) fn next(&mut self) -> CommitId {
+        self.last += 1;
+        CommitId(self.last)
+    }
+}

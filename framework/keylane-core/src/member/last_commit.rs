@@ -1,0 +1,181 @@
+//! The commit of partitions that are about to be given back.
+//!
+//! The client commits what is stored together with its answer to a revoke, and when it closes, and
+//! does not report what became of it. The broker may refuse it: with `group.protocol=consumer` a
+//! member whose epoch has moved on meanwhile (KIP-848) has to send it again, and a coordinator that
+//! has just moved is not ready for longer than the client tries. Lost, the next owner would repeat
+//! what was settled since the commit before, and take this one's mark for a crash.
+
+use std::time::Duration;
+
+use super::commit_id::CommitId;
+use super::refusal::{CommitResult, Refusal};
+use crate::time::Moment;
+
+/// How long after a refusal the next try waits.
+const AGAIN: Duration = Duration::from_millis(20);
+
+/// The last commit of one hand-over, or of the shutdown. It is sent until the broker has it, or
+/// will never take it from this member. How long that is waited for is the hand-over's decision.
+#[derive(Debug)]
+pub struct LastCommit {
+    since: Moment,
+    state: State,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum State {
+    /// To be sent, not before.
+    Due(Moment),
+    /// Sent. Silence is no reason to send it again: the client itself repeats it.
+    UnderWay(CommitId),
+    Over,
+}
+
+/// What the answer to a last commit means.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LastAnswer {
+    /// The broker has it.
+    Taken,
+    /// It is sent again, with what is stored by then.
+    Again,
+    /// The metadata is too large. It is sent again at once, with less.
+    TooLarge,
+    /// The broker will never take it from this member; what was settled since the commit before may
+    /// be repeated.
+    GivenUp,
+    /// It is no answer to this commit.
+    Stale,
+}
+
+impl LastCommit {
+    /// It is to be sent from `now` on.
+    pub fn new(now: Moment) -> Self {
+        Self {
+            since: now,
+            state: State::Due(now),
+        }
+    }
+
+    /// Since when it is waited for.
+    pub fn since(&self) -> Moment {
+        self.since
+    }
+
+    /// Whether nothing more is waited for.
+    pub fn is_over(&self) -> bool {
+        self.state == State::Over
+    }
+
+    /// Whether it is to be sent now.
+    pub fn is_due(&self, now: Moment) -> bool {
+        matches!(self.state, State::Due(at) if at <= now)
+    }
+
+    /// It was handed to the client.
+    pub fn sent(&mut self, id: CommitId) {
+        self.state = State::UnderWay(id);
+    }
+
+    /// There is nothing to commit, or the client does not take it.
+    pub fn give_up(&mut self) {
+        self.state = State::Over;
+    }
+
+    /// Takes in an answer.
+    pub fn answer(&mut self, id: CommitId, result: CommitResult, now: Moment) -> LastAnswer {
+        if self.state != State::UnderWay(id) {
+            return LastAnswer::Stale;
+        }
+        let (state, answer) = match result {
+            Ok(()) => (State::Over, LastAnswer::Taken),
+            Err(Refusal::MetadataTooLarge) => (State::Due(now), LastAnswer::TooLarge),
+            Err(refusal) if refusal.is_passing() => (State::Due(now + AGAIN), LastAnswer::Again),
+            Err(_) => (State::Over, LastAnswer::GivenUp),
+        };
+        self.state = state;
+        answer
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::commit_id::CommitIds;
+    use super::*;
+
+    fn at(millis: u64) -> Moment {
+        Moment::new(Duration::from_millis(millis))
+    }
+
+    fn sent(last: &mut LastCommit, ids: &mut CommitIds) -> CommitId {
+        let id = ids.next();
+        last.sent(id);
+        id
+    }
+
+    #[test]
+    fn it_is_sent_once_and_over_when_the_broker_has_it() {
+        let (mut last, mut ids) = (LastCommit::new(at(5)), CommitIds::default());
+        assert!(last.is_due(at(5)));
+        let id = sent(&mut last, &mut ids);
+        assert!(!last.is_due(at(60_000)), "silence is no refusal");
+        assert!(!last.is_over());
+        assert_eq!(last.answer(id, Ok(()), at(60_000)), LastAnswer::Taken);
+        assert!(last.is_over() && !last.is_due(at(60_001)));
+        assert_eq!(last.since(), at(5));
+    }
+
+    #[test]
+    fn refused_with_another_epoch_or_in_a_rebalance_it_is_sent_again_after_a_moment() {
+        let (mut last, mut ids) = (LastCommit::new(at(0)), CommitIds::default());
+        let refusals = [
+            Refusal::Passing,
+            Refusal::Rebalancing,
+            Refusal::EarlierGeneration,
+        ];
+        for (at_millis, refusal) in (0..).step_by(20).zip(refusals) {
+            assert!(last.is_due(at(at_millis)));
+            let id = sent(&mut last, &mut ids);
+            let answer = last.answer(id, Err(refusal), at(at_millis));
+            assert_eq!(answer, LastAnswer::Again, "{refusal:?}");
+            assert!(!last.is_due(at(at_millis + 19)));
+        }
+        assert!(last.is_due(at(60)));
+    }
+
+    #[test]
+    fn it_is_not_tried_again_where_the_broker_will_never_take_it() {
+        for refusal in [Refusal::NotAMember, Refusal::Topic, Refusal::Other] {
+            let (mut last, mut ids) = (LastCommit::new(at(0)), CommitIds::default());
+            let id = sent(&mut last, &mut ids);
+            assert_eq!(
+                last.answer(id, Err(refusal), at(0)),
+                LastAnswer::GivenUp,
+                "{refusal:?}"
+            );
+            assert!(last.is_over());
+        }
+    }
+
+    #[test]
+    fn metadata_that_is_too_large_is_sent_again_at_once() {
+        let (mut last, mut ids) = (LastCommit::new(at(0)), CommitIds::default());
+        let id = sent(&mut last, &mut ids);
+        let answer = last.answer(id, Err(Refusal::MetadataTooLarge), at(3));
+        assert_eq!(answer, LastAnswer::TooLarge);
+        assert!(last.is_due(at(3)));
+    }
+
+    #[test]
+    fn the_answer_to_an_earlier_commit_is_not_taken_for_its_own() {
+        let (mut last, mut ids) = (LastCommit::new(at(0)), CommitIds::default());
+        let earlier = ids.next();
+        assert_eq!(last.answer(earlier, Ok(()), at(0)), LastAnswer::Stale);
+        let first = sent(&mut last, &mut ids);
+        let _ = last.answer(first, Err(Refusal::Passing), at(0));
+        let second = sent(&mut last, &mut ids);
+        assert_eq!(last.answer(first, Ok(()), at(30)), LastAnswer::Stale);
+        assert!(!last.is_over());
+        assert_eq!(last.answer(second, Ok(()), at(30)), LastAnswer::Taken);
+    }
+}
