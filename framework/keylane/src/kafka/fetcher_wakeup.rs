@@ -20,7 +20,7 @@ use rdkafka::bindings as sys;
 use rdkafka::consumer::{BaseConsumer, Consumer, ConsumerContext};
 use rdkafka::{Offset, TopicPartitionList};
 
-use crate::kafka::{AdminOptions, ReplyQueue};
+use super::replies::{AdminOptions, ReplyQueue};
 
 /// After so long the threads are awake by themselves.
 const USEFUL_FOR: Duration = Duration::from_secs(1);
