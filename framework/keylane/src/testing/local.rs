@@ -10,7 +10,6 @@ use rdkafka::ClientConfig;
 use super::{LocalEvent, LocalOutcome, LocalRecord};
 use crate::config::ConfigError;
 use crate::dead_letter::read_headers;
-use crate::foreign::RetryOwnership;
 use crate::kafka::CommitPoint;
 use crate::metrics::{
     AttemptResult, LabelValue, MetricLabels, PartitionMetrics, SubscriptionMetrics,
@@ -18,7 +17,9 @@ use crate::metrics::{
 use crate::producer::raw::{Acknowledged, OutgoingRecord};
 use crate::producer::{PartitionCount, RecordWriter, TopicTarget};
 use crate::record::Arena;
-use crate::runtime::{self, Inbox, Observed, Observer, Opening, Progress, Runtime, Work};
+use crate::runtime::{
+    self, Inbox, Observed, Observer, Opening, Progress, RetryOwnership, Runtime, Work,
+};
 use crate::status::{Control, SharedLease};
 use crate::subscription::{FAILED_WRITES_EVERY, partition_settings};
 use crate::support::lock::lock;

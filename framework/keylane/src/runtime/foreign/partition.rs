@@ -4,11 +4,12 @@ use std::time::{Duration, Instant};
 
 use keylane_core::{Delivered, Delivery, HeldBecause, Moment, Offset, Ruling};
 
-use super::owner::{Held, Owner};
-use super::work::Runtime;
+use super::held::Place;
+use super::ownership::RetryOwnership;
 use crate::Record;
-use crate::foreign::{Place, RetryOwnership};
 use crate::metrics::Outcome;
+use crate::runtime::owner::{Held, Owner};
+use crate::runtime::shared::Runtime;
 use crate::support::clock;
 
 /// Held records are looked at when an answer has come, and at least this often: by that their
@@ -16,7 +17,7 @@ use crate::support::clock;
 const LOOK: Duration = Duration::from_secs(10);
 
 /// What an owner keeps of it.
-pub(super) struct Foreign {
+pub(crate) struct Foreign {
     is_retry_topic: bool,
     /// Of the answers, at the last look.
     version: u64,
@@ -28,7 +29,7 @@ pub(super) struct Foreign {
 }
 
 impl Foreign {
-    pub(super) fn new(runtime: &Runtime, is_retry_topic: bool) -> Self {
+    pub(crate) fn new(runtime: &Runtime, is_retry_topic: bool) -> Self {
         let version = runtime
             .ownership
             .as_ref()
@@ -45,7 +46,7 @@ impl Foreign {
 
 impl Owner {
     /// What becomes of a record.
-    pub(super) fn rule(&self, record: &Record, now: Moment) -> Ruling {
+    pub(crate) fn rule(&self, record: &Record, now: Moment) -> Ruling {
         match &self.runtime.ownership {
             Some(ownership) if self.foreign.is_retry_topic => ownership.rule(record, now),
             _ => Ruling::Process,
@@ -54,7 +55,7 @@ impl Owner {
 
     /// Hands a record to the core that is not to be processed here, or not yet known to be
     /// another's.
-    pub(super) fn deliver_foreign(&mut self, record: Record, ruling: Ruling, now: Moment) {
+    pub(crate) fn deliver_foreign(&mut self, record: Record, ruling: Ruling, now: Moment) {
         self.foreign.met = true;
         let bytes = record.size();
         let delivery = Delivery {
@@ -90,7 +91,7 @@ impl Owner {
     }
 
     /// Settles held records whose group is known to be alive by now, and has others asked about.
-    pub(super) fn look_after_held(&mut self, now: Moment) {
+    pub(crate) fn look_after_held(&mut self, now: Moment) {
         let runtime = self.runtime.clone();
         let Some(ownership) = &runtime.ownership else {
             return;
@@ -146,7 +147,7 @@ impl Owner {
     }
 
     /// Nothing is held here, or not by this owner any longer.
-    pub(super) fn forget_held(&mut self) {
+    pub(crate) fn forget_held(&mut self) {
         if !std::mem::take(&mut self.foreign.told) {
             return;
         }

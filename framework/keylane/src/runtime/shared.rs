@@ -7,8 +7,8 @@ use foldhash::fast::RandomState;
 use keylane_core::{Moment, PartitionSettings};
 use rdkafka::ClientConfig;
 
+use super::foreign::RetryOwnership;
 use super::observer::Observer;
-use crate::foreign::RetryOwnership;
 use crate::metrics::SubscriptionMetrics;
 use crate::producer::{RecordWriter, TopicTarget};
 use crate::status::{Control, OutageWatch, SharedLease};
