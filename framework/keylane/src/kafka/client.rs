@@ -96,7 +96,10 @@ impl Client {
 
     fn new(mut consumer: BaseConsumer<Context>, reading: Reading) -> Self {
         let reader = match reading {
-            Reading::Batched => Reader::Batched(FetchQueue::new(&mut consumer)),
+            Reading::Batched => {
+                let forwarding = consumer.context().forwarding().clone();
+                Reader::Batched(FetchQueue::new(&mut consumer, forwarding))
+            }
             Reading::Polled => Reader::Polled,
         };
         Self {

@@ -82,8 +82,10 @@ unsafe impl Send for FetchQueue {}
 
 impl FetchQueue {
     /// Makes the queue of a consumer that has not subscribed yet, and watches its events.
-    pub(crate) fn new(consumer: &mut BaseConsumer<Context>) -> Self {
-        let forwarding = consumer.context().forwarding().clone();
+    pub(crate) fn new<C: ConsumerContext>(
+        consumer: &mut BaseConsumer<C>,
+        forwarding: Arc<Forwarding>,
+    ) -> Self {
         // SAFETY: the client is live.
         let queue = Queue(unsafe { sys::rd_kafka_queue_new(consumer.client().native_ptr()) });
         *forwarding.lock() = Some(queue);
