@@ -12,6 +12,7 @@ mod point;
 mod read_log;
 mod recent_reads;
 mod refusal;
+mod standing;
 mod topic_partition;
 
 pub use commit_id::{CommitId, CommitIds};
@@ -25,4 +26,5 @@ pub use point::{ClientPosition, CommitPoint, OPENING};
 pub use read_log::{Arrival, NextEpoch, Reached, ReadLog, Sighting};
 pub use recent_reads::{RecentReads, fingerprint};
 pub use refusal::{CommitResult, Refusal};
+pub use standing::{Assignor, Standing};
 pub use topic_partition::TopicPartition;
