@@ -150,6 +150,12 @@ impl ReadLog {
         self.recreated.is_some()
     }
 
+    /// Whether a new epoch is to follow, now or later.
+    #[inline]
+    pub fn has_changed(&self) -> bool {
+        self.rewound.is_some() || self.recreated.is_some()
+    }
+
     /// Takes in a record. `confirmed`: the log's leader was asked whether the start still holds.
     /// `first` gives the log's first position, where it is known.
     #[inline]

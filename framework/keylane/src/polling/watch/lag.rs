@@ -60,8 +60,8 @@ pub(crate) fn update(
         ) {
             partition.lag_metrics.set_workable_seconds(age);
         }
-        if let Some(next) = partition.next_offset {
-            partition.read_metrics.set_delivered(next - 1);
+        if let Some(next) = partition.log.next() {
+            partition.read_metrics.set_delivered(next.get() - 1);
         }
         partition
             .read_metrics
