@@ -32,6 +32,8 @@ pub(crate) struct Member {
     /// The group has given it to others, or it is gone.
     lost: [bool; LOGS.len()],
     has_failed: bool,
+    /// Owners were given up that did not end.
+    gave_up_owners: bool,
 }
 
 #[derive(Default)]
@@ -83,6 +85,11 @@ impl hand_over::Owner for View {
 }
 
 impl Member {
+    /// The client takes no other assignment before its answer.
+    pub(crate) fn may_be_assigned(&self) -> bool {
+        self.owed.is_empty()
+    }
+
     pub(crate) fn assigned(&mut self, log: usize) {
         self.lost[log] = false;
         // What was stored and sent before was about an epoch that is over.
@@ -320,6 +327,7 @@ impl World {
                     }
                 }
             }
+            Order::Drop { places } => places.iter().map(log_of).for_each(|log| self.lose_now(log)),
             Order::StoreLast { places } => {
                 for log in self.last_ones(member, &places) {
                     self.check_is_ours(member, log)?;
@@ -347,7 +355,10 @@ impl World {
             }
             Order::Answer(answer) => self.answer(member, answer)?,
             Order::Close => self.close(member)?,
-            Order::TellOwnersRun { .. } => self.count("an owner that does not end"),
+            Order::TellOwnersRun { .. } => {
+                self.members[member].gave_up_owners = true;
+                self.count("an owner that does not end");
+            }
             Order::TellUnanswered(_) => self.count("a last commit without an answer"),
         }
         Ok(())
@@ -436,7 +447,8 @@ impl World {
         });
         for log in LOGS {
             if self.member_of(log) == Some(member) {
-                self.give_back(member, log, is_in_order)?;
+                let is_drained = is_in_order && !self.members[member].gave_up_owners;
+                self.give_back(member, log, is_drained)?;
             }
         }
         self.members[member] = Member::default();
@@ -447,6 +459,9 @@ impl World {
 
     /// The client lets go of a log, with what is stored for it.
     fn give_back(&mut self, member: usize, log: usize, is_drained: bool) -> Checked<()> {
+        if self.member_of(log) != Some(member) {
+            return Ok(());
+        }
         let it = &mut self.members[member];
         let (stored, is_lost) = (it.stored[log].take(), it.lost[log]);
         let is_taken = matches!(&it.last_commit, LastCommit::Taken(logs) if logs.contains(&log));
