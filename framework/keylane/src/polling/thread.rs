@@ -15,6 +15,7 @@ use crate::kafka::{Client, EndOffsets, Failure, Misplaced, READ_LIMIT, Sign, hea
 use crate::metrics::{PollMetrics, PollSection, SubscriptionMetrics};
 use crate::status::{Control, State, SubscriptionError};
 use crate::support::panics;
+use keylane_core::member::Standing;
 
 /// How often pauses, commit points and orders are looked at: often enough that nobody waits for it,
 /// seldom enough that a thousand idle partitions cost little.
@@ -31,6 +32,7 @@ pub(crate) struct PollLoop {
     pub(crate) identities: Identities,
     pub(crate) commits: Commits,
     pub(crate) hand_over: HandOver,
+    pub(crate) standing: Standing,
     pub(crate) control: Arc<Control>,
     pub(crate) metrics: Arc<SubscriptionMetrics>,
     pub(crate) poll_metrics: PollMetrics,
@@ -65,6 +67,7 @@ impl PollLoop {
             identities: Identities::default(),
             commits: Commits::new(),
             hand_over: HandOver::new(),
+            standing: Standing::default(),
             control,
             assignment: Assignment::new(settings.clone(), open),
             poll_metrics: PollMetrics::new(&settings.subscription),

@@ -2,8 +2,8 @@
 
 use std::time::Instant;
 
-use keylane_core::member::TopicPartition;
 use keylane_core::member::hand_over::{Answer, AnsweredBy, Outcome, Revoked};
+use keylane_core::member::{Assignor, TopicPartition};
 use keylane_core::{Look, Reset};
 
 use super::hand_over::News;
@@ -44,7 +44,8 @@ impl PollLoop {
                 self.wake_fetchers();
                 self.asked.hurry();
                 self.assignment.membership = membership.map(Into::into);
-                self.control.set_assigned(true);
+                self.standing.assigned();
+                self.show_standing();
                 self.metrics.rebalance(Rebalance::Assign);
                 self.control.troubles.forget_unreadable();
                 let topics: Vec<_> = partitions.iter().map(|new| new.topic.as_str()).collect();
@@ -73,9 +74,11 @@ impl PollLoop {
                     Revoked::Lost => Rebalance::Lost,
                     Revoked::Asked => Rebalance::Revoke,
                 });
-                if self.client.is_eager() {
-                    self.control.set_assigned(false);
-                }
+                self.standing.revoked(match self.client.is_eager() {
+                    true => Assignor::Eager,
+                    false => Assignor::Cooperative,
+                });
+                self.show_standing();
                 match answered_by {
                     AnsweredBy::HandOver => {
                         let drain_timeout = self.settings.drain_timeout;
@@ -156,11 +159,11 @@ impl PollLoop {
             partitions = places.len(),
             "the group has given this member's partitions away; what runs there is dropped"
         );
-        // Of a topic that was deleted only its own partitions are lost. Before they are gone from
-        // the status: to have nothing and be assigned means something else.
-        if self.assignment.partitions.is_empty() {
-            self.control.set_assigned(false);
-        }
+        let are_others_left = !self.assignment.partitions.is_empty();
+        self.standing.gone(Revoked::Lost, are_others_left);
+        // Before they are gone from the status: to have nothing and be assigned means something
+        // else.
+        self.show_standing();
         self.forget(places);
     }
 
@@ -185,19 +188,22 @@ impl PollLoop {
         }
     }
 
-    /// Where the broker assigns, a member that gets nothing hears of no rebalance, neither at first
-    /// nor after it has lost what it had: that it has an epoch has to do. One that was thrown out
-    /// has none until it is a member again.
+    fn show_standing(&self) {
+        self.control.set_assigned(self.standing.is_assigned());
+    }
+
+    /// Where the broker assigns, the member's epoch says whether it has an assignment.
     pub(crate) fn look_at_membership(&mut self) {
-        if self.control.is_assigned() || !self.settings.broker_assigns {
+        if self.standing.is_assigned() || !self.settings.broker_assigns {
             return;
         }
         let membership = self.client.membership();
         let epoch = membership
             .as_deref()
             .and_then(|it| it.split_once('/')?.0.parse::<i32>().ok());
-        if epoch.is_some_and(|epoch| epoch > 0) {
-            self.control.set_assigned(true);
+        self.standing.has_epoch(epoch.unwrap_or(0));
+        if self.standing.is_assigned() {
+            self.show_standing();
             self.show_state();
         }
     }
