@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use keylane_core::member::CommitPoint;
 use keylane_core::{
     Caution, Epoch, Evidence, LeaderEpoch, Mark, Moment, Offset, Partition, Paused, Position,
     SettledMap, Ticket,
@@ -22,7 +23,6 @@ use super::inbox::{Finished, Inbox, Mail};
 use super::progress::Progress;
 use super::shared::{OwnersWork, Runtime, Work};
 use crate::dead_letter::FailureHistory;
-use crate::kafka::CommitPoint;
 use crate::metrics::{PartitionMetrics, UnreadableMetadata};
 use crate::processing::{EpochGuard, EpochLife, Source};
 use crate::status::OwnerFigures;
@@ -550,7 +550,7 @@ impl Owner {
             return;
         };
         let point = CommitPoint {
-            position: watermark.get(),
+            position: watermark,
             leader_epoch: self.core.position_epoch(),
             metadata: metadata.text,
             mark: self.core.wanted_mark(),

@@ -3,7 +3,8 @@
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 
-use crate::kafka::CommitPoint;
+use keylane_core::member::CommitPoint;
+
 use crate::status::{HotKeys, OwnerFigures};
 use crate::support::lock::lock;
 

@@ -3,18 +3,17 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use keylane_core::member::{NextEpoch, PauseOrder, PauseWish, Pauses, ReadLog, Sighting};
+use keylane_core::member::{
+    ClientPosition, CommitPoint, EpochCommits, NextEpoch, PauseOrder, PauseWish, Pauses, ReadLog,
+    Sighting, TopicPartition,
+};
 use keylane_core::{
     About, Budget, BudgetChange, CommitContent, Epoch, Evidence, MAX_METADATA_BYTES, MapError,
     Position, commit_map,
 };
 
 use super::assigned::Assigned;
-use super::opening::OPENING;
-use crate::kafka::{
-    Client, ClientError, ClientPosition, CommitPoint, Logs, Misplaced, NewPartition, READ_LIMIT,
-    SeekTo,
-};
+use crate::kafka::{Client, ClientError, Logs, Misplaced, NewPartition, READ_LIMIT, SeekTo};
 use crate::metrics::{MetricLabels, PartitionMetrics, UnreadableMetadata};
 use crate::polling::settings::{OwnerFactory, PollSettings};
 use crate::processing::EpochLife;
@@ -80,7 +79,7 @@ impl Assignment {
         let committed = new.committed.as_ref().map(|committed| committed.position);
         let start_under = committed.and_then(|committed| committed.leader_epoch);
         let opening_point = start.filter(|_| unclean).map(|start| CommitPoint {
-            position: start.get(),
+            position: start,
             leader_epoch: start_under,
             metadata: commit_map::encode_for(
                 about,
@@ -90,7 +89,7 @@ impl Assignment {
                 MAX_METADATA_BYTES,
             )
             .text,
-            mark: Some(OPENING),
+            mark: None,
             running: false,
         });
         if unclean {
@@ -132,19 +131,14 @@ impl Assignment {
                 limits.settled_ahead as u64 / 10 * 7,
             ),
         );
-        let mut assigned = Assigned::new(
-            topic.clone(),
-            new.partition,
-            inbox,
-            progress,
-            is_retry_topic,
-            &labels,
-            budgets,
-        );
+        let place = TopicPartition::new(topic.clone(), new.partition);
+        let mut commits = EpochCommits::new(place, epoch, committed);
+        if let Some(point) = opening_point {
+            commits.open_after_crash(point);
+        }
+        let mut assigned =
+            Assigned::new(commits, inbox, progress, is_retry_topic, &labels, budgets);
         (assigned.held, assigned.pauses) = (paused, u64::from(paused));
-        assigned.opening = opening_point.is_some();
-        assigned.stored = opening_point;
-        assigned.highest = committed;
         assigned.stale_end = new.stale_end;
         assigned.log = ReadLog::new(start, self.settings.reset, new.log, READ_LIMIT);
         assigned.beginning = new.beginning;
@@ -152,16 +146,11 @@ impl Assignment {
         assigned.fetch_paused = new.beginning.is_some();
         if let Some(left) = new.left {
             tracing::warn!(
-                topic = %assigned.topic, partition = assigned.partition, left = left.offset,
+                topic = %assigned.topic, partition = assigned.partition, left = left.position.get(),
                 "the topic was deleted and made anew: what was committed is about a topic that is gone; reading from the beginning"
             );
             assigned.read_metrics.topic_made_anew();
-            // Also the very position that was left has to be committed once more, by us: it is
-            // about this log now.
-            assigned.highest = Some(ClientPosition {
-                offset: left.offset.saturating_add(1),
-                ..left
-            });
+            assigned.commits.leave(left);
         }
         self.partitions.push(assigned);
     }
@@ -192,11 +181,7 @@ impl Assignment {
                 }
                 NextEpoch::Beginning(log) => {
                     old.hand_back_deleted();
-                    let nowhere = ClientPosition {
-                        offset: 0,
-                        leader_epoch: None,
-                    };
-                    let left = Some(old.highest.unwrap_or(nowhere));
+                    let left = Some(old.commits.latest().unwrap_or(ClientPosition::BEGINNING));
                     (SeekTo::Beginning, Some(log), left)
                 }
             };
@@ -214,7 +199,7 @@ impl Assignment {
             if let Some(new) = self.find(topic, *partition) {
                 new.fetch_paused = old.fetch_paused;
                 if matches!(next, NextEpoch::From(_)) {
-                    new.highest = old.highest;
+                    new.commits.follow(&old.commits);
                     new.log.continue_from(&mut old.log);
                 }
             }
@@ -373,7 +358,7 @@ fn resume_point(
     let Some(committed) = &new.committed else {
         return (None, CommitContent::default());
     };
-    let position = Position::new(committed.position.offset);
+    let position = committed.position.position;
     let text = std::str::from_utf8(&committed.metadata).map_err(|_| MapError::Foreign);
     match text.and_then(|text| commit_map::decode(position, text)) {
         Ok(content) => (Some(position), content),
