@@ -16,7 +16,7 @@ use crate::kafka::{
 use crate::metrics::{MetricLabels, PartitionMetrics, UnreadableMetadata};
 use crate::polling::settings::{OwnerFactory, PollSettings};
 use crate::processing::EpochLife;
-use crate::runtime::{Inbox, Opening, Progress, instance};
+use crate::runtime::{EpochStart, Inbox, Progress, instance};
 
 /// All partitions this member owns.
 pub(crate) struct Assignment {
@@ -103,7 +103,7 @@ impl Assignment {
             Arc::new(Progress::default()),
         );
         inbox.order(|orders| orders.log = new.log);
-        (self.open)(Opening {
+        (self.open)(EpochStart {
             topic: topic.clone(),
             partition: new.partition,
             epoch,
