@@ -29,6 +29,8 @@ pub mod members;
 pub mod process;
 pub mod protocol;
 pub mod report;
+pub mod scene;
 #[cfg(feature = "ssl")]
 pub mod secure;
+pub mod threads;
 pub mod wait;

@@ -50,6 +50,25 @@ where
     }
 }
 
+/// The number that is the value of a record.
+///
+/// # Panics
+/// When it is none.
+pub fn number(task: &Task<Bytes>) -> usize {
+    number_of(&String::from_utf8_lossy(task.payload()))
+}
+
+/// The number that is the value of a record with this id. Values may be made large with spaces.
+///
+/// # Panics
+/// When it is none.
+pub fn number_of(id: &str) -> usize {
+    let value = id.rsplit('/').next().unwrap_or_default().trim();
+    value
+        .parse()
+        .unwrap_or_else(|_| panic!("{id:?} ends with no number"))
+}
+
 /// Between 0 and `max`, spread over the records as if by chance, and the same for a record each
 /// time.
 pub fn spread(task: &Task<Bytes>, max: Duration) -> Duration {

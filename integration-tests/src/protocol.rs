@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use keylane::{Subscription, SubscriptionBuilder};
 
-use crate::kafka::Kafka;
+use crate::kafka::{Kafka, is_consumer_protocol_spoken, say_skipped};
 
 /// A group protocol with its assignor.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -45,4 +45,63 @@ impl Protocol {
             Self::Consumer => builder.kafka("group.protocol", "consumer"),
         }
     }
+
+    /// The word for `group.protocol` and the assignor, for tools: `classic`, `range`, `consumer`.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Cooperative => "classic",
+            Self::Range => "range",
+            Self::Consumer => "consumer",
+        }
+    }
+
+    /// Those of `protocols` that the Kafka of the suites speaks; that others are skipped is printed.
+    pub fn spoken<const N: usize>(protocols: [Self; N]) -> impl Iterator<Item = Self> {
+        let what = std::thread::current().name().unwrap_or("a test").to_owned();
+        protocols
+            .into_iter()
+            .filter(move |protocol| protocol.or_skip(&what))
+    }
+
+    /// Whether the Kafka of the suites speaks it; where it does not, that `what` is skipped is
+    /// printed.
+    pub fn or_skip(self, what: &str) -> bool {
+        let spoken = self != Self::Consumer || is_consumer_protocol_spoken();
+        if !spoken {
+            say_skipped(&format!(
+                "{what}: this Kafka does not speak group.protocol=consumer"
+            ));
+        }
+        spoken
+    }
+}
+
+/// One test for each protocol on which a promise holds.
+///
+/// ```ignore
+/// for_protocols! { rolling_restart:
+///     a_rolling_restart_repeats_nothing_cooperative: Cooperative,
+///     a_rolling_restart_repeats_nothing_consumer: Consumer,
+/// }
+/// ```
+///
+/// calls `rolling_restart(Protocol::Cooperative)` and so on; arguments may follow its name. A
+/// protocol that this Kafka does not speak is skipped, which is printed.
+#[macro_export]
+macro_rules! for_protocols {
+    ($body:ident: $($test:ident: $protocol:ident),+ $(,)?) => {
+        $($crate::for_protocols! { @ $test, $protocol, $body() })+
+    };
+    ($body:ident($argument:expr): $($test:ident: $protocol:ident),+ $(,)?) => {
+        $($crate::for_protocols! { @ $test, $protocol, $body($argument) })+
+    };
+    (@ $test:ident, $protocol:ident, $body:ident($($argument:expr)?)) => {
+        #[::tokio::test(flavor = "multi_thread", worker_threads = 2)]
+        async fn $test() {
+            let protocol = $crate::protocol::Protocol::$protocol;
+            if protocol.or_skip(stringify!($test)) {
+                $body(protocol $(, $argument)?).await;
+            }
+        }
+    };
 }

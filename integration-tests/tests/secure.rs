@@ -608,7 +608,7 @@ async fn a_password_changed_at_run_time_shows_and_passes() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_topic_that_may_not_be_read_for_a_while_is_read_without_a_gap() {
-    for protocol in [Protocol::Cooperative, Protocol::Consumer] {
+    for protocol in Protocol::spoken([Protocol::Cooperative, Protocol::Consumer]) {
         let site = Site::tls(kafka_or_skip!()).await;
         let read = Operation::Read;
         let journal = Journal::new();

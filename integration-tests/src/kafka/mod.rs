@@ -54,6 +54,7 @@ pub use groups::{Group, Member};
 pub use offsets::Committed;
 pub use ports::free_ports;
 pub use records::{NewRecord, StoredRecord};
+pub(crate) use skip::say_skipped;
 pub use skip::{own, own_with, shared, shared_with};
 pub use topics::PartitionState;
 
@@ -175,12 +176,10 @@ impl Kafka {
     /// `classic`, and `consumer` (KIP-848) from Kafka 4.0 on. For an external Kafka the version is
     /// what `KEYLANE_KAFKA_VERSION` says.
     pub fn group_protocols(&self) -> &'static [&'static str] {
-        // 3.9 has an early form of KIP-848 that librdkafka no longer speaks: members would wait for
-        // ever.
-        if artifacts::version().starts_with("3.") {
-            &["classic"]
-        } else {
+        if is_consumer_protocol_spoken() {
             &["classic", "consumer"]
+        } else {
+            &["classic"]
         }
     }
 
@@ -287,6 +286,11 @@ impl Kafka {
             .ok_or(HarnessError::External { doing })?;
         client::blocking(move || work(&cluster)).await
     }
+}
+
+/// 3.9 has an early form of KIP-848 that librdkafka no longer speaks: members would wait for ever.
+pub(crate) fn is_consumer_protocol_spoken() -> bool {
+    !artifacts::version().starts_with("3.")
 }
 
 impl fmt::Debug for Kafka {

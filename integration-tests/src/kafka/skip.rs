@@ -79,15 +79,19 @@ fn running_or_skipped(found: Found) -> Option<Kafka> {
     }
 }
 
-/// Past the capture of the test runner, which would hide the line of a test that passes.
 fn say_once(reason: &str) {
     static SAID: Mutex<bool> = Mutex::new(false);
     let mut said = lock(&SAID);
     if !*said {
         *said = true;
         let reason = reason.lines().collect::<Vec<_>>().join(" | ");
-        let _ = writeln!(std::io::stderr(), "SKIPPED, no real Kafka: {reason}");
+        say_skipped(&format!("no real Kafka: {reason}"));
     }
+}
+
+/// Past the capture of the test runner, which would hide the line of a test that passes.
+pub(crate) fn say_skipped(what: &str) {
+    let _ = writeln!(std::io::stderr(), "SKIPPED, {what}");
 }
 
 /// The Kafka that the tests of this binary share ([`kafka::shared`](crate::kafka::shared)); where

@@ -16,6 +16,7 @@ use keylane::{
     TaskMetadata,
 };
 use keylane_integration_tests::{
+    for_protocols,
     gate::Gate,
     journal::{Entry, Outcome},
     kafka::{Extras, Kafka, NewRecord, Nodes},
@@ -90,14 +91,9 @@ async fn once_through_the_topic(protocol: Protocol) {
     assert_each_retried_once(kafka, &ran, suite.tasks).await;
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn every_task_goes_through_the_retry_topic_once_cooperative() {
-    once_through_the_topic(Protocol::Cooperative).await;
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn every_task_goes_through_the_retry_topic_once_consumer() {
-    once_through_the_topic(Protocol::Consumer).await;
+for_protocols! { once_through_the_topic:
+    every_task_goes_through_the_retry_topic_once_cooperative: Cooperative,
+    every_task_goes_through_the_retry_topic_once_consumer: Consumer,
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

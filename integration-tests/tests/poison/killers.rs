@@ -1,7 +1,8 @@
 //! One killer, in all its kinds: how many starts it takes.
 
 use keylane_integration_tests::{
-    kafka::{Extras, Kafka, Nodes},
+    for_protocols,
+    kafka::{Extras, Nodes},
     kafka_or_skip,
     protocol::Protocol,
     wait::wait_for,
@@ -10,8 +11,9 @@ use keylane_integration_tests::{
 use super::suite::{DEADLINE, Suite, healthy, record};
 
 /// Among the records of three partitions.
-async fn one_killer(kafka: &Kafka, name: &str, killer: &str, protocol: Protocol) {
-    let mut suite = Suite::new(kafka, name, 3).await;
+async fn one_killer(protocol: Protocol, killer: &str) {
+    let kafka = kafka_or_skip!(Nodes::One, Extras::quick_sessions());
+    let mut suite = Suite::new(kafka, "one-killer", 3).await;
     suite.protocol = protocol;
     let mut records = healthy(3, 40);
     records.insert(55, record(1, "1-3", killer.to_owned()));
@@ -22,89 +24,43 @@ async fn one_killer(kafka: &Kafka, name: &str, killer: &str, protocol: Protocol)
     assert_eq!(suite.runs(killer), starts - 1, "each crash is the killer's");
 }
 
+for_protocols! { one_killer("abort:1"):
+    a_record_that_aborts_is_found_by_the_fifth_start_and_nobody_else_is_blamed: Cooperative,
+    with_the_consumer_protocol_a_killer_is_found_by_the_fifth_start_too: Consumer,
+}
+
+for_protocols! { one_killer("overflow:1"):
+    a_record_that_overflows_the_stack_is_found_by_the_fifth_start: Cooperative,
+}
+
+for_protocols! { one_killer("killed:1"):
+    a_record_whose_process_is_killed_from_outside_is_found_by_the_fifth_start: Cooperative,
+}
+
+for_protocols! { one_killer("memory:1"):
+    a_record_that_uses_up_the_memory_is_found_by_the_fifth_start: Cooperative,
+}
+
 /// With no other record in its partition.
-async fn alone(kafka: &Kafka, name: &str, killer: &str, protocol: Protocol) {
-    let mut suite = Suite::new(kafka, name, 1).await;
+async fn alone(protocol: Protocol) {
+    let kafka = kafka_or_skip!(Nodes::One, Extras::quick_sessions());
+    let mut suite = Suite::new(kafka, "alone", 1).await;
     suite.protocol = protocol;
-    suite.write(vec![record(0, "k", killer.to_owned())]).await;
+    suite
+        .write(vec![record(0, "k", "abort:1".to_owned())])
+        .await;
     let starts = suite
         .restart_until(async || !suite.dead().await.is_empty())
         .await;
     assert!(starts <= 4, "{starts} starts");
-    suite.expect_poison(&[killer]).await;
-    assert_eq!(suite.runs(killer), starts - 1);
+    suite.expect_poison(&["abort:1"]).await;
+    assert_eq!(suite.runs("abort:1"), starts - 1);
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_record_that_aborts_is_found_by_the_fifth_start_and_nobody_else_is_blamed() {
-    one_killer(
-        kafka_or_skip!(Nodes::One, Extras::quick_sessions()),
-        "abort",
-        "abort:1",
-        Protocol::Cooperative,
-    )
-    .await;
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_record_that_overflows_the_stack_is_found_by_the_fifth_start() {
-    one_killer(
-        kafka_or_skip!(Nodes::One, Extras::quick_sessions()),
-        "overflow",
-        "overflow:1",
-        Protocol::Cooperative,
-    )
-    .await;
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_record_whose_process_is_killed_from_outside_is_found_by_the_fifth_start() {
-    one_killer(
-        kafka_or_skip!(Nodes::One, Extras::quick_sessions()),
-        "killed",
-        "killed:1",
-        Protocol::Cooperative,
-    )
-    .await;
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_record_that_uses_up_the_memory_is_found_by_the_fifth_start() {
-    one_killer(
-        kafka_or_skip!(Nodes::One, Extras::quick_sessions()),
-        "memory",
-        "memory:1",
-        Protocol::Cooperative,
-    )
-    .await;
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn with_the_consumer_protocol_a_killer_is_found_by_the_fifth_start_too() {
-    let kafka = kafka_or_skip!(Nodes::One, Extras::quick_sessions());
-    if kafka.group_protocols().contains(&"consumer") {
-        one_killer(kafka, "abort-848", "abort:1", Protocol::Consumer).await;
-    }
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_killer_that_is_alone_is_out_of_the_way_by_the_fourth_start() {
-    alone(
-        kafka_or_skip!(Nodes::One, Extras::quick_sessions()),
-        "alone",
-        "abort:1",
-        Protocol::Cooperative,
-    )
-    .await;
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn with_the_consumer_protocol_a_killer_that_is_alone_is_out_of_the_way_by_the_fourth_start_too()
- {
-    let kafka = kafka_or_skip!(Nodes::One, Extras::quick_sessions());
-    if kafka.group_protocols().contains(&"consumer") {
-        alone(kafka, "alone-848", "abort:1", Protocol::Consumer).await;
-    }
+for_protocols! { alone:
+    a_killer_that_is_alone_is_out_of_the_way_by_the_fourth_start: Cooperative,
+    with_the_consumer_protocol_a_killer_that_is_alone_is_out_of_the_way_by_the_fourth_start_too:
+        Consumer,
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -3,7 +3,8 @@
 use std::collections::BTreeMap;
 
 use keylane_integration_tests::{
-    kafka::{Extras, Kafka, NewRecord, Nodes},
+    for_protocols,
+    kafka::{Extras, NewRecord, Nodes},
     kafka_or_skip,
     protocol::Protocol,
     wait::wait_for,
@@ -64,31 +65,13 @@ fn expect_each_crash_told_once(suite: &Suite<'_>) {
     }
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn killers_that_go_from_member_to_member_are_found_in_few_deaths_and_nobody_else_is_blamed() {
-    cascade(
-        kafka_or_skip!(Nodes::One, Extras::quick_sessions()),
-        "cascade",
-        Protocol::Cooperative,
-    )
-    .await;
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn with_the_consumer_protocol_killers_that_go_from_member_to_member_are_found_in_few_deaths_too()
- {
-    let kafka = kafka_or_skip!(Nodes::One, Extras::quick_sessions());
-    if kafka.group_protocols().contains(&"consumer") {
-        cascade(kafka, "cascade-848", Protocol::Consumer).await;
-    }
-}
-
 /// Three members that are started again whenever they die; what the dead one had goes to those that
 /// live, and kills them.
-async fn cascade(kafka: &Kafka, name: &str, protocol: Protocol) {
+async fn cascade(protocol: Protocol) {
     const PARTITIONS: i32 = 6;
     const KILLERS: [&str; 3] = ["abort:0", "killed:3", "overflow:5"];
-    let mut suite = Suite::new(kafka, name, PARTITIONS).await;
+    let kafka = kafka_or_skip!(Nodes::One, Extras::quick_sessions());
+    let mut suite = Suite::new(kafka, "cascade", PARTITIONS).await;
     suite.protocol = protocol;
     suite.write(with_killers(PARTITIONS, &KILLERS)).await;
     let began = std::time::Instant::now();
@@ -121,6 +104,13 @@ async fn cascade(kafka: &Kafka, name: &str, protocol: Protocol) {
     for member in members {
         member.terminate().await;
     }
+}
+
+for_protocols! { cascade:
+    killers_that_go_from_member_to_member_are_found_in_few_deaths_and_nobody_else_is_blamed:
+        Cooperative,
+    with_the_consumer_protocol_killers_that_go_from_member_to_member_are_found_in_few_deaths_too:
+        Consumer,
 }
 
 /// Each in the partition of its number, as its eighth record.

@@ -2,6 +2,7 @@
 
 use std::{
     collections::{BTreeMap, HashMap},
+    ops::Deref,
     sync::{
         Arc, Mutex, OnceLock,
         atomic::{AtomicBool, Ordering},
@@ -11,72 +12,42 @@ use std::{
 
 use bytes::Bytes;
 use keylane::{
-    Backoff, DeadLetter, Exhausted, Json, NewTask, OutageKind, Processor, Raw, Retry, State,
-    Subscription, SubscriptionBuilder, SubscriptionError, Task, TaskError, TaskProducer,
-    TroubleKind,
+    Backoff, Exhausted, Json, NewTask, OutageKind, Processor, Raw, Retry, State, Subscription,
+    SubscriptionBuilder, SubscriptionError, Task, TaskError, TaskProducer, TroubleKind,
 };
 use keylane_integration_tests::{
     claims::{claims, unclaimed},
-    dead_letters::dead_letters,
     gate::Gate,
-    journal::{Expect, Journal, Place},
+    journal::{Expect, Journal},
     kafka::{Kafka, NewRecord, Nodes, StoredRecord},
     kafka_or_skip,
     load::numbered,
     member::journaled,
     protocol::Protocol,
+    scene::{DEADLINE, FailureScene, Scene},
     wait::{wait_for, wait_until},
 };
 
-const DEADLINE: Duration = Duration::from_secs(60);
 const HOUR: Duration = Duration::from_secs(3600);
 
-/// An origin topic of one partition with a retry and a dead-letter topic, and a group.
-struct Scene {
-    kafka: &'static Kafka,
-    topic: String,
-    retry: String,
-    dead: String,
-    group: String,
+/// Topics of one partition.
+struct Policy(FailureScene<'static>);
+
+impl Deref for Policy {
+    type Target = FailureScene<'static>;
+
+    fn deref(&self) -> &Self::Target {
+        &self.0
+    }
 }
 
-impl Scene {
+impl Policy {
     async fn new(kafka: &'static Kafka) -> Self {
-        let topic = kafka.unique("policy");
-        let (retry, dead) = (format!("{topic}-retry"), format!("{topic}-dead"));
-        for name in [&topic, &retry, &dead] {
-            kafka.create_topic(name, 1, 1, &[]).await.unwrap();
-        }
-        Self {
-            kafka,
-            topic,
-            retry,
-            dead,
-            group: kafka.unique("group"),
-        }
-    }
-
-    fn subscribe(&self) -> SubscriptionBuilder {
-        Protocol::Cooperative
-            .subscribe(self.kafka, &self.group, &self.topic, 10_000)
-            .commit_interval(Duration::from_millis(100))
-            .dead_letter(DeadLetter::topic(&self.dead))
-    }
-
-    async fn write(&self, records: Vec<NewRecord>) {
-        self.kafka.produce(&self.topic, records).await.unwrap();
-    }
-
-    fn place(&self, offset: i64) -> Place {
-        Place {
-            topic: self.topic.clone(),
-            partition: 0,
-            offset,
-        }
+        Self(FailureScene::new(kafka, 1, Protocol::Cooperative).await)
     }
 
     async fn dead_letters(&self) -> BTreeMap<i64, Vec<StoredRecord>> {
-        let dead = dead_letters(self.kafka, &self.dead).await.unwrap();
+        let dead = self.0.dead_letters().await;
         dead.into_iter()
             .map(|(place, records)| (place.offset, records))
             .collect()
@@ -101,20 +72,6 @@ impl Scene {
                 (offset, records.remove(0))
             })
             .collect()
-    }
-
-    /// Waits until every record of the topic is committed as settled.
-    async fn await_all_claimed(&self, topic: &str) {
-        let produced = self.kafka.produced(topic).await.unwrap();
-        wait_for("everything is committed as settled", DEADLINE, async || {
-            unclaimed(
-                &claims(self.kafka, &self.group, topic).await.unwrap(),
-                &produced,
-            )
-            .is_empty()
-            .then_some(())
-        })
-        .await;
     }
 }
 
@@ -167,6 +124,14 @@ fn noting(
     }
 }
 
+async fn start(
+    builder: SubscriptionBuilder,
+    attempts: &Attempts,
+    fate: impl Fn(&str, u32) -> Result<(), TaskError> + Send + Sync + 'static,
+) -> Subscription {
+    builder.start(Raw, noting(attempts, fate)).await.unwrap()
+}
+
 fn status_of(member: &Subscription, topic: &str) -> Option<keylane::PartitionStatus> {
     member
         .status()
@@ -177,7 +142,7 @@ fn status_of(member: &Subscription, topic: &str) -> Option<keylane::PartitionSta
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_retry_in_place_counts_attempts_keeps_the_key_waiting_and_nobody_else() {
-    let scene = Scene::new(kafka_or_skip!(Nodes::One)).await;
+    let scene = Policy::new(kafka_or_skip!(Nodes::One)).await;
     scene
         .write(vec![
             NewRecord::keyed("a", "bad"),
@@ -201,12 +166,7 @@ async fn a_retry_in_place_counts_attempts_keeps_the_key_waiting_and_nobody_else(
         }
     };
     let retry = Retry::forever().backoff(quick());
-    let member = scene
-        .subscribe()
-        .retry(retry)
-        .start(Raw, noting(&attempts, fate))
-        .await
-        .unwrap();
+    let member = start(scene.subscribe().retry(retry), &attempts, fate).await;
     wait_until(
         "the other key is done and the first one was retried",
         DEADLINE,
@@ -225,14 +185,14 @@ async fn a_retry_in_place_counts_attempts_keeps_the_key_waiting_and_nobody_else(
         (1..=u32::try_from(bad.len()).unwrap()).collect::<Vec<_>>()
     );
     assert_eq!(attempts.of("behind"), [1]);
-    scene.await_all_claimed(&scene.topic).await;
+    scene.all_claimed_of(&scene.topic).await;
     member.shutdown().await.unwrap();
     assert!(scene.dead_letters().await.is_empty());
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_short_delay_on_the_retry_topic_is_not_held_up_by_a_long_one() {
-    let scene = Scene::new(kafka_or_skip!(Nodes::One)).await;
+    let scene = Policy::new(kafka_or_skip!(Nodes::One)).await;
     scene.write(vec![NewRecord::keyed("k", "long")]).await;
     let attempts = Attempts::default();
     let fate = |payload: &str, attempt| match (payload, attempt) {
@@ -241,12 +201,7 @@ async fn a_short_delay_on_the_retry_topic_is_not_held_up_by_a_long_one() {
         _ => Ok(()),
     };
     let retry = Retry::none().then_topic();
-    let member = scene
-        .subscribe()
-        .retry(retry)
-        .start(Raw, noting(&attempts, fate))
-        .await
-        .unwrap();
+    let member = start(scene.subscribe().retry(retry), &attempts, fate).await;
     wait_until("the long delay waits in memory", DEADLINE, || {
         status_of(&member, &scene.retry).is_some_and(|status| status.snapshot.waiting == 1)
     })
@@ -264,30 +219,25 @@ async fn a_short_delay_on_the_retry_topic_is_not_held_up_by_a_long_one() {
     })
     .await;
     assert_eq!(attempts.of("long"), [1]);
-    scene.await_all_claimed(&scene.topic).await;
+    scene.all_claimed_of(&scene.topic).await;
     wait_for(
         "all of the retry topic but the long one is committed as settled",
         DEADLINE,
         async || {
             let produced = scene.kafka.produced(&scene.retry).await.unwrap();
-            let left = unclaimed(
-                &claims(scene.kafka, &scene.group, &scene.retry)
-                    .await
-                    .unwrap(),
-                &produced,
-            );
+            let left = unclaimed(&scene.claims_of(&scene.retry).await, &produced);
             (produced.len() == 51 && left.iter().map(|place| place.offset).eq([0])).then_some(())
         },
     )
     .await;
     member.shutdown().await.unwrap();
     // It is not due after a restart either, and what is settled behind it is not repeated.
-    let member = scene
-        .subscribe()
-        .retry(Retry::none().then_topic())
-        .start(Raw, noting(&attempts, |_, _| Ok(())))
-        .await
-        .unwrap();
+    let member = start(
+        scene.subscribe().retry(Retry::none().then_topic()),
+        &attempts,
+        |_, _| Ok(()),
+    )
+    .await;
     scene.write(vec![NewRecord::keyed("k", "last")]).await;
     wait_until("it waits again", DEADLINE, || {
         attempts.of("last") == [1]
@@ -301,7 +251,7 @@ async fn a_short_delay_on_the_retry_topic_is_not_held_up_by_a_long_one() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn in_place_and_topic_combine_and_every_attempt_is_counted_once() {
-    let scene = Scene::new(kafka_or_skip!(Nodes::One)).await;
+    let scene = Policy::new(kafka_or_skip!(Nodes::One)).await;
     scene
         .write(vec![
             NewRecord::keyed("k", "bad"),
@@ -321,12 +271,7 @@ async fn in_place_and_topic_combine_and_every_attempt_is_counted_once() {
         .then_topic()
         .topic_rounds(2)
         .topic_backoff(quick());
-    let member = scene
-        .subscribe()
-        .retry(retry)
-        .start(Raw, noting(&attempts, fate))
-        .await
-        .unwrap();
+    let member = start(scene.subscribe().retry(retry), &attempts, fate).await;
     let dead = scene.await_dead(1).await;
     let letter = &dead[&0];
     assert_eq!(attempts.of("bad"), (1..=9).collect::<Vec<_>>());
@@ -351,14 +296,14 @@ async fn in_place_and_topic_combine_and_every_attempt_is_counted_once() {
         2,
         "one record a round"
     );
-    scene.await_all_claimed(&scene.topic).await;
-    scene.await_all_claimed(&scene.retry).await;
+    scene.all_claimed_of(&scene.topic).await;
+    scene.all_claimed_of(&scene.retry).await;
     member.shutdown().await.unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_delay_chosen_by_the_error_replaces_the_back_off_in_place() {
-    let scene = Scene::new(kafka_or_skip!(Nodes::One)).await;
+    let scene = Policy::new(kafka_or_skip!(Nodes::One)).await;
     scene
         .write(vec![
             NewRecord::keyed("a", "soon"),
@@ -374,12 +319,7 @@ async fn a_delay_chosen_by_the_error_replaces_the_back_off_in_place() {
         _ => Ok(()),
     };
     let retry = Retry::in_place(5).backoff(never());
-    let member = scene
-        .subscribe()
-        .retry(retry)
-        .start(Raw, noting(&attempts, fate))
-        .await
-        .unwrap();
+    let member = start(scene.subscribe().retry(retry), &attempts, fate).await;
     wait_until("the short delay was taken", DEADLINE, || {
         attempts.of("soon") == [1, 2, 3, 4]
     })
@@ -398,7 +338,7 @@ async fn a_delay_chosen_by_the_error_replaces_the_back_off_in_place() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_parked_record_holds_its_key_and_nothing_else_until_the_next_start() {
-    let scene = Scene::new(kafka_or_skip!(Nodes::One)).await;
+    let scene = Policy::new(kafka_or_skip!(Nodes::One)).await;
     let mut records = vec![
         NewRecord::keyed("a", "bad"),
         NewRecord::keyed("a", "behind"),
@@ -418,12 +358,7 @@ async fn a_parked_record_holds_its_key_and_nothing_else_until_the_next_start() {
             .backoff(quick())
             .exhausted(Exhausted::Park)
     };
-    let member = scene
-        .subscribe()
-        .retry(retry())
-        .start(Raw, noting(&attempts, fate))
-        .await
-        .unwrap();
+    let member = start(scene.subscribe().retry(retry()), &attempts, fate).await;
     wait_until(
         "the record is parked and the other keys are done",
         DEADLINE,
@@ -439,17 +374,12 @@ async fn a_parked_record_holds_its_key_and_nothing_else_until_the_next_start() {
         (attempts.of("bad"), attempts.of("behind")),
         (vec![1, 2], vec![])
     );
-    let produced = scene.kafka.produced(&scene.topic).await.unwrap();
+    let produced = scene.produced().await;
     wait_for(
         "all but the key of the parked record is committed as settled",
         DEADLINE,
         async || {
-            let left = unclaimed(
-                &claims(scene.kafka, &scene.group, &scene.topic)
-                    .await
-                    .unwrap(),
-                &produced,
-            );
+            let left = unclaimed(&scene.claims().await, &produced);
             left.iter()
                 .map(|place| place.offset)
                 .eq([0, 1])
@@ -459,23 +389,18 @@ async fn a_parked_record_holds_its_key_and_nothing_else_until_the_next_start() {
     .await;
     member.shutdown().await.unwrap();
 
-    let member = scene
-        .subscribe()
-        .retry(retry())
-        .start(Raw, noting(&attempts, |_, _| Ok(())))
-        .await
-        .unwrap();
+    let member = start(scene.subscribe().retry(retry()), &attempts, |_, _| Ok(())).await;
     wait_until("the key goes on", DEADLINE, || attempts.of("behind") == [1]).await;
     assert_eq!(attempts.of("bad"), [1, 2, 1]);
     assert_eq!(attempts.of("other").len(), 100);
-    scene.await_all_claimed(&scene.topic).await;
+    scene.all_claimed_of(&scene.topic).await;
     member.shutdown().await.unwrap();
     assert!(scene.dead_letters().await.is_empty());
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_policy_to_stop_ends_run_with_the_record_uncommitted() {
-    let scene = Scene::new(kafka_or_skip!(Nodes::One)).await;
+    let scene = Policy::new(kafka_or_skip!(Nodes::One)).await;
     let mut records = numbered(0..200, 20);
     records[77].value = Some(b"bad".to_vec());
     scene.write(records).await;
@@ -488,12 +413,7 @@ async fn the_policy_to_stop_ends_run_with_the_record_uncommitted() {
         }
     };
     let retry = Retry::default().exhausted(Exhausted::Stop);
-    let member = scene
-        .subscribe()
-        .retry(retry)
-        .start(Raw, noting(&attempts, fate))
-        .await
-        .unwrap();
+    let member = start(scene.subscribe().retry(retry), &attempts, fate).await;
     let handle = member.handle();
     let ended = tokio::time::timeout(DEADLINE, member.run()).await.unwrap();
     match ended {
@@ -511,17 +431,11 @@ async fn the_policy_to_stop_ends_run_with_the_record_uncommitted() {
         other => panic!("{other:?}"),
     }
     assert_eq!(handle.state(), State::Failed);
-    let claimed = claims(scene.kafka, &scene.group, &scene.topic)
-        .await
-        .unwrap();
+    let claimed = scene.claims().await;
     assert!(!claimed[0].covers(77), "{claimed:?}");
     assert!(scene.dead_letters().await.is_empty());
 
-    let member = scene
-        .subscribe()
-        .start(Raw, noting(&attempts, |_, _| Ok(())))
-        .await
-        .unwrap();
+    let member = start(scene.subscribe(), &attempts, |_, _| Ok(())).await;
     wait_until("everything is done after a restart", DEADLINE, || {
         attempts.of("bad") == [1, 1]
             && (0..200)
@@ -529,13 +443,13 @@ async fn the_policy_to_stop_ends_run_with_the_record_uncommitted() {
                 .all(|i| !attempts.of(&i.to_string()).is_empty())
     })
     .await;
-    scene.await_all_claimed(&scene.topic).await;
+    scene.all_claimed_of(&scene.topic).await;
     member.shutdown().await.unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_dead_letter_keeps_key_value_and_headers_bit_for_bit() {
-    let scene = Scene::new(kafka_or_skip!(Nodes::One)).await;
+    let scene = Policy::new(kafka_or_skip!(Nodes::One)).await;
     let headers = || {
         vec![
             ("trace".to_owned(), Some(b"1".to_vec())),
@@ -588,7 +502,7 @@ async fn a_dead_letter_keeps_key_value_and_headers_bit_for_bit() {
             origin_time.as_deref()
         );
     }
-    scene.await_all_claimed(&scene.topic).await;
+    scene.all_claimed_of(&scene.topic).await;
     member.shutdown().await.unwrap();
     assert_eq!(*seen.lock().unwrap(), [] as [u32; 0]);
 }
@@ -608,13 +522,11 @@ async fn dead_letters_of_records_ahead_of_the_clock_and_of_old_ones_land_and_sta
     kafka.create_topic(&topic, 1, 1, &forever).await.unwrap();
     // The second partition is for a witness.
     kafka.create_topic(&dead, 2, 1, &[]).await.unwrap();
-    let scene = Scene {
-        kafka,
-        topic,
+    let scene = Policy(FailureScene {
+        scene: Scene::of(kafka, topic),
         retry,
         dead,
-        group: kafka.unique("group"),
-    };
+    });
     let now = i64::try_from(
         SystemTime::now()
             .duration_since(UNIX_EPOCH)
@@ -630,13 +542,9 @@ async fn dead_letters_of_records_ahead_of_the_clock_and_of_old_ones_land_and_sta
     };
     scene.write(times.map(at).to_vec()).await;
     let fate = |_: &str, _| Err(TaskError::fatal("no"));
-    let member = scene
-        .subscribe()
-        .start(Raw, noting(&Attempts::default(), fate))
-        .await
-        .unwrap();
+    let member = start(scene.subscribe(), &Attempts::default(), fate).await;
     scene.await_dead(times.len()).await;
-    scene.await_all_claimed(&scene.topic).await;
+    scene.all_claimed_of(&scene.topic).await;
     member.shutdown().await.unwrap();
 
     // Retention has looked at the topic since: it has taken away a record that is as old as the
@@ -677,7 +585,7 @@ async fn wait_until_retention_takes(kafka: &Kafka, topic: &str, partition: i32) 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_record_above_librdkafkas_limit_goes_through_retry_and_dead_letter_topics_with_kafkas_defaults()
  {
-    let scene = Scene::new(kafka_or_skip!(Nodes::One)).await;
+    let scene = Policy::new(kafka_or_skip!(Nodes::One)).await;
     let servers = scene.kafka.bootstrap_servers();
     let producer = TaskProducer::builder(&scene.topic)
         .bootstrap_servers(servers)
@@ -705,16 +613,11 @@ async fn a_record_above_librdkafkas_limit_goes_through_retry_and_dead_letter_top
         .topic_rounds(1)
         .topic_backoff(quick());
     let fate = |_: &str, _| Err(TaskError::retryable("no"));
-    let member = scene
-        .subscribe()
-        .retry(retry)
-        .start(Raw, noting(&Attempts::default(), fate))
-        .await
-        .unwrap();
+    let member = start(scene.subscribe().retry(retry), &Attempts::default(), fate).await;
     let dead = scene.await_dead(1).await;
     assert!(dead[&0].value.as_ref() == Some(&value));
     assert_eq!(scene.kafka.read_all(&scene.retry).await.unwrap().len(), 1);
-    scene.await_all_claimed(&scene.topic).await;
+    scene.all_claimed_of(&scene.topic).await;
     member.shutdown().await.unwrap();
 }
 
@@ -724,7 +627,7 @@ async fn a_record_above_librdkafkas_limit_goes_through_retry_and_dead_letter_top
 async fn what_is_too_large_with_its_headers_is_dead_lettered_with_fewer_and_parked_where_none_fit()
 {
     const LIMIT: usize = 20_000;
-    let scene = Scene::new(kafka_or_skip!(Nodes::One)).await;
+    let scene = Policy::new(kafka_or_skip!(Nodes::One)).await;
     let probes = scene.kafka.unique("probes");
     scene
         .kafka
@@ -770,12 +673,7 @@ async fn what_is_too_large_with_its_headers_is_dead_lettered_with_fewer_and_park
         .map(|byte| format!("{byte:02x}"))
         .collect();
     let fate = move |_: &str, _| Err(TaskError::retryable(error.clone()));
-    let member = scene
-        .subscribe()
-        .retry(retry)
-        .start(Raw, noting(&Attempts::default(), fate))
-        .await
-        .unwrap();
+    let member = start(scene.subscribe().retry(retry), &Attempts::default(), fate).await;
     let dead = scene.await_dead(3).await;
     let headers = |offset: i64| {
         ["keylane-reason", "keylane-attempts", "keylane-error"]
@@ -802,9 +700,7 @@ async fn what_is_too_large_with_its_headers_is_dead_lettered_with_fewer_and_park
     let through_the_topic = scene.kafka.read_all(&scene.retry).await.unwrap();
     assert_eq!(through_the_topic.len(), 1, "only the first one fits there");
     member.shutdown().await.unwrap();
-    let claimed = claims(scene.kafka, &scene.group, &scene.topic)
-        .await
-        .unwrap();
+    let claimed = scene.claims().await;
     assert!(
         !claimed[0].covers(3) && (0..3).all(|offset| claimed[0].covers(offset)),
         "{claimed:?}"
@@ -825,7 +721,7 @@ fn noise(bytes: usize) -> Vec<u8> {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn tombstones_reach_a_processor_of_options() {
-    let scene = Scene::new(kafka_or_skip!(Nodes::One)).await;
+    let scene = Policy::new(kafka_or_skip!(Nodes::One)).await;
     let tombstone = NewRecord {
         key: Some(b"k".to_vec()),
         ..NewRecord::default()
@@ -847,7 +743,7 @@ async fn tombstones_reach_a_processor_of_options() {
         async { Ok::<(), TaskError>(()) }
     };
     let member = scene.subscribe().start(Json, processor).await.unwrap();
-    scene.await_all_claimed(&scene.topic).await;
+    scene.all_claimed_of(&scene.topic).await;
     member.shutdown().await.unwrap();
     assert_eq!(
         *seen.lock().unwrap(),
@@ -864,7 +760,7 @@ fn for_a_second() -> Retry {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_outage_of_the_downstream_dead_letters_nothing() {
-    let scene = Scene::new(kafka_or_skip!(Nodes::One)).await;
+    let scene = Policy::new(kafka_or_skip!(Nodes::One)).await;
     scene.write(numbered(0..100, 100)).await;
     let (attempts, down) = (Attempts::default(), Arc::new(AtomicBool::new(false)));
     let fate = {
@@ -877,13 +773,8 @@ async fn an_outage_of_the_downstream_dead_letters_nothing() {
             }
         }
     };
-    let member = scene
-        .subscribe()
-        .retry(for_a_second())
-        .start(Raw, noting(&attempts, fate))
-        .await
-        .unwrap();
-    scene.await_all_claimed(&scene.topic).await;
+    let member = start(scene.subscribe().retry(for_a_second()), &attempts, fate).await;
+    scene.all_claimed_of(&scene.topic).await;
     down.store(true, Ordering::SeqCst);
     scene.write(numbered(100..300, 200)).await;
     wait_until("every record is out of retries, and held", DEADLINE, || {
@@ -903,7 +794,7 @@ async fn an_outage_of_the_downstream_dead_letters_nothing() {
     );
     assert!(scene.dead_letters().await.is_empty());
     down.store(false, Ordering::SeqCst);
-    scene.await_all_claimed(&scene.topic).await;
+    scene.all_claimed_of(&scene.topic).await;
     wait_until("nothing is held", DEADLINE, || {
         member.status().outage.is_none()
     })
@@ -914,19 +805,14 @@ async fn an_outage_of_the_downstream_dead_letters_nothing() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn fatal_records_are_dead_lettered_during_an_outage_and_the_operator_lets_the_others_go() {
-    let scene = Scene::new(kafka_or_skip!(Nodes::One)).await;
+    let scene = Policy::new(kafka_or_skip!(Nodes::One)).await;
     scene.write(numbered(0..30, 30)).await;
     let attempts = Attempts::default();
     let fate = |payload: &str, _| match payload.parse::<u32>().unwrap() % 2 {
         0 => Err(TaskError::fatal("wrong")),
         _ => Err(TaskError::retryable("down")),
     };
-    let member = scene
-        .subscribe()
-        .retry(for_a_second())
-        .start(Raw, noting(&attempts, fate))
-        .await
-        .unwrap();
+    let member = start(scene.subscribe().retry(for_a_second()), &attempts, fate).await;
     let dead = scene.await_dead(15).await;
     assert!(
         dead.values()
@@ -959,7 +845,7 @@ async fn fatal_records_are_dead_lettered_during_an_outage_and_the_operator_lets_
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn panics_and_time_outs_are_failures_of_their_record_alone() {
-    let scene = Scene::new(kafka_or_skip!(Nodes::One)).await;
+    let scene = Policy::new(kafka_or_skip!(Nodes::One)).await;
     let mut records = numbered(0..100, 10);
     records[10].value = Some(b"panic".to_vec());
     records[20].value = Some(b"late panic".to_vec());
@@ -999,10 +885,10 @@ async fn panics_and_time_outs_are_failures_of_their_record_alone() {
         dead[&20].header("keylane-error"),
         Some("the attempt panicked: later")
     );
-    scene.await_all_claimed(&scene.topic).await;
+    scene.all_claimed_of(&scene.topic).await;
     assert_eq!(member.state(), State::Running);
     member.shutdown().await.unwrap();
-    let produced: Vec<_> = scene.kafka.produced(&scene.topic).await.unwrap();
+    let produced: Vec<_> = scene.produced().await;
     let others: Vec<_> = produced
         .into_iter()
         .filter(|record| ![10, 20, 30].contains(&record.offset))
@@ -1019,15 +905,14 @@ async fn panics_and_time_outs_are_failures_of_their_record_alone() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn skipped_records_are_settled_and_go_nowhere() {
-    let scene = Scene::new(kafka_or_skip!(Nodes::One)).await;
+    let scene = Policy::new(kafka_or_skip!(Nodes::One)).await;
     scene.write(numbered(0..50, 5)).await;
     let attempts = Attempts::default();
-    let member = scene
-        .subscribe()
-        .start(Raw, noting(&attempts, |_, _| Err(TaskError::skip("gone"))))
-        .await
-        .unwrap();
-    scene.await_all_claimed(&scene.topic).await;
+    let member = start(scene.subscribe(), &attempts, |_, _| {
+        Err(TaskError::skip("gone"))
+    })
+    .await;
+    scene.all_claimed_of(&scene.topic).await;
     member.shutdown().await.unwrap();
     assert!((0..50).all(|i| attempts.of(&i.to_string()) == [1]));
     assert!(scene.dead_letters().await.is_empty());
@@ -1036,7 +921,7 @@ async fn skipped_records_are_settled_and_go_nowhere() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn without_a_dead_letter_topic_nothing_is_dropped() {
     let kafka = kafka_or_skip!(Nodes::One);
-    let scene = Scene::new(kafka).await;
+    let scene = Policy::new(kafka).await;
     scene
         .write(vec![
             NewRecord::keyed("a", "not json"),
@@ -1084,7 +969,7 @@ async fn without_a_dead_letter_topic_nothing_is_dropped() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_not_before_time_is_kept_with_the_order_of_its_key() {
-    let scene = Scene::new(kafka_or_skip!(Nodes::One)).await;
+    let scene = Policy::new(kafka_or_skip!(Nodes::One)).await;
     let producer = TaskProducer::builder(&scene.topic)
         .bootstrap_servers(scene.kafka.bootstrap_servers())
         .application_id("suite")
@@ -1163,7 +1048,7 @@ fn with_metadata(key: &str, value: &str, metadata: Vec<u8>) -> NewRecord {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_record_of_a_decaton_client_is_understood_and_retried_in_its_terms() {
-    let scene = Scene::new(kafka_or_skip!(Nodes::One)).await;
+    let scene = Policy::new(kafka_or_skip!(Nodes::One)).await;
     let now = u64::try_from(
         SystemTime::now()
             .duration_since(UNIX_EPOCH)
@@ -1265,7 +1150,7 @@ async fn a_record_of_a_decaton_client_is_understood_and_retried_in_its_terms() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn records_without_a_key_wait_for_nobody() {
-    let scene = Scene::new(kafka_or_skip!(Nodes::One)).await;
+    let scene = Policy::new(kafka_or_skip!(Nodes::One)).await;
     let keyless = |value: String| NewRecord {
         value: Some(value.into_bytes()),
         ..NewRecord::default()
@@ -1296,13 +1181,10 @@ async fn records_without_a_key_wait_for_nobody() {
         .unwrap();
     wait_until("all others are done", DEADLINE, || journal.done() == 100).await;
     open.open();
-    scene.await_all_claimed(&scene.topic).await;
+    scene.all_claimed_of(&scene.topic).await;
     member.shutdown().await.unwrap();
     journal
-        .check(
-            &scene.kafka.produced(&scene.topic).await.unwrap(),
-            Expect::Drained,
-        )
+        .check(&scene.produced().await, Expect::Drained)
         .assert_clean();
 }
 
@@ -1310,7 +1192,7 @@ async fn records_without_a_key_wait_for_nobody() {
 /// group can be gone.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_foreign_retry_is_left_to_a_group_with_members_and_held_where_the_group_is_gone() {
-    let scene = Scene::new(kafka_or_skip!(Nodes::One)).await;
+    let scene = Policy::new(kafka_or_skip!(Nodes::One)).await;
     // Members that have committed nothing of the retry topic, by each protocol.
     let elsewhere = scene.kafka.unique("elsewhere");
     scene
@@ -1319,7 +1201,7 @@ async fn a_foreign_retry_is_left_to_a_group_with_members_and_held_where_the_grou
         .await
         .unwrap();
     let mut others = Vec::new();
-    for protocol in [Protocol::Cooperative, Protocol::Consumer] {
+    for protocol in Protocol::spoken([Protocol::Cooperative, Protocol::Consumer]) {
         let group = scene.kafka.unique("other");
         let builder = protocol.subscribe(scene.kafka, &group, &elsewhere, 10_000);
         let member = builder
@@ -1366,12 +1248,7 @@ async fn a_foreign_retry_is_left_to_a_group_with_members_and_held_where_the_grou
         DEADLINE,
         async || {
             let produced = scene.kafka.produced(&scene.retry).await.unwrap();
-            let left = unclaimed(
-                &claims(scene.kafka, &scene.group, &scene.retry)
-                    .await
-                    .unwrap(),
-                &produced,
-            );
+            let left = unclaimed(&scene.claims_of(&scene.retry).await, &produced);
             left.iter().map(|place| place.offset).eq([2]).then_some(())
         },
     )
@@ -1384,7 +1261,7 @@ async fn a_foreign_retry_is_left_to_a_group_with_members_and_held_where_the_grou
     assert_eq!(attempts.of(&gone), [] as [u32; 0]);
 
     let member = start(Retry::none().then_topic().adopt([&gone])).await;
-    scene.await_all_claimed(&scene.retry).await;
+    scene.all_claimed_of(&scene.retry).await;
     assert_eq!(attempts.of(&gone), [1]);
     member.shutdown().await.unwrap();
 }

@@ -3,31 +3,31 @@
 //! work.
 
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::BTreeSet,
     io,
+    ops::Deref,
     sync::{Mutex, OnceLock, PoisonError},
     time::Duration,
 };
 
 use bytes::Bytes;
 use keylane::{
-    Backoff, DeadLetter, PartitionStatus, Raw, Retry, Subscription, SubscriptionBuilder, Task,
-    TaskError, TroubleKind, TroublePlace,
+    Backoff, PartitionStatus, Raw, Retry, Subscription, SubscriptionBuilder, Task, TaskError,
+    TroubleKind, TroublePlace,
 };
 use keylane_integration_tests::{
-    claims::{assert_honest, claims, unclaimed},
-    dead_letters::dead_letters,
+    claims::{assert_honest, unclaimed},
+    for_protocols,
     gate::Gate,
-    journal::{Entry, Journal, Outcome, Place, Produced, duplicates},
-    kafka::{Kafka, NewRecord, Nodes, StoredRecord},
+    journal::{Entry, Outcome, Place, Produced, duplicates},
+    kafka::{Kafka, NewRecord, Nodes},
     kafka_or_skip,
     load::numbered,
-    member::{journaled, spread},
+    member::{journaled, number, number_of, spread},
     protocol::Protocol,
+    scene::{DEADLINE, FailureScene},
     wait::{wait_for, wait_until},
 };
-
-const DEADLINE: Duration = Duration::from_secs(90);
 
 /// Warnings and errors that were logged, by all members of this process.
 fn logged() -> &'static Mutex<Vec<u8>> {
@@ -83,64 +83,49 @@ impl io::Write for Log {
     }
 }
 
-/// An origin topic of two partitions with a retry and a dead-letter topic, and a group.
-struct Scene {
-    kafka: &'static Kafka,
-    topic: String,
-    retry: String,
-    dead: String,
-    group: String,
-    journal: Journal,
+/// Topics of two partitions.
+struct Writes(FailureScene<'static>);
+
+impl Deref for Writes {
+    type Target = FailureScene<'static>;
+
+    fn deref(&self) -> &Self::Target {
+        &self.0
+    }
 }
 
-impl Scene {
-    async fn new(kafka: &'static Kafka) -> Self {
+impl Writes {
+    async fn new(kafka: &'static Kafka, protocol: Protocol) -> Self {
         logged();
-        let topic = kafka.unique("g1");
-        let (retry, dead) = (format!("{topic}-retry"), format!("{topic}-dead"));
-        for name in [&topic, &retry, &dead] {
-            kafka.create_topic(name, 2, 1, &[]).await.unwrap();
-        }
-        Self {
-            kafka,
-            topic,
-            retry,
-            dead,
-            group: kafka.unique("group"),
-            journal: Journal::new(),
-        }
+        Self(FailureScene::new(kafka, 2, protocol).await)
     }
 
-    fn subscribe(&self, protocol: Protocol) -> SubscriptionBuilder {
-        protocol
-            .subscribe(self.kafka, &self.group, &self.topic, 10_000)
-            .commit_interval(Duration::from_millis(50))
-            .dead_letter(DeadLetter::topic(&self.dead))
+    fn subscribe(&self) -> SubscriptionBuilder {
+        self.0
+            .subscribe()
             // So that keylane's own repetition of a write is seen as well, not only the client's.
             .kafka("message.timeout.ms", "2000")
             // A topic that was deleted is looked for again each second, not each five minutes.
             .kafka("topic.metadata.refresh.interval.ms", "1000")
     }
 
-    /// Starts a member whose attempt number `n` at the record number `i` ends as `fate(i, n)` says.
-    async fn start(
+    /// A member whose attempts wait at the gate, and whose attempt number `n` at the record number
+    /// `i` then ends as `fate(i, n)` says.
+    async fn run(
         &self,
         builder: SubscriptionBuilder,
+        gate: &Gate,
         fate: impl Fn(usize, u32) -> Result<(), TaskError> + Send + Sync + 'static,
     ) -> Subscription {
-        let processor = journaled(&self.journal, "a", move |task: Task<Bytes>| {
-            let result = fate(number(task.payload()), task.attempt());
-            async move { result }
-        });
-        builder.start(Raw, processor).await.unwrap()
-    }
-
-    async fn produced(&self) -> Vec<Produced> {
-        self.kafka.produced(&self.topic).await.unwrap()
-    }
-
-    async fn dead_letters(&self) -> BTreeMap<Place, Vec<StoredRecord>> {
-        dead_letters(self.kafka, &self.dead).await.unwrap()
+        let gate = gate.clone();
+        let process = move |task: Task<Bytes>| {
+            let (gate, result) = (gate.clone(), fate(number(&task), task.attempt()));
+            async move {
+                gate.passed().await;
+                result
+            }
+        };
+        self.start(builder, "a", process).await
     }
 
     /// Waits until the commits leave out exactly `numbers`, the fates of which hang on a topic.
@@ -148,15 +133,12 @@ impl Scene {
         let produced = self.produced().await;
         let expected: BTreeSet<Place> = produced
             .iter()
-            .filter(|record| numbers.contains(&number_of(record)))
+            .filter(|record| numbers.contains(&number_of(&record.id)))
             .map(Produced::place)
             .collect();
         assert_eq!(expected.len(), numbers.len());
         wait_for("the commits cover everything else", DEADLINE, async || {
-            let left = unclaimed(
-                &claims(self.kafka, &self.group, &self.topic).await.unwrap(),
-                &produced,
-            );
+            let left = unclaimed(&self.claims().await, &produced);
             let covered: Vec<_> = expected.difference(&left).collect();
             assert!(
                 covered.is_empty(),
@@ -166,26 +148,6 @@ impl Scene {
         })
         .await;
     }
-}
-
-fn number(payload: &[u8]) -> usize {
-    // Some payloads are made large with spaces.
-    std::str::from_utf8(payload)
-        .unwrap()
-        .trim()
-        .parse()
-        .unwrap()
-}
-
-fn number_of(record: &Produced) -> usize {
-    record
-        .id
-        .rsplit('/')
-        .next()
-        .unwrap()
-        .trim()
-        .parse()
-        .unwrap()
 }
 
 fn every_tenth(numbers: usize) -> BTreeSet<usize> {
@@ -205,43 +167,21 @@ fn parked(status: &[PartitionStatus]) -> u64 {
 }
 
 async fn a_dead_letter_topic_goes_and_comes_back(protocol: Protocol) {
-    let Some(kafka) = keylane_integration_tests::kafka::shared(Nodes::One) else {
-        return;
-    };
-    if protocol == Protocol::Consumer && !kafka.group_protocols().contains(&"consumer") {
-        return;
-    }
-    let scene = Scene::new(kafka).await;
-    kafka_with(&scene, 200).await;
+    let kafka = kafka_or_skip!(Nodes::One);
+    let scene = Writes::new(kafka, protocol).await;
+    scene.write(records(200)).await;
     let gate = Gate::closed();
-    let member = {
-        let gate = gate.clone();
-        let processor = journaled(&scene.journal, "a", move |task: Task<Bytes>| {
-            let gate = gate.clone();
-            async move {
-                gate.passed().await;
-                if number(task.payload()).is_multiple_of(10) {
-                    Err(TaskError::fatal("no"))
-                } else {
-                    Ok(())
-                }
-            }
-        });
-        scene
-            .subscribe(protocol)
-            .start(Raw, processor)
-            .await
-            .unwrap()
+    let fate = |number: usize, _| match number.is_multiple_of(10) {
+        true => Err(TaskError::fatal("no")),
+        false => Ok(()),
     };
+    let member = scene.run(scene.subscribe(), &gate, fate).await;
     kafka.delete_topic(&scene.dead).await.unwrap();
     gate.open();
     scene.await_unclaimed(&every_tenth(200)).await;
     assert_eq!(scene.journal.done(), 180);
     // Others still go on, and a later commit does not go past either.
-    kafka
-        .produce(&scene.topic, numbered(201..210, 1_000))
-        .await
-        .unwrap();
+    scene.write(numbered(201..210, 1_000)).await;
     scene.await_unclaimed(&every_tenth(200)).await;
 
     await_failed_writes(&scene.topic).await;
@@ -277,54 +217,25 @@ async fn a_dead_letter_topic_goes_and_comes_back(protocol: Protocol) {
     assert_eq!(duplicates(&scene.journal.entries()), []);
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn while_the_dead_letter_topic_is_gone_nothing_is_committed_past_and_then_each_is_there_once()
-{
-    a_dead_letter_topic_goes_and_comes_back(Protocol::Cooperative).await;
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn the_same_holds_with_the_consumer_protocol() {
-    a_dead_letter_topic_goes_and_comes_back(Protocol::Consumer).await;
-}
-
-async fn kafka_with(scene: &Scene, count: usize) {
-    scene
-        .kafka
-        .produce(&scene.topic, records(count))
-        .await
-        .unwrap();
+for_protocols! { a_dead_letter_topic_goes_and_comes_back:
+    while_the_dead_letter_topic_is_gone_nothing_is_committed_past_and_then_each_is_there_once: Cooperative,
+    the_same_holds_with_the_consumer_protocol: Consumer,
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_deleted_retry_topic_loses_nothing_of_the_origin() {
-    let scene = Scene::new(kafka_or_skip!(Nodes::One)).await;
-    kafka_with(&scene, 200).await;
+    let scene = Writes::new(kafka_or_skip!(Nodes::One), Protocol::Cooperative).await;
+    scene.write(records(200)).await;
     let gate = Gate::closed();
     let retry = Retry::none()
         .then_topic()
         .topic_backoff(Backoff::fixed(Duration::from_millis(20)));
-    let member = {
-        let gate = gate.clone();
-        let processor = journaled(&scene.journal, "a", move |task: Task<Bytes>| {
-            let gate = gate.clone();
-            async move {
-                gate.passed().await;
-                let fails = number(task.payload()).is_multiple_of(10) && task.attempt() == 1;
-                if fails {
-                    Err(TaskError::retryable("once"))
-                } else {
-                    Ok(())
-                }
-            }
-        });
-        scene
-            .subscribe(Protocol::Cooperative)
-            .retry(retry)
-            .start(Raw, processor)
-            .await
-            .unwrap()
+    let fate = |number: usize, attempt| match number.is_multiple_of(10) && attempt == 1 {
+        true => Err(TaskError::retryable("once")),
+        false => Ok(()),
     };
+    let builder = scene.subscribe().retry(retry);
+    let member = scene.run(builder, &gate, fate).await;
     wait_until("both topics are assigned", DEADLINE, || {
         member.status().partitions.len() == 4
     })
@@ -341,27 +252,16 @@ async fn a_deleted_retry_topic_loses_nothing_of_the_origin() {
         .unwrap();
     scene.await_unclaimed(&BTreeSet::new()).await;
     wait_until("each was processed after its retry", DEADLINE, || {
-        let done: BTreeSet<usize> = done(&scene.journal);
-        (0..200).all(|number| done.contains(&number))
+        scene.numbers_done_by("a").len() == 200
     })
     .await;
     member.shutdown().await.unwrap();
 }
 
-/// The numbers that were processed, wherever they were read.
-fn done(journal: &Journal) -> BTreeSet<usize> {
-    let entries = journal.entries();
-    let done = entries.iter().filter_map(|entry| match entry {
-        Entry::Ended(work, _, Outcome::Done) => work.id.rsplit('/').next()?.trim().parse().ok(),
-        _ => None,
-    });
-    done.collect()
-}
-
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_dead_letter_that_is_refused_for_good_is_parked_loudly_and_goes_through_after_the_limit_is_raised()
  {
-    let scene = Scene::new(kafka_or_skip!(Nodes::One)).await;
+    let scene = Writes::new(kafka_or_skip!(Nodes::One), Protocol::Cooperative).await;
     // The record fits into the topic, but not with the headers that keylane adds.
     scene
         .kafka
@@ -389,6 +289,8 @@ async fn a_dead_letter_that_is_refused_for_good_is_parked_loudly_and_goes_throug
         all[small].key = Some(b"of the large one".to_vec());
     }
     scene.kafka.produce(&scene.topic, all).await.unwrap();
+    let gate = Gate::closed();
+    gate.open();
     let fate = |number, _| {
         if number % 10 == 0 {
             Err(TaskError::fatal("no"))
@@ -397,10 +299,8 @@ async fn a_dead_letter_that_is_refused_for_good_is_parked_loudly_and_goes_throug
         }
     };
     // Its spaces would be compressed.
-    let plain = scene
-        .subscribe(Protocol::Cooperative)
-        .kafka("compression.type", "none");
-    let member = scene.start(plain, fate).await;
+    let plain = scene.subscribe().kafka("compression.type", "none");
+    let member = scene.run(plain, &gate, fate).await;
     scene.await_unclaimed(&BTreeSet::from([0])).await;
     wait_until("the status says so", DEADLINE, || {
         parked(&member.status().partitions) == 1
@@ -413,18 +313,11 @@ async fn a_dead_letter_that_is_refused_for_good_is_parked_loudly_and_goes_throug
         "{lines:?}"
     );
     // Others go on beside it, and nobody tries it again and again.
-    scene
-        .kafka
-        .produce(&scene.topic, numbered(301..310, 1_000))
-        .await
-        .unwrap();
+    scene.write(numbered(301..310, 1_000)).await;
     scene.await_unclaimed(&BTreeSet::from([0])).await;
-    let attempts = |number| {
-        let entries = scene.journal.entries();
-        entries
-            .iter()
-            .filter(|entry| matches!(entry, Entry::Started(work) if work.id.ends_with(&format!(" {number}"))))
-            .count()
+    let attempts = |number: usize| {
+        let meant = scene.started(|work| work.id.ends_with(&format!(" {number}")));
+        meant.len()
     };
     assert_eq!(attempts(0), 1);
     assert_eq!(scene.dead_letters().await.len(), 29);
@@ -446,9 +339,7 @@ async fn a_dead_letter_that_is_refused_for_good_is_parked_loudly_and_goes_throug
         },
     )
     .await;
-    let member = scene
-        .start(scene.subscribe(Protocol::Cooperative), fate)
-        .await;
+    let member = scene.run(scene.subscribe(), &gate, fate).await;
     scene.await_unclaimed(&BTreeSet::new()).await;
     member.shutdown().await.unwrap();
     let dead = scene.dead_letters().await;
@@ -492,11 +383,8 @@ async fn hard_stop(member: Subscription, runtime: tokio::runtime::Runtime, how: 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn hard_stops_lose_nothing_and_repeat_nothing_that_was_committed() {
     let kafka = kafka_or_skip!(Nodes::One);
-    let scene = Scene::new(kafka).await;
-    kafka
-        .produce(&scene.topic, numbered(0..20_000, 400))
-        .await
-        .unwrap();
+    let scene = Writes::new(kafka, Protocol::Cooperative).await;
+    scene.write(numbered(0..20_000, 400)).await;
     let produced = scene.produced().await;
     let stops = [
         HardStop::Drop,
@@ -512,7 +400,7 @@ async fn hard_stops_lose_nothing_and_repeat_nothing_that_was_committed() {
             .build()
             .unwrap();
         let journal = scene.journal.clone();
-        let builder = scene.subscribe(Protocol::Cooperative).concurrency(16);
+        let builder = scene.subscribe().concurrency(16);
         let member = runtime
             .spawn(async move {
                 let processor = journaled(
@@ -534,15 +422,12 @@ async fn hard_stops_lose_nothing_and_repeat_nothing_that_was_committed() {
         // What was done up to here is committed soon, while work goes on.
         let before = scene.journal.settled();
         wait_for("what was done is committed", DEADLINE, async || {
-            let left = unclaimed(
-                &claims(kafka, &scene.group, &scene.topic).await.unwrap(),
-                &produced,
-            );
+            let left = unclaimed(&scene.claims().await, &produced);
             left.is_disjoint(&before).then_some(())
         })
         .await;
         hard_stop(member, runtime, how).await;
-        let claims = claims(kafka, &scene.group, &scene.topic).await.unwrap();
+        let claims = scene.claims().await;
         assert_honest(&claims, &produced, &scene.journal.settled(), &how);
         assert!(
             unclaimed(&claims, &produced).is_disjoint(&before),
@@ -550,12 +435,9 @@ async fn hard_stops_lose_nothing_and_repeat_nothing_that_was_committed() {
         );
     }
     let entries = scene.journal.entries();
-    let processor = journaled(&scene.journal, "last", |_| async { Ok(()) });
     let member = scene
-        .subscribe(Protocol::Cooperative)
-        .start(Raw, processor)
-        .await
-        .unwrap();
+        .start(scene.subscribe(), "last", |_| async { Ok(()) })
+        .await;
     scene.await_unclaimed(&BTreeSet::new()).await;
     member.shutdown().await.unwrap();
     assert_eq!(scene.journal.done(), 20_000);

@@ -4,111 +4,55 @@
 use std::{collections::BTreeSet, time::Duration};
 
 use bytes::Bytes;
-use keylane::{
-    Backoff, DeadLetter, Processor, Raw, Retry, Subscription, SubscriptionBuilder, Task, TaskError,
-};
+use keylane::{Backoff, DeadLetter, Retry, SubscriptionBuilder, Task, TaskError};
 use keylane_integration_tests::{
     claims::{Claim, assert_honest, claims, unclaimed},
     dead_letters::dead_letters,
     gate::Gate,
-    journal::{Entry, Journal, Place, Produced, duplicates},
-    kafka::{Kafka, NewRecord, Nodes},
+    journal::{Journal, Work, duplicates},
+    kafka::{self, Kafka, NewRecord, Nodes},
     kafka_or_skip,
     load::numbered,
-    member::{journaled, spread},
+    member::{number, spread},
     protocol::Protocol,
+    scene::{DEADLINE, Scene},
     wait::wait_for,
 };
 
-const DEADLINE: Duration = Duration::from_secs(60);
 const HOUR: Duration = Duration::from_secs(3600);
 const PROTOCOLS: [Protocol; 2] = [Protocol::Cooperative, Protocol::Consumer];
 
-async fn topic(kafka: &Kafka, partitions: i32) -> String {
-    let topic = kafka.unique("g4");
-    kafka
-        .create_topic(&topic, partitions, 1, &[])
-        .await
-        .unwrap();
-    topic
+fn subscribe(scene: &Scene<'_>) -> SubscriptionBuilder {
+    scene.subscribe().commit_interval(Duration::from_millis(50))
 }
 
-fn subscribe(kafka: &Kafka, protocol: Protocol, group: &str, topic: &str) -> SubscriptionBuilder {
-    protocol
-        .subscribe(kafka, group, topic, 10_000)
-        .commit_interval(Duration::from_millis(50))
-}
-
-/// Kafka 3.9 speaks only one of them.
-fn protocols(kafka: &Kafka) -> impl Iterator<Item = Protocol> {
-    let both = kafka.group_protocols().contains(&"consumer");
-    PROTOCOLS
-        .into_iter()
-        .filter(move |protocol| both || *protocol != Protocol::Consumer)
-}
-
-fn number(task: &Task<Bytes>) -> usize {
-    std::str::from_utf8(task.payload())
-        .unwrap()
-        .parse()
-        .unwrap()
+/// A member that does all there is, and what it has begun in the end.
+async fn read_to_the_end(scene: &Scene<'_>, end: i64) -> BTreeSet<i64> {
+    let member = scene
+        .start(subscribe(scene), "a", |_| async { Ok(()) })
+        .await;
+    scene.committed_at(end).await;
+    member.shutdown().await.unwrap();
+    begun(scene, "a")
 }
 
 /// The offsets at which `member` began attempts in the partition 0.
-fn started(journal: &Journal, member: &str) -> BTreeSet<i64> {
-    let entries = journal.entries();
-    let own = entries.iter().filter_map(|entry| match entry {
-        Entry::Started(work) if work.member == member && work.partition == 0 => Some(work.offset),
-        _ => None,
-    });
-    own.collect()
-}
-
-async fn await_unclaimed(
-    kafka: &Kafka,
-    group: &str,
-    produced: &[Produced],
-    expected: &BTreeSet<Place>,
-) -> Vec<Claim> {
-    wait_for("the commits say what is settled", DEADLINE, async || {
-        let claims = claims(kafka, group, &produced[0].topic).await.unwrap();
-        (unclaimed(&claims, produced) == *expected).then_some(claims)
-    })
-    .await
-}
-
-fn places(topic: &str, offsets: impl IntoIterator<Item = i64>) -> BTreeSet<Place> {
-    offsets
-        .into_iter()
-        .map(|offset| Place {
-            topic: topic.to_owned(),
-            partition: 0,
-            offset,
-        })
-        .collect()
-}
-
-async fn start(builder: SubscriptionBuilder, processor: impl Processor<Bytes>) -> Subscription {
-    builder.start(Raw, processor).await.unwrap()
+fn begun(scene: &Scene<'_>, member: &str) -> BTreeSet<i64> {
+    let own = |work: &Work| work.member == member && work.partition == 0;
+    scene.started(own).into_iter().collect()
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn every_commit_seen_from_outside_covers_settled_records_only() {
     let kafka = kafka_or_skip!(Nodes::One);
-    for protocol in protocols(kafka) {
-        let (topic, dead, group) = (
-            topic(kafka, 4).await,
-            topic(kafka, 4).await,
-            kafka.unique("group"),
-        );
-        kafka
-            .produce(&topic, numbered(0..6_000, 300))
-            .await
-            .unwrap();
-        let produced = kafka.produced(&topic).await.unwrap();
-        let (journal, gate) = (Journal::new(), Gate::closed());
+    for protocol in Protocol::spoken(PROTOCOLS) {
+        let scene = Scene::new(kafka, 4).await.by(protocol);
+        let dead = scene.another("dead", 4).await;
+        scene.write(numbered(0..6_000, 300)).await;
+        let produced = scene.produced().await;
+        let gate = Gate::closed();
         let waits = gate.clone();
-        let processor = journaled(&journal, "a", move |task: Task<Bytes>| {
+        let process = move |task: Task<Bytes>| {
             let gate = waits.clone();
             async move {
                 tokio::time::sleep(spread(&task, Duration::from_millis(12))).await;
@@ -122,17 +66,17 @@ async fn every_commit_seen_from_outside_covers_settled_records_only() {
                     _ => Ok(()),
                 }
             }
-        });
-        let builder = subscribe(kafka, protocol, &group, &topic)
+        };
+        let builder = subscribe(&scene)
             .retry(Retry::in_place(1).backoff(Backoff::fixed(Duration::from_millis(20))))
             .dead_letter(DeadLetter::topic(&dead));
-        let member = start(builder, processor).await;
+        let member = scene.start(builder, "a", process).await;
 
         let mut with_map = 0;
         wait_for("everything is committed", DEADLINE, async || {
-            let claims = claims(kafka, &group, &topic).await.unwrap();
+            let claims = claims(kafka, &scene.group, &scene.topic).await.unwrap();
             // After the claims: what is settled in between is no fault.
-            let mut settled = journal.settled();
+            let mut settled = scene.journal.settled();
             settled.extend(dead_letters(kafka, &dead).await.unwrap().into_keys());
             assert_honest(&claims, &produced, &settled, &protocol);
             with_map += usize::from(claims.iter().any(|claim| !claim.ahead.is_empty()));
@@ -151,63 +95,40 @@ async fn every_commit_seen_from_outside_covers_settled_records_only() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_restart_with_one_stuck_record_delivers_that_one_again_and_no_other() {
     let kafka = kafka_or_skip!(Nodes::One);
-    for protocol in protocols(kafka) {
-        let (topic, group) = (topic(kafka, 1).await, kafka.unique("group"));
+    for protocol in Protocol::spoken(PROTOCOLS) {
+        let scene = Scene::new(kafka, 1).await.by(protocol);
         let mut records = numbered(0..5_000, 50);
         records[0].key = Some(b"stuck".to_vec());
-        kafka.produce(&topic, records).await.unwrap();
-        let produced = kafka.produced(&topic).await.unwrap();
-        let (journal, gate) = (Journal::new(), Gate::closed());
-        let processor = |member: &'static str| {
-            let gate = gate.clone();
-            journaled(&journal, member, move |task: Task<Bytes>| {
-                let gate = gate.clone();
-                async move {
-                    if number(&task) == 0 {
-                        gate.passed().await;
-                    }
-                    Ok(())
-                }
-            })
-        };
-        let member = start(
-            subscribe(kafka, protocol, &group, &topic),
-            processor("first"),
-        )
-        .await;
-        let claims = await_unclaimed(kafka, &group, &produced, &places(&topic, [0])).await;
+        scene.write(records).await;
+        let gate = Gate::closed();
+        let is_stuck = |task: &Task<Bytes>| number(task) == 0;
+        let member = scene
+            .gated(subscribe(&scene), "first", &gate, is_stuck)
+            .await;
+        let claims = scene.unclaimed_at([0]).await;
         assert_eq!(claims[0].position, 0);
         member
             .shutdown_within(Duration::from_millis(100))
             .await
             .unwrap();
 
-        let member = start(
-            subscribe(kafka, protocol, &group, &topic),
-            processor("second"),
-        )
-        .await;
+        let member = scene
+            .gated(subscribe(&scene), "second", &gate, is_stuck)
+            .await;
         // It is delivered behind the others, so they would have been started before it if they were
         // delivered again.
-        kafka
-            .produce(&topic, numbered(5_000..5_001, 1))
-            .await
-            .unwrap();
-        wait_for("what was written last is done", DEADLINE, async || {
-            (journal.done() == 5_000).then_some(())
-        })
-        .await;
+        scene.write(numbered(5_000..5_001, 1)).await;
+        scene.done(5_000).await;
         assert_eq!(
-            started(&journal, "second"),
+            begun(&scene, "second"),
             BTreeSet::from([0, 5_000]),
             "{protocol:?}"
         );
         gate.open();
-        let produced = kafka.produced(&topic).await.unwrap();
-        await_unclaimed(kafka, &group, &produced, &BTreeSet::new()).await;
+        scene.unclaimed_at([]).await;
         member.shutdown().await.unwrap();
         assert_eq!(
-            (journal.done(), duplicates(&journal.entries())),
+            (scene.journal.done(), duplicates(&scene.journal.entries())),
             (5_001, vec![]),
             "{protocol:?}"
         );
@@ -217,60 +138,56 @@ async fn a_restart_with_one_stuck_record_delivers_that_one_again_and_no_other() 
 /// Of `apart` records the first waits and the others are settled: one run of the map, and so on for
 /// all `runs`. Returns what the second member began.
 async fn restart_with_runs(runs: usize, apart: usize) -> Option<(BTreeSet<i64>, Claim)> {
-    let kafka = keylane_integration_tests::kafka::shared(Nodes::One)?;
-    let (topic, group) = (topic(kafka, 1).await, kafka.unique("group"));
+    let scene = Scene::new(kafka::shared(Nodes::One)?, 1).await;
     // A lane for each: nobody waits for a key.
-    kafka
-        .produce(&topic, numbered(0..runs * apart, runs * apart))
-        .await
-        .unwrap();
-    let produced = kafka.produced(&topic).await.unwrap();
-    let journal = Journal::new();
+    scene.write(numbered(0..runs * apart, runs * apart)).await;
+    let produced = scene.produced().await;
     let gate = Gate::closed();
-    let processor = |member: &'static str| {
+    let start = async |member: &str| {
         let gate = gate.clone();
-        journaled(&journal, member, move |task: Task<Bytes>| {
+        let process = move |task: Task<Bytes>| {
             let result = match number(&task).is_multiple_of(apart) && !gate.is_open() {
                 true => Err(TaskError::retry_after("later", HOUR)),
                 false => Ok(()),
             };
             async move { result }
-        })
+        };
+        let builder = subscribe(&scene).retry(Retry::forever());
+        scene.start(builder, member, process).await
     };
-    let builder =
-        || subscribe(kafka, Protocol::Cooperative, &group, &topic).retry(Retry::forever());
-    let member = start(builder(), processor("first")).await;
+    let member = start("first").await;
     wait_for(
         "one of each run waits and the others are done",
         DEADLINE,
         async || {
             let status = member.status().partitions.pop()?;
-            (journal.done() == runs * (apart - 1)
+            (scene.journal.done() == runs * (apart - 1)
                 && usize::try_from(status.snapshot.waiting) == Ok(runs))
             .then_some(())
         },
     )
     .await;
     member.shutdown().await.unwrap();
-    let claim = claims(kafka, &group, &topic).await.unwrap().remove(0);
+    let claim = claims(scene.kafka, &scene.group, &scene.topic).await;
+    let claim = claim.unwrap().remove(0);
     assert_honest(
         std::slice::from_ref(&claim),
         &produced,
-        &journal.settled(),
-        &group,
+        &scene.journal.settled(),
+        &scene.group,
     );
 
     gate.open();
-    let member = start(builder(), processor("second")).await;
-    await_unclaimed(kafka, &group, &produced, &BTreeSet::new()).await;
+    let member = start("second").await;
+    scene.unclaimed_at([]).await;
     member.shutdown().await.unwrap();
-    let settled = journal.settled();
+    let settled = scene.journal.settled();
     let lost = produced
         .iter()
         .filter(|record| !settled.contains(&record.place()))
         .count();
     assert_eq!(lost, 0, "broken promise: records are lost");
-    Some((started(&journal, "second"), claim))
+    Some((begun(&scene, "second"), claim))
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -299,64 +216,43 @@ async fn a_map_too_large_for_the_broker_is_cut_and_what_is_left_is_true() {
     );
 }
 
-/// What `group` does with a commit at `offset` with this metadata: the offsets that are delivered,
-/// of 100.
-async fn delivered_after(kafka: &Kafka, topic: &str, offset: i64, metadata: &str) -> BTreeSet<i64> {
-    let group = kafka.unique("group");
-    kafka
-        .commit_from_outside(&group, topic, 0, offset, metadata)
+/// What a group does that finds a commit at `offset` with this metadata: the offsets that are
+/// delivered, of 100.
+async fn delivered_after(map: &mut Scene<'_>, offset: i64, metadata: &str) -> BTreeSet<i64> {
+    map.group = map.kafka.unique("group");
+    map.journal = Journal::new();
+    map.kafka
+        .commit_from_outside(&map.group, &map.topic, 0, offset, metadata)
         .await
         .unwrap();
-    assert_eq!(
-        kafka.committed(&group, topic).await.unwrap()[0].metadata,
-        metadata
-    );
-    let journal = Journal::new();
-    let processor = journaled(&journal, "a", |_| async { Ok(()) });
-    let member = start(
-        subscribe(kafka, Protocol::Cooperative, &group, topic),
-        processor,
-    )
-    .await;
-    wait_for("all is committed", DEADLINE, async || {
-        (kafka.committed(&group, topic).await.unwrap()[0].offset == Some(100)).then_some(())
-    })
-    .await;
-    member.shutdown().await.unwrap();
-    started(&journal, "a")
+    assert_eq!(map.committed().await[0].metadata, metadata);
+    read_to_the_end(map, 100).await
 }
 
 /// A real map at the offset 10 of a topic of 100: 10 and 12 are unsettled.
-async fn with_a_map(kafka: &Kafka) -> (String, String) {
-    let (topic, group) = (topic(kafka, 1).await, kafka.unique("group"));
-    kafka.produce(&topic, numbered(0..100, 100)).await.unwrap();
-    let journal = Journal::new();
-    let processor = journaled(&journal, "a", |task: Task<Bytes>| async move {
+async fn with_a_map(kafka: &Kafka) -> (Scene<'_>, String) {
+    let scene = Scene::new(kafka, 1).await;
+    scene.write(numbered(0..100, 100)).await;
+    let process = |task: Task<Bytes>| async move {
         if [10, 12].contains(&number(&task)) {
             Err(TaskError::retry_after("later", HOUR))
         } else {
             Ok(())
         }
-    });
-    let member = start(
-        subscribe(kafka, Protocol::Cooperative, &group, &topic),
-        processor,
-    )
-    .await;
-    let produced = kafka.produced(&topic).await.unwrap();
-    await_unclaimed(kafka, &group, &produced, &places(&topic, [10, 12])).await;
+    };
+    let member = scene.start(subscribe(&scene), "a", process).await;
+    scene.unclaimed_at([10, 12]).await;
     member.shutdown().await.unwrap();
-    let committed = kafka.committed(&group, &topic).await.unwrap().remove(0);
+    let committed = scene.committed().await.remove(0);
     assert_eq!(committed.offset, Some(10));
-    (topic, committed.metadata)
+    (scene, committed.metadata)
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn metadata_of_others_and_damaged_metadata_is_passed_over() {
-    let kafka = kafka_or_skip!(Nodes::One);
-    let (topic, map) = with_a_map(kafka).await;
+    let (mut scene, map) = with_a_map(kafka_or_skip!(Nodes::One)).await;
     assert_eq!(
-        delivered_after(kafka, &topic, 10, &map).await,
+        delivered_after(&mut scene, 10, &map).await,
         BTreeSet::from([10, 12]),
         "it is a good map"
     );
@@ -378,7 +274,7 @@ async fn metadata_of_others_and_damaged_metadata_is_passed_over() {
         cut,
     ] {
         assert_eq!(
-            delivered_after(kafka, &topic, 10, metadata).await,
+            delivered_after(&mut scene, 10, metadata).await,
             (10..100).collect(),
             "{metadata:?}"
         );
@@ -387,11 +283,10 @@ async fn metadata_of_others_and_damaged_metadata_is_passed_over() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_map_that_a_tool_has_copied_to_another_offset_is_passed_over() {
-    let kafka = kafka_or_skip!(Nodes::One);
-    let (topic, map) = with_a_map(kafka).await;
+    let (mut scene, map) = with_a_map(kafka_or_skip!(Nodes::One)).await;
     for offset in [0, 9, 11, 50] {
         assert_eq!(
-            delivered_after(kafka, &topic, offset, &map).await,
+            delivered_after(&mut scene, offset, &map).await,
             (offset..100).collect(),
             "moved to {offset}"
         );
@@ -401,26 +296,11 @@ async fn a_map_that_a_tool_has_copied_to_another_offset_is_passed_over() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_offset_beyond_the_end_skips_nothing_that_is_there() {
     let kafka = kafka_or_skip!(Nodes::One);
-    let (topic, group) = (topic(kafka, 1).await, kafka.unique("group"));
+    let scene = Scene::new(kafka, 1).await;
+    scene.write(vec![NewRecord::keyed("k", "0"); 20]).await;
     kafka
-        .produce(&topic, vec![NewRecord::keyed("k", "0"); 20])
+        .commit_from_outside(&scene.group, &scene.topic, 0, 1_000, "")
         .await
         .unwrap();
-    kafka
-        .commit_from_outside(&group, &topic, 0, 1_000, "")
-        .await
-        .unwrap();
-    let journal = Journal::new();
-    let processor = journaled(&journal, "a", |_| async { Ok(()) });
-    let member = start(
-        subscribe(kafka, Protocol::Cooperative, &group, &topic),
-        processor,
-    )
-    .await;
-    wait_for("the offset is set right", DEADLINE, async || {
-        (kafka.committed(&group, &topic).await.unwrap()[0].offset == Some(20)).then_some(())
-    })
-    .await;
-    member.shutdown().await.unwrap();
-    assert_eq!(started(&journal, "a"), (0..20).collect());
+    assert_eq!(read_to_the_end(&scene, 20).await, (0..20).collect());
 }

@@ -1,65 +1,33 @@
 //! G6, bounds: what is delivered and unsettled stays within the limits, and reading goes on when
 //! there is room again.
 
-use std::time::Duration;
-
 use bytes::Bytes;
-use keylane::{
-    Limits, PartitionStatus, Position, Raw, State, Subscription, SubscriptionBuilder, Task,
-};
+use keylane::{Limits, PartitionStatus, Position, State, Subscription, Task};
 use keylane_integration_tests::{
+    for_protocols,
     gate::Gate,
-    journal::{Entry, Journal, duplicates},
-    kafka::{Kafka, NewRecord, Nodes},
+    journal::duplicates,
+    kafka::{NewRecord, Nodes},
     kafka_or_skip,
     load::numbered,
-    member::journaled,
     protocol::Protocol,
+    scene::{DEADLINE, Scene},
     wait::wait_until,
 };
 
-const DEADLINE: Duration = Duration::from_secs(60);
 /// A mark can be exceeded by what one read brings.
 const READ_BATCH: u64 = 1_000;
 
-async fn topic(kafka: &Kafka, partitions: i32) -> String {
-    let topic = kafka.unique("g6");
-    kafka
-        .create_topic(&topic, partitions, 1, &[])
-        .await
-        .unwrap();
-    topic
-}
-
 /// A member whose attempts wait at the gate where `waits` says so.
 async fn start(
-    builder: SubscriptionBuilder,
-    journal: &Journal,
+    scene: &Scene<'_>,
+    limits: Limits,
     gate: &Gate,
     waits: impl Fn(&Task<Bytes>) -> bool + Send + Sync + 'static,
 ) -> Subscription {
-    let gate = gate.clone();
-    let processor = journaled(journal, "a", move |task: Task<Bytes>| {
-        let waits = waits(&task).then(|| gate.clone());
-        async move {
-            if let Some(gate) = waits {
-                gate.passed().await;
-            }
-            Ok(())
-        }
-    });
-    builder.start(Raw, processor).await.unwrap()
-}
-
-fn subscribe(
-    kafka: &Kafka,
-    protocol: Protocol,
-    topic: &str,
-    limits: Limits,
-) -> SubscriptionBuilder {
-    protocol
-        .subscribe(kafka, &kafka.unique("group"), topic, 10_000)
-        .limits(limits)
+    scene
+        .gated(scene.subscribe().limits(limits), "a", gate, waits)
+        .await
 }
 
 /// Waits until `condition` holds of the status, and checks `bound` in every look until then.
@@ -77,35 +45,20 @@ async fn watch(
     .await;
 }
 
-async fn finish(member: Subscription, journal: &Journal, count: usize) {
-    wait_until("everything is done", DEADLINE, || journal.done() == count).await;
+async fn finish(scene: &Scene<'_>, member: Subscription, count: usize) {
+    scene.done(count).await;
     member.shutdown().await.unwrap();
-    assert_eq!(duplicates(&journal.entries()), []);
+    assert_eq!(duplicates(&scene.journal.entries()), []);
 }
 
 async fn a_stuck_consumer_is_bounded(protocol: Protocol) {
-    let Some(kafka) = keylane_integration_tests::kafka::shared(Nodes::One) else {
-        return;
-    };
-    if protocol == Protocol::Consumer && !kafka.group_protocols().contains(&"consumer") {
-        return;
-    }
-    let topic = topic(kafka, 1).await;
-    kafka
-        .produce(&topic, numbered(0..20_000, 20_000))
-        .await
-        .unwrap();
+    let scene = Scene::new(kafka_or_skip!(Nodes::One), 1).await.by(protocol);
+    scene.write(numbered(0..20_000, 20_000)).await;
     let limits = Limits::default()
         .pause_at_records(600)
         .resume_at_records(300);
-    let (journal, gate) = (Journal::new(), Gate::closed());
-    let member = start(
-        subscribe(kafka, protocol, &topic, limits),
-        &journal,
-        &gate,
-        |_| true,
-    )
-    .await;
+    let gate = Gate::closed();
+    let member = start(&scene, limits, &gate, |_| true).await;
     let bound = |status: &[PartitionStatus]| {
         status
             .iter()
@@ -125,48 +78,33 @@ async fn a_stuck_consumer_is_bounded(protocol: Protocol) {
         status[0].lag_records == Some(0)
     })
     .await;
-    finish(member, &journal, 20_000).await;
+    finish(&scene, member, 20_000).await;
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_stuck_consumer_holds_no_more_than_its_limit_and_one_read_and_goes_on_afterwards() {
-    a_stuck_consumer_is_bounded(Protocol::Cooperative).await;
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn the_same_holds_with_the_consumer_protocol() {
-    a_stuck_consumer_is_bounded(Protocol::Consumer).await;
+for_protocols! { a_stuck_consumer_is_bounded:
+    a_stuck_consumer_holds_no_more_than_its_limit_and_one_read_and_goes_on_afterwards: Cooperative,
+    the_same_holds_with_the_consumer_protocol: Consumer,
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_byte_budget_counts_over_all_partitions() {
     const SIZE: usize = 10_000;
     const BUDGET: usize = 2_000_000;
-    let kafka = kafka_or_skip!(Nodes::One);
-    let topic = topic(kafka, 4).await;
+    let scene = Scene::new(kafka_or_skip!(Nodes::One), 4).await;
     let large = |number: usize| NewRecord {
         partition: Some(i32::try_from(number % 4).unwrap()),
         ..NewRecord::keyed(format!("k{number}"), format!("{number:>SIZE$}"))
     };
-    kafka
-        .produce(&topic, (0..2_000).map(large).collect())
-        .await
-        .unwrap();
+    scene.write((0..2_000).map(large).collect()).await;
     // Larger than the budget by itself: it must get through all the same.
     let huge = NewRecord {
         partition: Some(0),
         ..NewRecord::keyed("huge", vec![b' '; 900_000])
     };
-    kafka.produce(&topic, vec![huge]).await.unwrap();
+    scene.write(vec![huge]).await;
     let limits = Limits::default().pending_bytes(BUDGET);
-    let (journal, gate) = (Journal::new(), Gate::closed());
-    let member = start(
-        subscribe(kafka, Protocol::Cooperative, &topic, limits),
-        &journal,
-        &gate,
-        |_| true,
-    )
-    .await;
+    let gate = Gate::closed();
+    let member = start(&scene, limits, &gate, |_| true).await;
     let pending = |status: &[PartitionStatus]| {
         status
             .iter()
@@ -186,30 +124,20 @@ async fn the_byte_budget_counts_over_all_partitions() {
         status.iter().all(|p| p.lag_records == Some(0))
     })
     .await;
-    finish(member, &journal, 2_001).await;
+    finish(&scene, member, 2_001).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_is_settled_ahead_of_a_stuck_record_is_limited_and_reading_goes_on_when_it_is_done() {
-    let kafka = kafka_or_skip!(Nodes::One);
-    let topic = topic(kafka, 1).await;
-    kafka
-        .produce(&topic, numbered(0..20_000, 20_000))
-        .await
-        .unwrap();
+    let scene = Scene::new(kafka_or_skip!(Nodes::One), 1).await;
+    scene.write(numbered(0..20_000, 20_000)).await;
     let limits = Limits::default()
         .settled_ahead(2_000)
         .pause_at_records(500)
         .resume_at_records(300);
-    let (journal, gate) = (Journal::new(), Gate::closed());
+    let gate = Gate::closed();
     let stuck = |task: &Task<Bytes>| task.offset() == 0;
-    let member = start(
-        subscribe(kafka, Protocol::Cooperative, &topic, limits),
-        &journal,
-        &gate,
-        stuck,
-    )
-    .await;
+    let member = start(&scene, limits, &gate, stuck).await;
     let bound = |status: &[PartitionStatus]| {
         status.iter().all(|partition| {
             partition.snapshot.settled_ahead <= 2_000 + 500 + READ_BATCH || gate.is_open()
@@ -227,39 +155,29 @@ async fn what_is_settled_ahead_of_a_stuck_record_is_limited_and_reading_goes_on_
     })
     .await;
     assert!(
-        (2_000..20_000 - 1).contains(&journal.done()),
+        (2_000..20_000 - 1).contains(&scene.journal.done()),
         "{} done",
-        journal.done()
+        scene.journal.done()
     );
     gate.open();
-    finish(member, &journal, 20_000).await;
+    finish(&scene, member, 20_000).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_partition_that_is_paused_by_its_limit_stops_no_other() {
-    let kafka = kafka_or_skip!(Nodes::One);
-    let topic = topic(kafka, 4).await;
+    let scene = Scene::new(kafka_or_skip!(Nodes::One), 4).await;
     let spread = |number: usize| NewRecord {
         partition: Some(i32::try_from(number % 4).unwrap()),
         ..NewRecord::keyed(format!("k{number}"), number.to_string())
     };
-    kafka
-        .produce(&topic, (0..12_000).map(spread).collect())
-        .await
-        .unwrap();
+    scene.write((0..12_000).map(spread).collect()).await;
     let limits = Limits::default()
         .pause_at_records(200)
         .resume_at_records(100);
-    let (journal, gate) = (Journal::new(), Gate::closed());
+    let gate = Gate::closed();
     let stuck = |task: &Task<Bytes>| task.partition() == 0;
-    let member = start(
-        subscribe(kafka, Protocol::Cooperative, &topic, limits),
-        &journal,
-        &gate,
-        stuck,
-    )
-    .await;
-    wait_until("the others are done", DEADLINE, || journal.done() == 9_000).await;
+    let member = start(&scene, limits, &gate, stuck).await;
+    scene.done(9_000).await;
     watch(
         "the stuck one is paused",
         &member,
@@ -272,21 +190,17 @@ async fn a_partition_that_is_paused_by_its_limit_stops_no_other() {
     )
     .await;
     gate.open();
-    finish(member, &journal, 12_000).await;
+    finish(&scene, member, 12_000).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_pause_by_the_user_starts_nothing_and_a_resume_goes_on_where_it_was() {
-    let kafka = kafka_or_skip!(Nodes::One);
-    let topic = topic(kafka, 2).await;
-    kafka
-        .produce(&topic, numbered(0..5_000, 500))
-        .await
-        .unwrap();
-    let (journal, gate) = (Journal::new(), Gate::closed());
-    let builder = subscribe(kafka, Protocol::Cooperative, &topic, Limits::default());
-    let member = start(builder, &journal, &gate, |task| task.offset() == 100).await;
-    wait_until("some work is done", DEADLINE, || journal.done() > 100).await;
+    let scene = Scene::new(kafka_or_skip!(Nodes::One), 2).await;
+    scene.write(numbered(0..5_000, 500)).await;
+    let gate = Gate::closed();
+    let waits = |task: &Task<Bytes>| task.offset() == 100;
+    let member = start(&scene, Limits::default(), &gate, waits).await;
+    scene.done(100).await;
     member.handle().pause();
     // What runs may finish.
     gate.open();
@@ -300,18 +214,9 @@ async fn a_pause_by_the_user_starts_nothing_and_a_resume_goes_on_where_it_was() 
                 .all(|partition| partition.paused_by_user && partition.snapshot.running == 0)
     })
     .await;
-    let started = || {
-        journal
-            .entries()
-            .iter()
-            .filter(|entry| matches!(entry, Entry::Started(_)))
-            .count()
-    };
+    let started = || scene.started(|_| true).len();
     let before = started();
-    kafka
-        .produce(&topic, numbered(5_000..7_000, 500))
-        .await
-        .unwrap();
+    scene.write(numbered(5_000..7_000, 500)).await;
     wait_until("the lag of the new records is seen", DEADLINE, || {
         member
             .status()
@@ -324,5 +229,5 @@ async fn a_pause_by_the_user_starts_nothing_and_a_resume_goes_on_where_it_was() 
     .await;
     assert_eq!((started(), member.state()), (before, State::Paused));
     member.handle().resume();
-    finish(member, &journal, 7_000).await;
+    finish(&scene, member, 7_000).await;
 }

@@ -6,52 +6,31 @@ use std::{
     process::{Command, Stdio},
     sync::{
         Arc,
-        atomic::{AtomicBool, AtomicUsize, Ordering},
+        atomic::{AtomicUsize, Ordering},
     },
     time::Duration,
 };
 
-use keylane::{Raw, State, Subscription};
+use keylane::{State, Subscription};
 use keylane_integration_tests::{
     commit_watch::CommitWatch,
+    for_protocols,
+    gate::Gate,
     journal::{Entry, Expect, Journal, Outcome, Place, Running, Work},
-    kafka::{Committed, Extras, Kafka, NewRecord, Nodes},
+    kafka::{Committed, Extras, NewRecord, Nodes},
     kafka_or_skip,
     load::{Load, numbered},
-    member::{journaled, spread},
+    member::journaled,
     process::Process,
     protocol::Protocol,
+    scene::{DEADLINE, Scene},
+    threads::Threads,
     wait::{wait_for, wait_until},
 };
 use rustix::process::Signal;
-use tokio::sync::watch;
 
-const DEADLINE: Duration = Duration::from_secs(90);
-
-/// Opens when the test ends, however it ends: a blocked thread would keep its runtime from ending.
-struct Gate(Arc<AtomicBool>);
-
-impl Drop for Gate {
-    fn drop(&mut self) {
-        self.0.store(true, Ordering::SeqCst);
-    }
-}
-
-async fn committed(kafka: &Kafka, group: &str, topic: &str) -> Committed {
-    wait_for("the coordinator answers", DEADLINE, async || {
-        kafka.committed(group, topic).await.ok()
-    })
-    .await
-    .remove(0)
-}
-
-fn started_of_key_0(entry: &Entry) -> Option<i64> {
-    match entry {
-        Entry::Started(work) if work.partition == 0 && work.key.as_deref() == Some(b"key-0") => {
-            Some(work.offset)
-        }
-        _ => None,
-    }
+async fn committed(scene: &Scene<'_>) -> Committed {
+    scene.committed().await.remove(0)
 }
 
 /// An attempt that cannot be stopped outlives its epoch and succeeds; meanwhile the same member has
@@ -59,8 +38,7 @@ fn started_of_key_0(entry: &Entry) -> Option<i64> {
 /// success must not settle it.
 async fn late_result(protocol: Protocol) {
     let kafka = kafka_or_skip!(Nodes::One, Extras::quick_sessions());
-    let (topic, group) = (kafka.unique("g7"), kafka.unique("group"));
-    kafka.create_topic(&topic, 2, 1, &[]).await.unwrap();
+    let scene = Scene::new(kafka, 2).await.by(protocol);
     let in_partition = |partition, records: Vec<NewRecord>| -> Vec<NewRecord> {
         records
             .into_iter()
@@ -70,85 +48,52 @@ async fn late_result(protocol: Protocol) {
             })
             .collect()
     };
-    kafka
-        .produce(&topic, in_partition(0, numbered(0..200, 20)))
-        .await
-        .unwrap();
-    let journal = Journal::new();
-    let (gate, calls) = (
-        Gate(Arc::new(AtomicBool::new(false))),
-        Arc::new(AtomicUsize::new(0)),
+    scene.write(in_partition(0, numbered(0..200, 20))).await;
+    let journal = &scene.journal;
+    let calls = Arc::new(AtomicUsize::new(0));
+    let [end, release, others_done, blocks] = [(); 4].map(|()| Gate::closed());
+    let at_end = end.open_at_end();
+    let gates = (
+        end.clone(),
+        release.clone(),
+        others_done.clone(),
+        blocks.clone(),
     );
-    let (release, released) = watch::channel(false);
-    let (others_done, others) = watch::channel(false);
-    let blocks = Arc::new(AtomicBool::new(false));
-    let (open, blocking) = (gate.0.clone(), blocks.clone());
-    let processor = journaled(&journal, "a", move |task| {
-        let (open, blocking, calls) = (open.clone(), blocking.clone(), calls.clone());
-        let (mut released, mut others) = (released.clone(), others.clone());
+    let processor = journaled(journal, "a", move |task| {
+        let (calls, gates) = (calls.clone(), gates.clone());
         async move {
+            let (end, release, others_done, blocks) = gates;
             let first = task.partition() == 0 && task.offset() == 0;
             if first && calls.fetch_add(1, Ordering::SeqCst) == 0 {
                 // In a task of its own, which cannot be aborted while it blocks. Not before the
                 // others: the one thread that is blocked may be the one whose turn it is to run the
                 // partition's owner.
-                others.wait_for(|done| *done).await.ok();
-                blocking.store(true, Ordering::SeqCst);
-                while !open.load(Ordering::SeqCst) {
-                    std::thread::sleep(Duration::from_millis(2));
-                }
+                others_done.passed().await;
+                blocks.open();
+                end.block();
                 assert!(task.is_cancelled(), "the partition was lost meanwhile");
             } else if first {
-                released.wait_for(|released| *released).await.ok();
+                release.passed().await;
             }
             Ok(())
         }
     });
-    let builder = protocol
-        .subscribe(kafka, &group, &topic, 30_000)
+    let builder = scene
+        .subscribe()
         .commit_interval(Duration::from_millis(100));
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(3)
-        .enable_all()
-        .build()
-        .unwrap();
-    let member = runtime
-        .spawn(builder.start(Raw, processor))
-        .await
-        .unwrap()
-        .unwrap();
+    let threads = Threads::new(3);
+    let member = threads.start(builder, processor).await;
     // All keys but the blocked one.
-    wait_until("the other keys are processed", DEADLINE, || {
-        journal.done() == 190
-    })
-    .await;
-    others_done.send(true).unwrap();
-    wait_until("it blocks its thread", DEADLINE, || {
-        blocks.load(Ordering::SeqCst)
-    })
-    .await;
+    scene.done(190).await;
+    others_done.open();
+    wait_until("it blocks its thread", DEADLINE, || blocks.is_open()).await;
 
-    let id = kafka.group(&group).await.unwrap().members.remove(0).id;
-    kafka.evict(&group, &id).await.unwrap();
-    wait_for("it is a new member", DEADLINE, async || {
-        kafka
-            .group(&group)
-            .await
-            .ok()?
-            .members
-            .first()
-            .filter(|member| member.id != id)
-            .map(drop)
-    })
-    .await;
-    kafka
-        .produce(&topic, in_partition(1, numbered(200..220, 20)))
-        .await
-        .unwrap();
-    wait_until("another partition works in its new epoch", DEADLINE, || {
-        journal.done() == 210
-    })
-    .await;
+    let id = scene.only_member().await;
+    kafka.evict(&scene.group, &id).await.unwrap();
+    scene.other_member(&id).await;
+    scene.write(in_partition(1, numbered(200..220, 20))).await;
+    // Another partition works in its new epoch.
+    scene.done(210).await;
     wait_until("the blocked one has its records again", DEADLINE, || {
         member
             .status()
@@ -157,24 +102,17 @@ async fn late_result(protocol: Protocol) {
             .any(|p| p.partition == 0 && p.snapshot.pending > 0)
     })
     .await;
-    let starts = || {
-        let entries = journal.entries();
-        entries
-            .iter()
-            .filter(
-                |e| matches!(e, Entry::Started(work) if work.partition == 0 && work.offset == 0),
-            )
-            .count()
-    };
+    let is_first = |work: &Work| (work.partition, work.offset) == (0, 0);
+    let starts = || scene.started(is_first).len();
     assert_eq!(
         starts(),
         1,
         "broken promise: the record began again beside its own earlier attempt"
     );
-    let at = committed(kafka, &group, &topic).await;
+    let at = committed(&scene).await;
     assert!(at.offset.is_none_or(|offset| offset == 0), "{at:?}");
 
-    drop(gate);
+    drop(at_end);
     wait_until("the record runs again, in the new epoch", DEADLINE, || {
         starts() == 2
     })
@@ -189,17 +127,12 @@ async fn late_result(protocol: Protocol) {
         .into_iter()
         .filter(|record| record.key.as_deref() != Some(b"key-0"))
         .collect();
-    kafka.produce(&topic, in_partition(0, more)).await.unwrap();
-    wait_until("more is processed", DEADLINE, || {
-        journal.done() >= 210 + 1 + 95
-    })
-    .await;
+    scene.write(in_partition(0, more)).await;
+    scene.done(210 + 1 + 95).await;
     let later = wait_for(
         "the map of what is settled ahead is committed",
         DEADLINE,
-        async || {
-            Some(committed(kafka, &group, &topic).await).filter(|now| now.metadata != at.metadata)
-        },
+        async || Some(committed(&scene).await).filter(|now| now.metadata != at.metadata),
     )
     .await;
     assert_eq!(
@@ -208,33 +141,26 @@ async fn late_result(protocol: Protocol) {
         "broken promise: the late result of an ended epoch was committed: {later:?}"
     );
     // Nor did it let the next record of its key begin.
-    let entries = journal.entries();
-    let begun: Vec<i64> = entries.iter().filter_map(started_of_key_0).collect();
+    let of_key_0 = |work: &Work| work.partition == 0 && work.key.as_deref() == Some(b"key-0");
+    let begun = scene.started(of_key_0);
     assert_eq!(
         begun,
         [0, 0],
         "broken promise: the next record of the key began"
     );
 
-    release.send(true).unwrap();
-    wait_until("all are processed", DEADLINE, || journal.done() == 315).await;
+    release.open();
+    scene.done(315).await;
     member.shutdown().await.unwrap();
-    assert_eq!(committed(kafka, &group, &topic).await.offset, Some(295));
-    let report = journal.check(&kafka.produced(&topic).await.unwrap(), Expect::Crashes);
+    assert_eq!(committed(&scene).await.offset, Some(295));
+    let report = journal.check(&scene.produced().await, Expect::Crashes);
     report.assert_nothing_lost();
-    tokio::task::spawn_blocking(move || drop(runtime))
-        .await
-        .unwrap();
+    threads.end().await;
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn the_late_result_of_an_ended_epoch_settles_nothing_cooperative() {
-    late_result(Protocol::Cooperative).await;
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn the_late_result_of_an_ended_epoch_settles_nothing_range() {
-    late_result(Protocol::Range).await;
+for_protocols! { late_result:
+    the_late_result_of_an_ended_epoch_settles_nothing_cooperative: Cooperative,
+    the_late_result_of_an_ended_epoch_settles_nothing_range: Range,
 }
 
 /// Thrown out again and again under load, the member comes back each time and misses nothing.
@@ -242,94 +168,45 @@ async fn the_late_result_of_an_ended_epoch_settles_nothing_range() {
 async fn a_member_that_is_thrown_out_comes_back_by_itself_and_loses_nothing() {
     let kafka = kafka_or_skip!(Nodes::One, Extras::quick_sessions());
     for protocol in [Protocol::Cooperative, Protocol::Range] {
-        let (topic, group) = (kafka.unique("g7"), kafka.unique("group"));
-        kafka.create_topic(&topic, 4, 1, &[]).await.unwrap();
-        let journal = Journal::new();
-        let member = start(protocol, kafka, (&group, &topic), &journal, "a").await;
-        let load = Load::start(kafka, &topic, 50, 0);
-        wait_until("it works", DEADLINE, || journal.done() > 100).await;
+        let scene = Scene::new(kafka, 4).await.by(protocol);
+        let member = member(&scene, "a").await;
+        let load = Load::start(kafka, &scene.topic, 50, 0);
+        scene.done(100).await;
         for _ in 0..3 {
-            let id = wait_for("it is a member", DEADLINE, async || {
-                let described = kafka.group(&group).await.ok()?;
-                described.members.first().map(|member| member.id.clone())
-            })
-            .await;
-            kafka.evict(&group, &id).await.unwrap();
-            wait_for("it is a new member", DEADLINE, async || {
-                let described = kafka.group(&group).await.ok()?;
-                described
-                    .members
-                    .first()
-                    .filter(|member| member.id != id)
-                    .map(drop)
-            })
-            .await;
-            let before = journal.done();
-            wait_until("it works again", DEADLINE, || journal.done() > before + 100).await;
+            let id = scene.only_member().await;
+            kafka.evict(&scene.group, &id).await.unwrap();
+            scene.other_member(&id).await;
+            scene.done(scene.journal.done() + 100).await;
         }
         load.stop().await;
-        let produced = kafka.produced(&topic).await.unwrap();
-        wait_until("all are processed", DEADLINE, || {
-            journal.done() >= produced.len()
-        })
-        .await;
+        let produced = scene.all_done().await;
         assert_eq!(member.state(), State::Running);
         member.shutdown().await.unwrap();
-        let report = journal.check(&produced, Expect::Crashes);
+        let report = scene.journal.check(&produced, Expect::Crashes);
         report.assert_nothing_lost();
         assert!(report.order.is_empty(), "broken promise: {report}");
-        assert_committed(kafka, &group, &topic).await;
+        scene.assert_all_committed().await;
     }
 }
 
-async fn start(
-    protocol: Protocol,
-    kafka: &Kafka,
-    (group, topic): (&str, &str),
-    journal: &Journal,
-    name: &str,
-) -> Subscription {
-    let work = journaled(journal, name, |task| async move {
-        tokio::time::sleep(spread(&task, Duration::from_millis(10))).await;
-        Ok(())
-    });
-    // Long: only the process that is stopped is to be thrown out.
-    protocol
-        .subscribe(kafka, group, topic, 30_000)
-        .concurrency(16)
-        .start(Raw, work)
-        .await
-        .unwrap()
-}
-
-async fn assert_committed(kafka: &Kafka, group: &str, topic: &str) {
-    let committed = kafka.committed(group, topic).await.unwrap();
-    let ends = kafka.end_offsets(topic).await.unwrap();
-    for (committed, end) in committed.iter().zip(ends) {
-        assert!(
-            committed.offset == Some(end) || end == 0,
-            "{committed:?}, the log ends at {end}"
-        );
-    }
+/// Its session is long: only the process that is stopped is to be thrown out.
+async fn member(scene: &Scene<'_>, name: &str) -> Subscription {
+    let builder = scene.subscribe().concurrency(16);
+    scene.worker(builder, name, Duration::from_millis(10)).await
 }
 
 /// The tool `member`, with its lines in the journal. Lines of two processes come in no certain
 /// order.
-fn start_member(
-    kafka: &Kafka,
-    group: &str,
-    topic: &str,
-    protocol: &str,
-    journal: &Journal,
-) -> Process {
+fn start_member(scene: &Scene<'_>) -> Process {
+    let (journal, topic) = (scene.journal.clone(), scene.topic.clone());
     let mut child = Command::new(env!("CARGO_BIN_EXE_member"))
-        .args([kafka.bootstrap_servers(), group, topic, protocol])
+        .args([scene.kafka.bootstrap_servers(), &scene.group, &topic])
+        .arg(scene.protocol.name())
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
         .spawn()
         .unwrap();
     let lines = BufReader::new(child.stdout.take().unwrap()).lines();
-    let (journal, topic) = (journal.clone(), topic.to_owned());
     std::thread::spawn(move || {
         let mut running: HashMap<(i32, i64), Running> = HashMap::new();
         for line in lines.map_while(Result::ok) {
@@ -375,22 +252,21 @@ fn partitions_of(entries: &[Entry], member: &str) -> BTreeSet<i32> {
 }
 
 /// A member that is stopped beyond its session time-out, as by a long pause of its machine.
-async fn stalled(protocol: Protocol, name: &str) {
+async fn stalled(protocol: Protocol) {
     let kafka = kafka_or_skip!(Nodes::One, Extras::quick_sessions());
-    let (topic, group) = (kafka.unique("g7"), kafka.unique("group"));
-    kafka.create_topic(&topic, 4, 1, &[]).await.unwrap();
-    let journal = Journal::new();
-    let load = Load::start(kafka, &topic, 50, 0);
-    let mut process = start_member(kafka, &group, &topic, name, &journal);
+    let scene = Scene::new(kafka, 4).await.by(protocol);
+    let journal = &scene.journal;
+    let load = Load::start(kafka, &scene.topic, 50, 0);
+    let mut process = start_member(&scene);
     wait_until("it works", DEADLINE, || {
         partitions_of(&journal.entries(), "stalled").len() == 4
     })
     .await;
 
     // From here on no commit may go back, whoever makes it.
-    let commits = CommitWatch::start(kafka, &group, &topic);
+    let commits = CommitWatch::start(kafka, &scene.group, &scene.topic);
     process.signal(Signal::STOP).unwrap();
-    let other = start(protocol, kafka, (&group, &topic), &journal, "other").await;
+    let other = member(&scene, "other").await;
     wait_until("another member does its work", DEADLINE, || {
         partitions_of(&journal.entries(), "other").len() == 4
     })
@@ -409,11 +285,7 @@ async fn stalled(protocol: Protocol, name: &str) {
     .await;
 
     load.stop().await;
-    let produced = kafka.produced(&topic).await.unwrap();
-    wait_until("all are processed", DEADLINE, || {
-        journal.done() >= produced.len()
-    })
-    .await;
+    let produced = scene.all_done().await;
     drop(process.child.stdin.take());
     let ended = tokio::task::spawn_blocking(move || process.child.wait().unwrap())
         .await
@@ -421,7 +293,7 @@ async fn stalled(protocol: Protocol, name: &str) {
     assert!(ended.success(), "{ended}");
     other.shutdown().await.unwrap();
 
-    assert_committed(kafka, &group, &topic).await;
+    scene.assert_all_committed().await;
     let (_, steps_back) = commits.steps_back(protocol).await.unwrap();
     assert!(steps_back.is_empty(), "{steps_back:?}");
     let report = journal.check(&produced, Expect::Unordered);
@@ -466,17 +338,8 @@ async fn stalled(protocol: Protocol, name: &str) {
     }
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_member_stopped_beyond_its_session_changes_nothing_and_comes_back_classic() {
-    stalled(Protocol::Cooperative, "classic").await;
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_member_stopped_beyond_its_session_changes_nothing_and_comes_back_range() {
-    stalled(Protocol::Range, "range").await;
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_member_stopped_beyond_its_session_changes_nothing_and_comes_back_consumer() {
-    stalled(Protocol::Consumer, "consumer").await;
+for_protocols! { stalled:
+    a_member_stopped_beyond_its_session_changes_nothing_and_comes_back_classic: Cooperative,
+    a_member_stopped_beyond_its_session_changes_nothing_and_comes_back_range: Range,
+    a_member_stopped_beyond_its_session_changes_nothing_and_comes_back_consumer: Consumer,
 }

@@ -5,14 +5,15 @@ use std::{collections::HashMap, time::Duration};
 
 use keylane::{DeadLetter, FailedRecordId, Headers, Json, Task, TaskError};
 use keylane_integration_tests::{
+    for_protocols,
     kafka::{Kafka, Nodes, StoredRecord},
     kafka_or_skip,
     load::numbered,
     protocol::Protocol,
+    scene::{DEADLINE, Scene},
     wait::wait_for,
 };
 
-const DEADLINE: Duration = Duration::from_secs(90);
 const RECORDS: usize = 5;
 
 fn headers(record: &StoredRecord) -> Headers {
@@ -48,19 +49,11 @@ async fn copies(protocol: Protocol) {
 /// comes back and writes them again. `false` where they were committed all the same: a member that
 /// got no CPU for a second has to prove that it still is one, by a commit.
 async fn are_copies(protocol: Protocol, kafka: &Kafka) -> bool {
-    let (topic, dead, group) = (
-        kafka.unique("g7"),
-        kafka.unique("g7-dead"),
-        kafka.unique("group"),
-    );
-    kafka.create_topic(&topic, 1, 1, &[]).await.unwrap();
-    kafka.create_topic(&dead, 1, 1, &[]).await.unwrap();
-    kafka
-        .produce(&topic, numbered(0..RECORDS, RECORDS))
-        .await
-        .unwrap();
-    let member = protocol
-        .subscribe(kafka, &group, &topic, 30_000)
+    let scene = Scene::new(kafka, 1).await.by(protocol);
+    let dead = scene.another("dead", 1).await;
+    scene.write(numbered(0..RECORDS, RECORDS)).await;
+    let member = scene
+        .subscribe()
         // Nothing is committed before it is thrown out.
         .commit_interval(Duration::from_secs(60))
         .dead_letter(DeadLetter::topic(&dead))
@@ -76,27 +69,27 @@ async fn are_copies(protocol: Protocol, kafka: &Kafka) -> bool {
         .await
     };
     let first = written(RECORDS).await;
-    let id = kafka.group(&group).await.unwrap().members.remove(0).id;
+    let id = scene.only_member().await;
     assert!(
         first
             .iter()
             .all(|record| record.header("keylane-epoch").unwrap().ends_with(&id)),
         "{first:?}"
     );
-    let committed = kafka.committed(&group, &topic).await.unwrap().remove(0);
+    let committed = scene.committed().await.remove(0);
     if committed.offset.is_some_and(|offset| offset > 0) {
         member.shutdown().await.unwrap();
         return false;
     }
 
-    kafka.evict(&group, &id).await.unwrap();
+    kafka.evict(&scene.group, &id).await.unwrap();
     let all = written(2 * RECORDS).await;
     let mut copies: HashMap<FailedRecordId, Vec<i32>> = HashMap::new();
     for record in &all {
         let id = FailedRecordId::read(&headers(record)).unwrap();
         assert_eq!(
             (&*id.group, &*id.origin.topic, id.round),
-            (&*group, &*topic, None)
+            (&*scene.group, &*scene.topic, None)
         );
         copies.entry(id).or_default().push(generation(record));
     }
@@ -108,17 +101,12 @@ async fn are_copies(protocol: Protocol, kafka: &Kafka) -> bool {
         );
     }
     member.shutdown().await.unwrap();
-    let committed = kafka.committed(&group, &topic).await.unwrap().remove(0);
+    let committed = scene.committed().await.remove(0);
     assert_eq!(committed.offset, Some(RECORDS as i64));
     true
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn copies_of_a_dead_letter_share_their_id_and_name_their_epochs_cooperative() {
-    copies(Protocol::Cooperative).await;
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn copies_of_a_dead_letter_share_their_id_and_name_their_epochs_range() {
-    copies(Protocol::Range).await;
+for_protocols! { copies:
+    copies_of_a_dead_letter_share_their_id_and_name_their_epochs_cooperative: Cooperative,
+    copies_of_a_dead_letter_share_their_id_and_name_their_epochs_range: Range,
 }

@@ -1,196 +1,124 @@
 //! G8, calm rebalances: what is given up is drained, a drained hand-over repeats nothing, and
 //! nobody can hold up the group.
 
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering},
-    },
-    time::Duration,
-};
+use std::{collections::BTreeMap, time::Duration};
 
-use keylane::{Raw, Subscription, SubscriptionBuilder};
+use keylane::{Subscription, SubscriptionBuilder};
 use keylane_integration_tests::{
-    journal::{Entry, Expect, Journal, Outcome, Produced},
-    kafka::{Kafka, Nodes},
+    for_protocols,
+    gate::Gate,
+    journal::{Entry, Expect, Outcome},
+    kafka::Nodes,
     kafka_or_skip,
     load::{Load, numbered},
-    member::{journaled, spread},
+    member::journaled,
     protocol::Protocol,
+    scene::{DEADLINE, Scene, partitions},
+    threads::Threads,
     wait::wait_until,
 };
 
-const DEADLINE: Duration = Duration::from_secs(90);
-/// Long: no member of an orderly test may fall out of the group because the machine is busy.
-const SESSION_MS: u32 = 30_000;
 const PARTITIONS: i32 = 8;
 
-struct Fixture {
-    kafka: &'static Kafka,
-    protocol: Protocol,
-    topic: String,
-    group: String,
-    journal: Journal,
+fn subscribe(scene: &Scene<'_>) -> SubscriptionBuilder {
+    scene.subscribe().concurrency(16)
 }
 
-impl Fixture {
-    async fn new(kafka: &'static Kafka, protocol: Protocol, partitions: i32) -> Self {
-        let (topic, group) = (kafka.unique("g8"), kafka.unique("group"));
-        kafka
-            .create_topic(&topic, partitions, 1, &[])
-            .await
-            .unwrap();
-        Self {
-            kafka,
-            protocol,
-            topic,
-            group,
-            journal: Journal::new(),
-        }
-    }
-
-    fn builder(&self) -> SubscriptionBuilder {
-        self.protocol
-            .subscribe(self.kafka, &self.group, &self.topic, SESSION_MS)
-            .concurrency(16)
-    }
-
-    /// A member that works for 0-10 ms on each record.
-    async fn member(&self, name: &str) -> Subscription {
-        self.start(self.builder(), name).await
-    }
-
-    async fn start(&self, builder: SubscriptionBuilder, name: &str) -> Subscription {
-        let work = journaled(&self.journal, name, |task| async move {
-            tokio::time::sleep(spread(&task, Duration::from_millis(10))).await;
-            Ok(())
-        });
-        builder.start(Raw, work).await.unwrap()
-    }
-
-    async fn works(&self, name: &str) {
-        let count = || {
-            self.journal
-                .entries()
-                .iter()
-                .filter(|entry| is_end_of(entry, name))
-                .count()
-        };
-        let before = count();
-        wait_until(&format!("{name} works"), DEADLINE, || count() > before + 20).await;
-    }
-
-    async fn all_done(&self) -> Vec<Produced> {
-        let produced = self.kafka.produced(&self.topic).await.unwrap();
-        wait_until("all are processed", DEADLINE, || {
-            self.journal.done() >= produced.len()
-        })
-        .await;
-        produced
-    }
-
-    /// After all members have left: everything is committed.
-    async fn assert_committed(&self, topic: &str) {
-        let ends = self.kafka.end_offsets(topic).await.unwrap();
-        let committed = self.kafka.committed(&self.group, topic).await.unwrap();
-        for (committed, end) in committed.iter().zip(ends) {
-            assert!(
-                committed.offset == Some(end) || end == 0,
-                "{committed:?}, the log ends at {end}"
-            );
-        }
-    }
+async fn member(scene: &Scene<'_>, name: &str) -> Subscription {
+    working(scene, subscribe(scene), name).await
 }
 
-fn is_end_of(entry: &Entry, member: &str) -> bool {
-    matches!(entry, Entry::Ended(work, ..) if work.member == member)
+async fn working(scene: &Scene<'_>, builder: SubscriptionBuilder, name: &str) -> Subscription {
+    scene.worker(builder, name, Duration::from_millis(10)).await
 }
 
 async fn rolling_restart(protocol: Protocol) {
-    let kafka = kafka_or_skip!(Nodes::One);
-    let fixture = Fixture::new(kafka, protocol, PARTITIONS).await;
-    let load = Load::start(kafka, &fixture.topic, 200, 0);
+    let scene = Scene::new(kafka_or_skip!(Nodes::One), PARTITIONS)
+        .await
+        .by(protocol);
+    let load = Load::start(scene.kafka, &scene.topic, 200, 0);
     let mut members = BTreeMap::new();
     for name in ["a0", "b0", "c0"] {
-        members.insert(name.to_owned(), fixture.member(name).await);
+        members.insert(name.to_owned(), member(&scene, name).await);
     }
     for name in ["a0", "b0", "c0"] {
-        fixture.works(name).await;
+        scene.works(name).await;
     }
     for (old, new) in [("a0", "a1"), ("b0", "b1"), ("c0", "c1")] {
         members.remove(old).unwrap().shutdown().await.unwrap();
-        members.insert(new.to_owned(), fixture.member(new).await);
-        fixture.works(new).await;
+        members.insert(new.to_owned(), member(&scene, new).await);
+        scene.works(new).await;
     }
     load.stop().await;
-    let produced = fixture.all_done().await;
+    let produced = scene.all_done().await;
     for (_, member) in members {
         member.shutdown().await.unwrap();
     }
-    fixture
+    scene
         .journal
         .check(&produced, Expect::Drained)
         .assert_clean();
-    fixture.assert_committed(&fixture.topic).await;
+    scene.assert_all_committed().await;
 }
 
 async fn scaling(protocol: Protocol) {
-    let kafka = kafka_or_skip!(Nodes::One);
-    let fixture = Fixture::new(kafka, protocol, PARTITIONS).await;
-    let load = Load::start(kafka, &fixture.topic, 200, 0);
+    let scene = Scene::new(kafka_or_skip!(Nodes::One), PARTITIONS)
+        .await
+        .by(protocol);
+    let load = Load::start(scene.kafka, &scene.topic, 200, 0);
     let (a, b, c) = tokio::join!(
-        fixture.member("a"),
-        fixture.member("b"),
-        fixture.member("c")
+        member(&scene, "a"),
+        member(&scene, "b"),
+        member(&scene, "c")
     );
     for name in ["a", "b", "c"] {
-        fixture.works(name).await;
+        scene.works(name).await;
     }
     // Down to one, both at once, and up again, both at once.
     let (left, leaving) = tokio::join!(b.shutdown(), c.shutdown());
     left.unwrap();
     leaving.unwrap();
-    fixture.works("a").await;
-    let (d, e) = tokio::join!(fixture.member("d"), fixture.member("e"));
+    scene.works("a").await;
+    let (d, e) = tokio::join!(member(&scene, "d"), member(&scene, "e"));
     for name in ["d", "e", "a"] {
-        fixture.works(name).await;
+        scene.works(name).await;
     }
     load.stop().await;
-    let produced = fixture.all_done().await;
+    let produced = scene.all_done().await;
     for member in [a, d, e] {
         member.shutdown().await.unwrap();
     }
-    fixture
+    scene
         .journal
         .check(&produced, Expect::Drained)
         .assert_clean();
-    fixture.assert_committed(&fixture.topic).await;
+    scene.assert_all_committed().await;
 }
 
 /// Joins and leaves in quick succession: rebalances that begin while another one is under way.
 async fn flapping(protocol: Protocol) {
-    let kafka = kafka_or_skip!(Nodes::One);
-    let fixture = Fixture::new(kafka, protocol, PARTITIONS).await;
-    let load = Load::start(kafka, &fixture.topic, 200, 0);
-    let first = fixture.member("a").await;
-    fixture.works("a").await;
+    let scene = Scene::new(kafka_or_skip!(Nodes::One), PARTITIONS)
+        .await
+        .by(protocol);
+    let load = Load::start(scene.kafka, &scene.topic, 200, 0);
+    let first = member(&scene, "a").await;
+    scene.works("a").await;
     for round in 0..4 {
         let name = format!("b{round}");
-        let member = fixture.member(&name).await;
+        let member = member(&scene, &name).await;
         let joined = || !member.status().partitions.is_empty() || round % 2 == 1;
         wait_until("the member has its share", DEADLINE, joined).await;
         member.shutdown().await.unwrap();
     }
-    fixture.works("a").await;
+    scene.works("a").await;
     load.stop().await;
-    let produced = fixture.all_done().await;
+    let produced = scene.all_done().await;
     first.shutdown().await.unwrap();
-    fixture
+    scene
         .journal
         .check(&produced, Expect::Drained)
         .assert_clean();
-    fixture.assert_committed(&fixture.topic).await;
+    scene.assert_all_committed().await;
 }
 
 /// How a processor does not come back.
@@ -200,68 +128,38 @@ enum Hang {
     BlocksItsThread,
 }
 
-/// Opens when the test ends, however it ends: a blocked thread would keep its runtime from ending.
-struct Gate(Arc<AtomicBool>);
-
-impl Drop for Gate {
-    fn drop(&mut self) {
-        self.0.store(true, Ordering::SeqCst);
-    }
-}
-
 async fn hand_over_beside_a_processor_that_never_returns(protocol: Protocol, hang: Hang) {
-    let kafka = kafka_or_skip!(Nodes::One);
-    let fixture = Fixture::new(kafka, protocol, 4).await;
+    let scene = Scene::new(kafka_or_skip!(Nodes::One), 4).await.by(protocol);
     // The first record of each partition hangs on the first member, the others do not.
-    kafka
-        .produce(&fixture.topic, numbered(0..400, 40))
-        .await
-        .unwrap();
-    let gate = Gate(Arc::new(AtomicBool::new(false)));
-    let open = gate.0.clone();
-    let hanging = journaled(&fixture.journal, "a", move |task| {
-        let open = open.clone();
+    scene.write(numbered(0..400, 40)).await;
+    let gate = Gate::closed();
+    let end = gate.open_at_end();
+    let hanging = journaled(&scene.journal, "a", move |task| {
+        let gate = gate.clone();
         async move {
-            if task.offset() == 0 && hang == Hang::Pending {
-                std::future::pending::<()>().await;
-            }
-            while task.offset() == 0 && !open.load(Ordering::SeqCst) {
-                std::thread::sleep(Duration::from_millis(5));
+            if task.offset() == 0 {
+                match hang {
+                    Hang::Pending => std::future::pending().await,
+                    Hang::BlocksItsThread => gate.block(),
+                }
             }
             Ok(())
         }
     });
-    // Its own threads, enough for four that are blocked.
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(6)
-        .enable_all()
-        .build()
-        .unwrap();
-    let builder = fixture.builder().drain_timeout(Duration::from_secs(1));
-    let first = runtime
-        .spawn(builder.start(Raw, hanging))
-        .await
-        .unwrap()
-        .unwrap();
-    let hanging_now = || {
-        let entries = fixture.journal.entries();
-        entries
-            .iter()
-            .filter(|entry| matches!(entry, Entry::Started(work) if work.offset == 0))
-            .count()
-            == 4
-    };
+    // Enough for four that are blocked.
+    let threads = Threads::new(6);
+    let builder = subscribe(&scene).drain_timeout(Duration::from_secs(1));
+    let first = threads.start(builder, hanging).await;
+    let hanging_now = || scene.started(|work| work.offset == 0).len() == 4;
     wait_until("a record of each partition hangs", DEADLINE, hanging_now).await;
     if hang == Hang::Pending {
-        wait_until("the others go on", DEADLINE, || {
-            fixture.journal.done() >= 300
-        })
-        .await;
+        // The others go on.
+        scene.done(300).await;
     }
 
-    let second = fixture.start(fixture.builder(), "b").await;
+    let second = member(&scene, "b").await;
     let handed_over = || {
-        let entries = fixture.journal.entries();
+        let entries = scene.journal.entries();
         let done = |e: &&Entry| matches!(e, Entry::Ended(w, _, Outcome::Done) if w.member == "b" && w.offset == 0);
         entries.iter().filter(done).count() >= 1
     };
@@ -277,12 +175,12 @@ async fn hand_over_beside_a_processor_that_never_returns(protocol: Protocol, han
         .shutdown_within(Duration::from_millis(500))
         .await
         .unwrap();
-    let produced = fixture.all_done().await;
+    let produced = scene.all_done().await;
     second.shutdown().await.unwrap();
-    fixture.assert_committed(&fixture.topic).await;
+    scene.assert_all_committed().await;
 
-    let entries = fixture.journal.entries();
-    let report = fixture.journal.check(&produced, Expect::Crashes);
+    let entries = scene.journal.entries();
+    let report = scene.journal.check(&produced, Expect::Crashes);
     report.assert_nothing_lost();
     assert!(report.duplicates.is_empty(), "{report}");
     // Only what hung was attempted twice.
@@ -292,114 +190,73 @@ async fn hand_over_beside_a_processor_that_never_returns(protocol: Protocol, han
             *attempts.entry((work.partition, work.offset)).or_default() += 1;
         }
     }
-    let repeated: Vec<_> = attempts
-        .into_iter()
-        .filter(|(_, count)| *count > 1)
-        .map(|(place, _)| place)
-        .collect();
-    assert_eq!(repeated, [(0, 0), (1, 0), (2, 0), (3, 0)]);
-    drop(gate);
-    tokio::task::spawn_blocking(move || drop(runtime))
-        .await
-        .unwrap();
+    attempts.retain(|_, count| *count > 1);
+    assert!(
+        attempts
+            .into_keys()
+            .eq((0..4).map(|partition| (partition, 0)))
+    );
+    drop(end);
+    threads.end().await;
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_rolling_restart_of_three_members_repeats_nothing_cooperative() {
-    rolling_restart(Protocol::Cooperative).await;
+for_protocols! { rolling_restart:
+    a_rolling_restart_of_three_members_repeats_nothing_cooperative: Cooperative,
+    a_rolling_restart_of_three_members_repeats_nothing_range: Range,
+    a_rolling_restart_of_three_members_repeats_nothing_consumer: Consumer,
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_rolling_restart_of_three_members_repeats_nothing_range() {
-    rolling_restart(Protocol::Range).await;
+for_protocols! { scaling:
+    scaling_to_one_and_back_to_three_under_load_repeats_nothing_cooperative: Cooperative,
+    scaling_to_one_and_back_to_three_under_load_repeats_nothing_range: Range,
+    scaling_to_one_and_back_to_three_under_load_repeats_nothing_consumer: Consumer,
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_rolling_restart_of_three_members_repeats_nothing_consumer() {
-    rolling_restart(Protocol::Consumer).await;
+for_protocols! { flapping:
+    a_member_that_comes_and_goes_in_quick_succession_repeats_nothing_cooperative: Cooperative,
+    a_member_that_comes_and_goes_in_quick_succession_repeats_nothing_consumer: Consumer,
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn scaling_to_one_and_back_to_three_under_load_repeats_nothing_cooperative() {
-    scaling(Protocol::Cooperative).await;
+for_protocols! { hand_over_beside_a_processor_that_never_returns(Hang::Pending):
+    a_processor_that_never_returns_does_not_hold_up_a_rebalance_cooperative: Cooperative,
+    a_processor_that_never_returns_does_not_hold_up_a_rebalance_consumer: Consumer,
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn scaling_to_one_and_back_to_three_under_load_repeats_nothing_range() {
-    scaling(Protocol::Range).await;
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn scaling_to_one_and_back_to_three_under_load_repeats_nothing_consumer() {
-    scaling(Protocol::Consumer).await;
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_member_that_comes_and_goes_in_quick_succession_repeats_nothing_cooperative() {
-    flapping(Protocol::Cooperative).await;
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_member_that_comes_and_goes_in_quick_succession_repeats_nothing_consumer() {
-    flapping(Protocol::Consumer).await;
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_processor_that_never_returns_does_not_hold_up_a_rebalance_cooperative() {
-    hand_over_beside_a_processor_that_never_returns(Protocol::Cooperative, Hang::Pending).await;
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_processor_that_never_returns_does_not_hold_up_a_rebalance_consumer() {
-    hand_over_beside_a_processor_that_never_returns(Protocol::Consumer, Hang::Pending).await;
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_processor_that_blocks_its_thread_does_not_hold_up_a_rebalance_cooperative() {
-    hand_over_beside_a_processor_that_never_returns(Protocol::Cooperative, Hang::BlocksItsThread)
-        .await;
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_processor_that_blocks_its_thread_does_not_hold_up_a_rebalance_consumer() {
-    hand_over_beside_a_processor_that_never_returns(Protocol::Consumer, Hang::BlocksItsThread)
-        .await;
+for_protocols! { hand_over_beside_a_processor_that_never_returns(Hang::BlocksItsThread):
+    a_processor_that_blocks_its_thread_does_not_hold_up_a_rebalance_cooperative: Cooperative,
+    a_processor_that_blocks_its_thread_does_not_hold_up_a_rebalance_consumer: Consumer,
 }
 
 /// Two origin topics in one subscription, a member that joins and one that leaves.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_member_that_joins_and_one_that_leaves_repeat_nothing_of_several_topics() {
     let kafka = kafka_or_skip!(Nodes::One);
-    for protocol in [Protocol::Cooperative, Protocol::Consumer] {
-        let fixture = Fixture::new(kafka, protocol, 3).await;
-        let other = kafka.unique("g8-other");
-        kafka.create_topic(&other, 5, 1, &[]).await.unwrap();
+    for protocol in Protocol::spoken([Protocol::Cooperative, Protocol::Consumer]) {
+        let scene = Scene::new(kafka, 3).await.by(protocol);
+        let other = scene.another("other", 5).await;
         let loads = [
-            Load::start(kafka, &fixture.topic, 50, 0),
+            Load::start(scene.kafka, &scene.topic, 50, 0),
             Load::start(kafka, &other, 50, 0),
         ];
-        let first = fixture.start(fixture.builder().topic(&other), "a").await;
-        fixture.works("a").await;
-        let second = fixture.start(fixture.builder().topic(&other), "b").await;
-        fixture.works("b").await;
+        let first = working(&scene, subscribe(&scene).topic(&other), "a").await;
+        scene.works("a").await;
+        let second = working(&scene, subscribe(&scene).topic(&other), "b").await;
+        scene.works("b").await;
         first.shutdown().await.unwrap();
-        fixture.works("b").await;
+        scene.works("b").await;
         for load in loads {
             load.stop().await;
         }
-        let mut produced = kafka.produced(&fixture.topic).await.unwrap();
+        let mut produced = scene.produced().await;
         produced.extend(kafka.produced(&other).await.unwrap());
-        wait_until("all are processed", DEADLINE, || {
-            fixture.journal.done() >= produced.len()
-        })
-        .await;
+        scene.done(produced.len()).await;
         second.shutdown().await.unwrap();
-        fixture
+        scene
             .journal
             .check(&produced, Expect::Drained)
             .assert_clean();
-        fixture.assert_committed(&fixture.topic).await;
-        fixture.assert_committed(&other).await;
+        scene.assert_all_committed().await;
+        scene.assert_all_committed_of(&other).await;
     }
 }
 
@@ -408,14 +265,14 @@ async fn a_member_that_joins_and_one_that_leaves_repeat_nothing_of_several_topic
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_static_member_restarts_without_moving_the_partitions_of_others() {
     let kafka = kafka_or_skip!(Nodes::One);
-    for protocol in [Protocol::Cooperative, Protocol::Consumer] {
-        let fixture = Fixture::new(kafka, protocol, 6).await;
-        let load = Load::start(kafka, &fixture.topic, 60, 0);
-        let instance = |name: &str| fixture.builder().kafka("group.instance.id", name);
+    for protocol in Protocol::spoken([Protocol::Cooperative, Protocol::Consumer]) {
+        let scene = Scene::new(kafka, 6).await.by(protocol);
+        let load = Load::start(scene.kafka, &scene.topic, 60, 0);
+        let instance = |name: &str| subscribe(&scene).kafka("group.instance.id", name);
         let (a, b, c) = tokio::join!(
-            fixture.start(instance("a"), "a"),
-            fixture.start(instance("b"), "b"),
-            fixture.start(instance("c"), "c")
+            working(&scene, instance("a"), "a"),
+            working(&scene, instance("b"), "b"),
+            working(&scene, instance("c"), "c")
         );
         let shared_out = || {
             [&a, &b, &c]
@@ -424,11 +281,11 @@ async fn a_static_member_restarts_without_moving_the_partitions_of_others() {
         };
         wait_until("each has two partitions", DEADLINE, shared_out).await;
         let (of_a, of_b, of_c) = (partitions(&a), partitions(&b), partitions(&c));
-        let line = fixture.journal.entries().len();
+        let line = scene.journal.entries().len();
 
         a.shutdown().await.unwrap();
-        let a = fixture.start(instance("a"), "a again").await;
-        fixture.works("a again").await;
+        let a = working(&scene, instance("a"), "a again").await;
+        scene.works("a again").await;
         wait_until("its status is there", DEADLINE, || {
             partitions(&a).len() == 2
         })
@@ -439,15 +296,15 @@ async fn a_static_member_restarts_without_moving_the_partitions_of_others() {
         );
 
         load.stop().await;
-        let produced = fixture.all_done().await;
+        let produced = scene.all_done().await;
         for member in [a, b, c] {
             member.shutdown().await.unwrap();
         }
-        fixture
+        scene
             .journal
             .check(&produced, Expect::Drained)
             .assert_clean();
-        let entries = fixture.journal.entries();
+        let entries = scene.journal.entries();
         let strangers = entries[line..].iter().filter(|entry| {
             matches!(entry, Entry::Started(work) if of_a.contains(&work.partition) && !work.member.starts_with('a'))
         });
@@ -457,13 +314,4 @@ async fn a_static_member_restarts_without_moving_the_partitions_of_others() {
             "somebody else worked on the partitions {of_a:?} meanwhile"
         );
     }
-}
-
-fn partitions(member: &Subscription) -> BTreeSet<i32> {
-    member
-        .status()
-        .partitions
-        .iter()
-        .map(|partition| partition.partition)
-        .collect()
 }

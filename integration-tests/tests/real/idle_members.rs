@@ -1,30 +1,23 @@
 //! More members than partitions: who gets nothing is a member all the same, and says so.
 
-use std::{
-    process::{Command, Stdio},
-    time::Duration,
-};
+use std::process::{Command, Stdio};
 
-use bytes::Bytes;
-use keylane::{Raw, State, Subscription, Task, TaskError};
+use keylane::{State, Subscription};
 use keylane_integration_tests::{
-    kafka::{Extras, Kafka, Nodes},
+    for_protocols,
+    kafka::{Extras, Nodes},
     kafka_or_skip,
     process::Process,
     protocol::Protocol,
+    scene::{DEADLINE, Scene},
     wait::wait_until,
 };
 use rustix::process::Signal;
 
-const DEADLINE: Duration = Duration::from_secs(90);
-const SESSION_MS: u32 = 30_000;
-
-async fn member(kafka: &Kafka, protocol: Protocol, group: &str, topic: &str) -> Subscription {
-    let builder = protocol.subscribe(kafka, group, topic, SESSION_MS);
-    builder
-        .start(Raw, |_: Task<Bytes>| async { Ok::<(), TaskError>(()) })
+async fn member(scene: &Scene<'_>) -> Subscription {
+    scene
+        .start(scene.subscribe(), "a", |_| async { Ok(()) })
         .await
-        .unwrap()
 }
 
 fn owned(member: &Subscription) -> usize {
@@ -33,14 +26,13 @@ fn owned(member: &Subscription) -> usize {
 
 async fn two_members_of_one_partition(protocol: Protocol) {
     let kafka = kafka_or_skip!(Nodes::One, Extras::quick_sessions());
-    let (topic, group) = (kafka.unique("idle"), kafka.unique("group"));
-    kafka.create_topic(&topic, 1, 1, &[]).await.unwrap();
-    let first = member(kafka, protocol, &group, &topic).await;
+    let scene = Scene::new(kafka, 1).await.by(protocol);
+    let first = member(&scene).await;
     wait_until("the first member has the partition", DEADLINE, || {
         owned(&first) == 1
     })
     .await;
-    let second = member(kafka, protocol, &group, &topic).await;
+    let second = member(&scene).await;
     let is_member = |member: &Subscription| {
         let status = member.status();
         status.state == State::Running && status.joined && status.assigned
@@ -54,32 +46,22 @@ async fn two_members_of_one_partition(protocol: Protocol) {
     }
 }
 
-#[tokio::test]
-async fn a_cooperative_member_without_partitions_has_joined() {
-    two_members_of_one_partition(Protocol::Cooperative).await;
-}
-
-#[tokio::test]
-async fn an_eager_member_without_partitions_has_joined() {
-    two_members_of_one_partition(Protocol::Range).await;
-}
-
-#[tokio::test]
-async fn a_member_without_partitions_has_joined_where_the_broker_assigns() {
-    two_members_of_one_partition(Protocol::Consumer).await;
+for_protocols! { two_members_of_one_partition:
+    a_cooperative_member_without_partitions_has_joined: Cooperative,
+    an_eager_member_without_partitions_has_joined: Range,
+    a_member_without_partitions_has_joined_where_the_broker_assigns: Consumer,
 }
 
 /// Where the broker assigns, nothing tells a member that has lost everything that it is a member
 /// again, with nothing.
-#[tokio::test]
-async fn a_member_that_was_thrown_out_and_gets_nothing_back_has_joined_again() {
+async fn thrown_out_with_nothing_back(protocol: Protocol) {
     let kafka = kafka_or_skip!(Nodes::One, Extras::quick_sessions());
-    let (topic, group) = (kafka.unique("idle"), kafka.unique("group"));
-    kafka.create_topic(&topic, 1, 1, &[]).await.unwrap();
+    let scene = Scene::new(kafka, 1).await.by(protocol);
     let directory = tempfile::tempdir().unwrap();
     let file = directory.path().join("status");
     let child = Command::new(env!("CARGO_BIN_EXE_member"))
-        .args([kafka.bootstrap_servers(), &group, &topic, "consumer"])
+        .args([kafka.bootstrap_servers(), &scene.group, &scene.topic])
+        .arg(protocol.name())
         .arg(&file)
         .stdin(Stdio::piped())
         .stdout(Stdio::null())
@@ -100,7 +82,7 @@ async fn a_member_that_was_thrown_out_and_gets_nothing_back_has_joined_again() {
         told() == Some((true, 1))
     })
     .await;
-    let other = member(kafka, Protocol::Consumer, &group, &topic).await;
+    let other = member(&scene).await;
     thrown_out.signal(Signal::STOP).unwrap();
     wait_until("the other one has the partition", DEADLINE, || {
         owned(&other) == 1
@@ -116,4 +98,8 @@ async fn a_member_that_was_thrown_out_and_gets_nothing_back_has_joined_again() {
     })
     .await;
     other.shutdown().await.unwrap();
+}
+
+for_protocols! { thrown_out_with_nothing_back:
+    a_member_that_was_thrown_out_and_gets_nothing_back_has_joined_again: Consumer,
 }

@@ -1,26 +1,25 @@
 //! Stuck work: what holds a partition up is named, and may be taken out of the way.
 
-use std::time::Duration;
+use std::{ops::Deref, time::Duration};
 
 use bytes::Bytes;
 use keylane::{
-    Backoff, Blocker, DeadLetter, KeyHash, Limits, PartitionStatus, Position, Raw, RecordState,
-    Retry, Subscription, SubscriptionBuilder, Task, TaskError, Watchdog,
+    Backoff, Blocker, DeadLetter, KeyHash, Limits, PartitionStatus, Position, RecordState, Retry,
+    Subscription, SubscriptionBuilder, Task, TaskError, Watchdog,
 };
 use keylane_integration_tests::{
     dead_letters::dead_letters,
     gate::Gate,
-    journal::{Entry, Journal, Outcome},
+    journal::{Entry, Outcome},
     kafka::{Kafka, NewRecord, Nodes, StoredRecord},
     kafka_or_skip,
     load::numbered,
     member::journaled,
-    protocol::Protocol,
-    wait::{wait_for, wait_until},
+    scene::{DEADLINE, Scene},
+    threads::Threads,
+    wait::wait_for,
 };
 
-const DEADLINE: Duration = Duration::from_secs(60);
-const SESSION_MS: u32 = 10_000;
 /// So many records may be settled ahead of a stuck one.
 const WINDOW: usize = 1_000;
 /// More than fit into the window.
@@ -30,43 +29,35 @@ const STUCK: &str = "stuck";
 /// Records of the stuck key: the first one is stuck.
 const OF_STUCK_KEY: usize = 3;
 
-struct Scene {
-    kafka: &'static Kafka,
-    topic: String,
+struct Stuck {
+    scene: Scene<'static>,
     dead: String,
-    group: String,
-    journal: Journal,
 }
 
-impl Scene {
+impl Deref for Stuck {
+    type Target = Scene<'static>;
+
+    fn deref(&self) -> &Self::Target {
+        &self.scene
+    }
+}
+
+impl Stuck {
     /// One partition: the first record is stuck, and so many others follow that they do not fit
     /// beside it.
     async fn new(kafka: &'static Kafka) -> Self {
-        let (topic, dead, group) = (
-            kafka.unique("stuck"),
-            kafka.unique("stuck-dead"),
-            kafka.unique("group"),
-        );
-        for topic in [&topic, &dead] {
-            kafka.create_topic(topic, 1, 1, &[]).await.unwrap();
-        }
+        let scene = Scene::new(kafka, 1).await;
+        let dead = scene.another("dead", 1).await;
         let mut records: Vec<_> = (0..OF_STUCK_KEY)
             .map(|n| NewRecord::keyed(STUCK, format!("stuck-{n}")))
             .collect();
         records.extend(numbered(0..OTHERS, 100));
-        kafka.produce(&topic, records).await.unwrap();
-        Self {
-            kafka,
-            topic,
-            dead,
-            group,
-            journal: Journal::new(),
-        }
+        scene.write(records).await;
+        Self { scene, dead }
     }
 
     fn builder(&self) -> SubscriptionBuilder {
-        Protocol::Cooperative
-            .subscribe(self.kafka, &self.group, &self.topic, SESSION_MS)
+        self.subscribe()
             .concurrency(8)
             .commit_interval(Duration::from_millis(200))
             .limits(
@@ -80,34 +71,8 @@ impl Scene {
             .kafka("queued.min.messages", "100")
     }
 
-    async fn start<F>(
-        &self,
-        builder: SubscriptionBuilder,
-        process: impl Fn(Task<Bytes>) -> F + Send + Sync + 'static,
-    ) -> Subscription
-    where
-        F: Future<Output = Result<(), TaskError>> + Send + 'static,
-    {
-        builder
-            .start(Raw, journaled(&self.journal, "a", process))
-            .await
-            .unwrap()
-    }
-
-    async fn done(&self, count: usize) {
-        wait_until(&format!("{count} are processed"), DEADLINE, || {
-            self.journal.done() >= count
-        })
-        .await;
-    }
-
     async fn committed(&self, offset: usize) {
-        let expected = i64::try_from(offset).ok();
-        wait_for(&format!("{offset} is committed"), DEADLINE, async || {
-            let committed = self.kafka.committed(&self.group, &self.topic).await.ok()?;
-            (committed[0].offset == expected).then_some(())
-        })
-        .await;
+        self.committed_at(offset as i64).await;
     }
 
     /// The one dead letter there is, once there is one.
@@ -160,10 +125,10 @@ async fn seen(
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_record_that_hangs_for_ever_is_dead_lettered_before_its_partition_stands_still() {
     let kafka = kafka_or_skip!(Nodes::One);
-    let scene = Scene::new(kafka).await;
+    let scene = Stuck::new(kafka).await;
     let builder = scene.builder().blocker(Blocker::dead_letter().after(AFTER));
     let member = scene
-        .start(builder, |task| async move {
+        .start(builder, "a", |task: Task<Bytes>| async move {
             if is_stuck(&task) {
                 std::future::pending().await
             } else {
@@ -199,13 +164,13 @@ async fn a_record_that_hangs_for_ever_is_dead_lettered_before_its_partition_stan
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_record_that_waits_for_its_retry_is_dead_lettered_too_with_its_own_error() {
     let kafka = kafka_or_skip!(Nodes::One);
-    let scene = Scene::new(kafka).await;
+    let scene = Stuck::new(kafka).await;
     let builder = scene
         .builder()
         .retry(Retry::in_place(5).backoff(Backoff::fixed(Duration::from_secs(3_600))))
         .blocker(Blocker::dead_letter().after(AFTER));
     let member = scene
-        .start(builder, |task| async move {
+        .start(builder, "a", |task: Task<Bytes>| async move {
             if is_stuck(&task) {
                 Err(TaskError::retryable("the gate is closed"))
             } else {
@@ -226,11 +191,11 @@ async fn a_record_that_waits_for_its_retry_is_dead_lettered_too_with_its_own_err
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn by_default_the_partition_waits_and_its_status_names_the_record() {
     let kafka = kafka_or_skip!(Nodes::One);
-    let scene = Scene::new(kafka).await;
+    let scene = Stuck::new(kafka).await;
     let gate = Gate::closed();
     let inner = gate.clone();
     let member = scene
-        .start(scene.builder(), move |task| {
+        .start(scene.builder(), "a", move |task: Task<Bytes>| {
             let gate = inner.clone();
             async move {
                 if is_stuck(&task) {
@@ -270,53 +235,25 @@ async fn by_default_the_partition_waits_and_its_status_names_the_record() {
     assert!(dead_letters(kafka, &scene.dead).await.unwrap().is_empty());
 }
 
-/// Runs the member on a runtime of its own, so that blocked threads are not the test's.
-fn runtime(threads: usize) -> tokio::runtime::Runtime {
-    tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(threads)
-        .enable_all()
-        .build()
-        .unwrap()
-}
-
-fn block(gate: &Gate) {
-    while !gate.is_open() {
-        std::thread::sleep(Duration::from_millis(2));
-    }
-}
-
-/// Opens when the test ends, however it ends: a blocked thread would keep its runtime from ending.
-struct OpenAtEnd(Gate);
-
-impl Drop for OpenAtEnd {
-    fn drop(&mut self) {
-        self.0.open();
-    }
-}
-
 /// The owner polls the attempt itself at first, and so is blocked with it.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_partition_whose_processor_blocks_it_is_seen_from_outside() {
     let kafka = kafka_or_skip!(Nodes::One);
-    let scene = Scene::new(kafka).await;
-    let runtime = runtime(2);
+    let scene = Stuck::new(kafka).await;
+    let threads = Threads::new(2);
     let gate = Gate::closed();
-    let end = OpenAtEnd(gate.clone());
+    let end = gate.open_at_end();
     let process = move |task: Task<Bytes>| {
         let gate = gate.clone();
         async move {
             if is_stuck(&task) {
-                block(&gate);
+                gate.block();
             }
             Ok(())
         }
     };
     let processor = journaled(&scene.journal, "a", process);
-    let member = runtime
-        .spawn(scene.builder().start(Raw, processor))
-        .await
-        .unwrap()
-        .unwrap();
+    let member = threads.start(scene.builder(), processor).await;
     let status = seen("it is blocked by its attempt", &member, |p| {
         p.blocked_for.is_some() && p.snapshot.slow_attempts == 1
     })
@@ -329,19 +266,17 @@ async fn a_partition_whose_processor_blocks_it_is_seen_from_outside() {
     })
     .await;
     member.shutdown().await.unwrap();
-    tokio::task::spawn_blocking(move || drop(runtime))
-        .await
-        .unwrap();
+    threads.end().await;
 }
 
 /// Its effect could come after the dead letter.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_attempt_that_cannot_be_ended_is_not_written_while_it_runs() {
     let kafka = kafka_or_skip!(Nodes::One);
-    let scene = Scene::new(kafka).await;
-    let runtime = runtime(3);
+    let scene = Stuck::new(kafka).await;
+    let threads = Threads::new(3);
     let gate = Gate::closed();
-    let end = OpenAtEnd(gate.clone());
+    let end = gate.open_at_end();
     // The others wait for it: the window fills only when it can no longer be ended.
     let blocks = Gate::closed();
     let process = move |task: Task<Bytes>| {
@@ -351,7 +286,7 @@ async fn an_attempt_that_cannot_be_ended_is_not_written_while_it_runs() {
                 // From here on in a task of its own: the owner is not blocked.
                 tokio::task::yield_now().await;
                 blocks.open();
-                block(&gate);
+                gate.block();
             }
             blocks.passed().await;
             Ok(())
@@ -359,11 +294,7 @@ async fn an_attempt_that_cannot_be_ended_is_not_written_while_it_runs() {
     };
     let builder = scene.builder().blocker(Blocker::dead_letter().after(AFTER));
     let processor = journaled(&scene.journal, "a", process);
-    let member = runtime
-        .spawn(builder.start(Raw, processor))
-        .await
-        .unwrap()
-        .unwrap();
+    let member = threads.start(builder, processor).await;
     // Long after it was found.
     let is_over_time = |p: &PartitionStatus| p.paused && p.snapshot.stalled_for > Some(6 * AFTER);
     seen("it holds up its partition", &member, is_over_time).await;
@@ -376,7 +307,5 @@ async fn an_attempt_that_cannot_be_ended_is_not_written_while_it_runs() {
         dead_letters(kafka, &scene.dead).await.unwrap().is_empty(),
         "it succeeded before it could be ended"
     );
-    tokio::task::spawn_blocking(move || drop(runtime))
-        .await
-        .unwrap();
+    threads.end().await;
 }

@@ -1,72 +1,60 @@
 //! A topic that is deleted and made anew is another topic: no position of the old one may pass over
 //! its records (G1).
 
-use std::{collections::BTreeSet, ops::Range, time::Duration};
+use std::{
+    collections::BTreeSet,
+    ops::{Deref, Range},
+    time::Duration,
+};
 
-use keylane::{Raw, State, Subscription, SubscriptionBuilder, SubscriptionError};
+use keylane::{State, Subscription, SubscriptionBuilder, SubscriptionError};
 use keylane_core::{Position, commit_map};
 use keylane_integration_tests::{
-    journal::{Entry, Journal, Outcome},
+    for_protocols,
     kafka::{Committed, Kafka, Nodes},
     kafka_or_skip,
     load::numbered,
-    member::{journaled, spread},
     protocol::Protocol,
+    scene::{DEADLINE, Scene, reach},
     wait::{wait_for, wait_until},
 };
 
-const DEADLINE: Duration = Duration::from_secs(120);
-const SESSION_MS: u32 = 20_000;
 const PARTITIONS: i32 = 2;
 /// The old topic's records have lower numbers, the new one's these: more than the old one had, so
 /// that its positions are in range.
 const NEW: Range<usize> = 10_000..11_000;
 
-/// A topic, a group that reads it, and what its members did.
-struct Scene {
-    kafka: &'static Kafka,
-    topic: String,
-    group: String,
+/// A group that reads a topic which is made anew.
+struct Reread {
+    scene: Scene<'static>,
     builder: SubscriptionBuilder,
-    journal: Journal,
 }
 
-impl Scene {
+impl Deref for Reread {
+    type Target = Scene<'static>;
+
+    fn deref(&self) -> &Self::Target {
+        &self.scene
+    }
+}
+
+impl Reread {
     async fn new(kafka: &'static Kafka, protocol: Protocol) -> Self {
-        let (topic, group) = (kafka.unique("anew"), kafka.unique("group"));
-        kafka
-            .create_topic(&topic, PARTITIONS, 1, &[])
-            .await
-            .unwrap();
-        let builder = protocol.subscribe(kafka, &group, &topic, SESSION_MS);
-        Self {
-            kafka,
-            topic,
-            group,
-            builder,
-            journal: Journal::new(),
-        }
+        let scene = Scene::new(kafka, PARTITIONS).await.by(protocol);
+        let builder = scene.subscribe();
+        Self { scene, builder }
     }
 
     async fn start(&self, member: &str) -> Subscription {
-        let work = journaled(&self.journal, member, |task| async move {
-            tokio::time::sleep(spread(&task, Duration::from_millis(5))).await;
-            Ok(())
-        });
-        self.builder.clone().start(Raw, work).await.unwrap()
+        self.worker(self.builder.clone(), member, Duration::from_millis(5))
+            .await
     }
 
     /// A member, `a`, that has processed the old topic.
     async fn read_the_old_one(&self) -> Subscription {
         let member = self.start("a").await;
-        self.kafka
-            .produce(&self.topic, numbered(0..200, 20))
-            .await
-            .unwrap();
-        wait_until("the old topic is processed", DEADLINE, || {
-            self.journal.done() == 200
-        })
-        .await;
+        self.write(numbered(0..200, 20)).await;
+        self.done(200).await;
         member
     }
 
@@ -76,55 +64,32 @@ impl Scene {
             .create_topic(&self.topic, PARTITIONS, 1, &[])
             .await
             .unwrap();
-        self.kafka
-            .produce(&self.topic, numbered(NEW, 20))
-            .await
-            .unwrap();
+        self.write(numbered(NEW, 20)).await;
     }
 
     /// How many of the records with these numbers were processed, by `member`.
-    fn done(&self, numbers: &Range<usize>, member: &str) -> usize {
-        let entries = self.journal.entries();
-        let done = entries.iter().filter_map(|entry| match entry {
-            Entry::Ended(work, _, Outcome::Done) if work.member.starts_with(member) => Some(work),
-            _ => None,
-        });
-        let number = |id: &str| id.rsplit('/').next().unwrap().parse::<usize>().unwrap();
-        done.map(|work| number(&work.id))
+    fn done_of(&self, numbers: &Range<usize>, member: &str) -> usize {
+        let done = self.numbers_done_by(member);
+        done.iter()
             .filter(|number| numbers.contains(number))
-            .collect::<BTreeSet<_>>()
-            .len()
+            .count()
     }
 
     async fn the_new_one_is_done(&self, member: &str) {
         wait_until("all of the new topic is processed", DEADLINE, || {
-            self.done(&NEW, member) == NEW.len()
+            self.done_of(&NEW, member) == NEW.len()
         })
         .await;
-    }
-
-    async fn committed(&self) -> Option<Vec<Committed>> {
-        self.kafka.committed(&self.group, &self.topic).await.ok()
     }
 
     /// Waits until the group's commits stand at the end of the topic and name none of the `old`
     /// logs, and returns them.
     async fn committed_to_the_end(&self, old: &Logs) -> Vec<Committed> {
-        let ends: Vec<_> = self
-            .kafka
-            .end_offsets(&self.topic)
-            .await
-            .unwrap()
-            .into_iter()
-            .map(Some)
-            .collect();
+        let ends = self.kafka.end_offsets(&self.topic).await.unwrap();
         wait_for("everything is committed", DEADLINE, async || {
-            let committed = self.committed().await?;
-            let at_the_end = committed
-                .iter()
-                .map(|committed| committed.offset)
-                .eq(ends.iter().copied());
-            (at_the_end && logs(&committed).is_disjoint(old)).then_some(committed)
+            let committed = self.committed().await;
+            let is_new = logs(&committed).is_disjoint(old);
+            (is_new && reach(&committed, &ends)).then_some(committed)
         })
         .await
     }
@@ -141,17 +106,14 @@ impl Scene {
     async fn goes_on(&self) {
         let later = NEW.end..NEW.end + 100;
         let last = self.start("last").await;
-        self.kafka
-            .produce(&self.topic, numbered(later.clone(), 20))
-            .await
-            .unwrap();
+        self.write(numbered(later.clone(), 20)).await;
         wait_until("later records are processed", DEADLINE, || {
-            self.done(&later, "last") == 100
+            self.done_of(&later, "last") == 100
         })
         .await;
         last.shutdown().await.unwrap();
         assert_eq!(
-            self.done(&NEW, "last"),
+            self.done_of(&NEW, "last"),
             0,
             "records were read a second time"
         );
@@ -177,19 +139,15 @@ fn logs(committed: &[Committed]) -> Logs {
 }
 
 async fn in_the_middle_of_work(protocol: Protocol) {
-    let mut scene = Scene::new(kafka_or_skip!(Nodes::One), protocol).await;
+    let mut scene = Reread::new(kafka_or_skip!(Nodes::One), protocol).await;
     // Commits all the time: one is likely to arrive after the deletion, and to be taken for the new
     // topic.
     scene.builder = scene.builder.commit_interval(Duration::from_millis(20));
     let member = scene.start("a").await;
-    scene
-        .kafka
-        .produce(&scene.topic, numbered(0..3_000, 20))
-        .await
-        .unwrap();
-    wait_until("work has begun", DEADLINE, || scene.journal.done() > 300).await;
+    scene.write(numbered(0..3_000, 20)).await;
+    scene.done(300).await;
     let old = wait_for("a commit names the topic", DEADLINE, async || {
-        let old = logs(&scene.committed().await?);
+        let old = logs(&scene.committed().await);
         (!old.is_empty()).then_some(old)
     })
     .await;
@@ -199,25 +157,16 @@ async fn in_the_middle_of_work(protocol: Protocol) {
     scene.ends(member, &old).await;
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_topic_made_anew_in_the_middle_of_work_is_read_from_its_beginning_classic() {
-    in_the_middle_of_work(Protocol::Cooperative).await;
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_topic_made_anew_in_the_middle_of_work_is_read_from_its_beginning_eager() {
-    in_the_middle_of_work(Protocol::Range).await;
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_topic_made_anew_in_the_middle_of_work_is_read_from_its_beginning_consumer() {
-    in_the_middle_of_work(Protocol::Consumer).await;
+for_protocols! { in_the_middle_of_work:
+    a_topic_made_anew_in_the_middle_of_work_is_read_from_its_beginning_classic: Cooperative,
+    a_topic_made_anew_in_the_middle_of_work_is_read_from_its_beginning_eager: Range,
+    a_topic_made_anew_in_the_middle_of_work_is_read_from_its_beginning_consumer: Consumer,
 }
 
 /// A member that does not fetch sees nothing of it: its position in the old topic is in range in
 /// the new one.
 async fn while_fetching_is_paused(protocol: Protocol) {
-    let scene = Scene::new(kafka_or_skip!(Nodes::One), protocol).await;
+    let scene = Reread::new(kafka_or_skip!(Nodes::One), protocol).await;
     let member = scene.read_the_old_one().await;
     let old = logs(&scene.committed_to_the_end(&Logs::new()).await);
     member.handle().pause();
@@ -231,19 +180,14 @@ async fn while_fetching_is_paused(protocol: Protocol) {
     scene.ends(member, &old).await;
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_topic_made_anew_while_fetching_is_paused_is_read_from_its_beginning_classic() {
-    while_fetching_is_paused(Protocol::Cooperative).await;
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_topic_made_anew_while_fetching_is_paused_is_read_from_its_beginning_consumer() {
-    while_fetching_is_paused(Protocol::Consumer).await;
+for_protocols! { while_fetching_is_paused:
+    a_topic_made_anew_while_fetching_is_paused_is_read_from_its_beginning_classic: Cooperative,
+    a_topic_made_anew_while_fetching_is_paused_is_read_from_its_beginning_consumer: Consumer,
 }
 
 /// The member that saw the deletion stops before it can know, and hands its position on.
 async fn across_a_restart(protocol: Protocol) {
-    let scene = Scene::new(kafka_or_skip!(Nodes::One), protocol).await;
+    let scene = Reread::new(kafka_or_skip!(Nodes::One), protocol).await;
     let member = scene.read_the_old_one().await;
     let old = logs(&scene.committed_to_the_end(&Logs::new()).await);
     scene.make_anew().await;
@@ -253,19 +197,14 @@ async fn across_a_restart(protocol: Protocol) {
     scene.ends(second, &old).await;
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_member_that_starts_after_the_deletion_reads_the_new_topic_from_its_beginning_classic() {
-    across_a_restart(Protocol::Cooperative).await;
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_member_that_starts_after_the_deletion_reads_the_new_topic_from_its_beginning_consumer() {
-    across_a_restart(Protocol::Consumer).await;
+for_protocols! { across_a_restart:
+    a_member_that_starts_after_the_deletion_reads_the_new_topic_from_its_beginning_classic: Cooperative,
+    a_member_that_starts_after_the_deletion_reads_the_new_topic_from_its_beginning_consumer: Consumer,
 }
 
 /// Deletes and makes anew the topic of a group without members, and leaves it the commits of the
 /// old one, as a commit under way during the deletion does. Returns them.
-async fn left_over_commits(scene: &Scene) -> Vec<Committed> {
+async fn left_over_commits(scene: &Reread) -> Vec<Committed> {
     scene.read_the_old_one().await.shutdown().await.unwrap();
     let old = scene.committed_to_the_end(&Logs::new()).await;
     scene.make_anew().await;
@@ -274,68 +213,53 @@ async fn left_over_commits(scene: &Scene) -> Vec<Committed> {
     wait_for("the commits went with the topic", DEADLINE, async || {
         scene
             .committed()
-            .await?
+            .await
             .iter()
             .all(|committed| committed.offset.is_none())
             .then_some(())
     })
     .await;
-    let Scene {
-        kafka,
-        group,
-        topic,
-        ..
-    } = scene;
     for Committed {
         partition,
         offset,
         metadata,
     } in &old
     {
-        kafka
-            .commit_from_outside(group, topic, *partition, offset.unwrap(), metadata)
-            .await
-            .unwrap();
+        let Scene { group, topic, .. } = &scene.scene;
+        let commit =
+            scene
+                .kafka
+                .commit_from_outside(group, topic, *partition, offset.unwrap(), metadata);
+        commit.await.unwrap();
     }
-    assert_eq!(kafka.committed(group, topic).await.unwrap(), old);
+    assert_eq!(scene.committed().await, old);
     old
 }
 
 async fn while_nobody_runs(protocol: Protocol) {
-    let scene = Scene::new(kafka_or_skip!(Nodes::One), protocol).await;
+    let scene = Reread::new(kafka_or_skip!(Nodes::One), protocol).await;
     let old = left_over_commits(&scene).await;
     let second = scene.start("b").await;
     scene.the_new_one_is_done("b").await;
     let new = scene.committed_to_the_end(&logs(&old)).await;
     assert_eq!(logs(&new).len(), 1, "{new:?}");
     second.shutdown().await.unwrap();
-    let twice = scene
-        .journal
-        .entries()
-        .iter()
-        .filter(|entry| matches!(entry, Entry::Started(_)))
-        .count();
     assert_eq!(
-        twice,
+        scene.started(|_| true).len(),
         200 + NEW.len(),
         "each record once: the new epoch began before anything was read"
     );
     scene.goes_on().await;
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_commit_that_names_another_log_is_left_classic() {
-    while_nobody_runs(Protocol::Cooperative).await;
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_commit_that_names_another_log_is_left_consumer() {
-    while_nobody_runs(Protocol::Consumer).await;
+for_protocols! { while_nobody_runs:
+    a_commit_that_names_another_log_is_left_classic: Cooperative,
+    a_commit_that_names_another_log_is_left_consumer: Consumer,
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn with_reset_error_a_commit_that_names_another_log_ends_the_subscription() {
-    let mut scene = Scene::new(kafka_or_skip!(Nodes::One), Protocol::Cooperative).await;
+    let mut scene = Reread::new(kafka_or_skip!(Nodes::One), Protocol::Cooperative).await;
     let old = left_over_commits(&scene).await;
     scene.builder = scene.builder.kafka("auto.offset.reset", "error");
     let strict = scene.start("b").await;
@@ -346,8 +270,8 @@ async fn with_reset_error_a_commit_that_names_another_log_ends_the_subscription(
         matches!(&ended, Err(SubscriptionError::OffsetReset(why)) if why.contains(&scene.topic) && why.contains("anew")),
         "{ended:?}"
     );
-    assert_eq!(scene.done(&NEW, "b"), 0);
-    assert_eq!(scene.committed().await.unwrap(), old);
+    assert_eq!(scene.done_of(&NEW, "b"), 0);
+    assert_eq!(scene.committed().await, old);
 }
 
 /// librdkafka#4362: deleted while the start of its partitions is being looked up, which an idle
@@ -356,23 +280,11 @@ async fn with_reset_error_a_commit_that_names_another_log_ends_the_subscription(
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_topic_made_anew_with_fewer_partitions_keeps_no_shutdown_waiting() {
     let kafka = kafka_or_skip!(Nodes::One);
-    let (stays, shrinks, group) = (
-        kafka.unique("stays"),
-        kafka.unique("shrinks"),
-        kafka.unique("group"),
-    );
-    kafka.create_topic(&stays, 2, 1, &[]).await.unwrap();
-    kafka.create_topic(&shrinks, 6, 1, &[]).await.unwrap();
-    let journal = Journal::new();
-    let work = journaled(&journal, "a", |_| async { Ok(()) });
-    let builder = Protocol::Cooperative
-        .subscribe(kafka, &group, &stays, SESSION_MS)
-        .topic(&shrinks);
-    let member = builder
-        .kafka("topic.metadata.refresh.interval.ms", "1000")
-        .start(Raw, work)
-        .await
-        .unwrap();
+    let scene = Scene::new(kafka, 2).await;
+    let (stays, shrinks) = (&scene.topic, scene.another("shrinks", 6).await);
+    let builder = scene.subscribe().topic(&shrinks);
+    let builder = builder.kafka("topic.metadata.refresh.interval.ms", "1000");
+    let member = scene.start(builder, "a", |_| async { Ok(()) }).await;
     let of = |topic: &str| {
         member
             .status()
@@ -382,7 +294,7 @@ async fn a_topic_made_anew_with_fewer_partitions_keeps_no_shutdown_waiting() {
             .count()
     };
     wait_until("it is assigned", DEADLINE, || {
-        of(&stays) == 2 && of(&shrinks) == 6
+        of(stays) == 2 && of(&shrinks) == 6
     })
     .await;
     kafka.delete_topic(&shrinks).await.unwrap();
@@ -392,9 +304,6 @@ async fn a_topic_made_anew_with_fewer_partitions_keeps_no_shutdown_waiting() {
     .await;
     kafka.create_topic(&shrinks, 1, 1, &[]).await.unwrap();
     kafka.produce(&shrinks, numbered(0..10, 20)).await.unwrap();
-    wait_until("the new topic is processed", DEADLINE, || {
-        journal.done() == 10
-    })
-    .await;
+    scene.done(10).await;
     member.shutdown().await.unwrap();
 }

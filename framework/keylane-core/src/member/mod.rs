@@ -9,6 +9,7 @@ mod marks;
 mod metadata_limit;
 mod point;
 mod refusal;
+mod standing;
 mod topic_partition;
 
 pub use commit_id::{CommitId, CommitIds};
@@ -19,4 +20,5 @@ pub use marks::{Answered, Marks, Outgoing, Refused};
 pub use metadata_limit::MetadataLimit;
 pub use point::{ClientPosition, CommitPoint, OPENING};
 pub use refusal::{CommitResult, Refusal};
+pub use standing::{Assignor, Standing};
 pub use topic_partition::TopicPartition;

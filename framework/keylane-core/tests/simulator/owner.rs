@@ -69,6 +69,8 @@ pub(crate) struct Entry {
     pub(crate) started: Moment,
     /// The guard had a say in it: from then on the model does not foretell when it ends.
     pub(crate) guarded: bool,
+    /// It was held, or what it needs was unavailable.
+    pub(crate) waited_for_others: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -212,6 +214,7 @@ impl Owner {
                     headers: FailureHeaders::All,
                     started: now,
                     guarded: false,
+                    waited_for_others: false,
                 },
             );
         }

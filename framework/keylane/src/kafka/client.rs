@@ -3,12 +3,13 @@
 use std::ffi::CStr;
 use std::time::Duration;
 
+use keylane_core::member::TopicPartition;
 use keylane_core::{LeaderEpoch, Position};
 use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer};
 use rdkafka::error::RDKafkaErrorCode;
 use rdkafka::{ClientConfig, Offset, TopicPartitionList};
 
-use super::callbacks::{Context, LOOK_UP, is_looked_up};
+use super::callbacks::{Context, is_looked_up};
 use super::client_error::ClientError;
 use super::commit_point::CommitPoint;
 use super::commit_queue::{CommitAnswer, CommitQueue};
@@ -155,18 +156,14 @@ impl Client {
         self.consumer.assignment_lost()
     }
 
-    /// How long the answer to a revoke of these partitions has to wait: where a start may still be
-    /// looked up, [`LOOK_UP`].
-    pub(crate) fn wait_before_answer(&self, partitions: &[(String, i32)]) -> Duration {
-        let looked_up = partitions
-            .iter()
-            .any(|(topic, partition)| is_looked_up(&self.consumer, topic, *partition));
-        if looked_up { LOOK_UP } else { Duration::ZERO }
+    /// Whether the start of one of these partitions may still be looked up.
+    pub(crate) fn is_looking_up(&self, partitions: &[TopicPartition]) -> bool {
+        is_looked_up(&self.consumer, partitions)
     }
 
     /// Answers all revokes that were reported, which are about these partitions. The client
     /// commits what is stored for them.
-    pub(crate) fn answer_revoke(&self, partitions: &[(String, i32)]) -> Result<(), ClientError> {
+    pub(crate) fn answer_revoke(&self, partitions: &[TopicPartition]) -> Result<(), ClientError> {
         let context = self.consumer.context();
         context
             .answer(&self.consumer, partitions)

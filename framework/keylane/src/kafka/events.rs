@@ -1,5 +1,7 @@
 //! What the callbacks report to the polling thread.
 
+use keylane_core::member::TopicPartition;
+use keylane_core::member::hand_over::{AnsweredBy, Revoked};
 use keylane_core::{Beginning, LogId};
 
 use super::client_position::ClientPosition;
@@ -14,11 +16,9 @@ pub(crate) enum GroupEvent {
         membership: Option<String>,
     },
     Revoked {
-        partitions: Vec<(String, i32)>,
-        /// The group has already given the partitions away.
-        lost: bool,
-        /// The revoke was answered in the callback; otherwise the loop owes the answer.
-        answered: bool,
+        partitions: Vec<TopicPartition>,
+        revoked: Revoked,
+        answered_by: AnsweredBy,
     },
     /// A rebalance could not be answered.
     Failed(String),

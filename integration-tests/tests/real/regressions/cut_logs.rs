@@ -16,10 +16,9 @@ use keylane_integration_tests::{
     member::journaled,
     own_kafka_or_skip,
     protocol::Protocol,
+    scene::{DEADLINE, SESSION_MS},
     wait::{wait_for, wait_until},
 };
-
-use super::{DEADLINE, SESSION_MS};
 
 static METRICS: LazyLock<PrometheusEndpoint> = LazyLock::new(|| serve_prometheus(0).unwrap());
 
@@ -137,7 +136,7 @@ async fn a_log_that_was_cut_while_no_member_ran_is_read_on_from_the_cut() {
     kafka.produce(&topic, numbered(LOST, KEYS)).await.unwrap();
 
     let mut readers = Vec::new();
-    for protocol in [Protocol::Cooperative, Protocol::Consumer] {
+    for protocol in Protocol::spoken([Protocol::Cooperative, Protocol::Consumer]) {
         for is_stuck in [false, true] {
             let reader = Reader::new(&kafka, protocol, is_stuck);
             let member = reader.start(&kafka, &topic, "a").await;

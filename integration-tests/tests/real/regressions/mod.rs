@@ -41,42 +41,11 @@ mod pressure;
 mod rebalances;
 mod records;
 
-use std::time::Duration;
-
-use keylane_integration_tests::{
-    kafka::{Committed, Kafka},
-    wait::wait_for,
-};
 use tokio::{runtime::Handle, task::JoinHandle};
-
-const DEADLINE: Duration = Duration::from_secs(90);
-/// Long: no member may fall out of the group because the machine is busy.
-const SESSION_MS: u32 = 30_000;
-
-async fn committed(kafka: &Kafka, group: &str, topic: &str) -> Vec<Committed> {
-    wait_for("the coordinator answers", DEADLINE, async || {
-        kafka.committed(group, topic).await.ok()
-    })
-    .await
-}
 
 /// Runs beside the test, on a thread of its own: waiting for a condition is no work that could move
 /// between threads.
 fn on_a_thread(work: impl AsyncFnOnce() + Send + 'static) -> JoinHandle<()> {
     let runtime = Handle::current();
     tokio::task::spawn_blocking(move || runtime.block_on(work()))
-}
-
-/// Waits until the whole topic is committed.
-async fn await_committed(kafka: &Kafka, group: &str, topic: &str) {
-    let ends = kafka.end_offsets(topic).await.unwrap();
-    wait_for("the whole topic is committed", DEADLINE, async || {
-        let committed = committed(kafka, group, topic).await;
-        let all = committed
-            .iter()
-            .zip(&ends)
-            .all(|(committed, end)| committed.offset.unwrap_or(0) == *end);
-        all.then_some(())
-    })
-    .await;
 }

@@ -3,52 +3,34 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use keylane::{Raw, State, Task, TroubleKind};
+use keylane::{State, Task, TroubleKind};
 use keylane_integration_tests::{
+    for_protocols,
     gate::Gate,
-    journal::{Expect, Journal},
+    journal::Expect,
     kafka::Nodes,
     load::numbered,
-    member::journaled,
     own_kafka_or_skip,
     protocol::Protocol,
+    scene::{DEADLINE, Scene},
     wait::wait_until,
 };
-
-use super::{DEADLINE, await_committed};
 
 /// #833: a commit that timed out ended the consumer. The broker is frozen here, so that requests time out one after the
 /// other, with records in memory that are settled meanwhile and cannot be committed.
 async fn commits_time_out(protocol: Protocol) {
     let kafka = own_kafka_or_skip!(Nodes::One);
-    let (topic, group) = (kafka.unique("regression"), kafka.unique("group"));
-    kafka.create_topic(&topic, 2, 1, &[]).await.unwrap();
-    kafka
-        .produce(&topic, numbered(0..1_000, 100))
-        .await
-        .unwrap();
-    let (journal, gate) = (Journal::new(), Gate::closed());
-    let processor = journaled(&journal, "a", {
-        let gate = gate.clone();
-        move |task: Task<Bytes>| {
-            let gate = (task.offset() >= 100).then(|| gate.clone());
-            async move {
-                if let Some(gate) = gate {
-                    gate.passed().await;
-                }
-                Ok(())
-            }
-        }
-    });
-    let member = protocol
-        .subscribe(&kafka, &group, &topic, 300_000)
+    let scene = Scene::new(&kafka, 2).await.by(protocol).session_ms(300_000);
+    scene.write(numbered(0..1_000, 100)).await;
+    let gate = Gate::closed();
+    let builder = scene
+        .subscribe()
         // A place for each: those that wait for the gate keep none from the others.
         .concurrency(1_000)
         .commit_interval(Duration::from_millis(100))
-        .kafka("socket.timeout.ms", "1000")
-        .start(Raw, processor)
-        .await
-        .unwrap();
+        .kafka("socket.timeout.ms", "1000");
+    let waits = |task: &Task<Bytes>| task.offset() >= 100;
+    let member = scene.gated(builder, "a", &gate, waits).await;
     let delivered = || {
         member
             .status()
@@ -58,18 +40,14 @@ async fn commits_time_out(protocol: Protocol) {
             .sum::<u64>()
     };
     wait_until("the rest is in memory", DEADLINE, || {
-        journal.done() >= 200 && delivered() > 500
+        scene.journal.done() >= 200 && delivered() > 500
     })
     .await;
 
     kafka.suspend_node(0).await.unwrap();
     gate.open();
-    wait_until(
-        "what is in memory is processed all the same",
-        DEADLINE,
-        || journal.done() == 1_000,
-    )
-    .await;
+    // What is in memory is processed all the same.
+    scene.done(1_000).await;
     wait_until("the trouble shows", DEADLINE, || {
         member.status().trouble.is_some_and(|trouble| {
             matches!(
@@ -86,13 +64,9 @@ async fn commits_time_out(protocol: Protocol) {
     );
     kafka.continue_node(0).await.unwrap();
 
-    kafka
-        .produce(&topic, numbered(1_000..1_200, 100))
-        .await
-        .unwrap();
-    let count = || journal.done();
-    wait_until("work goes on", DEADLINE, || count() == 1_200).await;
-    await_committed(&kafka, &group, &topic).await;
+    scene.write(numbered(1_000..1_200, 100)).await;
+    scene.done(1_200).await;
+    scene.all_committed().await;
     wait_until("the trouble has passed", DEADLINE, || {
         member.status().trouble.is_none()
     })
@@ -105,17 +79,13 @@ async fn commits_time_out(protocol: Protocol) {
     } else {
         Expect::Drained
     };
-    journal
-        .check(&kafka.produced(&topic).await.unwrap(), expect)
+    scene
+        .journal
+        .check(&scene.produced().await, expect)
         .assert_clean();
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn commits_that_time_out_end_nothing_and_are_made_up_for_classic() {
-    commits_time_out(Protocol::Cooperative).await;
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn commits_that_time_out_end_nothing_and_are_made_up_for_consumer() {
-    commits_time_out(Protocol::Consumer).await;
+for_protocols! { commits_time_out:
+    commits_that_time_out_end_nothing_and_are_made_up_for_classic: Cooperative,
+    commits_that_time_out_end_nothing_and_are_made_up_for_consumer: Consumer,
 }

@@ -9,20 +9,20 @@ use std::{
 };
 
 use bytes::Bytes;
-use keylane::{Backoff, Limits, Raw, Reading, Retry, Subscription, Task, TaskError};
+use keylane::{Backoff, Limits, Reading, Retry, Subscription, Task, TaskError};
 use keylane_integration_tests::{
     claims::{assert_honest, claims},
     gate::Gate,
-    journal::{Expect, Journal},
+    journal::Expect,
     kafka::Nodes,
     kafka_or_skip,
     load::numbered,
-    member::{journaled, spread},
-    protocol::Protocol,
+    member::number,
+    scene::{DEADLINE, Scene},
     wait::{wait_for, wait_until},
 };
 
-use super::{DEADLINE, SESSION_MS, await_committed, on_a_thread};
+use super::on_a_thread;
 
 const HOUR: Duration = Duration::from_secs(3_600);
 /// A mark can be exceeded by what one read brings.
@@ -61,103 +61,74 @@ fn waiting(member: &Subscription, topic: &str) -> u64 {
 /// origin topic's alone.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn retries_that_pile_up_in_place_are_bounded_and_succeed_in_the_end() {
-    let kafka = kafka_or_skip!(Nodes::One);
-    let (topic, group) = (kafka.unique("regression"), kafka.unique("group"));
-    kafka.create_topic(&topic, 2, 1, &[]).await.unwrap();
-    kafka
-        .produce(&topic, numbered(0..10_000, 10_000))
-        .await
-        .unwrap();
-    let (journal, gate) = (Journal::new(), Gate::closed());
-    let processor = journaled(&journal, "a", {
-        let gate = gate.clone();
-        move |_| {
-            let result = if gate.is_open() {
-                Ok(())
-            } else {
-                Err(TaskError::retryable("down"))
-            };
-            async move { result }
-        }
-    });
+    let scene = Scene::new(kafka_or_skip!(Nodes::One), 2).await;
+    scene.write(numbered(0..10_000, 10_000)).await;
+    let gate = Gate::closed();
+    let is_up = gate.clone();
+    let process = move |_| {
+        let result = match is_up.is_open() {
+            true => Ok(()),
+            false => Err(TaskError::retryable("down")),
+        };
+        async move { result }
+    };
     let limits = Limits::default()
         .pause_at_records(500)
         .resume_at_records(200);
     let retry = Retry::forever().backoff(Backoff::fixed(Duration::from_millis(500)));
-    let member = Protocol::Cooperative
-        .subscribe(kafka, &group, &topic, SESSION_MS)
-        .limits(limits)
-        .retry(retry)
-        .start(Raw, processor);
-    let member = member.await.unwrap();
+    let builder = scene.subscribe().limits(limits).retry(retry);
+    let member = scene.start(builder, "a", process).await;
     let most = 500 + ONE_READ;
     bounded(
         "every record in memory was retried several times",
         &member,
         most,
-        |_| journal.entries().len() > 20_000,
+        |_| scene.journal.entries().len() > 20_000,
     )
     .await;
     gate.open();
     bounded("all are processed", &member, most, |_| {
-        journal.done() == 10_000
+        scene.journal.done() == 10_000
     })
     .await;
-    await_committed(kafka, &group, &topic).await;
+    scene.all_committed().await;
     member.shutdown().await.unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn retries_that_pile_up_in_the_retry_topic_are_bounded_and_hold_up_nobody() {
-    let kafka = kafka_or_skip!(Nodes::One);
-    let (topic, group) = (kafka.unique("regression"), kafka.unique("group"));
-    let retry_topic = format!("{topic}-retry");
-    for name in [&topic, &retry_topic] {
-        kafka.create_topic(name, 1, 1, &[]).await.unwrap();
-    }
-    kafka
-        .produce(&topic, numbered(0..10_000, 10_000))
-        .await
-        .unwrap();
-    let journal = Journal::new();
-    let processor = journaled(&journal, "a", |task: Task<Bytes>| {
-        let number: usize = std::str::from_utf8(task.payload())
-            .unwrap()
-            .parse()
-            .unwrap();
-        let result = if number < 10_000 {
-            Err(TaskError::retry_after("in an hour", HOUR))
-        } else {
-            Ok(())
+    let scene = Scene::new(kafka_or_skip!(Nodes::One), 1).await;
+    let retry_topic = scene.another("retry", 1).await;
+    scene.write(numbered(0..10_000, 10_000)).await;
+    let process = |task: Task<Bytes>| {
+        let result = match number(&task) {
+            0..10_000 => Err(TaskError::retry_after("in an hour", HOUR)),
+            _ => Ok(()),
         };
         async move { result }
-    });
+    };
     let limits = Limits::default()
         .pause_at_records(500)
         .resume_at_records(200);
-    let builder = Protocol::Cooperative.subscribe(kafka, &group, &topic, SESSION_MS);
-    let member = builder
+    let builder = scene
+        .subscribe()
         .limits(limits)
-        .retry(Retry::none().then_topic())
-        .start(Raw, processor)
-        .await
-        .unwrap();
+        .retry(Retry::none().then_topic());
+    let member = scene.start(builder, "a", process).await;
     let most = 500 + ONE_READ;
     bounded("the retry topic is at its limit", &member, most, |member| {
         waiting(member, &retry_topic) >= 500
     })
     .await;
     // All of the origin topic is behind us all the same, and what comes now is done at once.
-    kafka
-        .produce(&topic, numbered(10_000..10_100, 100))
-        .await
-        .unwrap();
+    scene.write(numbered(10_000..10_100, 100)).await;
     bounded("what does not fail is processed", &member, most, |_| {
-        journal.done() == 100
+        scene.journal.done() == 100
     })
     .await;
-    await_committed(kafka, &group, &topic).await;
-    assert_eq!(kafka.end_offsets(&retry_topic).await.unwrap(), [10_000]);
+    scene.all_committed().await;
+    let retried = scene.kafka.end_offsets(&retry_topic).await;
+    assert_eq!(retried.unwrap(), [10_000]);
     member.shutdown().await.unwrap();
 }
 
@@ -165,75 +136,56 @@ async fn retries_that_pile_up_in_the_retry_topic_are_bounded_and_hold_up_nobody(
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn consumption_goes_on_where_the_map_of_what_is_settled_ahead_is_too_large() {
     let kafka = kafka_or_skip!(Nodes::One);
-    let (topic, group) = (kafka.unique("regression"), kafka.unique("group"));
-    kafka.create_topic(&topic, 1, 1, &[]).await.unwrap();
-    let (journal, gate) = (Journal::new(), Gate::closed());
-    let processor = journaled(&journal, "a", {
-        let gate = gate.clone();
-        move |task: Task<Bytes>| {
-            // A gap at every ninth record: the worst there is for the map's code.
-            let waits = task.offset() < 36_000 && task.offset() % 9 == 0 && !gate.is_open();
-            let result = if waits {
-                Err(TaskError::retryable("not yet"))
-            } else {
-                Ok(())
-            };
-            async move { result }
-        }
-    });
+    let scene = Scene::new(kafka, 1).await;
+    let gate = Gate::closed();
+    let is_over = gate.clone();
+    let process = move |task: Task<Bytes>| {
+        // A gap at every ninth record: the worst there is for the map's code.
+        let waits = task.offset() < 36_000 && task.offset() % 9 == 0 && !is_over.is_open();
+        let result = match waits {
+            true => Err(TaskError::retryable("not yet")),
+            false => Ok(()),
+        };
+        async move { result }
+    };
     let retry = Retry::forever().backoff(Backoff::fixed(Duration::from_secs(3)));
-    let builder = Protocol::Cooperative.subscribe(kafka, &group, &topic, SESSION_MS);
-    let member = builder
+    let builder = scene
+        .subscribe()
         .commit_interval(Duration::from_millis(100))
-        .retry(retry)
-        .start(Raw, processor)
-        .await
-        .unwrap();
-    kafka
-        .produce(&topic, numbered(0..36_000, 36_000))
-        .await
-        .unwrap();
-    wait_until("all but every ninth are processed", DEADLINE, || {
-        journal.done() == 32_000
-    })
-    .await;
+        .retry(retry);
+    let member = scene.start(builder, "a", process).await;
+    scene.write(numbered(0..36_000, 36_000)).await;
+    scene.done(32_000).await;
     let cut = wait_for(
         "a map is committed that does not hold them all",
         DEADLINE,
         async || {
-            let claim = claims(kafka, &group, &topic).await.ok()?.pop()?;
+            let claim = claims(kafka, &scene.group, &scene.topic)
+                .await
+                .ok()?
+                .pop()?;
             (claim.ahead.ranges().count() > 1_000).then_some(claim)
         },
     )
     .await;
-    let settled = journal.settled();
+    let settled = scene.journal.settled();
     assert!(cut.ahead.ranges().count() < 3_900, "all of it fits");
-    assert_honest(
-        &[cut],
-        &kafka.produced(&topic).await.unwrap(),
-        &settled,
-        &group,
-    );
+    assert_honest(&[cut], &scene.produced().await, &settled, &scene.group);
 
     // Others go on, for as long as it takes.
     for round in 0..5 {
         let first = 36_000 + 1_000 * round;
-        kafka
-            .produce(&topic, numbered(first..first + 1_000, 50_000))
-            .await
-            .unwrap();
-        wait_until("what follows is processed", DEADLINE, || {
-            journal.done() == 32_000 + 1_000 * (round + 1)
-        })
-        .await;
+        scene.write(numbered(first..first + 1_000, 50_000)).await;
+        scene.done(32_000 + 1_000 * (round + 1)).await;
     }
     assert_eq!(member.status().trouble, None);
     gate.open();
-    wait_until("all are processed", DEADLINE, || journal.done() == 41_000).await;
-    await_committed(kafka, &group, &topic).await;
+    scene.done(41_000).await;
+    scene.all_committed().await;
     member.shutdown().await.unwrap();
-    journal
-        .check(&kafka.produced(&topic).await.unwrap(), Expect::Drained)
+    scene
+        .journal
+        .check(&scene.produced().await, Expect::Drained)
         .assert_clean();
 }
 
@@ -241,28 +193,19 @@ async fn consumption_goes_on_where_the_map_of_what_is_settled_ahead_is_too_large
 /// shutdown came before it was offered again. Here the limits, the user and a rebalance pause and
 /// resume all the time.
 async fn back_pressure(reading: Reading) {
-    let kafka = kafka_or_skip!(Nodes::One);
-    let (topic, group) = (kafka.unique("regression"), kafka.unique("group"));
-    kafka.create_topic(&topic, 4, 1, &[]).await.unwrap();
-    kafka
-        .produce(&topic, numbered(0..12_000, 60))
-        .await
-        .unwrap();
-    let journal = Journal::new();
+    let scene = Scene::new(kafka_or_skip!(Nodes::One), 4).await;
+    scene.write(numbered(0..12_000, 60)).await;
     let limits = Limits::default().pause_at_records(20).resume_at_records(10);
-    let builder = Protocol::Cooperative.subscribe(kafka, &group, &topic, SESSION_MS);
+    let builder = scene.subscribe();
     let builder = builder.limits(limits).reading(reading).concurrency(8);
     let start = async |name: &str| {
-        let work = journaled(&journal, name, |task| async move {
-            tokio::time::sleep(spread(&task, Duration::from_millis(3))).await;
-            Ok(())
-        });
-        builder.clone().start(Raw, work).await.unwrap()
+        let most = Duration::from_millis(3);
+        scene.worker(builder.clone(), name, most).await
     };
     let first = start("a").await;
     let stop = Arc::new(AtomicBool::new(false));
     let pausing = on_a_thread({
-        let (handle, journal, stop) = (first.handle(), journal.clone(), stop.clone());
+        let (handle, journal, stop) = (first.handle(), scene.journal.clone(), stop.clone());
         async move || {
             while !stop.load(Ordering::Relaxed) {
                 handle.pause();
@@ -283,22 +226,23 @@ async fn back_pressure(reading: Reading) {
             }
         }
     });
-    wait_until("some is processed", DEADLINE, || journal.done() > 2_000).await;
+    scene.done(2_000).await;
     let second = start("b").await;
     wait_until("it has its share", DEADLINE, || {
         second.status().partitions.len() == 2
     })
     .await;
-    wait_until("more is processed", DEADLINE, || journal.done() > 4_000).await;
+    scene.done(4_000).await;
     second.shutdown().await.unwrap();
-    wait_until("more is processed", DEADLINE, || journal.done() > 6_000).await;
+    scene.done(6_000).await;
     stop.store(true, Ordering::Relaxed);
     pausing.await.unwrap();
-    wait_until("all are processed", DEADLINE, || journal.done() == 12_000).await;
-    await_committed(kafka, &group, &topic).await;
+    scene.done(12_000).await;
+    scene.all_committed().await;
     first.shutdown().await.unwrap();
-    journal
-        .check(&kafka.produced(&topic).await.unwrap(), Expect::Drained)
+    scene
+        .journal
+        .check(&scene.produced().await, Expect::Drained)
         .assert_clean();
 }
 

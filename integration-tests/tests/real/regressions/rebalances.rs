@@ -1,7 +1,6 @@
 //! What rebalances did to others.
 
 use std::{
-    collections::BTreeSet,
     sync::{
         Arc,
         atomic::{AtomicBool, AtomicUsize, Ordering},
@@ -13,97 +12,34 @@ use bytes::Bytes;
 use keylane::{Limits, Raw, Subscription, SubscriptionBuilder, Task};
 use keylane_integration_tests::{
     commit_watch::CommitWatch,
+    for_protocols,
     gate::Gate,
     journal::{Entry, Expect, Journal, Outcome},
-    kafka::{Kafka, Nodes},
+    kafka::Nodes,
     kafka_or_skip,
     load::{Load, numbered},
     member::{journaled, spread},
     protocol::Protocol,
+    scene::{DEADLINE, Scene, partitions},
     wait::wait_until,
 };
 use tokio::task::JoinHandle;
 
-use super::{DEADLINE, SESSION_MS, await_committed, on_a_thread};
+use super::on_a_thread;
 
-/// A topic, a group, and what its members did.
-struct Scene {
-    kafka: &'static Kafka,
-    protocol: Protocol,
-    topic: String,
-    group: String,
-    journal: Journal,
+fn subscribe(scene: &Scene<'_>) -> SubscriptionBuilder {
+    scene.subscribe().concurrency(16)
 }
 
-impl Scene {
-    async fn new(kafka: &'static Kafka, protocol: Protocol, partitions: i32) -> Self {
-        let (topic, group) = (kafka.unique("regression"), kafka.unique("group"));
-        kafka
-            .create_topic(&topic, partitions, 1, &[])
-            .await
-            .unwrap();
-        Self {
-            kafka,
-            protocol,
-            topic,
-            group,
-            journal: Journal::new(),
-        }
-    }
-
-    fn builder(&self) -> SubscriptionBuilder {
-        self.protocol
-            .subscribe(self.kafka, &self.group, &self.topic, SESSION_MS)
-            .concurrency(16)
-    }
-
-    /// A member whose attempts wait at the gate, where `waits` says so.
-    async fn gated(
-        &self,
-        builder: SubscriptionBuilder,
-        name: &str,
-        gate: &Gate,
-        waits: fn(&Task<Bytes>) -> bool,
-    ) -> Subscription {
-        let gate = gate.clone();
-        let processor = journaled(&self.journal, name, move |task: Task<Bytes>| {
-            let gate = waits(&task).then(|| gate.clone());
-            async move {
-                if let Some(gate) = gate {
-                    gate.passed().await;
-                }
-                Ok(())
-            }
-        });
-        builder.start(Raw, processor).await.unwrap()
-    }
-
-    async fn all_done(&self) {
-        let produced = self.kafka.produced(&self.topic).await.unwrap();
-        wait_until("all are processed", DEADLINE, || {
-            self.journal.done() >= produced.len()
-        })
-        .await;
-    }
-
-    /// With `last`, once everything is processed.
-    async fn ends_without_repeats(&self, last: Subscription) {
-        await_committed(self.kafka, &self.group, &self.topic).await;
-        last.shutdown().await.unwrap();
-        let produced = self.kafka.produced(&self.topic).await.unwrap();
-        let report = self.journal.check(&produced, Expect::Crashes);
-        report.assert_clean();
-        assert_eq!(report.duplicates, []);
-    }
-}
-
-fn partitions(member: &Subscription) -> BTreeSet<i32> {
-    member
-        .status()
-        .partitions
-        .iter()
-        .map(|status| status.partition)
-        .collect()
+/// With `last`, once everything is processed.
+async fn ends_without_repeats(scene: &Scene<'_>, last: Subscription) {
+    scene.all_committed().await;
+    last.shutdown().await.unwrap();
+    let report = scene
+        .journal
+        .check(&scene.produced().await, Expect::Crashes);
+    report.assert_clean();
+    assert_eq!(report.duplicates, []);
 }
 
 fn all_paused(member: &Subscription, count: usize) -> bool {
@@ -113,17 +49,12 @@ fn all_paused(member: &Subscription, count: usize) -> bool {
 
 /// #857: with every partition paused by back-pressure, a rebalance left some of them paused for good.
 async fn paused_during_a_rebalance(protocol: Protocol) {
-    let scene = Scene::new(kafka_or_skip!(Nodes::One), protocol, 4).await;
-    scene
-        .kafka
-        .produce(&scene.topic, numbered(0..8_000, 8_000))
-        .await
-        .unwrap();
+    let scene = Scene::new(kafka_or_skip!(Nodes::One), 4).await.by(protocol);
+    scene.write(numbered(0..8_000, 8_000)).await;
     let gate = Gate::closed();
     let builder = || {
         let limits = Limits::default().pause_at_records(50).resume_at_records(20);
-        scene
-            .builder()
+        subscribe(&scene)
             .limits(limits)
             .drain_timeout(Duration::from_millis(200))
     };
@@ -151,40 +82,28 @@ async fn paused_during_a_rebalance(protocol: Protocol) {
             .all(|partition| !partition.paused)
     })
     .await;
-    scene.ends_without_repeats(first).await;
+    ends_without_repeats(&scene, first).await;
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn partitions_paused_during_a_rebalance_go_on_afterwards_cooperative() {
-    paused_during_a_rebalance(Protocol::Cooperative).await;
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn partitions_paused_during_a_rebalance_go_on_afterwards_range() {
-    paused_during_a_rebalance(Protocol::Range).await;
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn partitions_paused_during_a_rebalance_go_on_afterwards_consumer() {
-    paused_during_a_rebalance(Protocol::Consumer).await;
+for_protocols! { paused_during_a_rebalance:
+    partitions_paused_during_a_rebalance_go_on_afterwards_cooperative: Cooperative,
+    partitions_paused_during_a_rebalance_go_on_afterwards_range: Range,
+    partitions_paused_during_a_rebalance_go_on_afterwards_consumer: Consumer,
 }
 
 /// #875: a partition came back to a member that still had entries of its earlier assignment, and the record that was
 /// delivered again was taken for one of those: dropped, and in the end skipped.
 async fn a_partition_comes_back(protocol: Protocol) {
-    let scene = Scene::new(kafka_or_skip!(Nodes::One), protocol, 2).await;
-    scene
-        .kafka
-        .produce(&scene.topic, numbered(0..400, 20))
-        .await
-        .unwrap();
+    let scene = Scene::new(kafka_or_skip!(Nodes::One), 2).await.by(protocol);
+    scene.write(numbered(0..400, 20)).await;
     let gate = Gate::closed();
-    let builder = || scene.builder().drain_timeout(Duration::from_millis(200));
+    let builder = || subscribe(&scene).drain_timeout(Duration::from_millis(200));
     let waits: fn(&Task<Bytes>) -> bool = |task| task.offset() == 0;
     let started = |member: &str, partition: i32| {
-        let entries = scene.journal.entries();
-        let start = |entry: &&Entry| matches!(entry, Entry::Started(work) if work.offset == 0 && work.partition == partition && work.member == member);
-        entries.iter().filter(start).count()
+        let meant = scene.started(|work| {
+            work.offset == 0 && work.partition == partition && work.member == member
+        });
+        meant.len()
     };
     let first = scene.gated(builder(), "a", &gate, waits).await;
     wait_until("it is stuck in both partitions", DEADLINE, || {
@@ -212,17 +131,12 @@ async fn a_partition_comes_back(protocol: Protocol) {
     }
     gate.open();
     scene.all_done().await;
-    scene.ends_without_repeats(first).await;
+    ends_without_repeats(&scene, first).await;
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_record_of_a_new_assignment_is_not_taken_for_a_stale_one_cooperative() {
-    a_partition_comes_back(Protocol::Cooperative).await;
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_record_of_a_new_assignment_is_not_taken_for_a_stale_one_consumer() {
-    a_partition_comes_back(Protocol::Consumer).await;
+for_protocols! { a_partition_comes_back:
+    a_record_of_a_new_assignment_is_not_taken_for_a_stale_one_cooperative: Cooperative,
+    a_record_of_a_new_assignment_is_not_taken_for_a_stale_one_consumer: Consumer,
 }
 
 /// Whether a member whose name begins like this has done something.
@@ -239,7 +153,7 @@ struct Storm {
 }
 
 impl Storm {
-    fn of(members: usize, scene: &Scene, builder: SubscriptionBuilder) -> Self {
+    fn of(members: usize, scene: &Scene<'_>, builder: SubscriptionBuilder) -> Self {
         let (stop, rounds) = (
             Arc::new(AtomicBool::new(false)),
             Arc::new(AtomicUsize::new(0)),
@@ -302,11 +216,16 @@ async fn start(builder: &SubscriptionBuilder, journal: &Journal, name: &str) -> 
 
 /// #787: close waited for a rebalance to end, and there was always another one.
 async fn closed_in_a_storm(protocol: Protocol) {
-    let scene = Scene::new(kafka_or_skip!(Nodes::One), protocol, 8).await;
+    let scene = Scene::new(kafka_or_skip!(Nodes::One), 8).await.by(protocol);
     let load = Load::start(scene.kafka, &scene.topic, 100, 0);
-    let storm = Storm::of(3, &scene, scene.builder());
+    let storm = Storm::of(3, &scene, subscribe(&scene));
     for round in 0..4 {
-        let member = start(&scene.builder(), &scene.journal, &format!("closed {round}")).await;
+        let member = start(
+            &subscribe(&scene),
+            &scene.journal,
+            &format!("closed {round}"),
+        )
+        .await;
         storm.goes_on_for(2).await;
         // An error says that it did not end in time: the storm goes on for longer.
         member
@@ -316,33 +235,25 @@ async fn closed_in_a_storm(protocol: Protocol) {
     }
     load.stop().await;
     storm.end().await;
-    let last = start(&scene.builder(), &scene.journal, "last").await;
+    let last = start(&subscribe(&scene), &scene.journal, "last").await;
     scene.all_done().await;
-    await_committed(scene.kafka, &scene.group, &scene.topic).await;
+    scene.all_committed().await;
     last.shutdown().await.unwrap();
     scene
         .journal
-        .check(
-            &scene.kafka.produced(&scene.topic).await.unwrap(),
-            Expect::Drained,
-        )
+        .check(&scene.produced().await, Expect::Drained)
         .assert_clean();
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_member_can_be_closed_in_a_storm_of_rebalances_cooperative() {
-    closed_in_a_storm(Protocol::Cooperative).await;
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_member_can_be_closed_in_a_storm_of_rebalances_consumer() {
-    closed_in_a_storm(Protocol::Consumer).await;
+for_protocols! { closed_in_a_storm:
+    a_member_can_be_closed_in_a_storm_of_rebalances_cooperative: Cooperative,
+    a_member_can_be_closed_in_a_storm_of_rebalances_consumer: Consumer,
 }
 
 /// #894: a partition that was taken and given back in quick succession lost its committed offset, and was read from where
 /// `auto.offset.reset` says. `latest` makes that a loss here.
 async fn frequent_rebalances(protocol: Protocol) {
-    let scene = Scene::new(kafka_or_skip!(Nodes::One), protocol, 4).await;
+    let scene = Scene::new(kafka_or_skip!(Nodes::One), 4).await.by(protocol);
     for partition in 0..4 {
         scene
             .kafka
@@ -350,7 +261,7 @@ async fn frequent_rebalances(protocol: Protocol) {
             .await
             .unwrap();
     }
-    let builder = scene.builder().kafka("auto.offset.reset", "latest");
+    let builder = subscribe(&scene).kafka("auto.offset.reset", "latest");
     let steady = start(&builder, &scene.journal, "steady").await;
     let load = Load::start(scene.kafka, &scene.topic, 100, 0);
     let commits = CommitWatch::start(scene.kafka, &scene.group, &scene.topic);
@@ -363,26 +274,18 @@ async fn frequent_rebalances(protocol: Protocol) {
     storm.end().await;
     load.stop().await;
     scene.all_done().await;
-    await_committed(scene.kafka, &scene.group, &scene.topic).await;
+    scene.all_committed().await;
     steady.shutdown().await.unwrap();
     scene
         .journal
-        .check(
-            &scene.kafka.produced(&scene.topic).await.unwrap(),
-            Expect::Drained,
-        )
+        .check(&scene.produced().await, Expect::Drained)
         .assert_clean();
     let (looks, steps_back) = commits.steps_back(protocol).await.unwrap();
     assert!(looks > 10, "hardly looked: {looks} times");
     assert!(steps_back.is_empty(), "{steps_back:?}");
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn frequent_rebalances_neither_reset_an_offset_nor_take_a_commit_back_cooperative() {
-    frequent_rebalances(Protocol::Cooperative).await;
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn frequent_rebalances_neither_reset_an_offset_nor_take_a_commit_back_consumer() {
-    frequent_rebalances(Protocol::Consumer).await;
+for_protocols! { frequent_rebalances:
+    frequent_rebalances_neither_reset_an_offset_nor_take_a_commit_back_cooperative: Cooperative,
+    frequent_rebalances_neither_reset_an_offset_nor_take_a_commit_back_consumer: Consumer,
 }

@@ -21,7 +21,6 @@ pub(crate) type Answer = Result<(), RDKafkaErrorCode>;
 
 /// One for each hand-over, and for the shutdown.
 pub(crate) struct LastCommit {
-    since: Instant,
     /// An answer with another name is not taken for its own.
     under_way: Option<u64>,
     again_at: Option<Instant>,
@@ -30,15 +29,9 @@ pub(crate) struct LastCommit {
 impl LastCommit {
     pub(crate) fn new() -> Self {
         Self {
-            since: Instant::now(),
             under_way: None,
             again_at: None,
         }
-    }
-
-    /// Since when it is waited for.
-    pub(crate) fn since(&self) -> Instant {
-        self.since
     }
 
     /// Whether it was sent by this name, and not answered yet.

@@ -381,7 +381,7 @@ impl PollLoop {
             .partitions
             .iter()
             .any(|partition| partition.beginning.is_some());
-        if !is_searching || self.draining || self.handover.is_some() {
+        if !is_searching || self.is_draining() || self.hand_over.is_under_way() {
             return;
         }
         if self

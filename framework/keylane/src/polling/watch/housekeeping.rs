@@ -40,7 +40,7 @@ impl PollLoop {
             self.tell_partitions();
         }
         let began = Instant::now();
-        if self.handover.is_none() {
+        if !self.hand_over.is_under_way() {
             self.update_pauses();
         }
         let paused_at = Instant::now();
@@ -49,7 +49,7 @@ impl PollLoop {
         self.commits.store(
             &self.client,
             &mut self.assignment.partitions,
-            self.handover.is_some(),
+            self.hand_over.is_under_way(),
         );
         self.commits
             .mark(&self.client, &mut self.assignment.partitions);
@@ -86,7 +86,9 @@ impl PollLoop {
     }
 
     pub(crate) fn update_pauses(&mut self) {
-        let resumed = self.assignment.update_pauses(&self.client, self.draining);
+        let resumed = self
+            .assignment
+            .update_pauses(&self.client, self.is_draining());
         let resumed = resumed
             .into_iter()
             .map(|place| &self.assignment.partitions[place]);
@@ -96,7 +98,7 @@ impl PollLoop {
 
     /// Has handle and metrics know how the partitions stand.
     pub(crate) fn tell_partitions(&mut self) {
-        let common = self.assignment.common(self.draining);
+        let common = self.assignment.common(self.is_draining());
         let partitions = &mut self.assignment.partitions;
         status::update(
             self.client.cached(),
@@ -110,7 +112,7 @@ impl PollLoop {
     pub(crate) fn reopen_rewound(&mut self) {
         // An epoch that nobody ordered to drain would be waited for until the deadline. The next
         // owner sees the same.
-        if self.draining {
+        if self.is_draining() {
             return;
         }
         match self
@@ -130,7 +132,7 @@ impl PollLoop {
     }
 
     fn reopen_anew(&mut self) {
-        if self.draining {
+        if self.is_draining() {
             return;
         }
         match self.assignment.reopen_anew(&self.client, self.was_paused) {
@@ -146,7 +148,7 @@ impl PollLoop {
     fn look_at_identities(&mut self) {
         let logs = self.identities.take(&mut self.client).unwrap_or_default();
         let deadline = Instant::now() + self.settings.drain_timeout;
-        if !self.draining
+        if !self.is_draining()
             && self.assignment.compare_logs(&logs, deadline)
             && self.settings.reset == Reset::Error
         {
@@ -261,7 +263,7 @@ impl PollLoop {
     /// members than partitions). Once one was missing, all: nothing else would tell for certain
     /// that it is back.
     fn doubtful_topics(&self) -> Vec<Arc<str>> {
-        if !self.control.has_joined() || self.draining || self.handover.is_some() {
+        if !self.control.has_joined() || self.is_draining() || self.hand_over.is_under_way() {
             return Vec::new();
         }
         let was_missing = self.control.troubles.has(TroubleKind::MissingTopic);
@@ -281,7 +283,7 @@ impl PollLoop {
     /// An owner ends only on order, or by a panic, which it reports itself. One that ended
     /// otherwise was dropped with its runtime, and its partition would stand still unnoticed.
     fn watch_owners(&self) {
-        if self.draining {
+        if self.is_draining() {
             return;
         }
         if let Some(dead) = self
