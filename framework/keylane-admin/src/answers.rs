@@ -6,7 +6,9 @@ use axum::body::Body;
 use axum::http::header::CONTENT_TYPE;
 use axum::http::{HeaderValue, StatusCode};
 use axum::response::Response;
-use keylane::{OldestRecord, OutageStatus, PartitionStatus, PausedBy, SubscriptionStatus, Trouble};
+use keylane::status::{
+    OldestRecord, OutageStatus, PartitionStatus, PausedBy, SubscriptionStatus, Trouble,
+};
 use serde::Serialize;
 
 use crate::served::Served;
