@@ -3,10 +3,11 @@
 use std::{ops::Deref, time::Duration};
 
 use bytes::Bytes;
-use keylane::{
-    Backoff, Blocker, DeadLetter, KeyHash, Limits, PartitionStatus, Position, RecordState, Retry,
-    Subscription, SubscriptionBuilder, Task, TaskError, Watchdog,
-};
+use keylane::config::{Backoff, Blocker, Limits, Watchdog};
+use keylane::record::KeyHash;
+use keylane::status::{PartitionStatus, Position, RecordState};
+use keylane::subscription::SubscriptionBuilder;
+use keylane::{DeadLetter, Retry, Subscription, Task, TaskError};
 use keylane_integration_tests::{
     dead_letters::dead_letters,
     gate::Gate,

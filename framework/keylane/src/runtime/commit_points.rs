@@ -6,6 +6,7 @@ use keylane_core::{Mark, Position};
 
 use super::owned::OwnedPartition;
 use crate::kafka::CommitPoint;
+use crate::support::clock;
 
 /// The commit point published last, and what it was about.
 pub(crate) struct CommitPoints {
@@ -25,7 +26,7 @@ impl CommitPoints {
             last_mark: None,
             last: None,
             last_state: state(owned),
-            last_at: Instant::now(),
+            last_at: clock::now(),
         }
     }
 
@@ -39,7 +40,7 @@ impl CommitPoints {
     pub(crate) fn publish(&mut self, owned: &mut OwnedPartition, at_once: bool) {
         let due = self
             .due_at(owned)
-            .is_some_and(|at| at_once || Instant::now() >= at);
+            .is_some_and(|at| at_once || clock::now() >= at);
         let mark = owned.core.wanted_mark();
         let new_mark = mark.is_some() && mark != self.last_mark;
         let withdrawn =
@@ -55,7 +56,7 @@ impl CommitPoints {
     /// build, so an idle partition reports at once.
     fn make(&mut self, owned: &mut OwnedPartition) {
         self.last_state = state(owned);
-        self.last_at = Instant::now();
+        self.last_at = clock::now();
         let metadata = owned.core.commit_metadata(keylane_core::MAX_METADATA_BYTES);
         if metadata.truncated {
             owned.metrics.commit_metadata_truncated();
@@ -71,6 +72,10 @@ impl CommitPoints {
             running: owned.core.is_marked(),
         };
         if self.last.as_ref() != Some(&point) {
+            if let Some(observer) = &owned.runtime.observer {
+                let (topic, partition) = owned.name();
+                observer.committable(topic, partition, &point);
+            }
             self.last = Some(point.clone());
             owned.progress.set_commit_point(point);
         }

@@ -1,15 +1,15 @@
 //! From a delivered record to the core.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use keylane_core::{Delivered, Delivery, Moment, Offset, RetryTier};
 
-use super::clock::unix_millis;
 use super::owned::OwnedPartition;
 use super::pending_record::PendingRecord;
 use super::report::KeyCounts;
 use super::shared::Runtime;
 use crate::Record;
+use crate::support::clock;
 
 /// Hands one delivered record to the core.
 pub(crate) fn deliver(
@@ -61,8 +61,8 @@ pub(crate) fn deliver(
 /// read together, the wall clock first: the pass may have begun long ago, and nothing may be
 /// due too early.
 fn due_moment(runtime: &Runtime, due_millis: i64) -> Option<Moment> {
-    let ahead = u64::try_from(due_millis.saturating_sub(unix_millis()))
+    let ahead = u64::try_from(due_millis.saturating_sub(clock::unix_millis()))
         .ok()
         .filter(|millis| *millis > 0)?;
-    Some(runtime.moment(Instant::now()) + Duration::from_millis(ahead))
+    Some(runtime.moment(clock::now()) + Duration::from_millis(ahead))
 }

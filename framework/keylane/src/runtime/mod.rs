@@ -7,7 +7,6 @@
 //! what arrives after the epoch has ended reaches nobody (guarantee G7).
 
 mod attempts;
-mod clock;
 mod commit_points;
 mod crash_care;
 mod delivery;
@@ -15,6 +14,7 @@ mod epoch;
 mod foreign;
 mod guarded;
 mod inbox;
+mod observer;
 mod open;
 mod owned;
 mod owner;
@@ -30,6 +30,7 @@ pub(crate) use crash_care::instance;
 pub(crate) use epoch::EpochStart;
 pub(crate) use foreign::RetryOwnership;
 pub(crate) use inbox::Inbox;
+pub(crate) use observer::{Observed, Observer};
 pub(crate) use open::open;
 pub(crate) use progress::Progress;
 pub(crate) use shared::{Runtime, Work};

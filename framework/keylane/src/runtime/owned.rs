@@ -10,6 +10,7 @@ use super::inbox::Inbox;
 use super::pending_record::PendingRecord;
 use super::progress::Progress;
 use super::shared::Runtime;
+use crate::Origin;
 use crate::metrics::PartitionMetrics;
 use crate::processing::Source;
 
@@ -30,6 +31,16 @@ impl OwnedPartition {
     /// Topic and partition, for the log.
     pub(crate) fn name(&self) -> (&Arc<str>, i32) {
         (&self.source.topic, self.source.partition)
+    }
+
+    /// Where a record was first read.
+    pub(crate) fn origin_of(&self, pending: &PendingRecord) -> Origin {
+        let record = &pending.record;
+        record.origin().cloned().unwrap_or_else(|| Origin {
+            topic: self.source.topic.clone(),
+            partition: self.source.partition,
+            offset: record.offset(),
+        })
     }
 
     /// A record has left memory.

@@ -9,7 +9,6 @@ use keylane_core::{
 };
 
 use super::attempts::{AttemptOutcome, Attempts, Call, FirstPoll, Pending, PolledIn};
-use super::clock::{millis_since, unix_millis};
 use super::commit_points::CommitPoints;
 use super::crash_care::{CrashCare, instance};
 use super::delivery::deliver;
@@ -25,6 +24,7 @@ use crate::Record;
 use crate::metrics::UnreadableMetadata;
 use crate::processing::{EpochGuard, Source};
 use crate::status::OwnerFigures;
+use crate::support::clock;
 
 /// After this many attempts in a row an owner lets the others of its thread run.
 const ATTEMPTS_PER_PASS: usize = 256;
@@ -119,7 +119,7 @@ impl Owner {
             foreign,
             figures: Figures::default(),
             key_counts: KeyCounts::default(),
-            last_touch: Instant::now(),
+            last_touch: clock::now(),
             _guard: guard,
             owned,
         }
@@ -164,7 +164,7 @@ impl Owner {
 
     /// Takes in everything that has arrived.
     fn absorb(&mut self) -> Moment {
-        let now = self.owned.runtime.moment(Instant::now());
+        let now = self.owned.runtime.moment(clock::now());
         let orders = self.mail.orders;
         let paused = orders.pause > 0 || orders.waits_for_predecessors;
         self.owned
@@ -281,17 +281,17 @@ impl Owner {
         place: &mut FirstPoll<F>,
         begin: &impl Fn(Call) -> F,
     ) -> bool {
-        let pass_began = Instant::now();
-        // A pass lasts a millisecond or so: one look at the wall clock is enough.
-        let wall_millis = unix_millis();
-        let mut clock = pass_began;
+        let pass_began = clock::now();
+        // A pass lasts a millisecond or so: one look at the wall at is enough.
+        let wall_millis = clock::unix_millis();
+        let mut at = pass_began;
         for _ in 0..ATTEMPTS_PER_PASS {
             let owned = &mut self.owned;
             if owned.inbox.is_ended() {
                 return true;
             }
             // At each start: the process may stand still in the middle of a pass too.
-            if !owned.runtime.lease.allows(clock) {
+            if !owned.runtime.lease.allows(at) {
                 return false;
             }
             let Some(start) = owned.core.next_start() else {
@@ -302,10 +302,10 @@ impl Owner {
                 record: start.record.record.clone(),
                 source: owned.source.clone(),
                 attempt: start.attempt,
-                ends: clock + owned.runtime.attempt_timeout,
+                ends: at + owned.runtime.attempt_timeout,
             };
             if start.attempt == 1 {
-                let waited = owned.runtime.moment(clock).since(start.waited_since);
+                let waited = owned.runtime.moment(at).since(start.waited_since);
                 owned.metrics.queue_wait(waited);
                 self.key_counts.waited(&owned.runtime, waited, &call.record);
                 if let Some(timestamp) = call.record.timestamp_millis() {
@@ -324,12 +324,12 @@ impl Owner {
             if self.crash_care.has_turn() || self.attempts.spawns() {
                 let fresh = Pending::fresh(begin(call));
                 self.attempts
-                    .spawn(owned, fresh, PolledIn::Task, ticket, clock);
-                clock = Instant::now();
+                    .spawn(owned, fresh, PolledIn::Task, ticket, at);
+                at = clock::now();
             } else {
-                clock = self.start_in_place(place, begin, call, ticket, clock);
+                at = self.start_in_place(place, begin, call, ticket, at);
             }
-            if clock - pass_began > TIME_PER_PASS {
+            if at - pass_began > TIME_PER_PASS {
                 return true;
             }
         }
@@ -351,7 +351,7 @@ impl Owner {
             .set_polled(call.record.offset(), call.attempt);
         let polled = place.poll(begin(call));
         owned.progress.clear_polled();
-        let end = Instant::now();
+        let end = clock::now();
         let elapsed = end - started;
         self.attempts.observe(elapsed);
         match polled {
@@ -375,7 +375,7 @@ impl Owner {
             .core
             .next_deadline()
             .map(|moment| owned.runtime.instant(moment));
-        let next_look = Instant::now()
+        let next_look = clock::now()
             + if owned.core.pending() > 0 {
                 BUSY_LOOK
             } else {
@@ -385,14 +385,14 @@ impl Owner {
             .into_iter()
             .flatten()
             .fold(next_look, Instant::min);
-        let began = Instant::now();
+        let began = clock::now();
         // Either way the loop looks at everything again.
         let _ = tokio::time::timeout_at(deadline.into(), owned.inbox.wait()).await;
         if self.owned.core.pending() == 0 {
-            self.owned.metrics.starved(began.elapsed());
+            self.owned.metrics.starved(clock::elapsed(began));
         }
-        if self.last_touch.elapsed() >= IDLE_LOOK {
-            self.last_touch = Instant::now();
+        if clock::elapsed(self.last_touch) >= IDLE_LOOK {
+            self.last_touch = clock::now();
             self.owned.metrics.touch();
         }
     }
@@ -400,7 +400,7 @@ impl Owner {
     /// Publishes what others need to know of this partition.
     fn report(&mut self, ends: bool) {
         let owned = &mut self.owned;
-        let now = owned.runtime.moment(Instant::now());
+        let now = owned.runtime.moment(clock::now());
         if owned.core.has_news() {
             owned.core.tell_guard(&mut owned.runtime.guard(), now);
         }
@@ -426,4 +426,9 @@ impl Owner {
         }
         owned.progress.drained.store(drained, Ordering::Relaxed);
     }
+}
+
+/// From one wall-clock time to another; 0 where it is not after it.
+fn millis_since(earlier: i64, now: i64) -> Duration {
+    Duration::from_millis(u64::try_from(now.saturating_sub(earlier)).unwrap_or(0))
 }

@@ -1,16 +1,16 @@
 //! From the outcomes of attempts to the core.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use keylane_core::{Failure, Moment, Success, Ticket, Verdict};
 
 use super::attempts::AttemptOutcome;
-use super::clock::unix_millis;
 use super::owned::OwnedPartition;
-use super::report::{Ended, report_parked};
+use super::report::{Ended, observe, observed, report_parked};
 use super::verdicts::carry_out;
 use crate::dead_letter::{FailureHistory, MAX_ERROR_BYTES, bounded_text};
 use crate::support::LogLimit;
+use crate::support::clock;
 
 /// A failed attempt of a partition is a warning at most once in this time; the others are at debug
 /// level. In an outage there are thousands.
@@ -38,6 +38,11 @@ impl Settling {
         now: Moment,
     ) {
         owned.core.tell(now);
+        let observed = observed(owned, ticket);
+        if let (Some(observed), Some(observer)) = (&observed, &owned.runtime.observer) {
+            let text = outcome.text().map(str::to_owned);
+            observer.attempted(observed, outcome.label(), text);
+        }
         let verdict = match outcome {
             AttemptOutcome::Done => owned.core.succeed(ticket, Success::Done),
             AttemptOutcome::Skipped { reason } => {
@@ -67,6 +72,7 @@ impl Settling {
                 verdict
             }
         };
+        observe(owned, observed, &verdict);
         carry_out(owned, None, verdict);
     }
 
@@ -81,7 +87,7 @@ impl Settling {
         let Some(pending) = owned.core.record_mut(ticket) else {
             return;
         };
-        let now = unix_millis();
+        let now = clock::unix_millis();
         let first = pending
             .failure
             .as_ref()
@@ -94,7 +100,7 @@ impl Settling {
             })
             .unwrap_or(now);
         let offset = pending.record.offset();
-        if let Some(left_out) = self.failed_attempts.due(Instant::now()) {
+        if let Some(left_out) = self.failed_attempts.due(clock::now()) {
             tracing::warn!(
                 %topic, partition, offset, ?failure, error, left_out,
                 "attempt failed"

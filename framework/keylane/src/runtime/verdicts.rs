@@ -4,9 +4,8 @@ use keylane_core::{Publish, Reason, RetryTier, Settlement, Verdict, Wait};
 
 use super::owned::OwnedPartition;
 use super::pending_record::PendingRecord;
-use super::report::report_foreign;
+use super::report::{exhausted, report_foreign};
 use crate::metrics::RetryPlace;
-use crate::status::SubscriptionError;
 
 /// `written`: the write that the verdict is about, where it is about one.
 pub(crate) fn carry_out(
@@ -49,15 +48,8 @@ pub(crate) fn carry_out(
         }
         Verdict::Publishing | Verdict::Parked { .. } | Verdict::Stale => {}
         Verdict::Stop { reason, offset } => {
-            owned
-                .runtime
-                .control
-                .stop(SubscriptionError::RetriesExhausted {
-                    topic: owned.source.topic.to_string(),
-                    partition: owned.source.partition,
-                    offset: offset.get(),
-                    reason: reason.as_str(),
-                });
+            let error = exhausted(owned, reason, offset);
+            owned.runtime.control.stop(error);
         }
     }
 }

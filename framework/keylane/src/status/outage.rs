@@ -8,13 +8,14 @@ use serde::Serialize;
 
 use super::fault_names::FaultNames;
 use super::json;
+use crate::support::clock;
 use crate::support::lock::lock;
 
 /// What is an outage at present, and what is held because of it. See [`Outage`](crate::Outage).
 ///
 /// # Examples
 /// ```
-/// use keylane::SubscriptionStatus;
+/// use keylane::status::SubscriptionStatus;
 ///
 /// fn report(status: &SubscriptionStatus) {
 ///     if let Some(outage) = &status.outage {
@@ -42,7 +43,7 @@ impl OutageStatus {
     ///
     /// # Examples
     /// ```
-    /// use keylane::{OngoingOutage, OutageKind, OutageStatus};
+    /// use keylane::status::{OngoingOutage, OutageKind, OutageStatus};
     ///
     /// let mut status = OutageStatus::new([OngoingOutage::new(OutageKind::Total)]);
     /// status.held = 5;
@@ -80,7 +81,7 @@ impl OngoingOutage {
             kind,
             place: None,
             class: None,
-            since: SystemTime::now(),
+            since: clock::wall(),
         }
     }
 }
@@ -89,7 +90,7 @@ impl OngoingOutage {
 ///
 /// # Examples
 /// ```
-/// assert_eq!(keylane::OutageKind::BadDeployment.as_str(), "bad_deployment");
+/// assert_eq!(keylane::status::OutageKind::BadDeployment.as_str(), "bad_deployment");
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[non_exhaustive]
@@ -178,7 +179,7 @@ impl OutageWatch {
         Self {
             guard: Mutex::new(guard),
             names: FaultNames::default(),
-            origin_of_time: Instant::now(),
+            origin_of_time: clock::now(),
             seen: Mutex::default(),
         }
     }
@@ -201,7 +202,7 @@ impl OutageWatch {
     }
 
     fn now(&self) -> Moment {
-        Moment::new(self.origin_of_time.elapsed())
+        Moment::new(clock::elapsed(self.origin_of_time))
     }
 
     fn seen(&self) -> MutexGuard<'_, Vec<Seen>> {
@@ -256,7 +257,7 @@ impl OutageWatch {
             What::BadDeployment => (OutageKind::BadDeployment, None, None),
             What::Unavailable => (OutageKind::Unavailable, None, None),
         };
-        let now = SystemTime::now();
+        let now = clock::wall();
         OngoingOutage {
             kind,
             place,

@@ -12,6 +12,7 @@ use crate::runtime::pending_record::PendingRecord;
 use crate::runtime::report::report_foreign;
 use crate::runtime::shared::Runtime;
 use crate::runtime::verdicts::carry_out;
+use crate::support::clock;
 
 /// Held records are looked at when an answer has come, and at least this often: by that their
 /// groups go on being asked about.
@@ -38,7 +39,7 @@ impl Foreign {
         Self {
             is_retry_topic,
             version,
-            looked: Instant::now(),
+            looked: clock::now(),
             met: false,
             told: false,
         }
@@ -101,9 +102,9 @@ impl Foreign {
         let met = std::mem::take(&mut self.met);
         if owned.core.held() > 0 {
             let version = ownership.version();
-            if version != self.version || self.looked.elapsed() >= LOOK {
+            if version != self.version || clock::elapsed(self.looked) >= LOOK {
                 self.version = version;
-                self.looked = Instant::now();
+                self.looked = clock::now();
                 self.look_at_held(owned, ownership, now);
             }
         } else if !met {

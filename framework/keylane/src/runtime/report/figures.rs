@@ -9,6 +9,7 @@ use crate::runtime::owned::OwnedPartition;
 use crate::runtime::pending_record::PendingRecord;
 use crate::runtime::shared::Runtime;
 use crate::status::{Oldest, OwnerFigures};
+use crate::support::clock;
 
 /// The oldest record is this old at most, while passes follow one another: its key is hashed for it.
 const OLDEST_LOOK: Duration = Duration::from_millis(250);
@@ -20,7 +21,7 @@ const WALKS_PART: u32 = 100;
 
 /// When to walk again after a walk that `began` at `now`.
 pub(crate) fn next_walk(now: Moment, began: Instant, every: Duration) -> Moment {
-    now + every.max(began.elapsed() * WALKS_PART)
+    now + every.max(clock::elapsed(began) * WALKS_PART)
 }
 
 /// What is kept from one pass to the next because it is dear to find out.
@@ -81,7 +82,7 @@ impl Figures {
         if !is_news && now < self.next_survey {
             return;
         }
-        let began = Instant::now();
+        let began = clock::now();
         core.survey();
         let workable = core.oldest_workable().map(|held| &held.record).or(next);
         self.workable_timestamp_millis = workable.and_then(Record::timestamp_millis);
@@ -95,7 +96,8 @@ impl Figures {
             self.oldest = None;
             return;
         };
-        let is_fresh = |(_, looked_at): &(Oldest, Instant)| looked_at.elapsed() < OLDEST_LOOK;
+        let is_fresh =
+            |(_, looked_at): &(Oldest, Instant)| clock::elapsed(*looked_at) < OLDEST_LOOK;
         if self.oldest.as_ref().is_some_and(is_fresh) {
             return;
         }
@@ -111,6 +113,6 @@ impl Figures {
             state: oldest.state,
             since: runtime.instant(oldest.since),
         };
-        self.oldest = Some((oldest, Instant::now()));
+        self.oldest = Some((oldest, clock::now()));
     }
 }

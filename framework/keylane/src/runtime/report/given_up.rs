@@ -1,8 +1,6 @@
 //! What is given up on, in the log: each dead letter, each parked record, each retry that is left
 //! to another group (guarantee G1).
 
-use std::time::Instant;
-
 use keylane_core::{ParkReason, Reason, Ticket};
 
 use crate::Record;
@@ -10,6 +8,7 @@ use crate::dead_letter::provenance_of;
 use crate::producer::raw::Acknowledged;
 use crate::runtime::owned::OwnedPartition;
 use crate::runtime::pending_record::PendingRecord;
+use crate::support::clock;
 
 /// What a line says of a record whose attempt or write has ended.
 #[derive(Clone, Copy)]
@@ -55,7 +54,7 @@ pub(crate) fn report_dead_letter(
         .control
         .given_up
         .dead_letters
-        .may_write(Instant::now())
+        .may_write(clock::now())
     {
         let key_hash = pending.key_hash().map(tracing::field::display);
         let origin = pending
@@ -81,7 +80,7 @@ pub(crate) fn report_foreign(owned: &OwnedPartition, record: &Record) {
         .control
         .given_up
         .foreign
-        .may_write(Instant::now())
+        .may_write(clock::now())
     {
         tracing::warn!(%topic, partition, offset, group, "{MESSAGE}");
     } else {
@@ -119,7 +118,7 @@ pub(crate) fn report_parked(
         .control
         .given_up
         .parked
-        .may_write(Instant::now())
+        .may_write(clock::now())
     {
         tracing::error!(%topic, partition, offset, why, attempts, error, "{MESSAGE}");
     } else {

@@ -1,7 +1,7 @@
 //! The owner's part in knowing the hot keys: what is counted, and what is told.
 
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use bytes::Bytes;
 use keylane_core::{Activity, HeavyKey, KeySketch, Moment, Ticket};
@@ -11,6 +11,7 @@ use crate::processing::Source;
 use crate::runtime::owned::OwnedPartition;
 use crate::runtime::shared::Runtime;
 use crate::status::{HotKey, HotKeys};
+use crate::support::clock;
 use crate::{KeyHash, Record};
 
 /// What others see is this old at most, while passes follow one another and the walk over the
@@ -74,7 +75,7 @@ impl KeyCounts {
         if now < self.next {
             return;
         }
-        let began = Instant::now();
+        let began = clock::now();
         let (runtime, counts) = (&owned.runtime, &*self);
         // What goes on counts too, or a key that is stuck for good would never show.
         let (mut time, mut waiting) = (counts.time.clone(), counts.waiting.clone());

@@ -4,8 +4,10 @@ mod alarms;
 mod figures;
 mod given_up;
 mod hot_keys;
+mod observed;
 
 pub(super) use alarms::{outcome_of_dropped, watch};
 pub(super) use figures::Figures;
 pub(super) use given_up::{Ended, report_dead_letter, report_foreign, report_parked};
 pub(super) use hot_keys::KeyCounts;
+pub(super) use observed::{exhausted, observe, observed};

@@ -1,7 +1,5 @@
 //! What becomes of a record whose write was answered.
 
-use std::time::Instant;
-
 use keylane_core::{Moment, Publish, PublishResult, RetryTier, Settlement, Verdict};
 use rdkafka::error::RDKafkaErrorCode as Code;
 
@@ -11,9 +9,10 @@ use crate::producer::write_error::{WriteError, WriteErrorKind, WriteFailure};
 use crate::runtime::inbox::Written;
 use crate::runtime::owned::OwnedPartition;
 use crate::runtime::pending_record::PendingRecord;
-use crate::runtime::report::{Ended, report_dead_letter, report_parked};
+use crate::runtime::report::{Ended, observe, observed, report_dead_letter, report_parked};
 use crate::runtime::verdicts::carry_out;
 use crate::status::{TroubleKind, TroublePlace};
+use crate::support::clock;
 
 /// A write to the retry or dead-letter topic was answered.
 pub(crate) fn settle_written(
@@ -31,7 +30,7 @@ pub(crate) fn settle_written(
             WriteErrorKind::TooLarge => PublishResult::TooLarge,
         },
     };
-    let ended = Ended::of(owned, ticket);
+    let (ended, observed) = (Ended::of(owned, ticket), observed(owned, ticket));
     let verdict = owned
         .core
         .publish_finished(ticket, answer, fastrand::u64(..), now);
@@ -39,6 +38,7 @@ pub(crate) fn settle_written(
         Ok(_) => note_written(owned, target),
         Err(error) => note_failed_write(owned, error, target, ended, &verdict),
     }
+    observe(owned, observed, &verdict);
     match (&verdict, writing, result) {
         // The write is repeated, not the attempt: no retry to be counted.
         (Verdict::Waiting { delay, .. }, ..) if answer == PublishResult::Failed => {
@@ -99,7 +99,7 @@ fn note_failed_write(
         _ => (ProduceFailure::Refused, "nothing: the answer came too late"),
     };
     owned.runtime.metrics.produce_failed(target, kind);
-    if let Some(left_out) = owned.runtime.failed_writes.due(Instant::now()) {
+    if let Some(left_out) = owned.runtime.failed_writes.due(clock::now()) {
         let offset = ended.map(|ended| ended.offset);
         tracing::warn!(
             topic = %owned.source.topic, partition = owned.source.partition, offset, %error, ?kind, ?target, next, left_out,
@@ -143,7 +143,7 @@ fn doubt_partitions(owned: &OwnedPartition, target: ProduceTarget) {
         target.refresh(
             &owned.runtime.side_config,
             &owned.runtime.control,
-            Instant::now(),
+            clock::now(),
         );
     }
 }

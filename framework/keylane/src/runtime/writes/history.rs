@@ -1,8 +1,8 @@
 //! What the headers of a failed record say of its attempts.
 
 use crate::dead_letter::FailureHistory;
-use crate::runtime::clock::unix_millis;
 use crate::runtime::pending_record::PendingRecord;
+use crate::support::clock;
 
 pub(super) fn history(
     pending: &PendingRecord,
@@ -16,7 +16,7 @@ pub(super) fn history(
             ..(**failure).clone()
         },
         None => {
-            let now = unix_millis();
+            let now = clock::unix_millis();
             FailureHistory {
                 attempts,
                 first_failure_millis: now,
@@ -34,7 +34,7 @@ pub(super) fn poison_history(
     attempts: u32,
     crashes: u32,
 ) -> FailureHistory {
-    let now = unix_millis();
+    let now = clock::unix_millis();
     let first = pending
         .record
         .retry_state()

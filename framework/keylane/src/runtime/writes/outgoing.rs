@@ -1,21 +1,19 @@
 //! Writes to the retry and dead-letter topics.
 
 use std::sync::Arc;
-use std::time::Instant;
 
 use keylane_core::{FailureHeaders, Publish, PublishRequest, Reason};
 
 use super::history::{history, poison_history};
 use crate::dead_letter::{self, FailureHistory, Round, Writer};
 use crate::kafka::topics::map_partition;
-use crate::processing::Source;
 use crate::producer::TopicTarget;
 use crate::producer::raw::OutgoingRecord;
 use crate::producer::write_error::{WriteError, WriteFailure};
-use crate::runtime::clock::unix_millis;
 use crate::runtime::inbox::Written;
 use crate::runtime::owned::OwnedPartition;
 use crate::runtime::pending_record::PendingRecord;
+use crate::support::clock;
 use crate::{Headers, Origin};
 
 /// What an owner keeps of it.
@@ -36,16 +34,16 @@ impl Writes {
     /// what other partitions write; its headers say whose it is. Nor of one that may be over: see
     /// [`keylane_core::Lease`].
     pub(crate) fn send_ready(&self, owned: &mut OwnedPartition) {
-        if owned.inbox.is_ended() || !owned.runtime.lease.allows(Instant::now()) {
+        if owned.inbox.is_ended() || !owned.runtime.lease.allows(clock::now()) {
             return;
         }
         while let Some(request) = owned.core.next_publish() {
             let outgoing = self.outgoing(owned, &request);
             let inbox = owned.inbox.clone();
             let ticket = request.ticket;
-            match (outgoing, &owned.runtime.producer) {
-                (Some(outgoing), Some(producer)) => {
-                    let answer = producer.send(outgoing);
+            match (outgoing, &owned.runtime.writer) {
+                (Some(outgoing), Some(writer)) => {
+                    let answer = writer.send(outgoing);
                     #[cfg(test)]
                     let topic = owned.source.topic.clone();
                     owned.spawn(async move {
@@ -82,7 +80,7 @@ impl Writes {
         target.refresh(
             &owned.runtime.side_config,
             &owned.runtime.control,
-            Instant::now(),
+            clock::now(),
         );
         let history = match &request.publish {
             Publish::DeadLetter {
@@ -94,10 +92,10 @@ impl Writes {
             ),
             _ => history(pending, request.attempts, reason),
         };
-        let origin = origin_of(&owned.source, pending);
+        let origin = owned.origin_of(pending);
         let headers = match &request.publish {
             Publish::Retry { round, delay } => {
-                let due = unix_millis()
+                let due = clock::unix_millis()
                     .saturating_add(i64::try_from(delay.as_millis()).unwrap_or(i64::MAX));
                 let retried_for = request.retried_for;
                 let round = Round {
@@ -179,12 +177,4 @@ fn no_producer() -> WriteError {
 
 fn partition_in(target: &TopicTarget, source: i32) -> i32 {
     map_partition(source, target.partitions.get())
-}
-
-fn origin_of(source: &Source, pending: &PendingRecord) -> Origin {
-    pending.record.origin().cloned().unwrap_or_else(|| Origin {
-        topic: source.topic.clone(),
-        partition: source.partition,
-        offset: pending.record.offset(),
-    })
 }

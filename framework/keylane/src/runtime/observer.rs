@@ -1,0 +1,26 @@
+//! For a subscription without Kafka: what happens to each record.
+
+use std::sync::Arc;
+
+use keylane_core::Settlement;
+
+use crate::Origin;
+use crate::kafka::CommitPoint;
+use crate::metrics::AttemptResult;
+use crate::status::SubscriptionError;
+
+/// Is told while the owner makes a pass, so it must not wait.
+pub(crate) trait Observer: Send + Sync {
+    fn attempted(&self, of: &Observed, result: AttemptResult, text: Option<String>);
+    fn settled(&self, of: Observed, outcome: Settlement);
+    fn parked(&self, of: Observed);
+    fn stopped(&self, of: Observed, error: SubscriptionError);
+    fn committable(&self, topic: &Arc<str>, partition: i32, point: &CommitPoint);
+}
+
+/// The record of an attempt or a write.
+pub(crate) struct Observed {
+    /// Where it was first read.
+    pub(crate) record: Origin,
+    pub(crate) attempts: u32,
+}
