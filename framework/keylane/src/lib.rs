@@ -136,8 +136,8 @@ pub(crate) use record::{DecodeError, KeyHash, Origin, Record, TaskMetadata};
 #[allow(unused_imports)]
 pub(crate) use status::{
     HotKey, HotKeys, OldestRecord, OngoingOutage, OutageKind, OutageStatus, PartitionStatus,
-    PausedBy, RecordState, State, SubscriptionError, SubscriptionStatus, Trouble, TroubleKind,
-    TroublePlace,
+    PausedBy, Position, RecordState, RetryTier, Snapshot, State, SubscriptionError,
+    SubscriptionStatus, Trouble, TroubleKind, TroublePlace, WaitingFor,
 };
 #[allow(unused_imports)]
 pub(crate) use subscription::{PartitionNotAssigned, StartError, SubscriptionBuilder};

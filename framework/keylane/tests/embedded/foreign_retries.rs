@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use super::common::{self, PATIENCE, eventually};
 use keylane::config::{Backoff, Exhausted, FailureReason, ForeignRetries};
-use keylane::status::{RecordState, TroubleKind};
+use keylane::status::{Position, RecordState, TroubleKind};
 use keylane::subscription::SubscriptionBuilder;
 use keylane::{DeadLetter, Json, NewTask, Retry, Subscription, Task, TaskError};
 use keylane_embedded_broker::{EmbeddedBroker, EmbeddedBrokerOptions};
@@ -197,7 +197,9 @@ impl Member {
             .partitions
             .iter()
             .filter(|partition| &*partition.topic == topic);
-        partitions.map(|partition| partition.watermark.max(0)).sum()
+        partitions
+            .map(|partition| partition.snapshot.watermark.map_or(0, Position::get))
+            .sum()
     }
 
     fn seen(&self) -> Vec<u32> {

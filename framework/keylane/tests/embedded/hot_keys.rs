@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::common::{self, eventually};
 use keylane::config::HotKeySettings;
 use keylane::record::KeyHash;
-use keylane::status::HotKey;
+use keylane::status::{HotKey, Position};
 use keylane::{Json, NewTask, Subscription, Task, TaskError};
 use keylane_embedded_broker::{EmbeddedBroker, EmbeddedBrokerOptions};
 use tokio::sync::watch;
@@ -93,7 +93,7 @@ async fn the_keys_that_stand_out(plain_keys: bool) {
             .status()
             .partitions
             .iter()
-            .all(|p| p.watermark == 340)
+            .all(|p| p.snapshot.watermark == Some(Position::new(340)))
     })
     .await;
     eventually("what has ended counts on", || {

@@ -15,7 +15,7 @@ use super::recent_reads::Recent;
 use crate::Record;
 use crate::kafka::ClientPosition;
 use crate::kafka::CommitPoint;
-use crate::metrics::{LagMetrics, MetricLabels, ReadMetrics};
+use crate::metrics::{MetricLabels, ReadMetrics};
 use crate::runtime::{Inbox, Progress};
 
 /// How soon after its first records an epoch usually wants its first mark.
@@ -38,7 +38,6 @@ pub(crate) struct Assigned {
     pub(crate) inbox: Arc<Inbox>,
     pub(crate) progress: Arc<Progress>,
     pub(crate) read_metrics: ReadMetrics,
-    pub(crate) lag_metrics: LagMetrics,
     /// Records taken in by the current read, not handed over yet.
     pub(crate) batch: Vec<Record>,
     pub(crate) batch_bytes: u64,
@@ -119,7 +118,6 @@ impl Assigned {
             inbox,
             progress,
             read_metrics: ReadMetrics::new(labels),
-            lag_metrics: LagMetrics::new(labels),
             is_retry_topic,
             rewound: None,
             identity: Identity::default(),
@@ -193,12 +191,12 @@ impl Assigned {
 
     pub(crate) fn pending_records(&self) -> u64 {
         self.delivered_records
-            .saturating_sub(self.progress.released_records.load(Ordering::Relaxed))
+            .saturating_sub(self.progress.released_records())
     }
 
     pub(crate) fn pending_bytes(&self) -> u64 {
         self.delivered_bytes
-            .saturating_sub(self.progress.released_bytes.load(Ordering::Relaxed))
+            .saturating_sub(self.progress.released_bytes())
     }
 
     /// Begins or ends a pause by the user; whether that is news.
@@ -222,7 +220,7 @@ impl Assigned {
     /// Whether a limit of this partition asks for a pause (guarantee G6).
     pub(crate) fn is_over_limit(&mut self) -> bool {
         let pending = self.pending_records();
-        let ahead = self.progress.settled_ahead.load(Ordering::Relaxed);
+        let ahead = self.progress.figures().snapshot.settled_ahead;
         self.records.update(pending);
         self.ahead.update(ahead);
         self.records.is_paused() || self.ahead.is_paused()
@@ -249,7 +247,7 @@ impl Assigned {
         let begins = self
             .first_batch_at
             .is_some_and(|at| at.elapsed() < FIRST_MARK_SOON);
-        self.progress.isolated.load(Ordering::Relaxed)
+        self.progress.figures().snapshot.isolated
             || (begins && self.confirmed.is_none_or(|mark| mark == OPENING))
     }
 
