@@ -117,8 +117,13 @@ fn header(section: &str, tag: &str) -> Option<String> {
     Some(plain(text))
 }
 
-/// Without tags, in one line.
+/// Without tags and what folds up long lists, in one line.
 fn plain(html: &str) -> String {
+    let unfolded = html.split("<summary").enumerate().map(|(at, part)| {
+        let folded = part.split_once("</summary>").filter(|_| at > 0);
+        folded.map_or(part, |(_, rest)| rest)
+    });
+    let html: String = unfolded.collect();
     let mut text = String::new();
     let mut is_tag = false;
     for character in html.chars() {
@@ -145,7 +150,7 @@ mod tests {
 
     const PAGE: &str = "
 <pre class=\"rust item-decl\"><code>pub struct <b>Limits</b> {
-    pub records: <a>Option</a>&lt;usize&gt;,
+<details><summary class=\"hideme\"><span>Show 1 fields</span></summary>    pub records: <a>Option</a>&lt;usize&gt;,
 }</code></pre>
 <section id=\"method.new\" class=\"method\"><a>Source</a><h4 class=\"code-header\">pub fn <a>new</a>() -&gt; Self</h4>
 <h2 id=\"trait-implementations\">

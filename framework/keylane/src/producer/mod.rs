@@ -1,4 +1,4 @@
-//! Enqueuing tasks: see [`TaskProducer`](crate::TaskProducer).
+//! Enqueuing tasks: see [`TaskProducer`].
 
 // Writing to Kafka and waiting for the broker's word.
 //
