@@ -12,11 +12,10 @@ mod refusal;
 mod standing;
 mod topic_partition;
 
-pub use commit_id::{CommitId, CommitIds};
-pub use commits::{Commits, LastStep, Orders, Report, Shrunk};
+pub use commit_id::CommitId;
+pub use commits::{Answered, Commits, LastStep, Orders, Report, Shrunk};
 pub use epoch_commits::{Committed, EpochCommits, Explicit, Situation};
-pub use last_commit::{LastAnswer, LastCommit};
-pub use marks::{Answered, Marks, Outgoing, Refused};
+pub use marks::{Outgoing, Refused};
 pub use metadata_limit::MetadataLimit;
 pub use point::{ClientPosition, CommitPoint, OPENING};
 pub use refusal::{CommitResult, Refusal};

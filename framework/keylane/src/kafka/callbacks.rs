@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use keylane_core::member::TopicPartition;
 use keylane_core::member::hand_over::{AnsweredBy, LOOK_UP, Revoked};
-use keylane_core::{Beginning, Position, Reset, Resume, commit_map};
+use keylane_core::{Beginning, Reset, Resume, commit_map};
 use rdkafka::client::ClientContext;
 use rdkafka::config::RDKafkaLogLevel;
 use rdkafka::consumer::{BaseConsumer, Consumer, ConsumerContext, RebalanceProtocol};
@@ -305,8 +305,7 @@ impl Context {
         compare_logs(&mut assigned, &logs);
         for new in &mut assigned {
             let position = new.committed.as_ref().map(|committed| committed.position);
-            let confirm = position
-                .and_then(|at| Beginning::confirm(Position::new(at.offset), at.leader_epoch));
+            let confirm = position.and_then(|at| Beginning::confirm(at.position, at.leader_epoch));
             new.beginning = new.beginning.or(confirm);
         }
         assigned
@@ -422,7 +421,7 @@ pub(crate) fn compare_logs(assigned: &mut [NewPartition], logs: &Logs) {
         let named = new.committed.as_ref().and_then(|committed| {
             // What cannot be read is reported where the rest of it is used.
             let text = std::str::from_utf8(&committed.metadata).ok()?;
-            commit_map::decode(Position::new(committed.position.offset), text)
+            commit_map::decode(committed.position.position, text)
                 .ok()?
                 .log
         });

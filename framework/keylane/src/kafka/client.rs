@@ -4,6 +4,7 @@ use std::ffi::CStr;
 use std::time::Duration;
 
 use keylane_core::member::TopicPartition;
+use keylane_core::member::{CommitId, CommitPoint};
 use keylane_core::{LeaderEpoch, Position};
 use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer};
 use rdkafka::error::RDKafkaErrorCode;
@@ -11,7 +12,6 @@ use rdkafka::{ClientConfig, Offset, TopicPartitionList};
 
 use super::callbacks::{Context, is_looked_up};
 use super::client_error::ClientError;
-use super::commit_point::CommitPoint;
 use super::commit_queue::{CommitAnswer, CommitQueue};
 use super::config::creation_error;
 use super::events::{CommittedPoint, GroupEvent};
@@ -22,6 +22,7 @@ use super::message::NativeMessage;
 use super::native::{self, CachedRange};
 use super::read::{Failure, Read};
 use super::reader::Reader;
+use super::refusal::CommitRefused;
 use super::topic_ids::{Answer, Inquiry};
 use crate::Reading;
 use crate::status::SharedLease;
@@ -272,15 +273,16 @@ impl Client {
     /// Commits points, and has the answer come with the name `id`. One follows where this is `Ok`.
     pub(crate) fn commit_for_answer<'a>(
         &self,
-        id: u64,
+        id: CommitId,
         points: impl Iterator<Item = (&'a str, i32, &'a CommitPoint)>,
-    ) -> Result<(), RDKafkaErrorCode> {
+    ) -> Result<(), CommitRefused> {
         let points = list_with_points(points).map_err(|error| {
-            error
-                .rdkafka_error_code()
-                .unwrap_or(RDKafkaErrorCode::InvalidArgument)
+            let code = error.rdkafka_error_code();
+            CommitRefused(code.unwrap_or(RDKafkaErrorCode::InvalidArgument))
         })?;
-        self.commits.send(&self.consumer, &points, id)
+        self.commits
+            .send(&self.consumer, &points, id)
+            .map_err(CommitRefused)
     }
 
     /// The next answer to a commit, if one has come.
@@ -294,8 +296,8 @@ impl Client {
     }
 
     /// Commits that starts wait for are refused for some time.
-    pub(crate) fn note_refused_start(&self, error: RDKafkaErrorCode) {
-        self.consumer.context().note_refused_start(error);
+    pub(crate) fn note_refused_start(&self, error: CommitRefused) {
+        self.consumer.context().note_refused_start(error.0);
     }
 
     /// Asks what is committed for these partitions, and waits at most this long. Those that the
@@ -393,7 +395,7 @@ mod testing {
                 .committed([(topic, partition)].into_iter(), Duration::from_secs(30))
                 .expect("the broker answers");
             let committed = answers.into_iter().next()?.committed?;
-            Some(committed.position.offset)
+            Some(committed.position.position.get())
         }
     }
 }
@@ -413,13 +415,13 @@ mod tests {
         broker.create_topic("tasks", 1).unwrap();
         let client = Client::for_tests(&broker, &[]);
         let point = CommitPoint {
-            position: 5,
+            position: Position::new(5),
             leader_epoch: None,
             metadata: String::new(),
             mark: None,
             running: false,
         };
-        let sent = [7, 9, u64::from(u32::MAX)];
+        let sent = [7, 9, u64::from(u32::MAX)].map(CommitId::new);
         for id in sent {
             let points = [("tasks", 0, &point)].into_iter();
             assert!(client.commit_for_answer(id, points).is_ok());

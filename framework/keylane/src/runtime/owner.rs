@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use keylane_core::member::CommitPoint;
 use keylane_core::{
     Caution, Epoch, Evidence, LeaderEpoch, Mark, Moment, Offset, Partition, Paused, Position,
     SettledMap, Ticket,
@@ -23,7 +24,6 @@ use super::settle::unix_millis;
 use super::shared::{OwnersWork, Runtime, Work};
 use super::survey::Surveyed;
 use crate::dead_letter::FailureHistory;
-use crate::kafka::CommitPoint;
 use crate::metrics::{PartitionMetrics, UnreadableMetadata};
 use crate::processing::{EpochGuard, EpochLife, Source};
 use crate::support::LogLimit;
@@ -551,7 +551,7 @@ impl Owner {
             return;
         };
         let point = CommitPoint {
-            position: watermark.get(),
+            position: watermark,
             leader_epoch: self.core.position_epoch(),
             metadata: metadata.text,
             mark: self.core.wanted_mark(),

@@ -5,9 +5,9 @@ use std::sync::{Arc, Mutex};
 use std::time::Instant;
 
 use keylane_core::RecordState;
+use keylane_core::member::CommitPoint;
 
 use crate::KeyHash;
-use crate::kafka::CommitPoint;
 use crate::status::HotKeys;
 use crate::support::lock::lock;
 

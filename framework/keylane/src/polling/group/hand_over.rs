@@ -11,7 +11,7 @@ use keylane_core::member::hand_over::{
 };
 
 use crate::kafka::{Client, ClientError};
-use crate::polling::commits::{Commits, LastCommit};
+use crate::polling::commits::Commits;
 use crate::polling::partitions::{Assigned, Assignment};
 
 /// The hand-over and the shutdown of one member. See [`keylane_core::member::hand_over`].
@@ -25,7 +25,6 @@ pub(crate) struct HandOver {
 /// The last commit that was ordered, and of which partitions.
 struct OrderedCommit {
     places: Vec<TopicPartition>,
-    commit: LastCommit,
     is_over: bool,
 }
 
@@ -131,9 +130,9 @@ impl HandOver {
                     commits.store_last(client, &mut assignment.partitions, suspended, is_last);
                 }
                 Order::CommitLast { places } => {
+                    commits.begin_last();
                     self.last_commit = Some(OrderedCommit {
                         places,
-                        commit: LastCommit::new(),
                         is_over: false,
                     });
                 }
@@ -160,13 +159,8 @@ impl HandOver {
             return false;
         };
         let is_last = |assigned: &Assigned| is_among(&last.places, assigned);
-        last.is_over = last.is_over
-            || commits.is_last_over(
-                &mut last.commit,
-                client,
-                &mut assignment.partitions,
-                is_last,
-            );
+        last.is_over =
+            last.is_over || commits.is_last_over(client, &mut assignment.partitions, is_last);
         last.is_over
     }
 
@@ -251,11 +245,11 @@ mod tests {
     use std::sync::Arc;
     use std::sync::atomic::Ordering;
 
-    use keylane_core::Reset;
+    use keylane_core::member::CommitPoint;
+    use keylane_core::{Position, Reset};
     use rdkafka::types::{RDKafkaApiKey, RDKafkaRespErr};
 
     use super::*;
-    use crate::kafka::CommitPoint;
     use crate::kafka::NewPartition;
     use crate::polling::settings::PollSettings;
     use crate::{Limits, Watchdog};
@@ -351,7 +345,7 @@ mod tests {
     fn end_owner(assignment: &Assignment, place: usize) {
         let progress = &assignment.partitions[place].progress;
         progress.set_commit_point(CommitPoint {
-            position: 5,
+            position: Position::new(5),
             leader_epoch: None,
             metadata: String::new(),
             mark: None,

@@ -5,21 +5,17 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
+use keylane_core::member::{EpochCommits, Report, TopicPartition};
 use keylane_core::{
-    Beginning, Budget, EmptiedLog, Identity, LeaderEpoch, LogId, Mark, NotDueEpisode, Reset,
-    Silence, WITHHELD_AFTER, Withheld,
+    Beginning, Budget, EmptiedLog, Identity, LeaderEpoch, LogId, NotDueEpisode, Reset, Silence,
+    WITHHELD_AFTER, Withheld,
 };
 
-use super::opening::OPENING;
 use super::recent_reads::Recent;
 use crate::Record;
-use crate::kafka::ClientPosition;
-use crate::kafka::CommitPoint;
 use crate::metrics::{LagMetrics, MetricLabels, ReadMetrics};
 use crate::runtime::{Inbox, Progress};
 
-/// How soon after its first records an epoch usually wants its first mark.
-const FIRST_MARK_SOON: Duration = Duration::from_secs(1);
 /// A start that is not confirmed after this time is reported.
 const UNANSWERED_AFTER: Duration = Duration::from_secs(15);
 
@@ -76,19 +72,9 @@ pub(crate) struct Assigned {
     pub(crate) pauses: u64,
     /// What the client was told.
     pub(crate) fetch_paused: bool,
-    /// The newest commit point, stored with the client.
-    pub(crate) stored: Option<CommitPoint>,
-    /// The highest position this partition was committed at or stored, as far as it is known. The
-    /// client commits by itself only what it takes for a later one.
-    pub(crate) highest: Option<ClientPosition>,
+    pub(crate) commits: EpochCommits,
     /// End offset asked for by the side client while the partition is paused.
     pub(crate) end_offset: Option<i64>,
-    /// The latest mark that the broker has.
-    confirmed: Option<Mark>,
-    /// What was found of a crash is not on the broker yet.
-    pub(crate) opening: bool,
-    /// The broker takes no commits of this topic.
-    pub(crate) opening_refused: bool,
     first_batch_at: Option<Instant>,
     /// The log's end as it was known before this epoch; see [`knows_log_end`](Self::knows_log_end).
     pub(crate) stale_end: Option<i64>,
@@ -102,14 +88,14 @@ pub(crate) struct Assigned {
 
 impl Assigned {
     pub(crate) fn new(
-        topic: Arc<str>,
-        partition: i32,
+        commits: EpochCommits,
         inbox: Arc<Inbox>,
         progress: Arc<Progress>,
         is_retry_topic: bool,
         labels: &MetricLabels<'_>,
         (records, ahead): (Budget, Budget),
     ) -> Self {
+        let TopicPartition { topic, partition } = commits.place().clone();
         // Topic names hold no NUL: Kafka allows letters, digits, '.', '_' and '-' only.
         let topic_c = CString::new(topic.as_bytes()).unwrap_or_default();
         Self {
@@ -147,12 +133,8 @@ impl Assigned {
             held: false,
             pauses: 0,
             fetch_paused: false,
-            stored: None,
-            highest: None,
+            commits,
             end_offset: None,
-            confirmed: None,
-            opening: false,
-            opening_refused: false,
             first_batch_at: None,
             stale_end: None,
             told_log_end: false,
@@ -228,35 +210,18 @@ impl Assigned {
         self.records.is_paused() || self.ahead.is_paused()
     }
 
-    /// The mark in the stored point, where the broker is not known to have it.
-    pub(crate) fn unconfirmed_mark(&self) -> Option<Mark> {
-        let mark = self.stored.as_ref()?.mark?;
-        (self.confirmed < Some(mark)).then_some(mark)
+    /// The owner's new commit point, if there is one.
+    pub(crate) fn report(&mut self) -> Option<Report> {
+        let point = self.progress.take_commit_point()?;
+        let ending = self.revoking || self.has_ended();
+        Some(Report { point, ending })
     }
 
-    /// A point without a mark that takes the opening's place before the broker has that is answered
-    /// for as the opening is: nobody's marks go out before. Not of an epoch that ends: its last
-    /// word is committed at once.
-    pub(crate) fn keep_opening(&self, point: &mut CommitPoint) {
-        if self.opening && !self.revoking && !self.has_ended() {
-            point.mark.get_or_insert(OPENING);
-        }
-    }
-
-    /// Whether a mark is likely to be wanted at any moment: the first one of the epoch, or always
-    /// where each record needs its own.
+    /// Whether a mark is likely to be wanted at any moment.
     pub(crate) fn awaits_mark(&self) -> bool {
-        let begins = self
-            .first_batch_at
-            .is_some_and(|at| at.elapsed() < FIRST_MARK_SOON);
-        self.progress.isolated.load(Ordering::Relaxed)
-            || (begins && self.confirmed.is_none_or(|mark| mark == OPENING))
-    }
-
-    /// The broker has this mark.
-    pub(crate) fn confirm(&mut self, mark: Mark) {
-        self.confirmed = self.confirmed.max(Some(mark));
-        (self.opening, self.opening_refused) = (false, false);
+        let isolated = self.progress.isolated.load(Ordering::Relaxed);
+        let since_first_records = self.first_batch_at.map(|at| at.elapsed());
+        self.commits.awaits_mark(isolated, since_first_records)
     }
 
     /// Whether the leader has not said yet, after this time, where the start's epoch ends.
@@ -306,52 +271,14 @@ impl Assigned {
     }
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
+impl AsRef<EpochCommits> for Assigned {
+    fn as_ref(&self) -> &EpochCommits {
+        &self.commits
+    }
+}
 
-    /// A partition without anything to start would otherwise keep all others from their marks.
-    #[test]
-    fn an_opening_that_is_not_confirmed_is_still_to_be_sent_when_the_owner_reports_without_a_mark()
-    {
-        let labels = MetricLabels {
-            subscription: "s",
-            topic: "t",
-            partition: 0,
-        };
-        let budgets = (Budget::new(10, 7), Budget::new(10, 7));
-        let (inbox, progress) = (
-            Arc::new(Inbox::new(0, false)),
-            Arc::new(Progress::default()),
-        );
-        let mut partition = Assigned::new(
-            "t".into(),
-            0,
-            inbox,
-            progress.clone(),
-            false,
-            &labels,
-            budgets,
-        );
-        let point = |mark| CommitPoint {
-            position: 3,
-            leader_epoch: None,
-            metadata: String::new(),
-            mark,
-            running: false,
-        };
-        (partition.opening, partition.stored) = (true, Some(point(Some(OPENING))));
-        let mut report = point(None);
-        partition.keep_opening(&mut report);
-        partition.stored = Some(report);
-        assert_eq!(partition.unconfirmed_mark(), Some(OPENING));
-        partition.confirm(OPENING);
-        assert_eq!(partition.unconfirmed_mark(), None);
-
-        partition.opening = true;
-        progress.ended.store(true, Ordering::Release);
-        let mut last = point(None);
-        partition.keep_opening(&mut last);
-        assert_eq!(last.mark, None, "committed at once");
+impl AsMut<EpochCommits> for Assigned {
+    fn as_mut(&mut self) -> &mut EpochCommits {
+        &mut self.commits
     }
 }

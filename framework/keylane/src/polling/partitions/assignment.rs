@@ -4,16 +4,14 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Instant;
 
+use keylane_core::member::{ClientPosition, CommitPoint, EpochCommits, TopicPartition};
 use keylane_core::{
     About, Budget, BudgetChange, CommitContent, Epoch, Evidence, Identity, MAX_METADATA_BYTES,
     MapError, Position, Seen, commit_map,
 };
 
 use super::assigned::Assigned;
-use super::opening::OPENING;
-use crate::kafka::{
-    Client, ClientError, ClientPosition, CommitPoint, Logs, Misplaced, NewPartition, SeekTo,
-};
+use crate::kafka::{Client, ClientError, Logs, Misplaced, NewPartition, SeekTo};
 use crate::metrics::{MetricLabels, PartitionMetrics, UnreadableMetadata};
 use crate::polling::settings::{OwnerFactory, PollSettings};
 use crate::processing::EpochLife;
@@ -79,7 +77,7 @@ impl Assignment {
         let committed = new.committed.as_ref().map(|committed| committed.position);
         let start_under = committed.and_then(|committed| committed.leader_epoch);
         let opening_point = start.filter(|_| unclean).map(|start| CommitPoint {
-            position: start.get(),
+            position: start,
             leader_epoch: start_under,
             metadata: commit_map::encode_for(
                 about,
@@ -89,7 +87,7 @@ impl Assignment {
                 MAX_METADATA_BYTES,
             )
             .text,
-            mark: Some(OPENING),
+            mark: None,
             running: false,
         });
         if unclean {
@@ -131,19 +129,14 @@ impl Assignment {
                 limits.settled_ahead as u64 / 10 * 7,
             ),
         );
-        let mut assigned = Assigned::new(
-            topic.clone(),
-            new.partition,
-            inbox,
-            progress,
-            is_retry_topic,
-            &labels,
-            budgets,
-        );
+        let place = TopicPartition::new(topic.clone(), new.partition);
+        let mut commits = EpochCommits::new(place, epoch, committed);
+        if let Some(point) = opening_point {
+            commits.open_after_crash(point);
+        }
+        let mut assigned =
+            Assigned::new(commits, inbox, progress, is_retry_topic, &labels, budgets);
         (assigned.held, assigned.pauses) = (paused, u64::from(paused));
-        assigned.opening = opening_point.is_some();
-        assigned.stored = opening_point;
-        assigned.highest = committed;
         assigned.stale_end = new.stale_end;
         (assigned.start, assigned.reset) = (start.map(Position::get), self.settings.reset);
         assigned.beginning = new.beginning;
@@ -152,16 +145,11 @@ impl Assignment {
         assigned.identity = Identity::new(new.log);
         if let Some(left) = new.left {
             tracing::warn!(
-                topic = %assigned.topic, partition = assigned.partition, left = left.offset,
+                topic = %assigned.topic, partition = assigned.partition, left = left.position.get(),
                 "the topic was deleted and made anew: what was committed is about a topic that is gone; reading from the beginning"
             );
             assigned.read_metrics.topic_made_anew();
-            // Also the very position that was left has to be committed once more, by us: it is
-            // about this log now.
-            assigned.highest = Some(ClientPosition {
-                offset: left.offset.saturating_add(1),
-                ..left
-            });
+            assigned.commits.leave(left);
         }
         self.partitions.push(assigned);
     }
@@ -213,8 +201,8 @@ impl Assignment {
             };
             self.open(new, paused || old.as_ref().is_some_and(|old| old.held));
             if let (Some(new), Some(old)) = (self.find(topic, *partition), old) {
-                (new.highest, new.identity, new.fetch_paused) =
-                    (old.highest, old.identity, old.fetch_paused);
+                new.commits.follow(&old.commits);
+                (new.identity, new.fetch_paused) = (old.identity, old.fetch_paused);
             }
         }
         Ok(!rewound.is_empty())
@@ -277,11 +265,8 @@ impl Assignment {
                 tracing::warn!(%topic, partition, dropped, "records of the deleted topic were left unsettled; they are not read again");
             }
             client.seek(topic, *partition, SeekTo::Beginning)?;
-            let nowhere = ClientPosition {
-                offset: 0,
-                leader_epoch: None,
-            };
-            let (name, left) = (topic.to_string(), Some(old.highest.unwrap_or(nowhere)));
+            let left = old.commits.latest().unwrap_or(ClientPosition::BEGINNING);
+            let (name, left) = (topic.to_string(), Some(left));
             self.open(
                 NewPartition {
                     topic: name,
@@ -427,7 +412,7 @@ fn resume_point(
     let Some(committed) = &new.committed else {
         return (None, CommitContent::default());
     };
-    let position = Position::new(committed.position.offset);
+    let position = committed.position.position;
     let text = std::str::from_utf8(&committed.metadata).map_err(|_| MapError::Foreign);
     match text.and_then(|text| commit_map::decode(position, text)) {
         Ok(content) => (Some(position), content),

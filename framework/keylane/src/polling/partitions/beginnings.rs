@@ -7,6 +7,7 @@
 
 use std::time::{Duration, Instant};
 
+use keylane_core::member::{ClientPosition, CommitPoint, OPENING};
 use keylane_core::{
     Beginning, Evidence, LogRange, MAX_METADATA_BYTES, Offset as RecordOffset, PassedOver,
     Position, Reset, Step, commit_map,
@@ -14,11 +15,8 @@ use keylane_core::{
 
 use super::assigned::Assigned;
 use super::assignment::Assignment;
-use super::opening::OPENING;
-use crate::kafka::CommitPoint;
 use crate::kafka::{
-    Cached, CachedRange, ClientPosition, CommittedPoint, NewPartition, PositionToSet, compare_logs,
-    trouble,
+    Cached, CachedRange, CommittedPoint, NewPartition, PositionToSet, compare_logs, trouble,
 };
 use crate::polling::failures::without_position;
 use crate::polling::thread::PollLoop;
@@ -277,19 +275,12 @@ impl Assignment {
         };
         compare_logs(std::slice::from_mut(&mut new), &there);
         // A topic that was made anew is read from its beginning.
-        let nowhere = ClientPosition {
-            offset: 0,
-            leader_epoch: None,
-        };
-        let position = new
+        let at = new
             .committed
             .as_ref()
-            .map_or(nowhere, |committed| committed.position);
+            .map_or(ClientPosition::BEGINNING, |committed| committed.position);
         if let Some(beginning) = &mut new.beginning {
-            beginning.committed(Some((
-                Position::new(position.offset),
-                position.leader_epoch,
-            )));
+            beginning.committed(Some((at.position, at.leader_epoch)));
         }
         self.replace(&mut old, new, paused);
     }
@@ -311,7 +302,7 @@ impl Assignment {
         }
         let log = old.identity.log();
         let at = ClientPosition {
-            offset: position.get(),
+            position,
             leader_epoch: None,
         };
         let committed = Some(CommittedPoint {
@@ -327,7 +318,7 @@ impl Assignment {
             // Stored with the client like any other point: its next commit would take this one
             // back.
             new.progress.set_commit_point(CommitPoint {
-                position: position.get(),
+                position,
                 leader_epoch: None,
                 metadata: commit_map::encode_for(
                     log,
@@ -340,7 +331,7 @@ impl Assignment {
                 mark: Some(OPENING),
                 running: false,
             });
-            new.opening = true;
+            new.commits.open_at_first_position();
         }
     }
 
@@ -349,10 +340,7 @@ impl Assignment {
         let (topic, partition) = (old.topic.clone(), old.partition);
         self.open(new, paused || old.held);
         if let Some(new) = self.find(&topic, partition) {
-            new.highest = new
-                .highest
-                .map(|highest| highest.later(old.highest))
-                .or(old.highest);
+            new.commits.follow(&old.commits);
             new.fetch_paused = old.fetch_paused;
             new.identity = std::mem::take(&mut old.identity);
             new.end_offset = old.end_offset;
@@ -364,7 +352,7 @@ impl Assignment {
         for partition in self
             .partitions
             .iter_mut()
-            .filter(|partition| !partition.opening)
+            .filter(|partition| !partition.commits.is_opening())
         {
             if let Some(beginning) = &mut partition.beginning {
                 beginning.confirmed();
