@@ -2,6 +2,7 @@
 //! is, in the end.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use proptest::prelude::*;
 
@@ -241,11 +242,10 @@ impl Model {
         }
         assert_eq!(self.hand_over.is_under_way(), self.owed.is_some());
         if let Some((_, by)) = &self.owed {
-            // Looked at late, it is a step behind.
-            assert!(
-                self.now <= *by + END_GRACE * 2 + HAND_OVER.most,
-                "no answer"
-            );
+            assert!(self.now <= *by, "no answer");
+        }
+        if let Some(by) = self.close_by.filter(|_| !self.is_closed) {
+            assert!(self.now <= by, "no end");
         }
     }
 
@@ -329,7 +329,7 @@ impl Model {
                 assert!(self.close_by.is_some(), "nobody asked for it");
                 self.is_closed = true;
             }
-            Order::TellOwnersRun { .. } | Order::TellUnanswered(_) => {}
+            Order::ReportRunningOwners { .. } | Order::ReportUnanswered(_) => {}
         }
     }
 
