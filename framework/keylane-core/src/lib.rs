@@ -9,6 +9,7 @@
 //! | piece | what it decides |
 //! |---|---|
 //! | [`Partition`] | everything about one partition in one epoch; made of the pieces below. Start reading here |
+//! | [`Snapshot`] | its figures: what status, metrics and health are views of |
 //! | lanes | whose turn it is: one record of a key at a time, in offset order |
 //! | ledger | which delivered offsets are settled, and so the watermark that may be committed |
 //! | [`SettledMap`], [`commit_map`] | which offsets above the watermark are settled, and how a commit's metadata says so |
@@ -125,10 +126,10 @@ pub use outage_guard::{
 };
 pub use partition::{
     Activity, Alarm, Blocker, BlockerPolicy, Blocking, Caution, Delivered, Delivery,
-    FailureHeaders, HeldUp, LaneOrder, MARK_PATIENCE, Mark, NEARLY_ALL_PERCENT,
-    NEARLY_FULL_PERCENT, Oldest, ParkReason, Partition, PartitionSettings, Paused, PendingView,
-    PoisonFate, Poisoned, Publish, PublishRequest, PublishResult, RecordState, SUSPECT_PATIENCE,
-    Settlement, Start, Success, TURN_PATIENCE, Ticket, Turn, Verdict, Wait, Watchdog,
+    FailureHeaders, LaneOrder, MARK_PATIENCE, Mark, NEARLY_ALL_PERCENT, NEARLY_FULL_PERCENT,
+    Oldest, ParkReason, Partition, PartitionSettings, Paused, PendingView, PoisonFate, Poisoned,
+    Publish, PublishRequest, PublishResult, RecordState, RetryTier, SUSPECT_PATIENCE, Settlement,
+    Snapshot, Start, Success, TURN_PATIENCE, Ticket, Turn, Verdict, Wait, WaitingFor, Watchdog,
 };
 pub use paused_by::{EpisodeNews, Fill, LimitsSeen, NotDueEpisode, PausedBy};
 pub use retry_policy::{

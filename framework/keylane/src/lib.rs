@@ -105,8 +105,8 @@ pub use producer::{
 pub use record::{DecodeError, Headers, KeyHash, Origin, Record, TaskMetadata};
 pub use status::{
     HotKey, HotKeys, OldestRecord, OngoingOutage, OutageKind, OutageStatus, PartitionStatus,
-    PausedBy, RecordState, State, SubscriptionError, SubscriptionStatus, Trouble, TroubleKind,
-    TroublePlace,
+    PausedBy, Position, RecordState, RetryTier, Snapshot, State, SubscriptionError,
+    SubscriptionStatus, Trouble, TroubleKind, TroublePlace, WaitingFor,
 };
 pub use subscription::{
     PartitionNotAssigned, StartError, Subscription, SubscriptionBuilder, SubscriptionHandle,

@@ -233,7 +233,7 @@ impl PollLoop {
 
     pub(crate) fn set_state(&self, state: State) {
         self.control.set_state(state);
-        self.metrics.set_state(state.metric());
+        self.metrics.set_state(state);
     }
 }
 

@@ -6,9 +6,9 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use keylane_core::{Activity, HeavyKey, KeySketch, Moment, Ticket};
 
+use super::figures::next_walk;
 use super::owner::Owner;
 use super::shared::Runtime;
-use super::survey::next_walk;
 use crate::status::{HotKey, HotKeys};
 use crate::{KeyHash, Record};
 

@@ -9,6 +9,7 @@
 mod attempts;
 mod crash_care;
 mod epoch;
+mod figures;
 mod foreign;
 mod given_up;
 mod guarded;
@@ -19,12 +20,11 @@ mod progress;
 mod publish;
 mod settle;
 mod shared;
-mod survey;
 mod watchdog;
 
 pub(crate) use crash_care::instance;
 pub(crate) use foreign::RetryOwnership;
 pub(crate) use inbox::Inbox;
 pub(crate) use owner::{Opening, open};
-pub(crate) use progress::{OldestRecord, Progress};
+pub(crate) use progress::Progress;
 pub(crate) use shared::{Runtime, Work};

@@ -15,17 +15,18 @@ use super::attempts::{
 };
 use super::crash_care::{Busy, TurnPermit, instance};
 use super::epoch;
+use super::figures::Figures;
 use super::foreign::Foreign;
 use super::guarded::{self, guarded};
 use super::hot_keys::KeyCounts;
 use super::inbox::{Finished, Inbox, Mail};
-use super::progress::{OldestRecord, Progress};
+use super::progress::Progress;
 use super::settle::unix_millis;
 use super::shared::{OwnersWork, Runtime, Work};
-use super::survey::Surveyed;
 use crate::dead_letter::FailureHistory;
 use crate::metrics::{PartitionMetrics, UnreadableMetadata};
 use crate::processing::{EpochGuard, EpochLife, Source};
+use crate::status::OwnerFigures;
 use crate::support::LogLimit;
 use crate::{Decode, Processor, Record};
 
@@ -146,9 +147,7 @@ pub(super) struct Owner {
     last_point_state: PointState,
     last_point_at: Instant,
     last_touch: Instant,
-    /// The oldest record as others see it, and since when.
-    pub(super) last_oldest: Option<(OldestRecord, Instant)>,
-    pub(super) surveyed: Surveyed,
+    pub(super) figures: Figures,
     pub(super) key_counts: KeyCounts,
     /// In the log.
     pub(super) failed_attempts: LogLimit,
@@ -197,10 +196,11 @@ impl Owner {
         core.start_under(opening.start_under);
         let last_point_state = point_state(&core);
         let told_caution = core.caution();
-        opening.progress.isolated.store(
-            told_caution == Caution::Isolated,
-            std::sync::atomic::Ordering::Relaxed,
-        );
+        // Before the first turn: how the first records are read depends on the caution.
+        opening.progress.publish(OwnerFigures {
+            snapshot: core.snapshot(),
+            ..OwnerFigures::default()
+        });
         let life = opening.inbox.life().clone();
         Self {
             _guard: life.enter(),
@@ -232,8 +232,7 @@ impl Owner {
             last_point_state,
             last_point_at: Instant::now(),
             last_touch: Instant::now(),
-            last_oldest: None,
-            surveyed: Surveyed::default(),
+            figures: Figures::default(),
             key_counts: KeyCounts::default(),
             failed_attempts: LogLimit::every(FAILED_ATTEMPTS_EVERY),
             foreign: Foreign::new(&runtime, opening.is_retry_topic),
@@ -521,7 +520,7 @@ impl Owner {
             let runtime = self.runtime.clone();
             self.core.tell_guard(&mut runtime.guard(), now);
         }
-        self.publish_progress(now);
+        self.publish_figures(now);
         let caught_up = self.core.pending() == 0 && self.mail.records.is_empty();
         let due = self
             .point_is_due_at()

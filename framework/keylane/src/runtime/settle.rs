@@ -5,7 +5,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use keylane_core::{
     Delivered, Delivery, FailedAttempt, Failure, Moment, OutageGuard, Publish, PublishResult,
-    Reason, Ruling, Settlement, Success, Ticket, Verdict, Wait,
+    Reason, RetryTier, Ruling, Settlement, Success, Ticket, Verdict, Wait,
 };
 use rdkafka::error::RDKafkaErrorCode as Code;
 
@@ -16,7 +16,7 @@ use super::owner::{Held, Owner};
 use super::shared::Runtime;
 use crate::Record;
 use crate::dead_letter::{FailureHistory, MAX_ERROR_BYTES, bounded_text};
-use crate::metrics::{Outcome, ProduceFailure, ProduceTarget, RetryPlace, RetryTier};
+use crate::metrics::{ProduceFailure, ProduceTarget, RetryPlace};
 use crate::processing::Cause;
 use crate::producer::TopicTarget;
 use crate::producer::write_error::{WriteError, WriteErrorKind, WriteFailure};
@@ -264,15 +264,13 @@ impl Owner {
             Verdict::Settled {
                 outcome, record, ..
             } => {
-                let outcome = match outcome {
-                    Settlement::Done => Outcome::Done,
-                    Settlement::Skipped => Outcome::Skipped,
+                match outcome {
+                    Settlement::Done | Settlement::Skipped => {}
                     Settlement::Retried => {
                         self.metrics.retried(RetryPlace::Topic, 1);
                         if let Some(Publish::Retry { round, delay }) = written {
                             self.metrics.retry_wait(Wait::Topic { round }.into(), delay);
                         }
-                        Outcome::Retried
                     }
                     Settlement::DeadLettered => {
                         let reason = match written {
@@ -280,13 +278,9 @@ impl Owner {
                             _ => Reason::Exhausted,
                         };
                         self.metrics.dead_lettered(reason, 1);
-                        Outcome::DeadLettered
                     }
-                    Settlement::Foreign => {
-                        self.report_foreign(&record.record);
-                        Outcome::Foreign
-                    }
-                };
+                    Settlement::Foreign => self.report_foreign(&record.record),
+                }
                 self.metrics.settled(outcome, 1);
                 self.release(record.record.size());
             }

@@ -40,7 +40,7 @@ impl PollLoop {
             }
         };
         control.set_state(state);
-        metrics.set_state(state.metric());
+        metrics.set_state(state);
     }
 
     /// Lets go of everything, and of the client, which polls until the group is left: some hundred milliseconds, unless the brokers are away.

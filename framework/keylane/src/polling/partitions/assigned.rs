@@ -13,7 +13,7 @@ use keylane_core::{
 
 use super::recent_reads::Recent;
 use crate::Record;
-use crate::metrics::{LagMetrics, MetricLabels, ReadMetrics};
+use crate::metrics::{MetricLabels, ReadMetrics};
 use crate::runtime::{Inbox, Progress};
 
 /// A start that is not confirmed after this time is reported.
@@ -34,7 +34,6 @@ pub(crate) struct Assigned {
     pub(crate) inbox: Arc<Inbox>,
     pub(crate) progress: Arc<Progress>,
     pub(crate) read_metrics: ReadMetrics,
-    pub(crate) lag_metrics: LagMetrics,
     /// Records taken in by the current read, not handed over yet.
     pub(crate) batch: Vec<Record>,
     pub(crate) batch_bytes: u64,
@@ -105,7 +104,6 @@ impl Assigned {
             inbox,
             progress,
             read_metrics: ReadMetrics::new(labels),
-            lag_metrics: LagMetrics::new(labels),
             is_retry_topic,
             rewound: None,
             identity: Identity::default(),
@@ -175,12 +173,12 @@ impl Assigned {
 
     pub(crate) fn pending_records(&self) -> u64 {
         self.delivered_records
-            .saturating_sub(self.progress.released_records.load(Ordering::Relaxed))
+            .saturating_sub(self.progress.released_records())
     }
 
     pub(crate) fn pending_bytes(&self) -> u64 {
         self.delivered_bytes
-            .saturating_sub(self.progress.released_bytes.load(Ordering::Relaxed))
+            .saturating_sub(self.progress.released_bytes())
     }
 
     /// Begins or ends a pause by the user; whether that is news.
@@ -204,7 +202,7 @@ impl Assigned {
     /// Whether a limit of this partition asks for a pause (guarantee G6).
     pub(crate) fn is_over_limit(&mut self) -> bool {
         let pending = self.pending_records();
-        let ahead = self.progress.settled_ahead.load(Ordering::Relaxed);
+        let ahead = self.progress.figures().snapshot.settled_ahead;
         self.records.update(pending);
         self.ahead.update(ahead);
         self.records.is_paused() || self.ahead.is_paused()
@@ -219,7 +217,7 @@ impl Assigned {
 
     /// Whether a mark is likely to be wanted at any moment.
     pub(crate) fn awaits_mark(&self) -> bool {
-        let isolated = self.progress.isolated.load(Ordering::Relaxed);
+        let isolated = self.progress.figures().snapshot.isolated;
         let since_first_records = self.first_batch_at.map(|at| at.elapsed());
         self.commits.awaits_mark(isolated, since_first_records)
     }

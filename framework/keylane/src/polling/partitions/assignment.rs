@@ -1,7 +1,6 @@
 //! The table of assigned partitions: opening, pausing, giving up.
 
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::time::Instant;
 
 use keylane_core::member::{ClientPosition, CommitPoint, EpochCommits, TopicPartition};
@@ -169,16 +168,12 @@ impl Assignment {
                     p.topic.clone(),
                     p.partition,
                     p.rewound?,
-                    p.progress.watermark.load(Ordering::Relaxed),
+                    p.progress.figures().snapshot.watermark,
                 ))
             })
             .collect();
         for (topic, partition, offset, watermark) in &rewound {
-            let start = if *watermark >= 0 {
-                *offset.min(watermark)
-            } else {
-                *offset
-            };
+            let start = watermark.map_or(*offset, |watermark| watermark.get().min(*offset));
             tracing::warn!(
                 %topic, partition, start,
                 "the log went back: it was cut, or the topic was made anew; reading on from where it is now"

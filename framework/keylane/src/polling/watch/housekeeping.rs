@@ -6,7 +6,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use keylane_core::{Reset, WITHHELD_AFTER};
 
-use super::lag;
+use super::status;
 use crate::kafka::trouble;
 use crate::kafka::{Answers, Question, Sign, healthy};
 use crate::metrics::PollSection;
@@ -100,7 +100,7 @@ impl PollLoop {
     pub(crate) fn tell_partitions(&mut self) {
         let common = self.assignment.common(self.is_draining());
         let partitions = &mut self.assignment.partitions;
-        lag::update(
+        status::update(
             self.client.cached(),
             partitions,
             &common,
@@ -302,8 +302,7 @@ impl PollLoop {
 
     fn tell_outages(&self) {
         let (ongoing, held) = self.control.outages.tell(self.control.name());
-        self.metrics
-            .set_outages(|kind| ongoing.iter().any(|ongoing| ongoing.metric() == kind));
+        self.metrics.set_outages(|kind| ongoing.contains(&kind));
         self.metrics.set_held_records(held);
     }
 }

@@ -88,10 +88,6 @@ impl Owner {
             );
         }
         self.told_caution = caution;
-        self.progress.isolated.store(
-            caution == Caution::Isolated,
-            std::sync::atomic::Ordering::Relaxed,
-        );
     }
 
     fn tell_of_poison(

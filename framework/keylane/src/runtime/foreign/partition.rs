@@ -2,12 +2,11 @@
 
 use std::time::{Duration, Instant};
 
-use keylane_core::{Delivered, Delivery, HeldBecause, Moment, Offset, Ruling};
+use keylane_core::{Delivered, Delivery, HeldBecause, Moment, Offset, Ruling, Settlement};
 
 use super::held::Place;
 use super::ownership::RetryOwnership;
 use crate::Record;
-use crate::metrics::Outcome;
 use crate::runtime::owner::{Held, Owner};
 use crate::runtime::shared::Runtime;
 
@@ -83,7 +82,7 @@ impl Owner {
             Delivered::AlreadySettled => self.release(bytes),
             Delivered::Foreign => {
                 self.report_foreign(&record);
-                self.metrics.settled(Outcome::Foreign, 1);
+                self.metrics.settled(Settlement::Foreign, 1);
                 self.release(bytes);
             }
         }
