@@ -47,7 +47,7 @@
 //! | follow a record from its producer through all its attempts | [`trace`] |
 //! | enqueue tasks | [`TaskProducer`], [`NewTask`] |
 //! | create topics | [`topics`] |
-//! | test | [`testing`], and the crate `keylane-embedded-broker` |
+//! | test | [`testing`], and the crates `keylane-testkit` (policies in virtual time) and `keylane-embedded-broker` |
 //!
 //! # What is guaranteed
 //! A record is *settled* when it is done, skipped by the processor, or acknowledged by the broker

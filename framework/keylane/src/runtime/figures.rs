@@ -8,6 +8,7 @@ use super::owner::{Held, Owner};
 use super::shared::Runtime;
 use crate::Record;
 use crate::status::{Oldest, OwnerFigures};
+use crate::support::clock;
 
 /// The oldest record is this old at most, while turns follow one another: its key is hashed for it.
 const OLDEST_LOOK: Duration = Duration::from_millis(250);
@@ -78,7 +79,8 @@ impl Figures {
             self.oldest = None;
             return;
         };
-        let is_fresh = |(_, looked_at): &(Oldest, Instant)| looked_at.elapsed() < OLDEST_LOOK;
+        let is_fresh =
+            |(_, looked_at): &(Oldest, Instant)| clock::elapsed(*looked_at) < OLDEST_LOOK;
         if self.oldest.as_ref().is_some_and(is_fresh) {
             return;
         }
@@ -94,7 +96,7 @@ impl Figures {
             state: oldest.state,
             since: runtime.instant(oldest.since),
         };
-        self.oldest = Some((oldest, Instant::now()));
+        self.oldest = Some((oldest, clock::now()));
     }
 }
 

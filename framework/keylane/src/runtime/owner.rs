@@ -21,13 +21,13 @@ use super::guarded::{self, guarded};
 use super::hot_keys::KeyCounts;
 use super::inbox::{Finished, Inbox, Mail};
 use super::progress::Progress;
-use super::settle::unix_millis;
 use super::shared::{OwnersWork, Runtime, Work};
 use crate::dead_letter::FailureHistory;
 use crate::metrics::{PartitionMetrics, UnreadableMetadata};
 use crate::processing::{EpochGuard, EpochLife, Source};
 use crate::status::OwnerFigures;
 use crate::support::LogLimit;
+use crate::support::clock;
 use crate::{Decode, Processor, Record};
 
 /// After so many attempts in a row an owner lets the others of its thread have a turn.
@@ -230,8 +230,8 @@ impl Owner {
             released_bytes: 0,
             last_point: None,
             last_point_state,
-            last_point_at: Instant::now(),
-            last_touch: Instant::now(),
+            last_point_at: clock::now(),
+            last_touch: clock::now(),
             figures: Figures::default(),
             key_counts: KeyCounts::default(),
             failed_attempts: LogLimit::every(FAILED_ATTEMPTS_EVERY),
@@ -278,7 +278,7 @@ impl Owner {
 
     /// Takes in everything that has arrived.
     fn absorb(&mut self) -> Moment {
-        let now = self.runtime.moment(Instant::now());
+        let now = self.runtime.moment(clock::now());
         let orders = self.mail.orders;
         let paused = orders.pause > 0 || orders.waits_for_predecessors;
         self.core
@@ -363,9 +363,9 @@ impl Owner {
         place: &mut FirstPoll<F>,
         begin: &impl Fn(Call) -> F,
     ) -> bool {
-        let turn_began = Instant::now();
+        let turn_began = clock::now();
         // A turn lasts a millisecond or so: one look at the wall clock is enough.
-        let wall_millis = unix_millis();
+        let wall_millis = clock::unix_millis();
         let mut clock = turn_began;
         for _ in 0..ATTEMPTS_PER_TURN {
             if self.inbox.is_ended() {
@@ -403,7 +403,7 @@ impl Owner {
             // turn would be given back.
             if self.turn.is_some() || self.policy.spawns() {
                 self.start_spawned(Pending::fresh(begin(call)), PolledIn::Task, ticket, clock);
-                clock = Instant::now();
+                clock = clock::now();
             } else {
                 clock = self.start_in_place(place, begin, call, ticket, clock);
             }
@@ -426,7 +426,7 @@ impl Owner {
         self.progress.set_polled(call.record.offset(), call.attempt);
         let polled = place.poll(begin(call));
         self.progress.clear_polled();
-        let end = Instant::now();
+        let end = clock::now();
         let elapsed = end - started;
         self.policy.observe(elapsed);
         match polled {
@@ -486,7 +486,7 @@ impl Owner {
             .core
             .next_deadline()
             .map(|moment| self.runtime.instant(moment));
-        let next_look = Instant::now()
+        let next_look = clock::now()
             + if self.core.pending() > 0 {
                 BUSY_LOOK
             } else {
@@ -496,14 +496,14 @@ impl Owner {
             .into_iter()
             .flatten()
             .fold(next_look, Instant::min);
-        let began = Instant::now();
+        let began = clock::now();
         // Either way the loop looks at everything again.
         let _ = tokio::time::timeout_at(deadline.into(), self.inbox.wait()).await;
         if self.core.pending() == 0 {
-            self.metrics.starved(began.elapsed());
+            self.metrics.starved(clock::elapsed(began));
         }
-        if self.last_touch.elapsed() >= IDLE_LOOK {
-            self.last_touch = Instant::now();
+        if clock::elapsed(self.last_touch) >= IDLE_LOOK {
+            self.last_touch = clock::now();
             self.metrics.touch();
         }
     }
@@ -515,7 +515,7 @@ impl Owner {
 
     /// Publishes what others need to know of this partition.
     fn report(&mut self, ends: bool) {
-        let now = self.runtime.moment(Instant::now());
+        let now = self.runtime.moment(clock::now());
         if self.core.has_news() {
             let runtime = self.runtime.clone();
             self.core.tell_guard(&mut runtime.guard(), now);
@@ -524,7 +524,7 @@ impl Owner {
         let caught_up = self.core.pending() == 0 && self.mail.records.is_empty();
         let due = self
             .point_is_due_at()
-            .is_some_and(|at| caught_up || ends || Instant::now() >= at);
+            .is_some_and(|at| caught_up || ends || clock::now() >= at);
         let mark = self.core.wanted_mark();
         let new_mark = mark.is_some() && mark != self.last_mark;
         let withdrawn =
@@ -541,7 +541,7 @@ impl Owner {
     /// build, so an idle partition reports at once.
     fn make_commit_point(&mut self) {
         self.last_point_state = point_state(&self.core);
-        self.last_point_at = Instant::now();
+        self.last_point_at = clock::now();
         let metadata = self.core.commit_metadata(keylane_core::MAX_METADATA_BYTES);
         if metadata.truncated {
             self.metrics.commit_metadata_truncated();
@@ -557,6 +557,9 @@ impl Owner {
             running: self.core.is_marked(),
         };
         if self.last_point.as_ref() != Some(&point) {
+            if let Some(observer) = &self.runtime.observer {
+                observer.committable(&self.topic, self.partition_id, &point);
+            }
             self.last_point = Some(point.clone());
             self.progress.set_commit_point(point);
         }

@@ -1,19 +1,18 @@
 //! Writes to the retry and dead-letter topics.
 
 use std::sync::Arc;
-use std::time::Instant;
 
 use keylane_core::{FailureHeaders, Publish, PublishRequest, Reason};
 
 use super::crash_care::poison_history;
 use super::inbox::Written;
 use super::owner::{Held, Owner};
-use super::settle::unix_millis;
 use crate::dead_letter::{self, FailureHistory, Round, Writer};
 use crate::kafka::topics::map_partition;
 use crate::producer::TopicTarget;
 use crate::producer::raw::OutgoingRecord;
 use crate::producer::write_error::{WriteError, WriteFailure};
+use crate::support::clock;
 use crate::{Headers, Origin};
 
 impl Owner {
@@ -24,16 +23,16 @@ impl Owner {
     /// what other partitions write; its headers say whose it is. Nor of one that may be over: see
     /// [`keylane_core::Lease`].
     pub(super) fn publish_ready(&mut self) {
-        if self.inbox.is_ended() || !self.runtime.lease.allows(Instant::now()) {
+        if self.inbox.is_ended() || !self.runtime.lease.allows(clock::now()) {
             return;
         }
         while let Some(request) = self.core.next_publish() {
             let outgoing = self.outgoing(&request);
             let inbox = self.inbox.clone();
             let ticket = request.ticket;
-            match (outgoing, &self.runtime.producer) {
-                (Some(outgoing), Some(producer)) => {
-                    let answer = producer.send(outgoing);
+            match (outgoing, &self.runtime.writer) {
+                (Some(outgoing), Some(writer)) => {
+                    let answer = writer.send(outgoing);
                     #[cfg(test)]
                     let topic = self.topic.clone();
                     self.spawn(async move {
@@ -70,7 +69,7 @@ impl Owner {
         target.refresh(
             &self.runtime.side_config,
             &self.runtime.control,
-            Instant::now(),
+            clock::now(),
         );
         let history = match &request.publish {
             Publish::DeadLetter {
@@ -81,7 +80,7 @@ impl Owner {
         let origin = self.origin_of(held);
         let headers = match &request.publish {
             Publish::Retry { round, delay } => {
-                let due = unix_millis()
+                let due = clock::unix_millis()
                     .saturating_add(i64::try_from(delay.as_millis()).unwrap_or(i64::MAX));
                 let retried_for = request.retried_for;
                 let round = Round {
@@ -151,7 +150,7 @@ impl Owner {
         }
     }
 
-    fn origin_of(&self, held: &Held) -> Origin {
+    pub(super) fn origin_of(&self, held: &Held) -> Origin {
         held.record.origin().cloned().unwrap_or_else(|| Origin {
             topic: Arc::clone(&self.topic),
             partition: self.partition_id,
@@ -175,7 +174,7 @@ fn history(held: &Held, attempts: u32, reason: &'static str) -> FailureHistory {
             ..(**failure).clone()
         },
         None => {
-            let now = unix_millis();
+            let now = clock::unix_millis();
             FailureHistory {
                 attempts,
                 first_failure_millis: now,

@@ -8,6 +8,7 @@ use serde::Serialize;
 
 use super::fault_names::FaultNames;
 use super::json;
+use crate::support::clock;
 use crate::support::lock::lock;
 
 /// What is an outage at present, and what is held because of it. See [`Outage`](crate::Outage).
@@ -80,7 +81,7 @@ impl OngoingOutage {
             kind,
             place: None,
             class: None,
-            since: SystemTime::now(),
+            since: clock::wall(),
         }
     }
 }
@@ -178,7 +179,7 @@ impl OutageWatch {
         Self {
             guard: Mutex::new(guard),
             names: FaultNames::default(),
-            origin_of_time: Instant::now(),
+            origin_of_time: clock::now(),
             seen: Mutex::default(),
         }
     }
@@ -201,7 +202,7 @@ impl OutageWatch {
     }
 
     fn now(&self) -> Moment {
-        Moment::new(self.origin_of_time.elapsed())
+        Moment::new(clock::elapsed(self.origin_of_time))
     }
 
     fn seen(&self) -> MutexGuard<'_, Vec<Seen>> {
@@ -256,7 +257,7 @@ impl OutageWatch {
             What::BadDeployment => (OutageKind::BadDeployment, None, None),
             What::Unavailable => (OutageKind::Unavailable, None, None),
         };
-        let now = SystemTime::now();
+        let now = clock::wall();
         OngoingOutage {
             kind,
             place,

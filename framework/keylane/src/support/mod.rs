@@ -2,6 +2,7 @@
 //! bounds for log lines and error texts, texts without secrets, times as text.
 
 mod bounded_lines;
+pub(crate) mod clock;
 pub(crate) mod error_text;
 pub(crate) mod lock;
 mod log_limit;

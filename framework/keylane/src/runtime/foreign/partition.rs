@@ -9,6 +9,7 @@ use super::ownership::RetryOwnership;
 use crate::Record;
 use crate::runtime::owner::{Held, Owner};
 use crate::runtime::shared::Runtime;
+use crate::support::clock;
 
 /// Held records are looked at when an answer has come, and at least this often: by that their
 /// groups go on being asked about.
@@ -35,7 +36,7 @@ impl Foreign {
         Self {
             is_retry_topic,
             version,
-            looked: Instant::now(),
+            looked: clock::now(),
             met: false,
             told: false,
         }
@@ -97,9 +98,9 @@ impl Owner {
         let met = std::mem::take(&mut self.foreign.met);
         if self.core.held() > 0 {
             let version = ownership.version();
-            if version != self.foreign.version || self.foreign.looked.elapsed() >= LOOK {
+            if version != self.foreign.version || clock::elapsed(self.foreign.looked) >= LOOK {
                 self.foreign.version = version;
-                self.foreign.looked = Instant::now();
+                self.foreign.looked = clock::now();
                 self.look_at_held(ownership, now);
             }
         } else if !met {
