@@ -6,7 +6,7 @@ use keylane_core::{Settlement, Ticket, Verdict};
 
 use super::owner::{Held, Owner};
 use crate::Origin;
-use crate::kafka::CommitPoint;
+use keylane_core::member::CommitPoint;
 use crate::metrics::AttemptResult;
 use crate::status::SubscriptionError;
 

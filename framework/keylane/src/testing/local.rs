@@ -10,7 +10,7 @@ use rdkafka::ClientConfig;
 use super::{LocalEvent, LocalOutcome, LocalRecord};
 use crate::config::ConfigError;
 use crate::dead_letter::read_headers;
-use crate::kafka::CommitPoint;
+use keylane_core::member::CommitPoint;
 use crate::metrics::{
     AttemptResult, LabelValue, MetricLabels, PartitionMetrics, SubscriptionMetrics,
 };
