@@ -2,11 +2,11 @@
 
 use std::sync::Arc;
 
-use keylane_core::member::CommitPoint;
 use keylane_core::{Settlement, Ticket, Verdict};
 
 use super::owner::{Held, Owner};
 use crate::Origin;
+use keylane_core::member::CommitPoint;
 use crate::metrics::AttemptResult;
 use crate::status::SubscriptionError;
 

@@ -4,13 +4,13 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, Weak};
 use std::time::Duration;
 
-use keylane_core::member::CommitPoint;
 use keylane_core::{Epoch, Evidence, LaneOrder, Position, SettledMap, Settlement};
 use rdkafka::ClientConfig;
 
 use super::{LocalEvent, LocalOutcome, LocalRecord};
 use crate::config::ConfigError;
 use crate::dead_letter::read_headers;
+use keylane_core::member::CommitPoint;
 use crate::metrics::{
     AttemptResult, LabelValue, MetricLabels, PartitionMetrics, SubscriptionMetrics,
 };
