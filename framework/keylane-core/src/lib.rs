@@ -75,6 +75,7 @@ mod backoff;
 mod beginning;
 mod budget;
 pub mod commit_map;
+mod doubling;
 mod elias_gamma;
 mod evidence;
 mod failed_attempt;
@@ -96,6 +97,7 @@ mod paused_by;
 mod retry_policy;
 mod settled_map;
 mod silence;
+mod start_question;
 mod time;
 mod topic_name;
 mod troubles;
@@ -106,6 +108,7 @@ pub use backoff::{Backoff, BackoffError, MAX_BACKOFF};
 pub use beginning::{Beginning, EMPTIED_AFTER, EmptiedLog, LogRange, PassedOver, Reset, Step};
 pub use budget::{Budget, BudgetChange, BudgetError};
 pub use commit_map::{About, CommitContent, CommitMetadata, MAX_METADATA_BYTES, MapError};
+pub use doubling::Doubling;
 pub use evidence::{
     Evidence, GROUP, ISOLATION_STARTS, Instance, MAX_SUSPECTS, Named, POISON_CRASHES,
     POISON_CRASHES_OF_SURVIVED, Suspect,
@@ -137,6 +140,7 @@ pub use retry_policy::{
 };
 pub use settled_map::{SettledMap, SettledRange};
 pub use silence::{Silence, Silent};
+pub use start_question::{StartQuestion, StartSigns};
 pub use time::Moment;
 pub use topic_name::check_topic_name;
 pub use troubles::{MOST_TROUBLES, Noted, Over, Sign, Troubles};

@@ -144,7 +144,7 @@ impl PollLoop {
             self.assignment.put_back(&self.client, misplaced);
         }
         if read.taken > 0 {
-            self.reopen_rewound();
+            self.reopen();
             for partition in &mut self.assignment.partitions {
                 if !partition.batch.is_empty()
                     && self

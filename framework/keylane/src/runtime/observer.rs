@@ -6,9 +6,9 @@ use keylane_core::{Settlement, Ticket, Verdict};
 
 use super::owner::{Held, Owner};
 use crate::Origin;
-use keylane_core::member::CommitPoint;
 use crate::metrics::AttemptResult;
 use crate::status::SubscriptionError;
+use keylane_core::member::CommitPoint;
 
 /// Is told while the owner has its turn, so it must not wait.
 pub(crate) trait Observer: Send + Sync {

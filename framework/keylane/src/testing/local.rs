@@ -10,7 +10,6 @@ use rdkafka::ClientConfig;
 use super::{LocalEvent, LocalOutcome, LocalRecord};
 use crate::config::ConfigError;
 use crate::dead_letter::read_headers;
-use keylane_core::member::CommitPoint;
 use crate::metrics::{
     AttemptResult, LabelValue, MetricLabels, PartitionMetrics, SubscriptionMetrics,
 };
@@ -29,6 +28,7 @@ use crate::{
     Decode, EnqueueError, NewTask, Origin, OutageStatus, Processor, Record, SubscriptionConfig,
     SubscriptionError,
 };
+use keylane_core::member::CommitPoint;
 
 /// A subscription without Kafka: its records come from memory, and so do its retry and dead-letter
 /// topics. What decides about them, and what runs the attempts, is what runs with Kafka.

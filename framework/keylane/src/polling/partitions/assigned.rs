@@ -5,32 +5,26 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
-use keylane_core::member::{EpochCommits, Report, TopicPartition};
+use keylane_core::member::{
+    EpochCommits, NextEpoch, PartitionLimits, Reached, ReadLog, Report, TopicPartition,
+};
 use keylane_core::{
-    Beginning, Budget, EmptiedLog, Identity, LeaderEpoch, LogId, NotDueEpisode, Reset, Silence,
-    WITHHELD_AFTER, Withheld,
+    Beginning, Budget, EmptiedLog, LeaderEpoch, NotDueEpisode, Position, Reset, Silence,
+    StartQuestion, StartSigns, Withheld,
 };
 
-use super::recent_reads::Recent;
 use crate::Record;
+use crate::kafka::READ_LIMIT;
 use crate::metrics::{MetricLabels, ReadMetrics};
 use crate::runtime::{Inbox, Progress};
-
-/// A start that is not confirmed after this time is reported.
-const UNANSWERED_AFTER: Duration = Duration::from_secs(15);
 
 pub(crate) struct Assigned {
     pub(crate) topic: Arc<str>,
     pub(crate) topic_c: CString,
     pub(crate) partition: i32,
     pub(crate) is_retry_topic: bool,
-    /// The log went back to this offset: a new epoch is due.
-    pub(crate) rewound: Option<i64>,
-    /// Which log this epoch is about.
-    pub(crate) identity: Identity,
-    /// The topic was made anew: a new epoch is due, at the latest at this moment. What is still
-    /// read is of no use.
-    pub(crate) anew: Option<(LogId, Instant)>,
+    /// The log that this epoch reads.
+    pub(crate) log: ReadLog,
     pub(crate) inbox: Arc<Inbox>,
     pub(crate) progress: Arc<Progress>,
     pub(crate) read_metrics: ReadMetrics,
@@ -44,26 +38,15 @@ pub(crate) struct Assigned {
     /// Handed to the owner in this epoch.
     delivered_records: u64,
     delivered_bytes: u64,
-    pub(crate) next_offset: Option<i64>,
-    /// Where this epoch begins, if that was known.
-    pub(crate) start: Option<i64>,
-    pub(crate) reset: Reset,
     pub(crate) emptied: EmptiedLog,
     pub(crate) withheld: Withheld,
     /// The way to the first position. What is read meanwhile is of no use.
     pub(crate) beginning: Option<Beginning>,
     /// Since when, if there is one.
     pub(crate) searching_since: Instant,
-    /// Since when the log's leader is asked where the start's epoch ends, before anything is read.
-    pub(crate) asked_by_epoch: Option<Instant>,
-    /// It has, as far as can be seen: the client has fetched.
-    answered: bool,
-    /// It has not answered, as far as can be seen: the log has records from here on, and the client
-    /// has fetched nothing.
-    pub(crate) unanswered: bool,
-    pub(crate) recent: Recent,
-    pub(crate) records: Budget,
-    pub(crate) ahead: Budget,
+    /// Whether the log's leader has said that the start still holds.
+    pub(crate) start_question: StartQuestion,
+    pub(crate) limits: PartitionLimits,
     pub(crate) not_due_episode: NotDueEpisode,
     /// The user paused the subscription or this partition, and the owner was told.
     pub(crate) held: bool,
@@ -105,28 +88,19 @@ impl Assigned {
             progress,
             read_metrics: ReadMetrics::new(labels),
             is_retry_topic,
-            rewound: None,
-            identity: Identity::default(),
-            anew: None,
-            recent: Recent::default(),
+            log: ReadLog::new(None, Reset::Earliest, None, READ_LIMIT),
             batch: Vec::new(),
             batch_bytes: 0,
             leader_epoch: -1,
             leaders: Vec::new(),
             delivered_records: 0,
             delivered_bytes: 0,
-            next_offset: None,
-            start: None,
-            reset: Reset::Earliest,
             emptied: EmptiedLog::default(),
             withheld: Withheld::default(),
             beginning: None,
             searching_since: Instant::now(),
-            asked_by_epoch: None,
-            answered: false,
-            unanswered: false,
-            records,
-            ahead,
+            start_question: StartQuestion::default(),
+            limits: PartitionLimits { records, ahead },
             not_due_episode: NotDueEpisode::default(),
             held: false,
             pauses: 0,
@@ -165,10 +139,34 @@ impl Assigned {
     }
 
     /// Forgets what this read has taken in so far: offsets from an earlier log.
-    pub(crate) fn rewind(&mut self, offset: i64) {
-        self.rewound = Some(self.rewound.map_or(offset, |earlier| earlier.min(offset)));
+    pub(crate) fn drop_batch(&mut self) {
         self.batch.clear();
         self.batch_bytes = 0;
+    }
+
+    /// What is pending is of a topic that was deleted.
+    pub(crate) fn hand_back_deleted(&mut self) {
+        let dropped = self.pending_records();
+        self.read_metrics.handed_back(dropped);
+        if dropped > 0 {
+            tracing::warn!(
+                topic = %self.topic, partition = self.partition, dropped,
+                "records of the deleted topic were left unsettled; they are not read again"
+            );
+        }
+    }
+
+    /// The epoch that is to follow now because the log has changed.
+    pub(crate) fn next_epoch(&self) -> Option<NextEpoch> {
+        if !self.log.has_changed() {
+            return None;
+        }
+        let reached = Reached {
+            watermark: self.progress.figures().snapshot.watermark,
+            has_ended: self.has_ended(),
+            revoking: self.revoking,
+        };
+        self.log.next_epoch(reached, self.now())
     }
 
     pub(crate) fn pending_records(&self) -> u64 {
@@ -203,9 +201,7 @@ impl Assigned {
     pub(crate) fn is_over_limit(&mut self) -> bool {
         let pending = self.pending_records();
         let ahead = self.progress.figures().snapshot.settled_ahead;
-        self.records.update(pending);
-        self.ahead.update(ahead);
-        self.records.is_paused() || self.ahead.is_paused()
+        self.limits.update(pending, ahead)
     }
 
     /// The owner's new commit point, if there is one.
@@ -224,34 +220,25 @@ impl Assigned {
 
     /// Whether the leader has not said yet, after this time, where the start's epoch ends.
     pub(crate) fn may_be_unanswered(&self, after: Duration) -> bool {
-        let waits = !self.answered && self.next_offset.is_none();
-        waits
-            && self
-                .asked_by_epoch
-                .is_some_and(|since| since.elapsed() >= after)
+        let has_read = self.log.next().is_some();
+        self.start_question
+            .may_be_unanswered(has_read, after, self.now())
     }
 
-    /// Looks whether the question for the start's epoch has no answer. The client repeats it
-    /// without end and reports nothing.
+    /// Looks whether the question for the start's epoch has no answer.
     pub(crate) fn look_for_an_answer(&mut self, cached: Option<i64>) {
-        if self.fetch_paused {
-            // Nothing is to be fetched: whether it could be shows afterwards.
-            self.asked_by_epoch = self.asked_by_epoch.map(|_| Instant::now());
-        }
-        let ends = self
-            .end_offset
-            .zip(self.start)
-            .filter(|_| self.may_be_unanswered(WITHHELD_AFTER));
-        // The client knows the end from its first fetch, be there records or none. Only where that
-        // is the one it knew before, the end has to be asked for.
-        let has_fetched = cached.is_some() && cached != self.stale_end;
-        self.answered |= has_fetched || ends.is_some_and(|(end, _)| cached >= Some(end));
-        let before = self.unanswered;
-        let is_behind = ends.is_some_and(|(end, start)| end > start);
-        self.unanswered = is_behind && self.may_be_unanswered(UNANSWERED_AFTER);
-        if self.unanswered && !before {
+        let signs = StartSigns {
+            start: self.log.start(),
+            has_read: self.log.next().is_some(),
+            is_paused: self.fetch_paused,
+            end: cached.map(Position::new),
+            end_before: self.stale_end.map(Position::new),
+            asked_end: self.end_offset.map(Position::new),
+        };
+        if self.start_question.look(&signs, self.now()) {
             tracing::warn!(
-                topic = %self.topic, partition = self.partition, position = self.start,
+                topic = %self.topic, partition = self.partition,
+                position = self.log.start().map(Position::get),
                 "the partition's leader does not say whether the log was cut below the position, and nothing is read before"
             );
         }
@@ -261,7 +248,7 @@ impl Assigned {
     /// earlier assignment until its first fetch, and records above it would pass for having come
     /// after the last crash.
     pub(crate) fn knows_log_end(&self, cached: Option<i64>) -> bool {
-        self.next_offset.is_some() || self.end_offset.is_some() || cached != self.stale_end
+        self.log.next().is_some() || self.end_offset.is_some() || cached != self.stale_end
     }
 
     pub(crate) fn has_ended(&self) -> bool {

@@ -4,6 +4,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
+use keylane_core::member::NextEpoch;
 use keylane_core::{Reset, WITHHELD_AFTER};
 
 use super::status;
@@ -55,7 +56,7 @@ impl PollLoop {
             .mark(&self.client, &mut self.assignment.partitions);
         self.poll_metrics
             .section(PollSection::Commit, paused_at.elapsed());
-        self.reopen_anew();
+        self.reopen();
         self.look_after_beginnings();
         self.watch_owners();
         if self.last_slow_housekeeping.elapsed() >= SLOW_HOUSEKEEPING {
@@ -109,35 +110,22 @@ impl PollLoop {
         );
     }
 
-    pub(crate) fn reopen_rewound(&mut self) {
+    /// Begins the new epochs of partitions whose logs have changed.
+    pub(crate) fn reopen(&mut self) {
         // An epoch that nobody ordered to drain would be waited for until the deadline. The next
         // owner sees the same.
         if self.is_draining() {
             return;
         }
-        match self
-            .assignment
-            .reopen_rewound(&self.client, self.was_paused)
-        {
-            Ok(false) => {}
-            Ok(true) => {
+        match self.assignment.reopen(&self.client, self.was_paused) {
+            Ok(begun) if begun.is_empty() => {}
+            Ok(begun) => {
                 self.intake.table_changed();
-                self.identities.hurry();
+                if begun.iter().any(|next| matches!(next, NextEpoch::From(_))) {
+                    self.identities.hurry();
+                }
             }
             // Reading on would pass over records.
-            Err(error) => self
-                .control
-                .fail(SubscriptionError::OffsetReset(error.to_string())),
-        }
-    }
-
-    fn reopen_anew(&mut self) {
-        if self.is_draining() {
-            return;
-        }
-        match self.assignment.reopen_anew(&self.client, self.was_paused) {
-            Ok(false) => {}
-            Ok(true) => self.intake.table_changed(),
             Err(error) => self
                 .control
                 .fail(SubscriptionError::OffsetReset(error.to_string())),
@@ -147,16 +135,15 @@ impl PollLoop {
     /// Looks whether the topics are still the ones that are read.
     fn look_at_identities(&mut self) {
         let logs = self.identities.take(&mut self.client).unwrap_or_default();
-        let deadline = Instant::now() + self.settings.drain_timeout;
         if !self.is_draining()
-            && self.assignment.compare_logs(&logs, deadline)
+            && self.assignment.see_logs(&logs, self.settings.drain_timeout)
             && self.settings.reset == Reset::Error
         {
             let topic = self
                 .assignment
                 .partitions
                 .iter()
-                .find(|p| p.anew.is_some())
+                .find(|p| p.log.is_recreated())
                 .map(|p| p.topic.clone());
             self.control.fail(made_anew(&topic.unwrap_or_default()));
         }
@@ -164,7 +151,7 @@ impl PollLoop {
             .assignment
             .partitions
             .iter()
-            .any(|p| p.identity.is_doubtful());
+            .any(|p| p.log.is_doubtful());
         let topics = self.assignment.partitions.iter().map(|p| &*p.topic);
         self.identities.ask(&mut self.client, topics, doubtful);
     }
@@ -290,7 +277,7 @@ impl PollLoop {
             .assignment
             .partitions
             .iter()
-            .find(|p| !p.revoking && p.anew.is_none() && p.has_ended())
+            .find(|p| !p.revoking && !p.log.is_recreated() && p.has_ended())
         {
             let error = format!(
                 "the owner of {}-{} ended: the tokio runtime was shut down before the subscription",

@@ -25,7 +25,7 @@ impl Assignment {
             not_due: self.partitions.iter().map(not_due).sum(),
         };
         Common {
-            bytes: (self.bytes, fill),
+            bytes: (self.pauses.bytes(), fill),
             draining,
         }
     }
@@ -34,7 +34,10 @@ impl Assignment {
 impl Assigned {
     pub(crate) fn paused_by(&self, common: &Common, figures: &OwnerFigures) -> Option<PausedBy> {
         if !self.fetch_paused {
-            return self.unanswered.then_some(PausedBy::NoPosition);
+            return self
+                .start_question
+                .is_unanswered()
+                .then_some(PausedBy::NoPosition);
         }
         if self.held {
             return Some(PausedBy::User);
@@ -53,9 +56,9 @@ impl Assigned {
             .oldest
             .is_some_and(|oldest| oldest.state == RecordState::NotDue);
         let limits = LimitsSeen {
-            records: (self.records, records),
+            records: (self.limits.records, records),
             bytes: common.bytes,
-            ahead: self.ahead,
+            ahead: self.limits.ahead,
             oldest_is_not_due,
         };
         limits.paused_by()

@@ -78,7 +78,7 @@ impl Assigned {
             paused: self.fetch_paused,
             paused_by: self.paused_by(common, &figures),
             paused_by_user,
-            delivered_offset: self.next_offset.map(|next| next - 1),
+            delivered_offset: self.log.next().map(|next| next.get() - 1),
             lag_records,
             lag_age,
             workable_lag_age: workable_age(lag_age, figures.workable_timestamp_millis, is_not_read),
