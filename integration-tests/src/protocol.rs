@@ -2,7 +2,8 @@
 
 use std::time::Duration;
 
-use keylane::{Subscription, SubscriptionBuilder};
+use keylane::Subscription;
+use keylane::subscription::SubscriptionBuilder;
 
 use crate::kafka::{Kafka, is_consumer_protocol_spoken, say_skipped};
 

@@ -14,7 +14,8 @@ use std::{
 };
 
 use bytes::Bytes;
-use keylane::{DeadLetter, Raw, Subscription, SubscriptionBuilder, Task, TaskError};
+use keylane::subscription::SubscriptionBuilder;
+use keylane::{DeadLetter, Raw, Subscription, Task, TaskError};
 
 use crate::{
     claims::{Claim, claims, unclaimed},

@@ -7,7 +7,8 @@
 )]
 
 use bytes::Bytes;
-use keylane::{Processor, Raw, Subscription, SubscriptionBuilder};
+use keylane::subscription::SubscriptionBuilder;
+use keylane::{Processor, Raw, Subscription};
 use tokio::runtime::{Builder, Runtime};
 
 /// A runtime beside that of the test.

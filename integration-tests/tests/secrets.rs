@@ -15,9 +15,10 @@ use std::{
 };
 
 use bytes::Bytes;
+use keylane::status::{Position, TroubleKind};
+use keylane::subscription::SubscriptionBuilder;
 use keylane::{
-    DeadLetter, NewTask, Position, Raw, Retry, Subscription, SubscriptionBuilder, Task, TaskError,
-    TaskProducer, TroubleKind,
+    DeadLetter, NewTask, Raw, Retry, Subscription, Task, TaskError, TaskProducer,
     metrics::serve_prometheus,
     topics::{NewTopic, create_topics},
 };

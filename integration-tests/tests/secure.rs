@@ -13,10 +13,13 @@ use std::{
 };
 
 use bytes::Bytes;
+use keylane::config::{Backoff, Exhausted, FailureReason};
+use keylane::error::{SubscriptionError, TaskProducerError};
+use keylane::producer::TaskProducerBuilder;
+use keylane::status::TroubleKind;
+use keylane::subscription::SubscriptionBuilder;
 use keylane::{
-    Backoff, DeadLetter, Exhausted, FailureReason, NewTask, Raw, Retry, Subscription,
-    SubscriptionBuilder, SubscriptionError, Task, TaskError, TaskProducer, TaskProducerBuilder,
-    TaskProducerError, TroubleKind,
+    DeadLetter, NewTask, Raw, Retry, Subscription, Task, TaskError, TaskProducer,
     topics::{NewTopic, TopicCreation, create_topics},
 };
 use keylane_integration_tests::{
@@ -635,7 +638,7 @@ async fn a_topic_that_may_not_be_read_for_a_while_is_read_without_a_gap() {
         // A pause moves the client's position to where it believes to be.
         member.handle().pause();
         let paused =
-            |paused| move |partition: &keylane::PartitionStatus| partition.paused == paused;
+            |paused| move |partition: &keylane::status::PartitionStatus| partition.paused == paused;
         wait_until("it is paused", DEADLINE, || {
             member.status().partitions.iter().all(paused(true))
         })

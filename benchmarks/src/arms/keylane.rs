@@ -5,9 +5,8 @@ use std::net::{SocketAddr, TcpStream};
 use std::time::Duration;
 
 use bytes::Bytes;
-use keylane::{
-    Backoff, Limits, Raw, Reading, Retry, Subscription, SubscriptionHandle, Task, TaskError,
-};
+use keylane::config::{Backoff, Limits, Reading};
+use keylane::{Raw, Retry, Subscription, SubscriptionHandle, Task, TaskError};
 
 use super::committed;
 use crate::measure::{Failure, Job, Outcome, RETRY_DELAY, Run, Sample, Seen};

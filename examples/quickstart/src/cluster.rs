@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::error::Error;
 
-use keylane::KafkaSettings;
+use keylane::config::KafkaSettings;
 use keylane::topics::{NewTopic, create_topics};
 use keylane_embedded_broker::{EmbeddedBroker, EmbeddedBrokerOptions, Eviction};
 

@@ -6,7 +6,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
-use keylane::{EnqueueError, Headers, NewTask, Processor, Task, TaskError, TaskProducer};
+use keylane::error::EnqueueError;
+use keylane::{Headers, NewTask, Processor, Task, TaskError, TaskProducer};
 use tokio::sync::watch;
 
 use crate::tally::Tally;

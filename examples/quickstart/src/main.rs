@@ -30,10 +30,10 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use clap::Parser;
-use keylane::{
-    Backoff, DeadLetter, Exhausted, FailureReason, Json, Raw, Retry, Subscription,
-    SubscriptionBuilder, TaskProducer, TaskProducerError,
-};
+use keylane::config::{Backoff, Exhausted, FailureReason};
+use keylane::error::TaskProducerError;
+use keylane::subscription::SubscriptionBuilder;
+use keylane::{DeadLetter, Json, Raw, Retry, Subscription, TaskProducer};
 use keylane_admin::{AdminServer, AdminServerBuilder};
 use tokio_util::sync::CancellationToken;
 use tracing_subscriber::EnvFilter;

@@ -4,7 +4,7 @@ use axum::body::Body;
 use axum::http::header::CONTENT_TYPE;
 use axum::http::{HeaderValue, StatusCode};
 use axum::response::Response;
-use keylane::{
+use keylane::status::{
     OldestRecord, OutageStatus, PartitionStatus, Snapshot, State, SubscriptionStatus, Trouble,
 };
 use serde::Serialize;

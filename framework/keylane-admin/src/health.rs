@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use keylane::{
+use keylane::status::{
     OngoingOutage, OutageKind, PartitionStatus, PausedBy, State, SubscriptionStatus, TroubleKind,
 };
 use serde::Serialize;

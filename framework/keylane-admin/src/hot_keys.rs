@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use keylane::{HotKey, HotKeys};
+use keylane::status::{HotKey, HotKeys};
 use serde::Serialize;
 
 /// How keys are shown.

@@ -27,7 +27,7 @@
 //!  "attempts":6,"state":"running"}]}
 //! ```
 //!
-//! A key is shown by its [hash](keylane::KeyHash) only.
+//! A key is shown by its [hash](keylane::record::KeyHash) only.
 //!
 //! # Health
 //! | `GET` | 200 means |
@@ -48,7 +48,7 @@
 //! | `/v1/subscriptions/{name}` | one, with its partitions |
 //! | `/v1/subscriptions/{name}/partitions/{topic}/{partition}` | one partition |
 //! | `/v1/subscriptions/{name}/oldest?limit=20` | of each partition the record its commit waits for, the longest waiting first |
-//! | `/v1/subscriptions/{name}/hot-keys?limit=20` | the keys with the most records, the most time in attempts and the longest waits, by their hashes; as they are only where [`HotKeySettings::plain_keys`](keylane::HotKeySettings::plain_keys) allows it and the request has the token |
+//! | `/v1/subscriptions/{name}/hot-keys?limit=20` | the keys with the most records, the most time in attempts and the longest waits, by their hashes; as they are only where [`HotKeySettings::plain_keys`](keylane::config::HotKeySettings::plain_keys) allows it and the request has the token |
 //! | `/openapi.json` | the description of all this (OpenAPI 3.1) |
 //! | `/metrics` | where [`AdminServerBuilder::metrics`] was called |
 //!
@@ -67,7 +67,7 @@
 //!
 //! A pause lasts until it is resumed or the process ends; that of a partition until this member
 //! gives it up. `release-held` lets records go to the dead-letter topic that are held because of an
-//! [outage](keylane::Outage), until that outage ends.
+//! [outage](keylane::config::Outage), until that outage ends.
 //!
 //! # Safety
 //! It listens on 127.0.0.1 unless it is told otherwise. There, a request whose `Host` is neither an

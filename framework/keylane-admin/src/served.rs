@@ -3,7 +3,8 @@
 use std::fmt;
 use std::sync::Arc;
 
-use keylane::{HotKeys, State, SubscriptionHandle, SubscriptionStatus};
+use keylane::SubscriptionHandle;
+use keylane::status::{HotKeys, State, SubscriptionStatus};
 
 pub(crate) trait Served: fmt::Debug + Send + Sync {
     fn name(&self) -> &str;

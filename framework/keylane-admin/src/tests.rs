@@ -13,10 +13,10 @@ use axum::Router;
 use axum::body::{Body, to_bytes};
 use axum::http::header::CONTENT_TYPE;
 use axum::http::{HeaderMap, Request, StatusCode};
-use keylane::{
-    HotKey, HotKeys, KeyHash, OldestRecord, OngoingOutage, OutageKind, OutageStatus,
-    PartitionStatus, PausedBy, Position, RecordState, State, SubscriptionStatus, Trouble,
-    TroubleKind, TroublePlace,
+use keylane::record::KeyHash;
+use keylane::status::{
+    HotKey, HotKeys, OldestRecord, OngoingOutage, OutageKind, OutageStatus, PartitionStatus,
+    PausedBy, Position, RecordState, State, SubscriptionStatus, Trouble, TroubleKind, TroublePlace,
 };
 use serde_json::Value;
 use tower::ServiceExt;

@@ -8,10 +8,10 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, mpsc};
 use std::time::{Duration, Instant};
 
-use keylane::{
-    Json, KeyHash, NewTask, Subscription, SubscriptionBuilder, Task, TaskError, TaskProducer,
-    Watchdog,
-};
+use keylane::config::Watchdog;
+use keylane::record::KeyHash;
+use keylane::subscription::SubscriptionBuilder;
+use keylane::{Json, NewTask, Subscription, Task, TaskError, TaskProducer};
 use keylane_admin::AdminServer;
 use keylane_embedded_broker::{EmbeddedBroker, EmbeddedBrokerOptions};
 use serde_json::Value;

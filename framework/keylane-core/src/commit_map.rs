@@ -18,9 +18,9 @@
 //!   be lost without a word.
 //! * A reader skips a tag it does not know, so a new section has to be one that is safe to ignore;
 //!   anything else needs a new version, which this reader refuses.
-//! * Where room is short the log goes first, then the evidence: a shorter map only redelivers more.
-//!   Ranges without the leader epoch, where it is known, are not written. A reader that does not
-//!   know it believes the ranges, as before.
+//! * Sections are written in the order log, evidence, ranges; what no longer fits is left out: a
+//!   shorter map only redelivers more. Ranges without the leader epoch, where it is known, are not
+//!   written. A reader that does not know it believes the ranges, as before.
 //! * Nothing to say is the empty text, which is also what a commit of any other program carries.
 //!
 //! # How much fits

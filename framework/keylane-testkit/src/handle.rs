@@ -3,8 +3,11 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use keylane::NewTask;
+use keylane::error::SubscriptionError;
+use keylane::record::Origin;
+use keylane::status::OutageStatus;
 use keylane::testing::{LocalRecord, LocalSubscription};
-use keylane::{NewTask, Origin, OutageStatus, SubscriptionError};
 
 use crate::seen::Seen;
 use crate::{Attempt, NotIdle, Outcome};
@@ -134,7 +137,7 @@ impl TestHandle {
             .unwrap_or_default()
     }
 
-    /// The error that has ended the subscription ([`Exhausted::Stop`](keylane::Exhausted::Stop)).
+    /// The error that has ended the subscription ([`Exhausted::Stop`](keylane::config::Exhausted::Stop)).
     pub fn stopped(&self) -> Option<SubscriptionError> {
         self.seen.stopped()
     }

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use keylane::Origin;
+use keylane::record::Origin;
 
 /// What became of a task. `attempts` counts over all rounds of the retry topic.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -29,7 +29,7 @@ pub enum Outcome {
         attempts: u32,
     },
     /// It was out of retries, and ended the subscription
-    /// ([`Exhausted::Stop`](keylane::Exhausted::Stop)).
+    /// ([`Exhausted::Stop`](keylane::config::Exhausted::Stop)).
     Stopped {
         /// How often it was attempted.
         attempts: u32,

@@ -3,8 +3,9 @@
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use keylane::error::SubscriptionError;
+use keylane::record::Origin;
 use keylane::testing::{LocalEvent, LocalOutcome, LocalRecord};
-use keylane::{Origin, SubscriptionError};
 use tokio::sync::Notify;
 use tokio::time::Instant;
 

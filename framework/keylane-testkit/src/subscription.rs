@@ -4,8 +4,9 @@ use std::marker::PhantomData;
 use std::sync::Arc;
 use std::time::Duration;
 
+use keylane::config::Outage;
 use keylane::testing::LocalSubscription;
-use keylane::{DeadLetter, Decode, NewTask, Outage, Processor, Retry, SubscriptionConfig};
+use keylane::{DeadLetter, Decode, NewTask, Processor, Retry, SubscriptionConfig};
 
 use crate::seen::Seen;
 use crate::{Outcome, TestHandle, time};

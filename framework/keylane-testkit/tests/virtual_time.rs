@@ -6,9 +6,10 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, SystemTime};
 
-use keylane::{
-    Backoff, Exhausted, Json, NewTask, OutageKind, Retry, SubscriptionError, Task, TaskError,
-};
+use keylane::config::{Backoff, Exhausted};
+use keylane::error::SubscriptionError;
+use keylane::status::OutageKind;
+use keylane::{Json, NewTask, Retry, Task, TaskError};
 use keylane_testkit::{Attempt, Outcome, TestHandle, TestSubscription};
 
 const MINUTE: Duration = Duration::from_secs(60);

@@ -71,43 +71,73 @@
 //! * `ssl`, `ssl-vendored`, `gssapi`, `cmake-build`, `dynamic-linking`: how librdkafka is built,
 //!   passed through.
 
-mod config;
-mod dead_letter;
+pub mod config;
+pub mod dead_letter;
 #[cfg(any(test, fuzzing))]
 #[doc(hidden)]
 pub mod fuzzing;
 mod kafka;
 pub mod metrics;
 mod polling;
-mod processing;
-mod producer;
-mod record;
+pub mod processing;
+pub mod producer;
+pub mod record;
 mod runtime;
-mod status;
-mod subscription;
+pub mod status;
+pub mod subscription;
 mod support;
 pub mod testing;
 pub mod trace;
 
-pub use config::{
-    Backoff, Blocker, BlockerAction, BootstrapServers, ConfigError, DeadLetter, Exhausted,
-    FailureReason, ForeignRetries, HotKeySettings, InPlace, KafkaSettings, KeyInSpans, Limits,
-    Outage, Reading, Retry, RetryTopic, SubscriptionConfig, Tracing, Watchdog,
-};
-pub use dead_letter::FailedRecordId;
-pub use kafka::config::ClientConfigError;
+pub use config::dead_letter::DeadLetter;
+pub use config::retry::Retry;
+pub use config::subscription_config::SubscriptionConfig;
 pub use kafka::topics;
-pub use processing::{Cancellation, Decode, Json, Processor, Raw, Task, TaskError, TaskErrorKind};
-pub use producer::{
-    CloseError, EnqueueError, Enqueued, FlushError, NewTask, TaskProducer, TaskProducerBuilder,
-    TaskProducerConfig, TaskProducerError,
+pub use processing::decode::{Decode, Json, Raw};
+pub use processing::processor::Processor;
+pub use processing::task::Task;
+pub use processing::task_error::TaskError;
+pub use producer::new_task::NewTask;
+pub use producer::task_producer::TaskProducer;
+pub use record::headers::Headers;
+pub use subscription::handle::{Subscription, SubscriptionHandle};
+
+/// What can go wrong: the errors of all other modules. Each names the thing and the fix.
+pub mod error {
+    pub use crate::config::validate::ConfigError;
+    pub use crate::kafka::config::ClientConfigError;
+    pub use crate::producer::builder::TaskProducerError;
+    pub use crate::producer::enqueue_error::{CloseError, EnqueueError, FlushError};
+    pub use crate::record::decode_error::DecodeError;
+    pub use crate::status::error::SubscriptionError;
+    pub use crate::subscription::error::{PartitionNotAssigned, StartError};
+}
+
+// The crate's own modules, and their documentation, name these without their modules.
+#[allow(unused_imports)]
+pub(crate) use config::{
+    Backoff, Blocker, BlockerAction, BootstrapServers, ConfigError, Exhausted, FailureReason,
+    ForeignRetries, HotKeySettings, InPlace, KafkaSettings, KeyInSpans, Limits, Outage, Reading,
+    RetryTopic, Tracing, Watchdog,
 };
-pub use record::{DecodeError, Headers, KeyHash, Origin, Record, TaskMetadata};
-pub use status::{
+#[allow(unused_imports)]
+pub(crate) use dead_letter::FailedRecordId;
+#[allow(unused_imports)]
+pub(crate) use kafka::config::ClientConfigError;
+#[allow(unused_imports)]
+pub(crate) use processing::{Cancellation, TaskErrorKind};
+#[allow(unused_imports)]
+pub(crate) use producer::{
+    CloseError, EnqueueError, Enqueued, FlushError, TaskProducerBuilder, TaskProducerConfig,
+    TaskProducerError,
+};
+#[allow(unused_imports)]
+pub(crate) use record::{DecodeError, KeyHash, Origin, Record, TaskMetadata};
+#[allow(unused_imports)]
+pub(crate) use status::{
     HotKey, HotKeys, OldestRecord, OngoingOutage, OutageKind, OutageStatus, PartitionStatus,
     PausedBy, Position, RecordState, RetryTier, Snapshot, State, SubscriptionError,
     SubscriptionStatus, Trouble, TroubleKind, TroublePlace, WaitingFor,
 };
-pub use subscription::{
-    PartitionNotAssigned, StartError, Subscription, SubscriptionBuilder, SubscriptionHandle,
-};
+#[allow(unused_imports)]
+pub(crate) use subscription::{PartitionNotAssigned, StartError, SubscriptionBuilder};

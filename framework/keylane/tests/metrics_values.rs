@@ -11,11 +11,11 @@ use std::sync::{Arc, LazyLock, Mutex, mpsc};
 use std::time::{Duration, SystemTime};
 
 use common::{PATIENCE, eventually};
+use keylane::config::{Backoff, Limits, Watchdog};
 use keylane::metrics::{PrometheusEndpoint, serve_prometheus};
-use keylane::{
-    Backoff, DeadLetter, Json, Limits, NewTask, PausedBy, Position, Retry, Subscription,
-    SubscriptionBuilder, Task, TaskError, TaskProducer, Watchdog,
-};
+use keylane::status::{PausedBy, Position};
+use keylane::subscription::SubscriptionBuilder;
+use keylane::{DeadLetter, Json, NewTask, Retry, Subscription, Task, TaskError, TaskProducer};
 use keylane_embedded_broker::{EmbeddedBroker, EmbeddedBrokerOptions};
 use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer};
 use rdkafka::mocking::MockCluster;

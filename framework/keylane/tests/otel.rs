@@ -11,10 +11,10 @@ use std::sync::OnceLock;
 use std::time::Duration;
 
 use common::{PATIENCE, eventually};
+use keylane::config::Backoff;
+use keylane::subscription::SubscriptionBuilder;
 use keylane::trace::TraceParent;
-use keylane::{
-    Backoff, DeadLetter, NewTask, Raw, Retry, Subscription, SubscriptionBuilder, Task, TaskError,
-};
+use keylane::{DeadLetter, NewTask, Raw, Retry, Subscription, Task, TaskError};
 use keylane_embedded_broker::{EmbeddedBroker, EmbeddedBrokerOptions};
 use opentelemetry::trace::{SpanId, SpanKind, Status, TracerProvider as _};
 use opentelemetry_sdk::trace::{InMemorySpanExporter, SdkTracerProvider, SpanData};

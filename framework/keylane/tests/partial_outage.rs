@@ -9,7 +9,8 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use common::{PATIENCE, eventually};
-use keylane::{Json, NewTask, Subscription, Task, TaskError, TroubleKind, TroublePlace};
+use keylane::status::{TroubleKind, TroublePlace};
+use keylane::{Json, NewTask, Subscription, Task, TaskError};
 use keylane_embedded_broker::EmbeddedBroker;
 use rdkafka::mocking::{MockCluster, MockCoordinator};
 use tracing::field::{Field, Visit};

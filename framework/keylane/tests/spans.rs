@@ -11,11 +11,12 @@ use std::sync::{Arc, Mutex, OnceLock};
 use std::time::{Duration, SystemTime};
 
 use common::{PATIENCE, eventually};
+use keylane::config::{Backoff, Exhausted, FailureReason, KeyInSpans, Limits, Tracing};
+use keylane::record::KeyHash;
+use keylane::status::PausedBy;
+use keylane::subscription::SubscriptionBuilder;
 use keylane::trace::TraceParent;
-use keylane::{
-    Backoff, DeadLetter, Exhausted, FailureReason, Json, KeyHash, KeyInSpans, Limits, NewTask,
-    PausedBy, Raw, Retry, Subscription, SubscriptionBuilder, Task, TaskError, Tracing,
-};
+use keylane::{DeadLetter, Json, NewTask, Raw, Retry, Subscription, Task, TaskError};
 use keylane_embedded_broker::{EmbeddedBroker, EmbeddedBrokerOptions};
 use tracing::field::{Field, Visit};
 use tracing::span::{Attributes, Id, Record};

@@ -137,7 +137,7 @@ impl Downstream {
 
 #[cfg(test)]
 mod tests {
-    use keylane::TaskErrorKind;
+    use keylane::processing::TaskErrorKind;
 
     use super::{Downstream, Failing, Outage, Whose};
 

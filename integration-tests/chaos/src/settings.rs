@@ -3,10 +3,9 @@
 use std::{path::PathBuf, time::Duration};
 
 use clap::ValueEnum;
-use keylane::{
-    Backoff, DeadLetter, Exhausted, FailureReason, Limits, Outage, Retry, Subscription,
-    SubscriptionBuilder,
-};
+use keylane::config::{Backoff, Exhausted, FailureReason, Limits, Outage};
+use keylane::subscription::SubscriptionBuilder;
+use keylane::{DeadLetter, Retry, Subscription};
 use serde::{Deserialize, Serialize};
 
 /// How the group shares out its partitions.

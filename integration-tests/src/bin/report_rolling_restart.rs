@@ -217,7 +217,7 @@ async fn report(
             Protocol::Consumer => builder,
             _ => builder.kafka("heartbeat.interval.ms", HEARTBEAT_MS),
         };
-        Ok::<_, keylane::StartError>((member, builder.start(Raw, processor).await?))
+        Ok::<_, keylane::error::StartError>((member, builder.start(Raw, processor).await?))
     };
     let mut members: Vec<(usize, Subscription)> = Vec::new();
     let mut bare: Vec<Bare> = Vec::new();

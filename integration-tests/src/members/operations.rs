@@ -12,7 +12,8 @@ use std::{
 };
 
 use bytes::Bytes;
-use keylane::{Backoff, DeadLetter, Raw, Retry, Subscription, Task, TaskError, Watchdog};
+use keylane::config::{Backoff, Watchdog};
+use keylane::{DeadLetter, Raw, Retry, Subscription, Task, TaskError};
 use keylane_admin::AdminServer;
 
 /// A minute of the alert rules, as the tests run them.

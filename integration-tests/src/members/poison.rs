@@ -13,7 +13,8 @@ use std::{
 };
 
 use bytes::Bytes;
-use keylane::{Backoff, DeadLetter, Raw, Retry, Subscription, Task, TaskError};
+use keylane::config::Backoff;
+use keylane::{DeadLetter, Raw, Retry, Subscription, Task, TaskError};
 use rustix::process::{Resource, Rlimit, Signal, getpid, kill_process, setrlimit};
 
 /// What the variables of a member begin with.

@@ -53,7 +53,8 @@ use std::{
 };
 
 use bytes::Bytes;
-use keylane::{Backoff, Limits, Retry, Task};
+use keylane::config::{Backoff, Limits};
+use keylane::{Retry, Task};
 use keylane_integration_tests::{
     kafka::{Extras, Nodes},
     kafka_or_skip,
@@ -185,8 +186,9 @@ fn few_pending(pause_at_records: usize) -> Limits {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn one_at_a_time_with_a_hundred_pending() {
     let kafka = kafka_or_skip!(Nodes::Three, Extras::patient());
-    let settings =
-        |builder: keylane::SubscriptionBuilder| builder.concurrency(1).limits(few_pending(100));
+    let settings = |builder: keylane::subscription::SubscriptionBuilder| {
+        builder.concurrency(1).limits(few_pending(100))
+    };
     run(
         kafka,
         Suite {
@@ -201,7 +203,7 @@ async fn one_at_a_time_with_a_hundred_pending() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn attempts_that_never_end_are_cut_off_and_repeated() {
     let kafka = kafka_or_skip!(Nodes::Three, Extras::patient());
-    let settings = |builder: keylane::SubscriptionBuilder| {
+    let settings = |builder: keylane::subscription::SubscriptionBuilder| {
         let retry = Retry::in_place(1_000).backoff(Backoff::fixed(Duration::from_millis(5)));
         builder
             .concurrency(16)

@@ -4,8 +4,9 @@
 use std::sync::OnceLock;
 
 use bytes::Bytes;
+use keylane::config::Limits;
 use keylane::{
-    Limits, Raw, Retry, Subscription, Task, TaskError,
+    Raw, Retry, Subscription, Task, TaskError,
     metrics::{
         PrometheusEndpoint,
         names::{self, MetricDef},

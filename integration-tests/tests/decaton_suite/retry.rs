@@ -11,10 +11,11 @@ use std::{
 };
 
 use bytes::Bytes;
-use keylane::{
-    Backoff, Decode, DecodeError, Limits, Raw, Record, Retry, SubscriptionBuilder, Task, TaskError,
-    TaskMetadata,
-};
+use keylane::config::{Backoff, Limits};
+use keylane::error::DecodeError;
+use keylane::record::{Record, TaskMetadata};
+use keylane::subscription::SubscriptionBuilder;
+use keylane::{Decode, Raw, Retry, Task, TaskError};
 use keylane_integration_tests::{
     for_protocols,
     gate::Gate,

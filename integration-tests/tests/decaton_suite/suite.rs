@@ -6,7 +6,9 @@ use std::{
 };
 
 use bytes::Bytes;
-use keylane::{Raw, Retry, State, Subscription, SubscriptionBuilder, Task, TaskError};
+use keylane::status::State;
+use keylane::subscription::SubscriptionBuilder;
+use keylane::{Raw, Retry, Subscription, Task, TaskError};
 use keylane_integration_tests::{
     dead_letters::origin,
     journal::{

@@ -2,7 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use keylane::KeyHash;
+use keylane::record::KeyHash;
 use keylane_integration_tests::{
     kafka::{self, Nodes},
     kafka_or_skip,

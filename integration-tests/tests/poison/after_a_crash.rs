@@ -11,9 +11,11 @@ use std::{
 };
 
 use bytes::Bytes;
+use keylane::config::Exhausted;
+use keylane::error::SubscriptionError;
+use keylane::subscription::SubscriptionBuilder;
 use keylane::{
-    DeadLetter, Exhausted, Raw, Retry, Subscription, SubscriptionBuilder, SubscriptionError, Task,
-    TaskError,
+    DeadLetter, Raw, Retry, Subscription, Task, TaskError,
     metrics::{PrometheusEndpoint, serve_prometheus},
 };
 use keylane_core::{

@@ -11,10 +11,11 @@ use std::{
 };
 
 use bytes::Bytes;
-use keylane::{
-    Backoff, Exhausted, Json, NewTask, OutageKind, Processor, Raw, Retry, State, Subscription,
-    SubscriptionBuilder, SubscriptionError, Task, TaskError, TaskProducer, TroubleKind,
-};
+use keylane::config::{Backoff, Exhausted};
+use keylane::error::SubscriptionError;
+use keylane::status::{OutageKind, State, TroubleKind};
+use keylane::subscription::SubscriptionBuilder;
+use keylane::{Json, NewTask, Processor, Raw, Retry, Subscription, Task, TaskError, TaskProducer};
 use keylane_integration_tests::{
     claims::{claims, unclaimed},
     gate::Gate,
@@ -132,7 +133,7 @@ async fn start(
     builder.start(Raw, noting(attempts, fate)).await.unwrap()
 }
 
-fn status_of(member: &Subscription, topic: &str) -> Option<keylane::PartitionStatus> {
+fn status_of(member: &Subscription, topic: &str) -> Option<keylane::status::PartitionStatus> {
     member
         .status()
         .partitions

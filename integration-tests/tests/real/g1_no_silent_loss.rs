@@ -11,10 +11,10 @@ use std::{
 };
 
 use bytes::Bytes;
-use keylane::{
-    Backoff, PartitionStatus, Raw, Retry, Subscription, SubscriptionBuilder, Task, TaskError,
-    TroubleKind, TroublePlace,
-};
+use keylane::config::Backoff;
+use keylane::status::{PartitionStatus, TroubleKind, TroublePlace};
+use keylane::subscription::SubscriptionBuilder;
+use keylane::{Raw, Retry, Subscription, Task, TaskError};
 use keylane_integration_tests::{
     claims::{assert_honest, unclaimed},
     for_protocols,
@@ -370,12 +370,17 @@ async fn hard_stop(member: Subscription, runtime: tokio::runtime::Runtime, how: 
         // Every owner and attempt is dropped wherever it is.
         runtime.shutdown_background();
         wait_until("the member has noticed", DEADLINE, || {
-            handle.state() == keylane::State::Failed
+            handle.state() == keylane::status::State::Failed
         })
         .await;
         return;
     }
-    let ended = |state| matches!(state, keylane::State::Stopped | keylane::State::Failed);
+    let ended = |state| {
+        matches!(
+            state,
+            keylane::status::State::Stopped | keylane::status::State::Failed
+        )
+    };
     wait_until("the member has ended", DEADLINE, || ended(handle.state())).await;
     runtime.shutdown_background();
 }

@@ -10,7 +10,8 @@ use std::{
 };
 
 use bytes::Bytes;
-use keylane::{Backoff, Retry, Subscription, Task, TaskError};
+use keylane::config::Backoff;
+use keylane::{Retry, Subscription, Task, TaskError};
 use keylane_integration_tests::{
     for_protocols,
     gate::Gate,

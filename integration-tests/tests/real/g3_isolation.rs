@@ -8,10 +8,11 @@ use std::{
 };
 
 use bytes::Bytes;
-use keylane::{
-    Backoff, Decode, DecodeError, Exhausted, Raw, Record, Retry, Subscription, SubscriptionBuilder,
-    Task, TaskError,
-};
+use keylane::config::{Backoff, Exhausted};
+use keylane::error::DecodeError;
+use keylane::record::Record;
+use keylane::subscription::SubscriptionBuilder;
+use keylane::{Decode, Raw, Retry, Subscription, Task, TaskError};
 use keylane_integration_tests::{
     for_protocols,
     gate::{Gate, OpenAtEnd},

@@ -4,7 +4,9 @@
 use std::{collections::BTreeSet, time::Duration};
 
 use bytes::Bytes;
-use keylane::{Backoff, DeadLetter, Retry, SubscriptionBuilder, Task, TaskError};
+use keylane::config::Backoff;
+use keylane::subscription::SubscriptionBuilder;
+use keylane::{DeadLetter, Retry, Task, TaskError};
 use keylane_integration_tests::{
     claims::{Claim, assert_honest, claims, unclaimed},
     dead_letters::dead_letters,

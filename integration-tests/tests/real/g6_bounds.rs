@@ -2,7 +2,9 @@
 //! there is room again.
 
 use bytes::Bytes;
-use keylane::{Limits, PartitionStatus, Position, State, Subscription, Task};
+use keylane::config::Limits;
+use keylane::status::{PartitionStatus, Position, State};
+use keylane::{Subscription, Task};
 use keylane_integration_tests::{
     for_protocols,
     gate::Gate,

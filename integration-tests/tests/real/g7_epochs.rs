@@ -11,7 +11,8 @@ use std::{
     time::Duration,
 };
 
-use keylane::{State, Subscription};
+use keylane::Subscription;
+use keylane::status::State;
 use keylane_integration_tests::{
     commit_watch::CommitWatch,
     for_protocols,

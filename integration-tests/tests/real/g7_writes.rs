@@ -3,7 +3,8 @@
 
 use std::{collections::HashMap, time::Duration};
 
-use keylane::{DeadLetter, FailedRecordId, Headers, Json, Task, TaskError};
+use keylane::dead_letter::FailedRecordId;
+use keylane::{DeadLetter, Headers, Json, Task, TaskError};
 use keylane_integration_tests::{
     for_protocols,
     kafka::{Kafka, Nodes, StoredRecord},

@@ -3,7 +3,8 @@
 
 use std::{collections::BTreeMap, time::Duration};
 
-use keylane::{Subscription, SubscriptionBuilder};
+use keylane::Subscription;
+use keylane::subscription::SubscriptionBuilder;
 use keylane_integration_tests::{
     for_protocols,
     gate::Gate,

@@ -4,10 +4,11 @@
 use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
-use keylane::{
-    Backoff, DeadLetter, Exhausted, Raw, Retry, State, Subscription, SubscriptionBuilder,
-    SubscriptionError, Task, TaskError, TroubleKind,
-};
+use keylane::config::{Backoff, Exhausted};
+use keylane::error::SubscriptionError;
+use keylane::status::{State, TroubleKind};
+use keylane::subscription::SubscriptionBuilder;
+use keylane::{DeadLetter, Raw, Retry, Subscription, Task, TaskError};
 use keylane_integration_tests::{
     for_protocols,
     journal::{Expect, Journal},
@@ -321,7 +322,8 @@ async fn the_loss_of_brokers_shows_and_passes_and_loses_nothing() {
         kafka.kill_node(node).await.unwrap();
     }
     wait_until("both show that the brokers are gone", DEADLINE, || {
-        let connection = |trouble: keylane::Trouble| trouble.kind == TroubleKind::Connection;
+        let connection =
+            |trouble: keylane::status::Trouble| trouble.kind == TroubleKind::Connection;
         members
             .iter()
             .all(|member| member.status().trouble.is_some_and(connection))

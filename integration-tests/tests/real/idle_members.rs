@@ -2,7 +2,8 @@
 
 use std::process::{Command, Stdio};
 
-use keylane::{State, Subscription};
+use keylane::Subscription;
+use keylane::status::State;
 use keylane_integration_tests::{
     for_protocols,
     kafka::{Extras, Nodes},

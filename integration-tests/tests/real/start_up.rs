@@ -7,10 +7,10 @@ use std::{
 
 use bytes::Bytes;
 use futures::FutureExt;
-use keylane::{
-    DeadLetter, Limits, Outage, Raw, Retry, StartError, Subscription, SubscriptionBuilder,
-    SubscriptionConfig, Task, TaskError,
-};
+use keylane::config::{Limits, Outage};
+use keylane::error::StartError;
+use keylane::subscription::SubscriptionBuilder;
+use keylane::{DeadLetter, Raw, Retry, Subscription, SubscriptionConfig, Task, TaskError};
 use keylane_integration_tests::{
     kafka::{Kafka, NewRecord, Nodes},
     kafka_or_skip,

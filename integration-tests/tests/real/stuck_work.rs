@@ -3,10 +3,11 @@
 use std::{ops::Deref, time::Duration};
 
 use bytes::Bytes;
-use keylane::{
-    Backoff, Blocker, DeadLetter, KeyHash, Limits, PartitionStatus, RecordState, Retry,
-    Subscription, SubscriptionBuilder, Task, TaskError, Watchdog,
-};
+use keylane::config::{Backoff, Blocker, Limits, Watchdog};
+use keylane::record::KeyHash;
+use keylane::status::{PartitionStatus, Position, RecordState};
+use keylane::subscription::SubscriptionBuilder;
+use keylane::{DeadLetter, Retry, Subscription, Task, TaskError};
 use keylane_integration_tests::{
     dead_letters::dead_letters,
     gate::Gate,
@@ -224,7 +225,7 @@ async fn by_default_the_partition_waits_and_its_status_names_the_record() {
     assert!(oldest.age >= AFTER && status.snapshot.stalled_for >= Some(AFTER));
     assert_eq!(
         (status.snapshot.watermark, status.blocked_for),
-        (Some(keylane::Position::new(0)), None)
+        (Some(Position::new(0)), None)
     );
     let done = scene.journal.done();
     assert!(done < OTHERS, "{done} done: nothing was held up");

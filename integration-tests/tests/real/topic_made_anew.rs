@@ -7,7 +7,10 @@ use std::{
     time::Duration,
 };
 
-use keylane::{State, Subscription, SubscriptionBuilder, SubscriptionError};
+use keylane::Subscription;
+use keylane::error::SubscriptionError;
+use keylane::status::State;
+use keylane::subscription::SubscriptionBuilder;
 use keylane_core::{Position, commit_map};
 use keylane_integration_tests::{
     for_protocols,

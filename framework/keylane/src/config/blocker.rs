@@ -45,7 +45,8 @@ use serde::{Deserialize, Serialize};
 ///
 /// # Examples
 /// ```
-/// use keylane::{Blocker, DeadLetter, Subscription};
+/// use keylane::config::Blocker;
+/// use keylane::{DeadLetter, Subscription};
 /// use std::time::Duration;
 ///
 /// let builder = Subscription::builder("parking-notifier", "parking-events")
@@ -70,7 +71,7 @@ pub struct Blocker {
 ///
 /// # Examples
 /// ```
-/// use keylane::{Blocker, BlockerAction};
+/// use keylane::config::{Blocker, BlockerAction};
 ///
 /// assert_eq!(Blocker::default().action, BlockerAction::Keep);
 /// ```

@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 ///
 /// # Examples
 /// ```
-/// use keylane::BootstrapServers;
+/// use keylane::config::BootstrapServers;
 ///
 /// let servers = BootstrapServers::from("kafka-1:9092,kafka-2:9092");
 /// assert_eq!(servers.as_str(), "kafka-1:9092,kafka-2:9092");

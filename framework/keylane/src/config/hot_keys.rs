@@ -6,7 +6,8 @@ use serde::{Deserialize, Serialize};
 ///
 /// # Examples
 /// ```
-/// use keylane::{HotKeySettings, Subscription};
+/// use keylane::config::HotKeySettings;
+/// use keylane::Subscription;
 ///
 /// let builder = Subscription::builder("parking-notifier", "parking-events")
 ///     .hot_keys(HotKeySettings::default().plain_keys(true));

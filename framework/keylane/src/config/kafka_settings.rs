@@ -16,7 +16,8 @@ use serde::{Deserialize, Deserializer, Serialize};
 /// # Examples
 /// One set for the subscription and for the producer:
 /// ```
-/// use keylane::{KafkaSettings, Subscription, TaskProducer};
+/// use keylane::config::KafkaSettings;
+/// use keylane::{Subscription, TaskProducer};
 ///
 /// let mut security = KafkaSettings::new();
 /// security.set("security.protocol", "ssl").set("ssl.ca.location", "/etc/kafka/ca.pem");

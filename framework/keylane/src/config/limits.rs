@@ -9,7 +9,8 @@ use serde::{Deserialize, Serialize};
 ///
 /// # Examples
 /// ```
-/// use keylane::{Limits, Subscription};
+/// use keylane::config::Limits;
+/// use keylane::Subscription;
 ///
 /// let limits = Limits::default().pause_at_records(50_000).resume_at_records(40_000);
 /// let builder = Subscription::builder("parking-notifier", "parking-events").limits(limits);

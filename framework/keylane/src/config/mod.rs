@@ -2,31 +2,33 @@
 
 mod blocker;
 mod bootstrap_servers;
-mod dead_letter;
+pub(crate) mod dead_letter;
 mod hot_keys;
 mod into_core;
 mod kafka_settings;
 mod limits;
 mod names;
 mod outage;
-mod retry;
+pub(crate) mod retry;
 mod spans;
 mod stored_retry;
-mod subscription_config;
-mod validate;
+pub(crate) mod subscription_config;
+pub(crate) mod validate;
 mod watchdog;
 
 pub use blocker::{Blocker, BlockerAction};
 pub use bootstrap_servers::BootstrapServers;
-pub use dead_letter::DeadLetter;
+pub(crate) use dead_letter::DeadLetter;
 pub use hot_keys::HotKeySettings;
 pub use kafka_settings::KafkaSettings;
 pub use limits::Limits;
 pub use outage::Outage;
-pub use retry::{Backoff, Exhausted, FailureReason, ForeignRetries, InPlace, Retry, RetryTopic};
+pub(crate) use retry::Retry;
+pub use retry::{Backoff, Exhausted, FailureReason, ForeignRetries, InPlace, RetryTopic};
 pub use spans::{KeyInSpans, Tracing};
-pub use subscription_config::{Reading, SubscriptionConfig};
-pub use validate::ConfigError;
+pub use subscription_config::Reading;
+pub(crate) use subscription_config::SubscriptionConfig;
+pub(crate) use validate::ConfigError;
 pub use watchdog::Watchdog;
 
 pub(crate) use names::NAME_LIMIT_BYTES;

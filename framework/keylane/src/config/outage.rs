@@ -45,7 +45,8 @@ use serde::{Deserialize, Serialize};
 ///
 /// # Examples
 /// ```
-/// use keylane::{Outage, Subscription};
+/// use keylane::config::Outage;
+/// use keylane::Subscription;
 /// use std::time::Duration;
 ///
 /// let outage = Outage::default().lanes(10).patience(Duration::from_secs(6 * 60 * 60));

@@ -42,7 +42,8 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 /// # Examples
 /// ```
 /// use std::time::Duration;
-/// use keylane::{Backoff, Retry};
+/// use keylane::config::Backoff;
+/// use keylane::Retry;
 ///
 /// let retry = Retry::for_at_least(Duration::from_secs(60 * 60))
 ///     .then_topic()
@@ -262,7 +263,8 @@ impl Retry {
 ///
 /// # Examples
 /// ```
-/// use keylane::{Exhausted, FailureReason, Retry};
+/// use keylane::config::{Exhausted, FailureReason};
+/// use keylane::Retry;
 ///
 /// let retry = Retry::default()
 ///     .on(FailureReason::Undecodable, Exhausted::Park)
@@ -305,7 +307,8 @@ impl FailureReason {
 ///
 /// # Examples
 /// ```
-/// use keylane::{InPlace, Retry};
+/// use keylane::config::InPlace;
+/// use keylane::Retry;
 ///
 /// assert_eq!(Retry::in_place(3).in_place, InPlace::Times(3));
 /// assert_eq!(Retry::forever().in_place, InPlace::Forever);
@@ -406,7 +409,8 @@ impl Default for RetryTopic {
 ///
 /// # Examples
 /// ```
-/// use keylane::{ForeignRetries, Retry};
+/// use keylane::config::ForeignRetries;
+/// use keylane::Retry;
 ///
 /// let retry = Retry::default().then_topic().foreign(ForeignRetries::Hold);
 /// # let _ = retry;
@@ -438,7 +442,8 @@ pub enum ForeignRetries {
 ///
 /// # Examples
 /// ```
-/// use keylane::{Exhausted, Retry};
+/// use keylane::config::Exhausted;
+/// use keylane::Retry;
 ///
 /// let retry = Retry::in_place(5).exhausted(Exhausted::Park);
 /// # let _ = retry;
@@ -464,7 +469,8 @@ pub enum Exhausted {
 ///
 /// # Examples
 /// ```
-/// use keylane::{Backoff, Retry};
+/// use keylane::config::Backoff;
+/// use keylane::Retry;
 /// use std::time::Duration;
 ///
 /// let doubling =

@@ -6,7 +6,8 @@ use serde::{Deserialize, Serialize};
 ///
 /// # Examples
 /// ```
-/// use keylane::{KeyInSpans, Subscription, Tracing};
+/// use keylane::config::{KeyInSpans, Tracing};
+/// use keylane::Subscription;
 ///
 /// let builder = Subscription::builder("parking-notifier", "parking-events")
 ///     .tracing(Tracing::default().key(KeyInSpans::Hashed));

@@ -15,7 +15,8 @@ use serde::{Deserialize, Serialize};
 ///
 /// # Examples
 /// ```
-/// use keylane::{Subscription, Watchdog};
+/// use keylane::config::Watchdog;
+/// use keylane::Subscription;
 /// use std::time::Duration;
 ///
 /// let watchdog = Watchdog::default().slow_attempt(Duration::from_secs(5));

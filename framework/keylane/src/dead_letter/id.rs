@@ -25,7 +25,8 @@ use crate::{Headers, Origin};
 /// ```
 /// use std::collections::HashSet;
 ///
-/// use keylane::{FailedRecordId, Headers};
+/// use keylane::dead_letter::FailedRecordId;
+/// use keylane::Headers;
 ///
 /// let headers: Headers = [
 ///     ("keylane-group", "notifier"),

@@ -5,11 +5,11 @@ use std::time::Duration;
 
 use keylane_core::Reset;
 
-use crate::runtime::Opening;
+use crate::runtime::EpochStart;
 use crate::{Limits, Watchdog};
 
 /// Opens the owner of a partition; hides the types of decoder and processor.
-pub(crate) type OwnerFactory = Box<dyn Fn(Opening) + Send>;
+pub(crate) type OwnerFactory = Box<dyn Fn(EpochStart) + Send>;
 
 /// What the loop needs to know of the settings.
 pub(crate) struct PollSettings {

@@ -13,7 +13,9 @@ use crate::{DecodeError, Record};
 /// # Examples
 /// A decoder of your own, here for text:
 /// ```
-/// use keylane::{Decode, DecodeError, Record};
+/// use keylane::error::DecodeError;
+/// use keylane::record::Record;
+/// use keylane::Decode;
 ///
 /// struct Text;
 ///
@@ -47,7 +49,7 @@ pub trait Decode<T>: Send + Sync + 'static {
 /// let task = TestTask::new(()).value(Some(value)).build();
 /// let event: serde_json::Value = Json.decode(task.record())?;
 /// assert_eq!(event["vehicle"], "B-KL 42");
-/// # Ok::<(), keylane::DecodeError>(())
+/// # Ok::<(), keylane::error::DecodeError>(())
 /// ```
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Json;
@@ -77,7 +79,7 @@ impl<T: DeserializeOwned> Decode<T> for Json {
 /// let tombstone = TestTask::new(()).value(None).build();
 /// let value: Option<Bytes> = Raw.decode(tombstone.record())?;
 /// assert_eq!(value, None);
-/// # Ok::<(), keylane::DecodeError>(())
+/// # Ok::<(), keylane::error::DecodeError>(())
 /// ```
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Raw;

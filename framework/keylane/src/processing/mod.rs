@@ -2,17 +2,16 @@
 //! payload, and the errors.
 
 mod cancellation;
-mod decode;
+pub(crate) mod decode;
 mod epoch;
-mod processor;
-mod task;
-mod task_error;
+pub(crate) mod processor;
+pub(crate) mod task;
+pub(crate) mod task_error;
 
 pub use cancellation::Cancellation;
-pub use decode::{Decode, Json, Raw};
-pub use processor::Processor;
-pub use task::Task;
-pub use task_error::{TaskError, TaskErrorKind};
+pub(crate) use task::Task;
+pub(crate) use task_error::TaskError;
+pub use task_error::TaskErrorKind;
 
 pub(crate) use epoch::{EpochGuard, EpochLife};
 pub(crate) use task::Source;

@@ -53,7 +53,8 @@ pub struct TaskError {
 ///
 /// # Examples
 /// ```
-/// use keylane::{TaskError, TaskErrorKind};
+/// use keylane::processing::TaskErrorKind;
+/// use keylane::TaskError;
 ///
 /// assert_eq!(TaskError::fatal("unknown device").kind(), TaskErrorKind::Fatal);
 /// assert_eq!(TaskError::skip("not for us").kind(), TaskErrorKind::Skip);
@@ -108,7 +109,8 @@ impl TaskError {
     ///
     /// # Examples
     /// ```
-    /// use keylane::{TaskError, TaskErrorKind};
+    /// use keylane::processing::TaskErrorKind;
+    /// use keylane::TaskError;
     ///
     /// fn parse(text: &str) -> Result<u32, TaskError> {
     ///     Ok(text.parse::<u32>()?) // `?` does the same

@@ -19,7 +19,8 @@ const MAX_STARTUP_TIMEOUT: Duration = Duration::from_secs(600);
 ///
 /// # Examples
 /// ```
-/// use keylane::{TaskProducer, TaskProducerConfig};
+/// use keylane::producer::TaskProducerConfig;
+/// use keylane::TaskProducer;
 ///
 /// let config: TaskProducerConfig = serde_json::from_str(r#"{
 ///     "topic": "parking-events",

@@ -16,7 +16,9 @@ use crate::support::error_text;
 /// Wait for room, and pass on everything else:
 ///
 /// ```
-/// use keylane::{EnqueueError, Enqueued, NewTask, TaskProducer};
+/// use keylane::error::EnqueueError;
+/// use keylane::producer::Enqueued;
+/// use keylane::{NewTask, TaskProducer};
 ///
 /// async fn enqueue(producer: &TaskProducer, task: NewTask) -> Result<Enqueued, EnqueueError> {
 ///     loop {

@@ -26,7 +26,7 @@ use crate::{Headers, TaskMetadata};
 ///     .key("reminder-of-ticket-4711")
 ///     .header("gate", "north")
 ///     .not_before(SystemTime::now() + Duration::from_secs(600));
-/// # Ok::<(), keylane::EnqueueError>(())
+/// # Ok::<(), keylane::error::EnqueueError>(())
 /// ```
 #[derive(Clone, Debug)]
 pub struct NewTask {

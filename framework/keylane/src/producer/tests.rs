@@ -18,6 +18,7 @@ use super::raw::{Limits, OutgoingRecord, RawProducer};
 use super::write_error::{SizeLimit, WriteErrorKind, WriteFailure};
 use super::*;
 use crate::Headers;
+use crate::NewTask;
 use crate::TaskMetadata;
 use crate::support::panics::planted::plant;
 

@@ -9,7 +9,7 @@ use crate::support::error_text;
 ///
 /// # Examples
 /// ```
-/// let error = keylane::DecodeError::new("a tombstone has no text");
+/// let error = keylane::error::DecodeError::new("a tombstone has no text");
 /// assert_eq!(error.to_string(), "cannot decode the value: a tombstone has no text");
 /// ```
 #[derive(Debug, thiserror::Error)]

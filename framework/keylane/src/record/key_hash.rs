@@ -10,7 +10,7 @@ use std::fmt;
 /// printf %s "vehicle-4711" | sha256sum | cut -c1-16
 /// ```
 /// ```
-/// assert_eq!(keylane::KeyHash::of(b"vehicle-4711").to_string(), "1f60e652ab9e07d6");
+/// assert_eq!(keylane::record::KeyHash::of(b"vehicle-4711").to_string(), "1f60e652ab9e07d6");
 /// ```
 ///
 /// It hides nothing from someone who can list all possible keys (telephone numbers, say). It has
@@ -23,7 +23,7 @@ impl KeyHash {
     ///
     /// # Examples
     /// ```
-    /// use keylane::KeyHash;
+    /// use keylane::record::KeyHash;
     ///
     /// assert_eq!(KeyHash::of(b"B-KL 42"), KeyHash::of(b"B-KL 42"));
     /// assert_ne!(KeyHash::of(b"B-KL 42"), KeyHash::of(b"B-KL 43"));

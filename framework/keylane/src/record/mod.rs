@@ -1,32 +1,31 @@
 //! A record as Kafka delivered it, cheap to clone and small to keep.
 
 mod arena;
-mod decode_error;
-mod headers;
+pub(crate) mod decode_error;
+pub(crate) mod headers;
 mod key_hash;
 mod origin;
 mod retry_state;
 mod task_metadata;
 mod timestamp;
-mod trace_parent;
+pub(crate) mod trace_parent;
 
 use std::sync::Arc;
 use std::time::SystemTime;
 
 use bytes::Bytes;
 
-pub use decode_error::DecodeError;
-pub use headers::Headers;
+pub(crate) use decode_error::DecodeError;
+pub(crate) use headers::Headers;
 pub use key_hash::KeyHash;
 pub use origin::Origin;
 pub use task_metadata::TaskMetadata;
-pub use trace_parent::{TraceParent, TraceParentError};
 
 pub(crate) use arena::Arena;
 pub(crate) use retry_state::RetryState;
 pub(crate) use task_metadata::HEADER as TASK_METADATA;
 pub(crate) use timestamp::time_of;
-pub(crate) use trace_parent::{TRACE_PARENT, TRACE_STATE};
+pub(crate) use trace_parent::{TRACE_PARENT, TRACE_STATE, TraceParent};
 
 /// A record as Kafka delivered it. Cloning shares the bytes.
 ///

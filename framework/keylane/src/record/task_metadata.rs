@@ -114,7 +114,9 @@ impl TaskMetadata {
     /// # Examples
     /// A decoder for a topic that old Decaton clients still write to:
     /// ```
-    /// use keylane::{Decode, DecodeError, Json, Record, TaskMetadata};
+    /// use keylane::error::DecodeError;
+    /// use keylane::record::{Record, TaskMetadata};
+    /// use keylane::{Decode, Json};
     ///
     /// struct LegacyJson;
     ///

@@ -1,19 +1,48 @@
-//! A partition that comes back to the process it was taken from waits until that has really let go
-//! of it.
+//! An epoch of a partition: what its owner starts from, and what it waits for before that.
 //!
-//! A lost assignment drops attempts at once, but a drop is asynchronous: an attempt in the middle
-//! of its poll goes on to its next await, and one that blocks its thread as long as it blocks. Were
-//! the same partition assigned again meanwhile, its next attempt would overlap with that one, in
-//! one process (guarantee G2).
+//! A partition that comes back to the process it was taken from waits until that has really let go
+//! of it. A lost assignment drops attempts at once, but a drop is asynchronous: an attempt in the
+//! middle of its poll goes on to its next await, and one that blocks its thread as long as it
+//! blocks. Were the same partition assigned again meanwhile, its next attempt would overlap with
+//! that one, in one process (guarantee G2).
 
 use std::sync::Arc;
 use std::time::Duration;
 
+use keylane_core::{Epoch, Evidence, LeaderEpoch, Position, SettledMap};
+
 use super::inbox::Inbox;
+use super::progress::Progress;
+use crate::metrics::PartitionMetrics;
 use crate::processing::EpochLife;
 
-/// Ordinary ends take microseconds. Whoever waits longer says so.
+/// Ordinary ends take microseconds. A longer wait is logged.
 const WORTH_SAYING: Duration = Duration::from_secs(1);
+
+/// What the owner of an epoch starts from.
+pub(crate) struct EpochStart {
+    pub(crate) topic: Arc<str>,
+    pub(crate) partition: i32,
+    pub(crate) epoch: Epoch,
+    pub(crate) is_retry_topic: bool,
+    /// The committed position, where there is one.
+    pub(crate) start: Option<Position>,
+    /// The leader epoch that was committed with it.
+    pub(crate) start_under: Option<LeaderEpoch>,
+    /// What earlier owners settled above it.
+    pub(crate) settled: SettledMap,
+    /// The highest leader epoch that they had read of what that names.
+    pub(crate) leader_epoch: Option<LeaderEpoch>,
+    /// How they ended, as [`Evidence::at_start`] sees it.
+    pub(crate) evidence: Evidence,
+    pub(crate) metrics: PartitionMetrics,
+    pub(crate) inbox: Arc<Inbox>,
+    pub(crate) progress: Arc<Progress>,
+    /// The assignment, as dead letters name it.
+    pub(crate) membership: Option<Arc<str>>,
+    /// Earlier epochs of this partition in this process, whose attempts may not have ended yet.
+    pub(crate) predecessors: Vec<Arc<EpochLife>>,
+}
 
 /// Lets the owner of `inbox` start when all attempts of the earlier epochs have ended, however long
 /// that takes: the partition waits, is polled, and can be given up meanwhile.

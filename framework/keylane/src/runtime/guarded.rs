@@ -8,7 +8,6 @@ use std::sync::Arc;
 use futures::FutureExt;
 use tokio::runtime::Handle;
 
-use super::owner::Owner;
 use crate::status::{Control, SubscriptionError};
 use crate::support::panics;
 
@@ -40,17 +39,4 @@ pub(super) fn spawn(
         )
         .await;
     });
-}
-
-impl Owner {
-    /// Spawns a task whose answer the owner waits for.
-    pub(super) fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) {
-        let place = (self.topic.clone(), self.partition_id);
-        spawn(
-            &Handle::current(),
-            self.runtime.control.clone(),
-            place,
-            task,
-        );
-    }
 }

@@ -27,7 +27,7 @@ const KEPT_CAPACITY: usize = 1_024;
 pub(crate) struct Inbox {
     mail: Mutex<Mail>,
     notify: Notify,
-    /// The order to end, readable in the middle of a turn.
+    /// The order to end, readable in the middle of a pass.
     ended: AtomicBool,
     life: Arc<EpochLife>,
 }
@@ -35,7 +35,7 @@ pub(crate) struct Inbox {
 /// What was in the mailbox.
 #[derive(Default)]
 pub(super) struct Mail {
-    /// Records that are not pending yet. The owner takes some each turn; what is told of pending
+    /// Records that are not pending yet. The owner takes some each pass; what is told of pending
     /// records leaves the others out, limits and lag do not.
     pub(super) records: VecDeque<Record>,
     /// From which of them on another leader's epoch holds. Fewer than records.
@@ -49,8 +49,7 @@ pub(super) struct Mail {
     pub(super) trial_over: bool,
 }
 
-/// What the polling thread wants of an owner. Orders only ever add up: draining cannot be taken
-/// back.
+/// What the polling thread wants of an owner. `drain`, `end` and `shutdown` are never taken back.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Orders {
     /// Start nothing new; end when what runs has finished.
@@ -119,7 +118,7 @@ impl Inbox {
         });
     }
 
-    /// Whether the owner is to end now: nothing may start any more, also in a turn that began
+    /// Whether the owner is to end now: nothing may start any more, also in a pass that began
     /// before.
     pub(super) fn is_ended(&self) -> bool {
         self.ended.load(Ordering::Acquire)

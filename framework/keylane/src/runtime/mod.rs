@@ -7,26 +7,30 @@
 //! what arrives after the epoch has ended reaches nobody (guarantee G7).
 
 mod attempts;
+mod commit_points;
 mod crash_care;
+mod delivery;
 mod epoch;
-mod figures;
 mod foreign;
-mod given_up;
 mod guarded;
-mod hot_keys;
 mod inbox;
 mod observer;
+mod open;
+mod owned;
 mod owner;
+mod pending_record;
 mod progress;
-mod publish;
-mod settle;
+mod report;
+mod settling;
 mod shared;
-mod watchdog;
+mod verdicts;
+mod writes;
 
 pub(crate) use crash_care::instance;
+pub(crate) use epoch::EpochStart;
 pub(crate) use foreign::RetryOwnership;
 pub(crate) use inbox::Inbox;
 pub(crate) use observer::{Observed, Observer};
-pub(crate) use owner::{Opening, open};
+pub(crate) use open::open;
 pub(crate) use progress::Progress;
 pub(crate) use shared::{Runtime, Work};

@@ -1,268 +1,154 @@
 //! The owner's loop.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
-use keylane_core::member::CommitPoint;
 use keylane_core::{
-    Caution, Epoch, Evidence, LeaderEpoch, Mark, Moment, Offset, Partition, Paused, Position,
-    SettledMap, Ticket,
+    LeaderEpoch, Mark, Moment, Offset, Partition, Paused, Position, Ruling, Ticket,
 };
-use tokio::task::AbortHandle;
 
-use super::attempts::{
-    AttemptOutcome, Call, FirstPoll, Pending, PolledIn, SpawnPolicy, attempt, run_spawned,
-};
-use super::crash_care::{Busy, TurnPermit, instance};
-use super::epoch;
-use super::figures::Figures;
+use super::attempts::{AttemptOutcome, Attempts, Call, FirstPoll, Pending, PolledIn};
+use super::commit_points::CommitPoints;
+use super::crash_care::{CrashCare, instance};
+use super::delivery::deliver;
+use super::epoch::EpochStart;
 use super::foreign::Foreign;
-use super::guarded::{self, guarded};
-use super::hot_keys::KeyCounts;
-use super::inbox::{Finished, Inbox, Mail};
-use super::progress::Progress;
-use super::shared::{OwnersWork, Runtime, Work};
-use crate::dead_letter::FailureHistory;
-use crate::metrics::{PartitionMetrics, UnreadableMetadata};
-use crate::processing::{EpochGuard, EpochLife, Source};
+use super::inbox::{Finished, Mail};
+use super::owned::OwnedPartition;
+use super::report::{Figures, KeyCounts, outcome_of_dropped, watch};
+use super::settling::Settling;
+use super::shared::Runtime;
+use super::writes::{Writes, settle_written};
+use crate::Record;
+use crate::metrics::UnreadableMetadata;
+use crate::processing::{EpochGuard, Source};
 use crate::status::OwnerFigures;
-use crate::support::LogLimit;
 use crate::support::clock;
-use crate::{Decode, Processor, Record};
 
-/// After so many attempts in a row an owner lets the others of its thread have a turn.
-const ATTEMPTS_PER_TURN: usize = 256;
-/// So many records a turn become pending. What a backlog of thousands would touch at once does not
+/// After this many attempts in a row an owner lets the others of its thread run.
+const ATTEMPTS_PER_PASS: usize = 256;
+/// At most this many records become pending in a pass. What a backlog of thousands would touch at once does not
 /// stay in the caches: as long as attempts end as fast as they start, few records are pending at a
 /// time.
-const RECORDS_PER_TURN: usize = ATTEMPTS_PER_TURN;
+const RECORDS_PER_PASS: usize = ATTEMPTS_PER_PASS;
 /// The same in time, for attempts that compute.
-const TIME_PER_TURN: Duration = Duration::from_millis(1);
-/// An owner that has nothing to do looks up so often all the same: the age of what it holds grows
+const TIME_PER_PASS: Duration = Duration::from_millis(1);
+/// An owner that has nothing to do still makes a pass after this time: the age of what it holds grows
 /// while it sleeps, and metrics that nobody touches fade away.
 const BUSY_LOOK: Duration = Duration::from_secs(1);
 const IDLE_LOOK: Duration = Duration::from_secs(10);
 
-/// A failed attempt of a partition is a warning so often at most; the others are at debug level. In
-/// an outage there are thousands.
-const FAILED_ATTEMPTS_EVERY: Duration = Duration::from_secs(30);
-
-/// What an owner starts from.
-pub(crate) struct Opening {
-    pub(crate) topic: Arc<str>,
-    pub(crate) partition: i32,
-    pub(crate) epoch: Epoch,
-    pub(crate) is_retry_topic: bool,
-    /// The committed position, where there is one.
-    pub(crate) start: Option<Position>,
-    /// The leader epoch that was committed with it.
-    pub(crate) start_under: Option<LeaderEpoch>,
-    /// What earlier owners settled above it.
-    pub(crate) settled: SettledMap,
-    /// The highest leader epoch that they had read of what that names.
-    pub(crate) leader_epoch: Option<LeaderEpoch>,
-    /// How they ended, as [`Evidence::at_start`] sees it.
-    pub(crate) evidence: Evidence,
-    pub(crate) metrics: PartitionMetrics,
-    pub(crate) inbox: Arc<Inbox>,
-    pub(crate) progress: Arc<Progress>,
-    /// The assignment, as dead letters name it.
-    pub(crate) membership: Option<Arc<str>>,
-    /// Earlier epochs of this partition in this process, whose attempts may not have ended yet.
-    pub(crate) predecessors: Vec<Arc<EpochLife>>,
-}
-
-/// Spawns the owner of one partition for one epoch.
-pub(crate) fn open<T: Send + 'static, D: Decode<T>, P: Processor<T>>(
-    tokio: &tokio::runtime::Handle,
-    runtime: Arc<Runtime>,
-    work: Arc<Work<D, P>>,
-    mut opening: Opening,
-) {
-    let predecessors = std::mem::take(&mut opening.predecessors);
-    let (control, place) = (
-        runtime.control.clone(),
-        (opening.topic.clone(), opening.partition),
-    );
-    if !predecessors.is_empty() {
-        let wait = epoch::wait(
-            predecessors,
-            place.0.clone(),
-            place.1,
-            opening.inbox.clone(),
-        );
-        guarded::spawn(tokio, control.clone(), place.clone(), wait);
-    }
-    // In a box: a future that takes it by value would have room for it twice.
-    let mut owner = Box::new(Owner::new(runtime, opening));
-    let work = Arc::new(OwnersWork(work));
-    let begin = move |call| attempt::<T, D, P>(work.clone(), call);
-    tokio.spawn(async move {
-        // The owner is dropped after the error is told: to have ended without an order is an error
-        // of its own.
-        guarded(
-            &control,
-            || format!("the owner of {}-{}", place.0, place.1),
-            owner.run(begin),
-        )
-        .await;
-    });
-}
-
-/// A record while it is pending.
-pub(super) struct Held {
-    pub(super) record: Record,
-    /// Present once an attempt has failed.
-    pub(super) failure: Option<Box<FailureHistory>>,
-}
-
+/// An owner: its partition, its mail, and the parts of its work, each with what it keeps.
 pub(super) struct Owner {
-    pub(super) runtime: Arc<Runtime>,
-    pub(super) topic: Arc<str>,
-    pub(super) partition_id: i32,
-    pub(super) core: Partition<Held>,
-    pub(super) inbox: Arc<Inbox>,
-    pub(super) progress: Arc<Progress>,
-    pub(super) metrics: PartitionMetrics,
-    pub(super) mail: Mail,
-    /// Held while what is suspicious runs; asked for before.
-    pub(super) turn: Option<TurnPermit>,
-    pub(super) asked_for_turn: bool,
-    /// Held while a healthy partition runs something.
-    pub(super) busy: Option<Busy>,
-    pub(super) waits_for_trial: bool,
-    /// What the logs say.
-    pub(super) told_caution: Caution,
-    pub(super) told_suspect: Option<Offset>,
-    last_mark: Option<Mark>,
-    policy: SpawnPolicy,
-    /// Tasks of attempts in flight, by slot: what is dropped when the epoch ends.
-    tasks: Vec<Option<AbortHandle>>,
-    /// What tasks say of where they come from.
-    source: Arc<Source>,
-    pub(super) membership: Option<Arc<str>>,
-    pub(super) released_records: u64,
-    pub(super) released_bytes: u64,
-    last_point: Option<CommitPoint>,
-    last_point_state: PointState,
-    last_point_at: Instant,
+    owned: OwnedPartition,
+    mail: Mail,
+    attempts: Attempts,
+    settling: Settling,
+    writes: Writes,
+    commit_points: CommitPoints,
+    crash_care: CrashCare,
+    foreign: Foreign,
+    figures: Figures,
+    key_counts: KeyCounts,
     last_touch: Instant,
-    pub(super) figures: Figures,
-    pub(super) key_counts: KeyCounts,
-    /// In the log.
-    pub(super) failed_attempts: LogLimit,
-    pub(super) foreign: Foreign,
+    /// Dropped last: by then nothing of the epoch is left.
     _guard: EpochGuard,
 }
 
-/// What a commit point says, as far as it takes to see a change: the watermark, the settled-ahead
-/// count, the evidence.
-type PointState = (Option<Position>, usize, u64);
-
 impl Drop for Owner {
     fn drop(&mut self) {
+        let owned = &mut self.owned;
         // Also where the owner itself was dropped, by a panic or with its runtime.
-        let runtime = self.runtime.clone();
-        self.core.leave_guard(&mut runtime.guard());
-        self.inbox.life().set_over();
-        self.inbox.give_back_turn();
-        self.forget_held();
-        for task in self.tasks.drain(..).flatten() {
-            task.abort();
-        }
-        // Whoever waits for it must not wait for ever.
-        self.progress
-            .ended
-            .store(true, std::sync::atomic::Ordering::Release);
+        owned.core.leave_guard(&mut owned.runtime.guard());
+        owned.inbox.life().set_over();
+        owned.inbox.give_back_turn();
+        self.foreign.forget_held(owned);
+        self.attempts.abort_all();
+        // What waits for it must not wait for ever.
+        owned.progress.ended.store(true, Ordering::Release);
     }
 }
 
 impl Owner {
-    fn new(runtime: Arc<Runtime>, opening: Opening) -> Self {
-        let settings = if opening.is_retry_topic {
+    pub(super) fn new(runtime: Arc<Runtime>, start: EpochStart) -> Self {
+        let settings = if start.is_retry_topic {
             &runtime.retry_settings
         } else {
             &runtime.origin_settings
         };
         let mut core = Partition::with_evidence(
             settings.clone(),
-            opening.epoch,
-            opening.start,
-            opening.settled,
+            start.epoch,
+            start.start,
+            start.settled,
             instance(),
-            opening.evidence,
+            start.evidence,
         );
-        core.inherit_leader_epoch(opening.leader_epoch);
-        core.start_under(opening.start_under);
-        let last_point_state = point_state(&core);
-        let told_caution = core.caution();
-        // Before the first turn: how the first records are read depends on the caution.
-        opening.progress.publish(OwnerFigures {
+        core.inherit_leader_epoch(start.leader_epoch);
+        core.start_under(start.start_under);
+        // Before the first pass: how the first records are read depends on the caution.
+        start.progress.publish(OwnerFigures {
             snapshot: core.snapshot(),
             ..OwnerFigures::default()
         });
-        let life = opening.inbox.life().clone();
-        Self {
-            _guard: life.enter(),
+        let life = start.inbox.life().clone();
+        let guard = life.enter();
+        let foreign = Foreign::new(&runtime, start.is_retry_topic);
+        let owned = OwnedPartition {
+            core,
+            metrics: start.metrics,
+            runtime,
             source: Arc::new(Source {
-                topic: opening.topic.clone(),
-                partition: opening.partition,
+                topic: start.topic,
+                partition: start.partition,
                 life,
             }),
-            membership: opening.membership,
-            topic: opening.topic,
-            partition_id: opening.partition,
-            core,
-            inbox: opening.inbox,
-            progress: opening.progress,
-            metrics: opening.metrics,
-            mail: Mail::default(),
-            turn: None,
-            asked_for_turn: false,
-            busy: None,
-            waits_for_trial: false,
-            told_caution,
-            told_suspect: None,
-            last_mark: None,
-            policy: SpawnPolicy::default(),
-            tasks: Vec::new(),
+            inbox: start.inbox,
+            progress: start.progress,
             released_records: 0,
             released_bytes: 0,
-            last_point: None,
-            last_point_state,
-            last_point_at: clock::now(),
-            last_touch: clock::now(),
+        };
+        Self {
+            mail: Mail::default(),
+            attempts: Attempts::default(),
+            settling: Settling::new(),
+            writes: Writes::new(start.membership),
+            commit_points: CommitPoints::new(&owned),
+            crash_care: CrashCare::new(owned.core.caution()),
+            foreign,
             figures: Figures::default(),
             key_counts: KeyCounts::default(),
-            failed_attempts: LogLimit::every(FAILED_ATTEMPTS_EVERY),
-            foreign: Foreign::new(&runtime, opening.is_retry_topic),
-            runtime,
+            last_touch: clock::now(),
+            _guard: guard,
+            owned,
         }
     }
 
-    async fn run<F: Future<Output = AttemptOutcome> + Send + 'static>(
+    pub(super) async fn run<F: Future<Output = AttemptOutcome> + Send + 'static>(
         &mut self,
         begin: impl Fn(Call) -> F,
     ) {
         let mut place = FirstPoll::new();
         loop {
             #[cfg(test)]
-            crate::support::panics::planted::step("owner", &self.topic);
-            self.progress.turn();
-            self.inbox.clone().take(&mut self.mail);
+            crate::support::panics::planted::step("owner", &self.owned.source.topic);
+            self.owned.progress.pass();
+            self.owned.inbox.take(&mut self.mail);
             let now = self.absorb();
-            self.core.tick(now);
-            self.watch(now);
+            self.owned.core.tick(now);
+            watch(&mut self.owned, &self.attempts, now);
             self.look_after_turn();
             let more = (self.may_start() && self.start_ready(&mut place, &begin))
                 || !self.mail.records.is_empty();
             self.look_after_turn();
-            self.look_after_quiet();
-            self.report_caution();
-            self.publish_ready();
-            let ends = self.mail.orders.end || (self.mail.orders.drain && self.core.is_drained());
+            self.crash_care.look_after_quiet(&self.owned);
+            self.crash_care.report(&mut self.owned);
+            self.writes.send_ready(&mut self.owned);
+            let orders = self.mail.orders;
+            let ends = orders.end || (orders.drain && self.owned.core.is_drained());
             if ends {
-                self.core.end();
+                self.owned.core.end();
             }
             self.report(ends);
             if ends {
@@ -278,21 +164,22 @@ impl Owner {
 
     /// Takes in everything that has arrived.
     fn absorb(&mut self) -> Moment {
-        let now = self.runtime.moment(clock::now());
+        let now = self.owned.runtime.moment(clock::now());
         let orders = self.mail.orders;
         let paused = orders.pause > 0 || orders.waits_for_predecessors;
-        self.core
+        self.owned
+            .core
             .set_paused(if paused { Paused::Yes } else { Paused::No });
         if orders.drain || orders.end {
-            self.core.drain();
+            self.owned.core.drain();
         }
         if orders.shutdown {
-            self.core.end();
+            self.owned.core.end();
         }
-        self.core.set_log(orders.log);
-        self.core.mark_confirmed(Mark::new(orders.marked));
+        self.owned.core.set_log(orders.log);
+        self.owned.core.mark_confirmed(Mark::new(orders.marked));
         if let Some(end) = orders.log_end {
-            self.core.log_ends_at(Position::new(end));
+            self.owned.core.log_ends_at(Position::new(end));
         }
         let mut finished = std::mem::take(&mut self.mail.finished);
         for Finished {
@@ -302,22 +189,21 @@ impl Owner {
             busy,
         } in finished.drain(..)
         {
-            self.forget_task(ticket);
+            self.attempts.forget(ticket);
             if let Some(busy) = busy {
-                self.policy.observe(busy);
+                self.attempts.observe(busy);
             }
-            let outcome = outcome.unwrap_or_else(|| self.outcome_of_dropped(ticket, elapsed));
-            self.metrics.attempt(outcome.label(), elapsed);
-            self.count_attempt(ticket, elapsed);
-            self.settle_attempt(ticket, outcome, now);
+            let outcome =
+                outcome.unwrap_or_else(|| outcome_of_dropped(&self.owned, ticket, elapsed));
+            self.attempt_ended(ticket, outcome, elapsed, now);
         }
         self.mail.finished = finished;
         let mut written = std::mem::take(&mut self.mail.written);
         for answer in written.drain(..) {
-            self.settle_written(answer, now);
+            settle_written(&mut self.owned, answer, now);
         }
         self.mail.written = written;
-        for _ in 0..RECORDS_PER_TURN {
+        for _ in 0..RECORDS_PER_PASS {
             let Some(record) = self.mail.records.pop_front() else {
                 break;
             };
@@ -332,29 +218,61 @@ impl Owner {
             }
             self.deliver(record, now);
         }
-        self.look_after_held(now);
+        self.foreign.look_after_held(&mut self.owned, now);
         now
+    }
+
+    /// Hands one delivered record to the core.
+    fn deliver(&mut self, record: Record, now: Moment) {
+        match self.foreign.rule(&self.owned, &record, now) {
+            Ruling::Process => deliver(&mut self.owned, &mut self.key_counts, record, now),
+            ruling => self.foreign.deliver(&mut self.owned, record, ruling, now),
+        }
     }
 
     /// From this record on another leader's epoch holds.
     fn read_under(&mut self, epoch: LeaderEpoch, first: i64) {
         // Of one that was cut below the position the polling thread has told.
         let is_ahead = self
+            .owned
             .core
             .next_position()
             .is_none_or(|next| next.covers(Offset::new(first)));
-        if self.core.read_under(epoch, Offset::new(first)) {
-            self.metrics
+        if self.owned.core.read_under(epoch, Offset::new(first)) {
+            self.owned
+                .metrics
                 .commit_metadata_unreadable(UnreadableMetadata::LogCut);
             if is_ahead {
-                self.metrics.log_cut();
+                self.owned.metrics.log_cut();
             }
             tracing::warn!(
-                topic = %self.topic, partition = self.partition_id, first, leader_epoch = epoch.get(),
+                topic = %self.owned.source.topic, partition = self.owned.source.partition, first, leader_epoch = epoch.get(),
                 "the log was cut and written anew since the commit: what that says about offsets from here on is about \
                  records that are gone; all that is there is processed"
             );
         }
+    }
+
+    fn attempt_ended(
+        &mut self,
+        ticket: Ticket,
+        outcome: AttemptOutcome,
+        elapsed: Duration,
+        now: Moment,
+    ) {
+        let owned = &mut self.owned;
+        owned.metrics.attempt(outcome.label(), elapsed);
+        self.key_counts.attempt_ended(owned, ticket, elapsed);
+        self.settling.settle_attempt(owned, ticket, outcome, now);
+    }
+
+    fn look_after_turn(&mut self) {
+        self.crash_care
+            .look_after_turn(&mut self.owned, &mut self.mail);
+    }
+
+    fn may_start(&mut self) -> bool {
+        self.crash_care.may_start(&self.owned, &mut self.mail)
     }
 
     /// Starts what may start; `true` if there may be more.
@@ -363,51 +281,55 @@ impl Owner {
         place: &mut FirstPoll<F>,
         begin: &impl Fn(Call) -> F,
     ) -> bool {
-        let turn_began = clock::now();
-        // A turn lasts a millisecond or so: one look at the wall clock is enough.
+        let pass_began = clock::now();
+        // A pass lasts a millisecond or so: one look at the wall at is enough.
         let wall_millis = clock::unix_millis();
-        let mut clock = turn_began;
-        for _ in 0..ATTEMPTS_PER_TURN {
-            if self.inbox.is_ended() {
+        let mut at = pass_began;
+        for _ in 0..ATTEMPTS_PER_PASS {
+            let owned = &mut self.owned;
+            if owned.inbox.is_ended() {
                 return true;
             }
-            // At each start: the process may stand still in the middle of a turn too.
-            if !self.runtime.lease.allows(clock) {
+            // At each start: the process may stand still in the middle of a pass too.
+            if !owned.runtime.lease.allows(at) {
                 return false;
             }
-            let Some(start) = self.core.next_start() else {
+            let Some(start) = owned.core.next_start() else {
                 return false;
             };
             let ticket = start.ticket;
             let call = Call {
                 record: start.record.record.clone(),
-                source: self.source.clone(),
+                source: owned.source.clone(),
                 attempt: start.attempt,
-                ends: clock + self.runtime.attempt_timeout,
+                ends: at + owned.runtime.attempt_timeout,
             };
             if start.attempt == 1 {
-                let waited = self.runtime.moment(clock).since(start.waited_since);
-                self.metrics.queue_wait(waited);
-                self.key_counts.waited(&self.runtime, waited, &call.record);
+                let waited = owned.runtime.moment(at).since(start.waited_since);
+                owned.metrics.queue_wait(waited);
+                self.key_counts.waited(&owned.runtime, waited, &call.record);
                 if let Some(timestamp) = call.record.timestamp_millis() {
-                    self.metrics
+                    owned
+                        .metrics
                         .delivery_latency(millis_since(timestamp, wall_millis));
                 }
             }
             if let Some(due) = call.record.due_millis()
                 && call.is_first_here()
             {
-                self.metrics.due_lateness(millis_since(due, wall_millis));
+                owned.metrics.due_lateness(millis_since(due, wall_millis));
             }
             // What is suspicious may block its thread: without the owner neither its mark nor its
             // turn would be given back.
-            if self.turn.is_some() || self.policy.spawns() {
-                self.start_spawned(Pending::fresh(begin(call)), PolledIn::Task, ticket, clock);
-                clock = clock::now();
+            if self.crash_care.has_turn() || self.attempts.spawns() {
+                let fresh = Pending::fresh(begin(call));
+                self.attempts
+                    .spawn(owned, fresh, PolledIn::Task, ticket, at);
+                at = clock::now();
             } else {
-                clock = self.start_in_place(place, begin, call, ticket, clock);
+                at = self.start_in_place(place, begin, call, ticket, at);
             }
-            if clock - turn_began > TIME_PER_TURN {
+            if at - pass_began > TIME_PER_PASS {
                 return true;
             }
         }
@@ -423,71 +345,38 @@ impl Owner {
         ticket: Ticket,
         started: Instant,
     ) -> Instant {
-        self.progress.set_polled(call.record.offset(), call.attempt);
+        let owned = &self.owned;
+        owned
+            .progress
+            .set_polled(call.record.offset(), call.attempt);
         let polled = place.poll(begin(call));
-        self.progress.clear_polled();
+        owned.progress.clear_polled();
         let end = clock::now();
         let elapsed = end - started;
-        self.policy.observe(elapsed);
+        self.attempts.observe(elapsed);
         match polled {
             Ok(outcome) => {
-                self.metrics.attempt(outcome.label(), elapsed);
-                self.count_attempt(ticket, elapsed);
-                self.settle_attempt(ticket, outcome, self.runtime.moment(end));
+                let now = owned.runtime.moment(end);
+                self.attempt_ended(ticket, outcome, elapsed, now);
             }
-            Err(pending) => self.start_spawned(pending, PolledIn::Owner, ticket, started),
+            Err(pending) => self
+                .attempts
+                .spawn(owned, pending, PolledIn::Owner, ticket, started),
         }
         end
-    }
-
-    fn start_spawned<F: Future<Output = AttemptOutcome> + Send + 'static>(
-        &mut self,
-        attempt: Pending<F>,
-        polled_in: PolledIn,
-        ticket: Ticket,
-        started: Instant,
-    ) {
-        let timeout = self.runtime.attempt_timeout;
-        let guard = self.source.life.enter();
-        let task = tokio::spawn(run_spawned(
-            attempt,
-            polled_in,
-            ticket,
-            started,
-            timeout,
-            self.inbox.clone(),
-            guard,
-        ));
-        let slot = ticket.slot() as usize;
-        if self.tasks.len() <= slot {
-            self.tasks.resize_with(slot + 1, || None);
-        }
-        self.tasks[slot] = Some(task.abort_handle());
-    }
-
-    /// Has the future of an attempt dropped, as soon as it is not being polled.
-    pub(super) fn abort(&self, ticket: Ticket) {
-        if let Some(Some(task)) = self.tasks.get(ticket.slot() as usize) {
-            task.abort();
-        }
-    }
-
-    fn forget_task(&mut self, ticket: Ticket) {
-        if let Some(task) = self.tasks.get_mut(ticket.slot() as usize) {
-            *task = None;
-        }
     }
 
     /// Waits for mail, the next back-off or due time, or the next commit point, whichever comes
     /// first.
     async fn wait(&mut self) {
-        let next_point = self.point_is_due_at();
-        let next_timer = self
+        let owned = &self.owned;
+        let next_point = self.commit_points.due_at(owned);
+        let next_timer = owned
             .core
             .next_deadline()
-            .map(|moment| self.runtime.instant(moment));
+            .map(|moment| owned.runtime.instant(moment));
         let next_look = clock::now()
-            + if self.core.pending() > 0 {
+            + if owned.core.pending() > 0 {
                 BUSY_LOOK
             } else {
                 IDLE_LOOK
@@ -498,98 +387,48 @@ impl Owner {
             .fold(next_look, Instant::min);
         let began = clock::now();
         // Either way the loop looks at everything again.
-        let _ = tokio::time::timeout_at(deadline.into(), self.inbox.wait()).await;
-        if self.core.pending() == 0 {
-            self.metrics.starved(clock::elapsed(began));
+        let _ = tokio::time::timeout_at(deadline.into(), owned.inbox.wait()).await;
+        if self.owned.core.pending() == 0 {
+            self.owned.metrics.starved(clock::elapsed(began));
         }
         if clock::elapsed(self.last_touch) >= IDLE_LOOK {
             self.last_touch = clock::now();
-            self.metrics.touch();
+            self.owned.metrics.touch();
         }
-    }
-
-    fn point_is_due_at(&self) -> Option<Instant> {
-        let changed = self.last_point_state != point_state(&self.core);
-        changed.then(|| self.last_point_at + self.runtime.commit_interval / 2)
     }
 
     /// Publishes what others need to know of this partition.
     fn report(&mut self, ends: bool) {
-        let now = self.runtime.moment(clock::now());
-        if self.core.has_news() {
-            let runtime = self.runtime.clone();
-            self.core.tell_guard(&mut runtime.guard(), now);
+        let owned = &mut self.owned;
+        let now = owned.runtime.moment(clock::now());
+        if owned.core.has_news() {
+            owned.core.tell_guard(&mut owned.runtime.guard(), now);
         }
-        self.publish_figures(now);
-        let caught_up = self.core.pending() == 0 && self.mail.records.is_empty();
-        let due = self
-            .point_is_due_at()
-            .is_some_and(|at| caught_up || ends || clock::now() >= at);
-        let mark = self.core.wanted_mark();
-        let new_mark = mark.is_some() && mark != self.last_mark;
-        let withdrawn =
-            self.last_point.as_ref().is_some_and(|point| point.running) && !self.core.is_marked();
-        if due || new_mark || withdrawn {
-            self.last_mark = mark;
-            self.make_commit_point();
-        }
-        self.metrics.flush();
-    }
-
-    /// The map is built at most twice a commit interval: half of it here and half in the client
-    /// keep what a crash repeats within one interval. With nothing pending there is no map to
-    /// build, so an idle partition reports at once.
-    fn make_commit_point(&mut self) {
-        self.last_point_state = point_state(&self.core);
-        self.last_point_at = clock::now();
-        let metadata = self.core.commit_metadata(keylane_core::MAX_METADATA_BYTES);
-        if metadata.truncated {
-            self.metrics.commit_metadata_truncated();
-        }
-        let Some(watermark) = self.core.watermark() else {
-            return;
-        };
-        let point = CommitPoint {
-            position: watermark,
-            leader_epoch: self.core.position_epoch(),
-            metadata: metadata.text,
-            mark: self.core.wanted_mark(),
-            running: self.core.is_marked(),
-        };
-        if self.last_point.as_ref() != Some(&point) {
-            if let Some(observer) = &self.runtime.observer {
-                observer.committable(&self.topic, self.partition_id, &point);
-            }
-            self.last_point = Some(point.clone());
-            self.progress.set_commit_point(point);
-        }
+        self.figures.publish(owned, self.mail.records.front(), now);
+        // Behind the figures: what sees the pause sees what this pass left running.
+        owned.progress.set_pause(self.mail.orders.pause);
+        self.key_counts.tell(owned, now);
+        let caught_up = owned.core.pending() == 0 && self.mail.records.is_empty();
+        self.commit_points.publish(owned, caught_up || ends);
+        owned.metrics.flush();
     }
 
     fn end(&self) {
-        let drained = self.core.is_drained();
+        let owned = &self.owned;
+        let drained = owned.core.is_drained();
         if !drained {
             tracing::warn!(
-                topic = %self.topic,
-                partition = self.partition_id,
-                running = self.core.running(),
+                topic = %owned.source.topic,
+                partition = owned.source.partition,
+                running = owned.core.running(),
                 "attempts were dropped unfinished: the drain time-out passed; their records will be delivered again"
             );
         }
-        self.progress
-            .drained
-            .store(drained, std::sync::atomic::Ordering::Relaxed);
+        owned.progress.drained.store(drained, Ordering::Relaxed);
     }
 }
 
 /// From one wall-clock time to another; 0 where it is not after it.
 fn millis_since(earlier: i64, now: i64) -> Duration {
     Duration::from_millis(u64::try_from(now.saturating_sub(earlier)).unwrap_or(0))
-}
-
-fn point_state(core: &Partition<Held>) -> PointState {
-    (
-        core.watermark(),
-        core.settled_ahead(),
-        core.evidence_version(),
-    )
 }

@@ -8,7 +8,7 @@ use keylane_core::member::CommitPoint;
 use crate::status::{HotKeys, OwnerFigures};
 use crate::support::lock::lock;
 
-/// One owner's state. The figures are those of its last turn; what has to be newer, or is part of
+/// One owner's state. The figures are those of its last pass; what has to be newer, or is part of
 /// an agreement with the polling thread, stands beside them. Relaxed is enough: each of these
 /// stands alone, but for a pause.
 #[derive(Debug)]
@@ -18,10 +18,10 @@ pub(crate) struct Progress {
     released_records: AtomicU64,
     released_bytes: AtomicU64,
     /// The number of the user's pause that is in force: the owner starts nothing. 0 for none.
-    /// Published behind the figures, so that whoever sees it sees what its turn left running.
+    /// Published behind the figures, so that whoever sees it sees what its pass left running.
     pause: AtomicU64,
-    /// How many turns the owner has had.
-    pub(crate) turns: AtomicU64,
+    /// How many passes the owner has made.
+    pub(crate) passes: AtomicU64,
     /// The attempt that is being polled in the owner, by offset and number; the offset is negative
     /// where there is none.
     polled_offset: AtomicI64,
@@ -42,7 +42,7 @@ impl Default for Progress {
             released_records: AtomicU64::new(0),
             released_bytes: AtomicU64::new(0),
             pause: AtomicU64::new(0),
-            turns: AtomicU64::new(0),
+            passes: AtomicU64::new(0),
             polled_offset: AtomicI64::new(-1),
             polled_attempt: AtomicU32::new(0),
             hot_keys: Mutex::default(),
@@ -55,9 +55,9 @@ impl Default for Progress {
 }
 
 impl Progress {
-    /// A turn begins.
-    pub(super) fn turn(&self) {
-        self.turns.fetch_add(1, Ordering::Relaxed);
+    /// A pass begins.
+    pub(super) fn pass(&self) {
+        self.passes.fetch_add(1, Ordering::Relaxed);
     }
 
     /// The owner polls this attempt, and is gone until that returns.
@@ -74,7 +74,7 @@ impl Progress {
         *lock(&self.figures) = figures;
     }
 
-    /// As of the owner's last turn.
+    /// As of the owner's last pass.
     pub(crate) fn figures(&self) -> OwnerFigures {
         *lock(&self.figures)
     }

@@ -1,15 +1,17 @@
 //! What the owners of one subscription share.
 
-use std::sync::Arc;
+use std::hash::BuildHasher;
+use std::sync::{Arc, MutexGuard};
 use std::time::{Duration, Instant};
 
 use foldhash::fast::RandomState;
-use keylane_core::{Moment, PartitionSettings};
+use keylane_core::{FailedAttempt, Failure, Moment, OutageGuard, PartitionSettings};
 use rdkafka::ClientConfig;
 
 use super::foreign::RetryOwnership;
 use super::observer::Observer;
 use crate::metrics::SubscriptionMetrics;
+use crate::processing::Cause;
 use crate::producer::{RecordWriter, TopicTarget};
 use crate::status::{Control, OutageWatch, SharedLease};
 use crate::support::LogLimit;
@@ -69,5 +71,27 @@ impl Runtime {
         self.origin_of_time
             .checked_add(moment.since_origin())
             .unwrap_or_else(|| self.origin_of_time + CENTURY)
+    }
+
+    pub(crate) fn guard(&self) -> MutexGuard<'_, OutageGuard> {
+        self.outages.guard()
+    }
+
+    pub(crate) fn failed(&self, failure: Failure, cause: &Cause) -> FailedAttempt {
+        let names = self.outages.names();
+        let class = names.class(cause.class());
+        let place = cause.place().map(|place| names.place(place));
+        FailedAttempt {
+            failure,
+            class,
+            place,
+        }
+    }
+
+    /// The lane of a key: a hash is enough. Two keys of one hash would share a lane, which keeps
+    /// their order and costs them some concurrency; with a random 64-bit hash that is one pair in
+    /// billions, and nobody can arrange for it.
+    pub(crate) fn lane(&self, key: &[u8]) -> u64 {
+        self.lane_hash.hash_one(key)
     }
 }

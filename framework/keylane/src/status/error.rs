@@ -6,7 +6,7 @@ use std::time::Duration;
 ///
 /// # Examples
 /// ```
-/// use keylane::SubscriptionError;
+/// use keylane::error::SubscriptionError;
 ///
 /// fn exit_code(ended: Result<(), SubscriptionError>) -> u8 {
 ///     match ended {

@@ -6,6 +6,7 @@ use keylane_core::{RecordState, Snapshot};
 
 use super::OldestRecord;
 use crate::KeyHash;
+use crate::support::clock;
 
 /// The core's figures of a partition, and those that need a look at its records.
 #[derive(Clone, Copy, Debug, Default)]
@@ -37,7 +38,7 @@ impl Oldest {
         OldestRecord {
             offset: self.offset,
             key_hash: self.key_hash,
-            age: self.since.elapsed(),
+            age: clock::elapsed(self.since),
             attempts: self.attempts,
             state: self.state,
         }

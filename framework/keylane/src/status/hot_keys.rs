@@ -23,7 +23,7 @@ use crate::KeyHash;
 ///
 /// # Examples
 /// ```
-/// use keylane::HotKeys;
+/// use keylane::status::HotKeys;
 ///
 /// fn report(hot_keys: &HotKeys) {
 ///     for key in &hot_keys.by_time {
@@ -72,7 +72,8 @@ impl<A: Copy> HotKey<A> {
     ///
     /// # Examples
     /// ```
-    /// use keylane::{HotKey, HotKeys, KeyHash};
+    /// use keylane::record::KeyHash;
+    /// use keylane::status::{HotKey, HotKeys};
     ///
     /// let mut hot_keys = HotKeys::default();
     /// let hash = KeyHash::of(b"vehicle-7");

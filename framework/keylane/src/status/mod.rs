@@ -1,10 +1,10 @@
-//! What is known of a running subscription: what its user sees, and what its parts share.
-//!
-//! The ground floor. The owners, the polling thread and the producers write here, the handle reads;
-//! so nothing here depends on any of them.
+//! What is known of a running subscription: its state, its partitions, its troubles and outages.
+
+// The ground floor. The owners, the polling thread and the producers write here, the handle reads;
+// so nothing here depends on any of them.
 
 mod control;
-mod error;
+pub(crate) mod error;
 mod fault_names;
 mod figures;
 mod given_up;
@@ -15,7 +15,7 @@ mod outage;
 mod snapshot;
 mod troubles;
 
-pub use error::SubscriptionError;
+pub(crate) use error::SubscriptionError;
 pub use hot_keys::{HotKey, HotKeys};
 pub use outage::{OngoingOutage, OutageKind, OutageStatus};
 pub use snapshot::{

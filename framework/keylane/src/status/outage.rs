@@ -15,7 +15,7 @@ use crate::support::lock::lock;
 ///
 /// # Examples
 /// ```
-/// use keylane::SubscriptionStatus;
+/// use keylane::status::SubscriptionStatus;
 ///
 /// fn report(status: &SubscriptionStatus) {
 ///     if let Some(outage) = &status.outage {
@@ -43,7 +43,7 @@ impl OutageStatus {
     ///
     /// # Examples
     /// ```
-    /// use keylane::{OngoingOutage, OutageKind, OutageStatus};
+    /// use keylane::status::{OngoingOutage, OutageKind, OutageStatus};
     ///
     /// let mut status = OutageStatus::new([OngoingOutage::new(OutageKind::Total)]);
     /// status.held = 5;
@@ -90,7 +90,7 @@ impl OngoingOutage {
 ///
 /// # Examples
 /// ```
-/// assert_eq!(keylane::OutageKind::BadDeployment.as_str(), "bad_deployment");
+/// assert_eq!(keylane::status::OutageKind::BadDeployment.as_str(), "bad_deployment");
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[non_exhaustive]

@@ -111,7 +111,7 @@ impl SubscriptionStatus {
     ///
     /// # Examples
     /// ```
-    /// use keylane::{PartitionStatus, State, SubscriptionStatus};
+    /// use keylane::status::{PartitionStatus, State, SubscriptionStatus};
     ///
     /// let mut status = SubscriptionStatus::new(State::Running);
     /// status.partitions.push(PartitionStatus::new("parking-events", 0));
@@ -143,7 +143,7 @@ impl SubscriptionStatus {
 ///
 /// # Examples
 /// ```
-/// use keylane::{SubscriptionStatus, TroubleKind};
+/// use keylane::status::{SubscriptionStatus, TroubleKind};
 ///
 /// fn needs_an_operator(status: &SubscriptionStatus) -> bool {
 ///     use TroubleKind::{Authentication, Authorization, MissingTopic};
@@ -172,7 +172,7 @@ impl Trouble {
     ///
     /// # Examples
     /// ```
-    /// use keylane::{Trouble, TroubleKind, TroublePlace};
+    /// use keylane::status::{Trouble, TroubleKind, TroublePlace};
     ///
     /// let trouble = Trouble::new(TroubleKind::Connection, TroublePlace::Broker(1), "it is down");
     /// assert_eq!(trouble.kind.as_str(), "connection");
@@ -191,7 +191,7 @@ impl Trouble {
 ///
 /// # Examples
 /// ```
-/// use keylane::TroublePlace;
+/// use keylane::status::TroublePlace;
 ///
 /// assert_eq!(TroublePlace::Broker(3).to_string(), "broker 3");
 /// assert_eq!(TroublePlace::WritesTo("dlq".into()).to_string(), "writes to topic dlq");
@@ -273,7 +273,7 @@ impl TroubleKind {
 ///
 /// # Examples
 /// ```
-/// use keylane::{PartitionStatus, SubscriptionStatus};
+/// use keylane::status::{PartitionStatus, SubscriptionStatus};
 ///
 /// fn furthest_behind(status: &SubscriptionStatus) -> Option<&PartitionStatus> {
 ///     status.partitions.iter().max_by_key(|partition| partition.lag_records)
@@ -338,7 +338,7 @@ impl PartitionStatus {
     ///
     /// # Examples
     /// ```
-    /// use keylane::PartitionStatus;
+    /// use keylane::status::PartitionStatus;
     ///
     /// let mut status = PartitionStatus::new("parking-events", 0);
     /// status.snapshot.parked = 2;
@@ -367,7 +367,7 @@ impl PartitionStatus {
 ///
 /// # Examples
 /// ```
-/// use keylane::SubscriptionStatus;
+/// use keylane::status::SubscriptionStatus;
 ///
 /// fn report(status: &SubscriptionStatus) {
 ///     for partition in &status.partitions {
@@ -402,7 +402,7 @@ impl OldestRecord {
     ///
     /// # Examples
     /// ```
-    /// use keylane::{OldestRecord, PartitionStatus, RecordState};
+    /// use keylane::status::{OldestRecord, PartitionStatus, RecordState};
     ///
     /// let mut status = PartitionStatus::new("parking-events", 0);
     /// status.oldest = Some(OldestRecord::new(4711, RecordState::Running));

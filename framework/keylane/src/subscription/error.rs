@@ -8,7 +8,8 @@ use crate::kafka::topics::TopicError;
 ///
 /// # Examples
 /// ```
-/// use keylane::{Json, StartError, Subscription, Task, TaskError};
+/// use keylane::error::StartError;
+/// use keylane::{Json, Subscription, Task, TaskError};
 ///
 /// async fn start() -> Result<Subscription, StartError> {
 ///     let processor = async |_: Task<String>| Ok::<(), TaskError>(());

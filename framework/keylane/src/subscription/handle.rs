@@ -89,7 +89,8 @@ impl Subscription {
     ///
     /// # Examples
     /// ```
-    /// use keylane::{Subscription, SubscriptionError};
+    /// use keylane::error::SubscriptionError;
+    /// use keylane::Subscription;
     /// use tokio::signal::{ctrl_c, unix::{SignalKind, signal}};
     ///
     /// async fn run(subscription: Subscription) -> Result<(), SubscriptionError> {
@@ -202,7 +203,8 @@ impl SubscriptionHandle {
     ///
     /// # Examples
     /// ```
-    /// use keylane::{PartitionNotAssigned, SubscriptionHandle};
+    /// use keylane::error::PartitionNotAssigned;
+    /// use keylane::SubscriptionHandle;
     ///
     /// fn pause_blocked(handle: &SubscriptionHandle) -> Result<(), PartitionNotAssigned> {
     ///     for partition in handle.status().partitions {

@@ -13,7 +13,7 @@ use tracing::subscriber::DefaultGuard;
 use tracing::{Event, Subscriber};
 use tracing_subscriber::layer::{Context, Layer, SubscriberExt};
 
-use super::Subscription;
+use crate::Subscription;
 use crate::status::{Control, SubscriptionError};
 use crate::support::lock;
 use crate::{Blocker, DeadLetter, Limits, NewTask, Raw, Task, TaskError, TaskProducer};

@@ -1,8 +1,10 @@
-//! The roof: building, starting, watching and stopping a subscription.
+//! Building a subscription: see [`Subscription::builder`](crate::Subscription::builder).
+
+// The roof: building, starting, watching and stopping a subscription.
 
 mod builder;
-mod error;
-mod handle;
+pub(crate) mod error;
+pub(crate) mod handle;
 #[cfg(test)]
 mod lock_tests;
 #[cfg(test)]
@@ -10,6 +12,5 @@ mod panic_tests;
 mod start;
 
 pub use builder::SubscriptionBuilder;
-pub use error::{PartitionNotAssigned, StartError};
-pub use handle::{Subscription, SubscriptionHandle};
+pub(crate) use error::{PartitionNotAssigned, StartError};
 pub(crate) use start::{FAILED_WRITES_EVERY, partition_settings};

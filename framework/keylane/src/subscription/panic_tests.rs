@@ -7,7 +7,8 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use rdkafka::types::RDKafkaApiKey;
 
-use super::{Subscription, SubscriptionBuilder};
+use super::SubscriptionBuilder;
+use crate::Subscription;
 use crate::status::{State, SubscriptionError};
 use crate::support::panics::planted::plant;
 use crate::{DeadLetter, NewTask, Raw, Reading, Retry, Task, TaskError, TaskProducer};

@@ -17,7 +17,7 @@ use crate::producer::raw::{Acknowledged, OutgoingRecord};
 use crate::producer::{PartitionCount, RecordWriter, TopicTarget};
 use crate::record::Arena;
 use crate::runtime::{
-    self, Inbox, Observed, Observer, Opening, Progress, RetryOwnership, Runtime, Work,
+    self, EpochStart, Inbox, Observed, Observer, Progress, RetryOwnership, Runtime, Work,
 };
 use crate::status::{Control, SharedLease};
 use crate::subscription::{FAILED_WRITES_EVERY, partition_settings};
@@ -75,7 +75,7 @@ struct Shared {
     retry_topic: Option<Arc<str>>,
     control: Arc<Control>,
     partitions: Mutex<BTreeMap<Place, Partition>>,
-    open: Box<dyn Fn(Opening) + Send + Sync>,
+    open: Box<dyn Fn(EpochStart) + Send + Sync>,
     events: Box<dyn Fn(LocalEvent) + Send + Sync>,
 }
 
@@ -239,7 +239,7 @@ impl Shared {
         is_retry_topic: bool,
     ) -> Arc<Inbox> {
         let inbox = Arc::new(Inbox::new(0, false));
-        (self.open)(Opening {
+        (self.open)(EpochStart {
             topic: topic.clone(),
             partition,
             epoch: Epoch::new(1),

@@ -90,6 +90,6 @@ mod attempt;
 mod otel;
 mod send;
 
-pub use crate::record::{TraceParent, TraceParentError};
+pub use crate::record::trace_parent::{TraceParent, TraceParentError};
 pub(crate) use attempt::AttemptSpans;
 pub(crate) use send::SendSpan;

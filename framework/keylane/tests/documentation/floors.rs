@@ -94,6 +94,9 @@ fn source() -> PathBuf {
 /// Which module each name at the crate's root comes from.
 fn exported(library: &str) -> BTreeMap<String, String> {
     let mut exported = BTreeMap::new();
+    // Public, and for the crate's own modules.
+    let library = library.replace("\npub(crate) use ", "\npub use ");
+    let library = library.replace("\npub(crate) use ", "\npub use ");
     for statement in library.split("\npub use ").skip(1) {
         let statement = statement.split(';').next().unwrap_or_default();
         let Some((module, names)) = statement.split_once("::") else {

@@ -7,7 +7,8 @@ use std::time::Duration;
 use super::common::{PATIENCE, eventually, producer};
 use bytes::Bytes;
 use futures::future::join_all;
-use keylane::{Limits, NewTask, Raw, Subscription, Task, TaskError};
+use keylane::config::Limits;
+use keylane::{NewTask, Raw, Subscription, Task, TaskError};
 use keylane_embedded_broker::{EmbeddedBroker, EmbeddedBrokerOptions};
 
 /// Fetching pauses and resumes some hundred times. librdkafka's fetcher, with nothing but paused

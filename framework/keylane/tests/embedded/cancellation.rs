@@ -5,7 +5,9 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use super::common::{self, PATIENCE, eventually};
-use keylane::{Cancellation, Json, NewTask, Subscription, SubscriptionBuilder, Task, TaskError};
+use keylane::processing::Cancellation;
+use keylane::subscription::SubscriptionBuilder;
+use keylane::{Json, NewTask, Subscription, Task, TaskError};
 use keylane_embedded_broker::{EmbeddedBroker, EmbeddedBrokerOptions};
 
 async fn one_task() -> (EmbeddedBroker, SubscriptionBuilder) {

@@ -4,10 +4,9 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use super::common::{PATIENCE, eventually, producer};
-use keylane::{
-    Json, NewTask, PausedBy, Position, Subscription, SubscriptionError, Task, TaskError,
-    TaskProducer,
-};
+use keylane::error::SubscriptionError;
+use keylane::status::{PausedBy, Position};
+use keylane::{Json, NewTask, Subscription, Task, TaskError, TaskProducer};
 use keylane_embedded_broker::EmbeddedBroker;
 use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::mocking::{MockCluster, MockCoordinator};

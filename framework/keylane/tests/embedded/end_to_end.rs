@@ -7,10 +7,10 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use super::common::{self, PATIENCE, eventually};
-use keylane::{
-    Backoff, DeadLetter, Json, NewTask, Raw, Reading, Retry, State, Subscription,
-    SubscriptionBuilder, Task, TaskError, TaskProducer,
-};
+use keylane::config::{Backoff, Reading};
+use keylane::status::State;
+use keylane::subscription::SubscriptionBuilder;
+use keylane::{DeadLetter, Json, NewTask, Raw, Retry, Subscription, Task, TaskError, TaskProducer};
 use keylane_embedded_broker::{EmbeddedBroker, EmbeddedBrokerOptions};
 use rdkafka::ClientConfig;
 use rdkafka::producer::{BaseProducer, BaseRecord, Producer};

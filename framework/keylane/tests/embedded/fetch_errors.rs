@@ -4,9 +4,9 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
 use super::common::{self, PATIENCE, eventually};
-use keylane::{
-    Json, NewTask, Reading, Subscription, Task, TaskError, TaskProducer, TroubleKind, TroublePlace,
-};
+use keylane::config::Reading;
+use keylane::status::{TroubleKind, TroublePlace};
+use keylane::{Json, NewTask, Subscription, Task, TaskError, TaskProducer};
 use keylane_embedded_broker::EmbeddedBroker;
 use rdkafka::mocking::MockCluster;
 use rdkafka::types::{RDKafkaApiKey, RDKafkaRespErr};

@@ -6,10 +6,10 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use super::common::{self, PATIENCE, eventually};
-use keylane::{
-    Backoff, DeadLetter, Exhausted, FailureReason, ForeignRetries, Json, NewTask, Position,
-    RecordState, Retry, Subscription, SubscriptionBuilder, Task, TaskError, TroubleKind,
-};
+use keylane::config::{Backoff, Exhausted, FailureReason, ForeignRetries};
+use keylane::status::{Position, RecordState, TroubleKind};
+use keylane::subscription::SubscriptionBuilder;
+use keylane::{DeadLetter, Json, NewTask, Retry, Subscription, Task, TaskError};
 use keylane_embedded_broker::{EmbeddedBroker, EmbeddedBrokerOptions};
 use rdkafka::ClientConfig;
 use rdkafka::consumer::{BaseConsumer, Consumer};

@@ -3,9 +3,10 @@
 use std::time::Duration;
 
 use super::common::{self, eventually};
-use keylane::{
-    HotKey, HotKeySettings, Json, KeyHash, NewTask, Position, Subscription, Task, TaskError,
-};
+use keylane::config::HotKeySettings;
+use keylane::record::KeyHash;
+use keylane::status::{HotKey, Position};
+use keylane::{Json, NewTask, Subscription, Task, TaskError};
 use keylane_embedded_broker::{EmbeddedBroker, EmbeddedBrokerOptions};
 use tokio::sync::watch;
 

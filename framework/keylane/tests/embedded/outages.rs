@@ -7,10 +7,10 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use super::common::{self, PATIENCE, eventually};
-use keylane::{
-    Backoff, DeadLetter, Exhausted, FailureReason, Json, NewTask, OutageKind, OutageStatus, Retry,
-    Subscription, SubscriptionBuilder, Task, TaskError, TaskProducer,
-};
+use keylane::config::{Backoff, Exhausted, FailureReason};
+use keylane::status::{OutageKind, OutageStatus};
+use keylane::subscription::SubscriptionBuilder;
+use keylane::{DeadLetter, Json, NewTask, Retry, Subscription, Task, TaskError, TaskProducer};
 use keylane_embedded_broker::{EmbeddedBroker, EmbeddedBrokerOptions};
 use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::message::{Headers, Message};

@@ -6,7 +6,8 @@ use std::time::Duration;
 
 use super::common::{PATIENCE, eventually, producer};
 use bytes::Bytes;
-use keylane::{NewTask, PartitionStatus, Raw, State, Subscription, Task, TaskError};
+use keylane::status::{PartitionStatus, State};
+use keylane::{NewTask, Raw, Subscription, Task, TaskError};
 use keylane_embedded_broker::{EmbeddedBroker, EmbeddedBrokerOptions};
 
 /// Attempts block their thread while it says so; no longer when the test ends, or its runtime would

@@ -4,7 +4,8 @@ use std::collections::HashSet;
 use std::sync::{Arc, Mutex};
 
 use super::common::{self, PATIENCE, eventually};
-use keylane::{Json, NewTask, Reading, Subscription, Task, TaskError};
+use keylane::config::Reading;
+use keylane::{Json, NewTask, Subscription, Task, TaskError};
 use keylane_embedded_broker::{EmbeddedBroker, EmbeddedBrokerOptions};
 
 type Seen = Arc<Mutex<HashSet<u32>>>;

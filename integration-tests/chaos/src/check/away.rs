@@ -3,7 +3,7 @@
 //! What a dead letter's last attempt met says why it is one. Where that was the outage, one of
 //! these promises was broken: `unavailable` gives nothing up; a policy by time gives up after its
 //! time; and where several keys fail at once, the guard holds what is out of retries
-//! ([`keylane::Outage`]).
+//! ([`keylane::config::Outage`]).
 
 use std::{collections::HashMap, time::Duration};
 

@@ -3,7 +3,8 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use keylane::{State, Task, TroubleKind};
+use keylane::Task;
+use keylane::status::{State, TroubleKind};
 use keylane_integration_tests::{
     for_protocols,
     gate::Gate,

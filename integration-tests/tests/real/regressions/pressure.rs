@@ -9,7 +9,8 @@ use std::{
 };
 
 use bytes::Bytes;
-use keylane::{Backoff, Limits, Reading, Retry, Subscription, Task, TaskError};
+use keylane::config::{Backoff, Limits, Reading};
+use keylane::{Retry, Subscription, Task, TaskError};
 use keylane_integration_tests::{
     claims::{assert_honest, claims},
     gate::Gate,

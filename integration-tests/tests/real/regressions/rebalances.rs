@@ -9,7 +9,9 @@ use std::{
 };
 
 use bytes::Bytes;
-use keylane::{Limits, Raw, Subscription, SubscriptionBuilder, Task};
+use keylane::config::Limits;
+use keylane::subscription::SubscriptionBuilder;
+use keylane::{Raw, Subscription, Task};
 use keylane_integration_tests::{
     commit_watch::CommitWatch,
     for_protocols,

@@ -3,7 +3,8 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use keylane::{Backoff, DeadLetter, Exhausted, FailureReason, Retry, Task, TaskError};
+use keylane::config::{Backoff, Exhausted, FailureReason};
+use keylane::{DeadLetter, Retry, Task, TaskError};
 use keylane_integration_tests::{
     dead_letters::dead_letters,
     for_protocols,

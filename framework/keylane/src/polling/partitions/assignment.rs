@@ -17,7 +17,7 @@ use crate::kafka::{Client, ClientError, Logs, Misplaced, NewPartition, READ_LIMI
 use crate::metrics::{MetricLabels, PartitionMetrics, UnreadableMetadata};
 use crate::polling::settings::{OwnerFactory, PollSettings};
 use crate::processing::EpochLife;
-use crate::runtime::{Inbox, Opening, Progress, instance};
+use crate::runtime::{EpochStart, Inbox, Progress, instance};
 
 /// All partitions this member owns.
 pub(crate) struct Assignment {
@@ -104,7 +104,7 @@ impl Assignment {
             Arc::new(Progress::default()),
         );
         inbox.order(|orders| orders.log = new.log);
-        (self.open)(Opening {
+        (self.open)(EpochStart {
             topic: topic.clone(),
             partition: new.partition,
             epoch,

@@ -19,8 +19,8 @@ pub(crate) struct Blocked {
 impl Assigned {
     /// Looks whether the owner gets its turns; to be asked about once a second.
     pub(crate) fn look_for_silence(&mut self, watchdog: &Watchdog) -> Option<Blocked> {
-        let (turns, polled) = (
-            self.progress.turns.load(Ordering::Relaxed),
+        let (passes, polled) = (
+            self.progress.passes.load(Ordering::Relaxed),
             self.progress.polled(),
         );
         let threshold = if polled.is_some() {
@@ -30,7 +30,7 @@ impl Assigned {
         };
         let has_work = self.pending_records() > 0 && !self.has_ended();
         let now = Moment::new(self.opened_at.elapsed());
-        let Silent { lasting, is_news } = self.silence.look(turns, has_work, threshold, now)?;
+        let Silent { lasting, is_news } = self.silence.look(passes, has_work, threshold, now)?;
         if is_news {
             let (topic, partition) = (&self.topic, self.partition);
             match polled {

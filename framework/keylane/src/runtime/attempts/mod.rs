@@ -4,11 +4,12 @@
 mod attempt;
 mod first_poll;
 mod outcome;
+mod running;
 mod spawn_policy;
 mod spawned;
 
 pub(super) use attempt::{Call, attempt};
 pub(super) use first_poll::{FirstPoll, Pending};
 pub(super) use outcome::AttemptOutcome;
-pub(super) use spawn_policy::SpawnPolicy;
-pub(super) use spawned::{PolledIn, run_spawned};
+pub(super) use running::Attempts;
+pub(super) use spawned::PolledIn;

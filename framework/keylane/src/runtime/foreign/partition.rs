@@ -7,8 +7,11 @@ use keylane_core::{Delivered, Delivery, HeldBecause, Moment, Offset, Ruling, Set
 use super::held::Place;
 use super::ownership::RetryOwnership;
 use crate::Record;
-use crate::runtime::owner::{Held, Owner};
+use crate::runtime::owned::OwnedPartition;
+use crate::runtime::pending_record::PendingRecord;
+use crate::runtime::report::report_foreign;
 use crate::runtime::shared::Runtime;
+use crate::runtime::verdicts::carry_out;
 use crate::support::clock;
 
 /// Held records are looked at when an answer has come, and at least this often: by that their
@@ -21,7 +24,7 @@ pub(crate) struct Foreign {
     /// Of the answers, at the last look.
     version: u64,
     looked: Instant,
-    /// A record of another group has come in this turn.
+    /// A record of another group has come in this pass.
     met: bool,
     /// It is noted that records are held, and why.
     told: bool,
@@ -41,21 +44,25 @@ impl Foreign {
             told: false,
         }
     }
-}
 
-impl Owner {
     /// What becomes of a record.
-    pub(crate) fn rule(&self, record: &Record, now: Moment) -> Ruling {
-        match &self.runtime.ownership {
-            Some(ownership) if self.foreign.is_retry_topic => ownership.rule(record, now),
+    pub(crate) fn rule(&self, owned: &OwnedPartition, record: &Record, now: Moment) -> Ruling {
+        match &owned.runtime.ownership {
+            Some(ownership) if self.is_retry_topic => ownership.rule(record, now),
             _ => Ruling::Process,
         }
     }
 
     /// Hands a record to the core that is not to be processed here, or not yet known to be
     /// another's.
-    pub(crate) fn deliver_foreign(&mut self, record: Record, ruling: Ruling, now: Moment) {
-        self.foreign.met = true;
+    pub(crate) fn deliver(
+        &mut self,
+        owned: &mut OwnedPartition,
+        record: Record,
+        ruling: Ruling,
+        now: Moment,
+    ) {
+        self.met = true;
         let bytes = record.size();
         let delivery = Delivery {
             offset: Offset::new(record.offset()),
@@ -65,43 +72,40 @@ impl Owner {
             rounds: 0,
             attempts: 0,
             retried_for: Duration::ZERO,
-            record: Held {
-                record: record.clone(),
-                failure: None,
-            },
+            record: PendingRecord::new(record.clone()),
         };
-        match self.core.deliver_ruled(delivery, ruling, now) {
+        match owned.core.deliver_ruled(delivery, ruling, now) {
             Delivered::Queued => {
                 if let Ruling::Hold(because) = ruling {
-                    self.tell_held(&record, because);
+                    self.tell_held(owned, &record, because);
                 }
             }
             Delivered::Repeated => {
-                self.metrics.repeated_deliveries(1);
-                self.release(bytes);
+                owned.metrics.repeated_deliveries(1);
+                owned.release(bytes);
             }
-            Delivered::AlreadySettled => self.release(bytes),
+            Delivered::AlreadySettled => owned.release(bytes),
             Delivered::Foreign => {
-                self.report_foreign(&record);
-                self.metrics.settled(Settlement::Foreign, 1);
-                self.release(bytes);
+                report_foreign(owned, &record);
+                owned.metrics.settled(Settlement::Foreign, 1);
+                owned.release(bytes);
             }
         }
     }
 
     /// Settles held records whose group is known to be alive by now, and has others asked about.
-    pub(crate) fn look_after_held(&mut self, now: Moment) {
-        let runtime = self.runtime.clone();
+    pub(crate) fn look_after_held(&mut self, owned: &mut OwnedPartition, now: Moment) {
+        let runtime = owned.runtime.clone();
         let Some(ownership) = &runtime.ownership else {
             return;
         };
-        let met = std::mem::take(&mut self.foreign.met);
-        if self.core.held() > 0 {
+        let met = std::mem::take(&mut self.met);
+        if owned.core.held() > 0 {
             let version = ownership.version();
-            if version != self.foreign.version || clock::elapsed(self.foreign.looked) >= LOOK {
-                self.foreign.version = version;
-                self.foreign.looked = clock::now();
-                self.look_at_held(ownership, now);
+            if version != self.version || clock::elapsed(self.looked) >= LOOK {
+                self.version = version;
+                self.looked = clock::now();
+                self.look_at_held(owned, ownership, now);
             }
         } else if !met {
             return;
@@ -109,9 +113,14 @@ impl Owner {
         ownership.ask(now);
     }
 
-    fn look_at_held(&mut self, ownership: &RetryOwnership, now: Moment) {
+    fn look_at_held(
+        &mut self,
+        owned: &mut OwnedPartition,
+        ownership: &RetryOwnership,
+        now: Moment,
+    ) {
         let mut still_held = None;
-        let settled = self
+        let settled = owned
             .core
             .settle_held(|held| match ownership.rule(&held.record, now) {
                 Ruling::Settle => true,
@@ -122,43 +131,43 @@ impl Owner {
                 _ => false,
             });
         for verdict in settled {
-            self.carry_out(None, verdict);
+            carry_out(owned, None, verdict);
         }
-        if self.core.held() == 0 {
-            self.forget_held();
+        if owned.core.held() == 0 {
+            self.forget_held(owned);
         } else if let Some((record, because)) = still_held {
-            self.note_held(&record, because);
+            self.note_held(owned, &record, because);
         }
     }
 
     /// The first of the held records stands for all.
-    fn tell_held(&mut self, record: &Record, because: HeldBecause) {
-        if because != HeldBecause::Asking && !self.foreign.told {
-            self.note_held(record, because);
+    fn tell_held(&mut self, owned: &OwnedPartition, record: &Record, because: HeldBecause) {
+        if because != HeldBecause::Asking && !self.told {
+            self.note_held(owned, record, because);
         }
     }
 
-    fn note_held(&mut self, record: &Record, because: HeldBecause) {
-        self.foreign.told = true;
-        if let Some(ownership) = &self.runtime.ownership {
-            ownership.note_held(self.place(), Some((record, because)));
+    fn note_held(&mut self, owned: &OwnedPartition, record: &Record, because: HeldBecause) {
+        self.told = true;
+        if let Some(ownership) = &owned.runtime.ownership {
+            ownership.note_held(place(owned), Some((record, because)));
         }
     }
 
     /// Nothing is held here, or not by this owner any longer.
-    pub(crate) fn forget_held(&mut self) {
-        if !std::mem::take(&mut self.foreign.told) {
+    pub(crate) fn forget_held(&mut self, owned: &OwnedPartition) {
+        if !std::mem::take(&mut self.told) {
             return;
         }
-        if let Some(ownership) = &self.runtime.ownership {
-            ownership.note_held(self.place(), None);
+        if let Some(ownership) = &owned.runtime.ownership {
+            ownership.note_held(place(owned), None);
         }
     }
+}
 
-    fn place(&self) -> Place {
-        Place {
-            partition: self.partition_id,
-            epoch: self.core.epoch(),
-        }
+fn place(owned: &OwnedPartition) -> Place {
+    Place {
+        partition: owned.source.partition,
+        epoch: owned.core.epoch(),
     }
 }

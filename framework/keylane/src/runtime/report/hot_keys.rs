@@ -7,13 +7,14 @@ use bytes::Bytes;
 use keylane_core::{Activity, HeavyKey, KeySketch, Moment, Ticket};
 
 use super::figures::next_walk;
-use super::owner::Owner;
-use super::shared::Runtime;
+use crate::processing::Source;
+use crate::runtime::owned::OwnedPartition;
+use crate::runtime::shared::Runtime;
 use crate::status::{HotKey, HotKeys};
 use crate::support::clock;
 use crate::{KeyHash, Record};
 
-/// What others see is this old at most, while turns follow one another and the walk over the
+/// What others see is this old at most, while passes follow one another and the walk over the
 /// pending records is short.
 const TELL_EVERY: Duration = Duration::from_secs(2);
 /// Keys told of each measure.
@@ -23,7 +24,7 @@ const PLAIN_BYTES: usize = 256;
 
 /// What one owner counts.
 #[derive(Default)]
-pub(super) struct KeyCounts {
+pub(crate) struct KeyCounts {
     records: KeySketch<KeyName>,
     time: KeySketch<KeyName>,
     waiting: KeySketch<KeyName>,
@@ -40,7 +41,7 @@ struct KeyName {
 impl KeyCounts {
     /// A record is delivered; `lane` is the hash of its key.
     #[inline]
-    pub(super) fn delivered(&mut self, runtime: &Runtime, lane: Option<u64>, record: &Record) {
+    pub(crate) fn delivered(&mut self, runtime: &Runtime, lane: Option<u64>, record: &Record) {
         if let Some(weight) = self.records.sample(1)
             && let Some((lane, key)) = lane.zip(record.key())
         {
@@ -51,10 +52,53 @@ impl KeyCounts {
 
     /// A record starts for the first time. One with a due time has waited for that.
     #[inline]
-    pub(super) fn waited(&mut self, runtime: &Runtime, time: Duration, record: &Record) {
+    pub(crate) fn waited(&mut self, runtime: &Runtime, time: Duration, record: &Record) {
         if record.due_millis().is_none() {
             count(&mut self.waiting, runtime, time, record);
         }
+    }
+
+    /// An attempt has ended, and its record is not settled yet.
+    #[inline]
+    pub(crate) fn attempt_ended(&mut self, owned: &OwnedPartition, ticket: Ticket, time: Duration) {
+        if let Some(weight) = self.time.sample(nanos(time)) {
+            let Some(pending) = owned.core.record(ticket) else {
+                return;
+            };
+            credit(&mut self.time, &owned.runtime, weight, &pending.record);
+        }
+    }
+
+    /// Lets the counts fade, and tells the handle of the highest now and then.
+    pub(crate) fn tell(&mut self, owned: &OwnedPartition, now: Moment) {
+        self.tick(now);
+        if now < self.next {
+            return;
+        }
+        let began = clock::now();
+        let (runtime, counts) = (&owned.runtime, &*self);
+        // What goes on counts too, or a key that is stuck for good would never show.
+        let (mut time, mut waiting) = (counts.time.clone(), counts.waiting.clone());
+        for pending in owned.core.pending_records() {
+            let (sketch, since) = match pending.activity {
+                Activity::Running { since } => (&mut time, since),
+                Activity::Behind { since: Some(since) }
+                | Activity::Ready { since: Some(since) } => (&mut waiting, since),
+                _ => continue,
+            };
+            count(sketch, runtime, now.since(since), &pending.record.record);
+        }
+        let by_records = told(&owned.source, &counts.records, |records| records);
+        let (by_time, by_waiting) = (
+            told(&owned.source, &time, Duration::from_nanos),
+            told(&owned.source, &waiting, Duration::from_nanos),
+        );
+        owned.progress.set_hot_keys(Arc::new(HotKeys {
+            by_records,
+            by_time,
+            by_waiting,
+        }));
+        self.next = next_walk(now, began, TELL_EVERY);
     }
 
     fn tick(&mut self, now: Moment) {
@@ -64,72 +108,26 @@ impl KeyCounts {
     }
 }
 
-impl Owner {
-    /// An attempt has ended, and its record is not settled yet.
-    #[inline]
-    pub(super) fn count_attempt(&mut self, ticket: Ticket, time: Duration) {
-        if let Some(weight) = self.key_counts.time.sample(nanos(time)) {
-            let Some(held) = self.core.record(ticket) else {
-                return;
-            };
-            credit(
-                &mut self.key_counts.time,
-                &self.runtime,
-                weight,
-                &held.record,
-            );
-        }
-    }
-
-    /// Lets the counts fade, and tells the handle of the highest now and then.
-    pub(super) fn tell_hot_keys(&mut self, now: Moment) {
-        self.key_counts.tick(now);
-        if now < self.key_counts.next {
-            return;
-        }
-        let began = clock::now();
-        let (runtime, counts) = (&self.runtime, &self.key_counts);
-        // What goes on counts too, or a key that is stuck for good would never show.
-        let (mut time, mut waiting) = (counts.time.clone(), counts.waiting.clone());
-        for pending in self.core.pending_records() {
-            let (sketch, since) = match pending.activity {
-                Activity::Running { since } => (&mut time, since),
-                Activity::Behind { since: Some(since) }
-                | Activity::Ready { since: Some(since) } => (&mut waiting, since),
-                _ => continue,
-            };
-            count(sketch, runtime, now.since(since), &pending.record.record);
-        }
-        let by_records = self.told(&counts.records, |records| records);
-        let (by_time, by_waiting) = (
-            self.told(&time, Duration::from_nanos),
-            self.told(&waiting, Duration::from_nanos),
-        );
-        self.progress.set_hot_keys(Arc::new(HotKeys {
-            by_records,
-            by_time,
-            by_waiting,
-        }));
-        self.key_counts.next = next_walk(now, began, TELL_EVERY);
-    }
-
-    fn told<A>(&self, sketch: &KeySketch<KeyName>, amount: impl Fn(u64) -> A) -> Vec<HotKey<A>> {
-        let total = sketch.total().max(1) as f64;
-        let tell = |HeavyKey {
-                        name,
-                        at_least,
-                        at_most,
-                    }: HeavyKey<&KeyName>| HotKey {
-            topic: self.topic.clone(),
-            partition: self.partition_id,
-            key_hash: name.hash,
-            key: name.plain.clone(),
-            amount: amount(at_least),
-            at_most: amount(at_most),
-            share: at_least as f64 / total,
-        };
-        sketch.top(TOLD).into_iter().map(tell).collect()
-    }
+fn told<A>(
+    source: &Source,
+    sketch: &KeySketch<KeyName>,
+    amount: impl Fn(u64) -> A,
+) -> Vec<HotKey<A>> {
+    let total = sketch.total().max(1) as f64;
+    let tell = |HeavyKey {
+                    name,
+                    at_least,
+                    at_most,
+                }: HeavyKey<&KeyName>| HotKey {
+        topic: source.topic.clone(),
+        partition: source.partition,
+        key_hash: name.hash,
+        key: name.plain.clone(),
+        amount: amount(at_least),
+        at_most: amount(at_most),
+        share: at_least as f64 / total,
+    };
+    sketch.top(TOLD).into_iter().map(tell).collect()
 }
 
 #[inline]

@@ -4,38 +4,49 @@ use std::sync::Arc;
 
 use keylane_core::{FailureHeaders, Publish, PublishRequest, Reason};
 
-use super::crash_care::poison_history;
-use super::inbox::Written;
-use super::owner::{Held, Owner};
+use super::history::{history, poison_history};
 use crate::dead_letter::{self, FailureHistory, Round, Writer};
 use crate::kafka::topics::map_partition;
 use crate::producer::TopicTarget;
 use crate::producer::raw::OutgoingRecord;
 use crate::producer::write_error::{WriteError, WriteFailure};
+use crate::runtime::inbox::Written;
+use crate::runtime::owned::OwnedPartition;
+use crate::runtime::pending_record::PendingRecord;
 use crate::support::clock;
 use crate::{Headers, Origin};
 
-impl Owner {
+/// What an owner keeps of it.
+pub(crate) struct Writes {
+    membership: Option<Arc<str>>,
+}
+
+impl Writes {
+    /// `membership`: the assignment, as dead letters name it.
+    pub(crate) fn new(membership: Option<Arc<str>>) -> Self {
+        Self { membership }
+    }
+
     /// Sends what the core wants written. The answer comes back through the inbox.
     ///
     /// Nothing of an epoch that is over: the next owner decides anew, and a write made here would
     /// be a copy of its own. What the client has taken already goes out all the same, in order with
     /// what other partitions write; its headers say whose it is. Nor of one that may be over: see
     /// [`keylane_core::Lease`].
-    pub(super) fn publish_ready(&mut self) {
-        if self.inbox.is_ended() || !self.runtime.lease.allows(clock::now()) {
+    pub(crate) fn send_ready(&self, owned: &mut OwnedPartition) {
+        if owned.inbox.is_ended() || !owned.runtime.lease.allows(clock::now()) {
             return;
         }
-        while let Some(request) = self.core.next_publish() {
-            let outgoing = self.outgoing(&request);
-            let inbox = self.inbox.clone();
+        while let Some(request) = owned.core.next_publish() {
+            let outgoing = self.outgoing(owned, &request);
+            let inbox = owned.inbox.clone();
             let ticket = request.ticket;
-            match (outgoing, &self.runtime.writer) {
+            match (outgoing, &owned.runtime.writer) {
                 (Some(outgoing), Some(writer)) => {
                     let answer = writer.send(outgoing);
                     #[cfg(test)]
-                    let topic = self.topic.clone();
-                    self.spawn(async move {
+                    let topic = owned.source.topic.clone();
+                    owned.spawn(async move {
                         #[cfg(test)]
                         crate::support::panics::planted::step("write", &topic);
                         let result = tokio::select! {
@@ -58,26 +69,30 @@ impl Owner {
         }
     }
 
-    fn outgoing(&self, request: &PublishRequest) -> Option<OutgoingRecord> {
-        let held = self.core.record(request.ticket)?;
+    fn outgoing(&self, owned: &OwnedPartition, request: &PublishRequest) -> Option<OutgoingRecord> {
+        let pending = owned.core.record(request.ticket)?;
         let (target, reason) = match &request.publish {
-            Publish::Retry { .. } => (self.runtime.retry_topic.as_ref()?, "retryable"),
+            Publish::Retry { .. } => (owned.runtime.retry_topic.as_ref()?, "retryable"),
             Publish::DeadLetter { reason } => {
-                (self.runtime.dead_letter_topic.as_ref()?, reason.as_str())
+                (owned.runtime.dead_letter_topic.as_ref()?, reason.as_str())
             }
         };
         target.refresh(
-            &self.runtime.side_config,
-            &self.runtime.control,
+            &owned.runtime.side_config,
+            &owned.runtime.control,
             clock::now(),
         );
         let history = match &request.publish {
             Publish::DeadLetter {
                 reason: Reason::Poison,
-            } => poison_history(held, request.attempts, self.core.crashes(request.offset)),
-            _ => history(held, request.attempts, reason),
+            } => poison_history(
+                pending,
+                request.attempts,
+                owned.core.crashes(request.offset),
+            ),
+            _ => history(pending, request.attempts, reason),
         };
-        let origin = self.origin_of(held);
+        let origin = owned.origin_of(pending);
         let headers = match &request.publish {
             Publish::Retry { round, delay } => {
                 let due = clock::unix_millis()
@@ -88,17 +103,17 @@ impl Owner {
                     due_millis: due,
                     retried_for,
                 };
-                self.retry_headers(held, &origin, &history, round)
+                self.retry_headers(owned, pending, &origin, &history, round)
             }
             Publish::DeadLetter { .. } => {
-                self.dead_letter_headers(held, &origin, &history, request.headers)
+                self.dead_letter_headers(owned, pending, &origin, &history, request.headers)
             }
         };
         Some(OutgoingRecord {
             topic: target.name.clone(),
             partition: Some(partition_in(target, origin.partition)),
-            key: held.record.key_bytes(),
-            value: held.record.value_bytes(),
+            key: pending.record.key_bytes(),
+            value: pending.record.value_bytes(),
             headers,
             // The time of writing. With the record's own time the topic would refuse what is ahead
             // of its clock (`message.timestamp.after.max.ms`), and its retention would delete what
@@ -109,17 +124,18 @@ impl Owner {
 
     fn dead_letter_headers(
         &self,
-        held: &Held,
+        owned: &OwnedPartition,
+        pending: &PendingRecord,
         origin: &Origin,
         history: &FailureHistory,
         which: FailureHeaders,
     ) -> Headers {
-        let timestamp = held.record.origin_timestamp_millis();
+        let timestamp = pending.record.origin_timestamp_millis();
         dead_letter::dead_letter_headers(
-            held.record.headers(),
+            pending.record.headers(),
             origin,
             timestamp,
-            self.writer(),
+            self.writer(owned),
             history,
             which,
         )
@@ -127,35 +143,28 @@ impl Owner {
 
     fn retry_headers(
         &self,
-        held: &Held,
+        owned: &OwnedPartition,
+        pending: &PendingRecord,
         origin: &Origin,
         history: &FailureHistory,
         round: Round,
     ) -> Headers {
         dead_letter::retry_headers(
-            held.record.headers(),
+            pending.record.headers(),
             origin,
-            held.record.origin_timestamp_millis(),
-            self.writer(),
+            pending.record.origin_timestamp_millis(),
+            self.writer(owned),
             history,
             round,
-            held.record.metadata(),
+            pending.record.metadata(),
         )
     }
 
-    fn writer(&self) -> Writer<'_> {
+    fn writer<'a>(&'a self, owned: &'a OwnedPartition) -> Writer<'a> {
         Writer {
-            group: &self.runtime.group,
+            group: &owned.runtime.group,
             epoch: self.membership.as_deref(),
         }
-    }
-
-    pub(super) fn origin_of(&self, held: &Held) -> Origin {
-        held.record.origin().cloned().unwrap_or_else(|| Origin {
-            topic: Arc::clone(&self.topic),
-            partition: self.partition_id,
-            offset: held.record.offset(),
-        })
     }
 }
 
@@ -163,26 +172,6 @@ fn no_producer() -> WriteError {
     WriteError {
         topic: "".into(),
         failure: WriteFailure::Abandoned,
-    }
-}
-
-fn history(held: &Held, attempts: u32, reason: &'static str) -> FailureHistory {
-    match &held.failure {
-        Some(failure) => FailureHistory {
-            attempts,
-            reason,
-            ..(**failure).clone()
-        },
-        None => {
-            let now = clock::unix_millis();
-            FailureHistory {
-                attempts,
-                first_failure_millis: now,
-                last_failure_millis: now,
-                reason,
-                error: String::new(),
-            }
-        }
     }
 }
 

@@ -4,28 +4,29 @@ use std::time::{Duration, Instant};
 
 use keylane_core::{Moment, Partition};
 
-use super::owner::{Held, Owner};
-use super::shared::Runtime;
 use crate::Record;
+use crate::runtime::owned::OwnedPartition;
+use crate::runtime::pending_record::PendingRecord;
+use crate::runtime::shared::Runtime;
 use crate::status::{Oldest, OwnerFigures};
 use crate::support::clock;
 
-/// The oldest record is this old at most, while turns follow one another: its key is hashed for it.
+/// The oldest record is this old at most, while passes follow one another: its key is hashed for it.
 const OLDEST_LOOK: Duration = Duration::from_millis(250);
-/// Figures that take a walk over the pending records are this old at most, while turns follow one
+/// Figures that take a walk over the pending records are this old at most, while passes follow one
 /// another and a walk is short.
 const SURVEY_EVERY: Duration = Duration::from_millis(500);
 /// Walks take one part of this many of the time at most.
 const WALKS_PART: u32 = 100;
 
 /// When to walk again after a walk that `began` at `now`.
-pub(super) fn next_walk(now: Moment, began: Instant, every: Duration) -> Moment {
-    now + every.max(began.elapsed() * WALKS_PART)
+pub(crate) fn next_walk(now: Moment, began: Instant, every: Duration) -> Moment {
+    now + every.max(clock::elapsed(began) * WALKS_PART)
 }
 
-/// What is kept from one turn to the next because it is dear to find out.
+/// What is kept from one pass to the next because it is dear to find out.
 #[derive(Default)]
-pub(super) struct Figures {
+pub(crate) struct Figures {
     next_survey: Moment,
     had_pending: bool,
     workable_timestamp_millis: Option<i64>,
@@ -34,10 +35,26 @@ pub(super) struct Figures {
 }
 
 impl Figures {
-    /// The figures of this turn. `next` is the first record that is not delivered to the core yet.
+    /// Publishes how the partition stands to the polling thread, the handle and the metrics. `next`
+    /// is the first record that is not delivered to the core yet.
+    pub(crate) fn publish(
+        &mut self,
+        owned: &mut OwnedPartition,
+        next: Option<&Record>,
+        now: Moment,
+    ) {
+        let figures = self.take(&mut owned.core, next, &owned.runtime, now);
+        owned.metrics.show(&figures);
+        owned
+            .progress
+            .set_released(owned.released_records, owned.released_bytes);
+        owned.progress.publish(figures);
+    }
+
+    /// The figures of this pass.
     fn take(
         &mut self,
-        core: &mut Partition<Held>,
+        core: &mut Partition<PendingRecord>,
         next: Option<&Record>,
         runtime: &Runtime,
         now: Moment,
@@ -59,13 +76,13 @@ impl Figures {
 
     /// Walks over the pending records, if it is time or the last record has gone: the next look may
     /// be seconds away then.
-    fn survey(&mut self, core: &mut Partition<Held>, next: Option<&Record>, now: Moment) {
+    fn survey(&mut self, core: &mut Partition<PendingRecord>, next: Option<&Record>, now: Moment) {
         let has_pending = core.pending() > 0 || next.is_some();
         let is_news = self.had_pending && !has_pending;
         if !is_news && now < self.next_survey {
             return;
         }
-        let began = Instant::now();
+        let began = clock::now();
         core.survey();
         let workable = core.oldest_workable().map(|held| &held.record).or(next);
         self.workable_timestamp_millis = workable.and_then(Record::timestamp_millis);
@@ -74,7 +91,7 @@ impl Figures {
     }
 
     /// Looks at the record the commit waits for.
-    fn look_at_oldest(&mut self, core: &Partition<Held>, runtime: &Runtime) {
+    fn look_at_oldest(&mut self, core: &Partition<PendingRecord>, runtime: &Runtime) {
         let Some(oldest) = core.oldest() else {
             self.oldest = None;
             return;
@@ -97,19 +114,5 @@ impl Figures {
             since: runtime.instant(oldest.since),
         };
         self.oldest = Some((oldest, clock::now()));
-    }
-}
-
-impl Owner {
-    /// Publishes how the partition stands to the polling thread, the handle and the metrics.
-    pub(super) fn publish_figures(&mut self, now: Moment) {
-        let next = self.mail.records.front();
-        let figures = self.figures.take(&mut self.core, next, &self.runtime, now);
-        self.metrics.show(&figures);
-        self.progress
-            .set_released(self.released_records, self.released_bytes);
-        self.progress.publish(figures);
-        self.progress.set_pause(self.mail.orders.pause);
-        self.tell_hot_keys(now);
     }
 }

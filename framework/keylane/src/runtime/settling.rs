@@ -1,0 +1,121 @@
+//! From the outcomes of attempts to the core.
+
+use std::time::Duration;
+
+use keylane_core::{Failure, Moment, Success, Ticket, Verdict};
+
+use super::attempts::AttemptOutcome;
+use super::owned::OwnedPartition;
+use super::report::{Ended, observe, observed, report_parked};
+use super::verdicts::carry_out;
+use crate::dead_letter::{FailureHistory, MAX_ERROR_BYTES, bounded_text};
+use crate::support::LogLimit;
+use crate::support::clock;
+
+/// A failed attempt of a partition is a warning at most once in this time; the others are at debug
+/// level. In an outage there are thousands.
+const FAILED_ATTEMPTS_EVERY: Duration = Duration::from_secs(30);
+
+/// What an owner keeps of it.
+pub(crate) struct Settling {
+    /// The log lines of failed attempts.
+    failed_attempts: LogLimit,
+}
+
+impl Settling {
+    pub(crate) fn new() -> Self {
+        Self {
+            failed_attempts: LogLimit::every(FAILED_ATTEMPTS_EVERY),
+        }
+    }
+
+    /// An attempt has ended.
+    pub(crate) fn settle_attempt(
+        &self,
+        owned: &mut OwnedPartition,
+        ticket: Ticket,
+        outcome: AttemptOutcome,
+        now: Moment,
+    ) {
+        owned.core.tell(now);
+        let observed = observed(owned, ticket);
+        if let (Some(observed), Some(observer)) = (&observed, &owned.runtime.observer) {
+            let text = outcome.text().map(str::to_owned);
+            observer.attempted(observed, outcome.label(), text);
+        }
+        let verdict = match outcome {
+            AttemptOutcome::Done => owned.core.succeed(ticket, Success::Done),
+            AttemptOutcome::Skipped { reason } => {
+                tracing::debug!(topic = %owned.source.topic, partition = owned.source.partition, %reason, "record skipped");
+                owned.core.succeed(ticket, Success::Skipped)
+            }
+            AttemptOutcome::Failed {
+                failure,
+                error,
+                cause,
+            } => {
+                self.note_failure(owned, ticket, failure, &error);
+                // The log line of a parked record says these.
+                let ended = Ended::of(owned, ticket);
+                let runtime = owned.runtime.clone();
+                let attempt = runtime.failed(failure, &cause);
+                let verdict = owned.core.fail(
+                    ticket,
+                    attempt,
+                    fastrand::u64(..),
+                    now,
+                    &mut runtime.guard(),
+                );
+                if let Verdict::Parked { reason } = verdict {
+                    report_parked(owned, reason, ended, &bounded_text(&error, MAX_ERROR_BYTES));
+                }
+                verdict
+            }
+        };
+        observe(owned, observed, &verdict);
+        carry_out(owned, None, verdict);
+    }
+
+    fn note_failure(
+        &self,
+        owned: &mut OwnedPartition,
+        ticket: Ticket,
+        failure: Failure,
+        error: &str,
+    ) {
+        let (topic, partition) = (owned.source.topic.clone(), owned.source.partition);
+        let Some(pending) = owned.core.record_mut(ticket) else {
+            return;
+        };
+        let now = clock::unix_millis();
+        let first = pending
+            .failure
+            .as_ref()
+            .map(|failure| failure.first_failure_millis)
+            .or_else(|| {
+                pending
+                    .record
+                    .retry_state()
+                    .and_then(|retry| retry.first_failure_by(now))
+            })
+            .unwrap_or(now);
+        let offset = pending.record.offset();
+        if let Some(left_out) = self.failed_attempts.due(clock::now()) {
+            tracing::warn!(
+                %topic, partition, offset, ?failure, error, left_out,
+                "attempt failed"
+            );
+        } else {
+            tracing::debug!(%topic, partition, offset, ?failure, error, "attempt failed");
+        }
+        pending.failure = Some(Box::new(FailureHistory {
+            attempts: 0,
+            first_failure_millis: first,
+            last_failure_millis: now,
+            reason: "",
+            // It may be kept for as long as the record is pending, so it is cut now and not when it
+            // is written.
+            error: bounded_text(error, MAX_ERROR_BYTES),
+        }));
+    }
+}
