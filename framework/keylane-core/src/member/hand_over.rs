@@ -3,18 +3,25 @@
 //! Both go the same way, each by its own deadline. The shutdown waits for the hand-over's answer.
 //!
 //! ```text
-//!      revoke(places)                          shut_down(deadline)          fail()
-//!           │ Drain                                 │ Drain                   │
-//!           ▼                                       ▼                         │
-//!       draining ──deadline──► End          draining ──deadline──► End        │
-//!           │ owners have ended,                    │ owners have ended,      │
-//!           │ or not within the grace               │ or not within the grace │
-//!           ▼                                       ▼                         │
-//!       StoreLast, CommitLast               StoreLast, CommitLast             │
-//!           │ it is over,                           │ it is over,             │
-//!           │ or nothing was heard for too long     │ or … for too long       ▼
-//!           ▼                                       └─────────────► End, the grace
-//!       StoreLast, Answer ─► other members                                    │
+//!      revoke(places)                       shut_down(deadline)             fail()
+//!           │ Drain                              │ DrainAll                   │
+//!           ▼                                    ▼                            │
+//!       draining ──deadline──► End           draining ──deadline──► End       │
+//!           │ owners have ended,                 │ owners have ended,         │
+//!           │ or not within the grace            │ or not within the grace    │
+//!           ▼                                    ▼                            │
+//!       StoreLast, CommitLast                the hand-over is answered        │
+//!           │                                    │                            │
+//!           ▼                                    ▼                            │
+//!       committing                           StoreLast, CommitLast            │
+//!           │ it is over, or there was           │                            │
+//!           │ no answer for too long             ▼                            │
+//!           ▼                                committing                       │
+//!       StoreLast, Answer                        │ as beside                  │
+//!                                                ▼                            │
+//!                                            End, and the grace ◄─────────────┘
+//!                                                │
+//!                                                ▼
 //!                                            StoreLast, Answer if one is owed, Close
 //! ```
 //!
@@ -34,15 +41,20 @@ mod order;
 mod part;
 #[cfg(test)]
 mod random_orders;
+mod revoked;
+mod seen;
 #[cfg(test)]
 mod tests;
 
-use std::sync::Arc;
 use std::time::Duration;
 
 pub use order::{Answer, Order, Outcome, Unanswered};
+pub use revoked::{AnsweredBy, LOSS_REPORTED, Revoked};
+pub use seen::{Owner, Seen, is_among};
 
 use self::part::{Part, Patience, Step};
+use self::revoked::{RevokedPlaces, contains};
+use self::seen::{all, running};
 use super::TopicPartition;
 use crate::Moment;
 
@@ -56,81 +68,12 @@ pub const END_GRACE: Duration = Duration::from_millis(500);
 /// asks again.
 pub const LOOK_UP: Duration = Duration::from_millis(200);
 
-/// How long the client may take to report which partitions it has lost. It says that there is a
-/// loss first: where a topic was deleted, only the topic's own partitions are lost.
-pub const LOSS_REPORTED: Duration = Duration::from_millis(100);
-
-/// Of a hand-over. The coordinator's answer usually comes within milliseconds. At most: while a
-/// revoke is unanswered the client does not report that the group has taken away what stays.
-const HAND_OVER: Patience = Patience {
-    least: Duration::from_secs(1),
-    most: Duration::from_secs(5),
-};
-
 /// Of a shutdown. At most: by then another broker has taken the place of a coordinator that is
 /// away.
 const SHUTDOWN: Patience = Patience {
     least: Duration::from_secs(5),
     most: Duration::from_secs(60),
 };
-
-/// The owner of an assigned partition, as far as a hand-over looks at it.
-pub trait Owner {
-    /// The topic's name.
-    fn topic(&self) -> &Arc<str>;
-    /// The number of the partition.
-    fn partition(&self) -> i32;
-    /// Nothing of it runs, and its last commit point is reported.
-    fn has_ended(&self) -> bool;
-    /// It has ended by itself: everything that had started was finished.
-    fn has_drained(&self) -> bool;
-    /// Records delivered and not settled.
-    fn pending(&self) -> u64;
-}
-
-/// What is so when the next order is asked for.
-#[derive(Clone, Copy, Debug)]
-pub struct Seen<'a, O> {
-    /// The time.
-    pub now: Moment,
-    /// The client says that the group has taken partitions away.
-    pub lost: bool,
-    /// The latest [`Order::CommitLast`] was answered for good, or can never be.
-    pub last_commit_is_over: bool,
-    /// All assigned partitions.
-    pub owners: &'a [O],
-}
-
-/// Revoked partitions.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Revoked {
-    /// They are this member's until it answers.
-    Asked,
-    /// The group has already given them to others, or their topic is gone.
-    Lost,
-}
-
-/// Who answers a revoke.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum AnsweredBy {
-    /// The callback in which the client reports it, at once.
-    Callback,
-    /// The polling thread, once the partitions are handed over.
-    HandOver,
-}
-
-impl Revoked {
-    /// A loss has nothing to wait for, and a client that closes has no polling thread. Where an
-    /// earlier revoke is unanswered both are answered together: one answer ends the client's wait
-    /// for either.
-    pub fn answered_by(self, closing: bool, is_one_unanswered: bool) -> AnsweredBy {
-        if closing || (self == Self::Lost && !is_one_unanswered) {
-            AnsweredBy::Callback
-        } else {
-            AnsweredBy::HandOver
-        }
-    }
-}
 
 /// The state of one member's hand-over and of its shutdown.
 #[derive(Debug, Default)]
@@ -143,22 +86,6 @@ pub struct HandOver {
     drop: Vec<TopicPartition>,
     end: Vec<TopicPartition>,
     closing: Closing,
-}
-
-/// The revokes that were reported and not answered. The client delivers nothing and commits nothing
-/// by itself until they are. Usually one: a second comes when a topic is deleted meanwhile.
-#[derive(Debug)]
-struct RevokedPlaces {
-    /// Sorted.
-    places: Vec<TopicPartition>,
-    /// Those among them that are others' already. Sorted.
-    lost: Vec<TopicPartition>,
-    began: Moment,
-    not_before: Moment,
-    /// Since when the client speaks of a loss that no revoke was reported for.
-    loss_since: Option<Moment>,
-    part: Part,
-    stored: bool,
 }
 
 /// The very end.
@@ -201,34 +128,22 @@ impl HandOver {
         deadline: Moment,
         now: Moment,
     ) {
-        let not_before = if is_looked_up { now + LOOK_UP } else { now };
-        let it = self.revoked.get_or_insert_with(|| RevokedPlaces {
-            places: Vec::new(),
-            lost: Vec::new(),
-            began: now,
-            not_before,
-            loss_since: None,
-            part: Part::new(deadline, HAND_OVER),
-            stored: false,
-        });
+        let it = self
+            .revoked
+            .get_or_insert_with(|| RevokedPlaces::new(deadline, now));
         if let Some(shutdown) = &mut self.shutdown {
             it.part.hurry(shutdown.deadline());
             // Its own last commit comes after this one.
             shutdown.commit_again();
         }
-        it.not_before = it.not_before.max(not_before);
         match revoked {
             Revoked::Asked => self.drain.extend_from_slice(&places),
-            Revoked::Lost => {
-                self.drop.extend_from_slice(&places);
-                add(&mut it.lost, places.clone());
-                it.loss_since = None;
-            }
+            Revoked::Lost => self.drop.extend_from_slice(&places),
         }
-        add(&mut it.places, places);
-        // What the last commit was about does not cover the new ones.
-        it.part.start_over();
-        it.stored = false;
+        it.join(places, revoked);
+        if is_looked_up {
+            it.not_before = now + LOOK_UP;
+        }
     }
 
     /// Partitions are this member's from now on.
@@ -397,50 +312,6 @@ impl HandOver {
     }
 }
 
-impl RevokedPlaces {
-    fn is_all_lost(&self) -> bool {
-        self.lost.len() == self.places.len() && !self.places.is_empty()
-    }
-
-    /// It is to be handed over, and this member's until then.
-    fn is_kept<O: Owner>(&self, owner: &O) -> bool {
-        is_among(&self.places, owner) && !is_among(&self.lost, owner)
-    }
-
-    /// The client speaks of a loss. Where it reports no revoke of what is lost, that is everything.
-    fn look_for_a_loss<O>(&mut self, seen: &Seen<'_, O>) {
-        if !seen.lost || !self.lost.is_empty() {
-            self.loss_since = None;
-            return;
-        }
-        let since = *self.loss_since.get_or_insert(seen.now);
-        if seen.now.since(since) >= LOSS_REPORTED {
-            self.lost.clone_from(&self.places);
-        }
-    }
-
-    fn answer<O: Owner>(self, seen: &Seen<'_, O>) -> Order {
-        let is_mine = |owner: &&O| is_among(&self.places, *owner);
-        let is_dropped = |owner: &O| self.is_kept(owner) && !owner.has_drained();
-        let mine = || seen.owners.iter().filter(is_mine);
-        let outcome = if self.is_all_lost() {
-            Outcome::Lost
-        } else if mine().any(is_dropped) {
-            Outcome::Deadline
-        } else {
-            Outcome::Drained
-        };
-        let pending = mine().map(O::pending).sum();
-        Order::Answer(Answer {
-            outcome,
-            took: seen.now.since(self.began),
-            pending,
-            lost: self.lost.len(),
-            places: self.places,
-        })
-    }
-}
-
 /// What a step of the way asks for.
 fn order<O: Owner>(step: Step, owners: &[&O], whose: Unanswered) -> Option<Order> {
     Some(match step {
@@ -448,7 +319,7 @@ fn order<O: Owner>(step: Step, owners: &[&O], whose: Unanswered) -> Option<Order
         Step::End => Order::End {
             places: running(owners),
         },
-        Step::GiveUp => Order::TellOwnersRun {
+        Step::GiveUp => Order::ReportRunningOwners {
             places: running(owners),
         },
         Step::Store => Order::StoreLast {
@@ -457,42 +328,6 @@ fn order<O: Owner>(step: Step, owners: &[&O], whose: Unanswered) -> Option<Order
         Step::Commit => Order::CommitLast {
             places: all(owners),
         },
-        Step::Unanswered => Order::TellUnanswered(whose),
+        Step::Unanswered => Order::ReportUnanswered(whose),
     })
-}
-
-/// Whether it is the owner of one of these places, which are sorted.
-pub fn is_among<O: Owner>(sorted: &[TopicPartition], owner: &O) -> bool {
-    let owned = (owner.topic(), owner.partition());
-    sorted
-        .binary_search_by(|place| (&place.topic, place.partition).cmp(&owned))
-        .is_ok()
-}
-
-fn place<O: Owner>(owner: &O) -> TopicPartition {
-    TopicPartition::new(owner.topic().clone(), owner.partition())
-}
-
-fn all<O: Owner>(owners: &[&O]) -> Vec<TopicPartition> {
-    sorted(owners.iter().map(|owner| place(*owner)).collect())
-}
-
-fn running<O: Owner>(owners: &[&O]) -> Vec<TopicPartition> {
-    let running = owners.iter().filter(|owner| !owner.has_ended());
-    sorted(running.map(|owner| place(*owner)).collect())
-}
-
-fn sorted(mut places: Vec<TopicPartition>) -> Vec<TopicPartition> {
-    places.sort_unstable();
-    places
-}
-
-fn contains(sorted: &[TopicPartition], place: &TopicPartition) -> bool {
-    sorted.binary_search(place).is_ok()
-}
-
-fn add(sorted: &mut Vec<TopicPartition>, places: Vec<TopicPartition>) {
-    sorted.extend(places);
-    sorted.sort_unstable();
-    sorted.dedup();
 }

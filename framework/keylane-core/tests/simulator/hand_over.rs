@@ -356,11 +356,11 @@ impl World {
             }
             Order::Answer(answer) => self.answer(member, answer)?,
             Order::Close => self.close(member)?,
-            Order::TellOwnersRun { .. } => {
+            Order::ReportRunningOwners { .. } => {
                 self.members[member].gave_up_owners = true;
                 self.count("an owner that does not end");
             }
-            Order::TellUnanswered(_) => {
+            Order::ReportUnanswered(_) => {
                 self.members[member].gave_up_commit = true;
                 self.count("a last commit without an answer");
             }

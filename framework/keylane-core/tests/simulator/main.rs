@@ -34,7 +34,8 @@
 //!   counted. What the guard holds is judged by `outages.rs`: here the model only checks that
 //!   nothing is held while the guard holds nothing
 //! * hand-over: it waits for no owner; it is answered without a last commit; a second revoke keeps the
-//!   first one's commit, or takes its place; what is lost is stored
+//!   first one's commit, or takes its place; a failure answers nothing
+//! * shutdown: it commits before the owners have ended
 //! * other groups: a held record holds its lane, starts, or is taken for a blocker; one of a group
 //!   that is gone is settled
 //! * blockers: taken from a window that is not full, or not settled, or before their time; taken

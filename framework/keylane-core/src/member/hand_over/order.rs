@@ -53,12 +53,12 @@ pub enum Order {
     /// The client is to close.
     Close,
     /// For the log: these owners did not end, and are given up.
-    TellOwnersRun {
+    ReportRunningOwners {
         /// The partitions.
         places: Vec<TopicPartition>,
     },
     /// For the log: the last commit is given up.
-    TellUnanswered(Unanswered),
+    ReportUnanswered(Unanswered),
 }
 
 /// Whose last commit got no answer.

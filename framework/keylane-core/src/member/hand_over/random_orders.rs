@@ -2,6 +2,7 @@
 //! is, in the end.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use proptest::prelude::*;
 
@@ -241,11 +242,10 @@ impl Model {
         }
         assert_eq!(self.hand_over.is_under_way(), self.owed.is_some());
         if let Some((_, by)) = &self.owed {
-            // Looked at late, it is a step behind.
-            assert!(
-                self.now <= *by + END_GRACE * 2 + HAND_OVER.most,
-                "no answer"
-            );
+            assert!(self.now <= *by, "no answer");
+        }
+        if let Some(by) = self.close_by.filter(|_| !self.is_closed) {
+            assert!(self.now <= by, "no end");
         }
     }
 
@@ -304,16 +304,18 @@ impl Model {
                     .map(|&it| TopicPartition::new("t", it))
                     .collect();
                 assert_eq!(answer.places, all, "one answer, for all");
-                for (&partition, is_lost) in &owed {
-                    // Where the client spoke of a loss, it may be this one.
-                    if !is_lost && !was_spoken_of {
-                        let place = TopicPartition::new("t", partition);
-                        assert!(
-                            self.stored.contains(&place),
-                            "{place} without its last words"
-                        );
-                        self.is_over(&place);
-                    }
+                if answer.outcome != Outcome::Lost {
+                    let (with, without): (Vec<_>, Vec<_>) =
+                        all.iter().partition(|place| self.stored.contains(place));
+                    with.into_iter().for_each(|place| self.is_over(place));
+                    // Lost as reported, or, where the client only speaks of a loss, as presumed.
+                    let lost = answer.lost;
+                    assert!(
+                        without.len() <= lost,
+                        "{without:?} without their last words"
+                    );
+                    let reported = owed.values().filter(|is_lost| **is_lost).count();
+                    assert!(lost == reported || was_spoken_of, "{lost} presumed lost");
                 }
                 assert!(
                     answer.outcome != Outcome::Lost || was_spoken_of || owed.values().all(|it| *it)
@@ -329,7 +331,7 @@ impl Model {
                 assert!(self.close_by.is_some(), "nobody asked for it");
                 self.is_closed = true;
             }
-            Order::TellOwnersRun { .. } | Order::TellUnanswered(_) => {}
+            Order::ReportRunningOwners { .. } | Order::ReportUnanswered(_) => {}
         }
     }
 

@@ -1,3 +1,5 @@
+use std::sync::Arc;
+
 use super::*;
 
 fn at(millis: u64) -> Moment {
@@ -135,8 +137,8 @@ fn end(partitions: &[i32]) -> Order {
     }
 }
 
-fn tell_owners_run(partitions: &[i32]) -> Order {
-    Order::TellOwnersRun {
+fn report_running_owners(partitions: &[i32]) -> Order {
+    Order::ReportRunningOwners {
         places: places(partitions),
     }
 }
@@ -169,7 +171,7 @@ fn answer_with_losses(partitions: &[i32], outcome: Outcome, took: u64, lost: usi
     })
 }
 
-const UNANSWERED: Order = Order::TellUnanswered(Unanswered::HandOver);
+const UNANSWERED: Order = Order::ReportUnanswered(Unanswered::HandOver);
 
 #[test]
 fn nothing_is_ordered_where_nothing_is_given_back() {
@@ -218,7 +220,7 @@ fn owners_are_ordered_to_end_at_the_deadline_and_given_up_after_a_grace() {
     assert_eq!(member.orders(9_999), []);
     assert_eq!(member.orders(10_000), [end(&[1])]);
     assert_eq!(member.orders(10_499), []);
-    let given_up = [tell_owners_run(&[1]), store(&[0, 1]), commit(&[0, 1])];
+    let given_up = [report_running_owners(&[1]), store(&[0, 1]), commit(&[0, 1])];
     assert_eq!(member.orders(10_500), given_up);
     member.last_commit_is_over = true;
     let given_back = [store(&[0, 1]), answer(&[0, 1], Outcome::Deadline, 10_501)];
@@ -291,7 +293,7 @@ fn owners_that_join_after_the_deadline_have_their_grace() {
     member.revoke_at(10_400, &[0], Revoked::Asked);
     assert_eq!(member.orders(10_400), [drain(&[0], 10_000), end(&[0, 1])]);
     assert_eq!(member.orders(10_899), []);
-    assert_eq!(member.orders(10_900)[0], tell_owners_run(&[0, 1]));
+    assert_eq!(member.orders(10_900)[0], report_running_owners(&[0, 1]));
 }
 
 #[test]
@@ -416,7 +418,7 @@ fn the_last_commit_of_a_shutdown_is_given_up_after_five_seconds_at_least_and_six
         assert_eq!(
             member.orders(given_up_at),
             [
-                Order::TellUnanswered(Unanswered::Shutdown),
+                Order::ReportUnanswered(Unanswered::Shutdown),
                 store(&[0, 1, 2]),
                 Order::Close
             ]
@@ -471,7 +473,10 @@ fn a_shutdown_that_gives_up_answers_the_revoke_that_is_unanswered() {
     member.orders(0);
     member.orders(1_000);
     let orders = member.orders(1_500);
-    assert_eq!(orders, [tell_owners_run(&[1]), store(&[1]), commit(&[1])]);
+    assert_eq!(
+        orders,
+        [report_running_owners(&[1]), store(&[1]), commit(&[1])]
+    );
     // Once more and once more: without end, but for the shutdown's own limit.
     for partition in [3, 4, 5, 6] {
         let now = 1_500 + 1_000 * (partition as u64 - 2);
@@ -483,7 +488,7 @@ fn a_shutdown_that_gives_up_answers_the_revoke_that_is_unanswered() {
     }
     let orders = member.orders(6_700);
     assert!(
-        orders.contains(&Order::TellUnanswered(Unanswered::Shutdown)),
+        orders.contains(&Order::ReportUnanswered(Unanswered::Shutdown)),
         "{orders:?}"
     );
     let orders = member.orders(7_200);

@@ -143,8 +143,8 @@ impl HandOver {
                     return Some(News::GivenBack(answer, answered));
                 }
                 Order::Close => return None,
-                Order::TellOwnersRun { places } => tell_of_owners_that_run(&places),
-                Order::TellUnanswered(whose) => tell_unanswered(whose),
+                Order::ReportRunningOwners { places } => report_running_owners(&places),
+                Order::ReportUnanswered(whose) => report_unanswered(whose),
             }
         }
     }
@@ -221,7 +221,7 @@ fn close(assignment: &mut Assignment, places: &[TopicPartition]) {
     }
 }
 
-fn tell_of_owners_that_run(places: &[TopicPartition]) {
+fn report_running_owners(places: &[TopicPartition]) {
     let partitions: Vec<_> = places.iter().map(ToString::to_string).collect();
     tracing::warn!(
         ?partitions,
@@ -229,7 +229,7 @@ fn tell_of_owners_that_run(places: &[TopicPartition]) {
     );
 }
 
-fn tell_unanswered(whose: Unanswered) {
+fn report_unanswered(whose: Unanswered) {
     match whose {
         Unanswered::HandOver => tracing::warn!(
             "the coordinator does not answer the commit before a hand-over; records may be repeated"
