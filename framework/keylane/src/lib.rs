@@ -73,7 +73,6 @@
 
 mod config;
 mod dead_letter;
-mod foreign;
 #[cfg(any(test, fuzzing))]
 #[doc(hidden)]
 pub mod fuzzing;

@@ -7,8 +7,8 @@ use bytes::Bytes;
 use keylane_core::{Activity, HeavyKey, KeySketch, Moment, Ticket};
 
 use super::owner::Owner;
+use super::shared::Runtime;
 use super::survey::next_walk;
-use super::work::Runtime;
 use crate::status::{HotKey, HotKeys};
 use crate::{KeyHash, Record};
 

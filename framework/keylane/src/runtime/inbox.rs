@@ -8,8 +8,8 @@ use std::time::{Duration, Instant};
 use keylane_core::{LeaderEpoch, LogId, Ticket};
 use tokio::sync::Notify;
 
-use super::attempt::AttemptOutcome;
-use super::turns::TurnPermit;
+use super::attempts::AttemptOutcome;
+use super::crash_care::TurnPermit;
 use crate::Record;
 use crate::processing::EpochLife;
 use crate::producer::raw::Acknowledged;
@@ -240,14 +240,14 @@ mod tests {
             if owner_goes_first {
                 late.life().set_over();
             }
-            tokio::spawn(super::super::turns::request(Turn::Quiet, late.clone()));
+            tokio::spawn(super::super::crash_care::request(Turn::Quiet, late.clone()));
             if !owner_goes_first {
                 late.wait().await;
                 late.life().set_over();
                 late.give_back_turn();
             }
             let next = Arc::new(Inbox::new(0, false));
-            tokio::spawn(super::super::turns::request(Turn::Quiet, next.clone()));
+            tokio::spawn(super::super::crash_care::request(Turn::Quiet, next.clone()));
             let waited = tokio::time::timeout(Duration::from_secs(30), next.wait()).await;
             assert!(waited.is_ok(), "owner goes first: {owner_goes_first}");
             next.life().set_over();

@@ -6,28 +6,25 @@
 //! polling thread needs to know it reads from the owner's [`Progress`]. Both belong to one epoch:
 //! what arrives after the epoch has ended reaches nobody (guarantee G7).
 
-mod attempt;
-mod caution;
+mod attempts;
+mod crash_care;
+mod epoch;
 mod foreign;
 mod given_up;
 mod guarded;
 mod hot_keys;
 mod inbox;
 mod owner;
-mod pace;
-mod predecessors;
 mod progress;
 mod publish;
-mod quiet;
 mod settle;
-mod stage;
+mod shared;
 mod survey;
-mod turns;
 mod watchdog;
-mod work;
 
+pub(crate) use crash_care::instance;
+pub(crate) use foreign::RetryOwnership;
 pub(crate) use inbox::Inbox;
 pub(crate) use owner::{Opening, open};
 pub(crate) use progress::{OldestRecord, Progress};
-pub(crate) use turns::instance;
-pub(crate) use work::{Runtime, Work};
+pub(crate) use shared::{Runtime, Work};

@@ -9,20 +9,19 @@ use keylane_core::{
 };
 use tokio::task::AbortHandle;
 
-use super::attempt::{AttemptOutcome, Call, FirstPoll, attempt, run_apart};
+use super::attempts::{
+    AttemptOutcome, Call, FirstPoll, Pending, PolledIn, SpawnPolicy, attempt, run_spawned,
+};
+use super::crash_care::{Busy, TurnPermit, instance};
+use super::epoch;
 use super::foreign::Foreign;
 use super::guarded::{self, guarded};
 use super::hot_keys::KeyCounts;
 use super::inbox::{Finished, Inbox, Mail};
-use super::pace::Pace;
-use super::predecessors;
 use super::progress::{OldestRecord, Progress};
-use super::quiet::Busy;
 use super::settle::unix_millis;
-use super::stage::{Stage, Staged};
+use super::shared::{OwnersWork, Runtime, Work};
 use super::survey::Surveyed;
-use super::turns::{self, TurnPermit};
-use super::work::{OwnersWork, Runtime, Work};
 use crate::dead_letter::FailureHistory;
 use crate::kafka::CommitPoint;
 use crate::metrics::{PartitionMetrics, UnreadableMetadata};
@@ -85,7 +84,7 @@ pub(crate) fn open<T: Send + 'static, D: Decode<T>, P: Processor<T>>(
         (opening.topic.clone(), opening.partition),
     );
     if !predecessors.is_empty() {
-        let wait = predecessors::wait(
+        let wait = epoch::wait(
             predecessors,
             place.0.clone(),
             place.1,
@@ -135,7 +134,7 @@ pub(super) struct Owner {
     pub(super) told_caution: Caution,
     pub(super) told_suspect: Option<Offset>,
     last_mark: Option<Mark>,
-    pace: Pace,
+    policy: SpawnPolicy,
     /// Tasks of attempts in flight, by slot: what is dropped when the epoch ends.
     tasks: Vec<Option<AbortHandle>>,
     /// What tasks say of where they come from.
@@ -191,7 +190,7 @@ impl Owner {
             opening.epoch,
             opening.start,
             opening.settled,
-            turns::instance(),
+            instance(),
             opening.evidence,
         );
         core.inherit_leader_epoch(opening.leader_epoch);
@@ -225,7 +224,7 @@ impl Owner {
             told_caution,
             told_suspect: None,
             last_mark: None,
-            pace: Pace::default(),
+            policy: SpawnPolicy::default(),
             tasks: Vec::new(),
             released_records: 0,
             released_bytes: 0,
@@ -246,7 +245,7 @@ impl Owner {
         &mut self,
         begin: impl Fn(Call) -> F,
     ) {
-        let mut stage = Stage::new();
+        let mut place = FirstPoll::new();
         loop {
             #[cfg(test)]
             crate::support::panics::planted::step("owner", &self.topic);
@@ -256,7 +255,7 @@ impl Owner {
             self.core.tick(now);
             self.watch(now);
             self.look_after_turn();
-            let more = (self.may_start() && self.start_ready(&mut stage, &begin))
+            let more = (self.may_start() && self.start_ready(&mut place, &begin))
                 || !self.mail.records.is_empty();
             self.look_after_turn();
             self.look_after_quiet();
@@ -306,7 +305,7 @@ impl Owner {
         {
             self.forget_task(ticket);
             if let Some(busy) = busy {
-                self.pace.observe(busy);
+                self.policy.observe(busy);
             }
             let outcome = outcome.unwrap_or_else(|| self.outcome_of_dropped(ticket, elapsed));
             self.metrics.attempt(outcome.label(), elapsed);
@@ -362,7 +361,7 @@ impl Owner {
     /// Starts what may start; `true` if there may be more.
     fn start_ready<F: Future<Output = AttemptOutcome> + Send + 'static>(
         &mut self,
-        stage: &mut Stage<F>,
+        place: &mut FirstPoll<F>,
         begin: &impl Fn(Call) -> F,
     ) -> bool {
         let turn_began = Instant::now();
@@ -403,11 +402,11 @@ impl Owner {
             }
             // What is suspicious may block its thread: without the owner neither its mark nor its
             // turn would be given back.
-            if self.turn.is_some() || self.pace.spawns() {
-                self.start_apart(Staged::fresh(begin(call)), FirstPoll::Apart, ticket, clock);
+            if self.turn.is_some() || self.policy.spawns() {
+                self.start_spawned(Pending::fresh(begin(call)), PolledIn::Task, ticket, clock);
                 clock = Instant::now();
             } else {
-                clock = self.start_in_place(stage, begin, call, ticket, clock);
+                clock = self.start_in_place(place, begin, call, ticket, clock);
             }
             if clock - turn_began > TIME_PER_TURN {
                 return true;
@@ -419,41 +418,41 @@ impl Owner {
     /// Polls an attempt here; most end at that. Returns when it was polled.
     fn start_in_place<F: Future<Output = AttemptOutcome> + Send + 'static>(
         &mut self,
-        stage: &mut Stage<F>,
+        place: &mut FirstPoll<F>,
         begin: &impl Fn(Call) -> F,
         call: Call,
         ticket: Ticket,
         started: Instant,
     ) -> Instant {
         self.progress.set_polled(call.record.offset(), call.attempt);
-        let polled = stage.poll(begin(call));
+        let polled = place.poll(begin(call));
         self.progress.clear_polled();
         let end = Instant::now();
         let elapsed = end - started;
-        self.pace.observe(elapsed);
+        self.policy.observe(elapsed);
         match polled {
             Ok(outcome) => {
                 self.metrics.attempt(outcome.label(), elapsed);
                 self.count_attempt(ticket, elapsed);
                 self.settle_attempt(ticket, outcome, self.runtime.moment(end));
             }
-            Err(pending) => self.start_apart(pending, FirstPoll::InPlace, ticket, started),
+            Err(pending) => self.start_spawned(pending, PolledIn::Owner, ticket, started),
         }
         end
     }
 
-    fn start_apart<F: Future<Output = AttemptOutcome> + Send + 'static>(
+    fn start_spawned<F: Future<Output = AttemptOutcome> + Send + 'static>(
         &mut self,
-        attempt: Staged<F>,
-        first_poll: FirstPoll,
+        attempt: Pending<F>,
+        polled_in: PolledIn,
         ticket: Ticket,
         started: Instant,
     ) {
         let timeout = self.runtime.attempt_timeout;
         let guard = self.source.life.enter();
-        let task = tokio::spawn(run_apart(
+        let task = tokio::spawn(run_spawned(
             attempt,
-            first_poll,
+            polled_in,
             ticket,
             started,
             timeout,

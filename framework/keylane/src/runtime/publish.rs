@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use keylane_core::{FailureHeaders, Moment, Publish, PublishRequest, Reason};
 
-use super::caution::poison_history;
+use super::crash_care::poison_history;
 use super::inbox::Written;
 use super::owner::{Held, Owner};
 use super::settle::unix_millis;

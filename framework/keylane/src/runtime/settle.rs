@@ -9,11 +9,11 @@ use keylane_core::{
 };
 use rdkafka::error::RDKafkaErrorCode as Code;
 
-use super::attempt::AttemptOutcome;
+use super::attempts::AttemptOutcome;
 use super::given_up::Ended;
 use super::inbox::Written;
 use super::owner::{Held, Owner};
-use super::work::Runtime;
+use super::shared::Runtime;
 use crate::Record;
 use crate::dead_letter::{FailureHistory, MAX_ERROR_BYTES, bounded_text};
 use crate::metrics::{Outcome, ProduceFailure, ProduceTarget, RetryPlace, RetryTier};

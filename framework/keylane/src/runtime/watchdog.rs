@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use keylane_core::{Alarm, Blocking, Failure, Moment, Ticket};
 
-use super::attempt::AttemptOutcome;
+use super::attempts::AttemptOutcome;
 use super::owner::{Held, Owner};
 use super::progress::OldestRecord;
 use crate::KeyHash;

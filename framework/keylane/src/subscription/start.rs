@@ -8,7 +8,6 @@ use rdkafka::ClientConfig;
 
 use super::error::StartError;
 use super::handle::Subscription;
-use crate::foreign::RetryOwnership;
 use crate::kafka::config as client_config;
 use crate::kafka::topics::{self, TopicPlan, TopicReport};
 use crate::kafka::{Client, Context, EndOffsets};
@@ -16,7 +15,7 @@ use crate::metrics::SubscriptionMetrics;
 use crate::polling::{OwnerFactory, PollLoop, PollSettings};
 use crate::producer::raw::{self as producer, RawProducer};
 use crate::producer::{PartitionCount, TopicTarget};
-use crate::runtime::{self, Runtime, Work};
+use crate::runtime::{self, RetryOwnership, Runtime, Work};
 use crate::status::{Control, SharedLease, State, SubscriptionError};
 use crate::support::LogLimit;
 use crate::trace::AttemptSpans;

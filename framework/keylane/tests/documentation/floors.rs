@@ -6,7 +6,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// From the ground to the roof.
-const FLOORS: [&str; 15] = [
+const FLOORS: [&str; 14] = [
     "support",
     "metrics",
     "config",
@@ -17,7 +17,6 @@ const FLOORS: [&str; 15] = [
     "trace",
     "kafka",
     "producer",
-    "foreign",
     "runtime",
     "polling",
     "subscription",

@@ -7,7 +7,7 @@ use foldhash::fast::RandomState;
 use keylane_core::{Moment, PartitionSettings};
 use rdkafka::ClientConfig;
 
-use crate::foreign::RetryOwnership;
+use super::foreign::RetryOwnership;
 use crate::metrics::SubscriptionMetrics;
 use crate::producer::TopicTarget;
 use crate::producer::raw::RawProducer;

@@ -8,7 +8,7 @@ use std::time::Duration;
 /// microseconds of computing the saving is not worth it: each attempt gets its own task and the
 /// runtime spreads them over the cores.
 #[derive(Debug, Default)]
-pub(super) struct Pace {
+pub(crate) struct SpawnPolicy {
     average_nanos: u64,
     spawning: bool,
 }
@@ -22,9 +22,9 @@ const IN_PLACE_BELOW_NANOS: u64 = 6_000;
 const SAMPLE_CAP_NANOS: u64 = 80_000;
 const WEIGHT: u64 = 8;
 
-impl Pace {
+impl SpawnPolicy {
     /// Takes in how long a thread was busy with one attempt.
-    pub(super) fn observe(&mut self, busy: Duration) {
+    pub(crate) fn observe(&mut self, busy: Duration) {
         let sample = u64::try_from(busy.as_nanos())
             .unwrap_or(u64::MAX)
             .min(SAMPLE_CAP_NANOS);
@@ -37,7 +37,7 @@ impl Pace {
     }
 
     /// Whether the next attempt gets a task at once.
-    pub(super) fn spawns(&self) -> bool {
+    pub(crate) fn spawns(&self) -> bool {
         self.spawning
     }
 }
@@ -48,23 +48,23 @@ mod tests {
 
     #[test]
     fn two_long_attempts_are_enough_to_spread_and_cheap_ones_bring_it_back() {
-        let mut pace = Pace::default();
-        pace.observe(Duration::from_millis(50));
-        assert!(!pace.spawns());
-        pace.observe(Duration::from_millis(50));
-        assert!(pace.spawns());
+        let mut policy = SpawnPolicy::default();
+        policy.observe(Duration::from_millis(50));
+        assert!(!policy.spawns());
+        policy.observe(Duration::from_millis(50));
+        assert!(policy.spawns());
         for _ in 0..100 {
-            pace.observe(Duration::from_nanos(300));
+            policy.observe(Duration::from_nanos(300));
         }
-        assert!(!pace.spawns());
+        assert!(!policy.spawns());
     }
 
     #[test]
     fn a_load_at_the_border_does_not_flip() {
-        let mut pace = Pace::default();
+        let mut policy = SpawnPolicy::default();
         for _ in 0..100 {
-            pace.observe(Duration::from_micros(9));
-            assert!(!pace.spawns());
+            policy.observe(Duration::from_micros(9));
+            assert!(!policy.spawns());
         }
     }
 }

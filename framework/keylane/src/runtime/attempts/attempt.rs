@@ -1,99 +1,37 @@
 //! One attempt: decode, process, and turn whatever happens into an outcome.
 
 use std::future::{Future, poll_fn};
-use std::pin::{Pin, pin};
+use std::pin::pin;
 use std::sync::Arc;
-use std::task::{Context, Poll};
-use std::time::{Duration, Instant};
+use std::task::Poll;
+use std::time::Instant;
 
-use keylane_core::{Failure, Ticket};
+use keylane_core::Failure;
 
-use super::inbox::{Finished, Inbox};
-use super::stage::Staged;
-use super::work::{OwnersWork, Work};
-use crate::metrics::AttemptResult;
-use crate::processing::{Cause, EpochGuard, Source, TaskErrorKind};
+use super::outcome::AttemptOutcome;
+use crate::processing::Source;
+use crate::runtime::shared::{OwnersWork, Work};
 use crate::support::{error_text, panics};
 use crate::{Decode, Processor, Record, Task, TaskError};
 
 /// What an attempt needs to know of its record.
-pub(super) struct Call {
-    pub(super) record: Record,
-    pub(super) source: Arc<Source>,
-    pub(super) attempt: u32,
+pub(crate) struct Call {
+    pub(crate) record: Record,
+    pub(crate) source: Arc<Source>,
+    pub(crate) attempt: u32,
     /// When its time is up.
-    pub(super) ends: Instant,
+    pub(crate) ends: Instant,
 }
 
 impl Call {
     /// Whether it is the first attempt since the record was delivered.
-    pub(super) fn is_first_here(&self) -> bool {
+    pub(crate) fn is_first_here(&self) -> bool {
         self.attempt
             == self
                 .record
                 .retry_state()
                 .map_or(0, |retry| retry.attempts)
                 .saturating_add(1)
-    }
-}
-
-/// How an attempt ended.
-pub(super) enum AttemptOutcome {
-    Done,
-    Skipped {
-        reason: String,
-    },
-    Failed {
-        failure: Failure,
-        error: String,
-        cause: Cause,
-    },
-}
-
-impl AttemptOutcome {
-    pub(super) fn label(&self) -> AttemptResult {
-        match self {
-            Self::Done => AttemptResult::Ok,
-            Self::Skipped { .. } => AttemptResult::Skip,
-            Self::Failed { failure, .. } => match failure {
-                Failure::Fatal => AttemptResult::Fatal,
-                Failure::Undecodable => AttemptResult::Undecodable,
-                Failure::Panicked => AttemptResult::Panic,
-                Failure::TimedOut => AttemptResult::Timeout,
-                _ => AttemptResult::Error,
-            },
-        }
-    }
-
-    fn of(answer: Result<(), TaskError>) -> Self {
-        let Err(error) = answer else {
-            return Self::Done;
-        };
-        let failure = match (error.kind(), error.delay()) {
-            (TaskErrorKind::Skip, _) => {
-                return Self::Skipped {
-                    reason: error.chain(),
-                };
-            }
-            (TaskErrorKind::Fatal, _) => Failure::Fatal,
-            (TaskErrorKind::Unavailable, retry_after) => Failure::Unavailable { retry_after },
-            (TaskErrorKind::Retryable, None) => Failure::Retryable,
-            (TaskErrorKind::Retryable, Some(delay)) => Failure::RetryAfter(delay),
-        };
-        Self::Failed {
-            failure,
-            error: error.chain(),
-            cause: error.cause,
-        }
-    }
-
-    /// A failure that is not an answer of the processor: a class of its own.
-    pub(super) fn failed(failure: Failure, error: impl Into<String>) -> Self {
-        Self::Failed {
-            failure,
-            error: error.into(),
-            cause: Cause::of_class(failure.reason().as_str()),
-        }
     }
 }
 
@@ -106,7 +44,7 @@ impl AttemptOutcome {
     clippy::manual_async_fn,
     reason = "an async fn has room for its arguments twice"
 )]
-pub(super) fn attempt<T, D: Decode<T>, P: Processor<T>>(
+pub(crate) fn attempt<T, D: Decode<T>, P: Processor<T>>(
     work: Arc<OwnersWork<D, P>>,
     call: Call,
 ) -> impl Future<Output = AttemptOutcome> + Send {
@@ -182,121 +120,18 @@ fn caught<R>(call: impl FnOnce() -> R) -> Result<R, AttemptOutcome> {
     })
 }
 
-/// Where an attempt got its first poll.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum FirstPoll {
-    /// In the owner, which has measured it.
-    InPlace,
-    /// In its own task.
-    Apart,
-}
-
-/// Runs an attempt in a task of its own, within the time-out, and reports to the inbox however it
-/// ends: also when the task is dropped, be it before its first poll, or dropping the processor's
-/// future panics.
-pub(super) fn run_apart<F: Future<Output = AttemptOutcome>>(
-    attempt: Staged<F>,
-    first_poll: FirstPoll,
-    ticket: Ticket,
-    started: Instant,
-    timeout: Duration,
-    inbox: Arc<Inbox>,
-    guard: EpochGuard,
-) -> impl Future<Output = ()> {
-    let busy = (first_poll == FirstPoll::Apart).then_some(Duration::ZERO);
-    let report = Report {
-        inbox,
-        ticket,
-        started,
-        busy,
-        outcome: None,
-    };
-    let mut held = Apart {
-        attempt,
-        report,
-        _guard: guard,
-    };
-    async move {
-        let Apart {
-            attempt, report, ..
-        } = &mut held;
-        let deadline = tokio::time::Instant::from_std(started) + timeout;
-        let timed = tokio::time::timeout_at(
-            deadline,
-            Timed {
-                future: attempt,
-                busy: report.busy.as_mut(),
-            },
-        )
-        .await;
-        report.outcome = Some(timed.unwrap_or_else(|_| {
-            AttemptOutcome::failed(
-                Failure::TimedOut,
-                format!("the attempt took longer than {timeout:?}"),
-            )
-        }));
-    }
-}
-
-/// Dropped in this order, whether it was polled or not: what is reported has ended.
-struct Apart<F> {
-    attempt: Staged<F>,
-    report: Report,
-    _guard: EpochGuard,
-}
-
-struct Report {
-    inbox: Arc<Inbox>,
-    ticket: Ticket,
-    started: Instant,
-    busy: Option<Duration>,
-    outcome: Option<AttemptOutcome>,
-}
-
-impl Drop for Report {
-    fn drop(&mut self) {
-        self.inbox.finished(Finished {
-            ticket: self.ticket,
-            outcome: self.outcome.take(),
-            elapsed: self.started.elapsed(),
-            busy: self.busy,
-        });
-    }
-}
-
-/// Adds up the time its thread spends on a future, where that is wanted.
-struct Timed<'a, F> {
-    future: &'a mut Staged<F>,
-    busy: Option<&'a mut Duration>,
-}
-
-impl<F: Future> Future for Timed<'_, F> {
-    type Output = F::Output;
-
-    fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<F::Output> {
-        let this = self.get_mut();
-        let Some(busy) = &mut this.busy else {
-            return Pin::new(&mut *this.future).poll(context);
-        };
-        let begin = Instant::now();
-        let poll = Pin::new(&mut *this.future).poll(context);
-        **busy += begin.elapsed();
-        poll
-    }
-}
-
 #[cfg(test)]
 mod tests {
+    use std::pin::Pin;
+    use std::task::Context;
+    use std::time::Duration;
+
     use bytes::Bytes;
-    use keylane_core::{
-        Delivery, Epoch, Moment, Offset, Partition, PartitionSettings, Position, SettledMap,
-    };
     use tracing::Dispatch;
     use tracing_subscriber::EnvFilter;
     use tracing_subscriber::layer::SubscriberExt;
 
-    use super::super::inbox::Mail;
-    use super::super::stage::Stage;
+    use super::super::first_poll::FirstPoll;
     use super::*;
     use crate::record::Arena;
     use crate::support::error_text::tests::{is_bounded, long_error};
@@ -376,7 +211,7 @@ mod tests {
                 assert_ne!(task.payload, Call);
                 ByHand(task.payload)
             });
-            let outcome = Stage::new().poll(attempt(work, call()));
+            let outcome = FirstPoll::new().poll(attempt(work, call()));
             match outcome {
                 Ok(AttemptOutcome::Done) => assert_eq!(panics_at, Nothing),
                 Ok(AttemptOutcome::Failed {
@@ -421,7 +256,7 @@ mod tests {
                 LongSkip => Err(TaskError::skip(long_error())),
                 LongPanic => std::panic::panic_any("x".repeat(20 << 20)),
             };
-            let text = match Stage::new().poll(attempt(work(says, fails), call())) {
+            let text = match FirstPoll::new().poll(attempt(work(says, fails), call())) {
                 Ok(
                     AttemptOutcome::Failed { error, .. }
                     | AttemptOutcome::Skipped { reason: error },
@@ -430,55 +265,6 @@ mod tests {
             };
             assert!(is_bounded(&text), "{says:?}: {} bytes", text.len());
         }
-    }
-
-    #[tokio::test]
-    async fn an_attempt_that_is_dropped_before_its_first_poll_is_reported_all_the_same() {
-        let ticket = a_ticket();
-        let inbox = Arc::new(Inbox::new(0, false));
-        let attempt = Staged::fresh(std::future::ready(AttemptOutcome::Done));
-        let guard = inbox.life().enter();
-        let (started, timeout) = (Instant::now(), Duration::from_secs(60));
-        drop(run_apart(
-            attempt,
-            FirstPoll::Apart,
-            ticket,
-            started,
-            timeout,
-            inbox.clone(),
-            guard,
-        ));
-        let mut mail = Mail::default();
-        inbox.take(&mut mail);
-        assert!(matches!(
-            mail.finished[..],
-            [Finished { outcome: None, .. }]
-        ));
-    }
-
-    fn a_ticket() -> Ticket {
-        let settings = Arc::new(PartitionSettings::default());
-        let mut partition = Partition::new(
-            settings,
-            Epoch::new(1),
-            Some(Position::new(0)),
-            SettledMap::new(),
-        );
-        let offset = Offset::new(0);
-        let delivery = Delivery {
-            offset,
-            lane: None,
-            bytes: 0,
-            due: None,
-            rounds: 0,
-            attempts: 0,
-            retried_for: Duration::ZERO,
-            record: (),
-        };
-        partition.deliver(delivery, Moment::ORIGIN);
-        assert!(partition.next_start_needs_mark());
-        partition.mark_confirmed(partition.wanted_mark().unwrap());
-        partition.next_start().unwrap().ticket
     }
 
     #[test]
@@ -538,7 +324,7 @@ mod tests {
         };
         let work = work(Raw, nothing_to_do);
         let Call { record, source, .. } = call();
-        let mut stage = Stage::new();
+        let mut place = FirstPoll::new();
         for (who, filter) in [
             ("nobody", None),
             (
@@ -559,7 +345,7 @@ mod tests {
                         attempt: 1,
                         ends: start + Duration::from_secs(60),
                     };
-                    let outcome = stage.poll(attempt::<Bytes, _, _>(work.clone(), call));
+                    let outcome = place.poll(attempt::<Bytes, _, _>(work.clone(), call));
                     assert!(matches!(outcome, Ok(AttemptOutcome::Done)));
                 }
                 start.elapsed().as_nanos() as f64 / f64::from(ATTEMPTS)

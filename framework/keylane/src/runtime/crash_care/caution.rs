@@ -2,16 +2,16 @@
 
 use keylane_core::{Caution, ParkReason, PoisonFate, Poisoned};
 
-use super::owner::{Held, Owner};
-use super::quiet::{self, Busy};
-use super::settle::unix_millis;
+use super::quiet::Busy;
 use super::turns;
 use crate::dead_letter::FailureHistory;
+use crate::runtime::owner::{Held, Owner};
+use crate::runtime::settle::unix_millis;
 use crate::status::SubscriptionError;
 
 impl Owner {
     /// Takes and gives back turns. Nothing to do, and nothing done, where there was no crash.
-    pub(super) fn look_after_turn(&mut self) {
+    pub(crate) fn look_after_turn(&mut self) {
         if let Some(turn) = self.mail.turn.take() {
             self.asked_for_turn = false;
             let kind = turn.kind;
@@ -37,7 +37,7 @@ impl Owner {
 
     /// Whether anything may start beside what else runs in the process. What is suspicious has
     /// turns for that.
-    pub(super) fn may_start(&mut self) -> bool {
+    pub(crate) fn may_start(&mut self) -> bool {
         if std::mem::take(&mut self.mail.trial_over) {
             self.waits_for_trial = false;
         }
@@ -51,19 +51,19 @@ impl Owner {
         }
         let may = self.busy.as_ref().is_some_and(|busy| !busy.is_asked_back());
         if !may && !std::mem::replace(&mut self.waits_for_trial, true) {
-            self.spawn(quiet::wake_after(self.inbox.clone()));
+            self.spawn(turns::wake_after_trial(self.inbox.clone()));
         }
         may
     }
 
-    pub(super) fn look_after_quiet(&mut self) {
+    pub(crate) fn look_after_quiet(&mut self) {
         if self.core.running() == 0 {
             self.busy = None;
         }
     }
 
     /// Says what has changed.
-    pub(super) fn report_caution(&mut self) {
+    pub(crate) fn report_caution(&mut self) {
         while let Some(verdict) = self.core.next_poisoned() {
             self.tell_of_poison(verdict);
         }
@@ -131,7 +131,7 @@ impl Owner {
 }
 
 /// What the headers say of a poison record's end. When the crashes were is not known any more.
-pub(super) fn poison_history(held: &Held, attempts: u32, crashes: u32) -> FailureHistory {
+pub(crate) fn poison_history(held: &Held, attempts: u32, crashes: u32) -> FailureHistory {
     let now = unix_millis();
     let first = held
         .record

@@ -20,13 +20,13 @@ pub(crate) struct Place {
 
 /// One of the records that a partition holds.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Held {
+pub(crate) struct Held {
     message: String,
 }
 
 impl Held {
     /// `None` while its group is being asked about.
-    pub(super) fn of(topic: &str, record: &Record, because: HeldBecause) -> Option<Self> {
+    pub(crate) fn of(topic: &str, record: &Record, because: HeldBecause) -> Option<Self> {
         Self::naming(topic, provenance_of(record), because)
     }
 
@@ -60,14 +60,14 @@ impl Held {
 }
 
 /// Which partitions hold records; at most one entry for each epoch of a partition that is here.
-pub(super) struct HeldRecords {
+pub(crate) struct HeldRecords {
     control: Arc<Control>,
     trouble: TroublePlace,
     by_place: Mutex<BTreeMap<Place, Held>>,
 }
 
 impl HeldRecords {
-    pub(super) fn new(control: Arc<Control>, topic: &str) -> Self {
+    pub(crate) fn new(control: Arc<Control>, topic: &str) -> Self {
         let trouble = TroublePlace::RetriesIn(topic.to_owned());
         Self {
             control,
@@ -80,7 +80,7 @@ impl HeldRecords {
     ///
     /// The lock covers what is said of it: else an older word could come after a newer one, and
     /// stay.
-    pub(super) fn note(&self, place: Place, held: Option<Held>) {
+    pub(crate) fn note(&self, place: Place, held: Option<Held>) {
         let mut by_place = lock(&self.by_place);
         let was_empty = by_place.is_empty();
         match held {

@@ -9,21 +9,21 @@ use std::task::{Context, Poll, Waker};
 /// A future that is ready at its first poll is dropped in place and the memory serves the next one.
 /// One that is pending is moved out, box and all, to a task of its own, which polls it again with
 /// its own waker.
-pub(super) struct Stage<F> {
+pub(crate) struct FirstPoll<F> {
     /// Made when it is needed: the owner of a quiet partition has none.
     place: Option<Pin<Box<Option<F>>>>,
 }
 
-/// A future that left the stage pending.
-pub(super) struct Staged<F>(Pin<Box<Option<F>>>);
+/// A future that was pending at its first poll.
+pub(crate) struct Pending<F>(Pin<Box<Option<F>>>);
 
-impl<F: Future> Stage<F> {
-    pub(super) fn new() -> Self {
+impl<F: Future> FirstPoll<F> {
+    pub(crate) fn new() -> Self {
         Self { place: None }
     }
 
     /// Polls the future once; gives it back if it is pending.
-    pub(super) fn poll(&mut self, future: F) -> Result<F::Output, Staged<F>> {
+    pub(crate) fn poll(&mut self, future: F) -> Result<F::Output, Pending<F>> {
         let mut place = self.place.take().unwrap_or_else(|| Box::pin(None));
         place.set(Some(future));
         // Nobody needs to be woken by this poll: a pending future is polled again by its own task.
@@ -38,19 +38,19 @@ impl<F: Future> Stage<F> {
                 self.place = Some(place);
                 Ok(output)
             }
-            _ => Err(Staged(place)),
+            _ => Err(Pending(place)),
         }
     }
 }
 
-impl<F> Staged<F> {
+impl<F> Pending<F> {
     /// A future that was not polled yet.
-    pub(super) fn fresh(future: F) -> Self {
+    pub(crate) fn fresh(future: F) -> Self {
         Self(Box::pin(Some(future)))
     }
 }
 
-impl<F: Future> Future for Staged<F> {
+impl<F: Future> Future for Pending<F> {
     type Output = F::Output;
 
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<F::Output> {
@@ -67,18 +67,18 @@ mod tests {
 
     #[tokio::test]
     async fn ready_futures_end_in_place_and_pending_ones_go_on_elsewhere() {
-        let mut stage = Stage::new();
+        let mut place = FirstPoll::new();
         let future = |pending: bool| async move {
             if pending {
                 tokio::task::yield_now().await;
             }
             pending
         };
-        assert!(matches!(stage.poll(future(false)), Ok(false)));
-        let Err(staged) = stage.poll(future(true)) else {
+        assert!(matches!(place.poll(future(false)), Ok(false)));
+        let Err(pending) = place.poll(future(true)) else {
             panic!("a pending future cannot be ready")
         };
-        assert!(matches!(stage.poll(future(false)), Ok(false)));
-        assert!(tokio::spawn(staged).await.unwrap());
+        assert!(matches!(place.poll(future(false)), Ok(false)));
+        assert!(tokio::spawn(pending).await.unwrap());
     }
 }

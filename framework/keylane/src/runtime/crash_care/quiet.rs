@@ -12,12 +12,10 @@ use std::time::Duration;
 
 use tokio::sync::Notify;
 
-use super::inbox::Inbox;
-
 /// How long a trial waits for what runs in healthy partitions. What has run for that long without
 /// killing is the less likely culprit, and an attempt that hangs must not keep a killer from being
 /// found.
-pub(super) const QUIET_PATIENCE: Duration = Duration::from_secs(10);
+pub(crate) const QUIET_PATIENCE: Duration = Duration::from_secs(10);
 
 static PROCESS: LazyLock<Arc<State>> = LazyLock::new(Arc::default);
 
@@ -78,16 +76,16 @@ impl State {
 }
 
 /// A healthy partition runs something.
-pub(super) struct Busy(Arc<State>);
+pub(crate) struct Busy(Arc<State>);
 
 impl Busy {
     /// `None` where a suspect is tried: nothing may start.
-    pub(super) fn try_begin() -> Option<Self> {
+    pub(crate) fn try_begin() -> Option<Self> {
         PROCESS.try_run()
     }
 
     /// Whether nothing more is to start: a trial waits for the end of what runs.
-    pub(super) fn is_asked_back(&self) -> bool {
+    pub(crate) fn is_asked_back(&self) -> bool {
         self.0.trials.load(Ordering::Relaxed) > 0
     }
 }
@@ -103,10 +101,10 @@ impl Drop for Busy {
 }
 
 /// As long as it lives, healthy partitions start nothing.
-pub(super) struct Quiet(Arc<State>);
+pub(crate) struct Quiet(Arc<State>);
 
 impl Quiet {
-    pub(super) async fn begin() -> Self {
+    pub(crate) async fn begin() -> Self {
         PROCESS.begin(QUIET_PATIENCE).await
     }
 }
@@ -119,10 +117,9 @@ impl Drop for Quiet {
     }
 }
 
-/// Wakes an owner when the trial is over; to be spawned.
-pub(super) async fn wake_after(inbox: Arc<Inbox>) {
+/// Waits until no trial runs.
+pub(crate) async fn no_trial() {
     PROCESS.over().await;
-    inbox.trial_over();
 }
 
 #[cfg(test)]

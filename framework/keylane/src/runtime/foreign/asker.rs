@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex};
 
 use rdkafka::ClientConfig;
 
-use super::Answers;
+use super::answers::Answers;
 use crate::kafka::OtherGroups;
 use crate::producer::TopicTarget;
 use crate::status::{Control, SubscriptionError};
@@ -14,7 +14,7 @@ use crate::support::lock::lock;
 use crate::support::panics::caught;
 
 /// The thread starts with the first question, and ends with this.
-pub(super) struct Asker {
+pub(crate) struct Asker {
     config: ClientConfig,
     retry_topic: TopicTarget,
     answers: Arc<Answers>,
@@ -23,7 +23,7 @@ pub(super) struct Asker {
 }
 
 impl Asker {
-    pub(super) fn new(
+    pub(crate) fn new(
         config: ClientConfig,
         retry_topic: TopicTarget,
         answers: Arc<Answers>,
@@ -40,7 +40,7 @@ impl Asker {
 
     /// `false` where the question cannot be asked. Does not wait: one question is under way at a
     /// time.
-    pub(super) fn ask(&self, group: Arc<str>) -> bool {
+    pub(crate) fn ask(&self, group: Arc<str>) -> bool {
         let mut questions = lock(&self.questions);
         if questions.is_none() {
             *questions = self.start();

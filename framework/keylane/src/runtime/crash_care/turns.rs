@@ -8,43 +8,21 @@
 //! held up only while a record is tried that was named alone at a crash before: see `quiet.rs`.
 
 use std::hash::BuildHasher;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, LazyLock, OnceLock};
 
 use keylane_core::{Instance, Turn};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::sync::Semaphore;
 
-use super::inbox::Inbox;
-use super::quiet::Quiet;
+use super::permit::{TurnPermit, Waiting};
+use super::quiet::{self, Quiet};
+use crate::runtime::inbox::Inbox;
 
 /// More than partitions could ever share a turn.
 const ALL: u32 = 1 << 20;
 
 static TURNS: LazyLock<Arc<Semaphore>> = LazyLock::new(|| Arc::new(Semaphore::new(ALL as usize)));
-static WAITING: AtomicUsize = AtomicUsize::new(0);
-static WAITING_ALONE: AtomicUsize = AtomicUsize::new(0);
-
-/// Given back when it is dropped.
-pub(super) struct TurnPermit {
-    pub(super) kind: Turn,
-    _quiet: Option<Quiet>,
-    _permit: OwnedSemaphorePermit,
-}
-
-impl TurnPermit {
-    /// Whether it is to be given back soon.
-    pub(super) fn is_asked_back(&self) -> bool {
-        let waiting = if self.kind == Turn::Shared {
-            &WAITING_ALONE
-        } else {
-            &WAITING
-        };
-        waiting.load(Ordering::Relaxed) > 0
-    }
-}
-
 /// Asks for a turn, which comes through the inbox; to be spawned.
-pub(super) fn request(kind: Turn, inbox: Arc<Inbox>) -> impl Future<Output = ()> {
+pub(crate) fn request(kind: Turn, inbox: Arc<Inbox>) -> impl Future<Output = ()> {
     let waiting = Waiting::new(kind);
     async move {
         let permits = match kind {
@@ -59,34 +37,15 @@ pub(super) fn request(kind: Turn, inbox: Arc<Inbox>) -> impl Future<Output = ()>
             } else {
                 None
             };
-            inbox.turn(TurnPermit {
-                kind,
-                _quiet: quiet,
-                _permit: permit,
-            });
+            inbox.turn(TurnPermit::new(kind, quiet, permit));
         }
     }
 }
 
-struct Waiting(Turn);
-
-impl Waiting {
-    fn new(kind: Turn) -> Self {
-        WAITING.fetch_add(1, Ordering::Relaxed);
-        if kind != Turn::Shared {
-            WAITING_ALONE.fetch_add(1, Ordering::Relaxed);
-        }
-        Self(kind)
-    }
-}
-
-impl Drop for Waiting {
-    fn drop(&mut self) {
-        WAITING.fetch_sub(1, Ordering::Relaxed);
-        if self.0 != Turn::Shared {
-            WAITING_ALONE.fetch_sub(1, Ordering::Relaxed);
-        }
-    }
+/// Wakes an owner when the trial is over; to be spawned.
+pub(crate) async fn wake_after_trial(inbox: Arc<Inbox>) {
+    quiet::no_trial().await;
+    inbox.trial_over();
 }
 
 /// This process, by a number that its successor will hardly draw again.

@@ -1,30 +1,21 @@
-//! Retries of other groups, where groups share a retry topic: the shell around
-//! [`Ownership`] and [`Groups`], which decide.
-//!
-//! The owners of the retry topic's partitions ask what becomes of a record; another thread asks the
-//! brokers whether a group is alive, one question at a time. Nothing here waits for an answer: a
-//! record that needs one is held, and looked at again when the answer has come.
-
-mod asker;
-mod held;
+//! Whose a retry is, and which ones are held for that.
 
 use std::sync::Arc;
+use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Mutex, MutexGuard};
 use std::time::Instant;
 
-use keylane_core::{ForeignPolicy, Groups, Liveness, Moment, Ownership, Ruling, Whose};
+use keylane_core::{ForeignPolicy, Liveness, Moment, Ownership, Ruling, Whose};
 use rdkafka::ClientConfig;
 
+use super::answers::Answers;
+use super::asker::Asker;
+use super::held::{Held, HeldRecords, Place};
 use crate::config::{ForeignRetries, RetryTopic};
 use crate::dead_letter::{group_as_written, provenance_of};
 use crate::producer::TopicTarget;
 use crate::status::Control;
-use crate::support::lock::lock;
 use crate::{Record, SubscriptionConfig};
-use asker::Asker;
-pub(crate) use held::Place;
-use held::{Held, HeldRecords};
 
 /// One for each subscription with a retry topic.
 pub(crate) struct RetryOwnership {
@@ -33,14 +24,6 @@ pub(crate) struct RetryOwnership {
     answers: Arc<Answers>,
     asker: Asker,
     held: HeldRecords,
-}
-
-/// What is shared with the thread that asks. It keeps nothing alive that keeps the thread.
-struct Answers {
-    groups: Mutex<Groups>,
-    /// Raised with each answer.
-    version: AtomicU64,
-    origin_of_time: Instant,
 }
 
 impl RetryOwnership {
@@ -128,17 +111,5 @@ impl RetryOwnership {
             place,
             held.and_then(|(record, because)| Held::of(&self.topic, record, because)),
         );
-    }
-}
-
-impl Answers {
-    fn groups(&self) -> MutexGuard<'_, Groups> {
-        lock(&self.groups)
-    }
-
-    fn put(&self, group: &str, liveness: Liveness) {
-        let now = Moment::new(self.origin_of_time.elapsed());
-        self.groups().answered(group, liveness, now);
-        self.version.fetch_add(1, Ordering::Release);
     }
 }

@@ -4,18 +4,19 @@ use std::time::{Duration, Instant};
 
 use keylane_core::{Delivered, Delivery, HeldBecause, Moment, Offset, Ruling};
 
-use super::owner::{Held, Owner};
-use super::work::Runtime;
+use super::held::Place;
+use super::ownership::RetryOwnership;
 use crate::Record;
-use crate::foreign::{Place, RetryOwnership};
 use crate::metrics::Outcome;
+use crate::runtime::owner::{Held, Owner};
+use crate::runtime::shared::Runtime;
 
 /// Held records are looked at when an answer has come, and at least this often: by that their
 /// groups go on being asked about.
 const LOOK: Duration = Duration::from_secs(10);
 
 /// What an owner keeps of it.
-pub(super) struct Foreign {
+pub(crate) struct Foreign {
     is_retry_topic: bool,
     /// Of the answers, at the last look.
     version: u64,
@@ -27,7 +28,7 @@ pub(super) struct Foreign {
 }
 
 impl Foreign {
-    pub(super) fn new(runtime: &Runtime, is_retry_topic: bool) -> Self {
+    pub(crate) fn new(runtime: &Runtime, is_retry_topic: bool) -> Self {
         let version = runtime
             .ownership
             .as_ref()
@@ -44,7 +45,7 @@ impl Foreign {
 
 impl Owner {
     /// What becomes of a record.
-    pub(super) fn rule(&self, record: &Record, now: Moment) -> Ruling {
+    pub(crate) fn rule(&self, record: &Record, now: Moment) -> Ruling {
         match &self.runtime.ownership {
             Some(ownership) if self.foreign.is_retry_topic => ownership.rule(record, now),
             _ => Ruling::Process,
@@ -53,7 +54,7 @@ impl Owner {
 
     /// Hands a record to the core that is not to be processed here, or not yet known to be
     /// another's.
-    pub(super) fn deliver_foreign(&mut self, record: Record, ruling: Ruling, now: Moment) {
+    pub(crate) fn deliver_foreign(&mut self, record: Record, ruling: Ruling, now: Moment) {
         self.foreign.met = true;
         let bytes = record.size();
         let delivery = Delivery {
@@ -89,7 +90,7 @@ impl Owner {
     }
 
     /// Settles held records whose group is known to be alive by now, and has others asked about.
-    pub(super) fn look_after_held(&mut self, now: Moment) {
+    pub(crate) fn look_after_held(&mut self, now: Moment) {
         let runtime = self.runtime.clone();
         let Some(ownership) = &runtime.ownership else {
             return;
@@ -145,7 +146,7 @@ impl Owner {
     }
 
     /// Nothing is held here, or not by this owner any longer.
-    pub(super) fn forget_held(&mut self) {
+    pub(crate) fn forget_held(&mut self) {
         if !std::mem::take(&mut self.foreign.told) {
             return;
         }

@@ -1,0 +1,67 @@
+//! How an attempt ended.
+
+use keylane_core::Failure;
+
+use crate::TaskError;
+use crate::metrics::AttemptResult;
+use crate::processing::{Cause, TaskErrorKind};
+
+/// How an attempt ended.
+pub(crate) enum AttemptOutcome {
+    Done,
+    Skipped {
+        reason: String,
+    },
+    Failed {
+        failure: Failure,
+        error: String,
+        cause: Cause,
+    },
+}
+
+impl AttemptOutcome {
+    pub(crate) fn label(&self) -> AttemptResult {
+        match self {
+            Self::Done => AttemptResult::Ok,
+            Self::Skipped { .. } => AttemptResult::Skip,
+            Self::Failed { failure, .. } => match failure {
+                Failure::Fatal => AttemptResult::Fatal,
+                Failure::Undecodable => AttemptResult::Undecodable,
+                Failure::Panicked => AttemptResult::Panic,
+                Failure::TimedOut => AttemptResult::Timeout,
+                _ => AttemptResult::Error,
+            },
+        }
+    }
+
+    pub(crate) fn of(answer: Result<(), TaskError>) -> Self {
+        let Err(error) = answer else {
+            return Self::Done;
+        };
+        let failure = match (error.kind(), error.delay()) {
+            (TaskErrorKind::Skip, _) => {
+                return Self::Skipped {
+                    reason: error.chain(),
+                };
+            }
+            (TaskErrorKind::Fatal, _) => Failure::Fatal,
+            (TaskErrorKind::Unavailable, retry_after) => Failure::Unavailable { retry_after },
+            (TaskErrorKind::Retryable, None) => Failure::Retryable,
+            (TaskErrorKind::Retryable, Some(delay)) => Failure::RetryAfter(delay),
+        };
+        Self::Failed {
+            failure,
+            error: error.chain(),
+            cause: error.cause,
+        }
+    }
+
+    /// A failure that is not an answer of the processor: a class of its own.
+    pub(crate) fn failed(failure: Failure, error: impl Into<String>) -> Self {
+        Self::Failed {
+            failure,
+            error: error.into(),
+            cause: Cause::of_class(failure.reason().as_str()),
+        }
+    }
+}
