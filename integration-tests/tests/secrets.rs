@@ -16,7 +16,7 @@ use std::{
 
 use bytes::Bytes;
 use keylane::{
-    DeadLetter, NewTask, Raw, Retry, Subscription, SubscriptionBuilder, Task, TaskError,
+    DeadLetter, NewTask, Position, Raw, Retry, Subscription, SubscriptionBuilder, Task, TaskError,
     TaskProducer, TroubleKind,
     metrics::serve_prometheus,
     topics::{NewTopic, create_topics},
@@ -293,11 +293,10 @@ async fn clients_that_work_and_clients_that_are_refused_do_not_show_their_secret
         let producer = producer.start().await.unwrap();
         producer.enqueue(NewTask::new("x")).await.unwrap();
         let settled = || {
-            member
-                .status()
-                .partitions
-                .iter()
-                .any(|partition| partition.watermark > 0 && partition.pending == 0)
+            member.status().partitions.iter().any(|partition| {
+                partition.snapshot.watermark > Some(Position::new(0))
+                    && partition.snapshot.pending == 0
+            })
         };
         wait_until("it is a dead letter", DEADLINE, settled).await;
         if listener == "REAUTH" {

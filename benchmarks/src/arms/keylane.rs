@@ -81,7 +81,7 @@ fn pending(handle: &SubscriptionHandle) -> usize {
         .status()
         .partitions
         .iter()
-        .map(|partition| partition.pending as usize)
+        .map(|partition| partition.snapshot.pending as usize)
         .sum()
 }
 

@@ -210,6 +210,7 @@ fn degraded(name: &str, status: &SubscriptionStatus, reasons: &mut Vec<Reason>) 
         add(trouble_code(trouble.kind), trouble.message.clone());
     }
     for partition in &status.partitions {
+        let snapshot = &partition.snapshot;
         let mut add = |code, text| reasons.push(Reason::of_partition(code, name, partition, text));
         if partition.paused_by_user && status.state != State::Paused {
             add(Code::PartitionPaused, "it is paused by the user".to_owned());
@@ -220,14 +221,14 @@ fn degraded(name: &str, status: &SubscriptionStatus, reasons: &mut Vec<Reason>) 
             add(Code::NoPosition, text.to_owned());
         }
         if partition.paused_by == Some(PausedBy::NotDue) {
-            let (not_due, pending) = (partition.not_due, partition.pending);
+            let (not_due, pending) = (snapshot.not_due, snapshot.pending);
             let text = format!(
                 "{not_due} of {pending} pending records are not due, or behind one that is not, and fill the limits: nothing more \
                  is read until they are due"
             );
             add(Code::PausedByNotDue, text);
         }
-        if let Some(stalled) = partition.stalled_for {
+        if let Some(stalled) = snapshot.stalled_for {
             let text = format!("no progress for {} s", stalled.as_secs());
             let waits_for = partition
                 .oldest
@@ -245,16 +246,14 @@ fn degraded(name: &str, status: &SubscriptionStatus, reasons: &mut Vec<Reason>) 
             );
             add(Code::OwnerBlocked, text);
         }
-        if partition.parked > 0 {
-            add(
-                Code::RecordsParked,
-                format!(
-                    "{} records are parked, and their keys wait",
-                    partition.parked
-                ),
+        if snapshot.parked > 0 {
+            let text = format!(
+                "{} records are parked, and their keys wait",
+                snapshot.parked
             );
+            add(Code::RecordsParked, text);
         }
-        if partition.isolated {
+        if snapshot.isolated {
             let text =
                 "after crashes its records run one at a time, until the one that kills is found";
             add(Code::IsolatedAfterCrash, text.to_owned());

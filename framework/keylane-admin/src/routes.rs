@@ -16,8 +16,7 @@ use serde::Deserialize;
 
 use crate::access::{self, Hosts, Token};
 use crate::answers::{
-    OldestList, PartitionAnswer, Requested, SubscriptionDetail, SubscriptionList,
-    SubscriptionSummary, json,
+    OldestList, Requested, SubscriptionDetail, SubscriptionList, SubscriptionSummary, json,
 };
 use crate::health::{self, Question, Seen, Verdict};
 use crate::hot_keys::{HotKeyLists, Keys};
@@ -186,14 +185,14 @@ async fn partition(State(shared): State<Arc<Shared>>, path: At<PartitionPath>) -
         .iter()
         .find(|it| is_it(&it.topic, it.partition));
     let found = found.ok_or_else(|| not_assigned(&topic, &number))?;
-    Ok(json(StatusCode::OK, &PartitionAnswer::from(found)))
+    Ok(json(StatusCode::OK, found))
 }
 
 async fn oldest(State(shared): State<Arc<Shared>>, path: At<String>, query: Limited) -> Answer {
     let handle = shared.find(&at(path)?)?;
     Ok(json(
         StatusCode::OK,
-        &OldestList::of(&handle.status(), limit(query)?),
+        &OldestList::of(handle.status(), limit(query)?),
     ))
 }
 

@@ -15,8 +15,8 @@ use axum::http::header::CONTENT_TYPE;
 use axum::http::{HeaderMap, Request, StatusCode};
 use keylane::{
     HotKey, HotKeys, KeyHash, OldestRecord, OngoingOutage, OutageKind, OutageStatus,
-    PartitionStatus, PausedBy, RecordState, State, SubscriptionStatus, Trouble, TroubleKind,
-    TroublePlace,
+    PartitionStatus, PausedBy, Position, RecordState, State, SubscriptionStatus, Trouble,
+    TroubleKind, TroublePlace,
 };
 use serde_json::Value;
 use tower::ServiceExt;
@@ -187,11 +187,14 @@ fn stuck(number: i32, age_seconds: u64) -> PartitionStatus {
     oldest.age = age;
     oldest.attempts = 3;
     partition(number, |status| {
-        status.watermark = oldest.offset;
-        status.pending = 5;
+        status.snapshot.watermark = Some(Position::new(oldest.offset));
+        status.lag_age = Some(age);
+        status.workable_lag_age = Some(age);
+        status.delivered_offset = Some(oldest.offset);
+        status.snapshot.pending = 5;
         status.lag_records = Some(7);
         status.oldest = Some(oldest);
-        status.stalled_for = Some(age);
+        status.snapshot.stalled_for = Some(age);
         status.blocked_for = Some(age);
     })
 }

@@ -173,7 +173,7 @@ async fn a_stuck_key_is_found_with_two_gets() {
         let partitions = subscription.status().partitions;
         partitions
             .iter()
-            .filter(|it| it.stalled_for.is_some())
+            .filter(|it| it.snapshot.stalled_for.is_some())
             .map(|it| it.partition)
             .collect()
     };

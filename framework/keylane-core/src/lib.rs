@@ -9,6 +9,7 @@
 //! | piece | what it decides |
 //! |---|---|
 //! | [`Partition`] | everything about one partition in one epoch; made of the pieces below. Start reading here |
+//! | [`Snapshot`] | its figures: what status, metrics and health are views of |
 //! | lanes | whose turn it is: one record of a key at a time, in offset order |
 //! | ledger | which delivered offsets are settled, and so the watermark that may be committed |
 //! | [`SettledMap`], [`commit_map`] | which offsets above the watermark are settled, and how a commit's metadata says so |
@@ -19,6 +20,7 @@
 //! | [`KeySketch`] | which keys have the most records, take the most time, wait longest |
 //! | [`Ownership`], [`Groups`] | whose a retry is where groups share a retry topic, and which other groups are alive |
 //! | [`Evidence`], [`Caution`] | which record ends the process again and again |
+//! | [`member::hand_over`] | when a revoke is answered, and when a shutdown closes the client |
 //! | [`LogId`], [`Resume`], [`Identity`] | whether a position is about the log that is there, or its topic was made anew |
 //! | [`member`] | what is committed, how, and what starts wait for; the last commit before a hand-over |
 //! | [`Budget`] | when to stop fetching and when to go on |
@@ -73,6 +75,7 @@ mod backoff;
 mod beginning;
 mod budget;
 pub mod commit_map;
+mod doubling;
 mod elias_gamma;
 mod evidence;
 mod failed_attempt;
@@ -94,6 +97,7 @@ mod paused_by;
 mod retry_policy;
 mod settled_map;
 mod silence;
+mod start_question;
 mod time;
 mod topic_name;
 mod troubles;
@@ -104,6 +108,7 @@ pub use backoff::{Backoff, BackoffError, MAX_BACKOFF};
 pub use beginning::{Beginning, EMPTIED_AFTER, EmptiedLog, LogRange, PassedOver, Reset, Step};
 pub use budget::{Budget, BudgetChange, BudgetError};
 pub use commit_map::{About, CommitContent, CommitMetadata, MAX_METADATA_BYTES, MapError};
+pub use doubling::Doubling;
 pub use evidence::{
     Evidence, GROUP, ISOLATION_STARTS, Instance, MAX_SUSPECTS, Named, POISON_CRASHES,
     POISON_CRASHES_OF_SURVIVED, Suspect,
@@ -124,10 +129,10 @@ pub use outage_guard::{
 };
 pub use partition::{
     Activity, Alarm, Blocker, BlockerPolicy, Blocking, Caution, Delivered, Delivery,
-    FailureHeaders, HeldUp, LaneOrder, MARK_PATIENCE, Mark, NEARLY_ALL_PERCENT,
-    NEARLY_FULL_PERCENT, Oldest, ParkReason, Partition, PartitionSettings, Paused, PendingView,
-    PoisonFate, Poisoned, Publish, PublishRequest, PublishResult, RecordState, SUSPECT_PATIENCE,
-    Settlement, Start, Success, TURN_PATIENCE, Ticket, Turn, Verdict, Wait, Watchdog,
+    FailureHeaders, LaneOrder, MARK_PATIENCE, Mark, NEARLY_ALL_PERCENT, NEARLY_FULL_PERCENT,
+    Oldest, ParkReason, Partition, PartitionSettings, Paused, PendingView, PoisonFate, Poisoned,
+    Publish, PublishRequest, PublishResult, RecordState, RetryTier, SUSPECT_PATIENCE, Settlement,
+    Snapshot, Start, Success, TURN_PATIENCE, Ticket, Turn, Verdict, Wait, WaitingFor, Watchdog,
 };
 pub use paused_by::{EpisodeNews, Fill, LimitsSeen, NotDueEpisode, PausedBy};
 pub use retry_policy::{
@@ -135,6 +140,7 @@ pub use retry_policy::{
 };
 pub use settled_map::{SettledMap, SettledRange};
 pub use silence::{Silence, Silent};
+pub use start_question::{StartQuestion, StartSigns};
 pub use time::Moment;
 pub use topic_name::check_topic_name;
 pub use troubles::{MOST_TROUBLES, Noted, Over, Sign, Troubles};

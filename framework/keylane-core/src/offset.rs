@@ -52,6 +52,7 @@ impl fmt::Display for Offset {
 /// assert!(!Position::new(8).covers(Offset::new(7)));
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
 pub struct Position(i64);
 
 impl Position {

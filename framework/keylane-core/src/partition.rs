@@ -25,6 +25,7 @@ mod outcomes;
 mod pending;
 mod pending_view;
 mod settings;
+mod snapshot;
 mod ticket;
 mod timers;
 mod watch;
@@ -44,8 +45,9 @@ pub use outcome::{
     FailureHeaders, ParkReason, Publish, PublishRequest, PublishResult, Settlement, Success,
     Verdict,
 };
-pub use pending_view::{Activity, HeldUp, PendingView, Wait};
+pub use pending_view::{Activity, PendingView, Wait};
 pub use settings::{LaneOrder, PartitionSettings, Paused};
+pub use snapshot::{RetryTier, Snapshot, WaitingFor};
 pub use ticket::{Start, Ticket};
 pub use watchdog::{Alarm, Watchdog};
 
@@ -60,6 +62,7 @@ use crate::time::Moment;
 use caution::Cautious;
 use news::News;
 use pending::{Pending, PendingRecord, State};
+use snapshot::Surveyed;
 use timers::Timers;
 use watchdog::Watching;
 
@@ -85,6 +88,7 @@ pub struct Partition<R> {
     timers: Timers,
     cautious: Cautious,
     watching: Watching,
+    surveyed: Surveyed,
     news: News,
     next_blocker_look: Moment,
     /// The latest moment this partition was told.
@@ -138,6 +142,7 @@ impl<R> Partition<R> {
             publish_queue: VecDeque::new(),
             timers: Timers::default(),
             watching: Watching::new(),
+            surveyed: Surveyed::default(),
             news: News::default(),
             next_blocker_look: Moment::ORIGIN,
             now: Moment::ORIGIN,

@@ -58,6 +58,13 @@ impl PausedBy {
     }
 }
 
+#[cfg(feature = "serde")]
+impl serde::Serialize for PausedBy {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(self.as_str())
+    }
+}
+
 /// How much there is of something that is limited.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Fill {

@@ -47,7 +47,7 @@
 //! | follow a record from its producer through all its attempts | [`trace`] |
 //! | enqueue tasks | [`TaskProducer`], [`NewTask`] |
 //! | create topics | [`topics`] |
-//! | test | [`testing`], and the crate `keylane-embedded-broker` |
+//! | test | [`testing`], and the crates `keylane-testkit` (policies in virtual time) and `keylane-embedded-broker` |
 //!
 //! # What is guaranteed
 //! A record is *settled* when it is done, skipped by the processor, or acknowledged by the broker
@@ -105,8 +105,8 @@ pub use producer::{
 pub use record::{DecodeError, Headers, KeyHash, Origin, Record, TaskMetadata};
 pub use status::{
     HotKey, HotKeys, OldestRecord, OngoingOutage, OutageKind, OutageStatus, PartitionStatus,
-    PausedBy, RecordState, State, SubscriptionError, SubscriptionStatus, Trouble, TroubleKind,
-    TroublePlace,
+    PausedBy, Position, RecordState, RetryTier, Snapshot, State, SubscriptionError,
+    SubscriptionStatus, Trouble, TroubleKind, TroublePlace, WaitingFor,
 };
 pub use subscription::{
     PartitionNotAssigned, StartError, Subscription, SubscriptionBuilder, SubscriptionHandle,

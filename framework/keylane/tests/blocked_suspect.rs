@@ -80,7 +80,7 @@ async fn the_owner_of_a_suspect_that_blocks_its_thread_still_has_its_turns() {
             .status()
             .partitions
             .iter()
-            .any(|partition| partition.running == 1)
+            .any(|partition| partition.snapshot.running == 1)
     })
     .await;
     release.send(()).unwrap();

@@ -325,10 +325,12 @@ async fn with_latest_a_log_that_was_cut_and_grew_again_is_read_on_from_the_posit
             .status()
             .partitions
             .iter()
-            .map(|p| p.watermark)
-            .next()
+            .find_map(|p| p.snapshot.watermark)
     };
-    eventually("the end is reached", || watermark() == Some(30)).await;
+    eventually("the end is reached", || {
+        watermark() == Some(Position::new(30))
+    })
+    .await;
     subscription.shutdown().await.unwrap();
     assert_eq!(*seen.lock().unwrap(), [25, 26, 27, 28, 29]);
     producer.close(PATIENCE).await.unwrap();

@@ -13,8 +13,8 @@ use std::time::{Duration, SystemTime};
 use common::{PATIENCE, eventually};
 use keylane::metrics::{PrometheusEndpoint, serve_prometheus};
 use keylane::{
-    Backoff, DeadLetter, Json, Limits, NewTask, PausedBy, Retry, Subscription, SubscriptionBuilder,
-    Task, TaskError, TaskProducer, Watchdog,
+    Backoff, DeadLetter, Json, Limits, NewTask, PausedBy, Position, Retry, Subscription,
+    SubscriptionBuilder, Task, TaskError, TaskProducer, Watchdog,
 };
 use keylane_embedded_broker::{EmbeddedBroker, EmbeddedBrokerOptions};
 use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer};
@@ -288,7 +288,9 @@ async fn a_partition_that_records_not_due_keep_from_being_read_says_so() {
     .await;
     eventually("the status says so", || {
         let status = subscription.status().partitions[0].clone();
-        status.paused && status.paused_by == Some(PausedBy::NotDue) && status.not_due >= 100
+        status.paused
+            && status.paused_by == Some(PausedBy::NotDue)
+            && status.snapshot.not_due >= 100
     })
     .await;
     // A pause by the user is its own cause.
@@ -373,11 +375,14 @@ async fn records_that_are_deleted_before_a_start_or_in_a_pause_are_counted() {
     let passed_over = || {
         value("keylane_passed_over_records_total", &[("topic", "deleted")]).unwrap_or(0.0) as i64
     };
-    let watermark = |s: &Subscription| s.status().partitions.first().map_or(-1, |p| p.watermark);
+    let watermark = |s: &Subscription| s.status().partitions.first()?.snapshot.watermark;
 
     let first = subscription("earliest").await;
     lose_records(&broker, "deleted").await;
-    eventually("all that is there is read", || watermark(&first) == 10).await;
+    eventually("all that is there is read", || {
+        watermark(&first) == Some(Position::new(10))
+    })
+    .await;
     first.shutdown().await.unwrap();
     assert_eq!(
         passed_over(),
@@ -391,7 +396,10 @@ async fn records_that_are_deleted_before_a_start_or_in_a_pause_are_counted() {
     let gone = first_offset(&broker, "deleted") - 10;
     assert!(gone > 0, "the mock keeps more than it did");
     let second = subscription("earliest").await;
-    eventually("what is left is read", || watermark(&second) == 30).await;
+    eventually("what is left is read", || {
+        watermark(&second) == Some(Position::new(30))
+    })
+    .await;
     assert_eq!(passed_over(), gone);
 
     second.handle().pause_partition("deleted", 0).unwrap();
@@ -407,7 +415,10 @@ async fn records_that_are_deleted_before_a_start_or_in_a_pause_are_counted() {
     lose_records(&broker, "deleted").await;
     let gone = gone + first_offset(&broker, "deleted") - 30;
     second.handle().resume_partition("deleted", 0).unwrap();
-    eventually("what is left is read", || watermark(&second) == 50).await;
+    eventually("what is left is read", || {
+        watermark(&second) == Some(Position::new(50))
+    })
+    .await;
     second.shutdown().await.unwrap();
     assert_eq!(passed_over(), gone);
 
@@ -415,7 +426,10 @@ async fn records_that_are_deleted_before_a_start_or_in_a_pause_are_counted() {
     lose_records(&broker, "deleted").await;
     lose_records(&broker, "deleted").await;
     let third = subscription("latest").await;
-    eventually("the end is known", || watermark(&third) == 70).await;
+    eventually("the end is known", || {
+        watermark(&third) == Some(Position::new(70))
+    })
+    .await;
     third.shutdown().await.unwrap();
     assert_eq!(passed_over(), gone + 20);
 }

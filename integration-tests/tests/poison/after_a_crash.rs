@@ -233,7 +233,7 @@ async fn by_the_policy_to_park_a_poison_record_holds_its_key_and_stays_condemned
             .status()
             .partitions
             .iter()
-            .map(|partition| partition.parked)
+            .map(|partition| partition.snapshot.parked)
             .sum::<u64>();
         (ran.lock().unwrap().len() == 3 && parked == 1).then_some(())
     })

@@ -203,7 +203,7 @@ async fn a_short_delay_on_the_retry_topic_is_not_held_up_by_a_long_one() {
     let retry = Retry::none().then_topic();
     let member = start(scene.subscribe().retry(retry), &attempts, fate).await;
     wait_until("the long delay waits in memory", DEADLINE, || {
-        status_of(&member, &scene.retry).is_some_and(|status| status.waiting == 1)
+        status_of(&member, &scene.retry).is_some_and(|status| status.snapshot.waiting == 1)
     })
     .await;
     // The same key, so also the same partition of the retry topic, behind the long one.
@@ -241,7 +241,7 @@ async fn a_short_delay_on_the_retry_topic_is_not_held_up_by_a_long_one() {
     scene.write(vec![NewRecord::keyed("k", "last")]).await;
     wait_until("it waits again", DEADLINE, || {
         attempts.of("last") == [1]
-            && status_of(&member, &scene.retry).is_some_and(|status| status.waiting == 1)
+            && status_of(&member, &scene.retry).is_some_and(|status| status.snapshot.waiting == 1)
     })
     .await;
     assert_eq!(attempts.of("long"), [1]);
@@ -326,7 +326,7 @@ async fn a_delay_chosen_by_the_error_replaces_the_back_off_in_place() {
     .await;
     wait_until("the others wait", DEADLINE, || {
         status_of(&member, &scene.topic)
-            .is_some_and(|status| status.waiting == 2 && status.pending == 2)
+            .is_some_and(|status| status.snapshot.waiting == 2 && status.snapshot.pending == 2)
     })
     .await;
     assert_eq!(
@@ -364,8 +364,9 @@ async fn a_parked_record_holds_its_key_and_nothing_else_until_the_next_start() {
         DEADLINE,
         || {
             attempts.of("other").len() == 100
-                && status_of(&member, &scene.topic)
-                    .is_some_and(|status| status.parked == 1 && status.pending == 2)
+                && status_of(&member, &scene.topic).is_some_and(|status| {
+                    status.snapshot.parked == 1 && status.snapshot.pending == 2
+                })
         },
     )
     .await;
@@ -693,7 +694,7 @@ async fn what_is_too_large_with_its_headers_is_dead_lettered_with_fewer_and_park
         );
     }
     wait_until("the one without any room is parked", DEADLINE, || {
-        status_of(&member, &scene.topic).is_some_and(|status| status.parked == 1)
+        status_of(&member, &scene.topic).is_some_and(|status| status.snapshot.parked == 1)
     })
     .await;
     let through_the_topic = scene.kafka.read_all(&scene.retry).await.unwrap();
@@ -952,8 +953,9 @@ async fn without_a_dead_letter_topic_nothing_is_dropped() {
         DEADLINE,
         || {
             *tries.lock().unwrap() > 10
-                && status_of(&member, &scene.topic)
-                    .is_some_and(|status| status.parked == 1 && status.pending == 2)
+                && status_of(&member, &scene.topic).is_some_and(|status| {
+                    status.snapshot.parked == 1 && status.snapshot.pending == 2
+                })
         },
     )
     .await;
@@ -1013,7 +1015,7 @@ async fn a_not_before_time_is_kept_with_the_order_of_its_key() {
     assert!(seen[1].1 && seen[2].1, "too early: {seen:?}");
     wait_until("the last one waits", DEADLINE, || {
         status_of(&member, &scene.topic)
-            .is_some_and(|status| status.waiting == 1 && status.pending == 1)
+            .is_some_and(|status| status.snapshot.waiting == 1 && status.snapshot.pending == 1)
     })
     .await;
     member.shutdown().await.unwrap();
@@ -1117,7 +1119,7 @@ async fn a_record_of_a_decaton_client_is_understood_and_retried_in_its_terms() {
     .await;
     wait_until("the one that is never due waits", DEADLINE, || {
         status_of(&member, &scene.topic)
-            .is_some_and(|status| status.waiting == 1 && status.pending == 1)
+            .is_some_and(|status| status.snapshot.waiting == 1 && status.snapshot.pending == 1)
     })
     .await;
     assert_eq!(member.state(), State::Running);

@@ -160,7 +160,10 @@ fn records(count: usize) -> Vec<NewRecord> {
 }
 
 fn parked(status: &[PartitionStatus]) -> u64 {
-    status.iter().map(|partition| partition.parked).sum()
+    status
+        .iter()
+        .map(|partition| partition.snapshot.parked)
+        .sum()
 }
 
 async fn a_dead_letter_topic_goes_and_comes_back(protocol: Protocol) {

@@ -190,7 +190,7 @@ async fn a_record_that_waits_for_its_back_off_holds_its_lane_only_and_no_worker(
             .status()
             .partitions
             .iter()
-            .any(|p| (p.waiting, p.running, p.pending) == (1, 0, 10))
+            .any(|p| (p.snapshot.waiting, p.snapshot.running, p.snapshot.pending) == (1, 0, 10))
     };
     wait_until("one waits and nothing runs", DEADLINE, waiting).await;
     assert_eq!(starts_of(&scene, "key-0"), 1);
@@ -208,7 +208,7 @@ async fn a_parked_record_holds_its_lane_only_and_no_worker() {
             .status()
             .partitions
             .iter()
-            .any(|p| (p.parked, p.running, p.pending) == (1, 0, 10))
+            .any(|p| (p.snapshot.parked, p.snapshot.running, p.snapshot.pending) == (1, 0, 10))
     };
     wait_until("one is parked and nothing runs", DEADLINE, parked).await;
     assert_eq!(starts_of(&scene, "key-0"), 1);

@@ -162,7 +162,7 @@ async fn restart_with_runs(runs: usize, apart: usize) -> Option<(BTreeSet<i64>, 
         async || {
             let status = member.status().partitions.pop()?;
             (scene.journal.done() == runs * (apart - 1)
-                && usize::try_from(status.waiting) == Ok(runs))
+                && usize::try_from(status.snapshot.waiting) == Ok(runs))
             .then_some(())
         },
     )

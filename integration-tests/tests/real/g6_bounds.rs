@@ -2,7 +2,7 @@
 //! there is room again.
 
 use bytes::Bytes;
-use keylane::{Limits, PartitionStatus, State, Subscription, Task};
+use keylane::{Limits, PartitionStatus, Position, State, Subscription, Task};
 use keylane_integration_tests::{
     for_protocols,
     gate::Gate,
@@ -62,11 +62,13 @@ async fn a_stuck_consumer_is_bounded(protocol: Protocol) {
     let bound = |status: &[PartitionStatus]| {
         status
             .iter()
-            .all(|partition| partition.pending <= 600 + READ_BATCH)
+            .all(|partition| partition.snapshot.pending <= 600 + READ_BATCH)
     };
     let held = |status: &[PartitionStatus]| {
         status.iter().any(|partition| {
-            partition.paused && partition.pending >= 600 && partition.lag_records == Some(20_000)
+            partition.paused
+                && partition.snapshot.pending >= 600
+                && partition.lag_records == Some(20_000)
         })
     };
     watch("it is paused with the lag known", &member, bound, held).await;
@@ -106,7 +108,7 @@ async fn the_byte_budget_counts_over_all_partitions() {
     let pending = |status: &[PartitionStatus]| {
         status
             .iter()
-            .map(|partition| partition.pending)
+            .map(|partition| partition.snapshot.pending)
             .sum::<u64>()
     };
     let most = u64::try_from(BUDGET / SIZE).unwrap() + READ_BATCH;
@@ -137,14 +139,17 @@ async fn what_is_settled_ahead_of_a_stuck_record_is_limited_and_reading_goes_on_
     let stuck = |task: &Task<Bytes>| task.offset() == 0;
     let member = start(&scene, limits, &gate, stuck).await;
     let bound = |status: &[PartitionStatus]| {
-        status
-            .iter()
-            .all(|partition| partition.settled_ahead <= 2_000 + 500 + READ_BATCH || gate.is_open())
+        status.iter().all(|partition| {
+            partition.snapshot.settled_ahead <= 2_000 + 500 + READ_BATCH || gate.is_open()
+        })
     };
     watch("it is paused", &member, bound, |status| {
         // The oldest figure is that of the pause.
         let is_full = |p: &PartitionStatus| {
-            p.paused && p.settled_ahead >= 2_000 && p.pending == 1 && p.watermark == 0
+            p.paused
+                && p.snapshot.settled_ahead >= 2_000
+                && p.snapshot.pending == 1
+                && p.snapshot.watermark == Some(Position::new(0))
         };
         status.iter().any(is_full)
     })
@@ -206,7 +211,7 @@ async fn a_pause_by_the_user_starts_nothing_and_a_resume_goes_on_where_it_was() 
             && status
                 .partitions
                 .iter()
-                .all(|partition| partition.paused_by_user && partition.running == 0)
+                .all(|partition| partition.paused_by_user && partition.snapshot.running == 0)
     })
     .await;
     let started = || scene.started(|_| true).len();

@@ -99,7 +99,7 @@ async fn late_result(protocol: Protocol) {
             .status()
             .partitions
             .iter()
-            .any(|p| p.partition == 0 && p.pending > 0)
+            .any(|p| p.partition == 0 && p.snapshot.pending > 0)
     })
     .await;
     let is_first = |work: &Work| (work.partition, work.offset) == (0, 0);

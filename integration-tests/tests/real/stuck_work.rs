@@ -106,7 +106,12 @@ fn partition(member: &Subscription) -> Option<PartitionStatus> {
 }
 
 fn is_clear(p: &PartitionStatus) -> bool {
-    p.oldest.is_none() && (p.pending, p.slow_attempts, p.stalled_for) == (0, 0, None)
+    p.oldest.is_none()
+        && (
+            p.snapshot.pending,
+            p.snapshot.slow_attempts,
+            p.snapshot.stalled_for,
+        ) == (0, 0, None)
 }
 
 async fn seen(
@@ -201,11 +206,11 @@ async fn by_default_the_partition_waits_and_its_status_names_the_record() {
         })
         .await;
     let is_stuck = |p: &PartitionStatus| {
-        let is_full = p.paused && p.settled_ahead >= WINDOW as u64;
+        let is_full = p.paused && p.snapshot.settled_ahead >= WINDOW as u64;
         // A turn that came late passes for a thread that is blocked, with so short a patience.
         is_full
-            && p.stalled_for.is_some()
-            && p.slow_attempts == 1
+            && p.snapshot.stalled_for.is_some()
+            && p.snapshot.slow_attempts == 1
             && p.oldest.is_some()
             && p.blocked_for.is_none()
     };
@@ -216,8 +221,11 @@ async fn by_default_the_partition_waits_and_its_status_names_the_record() {
         (0, 1, RecordState::Running)
     );
     assert_eq!(oldest.key_hash, Some(KeyHash::of(STUCK.as_bytes())));
-    assert!(oldest.age >= AFTER && status.stalled_for >= Some(AFTER));
-    assert_eq!((status.watermark, status.blocked_for), (0, None));
+    assert!(oldest.age >= AFTER && status.snapshot.stalled_for >= Some(AFTER));
+    assert_eq!(
+        (status.snapshot.watermark, status.blocked_for),
+        (Some(keylane::Position::new(0)), None)
+    );
     let done = scene.journal.done();
     assert!(done < OTHERS, "{done} done: nothing was held up");
     gate.open();
@@ -247,14 +255,14 @@ async fn a_partition_whose_processor_blocks_it_is_seen_from_outside() {
     let processor = journaled(&scene.journal, "a", process);
     let member = threads.start(scene.builder(), processor).await;
     let status = seen("it is blocked by its attempt", &member, |p| {
-        p.blocked_for.is_some() && p.slow_attempts == 1
+        p.blocked_for.is_some() && p.snapshot.slow_attempts == 1
     })
     .await;
     assert!(status.blocked_for >= Some(AFTER));
     drop(end);
     scene.done(OF_STUCK_KEY + OTHERS).await;
     seen("it is not blocked", &member, |p| {
-        p.blocked_for.is_none() && p.slow_attempts == 0
+        p.blocked_for.is_none() && p.snapshot.slow_attempts == 0
     })
     .await;
     member.shutdown().await.unwrap();
@@ -288,7 +296,7 @@ async fn an_attempt_that_cannot_be_ended_is_not_written_while_it_runs() {
     let processor = journaled(&scene.journal, "a", process);
     let member = threads.start(builder, processor).await;
     // Long after it was found.
-    let is_over_time = |p: &PartitionStatus| p.paused && p.stalled_for > Some(6 * AFTER);
+    let is_over_time = |p: &PartitionStatus| p.paused && p.snapshot.stalled_for > Some(6 * AFTER);
     seen("it holds up its partition", &member, is_over_time).await;
     assert!(dead_letters(kafka, &scene.dead).await.unwrap().is_empty());
     drop(end);

@@ -121,8 +121,8 @@ async fn closing_and_stopped_are_alive_but_not_ready_and_failed_is_neither() {
 async fn stuck_blocked_parked_and_isolated_work_is_named_and_does_not_fail() {
     let a = running("a");
     let mut status = stuck(3, 75);
-    status.parked = 2;
-    status.isolated = true;
+    status.snapshot.parked = 2;
+    status.snapshot.isolated = true;
     a.set_partition(status);
     let (startup, live, ready, _) = probe([&a]).await;
     assert_eq!((startup, live, ready), (200, 200, 200));
@@ -230,9 +230,9 @@ async fn a_partition_without_a_position_is_degraded() {
 async fn a_partition_that_is_deaf_because_records_are_not_due_is_degraded() {
     let a = running("a");
     let mut full = partition(0, |status| {
-        status.pending = 10_499;
-        status.waiting = 10_400;
-        status.not_due = 10_450;
+        status.snapshot.pending = 10_499;
+        status.snapshot.waiting = 10_400;
+        status.snapshot.not_due = 10_450;
         status.paused = true;
         status.paused_by = Some(PausedBy::NotDue);
     });
@@ -263,7 +263,7 @@ async fn a_partition_that_is_deaf_because_records_are_not_due_is_degraded() {
 async fn reasons_are_bounded_and_those_that_fail_come_first() {
     let (many, second) = (running("a"), subscription("b"));
     for number in 0..200 {
-        many.set_partition(partition(number, |status| status.parked = 1));
+        many.set_partition(partition(number, |status| status.snapshot.parked = 1));
     }
     let answer = get(&shared([&many, &second], None), "/health/ready").await;
     let (codes, health) = (codes(&answer), answer.json());

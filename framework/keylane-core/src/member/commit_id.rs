@@ -5,6 +5,11 @@
 pub struct CommitId(u64);
 
 impl CommitId {
+    /// The commit of this number.
+    pub const fn new(number: u64) -> Self {
+        Self(number)
+    }
+
     /// The number, from 1.
     pub const fn get(self) -> u64 {
         self.0
@@ -14,7 +19,7 @@ impl CommitId {
 /// Numbers the commits of a member. An answer that nothing waits for any longer is told apart from
 /// the awaited one.
 #[derive(Debug, Default)]
-pub struct CommitIds {
+pub(super) struct CommitIds {
     last: u64,
 }
 

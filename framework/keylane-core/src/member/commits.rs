@@ -4,12 +4,13 @@
 //! It leaves out what [`Explicit`](super::Explicit) lists. That is committed explicitly, without
 //! waiting: the client reports no result then, but such a commit can only lose a map, or be
 //! repeated by the next stored point, never commit something unsettled (guarantee G4). Marks are
-//! committed with an answer: see [`Marks`].
+//! committed with an answer, see [`next_mark`](Commits::next_mark), and so is what was reported last of
+//! partitions that are given back, see [`step_last`](Commits::step_last).
 
 use super::commit_id::{CommitId, CommitIds};
 use super::epoch_commits::{Committed, EpochCommits, Situation};
-use super::last_commit::LastCommit;
-use super::marks::{Answered, Marks, Outgoing, Refused};
+use super::last_commit::{LastAnswer, LastCommit};
+use super::marks::{MarkAnswer, Marks, Outgoing, Refused};
 use super::metadata_limit::MetadataLimit;
 use super::point::CommitPoint;
 use super::refusal::CommitResult;
@@ -25,10 +26,11 @@ pub struct Commits {
     limit: MetadataLimit,
     marks: Marks,
     ids: CommitIds,
+    last: Option<LastCommit>,
     /// Buffers that are kept. At most one entry for each partition.
     store: Vec<usize>,
     commit: Vec<usize>,
-    last: Vec<usize>,
+    last_rows: Vec<usize>,
 }
 
 /// What is to be done with the stored points of some rows, in this order.
@@ -49,6 +51,23 @@ pub enum LastStep<'a> {
     Send(Outgoing<'a>),
     /// Nothing more.
     Over,
+}
+
+/// What the answer to a commit means.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Answered<'a> {
+    /// The broker has these marks; the owners wait for the news. By row of the table.
+    Confirmed(&'a [(usize, Mark)]),
+    /// The metadata is too large for the broker: [`Commits::shrink`] is to follow.
+    TooLarge,
+    /// A commit that starts wait for was refused. It is tried again.
+    Refused(Refused),
+    /// The broker will never take the last commit from this member; what was settled since the
+    /// commit before may be repeated.
+    LastRefused,
+    /// Nothing is to be done: the last commit was taken, or is sent again in a moment, or nothing
+    /// waits for this answer any longer.
+    Nothing,
 }
 
 /// The broker refuses metadata, and less is committed from now on.
@@ -124,7 +143,7 @@ impl Commits {
         }
     }
 
-    /// Takes in the answer to a commit of [`next_mark`](Self::next_mark).
+    /// Takes in the answer to a commit.
     pub fn answer<R: AsMut<EpochCommits>>(
         &mut self,
         id: CommitId,
@@ -132,7 +151,20 @@ impl Commits {
         table: &mut [R],
         now: Moment,
     ) -> Answered<'_> {
-        self.marks.answer(id, result, table, now)
+        if let Some(last) = &mut self.last {
+            match last.answer(id, result, now) {
+                LastAnswer::Stale => {}
+                LastAnswer::Taken | LastAnswer::Again => return Answered::Nothing,
+                LastAnswer::TooLarge => return Answered::TooLarge,
+                LastAnswer::GivenUp => return Answered::LastRefused,
+            }
+        }
+        match self.marks.answer(id, result, table, now) {
+            MarkAnswer::Confirmed(marks) => Answered::Confirmed(marks),
+            MarkAnswer::TooLarge => Answered::TooLarge,
+            MarkAnswer::Refused(refused) => Answered::Refused(refused),
+            MarkAnswer::Stale => Answered::Nothing,
+        }
     }
 
     /// Where the broker takes no metadata at all: the marks that work goes on without, by row.
@@ -157,38 +189,53 @@ impl Commits {
         self.marks.not_sent(now)
     }
 
-    /// The marks.
-    pub fn marks(&mut self) -> &mut Marks {
-        &mut self.marks
-    }
-
-    /// Whether answers are waited for.
-    pub fn is_waiting(&self) -> bool {
+    /// Whether answers are waited for that starts, or a doubt of membership, wait for.
+    pub fn are_awaited(&self) -> bool {
         self.marks.is_waiting()
     }
 
-    /// How the last commit of the rows that are given back goes on. After
+    /// A commit that is sent from now on and answered proves that this is a member still.
+    pub fn ask_for_proof(&mut self) {
+        self.marks.ask_for_proof();
+    }
+
+    /// It is not waited for any longer.
+    pub fn forget_proof(&mut self) {
+        self.marks.forget_proof();
+    }
+
+    /// Whether there was such an answer, or nothing to commit for: then nothing has started, and
+    /// what does waits for its mark. Reports it once.
+    pub fn take_proof(&mut self) -> bool {
+        self.marks.take_proof()
+    }
+
+    /// A last commit is due, of a hand-over or of the shutdown. An earlier one is forgotten.
+    pub fn begin_last(&mut self, now: Moment) {
+        self.last = Some(LastCommit::new(now));
+    }
+
+    /// How the last commit goes on, of the rows that are given back. After
     /// [`last_points`](Self::last_points).
     pub fn step_last<R: AsRef<EpochCommits>>(
         &mut self,
-        last: &mut LastCommit,
         table: &[R],
         is_last: impl Fn(&R) -> bool,
         now: Moment,
     ) -> LastStep<'_> {
-        if last.is_over() {
+        let Some(last) = self.last.as_mut().filter(|last| !last.is_over()) else {
             return LastStep::Over;
-        }
+        };
         if !last.is_due(now) {
             return LastStep::Wait;
         }
-        self.last.clear();
-        self.last
-            .extend(table.iter().enumerate().filter_map(|(place, row)| {
-                let has_point = row.as_ref().stored().is_some();
-                (has_point && is_last(row)).then_some(place)
-            }));
-        if self.last.is_empty() {
+        self.last_rows.clear();
+        for (place, row) in table.iter().enumerate() {
+            if row.as_ref().stored().is_some() && is_last(row) {
+                self.last_rows.push(place);
+            }
+        }
+        if self.last_rows.is_empty() {
             last.give_up();
             return LastStep::Over;
         }
@@ -196,8 +243,15 @@ impl Commits {
         last.sent(id);
         LastStep::Send(Outgoing {
             id,
-            rows: &self.last,
+            rows: &self.last_rows,
         })
+    }
+
+    /// The client did not take the last commit, and will not.
+    pub fn last_not_sent(&mut self) {
+        if let Some(last) = &mut self.last {
+            last.give_up();
+        }
     }
 }
 
@@ -209,3 +263,6 @@ pub struct Report {
     /// Its epoch ends: the partition is given back, or its owner has ended.
     pub ending: bool,
 }
+
+#[cfg(test)]
+mod tests;

@@ -22,7 +22,7 @@
 //!   deadline, and the last commit starts anew.
 //! * A shutdown can only bring a hand-over's deadline forward.
 //! * For partitions that the group has already given to others there is nothing to wait for and
-//!   nothing is committed: their owners end at once.
+//!   nothing is committed: their epochs are over at once.
 //! * What is assigned meanwhile starts nothing, if it is to be given back.
 //!
 //! The shell reports events ([`revoke`](HandOver::revoke), [`assigned`](HandOver::assigned),
@@ -140,6 +140,7 @@ pub struct HandOver {
     /// The shutdown's order to drain is still to be given, to all.
     drain_all: bool,
     drain: Vec<TopicPartition>,
+    drop: Vec<TopicPartition>,
     end: Vec<TopicPartition>,
     closing: Closing,
 }
@@ -185,6 +186,11 @@ impl HandOver {
         self.shutdown.is_some() || self.closing != Closing::No
     }
 
+    /// Whether the client was ordered to close. Nothing follows.
+    pub fn is_closed(&self) -> bool {
+        self.closing == Closing::Closed
+    }
+
     /// Partitions are to be given back. `is_looked_up`: the client may still be looking up where
     /// one of them starts.
     pub fn revoke(
@@ -214,7 +220,7 @@ impl HandOver {
         match revoked {
             Revoked::Asked => self.drain.extend_from_slice(&places),
             Revoked::Lost => {
-                self.end.extend_from_slice(&places);
+                self.drop.extend_from_slice(&places);
                 add(&mut it.lost, places.clone());
                 it.loss_since = None;
             }
@@ -261,6 +267,10 @@ impl HandOver {
 
     /// The next order, if there is one now. It is to be carried out before the next call.
     pub fn next<O: Owner>(&mut self, seen: &Seen<'_, O>) -> Option<Order> {
+        if !self.drop.is_empty() {
+            let places = std::mem::take(&mut self.drop);
+            return Some(Order::Drop { places });
+        }
         if !self.end.is_empty() {
             let places = std::mem::take(&mut self.end);
             return Some(Order::End { places });
@@ -341,7 +351,7 @@ impl HandOver {
                 // Those that are being handed over have had the same order.
                 let is_handed_over = |owner: &O| {
                     let revoked = self.revoked.as_ref();
-                    revoked.is_some_and(|it| contains(&it.places, &place(owner)))
+                    revoked.is_some_and(|it| is_among(&it.places, owner))
                 };
                 let mut owners = Vec::from_iter(seen.owners);
                 owners.retain(|owner| !is_handed_over(owner));
@@ -394,19 +404,13 @@ impl RevokedPlaces {
 
     /// It is to be handed over, and this member's until then.
     fn is_kept<O: Owner>(&self, owner: &O) -> bool {
-        let is_in = |places: &[TopicPartition]| {
-            places
-                .binary_search_by(|place| {
-                    (&place.topic, place.partition).cmp(&(owner.topic(), owner.partition()))
-                })
-                .is_ok()
-        };
-        is_in(&self.places) && !is_in(&self.lost)
+        is_among(&self.places, owner) && !is_among(&self.lost, owner)
     }
 
     /// The client speaks of a loss. Where it reports no revoke of what is lost, that is everything.
     fn look_for_a_loss<O>(&mut self, seen: &Seen<'_, O>) {
         if !seen.lost || !self.lost.is_empty() {
+            self.loss_since = None;
             return;
         }
         let since = *self.loss_since.get_or_insert(seen.now);
@@ -416,7 +420,7 @@ impl RevokedPlaces {
     }
 
     fn answer<O: Owner>(self, seen: &Seen<'_, O>) -> Order {
-        let is_mine = |owner: &&O| contains(&self.places, &place(*owner));
+        let is_mine = |owner: &&O| is_among(&self.places, *owner);
         let is_dropped = |owner: &O| self.is_kept(owner) && !owner.has_drained();
         let mine = || seen.owners.iter().filter(is_mine);
         let outcome = if self.is_all_lost() {
@@ -457,17 +461,30 @@ fn order<O: Owner>(step: Step, owners: &[&O], whose: Unanswered) -> Option<Order
     })
 }
 
+/// Whether it is the owner of one of these places, which are sorted.
+pub fn is_among<O: Owner>(sorted: &[TopicPartition], owner: &O) -> bool {
+    let owned = (owner.topic(), owner.partition());
+    sorted
+        .binary_search_by(|place| (&place.topic, place.partition).cmp(&owned))
+        .is_ok()
+}
+
 fn place<O: Owner>(owner: &O) -> TopicPartition {
     TopicPartition::new(owner.topic().clone(), owner.partition())
 }
 
 fn all<O: Owner>(owners: &[&O]) -> Vec<TopicPartition> {
-    owners.iter().map(|owner| place(*owner)).collect()
+    sorted(owners.iter().map(|owner| place(*owner)).collect())
 }
 
 fn running<O: Owner>(owners: &[&O]) -> Vec<TopicPartition> {
     let running = owners.iter().filter(|owner| !owner.has_ended());
-    running.map(|owner| place(*owner)).collect()
+    sorted(running.map(|owner| place(*owner)).collect())
+}
+
+fn sorted(mut places: Vec<TopicPartition>) -> Vec<TopicPartition> {
+    places.sort_unstable();
+    places
 }
 
 fn contains(sorted: &[TopicPartition], place: &TopicPartition) -> bool {

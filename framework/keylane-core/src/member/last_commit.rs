@@ -18,8 +18,7 @@ const AGAIN: Duration = Duration::from_millis(20);
 /// The last commit of one hand-over, or of the shutdown. It is sent until the broker has it, or
 /// will never take it from this member. How long that is waited for is the hand-over's decision.
 #[derive(Debug)]
-pub struct LastCommit {
-    since: Moment,
+pub(super) struct LastCommit {
     state: State,
 }
 
@@ -34,7 +33,7 @@ enum State {
 
 /// What the answer to a last commit means.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum LastAnswer {
+pub(super) enum LastAnswer {
     /// The broker has it.
     Taken,
     /// It is sent again, with what is stored by then.
@@ -50,40 +49,34 @@ pub enum LastAnswer {
 
 impl LastCommit {
     /// It is to be sent from `now` on.
-    pub fn new(now: Moment) -> Self {
+    pub(super) fn new(now: Moment) -> Self {
         Self {
-            since: now,
             state: State::Due(now),
         }
     }
 
-    /// Since when it is waited for.
-    pub fn since(&self) -> Moment {
-        self.since
-    }
-
     /// Whether nothing more is waited for.
-    pub fn is_over(&self) -> bool {
+    pub(super) fn is_over(&self) -> bool {
         self.state == State::Over
     }
 
     /// Whether it is to be sent now.
-    pub fn is_due(&self, now: Moment) -> bool {
+    pub(super) fn is_due(&self, now: Moment) -> bool {
         matches!(self.state, State::Due(at) if at <= now)
     }
 
     /// It was handed to the client.
-    pub fn sent(&mut self, id: CommitId) {
+    pub(super) fn sent(&mut self, id: CommitId) {
         self.state = State::UnderWay(id);
     }
 
     /// There is nothing to commit, or the client does not take it.
-    pub fn give_up(&mut self) {
+    pub(super) fn give_up(&mut self) {
         self.state = State::Over;
     }
 
     /// Takes in an answer.
-    pub fn answer(&mut self, id: CommitId, result: CommitResult, now: Moment) -> LastAnswer {
+    pub(super) fn answer(&mut self, id: CommitId, result: CommitResult, now: Moment) -> LastAnswer {
         if self.state != State::UnderWay(id) {
             return LastAnswer::Stale;
         }
@@ -122,7 +115,6 @@ mod tests {
         assert!(!last.is_over());
         assert_eq!(last.answer(id, Ok(()), at(60_000)), LastAnswer::Taken);
         assert!(last.is_over() && !last.is_due(at(60_001)));
-        assert_eq!(last.since(), at(5));
     }
 
     #[test]

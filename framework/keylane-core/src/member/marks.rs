@@ -23,7 +23,7 @@ const LASTING: Duration = Duration::from_secs(5);
 
 /// The commits that need an answer, of all partitions of a member.
 #[derive(Debug, Default)]
-pub struct Marks {
+pub(super) struct Marks {
     under_way: Option<CommitId>,
     /// What the commit under way was sent for; empty where only for its answer. At most one for
     /// each partition.
@@ -73,16 +73,16 @@ pub struct Outgoing<'a> {
     pub rows: &'a [usize],
 }
 
-/// What the answer to a commit means.
+/// What the answer to a commit of [`Marks`] means.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Answered<'a> {
-    /// The broker has these marks; the owners wait for the news. By row of the table.
+pub(super) enum MarkAnswer<'a> {
+    /// The broker has these marks. By row of the table.
     Confirmed(&'a [(usize, Mark)]),
     /// The metadata is too large for the broker.
     TooLarge,
     /// It was refused.
     Refused(Refused),
-    /// It is no answer to a commit under way.
+    /// It is no answer to the commit under way.
     Stale,
 }
 
@@ -97,23 +97,23 @@ pub struct Refused {
 
 impl Marks {
     /// Whether answers are waited for.
-    pub fn is_waiting(&self) -> bool {
+    pub(super) fn is_waiting(&self) -> bool {
         self.under_way.is_some() || self.again_at.is_some() || self.proof != Proof::None
     }
 
     /// A commit that is sent from now on and answered proves that this is a member still.
-    pub fn ask_for_proof(&mut self) {
+    pub(super) fn ask_for_proof(&mut self) {
         self.proof = Proof::Wanted;
     }
 
     /// It is not waited for any longer.
-    pub fn forget_proof(&mut self) {
+    pub(super) fn forget_proof(&mut self) {
         self.proof = Proof::None;
     }
 
     /// Whether there was such an answer, or nothing to commit for: then nothing has started, and
     /// what does waits for its mark. Reports it once.
-    pub fn take_proof(&mut self) -> bool {
+    pub(super) fn take_proof(&mut self) -> bool {
         let given = self.proof == Proof::Given;
         if given {
             self.proof = Proof::None;
@@ -122,15 +122,15 @@ impl Marks {
     }
 
     /// Takes in an answer.
-    pub fn answer<R: AsMut<EpochCommits>>(
+    pub(super) fn answer<R: AsMut<EpochCommits>>(
         &mut self,
         id: CommitId,
         result: CommitResult,
         rows: &mut [R],
         now: Moment,
-    ) -> Answered<'_> {
+    ) -> MarkAnswer<'_> {
         if self.under_way != Some(id) {
-            return Answered::Stale;
+            return MarkAnswer::Stale;
         }
         self.under_way = None;
         if self.proof == Proof::UnderWay {
@@ -145,14 +145,14 @@ impl Marks {
                 self.refused_since = None;
                 self.confirm(rows);
                 self.by_topic = rows.iter_mut().any(|row| row.as_mut().is_opening_refused());
-                Answered::Confirmed(&self.confirmed)
+                MarkAnswer::Confirmed(&self.confirmed)
             }
-            Err(Refusal::MetadataTooLarge) => Answered::TooLarge,
+            Err(Refusal::MetadataTooLarge) => MarkAnswer::TooLarge,
             Err(refusal) => {
                 if refusal == Refusal::Topic {
                     self.refuse_topic(rows);
                 }
-                Answered::Refused(self.not_taken(now))
+                MarkAnswer::Refused(self.not_taken(now))
             }
         }
     }
@@ -164,7 +164,7 @@ impl Marks {
     /// that could kill, or the next start would find the same crash again: in the logs, in the
     /// metrics, and with what it named. Openings of a topic whose commits are refused, which may
     /// last for days, are not waited for by others.
-    pub fn next<R: AsRef<EpochCommits>>(
+    pub(super) fn next<R: AsRef<EpochCommits>>(
         &mut self,
         table: &[R],
         ids: &mut CommitIds,
@@ -223,7 +223,7 @@ impl Marks {
     }
 
     /// The commit that was chosen last could not be sent.
-    pub fn not_sent(&mut self, now: Moment) -> Refused {
+    pub(super) fn not_sent(&mut self, now: Moment) -> Refused {
         self.under_way = None;
         if self.proof == Proof::UnderWay {
             self.proof = Proof::Wanted;
@@ -233,7 +233,7 @@ impl Marks {
 
     /// The broker takes no metadata at all: work goes on without protection. Returns what is
     /// confirmed by that, by row of the table.
-    pub fn give_up<R: AsMut<EpochCommits>>(&mut self, table: &mut [R]) -> &[(usize, Mark)] {
+    pub(super) fn give_up<R: AsMut<EpochCommits>>(&mut self, table: &mut [R]) -> &[(usize, Mark)] {
         self.confirmed.clear();
         for (row, commits) in table.iter_mut().map(AsMut::as_mut).enumerate() {
             if let Some(mark) = commits.unconfirmed_mark()

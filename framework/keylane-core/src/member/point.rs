@@ -56,6 +56,12 @@ pub struct ClientPosition {
 }
 
 impl ClientPosition {
+    /// Before everything, where nothing was committed.
+    pub const BEGINNING: Self = Self {
+        position: Position::new(0),
+        leader_epoch: None,
+    };
+
     /// Whether the client takes this for the later one: it looks at the epochs first, where both
     /// have one.
     ///

@@ -43,6 +43,17 @@ pub enum RecordState {
 }
 
 impl RecordState {
+    /// All of them.
+    pub const ALL: [Self; 7] = [
+        Self::Queued,
+        Self::Running,
+        Self::Waiting,
+        Self::NotDue,
+        Self::Publishing,
+        Self::Parked,
+        Self::Held,
+    ];
+
     /// The value of the `state` label in metrics.
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -54,6 +65,13 @@ impl RecordState {
             Self::Parked => "parked",
             Self::Held => "held",
         }
+    }
+}
+
+#[cfg(feature = "serde")]
+impl serde::Serialize for RecordState {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(self.as_str())
     }
 }
 
@@ -119,7 +137,7 @@ impl<R> Partition<R> {
 
     /// How many lanes wait for a moment with their first record: of the records that
     /// [wait](Self::waiting), those that are not in their lane yet do not count.
-    pub fn waiting_lanes(&self) -> usize {
+    pub(super) fn waiting_lanes(&self) -> usize {
         self.pending.count(State::Waiting) + self.pending.count(State::PublishWaiting)
     }
 

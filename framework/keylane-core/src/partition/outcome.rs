@@ -31,6 +31,28 @@ pub enum Settlement {
     Foreign,
 }
 
+impl Settlement {
+    /// All of them, in the order of their declaration.
+    pub const ALL: [Self; 5] = [
+        Self::Done,
+        Self::Skipped,
+        Self::Retried,
+        Self::DeadLettered,
+        Self::Foreign,
+    ];
+
+    /// The value of the `outcome` label in metrics.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Done => "done",
+            Self::Skipped => "skipped",
+            Self::Retried => "retried",
+            Self::DeadLettered => "dead_lettered",
+            Self::Foreign => "foreign",
+        }
+    }
+}
+
 /// Where a record is to be written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Publish {

@@ -63,13 +63,12 @@ pub enum Wait {
 /// The records that wait for a moment or are held for good, and all that are behind them in their
 /// lanes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct HeldUp {
-    /// How many.
-    pub records: usize,
+pub(super) struct HeldUp {
+    pub(super) records: usize,
     /// How many of these are not due yet, or behind one that is not.
-    pub not_due: usize,
+    pub(super) not_due: usize,
     /// The bytes of those.
-    pub not_due_bytes: usize,
+    pub(super) not_due_bytes: usize,
 }
 
 impl Activity {
@@ -91,7 +90,7 @@ impl<R> Partition<R> {
 
     /// The records that neither more time for work nor more concurrency would get on. Takes a walk
     /// over the pending ones where there are such.
-    pub fn held_up(&self) -> HeldUp {
+    pub(super) fn held_up(&self) -> HeldUp {
         let mut held_up = HeldUp::default();
         if self.waiting() + self.parked() + self.held() == 0 {
             return held_up;

@@ -73,6 +73,12 @@ fn deliver(partition: &mut Partition<i64>, offset: i64, lane: u64) {
     );
 }
 
+/// Its figures, with those that take a walk as they are now.
+fn surveyed(partition: &mut Partition<i64>) -> Snapshot {
+    partition.survey();
+    partition.snapshot()
+}
+
 fn at(seconds: u64) -> Moment {
     Moment::new(Duration::from_secs(seconds))
 }

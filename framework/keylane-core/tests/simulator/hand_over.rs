@@ -32,6 +32,9 @@ pub(crate) struct Member {
     /// The group has given it to others, or it is gone.
     lost: [bool; LOGS.len()],
     has_failed: bool,
+    /// Owners were given up that did not end.
+    gave_up_owners: bool,
+    gave_up_commit: bool,
 }
 
 #[derive(Default)]
@@ -83,6 +86,11 @@ impl hand_over::Owner for View {
 }
 
 impl Member {
+    /// The client takes no other assignment before its answer.
+    pub(crate) fn may_be_assigned(&self) -> bool {
+        self.owed.is_empty()
+    }
+
     pub(crate) fn assigned(&mut self, log: usize) {
         self.lost[log] = false;
         // What was stored and sent before was about an epoch that is over.
@@ -320,6 +328,7 @@ impl World {
                     }
                 }
             }
+            Order::Drop { places } => places.iter().map(log_of).for_each(|log| self.lose_now(log)),
             Order::StoreLast { places } => {
                 for log in self.last_ones(member, &places) {
                     self.check_is_ours(member, log)?;
@@ -347,8 +356,14 @@ impl World {
             }
             Order::Answer(answer) => self.answer(member, answer)?,
             Order::Close => self.close(member)?,
-            Order::TellOwnersRun { .. } => self.count("an owner that does not end"),
-            Order::TellUnanswered(_) => self.count("a last commit without an answer"),
+            Order::TellOwnersRun { .. } => {
+                self.members[member].gave_up_owners = true;
+                self.count("an owner that does not end");
+            }
+            Order::TellUnanswered(_) => {
+                self.members[member].gave_up_commit = true;
+                self.count("a last commit without an answer");
+            }
         }
         Ok(())
     }
@@ -403,14 +418,23 @@ impl World {
             "G8: partitions are dropped that were not lost"
         );
         (it.speaks_of_loss, it.heard) = (false, None);
+        if !all_lost {
+            self.check_last_commit(member)?;
+        }
         self.count(match answer.outcome {
             Outcome::Drained => "hand-over after a drain",
             Outcome::Deadline => "hand-over at the deadline",
             Outcome::Lost => "hand-over of what was lost meanwhile",
         });
+        self.check_is_about_all(member, &answer.places)?;
         for log in answer.places.iter().map(log_of) {
             let is_drained = answer.outcome == Outcome::Drained;
             self.give_back(member, log, is_drained)?;
+        }
+        // A revoke can come when a shutdown's is over.
+        if !self.members[member].hand_over.is_shutting_down() {
+            self.members[member].last_commit = LastCommit::None;
+            self.members[member].gave_up_owners = false;
         }
         if all_lost {
             LOGS.into_iter()
@@ -422,12 +446,42 @@ impl World {
         Ok(())
     }
 
+    /// Nothing is given back before its last commit is over, but in a failure.
+    fn check_last_commit(&self, member: usize) -> Checked<()> {
+        let it = &self.members[member];
+        let is_over = matches!(it.last_commit, LastCommit::Taken(_) | LastCommit::Refused);
+        ensure!(
+            is_over || it.gave_up_commit || it.has_failed,
+            "G8: member {member} gives back without a last commit"
+        );
+        Ok(())
+    }
+
+    /// The last commit of a hand-over is about all that had ended by then.
+    fn check_is_about_all(&self, member: usize, places: &[TopicPartition]) -> Checked<()> {
+        let it = &self.members[member];
+        let LastCommit::Taken(complete) = &it.last_commit else {
+            return Ok(());
+        };
+        if it.hand_over.is_shutting_down() || it.gave_up_owners {
+            return Ok(());
+        }
+        for log in places.iter().map(log_of).filter(|&log| !it.lost[log]) {
+            ensure!(
+                self.ended[log].is_none() || complete.contains(&log),
+                "G8: the last commit is not about log {log}"
+            );
+        }
+        Ok(())
+    }
+
     /// The client closes, and the process begins anew.
     fn close(&mut self, member: usize) -> Checked<()> {
         ensure!(
             self.members[member].owed.is_empty(),
             "G8: the client is closed and owes an answer"
         );
+        self.check_last_commit(member)?;
         let is_in_order = !self.members[member].has_failed;
         self.count(if is_in_order {
             "a shutdown"
@@ -436,7 +490,8 @@ impl World {
         });
         for log in LOGS {
             if self.member_of(log) == Some(member) {
-                self.give_back(member, log, is_in_order)?;
+                let is_drained = is_in_order && !self.members[member].gave_up_owners;
+                self.give_back(member, log, is_drained)?;
             }
         }
         self.members[member] = Member::default();
@@ -447,6 +502,9 @@ impl World {
 
     /// The client lets go of a log, with what is stored for it.
     fn give_back(&mut self, member: usize, log: usize, is_drained: bool) -> Checked<()> {
+        if self.member_of(log) != Some(member) {
+            return Ok(());
+        }
         let it = &mut self.members[member];
         let (stored, is_lost) = (it.stored[log].take(), it.lost[log]);
         let is_taken = matches!(&it.last_commit, LastCommit::Taken(logs) if logs.contains(&log));

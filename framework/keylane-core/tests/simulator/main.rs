@@ -15,6 +15,9 @@
 //! * ledger: the watermark one too high, or at the next delivery; the settled-ahead count drifts;
 //!   repeated deliveries are new; runs go on over unsettled offsets
 //! * commits: that of a position that has not moved loses the leader epoch it came with
+//! * commits of a member (`commits.rs`, `poison.rs`): what the client leaves out is not committed; a
+//!   point below an earlier one counts as later; an opening is forgotten for a point without a mark;
+//!   marks go before openings
 //! * map: it is believed about records of a later leader; inherited ranges are left out, not
 //!   consulted, or one offset too long or short; a run is written one too long; the checksum leaves
 //!   the position out; a map that is cut short does not say so
@@ -30,6 +33,8 @@
 //! * policy: a retry too few, a round too many, a panic is final; attempts or bytes are not
 //!   counted. What the guard holds is judged by `outages.rs`: here the model only checks that
 //!   nothing is held while the guard holds nothing
+//! * hand-over: it waits for no owner; it is answered without a last commit; a second revoke keeps the
+//!   first one's commit, or takes its place; what is lost is stored
 //! * other groups: a held record holds its lane, starts, or is taken for a blocker; one of a group
 //!   that is gone is settled
 //! * blockers: taken from a window that is not full, or not settled, or before their time; taken

@@ -14,7 +14,8 @@ use crate::world::{Fault, Guard, MEMBERS, World};
 
 impl World {
     pub(crate) fn assign(&mut self, log: usize) -> Checked<()> {
-        if self.member_of(log).is_some() {
+        let member = self.random.index(MEMBERS);
+        if self.member_of(log).is_some() || !self.members[member].may_be_assigned() {
             return Ok(());
         }
         if !self.calm && !self.mostly_good && self.random.percent(20) {
@@ -35,7 +36,6 @@ impl World {
             Budget::new(self.pause_at, self.pause_at * 7 / 10),
             Budget::new(self.pause_at * 2, self.pause_at),
         );
-        let member = self.random.index(MEMBERS);
         let mut owner = Owner::new(
             member,
             self.epochs,

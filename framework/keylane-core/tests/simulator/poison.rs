@@ -1,8 +1,9 @@
 //! Records that kill their process: processes own a few partitions, and the evidence in their
 //! commits has to find the killers and blame nobody else.
 //!
-//! Modelled is what the shell guarantees (`poison/process.rs`). Everything else is random, above
-//! all how much of what was sent arrives before a crash, and who takes over.
+//! Commits, marks and the last commit are the member's, as they ship. Modelled is the rest that the
+//! shell guarantees (`poison/process.rs`), and the client. Everything else is random, above all how
+//! much of what was sent arrives before a crash, and who takes over.
 //!
 //! Seen to fail, each put in by hand: turns that collide, names that are not taken back, starts
 //! without a mark, a verdict after one crash, a trial beside healthy partitions, an opening that is

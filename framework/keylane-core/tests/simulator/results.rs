@@ -116,6 +116,8 @@ impl World {
         let verdict = owner.partition.fail(ticket, attempt, entropy, now, guard);
         let may_hold = !guard.holds_nothing(now) && !entry.blocker;
         entry.guarded |= may_hold;
+        let is_held = matches!(verdict, Verdict::Waiting { held: Some(_), .. });
+        entry.waited_for_others |= is_held || is_unavailable;
         let longest = Duration::from_millis(3_000);
         let corner = match (&expected, failure, &verdict) {
             (

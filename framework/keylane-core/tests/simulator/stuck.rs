@@ -37,8 +37,11 @@ impl World {
             }
             Some(Blocking::RefusedByGuard) => {
                 let holds_nothing = guard.real.holds_nothing(now);
+                let waits = expected
+                    .and_then(|offset| owner.unsettled.get(&offset))
+                    .is_some_and(|entry| entry.waited_for_others);
                 ensure!(
-                    expected.is_some() && !holds_nothing,
+                    expected.is_some() && (waits || !holds_nothing),
                     "the guard refuses {expected:?} and holds nothing"
                 );
                 owner.next_blocker_look = now + longest_backoff;

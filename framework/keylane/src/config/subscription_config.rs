@@ -155,9 +155,19 @@ impl SubscriptionConfig {
         self.name.as_deref().unwrap_or(&self.group)
     }
 
-    /// The retry topic's name, where the policy has one. Validation has seen to it that the name
-    /// can be told.
-    pub(crate) fn retry_topic(&self) -> Option<String> {
+    /// The name of the retry topic, where the retry policy has one: the policy's own, or
+    /// `<origin>-retry`.
+    ///
+    /// # Examples
+    /// ```
+    /// use keylane::{Retry, SubscriptionConfig};
+    ///
+    /// let mut config = SubscriptionConfig::new("parking-notifier", "parking-events");
+    /// assert_eq!(config.retry_topic(), None);
+    /// config.retry = Retry::in_place(3).then_topic();
+    /// assert_eq!(config.retry_topic().as_deref(), Some("parking-events-retry"));
+    /// ```
+    pub fn retry_topic(&self) -> Option<String> {
         let topic = self.retry.topic.as_ref()?;
         topic
             .name

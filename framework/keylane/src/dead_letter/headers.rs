@@ -3,8 +3,9 @@
 use keylane_core::FailureHeaders;
 
 use super::bounded_text::bounded_text;
-use super::{names, rfc3339};
+use super::names;
 use crate::config::NAME_LIMIT_BYTES;
+use crate::support::rfc3339;
 use crate::{Headers, Origin};
 
 /// The longest error text in a header.

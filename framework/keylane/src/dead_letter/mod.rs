@@ -11,7 +11,6 @@ mod id;
 mod names;
 mod provenance;
 mod retry_headers;
-pub(crate) mod rfc3339;
 
 pub(crate) use bounded_text::bounded_text;
 pub(crate) use headers::{

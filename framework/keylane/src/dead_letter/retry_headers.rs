@@ -5,8 +5,9 @@ use std::time::Duration;
 use keylane_core::FailureHeaders;
 
 use super::headers::{FailureHistory, Writer, push_failure, without_ours};
-use super::{names, rfc3339};
+use super::names;
 use crate::record::{RecordHeaders, RetryState};
+use crate::support::rfc3339;
 use crate::{Headers, Origin, TaskMetadata};
 
 /// Longer than any retry time, patience and delay together: a header that says more is damaged.

@@ -1,6 +1,7 @@
 //! Names, times, traces and error texts.
 
-use crate::dead_letter::{bounded_text, rfc3339};
+use crate::dead_letter::bounded_text;
+use crate::support::rfc3339;
 use crate::trace::TraceParent;
 
 /// Any text as a time, as a trace context, as the name of a topic and as an error's text; the first

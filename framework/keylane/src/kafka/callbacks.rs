@@ -7,7 +7,9 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock};
 use std::time::{Duration, Instant};
 
-use keylane_core::{Beginning, Position, Reset, Resume, commit_map};
+use keylane_core::member::TopicPartition;
+use keylane_core::member::hand_over::{AnsweredBy, LOOK_UP, Revoked};
+use keylane_core::{Beginning, Reset, Resume, commit_map};
 use rdkafka::client::ClientContext;
 use rdkafka::config::RDKafkaLogLevel;
 use rdkafka::consumer::{BaseConsumer, Consumer, ConsumerContext, RebalanceProtocol};
@@ -31,12 +33,6 @@ use crate::support::panics;
 /// for now, and compared later.
 const IDENTITY_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// How long a partition whose start is being looked up waits before it is given up. librdkafka
-/// takes a late answer for a reason to look again, also for a partition that it has stopped, and
-/// then never ends that (librdkafka#4362). Long enough for an answer, and shorter than the 500 ms
-/// after which it asks again.
-pub(crate) const LOOK_UP: Duration = Duration::from_millis(200);
-
 /// The consumer's context: a mailbox for the loop, and the place where errors are noted.
 pub(crate) struct Context {
     control: Arc<Control>,
@@ -47,7 +43,7 @@ pub(crate) struct Context {
     /// Partitions of revokes that were reported and not answered: the client waits for an answer to
     /// each, does not ask a second time, and does not close without. `Some` also for a revoke of
     /// nothing.
-    owed: Mutex<Option<Vec<(String, i32)>>>,
+    owed: Mutex<Option<Vec<TopicPartition>>>,
     eager: AtomicBool,
     metadata_refused: AtomicBool,
     /// Whether topic ids are worth waiting for: there is somebody to ask, and the last question was
@@ -114,7 +110,7 @@ impl Context {
     pub(crate) fn answer(
         &self,
         consumer: &BaseConsumer<Self>,
-        partitions: &[(String, i32)],
+        partitions: &[TopicPartition],
     ) -> KafkaResult<()> {
         *self.owed() = None;
         self.unassign(consumer, partitions)
@@ -123,19 +119,18 @@ impl Context {
     fn unassign(
         &self,
         consumer: &BaseConsumer<Self>,
-        partitions: &[(String, i32)],
+        partitions: &[TopicPartition],
     ) -> KafkaResult<()> {
         if self.is_eager() {
             return consumer.unassign();
         }
-        consumer.incremental_unassign(&list(
-            partitions
-                .iter()
-                .map(|(topic, partition)| (topic.as_str(), *partition)),
-        ))
+        let names = partitions
+            .iter()
+            .map(|place| (&*place.topic, place.partition));
+        consumer.incremental_unassign(&list(names))
     }
 
-    fn owed(&self) -> MutexGuard<'_, Option<Vec<(String, i32)>>> {
+    fn owed(&self) -> MutexGuard<'_, Option<Vec<TopicPartition>>> {
         lock(&self.owed)
     }
 
@@ -310,8 +305,7 @@ impl Context {
         compare_logs(&mut assigned, &logs);
         for new in &mut assigned {
             let position = new.committed.as_ref().map(|committed| committed.position);
-            let confirm = position
-                .and_then(|at| Beginning::confirm(Position::new(at.offset), at.leader_epoch));
+            let confirm = position.and_then(|at| Beginning::confirm(at.position, at.leader_epoch));
             new.beginning = new.beginning.or(confirm);
         }
         assigned
@@ -370,48 +364,51 @@ impl Context {
         #[cfg(test)]
         panics::planted::step("revoke", self.control.name());
         let closing = self.closing.load(Ordering::Relaxed);
-        let lost = consumer.assignment_lost();
+        let revoked = match consumer.assignment_lost() {
+            true => Revoked::Lost,
+            false => Revoked::Asked,
+        };
         let partitions: Vec<_> = native::committed(partitions)
             .iter()
-            .map(|element| (element.topic.to_owned(), element.partition))
+            .map(|element| TopicPartition::new(element.topic, element.partition))
             .collect();
-        if lost
-            && partitions
-                .iter()
-                .any(|(topic, partition)| is_looked_up(consumer, topic, *partition))
-        {
+        if revoked == Revoked::Lost && is_looked_up(consumer, &partitions) {
             std::thread::sleep(LOOK_UP);
         }
-        let answered = {
+        let answered_by = {
             let mut owed = self.owed();
-            // A lost assignment has nothing to wait for, and a closing consumer no loop that would
-            // answer. Where an earlier revoke is unanswered both are answered together: one answer
-            // ends the client's wait for either.
-            let answered = closing || (lost && owed.is_none());
-            if !answered {
+            let answered_by = revoked.answered_by(closing, owed.is_some());
+            if answered_by == AnsweredBy::HandOver {
                 owed.get_or_insert_default()
                     .extend(partitions.iter().cloned());
             }
-            answered
+            answered_by
         };
-        if answered && let Err(error) = self.unassign(consumer, &partitions) {
+        if answered_by == AnsweredBy::Callback
+            && let Err(error) = self.unassign(consumer, &partitions)
+        {
             self.events().push(GroupEvent::Failed(error.to_string()));
         }
         self.events().push(GroupEvent::Revoked {
             partitions,
-            lost,
-            answered,
+            revoked,
+            answered_by,
         });
     }
 }
 
-/// Whether the client may still be looking up where to start: it has fetched nothing of the
-/// partition.
-pub(crate) fn is_looked_up(consumer: &BaseConsumer<Context>, topic: &str, partition: i32) -> bool {
-    let Ok(topic) = CString::new(topic) else {
-        return false;
-    };
-    native::cached_end_offset(consumer, &topic, partition).is_none()
+/// Whether the client may still be looking up where to start: it has fetched nothing of one of the
+/// partitions.
+pub(super) fn is_looked_up(
+    consumer: &BaseConsumer<Context>,
+    partitions: &[TopicPartition],
+) -> bool {
+    partitions.iter().any(|place| {
+        let topic = CString::new(&*place.topic);
+        topic.is_ok_and(|topic| {
+            native::cached_end_offset(consumer, &topic, place.partition).is_none()
+        })
+    })
 }
 
 /// Leaves what was committed for another topic of the same name.
@@ -424,7 +421,7 @@ pub(crate) fn compare_logs(assigned: &mut [NewPartition], logs: &Logs) {
         let named = new.committed.as_ref().and_then(|committed| {
             // What cannot be read is reported where the rest of it is used.
             let text = std::str::from_utf8(&committed.metadata).ok()?;
-            commit_map::decode(Position::new(committed.position.offset), text)
+            commit_map::decode(committed.position.position, text)
                 .ok()?
                 .log
         });
@@ -568,7 +565,7 @@ mod tests {
         let context = consumer.context();
         context.revoke(&consumer, &list([("tasks", 0)].into_iter()));
         context.revoke(&consumer, &list([("tasks", 1)].into_iter()));
-        let both = [("tasks".to_owned(), 0), ("tasks".to_owned(), 1)];
+        let both = [0, 1].map(|partition| TopicPartition::new("tasks", partition));
         assert_eq!(context.owed().as_deref(), Some(&both[..]));
         assert_eq!(context.take_events().len(), 2, "both are reported");
         context.close(&consumer);

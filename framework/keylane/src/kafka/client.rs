@@ -3,14 +3,15 @@
 use std::ffi::CStr;
 use std::time::Duration;
 
+use keylane_core::member::TopicPartition;
+use keylane_core::member::{CommitId, CommitPoint};
 use keylane_core::{LeaderEpoch, Position};
 use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer};
 use rdkafka::error::RDKafkaErrorCode;
 use rdkafka::{ClientConfig, Offset, TopicPartitionList};
 
-use super::callbacks::{Context, LOOK_UP, is_looked_up};
+use super::callbacks::{Context, is_looked_up};
 use super::client_error::ClientError;
-use super::commit_point::CommitPoint;
 use super::commit_queue::{CommitAnswer, CommitQueue};
 use super::config::creation_error;
 use super::events::{CommittedPoint, GroupEvent};
@@ -21,6 +22,7 @@ use super::message::NativeMessage;
 use super::native::{self, CachedRange};
 use super::read::{Failure, Read};
 use super::reader::Reader;
+use super::refusal::CommitRefused;
 use super::topic_ids::{Answer, Inquiry};
 use crate::Reading;
 use crate::status::SharedLease;
@@ -155,18 +157,14 @@ impl Client {
         self.consumer.assignment_lost()
     }
 
-    /// How long the answer to a revoke of these partitions has to wait: where a start may still be
-    /// looked up, [`LOOK_UP`].
-    pub(crate) fn wait_before_answer(&self, partitions: &[(String, i32)]) -> Duration {
-        let looked_up = partitions
-            .iter()
-            .any(|(topic, partition)| is_looked_up(&self.consumer, topic, *partition));
-        if looked_up { LOOK_UP } else { Duration::ZERO }
+    /// Whether the start of one of these partitions may still be looked up.
+    pub(crate) fn is_looking_up(&self, partitions: &[TopicPartition]) -> bool {
+        is_looked_up(&self.consumer, partitions)
     }
 
     /// Answers all revokes that were reported, which are about these partitions. The client
     /// commits what is stored for them.
-    pub(crate) fn answer_revoke(&self, partitions: &[(String, i32)]) -> Result<(), ClientError> {
+    pub(crate) fn answer_revoke(&self, partitions: &[TopicPartition]) -> Result<(), ClientError> {
         let context = self.consumer.context();
         context
             .answer(&self.consumer, partitions)
@@ -275,15 +273,16 @@ impl Client {
     /// Commits points, and has the answer come with the name `id`. One follows where this is `Ok`.
     pub(crate) fn commit_for_answer<'a>(
         &self,
-        id: u64,
+        id: CommitId,
         points: impl Iterator<Item = (&'a str, i32, &'a CommitPoint)>,
-    ) -> Result<(), RDKafkaErrorCode> {
+    ) -> Result<(), CommitRefused> {
         let points = list_with_points(points).map_err(|error| {
-            error
-                .rdkafka_error_code()
-                .unwrap_or(RDKafkaErrorCode::InvalidArgument)
+            let code = error.rdkafka_error_code();
+            CommitRefused(code.unwrap_or(RDKafkaErrorCode::InvalidArgument))
         })?;
-        self.commits.send(&self.consumer, &points, id)
+        self.commits
+            .send(&self.consumer, &points, id)
+            .map_err(CommitRefused)
     }
 
     /// The next answer to a commit, if one has come.
@@ -297,8 +296,8 @@ impl Client {
     }
 
     /// Commits that starts wait for are refused for some time.
-    pub(crate) fn note_refused_start(&self, error: RDKafkaErrorCode) {
-        self.consumer.context().note_refused_start(error);
+    pub(crate) fn note_refused_start(&self, error: CommitRefused) {
+        self.consumer.context().note_refused_start(error.0);
     }
 
     /// Asks what is committed for these partitions, and waits at most this long. Those that the
@@ -396,7 +395,7 @@ mod testing {
                 .committed([(topic, partition)].into_iter(), Duration::from_secs(30))
                 .expect("the broker answers");
             let committed = answers.into_iter().next()?.committed?;
-            Some(committed.position.offset)
+            Some(committed.position.position.get())
         }
     }
 }
@@ -416,13 +415,13 @@ mod tests {
         broker.create_topic("tasks", 1).unwrap();
         let client = Client::for_tests(&broker, &[]);
         let point = CommitPoint {
-            position: 5,
+            position: Position::new(5),
             leader_epoch: None,
             metadata: String::new(),
             mark: None,
             running: false,
         };
-        let sent = [7, 9, u64::from(u32::MAX)];
+        let sent = [7, 9, u64::from(u32::MAX)].map(CommitId::new);
         for id in sent {
             let points = [("tasks", 0, &point)].into_iter();
             assert!(client.commit_for_answer(id, points).is_ok());

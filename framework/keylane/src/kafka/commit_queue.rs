@@ -10,18 +10,20 @@
 
 use std::time::Duration;
 
+use keylane_core::member::CommitId;
 use rdkafka::TopicPartitionList;
 use rdkafka::bindings as sys;
 use rdkafka::consumer::{BaseConsumer, Consumer, ConsumerContext};
 use rdkafka::error::RDKafkaErrorCode;
 
+use super::refusal::CommitRefused;
 use super::replies::{Reply, ReplyQueue, code, slice};
 
 /// What became of a commit.
 pub(crate) struct CommitAnswer {
     /// Its name.
-    pub(crate) id: u64,
-    pub(crate) result: Result<(), RDKafkaErrorCode>,
+    pub(crate) id: CommitId,
+    pub(crate) result: Result<(), CommitRefused>,
 }
 
 /// The queue of one client; owned by the polling thread.
@@ -41,11 +43,11 @@ impl CommitQueue {
         &self,
         consumer: &BaseConsumer<C>,
         offsets: &TopicPartitionList,
-        id: u64,
+        id: CommitId,
     ) -> Result<(), RDKafkaErrorCode> {
         let client = consumer.client().native_ptr();
         // A number that comes back with the event, and points to nothing.
-        let opaque = std::ptr::without_provenance_mut(usize::try_from(id).unwrap_or(0));
+        let opaque = std::ptr::without_provenance_mut(usize::try_from(id.get()).unwrap_or(0));
         // SAFETY: client, list and queue are live. Without a callback the answer is an event.
         // librdkafka hands the opaque pointer on and does not follow it.
         let error = unsafe {
@@ -62,17 +64,17 @@ impl CommitQueue {
                 let refused = reply.error().or_else(|| first_refused(&reply));
                 return Some(CommitAnswer {
                     id: id(&reply),
-                    result: refused.map_or(Ok(()), Err),
+                    result: refused.map_or(Ok(()), |code| Err(CommitRefused(code))),
                 });
             }
         }
     }
 }
 
-fn id(reply: &Reply<'_>) -> u64 {
+fn id(reply: &Reply<'_>) -> CommitId {
     // SAFETY: the reply is live. What it gives is the number that the commit was sent with.
     let opaque = unsafe { sys::rd_kafka_event_opaque(reply.as_ptr()) };
-    u64::try_from(opaque.addr()).unwrap_or(0)
+    CommitId::new(u64::try_from(opaque.addr()).unwrap_or(0))
 }
 
 fn first_refused(reply: &Reply<'_>) -> Option<RDKafkaErrorCode> {

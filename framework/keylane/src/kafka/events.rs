@@ -1,8 +1,9 @@
 //! What the callbacks report to the polling thread.
 
-use keylane_core::{Beginning, LogId};
+use keylane_core::member::hand_over::{AnsweredBy, Revoked};
+use keylane_core::member::{ClientPosition, TopicPartition};
+use keylane_core::{Beginning, LogId, Position};
 
-use super::client_position::ClientPosition;
 use super::native;
 
 /// What has happened since the loop last looked.
@@ -14,11 +15,9 @@ pub(crate) enum GroupEvent {
         membership: Option<String>,
     },
     Revoked {
-        partitions: Vec<(String, i32)>,
-        /// The group has already given the partitions away.
-        lost: bool,
-        /// The revoke was answered in the callback; otherwise the loop owes the answer.
-        answered: bool,
+        partitions: Vec<TopicPartition>,
+        revoked: Revoked,
+        answered_by: AnsweredBy,
     },
     /// A rebalance could not be answered.
     Failed(String),
@@ -54,7 +53,7 @@ impl CommittedPoint {
     /// `None` for an element without an offset.
     pub(crate) fn of(element: &native::Committed<'_>) -> Option<Self> {
         let position = ClientPosition {
-            offset: element.offset,
+            position: Position::new(element.offset),
             leader_epoch: element.leader_epoch,
         };
         (element.offset >= 0).then(|| Self {

@@ -1,10 +1,11 @@
 //! Lists of partitions, as the client takes them. They are built, used and dropped: one that stays
 //! alive keeps the client from closing.
 
+use keylane_core::member::CommitPoint;
 use rdkafka::error::KafkaResult;
 use rdkafka::{Offset, TopicPartitionList};
 
-use super::{CommitPoint, native};
+use super::native;
 
 /// A list of partitions without offsets.
 pub(crate) fn list<'a>(partitions: impl Iterator<Item = (&'a str, i32)>) -> TopicPartitionList {
@@ -24,7 +25,7 @@ pub(crate) fn list_with_points<'a>(
     let mut epochs = Vec::new();
     for (topic, partition, point) in points {
         let mut element = list.add_partition(topic, partition);
-        element.set_offset(Offset::Offset(point.position))?;
+        element.set_offset(Offset::Offset(point.position.get()))?;
         element.set_metadata(&point.metadata);
         epochs.push(point.leader_epoch);
     }
@@ -34,14 +35,14 @@ pub(crate) fn list_with_points<'a>(
 
 #[cfg(test)]
 mod tests {
-    use keylane_core::LeaderEpoch;
+    use keylane_core::{LeaderEpoch, Position};
 
     use super::*;
 
     #[test]
     fn a_list_for_a_commit_carries_the_leader_epochs() {
         let point = |position, leader_epoch: Option<u32>| CommitPoint {
-            position,
+            position: Position::new(position),
             leader_epoch: leader_epoch.map(LeaderEpoch::new),
             metadata: "m".to_owned(),
             mark: None,

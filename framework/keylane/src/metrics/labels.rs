@@ -1,6 +1,8 @@
 //! The values of the bounded labels, one enum for each label.
 
-use keylane_core::{Reason, RecordState};
+use keylane_core::{Reason, RecordState, RetryTier, Settlement};
+
+use crate::status::{OutageKind, State};
 
 /// A label of a metric, and what it may say.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -51,17 +53,78 @@ macro_rules! label_enum {
     };
 }
 
-label_enum! {
-    /// The final word on a record.
-    Outcome as "outcome" {
-        Done = "done",
-        Skipped = "skipped",
-        /// Written to the retry topic and acknowledged.
-        Retried = "retried",
-        /// Written to the dead-letter topic and acknowledged.
-        DeadLettered = "dead_lettered",
-        /// Another group's retry, which that group processes.
-        Foreign = "foreign",
+/// Makes an enum that others have, too, the values of a label.
+macro_rules! label_of {
+    ($($name:ty as $label:literal;)+) => {
+        $(impl LabelValue for $name {
+            const LABEL: LabelDef = LabelDef {
+                name: $label,
+                values: &{
+                    let mut texts = [""; Self::ALL.len()];
+                    let mut index = 0;
+                    while index < texts.len() {
+                        texts[index] = Self::ALL[index].as_str();
+                        index += 1;
+                    }
+                    texts
+                },
+            };
+            const ALL: &'static [Self] = &Self::ALL;
+
+            fn as_str(self) -> &'static str {
+                Self::as_str(self)
+            }
+
+            fn index(self) -> usize {
+                self as usize
+            }
+        })+
+    };
+}
+
+label_of! {
+    Settlement as "outcome";
+    RetryTier as "tier";
+    Reason as "reason";
+    RecordState as "state";
+    OutageKind as "kind";
+}
+
+/// What a subscription is doing. One that is rebalancing is running: some of its partitions are.
+impl LabelValue for State {
+    const LABEL: LabelDef = LabelDef {
+        name: "state",
+        values: &[
+            Self::Starting.as_str(),
+            Self::Running.as_str(),
+            Self::Paused.as_str(),
+            Self::Draining.as_str(),
+            Self::Stopped.as_str(),
+            Self::Failed.as_str(),
+        ],
+    };
+    const ALL: &'static [Self] = &[
+        Self::Starting,
+        Self::Running,
+        Self::Paused,
+        Self::Draining,
+        Self::Stopped,
+        Self::Failed,
+    ];
+
+    fn as_str(self) -> &'static str {
+        Self::as_str(self)
+    }
+
+    fn index(self) -> usize {
+        match self {
+            Self::Starting => 0,
+            Self::Running | Self::Rebalancing => 1,
+            Self::Paused => 2,
+            Self::Draining => 3,
+            Self::Stopped => 4,
+            Self::Failed => 5,
+        }
     }
 }
 
@@ -81,84 +144,10 @@ label_enum! {
 }
 
 label_enum! {
-    /// What fails in an outage.
-    OutageKind as "kind" {
-        /// Everything: nothing succeeds.
-        Total = "total",
-        /// Many keys at one place, named by the processor.
-        Place = "place",
-        /// Many keys in the same way, while others succeed.
-        Class = "class",
-        /// Many records are undecodable, fatal or panic, and none succeeds.
-        BadDeployment = "bad_deployment",
-        /// What a few keys need, by the processor's word.
-        Unavailable = "unavailable",
-    }
-}
-
-label_enum! {
     /// Where a failed record waits for its next attempt.
     RetryPlace as "place" {
         InPlace = "in_place",
         Topic = "topic",
-    }
-}
-
-label_enum! {
-    /// What a waiting record waits for.
-    RetryTier as "tier" {
-        /// The delay of a retry in place.
-        InPlace = "in_place",
-        /// The delay of its first round through the retry topic.
-        TopicFirst = "topic_first",
-        TopicSecond = "topic_second",
-        TopicThird = "topic_third",
-        /// Of a round after the third.
-        TopicLater = "topic_later",
-        /// A write to the retry or dead-letter topic failed, and is made again after a delay.
-        Write = "write",
-        /// No retry: its producer does not want it to run earlier.
-        NotBefore = "not_before",
-    }
-}
-
-impl From<keylane_core::Wait> for RetryTier {
-    fn from(wait: keylane_core::Wait) -> Self {
-        use keylane_core::Wait;
-        match wait {
-            Wait::NotBefore => Self::NotBefore,
-            Wait::InPlace => Self::InPlace,
-            Wait::Topic { round: 0 | 1 } => Self::TopicFirst,
-            Wait::Topic { round: 2 } => Self::TopicSecond,
-            Wait::Topic { round: 3 } => Self::TopicThird,
-            Wait::Topic { .. } => Self::TopicLater,
-            Wait::Write => Self::Write,
-        }
-    }
-}
-
-/// Why a record was dead-lettered.
-impl LabelValue for Reason {
-    const LABEL: LabelDef = LabelDef {
-        name: "reason",
-        values: &[
-            Self::Exhausted.as_str(),
-            Self::Fatal.as_str(),
-            Self::Undecodable.as_str(),
-            Self::Panicked.as_str(),
-            Self::TimedOut.as_str(),
-            Self::Poison.as_str(),
-            Self::Blocker.as_str(),
-        ],
-    };
-    const ALL: &'static [Self] = &Self::ALL;
-
-    fn as_str(self) -> &'static str {
-        Self::as_str(self)
-    }
-
-    fn index(self) -> usize {
-        self as usize
     }
 }
 
@@ -183,39 +172,6 @@ label_enum! {
         /// The lane waits for the back-off of its first record.
         Waiting = "waiting",
         Parked = "parked",
-    }
-}
-
-/// What the oldest unsettled record of a partition does.
-impl LabelValue for RecordState {
-    const LABEL: LabelDef = LabelDef {
-        name: "state",
-        values: &[
-            Self::Queued.as_str(),
-            Self::Running.as_str(),
-            Self::Waiting.as_str(),
-            Self::NotDue.as_str(),
-            Self::Publishing.as_str(),
-            Self::Parked.as_str(),
-            Self::Held.as_str(),
-        ],
-    };
-    const ALL: &'static [Self] = &[
-        Self::Queued,
-        Self::Running,
-        Self::Waiting,
-        Self::NotDue,
-        Self::Publishing,
-        Self::Parked,
-        Self::Held,
-    ];
-
-    fn as_str(self) -> &'static str {
-        Self::as_str(self)
-    }
-
-    fn index(self) -> usize {
-        self as usize
     }
 }
 
@@ -300,20 +256,5 @@ label_enum! {
         Transport = "transport",
         Auth = "auth",
         Other = "other",
-    }
-}
-
-label_enum! {
-    /// What a subscription is doing.
-    State as "state" {
-        Starting = "starting",
-        Running = "running",
-        /// By the user.
-        Paused = "paused",
-        /// Draining for shutdown.
-        Draining = "draining",
-        Stopped = "stopped",
-        /// Ended by a fatal error.
-        Failed = "failed",
     }
 }

@@ -24,6 +24,7 @@ mod partition;
 mod prometheus;
 mod series;
 mod subscription;
+mod table;
 
 pub use labels::LabelDef;
 #[cfg(feature = "prometheus")]
@@ -34,11 +35,10 @@ pub use prometheus::{
 
 pub(crate) use {
     labels::{
-        AttemptResult, CommitFailure, ConsumerError, DrainResult, LabelValue, LaneState,
-        OutageKind, Outcome, PollSection, ProduceFailure, ProduceTarget, Rebalance, RetryPlace,
-        RetryTier, State, UnreadableMetadata,
+        AttemptResult, CommitFailure, ConsumerError, DrainResult, LabelValue, PollSection,
+        ProduceFailure, ProduceTarget, Rebalance, RetryPlace, UnreadableMetadata,
     },
-    partition::{LagMetrics, MetricLabels, PartitionMetrics, ReadMetrics},
+    partition::{MetricLabels, PartitionMetrics, ReadMetrics},
     subscription::{PollMetrics, SubscriptionMetrics},
 };
 

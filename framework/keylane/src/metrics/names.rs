@@ -7,13 +7,13 @@
 #![doc = include_str!("reference.md")]
 
 use ::metrics::Unit;
-use keylane_core::{Reason, RecordState};
+use keylane_core::{Reason, RecordState, RetryTier, Settlement};
 
 use super::labels::{
     AttemptResult, CommitFailure, ConsumerError, DrainResult, LabelDef, LabelValue, LaneState,
-    OutageKind, Outcome, PollSection, ProduceFailure, ProduceTarget, Rebalance, RetryPlace,
-    RetryTier, State, UnreadableMetadata,
+    PollSection, ProduceFailure, ProduceTarget, Rebalance, RetryPlace, UnreadableMetadata,
 };
+use crate::status::{OutageKind, State};
 
 /// How a metric behaves.
 ///
@@ -194,7 +194,7 @@ metrics! {
     /// Records read and taken in.
     DELIVERED = "keylane_delivered_total": Counter, Count, [SUBSCRIPTION, TOPIC, PARTITION];
     /// Records settled, by the final word on them.
-    SETTLED = "keylane_settled_total": Counter, Count, [SUBSCRIPTION, TOPIC, PARTITION, Outcome::LABEL];
+    SETTLED = "keylane_settled_total": Counter, Count, [SUBSCRIPTION, TOPIC, PARTITION, Settlement::LABEL];
     /// Attempts, by how they ended.
     ATTEMPTS = "keylane_attempts_total": Counter, Count, [SUBSCRIPTION, TOPIC, PARTITION, AttemptResult::LABEL];
     /// Time an attempt took, whatever its result.

@@ -1,8 +1,10 @@
 //! One series each: a cached handle of the facade, what it still has to tell it, and how it is
 //! found again.
 
+use std::marker::PhantomData;
+use std::ops::{Index, IndexMut};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use ::metrics::{Counter, Gauge, Histogram, Label, counter, gauge, histogram};
 
@@ -27,94 +29,36 @@ impl Scope {
         }
     }
 
-    pub(super) fn counter(&self, def: &'static MetricDef) -> CounterSeries {
-        CounterSeries::new(self.named(def, &[]))
-    }
-
-    /// One counter for each value of the label.
-    pub(super) fn counters<V: LabelValue>(&self, def: &'static MetricDef) -> Vec<CounterSeries> {
-        V::ALL
-            .iter()
-            .map(|value| CounterSeries::new(self.named(def, &[label(*value)])))
-            .collect()
-    }
-
-    /// One counter for each pair of label values, the second one running fastest.
-    pub(super) fn counters_by_two<V: LabelValue, W: LabelValue>(
-        &self,
-        def: &'static MetricDef,
-    ) -> Vec<CounterSeries> {
-        let pairs = V::ALL.iter().flat_map(|value| {
-            W::ALL
-                .iter()
-                .map(move |other| [label(*value), label(*other)])
-        });
-        pairs
-            .map(|pair| CounterSeries::new(self.named(def, &pair)))
-            .collect()
-    }
-
-    pub(super) fn seconds(&self, def: &'static MetricDef) -> SecondsSeries {
-        SecondsSeries {
-            counter: self.counter(def),
-            carried: Duration::ZERO,
-        }
-    }
-
-    pub(super) fn gauge(&self, def: &'static MetricDef) -> GaugeSeries {
-        GaugeSeries::new(self.named(def, &[]))
-    }
-
-    pub(super) fn known_gauge(&self, def: &'static MetricDef) -> KnownGaugeSeries {
-        KnownGaugeSeries(self.gauge(def))
-    }
-
-    pub(super) fn gauges<V: LabelValue>(&self, def: &'static MetricDef) -> Vec<GaugeSeries> {
-        V::ALL
-            .iter()
-            .map(|value| GaugeSeries::new(self.named(def, &[label(*value)])))
-            .collect()
-    }
-
-    pub(super) fn histogram(&self, def: &'static MetricDef) -> HistogramSeries {
-        HistogramSeries::new(self.named(def, &[]))
-    }
-
-    pub(super) fn histograms<V: LabelValue>(
-        &self,
-        def: &'static MetricDef,
-    ) -> Vec<HistogramSeries> {
-        V::ALL
-            .iter()
-            .map(|value| HistogramSeries::new(self.named(def, &[label(*value)])))
-            .collect()
-    }
-
-    fn named(&self, def: &'static MetricDef, own: &[OwnLabel]) -> Identity {
-        Identity {
+    /// The series of this metric, with those labels of the scope that the metric has.
+    pub(super) fn series<S: Series>(&self, def: &'static MetricDef) -> S {
+        S::new(Identity {
             def,
             scope: self.clone(),
-            own: own.into(),
-        }
+            own: Box::default(),
+        })
     }
 }
 
 /// Name and value of a label that tells the series of one metric and scope apart.
 type OwnLabel = (&'static str, &'static str);
 
-fn label<V: LabelValue>(value: V) -> OwnLabel {
-    (V::LABEL.name, value.as_str())
-}
-
 /// How a series is found. A partition has some sixty of them, so it holds as little as can be.
-#[derive(Debug)]
-struct Identity {
+#[derive(Clone, Debug)]
+pub(super) struct Identity {
     def: &'static MetricDef,
     scope: Scope,
     own: Box<[OwnLabel]>,
 }
 
 impl Identity {
+    fn with<L: LabelValue>(&self, value: L) -> Self {
+        let label = (L::LABEL.name, value.as_str());
+        Self {
+            own: self.own.iter().copied().chain([label]).collect(),
+            ..self.clone()
+        }
+    }
+
     fn counter(&self) -> Counter {
         debug_assert_eq!(self.def.kind, MetricKind::Counter);
         counter!(self.def.name, self.labels())
@@ -135,20 +79,69 @@ impl Identity {
             .own
             .iter()
             .map(|(name, value)| Label::from_static_parts(name, value));
-        self.scope.labels.iter().cloned().chain(own).collect()
+        let has = |label: &&Label| self.def.labels.iter().any(|def| def.name == label.key());
+        let of_scope = self.scope.labels.iter().filter(has).cloned();
+        of_scope.chain(own).collect()
     }
 }
 
-/// A series that can be kept from looking idle.
-pub(super) trait Touch {
+/// The series of one metric in one scope.
+pub(super) trait Series {
+    fn new(identity: Identity) -> Self;
+
     /// Shows the recorder that the series is alive, and finds it again if the recorder has dropped
     /// it (or was installed only after the handle was made).
     fn touch(&mut self);
+
+    /// Gives the recorder what is buffered.
+    fn flush(&mut self) {}
 }
 
-impl<T: Touch> Touch for Vec<T> {
+/// One series for each value of a label.
+#[derive(Debug)]
+pub(super) struct Each<L, S> {
+    series: Box<[S]>,
+    label: PhantomData<L>,
+}
+
+impl<L, S> Each<L, S> {
+    pub(super) fn iter_mut(&mut self) -> impl Iterator<Item = &mut S> {
+        self.series.iter_mut()
+    }
+}
+
+impl<L: LabelValue, S: Series> Series for Each<L, S> {
+    fn new(identity: Identity) -> Self {
+        let of_value = |value: &L| S::new(identity.with(*value));
+        Self {
+            series: L::ALL.iter().map(of_value).collect(),
+            label: PhantomData,
+        }
+    }
+
     fn touch(&mut self) {
-        self.iter_mut().for_each(Touch::touch);
+        self.iter_mut().for_each(S::touch);
+    }
+
+    #[inline]
+    fn flush(&mut self) {
+        self.iter_mut().for_each(S::flush);
+    }
+}
+
+impl<L: LabelValue, S> Index<L> for Each<L, S> {
+    type Output = S;
+
+    #[inline]
+    fn index(&self, value: L) -> &S {
+        &self.series[value.index()]
+    }
+}
+
+impl<L: LabelValue, S> IndexMut<L> for Each<L, S> {
+    #[inline]
+    fn index_mut(&mut self, value: L) -> &mut S {
+        &mut self.series[value.index()]
     }
 }
 
@@ -161,6 +154,18 @@ pub(super) struct CounterSeries {
 }
 
 impl CounterSeries {
+    pub(super) fn add(&self, count: u64) {
+        self.handle.increment(count);
+    }
+
+    /// Adds with the next [`flush`](Series::flush); costs one addition.
+    #[inline]
+    pub(super) fn buffer(&mut self, count: u64) {
+        self.buffered += count;
+    }
+}
+
+impl Series for CounterSeries {
     fn new(identity: Identity) -> Self {
         let handle = identity.counter();
         handle.increment(0);
@@ -171,28 +176,16 @@ impl CounterSeries {
         }
     }
 
-    pub(super) fn add(&self, count: u64) {
-        self.handle.increment(count);
-    }
-
-    /// Adds with the next [`flush`](Self::flush); costs one addition.
-    #[inline]
-    pub(super) fn buffer(&mut self, count: u64) {
-        self.buffered += count;
-    }
-
-    #[inline]
-    pub(super) fn flush(&mut self) {
-        if self.buffered > 0 {
-            self.handle.increment(std::mem::take(&mut self.buffered));
-        }
-    }
-}
-
-impl Touch for CounterSeries {
     fn touch(&mut self) {
         self.handle = self.identity.counter();
         self.handle.increment(0);
+    }
+
+    #[inline]
+    fn flush(&mut self) {
+        if self.buffered > 0 {
+            self.handle.increment(std::mem::take(&mut self.buffered));
+        }
     }
 }
 
@@ -214,9 +207,47 @@ impl SecondsSeries {
     }
 }
 
-impl Touch for SecondsSeries {
+impl Series for SecondsSeries {
+    fn new(identity: Identity) -> Self {
+        Self {
+            counter: CounterSeries::new(identity),
+            carried: Duration::ZERO,
+        }
+    }
+
     fn touch(&mut self) {
         self.counter.touch();
+    }
+}
+
+/// A counter of the seconds for which something lasts.
+#[derive(Debug)]
+pub(super) struct LastingSeries {
+    seconds: SecondsSeries,
+    since: Option<Instant>,
+}
+
+impl LastingSeries {
+    /// To be called at every change, and now and then while it lasts: the time since the last call
+    /// is added.
+    pub(super) fn set(&mut self, lasts: bool, now: Instant) {
+        if let Some(since) = self.since {
+            self.seconds.add(now.saturating_duration_since(since));
+        }
+        self.since = lasts.then_some(now);
+    }
+}
+
+impl Series for LastingSeries {
+    fn new(identity: Identity) -> Self {
+        Self {
+            seconds: SecondsSeries::new(identity),
+            since: None,
+        }
+    }
+
+    fn touch(&mut self) {
+        self.seconds.touch();
     }
 }
 
@@ -229,14 +260,8 @@ pub(super) struct GaugeSeries {
 }
 
 impl GaugeSeries {
-    fn new(identity: Identity) -> Self {
-        Self {
-            identity,
-            set: None,
-        }
-    }
-
     /// Costs a comparison when the value is the one it has.
+    #[inline]
     pub(super) fn set(&mut self, value: f64) {
         match &mut self.set {
             Some((_, current)) if *current == value => {}
@@ -253,7 +278,14 @@ impl GaugeSeries {
     }
 }
 
-impl Touch for GaugeSeries {
+impl Series for GaugeSeries {
+    fn new(identity: Identity) -> Self {
+        Self {
+            identity,
+            set: None,
+        }
+    }
+
     fn touch(&mut self) {
         if let Some((handle, value)) = &mut self.set {
             *handle = self.identity.gauge();
@@ -290,7 +322,11 @@ impl KnownGaugeSeries {
     }
 }
 
-impl Touch for KnownGaugeSeries {
+impl Series for KnownGaugeSeries {
+    fn new(identity: Identity) -> Self {
+        Self(GaugeSeries::new(identity))
+    }
+
     fn touch(&mut self) {
         self.0.touch();
     }
@@ -310,25 +346,25 @@ pub(super) struct HistogramSeries {
 }
 
 impl HistogramSeries {
+    #[inline]
+    pub(super) fn buffer(&mut self, time: Duration) {
+        self.buffer.record(time);
+    }
+}
+
+impl Series for HistogramSeries {
     fn new(identity: Identity) -> Self {
         let buffer = HistogramBuffer::new(identity.histogram(), identity.def.buckets);
         Self { identity, buffer }
     }
 
-    #[inline]
-    pub(super) fn buffer(&mut self, time: Duration) {
-        self.buffer.record(time);
-    }
-
-    #[inline]
-    pub(super) fn flush(&mut self) {
-        self.buffer.flush();
-    }
-}
-
-impl Touch for HistogramSeries {
     fn touch(&mut self) {
         self.buffer.flush();
         self.buffer.set_handle(self.identity.histogram());
+    }
+
+    #[inline]
+    fn flush(&mut self) {
+        self.buffer.flush();
     }
 }

@@ -4,13 +4,14 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
 use ::metrics::{Unit, with_local_recorder};
-use keylane_core::RecordState;
+use keylane_core::{PausedBy, Position, RecordState, RetryTier, Settlement};
 use metrics_util::MetricKind as RecordedKind;
 use metrics_util::debugging::{DebugValue, DebuggingRecorder, Snapshotter};
 
 use super::labels::LabelValue;
 use super::names::{ALL, MetricDef, MetricKind};
 use super::*;
+use crate::status::{Oldest, OwnerFigures, PartitionStatus, State};
 
 const SECOND: Duration = Duration::from_secs(1);
 
@@ -25,7 +26,6 @@ fn labels(partition: i32) -> MetricLabels<'static> {
 /// Every handle of a process with one subscription and one partition.
 struct Handles {
     partition: PartitionMetrics,
-    lag: LagMetrics,
     read: ReadMetrics,
     subscription: SubscriptionMetrics,
     poll: PollMetrics,
@@ -35,7 +35,6 @@ impl Handles {
     fn new() -> Self {
         Self {
             partition: PartitionMetrics::new(&labels(0)),
-            lag: LagMetrics::new(&labels(0)),
             read: ReadMetrics::new(&labels(0)),
             subscription: SubscriptionMetrics::new("parking-notifier"),
             poll: PollMetrics::new("parking-notifier"),
@@ -46,7 +45,6 @@ impl Handles {
     fn record_everything(&mut self) {
         let Self {
             partition,
-            lag,
             read,
             subscription,
             poll,
@@ -65,29 +63,13 @@ impl Handles {
         partition.repeated_deliveries(1);
         partition.commit_metadata_truncated();
         each(|reason| partition.commit_metadata_unreadable(reason));
-        partition.set_watermark(42, SECOND);
-        partition.set_oldest(1, Some(RecordState::Running));
-        partition.set_settled_ahead(1);
-        partition.set_pending(1, 1);
-        partition.set_running(1);
-        each(|tier| partition.set_waiting_for_retry(tier, 1));
-        partition.set_parked(1);
-        each(|state| partition.set_lanes(state, 1));
+        partition.show(&figures());
         partition.flush();
-
-        lag.set_records(3, 1);
-        lag.set_seconds(SECOND);
-        lag.set_workable_seconds(SECOND);
-        lag.set_behind_transaction(1);
 
         let start = Instant::now();
         read.delivered(1);
-        read.set_delivered(42);
         read.handed_back(1);
-        read.set_stuck(true, 1, SECOND);
-        read.set_isolated(true);
-        read.set_paused_by_user(true);
-        read.set_paused_by_not_due(true);
+        read.show(&status());
         read.topic_made_anew();
         read.log_cut();
         read.passed_over(1);
@@ -113,10 +95,61 @@ impl Handles {
 
     fn touch(&mut self) {
         self.partition.touch();
-        self.lag.touch();
         self.read.touch();
         self.subscription.touch();
         self.poll.touch();
+    }
+}
+
+/// What an owner publishes, with a 1 wherever there is a number.
+fn figures() -> OwnerFigures {
+    let mut figures = OwnerFigures {
+        oldest: Some(Oldest {
+            offset: 42,
+            key_hash: None,
+            attempts: 1,
+            state: RecordState::Running,
+            since: Instant::now(),
+        }),
+        watermark_age: SECOND,
+        ..OwnerFigures::default()
+    };
+    let it = &mut figures.snapshot;
+    it.watermark = Some(Position::new(42));
+    for figure in [
+        &mut it.settled_ahead,
+        &mut it.pending,
+        &mut it.pending_bytes,
+        &mut it.running,
+        &mut it.waiting_lanes,
+        &mut it.parked,
+        &mut it.held_up,
+        &mut it.slow_attempts,
+    ] {
+        *figure = 1;
+    }
+    it.stalled_for = Some(SECOND);
+    it.isolated = true;
+    for tier in RetryTier::ALL {
+        it.waiting_for.add(tier);
+    }
+    figures
+}
+
+/// The same of what the polling thread publishes.
+fn status() -> PartitionStatus {
+    PartitionStatus {
+        snapshot: figures().snapshot,
+        paused: true,
+        paused_by: Some(PausedBy::NotDue),
+        paused_by_user: true,
+        delivered_offset: Some(42),
+        lag_records: Some(3),
+        lag_age: Some(SECOND),
+        workable_lag_age: Some(SECOND),
+        withheld_records: 1,
+        blocked_for: Some(SECOND),
+        ..PartitionStatus::new("parking-events", 0)
     }
 }
 
@@ -359,9 +392,9 @@ fn nothing_buffered_is_lost_on_drop_and_gauges_end_at_zero() {
     let recorder = DebuggingRecorder::new();
     with_local_recorder(&recorder, || {
         let mut metrics = PartitionMetrics::new(&labels(0));
-        metrics.settled(Outcome::Done, 5);
+        metrics.settled(Settlement::Done, 5);
         metrics.queue_wait(SECOND);
-        metrics.set_pending(9, 900);
+        metrics.show(&figures());
     });
     let values = snapshot(&recorder.snapshotter());
     let value = |name: &str, last: &str| {
@@ -390,9 +423,16 @@ fn nothing_buffered_is_lost_on_drop_and_gauges_end_at_zero() {
 fn a_gauge_without_a_value_is_not_shown() {
     let recorder = DebuggingRecorder::new();
     with_local_recorder(&recorder, || {
-        let _lag = LagMetrics::new(&labels(0));
+        ReadMetrics::new(&labels(0)).show(&PartitionStatus::new("parking-events", 0));
     });
-    assert!(snapshot(&recorder.snapshotter()).is_empty());
+    let shown = snapshot(&recorder.snapshotter());
+    let of_lag = |name: &str| name.contains("_lag_") && !name.contains("transaction");
+    assert!(!shown.keys().any(|(name, _)| of_lag(name)), "{shown:?}");
+    assert!(
+        shown
+            .keys()
+            .any(|(name, _)| name == "keylane_slow_attempts")
+    );
 }
 
 #[test]
@@ -422,7 +462,7 @@ fn handles_made_before_the_recorder_find_it_when_touched() {
     let recorder = DebuggingRecorder::new();
     with_local_recorder(&recorder, || {
         handles.touch();
-        handles.partition.settled(Outcome::Done, 2);
+        handles.partition.settled(Settlement::Done, 2);
         handles.partition.flush();
     });
     let values = snapshot(&recorder.snapshotter());
@@ -523,8 +563,11 @@ mod with_prometheus {
             )
         });
         with_local_recorder(&recorder, || {
-            leaving.set_pending(5, 50);
-            staying.set_pending(6, 60);
+            let mut figures = figures();
+            figures.snapshot.pending = 5;
+            leaving.show(&figures);
+            figures.snapshot.pending = 6;
+            staying.show(&figures);
         });
         let pending = |text: &str| {
             text.lines()
@@ -552,7 +595,7 @@ mod with_prometheus {
         with_local_recorder(&recorder, || {
             let leaving = PartitionMetrics::new(&labels(0));
             let mut staying = PartitionMetrics::new(&labels(1));
-            staying.settled(Outcome::Done, 3);
+            staying.settled(Settlement::Done, 3);
             staying.flush();
             let before = handle.render();
             assert!(before.contains("partition=\"0\"") && before.contains("partition=\"1\""));
@@ -592,17 +635,22 @@ mod with_prometheus {
         const RECORDS: u32 = 4_000_000;
         let measure = |name: &str, turn: u32, metrics: &mut PartitionMetrics, upkeep: &dyn Fn()| {
             let start = Instant::now();
+            let mut figures = figures();
             for record in 0..RECORDS {
                 let time = Duration::from_nanos(u64::from(record % 1024) * 700);
                 metrics.attempt(AttemptResult::Ok, time);
                 metrics.queue_wait(time);
                 metrics.delivery_latency(time);
-                metrics.settled(Outcome::Done, 1);
+                metrics.settled(Settlement::Done, 1);
                 if record % turn == turn - 1 {
-                    metrics.set_pending((record % 97) as usize, (record % 89) as usize);
-                    metrics.set_watermark(i64::from(record), time);
-                    metrics.set_running((record % 13) as usize);
-                    metrics.set_settled_ahead((record % 11) as usize);
+                    let it = &mut figures.snapshot;
+                    it.watermark = Some(Position::new(i64::from(record)));
+                    it.pending = u64::from(record % 97);
+                    it.pending_bytes = u64::from(record % 89);
+                    it.running = u64::from(record % 13);
+                    it.settled_ahead = u64::from(record % 11);
+                    figures.watermark_age = time;
+                    metrics.show(&figures);
                     metrics.flush();
                 }
             }
@@ -662,24 +710,13 @@ mod with_prometheus {
             (0..200)
                 .map(|partition| {
                     let labels = labels(partition);
-                    let (mut metrics, mut lag, mut read) = (
-                        PartitionMetrics::new(&labels),
-                        LagMetrics::new(&labels),
-                        ReadMetrics::new(&labels),
-                    );
-                    metrics.set_pending(1, 1);
-                    metrics.set_watermark(1, SECOND);
-                    metrics.set_running(1);
-                    metrics.set_settled_ahead(1);
-                    each(|tier| metrics.set_waiting_for_retry(tier, 1));
-                    metrics.set_parked(1);
-                    each(|state| metrics.set_lanes(state, 1));
+                    let (mut metrics, mut read) =
+                        (PartitionMetrics::new(&labels), ReadMetrics::new(&labels));
+                    metrics.show(&figures());
                     metrics.queue_wait(SECOND);
-                    lag.set_records(1, 1);
-                    lag.set_seconds(SECOND);
-                    read.set_delivered(1);
+                    read.show(&status());
                     read.set_paused(false, Instant::now());
-                    (metrics, lag, read)
+                    (metrics, read)
                 })
                 .collect()
         });

@@ -2,7 +2,9 @@
 
 use std::collections::HashMap;
 
-use super::partitions::{Assigned, fingerprint};
+use keylane_core::member::fingerprint;
+
+use super::partitions::Assigned;
 use crate::Record;
 use crate::dead_letter::read_headers;
 use crate::kafka::{Cached, NativeMessage};
@@ -48,22 +50,16 @@ impl Intake {
             return;
         };
         let partition = &mut table[place];
-        if partition.anew.is_some() || partition.beginning.is_some() {
+        if partition.log.is_recreated() || partition.beginning.is_some() {
             // Read again from where the new epoch begins.
             return;
         }
         let offset = message.offset();
         let (key, value, timestamp) = (message.key(), message.value(), message.timestamp_millis());
         let print = fingerprint(timestamp, key, value);
-        if partition.expected() != Some(offset) && !partition.is_due(cached, offset, print) {
+        if !partition.takes(cached, offset, print) {
             return;
         }
-        if partition.rewound.is_some() {
-            // Read again from where the new epoch begins.
-            return;
-        }
-        partition.next_offset = Some(offset + 1);
-        partition.recent.note(offset, print);
         partition.note_leader(message.leader_epoch(), offset);
         let headers = message
             .headers()

@@ -5,9 +5,9 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::batching::Intake;
-use super::commits::{Commits, LastCommit};
+use super::commits::Commits;
 use super::failures::panicked;
-use super::group::Handover;
+use super::group::HandOver;
 use super::partitions::{Asked, Assignment};
 use super::settings::{OwnerFactory, PollSettings};
 use super::watch::{DeadLetterTopic, Identities};
@@ -15,6 +15,7 @@ use crate::kafka::{Client, EndOffsets, Failure, Misplaced, READ_LIMIT, Sign, hea
 use crate::metrics::{PollMetrics, PollSection, SubscriptionMetrics};
 use crate::status::{Control, State, SubscriptionError};
 use crate::support::panics;
+use keylane_core::member::Standing;
 
 /// How often pauses, commit points and orders are looked at: often enough that nobody waits for it,
 /// seldom enough that a thousand idle partitions cost little.
@@ -30,9 +31,8 @@ pub(crate) struct PollLoop {
     pub(crate) client: Client,
     pub(crate) identities: Identities,
     pub(crate) commits: Commits,
-    pub(crate) handover: Option<Handover>,
-    /// Of a shutdown.
-    pub(crate) last_commit: Option<LastCommit>,
+    pub(crate) hand_over: HandOver,
+    pub(crate) standing: Standing,
     pub(crate) control: Arc<Control>,
     pub(crate) metrics: Arc<SubscriptionMetrics>,
     pub(crate) poll_metrics: PollMetrics,
@@ -43,7 +43,6 @@ pub(crate) struct PollLoop {
     /// On the way to first positions.
     pub(crate) asked: Asked,
     pub(crate) dead_letters: DeadLetterTopic,
-    pub(crate) draining: bool,
     /// The subscription's pause, as the state shows it and new owners are told.
     pub(crate) was_paused: bool,
     pub(crate) last_housekeeping: Instant,
@@ -67,8 +66,8 @@ impl PollLoop {
             client,
             identities: Identities::default(),
             commits: Commits::new(),
-            handover: None,
-            last_commit: None,
+            hand_over: HandOver::new(),
+            standing: Standing::default(),
             control,
             assignment: Assignment::new(settings.clone(), open),
             poll_metrics: PollMetrics::new(&settings.subscription),
@@ -78,7 +77,6 @@ impl PollLoop {
             end_offsets,
             asked: Asked::default(),
             dead_letters,
-            draining: false,
             was_paused: false,
             last_housekeeping: Instant::now(),
             taken_since_housekeeping: 0,
@@ -98,25 +96,30 @@ impl PollLoop {
 
     fn turn(&mut self) {
         while !self.control.must_end() {
-            if self
-                .control
-                .shutdown_deadline()
-                .is_some_and(|deadline| self.is_ready_to_close(deadline))
-            {
-                break;
+            if let Some(deadline) = self.control.shutdown_deadline() {
+                self.hand_over.shut_down(deadline);
+                self.advance_hand_over();
+                if self.hand_over.is_closed() {
+                    break;
+                }
             }
             self.pass();
         }
     }
 
+    /// Whether all partitions are being given back, for good.
+    pub(crate) fn is_draining(&self) -> bool {
+        self.hand_over.is_shutting_down()
+    }
+
     /// One pass: read, hand over, look after everything else.
     fn pass(&mut self) {
         #[cfg(test)]
-        if self.handover.is_some() {
+        if self.hand_over.is_under_way() {
             panics::planted::step("pass in a hand-over", &self.settings.subscription);
         }
-        let urgent = self.draining
-            || self.handover.is_some()
+        let urgent = self.is_draining()
+            || self.hand_over.is_under_way()
             || self.commits.are_urgent(&self.assignment.partitions);
         let wait = match self.until_next_seek() {
             _ if urgent => DRAIN_WAIT,
@@ -141,7 +144,7 @@ impl PollLoop {
             self.assignment.put_back(&self.client, misplaced);
         }
         if read.taken > 0 {
-            self.reopen_rewound();
+            self.reopen();
             for partition in &mut self.assignment.partitions {
                 if !partition.batch.is_empty()
                     && self
@@ -214,9 +217,9 @@ impl PollLoop {
     }
 
     pub(crate) fn show_state(&self) {
-        let state = if self.draining {
+        let state = if self.is_draining() {
             State::Draining
-        } else if self.handover.is_some() {
+        } else if self.hand_over.is_under_way() {
             State::Rebalancing
         } else if self.control.is_paused() {
             State::Paused
@@ -230,7 +233,7 @@ impl PollLoop {
 
     pub(crate) fn set_state(&self, state: State) {
         self.control.set_state(state);
-        self.metrics.set_state(state.metric());
+        self.metrics.set_state(state);
     }
 }
 

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use super::EpochLife;
+use crate::support::clock;
 
 /// Tells work that an attempt has started elsewhere (a blocking thread, a task of its own) when to
 /// give up.
@@ -66,7 +67,7 @@ impl Cancellation {
 
     /// Whether the work is not wanted any more. Never turns back.
     pub fn is_cancelled(&self) -> bool {
-        self.epoch.is_over() || self.attempt_ends.is_some_and(|end| Instant::now() >= end)
+        self.epoch.is_over() || self.attempt_ends.is_some_and(|end| clock::now() >= end)
     }
 
     /// Waits until the work is not wanted any more. Cancel-safe; needs a tokio runtime with its

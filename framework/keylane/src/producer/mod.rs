@@ -12,6 +12,7 @@
 //! | `alone` | writing refused records again, one by one |
 //! | `client` | the librdkafka client, its thread, and its replacement after a fatal error |
 //! | `pending` | how much is on its way, the limits, and waiting for it |
+//! | `writer` | writing retries and dead letters, to Kafka or into memory |
 //! | `write_error` | what went wrong, and whether it can ever succeed |
 //! | `task_producer`, `config`, `builder`, `new_task`, `enqueue_error` | the public helper |
 //! | `partition_count` | the topics that keylane writes to by itself, and how many partitions they have |
@@ -31,6 +32,7 @@ pub(crate) mod raw;
 mod task_producer;
 mod topic_check;
 pub(crate) mod write_error;
+mod writer;
 
 pub use builder::{TaskProducerBuilder, TaskProducerError};
 pub use config::TaskProducerConfig;
@@ -39,6 +41,7 @@ pub use new_task::NewTask;
 pub use task_producer::{Enqueued, TaskProducer};
 
 pub(crate) use partition_count::{PartitionCount, TopicTarget};
+pub(crate) use writer::RecordWriter;
 
 #[cfg(test)]
 mod tests;

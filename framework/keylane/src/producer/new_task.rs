@@ -1,14 +1,16 @@
 //! A task to enqueue.
 
+use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use bytes::Bytes;
 use serde::Serialize;
 
 use super::EnqueueError;
-use crate::Headers;
+use super::raw::OutgoingRecord;
 use crate::record::{TASK_METADATA, TRACE_PARENT, TRACE_STATE, TraceParent};
 use crate::support::error_text;
+use crate::{Headers, TaskMetadata};
 
 /// A task to enqueue with a [`TaskProducer`](crate::TaskProducer): a payload, and how it is to be
 /// handled.
@@ -186,6 +188,41 @@ impl NewTask {
     pub fn partition(mut self, partition: i32) -> Self {
         self.partition = Some(partition);
         self
+    }
+
+    /// The record that is written for it at this time.
+    pub(crate) fn into_record(
+        self,
+        topic: Arc<str>,
+        application_id: &str,
+        instance_id: &str,
+        now: SystemTime,
+    ) -> Result<OutgoingRecord, EnqueueError> {
+        self.validate()?;
+        let timestamp_millis = millis_rounded_up(now);
+        let metadata = TaskMetadata {
+            timestamp_millis,
+            source_application_id: application_id.to_owned(),
+            source_instance_id: instance_id.to_owned(),
+            retry_count: 0,
+            scheduled_time_millis: self.scheduled_time_millis(),
+        };
+        let Self {
+            value,
+            key,
+            mut headers,
+            partition,
+            not_before: _,
+        } = self;
+        headers.push(TASK_METADATA, metadata.encode());
+        Ok(OutgoingRecord {
+            topic,
+            partition,
+            key,
+            value,
+            headers,
+            timestamp_millis: Some(timestamp_millis),
+        })
     }
 
     /// What no broker needs to be asked about.

@@ -64,6 +64,13 @@ impl PartitionCount {
         }
     }
 
+    /// One that is never asked for again.
+    pub(crate) fn fixed(count: i32) -> Self {
+        let fixed = Self::new(count, Instant::now());
+        fixed.asking().in_progress = true;
+        fixed
+    }
+
     pub(crate) fn get(&self) -> i32 {
         self.shared.count.load(Ordering::Relaxed)
     }

@@ -5,11 +5,10 @@ use std::time::{Duration, SystemTime};
 
 use futures::future::join_all;
 
-use super::new_task::{NewTask, millis_rounded_up};
+use super::new_task::NewTask;
 use super::raw::{Acknowledged, OutgoingRecord, RawProducer};
 use super::write_error::{WriteError, WriteFailure};
 use super::{CloseError, EnqueueError, FlushError, TaskProducerBuilder, TaskProducerConfig};
-use crate::record::{TASK_METADATA, TaskMetadata};
 use crate::trace::SendSpan;
 
 /// Enqueues tasks to one topic and waits for the broker's word.
@@ -283,32 +282,8 @@ async fn answer(
 
 impl Shared {
     fn record(&self, task: NewTask, now: SystemTime) -> Result<OutgoingRecord, EnqueueError> {
-        task.validate()?;
-        let timestamp_millis = millis_rounded_up(now);
-        let metadata = TaskMetadata {
-            timestamp_millis,
-            source_application_id: self.application_id.clone(),
-            source_instance_id: self.instance_id.clone(),
-            retry_count: 0,
-            scheduled_time_millis: task.scheduled_time_millis(),
-        };
-        let NewTask {
-            value,
-            key,
-            mut headers,
-            partition,
-            not_before: _,
-        } = task;
-        headers.push(TASK_METADATA, metadata.encode());
-        let timestamp_millis = Some(timestamp_millis);
-        Ok(OutgoingRecord {
-            topic: self.topic.clone(),
-            partition,
-            key,
-            value,
-            headers,
-            timestamp_millis,
-        })
+        let (application, instance) = (&self.application_id, &self.instance_id);
+        task.into_record(self.topic.clone(), application, instance, now)
     }
 }
 

@@ -1,14 +1,13 @@
 //! What is given up on, in the log: each dead letter, each parked record, each retry that is left
 //! to another group (guarantee G1).
 
-use std::time::Instant;
-
 use keylane_core::{ParkReason, Reason};
 
 use super::owner::{Held, Owner};
 use crate::Record;
 use crate::dead_letter::provenance_of;
 use crate::producer::raw::Acknowledged;
+use crate::support::clock;
 
 /// What a line says of a record whose attempt or write has ended.
 #[derive(Clone, Copy)]
@@ -40,7 +39,7 @@ impl Owner {
             .control
             .given_up
             .dead_letters
-            .may_write(Instant::now())
+            .may_write(clock::now())
         {
             let key_hash = held.key_hash().map(tracing::field::display);
             let origin = held
@@ -66,7 +65,7 @@ impl Owner {
             .control
             .given_up
             .foreign
-            .may_write(Instant::now())
+            .may_write(clock::now())
         {
             tracing::warn!(%topic, partition, offset, group, "{MESSAGE}");
         } else {
@@ -94,13 +93,7 @@ impl Owner {
             _ => format!("{reason:?}"),
         };
         const MESSAGE: &str = "a record is parked: it stays unsettled, and its key waits";
-        if self
-            .runtime
-            .control
-            .given_up
-            .parked
-            .may_write(Instant::now())
-        {
+        if self.runtime.control.given_up.parked.may_write(clock::now()) {
             tracing::error!(%topic, partition, offset, why, attempts, error, "{MESSAGE}");
         } else {
             tracing::debug!(%topic, partition, offset, why, attempts, "{MESSAGE}");

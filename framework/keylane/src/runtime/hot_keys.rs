@@ -1,15 +1,16 @@
 //! The owner's part in knowing the hot keys: what is counted, and what is told.
 
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use bytes::Bytes;
 use keylane_core::{Activity, HeavyKey, KeySketch, Moment, Ticket};
 
+use super::figures::next_walk;
 use super::owner::Owner;
 use super::shared::Runtime;
-use super::survey::next_walk;
 use crate::status::{HotKey, HotKeys};
+use crate::support::clock;
 use crate::{KeyHash, Record};
 
 /// What others see is this old at most, while turns follow one another and the walk over the
@@ -86,7 +87,7 @@ impl Owner {
         if now < self.key_counts.next {
             return;
         }
-        let began = Instant::now();
+        let began = clock::now();
         let (runtime, counts) = (&self.runtime, &self.key_counts);
         // What goes on counts too, or a key that is stuck for good would never show.
         let (mut time, mut waiting) = (counts.time.clone(), counts.waiting.clone());

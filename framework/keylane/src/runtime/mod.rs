@@ -9,22 +9,24 @@
 mod attempts;
 mod crash_care;
 mod epoch;
+mod figures;
 mod foreign;
 mod given_up;
 mod guarded;
 mod hot_keys;
 mod inbox;
+mod observer;
 mod owner;
 mod progress;
 mod publish;
 mod settle;
 mod shared;
-mod survey;
 mod watchdog;
 
 pub(crate) use crash_care::instance;
 pub(crate) use foreign::RetryOwnership;
 pub(crate) use inbox::Inbox;
+pub(crate) use observer::{Observed, Observer};
 pub(crate) use owner::{Opening, open};
-pub(crate) use progress::{OldestRecord, Progress};
+pub(crate) use progress::Progress;
 pub(crate) use shared::{Runtime, Work};

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use keylane_core::member::CommitPoint;
 use keylane_core::{
     Caution, Epoch, Evidence, LeaderEpoch, Mark, Moment, Offset, Partition, Paused, Position,
     SettledMap, Ticket,
@@ -14,19 +15,19 @@ use super::attempts::{
 };
 use super::crash_care::{Busy, TurnPermit, instance};
 use super::epoch;
+use super::figures::Figures;
 use super::foreign::Foreign;
 use super::guarded::{self, guarded};
 use super::hot_keys::KeyCounts;
 use super::inbox::{Finished, Inbox, Mail};
-use super::progress::{OldestRecord, Progress};
-use super::settle::unix_millis;
+use super::progress::Progress;
 use super::shared::{OwnersWork, Runtime, Work};
-use super::survey::Surveyed;
 use crate::dead_letter::FailureHistory;
-use crate::kafka::CommitPoint;
 use crate::metrics::{PartitionMetrics, UnreadableMetadata};
 use crate::processing::{EpochGuard, EpochLife, Source};
+use crate::status::OwnerFigures;
 use crate::support::LogLimit;
+use crate::support::clock;
 use crate::{Decode, Processor, Record};
 
 /// After so many attempts in a row an owner lets the others of its thread have a turn.
@@ -146,9 +147,7 @@ pub(super) struct Owner {
     last_point_state: PointState,
     last_point_at: Instant,
     last_touch: Instant,
-    /// The oldest record as others see it, and since when.
-    pub(super) last_oldest: Option<(OldestRecord, Instant)>,
-    pub(super) surveyed: Surveyed,
+    pub(super) figures: Figures,
     pub(super) key_counts: KeyCounts,
     /// In the log.
     pub(super) failed_attempts: LogLimit,
@@ -197,10 +196,11 @@ impl Owner {
         core.start_under(opening.start_under);
         let last_point_state = point_state(&core);
         let told_caution = core.caution();
-        opening.progress.isolated.store(
-            told_caution == Caution::Isolated,
-            std::sync::atomic::Ordering::Relaxed,
-        );
+        // Before the first turn: how the first records are read depends on the caution.
+        opening.progress.publish(OwnerFigures {
+            snapshot: core.snapshot(),
+            ..OwnerFigures::default()
+        });
         let life = opening.inbox.life().clone();
         Self {
             _guard: life.enter(),
@@ -230,10 +230,9 @@ impl Owner {
             released_bytes: 0,
             last_point: None,
             last_point_state,
-            last_point_at: Instant::now(),
-            last_touch: Instant::now(),
-            last_oldest: None,
-            surveyed: Surveyed::default(),
+            last_point_at: clock::now(),
+            last_touch: clock::now(),
+            figures: Figures::default(),
             key_counts: KeyCounts::default(),
             failed_attempts: LogLimit::every(FAILED_ATTEMPTS_EVERY),
             foreign: Foreign::new(&runtime, opening.is_retry_topic),
@@ -279,7 +278,7 @@ impl Owner {
 
     /// Takes in everything that has arrived.
     fn absorb(&mut self) -> Moment {
-        let now = self.runtime.moment(Instant::now());
+        let now = self.runtime.moment(clock::now());
         let orders = self.mail.orders;
         let paused = orders.pause > 0 || orders.waits_for_predecessors;
         self.core
@@ -364,9 +363,9 @@ impl Owner {
         place: &mut FirstPoll<F>,
         begin: &impl Fn(Call) -> F,
     ) -> bool {
-        let turn_began = Instant::now();
+        let turn_began = clock::now();
         // A turn lasts a millisecond or so: one look at the wall clock is enough.
-        let wall_millis = unix_millis();
+        let wall_millis = clock::unix_millis();
         let mut clock = turn_began;
         for _ in 0..ATTEMPTS_PER_TURN {
             if self.inbox.is_ended() {
@@ -404,7 +403,7 @@ impl Owner {
             // turn would be given back.
             if self.turn.is_some() || self.policy.spawns() {
                 self.start_spawned(Pending::fresh(begin(call)), PolledIn::Task, ticket, clock);
-                clock = Instant::now();
+                clock = clock::now();
             } else {
                 clock = self.start_in_place(place, begin, call, ticket, clock);
             }
@@ -427,7 +426,7 @@ impl Owner {
         self.progress.set_polled(call.record.offset(), call.attempt);
         let polled = place.poll(begin(call));
         self.progress.clear_polled();
-        let end = Instant::now();
+        let end = clock::now();
         let elapsed = end - started;
         self.policy.observe(elapsed);
         match polled {
@@ -487,7 +486,7 @@ impl Owner {
             .core
             .next_deadline()
             .map(|moment| self.runtime.instant(moment));
-        let next_look = Instant::now()
+        let next_look = clock::now()
             + if self.core.pending() > 0 {
                 BUSY_LOOK
             } else {
@@ -497,14 +496,14 @@ impl Owner {
             .into_iter()
             .flatten()
             .fold(next_look, Instant::min);
-        let began = Instant::now();
+        let began = clock::now();
         // Either way the loop looks at everything again.
         let _ = tokio::time::timeout_at(deadline.into(), self.inbox.wait()).await;
         if self.core.pending() == 0 {
-            self.metrics.starved(began.elapsed());
+            self.metrics.starved(clock::elapsed(began));
         }
-        if self.last_touch.elapsed() >= IDLE_LOOK {
-            self.last_touch = Instant::now();
+        if clock::elapsed(self.last_touch) >= IDLE_LOOK {
+            self.last_touch = clock::now();
             self.metrics.touch();
         }
     }
@@ -516,16 +515,16 @@ impl Owner {
 
     /// Publishes what others need to know of this partition.
     fn report(&mut self, ends: bool) {
-        let now = self.runtime.moment(Instant::now());
+        let now = self.runtime.moment(clock::now());
         if self.core.has_news() {
             let runtime = self.runtime.clone();
             self.core.tell_guard(&mut runtime.guard(), now);
         }
-        self.publish_progress(now);
+        self.publish_figures(now);
         let caught_up = self.core.pending() == 0 && self.mail.records.is_empty();
         let due = self
             .point_is_due_at()
-            .is_some_and(|at| caught_up || ends || Instant::now() >= at);
+            .is_some_and(|at| caught_up || ends || clock::now() >= at);
         let mark = self.core.wanted_mark();
         let new_mark = mark.is_some() && mark != self.last_mark;
         let withdrawn =
@@ -542,7 +541,7 @@ impl Owner {
     /// build, so an idle partition reports at once.
     fn make_commit_point(&mut self) {
         self.last_point_state = point_state(&self.core);
-        self.last_point_at = Instant::now();
+        self.last_point_at = clock::now();
         let metadata = self.core.commit_metadata(keylane_core::MAX_METADATA_BYTES);
         if metadata.truncated {
             self.metrics.commit_metadata_truncated();
@@ -551,13 +550,16 @@ impl Owner {
             return;
         };
         let point = CommitPoint {
-            position: watermark.get(),
+            position: watermark,
             leader_epoch: self.core.position_epoch(),
             metadata: metadata.text,
             mark: self.core.wanted_mark(),
             running: self.core.is_marked(),
         };
         if self.last_point.as_ref() != Some(&point) {
+            if let Some(observer) = &self.runtime.observer {
+                observer.committable(&self.topic, self.partition_id, &point);
+            }
             self.last_point = Some(point.clone());
             self.progress.set_commit_point(point);
         }

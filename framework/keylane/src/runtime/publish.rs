@@ -1,22 +1,19 @@
 //! Writes to the retry and dead-letter topics.
 
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
-use std::time::{Duration, Instant};
 
-use keylane_core::{FailureHeaders, Moment, Publish, PublishRequest, Reason};
+use keylane_core::{FailureHeaders, Publish, PublishRequest, Reason};
 
 use super::crash_care::poison_history;
 use super::inbox::Written;
 use super::owner::{Held, Owner};
-use super::settle::unix_millis;
 use crate::dead_letter::{self, FailureHistory, Round, Writer};
 use crate::kafka::topics::map_partition;
-use crate::metrics::LaneState;
 use crate::producer::TopicTarget;
 use crate::producer::raw::OutgoingRecord;
 use crate::producer::write_error::{WriteError, WriteFailure};
-use crate::{Headers, Origin, Record};
+use crate::support::clock;
+use crate::{Headers, Origin};
 
 impl Owner {
     /// Sends what the core wants written. The answer comes back through the inbox.
@@ -26,16 +23,16 @@ impl Owner {
     /// what other partitions write; its headers say whose it is. Nor of one that may be over: see
     /// [`keylane_core::Lease`].
     pub(super) fn publish_ready(&mut self) {
-        if self.inbox.is_ended() || !self.runtime.lease.allows(Instant::now()) {
+        if self.inbox.is_ended() || !self.runtime.lease.allows(clock::now()) {
             return;
         }
         while let Some(request) = self.core.next_publish() {
             let outgoing = self.outgoing(&request);
             let inbox = self.inbox.clone();
             let ticket = request.ticket;
-            match (outgoing, &self.runtime.producer) {
-                (Some(outgoing), Some(producer)) => {
-                    let answer = producer.send(outgoing);
+            match (outgoing, &self.runtime.writer) {
+                (Some(outgoing), Some(writer)) => {
+                    let answer = writer.send(outgoing);
                     #[cfg(test)]
                     let topic = self.topic.clone();
                     self.spawn(async move {
@@ -72,7 +69,7 @@ impl Owner {
         target.refresh(
             &self.runtime.side_config,
             &self.runtime.control,
-            Instant::now(),
+            clock::now(),
         );
         let history = match &request.publish {
             Publish::DeadLetter {
@@ -83,7 +80,7 @@ impl Owner {
         let origin = self.origin_of(held);
         let headers = match &request.publish {
             Publish::Retry { round, delay } => {
-                let due = unix_millis()
+                let due = clock::unix_millis()
                     .saturating_add(i64::try_from(delay.as_millis()).unwrap_or(i64::MAX));
                 let retried_for = request.retried_for;
                 let round = Round {
@@ -153,71 +150,12 @@ impl Owner {
         }
     }
 
-    fn origin_of(&self, held: &Held) -> Origin {
+    pub(super) fn origin_of(&self, held: &Held) -> Origin {
         held.record.origin().cloned().unwrap_or_else(|| Origin {
             topic: Arc::clone(&self.topic),
             partition: self.partition_id,
             offset: held.record.offset(),
         })
-    }
-
-    /// Tells the polling thread, the handle and the metrics how things stand.
-    pub(super) fn publish_progress(&mut self, now: Moment) {
-        let (progress, core, metrics) = (&self.progress, &self.core, &mut self.metrics);
-        let oldest = core.oldest();
-        let oldest_record = oldest
-            .as_ref()
-            .map(|oldest| &oldest.record.record)
-            .or(self.mail.records.front());
-        let oldest_timestamp = oldest_record.and_then(Record::timestamp_millis);
-        let oldest_age = oldest
-            .as_ref()
-            .map_or(Duration::ZERO, |oldest| now.since(oldest.since));
-        progress
-            .released_records
-            .store(self.released_records, Ordering::Relaxed);
-        progress
-            .released_bytes
-            .store(self.released_bytes, Ordering::Relaxed);
-        progress
-            .settled_ahead
-            .store(core.settled_ahead() as u64, Ordering::Relaxed);
-        progress
-            .running
-            .store(core.running() as u64, Ordering::Relaxed);
-        progress
-            .waiting
-            .store(core.waiting() as u64, Ordering::Relaxed);
-        progress
-            .parked
-            .store(core.parked() as u64, Ordering::Relaxed);
-        // Not when they were looked for: this turn may have mended it, and the next one be far
-        // away.
-        let stalled = core.stalled_for().map_or(0, |stalled| {
-            u64::try_from(stalled.as_millis()).unwrap_or(u64::MAX)
-        });
-        progress.stalled_millis.store(stalled, Ordering::Relaxed);
-        progress
-            .slow_attempts
-            .store(core.slow_attempts() as u64, Ordering::Relaxed);
-        progress
-            .oldest_timestamp_millis
-            .store(oldest_timestamp.unwrap_or(i64::MIN), Ordering::Relaxed);
-        if let Some(watermark) = core.watermark() {
-            progress.watermark.store(watermark.get(), Ordering::Relaxed);
-            metrics.set_watermark(watermark.get(), oldest_age);
-        }
-        metrics.set_settled_ahead(core.settled_ahead());
-        metrics.set_pending(core.pending(), core.pending_bytes());
-        metrics.set_running(core.running());
-        metrics.set_parked(core.parked());
-        metrics.set_lanes(LaneState::Busy, core.running());
-        metrics.set_lanes(LaneState::Waiting, core.waiting_lanes());
-        metrics.set_lanes(LaneState::Parked, core.parked());
-        progress.set_pause(self.mail.orders.pause);
-        self.publish_oldest();
-        self.survey(now);
-        self.tell_hot_keys(now);
     }
 }
 
@@ -236,7 +174,7 @@ fn history(held: &Held, attempts: u32, reason: &'static str) -> FailureHistory {
             ..(**failure).clone()
         },
         None => {
-            let now = unix_millis();
+            let now = clock::unix_millis();
             FailureHistory {
                 attempts,
                 first_failure_millis: now,

@@ -1,11 +1,11 @@
 //! From outcomes to the core, and from its verdicts to logs and metrics.
 
 use std::sync::MutexGuard;
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 use keylane_core::{
-    Delivered, Delivery, FailedAttempt, Failure, Moment, OutageGuard, Publish, PublishResult,
-    Reason, Ruling, Settlement, Success, Ticket, Verdict, Wait,
+    Delivered, Delivery, FailedAttempt, Failure, Moment, Offset, OutageGuard, Publish,
+    PublishResult, Reason, RetryTier, Ruling, Settlement, Success, Ticket, Verdict, Wait,
 };
 use rdkafka::error::RDKafkaErrorCode as Code;
 
@@ -16,11 +16,12 @@ use super::owner::{Held, Owner};
 use super::shared::Runtime;
 use crate::Record;
 use crate::dead_letter::{FailureHistory, MAX_ERROR_BYTES, bounded_text};
-use crate::metrics::{Outcome, ProduceFailure, ProduceTarget, RetryPlace, RetryTier};
+use crate::metrics::{ProduceFailure, ProduceTarget, RetryPlace};
 use crate::processing::Cause;
 use crate::producer::TopicTarget;
 use crate::producer::write_error::{WriteError, WriteErrorKind, WriteFailure};
 use crate::status::{SubscriptionError, TroubleKind, TroublePlace};
+use crate::support::clock;
 
 impl Owner {
     /// Hands one delivered record to the core.
@@ -72,15 +73,19 @@ impl Owner {
     /// read together, the wall clock first: the turn may have begun long ago, and nothing may be
     /// due too early.
     fn due_moment(&self, due_millis: i64) -> Option<Moment> {
-        let ahead = u64::try_from(due_millis.saturating_sub(unix_millis()))
+        let ahead = u64::try_from(due_millis.saturating_sub(clock::unix_millis()))
             .ok()
             .filter(|millis| *millis > 0)?;
-        Some(self.runtime.moment(Instant::now()) + std::time::Duration::from_millis(ahead))
+        Some(self.runtime.moment(clock::now()) + std::time::Duration::from_millis(ahead))
     }
 
     /// An attempt has ended.
     pub(super) fn settle_attempt(&mut self, ticket: Ticket, outcome: AttemptOutcome, now: Moment) {
         self.core.tell(now);
+        let observed = self.observed(ticket);
+        if let (Some(observed), Some(observer)) = (&observed, &self.runtime.observer) {
+            observer.attempted(observed, outcome.label(), outcome.text().map(str::to_owned));
+        }
         let verdict = match outcome {
             AttemptOutcome::Done => self.core.succeed(ticket, Success::Done),
             AttemptOutcome::Skipped { reason } => {
@@ -110,6 +115,7 @@ impl Owner {
                 verdict
             }
         };
+        self.observe(observed, &verdict);
         self.carry_out(None, verdict);
     }
 
@@ -125,7 +131,7 @@ impl Owner {
                 WriteErrorKind::TooLarge => PublishResult::TooLarge,
             },
         };
-        let ended = self.ended(ticket);
+        let (ended, observed) = (self.ended(ticket), self.observed(ticket));
         let verdict = self
             .core
             .publish_finished(ticket, answer, fastrand::u64(..), now);
@@ -133,6 +139,7 @@ impl Owner {
             Ok(_) => self.note_written(target),
             Err(error) => self.note_failed_write(error, target, ended, &verdict),
         }
+        self.observe(observed, &verdict);
         match (&verdict, writing, result) {
             // The write is repeated, not the attempt: no retry to be counted.
             (Verdict::Waiting { delay, .. }, ..) if answer == PublishResult::Failed => {
@@ -194,7 +201,7 @@ impl Owner {
             _ => (ProduceFailure::Refused, "nothing: the answer came too late"),
         };
         self.runtime.metrics.produce_failed(target, kind);
-        if let Some(left_out) = self.runtime.failed_writes.due(Instant::now()) {
+        if let Some(left_out) = self.runtime.failed_writes.due(clock::now()) {
             let offset = ended.map(|ended| ended.offset);
             tracing::warn!(
                 topic = %self.topic, partition = self.partition_id, offset, %error, ?kind, ?target, next, left_out,
@@ -237,7 +244,7 @@ impl Owner {
             target.refresh(
                 &self.runtime.side_config,
                 &self.runtime.control,
-                Instant::now(),
+                clock::now(),
             );
         }
     }
@@ -264,15 +271,13 @@ impl Owner {
             Verdict::Settled {
                 outcome, record, ..
             } => {
-                let outcome = match outcome {
-                    Settlement::Done => Outcome::Done,
-                    Settlement::Skipped => Outcome::Skipped,
+                match outcome {
+                    Settlement::Done | Settlement::Skipped => {}
                     Settlement::Retried => {
                         self.metrics.retried(RetryPlace::Topic, 1);
                         if let Some(Publish::Retry { round, delay }) = written {
                             self.metrics.retry_wait(Wait::Topic { round }.into(), delay);
                         }
-                        Outcome::Retried
                     }
                     Settlement::DeadLettered => {
                         let reason = match written {
@@ -280,13 +285,9 @@ impl Owner {
                             _ => Reason::Exhausted,
                         };
                         self.metrics.dead_lettered(reason, 1);
-                        Outcome::DeadLettered
                     }
-                    Settlement::Foreign => {
-                        self.report_foreign(&record.record);
-                        Outcome::Foreign
-                    }
-                };
+                    Settlement::Foreign => self.report_foreign(&record.record),
+                }
                 self.metrics.settled(outcome, 1);
                 self.release(record.record.size());
             }
@@ -299,15 +300,17 @@ impl Owner {
             }
             Verdict::Publishing | Verdict::Parked { .. } | Verdict::Stale => {}
             Verdict::Stop { reason, offset } => {
-                self.runtime
-                    .control
-                    .stop(SubscriptionError::RetriesExhausted {
-                        topic: self.topic.to_string(),
-                        partition: self.partition_id,
-                        offset: offset.get(),
-                        reason: reason.as_str(),
-                    });
+                self.runtime.control.stop(self.exhausted(reason, offset));
             }
+        }
+    }
+
+    pub(super) fn exhausted(&self, reason: Reason, offset: Offset) -> SubscriptionError {
+        SubscriptionError::RetriesExhausted {
+            topic: self.topic.to_string(),
+            partition: self.partition_id,
+            offset: offset.get(),
+            reason: reason.as_str(),
         }
     }
 
@@ -324,7 +327,7 @@ impl Owner {
         let Some(held) = self.core.record_mut(ticket) else {
             return;
         };
-        let now = unix_millis();
+        let now = clock::unix_millis();
         let first = held
             .failure
             .as_ref()
@@ -336,7 +339,7 @@ impl Owner {
             })
             .unwrap_or(now);
         let offset = held.record.offset();
-        if let Some(left_out) = self.failed_attempts.due(Instant::now()) {
+        if let Some(left_out) = self.failed_attempts.due(clock::now()) {
             tracing::warn!(
                 topic = %self.topic, partition = self.partition_id, offset, ?failure, error, left_out,
                 "attempt failed"
@@ -391,12 +394,4 @@ fn target(writing: Option<Publish>) -> ProduceTarget {
         Some(Publish::Retry { .. }) => ProduceTarget::Retry,
         _ => ProduceTarget::DeadLetter,
     }
-}
-
-pub(super) fn unix_millis() -> i64 {
-    SystemTime::now()
-        .duration_since(UNIX_EPOCH)
-        .map_or(0, |since| {
-            i64::try_from(since.as_millis()).unwrap_or(i64::MAX)
-        })
 }

@@ -8,9 +8,9 @@ use keylane_core::{Moment, PartitionSettings};
 use rdkafka::ClientConfig;
 
 use super::foreign::RetryOwnership;
+use super::observer::Observer;
 use crate::metrics::SubscriptionMetrics;
-use crate::producer::TopicTarget;
-use crate::producer::raw::RawProducer;
+use crate::producer::{RecordWriter, TopicTarget};
 use crate::status::{Control, OutageWatch, SharedLease};
 use crate::support::LogLimit;
 use crate::trace::AttemptSpans;
@@ -40,7 +40,7 @@ pub(crate) struct Runtime {
     pub(crate) plain_keys: bool,
     pub(crate) lane_hash: RandomState,
     /// Present where there is a retry or dead-letter topic.
-    pub(crate) producer: Option<RawProducer>,
+    pub(crate) writer: Option<RecordWriter>,
     pub(crate) retry_topic: Option<TopicTarget>,
     /// Present where there is a retry topic.
     pub(crate) ownership: Option<RetryOwnership>,
@@ -53,6 +53,8 @@ pub(crate) struct Runtime {
     pub(crate) control: Arc<Control>,
     pub(crate) metrics: Arc<SubscriptionMetrics>,
     pub(crate) origin_of_time: Instant,
+    /// Of a subscription without Kafka.
+    pub(crate) observer: Option<Arc<dyn Observer>>,
 }
 
 impl Runtime {

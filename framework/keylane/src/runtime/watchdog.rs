@@ -1,18 +1,13 @@
 //! The owner's part in watching work that does not get on: it tells the operator, and ends the
 //! attempt of a blocker.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use keylane_core::{Alarm, Blocking, Failure, Moment, Ticket};
 
 use super::attempts::AttemptOutcome;
 use super::owner::{Held, Owner};
-use super::progress::OldestRecord;
 use crate::KeyHash;
-
-/// What others see of the oldest record is this old at most, while turns follow one another: its
-/// key is hashed for it.
-const OLDEST_LOOK: Duration = Duration::from_millis(250);
 
 impl Owner {
     /// Looks for work that does not get on.
@@ -111,40 +106,6 @@ impl Owner {
             )
         };
         AttemptOutcome::failed(failure, error)
-    }
-
-    /// Tells the polling thread and the metrics of the record the commit waits for.
-    pub(super) fn publish_oldest(&mut self) {
-        let Some(oldest) = self.core.oldest() else {
-            if self.last_oldest.take().is_some() {
-                self.progress.set_oldest(None);
-                self.metrics.set_oldest(0, None);
-            }
-            return;
-        };
-        let is_news = self
-            .last_oldest
-            .as_ref()
-            .is_none_or(|(_, told_at)| told_at.elapsed() >= OLDEST_LOOK);
-        if !is_news {
-            return;
-        }
-        let offset = oldest.offset.get();
-        let key_hash = match &self.last_oldest {
-            Some((last, _)) if last.offset == offset => last.key_hash,
-            _ => oldest.record.key_hash(),
-        };
-        let since = self.runtime.instant(oldest.since);
-        let oldest = OldestRecord {
-            offset,
-            key_hash,
-            attempts: oldest.attempts,
-            state: oldest.state,
-            since,
-        };
-        self.last_oldest = Some((oldest, Instant::now()));
-        self.metrics.set_oldest(oldest.attempts, Some(oldest.state));
-        self.progress.set_oldest(Some(oldest));
     }
 }
 

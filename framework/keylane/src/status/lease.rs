@@ -38,6 +38,13 @@ impl SharedLease {
         shared
     }
 
+    /// One that nothing ends, for a subscription without Kafka.
+    pub(crate) fn lasting() -> Self {
+        let lasting = Self::new();
+        lasting.until.store(u64::MAX, Ordering::Release);
+        lasting
+    }
+
     /// Whether something may be started or written at this instant.
     pub(crate) fn allows(&self, now: Instant) -> bool {
         millis(self.moment(now)) < self.until.load(Ordering::Acquire)

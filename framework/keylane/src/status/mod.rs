@@ -6,8 +6,10 @@
 mod control;
 mod error;
 mod fault_names;
+mod figures;
 mod given_up;
 mod hot_keys;
+mod json;
 mod lease;
 mod outage;
 mod snapshot;
@@ -17,10 +19,11 @@ pub use error::SubscriptionError;
 pub use hot_keys::{HotKey, HotKeys};
 pub use outage::{OngoingOutage, OutageKind, OutageStatus};
 pub use snapshot::{
-    OldestRecord, PartitionStatus, PausedBy, RecordState, State, SubscriptionStatus, Trouble,
-    TroubleKind, TroublePlace,
+    OldestRecord, PartitionStatus, PausedBy, Position, RecordState, RetryTier, Snapshot, State,
+    SubscriptionStatus, Trouble, TroubleKind, TroublePlace, WaitingFor,
 };
 
 pub(crate) use control::Control;
+pub(crate) use figures::{Oldest, OwnerFigures};
 pub(crate) use lease::SharedLease;
 pub(crate) use outage::OutageWatch;

@@ -4,8 +4,11 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::{Duration, Instant, SystemTime};
 
 use keylane_core::{ErrorClass, Moment, OutageGuard, OutageState, Place};
+use serde::Serialize;
 
 use super::fault_names::FaultNames;
+use super::json;
+use crate::support::clock;
 use crate::support::lock::lock;
 
 /// What is an outage at present, and what is held because of it. See [`Outage`](crate::Outage).
@@ -22,7 +25,7 @@ use crate::support::lock::lock;
 /// }
 /// # let _ = report;
 /// ```
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[non_exhaustive]
 pub struct OutageStatus {
     /// The outages that go on.
@@ -55,16 +58,19 @@ impl OutageStatus {
 }
 
 /// An outage that goes on.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[non_exhaustive]
 pub struct OngoingOutage {
     /// What fails.
     pub kind: OutageKind,
     /// The place that fails, in an outage of a [place](OutageKind::Place).
+    #[serde(serialize_with = "json::known_text")]
     pub place: Option<Arc<str>>,
     /// The class of the errors, in an outage of a [class](OutageKind::Class).
+    #[serde(serialize_with = "json::known_text")]
     pub class: Option<Arc<str>>,
     /// When it began, as far as this member has seen it.
+    #[serde(serialize_with = "json::date")]
     pub since: SystemTime,
 }
 
@@ -75,7 +81,7 @@ impl OngoingOutage {
             kind,
             place: None,
             class: None,
-            since: SystemTime::now(),
+            since: clock::wall(),
         }
     }
 }
@@ -105,19 +111,22 @@ pub enum OutageKind {
 }
 
 impl OutageKind {
-    /// Its name in lower case, as the `kind` label of metrics has it.
-    pub fn as_str(self) -> &'static str {
-        crate::metrics::LabelValue::as_str(self.metric())
-    }
+    pub(crate) const ALL: [Self; 5] = [
+        Self::Total,
+        Self::Place,
+        Self::Class,
+        Self::BadDeployment,
+        Self::Unavailable,
+    ];
 
-    pub(crate) fn metric(self) -> crate::metrics::OutageKind {
-        use crate::metrics::OutageKind as Metric;
+    /// Its name in lower case, as the `kind` label of metrics has it.
+    pub const fn as_str(self) -> &'static str {
         match self {
-            Self::Total => Metric::Total,
-            Self::Place => Metric::Place,
-            Self::Class => Metric::Class,
-            Self::BadDeployment => Metric::BadDeployment,
-            Self::Unavailable => Metric::Unavailable,
+            Self::Total => "total",
+            Self::Place => "place",
+            Self::Class => "class",
+            Self::BadDeployment => "bad_deployment",
+            Self::Unavailable => "unavailable",
         }
     }
 }
@@ -170,7 +179,7 @@ impl OutageWatch {
         Self {
             guard: Mutex::new(guard),
             names: FaultNames::default(),
-            origin_of_time: Instant::now(),
+            origin_of_time: clock::now(),
             seen: Mutex::default(),
         }
     }
@@ -193,7 +202,7 @@ impl OutageWatch {
     }
 
     fn now(&self) -> Moment {
-        Moment::new(self.origin_of_time.elapsed())
+        Moment::new(clock::elapsed(self.origin_of_time))
     }
 
     fn seen(&self) -> MutexGuard<'_, Vec<Seen>> {
@@ -248,7 +257,7 @@ impl OutageWatch {
             What::BadDeployment => (OutageKind::BadDeployment, None, None),
             What::Unavailable => (OutageKind::Unavailable, None, None),
         };
-        let now = SystemTime::now();
+        let now = clock::wall();
         OngoingOutage {
             kind,
             place,

@@ -5,8 +5,10 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 #[doc(inline)]
-pub use keylane_core::{PausedBy, RecordState};
+pub use keylane_core::{PausedBy, Position, RecordState, RetryTier, Snapshot, WaitingFor};
+use serde::Serialize;
 
+use super::json;
 use super::outage::OutageStatus;
 use crate::KeyHash;
 
@@ -47,7 +49,7 @@ impl State {
     }
 
     /// Its name in lower case.
-    pub fn as_str(self) -> &'static str {
+    pub const fn as_str(self) -> &'static str {
         match self {
             Self::Starting => "starting",
             Self::Running => "running",
@@ -60,21 +62,8 @@ impl State {
     }
 }
 
-impl State {
-    pub(crate) fn metric(self) -> crate::metrics::State {
-        use crate::metrics::State as Metric;
-        match self {
-            Self::Starting => Metric::Starting,
-            Self::Running | Self::Rebalancing => Metric::Running,
-            Self::Paused => Metric::Paused,
-            Self::Draining => Metric::Draining,
-            Self::Stopped => Metric::Stopped,
-            Self::Failed => Metric::Failed,
-        }
-    }
-}
-
-/// A snapshot of a subscription, at most a second old.
+/// A snapshot of a subscription, at most a second old. It can be serialized, and its partitions look
+/// as in the answers of the admin server then.
 ///
 /// # Examples
 /// ```
@@ -89,7 +78,7 @@ impl State {
 /// }
 /// # let _ = report;
 /// ```
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize)]
 #[non_exhaustive]
 pub struct SubscriptionStatus {
     /// Where it is in its life.
@@ -103,6 +92,7 @@ pub struct SubscriptionStatus {
     /// How long ago the polling thread began its last pass: some 50 ms at most in a healthy
     /// process, 12 s while an assignment waits for slow brokers. During a shutdown, how long ago
     /// its deadline passed, if it has.
+    #[serde(rename = "polled_seconds_ago", serialize_with = "json::seconds")]
     pub polled_ago: Duration,
     /// The worst of [`troubles`](Self::troubles): of the worst kind, the oldest.
     pub trouble: Option<Trouble>,
@@ -162,16 +152,18 @@ impl SubscriptionStatus {
 /// }
 /// # let _ = needs_an_operator;
 /// ```
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[non_exhaustive]
 pub struct Trouble {
     /// What kind of trouble.
     pub kind: TroubleKind,
     /// Where.
+    #[serde(serialize_with = "json::text")]
     pub place: TroublePlace,
     /// The client's words, the latest.
     pub message: String,
     /// When it was first reported. The same trouble again within 30 s keeps its date.
+    #[serde(serialize_with = "json::date")]
     pub since: SystemTime,
 }
 
@@ -288,28 +280,19 @@ impl TroubleKind {
 /// }
 /// # let _ = furthest_behind;
 /// ```
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[non_exhaustive]
 pub struct PartitionStatus {
     /// The topic.
+    #[serde(serialize_with = "json::text")]
     pub topic: Arc<str>,
     /// The partition.
     pub partition: i32,
-    /// The lowest unsettled offset: what may be committed. Negative while nothing was delivered.
-    pub watermark: i64,
-    /// Records delivered and unsettled.
-    pub pending: u64,
-    /// Attempts in flight.
-    pub running: u64,
-    /// Records waiting for a back-off or their due time.
-    pub waiting: u64,
-    /// Records parked.
-    pub parked: u64,
-    /// Offsets settled above the watermark.
-    pub settled_ahead: u64,
-    /// Records that are not due yet, and those behind them in their keys. As they were up to a
-    /// second ago.
-    pub not_due: u64,
+    /// Its figures. [`pending`](Snapshot::pending) is of now; the others are as old as the last turn
+    /// of the partition on the tokio runtime, and those that take a walk over its records up to a
+    /// second older.
+    #[serde(flatten)]
+    pub snapshot: Snapshot,
     /// Whether fetching is paused, by a limit or by the user.
     pub paused: bool,
     /// Why fetching is paused, where it is. [`PausedBy::NotDue`] says that nothing more is read of
@@ -318,31 +301,35 @@ pub struct PartitionStatus {
     /// it too.
     pub paused_by: Option<PausedBy>,
     /// Whether the user paused it, or the subscription, and the pause is in force: no attempt
-    /// starts, and [`running`](Self::running) counts those that may still finish.
+    /// starts, and [`running`](Snapshot::running) counts those that may still finish.
     pub paused_by_user: bool,
+    /// The offset of the latest record that was read and delivered; `None` before the first one.
+    pub delivered_offset: Option<i64>,
     /// Records behind the end of the log, as far as it is known: the end offset minus the
     /// watermark. 0 where the end lies below the watermark: the log was cut, or its end is known
     /// from before the latest records.
     pub lag_records: Option<u64>,
-    /// How many of these offsets cannot be read for some seconds because a transaction is open in
-    /// front of them.
+    /// The age of the oldest unsettled record by its own timestamp; zero where all is settled.
+    #[serde(rename = "lag_seconds", serialize_with = "json::known_seconds")]
+    pub lag_age: Option<Duration>,
+    /// The same of the oldest record that nothing but time holds up: not one that waits for a
+    /// moment or is parked, nor one behind such a record in its lane.
+    #[serde(
+        rename = "workable_lag_seconds",
+        serialize_with = "json::known_seconds"
+    )]
+    pub workable_lag_age: Option<Duration>,
+    /// How many of the offsets behind the watermark cannot be read for some seconds because a
+    /// transaction is open in front of them.
     pub withheld_records: u64,
     /// The oldest unsettled record, which the commit waits for. As it was up to two seconds ago;
     /// its age is of now.
     pub oldest: Option<OldestRecord>,
-    /// Attempts that have been running for longer than
-    /// [`Watchdog::slow_attempt`](crate::Watchdog::slow_attempt).
-    pub slow_attempts: u64,
-    /// For how long the watermark has not moved although records wait; `None` below
-    /// [`Watchdog::stalled_after`](crate::Watchdog::stalled_after).
-    pub stalled_for: Option<Duration>,
     /// For how long the partition has had no turn on the tokio runtime although it has work: a
-    /// processor blocks its thread. `None` below the watchdog's thresholds. All figures but this
-    /// one, `pending`, `paused` and the lag are as old as that.
+    /// processor blocks its thread. `None` below the watchdog's thresholds. The figures of
+    /// [`snapshot`](Self::snapshot) but `pending` are as old as that.
+    #[serde(rename = "blocked_seconds", serialize_with = "json::known_seconds")]
     pub blocked_for: Option<Duration>,
-    /// Whether records that may have killed the process are tried one by one, after crashes without
-    /// progress between.
-    pub isolated: bool,
 }
 
 impl PartitionStatus {
@@ -354,30 +341,24 @@ impl PartitionStatus {
     /// use keylane::PartitionStatus;
     ///
     /// let mut status = PartitionStatus::new("parking-events", 0);
-    /// status.parked = 2;
-    /// assert_eq!((status.pending, status.lag_records), (0, None));
+    /// status.snapshot.parked = 2;
+    /// assert_eq!((status.snapshot.pending, status.lag_records), (0, None));
     /// ```
     pub fn new(topic: impl Into<Arc<str>>, partition: i32) -> Self {
         Self {
             topic: topic.into(),
             partition,
-            watermark: -1,
-            pending: 0,
-            running: 0,
-            waiting: 0,
-            parked: 0,
-            settled_ahead: 0,
-            not_due: 0,
+            snapshot: Snapshot::default(),
             paused: false,
             paused_by: None,
             paused_by_user: false,
+            delivered_offset: None,
             lag_records: None,
+            lag_age: None,
+            workable_lag_age: None,
             withheld_records: 0,
             oldest: None,
-            slow_attempts: 0,
-            stalled_for: None,
             blocked_for: None,
-            isolated: false,
         }
     }
 }
@@ -400,7 +381,7 @@ impl PartitionStatus {
 /// }
 /// # let _ = report;
 /// ```
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[non_exhaustive]
 pub struct OldestRecord {
     /// Its offset.
@@ -408,6 +389,7 @@ pub struct OldestRecord {
     /// Its key, by a hash; `None` where it has no key.
     pub key_hash: Option<KeyHash>,
     /// How long ago it was delivered to this member.
+    #[serde(rename = "age_seconds", serialize_with = "json::seconds")]
     pub age: Duration,
     /// How often it was attempted, over all retries known of.
     pub attempts: u32,

@@ -12,3 +12,4 @@ mod start;
 pub use builder::SubscriptionBuilder;
 pub use error::{PartitionNotAssigned, StartError};
 pub use handle::{Subscription, SubscriptionHandle};
+pub(crate) use start::{FAILED_WRITES_EVERY, partition_settings};

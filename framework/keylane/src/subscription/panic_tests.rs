@@ -131,7 +131,7 @@ async fn panic_while_a_revoke_is_unanswered(place: &'static str, assignor: &str)
             .status()
             .partitions
             .iter()
-            .filter(|it| it.running == 1)
+            .filter(|it| it.snapshot.running == 1)
             .count()
     };
     wait_until("both partitions run an attempt", || running() == 2).await;
@@ -199,7 +199,11 @@ async fn a_panic_of_an_owner_during_a_shutdown_is_its_error() {
     let subscription = builder(&broker, topic).start(Raw, never).await.unwrap();
     let handle = subscription.handle();
     wait_until("an attempt runs", || {
-        handle.status().partitions.iter().any(|it| it.running == 1)
+        handle
+            .status()
+            .partitions
+            .iter()
+            .any(|it| it.snapshot.running == 1)
     })
     .await;
     plant("owner", topic, 0);

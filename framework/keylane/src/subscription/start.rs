@@ -14,7 +14,7 @@ use crate::kafka::{Client, Context, EndOffsets};
 use crate::metrics::SubscriptionMetrics;
 use crate::polling::{OwnerFactory, PollLoop, PollSettings};
 use crate::producer::raw::{self as producer, RawProducer};
-use crate::producer::{PartitionCount, TopicTarget};
+use crate::producer::{PartitionCount, RecordWriter, TopicTarget};
 use crate::runtime::{self, RetryOwnership, Runtime, Work};
 use crate::status::{Control, SharedLease, State, SubscriptionError};
 use crate::support::LogLimit;
@@ -22,7 +22,7 @@ use crate::trace::AttemptSpans;
 use crate::{Decode, Processor, SubscriptionConfig};
 
 /// A failed write to the retry or dead-letter topic is a warning so often at most.
-const FAILED_WRITES_EVERY: Duration = Duration::from_secs(5);
+pub(crate) const FAILED_WRITES_EVERY: Duration = Duration::from_secs(5);
 
 /// Back-off of writes to the retry and dead-letter topics that failed.
 const PUBLISH_BACKOFF: Backoff = Backoff {
@@ -180,7 +180,7 @@ fn connect(
         outages: control.outages.clone(),
         plain_keys: config.hot_keys.plain_keys,
         lane_hash: foldhash::fast::RandomState::default(),
-        producer,
+        writer: producer.map(RecordWriter::Kafka),
         retry_topic: retry,
         dead_letter_topic: dead_letters,
         side_config: side_config.clone(),
@@ -190,6 +190,7 @@ fn connect(
         control: control.clone(),
         metrics: metrics.clone(),
         origin_of_time,
+        observer: None,
     };
     Ok((client, Arc::new(runtime), settings, side_config))
 }
@@ -245,7 +246,7 @@ fn target(name: &str, report: &TopicReport) -> TopicTarget {
     }
 }
 
-fn partition_settings(
+pub(crate) fn partition_settings(
     config: &SubscriptionConfig,
     lane_order: LaneOrder,
 ) -> Arc<PartitionSettings> {

@@ -1,11 +1,13 @@
 //! What every other module stands on, and what knows nothing of Kafka's protocol: locks and panics,
-//! bounds for log lines and error texts, texts without secrets.
+//! bounds for log lines and error texts, texts without secrets, times as text.
 
 mod bounded_lines;
+pub(crate) mod clock;
 pub(crate) mod error_text;
 pub(crate) mod lock;
 mod log_limit;
 pub(crate) mod panics;
+pub(crate) mod rfc3339;
 mod secrets;
 
 pub(crate) use bounded_lines::BoundedLines;

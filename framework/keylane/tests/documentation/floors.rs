@@ -8,12 +8,12 @@ use std::path::{Path, PathBuf};
 /// From the ground to the roof.
 const FLOORS: [&str; 14] = [
     "support",
-    "metrics",
     "config",
     "record",
     "dead_letter",
     "processing",
     "status",
+    "metrics",
     "trace",
     "kafka",
     "producer",

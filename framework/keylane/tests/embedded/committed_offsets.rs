@@ -5,7 +5,8 @@ use std::time::Duration;
 
 use super::common::{PATIENCE, eventually, producer};
 use keylane::{
-    Json, NewTask, PausedBy, Subscription, SubscriptionError, Task, TaskError, TaskProducer,
+    Json, NewTask, PausedBy, Position, Subscription, SubscriptionError, Task, TaskError,
+    TaskProducer,
 };
 use keylane_embedded_broker::EmbeddedBroker;
 use rdkafka::consumer::{BaseConsumer, Consumer};
@@ -230,7 +231,11 @@ async fn with_latest_an_idle_partition_is_read_on_from_where_it_began() {
 
     let first = at_the_end(&broker, &seen).await;
     eventually("the end is known", || {
-        first.status().partitions.iter().any(|p| p.watermark == 3)
+        first
+            .status()
+            .partitions
+            .iter()
+            .any(|p| p.snapshot.watermark == Some(Position::new(3)))
     })
     .await;
     first.shutdown().await.unwrap();
@@ -262,7 +267,11 @@ async fn with_latest_nothing_is_passed_over_although_the_broker_does_not_answer_
 
     let first = at_the_end(&broker, &seen).await;
     eventually("the end is known", || {
-        first.status().partitions.iter().any(|p| p.watermark == 1)
+        first
+            .status()
+            .partitions
+            .iter()
+            .any(|p| p.snapshot.watermark == Some(Position::new(1)))
     })
     .await;
     assert!(producer.enqueue(NewTask::json(&1).unwrap()).await.is_ok());
@@ -284,7 +293,11 @@ async fn with_latest_what_is_committed_counts_although_it_cannot_be_read_at_once
     let seen: Arc<Mutex<Vec<u32>>> = Arc::default();
     let first = at_the_end(&broker, &seen).await;
     eventually("the end is known", || {
-        first.status().partitions.iter().any(|p| p.watermark == 0)
+        first
+            .status()
+            .partitions
+            .iter()
+            .any(|p| p.snapshot.watermark == Some(Position::new(0)))
     })
     .await;
     first.shutdown().await.unwrap();
@@ -352,7 +365,7 @@ async fn with_latest_a_position_found_later_is_still_committed_after_an_idle_shu
             .status()
             .partitions
             .iter()
-            .any(|p| p.watermark == 0)
+            .any(|p| p.snapshot.watermark == Some(Position::new(0)))
     })
     .await;
     assert!(
@@ -409,7 +422,7 @@ async fn with_latest_a_partition_whose_leader_is_away_keeps_no_other_from_its_po
             .status()
             .partitions
             .iter()
-            .any(|p| p.partition == partition && p.watermark == 0)
+            .any(|p| p.partition == partition && p.snapshot.watermark == Some(Position::new(0)))
     };
     eventually("the other has its position", || has_position(1)).await;
     let first = || {
@@ -453,7 +466,7 @@ async fn with_latest_many_partitions_of_a_leader_that_is_away_keep_no_other_from
             .status()
             .partitions
             .iter()
-            .filter(|p| p.watermark == 0)
+            .filter(|p| p.snapshot.watermark == Some(Position::new(0)))
             .count()
     };
     eventually("the other has its position", || with_position() == 1).await;

@@ -7,8 +7,8 @@ use std::time::Duration;
 
 use super::common::{self, PATIENCE, eventually};
 use keylane::{
-    Backoff, DeadLetter, Exhausted, FailureReason, ForeignRetries, Json, NewTask, RecordState,
-    Retry, Subscription, SubscriptionBuilder, Task, TaskError, TroubleKind,
+    Backoff, DeadLetter, Exhausted, FailureReason, ForeignRetries, Json, NewTask, Position,
+    RecordState, Retry, Subscription, SubscriptionBuilder, Task, TaskError, TroubleKind,
 };
 use keylane_embedded_broker::{EmbeddedBroker, EmbeddedBrokerOptions};
 use rdkafka::ClientConfig;
@@ -197,7 +197,9 @@ impl Member {
             .partitions
             .iter()
             .filter(|partition| &*partition.topic == topic);
-        partitions.map(|partition| partition.watermark.max(0)).sum()
+        partitions
+            .map(|partition| partition.snapshot.watermark.map_or(0, Position::get))
+            .sum()
     }
 
     fn seen(&self) -> Vec<u32> {

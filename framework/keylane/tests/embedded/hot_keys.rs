@@ -3,7 +3,9 @@
 use std::time::Duration;
 
 use super::common::{self, eventually};
-use keylane::{HotKey, HotKeySettings, Json, KeyHash, NewTask, Subscription, Task, TaskError};
+use keylane::{
+    HotKey, HotKeySettings, Json, KeyHash, NewTask, Position, Subscription, Task, TaskError,
+};
 use keylane_embedded_broker::{EmbeddedBroker, EmbeddedBrokerOptions};
 use tokio::sync::watch;
 
@@ -90,7 +92,7 @@ async fn the_keys_that_stand_out(plain_keys: bool) {
             .status()
             .partitions
             .iter()
-            .all(|p| p.watermark == 340)
+            .all(|p| p.snapshot.watermark == Some(Position::new(340)))
     })
     .await;
     eventually("what has ended counts on", || {

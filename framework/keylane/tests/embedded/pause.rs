@@ -72,7 +72,7 @@ async fn a_pause_is_told_when_the_owner_has_seen_it_and_not_before() {
         blocks.0.store(false, Ordering::SeqCst);
         eventually("the pause is in force", || paused(|it| it.paused_by_user)).await;
         by_then = started.load(Ordering::SeqCst);
-        assert_eq!(partition().unwrap().running, 0);
+        assert_eq!(partition().unwrap().snapshot.running, 0);
         assert!(
             producer
                 .enqueue(NewTask::new("late").key("0"))

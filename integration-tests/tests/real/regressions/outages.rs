@@ -36,7 +36,7 @@ async fn commits_time_out(protocol: Protocol) {
             .status()
             .partitions
             .iter()
-            .map(|partition| partition.pending)
+            .map(|partition| partition.snapshot.pending)
             .sum::<u64>()
     };
     wait_until("the rest is in memory", DEADLINE, || {

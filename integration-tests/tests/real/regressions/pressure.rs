@@ -37,7 +37,9 @@ async fn bounded(
 ) {
     wait_until(what, DEADLINE, || {
         let partitions = member.status().partitions;
-        let over = partitions.iter().find(|partition| partition.pending > most);
+        let over = partitions
+            .iter()
+            .find(|partition| partition.snapshot.pending > most);
         assert!(over.is_none(), "holds more than {most}: {over:?}");
         condition(member)
     })
@@ -49,7 +51,7 @@ fn waiting(member: &Subscription, topic: &str) -> u64 {
     partitions
         .iter()
         .filter(|partition| &*partition.topic == topic)
-        .map(|partition| partition.waiting)
+        .map(|partition| partition.snapshot.waiting)
         .sum()
 }
 
@@ -212,7 +214,7 @@ async fn back_pressure(reading: Reading) {
                         .status()
                         .partitions
                         .iter()
-                        .all(|partition| partition.running == 0)
+                        .all(|partition| partition.snapshot.running == 0)
                 };
                 wait_until("nothing runs", DEADLINE, nothing_runs).await;
                 handle.resume();

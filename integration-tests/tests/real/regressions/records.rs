@@ -106,7 +106,7 @@ async fn records_without_a_key_are_attempted_as_often_as_they_fail_and_once_more
             .status()
             .partitions
             .iter()
-            .all(|partition| partition.pending == 0)
+            .all(|partition| partition.snapshot.pending == 0)
     );
     member.shutdown().await.unwrap();
     assert!(

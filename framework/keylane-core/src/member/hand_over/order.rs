@@ -5,7 +5,8 @@ use std::time::Duration;
 use super::TopicPartition;
 use crate::Moment;
 
-/// One thing to do, before the next is asked for.
+/// One thing to do, before the next is asked for. Partitions are sorted where owners are named,
+/// see [`is_among`](super::is_among).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Order {
     /// Nothing new starts in these partitions, and nothing more is fetched. What runs may finish
@@ -26,6 +27,12 @@ pub enum Order {
     },
     /// The owners are to end now, whatever runs.
     End {
+        /// The partitions.
+        places: Vec<TopicPartition>,
+    },
+    /// These partitions are others' already: their epochs are over, and nothing of them is stored or
+    /// committed.
+    Drop {
         /// The partitions.
         places: Vec<TopicPartition>,
     },

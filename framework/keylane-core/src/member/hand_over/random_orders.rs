@@ -99,6 +99,8 @@ struct Model {
     /// Revoked and not answered: whether they are lost, and by when to be answered at the latest.
     owed: Option<(BTreeMap<i32, bool>, Moment)>,
     spoken_of: bool,
+    /// Since the revoke.
+    was_spoken_of: bool,
     last_commit_is_over: bool,
     stored: Vec<TopicPartition>,
     close_by: Option<Moment>,
@@ -114,6 +116,7 @@ impl Model {
             epochs: BTreeMap::new(),
             owed: None,
             spoken_of: false,
+            was_spoken_of: false,
             last_commit_is_over: false,
             stored: Vec::new(),
             close_by: None,
@@ -212,6 +215,9 @@ impl Model {
             .collect();
         self.hand_over
             .revoke(places, revoked, is_looked_up, deadline, self.now);
+        if self.owed.is_none() {
+            self.was_spoken_of = false;
+        }
         let (owed, by) = self.owed.get_or_insert((BTreeMap::new(), deadline));
         owed.extend(partitions.into_iter().map(|partition| (partition, lost)));
         *by = (*by).max(self.now) + WHOLE_WAY;
@@ -221,6 +227,7 @@ impl Model {
         for turn in 0.. {
             assert!(turn < 50, "orders without end");
             let owners = Vec::from_iter(std::mem::take(&mut self.epochs).into_values());
+            self.was_spoken_of |= self.spoken_of;
             let seen = Seen {
                 now: self.now,
                 lost: self.spoken_of,
@@ -264,6 +271,13 @@ impl Model {
                     }
                 }
             }
+            Order::Drop { places } => {
+                for place in &places {
+                    assert!(is_lost(place), "{place} is ours");
+                }
+                self.epochs
+                    .retain(|_, it| !places.iter().any(|place| place.partition == it.partition));
+            }
             Order::StoreLast { places } => {
                 for place in &places {
                     assert!(!is_lost(place), "{place} is another's, and stored");
@@ -283,6 +297,7 @@ impl Model {
                 self.last_commit_is_over = false;
             }
             Order::Answer(answer) => {
+                let was_spoken_of = std::mem::take(&mut self.was_spoken_of);
                 let (owed, _) = self.owed.take().expect("nothing is owed");
                 let all: Vec<_> = owed
                     .keys()
@@ -290,7 +305,8 @@ impl Model {
                     .collect();
                 assert_eq!(answer.places, all, "one answer, for all");
                 for (&partition, is_lost) in &owed {
-                    if !is_lost && answer.outcome != Outcome::Lost {
+                    // Where the client spoke of a loss, it may be this one.
+                    if !is_lost && !was_spoken_of {
                         let place = TopicPartition::new("t", partition);
                         assert!(
                             self.stored.contains(&place),
@@ -300,9 +316,7 @@ impl Model {
                     }
                 }
                 assert!(
-                    answer.outcome != Outcome::Lost
-                        || self.spoken_of
-                        || owed.values().all(|it| *it)
+                    answer.outcome != Outcome::Lost || was_spoken_of || owed.values().all(|it| *it)
                 );
                 self.epochs
                     .retain(|partition, _| !owed.contains_key(partition));

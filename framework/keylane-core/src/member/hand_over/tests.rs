@@ -105,11 +105,12 @@ impl Member {
             };
             match &order {
                 Order::CommitLast { .. } => self.last_commit_is_over = false,
-                Order::Answer(answer) => self.owners.retain(|owner| {
-                    !answer
-                        .places
-                        .contains(&TopicPartition::new("tasks", owner.partition))
-                }),
+                Order::Answer(Answer { places, .. }) | Order::Drop { places } => {
+                    let is_over = |owner: &Fake| {
+                        places.contains(&TopicPartition::new("tasks", owner.partition))
+                    };
+                    self.owners.retain(|owner| !is_over(owner));
+                }
                 _ => {}
             }
             orders.push(order);
@@ -156,12 +157,14 @@ fn answer(partitions: &[i32], outcome: Outcome, took: u64) -> Order {
     answer_with_losses(partitions, outcome, took, 0)
 }
 
+/// Of what was lost nothing is pending, but where all was.
 fn answer_with_losses(partitions: &[i32], outcome: Outcome, took: u64, lost: usize) -> Order {
+    let left = partitions.len() - if outcome == Outcome::Lost { 0 } else { lost };
     Order::Answer(Answer {
         places: places(partitions),
         outcome,
         took: Duration::from_millis(took),
-        pending: 10 * partitions.len() as u64,
+        pending: 10 * left as u64,
         lost,
     })
 }
@@ -336,7 +339,10 @@ fn a_topic_that_is_deleted_cuts_no_hand_over_of_other_partitions_short() {
     member.lost = true;
     assert_eq!(member.orders(100), []);
     member.revoke_at(101, &[0], Revoked::Lost);
-    assert_eq!(member.orders(101), [end(&[0])], "nothing to wait for");
+    let is_over = Order::Drop {
+        places: places(&[0]),
+    };
+    assert_eq!(member.orders(101), [is_over], "nothing to wait for");
     assert_eq!(member.orders(5_000), [], "1 runs");
     member.end(&[1]);
     assert_eq!(
@@ -518,8 +524,8 @@ fn a_failure_ends_the_owners_stores_what_they_reported_and_answers() {
     member.revoke_at(0, &[1], Revoked::Lost);
     member.orders(0);
     member.hand_over.fail();
-    assert_eq!(member.orders(1), [end(&[0, 1, 2])]);
-    member.end(&[0, 1]);
+    assert_eq!(member.orders(1), [end(&[0, 2])]);
+    member.end(&[0]);
     assert_eq!(member.orders(500), []);
     let answer = answer_with_losses(&[0, 1], Outcome::Drained, 501, 1);
     assert_eq!(
@@ -527,6 +533,7 @@ fn a_failure_ends_the_owners_stores_what_they_reported_and_answers() {
         [store(&[0, 2]), answer, Order::Close],
         "1 is another's"
     );
+    assert!(member.hand_over.is_closed());
     member.hand_over.fail();
     assert_eq!(member.orders(502), []);
 }

@@ -78,7 +78,7 @@ impl Member {
         id
     }
 
-    fn answer(&mut self, id: CommitId, result: CommitResult) -> Answered<'_> {
+    fn answer(&mut self, id: CommitId, result: CommitResult) -> MarkAnswer<'_> {
         self.marks.answer(id, result, &mut self.table, self.now)
     }
 
@@ -87,7 +87,7 @@ impl Member {
             .iter()
             .map(|&(row, mark)| (row, Mark::new(mark)))
             .collect();
-        assert_eq!(self.answer(id, Ok(())), Answered::Confirmed(&expected));
+        assert_eq!(self.answer(id, Ok(())), MarkAnswer::Confirmed(&expected));
     }
 
     fn pass(&mut self, time: Duration) {
@@ -147,9 +147,9 @@ fn the_answer_to_an_earlier_mark_confirms_no_later_one() {
     member.wants(0, Some(2));
     member.confirms(first, &[(0, 1)]);
     assert_eq!(member.table[0].0.unconfirmed_mark(), Some(Mark::new(2)));
-    assert_eq!(member.answer(first, Ok(())), Answered::Stale);
+    assert_eq!(member.answer(first, Ok(())), MarkAnswer::Stale);
     let second = member.sends(&[0]);
-    assert_eq!(member.answer(first, Ok(())), Answered::Stale);
+    assert_eq!(member.answer(first, Ok(())), MarkAnswer::Stale);
     member.confirms(second, &[(0, 2)]);
 }
 
@@ -180,7 +180,7 @@ fn a_refusal_is_tried_again_after_a_moment_and_reported_when_it_lasts() {
     let (mut tries, mut reported) = (0, 0);
     while reported < 3 {
         let id = member.sends(&[0]);
-        let Answered::Refused(Refused { first, lasting }) = member.answer(id, REFUSED) else {
+        let MarkAnswer::Refused(Refused { first, lasting }) = member.answer(id, REFUSED) else {
             panic!("it is a refusal");
         };
         assert_eq!(first, tries == 0, "told once");
@@ -199,7 +199,7 @@ fn a_refusal_is_tried_again_after_a_moment_and_reported_when_it_lasts() {
         first: true,
         lasting: false,
     };
-    assert_eq!(member.answer(id, REFUSED), Answered::Refused(again));
+    assert_eq!(member.answer(id, REFUSED), MarkAnswer::Refused(again));
 }
 
 #[test]
@@ -260,7 +260,7 @@ fn metadata_that_is_too_large_is_no_refusal_to_wait_after() {
     member.wants(0, Some(1));
     let id = member.sends(&[0]);
     let too_large = member.answer(id, Err(Refusal::MetadataTooLarge));
-    assert_eq!(too_large, Answered::TooLarge);
+    assert_eq!(too_large, MarkAnswer::TooLarge);
     member.sends(&[0]);
 }
 

@@ -95,7 +95,7 @@ fn a_held_record_holds_the_commit_and_neither_its_key_nor_a_worker() {
         (
             partition.parked(),
             partition.waiting(),
-            partition.held_up().records
+            surveyed(&mut partition).held_up
         ),
         (0, 0, 1)
     );

@@ -112,14 +112,18 @@ fn held_up_is_what_waits_or_is_parked_and_all_behind_it() {
     for (offset, lane) in [(0, 7), (1, 7), (2, 8), (3, 8), (4, 8), (5, 9), (6, 9)] {
         deliver(&mut partition, offset, lane);
     }
-    assert_eq!(partition.held_up().records, 0);
+    assert_eq!(surveyed(&mut partition).held_up, 0);
     let (first, second) = (
         expect_start(&mut partition, 0),
         expect_start(&mut partition, 2),
     );
     expect_start(&mut partition, 5);
     let _ = fail(&mut partition, first, at(0));
-    assert_eq!(partition.held_up().records, 2, "0 waits, and 1 behind it");
+    assert_eq!(
+        surveyed(&mut partition).held_up,
+        2,
+        "0 waits, and 1 behind it"
+    );
     let verdict = partition.fail(
         second,
         Failure::Undecodable.into(),
@@ -128,9 +132,12 @@ fn held_up_is_what_waits_or_is_parked_and_all_behind_it() {
         &mut OutageGuard::default(),
     );
     assert!(matches!(verdict, Verdict::Parked { .. }));
-    assert_eq!((partition.parked(), partition.held_up().records), (1, 5));
+    assert_eq!(
+        (partition.parked(), surveyed(&mut partition).held_up),
+        (1, 5)
+    );
     partition.tick(at(1_000_000));
-    assert_eq!(partition.held_up().records, 3, "0 may run again");
+    assert_eq!(surveyed(&mut partition).held_up, 3, "0 may run again");
 }
 
 #[test]
@@ -150,8 +157,8 @@ fn a_record_that_is_not_due_and_not_in_its_lane_is_no_lane_that_waits() {
     assert_eq!(
         (
             partition.waiting(),
-            partition.waiting_lanes(),
-            partition.held_up().records
+            partition.snapshot().waiting_lanes,
+            surveyed(&mut partition).held_up
         ),
         (1, 0, 1)
     );
@@ -179,18 +186,14 @@ fn what_is_not_due_is_counted_with_all_that_is_behind_it_and_without_what_waits_
         fail(&mut partition, failed, at(0)),
         Verdict::Waiting { .. }
     ));
-    let HeldUp {
-        records,
-        not_due,
-        not_due_bytes,
-    } = partition.held_up();
+    let seen = surveyed(&mut partition);
     assert_eq!(
-        (records, not_due, not_due_bytes),
+        (seen.held_up, seen.not_due, seen.not_due_bytes),
         (5, 3, 30),
         "3 waits for a retry, and 4 for it"
     );
     partition.tick(at(50));
-    assert_eq!(partition.held_up().not_due, 0);
+    assert_eq!(surveyed(&mut partition).not_due, 0);
 }
 
 #[test]
@@ -217,4 +220,28 @@ fn a_parked_record_and_those_behind_it_are_not_workable() {
     assert!(matches!(verdict, Verdict::Parked { .. }));
     assert_eq!(activities(&partition)[0], (0, Activity::Parked));
     assert_eq!(partition.oldest_workable(), None);
+}
+
+#[test]
+fn a_snapshot_says_how_many_records_wait_for_what_as_of_the_last_survey() {
+    let mut partition = partition(settings());
+    let not_due = |offset, rounds| Delivery {
+        due: Some(at(50)),
+        rounds,
+        ..delivery(offset, Some(offset as u64))
+    };
+    deliver(&mut partition, 0, 100);
+    for (offset, rounds) in [(1, 0), (2, 0), (3, 1), (4, 2), (5, 3), (6, 4), (7, 9)] {
+        partition.deliver(not_due(offset, rounds), at(0));
+    }
+    let first = expect_start(&mut partition, 0);
+    let _ = fail(&mut partition, first, at(0));
+    assert_eq!(partition.snapshot().waiting_for, WaitingFor::default());
+    let seen = surveyed(&mut partition);
+    let of_each = RetryTier::ALL.map(|tier| seen.waiting_for.get(tier));
+    assert_eq!(of_each, [1, 1, 1, 1, 2, 0, 2]);
+    assert_eq!(
+        (seen.waiting, seen.held_up, seen.not_due, seen.pending),
+        (8, 8, 7, 8)
+    );
 }

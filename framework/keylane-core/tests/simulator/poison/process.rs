@@ -5,8 +5,8 @@ use std::collections::VecDeque;
 use std::time::Duration;
 
 use keylane_core::member::{
-    Answered, ClientPosition, CommitId, CommitPoint, CommitResult, Commits, EpochCommits,
-    LastAnswer, LastCommit, LastStep, Orders, Report, TopicPartition,
+    Answered, ClientPosition, CommitId, CommitPoint, CommitResult, Commits, EpochCommits, LastStep,
+    Orders, Report, TopicPartition,
 };
 use keylane_core::{
     Beginning, Caution, Epoch, Evidence, Instance, MAX_METADATA_BYTES, Mark, Moment, Named, Offset,
@@ -133,8 +133,8 @@ pub(super) struct Process {
     /// Answers that the client has and nobody has taken out.
     answers: VecDeque<(Sent, CommitResult)>,
     commits: Commits,
-    /// Of the partition that is given back.
-    last_commit: Option<LastCommit>,
+    /// The last commit of this partition is under way.
+    gives_back: Option<usize>,
     now: Moment,
     /// Counts what is opened and asked for.
     count: u64,
@@ -153,7 +153,7 @@ impl Process {
             client: Client::default(),
             answers: VecDeque::new(),
             commits: Commits::default(),
-            last_commit: None,
+            gives_back: None,
             now: Moment::ORIGIN,
             count: 0,
             fault,
@@ -231,7 +231,7 @@ impl Process {
                 confirm(&mut self.owners, &sent.points);
             }
         }
-        let (suspended, fault) = (self.last_commit.is_some(), self.fault);
+        let (suspended, fault) = (self.gives_back.is_some(), self.fault);
         let report = |owner: &mut Owner| {
             let ending = owner.ending || fault == Fault::ForgetsOpenings;
             let point = owner.report.take();
@@ -278,16 +278,17 @@ impl Process {
     }
 
     fn advance_last_commit(&mut self) {
-        let Some(last) = &mut self.last_commit else {
+        if self.gives_back.is_none() {
             return;
-        };
+        }
         let is_last = |owner: &Owner| owner.ending;
-        if let LastStep::Send(next) = self
-            .commits
-            .step_last(last, &self.owners, is_last, self.now)
-        {
-            let points = points(&self.owners, next.rows);
-            self.client.commit(points, Some(next.id));
+        match self.commits.step_last(&self.owners, is_last, self.now) {
+            LastStep::Wait => {}
+            LastStep::Over => self.gives_back = None,
+            LastStep::Send(next) => {
+                let points = points(&self.owners, next.rows);
+                self.client.commit(points, Some(next.id));
+            }
         }
     }
 
@@ -301,12 +302,7 @@ impl Process {
             Answered::TooLarge => {
                 let _ = self.commits.shrink(&mut self.owners);
             }
-            Answered::Refused(_) => {}
-            Answered::Stale => {
-                if let Some(last) = &mut self.last_commit {
-                    assert_ne!(last.answer(id, result, self.now), LastAnswer::TooLarge);
-                }
-            }
+            Answered::Refused(_) | Answered::LastRefused | Answered::Nothing => {}
         }
     }
 
@@ -333,11 +329,12 @@ impl Process {
     /// A partition is given back: its last commit is sent until the broker has it.
     pub(super) fn begin_to_give_back(&mut self, log: usize) {
         self.owner(log).ending = true;
-        self.last_commit = Some(LastCommit::new(self.now));
+        self.gives_back = Some(log);
+        self.commits.begin_last(self.now);
     }
 
     pub(super) fn has_given_back(&self) -> bool {
-        self.last_commit.as_ref().is_none_or(LastCommit::is_over)
+        self.gives_back.is_none()
     }
 
     /// As the shell does it: first come, first served, and whoever shares gives way to one that is
@@ -388,7 +385,7 @@ impl Process {
     pub(super) fn close(&mut self, log: usize) {
         self.owners.retain(|owner| owner.log != log);
         self.client.unassign(log);
-        self.last_commit = None;
+        self.gives_back = None;
         self.waiting.retain(|&(waiting, _)| waiting != log);
     }
 

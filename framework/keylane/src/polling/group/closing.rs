@@ -1,83 +1,18 @@
-//! The end of a subscription: drain, commit, leave the group.
+//! The end of a subscription: the client closes and leaves the group.
 
 use std::sync::mpsc::{RecvTimeoutError, sync_channel};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use super::drain::{Drain, END_GRACE, drain};
-use crate::polling::commits::LastCommit;
 use crate::polling::failures::panicked;
 use crate::polling::thread::PollLoop;
 use crate::status::{State, SubscriptionError};
 use crate::support::panics;
-
-/// How long at least the broker's word on the last commit is waited for, where the drain leaves
-/// less time.
-const COMMIT_PATIENCE: Duration = Duration::from_secs(5);
-/// And at most: by then another broker has taken the place of a coordinator that is away.
-const LONGEST_COMMIT_PATIENCE: Duration = Duration::from_secs(60);
 
 /// How long closing the client may take: longer than a session without an answer from the brokers,
 /// by Kafka's defaults.
 const CLOSE_PATIENCE: Duration = Duration::from_secs(60);
 
 impl PollLoop {
-    /// Drains for a shutdown; `true` when it is time to close.
-    ///
-    /// A consumer that closes in the middle of a rebalance, or while the coordinator moves, can
-    /// lose its final commit, and the next owner would repeat what was settled since the one
-    /// before. So the final commit is made, and waited for, while the loop still takes part in
-    /// rebalances.
-    pub(crate) fn is_ready_to_close(&mut self, deadline: Instant) -> bool {
-        if !self.draining {
-            self.draining = true;
-            self.show_state();
-            self.order_drain(deadline);
-            self.assignment.update_pauses(&self.client, true);
-        }
-        if drain(self.assignment.partitions.iter(), deadline) == Drain::Runs {
-            return false;
-        }
-        self.store_last_points(self.handover.is_some());
-        let (client, partitions) = (&self.client, &mut self.assignment.partitions);
-        let last_commit = self.last_commit.get_or_insert_with(LastCommit::new);
-        if self.handover.is_none()
-            && self
-                .commits
-                .is_last_over(last_commit, client, partitions, |_| true)
-        {
-            return true;
-        }
-        let since = last_commit.since();
-        let gave_up = Instant::now()
-            >= deadline.clamp(since + COMMIT_PATIENCE, since + LONGEST_COMMIT_PATIENCE);
-        if gave_up {
-            tracing::warn!(
-                "the coordinator does not answer the last commit of a shutdown; records may be repeated"
-            );
-        }
-        gave_up
-    }
-
-    /// `suspended`: the client does not commit by itself at present.
-    fn store_last_points(&mut self, suspended: bool) {
-        self.commits.store_last(
-            &self.client,
-            &mut self.assignment.partitions,
-            suspended,
-            |_| true,
-        );
-    }
-
-    /// Nothing new starts on any partition; owners end by themselves when what runs has finished.
-    /// Their marks are taken back at once: a supervisor that asks a process to end and then kills
-    /// it is the most ordinary of deployments.
-    pub(crate) fn order_drain(&mut self, deadline: Instant) {
-        for partition in &self.assignment.partitions {
-            partition.inbox.order(|orders| orders.shutdown = true);
-            partition.inbox.drain(deadline);
-        }
-    }
-
     /// Commits what is settled and leaves the group.
     pub(crate) fn close(mut self) {
         // Also after a panic: what owners have reported is true, whatever happened here.
@@ -105,7 +40,7 @@ impl PollLoop {
             }
         };
         control.set_state(state);
-        metrics.set_state(state.metric());
+        metrics.set_state(state);
     }
 
     /// Lets go of everything, and of the client, which polls until the group is left: some hundred milliseconds, unless the brokers are away.
@@ -119,18 +54,14 @@ impl PollLoop {
         })
     }
 
-    /// Ends all owners, stores their last words, and answers a revoke that is unanswered.
+    /// Ends all owners, stores their last points, and answers a revoke that is unanswered. Nothing
+    /// of that is left after a shutdown.
     fn give_back(&mut self) {
-        for partition in &self.assignment.partitions {
-            partition.inbox.end();
-        }
-        let grace = Instant::now() + END_GRACE;
-        while self.assignment.partitions.iter().any(|p| !p.has_ended()) && Instant::now() < grace {
+        self.hand_over.fail();
+        self.advance_hand_over();
+        while !self.hand_over.is_closed() {
             std::thread::sleep(Duration::from_millis(1));
-        }
-        self.store_last_points(false);
-        if let Some(handover) = self.handover.take() {
-            handover.finish(&self.client, &mut self.assignment, &mut self.commits);
+            self.advance_hand_over();
         }
     }
 }

@@ -1,8 +1,7 @@
 //! The polling thread's part in its group: rebalances, hand-overs, the end.
 
 mod closing;
-mod drain;
-mod handover;
+mod hand_over;
 mod rebalance;
 
-pub(crate) use handover::Handover;
+pub(crate) use hand_over::HandOver;

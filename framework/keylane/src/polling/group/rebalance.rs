@@ -2,10 +2,12 @@
 
 use std::time::Instant;
 
+use keylane_core::member::hand_over::{Answer, AnsweredBy, Outcome, Revoked};
+use keylane_core::member::{Assignor, TopicPartition};
 use keylane_core::{Look, Reset};
 
-use super::handover::Handover;
-use crate::kafka::{GroupEvent, Sign, healthy};
+use super::hand_over::News;
+use crate::kafka::{ClientError, GroupEvent, Sign, healthy};
 use crate::metrics::{DrainResult, PollSection, Rebalance};
 use crate::polling::failures::made_anew;
 use crate::polling::thread::PollLoop;
@@ -15,14 +17,18 @@ impl PollLoop {
     /// Takes part in rebalances.
     pub(crate) fn look_after_group(&mut self) {
         let events = self.client.take_events();
-        if events.is_empty() && self.handover.is_none() {
+        if events.is_empty() && !self.hand_over.is_under_way() {
             return;
         }
         let began = Instant::now();
         for event in events {
             self.group_event(event);
         }
-        self.advance_handover();
+        #[cfg(test)]
+        if self.hand_over.is_under_way() {
+            crate::support::panics::planted::step("hand-over", &self.settings.subscription);
+        }
+        self.advance_hand_over();
         self.poll_metrics
             .section(PollSection::Rebalance, began.elapsed());
     }
@@ -38,11 +44,16 @@ impl PollLoop {
                 self.wake_fetchers();
                 self.asked.hurry();
                 self.assignment.membership = membership.map(Into::into);
-                self.control.set_assigned(true);
+                self.standing.assigned();
+                self.show_standing();
                 self.metrics.rebalance(Rebalance::Assign);
                 self.control.troubles.forget_unreadable();
                 let topics: Vec<_> = partitions.iter().map(|new| new.topic.as_str()).collect();
                 healthy(&self.control, Sign::Assignment(&topics));
+                let names = partitions.iter();
+                let places: Vec<_> = names
+                    .map(|new| TopicPartition::new(&*new.topic, new.partition))
+                    .collect();
                 for mut new in partitions {
                     if new.left.is_some() && self.settings.reset == Reset::Error {
                         return self.control.fail(made_anew(&new.topic));
@@ -52,55 +63,37 @@ impl PollLoop {
                 }
                 // Known at once: what is not cannot be paused.
                 self.tell_partitions();
-                if self.draining {
-                    // Assigned while shutting down: nothing of it starts.
-                    self.order_drain(
-                        self.control
-                            .shutdown_deadline()
-                            .unwrap_or_else(Instant::now),
-                    );
-                }
+                self.hand_over.assigned(&places);
             }
             GroupEvent::Revoked {
                 partitions,
-                lost,
-                answered,
+                revoked,
+                answered_by,
             } => {
-                let event = if lost {
-                    Rebalance::Lost
-                } else {
-                    Rebalance::Revoke
-                };
-                self.metrics.rebalance(event);
-                if self.client.is_eager() {
-                    self.control.set_assigned(false);
-                }
-                if answered {
-                    if lost {
-                        tell_of_loss(partitions.len());
+                self.metrics.rebalance(match revoked {
+                    Revoked::Lost => Rebalance::Lost,
+                    Revoked::Asked => Rebalance::Revoke,
+                });
+                self.standing.revoked(match self.client.is_eager() {
+                    true => Assignor::Eager,
+                    false => Assignor::Cooperative,
+                });
+                self.show_standing();
+                match answered_by {
+                    AnsweredBy::HandOver => {
+                        let drain_timeout = self.settings.drain_timeout;
+                        self.hand_over
+                            .revoke(&self.client, partitions, revoked, drain_timeout);
                     }
-                    for (topic, partition) in &partitions {
-                        self.assignment.close_now(topic, *partition);
+                    AnsweredBy::Callback => {
+                        for place in &partitions {
+                            self.assignment.close_now(&place.topic, place.partition);
+                        }
+                        match revoked {
+                            Revoked::Lost => self.lost(&partitions),
+                            Revoked::Asked => self.forget(&partitions),
+                        }
                     }
-                    // Of a topic that was deleted only its own partitions are lost. Before they are
-                    // gone from the status: to have nothing and be assigned means something else.
-                    if lost && self.assignment.partitions.is_empty() {
-                        self.control.set_assigned(false);
-                    }
-                    for (topic, partition) in &partitions {
-                        self.control
-                            .remove_partition(&self.settings.intern(topic), *partition);
-                    }
-                } else if let Some(handover) = &mut self.handover {
-                    handover.join(&self.client, &mut self.assignment, partitions);
-                } else {
-                    let deadline = Instant::now() + self.settings.drain_timeout;
-                    self.handover = Some(Handover::begin(
-                        &self.client,
-                        &mut self.assignment,
-                        partitions,
-                        deadline,
-                    ));
                 }
             }
             GroupEvent::Failed(error) => self.control.fail(SubscriptionError::Fatal(error)),
@@ -108,48 +101,83 @@ impl PollLoop {
         self.show_state();
     }
 
-    fn advance_handover(&mut self) {
-        let Some(mut handover) = self.handover.take() else {
-            return;
-        };
-        #[cfg(test)]
-        crate::support::panics::planted::step("hand-over", &self.settings.subscription);
-        if let Some(deadline) = self.control.shutdown_deadline() {
-            handover.hurry(&mut self.assignment, deadline);
-        }
-        if !handover.is_ready(&self.client, &mut self.assignment, &mut self.commits) {
-            self.handover = Some(handover);
-            return;
-        }
-        let finished = handover.finish(&self.client, &mut self.assignment, &mut self.commits);
-        self.wake_fetchers();
-        self.intake.table_changed();
-        for (topic, partition) in &finished.partitions {
-            self.control
-                .remove_partition(&self.settings.intern(topic), *partition);
-        }
-        self.metrics.drained(finished.result, finished.took);
-        self.metrics
-            .set_assigned_partitions(self.assignment.partitions.len());
-        if finished.result == DrainResult::Lost {
-            tell_of_loss(finished.partitions.len());
-            // Of what is left, if anything, the client tells next.
-            if self.assignment.partitions.is_empty() {
-                self.metrics.rebalance(Rebalance::Lost);
-                self.control.set_assigned(false);
+    /// Goes on with a hand-over, and with a shutdown.
+    pub(crate) fn advance_hand_over(&mut self) {
+        while let Some(news) =
+            self.hand_over
+                .advance(&self.client, &mut self.assignment, &mut self.commits)
+        {
+            self.intake.table_changed();
+            match news {
+                News::AllDrain => {
+                    self.show_state();
+                    self.assignment.update_pauses(&self.client, true);
+                }
+                News::Dropped(places) => self.lost(&places),
+                News::GivenBack(answer, answered) => self.given_back(&answer, answered),
             }
         }
-        tracing::info!(took = ?finished.took, handed_back = finished.handed_back, dropped = finished.dropped, "partitions given back");
-        if let Some(error) = finished.error {
-            self.control
-                .fail(SubscriptionError::Fatal(error.to_string()));
+    }
+
+    fn given_back(&mut self, answer: &Answer, answered: Result<(), ClientError>) {
+        self.wake_fetchers();
+        let result = match answer.outcome {
+            Outcome::Drained => DrainResult::Drained,
+            Outcome::Deadline => DrainResult::Deadline,
+            Outcome::Lost => DrainResult::Lost,
+        };
+        self.metrics.drained(result, answer.took);
+        self.metrics
+            .set_assigned_partitions(self.assignment.partitions.len());
+        match answer.outcome {
+            Outcome::Lost => self.lost(&answer.places),
+            Outcome::Drained | Outcome::Deadline => self.forget(&answer.places),
         }
-        self.show_state();
+        // What is left, if anything, the client reports next.
+        if answer.outcome == Outcome::Lost && self.assignment.partitions.is_empty() {
+            self.metrics.rebalance(Rebalance::Lost);
+        }
+        let dropped = answer.outcome != Outcome::Drained;
+        tracing::info!(took = ?answer.took, handed_back = answer.pending, dropped, "partitions given back");
+        match answered {
+            Err(error) if self.control.must_end() => {
+                tracing::debug!(%error, "the client refused the answer to a revoke");
+            }
+            Err(error) => self
+                .control
+                .fail(SubscriptionError::Fatal(error.to_string())),
+            Ok(()) => {}
+        }
+        if !self.control.must_end() {
+            self.show_state();
+        }
+    }
+
+    /// The group has given these partitions to others, or their topic is gone.
+    fn lost(&mut self, places: &[TopicPartition]) {
+        tracing::warn!(
+            partitions = places.len(),
+            "the group has given this member's partitions away; what runs there is dropped"
+        );
+        let are_others_left = !self.assignment.partitions.is_empty();
+        self.standing.gone(Revoked::Lost, are_others_left);
+        // Before they are gone from the status: to have nothing and be assigned means something
+        // else.
+        self.show_standing();
+        self.forget(places);
+    }
+
+    /// The status no longer shows these partitions.
+    fn forget(&self, places: &[TopicPartition]) {
+        for place in places {
+            self.control
+                .remove_partition(&self.settings.intern(&place.topic), place.partition);
+        }
     }
 
     /// After the answer to a rebalance: those that stay read on at once.
     pub(crate) fn wake_fetchers(&self) {
-        if !self.draining {
+        if !self.is_draining() {
             let reading = self
                 .assignment
                 .partitions
@@ -160,19 +188,22 @@ impl PollLoop {
         }
     }
 
-    /// Where the broker assigns, a member that gets nothing hears of no rebalance, neither at first
-    /// nor after it has lost what it had: that it has an epoch has to do. One that was thrown out
-    /// has none until it is a member again.
+    fn show_standing(&self) {
+        self.control.set_assigned(self.standing.is_assigned());
+    }
+
+    /// Where the broker assigns, the member's epoch says whether it has an assignment.
     pub(crate) fn look_at_membership(&mut self) {
-        if self.control.is_assigned() || !self.settings.broker_assigns {
+        if self.standing.is_assigned() || !self.settings.broker_assigns {
             return;
         }
         let membership = self.client.membership();
         let epoch = membership
             .as_deref()
             .and_then(|it| it.split_once('/')?.0.parse::<i32>().ok());
-        if epoch.is_some_and(|epoch| epoch > 0) {
-            self.control.set_assigned(true);
+        self.standing.has_epoch(epoch.unwrap_or(0));
+        if self.standing.is_assigned() {
+            self.show_standing();
             self.show_state();
         }
     }
@@ -208,11 +239,4 @@ impl PollLoop {
             partition.inbox.order(|orders| orders.confirmed += 1);
         }
     }
-}
-
-fn tell_of_loss(partitions: usize) {
-    tracing::warn!(
-        partitions,
-        "the group has given this member's partitions away; what runs there is dropped"
-    );
 }

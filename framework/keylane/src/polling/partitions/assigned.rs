@@ -5,40 +5,29 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
+use keylane_core::member::{
+    EpochCommits, NextEpoch, PartitionLimits, Reached, ReadLog, Report, TopicPartition,
+};
 use keylane_core::{
-    Beginning, Budget, EmptiedLog, Identity, LeaderEpoch, LogId, Mark, NotDueEpisode, Reset,
-    Silence, WITHHELD_AFTER, Withheld,
+    Beginning, Budget, EmptiedLog, LeaderEpoch, NotDueEpisode, Position, Reset, Silence,
+    StartQuestion, StartSigns, Withheld,
 };
 
-use super::opening::OPENING;
-use super::recent_reads::Recent;
 use crate::Record;
-use crate::kafka::ClientPosition;
-use crate::kafka::CommitPoint;
-use crate::metrics::{LagMetrics, MetricLabels, ReadMetrics};
+use crate::kafka::READ_LIMIT;
+use crate::metrics::{MetricLabels, ReadMetrics};
 use crate::runtime::{Inbox, Progress};
-
-/// How soon after its first records an epoch usually wants its first mark.
-const FIRST_MARK_SOON: Duration = Duration::from_secs(1);
-/// A start that is not confirmed after this time is reported.
-const UNANSWERED_AFTER: Duration = Duration::from_secs(15);
 
 pub(crate) struct Assigned {
     pub(crate) topic: Arc<str>,
     pub(crate) topic_c: CString,
     pub(crate) partition: i32,
     pub(crate) is_retry_topic: bool,
-    /// The log went back to this offset: a new epoch is due.
-    pub(crate) rewound: Option<i64>,
-    /// Which log this epoch is about.
-    pub(crate) identity: Identity,
-    /// The topic was made anew: a new epoch is due, at the latest at this moment. What is still
-    /// read is of no use.
-    pub(crate) anew: Option<(LogId, Instant)>,
+    /// The log that this epoch reads.
+    pub(crate) log: ReadLog,
     pub(crate) inbox: Arc<Inbox>,
     pub(crate) progress: Arc<Progress>,
     pub(crate) read_metrics: ReadMetrics,
-    pub(crate) lag_metrics: LagMetrics,
     /// Records taken in by the current read, not handed over yet.
     pub(crate) batch: Vec<Record>,
     pub(crate) batch_bytes: u64,
@@ -49,26 +38,15 @@ pub(crate) struct Assigned {
     /// Handed to the owner in this epoch.
     delivered_records: u64,
     delivered_bytes: u64,
-    pub(crate) next_offset: Option<i64>,
-    /// Where this epoch begins, if that was known.
-    pub(crate) start: Option<i64>,
-    pub(crate) reset: Reset,
     pub(crate) emptied: EmptiedLog,
     pub(crate) withheld: Withheld,
     /// The way to the first position. What is read meanwhile is of no use.
     pub(crate) beginning: Option<Beginning>,
     /// Since when, if there is one.
     pub(crate) searching_since: Instant,
-    /// Since when the log's leader is asked where the start's epoch ends, before anything is read.
-    pub(crate) asked_by_epoch: Option<Instant>,
-    /// It has, as far as can be seen: the client has fetched.
-    answered: bool,
-    /// It has not answered, as far as can be seen: the log has records from here on, and the client
-    /// has fetched nothing.
-    pub(crate) unanswered: bool,
-    pub(crate) recent: Recent,
-    pub(crate) records: Budget,
-    pub(crate) ahead: Budget,
+    /// Whether the log's leader has said that the start still holds.
+    pub(crate) start_question: StartQuestion,
+    pub(crate) limits: PartitionLimits,
     pub(crate) not_due_episode: NotDueEpisode,
     /// The user paused the subscription or this partition, and the owner was told.
     pub(crate) held: bool,
@@ -76,19 +54,9 @@ pub(crate) struct Assigned {
     pub(crate) pauses: u64,
     /// What the client was told.
     pub(crate) fetch_paused: bool,
-    /// The newest commit point, stored with the client.
-    pub(crate) stored: Option<CommitPoint>,
-    /// The highest position this partition was committed at or stored, as far as it is known. The
-    /// client commits by itself only what it takes for a later one.
-    pub(crate) highest: Option<ClientPosition>,
+    pub(crate) commits: EpochCommits,
     /// End offset asked for by the side client while the partition is paused.
     pub(crate) end_offset: Option<i64>,
-    /// The latest mark that the broker has.
-    confirmed: Option<Mark>,
-    /// What was found of a crash is not on the broker yet.
-    pub(crate) opening: bool,
-    /// The broker takes no commits of this topic.
-    pub(crate) opening_refused: bool,
     first_batch_at: Option<Instant>,
     /// The log's end as it was known before this epoch; see [`knows_log_end`](Self::knows_log_end).
     pub(crate) stale_end: Option<i64>,
@@ -102,14 +70,14 @@ pub(crate) struct Assigned {
 
 impl Assigned {
     pub(crate) fn new(
-        topic: Arc<str>,
-        partition: i32,
+        commits: EpochCommits,
         inbox: Arc<Inbox>,
         progress: Arc<Progress>,
         is_retry_topic: bool,
         labels: &MetricLabels<'_>,
         (records, ahead): (Budget, Budget),
     ) -> Self {
+        let TopicPartition { topic, partition } = commits.place().clone();
         // Topic names hold no NUL: Kafka allows letters, digits, '.', '_' and '-' only.
         let topic_c = CString::new(topic.as_bytes()).unwrap_or_default();
         Self {
@@ -119,40 +87,26 @@ impl Assigned {
             inbox,
             progress,
             read_metrics: ReadMetrics::new(labels),
-            lag_metrics: LagMetrics::new(labels),
             is_retry_topic,
-            rewound: None,
-            identity: Identity::default(),
-            anew: None,
-            recent: Recent::default(),
+            log: ReadLog::new(None, Reset::Earliest, None, READ_LIMIT),
             batch: Vec::new(),
             batch_bytes: 0,
             leader_epoch: -1,
             leaders: Vec::new(),
             delivered_records: 0,
             delivered_bytes: 0,
-            next_offset: None,
-            start: None,
-            reset: Reset::Earliest,
             emptied: EmptiedLog::default(),
             withheld: Withheld::default(),
             beginning: None,
             searching_since: Instant::now(),
-            asked_by_epoch: None,
-            answered: false,
-            unanswered: false,
-            records,
-            ahead,
+            start_question: StartQuestion::default(),
+            limits: PartitionLimits { records, ahead },
             not_due_episode: NotDueEpisode::default(),
             held: false,
             pauses: 0,
             fetch_paused: false,
-            stored: None,
-            highest: None,
+            commits,
             end_offset: None,
-            confirmed: None,
-            opening: false,
-            opening_refused: false,
             first_batch_at: None,
             stale_end: None,
             told_log_end: false,
@@ -185,20 +139,44 @@ impl Assigned {
     }
 
     /// Forgets what this read has taken in so far: offsets from an earlier log.
-    pub(crate) fn rewind(&mut self, offset: i64) {
-        self.rewound = Some(self.rewound.map_or(offset, |earlier| earlier.min(offset)));
+    pub(crate) fn drop_batch(&mut self) {
         self.batch.clear();
         self.batch_bytes = 0;
     }
 
+    /// What is pending is of a topic that was deleted.
+    pub(crate) fn hand_back_deleted(&mut self) {
+        let dropped = self.pending_records();
+        self.read_metrics.handed_back(dropped);
+        if dropped > 0 {
+            tracing::warn!(
+                topic = %self.topic, partition = self.partition, dropped,
+                "records of the deleted topic were left unsettled; they are not read again"
+            );
+        }
+    }
+
+    /// The epoch that is to follow now because the log has changed.
+    pub(crate) fn next_epoch(&self) -> Option<NextEpoch> {
+        if !self.log.has_changed() {
+            return None;
+        }
+        let reached = Reached {
+            watermark: self.progress.figures().snapshot.watermark,
+            has_ended: self.has_ended(),
+            revoking: self.revoking,
+        };
+        self.log.next_epoch(reached, self.now())
+    }
+
     pub(crate) fn pending_records(&self) -> u64 {
         self.delivered_records
-            .saturating_sub(self.progress.released_records.load(Ordering::Relaxed))
+            .saturating_sub(self.progress.released_records())
     }
 
     pub(crate) fn pending_bytes(&self) -> u64 {
         self.delivered_bytes
-            .saturating_sub(self.progress.released_bytes.load(Ordering::Relaxed))
+            .saturating_sub(self.progress.released_bytes())
     }
 
     /// Begins or ends a pause by the user; whether that is news.
@@ -222,73 +200,45 @@ impl Assigned {
     /// Whether a limit of this partition asks for a pause (guarantee G6).
     pub(crate) fn is_over_limit(&mut self) -> bool {
         let pending = self.pending_records();
-        let ahead = self.progress.settled_ahead.load(Ordering::Relaxed);
-        self.records.update(pending);
-        self.ahead.update(ahead);
-        self.records.is_paused() || self.ahead.is_paused()
+        let ahead = self.progress.figures().snapshot.settled_ahead;
+        self.limits.update(pending, ahead)
     }
 
-    /// The mark in the stored point, where the broker is not known to have it.
-    pub(crate) fn unconfirmed_mark(&self) -> Option<Mark> {
-        let mark = self.stored.as_ref()?.mark?;
-        (self.confirmed < Some(mark)).then_some(mark)
+    /// The owner's new commit point, if there is one.
+    pub(crate) fn report(&mut self) -> Option<Report> {
+        let point = self.progress.take_commit_point()?;
+        let ending = self.revoking || self.has_ended();
+        Some(Report { point, ending })
     }
 
-    /// A point without a mark that takes the opening's place before the broker has that is answered
-    /// for as the opening is: nobody's marks go out before. Not of an epoch that ends: its last
-    /// word is committed at once.
-    pub(crate) fn keep_opening(&self, point: &mut CommitPoint) {
-        if self.opening && !self.revoking && !self.has_ended() {
-            point.mark.get_or_insert(OPENING);
-        }
-    }
-
-    /// Whether a mark is likely to be wanted at any moment: the first one of the epoch, or always
-    /// where each record needs its own.
+    /// Whether a mark is likely to be wanted at any moment.
     pub(crate) fn awaits_mark(&self) -> bool {
-        let begins = self
-            .first_batch_at
-            .is_some_and(|at| at.elapsed() < FIRST_MARK_SOON);
-        self.progress.isolated.load(Ordering::Relaxed)
-            || (begins && self.confirmed.is_none_or(|mark| mark == OPENING))
-    }
-
-    /// The broker has this mark.
-    pub(crate) fn confirm(&mut self, mark: Mark) {
-        self.confirmed = self.confirmed.max(Some(mark));
-        (self.opening, self.opening_refused) = (false, false);
+        let isolated = self.progress.figures().snapshot.isolated;
+        let since_first_records = self.first_batch_at.map(|at| at.elapsed());
+        self.commits.awaits_mark(isolated, since_first_records)
     }
 
     /// Whether the leader has not said yet, after this time, where the start's epoch ends.
     pub(crate) fn may_be_unanswered(&self, after: Duration) -> bool {
-        let waits = !self.answered && self.next_offset.is_none();
-        waits
-            && self
-                .asked_by_epoch
-                .is_some_and(|since| since.elapsed() >= after)
+        let has_read = self.log.next().is_some();
+        self.start_question
+            .may_be_unanswered(has_read, after, self.now())
     }
 
-    /// Looks whether the question for the start's epoch has no answer. The client repeats it
-    /// without end and reports nothing.
+    /// Looks whether the question for the start's epoch has no answer.
     pub(crate) fn look_for_an_answer(&mut self, cached: Option<i64>) {
-        if self.fetch_paused {
-            // Nothing is to be fetched: whether it could be shows afterwards.
-            self.asked_by_epoch = self.asked_by_epoch.map(|_| Instant::now());
-        }
-        let ends = self
-            .end_offset
-            .zip(self.start)
-            .filter(|_| self.may_be_unanswered(WITHHELD_AFTER));
-        // The client knows the end from its first fetch, be there records or none. Only where that
-        // is the one it knew before, the end has to be asked for.
-        let has_fetched = cached.is_some() && cached != self.stale_end;
-        self.answered |= has_fetched || ends.is_some_and(|(end, _)| cached >= Some(end));
-        let before = self.unanswered;
-        let is_behind = ends.is_some_and(|(end, start)| end > start);
-        self.unanswered = is_behind && self.may_be_unanswered(UNANSWERED_AFTER);
-        if self.unanswered && !before {
+        let signs = StartSigns {
+            start: self.log.start(),
+            has_read: self.log.next().is_some(),
+            is_paused: self.fetch_paused,
+            end: cached.map(Position::new),
+            end_before: self.stale_end.map(Position::new),
+            asked_end: self.end_offset.map(Position::new),
+        };
+        if self.start_question.look(&signs, self.now()) {
             tracing::warn!(
-                topic = %self.topic, partition = self.partition, position = self.start,
+                topic = %self.topic, partition = self.partition,
+                position = self.log.start().map(Position::get),
                 "the partition's leader does not say whether the log was cut below the position, and nothing is read before"
             );
         }
@@ -298,7 +248,7 @@ impl Assigned {
     /// earlier assignment until its first fetch, and records above it would pass for having come
     /// after the last crash.
     pub(crate) fn knows_log_end(&self, cached: Option<i64>) -> bool {
-        self.next_offset.is_some() || self.end_offset.is_some() || cached != self.stale_end
+        self.log.next().is_some() || self.end_offset.is_some() || cached != self.stale_end
     }
 
     pub(crate) fn has_ended(&self) -> bool {
@@ -306,52 +256,14 @@ impl Assigned {
     }
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
+impl AsRef<EpochCommits> for Assigned {
+    fn as_ref(&self) -> &EpochCommits {
+        &self.commits
+    }
+}
 
-    /// A partition without anything to start would otherwise keep all others from their marks.
-    #[test]
-    fn an_opening_that_is_not_confirmed_is_still_to_be_sent_when_the_owner_reports_without_a_mark()
-    {
-        let labels = MetricLabels {
-            subscription: "s",
-            topic: "t",
-            partition: 0,
-        };
-        let budgets = (Budget::new(10, 7), Budget::new(10, 7));
-        let (inbox, progress) = (
-            Arc::new(Inbox::new(0, false)),
-            Arc::new(Progress::default()),
-        );
-        let mut partition = Assigned::new(
-            "t".into(),
-            0,
-            inbox,
-            progress.clone(),
-            false,
-            &labels,
-            budgets,
-        );
-        let point = |mark| CommitPoint {
-            position: 3,
-            leader_epoch: None,
-            metadata: String::new(),
-            mark,
-            running: false,
-        };
-        (partition.opening, partition.stored) = (true, Some(point(Some(OPENING))));
-        let mut report = point(None);
-        partition.keep_opening(&mut report);
-        partition.stored = Some(report);
-        assert_eq!(partition.unconfirmed_mark(), Some(OPENING));
-        partition.confirm(OPENING);
-        assert_eq!(partition.unconfirmed_mark(), None);
-
-        partition.opening = true;
-        progress.ended.store(true, Ordering::Release);
-        let mut last = point(None);
-        partition.keep_opening(&mut last);
-        assert_eq!(last.mark, None, "committed at once");
+impl AsMut<EpochCommits> for Assigned {
+    fn as_mut(&mut self) -> &mut EpochCommits {
+        &mut self.commits
     }
 }

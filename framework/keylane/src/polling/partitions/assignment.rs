@@ -1,19 +1,19 @@
 //! The table of assigned partitions: opening, pausing, giving up.
 
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
+use keylane_core::member::{
+    ClientPosition, CommitPoint, EpochCommits, NextEpoch, PauseOrder, PauseWish, Pauses, ReadLog,
+    Sighting, TopicPartition,
+};
 use keylane_core::{
-    About, Budget, BudgetChange, CommitContent, Epoch, Evidence, Identity, MAX_METADATA_BYTES,
-    MapError, Position, Seen, commit_map,
+    About, Budget, BudgetChange, CommitContent, Epoch, Evidence, MAX_METADATA_BYTES, MapError,
+    Position, commit_map,
 };
 
 use super::assigned::Assigned;
-use super::opening::OPENING;
-use crate::kafka::{
-    Client, ClientError, ClientPosition, CommitPoint, Logs, Misplaced, NewPartition, SeekTo,
-};
+use crate::kafka::{Client, ClientError, Logs, Misplaced, NewPartition, READ_LIMIT, SeekTo};
 use crate::metrics::{MetricLabels, PartitionMetrics, UnreadableMetadata};
 use crate::polling::settings::{OwnerFactory, PollSettings};
 use crate::processing::EpochLife;
@@ -22,8 +22,8 @@ use crate::runtime::{Inbox, Opening, Progress, instance};
 /// All partitions this member owns.
 pub(crate) struct Assignment {
     pub(crate) partitions: Vec<Assigned>,
-    /// Bytes pending over all partitions.
-    pub(crate) bytes: Budget,
+    /// With the limit of bytes pending over all partitions.
+    pub(crate) pauses: Pauses,
     last_epoch: u64,
     /// The group's name for the latest assignment.
     pub(crate) membership: Option<Arc<str>>,
@@ -39,7 +39,7 @@ impl Assignment {
         let limit = settings.limits.pending_bytes as u64;
         Self {
             partitions: Vec::new(),
-            bytes: Budget::new(limit, limit / 10 * 7),
+            pauses: Pauses::new(Budget::new(limit, limit / 10 * 7)),
             last_epoch: 0,
             membership: None,
             settings,
@@ -79,7 +79,7 @@ impl Assignment {
         let committed = new.committed.as_ref().map(|committed| committed.position);
         let start_under = committed.and_then(|committed| committed.leader_epoch);
         let opening_point = start.filter(|_| unclean).map(|start| CommitPoint {
-            position: start.get(),
+            position: start,
             leader_epoch: start_under,
             metadata: commit_map::encode_for(
                 about,
@@ -89,7 +89,7 @@ impl Assignment {
                 MAX_METADATA_BYTES,
             )
             .text,
-            mark: Some(OPENING),
+            mark: None,
             running: false,
         });
         if unclean {
@@ -131,174 +131,104 @@ impl Assignment {
                 limits.settled_ahead as u64 / 10 * 7,
             ),
         );
-        let mut assigned = Assigned::new(
-            topic.clone(),
-            new.partition,
-            inbox,
-            progress,
-            is_retry_topic,
-            &labels,
-            budgets,
-        );
+        let place = TopicPartition::new(topic.clone(), new.partition);
+        let mut commits = EpochCommits::new(place, epoch, committed);
+        if let Some(point) = opening_point {
+            commits.open_after_crash(point);
+        }
+        let mut assigned =
+            Assigned::new(commits, inbox, progress, is_retry_topic, &labels, budgets);
         (assigned.held, assigned.pauses) = (paused, u64::from(paused));
-        assigned.opening = opening_point.is_some();
-        assigned.stored = opening_point;
-        assigned.highest = committed;
         assigned.stale_end = new.stale_end;
-        (assigned.start, assigned.reset) = (start.map(Position::get), self.settings.reset);
+        assigned.log = ReadLog::new(start, self.settings.reset, new.log, READ_LIMIT);
         assigned.beginning = new.beginning;
         // The client was told before the assignment.
         assigned.fetch_paused = new.beginning.is_some();
-        assigned.identity = Identity::new(new.log);
         if let Some(left) = new.left {
             tracing::warn!(
-                topic = %assigned.topic, partition = assigned.partition, left = left.offset,
+                topic = %assigned.topic, partition = assigned.partition, left = left.position.get(),
                 "the topic was deleted and made anew: what was committed is about a topic that is gone; reading from the beginning"
             );
             assigned.read_metrics.topic_made_anew();
-            // Also the very position that was left has to be committed once more, by us: it is
-            // about this log now.
-            assigned.highest = Some(ClientPosition {
-                offset: left.offset.saturating_add(1),
-                ..left
-            });
+            assigned.commits.leave(left);
         }
         self.partitions.push(assigned);
     }
 
-    /// Begins a new epoch for every partition whose log went back: what was settled at offsets of
-    /// the old log says nothing about the new one's. It begins at the lower one of the oldest
-    /// unsettled record and the place the log went back to, so that nothing still pending is passed
-    /// over.
-    pub(crate) fn reopen_rewound(
+    /// Begins a new epoch for every partition whose log has changed: it was cut, or the topic was
+    /// re-created. Says which.
+    pub(crate) fn reopen(
         &mut self,
         client: &Client,
         paused: bool,
-    ) -> Result<bool, ClientError> {
-        let rewound: Vec<_> = (self.partitions.iter())
-            .filter_map(|p| {
-                Some((
-                    p.topic.clone(),
-                    p.partition,
-                    p.rewound?,
-                    p.progress.watermark.load(Ordering::Relaxed),
-                ))
-            })
+    ) -> Result<Vec<NextEpoch>, ClientError> {
+        let due: Vec<_> = (self.partitions.iter())
+            .filter_map(|p| Some((p.topic.clone(), p.partition, p.next_epoch()?)))
             .collect();
-        for (topic, partition, offset, watermark) in &rewound {
-            let start = if *watermark >= 0 {
-                *offset.min(watermark)
-            } else {
-                *offset
+        for (topic, partition, next) in &due {
+            let Some(mut old) = self.close_now(topic, *partition) else {
+                continue;
             };
-            tracing::warn!(
-                %topic, partition, start,
-                "the log went back: it was cut, or the topic was made anew; reading on from where it is now"
-            );
-            let mut old = self.close_now(topic, *partition);
-            if let Some(old) = &mut old {
-                old.read_metrics.log_cut();
-            }
-            client.seek(topic, *partition, SeekTo::Position(Position::new(start)))?;
-            // The same log, as far as is known.
-            let log = old.as_ref().and_then(|old| old.identity.log());
+            let (to, log, left) = match *next {
+                NextEpoch::From(start) => {
+                    tracing::warn!(
+                        %topic, partition, start = start.get(),
+                        "the log went back: it was cut, or the topic was made anew; reading on from where it is now"
+                    );
+                    old.read_metrics.log_cut();
+                    // The same log, as far as is known.
+                    (SeekTo::Position(start), old.log.id(), None)
+                }
+                NextEpoch::Beginning(log) => {
+                    old.hand_back_deleted();
+                    let left = Some(old.commits.latest().unwrap_or(ClientPosition::BEGINNING));
+                    (SeekTo::Beginning, Some(log), left)
+                }
+            };
+            client.seek(topic, *partition, to)?;
             let new = NewPartition {
                 topic: topic.to_string(),
                 partition: *partition,
                 committed: None,
                 log,
-                left: None,
+                left,
                 stale_end: None,
                 beginning: None,
             };
-            self.open(new, paused || old.as_ref().is_some_and(|old| old.held));
-            if let (Some(new), Some(old)) = (self.find(topic, *partition), old) {
-                (new.highest, new.identity, new.fetch_paused) =
-                    (old.highest, old.identity, old.fetch_paused);
+            self.open(new, paused || old.held);
+            if let Some(new) = self.find(topic, *partition) {
+                new.fetch_paused = old.fetch_paused;
+                if matches!(next, NextEpoch::From(_)) {
+                    new.commits.follow(&old.commits);
+                    new.log.continue_from(&mut old.log);
+                }
             }
         }
-        Ok(!rewound.is_empty())
+        Ok(due.into_iter().map(|(_, _, next)| next).collect())
     }
 
-    /// Compares what is read with what the brokers say is there. Where a topic was made anew the
-    /// epochs that are about the old one end: what runs may finish until `deadline`, nothing else
-    /// starts. Whether there are any.
-    pub(crate) fn compare_logs(&mut self, logs: &Logs, deadline: Instant) -> bool {
-        let mut made_anew = false;
+    /// Compares what is read with what the brokers say is there. Where a topic was re-created the
+    /// epochs that are about the old one end: what runs may finish within `drain_timeout`, nothing
+    /// else starts. Whether there are any.
+    pub(crate) fn see_logs(&mut self, logs: &Logs, drain_timeout: Duration) -> bool {
+        let mut recreated = false;
         for (topic, log) in logs {
-            // One that is being given up is left to its next owner, who sees the same in the
-            // commit.
-            let read = self
-                .partitions
-                .iter_mut()
-                .filter(|p| *p.topic == **topic && p.anew.is_none() && !p.revoking);
-            for partition in read {
-                match partition.identity.see(*log) {
-                    Seen::Same | Seen::Doubtful => {}
-                    Seen::Learned => partition.inbox.order(|orders| orders.log = Some(*log)),
-                    Seen::Another => {
-                        partition.anew = Some((*log, deadline));
-                        partition.batch.clear();
-                        partition.batch_bytes = 0;
+            for partition in self.partitions.iter_mut().filter(|p| *p.topic == **topic) {
+                let deadline = partition.now() + drain_timeout;
+                match partition.log.see(*log, partition.revoking, deadline) {
+                    Sighting::Nothing => {}
+                    Sighting::Learned(log) => {
+                        partition.inbox.order(|orders| orders.log = Some(log));
+                    }
+                    Sighting::Recreated => {
+                        partition.drop_batch();
                         partition.inbox.order(|orders| orders.drain = true);
-                        made_anew = true;
+                        recreated = true;
                     }
                 }
             }
         }
-        made_anew
-    }
-
-    /// Begins the new epochs of topics that were made anew, where the old one has ended, at the
-    /// beginning of the log.
-    pub(crate) fn reopen_anew(
-        &mut self,
-        client: &Client,
-        paused: bool,
-    ) -> Result<bool, ClientError> {
-        let now = Instant::now();
-        let due: Vec<_> = (self.partitions.iter())
-            .filter(|p| !p.revoking)
-            .filter_map(|p| {
-                Some((
-                    p.topic.clone(),
-                    p.partition,
-                    p.anew.filter(|anew| p.has_ended() || now >= anew.1)?.0,
-                ))
-            })
-            .collect();
-        for (topic, partition, log) in &due {
-            let Some(mut old) = self.close_now(topic, *partition) else {
-                continue;
-            };
-            let dropped = old.pending_records();
-            old.read_metrics.handed_back(dropped);
-            if dropped > 0 {
-                tracing::warn!(%topic, partition, dropped, "records of the deleted topic were left unsettled; they are not read again");
-            }
-            client.seek(topic, *partition, SeekTo::Beginning)?;
-            let nowhere = ClientPosition {
-                offset: 0,
-                leader_epoch: None,
-            };
-            let (name, left) = (topic.to_string(), Some(old.highest.unwrap_or(nowhere)));
-            self.open(
-                NewPartition {
-                    topic: name,
-                    partition: *partition,
-                    committed: None,
-                    log: Some(*log),
-                    left,
-                    stale_end: None,
-                    beginning: None,
-                },
-                paused || old.held,
-            );
-            if let Some(new) = self.find(topic, *partition) {
-                new.fetch_paused = old.fetch_paused;
-            }
-        }
-        Ok(!due.is_empty())
+        recreated
     }
 
     /// Puts the client's position back to the record that an error was reported for. Without
@@ -314,7 +244,9 @@ impl Assignment {
         };
         // Where records from there on were taken out already, the position is right. One that has
         // no position yet gets it later.
-        if assigned.beginning.is_some() || assigned.next_offset.is_some_and(|next| next > *offset) {
+        if assigned.beginning.is_some()
+            || assigned.log.next().is_some_and(|next| next.get() > *offset)
+        {
             return;
         }
         let to = SeekTo::Position(Position::new(*offset));
@@ -359,7 +291,7 @@ impl Assignment {
     /// for a shutdown. Returns the places of those resumed, whose fetchers may have gone to sleep.
     pub(crate) fn update_pauses(&mut self, client: &Client, pause_all: bool) -> Vec<usize> {
         let pending_bytes: u64 = self.partitions.iter().map(Assigned::pending_bytes).sum();
-        match self.bytes.update(pending_bytes) {
+        match self.pauses.begin(pending_bytes, pause_all) {
             Some(BudgetChange::Pause) => tracing::warn!(
                 pending_bytes,
                 limit = self.settings.limits.pending_bytes,
@@ -370,19 +302,18 @@ impl Assignment {
             }
             None => {}
         }
-        let all = pause_all || self.bytes.is_paused();
         let (mut pause, mut resume) = (Vec::new(), Vec::new());
         for (place, partition) in self.partitions.iter_mut().enumerate() {
-            let searching = partition.beginning.is_some();
-            let wanted = partition.is_over_limit()
-                || all
-                || partition.held
-                || partition.revoking
-                || searching;
-            match (wanted, partition.fetch_paused) {
-                (true, false) => pause.push(place),
-                (false, true) => resume.push(place),
-                _ => {}
+            let wish = PauseWish {
+                over_limit: partition.is_over_limit(),
+                held: partition.held,
+                revoking: partition.revoking,
+                searching: partition.beginning.is_some(),
+            };
+            match self.pauses.order(wish, partition.fetch_paused) {
+                Some(PauseOrder::Pause) => pause.push(place),
+                Some(PauseOrder::Resume) => resume.push(place),
+                None => {}
             }
         }
         self.tell(client, &pause, true);
@@ -427,7 +358,7 @@ fn resume_point(
     let Some(committed) = &new.committed else {
         return (None, CommitContent::default());
     };
-    let position = Position::new(committed.position.offset);
+    let position = committed.position.position;
     let text = std::str::from_utf8(&committed.metadata).map_err(|_| MapError::Foreign);
     match text.and_then(|text| commit_map::decode(position, text)) {
         Ok(content) => (Some(position), content),

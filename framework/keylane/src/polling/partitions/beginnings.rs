@@ -7,18 +7,16 @@
 
 use std::time::{Duration, Instant};
 
+use keylane_core::member::{Arrival, ClientPosition, CommitPoint, OPENING};
 use keylane_core::{
-    Beginning, Evidence, LogRange, MAX_METADATA_BYTES, Offset as RecordOffset, PassedOver,
-    Position, Reset, Step, commit_map,
+    Beginning, Doubling, Evidence, LogRange, MAX_METADATA_BYTES, Offset as RecordOffset,
+    PassedOver, Position, Reset, Step, commit_map,
 };
 
 use super::assigned::Assigned;
 use super::assignment::Assignment;
-use super::opening::OPENING;
-use crate::kafka::CommitPoint;
 use crate::kafka::{
-    Cached, CachedRange, ClientPosition, CommittedPoint, NewPartition, PositionToSet, compare_logs,
-    trouble,
+    Cached, CachedRange, CommittedPoint, NewPartition, PositionToSet, compare_logs, trouble,
 };
 use crate::polling::failures::without_position;
 use crate::polling::thread::PollLoop;
@@ -42,40 +40,58 @@ const SEEK_WITHIN: Duration = Duration::from_millis(500);
 const REPORT_EVERY: Duration = Duration::from_secs(30);
 
 /// When the questions were asked last, over all partitions.
-#[derive(Default)]
 pub(crate) struct Asked {
     range: Option<Instant>,
     committed: Option<Instant>,
-    /// How many times in a row there was no answer to that.
-    unheard: u32,
+    /// For how long that is asked.
+    committed_within: Doubling,
     seek: Seek,
     reported: Option<Instant>,
 }
 
+impl Default for Asked {
+    fn default() -> Self {
+        Self {
+            range: None,
+            committed: None,
+            committed_within: Doubling::new(COMMITTED_WITHIN, COMMITTED_WITHIN_AT_MOST),
+            seek: Seek::default(),
+            reported: None,
+        }
+    }
+}
+
 /// When positions are set next.
-#[derive(Default)]
 struct Seek {
-    asked: Option<Instant>,
-    again_after: Duration,
+    again_at: Option<Instant>,
+    wait: Doubling,
+}
+
+impl Default for Seek {
+    fn default() -> Self {
+        Self {
+            again_at: None,
+            wait: Doubling::new(SEEK_AGAIN, ASK_AGAIN),
+        }
+    }
 }
 
 impl Seek {
     /// How long that is from now on.
     fn due_in(&self) -> Duration {
-        self.asked.map_or(Duration::ZERO, |asked| {
-            self.again_after.saturating_sub(asked.elapsed())
+        self.again_at.map_or(Duration::ZERO, |again_at| {
+            again_at.saturating_duration_since(Instant::now())
         })
     }
 
     /// They were set, all or only some.
     fn done(&mut self, all: bool) {
-        *self = match all {
-            true => Self::default(),
-            false => Self {
-                asked: Some(Instant::now()),
-                again_after: (self.again_after * 2).clamp(SEEK_AGAIN, ASK_AGAIN),
-            },
-        };
+        if all {
+            *self = Self::default();
+        } else {
+            self.again_at = Some(Instant::now() + self.wait.get());
+            self.wait.failed();
+        }
     }
 }
 
@@ -101,7 +117,7 @@ impl Assigned {
             topic: self.topic.to_string(),
             partition: self.partition,
             committed: None,
-            log: self.identity.log(),
+            log: self.log.id(),
             left: None,
             stale_end: self.stale_end,
             beginning: self.beginning,
@@ -110,64 +126,63 @@ impl Assigned {
 
     /// The offset that is read next, as far as it is known.
     pub(crate) fn expected(&self) -> Option<i64> {
-        self.next_offset.or(self.start)
+        self.log.expected().map(Position::get)
     }
 
-    /// Looks at a record that is not the one behind the last. `false` where it is to be left out.
-    #[cold]
-    pub(crate) fn is_due(&mut self, cached: Cached<'_>, offset: i64, print: u64) -> bool {
-        let Some(expected) = self.expected() else {
-            return true;
+    /// Takes in a record's place in the log. `false` where the record is to be left out.
+    pub(crate) fn takes(&mut self, cached: Cached<'_>, offset: i64, print: u64) -> bool {
+        let confirmed = self.start_question.is_asked();
+        let first = || {
+            let range = cached.range(&self.topic_c, self.partition);
+            range.first.map(Position::new)
         };
-        if offset < expected {
-            if self.recent.contains(offset, print) {
-                return false;
-            }
-            // No repetition: the log was cut, or the topic made anew. What was settled there says
-            // nothing about these records. Where the start was confirmed by its leader epoch the
-            // first one is where the log was cut: all from there on is new, also with `latest`.
-            let is_the_cut = self.next_offset.is_none() && self.asked_by_epoch.is_some();
-            if self.reset == Reset::Latest && !is_the_cut {
-                // What was taken in before is not read again; it is handed over.
-                self.report_cut_with_latest(expected, offset);
-                self.search(Beginning::went_back(self.reset, Position::new(expected)));
-                return false;
-            }
-            // A new epoch begins with them; the first one of this epoch is judged by its owner.
-            match self.next_offset {
-                Some(_) => self.rewind(offset),
-                None => self.report_cut(expected, offset),
-            }
-            return true;
+        let offset = RecordOffset::new(offset);
+        match self.log.record(offset, print, confirmed, first) {
+            Arrival::Next => true,
+            arrival => self.is_taken(arrival, offset.get()),
         }
-        let first = cached
-            .range(&self.topic_c, self.partition)
-            .first
-            .map(Position::new);
-        let position = Position::new(expected);
-        let passed_over =
-            first.and_then(|first| PassedOver::before(RecordOffset::new(offset), position, first));
-        match passed_over {
-            // The client went to the first record that is there; it is to be the end.
-            Some(_) if self.reset == Reset::Latest => {
-                self.search(Beginning::passed_over(self.reset, position));
-                false
-            }
-            Some(passed_over) => {
+    }
+
+    #[cold]
+    fn is_taken(&mut self, arrival: Arrival, offset: i64) -> bool {
+        match arrival {
+            Arrival::Next => true,
+            Arrival::LeftOut => false,
+            Arrival::PassedOver(passed_over) => {
                 self.report_passed_over(passed_over);
                 true
             }
-            None => true,
+            Arrival::CutBelowStart { expected } => {
+                self.report_cut(expected.get(), offset);
+                true
+            }
+            Arrival::WentBack => {
+                self.drop_batch();
+                false
+            }
+            Arrival::Search {
+                beginning,
+                expected,
+                went_back,
+            } => {
+                if went_back {
+                    self.report_cut_with_latest(expected.get(), offset);
+                }
+                self.search(beginning);
+                false
+            }
         }
     }
 
     /// Looks whether the log begins above the next record although none says so: it may be empty.
     pub(crate) fn look_for_emptied_log(&mut self, range: &CachedRange) {
-        let is_reading =
-            !self.fetch_paused && self.beginning.is_none() && self.anew.is_none() && !self.revoking;
+        let is_reading = !self.fetch_paused
+            && self.beginning.is_none()
+            && !self.log.is_recreated()
+            && !self.revoking;
         // A new epoch would drop what is pending.
         let is_idle = is_reading
-            && self.reset != Reset::Error
+            && self.log.reset() != Reset::Error
             && self.pending_records() == 0
             && self.knows_log_end(range.end);
         let expected = self.expected().filter(|_| is_idle).map(Position::new);
@@ -176,7 +191,7 @@ impl Assigned {
             .emptied
             .look(expected, range.first.map(Position::new), now)
         {
-            self.search(Beginning::passed_over(self.reset, expected));
+            self.search(Beginning::passed_over(self.log.reset(), expected));
         }
     }
 
@@ -266,8 +281,8 @@ impl Assignment {
             return;
         };
         let there: Vec<_> = old
-            .identity
-            .log()
+            .log
+            .id()
             .map(|log| (topic.to_owned(), log))
             .into_iter()
             .collect();
@@ -277,19 +292,12 @@ impl Assignment {
         };
         compare_logs(std::slice::from_mut(&mut new), &there);
         // A topic that was made anew is read from its beginning.
-        let nowhere = ClientPosition {
-            offset: 0,
-            leader_epoch: None,
-        };
-        let position = new
+        let at = new
             .committed
             .as_ref()
-            .map_or(nowhere, |committed| committed.position);
+            .map_or(ClientPosition::BEGINNING, |committed| committed.position);
         if let Some(beginning) = &mut new.beginning {
-            beginning.committed(Some((
-                Position::new(position.offset),
-                position.leader_epoch,
-            )));
+            beginning.committed(Some((at.position, at.leader_epoch)));
         }
         self.replace(&mut old, new, paused);
     }
@@ -309,9 +317,9 @@ impl Assignment {
         if let Some(beginning) = &mut old.beginning {
             beginning.opened();
         }
-        let log = old.identity.log();
+        let log = old.log.id();
         let at = ClientPosition {
-            offset: position.get(),
+            position,
             leader_epoch: None,
         };
         let committed = Some(CommittedPoint {
@@ -327,7 +335,7 @@ impl Assignment {
             // Stored with the client like any other point: its next commit would take this one
             // back.
             new.progress.set_commit_point(CommitPoint {
-                position: position.get(),
+                position,
                 leader_epoch: None,
                 metadata: commit_map::encode_for(
                     log,
@@ -340,7 +348,7 @@ impl Assignment {
                 mark: Some(OPENING),
                 running: false,
             });
-            new.opening = true;
+            new.commits.open_at_first_position();
         }
     }
 
@@ -349,12 +357,9 @@ impl Assignment {
         let (topic, partition) = (old.topic.clone(), old.partition);
         self.open(new, paused || old.held);
         if let Some(new) = self.find(&topic, partition) {
-            new.highest = new
-                .highest
-                .map(|highest| highest.later(old.highest))
-                .or(old.highest);
+            new.commits.follow(&old.commits);
             new.fetch_paused = old.fetch_paused;
-            new.identity = std::mem::take(&mut old.identity);
+            new.log.continue_from(&mut old.log);
             new.end_offset = old.end_offset;
             new.searching_since = old.searching_since;
         }
@@ -364,7 +369,7 @@ impl Assignment {
         for partition in self
             .partitions
             .iter_mut()
-            .filter(|partition| !partition.opening)
+            .filter(|partition| !partition.commits.is_opening())
         {
             if let Some(beginning) = &mut partition.beginning {
                 beginning.confirmed();
@@ -381,7 +386,7 @@ impl PollLoop {
             .partitions
             .iter()
             .any(|partition| partition.beginning.is_some());
-        if !is_searching || self.draining || self.handover.is_some() {
+        if !is_searching || self.is_draining() || self.hand_over.is_under_way() {
             return;
         }
         if self
@@ -408,8 +413,7 @@ impl PollLoop {
 
     /// What the assignment could not find out.
     fn ask_committed(&mut self) {
-        let longer = 1 << self.asked.unheard.min(8);
-        let within = (COMMITTED_WITHIN * longer).min(COMMITTED_WITHIN_AT_MOST);
+        let within = self.asked.committed_within.get();
         if !Asked::is_due(
             &mut self.asked.committed,
             ASK_COMMITTED_AGAIN.max(within * 10),
@@ -424,7 +428,7 @@ impl PollLoop {
         let unknown = unknown.map(|p| (&*p.topic, p.partition));
         match self.client.committed(unknown, within) {
             Ok(answers) => {
-                self.asked.unheard = 0;
+                self.asked.committed_within.succeeded();
                 for answer in answers {
                     self.assignment.committed_is(
                         &answer.topic,
@@ -436,11 +440,11 @@ impl PollLoop {
                 self.intake.table_changed();
             }
             Err(error) => {
-                self.asked.unheard = if error.is_time_out() {
-                    self.asked.unheard + 1
+                if error.is_time_out() {
+                    self.asked.committed_within.failed();
                 } else {
-                    0
-                };
+                    self.asked.committed_within.succeeded();
+                }
                 trouble::note_committed(&self.control, &self.metrics, &error);
             }
         }
@@ -528,7 +532,8 @@ impl PollLoop {
                         ),
                     }
                     partition.beginning = None;
-                    partition.asked_by_epoch = epoch.map(|_| Instant::now());
+                    let now = partition.now();
+                    partition.start_question.ask(epoch.map(|_| now));
                 }
                 Some(error) => {
                     tracing::debug!(%error, %topic, partition = id, "the client takes no position yet");

@@ -4,12 +4,7 @@ mod assigned;
 mod assignment;
 mod beginnings;
 mod blocked_owner;
-mod opening;
-mod recent_reads;
 
 pub(crate) use assigned::Assigned;
 pub(crate) use assignment::Assignment;
 pub(crate) use beginnings::Asked;
-#[cfg(test)]
-pub(crate) use opening::OPENING;
-pub(crate) use recent_reads::fingerprint;

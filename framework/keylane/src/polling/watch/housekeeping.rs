@@ -4,9 +4,10 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
+use keylane_core::member::NextEpoch;
 use keylane_core::{Reset, WITHHELD_AFTER};
 
-use super::lag;
+use super::status;
 use crate::kafka::trouble;
 use crate::kafka::{Answers, Question, Sign, healthy};
 use crate::metrics::PollSection;
@@ -40,7 +41,7 @@ impl PollLoop {
             self.tell_partitions();
         }
         let began = Instant::now();
-        if self.handover.is_none() {
+        if !self.hand_over.is_under_way() {
             self.update_pauses();
         }
         let paused_at = Instant::now();
@@ -49,13 +50,13 @@ impl PollLoop {
         self.commits.store(
             &self.client,
             &mut self.assignment.partitions,
-            self.handover.is_some(),
+            self.hand_over.is_under_way(),
         );
         self.commits
             .mark(&self.client, &mut self.assignment.partitions);
         self.poll_metrics
             .section(PollSection::Commit, paused_at.elapsed());
-        self.reopen_anew();
+        self.reopen();
         self.look_after_beginnings();
         self.watch_owners();
         if self.last_slow_housekeeping.elapsed() >= SLOW_HOUSEKEEPING {
@@ -86,7 +87,9 @@ impl PollLoop {
     }
 
     pub(crate) fn update_pauses(&mut self) {
-        let resumed = self.assignment.update_pauses(&self.client, self.draining);
+        let resumed = self
+            .assignment
+            .update_pauses(&self.client, self.is_draining());
         let resumed = resumed
             .into_iter()
             .map(|place| &self.assignment.partitions[place]);
@@ -96,9 +99,9 @@ impl PollLoop {
 
     /// Has handle and metrics know how the partitions stand.
     pub(crate) fn tell_partitions(&mut self) {
-        let common = self.assignment.common(self.draining);
+        let common = self.assignment.common(self.is_draining());
         let partitions = &mut self.assignment.partitions;
-        lag::update(
+        status::update(
             self.client.cached(),
             partitions,
             &common,
@@ -107,35 +110,22 @@ impl PollLoop {
         );
     }
 
-    pub(crate) fn reopen_rewound(&mut self) {
+    /// Begins the new epochs of partitions whose logs have changed.
+    pub(crate) fn reopen(&mut self) {
         // An epoch that nobody ordered to drain would be waited for until the deadline. The next
         // owner sees the same.
-        if self.draining {
+        if self.is_draining() {
             return;
         }
-        match self
-            .assignment
-            .reopen_rewound(&self.client, self.was_paused)
-        {
-            Ok(false) => {}
-            Ok(true) => {
+        match self.assignment.reopen(&self.client, self.was_paused) {
+            Ok(begun) if begun.is_empty() => {}
+            Ok(begun) => {
                 self.intake.table_changed();
-                self.identities.hurry();
+                if begun.iter().any(|next| matches!(next, NextEpoch::From(_))) {
+                    self.identities.hurry();
+                }
             }
             // Reading on would pass over records.
-            Err(error) => self
-                .control
-                .fail(SubscriptionError::OffsetReset(error.to_string())),
-        }
-    }
-
-    fn reopen_anew(&mut self) {
-        if self.draining {
-            return;
-        }
-        match self.assignment.reopen_anew(&self.client, self.was_paused) {
-            Ok(false) => {}
-            Ok(true) => self.intake.table_changed(),
             Err(error) => self
                 .control
                 .fail(SubscriptionError::OffsetReset(error.to_string())),
@@ -145,16 +135,15 @@ impl PollLoop {
     /// Looks whether the topics are still the ones that are read.
     fn look_at_identities(&mut self) {
         let logs = self.identities.take(&mut self.client).unwrap_or_default();
-        let deadline = Instant::now() + self.settings.drain_timeout;
-        if !self.draining
-            && self.assignment.compare_logs(&logs, deadline)
+        if !self.is_draining()
+            && self.assignment.see_logs(&logs, self.settings.drain_timeout)
             && self.settings.reset == Reset::Error
         {
             let topic = self
                 .assignment
                 .partitions
                 .iter()
-                .find(|p| p.anew.is_some())
+                .find(|p| p.log.is_recreated())
                 .map(|p| p.topic.clone());
             self.control.fail(made_anew(&topic.unwrap_or_default()));
         }
@@ -162,7 +151,7 @@ impl PollLoop {
             .assignment
             .partitions
             .iter()
-            .any(|p| p.identity.is_doubtful());
+            .any(|p| p.log.is_doubtful());
         let topics = self.assignment.partitions.iter().map(|p| &*p.topic);
         self.identities.ask(&mut self.client, topics, doubtful);
     }
@@ -261,7 +250,7 @@ impl PollLoop {
     /// members than partitions). Once one was missing, all: nothing else would tell for certain
     /// that it is back.
     fn doubtful_topics(&self) -> Vec<Arc<str>> {
-        if !self.control.has_joined() || self.draining || self.handover.is_some() {
+        if !self.control.has_joined() || self.is_draining() || self.hand_over.is_under_way() {
             return Vec::new();
         }
         let was_missing = self.control.troubles.has(TroubleKind::MissingTopic);
@@ -281,14 +270,14 @@ impl PollLoop {
     /// An owner ends only on order, or by a panic, which it reports itself. One that ended
     /// otherwise was dropped with its runtime, and its partition would stand still unnoticed.
     fn watch_owners(&self) {
-        if self.draining {
+        if self.is_draining() {
             return;
         }
         if let Some(dead) = self
             .assignment
             .partitions
             .iter()
-            .find(|p| !p.revoking && p.anew.is_none() && p.has_ended())
+            .find(|p| !p.revoking && !p.log.is_recreated() && p.has_ended())
         {
             let error = format!(
                 "the owner of {}-{} ended: the tokio runtime was shut down before the subscription",
@@ -300,8 +289,7 @@ impl PollLoop {
 
     fn tell_outages(&self) {
         let (ongoing, held) = self.control.outages.tell(self.control.name());
-        self.metrics
-            .set_outages(|kind| ongoing.iter().any(|ongoing| ongoing.metric() == kind));
+        self.metrics.set_outages(|kind| ongoing.contains(&kind));
         self.metrics.set_held_records(held);
     }
 }

@@ -4,6 +4,7 @@ mod dead_letters;
 mod housekeeping;
 mod lag;
 mod paused_by;
+mod status;
 mod topic_ids;
 
 pub(crate) use dead_letters::DeadLetterTopic;

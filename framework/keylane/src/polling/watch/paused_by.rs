@@ -1,12 +1,14 @@
 //! Why partitions are not read on: asks the core, and tells the operator where records that are not
 //! due are the cause.
 
-use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use keylane_core::{Budget, EpisodeNews, Fill, LimitsSeen, Moment, PausedBy, RecordState};
+use keylane_core::{
+    Budget, EpisodeNews, Fill, LimitsSeen, Moment, PausedBy, RecordState, Snapshot,
+};
 
 use crate::polling::partitions::{Assigned, Assignment};
+use crate::status::OwnerFigures;
 
 /// What all partitions have in common.
 #[derive(Clone, Copy)]
@@ -17,23 +19,25 @@ pub(crate) struct Common {
 
 impl Assignment {
     pub(crate) fn common(&self, draining: bool) -> Common {
-        let not_due =
-            |partition: &Assigned| partition.progress.not_due_bytes.load(Ordering::Relaxed);
+        let not_due = |partition: &Assigned| partition.progress.figures().snapshot.not_due_bytes;
         let fill = Fill {
             level: self.partitions.iter().map(Assigned::pending_bytes).sum(),
             not_due: self.partitions.iter().map(not_due).sum(),
         };
         Common {
-            bytes: (self.bytes, fill),
+            bytes: (self.pauses.bytes(), fill),
             draining,
         }
     }
 }
 
 impl Assigned {
-    pub(crate) fn paused_by(&self, common: &Common) -> Option<PausedBy> {
+    pub(crate) fn paused_by(&self, common: &Common, figures: &OwnerFigures) -> Option<PausedBy> {
         if !self.fetch_paused {
-            return self.unanswered.then_some(PausedBy::NoPosition);
+            return self
+                .start_question
+                .is_unanswered()
+                .then_some(PausedBy::NoPosition);
         }
         if self.held {
             return Some(PausedBy::User);
@@ -44,19 +48,17 @@ impl Assigned {
         if self.beginning.is_some() {
             return Some(PausedBy::NoPosition);
         }
-        let not_due = self.progress.not_due.load(Ordering::Relaxed);
         let records = Fill {
             level: self.pending_records(),
-            not_due,
+            not_due: figures.snapshot.not_due,
         };
-        let oldest_is_not_due = self
-            .progress
-            .oldest()
+        let oldest_is_not_due = figures
+            .oldest
             .is_some_and(|oldest| oldest.state == RecordState::NotDue);
         let limits = LimitsSeen {
-            records: (self.records, records),
+            records: (self.limits.records, records),
             bytes: common.bytes,
-            ahead: self.ahead,
+            ahead: self.limits.ahead,
             oldest_is_not_due,
         };
         limits.paused_by()
@@ -64,14 +66,13 @@ impl Assigned {
 
     /// Says once when records that are not due begin to keep the partition from being read, and
     /// when that has passed.
-    pub(crate) fn report_not_due(&mut self, paused_by: Option<PausedBy>) {
+    pub(crate) fn report_not_due(&mut self, paused_by: Option<PausedBy>, snapshot: &Snapshot) {
         let now = Moment::new(self.opened_at.elapsed());
         let (topic, partition) = (&self.topic, self.partition);
         match self.not_due_episode.look(paused_by, now) {
             None => {}
             Some(EpisodeNews::Begins) => tracing::warn!(
-                %topic, partition, pending = self.pending_records(),
-                not_due = self.progress.not_due.load(Ordering::Relaxed),
+                %topic, partition, pending = snapshot.pending, not_due = snapshot.not_due,
                 "reading is paused: records that are not due yet fill the limits, and nothing behind them is read until \
                  they are due; write delayed records to a topic of their own"
             ),

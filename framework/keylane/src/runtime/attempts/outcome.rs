@@ -34,6 +34,14 @@ impl AttemptOutcome {
         }
     }
 
+    /// The error's text, or the reason of a skip.
+    pub(crate) fn text(&self) -> Option<&str> {
+        match self {
+            Self::Done => None,
+            Self::Skipped { reason: text } | Self::Failed { error: text, .. } => Some(text),
+        }
+    }
+
     pub(crate) fn of(answer: Result<(), TaskError>) -> Self {
         let Err(error) = answer else {
             return Self::Done;

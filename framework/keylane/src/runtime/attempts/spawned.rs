@@ -12,6 +12,7 @@ use super::first_poll::Pending;
 use super::outcome::AttemptOutcome;
 use crate::processing::EpochGuard;
 use crate::runtime::inbox::{Finished, Inbox};
+use crate::support::clock;
 
 /// Where an attempt got its first poll.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -89,7 +90,7 @@ impl Drop for Report {
         self.inbox.finished(Finished {
             ticket: self.ticket,
             outcome: self.outcome.take(),
-            elapsed: self.started.elapsed(),
+            elapsed: clock::elapsed(self.started),
             busy: self.busy,
         });
     }
@@ -109,9 +110,9 @@ impl<F: Future> Future for Timed<'_, F> {
         let Some(busy) = &mut this.busy else {
             return Pin::new(&mut *this.future).poll(context);
         };
-        let begin = Instant::now();
+        let begin = clock::now();
         let poll = Pin::new(&mut *this.future).poll(context);
-        **busy += begin.elapsed();
+        **busy += clock::elapsed(begin);
         poll
     }
 }

@@ -6,8 +6,8 @@ use super::quiet::Busy;
 use super::turns;
 use crate::dead_letter::FailureHistory;
 use crate::runtime::owner::{Held, Owner};
-use crate::runtime::settle::unix_millis;
 use crate::status::SubscriptionError;
+use crate::support::clock;
 
 impl Owner {
     /// Takes and gives back turns. Nothing to do, and nothing done, where there was no crash.
@@ -88,10 +88,6 @@ impl Owner {
             );
         }
         self.told_caution = caution;
-        self.progress.isolated.store(
-            caution == Caution::Isolated,
-            std::sync::atomic::Ordering::Relaxed,
-        );
     }
 
     fn tell_of_poison(
@@ -132,7 +128,7 @@ impl Owner {
 
 /// What the headers say of a poison record's end. When the crashes were is not known any more.
 pub(crate) fn poison_history(held: &Held, attempts: u32, crashes: u32) -> FailureHistory {
-    let now = unix_millis();
+    let now = clock::unix_millis();
     let first = held
         .record
         .retry_state()

@@ -6,6 +6,7 @@ use std::time::Instant;
 
 use keylane_core::{Groups, Liveness, Moment};
 
+use crate::support::clock;
 use crate::support::lock::lock;
 
 /// What is shared with the thread that asks. It keeps nothing alive that keeps the thread.
@@ -22,7 +23,7 @@ impl Answers {
     }
 
     pub(crate) fn put(&self, group: &str, liveness: Liveness) {
-        let now = Moment::new(self.origin_of_time.elapsed());
+        let now = Moment::new(clock::elapsed(self.origin_of_time));
         self.groups().answered(group, liveness, now);
         self.version.fetch_add(1, Ordering::Release);
     }

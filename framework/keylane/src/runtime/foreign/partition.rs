@@ -2,14 +2,14 @@
 
 use std::time::{Duration, Instant};
 
-use keylane_core::{Delivered, Delivery, HeldBecause, Moment, Offset, Ruling};
+use keylane_core::{Delivered, Delivery, HeldBecause, Moment, Offset, Ruling, Settlement};
 
 use super::held::Place;
 use super::ownership::RetryOwnership;
 use crate::Record;
-use crate::metrics::Outcome;
 use crate::runtime::owner::{Held, Owner};
 use crate::runtime::shared::Runtime;
+use crate::support::clock;
 
 /// Held records are looked at when an answer has come, and at least this often: by that their
 /// groups go on being asked about.
@@ -36,7 +36,7 @@ impl Foreign {
         Self {
             is_retry_topic,
             version,
-            looked: Instant::now(),
+            looked: clock::now(),
             met: false,
             told: false,
         }
@@ -83,7 +83,7 @@ impl Owner {
             Delivered::AlreadySettled => self.release(bytes),
             Delivered::Foreign => {
                 self.report_foreign(&record);
-                self.metrics.settled(Outcome::Foreign, 1);
+                self.metrics.settled(Settlement::Foreign, 1);
                 self.release(bytes);
             }
         }
@@ -98,9 +98,9 @@ impl Owner {
         let met = std::mem::take(&mut self.foreign.met);
         if self.core.held() > 0 {
             let version = ownership.version();
-            if version != self.foreign.version || self.foreign.looked.elapsed() >= LOOK {
+            if version != self.foreign.version || clock::elapsed(self.foreign.looked) >= LOOK {
                 self.foreign.version = version;
-                self.foreign.looked = Instant::now();
+                self.foreign.looked = clock::now();
                 self.look_at_held(ownership, now);
             }
         } else if !met {

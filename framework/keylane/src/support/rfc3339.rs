@@ -1,4 +1,4 @@
-//! Times in headers: RFC 3339 in UTC with milliseconds.
+//! Times as text: RFC 3339 in UTC with milliseconds.
 
 use std::time::{Duration, UNIX_EPOCH};
 

@@ -1,0 +1,149 @@
+//! Which partitions are fetched (guarantee G6).
+
+use crate::budget::{Budget, BudgetChange};
+
+/// What all partitions of a member have in common: the bytes that are pending, and whether nothing
+/// is to be fetched at all.
+#[derive(Clone, Copy, Debug)]
+pub struct Pauses {
+    bytes: Budget,
+    all: bool,
+}
+
+/// The limits of one partition.
+#[derive(Clone, Copy, Debug)]
+pub struct PartitionLimits {
+    /// Of records that are delivered and not settled.
+    pub records: Budget,
+    /// Of records that are settled ahead of the watermark.
+    pub ahead: Budget,
+}
+
+/// What asks for a pause of one partition.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct PauseWish {
+    /// A limit of it is reached.
+    pub over_limit: bool,
+    /// The user paused it, or the subscription.
+    pub held: bool,
+    /// It is being given back.
+    pub revoking: bool,
+    /// It has no position yet. What is read meanwhile is of no use.
+    pub searching: bool,
+}
+
+/// What the client is to do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PauseOrder {
+    /// Fetch nothing more.
+    Pause,
+    /// Fetch again.
+    Resume,
+}
+
+impl PartitionLimits {
+    /// Takes the present levels. Whether one of the limits asks for a pause.
+    pub fn update(&mut self, pending: u64, ahead: u64) -> bool {
+        self.records.update(pending);
+        self.ahead.update(ahead);
+        self.records.is_paused() || self.ahead.is_paused()
+    }
+}
+
+impl Pauses {
+    /// With the limit of pending bytes.
+    pub const fn new(bytes: Budget) -> Self {
+        Self { bytes, all: false }
+    }
+
+    /// The limit of pending bytes.
+    pub fn bytes(&self) -> Budget {
+        self.bytes
+    }
+
+    /// Begins a look at all partitions. `all`: none is to be fetched, for a shutdown. Gives what
+    /// changes with the limit of pending bytes.
+    pub fn begin(&mut self, pending_bytes: u64, all: bool) -> Option<BudgetChange> {
+        let change = self.bytes.update(pending_bytes);
+        self.all = all || self.bytes.is_paused();
+        change
+    }
+
+    /// What the client is to do with a partition. `is_paused`: as the client was told before.
+    pub fn order(&self, wish: PauseWish, is_paused: bool) -> Option<PauseOrder> {
+        let PauseWish {
+            over_limit,
+            held,
+            revoking,
+            searching,
+        } = wish;
+        match (
+            self.all || over_limit || held || revoking || searching,
+            is_paused,
+        ) {
+            (true, false) => Some(PauseOrder::Pause),
+            (false, true) => Some(PauseOrder::Resume),
+            _ => None,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn pauses() -> Pauses {
+        Pauses::new(Budget::new(1_000, 700))
+    }
+
+    #[test]
+    fn each_wish_alone_pauses_and_none_resumes() {
+        let pauses = pauses();
+        for wish in 0..4 {
+            let wish = PauseWish {
+                over_limit: wish == 0,
+                held: wish == 1,
+                revoking: wish == 2,
+                searching: wish == 3,
+            };
+            assert_eq!(
+                pauses.order(wish, false),
+                Some(PauseOrder::Pause),
+                "{wish:?}"
+            );
+            assert_eq!(pauses.order(wish, true), None, "told already: {wish:?}");
+        }
+        let none = PauseWish::default();
+        assert_eq!(pauses.order(none, true), Some(PauseOrder::Resume));
+        assert_eq!(pauses.order(none, false), None);
+    }
+
+    #[test]
+    fn the_limit_of_bytes_and_a_shutdown_pause_all() {
+        let (mut pauses, none) = (pauses(), PauseWish::default());
+        assert_eq!(pauses.begin(1_000, false), Some(BudgetChange::Pause));
+        assert_eq!(pauses.order(none, false), Some(PauseOrder::Pause));
+        assert_eq!(pauses.begin(800, false), None, "between the marks");
+        assert_eq!(pauses.order(none, true), None);
+        assert_eq!(pauses.begin(700, false), Some(BudgetChange::Resume));
+        assert_eq!(pauses.order(none, true), Some(PauseOrder::Resume));
+        assert_eq!(pauses.begin(0, true), None);
+        assert_eq!(pauses.order(none, false), Some(PauseOrder::Pause));
+        assert_eq!(pauses.begin(0, false), None);
+        assert_eq!(pauses.order(none, true), Some(PauseOrder::Resume));
+    }
+
+    /// Both have to be looked at each time, or the other one would miss its mark.
+    #[test]
+    fn a_partition_is_over_its_limits_until_both_are_below_their_low_marks() {
+        let mut limits = PartitionLimits {
+            records: Budget::new(10, 7),
+            ahead: Budget::new(100, 70),
+        };
+        assert!(!limits.update(9, 99));
+        assert!(limits.update(10, 100));
+        assert!(limits.update(7, 71), "the second one");
+        assert!(limits.update(10, 70), "the first one again");
+        assert!(!limits.update(7, 70));
+    }
+}

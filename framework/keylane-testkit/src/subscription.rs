@@ -1,0 +1,178 @@
+//! A subscription under test, before it runs.
+
+use std::marker::PhantomData;
+use std::sync::Arc;
+use std::time::Duration;
+
+use keylane::testing::LocalSubscription;
+use keylane::{DeadLetter, Decode, NewTask, Outage, Processor, Retry, SubscriptionConfig};
+
+use crate::seen::Seen;
+use crate::{Outcome, TestHandle, time};
+
+/// The time of a test costs nothing, so this is only to end it.
+const VIRTUAL_PATIENCE: Duration = Duration::from_secs(24 * 60 * 60);
+const REAL_PATIENCE: Duration = Duration::from_secs(60);
+
+/// A subscription under test: a decoder, a processor and settings.
+///
+/// The settings are those of a subscription of the group `test` to the topic `test`, with the
+/// dead-letter topic `test-dlq`; [`from_config`](Self::from_config) takes yours.
+///
+/// # Time
+/// It passes by itself, and at once, wherever nothing can run: the clock of the test's runtime is
+/// paused, as by `#[tokio::test(start_paused = true)]`. So a processor that waits for **real** I/O
+/// (a socket, a database) would time out before its answer comes: use
+/// [`real_time`](Self::real_time) for it, with short back-offs, or give the processor a stand-in.
+#[derive(Debug)]
+#[must_use = "a subscription under test does nothing until `run` or `start`"]
+pub struct TestSubscription<T, D, P> {
+    config: SubscriptionConfig,
+    decoder: D,
+    processor: P,
+    is_real_time: bool,
+    patience: Option<Duration>,
+    payload: PhantomData<fn(T)>,
+}
+
+impl<T: Send + 'static, D: Decode<T>, P: Processor<T>> TestSubscription<T, D, P> {
+    /// A subscription with defaults: see the [type](Self).
+    pub fn new(decoder: D, processor: P) -> Self {
+        let mut config = SubscriptionConfig::new("test", "test");
+        config.dead_letter = Some(DeadLetter::topic("test-dlq"));
+        Self::from_config(config, decoder, processor)
+    }
+
+    /// A subscription with the settings of your service. Those that are about Kafka are not used.
+    ///
+    /// # Examples
+    /// ```
+    /// use keylane::{Json, NewTask, SubscriptionConfig, Task, TaskError};
+    /// use keylane_testkit::{Outcome, TestSubscription};
+    ///
+    /// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// // As it is deployed.
+    /// let config: SubscriptionConfig = serde_json::from_str(
+    ///     r#"{ "group": "parking-notifier", "topics": ["parking-events"], "attempt_timeout": "5s",
+    ///          "retry": { "in_place": 1 }, "dead_letter": { "topic": "parking-events-dlq" } }"#,
+    /// )?;
+    /// let hangs = |_: Task<u64>| std::future::pending::<Result<(), TaskError>>();
+    /// let outcome = TestSubscription::from_config(config, Json, hangs).run(NewTask::json(&7)?).await;
+    /// assert_eq!(outcome, Outcome::DeadLettered { attempts: 2 });
+    /// # Ok(()) }
+    /// ```
+    pub fn from_config(config: SubscriptionConfig, decoder: D, processor: P) -> Self {
+        Self {
+            config,
+            decoder,
+            processor,
+            is_real_time: false,
+            patience: None,
+            payload: PhantomData,
+        }
+    }
+
+    /// What happens to failures.
+    pub fn retry(self, retry: Retry) -> Self {
+        self.configure(|config| config.retry = retry)
+    }
+
+    /// How many attempts run at a time in a partition.
+    pub fn concurrency(self, attempts: usize) -> Self {
+        self.configure(|config| config.concurrency = attempts)
+    }
+
+    /// How long an attempt may take.
+    pub fn attempt_timeout(self, timeout: Duration) -> Self {
+        self.configure(|config| config.attempt_timeout = timeout)
+    }
+
+    /// When failures are an outage, in which records are held.
+    pub fn outage(self, outage: Outage) -> Self {
+        self.configure(|config| config.outage = outage)
+    }
+
+    /// Changes any other setting.
+    ///
+    /// # Examples
+    /// Without a dead-letter topic what is exhausted is retried for ever:
+    ///
+    /// ```
+    /// use keylane::{Json, NewTask, Retry, Task, TaskError};
+    /// use keylane_testkit::{Outcome, TestSubscription};
+    ///
+    /// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let fails = async |_: Task<u64>| Err(TaskError::retryable("not now"));
+    /// let outcome = TestSubscription::new(Json, fails)
+    ///     .retry(Retry::in_place(2))
+    ///     .configure(|config| config.dead_letter = None)
+    ///     .run(NewTask::json(&7)?)
+    ///     .await;
+    /// assert!(matches!(outcome, Outcome::Pending { attempts } if attempts > 1_000));
+    /// # Ok(()) }
+    /// ```
+    pub fn configure(mut self, change: impl FnOnce(&mut SubscriptionConfig)) -> Self {
+        change(&mut self.config);
+        self
+    }
+
+    /// Leaves the clock of the runtime as it is: for a processor that waits for real I/O.
+    pub fn real_time(mut self) -> Self {
+        self.is_real_time = true;
+        self
+    }
+
+    /// How long [`TestHandle::idle`] and [`run`](Self::run) wait for tasks that do not settle, in
+    /// the time of the test (default: a day; with [`real_time`](Self::real_time), a minute).
+    pub fn patience(mut self, patience: Duration) -> Self {
+        self.patience = Some(patience);
+        self
+    }
+
+    /// Runs one task, and returns what became of it.
+    ///
+    /// # Panics
+    /// As [`start`](Self::start), and where no producer would take the task.
+    pub async fn run(self, task: NewTask) -> Outcome {
+        let handle = self.start();
+        let task = handle.write(task);
+        // What is left then is pending.
+        let _ = handle.idle().await;
+        handle.outcome(&task)
+    }
+
+    /// Starts it on the test's runtime.
+    ///
+    /// # Panics
+    /// With settings that no subscription takes, outside of a tokio runtime, and, unless in [real
+    /// time](Self::real_time), on one with several threads: its clock cannot be paused.
+    #[track_caller]
+    pub fn start(self) -> TestHandle {
+        if !self.is_real_time {
+            time::pause();
+        }
+        let patience = if self.is_real_time {
+            REAL_PATIENCE
+        } else {
+            VIRTUAL_PATIENCE
+        };
+        let dead_letter_topic = self.config.dead_letter.as_ref().map(|it| it.topic.clone());
+        let retry_topic = self.config.retry_topic();
+        let seen = Arc::new(Seen::new());
+        let events = seen.clone();
+        let started =
+            LocalSubscription::start(self.config, self.decoder, self.processor, move |event| {
+                events.event(event)
+            });
+        match started {
+            Ok(local) => TestHandle {
+                local,
+                seen,
+                retry_topic,
+                dead_letter_topic,
+                patience: self.patience.unwrap_or(patience),
+            },
+            Err(error) => panic!("the settings of the subscription under test: {error}"),
+        }
+    }
+}

@@ -1,0 +1,340 @@
+//! Policies, as a user tests them: without a broker, and in no time.
+// Clippy allows it in test functions only, not in what they call.
+#![allow(clippy::unwrap_used)]
+
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, SystemTime};
+
+use keylane::{
+    Backoff, Exhausted, Json, NewTask, OutageKind, Retry, SubscriptionError, Task, TaskError,
+};
+use keylane_testkit::{Attempt, Outcome, TestHandle, TestSubscription};
+
+const MINUTE: Duration = Duration::from_secs(60);
+
+fn task(payload: u64) -> NewTask {
+    NewTask::json(&payload).unwrap()
+}
+
+async fn fails(_: Task<u64>) -> Result<(), TaskError> {
+    Err(TaskError::retryable("the gateway is busy"))
+}
+
+fn results(attempts: &[Attempt]) -> Vec<&'static str> {
+    attempts.iter().map(|attempt| attempt.result).collect()
+}
+
+fn seconds(attempts: &[Attempt]) -> Vec<u64> {
+    let ended = attempts.iter().map(|it| it.ended_after.as_secs_f64());
+    ended.map(|seconds| seconds.round() as u64).collect()
+}
+
+fn exactly(initial: Duration, max: Duration) -> Backoff {
+    Backoff::exponential(initial, max).jitter(0.0)
+}
+
+#[tokio::test]
+async fn a_quarter_of_an_hour_of_retries_in_place_takes_no_time() {
+    let retry = Retry::in_place(4).backoff(exactly(MINUTE, 10 * MINUTE));
+    let handle = TestSubscription::new(Json, fails).retry(retry).start();
+    let written = handle.write(task(7));
+    handle.idle().await.unwrap();
+    assert_eq!(
+        handle.outcome(&written),
+        Outcome::DeadLettered { attempts: 5 }
+    );
+    let attempts = handle.attempts(&written);
+    assert_eq!(seconds(&attempts), [0, 60, 180, 420, 900]);
+    assert_eq!(attempts[0].text.as_deref(), Some("the gateway is busy"));
+}
+
+#[tokio::test]
+async fn retries_by_time_end_when_it_has_passed() {
+    let outcome = TestSubscription::new(Json, fails)
+        .retry(Retry::for_at_least(15 * MINUTE))
+        .run(task(7))
+        .await;
+    let Outcome::DeadLettered { attempts } = outcome else {
+        panic!("{outcome:?}");
+    };
+    assert!(attempts > 3, "{attempts}");
+}
+
+/// Fails so many times at first.
+fn fails_until(
+    success: u32,
+) -> impl Fn(Task<u64>) -> std::future::Ready<Result<(), TaskError>> + Send + Sync + 'static {
+    move |task: Task<u64>| {
+        std::future::ready(match task.attempt() {
+            attempt if attempt < success => Err(TaskError::retryable("not yet")),
+            _ => Ok(()),
+        })
+    }
+}
+
+#[tokio::test]
+async fn what_goes_through_the_retry_topic_comes_back_when_it_is_due() {
+    let retry = Retry::in_place(1)
+        .backoff(exactly(MINUTE, MINUTE))
+        .then_topic()
+        .topic_backoff(exactly(10 * MINUTE, 10 * MINUTE));
+    let handle = TestSubscription::new(Json, fails_until(4))
+        .retry(retry)
+        .start();
+    let written = handle.write(task(7).key("vehicle-7").header("gate", "north"));
+    handle.idle().await.unwrap();
+    assert_eq!(handle.outcome(&written), Outcome::Done { attempts: 4 });
+    assert_eq!(seconds(&handle.attempts(&written)), [0, 60, 660, 720]);
+
+    let retries = handle.retries();
+    assert_eq!(retries.len(), 1);
+    assert_eq!(retries[0].key.as_deref(), Some(&b"vehicle-7"[..]));
+    let header = |name| retries[0].headers.last_str(name);
+    assert_eq!(header("gate"), Some("north"));
+    assert_eq!(header("keylane-group"), Some("test"));
+    assert_eq!(header("keylane-error"), Some("not yet"));
+}
+
+#[tokio::test]
+async fn a_retry_topic_that_is_used_up_ends_in_a_dead_letter() {
+    let retry = Retry::in_place(0).then_topic().topic_rounds(3);
+    let handle = TestSubscription::new(Json, fails).retry(retry).start();
+    let written = handle.write(task(7));
+    handle.idle().await.unwrap();
+    assert_eq!(
+        handle.outcome(&written),
+        Outcome::DeadLettered { attempts: 4 }
+    );
+    assert_eq!(
+        (handle.retries().len(), handle.dead_letters().len()),
+        (3, 1)
+    );
+    let letter = &handle.dead_letters()[0];
+    assert_eq!(letter.headers.last_str("keylane-attempts"), Some("4"));
+    assert_eq!(letter.value.as_deref(), Some(&b"7"[..]));
+}
+
+#[tokio::test]
+async fn whatever_an_attempt_does_is_its_result() {
+    async fn process(task: Task<u64>) -> Result<(), TaskError> {
+        match task.payload() {
+            0 => Ok(()),
+            1 => Err(TaskError::skip("a duplicate")),
+            2 => Err(TaskError::fatal("no such vehicle")),
+            3 => panic!("boom"),
+            4 => std::future::pending().await,
+            _ => Err(TaskError::retryable("busy")),
+        }
+    }
+    let handle = TestSubscription::new(Json, process)
+        .retry(Retry::in_place(0))
+        .attempt_timeout(MINUTE)
+        .start();
+    let given_up = Outcome::DeadLettered { attempts: 1 };
+    for (sent, expected, result) in [
+        (task(0), Outcome::Done { attempts: 1 }, "ok"),
+        (task(1), Outcome::Skipped { attempts: 1 }, "skip"),
+        (task(2), given_up, "fatal"),
+        (task(3), given_up, "panic"),
+        (task(4), given_up, "timeout"),
+        (task(5), given_up, "error"),
+        (NewTask::new("not json"), given_up, "undecodable"),
+    ] {
+        let written = handle.write(sent);
+        handle.idle().await.unwrap();
+        let attempts = handle.attempts(&written);
+        assert_eq!(
+            (handle.outcome(&written), results(&attempts)),
+            (expected, vec![result])
+        );
+    }
+    assert_eq!(handle.dead_letters().len(), 5);
+}
+
+#[tokio::test]
+async fn keys_are_in_order_and_no_more_attempts_run_than_may() {
+    let (running, most) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
+    let order = Arc::new(Mutex::new(Vec::new()));
+    let process = {
+        let (running, most, order) = (running.clone(), most.clone(), order.clone());
+        move |task: Task<u64>| {
+            let (running, most, order) = (running.clone(), most.clone(), order.clone());
+            async move {
+                most.fetch_max(
+                    running.fetch_add(1, Ordering::Relaxed) + 1,
+                    Ordering::Relaxed,
+                );
+                // The later ones of a key would overtake the earlier ones.
+                tokio::time::sleep(Duration::from_secs(100 - *task.payload())).await;
+                running.fetch_sub(1, Ordering::Relaxed);
+                order.lock().unwrap().push(*task.payload());
+                Ok::<(), TaskError>(())
+            }
+        }
+    };
+    let handle = TestSubscription::new(Json, process).concurrency(3).start();
+    for number in 0..30 {
+        handle.write(task(number).key(format!("key-{}", number % 5)));
+    }
+    handle.idle().await.unwrap();
+    assert_eq!(most.load(Ordering::Relaxed), 3);
+    let order = order.lock().unwrap();
+    for key in 0..5 {
+        let of_key: Vec<_> = order.iter().filter(|number| *number % 5 == key).collect();
+        assert!(of_key.is_sorted() && of_key.len() == 6, "{order:?}");
+    }
+}
+
+#[tokio::test]
+async fn what_is_parked_holds_its_key_and_nothing_else() {
+    let process = async |task: Task<u64>| match task.payload() {
+        0 => Err(TaskError::retryable("never")),
+        _ => Ok(()),
+    };
+    let retry = Retry::in_place(0).exhausted(Exhausted::Park);
+    let handle = TestSubscription::new(Json, process)
+        .retry(retry)
+        .patience(MINUTE)
+        .start();
+    let parked = handle.write(task(0).key("a"));
+    let behind = handle.write(task(1).key("a"));
+    let beside = handle.write(task(1).key("b"));
+    let left = handle.idle().await.unwrap_err();
+    assert_eq!(left.pending, std::slice::from_ref(&behind));
+    assert_eq!(handle.outcome(&parked), Outcome::Parked { attempts: 1 });
+    assert_eq!(handle.outcome(&behind), Outcome::Pending { attempts: 0 });
+    assert_eq!(handle.outcome(&beside), Outcome::Done { attempts: 1 });
+}
+
+#[tokio::test]
+async fn a_policy_of_stop_ends_the_subscription_with_its_error() {
+    let handle = TestSubscription::new(Json, fails)
+        .retry(Retry::in_place(2).exhausted(Exhausted::Stop))
+        .start();
+    let written = handle.write(task(7));
+    handle.idle().await.unwrap();
+    assert_eq!(handle.outcome(&written), Outcome::Stopped { attempts: 3 });
+    assert!(matches!(
+        handle.stopped(),
+        Some(SubscriptionError::RetriesExhausted { offset: 0, .. })
+    ));
+}
+
+fn unavailable_until(back: Duration) -> (TestHandle, tokio::time::Instant) {
+    let began = tokio::time::Instant::now();
+    let process = move |_: Task<u64>| {
+        std::future::ready(match began.elapsed() < back {
+            true => Err(TaskError::unavailable("the gateway is away")),
+            false => Ok(()),
+        })
+    };
+    let handle = TestSubscription::new(Json, process)
+        .retry(Retry::in_place(2).backoff(exactly(Duration::from_secs(1), MINUTE)))
+        .start();
+    (handle, began)
+}
+
+#[tokio::test]
+async fn no_attempt_is_burnt_while_the_downstream_is_away() {
+    tokio::time::pause();
+    let (handle, began) = unavailable_until(120 * MINUTE);
+    let all: Vec<_> = (0..10).map(|number| handle.write(task(number))).collect();
+    tokio::time::sleep(60 * MINUTE).await;
+    let outage = handle.outage().unwrap();
+    let kinds: Vec<_> = outage.ongoing.iter().map(|it| it.kind).collect();
+    assert_eq!(kinds, [OutageKind::Total], "{outage:?}");
+
+    handle.idle().await.unwrap();
+    assert!(began.elapsed() >= 120 * MINUTE);
+    let is_done = |task| matches!(handle.outcome(task), Outcome::Done { .. });
+    assert!(all.iter().all(is_done));
+    assert_eq!(handle.dead_letters().len(), 0);
+}
+
+#[tokio::test]
+async fn a_delayed_task_waits_for_its_time() {
+    let done = |_: Task<u64>| async { Ok::<(), TaskError>(()) };
+    let handle = TestSubscription::new(Json, done).start();
+    let at_once = handle.write(task(1).key("a"));
+    let later = handle.write(task(2).key("b").not_before(SystemTime::now() + 30 * MINUTE));
+    handle.idle().await.unwrap();
+    assert_eq!(seconds(&handle.attempts(&at_once)), [0]);
+    assert_eq!(seconds(&handle.attempts(&later)), [1_800]);
+}
+
+#[tokio::test]
+async fn a_revoke_cancels_what_does_not_finish_in_time() {
+    let cancelled = Arc::new(AtomicUsize::new(0));
+    let process = {
+        let cancelled = cancelled.clone();
+        move |task: Task<u64>| {
+            let cancellation = task.cancellation();
+            let cancelled = cancelled.clone();
+            // What the attempt started elsewhere.
+            tokio::spawn(async move {
+                cancellation.cancelled().await;
+                cancelled.fetch_add(1, Ordering::Relaxed);
+            });
+            async move {
+                tokio::time::sleep(MINUTE * u32::try_from(*task.payload()).unwrap()).await;
+                Ok::<(), TaskError>(())
+            }
+        }
+    };
+    let handle = TestSubscription::new(Json, process)
+        .attempt_timeout(60 * MINUTE)
+        .patience(20 * MINUTE)
+        .start();
+    let (quick, slow) = (handle.write(task(1)), handle.write(task(30)));
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    handle.revoke(5 * MINUTE);
+    tokio::time::sleep(2 * MINUTE).await;
+    assert_eq!(handle.outcome(&quick), Outcome::Done { attempts: 1 });
+    assert_eq!(cancelled.load(Ordering::Relaxed), 0, "it has time");
+    let left = handle.idle().await.unwrap_err();
+    assert_eq!(left.pending, std::slice::from_ref(&slow));
+    assert_eq!(handle.outcome(&slow), Outcome::Pending { attempts: 0 });
+    assert_eq!(cancelled.load(Ordering::Relaxed), 2);
+
+    let after = handle.write(task(0));
+    tokio::time::sleep(MINUTE).await;
+    assert_eq!(
+        handle.outcome(&after),
+        Outcome::Done { attempts: 1 },
+        "by the next owner"
+    );
+}
+
+#[tokio::test]
+async fn a_pause_starts_nothing_until_it_ends() {
+    let done = |_: Task<u64>| async { Ok::<(), TaskError>(()) };
+    let handle = TestSubscription::new(Json, done).start();
+    let first = handle.write(task(1));
+    handle.idle().await.unwrap();
+    handle.pause();
+    let second = handle.write(task(2));
+    tokio::time::sleep(MINUTE).await;
+    assert_eq!(handle.outcome(&second), Outcome::Pending { attempts: 0 });
+    handle.resume();
+    handle.idle().await.unwrap();
+    assert_eq!(handle.outcome(&second), Outcome::Done { attempts: 1 });
+    assert_eq!(handle.outcome(&first), Outcome::Done { attempts: 1 });
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn in_real_time_several_threads_will_do() {
+    let retry = Retry::in_place(1).backoff(exactly(Duration::from_millis(1), MINUTE));
+    let outcome = TestSubscription::new(Json, fails)
+        .retry(retry)
+        .real_time()
+        .run(task(7))
+        .await;
+    assert_eq!(outcome, Outcome::DeadLettered { attempts: 2 });
+}
+
+#[tokio::test]
+#[should_panic(expected = "concurrency")]
+async fn settings_that_no_subscription_takes_fail_the_test() {
+    let _ = TestSubscription::new(Json, fails).concurrency(0).start();
+}

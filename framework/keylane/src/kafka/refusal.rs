@@ -1,0 +1,48 @@
+//! What a refused commit means, from the client's codes.
+
+use std::fmt;
+
+use keylane_core::member::Refusal;
+use rdkafka::error::RDKafkaErrorCode as Code;
+
+use super::trouble::is_passing_at_coordinator;
+
+/// A commit that the broker, or the client, did not take. Its text is the client's.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct CommitRefused(pub(super) Code);
+
+impl CommitRefused {
+    /// What the rules about commits make of it.
+    pub(crate) fn refusal(self) -> Refusal {
+        match self.0 {
+            Code::OffsetMetadataTooLarge => Refusal::MetadataTooLarge,
+            Code::RebalanceInProgress => Refusal::Rebalancing,
+            Code::IllegalGeneration => Refusal::EarlierGeneration,
+            Code::TopicAuthorizationFailed | Code::UnknownTopicOrPartition => Refusal::Topic,
+            Code::UnknownMemberId | Code::FencedInstanceId => Refusal::NotAMember,
+            code if is_passing_at_coordinator(code) => Refusal::Passing,
+            _ => Refusal::Other,
+        }
+    }
+}
+
+impl fmt::Display for CommitRefused {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_member_in_another_epoch_may_try_again_and_one_that_is_none_may_not() {
+        let refusal = |code| CommitRefused(code).refusal();
+        assert_eq!(refusal(Code::StaleMemberEpoch), Refusal::Passing);
+        assert_eq!(refusal(Code::NotCoordinator), Refusal::Passing);
+        assert_eq!(refusal(Code::RequestTimedOut), Refusal::Passing);
+        assert_eq!(refusal(Code::UnknownMemberId), Refusal::NotAMember);
+        assert_eq!(refusal(Code::GroupAuthorizationFailed), Refusal::Other);
+    }
+}

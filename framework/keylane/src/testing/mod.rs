@@ -1,0 +1,14 @@
+//! For tests of a processor, without a broker.
+//!
+//! | you want to | use |
+//! |---|---|
+//! | call the processor with a task | [`TestTask`] |
+//! | see what retries, dead letters and outages make of its answers | the crate `keylane-testkit`, whose `TestSubscription` stands on [`LocalSubscription`] |
+
+mod events;
+mod local;
+mod task;
+
+pub use events::{LocalEvent, LocalOutcome, LocalRecord};
+pub use local::LocalSubscription;
+pub use task::{TestAssignment, TestTask};
