@@ -5,7 +5,7 @@
     reason = "helpers of tests stop the test as the tests do"
 )]
 
-use std::sync::OnceLock;
+use std::{io::Write, sync::OnceLock};
 
 use clap::Parser;
 use keylane_chaos::{check::Report, options::Options, run::run};
@@ -66,49 +66,59 @@ async fn survives(protocol: &str) {
         .await;
     let Some(kafka) = &*kafka else { return };
     for (_, seed, reason) in SEEDS.into_iter().filter(|(of, ..)| *of == protocol) {
-        let seed_text = seed.to_string();
-        let arguments = [
-            "chaos",
-            "--protocol",
-            protocol,
-            "--seed",
-            &seed_text,
-            "--minutes",
-            MINUTES,
-            "--members",
-            "3",
-        ];
-        let options = Options::parse_from(arguments.into_iter().chain(PATIENCE));
-        let directory = tempfile::tempdir().unwrap();
-        run(kafka, &options, seed, directory.path()).await.unwrap();
-        let mut findings = Vec::new();
-        let report = Report::of_run(directory.path(), |finding| {
-            findings.push(finding.to_owned())
-        })
-        .unwrap();
-        println!("{}", serde_json::to_string(&report).unwrap());
-        if !report.is_clean() {
-            let kept = directory.keep();
-            let what = if report
-                .violations
-                .iter()
-                .all(|name| LATE.contains(&name.as_str()))
-            {
-                "late"
-            } else {
-                "broken promise"
-            };
-            let (found, kept) = (&report.violations, kept.display());
-            panic!(
-                "{what}: seed {seed} ({reason}): {found:?}, see {kept}\n{}",
-                findings.join("\n")
-            );
+        // A machine that was too busy may have been so for a moment.
+        if let Err(late) = survives_once(kafka, protocol, seed, reason).await {
+            // Past the capture of the test runner, which hides what a test that passes has printed.
+            let _ = writeln!(std::io::stderr(), "LATE, and once more: {late}");
+            survives_once(kafka, protocol, seed, reason).await.unwrap();
         }
+    }
+}
+
+/// What was only late, in words; the test stops at anything else.
+async fn survives_once(
+    kafka: &Kafka,
+    protocol: &str,
+    seed: u64,
+    reason: &str,
+) -> Result<(), String> {
+    let seed_text = seed.to_string();
+    let arguments = [
+        "chaos",
+        "--protocol",
+        protocol,
+        "--seed",
+        &seed_text,
+        "--minutes",
+        MINUTES,
+        "--members",
+        "3",
+    ];
+    let options = Options::parse_from(arguments.into_iter().chain(PATIENCE));
+    let directory = tempfile::tempdir().unwrap();
+    run(kafka, &options, seed, directory.path()).await.unwrap();
+    let mut findings = Vec::new();
+    let report = Report::of_run(directory.path(), |finding| {
+        findings.push(finding.to_owned())
+    })
+    .unwrap();
+    println!("{}", serde_json::to_string(&report).unwrap());
+    if report.is_clean() {
         assert!(
             report.done > 1_000 && report.commits_seen > 50,
             "hardly anything happened: {report:?}"
         );
+        return Ok(());
     }
+    let (found, kept) = (&report.violations, directory.keep());
+    let text = format!(
+        "seed {seed} ({reason}): {found:?}, see {}\n{}",
+        kept.display(),
+        findings.join("\n")
+    );
+    let is_late = found.iter().all(|name| LATE.contains(&name.as_str()));
+    assert!(is_late, "broken promise: {text}");
+    Err(text)
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -32,6 +32,7 @@ mod watchdog;
 
 use std::{
     fmt,
+    net::TcpStream,
     path::Path,
     sync::{
         Arc, OnceLock,
@@ -138,6 +139,11 @@ impl Kafka {
 
     /// The Kafka at `bootstrap_servers`, which somebody else runs.
     pub fn connect(bootstrap_servers: &str, nodes: Nodes) -> Found {
+        // The client would wait for someone to listen.
+        let mut addresses = bootstrap_servers.split(',');
+        if !addresses.any(|address| TcpStream::connect(address).is_ok()) {
+            return Found::Unavailable(format!("nothing listens at {bootstrap_servers}"));
+        }
         let brokers = client::config(bootstrap_servers)
             .create()
             .and_then(|consumer: BaseConsumer| consumer.fetch_metadata(None, client::REQUEST))
