@@ -17,7 +17,6 @@ use http_body_util::LengthLimitError;
 use subtle::ConstantTimeEq;
 
 use crate::problem::Problem;
-use crate::routes::Shared;
 
 /// No request needs a body at all.
 pub(crate) const BODY_BYTES: usize = 16 * 1024;
@@ -115,11 +114,11 @@ impl Hosts {
 
 /// What every request has to pass, before it is known what it asks for.
 pub(crate) async fn check(
-    State(shared): State<Arc<Shared>>,
+    State(hosts): State<Arc<Hosts>>,
     request: Request,
     next: Next,
 ) -> Response {
-    if let Err(problem) = shared.hosts.check(request.uri(), request.headers()) {
+    if let Err(problem) = hosts.check(request.uri(), request.headers()) {
         return problem.into_response();
     }
     match without_body(request).await {

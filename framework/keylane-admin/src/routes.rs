@@ -97,7 +97,7 @@ pub(crate) const ROUTES: &[Route] = &[
 pub(crate) fn alone(shared: Arc<Shared>) -> Router {
     paths()
         .fallback(|| async { StatusCode::NOT_FOUND })
-        .layer(from_fn_with_state(shared.clone(), access::check))
+        .layer(from_fn_with_state(hosts(&shared), access::check))
         .layer(map_response(problem::complete))
         .with_state(shared)
 }
@@ -105,9 +105,13 @@ pub(crate) fn alone(shared: Arc<Shared>) -> Router {
 /// For an app that has paths of its own, which none of this touches.
 pub(crate) fn mounted(shared: Arc<Shared>) -> Router {
     paths()
-        .route_layer(from_fn_with_state(shared.clone(), access::check))
+        .route_layer(from_fn_with_state(hosts(&shared), access::check))
         .route_layer(map_response(problem::complete))
         .with_state(shared)
+}
+
+fn hosts(shared: &Shared) -> Arc<Hosts> {
+    Arc::new(shared.hosts.clone())
 }
 
 fn paths() -> Router<Arc<Shared>> {
