@@ -69,7 +69,7 @@ pub struct About {
     /// The log, where it is known.
     pub log: Option<LogId>,
     /// The leader epoch of the highest record that was read, where there is one. Of the offsets
-    /// that the map names no record has a later one, unless the log was cut and written anew.
+    /// that the map names no record has a later one, unless the log was cut and written again.
     pub leader_epoch: Option<LeaderEpoch>,
 }
 

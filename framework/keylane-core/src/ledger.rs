@@ -108,7 +108,7 @@ impl Ledger {
     ///
     /// All that the map names was read under epochs up to its own, and a log's epochs never fall.
     /// So with the first record of a later one the map is used up, or it names offsets of a log
-    /// that was cut and written anew.
+    /// that was cut and written again.
     pub(crate) fn read_under(&mut self, epoch: LeaderEpoch, first: Offset) -> bool {
         self.read_under = self.read_under.max(Some(epoch));
         self.reads_under = Some(epoch);
@@ -139,7 +139,7 @@ impl Ledger {
     /// is left.
     ///
     /// An offset below `next()` that was never delivered in this epoch means that the log was cut
-    /// and written anew from there (an unclean leader election, a topic created again). What was
+    /// and written again from there (an unclean leader election, a topic created again). What was
     /// known of it and of everything above is about other records then and is forgotten, the
     /// inherited map included; the log comes again from there on. `forget` gets the slots of
     /// pending records the ledger no longer stands for.
@@ -282,7 +282,7 @@ impl Ledger {
 
     fn rewind(&mut self, to: Offset, mut forget: impl FnMut(u32)) {
         self.inherited.clear();
-        // A topic that was made anew may be at an earlier epoch.
+        // A topic that was re-created may be at an earlier epoch.
         (self.start_under, self.read_under) = (None, self.reads_under);
         let kept = self.entries.partition_point(|entry| entry.offset < to);
         for entry in self.entries.drain(kept..) {

@@ -21,7 +21,7 @@
 //! | [`Ownership`], [`Groups`] | whose a retry is where groups share a retry topic, and which other groups are alive |
 //! | [`Evidence`], [`Caution`] | which record ends the process again and again |
 //! | [`member::hand_over`] | when a revoke is answered, and when a shutdown closes the client |
-//! | [`LogId`], [`Resume`], [`Identity`] | whether a position is about the log that is there, or its topic was made anew |
+//! | [`LogId`], [`Resume`], [`Identity`] | whether a position is about the log that is there, or its topic was re-created |
 //! | [`member`] | what is committed, how, and what starts wait for; the last commit before a hand-over |
 //! | [`Budget`] | when to stop fetching and when to go on |
 //! | [`Offset`], [`Position`], [`Moment`], [`Epoch`] | numbers that must not be mixed up |

@@ -1,4 +1,4 @@
-//! Which log a position is about: a topic that is deleted and made anew keeps its name, not its
+//! Which log a position is about: a topic that is deleted and re-created keeps its name, not its
 //! log.
 //!
 //! A position, and all that is known of offsets, is true for one log only. Applied to another one

@@ -169,7 +169,7 @@ impl<R> Partition<R> {
     }
 
     /// Says that the records to be delivered from `first` on have this leader epoch. `true` where
-    /// the inherited map is given up: the log was cut below what it names, and written anew. Those
+    /// the inherited map is given up: the log was cut below what it names, and written again. Those
     /// offsets are other records, to be processed.
     pub fn read_under(&mut self, epoch: LeaderEpoch, first: Offset) -> bool {
         self.ledger.read_under(epoch, first)
@@ -179,7 +179,7 @@ impl<R> Partition<R> {
     ///
     /// A record of an offset that was delivered in this epoch or settled by a previous owner is
     /// dropped here. An offset below the start, or in a hole that was read over, means that the log
-    /// was cut and written anew: what was known about offsets from there on is forgotten. Records
+    /// was cut and written again: what was known about offsets from there on is forgotten. Records
     /// still pending from before are finished all the same.
     pub fn deliver(&mut self, delivery: Delivery<R>, now: Moment) -> Delivered {
         self.deliver_ruled(delivery, Ruling::Process, now)

@@ -1,4 +1,4 @@
-//! A log that is shorter than what was committed: cut by an unclean election, or made anew.
+//! A log that is shorter than what was committed: cut by an unclean election, or re-created.
 // Clippy allows it in test functions only, not in what they call.
 #![allow(clippy::unwrap_used)]
 

@@ -452,7 +452,7 @@ fn a_position_is_committed_under_the_highest_epoch_known_of_the_log_below_it() {
 
 #[test]
 fn a_log_that_went_back_is_committed_under_its_own_epoch() {
-    // Cut and written on by a later leader; or made anew, where epochs begin again.
+    // Cut and written on by a later leader; or re-created, where epochs begin again.
     for epoch in [6, 0] {
         let mut ledger = Ledger::new(Some(Position::new(50)), SettledMap::new());
         ledger.start_under(Some(under(4)));

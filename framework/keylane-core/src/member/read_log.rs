@@ -1,6 +1,6 @@
 //! The log that an epoch of a partition reads, and what follows where it is no longer the same.
 //!
-//! A log goes back when it is cut, by an unclean leader election or a lost disk, and written anew;
+//! A log goes back when it is cut, by an unclean leader election or a lost disk, and written again;
 //! and when its topic is deleted and re-created. What was settled at offsets of the log before says
 //! nothing about the new one's, so a new epoch begins. Where it begins decides whether records are
 //! passed over.

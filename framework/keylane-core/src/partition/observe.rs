@@ -92,7 +92,7 @@ impl<R> Partition<R> {
     }
 
     /// The leader epoch that the commit of [`watermark`](Self::watermark) carries. By it the next
-    /// owner finds that the log was cut below that, and written anew.
+    /// owner finds that the log was cut below that, and written again.
     pub fn position_epoch(&self) -> Option<LeaderEpoch> {
         self.ledger.position_epoch()
     }

@@ -143,7 +143,7 @@ const CORNERS: [&str; 37] = [
     "a dead letter with fewer headers",
     "a log cut below the committed position",
     "a log cut that a map is about",
-    "a log written anew below the committed position",
+    "a log written again below the committed position",
     "a delivery settled before",
     "a foreign delivery",
     "a held record settled as foreign",

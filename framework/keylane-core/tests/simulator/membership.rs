@@ -119,7 +119,7 @@ impl World {
     /// An unclean election: the log loses its end while nobody reads it, and is written on under
     /// another leader.
     ///
-    /// Never below a committed position that came without an epoch: what is written anew up to
+    /// Never below a committed position that came without an epoch: what is written again up to
     /// there is not read, which nothing can tell.
     fn cut(&mut self, log: usize) {
         let is_confirmed = |epoch: Option<LeaderEpoch>| {

@@ -458,7 +458,7 @@ impl World {
             if record.offset < owner.start_position() {
                 *self
                     .corners
-                    .entry("a log written anew below the committed position")
+                    .entry("a log written again below the committed position")
                     .or_default() += 1;
             }
             let ruling = self.neighbours.rule(owner.member, &record, self.now);

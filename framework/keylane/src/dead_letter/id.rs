@@ -50,7 +50,7 @@ pub struct FailedRecordId {
     /// Where the record was read first.
     pub origin: Origin,
     /// The record's timestamp there, where it had one. It tells records apart where a topic was
-    /// made anew and offsets began again.
+    /// re-created and offsets began again.
     pub origin_timestamp: Option<SystemTime>,
     /// Which round through the retry topic this is, from 1; `None` for a dead letter.
     pub round: Option<u32>,

@@ -159,7 +159,7 @@ label_enum! {
         Damaged = "damaged",
         /// Written by another version of keylane.
         Version = "version",
-        /// The log was cut and written anew since: what the map names are other records.
+        /// The log was cut and written again since: what the map names are other records.
         LogCut = "log_cut",
     }
 }

@@ -260,7 +260,7 @@ metrics! {
     /// them.
     HANDED_BACK = "keylane_handed_back_records_total": Counter, Count, [SUBSCRIPTION, TOPIC, PARTITION];
 
-    /// Epochs begun at the start of the log because the topic was deleted and made anew: what was
+    /// Epochs begun at the start of the log because the topic was deleted and re-created: what was
     /// committed, or read before, is about a topic that is gone.
     TOPIC_RECREATIONS = "keylane_topic_recreations_total": Counter, Count, [SUBSCRIPTION, TOPIC, PARTITION];
 

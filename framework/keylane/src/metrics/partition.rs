@@ -229,7 +229,7 @@ impl ReadMetrics {
     }
 
     /// Read from the beginning: the topic is another one.
-    pub(crate) fn topic_made_anew(&mut self) {
+    pub(crate) fn topic_recreated(&mut self) {
         self.topic_recreations.add(1);
     }
 

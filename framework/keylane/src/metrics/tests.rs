@@ -70,7 +70,7 @@ impl Handles {
         read.delivered(1);
         read.handed_back(1);
         read.show(&status());
-        read.topic_made_anew();
+        read.topic_recreated();
         read.log_cut();
         read.passed_over(1);
         read.set_paused(true, start);

@@ -7,9 +7,9 @@ pub(crate) fn panicked(text: &str) -> SubscriptionError {
 }
 
 /// With `auto.offset.reset=error` no position is made up, here neither.
-pub(crate) fn made_anew(topic: &str) -> SubscriptionError {
+pub(crate) fn recreated(topic: &str) -> SubscriptionError {
     SubscriptionError::OffsetReset(format!(
-        "the topic {topic} was deleted and made anew, and what was committed is about the old one; \
+        "the topic {topic} was deleted and re-created, and what was committed is about the old one; \
          reset the group's offsets to where reading is to go on"
     ))
 }

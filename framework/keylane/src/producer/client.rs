@@ -269,7 +269,7 @@ impl ProducerContext for Context {
 
 /// A success without an offset is none. librdkafka reports one where the broker takes a record for
 /// a repeated one (`DUPLICATE_SEQUENCE_NUMBER`), and the broker errs where a topic was deleted and
-/// made anew while records were on their way: seen with Apache Kafka 4.2, the record is not in the
+/// re-created while records were on their way: seen with Apache Kafka 4.2, the record is not in the
 /// log.
 fn acknowledged(topic: &Arc<str>, partition: i32, offset: i64) -> Result<Acknowledged, WriteError> {
     if offset < 0 {

@@ -247,7 +247,7 @@ impl Owner {
             }
             tracing::warn!(
                 topic = %self.owned.source.topic, partition = self.owned.source.partition, first, leader_epoch = epoch.get(),
-                "the log was cut and written anew since the commit: what that says about offsets from here on is about \
+                "the log was cut and written again since the commit: what that says about offsets from here on is about \
                  records that are gone; all that is there is processed"
             );
         }

@@ -41,7 +41,7 @@ pub enum SubscriptionError {
     #[error("fatal error of the kafka client: {0}")]
     Fatal(String),
     /// The committed offset is not in the log, or about a log that was cut below it, or about a
-    /// topic that was deleted and made anew, and `auto.offset.reset=error`.
+    /// topic that was deleted and re-created, and `auto.offset.reset=error`.
     #[error("no valid offset to start from: {0}")]
     OffsetReset(String),
     /// Closing took longer than the deadline allows, or than a minute; the member may be left to

@@ -19,7 +19,7 @@ fn log(start: i64, reset: Reset) -> ReadLog {
     ReadLog::new(Some(at(start)), reset, Some(OLD), 500)
 }
 
-/// A record whose print is its version: a log that was written anew has others.
+/// A record whose print is its version: a log that was written again has others.
 fn read(log: &mut ReadLog, offset: i64, version: u64) -> Arrival {
     log.record(Offset::new(offset), version, false, || None)
 }

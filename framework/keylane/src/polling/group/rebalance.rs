@@ -9,7 +9,7 @@ use keylane_core::{Look, Reset};
 use super::hand_over::News;
 use crate::kafka::{ClientError, GroupEvent, Sign, healthy};
 use crate::metrics::{DrainResult, PollSection, Rebalance};
-use crate::polling::failures::made_anew;
+use crate::polling::failures::recreated;
 use crate::polling::thread::PollLoop;
 use crate::status::SubscriptionError;
 
@@ -56,7 +56,7 @@ impl PollLoop {
                     .collect();
                 for mut new in partitions {
                     if new.left.is_some() && self.settings.reset == Reset::Error {
-                        return self.control.fail(made_anew(&new.topic));
+                        return self.control.fail(recreated(&new.topic));
                     }
                     new.log = new.log.or_else(|| self.identities.known(&new.topic));
                     self.assignment.open(new, self.was_paused);

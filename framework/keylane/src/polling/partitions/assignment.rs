@@ -147,9 +147,9 @@ impl Assignment {
         if let Some(left) = new.left {
             tracing::warn!(
                 topic = %assigned.topic, partition = assigned.partition, left = left.position.get(),
-                "the topic was deleted and made anew: what was committed is about a topic that is gone; reading from the beginning"
+                "the topic was deleted and re-created: what was committed is about a topic that is gone; reading from the beginning"
             );
-            assigned.read_metrics.topic_made_anew();
+            assigned.read_metrics.topic_recreated();
             assigned.commits.leave(left);
         }
         self.partitions.push(assigned);
@@ -173,7 +173,7 @@ impl Assignment {
                 NextEpoch::From(start) => {
                     tracing::warn!(
                         %topic, partition, start = start.get(),
-                        "the log went back: it was cut, or the topic was made anew; reading on from where it is now"
+                        "the log went back: it was cut, or the topic was re-created; reading on from where it is now"
                     );
                     old.read_metrics.log_cut();
                     // The same log, as far as is known.

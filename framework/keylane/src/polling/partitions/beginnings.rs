@@ -230,8 +230,8 @@ impl Assigned {
         self.read_metrics.log_cut();
         tracing::warn!(
             topic = %self.topic, partition = self.partition, expected, offset,
-            "the log was cut below the committed position, and written anew, while nobody read it: an unclean leader election, \
-             a lost disk, or a topic made anew; all that was written there is processed"
+            "the log was cut below the committed position, and written again, while nobody read it: an unclean leader election, \
+             a lost disk, or a re-created topic; all that was written there is processed"
         );
     }
 
@@ -240,7 +240,7 @@ impl Assigned {
         self.read_metrics.log_cut();
         tracing::warn!(
             topic = %self.topic, partition = self.partition, expected, offset,
-            "the log went back: it was cut, or the topic was made anew; with auto.offset.reset=latest \
+            "the log went back: it was cut, or the topic was re-created; with auto.offset.reset=latest \
              nothing is read below the expected position, and nothing below the end of a shorter log"
         );
     }
@@ -291,7 +291,7 @@ impl Assignment {
             ..old.replacement()
         };
         compare_logs(std::slice::from_mut(&mut new), &there);
-        // A topic that was made anew is read from its beginning.
+        // A topic that was re-created is read from its beginning.
         let at = new
             .committed
             .as_ref()

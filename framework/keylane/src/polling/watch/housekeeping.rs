@@ -11,7 +11,7 @@ use super::status;
 use crate::kafka::trouble;
 use crate::kafka::{Answers, Question, Sign, healthy};
 use crate::metrics::PollSection;
-use crate::polling::failures::made_anew;
+use crate::polling::failures::recreated;
 use crate::polling::thread::PollLoop;
 use crate::status::{SubscriptionError, TroubleKind};
 
@@ -145,7 +145,7 @@ impl PollLoop {
                 .iter()
                 .find(|p| p.log.is_recreated())
                 .map(|p| p.topic.clone());
-            self.control.fail(made_anew(&topic.unwrap_or_default()));
+            self.control.fail(recreated(&topic.unwrap_or_default()));
         }
         let doubtful = self
             .assignment
