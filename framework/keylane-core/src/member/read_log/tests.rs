@@ -61,7 +61,8 @@ fn after_a_log_went_back_a_new_epoch_begins_at_the_oldest_unsettled_record_or_wh
             read(&mut log, offset, 1);
         }
         assert_eq!(read(&mut log, 9, 2), Arrival::WentBack);
-        assert_eq!(read(&mut log, 8, 2), Arrival::WentBack, "the lowest counts");
+        assert_eq!(read(&mut log, 8, 2), Arrival::WentBack);
+        assert_eq!(read(&mut log, 9, 2), Arrival::WentBack, "the lowest counts");
         assert_eq!(
             read(&mut log, 10, 2),
             Arrival::LeftOut,
