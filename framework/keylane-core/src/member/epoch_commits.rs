@@ -16,7 +16,7 @@ const FIRST_MARK_SOON: Duration = Duration::from_secs(1);
 /// There are three ways to a commit. The client commits what is stored with it by itself, at the
 /// commit interval and with every unassign. What it would leave out is committed
 /// [explicitly](Explicit), without an answer. Points with a [`Mark`] need an answer: those go
-/// through [`Marks`](super::Marks).
+/// through [`Commits`](super::Commits).
 #[derive(Clone, Debug)]
 pub struct EpochCommits {
     place: TopicPartition,

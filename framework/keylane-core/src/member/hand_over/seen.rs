@@ -26,7 +26,7 @@ pub struct Seen<'a, O> {
     pub now: Moment,
     /// The client says that the group has taken partitions away.
     pub lost: bool,
-    /// The latest [`Order::CommitLast`] was answered for good, or can never be.
+    /// The latest [`Order::CommitLast`](super::Order::CommitLast) was answered for good, or can never be.
     pub last_commit_is_over: bool,
     /// All assigned partitions.
     pub owners: &'a [O],
