@@ -270,7 +270,7 @@ async fn with_reset_error_a_commit_that_names_another_log_ends_the_subscription(
         .await
         .expect("the subscription goes on");
     assert!(
-        matches!(&ended, Err(SubscriptionError::OffsetReset(why)) if why.contains(&scene.topic) && why.contains("anew")),
+        matches!(&ended, Err(SubscriptionError::OffsetReset(why)) if why.contains(&scene.topic) && why.contains("re-created")),
         "{ended:?}"
     );
     assert_eq!(scene.done_of(&NEW, "b"), 0);
