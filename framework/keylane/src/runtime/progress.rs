@@ -14,6 +14,9 @@ use crate::support::lock::lock;
 #[derive(Debug)]
 pub(crate) struct Progress {
     figures: Mutex<OwnerFigures>,
+    /// Of the figures, those that the polling thread asks for in every pass: without the lock.
+    settled_ahead: AtomicU64,
+    isolated: AtomicBool,
     /// Records that left memory in this epoch: settled, or ignored on delivery.
     released_records: AtomicU64,
     released_bytes: AtomicU64,
@@ -39,6 +42,8 @@ impl Default for Progress {
     fn default() -> Self {
         Self {
             figures: Mutex::default(),
+            settled_ahead: AtomicU64::new(0),
+            isolated: AtomicBool::new(false),
             released_records: AtomicU64::new(0),
             released_bytes: AtomicU64::new(0),
             pause: AtomicU64::new(0),
@@ -71,12 +76,26 @@ impl Progress {
     }
 
     pub(super) fn publish(&self, figures: OwnerFigures) {
+        let snapshot = &figures.snapshot;
+        self.settled_ahead
+            .store(snapshot.settled_ahead, Ordering::Relaxed);
+        self.isolated.store(snapshot.isolated, Ordering::Relaxed);
         *lock(&self.figures) = figures;
     }
 
     /// As of the owner's last pass.
     pub(crate) fn figures(&self) -> OwnerFigures {
         *lock(&self.figures)
+    }
+
+    /// Records settled above the watermark, as of the owner's last pass.
+    pub(crate) fn settled_ahead(&self) -> u64 {
+        self.settled_ahead.load(Ordering::Relaxed)
+    }
+
+    /// Whether each record needs a mark of its own, as of the owner's last pass.
+    pub(crate) fn isolated(&self) -> bool {
+        self.isolated.load(Ordering::Relaxed)
     }
 
     pub(super) fn set_released(&self, records: u64, bytes: u64) {

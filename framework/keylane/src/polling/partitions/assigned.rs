@@ -200,7 +200,7 @@ impl Assigned {
     /// Whether a limit of this partition asks for a pause (guarantee G6).
     pub(crate) fn is_over_limit(&mut self) -> bool {
         let pending = self.pending_records();
-        let ahead = self.progress.figures().snapshot.settled_ahead;
+        let ahead = self.progress.settled_ahead();
         self.limits.update(pending, ahead)
     }
 
@@ -213,7 +213,7 @@ impl Assigned {
 
     /// Whether a mark is likely to be wanted at any moment.
     pub(crate) fn awaits_mark(&self) -> bool {
-        let isolated = self.progress.figures().snapshot.isolated;
+        let isolated = self.progress.isolated();
         let since_first_records = self.first_batch_at.map(|at| at.elapsed());
         self.commits.awaits_mark(isolated, since_first_records)
     }
