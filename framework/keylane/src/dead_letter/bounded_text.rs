@@ -1,5 +1,22 @@
 //! Text from outside, made fit for a header.
 
+/// The longest error text in a header.
+const MAX_ERROR_BYTES: usize = 1024;
+
+/// The text of a record's error, cut when it is made: it is kept while the record is pending.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct ErrorText(String);
+
+impl ErrorText {
+    pub(crate) fn of(error: &str) -> Self {
+        Self(bounded_text(error, MAX_ERROR_BYTES))
+    }
+
+    pub(crate) fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
 /// `text` with control characters as spaces, in at most `limit_bytes` bytes; what was cut ends in
 /// `…`.
 ///

@@ -2,14 +2,11 @@
 
 use keylane_core::FailureHeaders;
 
-use super::bounded_text::bounded_text;
+use super::bounded_text::{ErrorText, bounded_text};
 use super::names;
 use crate::config::NAME_LIMIT_BYTES;
 use crate::support::rfc3339;
 use crate::{Headers, Origin};
-
-/// The longest error text in a header.
-pub(crate) const MAX_ERROR_BYTES: usize = 1024;
 
 /// What went wrong with a record so far, over all its attempts.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -20,9 +17,8 @@ pub(crate) struct FailureHistory {
     pub(crate) last_failure_millis: i64,
     /// One short word: `exhausted`, `fatal`, `undecodable`, `panic`, `timeout`, …
     pub(crate) reason: &'static str,
-    /// The last error's text. It is cut when it is noted, since it is kept while the record is
-    /// pending; the header has its own bound, whatever this holds.
-    pub(crate) error: String,
+    /// The last error's text.
+    pub(crate) error: ErrorText,
 }
 
 /// Who writes a retry or dead letter.
@@ -125,7 +121,7 @@ pub(super) fn push_failure(
     );
     headers.push(names::REASON, history.reason);
     if which == FailureHeaders::All {
-        headers.push(names::ERROR, bounded_text(&history.error, MAX_ERROR_BYTES));
+        headers.push(names::ERROR, history.error.as_str().to_owned());
     }
 }
 
@@ -206,7 +202,7 @@ pub(super) mod tests {
                 first_failure_millis: first,
                 last_failure_millis: last,
                 reason,
-                error,
+                error: ErrorText::of(&error),
             },
         )
     }
@@ -222,7 +218,7 @@ pub(super) mod tests {
             first_failure_millis: 1_763_698_843_017,
             last_failure_millis: 1_763_698_900_000,
             reason: "exhausted",
-            error: "gateway said 503\nbody: busy".to_owned(),
+            error: ErrorText::of("gateway said 503\nbody: busy"),
         };
         (origin, history)
     }

@@ -12,10 +12,8 @@ mod names;
 mod provenance;
 mod retry_headers;
 
-pub(crate) use bounded_text::bounded_text;
-pub(crate) use headers::{
-    FailureHistory, MAX_ERROR_BYTES, Writer, dead_letter_headers, group_as_written,
-};
+pub(crate) use bounded_text::{ErrorText, bounded_text};
+pub(crate) use headers::{FailureHistory, Writer, dead_letter_headers, group_as_written};
 pub use id::FailedRecordId;
 #[cfg(any(test, fuzzing))]
 pub(crate) use provenance::provenance;

@@ -158,6 +158,7 @@ mod tests {
     use bytes::Bytes;
 
     use super::*;
+    use crate::dead_letter::ErrorText;
 
     fn round(number: u32, due_millis: i64) -> Round {
         Round {
@@ -342,7 +343,7 @@ mod tests {
             first_failure_millis: 1,
             last_failure_millis: 1,
             reason: "fatal",
-            error: "no".to_owned(),
+            error: ErrorText::of("no"),
         }
     }
 

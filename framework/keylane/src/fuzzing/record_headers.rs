@@ -5,8 +5,8 @@ use bytes::Bytes;
 use keylane_core::FailureHeaders;
 
 use crate::dead_letter::{
-    FailureHistory, Round, Writer, dead_letter_headers, provenance, read_headers, read_retry_state,
-    retry_headers,
+    ErrorText, FailureHistory, Round, Writer, dead_letter_headers, provenance, read_headers,
+    read_retry_state, retry_headers,
 };
 use crate::record::RetryState;
 use crate::{Headers, Origin, TaskMetadata};
@@ -177,12 +177,11 @@ fn assert_sent_on(original: &Headers, state: &RetryState, metadata: Option<&Task
         first_failure_millis: millis,
         last_failure_millis: state.due_millis.unwrap_or(i64::MIN),
         reason: "exhausted",
-        error: String::from_utf8_lossy(
+        error: ErrorText::of(&String::from_utf8_lossy(
             original
                 .last("keylane-error")
                 .map_or(&b"\0"[..], |text| &text[..]),
-        )
-        .into_owned(),
+        )),
     };
     let timestamp = state.origin_timestamp;
     let due = state.due_millis.unwrap_or(i64::MAX);

@@ -23,7 +23,7 @@ use super::fetch_queue::Forwarding;
 use super::healthy::{Sign, healthy};
 use super::lists::list;
 use super::topic_ids::{Answer, Inquiry, Logs};
-use super::{native, trouble};
+use super::{client_log, native, trouble};
 use crate::metrics::{CommitFailure, SubscriptionMetrics};
 use crate::status::{Control, SharedLease, SubscriptionError};
 use crate::support::lock::lock;
@@ -466,7 +466,7 @@ fn hold(consumer: &BaseConsumer<Context>, new: &[NewPartition]) {
 
 impl ClientContext for Context {
     fn log(&self, level: RDKafkaLogLevel, facility: &str, message: &str) {
-        self.guarded(|| trouble::log(level, facility, message));
+        self.guarded(|| client_log::log("consumer", level, facility, message));
     }
 
     fn error(&self, error: KafkaError, reason: &str) {

@@ -1,6 +1,5 @@
 //! From the client's complaints to the subscription's state, metrics and logs.
 
-use rdkafka::config::RDKafkaLogLevel;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode as Code};
 
 use super::client_error::ClientError;
@@ -8,7 +7,6 @@ use super::trouble_place::place_of;
 use crate::kafka::topics::is_tls_alert;
 use crate::metrics::{CommitFailure, ConsumerError, SubscriptionMetrics};
 use crate::status::{Control, TroubleKind, TroublePlace};
-use crate::support::without_secrets;
 
 /// librdkafka 2.12.1 says "Invalid response size … (0..…): increase receive.message.max.bytes".
 const RECEIVE_LIMIT: &str = "increase receive.message.max.bytes";
@@ -200,25 +198,5 @@ fn kind_of(code: Code) -> TroubleKind {
         | Code::FencedInstanceId
         | Code::Fenced => TroubleKind::Membership,
         _ => TroubleKind::Other,
-    }
-}
-
-/// librdkafka's log lines, one level down: what matters also arrives as an error and is told in our
-/// words.
-pub(crate) fn log(level: RDKafkaLogLevel, facility: &str, message: &str) {
-    let message = &*without_secrets(message);
-    match level {
-        RDKafkaLogLevel::Emerg
-        | RDKafkaLogLevel::Alert
-        | RDKafkaLogLevel::Critical
-        | RDKafkaLogLevel::Error => {
-            tracing::warn!(target: "librdkafka", facility, message);
-        }
-        RDKafkaLogLevel::Warning | RDKafkaLogLevel::Notice => {
-            tracing::info!(target: "librdkafka", facility, message)
-        }
-        RDKafkaLogLevel::Info | RDKafkaLogLevel::Debug => {
-            tracing::debug!(target: "librdkafka", facility, message)
-        }
     }
 }

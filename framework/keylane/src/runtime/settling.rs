@@ -8,7 +8,7 @@ use super::attempts::AttemptOutcome;
 use super::owned::OwnedPartition;
 use super::report::{Ended, observe, observed, report_parked};
 use super::verdicts::carry_out;
-use crate::dead_letter::{FailureHistory, MAX_ERROR_BYTES, bounded_text};
+use crate::dead_letter::{ErrorText, FailureHistory};
 use crate::support::LogLimit;
 use crate::support::clock;
 
@@ -54,7 +54,8 @@ impl Settling {
                 error,
                 cause,
             } => {
-                self.note_failure(owned, ticket, failure, &error);
+                let text = ErrorText::of(&error);
+                self.note_failure(owned, ticket, failure, &error, text.clone());
                 // The log line of a parked record says these.
                 let ended = Ended::of(owned, ticket);
                 let runtime = owned.runtime.clone();
@@ -67,7 +68,7 @@ impl Settling {
                     &mut runtime.guard(),
                 );
                 if let Verdict::Parked { reason } = verdict {
-                    report_parked(owned, reason, ended, &bounded_text(&error, MAX_ERROR_BYTES));
+                    report_parked(owned, reason, ended, text.as_str());
                 }
                 verdict
             }
@@ -82,6 +83,7 @@ impl Settling {
         ticket: Ticket,
         failure: Failure,
         error: &str,
+        text: ErrorText,
     ) {
         let (topic, partition) = (owned.source.topic.clone(), owned.source.partition);
         let Some(pending) = owned.core.record_mut(ticket) else {
@@ -113,9 +115,7 @@ impl Settling {
             first_failure_millis: first,
             last_failure_millis: now,
             reason: "",
-            // It may be kept for as long as the record is pending, so it is cut now and not when it
-            // is written.
-            error: bounded_text(error, MAX_ERROR_BYTES),
+            error: text,
         }));
     }
 }

@@ -9,7 +9,7 @@ use crate::runtime::attempts::{AttemptOutcome, Attempts};
 use crate::runtime::owned::OwnedPartition;
 use crate::runtime::pending_record::PendingRecord;
 
-/// Looks for work that does not get on.
+/// Looks for stalled work.
 pub(crate) fn watch(owned: &mut OwnedPartition, attempts: &Attempts, now: Moment) {
     owned.core.watch(now);
     while let Some(alarm) = owned.core.next_alarm() {

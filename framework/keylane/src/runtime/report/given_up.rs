@@ -41,7 +41,7 @@ pub(crate) fn report_dead_letter(
     let error = pending
         .failure
         .as_ref()
-        .map_or("", |failure| &failure.error);
+        .map_or("", |failure| failure.error.as_str());
     let target = owned
         .runtime
         .dead_letter_topic

@@ -1,6 +1,6 @@
 //! What the headers of a failed record say of its attempts.
 
-use crate::dead_letter::FailureHistory;
+use crate::dead_letter::{ErrorText, FailureHistory};
 use crate::runtime::pending_record::PendingRecord;
 use crate::support::clock;
 
@@ -22,7 +22,7 @@ pub(super) fn history(
                 first_failure_millis: now,
                 last_failure_millis: now,
                 reason,
-                error: String::new(),
+                error: ErrorText::default(),
             }
         }
     }
@@ -44,8 +44,8 @@ pub(super) fn poison_history(
         first_failure_millis: first.unwrap_or(now),
         last_failure_millis: now,
         reason: keylane_core::Reason::Poison.as_str(),
-        error: format!(
+        error: ErrorText::of(&format!(
             "poison: the process ended {crashes} times while this record was being processed"
-        ),
+        )),
     }
 }
