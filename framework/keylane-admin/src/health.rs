@@ -85,7 +85,7 @@ pub(crate) struct Seen {
 }
 
 /// Answers the question for all subscriptions together. A polling thread that has not turned for
-/// `polling_limit` does not get on.
+/// `polling_limit` is stalled.
 pub(crate) fn look(question: Question, subscriptions: &[Seen], polling_limit: Duration) -> Health {
     let mut reasons = Vec::new();
     if subscriptions.is_empty() && question != Question::Live {

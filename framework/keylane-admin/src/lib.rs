@@ -70,7 +70,7 @@
 //! [outage](keylane::config::Outage), until that outage ends.
 //!
 //! # Safety
-//! It listens on 127.0.0.1 unless it is told otherwise. There, a request whose `Host` is neither an
+//! It listens on 127.0.0.1 by default. There, a request whose `Host` is neither an
 //! address of the loopback nor `localhost` is refused, so that no web page can reach it under a
 //! name of its own; nothing is allowed to pages of other origins. There is no TLS: beyond the
 //! loopback put a proxy in front, or keep it inside a network you trust, where everybody can read

@@ -1,4 +1,4 @@
-//! Work that does not get on: attempts that run long, and a watermark that stands still while
+//! Stalled work: attempts that run long, and a watermark that stands still while
 //! records wait.
 //!
 //! Only looked at and told of; what is done about it is the retry policy's business, and
@@ -109,7 +109,7 @@ impl Watching {
 }
 
 impl<R> Partition<R> {
-    /// Looks for work that does not get on. To be called about once a second, or more often: mostly
+    /// Looks for stalled work. To be called about once a second, or more often: mostly
     /// it compares two numbers.
     pub fn watch(&mut self, now: Moment) {
         self.tell(now);

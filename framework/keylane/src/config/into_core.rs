@@ -32,7 +32,7 @@ impl From<Exhausted> for core::Exhausted {
 }
 
 impl SubscriptionConfig {
-    /// From when on the core says that work does not get on.
+    /// The time after which the core reports work as stalled.
     pub(crate) fn core_watchdog(&self) -> core::Watchdog {
         let super::Watchdog {
             slow_attempt,

@@ -92,7 +92,7 @@ pub struct SubscriptionConfig {
     /// When failures count as an outage, and records are held rather than given up.
     #[serde(default)]
     pub outage: Outage,
-    /// When work that does not get on is reported.
+    /// When stalled work is reported.
     #[serde(default)]
     pub watchdog: Watchdog,
     /// What becomes of a record that holds up its partition (default: the partition waits for it).

@@ -86,21 +86,12 @@ mod tests {
     use std::time::Instant;
 
     use bytes::Bytes;
-    use rdkafka::ClientConfig;
     use rdkafka::types::RDKafkaApiKey;
 
     use super::*;
+    use crate::kafka::plain_client::{PATIENCE, client};
     use crate::{NewTask, Raw, Subscription, Task, TaskError, TaskProducer};
     use keylane_embedded_broker::{EmbeddedBroker, EmbeddedBrokerOptions, EvictionGuard};
-
-    const PATIENCE: Duration = Duration::from_secs(30);
-
-    fn client(broker: &EmbeddedBroker) -> BaseConsumer {
-        ClientConfig::new()
-            .set("bootstrap.servers", broker.bootstrap_servers())
-            .create()
-            .expect("the settings are right")
-    }
 
     /// How many partitions the next answer is about, if one comes.
     fn answer(wakeup: &FetcherWakeup) -> Option<usize> {

@@ -21,6 +21,8 @@ mod message;
 mod native;
 mod other_groups;
 mod permissions;
+#[cfg(test)]
+mod plain_client;
 mod read;
 mod reader;
 mod record_count;

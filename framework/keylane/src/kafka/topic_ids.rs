@@ -71,19 +71,10 @@ fn log(topic: &TopicDescription<'_>) -> Option<(String, LogId)> {
 
 #[cfg(test)]
 mod tests {
-    use rdkafka::ClientConfig;
 
     use super::*;
+    use crate::kafka::plain_client::{PATIENCE, client};
     use keylane_embedded_broker::{EmbeddedBroker, EmbeddedBrokerOptions};
-
-    const PATIENCE: Duration = Duration::from_secs(30);
-
-    fn client(broker: &EmbeddedBroker) -> BaseConsumer {
-        ClientConfig::new()
-            .set("bootstrap.servers", broker.bootstrap_servers())
-            .create()
-            .expect("the settings are right")
-    }
 
     #[test]
     fn a_question_that_cannot_be_answered_ends_without_an_answer_and_one_that_is_dropped_lets_the_client_go()

@@ -43,7 +43,8 @@ impl PollLoop {
         metrics.set_state(state);
     }
 
-    /// Lets go of everything, and of the client, which polls until the group is left: some hundred milliseconds, unless the brokers are away.
+    /// Lets go of everything, and of the client, which polls until the group is left: some hundred
+    /// milliseconds, unless the brokers are away.
     fn let_go(self) -> Result<(), SubscriptionError> {
         #[cfg(test)]
         let topic = self.settings.topics.first().cloned().unwrap_or_default();

@@ -90,7 +90,7 @@ impl Assigned {
         }
     }
 
-    /// Work that does not get on where the owner is blocked and cannot say so itself.
+    /// Stalled work, also where the owner is blocked and cannot report it.
     fn add_silence(&mut self, snapshot: &mut Snapshot, watchdog: &Watchdog) -> Option<Duration> {
         let blocked = self.look_for_silence(watchdog)?;
         let stalled_for = Some(blocked.lasting).filter(|&it| it >= watchdog.stalled_after);
