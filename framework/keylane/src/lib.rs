@@ -26,7 +26,7 @@
 //!     .dead_letter(DeadLetter::topic("parking-events-dlq"))
 //!     .start(Json, notify)
 //!     .await?;
-//! let mut terminate = signal(SignalKind::terminate())?; // how a container is told to end
+//! let mut terminate = signal(SignalKind::terminate())?; // how a container is stopped
 //! subscription.run_until(async { tokio::select! { _ = terminate.recv() => {} _ = ctrl_c() => {} } }).await?;
 //! # Ok(()) }
 //! ```
