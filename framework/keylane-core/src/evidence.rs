@@ -8,10 +8,8 @@
 use crate::offset::{Offset, Position};
 use crate::varint;
 
-/// From so many unclean starts without progress on, what was named at a crash runs by itself.
-pub const ISOLATION_STARTS: u32 = 2;
-/// A record that was named alone at so many crashes is poison. The last of them was in a quiet
-/// turn, where nothing else ran in its process.
+/// A record that was named alone at so many crashes is poison. At each of them nothing else ran in
+/// its process.
 pub const POISON_CRASHES: u32 = 2;
 /// The same for a record that has also run alone without ending its process: one that takes long,
 /// or fails again and again, is what runs most of the time, and so what is named when the process
@@ -20,7 +18,7 @@ pub const POISON_CRASHES: u32 = 2;
 pub const POISON_CRASHES_OF_SURVIVED: u32 = 4;
 /// The most records that a mark names together. Fewer would make care dear where processes were
 /// killed from outside: a mark is a commit that is waited for. Each costs a byte or two of the
-/// metadata, and a turn by itself after a crash.
+/// metadata, and a trial after a crash.
 pub const GROUP: usize = 64;
 /// The most records that evidence remembers; each takes a few bytes of the metadata. No more are
 /// named than there is room for, so that a crash drives out no suspicion from before.

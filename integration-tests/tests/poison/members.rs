@@ -18,11 +18,11 @@ async fn killers_in_several_partitions_are_found_one_by_one_and_nobody_else_is_b
     let suite = Suite::new(kafka, "several", 3).await;
     let mut records = healthy(3, 20);
     records.insert(5, record(0, "0-1", "abort:0".to_owned()));
-    records.insert(50, record(2, "2-4", "killed:2".to_owned()));
+    records.insert(50, record(2, "2-4", "memory:2".to_owned()));
     suite.write(records).await;
     let starts = suite.restart_until_done(60).await;
     assert!(starts <= 9, "{starts} starts: four deaths for each at most");
-    suite.expect_poison(&["abort:0", "killed:2"]).await;
+    suite.expect_poison(&["abort:0", "memory:2"]).await;
     expect_each_crash_told_once(&suite);
 }
 

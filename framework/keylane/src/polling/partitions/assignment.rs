@@ -377,14 +377,13 @@ fn resume_point(
 /// A process that had this partition ended without giving it up.
 fn tell_of_crash(topic: &str, partition: i32, evidence: &Evidence) {
     let unclean_starts = evidence.unclean_starts;
-    let isolated = unclean_starts >= keylane_core::ISOLATION_STARTS;
     let suspects: Vec<_> = evidence
         .suspects
         .iter()
         .take(5)
         .map(|suspect| (suspect.offset.get(), suspect.crashes))
         .collect();
-    if isolated {
+    if !suspects.is_empty() {
         tracing::error!(
             topic,
             partition,
