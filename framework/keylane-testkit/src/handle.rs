@@ -61,7 +61,8 @@ impl TestHandle {
     /// 0 unless they [name](NewTask::partition) another.
     ///
     /// # Panics
-    /// Where no producer would take the task.
+    /// Where the partition is negative, or a header is named `dt_meta`, has no name, or one with
+    /// NUL. The size is not checked.
     #[track_caller]
     pub fn write(&self, task: NewTask) -> Origin {
         match self.local.write(task) {
@@ -137,7 +138,9 @@ impl TestHandle {
             .unwrap_or_default()
     }
 
-    /// The error that has ended the subscription ([`Exhausted::Stop`](keylane::config::Exhausted::Stop)).
+    /// The error that has ended the subscription
+    /// ([`Exhausted::Stop`](keylane::config::Exhausted::Stop)). Tasks that are written later stay
+    /// pending.
     pub fn stopped(&self) -> Option<SubscriptionError> {
         self.seen.stopped()
     }

@@ -8,6 +8,7 @@ use std::time::{Duration, SystemTime};
 
 use keylane::config::{Backoff, Exhausted};
 use keylane::error::SubscriptionError;
+use keylane::record::Origin;
 use keylane::status::OutageKind;
 use keylane::{Json, NewTask, Retry, Task, TaskError};
 use keylane_testkit::{Attempt, Outcome, TestHandle, TestSubscription};
@@ -321,6 +322,42 @@ async fn a_pause_starts_nothing_until_it_ends() {
     handle.idle().await.unwrap();
     assert_eq!(handle.outcome(&second), Outcome::Done { attempts: 1 });
     assert_eq!(handle.outcome(&first), Outcome::Done { attempts: 1 });
+}
+
+#[tokio::test]
+async fn a_pause_holds_what_comes_to_partitions_that_are_opened_while_it_lasts() {
+    let retry = Retry::in_place(0).then_topic();
+    let handle = TestSubscription::new(Json, fails_until(2))
+        .retry(retry)
+        .start();
+    handle.pause();
+    let tasks = [handle.write(task(1)), handle.write(task(2).partition(1)), {
+        handle.revoke(Duration::ZERO);
+        handle.write(task(3))
+    }];
+    tokio::time::sleep(MINUTE).await;
+    let outcomes =
+        |tasks: &[Origin]| -> Vec<_> { tasks.iter().map(|task| handle.outcome(task)).collect() };
+    assert_eq!(outcomes(&tasks), [Outcome::Pending { attempts: 0 }; 3]);
+
+    let after_the_revoke = &tasks[2..];
+    handle.resume();
+    handle.idle().await.unwrap_err();
+    assert_eq!(outcomes(after_the_revoke), [Outcome::Done { attempts: 2 }]);
+}
+
+#[tokio::test]
+async fn nothing_is_attempted_once_the_subscription_has_stopped() {
+    let handle = TestSubscription::new(Json, fails)
+        .retry(Retry::in_place(0).exhausted(Exhausted::Stop))
+        .start();
+    handle.write(task(7));
+    handle.idle().await.unwrap();
+    let late = [handle.write(task(8)), handle.write(task(9).partition(1))];
+    tokio::time::sleep(MINUTE).await;
+    for late in &late {
+        assert_eq!(handle.outcome(late), Outcome::Pending { attempts: 0 });
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

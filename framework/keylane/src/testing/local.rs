@@ -74,16 +74,25 @@ struct Shared {
     topic: Arc<str>,
     retry_topic: Option<Arc<str>>,
     control: Arc<Control>,
-    partitions: Mutex<BTreeMap<Place, Partition>>,
+    partitions: Mutex<Partitions>,
     open: Box<dyn Fn(EpochStart) + Send + Sync>,
     events: Box<dyn Fn(LocalEvent) + Send + Sync>,
+}
+
+#[derive(Default)]
+struct Partitions {
+    at: BTreeMap<Place, Partition>,
+    /// What is opened meanwhile is paused as well.
+    is_paused: bool,
+    /// `run` would have returned: nothing is opened from then on.
+    has_stopped: bool,
 }
 
 /// Topic and partition.
 type Place = (Arc<str>, i32);
 
 struct Partition {
-    /// `None` for the dead-letter topic, which nothing reads.
+    /// `None` where nothing reads it: a dead-letter topic, or a partition that was taken away.
     inbox: Option<Arc<Inbox>>,
     next_offset: i64,
 }
@@ -145,7 +154,8 @@ impl LocalSubscription {
     /// Appends a task to the first origin topic, and hands it over. Returns where it is.
     ///
     /// # Errors
-    /// A task that no producer takes.
+    /// The partition is negative, or a header is named `dt_meta`, has no name, or one with NUL. The
+    /// size is not checked.
     pub fn write(&self, task: NewTask) -> Result<Origin, EnqueueError> {
         let topic = self.shared.topic.clone();
         let record = task.into_record(topic.clone(), "test", "test", clock::wall())?;
@@ -169,14 +179,12 @@ impl LocalSubscription {
 
     /// Starts no attempt until [`resume`](Self::resume).
     pub fn pause(&self) {
-        self.shared
-            .each(|inbox| inbox.order(|orders| orders.pause = 1));
+        self.shared.set_paused(true);
     }
 
     /// Ends a [`pause`](Self::pause).
     pub fn resume(&self) {
-        self.shared
-            .each(|inbox| inbox.order(|orders| orders.pause = 0));
+        self.shared.set_paused(false);
     }
 
     /// Takes the partitions away, as a rebalance does: no attempt starts, and those that run have
@@ -213,37 +221,33 @@ impl Shared {
         let is_read =
             record.topic == self.topic || self.retry_topic.as_ref() == Some(&record.topic);
         let mut partitions = lock(&self.partitions);
+        let (is_paused, has_stopped) = (partitions.is_paused, partitions.has_stopped);
         let place = (record.topic.clone(), partition);
-        let there = partitions.entry(place).or_insert(Partition {
+        let there = partitions.at.entry(place).or_insert(Partition {
             inbox: None,
             next_offset: 0,
         });
         let offset = there.next_offset;
         there.next_offset += 1;
-        if is_read {
+        if is_read && !has_stopped {
             let is_retry_topic = record.topic != self.topic;
-            let inbox = there
-                .inbox
-                .get_or_insert_with(|| self.open(&record.topic, partition, offset, is_retry_topic));
+            let inbox = there.inbox.get_or_insert_with(|| {
+                let inbox = Arc::new(Inbox::new(u64::from(is_paused), false));
+                self.open(&record.topic, partition, offset, inbox.clone());
+                inbox
+            });
             let delivered = delivered(record, offset, is_retry_topic);
             inbox.deliver(&mut vec![delivered], &mut Vec::new());
         }
         Acknowledged { partition, offset }
     }
 
-    fn open(
-        &self,
-        topic: &Arc<str>,
-        partition: i32,
-        start: i64,
-        is_retry_topic: bool,
-    ) -> Arc<Inbox> {
-        let inbox = Arc::new(Inbox::new(0, false));
+    fn open(&self, topic: &Arc<str>, partition: i32, start: i64, inbox: Arc<Inbox>) {
         (self.open)(EpochStart {
             topic: topic.clone(),
             partition,
             epoch: Epoch::new(1),
-            is_retry_topic,
+            is_retry_topic: *topic != self.topic,
             start: Some(Position::new(start)),
             start_under: None,
             settled: SettledMap::new(),
@@ -254,26 +258,25 @@ impl Shared {
                 topic,
                 partition,
             }),
-            inbox: inbox.clone(),
+            inbox,
             progress: Arc::new(Progress::default()),
             membership: None,
             predecessors: Vec::new(),
         });
-        inbox
     }
 
-    fn each(&self, order: impl Fn(&Inbox)) {
-        let partitions = lock(&self.partitions);
-        let inboxes = partitions.values().filter_map(|it| it.inbox.as_deref());
-        inboxes.for_each(order);
+    fn set_paused(&self, is_paused: bool) {
+        let mut partitions = lock(&self.partitions);
+        partitions.is_paused = is_paused;
+        for inbox in partitions.at.values().filter_map(|it| it.inbox.as_ref()) {
+            inbox.order(|orders| orders.pause = u64::from(is_paused));
+        }
     }
 
     fn take_inboxes(&self) -> Vec<Arc<Inbox>> {
         let mut partitions = lock(&self.partitions);
-        partitions
-            .values_mut()
-            .filter_map(|it| it.inbox.take())
-            .collect()
+        let partitions = partitions.at.values_mut();
+        partitions.filter_map(|it| it.inbox.take()).collect()
     }
 
     fn revoke(&self, within: Duration) {
@@ -358,6 +361,7 @@ impl Observer for Weak<Shared> {
 
     fn stopped(&self, of: Observed, error: SubscriptionError) {
         if let Some(shared) = self.upgrade() {
+            lock(&shared.partitions).has_stopped = true;
             shared.revoke(shared.config.shutdown_timeout);
         }
         self.tell(|| LocalEvent::Stopped {
@@ -373,6 +377,7 @@ impl Observer for Weak<Shared> {
             return;
         };
         let inbox = lock(&shared.partitions)
+            .at
             .get(&(topic.clone(), partition))
             .and_then(|it| it.inbox.clone());
         if let Some(inbox) = inbox {
