@@ -3,6 +3,7 @@
 //! Whatever decides by the time asks here, so that a test can let a quarter of an hour pass in a
 //! moment (`tokio::time::pause`).
 
+use std::sync::OnceLock;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 pub(crate) fn now() -> Instant {
@@ -13,16 +14,30 @@ pub(crate) fn elapsed(since: Instant) -> Duration {
     now().saturating_duration_since(since)
 }
 
-/// The time of day. In a test that has paused the time it stands still and jumps as that does.
+/// The time of day, and the runtime's at the same moment.
+static ORIGIN: OnceLock<(SystemTime, Instant)> = OnceLock::new();
+
+/// For a subscription without Kafka: from now on the time of day stands still and jumps as the
+/// runtime's does, and never goes back.
+pub(crate) fn follow_runtime() {
+    ORIGIN.get_or_init(|| (SystemTime::now(), Instant::now()));
+}
+
+/// The time of day.
 pub(crate) fn wall() -> SystemTime {
-    let wall = SystemTime::now();
-    // Equal, but for the moment between the two calls, unless a test has moved one of them.
-    let (runtime, machine) = (now(), Instant::now());
-    let moved = match runtime.checked_duration_since(machine) {
-        Some(ahead) => wall.checked_add(ahead),
-        None => wall.checked_sub(machine - runtime),
-    };
-    moved.unwrap_or(wall)
+    match ORIGIN.get() {
+        Some(origin) => wall_at(origin, now()),
+        None => SystemTime::now(),
+    }
+}
+
+fn wall_at((wall, runtime): &(SystemTime, Instant), now: Instant) -> SystemTime {
+    // One of the two is zero: the clock of a test may have been paused before the origin.
+    let (since, until) = (
+        now.saturating_duration_since(*runtime),
+        runtime.saturating_duration_since(now),
+    );
+    *wall + since - until
 }
 
 /// The time of day in milliseconds since the Unix epoch; 0 before it.
@@ -36,12 +51,11 @@ mod tests {
     use super::*;
 
     #[test]
-    fn it_is_the_machines_time_outside_of_tests() {
-        let (before, wall_before) = (Instant::now(), SystemTime::now());
-        let (now, wall) = (now(), wall());
-        assert!(before <= now && now <= Instant::now());
-        // Between the two clocks that `wall` reads there is a moment.
-        let late = Duration::from_secs(1);
-        assert!(wall_before - late <= wall && wall <= SystemTime::now() + late);
+    fn the_time_of_day_follows_the_runtimes_both_ways_and_stands_still_with_it() {
+        let origin = (SystemTime::now(), Instant::now());
+        let minute = Duration::from_secs(60);
+        assert_eq!(wall_at(&origin, origin.1), origin.0);
+        assert_eq!(wall_at(&origin, origin.1 + minute), origin.0 + minute);
+        assert_eq!(wall_at(&origin, origin.1 - minute), origin.0 - minute);
     }
 }
