@@ -106,7 +106,8 @@ pub enum OutageKind {
     BadDeployment,
     /// What a few keys need, too few for one of the others: they wait for something that the
     /// processor calls [unavailable](crate::TaskError::unavailable), or, after an outage, for their
-    /// next attempt.
+    /// next attempt. [`OngoingOutage::place`] is `None` then, also where their errors name one: with
+    /// too few keys it is not a [`Place`](Self::Place).
     Unavailable,
 }
 
