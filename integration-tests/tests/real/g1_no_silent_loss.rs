@@ -25,7 +25,7 @@ use keylane_integration_tests::{
     load::numbered,
     member::{journaled, number, number_of, spread},
     protocol::Protocol,
-    scene::{DEADLINE, FailureScene},
+    scene::{DEADLINE, FailureScene, no_trouble},
     wait::{wait_for, wait_until},
 };
 
@@ -201,10 +201,7 @@ async fn a_dead_letter_topic_goes_and_comes_back(protocol: Protocol) {
     // would have.
     kafka.create_topic(&scene.dead, 1, 1, &[]).await.unwrap();
     scene.await_unclaimed(&BTreeSet::new()).await;
-    wait_until("the trouble is over", DEADLINE, || {
-        member.status().trouble.is_none()
-    })
-    .await;
+    no_trouble(&member).await;
     member.shutdown().await.unwrap();
     let dead = scene.dead_letters().await;
     assert_eq!(dead.len(), 20);
