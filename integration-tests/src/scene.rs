@@ -23,7 +23,7 @@ use crate::{
     dead_letters::dead_letters,
     gate::Gate,
     journal::{Entry, Expect, Journal, Outcome, Place, Produced, Work},
-    kafka::{Committed, Kafka, NewRecord, StoredRecord},
+    kafka::{Committed, HarnessError, Kafka, NewRecord, StoredRecord},
     member::{journaled, number_of, spread},
     protocol::Protocol,
     wait::{wait_for, wait_until},
@@ -152,6 +152,31 @@ impl<'a> Scene<'a> {
     /// Writes to the topic.
     pub async fn write(&self, records: Vec<NewRecord>) {
         self.kafka.produce(&self.topic, records).await.unwrap();
+    }
+
+    /// Has a topic refuse what is larger, and returns when it does. Records that it took until then
+    /// lie in it, without headers.
+    pub async fn limit_bytes(&self, topic: &str, limit: usize) {
+        let setting = [("max.message.bytes", &*limit.to_string())];
+        self.kafka.configure_topic(topic, &setting).await.unwrap();
+        wait_for("the topic refuses large records", DEADLINE, async || {
+            self.probe(topic, limit).await.err()
+        })
+        .await;
+    }
+
+    /// Has it take such records again.
+    pub async fn lift_limit(&self, topic: &str, limit: usize) {
+        self.kafka.configure_topic(topic, &[]).await.unwrap();
+        wait_for("the topic takes large records", DEADLINE, async || {
+            self.probe(topic, limit).await.ok()
+        })
+        .await;
+    }
+
+    async fn probe(&self, topic: &str, limit: usize) -> Result<(), HarnessError> {
+        let large = NewRecord::keyed("probe", vec![b'x'; limit + 1]);
+        self.kafka.produce(topic, vec![large]).await.map(drop)
     }
 
     /// What lies in the topic.

@@ -642,19 +642,7 @@ async fn what_is_too_large_with_its_headers_is_dead_lettered_with_fewer_and_park
         .await
         .unwrap();
     for topic in [&scene.retry, &scene.dead] {
-        scene
-            .kafka
-            .configure_topic(topic, &[("max.message.bytes", &LIMIT.to_string())])
-            .await
-            .unwrap();
-        wait_for("the topic refuses large records", DEADLINE, async || {
-            scene
-                .kafka
-                .produce(topic, vec![NewRecord::keyed("probe", noise(LIMIT + 1))])
-                .await
-                .err()
-        })
-        .await;
+        scene.limit_bytes(topic, LIMIT).await;
     }
     // A batch has 61 bytes, a record with a key of one byte and such a value 12.
     let edge = LIMIT - 61 - 12;

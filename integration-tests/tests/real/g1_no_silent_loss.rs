@@ -260,26 +260,7 @@ async fn a_dead_letter_that_is_refused_for_good_is_parked_loudly_and_goes_throug
  {
     let scene = Writes::new(kafka_or_skip!(Nodes::One), Protocol::Cooperative).await;
     // The record fits into the topic, but not with the headers that keylane adds.
-    scene
-        .kafka
-        .configure_topic(&scene.dead, &[("max.message.bytes", "1000")])
-        .await
-        .unwrap();
-    wait_for(
-        "the dead-letter topic refuses large records",
-        DEADLINE,
-        async || {
-            scene
-                .kafka
-                .produce(
-                    &scene.dead,
-                    vec![NewRecord::keyed("probe", vec![b'x'; 1_500])],
-                )
-                .await
-                .err()
-        },
-    )
-    .await;
+    scene.limit_bytes(&scene.dead, 1_000).await;
     let mut all = records(300);
     all[0].value = Some(format!("{:>880}", 0).into_bytes());
     for small in (10..300).step_by(10) {
@@ -320,22 +301,7 @@ async fn a_dead_letter_that_is_refused_for_good_is_parked_loudly_and_goes_throug
     assert_eq!(scene.dead_letters().await.len(), 29);
     member.shutdown().await.unwrap();
 
-    scene.kafka.configure_topic(&scene.dead, &[]).await.unwrap();
-    wait_for(
-        "the dead-letter topic takes large records",
-        DEADLINE,
-        async || {
-            scene
-                .kafka
-                .produce(
-                    &scene.dead,
-                    vec![NewRecord::keyed("probe", vec![b'x'; 1_500])],
-                )
-                .await
-                .ok()
-        },
-    )
-    .await;
+    scene.lift_limit(&scene.dead, 1_000).await;
     let member = scene.run(scene.subscribe(), &gate, fate).await;
     scene.await_unclaimed(&BTreeSet::new()).await;
     member.shutdown().await.unwrap();
