@@ -105,9 +105,10 @@ impl Evidence {
     }
 
     /// What a new epoch in process `here` makes of it: a mark of another process means that it
-    /// ended uncleanly, and the records it had named are suspected. `true` where that is so; the
-    /// result then has to be on the broker before anything starts, or the next start would tell of
-    /// the same crash again.
+    /// ended uncleanly, and the records it had named are suspected. `true` where that is so.
+    ///
+    /// The result is committed with the first mark. Where the process ends before that, it has run
+    /// nothing here, and the next one concludes the same from the same commit.
     ///
     /// A crash counts for a record that was named alone. Of several that were named together any
     /// can be the one, or none where the process was killed from outside: however often that

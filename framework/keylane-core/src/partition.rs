@@ -116,8 +116,7 @@ impl<R> Partition<R> {
     }
 
     /// As [`new`](Self::new), in process `here` and with the evidence of that commit after
-    /// [`Evidence::at_start`]. Where that said that the start is unclean, the caller has committed
-    /// it before.
+    /// [`Evidence::at_start`].
     pub fn with_evidence(
         settings: Arc<PartitionSettings>,
         epoch: Epoch,

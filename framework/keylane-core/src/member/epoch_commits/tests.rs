@@ -174,24 +174,26 @@ fn a_mark_waits_for_its_answer_and_is_not_committed_beside_that() {
     }
 }
 
-/// A partition without anything to start would otherwise keep all others from their marks.
 #[test]
-fn an_opening_that_is_not_confirmed_still_needs_its_answer_when_the_owner_reports_without_a_mark() {
+fn a_first_position_that_is_not_confirmed_needs_its_answer_also_where_another_point_takes_its_place()
+ {
     let mut commits = commits();
-    commits.open_after_crash(with_metadata(5, "a crash"));
-    assert_eq!(commits.unconfirmed_mark(), Some(OPENING));
-    let taken = take(&mut commits, with_metadata(5, "more"), CALM);
-    assert_eq!(taken, Some(Committed::WithAnswer));
-    assert_eq!(commits.unconfirmed_mark(), Some(OPENING));
+    commits.open_at_first_position();
+    for metadata in ["", "more"] {
+        let taken = take(&mut commits, with_metadata(5, metadata), CALM);
+        assert_eq!(taken, Some(Committed::WithAnswer));
+        assert_eq!(commits.unconfirmed_mark(), Some(OPENING));
+    }
     commits.confirm(OPENING);
     assert_eq!(commits.unconfirmed_mark(), None);
     assert!(!commits.is_opening());
 }
 
 #[test]
-fn the_last_point_of_an_epoch_does_not_wait_for_its_opening() {
+fn the_last_point_of_an_epoch_does_not_wait_for_its_first_position() {
     let mut commits = commits();
-    commits.open_after_crash(with_metadata(5, "a crash"));
+    commits.open_at_first_position();
+    let _ = take(&mut commits, point(5), CALM);
     let taken = take(&mut commits, point(6), ENDING);
     assert_eq!(commits.unconfirmed_mark(), None);
     assert_eq!(taken, Some(Committed::ByClient));
@@ -219,7 +221,10 @@ fn a_first_mark_is_awaited_soon_after_the_first_records_and_every_one_in_isolati
     assert!(commits.awaits_mark(false, soon));
     assert!(!commits.awaits_mark(false, Some(FIRST_MARK_SOON)));
     commits.confirm(OPENING);
-    assert!(commits.awaits_mark(false, soon), "an opening is no mark");
+    assert!(
+        commits.awaits_mark(false, soon),
+        "a first position is no mark"
+    );
     commits.confirm(Mark::new(1));
     assert!(!commits.awaits_mark(false, soon));
     assert!(commits.awaits_mark(true, None));
