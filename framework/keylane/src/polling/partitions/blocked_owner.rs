@@ -8,7 +8,7 @@ use keylane_core::{Moment, Silent};
 use super::assigned::Assigned;
 use crate::Watchdog;
 
-/// An owner that has work and gets no turn.
+/// An owner that has work and makes no pass.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Blocked {
     pub(crate) lasting: Duration,
