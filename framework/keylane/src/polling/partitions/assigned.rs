@@ -192,7 +192,7 @@ impl Assigned {
     }
 
     /// Whether the pause by the user is in force: the owner, which may have been in the middle of a
-    /// turn, has seen it.
+    /// pass, has read it.
     pub(crate) fn is_at_rest(&self) -> bool {
         self.held && self.progress.pause() == self.pauses
     }

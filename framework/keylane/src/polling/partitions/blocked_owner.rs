@@ -40,7 +40,7 @@ impl Assigned {
                 ),
                 None => tracing::warn!(
                     %topic, partition, ?lasting,
-                    "the partition gets no turn on the tokio runtime: something blocks all of its threads"
+                    "the partition cannot run on the tokio runtime: something blocks all of its threads"
                 ),
             }
         }
