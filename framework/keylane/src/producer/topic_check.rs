@@ -7,7 +7,7 @@ use rdkafka::ClientConfig;
 use super::TaskProducerError;
 use crate::kafka::Operation;
 use crate::kafka::config::ClientConfigError;
-use crate::kafka::topics::{Cluster, Lookup, NamedTopic, Role, TopicError};
+use crate::kafka::topics::{Cluster, Lookup, NamedTopic, TopicError, TopicRole};
 
 /// Queries the topic, on a thread for blocking work.
 ///
@@ -38,7 +38,7 @@ fn ask(config: &ClientConfig, topic: &str, within: Duration) -> Result<(), TaskP
     };
     let cluster = Cluster::new(config).map_err(|error| own_error(error, topic))?;
     let named = NamedTopic {
-        role: Role::Origin,
+        role: TopicRole::Origin,
         name: topic.to_owned(),
     };
     match cluster
