@@ -145,9 +145,9 @@ impl LocalSubscription {
     /// Appends a task to the first origin topic, and hands it over. Returns where it is.
     ///
     /// # Errors
-    /// A task that no producer takes.
+    /// A task that no producer takes, or one that names another topic.
     pub fn write(&self, task: NewTask) -> Result<Origin, EnqueueError> {
-        let topic = self.shared.topic.clone();
+        let topic = task.topic_among(std::slice::from_ref(&self.shared.topic))?;
         let record = task.into_record(topic.clone(), "test", "test", clock::wall())?;
         let Acknowledged { partition, offset } = self.shared.append(record);
         Ok(Origin {
