@@ -112,7 +112,7 @@ fn caught(chances: impl Fn() -> Chances, size: &Size, words: &str) {
             let mut world = World::new(Random::new(seed), size, chances);
             world.run();
             let most_starts = match world.chances.fault {
-                Fault::StartsUnknowing => 5,
+                Fault::StartsUnknowing | Fault::StartsBeforeTheAnswer => 5,
                 _ => u32::MAX,
             };
             assert!(world.starts <= most_starts, "{} starts", world.starts);
@@ -142,13 +142,14 @@ fn a_start_without_evidence_is_noticed() {
     caught(chances, &one_member(3, 40, 1), "6 starts");
 }
 
+/// So the first mark of every epoch is awaited: a killer among the first records may strike before.
 #[test]
 fn a_start_before_its_mark_is_on_the_broker_is_noticed() {
     let chances = || Chances {
         fault: Fault::StartsBeforeTheAnswer,
         ..Chances::default()
     };
-    caught(chances, &one_member(3, 40, 1), "started; the broker has");
+    caught(chances, &one_member(3, 40, 1), "6 starts");
 }
 
 /// The other subscription's commits do not wait for the one that takes it back.
