@@ -156,8 +156,8 @@ impl TaskProducerBuilder {
         &self.config
     }
 
-    /// Makes the producer without asking a broker: it connects in the background, and a missing
-    /// topic shows when a task is not acknowledged. Prefer [`start`](Self::start).
+    /// Makes the producer without a request to a broker. It connects in the background, and a
+    /// missing topic shows when a task is not acknowledged. Prefer [`start`](Self::start).
     ///
     /// # Errors
     /// Settings that cannot be used.
