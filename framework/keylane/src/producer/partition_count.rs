@@ -147,7 +147,7 @@ impl TopicTarget {
                 }
             });
         if let Err(error) = asked {
-            tracing::warn!(topic = %self.name, %error, "cannot ask how many partitions the topic has");
+            tracing::warn!(topic = %self.name, %error, "cannot query how many partitions the topic has");
         }
     }
 }
