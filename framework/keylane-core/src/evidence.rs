@@ -156,6 +156,11 @@ impl Evidence {
         self.find(offset).is_some_and(Suspect::is_poison)
     }
 
+    /// How many more records can be suspected.
+    pub(crate) fn room(&self) -> usize {
+        MAX_SUSPECTS.saturating_sub(self.suspects.len())
+    }
+
     fn find(&self, offset: Offset) -> Option<&Suspect> {
         self.place(offset).ok().map(|place| &self.suspects[place])
     }
@@ -172,7 +177,7 @@ impl Evidence {
                 self.suspects[place].crashes = self.suspects[place].crashes.saturating_add(crashes)
             }
             Err(_) => {
-                if self.suspects.len() >= MAX_SUSPECTS && !self.make_room(crashes) {
+                if self.room() == 0 && !self.make_room(crashes) {
                     return;
                 }
                 let place = self

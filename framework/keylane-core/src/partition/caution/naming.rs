@@ -1,7 +1,7 @@
 //! Names: which records a mark names before they start.
 
 use super::trial::Trial;
-use super::{GROUP, MAX_SUSPECTS, Named, Running};
+use super::{GROUP, Named, Running};
 use crate::offset::Offset;
 use crate::partition::Partition;
 
@@ -22,6 +22,7 @@ impl<R> Partition<R> {
                 }
                 // A mark for every place that becomes free would be too many.
                 _ if cautious.running.len() > GROUP / 2 => return false,
+                _ if cautious.running.len() >= cautious.evidence.room() => return false,
                 _ => self.net(),
             },
         };
@@ -31,9 +32,8 @@ impl<R> Partition<R> {
     /// What runs, and more of what comes next.
     fn net(&self) -> Named {
         let running = &self.cautious.running;
-        let suspicions = MAX_SUSPECTS.saturating_sub(self.cautious.evidence.suspects.len());
-        let more = GROUP.min(suspicions).saturating_sub(running.len()).max(1);
-        let next = self.ready.iter().take(more);
+        let room = GROUP.min(self.cautious.evidence.room());
+        let next = self.ready.iter().take(room.saturating_sub(running.len()));
         let next = next.take_while(|&&slot| !self.needs_trial(slot));
         let next = next.map(|&slot| self.pending.get(slot).offset);
         let running = running.iter().map(|running| running.offset);

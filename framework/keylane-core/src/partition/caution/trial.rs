@@ -55,9 +55,10 @@ impl<R> Partition<R> {
                 .is_some_and(|&slot| self.needs_trial(slot))
     }
 
-    /// Whether this record runs in a trial only.
+    /// Whether this record runs in a trial only: it is a suspect, or could not become one.
     pub(super) fn needs_trial(&self, slot: u32) -> bool {
         let offset = self.pending.get(slot).offset;
-        self.is_careful() && self.cautious.evidence.is_suspected(offset)
+        let evidence = &self.cautious.evidence;
+        self.is_careful() && (evidence.is_suspected(offset) || evidence.room() == 0)
     }
 }

@@ -2,7 +2,8 @@
 
 use super::*;
 use crate::evidence::{
-    Evidence, GROUP, Instance, MAX_SUSPECTS, Named, POISON_CRASHES_OF_SURVIVED, Suspect,
+    Evidence, GROUP, Instance, MAX_SUSPECTS, Named, POISON_CRASHES, POISON_CRASHES_OF_SURVIVED,
+    Suspect,
 };
 
 const HERE: Instance = Instance::new(1);
@@ -247,6 +248,37 @@ fn no_more_are_named_than_there_is_room_for_suspicions() {
             .all(|&(offset, _)| evidence.is_suspected(Offset::new(offset))),
         "none is driven out"
     );
+}
+
+/// Named together it would not be remembered, and kill for ever.
+#[test]
+fn with_no_room_for_another_suspicion_every_record_is_tried() {
+    let suspects: Vec<_> = (100..100 + MAX_SUSPECTS as i64)
+        .map(|offset| (offset, 0))
+        .collect();
+    let mut evidence = after(2, &suspects);
+    for crashes in 1..=POISON_CRASHES {
+        let mut partition = reopened(settings(), evidence);
+        deliver(&mut partition, 0, 1);
+        start_in_trial(&mut partition);
+        evidence = died(&partition, 1 + crashes);
+        assert_eq!(evidence.crashes(Offset::new(0)), crashes);
+    }
+    assert!(is_condemned(&evidence));
+}
+
+#[test]
+fn no_more_run_than_there_is_room_for_suspicions() {
+    let suspects: Vec<_> = (100..98 + MAX_SUSPECTS as i64)
+        .map(|offset| (offset, 0))
+        .collect();
+    let mut partition = crashed(2, &suspects, 3, 8);
+    let first = expect_start(&mut partition, 0);
+    expect_start(&mut partition, 1);
+    assert!(start(&mut partition).is_none() && partition.wanted_mark().is_none());
+    done(&mut partition, first);
+    expect_start(&mut partition, 2);
+    assert_eq!(committed(&partition).named, together(1..3));
 }
 
 #[test]
