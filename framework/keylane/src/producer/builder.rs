@@ -8,6 +8,7 @@ use super::topic_check;
 use super::{TaskProducer, TaskProducerConfig};
 use crate::BootstrapServers;
 use crate::kafka::config::{ClientConfigError, side_client_config};
+use crate::support::error_text::debug_is_display;
 
 /// Puts a [`TaskProducerConfig`] together and starts it; made by [`TaskProducer::builder`]. Each
 /// method sets the field of the same name; its documentation gives the default and the effect.
@@ -37,8 +38,8 @@ impl From<TaskProducerConfig> for TaskProducerBuilder {
     }
 }
 
-/// Why a task producer could not start.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+/// Why a task producer could not start. Its `Debug` is its sentence, for a `main` that returns it.
+#[derive(Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum TaskProducerError {
     /// A setting of the Kafka client cannot be used.
@@ -54,14 +55,14 @@ pub enum TaskProducerError {
     },
     /// No broker answered in time.
     #[error(
-        "no broker of {bootstrap_servers} answered within {within:?} ({reason}); check the address, the network and security.protocol"
+        "no broker of {bootstrap_servers} answered within {waited:?} ({reason}); check the address, the network and security.protocol"
     )]
     Unreachable {
         /// Where it was tried.
         bootstrap_servers: String,
-        /// For how long.
-        within: Duration,
-        /// The last thing the client said.
+        /// How long it was tried.
+        waited: Duration,
+        /// The client's last error.
         reason: String,
     },
     /// The brokers refuse this client, or it does not trust them.
@@ -96,7 +97,15 @@ pub enum TaskProducerError {
     },
 }
 
+debug_is_display!(TaskProducerError);
+
 impl TaskProducerBuilder {
+    /// One more topic; see [`TaskProducerConfig::topics`].
+    pub fn topic(mut self, topic: impl Into<String>) -> Self {
+        self.config.topics.push(topic.into());
+        self
+    }
+
     /// See [`TaskProducerConfig::bootstrap_servers`].
     pub fn bootstrap_servers(mut self, servers: impl Into<BootstrapServers>) -> Self {
         self.config.bootstrap_servers = servers.into();
@@ -170,14 +179,14 @@ impl TaskProducerBuilder {
         let instance_id = config.instance_id.unwrap_or_else(host_name);
         Ok(TaskProducer::new(
             raw,
-            Arc::from(config.topic),
+            config.topics.into_iter().map(Arc::from).collect(),
             config.application_id,
             instance_id,
         ))
     }
 
-    /// Makes the producer after checking that a broker answers, and that the topic exists and may
-    /// be written to (where the brokers say so). Never creates a topic.
+    /// Makes the producer after checking that a broker answers, and that each topic exists and may
+    /// be written to (where the brokers report that). Never creates a topic.
     ///
     /// # Errors
     /// Settings that cannot be used, unreachable brokers, refused credentials, a missing or
@@ -190,7 +199,7 @@ impl TaskProducerBuilder {
         let config = &self.config;
         config.validate()?;
         let client = side_client_config(config.bootstrap_servers.as_str(), config.kafka.as_map())?;
-        topic_check::check(client, &config.topic, config.startup_timeout).await?;
+        topic_check::check(client, config.topics.clone(), config.startup_timeout).await?;
         self.build()
     }
 }
@@ -221,9 +230,15 @@ mod tests {
         for topic in ["", "..", "a b", "ä", &"t".repeat(250)] {
             assert_eq!(
                 setting_refused(TaskProducer::builder(topic).application_id("a")),
-                "topic"
+                "topics"
             );
+            assert_eq!(setting_refused(valid().topic(topic)), "topics");
         }
+        let many = (0..64).fold(valid(), |builder, n| builder.topic(format!("topic-{n}")));
+        assert_eq!(setting_refused(many), "topics");
+        let mut none = valid();
+        none.config.topics.clear();
+        assert_eq!(setting_refused(none), "topics");
         assert_eq!(
             setting_refused(valid().application_id("")),
             "application_id"

@@ -11,31 +11,31 @@ use super::write_error::{WriteError, WriteFailure};
 use super::{CloseError, EnqueueError, FlushError, TaskProducerBuilder, TaskProducerConfig};
 use crate::trace::SendSpan;
 
-/// Enqueues tasks to one topic and waits for the broker's word.
+/// Enqueues tasks to one or more topics and waits for the broker's acknowledgement.
 ///
 /// Idempotent, `acks=all`, bounded in memory. Cheap to clone; all clones share one client. Every
 /// task carries Decaton's `dt_meta` header, so Decaton's processors understand it, as keylane's do.
 ///
 /// # Order
 /// Tasks are queued at the call, in call order, whether or not their futures are awaited yet. On a
-/// partition they are written in that order; a task that *fails* leaves those after it in place, so
+/// partition they are written in that order. A task that *fails* does not stop those after it, so
 /// enqueuing it again puts it behind them.
 ///
-/// A broker refuses a batch as a whole when one task of it is invalid: the others are then written
-/// again, one by one, behind what was enqueued meanwhile. Only an awaited future does that; without
-/// it the task stays unwritten.
+/// A broker refuses a batch as a whole when one task of it is invalid. The others are then written
+/// again, one by one, behind what was enqueued since. Only an awaited future does that; otherwise
+/// the task stays unwritten.
 ///
 /// # Delivery
 /// `Ok` means that the task is on all in-sync replicas. [`EnqueueError::NotAcknowledged`] means
 /// that it may or may not be there: enqueuing it again can duplicate it, and not doing so can lose
 /// it.
 ///
-/// Dropping the future of an enqueue does **not** recall the task; it only gives up hearing of it.
+/// Dropping the future of an enqueue does **not** recall the task; only its answer is lost.
 ///
 /// # Shutdown
-/// [`close`](Self::close) before the process ends. When the last clone is dropped without it,
-/// pending tasks get five more seconds in the background, a warning is logged, and what is left is
-/// given up (its futures say so); a process that ends earlier loses them.
+/// [`close`](Self::close) before the process ends. When the last clone is dropped without it, a
+/// warning is logged, and pending tasks get five more seconds in the background. What is left then
+/// is given up, and its futures fail. A process that ends earlier loses them.
 ///
 /// # Examples
 /// ```no_run
@@ -61,12 +61,13 @@ pub struct TaskProducer {
 
 struct Shared {
     raw: RawProducer,
-    topic: Arc<str>,
+    /// At least one.
+    topics: Arc<[Arc<str>]>,
     application_id: String,
     instance_id: String,
 }
 
-/// The broker's word for a task.
+/// The broker's acknowledgement of a task.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Enqueued {
@@ -79,7 +80,7 @@ pub struct Enqueued {
 }
 
 impl TaskProducer {
-    /// Sets up a producer for a topic.
+    /// Sets up a producer for a topic. [`TaskProducerBuilder::topic`] adds further ones.
     pub fn builder(topic: impl Into<String>) -> TaskProducerBuilder {
         TaskProducerConfig::new(topic, "").into()
     }
@@ -91,46 +92,46 @@ impl TaskProducer {
 
     pub(super) fn new(
         raw: RawProducer,
-        topic: Arc<str>,
+        topics: Arc<[Arc<str>]>,
         application_id: String,
         instance_id: String,
     ) -> Self {
         Self {
             shared: Arc::new(Shared {
                 raw,
-                topic,
+                topics,
                 application_id,
                 instance_id,
             }),
         }
     }
 
-    /// Enqueues one task; the future ends with the broker's word.
+    /// Enqueues one task; the future ends with the broker's answer.
     ///
-    /// The task is queued by the call itself. The future need not be awaited at once: awaiting many
-    /// together is how to be fast.
+    /// The task is queued by the call itself. The future need not be awaited at once: await many
+    /// together to be fast.
     ///
     /// # Errors
-    /// See [`EnqueueError`]. A full producer fails at once, it does not wait: see
+    /// See [`EnqueueError`]. A full producer fails at once and does not wait: see
     /// [`room`](Self::room).
     pub fn enqueue(
         &self,
         mut task: NewTask,
     ) -> impl Future<Output = Result<Enqueued, EnqueueError>> + Send + 'static + use<> {
-        let topic = self.shared.topic.clone();
-        let span = SendSpan::open(&topic, &mut task.headers);
-        let queued = self
-            .shared
-            .record(task, SystemTime::now())
-            .map(|record| self.shared.raw.send(record));
-        async move { answer(queued, topic, span).await }
+        let sent = task.topic_among(&self.shared.topics).map(|topic| {
+            let span = SendSpan::open(&topic, &mut task.headers);
+            let record = self.shared.record(task, &topic, SystemTime::now());
+            let queued = record.map(|record| self.shared.raw.send(record));
+            answer(queued, topic, span)
+        });
+        async move { sent?.await }
     }
 
     /// Enqueues tasks in order and waits for all of them: one result per task, in the same order.
     ///
-    /// Each task stands for itself, with one exception: from the first one that finds the producer
-    /// full, no further one is tried, and all of those get [`EnqueueError::Full`]. So what did not
-    /// fit is the end of the batch, and enqueuing it again keeps the order.
+    /// Each task succeeds or fails by itself, with one exception: when a task finds the producer
+    /// full, it and all later ones get [`EnqueueError::Full`]. So what did not fit is the end of
+    /// the batch, and enqueuing it again keeps the order.
     ///
     /// # Examples
     /// ```no_run
@@ -153,24 +154,24 @@ impl TaskProducer {
         tasks: impl IntoIterator<Item = NewTask>,
     ) -> Vec<Result<Enqueued, EnqueueError>> {
         let now = SystemTime::now();
-        let mut not_admitted: Option<WriteError> = None;
+        let mut not_admitted: Option<WriteFailure> = None;
         let mut answers = Vec::new();
         for mut task in tasks {
-            let topic = self.shared.topic.clone();
-            let span = SendSpan::open(&topic, &mut task.headers);
-            let queued = self
-                .shared
-                .record(task, now)
-                .and_then(|record| match &not_admitted {
-                    Some(error) => Err(error.clone().into()),
+            let sent = task.topic_among(&self.shared.topics).map(|topic| {
+                let span = SendSpan::open(&topic, &mut task.headers);
+                let record = self.shared.record(task, &topic, now);
+                let queued = record.and_then(|record| match &not_admitted {
+                    Some(failure) => Err(WriteError::new(record.topic, failure.clone()).into()),
                     None => self.shared.raw.queue(record).map_err(|error| {
                         if matches!(error.failure, WriteFailure::NotAdmitted(_)) {
-                            not_admitted = Some(error.clone());
+                            not_admitted = Some(error.failure.clone());
                         }
                         error.into()
                     }),
                 });
-            answers.push(async move { answer(queued, topic, span).await });
+                answer(queued, topic, span)
+            });
+            answers.push(async move { sent?.await });
         }
         join_all(answers).await
     }
@@ -201,38 +202,35 @@ impl TaskProducer {
         self.shared.raw.room().await;
     }
 
-    /// The tasks without an answer so far.
+    /// The number of tasks without an answer yet.
     pub fn pending(&self) -> usize {
         self.shared.raw.pending()
     }
 
-    /// The topic tasks go to.
-    pub fn topic(&self) -> &str {
-        &self.shared.topic
+    /// The topics that tasks go to. A task that names none goes to the first one.
+    pub fn topics(&self) -> impl Iterator<Item = &str> {
+        self.shared.topics.iter().map(|topic| &**topic)
     }
 
-    /// Waits until every task enqueued before the call has its answer, good or bad: the futures of
-    /// `enqueue` tell which. Later tasks are not waited for.
+    /// Waits until every task enqueued before the call has an answer, good or bad. The futures of
+    /// `enqueue` have the answers. Later tasks are not waited for.
     ///
     /// # Errors
-    /// [`FlushError`] when the time was up first. The tasks stay on their way.
+    /// [`FlushError`] when the time is up first. The tasks are still being written.
     ///
     /// # Cancellation
     /// Safe.
     pub async fn flush(&self, within: Duration) -> Result<(), FlushError> {
-        let topic = || self.shared.topic.clone();
-        self.shared
-            .raw
-            .flush(within)
-            .await
-            .map_err(|pending| FlushError {
-                topic: topic(),
-                pending,
-            })
+        let flushed = self.shared.raw.flush(within).await;
+        flushed.map_err(|pending| FlushError {
+            topics: self.shared.topics.clone(),
+            pending,
+        })
     }
 
-    /// Takes no more tasks, on any clone, and waits until every task has its answer. What has none
-    /// when the time is up is given up: its future ends with [`EnqueueError::NotAcknowledged`].
+    /// Accepts no more tasks, on any clone, and waits until every task has an answer. A task
+    /// without one when the time is up is given up: its future ends with
+    /// [`EnqueueError::NotAcknowledged`].
     ///
     /// # Examples
     /// ```no_run
@@ -250,10 +248,9 @@ impl TaskProducer {
     /// Dropping the future leaves the producer closed and the tasks on their way; it can be called
     /// again.
     pub async fn close(&self, within: Duration) -> Result<(), CloseError> {
-        let topic = || self.shared.topic.clone();
         let closed = self.shared.raw.close(within).await;
         closed.map_err(|unacknowledged| CloseError {
-            topic: topic(),
+            topics: self.shared.topics.clone(),
             unacknowledged,
         })
     }
@@ -281,16 +278,21 @@ async fn answer(
 }
 
 impl Shared {
-    fn record(&self, task: NewTask, now: SystemTime) -> Result<OutgoingRecord, EnqueueError> {
+    fn record(
+        &self,
+        task: NewTask,
+        topic: &Arc<str>,
+        now: SystemTime,
+    ) -> Result<OutgoingRecord, EnqueueError> {
         let (application, instance) = (&self.application_id, &self.instance_id);
-        task.into_record(self.topic.clone(), application, instance, now)
+        task.into_record(topic.clone(), application, instance, now)
     }
 }
 
 impl std::fmt::Debug for TaskProducer {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("TaskProducer")
-            .field("topic", &self.shared.topic)
+            .field("topics", &self.shared.topics)
             .field("application_id", &self.shared.application_id)
             .field("instance_id", &self.shared.instance_id)
             .field("pending", &self.pending())

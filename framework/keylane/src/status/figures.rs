@@ -1,4 +1,4 @@
-//! What the owner of a partition publishes of it, once per turn.
+//! What the owner of a partition publishes of it, once per pass.
 
 use std::time::{Duration, Instant};
 
@@ -33,7 +33,7 @@ pub(crate) struct Oldest {
 }
 
 impl Oldest {
-    /// As others see it now.
+    /// The public form, with its age of now.
     pub(crate) fn seen(self) -> OldestRecord {
         OldestRecord {
             offset: self.offset,

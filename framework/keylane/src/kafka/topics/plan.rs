@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use rdkafka::ClientConfig;
 
 use super::cluster::{Cluster, Lookup};
-use super::error::{NamedTopic, Role, TopicError, forbidden_group, forbidden_topic};
+use super::error::{NamedTopic, TopicError, TopicRole, forbidden_group, forbidden_topic};
 use crate::kafka::permissions::Operation;
 
 /// How long a missing topic is looked for: one that was just created is not known to every broker
@@ -24,7 +24,7 @@ pub(crate) struct TopicPlan<'a> {
     pub(crate) group: &'a str,
 }
 
-/// What the cluster says about them.
+/// The cluster's answers about them.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct TopicReport {
     /// The number of partitions of each topic of the plan.
@@ -93,10 +93,13 @@ impl TopicPlan<'_> {
         let mut topics: Vec<_> = self
             .origins
             .iter()
-            .map(|name| named(Role::Origin, name))
+            .map(|name| named(TopicRole::Origin, name))
             .collect();
-        topics.extend(self.retry.map(|name| named(Role::Retry, name)));
-        topics.extend(self.dead_letter.map(|name| named(Role::DeadLetter, name)));
+        topics.extend(self.retry.map(|name| named(TopicRole::Retry, name)));
+        topics.extend(
+            self.dead_letter
+                .map(|name| named(TopicRole::DeadLetter, name)),
+        );
 
         if self.origins.is_empty() {
             return Err(TopicError::NoOrigin);
@@ -114,9 +117,9 @@ impl TopicPlan<'_> {
             {
                 let name = topic.name.clone();
                 return Err(match topic.role {
-                    Role::Origin => TopicError::DuplicateOrigin { name },
-                    Role::Retry => TopicError::RetryIsOrigin { name },
-                    Role::DeadLetter => TopicError::DeadLetterIsConsumed {
+                    TopicRole::Origin => TopicError::DuplicateOrigin { name },
+                    TopicRole::Retry => TopicError::RetryIsOrigin { name },
+                    TopicRole::DeadLetter => TopicError::DeadLetterIsConsumed {
                         name,
                         other: earlier.role,
                     },
@@ -132,8 +135,8 @@ impl TopicPlan<'_> {
             return Vec::new();
         };
         let targets = [
-            (Role::Retry, self.retry),
-            (Role::DeadLetter, self.dead_letter),
+            (TopicRole::Retry, self.retry),
+            (TopicRole::DeadLetter, self.dead_letter),
         ];
         targets
             .into_iter()
@@ -184,8 +187,8 @@ fn find(
     }
 }
 
-/// One error for all that the brokers say is forbidden. What they do not speak of shows when it is
-/// tried.
+/// One error for everything that the brokers report as forbidden. What they do not report shows
+/// when it is tried.
 fn check_permissions(
     cluster: &Cluster,
     topics: &[NamedTopic],
@@ -253,7 +256,7 @@ mod tests {
 
     fn refusal(origins: &[&str], retry: Option<&str>, dead_letter: Option<&str>) -> String {
         let origins: Vec<_> = origins.iter().map(|&name| name.to_owned()).collect();
-        // The names are refused before anyone connects: there is no broker here.
+        // The names are refused before any connection: there is no broker here.
         let mut config = ClientConfig::new();
         config.set("bootstrap.servers", "127.0.0.1:1");
         let plan = TopicPlan {

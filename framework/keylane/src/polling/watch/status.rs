@@ -1,4 +1,4 @@
-//! What is shown of each partition: the owner's figures, and what the polling thread sees.
+//! The status of each partition: the owner's figures, and the polling thread's own.
 
 use std::time::{Duration, Instant};
 
@@ -11,7 +11,7 @@ use crate::kafka::Cached;
 use crate::polling::partitions::Assigned;
 use crate::status::{Control, Oldest, PartitionStatus};
 
-/// Measures from what the client knows, without asking a broker.
+/// Measures from the client's own state, without a request to a broker.
 pub(crate) fn update(
     cached: Cached<'_>,
     partitions: &mut [Assigned],
@@ -66,7 +66,7 @@ impl Assigned {
         let figures = self.progress.figures();
         let mut snapshot = figures.snapshot;
         snapshot.pending = pending;
-        let blocked_for = self.add_silence(&mut snapshot, watchdog);
+        let blocked_for = self.add_blocked(&mut snapshot, watchdog);
         let lag_records = lag_records(self.known_end(cached), snapshot.watermark);
         // Of a partition that was assigned a moment ago it is not known.
         let all_settled = pending == 0 && !self.fetch_paused && self.knows_log_end(cached);
@@ -91,8 +91,8 @@ impl Assigned {
     }
 
     /// Stalled work, also where the owner is blocked and cannot report it.
-    fn add_silence(&mut self, snapshot: &mut Snapshot, watchdog: &Watchdog) -> Option<Duration> {
-        let blocked = self.look_for_silence(watchdog)?;
+    fn add_blocked(&mut self, snapshot: &mut Snapshot, watchdog: &Watchdog) -> Option<Duration> {
+        let blocked = self.look_at_owner(watchdog)?;
         let stalled_for = Some(blocked.lasting).filter(|&it| it >= watchdog.stalled_after);
         snapshot.stalled_for = snapshot.stalled_for.max(stalled_for);
         snapshot.slow_attempts += u64::from(blocked.by_its_attempt);
