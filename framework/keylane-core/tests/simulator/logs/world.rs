@@ -113,7 +113,7 @@ impl World {
                     }
                     opened
                 }
-                Resume::Anew(log) => {
+                Resume::FromStart(log) => {
                     let mut opened = self.open(row, None, Some(log));
                     opened
                         .commits
