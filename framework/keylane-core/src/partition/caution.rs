@@ -21,8 +21,8 @@
 //! has a few suspects to try, for two marks each. To be in the net counts for nothing else, so
 //! neither a neighbour's crash nor kills from outside condemn a record for it. A mark is a commit
 //! that is waited for: the price of care. One that names many is wanted again only when half of
-//! them have ended. After kills from outside a partition has [`MAX_SUSPECTS`](crate::MAX_SUSPECTS) records to try at
-//! most.
+//! them have ended. After kills from outside a partition has
+//! [`MAX_SUSPECTS`](crate::MAX_SUSPECTS) records to try at most.
 //!
 //! Progress ends it: see `watch.rs`. A record that was named alone at
 //! [`POISON_CRASHES`](crate::POISON_CRASHES) crashes does not run again; at

@@ -260,3 +260,16 @@ fn metadata_shrinks_to_what_the_broker_takes() {
         Evidence::default()
     );
 }
+
+#[test]
+fn what_is_stored_shrinks_with_what_the_broker_takes() {
+    let mut commits = commits();
+    commits.shrink(MetadataLimit::Nothing);
+    assert_eq!(commits.stored(), None, "nothing to shrink");
+    take(&mut commits, marked(6, 1), CALM);
+    commits.shrink(MetadataLimit::WithoutMap);
+    assert_eq!(commits.stored(), Some(&marked(6, 1)), "there is no map");
+    commits.shrink(MetadataLimit::Nothing);
+    let left = commits.stored().map(|stored| stored.metadata.as_str());
+    assert_eq!(left, Some(""));
+}
