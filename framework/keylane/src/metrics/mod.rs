@@ -17,7 +17,7 @@
 //! high rates too low a `_count`. Take rates from the counters.
 
 mod histogram_buffer;
-mod labels;
+pub(crate) mod labels;
 pub mod names;
 mod partition;
 #[cfg(feature = "prometheus")]

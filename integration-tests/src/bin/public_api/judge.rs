@@ -1,6 +1,6 @@
 //! Whether a change of the public interface breaks users, and what has to be done where it does.
 
-/// The lines of the released list that no longer hold.
+/// The lines of the released list that no longer hold, and of an item that is gone its path.
 ///
 /// A line that is gone or different breaks users, with one exception: a struct or an enum that is
 /// `#[non_exhaustive]` and has all its members still. That is stricter than Cargo's rules, which
@@ -8,8 +8,21 @@
 pub(crate) fn broken(released: &str, now: &str) -> Vec<String> {
     let now: Vec<&str> = now.lines().collect();
     let is_kept = |line: &str| now.contains(&line) || now.iter().any(|now| has_grown(line, now));
+    let is_there = |item: &str| now.iter().any(|line| split(line).0 == item);
     let gone = released.lines().filter(|line| !is_kept(line));
-    gone.map(str::to_owned).collect()
+    let mut broken: Vec<String> = gone
+        .map(|line| match split(line) {
+            (item, _) if !is_there(item) => item.to_owned(),
+            _ => line.to_owned(),
+        })
+        .collect();
+    broken.dedup();
+    broken
+}
+
+/// The item's path, and what is declared of it.
+fn split(line: &str) -> (&str, &str) {
+    line.split_once(": ").unwrap_or((line, ""))
 }
 
 /// What has to be done for these lines, in words; nothing where it is done.
@@ -73,7 +86,7 @@ fn members(body: &str) -> Vec<&str> {
 
 /// The item's own name, and that of its function.
 fn names(line: &str) -> impl Iterator<Item = &str> {
-    let (item, declared) = line.split_once(": ").unwrap_or((line, ""));
+    let (item, declared) = split(line);
     let function = declared.split_once("fn ").map(|(_, rest)| rest);
     let is_name = |character: char| character.is_alphanumeric() || character == '_';
     let function = function.and_then(|rest| rest.split(move |it| !is_name(it)).next());
@@ -150,6 +163,11 @@ k::Lane: pub struct Lane { pub width: u32, }
             let line = RELEASED.lines().nth(broken).unwrap();
             assert_eq!(broken_by(before, after), [line], "{after}");
         }
+    }
+
+    #[test]
+    fn an_item_that_is_gone_is_one_loss() {
+        assert_eq!(broken(RELEASED, ""), ["k::Fate", "k::Lane"]);
     }
 
     const CHANGELOG: &str = "# Changelog\n\n## [Unreleased]\n\n### Added\n\n- `Fate::Held`, `close`.\n\n\
