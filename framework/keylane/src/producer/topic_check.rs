@@ -7,7 +7,7 @@ use rdkafka::ClientConfig;
 use super::TaskProducerError;
 use crate::kafka::Operation;
 use crate::kafka::config::ClientConfigError;
-use crate::kafka::topics::{Cluster, Lookup, NamedTopic, Role, TopicError};
+use crate::kafka::topics::{Cluster, Lookup, NamedTopic, TopicError, TopicRole};
 
 /// Queries the topics, on a thread for blocking work.
 ///
@@ -43,7 +43,7 @@ fn ask(
     let cluster = Cluster::new(config).map_err(|error| own_error(error, &names.join(", ")))?;
     for topic in &names {
         let named = NamedTopic {
-            role: Role::Origin,
+            role: TopicRole::Origin,
             name: (*topic).to_owned(),
         };
         match cluster
