@@ -58,7 +58,7 @@ fn main() -> Result<ExitCode, Box<dyn Error>> {
     if !changed.is_empty() {
         println!(
             "the public interface has changed. If that is meant, write the lists again \
-             (-- --write) and say it in CHANGELOG.md"
+             (-- --write) and note it in CHANGELOG.md"
         );
     }
     let version = lists.join("released/version.txt");
