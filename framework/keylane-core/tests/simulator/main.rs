@@ -46,6 +46,7 @@
 
 mod broker;
 mod client;
+mod commits;
 
 mod ending;
 mod foreign;

@@ -61,7 +61,8 @@ impl World {
                 Partition::new(self.settings[log].clone(), epoch, start, SettledMap::new());
         }
         self.owners[log] = Some(owner);
-        self.members[member].assigned(log);
+        let committed = self.broker.logs[log].committed.as_ref();
+        self.members[member].assigned(log, self.epochs, committed);
         Ok(())
     }
 
@@ -84,21 +85,15 @@ impl World {
     /// A member dies with all it holds. What it had sent may have arrived or not.
     pub(crate) fn crash(&mut self) -> Checked<()> {
         let member = self.random.index(MEMBERS);
+        while self.random.percent(50) && self.commit_arrives(member, Ok(()))? {}
         for log in LOGS {
             if self.member_of(log) != Some(member) {
                 continue;
             }
             self.ended[log] = None;
-            let Some(mut owner) = self.owners[log].take() else {
-                continue;
-            };
-            while let Some(commit) = owner.commits.pop_front() {
-                if self.random.percent(50) {
-                    break;
-                }
-                self.land(log, commit)?;
+            if let Some(owner) = self.owners[log].take() {
+                self.lose_writes(log, owner.writes);
             }
-            self.lose_writes(log, owner.writes);
         }
         self.members[member] = Member::default();
         self.guards[member] = Guard::new(self.guard_settings);

@@ -1,7 +1,7 @@
 //! One owner of one partition: the partition under test beside a plain model of it, which predicts
 //! every answer.
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -25,8 +25,6 @@ pub(crate) struct Owner {
     pub(crate) ahead_budget: Budget,
     pub(crate) running: Vec<(Ticket, i64)>,
     pub(crate) writes: Vec<PublishRequest>,
-    /// Sent but not answered.
-    pub(crate) commits: VecDeque<Commit>,
     pub(crate) paused: bool,
     pub(crate) draining: bool,
     pub(crate) ordered_to_end: bool,
@@ -113,7 +111,6 @@ impl Owner {
             ahead_budget: budgets.1,
             running: Vec::new(),
             writes: Vec::new(),
-            commits: VecDeque::new(),
             paused: false,
             draining: false,
             ordered_to_end: false,
