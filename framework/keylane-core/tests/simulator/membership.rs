@@ -1,6 +1,7 @@
 //! Partitions come and go: assigned, lost, or gone with a member that dies. `hand_over.rs` is about
 //! those that are given back.
 
+use keylane_core::member::PartitionLimits;
 use keylane_core::{
     Beginning, Budget, LeaderEpoch, Partition, Position, PublishRequest, SettledMap, Step,
     commit_map,
@@ -32,17 +33,17 @@ impl World {
             }
         };
         self.epochs += 1;
-        let budgets = (
-            Budget::new(self.pause_at, self.pause_at * 7 / 10),
-            Budget::new(self.pause_at * 2, self.pause_at),
-        );
+        let limits = PartitionLimits {
+            records: Budget::new(self.pause_at, self.pause_at * 7 / 10),
+            ahead: Budget::new(self.pause_at * 2, self.pause_at),
+        };
         let mut owner = Owner::new(
             member,
             self.epochs,
             self.settings[log].clone(),
             commit,
             inherited,
-            budgets,
+            limits,
         );
         let start = commit.map(|commit| (Position::new(commit.position), commit.leader_epoch));
         let way = start.and_then(|(position, epoch)| Beginning::confirm(position, epoch));

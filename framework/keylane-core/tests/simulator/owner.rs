@@ -5,10 +5,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
+use keylane_core::member::PartitionLimits;
 use keylane_core::{
-    Budget, Delivered, Delivery, Epoch, FailureHeaders, LaneOrder, LeaderEpoch, MAX_METADATA_BYTES,
-    Moment, Offset, Partition, PartitionSettings, Position, PublishRequest, Ruling, SettledMap,
-    Ticket,
+    Delivered, Delivery, Epoch, FailureHeaders, LaneOrder, LeaderEpoch, MAX_METADATA_BYTES, Moment,
+    Offset, Partition, PartitionSettings, Position, PublishRequest, Ruling, SettledMap, Ticket,
 };
 
 use crate::broker::{Commit, Log, LogRecord};
@@ -21,8 +21,7 @@ pub(crate) struct Owner {
     pub(crate) partition: Partition<usize>,
     pub(crate) settings: Arc<PartitionSettings>,
     pub(crate) fetch_at: i64,
-    pub(crate) budget: Budget,
-    pub(crate) ahead_budget: Budget,
+    pub(crate) limits: PartitionLimits,
     pub(crate) running: Vec<(Ticket, i64)>,
     pub(crate) writes: Vec<PublishRequest>,
     pub(crate) paused: bool,
@@ -90,7 +89,7 @@ impl Owner {
         settings: Arc<PartitionSettings>,
         commit: Option<&Commit>,
         (inherited, inherited_under): (SettledMap, Option<LeaderEpoch>),
-        budgets: (Budget, Budget),
+        limits: PartitionLimits,
     ) -> Self {
         let start = commit.map(|commit| commit.position);
         let mut partition = Partition::new(
@@ -107,8 +106,7 @@ impl Owner {
             partition,
             settings,
             fetch_at: start.unwrap_or(0),
-            budget: budgets.0,
-            ahead_budget: budgets.1,
+            limits,
             running: Vec::new(),
             writes: Vec::new(),
             paused: false,

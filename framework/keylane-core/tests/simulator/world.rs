@@ -437,11 +437,8 @@ impl World {
         let Some(owner) = &mut self.owners[log] else {
             return Ok(());
         };
-        owner.budget.update(owner.partition.pending() as u64);
-        owner
-            .ahead_budget
-            .update(owner.partition.settled_ahead() as u64);
-        let paused = owner.budget.is_paused() || owner.ahead_budget.is_paused();
+        let (pending, ahead) = (owner.partition.pending(), owner.partition.settled_ahead());
+        let paused = owner.limits.update(pending as u64, ahead as u64);
         if paused {
             *self.corners.entry("a pause for the budget").or_default() += 1;
         }
