@@ -6,6 +6,9 @@
 use std::sync::OnceLock;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
+/// In tests the time of day is counted from here, by the runtime's time.
+static ORIGIN: OnceLock<(Instant, SystemTime)> = OnceLock::new();
+
 pub(crate) fn now() -> Instant {
     tokio::time::Instant::now().into_std()
 }
@@ -14,30 +17,28 @@ pub(crate) fn elapsed(since: Instant) -> Duration {
     now().saturating_duration_since(since)
 }
 
-/// The time of day, and the runtime's at the same moment.
-static ORIGIN: OnceLock<(SystemTime, Instant)> = OnceLock::new();
-
-/// For a subscription without Kafka: from now on the time of day stands still and jumps as the
-/// runtime's does, and never goes back.
+/// This is a test: from now on the time of day follows the runtime's time. Where that is paused the
+/// time of day stands still, jumps as that does, and never goes back.
 pub(crate) fn follow_runtime() {
-    ORIGIN.get_or_init(|| (SystemTime::now(), Instant::now()));
+    ORIGIN.get_or_init(|| (Instant::now(), SystemTime::now()));
 }
 
-/// The time of day.
+/// The time of day. In a service the machine's, and corrected with it.
 pub(crate) fn wall() -> SystemTime {
+    #[cfg(test)]
+    follow_runtime();
     match ORIGIN.get() {
-        Some(origin) => wall_at(origin, now()),
+        Some(&origin) => counted(origin, now()),
         None => SystemTime::now(),
     }
 }
 
-fn wall_at((wall, runtime): &(SystemTime, Instant), now: Instant) -> SystemTime {
-    // One of the two is zero: the clock of a test may have been paused before the origin.
-    let (since, until) = (
-        now.saturating_duration_since(*runtime),
-        runtime.saturating_duration_since(now),
-    );
-    *wall + since - until
+fn counted((origin, wall): (Instant, SystemTime), runtime: Instant) -> SystemTime {
+    let counted = match runtime.checked_duration_since(origin) {
+        Some(since) => wall.checked_add(since),
+        None => wall.checked_sub(origin - runtime),
+    };
+    counted.unwrap_or(wall)
 }
 
 /// The time of day in milliseconds since the Unix epoch; 0 before it.
@@ -51,11 +52,21 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_time_of_day_follows_the_runtimes_both_ways_and_stands_still_with_it() {
-        let origin = (SystemTime::now(), Instant::now());
-        let minute = Duration::from_secs(60);
-        assert_eq!(wall_at(&origin, origin.1), origin.0);
-        assert_eq!(wall_at(&origin, origin.1 + minute), origin.0 + minute);
-        assert_eq!(wall_at(&origin, origin.1 - minute), origin.0 - minute);
+    fn it_is_the_machines_time_where_none_is_paused() {
+        let (before, wall_before) = (Instant::now(), SystemTime::now());
+        let (now, wall) = (now(), wall());
+        assert!(before <= now && now <= Instant::now());
+        // The machine's time of day may be corrected meanwhile.
+        let late = Duration::from_secs(1);
+        assert!(wall_before - late <= wall && wall <= SystemTime::now() + late);
+    }
+
+    /// A runtime that has paused its time may stand before the origin.
+    #[test]
+    fn the_time_of_day_stands_still_and_jumps_with_the_runtimes_time() {
+        let (origin, day) = ((Instant::now(), UNIX_EPOCH), Duration::from_secs(86_400));
+        let later = origin.0 + day;
+        assert_eq!(counted(origin, later), UNIX_EPOCH + day);
+        assert_eq!(counted((later, UNIX_EPOCH), origin.0), UNIX_EPOCH - day);
     }
 }
