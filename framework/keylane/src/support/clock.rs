@@ -1,6 +1,6 @@
-//! The time, as the tokio runtime sees it: the machine's, or that of a test which has paused it.
+//! The time of the tokio runtime: the machine's, or that of a test which has paused it.
 //!
-//! Whatever decides by the time asks here, so that a test can let a quarter of an hour pass in a
+//! All decisions by time read this clock, so that a test can let a quarter of an hour pass in a
 //! moment (`tokio::time::pause`).
 
 use std::sync::OnceLock;

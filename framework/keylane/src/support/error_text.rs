@@ -18,7 +18,7 @@ macro_rules! debug_is_display {
 }
 pub(crate) use debug_is_display;
 
-/// The longest text of an error, without the mark that says it was cut.
+/// The longest text of an error, without the mark that shows a cut.
 pub(crate) const MAX_TEXT_BYTES: usize = 4096;
 /// The most causes that are named after the error itself.
 pub(crate) const MAX_CAUSES: usize = 16;
