@@ -30,7 +30,7 @@ pub use labels::LabelDef;
 #[cfg(feature = "prometheus")]
 pub use prometheus::{
     ListenAddress, PrometheusEndpoint, PrometheusError, PrometheusHandle, PrometheusRecorder,
-    prometheus_builder, prometheus_recorder, serve_prometheus,
+    PrometheusRecorderBuilder, serve_prometheus,
 };
 
 pub(crate) use {

@@ -189,7 +189,7 @@ impl PollLoop {
         self.control.set_assigned(self.standing.is_assigned());
     }
 
-    /// Where the broker assigns, the member's epoch says whether it has an assignment.
+    /// Where the broker assigns, the member's epoch shows whether it has an assignment.
     pub(crate) fn look_at_membership(&mut self) {
         if self.standing.is_assigned() || !self.settings.broker_assigns {
             return;
