@@ -83,8 +83,8 @@ impl NewTask {
     ///
     /// Decaton's own clients write printable ASCII only and its processors read keys as text.
     #[must_use]
-    pub fn key(mut self, key: impl Into<Bytes>) -> Self {
-        self.key = Some(key.into());
+    pub fn key(mut self, key: impl Into<Vec<u8>>) -> Self {
+        self.key = Some(Bytes::from(key.into()));
         self
     }
 
