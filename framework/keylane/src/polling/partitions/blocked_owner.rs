@@ -6,7 +6,7 @@ use std::time::Duration;
 use keylane_core::{Moment, Silent};
 
 use super::assigned::Assigned;
-use crate::Watchdog;
+use crate::config::Watchdog;
 
 /// An owner that has work and gets no turn.
 #[derive(Clone, Copy, Debug)]
