@@ -72,7 +72,7 @@ pub enum TaskProducerError {
     Refused {
         /// Where it was tried.
         bootstrap_servers: String,
-        /// What the client said.
+        /// The client's error.
         reason: String,
     },
     /// An ACL forbids this client to write to the topic.
@@ -92,7 +92,7 @@ pub enum TaskProducerError {
     TopicUnusable {
         /// The topic.
         topic: String,
-        /// What the broker said.
+        /// The broker's reason.
         reason: String,
     },
 }
@@ -162,8 +162,8 @@ impl TaskProducerBuilder {
         &self.config
     }
 
-    /// Makes the producer without asking a broker: it connects in the background, and a missing
-    /// topic shows when a task is not acknowledged. Prefer [`start`](Self::start).
+    /// Makes the producer without a request to a broker. It connects in the background, and a
+    /// missing topic shows when a task is not acknowledged. Prefer [`start`](Self::start).
     ///
     /// # Errors
     /// Settings that cannot be used.
