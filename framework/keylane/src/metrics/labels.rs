@@ -4,7 +4,7 @@ use keylane_core::{Reason, RecordState, RetryTier, Settlement};
 
 use crate::status::{OutageKind, State};
 
-/// A label of a metric, and what it may say.
+/// A label of a metric, and its values.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct LabelDef {
@@ -178,7 +178,7 @@ label_enum! {
 label_enum! {
     /// Why a commit failed.
     CommitFailure as "kind" {
-        /// The member is not of this generation any more: the records are another member's now.
+        /// The member is no longer of this generation: the records are another member's now.
         Fenced = "fenced",
         /// No answer in time, or no connection.
         Transport = "transport",
@@ -225,9 +225,9 @@ label_enum! {
         Transient = "transient",
         /// Refused for good; the record is parked.
         Refused = "refused",
-        /// The record is larger than the topic allows, and is not written as it is: it is retried
-        /// in place, or its dead letter is written with fewer headers. Where that does not help it
-        /// is `refused`.
+        /// The record is larger than the topic allows, and is not written as it is. It is retried
+        /// in place, or its dead letter is written with fewer headers. Where that is too large as
+        /// well, it is `refused`.
         TooLarge = "too_large",
     }
 }

@@ -59,9 +59,9 @@ pub enum TaskProducerError {
     Unreachable {
         /// Where it was tried.
         bootstrap_servers: String,
-        /// For how long.
+        /// How long it was tried.
         within: Duration,
-        /// The last thing the client said.
+        /// The client's last error.
         reason: String,
     },
     /// The brokers refuse this client, or it does not trust them.
@@ -177,7 +177,7 @@ impl TaskProducerBuilder {
     }
 
     /// Makes the producer after checking that a broker answers, and that the topic exists and may
-    /// be written to (where the brokers say so). Never creates a topic.
+    /// be written to (where the brokers report that). Never creates a topic.
     ///
     /// # Errors
     /// Settings that cannot be used, unreachable brokers, refused credentials, a missing or

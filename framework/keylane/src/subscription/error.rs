@@ -53,7 +53,7 @@ impl From<TopicError> for StartError {
     }
 }
 
-/// A partition that this member does not have (any more) was to be paused or resumed.
+/// The partition to pause or resume is not, or no longer, assigned to this member.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{topic}-{partition} is not assigned to this member: ask the one that has it")]
 #[non_exhaustive]

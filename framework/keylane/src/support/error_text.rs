@@ -6,7 +6,7 @@
 use std::error::Error;
 use std::fmt::{self, Display, Write};
 
-/// The longest text of an error, without the mark that says it was cut.
+/// The longest text of an error, without the mark that shows a cut.
 pub(crate) const MAX_TEXT_BYTES: usize = 4096;
 /// The most causes that are named after the error itself.
 pub(crate) const MAX_CAUSES: usize = 16;

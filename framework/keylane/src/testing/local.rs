@@ -109,6 +109,7 @@ impl LocalSubscription {
         P: Processor<T>,
     {
         config.validate()?;
+        clock::follow_runtime();
         let tokio = tokio::runtime::Handle::current();
         let config = Arc::new(config);
         let control = Arc::new(

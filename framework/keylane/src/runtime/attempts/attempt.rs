@@ -38,8 +38,8 @@ impl Call {
 /// Makes one attempt, in a span of its own. Never panics, whatever the decoder or the processor
 /// does.
 ///
-/// The attempt of every record is moved into its place, so it is kept small: decoder and processor
-/// are called here, not in a future of their own that would hold the task once more.
+/// The attempt of every record is moved into its place, so it is kept small. Decoder and processor
+/// are called here, not in a future of their own, which would hold the task once more.
 #[expect(
     clippy::manual_async_fn,
     reason = "an async fn has room for its arguments twice"
@@ -54,7 +54,7 @@ pub(crate) fn attempt<T, D: Decode<T>, P: Processor<T>>(
         let mut span = work
             .spans
             .open(&call.source, &call.record, call.attempt, call.ends);
-        // Not by `tracing`'s own wrapper, which costs more where nobody listens.
+        // Not by `tracing`'s own wrapper, which costs more without a subscriber.
         let begun = {
             let _within = span.as_ref().map(|span| span.enter());
             caught(|| begin(work, call))
@@ -188,7 +188,7 @@ mod tests {
         }
     }
 
-    /// An error that cannot say what it is.
+    /// An error whose text panics.
     #[derive(Debug)]
     struct Mute;
 
