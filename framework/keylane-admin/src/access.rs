@@ -92,7 +92,7 @@ impl Hosts {
         if is_known {
             return Ok(());
         }
-        let text = "the Host of the request is not this server's: ask for localhost or 127.0.0.1, or have the name allowed";
+        let text = "the Host of the request is not this server's: ask for localhost or 127.0.0.1, or allow the name (AdminServerBuilder::allowed_host)";
         Err(Problem::new(StatusCode::FORBIDDEN, "foreign_host", text))
     }
 

@@ -115,6 +115,8 @@ impl AdminServerBuilder {
     /// format. It is called for each scrape, on the server's thread.
     ///
     /// # Examples
+    /// With the feature `prometheus` of keylane; any recorder that renders text will do:
+    ///
     /// ```
     /// use keylane_admin::AdminServer;
     ///

@@ -1,4 +1,4 @@
-//! Health, state and administration over HTTP.
+//! Health, state and steering of keylane's subscriptions over HTTP.
 //!
 //! ```no_run
 //! use keylane_admin::AdminServer;

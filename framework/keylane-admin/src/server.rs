@@ -14,7 +14,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{AdminError, AdminRoutes, AdminServerBuilder};
 
-/// A running admin server; see [the module](super).
+/// A running admin server; see the [crate].
 ///
 /// It serves until it is dropped or [shut down](Self::shutdown), on a thread of its own.
 #[derive(Debug)]

@@ -1,6 +1,18 @@
-//! An in-process Kafka for examples and tests: see [`EmbeddedBroker`].
+//! An in-process Kafka for examples and tests.
 //!
-//! It does not depend on keylane, and serves any Kafka client.
+//! ```
+//! use keylane_embedded_broker::{EmbeddedBroker, EmbeddedBrokerOptions};
+//!
+//! let broker = EmbeddedBroker::start(EmbeddedBrokerOptions::default())?;
+//! broker.create_topic("parking-events", 8)?;
+//! broker.expect_reader("parking-notifier", "parking-events");
+//! // ... a subscription and a producer on `broker.bootstrap_servers()` ...
+//! assert!(broker.look_for_evictions()?.is_empty());
+//! # Ok::<(), keylane_embedded_broker::EmbeddedBrokerError>(())
+//! ```
+//!
+//! It does not depend on keylane, and serves any Kafka client. What it cannot do, and where records
+//! are dropped, is said at [`EmbeddedBroker`].
 
 mod error;
 mod eviction;
@@ -29,16 +41,6 @@ use keylane_core::check_topic_name;
 /// [`bootstrap_servers`](Self::bootstrap_servers); keylane's are quick with it if they take
 /// [`client_settings`](Self::client_settings). Producing, consumer groups, commits with metadata
 /// and rebalances work as with Apache Kafka.
-///
-/// ```
-/// # use keylane_embedded_broker::{EmbeddedBroker, EmbeddedBrokerOptions};
-/// let broker = EmbeddedBroker::start(EmbeddedBrokerOptions::default())?;
-/// broker.create_topic("parking-events", 8)?;
-/// broker.expect_reader("parking-notifier", "parking-events");
-/// // ... a subscription and a producer on `broker.bootstrap_servers()` ...
-/// assert!(broker.look_for_evictions()?.is_empty());
-/// # Ok::<(), keylane_embedded_broker::EmbeddedBrokerError>(())
-/// ```
 ///
 /// # When should I use a real Kafka instead?
 /// For every proof of how keylane or your service behaves in production. The mock keeps all data in

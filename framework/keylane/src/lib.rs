@@ -102,7 +102,8 @@ pub use producer::task_producer::TaskProducer;
 pub use record::headers::Headers;
 pub use subscription::handle::{Subscription, SubscriptionHandle};
 
-/// What can go wrong: the errors of all other modules. Each names the thing and the fix.
+/// What can go wrong: the errors of settings, subscriptions, producers and decoders. Each names the
+/// thing and the fix. The errors of [`topics`], [`metrics`] and [`trace`] are beside their functions.
 pub mod error {
     pub use crate::config::validate::ConfigError;
     pub use crate::kafka::config::ClientConfigError;

@@ -483,9 +483,19 @@ fn handles_made_before_the_recorder_find_it_when_touched() {
 
 #[cfg(feature = "prometheus")]
 mod with_prometheus {
-    use metrics_exporter_prometheus::PrometheusBuilder;
+    use metrics_exporter_prometheus::{Matcher, PrometheusBuilder};
 
     use super::*;
+
+    /// An exporter of the user's own, with the buckets of the table.
+    fn plain_exporter() -> PrometheusBuilder {
+        ALL.iter()
+            .filter(|def| def.kind == MetricKind::Histogram)
+            .fold(PrometheusBuilder::new(), |builder, def| {
+                let name = Matcher::Full(def.name.to_owned());
+                builder.set_buckets_for_metric(name, def.buckets).unwrap()
+            })
+    }
 
     /// Every metric once with its help and its type.
     fn assert_complete(text: &str) {
@@ -509,8 +519,8 @@ mod with_prometheus {
 
     #[test]
     fn our_recorder_and_the_plain_exporter_render_the_same() {
-        let ours = prometheus_recorder(PrometheusBuilder::new());
-        let plain = prometheus_builder().build_recorder();
+        let ours = PrometheusRecorder::builder().build();
+        let plain = plain_exporter().build_recorder();
         let mut handles = with_local_recorder(&ours, Handles::new);
         with_local_recorder(&ours, || handles.record_everything());
         let mut plain_handles = with_local_recorder(&plain, Handles::new);
@@ -524,7 +534,7 @@ mod with_prometheus {
 
     #[test]
     fn an_exporter_with_recommended_naming_changes_no_name() {
-        let recorder = prometheus_builder()
+        let recorder = plain_exporter()
             .with_recommended_naming(true)
             .build_recorder();
         let mut handles = with_local_recorder(&recorder, Handles::new);
@@ -534,7 +544,7 @@ mod with_prometheus {
 
     #[test]
     fn our_recorder_counts_every_sample_of_a_busy_turn() {
-        let recorder = prometheus_recorder(PrometheusBuilder::new());
+        let recorder = PrometheusRecorder::builder().build();
         let mut metrics = with_local_recorder(&recorder, || PartitionMetrics::new(&labels(0)));
         for _ in 0..10_000 {
             metrics.queue_wait(Duration::from_millis(2));
@@ -554,7 +564,7 @@ mod with_prometheus {
 
     #[test]
     fn a_given_up_partition_shows_no_gauge_and_its_neighbour_keeps_everything() {
-        let recorder = prometheus_recorder(PrometheusBuilder::new());
+        let recorder = PrometheusRecorder::builder().build();
         let handle = recorder.handle();
         let (mut leaving, mut staying) = with_local_recorder(&recorder, || {
             (
@@ -585,7 +595,7 @@ mod with_prometheus {
     /// test waits for it.
     #[test]
     fn in_the_plain_exporter_an_idle_partition_disappears_and_a_touched_one_stays() {
-        let recorder = prometheus_builder()
+        let recorder = plain_exporter()
             .idle_timeout(
                 metrics_util::MetricKindMask::ALL,
                 Some(Duration::from_millis(300)),
@@ -618,7 +628,7 @@ mod with_prometheus {
 
     #[test]
     fn metrics_of_the_process_itself_are_rendered_too() {
-        let recorder = prometheus_recorder(PrometheusBuilder::new());
+        let recorder = PrometheusRecorder::builder().build();
         with_local_recorder(&recorder, || {
             ::metrics::counter!("requests_total", "path" => "/").increment(4);
             // A name of ours, but not the kind: it must not end up under the same name twice.

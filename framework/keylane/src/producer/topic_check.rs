@@ -67,7 +67,7 @@ fn own_error(error: TopicError, topic: &str) -> TaskProducerError {
             cause,
         } => TaskProducerError::Unreachable {
             bootstrap_servers,
-            within: waited,
+            waited,
             reason: cause,
         },
         TopicError::Refused {

@@ -2,7 +2,10 @@
 
 use std::time::Duration;
 
-/// Why a running subscription ended (guarantee G9).
+use crate::support::error_text::debug_is_display;
+
+/// Why a running subscription ended (guarantee G9). Its `Debug` is its sentence, for a `main` that
+/// returns it.
 ///
 /// # Examples
 /// ```
@@ -20,7 +23,7 @@ use std::time::Duration;
 /// }
 /// # assert_eq!(exit_code(Ok(())), 0);
 /// ```
-#[derive(Clone, Debug, thiserror::Error)]
+#[derive(Clone, thiserror::Error)]
 #[non_exhaustive]
 pub enum SubscriptionError {
     /// A record failed for good and the policy is [`Exhausted::Stop`](crate::Exhausted::Stop).
@@ -54,3 +57,5 @@ pub enum SubscriptionError {
     #[error("the subscription broke down: {0}")]
     Internal(String),
 }
+
+debug_is_display!(SubscriptionError);

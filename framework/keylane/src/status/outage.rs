@@ -106,7 +106,8 @@ pub enum OutageKind {
     BadDeployment,
     /// Something that a few keys need, too few for one of the other kinds. They wait for what the
     /// processor calls [unavailable](crate::TaskError::unavailable), or, after an outage, for their
-    /// next attempt.
+    /// next attempt. [`OngoingOutage::place`] is `None` then, also where their errors name one: with
+    /// too few keys it is not a [`Place`](Self::Place).
     Unavailable,
 }
 
