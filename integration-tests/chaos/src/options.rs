@@ -46,6 +46,10 @@ pub struct Options {
     /// process takes up to five starts, each with a session time-out.
     #[arg(long, default_value_t = 150)]
     pub quiet_deadline_seconds: u64,
+    /// How long after the healing all members are started again, where not everything is committed
+    /// by then: a record that was parked is tried again in a new epoch only.
+    #[arg(long, default_value_t = 50)]
+    pub restart_after_seconds: u64,
     /// What the schedule's drain time-outs are at least; it is the same in everything else. keylane
     /// waits half a second longer for an owner to end, and gives up one that gets no processor for
     /// so long, whose attempt may still run.
@@ -97,6 +101,7 @@ impl Options {
         } = self;
         let Self {
             quiet_deadline_seconds,
+            restart_after_seconds,
             least_drain_timeout_ms,
             no_second_group,
             no_cuts,
@@ -105,7 +110,7 @@ impl Options {
         format!(
             "minutes={minutes} members={members} rate={rate} keys={keys} partitions={partitions} \
              commit_grace_ms={commit_grace_ms} quiet_deadline_seconds={quiet_deadline_seconds} \
-             least_drain_timeout_ms={least_drain_timeout_ms} no_second_group={no_second_group} no_cuts={no_cuts}"
+             restart_after_seconds={restart_after_seconds} least_drain_timeout_ms={least_drain_timeout_ms} no_second_group={no_second_group} no_cuts={no_cuts}"
         )
     }
 }

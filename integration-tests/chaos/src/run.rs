@@ -42,9 +42,6 @@ const GOOD_RECORDS_EVERY: Duration = Duration::from_secs(6);
 const GOOD_RECORDS_FROM: u64 = 1_000_000_000;
 /// Members of the second group.
 const SECOND_MEMBERS: usize = 2;
-/// When the members are started again meanwhile: a record that was parked is tried again in a new
-/// epoch only.
-const PARKED_PATIENCE: Duration = Duration::from_secs(50);
 const LOOK: Duration = Duration::from_millis(250);
 
 /// Why a run came to no result.
@@ -263,6 +260,7 @@ async fn carry_out(
         let quiet = until_quiet(
             &conductor,
             Duration::from_secs(options.quiet_deadline_seconds),
+            Duration::from_secs(options.restart_after_seconds),
         )
         .await;
         let gone = conductor.end_members().await;
@@ -358,7 +356,11 @@ struct Side {
 
 /// Waits until the group has committed all there is; also says whether it took a restart of all
 /// members.
-async fn until_quiet(conductor: &Conductor<'_>, deadline: Duration) -> (Option<Duration>, bool) {
+async fn until_quiet(
+    conductor: &Conductor<'_>,
+    deadline: Duration,
+    restart_after: Duration,
+) -> (Option<Duration>, bool) {
     let (began, mut restarted) = (Instant::now(), false);
     let mut written = 0;
     while began.elapsed() < deadline {
@@ -370,7 +372,7 @@ async fn until_quiet(conductor: &Conductor<'_>, deadline: Duration) -> (Option<D
         if is_quiet(conductor).await.unwrap_or(false) {
             return (Some(began.elapsed()), restarted);
         }
-        if !restarted && began.elapsed() >= PARKED_PATIENCE {
+        if !restarted && began.elapsed() >= restart_after {
             restarted = true;
             let second = conductor.second.map(|(second, _)| second);
             for group in [conductor.group].into_iter().chain(second) {
