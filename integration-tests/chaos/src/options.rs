@@ -110,7 +110,8 @@ impl Options {
         format!(
             "minutes={minutes} members={members} rate={rate} keys={keys} partitions={partitions} \
              commit_grace_ms={commit_grace_ms} quiet_deadline_seconds={quiet_deadline_seconds} \
-             restart_after_seconds={restart_after_seconds} least_drain_timeout_ms={least_drain_timeout_ms} no_second_group={no_second_group} no_cuts={no_cuts}"
+             restart_after_seconds={restart_after_seconds} \
+             least_drain_timeout_ms={least_drain_timeout_ms} no_second_group={no_second_group} no_cuts={no_cuts}"
         )
     }
 }
