@@ -293,7 +293,7 @@ impl Series for GaugeSeries {
     }
 }
 
-/// The facade cannot remove a series, so the last word to a recorder that keeps it is 0: a
+/// The facade cannot remove a series, so the last value in a recorder that keeps it is 0: a
 /// partition that was given up has no lag here.
 impl Drop for GaugeSeries {
     fn drop(&mut self) {

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use rdkafka::ClientConfig;
 
-use crate::kafka::topics::{Cluster, Lookup, NamedTopic, Role};
+use crate::kafka::topics::{Cluster, Lookup, NamedTopic, TopicRole};
 use crate::status::{Control, SubscriptionError, TroubleKind, TroublePlace};
 use crate::support::lock::lock;
 use crate::support::panics::caught;
@@ -189,7 +189,7 @@ fn ask(config: &ClientConfig, topic: &str) -> Option<Lookup> {
     let now = Instant::now();
     // The role is for the words of an error alone.
     let named = NamedTopic {
-        role: Role::DeadLetter,
+        role: TopicRole::DeadLetter,
         name: topic.to_owned(),
     };
     let answer = cluster.look_up(&named, now, now + ANSWER_WITHIN);

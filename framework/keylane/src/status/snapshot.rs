@@ -22,7 +22,7 @@ pub enum State {
     /// Member of the group, polling and processing; the assignment may be empty.
     Running = 1,
     /// Paused by the user: polling goes on, nothing is fetched and no attempt starts. A partition
-    /// that is just starting attempts finishes that turn: [`PartitionStatus::paused_by_user`] is
+    /// that is just starting attempts finishes that pass: [`PartitionStatus::paused_by_user`] is
     /// true once the pause is in force there.
     Paused = 2,
     /// Giving partitions back: the attempts in flight there are finishing.
@@ -290,7 +290,7 @@ pub struct PartitionStatus {
     /// The partition.
     pub partition: i32,
     /// Its figures. [`pending`](Snapshot::pending) is current. The others are as old as the last
-    /// turn of the partition on the tokio runtime. Those that need a walk over its records are up
+    /// pass of the partition on the tokio runtime. Those that need a walk over its records are up
     /// to a second older.
     #[serde(flatten)]
     pub snapshot: Snapshot,
@@ -326,8 +326,8 @@ pub struct PartitionStatus {
     /// The oldest unsettled record, which the commit waits for. Its state is up to two seconds old;
     /// its age is current.
     pub oldest: Option<OldestRecord>,
-    /// How long the partition has had no turn on the tokio runtime although it has work: a
-    /// processor blocks its thread. `None` below the watchdog's thresholds. The figures of
+    /// How long the partition has not run on the tokio runtime although it has work: a processor
+    /// blocks its thread. `None` below the watchdog's thresholds. The figures of
     /// [`snapshot`](Self::snapshot) except `pending` are as old as that.
     #[serde(rename = "blocked_seconds", serialize_with = "json::known_seconds")]
     pub blocked_for: Option<Duration>,
