@@ -81,7 +81,7 @@ impl Default for RetryPolicy {
 pub struct ReasonActions {
     /// Retries are used up.
     pub exhausted: Option<Exhausted>,
-    /// The attempt said that it will never work.
+    /// The attempt returned that it will never work.
     pub fatal: Option<Exhausted>,
     /// The record cannot be decoded.
     pub undecodable: Option<Exhausted>,
@@ -146,7 +146,7 @@ pub(crate) struct Tried {
     pub(crate) rounds: u32,
     /// Its retry time.
     pub(crate) retried_for: Duration,
-    /// For how long it was held while others succeeded.
+    /// How long it was held while others succeeded.
     pub(crate) held_for: Duration,
     /// How often in a row something was unavailable to it before.
     pub(crate) unavailable: u32,

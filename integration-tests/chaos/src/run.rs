@@ -31,8 +31,8 @@ use crate::{
     settings::{Common, Topics},
 };
 
-/// When a member of the classic protocol that is not heard of is out. The brokers of the harness
-/// give those of the other one 5 s.
+/// The session time-out of members of the classic protocol. The brokers of the harness give those
+/// of the other one 5 s.
 const SESSION_TIMEOUT_MS: u64 = 6_000;
 /// Shorter than the longest work times ten, longer than any by far on an idle machine.
 const ATTEMPT_TIMEOUT_MS: u64 = 2_000;
@@ -42,6 +42,10 @@ const GOOD_RECORDS_EVERY: Duration = Duration::from_secs(6);
 const GOOD_RECORDS_FROM: u64 = 1_000_000_000;
 /// Members of the second group.
 const SECOND_MEMBERS: usize = 2;
+/// When the members are started again meanwhile: a record that was parked is tried again in a new
+/// epoch only. Longer than [`PATIENCE`](crate::settings::PATIENCE): before it is over, bad records that are
+/// held would begin a member in which nothing succeeds, and be held without end.
+const PARKED_PATIENCE: Duration = Duration::from_secs(50);
 const LOOK: Duration = Duration::from_millis(250);
 
 /// Why a run came to no result.
@@ -61,7 +65,7 @@ pub enum RunError {
     MembersStay(PathBuf),
 }
 
-/// The schedule that `options` ask for, with so many brokers to break.
+/// The schedule of `options`, with this many brokers to break.
 pub fn schedule(options: &Options, seed: u64, nodes: usize) -> Schedule {
     Schedule::new(seed, &scene(options, nodes))
         .with_least_drain_timeout(options.least_drain_timeout_ms)
@@ -260,7 +264,6 @@ async fn carry_out(
         let quiet = until_quiet(
             &conductor,
             Duration::from_secs(options.quiet_deadline_seconds),
-            Duration::from_secs(options.restart_after_seconds),
         )
         .await;
         let gone = conductor.end_members().await;
@@ -333,7 +336,7 @@ async fn carry_out(
         };
         evidence.save(&side.directory)?;
     }
-    // The next seed wants the brokers for itself; a topic that stays hurts nobody.
+    // The next seed needs the brokers for itself; a topic that stays does no harm.
     for topic in sides
         .iter()
         .flat_map(|side| side.common.topics.all())
@@ -354,13 +357,9 @@ struct Side {
     group: Group,
 }
 
-/// Waits until the group has committed all there is; also says whether it took a restart of all
+/// Waits until the group has committed all there is; also returns whether it took a restart of all
 /// members.
-async fn until_quiet(
-    conductor: &Conductor<'_>,
-    deadline: Duration,
-    restart_after: Duration,
-) -> (Option<Duration>, bool) {
+async fn until_quiet(conductor: &Conductor<'_>, deadline: Duration) -> (Option<Duration>, bool) {
     let (began, mut restarted) = (Instant::now(), false);
     let mut written = 0;
     while began.elapsed() < deadline {
@@ -372,7 +371,7 @@ async fn until_quiet(
         if is_quiet(conductor).await.unwrap_or(false) {
             return (Some(began.elapsed()), restarted);
         }
-        if !restarted && began.elapsed() >= restart_after {
+        if !restarted && began.elapsed() >= PARKED_PATIENCE {
             restarted = true;
             let second = conductor.second.map(|(second, _)| second);
             for group in [conductor.group].into_iter().chain(second) {

@@ -15,17 +15,14 @@ use tokio::sync::Mutex;
 /// Half a minute of trouble, and the healing after it.
 const MINUTES: &str = "0.5";
 
-/// These runs are part of every build, on machines that have two processors for all of it: what
-/// such a machine does to commits and drains is no fault. The promises are held to what the
-/// program's defaults say in campaigns.
-const PATIENCE: [&str; 10] = [
+/// These runs are part of every build, on machines that have two processors for all of it: the
+/// delays of such a machine in commits and drains are no fault. Campaigns check the promises with
+/// the program's defaults.
+const PATIENCE: [&str; 8] = [
     "--commit-grace-ms",
     "3000",
     "--quiet-deadline-seconds",
     "600",
-    // For what is parked, which waits for it: half a minute less.
-    "--restart-after-seconds",
-    "20",
     "--least-drain-timeout-ms",
     "1000",
     // Members, and a load, beside those that such a machine has already.

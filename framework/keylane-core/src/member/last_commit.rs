@@ -150,6 +150,15 @@ mod tests {
     }
 
     #[test]
+    fn given_up_it_is_over_and_an_answer_says_nothing() {
+        let (mut last, mut ids) = (LastCommit::new(at(0)), CommitIds::default());
+        let id = sent(&mut last, &mut ids);
+        last.give_up();
+        assert!(last.is_over() && !last.is_due(at(9)));
+        assert_eq!(last.answer(id, Ok(()), at(9)), LastAnswer::Stale);
+    }
+
+    #[test]
     fn metadata_that_is_too_large_is_sent_again_at_once() {
         let (mut last, mut ids) = (LastCommit::new(at(0)), CommitIds::default());
         let id = sent(&mut last, &mut ids);

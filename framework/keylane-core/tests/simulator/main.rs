@@ -15,7 +15,9 @@
 //! * ledger: the watermark one too high, or at the next delivery; the settled-ahead count drifts;
 //!   repeated deliveries are new; runs go on over unsettled offsets
 //! * commits: that of a position that has not moved loses the leader epoch it came with
-//! * commits of a member (`commits.rs`, `poison.rs`): what the client leaves out is not committed; a
+//! * a log that goes back (`logs.rs`): the next epoch begins at the cut where there are no figures
+//!   yet, or by figures of the start
+//! * commits of a member (`logs.rs`, `poison.rs`): what the client leaves out is not committed; a
 //!   point below an earlier one counts as later; an opening is forgotten for a point without a mark;
 //!   marks go before openings
 //! * map: it is believed about records of a later leader; inherited ranges are left out, not
@@ -44,10 +46,11 @@
 
 mod broker;
 mod client;
-mod commits;
+
 mod ending;
 mod foreign;
 mod hand_over;
+mod logs;
 mod membership;
 mod outages;
 mod owner;

@@ -20,15 +20,15 @@ pub(crate) struct Read {
     pub(super) error: Option<KafkaError>,
     /// With `auto.offset.reset=error`: which partition has no position, and why.
     pub(super) reset: Option<String>,
-    /// Partitions whose position the client has wrong now; see [`Misplaced`].
-    pub(crate) misplaced: Vec<Misplaced>,
+    /// Partitions whose position the client has wrong now; see [`FailedFetch`].
+    pub(crate) failed_fetches: Vec<FailedFetch>,
 }
 
 /// A partition that reported an error instead of a record, at the offset of the next one.
 ///
 /// The batch call takes it for a record and moves the partition's position behind it: the next
 /// pause, also that of a rebalance, would go on one record too far.
-pub(crate) struct Misplaced {
+pub(crate) struct FailedFetch {
     pub(crate) topic: String,
     pub(crate) partition: i32,
     pub(crate) offset: i64,
@@ -38,7 +38,7 @@ pub(crate) struct Misplaced {
 pub(crate) enum Failure {
     /// The client does not work any longer.
     Fatal(String),
-    /// With `auto.offset.reset=error`: a partition has no position.
+    /// A partition has no position, with `auto.offset.reset=error`.
     NoPosition(String),
     /// It passes, as far as can be seen.
     Passing(Option<RDKafkaErrorCode>),

@@ -2,8 +2,8 @@
 //!
 //! `metrics::Histogram::record` is made for a few samples a second: `metrics-exporter-prometheus`
 //! 0.18 reads the clock and appends every sample to a list, 16 bytes each, until the next upkeep
-//! sorts them into buckets. `record_many` is no way out, the exporter's handle does not implement
-//! it and the default is a loop. Three histograms at a million records a second would cost several
+//! sorts them into buckets. `record_many` does not help: the exporter's handle does not implement
+//! it, and the default is a loop. Three histograms at a million records a second would cost several
 //! times the record's own budget, and hundreds of megabytes between two upkeeps.
 //!
 //! So the owner sorts durations into the histogram's own buckets (an array, no atomics), and once

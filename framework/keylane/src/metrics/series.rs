@@ -88,8 +88,8 @@ impl Identity {
 pub(super) trait Series {
     fn new(identity: Identity) -> Self;
 
-    /// Shows the recorder that the series is alive, and finds it again if the recorder has dropped
-    /// it (or was installed only after the handle was made).
+    /// Keeps the series alive in the recorder, and registers it again if the recorder has dropped
+    /// it, or was installed after the handle was made.
     fn touch(&mut self);
 
     /// Gives the recorder what is buffered.

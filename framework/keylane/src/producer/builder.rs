@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::raw::{Limits, RawProducer};
+use super::raw::{PendingLimits, RawProducer};
 use super::topic_check;
 use super::{TaskProducer, TaskProducerConfig};
 use crate::BootstrapServers;
@@ -72,7 +72,7 @@ pub enum TaskProducerError {
     Refused {
         /// Where it was tried.
         bootstrap_servers: String,
-        /// What the client said.
+        /// The client's error.
         reason: String,
     },
     /// An ACL forbids this client to write to the topic.
@@ -92,7 +92,7 @@ pub enum TaskProducerError {
     TopicUnusable {
         /// The topic.
         topic: String,
-        /// What the broker said.
+        /// The broker's reason.
         reason: String,
     },
 }
@@ -162,15 +162,15 @@ impl TaskProducerBuilder {
         &self.config
     }
 
-    /// Makes the producer without asking a broker: it connects in the background, and a missing
-    /// topic shows when a task is not acknowledged. Prefer [`start`](Self::start).
+    /// Makes the producer without a request to a broker. It connects in the background, and a
+    /// missing topic shows when a task is not acknowledged. Prefer [`start`](Self::start).
     ///
     /// # Errors
     /// Settings that cannot be used.
     pub fn build(self) -> Result<TaskProducer, TaskProducerError> {
         let config = self.config;
         config.validate()?;
-        let limits = Limits {
+        let limits = PendingLimits {
             records: config.max_pending_records,
             bytes: config.max_pending_bytes,
         };

@@ -153,8 +153,8 @@ impl NewTask {
         self
     }
 
-    /// Puts the task into the trace that these headers name, those of the task that is being
-    /// processed for example: takes over `traceparent` and `tracestate`. Nothing where the first
+    /// Puts the task into the trace that these headers name, for example those of the task that is
+    /// being processed. It takes over `traceparent` and `tracestate`, and neither where the first
     /// cannot be read.
     ///
     /// # Examples

@@ -1,7 +1,7 @@
 //! How many partitions a topic has that keylane writes to.
 //!
-//! Read at start, and again while records are written: the topic may be given more partitions, or
-//! be deleted and re-created with fewer. Then writes to those that are gone would fail for ever.
+//! The count is read at start, and again while records are written: the topic may get more
+//! partitions, or be re-created with fewer. Then writes to missing partitions would always fail.
 
 use std::sync::atomic::{AtomicI32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
@@ -147,7 +147,7 @@ impl TopicTarget {
                 }
             });
         if let Err(error) = asked {
-            tracing::warn!(topic = %self.name, %error, "cannot ask how many partitions the topic has");
+            tracing::warn!(topic = %self.name, %error, "cannot query how many partitions the topic has");
         }
     }
 }

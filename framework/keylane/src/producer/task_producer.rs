@@ -178,8 +178,8 @@ impl TaskProducer {
 
     /// Waits until a task would be taken, or the producer is closed.
     ///
-    /// With several tasks enqueuing at once the room may be gone again: a loop of `room` and
-    /// `enqueue` is the way to follow the broker's pace.
+    /// Where several tasks enqueue at once, the room may be gone again. Use a loop of `room` and
+    /// `enqueue` to follow the broker's pace.
     ///
     /// # Examples
     /// ```no_run

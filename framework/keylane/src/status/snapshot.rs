@@ -135,12 +135,12 @@ impl SubscriptionStatus {
 
 /// Something that is wrong, mostly a complaint of the Kafka client, at one place.
 ///
-/// It lasts until there is a sign of health of the same place. For a broker that is its own answer,
-/// for the coordinator a commit, for a forbidden topic a record of it, for writes a write to the
-/// same topic. Trouble with connections or credentials, and other trouble of a topic, also ends
-/// when a minute has passed without a complaint while other parts of the cluster answered. Trouble
-/// with writes does not: it lasts until this member writes to that topic again, also where no
-/// record waits for such a write any longer.
+/// It lasts until there is a sign of health of the same place. For a broker, that is an answer of
+/// its own; for the coordinator, a commit. For a forbidden topic it is a record of it; for writes,
+/// a write to the same topic. Trouble with connections or credentials, and other trouble of a
+/// topic, also ends when a minute has passed without a complaint while other parts of the cluster
+/// answered. Trouble with writes does not: it lasts until this member writes to that topic again,
+/// also where no record waits for such a write any longer.
 ///
 /// # Examples
 /// ```
@@ -230,7 +230,7 @@ impl fmt::Display for TroublePlace {
     }
 }
 
-/// Kinds of trouble of a running subscription, the worst first: what an operator has to repair
+/// Kinds of trouble of a running subscription, the worst first. What an operator has to repair
 /// comes before what may pass by itself. The subscription keeps trying in all of them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[non_exhaustive]
@@ -301,7 +301,7 @@ pub struct PartitionStatus {
     /// [trouble](SubscriptionStatus::trouble), which is about brokers and permissions. Health names
     /// it too.
     pub paused_by: Option<PausedBy>,
-    /// Whether a pause by the user, of the partition or of the subscription, is in force: no
+    /// Whether a pause by the user, of the partition or of the subscription, is in force. Then no
     /// attempt starts, and [`running`](Snapshot::running) counts those that may still finish.
     pub paused_by_user: bool,
     /// The offset of the latest record that was read and delivered; `None` before the first one.

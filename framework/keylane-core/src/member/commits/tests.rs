@@ -153,6 +153,60 @@ fn a_last_commit_is_over_with_nothing_to_commit_or_a_refusal_for_good() {
 }
 
 #[test]
+fn a_mark_is_sent_and_awaited_until_the_broker_has_it() {
+    let (mut commits, mut table) = (Commits::default(), table());
+    let marked = |mark| CommitPoint {
+        mark: Some(Mark::new(mark)),
+        ..running(5)
+    };
+    table[1].report = Some(marked(1));
+    let _ = commits.points(&mut table, false, report);
+    assert!(!commits.are_awaited(), "nothing was sent");
+    let Some(Outgoing { id, rows }) = commits.next_mark(&table, at(0)) else {
+        panic!("a mark is wanted");
+    };
+    assert_eq!(rows, [1]);
+    assert!(commits.are_awaited());
+    let confirmed = commits.answer(id, Ok(()), &mut table, at(0));
+    assert_eq!(confirmed, Answered::Confirmed(&[(1, Mark::new(1))]));
+    assert!(!commits.are_awaited());
+    assert_eq!(commits.next_mark(&table, at(0)), None);
+
+    table[1].report = Some(marked(2));
+    let _ = commits.points(&mut table, false, report);
+    let sent = commits.next_mark(&table, at(1)).map(|next| next.id);
+    assert!(sent > Some(id), "each commit has its number");
+    assert!(commits.mark_not_sent(at(1)).first);
+    assert!(commits.are_awaited(), "the next try is");
+}
+
+#[test]
+fn a_proof_of_membership_is_awaited_until_it_is_taken_or_forgotten() {
+    let (mut commits, table) = (Commits::default(), table());
+    commits.ask_for_proof();
+    assert!(commits.are_awaited() && !commits.take_proof());
+    assert_eq!(commits.next_mark(&table, at(0)), None, "nothing to commit");
+    assert!(commits.take_proof() && !commits.are_awaited());
+    commits.ask_for_proof();
+    commits.forget_proof();
+    assert!(!commits.are_awaited());
+}
+
+#[test]
+fn a_last_commit_that_the_client_does_not_take_is_over() {
+    let (mut commits, mut table) = (Commits::default(), table());
+    commits.last_not_sent();
+    (table[0].report, table[0].given_back) = (Some(point(5)), true);
+    let _ = commits.points(&mut table, true, report);
+    commits.begin_last(at(0));
+    let sent = commits.step_last(&table, is_given_back, at(0));
+    assert!(matches!(sent, LastStep::Send(_)));
+    commits.last_not_sent();
+    let over = commits.step_last(&table, is_given_back, at(0));
+    assert_eq!(over, LastStep::Over);
+}
+
+#[test]
 fn metadata_shrinks_twice_and_everything_is_stored_again() {
     let (mut commits, mut table) = (Commits::default(), table());
     table[1].report = Some(CommitPoint {

@@ -218,7 +218,7 @@ impl Assigned {
         self.commits.awaits_mark(isolated, since_first_records)
     }
 
-    /// Whether the leader has not said yet, after this time, where the start's epoch ends.
+    /// Whether the leader has not answered, after this time, where the start's epoch ends.
     pub(crate) fn may_be_unanswered(&self, after: Duration) -> bool {
         let has_read = self.log.next().is_some();
         self.start_question

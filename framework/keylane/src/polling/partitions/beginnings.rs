@@ -230,7 +230,7 @@ impl Assigned {
         self.read_metrics.log_cut();
         tracing::warn!(
             topic = %self.topic, partition = self.partition, expected, offset,
-            "the log was cut below the committed position, and written again, while nobody read it: an unclean leader election, \
+            "the log was cut below the committed position, and written again, while no member read it: an unclean leader election, \
              a lost disk, or a re-created topic; all that was written there is processed"
         );
     }
@@ -437,7 +437,7 @@ impl PollLoop {
                         self.was_paused,
                     );
                 }
-                self.intake.table_changed();
+                self.batching.table_changed();
             }
             Err(error) => {
                 if error.is_time_out() {
@@ -484,7 +484,7 @@ impl PollLoop {
                 .begin_at(topic, *partition, *position, self.was_paused);
         }
         if !known.is_empty() {
-            self.intake.table_changed();
+            self.batching.table_changed();
         }
         self.assignment.take_confirmations();
     }

@@ -12,7 +12,7 @@ use crate::Watchdog;
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Blocked {
     pub(crate) lasting: Duration,
-    /// In its own attempt: a processor blocks its thread.
+    /// The owner polls an attempt: a processor blocks its thread.
     pub(crate) by_its_attempt: bool,
 }
 
