@@ -1,14 +1,17 @@
-//! Commits where logs go back: what a member has reported last is what the next one finds.
+//! Commits on their way: what a member has reported last is what the next one finds, in whatever
+//! order commits come to the broker, and wherever logs have gone.
 //!
-//! The client commits by itself only what it takes for later than its last commit. Logs are cut,
-//! with leader epochs or without, and topics are re-created; positions go back with them. A commit
-//! that stays at the earlier, higher position makes the next owner skip records once the log has
-//! grown past it (guarantee G1).
+//! Logs are cut and topics are re-created; positions go back with them. A commit that stays at the
+//! earlier, higher position makes the next owner skip records once the log has grown past it
+//! (guarantee G1). An older commit that takes the place of the last one makes the next owner repeat
+//! records (G8).
+
+use std::time::Duration;
 
 use keylane_core::member::{
-    Answered, ClientPosition, CommitPoint, Commits, EpochCommits, Report, TopicPartition,
+    CommitPoint, Commits, EpochCommits, LastStep, Refusal, Report, TopicPartition,
 };
-use keylane_core::{Epoch, LeaderEpoch, Mark, Moment, Position};
+use keylane_core::{Epoch, Mark, Moment, Position};
 
 use crate::client::Client;
 use crate::number;
@@ -20,27 +23,22 @@ const RUNS: u64 = 1_000;
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum Fault {
     None,
-    /// What is to be committed explicitly is only stored.
-    OnlyStores,
-    /// What is to be committed explicitly is not stored.
-    DoesNotStore,
-    /// An epoch that begins in the middle of an assignment forgets what the one before has stored.
-    ForgetsTheEpochBefore,
-    /// The position at which a re-created topic was left counts as committed.
-    ForgetsThatTheTopicWasLeft,
-    /// A revoke that waits for its answer is not told of.
-    ForgetsThatTheClientIsSuspended,
+    /// A commit counts as answered as soon as it is sent, and the next one goes out beside it.
+    TakesSendingForTheAnswer,
+    /// A refused commit counts as taken.
+    TakesARefusalForTheAnswer,
+    /// Partitions are given back before their last commit is over.
+    ForgetsTheLastCommit,
 }
 
 struct Row {
     commits: EpochCommits,
     report: Option<CommitPoint>,
-    at: ClientPosition,
+    position: i64,
     marks: u64,
     /// The latest point that was reported.
     last: Option<CommitPoint>,
-    /// It was reported in the suspension that is on.
-    is_of_suspension: bool,
+    given_back: bool,
 }
 
 impl AsRef<EpochCommits> for Row {
@@ -58,16 +56,18 @@ impl AsMut<EpochCommits> for Row {
 struct World {
     random: Random,
     fault: Fault,
-    /// Brokers and log formats of before 0.11 know no leader epochs.
-    has_epochs: bool,
+    now: Moment,
     rows: Vec<Row>,
     client: Client,
     commits: Commits,
     /// What the broker has, by row.
     committed: Vec<Option<CommitPoint>>,
-    suspended: bool,
     epochs: u64,
     reports: u64,
+}
+
+fn commits() -> Commits {
+    Commits::new(Duration::from_millis(500))
 }
 
 impl World {
@@ -75,14 +75,13 @@ impl World {
         let mut random = Random::new(seed);
         let count = 1 + random.index(3);
         let mut world = Self {
-            has_epochs: random.percent(70),
             random,
             fault,
+            now: Moment::ORIGIN,
             rows: Vec::new(),
             client: Client::default(),
-            commits: Commits::default(),
+            commits: commits(),
             committed: vec![None; count],
-            suspended: false,
             epochs: 0,
             reports: 0,
         };
@@ -91,55 +90,41 @@ impl World {
     }
 
     fn start(&mut self) {
-        (self.client, self.commits) = (Client::default(), Commits::default());
-        self.rows.clear();
-        for row in 0..self.committed.len() {
-            let committed = self.committed[row].as_ref();
-            let committed = committed.map(CommitPoint::client_position);
-            self.client.assign(row, committed);
-            let at = committed.unwrap_or(self.beginning());
-            let opened = self.open(row, committed, at);
-            self.rows.push(opened);
-        }
+        (self.client, self.commits) = (Client::default(), commits());
+        self.rows = (0..self.committed.len())
+            .map(|row| self.open_committed(row))
+            .collect();
     }
 
-    fn beginning(&self) -> ClientPosition {
-        ClientPosition {
-            position: Position::new(0),
-            leader_epoch: self.has_epochs.then(|| LeaderEpoch::new(0)),
-        }
+    fn open_committed(&mut self, row: usize) -> Row {
+        let committed = self.committed[row].as_ref();
+        let position = committed.map_or(0, |committed| committed.position.get());
+        self.open(row, position)
     }
 
-    fn open(&mut self, row: usize, committed: Option<ClientPosition>, at: ClientPosition) -> Row {
+    fn open(&mut self, row: usize, position: i64) -> Row {
         self.epochs += 1;
         let place = TopicPartition::new("tasks", row as i32);
         Row {
-            commits: EpochCommits::new(place, Epoch::new(self.epochs), committed),
+            commits: EpochCommits::new(place, Epoch::new(self.epochs)),
             report: None,
-            at,
+            position,
             marks: 0,
             last: None,
-            is_of_suspension: false,
+            given_back: false,
         }
     }
 
     fn step(&mut self) -> Result<(), String> {
         let row = self.random.index(self.rows.len());
         match self.random.below(40) {
-            0..12 => self.report(row),
-            12..24 => self.pass(),
-            24..32 => self.arrive(),
-            32..36 if !self.suspended => self.client.commit_by_itself(),
+            0..14 => self.report(row),
+            14..26 => self.pass(),
+            26..36 => self.arrive(),
             36 => self.go_back(row),
-            37 => self.recreate(row),
-            38 => {
-                self.suspended = !self.suspended;
-                self.rows
-                    .iter_mut()
-                    .for_each(|row| row.is_of_suspension = false);
-            }
+            37 => self.give_back()?,
             // Everything that was reported is committed before: a crash may lose the rest.
-            39 if self.random.percent(20) => {
+            38 if self.random.percent(20) => {
                 self.settle()?;
                 self.start();
             }
@@ -152,123 +137,141 @@ impl World {
     fn report(&mut self, row: usize) {
         self.reports += 1;
         let row = &mut self.rows[row];
-        row.is_of_suspension = self.suspended;
-        let further = self.random.below(3) as i64;
-        row.at.position = Position::new(row.at.position.get() + further);
+        row.position += self.random.below(3) as i64;
         let wants_mark = self.random.percent(20);
         row.marks += u64::from(wants_mark);
         let point = CommitPoint {
-            position: row.at.position,
-            leader_epoch: row.at.leader_epoch,
+            position: Position::new(row.position),
+            leader_epoch: None,
             metadata: format!("report {}", self.reports),
             mark: wants_mark.then(|| Mark::new(row.marks)),
-            running: self.random.percent(50),
+            running: false,
         };
         row.last = Some(point.clone());
         row.report = Some(point);
     }
 
-    /// The log was cut and is read again from somewhere below.
+    /// The log was cut, or its topic re-created: a new epoch begins somewhere below.
     fn go_back(&mut self, row: usize) {
-        let at = &mut self.rows[row].at;
-        let back = self.random.below(at.position.get() as u64 + 1) as i64;
-        at.position = Position::new(at.position.get() - back);
-        // An unclean leader election; else the log lost its end under the same leader.
-        if self.random.percent(50) {
-            at.leader_epoch = at.leader_epoch.map(|it| LeaderEpoch::new(it.get() + 1));
-        }
-        // Below what was read a new epoch begins.
-        let at = *at;
-        let opened = self.open(row, None, at);
-        let old = std::mem::replace(&mut self.rows[row], opened);
-        if self.fault != Fault::ForgetsTheEpochBefore {
-            self.rows[row].commits.follow(&old.commits);
-        }
-        self.report(row);
-    }
-
-    /// The log is another one, whose leaders are counted from the beginning.
-    fn recreate(&mut self, row: usize) {
-        let at = self.beginning();
-        let opened = self.open(row, None, at);
-        let old = std::mem::replace(&mut self.rows[row], opened);
-        let left = old.commits.latest().unwrap_or(at);
-        if self.fault != Fault::ForgetsThatTheTopicWasLeft {
-            self.rows[row].commits.leave(left);
-        }
+        let position = self.rows[row].position;
+        let position = self.random.below(position as u64 + 1) as i64;
+        self.rows[row] = self.open(row, position);
         self.report(row);
     }
 
     fn pass(&mut self) {
-        let suspended = self.suspended && self.fault != Fault::ForgetsThatTheClientIsSuspended;
-        let report = |row: &mut Row| {
-            let point = row.report.take()?;
-            let ending = false;
-            Some(Report { point, ending })
-        };
-        let orders = self.commits.points(&mut self.rows, suspended, report);
-        for &row in orders.store {
-            if self.fault == Fault::DoesNotStore && orders.commit.contains(&row) {
-                continue;
+        self.now = self.now + Duration::from_millis(self.random.below(300));
+        self.take_in();
+        if let Some(next) = self.commits.next(&mut self.rows, self.now) {
+            let (id, points) = (next.id, points(&self.rows, next.rows));
+            self.client.commit(points, Some(id));
+            if self.fault == Fault::TakesSendingForTheAnswer {
+                let rows = &mut self.rows;
+                let _ = self.commits.answer(id, Ok(()), rows, self.now);
             }
-            let stored = self.rows[row].commits.stored().cloned();
-            stored
-                .into_iter()
-                .for_each(|point| self.client.store(row, point));
-        }
-        if self.fault != Fault::OnlyStores {
-            self.client.commit(points(&self.rows, orders.commit), None);
-        }
-        if let Some(next) = self.commits.next_mark(&self.rows, Moment::ORIGIN) {
-            let points = points(&self.rows, next.rows);
-            self.client.commit(points, Some(next.id));
         }
     }
 
+    fn take_in(&mut self) {
+        let report = |row: &mut Row| {
+            let ending = row.given_back;
+            let point = row.report.take();
+            point.map(|point| Report { point, ending })
+        };
+        let is_last = |row: &Row| row.given_back;
+        self.commits.last_points(&mut self.rows, report, is_last);
+    }
+
     fn arrive(&mut self) {
-        let Some(sent) = self.client.arrives() else {
+        let which = self.random.index(self.client.under_way().max(1));
+        let Some(sent) = self.client.arrives(which) else {
             return;
         };
-        for (row, point) in &sent.points {
-            self.committed[*row] = Some(point.clone());
+        let mut result = match self.random.percent(20) {
+            true => Err(Refusal::Passing),
+            false => Ok(()),
+        };
+        if result.is_ok() {
+            for (row, point) in sent.points {
+                self.committed[row] = Some(point);
+            }
+        } else if self.fault == Fault::TakesARefusalForTheAnswer {
+            result = Ok(());
         }
-        self.client.taken(&sent);
         if let Some(id) = sent.id {
             let rows = &mut self.rows;
-            let answered = self.commits.answer(id, Ok(()), rows, Moment::ORIGIN);
-            assert!(matches!(answered, Answered::Confirmed(_)));
+            let _ = self.commits.answer(id, result, rows, self.now);
         }
+    }
+
+    /// Some partitions go to others, which read what is committed once the last commit is over.
+    fn give_back(&mut self) -> Result<(), String> {
+        for row in &mut self.rows {
+            row.given_back = self.random.percent(50);
+        }
+        self.commits.begin_last(self.now);
+        for _ in 0..1_000 {
+            self.pass();
+            let is_last = |row: &Row| row.given_back;
+            match self.commits.step_last(&mut self.rows, is_last, self.now) {
+                LastStep::Send(last) => {
+                    let points = points(&self.rows, last.rows);
+                    self.client.commit(points, Some(last.id));
+                }
+                LastStep::Over => return self.gone(),
+                LastStep::Wait => {}
+            }
+            if self.fault == Fault::ForgetsTheLastCommit {
+                return self.gone();
+            }
+            self.arrive();
+        }
+        Err("the last commit is never over".to_owned())
+    }
+
+    fn gone(&mut self) -> Result<(), String> {
+        let rest = self.commits.end_last(&mut self.rows, |_| false);
+        assert_eq!(rest, None, "nothing is given up");
+        // Whatever is still under way comes to the broker after it.
+        while self.client.under_way() > 0 {
+            self.arrive();
+        }
+        for row in 0..self.rows.len() {
+            if self.rows[row].given_back {
+                self.check(row)
+                    .map_err(|broken| format!("G8: given back, {broken}"))?;
+                self.rows[row] = self.open_committed(row);
+            }
+        }
+        Ok(())
     }
 
     /// What was reported last is committed, however it gets there; nothing takes it back.
     fn settle(&mut self) -> Result<(), String> {
-        for _ in 0..3 {
+        let is_new = |row: &Row| row.report.is_some() || row.commits.due().is_some();
+        for _ in 0..1_000 {
+            if self.client.under_way() == 0 && !self.rows.iter().any(is_new) {
+                break;
+            }
             self.pass();
-            while self.client.under_way() > 0 {
-                self.arrive();
-                self.pass();
-            }
-            if !self.suspended {
-                self.client.commit_by_itself();
-            }
-        }
-        while self.client.under_way() > 0 {
             self.arrive();
         }
-        for (row, committed) in self.rows.iter().zip(&self.committed) {
-            let Some(last) = &row.last else { continue };
-            // What was reported before the suspension is the client's to commit after it.
-            if self.suspended && !row.is_of_suspension {
-                continue;
-            }
-            let committed = committed.as_ref().map(|it| (it.position, &*it.metadata));
-            if committed != Some((last.position, &*last.metadata)) {
-                return Err(format!(
-                    "G1: {committed:?} is committed instead of {last:?}"
-                ));
-            }
+        for row in 0..self.rows.len() {
+            self.check(row).map_err(|broken| format!("G1: {broken}"))?;
         }
         Ok(())
+    }
+
+    fn check(&self, row: usize) -> Result<(), String> {
+        let Some(last) = &self.rows[row].last else {
+            return Ok(());
+        };
+        let committed = self.committed[row].as_ref();
+        let committed = committed.map(|it| (it.position, &*it.metadata));
+        if committed == Some((last.position, &*last.metadata)) {
+            return Ok(());
+        }
+        Err(format!("{committed:?} is committed instead of {last:?}"))
     }
 }
 
@@ -290,7 +293,7 @@ fn run(seed: u64, fault: Fault) -> Result<(), String> {
 }
 
 #[test]
-fn what_was_reported_last_is_committed_wherever_the_log_has_gone() {
+fn what_was_reported_last_is_committed_in_whatever_order_commits_arrive() {
     if let Some(seed) = number("KEYLANE_SIM_SEED") {
         return run(seed, Fault::None).unwrap_or_else(|broken| panic!("{broken}"));
     }
@@ -299,32 +302,23 @@ fn what_was_reported_last_is_committed_wherever_the_log_has_gone() {
     }
 }
 
-fn caught(fault: Fault) {
-    let is_noticed = (0..100).any(|seed| run(seed, fault).is_err_and(|it| it.contains("G1")));
+fn caught(fault: Fault, guarantee: &str) {
+    let is_noticed = (0..100).any(|seed| run(seed, fault).is_err_and(|it| it.contains(guarantee)));
     assert!(is_noticed, "{fault:?} is not noticed");
 }
 
 #[test]
-fn a_point_below_an_earlier_commit_that_is_only_stored_is_noticed() {
-    caught(Fault::OnlyStores);
+fn a_commit_that_is_sent_beside_another_is_noticed() {
+    caught(Fault::TakesSendingForTheAnswer, "G1");
+    caught(Fault::TakesSendingForTheAnswer, "G8");
 }
 
 #[test]
-fn an_explicit_commit_that_is_not_stored_is_noticed() {
-    caught(Fault::DoesNotStore);
+fn a_refused_commit_that_counts_as_taken_is_noticed() {
+    caught(Fault::TakesARefusalForTheAnswer, "G1");
 }
 
 #[test]
-fn an_epoch_that_forgets_what_the_one_before_has_stored_is_noticed() {
-    caught(Fault::ForgetsTheEpochBefore);
-}
-
-#[test]
-fn a_left_topic_whose_position_counts_as_committed_is_noticed() {
-    caught(Fault::ForgetsThatTheTopicWasLeft);
-}
-
-#[test]
-fn a_point_that_is_left_to_a_suspended_client_is_noticed() {
-    caught(Fault::ForgetsThatTheClientIsSuspended);
+fn a_partition_that_is_given_back_before_its_last_commit_is_over_is_noticed() {
+    caught(Fault::ForgetsTheLastCommit, "G8");
 }

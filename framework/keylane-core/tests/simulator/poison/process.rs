@@ -5,8 +5,8 @@ use std::collections::VecDeque;
 use std::time::Duration;
 
 use keylane_core::member::{
-    Answered, ClientPosition, CommitId, CommitPoint, CommitResult, Commits, EpochCommits, LastStep,
-    Orders, Report, TopicPartition,
+    Answered, CommitId, CommitPoint, CommitResult, Commits, EpochCommits, LastStep, Report,
+    TopicPartition,
 };
 use keylane_core::{
     Beginning, Caution, Epoch, Evidence, Instance, MAX_METADATA_BYTES, Mark, Moment, Named, Offset,
@@ -15,6 +15,9 @@ use keylane_core::{
 
 use super::Fault;
 use crate::client::{Client, Sent};
+
+/// A few passes.
+const COMMIT_INTERVAL: Duration = Duration::from_millis(200);
 
 pub(super) struct Owner {
     pub(super) log: usize,
@@ -50,17 +53,7 @@ impl AsMut<EpochCommits> for Owner {
 }
 
 impl Owner {
-    pub(super) fn new(
-        log: usize,
-        epoch: Epoch,
-        partition: Partition<()>,
-        start: Position,
-        committed: Option<Position>,
-    ) -> Self {
-        let committed = committed.map(|position| ClientPosition {
-            position,
-            leader_epoch: None,
-        });
+    pub(super) fn new(log: usize, epoch: Epoch, partition: Partition<()>, start: Position) -> Self {
         let place = TopicPartition::new(topic_of(log), log as i32);
         Self {
             log,
@@ -68,7 +61,7 @@ impl Owner {
             read: start.get(),
             running: Vec::new(),
             turn: None,
-            commits: EpochCommits::new(place, epoch, committed),
+            commits: EpochCommits::new(place, epoch),
             beginning: None,
             report: None,
             asked: None,
@@ -152,7 +145,7 @@ impl Process {
             owners: Vec::new(),
             client: Client::default(),
             answers: VecDeque::new(),
-            commits: Commits::default(),
+            commits: Commits::new(COMMIT_INTERVAL),
             gives_back: None,
             now: Moment::ORIGIN,
             count: 0,
@@ -179,7 +172,6 @@ impl Process {
     pub(super) fn open(&mut self, mut owner: Owner) {
         self.count += 1;
         owner.opened_at = self.count;
-        self.client.assign(owner.log, owner.commits.latest());
         self.owners.push(owner);
     }
 
@@ -231,32 +223,23 @@ impl Process {
                 confirm(&mut self.owners, &sent.points);
             }
         }
-        let (suspended, fault) = (self.gives_back.is_some(), self.fault);
+        let fault = self.fault;
         let report = |owner: &mut Owner| {
             let ending = owner.ending || fault == Fault::ForgetsOpenings;
             let point = owner.report.take();
             point.map(|point| Report { point, ending })
         };
         let is_last = |owner: &Owner| owner.ending;
-        let owners = &mut self.owners;
-        let Orders { store, commit } = self.commits.last_points(owners, suspended, report, is_last);
-        for &row in store {
-            let owner = &self.owners[row];
-            let stored = owner.commits.stored().cloned();
-            stored
-                .into_iter()
-                .for_each(|point| self.client.store(owner.log, point));
-        }
-        self.client.commit(points(&self.owners, commit), None);
+        self.commits.last_points(&mut self.owners, report, is_last);
         if self.fault == Fault::SendsMarksBesideOpenings {
             self.send_marks_beside_openings();
         }
-        if let Some(next) = self.commits.next_mark(&self.owners, self.now) {
-            let points = points(&self.owners, next.rows);
+        if let Some(next) = self.commits.next(&mut self.owners, self.now) {
+            let (id, points) = (next.id, points(&self.owners, next.rows));
             if self.fault == Fault::StartsBeforeTheAnswer {
                 confirm(&mut self.owners, &points);
             }
-            self.client.commit(points, Some(next.id));
+            self.client.commit(points, Some(id));
         }
         self.advance_last_commit();
     }
@@ -282,7 +265,7 @@ impl Process {
             return;
         }
         let is_last = |owner: &Owner| owner.ending;
-        match self.commits.step_last(&self.owners, is_last, self.now) {
+        match self.commits.step_last(&mut self.owners, is_last, self.now) {
             LastStep::Wait => {}
             LastStep::Over => self.gives_back = None,
             LastStep::Send(next) => {
@@ -308,21 +291,19 @@ impl Process {
 
     /// A commit has come to the broker, or was refused there.
     pub(super) fn answered(&mut self, sent: Sent, result: CommitResult) {
-        if result.is_ok() {
-            self.client.taken(&sent);
-        }
-        if sent.id.is_some() {
-            self.answers.push_back((sent, result));
-            return;
-        }
         match result.ok().and(Some(self.fault)) {
-            Some(Fault::SendsMarksBesideOpenings) => confirm(&mut self.owners, &sent.points),
+            Some(Fault::SendsMarksBesideOpenings) if sent.id.is_none() => {
+                confirm(&mut self.owners, &sent.points);
+            }
             Some(Fault::TakesAnyAnswerForItsOwn) => {
                 let wanted = |owner: &Owner| Some((owner.log, owner.commits.stored()?.clone()));
                 let wanted: Vec<_> = self.owners.iter().filter_map(wanted).collect();
                 confirm(&mut self.owners, &wanted);
             }
             _ => {}
+        }
+        if sent.id.is_some() {
+            self.answers.push_back((sent, result));
         }
     }
 
@@ -384,7 +365,6 @@ impl Process {
     /// Its owner is gone, and what it held or waited for with it.
     pub(super) fn close(&mut self, log: usize) {
         self.owners.retain(|owner| owner.log != log);
-        self.client.unassign(log);
         self.gives_back = None;
         self.waiting.retain(|&(waiting, _)| waiting != log);
     }

@@ -297,7 +297,7 @@ impl World {
                 process.here,
                 Evidence::default(),
             );
-            let mut owner = Owner::new(number, epoch, partition, start, None);
+            let mut owner = Owner::new(number, epoch, partition, start);
             owner.beginning = (self.chances.fault != Fault::StartsUnknowing)
                 .then(|| Beginning::unknown(Reset::Earliest));
             process.open(owner);
@@ -326,7 +326,7 @@ impl World {
             process.here,
             evidence,
         );
-        let mut owner = Owner::new(number, epoch, partition, start, Some(start));
+        let mut owner = Owner::new(number, epoch, partition, start);
         if let Some(found) = found {
             owner.commits.open_after_crash(found);
         }
@@ -401,7 +401,6 @@ impl World {
                 let end = Position::new(self.logs[log].written as i64);
                 process.owner(log).partition.log_ends_at(end);
             }
-            6 if process.client.under_way() < 8 => process.client.commit_by_itself(),
             _ => {
                 self.land(member, &mut process);
             }
@@ -443,7 +442,7 @@ impl World {
     /// The group gives away what the process has; of what it sent, some may arrive.
     fn lose(&mut self, process: &mut Process) {
         while self.random.percent(50) && self.arrive(process) {}
-        while let Some(sent) = process.client.arrives() {
+        while let Some(sent) = process.client.arrives(0) {
             process.answered(sent, Err(Refusal::NotAMember));
         }
         for log in process.logs() {
@@ -556,7 +555,7 @@ impl World {
 
     /// The oldest commit under way arrives.
     fn arrive(&mut self, process: &mut Process) -> bool {
-        let Some(sent) = process.client.arrives() else {
+        let Some(sent) = process.client.arrives(0) else {
             return false;
         };
         let result = self.take(&sent);
