@@ -22,7 +22,7 @@ pub(crate) struct Member {
     hand_over: HandOver,
     /// Revoked and not answered, as the client sees it.
     owed: Vec<usize>,
-    /// What is stored with the client as the last words.
+    /// What was taken in as the last words.
     stored: [Option<Commit>; LOGS.len()],
     last_commit: LastCommit,
     /// All that is owed is others' already, and the client does not say what.
