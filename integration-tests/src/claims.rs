@@ -34,20 +34,15 @@ pub struct FalseClaim {
 
 impl fmt::Display for FalseClaim {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Place {
-            topic,
-            partition,
-            offset,
-        } = &self.place;
-        let by = if *offset < self.position {
+        let by = if self.place.offset < self.position {
             "the offset"
         } else {
             "the metadata"
         };
         write!(
             f,
-            "{topic}[{partition}]@{offset} is not settled, but {by} of the commit at {} says so",
-            self.position
+            "{} is not settled, but {by} of the commit at {} says so",
+            self.place, self.position
         )
     }
 }

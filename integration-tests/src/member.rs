@@ -10,7 +10,7 @@ use bytes::Bytes;
 use keylane::{Processor, Task, TaskError};
 
 use crate::{
-    journal::{Journal, Outcome, Work},
+    journal::{Journal, Work},
     load::id,
 };
 
@@ -38,15 +38,7 @@ where
     move |task: Task<Bytes>| {
         let running = journal.started(work(&member, &task));
         let attempt = process(task);
-        async move {
-            let result = attempt.await;
-            running.finished(if result.is_ok() {
-                Outcome::Done
-            } else {
-                Outcome::Failed
-            });
-            result
-        }
+        async move { running.returned(attempt.await) }
     }
 }
 

@@ -14,6 +14,7 @@ use std::{
 };
 
 use bytes::Bytes;
+use keylane::status::TroubleKind;
 use keylane::subscription::SubscriptionBuilder;
 use keylane::{DeadLetter, Raw, Subscription, Task, TaskError};
 
@@ -21,8 +22,8 @@ use crate::{
     claims::{Claim, claims, unclaimed},
     dead_letters::dead_letters,
     gate::Gate,
-    journal::{Entry, Journal, Outcome, Place, Produced, Work},
-    kafka::{Committed, Kafka, NewRecord, StoredRecord},
+    journal::{Entry, Expect, Journal, Outcome, Place, Produced, Work},
+    kafka::{Committed, HarnessError, Kafka, NewRecord, StoredRecord},
     member::{journaled, number_of, spread},
     protocol::Protocol,
     wait::{wait_for, wait_until},
@@ -153,6 +154,31 @@ impl<'a> Scene<'a> {
         self.kafka.produce(&self.topic, records).await.unwrap();
     }
 
+    /// Has a topic refuse what is larger, and returns when it does. Records that it took until then
+    /// lie in it, without headers.
+    pub async fn limit_bytes(&self, topic: &str, limit: usize) {
+        let setting = [("max.message.bytes", &*limit.to_string())];
+        self.kafka.configure_topic(topic, &setting).await.unwrap();
+        wait_for("the topic refuses large records", DEADLINE, async || {
+            self.probe(topic, limit).await.err()
+        })
+        .await;
+    }
+
+    /// Has it take such records again.
+    pub async fn lift_limit(&self, topic: &str, limit: usize) {
+        self.kafka.configure_topic(topic, &[]).await.unwrap();
+        wait_for("the topic takes large records", DEADLINE, async || {
+            self.probe(topic, limit).await.ok()
+        })
+        .await;
+    }
+
+    async fn probe(&self, topic: &str, limit: usize) -> Result<(), HarnessError> {
+        let large = NewRecord::keyed("probe", vec![b'x'; limit + 1]);
+        self.kafka.produce(topic, vec![large]).await.map(drop)
+    }
+
     /// What lies in the topic.
     pub async fn produced(&self) -> Vec<Produced> {
         self.kafka.produced(&self.topic).await.unwrap()
@@ -171,6 +197,22 @@ impl<'a> Scene<'a> {
         let produced = self.produced().await;
         self.done(produced.len()).await;
         produced
+    }
+
+    /// Checks that `produced` was processed in order, all of it and each record once.
+    pub fn assert_drained(&self, produced: &[Produced]) {
+        self.journal.check(produced, Expect::Drained).assert_clean();
+    }
+
+    /// Waits until all that lies in the topic is processed, ends the members, and checks that each
+    /// record was processed once and that everything is committed.
+    pub async fn end_drained(&self, members: impl IntoIterator<Item = Subscription>) {
+        let produced = self.all_done().await;
+        for member in members {
+            member.shutdown().await.unwrap();
+        }
+        self.assert_drained(&produced);
+        self.assert_all_committed().await;
     }
 
     /// The attempts of `member` that began.
@@ -383,4 +425,21 @@ pub fn partitions(member: &Subscription) -> BTreeSet<i32> {
         .iter()
         .map(|partition| partition.partition)
         .collect()
+}
+
+/// Waits until the member is in trouble of this kind, and returns what it says about it.
+pub async fn trouble(member: &Subscription, kind: TroubleKind) -> String {
+    wait_for(&format!("the trouble is {kind:?}"), DEADLINE, async || {
+        let trouble = member.status().trouble?;
+        (trouble.kind == kind).then_some(trouble.message)
+    })
+    .await
+}
+
+/// Waits until the member is in no trouble.
+pub async fn no_trouble(member: &Subscription) {
+    wait_until("the trouble has passed", DEADLINE, || {
+        member.status().trouble.is_none()
+    })
+    .await;
 }

@@ -25,6 +25,7 @@ use keylane::{
 use keylane_integration_tests::{
     certificates::Authority,
     kafka::{Operation, Resource},
+    scene::{no_trouble, trouble},
     secure::{SecureKafka, Settings},
     wait::wait_until,
 };
@@ -302,19 +303,10 @@ async fn clients_that_work_and_clients_that_are_refused_do_not_show_their_secret
         wait_until("it is a dead letter", DEADLINE, settled).await;
         if listener == "REAUTH" {
             kafka.set_password("alice", "hunter2-new").await.unwrap();
-            let refused = || {
-                member
-                    .status()
-                    .trouble
-                    .is_some_and(|trouble| trouble.kind == TroubleKind::Authentication)
-            };
-            wait_until("the old password is refused", DEADLINE, refused).await;
+            trouble(&member, TroubleKind::Authentication).await;
             show(&member.status());
             kafka.set_password("alice", password).await.unwrap();
-            wait_until("it is taken again", DEADLINE, || {
-                member.status().trouble.is_none()
-            })
-            .await;
+            no_trouble(&member).await;
         }
         show(&member);
         show(&member.handle());

@@ -30,6 +30,7 @@ use keylane_integration_tests::{
     load::numbered,
     member::journaled,
     protocol::Protocol,
+    scene::{no_trouble, trouble},
     secure::{SecureKafka, Settings},
     wait::{wait_for, wait_until},
 };
@@ -188,11 +189,12 @@ async fn start(builder: SubscriptionBuilder, journal: &Journal) -> Subscription 
         .unwrap()
 }
 
-fn in_trouble(member: &Subscription, kind: TroubleKind) -> bool {
-    member
-        .status()
-        .trouble
-        .is_some_and(|trouble| trouble.kind == kind)
+/// Waits until so many different records are processed.
+async fn done(journal: &Journal, count: usize) {
+    wait_until(&format!("{count} are processed"), DEADLINE, || {
+        journal.done() == count
+    })
+    .await;
 }
 
 /// Producer, consumer, retries, dead letters, commits, end offsets.
@@ -216,7 +218,7 @@ async fn everything_works(site: &Site) {
     });
     let member = site.complete().start(Raw, processor).await.unwrap();
     // The 8 comes back by the retry topic.
-    wait_until("all but one are done", DEADLINE, || journal.done() == 99).await;
+    done(&journal, 99).await;
     wait_for("the dead letter", DEADLINE, async || {
         (dead_letters(site.kafka, &site.dead).await.unwrap().len() == 1).then_some(())
     })
@@ -344,7 +346,7 @@ async fn refused(site: &Site, settings: Settings, servers: &str, named: &[&str])
 #[track_caller]
 fn check_refusal(began: Instant, error: Option<String>, named: &[&str]) {
     let text = error.expect("it started");
-    println!("{text} [{:?}]", began.elapsed());
+
     for name in named {
         assert!(text.contains(name), "{name:?} is not named: {text}");
     }
@@ -589,23 +591,14 @@ async fn a_password_changed_at_run_time_shows_and_passes() {
     let member = start(site.subscription(), &journal).await;
     let producer = site.producer().start().await.unwrap();
     producer.enqueue(NewTask::new("0/0")).await.unwrap();
-    wait_until("the first is processed", DEADLINE, || journal.done() == 1).await;
+    done(&journal, 1).await;
     site.kafka.set_password(&site.user, "new").await.unwrap();
-    wait_until("the trouble shows", DEADLINE, || {
-        in_trouble(&member, TroubleKind::Authentication)
-    })
-    .await;
+    trouble(&member, TroubleKind::Authentication).await;
     let late = producer.enqueue(NewTask::new("0/1"));
     site.kafka.set_password(&site.user, "right").await.unwrap();
     late.await.unwrap();
-    wait_until("the late one is processed", DEADLINE, || {
-        journal.done() == 2
-    })
-    .await;
-    wait_until("the trouble has passed", DEADLINE, || {
-        member.status().trouble.is_none()
-    })
-    .await;
+    done(&journal, 2).await;
+    no_trouble(&member).await;
     member.shutdown().await.unwrap();
 }
 
@@ -617,24 +610,11 @@ async fn a_topic_that_may_not_be_read_for_a_while_is_read_without_a_gap() {
         let journal = Journal::new();
         let member = start(site.subscription_by(protocol), &journal).await;
         site.produce(0..100).await;
-        wait_until("the first are processed", DEADLINE, || {
-            journal.done() == 100
-        })
-        .await;
+        done(&journal, 100).await;
         site.forbid(read, Resource::Topic(&site.origin)).await;
         site.produce(100..200).await;
-        wait_until("the trouble shows", DEADLINE, || {
-            in_trouble(&member, TroubleKind::Authorization)
-        })
-        .await;
-        assert!(
-            member
-                .status()
-                .trouble
-                .unwrap()
-                .message
-                .contains(&site.origin)
-        );
+        let message = trouble(&member, TroubleKind::Authorization).await;
+        assert!(message.contains(&site.origin), "{message}");
         // A pause moves the client's position to where it believes to be.
         member.handle().pause();
         let paused =
@@ -649,14 +629,8 @@ async fn a_topic_that_may_not_be_read_for_a_while_is_read_without_a_gap() {
         })
         .await;
         site.allow(read, Resource::Topic(&site.origin)).await;
-        wait_until("all are processed", DEADLINE, || {
-            journal.settled().len() == 200
-        })
-        .await;
-        wait_until("the trouble has passed", DEADLINE, || {
-            member.status().trouble.is_none()
-        })
-        .await;
+        done(&journal, 200).await;
+        no_trouble(&member).await;
         member.shutdown().await.unwrap();
         site.assert_all_done_once(&journal).await;
     }
@@ -669,33 +643,14 @@ async fn a_group_that_may_not_be_used_for_a_while_loses_nothing() {
     let journal = Journal::new();
     let member = start(site.subscription(), &journal).await;
     site.produce(0..100).await;
-    wait_until("the first are processed", DEADLINE, || {
-        journal.done() == 100
-    })
-    .await;
+    done(&journal, 100).await;
     site.forbid(Operation::Read, group).await;
     site.produce(100..200).await;
-    wait_until("the trouble shows", DEADLINE, || {
-        in_trouble(&member, TroubleKind::Authorization)
-    })
-    .await;
-    assert!(
-        member
-            .status()
-            .trouble
-            .unwrap()
-            .message
-            .contains(&site.group)
-    );
+    let message = trouble(&member, TroubleKind::Authorization).await;
+    assert!(message.contains(&site.group), "{message}");
     site.allow(Operation::Read, group).await;
-    wait_until("all are processed", DEADLINE, || {
-        journal.settled().len() == 200
-    })
-    .await;
-    wait_until("the trouble has passed", DEADLINE, || {
-        member.status().trouble.is_none()
-    })
-    .await;
+    done(&journal, 200).await;
+    no_trouble(&member).await;
     member.shutdown().await.unwrap();
     site.assert_all_done_once(&journal).await;
 }
@@ -707,10 +662,7 @@ async fn a_group_that_may_not_be_used_ends_a_member_whose_assignment_the_broker_
     let journal = Journal::new();
     let member = start(site.subscription_by(Protocol::Consumer), &journal).await;
     site.produce(0..100).await;
-    wait_until("the first are processed", DEADLINE, || {
-        journal.done() == 100
-    })
-    .await;
+    done(&journal, 100).await;
     site.forbid(Operation::Read, group).await;
     let error = tokio::time::timeout(DEADLINE, member.run())
         .await
@@ -720,10 +672,7 @@ async fn a_group_that_may_not_be_used_ends_a_member_whose_assignment_the_broker_
     site.allow(Operation::Read, group).await;
     site.produce(100..200).await;
     let member = start(site.subscription_by(Protocol::Consumer), &journal).await;
-    wait_until("all are processed", DEADLINE, || {
-        journal.settled().len() == 200
-    })
-    .await;
+    done(&journal, 200).await;
     member.shutdown().await.unwrap();
     site.assert_all_done_once(&journal).await;
 }
@@ -768,10 +717,7 @@ async fn a_dead_letter_topic_that_may_not_be_written_for_a_while_loses_nothing()
         (dead_letters().await == 100).then_some(())
     })
     .await;
-    wait_until("the trouble has passed", DEADLINE, || {
-        member.status().trouble.is_none()
-    })
-    .await;
+    no_trouble(&member).await;
     member.shutdown().await.unwrap();
     let committed = site
         .kafka
@@ -801,7 +747,7 @@ async fn a_retry_topic_that_may_not_be_written_for_a_while_loses_nothing() {
     });
     let member = site.complete().start(Raw, once).await.unwrap();
     site.produce(0..10).await;
-    wait_until("the first come back", DEADLINE, || journal.done() == 10).await;
+    done(&journal, 10).await;
     site.forbid(Operation::Write, Resource::Topic(&site.retry))
         .await;
     site.produce(10..100).await;
@@ -815,11 +761,8 @@ async fn a_retry_topic_that_may_not_be_written_for_a_while_loses_nothing() {
     assert!(trouble.message.contains(&site.retry), "{trouble:?}");
     site.allow(Operation::Write, Resource::Topic(&site.retry))
         .await;
-    wait_until("all come back", DEADLINE, || journal.done() == 100).await;
-    wait_until("the trouble has passed", DEADLINE, || {
-        member.status().trouble.is_none()
-    })
-    .await;
+    done(&journal, 100).await;
+    no_trouble(&member).await;
     member.shutdown().await.unwrap();
     assert_eq!(site.kafka.read_all(&site.retry).await.unwrap().len(), 100);
 }

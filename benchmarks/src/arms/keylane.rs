@@ -15,6 +15,7 @@ use crate::measure::{Failure, Job, Outcome, RETRY_DELAY, Run, Sample, Seen};
 pub(super) enum Variant {
     Plain,
     Metrics,
+    Traced,
     Polled,
 }
 
@@ -29,6 +30,10 @@ async fn measure(job: &Job, variant: Variant) -> Result<Sample, Failure> {
     let mut run = Run::start(job);
     if variant == Variant::Metrics {
         scrape(keylane::metrics::serve_prometheus(0)?.local_addr())?;
+    }
+    if variant == Variant::Traced {
+        // Spans are at level info; lines go nowhere.
+        tracing_subscriber::fmt().with_writer(std::io::sink).init();
     }
     let mut builder = Subscription::builder(&job.group, &job.topic)
         .bootstrap_servers(&job.bootstrap_servers)

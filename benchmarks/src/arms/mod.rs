@@ -18,7 +18,9 @@ pub(crate) enum Arm {
     Keylane,
     /// The same with the Prometheus endpoint on, scraped once a second.
     KeylaneMetrics,
-    /// The same, reading through rdkafka's `poll`.
+    /// The same as the first with a subscriber that takes the spans of attempts and writes nothing.
+    KeylaneTraced,
+    /// The same as the first, reading through rdkafka's `poll`.
     KeylanePolled,
     /// `BaseConsumer::poll` with librdkafka's defaults, one record at a time.
     BareDefault,
@@ -54,9 +56,10 @@ pub(crate) enum Home {
 }
 
 impl Arm {
-    pub(crate) const ALL: [Self; 13] = [
+    pub(crate) const ALL: [Self; 14] = [
         Self::Keylane,
         Self::KeylaneMetrics,
+        Self::KeylaneTraced,
         Self::KeylanePolled,
         Self::BareDefault,
         Self::BareTuned,
@@ -78,6 +81,7 @@ impl Arm {
         match self {
             Self::Keylane => "keylane",
             Self::KeylaneMetrics => "keylane-metrics",
+            Self::KeylaneTraced => "keylane-traced",
             Self::KeylanePolled => "keylane-polled",
             Self::BareDefault => "bare-default",
             Self::BareTuned => "bare-tuned",
@@ -104,7 +108,7 @@ impl Arm {
     /// follows from.
     pub(crate) fn in_flight(self, job: &Job) -> (usize, usize) {
         match self {
-            Self::Keylane | Self::KeylaneMetrics | Self::KeylanePolled => (
+            Self::Keylane | Self::KeylaneMetrics | Self::KeylaneTraced | Self::KeylanePolled => (
                 job.in_flight_per_partition,
                 job.in_flight_per_partition * job.partitions as usize,
             ),
@@ -124,6 +128,7 @@ impl Arm {
         match self {
             Self::Keylane => keylane::run(job, keylane::Variant::Plain),
             Self::KeylaneMetrics => keylane::run(job, keylane::Variant::Metrics),
+            Self::KeylaneTraced => keylane::run(job, keylane::Variant::Traced),
             Self::KeylanePolled => keylane::run(job, keylane::Variant::Polled),
             Self::BareDefault => bare::run(job, Settings::Default, Copy::No),
             Self::BareTuned => bare::run(job, Settings::Tuned, Copy::No),

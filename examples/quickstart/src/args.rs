@@ -45,7 +45,7 @@ pub(crate) struct Args {
     pub(crate) metrics_addr: SocketAddr,
 
     /// Where to serve health, state and administration. Port 0 picks a free one. With ADMIN_TOKEN
-    /// in the environment whoever has that token can pause and shut down.
+    /// in the environment, requests with that token can pause and shut down.
     #[arg(long, default_value = "127.0.0.1:0", value_name = "HOST:PORT")]
     pub(crate) admin_addr: SocketAddr,
 

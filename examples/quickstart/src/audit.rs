@@ -16,13 +16,13 @@ use crate::{EVENTS, GROUP};
 pub(crate) struct Outcome {
     /// Acknowledged by the broker.
     pub(crate) enqueued: u64,
-    /// Not acknowledged, with what the first was told.
+    /// Not acknowledged, with the first one's error.
     pub(crate) unacknowledged: Option<(u64, String)>,
-    /// Of the acknowledged ones: accepted by the gateway.
+    /// Acknowledged, and accepted by the gateway.
     pub(crate) done: u64,
     /// Of the acknowledged ones: on the dead-letter topic, by the reason keylane gave.
     pub(crate) dead_lettered: BTreeMap<String, u64>,
-    /// Vehicles the gateway heard of.
+    /// Vehicles in the gateway's journal.
     pub(crate) vehicles: u64,
     pub(crate) requests: Requests,
     /// Acceptances beyond the first of an event.
@@ -41,7 +41,7 @@ pub(crate) struct Requests {
     pub(crate) abandoned: u64,
 }
 
-/// Holds everything against the plan and against the broker's word.
+/// Compares everything with the plan and with the broker's acknowledgements.
 pub(crate) fn audit(
     plan: &Plan,
     written: &Written,
@@ -88,7 +88,7 @@ pub(crate) fn audit(
             .map(|(index, _)| format!("dead letter of event {index}: it was never enqueued")),
     );
 
-    // Sorted, so that the same violations are always told in the same order.
+    // Sorted, so that the same violations are always listed in the same order.
     let mut vehicles: Vec<_> = gateway.iter().collect();
     vehicles.sort_by_key(|(vehicle, _)| *vehicle);
     for (vehicle, log) in vehicles {

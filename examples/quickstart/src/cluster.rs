@@ -16,7 +16,7 @@ pub(crate) enum Cluster {
 }
 
 impl Cluster {
-    /// Starts or reaches the cluster and sees to it that both topics exist.
+    /// Starts or reaches the cluster and creates the topics that are missing.
     pub(crate) async fn start(args: &Args) -> Result<Self, Box<dyn Error + Send + Sync>> {
         let topics =
             [EVENTS, DEAD_LETTERS].map(|topic| NewTopic::new(topic, args.partitions as i32));
@@ -30,7 +30,7 @@ impl Cluster {
         for topic in &topics {
             broker.create_topic(&topic.name, topic.partitions)?;
         }
-        // It forgets old records; whoever is to have read them by then, it must know.
+        // It drops old records, so it needs the names of their readers.
         broker.expect_reader(GROUP, EVENTS);
         broker.expect_reader(AUDIT_GROUP, DEAD_LETTERS);
         Ok(Self::Embedded(broker))

@@ -13,7 +13,7 @@ use tokio::sync::watch;
 use crate::tally::Tally;
 
 /// Every task carries it: the run and the task's index in the plan, as `run/index`. A dead letter
-/// keeps the headers that the record had, so it tells even which event an undecodable record was.
+/// keeps the headers that the record had, so it names the event even of an undecodable record.
 pub(crate) const EVENT_HEADER: &str = "car-park-event";
 /// A record with this header is no dead letter. It marks the end of a partition for the run that it
 /// names.
@@ -47,7 +47,7 @@ impl DeadLetters {
         })
     }
 
-    /// The dead letters so far, by the index of their event.
+    /// The dead letters found, by the index of their event.
     pub(crate) fn read(&self) -> BTreeMap<usize, DeadLetter> {
         self.book().clone()
     }

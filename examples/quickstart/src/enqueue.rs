@@ -11,7 +11,7 @@ use crate::dead_letters::EVENT_HEADER;
 use crate::plan::{Fate, Plan};
 use crate::tally::Tally;
 
-/// Enough to fill the producer's batches, few enough that Ctrl-C is heard at once.
+/// Enough to fill the producer's batches, few enough that Ctrl-C takes effect at once.
 const BATCH: usize = 500;
 
 /// What the broker said about the first events of the plan, in order.
@@ -24,7 +24,7 @@ pub(crate) struct Written {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Place {
     pub(crate) partition: i32,
-    /// Negative in the rare case that the broker only knows that the record is there.
+    /// Negative in the rare case that the broker reports a duplicate without an offset.
     pub(crate) offset: i64,
 }
 
@@ -39,8 +39,8 @@ impl Written {
     }
 }
 
-/// Enqueues all events, or as many as it can until it is told to stop or the broker refuses one: so
-/// many a second, or as fast as the broker takes them.
+/// Enqueues all events, or those until it is stopped or the broker refuses one: at a fixed rate, or
+/// as fast as the broker takes them.
 pub(crate) async fn enqueue(
     producer: &TaskProducer,
     plan: &Plan,

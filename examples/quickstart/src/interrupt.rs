@@ -1,4 +1,4 @@
-//! When somebody wants it to end: a user with Ctrl-C, a supervisor with SIGTERM.
+//! The signals to end: Ctrl-C of a user, SIGTERM of a supervisor.
 
 use std::future::pending;
 
@@ -28,8 +28,8 @@ async fn ctrl_c() {
     }
 }
 
-/// What `docker stop`, Kubernetes and systemd send. The first process of a container that does not
-/// wait for it never hears it, and is killed later, in the middle of its work.
+/// The signal of `docker stop`, Kubernetes and systemd. Process 1 of a container ignores it unless
+/// it is handled, and is killed later, in the middle of its work.
 #[cfg(unix)]
 async fn terminated() {
     use tokio::signal::unix::{SignalKind, signal};

@@ -104,7 +104,7 @@ async fn run(
 ) -> Result<Report, Box<dyn Error + Send + Sync>> {
     args.validate()?;
     let metrics = keylane::metrics::serve_prometheus(args.metrics_addr)?;
-    // Before the subscriptions, so that it can say that they have not started yet.
+    // Before the subscriptions, so that it can report that they have not started yet.
     let scraped = metrics.handle().clone();
     let admin = admin_server(args)
         .metrics(move || scraped.render())
@@ -264,8 +264,7 @@ async fn producer(cluster: &Cluster, topic: &str) -> Result<TaskProducer, TaskPr
         .await
 }
 
-/// The error and what caused it. Some messages tell their cause themselves, so it is not told
-/// again.
+/// The error and its causes. Some messages contain their cause, which is then not repeated.
 fn with_causes(error: &dyn Error) -> String {
     let mut text = error.to_string();
     let mut cause = error.source();

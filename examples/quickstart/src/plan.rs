@@ -144,7 +144,7 @@ impl Plan {
         json.into()
     }
 
-    /// The phones that the gateway knows.
+    /// The phones that are registered at the gateway.
     pub(crate) fn registered_devices(&self) -> HashSet<String> {
         self.vehicles.iter().map(|vehicle| phone(vehicle)).collect()
     }
@@ -175,7 +175,7 @@ impl Plan {
     }
 }
 
-/// In the order in which an event meets its trouble: at decoding, in the processor, at the gateway.
+/// In the order in which an event passes them: decoding, the processor, the gateway.
 fn fate(trouble: Trouble, vehicle: &str, seq: u32) -> Fate {
     if trouble.is_cut_short(vehicle, seq) {
         Fate::Undecodable

@@ -7,7 +7,7 @@ use crate::event::{Movement, ParkingEvent};
 use crate::gateway::Notification;
 use crate::push::{Answer, PushClient};
 
-/// Tells drivers that their vehicle entered or left the car park.
+/// Notifies drivers that their vehicle entered or left the car park.
 pub(crate) struct Notifier {
     pub(crate) gateway: PushClient,
     pub(crate) bug: Bug,
@@ -23,8 +23,7 @@ impl Processor<ParkingEvent> for Notifier {
         // `?` makes any error a retryable one: the gateway may be back in a moment.
         match self.gateway.push(&notification(event)).await? {
             Answer::Accepted => Ok(()),
-            // The gateway knows best when to come back. Later events of this vehicle wait, all
-            // others go on.
+            // The gateway sets the delay. Later events of this vehicle wait, all others go on.
             Answer::Busy { retry_after } => {
                 Err(TaskError::retry_after("the gateway is busy", retry_after))
             }

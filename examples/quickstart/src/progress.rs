@@ -1,4 +1,4 @@
-//! Watches the run, shows how far it is, and says when it is over.
+//! Watches the run, prints its progress, and detects its end.
 
 use std::fmt;
 use std::io::{self, IsTerminal, Write};
@@ -15,8 +15,8 @@ const REDRAW: Duration = Duration::from_millis(100);
 const PLAIN_LINE: Duration = Duration::from_secs(2);
 const BAR: usize = 24;
 
-/// Returns when every enqueued event has its result, when it is told to stop, or when nothing has
-/// moved for as long as `patience` reaches.
+/// Returns when every enqueued event has its result, when it is stopped, or when nothing has
+/// changed for `patience`.
 pub(crate) async fn watch(
     tally: &Tally,
     planned: u64,
@@ -34,7 +34,7 @@ pub(crate) async fn watch(
             _ = ticks.tick() => {}
             () = stop.cancelled() => {}
         }
-        // Asked before the counts are read: those are final then.
+        // Read before the counts, so that those are final.
         let all_enqueued = all_enqueued();
         let counts = tally.counts();
         if counts != moved.1 {

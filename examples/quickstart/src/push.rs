@@ -19,7 +19,7 @@ const MAX_CONNECTIONS: usize = 256;
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
 /// What is read of an answer's body.
 const MAX_BODY_BYTES: usize = 4 * 1024;
-/// How long to stay away from a busy gateway that does not say.
+/// The delay for a busy gateway that names none.
 const DEFAULT_RETRY_AFTER: Duration = Duration::from_secs(1);
 
 /// Sends notifications to one gateway.

@@ -1,4 +1,4 @@
-//! From facts to a report and a verdict. Pure: everything it knows is in its fields.
+//! Turns facts into a report and a verdict. Pure: its fields are its only input.
 
 use std::fmt;
 use std::net::SocketAddr;
@@ -8,7 +8,7 @@ use crate::audit::Outcome;
 use crate::plan::Totals;
 use crate::scrape::Settled;
 
-/// So many problems of one kind are spelled out.
+/// The most problems of one kind that are listed.
 const SHOWN: usize = 5;
 
 /// How the run ended.
@@ -16,9 +16,9 @@ const SHOWN: usize = 5;
 pub(crate) enum Ended {
     /// Every enqueued event has its result.
     AllDone,
-    /// By Ctrl-C.
+    /// The run was stopped by Ctrl-C.
     Interrupted,
-    /// Nothing moved any more.
+    /// Nothing changed for the whole patience.
     Stalled { after: Duration },
     /// The subscription ended by itself, with this error.
     Failed(String),
@@ -32,7 +32,7 @@ pub(crate) struct Report {
     /// What the enqueued events must amount to once all are processed.
     pub(crate) planned: Totals,
     pub(crate) outcome: Outcome,
-    /// What keylane's own metrics say.
+    /// The counts of keylane's own metrics.
     pub(crate) settled: Settled,
     /// How often the planted bug struck.
     pub(crate) panics: u64,
@@ -149,8 +149,8 @@ impl Report {
             .collect()
     }
 
-    /// keylane's word against that of the far ends. A record that was delivered again is counted
-    /// again, and one of an earlier run is counted too.
+    /// Compares keylane's counts with those of both ends. A record that was delivered again is
+    /// counted again, and one of an earlier run is counted too.
     fn difference_from_the_metrics(&self) -> Option<String> {
         let exact = self.outcome.duplicates == 0 && self.requests_of_other_runs == 0;
         let Settled {
@@ -251,7 +251,7 @@ impl Report {
     fn trouble(&self) -> String {
         let requests = self.outcome.requests;
         let mut text = format!(
-            "{} requests: {} told to come back (503), {} for unknown devices (404); {} panics",
+            "{} requests: {} refused for a moment (503), {} for unknown devices (404); {} panics",
             grouped(requests.total()),
             grouped(requests.busy),
             grouped(requests.unknown_device),

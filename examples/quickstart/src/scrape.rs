@@ -1,6 +1,6 @@
 //! Reads keylane's own counts from what it shows to Prometheus.
 
-/// What keylane says it has settled.
+/// keylane's own count of settled records.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Settled {
     pub(crate) done: u64,

@@ -4,7 +4,7 @@ use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-/// Counts that only grow. They say when to look; what the report says comes from the journals.
+/// Counts that only grow. They show when to look; the report comes from the journals.
 #[derive(Debug, Default)]
 pub(crate) struct Tally {
     enqueued: AtomicU64,
@@ -46,7 +46,7 @@ impl Tally {
         self.leftovers.fetch_add(1, Ordering::Relaxed);
     }
 
-    /// How long there have been results. Leaves out joining the group, which says nothing about
+    /// How long there have been results. Leaves out joining the group, which is no part of
     /// throughput.
     pub(crate) fn since_first_done(&self) -> Duration {
         self.first_done

@@ -1,7 +1,7 @@
 //! Everything that goes wrong on purpose, in one place.
 //!
-//! All of it depends on the seed alone, so the [plan](mod@crate::plan) knows beforehand how often
-//! each thing will happen and the report can be held against it.
+//! All of it depends on the seed alone. So the [plan](mod@crate::plan) has the number of each event
+//! in advance, and the report is compared with it.
 
 use std::time::Duration;
 
@@ -40,13 +40,13 @@ impl Trouble {
             .once_in(200, "unknown device", vehicle, [seq.into(), 0])
     }
 
-    /// The processor has a bug that this event meets at every attempt.
+    /// The processor has a bug that this event triggers at every attempt.
     pub(crate) fn always_panics(self, vehicle: &str, seq: u32) -> bool {
         self.dice
             .once_in(1_000, "always panics", vehicle, [seq.into(), 0])
     }
 
-    /// The processor has a bug that this event meets at this attempt.
+    /// The processor has a bug that this event triggers at this attempt.
     pub(crate) fn panics(self, vehicle: &str, seq: u32, attempt: u32) -> bool {
         self.always_panics(vehicle, seq) || (attempt == 1 && self.panics_once(vehicle, seq))
     }

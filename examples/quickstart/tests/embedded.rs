@@ -1,4 +1,4 @@
-//! The quickstart on its own broker, as the README tells people to start it.
+//! The quickstart on its own broker, started as in the README.
 
 mod common;
 
@@ -36,7 +36,7 @@ fn sigterm_drains_and_reports_what_was_done() {
 }
 
 fn drains_and_reports_what_was_done_on(signal: impl Fn(&Run)) {
-    // One at a time, so it takes minutes if nobody stops it.
+    // One at a time, so it takes minutes unless it is stopped.
     let mut run = Run::start("--events 20000 --vehicles 500 --partitions 2 --concurrency 1");
     run.wait_for_line(something_is_done);
     signal(&run);

@@ -22,7 +22,7 @@ use crate::problem::Problem;
 pub(crate) const BODY_BYTES: usize = 16 * 1024;
 const BODY_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// What whoever steers has to know. Never shown.
+/// The secret that steering requests have to carry. Never shown.
 #[derive(Clone)]
 pub(crate) struct Token(Box<[u8]>);
 
@@ -46,10 +46,10 @@ impl fmt::Debug for Token {
 /// Lets a request steer only with the token, if there is one.
 pub(crate) fn authorize(token: Option<&Token>, headers: &HeaderMap) -> Result<(), Problem> {
     let Some(Token(token)) = token else {
-        let text = "this server only tells: give it a token to have it steer";
+        let text = "this server is read-only: configure a token to allow steering";
         return Err(Problem::new(StatusCode::FORBIDDEN, "read_only", text));
     };
-    // In the time that the length takes, wherever they differ.
+    // The comparison takes the same time wherever they differ.
     if bearer(headers).is_some_and(|given| bool::from(given.ct_eq(token))) {
         return Ok(());
     }
@@ -92,7 +92,7 @@ impl Hosts {
         if is_known {
             return Ok(());
         }
-        let text = "the Host of the request is not this server's: ask for localhost or 127.0.0.1, or have the name allowed";
+        let text = "the Host of the request is not this server's: ask for localhost or 127.0.0.1, or allow the name (AdminServerBuilder::allowed_host)";
         Err(Problem::new(StatusCode::FORBIDDEN, "foreign_host", text))
     }
 
@@ -112,7 +112,7 @@ impl Hosts {
     }
 }
 
-/// What every request has to pass, before it is known what it asks for.
+/// The check of every request, before routing.
 pub(crate) async fn check(
     State(hosts): State<Arc<Hosts>>,
     request: Request,

@@ -25,7 +25,7 @@ use crate::{AdminError, lock, routes};
 /// people. Both can be had: [`AdminServer::router`](crate::AdminServer::router).
 ///
 /// # The version of axum
-/// [`Router`] is axum 0.8's, and the only type of an unfinished crate in this interface: a new
+/// [`Router`] is axum 0.8's. It is the only type of a crate below 1.0 in this interface: a new
 /// minor version of axum is a breaking change of `keylane-admin`.
 ///
 /// # Examples
@@ -61,7 +61,7 @@ impl AdminRoutes {
         routes::alone(self.shared.clone())
     }
 
-    /// As [`AdminServer::add`](crate::AdminServer::add).
+    /// Does the same as [`AdminServer::add`](crate::AdminServer::add).
     ///
     /// # Errors
     /// [`AdminError::DuplicateName`] where one of this name still runs.
@@ -77,7 +77,7 @@ impl AdminRoutes {
         }
     }
 
-    /// As [`AdminServer::remove`](crate::AdminServer::remove).
+    /// Does the same as [`AdminServer::remove`](crate::AdminServer::remove).
     pub fn remove(&self, name: &str) -> bool {
         lock::write(&self.shared.subscriptions).remove(name)
     }

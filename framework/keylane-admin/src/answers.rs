@@ -1,4 +1,4 @@
-//! What is told, as JSON. `openapi.json` describes it, and a test compares the two.
+//! The answers, as JSON. `openapi.json` describes them, and a test compares the two.
 
 use axum::body::Body;
 use axum::http::header::CONTENT_TYPE;
@@ -68,7 +68,7 @@ struct OldestOfPartition {
     record: OldestRecord,
 }
 
-/// What was asked of a subscription, or of one of its partitions.
+/// What was requested of a subscription, or of one of its partitions.
 #[derive(Serialize)]
 pub(crate) struct Requested<'a> {
     pub(crate) action: &'static str,

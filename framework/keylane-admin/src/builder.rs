@@ -54,7 +54,7 @@ impl Default for AdminServerBuilder {
 
 impl AdminServerBuilder {
     /// Listens on this port of the loopback (default 0: a free one, which
-    /// [`AdminServer::local_addr`] tells).
+    /// [`AdminServer::local_addr`] returns).
     pub fn port(self, port: u16) -> Self {
         self.address((Ipv4Addr::LOCALHOST, port))
     }
@@ -85,15 +85,15 @@ impl AdminServerBuilder {
         self
     }
 
-    /// One more name, without a port, that requests may have as their `Host`: that of a proxy in
-    /// front, say. Besides, requests may have an address, which leads nowhere else, and the
-    /// loopback's names. Beyond the loopback any name will do until one is given here.
+    /// One more name, without a port, that requests may have as their `Host`, for example that of a
+    /// proxy in front. Requests may also have an IP address, which cannot be another site's name,
+    /// and the loopback's names. Beyond the loopback any name is accepted until one is given here.
     pub fn allowed_host(mut self, name: impl Into<String>) -> Self {
         self.allowed_hosts.push(name.into());
         self
     }
 
-    /// How long a polling thread may take for one turn before the process counts as not alive
+    /// How long a polling thread may take for one pass before the process counts as not alive
     /// (default 30 s). Slow brokers may keep it for 12 s at an assignment. The brokers' own
     /// patience is `max.poll.interval.ms`, 5 min by default.
     pub fn polling_limit(mut self, limit: Duration) -> Self {
@@ -115,6 +115,8 @@ impl AdminServerBuilder {
     /// format. It is called for each scrape, on the server's thread.
     ///
     /// # Examples
+    /// With the feature `prometheus` of keylane; any recorder that renders text will do:
+    ///
     /// ```
     /// use keylane_admin::AdminServer;
     ///

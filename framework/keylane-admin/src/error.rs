@@ -12,9 +12,9 @@ pub enum AdminError {
         "cannot serve the admin interface on {address}: choose another port, or 0 for a free one"
     )]
     Bind {
-        /// The address that was asked for.
+        /// The configured address.
         address: SocketAddr,
-        /// What the operating system says.
+        /// The operating system's error.
         source: io::Error,
     },
     /// No thread, or no timer and poller for it.
@@ -22,7 +22,7 @@ pub enum AdminError {
         "cannot start the thread that serves the admin interface: check the limits of the process"
     )]
     Start(#[source] io::Error),
-    /// Two subscriptions of one name could not be told apart.
+    /// Two subscriptions of one name could not be distinguished.
     #[error(
         "there is a running subscription `{name}` already: give each its own name (SubscriptionBuilder::name)"
     )]

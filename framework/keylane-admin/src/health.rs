@@ -7,10 +7,10 @@ use keylane::status::{
 };
 use serde::Serialize;
 
-/// Of more reasons than this the rest is counted.
+/// The most reasons in an answer; the rest is counted.
 const REASONS: usize = 100;
 
-/// What a probe wants to know.
+/// The question of a probe.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Question {
     Startup,
@@ -32,7 +32,7 @@ pub(crate) struct Health {
 #[serde(rename_all = "snake_case")]
 pub(crate) enum Verdict {
     Ok,
-    /// The answer is yes, but something wants looking at.
+    /// The answer is yes, but something needs attention.
     Degraded,
     Failing,
 }
@@ -123,7 +123,7 @@ fn failing(
     match question {
         Question::Startup if status.joined => None,
         Question::Startup => not_running(status.state).or_else(|| Some(starting())),
-        // What was told to stop has done so. A restart is not what whoever told it wants.
+        // It was stopped on purpose, so a restart is not intended.
         Question::Live if status.state == State::Stopped => None,
         Question::Live if status.state == State::Failed => not_running(status.state),
         Question::Live => not_polling(status, polling_limit),
@@ -178,7 +178,7 @@ fn not_assigned(status: &SubscriptionStatus) -> Option<(Code, String)> {
         .then(|| (Code::MissingTopic, trouble.message.clone()))
 }
 
-/// What wants looking at, whatever the question.
+/// The reasons of a degraded answer, for every question.
 fn degraded(name: &str, status: &SubscriptionStatus, reasons: &mut Vec<Reason>) {
     if matches!(status.state, State::Stopped | State::Failed) {
         return;
@@ -192,7 +192,7 @@ fn degraded(name: &str, status: &SubscriptionStatus, reasons: &mut Vec<Reason>) 
         _ => {}
     }
     if let Some(outage) = &status.outage {
-        // They are held by all of them together, so the first says how many there are.
+        // All outages together hold these records, so the first reason has their number.
         let mut held = outage.held;
         for ongoing in &outage.ongoing {
             let code = if ongoing.kind == OutageKind::BadDeployment {
@@ -333,7 +333,7 @@ impl Reason {
 
 #[cfg(test)]
 impl Code {
-    /// In the order of `openapi.json`.
+    /// All codes, in the order of `openapi.json`.
     pub(crate) const ALL: [Self; 26] = [
         Self::NoSubscription,
         Self::Starting,

@@ -9,7 +9,7 @@ use serde::Serialize;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Keys {
     Hashed,
-    /// As far as they are kept.
+    /// The keys themselves, where they are kept.
     Plain,
 }
 

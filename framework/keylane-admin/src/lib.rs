@@ -1,4 +1,4 @@
-//! Health, state and administration over HTTP.
+//! Health, state and steering of keylane's subscriptions over HTTP.
 //!
 //! ```no_run
 //! use keylane_admin::AdminServer;
@@ -33,13 +33,13 @@
 //! | `GET` | 200 means |
 //! |---|---|
 //! | `/health/startup` | every subscription has joined its group at least once |
-//! | `/health/live` | every polling thread gets on, and none has ended with an error. Brokers that are away, a processor that blocks its thread, or work that is stuck do not count: a restart would not help |
-//! | `/health/ready` | besides, every subscription has an assignment now and is not closing. One without partitions counts (more members than partitions), unless its topic is missing |
+//! | `/health/live` | every polling thread polls, and none has ended with an error. Brokers that are away, a processor that blocks its thread, or work that is stuck do not count: a restart would not help |
+//! | `/health/ready` | in addition, every subscription has an assignment now and is not closing. One without partitions counts (more members than partitions), unless its topic is missing |
 //!
 //! Anything else is 503. The answer lists the reasons, also what is merely *degraded* with 200:
 //! stalled partitions, blocked owners, suspected outages, parked records, care after a crash,
-//! brokers that are away, pauses, and more. Without any subscription the process has neither
-//! started nor is it ready.
+//! brokers that are away, pauses, and more. A process without any subscription has not started and
+//! is not ready.
 //!
 //! # State
 //! | `GET` | |
@@ -47,8 +47,8 @@
 //! | `/v1/subscriptions` | all, summed up |
 //! | `/v1/subscriptions/{name}` | one, with its partitions |
 //! | `/v1/subscriptions/{name}/partitions/{topic}/{partition}` | one partition |
-//! | `/v1/subscriptions/{name}/oldest?limit=20` | of each partition the record its commit waits for, the longest waiting first |
-//! | `/v1/subscriptions/{name}/hot-keys?limit=20` | the keys with the most records, the most time in attempts and the longest waits, by their hashes; as they are only where [`HotKeySettings::plain_keys`](keylane::config::HotKeySettings::plain_keys) allows it and the request has the token |
+//! | `/v1/subscriptions/{name}/oldest?limit=20` | for each partition the record that its commit waits for, the longest waiting first |
+//! | `/v1/subscriptions/{name}/hot-keys?limit=20` | the keys with the most records, the most time in attempts and the longest waits, by their hashes; in plain only where [`HotKeySettings::plain_keys`](keylane::config::HotKeySettings::plain_keys) allows it and the request has the token |
 //! | `/openapi.json` | the description of all this (OpenAPI 3.1) |
 //! | `/metrics` | where [`AdminServerBuilder::metrics`] was called |
 //!
@@ -56,9 +56,9 @@
 //!
 //! # Steering
 //! `POST` to `/v1/subscriptions/{name}/pause`, `…/resume`, `…/release-held` or `…/shutdown`, or to
-//! `/v1/subscriptions/{name}/partitions/{topic}/{partition}/pause` or `…/resume`: 202 means asked
-//! for, as by the [handle](keylane::SubscriptionHandle). All of it is refused with 403 unless the
-//! server was given a [token](AdminServerBuilder::token):
+//! `/v1/subscriptions/{name}/partitions/{topic}/{partition}/pause` or `…/resume`: 202 means that it
+//! was requested, as by the [handle](keylane::SubscriptionHandle). All of it is refused with 403
+//! unless the server has a [token](AdminServerBuilder::token):
 //!
 //! ```console
 //! $ curl -s -X POST -H "Authorization: Bearer $TOKEN" localhost:8081/v1/subscriptions/parking-notifier/pause
@@ -66,15 +66,14 @@
 //! ```
 //!
 //! A pause lasts until it is resumed or the process ends; that of a partition until this member
-//! gives it up. `release-held` lets records go to the dead-letter topic that are held because of an
-//! [outage](keylane::config::Outage), until that outage ends.
+//! gives it up. `release-held` sends records that are held because of an
+//! [outage](keylane::config::Outage) to the dead-letter topic, until that outage ends.
 //!
 //! # Safety
-//! It listens on 127.0.0.1 by default. There, a request whose `Host` is neither an
-//! address of the loopback nor `localhost` is refused, so that no web page can reach it under a
-//! name of its own; nothing is allowed to pages of other origins. There is no TLS: beyond the
-//! loopback put a proxy in front, or keep it inside a network you trust, where everybody can read
-//! state and health.
+//! It listens on 127.0.0.1 by default. There, a request whose `Host` is neither an address of the
+//! loopback nor `localhost` is refused, so that no web page can reach it under a name of its own.
+//! Pages of other origins are allowed nothing. There is no TLS: beyond the loopback put a proxy in
+//! front, or keep it inside a trusted network, where every client can read state and health.
 //!
 //! Bounded: 32 connections at a time (more wait), 10 s for the head of a request, 16 KiB for it, 16
 //! KiB for a body, 1 min for a connection. The server has a thread of its own, so it answers while

@@ -53,7 +53,7 @@ impl Problem {
 impl IntoResponse for Problem {
     fn into_response(self) -> Response {
         let details = Details {
-            // The status says it all; `code` tells problems of one status apart.
+            // The status is enough as a type; `code` distinguishes problems of one status.
             r#type: "about:blank",
             title: self.status.canonical_reason().unwrap_or("Error"),
             status: self.status.as_u16(),
@@ -74,8 +74,8 @@ impl IntoResponse for Problem {
     }
 }
 
-/// Sees to it that the router's own refusals are problem details too, and that no answer is kept or
-/// taken for a page.
+/// Turns the router's own refusals into problem details too, and forbids caching and content
+/// sniffing of every answer.
 pub(crate) async fn complete(mut response: Response) -> Response {
     let status = response.status();
     let is_ours = response
@@ -84,7 +84,7 @@ pub(crate) async fn complete(mut response: Response) -> Response {
         .is_some_and(|it| it.as_bytes().starts_with(b"application/"));
     if (status.is_client_error() || status.is_server_error()) && !is_ours {
         let mut problem = Problem::of_status(status).into_response();
-        // A 405 says what is allowed.
+        // A 405 keeps the list of allowed methods.
         if let Some(allow) = response.headers_mut().remove(axum::http::header::ALLOW) {
             problem
                 .headers_mut()

@@ -1,4 +1,4 @@
-//! What can be asked for, and what comes of it.
+//! The routes, and their answers.
 
 use std::fmt;
 use std::sync::{Arc, RwLock};
@@ -288,7 +288,7 @@ fn steer(
     let handle = shared.find(&at(path)?)?;
     act(&*handle);
     let subscription = handle.name();
-    tracing::info!(subscription, action, "asked for over HTTP");
+    tracing::info!(subscription, action, "requested over HTTP");
     Ok(json(
         StatusCode::ACCEPTED,
         &Requested {
@@ -329,7 +329,7 @@ fn steer_partition(
         topic,
         partition,
         action,
-        "asked for over HTTP"
+        "requested over HTTP"
     );
     let requested = Requested {
         action,

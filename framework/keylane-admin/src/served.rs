@@ -1,4 +1,5 @@
-//! What is needed of a subscription: its handle's methods. Tests have another that is run by nobody.
+//! The methods of a subscription's handle that the server needs. Tests have another implementation,
+//! which runs nothing.
 
 use std::fmt;
 use std::sync::Arc;

@@ -14,7 +14,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{AdminError, AdminRoutes, AdminServerBuilder};
 
-/// A running admin server; see [the module](super).
+/// A running admin server; see the [crate].
 ///
 /// It serves until it is dropped or [shut down](Self::shutdown), on a thread of its own.
 #[derive(Debug)]
@@ -46,9 +46,9 @@ impl AdminServer {
         self.routes.add(subscription)
     }
 
-    /// Serves the subscription of this name no longer; `false` where there is none. For one that
-    /// has ended and will not come back: until it is taken out it is listed, and one that has
-    /// failed keeps the process from being alive.
+    /// Removes the subscription of this name; `false` where there is none. Use it for one that has
+    /// ended and will not come back. Until then it is listed, and a failed one keeps `/health/live`
+    /// at 503.
     ///
     /// # Examples
     /// ```

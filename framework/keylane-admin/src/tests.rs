@@ -27,7 +27,7 @@ use crate::served::{AllServed, Served};
 
 const TOKEN: &str = "open-sesame";
 
-/// A subscription that nobody runs: its state is what the test says.
+/// A subscription that does not run: the test sets its state.
 #[derive(Debug)]
 struct Scripted {
     name: String,
@@ -36,7 +36,7 @@ struct Scripted {
     asked: Mutex<Asked>,
 }
 
-/// What was asked of it.
+/// The calls it got.
 #[derive(Clone, Debug, Default, PartialEq)]
 struct Asked {
     paused: bool,
@@ -161,7 +161,7 @@ fn outage(kinds: &[OutageKind]) -> OutageStatus {
     outage
 }
 
-/// One that runs, with everything there is to tell.
+/// One that runs, with every field filled.
 fn troubled(name: &str) -> Arc<Scripted> {
     let troubled = running(name);
     troubled.change(|status| status.outage = Some(outage(&[OutageKind::Total])));

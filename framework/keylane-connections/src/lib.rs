@@ -25,15 +25,17 @@ type AnyError = Box<dyn Error + Send + Sync>;
 /// What a peer may take.
 #[derive(Clone, Copy, Debug)]
 pub struct Bounds {
-    /// At a time; further ones wait to be accepted.
+    /// Connections at a time; further ones wait to be accepted.
     pub connections: u32,
-    /// For sending the head of a request, and so for an idle connection that is kept open.
+    /// The longest time for sending the head of a request, and so for an idle connection that is
+    /// kept open.
     pub head: Duration,
-    /// For the head of a request.
+    /// The largest head of a request.
     pub head_bytes: usize,
-    /// For a whole connection: a reader that takes no bytes cannot hold its place for ever.
+    /// The longest time of a whole connection: a reader that takes no bytes cannot hold its place
+    /// without end.
     pub connection: Duration,
-    /// For what is being answered, when the connection or the server comes to its end.
+    /// The longest time for running answers when the connection or the server ends.
     pub grace: Duration,
 }
 
@@ -246,8 +248,8 @@ mod tests {
         let mut other = TcpStream::connect(address).await.unwrap();
         other.write_all(REQUEST).await.unwrap();
         assert!(read(&mut other).await.starts_with(b"HTTP/1.1 200 OK\r\n"));
-        // Before, there was no place for it: the silent one has been closed by now. Asked without
-        // waiting.
+        // There was no place for it before, so the silent one has been closed by now. This read
+        // does not wait.
         let mut silent = silent.into_std().unwrap();
         assert!(std::io::Read::read_to_end(&mut silent, &mut Vec::new()).is_ok());
     }

@@ -125,7 +125,7 @@ pub enum BackoffError {
         /// The cap.
         max: Duration,
     },
-    /// `max` is longer than [`MAX_BACKOFF`]: some later time could not be told.
+    /// `max` is longer than [`MAX_BACKOFF`]: some later time could not be represented.
     #[error("backoff max delay {0:?} is too long: set it to at most 30 days")]
     TooLong(Duration),
     /// `multiplier` is below one or not a number.

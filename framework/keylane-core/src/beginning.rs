@@ -4,8 +4,8 @@
 //! Such a position is committed before anything is read from it. Otherwise an idle partition has no
 //! commit: its next owner would start at a later end, past everything written in between.
 //!
-//! A committed position with its leader epoch can be used, once the log was asked whether it still
-//! has what lies below.
+//! A committed position with its leader epoch can be used, once the leader has confirmed that the
+//! log still has what lies below.
 
 use std::time::Duration;
 
@@ -70,10 +70,10 @@ impl PassedOver {
     }
 }
 
-/// How long nothing must arrive before [`EmptiedLog`] believes that nothing is on its way.
+/// How long nothing must arrive before [`EmptiedLog`] assumes that no record is on its way.
 pub const EMPTIED_AFTER: Duration = Duration::from_secs(1);
 
-/// Finds a log that begins above the position that is read next, where no record says so.
+/// Finds a log that begins above the position that is read next, where no record shows it.
 ///
 /// Records that were fetched before they were deleted may still be on their way.
 #[derive(Clone, Copy, Debug, Default)]
@@ -106,22 +106,22 @@ impl EmptiedLog {
 /// What is to be done next for a partition that has no position to be read from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Step {
-    /// Ask what is committed: the assignment had no answer.
+    /// Query what is committed: the assignment had no answer.
     AskCommitted,
-    /// Ask what the log holds.
+    /// Query the range of the log.
     AskRange,
     /// Begin an epoch at this position, and commit it.
     Commit(Position),
     /// Wait for the answer to that commit.
     AwaitCommit(Position),
-    /// Read from this position. With an epoch the log's leader is asked first where that ends: if
-    /// below the position, the log was cut, and reading begins there.
+    /// Read from this position. With an epoch, the leader is queried first where that epoch ends.
+    /// If it ends below the position, the log was cut, and reading begins there.
     Seek(Position, Option<LeaderEpoch>),
     /// End the subscription: nothing is committed, and no position is to be made up.
     Fail,
 }
 
-/// The way of one partition to its first position. Nothing of it is read meanwhile.
+/// The steps of one partition to its first position. Nothing of it is read until then.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Beginning {
     reset: Reset,
@@ -151,9 +151,9 @@ impl Beginning {
         }
     }
 
-    /// Whether something is committed is not known. An epoch that started all the same would know
-    /// nothing of what was settled ahead, nor of what killed the processes before, and its first
-    /// commit would overwrite both.
+    /// Whether something is committed is unknown. An epoch that started without it would have
+    /// neither the settled-ahead map nor the crash evidence, and its first commit would overwrite
+    /// both.
     pub fn unknown(reset: Reset) -> Self {
         Self {
             reset,
@@ -185,8 +185,7 @@ impl Beginning {
         self.step
     }
 
-    /// The committed position was asked for: it is this one, with this epoch if any, or there is
-    /// none.
+    /// Takes the answer about the committed position: this one, with this epoch if any, or none.
     pub fn committed(&mut self, position: Option<(Position, Option<LeaderEpoch>)>) {
         if self.step == Step::AskCommitted {
             let none = if self.reset == Reset::Error {
@@ -198,7 +197,7 @@ impl Beginning {
         }
     }
 
-    /// The log was looked at. Says what is passed over, if anything.
+    /// Takes the log's range. Returns what is passed over, if anything.
     pub fn range(&mut self, range: LogRange) -> Option<PassedOver> {
         if self.step != Step::AskRange {
             return None;

@@ -23,7 +23,7 @@ pub struct Budget {
     paused: bool,
 }
 
-/// What a level that crossed a mark asks for.
+/// The action after a level crossed a mark.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum BudgetChange {
     /// The high mark is reached: stop fetching.
@@ -42,7 +42,7 @@ impl Budget {
         }
     }
 
-    /// Takes the current level and says what changes by it, if anything.
+    /// Takes the current level and returns what changes, if anything.
     pub fn update(&mut self, level: u64) -> Option<BudgetChange> {
         if self.paused {
             if self.resumes_at(level) {

@@ -13,15 +13,15 @@
 //!     3       the log that the position is about: 8 bytes, see [`LogId`]
 //!     4       the leader epoch of the highest record that was read, a varint; only with ranges, see [`About`]
 //! ```
-//! * The checksum covers the position, because the metadata is only true for it: a tool that copies
+//! * The checksum covers the position, because the metadata is only true for it. A tool that copies
 //!   metadata to another offset would otherwise mark the wrong records as settled, and they would
-//!   be lost without a word.
-//! * A reader skips a tag it does not know, so a new section has to be one that is safe to ignore;
-//!   anything else needs a new version, which this reader refuses.
-//! * Sections are written in the order log, evidence, ranges; what no longer fits is left out: a
-//!   shorter map only redelivers more. Ranges without the leader epoch, where it is known, are not
-//!   written. A reader that does not know it believes the ranges, as before.
-//! * Nothing to say is the empty text, which is also what a commit of any other program carries.
+//!   be lost silently.
+//! * A reader skips an unknown tag, so a new section has to be safe to ignore. Anything else needs
+//!   a new version, which this reader refuses.
+//! * Sections are written in the order log, evidence, ranges. What no longer fits is left out: a
+//!   shorter map only redelivers more. Where the leader epoch is known, ranges are not written
+//!   without it. An older reader, which skips the epoch, takes the ranges as true, as before.
+//! * Empty metadata is the empty text, which is also what a commit of any other program carries.
 //!
 //! # How much fits
 #![doc = include_str!("commit_map/capacity.md")]
@@ -43,7 +43,7 @@ pub const MAX_METADATA_BYTES: usize = 4_000;
 /// What a commit carries beside its position.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct CommitMetadata {
-    /// The metadata's text, ASCII; empty where there is nothing to say.
+    /// The metadata's text, ASCII; empty where there is nothing to record.
     pub text: String,
     /// Whether something had to be left out for lack of room: still true, it only redelivers more.
     pub truncated: bool,
@@ -82,14 +82,14 @@ impl From<Option<LogId>> for About {
     }
 }
 
-/// What a commit's metadata says about its position.
+/// The content of a commit's metadata.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct CommitContent {
     /// What is settled above it.
     pub settled: SettledMap,
     /// How the owner that wrote it stood.
     pub evidence: Evidence,
-    /// The log it is about; `None` where whoever wrote it did not know.
+    /// The log it is about; `None` where the writer had no id of it.
     pub log: Option<LogId>,
     /// The leader epoch of the highest record its writer had read; `None` where that is not known,
     /// or nothing is settled above the position.
@@ -109,9 +109,9 @@ pub fn encode(
 /// Writes the log's name, the evidence and the ranges, which ascend from `position`, into at most
 /// `max_bytes` of text.
 ///
-/// Where they do not all fit the longest prefix of the ranges that does is kept. Ranges that touch
-/// are joined. A name that does not fit is left out: it takes 23 bytes; and so is evidence: that
-/// takes less than 50, and some more for each record in it.
+/// Where the ranges do not all fit, the longest prefix that fits is kept. Ranges that touch are
+/// joined. A name that does not fit is left out: it takes 23 bytes. So is evidence: it takes less
+/// than 50, and some more for each record in it.
 pub fn encode_for(
     about: impl Into<About>,
     position: Position,
@@ -164,7 +164,7 @@ pub fn encode_for(
     }
 }
 
-/// The metadata of an orderly end in place of `text`, for an owner that cannot say so itself.
+/// The metadata of an orderly end in place of `text`, for an owner that cannot write it itself.
 pub fn without_mark(position: Position, text: &str, max_bytes: usize) -> String {
     match decode(position, text) {
         Ok(CommitContent {
@@ -207,10 +207,10 @@ pub fn without_map(position: Position, text: &str) -> String {
 /// Reads a commit's metadata, which is only true together with the committed `position`.
 ///
 /// # Errors
-/// [`MapError::Foreign`] where another program wrote it, [`MapError::Version`] where another
-/// version of this library did, [`MapError::Damaged`] where it is not what was written or was
-/// written for another position. The caller counts it and goes on with an empty map: records are
-/// redelivered, none is lost.
+/// [`MapError::Foreign`] where another program wrote it; [`MapError::Version`] where another
+/// version of this library did; [`MapError::Damaged`] where it was changed, or written for another
+/// position. The caller counts it and goes on with an empty map: records are redelivered, none is
+/// lost.
 pub fn decode(position: Position, text: &str) -> Result<CommitContent, MapError> {
     if text.is_empty() {
         return Ok(CommitContent::default());
@@ -282,7 +282,7 @@ fn payload_room(max_bytes: usize) -> usize {
     (characters * 3 / 4).saturating_sub(CHECKSUM_BYTES)
 }
 
-/// Nothing where there is nothing to say.
+/// Writes nothing where there is nothing to record.
 fn log_section(log: Option<LogId>) -> Vec<u8> {
     let mut section = Vec::new();
     if let Some(log) = log {
@@ -291,7 +291,7 @@ fn log_section(log: Option<LogId>) -> Vec<u8> {
     section
 }
 
-/// Nothing where there is nothing to say.
+/// Writes nothing where there is nothing to record.
 fn leader_epoch_section(epoch: Option<LeaderEpoch>) -> Vec<u8> {
     let mut section = Vec::new();
     if let Some(epoch) = epoch {
@@ -307,7 +307,7 @@ fn read_leader_epoch(mut content: &[u8]) -> Option<LeaderEpoch> {
     content.is_empty().then_some(LeaderEpoch::new(epoch))
 }
 
-/// Nothing where there is nothing to say.
+/// Writes nothing where there is nothing to record.
 fn evidence_section(position: Position, evidence: &Evidence) -> Vec<u8> {
     let mut section = Vec::new();
     if !evidence.is_empty() {

@@ -1,6 +1,6 @@
 //! Elias gamma code: numbers from 1 on as bits, the small ones in few. 1 takes one bit, 2 and 3
-//! take three, 4 to 7 take five, and so on: as many zeros as the number has bits after its first,
-//! then the number.
+//! take three, 4 to 7 take five, and so on. A code is as many zeros as the number has bits after
+//! its first, then the number.
 //!
 //! The last byte is filled up with zeros. No number begins like that, so the end needs no mark.
 
@@ -121,7 +121,7 @@ mod tests {
             "65 bits"
         );
         assert_eq!(Reader::new(&written(&[u64::MAX])).next(), Some(u64::MAX));
-        assert!(!Reader::new(&[0]).is_at_end(), "a byte that says nothing");
+        assert!(!Reader::new(&[0]).is_at_end(), "a byte of padding");
     }
 
     proptest! {

@@ -64,7 +64,7 @@ pub struct FailedAttempt {
     pub failure: Failure,
     /// The kind of its error.
     pub class: ErrorClass,
-    /// What was not available, where the error says so.
+    /// The place that was not available, where the error names it.
     pub place: Option<Place>,
 }
 

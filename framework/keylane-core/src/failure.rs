@@ -35,8 +35,8 @@ pub enum Failure {
     TimedOut,
 }
 
-/// The shortest delay an attempt may ask for: a processor that asks for none must not keep a core
-/// busy with one record.
+/// The shortest delay an attempt may set: a processor that sets none must not keep a core busy with
+/// one record.
 pub const MIN_RETRY_AFTER: Duration = Duration::from_millis(10);
 
 /// The longest delay an attempt may ask for with [`Failure::RetryAfter`]; longer ones are cut to
@@ -59,7 +59,7 @@ impl Failure {
         !matches!(self, Self::Fatal | Self::Undecodable)
     }
 
-    /// The delay the attempt asked for, where it did.
+    /// The delay that the attempt set, if any.
     pub(crate) fn retry_after(self) -> Option<Duration> {
         match self {
             Self::RetryAfter(delay)

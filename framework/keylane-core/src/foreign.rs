@@ -1,9 +1,9 @@
 //! Retries of other groups: whose a record of a retry topic is, and what becomes of it.
 //!
 //! Groups that share a retry topic all read every retry in it. If each processed all of them, every
-//! failure of one group would be a failure of all, and `g` groups would make up to `g` to the power
-//! of `rounds` copies of one record. So a retry that another group wrote is settled as *foreign*.
-//! That group reads it too, and processes it.
+//! failure of one group would be a failure of all. `g` groups would make up to `g` to the power of
+//! `rounds` copies of one record. So a retry that another group wrote is settled as *foreign*. That
+//! group reads it too, and processes it.
 //!
 //! A record must not be settled here that no group would ever process. These are the bounds:
 //!
@@ -14,7 +14,7 @@
 //! | names this group, or one that is adopted | processed |
 //! | names this group, and an origin topic that this subscription does not read | held: no other group would process it |
 //! | names another group that is alive | settled as foreign |
-//! | names another group that is gone, or that cannot be asked about | held |
+//! | names another group that is gone, or that cannot be queried | held |
 //!
 //! A held record stays unsettled, uses no worker and holds no lane. It is settled as foreign when
 //! its group is seen alive, and delivered again after a restart or a rebalance.
@@ -35,7 +35,7 @@ pub enum ForeignPolicy {
     Process,
 }
 
-/// What a record of a retry topic says about who wrote it.
+/// Which program wrote a record of a retry topic, by its headers.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Provenance<'a> {
     /// The group that wrote it, as its header has it.
@@ -46,14 +46,14 @@ pub struct Provenance<'a> {
     pub requeued: bool,
 }
 
-/// Whose a record of a retry topic is.
+/// Which group a record of a retry topic belongs to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Whose {
-    /// To be processed here.
+    /// This group's: it is processed here.
     Ours,
     /// Written by this group, for an origin topic that this subscription does not read.
     Stray,
-    /// Of another group.
+    /// Another group's.
     Foreign,
 }
 
@@ -66,11 +66,11 @@ pub enum Liveness {
     Alive,
     /// It has neither.
     Gone,
-    /// The brokers do not say: this client may not ask, or none answers.
+    /// No broker answers, or this client may not describe the group.
     Unknown,
 }
 
-/// What becomes of a record of a retry topic.
+/// What is done with a record of a retry topic.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Ruling {
     /// It is processed.
@@ -85,19 +85,19 @@ pub enum Ruling {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[non_exhaustive]
 pub enum HeldBecause {
-    /// Its group is asked about at present.
+    /// Its group is being queried.
     Asking,
     /// Its group is gone.
     Gone,
-    /// The brokers do not say whether its group is alive.
+    /// The brokers do not answer whether its group is alive.
     Unknown,
-    /// [`ForeignPolicy::Hold`] says so.
+    /// The policy is [`ForeignPolicy::Hold`].
     Policy,
     /// It is this group's, of an origin topic that this subscription does not read.
     Stray,
 }
 
-/// What this subscription takes for its own.
+/// Which retries belong to this subscription.
 ///
 /// # Examples
 /// ```
@@ -153,8 +153,8 @@ impl Ownership {
         }
     }
 
-    /// What becomes of a record. `liveness` is asked for only where it matters: what is known of
-    /// the group that the record names.
+    /// What is done with a record. `liveness` returns what is known of the group that the record
+    /// names. It is called only where it matters.
     pub fn rule(&self, whose: Whose, liveness: impl FnOnce() -> Liveness) -> Ruling {
         match (whose, self.policy) {
             (Whose::Ours, _) | (_, ForeignPolicy::Process) => Ruling::Process,

@@ -1,10 +1,10 @@
 //! Which keys a partition spends itself on: the heaviest of any number of keys, in bounded memory.
 //!
-//! One [`KeySketch`] answers one question: the keys with the most records, with the most time in
-//! attempts, with the longest waits. It is Space-Saving (Metwally, Agrawal, El Abbadi: Efficient
-//! Computation of Frequent and Top-k Elements in Data Streams, 2005) with weights, behind a sampler
-//! that keeps it off the way of a record, and it forgets: every [`HALF_LIFE`] all figures are
-//! halved, so what it tells is about the last minutes.
+//! One [`KeySketch`] has one measure: the keys with the most records, with the most time in
+//! attempts, or with the longest waits. It is Space-Saving (Metwally, Agrawal, El Abbadi: Efficient
+//! Computation of Frequent and Top-k Elements in Data Streams, 2005) with weights. A sampler in
+//! front of it keeps the cost per record low. Every [`HALF_LIFE`] all figures are halved, so they
+//! cover the last minutes.
 
 mod sampler;
 mod space_saving;
@@ -17,13 +17,13 @@ use crate::time::Moment;
 use sampler::Sampler;
 use space_saving::SpaceSaving;
 
-/// What was seen so long ago counts half of what is seen now.
+/// What is this old counts half of what is new.
 pub const HALF_LIFE: Duration = Duration::from_secs(60);
 
 /// The heaviest keys of one partition by one measure. `N` is what a key is called outside: made
 /// only for keys that matter.
 ///
-/// The shell asks [`sample`](Self::sample) for every record, which is some additions, and
+/// The shell calls [`sample`](Self::sample) for every record, which is some additions, and
 /// [`credit`](Self::credit)s the few that are sampled.
 ///
 /// # Examples

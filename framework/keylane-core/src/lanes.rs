@@ -1,8 +1,7 @@
 //! Lanes: the queue of one key, run one record at a time.
 //!
-//! A lane is a chain of pending slots. Its head is the record whose turn it is, and stays head
-//! until it is settled; the map only knows each lane's tail. A lane without records takes no
-//! memory.
+//! A lane is a chain of pending slots. Its head is the record that may run, and stays head until it
+//! is settled. The map has only each lane's tail. A lane without records takes no memory.
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
@@ -54,7 +53,7 @@ impl Lanes {
         Some(self.behind[slot as usize]).filter(|&behind| behind != NONE)
     }
 
-    /// Takes the head out of its lane and says which slot is head now.
+    /// Takes the head out of its lane and returns the new head's slot.
     pub(crate) fn leave(&mut self, key: Option<u64>, head: u32) -> Option<u32> {
         let behind = self.behind[head as usize];
         if behind != NONE {

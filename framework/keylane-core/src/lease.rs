@@ -1,23 +1,23 @@
-//! How long a process may take it for granted that it is still a member of its group.
+//! How long a process may assume that it is still a member of its group.
 
 use std::time::Duration;
 
 use crate::time::Moment;
 
-/// After so long without a look of the polling thread membership is in doubt.
+/// Membership is in doubt after this time without a look of the polling thread.
 ///
 /// Far below any session time-out (the brokers' own limits begin at 6 s, and 45 s with
-/// `group.protocol=consumer`) less the heartbeat interval that may have passed before. Doubt for
-/// nothing costs one commit's round trip.
+/// `group.protocol=consumer`) less the heartbeat interval that may have passed before. A needless
+/// doubt costs one commit's round trip.
 pub const LEASE: Duration = Duration::from_secs(1);
-/// How long doubt lasts at most without a word of the group: by then the client, which runs again
-/// too, has noticed by itself, or nobody can tell because the brokers are away.
+/// How long doubt lasts at most without an answer of the group. By then the client, which runs
+/// again too, has detected a loss by itself, or the brokers are away.
 pub const DOUBT_PATIENCE: Duration = Duration::from_secs(10);
 
-/// The right to start work, renewed by each look and gone once the process stood still for long:
+/// The right to start work. Each look renews it, and it expires once the process has stood still:
 /// stopped by a signal, with its machine, or starved. The group may have given its partitions to
-/// others meanwhile, and the client learns that from its next heartbeat only. Until somebody has
-/// answered for the membership nothing is to be started.
+/// others in that time, and only the client's next heartbeat shows that. Nothing is to be started
+/// until the group has confirmed the membership.
 ///
 /// # Examples
 /// ```
@@ -49,8 +49,8 @@ struct Doubt {
 pub enum Look {
     /// All is well.
     Good,
-    /// The process has stood still: a proof of membership is needed, and none that was asked for
-    /// before counts.
+    /// The process has stood still: a proof of membership is needed. A proof that was requested
+    /// before does not count.
     DoubtBegins,
     /// Still no proof.
     Doubtful,
@@ -67,8 +67,7 @@ impl Lease {
         }
     }
 
-    /// Until when work may start. Whoever finds this in the past, however that came, starts
-    /// nothing.
+    /// Until when work may start. Where this is in the past, for any reason, nothing starts.
     pub fn until(&self) -> Moment {
         if self.doubt.is_some() {
             Moment::ORIGIN
@@ -119,7 +118,7 @@ impl Lease {
         }
     }
 
-    /// Somebody has answered for the membership since the last [`Look::DoubtBegins`].
+    /// The group has confirmed the membership since the last [`Look::DoubtBegins`].
     pub fn confirm(&mut self, now: Moment) {
         *self = Self::new(now);
     }
@@ -140,7 +139,7 @@ mod tests {
         assert!(lease.until() > at(1_900));
         assert!(
             lease.until() < at(9_000),
-            "nobody has looked, and yet nothing starts"
+            "without a look nothing starts either"
         );
         assert_eq!(lease.look(at(9_000), false), Look::DoubtBegins);
         assert_eq!(lease.look(at(9_050), false), Look::Doubtful);

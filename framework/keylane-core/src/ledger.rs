@@ -56,7 +56,7 @@ const SETTLED: u32 = u32::MAX;
 /// What a delivery is to the ledger.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Admission {
-    /// To be processed: [`Ledger::push`] comes next.
+    /// The record is to be processed: [`Ledger::push`] comes next.
     New,
     /// Delivered before in this epoch.
     Repeated,
@@ -123,7 +123,7 @@ impl Ledger {
         is_untrue
     }
 
-    /// What a commit says about the records it names.
+    /// The leader epoch that a commit carries for the records it names.
     fn leader_epoch(&self) -> Option<LeaderEpoch> {
         if self.inherited.is_empty() {
             return self.read_under;
@@ -135,14 +135,13 @@ impl Ledger {
         })
     }
 
-    /// Says what a delivery is. Kafka delivers ascending offsets, with holes where nothing was or
-    /// is left.
+    /// Classifies a delivery. Kafka delivers ascending offsets, with holes where no record exists.
     ///
     /// An offset below `next()` that was never delivered in this epoch means that the log was cut
-    /// and written again from there (an unclean leader election, a topic created again). What was
-    /// known of it and of everything above is about other records then and is forgotten, the
-    /// inherited map included; the log comes again from there on. `forget` gets the slots of
-    /// pending records the ledger no longer stands for.
+    /// and written again from there (an unclean leader election, a topic created again). What the
+    /// ledger has from this offset on is then about other records and is dropped, the inherited map
+    /// included. The log is delivered again from there on. `forget` gets the slots of pending
+    /// records that the ledger no longer covers.
     pub(crate) fn admit(&mut self, offset: Offset, forget: impl FnMut(u32)) -> Admission {
         if self.next.is_some_and(|next| !next.covers(offset)) {
             if self.was_delivered(offset) {
@@ -250,10 +249,10 @@ impl Ledger {
 
     fn settled_ranges(&self) -> impl Iterator<Item = SettledRange> + '_ {
         let mut entries = self.entries.iter();
-        // A run goes on over a hole between two settled offsets. That is safe: the log was read in
-        // order across it, so nothing is there (compacted away, a transaction's marker, an aborted
-        // record) and offsets are not used twice; the committed position itself goes over such
-        // holes all the time.
+        // A run continues over a hole between two settled offsets. That is safe: the log was read
+        // in order across it, so no record is there (compacted away, a transaction's marker, an
+        // aborted record), and offsets are not used twice. The committed position itself goes over
+        // such holes too.
         let delivered = std::iter::from_fn(move || {
             let first = entries.find(|entry| entry.slot == SETTLED)?.offset;
             let run = entries.by_ref().take_while(|entry| entry.slot == SETTLED);

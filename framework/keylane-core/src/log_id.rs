@@ -1,12 +1,12 @@
 //! Which log a position is about: a topic that is deleted and re-created keeps its name, not its
 //! log.
 //!
-//! A position, and all that is known of offsets, is true for one log only. Applied to another one
-//! it passes over records without a word. So every commit names its log, and every epoch compares
-//! the name with what the brokers say.
+//! A position, and all state about offsets, is true for one log only. Applied to another one it
+//! passes over records silently. So every commit names its log, and every epoch compares the name
+//! with the brokers' answer.
 
-/// A log, told from all others that ever had its topic's name: 64 bits of the topic id that the
-/// brokers gave it.
+/// The identity of a log among all that ever had its topic's name: 64 bits of the topic id from the
+/// brokers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct LogId(u64);
 
@@ -24,7 +24,7 @@ impl LogId {
         }
     }
 
-    /// As it stands in a commit.
+    /// Reads the form in a commit.
     pub const fn from_bytes(bytes: [u8; 8]) -> Self {
         Self(u64::from_le_bytes(bytes))
     }
@@ -44,11 +44,11 @@ impl LogId {
 /// let (old, new) = (LogId::of_topic(1, 2), LogId::of_topic(3, 4));
 /// assert_eq!(Resume::of(old, old), Resume::Committed(old));
 /// assert_eq!(Resume::of(old, new), Resume::Anew(new.expect("an id")));
-/// assert_eq!(Resume::of(None, new), Resume::Committed(new), "without a name it is believed");
+/// assert_eq!(Resume::of(None, new), Resume::Committed(new), "without a name it is valid");
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Resume {
-    /// At the committed position. It is about this log, as far as anybody knows.
+    /// At the committed position. Nothing indicates that it is about another log.
     Committed(Option<LogId>),
     /// At the beginning of this log: what was committed is about another one.
     Anew(LogId),
@@ -56,8 +56,8 @@ pub enum Resume {
 
 impl Resume {
     /// The rule: only two names that differ make a new log. A commit without a name (of an older
-    /// version, of another program, or damaged) is taken to be about what is there; where the
-    /// brokers do not tell, it keeps its name.
+    /// version, of another program, or damaged) is assumed to be about the present log. Where the
+    /// brokers do not answer, a commit's name is kept.
     pub fn of(committed: Option<LogId>, there: Option<LogId>) -> Self {
         match (committed, there) {
             (Some(committed), Some(there)) if committed != there => Self::Anew(there),
@@ -67,11 +67,11 @@ impl Resume {
     }
 }
 
-/// What an epoch knows of its log.
+/// The identity of an epoch's log.
 ///
-/// The name is never exchanged: should the log turn out to be another one, another epoch is due.
-/// Until then its commits go on to name the one that their positions are about, so that whoever
-/// reads them later sees the same.
+/// The name is never exchanged: if the log turns out to be another one, another epoch is due. Until
+/// then its commits still name the log that their positions are about, so that a later reader
+/// detects the change too.
 ///
 /// # Examples
 /// ```
@@ -91,19 +91,19 @@ pub struct Identity {
 /// What an answer of the brokers means to an epoch.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Seen {
-    /// The log it knows.
+    /// The log of this epoch.
     Same,
-    /// It did not know, and does now.
+    /// The log had no name before, and has one now.
     Learned,
-    /// Another one, for the first time: a broker that lags behind would say so too. It is to be
-    /// asked again.
+    /// Another one, for the first time: a broker that lags behind may answer that too. The query is
+    /// to be repeated.
     Doubtful,
     /// Another one, for the second time in a row: a new epoch is due.
     Another,
 }
 
 impl Identity {
-    /// Of an epoch that reads `log`.
+    /// The identity of an epoch that reads `log`.
     pub fn new(log: Option<LogId>) -> Self {
         Self { log, doubt: None }
     }
@@ -118,7 +118,7 @@ impl Identity {
         self.doubt.is_some()
     }
 
-    /// Takes in which log the brokers say is there now.
+    /// Takes the brokers' answer: the log that exists now.
     pub fn see(&mut self, there: LogId) -> Seen {
         let doubt = self.doubt.take();
         match self.log {
@@ -153,7 +153,7 @@ mod tests {
         assert_eq!(
             Resume::of(Some(OLD), None),
             Resume::Committed(Some(OLD)),
-            "it keeps its name until the brokers tell"
+            "it keeps its name until the brokers answer"
         );
         assert_eq!(Resume::of(None, Some(NEW)), Resume::Committed(Some(NEW)));
         assert_eq!(Resume::of(None, None), Resume::Committed(None));

@@ -30,7 +30,7 @@ impl Offset {
         self.0
     }
 
-    /// The position behind this record: to commit it is to say that this record is finished.
+    /// The position behind this record: committing it means that this record is finished.
     pub const fn next(self) -> Position {
         Position(self.0.saturating_add(1))
     }
@@ -66,8 +66,7 @@ impl Position {
         self.0
     }
 
-    /// The position in front of `record`: to commit it is to say that this record is to be read
-    /// again.
+    /// The position in front of `record`: committing it means that this record is to be read again.
     pub const fn before(record: Offset) -> Self {
         Self(record.0)
     }
@@ -103,7 +102,7 @@ impl LeaderEpoch {
         Self(epoch)
     }
 
-    /// As Kafka's protocol has it: negative is none.
+    /// The epoch in the form of Kafka's protocol: negative is none.
     pub fn of_record(epoch: i32) -> Option<Self> {
         u32::try_from(epoch).ok().map(Self)
     }

@@ -1,9 +1,9 @@
 //! An outage is not a record's fault: whether a record may be given up now.
 //!
-//! Without a guard every record that fails while a database is down would use up its retries and
-//! be dead-lettered, although nothing is wrong with it. The guard sees the failures of all
-//! partitions of a subscription in this process, and holds records back in these cases. Each of
-//! them needs several lanes, [`OutageSettings::lanes`]: fewer are each their own.
+//! Without a guard every record that fails while a database is down would use up its retries and be
+//! dead-lettered, although nothing is wrong with it. The guard gets the failures of all partitions
+//! of a subscription in this process, and holds records back in these cases. Each case needs
+//! several lanes, [`OutageSettings::lanes`]: with fewer, each record is judged alone.
 //!
 //! | case | begins | holds | ends |
 //! |---|---|---|---|
@@ -27,9 +27,9 @@
 //! and 64 places.
 //!
 //! It is the view of one process; another member of the group decides for itself. A member that has
-//! partitions of the retry topic alone sees those records alone that have failed before. Where all
-//! failing lanes are of that kind, and nothing has ever succeeded in the process, a total outage
-//! holds each record for the patience, not without limit.
+//! only partitions of the retry topic gets only records that have failed before. Where all failing
+//! lanes are of that kind, and nothing has ever succeeded in the process, a total outage holds each
+//! record for the patience, not without limit.
 
 mod deployment;
 mod episode;
@@ -73,11 +73,11 @@ pub struct OutageSettings {
     pub lanes: usize,
     /// How long the outage of a class or of a place holds records while others succeed.
     pub patience: Duration,
-    /// For so long nothing has succeeded in a total outage that began beside successes, and a
-    /// partial outage goes on for so long below the threshold.
+    /// The quiet time: a total outage that began beside successes needs this time without a
+    /// success. A partial outage goes on for this time below the threshold.
     pub quiet: Duration,
-    /// The time-out of attempts: so long a lane still counts as failing after its next attempt was
-    /// due, and one minute more.
+    /// The time-out of attempts. A lane still counts as failing for this time and one minute more
+    /// after its next attempt was due.
     pub longest_attempt: Duration,
 }
 
@@ -135,8 +135,8 @@ pub(crate) enum Standing {
     Doubtful,
     /// It has lasted for the quiet time.
     Out,
-    /// There is one, and no time is given back for it: an operator has released what it holds, or
-    /// the guard sees the retry topic alone.
+    /// There is an outage, and no time is given back for it: an operator has released what it
+    /// holds, or the guard gets only records of the retry topic.
     Discounted,
 }
 
@@ -448,8 +448,8 @@ impl OutageGuard {
         }
     }
 
-    /// Nothing but records of a retry topic fails, and nothing has ever succeeded: those may be the
-    /// bad ones, while good ones succeed in other members at their first attempt.
+    /// Only records of a retry topic fail, and nothing has ever succeeded. Those may be the bad
+    /// ones, while good ones succeed in other members at their first attempt.
     fn is_one_sided(&self) -> bool {
         !self.has_succeeded && !self.lanes.has_first_hand()
     }

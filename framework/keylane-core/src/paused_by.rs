@@ -21,17 +21,17 @@ pub enum PausedBy {
     User,
     /// The partition is being given back, or the subscription shuts down.
     HandOver,
-    /// It is not known yet where the partition is to be read from, or the broker has no commit of
-    /// that, or the leader has not confirmed it for 15 s.
+    /// The partition has no position to be read from yet, or the broker has no commit of it, or the
+    /// leader has not confirmed it for 15 s.
     NoPosition,
     /// Records that are not due yet fill the limits, with those behind them in their lanes. Until
     /// they are due, nothing behind them is read, whatever its key.
     NotDue,
-    /// So many records are pending.
+    /// The number of pending records has reached its limit.
     PendingRecords,
-    /// So many records are settled above the oldest unsettled one.
+    /// The number of records settled above the oldest unsettled one has reached its limit.
     SettledAhead,
-    /// So many bytes are pending, over all partitions.
+    /// The pending bytes of all partitions have reached their limit.
     PendingBytes,
 }
 
@@ -119,7 +119,7 @@ impl LimitsSeen {
     }
 }
 
-/// For so long reading has to go on before a new pause is told anew.
+/// Reading has to go on for this long before a new pause is reported as a new episode.
 const GAP: Duration = Duration::from_secs(60);
 
 /// The time in which records that are not due keep a partition from being read, with the short
@@ -130,7 +130,7 @@ pub struct NotDueEpisode {
     lasts: Option<(Moment, Moment)>,
 }
 
-/// What is to be told of an episode.
+/// What is to be reported of an episode.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum EpisodeNews {
     /// It begins.

@@ -8,10 +8,10 @@ use crate::failure::{Failure, Reason};
 use crate::outage_guard::{Case, HeldBy, OutageGuard};
 use crate::time::Moment;
 
-/// Retry time alone does not end a record before so many attempts of a delivery have failed.
+/// Retry time alone does not give a record up before this many attempts of a delivery have failed.
 pub const LEAST_ATTEMPTS: u32 = 3;
 
-/// A record to which something was unavailable so many times in a row is held, also where its
+/// A record to which something was unavailable this many times in a row is held, also where its
 /// delays still grow.
 const HELD_FROM: u32 = 10;
 
@@ -28,11 +28,11 @@ const HELD_FROM: u32 = 10;
 /// them, until the record was retried for that long.
 ///
 /// # Retry time
-/// It is the sum of the delays before attempts, as they were planned, and of the time that attempts
-/// ran, from the record's first failed attempt on. So it stands still while the partition is
-/// paused, drained or stopped, and while the record waits for a free place. It also stands still
-/// while an attempt waits for what is [unavailable](Failure::Unavailable). When a total outage ends
-/// that lasted for some time, the retry time of the records that failed in it begins anew.
+/// Retry time is the sum of the planned delays before attempts and of the time that attempts ran,
+/// from the record's first failed attempt on. So it stands still while the partition is paused,
+/// drained or stopped, and while the record waits for a free place. It also stands still while an
+/// attempt waits for what is [unavailable](Failure::Unavailable). When a total outage ends that
+/// lasted for some time, the retry time of the records that failed in it begins again.
 ///
 /// Retry time ends a record only after [`LEAST_ATTEMPTS`] failed attempts of a delivery and, with a
 /// retry topic, after its retries in place.
@@ -106,7 +106,7 @@ impl ReasonActions {
     }
 }
 
-/// How often a record is retried in place, counted anew with every delivery.
+/// How often a record is retried in place; each delivery counts from 0.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum InPlace {
     /// At most this often; 0 goes on at once.
@@ -235,9 +235,8 @@ impl RetryPolicy {
         match (self.in_place, self.for_at_least) {
             (InPlace::Forever, _) => true,
             (InPlace::Times(times), None) => tried.attempts_here <= times,
-            // A record that comes from the retry topic may have used up its time in attempts that
-            // were far apart: it has its retries in place all the same, so that the last word is
-            // not on a moment.
+            // A record from the retry topic may have used up its time in attempts that were far
+            // apart. It still has its retries in place, so that a short fault does not give it up.
             (InPlace::Times(times), Some(time)) if tried.retried_for >= time => {
                 tried.attempts_here < LEAST_ATTEMPTS
                     || (self.topic_for(tried).is_some() && tried.attempts_here <= times)
@@ -305,8 +304,8 @@ impl RetryPolicy {
         }
     }
 
-    /// The wait of a record that is out of retries: never shorter than the cap, whatever it asked
-    /// for, since it may go on for as long as an outage does.
+    /// The wait of a record that is out of retries. It is never shorter than the cap, whatever
+    /// delay the attempt set, since it may be repeated as long as an outage lasts.
     fn longest_wait(&self, failure: Failure, entropy: u64) -> Duration {
         let capped = self.backoff.capped_delay(entropy);
         failure.retry_after().unwrap_or_default().max(capped)

@@ -1,11 +1,11 @@
-//! Whether a partition's owner gets its turns.
+//! Whether a partition's owner is blocked.
 
 use std::time::Duration;
 
 use crate::time::Moment;
 
-/// Watches an owner from outside, by the number of its turns: one that is silent although it has
-/// work is blocked, and cannot report itself.
+/// Watches an owner from outside, by the number of its passes. An owner that makes none although it
+/// has work is blocked, and cannot report itself.
 ///
 /// # Examples
 /// ```
@@ -22,25 +22,26 @@ use crate::time::Moment;
 pub struct Silence {
     turns: u64,
     since: Moment,
-    /// How long it has lasted when it is told next; `None` while it has not been told.
+    /// How long it has lasted when it is reported next; `None` while it has not been reported.
     tell_after: Option<Duration>,
 }
 
 /// An owner that has been silent for too long.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Silent {
-    /// For how long, as far as it was seen.
+    /// How long it has been blocked, as far as it was observed.
     pub lasting: Duration,
-    /// It is to be told: for the first time, or having lasted twice as long as the last time.
+    /// It is to be reported: for the first time, or having lasted twice as long as at the last
+    /// report.
     pub is_news: bool,
 }
 
 impl Silence {
-    /// Takes the number of turns so far, and whether the owner has work; says how long it has been
-    /// silent from `threshold` on.
+    /// Takes the number of passes, and whether the owner has work. Returns how long it has been
+    /// blocked, from `threshold` on.
     ///
-    /// An owner without work may be silent, so its silence counts from when it was first seen to
-    /// have some. Exact to the time between two looks.
+    /// An owner without work may make no pass, so the time counts from the first look that found
+    /// work. It is exact to the time between two looks.
     pub fn look(
         &mut self,
         turns: u64,

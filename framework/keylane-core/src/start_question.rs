@@ -12,8 +12,8 @@ const UNANSWERED_AFTER: Duration = Duration::from_secs(15);
 /// The question where the leader epoch of a start ends in the log.
 ///
 /// The client asks it before it fetches ([`Beginning::confirm`](crate::Beginning::confirm)). It
-/// repeats the question without end and reports nothing, so whether there was an answer has to be
-/// seen by other signs.
+/// repeats the question without end and reports nothing. So other signs have to show whether there
+/// was an answer.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct StartQuestion {
     asked: Option<Moment>,
@@ -30,21 +30,21 @@ pub struct StartSigns {
     pub has_read: bool,
     /// Nothing is to be fetched.
     pub is_paused: bool,
-    /// The log's end, as the client knows it: as of its last fetch.
+    /// The log's end at the client's last fetch.
     pub end: Option<Position>,
     /// The same before the epoch.
     pub end_before: Option<Position>,
-    /// The log's end, where it was asked for on another way.
+    /// The log's end, where it was queried in another way.
     pub asked_end: Option<Position>,
 }
 
 impl StartQuestion {
-    /// The client asks from `now` on, or does not ask.
+    /// The client sends the question from `now` on, or does not send it.
     pub fn ask(&mut self, now: Option<Moment>) {
         self.asked = now;
     }
 
-    /// Whether the client has to ask before it reads.
+    /// Whether the client has to send the question before it reads.
     pub fn is_asked(&self) -> bool {
         self.asked.is_some()
     }
@@ -56,13 +56,13 @@ impl StartQuestion {
     }
 
     /// Whether there may be no answer yet although the question is this old. Then the log's end is
-    /// worth asking for.
+    /// worth a query.
     pub fn may_be_unanswered(&self, has_read: bool, after: Duration, now: Moment) -> bool {
         let waits = !self.answered && !has_read;
         waits && self.asked.is_some_and(|since| now.since(since) >= after)
     }
 
-    /// Looks for an answer. Whether it is now to be reported that there is none.
+    /// Looks for an answer. Returns whether a missing answer is to be reported now.
     pub fn look(&mut self, signs: &StartSigns, now: Moment) -> bool {
         if signs.is_paused {
             // Whether something could be fetched shows afterwards.
@@ -72,8 +72,8 @@ impl StartQuestion {
             .asked_end
             .zip(signs.start)
             .filter(|_| self.may_be_unanswered(signs.has_read, WITHHELD_AFTER, now));
-        // The client knows the end from its first fetch, be there records or none. Only where that
-        // is the one it knew before, the end has to be asked for.
+        // The client has the end from its first fetch, with or without records. The end has to be
+        // queried only where it is the same as before.
         let has_fetched = signs.end.is_some() && signs.end != signs.end_before;
         self.answered |= has_fetched || ends.is_some_and(|(end, _)| signs.end >= Some(end));
         let before = self.unanswered;

@@ -1,4 +1,4 @@
-//! Time as the core sees it: told by the shell, never read.
+//! The core's time: passed in by the shell, never read from a clock.
 
 use std::ops::Add;
 use std::time::Duration;
@@ -28,7 +28,7 @@ impl Moment {
     /// The origin itself.
     pub const ORIGIN: Self = Self { nanos: 0 };
 
-    /// The moment this long after the origin; the last one that can be told if that is later.
+    /// The moment this long after the origin; the last representable one if that is later.
     pub fn new(since_origin: Duration) -> Self {
         Self {
             nanos: nanos(since_origin),
@@ -46,7 +46,7 @@ impl Moment {
     }
 }
 
-/// Saturates at the last moment that can be told.
+/// Saturates at the last representable moment.
 impl Add<Duration> for Moment {
     type Output = Self;
 

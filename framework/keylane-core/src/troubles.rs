@@ -10,10 +10,11 @@ use std::time::Duration;
 
 use crate::Moment;
 
-/// Where there are more, each kind keeps one at least, and then the worst kinds are kept.
+/// The most troubles that are kept. Beyond that, each kind keeps at least one, and then the worst
+/// kinds are kept.
 pub const MOST_TROUBLES: usize = 64;
 
-/// The troubles of one subscription, each with what the shell says about it. Kinds are ordered, the
+/// The troubles of one subscription, each with the shell's description. Kinds are ordered, the
 /// worst first.
 #[derive(Clone, Debug)]
 pub struct Troubles<K, P, T> {
@@ -24,23 +25,23 @@ pub struct Troubles<K, P, T> {
 struct Entry<T> {
     what: T,
     last_complaint: Moment,
-    /// The best since the last complaint.
+    /// The best sign of health since the last complaint.
     sign: Option<Sign>,
 }
 
-/// How well a sign of health speaks against a trouble.
+/// How strong a sign of health is against a trouble.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Sign {
-    /// It is about something near: another broker has answered.
+    /// It comes from a neighbouring place: another broker has answered.
     Near,
-    /// It is about the very place: this broker has answered.
+    /// It comes from the place itself: this broker has answered.
     There,
 }
 
 impl Sign {
     /// How long there must be no complaint until a trouble counts as over. Clients repeat a
-    /// complaint every 40 s or so as long as they need the place, which is what signs from near
-    /// rely on.
+    /// complaint about every 40 s as long as they need the place. The time for near signs relies on
+    /// that.
     pub const fn quiet(self) -> Duration {
         Duration::from_secs(match self {
             Self::Near => 60,
@@ -49,16 +50,16 @@ impl Sign {
     }
 }
 
-/// What became of a complaint.
+/// What a complaint has changed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Noted {
     /// A new trouble of a kind that there was none of.
     Begun,
     /// The same kind is in trouble elsewhere.
     Spread,
-    /// It was known.
+    /// The trouble was there already.
     Repeated,
-    /// There are too many that say more.
+    /// It was left out: there are too many with a higher rank.
     LeftOut,
 }
 
@@ -69,7 +70,7 @@ pub struct Over<K, P, T> {
     pub kind: K,
     /// Its place.
     pub place: P,
-    /// What was said about it.
+    /// Its description.
     pub what: T,
     /// Whether its kind is in trouble nowhere else.
     pub is_last: bool,
@@ -84,7 +85,7 @@ impl<K, P, T> Default for Troubles<K, P, T> {
 }
 
 impl<K: Ord + Clone, P: Ord + Clone, T> Troubles<K, P, T> {
-    /// A complaint. `what` makes what is to be said from what was said so far.
+    /// Notes a complaint. `what` makes its description, from the previous one if any.
     pub fn note(
         &mut self,
         kind: K,
@@ -114,9 +115,9 @@ impl<K: Ord + Clone, P: Ord + Clone, T> Troubles<K, P, T> {
         if spreads { Noted::Spread } else { Noted::Begun }
     }
 
-    /// Leaves another trouble out where there are too many, if this one says more: it is the first
-    /// of its kind, or of a worse kind. The last one of a kind stays. So a kind that has begun also
-    /// ends.
+    /// Leaves another trouble out where there are too many, if this one ranks higher: it is the
+    /// first of its kind, or of a worse kind. The last one of a kind stays. So a kind that has
+    /// begun also ends.
     fn make_room(&mut self, kind: &K, spreads: bool) -> bool {
         if self.entries.len() < MOST_TROUBLES {
             return true;
@@ -137,7 +138,7 @@ impl<K: Ord + Clone, P: Ord + Clone, T> Troubles<K, P, T> {
         left_out.is_some_and(|key| self.entries.remove(&key).is_some())
     }
 
-    /// A sign of health: `about` says what it means for a kind at a place.
+    /// Notes a sign of health: `about` returns what it means for a kind at a place.
     pub fn healthy(&mut self, about: impl Fn(&K, &P) -> Option<Sign>) {
         for ((kind, place), entry) in &mut self.entries {
             entry.sign = entry.sign.max(about(kind, place));

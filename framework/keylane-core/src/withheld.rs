@@ -1,16 +1,15 @@
 //! Records below a log's end that cannot be read because a transaction is open in front of them.
 //!
-//! A reader of committed records gets nothing from the last stable offset on, and no word of it.
-//! What lies there is lag. The markers that end transactions, and aborted records, lie there as
-//! well and never arrive; so only a last stable offset below the end makes the difference, and it
-//! is asked for.
+//! A reader of committed records gets nothing from the last stable offset on, and no error. What
+//! lies there is lag. The markers that end transactions, and aborted records, lie there as well and
+//! never arrive. Only a last stable offset below the end shows the difference, so it is queried.
 
 use std::time::Duration;
 
 use crate::offset::Position;
 use crate::time::Moment;
 
-/// How long a partition reads nothing below its end before the last stable offset is asked for.
+/// How long a partition reads nothing below its end before the last stable offset is queried.
 pub const WITHHELD_AFTER: Duration = Duration::from_secs(3);
 
 /// What is below the end of a log, where everything that arrived is settled.
@@ -41,7 +40,7 @@ pub struct Rest {
 pub struct Withheld {
     /// What is read next, since when it is, and the end at the latest look.
     rest: Option<(Position, Moment, Position)>,
-    /// The end as it was known when the question was asked.
+    /// The known end when the query was sent.
     asked: Option<Position>,
     /// The latest answer, and that end.
     answer: Option<(Position, Position)>,
@@ -101,7 +100,7 @@ impl Withheld {
         }
     }
 
-    /// Whether the last stable offset is to be asked for.
+    /// Whether the last stable offset is to be queried.
     pub fn wants_answer(&self, now: Moment) -> bool {
         let is_late =
             |(_, since, _): &(Position, Moment, Position)| now.since(*since) >= WITHHELD_AFTER;
@@ -119,7 +118,7 @@ impl Withheld {
         self.asked = self.rest.map(|(.., end)| end);
     }
 
-    /// Takes in the last stable offset. What was written since the question says nothing about it.
+    /// Takes the last stable offset. Records written since the query do not affect it.
     pub fn answered(&mut self, last_stable: Position) {
         if let Some(end) = self.asked.take() {
             self.answer = Some((last_stable, end));

@@ -1,6 +1,6 @@
 //! Errors of the embedded broker.
 
-/// An embedded broker could not do what it was asked to.
+/// An error of an embedded broker.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum EmbeddedBrokerError {
@@ -29,7 +29,7 @@ pub enum EmbeddedBrokerError {
     PartitionCount {
         /// The topic.
         name: String,
-        /// The number asked for.
+        /// The requested number.
         partitions: i32,
     },
     /// The topic exists: it was created before, or written to and so created with 4 partitions.
@@ -46,13 +46,13 @@ pub enum EmbeddedBrokerError {
         /// Why.
         reason: String,
     },
-    /// The watcher could not ask the brokers what they dropped.
-    #[error("cannot tell whether records were dropped unread: {reason}")]
+    /// The watcher could not read from the brokers what they dropped.
+    #[error("cannot determine whether records were dropped unread: {reason}")]
     Guard {
         /// Why.
         reason: String,
     },
-    /// Nobody watched.
-    #[error("cannot tell whether records were dropped unread: the eviction guard is off")]
+    /// There was no watcher.
+    #[error("cannot determine whether records were dropped unread: the eviction guard is off")]
     GuardOff,
 }

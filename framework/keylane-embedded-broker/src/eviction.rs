@@ -19,11 +19,11 @@ pub struct Eviction {
     pub records: u64,
 }
 
-/// One partition as one reader sees it, from look to look.
+/// One partition and one reader, from look to look.
 ///
-/// A look reads the commit first and the first offset still there second. A record found dropped by
-/// this look was there at the end of the last one, so it was dropped *after* the commit that the
-/// last look saw: comparing with that commit misses no loss, even where the reader has by now
+/// A look reads the commit first and the first offset still there second. A record that this look
+/// finds dropped was there at the end of the last one. So it was dropped *after* the commit that
+/// the last look read. Comparing with that commit misses no loss, even where the reader has by now
 /// skipped the hole and committed behind it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Reader {
@@ -103,7 +103,7 @@ mod tests {
     }
 
     proptest! {
-        /// The model knows the order of everything; the watcher sees only what a look shows it.
+        /// The model has the order of all events; the watcher has only what a look reads.
         #[test]
         fn no_loss_is_ever_missed(steps in proptest::collection::vec(
             prop_oneof![(1i64..50).prop_map(Step::Commit), (1i64..50).prop_map(Step::Drop), Just(Step::Look)], 0..40,

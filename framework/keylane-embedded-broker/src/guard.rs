@@ -105,7 +105,7 @@ impl Drop for Guard {
             .is_some_and(|thread| thread.join().is_err())
         {
             tracing::error!(
-                "the embedded broker's watcher panicked: it is not known whether records were dropped unread"
+                "the embedded broker's watcher panicked: records may have been dropped unread"
             );
         }
     }
@@ -121,7 +121,7 @@ impl Shared {
             );
             match catch_unwind(AssertUnwindSafe(|| self.look_on_thread())) {
                 Ok(Ok(())) => failing = false,
-                // Said once; nothing is missed by it, the next look compares with the last one that
+                // Logged once. No loss is missed: the next look compares with the last one that
                 // succeeded.
                 Ok(Err(error)) if !failing => {
                     tracing::warn!(%error, "the embedded broker's watcher gets no answer");
@@ -175,7 +175,8 @@ fn text(payload: &(dyn Any + Send)) -> &str {
 struct Watch {
     bootstrap_servers: String,
     client: BaseConsumer,
-    /// A client for each group: a commit is asked for under the group's name. They never join it.
+    /// A client for each group, because a commit is read under the group's name. They never join
+    /// it.
     groups: BTreeMap<String, BaseConsumer>,
     readers: BTreeMap<ReaderKey, Reader>,
 }
@@ -279,8 +280,8 @@ impl Watch {
         if partitions.is_empty() {
             return Ok(Offsets::new());
         }
-        // As a time, "beginning" asks for the first offset: one request to each broker instead of
-        // one per partition.
+        // As a time, "beginning" means the first offset: one request to each broker instead of one
+        // per partition.
         let wanted = list(partitions, Offset::Beginning)?;
         numbers(&self.client.offsets_for_times(wanted, ANSWER_TIMEOUT)?)
     }

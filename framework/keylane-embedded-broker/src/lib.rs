@@ -1,6 +1,18 @@
-//! An in-process Kafka for examples and tests: see [`EmbeddedBroker`].
+//! An in-process Kafka for examples and tests.
 //!
-//! It does not depend on keylane, and serves any Kafka client.
+//! ```
+//! use keylane_embedded_broker::{EmbeddedBroker, EmbeddedBrokerOptions};
+//!
+//! let broker = EmbeddedBroker::start(EmbeddedBrokerOptions::default())?;
+//! broker.create_topic("parking-events", 8)?;
+//! broker.expect_reader("parking-notifier", "parking-events");
+//! // ... a subscription and a producer on `broker.bootstrap_servers()` ...
+//! assert!(broker.look_for_evictions()?.is_empty());
+//! # Ok::<(), keylane_embedded_broker::EmbeddedBrokerError>(())
+//! ```
+//!
+//! It does not depend on keylane, and serves any Kafka client. What it cannot do, and where records
+//! are dropped, is said at [`EmbeddedBroker`].
 
 mod error;
 mod eviction;
@@ -30,45 +42,35 @@ use keylane_core::check_topic_name;
 /// [`client_settings`](Self::client_settings). Producing, consumer groups, commits with metadata
 /// and rebalances work as with Apache Kafka.
 ///
-/// ```
-/// # use keylane_embedded_broker::{EmbeddedBroker, EmbeddedBrokerOptions};
-/// let broker = EmbeddedBroker::start(EmbeddedBrokerOptions::default())?;
-/// broker.create_topic("parking-events", 8)?;
-/// broker.expect_reader("parking-notifier", "parking-events");
-/// // ... a subscription and a producer on `broker.bootstrap_servers()` ...
-/// assert!(broker.look_for_evictions()?.is_empty());
-/// # Ok::<(), keylane_embedded_broker::EmbeddedBrokerError>(())
-/// ```
-///
 /// # When should I use a real Kafka instead?
-/// For anything that is to prove how keylane or your service behaves in production. The mock keeps
-/// all data in memory, knows no transactions, authentication, TLS, retention, quotas, offsets by
-/// time or static membership, and refuses commits at some moments of a rebalance when Kafka takes
-/// them. It takes the present leader's epoch for that of each commit, so do not move leaders after
-/// one. Group members whose lists of assignors differ abort the process.
+/// For every proof of how keylane or your service behaves in production. The mock keeps all data in
+/// memory. It has no transactions, authentication, TLS, retention, quotas, offsets by time or
+/// static membership. It refuses commits at some moments of a rebalance when Kafka accepts them. It
+/// treats the present leader's epoch as that of each commit, so do not move leaders after one.
+/// Group members whose lists of assignors differ abort the process.
 /// `keylane::topics::create_topics` does not work with it: use
 /// [`create_topic`](Self::create_topic).
 ///
-/// # It forgets
-/// The mock keeps about 5 MiB (as sent, compressed), or 100,000 batches, per partition and drops
-/// the oldest records beyond that, acknowledged or not yet read. Kafka's clients are not told. A
-/// watcher therefore compares, five times a second, what was dropped with what was committed.
-/// Records that were dropped before their readers had committed them are logged at error level,
-/// listed by [`evicted`](Self::evicted), and from then on the broker refuses every write with a
-/// policy violation (see [`EvictionGuard`]). More partitions, or a producer that waits for its
-/// consumers, avoid it.
+/// # It drops records
+/// The mock keeps about 5 MiB (as sent, compressed), or 100,000 batches, per partition. It drops
+/// the oldest records beyond that, acknowledged or not yet read, and Kafka's clients get no error.
+/// A watcher therefore compares, five times a second, what was dropped with what was committed.
+/// Records that were dropped before their readers had committed them are logged at error level, and
+/// listed by [`evicted`](Self::evicted). From then on the broker refuses every write with a policy
+/// violation (see [`EvictionGuard`]). More partitions, or a producer that waits for its consumers,
+/// avoid it.
 ///
-/// Limits of the watcher: it is told who reads by [`expect_reader`](Self::expect_reader), and takes
-/// every dropped record of a topic without a reader for a loss. It misses nothing that was dropped
-/// while a reader's commit was behind, but between two looks it cannot tell a commit before the
-/// loss from one after it and then reports a loss: a partition that turns over 5 MiB between two
-/// commits does not fit the mock. Readers are taken to start at offset 0 and to commit forwards
-/// only.
+/// Limits of the watcher: readers are named with [`expect_reader`](Self::expect_reader). Every
+/// dropped record of a topic without a reader counts as a loss. The watcher misses nothing that was
+/// dropped while a reader's commit was behind. Between two looks it cannot distinguish a commit
+/// before the loss from one after it, and then reports a loss. So a partition that turns over 5 MiB
+/// between two commits does not fit the mock. Readers are assumed to start at offset 0 and to
+/// commit forwards only.
 ///
 /// # Stopping
-/// Dropping it ends the cluster within moments and blocks meanwhile. Close subscriptions, consumers
-/// and producers first: without it they can neither commit nor leave their group, and closing a
-/// consumer then takes its session time-out: 1.5 s with the settings below, 45 s with Kafka's
+/// Dropping it ends the cluster, and blocks for moments until then. Close subscriptions, consumers
+/// and producers first. Without brokers they can neither commit nor leave their group, and closing
+/// a consumer then takes its session time-out: 1.5 s with the settings below, 45 s with Kafka's
 /// default.
 #[derive(Debug)]
 pub struct EmbeddedBroker {
@@ -110,7 +112,7 @@ impl EmbeddedBroker {
 
     /// Creates a topic.
     ///
-    /// A topic that is written to without being created springs up with 4 partitions.
+    /// A topic that is written to before it is created is created with 4 partitions.
     ///
     /// # Errors
     /// If Kafka would not allow the name, if there are no partitions or more than 10,000, or if the
@@ -130,9 +132,9 @@ impl EmbeddedBroker {
             .create_topic(name, partitions, i32::from(self.brokers.min(3)))
     }
 
-    /// Tells the watcher that a consumer group reads a topic from its beginning, so that records
-    /// the group has committed may be dropped. Call it before records are written; naming several
-    /// groups makes it wait for all.
+    /// Registers a consumer group that reads a topic from its beginning, so that records the group
+    /// has committed may be dropped. Call it before records are written. With several groups, a
+    /// record may be dropped once all have committed it.
     ///
     /// Without effect under [`EvictionGuard::Off`].
     pub fn expect_reader(&self, group: &str, topic: &str) {
@@ -141,21 +143,20 @@ impl EmbeddedBroker {
         }
     }
 
-    /// The losses found so far, one entry for each partition and group. Returns at once; see
-    /// [`look_for_evictions`](Self::look_for_evictions) for the final word.
+    /// The losses found until now, one entry for each partition and group. Returns at once; see
+    /// [`look_for_evictions`](Self::look_for_evictions) for the final list.
     pub fn evicted(&self) -> Vec<Eviction> {
         self.guard.as_ref().map(Guard::evicted).unwrap_or_default()
     }
 
-    /// Looks for losses now and returns all found so far. Blocks for a few milliseconds, a few
+    /// Looks for losses now and returns all that were found. Blocks for a few milliseconds, a few
     /// seconds at most.
     ///
     /// The last line of a test or of an example's report: an empty list means that nothing was
     /// dropped unread.
     ///
     /// # Errors
-    /// If the brokers do not answer in time, as far as they are not stopped, or if the guard is off
-    /// and nobody knows.
+    /// If brokers that are not stopped do not answer in time, or if the guard is off.
     pub fn look_for_evictions(&self) -> Result<Vec<Eviction>, EmbeddedBrokerError> {
         let guard = self.guard.as_ref().ok_or(EmbeddedBrokerError::GuardOff)?;
         guard.look()?;
@@ -168,7 +169,7 @@ impl EmbeddedBroker {
     /// | Kafka property | here | default | why |
     /// |---|---|---|---|
     /// | `session.timeout.ms` | 1500 | 45000 | the mock ends each later rebalance one second before it |
-    /// | `heartbeat.interval.ms` | 100 | 3000 | members learn of a rebalance by it |
+    /// | `heartbeat.interval.ms` | 100 | 3000 | a heartbeat's answer announces a rebalance |
     /// | `fetch.wait.max.ms` | 10 | 500 | new records do not wake a waiting fetch of the mock |
     ///
     /// Not for a real cluster. With `group.protocol=consumer` leave the first two out: librdkafka
@@ -214,7 +215,7 @@ impl EmbeddedBroker {
             .expect("the cluster lives as long as this")
     }
 
-    /// From here on requests are remembered.
+    /// Starts recording requests.
     #[cfg(any(test, feature = "mock-cluster"))]
     pub fn remember_requests(&self) {
         requests::remember(self.mock.client());

@@ -74,10 +74,10 @@ impl Mock {
     }
 
     /// Makes writes fail from now on: a hundred thousand batches, more than any client sends that
-    /// goes by what it is told.
+    /// obeys the refusals.
     ///
-    /// Once: to renew them the mock's would have to be taken back first, which lets a write through
-    /// in between.
+    /// It does so once: to renew the refusals, the old ones would have to be removed first, which
+    /// lets a write through in between.
     pub(super) fn refuse_writes(&self) {
         const REFUSALS: usize = 100_000;
         if let Some(cluster) = self
@@ -91,7 +91,7 @@ impl Mock {
         }
     }
 
-    /// Takes in what the owning client has to say, or its log lines would pile up.
+    /// Serves the events of the owning client, or its log lines would pile up.
     pub(super) fn serve(&self) {
         self.owner.poll(std::time::Duration::ZERO);
     }

@@ -1,6 +1,6 @@
 //! What can be chosen about an embedded broker.
 
-/// More brokers than this tell nothing new; each costs threads and sockets.
+/// More brokers than this show nothing new; each costs threads and sockets.
 pub(super) const MOST_BROKERS: u8 = 16;
 /// Far beyond any test; keeps a slip of the finger from taking the memory.
 pub(super) const MOST_PARTITIONS: i32 = 10_000;
@@ -62,8 +62,8 @@ impl EmbeddedBrokerOptions {
 #[non_exhaustive]
 pub enum EvictionGuard {
     /// Log it, list it, and fail later writes (100,000 batches) to any topic with a policy
-    /// violation, which clients do not retry: what produces too much is told, and no run ends well
-    /// that lost something.
+    /// violation, which clients do not retry. So the producer gets an error, and a run with a loss
+    /// cannot succeed.
     #[default]
     RefuseWrites,
     /// Log it and list it.

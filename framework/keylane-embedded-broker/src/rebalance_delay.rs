@@ -13,8 +13,8 @@ use rdkafka::client::Client;
 pub(super) fn set_millis<C: ClientContext>(client: &Client<C>, delay_millis: i32) {
     // SAFETY: `native_ptr` is valid for as long as `client` is borrowed, and librdkafka's functions
     // may be called on it from any thread. The cluster's pointer is either null, which is checked,
-    // or valid for as long as the client, which destroys the cluster with itself; the setter takes
-    // the cluster's lock and keeps nothing of what it is given.
+    // or valid for as long as the client, which destroys the cluster with itself. The setter takes
+    // the cluster's lock and keeps none of its arguments.
     unsafe {
         let cluster = rd_kafka_handle_mock_cluster(client.native_ptr());
         if !cluster.is_null() {

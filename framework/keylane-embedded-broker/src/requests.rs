@@ -1,4 +1,4 @@
-//! What the mock cluster was asked, for tests of what has no other effect to be seen.
+//! The requests that the mock cluster got, for tests of what has no other visible effect.
 #![allow(unsafe_code)]
 
 use rdkafka::ClientContext;
@@ -9,7 +9,7 @@ use rdkafka::bindings::{
 use rdkafka::client::Client;
 use rdkafka::types::RDKafkaApiKey;
 
-/// From here on requests are remembered.
+/// Starts recording requests.
 pub(super) fn remember<C: ClientContext>(client: &Client<C>) {
     // SAFETY: the client is live, and so is its cluster, whose pointer is checked.
     unsafe {
@@ -22,7 +22,8 @@ pub(super) fn remember<C: ClientContext>(client: &Client<C>) {
 /// How many of a kind there were.
 pub(super) fn count<C: ClientContext>(client: &Client<C>, kind: RDKafkaApiKey) -> usize {
     // SAFETY: the client is live, and so is its cluster, whose pointer is checked. The array holds
-    // as many requests as it says, is null without any, and is destroyed after its last use, once.
+    // the returned number of requests, is null without any, and is destroyed after its last use,
+    // once.
     unsafe {
         let cluster = rd_kafka_handle_mock_cluster(client.native_ptr());
         assert!(!cluster.is_null());

@@ -73,7 +73,7 @@ fn producer(broker: &EmbeddedBroker) -> BaseProducer<Acknowledged> {
     config.create_with_context(Acknowledged::default()).unwrap()
 }
 
-/// Writes and waits for the broker's word on all: acknowledged, refused.
+/// Writes and waits for all answers of the broker: acknowledged, refused.
 fn write(
     producer: &BaseProducer<Acknowledged>,
     topic: &str,
@@ -210,7 +210,7 @@ fn the_watcher_finds_a_loss_by_itself() {
     let options = EmbeddedBrokerOptions::default().eviction_guard(EvictionGuard::Report);
     let broker = EmbeddedBroker::start(options).unwrap();
     let producer = producer(&broker);
-    // Nobody created the topic and nobody reads it: all the more a loss.
+    // The topic was not created and is not read: a loss all the same.
     assert_eq!(write(&producer, "sprung-up", 80, 100_000), (80, vec![]));
     wait_until("the watcher's report", || !broker.evicted().is_empty());
     assert_eq!(broker.evicted()[0].group, None);
@@ -285,8 +285,7 @@ fn clients_that_outlive_the_broker_can_still_be_closed() {
     within_deadline("stopping the broker under its clients", move || {
         drop(broker)
     });
-    // Its stored offset cannot be committed any more; the session time-out bounds how long it
-    // tries.
+    // Its stored offset can no longer be committed; the session time-out bounds how long it tries.
     within_deadline("closing a consumer without its broker", move || {
         drop(consumer)
     });

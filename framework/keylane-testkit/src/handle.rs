@@ -7,10 +7,10 @@ use keylane::NewTask;
 use keylane::error::SubscriptionError;
 use keylane::record::Origin;
 use keylane::status::OutageStatus;
-use keylane::testing::{LocalRecord, LocalSubscription};
+use keylane::testing::{LocalRecord, LocalSubscription, Outcome};
 
 use crate::seen::Seen;
-use crate::{Attempt, NotIdle, Outcome};
+use crate::{Attempt, NotIdle};
 
 /// A subscription under test that runs, with what was seen of its tasks. Dropping it drops what
 /// runs.
@@ -47,13 +47,7 @@ pub struct TestHandle {
     pub(crate) seen: Arc<Seen>,
     pub(crate) retry_topic: Option<String>,
     pub(crate) dead_letter_topic: Option<String>,
-    pub(crate) patience: Duration,
-}
-
-impl std::fmt::Debug for Seen {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Seen").finish_non_exhaustive()
-    }
+    pub(crate) idle_timeout: Duration,
 }
 
 impl TestHandle {
@@ -61,7 +55,8 @@ impl TestHandle {
     /// 0 unless they [name](NewTask::partition) another.
     ///
     /// # Panics
-    /// Where no producer would take the task.
+    /// Where the partition is negative, or a header is named `dt_meta`, has no name, or one with
+    /// NUL. The size is not checked.
     #[track_caller]
     pub fn write(&self, task: NewTask) -> Origin {
         match self.local.write(task) {
@@ -76,20 +71,20 @@ impl TestHandle {
     /// Waits until every task is settled or parked, or the subscription has stopped.
     ///
     /// # Errors
-    /// Some are pending when the [patience](crate::TestSubscription::patience) is at its end.
+    /// Some are pending after the [`idle_timeout`](crate::TestSubscription::idle_timeout): they are
+    /// retried without end, are held because of an outage, wait behind a parked task of their key or
+    /// for [`resume`](Self::resume), or were left over by [`revoke`](Self::revoke) or
+    /// [`lose`](Self::lose).
     pub async fn idle(&self) -> Result<(), NotIdle> {
-        let patience = self.patience;
-        if tokio::time::timeout(patience, self.seen.idle())
-            .await
-            .is_ok()
-        {
+        let waited = self.idle_timeout;
+        let idle = tokio::time::timeout(waited, self.seen.idle());
+        if idle.await.is_ok() {
             return Ok(());
         }
-        let pending = self.seen.pending();
-        if pending.is_empty() {
-            return Ok(());
+        match self.seen.pending() {
+            pending if pending.is_empty() => Ok(()),
+            pending => Err(NotIdle { pending, waited }),
         }
-        Err(NotIdle { pending, patience })
     }
 
     /// What became of a task, as far as is known now.
@@ -104,7 +99,7 @@ impl TestHandle {
 
     /// What was written to the retry topic, in order.
     pub fn retries(&self) -> Vec<LocalRecord> {
-        self.written_to(self.retry_topic.as_deref())
+        self.seen.written_to(self.retry_topic.as_deref())
     }
 
     /// What was written to the dead-letter topic, in order.
@@ -128,18 +123,14 @@ impl TestHandle {
     /// # Ok(()) }
     /// ```
     pub fn dead_letters(&self) -> Vec<LocalRecord> {
-        self.written_to(self.dead_letter_topic.as_deref())
+        self.seen.written_to(self.dead_letter_topic.as_deref())
     }
 
-    fn written_to(&self, topic: Option<&str>) -> Vec<LocalRecord> {
-        topic
-            .map(|topic| self.seen.written_to(topic))
-            .unwrap_or_default()
-    }
-
-    /// The error that has ended the subscription ([`Exhausted::Stop`](keylane::config::Exhausted::Stop)).
+    /// The error that has ended the subscription
+    /// ([`Exhausted::Stop`](keylane::config::Exhausted::Stop)). Tasks that are written later stay
+    /// pending.
     pub fn stopped(&self) -> Option<SubscriptionError> {
-        self.seen.stopped()
+        self.local.stopped()
     }
 
     /// The outages that go on, and how many tasks are held because of them.
@@ -163,12 +154,18 @@ impl TestHandle {
     }
 
     /// Takes the partitions away, as a rebalance or a shutdown does: no attempt starts, and those
-    /// that run have this long to finish. Tasks that are left stay pending.
+    /// that run have this long to finish. An attempt that is dropped is not among the
+    /// [`attempts`](Self::attempts).
+    ///
+    /// Tasks that are left stay pending for good, so later calls of [`idle`](Self::idle) fail: with
+    /// Kafka the next owner repeats them. Tasks that are written later have a new owner, and do not
+    /// wait for those that were left, also where they have the same key.
     pub fn revoke(&self, within: Duration) {
         self.local.revoke(within);
     }
 
-    /// Takes the partitions away at once, as when the member was fenced: what runs is dropped.
+    /// Takes the partitions away at once, as when the member was fenced: what runs is dropped. For
+    /// what is left and what comes later, see [`revoke`](Self::revoke).
     pub fn lose(&self) {
         self.local.lose();
     }

@@ -26,15 +26,13 @@
 //! ```
 //!
 //! What decides is keylane itself: the same core, the same owner of a partition, the same code
-//! around an attempt. Only Kafka is replaced, by lists in memory: see [`LocalSubscription`] for what
-//! that leaves out.
+//! around an attempt. Only Kafka is replaced, by lists in memory:
+//! [what is not simulated](TestSubscription#what-is-not-simulated).
 //!
 //! For several tasks, and to look at attempts, retries and dead letters one by one, there is
 //! [`TestSubscription::start`]. To call the processor alone, use
 //! [`TestTask`](keylane::testing::TestTask). For a Kafka inside the test's process, use the crate
 //! `keylane-embedded-broker`.
-//!
-//! [`LocalSubscription`]: keylane::testing::LocalSubscription
 
 mod handle;
 mod outcome;
@@ -43,5 +41,6 @@ mod subscription;
 mod time;
 
 pub use handle::TestHandle;
-pub use outcome::{Attempt, NotIdle, Outcome};
+pub use keylane::testing::{AttemptResult, LocalRecord, Outcome};
+pub use outcome::{Attempt, NotIdle};
 pub use subscription::TestSubscription;

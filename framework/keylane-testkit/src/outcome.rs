@@ -1,46 +1,9 @@
-//! What became of a record.
+//! What was seen of a task.
 
 use std::time::Duration;
 
 use keylane::record::Origin;
-
-/// What became of a task. `attempts` counts over all rounds of the retry topic.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum Outcome {
-    /// The processor has done it.
-    Done {
-        /// How often it was attempted.
-        attempts: u32,
-    },
-    /// The processor has skipped it.
-    Skipped {
-        /// How often it was attempted.
-        attempts: u32,
-    },
-    /// The dead-letter topic has it.
-    DeadLettered {
-        /// How often it was attempted.
-        attempts: u32,
-    },
-    /// It is parked: unsettled for good, with its key behind it.
-    Parked {
-        /// How often it was attempted.
-        attempts: u32,
-    },
-    /// It was out of retries, and ended the subscription
-    /// ([`Exhausted::Stop`](keylane::config::Exhausted::Stop)).
-    Stopped {
-        /// How often it was attempted.
-        attempts: u32,
-    },
-    /// It is not settled yet: it waits for its next attempt, is held because of an outage, or was
-    /// left over by a stop.
-    Pending {
-        /// How often it was attempted so far.
-        attempts: u32,
-    },
-}
+use keylane::testing::AttemptResult;
 
 /// An attempt that has ended.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -48,9 +11,8 @@ pub enum Outcome {
 pub struct Attempt {
     /// Its number, from 1.
     pub number: u32,
-    /// How it ended: `ok`, `skip`, `error`, `fatal`, `undecodable`, `panic` or `timeout`, as in the
-    /// label `result` of `keylane_attempts_total`.
-    pub result: &'static str,
+    /// How it ended.
+    pub result: AttemptResult,
     /// The error with its causes, or the reason of a skip.
     pub text: Option<String>,
     /// When it ended, since the subscription was started, in the time of the test.
@@ -59,12 +21,12 @@ pub struct Attempt {
 
 /// Tasks were not settled in time.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{} tasks are neither settled nor parked after {patience:?}, the first at {}-{}@{}",
+#[error("not settled after {waited:?}: {} task(s), the first at {}-{}@{}; `TestHandle::outage` and `attempts` show what they wait for",
     .pending.len(), .pending[0].topic, .pending[0].partition, .pending[0].offset)]
 #[non_exhaustive]
 pub struct NotIdle {
     /// Those that are left, at least one.
     pub pending: Vec<Origin>,
-    /// How long they were waited for.
-    pub patience: Duration,
+    /// How long they were waited for, in the time of the test.
+    pub waited: Duration,
 }

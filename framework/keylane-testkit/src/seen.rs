@@ -1,34 +1,31 @@
-//! What was seen of the records.
+//! What was seen of the tasks.
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use keylane::error::SubscriptionError;
 use keylane::record::Origin;
-use keylane::testing::{LocalEvent, LocalOutcome, LocalRecord};
+use keylane::testing::{LocalEvent, LocalRecord, Outcome};
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
-use crate::{Attempt, Outcome};
+use crate::Attempt;
 
 /// Written by the subscription, read by the test.
+#[derive(Debug)]
 pub(crate) struct Seen {
     began: Instant,
     state: Mutex<State>,
     changed: Notify,
 }
 
-#[derive(Default)]
+#[derive(Debug, Default)]
 struct State {
-    records: BTreeMap<Place, OfRecord>,
+    tasks: BTreeMap<Origin, OfTask>,
     written: Vec<LocalRecord>,
-    stopped: Option<SubscriptionError>,
 }
 
-type Place = (Arc<str>, i32, i64);
-
-struct OfRecord {
-    record: Origin,
+#[derive(Debug, Default)]
+struct OfTask {
     attempts: Vec<Attempt>,
     /// Unless it is pending.
     outcome: Option<Outcome>,
@@ -44,6 +41,7 @@ impl Seen {
     }
 
     pub(crate) fn event(&self, event: LocalEvent) {
+        let mut state = self.state();
         match event {
             LocalEvent::Attempted {
                 record,
@@ -52,97 +50,63 @@ impl Seen {
                 text,
                 ..
             } => {
-                let attempt = Attempt {
+                let of_task = state.tasks.entry(record).or_default();
+                of_task.attempts.push(Attempt {
                     number: attempt,
                     result,
                     text,
                     ended_after: self.began.elapsed(),
-                };
-                let mut state = self.state();
-                let of_record = state.of(&record);
-                of_record.attempts.push(attempt);
+                });
             }
-            LocalEvent::Settled {
-                record,
-                attempts,
-                outcome,
-                ..
-            } => match outcome {
-                LocalOutcome::Done => self.settle(&record, Outcome::Done { attempts }),
-                LocalOutcome::Skipped => self.settle(&record, Outcome::Skipped { attempts }),
-                LocalOutcome::DeadLettered => {
-                    self.settle(&record, Outcome::DeadLettered { attempts });
-                }
-                // It comes back from the retry topic.
-                _ => {}
-            },
-            LocalEvent::Parked {
-                record, attempts, ..
-            } => self.settle(&record, Outcome::Parked { attempts }),
-            LocalEvent::Stopped {
-                record,
-                attempts,
-                error,
-                ..
-            } => {
-                self.state().stopped = Some(error);
-                self.settle(&record, Outcome::Stopped { attempts });
-            }
-            LocalEvent::Written(record) => self.state().written.push(record),
+            LocalEvent::Ended {
+                record, outcome, ..
+            } => state.tasks.entry(record).or_default().outcome = Some(outcome),
+            LocalEvent::Written(record) => state.written.push(record),
             _ => {}
         }
+        drop(state);
         self.changed.notify_waiters();
     }
 
-    fn settle(&self, record: &Origin, outcome: Outcome) {
-        let mut state = self.state();
-        state.of(record).outcome = Some(outcome);
-    }
-
     /// It was handed over. Its first attempt may have ended already.
-    pub(crate) fn delivered(&self, record: &Origin) {
-        self.state().of(record);
+    pub(crate) fn delivered(&self, task: &Origin) {
+        self.state().tasks.entry(task.clone()).or_default();
     }
 
-    pub(crate) fn outcome(&self, record: &Origin) -> Outcome {
+    pub(crate) fn outcome(&self, task: &Origin) -> Outcome {
         let state = self.state();
-        let of_record = state.records.get(&place(record));
-        let pending = || Outcome::Pending {
-            attempts: of_record.map_or(0, |it| it.attempts.len().try_into().unwrap_or(u32::MAX)),
-        };
-        of_record.and_then(|it| it.outcome).unwrap_or_else(pending)
+        let of_task = state.tasks.get(task);
+        let attempts = of_task.map_or(0, |it| it.attempts.len().try_into().unwrap_or(u32::MAX));
+        let pending = Outcome::Pending { attempts };
+        of_task.and_then(|it| it.outcome).unwrap_or(pending)
     }
 
-    pub(crate) fn attempts(&self, record: &Origin) -> Vec<Attempt> {
+    pub(crate) fn attempts(&self, task: &Origin) -> Vec<Attempt> {
         let state = self.state();
-        let of_record = state.records.get(&place(record));
-        of_record.map(|it| it.attempts.clone()).unwrap_or_default()
+        let of_task = state.tasks.get(task);
+        of_task.map(|it| it.attempts.clone()).unwrap_or_default()
     }
 
-    pub(crate) fn written_to(&self, topic: &str) -> Vec<LocalRecord> {
+    pub(crate) fn written_to(&self, topic: Option<&str>) -> Vec<LocalRecord> {
         let state = self.state();
-        let mut there: Vec<_> = state.written.to_vec();
-        there.retain(|record| &*record.place.topic == topic);
-        there
-    }
-
-    pub(crate) fn stopped(&self) -> Option<SubscriptionError> {
-        self.state().stopped.clone()
+        let written = state.written.iter();
+        let there = written.filter(|record| Some(&*record.place.topic) == topic);
+        there.cloned().collect()
     }
 
     pub(crate) fn pending(&self) -> Vec<Origin> {
         let state = self.state();
-        let pending = state.records.iter().filter(|(_, it)| it.outcome.is_none());
-        pending.map(|(_, it)| it.record.clone()).collect()
+        let pending = state.tasks.iter().filter(|(_, it)| it.outcome.is_none());
+        pending.map(|(task, _)| task.clone()).collect()
     }
 
-    /// Waits until nothing is pending, or the subscription has stopped.
+    /// Waits until nothing is pending, or a task has stopped the subscription.
     pub(crate) async fn idle(&self) {
         loop {
             let changed = self.changed.notified();
             tokio::pin!(changed);
             changed.as_mut().enable();
-            if self.state().stopped.is_some() || self.pending().is_empty() {
+            if self.state().is_idle() {
                 return;
             }
             changed.await;
@@ -155,17 +119,9 @@ impl Seen {
 }
 
 impl State {
-    fn of(&mut self, record: &Origin) -> &mut OfRecord {
-        self.records
-            .entry(place(record))
-            .or_insert_with(|| OfRecord {
-                record: record.clone(),
-                attempts: Vec::new(),
-                outcome: None,
-            })
+    fn is_idle(&self) -> bool {
+        let outcomes = || self.tasks.values().map(|it| it.outcome);
+        outcomes().all(|it| it.is_some())
+            || outcomes().any(|it| matches!(it, Some(Outcome::Stopped { .. })))
     }
-}
-
-fn place(record: &Origin) -> Place {
-    (record.topic.clone(), record.partition, record.offset)
 }

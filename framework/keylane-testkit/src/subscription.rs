@@ -5,15 +5,15 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use keylane::config::Outage;
-use keylane::testing::LocalSubscription;
+use keylane::testing::{LocalSubscription, Outcome};
 use keylane::{DeadLetter, Decode, NewTask, Processor, Retry, SubscriptionConfig};
 
 use crate::seen::Seen;
-use crate::{Outcome, TestHandle, time};
+use crate::{TestHandle, time};
 
 /// The time of a test costs nothing, so this is only to end it.
-const VIRTUAL_PATIENCE: Duration = Duration::from_secs(24 * 60 * 60);
-const REAL_PATIENCE: Duration = Duration::from_secs(60);
+const VIRTUAL_IDLE_TIMEOUT: Duration = Duration::from_secs(24 * 60 * 60);
+const REAL_IDLE_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// A subscription under test: a decoder, a processor and settings.
 ///
@@ -22,9 +22,13 @@ const REAL_PATIENCE: Duration = Duration::from_secs(60);
 ///
 /// # Time
 /// It passes by itself, and at once, wherever nothing can run: the clock of the test's runtime is
-/// paused, as by `#[tokio::test(start_paused = true)]`. So a processor that waits for **real** I/O
-/// (a socket, a database) would time out before its answer comes: use
-/// [`real_time`](Self::real_time) for it, with short back-offs, or give the processor a stand-in.
+/// paused, as by `#[tokio::test(start_paused = true)]`. [`real_time`](Self::real_time) leaves it.
+///
+/// # Several tasks that fail
+/// They can be an [outage](Self::outage), in which nothing is given up.
+///
+/// # What is not simulated
+#[doc = include_str!("not_simulated.md")]
 #[derive(Debug)]
 #[must_use = "a subscription under test does nothing until `run` or `start`"]
 pub struct TestSubscription<T, D, P> {
@@ -32,7 +36,7 @@ pub struct TestSubscription<T, D, P> {
     decoder: D,
     processor: P,
     is_real_time: bool,
-    patience: Option<Duration>,
+    idle_timeout: Option<Duration>,
     payload: PhantomData<fn(T)>,
 }
 
@@ -68,7 +72,7 @@ impl<T: Send + 'static, D: Decode<T>, P: Processor<T>> TestSubscription<T, D, P>
             decoder,
             processor,
             is_real_time: false,
-            patience: None,
+            idle_timeout: None,
             payload: PhantomData,
         }
     }
@@ -88,7 +92,10 @@ impl<T: Send + 'static, D: Decode<T>, P: Processor<T>> TestSubscription<T, D, P>
         self.configure(|config| config.attempt_timeout = timeout)
     }
 
-    /// When failures are an outage, in which records are held.
+    /// When failures are an outage, in which records are held: by default, when five keys fail and
+    /// nothing succeeds. Twenty fatal or undecodable records are a bad deployment, and hold too.
+    /// [`TestHandle::idle`] fails then, [`TestHandle::outage`] shows it, and
+    /// `Outage::default().lanes(64)` leaves a test room for more.
     pub fn outage(self, outage: Outage) -> Self {
         self.configure(|config| config.outage = outage)
     }
@@ -125,21 +132,25 @@ impl<T: Send + 'static, D: Decode<T>, P: Processor<T>> TestSubscription<T, D, P>
 
     /// How long [`TestHandle::idle`] and [`run`](Self::run) wait for tasks that do not settle, in
     /// the time of the test (default: a day; with [`real_time`](Self::real_time), a minute).
-    pub fn patience(mut self, patience: Duration) -> Self {
-        self.patience = Some(patience);
+    pub fn idle_timeout(mut self, idle_timeout: Duration) -> Self {
+        self.idle_timeout = Some(idle_timeout);
         self
     }
 
-    /// Runs one task, and returns what became of it.
+    /// Runs one task, and returns what became of it: [`Outcome::Pending`] if it was not settled
+    /// within the [`idle_timeout`](Self::idle_timeout).
     ///
     /// # Panics
-    /// As [`start`](Self::start), and where no producer would take the task.
-    pub async fn run(self, task: NewTask) -> Outcome {
+    /// As [`start`](Self::start) and [`TestHandle::write`].
+    #[track_caller]
+    pub fn run(self, task: NewTask) -> impl Future<Output = Outcome> {
         let handle = self.start();
         let task = handle.write(task);
-        // What is left then is pending.
-        let _ = handle.idle().await;
-        handle.outcome(&task)
+        async move {
+            // What is left then is pending.
+            let _ = handle.idle().await;
+            handle.outcome(&task)
+        }
     }
 
     /// Starts it on the test's runtime.
@@ -152,10 +163,10 @@ impl<T: Send + 'static, D: Decode<T>, P: Processor<T>> TestSubscription<T, D, P>
         if !self.is_real_time {
             time::pause();
         }
-        let patience = if self.is_real_time {
-            REAL_PATIENCE
+        let idle_timeout = if self.is_real_time {
+            REAL_IDLE_TIMEOUT
         } else {
-            VIRTUAL_PATIENCE
+            VIRTUAL_IDLE_TIMEOUT
         };
         let dead_letter_topic = self.config.dead_letter.as_ref().map(|it| it.topic.clone());
         let retry_topic = self.config.retry_topic();
@@ -171,7 +182,7 @@ impl<T: Send + 'static, D: Decode<T>, P: Processor<T>> TestSubscription<T, D, P>
                 seen,
                 retry_topic,
                 dead_letter_topic,
-                patience: self.patience.unwrap_or(patience),
+                idle_timeout: self.idle_timeout.unwrap_or(idle_timeout),
             },
             Err(error) => panic!("the settings of the subscription under test: {error}"),
         }

@@ -8,16 +8,21 @@ use tokio::time::Instant;
 /// Lets time pass by itself wherever nothing can run.
 ///
 /// # Panics
-/// On a runtime with several threads, whose clock cannot be paused.
+/// Outside of a tokio runtime, and on one with several threads, whose clock cannot be paused.
+#[track_caller]
 pub(crate) fn pause() {
+    let Ok(runtime) = Handle::try_current() else {
+        panic!("a subscription under test needs a tokio runtime: use `#[tokio::test]`");
+    };
     if is_paused() {
         return;
     }
-    assert_eq!(
-        Handle::current().runtime_flavor(),
-        RuntimeFlavor::CurrentThread,
-        "virtual time needs a runtime of one thread (`#[tokio::test]` as it is); or call `TestSubscription::real_time`"
-    );
+    if runtime.runtime_flavor() != RuntimeFlavor::CurrentThread {
+        panic!(
+            "virtual time needs a runtime of one thread (`#[tokio::test]` as it is); or call \
+             `TestSubscription::real_time`"
+        );
+    }
     tokio::time::pause();
 }
 
@@ -47,6 +52,12 @@ mod tests {
     #[tokio::test(flavor = "multi_thread")]
     #[should_panic(expected = "a runtime of one thread")]
     async fn a_runtime_of_several_threads_is_refused() {
+        pause();
+    }
+
+    #[test]
+    #[should_panic(expected = "use `#[tokio::test]`")]
+    fn a_runtime_is_asked_for_where_there_is_none() {
         pause();
     }
 }

@@ -6,11 +6,12 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, SystemTime};
 
-use keylane::config::{Backoff, Exhausted};
+use keylane::config::{Backoff, Exhausted, Outage};
 use keylane::error::SubscriptionError;
+use keylane::record::Origin;
 use keylane::status::OutageKind;
 use keylane::{Json, NewTask, Retry, Task, TaskError};
-use keylane_testkit::{Attempt, Outcome, TestHandle, TestSubscription};
+use keylane_testkit::{Attempt, AttemptResult, Outcome, TestHandle, TestSubscription};
 
 const MINUTE: Duration = Duration::from_secs(60);
 
@@ -22,7 +23,7 @@ async fn fails(_: Task<u64>) -> Result<(), TaskError> {
     Err(TaskError::retryable("the gateway is busy"))
 }
 
-fn results(attempts: &[Attempt]) -> Vec<&'static str> {
+fn results(attempts: &[Attempt]) -> Vec<AttemptResult> {
     attempts.iter().map(|attempt| attempt.result).collect()
 }
 
@@ -134,13 +135,21 @@ async fn whatever_an_attempt_does_is_its_result() {
         .start();
     let given_up = Outcome::DeadLettered { attempts: 1 };
     for (sent, expected, result) in [
-        (task(0), Outcome::Done { attempts: 1 }, "ok"),
-        (task(1), Outcome::Skipped { attempts: 1 }, "skip"),
-        (task(2), given_up, "fatal"),
-        (task(3), given_up, "panic"),
-        (task(4), given_up, "timeout"),
-        (task(5), given_up, "error"),
-        (NewTask::new("not json"), given_up, "undecodable"),
+        (task(0), Outcome::Done { attempts: 1 }, AttemptResult::Ok),
+        (
+            task(1),
+            Outcome::Skipped { attempts: 1 },
+            AttemptResult::Skip,
+        ),
+        (task(2), given_up, AttemptResult::Fatal),
+        (task(3), given_up, AttemptResult::Panic),
+        (task(4), given_up, AttemptResult::Timeout),
+        (task(5), given_up, AttemptResult::Error),
+        (
+            NewTask::new("not json"),
+            given_up,
+            AttemptResult::Undecodable,
+        ),
     ] {
         let written = handle.write(sent);
         handle.idle().await.unwrap();
@@ -196,7 +205,7 @@ async fn what_is_parked_holds_its_key_and_nothing_else() {
     let retry = Retry::in_place(0).exhausted(Exhausted::Park);
     let handle = TestSubscription::new(Json, process)
         .retry(retry)
-        .patience(MINUTE)
+        .idle_timeout(MINUTE)
         .start();
     let parked = handle.write(task(0).key("a"));
     let behind = handle.write(task(1).key("a"));
@@ -254,6 +263,27 @@ async fn no_attempt_is_burnt_while_the_downstream_is_away() {
 }
 
 #[tokio::test]
+async fn failing_keys_are_an_outage_unless_the_test_leaves_room() {
+    for (outage, is_outage) in [
+        (Outage::default(), true),
+        (Outage::default().lanes(64), false),
+    ] {
+        let handle = TestSubscription::new(Json, fails)
+            .retry(Retry::in_place(2))
+            .outage(outage)
+            .idle_timeout(60 * MINUTE)
+            .start();
+        for number in 0..6 {
+            handle.write(task(number).key(format!("key-{number}")));
+        }
+        assert_eq!(handle.idle().await.is_err(), is_outage);
+        assert_eq!(handle.outage().is_some(), is_outage);
+        let letters = if is_outage { 0 } else { 6 };
+        assert_eq!(handle.dead_letters().len(), letters);
+    }
+}
+
+#[tokio::test]
 async fn a_delayed_task_waits_for_its_time() {
     let done = |_: Task<u64>| async { Ok::<(), TaskError>(()) };
     let handle = TestSubscription::new(Json, done).start();
@@ -285,7 +315,7 @@ async fn a_revoke_cancels_what_does_not_finish_in_time() {
     };
     let handle = TestSubscription::new(Json, process)
         .attempt_timeout(60 * MINUTE)
-        .patience(20 * MINUTE)
+        .idle_timeout(20 * MINUTE)
         .start();
     let (quick, slow) = (handle.write(task(1)), handle.write(task(30)));
     tokio::time::sleep(Duration::from_secs(1)).await;
@@ -321,6 +351,42 @@ async fn a_pause_starts_nothing_until_it_ends() {
     handle.idle().await.unwrap();
     assert_eq!(handle.outcome(&second), Outcome::Done { attempts: 1 });
     assert_eq!(handle.outcome(&first), Outcome::Done { attempts: 1 });
+}
+
+#[tokio::test]
+async fn a_pause_holds_what_comes_to_partitions_that_are_opened_while_it_lasts() {
+    let retry = Retry::in_place(0).then_topic();
+    let handle = TestSubscription::new(Json, fails_until(2))
+        .retry(retry)
+        .start();
+    handle.pause();
+    let tasks = [handle.write(task(1)), handle.write(task(2).partition(1)), {
+        handle.revoke(Duration::ZERO);
+        handle.write(task(3))
+    }];
+    tokio::time::sleep(MINUTE).await;
+    let outcomes =
+        |tasks: &[Origin]| -> Vec<_> { tasks.iter().map(|task| handle.outcome(task)).collect() };
+    assert_eq!(outcomes(&tasks), [Outcome::Pending { attempts: 0 }; 3]);
+
+    let after_the_revoke = &tasks[2..];
+    handle.resume();
+    handle.idle().await.unwrap_err();
+    assert_eq!(outcomes(after_the_revoke), [Outcome::Done { attempts: 2 }]);
+}
+
+#[tokio::test]
+async fn nothing_is_attempted_once_the_subscription_has_stopped() {
+    let handle = TestSubscription::new(Json, fails)
+        .retry(Retry::in_place(0).exhausted(Exhausted::Stop))
+        .start();
+    handle.write(task(7));
+    handle.idle().await.unwrap();
+    let late = [handle.write(task(8)), handle.write(task(9).partition(1))];
+    tokio::time::sleep(MINUTE).await;
+    for late in &late {
+        assert_eq!(handle.outcome(late), Outcome::Pending { attempts: 0 });
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -26,20 +26,20 @@
 //!     .dead_letter(DeadLetter::topic("parking-events-dlq"))
 //!     .start(Json, notify)
 //!     .await?;
-//! let mut terminate = signal(SignalKind::terminate())?; // how a container is told to end
+//! let mut terminate = signal(SignalKind::terminate())?; // how a container is stopped
 //! subscription.run_until(async { tokio::select! { _ = terminate.recv() => {} _ = ctrl_c() => {} } }).await?;
 //! # Ok(()) }
 //! ```
 //!
 //! # Where things are
-//! | you want to | see |
+//! | aim | see |
 //! |---|---|
 //! | do the work | [`Processor`], [`Task`], [`TaskError`] |
 //! | stop what an attempt has started elsewhere | [`Cancellation`] |
 //! | decode values | [`Json`], [`Raw`], [`Decode`] |
 //! | set it up | [`Subscription::builder`], or [`SubscriptionConfig`] from a file: every option, its default, price and effect |
-//! | say what happens to failures | [`Retry`], [`Exhausted`], [`DeadLetter`], [`FailureReason`] |
-//! | tell an outage from a bad record | [`Outage`], [`TaskError::unavailable`], [`OutageStatus`] |
+//! | set what happens to failures | [`Retry`], [`Exhausted`], [`DeadLetter`], [`FailureReason`] |
+//! | distinguish an outage from a bad record | [`Outage`], [`TaskError::unavailable`], [`OutageStatus`] |
 //! | recognise a dead letter that was written twice | [`FailedRecordId`] |
 //! | see what is stuck, and get it out of the way | [`Watchdog`], [`Blocker`], [`OldestRecord`], [`KeyHash`] |
 //! | see which keys have the most records, take the most time, wait longest | [`SubscriptionHandle::hot_keys`] |
@@ -51,10 +51,10 @@
 //!
 //! # What is guaranteed
 //! A record is *settled* when it is done, skipped by the processor, or acknowledged by the broker
-//! on the retry or dead-letter topic; a commit never covers one that is not. Records of one (topic,
-//! partition, key) start in offset order and never overlap. Delivery is **at least once**: a crash
-//! repeats what was in flight and what was settled within the last commit interval, so make
-//! processors idempotent. A record that goes through the retry topic gives up its place in the
+//! on the retry or dead-letter topic. A commit never covers an unsettled record. Records of one
+//! (topic, partition, key) start in offset order and never overlap. Delivery is **at least once**:
+//! a crash repeats what was in flight, and what was settled within the last commit interval. So
+//! make processors idempotent. A record that goes through the retry topic gives up its place in the
 //! order of its key; a retry in place keeps it. There is no order across partitions, and none for
 //! records without a key.
 //!
@@ -102,7 +102,8 @@ pub use producer::task_producer::TaskProducer;
 pub use record::headers::Headers;
 pub use subscription::handle::{Subscription, SubscriptionHandle};
 
-/// What can go wrong: the errors of all other modules. Each names the thing and the fix.
+/// What can go wrong: the errors of settings, subscriptions, producers and decoders. Each names the
+/// thing and the fix. The errors of [`topics`], [`metrics`] and [`trace`] are beside their functions.
 pub mod error {
     pub use crate::config::validate::ConfigError;
     pub use crate::kafka::config::ClientConfigError;

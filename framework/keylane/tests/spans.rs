@@ -400,7 +400,7 @@ async fn each_parked_record_is_an_error_or_counted_as_left_out() {
     assert_eq!((&*said[0]["partition"], &*said[0]["attempts"]), ("0", "1"));
     assert_eq!(
         (&*said[0]["error"], &*said[0]["why"]),
-        ("the gateway says 400", "the policy says so (fatal)")
+        ("the gateway says 400", "the policy is to park (fatal)")
     );
 }
 

@@ -26,15 +26,10 @@ pub struct CommittedUnsettled {
 
 impl fmt::Display for CommittedUnsettled {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Place {
-            topic,
-            partition,
-            offset,
-        } = &self.place;
         write!(
             f,
-            "{topic}[{partition}]@{offset} is not settled, and {} is committed",
-            self.committed
+            "{} is not settled, and {} is committed",
+            self.place, self.committed
         )
     }
 }

@@ -21,6 +21,7 @@ mod report;
 
 use std::{
     collections::{BTreeSet, HashSet},
+    fmt,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
@@ -43,6 +44,12 @@ pub struct Place {
     pub partition: i32,
     /// The offset.
     pub offset: i64,
+}
+
+impl fmt::Display for Place {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}[{}]@{}", self.topic, self.partition, self.offset)
+    }
 }
 
 /// A record that the brokers have acknowledged.
@@ -213,6 +220,16 @@ impl Running {
     /// Notes how the attempt ended. Call it last in the processor.
     pub fn finished(mut self, outcome: Outcome) {
         self.outcome = outcome;
+    }
+
+    /// The same for what a processor returns, which it returns.
+    pub fn returned<E>(self, result: Result<(), E>) -> Result<(), E> {
+        self.finished(if result.is_ok() {
+            Outcome::Done
+        } else {
+            Outcome::Failed
+        });
+        result
     }
 }
 

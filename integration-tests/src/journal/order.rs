@@ -54,14 +54,10 @@ pub enum OrderFaultKind {
 
 impl fmt::Display for OrderFault {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Place {
-            topic,
-            partition,
-            offset,
-        } = &self.place;
         write!(
             f,
-            "{topic}[{partition}]@{offset} of key {} on {} ",
+            "{} of key {} on {} ",
+            self.place,
             show_key(&self.key),
             self.member
         )?;

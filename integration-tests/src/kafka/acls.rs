@@ -92,13 +92,7 @@ impl Kafka {
         let doing = format!("{what} {user} {operation:?} on {on:?}");
         let change = binding(Request::new(api_key, 1).int32(1), user, operation, on);
         let look = binding(Request::new(DESCRIBE_ACLS, 1), user, operation, on);
-        // Any node: it passes the request on to the controller.
-        let address = self
-            .bootstrap_servers
-            .split(',')
-            .next()
-            .unwrap_or_default()
-            .to_owned();
+        let address = self.any_address();
         let change = move || {
             request_again(|| no_error_at(&change.exchange(&address)?, FIRST_ERROR_AT))?;
             let deadline = Instant::now() + PATIENCE;

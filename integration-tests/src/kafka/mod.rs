@@ -281,6 +281,11 @@ impl Kafka {
         }
     }
 
+    /// Any node's: requests for the controller are passed on to it.
+    fn any_address(&self) -> String {
+        self.addresses().into_iter().next().unwrap_or_default()
+    }
+
     async fn on_cluster(
         &self,
         doing: &'static str,

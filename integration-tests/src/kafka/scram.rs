@@ -34,13 +34,7 @@ impl Kafka {
             .compact(&salted)
             .no_tags()
             .no_tags();
-        // Any node: it passes the request on to the controller.
-        let address = self
-            .bootstrap_servers
-            .split(',')
-            .next()
-            .unwrap_or_default()
-            .to_owned();
+        let address = self.any_address();
         // Behind the header's tags, the throttle time, the number of results and the first one's
         // user.
         let error_at = 1 + 4 + 1 + 1 + user.len();

@@ -3,3 +3,13 @@
 
 pub mod operations;
 pub mod poison;
+
+/// What keylane logs, from *info* on.
+fn log_to_stderr() {
+    let level = tracing_subscriber::EnvFilter::new("keylane=info");
+    tracing_subscriber::fmt()
+        .with_env_filter(level)
+        .with_ansi(false)
+        .with_writer(std::io::stderr)
+        .init();
+}

@@ -48,12 +48,7 @@ pub async fn run() {
     let (servers, topic, group) = (variable("SERVERS"), variable("TOPIC"), variable("GROUP"));
     let (metrics, admin) = (variable("METRICS"), variable("ADMIN"));
     let (directory, name) = (variable("DIRECTORY"), variable("MEMBER"));
-    let level = tracing_subscriber::EnvFilter::new("keylane=info");
-    tracing_subscriber::fmt()
-        .with_env_filter(level)
-        .with_ansi(false)
-        .with_writer(std::io::stderr)
-        .init();
+    super::log_to_stderr();
     let address = |text: String| text.parse::<std::net::SocketAddr>().unwrap();
     keylane::metrics::serve_prometheus(address(metrics)).unwrap();
     let directory = PathBuf::from(directory);

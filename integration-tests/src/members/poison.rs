@@ -32,12 +32,7 @@ pub async fn run() {
         |name: &str| variable(name).unwrap_or_else(|| panic!("{VARIABLE}{name} is not set"));
     let (servers, topic) = (needed("SERVERS"), needed("TOPIC"));
     let (group, notes) = (needed("GROUP"), needed("NOTES"));
-    let level = tracing_subscriber::EnvFilter::new("keylane=info");
-    tracing_subscriber::fmt()
-        .with_env_filter(level)
-        .with_ansi(false)
-        .with_writer(std::io::stderr)
-        .init();
+    super::log_to_stderr();
     let mut subscription = Subscription::builder(&group, &topic)
         .bootstrap_servers(servers)
         .concurrency(8)

@@ -12,8 +12,7 @@ use keylane::{Raw, Retry, Subscription, Task, TaskError};
 use keylane_integration_tests::{
     dead_letters::origin,
     journal::{
-        Entry, Expect, Journal, OrderFaultKind, Outcome, Place, Produced, Rewinds, Work,
-        order_faults,
+        Entry, Expect, Journal, OrderFaultKind, Place, Produced, Rewinds, Work, order_faults,
     },
     kafka::{Kafka, NewRecord},
     protocol::Protocol,
@@ -122,15 +121,7 @@ impl Start {
         let processor = move |task: Task<Bytes>| {
             let running = start.begins(&task, String::from_utf8_lossy(task.payload()).into_owned());
             let attempt = work(task);
-            async move {
-                let result = attempt.await;
-                running.finished(if result.is_ok() {
-                    Outcome::Done
-                } else {
-                    Outcome::Failed
-                });
-                result
-            }
+            async move { running.returned(attempt.await) }
         };
         self.builder.start(Raw, processor).await.unwrap()
     }

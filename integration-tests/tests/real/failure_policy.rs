@@ -13,7 +13,7 @@ use std::{
 use bytes::Bytes;
 use keylane::config::{Backoff, Exhausted};
 use keylane::error::SubscriptionError;
-use keylane::status::{OutageKind, State, TroubleKind};
+use keylane::status::{OutageKind, Snapshot, State, TroubleKind};
 use keylane::subscription::SubscriptionBuilder;
 use keylane::{Json, NewTask, Processor, Raw, Retry, Subscription, Task, TaskError, TaskProducer};
 use keylane_integration_tests::{
@@ -133,12 +133,40 @@ async fn start(
     builder.start(Raw, noting(attempts, fate)).await.unwrap()
 }
 
-fn status_of(member: &Subscription, topic: &str) -> Option<keylane::status::PartitionStatus> {
-    member
-        .status()
-        .partitions
-        .into_iter()
-        .find(|partition| &*partition.topic == topic)
+/// Waits until that topic's partition is assigned and stands like this.
+async fn await_snapshot(
+    member: &Subscription,
+    topic: &str,
+    what: &str,
+    is_so: impl Fn(&Snapshot) -> bool,
+) {
+    wait_until(what, DEADLINE, || {
+        let partitions = member.status().partitions;
+        let mut of_topic = partitions.iter().filter(|of| &*of.topic == topic);
+        of_topic.any(|of| is_so(&of.snapshot))
+    })
+    .await;
+}
+
+/// For [`await_snapshot`]: one record waits for its time, and no other is pending.
+fn one_waits(of: &Snapshot) -> bool {
+    (of.waiting, of.pending) == (1, 1)
+}
+
+/// Waits until so many records that are out of retries are held.
+async fn await_held(member: &Subscription, count: u64) {
+    wait_until(&format!("{count} are held"), DEADLINE, || {
+        member.status().outage.map_or(0, |outage| outage.held) == count
+    })
+    .await;
+}
+
+/// A fate that is this error for one payload.
+fn only(
+    bad: &'static str,
+    error: fn() -> TaskError,
+) -> impl Fn(&str, u32) -> Result<(), TaskError> + Send + Sync + 'static {
+    move |payload, _| if payload == bad { Err(error()) } else { Ok(()) }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -203,9 +231,12 @@ async fn a_short_delay_on_the_retry_topic_is_not_held_up_by_a_long_one() {
     };
     let retry = Retry::none().then_topic();
     let member = start(scene.subscribe().retry(retry), &attempts, fate).await;
-    wait_until("the long delay waits in memory", DEADLINE, || {
-        status_of(&member, &scene.retry).is_some_and(|status| status.snapshot.waiting == 1)
-    })
+    await_snapshot(
+        &member,
+        &scene.retry,
+        "the long delay waits in memory",
+        one_waits,
+    )
     .await;
     // The same key, so also the same partition of the retry topic, behind the long one.
     scene
@@ -240,11 +271,8 @@ async fn a_short_delay_on_the_retry_topic_is_not_held_up_by_a_long_one() {
     )
     .await;
     scene.write(vec![NewRecord::keyed("k", "last")]).await;
-    wait_until("it waits again", DEADLINE, || {
-        attempts.of("last") == [1]
-            && status_of(&member, &scene.retry).is_some_and(|status| status.snapshot.waiting == 1)
-    })
-    .await;
+    wait_until("others go on", DEADLINE, || attempts.of("last") == [1]).await;
+    await_snapshot(&member, &scene.retry, "it waits again", one_waits).await;
     assert_eq!(attempts.of("long"), [1]);
     assert!((0..50).all(|i| attempts.of(&format!("short-{i}")) == [1, 2]));
     member.shutdown().await.unwrap();
@@ -260,13 +288,7 @@ async fn in_place_and_topic_combine_and_every_attempt_is_counted_once() {
         ])
         .await;
     let attempts = Attempts::default();
-    let fate = |payload: &str, _| {
-        if payload == "bad" {
-            Err(TaskError::retryable("always"))
-        } else {
-            Ok(())
-        }
-    };
+    let fate = only("bad", || TaskError::retryable("always"));
     let retry = Retry::in_place(2)
         .backoff(quick())
         .then_topic()
@@ -325,9 +347,8 @@ async fn a_delay_chosen_by_the_error_replaces_the_back_off_in_place() {
         attempts.of("soon") == [1, 2, 3, 4]
     })
     .await;
-    wait_until("the others wait", DEADLINE, || {
-        status_of(&member, &scene.topic)
-            .is_some_and(|status| status.snapshot.waiting == 2 && status.snapshot.pending == 2)
+    await_snapshot(&member, &scene.topic, "the others wait", |of| {
+        (of.waiting, of.pending) == (2, 2)
     })
     .await;
     assert_eq!(
@@ -347,29 +368,20 @@ async fn a_parked_record_holds_its_key_and_nothing_else_until_the_next_start() {
     records.extend((0..100).map(|i| NewRecord::keyed(format!("k{i}"), "other")));
     scene.write(records).await;
     let attempts = Attempts::default();
-    let fate = |payload: &str, _| {
-        if payload == "bad" {
-            Err(TaskError::retryable("no"))
-        } else {
-            Ok(())
-        }
-    };
+    let fate = only("bad", || TaskError::retryable("no"));
     let retry = || {
         Retry::in_place(1)
             .backoff(quick())
             .exhausted(Exhausted::Park)
     };
     let member = start(scene.subscribe().retry(retry()), &attempts, fate).await;
-    wait_until(
-        "the record is parked and the other keys are done",
-        DEADLINE,
-        || {
-            attempts.of("other").len() == 100
-                && status_of(&member, &scene.topic).is_some_and(|status| {
-                    status.snapshot.parked == 1 && status.snapshot.pending == 2
-                })
-        },
-    )
+    wait_until("the other keys are done", DEADLINE, || {
+        attempts.of("other").len() == 100
+    })
+    .await;
+    await_snapshot(&member, &scene.topic, "the record is parked", |of| {
+        (of.parked, of.pending) == (1, 2)
+    })
     .await;
     assert_eq!(
         (attempts.of("bad"), attempts.of("behind")),
@@ -406,13 +418,7 @@ async fn the_policy_to_stop_ends_run_with_the_record_uncommitted() {
     records[77].value = Some(b"bad".to_vec());
     scene.write(records).await;
     let attempts = Attempts::default();
-    let fate = |payload: &str, _| {
-        if payload == "bad" {
-            Err(TaskError::fatal("the disk is full"))
-        } else {
-            Ok(())
-        }
-    };
+    let fate = only("bad", || TaskError::fatal("the disk is full"));
     let retry = Retry::default().exhausted(Exhausted::Stop);
     let member = start(scene.subscribe().retry(retry), &attempts, fate).await;
     let handle = member.handle();
@@ -636,19 +642,7 @@ async fn what_is_too_large_with_its_headers_is_dead_lettered_with_fewer_and_park
         .await
         .unwrap();
     for topic in [&scene.retry, &scene.dead] {
-        scene
-            .kafka
-            .configure_topic(topic, &[("max.message.bytes", &LIMIT.to_string())])
-            .await
-            .unwrap();
-        wait_for("the topic refuses large records", DEADLINE, async || {
-            scene
-                .kafka
-                .produce(topic, vec![NewRecord::keyed("probe", noise(LIMIT + 1))])
-                .await
-                .err()
-        })
-        .await;
+        scene.limit_bytes(topic, LIMIT).await;
     }
     // A batch has 61 bytes, a record with a key of one byte and such a value 12.
     let edge = LIMIT - 61 - 12;
@@ -694,9 +688,12 @@ async fn what_is_too_large_with_its_headers_is_dead_lettered_with_fewer_and_park
             (Some(*bytes), Some(&*scene.group))
         );
     }
-    wait_until("the one without any room is parked", DEADLINE, || {
-        status_of(&member, &scene.topic).is_some_and(|status| status.snapshot.parked == 1)
-    })
+    await_snapshot(
+        &member,
+        &scene.topic,
+        "the one without any room is parked",
+        |of| of.parked == 1,
+    )
     .await;
     let through_the_topic = scene.kafka.read_all(&scene.retry).await.unwrap();
     assert_eq!(through_the_topic.len(), 1, "only the first one fits there");
@@ -778,13 +775,7 @@ async fn an_outage_of_the_downstream_dead_letters_nothing() {
     scene.all_claimed_of(&scene.topic).await;
     down.store(true, Ordering::SeqCst);
     scene.write(numbered(100..300, 200)).await;
-    wait_until("every record is out of retries, and held", DEADLINE, || {
-        member
-            .status()
-            .outage
-            .is_some_and(|outage| outage.held == 200)
-    })
-    .await;
+    await_held(&member, 200).await;
     let outage = member.status().outage.unwrap();
     assert!(
         outage
@@ -825,13 +816,7 @@ async fn fatal_records_are_dead_lettered_during_an_outage_and_the_operator_lets_
             .all(|i| attempts.of(&i.to_string()) == [1]),
         "each was tried once"
     );
-    wait_until("the others are held", DEADLINE, || {
-        member
-            .status()
-            .outage
-            .is_some_and(|outage| outage.held == 15)
-    })
-    .await;
+    await_held(&member, 15).await;
     assert_eq!(scene.dead_letters().await.len(), 15);
     member.handle().release_held();
     let dead = scene.await_dead(30).await;
@@ -949,15 +934,15 @@ async fn without_a_dead_letter_topic_nothing_is_dropped() {
         .start(Json, processor)
         .await
         .unwrap();
-    wait_until(
-        "the undecodable record is parked and the fatal one tried again and again",
-        DEADLINE,
-        || {
-            *tries.lock().unwrap() > 10
-                && status_of(&member, &scene.topic).is_some_and(|status| {
-                    status.snapshot.parked == 1 && status.snapshot.pending == 2
-                })
-        },
+    wait_until("the fatal one is tried again and again", DEADLINE, || {
+        *tries.lock().unwrap() > 10
+    })
+    .await;
+    await_snapshot(
+        &member,
+        &scene.topic,
+        "the undecodable one is parked",
+        |of| (of.parked, of.pending) == (1, 2),
     )
     .await;
     member.shutdown().await.unwrap();
@@ -989,10 +974,7 @@ async fn a_not_before_time_is_kept_with_the_order_of_its_key() {
     };
     let member = scene.subscribe().start(Raw, processor).await.unwrap();
     // Only what is delivered before it is due waits.
-    wait_until("it is assigned", DEADLINE, || {
-        status_of(&member, &scene.topic).is_some()
-    })
-    .await;
+    await_snapshot(&member, &scene.topic, "it is assigned", |_| true).await;
     let due = *due.get_or_init(|| SystemTime::now() + Duration::from_secs(5));
     let tasks = vec![
         NewTask::new("later").key("a").not_before(due),
@@ -1014,11 +996,7 @@ async fn a_not_before_time_is_kept_with_the_order_of_its_key() {
     let order: Vec<&str> = seen.iter().map(|(payload, _)| payload.as_str()).collect();
     assert_eq!(order, ["other", "later", "behind"]);
     assert!(seen[1].1 && seen[2].1, "too early: {seen:?}");
-    wait_until("the last one waits", DEADLINE, || {
-        status_of(&member, &scene.topic)
-            .is_some_and(|status| status.snapshot.waiting == 1 && status.snapshot.pending == 1)
-    })
-    .await;
+    await_snapshot(&member, &scene.topic, "the last one waits", one_waits).await;
     member.shutdown().await.unwrap();
 }
 
@@ -1118,10 +1096,12 @@ async fn a_record_of_a_decaton_client_is_understood_and_retried_in_its_terms() {
             && attempts.of("by decaton") == [4, 5]
     })
     .await;
-    wait_until("the one that is never due waits", DEADLINE, || {
-        status_of(&member, &scene.topic)
-            .is_some_and(|status| status.snapshot.waiting == 1 && status.snapshot.pending == 1)
-    })
+    await_snapshot(
+        &member,
+        &scene.topic,
+        "the one that is never due waits",
+        one_waits,
+    )
     .await;
     assert_eq!(member.state(), State::Running);
     assert_eq!(attempts.of("for ever"), [] as [u32; 0]);

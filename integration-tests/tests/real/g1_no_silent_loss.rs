@@ -25,7 +25,7 @@ use keylane_integration_tests::{
     load::numbered,
     member::{journaled, number, number_of, spread},
     protocol::Protocol,
-    scene::{DEADLINE, FailureScene},
+    scene::{DEADLINE, FailureScene, no_trouble},
     wait::{wait_for, wait_until},
 };
 
@@ -201,10 +201,7 @@ async fn a_dead_letter_topic_goes_and_comes_back(protocol: Protocol) {
     // would have.
     kafka.create_topic(&scene.dead, 1, 1, &[]).await.unwrap();
     scene.await_unclaimed(&BTreeSet::new()).await;
-    wait_until("the trouble is over", DEADLINE, || {
-        member.status().trouble.is_none()
-    })
-    .await;
+    no_trouble(&member).await;
     member.shutdown().await.unwrap();
     let dead = scene.dead_letters().await;
     assert_eq!(dead.len(), 20);
@@ -263,26 +260,7 @@ async fn a_dead_letter_that_is_refused_for_good_is_parked_loudly_and_goes_throug
  {
     let scene = Writes::new(kafka_or_skip!(Nodes::One), Protocol::Cooperative).await;
     // The record fits into the topic, but not with the headers that keylane adds.
-    scene
-        .kafka
-        .configure_topic(&scene.dead, &[("max.message.bytes", "1000")])
-        .await
-        .unwrap();
-    wait_for(
-        "the dead-letter topic refuses large records",
-        DEADLINE,
-        async || {
-            scene
-                .kafka
-                .produce(
-                    &scene.dead,
-                    vec![NewRecord::keyed("probe", vec![b'x'; 1_500])],
-                )
-                .await
-                .err()
-        },
-    )
-    .await;
+    scene.limit_bytes(&scene.dead, 1_000).await;
     let mut all = records(300);
     all[0].value = Some(format!("{:>880}", 0).into_bytes());
     for small in (10..300).step_by(10) {
@@ -323,22 +301,7 @@ async fn a_dead_letter_that_is_refused_for_good_is_parked_loudly_and_goes_throug
     assert_eq!(scene.dead_letters().await.len(), 29);
     member.shutdown().await.unwrap();
 
-    scene.kafka.configure_topic(&scene.dead, &[]).await.unwrap();
-    wait_for(
-        "the dead-letter topic takes large records",
-        DEADLINE,
-        async || {
-            scene
-                .kafka
-                .produce(
-                    &scene.dead,
-                    vec![NewRecord::keyed("probe", vec![b'x'; 1_500])],
-                )
-                .await
-                .ok()
-        },
-    )
-    .await;
+    scene.lift_limit(&scene.dead, 1_000).await;
     let member = scene.run(scene.subscribe(), &gate, fate).await;
     scene.await_unclaimed(&BTreeSet::new()).await;
     member.shutdown().await.unwrap();

@@ -192,10 +192,7 @@ async fn one_key_runs_one_record_at_a_time_in_each_partition_and_null_keys_run_t
     let member = scene.start(builder, "a", process).await;
     let produced = scene.all_done().await;
     member.shutdown().await.unwrap();
-    scene
-        .journal
-        .check(&produced, Expect::Drained)
-        .assert_clean();
+    scene.assert_drained(&produced);
     // One of the 16 belongs to the key while that has records.
     let together = together.load(Ordering::SeqCst);
     assert!(

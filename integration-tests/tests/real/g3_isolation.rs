@@ -16,7 +16,7 @@ use keylane::{Decode, Raw, Retry, Subscription, Task, TaskError};
 use keylane_integration_tests::{
     for_protocols,
     gate::{Gate, OpenAtEnd},
-    journal::{Expect, Journal, Produced, Work},
+    journal::{Journal, Produced, Work},
     kafka::{self, Kafka, NewRecord, Nodes},
     kafka_or_skip,
     load::numbered,
@@ -145,10 +145,7 @@ async fn a_stuck_key_beside_999_busy_ones(protocol: Protocol) {
     let produced = scene.all_done().await;
     member.shutdown().await.unwrap();
     // Were the member thrown out in between, records would have come again.
-    scene
-        .journal
-        .check(&produced, Expect::Drained)
-        .assert_clean();
+    scene.assert_drained(&produced);
     committed_up_to(&scene, &[]).await;
 }
 
@@ -265,10 +262,7 @@ async fn slow_keys_do_not_slow_the_quick_ones_beside_them() {
         scene.done(950 + 5 * turn).await;
     }
     member.shutdown().await.unwrap();
-    scene
-        .journal
-        .check(&scene.produced().await, Expect::Drained)
-        .assert_clean();
+    scene.assert_drained(&scene.produced().await);
 }
 
 /// Processors that block their threads, on a runtime with `threads` of them.
@@ -326,10 +320,7 @@ impl Blocked {
         drop(end);
         scene.done(count).await;
         member.shutdown().await.unwrap();
-        scene
-            .journal
-            .check(&scene.produced().await, Expect::Drained)
-            .assert_clean();
+        scene.assert_drained(&scene.produced().await);
         committed_up_to(&scene, &[]).await;
         threads.end().await;
     }

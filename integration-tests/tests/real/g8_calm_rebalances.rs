@@ -51,85 +51,10 @@ async fn rolling_restart(protocol: Protocol) {
         scene.works(new).await;
     }
     load.stop().await;
-    let produced = scene.all_done().await;
-    for (_, member) in members {
-        member.shutdown().await.unwrap();
-    }
-    scene
-        .journal
-        .check(&produced, Expect::Drained)
-        .assert_clean();
-    scene.assert_all_committed().await;
+    scene.end_drained(members.into_values()).await;
 }
 
-async fn scaling(protocol: Protocol) {
-    let scene = Scene::new(kafka_or_skip!(Nodes::One), PARTITIONS)
-        .await
-        .by(protocol);
-    let load = Load::start(scene.kafka, &scene.topic, 200, 0);
-    let (a, b, c) = tokio::join!(
-        member(&scene, "a"),
-        member(&scene, "b"),
-        member(&scene, "c")
-    );
-    for name in ["a", "b", "c"] {
-        scene.works(name).await;
-    }
-    // Down to one, both at once, and up again, both at once.
-    let (left, leaving) = tokio::join!(b.shutdown(), c.shutdown());
-    left.unwrap();
-    leaving.unwrap();
-    scene.works("a").await;
-    let (d, e) = tokio::join!(member(&scene, "d"), member(&scene, "e"));
-    for name in ["d", "e", "a"] {
-        scene.works(name).await;
-    }
-    load.stop().await;
-    let produced = scene.all_done().await;
-    for member in [a, d, e] {
-        member.shutdown().await.unwrap();
-    }
-    scene
-        .journal
-        .check(&produced, Expect::Drained)
-        .assert_clean();
-    scene.assert_all_committed().await;
-}
-
-/// Joins and leaves in quick succession: rebalances that begin while another one is under way.
-async fn flapping(protocol: Protocol) {
-    let scene = Scene::new(kafka_or_skip!(Nodes::One), PARTITIONS)
-        .await
-        .by(protocol);
-    let load = Load::start(scene.kafka, &scene.topic, 200, 0);
-    let first = member(&scene, "a").await;
-    scene.works("a").await;
-    for round in 0..4 {
-        let name = format!("b{round}");
-        let member = member(&scene, &name).await;
-        let joined = || !member.status().partitions.is_empty() || round % 2 == 1;
-        wait_until("the member has its share", DEADLINE, joined).await;
-        member.shutdown().await.unwrap();
-    }
-    scene.works("a").await;
-    load.stop().await;
-    let produced = scene.all_done().await;
-    first.shutdown().await.unwrap();
-    scene
-        .journal
-        .check(&produced, Expect::Drained)
-        .assert_clean();
-    scene.assert_all_committed().await;
-}
-
-/// How a processor does not come back.
-#[derive(Clone, Copy, PartialEq)]
-enum Hang {
-    Pending,
-    BlocksItsThread,
-}
-
-async fn hand_over_beside_a_processor_that_never_returns(protocol: Protocol, hang: Hang) {
+async fn hand_over_beside_a_blocked_thread(protocol: Protocol) {
     let scene = Scene::new(kafka_or_skip!(Nodes::One), 4).await.by(protocol);
     // The first record of each partition hangs on the first member, the others do not.
     scene.write(numbered(0..400, 40)).await;
@@ -139,10 +64,7 @@ async fn hand_over_beside_a_processor_that_never_returns(protocol: Protocol, han
         let gate = gate.clone();
         async move {
             if task.offset() == 0 {
-                match hang {
-                    Hang::Pending => std::future::pending().await,
-                    Hang::BlocksItsThread => gate.block(),
-                }
+                gate.block();
             }
             Ok(())
         }
@@ -153,11 +75,6 @@ async fn hand_over_beside_a_processor_that_never_returns(protocol: Protocol, han
     let first = threads.start(builder, hanging).await;
     let hanging_now = || scene.started(|work| work.offset == 0).len() == 4;
     wait_until("a record of each partition hangs", DEADLINE, hanging_now).await;
-    if hang == Hang::Pending {
-        // The others go on.
-        scene.done(300).await;
-    }
-
     let second = member(&scene, "b").await;
     let handed_over = || {
         let entries = scene.journal.entries();
@@ -207,23 +124,7 @@ for_protocols! { rolling_restart:
     a_rolling_restart_of_three_members_repeats_nothing_consumer: Consumer,
 }
 
-for_protocols! { scaling:
-    scaling_to_one_and_back_to_three_under_load_repeats_nothing_cooperative: Cooperative,
-    scaling_to_one_and_back_to_three_under_load_repeats_nothing_range: Range,
-    scaling_to_one_and_back_to_three_under_load_repeats_nothing_consumer: Consumer,
-}
-
-for_protocols! { flapping:
-    a_member_that_comes_and_goes_in_quick_succession_repeats_nothing_cooperative: Cooperative,
-    a_member_that_comes_and_goes_in_quick_succession_repeats_nothing_consumer: Consumer,
-}
-
-for_protocols! { hand_over_beside_a_processor_that_never_returns(Hang::Pending):
-    a_processor_that_never_returns_does_not_hold_up_a_rebalance_cooperative: Cooperative,
-    a_processor_that_never_returns_does_not_hold_up_a_rebalance_consumer: Consumer,
-}
-
-for_protocols! { hand_over_beside_a_processor_that_never_returns(Hang::BlocksItsThread):
+for_protocols! { hand_over_beside_a_blocked_thread:
     a_processor_that_blocks_its_thread_does_not_hold_up_a_rebalance_cooperative: Cooperative,
     a_processor_that_blocks_its_thread_does_not_hold_up_a_rebalance_consumer: Consumer,
 }
@@ -252,10 +153,7 @@ async fn a_member_that_joins_and_one_that_leaves_repeat_nothing_of_several_topic
         produced.extend(kafka.produced(&other).await.unwrap());
         scene.done(produced.len()).await;
         second.shutdown().await.unwrap();
-        scene
-            .journal
-            .check(&produced, Expect::Drained)
-            .assert_clean();
+        scene.assert_drained(&produced);
         scene.assert_all_committed().await;
         scene.assert_all_committed_of(&other).await;
     }
@@ -297,14 +195,7 @@ async fn a_static_member_restarts_without_moving_the_partitions_of_others() {
         );
 
         load.stop().await;
-        let produced = scene.all_done().await;
-        for member in [a, b, c] {
-            member.shutdown().await.unwrap();
-        }
-        scene
-            .journal
-            .check(&produced, Expect::Drained)
-            .assert_clean();
+        scene.end_drained([a, b, c]).await;
         let entries = scene.journal.entries();
         let strangers = entries[line..].iter().filter(|entry| {
             matches!(entry, Entry::Started(work) if of_a.contains(&work.partition) && !work.member.starts_with('a'))

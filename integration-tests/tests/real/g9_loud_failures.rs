@@ -18,7 +18,7 @@ use keylane_integration_tests::{
     member::{journaled, spread},
     own_kafka_or_skip,
     protocol::Protocol,
-    scene::{DEADLINE, SESSION_MS, Scene},
+    scene::{DEADLINE, SESSION_MS, Scene, no_trouble},
     threads::Threads,
     wait::{wait_for, wait_until},
 };
@@ -257,10 +257,7 @@ async fn deleted_topic(protocol: Protocol, anew: Anew) {
     kafka.create_topic(topic, 2, 1, &[]).await.unwrap();
     scene.write(numbered(1_000..2_000, 20)).await;
     scene.done(so_far + 1_000).await;
-    wait_until("the trouble has passed", DEADLINE, || {
-        member.status().trouble.is_none()
-    })
-    .await;
+    no_trouble(&member).await;
     assert_eq!(member.state(), State::Running);
     member.shutdown().await.unwrap();
 }

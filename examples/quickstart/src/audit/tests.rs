@@ -10,7 +10,7 @@ use crate::trouble::Trouble;
 
 const SEED: u64 = 1;
 
-/// A whole run, told as it would be seen, which a test then changes.
+/// The observations of a whole run, which a test then changes.
 struct Run {
     plan: Plan,
     written: Written,

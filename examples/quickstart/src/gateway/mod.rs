@@ -24,7 +24,8 @@ use journal::Journal;
 pub(crate) struct Notification {
     pub(crate) device: String,
     pub(crate) text: String,
-    /// These three name the notification, so that the journal can tell a repetition from a new one.
+    /// These three name the notification, so that the journal can distinguish a repetition from a
+    /// new one.
     pub(crate) run: String,
     pub(crate) vehicle: String,
     pub(crate) seq: u32,

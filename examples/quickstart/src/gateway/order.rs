@@ -9,14 +9,14 @@ use std::fmt;
 
 use super::journal::{Answer, Request};
 
-/// How the topics say an event stands.
+/// The state of an event, by the topics.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Standing {
     /// The broker acknowledged it, so it must get to the gateway.
     Enqueued,
     /// It is on the dead-letter topic.
     DeadLettered,
-    /// Its producer never got the broker's word: it may be on the topic or not.
+    /// Its producer never got an acknowledgement: it may be on the topic or not.
     Uncertain,
 }
 
@@ -96,8 +96,8 @@ pub(crate) fn judge(vehicle: &str, requests: &[Request], standings: &[Standing])
     verdict
 }
 
-/// The latest end among the requests so far. One open request is enough to compare with: the rule
-/// is that there is none.
+/// The latest end among the past requests. One open request is enough to compare with, because
+/// there must be none.
 #[derive(Default)]
 struct OpenRequests {
     latest: Option<(u64, u32)>,

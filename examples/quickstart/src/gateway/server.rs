@@ -18,7 +18,7 @@ use super::{ACCEPTED, BUSY, Notification, PATH, UNKNOWN_DEVICE};
 use crate::tally::Tally;
 use crate::trouble::Trouble;
 
-/// The smallest wait that the header can say: it counts whole seconds.
+/// The smallest wait that the header can carry: it counts whole seconds.
 const RETRY_AFTER_SECONDS: &str = "1";
 
 /// What a request handler needs.

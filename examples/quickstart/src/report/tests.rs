@@ -73,7 +73,7 @@ enqueued                 2,000
 
 order       kept: no overlap, no gap (vehicles checked: 50)
 duplicates  0
-trouble     2,034 requests: 40 told to come back (503), 4 for unknown devices (404); 26 panics
+trouble     2,034 requests: 40 refused for a moment (503), 4 for unknown devices (404); 26 panics
 throughput  1,990 notifications in 2.0 s: 995 a second
 metrics     http://127.0.0.1:9464/metrics (while this runs)
 

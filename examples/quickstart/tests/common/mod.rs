@@ -42,7 +42,7 @@ impl Run {
             .by_ref()
             .find(|line| wanted(line))
             .expect("the run ended before the line was there");
-        // Somebody has to go on reading, or the run would block at its next line.
+        // A thread has to go on reading, or the run would block at its next line.
         std::thread::spawn(move || lines.for_each(drop));
         line
     }
@@ -52,7 +52,7 @@ impl Run {
         self.send("-INT");
     }
 
-    /// As a supervisor does it.
+    /// Ends it as a supervisor does.
     pub(crate) fn terminate(&self) {
         self.send("-TERM");
     }
@@ -93,7 +93,7 @@ impl Drop for Run {
     }
 }
 
-/// Whether a progress line tells of notifications that are done.
+/// Whether a progress line counts notifications that are done.
 pub(crate) fn something_is_done(line: &str) -> bool {
     count(line, "done").is_some_and(|done| done > 0)
 }

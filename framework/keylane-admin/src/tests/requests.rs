@@ -1,4 +1,4 @@
-//! What may be asked for, and what comes of it.
+//! Which requests are accepted, and their answers.
 
 use super::*;
 use crate::AdminServer;

@@ -137,7 +137,7 @@ fn an_unknown_section_is_skipped_and_a_repeated_or_cut_one_refused() {
         ),
         (&[1, 2, ONE_SETTLED], "cut"),
         (&[1, 1, 0b1000_0000], "a gap without a run"),
-        (&[1, 2, ONE_SETTLED, 0], "a byte that says nothing"),
+        (&[1, 2, ONE_SETTLED, 0], "a byte of padding"),
         (&[1, 1, 0], "nothing but filling"),
     ] {
         assert_eq!(
@@ -530,7 +530,7 @@ fn the_leader_epoch_goes_with_the_ranges_and_never_ranges_without_it() {
     );
     for (content, why) in [
         ([1, 0x80].as_slice(), "cut"),
-        (&[2, 1, 1], "longer than it says"),
+        (&[2, 1, 1], "longer than its length field"),
         (&[5, 255, 255, 255, 255, 31], "too large"),
     ] {
         let mut section = vec![LEADER_EPOCH];

@@ -12,20 +12,20 @@ pub const MAX_GROUPS: usize = 64;
 /// How long an answer may take. After that the question counts as unanswered.
 pub const QUESTION_PATIENCE: Duration = Duration::from_secs(60);
 
-/// The pause before the same group is asked about again, where the last answer was not "alive".
-/// It doubles from the first to the last.
+/// The pause before the same group is queried again, where the last answer was not "alive". It
+/// doubles from the first to the last.
 const FIRST_PAUSE: Duration = Duration::from_secs(1);
 const LAST_PAUSE: Duration = Duration::from_secs(30);
-/// A group is asked about only if one of its records was looked at in this time.
+/// A group is queried only if one of its records was looked at in this time.
 const WANTED_FOR: Duration = Duration::from_secs(60);
 /// How long an answer counts: through two pauses and a question that gets no answer.
 const VALID_FOR: Duration = Duration::from_secs(2 * 30 + 60);
 
-/// The other groups whose retries this subscription has met.
+/// The other groups whose retries this subscription has read.
 ///
-/// One question is under way at a time. A group is asked about at most every 30 s, but for the
-/// first questions after its first record, which follow each other faster. What is not asked for is
-/// forgotten.
+/// One question is under way at a time. A group is queried at most every 30 s, except for the first
+/// questions after its first record, which follow each other faster. A group that is not looked at
+/// is removed.
 #[derive(Debug, Default)]
 pub struct Groups {
     known: Vec<Known>,
@@ -44,7 +44,7 @@ struct Known {
 }
 
 impl Groups {
-    /// What is known of a group. From now on it is asked about.
+    /// What is known of a group. From now on it is queried.
     pub fn liveness(&mut self, group: &str, now: Moment) -> Liveness {
         let Some(known) = self.entry(group, now) else {
             return Liveness::Unknown;
@@ -53,7 +53,7 @@ impl Groups {
         known.liveness(now)
     }
 
-    /// The next group to ask about, if one is due. The caller answers with
+    /// The next group to query, if one is due. The caller answers with
     /// [`answered`](Self::answered).
     pub fn next_question(&mut self, now: Moment) -> Option<Arc<str>> {
         if let Some((name, since)) = &self.under_way {
@@ -158,7 +158,7 @@ mod tests {
         Moment::new(Duration::from_secs(seconds))
     }
 
-    /// Asks and answers at once.
+    /// Takes a question and answers it at once.
     fn ask(groups: &mut Groups, answer: Liveness, now: Moment) -> Option<Arc<str>> {
         let asked = groups.next_question(now)?;
         groups.answered(&asked, answer, now);

@@ -1,5 +1,5 @@
-//! The sections of a commit's metadata read by the book: slowly, in numbers that cannot overflow,
-//! and without a line in common with the reader it is compared to.
+//! A second reader of the sections of a commit's metadata. It is slow, computes in numbers that
+//! cannot overflow, and shares no line with the reader it is compared to.
 
 use crate::evidence::{Evidence, GROUP, Instance, MAX_SUSPECTS, Named, Suspect};
 use crate::log_id::LogId;

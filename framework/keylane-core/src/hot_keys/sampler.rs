@@ -1,11 +1,11 @@
 //! Which records are counted: all while there are few, and of many some, in proportion to what they
 //! weigh.
 //!
-//! Weights add up until they reach a mark; the record that crosses it is credited with the sum, and
-//! the next mark is set at random around a *quantum*. A record's chance to be the one is its share
-//! of the weight, and one that weighs more than the marks are apart is always counted. The quantum
-//! follows the load, so that a second has no more than some thousand credits whatever is weighed:
-//! records, nanoseconds of work, or of waiting.
+//! Weights add up until they reach a mark. The record that crosses it is credited with the sum, and
+//! the next mark is set at random around a *quantum*. A record's chance to be credited is its share
+//! of the weight. A record that weighs more than the distance of the marks is always counted. The
+//! quantum follows the load, so that a second has no more than some thousand credits, for each kind
+//! of weight: records, nanoseconds of work, or of waiting.
 
 use std::time::Duration;
 
@@ -17,12 +17,12 @@ const WINDOW: Duration = Duration::from_secs(1);
 
 #[derive(Clone, Debug)]
 pub(super) struct Sampler {
-    /// Weight that nobody was credited with yet.
+    /// Weight that is not credited to a record yet.
     owed: u64,
     pub(super) mark: u64,
     /// How far marks are apart on average; 0 credits everything.
     quantum: u64,
-    /// In this window.
+    /// The calls in this window.
     seen: u64,
     weight: u64,
     /// Since the quantum was last set.

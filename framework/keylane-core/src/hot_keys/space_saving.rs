@@ -1,13 +1,13 @@
 //! Space-Saving with weights: the keys that may be among the heaviest, each with a bound on its
 //! error.
 //!
-//! A key that is not among the entries takes the place of the lightest one, and its count: so
-//! counts are never too low, and too high by no more than the lightest count, which is at most the
-//! total divided by the number of entries.
+//! A key that is not among the entries takes the place of the lightest one, and its count. So
+//! counts are never too low. They are too high by no more than the lightest count, which is at most
+//! the total divided by the number of entries.
 
 /// How many keys a sketch keeps.
 pub const SKETCH_CAPACITY: usize = 64;
-/// A key with less than one part in so many of the total is not told of.
+/// A key with less than one part in this many of the total is not reported.
 pub const SMALLEST_SHARE: u64 = 256;
 
 #[derive(Clone, Debug)]
@@ -63,7 +63,7 @@ impl<N> SpaceSaving<N> {
         }
     }
 
-    /// Halves everything so many times, and forgets what comes to nothing.
+    /// Halves everything `times` times, and removes entries that reach zero.
     pub(super) fn halve(&mut self, times: u32) {
         for entry in &mut self.entries {
             entry.count = entry.count.checked_shr(times).unwrap_or(0);

@@ -82,7 +82,7 @@ fn names_are_made_for_keys_that_matter_and_not_for_each_of_a_million() {
     for key in 0..100_000 {
         sketch.credit(hash(key), 1, || named += 1);
     }
-    // While there are few, each of them is a share worth telling.
+    // While there are few, each of them has a share worth publishing.
     assert!(named < 2 * SMALLEST_SHARE, "{named} names");
     assert!(sketch.top(10).is_empty());
 }
@@ -150,7 +150,7 @@ fn a_stream_that_repeats_itself_is_not_counted_for_one_of_its_keys() {
     for period in [2, 10, 16, 50, 97, 128] {
         let mut sketch = KeySketch::default();
         run(&mut sketch, |number| (number % period, 1_000));
-        // Of many equal keys none is surely heavy.
+        // With many equal keys none is certainly heavy.
         let highest = sketch
             .top(1)
             .first()

@@ -171,7 +171,7 @@ fn a_delivery_below_the_start_forgets_the_inherited_map_and_what_is_above() {
     assert_eq!(
         forgotten,
         [100],
-        "the pending one; {pending:?} must not be settled any more"
+        "the pending one; {pending:?} must no longer be settled"
     );
     ledger.settle(Sequence::FORGOTTEN);
     let first = ledger.push(offset(3), 0);
@@ -235,7 +235,7 @@ fn room_for_less_keeps_the_lowest_ranges() {
 /// What happens to the ledger in a property test.
 #[derive(Clone, Debug)]
 enum Step {
-    /// Deliver the next offset but so many.
+    /// Deliver the offset this many behind the next.
     Deliver(i64),
     /// Deliver one that was delivered.
     Repeat(prop::sample::Index),
@@ -423,7 +423,7 @@ fn a_commit_says_under_which_leader_its_map_was_read() {
     assert_eq!(
         written(&without),
         None,
-        "what is still to come was read nobody says when"
+        "records that are still to come have no leader epoch"
     );
 }
 
@@ -446,7 +446,7 @@ fn a_position_is_committed_under_the_highest_epoch_known_of_the_log_below_it() {
     assert_eq!(
         inherits(Some(9)).position_epoch(),
         None,
-        "the map's says nothing of the position"
+        "the map's epoch is not the position's"
     );
 }
 

@@ -97,6 +97,7 @@ enum Closing {
     Ending {
         until: Moment,
     },
+    Store,
     Answer,
     Close,
     Closed,
@@ -173,11 +174,15 @@ impl HandOver {
     }
 
     /// Nothing is drained: the subscription has failed. What has been reported is committed as the
-    /// client closes, and a revoke that is unanswered is answered.
+    /// client closes, and a revoke that is unanswered is answered. Where that had begun, the last
+    /// points are stored once more: the failure may have kept the order to from being carried out.
     pub fn fail(&mut self) {
-        if self.closing == Closing::No {
-            self.closing = Closing::End;
-        }
+        self.closing = match self.closing {
+            Closing::No | Closing::End => Closing::End,
+            Closing::Ending { until } => Closing::Ending { until },
+            Closing::Store | Closing::Answer | Closing::Close => Closing::Store,
+            Closing::Closed => Closing::Closed,
+        };
     }
 
     /// The next order, if there is one now. It is to be carried out before the next call.
@@ -291,6 +296,9 @@ impl HandOver {
             if seen.now < until && !seen.owners.iter().all(O::has_ended) {
                 return None;
             }
+            self.closing = Closing::Store;
+        }
+        if self.closing == Closing::Store {
             self.closing = Closing::Answer;
             let lost = self.revoked.as_ref().map_or(&[][..], |it| &it.lost);
             let mut places = all(&Vec::from_iter(seen.owners));

@@ -16,6 +16,8 @@ use crate::time::Moment;
 pub struct ReadLog {
     reset: Reset,
     start: Option<Position>,
+    /// The position of the first record that was taken in.
+    first: Option<Position>,
     next: Option<Position>,
     recent: RecentReads,
     identity: Identity,
@@ -84,8 +86,9 @@ pub enum NextEpoch {
 /// What an epoch has reached when the next one is looked for.
 #[derive(Clone, Copy, Debug)]
 pub struct Reached {
-    /// Its oldest unsettled record, or the position behind all that was delivered. `None` where
-    /// nothing was.
+    /// Its oldest unsettled record, or the position behind all that was delivered, as its owner has
+    /// shown it last. What was handed over since is not in it, and before the owner's first pass
+    /// is over there is none.
     pub watermark: Option<Position>,
     /// Its owner has ended.
     pub has_ended: bool,
@@ -101,6 +104,7 @@ impl ReadLog {
         Self {
             reset,
             start,
+            first: None,
             next: None,
             recent: RecentReads::new(recent),
             identity: Identity::new(log),
@@ -181,6 +185,7 @@ impl ReadLog {
             arrival,
             Arrival::Next | Arrival::PassedOver(_) | Arrival::CutBelowStart { .. }
         ) {
+            self.first.get_or_insert(Position::before(offset));
             self.next = Some(offset.next());
             self.recent.note(offset, print);
         }
@@ -266,18 +271,27 @@ impl ReadLog {
 
     /// The epoch that is to follow this one now, if one is.
     ///
-    /// Where the log went back it begins at the lower one of the oldest unsettled record and the
-    /// place the log went back to: nothing that is still pending is passed over.
+    /// Where the log went back it begins at the lower one of the oldest record that may be
+    /// unsettled and the place the log went back to: nothing that is still pending is passed over.
     pub fn next_epoch(&self, reached: Reached, now: Moment) -> Option<NextEpoch> {
         if let Some(rewound) = self.rewound {
-            let from = reached
-                .watermark
-                .map_or(rewound, |oldest| oldest.min(rewound));
-            return Some(NextEpoch::From(from));
+            let oldest = self.oldest(reached.watermark);
+            return Some(NextEpoch::From(
+                oldest.map_or(rewound, |it| it.min(rewound)),
+            ));
         }
         let Recreated { log, deadline } = self.recreated?;
         let is_due = !reached.revoking && (reached.has_ended || now >= deadline);
         is_due.then_some(NextEpoch::Beginning(log))
+    }
+
+    /// The oldest record that may be unsettled. Without figures of the owner that is the first one
+    /// that was taken in. So it is with a watermark at the start or above it, where the log was cut
+    /// below the start: the owner may not have seen a record of that yet.
+    fn oldest(&self, watermark: Option<Position>) -> Option<Position> {
+        let cut_below = self.start.filter(|&start| self.first < Some(start));
+        let is_current = |at: &Position| cut_below.is_none_or(|start| *at < start);
+        watermark.filter(is_current).or(self.first)
     }
 }
 

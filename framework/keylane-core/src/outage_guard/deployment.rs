@@ -3,7 +3,7 @@
 use crate::failure::Reason;
 use crate::time::Moment;
 
-/// So many records are given up as fatal, undecodable or panicking, without a success among them,
+/// This many records are given up as fatal, undecodable or panicking, without a success among them,
 /// before further ones are held.
 pub const BAD_DEPLOYMENT_RECORDS: u32 = 20;
 

@@ -7,9 +7,9 @@ use crate::time::Moment;
 #[derive(Clone, Debug, Default)]
 pub(super) struct Outage {
     lanes: usize,
-    /// When so many lanes failed that it may be an outage.
+    /// When the number of failing lanes reached the threshold.
     crossed: Option<Moment>,
-    /// Told since then, and not of a time before it.
+    /// The latest success that was reported since then, and is not older.
     last_success: Option<Moment>,
     released: bool,
 }
@@ -24,8 +24,8 @@ impl Outage {
         }
     }
 
-    /// Several are told in a batch, with one time: what is told after the failures that made the
-    /// outage counts as after them.
+    /// Several are reported in a batch, with one time. A report after the failures that made the
+    /// outage counts as a success after them.
     pub(super) fn succeeded(&mut self, at: Moment) {
         if self.crossed.is_some_and(|crossed| at >= crossed) {
             self.last_success = self.last_success.max(Some(at));

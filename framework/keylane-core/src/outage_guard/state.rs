@@ -1,11 +1,11 @@
-//! What can be seen of the guard.
+//! The public state of the guard.
 
 use std::time::Duration;
 
 use crate::failed_attempt::{ErrorClass, Place};
 use crate::time::Moment;
 
-/// An outage that holds no record is shown after so long.
+/// An outage that holds no record is shown after this time.
 pub(super) const SHOWN_AFTER: Duration = Duration::from_secs(5);
 
 /// Why a record waits although the policy would give it up.
@@ -63,6 +63,6 @@ pub struct ClassOutage {
     pub since: Moment,
     /// How many lanes fail with it; counted up to 64.
     pub lanes: usize,
-    /// For how long it still holds records.
+    /// How long it still holds records.
     pub patience_left: Duration,
 }

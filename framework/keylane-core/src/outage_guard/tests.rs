@@ -180,7 +180,11 @@ fn an_outage_of_a_place_ends_when_a_lane_that_failed_there_succeeds() {
         place: here,
         held_for,
     };
-    assert_eq!(guard.judge(case, now), None, "it was held for long enough");
+    assert_eq!(
+        guard.judge(case, now),
+        None,
+        "it was held for the whole patience"
+    );
     guard.cleared(3, Some(now));
     assert_eq!(judge_at(&mut guard, 1, here, now), None);
 }

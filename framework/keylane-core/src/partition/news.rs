@@ -1,7 +1,7 @@
-//! What a partition has to say to the outage guard.
+//! A partition's reports to the outage guard.
 //!
-//! Failures are told at once, since the guard decides about them. The rest is told in batches: on
-//! the way of a record that succeeds there is a count, and a look at whether a set is empty.
+//! Failures are reported at once, since the guard decides about them. The rest is reported in
+//! batches: a record that succeeds costs a count, and a check whether a set is empty.
 
 use std::collections::HashSet;
 use std::hash::BuildHasherDefault;
@@ -14,26 +14,27 @@ use crate::lanes::HashedAlready;
 use crate::outage_guard::{OutageGuard, Report, Source};
 use crate::time::Moment;
 
-/// So many failing lanes are remembered: nearly as many as the guard tracks, which is 64 for each
-/// of 65 classes. Beyond that they are all forgotten here, and the guard drops them by itself.
+/// The most failing lanes that are kept: nearly as many as the guard tracks, which is 64 for each
+/// of 65 classes. Beyond that all are dropped here, and the guard drops them by itself.
 const MOST_FAILING: usize = 4_096;
 
 #[derive(Default)]
 pub(super) struct News {
     /// Given by the guard at the first call.
     source: Option<Source>,
-    /// The latest success that the guard has not heard of.
+    /// The latest success that is not reported to the guard yet.
     succeeded_at: Option<Moment>,
-    /// Lanes of this partition that the guard takes for failing.
+    /// Lanes of this partition that count as failing in the guard.
     failing: HashSet<u64, BuildHasherDefault<HashedAlready>>,
-    /// Lanes that have succeeded: those of them, and those that may fail in the origin's partition.
+    /// Lanes that have succeeded: former failing ones, and those that may fail in the origin's
+    /// partition.
     cleared: Vec<u64>,
-    /// How many held records the guard knows of.
+    /// How many held records are reported to the guard.
     held: usize,
 }
 
 impl News {
-    /// A record leaves. Where it has no key, so does its lane, whatever became of it.
+    /// A record leaves. A record without a key takes its lane with it, however it was settled.
     pub(super) fn settled<R>(&mut self, record: &PendingRecord<R>) {
         if let (None, Some(source), false) = (record.lane(), self.source, self.failing.is_empty()) {
             self.failing.remove(&source.lane_of(record.offset.get()));
@@ -42,14 +43,14 @@ impl News {
 }
 
 impl<R> Partition<R> {
-    /// Whether there is something to tell the guard.
+    /// Whether there is something to report to the guard.
     pub fn has_news(&self) -> bool {
         let news = &self.news;
         news.succeeded_at.is_some() || !news.cleared.is_empty() || news.held != self.pending.held()
     }
 
-    /// Tells the guard what has happened since the last call. To be called after results were
-    /// taken in, about once per turn of the owner, if there [is something](Self::has_news).
+    /// Reports to the guard what has happened since the last call. To be called after results were
+    /// taken in, about once per pass of the owner, if there [is something](Self::has_news).
     pub fn tell_guard(&mut self, guard: &mut OutageGuard, now: Moment) {
         self.tell(now);
         let source = self.source(guard);
@@ -67,7 +68,7 @@ impl<R> Partition<R> {
         }
     }
 
-    /// The epoch is over, in whatever way: the guard forgets what it knows of it.
+    /// The epoch has ended: the guard drops its state of it.
     pub fn leave_guard(&mut self, guard: &mut OutageGuard) {
         self.tell_guard(guard, self.now);
         if let Some(source) = self.news.source.take() {
@@ -76,16 +77,17 @@ impl<R> Partition<R> {
         self.news = News::default();
     }
 
-    /// How many records wait only because the guard holds them, or because something is
-    /// unavailable to them for long.
+    /// How many records wait only because the guard holds them, or because something has been
+    /// unavailable to them several times in a row.
     pub fn held_by_guard(&self) -> usize {
         self.pending.held()
     }
 
-    /// Done or skipped: the processor has come to an end with it.
+    /// The record is done or skipped.
     pub(super) fn note_success(&mut self, slot: u32) {
         self.news.succeeded_at = Some(self.now);
-        // The partition that wrote it to the retry topic has told the guard that its lane fails.
+        // The partition that wrote it to the retry topic has reported the failing lane to the
+        // guard.
         let by_topic = self.pending.get(slot).rounds() > 0;
         if self.news.failing.is_empty() && !by_topic {
             return;
@@ -97,7 +99,7 @@ impl<R> Partition<R> {
         }
     }
 
-    /// Tells the guard of a failed attempt, and of all that was before it. Returns its lane.
+    /// Reports a failed attempt to the guard, and all that was before it. Returns its lane.
     pub(super) fn note_failure(
         &mut self,
         slot: u32,

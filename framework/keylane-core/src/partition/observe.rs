@@ -191,7 +191,7 @@ impl<R> Partition<R> {
             .then(|| &self.pending.get(ticket.slot).record)
     }
 
-    /// As [`record`](Self::record), to note something on it.
+    /// The same as [`record`](Self::record), to note something on it.
     pub fn record_mut(&mut self, ticket: Ticket) -> Option<&mut R> {
         self.is_live(ticket)
             .then(|| &mut self.pending.get_mut(ticket.slot).record)

@@ -16,7 +16,7 @@ pub enum Success {
     Skipped,
 }
 
-/// The final word on a record.
+/// How a record was settled.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Settlement {
     /// Processed.
@@ -56,14 +56,14 @@ impl Settlement {
 /// Where a record is to be written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Publish {
-    /// To the retry topic, due `delay` from now.
+    /// The retry topic, due `delay` from now.
     Retry {
         /// The record's new count of rounds, to travel in its headers.
         round: u32,
-        /// How long it is not to run.
+        /// How long it must not run.
         delay: Duration,
     },
-    /// To the dead-letter topic.
+    /// The dead-letter topic.
     DeadLetter {
         /// Why.
         reason: Reason,
@@ -73,7 +73,7 @@ pub enum Publish {
 /// A write to be made.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct PublishRequest {
-    /// To be given back with the result.
+    /// The ticket to pass back with the result.
     pub ticket: Ticket,
     /// The record's offset.
     pub offset: Offset,
@@ -117,25 +117,25 @@ impl FailureHeaders {
 pub enum PublishResult {
     /// The broker has it.
     Acknowledged,
-    /// It failed but may work later: tried again after a back-off, for ever.
+    /// It failed but may work later: it is tried again after a back-off, without end.
     Failed,
     /// The broker will never take it: the record is parked.
     Refused,
     /// Written alone, the record is larger than a limit of the client, the topic or the broker.
     ///
-    /// From the retry topic it goes back to its lane: it is retried in place, after the delay of
-    /// that round, and does not go through the retry topic again. A dead letter is written with
-    /// [fewer headers](FailureHeaders), and parked where it is too large with the fewest.
+    /// A retry goes back to its lane: it is retried in place, after the delay of that round, and
+    /// does not go through the retry topic again. A dead letter is written with [fewer
+    /// headers](FailureHeaders), and parked where it is too large with the fewest.
     TooLarge,
 }
 
-/// What became of the record by a result.
+/// What a result does to its record.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[must_use]
 pub enum Verdict<R> {
-    /// It has its final word and is no longer pending.
+    /// It is settled and no longer pending.
     Settled {
-        /// Which word.
+        /// How it was settled.
         outcome: Settlement,
         /// Its offset.
         offset: Offset,
@@ -174,7 +174,7 @@ pub enum Verdict<R> {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum ParkReason {
-    /// [`Exhausted::Park`](crate::Exhausted::Park) says so.
+    /// The policy is [`Exhausted::Park`](crate::Exhausted::Park).
     Policy(Reason),
     /// It cannot be decoded, or is poison, and there is no dead-letter topic for it.
     NoDeadLetterTopic,

@@ -12,10 +12,10 @@ use crate::retry_policy::Decision;
 use crate::time::Moment;
 
 impl<R> Partition<R> {
-    /// An attempt succeeded: its record is settled, and the next of its lane has its turn.
+    /// An attempt succeeded: its record is settled, and the next of its lane may start.
     ///
-    /// The [`OutageGuard`] hears of it by [`tell_guard`](Self::tell_guard), in whatever batches
-    /// suit the caller.
+    /// The [`OutageGuard`] gets it by [`tell_guard`](Self::tell_guard), in batches of the caller's
+    /// choice.
     pub fn succeed(&mut self, ticket: Ticket, outcome: Success) -> Verdict<R> {
         if !self.is_current(ticket, State::Running) {
             return Verdict::Stale;
@@ -32,7 +32,7 @@ impl<R> Partition<R> {
     /// An attempt failed: the [`RetryPolicy`](crate::RetryPolicy) decides, and the guard where the
     /// policy would give the record up. `entropy` is any random number, for jitter.
     ///
-    /// A timed-out attempt is failed by its caller; what the attempt itself says later is stale.
+    /// The caller fails a timed-out attempt; a later result of the attempt itself is stale.
     pub fn fail(
         &mut self,
         ticket: Ticket,
@@ -121,8 +121,9 @@ impl<R> Partition<R> {
         }
     }
 
-    /// Brings the record up to date, and says by which class it is judged. An outage may show
-    /// different errors to one record: what it failed with before counts while that is out.
+    /// Brings the record up to date, and returns the class by which it is judged. One record may
+    /// fail with different errors in an outage: its earlier class counts while that class is in an
+    /// outage.
     fn judged_by(
         &mut self,
         slot: u32,

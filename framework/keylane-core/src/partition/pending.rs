@@ -1,7 +1,7 @@
 //! The records that are delivered and unsettled: a slab with counts by state.
 //!
-//! There may be a hundred thousand of them, so what is kept of each is kept small, and the slab
-//! grows by pages: a vector that doubles would stand half empty.
+//! There may be a hundred thousand of them, so each entry is kept small, and the slab grows by
+//! pages: a vector that doubles would be half empty.
 
 use std::num::NonZeroU64;
 use std::time::Duration;
@@ -94,7 +94,7 @@ struct Tries {
     place: Option<Place>,
     /// Attempts since its delivery that do not count.
     forgiven: u32,
-    /// In a row.
+    /// Unavailable attempts in a row.
     unavailable: u32,
     held: Held,
     /// Its latest attempt failed in a total outage.
@@ -126,8 +126,8 @@ pub(super) enum Waits {
 }
 
 impl Tries {
-    /// An outage is over: the retry time begins anew. What that gives back counts as held, so that
-    /// it has an end where a topic is so slow that each gap looks like an outage.
+    /// An outage is over: the retry time begins again. The time given back counts as held. So
+    /// holding has an end on a topic that is so slow that each gap looks like an outage.
     fn begin_anew(&mut self, patience: Duration) -> bool {
         let left = patience.saturating_sub(self.held_for.since_origin());
         let used = self.retried_for.since(self.came_with).min(left);
@@ -196,8 +196,8 @@ impl<R> Default for Pending<R> {
     }
 }
 
-/// A slot that is not vacant is named by exactly one of: a lane, the timers (`NotDue`), so slots in
-/// use are never asked for after their removal.
+/// A slot that is not vacant is named by exactly one of: a lane, the timers (`NotDue`). So slots
+/// are never read after their removal.
 const OCCUPIED: &str = "a slot in use holds a record";
 
 impl<R> Pending<R> {
@@ -562,12 +562,12 @@ impl<R> PendingRecord<R> {
         }
     }
 
-    /// What held it is over: its attempts count anew.
+    /// What held it is over: its attempts count from 0.
     pub(super) fn starts_anew(&mut self, patience: Duration) {
         let attempts = self.attempts_here;
         let tries = &mut self.rare.get_or_insert_default().tries;
-        // Where the patience is used up the time stays as it is, which gives the record up soon.
-        // Not at once: what was attempted in the outage says nothing of it.
+        // Where the patience is used up, the time stays as it is, which gives the record up soon.
+        // It is not given up at once, because attempts in the outage are no evidence against it.
         tries.begin_anew(patience);
         // The attempt that has just failed is the first one.
         tries.forgiven = attempts.saturating_sub(1);

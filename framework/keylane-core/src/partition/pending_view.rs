@@ -47,7 +47,7 @@ pub enum Activity {
 /// What a waiting record waits for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Wait {
-    /// The moment before which its producer did not want it to run.
+    /// The moment that its producer set, before which it does not run.
     NotBefore,
     /// The delay of a retry in place.
     InPlace,
@@ -83,13 +83,14 @@ impl Activity {
 }
 
 impl<R> Partition<R> {
-    /// Every pending record, in no order. A walk over all of them: not to be taken for each record.
+    /// Every pending record, in no order. It walks over all of them: do not call it for each
+    /// record.
     pub fn pending_records(&self) -> impl Iterator<Item = PendingView<'_, R>> {
         self.pending.iter().map(|(_, record)| record.view())
     }
 
-    /// The records that neither more time for work nor more concurrency would get on. Takes a walk
-    /// over the pending ones where there are such.
+    /// The records that neither more time for work nor more concurrency would help. Walks over the
+    /// pending records where there are such.
     pub(super) fn held_up(&self) -> HeldUp {
         let mut held_up = HeldUp::default();
         if self.waiting() + self.parked() + self.held() == 0 {
@@ -98,7 +99,7 @@ impl<R> Partition<R> {
         for (slot, record) in self.pending.iter() {
             let lane = match record.state {
                 State::Waiting | State::PublishWaiting | State::Parked => self.lanes.behind(slot),
-                // In no lane yet.
+                // These are in no lane yet.
                 State::NotDue | State::Held => None,
                 _ => continue,
             };

@@ -16,8 +16,8 @@ pub struct PartitionSettings {
     /// The delays between failed writes to the retry and dead-letter topics, which are tried again
     /// for ever.
     pub publish_backoff: Backoff,
-    /// After a crash, how many records of a partition are watched for the one that did it: at least
-    /// as many as can be pending. 0 counts as 1.
+    /// How many records of a partition are watched as possible causes after a crash: at least as
+    /// many as can be pending. 0 counts as 1.
     pub watched_records: usize,
     /// From when on work counts as not getting on.
     pub watchdog: Watchdog,

@@ -440,7 +440,7 @@ fn a_record_the_guard_holds_back_waits_and_is_attempted_again() {
     assert_eq!(
         (verdict, partition.held_by_guard()),
         (waiting(SECOND), 0),
-        "it is retried anew"
+        "it is retried again"
     );
     partition.tick(now + SECOND);
     let ticket = expect_start(&mut partition, 0);
@@ -719,5 +719,5 @@ fn a_pending_record_takes_at_most_160_bytes_beside_itself() {
     let timer = size_of::<(Moment, u64, u32)>();
     let total = pending::SLOT_BYTES + Ledger::ENTRY_BYTES + lanes + timer + 3 * size_of::<u32>();
     assert!(total <= 160, "{total}");
-    assert_eq!(pending::RARE_BYTES, 128, "as the documentation says");
+    assert_eq!(pending::RARE_BYTES, 128, "as documented");
 }

@@ -30,7 +30,7 @@ impl Ticket {
 /// An attempt to start.
 #[derive(Debug)]
 pub struct Start<'a, R> {
-    /// To be given back with the result.
+    /// The ticket to pass back with the result.
     pub ticket: Ticket,
     /// The record's offset.
     pub offset: Offset,

@@ -7,7 +7,7 @@
 
 use crate::offset::{Offset, Position};
 
-/// So many failed attempts clear a record: it fails, but does not kill.
+/// This many failed attempts clear a record: it fails, but does not kill.
 pub(super) const CLEARED_BY_FAILURES: u32 = 4;
 
 pub(super) struct Watch {

@@ -1,10 +1,9 @@
 //! Stalled work: attempts that run long, and a watermark that stands still while
 //! records wait.
 //!
-//! Only looked at and told of; what is done about it is the retry policy's business, and
-//! `blocker.rs`'s. Slow attempts are found by a walk over the pending records, which is due again
-//! when the attempt that has run longest among the others could become slow: in a healthy partition
-//! once per [`Watchdog::slow_attempt`].
+//! The watchdog only reports; the retry policy and `blocker.rs` act. A walk over the pending
+//! records finds slow attempts. It is due again when the attempt that has run longest among the
+//! others could become slow: in a healthy partition once per [`Watchdog::slow_attempt`].
 
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -14,19 +13,19 @@ use super::{Partition, Ticket};
 use crate::offset::{Offset, Position};
 use crate::time::Moment;
 
-/// So many attempts are named per [`Watchdog::slow_attempt`]; the others are counted. Where
-/// everything hangs, all the names would say no more.
+/// This many attempts are named per [`Watchdog::slow_attempt`]; the others are counted. Where
+/// everything hangs, more names would not help.
 const NAMED: u32 = 8;
-/// Walks are this part of [`Watchdog::slow_attempt`] apart at least, so that an attempt may be
-/// found so much too late.
+/// Walks are at least this part of [`Watchdog::slow_attempt`] apart, so an attempt may be found
+/// that much too late.
 const WALKS_PER_THRESHOLD: u32 = 16;
 
-/// From when on work counts as not getting on.
+/// When work counts as slow or stalled.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Watchdog {
-    /// An attempt that has been running for so long is slow.
+    /// An attempt that has run for this long is slow.
     pub slow_attempt: Duration,
-    /// A partition whose watermark has not moved for so long while records wait is stalled.
+    /// A partition whose watermark has not moved for this long while records wait is stalled.
     pub stalled_after: Duration,
 }
 
@@ -39,8 +38,7 @@ impl Default for Watchdog {
     }
 }
 
-/// Something to be told to the operator: once when it begins, and again each time it has lasted
-/// twice as long.
+/// A warning to the operator: once when it begins, and again each time it has lasted twice as long.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Alarm {
@@ -62,12 +60,12 @@ pub enum Alarm {
     },
     /// The watermark has not moved; see [`Partition::oldest`] for what it waits for.
     Stalled {
-        /// For how long.
+        /// How long the watermark has not moved.
         stalled_for: Duration,
     },
-    /// The watermark moves again, after having been told to be stalled.
+    /// The watermark moves again, after a stall was reported.
     MovesAgain {
-        /// For how long it had not.
+        /// How long it had not moved.
         stalled_for: Duration,
     },
 }
@@ -82,7 +80,7 @@ pub(super) struct Watching {
     names_since: Moment,
     watermark: Option<Position>,
     moved_at: Moment,
-    /// How long a stall has lasted when it is told next; `None` while it has not been told.
+    /// How long a stall has lasted when it is reported next; `None` while it has not been reported.
     stall_told: Option<Duration>,
     alarms: VecDeque<Alarm>,
 }
@@ -119,7 +117,7 @@ impl<R> Partition<R> {
         }
     }
 
-    /// What there is to be told of. Empty it after each [`watch`](Self::watch).
+    /// The next warning. Take all of them after each [`watch`](Self::watch).
     pub fn next_alarm(&mut self) -> Option<Alarm> {
         self.watching.alarms.pop_front()
     }
@@ -190,7 +188,7 @@ impl<R> Partition<R> {
         self.watching.look_at = next.max(now + threshold / WALKS_PER_THRESHOLD);
     }
 
-    /// Notes attempts that have become slow; says when the longest of the others started.
+    /// Notes attempts that have become slow; returns when the longest of the others started.
     fn find_slow_attempts(&mut self) -> Option<Moment> {
         let (now, threshold, epoch) = (self.now, self.settings.watchdog.slow_attempt, self.epoch);
         let mut longest_started: Option<Moment> = None;
@@ -223,7 +221,7 @@ impl<R> Partition<R> {
         longest_started
     }
 
-    /// Says when the next one has to be told of again.
+    /// Returns when the next one has to be reported again.
     fn tell_of_slow_attempts(&mut self) -> Option<Moment> {
         let mut slow = std::mem::take(&mut self.watching.slow);
         slow.retain(|slow| self.is_current(slow.ticket, State::Running));

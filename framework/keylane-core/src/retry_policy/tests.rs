@@ -55,7 +55,7 @@ fn in_place_comes_first_then_the_topic_then_the_dead_letter() {
     assert_eq!(
         decide(&policy, Failure::Retryable, 1, 1),
         wait(SECOND),
-        "counted anew with each delivery"
+        "each delivery counts from 0"
     );
     assert_eq!(
         decide(&policy, Failure::Retryable, 3, 1),

@@ -1,11 +1,11 @@
-//! What becomes of a record that holds up its partition.
+//! What happens to a record that holds up its partition.
 
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-/// What becomes of a *blocker*: a record that is not settled while everything around it is, until
-/// nothing more fits beside it and its partition has to pause.
+/// What happens to a *blocker*: a record that stays unsettled while everything around it is
+/// settled, until its partition has to pause.
 ///
 /// # When is a record a blocker?
 /// When all of this holds:
@@ -14,26 +14,26 @@ use serde::{Deserialize, Serialize};
 /// * the window is nearly full: 90 % of [`Limits::settled_ahead`](crate::Limits::settled_ahead)
 ///   settled ahead of it, or of [`Limits::pause_at_records`](crate::Limits::pause_at_records)
 ///   pending, mostly behind it;
-/// * of the window, its own key's records left out, at least 98 % are settled. So the processor
+/// * at least 98 % of the window are settled, its own key's records left out. So the processor
 ///   works, and there is no outage;
 /// * its first attempt since it was read began at least [`after`](Self::after) ago;
-/// * it runs, waits for a retry, or is parked. One that is not due yet, waits for a free place of
-///   [`concurrency`](crate::SubscriptionConfig::concurrency), or is being written is none. Nor is
-///   anything in a partition that is careful after a crash.
+/// * it runs, waits for a retry, or is parked. A record that is not due yet, waits for a free place
+///   of [`concurrency`](crate::SubscriptionConfig::concurrency), or is being written is no blocker.
+///   Nor is any record in a partition that is careful after a crash.
 ///
-/// [`Limits::pending_bytes`](crate::Limits::pending_bytes) is no part of the window: it is all
-/// partitions', and a record that holds it up cannot be told.
+/// [`Limits::pending_bytes`](crate::Limits::pending_bytes) is not part of the window: all
+/// partitions share it, so the record that holds it up cannot be identified.
 ///
 /// # What happens to it?
 /// With [`BlockerAction::DeadLetter`] it is written to the dead-letter topic with the reason
 /// `blocker`, and settled when that is acknowledged; its key goes on with the next record. Its
-/// remaining retries are given up, also the retry topic's, and [`Exhausted`](crate::Exhausted) is
-/// not asked: this is a decision of its own, one record at a time in a partition. None is taken
-/// while records are held because of an [outage](crate::Outage), and none that waits for what is
+/// remaining retries are given up, also the retry topic's. [`Exhausted`](crate::Exhausted) does not
+/// apply. One record at a time is taken in a partition. None is taken while records are held
+/// because of an [outage](crate::Outage), and none that waits for what is
 /// [unavailable](crate::TaskError::unavailable).
 ///
-/// An attempt that runs is ended first: its future is dropped, and the record is written only when
-/// that has happened, or the attempt could have its effect after it. Where it succeeds before, the
+/// A running attempt is ended first. The record is written only after the attempt's future is
+/// dropped; otherwise the attempt could have its effect after the write. If it succeeds before, the
 /// record is done. **An attempt that blocks its thread cannot be ended**; then nothing is written,
 /// and the partition stays paused. What the attempt has done already is not undone, and work it has
 /// spawned elsewhere goes on: its [`Cancellation`](crate::Cancellation) comes with the attempt's
@@ -58,11 +58,11 @@ use serde::{Deserialize, Serialize};
 #[serde(deny_unknown_fields, default)]
 #[non_exhaustive]
 pub struct Blocker {
-    /// What is done (default: nothing).
+    /// What is done with a blocker (default: nothing).
     pub action: BlockerAction,
-    /// At the earliest so long after its first attempt began (default 1 min). Set it above what the
-    /// slowest good attempt takes, or a busy partition fills its window during it and the record is
-    /// given up.
+    /// The minimum age of the first attempt before the record may be taken (default 1 min). Set it
+    /// above what the slowest good attempt takes. Otherwise a busy partition may fill its window
+    /// during that attempt, and the record is given up.
     #[serde(with = "humantime_serde")]
     pub after: Duration,
 }
@@ -82,7 +82,7 @@ pub enum BlockerAction {
     /// Nothing: the partition pauses, and waits for the record.
     #[default]
     Keep,
-    /// It goes to the dead-letter topic, which has to be configured.
+    /// The record goes to the dead-letter topic, which has to be configured.
     DeadLetter,
 }
 
@@ -93,7 +93,7 @@ impl Default for Blocker {
 }
 
 impl Blocker {
-    /// The partition waits for it.
+    /// The partition waits for the blocker.
     pub const fn keep() -> Self {
         Self {
             action: BlockerAction::Keep,
@@ -101,7 +101,7 @@ impl Blocker {
         }
     }
 
-    /// It goes to the dead-letter topic.
+    /// A blocker goes to the dead-letter topic.
     pub const fn dead_letter() -> Self {
         Self {
             action: BlockerAction::DeadLetter,

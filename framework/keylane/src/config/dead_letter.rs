@@ -5,12 +5,12 @@ use serde::{Deserialize, Deserializer, Serialize};
 
 /// The dead-letter topic of a subscription.
 ///
-/// The original is settled only after the broker has acknowledged the write; while the topic cannot
-/// be written the record stays unsettled and is tried again. A dead letter that is too large for
-/// the topic is written with fewer headers, and parked where it is too large with the fewest; so is
-/// one that the broker refuses for good.
+/// The original is settled only after the broker has acknowledged the write. While the topic cannot
+/// be written, the record stays unsettled and the write is tried again. A dead letter that is too
+/// large for the topic is written with fewer headers. It is parked where it is too large with the
+/// fewest, and where the broker refuses it for good.
 ///
-/// A record that is out of retries is written there only where nothing speaks for an outage: see
+/// A record that is out of retries is written there only where nothing indicates an outage: see
 /// [`Outage`](crate::Outage).
 ///
 /// The topic must exist. With fewer partitions than the origin, partition numbers wrap around; the
@@ -48,7 +48,7 @@ impl DeadLetter {
     }
 }
 
-/// As a settings file has it.
+/// The form in a settings file.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Stored {
@@ -63,7 +63,7 @@ struct Gone;
 impl<'de> Deserialize<'de> for Gone {
     fn deserialize<D: Deserializer<'de>>(_: D) -> Result<Self, D::Error> {
         Err(D::Error::custom(
-            "dead_letter.storm_burst is gone: `outage` says when records are held instead of given up, and `retry.on` \
+            "dead_letter.storm_burst is gone: `outage` sets when records are held instead of given up, and `retry.on` \
              gives them up whatever else fails",
         ))
     }

@@ -20,8 +20,8 @@ pub struct HotKeySettings {
     /// Whether the key itself is kept, up to its first 256 bytes, and shown beside its hash
     /// (default no).
     ///
-    /// Keys are often personal data. Whoever reads the hot keys sees them; no log line and no
-    /// metric does.
+    /// Keys are often personal data. The hot keys show them to every reader; no log line and no
+    /// metric contains them.
     pub plain_keys: bool,
 }
 

@@ -1,4 +1,4 @@
-//! From the user's settings to the core's.
+//! Converts the user's settings to the core's.
 
 use keylane_core as core;
 

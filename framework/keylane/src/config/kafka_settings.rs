@@ -29,8 +29,8 @@ use serde::{Deserialize, Deserializer, Serialize};
 #[serde(transparent)]
 pub struct KafkaSettings(BTreeMap<String, String>);
 
-/// By hand because serde's own error quotes what it found instead of text: a password of digits,
-/// say.
+/// By hand, because serde's own error quotes a value that is no text: a password of digits, for
+/// example.
 impl<'de> Deserialize<'de> for KafkaSettings {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         #[derive(Deserialize)]

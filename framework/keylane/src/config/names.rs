@@ -1,5 +1,5 @@
-//! What may be a name: of a group in the headers of a record.
+//! Which names of groups are valid in the headers of a record.
 
-/// The longest name of a group, or of a member, in a header. Kafka allows more; nobody names them
-/// so.
+/// The longest name of a group, or of a member, in a header. Kafka allows longer ones, which do not
+/// occur in practice.
 pub(crate) const NAME_LIMIT_BYTES: usize = 255;

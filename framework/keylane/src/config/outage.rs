@@ -6,9 +6,9 @@ use serde::{Deserialize, Serialize};
 
 /// When failures count as an outage, and for how long records are held then.
 ///
-/// A record whose retries are used up is given up only where nothing speaks for an outage. Each
-/// member judges by what it sees itself. It looks at the *lanes* (keys) whose latest attempt
-/// failed: fewer than [`lanes`](Self::lanes) are each on their own, and have their [retry
+/// A record whose retries are used up is given up only where nothing indicates an outage. Each
+/// member judges by its own attempts. It counts the *lanes* (keys) whose latest attempt failed.
+/// Fewer than [`lanes`](Self::lanes) are no outage: each record has its [retry
 /// time](crate::Retry::for_at_least) and no more.
 ///
 /// | what fails | what happens to records that are out of retries |
@@ -18,30 +18,29 @@ use serde::{Deserialize, Serialize};
 /// | that many lanes of one [class](crate::TaskError::of_class) of errors, while others succeed | a **partial** outage: they are held for at most [`patience`](Self::patience), then given up |
 /// | 20 records of that many lanes were given up as undecodable, fatal or panicking, with no success among them | a **bad deployment**: further ones are held until one succeeds (or decodes), or the process restarts |
 ///
-/// A member that reads only partitions of the retry topic sees only records that have failed
+/// A member that reads only partitions of the retry topic processes only records that have failed
 /// before. Where no other record fails in it, and nothing has succeeded since it started, a total
 /// outage too holds a record for at most [`patience`](Self::patience).
 ///
-/// When an outage is over, the retry time of what it held begins again. What that gives back comes
-/// out of [`patience`](Self::patience) too, so that bad records are given up also on a topic where
-/// minutes pass between successes, and each gap looks like a total outage. The time in the gaps
-/// does not count. Through a retry topic the time that was given back counts again, and each
-/// delivery has its own patience.
+/// When an outage is over, the retry time of the records it held begins again. The time that is
+/// given back is subtracted from [`patience`](Self::patience). So bad records are given up also on
+/// a topic where minutes pass between successes, and each gap looks like a total outage. The time
+/// in the gaps does not count. Through a retry topic the time that was given back counts again, and
+/// each delivery has its own patience.
 ///
-/// What may be away for longer is [unavailable](crate::TaskError::unavailable): that is waited for
-/// without end.
+/// For what may be away longer, return [unavailable](crate::TaskError::unavailable): keylane waits
+/// for it without end.
 ///
-/// A record that is held is tried again at the longest back-off
-/// ([`Retry::backoff`](crate::Retry::backoff)), and its key waits. Nothing is held without a line
-/// in the log, a reason in the health, an entry in
-/// [`SubscriptionStatus::outage`](crate::SubscriptionStatus::outage), and a metric that an alert
-/// looks at.
+/// A held record is tried again at the longest back-off
+/// ([`Retry::backoff`](crate::Retry::backoff)), and its key waits. Whenever records are held, there
+/// is a line in the log, a reason in the health, an entry in
+/// [`SubscriptionStatus::outage`](crate::SubscriptionStatus::outage), and a metric with an alert.
 ///
-/// [`SubscriptionHandle::release_held`](crate::SubscriptionHandle::release_held) gives up on
-/// waiting: what is out of retries is let go, until the outage ends.
+/// [`SubscriptionHandle::release_held`](crate::SubscriptionHandle::release_held) ends the waiting:
+/// records that are out of retries are given up, until the outage ends.
 ///
 /// Without a dead-letter topic nothing is given up in any case. An action of
-/// [`Retry::on`](crate::Retry#structfield.on) is taken without asking whether there is an outage.
+/// [`Retry::on`](crate::Retry#structfield.on) is taken also during an outage.
 ///
 /// # Examples
 /// ```
@@ -57,10 +56,10 @@ use serde::{Deserialize, Serialize};
 #[serde(deny_unknown_fields, default)]
 #[non_exhaustive]
 pub struct Outage {
-    /// How many lanes have to fail (default 5). With fewer keys than that in the topic no outage is
+    /// How many lanes have to fail (default 5). In a topic with fewer keys than that, no outage is
     /// ever found.
     pub lanes: usize,
-    /// For how long a record is held at most while others succeed (default 2 h).
+    /// The longest time a record is held while others succeed (default 2 h).
     #[serde(with = "humantime_serde")]
     pub patience: Duration,
 }

@@ -8,15 +8,15 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 /// The retry policy: first in place, then through the retry topic, then [`Exhausted`].
 ///
-/// *In place* the record waits in its lane: key order is kept, later records of the key wait,
-/// nobody else does. *Retry topic*: the record is written to the retry topic with its due time and
-/// settled here once the broker has acknowledged it. **Order is given up for that key**: later
-/// records of the key go on at once.
+/// *In place* the record waits in its lane: key order is kept, later records of the key wait, and
+/// no others. *Retry topic*: the record is written to the retry topic with its due time and settled
+/// here once the broker has acknowledged it. **Order is given up for that key**: later records of
+/// the key go on at once.
 ///
 /// # By time or by count?
 /// [`for_at_least`](Self::for_at_least) gives a record up when it has failed for that long; it is
 /// the default, with 15 minutes. [`in_place`](Self::in_place) gives it up after a number of
-/// retries. Prefer time: how long a number of retries takes is a sum of delays, and mostly less
+/// retries. Prefer time: a number of retries takes the sum of their delays, which is mostly less
 /// than it seems. With the default back-off:
 ///
 /// | retries in place | given up after |
@@ -32,12 +32,12 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 ///
 /// # What counts as retry time?
 /// The time since the first failed attempt in which attempts were possible: back-offs, and the
-/// planned delays of the retry topic. Not the time while the partition or subscription is paused or
-/// stopped, while the record is held because of an [outage](crate::Outage), or after a failure that
-/// was [unavailable](crate::TaskError::unavailable). In each delivery at least three attempts are
-/// made before time alone gives a record up. The time travels through the retry topic in a header.
-/// A restart or a rebalance forgets what was used up in place since the record was read; a dead
-/// letter that is written back starts anew.
+/// planned delays of the retry topic. It does not count while the partition or subscription is
+/// paused or stopped, while the record is held because of an [outage](crate::Outage), or after a
+/// failure that was [unavailable](crate::TaskError::unavailable). In each delivery at least three
+/// attempts are made before time alone gives a record up. The time travels through the retry topic
+/// in a header. After a restart or a rebalance, the time used up in place since the record was read
+/// does not count. A dead letter that is written back starts with its full retry time.
 ///
 /// # Examples
 /// ```
@@ -54,14 +54,15 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 #[serde(deny_unknown_fields, default, from = "super::stored_retry::Stored")]
 #[non_exhaustive]
 pub struct Retry {
-    /// For how long a record is retried at least before it is given up (default 15 min). `None`: by
+    /// The minimum time a record is retried before it is given up (default 15 min). `None`: by
     /// count.
     ///
-    /// In a settings file, `in_place` or `topic.rounds` without `for_at_least` is by count.
+    /// In a settings file, `in_place` or `topic.rounds` without `for_at_least` makes the policy one
+    /// by count.
     #[serde(with = "humantime_serde")]
     pub for_at_least: Option<Duration>,
-    /// Retries in place per delivery (default 10), or `"forever"`. By time it is how many come
-    /// before the retry topic, and without a retry topic it has no effect.
+    /// Retries in place per delivery (default 10), or `"forever"`. In a policy by time, this many
+    /// come before the retry topic; without a retry topic it has no effect.
     pub in_place: InPlace,
     /// Back-off of retries in place (default 100 ms doubling to 10 s, ±20 %).
     pub backoff: Backoff,
@@ -73,8 +74,8 @@ pub struct Retry {
     ///
     /// **An action named here is taken at once**: neither an [outage](crate::Outage) nor a bad
     /// deployment is suspected behind that reason, and nothing is held. An action that cannot be
-    /// taken is refused at start: a dead letter without a dead-letter topic, and anything for
-    /// records that are out of retries where they are retried for ever.
+    /// taken is refused at start. That is a dead letter without a dead-letter topic, and any action
+    /// for records out of retries where they are retried without end.
     pub on: BTreeMap<FailureReason, Exhausted>,
 }
 
@@ -401,10 +402,10 @@ impl Default for RetryTopic {
 ///
 /// Groups that read the same origin topic have the same retry topic by default, and each of them
 /// reads every retry in it. A retry topic for each group ([`Retry::then_topic_named`]) is cheaper:
-/// there is nothing to leave out then.
+/// then there are no foreign records to leave out.
 ///
 /// A record is another group's if its header `keylane-group` names one, in 1 to 255 bytes without
-/// control characters: keylane writes no other names. It is processed here all the same if another
+/// control characters: keylane writes no other names. It is still processed here if another
 /// program, such as Decaton, has requeued it since.
 ///
 /// # Examples
@@ -423,10 +424,10 @@ pub enum ForeignRetries {
     /// here as *foreign*, which is counted and logged. A group is alive if it has members or has
     /// committed offsets of this retry topic.
     ///
-    /// If the group is gone, or the brokers do not say, the record is *held*: it stays unsettled,
+    /// If the group is gone, or the brokers do not answer, the record is *held*: it stays unsettled,
     /// takes no worker and keeps no other record waiting until the [limits](crate::Limits) are
-    /// reached, but the commit waits for it. [`SubscriptionStatus::trouble`] then says what to do.
-    /// The group is asked about again every 30 seconds.
+    /// reached, but the commit waits for it. [`SubscriptionStatus::trouble`] then states what to
+    /// do. The group is queried again every 30 seconds.
     ///
     /// [`SubscriptionStatus::trouble`]: crate::SubscriptionStatus::trouble
     #[default]

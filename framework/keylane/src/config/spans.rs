@@ -1,8 +1,8 @@
-//! What spans say of a record's key.
+//! What spans contain of a record's key.
 
 use serde::{Deserialize, Serialize};
 
-/// What the spans of attempts say; see [`trace`](crate::trace).
+/// What the spans of attempts contain; see [`trace`](crate::trace).
 ///
 /// # Examples
 /// ```
@@ -17,7 +17,7 @@ use serde::{Deserialize, Serialize};
 #[serde(deny_unknown_fields, default)]
 #[non_exhaustive]
 pub struct Tracing {
-    /// What they say of the record's key (default: nothing).
+    /// What spans contain of the record's key (default: nothing).
     pub key: KeyInSpans,
 }
 
@@ -29,7 +29,7 @@ impl Tracing {
     }
 }
 
-/// What a span says of the key of its record. Never the key itself.
+/// What a span contains of the key of its record. It is never the key itself.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 #[non_exhaustive]
@@ -37,7 +37,7 @@ pub enum KeyInSpans {
     /// Nothing.
     #[default]
     Omitted,
-    /// Its [`KeyHash`](crate::KeyHash), as the field `key_hash`. It costs a SHA-256 per attempt
-    /// while somebody listens, and hides nothing from someone who can list all possible keys.
+    /// The [`KeyHash`](crate::KeyHash), as the field `key_hash`. It costs a SHA-256 per attempt
+    /// while a subscriber listens. It hides nothing from a reader who can list all possible keys.
     Hashed,
 }

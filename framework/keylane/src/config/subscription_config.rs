@@ -1,4 +1,4 @@
-//! Everything a subscription can be told, as one serde struct.
+//! All settings of a subscription, as one serde struct.
 
 use std::time::Duration;
 
@@ -53,8 +53,8 @@ pub struct SubscriptionConfig {
     pub name: Option<String>,
     /// Attempts in flight per partition (default 32).
     ///
-    /// The price of more is load on what the processor calls. Records of one key never overlap,
-    /// whatever this is.
+    /// A higher number puts more load on what the processor calls. Records of one key never overlap
+    /// at any number.
     #[serde(default = "defaults::concurrency")]
     pub concurrency: usize,
     /// Bounds on what is held in memory.
@@ -86,7 +86,8 @@ pub struct SubscriptionConfig {
     /// What happens after a failed attempt.
     #[serde(default)]
     pub retry: Retry,
-    /// Where records go that cannot be processed (default: nowhere, they are retried for ever).
+    /// Where records that cannot be processed are written (default: nowhere; they are retried
+    /// without end).
     #[serde(default)]
     pub dead_letter: Option<DeadLetter>,
     /// When failures count as an outage, and records are held rather than given up.
@@ -95,13 +96,13 @@ pub struct SubscriptionConfig {
     /// When stalled work is reported.
     #[serde(default)]
     pub watchdog: Watchdog,
-    /// What becomes of a record that holds up its partition (default: the partition waits for it).
+    /// What happens to a record that holds up its partition (default: the partition waits for it).
     #[serde(default)]
     pub blocker: Blocker,
     /// How hot keys are named (default by a hash).
     #[serde(default)]
     pub hot_keys: HotKeySettings,
-    /// What the spans of attempts say (default: nothing of the key).
+    /// What the spans of attempts contain (default: nothing of the key).
     #[serde(default)]
     pub tracing: Tracing,
     /// Settings passed through to the Kafka clients (`security.protocol`, …); those keylane owns

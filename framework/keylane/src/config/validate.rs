@@ -30,9 +30,9 @@ impl ConfigError {
 
 /// librdkafka's default for `max.poll.interval.ms`.
 const DEFAULT_MAX_POLL_INTERVAL: Duration = Duration::from_millis(300_000);
-/// As many failing lanes of one class as are told apart.
+/// The most failing lanes of one class that are counted separately.
 const MAX_LANES: usize = 64;
-/// Groups whose retries are taken over.
+/// The most groups whose retries may be adopted.
 const MAX_ADOPTED: usize = 100;
 const DAY: Duration = Duration::from_secs(24 * 60 * 60);
 

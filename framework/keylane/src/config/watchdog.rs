@@ -1,17 +1,17 @@
-//! From when on work counts as not getting on.
+//! When work counts as slow or stalled.
 
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-/// When slow attempts and partitions that stand still are reported: as a warning that names the
-/// record (its key as a [`KeyHash`](crate::KeyHash)), in
+/// When slow attempts and stalled partitions are reported. They are reported as a warning that
+/// names the record (its key as a [`KeyHash`](crate::KeyHash)), in
 /// [`PartitionStatus`](crate::PartitionStatus), and in the metrics `keylane_slow_attempts` and
-/// `keylane_stalled`. A warning comes once, and again each time it has lasted twice as long.
+/// `keylane_stalled`. A warning is logged once, and again each time the state has lasted twice as
+/// long.
 ///
-/// It only reports. What ends an attempt is
-/// [`attempt_timeout`](crate::SubscriptionConfig::attempt_timeout); what takes a record out of the
-/// way is [`Blocker`](crate::Blocker).
+/// The watchdog only reports. [`attempt_timeout`](crate::SubscriptionConfig::attempt_timeout) ends
+/// an attempt; [`Blocker`](crate::Blocker) dead-letters a record that holds up its partition.
 ///
 /// # Examples
 /// ```
@@ -27,15 +27,16 @@ use serde::{Deserialize, Serialize};
 #[serde(deny_unknown_fields, default)]
 #[non_exhaustive]
 pub struct Watchdog {
-    /// An attempt is slow when it has been running for so long (default 30 s). Set it above what an
-    /// attempt normally takes.
+    /// An attempt that has run for this long is slow (default 30 s). Set it above what an attempt
+    /// normally takes.
     ///
-    /// Slow attempts are found up to a sixteenth of it too late, or a second where that is more.
+    /// Slow attempts are found late, by up to a sixteenth of this time, or a second where that is
+    /// more.
     #[serde(with = "humantime_serde")]
     pub slow_attempt: Duration,
-    /// A partition is stalled when its oldest unsettled record has not changed for so long (default
-    /// 1 min), and nobody wanted it to wait: not while the subscription is paused, and not before
-    /// the record is due.
+    /// A partition is stalled when its oldest unsettled record has not changed for this long
+    /// (default 1 min). Time in which the subscription is paused, or the record is not due yet,
+    /// does not count.
     #[serde(with = "humantime_serde")]
     pub stalled_after: Duration,
 }

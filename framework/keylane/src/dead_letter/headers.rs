@@ -8,7 +8,7 @@ use crate::config::NAME_LIMIT_BYTES;
 use crate::support::rfc3339;
 use crate::{Headers, Origin};
 
-/// What went wrong with a record so far, over all its attempts.
+/// The failures of a record, over all its attempts.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct FailureHistory {
     /// Attempts made, in place and through the retry topic.
@@ -26,13 +26,13 @@ pub(crate) struct FailureHistory {
 pub(crate) struct Writer<'a> {
     pub(crate) group: &'a str,
     /// The assignment, in the group's terms: its generation and the member, `17/rdkafka-…`. `None`
-    /// where the client does not tell.
+    /// where the client does not report it.
     pub(crate) epoch: Option<&'a str>,
 }
 
 /// The headers of a dead letter: the record's own as they were, then ours.
 ///
-/// `origin` and `origin_timestamp` say where the record was read *first*: for a record from the
+/// `origin` and `origin_timestamp` are where the record was read *first*: for a record from the
 /// retry topic they come from [`super::read_retry_state`]. Its retry headers are removed.
 pub(crate) fn dead_letter_headers(
     original: &Headers,

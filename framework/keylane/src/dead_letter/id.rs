@@ -12,12 +12,11 @@ use crate::{Headers, Origin};
 /// and for nothing else.
 ///
 /// keylane writes such a record and settles the failed one when the broker has acknowledged it. A
-/// member that is cut off from its group between the two, or whose write was on its way when it
-/// was, leaves the record to the next owner, which may fail and write it again. So a dead letter
-/// can be there twice, as everything under at-least-once delivery, and a record of a retry topic
-/// can be processed twice. Whoever reads these topics recognises the second copy by this id, as a
-/// unique key of a table for example. Which assignment wrote a copy is in its header
-/// `keylane-epoch`.
+/// member may be cut off from its group between the two, or while the write is under way. Then the
+/// next owner gets the record, and may fail and write it again. So there can be two copies of a
+/// dead letter, as of everything under at-least-once delivery, and a record of a retry topic can be
+/// processed twice. A reader of these topics recognises the second copy by this id, for example as
+/// a unique key of a table. The header `keylane-epoch` names the assignment that wrote a copy.
 ///
 /// An operator who resets the group to process records again gets failures of the same ids.
 ///
@@ -49,7 +48,7 @@ pub struct FailedRecordId {
     pub group: String,
     /// Where the record was read first.
     pub origin: Origin,
-    /// The record's timestamp there, where it had one. It tells records apart where a topic was
+    /// The record's timestamp there, where it had one. It distinguishes records where a topic was
     /// re-created and offsets began again.
     pub origin_timestamp: Option<SystemTime>,
     /// Which round through the retry topic this is, from 1; `None` for a dead letter.
@@ -69,7 +68,7 @@ impl FailedRecordId {
     }
 }
 
-/// For logs; the timestamp is left out.
+/// The form for logs, without the timestamp.
 impl fmt::Display for FailedRecordId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Origin {

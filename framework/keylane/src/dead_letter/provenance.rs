@@ -1,4 +1,4 @@
-//! What a record of a retry topic says about who wrote it.
+//! Which program wrote a record of a retry topic.
 
 use keylane_core::Provenance;
 
@@ -12,11 +12,11 @@ pub(crate) fn provenance_of(record: &Record) -> Provenance<'_> {
     provenance(record.headers(), record.metadata())
 }
 
-/// Reads it from the headers; `metadata` is what their last `dt_meta` says.
+/// Reads it from the headers; `metadata` is their last `dt_meta`.
 ///
-/// A retry that keylane writes says the same twice: in `keylane-retry-round` and `-due`, and in the
-/// `dt_meta` behind them. Where the two differ, another program has requeued the record since:
-/// Decaton and Spring keep headers that they do not know, and so leave ours as they were.
+/// A retry that keylane writes has the same values twice: in `keylane-retry-round` and `-due`, and
+/// in the `dt_meta` behind them. Where the two differ, another program has requeued the record
+/// since: Decaton and Spring keep unknown headers, and so leave ours as they were.
 pub(crate) fn provenance<'a>(
     headers: &'a Headers,
     metadata: Option<&TaskMetadata>,

@@ -10,25 +10,25 @@ use crate::record::{RecordHeaders, RetryState};
 use crate::support::rfc3339;
 use crate::{Headers, Origin, TaskMetadata};
 
-/// Longer than any retry time, patience and delay together: a header that says more is damaged.
+/// Longer than any retry time, patience and delay together: a header with more is damaged.
 const MOST_RETRIED_FOR: Duration = Duration::from_secs(100 * 24 * 60 * 60);
 
 /// A round that a record makes through the retry topic.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Round {
-    /// From 1.
+    /// The round's number, from 1.
     pub(crate) number: u32,
     /// Not to be tried before this time.
     pub(crate) due_millis: i64,
-    /// How much of its retry time was used up so far.
+    /// How much of its retry time is used up.
     pub(crate) retried_for: Duration,
 }
 
 /// The headers of a record on its way to the retry topic: the producer's own as they were, then
 /// ours.
 ///
-/// `metadata` is what the last `dt_meta` of `original` says. As with
-/// [`super::dead_letter_headers`], `origin` is where the record was read first.
+/// `metadata` is the last `dt_meta` of `original`. As with [`super::dead_letter_headers`], `origin`
+/// is where the record was read first.
 pub(crate) fn retry_headers(
     original: &Headers,
     origin: &Origin,
@@ -84,11 +84,11 @@ pub(crate) fn read_headers(all: Headers, is_retry_topic: bool) -> RecordHeaders 
     }
 }
 
-/// What the headers say about earlier rounds: keylane's own headers first, Decaton's `dt_meta`
+/// Reads the earlier rounds from the headers: keylane's own headers first, Decaton's `dt_meta`
 /// where they are absent.
 ///
-/// Only for records of a retry topic: a dead letter that someone copied back to its origin topic
-/// still names its old attempts.
+/// Only for records of a retry topic: a dead letter that was copied back to its origin topic still
+/// names its old attempts.
 pub(crate) fn read_retry_state(headers: &Headers) -> RetryState {
     let decaton = headers
         .last(names::DECATON_METADATA)
@@ -103,7 +103,7 @@ pub(crate) fn read_retry_state(headers: &Headers) -> RetryState {
     let round = number(headers, names::RETRY_ROUND).unwrap_or(decaton_rounds);
     RetryState {
         round,
-        // A round is at least one attempt; that is all Decaton tells.
+        // A round is at least one attempt; Decaton records no more.
         attempts: number(headers, names::ATTEMPTS).unwrap_or(round),
         due_millis: number(headers, names::RETRY_DUE).or(decaton_due),
         retried_for: retried_for(headers),

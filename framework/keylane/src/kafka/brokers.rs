@@ -1,4 +1,5 @@
-//! Whether brokers that were away answer again, on a quiet topic too, where no record would say so.
+//! Whether brokers that were away answer again, on a quiet topic too, where no record would show
+//! it.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;

@@ -1,4 +1,4 @@
-//! Why the client did not do what it was asked for.
+//! Why a call of the client failed.
 
 use std::fmt;
 

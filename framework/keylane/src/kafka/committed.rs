@@ -10,16 +10,16 @@ use rdkafka::error::{KafkaResult, RDKafkaErrorCode};
 use super::trouble::is_passing_at_coordinator;
 
 /// How long an assignment waits for the committed offsets and their metadata. Without them nothing
-/// starts in its partitions, and they are asked for again
+/// starts in its partitions, and they are queried again
 /// ([`Beginning::unknown`](keylane_core::Beginning::unknown)).
 pub(crate) const COMMITTED_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// How long after a refusal the next try waits.
 const AGAIN: Duration = Duration::from_millis(50);
 
-/// Asks for what was committed of the partitions that `list` makes a list of. Blocks for
-/// [`COMMITTED_TIMEOUT`] at most: the client gives up on the first time-out of a request, long
-/// before, while a coordinator moves. Once where `in_a_hurry`.
+/// Queries the committed offsets of the partitions in `list`, again and again for up to
+/// [`COMMITTED_TIMEOUT`]: while a coordinator moves, the client gives up much earlier, on the first
+/// time-out of a request. Queries once where `in_a_hurry`.
 pub(crate) fn committed<C: ConsumerContext>(
     consumer: &BaseConsumer<C>,
     list: impl Fn() -> TopicPartitionList,

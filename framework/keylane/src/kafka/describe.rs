@@ -1,5 +1,5 @@
-//! What the brokers say of topics. To be asked for it needs no right that reading does not need,
-//! and creates no topic.
+//! The brokers' answers about topics. A query needs only the permissions of reading, and creates no
+//! topic.
 //!
 //! SAFETY, for the whole file: as in `replies.rs`. Names and collection are used only in the call
 //! that makes them. A [`TopicDescription`] borrows the reply that it belongs to, and hands out
@@ -15,28 +15,28 @@ use rdkafka::error::RDKafkaErrorCode;
 
 use super::replies::{AdminOptions, Reply, ReplyQueue, code, slice};
 
-/// The broker that is asked, as of the client's last metadata. Does not wait.
+/// The broker that gets the query, by the client's last metadata. Does not wait.
 pub(crate) fn controller<C: ConsumerContext>(client: &BaseConsumer<C>) -> Option<i32> {
     // SAFETY: the client is live.
     let id = unsafe { sys::rd_kafka_controllerid(client.client().native_ptr(), 0) };
     (id >= 0).then_some(id)
 }
 
-/// Asks for `topics`, which are different ones. One answer follows in the queue.
+/// Queries `topics`, which must be distinct. One answer follows in the queue.
 pub(crate) fn describe_topics<C: ConsumerContext>(
     client: &BaseConsumer<C>,
     topics: &[&str],
     options: &AdminOptions,
     queue: &ReplyQueue,
 ) {
-    // Kafka's topic names hold no NUL; one that did would be no topic of anybody's.
+    // Kafka's topic names hold no NUL; a name with one is no topic.
     let names: Vec<CString> = topics
         .iter()
         .filter_map(|topic| CString::new(*topic).ok())
         .collect();
     let mut pointers: Vec<*const c_char> = names.iter().map(|name| name.as_ptr()).collect();
-    // SAFETY: client, options and queue are live, and the array holds as many C strings as it says.
-    // The collection is destroyed once, after its last use.
+    // SAFETY: client, options and queue are live, and the array holds as many C strings as its
+    // length. The collection is destroyed once, after its last use.
     unsafe {
         let collection =
             sys::rd_kafka_TopicCollection_of_topic_names(pointers.as_mut_ptr(), pointers.len());
@@ -50,8 +50,8 @@ pub(crate) fn describe_topics<C: ConsumerContext>(
     }
 }
 
-/// What the answer to [`describe_topics`] says; `None` where nobody was there, or not in time, or
-/// willing.
+/// The answer to [`describe_topics`]; `None` where no broker answered, or not in time, or it
+/// refused.
 pub(crate) fn descriptions<'a>(
     reply: &'a Reply<'_>,
 ) -> Option<impl Iterator<Item = TopicDescription<'a>>> {
@@ -115,11 +115,11 @@ impl<'a> TopicDescription<'a> {
         Some((high.cast_unsigned(), low.cast_unsigned()))
     }
 
-    /// What this client may do, where that was asked for.
+    /// What this client may do, where that was queried.
     pub(crate) fn authorized_operations(&self) -> &'a [sys::rd_kafka_AclOperation_t] {
         let mut count = 0;
         // SAFETY: the description is live and `count` a valid place to write to; the array, of
-        // `count` operations that librdkafka knows, is the description's.
+        // `count` operations of librdkafka, is the description's.
         unsafe {
             slice(
                 sys::rd_kafka_TopicDescription_authorized_operations(self.topic, &mut count),
@@ -148,7 +148,7 @@ mod tests {
         let client: BaseConsumer = config.create().unwrap();
         let metadata = client.fetch_metadata(None, PATIENCE).unwrap();
         let controller = controller(&client).unwrap();
-        // Were it one of them, the ids of its topics could be asked for, and should be.
+        // If it were one of them, the ids of its topics could be queried, and should be.
         assert!(
             metadata
                 .brokers()

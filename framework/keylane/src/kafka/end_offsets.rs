@@ -1,10 +1,10 @@
 //! What the consumer does not learn by itself: end offsets of partitions that do not fetch, topics
 //! that are gone, and how many records lie in the dead-letter topic.
 //!
-//! What it knows of a partition's end is as old as its last fetch, so lag would stand still exactly
+//! The consumer's end of a partition is as old as its last fetch. So lag would stand still exactly
 //! where it matters: while a partition is paused by a limit. And where the broker assigns
-//! (`group.protocol=consumer`), a deleted topic is revoked without a word. A client without a group
-//! asks, on a thread of its own, because asking takes a round trip.
+//! (`group.protocol=consumer`), a deleted topic is revoked without an error. A client without a
+//! group sends the queries, on a thread of its own, because each takes a round trip.
 
 use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
@@ -30,7 +30,7 @@ const ENDS_WITHIN: Duration = Duration::from_secs(10);
 /// A partition that takes longer has a leader that does not answer, as far as the others are
 /// concerned.
 const ANSWERS_SOON: Duration = Duration::from_secs(1);
-/// When the thread has ended, for want of a client, another one follows no sooner.
+/// When the thread has ended because it could not create a client, the next one starts no sooner.
 const START_AGAIN: Duration = Duration::from_secs(5);
 
 /// What to ask.
@@ -42,7 +42,7 @@ pub(crate) struct Question {
     pub(crate) topics: Vec<Arc<str>>,
     /// Whether these brokers answer.
     pub(crate) brokers: Vec<i32>,
-    /// What they may be asked about: the partitions that this member reads.
+    /// The partitions that they may be queried about: those that this member reads.
     pub(crate) led: Vec<Key>,
     /// How many records lie in this topic.
     pub(crate) dead_letters: Option<Arc<str>>,
@@ -52,16 +52,17 @@ pub(crate) struct Question {
 #[derive(Default)]
 pub(crate) struct Answers {
     pub(crate) ends: HashMap<Key, LogRange>,
-    /// By topic, whether it is there.
+    /// Whether each topic exists.
     pub(crate) topics: HashMap<Arc<str>, bool>,
     /// Brokers that answer.
     pub(crate) brokers: Vec<i32>,
-    /// The thread has ended so.
+    /// The text of the panic that ended the thread.
     pub(crate) panicked: Option<String>,
     pub(crate) dead_letters: Option<u64>,
 }
 
-/// Asks; the thread starts with the first question, so that a subscription without one has none.
+/// Sends queries. The thread starts with the first query, so that a subscription without one has no
+/// thread.
 pub(crate) struct EndOffsets {
     config: ClientConfig,
     questions: Option<SyncSender<Question>>,
@@ -82,7 +83,7 @@ impl EndOffsets {
         }
     }
 
-    /// Asks, unless it asked a short while ago. Whether it did.
+    /// Sends a query, unless the last one is recent. Returns whether it did.
     pub(crate) fn ask(&mut self, question: Question) -> bool {
         if (question.ends.is_empty()
             && question.topics.is_empty()
@@ -95,7 +96,7 @@ impl EndOffsets {
         self.send(question)
     }
 
-    /// Asks what logs hold that cannot be read before it is known.
+    /// Queries the ranges of logs that cannot be read before.
     pub(crate) fn ask_at_once(&mut self, ends: Vec<Key>) {
         self.send(Question {
             ends,
@@ -192,9 +193,9 @@ fn answer(config: &ClientConfig, questions: &Receiver<Question>, answers: &Mutex
     }
 }
 
-/// Asks for each end, also behind one that is not to be had: its leader may be away, and others'
-/// not. What else that leader has is left to the next question: each of its partitions would take
-/// all the time there is.
+/// Queries each end, also after one that is not available: its leader may be away, and others may
+/// not. The other partitions of that leader are left to the next query: each of them would take the
+/// whole time.
 fn ask_ends(
     client: &BaseConsumer<LastError>,
     ends: Vec<Key>,
@@ -228,13 +229,12 @@ fn ask_ends(
                         .for_each(|other| unanswered.add(other.clone()));
                     left.retain(|other| !is_alike(other));
                 }
-                // Behind those that were not asked: each gets its turn.
+                // It comes after those that were not queried, so that each gets its turn.
                 unanswered.add(key);
             }
         }
     }
-    // The client goes on to answer from what it knew of a topic's leaders, until it is told to
-    // look.
+    // The client uses the old leaders of a topic until its metadata is refreshed.
     for topic in doubtful {
         if let Err(error) = client.fetch_metadata(Some(&topic), ANSWER_WITHIN) {
             tracing::debug!(%topic, %error, "no metadata");
@@ -280,8 +280,8 @@ impl Unanswered {
     }
 }
 
-/// `None` where the brokers do not answer, or with another complaint, which the consumer meets by
-/// itself.
+/// `None` where the brokers do not answer, or answer with another error, which the consumer gets
+/// too.
 fn is_there(client: &BaseConsumer<LastError>, topic: &str) -> Option<bool> {
     let metadata = client.fetch_metadata(Some(topic), ANSWER_WITHIN).ok()?;
     match metadata.topics().first()?.error().map(Code::from) {

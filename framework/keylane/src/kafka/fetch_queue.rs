@@ -1,9 +1,9 @@
 //! Batches from a fetch queue of our own.
 //!
 //! librdkafka delivers records one by one on the consumer queue. On a queue of our own it hands out
-//! many at a time, which costs the polling thread half as much per record; events (rebalances,
-//! commit results, errors, logs) stay on the consumer queue. rdkafka has no safe interface to this,
-//! so it is done here, and nowhere else.
+//! many at a time, which costs the polling thread half as much per record. Events (rebalances,
+//! commit results, errors, logs) stay on the consumer queue. rdkafka has no safe interface for
+//! this, so it is done here, and nowhere else.
 //!
 //! What librdkafka demands, and where it is kept:
 //! - Every partition of every assignment is forwarded to our queue before it is assigned
@@ -12,14 +12,14 @@
 //! - Not with `enable.partition.eof`: the position would go wrong. The setting is refused at
 //!   start-up. Other errors of a partition do the same to it, and are put right by a seek
 //!   ([`Misplaced`]).
-//! - The queue and all its messages are given back before the consumer closes, or closing hangs:
-//!   messages never leave [`FetchQueue::read`], be it by a panic, and
-//!   [`Client`](super::Client) drops the [`FetchQueue`] before the consumer.
+//! - The queue and all its messages are given back before the consumer closes, or closing hangs.
+//!   Messages never leave [`FetchQueue::read`], not even by a panic, and [`Client`](super::Client)
+//!   drops the [`FetchQueue`] before the consumer.
 //! - The consumer queue must still be served: a watch on it interrupts the wait, and it is looked
 //!   at every 50 ms anyhow.
 //!
-//! SAFETY, for the whole file: `queue` comes from `rd_kafka_queue_new` and is destroyed once, when
-//! the [`FetchQueue`] that owns it is dropped, by the thread that polls; before that the copy that
+//! SAFETY, for the whole file: `queue` comes from `rd_kafka_queue_new`. It is destroyed once, when
+//! the [`FetchQueue`] that owns it is dropped, by the thread that polls. Before that the copy that
 //! the callbacks use is taken away under its lock. A client outlives its queue: see the third
 //! point. A message is used only between its being taken out and its `rd_kafka_message_destroy`.
 #![allow(unsafe_code)]
@@ -38,7 +38,7 @@ use super::message::NativeMessage;
 use super::read::{Misplaced, READ_LIMIT, Read};
 use crate::support::lock::lock;
 
-/// How often the consumer queue is looked at without being asked to.
+/// How often the consumer queue is served without an event.
 const SERVE_EVENTS: Duration = Duration::from_millis(50);
 /// The most events served in a row: enough for any rebalance, and the records do not wait for ever.
 const EVENTS_AT_ONCE: usize = 16;
@@ -114,9 +114,9 @@ impl FetchQueue {
         {
             self.served_at = Instant::now();
             serve(consumer, &must_stop, &mut read, &mut take);
-            // The watch speaks when the queue gets its first event, so a queue that was not emptied
-            // stays silent. With much logging (`debug`) errors and rebalances would wait behind
-            // thousands of lines.
+            // The callback runs when the queue gets its first event, so a queue that was not
+            // emptied triggers no further one. With much logging (`debug`) errors and rebalances
+            // would wait behind thousands of lines.
             if has_events(consumer) {
                 self.forwarding.events.store(true, Ordering::Release);
             }
@@ -207,10 +207,10 @@ impl Forwarding {
     /// Empties the queues of partitions that are no longer assigned, and keeps them empty.
     ///
     /// librdkafka can go on with a partition that was taken away while its start was being looked
-    /// up: the late answer begins the search anew. Where the topic was re-created without that
-    /// partition it fails every 100 ms, and each error waits in the partition's queue, which nobody
-    /// reads, and holds the partition, which holds its broker: the client would not end
-    /// (librdkafka#4362). Forwarded to our queue they go with it.
+    /// up: the late answer starts the look-up again. Where the topic was re-created without that
+    /// partition, it fails every 100 ms. Each error waits in the partition's queue, which is not
+    /// read. It holds the partition, which holds its broker, so the client would not end
+    /// (librdkafka#4362). Forwarded to our queue, the errors are destroyed with it.
     fn empty_those_left(&self, queue: Queue) {
         for source in std::mem::take(&mut *self.sources()).into_values() {
             // SAFETY: both queues are live.
@@ -252,8 +252,8 @@ fn has_events<C: ConsumerContext>(consumer: &BaseConsumer<C>) -> bool {
     }
 }
 
-/// Serves the consumer queue. A served callback looks like an empty queue, so it is asked more than
-/// once. Ends with the first rebalance: see [`FetchQueue::read`].
+/// Serves the consumer queue. A served callback looks like an empty queue, so it is polled more
+/// than once. Ends with the first rebalance: see [`FetchQueue::read`].
 fn serve<C: ConsumerContext>(
     consumer: &BaseConsumer<C>,
     must_stop: impl Fn() -> bool,
@@ -292,7 +292,7 @@ fn hand_out(message: Owned, read: &mut Read, take: &mut impl FnMut(&NativeMessag
         take(&NativeMessage::new(borrowed));
         read.taken += 1;
     } else {
-        // One is enough to tell the state, but not at the price of the one that ends the
+        // One error is enough to show the state, but it must not replace the one that ends the
         // subscription.
         if !matches!(
             read.error,

@@ -1,15 +1,14 @@
 //! Waking librdkafka's fetchers after a pause.
 //!
-//! A broker thread that finds all of its partitions paused goes to sleep for up to a second, and to
-//! resume them does not wake it: a pause of a millisecond costs a second now and then.
-//! Back-pressure pauses, the user does, and so does librdkafka itself with every rebalance, also
-//! one that changes nothing here, until it is answered. The start of a new partition wakes it, and
-//! so does any request. So the leaders of the partitions that are to be read on are sent one that
-//! costs them little and needs no right that reading does not need: where do these logs end? Nobody
-//! waits for the answers, and nobody looks at them.
+//! A broker thread that finds all of its partitions paused sleeps for up to a second, and resuming
+//! them does not wake it. So a pause of a millisecond may cost a second. Back-pressure pauses, and
+//! the user, and librdkafka itself with every rebalance until it is answered, also with one that
+//! changes nothing here. The start of a new partition wakes the thread, and so does any request. So
+//! the leaders of the partitions that are to be read on get a request that is cheap and needs only
+//! the permissions of reading: where do these logs end? The answers are not awaited, and not read.
 //!
-//! A partition that is read from a follower (`client.rack`) may still have to wait: its leader is
-//! asked, not the follower.
+//! A partition that is read from a follower (`client.rack`) may still have to wait: the request
+//! goes to its leader.
 //!
 //! SAFETY, for the whole file: as in `kafka/replies.rs`.
 #![allow(unsafe_code)]
@@ -22,13 +21,12 @@ use rdkafka::{Offset, TopicPartitionList};
 
 use super::replies::{AdminOptions, ReplyQueue};
 
-/// After so long the threads are awake by themselves.
+/// After this time the threads are awake by themselves.
 const USEFUL_FOR: Duration = Duration::from_secs(1);
 
-/// For one client; owned by the polling thread.
+/// The requests of one client; owned by the polling thread.
 pub(crate) struct FetcherWakeup {
-    /// Where the answers go. Bounded: those of earlier rebalances are thrown away with each new
-    /// one.
+    /// Where the answers go. Bounded: each new request drops the answers of earlier ones.
     answers: ReplyQueue,
 }
 
@@ -39,9 +37,9 @@ impl FetcherWakeup {
         }
     }
 
-    /// Wakes the fetchers of these partitions, which are different ones, without waiting. To be
-    /// called after a rebalance was answered, or a resume: librdkafka resumes before it sends what
-    /// it was asked for later.
+    /// Wakes the fetchers of these partitions, which must be distinct, without waiting. To be
+    /// called after a rebalance was answered, or a resume: librdkafka resumes before it sends a
+    /// later request.
     pub(crate) fn wake<'a, C: ConsumerContext>(
         &self,
         consumer: &BaseConsumer<C>,
@@ -170,7 +168,7 @@ mod tests {
 
     #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
     async fn a_rebalance_wakes_the_fetcher_of_a_partition_that_stays() {
-        // The guard asks for the ends of the logs as well.
+        // The guard queries the ends of the logs as well.
         let options = EmbeddedBrokerOptions::default().eviction_guard(EvictionGuard::Off);
         let broker = EmbeddedBroker::start(options).unwrap();
         broker.create_topic("tasks", 1).unwrap();
@@ -198,11 +196,10 @@ mod tests {
             staying.status().partitions.len() == 1
         })
         .await;
-        // One partition: the rebalance leaves it where it is, and nobody has to look where to
-        // begin.
+        // One partition: the rebalance leaves it where it is, and no start has to be looked up.
         broker.remember_requests();
         let guest = member().await;
-        eventually("its leader is asked", || {
+        eventually("its leader gets the request", || {
             broker.requests(RDKafkaApiKey::ListOffsets) > 0
         })
         .await;

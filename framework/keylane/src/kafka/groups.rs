@@ -1,7 +1,6 @@
-//! What the brokers say of consumer groups, this client's or not.
+//! The brokers' answers about consumer groups, this client's and others.
 //!
-//! To be asked for it needs the right to DESCRIBE the group, and the topic where offsets are asked
-//! for.
+//! A query needs the permission to DESCRIBE the group, and the topic where offsets are queried.
 //!
 //! SAFETY, for the whole file: as in `replies.rs`. Names and lists are used only in the call that
 //! makes them. What is read of a reply is copied before the reply goes.
@@ -16,8 +15,8 @@ use rdkafka::error::RDKafkaErrorCode;
 
 use super::replies::{AdminOptions, Reply, ReplyQueue, code, slice};
 
-/// Asks for what a group has committed of the partitions in `list`. One answer follows in the
-/// queue. `false` for a name that no group can have.
+/// Queries the committed offsets of a group, for the partitions in `list`. One answer follows in
+/// the queue. `false` for a name that no group can have.
 pub(crate) fn list_group_offsets<C: ConsumerContext>(
     client: &BaseConsumer<C>,
     group: &str,
@@ -89,7 +88,7 @@ pub(crate) fn has_offsets(reply: &Reply<'_>) -> Result<bool, RDKafkaErrorCode> {
     }
 }
 
-/// Asks for a group's state. One answer follows in the queue. `false` for a name that no group can
+/// Queries a group's state. One answer follows in the queue. `false` for a name that no group can
 /// have.
 pub(crate) fn describe_group<C: ConsumerContext>(
     client: &BaseConsumer<C>,

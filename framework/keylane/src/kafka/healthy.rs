@@ -1,4 +1,4 @@
-//! What signs of health say, and about which troubles.
+//! Which signs of health end which troubles.
 
 use keylane_core::Sign as Says;
 
@@ -19,12 +19,12 @@ pub(crate) enum Sign<'a> {
     Readable(&'a str),
     /// A broker has answered the side client.
     Answer,
-    /// This broker has answered the side client, or the brokers say that it is there and nothing
-    /// needs it.
+    /// This broker has answered the side client, or it is in the brokers' list and nothing needs
+    /// it.
     AnswerOf(i32),
-    /// The brokers know this topic.
+    /// The brokers list this topic.
     Topic(&'a str),
-    /// The brokers know all topics that are subscribed to.
+    /// The brokers list all subscribed topics.
     AllTopics,
 }
 
@@ -35,7 +35,7 @@ pub(crate) fn healthy(control: &Control, sign: Sign<'_>) {
         .healthy(|kind, place, unreadable| about(sign, kind, place, unreadable));
 }
 
-/// What a sign says about a trouble. `unreadable`: partitions there may not be read.
+/// What a sign means for a trouble. `unreadable`: partitions there may not be read.
 fn about(
     sign: Sign<'_>,
     kind: TroubleKind,
@@ -44,17 +44,17 @@ fn about(
 ) -> Option<Says> {
     let (there, near) = (Some(Says::There), Some(Says::Near));
     match (kind, place, sign) {
-        // Only a write to the topic says that writes to it are allowed.
+        // Only a write to the topic shows that writes to it are allowed.
         (_, TroublePlace::WritesTo(_), _) => None,
-        // Partitions of it have leaders of their own: what others deliver, or the group, says
-        // little of them.
+        // Its partitions have leaders of their own: records of others, or an answer of the group,
+        // are weak evidence.
         (
             TroubleKind::Connection | TroubleKind::Authentication | TroubleKind::Other,
             TroublePlace::Topic(_),
             _,
         ) => near,
-        // An answer that the client cannot take is asked for again and again, between others that
-        // it can.
+        // The client requests an answer that it cannot take again and again, between others that it
+        // can take.
         (TroubleKind::Other, TroublePlace::Broker(_), _) => near,
         (TroubleKind::Connection | TroubleKind::Authentication, place, sign) => match (place, sign)
         {
@@ -70,8 +70,8 @@ fn about(
             _ => there,
         },
         (TroubleKind::Authorization, _, Sign::Assignment(_)) => there,
-        // A commit needs leave for the group and all its topics, but says nothing of a topic
-        // without commits.
+        // A commit needs permission for the group and all its topics, but is no evidence about a
+        // topic without commits.
         (TroubleKind::Authorization, _, Sign::Commit) if !unreadable => there,
         (TroubleKind::Authorization, TroublePlace::Topic(topic), Sign::Readable(readable))
             if topic == readable =>

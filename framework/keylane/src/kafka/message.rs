@@ -2,9 +2,8 @@
 //! rdkafka's safe interface unwraps them as UTF-8, and panics.
 //!
 //! SAFETY, for the whole file: every pointer comes from a live rdkafka object that is borrowed for
-//! the whole call, every length comes from librdkafka beside its pointer, null is checked, and
-//! nothing borrowed outlives the object it came from (the lifetimes say so). No pointer is kept,
-//! none is freed.
+//! the whole call. Every length comes from librdkafka beside its pointer, and null is checked.
+//! Lifetimes keep what is borrowed from outliving its object. No pointer is kept, none is freed.
 #![allow(unsafe_code)]
 
 use std::ffi::CStr;
@@ -72,7 +71,7 @@ impl<'a> NativeMessage<'a> {
         unsafe { sys::rd_kafka_message_leader_epoch(self.message) }
     }
 
-    /// What the client says about an error of a partition, which comes in place of a record.
+    /// The client's message about an error of a partition, which comes in place of a record.
     pub(crate) fn error_text(&self) -> String {
         // SAFETY: the message is live; the text is null or a C string that belongs to it, and is
         // copied.

@@ -1,5 +1,6 @@
-//! The only room outside of `producer/` that uses rdkafka, or `unsafe`: the consumer with its queues and
-//! callbacks, questions to the brokers, the client's settings and log lines, and start-up checks.
+//! The only folder besides `producer/` that uses rdkafka, or `unsafe`. It has the consumer with its
+//! queues and callbacks, queries to the brokers, the client's settings and log lines, and start-up
+//! checks.
 
 mod brokers;
 mod callbacks;

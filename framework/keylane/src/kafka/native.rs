@@ -6,9 +6,8 @@
 //!   partition's error.
 //!
 //! SAFETY, for the whole file: every pointer comes from a live rdkafka object that is borrowed for
-//! the whole call, every length comes from librdkafka beside its pointer, null is checked, and
-//! nothing borrowed outlives the object it came from (the lifetimes say so). No pointer is kept,
-//! none is freed.
+//! the whole call. Every length comes from librdkafka beside its pointer, and null is checked.
+//! Lifetimes keep what is borrowed from outliving its object. No pointer is kept, none is freed.
 #![allow(unsafe_code)]
 
 use std::ffi::CStr;
@@ -85,11 +84,11 @@ pub(crate) fn set_leader_epochs(list: &mut TopicPartitionList, epochs: &[Option<
     }
 }
 
-/// Sets the client's positions to those of the list, and waits until that has begun. Says for which
-/// of its elements, in their order, the client refused, or gave no answer in time.
+/// Sets the client's positions to those of the list, and waits until that has begun. Returns for
+/// which elements, in their order, the client refused, or gave no answer in time.
 ///
-/// Where an element has a leader epoch, the client first asks where that ends in the log, and
-/// fetches nothing before it knows. That is not waited for.
+/// Where an element has a leader epoch, the client first queries where that ends in the log, and
+/// fetches nothing before the answer. That is not awaited.
 pub(crate) fn seek<C: ConsumerContext>(
     consumer: &BaseConsumer<C>,
     list: &mut TopicPartitionList,
@@ -158,7 +157,7 @@ pub(crate) fn cached_end_offset<C: ConsumerContext>(
 }
 
 /// The group's generation (the member's epoch with `group.protocol=consumer`) and the member's id:
-/// `17/rdkafka-…`. `None` outside of a group. Asks the client's main thread, which answers at once.
+/// `17/rdkafka-…`. `None` outside of a group. The client's main thread answers this at once.
 pub(crate) fn membership<C: ConsumerContext>(consumer: &BaseConsumer<C>) -> Option<String> {
     // SAFETY: the client is live; what it returns is ours, and destroyed below.
     let metadata = unsafe { sys::rd_kafka_consumer_group_metadata(consumer.client().native_ptr()) };
@@ -206,7 +205,7 @@ mod tests {
         assert!(producer.flush(PATIENCE).is_ok());
     }
 
-    /// Why an epoch does not believe what it finds: see `Assigned::knows_log_end`.
+    /// Why an epoch does not use this end at first: see `Assigned::knows_log_end`.
     #[test]
     fn the_client_keeps_the_end_that_it_saw_in_an_earlier_assignment() {
         let broker = EmbeddedBroker::start(EmbeddedBrokerOptions::default()).unwrap();

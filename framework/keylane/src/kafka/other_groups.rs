@@ -19,7 +19,7 @@ const ANSWER_WITHIN: Duration = Duration::from_secs(10);
 
 type Client = BaseConsumer<LastError>;
 
-/// A client that asks about groups it is no member of.
+/// A client that queries groups it is no member of.
 pub(crate) struct OtherGroups(Client);
 
 impl OtherGroups {
@@ -28,8 +28,8 @@ impl OtherGroups {
         client.map(Self).map_err(creation_error)
     }
 
-    /// Asks about a group that may have read the topic with this name and count of partitions.
-    /// Waits for the answers.
+    /// Queries a group that may have read the topic with this name and count of partitions. Waits
+    /// for the answers.
     pub(crate) fn liveness(&self, topic: &str, partitions: i32, group: &str) -> Liveness {
         liveness(&self.0, topic, partitions, group)
     }
@@ -41,7 +41,7 @@ fn liveness(client: &Client, topic: &str, partitions: i32, group: &str) -> Liven
         Ok(false) => {}
         // Members are proof enough; that there are none is not.
         Err(error) => {
-            tracing::debug!(group, %error, "the commits of another group are not told");
+            tracing::debug!(group, %error, "the commits of another group cannot be read");
             let has_members = member_count(client, group).is_ok_and(|members| members > 0);
             return if has_members {
                 Liveness::Alive
@@ -54,7 +54,7 @@ fn liveness(client: &Client, topic: &str, partitions: i32, group: &str) -> Liven
         Ok(0) => Liveness::Gone,
         Ok(_) => Liveness::Alive,
         Err(error) => {
-            tracing::debug!(group, %error, "the members of another group are not told");
+            tracing::debug!(group, %error, "the members of another group cannot be read");
             Liveness::Unknown
         }
     }

@@ -1,4 +1,4 @@
-//! Asks the brokers what this client may do (KIP-430). rdkafka has no interface to it.
+//! Queries what this client may do (KIP-430). rdkafka has no interface for it.
 //!
 //! SAFETY, for the whole file: as in `kafka/replies.rs`.
 #![allow(unsafe_code)]
@@ -16,25 +16,25 @@ use sys::rd_kafka_admin_op_t as AdminOperation;
 use super::describe::{describe_topics, descriptions};
 use super::replies::{AdminOptions, Reply, ReplyQueue, code, slice};
 
-/// What one needs leave for.
+/// Operations that need permission.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Operation {
     Read,
     Write,
 }
 
-/// What a broker says this client may do with a thing.
+/// What this client may do with a resource, by a broker's answer.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Allowed {
-    /// It did not say, as brokers before 2.3, mocks and others do not.
+    /// The broker did not report it, as brokers before 2.3, mocks and others do not.
     Unknown,
-    /// Not even to look at it.
+    /// It may not even describe the resource.
     Nothing,
     These(Vec<Operation>),
 }
 
 impl Allowed {
-    /// Whether the broker has said that the operation is forbidden.
+    /// Whether the broker has reported that the operation is forbidden.
     pub(crate) fn forbids(&self, operation: Operation) -> bool {
         match self {
             Self::Unknown => false,
@@ -54,8 +54,8 @@ impl Allowed {
             Some(_) => return Self::Unknown,
             None => {}
         }
-        // Who gets an answer may describe the thing. An answer without that is no answer: nobody
-        // filled it in.
+        // A client that gets an answer may describe the resource. An answer without that operation
+        // was not filled in, and does not count.
         if !operations.contains(&Native::RD_KAFKA_ACL_OPERATION_DESCRIBE) {
             return Self::Unknown;
         }

@@ -1,4 +1,4 @@
-//! A client without a context of ours, for tests of what is asked through it.
+//! A client without a context of ours, for tests of requests through it.
 
 use std::time::Duration;
 

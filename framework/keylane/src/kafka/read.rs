@@ -14,8 +14,8 @@ pub(crate) const READ_LIMIT: usize = 500;
 #[derive(Default)]
 pub(crate) struct Read {
     pub(crate) taken: usize,
-    /// How long there was nothing to take; the callbacks that were served are in it, where they
-    /// cannot be told apart.
+    /// How long there was nothing to take. It includes served callbacks where they cannot be
+    /// measured separately.
     pub(crate) waited: Duration,
     pub(super) error: Option<KafkaError>,
     /// With `auto.offset.reset=error`: which partition has no position, and why.

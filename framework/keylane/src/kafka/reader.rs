@@ -11,7 +11,7 @@ use super::read::{READ_LIMIT, Read};
 
 /// How records are read.
 pub(crate) enum Reader {
-    /// In batches, from a queue of our own.
+    /// Reads in batches, from a queue of our own.
     Batched(FetchQueue),
     /// One by one, from the consumer queue: rdkafka's safe interface.
     Polled,

@@ -9,7 +9,7 @@ const ANSWER_WITHIN: Duration = Duration::from_secs(5);
 /// The offsets between start and end of the topic's partitions. `None` where one of them does not
 /// answer.
 ///
-/// What compaction removed and the markers of transactions count as well: Kafka tells no closer
+/// What compaction removed and the markers of transactions count as well: Kafka reports no closer
 /// number.
 pub(crate) fn count<C: ConsumerContext>(client: &BaseConsumer<C>, topic: &str) -> Option<u64> {
     let metadata = client.fetch_metadata(Some(topic), ANSWER_WITHIN).ok()?;

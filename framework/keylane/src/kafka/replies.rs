@@ -1,4 +1,4 @@
-//! How librdkafka is asked, and where its answers come to.
+//! Requests to librdkafka, and the queues of its answers.
 //!
 //! SAFETY, for the whole file, and for those who use it:
 //! - A client is borrowed for the whole of a call, and so live.
@@ -89,11 +89,11 @@ impl AdminOptions {
             unsafe { sys::rd_kafka_AdminOptions_new(client.client().native_ptr(), operation) };
         let options = Self(
             Owned::new(options, sys::rd_kafka_AdminOptions_destroy)
-                .expect("librdkafka knows its own operations"),
+                .expect("librdkafka has its own operations"),
         );
         let timeout_millis = millis(timeout).max(1);
-        // SAFETY: the options are live. A refused time-out leaves the default, and nobody reads the
-        // reason.
+        // SAFETY: the options are live. A refused time-out leaves the default, and the reason is
+        // not read.
         unsafe {
             sys::rd_kafka_AdminOptions_set_request_timeout(
                 options.0.pointer,
@@ -105,7 +105,7 @@ impl AdminOptions {
         options
     }
 
-    /// The answer is to say what this client may do. `None` where that is no part of it.
+    /// The answer is to contain what this client may do. `None` where that is no part of it.
     pub(crate) fn with_authorized_operations(self) -> Option<Self> {
         // SAFETY: the options are live; the error, if any, is ours.
         let refused = unsafe {

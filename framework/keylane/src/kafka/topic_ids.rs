@@ -1,9 +1,9 @@
-//! Asking the brokers for topic ids, without waiting unless told to.
+//! Queries topic ids from the brokers, without waiting unless requested.
 //!
-//! rdkafka has the ids nowhere; librdkafka has them in its admin interface. An inquiry goes to the
-//! controller (in KRaft: some broker that is there), creates no topic, needs no right that reading
-//! does not need, and its answer comes to a queue of its own. Brokers without topic ids (before
-//! Kafka 2.8) answer with null ids, and nothing is known then.
+//! rdkafka has no interface for the ids; librdkafka has them in its admin interface. A query goes
+//! to the controller (in KRaft: to any available broker). It creates no topic, and needs only the
+//! permissions of reading. Its answer comes to a queue of its own. Brokers without topic ids
+//! (before Kafka 2.8) answer with null ids, which count as unknown.
 
 use std::time::Duration;
 
@@ -14,26 +14,25 @@ use rdkafka::consumer::{BaseConsumer, ConsumerContext};
 use super::describe::{TopicDescription, describe_topics, descriptions};
 use super::replies::{AdminOptions, ReplyQueue};
 
-/// The topics the brokers know, each with its log.
+/// The topics that the brokers list, each with its log.
 pub(crate) type Logs = Vec<(String, LogId)>;
 
-/// What has become of a question.
+/// The state of a query.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Answer {
     Pending,
-    /// Nobody was there, or not in time, or willing.
+    /// No broker answered, or not in time, or it refused.
     Refused,
     Logs(Logs),
 }
 
-/// A question under way.
+/// A query under way.
 pub(crate) struct Inquiry {
     answers: ReplyQueue,
 }
 
 impl Inquiry {
-    /// Asks for `topics`, which are different ones. An answer follows within `timeout`, if only
-    /// that there is none.
+    /// Queries `topics`, which must be distinct. An answer or a failure follows within `timeout`.
     pub(crate) fn send<C: ConsumerContext>(
         consumer: &BaseConsumer<C>,
         topics: &[&str],

@@ -8,7 +8,7 @@ use crate::kafka::topics::is_tls_alert;
 use crate::metrics::{CommitFailure, ConsumerError, SubscriptionMetrics};
 use crate::status::{Control, TroubleKind, TroublePlace};
 
-/// librdkafka 2.12.1 says "Invalid response size … (0..…): increase receive.message.max.bytes".
+/// librdkafka 2.12.1 reports "Invalid response size … (0..…): increase receive.message.max.bytes".
 const RECEIVE_LIMIT: &str = "increase receive.message.max.bytes";
 
 /// Notes a complaint of the client, with its words for the place.
@@ -108,7 +108,7 @@ pub(crate) fn note_unreadable(
         .note(kind, place, &(message + &grant(control, Some(code))));
 }
 
-/// Notes that a topic is gone, as the brokers say.
+/// Notes that a topic is gone, by the brokers' answer.
 pub(crate) fn note_missing(control: &Control, metrics: &SubscriptionMetrics, topic: &str) {
     metrics.consumer_error(ConsumerError::Other);
     let message = format!("the topic {topic} is gone; it is read again when it is re-created");
@@ -142,7 +142,7 @@ pub(crate) fn commit_failure(code: Option<Code>) -> CommitFailure {
 }
 
 /// Whether another try may find the coordinator where it has moved to, or the member in its new
-/// epoch. Whoever is no member any more is not among these.
+/// epoch. Fencing errors are not retried: the partitions are already lost.
 pub(crate) fn is_passing_at_coordinator(code: Code) -> bool {
     matches!(
         code,

@@ -7,7 +7,7 @@ use rdkafka::error::RDKafkaErrorCode as Code;
 
 use crate::status::{TroubleKind, TroublePlace};
 
-/// What the client says about subscribed topics that it cannot read begins so.
+/// The beginning of the client's messages about subscribed topics that it cannot read.
 const TOPIC_PREFIX: &str = "Subscribed topic not available: ";
 
 pub(crate) fn place_of(kind: TroubleKind, code: Option<Code>, reason: &str) -> TroublePlace {

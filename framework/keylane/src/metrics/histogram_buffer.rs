@@ -12,7 +12,7 @@
 //! happens then depends on the recorder:
 //! - keylane's own Prometheus recorder takes a count in one step: exact, whatever the rate;
 //! - any other is handed at most about [`MAX_SAMPLES`] samples for each histogram and turn. Below
-//!   that every sample arrives; above it they are thinned out in proportion, and what is due to a
+//!   that every sample arrives. Above it they are thinned out in proportion, and the share of a
 //!   rare bucket is saved up until it makes a sample. Quantiles and means stay right, `_count`
 //!   becomes too low: rates are read from the counters.
 
@@ -161,16 +161,16 @@ thread_local! {
     static ANSWERED: Cell<bool> = const { Cell::new(false) };
 }
 
-/// Whether `record_many` reaches the recorder as one call. Asked with a count of 0, which means
-/// nothing to any recorder; ours answers on this thread. A recorder in between that takes the call
-/// apart (a fan-out, a filter) makes it a no.
+/// Whether `record_many` reaches the recorder as one call. The probe has a count of 0, which has no
+/// effect in any recorder; ours answers on this thread. If a recorder in between splits the call (a
+/// fan-out, a filter), the answer is no.
 fn takes_counts(handle: &Histogram) -> bool {
     ANSWERED.set(false);
     handle.record_many(0.0, 0);
     ANSWERED.take()
 }
 
-/// Called by a recorder that takes counts when it is asked to record a value 0 times.
+/// Called by a recorder that takes counts, when it gets a value with the count 0.
 #[cfg(any(test, feature = "prometheus"))]
 pub(super) fn answer_takes_counts() {
     ANSWERED.set(true);

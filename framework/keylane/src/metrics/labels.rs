@@ -4,7 +4,7 @@ use keylane_core::{Reason, RecordState, RetryTier, Settlement};
 
 use crate::status::{OutageKind, State};
 
-/// A label of a metric, and what it may say.
+/// A label of a metric, and its values.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct LabelDef {
@@ -33,10 +33,10 @@ pub(crate) trait LabelValue: Copy + 'static {
 }
 
 macro_rules! label_enum {
-    ($(#[$doc:meta])* $name:ident as $label:literal { $($(#[$variant_doc:meta])* $variant:ident = $text:literal,)+ }) => {
+    ($(#[$doc:meta])* $vis:vis $name:ident as $label:literal { $($(#[$variant_doc:meta])* $variant:ident = $text:literal,)+ }) => {
         $(#[$doc])*
         #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-        pub(crate) enum $name { $($(#[$variant_doc])* $variant,)+ }
+        $vis enum $name { $($(#[$variant_doc])* $variant,)+ }
 
         impl LabelValue for $name {
             const LABEL: LabelDef = LabelDef { name: $label, values: &[$($text),+] };
@@ -129,14 +129,20 @@ impl LabelValue for State {
 }
 
 label_enum! {
-    /// How one attempt ended.
-    AttemptResult as "result" {
+    /// How one attempt ended: the label `result` of `keylane_attempts_total`.
+    #[non_exhaustive]
+    pub AttemptResult as "result" {
+        /// The processor has done it.
         Ok = "ok",
+        /// The processor has skipped it.
         Skip = "skip",
-        /// A retryable error.
+        /// A retryable error, or one that says that the downstream is away.
         Error = "error",
+        /// An error that no retry mends.
         Fatal = "fatal",
+        /// The processor panicked.
         Panic = "panic",
+        /// The attempt took longer than `attempt_timeout`.
         Timeout = "timeout",
         /// The decoder refused the record: the processor was not called.
         Undecodable = "undecodable",
@@ -145,7 +151,7 @@ label_enum! {
 
 label_enum! {
     /// Where a failed record waits for its next attempt.
-    RetryPlace as "place" {
+    pub(crate) RetryPlace as "place" {
         InPlace = "in_place",
         Topic = "topic",
     }
@@ -153,7 +159,7 @@ label_enum! {
 
 label_enum! {
     /// Why the metadata of a commit was treated as empty.
-    UnreadableMetadata as "reason" {
+    pub(crate) UnreadableMetadata as "reason" {
         /// Written by something else.
         Foreign = "foreign",
         Damaged = "damaged",
@@ -166,7 +172,7 @@ label_enum! {
 
 label_enum! {
     /// What the lanes of a partition do.
-    LaneState as "state" {
+    pub(crate) LaneState as "state" {
         /// An attempt runs.
         Busy = "busy",
         /// The lane waits for the back-off of its first record.
@@ -177,8 +183,8 @@ label_enum! {
 
 label_enum! {
     /// Why a commit failed.
-    CommitFailure as "kind" {
-        /// The member is not of this generation any more: the records are another member's now.
+    pub(crate) CommitFailure as "kind" {
+        /// The member is no longer of this generation: the records are another member's now.
         Fenced = "fenced",
         /// No answer in time, or no connection.
         Transport = "transport",
@@ -192,7 +198,7 @@ label_enum! {
 
 label_enum! {
     /// What a rebalance did, counted once for each event.
-    Rebalance as "event" {
+    pub(crate) Rebalance as "event" {
         Assign = "assign",
         Revoke = "revoke",
         Lost = "lost",
@@ -201,7 +207,7 @@ label_enum! {
 
 label_enum! {
     /// How a drain ended.
-    DrainResult as "result" {
+    pub(crate) DrainResult as "result" {
         /// Everything that ran was finished.
         Drained = "drained",
         /// The deadline came first.
@@ -213,7 +219,7 @@ label_enum! {
 
 label_enum! {
     /// Where a write of keylane's own goes.
-    ProduceTarget as "target" {
+    pub(crate) ProduceTarget as "target" {
         Retry = "retry",
         DeadLetter = "dead_letter",
     }
@@ -221,20 +227,20 @@ label_enum! {
 
 label_enum! {
     /// Whether a failed write can succeed later.
-    ProduceFailure as "kind" {
+    pub(crate) ProduceFailure as "kind" {
         Transient = "transient",
         /// Refused for good; the record is parked.
         Refused = "refused",
-        /// The record is larger than the topic allows, and is not written as it is: it is retried
-        /// in place, or its dead letter is written with fewer headers. Where that does not help it
-        /// is `refused`.
+        /// The record is larger than the topic allows, and is not written as it is. It is retried
+        /// in place, or its dead letter is written with fewer headers. Where that is too large as
+        /// well, it is `refused`.
         TooLarge = "too_large",
     }
 }
 
 label_enum! {
     /// What the poll thread spends its time on.
-    PollSection as "section" {
+    pub(crate) PollSection as "section" {
         /// Idle: blocked in the client until there is something to read.
         Wait = "wait",
         /// Taking records out of the client.
@@ -252,7 +258,7 @@ label_enum! {
 
 label_enum! {
     /// An error of the consumer's client.
-    ConsumerError as "kind" {
+    pub(crate) ConsumerError as "kind" {
         Transport = "transport",
         Auth = "auth",
         Other = "other",

@@ -17,7 +17,7 @@
 //! high rates too low a `_count`. Take rates from the counters.
 
 mod histogram_buffer;
-mod labels;
+pub(crate) mod labels;
 pub mod names;
 mod partition;
 #[cfg(feature = "prometheus")]
@@ -30,7 +30,7 @@ pub use labels::LabelDef;
 #[cfg(feature = "prometheus")]
 pub use prometheus::{
     ListenAddress, PrometheusEndpoint, PrometheusError, PrometheusHandle, PrometheusRecorder,
-    prometheus_builder, prometheus_recorder, serve_prometheus,
+    PrometheusRecorderBuilder, serve_prometheus,
 };
 
 pub(crate) use {

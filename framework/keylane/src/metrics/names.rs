@@ -65,7 +65,7 @@ pub struct MetricDef {
     pub unit: Unit,
     /// The labels, in the order in which they are exported.
     pub labels: &'static [LabelDef],
-    /// What it says, in a sentence or two.
+    /// What the metric means, in a sentence or two.
     pub help: &'static str,
     /// The upper bounds of a histogram's buckets, ascending, without the infinite one; empty for
     /// the other kinds.
@@ -91,7 +91,7 @@ const LATENESS_SECONDS: &[f64] = &[
 const RETRY_SECONDS: &[f64] = &[
     0.1, 0.5, 1.0, 5.0, 10.0, 30.0, 60.0, 300.0, 900.0, 3600.0, 21600.0, 86400.0,
 ];
-/// Turns of the poll thread: ten microseconds to a second, beyond which something blocks it.
+/// Passes of the polling thread: ten microseconds to a second, beyond which something blocks it.
 const TURN_SECONDS: &[f64] = &[0.00001, 0.0001, 0.001, 0.01, 0.1, 1.0, 10.0];
 
 macro_rules! metrics {
@@ -121,18 +121,19 @@ metrics! {
     /// on the broker.
     OFFSET_LAG = "keylane_offset_lag_records": Gauge, Count, [SUBSCRIPTION, TOPIC, PARTITION];
     /// Age of the record at the watermark, by its own timestamp; 0 when everything up to the end is
-    /// settled. Behind an open transaction, whose records cannot be read yet: for how long nothing
-    /// could be read.
+    /// settled. Behind an open transaction, whose records cannot be read yet, it is the time since
+    /// nothing could be read.
     LAG_SECONDS = "keylane_lag_seconds": Gauge, Seconds, [SUBSCRIPTION, TOPIC, PARTITION];
-    /// Offsets behind the last stable offset, where an open transaction has kept records from being
-    /// read for some seconds: part of the lag, in records and in seconds. 0 otherwise; the markers
-    /// that end transactions do not count.
+    /// Offsets behind the last stable offset, while an open transaction has kept records from being
+    /// read for some seconds. They are part of the lag, in records and in seconds. 0 otherwise; the
+    /// markers that end transactions do not count.
     TRANSACTION_LAG = "keylane_transaction_lag_records": Gauge, Count, [SUBSCRIPTION, TOPIC, PARTITION];
-    /// Lag in records without those that are parked, wait for a retry or their due time, or are
-    /// behind such a record of their key: what more concurrency could work off.
+    /// Lag in records that more concurrency could work off. Records that are parked, wait for a
+    /// retry or their due time, or are behind such a record of their key do not count.
     WORKABLE_LAG = "keylane_workable_lag_records": Gauge, Count, [SUBSCRIPTION, TOPIC, PARTITION];
-    /// Age of the oldest record that runs or could, by its own timestamp: lag in seconds without
-    /// what is parked, waits for a retry or its due time, or is behind such a record of its key.
+    /// Age of the oldest record that runs or could run, by its own timestamp. Records that are
+    /// parked, wait for a retry or their due time, or are behind such a record of their key do not
+    /// count.
     WORKABLE_LAG_SECONDS = "keylane_workable_lag_seconds": Gauge, Seconds, [SUBSCRIPTION, TOPIC, PARTITION];
     /// Lowest unsettled offset: what may be committed.
     WATERMARK_OFFSET = "keylane_watermark_offset": Gauge, Count, [SUBSCRIPTION, TOPIC, PARTITION];
@@ -170,7 +171,7 @@ metrics! {
     RUNNING_ATTEMPTS = "keylane_running_attempts": Gauge, Count, [SUBSCRIPTION, TOPIC, PARTITION];
     /// Records that wait for a delay or a due time, by what they wait for.
     WAITING_FOR_RETRY = "keylane_waiting_for_retry_records": Gauge, Count, [SUBSCRIPTION, TOPIC, PARTITION, RetryTier::LABEL];
-    /// Records held unsettled by policy, without a worker, until somebody acts.
+    /// Records held unsettled by policy, without a worker, until an operator acts.
     PARKED = "keylane_parked_records": Gauge, Count, [SUBSCRIPTION, TOPIC, PARTITION];
     /// Lanes (keys with pending records) by what they do.
     LANES = "keylane_lanes": Gauge, Count, [SUBSCRIPTION, TOPIC, PARTITION, LaneState::LABEL];
@@ -180,20 +181,20 @@ metrics! {
     /// starts. Else 0.
     PAUSED_BY_USER = "keylane_paused_by_user": Gauge, Count, [SUBSCRIPTION, TOPIC, PARTITION];
     /// 1 while reading the partition is paused because records that are not due yet fill its
-    /// limits, else 0: until they are due nothing behind them is read.
+    /// limits, else 0. Nothing behind them is read until they are due.
     PAUSED_BY_NOT_DUE = "keylane_paused_by_not_due": Gauge, Count, [SUBSCRIPTION, TOPIC, PARTITION];
     /// Time for which reading the partition was paused, in whole seconds; fractions are carried
     /// over.
     PAUSED_SECONDS = "keylane_paused_seconds_total": Counter, Seconds, [SUBSCRIPTION, TOPIC, PARTITION];
 
-    /// Time in which no record of the partition was pending: there was nothing to do. In whole
-    /// seconds; fractions are carried over.
+    /// Time in which no record of the partition was pending, in whole seconds; fractions are
+    /// carried over.
     STARVED_SECONDS = "keylane_starved_seconds_total": Counter, Seconds, [SUBSCRIPTION, TOPIC, PARTITION];
 
     // Work.
-    /// Records read and taken in.
+    /// Records read and delivered to the partition's owner.
     DELIVERED = "keylane_delivered_total": Counter, Count, [SUBSCRIPTION, TOPIC, PARTITION];
-    /// Records settled, by the final word on them.
+    /// Records settled, by outcome.
     SETTLED = "keylane_settled_total": Counter, Count, [SUBSCRIPTION, TOPIC, PARTITION, Settlement::LABEL];
     /// Attempts, by how they ended.
     ATTEMPTS = "keylane_attempts_total": Counter, Count, [SUBSCRIPTION, TOPIC, PARTITION, AttemptResult::LABEL];
@@ -211,7 +212,7 @@ metrics! {
     // Failures.
     /// Retries scheduled, by where the record waits.
     RETRIES = "keylane_retries_total": Counter, Count, [SUBSCRIPTION, TOPIC, PARTITION, RetryPlace::LABEL];
-    /// Delays, told when they begin, by what is waited for: how often each step of retrying is
+    /// Delays, recorded when they begin, by what is waited for: how often each step of retrying is
     /// reached, and how long it takes.
     RETRY_WAIT = "keylane_retry_wait_seconds": Histogram, Seconds, [SUBSCRIPTION, RetryTier::LABEL], RETRY_SECONDS;
     /// Time from the moment a record was due, by its retry topic or its producer, to its first
@@ -220,16 +221,16 @@ metrics! {
     /// Records written to the dead-letter topic and acknowledged, by reason.
     DEAD_LETTERS = "keylane_dead_letters_total": Counter, Count, [SUBSCRIPTION, TOPIC, PARTITION, Reason::LABEL];
     /// Records in the dead-letter topic, from any writer: end minus start offsets of its
-    /// partitions, so what was compacted away and the markers of transactions count as well. Asked
-    /// for twice a minute; absent while it is unknown.
+    /// partitions. So what compaction removed and the markers of transactions count as well.
+    /// Queried twice a minute; absent while it is unknown.
     DEAD_LETTER_TOPIC = "keylane_dead_letter_topic_records": Gauge, Count, [SUBSCRIPTION];
-    /// Failures after which a record was held instead of given up, because of an outage; it is
-    /// tried again and may be counted again.
+    /// Failures after which a record was held instead of given up, because of an outage. The record
+    /// is tried again and may be counted again.
     OUTAGE_HOLDS = "keylane_outage_holds_total": Counter, Count, [SUBSCRIPTION, TOPIC, PARTITION];
     /// 1 while the member suspects an outage of this kind, else 0: records that are out of retries
     /// are held.
     OUTAGE = "keylane_outage": Gauge, Count, [SUBSCRIPTION, OutageKind::LABEL];
-    /// Records that are held because of an outage: out of retries, tried again, and not given up.
+    /// Records held because of an outage: out of retries, tried again, and not given up.
     HELD_RECORDS = "keylane_held_records": Gauge, Count, [SUBSCRIPTION];
     /// Records suspected of having killed the process.
     POISON_SUSPICIONS = "keylane_poison_suspicions_total": Counter, Count, [SUBSCRIPTION, TOPIC, PARTITION];
@@ -261,24 +262,24 @@ metrics! {
     HANDED_BACK = "keylane_handed_back_records_total": Counter, Count, [SUBSCRIPTION, TOPIC, PARTITION];
 
     /// Epochs begun at the start of the log because the topic was deleted and re-created: what was
-    /// committed, or read before, is about a topic that is gone.
+    /// committed, or read before, belongs to a topic that is gone.
     TOPIC_RECREATIONS = "keylane_topic_recreations_total": Counter, Count, [SUBSCRIPTION, TOPIC, PARTITION];
 
-    /// Logs that were found to be cut below what was read of them (an unclean election, a disk that
-    /// was lost), or to have gone back otherwise: once for each time it is found.
+    /// Logs that were cut below what was read of them (an unclean election, a lost disk), or went
+    /// back otherwise. Counted each time it is found.
     LOG_CUTS = "keylane_log_cuts_total": Counter, Count, [SUBSCRIPTION, TOPIC, PARTITION];
 
-    /// Offsets that reading left out because the log begins behind them: their records were deleted
-    /// before they were read, or `auto.offset.reset=latest` went on at the end. Holes of compaction
-    /// and of transactions do not count.
+    /// Offsets that reading left out because the log begins behind them. Their records were deleted
+    /// before they were read, or `auto.offset.reset=latest` continued at the end. Holes of
+    /// compaction and of transactions do not count.
     PASSED_OVER = "keylane_passed_over_records_total": Counter, Count, [SUBSCRIPTION, TOPIC, PARTITION];
 
     // The consumer.
-    /// Time the poll thread spends in each section of its loop; its busy share is the sum of all
-    /// but `wait`, by time.
+    /// Time that the polling thread spends in each section of its loop. Its busy share is the sum of
+    /// all sections except `wait`, divided by time.
     POLL_DURATION = "keylane_poll_duration_seconds": Histogram, Seconds, [SUBSCRIPTION, PollSection::LABEL], TURN_SECONDS;
-    /// When the poll thread last looked after everything, which it does each second, in seconds
-    /// since the Unix epoch: the age, `time()` minus this, grows while the member does not poll.
+    /// When the polling thread last did its housekeeping, which it does each second, in seconds
+    /// since the Unix epoch. The age, `time()` minus this, grows while the member does not poll.
     /// Absent, or 0, after its end.
     LAST_POLL = "keylane_last_poll_timestamp_seconds": Gauge, Seconds, [SUBSCRIPTION];
     /// Errors the client reported.
@@ -290,10 +291,9 @@ metrics! {
     BUILD_INFO = "keylane_build_info": Gauge, Count, [VERSION];
 }
 
-/// Tells the recorder of the process the kind, the unit and the help text of every metric.
+/// Registers the kind, the unit and the help text of every metric with the recorder of the process.
 ///
-/// A subscription does so when it starts; a recorder installed later can be told by calling this
-/// again.
+/// A subscription does so when it starts. For a recorder installed later, call this again.
 pub fn describe() {
     for metric in ALL {
         match metric.kind {

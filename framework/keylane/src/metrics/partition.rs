@@ -1,7 +1,7 @@
 //! The series of one partition, cached for as long as it is assigned.
 //!
-//! Each series has one owner, so they come in two parts: what the owner of the partition knows, and
-//! what the thread that reads it knows, which is also how far it is behind.
+//! Each series has one writer, so they come in two parts: those that the partition's owner writes,
+//! and those that the polling thread writes, which include the lag.
 //!
 //! A gauge of a figure is a line in `shown`, and a line in [`names`](super::names).
 
@@ -37,9 +37,9 @@ impl MetricLabels<'_> {
 series! {
     /// What the owner of a partition counts and measures.
     ///
-    /// What happens for each record is buffered here, at the cost of an addition, and told to the
-    /// recorder by [`flush`](Self::flush): once per turn, and on drop. What is rare goes out at
-    /// once.
+    /// What happens for each record is buffered here, at the cost of an addition.
+    /// [`flush`](Self::flush) writes it to the recorder: once per turn, and on drop. What is rare
+    /// is written at once.
     ///
     /// Drop the metrics of an assignment before making those of the next one: dropping sets the
     /// gauges to 0.
@@ -55,8 +55,7 @@ series! {
         commit_metadata_truncated: CounterSeries = COMMIT_METADATA_TRUNCATED,
         commit_metadata_unreadable: Each<UnreadableMetadata, CounterSeries> =
             COMMIT_METADATA_UNREADABLE,
-        /// Cuts that only the owner sees; the thread that reads counts the others in the same
-        /// series.
+        /// Cuts that only the owner finds; the polling thread counts the others in the same series.
         log_cuts: CounterSeries = LOG_CUTS,
     }
     buffered {
@@ -135,13 +134,13 @@ impl PartitionMetrics {
         self.due_lateness.buffer(lateness);
     }
 
-    /// A record begins to wait so long.
+    /// A record begins to wait for `delay`.
     #[inline]
     pub(crate) fn retry_wait(&mut self, tier: RetryTier, delay: Duration) {
         self.retry_wait[tier].buffer(delay);
     }
 
-    // Rare: told at once.
+    // Rare: written at once.
 
     pub(crate) fn retried(&mut self, place: RetryPlace, records: u64) {
         self.retries[place].add(records);
@@ -164,7 +163,7 @@ impl PartitionMetrics {
         self.repeated_deliveries.add(records);
     }
 
-    /// Nothing was pending for so long.
+    /// Nothing was pending for `time`.
     pub(crate) fn starved(&mut self, time: Duration) {
         self.starved_seconds.add(time);
     }
@@ -184,7 +183,7 @@ impl PartitionMetrics {
 }
 
 series! {
-    /// What the thread that reads a partition knows of it, and of how far it is behind.
+    /// The series of a partition that the polling thread writes, lag included.
     pub(crate) struct ReadMetrics;
     direct {
         delivered: CounterSeries = DELIVERED,

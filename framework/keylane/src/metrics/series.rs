@@ -1,5 +1,4 @@
-//! One series each: a cached handle of the facade, what it still has to tell it, and how it is
-//! found again.
+//! One series each: a cached handle of the facade, its unflushed values, and its name and labels.
 
 use std::marker::PhantomData;
 use std::ops::{Index, IndexMut};
@@ -39,7 +38,7 @@ impl Scope {
     }
 }
 
-/// Name and value of a label that tells the series of one metric and scope apart.
+/// Name and value of a label that distinguishes the series of one metric and scope.
 type OwnLabel = (&'static str, &'static str);
 
 /// How a series is found. A partition has some sixty of them, so it holds as little as can be.

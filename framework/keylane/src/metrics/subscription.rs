@@ -150,7 +150,7 @@ impl PollMetrics {
         self.sections[section].buffer(time);
     }
 
-    /// A time and not an age: nobody would make an age grow while the thread hangs.
+    /// A time and not an age: no thread would make an age grow while this one hangs.
     pub(crate) fn set_last_poll(&mut self, since_unix_epoch: Duration) {
         self.last_poll.set(since_unix_epoch.as_secs_f64());
     }

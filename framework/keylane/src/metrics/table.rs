@@ -1,4 +1,4 @@
-//! Structs of series, written as tables: a line has the name, the kind and the metric of a series,
+//! Structs of series, written as tables. A line has the name, the kind and the metric of a series,
 //! and its value where that is a figure of a snapshot.
 
 use std::time::Duration;

@@ -483,9 +483,19 @@ fn handles_made_before_the_recorder_find_it_when_touched() {
 
 #[cfg(feature = "prometheus")]
 mod with_prometheus {
-    use metrics_exporter_prometheus::PrometheusBuilder;
+    use metrics_exporter_prometheus::{Matcher, PrometheusBuilder};
 
     use super::*;
+
+    /// An exporter of the user's own, with the buckets of the table.
+    fn plain_exporter() -> PrometheusBuilder {
+        ALL.iter()
+            .filter(|def| def.kind == MetricKind::Histogram)
+            .fold(PrometheusBuilder::new(), |builder, def| {
+                let name = Matcher::Full(def.name.to_owned());
+                builder.set_buckets_for_metric(name, def.buckets).unwrap()
+            })
+    }
 
     /// Every metric once with its help and its type.
     fn assert_complete(text: &str) {
@@ -509,8 +519,8 @@ mod with_prometheus {
 
     #[test]
     fn our_recorder_and_the_plain_exporter_render_the_same() {
-        let ours = prometheus_recorder(PrometheusBuilder::new());
-        let plain = prometheus_builder().build_recorder();
+        let ours = PrometheusRecorder::builder().build();
+        let plain = plain_exporter().build_recorder();
         let mut handles = with_local_recorder(&ours, Handles::new);
         with_local_recorder(&ours, || handles.record_everything());
         let mut plain_handles = with_local_recorder(&plain, Handles::new);
@@ -524,7 +534,7 @@ mod with_prometheus {
 
     #[test]
     fn an_exporter_with_recommended_naming_changes_no_name() {
-        let recorder = prometheus_builder()
+        let recorder = plain_exporter()
             .with_recommended_naming(true)
             .build_recorder();
         let mut handles = with_local_recorder(&recorder, Handles::new);
@@ -534,7 +544,7 @@ mod with_prometheus {
 
     #[test]
     fn our_recorder_counts_every_sample_of_a_busy_turn() {
-        let recorder = prometheus_recorder(PrometheusBuilder::new());
+        let recorder = PrometheusRecorder::builder().build();
         let mut metrics = with_local_recorder(&recorder, || PartitionMetrics::new(&labels(0)));
         for _ in 0..10_000 {
             metrics.queue_wait(Duration::from_millis(2));
@@ -554,7 +564,7 @@ mod with_prometheus {
 
     #[test]
     fn a_given_up_partition_shows_no_gauge_and_its_neighbour_keeps_everything() {
-        let recorder = prometheus_recorder(PrometheusBuilder::new());
+        let recorder = PrometheusRecorder::builder().build();
         let handle = recorder.handle();
         let (mut leaving, mut staying) = with_local_recorder(&recorder, || {
             (
@@ -585,7 +595,7 @@ mod with_prometheus {
     /// test waits for it.
     #[test]
     fn in_the_plain_exporter_an_idle_partition_disappears_and_a_touched_one_stays() {
-        let recorder = prometheus_builder()
+        let recorder = plain_exporter()
             .idle_timeout(
                 metrics_util::MetricKindMask::ALL,
                 Some(Duration::from_millis(300)),
@@ -618,7 +628,7 @@ mod with_prometheus {
 
     #[test]
     fn metrics_of_the_process_itself_are_rendered_too() {
-        let recorder = prometheus_recorder(PrometheusBuilder::new());
+        let recorder = PrometheusRecorder::builder().build();
         with_local_recorder(&recorder, || {
             ::metrics::counter!("requests_total", "path" => "/").increment(4);
             // A name of ours, but not the kind: it must not end up under the same name twice.
@@ -627,112 +637,5 @@ mod with_prometheus {
         let text = recorder.handle().render();
         assert!(text.contains("requests_total{path=\"/\"} 4\n"), "{text}");
         assert!(!text.contains("keylane_settled_total"), "{text}");
-    }
-
-    #[test]
-    #[ignore = "a measurement: cargo test --release -p keylane --features prometheus -- --ignored --nocapture cost_"]
-    fn cost_of_metrics_per_record() {
-        const RECORDS: u32 = 4_000_000;
-        let measure = |name: &str, turn: u32, metrics: &mut PartitionMetrics, upkeep: &dyn Fn()| {
-            let start = Instant::now();
-            let mut figures = figures();
-            for record in 0..RECORDS {
-                let time = Duration::from_nanos(u64::from(record % 1024) * 700);
-                metrics.attempt(AttemptResult::Ok, time);
-                metrics.queue_wait(time);
-                metrics.delivery_latency(time);
-                metrics.settled(Settlement::Done, 1);
-                if record % turn == turn - 1 {
-                    let it = &mut figures.snapshot;
-                    it.watermark = Some(Position::new(i64::from(record)));
-                    it.pending = u64::from(record % 97);
-                    it.pending_bytes = u64::from(record % 89);
-                    it.running = u64::from(record % 13);
-                    it.settled_ahead = u64::from(record % 11);
-                    figures.watermark_age = time;
-                    metrics.show(&figures);
-                    metrics.flush();
-                }
-            }
-            upkeep();
-            println!(
-                "{name}, {turn} records a turn: {:.1} ns/record",
-                start.elapsed().as_nanos() as f64 / f64::from(RECORDS)
-            );
-        };
-        for turn in [1, 8, 64, 512] {
-            measure(
-                "no recorder",
-                turn,
-                &mut PartitionMetrics::new(&labels(0)),
-                &|| (),
-            );
-            let ours = prometheus_recorder(PrometheusBuilder::new());
-            let mut metrics = with_local_recorder(&ours, || PartitionMetrics::new(&labels(0)));
-            with_local_recorder(&ours, || {
-                measure("keylane's recorder", turn, &mut metrics, &|| {
-                    ours.handle().run_upkeep()
-                })
-            });
-            let plain = prometheus_builder().build_recorder();
-            let mut metrics = with_local_recorder(&plain, || PartitionMetrics::new(&labels(0)));
-            with_local_recorder(&plain, || {
-                measure("plain exporter", turn, &mut metrics, &|| {
-                    plain.handle().run_upkeep()
-                })
-            });
-        }
-        let plain = prometheus_builder().build_recorder();
-        let histograms: Vec<_> = with_local_recorder(&plain, || {
-            ["a", "b", "c"]
-                .map(|name| ::metrics::histogram!(names::QUEUE_WAIT.name, "name" => name))
-                .into()
-        });
-        let start = Instant::now();
-        for record in 0..RECORDS {
-            let value = f64::from(record % 1024) * 7e-7;
-            histograms
-                .iter()
-                .for_each(|histogram| histogram.record(value));
-        }
-        plain.handle().run_upkeep();
-        println!(
-            "for comparison, three unbuffered histograms: {:.1} ns/record",
-            start.elapsed().as_nanos() as f64 / f64::from(RECORDS)
-        );
-    }
-
-    #[test]
-    #[ignore = "a measurement: cargo test --release -p keylane --features prometheus -- --ignored --nocapture cost_"]
-    fn cost_of_a_scrape_and_of_touching() {
-        let ours = prometheus_recorder(PrometheusBuilder::new());
-        let all: Vec<_> = with_local_recorder(&ours, || {
-            (0..200)
-                .map(|partition| {
-                    let labels = labels(partition);
-                    let (mut metrics, mut read) =
-                        (PartitionMetrics::new(&labels), ReadMetrics::new(&labels));
-                    metrics.show(&figures());
-                    metrics.queue_wait(SECOND);
-                    read.show(&status());
-                    read.set_paused(false, Instant::now());
-                    (metrics, read)
-                })
-                .collect()
-        });
-        let start = Instant::now();
-        let text = ours.handle().render();
-        println!(
-            "scrape of 200 partitions: {:?}, {} lines, {} bytes",
-            start.elapsed(),
-            text.lines().count(),
-            text.len()
-        );
-        let mut all = all;
-        let start = Instant::now();
-        with_local_recorder(&ours, || {
-            all.iter_mut().for_each(|(metrics, ..)| metrics.touch())
-        });
-        println!("touch: {:?} a partition", start.elapsed() / 200);
     }
 }

@@ -1,4 +1,4 @@
-//! From messages to batches per partition.
+//! Sorts messages into batches per partition.
 
 use std::collections::HashMap;
 

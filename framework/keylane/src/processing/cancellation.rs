@@ -1,4 +1,4 @@
-//! How a processor learns that its work is not wanted any more.
+//! The signal that a processor's work is no longer needed.
 
 use std::sync::Arc;
 use std::time::Instant;
@@ -6,28 +6,28 @@ use std::time::Instant;
 use super::EpochLife;
 use crate::support::clock;
 
-/// Tells work that an attempt has started elsewhere (a blocking thread, a task of its own) when to
+/// Signals work that an attempt has started elsewhere (a blocking thread, a task of its own) to
 /// give up.
 ///
 /// keylane drops the future of an attempt that may not go on; it cannot reach what that future has
-/// spawned. Left alone, such work would go on for a record that is attempted again, here or by
-/// another member. Take a handle from the task with
-/// [`Task::cancellation`](crate::Task::cancellation), pass it on, and let the work ask it before
-/// each step that counts.
+/// spawned. Without a signal, such work would go on for a record that is attempted again, here or
+/// by another member. Take a handle from the task with
+/// [`Task::cancellation`](crate::Task::cancellation), pass it on, and let the work check it before
+/// each step with an effect.
 ///
 /// It is *cancelled*
 /// - when the attempt's time is up (`attempt_timeout`);
 /// - when the partition is to be given up and the drain time-out has passed: before it is given up;
-/// - when the partition was lost (session time-out, fenced): as soon as the client knows. Another
-///   member may have it since up to a session time-out; only what you write to can refuse the older
-///   one of two;
+/// - when the partition was lost (session time-out, fenced): as soon as the client reports it.
+///   Another member may have had it for up to a session time-out. Only the system that you write to
+///   can refuse the older one of two;
 /// - when the subscription has ended, in whatever way, and when the partition was given up in good
 ///   order.
 ///
 /// It is *not* cancelled by the end of the attempt itself: a processor that returns, or panics,
 /// before what it has spawned leaves that running.
 ///
-/// Cloning is cheap. Nothing is allocated unless a handle is asked for.
+/// Cloning is cheap. Nothing is allocated unless a handle is taken.
 ///
 /// # Examples
 /// ```
@@ -65,13 +65,13 @@ impl Cancellation {
         }
     }
 
-    /// Whether the work is not wanted any more. Never turns back.
+    /// Whether the work is no longer needed. Once true, it stays true.
     pub fn is_cancelled(&self) -> bool {
         self.epoch.is_over() || self.attempt_ends.is_some_and(|end| clock::now() >= end)
     }
 
-    /// Waits until the work is not wanted any more. Cancel-safe; needs a tokio runtime with its
-    /// clock on.
+    /// Waits until the work is no longer needed. Cancel-safe; needs a tokio runtime with its clock
+    /// on.
     ///
     /// # Examples
     /// ```
@@ -116,9 +116,9 @@ impl Cancellation {
         self.epoch.draining().await;
     }
 
-    /// When it will be cancelled at the latest, as far as is known now: the end of the attempt's
-    /// time, or the end of the drain. A drain can bring it forward. A lost partition cancels at
-    /// once, without a deadline. `None` in a unit test that names none.
+    /// The latest known time at which it will be cancelled: the end of the attempt's time, or the
+    /// end of the drain. A drain can bring it forward. A lost partition cancels at once, without a
+    /// deadline. `None` in a unit test that names none.
     pub fn deadline(&self) -> Option<Instant> {
         [self.attempt_ends, self.epoch.drain_deadline()]
             .into_iter()

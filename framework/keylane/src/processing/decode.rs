@@ -36,9 +36,9 @@ pub trait Decode<T>: Send + Sync + 'static {
 
 /// JSON by serde.
 ///
-/// A tombstone reads as JSON's `null`: a processor that wants tombstones takes a `Task<Option<T>>`.
-/// For any other type a tombstone cannot be decoded, so it is dead-lettered rather than passed
-/// over.
+/// A tombstone reads as JSON's `null`: a processor that handles tombstones takes a
+/// `Task<Option<T>>`. For any other type a tombstone cannot be decoded, so it is dead-lettered
+/// rather than passed over.
 ///
 /// # Examples
 /// ```

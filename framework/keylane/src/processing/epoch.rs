@@ -23,12 +23,12 @@ pub(crate) struct EpochLife {
     left: Notify,
 }
 
-/// Held by the owner and by each of its attempts. An abort only asks a task to end: the next epoch
-/// may start when all guards are gone.
+/// Held by the owner and by each of its attempts. An abort does not end a task at once: the next
+/// epoch may start when all guards are gone.
 pub(crate) struct EpochGuard(Arc<EpochLife>);
 
 impl EpochLife {
-    /// The partition is not this epoch's any more, or will not be in a moment.
+    /// The partition is no longer this epoch's, or is about to be given up.
     pub(crate) fn set_over(&self) {
         self.over.cancel();
     }
@@ -68,8 +68,8 @@ impl EpochLife {
         EpochGuard(self.clone())
     }
 
-    /// Whether no task works for it any longer. None comes later: the owner enters before this can
-    /// be asked, and attempts enter while the owner is there.
+    /// Whether no task works for it any longer. None comes later: the owner enters before the first
+    /// call of this, and attempts enter while the owner is there.
     pub(crate) fn is_gone(&self) -> bool {
         self.present.load(Ordering::Acquire) == 0
     }

@@ -6,16 +6,16 @@ use super::{Task, TaskError};
 
 /// Does the work for one task: calls the database, the HTTP API, the push gateway.
 ///
-/// One processor serves all partitions of a [subscription](crate::Subscription); it is called from
-/// many tasks at once, but never for two records of one key (and partition) at the same time, and
-/// always in offset order of that key.
+/// One processor serves all partitions of a [subscription](crate::Subscription). It is called from
+/// many tasks at once, but never for two records of one key (and partition) at the same time.
+/// Records of one key come in offset order.
 ///
 /// Returning `Ok(())` settles the record as *done*. An error goes to the [retry
 /// policy](crate::Retry); see [`TaskError`]. A panic counts as a retryable failure of this record
 /// and nothing else.
 ///
-/// The work must not block the thread for long: it runs on the tokio runtime. Work that computes
-/// for more than some microseconds is spread over all cores, work that blocks belongs into
+/// The work must not block its thread: it runs on the tokio runtime. Work that computes for more
+/// than some microseconds is spread over all cores, work that blocks belongs into
 /// `tokio::task::spawn_blocking`.
 ///
 /// # Cancellation
@@ -24,7 +24,7 @@ use super::{Task, TaskError};
 /// here or by the next owner.
 ///
 /// What the future has started elsewhere, on a blocking thread or as a task of its own, is not
-/// dropped with it: give it the task's [`cancellation`](Task::cancellation).
+/// dropped with it. Give it the task's [`cancellation`](Task::cancellation).
 ///
 /// # Examples
 /// A struct for a processor with state, a closure for one without:

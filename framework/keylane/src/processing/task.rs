@@ -1,4 +1,4 @@
-//! What a processor gets.
+//! The argument of a processor.
 
 use std::sync::Arc;
 use std::time::{Instant, SystemTime};
@@ -7,7 +7,7 @@ use super::{Cancellation, EpochLife};
 use crate::record::TraceParent;
 use crate::{Headers, Origin, Record, TaskMetadata};
 
-/// One record, decoded, with where it came from and how often it was tried.
+/// One decoded record, with its place and its number of attempts.
 ///
 /// # Examples
 /// ```
@@ -28,12 +28,12 @@ pub struct Task<T> {
     pub(crate) record: Record,
     pub(crate) source: Arc<Source>,
     pub(crate) attempt: u32,
-    /// When its time is up.
+    /// When the attempt's time is up.
     pub(crate) ends: Option<Instant>,
 }
 
-/// Where a task comes from: one for all tasks of an epoch, so that a record costs no more than a
-/// count.
+/// Where a task comes from. All tasks of an epoch share one, so that a record costs no more than a
+/// reference count.
 #[derive(Debug)]
 pub(crate) struct Source {
     pub(crate) topic: Arc<str>,
@@ -117,20 +117,20 @@ impl<T> Task<T> {
         self.record.timestamp()
     }
 
-    /// Which attempt this is, from 1, over all retries in place and through the retry topic. A
-    /// restart or a rebalance forgets the attempts in place since the record was last read.
+    /// Which attempt this is, from 1, over all retries in place and through the retry topic. After
+    /// a restart or a rebalance, attempts in place since the record was last read do not count.
     pub fn attempt(&self) -> u32 {
         self.attempt
     }
 
-    /// Whether this attempt is not wanted any more: its time is up, or its partition is not this
-    /// member's any more. A processor that awaits need not ask, for its future is dropped then; see
-    /// [`Cancellation`] for what this is good for.
+    /// Whether this attempt is no longer needed: its time is up, or its partition is no longer this
+    /// member's. A processor that awaits need not check it, because its future is dropped then. See
+    /// [`Cancellation`] for its use.
     pub fn is_cancelled(&self) -> bool {
         self.cancellation().is_cancelled()
     }
 
-    /// A handle that tells when this attempt is not wanted any more, for work that goes on outside
+    /// A handle that signals when this attempt is no longer needed, for work that goes on outside
     /// of the processor's future.
     pub fn cancellation(&self) -> Cancellation {
         Cancellation::new(self.source.life.clone(), self.ends)
@@ -141,9 +141,9 @@ impl<T> Task<T> {
         self.record.metadata()
     }
 
-    /// The trace that the record belongs to, and the span that made it, as its header `traceparent`
-    /// says. It stays the same through the retry topic and for a dead letter. `None` also where the
-    /// header cannot be read.
+    /// The trace that the record belongs to, and the span that made it, from the header
+    /// `traceparent`. It stays the same through the retry topic and for a dead letter. `None` also
+    /// where the header cannot be read.
     ///
     /// With the feature `otel` the attempt's span is in that trace already; see
     /// [`trace`](crate::trace).

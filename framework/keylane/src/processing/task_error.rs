@@ -1,4 +1,4 @@
-//! What a processor answers when an attempt failed.
+//! The error of a failed attempt, returned by the processor.
 
 use std::borrow::Cow;
 use std::error::Error;
@@ -7,10 +7,10 @@ use std::time::Duration;
 
 use crate::support::error_text;
 
-/// Why an attempt failed, and what shall become of the record.
+/// Why an attempt failed, and what happens to the record.
 ///
-/// Every error converts into a *retryable* one with `?`, so the retry policy decides; the
-/// constructors say otherwise.
+/// Every error converts into a *retryable* one with `?`, so the retry policy decides. The
+/// constructors select another action.
 ///
 /// | made by | what happens |
 /// |---|---|
@@ -49,7 +49,7 @@ pub struct TaskError {
     source: Box<dyn Error + Send + Sync>,
 }
 
-/// What a [`TaskError`] asks for.
+/// The action of a [`TaskError`].
 ///
 /// # Examples
 /// ```
@@ -62,22 +62,21 @@ pub struct TaskError {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum TaskErrorKind {
-    /// A retry by the policy.
+    /// The record is retried by the policy.
     Retryable,
-    /// A retry that uses up neither attempts nor time.
+    /// The record is retried, and uses up neither attempts nor time.
     Unavailable,
-    /// No retry.
+    /// The record is not retried.
     Fatal,
-    /// To leave the record out.
+    /// The record is left out.
     Skip,
 }
 
-/// As what a failure counts when an outage is looked for.
+/// How a failure counts for outages.
 #[derive(Clone, Debug)]
 pub(crate) struct Cause {
     class: &'static str,
-    /// Present where the user gave names. Apart, so that the error stays small where there are
-    /// none.
+    /// Present where the user gave names. In a box, so that the error stays small without names.
     names: Option<Box<Names>>,
 }
 
@@ -122,7 +121,7 @@ impl TaskError {
         Self::new(TaskErrorKind::Retryable, error)
     }
 
-    /// A failure that asks for its own delay instead of the policy's back-off.
+    /// A failure with its own delay instead of the policy's back-off.
     ///
     /// The attempt counts as any other. A delay is at least 10 ms and at most one day.
     ///
@@ -190,9 +189,9 @@ impl TaskError {
     /// Names the place that failed, for example `"sms gateway"`.
     ///
     /// When several keys fail at one place and none of them succeeds, that is an outage of this
-    /// place, also while others succeed. Errors that are the record's own need no place: a success
-    /// does not name one. A name is cut after 64 bytes. A subscription tells 64 places apart at
-    /// most; those named later count as one. Name services, not hosts, users or requests.
+    /// place, also while others succeed. Errors that are the record's own need no place, because a
+    /// success does not name one. A name is cut after 64 bytes. A subscription distinguishes 64
+    /// places at most; those named later count as one. Name services, not hosts, users or requests.
     #[must_use]
     pub fn at(mut self, place: impl Into<Cow<'static, str>>) -> Self {
         self.cause.names.get_or_insert_default().place = Some(cut(place.into()));
@@ -217,12 +216,12 @@ impl TaskError {
         self
     }
 
-    /// What the error asks for.
+    /// The action that the error selects.
     pub fn kind(&self) -> TaskErrorKind {
         self.kind
     }
 
-    /// The delay it asks for, if it asks for one.
+    /// The delay it sets, if it sets one.
     pub fn delay(&self) -> Option<Duration> {
         self.delay
     }

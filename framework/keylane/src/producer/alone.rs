@@ -1,10 +1,10 @@
 //! Writing refused records again, one by one.
 //!
 //! A broker refuses a whole batch where one record of it is invalid, or where all together are
-//! larger than the topic allows, and librdkafka neither splits such a batch nor tells the culprit
-//! (seen with Apache Kafka 4.2: a record without a key on a compacted topic takes its neighbours
-//! with it). So a refused record is written once more by a second client that never batches: only
-//! what is refused alone is refused for good. Neighbours are never blamed.
+//! larger than the topic allows. librdkafka neither splits such a batch nor names the invalid
+//! record. (Seen with Apache Kafka 4.2: with a record without a key on a compacted topic, the rest
+//! of its batch is refused too.) So a refused record is written once more by a second client that
+//! never batches. Only what is refused alone is refused for good.
 
 use std::sync::Arc;
 
@@ -39,8 +39,8 @@ impl Alone {
     /// Writes a record that was refused in a batch.
     ///
     /// # Errors
-    /// What the broker says to this record alone. Where no broker can be asked, the record may be
-    /// an innocent neighbour, and the error is a transient one.
+    /// The broker's answer to this record alone. Where no broker can be reached, the record may be
+    /// a valid one of a refused batch, and the error is a transient one.
     pub(super) async fn write(&self, record: &OutgoingRecord) -> Result<Acknowledged, WriteError> {
         let fail = |failure| Err(WriteError::new(record.topic.clone(), failure));
         let Ok(client) = self.client.get_or_try_init(|| self.start()).await else {

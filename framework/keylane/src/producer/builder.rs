@@ -8,6 +8,7 @@ use super::topic_check;
 use super::{TaskProducer, TaskProducerConfig};
 use crate::BootstrapServers;
 use crate::kafka::config::{ClientConfigError, side_client_config};
+use crate::support::error_text::debug_is_display;
 
 /// Puts a [`TaskProducerConfig`] together and starts it; made by [`TaskProducer::builder`]. Each
 /// method sets the field of the same name; its documentation gives the default and the effect.
@@ -37,8 +38,8 @@ impl From<TaskProducerConfig> for TaskProducerBuilder {
     }
 }
 
-/// Why a task producer could not start.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+/// Why a task producer could not start. Its `Debug` is its sentence, for a `main` that returns it.
+#[derive(Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum TaskProducerError {
     /// A setting of the Kafka client cannot be used.
@@ -54,14 +55,14 @@ pub enum TaskProducerError {
     },
     /// No broker answered in time.
     #[error(
-        "no broker of {bootstrap_servers} answered within {within:?} ({reason}); check the address, the network and security.protocol"
+        "no broker of {bootstrap_servers} answered within {waited:?} ({reason}); check the address, the network and security.protocol"
     )]
     Unreachable {
         /// Where it was tried.
         bootstrap_servers: String,
-        /// For how long.
-        within: Duration,
-        /// The last thing the client said.
+        /// How long it was tried.
+        waited: Duration,
+        /// The client's last error.
         reason: String,
     },
     /// The brokers refuse this client, or it does not trust them.
@@ -95,6 +96,8 @@ pub enum TaskProducerError {
         reason: String,
     },
 }
+
+debug_is_display!(TaskProducerError);
 
 impl TaskProducerBuilder {
     /// See [`TaskProducerConfig::bootstrap_servers`].
@@ -177,7 +180,7 @@ impl TaskProducerBuilder {
     }
 
     /// Makes the producer after checking that a broker answers, and that the topic exists and may
-    /// be written to (where the brokers say so). Never creates a topic.
+    /// be written to (where the brokers report that). Never creates a topic.
     ///
     /// # Errors
     /// Settings that cannot be used, unreachable brokers, refused credentials, a missing or

@@ -1,9 +1,9 @@
 //! The librdkafka client of a producer, its thread, and its replacement after a fatal error.
 //!
 //! Built on `BaseProducer` rather than `FutureProducer`: a failed record is not copied back into an
-//! owned message, a full queue is an answer instead of a sleep, and the one thread that polls is
-//! ours. So this thread is where a fatal error is found and mended, and where the client is
-//! dropped: its `Drop` purges and blocks, which must not happen on a runtime thread.
+//! owned message, a full queue is an error instead of a sleep, and the one thread that polls is
+//! ours. So this thread finds a fatal error and replaces the client. It also drops the client,
+//! whose `Drop` purges and blocks, which must not happen on a runtime thread.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, RwLock, RwLockReadGuard};
@@ -84,7 +84,7 @@ impl Client {
             .unwrap_or(1_000_000)
     }
 
-    /// Gives up everything pending, soon: each record's future then says so.
+    /// Gives up everything pending, soon: each record's future then fails.
     pub(super) fn purge(&self) {
         self.purge.store(true, Ordering::Release);
     }
@@ -181,9 +181,9 @@ fn finish(client: &Client) {
     }
 }
 
-/// Fails what the client still holds. The records come back as events: without serving every one of
-/// them, before the client goes, their futures would wait for ever and their share of the limits
-/// would be lost.
+/// Fails what the client still holds. The records come back as events. All of them must be served
+/// before the client is dropped. Otherwise their futures would wait without end, and their share of
+/// the limits would be lost.
 fn give_up(native: &Native) {
     native.purge(PurgeConfig::default().queue().inflight());
     let deadline = Instant::now() + GIVE_UP_WITHIN;
@@ -241,9 +241,9 @@ pub(super) struct InFlight {
 
 impl InFlight {
     fn finish(self, result: Result<Acknowledged, WriteError>) {
-        // Room first: who hears the answer may enqueue at once.
+        // Room first: the receiver of the answer may enqueue at once.
         drop(self.admission);
-        // Nobody listening is allowed: the future was dropped.
+        // There may be no receiver: the future was dropped.
         let _ = self.answer.send(result);
     }
 }
@@ -267,10 +267,10 @@ impl ProducerContext for Context {
     }
 }
 
-/// A success without an offset is none. librdkafka reports one where the broker takes a record for
-/// a repeated one (`DUPLICATE_SEQUENCE_NUMBER`), and the broker errs where a topic was deleted and
-/// re-created while records were on their way: seen with Apache Kafka 4.2, the record is not in the
-/// log.
+/// A success without an offset is no success. librdkafka reports one where the broker considers a
+/// record a duplicate (`DUPLICATE_SEQUENCE_NUMBER`). The broker is wrong where a topic was deleted
+/// and re-created while records were being written: seen with Apache Kafka 4.2, the record is not
+/// in the log.
 fn acknowledged(topic: &Arc<str>, partition: i32, offset: i64) -> Result<Acknowledged, WriteError> {
     if offset < 0 {
         return Err(WriteError::new(topic.clone(), WriteFailure::WithoutOffset));
@@ -304,7 +304,7 @@ mod tests {
                 offset: 0
             })
         );
-        // What librdkafka says where it does not know the offset.
+        // librdkafka's value for an unknown offset.
         for unknown in [-1, -1001] {
             let error = acknowledged(&topic, 3, unknown).unwrap_err();
             assert_eq!(error.kind(), WriteErrorKind::Transient);

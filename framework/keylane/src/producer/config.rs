@@ -1,4 +1,4 @@
-//! Everything a task producer can be told, as one serde struct.
+//! All settings of a task producer, as one serde struct.
 
 use std::time::Duration;
 

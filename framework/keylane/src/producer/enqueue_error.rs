@@ -64,7 +64,7 @@ pub enum EnqueueError {
     /// The payload could not be written as JSON.
     #[error("cannot encode the task's payload as json: {}", error_text::text(.source))]
     Encode {
-        /// What the encoder said.
+        /// The encoder's error.
         source: Box<dyn Error + Send + Sync>,
     },
     /// The task itself cannot be written: a negative partition, a header name that is not the
@@ -80,12 +80,12 @@ pub enum EnqueueError {
     Refused {
         /// The topic.
         topic: Arc<str>,
-        /// What the broker said.
+        /// The broker's reason.
         reason: String,
     },
-    /// No acknowledgement came: the brokers were unreachable until `message.timeout.ms`, the topic
-    /// or a permission is missing, the producer was closed or dropped first, or the broker took the
-    /// task for a repeated one without saying where the first one is. The task **may or may not**
+    /// No acknowledgement came. The brokers were unreachable until `message.timeout.ms`, the topic
+    /// or a permission is missing, or the producer was closed or dropped first. Or the broker
+    /// considered the task a duplicate and did not return its offset. The task **may or may not**
     /// have been written; enqueuing it again may duplicate it.
     #[error("no acknowledgement for a task to topic {topic}: {reason}")]
     NotAcknowledged {
@@ -112,7 +112,7 @@ pub enum EnqueueError {
 }
 
 impl EnqueueError {
-    /// As the span of the enqueue has it.
+    /// The error's name in the span of the enqueue.
     pub(super) fn kind(&self) -> &'static str {
         match self {
             Self::Full { .. } => "full",

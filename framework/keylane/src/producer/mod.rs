@@ -1,6 +1,6 @@
 //! Enqueuing tasks: see [`TaskProducer`].
 
-// Writing to Kafka and waiting for the broker's word.
+// Writing to Kafka and waiting for the broker's acknowledgement.
 //
 // [`TaskProducer`] is the public helper that enqueues tasks. Beneath it, and beneath the writes to
 // retry and dead-letter topics, lies [`raw::RawProducer`]: one idempotent, bounded librdkafka
@@ -18,7 +18,7 @@
 // | `write_error` | what went wrong, and whether it can ever succeed |
 // | `task_producer`, `config`, `builder`, `new_task`, `enqueue_error` | the public helper |
 // | `partition_count` | the topics that keylane writes to by itself, and how many partitions they have |
-// | `topic_check` | whether the topic is there, asked at start-up |
+// | `topic_check` | whether the topic exists, checked at start-up |
 
 mod alone;
 pub(crate) mod builder;

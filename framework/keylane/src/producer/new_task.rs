@@ -225,7 +225,7 @@ impl NewTask {
         })
     }
 
-    /// What no broker needs to be asked about.
+    /// Checks that need no broker.
     pub(super) fn validate(&self) -> Result<(), EnqueueError> {
         if let Some(partition) = self.partition.filter(|partition| *partition < 0) {
             return Err(EnqueueError::Invalid {

@@ -20,7 +20,7 @@ pub(crate) struct OutgoingRecord {
     pub(crate) timestamp_millis: Option<i64>,
 }
 
-/// The broker's word: the record is on all in-sync replicas.
+/// The broker's acknowledgement: the record is on all in-sync replicas.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Acknowledged {
     pub(crate) partition: i32,

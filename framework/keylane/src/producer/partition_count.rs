@@ -14,7 +14,7 @@ use crate::status::{Control, SubscriptionError, TroubleKind, TroublePlace};
 use crate::support::lock::lock;
 use crate::support::panics::caught;
 
-/// Between two questions while records are written.
+/// The interval between two requests while records are written.
 const ASK_EVERY: Duration = Duration::from_secs(60);
 /// The same after a write to a partition, or a topic, that is not there.
 const ASK_AGAIN_AFTER: Duration = Duration::from_secs(5);
@@ -41,7 +41,7 @@ struct Shared {
 
 #[derive(Debug)]
 struct Asking {
-    /// The count was read then, or asked for.
+    /// When the count was read or requested last.
     asked: Instant,
     /// A write has failed since.
     is_doubtful: bool,
@@ -64,7 +64,7 @@ impl PartitionCount {
         }
     }
 
-    /// One that is never asked for again.
+    /// A count that is never requested again.
     pub(crate) fn fixed(count: i32) -> Self {
         let fixed = Self::new(count, Instant::now());
         fixed.asking().in_progress = true;
@@ -104,7 +104,7 @@ impl PartitionCount {
     }
 }
 
-/// However it ends, the next one may be asked.
+/// However it ends, the next request may be sent.
 struct Question(PartitionCount);
 
 impl Question {
@@ -122,7 +122,7 @@ impl Drop for Question {
 }
 
 impl TopicTarget {
-    /// Asks for the topic's partition count, if it is time to. Does not wait for the answer.
+    /// Requests the topic's partition count, if it is time to. Does not wait for the answer.
     pub(crate) fn refresh(&self, config: &ClientConfig, control: &Arc<Control>, now: Instant) {
         let Some(question) = self.partitions.question(now) else {
             return;
@@ -141,7 +141,7 @@ impl TopicTarget {
                 };
                 if let Err(panic) = caught(until_it_is_there) {
                     let what = format!(
-                        "the thread that asks for a topic's partition count panicked: {panic}"
+                        "the thread that requests a topic's partition count panicked: {panic}"
                     );
                     control.fail(SubscriptionError::Internal(what));
                 }
@@ -152,7 +152,7 @@ impl TopicTarget {
     }
 }
 
-/// Asks once. That the topic is gone is a trouble until it is found, or a write to it is
+/// Sends one request. A missing topic is a trouble until it is found, or a write to it is
 /// acknowledged.
 fn is_missing(question: &Question, config: &ClientConfig, topic: &str, control: &Control) -> bool {
     let place = TroublePlace::WritesTo(topic.to_owned());
@@ -183,7 +183,7 @@ fn is_missing(question: &Question, config: &ClientConfig, topic: &str, control: 
     }
 }
 
-/// `None` where the brokers do not say.
+/// `None` where the brokers do not answer.
 fn ask(config: &ClientConfig, topic: &str) -> Option<Lookup> {
     let cluster = Cluster::new(config).ok()?;
     let now = Instant::now();
@@ -195,7 +195,7 @@ fn ask(config: &ClientConfig, topic: &str) -> Option<Lookup> {
     let answer = cluster.look_up(&named, now, now + ANSWER_WITHIN);
     answer
         .inspect_err(
-            |error| tracing::debug!(topic, %error, "the topic's partition count is not told"),
+            |error| tracing::debug!(topic, %error, "the topic's partition count cannot be read"),
         )
         .ok()
 }
@@ -249,12 +249,12 @@ mod tests {
         control.set_ended();
         let error = control.ended().await.unwrap_err().to_string();
         assert!(
-            error.ends_with("the thread that asks for a topic's partition count panicked: boom"),
+            error.ends_with("the thread that requests a topic's partition count panicked: boom"),
             "{error}"
         );
         assert!(
             !target.partitions.asking().in_progress,
-            "the next question may be asked"
+            "the next request may be sent"
         );
     }
 
@@ -294,7 +294,7 @@ mod tests {
         }
         assert_eq!(gone.partitions.get(), 8);
 
-        // It is asked about until it is there.
+        // The request is repeated until the topic exists.
         broker.create_topic("gone", 3).unwrap();
         while gone.partitions.get() != 3 {
             assert!(Instant::now() < deadline, "{:?}", gone.partitions);

@@ -7,11 +7,11 @@ use std::time::Duration;
 
 use tokio::sync::Notify;
 
-/// The most that may be on its way.
+/// The most that may be without an answer.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Limits {
     pub(crate) records: usize,
-    /// Of keys, values and headers.
+    /// Bytes of keys, values and headers.
     pub(crate) bytes: usize,
 }
 
@@ -119,7 +119,7 @@ impl Pending {
         self.changed.notify_waiters();
     }
 
-    /// Admits nothing from now on: the answers would not be heard.
+    /// Admits nothing from now on: no thread would serve the answers.
     pub(super) fn break_down(&self) {
         self.state().broken = true;
         self.changed.notify_waiters();

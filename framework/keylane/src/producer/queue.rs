@@ -12,7 +12,7 @@ use super::write_error::{WriteError, WriteFailure};
 use crate::Headers;
 
 impl Client {
-    /// Queues a copy of a record, or says at once why not. The receiver gets the broker's answer.
+    /// Queues a copy of a record, or fails at once. The receiver gets the broker's answer.
     pub(super) fn queue(
         &self,
         record: &OutgoingRecord,

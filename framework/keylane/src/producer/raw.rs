@@ -25,8 +25,8 @@ pub(crate) struct RawProducer {
 }
 
 impl RawProducer {
-    /// Starts a producer. Does not wait for a connection. After a panic of its thread, of which
-    /// `on_panic` hears, all writes fail.
+    /// Starts a producer. Does not wait for a connection. After a panic of its thread, which
+    /// `on_panic` gets, all writes fail.
     ///
     /// # Errors
     /// Settings that cannot be used.
@@ -37,8 +37,8 @@ impl RawProducer {
         on_panic: OnPanic,
     ) -> Result<Self, ClientConfigError> {
         // The limits are kept by `Pending`, exactly and with the headers counted. librdkafka's own
-        // are a second fence further out: it counts a record until a whole batch of answers is
-        // handed over, and would refuse for ever a record that `Pending` admits alone.
+        // limits are set higher. It counts a record until a whole batch of answers is handed over,
+        // and would always refuse a record that `Pending` admits alone.
         let settings = ProducerSettings {
             bootstrap_servers,
             max_records: limits.records.saturating_mul(2),
@@ -62,9 +62,9 @@ impl RawProducer {
 
     /// Queues a record at the call, in call order, and returns the future of its acknowledgement.
     ///
-    /// A record refused in a batch is written once more alone, behind what was queued meanwhile,
-    /// before it is [refused](WriteErrorKind::Refused) for good, or [too
-    /// large](WriteErrorKind::TooLarge); only an awaited future does that.
+    /// A record refused in a batch is written once more alone, behind what was queued since. Only
+    /// then is it [refused](WriteErrorKind::Refused) for good, or [too
+    /// large](WriteErrorKind::TooLarge). Only an awaited future does that.
     ///
     /// Never blocks and never waits for room. Dropping the future does not recall the record. The
     /// future ends: with the broker's answer, after `message.timeout.ms`, or when the producer is
@@ -77,7 +77,7 @@ impl RawProducer {
         async move { queued?.await }
     }
 
-    /// Queues a record, or says at once why not.
+    /// Queues a record, or fails at once.
     pub(super) fn queue(
         &self,
         record: OutgoingRecord,
@@ -112,12 +112,12 @@ impl RawProducer {
         self.client.pending.room().await;
     }
 
-    /// The records without an answer so far.
+    /// The number of records without an answer yet.
     pub(crate) fn pending(&self) -> usize {
         self.client.pending.records()
     }
 
-    /// Waits until every record queued before the call has its answer, good or bad.
+    /// Waits until every record queued before the call has an answer, good or bad.
     ///
     /// # Errors
     /// The number of records still without one when the time was up.
@@ -125,8 +125,8 @@ impl RawProducer {
         self.client.pending.flush(within).await
     }
 
-    /// Takes no more records, waits for the rest, and then gives up what is left: each such
-    /// record's future ends with an error that says its fate is unknown.
+    /// Accepts no more records, waits for the rest, and then gives up what is left: each such
+    /// record's future ends with an error that leaves its fate open.
     ///
     /// # Errors
     /// The number of records given up.

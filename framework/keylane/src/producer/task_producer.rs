@@ -11,31 +11,31 @@ use super::write_error::{WriteError, WriteFailure};
 use super::{CloseError, EnqueueError, FlushError, TaskProducerBuilder, TaskProducerConfig};
 use crate::trace::SendSpan;
 
-/// Enqueues tasks to one topic and waits for the broker's word.
+/// Enqueues tasks to one topic and waits for the broker's acknowledgement.
 ///
 /// Idempotent, `acks=all`, bounded in memory. Cheap to clone; all clones share one client. Every
 /// task carries Decaton's `dt_meta` header, so Decaton's processors understand it, as keylane's do.
 ///
 /// # Order
 /// Tasks are queued at the call, in call order, whether or not their futures are awaited yet. On a
-/// partition they are written in that order; a task that *fails* leaves those after it in place, so
+/// partition they are written in that order. A task that *fails* does not stop those after it, so
 /// enqueuing it again puts it behind them.
 ///
-/// A broker refuses a batch as a whole when one task of it is invalid: the others are then written
-/// again, one by one, behind what was enqueued meanwhile. Only an awaited future does that; without
-/// it the task stays unwritten.
+/// A broker refuses a batch as a whole when one task of it is invalid. The others are then written
+/// again, one by one, behind what was enqueued since. Only an awaited future does that; otherwise
+/// the task stays unwritten.
 ///
 /// # Delivery
 /// `Ok` means that the task is on all in-sync replicas. [`EnqueueError::NotAcknowledged`] means
 /// that it may or may not be there: enqueuing it again can duplicate it, and not doing so can lose
 /// it.
 ///
-/// Dropping the future of an enqueue does **not** recall the task; it only gives up hearing of it.
+/// Dropping the future of an enqueue does **not** recall the task; only its answer is lost.
 ///
 /// # Shutdown
-/// [`close`](Self::close) before the process ends. When the last clone is dropped without it,
-/// pending tasks get five more seconds in the background, a warning is logged, and what is left is
-/// given up (its futures say so); a process that ends earlier loses them.
+/// [`close`](Self::close) before the process ends. When the last clone is dropped without it, a
+/// warning is logged, and pending tasks get five more seconds in the background. What is left then
+/// is given up, and its futures fail. A process that ends earlier loses them.
 ///
 /// # Examples
 /// ```no_run
@@ -66,7 +66,7 @@ struct Shared {
     instance_id: String,
 }
 
-/// The broker's word for a task.
+/// The broker's acknowledgement of a task.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Enqueued {
@@ -105,13 +105,13 @@ impl TaskProducer {
         }
     }
 
-    /// Enqueues one task; the future ends with the broker's word.
+    /// Enqueues one task; the future ends with the broker's answer.
     ///
-    /// The task is queued by the call itself. The future need not be awaited at once: awaiting many
-    /// together is how to be fast.
+    /// The task is queued by the call itself. The future need not be awaited at once: await many
+    /// together to be fast.
     ///
     /// # Errors
-    /// See [`EnqueueError`]. A full producer fails at once, it does not wait: see
+    /// See [`EnqueueError`]. A full producer fails at once and does not wait: see
     /// [`room`](Self::room).
     pub fn enqueue(
         &self,
@@ -128,9 +128,9 @@ impl TaskProducer {
 
     /// Enqueues tasks in order and waits for all of them: one result per task, in the same order.
     ///
-    /// Each task stands for itself, with one exception: from the first one that finds the producer
-    /// full, no further one is tried, and all of those get [`EnqueueError::Full`]. So what did not
-    /// fit is the end of the batch, and enqueuing it again keeps the order.
+    /// Each task succeeds or fails by itself, with one exception: when a task finds the producer
+    /// full, it and all later ones get [`EnqueueError::Full`]. So what did not fit is the end of
+    /// the batch, and enqueuing it again keeps the order.
     ///
     /// # Examples
     /// ```no_run
@@ -201,7 +201,7 @@ impl TaskProducer {
         self.shared.raw.room().await;
     }
 
-    /// The tasks without an answer so far.
+    /// The number of tasks without an answer yet.
     pub fn pending(&self) -> usize {
         self.shared.raw.pending()
     }
@@ -211,11 +211,11 @@ impl TaskProducer {
         &self.shared.topic
     }
 
-    /// Waits until every task enqueued before the call has its answer, good or bad: the futures of
-    /// `enqueue` tell which. Later tasks are not waited for.
+    /// Waits until every task enqueued before the call has an answer, good or bad. The futures of
+    /// `enqueue` have the answers. Later tasks are not waited for.
     ///
     /// # Errors
-    /// [`FlushError`] when the time was up first. The tasks stay on their way.
+    /// [`FlushError`] when the time is up first. The tasks are still being written.
     ///
     /// # Cancellation
     /// Safe.
@@ -231,8 +231,9 @@ impl TaskProducer {
             })
     }
 
-    /// Takes no more tasks, on any clone, and waits until every task has its answer. What has none
-    /// when the time is up is given up: its future ends with [`EnqueueError::NotAcknowledged`].
+    /// Accepts no more tasks, on any clone, and waits until every task has an answer. A task
+    /// without one when the time is up is given up: its future ends with
+    /// [`EnqueueError::NotAcknowledged`].
     ///
     /// # Examples
     /// ```no_run

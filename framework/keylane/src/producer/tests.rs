@@ -760,7 +760,7 @@ async fn a_closed_raw_producer_and_a_negative_partition_are_refused_without_a_br
     );
 }
 
-/// Nothing may wait for an answer that nobody would hear.
+/// Nothing may wait for an answer that no thread would serve.
 #[tokio::test]
 async fn after_a_panic_of_its_thread_what_is_on_its_way_fails_and_nothing_more_is_taken() {
     let cluster = cluster(1);
@@ -774,7 +774,7 @@ async fn after_a_panic_of_its_thread_what_is_on_its_way_fails_and_nothing_more_i
         let heard = heard.clone();
         Arc::new(move |text: &str| text.clone_into(&mut heard.lock().unwrap()))
     };
-    // Nobody answers.
+    // No broker answers.
     cluster.broker_down(1).unwrap();
     let raw = RawProducer::start(&servers, &BTreeMap::new(), limits, on_panic).unwrap();
     let on_its_way = raw.send(record("early"));
@@ -788,7 +788,7 @@ async fn after_a_panic_of_its_thread_what_is_on_its_way_fails_and_nothing_more_i
     assert_eq!(*heard.lock().unwrap(), "boom");
     tokio::time::timeout(DEADLINE, raw.room())
         .await
-        .expect("who waits for room is told");
+        .expect("a call that waits for room ends");
     let error = raw.send(record("late")).await.unwrap_err();
     assert_eq!(
         error.failure,

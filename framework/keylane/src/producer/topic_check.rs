@@ -9,9 +9,9 @@ use crate::kafka::Operation;
 use crate::kafka::config::ClientConfigError;
 use crate::kafka::topics::{Cluster, Lookup, NamedTopic, Role, TopicError};
 
-/// Asks about the topic, on a thread for blocking work.
+/// Queries the topic, on a thread for blocking work.
 ///
-/// Asked with a consumer: a producer's own request could create the topic.
+/// A consumer sends the request: a producer's own could create the topic.
 ///
 /// # Errors
 /// See [`TaskProducerError`].
@@ -67,7 +67,7 @@ fn own_error(error: TopicError, topic: &str) -> TaskProducerError {
             cause,
         } => TaskProducerError::Unreachable {
             bootstrap_servers,
-            within: waited,
+            waited,
             reason: cause,
         },
         TopicError::Refused {

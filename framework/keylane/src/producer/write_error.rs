@@ -65,9 +65,7 @@ pub(crate) enum WriteFailure {
     Abandoned,
     #[error("the broker refused the batch it was in, and it could not be written alone")]
     RefusedInBatch,
-    #[error(
-        "the broker takes the record for one that it has already, and does not say where that is"
-    )]
+    #[error("the broker considered the record a duplicate, and did not return its offset")]
     WithoutOffset,
 }
 
@@ -76,7 +74,8 @@ impl WriteError {
         Self { topic, failure }
     }
 
-    /// From a broker's answer, or librdkafka's for want of one; `bytes` is the size of the record.
+    /// From a broker's answer, or librdkafka's where the broker gave none; `bytes` is the size of
+    /// the record.
     pub(super) fn from_kafka(topic: Arc<str>, error: &KafkaError, bytes: usize) -> Self {
         let failure = match error {
             KafkaError::Nul(_) => WriteFailure::TopicName,
@@ -99,8 +98,7 @@ impl WriteError {
         Self { topic, failure }
     }
 
-    /// The same where the client refused the record without asking a broker; its limit is
-    /// `limit_bytes`.
+    /// The same where the client refused the record without sending it; its limit is `limit_bytes`.
     pub(super) fn from_client(
         topic: Arc<str>,
         error: &KafkaError,

@@ -1,10 +1,11 @@
-//! What logs and status say instead of a key.
+//! What logs and status have instead of a key.
 
 use std::fmt;
 
 /// Names a key without showing it: the first 16 hexadecimal digits of its SHA-256.
 ///
-/// The same in every process, version and language, so that whoever suspects a key can check it:
+/// It is the same in every process, version and language, so that an operator can check a suspected
+/// key:
 ///
 /// ```sh
 /// printf %s "vehicle-4711" | sha256sum | cut -c1-16
@@ -13,8 +14,8 @@ use std::fmt;
 /// assert_eq!(keylane::record::KeyHash::of(b"vehicle-4711").to_string(), "1f60e652ab9e07d6");
 /// ```
 ///
-/// It hides nothing from someone who can list all possible keys (telephone numbers, say). It has
-/// nothing to do with the partition a key is in, nor with its lane.
+/// It hides nothing from a reader who can list all possible keys (telephone numbers, for example).
+/// It has no relation to the partition of a key, nor to its lane.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct KeyHash(u64);
 

@@ -61,8 +61,8 @@ pub(crate) struct RecordHeaders {
     pub(crate) all: Headers,
     /// Decaton's `dt_meta`, where present and well-formed.
     pub(crate) metadata: Option<TaskMetadata>,
-    /// What a record of a retry topic says of its past; `None` for a record of an origin topic,
-    /// whatever its headers say.
+    /// The earlier rounds of a record of a retry topic; `None` for a record of an origin topic,
+    /// whatever its headers are.
     pub(crate) retry: Option<RetryState>,
 }
 

@@ -14,7 +14,7 @@ use std::sync::Arc;
 /// let id = format!("{}-{}-{}", origin.topic, origin.partition, origin.offset);
 /// assert_eq!(id, "parking-events-3-4711");
 /// ```
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[non_exhaustive]
 pub struct Origin {
     /// The origin topic.

@@ -1,11 +1,11 @@
-//! What a record of a retry topic says of its past.
+//! The earlier rounds of a record of a retry topic.
 
 use std::time::Duration;
 
 use super::Origin;
 
-/// What a record from a retry topic says about its past. A value that is absent or damaged counts
-/// as absent.
+/// The earlier rounds of a record from a retry topic, by its headers. A damaged value counts as
+/// absent.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct RetryState {
     /// How often it went through the retry topic; 0 for a record that never did.
@@ -14,7 +14,7 @@ pub(crate) struct RetryState {
     pub(crate) attempts: u32,
     /// Not to be tried before this time; `None` is at once.
     pub(crate) due_millis: Option<i64>,
-    /// How much of its retry time was used up before.
+    /// How much of its retry time was used up before this delivery.
     pub(crate) retried_for: Duration,
     pub(crate) origin: Option<Origin>,
     pub(crate) origin_timestamp: Option<i64>,

@@ -16,7 +16,7 @@ use super::DecodeError;
 /// The name of the header. Where it repeats, the last one counts.
 pub(crate) const HEADER: &str = "dt_meta";
 
-/// What a producer says about a task, in Decaton's `dt_meta` header.
+/// A producer's metadata of a task, in Decaton's `dt_meta` header.
 ///
 /// Written on every task by [`TaskProducer`](crate::TaskProducer) and understood by Decaton; read
 /// from the tasks of both.
@@ -34,9 +34,9 @@ pub(crate) const HEADER: &str = "dt_meta";
 pub struct TaskMetadata {
     /// When the task was made, in milliseconds since the Unix epoch.
     pub timestamp_millis: i64,
-    /// Which application made it.
+    /// The application that made it.
     pub source_application_id: String,
-    /// Which instance of it.
+    /// The instance of that application.
     pub source_instance_id: String,
     /// How often it went through a retry topic.
     pub retry_count: i64,

@@ -3,7 +3,7 @@
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 /// The time that Kafka gives in milliseconds since the Unix epoch; `None` where the system's clock
-/// cannot say it.
+/// cannot represent it.
 pub(crate) fn time_of(millis: i64) -> Option<SystemTime> {
     let distance = Duration::from_millis(millis.unsigned_abs());
     if millis < 0 {

@@ -5,7 +5,7 @@ use std::str::FromStr;
 
 use super::Headers;
 
-/// Names the span that made a record, and the trace it belongs to: the W3C Trace Context's
+/// Names the span that made a record, and the trace it belongs to. It is the W3C Trace Context's
 /// `traceparent`, which producers of all languages write as a header of the record.
 ///
 /// # What counts as one?
@@ -85,7 +85,7 @@ impl TraceParent {
         self.parent_id
     }
 
-    /// Whether whoever made the record keeps its part of the trace.
+    /// Whether the producer of the record keeps its part of the trace.
     pub fn is_sampled(&self) -> bool {
         self.flags & SAMPLED != 0
     }
@@ -96,7 +96,7 @@ impl TraceParent {
     }
 }
 
-/// As it is written into the header, always as version `00`.
+/// The form in the header, always version `00`.
 impl fmt::Display for TraceParent {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         let (trace_id, parent_id) = (
@@ -134,7 +134,7 @@ fn parse(text: &[u8]) -> Option<TraceParent> {
     TraceParent::new(bytes(&head[3..35])?, bytes(&head[36..52])?, flags)
 }
 
-/// Of `2 * N` digits.
+/// Reads `2 * N` digits.
 fn bytes<const N: usize>(digits: &[u8]) -> Option<[u8; N]> {
     let mut bytes = [0; N];
     for (byte, pair) in bytes.iter_mut().zip(digits.chunks_exact(2)) {
@@ -269,8 +269,8 @@ mod tests {
             let _ = parse(&bytes);
         }
 
-        /// One character off: either it is no trace context, or it is another one, which says what
-        /// was written.
+        /// One character off: either it is no trace context, or it is another one, with the values
+        /// that were written.
         #[test]
         fn one_wrong_character_is_noticed(at in 0..LENGTH, character in any::<char>()) {
             let mut characters: Vec<char> = EXAMPLE.chars().collect();

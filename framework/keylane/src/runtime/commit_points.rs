@@ -1,4 +1,4 @@
-//! When an owner says what may be committed.
+//! When an owner publishes a commit point.
 
 use std::time::Instant;
 
@@ -16,8 +16,8 @@ pub(crate) struct CommitPoints {
     last_at: Instant,
 }
 
-/// What a commit point says, as far as it takes to see a change: the watermark, the settled-ahead
-/// count, the evidence.
+/// The parts of a commit point that show a change: the watermark, the settled-ahead count, the
+/// evidence.
 type PointState = (Option<Position>, usize, u64);
 
 impl CommitPoints {

@@ -1,4 +1,4 @@
-//! From a delivered record to the core.
+//! Hands delivered records to the core.
 
 use std::time::Duration;
 

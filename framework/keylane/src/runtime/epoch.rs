@@ -1,10 +1,10 @@
 //! An epoch of a partition: what its owner starts from, and what it waits for before that.
 //!
-//! A partition that comes back to the process it was taken from waits until that has really let go
-//! of it. A lost assignment drops attempts at once, but a drop is asynchronous: an attempt in the
-//! middle of its poll goes on to its next await, and one that blocks its thread as long as it
-//! blocks. Were the same partition assigned again meanwhile, its next attempt would overlap with
-//! that one, in one process (guarantee G2).
+//! A partition that comes back to the same process waits until the attempts of its earlier epoch
+//! have ended. A lost assignment drops attempts at once, but a drop is asynchronous. An attempt in
+//! the middle of its poll goes on to its next await, and one that blocks its thread goes on as long
+//! as it blocks. Without the wait, the next attempt of the partition would overlap with that one
+//! (guarantee G2).
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -33,7 +33,7 @@ pub(crate) struct EpochStart {
     pub(crate) settled: SettledMap,
     /// The highest leader epoch that they had read of what that names.
     pub(crate) leader_epoch: Option<LeaderEpoch>,
-    /// How they ended, as [`Evidence::at_start`] sees it.
+    /// How they ended, by [`Evidence::at_start`].
     pub(crate) evidence: Evidence,
     pub(crate) metrics: PartitionMetrics,
     pub(crate) inbox: Arc<Inbox>,
@@ -44,8 +44,8 @@ pub(crate) struct EpochStart {
     pub(crate) predecessors: Vec<Arc<EpochLife>>,
 }
 
-/// Lets the owner of `inbox` start when all attempts of the earlier epochs have ended, however long
-/// that takes: the partition waits, is polled, and can be given up meanwhile.
+/// Lets the owner of `inbox` start when all attempts of the earlier epochs have ended, without a
+/// time limit. In that time the partition is polled, and can be given up.
 pub(super) async fn wait(
     predecessors: Vec<Arc<EpochLife>>,
     topic: Arc<str>,

@@ -35,29 +35,28 @@ pub(crate) struct Inbox {
 /// What was in the mailbox.
 #[derive(Default)]
 pub(super) struct Mail {
-    /// Records that are not pending yet. The owner takes some each pass; what is told of pending
-    /// records leaves the others out, limits and lag do not.
+    /// Records that are not pending yet. The owner takes some in each pass. Figures of pending
+    /// records leave the others out; limits and lag include them.
     pub(super) records: VecDeque<Record>,
     /// From which of them on another leader's epoch holds. Fewer than records.
     pub(super) leaders: VecDeque<(i64, LeaderEpoch)>,
     pub(super) finished: Vec<Finished>,
     pub(super) written: Vec<Written>,
     pub(super) orders: Orders,
-    /// A turn that was asked for.
+    /// A turn that was requested.
     pub(super) turn: Option<TurnPermit>,
     /// The trial that was waited for is over.
     pub(super) trial_over: bool,
 }
 
-/// What the polling thread wants of an owner. `drain`, `end` and `shutdown` are never taken back.
+/// The polling thread's orders to an owner. `drain`, `end` and `shutdown` are never taken back.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Orders {
     /// Start nothing new; end when what runs has finished.
     pub(crate) drain: bool,
     /// End now: drop what runs.
     pub(crate) end: bool,
-    /// The subscription shuts down: what happens to the process from now on is nobody's record's
-    /// doing.
+    /// The subscription shuts down: an end of the process from now on blames no record.
     pub(crate) shutdown: bool,
     /// The number of the user's pause, of the subscription or the partition, that is on; 0 for
     /// none.
@@ -79,7 +78,7 @@ pub(super) struct Finished {
     pub(super) ticket: Ticket,
     /// `None` where its future was dropped before it had one.
     pub(super) outcome: Option<AttemptOutcome>,
-    /// From its start to its end.
+    /// The life of the epoch, from its start to its end.
     pub(super) elapsed: Duration,
     /// The part of it that a thread spent on it, where the attempt ran apart from the start.
     pub(super) busy: Option<Duration>,
@@ -92,9 +91,9 @@ pub(super) struct Written {
 }
 
 impl Inbox {
-    /// An empty one whose standing orders say whether the subscription is paused (0 for no): a
-    /// partition that arrives during a pause waits for its end like the others. And whether it has
-    /// to wait for an earlier epoch of its partition.
+    /// An empty inbox with standing orders: the pause of the subscription (0 for none), and whether
+    /// to wait for an earlier epoch of the partition. A partition that arrives during a pause waits
+    /// for its end like the others.
     pub(crate) fn new(pause: u64, waits_for_predecessors: bool) -> Self {
         let orders = Orders {
             pause,
@@ -118,8 +117,7 @@ impl Inbox {
         });
     }
 
-    /// Whether the owner is to end now: nothing may start any more, also in a pass that began
-    /// before.
+    /// Whether the owner is to end now: nothing more may start, also in a pass that began before.
     pub(super) fn is_ended(&self) -> bool {
         self.ended.load(Ordering::Acquire)
     }
@@ -156,12 +154,12 @@ impl Inbox {
         self.put(|mail| mail.written.push(written));
     }
 
-    /// Unless the epoch is over: nobody would give it back, as long as anybody holds this inbox.
+    /// Unless the epoch is over: the turn would not be given back while this inbox is held.
     pub(super) fn turn(&self, turn: TurnPermit) {
         self.put(|mail| mail.turn = Some(turn).filter(|_| !self.life.is_over()));
     }
 
-    /// The owner goes, and has said that its life is over.
+    /// The owner ends, and its life is over.
     pub(super) fn give_back_turn(&self) {
         self.put(|mail| mail.turn = None);
     }

@@ -1,10 +1,10 @@
 //! One owner task per (topic, partition, epoch): runs attempts, keeps time, writes retries and dead
 //! letters.
 //!
-//! The owner carries out what the core decides and holds no policy. It is the only one to touch its
-//! partition's state; everything reaches it through one [`Inbox`], a batch at a time, and what the
-//! polling thread needs to know it reads from the owner's [`Progress`]. Both belong to one epoch:
-//! what arrives after the epoch has ended reaches nobody (guarantee G7).
+//! The owner carries out what the core decides and holds no policy. Only the owner touches its
+//! partition's state. Everything reaches it through one [`Inbox`], a batch at a time. The polling
+//! thread reads the owner's [`Progress`]. Both belong to one epoch: what arrives after the epoch
+//! has ended has no effect (guarantee G7).
 
 mod attempts;
 mod commit_points;

@@ -9,7 +9,7 @@ use crate::metrics::AttemptResult;
 use crate::status::SubscriptionError;
 use keylane_core::member::CommitPoint;
 
-/// Is told while the owner makes a pass, so it must not wait.
+/// Is called within a pass of the owner, so it must not wait.
 pub(crate) trait Observer: Send + Sync {
     fn attempted(&self, of: &Observed, result: AttemptResult, text: Option<String>);
     fn settled(&self, of: Observed, outcome: Settlement);

@@ -30,8 +30,8 @@ pub(crate) fn open<T: Send + 'static, D: Decode<T>, P: Processor<T>>(
     let work = Arc::new(OwnersWork(work));
     let begin = move |call| attempt::<T, D, P>(work.clone(), call);
     tokio.spawn(async move {
-        // The owner is dropped after the error is told: to have ended without an order is an error
-        // of its own.
+        // The owner is dropped after the error is reported: an owner that ends without an order is
+        // an error of its own.
         guarded(
             &control,
             || format!("the owner of {}-{}", place.0, place.1),

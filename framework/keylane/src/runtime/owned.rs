@@ -19,7 +19,7 @@ pub(crate) struct OwnedPartition {
     pub(crate) core: Partition<PendingRecord>,
     pub(crate) metrics: PartitionMetrics,
     pub(crate) runtime: Arc<Runtime>,
-    /// What tasks say of where they come from.
+    /// The source of a task, as the task shows it.
     pub(crate) source: Arc<Source>,
     pub(crate) inbox: Arc<Inbox>,
     pub(crate) progress: Arc<Progress>,

@@ -28,14 +28,14 @@ use crate::support::clock;
 
 /// After this many attempts in a row an owner lets the others of its thread run.
 const ATTEMPTS_PER_PASS: usize = 256;
-/// At most this many records become pending in a pass. What a backlog of thousands would touch at once does not
-/// stay in the caches: as long as attempts end as fast as they start, few records are pending at a
+/// At most this many records become pending in a pass. A backlog of thousands at once would not
+/// stay in the caches. As long as attempts end as fast as they start, few records are pending at a
 /// time.
 const RECORDS_PER_PASS: usize = ATTEMPTS_PER_PASS;
 /// The same in time, for attempts that compute.
 const TIME_PER_PASS: Duration = Duration::from_millis(1);
-/// An owner that has nothing to do still makes a pass after this time: the age of what it holds grows
-/// while it sleeps, and metrics that nobody touches fade away.
+/// An owner that has nothing to do still makes a pass after this time: the age of what it holds
+/// grows while it sleeps, and some recorders drop metrics without updates.
 const BUSY_LOOK: Duration = Duration::from_secs(1);
 const IDLE_LOOK: Duration = Duration::from_secs(10);
 
@@ -230,9 +230,9 @@ impl Owner {
         }
     }
 
-    /// From this record on another leader's epoch holds.
+    /// Records from `first` on were written under `epoch`.
     fn read_under(&mut self, epoch: LeaderEpoch, first: i64) {
-        // Of one that was cut below the position the polling thread has told.
+        // The polling thread has reported a log that was cut below the position.
         let is_ahead = self
             .owned
             .core
@@ -397,7 +397,7 @@ impl Owner {
         }
     }
 
-    /// Publishes what others need to know of this partition.
+    /// Publishes the state of this partition.
     fn report(&mut self, ends: bool) {
         let owned = &mut self.owned;
         let now = owned.runtime.moment(clock::now());
@@ -405,7 +405,7 @@ impl Owner {
             owned.core.tell_guard(&mut owned.runtime.guard(), now);
         }
         self.figures.publish(owned, self.mail.records.front(), now);
-        // Behind the figures: what sees the pause sees what this pass left running.
+        // After the figures: a reader of the pause also reads what this pass left running.
         owned.progress.set_pause(self.mail.orders.pause);
         self.key_counts.tell(owned, now);
         let caught_up = owned.core.pending() == 0 && self.mail.records.is_empty();

@@ -14,14 +14,14 @@ use crate::support::lock::lock;
 #[derive(Debug)]
 pub(crate) struct Progress {
     figures: Mutex<OwnerFigures>,
-    /// Of the figures, those that the polling thread asks for in every pass: without the lock.
+    /// Those of the figures that the polling thread reads in every pass, without the lock.
     settled_ahead: AtomicU64,
     isolated: AtomicBool,
     /// Records that left memory in this epoch: settled, or ignored on delivery.
     released_records: AtomicU64,
     released_bytes: AtomicU64,
     /// The number of the user's pause that is in force: the owner starts nothing. 0 for none.
-    /// Published behind the figures, so that whoever sees it sees what its pass left running.
+    /// Published after the figures, so that a reader of it also reads what its pass left running.
     pause: AtomicU64,
     /// How many passes the owner has made.
     pub(crate) passes: AtomicU64,
@@ -83,7 +83,7 @@ impl Progress {
         *lock(&self.figures) = figures;
     }
 
-    /// As of the owner's last pass.
+    /// The figures of the owner's last pass.
     pub(crate) fn figures(&self) -> OwnerFigures {
         *lock(&self.figures)
     }
@@ -115,8 +115,7 @@ impl Progress {
         self.pause.store(pause, Ordering::Release);
     }
 
-    /// The number of the pause that is in force, 0 for none; to be asked before the figures are
-    /// read.
+    /// The number of the pause that is in force, 0 for none; to be read before the figures.
     pub(crate) fn pause(&self) -> u64 {
         self.pause.load(Ordering::Acquire)
     }

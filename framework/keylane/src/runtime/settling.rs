@@ -1,4 +1,4 @@
-//! From the outcomes of attempts to the core.
+//! Hands the outcomes of attempts to the core.
 
 use std::time::Duration;
 
@@ -56,7 +56,7 @@ impl Settling {
             } => {
                 let text = ErrorText::of(&error);
                 self.note_failure(owned, ticket, failure, &error, text.clone());
-                // The log line of a parked record says these.
+                // The fields of a parked record's log line.
                 let ended = Ended::of(owned, ticket);
                 let runtime = owned.runtime.clone();
                 let attempt = runtime.failed(failure, &cause);

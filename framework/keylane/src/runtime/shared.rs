@@ -47,15 +47,15 @@ pub(crate) struct Runtime {
     /// Present where there is a retry topic.
     pub(crate) ownership: Option<RetryOwnership>,
     pub(crate) dead_letter_topic: Option<TopicTarget>,
-    /// Of a client that asks how many partitions these have.
+    /// The settings of the client that queries the partition counts of these topics.
     pub(crate) side_config: ClientConfig,
-    /// Of failed writes, in the logs.
+    /// Limits the log lines about failed writes.
     pub(crate) failed_writes: LogLimit,
     pub(crate) lease: Arc<SharedLease>,
     pub(crate) control: Arc<Control>,
     pub(crate) metrics: Arc<SubscriptionMetrics>,
     pub(crate) origin_of_time: Instant,
-    /// Of a subscription without Kafka.
+    /// Present in a subscription without Kafka.
     pub(crate) observer: Option<Arc<dyn Observer>>,
 }
 
@@ -64,8 +64,8 @@ impl Runtime {
         Moment::new(instant.saturating_duration_since(self.origin_of_time))
     }
 
-    /// The furthest instant that can surely be told, where this is none: records may be due at any
-    /// time their headers name.
+    /// The furthest instant that can be represented, where the sum is none: records may be due at
+    /// any time that their headers name.
     pub(crate) fn instant(&self, moment: Moment) -> Instant {
         const CENTURY: Duration = Duration::from_secs(100 * 365 * 24 * 60 * 60);
         self.origin_of_time
@@ -89,8 +89,8 @@ impl Runtime {
     }
 
     /// The lane of a key: a hash is enough. Two keys of one hash would share a lane, which keeps
-    /// their order and costs them some concurrency; with a random 64-bit hash that is one pair in
-    /// billions, and nobody can arrange for it.
+    /// their order and costs them some concurrency. With a random 64-bit hash that is one pair in
+    /// billions, and no producer can provoke it.
     pub(crate) fn lane(&self, key: &[u8]) -> u64 {
         self.lane_hash.hash_one(key)
     }

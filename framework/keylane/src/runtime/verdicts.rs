@@ -1,4 +1,4 @@
-//! From the core's verdicts to metrics and logs.
+//! Carries out the core's verdicts: metrics, logs and orders.
 
 use keylane_core::{Publish, Reason, RetryTier, Settlement, Verdict, Wait};
 

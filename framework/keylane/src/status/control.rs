@@ -144,7 +144,7 @@ impl Control {
         self.must_end.load(Ordering::Acquire)
     }
 
-    /// Asks for a shutdown that drains until `deadline`; a later call can only bring the deadline
+    /// Requests a shutdown that drains until `deadline`; a later call can only bring the deadline
     /// forward.
     pub(crate) fn request_shutdown(&self, deadline: Instant) {
         let mut shutdown = lock(&self.shutdown);
@@ -259,7 +259,7 @@ impl Control {
         self.hot_keys.insert((topic.clone(), partition), hot_keys);
     }
 
-    /// Of all partitions.
+    /// The hot keys of all partitions.
     pub(crate) fn hot_keys(&self) -> HotKeys {
         let mut all = HotKeys::default();
         self.hot_keys
@@ -339,7 +339,7 @@ mod tests {
         control.set_partition(PartitionStatus::new("tasks", 1));
         assert!(
             !control.is_partition_paused(&topic, 1),
-            "its next time here begins anew"
+            "a later assignment begins without old figures"
         );
     }
 

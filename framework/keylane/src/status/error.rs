@@ -2,7 +2,10 @@
 
 use std::time::Duration;
 
-/// Why a running subscription ended (guarantee G9).
+use crate::support::error_text::debug_is_display;
+
+/// Why a running subscription ended (guarantee G9). Its `Debug` is its sentence, for a `main` that
+/// returns it.
 ///
 /// # Examples
 /// ```
@@ -20,7 +23,7 @@ use std::time::Duration;
 /// }
 /// # assert_eq!(exit_code(Ok(())), 0);
 /// ```
-#[derive(Clone, Debug, thiserror::Error)]
+#[derive(Clone, thiserror::Error)]
 #[non_exhaustive]
 pub enum SubscriptionError {
     /// A record failed for good and the policy is [`Exhausted::Stop`](crate::Exhausted::Stop).
@@ -40,17 +43,19 @@ pub enum SubscriptionError {
     /// The Kafka client reported a fatal error.
     #[error("fatal error of the kafka client: {0}")]
     Fatal(String),
-    /// The committed offset is not in the log, or about a log that was cut below it, or about a
-    /// topic that was deleted and re-created, and `auto.offset.reset=error`.
+    /// With `auto.offset.reset=error`: the committed offset is not in the log, or belongs to a log
+    /// that was cut below it, or to a topic that was deleted and re-created.
     #[error("no valid offset to start from: {0}")]
     OffsetReset(String),
-    /// Closing took longer than the deadline allows, or than a minute; the member may be left to
-    /// its session time-out, and the client's threads and connections may stay until the process
-    /// ends.
+    /// Closing took longer than the deadline allows, or than a minute. The group may keep the
+    /// member until its session times out. The client's threads and connections may stay until the
+    /// process ends.
     #[error("the consumer did not close within {0:?}")]
     CloseTimedOut(Duration),
     /// A thread or a task of the subscription panicked, which is a defect of keylane, or the tokio
-    /// runtime was shut down under the subscription. The text says which.
+    /// runtime was shut down before the subscription. The text states which.
     #[error("the subscription broke down: {0}")]
     Internal(String),
 }
+
+debug_is_display!(SubscriptionError);

@@ -1,4 +1,4 @@
-//! The names of places and classes of errors, and what the core has in their stead.
+//! The names of places and classes of errors, and the core's numbers for them.
 
 use std::collections::HashMap;
 
@@ -8,13 +8,13 @@ use std::sync::{Arc, Mutex, MutexGuard};
 
 use keylane_core::{ErrorClass, Place};
 
-/// As many places as are told apart; the last one is for all that were named later.
+/// The number of places that are counted separately; the last one is for all that were named later.
 const MAX_PLACES: usize = 64;
-/// As many classes as are remembered by name. The core tells more apart, by their hashes.
+/// The number of classes that are kept by name. The core distinguishes more, by their hashes.
 const MAX_CLASSES: usize = 256;
 const OTHERS: &str = "others";
 
-/// Shared by all owners of a subscription. Asked by failed attempts only.
+/// Shared by all owners of a subscription. Used by failed attempts only.
 #[derive(Debug, Default)]
 pub(crate) struct FaultNames {
     known: Mutex<Known>,

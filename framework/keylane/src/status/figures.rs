@@ -33,7 +33,7 @@ pub(crate) struct Oldest {
 }
 
 impl Oldest {
-    /// As others see it now.
+    /// The public form, with its age of now.
     pub(crate) fn seen(self) -> OldestRecord {
         OldestRecord {
             offset: self.offset,

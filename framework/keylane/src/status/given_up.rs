@@ -32,7 +32,7 @@ impl GivenUpLog {
         BoundedLines::new(LINES, WINDOW)
     }
 
-    /// Says how many lines were left out of windows that are over. To be called each second.
+    /// Logs how many lines were left out of windows that are over. To be called each second.
     pub(crate) fn report_left_out(&self, subscription: &str, now: Instant) {
         Self::report(
             subscription,

@@ -1,4 +1,4 @@
-//! The hot keys as the user sees them.
+//! The hot keys of the public status.
 
 use std::cmp::Reverse;
 use std::fmt;
@@ -9,17 +9,17 @@ use bytes::Bytes;
 
 use crate::KeyHash;
 
-/// The keys that stand out in a subscription's assigned partitions, by three measures: of each the
-/// ten first of every partition, the highest first.
+/// The heaviest keys in a subscription's assigned partitions, by three measures: for each measure
+/// the ten first of every partition, the highest first.
 ///
-/// About the last minutes: what was seen a minute ago counts half, two minutes ago a quarter.
-/// Attempts that still run, and records that still wait, are counted in. Records without a key are
+/// The figures cover the last minutes: what is a minute old counts half, two minutes a quarter.
+/// Attempts that still run, and records that still wait, are included. Records without a key are
 /// not.
 ///
-/// Found in bounded memory (64 keys for each measure and partition, some ten kilobytes), so a key
-/// counts only as far as it is surely its own share: see [`HotKey::amount`]. Up to about 1,000
-/// records a second in a partition each one is counted; of more a sample, in proportion to what
-/// they weigh. A key with less than one part in 256 of its partition is left out.
+/// The memory is bounded (64 keys for each measure and partition, some ten kilobytes). So only what
+/// is certainly a key's own share counts: see [`HotKey::amount`]. Up to about 1,000 records a
+/// second in a partition each one is counted; above that a sample, in proportion to their weight. A
+/// key with less than one part in 256 of its partition is left out.
 ///
 /// # Examples
 /// ```
@@ -38,14 +38,15 @@ use crate::KeyHash;
 pub struct HotKeys {
     /// By records delivered, repeated deliveries included: where the load comes from.
     pub by_records: Vec<HotKey<u64>>,
-    /// By the time their attempts took: what the places go to.
+    /// By the time their attempts took: which keys occupy the places of `concurrency`.
     pub by_time: Vec<HotKey<Duration>>,
-    /// By the time their records waited from delivery to their first start: who suffers. Behind a
-    /// slow record of its key, a failing one, or for a free place; not for a due time.
+    /// By the time their records waited from delivery to their first start: which keys are delayed.
+    /// A record waits behind a slow or failing record of its key, or for a free place. Waiting for
+    /// a due time does not count.
     pub by_waiting: Vec<HotKey<Duration>>,
 }
 
-/// A key that stands out in its partition. Its `Debug` output does not have the key itself.
+/// A heavy key of a partition. Its `Debug` output does not have the key itself.
 #[derive(Clone, PartialEq)]
 #[non_exhaustive]
 pub struct HotKey<A> {
@@ -58,17 +59,17 @@ pub struct HotKey<A> {
     /// The key itself, up to its first 256 bytes, where
     /// [`HotKeySettings::plain_keys`](crate::HotKeySettings::plain_keys) allows it.
     pub key: Option<Bytes>,
-    /// What is surely this key's: records, or time.
+    /// What is certainly this key's: records, or time.
     pub amount: A,
-    /// What may be this key's at most. As a rule the same as [`amount`](Self::amount); of keys that
-    /// came late among many it can be more.
+    /// The most that may be this key's. As a rule it is the same as [`amount`](Self::amount); for
+    /// keys that came late among many it can be more.
     pub at_most: A,
     /// [`amount`](Self::amount) as a part of what all keys of the partition have, from 0 to 1.
     pub share: f64,
 }
 
 impl<A: Copy> HotKey<A> {
-    /// A key that has this amount, which is all there is in its partition.
+    /// A key with this amount, the only one in its partition.
     ///
     /// # Examples
     /// ```
@@ -116,14 +117,14 @@ impl<A: fmt::Debug> fmt::Debug for HotKey<A> {
 }
 
 impl HotKeys {
-    /// Takes in those of another partition.
+    /// Adds the keys of another partition.
     pub(crate) fn extend(&mut self, other: &Self) {
         self.by_records.extend_from_slice(&other.by_records);
         self.by_time.extend_from_slice(&other.by_time);
         self.by_waiting.extend_from_slice(&other.by_waiting);
     }
 
-    /// The highest first.
+    /// Sorts each list, the highest first.
     pub(crate) fn sorted(mut self) -> Self {
         self.by_records.sort_by_key(|key| Reverse(key.amount));
         self.by_time.sort_by_key(|key| Reverse(key.amount));
@@ -160,7 +161,7 @@ mod tests {
             shown.contains(&key_hash.to_string()) && !shown.contains("vehicle"),
             "{shown}"
         );
-        // Nor as bytes.
+        // The key is not in it as bytes either.
         assert!(!shown.contains("118, 101"), "{shown}");
     }
 }

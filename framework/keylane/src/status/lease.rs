@@ -8,11 +8,11 @@ use std::time::{Duration, Instant, SystemTime};
 
 use keylane_core::{LEASE, Lease, Look, Moment};
 
-/// Whether starts are allowed. One number that runs out by itself: it does not matter who wakes up
-/// first after the process has stood still.
+/// Whether starts are allowed. It is one number that expires by itself: it does not matter which
+/// thread wakes first after the process has stood still.
 pub(crate) struct SharedLease {
     origin: Instant,
-    /// In milliseconds after the origin.
+    /// When the lease ends, in milliseconds after the origin.
     until: AtomicU64,
     state: Mutex<State>,
 }
@@ -62,7 +62,7 @@ impl SharedLease {
         })
     }
 
-    /// Makes a call that may keep the polling thread for so long.
+    /// Makes a call that may keep the polling thread for up to `longest`.
     pub(crate) fn during<T>(&self, longest: Duration, call: impl FnOnce() -> T) -> T {
         self.change(|state, now| state.lease.expect_silence(self.moment(now), longest));
         let answer = call();

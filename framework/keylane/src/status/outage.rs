@@ -1,4 +1,4 @@
-//! Outages as this member sees them: its guard, its log lines, and what others are shown.
+//! The outages of this member: its guard, its log lines, and its status.
 
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::{Duration, Instant, SystemTime};
@@ -11,7 +11,7 @@ use super::json;
 use crate::support::clock;
 use crate::support::lock::lock;
 
-/// What is an outage at present, and what is held because of it. See [`Outage`](crate::Outage).
+/// The present outages, and what is held because of them. See [`Outage`](crate::Outage).
 ///
 /// # Examples
 /// ```
@@ -33,8 +33,8 @@ pub struct OutageStatus {
     /// Records that would have been given up and are held instead. They are tried again at the
     /// longest back-off.
     pub held: u64,
-    /// Whether records are held while a partition has reached one of its limits and takes in no
-    /// more: there may be good records behind those that are held, and they are not tried.
+    /// Whether records are held while a partition has reached one of its limits and reads no
+    /// further. There may be good records behind those that are held, and they are not tried.
     pub window_full: bool,
 }
 
@@ -69,7 +69,7 @@ pub struct OngoingOutage {
     /// The class of the errors, in an outage of a [class](OutageKind::Class).
     #[serde(serialize_with = "json::known_text")]
     pub class: Option<Arc<str>>,
-    /// When it began, as far as this member has seen it.
+    /// When it began, by this member's own attempts.
     #[serde(serialize_with = "json::date")]
     pub since: SystemTime,
 }
@@ -104,9 +104,10 @@ pub enum OutageKind {
     Class,
     /// Many records are undecodable, fatal, or panic, and none of them succeeds.
     BadDeployment,
-    /// What a few keys need, too few for one of the others: they wait for something that the
+    /// Something that a few keys need, too few for one of the other kinds. They wait for what the
     /// processor calls [unavailable](crate::TaskError::unavailable), or, after an outage, for their
-    /// next attempt.
+    /// next attempt. [`OngoingOutage::place`] is `None` then, also where their errors name one: with
+    /// too few keys it is not a [`Place`](Self::Place).
     Unavailable,
 }
 
@@ -119,7 +120,7 @@ impl OutageKind {
         Self::Unavailable,
     ];
 
-    /// Its name in lower case, as the `kind` label of metrics has it.
+    /// Its name in lower case: the value of the `kind` label of metrics.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Total => "total",
@@ -131,11 +132,10 @@ impl OutageKind {
     }
 }
 
-/// An outage that is over for less than this is the same when it comes back, as far as the log
-/// goes.
+/// An outage that comes back within this time is the same one in the log.
 const LINGERS: Duration = Duration::from_secs(30);
-/// What is held without an outage is logged when it has lasted for this long. After an outage some
-/// records are held until their next attempt, which is no news.
+/// Holding without an outage is logged when it has lasted for this long. After an outage some
+/// records are held until their next attempt, which needs no line.
 const FEW_ARE_NEWS_AFTER: Duration = Duration::from_secs(15);
 
 /// The guard of a subscription, shared by its owners, its polling thread and its handles.
@@ -148,14 +148,14 @@ pub(crate) struct OutageWatch {
     seen: Mutex<Vec<Seen>>,
 }
 
-/// An outage as the polling thread has seen it.
+/// An outage at the polling thread's last look.
 #[derive(Clone, Copy, Debug)]
 struct Seen {
     what: What,
     since: Moment,
     last: Moment,
     most_held: usize,
-    /// Whether the log has its beginning.
+    /// Whether the log has a line for its beginning.
     is_logged: bool,
 }
 
@@ -209,7 +209,7 @@ impl OutageWatch {
         lock(&self.seen)
     }
 
-    /// Lets go what is held, until the outages of now have ended.
+    /// Releases what is held, until the present outages have ended.
     pub(crate) fn release(&self) {
         let now = self.now();
         self.guard().release(now);
@@ -272,7 +272,7 @@ impl OutageWatch {
         let now = self.now();
         let state = self.guard().state(now);
         let ongoing = ongoing(&state);
-        // Written when the lock is free again: others read what goes on.
+        // Written when the lock is free again, for other readers of the status.
         let mut lines = Vec::new();
         let mut all = self.seen();
         for &(what, since) in &ongoing {
@@ -303,7 +303,7 @@ impl OutageWatch {
             }
         }
         all.retain(|seen| {
-            // What was not worth a line begins anew the next time.
+            // An outage that had no line yet counts from the beginning the next time.
             let lingers = if seen.is_logged {
                 LINGERS
             } else {
@@ -367,7 +367,7 @@ impl OutageWatch {
     }
 }
 
-/// What goes on, and since when; for the last one the guard does not say that.
+/// The present outages and their beginnings; the guard has no beginning for the last kind.
 fn ongoing(state: &OutageState) -> Vec<(What, Option<Moment>)> {
     let total = state.total.map(|since| (What::Total, Some(since)));
     let places = state

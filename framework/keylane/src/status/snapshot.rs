@@ -1,4 +1,4 @@
-//! What a subscription looks like from outside.
+//! The public status of a subscription.
 
 use std::fmt;
 use std::sync::Arc;
@@ -12,7 +12,7 @@ use super::json;
 use super::outage::OutageStatus;
 use crate::KeyHash;
 
-/// Where a subscription is in its life.
+/// The state of a subscription.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 #[repr(u8)]
@@ -22,8 +22,8 @@ pub enum State {
     /// Member of the group, polling and processing; the assignment may be empty.
     Running = 1,
     /// Paused by the user: polling goes on, nothing is fetched and no attempt starts. A partition
-    /// that was just starting attempts finishes that turn: [`PartitionStatus::paused_by_user`] says
-    /// when the pause is in force there.
+    /// that is just starting attempts finishes that turn: [`PartitionStatus::paused_by_user`] is
+    /// true once the pause is in force there.
     Paused = 2,
     /// Giving partitions back: the attempts in flight there are finishing.
     Rebalancing = 3,
@@ -62,8 +62,8 @@ impl State {
     }
 }
 
-/// A snapshot of a subscription, at most a second old. It can be serialized, and its partitions look
-/// as in the answers of the admin server then.
+/// A snapshot of a subscription, at most a second old. It can be serialized; its partitions then
+/// have the form of the admin server's answers.
 ///
 /// # Examples
 /// ```
@@ -81,25 +81,26 @@ impl State {
 #[derive(Clone, Debug, Serialize)]
 #[non_exhaustive]
 pub struct SubscriptionStatus {
-    /// Where it is in its life.
+    /// The state of the subscription.
     pub state: State,
-    /// Whether the group has given it an assignment at least once; one without partitions counts.
+    /// Whether the group has given the subscription an assignment at least once; one without
+    /// partitions counts.
     pub joined: bool,
     /// Whether it has an assignment now, which may be without partitions (more members than
-    /// partitions). Not so while the member joins again: after its assignment was lost, and in
+    /// partitions). It is false while the member joins again: after its assignment was lost, and in
     /// every rebalance of an eager assignor.
     pub assigned: bool,
-    /// How long ago the polling thread began its last pass: some 50 ms at most in a healthy
-    /// process, 12 s while an assignment waits for slow brokers. During a shutdown, how long ago
-    /// its deadline passed, if it has.
+    /// How long ago the polling thread began its last pass. That is some 50 ms at most in a healthy
+    /// process, and 12 s while an assignment waits for slow brokers. During a shutdown, how long
+    /// ago its deadline passed, if it has.
     #[serde(rename = "polled_seconds_ago", serialize_with = "json::seconds")]
     pub polled_ago: Duration,
-    /// The worst of [`troubles`](Self::troubles): of the worst kind, the oldest.
+    /// The worst of [`troubles`](Self::troubles): the oldest of the worst kind.
     pub trouble: Option<Trouble>,
     /// What is wrong at present, the worst first. Bounded: 64 at most.
     pub troubles: Vec<Trouble>,
-    /// The outages that go on, as far as this member sees them, and what is held because of them;
-    /// `None` without any.
+    /// The outages that this member suspects now, and what is held because of them; `None` without
+    /// any.
     pub outage: Option<OutageStatus>,
     /// The assigned partitions, by topic and number.
     pub partitions: Vec<PartitionStatus>,
@@ -134,12 +135,12 @@ impl SubscriptionStatus {
 
 /// Something that is wrong, mostly a complaint of the Kafka client, at one place.
 ///
-/// It lasts until there is a sign of health of the same place: of a broker an answer of its own, of
-/// the coordinator a commit, of a topic that an ACL forbade a record, of writes a write to the same
-/// topic. Trouble with connections or credentials, and other trouble of a topic, is also over when
-/// a minute has passed without a complaint while other parts of the cluster answered. Trouble with
-/// writes is not: it lasts until this member writes to that topic again, also where no record waits
-/// for such a write any longer.
+/// It lasts until there is a sign of health of the same place. For a broker that is its own answer,
+/// for the coordinator a commit, for a forbidden topic a record of it, for writes a write to the
+/// same topic. Trouble with connections or credentials, and other trouble of a topic, also ends
+/// when a minute has passed without a complaint while other parts of the cluster answered. Trouble
+/// with writes does not: it lasts until this member writes to that topic again, also where no
+/// record waits for such a write any longer.
 ///
 /// # Examples
 /// ```
@@ -155,14 +156,14 @@ impl SubscriptionStatus {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[non_exhaustive]
 pub struct Trouble {
-    /// What kind of trouble.
+    /// The kind of trouble.
     pub kind: TroubleKind,
-    /// Where.
+    /// The place of the trouble.
     #[serde(serialize_with = "json::text")]
     pub place: TroublePlace,
-    /// The client's words, the latest.
+    /// The latest message, mostly the client's.
     pub message: String,
-    /// When it was first reported. The same trouble again within 30 s keeps its date.
+    /// When it was first reported. If the same trouble comes again within 30 s, it keeps this time.
     #[serde(serialize_with = "json::date")]
     pub since: SystemTime,
 }
@@ -187,7 +188,7 @@ impl Trouble {
     }
 }
 
-/// Where a trouble is.
+/// The place of a trouble.
 ///
 /// # Examples
 /// ```
@@ -229,8 +230,8 @@ impl fmt::Display for TroublePlace {
     }
 }
 
-/// Kinds of trouble a running subscription can be in, the worst first: what an operator has to mend
-/// comes before what may pass by itself. It keeps trying in all of them.
+/// Kinds of trouble of a running subscription, the worst first: what an operator has to repair
+/// comes before what may pass by itself. The subscription keeps trying in all of them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[non_exhaustive]
 pub enum TroubleKind {
@@ -241,7 +242,7 @@ pub enum TroubleKind {
     /// A subscribed topic is gone; or the retry or dead-letter topic, or a partition of it, at a
     /// write to it.
     MissingTopic,
-    /// Retries of another group are held, because that group is not known to process them.
+    /// Retries of another group are held, because it is unknown whether that group processes them.
     ForeignRetries,
     /// Brokers are down or cannot be reached.
     Connection,
@@ -288,32 +289,32 @@ pub struct PartitionStatus {
     pub topic: Arc<str>,
     /// The partition.
     pub partition: i32,
-    /// Its figures. [`pending`](Snapshot::pending) is of now; the others are as old as the last turn
-    /// of the partition on the tokio runtime, and those that take a walk over its records up to a
-    /// second older.
+    /// Its figures. [`pending`](Snapshot::pending) is current. The others are as old as the last
+    /// turn of the partition on the tokio runtime. Those that need a walk over its records are up
+    /// to a second older.
     #[serde(flatten)]
     pub snapshot: Snapshot,
     /// Whether fetching is paused, by a limit or by the user.
     pub paused: bool,
-    /// Why fetching is paused, where it is. [`PausedBy::NotDue`] says that nothing more is read of
-    /// the partition until records are due. That is a state of this partition and no
-    /// [trouble](SubscriptionStatus::trouble), which is about brokers and permissions; health names
+    /// Why fetching is paused, if it is. With [`PausedBy::NotDue`] nothing more is read of the
+    /// partition until records are due. That is a state of this partition, and no
+    /// [trouble](SubscriptionStatus::trouble), which is about brokers and permissions. Health names
     /// it too.
     pub paused_by: Option<PausedBy>,
-    /// Whether the user paused it, or the subscription, and the pause is in force: no attempt
-    /// starts, and [`running`](Snapshot::running) counts those that may still finish.
+    /// Whether a pause by the user, of the partition or of the subscription, is in force: no
+    /// attempt starts, and [`running`](Snapshot::running) counts those that may still finish.
     pub paused_by_user: bool,
     /// The offset of the latest record that was read and delivered; `None` before the first one.
     pub delivered_offset: Option<i64>,
-    /// Records behind the end of the log, as far as it is known: the end offset minus the
-    /// watermark. 0 where the end lies below the watermark: the log was cut, or its end is known
-    /// from before the latest records.
+    /// Records behind the known end of the log: the end offset minus the watermark. It is 0 where
+    /// the end lies below the watermark: the log was cut, or its known end is older than the latest
+    /// records.
     pub lag_records: Option<u64>,
     /// The age of the oldest unsettled record by its own timestamp; zero where all is settled.
     #[serde(rename = "lag_seconds", serialize_with = "json::known_seconds")]
     pub lag_age: Option<Duration>,
-    /// The same of the oldest record that nothing but time holds up: not one that waits for a
-    /// moment or is parked, nor one behind such a record in its lane.
+    /// The same age, of the oldest record that could be worked on. Records that wait for a moment
+    /// or are parked, and those behind them in their lane, do not count.
     #[serde(
         rename = "workable_lag_seconds",
         serialize_with = "json::known_seconds"
@@ -322,19 +323,19 @@ pub struct PartitionStatus {
     /// How many of the offsets behind the watermark cannot be read for some seconds because a
     /// transaction is open in front of them.
     pub withheld_records: u64,
-    /// The oldest unsettled record, which the commit waits for. As it was up to two seconds ago;
-    /// its age is of now.
+    /// The oldest unsettled record, which the commit waits for. Its state is up to two seconds old;
+    /// its age is current.
     pub oldest: Option<OldestRecord>,
-    /// For how long the partition has had no turn on the tokio runtime although it has work: a
+    /// How long the partition has had no turn on the tokio runtime although it has work: a
     /// processor blocks its thread. `None` below the watchdog's thresholds. The figures of
-    /// [`snapshot`](Self::snapshot) but `pending` are as old as that.
+    /// [`snapshot`](Self::snapshot) except `pending` are as old as that.
     #[serde(rename = "blocked_seconds", serialize_with = "json::known_seconds")]
     pub blocked_for: Option<Duration>,
 }
 
 impl PartitionStatus {
-    /// A partition without records, of which nothing is known yet: what a test of your own code
-    /// starts from.
+    /// A partition without records and with no figures yet: what a test of your own code starts
+    /// from.
     ///
     /// # Examples
     /// ```
@@ -386,12 +387,12 @@ impl PartitionStatus {
 pub struct OldestRecord {
     /// Its offset.
     pub offset: i64,
-    /// Its key, by a hash; `None` where it has no key.
+    /// The hash of its key; `None` where it has no key.
     pub key_hash: Option<KeyHash>,
     /// How long ago it was delivered to this member.
     #[serde(rename = "age_seconds", serialize_with = "json::seconds")]
     pub age: Duration,
-    /// How often it was attempted, over all retries known of.
+    /// How often it was attempted, over all known retries.
     pub attempts: u32,
     /// What it is doing.
     pub state: RecordState,

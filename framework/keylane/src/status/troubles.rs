@@ -69,8 +69,8 @@ impl Troubles {
         tell_of(noted, kind, &place, message);
     }
 
-    /// A sign of health: `about` says what it means for a kind at a place, where partitions may not
-    /// be read, or may be.
+    /// A sign of health: `about` returns what it means for a kind at a place, where partitions may
+    /// not be read, or may be.
     pub(crate) fn healthy(&self, about: impl Fn(TroubleKind, &TroublePlace, bool) -> Option<Sign>) {
         if !self.any() {
             return;
@@ -196,7 +196,7 @@ impl Known {
     }
 
     /// Whether credentials are refused there. "All brokers are down", or the coordinator, follows
-    /// every refusal, and says less; another broker may be away for a reason of its own.
+    /// every refusal, and is less specific; another broker may be away for a reason of its own.
     fn is_refused(&self, place: &TroublePlace) -> bool {
         let follows = matches!(place, TroublePlace::Cluster | TroublePlace::Coordinator);
         let mut refused = self

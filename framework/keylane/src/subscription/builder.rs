@@ -253,9 +253,9 @@ impl SubscriptionBuilder {
 
     /// Checks the settings, the brokers and the topics, then joins the group and starts processing.
     ///
-    /// Must be called within a tokio runtime, which then runs the attempts; dropping the returned
-    /// subscription without shutting it down drops the attempts in flight (their records are
-    /// delivered again).
+    /// Must be called within a tokio runtime, which then runs the attempts. Dropping the returned
+    /// subscription without a shutdown drops the attempts in flight; their records are delivered
+    /// again.
     ///
     /// # Errors
     /// One error that names what is wrong and the fix, after at most

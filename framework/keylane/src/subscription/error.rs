@@ -3,8 +3,9 @@
 use crate::ConfigError;
 use crate::kafka::config::ClientConfigError;
 use crate::kafka::topics::TopicError;
+use crate::support::error_text::debug_is_display;
 
-/// Why a subscription did not start.
+/// Why a subscription did not start. Its `Debug` is its sentence, for a `main` that returns it.
 ///
 /// # Examples
 /// ```
@@ -21,7 +22,7 @@ use crate::kafka::topics::TopicError;
 /// }
 /// # let _ = start;
 /// ```
-#[derive(Debug, thiserror::Error)]
+#[derive(thiserror::Error)]
 #[non_exhaustive]
 pub enum StartError {
     /// A setting that cannot work.
@@ -41,6 +42,8 @@ pub enum StartError {
     NoRuntime(String),
 }
 
+debug_is_display!(StartError);
+
 impl From<ClientConfigError> for StartError {
     fn from(error: ClientConfigError) -> Self {
         Self::Client(error.into())
@@ -53,7 +56,7 @@ impl From<TopicError> for StartError {
     }
 }
 
-/// A partition that this member does not have (any more) was to be paused or resumed.
+/// The partition to pause or resume is not, or no longer, assigned to this member.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{topic}-{partition} is not assigned to this member: ask the one that has it")]
 #[non_exhaustive]
@@ -62,4 +65,37 @@ pub struct PartitionNotAssigned {
     pub topic: String,
     /// The partition that was named.
     pub partition: i32,
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::error::{SubscriptionError, TaskProducerError};
+    use crate::topics::CreateTopicsError;
+
+    #[test]
+    fn a_main_that_returns_an_error_shows_its_sentence() {
+        let unreachable = TopicError::Unreachable {
+            bootstrap_servers: "localhost:9092".to_owned(),
+            waited: Duration::from_secs(10),
+            cause: "Connection refused".to_owned(),
+        };
+        let start = format!("{:?}", StartError::from(unreachable));
+        assert!(
+            start.starts_with("no broker of `localhost:9092` answered within 10s"),
+            "{start}"
+        );
+        let errors: [Box<dyn std::error::Error>; 3] = [
+            Box::new(SubscriptionError::CloseTimedOut(Duration::from_secs(60))),
+            Box::new(TaskProducerError::MissingTopic {
+                topic: "t".to_owned(),
+            }),
+            Box::new(CreateTopicsError::TooManyTopics { count: 1_001 }),
+        ];
+        for error in errors {
+            assert_eq!(format!("{error:?}"), error.to_string());
+        }
+    }
 }

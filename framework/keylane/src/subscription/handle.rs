@@ -71,11 +71,11 @@ impl Subscription {
         self.handle.status()
     }
 
-    /// Waits until it has ended: by a fatal error, or by a shutdown asked for through a
+    /// Waits until it has ended: by a fatal error, or by a shutdown requested through a
     /// [handle](Self::handle).
     ///
     /// # Errors
-    /// What ended it.
+    /// The error that ended it.
     pub async fn run(self) -> Result<(), SubscriptionError> {
         self.handle.control.ended().await
     }
@@ -83,9 +83,9 @@ impl Subscription {
     /// Runs until the signal, then shuts down gracefully within
     /// [`SubscriptionConfig::shutdown_timeout`](crate::SubscriptionConfig::shutdown_timeout).
     ///
-    /// Wait for SIGTERM, besides Ctrl-C: it is what supervisors send, and the first process of a
-    /// container that does not wait for it never hears it. It is killed in the end, and the next
-    /// start finds a crash.
+    /// Handle SIGTERM as well as Ctrl-C: supervisors send it, and process 1 of a container ignores
+    /// it unless it is handled. An unhandled SIGTERM ends in a kill, and the next start finds a
+    /// crash.
     ///
     /// # Examples
     /// ```
@@ -179,13 +179,12 @@ impl SubscriptionHandle {
     }
 
     /// Fetches nothing more and starts no attempt until [`resume`](Self::resume); attempts in
-    /// flight finish. The member keeps polling and keeps its partitions. Not remembered over a
-    /// restart.
+    /// flight finish. The member keeps polling and keeps its partitions. The pause does not survive
+    /// a restart.
     ///
     /// Takes effect within some tens of milliseconds, or as soon as an attempt that blocks its
-    /// thread lets go of it;
-    /// [`PartitionStatus::paused_by_user`](crate::PartitionStatus::paused_by_user) says that it
-    /// has, within a second.
+    /// thread ends. [`PartitionStatus::paused_by_user`](crate::PartitionStatus::paused_by_user)
+    /// shows it within a second.
     pub fn pause(&self) {
         self.control.set_paused(true);
     }
@@ -251,11 +250,11 @@ impl SubscriptionHandle {
         }
     }
 
-    /// Gives up on waiting for the end of the [outages](crate::Outage) that go on, in this member:
-    /// records that are held go the way of exhausted ones at their next failure, and so do those
-    /// whose retries end later in the same outages. Those that come after them hold records again.
+    /// Ends the waiting for the end of the present [outages](crate::Outage), in this member. Held
+    /// records are treated as exhausted at their next failure, and so are those whose retries end
+    /// later in the same outages. Later outages hold records again.
     ///
-    /// **Good records go to the dead-letter topic by this**, if what fails is not their fault.
+    /// **This dead-letters good records too**, if the failures are not their fault.
     ///
     /// # Examples
     /// ```
@@ -273,7 +272,7 @@ impl SubscriptionHandle {
         self.control.outages.release();
     }
 
-    /// Asks for the shutdown that [`Subscription::shutdown`] makes, and does not wait for it:
+    /// Requests the shutdown that [`Subscription::shutdown`] makes, and does not wait for it:
     /// [`Subscription::run`] and [`run_until`](Subscription::run_until) return at its end.
     pub fn request_shutdown(&self) {
         self.control

@@ -22,7 +22,7 @@ use keylane_embedded_broker::{EmbeddedBroker, EmbeddedBrokerOptions};
 /// Nothing here takes this long; a test that gets there has failed.
 const DEADLINE: Duration = Duration::from_secs(60);
 
-/// Counts the lines of this thread that have certain words, and asks at each whether a lock is
+/// Counts the lines of this thread that have certain words, and checks at each whether a lock is
 /// free.
 #[derive(Clone)]
 struct Lines {

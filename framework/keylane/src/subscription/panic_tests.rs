@@ -190,7 +190,7 @@ async fn a_panic_of_an_owner_or_of_its_tasks_ends_run() {
     }
 }
 
-/// Also where the owner was ordered to end, and nobody looks for one that has ended.
+/// Also where the owner was ordered to end, so that its end is expected.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_panic_of_an_owner_during_a_shutdown_is_its_error() {
     let topic = "panic-shutdown";
@@ -256,11 +256,11 @@ async fn a_panic_of_the_thread_that_asks_for_end_offsets_ends_run() {
     let broker = broker(topic, 1);
     plant("end offsets", broker.bootstrap_servers(), 0);
     let subscription = start(builder(&broker, topic)).await;
-    // What does not fetch is asked about.
+    // A partition that does not fetch is queried.
     subscription.handle().pause();
     assert_eq!(
         internal_error(subscription).await,
-        "the thread that asks for end offsets panicked: boom"
+        "the thread that queries end offsets panicked: boom"
     );
 }
 
@@ -280,10 +280,7 @@ async fn a_panic_of_the_thread_that_asks_about_other_groups_ends_run() {
     let subscription =
         start(builder(&broker, "panic-foreign").retry(Retry::none().then_topic())).await;
     let error = internal_error(subscription).await;
-    assert_eq!(
-        error,
-        "the thread that asks about other groups panicked: boom"
-    );
+    assert_eq!(error, "the thread that queries other groups panicked: boom");
     assert_eq!(
         broker.requests(RDKafkaApiKey::LeaveGroup),
         1,

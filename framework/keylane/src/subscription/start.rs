@@ -1,4 +1,4 @@
-//! From settings to a running subscription.
+//! Starts a subscription from its settings.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -21,7 +21,7 @@ use crate::support::LogLimit;
 use crate::trace::AttemptSpans;
 use crate::{Decode, Processor, SubscriptionConfig};
 
-/// A failed write to the retry or dead-letter topic is a warning so often at most.
+/// At most one failed write to the retry or dead-letter topic is a warning in this interval.
 pub(crate) const FAILED_WRITES_EVERY: Duration = Duration::from_secs(5);
 
 /// Back-off of writes to the retry and dead-letter topics that failed.
@@ -212,9 +212,9 @@ fn reset(consumer_config: &ClientConfig) -> Reset {
 /// bounds their memory is `pending_bytes`; this bounds what the client adds to small ones.
 const WRITES_AT_ONCE: usize = 100_000;
 
-/// One writer for all partitions, so the limit of one partition would be too little: a write that
-/// is refused for want of room has failed, and in a drain its record is handed back and runs again
-/// at the next owner.
+/// There is one writer for all partitions, so the limit of one partition would be too low. A write
+/// that is refused because the queue is full has failed. In a drain its record is handed back, and
+/// runs again at the next owner.
 fn internal_producer(
     config: &SubscriptionConfig,
     control: &Arc<Control>,

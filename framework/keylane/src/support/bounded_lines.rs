@@ -21,7 +21,7 @@ struct State {
     /// When the latest window began.
     began: Option<Instant>,
     written: u32,
-    /// In the latest window, and in those before it that were not asked about yet.
+    /// Lines left out in the latest window; beside it, in those before that were not taken yet.
     left_out: u64,
     left_out_before: u64,
 }

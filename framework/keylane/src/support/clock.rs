@@ -1,9 +1,13 @@
-//! The time, as the tokio runtime sees it: the machine's, or that of a test which has paused it.
+//! The time of the tokio runtime: the machine's, or that of a test which has paused it.
 //!
-//! Whatever decides by the time asks here, so that a test can let a quarter of an hour pass in a
+//! All decisions by time read this clock, so that a test can let a quarter of an hour pass in a
 //! moment (`tokio::time::pause`).
 
+use std::sync::OnceLock;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+/// In tests the time of day is counted from here, by the runtime's time.
+static ORIGIN: OnceLock<(Instant, SystemTime)> = OnceLock::new();
 
 pub(crate) fn now() -> Instant {
     tokio::time::Instant::now().into_std()
@@ -13,16 +17,28 @@ pub(crate) fn elapsed(since: Instant) -> Duration {
     now().saturating_duration_since(since)
 }
 
-/// The time of day. In a test that has paused the time it stands still and jumps as that does.
+/// This is a test: from now on the time of day follows the runtime's time. Where that is paused the
+/// time of day stands still, jumps as that does, and never goes back.
+pub(crate) fn follow_runtime() {
+    ORIGIN.get_or_init(|| (Instant::now(), SystemTime::now()));
+}
+
+/// The time of day. In a service the machine's, and corrected with it.
 pub(crate) fn wall() -> SystemTime {
-    let wall = SystemTime::now();
-    // Equal, but for the moment between the two calls, unless a test has moved one of them.
-    let (runtime, machine) = (now(), Instant::now());
-    let moved = match runtime.checked_duration_since(machine) {
-        Some(ahead) => wall.checked_add(ahead),
-        None => wall.checked_sub(machine - runtime),
+    #[cfg(test)]
+    follow_runtime();
+    match ORIGIN.get() {
+        Some(&origin) => counted(origin, now()),
+        None => SystemTime::now(),
+    }
+}
+
+fn counted((origin, wall): (Instant, SystemTime), runtime: Instant) -> SystemTime {
+    let counted = match runtime.checked_duration_since(origin) {
+        Some(since) => wall.checked_add(since),
+        None => wall.checked_sub(origin - runtime),
     };
-    moved.unwrap_or(wall)
+    counted.unwrap_or(wall)
 }
 
 /// The time of day in milliseconds since the Unix epoch; 0 before it.
@@ -36,12 +52,21 @@ mod tests {
     use super::*;
 
     #[test]
-    fn it_is_the_machines_time_outside_of_tests() {
+    fn it_is_the_machines_time_where_none_is_paused() {
         let (before, wall_before) = (Instant::now(), SystemTime::now());
         let (now, wall) = (now(), wall());
         assert!(before <= now && now <= Instant::now());
-        // Between the two clocks that `wall` reads there is a moment.
+        // The machine's time of day may be corrected meanwhile.
         let late = Duration::from_secs(1);
         assert!(wall_before - late <= wall && wall <= SystemTime::now() + late);
+    }
+
+    /// A runtime that has paused its time may stand before the origin.
+    #[test]
+    fn the_time_of_day_stands_still_and_jumps_with_the_runtimes_time() {
+        let (origin, day) = ((Instant::now(), UNIX_EPOCH), Duration::from_secs(86_400));
+        let later = origin.0 + day;
+        assert_eq!(counted(origin, later), UNIX_EPOCH + day);
+        assert_eq!(counted((later, UNIX_EPOCH), origin.0), UNIX_EPOCH - day);
     }
 }

@@ -6,7 +6,19 @@
 use std::error::Error;
 use std::fmt::{self, Display, Write};
 
-/// The longest text of an error, without the mark that says it was cut.
+/// `Debug` of an error that `main` may return is its sentence: that is what a user reads then.
+macro_rules! debug_is_display {
+    ($error:ty) => {
+        impl std::fmt::Debug for $error {
+            fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                std::fmt::Display::fmt(self, f)
+            }
+        }
+    };
+}
+pub(crate) use debug_is_display;
+
+/// The longest text of an error, without the mark that shows a cut.
 pub(crate) const MAX_TEXT_BYTES: usize = 4096;
 /// The most causes that are named after the error itself.
 pub(crate) const MAX_CAUSES: usize = 16;

@@ -1,5 +1,5 @@
-//! What every other module stands on, and what knows nothing of Kafka's protocol: locks and panics,
-//! bounds for log lines and error texts, texts without secrets, times as text.
+//! Helpers of all other modules, without Kafka's protocol: locks and panics, bounds for log lines
+//! and error texts, texts without secrets, times as text.
 
 mod bounded_lines;
 pub(crate) mod clock;

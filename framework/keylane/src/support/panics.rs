@@ -15,7 +15,7 @@ pub(crate) fn caught<T>(call: impl FnOnce() -> T) -> Result<T, String> {
     caught_as(call, |words| cut(words).to_owned())
 }
 
-/// The same, and turns a panic into what `tell` makes of its words, which may be of any length.
+/// The same, and turns a panic into what `tell` makes of its text, which may have any length.
 pub(crate) fn caught_as<T, E>(
     call: impl FnOnce() -> T,
     tell: impl FnOnce(&str) -> E,

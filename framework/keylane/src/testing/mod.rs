@@ -7,8 +7,13 @@
 
 mod events;
 mod local;
+mod outcome;
+mod runtime;
 mod task;
+mod topics;
 
-pub use events::{LocalEvent, LocalOutcome, LocalRecord};
+pub use crate::metrics::labels::AttemptResult;
+pub use events::{LocalEvent, LocalRecord};
 pub use local::LocalSubscription;
+pub use outcome::Outcome;
 pub use task::{TestAssignment, TestTask};

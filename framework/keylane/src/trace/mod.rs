@@ -1,20 +1,20 @@
 //! Spans: one for each attempt, in the trace of the producer that made the record.
 //!
-//! keylane logs and traces with [`tracing`](https://docs.rs/tracing). Any subscriber of it will do;
-//! with the feature `otel` spans go to OpenTelemetry too, and carry the trace from the producer
+//! keylane logs and traces with [`tracing`](https://docs.rs/tracing). It works with any subscriber.
+//! With the feature `otel`, spans go to OpenTelemetry too, and carry the trace from the producer
 //! through every attempt, the retry topic and the dead letter.
 //!
 //! # The span of an attempt
-//! The decoder and the processor run in a span `keylane.process`, so that what they log says which
-//! record it is about. It has the level *info* and the target `keylane::process`, and is no child
-//! of any other span of the process.
+//! The decoder and the processor run in a span `keylane.process`, so that their log lines name the
+//! record. It has the level *info* and the target `keylane::process`, and is no child of any other
+//! span of the process.
 //!
 //! | field | |
 //! |---|---|
 //! | `subscription`, `topic`, `partition`, `offset` | the record, where it was read |
 //! | `attempt` | which one it is, from 1, as in [`Task::attempt`](crate::Task::attempt) |
-//! | `result` | set at the end: `ok`, `skip`, `error`, `fatal`, `panic`, `timeout`, `undecodable`, as in the metric `keylane_attempts_total`; or `dropped`, where the future was dropped before its time was up, because the partition went or the record held it up |
-//! | `key_hash` | only where [`KeyInSpans::Hashed`](crate::KeyInSpans) asks for it |
+//! | `result` | set at the end: `ok`, `skip`, `error`, `fatal`, `panic`, `timeout`, `undecodable`, as in the metric `keylane_attempts_total`; or `dropped`, where the future was dropped before its time was up: the partition was given up, or the record is a blocker |
+//! | `key_hash` | only with [`KeyInSpans::Hashed`](crate::KeyInSpans) |
 //!
 //! **No span has a payload, a key or an error's text.** What a processor logs by itself is its own
 //! affair, and may quote them.
@@ -24,11 +24,11 @@
 //!
 //! # Trace context
 //! Producers of all languages write the headers `traceparent` and `tracestate` of the W3C Trace
-//! Context. keylane leaves them as they are: a record on the retry topic and a dead letter carry
-//! those of the record that failed, bit for bit, so all attempts belong to one trace. A processor
-//! reads them by [`Task::trace_parent`](crate::Task::trace_parent) and hands them on with
-//! [`NewTask::trace_of`](crate::NewTask::trace_of). A `traceparent` that cannot be read is as good
-//! as none: see [`TraceParent`].
+//! Context. keylane leaves them as they are. A record on the retry topic and a dead letter carry
+//! those of the failed record, bit for bit, so all attempts belong to one trace. A processor reads
+//! them by [`Task::trace_parent`](crate::Task::trace_parent) and hands them on with
+//! [`NewTask::trace_of`](crate::NewTask::trace_of). A `traceparent` that cannot be read counts as
+//! absent: see [`TraceParent`].
 //!
 //! # OpenTelemetry
 //! With the feature `otel`, and `tracing-opentelemetry`'s layer in the subscriber:
@@ -36,14 +36,14 @@
 //! * The span of an attempt has the kind *consumer*, the name `process <topic>`, and the span that
 //!   made the record as its **parent**, and as a link too. The
 //!   [conventions](https://opentelemetry.io/docs/specs/semconv/messaging/messaging-spans/#message-creation-context-as-parent-of-process-span)
-//!   ask for the link and allow the parent where a span stands for a single message and no other
-//!   span is around it, which is the case here. Attempts of one record are siblings. Without a
+//!   require the link, and allow the parent where a span is for a single message and has no other
+//!   span around it, which is the case here. Attempts of one record are siblings. Without a
 //!   `traceparent` an attempt begins a trace.
 //! * [`TaskProducer`](crate::TaskProducer) makes a span `send <topic>` (target `keylane::send`,
-//!   level *info*) of the kind *producer*, a child of the caller's, from the call to the broker's
-//!   word, and puts its context into the task's headers; where that span is filtered out, the
-//!   caller's context. A task that has a `traceparent` already keeps it, and the span is linked to
-//!   that one.
+//!   level *info*) of the kind *producer*, a child of the caller's. It lasts from the call to the
+//!   broker's answer. Its context goes into the task's headers; where that span is filtered out,
+//!   the caller's context does. A task that has a `traceparent` already keeps it, and the span is
+//!   linked to that one.
 //! * Attributes are those of the messaging conventions (1.42): `messaging.system` (`kafka`),
 //!   `messaging.operation.name` and `messaging.operation.type` (`process`, `send`),
 //!   `messaging.destination.name`, `messaging.destination.partition.id`, `messaging.kafka.offset`,
@@ -52,11 +52,11 @@
 //!   failed: `full`, `too_large`, `encode`, `invalid`, `refused`, `not_acknowledged`, `broken`,
 //!   `closed`. Left out on purpose: `messaging.kafka.message.key`.
 //!
-//! Whoever writes a record decides with its `traceparent` which trace the attempt shows in and, by
-//! the *sampled* flag, whether a sampler that follows the parent keeps it. Use another sampler
-//! where producers are not trusted.
+//! The producer of a record decides by its `traceparent` which trace the attempt belongs to. By the
+//! *sampled* flag it decides whether a sampler that follows the parent keeps it. Use another
+//! sampler where producers are not trusted.
 //!
-//! The versions have to fit: the program needs the same minor versions of `tracing-opentelemetry`
+//! The versions have to fit. The program needs the same minor versions of `tracing-opentelemetry`
 //! (0.34) and `opentelemetry` (0.33) as keylane, or the spans stay without their parents. keylane
 //! uses the API of OpenTelemetry only; the SDK and the exporter are yours:
 //!

@@ -17,11 +17,11 @@ use crate::processing::Source;
 use crate::record::{TRACE_PARENT, TRACE_STATE, TraceParent};
 use crate::{Headers, Record};
 
-/// A longer one is not read: the specification asks for 512 at least.
+/// A longer one is not read: the specification requires 512 at least.
 const MAX_TRACE_STATE_BYTES: usize = 4096;
 
-/// Puts an attempt's span where it belongs, and says what the conventions want to know. Before the
-/// span is entered: its parent cannot be changed afterwards, and samplers see what is there by
+/// Sets the parent of an attempt's span, and the attributes of the conventions. This comes before
+/// the span is entered: its parent cannot be changed afterwards, and samplers read what is set by
 /// then.
 pub(super) fn describe_attempt(span: &Span, group: &Arc<str>, source: &Source, record: &Record) {
     if let Some(creation) = creation_context(record.headers()) {
@@ -93,13 +93,13 @@ fn current_context(span: &Span) -> Option<SpanContext> {
         .or_else(|| valid(Context::current()))
 }
 
-/// What the headers say of the span that made the record.
+/// The context of the span that made the record, from its headers.
 fn creation_context(headers: &Headers) -> Option<SpanContext> {
     let parent = TraceParent::read(headers)?;
     let state = headers
         .last_str(TRACE_STATE)
         .filter(|text| text.len() <= MAX_TRACE_STATE_BYTES);
-    // One that cannot be read says nothing against its parent.
+    // Its parent is valid even if this one cannot be read.
     let state = state
         .and_then(|text| text.parse::<TraceState>().ok())
         .unwrap_or_default();

@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use crate::Headers;
 
-/// From the call to the broker's word. Where the future of the enqueue is dropped, it closes
-/// without a result.
+/// Lasts from the call to the broker's answer. Where the future of the enqueue is dropped, it
+/// closes without a result.
 pub(crate) struct SendSpan {
     #[cfg(feature = "otel")]
     span: tracing::Span,

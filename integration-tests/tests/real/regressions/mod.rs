@@ -27,6 +27,7 @@
 //! | spring-kafka #110 with `latest` an idle partition begins at a later end after a restart | `records`: `with_latest_*`; keylane's `committed_offsets` |
 //! | librdkafka #5158, zio-kafka #1760 a log that was cut and written anew is read on from the old position | `cut_logs` |
 //! | klag-exporter #104 what lies behind an open transaction is lag without an age | `records`: `records_behind_an_open_transaction_*` |
+//! | librdkafka: a write is acknowledged by a topic that is deleted at that moment, and lies nowhere | `recreated_topic` |
 //! | #833 a commit that times out ends the consumer | `outages`: `commits_that_time_out_*` |
 //! | #830 the broker forgets the producer (`InvalidPidMapping`) and it never recovers | `g1_no_silent_loss`: `a_deleted_retry_topic_*` and `while_the_dead_letter_topic_is_gone_*`: a topic made anew knows no producer. Transactional producers, whose ids expire, are not used |
 //! | #402, #637, #547, #606 leaked counters stall the intake | `keylane-core`: the simulator compares every budget with a model after every step |
@@ -40,6 +41,7 @@ mod outages;
 mod pressure;
 mod rebalances;
 mod records;
+mod recreated_topic;
 
 use tokio::{runtime::Handle, task::JoinHandle};
 

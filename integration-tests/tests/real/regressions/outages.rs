@@ -13,7 +13,7 @@ use keylane_integration_tests::{
     load::numbered,
     own_kafka_or_skip,
     protocol::Protocol,
-    scene::{DEADLINE, Scene},
+    scene::{DEADLINE, Scene, no_trouble},
     wait::wait_until,
 };
 
@@ -68,10 +68,7 @@ async fn commits_time_out(protocol: Protocol) {
     scene.write(numbered(1_000..1_200, 100)).await;
     scene.done(1_200).await;
     scene.all_committed().await;
-    wait_until("the trouble has passed", DEADLINE, || {
-        member.status().trouble.is_none()
-    })
-    .await;
+    no_trouble(&member).await;
     assert_eq!(member.state(), State::Running);
     member.shutdown().await.unwrap();
     // With the other protocol the broker may have given the member up while it was frozen itself.

@@ -14,7 +14,6 @@ use keylane::{Retry, Subscription, Task, TaskError};
 use keylane_integration_tests::{
     claims::{assert_honest, claims},
     gate::Gate,
-    journal::Expect,
     kafka::Nodes,
     kafka_or_skip,
     load::numbered,
@@ -184,10 +183,7 @@ async fn consumption_goes_on_where_the_map_of_what_is_settled_ahead_is_too_large
     scene.done(41_000).await;
     scene.all_committed().await;
     member.shutdown().await.unwrap();
-    scene
-        .journal
-        .check(&scene.produced().await, Expect::Drained)
-        .assert_clean();
+    scene.assert_drained(&scene.produced().await);
 }
 
 /// arroyo: the message that the strategy refused was dropped when a pause, a rebalance or a
@@ -241,10 +237,7 @@ async fn back_pressure(reading: Reading) {
     scene.done(12_000).await;
     scene.all_committed().await;
     first.shutdown().await.unwrap();
-    scene
-        .journal
-        .check(&scene.produced().await, Expect::Drained)
-        .assert_clean();
+    scene.assert_drained(&scene.produced().await);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -238,13 +238,7 @@ async fn closed_in_a_storm(protocol: Protocol) {
     load.stop().await;
     storm.end().await;
     let last = start(&subscribe(&scene), &scene.journal, "last").await;
-    scene.all_done().await;
-    scene.all_committed().await;
-    last.shutdown().await.unwrap();
-    scene
-        .journal
-        .check(&scene.produced().await, Expect::Drained)
-        .assert_clean();
+    scene.end_drained([last]).await;
 }
 
 for_protocols! { closed_in_a_storm:
@@ -275,13 +269,7 @@ async fn frequent_rebalances(protocol: Protocol) {
     .await;
     storm.end().await;
     load.stop().await;
-    scene.all_done().await;
-    scene.all_committed().await;
-    steady.shutdown().await.unwrap();
-    scene
-        .journal
-        .check(&scene.produced().await, Expect::Drained)
-        .assert_clean();
+    scene.end_drained([steady]).await;
     let (looks, steps_back) = commits.steps_back(protocol).await.unwrap();
     assert!(looks > 10, "hardly looked: {looks} times");
     assert!(steps_back.is_empty(), "{steps_back:?}");

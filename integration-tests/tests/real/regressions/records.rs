@@ -52,10 +52,7 @@ async fn a_key_that_two_topics_share_is_two_keys() {
         produced.extend(scene.kafka.produced(topic).await.unwrap());
     }
     member.shutdown().await.unwrap();
-    scene
-        .journal
-        .check(&produced, Expect::Drained)
-        .assert_clean();
+    scene.assert_drained(&produced);
 }
 
 /// #318: with order by key, a record without one was taken up again and again. Each is attempted as often as it fails, in

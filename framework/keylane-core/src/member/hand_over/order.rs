@@ -83,8 +83,9 @@ pub struct Answer {
     pub took: Duration,
     /// Records delivered, not settled, and left to the next owners.
     pub pending: u64,
-    /// How many of the partitions were others' already.
-    pub lost: usize,
+    /// Those that were taken for lost although the client did not name them. No
+    /// [`Order::Drop`] was about them. Sorted.
+    pub presumed_lost: Vec<TopicPartition>,
 }
 
 /// How a hand-over went.

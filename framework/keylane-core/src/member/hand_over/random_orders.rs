@@ -309,13 +309,14 @@ impl Model {
                         all.iter().partition(|place| self.stored.contains(place));
                     with.into_iter().for_each(|place| self.is_over(place));
                     // Lost as reported, or, where the client only speaks of a loss, as presumed.
-                    let lost = answer.lost;
-                    assert!(
-                        without.len() <= lost,
-                        "{without:?} without their last words"
-                    );
-                    let reported = owed.values().filter(|is_lost| **is_lost).count();
-                    assert!(lost == reported || was_spoken_of, "{lost} presumed lost");
+                    let presumed_lost = &answer.presumed_lost;
+                    for place in without {
+                        assert!(
+                            owed[&place.partition] || presumed_lost.contains(place),
+                            "{place} without its last words"
+                        );
+                    }
+                    assert!(presumed_lost.is_empty() || was_spoken_of);
                 }
                 assert!(
                     answer.outcome != Outcome::Lost || was_spoken_of || owed.values().all(|it| *it)

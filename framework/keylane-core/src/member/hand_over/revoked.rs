@@ -58,6 +58,7 @@ pub(super) struct RevokedPlaces {
     pub(super) places: Vec<TopicPartition>,
     /// Those among them that are others' already. Sorted.
     pub(super) lost: Vec<TopicPartition>,
+    presumed_lost: Vec<TopicPartition>,
     began: Moment,
     pub(super) not_before: Moment,
     /// Since when the client speaks of a loss that no revoke was reported for.
@@ -71,6 +72,7 @@ impl RevokedPlaces {
         Self {
             places: Vec::new(),
             lost: Vec::new(),
+            presumed_lost: Vec::new(),
             began: now,
             not_before: now,
             loss_since: None,
@@ -108,6 +110,7 @@ impl RevokedPlaces {
         let since = *self.loss_since.get_or_insert(seen.now);
         if seen.now.since(since) >= LOSS_REPORTED {
             self.lost.clone_from(&self.places);
+            self.presumed_lost.clone_from(&self.places);
         }
     }
 
@@ -127,7 +130,7 @@ impl RevokedPlaces {
             outcome,
             took: seen.now.since(self.began),
             pending,
-            lost: self.lost.len(),
+            presumed_lost: self.presumed_lost,
             places: self.places,
         })
     }

@@ -156,18 +156,23 @@ fn commit(partitions: &[i32]) -> Order {
 }
 
 fn answer(partitions: &[i32], outcome: Outcome, took: u64) -> Order {
-    answer_with_losses(partitions, outcome, took, 0)
+    answer_with_losses(partitions, outcome, took, (0, &[]))
 }
 
-/// Of what was lost nothing is pending, but where all was.
-fn answer_with_losses(partitions: &[i32], outcome: Outcome, took: u64, lost: usize) -> Order {
-    let left = partitions.len() - if outcome == Outcome::Lost { 0 } else { lost };
+/// Nothing is pending of what was dropped.
+fn answer_with_losses(
+    partitions: &[i32],
+    outcome: Outcome,
+    took: u64,
+    (dropped, presumed_lost): (usize, &[i32]),
+) -> Order {
+    let left = partitions.len() - dropped;
     Order::Answer(Answer {
         places: places(partitions),
         outcome,
         took: Duration::from_millis(took),
         pending: 10 * left as u64,
-        lost,
+        presumed_lost: places(presumed_lost),
     })
 }
 
@@ -328,7 +333,7 @@ fn a_loss_that_no_revoke_explains_ends_the_wait_and_nothing_is_committed() {
     member.lost = true;
     assert_eq!(member.orders(100), []);
     assert_eq!(member.orders(199), []);
-    let given_back = answer_with_losses(&[1], Outcome::Lost, 200, 1);
+    let given_back = answer_with_losses(&[1], Outcome::Lost, 200, (0, &[1]));
     assert_eq!(member.orders(200), [given_back]);
 }
 
@@ -353,8 +358,77 @@ fn a_topic_that_is_deleted_cuts_no_hand_over_of_other_partitions_short() {
         "and not 0"
     );
     member.last_commit_is_over = true;
-    let answer = answer_with_losses(&[0, 1], Outcome::Drained, 5_002, 1);
+    let answer = answer_with_losses(&[0, 1], Outcome::Drained, 5_002, (1, &[]));
     assert_eq!(member.orders(5_002), [store(&[1]), answer]);
+}
+
+/// What an order to drop was about is reported already.
+#[test]
+fn the_answer_names_only_those_losses_that_no_order_was_about() {
+    let mut member = Member::new();
+    member.revoke(&[1]);
+    member.orders(0);
+    member.revoke_at(1, &[1], Revoked::Lost);
+    let dropped = |partition| Order::Drop {
+        places: places(&[partition]),
+    };
+    let answer = answer_with_losses(&[1], Outcome::Lost, 1, (1, &[]));
+    assert_eq!(member.orders(1), [dropped(1), answer]);
+    // A presumed loss, and one that is named before the answer.
+    let (places, deadline) = (places(&[0]), at(10_000));
+    let hand_over = &mut member.hand_over;
+    hand_over.revoke(places, Revoked::Asked, false, deadline, at(10));
+    member.lost = true;
+    member.orders(10);
+    let (places, now) = (super::tests::places(&[0]), at(110));
+    let hand_over = &mut member.hand_over;
+    hand_over.revoke(places, Revoked::Asked, true, deadline, now);
+    assert_eq!(member.orders(110), [drain(&[0], 10_000)]);
+    member.revoke_at(120, &[2], Revoked::Lost);
+    assert_eq!(member.orders(120), [dropped(2)]);
+    let answer = answer_with_losses(&[0, 2], Outcome::Lost, 300, (1, &[0]));
+    assert_eq!(member.orders(310), [answer]);
+}
+
+/// A panic while the order was carried out.
+#[test]
+fn the_last_points_are_stored_once_more_where_the_order_to_may_not_have_been_carried_out() {
+    let seen = |member: &mut Member, now| {
+        let seen = Seen {
+            now: at(now),
+            lost: false,
+            last_commit_is_over: false,
+            owners: &member.owners,
+        };
+        member.hand_over.next(&seen)
+    };
+    let store = Some(store(&[0, 1, 2]));
+    let mut member = Member::new();
+    member.revoke(&[1]);
+    member.orders(0);
+    member.end(&[0, 1, 2]);
+    member.hand_over.fail();
+    assert_eq!(seen(&mut member, 1), store);
+    for _ in 0..2 {
+        member.hand_over.fail();
+        assert_eq!(seen(&mut member, 1), store);
+    }
+    assert!(matches!(seen(&mut member, 1), Some(Order::Answer(_))));
+    member.hand_over.fail();
+    assert_eq!(seen(&mut member, 1), store, "the client is not closed yet");
+    assert_eq!(seen(&mut member, 1), Some(Order::Close));
+    member.hand_over.fail();
+    assert_eq!(seen(&mut member, 1), None);
+}
+
+#[test]
+fn a_failure_while_owners_end_gives_them_no_more_time() {
+    let mut member = Member::new();
+    member.hand_over.fail();
+    assert_eq!(member.orders(0), [end(&[0, 1, 2])]);
+    member.hand_over.fail();
+    assert_eq!(member.orders(499), []);
+    assert_eq!(member.orders(500), [store(&[0, 1, 2]), Order::Close]);
 }
 
 #[test]
@@ -531,7 +605,7 @@ fn a_failure_ends_the_owners_stores_what_they_reported_and_answers() {
     assert_eq!(member.orders(1), [end(&[0, 2])]);
     member.end(&[0]);
     assert_eq!(member.orders(500), []);
-    let answer = answer_with_losses(&[0, 1], Outcome::Drained, 501, 1);
+    let answer = answer_with_losses(&[0, 1], Outcome::Drained, 501, (1, &[]));
     assert_eq!(
         member.orders(501),
         [store(&[0, 2]), answer, Order::Close],

@@ -55,7 +55,7 @@ fn where_the_beginning_is_not_known_the_first_record_is_it() {
 #[test]
 fn after_a_log_went_back_a_new_epoch_begins_at_the_oldest_unsettled_record_or_where_it_went_back_to()
  {
-    for (watermark, from) in [(Some(at(6)), 6), (Some(at(10)), 8), (None, 8)] {
+    for (watermark, from) in [(Some(at(6)), 6), (Some(at(10)), 8), (None, 5)] {
         let mut log = log(5, Reset::Earliest);
         for offset in 5..10 {
             read(&mut log, offset, 1);
@@ -75,6 +75,45 @@ fn after_a_log_went_back_a_new_epoch_begins_at_the_oldest_unsettled_record_or_wh
         };
         let next = log.next_epoch(reached, Moment::ORIGIN);
         assert_eq!(next, Some(NextEpoch::From(at(from))));
+    }
+}
+
+/// G1: the owner may be in its first pass, with what was handed over.
+#[test]
+fn without_figures_of_the_owner_a_new_epoch_begins_at_the_first_record_that_was_taken_in() {
+    for start in [None, Some(at(5))] {
+        let mut log = ReadLog::new(start, Reset::Earliest, Some(OLD), 500);
+        for offset in 6..10 {
+            read(&mut log, offset, 1);
+        }
+        assert_eq!(read(&mut log, 8, 2), Arrival::WentBack);
+        for watermark in [None, Some(at(5)), Some(at(6))] {
+            let reached = Reached {
+                watermark,
+                ..reached(0)
+            };
+            let next = log.next_epoch(reached, Moment::ORIGIN);
+            let from = watermark.unwrap_or(at(6));
+            assert_eq!(
+                next,
+                Some(NextEpoch::From(from)),
+                "{start:?}, {watermark:?}"
+            );
+        }
+    }
+}
+
+/// G1: the start that the owner shows lies above what it was handed since.
+#[test]
+fn figures_from_before_a_cut_below_the_start_are_not_believed() {
+    for (watermark, from) in [(25, 20), (30, 20), (21, 21), (24, 22)] {
+        let mut log = log(25, Reset::Earliest);
+        for offset in 20..25 {
+            read(&mut log, offset, 2);
+        }
+        assert_eq!(read(&mut log, 22, 3), Arrival::WentBack);
+        let next = log.next_epoch(reached(watermark), Moment::ORIGIN);
+        assert_eq!(next, Some(NextEpoch::From(at(from))), "{watermark}");
     }
 }
 

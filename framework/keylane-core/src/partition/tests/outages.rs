@@ -641,7 +641,7 @@ fn a_record_that_decodes_counts_at_its_first_attempt_alone() {
     assert_eq!(given_up, [20, 20, 0]);
 }
 
-/// What was attempted in the outage says nothing of the record, whatever is left of the patience.
+/// Attempts in the outage are no evidence against the record, whatever is left of the patience.
 #[test]
 fn the_first_failure_after_a_total_outage_gives_nothing_up() {
     for patience in [Duration::ZERO, Duration::from_secs(7_200)] {

@@ -61,7 +61,7 @@ fn each_pending_record_says_what_it_is_doing_and_what_it_waits_for() {
     assert_eq!(activities(&partition), expected);
     assert_eq!(partition.oldest_workable(), Some(&0));
 
-    // In place first, then through the topic.
+    // It is retried in place first, then through the topic.
     assert_eq!(fail(&mut partition, first, at(1)), waiting(SECOND));
     assert_eq!(
         activities(&partition)[0],

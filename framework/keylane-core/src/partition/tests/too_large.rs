@@ -18,7 +18,7 @@ fn with_retry_topic() -> PartitionSettings {
     }
 }
 
-/// Asks for the next write.
+/// Takes the next write.
 fn write(partition: &mut Partition<i64>) -> (Ticket, Publish, FailureHeaders) {
     let request = partition.next_publish().expect("a write is due");
     (request.ticket, request.publish, request.headers)

@@ -136,7 +136,7 @@ fn a_watermark_that_stands_still_is_told_of_and_so_is_its_going_on() {
     );
 }
 
-/// Nobody may look again for long.
+/// The next look may come late.
 #[test]
 fn a_watermark_that_has_moved_is_known_before_the_next_look() {
     let mut partition = partition(guarded());

@@ -1,8 +1,8 @@
 //! What is known about librdkafka's settings: whose side they are on, their second names, and which
 //! ones keylane owns.
 //!
-//! The lists follow CONFIGURATION.md of librdkafka 2.12. A setting that is in none of them concerns
-//! every client, which is right for what newer versions add for connections and security, and
+//! The lists follow CONFIGURATION.md of librdkafka 2.12. A setting that is in none of them goes to
+//! every client. That is right for what newer versions add for connections and security. It is
 //! harmless elsewhere: librdkafka only warns about a setting of the other side.
 
 /// Which client a setting is for.
@@ -136,7 +136,7 @@ const OWNED: &[Owned] = &[
     ),
     (
         &["allow.auto.create.topics"],
-        "a misspelt topic would spring into being instead of failing at start-up",
+        "a misspelt topic would be created instead of failing at start-up",
         "remove it and create the topics beforehand",
     ),
     (

@@ -1,4 +1,4 @@
-//! Asks a cluster about its topics.
+//! Queries a cluster about its topics.
 
 use std::cell::Cell;
 use std::collections::BTreeMap;
@@ -15,30 +15,31 @@ use crate::kafka::config::creation_error;
 use crate::kafka::describe::controller;
 use crate::kafka::permissions::{self, Allowed};
 
-/// The first wait for an answer; it doubles, so that a slow cluster is not asked again and again.
+/// The first wait for an answer. It doubles, so that a slow cluster does not get requests without
+/// end.
 const FIRST_WAIT: Duration = Duration::from_millis(500);
-/// Between two questions.
+/// The pause between two requests.
 const PAUSE: Duration = Duration::from_millis(100);
 
-/// For an answer about permissions. A group's coordinator may have to be found first.
+/// The wait for an answer about permissions. A group's coordinator may have to be found first.
 const PERMISSIONS_TIMEOUT: Duration = Duration::from_secs(3);
 
-/// A short-lived client that joins no group, creates no topic and knows why it cannot connect. Its
-/// calls block.
+/// A short-lived client that joins no group, creates no topic and reports why it cannot connect.
+/// Its calls block.
 pub(crate) struct Cluster {
     client: BaseConsumer<LastError>,
     bootstrap_servers: String,
     has_controller: Cell<bool>,
 }
 
-/// What a cluster says about a topic.
+/// A cluster's answer about a topic.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Lookup {
     Found {
         partitions: i32,
     },
     Missing,
-    /// This client may not even know whether it exists.
+    /// This client may not even see whether it exists.
     Forbidden,
 }
 
@@ -56,8 +57,7 @@ impl Cluster {
             });
         }
         let mut config = config.clone();
-        // A question must not bring the topic into being, and nobody reads the statistics of this
-        // client.
+        // A query must not create the topic, and the statistics of this client are not read.
         config
             .set("allow.auto.create.topics", "false")
             .set("statistics.interval.ms", "0");
@@ -73,8 +73,8 @@ impl Cluster {
         })
     }
 
-    /// Whether the brokers named one of them as their controller, which is who librdkafka asks for
-    /// topic ids. Its mock cluster names one that is not there.
+    /// Whether the brokers named one of them as their controller, which gets librdkafka's queries
+    /// for topic ids. Its mock cluster names one that does not exist.
     pub(super) fn has_controller(&self) -> bool {
         self.has_controller.get()
     }
@@ -153,7 +153,7 @@ impl Cluster {
         permissions::on_group(&self.client, group, answer_within(deadline))
     }
 
-    /// Waits a moment, taking in what the client has to say.
+    /// Waits a moment, and serves the client's events.
     pub(super) fn pause(&self, deadline: Instant) {
         let until = deadline.min(Instant::now() + PAUSE);
         loop {

@@ -9,6 +9,7 @@ use rdkafka::error::RDKafkaErrorCode;
 
 use super::{Cluster, LastError};
 use crate::kafka::config::{creation_error, side_client_config};
+use crate::support::error_text::debug_is_display;
 use crate::{BootstrapServers, KafkaSettings};
 
 /// For some broker to answer at all.
@@ -70,8 +71,8 @@ pub enum TopicCreation {
 }
 
 /// Topics could not be created. Those that the error does not name may have been; calling again
-/// does no harm.
-#[derive(Debug, thiserror::Error)]
+/// does no harm. Its `Debug` is its sentence, for a `main` that returns it.
+#[derive(thiserror::Error)]
 #[non_exhaustive]
 pub enum CreateTopicsError {
     /// A topic that Kafka cannot have; nothing was sent.
@@ -98,6 +99,8 @@ pub enum CreateTopicsError {
         topics: Vec<(String, String)>,
     },
 }
+
+debug_is_display!(CreateTopicsError);
 
 fn each(topics: &[(String, String)]) -> String {
     topics

@@ -24,7 +24,7 @@ impl fmt::Display for Role {
 }
 
 impl Role {
-    /// What a client needs leave for.
+    /// The operations that need permission.
     pub(crate) fn needs(self) -> &'static [Operation] {
         match self {
             Self::Origin => &[Operation::Read],
@@ -106,8 +106,8 @@ pub(crate) enum TopicError {
 
     #[error("the cluster's ACLs do not let this client {}; grant it", .forbidden.join(", nor "))]
     Forbidden {
-        /// Each with the permission that is missing, as [`forbidden_topic`] and [`forbidden_group`]
-        /// say it.
+        /// Each with its missing permission, in the form of [`forbidden_topic`] and
+        /// [`forbidden_group`].
         forbidden: Vec<String>,
     },
 }

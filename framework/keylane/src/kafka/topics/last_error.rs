@@ -11,10 +11,10 @@ use crate::kafka::client_log;
 use crate::support::lock::lock;
 use crate::support::without_secrets;
 
-/// A client context that keeps the most telling error.
+/// A client context that keeps the most specific error.
 ///
-/// librdkafka answers a request that found no broker with "timed out" or "transport failure"; that
-/// the password is wrong or the connection refused it says in a callback or a log line only.
+/// librdkafka answers a request that found no broker with "timed out" or "transport failure". The
+/// cause, such as a wrong password or a refused connection, is only in a callback or a log line.
 #[derive(Debug, Default)]
 pub(crate) struct LastError {
     told: Mutex<Option<(Weight, String)>>,
@@ -43,7 +43,7 @@ enum Weight {
 }
 
 impl LastError {
-    /// The most telling error so far.
+    /// The most specific error until now.
     pub(crate) fn text(&self) -> Option<String> {
         self.lock().as_ref().map(|(_, text)| text.clone())
     }
@@ -70,7 +70,7 @@ impl LastError {
 
 impl ClientContext for LastError {
     fn log(&self, level: RDKafkaLogLevel, facility: &str, message: &str) {
-        // Whoever asked gets the most telling error, so none of these lines is a warning.
+        // The caller gets the most specific error, so none of these lines is a warning.
         client_log::log("questions", RDKafkaLogLevel::Debug, facility, message);
         if (level as i32) <= (RDKafkaLogLevel::Error as i32) {
             self.tell(Weight::Log, &without_secrets(message));

@@ -24,7 +24,7 @@ pub(crate) struct TopicPlan<'a> {
     pub(crate) group: &'a str,
 }
 
-/// What the cluster says about them.
+/// The cluster's answers about them.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct TopicReport {
     /// The number of partitions of each topic of the plan.
@@ -184,8 +184,8 @@ fn find(
     }
 }
 
-/// One error for all that the brokers say is forbidden. What they do not speak of shows when it is
-/// tried.
+/// One error for everything that the brokers report as forbidden. What they do not report shows
+/// when it is tried.
 fn check_permissions(
     cluster: &Cluster,
     topics: &[NamedTopic],
@@ -253,7 +253,7 @@ mod tests {
 
     fn refusal(origins: &[&str], retry: Option<&str>, dead_letter: Option<&str>) -> String {
         let origins: Vec<_> = origins.iter().map(|&name| name.to_owned()).collect();
-        // The names are refused before anyone connects: there is no broker here.
+        // The names are refused before any connection: there is no broker here.
         let mut config = ClientConfig::new();
         config.set("bootstrap.servers", "127.0.0.1:1");
         let plan = TopicPlan {

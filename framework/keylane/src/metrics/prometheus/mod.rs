@@ -7,14 +7,8 @@ mod registry;
 
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener};
-use std::time::Duration;
 
-use metrics_exporter_prometheus::{Matcher, PrometheusBuilder};
-use metrics_util::MetricKindMask;
-
-pub use recorder::{PrometheusHandle, PrometheusRecorder};
-
-use super::names::{ALL, MetricKind};
+pub use recorder::{PrometheusHandle, PrometheusRecorder, PrometheusRecorderBuilder};
 
 /// Serves the metrics of the process over HTTP, for Prometheus to scrape.
 ///
@@ -51,7 +45,7 @@ pub fn serve_prometheus(
     listener.set_nonblocking(true).map_err(bind)?;
     let local_addr = listener.local_addr().map_err(bind)?;
 
-    let recorder = prometheus_recorder(PrometheusBuilder::new());
+    let recorder = PrometheusRecorder::builder().build();
     let handle = recorder.handle();
     let server = http::Server::new(listener, handle.clone()).map_err(PrometheusError::Start)?;
     ::metrics::set_global_recorder(recorder).map_err(|_| PrometheusError::RecorderInstalled)?;
@@ -114,56 +108,11 @@ pub enum PrometheusError {
     },
     /// A process has one recorder, and there is one.
     #[error(
-        "cannot install the metrics recorder, this process has one already: call serve_prometheus once and before any \
-         other recorder is installed, or build prometheus_recorder into yours"
+        "cannot install the metrics recorder, this process has one already: call serve_prometheus \
+         once and before any other recorder is installed, or build PrometheusRecorder into yours"
     )]
     RecorderInstalled,
     /// No thread, or no timer and poller for it.
     #[error("cannot start the thread that serves metrics: check the limits of the process")]
     Start(#[source] io::Error),
 }
-
-/// The recorder behind [`serve_prometheus`], to be served or combined by yourself.
-///
-/// It keeps keylane's own metrics exactly and at a bounded size, and hands every other metric to
-/// the recorder that `others` builds. Render both with [`PrometheusRecorder::handle`]; call
-/// [`PrometheusHandle::run_upkeep`] every few seconds if the process records histograms of its own.
-/// The HTTP listener of `others` is not used.
-///
-/// # Examples
-/// ```
-/// use metrics_exporter_prometheus::PrometheusBuilder;
-///
-/// let recorder = keylane::metrics::prometheus_recorder(PrometheusBuilder::new().add_global_label("app", "parking"));
-/// let handle = recorder.handle();
-/// metrics::set_global_recorder(recorder).expect("the first recorder");
-/// metrics::counter!("requests_total").increment(1);
-/// assert!(handle.render().contains("requests_total{app=\"parking\"} 1"));
-/// ```
-pub fn prometheus_recorder(others: PrometheusBuilder) -> PrometheusRecorder {
-    PrometheusRecorder::new(others)
-}
-
-/// A builder of the plain exporter with keylane's buckets and an idle time-out, for those who want
-/// nothing in between.
-///
-/// Prefer [`prometheus_recorder`]. With the plain exporter histograms hold a selection of the
-/// samples at high rates (see [the module](super)), and series of a given-up partition stay (gauges
-/// at 0) until nothing has touched them for two minutes. Upkeep must run, as its documentation
-/// says: `install` sees to that.
-pub fn prometheus_builder() -> PrometheusBuilder {
-    ALL.iter()
-        .filter(|metric| metric.kind == MetricKind::Histogram)
-        .fold(
-            PrometheusBuilder::new().idle_timeout(MetricKindMask::ALL, Some(IDLE_TIMEOUT)),
-            |builder, metric| {
-                builder
-                    .set_buckets_for_metric(Matcher::Full(metric.name.to_owned()), metric.buckets)
-                    .expect("every histogram of the table has buckets")
-            },
-        )
-}
-
-/// Many times the interval at which live series are touched, so that a busy moment does not lose
-/// one.
-const IDLE_TIMEOUT: Duration = Duration::from_secs(120);

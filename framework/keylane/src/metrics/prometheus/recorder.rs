@@ -4,26 +4,97 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use ::metrics::{Counter, Gauge, Histogram, Key, KeyName, Metadata, Recorder, SharedString, Unit};
-use metrics_exporter_prometheus::PrometheusBuilder;
+use metrics_exporter_prometheus::{Matcher, PrometheusBuilder};
 
 use super::registry::Registry;
 use crate::metrics::names::MetricKind;
 
-/// A recorder of the `metrics` facade that Prometheus can read.
+/// The recorder behind [`serve_prometheus`](super::serve_prometheus), to be served or combined by
+/// yourself.
 ///
-/// Made by [`prometheus_recorder`](super::prometheus_recorder).
+/// It keeps keylane's own metrics exactly and at a bounded size. A recorder of the crate
+/// `metrics-exporter-prometheus` keeps the other metrics of the process. [`handle`](Self::handle)
+/// renders both. Call [`PrometheusHandle::run_upkeep`] every few seconds if the process records
+/// histograms of its own.
+///
+/// # With an exporter of your own
+/// Any recorder of the facade works. At high rates its histograms hold a selection of the samples
+/// (see [the module](crate::metrics)). Set the buckets of
+/// [`names::ALL`](crate::metrics::names::ALL). Set an idle time-out of some minutes too: it removes
+/// the series of partitions that were given up.
+///
+/// # Examples
+/// ```
+/// use keylane::metrics::PrometheusRecorder;
+///
+/// let recorder = PrometheusRecorder::builder()
+///     .global_label("app", "parking")
+///     .buckets("request_seconds", &[0.01, 0.1, 1.0])
+///     .build();
+/// let handle = recorder.handle();
+/// metrics::set_global_recorder(recorder).expect("the first recorder");
+/// metrics::counter!("requests_total").increment(1);
+/// metrics::histogram!("request_seconds").record(0.05);
+/// let text = handle.render();
+/// assert!(text.contains("requests_total{app=\"parking\"} 1"));
+/// assert!(text.contains("request_seconds_bucket{app=\"parking\",le=\"0.1\"} 1"));
+/// ```
 #[derive(Debug)]
 pub struct PrometheusRecorder {
     registry: Arc<Registry>,
     others: metrics_exporter_prometheus::PrometheusRecorder,
 }
 
-impl PrometheusRecorder {
-    pub(super) fn new(others: PrometheusBuilder) -> Self {
-        Self {
+/// Configures how a [`PrometheusRecorder`] keeps the metrics that are not keylane's.
+#[derive(Clone, Debug, Default)]
+#[must_use = "a builder does nothing until `build`"]
+pub struct PrometheusRecorderBuilder {
+    global_labels: Vec<(String, String)>,
+    buckets: Vec<(String, Vec<f64>)>,
+}
+
+impl PrometheusRecorderBuilder {
+    /// Adds a label to each metric that is not keylane's.
+    pub fn global_label(mut self, name: impl Into<String>, value: impl Into<String>) -> Self {
+        self.global_labels.push((name.into(), value.into()));
+        self
+    }
+
+    /// Sets the upper bounds of the buckets of a histogram that is not keylane's. Without bounds,
+    /// which is the default, it is rendered as a summary.
+    pub fn buckets(mut self, metric: impl Into<String>, bounds: &[f64]) -> Self {
+        self.buckets.push((metric.into(), bounds.to_vec()));
+        self
+    }
+
+    /// Builds the recorder and does not install it.
+    pub fn build(self) -> PrometheusRecorder {
+        let others = self
+            .global_labels
+            .into_iter()
+            .fold(PrometheusBuilder::new(), |others, (name, value)| {
+                others.add_global_label(name, value)
+            });
+        let others = self
+            .buckets
+            .into_iter()
+            .filter(|(_, bounds)| !bounds.is_empty())
+            .fold(others, |others, (metric, bounds)| {
+                others
+                    .set_buckets_for_metric(Matcher::Full(metric), &bounds)
+                    .expect("nothing but an empty list is refused")
+            });
+        PrometheusRecorder {
             registry: Arc::new(Registry::new()),
             others: others.build_recorder(),
         }
+    }
+}
+
+impl PrometheusRecorder {
+    /// A builder without global labels and buckets.
+    pub fn builder() -> PrometheusRecorderBuilder {
+        PrometheusRecorderBuilder::default()
     }
 
     /// Reads what the recorder holds, also after the recorder was installed.

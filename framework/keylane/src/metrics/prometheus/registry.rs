@@ -1,8 +1,8 @@
 //! Series that live as long as their handles.
 //!
-//! The facade has no way to give a series up, but keylane drops its handles with the partition, and
-//! a handle is an `Arc`: a series whose only owner is the registry has been given up. Nothing has
-//! to be touched, nothing goes missing because it was quiet.
+//! The facade has no call that removes a series. But keylane drops its handles with the partition,
+//! and a handle is an `Arc`: a series whose only owner is the registry has been given up. So no
+//! series has to be touched, and none is lost because it was quiet.
 
 use std::collections::{BTreeMap, HashMap};
 use std::fmt::Write;
@@ -16,8 +16,8 @@ use super::cells::{CounterCell, GaugeCell, HistogramCell, line};
 use crate::metrics::names::{ALL, MetricDef, MetricKind};
 use crate::support::lock::lock;
 
-/// For how long a counter outlives its handles: as far as Prometheus looks back, so that it sees
-/// the final value.
+/// How long a counter outlives its handles: as far as Prometheus looks back, so that it scrapes the
+/// final value.
 pub(super) const LINGER: Duration = Duration::from_secs(300);
 
 /// All of keylane's series: a family for each metric of the table.
@@ -182,7 +182,7 @@ impl Series {
             return false;
         }
         let since = *self.given_up.get_or_insert(now);
-        // A gauge at once: another member tells the value now.
+        // A gauge is removed at once: another member reports the value now.
         matches!(self.cell, Cell::Gauge(_)) || now.saturating_duration_since(since) >= LINGER
     }
 }
@@ -298,7 +298,7 @@ mod tests {
         let counter = family(&registry, &names::SETTLED).counter(&key(&names::SETTLED));
         counter.increment(1);
         assert!(registry.render(start + LINGER).contains("} 8\n"));
-        // The first farewell is forgotten: the linger starts anew.
+        // The first removal is cancelled: the linger starts again.
         drop(counter);
         assert!(registry.render(start + LINGER).contains("} 8\n"));
     }

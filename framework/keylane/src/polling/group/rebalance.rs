@@ -129,24 +129,21 @@ impl PollLoop {
         self.metrics.drained(result, answer.took);
         self.metrics
             .set_assigned_partitions(self.assignment.partitions.len());
-        match answer.outcome {
-            Outcome::Lost => self.lost(&answer.places),
-            Outcome::Drained | Outcome::Deadline => self.forget(&answer.places),
+        if !answer.presumed_lost.is_empty() {
+            self.lost(&answer.presumed_lost);
+            // What is left, if anything, the client reports next.
+            if self.assignment.partitions.is_empty() {
+                self.metrics.rebalance(Rebalance::Lost);
+            }
         }
-        // What is left, if anything, the client reports next.
-        if answer.outcome == Outcome::Lost && self.assignment.partitions.is_empty() {
-            self.metrics.rebalance(Rebalance::Lost);
-        }
+        self.forget(&answer.places);
         let dropped = answer.outcome != Outcome::Drained;
         tracing::info!(took = ?answer.took, handed_back = answer.pending, dropped, "partitions given back");
-        match answered {
-            Err(error) if self.control.must_end() => {
-                tracing::debug!(%error, "the client refused the answer to a revoke");
-            }
-            Err(error) => self
-                .control
-                .fail(SubscriptionError::Fatal(error.to_string())),
-            Ok(()) => {}
+        let ends = self.is_draining() || self.control.must_end();
+        if let Err(error) = answered
+            && let Some(error) = of_refused_answer(error.to_string(), ends)
+        {
+            self.control.fail(error);
         }
         if !self.control.must_end() {
             self.show_state();
@@ -192,7 +189,7 @@ impl PollLoop {
         self.control.set_assigned(self.standing.is_assigned());
     }
 
-    /// Where the broker assigns, the member's epoch says whether it has an assignment.
+    /// Where the broker assigns, the member's epoch shows whether it has an assignment.
     pub(crate) fn look_at_membership(&mut self) {
         if self.standing.is_assigned() || !self.settings.broker_assigns {
             return;
@@ -238,5 +235,27 @@ impl PollLoop {
         for partition in &self.assignment.partitions {
             partition.inbox.order(|orders| orders.confirmed += 1);
         }
+    }
+}
+
+/// The client refused the answer to a revoke. That is the end, where it is not near anyway: the
+/// client answers by itself as it closes.
+fn of_refused_answer(error: String, ends: bool) -> Option<SubscriptionError> {
+    if ends {
+        tracing::warn!(%error, "the client refused the answer to a revoke; it closes all the same");
+        return None;
+    }
+    Some(SubscriptionError::Fatal(error))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_answer_that_the_client_refuses_fails_no_subscription_that_ends_anyway() {
+        let refused = |ends| of_refused_answer("erroneous state".to_owned(), ends);
+        assert!(refused(true).is_none());
+        assert!(matches!(refused(false), Some(SubscriptionError::Fatal(_))));
     }
 }

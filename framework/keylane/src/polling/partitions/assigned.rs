@@ -1,4 +1,4 @@
-//! One assigned partition, as the polling thread sees it.
+//! The polling thread's state of one assigned partition.
 
 use std::ffi::CString;
 use std::sync::Arc;
@@ -31,36 +31,36 @@ pub(crate) struct Assigned {
     /// Records taken in by the current read, not handed over yet.
     pub(crate) batch: Vec<Record>,
     pub(crate) batch_bytes: u64,
-    /// Of the latest record; see [`note_leader`](Self::note_leader).
+    /// The leader epoch of the latest record; see [`note_leader`](Self::note_leader).
     leader_epoch: i32,
-    /// From which records of the batch on another leader's epoch holds.
+    /// The first record of each later leader epoch in the batch.
     leaders: Vec<(i64, LeaderEpoch)>,
-    /// Handed to the owner in this epoch.
+    /// Records handed to the owner in this epoch.
     delivered_records: u64,
     delivered_bytes: u64,
     pub(crate) emptied: EmptiedLog,
     pub(crate) withheld: Withheld,
-    /// The way to the first position. What is read meanwhile is of no use.
+    /// The steps to the first position. What is read until then is dropped.
     pub(crate) beginning: Option<Beginning>,
-    /// Since when, if there is one.
+    /// When these steps began, if there are any.
     pub(crate) searching_since: Instant,
-    /// Whether the log's leader has said that the start still holds.
+    /// Whether the log's leader has confirmed the start.
     pub(crate) start_question: StartQuestion,
     pub(crate) limits: PartitionLimits,
     pub(crate) not_due_episode: NotDueEpisode,
-    /// The user paused the subscription or this partition, and the owner was told.
+    /// The user paused the subscription or this partition, and the owner has the order.
     pub(crate) held: bool,
-    /// How many times, in this epoch.
+    /// How many times the user paused it in this epoch.
     pub(crate) pauses: u64,
-    /// What the client was told.
+    /// Whether the client was ordered to pause.
     pub(crate) fetch_paused: bool,
     pub(crate) commits: EpochCommits,
-    /// End offset asked for by the side client while the partition is paused.
+    /// End offset from the side client while the partition is paused.
     pub(crate) end_offset: Option<i64>,
     first_batch_at: Option<Instant>,
     /// The log's end as it was known before this epoch; see [`knows_log_end`](Self::knows_log_end).
     pub(crate) stale_end: Option<i64>,
-    /// The log's end was told to the owner.
+    /// The owner has the log's end.
     pub(crate) told_log_end: bool,
     pub(crate) opened_at: Instant,
     pub(crate) silence: Silence,
@@ -138,7 +138,7 @@ impl Assigned {
         }
     }
 
-    /// Forgets what this read has taken in so far: offsets from an earlier log.
+    /// Drops what this read has taken: offsets from an earlier log.
     pub(crate) fn drop_batch(&mut self) {
         self.batch.clear();
         self.batch_bytes = 0;
@@ -197,7 +197,7 @@ impl Assigned {
         self.held && self.progress.pause() == self.pauses
     }
 
-    /// Whether a limit of this partition asks for a pause (guarantee G6).
+    /// Whether a limit of this partition requires a pause (guarantee G6).
     pub(crate) fn is_over_limit(&mut self) -> bool {
         let pending = self.pending_records();
         let ahead = self.progress.settled_ahead();
@@ -239,7 +239,8 @@ impl Assigned {
             tracing::warn!(
                 topic = %self.topic, partition = self.partition,
                 position = self.log.start().map(Position::get),
-                "the partition's leader does not say whether the log was cut below the position, and nothing is read before"
+                "the partition's leader does not answer whether the log was cut below the position, and nothing is \
+                 read before"
             );
         }
     }

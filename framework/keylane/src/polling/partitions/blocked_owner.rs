@@ -1,4 +1,4 @@
-//! Owners that are blocked cannot say so: the polling thread, which never is, does.
+//! Blocked owners cannot report themselves: the polling thread does.
 
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -17,7 +17,7 @@ pub(crate) struct Blocked {
 }
 
 impl Assigned {
-    /// Looks whether the owner gets its turns; to be asked about once a second.
+    /// Checks whether the owner makes passes; to be called about once a second.
     pub(crate) fn look_for_silence(&mut self, watchdog: &Watchdog) -> Option<Blocked> {
         let (passes, polled) = (
             self.progress.passes.load(Ordering::Relaxed),

@@ -1,4 +1,4 @@
-//! The partitions of this member, as the polling thread sees them.
+//! The polling thread's state of this member's partitions.
 
 mod assigned;
 mod assignment;

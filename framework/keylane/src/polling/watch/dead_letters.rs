@@ -1,4 +1,4 @@
-//! How many records lie in the dead-letter topic: asked for now and then, by the side client.
+//! How many records lie in the dead-letter topic: the side client queries it at intervals.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -94,7 +94,7 @@ mod tests {
         assert_eq!(
             topic.take_in(None, begin + COUNTS_FOR * 2),
             Shown::Unchanged,
-            "nothing was shown so far"
+            "nothing was shown before"
         );
         assert_eq!(topic.take_in(Some(7), begin), Shown::Records(7));
         assert_eq!(

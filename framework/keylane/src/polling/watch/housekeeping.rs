@@ -212,7 +212,7 @@ impl PollLoop {
             panicked,
         } = self.end_offsets.take();
         if let Some(text) = panicked {
-            let error = format!("the thread that asks for end offsets panicked: {text}");
+            let error = format!("the thread that queries end offsets panicked: {text}");
             self.control.fail(SubscriptionError::Internal(error));
         }
         self.note_dead_letters(dead_letters);

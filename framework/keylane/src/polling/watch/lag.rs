@@ -59,8 +59,8 @@ pub(super) fn lag_age(
     if let Some(behind) = behind {
         return Some(behind.lasting);
     }
-    // With everything settled and nothing held back, what the end is ahead by is on its way here,
-    // or no record at all: the marker at the end of a transaction counts as an offset.
+    // With everything settled and nothing held back, the offsets up to the end are on their way
+    // here, or no records: the marker at the end of a transaction counts as an offset.
     if lag == Some(0) || all_settled {
         return Some(Duration::ZERO);
     }

@@ -1,5 +1,5 @@
-//! Why partitions are not read on: asks the core, and tells the operator where records that are not
-//! due are the cause.
+//! Why partitions are not read: takes the core's answer, and warns the operator where records that
+//! are not due are the cause.
 
 use std::time::Duration;
 
@@ -64,8 +64,8 @@ impl Assigned {
         limits.paused_by()
     }
 
-    /// Says once when records that are not due begin to keep the partition from being read, and
-    /// when that has passed.
+    /// Logs once when records that are not due begin to keep the partition from being read, and
+    /// once when that has passed.
     pub(crate) fn report_not_due(&mut self, paused_by: Option<PausedBy>, snapshot: &Snapshot) {
         let now = Moment::new(self.opened_at.elapsed());
         let (topic, partition) = (&self.topic, self.partition);

@@ -1,4 +1,4 @@
-//! What is shown of each partition: the owner's figures, and what the polling thread sees.
+//! The status of each partition: the owner's figures, and the polling thread's own.
 
 use std::time::{Duration, Instant};
 
@@ -11,7 +11,7 @@ use crate::kafka::Cached;
 use crate::polling::partitions::Assigned;
 use crate::status::{Control, Oldest, PartitionStatus};
 
-/// Measures from what the client knows, without asking a broker.
+/// Measures from the client's own state, without a request to a broker.
 pub(crate) fn update(
     cached: Cached<'_>,
     partitions: &mut [Assigned],

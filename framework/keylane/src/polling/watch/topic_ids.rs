@@ -6,9 +6,9 @@ use std::time::{Duration, Instant};
 use crate::kafka::{Answer, Client, Logs};
 use keylane_core::LogId;
 
-/// How often is asked, and how soon again where an answer has to be confirmed. What is read
-/// meanwhile from a wrong position is read again: the commits name the log they are about, so
-/// nothing is lost by it, also in a crash.
+/// The interval of queries, and the shorter one where an answer has to be confirmed. What is read
+/// until then from a wrong position is read again. The commits name the log they are about, so
+/// nothing is lost, also in a crash.
 const ASK_EVERY: Duration = Duration::from_secs(5);
 const CONFIRM_AFTER: Duration = Duration::from_millis(500);
 const ANSWER_WITHIN: Duration = Duration::from_secs(5);
@@ -32,7 +32,7 @@ impl Identities {
         Some(logs)
     }
 
-    /// Asks for `topics`, if it is time to. `doubtful`: an answer is to be confirmed.
+    /// Queries `topics`, if it is time to. `doubtful`: an answer is to be confirmed.
     pub(crate) fn ask<'a>(
         &mut self,
         client: &mut Client,
@@ -53,7 +53,7 @@ impl Identities {
         client.ask_topic_ids(&topics, ANSWER_WITHIN);
     }
 
-    /// Something hints at another topic: asks at the next opportunity.
+    /// Something indicates another topic: it is queried at the next opportunity.
     pub(crate) fn hurry(&mut self) {
         self.asked = None;
     }

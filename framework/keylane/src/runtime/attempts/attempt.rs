@@ -38,8 +38,8 @@ impl Call {
 /// Makes one attempt, in a span of its own. Never panics, whatever the decoder or the processor
 /// does.
 ///
-/// The attempt of every record is moved into its place, so it is kept small: decoder and processor
-/// are called here, not in a future of their own that would hold the task once more.
+/// The attempt of every record is moved into its place, so it is kept small. Decoder and processor
+/// are called here, not in a future of their own, which would hold the task once more.
 #[expect(
     clippy::manual_async_fn,
     reason = "an async fn has room for its arguments twice"
@@ -54,7 +54,7 @@ pub(crate) fn attempt<T, D: Decode<T>, P: Processor<T>>(
         let mut span = work
             .spans
             .open(&call.source, &call.record, call.attempt, call.ends);
-        // Not by `tracing`'s own wrapper, which costs more where nobody listens.
+        // Not by `tracing`'s own wrapper, which costs more without a subscriber.
         let begun = {
             let _within = span.as_ref().map(|span| span.enter());
             caught(|| begin(work, call))
@@ -127,9 +127,6 @@ mod tests {
     use std::time::Duration;
 
     use bytes::Bytes;
-    use tracing::Dispatch;
-    use tracing_subscriber::EnvFilter;
-    use tracing_subscriber::layer::SubscriberExt;
 
     use super::super::first_poll::FirstPoll;
     use super::*;
@@ -191,7 +188,7 @@ mod tests {
         }
     }
 
-    /// An error that cannot say what it is.
+    /// An error whose text panics.
     #[derive(Debug)]
     struct Mute;
 
@@ -307,53 +304,6 @@ mod tests {
             source,
             attempt: 1,
             ends: Instant::now() + Duration::from_secs(60),
-        }
-    }
-
-    #[test]
-    #[ignore = "a measurement: cargo test --release -p keylane -- --ignored --nocapture cost_of_attempts"]
-    fn cost_of_attempts_by_who_listens_to_their_spans() {
-        const ATTEMPTS: u32 = 10_000;
-        let filtered = |filter: &str| {
-            let to_nowhere = tracing_subscriber::fmt::layer().with_writer(std::io::sink);
-            Dispatch::new(
-                tracing_subscriber::registry()
-                    .with(EnvFilter::new(filter))
-                    .with(to_nowhere),
-            )
-        };
-        let work = work(Raw, nothing_to_do);
-        let Call { record, source, .. } = call();
-        let mut place = FirstPoll::new();
-        for (who, filter) in [
-            ("nobody", None),
-            (
-                "a subscriber that leaves them out",
-                Some("info,keylane::process=off"),
-            ),
-            ("a subscriber that writes no line", Some("info")),
-        ] {
-            // One at a time: any that is there is asked.
-            let dispatch = filter.map_or_else(Dispatch::none, filtered);
-            let mut run = || {
-                let start = Instant::now();
-                for _ in 0..ATTEMPTS {
-                    let (record, source) = (record.clone(), source.clone());
-                    let call = Call {
-                        record,
-                        source,
-                        attempt: 1,
-                        ends: start + Duration::from_secs(60),
-                    };
-                    let outcome = place.poll(attempt::<Bytes, _, _>(work.clone(), call));
-                    assert!(matches!(outcome, Ok(AttemptOutcome::Done)));
-                }
-                start.elapsed().as_nanos() as f64 / f64::from(ATTEMPTS)
-            };
-            let least = tracing::dispatcher::with_default(&dispatch, || {
-                (0..200).map(|_| run()).fold(f64::MAX, f64::min)
-            });
-            println!("{who} listens: {least:.1} ns an attempt");
         }
     }
 }

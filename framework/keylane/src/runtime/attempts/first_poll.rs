@@ -26,7 +26,7 @@ impl<F: Future> FirstPoll<F> {
     pub(crate) fn poll(&mut self, future: F) -> Result<F::Output, Pending<F>> {
         let mut place = self.place.take().unwrap_or_else(|| Box::pin(None));
         place.set(Some(future));
-        // Nobody needs to be woken by this poll: a pending future is polled again by its own task.
+        // This poll needs no waker: a pending future is polled again by its own task.
         let mut context = Context::from_waker(Waker::noop());
         match place
             .as_mut()

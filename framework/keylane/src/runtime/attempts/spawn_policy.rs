@@ -17,8 +17,8 @@ pub(crate) struct SpawnPolicy {
 const SPAWN_ABOVE_NANOS: u64 = 12_000;
 /// Lower, so that a load at the border does not flip to and fro.
 const IN_PLACE_BELOW_NANOS: u64 = 6_000;
-/// One attempt that was preempted among many cheap ones says nothing: alone, a sample cannot cross
-/// the mark. Two in a row do.
+/// One preempted attempt among many cheap ones is no evidence: a single sample cannot cross the
+/// mark. Two in a row do.
 const SAMPLE_CAP_NANOS: u64 = 80_000;
 const WEIGHT: u64 = 8;
 

@@ -17,15 +17,15 @@ use crate::support::clock;
 /// Where an attempt got its first poll.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum PolledIn {
-    /// In the owner, which has measured it.
+    /// The owner polled it, and measured that poll.
     Owner,
-    /// In its own task.
+    /// Its own task polls it first.
     Task,
 }
 
-/// Runs an attempt in a task of its own, within the time-out, and reports to the inbox however it
-/// ends: also when the task is dropped, be it before its first poll, or dropping the processor's
-/// future panics.
+/// Runs an attempt in a task of its own, within the time-out, and reports every end to the inbox.
+/// That includes a task that is dropped, also before its first poll, and a panic while the
+/// processor's future is dropped.
 pub(crate) fn run_spawned<F: Future<Output = AttemptOutcome>>(
     attempt: Pending<F>,
     polled_in: PolledIn,

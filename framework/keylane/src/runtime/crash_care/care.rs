@@ -1,4 +1,4 @@
-//! The owner's part in the care after a crash: turns, verdicts, and what the operator is told.
+//! The owner's part in the care after a crash: turns, verdicts, and log lines.
 
 use keylane_core::{Caution, Offset, ParkReason, PoisonFate, Poisoned};
 
@@ -11,7 +11,7 @@ use crate::status::SubscriptionError;
 
 /// What an owner keeps of it.
 pub(crate) struct CrashCare {
-    /// There while what is suspicious runs; asked for before.
+    /// Present while a suspicious record runs; requested before.
     turn: Option<TurnPermit>,
     asked_for_turn: bool,
     /// There while a healthy partition runs something.
@@ -91,7 +91,7 @@ impl CrashCare {
         }
     }
 
-    /// Says what has changed.
+    /// Logs what has changed.
     pub(crate) fn report(&mut self, owned: &mut OwnedPartition) {
         while let Some(verdict) = owned.core.next_poisoned() {
             tell_of_poison(owned, verdict);
@@ -134,8 +134,8 @@ fn tell_of_poison(
         PoisonFate::Parked(ParkReason::NoDeadLetterTopic) => {
             "it is parked, unsettled, and its key waits: there is no dead-letter topic; configure one"
         }
-        PoisonFate::Parked(_) => "it is parked, unsettled, and its key waits: the policy says so",
-        PoisonFate::Stop => "the subscription stops: the policy says so",
+        PoisonFate::Parked(_) => "it is parked, unsettled, and its key waits, by policy",
+        PoisonFate::Stop => "the subscription stops, by policy",
     };
     tracing::error!(
         %topic, partition, %offset, crashes,

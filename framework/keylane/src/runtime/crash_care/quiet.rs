@@ -12,14 +12,14 @@ use std::time::Duration;
 
 use tokio::sync::Notify;
 
-/// How long a trial waits for what runs in healthy partitions. What has run for that long without
-/// killing is the less likely culprit, and an attempt that hangs must not keep a killer from being
-/// found.
+/// How long a trial waits for what runs in healthy partitions. What has run for that long without a
+/// crash is less likely the cause, and an attempt that hangs must not keep the killing record from
+/// being found.
 pub(crate) const QUIET_PATIENCE: Duration = Duration::from_secs(10);
 
 static PROCESS: LazyLock<Arc<State>> = LazyLock::new(Arc::default);
 
-/// Of the process; tests have their own.
+/// The state of the process; tests have their own.
 #[derive(Default)]
 struct State {
     /// Healthy partitions that run something.
@@ -33,8 +33,8 @@ struct State {
 }
 
 impl State {
-    // One side counts itself in and then looks for the other, and so does the other: all
-    // sequentially consistent, so at least one of them sees the other.
+    // Each side counts itself in and then checks the other's count. All of it is sequentially
+    // consistent, so at least one of them finds the other.
     fn try_run(self: &Arc<Self>) -> Option<Busy> {
         if self.trials.load(Ordering::SeqCst) > 0 {
             return None;

@@ -1,11 +1,11 @@
 //! Turns: no suspect runs beside what is suspicious too, in the whole process.
 //!
-//! When a process dies the partitions it had all count a crash, and each that had named a record
-//! suspects it. So a suspect runs alone among the partitions that have crashed lately, whichever
-//! subscription they belong to. Turns are given in the order they were asked for. Suspects of a
-//! partition follow each other for [`keylane_core::TURN_PATIENCE`] while others wait, and the last
-//! of them keeps its turn no longer than [`keylane_core::SUSPECT_PATIENCE`]. Healthy partitions are
-//! held up only while a record is tried that was named alone at a crash before: see `quiet.rs`.
+//! When a process dies, all its partitions count a crash, and each that had named a record suspects
+//! it. So a suspect runs alone among the partitions that have crashed lately, of all subscriptions.
+//! Turns are given in the order of the requests. Suspects of a partition follow each other for
+//! [`keylane_core::TURN_PATIENCE`] while others wait, and the last of them keeps its turn no longer
+//! than [`keylane_core::SUSPECT_PATIENCE`]. Healthy partitions are held up only while a record is
+//! tried that was named alone at a crash before: see `quiet.rs`.
 
 use std::hash::BuildHasher;
 use std::sync::{Arc, LazyLock, OnceLock};
@@ -21,7 +21,7 @@ use crate::runtime::inbox::Inbox;
 const ALL: u32 = 1 << 20;
 
 static TURNS: LazyLock<Arc<Semaphore>> = LazyLock::new(|| Arc::new(Semaphore::new(ALL as usize)));
-/// Asks for a turn, which comes through the inbox; to be spawned.
+/// Requests a turn, which comes through the inbox; to be spawned.
 pub(crate) fn request(kind: Turn, inbox: Arc<Inbox>) -> impl Future<Output = ()> {
     let waiting = Waiting::new(kind);
     async move {

@@ -9,7 +9,8 @@ use keylane_core::{Groups, Liveness, Moment};
 use crate::support::clock;
 use crate::support::lock::lock;
 
-/// What is shared with the thread that asks. It keeps nothing alive that keeps the thread.
+/// The state shared with the thread that queries groups. It keeps nothing alive that keeps the
+/// thread.
 pub(crate) struct Answers {
     pub(crate) groups: Mutex<Groups>,
     /// Raised with each answer.

@@ -38,8 +38,7 @@ impl Asker {
         }
     }
 
-    /// `false` where the question cannot be asked. Does not wait: one question is under way at a
-    /// time.
+    /// `false` where the query cannot be sent. Does not wait: one query is under way at a time.
     pub(crate) fn ask(&self, group: Arc<str>) -> bool {
         let mut questions = lock(&self.questions);
         if questions.is_none() {
@@ -67,13 +66,11 @@ impl Asker {
             .spawn(move || {
                 let answer = || answer(&config, &topic, &receiver, &answers);
                 if let Err(panic) = caught(answer) {
-                    let what = format!("the thread that asks about other groups panicked: {panic}");
+                    let what = format!("the thread that queries other groups panicked: {panic}");
                     control.fail(SubscriptionError::Internal(what));
                 }
             })
-            .inspect_err(
-                |error| tracing::warn!(%error, "other consumer groups cannot be asked about"),
-            )
+            .inspect_err(|error| tracing::warn!(%error, "other consumer groups cannot be queried"))
             .ok()?;
         Some(sender)
     }
@@ -88,7 +85,7 @@ fn answer(
     let groups = match OtherGroups::connect(config) {
         Ok(groups) => groups,
         Err(error) => {
-            return tracing::warn!(%error, "other consumer groups cannot be asked about");
+            return tracing::warn!(%error, "other consumer groups cannot be queried");
         }
     };
     while let Ok(group) = questions.recv() {
@@ -98,7 +95,7 @@ fn answer(
         tracing::debug!(
             group = &*group,
             ?liveness,
-            "another consumer group was asked about"
+            "another consumer group was queried"
         );
         answers.put(&group, liveness);
     }

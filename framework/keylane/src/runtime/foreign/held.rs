@@ -1,4 +1,4 @@
-//! What is told of records that are held because no group is known to process them.
+//! The text about records that are held because no group is known to process them.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
@@ -25,7 +25,7 @@ pub(crate) struct Held {
 }
 
 impl Held {
-    /// `None` while its group is being asked about.
+    /// `None` while its group is being queried.
     pub(crate) fn of(topic: &str, record: &Record, because: HeldBecause) -> Option<Self> {
         Self::naming(topic, provenance_of(record), because)
     }

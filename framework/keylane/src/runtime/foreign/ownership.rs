@@ -86,7 +86,7 @@ impl RetryOwnership {
             .rule(whose, || self.answers.groups().liveness(group, now))
     }
 
-    /// Has the next group asked about, if one is due. Does not wait.
+    /// Starts the query of the next group, if one is due. Does not wait.
     pub(crate) fn ask(&self, now: Moment) {
         let Some(group) = self.answers.groups().next_question(now) else {
             return;

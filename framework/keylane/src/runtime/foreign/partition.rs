@@ -1,4 +1,4 @@
-//! Retries of other groups, as an owner meets them.
+//! The owner's part in handling retries of other groups.
 
 use std::time::{Duration, Instant};
 
@@ -14,19 +14,19 @@ use crate::runtime::shared::Runtime;
 use crate::runtime::verdicts::carry_out;
 use crate::support::clock;
 
-/// Held records are looked at when an answer has come, and at least this often: by that their
-/// groups go on being asked about.
+/// Held records are checked when an answer has come, and at least at this interval, so that their
+/// groups are queried again.
 const LOOK: Duration = Duration::from_secs(10);
 
-/// What an owner keeps of it.
+/// An owner's state for retries of other groups.
 pub(crate) struct Foreign {
     is_retry_topic: bool,
-    /// Of the answers, at the last look.
+    /// The version of the answers at the last check.
     version: u64,
     looked: Instant,
-    /// A record of another group has come in this pass.
+    /// A record of another group was delivered in this pass.
     met: bool,
-    /// It is noted that records are held, and why.
+    /// That records are held, and why, is in the status.
     told: bool,
 }
 
@@ -93,7 +93,7 @@ impl Foreign {
         }
     }
 
-    /// Settles held records whose group is known to be alive by now, and has others asked about.
+    /// Settles held records whose group is known to be alive, and has other groups queried.
     pub(crate) fn look_after_held(&mut self, owned: &mut OwnedPartition, now: Moment) {
         let runtime = owned.runtime.clone();
         let Some(ownership) = &runtime.ownership else {

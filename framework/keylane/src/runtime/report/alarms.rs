@@ -1,4 +1,4 @@
-//! The owner's part in watching work that stalls: it tells the operator, and ends the attempt of a
+//! The owner's part in watching stalled work: it warns the operator, and ends the attempt of a
 //! blocker.
 
 use std::time::Duration;

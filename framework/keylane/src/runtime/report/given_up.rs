@@ -10,7 +10,7 @@ use crate::runtime::owned::OwnedPartition;
 use crate::runtime::pending_record::PendingRecord;
 use crate::support::clock;
 
-/// What a line says of a record whose attempt or write has ended.
+/// The fields of a log line about a record whose attempt or write has ended.
 #[derive(Clone, Copy)]
 pub(crate) struct Ended {
     pub(crate) offset: i64,
@@ -18,7 +18,7 @@ pub(crate) struct Ended {
 }
 
 impl Ended {
-    /// To be asked before the core has the result: the ticket is used up by it.
+    /// To be called before the core has the result, which uses up the ticket.
     pub(crate) fn of(owned: &OwnedPartition, ticket: Ticket) -> Option<Self> {
         let core = &owned.core;
         let (pending, attempts) = (core.record(ticket)?, core.attempts(ticket)?);
@@ -104,12 +104,12 @@ pub(crate) fn report_parked(
         ParkReason::NoDeadLetterTopic => {
             "it cannot be decoded and there is no dead-letter topic; configure one".to_owned()
         }
-        ParkReason::Refused => "the write was refused for good, as the error says".to_owned(),
+        ParkReason::Refused => "the write was refused for good".to_owned(),
         ParkReason::TooLarge => {
             "the dead letter is too large, also with the fewest headers; raise the limit that the error names"
                 .to_owned()
         }
-        ParkReason::Policy(reason) => format!("the policy says so ({})", reason.as_str()),
+        ParkReason::Policy(reason) => format!("the policy is to park ({})", reason.as_str()),
         _ => format!("{reason:?}"),
     };
     const MESSAGE: &str = "a record is parked: it stays unsettled, and its key waits";

@@ -1,4 +1,4 @@
-//! The owner's part in knowing the hot keys: what is counted, and what is told.
+//! The owner's part in finding hot keys: what is counted, and what is published.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -17,7 +17,7 @@ use crate::{KeyHash, Record};
 /// What others see is this old at most, while passes follow one another and the walk over the
 /// pending records is short.
 const TELL_EVERY: Duration = Duration::from_secs(2);
-/// Keys told of each measure.
+/// Keys published for each measure.
 const TOLD: usize = 10;
 /// A longer plain key is cut.
 const PLAIN_BYTES: usize = 256;
@@ -69,7 +69,7 @@ impl KeyCounts {
         }
     }
 
-    /// Lets the counts fade, and tells the handle of the highest now and then.
+    /// Lets the counts fade, and publishes the highest to the handle at intervals.
     pub(crate) fn tell(&mut self, owned: &OwnedPartition, now: Moment) {
         self.tick(now);
         if now < self.next {

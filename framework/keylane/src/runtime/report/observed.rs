@@ -1,4 +1,4 @@
-//! What an observer is told of a record.
+//! What an observer gets about a record.
 
 use keylane_core::{Reason, Ticket, Verdict};
 
@@ -7,8 +7,8 @@ use crate::runtime::owned::OwnedPartition;
 use crate::runtime::pending_record::PendingRecord;
 use crate::status::SubscriptionError;
 
-/// To be asked before the core has the result: the ticket is used up by it. `None` where nothing
-/// observes, which is always so with Kafka.
+/// To be called before the core has the result, which uses up the ticket. `None` without an
+/// observer, which is always so with Kafka.
 pub(crate) fn observed(owned: &OwnedPartition, ticket: Ticket) -> Option<Observed> {
     owned.runtime.observer.as_ref()?;
     Some(Observed {
@@ -35,7 +35,7 @@ pub(crate) fn observe(
     }
 }
 
-/// The error that stops the subscription: a record failed for good, and the policy says so.
+/// The error that stops the subscription, by policy: a record failed for good.
 pub(crate) fn exhausted(
     owned: &OwnedPartition,
     reason: Reason,

@@ -80,7 +80,7 @@ fn note_failed_write(
 ) {
     note_refused_write(owned, error, target);
     let (kind, next) = match (error.kind(), verdict) {
-        // Its own line says so.
+        // A parked record has a log line of its own.
         (_, Verdict::Parked { .. }) => {
             return owned
                 .runtime
@@ -119,8 +119,8 @@ fn note_refused_write(owned: &OwnedPartition, error: &WriteError, target: Produc
             doubt_partitions(owned, target);
             TroubleKind::MissingTopic
         }
-        // The client waits for a topic that is gone, and says no more when the time of its
-        // writes is up.
+        // The client waits for a topic that is gone, and reports only a time-out when the time of
+        // its writes is up.
         Code::MessageTimedOut => return doubt_partitions(owned, target),
         Code::TopicAuthorizationFailed | Code::ClusterAuthorizationFailed => {
             TroubleKind::Authorization
@@ -136,7 +136,7 @@ fn note_refused_write(owned: &OwnedPartition, error: &WriteError, target: Produc
         .note(kind, place, &error.to_string());
 }
 
-/// Another partition count, or that the topic is gone, would explain what a write says.
+/// A changed partition count, or a missing topic, would explain the write's error.
 fn doubt_partitions(owned: &OwnedPartition, target: ProduceTarget) {
     if let Some(target) = topic_of(owned, target) {
         target.partitions.doubt();

@@ -1,4 +1,4 @@
-//! What the headers of a failed record say of its attempts.
+//! The history of a failed record's attempts, for its headers.
 
 use crate::dead_letter::{ErrorText, FailureHistory};
 use crate::runtime::pending_record::PendingRecord;
@@ -28,7 +28,7 @@ pub(super) fn history(
     }
 }
 
-/// What the headers say of a poison record's end. When the crashes were is no longer known.
+/// The history of a poison record, for its headers. The times of the crashes are no longer known.
 pub(super) fn poison_history(
     pending: &PendingRecord,
     attempts: u32,

@@ -27,12 +27,12 @@ impl Writes {
         Self { membership }
     }
 
-    /// Sends what the core wants written. The answer comes back through the inbox.
+    /// Sends the writes that the core requests. The answer comes back through the inbox.
     ///
-    /// Nothing of an epoch that is over: the next owner decides anew, and a write made here would
-    /// be a copy of its own. What the client has taken already goes out all the same, in order with
-    /// what other partitions write; its headers say whose it is. Nor of one that may be over: see
-    /// [`keylane_core::Lease`].
+    /// It sends nothing for an epoch that is over: the next owner decides again, and a write made
+    /// here would be a second copy. What the client has taken already is still written, in order
+    /// with the writes of other partitions; its headers name the epoch. It sends nothing for an
+    /// epoch that may be over either: see [`keylane_core::Lease`].
     pub(crate) fn send_ready(&self, owned: &mut OwnedPartition) {
         if owned.inbox.is_ended() || !owned.runtime.lease.allows(clock::now()) {
             return;
@@ -59,8 +59,8 @@ impl Writes {
                         inbox.written(Written { ticket, result });
                     });
                 }
-                // The core asks only for topics that the settings name, and start-up made a
-                // producer for those.
+                // The core requests writes only to topics that the settings name, and start-up made
+                // a producer for those.
                 _ => inbox.written(Written {
                     ticket,
                     result: Err(no_producer()),

@@ -1,11 +1,6 @@
 //! Found by the chaos program (seed 2, `consumer`): a dead letter that was acknowledged and lay
 //! nowhere.
 
-#![allow(
-    clippy::unwrap_used,
-    reason = "helpers of tests stop the test as the tests do"
-)]
-
 use std::{
     collections::BTreeSet,
     time::{Duration, Instant},
