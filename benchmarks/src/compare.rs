@@ -116,7 +116,7 @@ fn chosen(plan: &Plan, iterations_per_micro: f64) -> Result<Vec<Scenario>, Box<d
             .filter(|arm| arms.contains(arm))
             .collect();
         if !arms.is_empty() {
-            // Arms that the scenario is not about run where nothing else was asked for.
+            // Arms that the scenario is not about run unless others were selected.
             scenario.arms = if named.is_empty() {
                 arms.clone()
             } else {

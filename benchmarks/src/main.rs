@@ -2,7 +2,7 @@
 //! -p keylane-benchmarks`.
 //!
 //! Each arm runs in a process of its own, in turn (A B C A B C …), so that CPU and memory are its
-//! own and a change of the machine's pace meets every arm. See the README beside this crate.
+//! own and a change of the machine's pace affects every arm. See the README beside this crate.
 
 mod arms;
 mod bars;

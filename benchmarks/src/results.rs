@@ -47,7 +47,7 @@ impl Results {
         self.write(line)
     }
 
-    /// Writes the tables; says where.
+    /// Writes the tables; returns where.
     pub(crate) fn table(
         &self,
         machine: &Machine,

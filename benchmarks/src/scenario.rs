@@ -9,7 +9,7 @@ pub(crate) struct Scenario {
     pub(crate) name: String,
     pub(crate) about: &'static str,
     pub(crate) partitions: i32,
-    /// The records go to so many of the partitions.
+    /// The records go to this many of the partitions.
     pub(crate) busy_partitions: i32,
     pub(crate) records: u64,
     pub(crate) keys: Keys,
@@ -29,9 +29,9 @@ pub(crate) struct Scenario {
 pub(crate) enum Keys {
     /// Null keys.
     Null,
-    /// So many keys, in turn.
+    /// This many keys, in turn.
     Uniform(u64),
-    /// Each record has its own.
+    /// Each record has a key of its own.
     Distinct,
     /// Zipf-distributed with this exponent.
     Zipf { keys: u64, exponent: f64 },

@@ -35,8 +35,8 @@ pub(crate) fn render(comparison: &Comparison) -> String {
     table
 }
 
-/// A column; its cells are empty where it says nothing of an arm, and it is left out where it says
-/// nothing of any.
+/// A column; its cells are empty where an arm has no value, and it is left out where no arm has
+/// one.
 struct Column {
     name: &'static str,
     cell: fn(&Scenario, &Samples) -> String,
@@ -173,7 +173,7 @@ fn most(samples: &Samples, of: fn(&Sample) -> u64) -> String {
 
 /// The rate as a fraction of what the limit, the keys and the measured time of an attempt allow.
 pub(crate) fn of_bound(scenario: &Scenario, samples: &Samples) -> Option<f64> {
-    // Where attempts of very different lengths are mixed, their mean says nothing of what is
+    // Where attempts of very different lengths are mixed, their mean does not show what is
     // possible.
     if scenario.paced.is_some() || !matches!(scenario.work, Work::Wait { .. }) {
         return None;

@@ -4,7 +4,7 @@
 # The lines of all runs are in target/chaos/results.jsonl (RESULTS chooses another file); runs with violations keep their
 # directories beside it. PROTOCOLS="consumer" takes one protocol, or several; OPTIONS="--no-cuts" are options of the program.
 # A campaign that was interrupted goes on when it is started again: a seed that has a line of the same protocol, commit and
-# options is not run once more. Remove the file to begin anew.
+# options is not run once more. Remove the file to start again.
 # Ends with 0 where no run had a violation.
 set -u
 seeds=${1:-20} minutes=${2:-1.5} first=${3:-1}

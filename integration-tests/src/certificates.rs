@@ -17,7 +17,7 @@ use openssl::{
     },
 };
 
-/// Signs certificates; nobody trusts it but those who are told to.
+/// Signs certificates; only clients that are configured with it trust it.
 pub struct Authority {
     key: PKey<Private>,
     certificate: X509,

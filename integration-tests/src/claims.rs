@@ -41,14 +41,14 @@ impl fmt::Display for FalseClaim {
         };
         write!(
             f,
-            "{} is not settled, but {by} of the commit at {} says so",
+            "{} is not settled, but {by} of the commit at {} claims it",
             self.place, self.position
         )
     }
 }
 
 impl Claim {
-    /// Whether it says that `offset` is settled.
+    /// Whether it claims that `offset` is settled.
     pub fn covers(&self, offset: i64) -> bool {
         offset < self.position || self.ahead.contains(Offset::new(offset))
     }
@@ -114,7 +114,7 @@ pub fn false_claims(
 }
 
 /// # Panics
-/// Where [`false_claims`] finds something; `context` tells where.
+/// Where [`false_claims`] finds something; `context` names the place.
 #[track_caller]
 pub fn assert_honest(
     claims: &[Claim],
@@ -198,11 +198,11 @@ mod tests {
         let texts: Vec<String> = found.iter().map(ToString::to_string).collect();
         assert_eq!(
             texts[0],
-            "t[0]@1 is not settled, but the offset of the commit at 2 says so"
+            "t[0]@1 is not settled, but the offset of the commit at 2 claims it"
         );
         assert_eq!(
             texts[1],
-            "t[0]@5 is not settled, but the metadata of the commit at 2 says so"
+            "t[0]@5 is not settled, but the metadata of the commit at 2 claims it"
         );
     }
 }

@@ -74,9 +74,9 @@ impl CommitWatch {
     }
 }
 
-/// Where a commit meets a change of the member's epoch (KIP-848) the client sends it again, perhaps
-/// after a newer one. That only repeats work, and only until the newer state is committed again
-/// with what follows.
+/// Where a commit crosses a change of the member's epoch (KIP-848) the client sends it again,
+/// perhaps after a newer one. That only repeats work, and only until the newer state is committed
+/// again with what follows.
 fn steps_back(looks: &[Look], protocol: Protocol) -> Vec<String> {
     let mut steps = Vec::new();
     for (index, pair) in looks.windows(2).enumerate() {

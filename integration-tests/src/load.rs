@@ -15,7 +15,7 @@ use crate::{
     kafka::{HarnessError, Kafka, NewRecord},
 };
 
-/// Records of one write: so many that a member has work in flight at almost any moment.
+/// Records of one write: enough that a member has work in flight at almost any moment.
 const BATCH: usize = 400;
 
 /// A producer that writes batch after batch until it is stopped, with ids that count on from
@@ -81,8 +81,8 @@ pub fn numbered(numbers: std::ops::Range<usize>, keys: usize) -> Vec<NewRecord> 
 }
 
 impl Kafka {
-    /// What lies in `topic`, as the journal's checkers want it; a record's id is the topic's name
-    /// and its value.
+    /// What lies in `topic`, in the form of the journal's checkers; a record's id is the topic's
+    /// name and its value.
     ///
     /// # Errors
     /// As [`Kafka::read_all`].

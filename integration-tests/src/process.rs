@@ -18,7 +18,7 @@ impl Process {
     /// Sends it a signal.
     ///
     /// # Errors
-    /// When it is not there any more.
+    /// When it has ended.
     pub fn signal(&self, signal: Signal) -> io::Result<()> {
         kill_process(Pid::from_child(&self.child), signal)
     }

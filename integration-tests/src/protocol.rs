@@ -56,7 +56,7 @@ impl Protocol {
         }
     }
 
-    /// Those of `protocols` that the Kafka of the suites speaks; that others are skipped is printed.
+    /// Those of `protocols` that the Kafka of the suites supports; skipped ones are printed.
     pub fn spoken<const N: usize>(protocols: [Self; N]) -> impl Iterator<Item = Self> {
         let what = std::thread::current().name().unwrap_or("a test").to_owned();
         protocols
@@ -64,7 +64,7 @@ impl Protocol {
             .filter(move |protocol| protocol.or_skip(&what))
     }
 
-    /// Whether the Kafka of the suites speaks it; where it does not, that `what` is skipped is
+    /// Whether the Kafka of the suites supports it; if not, a line about the skipped `what` is
     /// printed.
     pub fn or_skip(self, what: &str) -> bool {
         let spoken = self != Self::Consumer || is_consumer_protocol_spoken();

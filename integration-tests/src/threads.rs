@@ -16,7 +16,7 @@ use tokio::runtime::{Builder, Runtime};
 pub struct Threads(Option<Runtime>);
 
 impl Threads {
-    /// So many threads.
+    /// This number of threads.
     pub fn new(count: usize) -> Self {
         let mut builder = Builder::new_multi_thread();
         let runtime = builder.worker_threads(count).enable_all().build();

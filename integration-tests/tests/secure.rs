@@ -582,6 +582,23 @@ async fn all_that_is_hidden_is_named_in_one_error() {
             topic: site.origin.clone()
         }
     );
+    // Of several topics each one is asked about, and written to.
+    site.allow(Operation::Write, Resource::Topic(&site.origin))
+        .await;
+    let two_topics = || site.producer().topic(&site.retry);
+    assert_eq!(
+        two_topics().start().await.unwrap_err(),
+        TaskProducerError::Forbidden {
+            topic: site.retry.clone()
+        }
+    );
+    site.allow(Operation::Write, Resource::Topic(&site.retry))
+        .await;
+    let producer = two_topics().start().await.unwrap();
+    for topic in [&site.origin, &site.retry] {
+        let enqueued = producer.enqueue(NewTask::new("x").topic(topic)).await;
+        assert_eq!(*enqueued.unwrap().topic, **topic);
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -117,7 +117,7 @@ impl<'a> FetchQueue<'a> {
         let count = unsafe {
             sys::rd_kafka_consume_batch_queue(self.queue, 0, messages.as_mut_ptr(), BATCH)
         };
-        // SAFETY: librdkafka has written so many pointers.
+        // SAFETY: librdkafka has written this many pointers.
         unsafe { messages.set_len(usize::try_from(count).unwrap_or(0)) };
     }
 

@@ -43,7 +43,7 @@ impl Shared {
 
 /// Where a record that was read goes.
 pub(super) trait HandOn: Send + 'static {
-    /// Gives it to whoever processes it, and waits while too many are in flight.
+    /// Gives it to its worker, and waits while too many are in flight.
     fn hand_on(&mut self, message: OwnedMessage) -> impl Future<Output = ()> + Send;
 }
 

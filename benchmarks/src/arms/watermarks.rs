@@ -13,7 +13,7 @@ pub(super) struct Watermarks {
 struct Partition {
     /// The offset of the first entry.
     first: i64,
-    /// By offset from `first`: whether it is finished.
+    /// Whether each record is finished, by offset from `first`.
     done: VecDeque<bool>,
     moved: bool,
 }

@@ -15,7 +15,7 @@ pub(crate) struct Job {
     pub(crate) records: u64,
     /// Distinct keys; 0 is null keys.
     pub(crate) keys: u64,
-    /// Records that come before the others and only say that the topic is being read.
+    /// Records that come before the others and only show that the topic is being read.
     pub(crate) primers: u64,
     /// Of `records`, those after which the run is over (a stuck key is not waited for).
     pub(crate) needed: u64,

@@ -16,7 +16,7 @@ use super::histogram::Histogram;
 use super::job::{Job, intended_micros, key_number};
 use super::work::{Step, Work, compute};
 
-/// What an arm tells of a record it has got.
+/// What an arm reports of a record it has read.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Seen {
     partition: i32,
@@ -26,7 +26,7 @@ pub(crate) struct Seen {
     attempt: u32,
 }
 
-/// A partition reports what it has done in steps of so many at most: exact counts are only needed
+/// A partition reports what it has done in steps of at most this many: exact counts are only needed
 /// at the end.
 const LONGEST_STEP: u64 = 64;
 
@@ -34,7 +34,7 @@ const LONGEST_STEP: u64 = 64;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Outcome {
     Done,
-    /// To be tried again, after [`RETRY_DELAY`](super::RETRY_DELAY).
+    /// It is to be tried again, after [`RETRY_DELAY`](super::RETRY_DELAY).
     Failed,
 }
 
@@ -46,7 +46,7 @@ pub(crate) struct Observer {
     /// Those of a partition side by side.
     keys: Box<[Key]>,
     partitions: u64,
-    /// By partition: one bit an offset.
+    /// The records done, by partition: one bit an offset.
     done_offsets: Box<[Box<[AtomicU64]>]>,
     first: OnceLock<Instant>,
     last: OnceLock<Instant>,
@@ -116,8 +116,9 @@ impl Observer {
                 .map(|_| key())
                 .collect(),
             partitions,
-            // Partitions that get nothing should take nothing, and which those are nobody here
-            // knows: beyond some number of partitions only the first are watched for duplicates.
+            // Partitions that get nothing should take nothing, and this code cannot tell which
+            // those are. So beyond some number of partitions only the first are watched for
+            // duplicates.
             done_offsets: (0..job.partitions.min(64))
                 .map(|_| (0..words).map(|_| AtomicU64::new(0)).collect())
                 .collect(),
@@ -305,7 +306,7 @@ impl Observer {
 
     fn key(&self, seen: Seen) -> Option<&Key> {
         let key = seen.key.filter(|&key| key < self.keys.len() as u64)?;
-        // As they were dealt out.
+        // In the order in which they were dealt out.
         let place = (key % self.partitions) * (self.keys.len() as u64 / self.partitions)
             + key / self.partitions;
         self.keys.get(usize::try_from(place).ok()?)

@@ -26,7 +26,7 @@ impl Run {
     }
 
     /// Waits until the run is over; where the memory of pending records is measured, until they are
-    /// pending first. `pending` says how many are.
+    /// pending first. `pending` is their number.
     pub(crate) async fn over(&mut self, job: &Job, pending: impl Fn() -> usize) {
         if job.pending > 0 {
             self.pending_mib = pending_mib(job, pending).await;
@@ -79,7 +79,7 @@ impl Run {
     }
 }
 
-/// What is resident once so many are pending.
+/// What is resident once this many are pending.
 async fn pending_mib(job: &Job, pending: impl Fn() -> usize) -> Option<f64> {
     let deadline = Instant::now() + Duration::from_secs(job.max_seconds);
     while pending() < job.pending {

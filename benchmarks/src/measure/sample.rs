@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 /// One run.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) struct Sample {
-    /// Records done; fewer than asked for where the run was cut off.
+    /// Records done; fewer than requested where the run was cut off.
     pub(crate) records: u64,
     /// Whether all of them were done in time.
     pub(crate) complete: bool,
@@ -18,7 +18,7 @@ pub(crate) struct Sample {
     /// The most memory the process had resident.
     pub(crate) peak_mib: f64,
     pub(crate) threads: u64,
-    /// What the arm says of its limit.
+    /// The arm's own description of its limit.
     pub(crate) in_flight: String,
     /// How long an attempt took on average, where it waits.
     pub(crate) attempt_micros: Option<f64>,

@@ -1,4 +1,4 @@
-//! What the process has used, as Linux tells it.
+//! What the process has used, by Linux' own figures.
 
 use std::time::Duration;
 

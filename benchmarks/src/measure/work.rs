@@ -14,7 +14,7 @@ pub(crate) enum Work {
     Wait {
         micros: u64,
     },
-    /// Each record waits 0 to so many whole milliseconds.
+    /// Each record waits 0 to this many whole milliseconds.
     RandomWait {
         max_millis: u64,
     },
@@ -22,18 +22,18 @@ pub(crate) enum Work {
     Compute {
         iterations: u64,
     },
-    /// Each record waits, those of key 0 for long.
+    /// Each record waits, those of key 0 much longer.
     StuckKey {
         stuck_micros: u64,
         micros: u64,
     },
-    /// Each record waits, one in so many for long.
+    /// Each record waits, one in this many much longer.
     SomeSlow {
         one_in: u64,
         slow_micros: u64,
         micros: u64,
     },
-    /// The first attempt of one record in so many fails.
+    /// The first attempt of one record in this many fails.
     SomeFail {
         one_in: u64,
     },
@@ -83,7 +83,7 @@ impl Work {
     }
 }
 
-/// Computes for as long as so many steps take, each of which needs the result of the one before.
+/// Computes this many steps, each of which needs the result of the one before.
 pub(crate) fn compute(iterations: u64) {
     let mut value = 0x9E37_79B9_7F4A_7C15_u64;
     for _ in 0..iterations {

@@ -1,5 +1,5 @@
 //! Arms that are programs of their own, built on demand. One that cannot be built is skipped with a
-//! line that says why.
+//! line that has the reason.
 
 pub(crate) mod java;
 mod ruststream;
@@ -79,7 +79,7 @@ fn cache(name: &str) -> Result<PathBuf, String> {
     Ok(cache)
 }
 
-/// Runs a build step; what it says is the reason where it fails.
+/// Runs a build step; its output is the reason where it fails.
 fn step(what: &str, command: &mut Command) -> Result<(), String> {
     let output = command
         .output()

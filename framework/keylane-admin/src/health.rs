@@ -84,7 +84,7 @@ pub(crate) struct Seen {
     pub(crate) status: SubscriptionStatus,
 }
 
-/// Answers the question for all subscriptions together. A polling thread that has not turned for
+/// Answers the question for all subscriptions together. A polling thread that has not polled for
 /// `polling_limit` is stalled.
 pub(crate) fn look(question: Question, subscriptions: &[Seen], polling_limit: Duration) -> Health {
     let mut reasons = Vec::new();
@@ -154,7 +154,7 @@ fn not_polling(status: &SubscriptionStatus, limit: Duration) -> Option<(Code, St
     let silent = status.polled_ago;
     let text = || {
         format!(
-            "its polling thread has not turned for {} s",
+            "its polling thread has not polled for {} s",
             silent.as_secs()
         )
     };
@@ -216,8 +216,8 @@ fn degraded(name: &str, status: &SubscriptionStatus, reasons: &mut Vec<Reason>) 
             add(Code::PartitionPaused, "it is paused by the user".to_owned());
         }
         if partition.paused_by == Some(PausedBy::NoPosition) {
-            let text = "nothing of it is read yet: the brokers do not say what is committed or what the log holds, or do \
-                        not take the commit of its first position";
+            let text = "nothing of it is read yet: the brokers do not answer with the committed offset or the \
+                        log's range, or refuse the commit of its first position";
             add(Code::NoPosition, text.to_owned());
         }
         if partition.paused_by == Some(PausedBy::NotDue) {
@@ -241,7 +241,7 @@ fn degraded(name: &str, status: &SubscriptionStatus, reasons: &mut Vec<Reason>) 
         }
         if let Some(blocked) = partition.blocked_for {
             let text = format!(
-                "no turn on the runtime for {} s: a processor blocks its thread",
+                "it has not run for {} s: a processor blocks its thread",
                 blocked.as_secs()
             );
             add(Code::OwnerBlocked, text);

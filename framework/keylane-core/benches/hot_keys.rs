@@ -1,6 +1,7 @@
 //! What it costs to know the hot keys: of a record, and of one that is sampled.
 //!
-//! `cargo bench -p keylane-core --bench hot_keys`. In a partition each record asks three sketches.
+//! `cargo bench -p keylane-core --bench hot_keys`. In a partition each record goes through three
+//! sketches.
 
 use std::hint::black_box;
 use std::time::Duration;

@@ -48,10 +48,10 @@ impl Rig {
             now: Moment::ORIGIN,
         };
         rig.deliver(None);
-        // Nothing starts before the broker knows that something will.
+        // Nothing starts before a mark is on the broker.
         assert!(rig.partition.next_start_needs_mark());
         rig.partition
-            .mark_confirmed(rig.partition.wanted_mark().expect("it was asked for"));
+            .mark_confirmed(rig.partition.wanted_mark().expect("it was requested"));
         rig.process_one();
         rig
     }
@@ -87,11 +87,10 @@ impl Rig {
     }
 }
 
-/// The lane of the so-manieth record, while so many are pending.
+/// The lane of a record, by its number and the number of pending records.
 type KeyOf = fn(u64, u64) -> Option<u64>;
 
-/// Lanes and ledger: so many records pending, of as many keys, of few, of one, or without keys; all
-/// in order.
+/// Lanes and ledger: n records pending, of n keys, of few, of one, or without keys; all in order.
 fn pending(criterion: &mut Criterion) {
     let keys: [(&str, KeyOf); 4] = [
         ("keys-as-many", |number, size| Some(scatter(number % size))),
@@ -120,8 +119,8 @@ fn pending(criterion: &mut Criterion) {
     }
 }
 
-/// Ledger: so many to twice as many records settled ahead of one that is not; the pops when it is
-/// at last are counted in.
+/// Ledger: n to 2n records settled ahead of one that is not; the pops when it is settled at last
+/// are included.
 fn settled_ahead(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("record-while-settled-ahead");
     for size in SIZES {
@@ -150,8 +149,8 @@ fn settled_ahead(criterion: &mut Criterion) {
     group.finish();
 }
 
-/// Timers: so many records wait for their second attempt; each iteration one begins to wait and one
-/// has waited.
+/// Timers: n records wait for their second attempt; in each iteration one begins to wait and one
+/// ends.
 fn waiting(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("record-while-waiting");
     for size in SIZES {
@@ -185,9 +184,9 @@ fn waiting(criterion: &mut Criterion) {
     group.finish();
 }
 
-/// Commit map: written with so many settled ahead, in one run or with every other one missing. Once
-/// a commit, not once a record; what fits into the metadata bounds what is written, the walk over
-/// the ledger is linear.
+/// Commit map: written with n settled ahead, in one run or with every other one missing. Once a
+/// commit, not once a record; what fits into the metadata bounds what is written, the walk over the
+/// ledger is linear.
 fn commit(criterion: &mut Criterion) {
     for (name, holes) in [("one-run", false), ("every-other", true)] {
         let mut written = criterion.benchmark_group(format!("commit-map-written/{name}"));
@@ -211,7 +210,7 @@ fn commit(criterion: &mut Criterion) {
     }
 }
 
-/// So many settled ahead of offset 0, which is not; with holes, the odd ones are not either.
+/// n settled ahead of offset 0, which is not; with holes, the odd ones are not either.
 fn ahead(size: u64, holes: bool) -> Rig {
     let mut rig = Rig::new();
     let count = if holes { size * 2 } else { size };

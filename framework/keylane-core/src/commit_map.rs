@@ -96,7 +96,7 @@ pub struct CommitContent {
     pub leader_epoch: Option<LeaderEpoch>,
 }
 
-/// As [`encode_for`], about a log that is not known.
+/// The same as [`encode_for`], for an unknown log.
 pub fn encode(
     position: Position,
     ranges: impl IntoIterator<Item = SettledRange>,

@@ -1,4 +1,4 @@
-//! What is said of a failed attempt: how it failed, with what kind of error, and where.
+//! A failed attempt: how it failed, with what kind of error, and where.
 
 use crate::failure::Failure;
 

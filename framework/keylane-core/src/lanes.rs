@@ -14,7 +14,7 @@ pub(crate) const NONE: u32 = u32::MAX;
 pub(crate) struct Lanes {
     /// The last slot of each lane with a key.
     tails: HashMap<u64, u32, BuildHasherDefault<HashedAlready>>,
-    /// By slot: the one behind it in its lane.
+    /// The next slot in the same lane, by slot.
     behind: Vec<u32>,
 }
 

@@ -24,7 +24,7 @@ pub(crate) struct Ledger {
     settled_ahead: usize,
     inherited: SettledMap,
     /// The highest leader epoch that the previous owner had read when it wrote the inherited map,
-    /// where it said so.
+    /// if the map has one.
     inherited_under: Option<LeaderEpoch>,
     /// The highest leader epoch of this owner's records.
     read_under: Option<LeaderEpoch>,

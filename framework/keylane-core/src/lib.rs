@@ -16,7 +16,7 @@
 //! | [`RetryPolicy`], [`Backoff`] | what becomes of a failure: in place, retry topic, dead letter, park, stop |
 //! | [`OutageGuard`] | whether a record may be given up, or there is an outage or a bad deployment |
 //! | [`Watchdog`], [`BlockerPolicy`] | which attempts are slow, which partition stands still, and which record holds it up |
-//! | [`Silence`] | whether a partition's owner is blocked |
+//! | [`OwnerWatch`] | whether a partition's owner is blocked |
 //! | [`KeySketch`] | which keys have the most records, take the most time, wait longest |
 //! | [`Ownership`], [`Groups`] | whose a retry is where groups share a retry topic, and which other groups are alive |
 //! | [`Evidence`], [`Caution`] | which record ends the process again and again |
@@ -92,11 +92,11 @@ mod log_id;
 pub mod member;
 mod offset;
 mod outage_guard;
+mod owner_watch;
 mod partition;
 mod paused_by;
 mod retry_policy;
 mod settled_map;
-mod silence;
 mod start_question;
 mod time;
 mod topic_name;
@@ -127,6 +127,7 @@ pub use outage_guard::{
     BAD_DEPLOYMENT_RECORDS, ClassOutage, HeldBy, OUTAGE_LANES, OUTAGE_PATIENCE, OutageGuard,
     OutageSettings, OutageState,
 };
+pub use owner_watch::{BlockedOwner, OwnerWatch};
 pub use partition::{
     Activity, Alarm, Blocker, BlockerPolicy, Blocking, Caution, Delivered, Delivery,
     FailureHeaders, LaneOrder, MARK_PATIENCE, Mark, NEARLY_ALL_PERCENT, NEARLY_FULL_PERCENT,
@@ -139,7 +140,6 @@ pub use retry_policy::{
     Exhausted, InPlace, LEAST_ATTEMPTS, ReasonActions, RetryPolicy, TopicRetry,
 };
 pub use settled_map::{SettledMap, SettledRange};
-pub use silence::{Silence, Silent};
 pub use start_question::{StartQuestion, StartSigns};
 pub use time::Moment;
 pub use topic_name::check_topic_name;

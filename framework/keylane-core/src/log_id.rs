@@ -43,7 +43,7 @@ impl LogId {
 ///
 /// let (old, new) = (LogId::of_topic(1, 2), LogId::of_topic(3, 4));
 /// assert_eq!(Resume::of(old, old), Resume::Committed(old));
-/// assert_eq!(Resume::of(old, new), Resume::Anew(new.expect("an id")));
+/// assert_eq!(Resume::of(old, new), Resume::FromStart(new.expect("an id")));
 /// assert_eq!(Resume::of(None, new), Resume::Committed(new), "without a name it is valid");
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -51,7 +51,7 @@ pub enum Resume {
     /// At the committed position. Nothing indicates that it is about another log.
     Committed(Option<LogId>),
     /// At the beginning of this log: what was committed is about another one.
-    Anew(LogId),
+    FromStart(LogId),
 }
 
 impl Resume {
@@ -60,7 +60,7 @@ impl Resume {
     /// brokers do not answer, a commit's name is kept.
     pub fn of(committed: Option<LogId>, there: Option<LogId>) -> Self {
         match (committed, there) {
-            (Some(committed), Some(there)) if committed != there => Self::Anew(there),
+            (Some(committed), Some(there)) if committed != there => Self::FromStart(there),
             (Some(_), _) => Self::Committed(committed),
             (None, there) => Self::Committed(there),
         }
@@ -145,7 +145,7 @@ mod tests {
 
     #[test]
     fn only_a_commit_that_names_another_log_is_left() {
-        assert_eq!(Resume::of(Some(OLD), Some(NEW)), Resume::Anew(NEW));
+        assert_eq!(Resume::of(Some(OLD), Some(NEW)), Resume::FromStart(NEW));
         assert_eq!(
             Resume::of(Some(OLD), Some(OLD)),
             Resume::Committed(Some(OLD))

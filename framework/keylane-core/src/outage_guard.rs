@@ -146,7 +146,7 @@ pub(crate) struct Case {
     pub(crate) reason: Reason,
     pub(crate) class: ErrorClass,
     pub(crate) place: Option<Place>,
-    /// For how long it was held while others succeeded.
+    /// How long it was held while others succeeded.
     pub(crate) held_for: Duration,
 }
 

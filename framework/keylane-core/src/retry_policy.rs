@@ -20,8 +20,7 @@ const HELD_FROM: u32 = 10;
 /// A failure is first retried **in place**: the lane waits, so the order of its key is kept, and no
 /// other key waits. Then it goes through the **retry topic**, where one is set up: its lane goes
 /// on, and the order of the key is given up. When the retries are used up,
-/// [`on_exhausted`](Self::on_exhausted) has the last word, unless the [`OutageGuard`] holds the
-/// record.
+/// [`on_exhausted`](Self::on_exhausted) decides, unless the [`OutageGuard`] holds the record.
 ///
 /// Retries are used up **by count**: those in place, then the rounds of the topic. Or **by time**,
 /// where [`for_at_least`](Self::for_at_least) is set: those in place go on, or the rounds after
@@ -51,7 +50,7 @@ pub struct RetryPolicy {
     pub backoff: Backoff,
     /// The retry topic, where one is set up.
     pub topic: Option<TopicRetry>,
-    /// The last word on a record that is out of retries, fatal or undecodable.
+    /// What happens to a record that is out of retries, fatal or undecodable.
     pub on_exhausted: Exhausted,
     /// The same for single reasons.
     pub on: ReasonActions,
@@ -82,7 +81,7 @@ impl Default for RetryPolicy {
 pub struct ReasonActions {
     /// Retries are used up.
     pub exhausted: Option<Exhausted>,
-    /// The attempt said that it will never work.
+    /// The attempt returned that it will never work.
     pub fatal: Option<Exhausted>,
     /// The record cannot be decoded.
     pub undecodable: Option<Exhausted>,
@@ -147,7 +146,7 @@ pub(crate) struct Tried {
     pub(crate) rounds: u32,
     /// Its retry time.
     pub(crate) retried_for: Duration,
-    /// For how long it was held while others succeeded.
+    /// How long it was held while others succeeded.
     pub(crate) held_for: Duration,
     /// How often in a row something was unavailable to it before.
     pub(crate) unavailable: u32,

@@ -1,4 +1,4 @@
-//! Whether the log's leader has said that a start still holds.
+//! Whether the log's leader has confirmed a start.
 
 use std::time::Duration;
 

@@ -1,4 +1,4 @@
-//! What the documentation says about the room in a commit is what is measured.
+//! The documented capacity of a commit is the measured one.
 
 #[path = "../examples/commit_map_capacity/report.rs"]
 mod report;

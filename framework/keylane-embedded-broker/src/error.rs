@@ -7,7 +7,7 @@ pub enum EmbeddedBrokerError {
     /// The options name no broker or too many.
     #[error("an embedded cluster has 1 to 16 brokers, not {brokers}")]
     BrokerCount {
-        /// What the options said.
+        /// The number in the options.
         brokers: u8,
     },
     /// librdkafka did not start the brokers, or the thread that watches them did not start.

@@ -12,7 +12,7 @@
 //! ```
 //!
 //! It does not depend on keylane, and serves any Kafka client. What it cannot do, and where records
-//! are dropped, is said at [`EmbeddedBroker`].
+//! are dropped, is described at [`EmbeddedBroker`].
 
 mod error;
 mod eviction;

@@ -46,7 +46,7 @@ fn within_deadline(what: &str, work: impl FnOnce() + Send + 'static) {
         .unwrap_or_else(|error| panic!("{what}: {error}"));
 }
 
-/// Counts what the broker said about each record.
+/// Counts the broker's answers about each record.
 #[derive(Default)]
 struct Acknowledged(std::sync::Mutex<(usize, Vec<KafkaError>)>);
 

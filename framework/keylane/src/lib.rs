@@ -1,8 +1,8 @@
 //! Consume Kafka topics with per-key ordered, concurrent processing inside each partition.
 //!
 //! Implement [`Processor`]; keylane owns polling, key order, safe commits, retry, dead letters,
-//! rebalances and shutdown. It is for work that waits (a database, an HTTP API, a push gateway),
-//! where events of one key must stay in order and a slow key must not hold up the others.
+//! rebalances and shutdown. It is for work that waits: a database, an HTTP API, a push gateway.
+//! Events of one key stay in order, and a slow key does not hold up the others.
 //!
 //! # A consumer
 //! ```no_run

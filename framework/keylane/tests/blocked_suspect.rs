@@ -75,7 +75,7 @@ async fn the_owner_of_a_suspect_that_blocks_its_thread_still_has_its_turns() {
             .unwrap()
     };
     eventually("the suspect runs", || blocks.load(Ordering::Relaxed)).await;
-    eventually("its owner tells of it", || {
+    eventually("its owner reports it", || {
         subscription
             .status()
             .partitions

@@ -227,7 +227,7 @@ async fn what_was_written_anew_under_another_leader_is_not_taken_for_settled() {
     let is_told =
         || read().leader_epoch == Some(LeaderEpoch::new(1)) && read().settled.contains(at(19));
     eventually(
-        "the next commit says under which leader it was read",
+        "the next commit has the leader epoch it was read under",
         is_told,
     )
     .await;

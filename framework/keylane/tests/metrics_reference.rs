@@ -1,4 +1,4 @@
-//! The page of all metrics is what the code, the dashboards and the alert rules say.
+//! The page of all metrics corresponds to the code, the dashboards and the alert rules.
 #![allow(clippy::unwrap_used)] // Clippy allows it in test functions only, not in what they call.
 
 #[path = "../examples/metrics_reference/decaton.rs"]

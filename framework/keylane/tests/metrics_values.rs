@@ -109,17 +109,20 @@ async fn waits_for_a_retry_are_told_by_tier_and_are_no_workable_lag() {
         )
     })
     .await;
-    eventually("the other one has run, and that is told whole", || {
-        is(
-            "keylane_settled_total",
-            &[("topic", "waits"), ("outcome", "done")],
-            1.0,
-        ) && is(
-            "keylane_due_lateness_seconds_count",
-            &[("subscription", "waits")],
-            1.0,
-        )
-    })
+    eventually(
+        "the other one has run, and its time is counted in full",
+        || {
+            is(
+                "keylane_settled_total",
+                &[("topic", "waits"), ("outcome", "done")],
+                1.0,
+            ) && is(
+                "keylane_due_lateness_seconds_count",
+                &[("subscription", "waits")],
+                1.0,
+            )
+        },
+    )
     .await;
     for tier in ["in_place", "topic_first", "not_before"] {
         assert_eq!(
@@ -149,7 +152,7 @@ async fn waits_for_a_retry_are_told_by_tier_and_are_no_workable_lag() {
     .await;
     for section in ["wait", "read", "hand_over", "pause", "commit", "rebalance"] {
         let labels = [("subscription", "waits"), ("section", section)];
-        eventually("the poll thread's time is told by section", || {
+        eventually("the polling thread's time is counted by section", || {
             is_above_zero("keylane_poll_duration_seconds_count", &labels)
                 && is_above_zero("keylane_poll_duration_seconds_sum", &labels)
         })
@@ -282,11 +285,11 @@ async fn a_partition_that_records_not_due_keep_from_being_read_says_so() {
         .await
         .unwrap();
     let this = [("topic", "deaf")];
-    eventually("the metric says so", || {
+    eventually("the metric shows it", || {
         is("keylane_paused_by_not_due", &this, 1.0)
     })
     .await;
-    eventually("the status says so", || {
+    eventually("the status shows it", || {
         let status = subscription.status().partitions[0].clone();
         status.paused
             && status.paused_by == Some(PausedBy::NotDue)
@@ -326,7 +329,7 @@ async fn a_processor_that_blocks_its_thread_shows() {
     })
     .await;
     release.send(()).unwrap();
-    eventually("it is not any more", || {
+    eventually("it is no longer", || {
         is("keylane_blocked_seconds", &this, 0.0)
     })
     .await;
@@ -390,7 +393,7 @@ async fn records_that_are_deleted_before_a_start_or_in_a_pause_are_counted() {
         "what was read before it was deleted is not passed over"
     );
 
-    // Nobody reads meanwhile.
+    // No member reads in this time.
     lose_records(&broker, "deleted").await;
     lose_records(&broker, "deleted").await;
     let gone = first_offset(&broker, "deleted") - 10;
@@ -462,7 +465,7 @@ async fn a_log_that_was_cut_below_the_committed_position_is_counted_once() {
         .unwrap();
     let settled = || value("keylane_settled_total", &[("topic", "cut")]).unwrap_or(0.0);
     let deadline = std::time::Instant::now() + PATIENCE;
-    // Those that are written before the log is asked lie below the cut.
+    // Those that are written before the query of the log lie below the cut.
     while settled() < 3.0 {
         assert!(std::time::Instant::now() < deadline, "nothing is read");
         write().await;

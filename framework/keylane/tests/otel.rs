@@ -22,7 +22,7 @@ use tracing::Instrument;
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
 
-/// The exporter of everything in this process; tests tell their spans apart by topic.
+/// The exporter of everything in this process; tests distinguish their spans by topic.
 fn exporter() -> &'static InMemorySpanExporter {
     static EXPORTER: OnceLock<(InMemorySpanExporter, SdkTracerProvider)> = OnceLock::new();
     let (exporter, _) = EXPORTER.get_or_init(|| {

@@ -1,4 +1,4 @@
-//! What a subscriber of `tracing` sees of attempts and of what is given up, and that the trace
+//! What a subscriber of `tracing` gets of attempts and of what is given up, and that the trace
 //! context stays with its record.
 // Clippy allows it in test functions only, not in what they call.
 #![allow(clippy::unwrap_used)]
@@ -277,7 +277,7 @@ async fn an_attempt_that_is_dropped_before_its_time_says_so() {
     assert_eq!(fields["key_hash"], KeyHash::of(KEY.as_bytes()).to_string());
 }
 
-/// What the log says of these records at this level.
+/// The log lines about these records at this level.
 fn lines(recorder: &Recorder, message: &str, level: Level, topic: &str) -> Vec<Fields> {
     let is_it = |fields: &Fields| {
         let text = |name: &str| fields.get(name).map_or("", String::as_str);
@@ -291,7 +291,7 @@ fn lines(recorder: &Recorder, message: &str, level: Level, topic: &str) -> Vec<F
     mine.filter(is_it).collect()
 }
 
-/// The sum of what summaries say they left out.
+/// The sum of the lines that summaries count as left out.
 fn left_out(recorder: &Recorder, message: &str, subscription: &str) -> usize {
     let summaries = recorder
         .all()
@@ -323,7 +323,7 @@ async fn each_dead_letter_is_a_warning_or_counted_as_left_out() {
     let subscription = subscribe(&broker, "given-up")
         .name("gives-up")
         .dead_letter(DeadLetter::topic("given-up-dead"))
-        // By name, or the guard takes so many for a bad deployment and holds the rest.
+        // By name, or the guard suspects a bad deployment behind so many and holds the rest.
         .retry(Retry::in_place(1).on(FailureReason::Fatal, Exhausted::DeadLetter))
         .start(Raw, |_: Task<bytes::Bytes>| async {
             Err::<(), _>(TaskError::fatal("the gateway says 400"))
@@ -494,7 +494,7 @@ async fn records_that_are_not_due_and_keep_a_partition_from_being_read_are_a_war
             "deaf",
         )
     };
-    eventually("it is told", || !told().is_empty()).await;
+    eventually("it is reported", || !told().is_empty()).await;
     eventually("the status has it", || {
         subscription.status().partitions[0].paused_by == Some(PausedBy::NotDue)
     })

@@ -40,7 +40,7 @@ impl WallClock {
         }
     }
 
-    /// When it was so many milliseconds after the Unix epoch.
+    /// The instant of this many milliseconds after the Unix epoch.
     pub fn nanos(self, millis: i64) -> Nanos {
         self.epoch + millis * 1_000_000
     }

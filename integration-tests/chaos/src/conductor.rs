@@ -164,11 +164,11 @@ impl Conductor<'_> {
             self.deeds.note(Deed::Away { outage: *blow });
             self.downstream
                 .set(Some(*blow))
-                .map_err(io_error("say what is away"))?;
+                .map_err(io_error("name what is away"))?;
             sleep(Duration::from_millis(blow.lasts_ms)).await;
             self.downstream
                 .set(None)
-                .map_err(io_error("say what is away"))?;
+                .map_err(io_error("name what is away"))?;
             self.deeds.note(Deed::Healed);
         }
         Ok(())
@@ -242,8 +242,8 @@ impl Conductor<'_> {
             .unwrap_or(0))
     }
 
-    /// Until every place runs this version. One that it does not run at refuses what it was given:
-    /// its log says why.
+    /// Until every place runs this version. A place without it refused its settings: its log has
+    /// the reason.
     async fn await_version(&self, version: Version, slots: &[usize]) -> Result<(), HarnessError> {
         let given_up = Instant::now() + MEMBER_ENDS;
         loop {
@@ -258,7 +258,9 @@ impl Conductor<'_> {
                 return Err(HarnessError::Deadline {
                     what: format!("all members ran the version {version:?}"),
                     after: MEMBER_ENDS,
-                    last: format!("the places {other:?} do not; the logs of their members say why"),
+                    last: format!(
+                        "the places {other:?} do not; the logs of their members have the reason"
+                    ),
                 });
             }
             sleep(LOOK).await;
@@ -351,8 +353,8 @@ impl Conductor<'_> {
         }
     }
 
-    /// First the topic takes nothing any more, so that all it ever held can be read before it goes.
-    /// What is refused then is parked.
+    /// First the topic refuses all writes, so that all it ever held can be read before it is
+    /// deleted. What is refused then is parked.
     async fn without_dead_letters(&self, away_ms: u64) -> Result<Vec<Written>, HarnessError> {
         let dead = &self.topics().dead;
         let what = "dead letters".to_owned();
@@ -409,9 +411,9 @@ impl Conductor<'_> {
         Ok(())
     }
 
-    /// Sees to it that every topic takes writes again. A broker that was away while the topic was
-    /// deleted and made anew may still hold it to the settings of the old one (Apache Kafka 4.2); a
-    /// change makes it look at them again.
+    /// Makes every topic accept writes again. A broker that was away while the topic was deleted
+    /// and re-created may still apply the settings of the old one (Apache Kafka 4.2); a change
+    /// makes it read them again.
     ///
     /// # Errors
     /// When a topic cannot be configured.

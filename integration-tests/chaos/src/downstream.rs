@@ -115,12 +115,12 @@ impl Downstream {
         &self.0
     }
 
-    /// From now on this is away, or nothing.
+    /// Sets what is away from now on, if anything.
     ///
     /// # Errors
     /// When that cannot be written.
     pub fn set(&self, outage: Option<Outage>) -> io::Result<()> {
-        // As a whole: a reader sees the one or the other.
+        // Written as a whole: a reader gets the one or the other.
         let new = self.0.with_extension("new");
         fs::write(&new, serde_json::to_vec(&outage)?)?;
         fs::rename(new, &self.0)

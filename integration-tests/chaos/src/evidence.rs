@@ -96,8 +96,8 @@ pub struct Evidence {
     pub schedule: Schedule,
     /// What the members had in common.
     pub common: Common,
-    /// How long a commit may be on its way, beyond the commit interval, before what it says counts
-    /// as committed.
+    /// How long a commit may take, beyond the commit interval, before its content counts as
+    /// committed.
     #[serde(default = "commit_grace_ms")]
     pub commit_grace_ms: u64,
     /// The origin topic.

@@ -4,19 +4,19 @@ use std::{fmt, str::FromStr, time::Duration};
 
 use fastrand::Rng;
 
-/// As often as anybody tries.
+/// The record has this fate at every attempt.
 const ALWAYS: u32 = 1_000_000;
 
 /// What a member does with a record.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Fate {
-    /// Works so many milliseconds and succeeds.
+    /// Works this many milliseconds and succeeds.
     Works(u32),
-    /// Fails so many times, then succeeds.
+    /// Fails this many times, then succeeds.
     Fails(u32),
-    /// Panics so many times, then succeeds.
+    /// Panics this many times, then succeeds.
     Panics(u32),
-    /// Hangs so many times, until the attempt's time-out, then succeeds.
+    /// Hangs this many times, until the attempt's time-out, then succeeds.
     Hangs(u32),
     /// Fails for good at once.
     Fatal,

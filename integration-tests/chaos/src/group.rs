@@ -54,7 +54,7 @@ pub struct Group {
     state: Arc<Mutex<State>>,
     end: Arc<AtomicBool>,
     supervisor: Option<JoinHandle<()>>,
-    /// How many processes ended although nobody had told them to, and not by a signal.
+    /// How many processes ended without an order, and not by a signal.
     failed: Arc<AtomicUsize>,
 }
 
@@ -87,7 +87,7 @@ struct Running {
     name: String,
     version: Version,
     child: Child,
-    /// Whether it was told to end.
+    /// Whether it was ordered to end.
     terminated: bool,
     stopped: bool,
     /// Its journal.
@@ -192,7 +192,7 @@ impl Group {
         fs::rename(new, file_of(&running.journal))
     }
 
-    /// The version that runs at the place, if one does and was not told to end.
+    /// The version that runs at the place, if one does and was not ordered to end.
     pub fn version(&self, slot: usize) -> Option<Version> {
         let state = self.lock();
         state.slots[slot]
@@ -222,7 +222,7 @@ impl Group {
         self.lock().signal(slot, Sent::Terminate);
     }
 
-    /// Whether a process that has not been told to end runs at the place.
+    /// Whether a process that was not ordered to end runs at the place.
     pub fn runs(&self, slot: usize) -> bool {
         self.lock().slots[slot]
             .running
@@ -256,7 +256,7 @@ impl Group {
         }
     }
 
-    /// Ends members in order, and nobody takes their places.
+    /// Ends members in order, and starts none in their places.
     pub fn leave(&self, slots: &[usize]) {
         let mut state = self.lock();
         for &slot in slots {
@@ -265,7 +265,7 @@ impl Group {
         }
     }
 
-    /// Whether nobody runs any more.
+    /// Whether no member runs any longer.
     pub fn is_gone(&self) -> bool {
         self.lock().slots.iter().all(|slot| slot.running.is_none())
     }
@@ -414,8 +414,8 @@ impl State {
         let log = File::create(self.directory.join(format!("{name}.log")))?;
         Command::new(self.programs.of(self.slots[slot].version))
             .arg(serde_json::to_string(&settings).map_err(io::Error::other)?)
-            // Records that panic are part of the game; a trace for each takes the threads it runs
-            // on away for long.
+            // Records that panic are part of the plan; a trace for each would block its threads too
+            // long.
             .env("RUST_BACKTRACE", "0")
             .stdin(Stdio::null())
             .stdout(Stdio::null())
@@ -423,7 +423,7 @@ impl State {
             .spawn()
     }
 
-    /// One that was told to end is left to it, and one that is stopped only continues.
+    /// One that was ordered to end is left alone, and one that is stopped only continues.
     fn signal(&mut self, slot: usize, sent: Sent) -> bool {
         let deeds = self.deeds.clone();
         let Some(running) = self

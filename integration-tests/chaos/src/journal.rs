@@ -71,8 +71,8 @@ pub enum Note {
         #[serde(default)]
         took_ms: u64,
     },
-    /// Partitions are about to be given back without the broker's word on their last commit, or
-    /// over owners that do not end.
+    /// Partitions are about to be given back without the broker's answer to their last commit, or
+    /// with owners that do not end.
     Unanswered,
     /// A record was parked.
     Parked {

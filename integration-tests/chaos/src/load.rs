@@ -24,7 +24,7 @@ use crate::{
 const TICK: Duration = Duration::from_millis(10);
 /// Records on their way; beyond it the producer waits for the brokers.
 const IN_FLIGHT: usize = 50_000;
-/// One key in so many records is null.
+/// One key in this many records is null.
 const NULL_KEYS: u64 = 20;
 /// A few keys get more than their share.
 const HOT_KEYS: u64 = 3;

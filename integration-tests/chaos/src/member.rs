@@ -95,11 +95,11 @@ pub fn process(
 async fn act(fate: Fate, attempt: u32) -> Result<(), TaskError> {
     tokio::time::sleep(fate.work()).await;
     match fate {
-        Fate::Fails(times) if attempt <= times => Err(TaskError::retryable("as it was told")),
-        Fate::Panics(times) if attempt <= times => panic!("as it was told"),
+        Fate::Fails(times) if attempt <= times => Err(TaskError::retryable("as planned")),
+        Fate::Panics(times) if attempt <= times => panic!("as planned"),
         Fate::Hangs(times) if attempt <= times => std::future::pending().await,
-        Fate::Fatal => Err(TaskError::fatal("as it was told")),
-        Fate::Skipped => Err(TaskError::skip("as it was told")),
+        Fate::Fatal => Err(TaskError::fatal("as planned")),
+        Fate::Skipped => Err(TaskError::skip("as planned")),
         Fate::Aborts => std::process::abort(),
         Fate::Works(_) | Fate::Fails(_) | Fate::Panics(_) | Fate::Hangs(_) => Ok(()),
     }
@@ -125,8 +125,8 @@ impl Drop for Running {
     }
 }
 
-/// Reads the epochs off keylane's log: a processor is not told of them, and the checks need them.
-/// Were the words to change, every attempt would have the epoch 0, which the checks report.
+/// Reads the epochs off keylane's log: a processor does not get them, and the checks need them. If
+/// the texts change, every attempt has the epoch 0, which the checks report.
 #[derive(Debug)]
 pub struct Watch {
     journal: Arc<Journal>,
@@ -134,7 +134,7 @@ pub struct Watch {
 }
 
 impl Watch {
-    /// Notes what it hears in the journal.
+    /// Notes the events in the journal.
     pub fn new(journal: Arc<Journal>, epochs: Arc<Epochs>) -> Self {
         Self { journal, epochs }
     }

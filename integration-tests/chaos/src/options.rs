@@ -38,17 +38,17 @@ pub struct Options {
     /// Partitions of each topic.
     #[arg(long, default_value_t = 8)]
     pub partitions: i32,
-    /// How long a commit may be on its way, beyond the commit interval, before what it says counts
-    /// as committed. Longer on a machine that is short of processors.
+    /// How long a commit may take, beyond the commit interval, before its content counts as
+    /// committed. Longer on a machine that is short of processors.
     #[arg(long, default_value_t = COMMIT_GRACE_MS)]
     pub commit_grace_ms: u64,
     /// How long all may take to be committed after everything is healed. A record that ends its
     /// process takes up to five starts, each with a session time-out.
     #[arg(long, default_value_t = 150)]
     pub quiet_deadline_seconds: u64,
-    /// What the schedule's drain time-outs are at least; it is the same in everything else. keylane
-    /// waits half a second longer for an owner to end, and gives up one that gets no processor for
-    /// so long, whose attempt may still run.
+    /// The minimum of the schedule's drain time-outs; the schedule is the same in everything else.
+    /// keylane waits half a second longer for an owner to end. It gives up one that gets no CPU for
+    /// that time, and whose attempt may still run.
     #[arg(long, default_value_t = 0)]
     pub least_drain_timeout_ms: u64,
     /// Where journals, logs and the schedule go; without it a directory is made, and removed where
@@ -58,7 +58,7 @@ pub struct Options {
     /// Keep the directory also where all is well.
     #[arg(long)]
     pub keep: bool,
-    /// Run so many seeds, from `--seed` on, one after the other on one Kafka.
+    /// Run this many seeds, from `--seed` on, one after the other on one Kafka.
     #[arg(long, default_value_t = 1)]
     pub seeds: u64,
     /// Append the lines to this file, and leave out each seed that has one there for the same

@@ -54,7 +54,7 @@ impl Planted {
         Self::HandOver,
     ];
 
-    /// Whether a call that tells of this metric is it.
+    /// Whether a call about this metric is the place.
     fn is_at_metric(self, name: &str, thread: &str) -> bool {
         let polls = thread.starts_with("keylane-poll");
         match self {
@@ -79,7 +79,7 @@ pub fn file_of(journal: &Path) -> PathBuf {
     journal.with_extension("panic")
 }
 
-/// Where it says that it went off.
+/// Where it notes that it has panicked.
 pub fn went_off(journal: &Path) -> PathBuf {
     journal.with_extension("panicked")
 }
@@ -115,7 +115,7 @@ impl Panics {
         }
     }
 
-    /// Plants what the file says; `false` where there is none.
+    /// Plants the panic of the file; `false` where there is none.
     fn look(&self) -> bool {
         let planted = fs::read(file_of(&self.path))
             .ok()

@@ -70,9 +70,9 @@ impl Programs {
             let source = kept.join("source");
             fs::create_dir_all(&source)?;
             unpack(&workspace, before, &source)?;
-            // With a target directory of its own. In a shared one cargo tells packages apart by
-            // where they lie in their workspace, and whether they changed by the files' times: it
-            // would take this version's for those of that commit.
+            // With a target directory of its own. In a shared one cargo distinguishes packages by
+            // their place in the workspace, and detects changes by the files' times. It would take
+            // this version's for those of that commit.
             let own = Place {
                 target: kept.join("target"),
                 profile: place.profile.clone(),
@@ -226,7 +226,7 @@ fn workspace() -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../..")
 }
 
-/// The files of a commit. Not as a worktree: git would have to be told when it is gone.
+/// The files of a commit. Not as a worktree, which would have to be removed with git.
 fn unpack(workspace: &Path, commit: &Commit, into: &Path) -> io::Result<()> {
     let tar = into.with_extension("tar");
     let mut archive = Command::new("git");

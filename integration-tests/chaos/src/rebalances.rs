@@ -12,7 +12,7 @@ use crate::clock::{Nanos, now};
 const INTERVAL: Duration = Duration::from_millis(500);
 
 /// From the first look at which it did to the last, until `stop`. Only a group of the classic
-/// protocol says so. Beside whatever else looks: with a broker away the answer may take long.
+/// protocol shows it. It runs beside other checks: with a broker away the answer may take long.
 pub async fn watch(kafka: &Kafka, group: &str, stop: &AtomicBool) -> Vec<(Nanos, Nanos)> {
     let mut seen: Vec<(Nanos, Nanos)> = Vec::new();
     let mut lasts = false;

@@ -30,7 +30,7 @@ pub struct Results {
 }
 
 impl Results {
-    /// Reads what the file says of this run. A last line that was not finished is taken out: its
+    /// Reads the file's lines of this run. A last line that was not finished is taken out: its
     /// program was ended.
     ///
     /// # Errors

@@ -31,8 +31,8 @@ use crate::{
     settings::{Common, Topics},
 };
 
-/// When a member of the classic protocol that is not heard of is out. The brokers of the harness
-/// give those of the other one 5 s.
+/// The session time-out of members of the classic protocol. The brokers of the harness give those
+/// of the other one 5 s.
 const SESSION_TIMEOUT_MS: u64 = 6_000;
 /// Shorter than the longest work times ten, longer than any by far on an idle machine.
 const ATTEMPT_TIMEOUT_MS: u64 = 2_000;
@@ -64,7 +64,7 @@ pub enum RunError {
     MembersStay(PathBuf),
 }
 
-/// The schedule that `options` ask for, with so many brokers to break.
+/// The schedule of `options`, with this many brokers to break.
 pub fn schedule(options: &Options, seed: u64, nodes: usize) -> Schedule {
     Schedule::new(seed, &scene(options, nodes))
         .with_least_drain_timeout(options.least_drain_timeout_ms)
@@ -335,7 +335,7 @@ async fn carry_out(
         };
         evidence.save(&side.directory)?;
     }
-    // The next seed wants the brokers for itself; a topic that stays hurts nobody.
+    // The next seed needs the brokers for itself; a topic that stays does no harm.
     for topic in sides
         .iter()
         .flat_map(|side| side.common.topics.all())
@@ -356,7 +356,7 @@ struct Side {
     group: Group,
 }
 
-/// Waits until the group has committed all there is; also says whether it took a restart of all
+/// Waits until the group has committed all there is; also returns whether it took a restart of all
 /// members.
 async fn until_quiet(conductor: &Conductor<'_>, deadline: Duration) -> (Option<Duration>, bool) {
     let (began, mut restarted) = (Instant::now(), false);

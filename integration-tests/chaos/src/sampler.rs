@@ -23,7 +23,7 @@ const FIRST_COMMIT: Duration = Duration::from_secs(60);
 /// A position, and the runs that the metadata names above it.
 type Claimed = (i64, Vec<(i64, i64)>);
 
-/// What was seen so far.
+/// What was read until now.
 #[derive(Debug, Default)]
 pub struct Sampler {
     /// The samples that differ from the one before.
@@ -88,7 +88,7 @@ impl Sampler {
             Source::Retry => &topics.retry,
         };
         let committed = kafka.committed(group, topic).await?;
-        // After the answer: what it speaks of had happened by then.
+        // After the answer: its content had happened by then.
         let at = now();
         for committed in committed {
             match Claim::of(topic, &committed) {

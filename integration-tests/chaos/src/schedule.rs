@@ -20,7 +20,7 @@ const LAST_BLOW_MS: u64 = 8_000;
 /// counted here, and rare: each takes a session time-out for each start.
 const ABORTS_PER_MINUTE: f64 = 0.7;
 
-/// What the processors wait for is there again so long before the last record.
+/// What the processors wait for is available again this long before the last record.
 const AFTER_AN_OUTAGE_MS: u64 = 4_000;
 /// A cut takes two brokers away one after the other, which leaves little time for all else.
 const SHORTEST_WITH_A_CUT_MS: u64 = 40_000;
@@ -43,7 +43,7 @@ pub enum MemberBlow {
         /// Whether members of either version are killed while both are in the group.
         kills: bool,
     },
-    /// `kill -9`; the supervisor starts it again after so long.
+    /// `kill -9`; the supervisor starts it again after this time.
     Kill {
         /// Whom, modulo the members there are.
         slot: usize,
@@ -57,11 +57,11 @@ pub enum MemberBlow {
         /// How long they stay away.
         away_ms: u64,
     },
-    /// `SIGSTOP`, and `SIGCONT` after so long.
+    /// `SIGSTOP`, and `SIGCONT` after this time.
     Pause {
         /// Whom.
         slot: usize,
-        /// For how long; mostly beyond the session time-out.
+        /// How long it is stopped; mostly beyond the session time-out.
         pause_ms: u64,
     },
     /// More members, all at once.
@@ -106,12 +106,12 @@ pub enum BrokerBlow {
         /// How far the replicas are turned.
         by: usize,
     },
-    /// The dead-letter topic is deleted, and made anew after so long.
+    /// The dead-letter topic is deleted, and re-created after this time.
     DeleteDeadLetters {
         /// How long it is gone.
         away_ms: u64,
     },
-    /// The retry topic refuses every write for so long.
+    /// The retry topic refuses every write for this time.
     RefuseRetries {
         /// How long.
         away_ms: u64,
@@ -134,7 +134,7 @@ pub enum BrokerBlow {
 pub enum SideBlow {
     /// A panic in one of keylane's own threads.
     Panic {
-        /// In whose process, modulo the members there are.
+        /// The member whose process panics, modulo the number of members.
         slot: usize,
         /// Where.
         planted: Planted,
@@ -174,7 +174,7 @@ pub struct Schedule {
     pub aborts_ms: Vec<u64>,
     /// Blows to the members, each after the other is over.
     pub members: Vec<Timed<MemberBlow>>,
-    /// Blows to brokers and topics, likewise.
+    /// Faults of brokers and topics, in the same way.
     pub brokers: Vec<Timed<BrokerBlow>>,
     /// For how long a record is retried before it is given up; by count where there is none.
     #[serde(default)]
@@ -197,9 +197,9 @@ pub struct Scene {
     pub load: Duration,
     /// Members of the group.
     pub members: usize,
-    /// Brokers that may be broken; 0 where they belong to somebody else.
+    /// Brokers that may be broken; 0 where the program did not start them.
     pub nodes: usize,
-    /// When a member that is not heard of is out.
+    /// The session time-out.
     pub session_timeout_ms: u64,
     /// Whether there may be a second group.
     pub may_have_second: bool,

@@ -1,4 +1,4 @@
-//! What a member is told when it is started.
+//! The settings of a member at its start.
 
 use std::{path::PathBuf, time::Duration};
 
@@ -59,7 +59,7 @@ pub struct Common {
     pub topics: Topics,
     /// The group protocol.
     pub protocol: Protocol,
-    /// When a member of the classic protocol that is not heard of is out.
+    /// The session time-out of members of the classic protocol.
     pub session_timeout_ms: u64,
     /// Whether failures go to the retry topic before they are dead letters.
     pub retry_topic: bool,

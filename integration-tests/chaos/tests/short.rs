@@ -15,9 +15,9 @@ use tokio::sync::Mutex;
 /// Half a minute of trouble, and the healing after it.
 const MINUTES: &str = "0.5";
 
-/// These runs are part of every build, on machines that have two processors for all of it: what
-/// such a machine does to commits and drains is no fault. The promises are held to what the
-/// program's defaults say in campaigns.
+/// These runs are part of every build, on machines that have two processors for all of it: the
+/// delays of such a machine in commits and drains are no fault. Campaigns check the promises with
+/// the program's defaults.
 const PATIENCE: [&str; 8] = [
     "--commit-grace-ms",
     "3000",

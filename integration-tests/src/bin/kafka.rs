@@ -17,7 +17,7 @@ fn main() -> ExitCode {
         None | Some("1") => Nodes::One,
         Some("3") => Nodes::Three,
         Some(other) => {
-            eprintln!("cannot start {other} nodes: say 1 or 3");
+            eprintln!("cannot start {other} nodes: 1 or 3 are possible");
             return ExitCode::from(2);
         }
     };

@@ -1,6 +1,6 @@
-//! A member in a process of its own, so that a test can stop it in mid-air: `member BOOTSTRAP GROUP
-//! TOPIC classic|range|consumer [FILE]`, or one of `keylane_integration_tests::members`: `member
-//! operations|poison`, which is told the rest by variables.
+//! A member in a process of its own, so that a test can stop it at any moment: `member BOOTSTRAP
+//! GROUP TOPIC classic|range|consumer [FILE]`, or one of `keylane_integration_tests::members`:
+//! `member operations|poison`, which reads the rest from variables.
 //!
 //! The first one prints a line for the beginning and the end of each attempt (see `line`), and
 //! shuts down when its input ends. Into the file it writes again and again whether it is assigned,
@@ -85,7 +85,7 @@ async fn run(
         tokio::spawn(async move {
             loop {
                 let status = handle.status();
-                // Whoever reads it may find half of it, and looks again.
+                // A reader may find half of it, and reads again.
                 let _ = std::fs::write(
                     &file,
                     format!("{} {}", status.assigned, status.partitions.len()),
@@ -108,7 +108,7 @@ fn line(what: &str, task: &Task<Bytes>) {
         task.key_str().unwrap_or_default(),
         String::from_utf8_lossy(task.payload()),
     );
-    // Whoever reads it may be gone; the member is about to follow then.
+    // The reader may have ended; then the member is about to end too.
     let _ = writeln!(
         io::stdout(),
         "{what} {partition} {offset} {attempt} {key} {value}"

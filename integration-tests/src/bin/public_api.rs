@@ -44,7 +44,7 @@ fn main() -> Result<ExitCode, Box<dyn Error>> {
         return Ok(ExitCode::SUCCESS);
     }
     println!(
-        "the public interface has changed. If that is meant, write the lists anew (-- --write) and say it in CHANGELOG.md"
+        "the public interface has changed. If that is meant, write the lists again (-- --write) and note it in CHANGELOG.md"
     );
     Ok(ExitCode::FAILURE)
 }

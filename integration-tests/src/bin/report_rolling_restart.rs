@@ -84,8 +84,8 @@ struct Log {
     members: Arc<AtomicUsize>,
 }
 
-/// The lines, and who is in them: asked while the group is measured, so it must not be searched
-/// for.
+/// The lines, and the members in them: read while the group is measured, so no search is needed
+/// then.
 #[derive(Default)]
 struct Written {
     lines: Vec<Processed>,
@@ -101,7 +101,7 @@ impl Log {
         }
     }
 
-    /// Somebody who writes: a member that is started again is another one.
+    /// One that writes: a member that is started again is another one.
     fn member(&self) -> usize {
         self.members.fetch_add(1, Ordering::Relaxed)
     }

@@ -179,7 +179,7 @@ fn is_stuck(plan: Plan, key: u64) -> bool {
     key % 100 < plan.stuck_percent
 }
 
-/// By chance, and the same in each window.
+/// The keys are random, and the same in each window.
 fn key_of(number: u64, keys: u64) -> u64 {
     let mut mixed = number.wrapping_add(0x9e37_79b9_7f4a_7c15);
     mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
@@ -289,7 +289,7 @@ fn ratios(first: &[Vec<Done>], second: &[Vec<Done>]) -> Vec<f64> {
     first.into_iter().filter_map(ratio).collect()
 }
 
-/// How ratios lie. A key has few records in a window, so single ones say little.
+/// The spread of ratios. A key has few records in a window, so single ones are weak evidence.
 fn spread_of(mut ratios: Vec<f64>) -> Value {
     ratios.sort_unstable_by(f64::total_cmp);
     let at = |fraction: f64| ratios.get(((ratios.len() as f64 - 1.0) * fraction).round() as usize);

@@ -13,7 +13,7 @@ pub struct Duplicate {
     pub members: Vec<String>,
 }
 
-/// The produced records that nobody has processed successfully.
+/// The produced records that no member has processed successfully.
 pub fn lost(entries: &[Entry], produced: &[Produced]) -> Vec<Produced> {
     let done: BTreeSet<&str> = entries
         .iter()
@@ -45,7 +45,7 @@ pub fn duplicates(entries: &[Entry]) -> Vec<Duplicate> {
         .collect()
 }
 
-/// Where records were seen that nobody produced, or that carried another id than the one produced
+/// Where records were read that were not produced, or that carried another id than the one produced
 /// there.
 pub fn unknown(entries: &[Entry], produced: &[Produced]) -> BTreeSet<Place> {
     let ids: BTreeMap<Place, &str> = produced

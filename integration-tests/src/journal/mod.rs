@@ -32,7 +32,7 @@ pub use overlap::{Overlap, overlaps};
 pub use report::{Expect, Report};
 
 /// Where no further attempt is noted; those that run are noted to their end. That is about 2 GB: a
-/// suite that comes near it wants a smaller load, not a larger journal.
+/// suite that comes near it needs a smaller load, not a larger journal.
 const MAX_ENTRIES: usize = 10_000_000;
 
 /// Where a record lies.
@@ -114,7 +114,7 @@ impl Work {
 pub enum Outcome {
     /// The processor succeeded: the record counts as processed.
     Done,
-    /// The processor failed; somebody will try again or give up.
+    /// The processor failed; the record is tried again or given up.
     Failed,
     /// The attempt was dropped before its end: a time-out, a panic, a member that went away.
     CutOff,
@@ -247,7 +247,7 @@ impl Drop for Running {
     }
 }
 
-/// The work of a line that says "done".
+/// The work of a line with "done".
 fn done(entry: &Entry) -> Option<&Work> {
     match entry {
         Entry::Ended(work, _, Outcome::Done) => Some(work),
@@ -294,7 +294,7 @@ mod tests {
 mod testing {
     use super::{Entry, Journal, Outcome, Produced, Work};
 
-    /// The key of every record here unless the test says otherwise.
+    /// The key of every record here unless the test sets another.
     pub(super) const KEY: &[u8] = b"key";
 
     pub(super) fn work(offset: i64) -> Work {

@@ -17,7 +17,7 @@ use super::{Entry, Place, Produced, Work, show_key};
 pub enum Rewinds {
     /// After a crash or a partition that was lost.
     Allowed,
-    /// In a life of orderly hand-overs.
+    /// The starts in an epoch chain of orderly hand-overs.
     Forbidden,
 }
 
@@ -76,8 +76,8 @@ impl fmt::Display for OrderFault {
     }
 }
 
-/// The starts that were out of turn. Null keys have no order; records nobody produced are left to
-/// [`unknown`](super::unknown).
+/// The starts that were out of turn. Null keys have no order; records that were not produced are
+/// left to [`unknown`](super::unknown).
 pub fn order_faults(entries: &[Entry], produced: &[Produced], rewinds: Rewinds) -> Vec<OrderFault> {
     let mut lanes = lanes(produced);
     let mut faults = Vec::new();

@@ -1,4 +1,4 @@
-//! G2, the other half: attempts at records of one key never overlap, whoever makes them.
+//! G2, the other half: attempts at records of one key never overlap, in any members.
 
 use std::{collections::HashMap, fmt, sync::Arc};
 

@@ -76,7 +76,7 @@ impl Kafka {
         self.change_acls(false, user, operation, on).await
     }
 
-    /// Returns when the broker that is asked goes by it: the controller answers before.
+    /// Returns when the queried broker applies it: the controller answers before.
     async fn change_acls(
         &self,
         allow: bool,

@@ -1,4 +1,4 @@
-//! What brokers refuse for a moment is asked again.
+//! Repeats requests that brokers refuse for a moment.
 
 use std::{
     io, thread,
@@ -11,8 +11,8 @@ const INTERVAL: Duration = Duration::from_millis(100);
 /// Long: a busy machine elects leaders and loads groups slowly.
 pub(super) const PATIENCE: Duration = Duration::from_secs(60);
 
-/// Asks a broker, and asks again while the refusal is one that passes: no coordinator, leader or
-/// controller is there yet, or a connection was lost. Blocks.
+/// Sends a request to a broker, and repeats it while the refusal is one that passes: there is no
+/// coordinator, leader or controller yet, or a connection was lost. Blocks.
 ///
 /// # Errors
 /// Any other error at once, and that one when it lasts for a minute.

@@ -26,7 +26,7 @@ use super::{
 const CLUSTER_ID: &str = "a2V5bGFuZS1oYXJuZXNzMQ";
 /// Three nodes are up in about 11 s on two idle cores; the rest is for busy ones.
 const READY_DEADLINE: Duration = Duration::from_secs(120);
-/// Somebody else may take a port between our look at it and the broker's start.
+/// Another process may take a port between our look at it and the broker's start.
 const ATTEMPTS: usize = 3;
 
 /// Running broker processes on this machine. They die with this value, and with this process.
@@ -35,7 +35,7 @@ pub(super) struct Cluster {
     nodes: Vec<Node>,
     watchdog: Mutex<Watchdog>,
     dir: PathBuf,
-    /// Of each node, its extra listeners by name.
+    /// The extra listeners of each node, by name.
     extra_ports: Vec<Vec<(String, u16)>>,
 }
 
@@ -114,7 +114,7 @@ impl Cluster {
         })
     }
 
-    /// Waits until the node itself answers and sees `expected` brokers, itself among them.
+    /// Waits until the node itself answers and lists `expected` brokers, itself among them.
     fn await_ready(&self, node: &Node, expected: usize) -> Result<(), HarnessError> {
         let started = Instant::now();
         loop {
@@ -217,8 +217,8 @@ impl Drop for Cluster {
     }
 }
 
-/// A client of its own for each look: one that lives longer learns the other nodes' addresses and
-/// asks those.
+/// A client of its own for each look: one that lives longer gets the other nodes' addresses and
+/// queries those.
 fn ask(node: &Node, expected: usize) -> Result<(), String> {
     let address = SocketAddr::from((Ipv4Addr::LOCALHOST, node.port));
     TcpStream::connect_timeout(&address, Duration::from_secs(1))
@@ -241,7 +241,7 @@ fn ask(node: &Node, expected: usize) -> Result<(), String> {
         return Ok(());
     }
     Err(format!(
-        "broker {} answered and sees the brokers {brokers:?}",
+        "broker {} answered and lists the brokers {brokers:?}",
         metadata.orig_broker_id()
     ))
 }

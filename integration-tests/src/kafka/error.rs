@@ -4,7 +4,7 @@ use std::{io, time::Duration};
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum HarnessError {
-    /// The operation needs the broker's process, and this broker was started by somebody else.
+    /// The operation needs the broker's process, and the harness did not start this broker.
     #[error(
         "cannot {doing}: this kafka is external, unset KAFKA_BOOTSTRAP to let the harness start its own"
     )]
@@ -15,7 +15,7 @@ pub enum HarnessError {
     /// There is no node of that index.
     #[error("there is no node {index}: this kafka has {nodes}, counted from 0")]
     NoSuchNode {
-        /// The index asked for.
+        /// The requested index.
         index: usize,
         /// How many nodes there are.
         nodes: usize,
@@ -40,7 +40,7 @@ pub enum HarnessError {
         /// The end of its log.
         log: String,
     },
-    /// Somebody else listens on the node's port.
+    /// Another process listens on the node's port.
     #[error("node {index} could not listen: a port of it was taken meanwhile")]
     PortTaken {
         /// The node's index.

@@ -14,8 +14,8 @@ const LEAVE_GROUP: i16 = 13;
 const ERROR_AT: usize = 4;
 
 impl Kafka {
-    /// Makes the coordinator believe that the member has left; the member learns it from its next
-    /// heartbeat. The group is one of the classic protocol, and the Kafka has one node, which
+    /// Makes the coordinator remove the member as if it had left; the member gets that with its
+    /// next heartbeat. The group is one of the classic protocol, and the Kafka has one node, which
     /// coordinates all groups.
     ///
     /// # Errors

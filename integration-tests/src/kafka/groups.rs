@@ -22,7 +22,7 @@ pub struct Group {
 }
 
 impl Default for Group {
-    /// The group that nobody knows.
+    /// The state of an unknown group.
     fn default() -> Self {
         Self {
             state: "Dead".to_owned(),
@@ -42,11 +42,11 @@ pub struct Member {
 }
 
 impl Kafka {
-    /// The group; one that nobody knows is `Dead`.
+    /// The group; an unknown one is `Dead`.
     ///
-    /// This sees groups of the classic protocol. A group of `group.protocol=consumer` (KIP-848)
-    /// looks `Dead` too, since the client library cannot describe it: there, judge by what is
-    /// processed and committed.
+    /// This works for groups of the classic protocol. A group of `group.protocol=consumer`
+    /// (KIP-848) looks `Dead` too, since the client library cannot describe it: there, judge by
+    /// what is processed and committed.
     ///
     /// # Errors
     /// When the brokers do not answer.

@@ -71,7 +71,7 @@ fn election(topic: &str, partitions: &[PartitionState]) -> Request {
     request.int32(TIMEOUT_MILLIS)
 }
 
-/// Asks the first broker that answers; it passes such requests on to the controller.
+/// Sends it to the first broker that answers, which passes such requests on to the controller.
 fn any(addresses: &[String], request: &Request) -> io::Result<Vec<u8>> {
     let mut last = io::Error::other("no broker");
     for address in addresses {

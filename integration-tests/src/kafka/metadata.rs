@@ -1,4 +1,4 @@
-//! A topic as one certain broker sees it. The client library asks whichever broker it likes.
+//! The state of a topic on one certain broker. The client library queries any broker.
 
 use std::io;
 
@@ -10,11 +10,10 @@ use super::{
 
 const METADATA: i16 = 3;
 
-/// The states of a topic's partitions, by partition, as the broker at `address` sees them now.
-/// Blocks.
+/// The states of a topic's partitions, by partition, on the broker at `address`. Blocks.
 ///
 /// # Errors
-/// [`Refusal`] where the broker says so, and what the connection says.
+/// [`Refusal`] where the broker refuses, and errors of the connection.
 pub(super) fn seen_by(address: &str, topic: &str) -> io::Result<Vec<PartitionState>> {
     let request = Request::new(METADATA, 1).int32(1).text(topic);
     let answer = request.exchange(address)?;

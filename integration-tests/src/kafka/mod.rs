@@ -85,7 +85,7 @@ impl Nodes {
 pub enum Found {
     /// It answers.
     Running(Kafka),
-    /// There is none and none could be started; the text says why.
+    /// There is none and none could be started; the text has the reason.
     Unavailable(String),
 }
 
@@ -137,9 +137,9 @@ impl Kafka {
         }
     }
 
-    /// The Kafka at `bootstrap_servers`, which somebody else runs.
+    /// The Kafka at `bootstrap_servers`, which the harness does not run.
     pub fn connect(bootstrap_servers: &str, nodes: Nodes) -> Found {
-        // The client would wait for someone to listen.
+        // The client would wait for a listener.
         let mut addresses = bootstrap_servers.split(',');
         if !addresses.any(|address| TcpStream::connect(address).is_ok()) {
             return Found::Unavailable(format!("nothing listens at {bootstrap_servers}"));
@@ -178,9 +178,9 @@ impl Kafka {
         self.cluster.as_ref()?.listener(name)
     }
 
-    /// The values of `group.protocol` that this Kafka and the client library speak with each other:
+    /// The values of `group.protocol` that this Kafka and the client library have in common:
     /// `classic`, and `consumer` (KIP-848) from Kafka 4.0 on. For an external Kafka the version is
-    /// what `KEYLANE_KAFKA_VERSION` says.
+    /// that of `KEYLANE_KAFKA_VERSION`.
     pub fn group_protocols(&self) -> &'static [&'static str] {
         if is_consumer_protocol_spoken() {
             &["classic", "consumer"]
@@ -189,7 +189,7 @@ impl Kafka {
         }
     }
 
-    /// A name for a topic or a group that nobody used before, here or in an earlier run.
+    /// A name for a topic or a group that was not used before, here or in an earlier run.
     pub fn unique(&self, prefix: &str) -> String {
         static NEXT: AtomicU64 = AtomicU64::new(0);
         let millis = SystemTime::now()
@@ -269,7 +269,7 @@ impl Kafka {
             .map_or_else(Vec::new, |cluster| cluster.pids())
     }
 
-    /// The addresses of the brokers that are up, as far as the harness knows.
+    /// The addresses of the brokers that the harness has not stopped.
     fn addresses(&self) -> Vec<String> {
         match &self.cluster {
             Some(cluster) => cluster.running(),
@@ -299,7 +299,8 @@ impl Kafka {
     }
 }
 
-/// 3.9 has an early form of KIP-848 that librdkafka no longer speaks: members would wait for ever.
+/// 3.9 has an early form of KIP-848 that librdkafka no longer supports: members would wait without
+/// end.
 pub(crate) fn is_consumer_protocol_spoken() -> bool {
     !artifacts::version().starts_with("3.")
 }

@@ -27,9 +27,9 @@ const FORMAT_DEADLINE: Duration = Duration::from_secs(60);
 /// wait for minutes.
 const STOP_DEADLINE: Duration = Duration::from_secs(30);
 
-/// The shell waits for a word before it becomes the broker. By then the watchdog knows its id, so
-/// there is no moment at which our death would leave a broker behind; if we die before the word,
-/// `read` fails and the shell ends.
+/// The shell waits for a line before it becomes the broker. By then the watchdog has its id, so
+/// there is no moment at which our end would leave a broker behind. If this process ends before the
+/// line, `read` fails and the shell ends.
 const LAUNCH: &str = r#"read -r _ && exec "$@" </dev/null"#;
 
 /// One broker, with the files it lives from.
@@ -143,7 +143,7 @@ impl Node {
         forgotten
     }
 
-    /// Asks the broker to end and waits until it has; kills it if it does not.
+    /// Sends the broker SIGTERM and waits for its end; kills it if it does not end.
     pub(super) fn stop(&self, watchdog: &Mutex<Watchdog>) -> Result<(), HarnessError> {
         {
             let mut state = lock(&self.state);
@@ -172,7 +172,7 @@ impl Node {
         })
     }
 
-    /// `SIGSTOP`: connections stay open and nobody answers.
+    /// `SIGSTOP`: connections stay open and nothing is answered.
     pub(super) fn suspend(&self) -> Result<(), HarnessError> {
         let mut state = lock(&self.state);
         match std::mem::replace(&mut *state, State::Down) {

@@ -26,8 +26,7 @@ pub struct Committed {
 }
 
 impl Kafka {
-    /// What `group` has committed for each partition of `topic`, asked from the group's
-    /// coordinator.
+    /// What `group` has committed for each partition of `topic`, from the group's coordinator.
     ///
     /// # Errors
     /// When the topic is unknown or the coordinator does not answer.

@@ -1,4 +1,4 @@
-//! What somebody does to a group with another tool.
+//! What an operator does to a group with another tool.
 
 use rdkafka::{
     Offset, TopicPartitionList,

@@ -18,13 +18,13 @@ const COUNT: u16 = 12_000;
 
 static NEXT: AtomicU16 = AtomicU16::new(0);
 
-/// `count` different ports of 127.0.0.1 that nobody listens on at this moment.
+/// `count` different ports of 127.0.0.1 that are free at this moment.
 ///
 /// Another process may still take one before the server does; the caller starts again with others
 /// then.
 ///
 /// # Errors
-/// When there are not so many.
+/// When there are fewer.
 pub fn free_ports(count: usize) -> io::Result<Vec<u16>> {
     static START: OnceLock<u16> = OnceLock::new();
     // Once: two calls at a time must not come to the same ports.

@@ -112,7 +112,7 @@ pub(super) fn tail(log: &Path) -> String {
     }
 }
 
-/// Whether the log says so anywhere: a broker has much to say after the cause of its end.
+/// Whether the log has it anywhere: a broker logs much after the cause of its end.
 pub(super) fn contains(log: &Path, words: &str) -> bool {
     File::open(log).is_ok_and(|file| {
         BufReader::new(file)

@@ -9,7 +9,7 @@ use super::extras::Extras;
 pub(super) struct Ports {
     pub(super) broker: u16,
     pub(super) controller: u16,
-    /// Of the extra listeners, in their order.
+    /// The ports of the extra listeners, in their order.
     pub(super) extra: Vec<u16>,
 }
 

@@ -23,7 +23,7 @@ use super::{
 
 /// Enough for large batches, and far below the client's queue limit of 100,000.
 const WRITE_CHUNK: usize = 10_000;
-/// For reading a whole topic.
+/// The longest time for reading a whole topic.
 const READ_DEADLINE: Duration = Duration::from_secs(60);
 
 /// A record to be written.

@@ -43,7 +43,7 @@ impl Room {
     }
 }
 
-/// Room for so many brokers; it is free again when this is dropped.
+/// Room for a number of brokers; it is free again when this is dropped.
 #[derive(Debug)]
 pub(super) struct Place {
     brokers: usize,
@@ -51,7 +51,7 @@ pub(super) struct Place {
 }
 
 impl Place {
-    /// Blocks until there is room for so many.
+    /// Blocks until there is room for `brokers`.
     pub(super) fn for_brokers(brokers: usize) -> Self {
         ROOM.take(brokers)
     }

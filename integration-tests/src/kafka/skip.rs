@@ -1,4 +1,5 @@
-//! Suites that need a Kafka are skipped where there is none, and say so; in CI that is a failure.
+//! Suites that need a Kafka are skipped where there is none, and print that; in CI that is a
+//! failure.
 
 use std::{
     io::Write,

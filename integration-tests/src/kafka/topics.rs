@@ -59,7 +59,7 @@ impl PartitionState {
 
 impl Kafka {
     /// Creates a topic with settings such as `("max.message.bytes", "1000")`; returns when every
-    /// broker knows that each of its partitions has a leader and all its replicas.
+    /// broker lists a leader and all replicas for each of its partitions.
     ///
     /// # Errors
     /// When the broker refuses it, for example because it exists, or when that state does not come
@@ -80,7 +80,7 @@ impl Kafka {
         let create = async || {
             asked += 1;
             let results = admin.create_topics([&topic], &options()).await?;
-            // By an earlier request, whose answer was lost.
+            // It exists by an earlier request, whose answer was lost.
             let is_ours = asked > 1;
             taken(results, |code| {
                 is_ours && code == RDKafkaErrorCode::TopicAlreadyExists
@@ -102,7 +102,7 @@ impl Kafka {
         .await
     }
 
-    /// Deletes a topic; returns when no broker knows it.
+    /// Deletes a topic; returns when no broker lists it.
     ///
     /// # Errors
     /// When the broker refuses it, or when it is still known after a minute.
@@ -185,7 +185,7 @@ impl Kafka {
             .map_err(HarnessError::client(format!("configure the topic {name}")))
     }
 
-    /// Leader and replicas of every partition, as one broker sees them now.
+    /// Leader and replicas of every partition, on one broker now.
     ///
     /// # Errors
     /// When the topic is unknown or no broker answers.
@@ -206,7 +206,7 @@ impl Kafka {
         (0..self.own_nodes()).find(|&index| super::properties::node_id(index) == broker)
     }
 
-    /// Waits until every broker that is up sees the topic like that.
+    /// Waits until every running broker has the topic like that.
     async fn await_topic(
         &self,
         what: &str,

@@ -57,7 +57,7 @@ impl Watchdog {
         self.order("watch", pid)
     }
 
-    /// To be called before the process is reaped: afterwards its id may belong to somebody else.
+    /// To be called before the process is reaped: afterwards its id may belong to another process.
     pub(super) fn forget(&mut self, pid: u32) -> Result<(), HarnessError> {
         self.order("forget", pid)
     }

@@ -1,4 +1,4 @@
-//! The member that is scraped: records and two files tell it what goes wrong.
+//! The member that is scraped: records and two files set what goes wrong.
 
 #![allow(
     clippy::unwrap_used,

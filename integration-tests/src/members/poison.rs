@@ -19,7 +19,7 @@ use rustix::process::{Resource, Rlimit, Signal, getpid, kill_process, setrlimit}
 
 /// What the variables of a member begin with.
 pub const VARIABLE: &str = "KEYLANE_POISON_";
-/// The extension of the notes' file by which a slow killer is told to kill.
+/// The extension of the file that makes a slow killer kill.
 pub const KILL: &str = "kill";
 
 /// Runs until it is terminated, or killed by what it reads.
@@ -50,7 +50,7 @@ pub async fn run() {
     } else {
         subscription = subscription.kafka("heartbeat.interval.ms", "200");
         subscription = match variable("MEMBER") {
-            // Its place is free at once when it starts again: nobody waits for the dead one's
+            // Its place is free at once when it starts again: no partition waits for the dead one's
             // session to end.
             Some(name) => subscription
                 .kafka("group.instance.id", name)
@@ -109,7 +109,7 @@ fn overflow(depth: u64) -> u64 {
     overflow(std::hint::black_box(depth + 1)) + room[(depth % 512) as usize]
 }
 
-/// Asks for more memory than it may have, as the rest of the process would then, too.
+/// Allocates more memory than it may have, so that the rest of the process fails to allocate too.
 fn use_up_memory() {
     let limit = Rlimit {
         current: Some(1 << 20),
@@ -119,7 +119,7 @@ fn use_up_memory() {
     drop(std::hint::black_box(vec![1_u8; 1 << 30]));
 }
 
-/// One line, written at once: what it says has happened even if the process ends right after it.
+/// One line, written at once: it holds even if the process ends right after it.
 fn note(file: &Path, line: &str) {
     let mut file = File::options()
         .create(true)

@@ -1,7 +1,7 @@
 //! What the report programs share: arguments, a load by the clock, and percentiles.
 //!
-//! A report measures, and says how; it is run by hand, in release, on a machine that does nothing
-//! else.
+//! A report measures, and describes how; it is run by hand, in release, on a machine that does
+//! nothing else.
 
 mod arguments;
 mod open_loop;

@@ -27,7 +27,7 @@ pub struct OpenLoop {
     thread: JoinHandle<Result<u64, String>>,
 }
 
-/// What a record of the load says of itself.
+/// The content of a record of the load.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Sent {
     /// Its number, counted from 0.

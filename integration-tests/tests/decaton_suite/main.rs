@@ -13,7 +13,7 @@
 //! | Decaton's scenario | here |
 //! |---|---|
 //! | 1 concurrency 16, random 0-10 ms | `sixteen_at_a_time_*` |
-//! | 1 processors of partition and thread scope | no counterpart: a processor is one value, shared; what it holds has the scope it wants |
+//! | 1 processors of partition and thread scope | no counterpart: a processor is one value, shared; what it holds has the scope it needs |
 //! | 2 asynchronous completion on 16 threads | `completion_on_a_pool_of_threads`, `completion_by_spawned_tasks` |
 //! | 2 the completion is fetched again later | no counterpart: an attempt ends when its future does, there is no completion to fetch |
 //! | 3 concurrency 1, 100 pending: no duplicates | `one_at_a_time_with_a_hundred_pending` |
@@ -135,7 +135,7 @@ async fn completion_by_spawned_tasks() {
     .await;
 }
 
-/// Work for a thread of the pool, and where to say that it is done.
+/// Work for a thread of the pool, and where to report its end.
 type Job = (Duration, oneshot::Sender<()>);
 
 /// Sixteen threads that are nothing to do with tokio. They end with the last sender.
@@ -210,7 +210,7 @@ async fn attempts_that_never_end_are_cut_off_and_repeated() {
             .attempt_timeout(Duration::from_millis(10))
             .retry(retry)
     };
-    // A record that waits for its retry is handed over, and begins anew.
+    // A record that waits for its retry is handed over, and begins again.
     let suite = Suite {
         tasks: 1_000,
         settings,

@@ -22,7 +22,7 @@ use keylane_integration_tests::{
 
 use crate::suite::DEADLINE;
 
-/// The recorder is one for the process, so the tests tell their series apart by the subscription's
+/// The recorder is one for the process, so the tests distinguish their series by the subscription's
 /// name.
 fn endpoint() -> &'static PrometheusEndpoint {
     static ENDPOINT: OnceLock<PrometheusEndpoint> = OnceLock::new();

@@ -290,7 +290,7 @@ fn odd_value(number: usize) -> Option<Vec<u8>> {
 }
 
 /// The number is in a header, since keys and values are anything. Text in the key of a null value
-/// tells nothing.
+/// is no evidence.
 const NUMBER: &str = "number";
 
 fn number_of<T>(task: &Task<T>) -> String {
@@ -420,7 +420,8 @@ fn mixed(number: usize) -> NewRecord {
     }
 }
 
-/// What a migration from Decaton reads: the number, and who made the task, where the value says so.
+/// What a migration from Decaton reads: the number, and the task's origin, where the value has
+/// them.
 struct OfDecaton;
 
 impl Decode<(usize, Option<String>)> for OfDecaton {

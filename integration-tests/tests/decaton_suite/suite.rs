@@ -31,7 +31,7 @@ const MEMBERS: usize = 3;
 /// processors, until members fall out of their group.
 static AT_A_TIME: Semaphore = Semaphore::const_new(2);
 
-/// As many tasks as Decaton's suite has: 10,000, where the variable says so. Half of them reach
+/// As many tasks as Decaton's suite has, 10,000, where the variable is set. Half of them reach
 /// every state as well, in half the time.
 pub(crate) static TASKS: LazyLock<usize> = LazyLock::new(|| {
     std::env::var("KEYLANE_DECATON_TASKS").map_or(5_000, |tasks| tasks.parse().unwrap())
@@ -59,8 +59,8 @@ pub(crate) struct Suite {
 /// succeeds twice, must hold in any case.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Order {
-    /// Every record starts once, in its turn: what keylane promises of orderly hand-overs.
-    /// Decaton's suite asks for less.
+    /// Every record starts once, in its turn: keylane's promise for orderly hand-overs. Decaton's
+    /// suite checks less.
     Kept,
     /// Decaton's rule: records that were not finished may come again from there on.
     WithReplays,
@@ -175,8 +175,7 @@ impl Member {
     }
 }
 
-/// States are looked at, not told, so some may be passed over; what may follow what is the same all
-/// the same.
+/// States are polled, so some may be missed; the allowed order is the same.
 fn assert_legal(seen: &[State]) {
     for pair in seen.windows(2) {
         let legal = match (pair[0], pair[1]) {
@@ -220,7 +219,7 @@ impl Tasks<'_> {
 /// all members replaced one after the other while the rest of the tasks comes in, everything
 /// committed, the guarantees checked.
 ///
-/// `begin` starts a member; `Start` says what with.
+/// `begin` starts a member; `Start` has its settings.
 pub(crate) async fn run(
     kafka: &'static Kafka,
     suite: Suite,
@@ -321,7 +320,7 @@ pub(crate) async fn run(
     Ran { journal, retry }
 }
 
-/// What keylane says is shown with a test that fails.
+/// keylane's log is shown with a test that fails.
 fn log_to_the_test() {
     static ONCE: Once = Once::new();
     ONCE.call_once(|| {

@@ -1,4 +1,4 @@
-//! From a fault to the alert that tells it, and to no other.
+//! Each fault raises its alert, and no other.
 
 use std::{sync::Arc, time::Duration};
 
@@ -63,7 +63,7 @@ async fn a_dead_downstream_raises_retry_storm_and_outage_and_nothing_else() {
     let members = [scene.start(0), scene.start(1)];
     scene.runs_well().await;
     scene.begin(DOWN);
-    // A dead letter of the moment before five keys have failed, if any, is told as well.
+    // A dead letter of the moment before five keys have failed, if any, is reported as well.
     scene
         .only_beside(
             &["KeylaneOutage", "KeylaneRetryStorm"],
@@ -76,7 +76,7 @@ async fn a_dead_downstream_raises_retry_storm_and_outage_and_nothing_else() {
         line.contains("WARN") && line.contains("attempt failed") && line.contains(DOWN_SAYS)
     };
     let lines = log.lines().filter(told).count();
-    assert!(lines > 0, "the log does not say why attempts fail: {log}");
+    assert!(lines > 0, "the log does not show why attempts fail: {log}");
     let failed = scene
         .answer(r#"sum(keylane_attempts_total{result="error"})"#)
         .await[0]
@@ -108,7 +108,7 @@ async fn a_record_that_kills_its_process_raises_poison_found_and_nothing_else() 
     let is_dead_letter = wait_for("the killer is a dead letter", DEADLINE, async || {
         (!scene.kafka.read_all(&dead).await.ok()?.is_empty()).then_some(())
     });
-    // At once, as a supervisor does: a member that is down for long is another alert's.
+    // At once, as a supervisor does: a member that stays down raises another alert.
     let supervisor = async {
         while deaths <= 10 {
             if member.has_died() {

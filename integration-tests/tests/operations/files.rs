@@ -1,4 +1,4 @@
-//! What the files in `docker/` say of each other and of the metrics.
+//! Compares the files in `docker/` with each other and with the metrics.
 
 use std::{collections::BTreeSet, fs, path::Path, process::Command};
 

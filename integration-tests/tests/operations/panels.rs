@@ -18,7 +18,7 @@ use super::{
     scene::{DEADLINE, PARTITIONS, Scene},
 };
 
-/// For the answer to a query.
+/// The longest time for the answer to a query.
 const WAIT: Duration = Duration::from_secs(20);
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -64,7 +64,7 @@ async fn every_panel_and_every_rule_finds_what_it_asks_for_and_an_ordinary_run_r
         "a line for each dead letter: {log}"
     );
     let information = r#"ALERTS{alertname="KeylaneDeadLetterTopicNotEmpty", alertstate="firing", severity="info"}"#;
-    seen("that they lie in their topic is told", information).await;
+    seen("that they lie in their topic is reported", information).await;
     seen(
         "every member counts them",
         &format!("min(keylane_dead_letter_topic_records) == {PARTITIONS}"),

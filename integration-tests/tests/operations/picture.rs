@@ -1,5 +1,5 @@
-//! Draws a page of a dashboard as SVG from what Prometheus answers: the numbers, and the lines that
-//! tell the story of an outage. No more than the documents take.
+//! Draws a page of a dashboard as SVG from Prometheus' answers: the numbers, and the lines that
+//! show an outage. No more than the documents take.
 
 mod axis;
 mod colour;

@@ -54,8 +54,7 @@ pub(crate) fn program(name: &str) -> Option<PathBuf> {
     found
 }
 
-/// A port that nobody listens on at this moment, and that no connection takes while its server is
-/// down.
+/// A port that is free at this moment, and that no connection takes while its server is down.
 pub(crate) fn free_address() -> SocketAddr {
     (Ipv4Addr::LOCALHOST, free_ports(1).unwrap()[0]).into()
 }
@@ -67,7 +66,7 @@ pub(crate) struct Prometheus {
     directory: tempfile::TempDir,
 }
 
-/// One series of an answer, with its value at the moment asked for.
+/// One series of an answer, with its value at the requested moment.
 #[derive(Clone, Debug, Deserialize)]
 pub(crate) struct Sample {
     pub(crate) metric: BTreeMap<String, String>,

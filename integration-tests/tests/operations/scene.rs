@@ -50,7 +50,7 @@ pub(crate) struct Scene<K> {
 }
 
 impl<K: Deref<Target = Kafka> + Clone + Send + Sync + 'static> Scene<K> {
-    /// With places for so many members; none of them is started.
+    /// A scene with places for this many members; none of them is started.
     pub(crate) async fn new(
         kafka: K,
         name: &str,
@@ -87,7 +87,7 @@ impl<K: Deref<Target = Kafka> + Clone + Send + Sync + 'static> Scene<K> {
         }
     }
 
-    /// Starts the member of that number. Prometheus knows those up to it.
+    /// Starts the member of that number. Prometheus scrapes those up to it.
     pub(crate) fn start(&self, number: usize) -> Member {
         self.prometheus.scrape(&self.addresses[..=number]);
         let log = File::options()
@@ -228,7 +228,7 @@ impl<K: Deref<Target = Kafka> + Clone + Send + Sync + 'static> Scene<K> {
         answers
     }
 
-    /// Nothing fires any more.
+    /// No alert fires any longer.
     pub(crate) async fn calms_down(&self) {
         wait_for("the alerts have gone", DEADLINE, async || {
             self.prometheus.firing().await.is_empty().then_some(())
@@ -245,7 +245,7 @@ impl<K: Deref<Target = Kafka> + Clone + Send + Sync + 'static> Scene<K> {
         }
     }
 
-    /// What may tell why.
+    /// What may show the cause.
     async fn explain(&self) -> String {
         let mut text = String::new();
         for query in [
@@ -267,7 +267,7 @@ impl<K: Deref<Target = Kafka> + Clone + Send + Sync + 'static> Scene<K> {
         text + &lines[lines.len().saturating_sub(40)..].join("\n")
     }
 
-    /// What the members have logged so far.
+    /// What the members have logged.
     pub(crate) fn logged(&self) -> String {
         fs::read_to_string(self.log()).unwrap_or_default()
     }

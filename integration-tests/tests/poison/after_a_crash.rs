@@ -209,7 +209,7 @@ async fn a_poison_record_is_told_of_in_the_headers_of_its_dead_letter_and_in_the
         header("keylane-first-failure"),
         header("keylane-last-failure")
     );
-    wait_for("the metrics say so", DEADLINE, async || {
+    wait_for("the metrics show it", DEADLINE, async || {
         let seen = [
             scene.metric("keylane_poison_suspicions_total", "partition=\"0\""),
             scene.metric("keylane_dead_letters_total", "reason=\"poison\""),
@@ -362,8 +362,8 @@ impl Tried {
     }
 }
 
-/// The coordinator is away at the very moment when marks have to be committed, and nobody can take
-/// its place.
+/// The coordinator is away at the very moment when marks have to be committed, and no broker can
+/// take its place.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn without_a_coordinator_a_healthy_partition_starts_after_a_while_and_a_suspicious_one_when_it_is_back()
  {
@@ -442,8 +442,8 @@ async fn one_starts_and_one_waits(kafka: &Kafka) -> bool {
         has_run(&ran_suspicious).then_some(())
     })
     .await;
-    // A coordinator that is not back yet would not hear the last word of a shutdown, which waits
-    // for seconds only.
+    // A coordinator that is not back yet would miss the last commit of a shutdown, which waits for
+    // seconds only.
     for (scene, member) in [&healthy, &suspicious].into_iter().zip(&members) {
         let is_committed = async || {
             let committed = kafka.committed(&scene.group, &scene.topic).await.ok()?;

@@ -41,7 +41,7 @@ for_protocols! { one_killer("memory:1"):
     a_record_that_uses_up_the_memory_is_found_by_the_fifth_start: Cooperative,
 }
 
-/// With no other record in its partition.
+/// A killer with no other record in its partition.
 async fn alone(protocol: Protocol) {
     let kafka = kafka_or_skip!(Nodes::One, Extras::quick_sessions());
     let mut suite = Suite::new(kafka, "alone", 1).await;
@@ -90,7 +90,7 @@ async fn a_killer_on_the_retry_topic_is_found_too() {
     );
 }
 
-/// A killer whose process was told to end before it killed: how the process ends then says nothing,
+/// A killer whose process got SIGTERM before it killed: the end of the process is then no evidence,
 /// and the next start looks again.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_killer_that_strikes_during_a_shutdown_is_found_by_the_starts_that_are_left_alone() {

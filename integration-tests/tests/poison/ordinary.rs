@@ -53,7 +53,7 @@ async fn orderly_restarts_and_unlucky_kills_blame_nobody() {
     })
     .await;
     member.terminate().await;
-    // What is left says that nothing runs and nothing is suspected.
+    // The evidence that is left has nothing running and no suspect.
     for committed in kafka.committed(&group, &suite.topic).await.unwrap() {
         assert_eq!(
             (committed.offset, evidence(&committed)),

@@ -68,8 +68,8 @@ impl<'a> Suite<'a> {
         self.kafka.produce(&self.topic, records).await.unwrap();
     }
 
-    /// A member. With a name it has its partitions back at once when it starts again; without, they
-    /// go to others.
+    /// A member. With a name it gets its partitions back at once when it starts again; without,
+    /// they go to others.
     pub(crate) fn start(&self, member: Option<&str>) -> Running {
         let log = File::options()
             .create(true)
@@ -114,8 +114,8 @@ impl<'a> Suite<'a> {
         format!("{}-group", self.topic)
     }
 
-    /// Waits until a member that was told to end has taken the mark of its only partition back,
-    /// while its records run on.
+    /// Waits until a member that got SIGTERM has taken the mark of its only partition back, while
+    /// its records run on.
     pub(crate) async fn mark_is_taken_back(&self) {
         wait_for("the mark is taken back", DEADLINE, async || {
             let committed = self
@@ -195,8 +195,8 @@ impl<'a> Suite<'a> {
         }
     }
 
-    /// Starts members, one after the other, until the last one has lived to see that so many
-    /// records are done, and the killers are out of the way; returns the starts.
+    /// Starts members, one after the other, until this many records are done and the killers are
+    /// settled; returns the starts.
     pub(crate) async fn restart_until_done(&self, records: usize) -> usize {
         self.restart_until(async || self.done() == records).await
     }
@@ -263,7 +263,7 @@ impl<'a> Suite<'a> {
     }
 }
 
-/// What a commit says of crashes. `None` where nothing is committed.
+/// The crash evidence of a commit. `None` where nothing is committed.
 pub(crate) fn evidence(committed: &Committed) -> Option<Evidence> {
     let position = Position::new(committed.offset?);
     Some(
@@ -321,7 +321,7 @@ pub(crate) fn record(partition: i32, key: &str, value: String) -> NewRecord {
     }
 }
 
-/// So many records a partition, of ten keys each.
+/// This many records a partition, of ten keys each.
 pub(crate) fn healthy(partitions: i32, each: usize) -> Vec<NewRecord> {
     let of = move |partition| {
         (0..each).map(move |id| {

@@ -82,7 +82,7 @@ async fn every_commit_seen_from_outside_covers_settled_records_only() {
             settled.extend(dead_letters(kafka, &dead).await.unwrap().into_keys());
             assert_honest(&claims, &produced, &settled, &protocol);
             with_map += usize::from(claims.iter().any(|claim| !claim.ahead.is_empty()));
-            // Otherwise the above would say little.
+            // Otherwise the above would show little.
             if with_map >= 3 {
                 gate.open();
             }
@@ -141,7 +141,7 @@ async fn a_restart_with_one_stuck_record_delivers_that_one_again_and_no_other() 
 /// all `runs`. Returns what the second member began.
 async fn restart_with_runs(runs: usize, apart: usize) -> Option<(BTreeSet<i64>, Claim)> {
     let scene = Scene::new(kafka::shared(Nodes::One)?, 1).await;
-    // A lane for each: nobody waits for a key.
+    // A lane for each: no record waits for a key.
     scene.write(numbered(0..runs * apart, runs * apart)).await;
     let produced = scene.produced().await;
     let gate = Gate::closed();

@@ -264,7 +264,7 @@ async fn stalled(protocol: Protocol) {
     })
     .await;
 
-    // From here on no commit may go back, whoever makes it.
+    // From here on no commit of any member may go back.
     let commits = CommitWatch::start(kafka, &scene.group, &scene.topic);
     process.signal(Signal::STOP).unwrap();
     let other = member(&scene, "other").await;
@@ -299,9 +299,9 @@ async fn stalled(protocol: Protocol) {
     assert!(steps_back.is_empty(), "{steps_back:?}");
     let report = journal.check(&produced, Expect::Unordered);
     report.assert_nothing_lost();
-    // What the other member had done before it ran on it did not begin any more, but for what was
-    // on its way to the processor at the very moment when it was stopped: an attempt or two in each
-    // partition.
+    // What the other member had done before it ran on, it did not begin again. The exception is
+    // what was on its way to the processor at the moment when it was stopped: an attempt or two in
+    // each partition.
     let entries = journal.entries();
     let done_by_other: BTreeSet<_> = entries[..continued_at]
         .iter()

@@ -1,5 +1,5 @@
-//! G7, epochs: what a member that was cut off has written to the dead-letter topic can be told from
-//! what its successor writes.
+//! G7, epochs: what a member that was cut off has written to the dead-letter topic can be
+//! distinguished from what its successor writes.
 
 use std::{collections::HashMap, time::Duration};
 

@@ -1,5 +1,5 @@
-//! The harness proves itself: what it says about a Kafka is so, what it breaks is broken, and
-//! nothing of it outlives us.
+//! Tests of the harness: what it reports about a Kafka is true, what it breaks is broken, and
+//! nothing of it outlives the tests.
 
 use std::{
     io::{BufRead, BufReader, ErrorKind},
@@ -346,7 +346,7 @@ async fn brokers_die_with_a_process_that_is_killed() {
         TcpStream::connect_timeout(&address, Duration::from_secs(1))
             .is_err_and(|e| e.kind() == ErrorKind::ConnectionRefused)
     };
-    wait_until("nobody listens on the broker's port", DEADLINE, refused).await;
+    wait_until("nothing listens on the broker's port", DEADLINE, refused).await;
     wait_until("the broker's data is removed", DEADLINE, || {
         !Path::new(&data).exists()
     })

@@ -1,4 +1,4 @@
-//! More members than partitions: who gets nothing is a member all the same, and says so.
+//! More members than partitions: one without partitions is a member too, and its status shows it.
 
 use std::process::{Command, Stdio};
 
@@ -53,7 +53,7 @@ for_protocols! { two_members_of_one_partition:
     a_member_without_partitions_has_joined_where_the_broker_assigns: Consumer,
 }
 
-/// Where the broker assigns, nothing tells a member that has lost everything that it is a member
+/// Where the broker assigns, no event informs a member that has lost everything that it is a member
 /// again, with nothing.
 async fn thrown_out_with_nothing_back(protocol: Protocol) {
     let kafka = kafka_or_skip!(Nodes::One, Extras::quick_sessions());

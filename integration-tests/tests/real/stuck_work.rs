@@ -21,7 +21,7 @@ use keylane_integration_tests::{
     wait::wait_for,
 };
 
-/// So many records may be settled ahead of a stuck one.
+/// This many records may be settled ahead of a stuck one.
 const WINDOW: usize = 1_000;
 /// More than fit into the window.
 const OTHERS: usize = 6_000;
@@ -44,8 +44,7 @@ impl Deref for Stuck {
 }
 
 impl Stuck {
-    /// One partition: the first record is stuck, and so many others follow that they do not fit
-    /// beside it.
+    /// One partition: the first record is stuck, and more others follow than fit beside it.
     async fn new(kafka: &'static Kafka) -> Self {
         let scene = Scene::new(kafka, 1).await;
         let dead = scene.another("dead", 1).await;

@@ -1,5 +1,5 @@
-//! A topic that is deleted and made anew is another topic: no position of the old one may pass over
-//! its records (G1).
+//! A topic that is deleted and re-created is another topic: no position of the old one may pass
+//! over its records (G1).
 
 use std::{
     collections::BTreeSet,
@@ -27,7 +27,7 @@ const PARTITIONS: i32 = 2;
 /// that its positions are in range.
 const NEW: Range<usize> = 10_000..11_000;
 
-/// A group that reads a topic which is made anew.
+/// A group that reads a topic which is re-created.
 struct Reread {
     scene: Scene<'static>,
     builder: SubscriptionBuilder,
@@ -126,8 +126,8 @@ impl Reread {
 /// Names of logs, as bytes.
 type Logs = BTreeSet<[u8; 8]>;
 
-/// The logs that commits name; the first ones may not, where the brokers were slow to tell the
-/// topic's id.
+/// The logs that commits name; the first ones may not, where the brokers were slow to answer with
+/// the topic's id.
 fn logs(committed: &[Committed]) -> Logs {
     let log = |committed: &Committed| {
         let position = Position::new(committed.offset?);
@@ -166,7 +166,7 @@ for_protocols! { in_the_middle_of_work:
     a_topic_made_anew_in_the_middle_of_work_is_read_from_its_beginning_consumer: Consumer,
 }
 
-/// A member that does not fetch sees nothing of it: its position in the old topic is in range in
+/// A member that does not fetch does not notice it: its position in the old topic is in range in
 /// the new one.
 async fn while_fetching_is_paused(protocol: Protocol) {
     let scene = Reread::new(kafka_or_skip!(Nodes::One), protocol).await;
@@ -205,7 +205,7 @@ for_protocols! { across_a_restart:
     a_member_that_starts_after_the_deletion_reads_the_new_topic_from_its_beginning_consumer: Consumer,
 }
 
-/// Deletes and makes anew the topic of a group without members, and leaves it the commits of the
+/// Deletes and re-creates the topic of a group without members, and leaves it the commits of the
 /// old one, as a commit under way during the deletion does. Returns them.
 async fn left_over_commits(scene: &Reread) -> Vec<Committed> {
     scene.read_the_old_one().await.shutdown().await.unwrap();

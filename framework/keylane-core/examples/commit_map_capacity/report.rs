@@ -57,7 +57,7 @@ pub(crate) const PATTERNS: [Pattern; 8] = [
     },
 ];
 
-/// A window of records, and how much of it a commit tells.
+/// A window of records, and how much of it a commit holds.
 pub(crate) struct Measured {
     pub(crate) settled: usize,
     pub(crate) named: usize,

@@ -13,13 +13,13 @@ pub struct Pauses {
 /// The limits of one partition.
 #[derive(Clone, Copy, Debug)]
 pub struct PartitionLimits {
-    /// Of records that are delivered and not settled.
+    /// The limit of records that are delivered and not settled.
     pub records: Budget,
-    /// Of records that are settled ahead of the watermark.
+    /// The limit of records that are settled ahead of the watermark.
     pub ahead: Budget,
 }
 
-/// What asks for a pause of one partition.
+/// What requires a pause of one partition.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct PauseWish {
     /// A limit of it is reached.
@@ -28,7 +28,7 @@ pub struct PauseWish {
     pub held: bool,
     /// It is being given back.
     pub revoking: bool,
-    /// It has no position yet. What is read meanwhile is of no use.
+    /// It has no position yet. What is read before is dropped.
     pub searching: bool,
 }
 
@@ -42,7 +42,7 @@ pub enum PauseOrder {
 }
 
 impl PartitionLimits {
-    /// Takes the present levels. Whether one of the limits asks for a pause.
+    /// Takes the present levels. Returns whether one of the limits requires a pause.
     pub fn update(&mut self, pending: u64, ahead: u64) -> bool {
         self.records.update(pending);
         self.ahead.update(ahead);
@@ -51,7 +51,7 @@ impl PartitionLimits {
 }
 
 impl Pauses {
-    /// With the limit of pending bytes.
+    /// Pauses with this limit of pending bytes, for all partitions.
     pub const fn new(bytes: Budget) -> Self {
         Self { bytes, all: false }
     }
@@ -69,7 +69,7 @@ impl Pauses {
         change
     }
 
-    /// What the client is to do with a partition. `is_paused`: as the client was told before.
+    /// What the client is to do with a partition. `is_paused`: the client's last order.
     pub fn order(&self, wish: PauseWish, is_paused: bool) -> Option<PauseOrder> {
         let PauseWish {
             over_limit,
@@ -111,7 +111,7 @@ mod tests {
                 Some(PauseOrder::Pause),
                 "{wish:?}"
             );
-            assert_eq!(pauses.order(wish, true), None, "told already: {wish:?}");
+            assert_eq!(pauses.order(wish, true), None, "ordered already: {wish:?}");
         }
         let none = PauseWish::default();
         assert_eq!(pauses.order(none, true), Some(PauseOrder::Resume));

@@ -1,8 +1,8 @@
 //! The log that an epoch of a partition reads, and what follows where it is no longer the same.
 //!
 //! A log goes back when it is cut, by an unclean leader election or a lost disk, and written again;
-//! and when its topic is deleted and re-created. What was settled at offsets of the log before says
-//! nothing about the new one's, so a new epoch begins. Where it begins decides whether records are
+//! and when its topic is deleted and re-created. What was settled at offsets of the old log is no
+//! evidence about the new one's, so a new epoch begins. Where it begins decides whether records are
 //! passed over.
 
 use super::recent_reads::RecentReads;
@@ -74,7 +74,7 @@ pub enum Sighting {
     Recreated,
 }
 
-/// The epoch that is to follow. In both cases nothing that was committed says where it begins.
+/// The epoch that is to follow. In both cases the committed position is not its start.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum NextEpoch {
     /// The log was cut, as far as is known: the next epoch reads the same log, from here on.
@@ -92,8 +92,8 @@ pub struct Reached {
     pub watermark: Option<Position>,
     /// Its owner has ended.
     pub has_ended: bool,
-    /// It is being given back. A re-created topic is left to the next owner then, who sees the same
-    /// in the commit.
+    /// It is being given back. A re-created topic is left to the next owner then, which finds the
+    /// same in the commit.
     pub revoking: bool,
 }
 
@@ -160,8 +160,8 @@ impl ReadLog {
         self.rewound.is_some() || self.recreated.is_some()
     }
 
-    /// Takes in a record. `confirmed`: the log's leader was asked whether the start still holds.
-    /// `first` gives the log's first position, where it is known.
+    /// Takes a record. `confirmed`: the log's leader was queried whether the start still holds.
+    /// `first` returns the log's first position, where it is known.
     #[inline]
     pub fn record(
         &mut self,
@@ -250,8 +250,8 @@ impl ReadLog {
         Arrival::WentBack
     }
 
-    /// Takes in which log the brokers say is there. The epoch of a deleted topic ends at `deadline`
-    /// at the latest. `revoking`: see [`Reached::revoking`].
+    /// Takes the brokers' answer about the log that exists. The epoch of a deleted topic ends at
+    /// `deadline` at the latest. `revoking`: see [`Reached::revoking`].
     pub fn see(&mut self, there: LogId, revoking: bool, deadline: Moment) -> Sighting {
         if revoking || self.is_recreated() {
             return Sighting::Nothing;

@@ -1,16 +1,16 @@
 //! Why a broker did not take a commit.
 
-/// What a refused commit says.
+/// The meaning of a refused commit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Refusal {
     /// The coordinator is away, moves or is not ready, or the member's epoch has moved on: another
     /// try may be taken.
     Passing,
-    /// A rebalance is under way. The broker says so to members only.
+    /// A rebalance is under way. Only members get this answer.
     Rebalancing,
     /// The commit came with the generation before: it waited behind a join.
     EarlierGeneration,
-    /// It is about one of the topics, and says nothing of the others.
+    /// It is about one of the topics, and no evidence about the others.
     Topic,
     /// `offset.metadata.max.bytes` of the broker is smaller than what was written.
     MetadataTooLarge,

@@ -35,17 +35,17 @@ impl Standing {
         }
     }
 
-    /// Partitions are gone, of which the client says [`Revoked::Lost`]. Of a topic that was deleted
-    /// only its own partitions are lost: with others left the assignment goes on.
+    /// Partitions are gone, which the client reports as [`Revoked::Lost`]. Of a topic that was
+    /// deleted only its own partitions are lost: with others left the assignment goes on.
     pub fn gone(&mut self, revoked: Revoked, are_others_left: bool) {
         if revoked == Revoked::Lost && !are_others_left {
             self.is_assigned = false;
         }
     }
 
-    /// Where the broker assigns, a member that gets nothing hears of no rebalance, neither at first
-    /// nor after it has lost what it had: its epoch says that it is one. One that was thrown out
-    /// has none until it is a member again.
+    /// Where the broker assigns, a member that gets nothing gets no rebalance event, neither at
+    /// first nor after it has lost what it had. Its epoch shows that it is a member. One that was
+    /// removed has no epoch until it is a member again.
     pub fn has_epoch(&mut self, epoch: i32) {
         self.is_assigned |= epoch > 0;
     }

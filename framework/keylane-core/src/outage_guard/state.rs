@@ -20,8 +20,8 @@ pub enum HeldBy {
     Class(ErrorClass),
     /// Records are fatal, undecodable or panic, one after the other.
     Deployment,
-    /// Its latest attempt said that something is not available, and its back-off is at its longest,
-    /// or ten attempts before it said so too.
+    /// Its latest attempt returned that something is not available. And its back-off is at its
+    /// longest, or the ten attempts before returned the same.
     Unavailable,
 }
 

@@ -174,7 +174,8 @@ impl<R> Partition<R> {
         self.pending.set_held(slot, held);
     }
 
-    /// An action of the policy for this very reason says nothing about the deployment.
+    /// With an action of the policy for this very reason, the record is no evidence about the
+    /// deployment.
     fn give_up(&mut self, lane: u64, reason: Reason, guard: &mut OutageGuard) {
         if self.settings.retry.on.of(reason).is_none() {
             guard.gave_up(lane, reason, self.now);

@@ -19,9 +19,9 @@ pub struct PartitionSettings {
     /// How many records of a partition are watched as possible causes after a crash: at least as
     /// many as can be pending. 0 counts as 1.
     pub watched_records: usize,
-    /// From when on work counts as not getting on.
+    /// When work counts as slow or stalled.
     pub watchdog: Watchdog,
-    /// What becomes of a record that holds up its partition; `None` leaves it. Needs a dead-letter
+    /// What happens to a record that holds up its partition; `None` leaves it. Needs a dead-letter
     /// topic.
     pub blocker: Option<BlockerPolicy>,
 }
@@ -40,7 +40,7 @@ impl Default for PartitionSettings {
     }
 }
 
-/// In which order the records of a lane have their turn.
+/// The order of the records in a lane.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum LaneOrder {
     /// By offset: a record that is not due yet holds its lane. For origin topics, where key order

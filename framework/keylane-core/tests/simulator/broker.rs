@@ -58,7 +58,7 @@ pub(crate) struct Commit {
 }
 
 impl Log {
-    /// Appends after a hole of so many offsets (transaction markers, compaction).
+    /// Appends after a hole of this many offsets (transaction markers, compaction).
     pub(crate) fn append(&mut self, hole: i64, record: LogRecord) {
         let offset = self.next + hole;
         self.records.push(LogRecord {

@@ -1,4 +1,4 @@
-//! The end of a run: nothing goes wrong any more, everything finishes, and every record is where it
+//! The end of a run: nothing more goes wrong, everything finishes, and every record is where it
 //! belongs.
 
 use std::collections::BTreeSet;
@@ -209,8 +209,7 @@ impl World {
         words
     }
 
-    /// G4: a new owner is told of all that is settled, as far as the map reaches, and of nothing
-    /// else.
+    /// G4: a new owner gets all that is settled, as far as the map reaches, and nothing else.
     fn check_last_hand_over(&mut self, log: usize) -> Checked<()> {
         let Some(owner) = &self.owners[log] else {
             return Ok(());

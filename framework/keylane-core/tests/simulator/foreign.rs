@@ -18,7 +18,7 @@ const THEIRS: &str = "theirs";
 /// A member may go by an answer of this age.
 const OLDEST_ANSWER: Duration = Duration::from_secs(120);
 
-/// The other group, and what each member knows of it.
+/// The other group, and each member's state of it.
 pub(crate) struct Neighbours {
     ownership: Ownership,
     groups: [Groups; MEMBERS],
@@ -56,7 +56,7 @@ impl Neighbours {
         self.ownership.rule(whose, || groups.liveness(THEIRS, now))
     }
 
-    /// A member's process begins anew.
+    /// A member's process starts again.
     pub(crate) fn forget(&mut self, member: usize) {
         self.groups[member] = Groups::default();
     }
@@ -110,7 +110,7 @@ impl World {
         }
     }
 
-    /// A member asks, if it is time to, and looks at what it holds.
+    /// A member sends a query, if it is time to, and checks what it holds.
     pub(crate) fn ask(&mut self) -> Checked<()> {
         let member = self.random.index(MEMBERS);
         let now = self.now;
@@ -186,8 +186,8 @@ impl World {
         Ok(())
     }
 
-    /// What is held is settled, where the other group is alive; no more is held than nobody answers
-    /// for.
+    /// What is held is settled where the other group is alive. Only records without a live group
+    /// stay held.
     pub(crate) fn calm_neighbours(&mut self) -> Checked<()> {
         self.neighbours.alive = self.neighbours.stays;
         let holds = self.owners[RETRY]
@@ -196,7 +196,7 @@ impl World {
         if !holds || !self.neighbours.stays {
             return Ok(());
         }
-        // Longer than a member waits before it asks once more.
+        // Longer than a member waits before its next query.
         self.tick(self.now + Duration::from_secs(31));
         for _ in 0..8 {
             self.ask()?;

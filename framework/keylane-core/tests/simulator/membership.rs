@@ -107,7 +107,7 @@ impl World {
         Ok(())
     }
 
-    /// Nobody waits for these writes any more; the broker may have them or not.
+    /// These writes are no longer awaited; the broker may have them or not.
     fn lose_writes(&mut self, log: usize, writes: Vec<PublishRequest>) {
         for write in writes {
             if self.random.percent(50) {
@@ -116,11 +116,11 @@ impl World {
         }
     }
 
-    /// An unclean election: the log loses its end while nobody reads it, and is written on under
+    /// An unclean election: the log loses its end while no member reads it, and is written on under
     /// another leader.
     ///
     /// Never below a committed position that came without an epoch: what is written again up to
-    /// there is not read, which nothing can tell.
+    /// there is not read, which cannot be detected.
     fn cut(&mut self, log: usize) {
         let is_confirmed = |epoch: Option<LeaderEpoch>| {
             epoch.is_some() || self.fault == Fault::CommitsNoLeaderEpoch
@@ -151,7 +151,7 @@ impl World {
         }
     }
 
-    /// Somebody sets a committed position back, with or without the metadata that was there.
+    /// An operator sets a committed position back, with or without its metadata.
     pub(crate) fn operator(&mut self, log: usize) {
         if self.member_of(log).is_some() {
             return;

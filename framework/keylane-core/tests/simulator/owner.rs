@@ -45,11 +45,11 @@ pub(crate) struct Owner {
     /// Delivered in this epoch and settled, by this owner or before.
     pub(crate) settled: BTreeSet<i64>,
     last_started: BTreeMap<u64, i64>,
-    /// Before that, nobody looks for a blocker.
+    /// Before that, no blocker is looked for.
     pub(crate) next_blocker_look: Moment,
 }
 
-/// A pending record as the model sees it.
+/// The model of a pending record.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Entry {
     pub(crate) record: LogRecord,
@@ -67,7 +67,7 @@ pub(crate) struct Entry {
     pub(crate) counted: u32,
     pub(crate) retried_for: Duration,
     pub(crate) started: Moment,
-    /// The guard had a say in it: from then on the model does not foretell when it ends.
+    /// The guard has held it: from then on the model does not predict when it ends.
     pub(crate) guarded: bool,
     /// It was held, or what it needs was unavailable.
     pub(crate) waited_for_others: bool,
@@ -365,8 +365,8 @@ impl Owner {
     }
 
     /// What would be committed now, checked against the log and the model. A map that is not cut
-    /// short names all that this owner knows to be settled: so a new owner after a drain repeats
-    /// nothing (G8).
+    /// short names all that this owner has settled: so a new owner after a drain repeats nothing
+    /// (G8).
     pub(crate) fn commit(&self, log: &Log, max_bytes: usize) -> Checked<Option<Commit>> {
         let Some(position) = self.partition.watermark() else {
             return Ok(None);
@@ -401,14 +401,14 @@ impl Owner {
                         && !self.unsettled.contains_key(&record.offset));
                 ensure!(
                     !known || map.contains(offset),
-                    "G4: {offset} is settled but the map does not say so"
+                    "G4: {offset} is settled but not in the map"
                 );
             }
         }
         Ok(Some(commit))
     }
 
-    /// Everything that can be seen of the partition is what the model says.
+    /// The visible state of the partition is that of the model.
     pub(crate) fn check(&self, now: Moment, pending_limit: usize) -> Checked<()> {
         let partition = &self.partition;
         let seen = partition.snapshot();
@@ -484,7 +484,7 @@ impl Owner {
             "G8: drained is {}",
             partition.is_drained()
         );
-        // While draining, timers are not looked at any more.
+        // While draining, timers are no longer checked.
         if !self.draining {
             let ready = self.ready_lanes(now);
             ensure!(

@@ -41,7 +41,7 @@ pub(crate) enum Behaviour {
     Theirs,
 }
 
-/// Where a record ends when nothing interferes any more.
+/// Where a record ends without further interference.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) enum Ending {
     Done,
@@ -98,8 +98,7 @@ impl Plan {
         }
     }
 
-    /// What this attempt does; `attempts` counts all attempts of the record so far, this one
-    /// included.
+    /// What this attempt does; `attempts` counts all attempts of the record, this one included.
     pub(crate) fn act(&self, attempts: u32, random: &mut Random) -> Result<Success, Failure> {
         match self.behaviour {
             // It is noticed at its start.
@@ -210,8 +209,8 @@ pub(crate) fn random_policy(random: &mut Random) -> RetryPolicy {
     }
 }
 
-/// So many failures never take a record to its end: each delivery allows some, and interruptions
-/// only add attempts.
+/// This many failures never exhaust a record: each delivery allows some, and interruptions only add
+/// attempts.
 fn failures_survived(policy: &RetryPolicy) -> u32 {
     match policy.in_place {
         InPlace::Forever => 5,

@@ -80,7 +80,7 @@ impl World {
             }
             Err(failure) => self.fail_attempt(log, ticket, offset, entry, failure)?,
         }
-        // Whatever ended may be told of once more, now or much later.
+        // Any end may be reported once more, now or much later.
         self.late.push((log, ticket));
         Ok(true)
     }
@@ -179,7 +179,7 @@ impl World {
             }
             (Expected::RetryTopic | Expected::DeadLetter, Verdict::Publishing) => Doing::ToPublish,
             (Expected::Waiting, Verdict::Publishing) if entry.guarded => Doing::ToPublish,
-            // It was retried anew, and has come to the retry topic again.
+            // It was retried again, and has come to the retry topic again.
             (_, Verdict::Publishing) if entry.guarded && has_topic => Doing::ToPublish,
             (Expected::Parked(expected), Verdict::Parked { reason }) if expected == reason => {
                 Doing::Parked
@@ -229,7 +229,7 @@ impl World {
         Ok(())
     }
 
-    /// DESIGN's failure policy, read once more, but for what the guard says.
+    /// The failure policy, written a second time, without the guard's decisions.
     fn expect(&self, entry: Entry, failure: Failure) -> Expected {
         if entry.blocker {
             return Expected::DeadLetter;
@@ -292,7 +292,7 @@ impl World {
         let Some(request) = owner.partition.next_publish() else {
             ensure!(
                 expected == 0,
-                "G3: {expected} writes are due and not asked for"
+                "G3: {expected} writes are due and not requested"
             );
             return Ok(false);
         };

@@ -94,7 +94,8 @@ impl World {
         Ok(())
     }
 
-    /// A write was asked for: a blocker's comes after the end of its attempt, and says what it is.
+    /// A write was requested: a blocker's comes after the end of its attempt, and has the reason
+    /// `blocker`.
     pub(crate) fn check_blocker_write(
         &mut self,
         log: usize,

@@ -65,8 +65,7 @@ pub(crate) struct World {
     /// Attempts and writes whose owner is gone or has given them up, and whose result comes one
     /// day.
     pub(crate) late: Vec<(usize, Ticket)>,
-    /// Attempts that an owner left behind although it was said to be drained: none, or somebody is
-    /// at fault.
+    /// Attempts that an owner left behind although it was reported as drained: any is a fault.
     pub(crate) left_running: Vec<(usize, i64)>,
     /// For [`Fault::CommitsMetadataOfAnEarlierPosition`].
     earlier_metadata: [String; 2],
@@ -81,9 +80,9 @@ pub(crate) struct World {
     pub(crate) epochs: u64,
     /// The weight of each kind of step: runs differ in what they are made of.
     weights: [u64; STEPS.len()],
-    /// How often the corners were reached, so that a run can be seen to test what it says.
+    /// How often the corner cases were reached, which shows that a run tests what it claims.
     pub(crate) corners: BTreeMap<&'static str, u64>,
-    /// Nothing goes wrong any more: the end of a run.
+    /// Nothing goes wrong from here on: the end of a run.
     pub(crate) calm: bool,
 }
 

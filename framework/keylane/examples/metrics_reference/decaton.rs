@@ -1,5 +1,5 @@
-//! Decaton's series (9.x, without their prefix `decaton.`): what tells the same here, or why
-//! nothing does.
+//! Decaton's series (9.x, without their prefix `decaton.`): what corresponds here, or why nothing
+//! does.
 
 use keylane::metrics::names::{self, MetricDef};
 

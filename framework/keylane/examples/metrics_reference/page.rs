@@ -21,7 +21,7 @@ pub(crate) fn render() -> io::Result<String> {
     let mut page = String::from(
         "# Every metric\n\n\
          Labels with the values they can have; where there are none in parentheses, the value comes from the configuration.\n\
-         *Panels* and *alerts* are those of the dashboards and rules in `docker/`, *Decaton* names the series that tells the same\n\
+         *Panels* and *alerts* are those of the dashboards and rules in `docker/`, *Decaton* names the corresponding series\n\
          there.\n\n\
          | name | type | unit | labels | meaning | panels | alerts | Decaton |\n\
          |---|---|---|---|---|---|---|---|\n",

@@ -26,7 +26,7 @@ use serde::{Deserialize, Serialize};
 ///
 /// # What happens to it?
 /// With [`BlockerAction::DeadLetter`] it is written to the dead-letter topic with the reason
-/// `blocker`, and settled when that is acknowledged; its key goes on with the next record. Its
+/// `blocker`, and settled when that is acknowledged. Its key goes on with the next record. Its
 /// remaining retries are given up, also the retry topic's. [`Exhausted`](crate::Exhausted) does not
 /// apply. One record at a time is taken in a partition. None is taken while records are held
 /// because of an [outage](crate::Outage), and none that waits for what is
@@ -35,9 +35,9 @@ use serde::{Deserialize, Serialize};
 /// A running attempt is ended first. The record is written only after the attempt's future is
 /// dropped; otherwise the attempt could have its effect after the write. If it succeeds before, the
 /// record is done. **An attempt that blocks its thread cannot be ended**; then nothing is written,
-/// and the partition stays paused. What the attempt has done already is not undone, and work it has
-/// spawned elsewhere goes on: its [`Cancellation`](crate::Cancellation) comes with the attempt's
-/// time-out, not before.
+/// and the partition stays paused. What the attempt has done already is not undone, and work that
+/// it has spawned elsewhere goes on. Its [`Cancellation`](crate::Cancellation) fires at the
+/// attempt's time-out, not before.
 ///
 /// # Why not park it?
 /// A parked record is unsettled: the commit stays behind it, and the window stays full. Parking

@@ -4,8 +4,8 @@ use serde::{Deserialize, Serialize};
 
 /// How much may be delivered and not yet settled before keylane pauses a partition (guarantee G6).
 ///
-/// What has been read when a mark is crossed is still taken in, so a mark can be exceeded by up to
-/// 1,000 records.
+/// Records that have been read when a limit is crossed are still accepted, so a limit can be
+/// exceeded by up to 1,000 records.
 ///
 /// # Examples
 /// ```

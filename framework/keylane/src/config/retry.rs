@@ -28,7 +28,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 /// | 15 | 92.7 s |
 ///
 /// With a retry topic and its default back-off, ten rounds last 10 + 20 + 40 + 80 + 160 + 320 + 4 ×
-/// 600 s, which is 50 min 30 s, besides the retries in place of each round.
+/// 600 s. That is 50 min 30 s; the retries in place of each round come on top.
 ///
 /// # What counts as retry time?
 /// The time since the first failed attempt in which attempts were possible: back-offs, and the
@@ -97,8 +97,8 @@ impl Default for Retry {
 }
 
 impl Retry {
-    /// Retries for at least this long after the first failure, and at least twice: in place, or in
-    /// place and then through the retry topic where there is [one](Self::then_topic).
+    /// Retries for at least this long after the first failure, and at least twice. Retries are in
+    /// place, and then through the retry topic where there is [one](Self::then_topic).
     ///
     /// # Examples
     /// ```
@@ -166,8 +166,9 @@ impl Retry {
         self
     }
 
-    /// After the retries in place, goes through the topic `<origin>-retry`: until the time is used
-    /// up, or by count up to ten rounds. Gives up key order for the records that go there.
+    /// After the retries in place, records go through the topic `<origin>-retry`: until the time is
+    /// used up, or by count up to ten rounds. These records lose their place in the order of their
+    /// key.
     #[must_use]
     pub fn then_topic(mut self) -> Self {
         self.topic = Some(RetryTopic::default());
@@ -424,10 +425,10 @@ pub enum ForeignRetries {
     /// here as *foreign*, which is counted and logged. A group is alive if it has members or has
     /// committed offsets of this retry topic.
     ///
-    /// If the group is gone, or the brokers do not answer, the record is *held*: it stays unsettled,
-    /// takes no worker and keeps no other record waiting until the [limits](crate::Limits) are
-    /// reached, but the commit waits for it. [`SubscriptionStatus::trouble`] then states what to
-    /// do. The group is queried again every 30 seconds.
+    /// If the group is gone, or the brokers do not answer, the record is *held*. It stays unsettled
+    /// and takes no worker, and the commit waits for it. It keeps no other record waiting until the
+    /// [limits](crate::Limits) are reached. [`SubscriptionStatus::trouble`] then states what to do.
+    /// The group is queried again every 30 seconds.
     ///
     /// [`SubscriptionStatus::trouble`]: crate::SubscriptionStatus::trouble
     #[default]
@@ -453,8 +454,8 @@ pub enum ForeignRetries {
 #[serde(rename_all = "snake_case")]
 #[non_exhaustive]
 pub enum Exhausted {
-    /// Write it to the dead-letter topic. With none configured it is retried in place for ever at
-    /// the capped back-off (an undecodable record is parked): keylane never drops a record.
+    /// Write it to the dead-letter topic. Without such a topic it is retried in place without end,
+    /// at the capped back-off; an undecodable record is parked. keylane never drops a record.
     #[default]
     DeadLetter,
     /// Hold the record and its lane, unsettled, without using a worker. It is tried again after a
@@ -494,8 +495,8 @@ pub struct Backoff {
     pub max: Duration,
     /// The factor from one delay to the next (default 2).
     pub multiplier: f64,
-    /// The spread, as a fraction of the delay (default 0.2 = ±20 %), so that failures of one moment
-    /// do not return as one.
+    /// The random spread, as a fraction of the delay (default 0.2 = ±20 %). It keeps failures of
+    /// one moment from being retried at one moment.
     pub jitter: f64,
 }
 

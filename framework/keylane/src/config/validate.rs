@@ -225,7 +225,7 @@ impl SubscriptionConfig {
 }
 
 impl SubscriptionConfig {
-    /// What is said for one reason can be done, and may come to be.
+    /// An action for one reason can be taken, and can occur.
     fn validate_actions(&self) -> Result<(), ConfigError> {
         for (reason, action) in &self.retry.on {
             let reason = reason.as_str();

@@ -11,7 +11,7 @@ use crate::dead_letter::{
 use crate::record::RetryState;
 use crate::{Headers, Origin, TaskMetadata};
 
-/// The names that mean something; an index beyond them is the name of somebody else's header.
+/// The names with a meaning; an index beyond them is the name of another program's header.
 const NAMES: [&str; 14] = [
     "keylane-origin-topic",
     "keylane-origin-partition",
@@ -41,7 +41,7 @@ pub fn record_headers(bytes: &[u8]) {
     let as_origin = read_headers(headers.clone(), false);
     assert!(
         as_origin.retry.is_none(),
-        "an origin's records have no past, whatever they say"
+        "an origin's records have no earlier rounds, whatever their headers are"
     );
     assert_eq!(as_origin.metadata, as_retry.metadata);
     let provenance = provenance(&headers, as_retry.metadata.as_ref());
@@ -51,7 +51,7 @@ pub fn record_headers(bytes: &[u8]) {
     assert_eq!(
         provenance.group,
         named.filter(is_name),
-        "nobody else's word"
+        "no other header counts"
     );
     assert_sent_on(&headers, &state, as_origin.metadata.as_ref());
 }
@@ -248,7 +248,7 @@ fn assert_sent_on(original: &Headers, state: &RetryState, metadata: Option<&Task
         ),
         "the retry left a trace"
     );
-    // A round says that the last `dt_meta` is keylane's; the name is reserved.
+    // With a round the last `dt_meta` is keylane's; the name is reserved.
     if original.last(ROUND).is_none() {
         assert_eq!(foreign(&dead), foreign(original));
     }

@@ -420,7 +420,7 @@ pub(crate) fn compare_logs(assigned: &mut [NewPartition], logs: &Logs) {
         });
         match Resume::of(named, there) {
             Resume::Committed(log) => new.log = log,
-            Resume::Anew(log) => {
+            Resume::FromStart(log) => {
                 new.log = Some(log);
                 new.left = new
                     .committed

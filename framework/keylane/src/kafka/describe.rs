@@ -76,7 +76,7 @@ pub(crate) fn descriptions<'a>(
     }))
 }
 
-/// What is said of one topic.
+/// The description of one topic.
 pub(crate) struct TopicDescription<'a> {
     topic: *const sys::rd_kafka_TopicDescription_t,
     _reply: PhantomData<&'a Reply<'a>>,

@@ -38,7 +38,7 @@ pub(crate) struct Misplaced {
 pub(crate) enum Failure {
     /// The client does not work any longer.
     Fatal(String),
-    /// With `auto.offset.reset=error`: a partition has no position.
+    /// A partition has no position, with `auto.offset.reset=error`.
     NoPosition(String),
     /// It passes, as far as can be seen.
     Passing(Option<RDKafkaErrorCode>),

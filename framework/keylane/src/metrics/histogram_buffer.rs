@@ -1,17 +1,17 @@
-//! A histogram that is filled by one owner and handed to the recorder once per turn.
+//! A histogram that is filled by one owner and handed to the recorder once per pass.
 //!
 //! `metrics::Histogram::record` is made for a few samples a second: `metrics-exporter-prometheus`
 //! 0.18 reads the clock and appends every sample to a list, 16 bytes each, until the next upkeep
-//! sorts them into buckets. `record_many` is no way out, the exporter's handle does not implement
-//! it and the default is a loop. Three histograms at a million records a second would cost several
+//! sorts them into buckets. `record_many` does not help: the exporter's handle does not implement
+//! it, and the default is a loop. Three histograms at a million records a second would cost several
 //! times the record's own budget, and hundreds of megabytes between two upkeeps.
 //!
 //! So the owner sorts durations into the histogram's own buckets (an array, no atomics), and once
-//! per turn each bucket goes out as one `record_many(mean, count)`. The mean of a bucket lies in
+//! per pass each bucket goes out as one `record_many(mean, count)`. The mean of a bucket lies in
 //! that bucket, and the sum is kept, so nothing is lost for a recorder with the same bounds. What
 //! happens then depends on the recorder:
 //! - keylane's own Prometheus recorder takes a count in one step: exact, whatever the rate;
-//! - any other is handed at most about [`MAX_SAMPLES`] samples for each histogram and turn. Below
+//! - any other is handed at most about [`MAX_SAMPLES`] samples for each histogram and pass. Below
 //!   that every sample arrives. Above it they are thinned out in proportion, and the share of a
 //!   rare bucket is saved up until it makes a sample. Quantiles and means stay right, `_count`
 //!   becomes too low: rates are read from the counters.

@@ -136,9 +136,9 @@ label_enum! {
         Ok = "ok",
         /// The processor has skipped it.
         Skip = "skip",
-        /// A retryable error, or one that says that the downstream is away.
+        /// A retryable error, or an unavailable downstream.
         Error = "error",
-        /// An error that no retry mends.
+        /// An error that no retry can fix.
         Fatal = "fatal",
         /// The processor panicked.
         Panic = "panic",

@@ -1,4 +1,4 @@
-//! What keylane tells about itself, through the `metrics` facade.
+//! keylane's metrics, through the `metrics` facade.
 //!
 //! Any recorder of the facade works; install it before the subscription starts. With the feature
 //! `prometheus`, `serve_prometheus` is all there is to call. Without a recorder nothing is kept, at
@@ -11,7 +11,7 @@
 //!
 //! # Cost
 //! Handles are looked up once for each partition. What happens for each record is added up by the
-//! partition's one owner and told to the recorder once per turn, histograms as one call for each
+//! partition's owner, and written to the recorder once per pass, histograms as one call for each
 //! bucket. keylane's Prometheus recorder takes such a call as it is; other recorders are handed a
 //! bounded selection of the samples, so that their histograms have the right shape and mean but at
 //! high rates too low a `_count`. Take rates from the counters.

@@ -150,8 +150,8 @@ metrics! {
     STALLED = "keylane_stalled": Gauge, Count, [SUBSCRIPTION, TOPIC, PARTITION];
     /// Attempts that have been running for longer than `watchdog.slow_attempt`.
     SLOW_ATTEMPTS = "keylane_slow_attempts": Gauge, Count, [SUBSCRIPTION, TOPIC, PARTITION];
-    /// Time for which the partition has had no turn on the async runtime although it has work: a
-    /// processor blocks its thread. 0 below the thresholds of the watchdog.
+    /// Time since the partition last ran on the async runtime, although it has work: a processor
+    /// blocks its thread. 0 below the thresholds of the watchdog.
     BLOCKED = "keylane_blocked_seconds": Gauge, Seconds, [SUBSCRIPTION, TOPIC, PARTITION];
     /// 1 while records that may have killed the process are tried one by one, after crashes without
     /// progress, else 0.

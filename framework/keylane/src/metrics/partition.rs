@@ -38,8 +38,8 @@ series! {
     /// What the owner of a partition counts and measures.
     ///
     /// What happens for each record is buffered here, at the cost of an addition.
-    /// [`flush`](Self::flush) writes it to the recorder: once per turn, and on drop. What is rare
-    /// is written at once.
+    /// [`flush`](Self::flush) writes it to the recorder: once per pass of the owner, and on drop.
+    /// What is rare is written at once.
     ///
     /// Drop the metrics of an assignment before making those of the next one: dropping sets the
     /// gauges to 0.

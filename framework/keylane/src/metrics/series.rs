@@ -88,8 +88,8 @@ impl Identity {
 pub(super) trait Series {
     fn new(identity: Identity) -> Self;
 
-    /// Shows the recorder that the series is alive, and finds it again if the recorder has dropped
-    /// it (or was installed only after the handle was made).
+    /// Keeps the series alive in the recorder, and registers it again if the recorder has dropped
+    /// it, or was installed after the handle was made.
     fn touch(&mut self);
 
     /// Gives the recorder what is buffered.
@@ -293,7 +293,7 @@ impl Series for GaugeSeries {
     }
 }
 
-/// The facade cannot remove a series, so the last word to a recorder that keeps it is 0: a
+/// The facade cannot remove a series, so the last value in a recorder that keeps it is 0: a
 /// partition that was given up has no lag here.
 impl Drop for GaugeSeries {
     fn drop(&mut self) {

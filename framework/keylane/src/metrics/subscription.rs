@@ -129,7 +129,7 @@ impl SubscriptionMetrics {
 
 series! {
     /// Where the time of the poll thread goes, and when it was last there. The thread owns it; what
-    /// it measures is buffered until [`flush`](Self::flush): once per turn of the loop, or less
+    /// it measures is buffered until [`flush`](Self::flush): once per pass of the loop, or less
     /// often.
     pub(crate) struct PollMetrics;
     direct {

@@ -9,7 +9,7 @@ use crate::support::clock;
 /// Signals work that an attempt has started elsewhere (a blocking thread, a task of its own) to
 /// give up.
 ///
-/// keylane drops the future of an attempt that may not go on; it cannot reach what that future has
+/// keylane drops the future of an attempt that may not go on. It cannot reach what that future has
 /// spawned. Without a signal, such work would go on for a record that is attempted again, here or
 /// by another member. Take a handle from the task with
 /// [`Task::cancellation`](crate::Task::cancellation), pass it on, and let the work check it before
@@ -24,8 +24,8 @@ use crate::support::clock;
 /// - when the subscription has ended, in whatever way, and when the partition was given up in good
 ///   order.
 ///
-/// It is *not* cancelled by the end of the attempt itself: a processor that returns, or panics,
-/// before what it has spawned leaves that running.
+/// It is *not* cancelled by the end of the attempt itself. If a processor returns, or panics,
+/// before the work that it has spawned, that work goes on.
 ///
 /// Cloning is cheap. Nothing is allocated unless a handle is taken.
 ///

@@ -1,4 +1,4 @@
-//! From a record's bytes to the payload of a task.
+//! Decodes a record's bytes into the payload of a task.
 
 use bytes::Bytes;
 use serde::de::DeserializeOwned;

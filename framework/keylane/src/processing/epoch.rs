@@ -1,5 +1,5 @@
-//! What of an epoch reaches beyond its owner: whether it is over, by when it has to be, and how
-//! many tasks still work for it.
+//! The part of an epoch's state that others share with its owner: whether it has ended, its
+//! deadline, and how many tasks still work for it.
 
 use std::fmt;
 

@@ -1,5 +1,5 @@
-//! What a user's code gets and gives: a task, the processor that does its work, the decoder of its
-//! payload, and the errors.
+//! The interface to the user's code: a task, its processor, the decoder of its payload, and the
+//! errors.
 
 mod cancellation;
 pub(crate) mod decode;

@@ -20,8 +20,8 @@ use super::{Task, TaskError};
 ///
 /// # Cancellation
 /// The future is dropped when the attempt time-out passes, or when the partition must be given up
-/// and the drain time-out has passed. Such a record is not settled: it will be attempted again,
-/// here or by the next owner.
+/// and the drain time-out has passed. Such a record is not settled: it is attempted again, here or
+/// by the next owner.
 ///
 /// What the future has started elsewhere, on a blocking thread or as a task of its own, is not
 /// dropped with it. Give it the task's [`cancellation`](Task::cancellation).

@@ -72,7 +72,7 @@ pub enum TaskProducerError {
     Refused {
         /// Where it was tried.
         bootstrap_servers: String,
-        /// What the client said.
+        /// The client's error.
         reason: String,
     },
     /// An ACL forbids this client to write to the topic.
@@ -92,7 +92,7 @@ pub enum TaskProducerError {
     TopicUnusable {
         /// The topic.
         topic: String,
-        /// What the broker said.
+        /// The broker's reason.
         reason: String,
     },
 }
@@ -100,6 +100,12 @@ pub enum TaskProducerError {
 debug_is_display!(TaskProducerError);
 
 impl TaskProducerBuilder {
+    /// One more topic; see [`TaskProducerConfig::topics`].
+    pub fn topic(mut self, topic: impl Into<String>) -> Self {
+        self.config.topics.push(topic.into());
+        self
+    }
+
     /// See [`TaskProducerConfig::bootstrap_servers`].
     pub fn bootstrap_servers(mut self, servers: impl Into<BootstrapServers>) -> Self {
         self.config.bootstrap_servers = servers.into();
@@ -156,8 +162,8 @@ impl TaskProducerBuilder {
         &self.config
     }
 
-    /// Makes the producer without asking a broker: it connects in the background, and a missing
-    /// topic shows when a task is not acknowledged. Prefer [`start`](Self::start).
+    /// Makes the producer without a request to a broker. It connects in the background, and a
+    /// missing topic shows when a task is not acknowledged. Prefer [`start`](Self::start).
     ///
     /// # Errors
     /// Settings that cannot be used.
@@ -173,13 +179,13 @@ impl TaskProducerBuilder {
         let instance_id = config.instance_id.unwrap_or_else(host_name);
         Ok(TaskProducer::new(
             raw,
-            Arc::from(config.topic),
+            config.topics.into_iter().map(Arc::from).collect(),
             config.application_id,
             instance_id,
         ))
     }
 
-    /// Makes the producer after checking that a broker answers, and that the topic exists and may
+    /// Makes the producer after checking that a broker answers, and that each topic exists and may
     /// be written to (where the brokers report that). Never creates a topic.
     ///
     /// # Errors
@@ -193,7 +199,7 @@ impl TaskProducerBuilder {
         let config = &self.config;
         config.validate()?;
         let client = side_client_config(config.bootstrap_servers.as_str(), config.kafka.as_map())?;
-        topic_check::check(client, &config.topic, config.startup_timeout).await?;
+        topic_check::check(client, config.topics.clone(), config.startup_timeout).await?;
         self.build()
     }
 }
@@ -224,9 +230,15 @@ mod tests {
         for topic in ["", "..", "a b", "ä", &"t".repeat(250)] {
             assert_eq!(
                 setting_refused(TaskProducer::builder(topic).application_id("a")),
-                "topic"
+                "topics"
             );
+            assert_eq!(setting_refused(valid().topic(topic)), "topics");
         }
+        let many = (0..64).fold(valid(), |builder, n| builder.topic(format!("topic-{n}")));
+        assert_eq!(setting_refused(many), "topics");
+        let mut none = valid();
+        none.config.topics.clear();
+        assert_eq!(setting_refused(none), "topics");
         assert_eq!(
             setting_refused(valid().application_id("")),
             "application_id"

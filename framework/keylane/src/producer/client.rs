@@ -101,8 +101,8 @@ fn create(config: &ClientConfig) -> Result<Native, KafkaError> {
 /// What is called with the text of a panic of the thread.
 pub(crate) type OnPanic = Arc<dyn Fn(&str) + Send + Sync>;
 
-/// Nothing may wait for an answer that cannot come: after a panic what is on its way fails, and
-/// nothing more is taken.
+/// Nothing may wait for an answer that cannot come: after a panic all unanswered records fail, and
+/// no more are accepted.
 fn serve(client: &Arc<Client>, on_panic: &OnPanic) {
     let Err(text) = panics::caught(|| run(client)) else {
         return;

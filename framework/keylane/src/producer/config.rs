@@ -9,6 +9,7 @@ use crate::{BootstrapServers, KafkaSettings};
 
 const MAX_PENDING_RECORDS: usize = 10_000_000;
 const MAX_PENDING_BYTES: usize = 1 << 40;
+const MAX_TOPICS: usize = 64;
 /// `dt_meta` travels with every task.
 const MAX_ID_BYTES: usize = 1_024;
 const MAX_STARTUP_TIMEOUT: Duration = Duration::from_secs(600);
@@ -23,7 +24,7 @@ const MAX_STARTUP_TIMEOUT: Duration = Duration::from_secs(600);
 /// use keylane::TaskProducer;
 ///
 /// let config: TaskProducerConfig = serde_json::from_str(r#"{
-///     "topic": "parking-events",
+///     "topics": ["parking-events"],
 ///     "application_id": "car-park",
 ///     "bootstrap_servers": "localhost:9092",
 ///     "kafka": { "linger.ms": "5" }
@@ -36,8 +37,9 @@ const MAX_STARTUP_TIMEOUT: Duration = Duration::from_secs(600);
 #[serde(deny_unknown_fields)]
 #[non_exhaustive]
 pub struct TaskProducerConfig {
-    /// The topic of the tasks. It must exist.
-    pub topic: String,
+    /// The topics of the tasks, at most 64. They must exist. A task that names no topic goes to the
+    /// first one; see [`NewTask::topic`](crate::NewTask::topic).
+    pub topics: Vec<String>,
     /// The application that makes the tasks; it travels with each one. Required.
     pub application_id: String,
     /// The instance of the application; it travels with each task (default: the host's name).
@@ -74,7 +76,7 @@ impl TaskProducerConfig {
     /// The defaults for one topic and one application.
     pub fn new(topic: impl Into<String>, application_id: impl Into<String>) -> Self {
         Self {
-            topic: topic.into(),
+            topics: vec![topic.into()],
             application_id: application_id.into(),
             instance_id: None,
             bootstrap_servers: BootstrapServers::default(),
@@ -87,8 +89,17 @@ impl TaskProducerConfig {
 
     pub(super) fn validate(&self) -> Result<(), TaskProducerError> {
         let invalid = |setting, reason: String| Err(TaskProducerError::Invalid { setting, reason });
-        if let Err(reason) = keylane_core::check_topic_name(&self.topic) {
-            return invalid("topic", format!("{:?}: {reason}", self.topic));
+        if self.topics.is_empty() || self.topics.len() > MAX_TOPICS {
+            let count = self.topics.len();
+            return invalid(
+                "topics",
+                format!("{count} topics are not between 1 and {MAX_TOPICS}"),
+            );
+        }
+        for topic in &self.topics {
+            if let Err(reason) = keylane_core::check_topic_name(topic) {
+                return invalid("topics", format!("{topic:?}: {reason}"));
+            }
         }
         if self.application_id.is_empty() {
             return invalid(
@@ -156,7 +167,7 @@ mod tests {
     #[test]
     fn a_file_with_what_is_required_has_the_defaults() {
         let read: TaskProducerConfig =
-            serde_json::from_str(r#"{"topic":"t","application_id":"a"}"#).unwrap();
+            serde_json::from_str(r#"{"topics":["t"],"application_id":"a"}"#).unwrap();
         assert_eq!(read, TaskProducerConfig::new("t", "a"));
         let written = serde_json::to_string(&read).unwrap();
         assert_eq!(
@@ -164,8 +175,8 @@ mod tests {
             read
         );
         for refused in [
-            r#"{"topic":"t"}"#,
-            r#"{"topic":"t","application_id":"a","acks":"1"}"#,
+            r#"{"topics":["t"]}"#,
+            r#"{"topics":["t"],"application_id":"a","acks":"1"}"#,
         ] {
             assert!(
                 serde_json::from_str::<TaskProducerConfig>(refused).is_err(),

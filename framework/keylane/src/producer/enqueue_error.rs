@@ -74,6 +74,13 @@ pub enum EnqueueError {
         /// What is wrong.
         reason: String,
     },
+    /// The task names a topic that the producer was not set up for. It was not taken. The producer
+    /// writes to the topics of [`TaskProducerConfig::topics`](crate::TaskProducerConfig::topics).
+    #[error("cannot enqueue to topic {topic}: it is not among the producer's topics; add it there")]
+    UnknownTopic {
+        /// The topic that the task names.
+        topic: Arc<str>,
+    },
     /// The broker will never accept this task (a policy, a compacted topic that demands a key). It
     /// was not written.
     #[error("topic {topic} refuses the task: {reason}")]
@@ -119,6 +126,7 @@ impl EnqueueError {
             Self::TooLarge { .. } => "too_large",
             Self::Encode { .. } => "encode",
             Self::Invalid { .. } => "invalid",
+            Self::UnknownTopic { .. } => "unknown_topic",
             Self::Refused { .. } => "refused",
             Self::NotAcknowledged { .. } => "not_acknowledged",
             Self::Broken { .. } => "broken",
@@ -165,11 +173,14 @@ impl From<WriteError> for EnqueueError {
 
 /// A flush whose time was up. Nothing is lost by it: the tasks stay on their way.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{pending} tasks to topic {topic} had no answer when the time for the flush was up")]
+#[error(
+    "{pending} tasks to {} had no answer when the time for the flush was up",
+    .topics.join(", ")
+)]
 #[non_exhaustive]
 pub struct FlushError {
-    /// The topic.
-    pub topic: Arc<str>,
+    /// The producer's topics.
+    pub topics: Arc<[Arc<str>]>,
     /// The tasks on their way at that moment, later ones included.
     pub pending: usize,
 }
@@ -177,12 +188,13 @@ pub struct FlushError {
 /// A close whose time was up before every task was answered.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error(
-    "{unacknowledged} tasks to topic {topic} were not acknowledged before the producer was closed"
+    "{unacknowledged} tasks to {} were not acknowledged before the producer was closed",
+    .topics.join(", ")
 )]
 #[non_exhaustive]
 pub struct CloseError {
-    /// The topic.
-    pub topic: Arc<str>,
+    /// The producer's topics.
+    pub topics: Arc<[Arc<str>]>,
     /// The tasks that were given up. Each one's future ends with [`EnqueueError::NotAcknowledged`].
     pub unacknowledged: usize,
 }

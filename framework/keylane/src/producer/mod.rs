@@ -2,9 +2,9 @@
 
 // Writing to Kafka and waiting for the broker's acknowledgement.
 //
-// [`TaskProducer`] is the public helper that enqueues tasks. Beneath it, and beneath the writes to
-// retry and dead-letter topics, lies [`raw::RawProducer`]: one idempotent, bounded librdkafka
-// producer on a thread of its own.
+// [`TaskProducer`] is the public helper that enqueues tasks. It and the writes to retry and
+// dead-letter topics use [`raw::RawProducer`]: one idempotent, bounded librdkafka producer on a
+// thread of its own.
 //
 // | file | what it holds |
 // |---|---|

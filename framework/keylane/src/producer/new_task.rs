@@ -30,6 +30,7 @@ use crate::{Headers, TaskMetadata};
 /// ```
 #[derive(Clone, Debug)]
 pub struct NewTask {
+    pub(super) topic: Option<String>,
     pub(super) value: Option<Bytes>,
     pub(super) key: Option<Bytes>,
     pub(super) headers: Headers,
@@ -70,12 +71,35 @@ impl NewTask {
 
     fn of(value: Option<Bytes>) -> Self {
         Self {
+            topic: None,
             value,
             key: None,
             headers: Headers::new(),
             partition: None,
             not_before: None,
         }
+    }
+
+    /// The topic to write to, one of the producer's. Default: its first one.
+    ///
+    /// Tasks of one key are in order in a topic. There is no order between topics.
+    ///
+    /// # Examples
+    /// ```
+    /// use keylane::{NewTask, TaskProducer};
+    ///
+    /// let producer = TaskProducer::builder("parking-events")
+    ///     .topic("reminders")
+    ///     .application_id("car-park")
+    ///     .build()?;
+    /// let answer = producer.enqueue(NewTask::new("pay").key("B-KL 42").topic("reminders"));
+    /// # drop(answer);
+    /// # Ok::<(), keylane::error::TaskProducerError>(())
+    /// ```
+    #[must_use]
+    pub fn topic(mut self, topic: impl Into<String>) -> Self {
+        self.topic = Some(topic.into());
+        self
     }
 
     /// The key: tasks of one key go to one partition and are processed in order, one at a time.
@@ -129,8 +153,8 @@ impl NewTask {
         self
     }
 
-    /// Puts the task into the trace that these headers name, those of the task that is being
-    /// processed for example: takes over `traceparent` and `tracestate`. Nothing where the first
+    /// Puts the task into the trace that these headers name, for example those of the task that is
+    /// being processed. It takes over `traceparent` and `tracestate`, and neither where the first
     /// cannot be read.
     ///
     /// # Examples
@@ -190,6 +214,20 @@ impl NewTask {
         self
     }
 
+    /// The topic that the task goes to: the one that it names, or the first one.
+    ///
+    /// # Errors
+    /// [`EnqueueError::UnknownTopic`] where it names one that is not among these.
+    pub(crate) fn topic_among(&self, topics: &[Arc<str>]) -> Result<Arc<str>, EnqueueError> {
+        let found = match &self.topic {
+            None => topics.first(),
+            Some(named) => topics.iter().find(|topic| ***topic == **named),
+        };
+        found.cloned().ok_or_else(|| EnqueueError::UnknownTopic {
+            topic: error_text::text(self.topic.as_deref().unwrap_or_default()).into(),
+        })
+    }
+
     /// The record that is written for it at this time.
     pub(crate) fn into_record(
         self,
@@ -208,6 +246,7 @@ impl NewTask {
             scheduled_time_millis: self.scheduled_time_millis(),
         };
         let Self {
+            topic: _,
             value,
             key,
             mut headers,

@@ -1,7 +1,7 @@
 //! How many partitions a topic has that keylane writes to.
 //!
-//! Read at start, and again while records are written: the topic may be given more partitions, or
-//! be deleted and re-created with fewer. Then writes to those that are gone would fail for ever.
+//! The count is read at start, and again while records are written: the topic may get more
+//! partitions, or be re-created with fewer. Then writes to missing partitions would always fail.
 
 use std::sync::atomic::{AtomicI32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use rdkafka::ClientConfig;
 
-use crate::kafka::topics::{Cluster, Lookup, NamedTopic, Role};
+use crate::kafka::topics::{Cluster, Lookup, NamedTopic, TopicRole};
 use crate::status::{Control, SubscriptionError, TroubleKind, TroublePlace};
 use crate::support::lock::lock;
 use crate::support::panics::caught;
@@ -147,7 +147,7 @@ impl TopicTarget {
                 }
             });
         if let Err(error) = asked {
-            tracing::warn!(topic = %self.name, %error, "cannot ask how many partitions the topic has");
+            tracing::warn!(topic = %self.name, %error, "cannot query how many partitions the topic has");
         }
     }
 }
@@ -189,7 +189,7 @@ fn ask(config: &ClientConfig, topic: &str) -> Option<Lookup> {
     let now = Instant::now();
     // The role is for the words of an error alone.
     let named = NamedTopic {
-        role: Role::DeadLetter,
+        role: TopicRole::DeadLetter,
         name: topic.to_owned(),
     };
     let answer = cluster.look_up(&named, now, now + ANSWER_WITHIN);

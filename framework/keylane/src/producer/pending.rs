@@ -29,7 +29,7 @@ pub(crate) enum NotAdmitted {
     },
 }
 
-/// Counts what is on its way, in two phases: a flush closes one phase and waits for it, while later
+/// Counts unanswered records, in two phases. A flush closes one phase and waits for it, while later
 /// records count in the other. So a flush ends even if records never stop coming.
 pub(super) struct Pending {
     limits: Limits,

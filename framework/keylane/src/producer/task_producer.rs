@@ -11,7 +11,7 @@ use super::write_error::{WriteError, WriteFailure};
 use super::{CloseError, EnqueueError, FlushError, TaskProducerBuilder, TaskProducerConfig};
 use crate::trace::SendSpan;
 
-/// Enqueues tasks to one topic and waits for the broker's acknowledgement.
+/// Enqueues tasks to one or more topics and waits for the broker's acknowledgement.
 ///
 /// Idempotent, `acks=all`, bounded in memory. Cheap to clone; all clones share one client. Every
 /// task carries Decaton's `dt_meta` header, so Decaton's processors understand it, as keylane's do.
@@ -61,7 +61,8 @@ pub struct TaskProducer {
 
 struct Shared {
     raw: RawProducer,
-    topic: Arc<str>,
+    /// At least one.
+    topics: Arc<[Arc<str>]>,
     application_id: String,
     instance_id: String,
 }
@@ -79,7 +80,7 @@ pub struct Enqueued {
 }
 
 impl TaskProducer {
-    /// Sets up a producer for a topic.
+    /// Sets up a producer for a topic. [`TaskProducerBuilder::topic`] adds further ones.
     pub fn builder(topic: impl Into<String>) -> TaskProducerBuilder {
         TaskProducerConfig::new(topic, "").into()
     }
@@ -91,14 +92,14 @@ impl TaskProducer {
 
     pub(super) fn new(
         raw: RawProducer,
-        topic: Arc<str>,
+        topics: Arc<[Arc<str>]>,
         application_id: String,
         instance_id: String,
     ) -> Self {
         Self {
             shared: Arc::new(Shared {
                 raw,
-                topic,
+                topics,
                 application_id,
                 instance_id,
             }),
@@ -117,13 +118,13 @@ impl TaskProducer {
         &self,
         mut task: NewTask,
     ) -> impl Future<Output = Result<Enqueued, EnqueueError>> + Send + 'static + use<> {
-        let topic = self.shared.topic.clone();
-        let span = SendSpan::open(&topic, &mut task.headers);
-        let queued = self
-            .shared
-            .record(task, SystemTime::now())
-            .map(|record| self.shared.raw.send(record));
-        async move { answer(queued, topic, span).await }
+        let sent = task.topic_among(&self.shared.topics).map(|topic| {
+            let span = SendSpan::open(&topic, &mut task.headers);
+            let record = self.shared.record(task, &topic, SystemTime::now());
+            let queued = record.map(|record| self.shared.raw.send(record));
+            answer(queued, topic, span)
+        });
+        async move { sent?.await }
     }
 
     /// Enqueues tasks in order and waits for all of them: one result per task, in the same order.
@@ -153,32 +154,32 @@ impl TaskProducer {
         tasks: impl IntoIterator<Item = NewTask>,
     ) -> Vec<Result<Enqueued, EnqueueError>> {
         let now = SystemTime::now();
-        let mut not_admitted: Option<WriteError> = None;
+        let mut not_admitted: Option<WriteFailure> = None;
         let mut answers = Vec::new();
         for mut task in tasks {
-            let topic = self.shared.topic.clone();
-            let span = SendSpan::open(&topic, &mut task.headers);
-            let queued = self
-                .shared
-                .record(task, now)
-                .and_then(|record| match &not_admitted {
-                    Some(error) => Err(error.clone().into()),
+            let sent = task.topic_among(&self.shared.topics).map(|topic| {
+                let span = SendSpan::open(&topic, &mut task.headers);
+                let record = self.shared.record(task, &topic, now);
+                let queued = record.and_then(|record| match &not_admitted {
+                    Some(failure) => Err(WriteError::new(record.topic, failure.clone()).into()),
                     None => self.shared.raw.queue(record).map_err(|error| {
                         if matches!(error.failure, WriteFailure::NotAdmitted(_)) {
-                            not_admitted = Some(error.clone());
+                            not_admitted = Some(error.failure.clone());
                         }
                         error.into()
                     }),
                 });
-            answers.push(async move { answer(queued, topic, span).await });
+                answer(queued, topic, span)
+            });
+            answers.push(async move { sent?.await });
         }
         join_all(answers).await
     }
 
     /// Waits until a task would be taken, or the producer is closed.
     ///
-    /// With several tasks enqueuing at once the room may be gone again: a loop of `room` and
-    /// `enqueue` is the way to follow the broker's pace.
+    /// Where several tasks enqueue at once, the room may be gone again. Use a loop of `room` and
+    /// `enqueue` to follow the broker's pace.
     ///
     /// # Examples
     /// ```no_run
@@ -206,9 +207,9 @@ impl TaskProducer {
         self.shared.raw.pending()
     }
 
-    /// The topic tasks go to.
-    pub fn topic(&self) -> &str {
-        &self.shared.topic
+    /// The topics that tasks go to. A task that names none goes to the first one.
+    pub fn topics(&self) -> impl Iterator<Item = &str> {
+        self.shared.topics.iter().map(|topic| &**topic)
     }
 
     /// Waits until every task enqueued before the call has an answer, good or bad. The futures of
@@ -220,15 +221,11 @@ impl TaskProducer {
     /// # Cancellation
     /// Safe.
     pub async fn flush(&self, within: Duration) -> Result<(), FlushError> {
-        let topic = || self.shared.topic.clone();
-        self.shared
-            .raw
-            .flush(within)
-            .await
-            .map_err(|pending| FlushError {
-                topic: topic(),
-                pending,
-            })
+        let flushed = self.shared.raw.flush(within).await;
+        flushed.map_err(|pending| FlushError {
+            topics: self.shared.topics.clone(),
+            pending,
+        })
     }
 
     /// Accepts no more tasks, on any clone, and waits until every task has an answer. A task
@@ -251,10 +248,9 @@ impl TaskProducer {
     /// Dropping the future leaves the producer closed and the tasks on their way; it can be called
     /// again.
     pub async fn close(&self, within: Duration) -> Result<(), CloseError> {
-        let topic = || self.shared.topic.clone();
         let closed = self.shared.raw.close(within).await;
         closed.map_err(|unacknowledged| CloseError {
-            topic: topic(),
+            topics: self.shared.topics.clone(),
             unacknowledged,
         })
     }
@@ -282,16 +278,21 @@ async fn answer(
 }
 
 impl Shared {
-    fn record(&self, task: NewTask, now: SystemTime) -> Result<OutgoingRecord, EnqueueError> {
+    fn record(
+        &self,
+        task: NewTask,
+        topic: &Arc<str>,
+        now: SystemTime,
+    ) -> Result<OutgoingRecord, EnqueueError> {
         let (application, instance) = (&self.application_id, &self.instance_id);
-        task.into_record(self.topic.clone(), application, instance, now)
+        task.into_record(topic.clone(), application, instance, now)
     }
 }
 
 impl std::fmt::Debug for TaskProducer {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("TaskProducer")
-            .field("topic", &self.shared.topic)
+            .field("topics", &self.shared.topics)
             .field("application_id", &self.shared.application_id)
             .field("instance_id", &self.shared.instance_id)
             .field("pending", &self.pending())

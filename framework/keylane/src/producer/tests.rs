@@ -86,6 +86,10 @@ impl Read {
 
 /// The first `count` records of a partition.
 fn read(cluster: &Cluster, partition: i32, count: usize) -> Vec<Read> {
+    read_of(cluster, TOPIC, partition, count)
+}
+
+fn read_of(cluster: &Cluster, topic: &str, partition: i32, count: usize) -> Vec<Read> {
     let consumer: BaseConsumer = ClientConfig::new()
         .set("bootstrap.servers", cluster.bootstrap_servers())
         .set("group.id", "reader")
@@ -93,7 +97,7 @@ fn read(cluster: &Cluster, partition: i32, count: usize) -> Vec<Read> {
         .create()
         .unwrap();
     let mut list = TopicPartitionList::new();
-    list.add_partition_offset(TOPIC, partition, Offset::Beginning)
+    list.add_partition_offset(topic, partition, Offset::Beginning)
         .unwrap();
     consumer.assign(&list).unwrap();
     let deadline = Instant::now() + DEADLINE;
@@ -252,6 +256,91 @@ fn murmur2(data: &[u8]) -> i32 {
     }
     hash = (hash ^ (hash >> 13)).wrapping_mul(M);
     (hash ^ (hash >> 15)) as i32
+}
+
+#[tokio::test]
+async fn each_task_goes_to_the_topic_that_it_names_and_to_the_first_one_without() {
+    let cluster = cluster(1);
+    for topic in ["reminders", "not-ours"] {
+        cluster.create_topic(topic, 1, 1).unwrap();
+    }
+    let producer = builder(&cluster).topic("reminders").start().await.unwrap();
+    let to = |value: &'static str, topic| NewTask::new(value).topic(topic);
+    let tasks = [
+        NewTask::new("a"),
+        to("b", "reminders"),
+        to("c", "not-ours"),
+        to("d", TOPIC),
+    ];
+    let mut answers = producer.enqueue_all(tasks).await;
+    answers.push(producer.enqueue(to("e", "reminders")).await);
+    answers.push(producer.enqueue(to("f", "not-ours")).await);
+    let seen: Vec<_> = answers
+        .iter()
+        .map(|answer| match answer {
+            Ok(enqueued) => (&*enqueued.topic, Some(enqueued.offset)),
+            Err(EnqueueError::UnknownTopic { topic }) => (&**topic, None),
+            Err(error) => panic!("{error}"),
+        })
+        .collect();
+    let expected = [
+        (TOPIC, Some(0)),
+        ("reminders", Some(0)),
+        ("not-ours", None),
+        (TOPIC, Some(1)),
+        ("reminders", Some(1)),
+        ("not-ours", None),
+    ];
+    assert_eq!(seen, expected);
+    for (topic, values) in [(TOPIC, ["a", "d"]), ("reminders", ["b", "e"])] {
+        let there = read_of(&cluster, topic, 0, 2);
+        assert_eq!(there.iter().map(Read::text).collect::<Vec<_>>(), values);
+    }
+    assert!(producer.topics().eq([TOPIC, "reminders"]));
+}
+
+/// Each answer names its own topic, also where the one before it found the producer full.
+#[tokio::test]
+async fn a_full_producer_names_the_topic_of_each_task() {
+    let cluster = cluster(1);
+    cluster.create_topic("reminders", 1, 1).unwrap();
+    let producer = builder(&cluster)
+        .topic("reminders")
+        .max_pending_bytes(1_000)
+        .start()
+        .await
+        .unwrap();
+    let task = |bytes| NewTask::new(vec![b'x'; bytes]);
+    let tasks = [task(600), task(600), task(1).topic("reminders")];
+    let answers = producer.enqueue_all(tasks).await;
+    let full = |answer: &Result<Enqueued, EnqueueError>| match answer {
+        Err(EnqueueError::Full { topic, .. }) => topic.to_string(),
+        other => panic!("{other:?}"),
+    };
+    assert!(answers[0].is_ok(), "{:?}", answers[0]);
+    assert_eq!(full(&answers[1]), TOPIC);
+    assert_eq!(full(&answers[2]), "reminders");
+}
+
+#[tokio::test]
+async fn what_has_no_answer_is_reported_with_all_topics() {
+    let cluster = cluster(1);
+    cluster.create_topic("reminders", 1, 1).unwrap();
+    let producer = builder(&cluster).topic("reminders").start().await.unwrap();
+    cluster.broker_down(1).unwrap();
+    let answer = producer.enqueue(NewTask::new("a").topic("reminders"));
+    let flushed = producer.flush(Duration::from_millis(1)).await.unwrap_err();
+    let closed = producer.close(Duration::from_millis(1)).await.unwrap_err();
+    for error in [flushed.to_string(), closed.to_string()] {
+        assert!(
+            error.starts_with("1 tasks to parking-events, reminders "),
+            "{error}"
+        );
+    }
+    assert!(matches!(
+        answer.await,
+        Err(EnqueueError::NotAcknowledged { topic, .. }) if &*topic == "reminders"
+    ));
 }
 
 #[tokio::test]
@@ -493,6 +582,13 @@ async fn start_names_a_missing_topic_and_does_not_create_it() {
             .await;
         assert_eq!(
             started.unwrap_err(),
+            TaskProducerError::MissingTopic {
+                topic: "typo".into()
+            }
+        );
+        // Of several, each is looked up.
+        assert_eq!(
+            builder(&cluster).topic("typo").start().await.unwrap_err(),
             TaskProducerError::MissingTopic {
                 topic: "typo".into()
             }

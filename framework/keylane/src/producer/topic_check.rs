@@ -1,4 +1,4 @@
-//! Whether the brokers answer, and the topic is there and may be written to.
+//! Whether the brokers answer, and the topics are there and may be written to.
 
 use std::time::{Duration, Instant};
 
@@ -7,9 +7,9 @@ use rdkafka::ClientConfig;
 use super::TaskProducerError;
 use crate::kafka::Operation;
 use crate::kafka::config::ClientConfigError;
-use crate::kafka::topics::{Cluster, Lookup, NamedTopic, Role, TopicError};
+use crate::kafka::topics::{Cluster, Lookup, NamedTopic, TopicError, TopicRole};
 
-/// Queries the topic, on a thread for blocking work.
+/// Queries the topics, on a thread for blocking work.
 ///
 /// A consumer sends the request: a producer's own could create the topic.
 ///
@@ -17,11 +17,10 @@ use crate::kafka::topics::{Cluster, Lookup, NamedTopic, Role, TopicError};
 /// See [`TaskProducerError`].
 pub(super) async fn check(
     config: ClientConfig,
-    topic: &str,
+    topics: Vec<String>,
     within: Duration,
 ) -> Result<(), TaskProducerError> {
-    let topic = topic.to_owned();
-    let asked = tokio::task::spawn_blocking(move || ask(&config, &topic, within)).await;
+    let asked = tokio::task::spawn_blocking(move || ask(&config, &topics, within)).await;
     asked.unwrap_or_else(|error| {
         Err(TaskProducerError::TopicUnusable {
             topic: String::new(),
@@ -30,32 +29,44 @@ pub(super) async fn check(
     })
 }
 
-fn ask(config: &ClientConfig, topic: &str, within: Duration) -> Result<(), TaskProducerError> {
+fn ask(
+    config: &ClientConfig,
+    topics: &[String],
+    within: Duration,
+) -> Result<(), TaskProducerError> {
     let started = Instant::now();
     let deadline = started + within;
-    let forbidden = || TaskProducerError::Forbidden {
+    let forbidden = |topic: &str| TaskProducerError::Forbidden {
         topic: topic.to_owned(),
     };
-    let cluster = Cluster::new(config).map_err(|error| own_error(error, topic))?;
-    let named = NamedTopic {
-        role: Role::Origin,
-        name: topic.to_owned(),
-    };
-    match cluster
-        .look_up(&named, started, deadline)
-        .map_err(|error| own_error(error, topic))?
-    {
-        Lookup::Found { .. } => {}
-        Lookup::Missing => {
-            return Err(TaskProducerError::MissingTopic {
-                topic: topic.to_owned(),
-            });
+    let names: Vec<&str> = topics.iter().map(String::as_str).collect();
+    let cluster = Cluster::new(config).map_err(|error| own_error(error, &names.join(", ")))?;
+    for topic in &names {
+        let named = NamedTopic {
+            role: TopicRole::Origin,
+            name: (*topic).to_owned(),
+        };
+        match cluster
+            .look_up(&named, started, deadline)
+            .map_err(|error| own_error(error, topic))?
+        {
+            Lookup::Found { .. } => {}
+            Lookup::Missing => {
+                return Err(TaskProducerError::MissingTopic {
+                    topic: (*topic).to_owned(),
+                });
+            }
+            Lookup::Forbidden => return Err(forbidden(topic)),
         }
-        Lookup::Forbidden => return Err(forbidden()),
     }
-    match cluster.allowed_on(&[topic], deadline).get(topic) {
-        Some(allowed) if allowed.forbids(Operation::Write) => Err(forbidden()),
-        _ => Ok(()),
+    let allowed = cluster.allowed_on(&names, deadline);
+    let may_not_write = |topic: &&&str| {
+        let allowed = allowed.get(**topic);
+        allowed.is_some_and(|allowed| allowed.forbids(Operation::Write))
+    };
+    match names.iter().find(may_not_write) {
+        Some(topic) => Err(forbidden(topic)),
+        None => Ok(()),
     }
 }
 

@@ -1,9 +1,9 @@
 //! Where the bytes of records live: small ones share a chunk.
 //!
-//! The polling thread copies records in, owners drop them on other threads, and an allocator pays
-//! for each such crossing. A chunk is one crossing for many records. Its price: a chunk is given
-//! back with the last record in it, so one that stays keeps at most [`CHUNK`] bytes of its
-//! neighbours.
+//! The polling thread copies records in, and owners drop them on other threads. An allocator pays
+//! for each block that is freed on another thread. A chunk is one such block for many records. The
+//! price: a chunk is freed with its last record, so a record that stays keeps at most [`CHUNK`]
+//! bytes of others.
 
 use bytes::{Bytes, BytesMut};
 

@@ -247,8 +247,8 @@ impl Owner {
             }
             tracing::warn!(
                 topic = %self.owned.source.topic, partition = self.owned.source.partition, first, leader_epoch = epoch.get(),
-                "the log was cut and written again since the commit: what that says about offsets from here on is about \
-                 records that are gone; all that is there is processed"
+                "the log was cut and written again since the commit: the records that it names from here on \
+                 are gone; all that exists is processed"
             );
         }
     }
@@ -428,7 +428,7 @@ impl Owner {
     }
 }
 
-/// From one wall-clock time to another; 0 where it is not after it.
+/// The time between two wall-clock times; 0 where the second is not later.
 fn millis_since(earlier: i64, now: i64) -> Duration {
     Duration::from_millis(u64::try_from(now.saturating_sub(earlier)).unwrap_or(0))
 }

@@ -80,13 +80,13 @@ impl Control {
         }
     }
 
-    /// With the name of the consumer group, for messages.
+    /// Sets the name of the consumer group, for messages.
     pub(crate) fn of_group(mut self, group: &str) -> Self {
         group.clone_into(&mut self.group);
         self
     }
 
-    /// With the name of the subscription, as metrics and logs have it.
+    /// Sets the name of the subscription in metrics and logs.
     pub(crate) fn named(mut self, name: &str) -> Self {
         name.clone_into(&mut self.name);
         self

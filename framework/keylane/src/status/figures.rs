@@ -1,4 +1,4 @@
-//! What the owner of a partition publishes of it, once per turn.
+//! What the owner of a partition publishes of it, once per pass.
 
 use std::time::{Duration, Instant};
 

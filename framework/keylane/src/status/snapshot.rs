@@ -22,7 +22,7 @@ pub enum State {
     /// Member of the group, polling and processing; the assignment may be empty.
     Running = 1,
     /// Paused by the user: polling goes on, nothing is fetched and no attempt starts. A partition
-    /// that is just starting attempts finishes that turn: [`PartitionStatus::paused_by_user`] is
+    /// that is just starting attempts finishes that pass: [`PartitionStatus::paused_by_user`] is
     /// true once the pause is in force there.
     Paused = 2,
     /// Giving partitions back: the attempts in flight there are finishing.
@@ -135,12 +135,12 @@ impl SubscriptionStatus {
 
 /// Something that is wrong, mostly a complaint of the Kafka client, at one place.
 ///
-/// It lasts until there is a sign of health of the same place. For a broker that is its own answer,
-/// for the coordinator a commit, for a forbidden topic a record of it, for writes a write to the
-/// same topic. Trouble with connections or credentials, and other trouble of a topic, also ends
-/// when a minute has passed without a complaint while other parts of the cluster answered. Trouble
-/// with writes does not: it lasts until this member writes to that topic again, also where no
-/// record waits for such a write any longer.
+/// It lasts until there is a sign of health of the same place. For a broker, that is an answer of
+/// its own; for the coordinator, a commit. For a forbidden topic it is a record of it; for writes,
+/// a write to the same topic. Trouble with connections or credentials, and other trouble of a
+/// topic, also ends when a minute has passed without a complaint while other parts of the cluster
+/// answered. Trouble with writes does not: it lasts until this member writes to that topic again,
+/// also where no record waits for such a write any longer.
 ///
 /// # Examples
 /// ```
@@ -230,7 +230,7 @@ impl fmt::Display for TroublePlace {
     }
 }
 
-/// Kinds of trouble of a running subscription, the worst first: what an operator has to repair
+/// Kinds of trouble of a running subscription, the worst first. What an operator has to repair
 /// comes before what may pass by itself. The subscription keeps trying in all of them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[non_exhaustive]
@@ -290,7 +290,7 @@ pub struct PartitionStatus {
     /// The partition.
     pub partition: i32,
     /// Its figures. [`pending`](Snapshot::pending) is current. The others are as old as the last
-    /// turn of the partition on the tokio runtime. Those that need a walk over its records are up
+    /// pass of the partition on the tokio runtime. Those that need a walk over its records are up
     /// to a second older.
     #[serde(flatten)]
     pub snapshot: Snapshot,
@@ -301,7 +301,7 @@ pub struct PartitionStatus {
     /// [trouble](SubscriptionStatus::trouble), which is about brokers and permissions. Health names
     /// it too.
     pub paused_by: Option<PausedBy>,
-    /// Whether a pause by the user, of the partition or of the subscription, is in force: no
+    /// Whether a pause by the user, of the partition or of the subscription, is in force. Then no
     /// attempt starts, and [`running`](Snapshot::running) counts those that may still finish.
     pub paused_by_user: bool,
     /// The offset of the latest record that was read and delivered; `None` before the first one.
@@ -326,8 +326,8 @@ pub struct PartitionStatus {
     /// The oldest unsettled record, which the commit waits for. Its state is up to two seconds old;
     /// its age is current.
     pub oldest: Option<OldestRecord>,
-    /// How long the partition has had no turn on the tokio runtime although it has work: a
-    /// processor blocks its thread. `None` below the watchdog's thresholds. The figures of
+    /// How long the partition has not run on the tokio runtime although it has work: a processor
+    /// blocks its thread. `None` below the watchdog's thresholds. The figures of
     /// [`snapshot`](Self::snapshot) except `pending` are as old as that.
     #[serde(rename = "blocked_seconds", serialize_with = "json::known_seconds")]
     pub blocked_for: Option<Duration>,

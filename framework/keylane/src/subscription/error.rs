@@ -58,7 +58,9 @@ impl From<TopicError> for StartError {
 
 /// The partition to pause or resume is not, or no longer, assigned to this member.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{topic}-{partition} is not assigned to this member: ask the one that has it")]
+#[error(
+    "{topic}-{partition} is not assigned to this member: use the handle of the member that has it"
+)]
 #[non_exhaustive]
 pub struct PartitionNotAssigned {
     /// The topic that was named.

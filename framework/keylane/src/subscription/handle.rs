@@ -97,8 +97,8 @@ impl Subscription {
     ///     let Ok(mut terminate) = signal(SignalKind::terminate()) else {
     ///         return subscription.run().await;
     ///     };
-    ///     let told = async { tokio::select! { _ = terminate.recv() => {} _ = ctrl_c() => {} } };
-    ///     subscription.run_until(told).await
+    ///     let stop = async { tokio::select! { _ = terminate.recv() => {} _ = ctrl_c() => {} } };
+    ///     subscription.run_until(stop).await
     /// }
     /// # let _ = run;
     /// ```
@@ -129,7 +129,7 @@ impl Subscription {
     /// The same with another time-out, of a day at most.
     ///
     /// # Errors
-    /// As [`shutdown`](Self::shutdown).
+    /// The same as of [`shutdown`](Self::shutdown).
     pub async fn shutdown_within(self, timeout: Duration) -> Result<(), SubscriptionError> {
         self.handle.shutdown_within(timeout).await
     }
@@ -282,7 +282,7 @@ impl SubscriptionHandle {
     /// See [`Subscription::shutdown_within`].
     ///
     /// # Errors
-    /// As [`Subscription::shutdown`].
+    /// The same as of [`Subscription::shutdown`].
     pub async fn shutdown_within(&self, timeout: Duration) -> Result<(), SubscriptionError> {
         let timeout = timeout.min(LONGEST_SHUTDOWN);
         self.control.request_shutdown(Instant::now() + timeout);

@@ -1,7 +1,7 @@
 //! Locks that a panic has not taken away.
 //!
-//! What is behind our locks is whole between two statements, so a panic of one holder is no reason
-//! for the next one to panic as well. What a panic ends is said elsewhere, see `panics`.
+//! The state behind our locks is consistent between two statements, so a panic of one holder is no
+//! reason for the next one to panic as well. For what a panic ends see `panics`.
 
 use std::sync::{Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 

@@ -110,10 +110,10 @@ impl LocalSubscription {
     /// Appends a task to the first origin topic, and hands it over. Returns where it is.
     ///
     /// # Errors
-    /// The partition is negative, or a header is named `dt_meta`, has no name, or one with NUL. The
-    /// size is not checked.
+    /// The partition is negative, the task names another topic, or a header is named `dt_meta`, has
+    /// no name, or one with NUL. The size is not checked.
     pub fn write(&self, task: NewTask) -> Result<Origin, EnqueueError> {
-        let topic = self.topics.topic.clone();
+        let topic = task.topic_among(std::slice::from_ref(&self.topics.topic))?;
         let record = task.into_record(topic, "test", "test", clock::wall())?;
         Ok(self.topics.append(record))
     }

@@ -1,6 +1,6 @@
 //! For tests of a processor, without a broker.
 //!
-//! | you want to | use |
+//! | aim | use |
 //! |---|---|
 //! | call the processor with a task | [`TestTask`] |
 //! | see what retries, dead letters and outages make of its answers | the crate `keylane-testkit`, whose `TestSubscription` stands on [`LocalSubscription`] |

@@ -73,7 +73,7 @@ impl TestAssignment {
         self.life.set_draining(deadline);
     }
 
-    /// Its partitions are not this member's any more.
+    /// Its partitions are no longer this member's.
     pub fn lose(&self) {
         self.life.set_over();
     }
@@ -150,7 +150,7 @@ impl<T> TestTask<T> {
     }
 
     /// When the attempt's time is up. Without this, never. Nothing drops the processor's future in
-    /// a unit test; this is for what asks its [`Cancellation`](crate::Cancellation).
+    /// a unit test; this is for code that checks its [`Cancellation`](crate::Cancellation).
     pub fn ends_at(mut self, deadline: Instant) -> Self {
         self.ends = Some(deadline);
         self

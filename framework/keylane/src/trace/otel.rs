@@ -1,8 +1,8 @@
 //! Between spans, OpenTelemetry's contexts and the headers of records.
 //!
-//! The propagator for `traceparent` that comes with OpenTelemetry is part of its SDK, which is the
-//! application's business; a library takes the API alone. So the header is read and written by
-//! [`TraceParent`], which is the stricter reader too.
+//! OpenTelemetry's propagator for `traceparent` is part of its SDK, which the application chooses;
+//! a library uses the API alone. So [`TraceParent`] reads and writes the header. It is also the
+//! stricter reader.
 
 use std::sync::Arc;
 

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 
-/// From the ground to the roof.
+/// The modules, from the lowest to the highest.
 const FLOORS: [&str; 14] = [
     "support",
     "config",

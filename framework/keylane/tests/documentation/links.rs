@@ -79,7 +79,7 @@ fn rows_of_a_table_have_as_many_cells_as_its_head() {
     }
 }
 
-/// The text as a reader of the book sees it.
+/// The text as the book shows it.
 fn with_includes(path: &str, text: &str) -> String {
     let included = includes(text).into_iter().filter_map(|file| {
         let file = repository().join(joined(path, file)?);

@@ -23,7 +23,7 @@ fn every_log_line_that_operators_are_told_to_look_for_is_in_the_code() {
                 .map(str::trim)
                 .filter(|part| !part.is_empty())
             {
-                assert!(code.contains(part), "{}: no line says {part:?}", page.path);
+                assert!(code.contains(part), "{}: no line has {part:?}", page.path);
                 quoted += 1;
             }
         }

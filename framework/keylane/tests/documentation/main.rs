@@ -1,4 +1,4 @@
-//! What the documents say, held against the code, the repository and each other.
+//! Compares the documents with the code, the repository and each other.
 // Clippy allows it in test functions only, not in what they call.
 #![allow(clippy::unwrap_used, clippy::panic)]
 

@@ -94,6 +94,6 @@ async fn an_attempt_that_takes_too_long_is_cancelled_and_the_next_one_is_not() {
     subscription.shutdown().await.unwrap();
     assert!(
         second.is_cancelled(),
-        "the partition is not this member's any more"
+        "the partition is no longer this member's"
     );
 }

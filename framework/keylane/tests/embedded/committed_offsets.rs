@@ -28,7 +28,7 @@ async fn nothing_starts_until_it_is_known_what_is_committed() {
     refused_at_first(&[RDKafkaRespErr::RD_KAFKA_RESP_ERR_GROUP_AUTHORIZATION_FAILED]).await;
 }
 
-/// Also where no other question meets the refusal.
+/// Also where no other request is refused.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_partition_that_waits_for_what_is_committed_says_why() {
     let broker = MockCluster::new(1).unwrap();
@@ -52,7 +52,7 @@ async fn a_partition_that_waits_for_what_is_committed_says_why() {
                 .iter()
                 .any(|trouble| trouble.message.contains("READ on consumer group `group`"))
     };
-    eventually("it is told", is_told).await;
+    eventually("it is reported", is_told).await;
     eventually("it begins when it is known", || {
         *seen.lock().unwrap() == [7]
     })
@@ -119,11 +119,11 @@ async fn refused_at_first(refusals: &[RDKafkaRespErr]) {
     producer.close(PATIENCE).await.unwrap();
 }
 
-/// A coordinator that has just moved loads the group first. The client asks it three times for each
-/// commit, the one at closing included.
+/// A coordinator that has just moved loads the group first. The client sends each commit three
+/// times, the one at closing included.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_shutdown_commits_although_the_coordinator_is_not_ready_for_a_while() {
-    // For longer than it would wait at least.
+    // Longer than its minimum wait.
     shutdown_commits(Duration::from_secs(60), 60, &[]).await;
 }
 
@@ -404,7 +404,7 @@ async fn with_latest_a_position_found_later_is_still_committed_after_an_idle_shu
     producer.close(PATIENCE).await.unwrap();
 }
 
-/// Each partition is asked about, not only those before the first that cannot be.
+/// Each partition is queried, not only those before the first that cannot be.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn with_latest_a_partition_whose_leader_is_away_keeps_no_other_from_its_position() {
     let broker = MockCluster::new(2).unwrap();
@@ -432,7 +432,7 @@ async fn with_latest_a_partition_whose_leader_is_away_keeps_no_other_from_its_po
             .find(|p| p.partition == 0)
             .unwrap()
     };
-    eventually("it is told why", || {
+    eventually("the reason is reported", || {
         first().paused_by == Some(PausedBy::NoPosition)
     })
     .await;

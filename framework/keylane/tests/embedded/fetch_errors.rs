@@ -48,7 +48,7 @@ async fn a_refused_fetch_before_a_pause_passes_no_record_over(reading: Reading) 
         &[RDKafkaRespErr::RD_KAFKA_RESP_ERR_TOPIC_AUTHORIZATION_FAILED],
     );
     let trouble = || subscription.status().trouble.map(|trouble| trouble.kind);
-    eventually("the refused fetch is told", || {
+    eventually("the refused fetch is reported", || {
         trouble() == Some(TroubleKind::Authorization)
     })
     .await;
@@ -86,8 +86,8 @@ async fn a_refused_fetch_before_a_pause_passes_no_record_over_one_by_one() {
     a_refused_fetch_before_a_pause_passes_no_record_over(Reading::Polled).await;
 }
 
-/// The broker hands a batch out whole, however large. The client takes it for nonsense, breaks the
-/// connection, and asks again, for ever.
+/// The broker hands a batch out whole, however large. The client treats it as invalid, breaks the
+/// connection, and fetches again, without end.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_batch_above_what_the_client_receives_is_trouble_as_long_as_it_lasts() {
     const LIMIT: &str = "65536";
@@ -132,8 +132,8 @@ async fn a_batch_above_what_the_client_receives_is_trouble_as_long_as_it_lasts()
             .into_iter()
             .find(|it| it.message.contains("receive.message.max.bytes"))
     };
-    eventually("it is told", || told().is_some()).await;
-    // What another broker delivers, and what is committed, says nothing of it.
+    eventually("it is reported", || told().is_some()).await;
+    // Records of another broker, and commits, are no evidence about it.
     for count in 1..=20 {
         assert!(others.enqueue(NewTask::json(&"x").unwrap()).await.is_ok());
         eventually("the other topic is read", || {

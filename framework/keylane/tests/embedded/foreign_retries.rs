@@ -1,5 +1,5 @@
-//! Groups that share a retry topic: each processes its own retries, and holds what nobody else
-//! would.
+//! Groups that share a retry topic: each processes its own retries, and holds those that no other
+//! group would process.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
@@ -206,7 +206,7 @@ impl Member {
         self.seen.lock().unwrap().clone()
     }
 
-    /// What the status says of held retries.
+    /// The trouble of held retries in the status.
     fn held(&self) -> Option<String> {
         let trouble = self.subscription.status().trouble?;
         (trouble.kind == TroubleKind::ForeignRetries).then_some(trouble.message)

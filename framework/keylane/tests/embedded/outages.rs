@@ -52,8 +52,7 @@ impl Scene {
             .dead_letter(DeadLetter::topic("dead"))
     }
 
-    /// A member whose records fail with `error` while the downstream is down, if `needs_it` says
-    /// so.
+    /// A member whose records fail with `error` while the downstream is down, if `needs_it` holds.
     async fn start(
         &self,
         retry: Retry,

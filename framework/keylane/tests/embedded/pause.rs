@@ -10,8 +10,8 @@ use keylane::status::{PartitionStatus, State};
 use keylane::{NewTask, Raw, Subscription, Task, TaskError};
 use keylane_embedded_broker::{EmbeddedBroker, EmbeddedBrokerOptions};
 
-/// Attempts block their thread while it says so; no longer when the test ends, or its runtime would
-/// not.
+/// Attempts block their thread while this is set; no longer when the test ends, or its runtime
+/// would not.
 struct Blocks(Arc<AtomicBool>);
 
 impl Drop for Blocks {
@@ -20,8 +20,8 @@ impl Drop for Blocks {
     }
 }
 
-/// An owner in the middle of a turn, here held there by an attempt that blocks, does not know of a
-/// pause, and may start more. Whoever is told of a pause may rely on it that none starts.
+/// An owner in the middle of a pass, kept there by an attempt that blocks, has not read a pause
+/// yet, and may start more. Once the status shows the pause, none starts.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_pause_is_told_when_the_owner_has_seen_it_and_not_before() {
     let broker = EmbeddedBroker::start(EmbeddedBrokerOptions::default()).unwrap();
@@ -57,7 +57,7 @@ async fn a_pause_is_told_when_the_owner_has_seen_it_and_not_before() {
     let tasks = (0..records).map(|number| NewTask::new("task").key(number.to_string()));
     assert!(producer.enqueue_all(tasks).await.iter().all(Result::is_ok));
     let mut by_then = 0;
-    // The second time an earlier pause has been told, which is over.
+    // The second time, the status has shown an earlier pause, which is over.
     for _ in 0..2 {
         eventually("an attempt blocks", || {
             started.load(Ordering::SeqCst) == by_then + 1

@@ -137,7 +137,7 @@ async fn go(arguments: &Arguments) -> Result<bool, Failure> {
         );
         if metadata_ignored > 0 {
             eprintln!(
-                "{metadata_ignored} commits could not be used by the other version: it repeats what they say is done"
+                "{metadata_ignored} commits could not be used by the other version: it repeats what they name as done"
             );
         }
         if kept && !arguments.keep {
@@ -159,7 +159,7 @@ fn options(arguments: &Arguments, protocol: Protocol) -> Options {
     options
 }
 
-/// Counts what the members' logs say of it.
+/// Counts the lines about it in the members' logs.
 fn metadata_ignored(members: &Path) -> std::io::Result<usize> {
     let mut lines = 0;
     for entry in fs::read_dir(members)? {

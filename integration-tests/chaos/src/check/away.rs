@@ -1,8 +1,8 @@
 //! G10: no good record is given up because of an outage.
 //!
-//! What a dead letter's last attempt met says why it is one. Where that was the outage, one of
-//! these promises was broken: `unavailable` gives nothing up; a policy by time gives up after its
-//! time; and where several keys fail at once, the guard holds what is out of retries
+//! The result of a dead letter's last attempt shows why it is one. Where that was the outage, one
+//! of these promises was broken: `unavailable` gives nothing up; a policy by time gives up after
+//! its time; and where several keys fail at once, the guard holds what is out of retries
 //! ([`keylane::config::Outage`]).
 
 use std::{collections::HashMap, time::Duration};
@@ -179,7 +179,7 @@ mod tests {
         (found.given_up.len(), found.given_up_alone)
     }
 
-    /// So many keys, each of which fails every 400 ms from 1 s to 4 s, and one of them is given up
+    /// A number of keys, each of which fails every 400 ms from 1 s to 4 s; one of them is given up
     /// then.
     fn storm(keys: i64, outcome: Outcome) -> Story {
         let story = (0..keys).fold(Story::of(0), |story, offset| {

@@ -1,5 +1,5 @@
-//! The topic whose log was cut: what is in the log in the end, and committed, was processed. By
-//! what it says and not by its offset: offsets are used twice.
+//! The topic whose log was cut: what is in the log in the end, and committed, was processed.
+//! Records are compared by content and not by offset: offsets are used twice.
 
 use std::{
     collections::{BTreeMap, HashMap, HashSet},
@@ -37,11 +37,11 @@ pub struct CutReport {
 pub struct Findings {
     /// The figures.
     pub report: CutReport,
-    /// As [`CutReport::lost`].
+    /// The same as [`CutReport::lost`].
     pub lost: Vec<String>,
-    /// As [`CutReport::unfinished`].
+    /// The same as [`CutReport::unfinished`].
     pub unfinished: Vec<String>,
-    /// As [`CutReport::given_up`].
+    /// The same as [`CutReport::given_up`].
     pub given_up: Vec<String>,
 }
 

@@ -26,8 +26,8 @@ pub struct Duplicates {
     pub drain_deadline: usize,
     /// A broker was away when the commit was due.
     pub outage: usize,
-    /// The first one's partition was given back without the broker's word on its last commit, or
-    /// over an owner that had not ended.
+    /// The first one's partition was given back without the broker's answer to its last commit, or
+    /// with an owner that had not ended.
     pub unanswered_commit: usize,
     /// None of these.
     pub unexplained: usize,

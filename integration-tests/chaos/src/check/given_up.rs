@@ -10,9 +10,9 @@ use crate::{
     settings::SHUTDOWN,
 };
 
-/// When a process gave partitions up like that: without the broker's word on their last commit, or
-/// over owners that had not ended, in a hand-over or at its end. A hand-over from its beginning on:
-/// what is settled meanwhile is in its last commit.
+/// When a process gave partitions up without the broker's answer to their last commit, or with
+/// owners that had not ended, in a hand-over or at its end. A hand-over counts from its beginning
+/// on: what is settled in that time is in its last commit.
 pub(super) fn spans(notes: &[Line<Note>]) -> Vec<Span> {
     let (mut stopping_at, mut closes_at) = (Nanos::MAX, Nanos::MAX);
     let (mut unanswered, mut spans) = (None, Vec::new());

@@ -65,9 +65,9 @@ pub struct Record {
 pub enum End {
     /// By itself, after a shutdown or with an error.
     Orderly,
-    /// By `kill -9`.
+    /// It ended by `kill -9`.
     Killed,
-    /// By a record.
+    /// A record ended it.
     Aborted,
     /// By itself, after a panic in one of keylane's threads. What it had settled may not be
     /// committed.

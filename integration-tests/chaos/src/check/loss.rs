@@ -12,13 +12,13 @@ pub struct Fates {
     pub done: usize,
     /// Skipped by the processor.
     pub skipped: usize,
-    /// In the dead-letter topic, and not processed.
+    /// Records in the dead-letter topic, and not processed.
     pub dead_lettered: usize,
     /// Dead letters of records that end their process.
     pub poisoned: usize,
     /// The most often such a record began.
     pub poison_starts: usize,
-    /// None of these, and not committed: somebody still has it.
+    /// None of these, and not committed: a member still has it.
     pub unfinished: Vec<String>,
     /// None of these, and committed.
     pub lost: Vec<String>,
@@ -27,7 +27,7 @@ pub struct Fates {
     /// Dead letters of records that would have succeeded in the end, had they been tried often
     /// enough.
     pub given_up_early: usize,
-    /// Attempts at records that nobody wrote, or that were never assigned.
+    /// Attempts at records that were not written, or that were never assigned.
     pub unknown: Vec<String>,
     /// Acknowledged by the brokers, and not in the log: nothing that keylane could help.
     pub vanished: usize,
@@ -206,7 +206,7 @@ mod tests {
             .committed(10, 4, &[(5, 5)]);
         let fates = check(&story.history());
         assert_eq!((fates.done, fates.skipped, fates.dead_lettered), (1, 1, 1));
-        // The fourth was only tried, the sixth not even that; nobody claims the fifth.
+        // The fourth was only tried, the sixth not even that; no commit claims the fifth.
         assert_eq!((fates.lost.len(), fates.unfinished.len()), (2, 1));
     }
 

@@ -3,8 +3,8 @@
 //!
 //! That is stronger than the rule of rewinds that the suites use, and it holds where theirs does
 //! not: a member that was stopped goes on for a moment beside its successor, and the two make no
-//! one sequence. What goes through the retry topic is settled where it was and gives up its order;
-//! there it is not asked for.
+//! single sequence. What goes through the retry topic is settled where it was and gives up its
+//! order; there it is not asked for.
 
 use std::collections::HashMap;
 

@@ -15,7 +15,7 @@ const UNAWARE: Duration = Duration::from_secs(30);
 /// What was found.
 #[derive(Debug, Default)]
 pub struct Overlaps {
-    /// In orderly hand-overs, or within one member.
+    /// Overlaps in orderly hand-overs, or within one member.
     pub clean: Vec<String>,
     /// With one that died, was stopped, or had lost its assignment.
     pub crash: usize,

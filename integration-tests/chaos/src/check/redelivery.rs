@@ -54,7 +54,7 @@ pub fn find(history: &History) -> (Vec<Cut>, Vec<String>) {
             .iter()
             .filter(|stop| noticed(stop.from, stop.to))
             .map(|stop| (stop.from, "pause"));
-        // What came before the last cut could not be committed any more, and is that one's.
+        // What came before the last cut could no longer be committed, and belongs to that cut.
         let mut last_cut = Nanos::MIN;
         for (at, how) in stops.chain(death) {
             let may_come_again = at - history.on_its_way(life);
@@ -126,7 +126,7 @@ mod tests {
         planted::Planted,
     };
 
-    /// Done by a at one second, and again by b at nine; in between one that nobody repeats.
+    /// Done by a at one second, and again by b at nine; in between one that is not repeated.
     fn twice() -> Story {
         Story::of(3)
             .ran("a", 0, (900, 1_000), Outcome::Done)

@@ -16,7 +16,7 @@ use super::{
 };
 use crate::{planted::Planted, settings::Protocol};
 
-/// How many findings of one kind are told.
+/// How many findings of one kind are listed.
 const TOLD: usize = 10;
 
 /// The result of a run. The figures that must be 0 are named in `violations` where they are not.
@@ -59,13 +59,13 @@ pub struct Report {
     pub given_up_early: usize,
     /// Acknowledged records that are not in the log: the brokers' loss.
     pub vanished: usize,
-    /// Attempts at records that nobody wrote, or outside of an epoch. A violation.
+    /// Attempts at records that were not written, or outside of an epoch. A violation.
     pub unknown: usize,
     /// Starts out of turn. A violation.
     pub order_violations: usize,
-    /// Two at a time of one key, with nobody dead, stopped or cut off. A violation.
+    /// Two attempts of one key at a time, with no member dead, stopped or cut off. A violation.
     pub overlaps_clean: usize,
-    /// The same with somebody who was.
+    /// The same with a member that was.
     pub overlaps_crash: usize,
     /// What was settled again. A violation where there is no cause.
     pub duplicates: Duplicates,
@@ -163,7 +163,7 @@ impl Report {
         }
     }
 
-    /// Runs all checks; the first findings of each are told, a line each, to `tell`.
+    /// Runs all checks; the first findings of each go to `tell`, a line each.
     pub fn of(history: &History, mut tell: impl FnMut(&str)) -> Self {
         let evidence = &history.evidence;
         let fates = loss::check(history);

@@ -27,7 +27,7 @@ pub(super) struct Story {
 }
 
 impl Story {
-    /// So many records, and nothing has happened to them.
+    /// This many records, and nothing has happened to them.
     pub(super) fn of(records: i64) -> Self {
         let tuning = Tuning {
             concurrency: 4,
@@ -205,7 +205,7 @@ impl Story {
         self
     }
 
-    /// In a partition that nobody speaks of otherwise.
+    /// In a partition that appears nowhere else.
     pub(super) fn committed_elsewhere(mut self, at: i64, position: i64) -> Self {
         let sample = Sample {
             at: ms(at),

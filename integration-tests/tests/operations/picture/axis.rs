@@ -23,7 +23,7 @@ impl Axis {
         }
     }
 
-    /// For so many seconds: at most six steps of whole, half or a sixth of minutes.
+    /// The axis of a number of seconds: at most six steps of whole, half or a sixth of minutes.
     pub(super) fn of_time(seconds: f64) -> Self {
         let step = [10.0, 30.0, 60.0, 120.0, 300.0]
             .into_iter()

@@ -1,4 +1,4 @@
-//! Colours that say whether something is well: green is for success alone.
+//! Colours that show whether something is well: green is for success alone.
 
 use serde_json::Value;
 
@@ -48,7 +48,7 @@ pub(super) fn of_value(value: f64, steps: &Value) -> &'static str {
     }
 }
 
-/// Of the lines of a chart, one each.
+/// The colours of a chart's lines, one each.
 pub(super) fn of_lines(names: &[&str]) -> Vec<&'static str> {
     let (mut warm, mut cool) = (WARM.iter().cycle(), COOL.iter().cycle());
     let of = |name: &&str| {

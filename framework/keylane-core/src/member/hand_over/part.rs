@@ -8,9 +8,9 @@ use crate::Moment;
 /// How long an answer to the last commit is awaited.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Patience {
-    /// At least, also past the deadline.
+    /// The minimum wait, also past the deadline.
     pub(super) least: Duration,
-    /// At most, also where the deadline leaves more time.
+    /// The maximum wait, also where the deadline leaves more time.
     pub(super) most: Duration,
 }
 

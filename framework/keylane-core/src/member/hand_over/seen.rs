@@ -1,4 +1,4 @@
-//! What the shell shows: owners, and what the client says.
+//! The shell's report: owners, and the client's events.
 
 use std::sync::Arc;
 
@@ -19,12 +19,12 @@ pub trait Owner {
     fn pending(&self) -> u64;
 }
 
-/// What is so when the next order is asked for.
+/// The state when the next order is taken.
 #[derive(Clone, Copy, Debug)]
 pub struct Seen<'a, O> {
     /// The time.
     pub now: Moment,
-    /// The client says that the group has taken partitions away.
+    /// The client reports that the group has taken partitions away.
     pub lost: bool,
     /// The latest [`Order::CommitLast`](super::Order::CommitLast) was answered for good, or can never be.
     pub last_commit_is_over: bool,

@@ -10,24 +10,24 @@ pub(crate) struct Scenario {
     pub(crate) keys: u64,
     pub(crate) without_keys: bool,
     pub(crate) concurrency: usize,
-    /// In milliseconds, as all times here.
+    /// The longest attempt, in milliseconds, as all times here.
     pub(crate) slowest_attempt: u64,
-    /// While the downstream is away, and for bad records, attempts take just so long and time out.
+    /// While the downstream is away, and for bad records, attempts take this long and time out.
     pub(crate) hangs_for: Option<u64>,
     pub(crate) records: usize,
     pub(crate) produced_until: u64,
     pub(crate) bad: Bad,
-    /// When the downstream is away: from, to.
+    /// The times when the downstream is away: from, to.
     pub(crate) outages: Vec<(u64, u64)>,
-    /// One key in so many is affected.
+    /// One key in this many is affected.
     pub(crate) one_in: u64,
-    /// The errors of the outage are of so many classes.
+    /// The errors of the outage are of this many classes.
     pub(crate) classes: u64,
     pub(crate) place: Option<Place>,
     /// What the errors of bad records name.
     pub(crate) bad_place: Option<Place>,
     pub(crate) unavailable: bool,
-    /// When the process does not run: from, to.
+    /// The times when the process does not run: from, to.
     pub(crate) downtimes: Vec<(u64, u64)>,
     pub(crate) released_at: Option<u64>,
     pub(crate) ends_at: u64,
@@ -40,11 +40,11 @@ pub(crate) struct Scenario {
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Bad {
     None,
-    /// The first so many.
+    /// The first records, this many.
     First(usize),
-    /// So many in a hundred, until then.
+    /// This many in a hundred, until then.
     PercentUntil(u64, u64),
-    /// All of them, until the process is started anew.
+    /// All of them, until the process is restarted.
     AllUntilRestart(Failure),
 }
 

@@ -474,7 +474,7 @@ impl World {
                 .flatten()
                 .map(|part| part.partition.held_by_guard())
                 .sum();
-            // Failures of this turn are told in the next one.
+            // Failures of this pass are reported in the next one.
             assert!(
                 state.held.abs_diff(held) <= 1,
                 "{} of {held} held records are shown",

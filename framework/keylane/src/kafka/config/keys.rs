@@ -97,7 +97,7 @@ const REMOVE: &str = "remove it";
 const OWNED: &[Owned] = &[
     (
         &["bootstrap.servers"],
-        "all clients must talk to one cluster",
+        "all clients must use one cluster",
         "use the builder's bootstrap_servers (bootstrap_servers in a settings file)",
     ),
     (

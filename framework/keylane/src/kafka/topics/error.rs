@@ -7,13 +7,13 @@ use crate::kafka::permissions::Operation;
 
 /// What a topic is to a subscription.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Role {
+pub(crate) enum TopicRole {
     Origin,
     Retry,
     DeadLetter,
 }
 
-impl fmt::Display for Role {
+impl fmt::Display for TopicRole {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Origin => "origin topic",
@@ -23,7 +23,7 @@ impl fmt::Display for Role {
     }
 }
 
-impl Role {
+impl TopicRole {
     /// The operations that need permission.
     pub(crate) fn needs(self) -> &'static [Operation] {
         match self {
@@ -37,7 +37,7 @@ impl Role {
 /// A topic and what it is for; displays as ``retry topic `orders-retry` ``.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct NamedTopic {
-    pub(crate) role: Role,
+    pub(crate) role: TopicRole,
     pub(crate) name: String,
 }
 
@@ -72,7 +72,7 @@ pub(crate) enum TopicError {
         "dead-letter topic `{name}` is also the subscription's {other}: \
          its dead letters would be consumed again; give them a topic of their own, such as `{name}-dlq`"
     )]
-    DeadLetterIsConsumed { name: String, other: Role },
+    DeadLetterIsConsumed { name: String, other: TopicRole },
 
     #[error("the Kafka client refuses its settings: {reason}; correct that setting")]
     Settings { reason: String },

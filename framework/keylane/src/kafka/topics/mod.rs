@@ -11,7 +11,7 @@ mod plan;
 pub use create::{CreateTopicsError, NewTopic, TopicCreation, create_topics};
 
 pub(crate) use cluster::{Cluster, Lookup};
-pub(crate) use error::{NamedTopic, Role, TopicError};
+pub(crate) use error::{NamedTopic, TopicError, TopicRole};
 pub(crate) use last_error::{LastError, is_tls_alert};
 pub(crate) use plan::{TopicPlan, TopicReport, check};
 

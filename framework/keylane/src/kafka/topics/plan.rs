@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use rdkafka::ClientConfig;
 
 use super::cluster::{Cluster, Lookup};
-use super::error::{NamedTopic, Role, TopicError, forbidden_group, forbidden_topic};
+use super::error::{NamedTopic, TopicError, TopicRole, forbidden_group, forbidden_topic};
 use crate::kafka::permissions::Operation;
 
 /// How long a missing topic is looked for: one that was just created is not known to every broker
@@ -93,10 +93,13 @@ impl TopicPlan<'_> {
         let mut topics: Vec<_> = self
             .origins
             .iter()
-            .map(|name| named(Role::Origin, name))
+            .map(|name| named(TopicRole::Origin, name))
             .collect();
-        topics.extend(self.retry.map(|name| named(Role::Retry, name)));
-        topics.extend(self.dead_letter.map(|name| named(Role::DeadLetter, name)));
+        topics.extend(self.retry.map(|name| named(TopicRole::Retry, name)));
+        topics.extend(
+            self.dead_letter
+                .map(|name| named(TopicRole::DeadLetter, name)),
+        );
 
         if self.origins.is_empty() {
             return Err(TopicError::NoOrigin);
@@ -114,9 +117,9 @@ impl TopicPlan<'_> {
             {
                 let name = topic.name.clone();
                 return Err(match topic.role {
-                    Role::Origin => TopicError::DuplicateOrigin { name },
-                    Role::Retry => TopicError::RetryIsOrigin { name },
-                    Role::DeadLetter => TopicError::DeadLetterIsConsumed {
+                    TopicRole::Origin => TopicError::DuplicateOrigin { name },
+                    TopicRole::Retry => TopicError::RetryIsOrigin { name },
+                    TopicRole::DeadLetter => TopicError::DeadLetterIsConsumed {
                         name,
                         other: earlier.role,
                     },
@@ -132,8 +135,8 @@ impl TopicPlan<'_> {
             return Vec::new();
         };
         let targets = [
-            (Role::Retry, self.retry),
-            (Role::DeadLetter, self.dead_letter),
+            (TopicRole::Retry, self.retry),
+            (TopicRole::DeadLetter, self.dead_letter),
         ];
         targets
             .into_iter()

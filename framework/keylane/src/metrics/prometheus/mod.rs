@@ -14,15 +14,15 @@ pub use recorder::{PrometheusHandle, PrometheusRecorder, PrometheusRecorderBuild
 ///
 /// Installs the process's metrics recorder, so call it once, before the first subscription or
 /// producer starts. A plain port listens on loopback only; to be reached from elsewhere, name the
-/// address. Port 0 takes a free one: [`PrometheusEndpoint::local_addr`] tells which. `GET /metrics`
-/// (or `/`) answers in the text format.
+/// address. Port 0 takes a free one, which [`PrometheusEndpoint::local_addr`] returns. `GET
+/// /metrics` (or `/`) answers in the text format.
 ///
-/// The endpoint has a thread of its own, so it answers while the rest of the process is busy, and
-/// it lasts as long as the process. There is no authentication and no TLS. It also serves what the
+/// The endpoint has a thread of its own, so it answers while the rest of the process is busy. It
+/// lasts as long as the process. There is no authentication and no TLS. It also serves what the
 /// process itself records through the `metrics` facade (histograms as summaries).
 ///
-/// Gauges of a partition that was given up are gone from the next scrape on; its counters and
-/// histograms follow five minutes later, so that their last increase is still seen.
+/// Gauges of a partition that was given up are gone from the next scrape on. Its counters and
+/// histograms follow five minutes later, so that their last increase is still scraped.
 ///
 /// # Errors
 /// [`PrometheusError::Bind`] if the address cannot be listened on,
@@ -101,9 +101,9 @@ pub enum PrometheusError {
     /// The address is taken, not of this machine, or not allowed.
     #[error("cannot serve metrics on {address}: choose another port, or 0 for a free one")]
     Bind {
-        /// The address that was asked for.
+        /// The configured address.
         address: SocketAddr,
-        /// What the operating system says.
+        /// The operating system's error.
         source: io::Error,
     },
     /// A process has one recorder, and there is one.

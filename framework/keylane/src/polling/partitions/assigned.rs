@@ -9,7 +9,7 @@ use keylane_core::member::{
     EpochCommits, NextEpoch, PartitionLimits, Reached, ReadLog, Report, TopicPartition,
 };
 use keylane_core::{
-    Beginning, Budget, EmptiedLog, LeaderEpoch, NotDueEpisode, Position, Reset, Silence,
+    Beginning, Budget, EmptiedLog, LeaderEpoch, NotDueEpisode, OwnerWatch, Position, Reset,
     StartQuestion, StartSigns, Withheld,
 };
 
@@ -63,7 +63,7 @@ pub(crate) struct Assigned {
     /// The owner has the log's end.
     pub(crate) told_log_end: bool,
     pub(crate) opened_at: Instant,
-    pub(crate) silence: Silence,
+    pub(crate) owner_watch: OwnerWatch,
     /// Being given back.
     pub(crate) revoking: bool,
 }
@@ -111,7 +111,7 @@ impl Assigned {
             stale_end: None,
             told_log_end: false,
             opened_at: Instant::now(),
-            silence: Silence::default(),
+            owner_watch: OwnerWatch::default(),
             revoking: false,
         }
     }
@@ -192,7 +192,7 @@ impl Assigned {
     }
 
     /// Whether the pause by the user is in force: the owner, which may have been in the middle of a
-    /// turn, has seen it.
+    /// pass, has read it.
     pub(crate) fn is_at_rest(&self) -> bool {
         self.held && self.progress.pause() == self.pauses
     }
@@ -218,7 +218,7 @@ impl Assigned {
         self.commits.awaits_mark(isolated, since_first_records)
     }
 
-    /// Whether the leader has not said yet, after this time, where the start's epoch ends.
+    /// Whether the leader has not answered, after this time, where the start's epoch ends.
     pub(crate) fn may_be_unanswered(&self, after: Duration) -> bool {
         let has_read = self.log.next().is_some();
         self.start_question

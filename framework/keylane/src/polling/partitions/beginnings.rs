@@ -230,7 +230,7 @@ impl Assigned {
         self.read_metrics.log_cut();
         tracing::warn!(
             topic = %self.topic, partition = self.partition, expected, offset,
-            "the log was cut below the committed position, and written again, while nobody read it: an unclean leader election, \
+            "the log was cut below the committed position, and written again, while no member read it: an unclean leader election, \
              a lost disk, or a re-created topic; all that was written there is processed"
         );
     }

@@ -3,22 +3,22 @@
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use keylane_core::{Moment, Silent};
+use keylane_core::{BlockedOwner, Moment};
 
 use super::assigned::Assigned;
 use crate::Watchdog;
 
-/// An owner that has work and gets no turn.
+/// An owner that has work and makes no pass.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Blocked {
     pub(crate) lasting: Duration,
-    /// In its own attempt: a processor blocks its thread.
+    /// The owner polls an attempt: a processor blocks its thread.
     pub(crate) by_its_attempt: bool,
 }
 
 impl Assigned {
     /// Checks whether the owner makes passes; to be called about once a second.
-    pub(crate) fn look_for_silence(&mut self, watchdog: &Watchdog) -> Option<Blocked> {
+    pub(crate) fn look_at_owner(&mut self, watchdog: &Watchdog) -> Option<Blocked> {
         let (passes, polled) = (
             self.progress.passes.load(Ordering::Relaxed),
             self.progress.polled(),
@@ -30,7 +30,8 @@ impl Assigned {
         };
         let has_work = self.pending_records() > 0 && !self.has_ended();
         let now = Moment::new(self.opened_at.elapsed());
-        let Silent { lasting, is_news } = self.silence.look(passes, has_work, threshold, now)?;
+        let BlockedOwner { lasting, is_news } =
+            self.owner_watch.look(passes, has_work, threshold, now)?;
         if is_news {
             let (topic, partition) = (&self.topic, self.partition);
             match polled {
@@ -40,7 +41,7 @@ impl Assigned {
                 ),
                 None => tracing::warn!(
                     %topic, partition, ?lasting,
-                    "the partition gets no turn on the tokio runtime: something blocks all of its threads"
+                    "the partition cannot run on the tokio runtime: something blocks all of its threads"
                 ),
             }
         }

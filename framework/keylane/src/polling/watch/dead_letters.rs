@@ -21,7 +21,7 @@ pub(crate) struct DeadLetterTopic {
 /// What is to be shown.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Shown {
-    /// As it was.
+    /// The shown value stays.
     Unchanged,
     Records(u64),
     Unknown,
@@ -105,7 +105,7 @@ mod tests {
         assert_eq!(
             topic.take_in(None, begin + COUNTS_FOR),
             Shown::Unchanged,
-            "said once"
+            "reported once"
         );
     }
 }

@@ -66,7 +66,7 @@ impl Assigned {
         let figures = self.progress.figures();
         let mut snapshot = figures.snapshot;
         snapshot.pending = pending;
-        let blocked_for = self.add_silence(&mut snapshot, watchdog);
+        let blocked_for = self.add_blocked(&mut snapshot, watchdog);
         let lag_records = lag_records(self.known_end(cached), snapshot.watermark);
         // Of a partition that was assigned a moment ago it is not known.
         let all_settled = pending == 0 && !self.fetch_paused && self.knows_log_end(cached);
@@ -91,8 +91,8 @@ impl Assigned {
     }
 
     /// Stalled work, also where the owner is blocked and cannot report it.
-    fn add_silence(&mut self, snapshot: &mut Snapshot, watchdog: &Watchdog) -> Option<Duration> {
-        let blocked = self.look_for_silence(watchdog)?;
+    fn add_blocked(&mut self, snapshot: &mut Snapshot, watchdog: &Watchdog) -> Option<Duration> {
+        let blocked = self.look_at_owner(watchdog)?;
         let stalled_for = Some(blocked.lasting).filter(|&it| it >= watchdog.stalled_after);
         snapshot.stalled_for = snapshot.stalled_for.max(stalled_for);
         snapshot.slow_attempts += u64::from(blocked.by_its_attempt);

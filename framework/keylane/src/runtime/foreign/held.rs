@@ -76,10 +76,10 @@ impl HeldRecords {
         }
     }
 
-    /// What the first of the partitions holds stands for all.
+    /// The text is that of the first partition that holds records.
     ///
-    /// The lock covers what is said of it: else an older word could come after a newer one, and
-    /// stay.
+    /// The lock covers the change of the status too: otherwise an older text could come after a
+    /// newer one, and stay.
     pub(crate) fn note(&self, place: Place, held: Option<Held>) {
         let mut by_place = lock(&self.by_place);
         let was_empty = by_place.is_empty();
