@@ -72,7 +72,7 @@ impl Commits {
     pub fn new(interval: Duration) -> Self {
         Self {
             interval,
-            next_at: Moment::ORIGIN,
+            next_at: Moment::ORIGIN + interval,
             limit: MetadataLimit::default(),
             marks: Marks::default(),
             ids: CommitIds::default(),

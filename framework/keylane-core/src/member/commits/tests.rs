@@ -98,6 +98,17 @@ fn after_first_points() -> (Commits, [Row; 3]) {
 }
 
 #[test]
+fn the_first_interval_begins_with_the_member() {
+    let (mut commits, mut table) = (commits(), table());
+    table[0].report = Some(point(5));
+    let first = sends(&mut commits, &mut table, at(1), &[0]);
+    let _ = commits.answer(first, Ok(()), &mut table, at(1));
+    table[0].report = Some(point(6));
+    assert_eq!(next(&mut commits, &mut table, at(999)), None);
+    sends(&mut commits, &mut table, at(1_000), &[0]);
+}
+
+#[test]
 fn what_is_new_is_committed_once_in_each_interval() {
     let (mut commits, mut table) = after_first_points();
     table[0].report = Some(point(6));
