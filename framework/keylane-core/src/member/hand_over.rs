@@ -203,7 +203,7 @@ impl HandOver {
                 .first_orders(seen)
                 .or_else(|| self.hand_over(seen))
                 .or_else(|| self.shutting_down(seen));
-            if order.is_some() || self.closing == Closing::No {
+            if order.is_some() {
                 return order;
             }
         }

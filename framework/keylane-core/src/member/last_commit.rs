@@ -151,6 +151,15 @@ mod tests {
     }
 
     #[test]
+    fn where_the_client_does_not_take_it_it_is_over_and_an_answer_says_nothing() {
+        let (mut last, mut ids) = (LastCommit::new(at(0)), CommitIds::default());
+        let id = sent(&mut last, &mut ids);
+        last.not_sent(id);
+        assert!(last.is_over() && !last.is_due(at(9)));
+        assert_eq!(last.answer(id, Ok(()), at(9)), LastAnswer::Stale);
+    }
+
+    #[test]
     fn metadata_that_is_too_large_is_sent_again_at_once() {
         let (mut last, mut ids) = (LastCommit::new(at(0)), CommitIds::default());
         let id = sent(&mut last, &mut ids);

@@ -20,6 +20,13 @@ impl Client {
         self.sent.push(Sent { points, id });
     }
 
+    /// Commits under way say nothing about the log any longer.
+    pub(crate) fn unassign(&mut self, log: usize) {
+        for sent in &mut self.sent {
+            sent.points.retain(|(other, _)| *other != log);
+        }
+    }
+
     /// How many commits are under way.
     pub(crate) fn under_way(&self) -> usize {
         self.sent.len()

@@ -220,7 +220,7 @@ fn internal_producer(
     control: &Arc<Control>,
 ) -> Result<RawProducer, StartError> {
     let records = config.limits.pause_at_records.max(WRITES_AT_ONCE);
-    let limits = producer::Limits {
+    let limits = producer::PendingLimits {
         records,
         bytes: config.limits.pending_bytes,
     };

@@ -357,3 +357,53 @@ fn where_the_broker_takes_no_metadata_work_goes_on_without_a_mark_and_its_point_
     assert_eq!(given_up, [(1, Mark::new(1))]);
     assert_eq!(table[1].commits.due(), Some(Due::AtInterval));
 }
+
+#[test]
+fn a_mark_is_awaited_until_the_broker_has_it() {
+    let (mut commits, mut table) = (commits(), table());
+    let mark = Some(Mark::new(1));
+    table[1].report = Some(CommitPoint { mark, ..running(5) });
+    assert!(!commits.are_awaited(), "nothing was sent");
+    let id = sends(&mut commits, &mut table, at(0), &[1]);
+    assert!(commits.are_awaited());
+    let confirmed = commits.answer(id, Ok(()), &mut table, at(0));
+    assert_eq!(confirmed, Answered::Confirmed(&[(1, Mark::new(1))]));
+    assert!(!commits.are_awaited());
+    let mark = Some(Mark::new(2));
+    table[1].report = Some(CommitPoint { mark, ..running(5) });
+    let next = sends(&mut commits, &mut table, at(1), &[1]);
+    assert!(next > id, "each commit has its number");
+    let _ = commits.not_sent(next, &mut table, at(1));
+    assert!(commits.are_awaited(), "the next try is");
+}
+
+#[test]
+fn a_proof_of_membership_is_awaited_until_it_is_taken_or_forgotten() {
+    let (mut commits, mut table) = (commits(), table());
+    commits.ask_for_proof();
+    assert!(commits.are_awaited() && !commits.take_proof());
+    assert_eq!(
+        next(&mut commits, &mut table, at(0)),
+        None,
+        "nothing to commit"
+    );
+    assert!(commits.take_proof() && !commits.are_awaited());
+    commits.ask_for_proof();
+    commits.forget_proof();
+    assert!(!commits.are_awaited());
+}
+
+#[test]
+fn a_last_commit_that_the_client_does_not_take_is_over() {
+    let (mut commits, mut table) = (commits(), table());
+    (table[0].report, table[0].given_back) = (Some(point(5)), true);
+    commits.points(&mut table, report);
+    commits.begin_last(at(0));
+    let step = commits.step_last(&mut table, is_given_back, at(0));
+    let LastStep::Send(Outgoing { id, .. }) = step else {
+        panic!("it is due");
+    };
+    assert_eq!(commits.not_sent(id, &mut table, at(0)), None);
+    let over = commits.step_last(&mut table, is_given_back, at(0));
+    assert_eq!(over, LastStep::Over);
+}

@@ -184,3 +184,28 @@ fn metadata_shrinks_to_what_the_broker_takes() {
         Evidence::default()
     );
 }
+
+#[test]
+fn what_is_stored_shrinks_with_what_the_broker_takes() {
+    let mut commits = commits();
+    commits.shrink(MetadataLimit::Nothing);
+    assert_eq!(commits.stored(), None, "nothing to shrink");
+    take(&mut commits, marked(6, 1));
+    commits.shrink(MetadataLimit::WithoutMap);
+    assert_eq!(commits.stored(), Some(&marked(6, 1)), "there is no map");
+    commits.shrink(MetadataLimit::Nothing);
+    let left = commits.stored().map(|stored| stored.metadata.as_str());
+    assert_eq!(left, Some(""));
+}
+
+#[test]
+fn only_an_opening_can_be_refused() {
+    let mut commits = commits();
+    commits.refuse_opening();
+    assert!(!commits.is_opening_refused());
+    commits.open_after_crash(point(5));
+    commits.refuse_opening();
+    assert!(commits.is_opening_refused() && !commits.holds_up_marks());
+    commits.confirm(OPENING);
+    assert!(!commits.is_opening_refused());
+}

@@ -214,6 +214,20 @@ fn a_commit_that_the_client_does_not_take_is_tried_again() {
     member.sends(&[0]);
 }
 
+#[test]
+fn a_proof_that_the_client_does_not_take_is_asked_for_again() {
+    let mut member = Member::of(&["a"]);
+    member.wants(0, None);
+    member.marks.ask_for_proof();
+    let id = member.sends(&[0]);
+    let _ = member.marks.not_sent(id, member.now);
+    member.pass(AGAIN);
+    assert!(!member.marks.take_proof());
+    let proof = member.sends(&[0]);
+    member.confirms(proof, &[]);
+    assert!(member.marks.take_proof());
+}
+
 /// A broker refuses commits of a topic that an ACL forbids, for days.
 #[test]
 fn a_topic_whose_commits_are_refused_keeps_no_other_from_its_opening_and_marks() {
@@ -229,6 +243,7 @@ fn a_topic_whose_commits_are_refused_keeps_no_other_from_its_opening_and_marks()
             }
             if let Some((id, rows)) = member.next() {
                 let is_refused = rows.contains(&0);
+                assert!(!is_refused || refusals == 0 || rows == [0], "by itself");
                 refusals += usize::from(is_refused);
                 let result = if is_refused {
                     Err(Refusal::Topic)

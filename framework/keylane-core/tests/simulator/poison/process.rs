@@ -365,6 +365,7 @@ impl Process {
     /// Its owner is gone, and what it held or waited for with it.
     pub(super) fn close(&mut self, log: usize) {
         self.owners.retain(|owner| owner.log != log);
+        self.client.unassign(log);
         self.gives_back = None;
         self.waiting.retain(|&(waiting, _)| waiting != log);
     }

@@ -13,7 +13,7 @@ use keylane_core::{
 };
 
 use super::assigned::Assigned;
-use crate::kafka::{Client, ClientError, Logs, Misplaced, NewPartition, READ_LIMIT, SeekTo};
+use crate::kafka::{Client, ClientError, FailedFetch, Logs, NewPartition, READ_LIMIT, SeekTo};
 use crate::metrics::{MetricLabels, PartitionMetrics, UnreadableMetadata};
 use crate::polling::settings::{OwnerFactory, PollSettings};
 use crate::processing::EpochLife;
@@ -232,12 +232,12 @@ impl Assignment {
 
     /// Puts the client's position back to the record that an error was reported for. Without
     /// waiting for its answer: a seek that is refused is of a partition that is being given up.
-    pub(crate) fn put_back(&mut self, client: &Client, misplaced: &Misplaced) {
-        let Misplaced {
+    pub(crate) fn put_back(&mut self, client: &Client, failed: &FailedFetch) {
+        let FailedFetch {
             topic,
             partition,
             offset,
-        } = misplaced;
+        } = failed;
         let Some(assigned) = self.find(topic, *partition) else {
             return;
         };

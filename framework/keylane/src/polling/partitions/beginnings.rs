@@ -434,7 +434,7 @@ impl PollLoop {
                         self.was_paused,
                     );
                 }
-                self.intake.table_changed();
+                self.batching.table_changed();
             }
             Err(error) => {
                 if error.is_time_out() {
@@ -481,7 +481,7 @@ impl PollLoop {
                 .begin_at(topic, *partition, *position, self.was_paused);
         }
         if !known.is_empty() {
-            self.intake.table_changed();
+            self.batching.table_changed();
         }
         self.assignment.take_confirmations();
     }

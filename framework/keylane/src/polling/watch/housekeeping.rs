@@ -115,7 +115,7 @@ impl PollLoop {
         match self.assignment.reopen(&self.client, self.was_paused) {
             Ok(begun) if begun.is_empty() => {}
             Ok(begun) => {
-                self.intake.table_changed();
+                self.batching.table_changed();
                 if begun.iter().any(|next| matches!(next, NextEpoch::From(_))) {
                     self.identities.hurry();
                 }
