@@ -22,18 +22,8 @@ pub struct EpochCommits {
     due: Option<Due>,
     /// The latest mark that the broker has.
     confirmed: Option<Mark>,
-    opening: Option<Opening>,
-    /// The broker takes no commits of this topic: the opening is no longer waited for.
-    opening_refused: bool,
-}
-
-/// A first commit of an epoch that needs an answer.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Opening {
-    /// What was found of a crash.
-    Crash,
-    /// The first position of a partition that had none.
-    Position,
+    /// The first position of a partition that had none is not known to be on the broker.
+    opening: bool,
 }
 
 /// A new point of a row.
@@ -68,25 +58,14 @@ impl EpochCommits {
             stored: None,
             due: None,
             confirmed: None,
-            opening: None,
-            opening_refused: false,
+            opening: false,
         }
-    }
-
-    /// The evidence of a crash was found: `point` has to be on the broker before anything starts,
-    /// or the next start would find the same crash again.
-    pub fn open_after_crash(&mut self, point: CommitPoint) {
-        self.opening = Some(Opening::Crash);
-        self.stored = Some(CommitPoint {
-            mark: Some(OPENING),
-            ..point
-        });
     }
 
     /// The next point is the first position of a partition that had none. It is committed with an
     /// answer.
     pub fn open_at_first_position(&mut self) {
-        self.opening = Some(Opening::Position);
+        self.opening = true;
     }
 
     /// The partition.
@@ -121,10 +100,9 @@ impl EpochCommits {
     pub fn take(&mut self, report: Report, limit: MetadataLimit) -> Option<Due> {
         let Report { mut point, ending } = report;
         limit.fit(&mut point);
-        // A point without a mark that takes the opening's place before the broker has that needs
-        // an answer as the opening does: no mark of another partition is sent before. The last
-        // point of an epoch does not wait for that.
-        if self.opening.is_some() && !ending {
+        // A point that takes the first position's place before the broker has that needs an answer
+        // as well. The last point of an epoch does not wait for that.
+        if self.opening && !ending {
             point.mark.get_or_insert(OPENING);
         }
         if self.stored.as_ref() == Some(&point) {
@@ -187,35 +165,16 @@ impl EpochCommits {
         isolated || (begins && self.confirmed.is_none_or(|mark| mark == OPENING))
     }
 
-    /// Whether the first commit of the epoch needs an answer that has not come.
+    /// Whether the first position needs an answer that has not come. It is more than a mark: also
+    /// where the broker takes no metadata it is committed, and its answer waited for.
     pub fn is_opening(&self) -> bool {
-        self.opening.is_some()
-    }
-
-    /// Whether the marks of others wait for this opening.
-    pub(super) fn holds_up_marks(&self) -> bool {
-        self.opening.is_some() && !self.opening_refused
-    }
-
-    /// A first position is more than a mark: also where the broker takes no metadata it is
-    /// committed, and its answer waited for.
-    pub(super) fn may_be_given_up(&self) -> bool {
-        self.opening != Some(Opening::Position)
-    }
-
-    pub(super) fn is_opening_refused(&self) -> bool {
-        self.opening_refused
-    }
-
-    pub(super) fn refuse_opening(&mut self) {
-        self.opening_refused = self.opening.is_some();
+        self.opening
     }
 
     /// The broker has this mark.
     pub(super) fn confirm(&mut self, mark: Mark) {
         self.confirmed = self.confirmed.max(Some(mark));
-        self.opening = None;
-        self.opening_refused = false;
+        self.opening = false;
     }
 }
 

@@ -4,7 +4,7 @@ use crate::commit_map::{self, MAX_METADATA_BYTES};
 use crate::offset::{LeaderEpoch, Position};
 use crate::partition::Mark;
 
-/// The mark of an epoch's first commit, where that needs an answer.
+/// The mark of a first position, which needs an answer.
 ///
 /// It is lower than every mark of a [`Partition`](crate::Partition): no owner waits for it.
 pub const OPENING: Mark = Mark::new(0);

@@ -18,8 +18,7 @@
 //! * a log that goes back (`logs.rs`): the next epoch begins at the cut where there are no figures
 //!   yet, or by figures of the start
 //! * commits of a member (`commit_order.rs`, `poison.rs`): the last commit is sent beside another one;
-//!   what was refused is not sent again; an opening is forgotten for a point without a mark; marks go
-//!   before openings
+//!   what was refused is not sent again
 //! * map: it is believed about records of a later leader; inherited ranges are left out, not
 //!   consulted, or one offset too long or short; a run is written one too long; the checksum leaves
 //!   the position out; a map that is cut short does not say so

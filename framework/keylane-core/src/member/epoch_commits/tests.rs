@@ -103,24 +103,27 @@ fn a_point_that_was_reported_while_its_mark_was_under_way_is_still_due() {
     assert_eq!(commits.due(), Some(Due::AtInterval));
 }
 
-/// A partition without anything to start would otherwise keep all others from their marks.
 #[test]
-fn an_opening_that_is_not_confirmed_still_needs_its_answer_when_the_owner_reports_without_a_mark() {
+fn a_first_position_that_is_not_confirmed_needs_its_answer_also_where_another_point_takes_its_place()
+ {
     let mut commits = commits();
-    commits.open_after_crash(with_metadata(5, "a crash"));
-    assert_eq!(commits.unconfirmed_mark(), Some(OPENING));
-    let taken = take(&mut commits, with_metadata(5, "more"));
-    assert_eq!(taken, Some(Due::AsMark));
-    assert_eq!(commits.unconfirmed_mark(), Some(OPENING));
+    commits.open_at_first_position();
+    for metadata in ["", "more"] {
+        let taken = take(&mut commits, with_metadata(5, metadata));
+        assert_eq!(taken, Some(Due::AsMark));
+        assert_eq!(commits.unconfirmed_mark(), Some(OPENING));
+    }
     commits.confirm(OPENING);
     assert_eq!(commits.unconfirmed_mark(), None);
     assert!(!commits.is_opening());
 }
 
 #[test]
-fn the_last_point_of_an_epoch_does_not_wait_for_its_opening() {
+fn the_last_point_of_an_epoch_does_not_wait_for_its_first_position() {
     let mut commits = commits();
-    commits.open_after_crash(with_metadata(5, "a crash"));
+    commits.open_at_first_position();
+    let _ = take(&mut commits, point(5));
+    commits.sent();
     let taken = take_last(&mut commits, point(6));
     assert_eq!(commits.unconfirmed_mark(), None);
     assert_eq!(taken, Some(Due::AtInterval));
@@ -147,7 +150,10 @@ fn a_first_mark_is_awaited_soon_after_the_first_records_and_every_one_in_isolati
     assert!(commits.awaits_mark(false, soon));
     assert!(!commits.awaits_mark(false, Some(FIRST_MARK_SOON)));
     commits.confirm(OPENING);
-    assert!(commits.awaits_mark(false, soon), "an opening is no mark");
+    assert!(
+        commits.awaits_mark(false, soon),
+        "a first position is no mark"
+    );
     commits.confirm(Mark::new(1));
     assert!(!commits.awaits_mark(false, soon));
     assert!(commits.awaits_mark(true, None));
@@ -196,16 +202,4 @@ fn what_is_stored_shrinks_with_what_the_broker_takes() {
     commits.shrink(MetadataLimit::Nothing);
     let left = commits.stored().map(|stored| stored.metadata.as_str());
     assert_eq!(left, Some(""));
-}
-
-#[test]
-fn only_an_opening_can_be_refused() {
-    let mut commits = commits();
-    commits.refuse_opening();
-    assert!(!commits.is_opening_refused());
-    commits.open_after_crash(point(5));
-    commits.refuse_opening();
-    assert!(commits.is_opening_refused() && !commits.holds_up_marks());
-    commits.confirm(OPENING);
-    assert!(!commits.is_opening_refused());
 }

@@ -80,6 +80,12 @@ impl Member {
         self.commits.take_last(&mut self.partitions, |_| true);
     }
 
+    /// Its first position waits for an answer.
+    fn open(&mut self, row: usize) {
+        self.partitions[row].commits.open_at_first_position();
+        self.report(row, 3);
+    }
+
     fn committed(&self) -> Option<i64> {
         self.client.committed_offset("tasks", 0)
     }
@@ -128,7 +134,7 @@ fn point(position: i64) -> CommitPoint {
 #[test]
 fn a_refusal_that_lasts_is_reported() {
     let mut member = Member::of(&["refused"]);
-    member.partitions[0].commits.open_after_crash(point(3));
+    member.open(0);
     member.send_until("a trouble", |member| {
         !member.client.control().status().troubles.is_empty()
     });
@@ -138,12 +144,11 @@ fn a_refusal_that_lasts_is_reported() {
 
 /// The mock refuses commits of topics that it does not have, as a broker those that an ACL forbids.
 #[test]
-fn a_topic_whose_commits_are_refused_keeps_no_other_from_its_opening_and_marks() {
+fn a_topic_whose_commits_are_refused_keeps_no_other_from_its_first_position_and_marks() {
     let mut member = Member::of(&["refused", "tasks"]);
-    for partition in &mut member.partitions {
-        partition.commits.open_after_crash(point(3));
-    }
-    member.send_until("its opening is taken", |member| {
+    member.open(0);
+    member.open(1);
+    member.send_until("its first position is taken", |member| {
         !member.partitions[1].commits.is_opening()
     });
     let marked = CommitPoint {
