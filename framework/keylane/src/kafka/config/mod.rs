@@ -26,7 +26,7 @@ use crate::support::without_secrets;
 use keys::{Role, canonical, is_secret, looks_secret, ownership, role};
 
 /// The settings of one of our clients. Other modules hand them on, and do not name rdkafka's type.
-#[derive(Clone, Default)]
+#[derive(Clone, Debug, Default)]
 pub(crate) struct ClientSettings(ClientConfig);
 
 impl Deref for ClientSettings {

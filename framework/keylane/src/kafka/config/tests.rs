@@ -7,7 +7,7 @@ fn kafka(settings: &[(&str, &str)]) -> BTreeMap<String, String> {
         .collect()
 }
 
-fn consumer(settings: &[(&str, &str)]) -> Result<ClientConfig, ClientConfigError> {
+fn consumer(settings: &[(&str, &str)]) -> Result<ClientSettings, ClientConfigError> {
     let own = ConsumerSettings {
         bootstrap_servers: "broker:9092",
         group: "group",
@@ -15,7 +15,7 @@ fn consumer(settings: &[(&str, &str)]) -> Result<ClientConfig, ClientConfigError
     consumer_config(&own, &kafka(settings))
 }
 
-fn producer(settings: &[(&str, &str)]) -> Result<ClientConfig, ClientConfigError> {
+fn producer(settings: &[(&str, &str)]) -> Result<ClientSettings, ClientConfigError> {
     let own = ProducerSettings {
         bootstrap_servers: "broker:9092",
         max_records: 1_000,
@@ -24,7 +24,7 @@ fn producer(settings: &[(&str, &str)]) -> Result<ClientConfig, ClientConfigError
     producer_config(&own, &kafka(settings))
 }
 
-fn side(settings: &[(&str, &str)]) -> Result<ClientConfig, ClientConfigError> {
+fn side(settings: &[(&str, &str)]) -> Result<ClientSettings, ClientConfigError> {
     side_client_config("broker:9092", &kafka(settings))
 }
 
@@ -167,7 +167,7 @@ fn a_client_takes_only_the_settings_of_its_side() {
         "security.protocol",
         "statistics.interval.ms",
     ];
-    let taken = |config: ClientConfig| side_keys.map(|key| config.get(key).is_some());
+    let taken = |config: ClientSettings| side_keys.map(|key| config.get(key).is_some());
     assert_eq!(taken(consumer(&shared).unwrap()), [true, false, true, true]);
     assert_eq!(taken(producer(&shared).unwrap()), [false, true, true, true]);
     assert_eq!(taken(side(&shared).unwrap()), [false, false, true, false]);
