@@ -194,7 +194,7 @@ impl<R> Partition<R> {
         ruling: Ruling,
         now: Moment,
     ) -> Delivered {
-        self.tell(now);
+        self.set_now(now);
         let offset = delivery.offset;
         let goes_back = self.ledger.next().is_some_and(|next| !next.covers(offset));
         let pending = &mut self.pending;
@@ -301,7 +301,7 @@ impl<R> Partition<R> {
 
     /// Lets time pass: back-offs end, due times come.
     pub fn tick(&mut self, now: Moment) {
-        self.tell(now);
+        self.set_now(now);
         if self.draining {
             return;
         }
@@ -337,7 +337,7 @@ impl<R> Partition<R> {
     }
 
     /// Says what time it is. To be called before [`succeed`](Self::succeed), which is told none.
-    pub fn tell(&mut self, now: Moment) {
+    pub fn set_now(&mut self, now: Moment) {
         self.now = self.now.max(now);
     }
 

@@ -103,7 +103,7 @@ impl<R> Partition<R> {
         now: Moment,
         guard: &mut OutageGuard,
     ) -> Option<Blocking<'_, R>> {
-        self.tell(now);
+        self.set_now(now);
         if !self.may_have_blocker(self.now) {
             return None;
         }

@@ -48,7 +48,7 @@ pub(crate) struct Context {
     metadata_refused: AtomicBool,
     /// Whether topic ids are worth waiting for: there is somebody to ask, and the last question was
     /// answered.
-    ids_told: AtomicBool,
+    ids_answered: AtomicBool,
     reset: OnceLock<Reset>,
     forwarding: Arc<Forwarding>,
     lease: Arc<SharedLease>,
@@ -70,7 +70,7 @@ impl Context {
             owed: Mutex::new(None),
             eager: AtomicBool::new(false),
             metadata_refused: AtomicBool::new(false),
-            ids_told: AtomicBool::new(false),
+            ids_answered: AtomicBool::new(false),
             reset: OnceLock::new(),
             forwarding: Arc::default(),
             lease,
@@ -162,8 +162,8 @@ impl Context {
         trouble::note_commit(&self.control, &KafkaError::ConsumerCommit(error), None);
     }
 
-    pub(crate) fn set_ids_told(&self, told: bool) {
-        self.ids_told.store(told, Ordering::Relaxed);
+    pub(crate) fn set_ids_answered(&self, answered: bool) {
+        self.ids_answered.store(answered, Ordering::Relaxed);
     }
 
     /// `auto.offset.reset`, set once.
@@ -288,7 +288,7 @@ impl Context {
             // own; answered meanwhile.
             Inquiry::send(consumer, &Vec::from_iter(topics), IDENTITY_TIMEOUT)
         };
-        let wait = if self.ids_told.load(Ordering::Relaxed) {
+        let wait = if self.ids_answered.load(Ordering::Relaxed) {
             IDENTITY_TIMEOUT
         } else {
             Duration::ZERO
@@ -296,7 +296,7 @@ impl Context {
         let asked = Instant::now();
         self.add_committed(consumer, &mut assigned);
         let answer = inquiry.answer(wait.saturating_sub(asked.elapsed()));
-        self.set_ids_told(matches!(answer, Answer::Logs(_)));
+        self.set_ids_answered(matches!(answer, Answer::Logs(_)));
         let logs = if let Answer::Logs(logs) = answer {
             logs
         } else {

@@ -342,7 +342,7 @@ impl Client {
         }
         self.topic_ids = None;
         if matches!(answer, Answer::Logs(_)) {
-            self.consumer.context().set_ids_told(true);
+            self.consumer.context().set_ids_answered(true);
         }
         Some(answer)
     }

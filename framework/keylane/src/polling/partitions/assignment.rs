@@ -94,7 +94,7 @@ impl Assignment {
         });
         if unclean {
             metrics.poison_suspected(named);
-            tell_of_crash(&topic, new.partition, &evidence);
+            log_crash(&topic, new.partition, &evidence);
         }
         let is_retry_topic = self.settings.retry_topic.as_deref() == Some(&*topic);
         tracing::info!(%topic, partition = new.partition, start = start.map(Position::get), "partition assigned");
@@ -316,13 +316,13 @@ impl Assignment {
                 None => {}
             }
         }
-        self.tell(client, &pause, true);
-        self.tell(client, &resume, false);
+        self.order(client, &pause, true);
+        self.order(client, &resume, false);
         resume.retain(|&place| !self.partitions[place].fetch_paused);
         resume
     }
 
-    fn tell(&mut self, client: &Client, places: &[usize], paused: bool) {
+    fn order(&mut self, client: &Client, places: &[usize], paused: bool) {
         if places.is_empty() {
             return;
         }
@@ -375,7 +375,7 @@ fn resume_point(
 }
 
 /// A process that had this partition ended without giving it up.
-fn tell_of_crash(topic: &str, partition: i32, evidence: &Evidence) {
+fn log_crash(topic: &str, partition: i32, evidence: &Evidence) {
     let unclean_starts = evidence.unclean_starts;
     let isolated = unclean_starts >= keylane_core::ISOLATION_STARTS;
     let suspects: Vec<_> = evidence

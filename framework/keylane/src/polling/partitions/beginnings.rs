@@ -544,7 +544,7 @@ impl PollLoop {
         self.asked.seek.done(refused == 0);
         self.update_pauses();
         // A second later health would still say that there is no position.
-        self.tell_partitions();
+        self.publish_partitions();
     }
 
     fn report_beginnings(&mut self) {

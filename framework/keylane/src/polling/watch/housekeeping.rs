@@ -38,7 +38,7 @@ impl PollLoop {
         }
         if is_news {
             // An earlier pause may have been told: it is over, and this one not in force.
-            self.tell_partitions();
+            self.publish_partitions();
         }
         let began = Instant::now();
         if !self.hand_over.is_under_way() {
@@ -65,10 +65,10 @@ impl PollLoop {
             self.look_at_identities();
             self.control.troubles.end_due();
             self.ask_end_offsets();
-            self.tell_partitions();
+            self.publish_partitions();
             self.metrics
                 .set_assigned_partitions(self.assignment.partitions.len());
-            self.tell_outages();
+            self.publish_outages();
             self.control
                 .given_up
                 .report_left_out(self.control.name(), Instant::now());
@@ -98,7 +98,7 @@ impl PollLoop {
     }
 
     /// Has handle and metrics know how the partitions stand.
-    pub(crate) fn tell_partitions(&mut self) {
+    pub(crate) fn publish_partitions(&mut self) {
         let common = self.assignment.common(self.is_draining());
         let partitions = &mut self.assignment.partitions;
         status::update(
@@ -287,8 +287,8 @@ impl PollLoop {
         }
     }
 
-    fn tell_outages(&self) {
-        let (ongoing, held) = self.control.outages.tell(self.control.name());
+    fn publish_outages(&self) {
+        let (ongoing, held) = self.control.outages.report(self.control.name());
         self.metrics.set_outages(|kind| ongoing.contains(&kind));
         self.metrics.set_held_records(held);
     }
