@@ -45,7 +45,7 @@ pub(crate) struct Context {
     /// nothing.
     owed: Mutex<Option<Vec<TopicPartition>>>,
     eager: AtomicBool,
-    /// Whether topic ids are worth waiting for: there is somebody to ask, and the last question was
+    /// Whether topic ids are worth waiting for: there is a controller, and the last query was
     /// answered.
     ids_answered: AtomicBool,
     reset: OnceLock<Reset>,
@@ -92,8 +92,8 @@ impl Context {
         !self.events().is_empty()
     }
 
-    /// From here on the client answers revokes by itself: the loop is gone. One that it owes the
-    /// answer to is answered now.
+    /// From here on the client answers revokes by itself: the loop is gone. An unanswered one is
+    /// answered now.
     pub(crate) fn close(&self, consumer: &BaseConsumer<Self>) {
         self.closing.store(true, Ordering::Relaxed);
         let owed = self.owed().take();
@@ -277,8 +277,8 @@ impl Context {
         }
         let inquiry = {
             let topics: BTreeSet<_> = assigned.iter().map(|new| new.topic.as_str()).collect();
-            // Asked before the position, so that it is never compared with an older log than its
-            // own; answered meanwhile.
+            // Queried before the position, so that it is never compared with an older log than its
+            // own; answered in the meantime.
             Inquiry::send(consumer, &Vec::from_iter(topics), IDENTITY_TIMEOUT)
         };
         let wait = if self.ids_answered.load(Ordering::Relaxed) {
@@ -304,7 +304,7 @@ impl Context {
         assigned
     }
 
-    /// Asks for the committed offsets with their metadata. Lists passed to the client are built,
+    /// Queries the committed offsets with their metadata. Lists passed to the client are built,
     /// used and dropped here: one that stays alive keeps the client from closing.
     fn add_committed(&self, consumer: &BaseConsumer<Context>, assigned: &mut [NewPartition]) {
         let partitions = || {
@@ -527,7 +527,7 @@ impl Context {
             }
             _ => {
                 self.metrics.commit_failed(trouble::commit_failure(code));
-                // The trouble is told once.
+                // The trouble is reported once.
                 tracing::debug!(%error, "a commit failed; the next one covers it");
                 let elements = offsets.elements();
                 let failed = elements.iter().find(|element| element.error().is_err());

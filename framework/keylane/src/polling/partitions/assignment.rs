@@ -27,7 +27,7 @@ pub(crate) struct Assignment {
     pub(crate) membership: Option<Arc<str>>,
     settings: Arc<PollSettings>,
     open: OwnerFactory,
-    /// Epochs that have ended while somebody still works for them. Bounded: a partition starts
+    /// Epochs that have ended while a task still works for them. Bounded: a partition starts
     /// nothing as long as one of its own is here.
     leaving: Vec<(Arc<str>, i32, Arc<EpochLife>)>,
 }
@@ -119,7 +119,7 @@ impl Assignment {
         assigned.stale_end = new.stale_end;
         assigned.log = ReadLog::new(start, self.settings.reset, new.log, READ_LIMIT);
         assigned.beginning = new.beginning;
-        // The client was told before the assignment.
+        // The client got the order before the assignment.
         assigned.fetch_paused = new.beginning.is_some();
         if let Some(left) = new.left {
             tracing::warn!(
@@ -132,7 +132,7 @@ impl Assignment {
     }
 
     /// Begins a new epoch for every partition whose log has changed: it was cut, or the topic was
-    /// re-created. Says which.
+    /// re-created. Returns which.
     pub(crate) fn reopen(
         &mut self,
         client: &Client,
@@ -183,9 +183,9 @@ impl Assignment {
         Ok(due.into_iter().map(|(_, _, next)| next).collect())
     }
 
-    /// Compares what is read with what the brokers say is there. Where a topic was re-created the
-    /// epochs that are about the old one end: what runs may finish within `drain_timeout`, nothing
-    /// else starts. Whether there are any.
+    /// Compares the logs that are read with the brokers' answer. Where a topic was re-created, the
+    /// epochs of the old one end: what runs may finish within `drain_timeout`, nothing else starts.
+    /// Returns whether there are any.
     pub(crate) fn see_logs(&mut self, logs: &Logs, drain_timeout: Duration) -> bool {
         let mut recreated = false;
         for (topic, log) in logs {
@@ -254,7 +254,7 @@ impl Assignment {
         Some(closed)
     }
 
-    /// Earlier epochs of a partition that somebody in this process still works for.
+    /// Earlier epochs of a partition that tasks of this process still work for.
     fn predecessors(&self, topic: &str, partition: i32) -> Vec<Arc<EpochLife>> {
         let same = self
             .leaving
@@ -312,8 +312,7 @@ impl Assignment {
             client.resume(partitions)
         };
         if let Err(error) = answer {
-            // Tried again by the next pass: what the client was told is noted only when it has
-            // taken it.
+            // Tried again by the next pass: the order is noted only when the client has taken it.
             tracing::warn!(%error, paused, "the client refused to pause or resume");
             return;
         }
