@@ -39,6 +39,7 @@ enum Fault {
     /// A re-created topic goes unseen.
     SeesNoOtherLog,
     ReadsWhatIsPaused,
+    ForgetsWhatIsSettledAhead,
     ForgetsToResume,
     /// What was read when the pause came is gone.
     DropsWhatWasReadBeforeAPause,
@@ -127,6 +128,11 @@ fn a_recreated_topic_that_goes_unseen_is_noticed() {
 #[test]
 fn what_is_read_in_spite_of_a_pause_is_noticed() {
     caught(Fault::ReadsWhatIsPaused, "G6");
+}
+
+#[test]
+fn a_limit_of_what_is_settled_ahead_that_is_not_kept_is_noticed() {
+    caught(Fault::ForgetsWhatIsSettledAhead, "G6");
 }
 
 #[test]
