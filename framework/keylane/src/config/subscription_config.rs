@@ -9,9 +9,10 @@ use super::{
     Tracing, Watchdog,
 };
 
-/// The settings of a subscription: what [`SubscriptionBuilder`](crate::SubscriptionBuilder) fills
-/// in, and what a configuration file holds. Durations are human-readable (`"250ms"`, `"5m"`),
-/// unknown fields are refused.
+/// The settings of a subscription: what
+/// [`SubscriptionBuilder`](crate::subscription::SubscriptionBuilder) fills in, and what a
+/// configuration file holds. Durations are human-readable (`"250ms"`, `"5m"`), unknown fields are
+/// refused.
 ///
 /// # Examples
 /// ```
@@ -28,14 +29,14 @@ use super::{
 ///
 #[doc = include_str!("options.md")]
 ///
-/// [`SubscriptionBuilder`]: crate::SubscriptionBuilder
+/// [`SubscriptionBuilder`]: crate::subscription::SubscriptionBuilder
 /// [`Retry`]: crate::Retry
-/// [`ForeignRetries`]: crate::ForeignRetries
-/// [`Outage`]: crate::Outage
+/// [`ForeignRetries`]: crate::config::ForeignRetries
+/// [`Outage`]: crate::config::Outage
 /// [unavailable]: crate::TaskError::unavailable
-/// [`Blocker`]: crate::Blocker
+/// [`Blocker`]: crate::config::Blocker
 /// [`SubscriptionHandle::hot_keys`]: crate::SubscriptionHandle::hot_keys
-/// [`KafkaSettings`]: crate::KafkaSettings
+/// [`KafkaSettings`]: crate::config::KafkaSettings
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 #[non_exhaustive]
@@ -61,7 +62,7 @@ pub struct SubscriptionConfig {
     #[serde(default)]
     pub limits: Limits,
     /// How long a settled record may stay uncommitted (default 1 s): what a crash repeats at most,
-    /// besides the attempts in flight. Maps to `auto.commit.interval.ms`.
+    /// besides the attempts in flight.
     #[serde(default = "defaults::commit_interval", with = "humantime_serde")]
     pub commit_interval: Duration,
     /// How long one attempt may take (default 5 min). Then its future is dropped and the attempt

@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use keylane_core::Reset;
 
+use crate::config::{Limits, Watchdog};
 use crate::runtime::EpochStart;
-use crate::{Limits, Watchdog};
 
 /// Opens the owner of a partition; hides the types of decoder and processor.
 pub(crate) type OwnerFactory = Box<dyn Fn(EpochStart) + Send>;
@@ -18,6 +18,8 @@ pub(crate) struct PollSettings {
     pub(crate) retry_topic: Option<Arc<str>>,
     pub(crate) dead_letter_topic: Option<Arc<str>>,
     pub(crate) limits: Limits,
+    /// How often new commit points are committed.
+    pub(crate) commit_every: Duration,
     pub(crate) drain_timeout: Duration,
     pub(crate) watchdog: Watchdog,
     /// `auto.offset.reset`.

@@ -18,7 +18,8 @@ use crate::support::panics;
 use keylane_core::member::Standing;
 
 /// How often pauses, commit points and orders are looked at: often enough that nobody waits for it,
-/// seldom enough that a thousand idle partitions cost little.
+/// seldom enough that a thousand idle partitions cost little. While starts wait for a commit it is
+/// [`DRAIN_WAIT`]: the commit is sent, and its answer is taken in, by two of these looks.
 const HOUSEKEEPING: Duration = Duration::from_millis(5);
 /// The longest wait for a message. Bounds how long an order of the handle waits.
 const IDLE_WAIT: Duration = Duration::from_millis(50);
@@ -65,7 +66,7 @@ impl PollLoop {
         Self {
             client,
             identities: Identities::default(),
-            commits: Commits::new(),
+            commits: Commits::new(settings.commit_every),
             hand_over: HandOver::new(),
             standing: Standing::default(),
             control,
@@ -118,9 +119,8 @@ impl PollLoop {
         if self.hand_over.is_under_way() {
             panics::planted::step("pass in a hand-over", &self.settings.subscription);
         }
-        let urgent = self.is_draining()
-            || self.hand_over.is_under_way()
-            || self.commits.are_urgent(&self.assignment.partitions);
+        let awaits_answer = self.commits.are_urgent(&self.assignment.partitions);
+        let urgent = self.is_draining() || self.hand_over.is_under_way() || awaits_answer;
         let wait = match self.until_next_seek() {
             _ if urgent => DRAIN_WAIT,
             Some(until) => until.clamp(DRAIN_WAIT, IDLE_WAIT),
@@ -169,8 +169,13 @@ impl PollLoop {
         self.look_after_group();
         self.look_after_lease();
         self.taken_since_housekeeping += read.taken;
+        let interval = if awaits_answer {
+            DRAIN_WAIT
+        } else {
+            HOUSEKEEPING
+        };
         if self.taken_since_housekeeping >= READ_LIMIT
-            || self.last_housekeeping.elapsed() >= HOUSEKEEPING
+            || self.last_housekeeping.elapsed() >= interval
         {
             self.housekeeping();
         }
