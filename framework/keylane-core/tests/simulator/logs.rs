@@ -58,7 +58,7 @@ fn every_record_is_processed_and_what_was_reported_last_is_committed_wherever_th
 
 fn caught(fault: Fault, words: &str) {
     let mut others = Vec::new();
-    for seed in 0..500 {
+    for seed in 0..2_000 {
         match run(seed, fault) {
             Err(broken) if broken.contains(words) => return,
             Err(broken) => others.push(broken),
