@@ -223,39 +223,6 @@ async fn a_poison_record_is_told_of_in_the_headers_of_its_dead_letter_and_in_the
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn by_the_policy_to_park_a_poison_record_holds_its_key_and_stays_condemned() {
-    let scene = condemned(kafka_or_skip!(Nodes::One, Extras::quick_sessions()), "park").await;
-    let ran = Ran::default();
-    let member = scene
-        .subscribe()
-        .retry(Retry::in_place(1).exhausted(Exhausted::Park));
-    let member = member.start(Raw, noting(&ran)).await.unwrap();
-    wait_for("the others are done", DEADLINE, async || {
-        let parked = member
-            .status()
-            .partitions
-            .iter()
-            .map(|partition| partition.snapshot.parked)
-            .sum::<u64>();
-        (ran.lock().unwrap().len() == 3 && parked == 1).then_some(())
-    })
-    .await;
-    scene.calm().await;
-    member.shutdown().await.unwrap();
-    assert_eq!(*ran.lock().unwrap(), BTreeSet::from([0, 2, 4]));
-    assert!(scene.dead().await.is_empty());
-    let evidence = scene.evidence().await;
-    assert_eq!(
-        (
-            evidence.crashes(Offset::new(1)),
-            evidence.running,
-            evidence.unclean_starts
-        ),
-        (2, None, 0)
-    );
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn by_the_policy_to_stop_a_poison_record_ends_the_subscription_and_is_named() {
     let scene = condemned(kafka_or_skip!(Nodes::One, Extras::quick_sessions()), "stop").await;
     let ran = Ran::default();
