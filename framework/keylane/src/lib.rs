@@ -35,15 +35,15 @@
 //! | aim | see |
 //! |---|---|
 //! | do the work | [`Processor`], [`Task`], [`TaskError`] |
-//! | stop what an attempt has started elsewhere | [`Cancellation`] |
+//! | stop what an attempt has started elsewhere | [`Cancellation`](processing::Cancellation) |
 //! | decode values | [`Json`], [`Raw`], [`Decode`] |
 //! | set it up | [`Subscription::builder`], or [`SubscriptionConfig`] from a file: every option, its default, price and effect |
-//! | set what happens to failures | [`Retry`], [`Exhausted`], [`DeadLetter`], [`FailureReason`] |
-//! | distinguish an outage from a bad record | [`Outage`], [`TaskError::unavailable`], [`OutageStatus`] |
-//! | recognise a dead letter that was written twice | [`FailedRecordId`] |
-//! | see what is stuck, and get it out of the way | [`Watchdog`], [`Blocker`], [`OldestRecord`], [`KeyHash`] |
+//! | set what happens to failures | [`Retry`], [`Exhausted`](config::Exhausted), [`DeadLetter`], [`FailureReason`](config::FailureReason) |
+//! | distinguish an outage from a bad record | [`Outage`](config::Outage), [`TaskError::unavailable`], [`OutageStatus`](status::OutageStatus) |
+//! | recognise a dead letter that was written twice | [`FailedRecordId`](dead_letter::FailedRecordId) |
+//! | see what is stuck, and get it out of the way | [`Watchdog`](config::Watchdog), [`Blocker`](config::Blocker), [`OldestRecord`](status::OldestRecord), [`KeyHash`](record::KeyHash) |
 //! | see which keys have the most records, take the most time, wait longest | [`SubscriptionHandle::hot_keys`] |
-//! | watch and steer it | [`SubscriptionHandle`], [`SubscriptionStatus`], [`metrics`], and the crate `keylane-admin` |
+//! | watch and steer it | [`SubscriptionHandle`], [`SubscriptionStatus`](status::SubscriptionStatus), [`metrics`], and the crate `keylane-admin` |
 //! | follow a record from its producer through all its attempts | [`trace`] |
 //! | enqueue tasks | [`TaskProducer`], [`NewTask`] |
 //! | create topics | [`topics`] |
@@ -60,8 +60,9 @@
 //!
 //! # Runtime
 //! A subscription has one thread of its own, which polls and never runs your code. Attempts run on
-//! the tokio runtime in which [`SubscriptionBuilder::start`] was called. Work that blocks belongs
-//! into `tokio::task::spawn_blocking`: a time-out cannot reach a future that does not await.
+//! the tokio runtime in which [`start`](subscription::SubscriptionBuilder::start) was called. Work
+//! that blocks belongs into `tokio::task::spawn_blocking`: a time-out cannot reach a future that
+//! does not await.
 //!
 //! # Features
 //! None is on by default, and none changes what the others do.
@@ -113,32 +114,3 @@ pub mod error {
     pub use crate::status::error::SubscriptionError;
     pub use crate::subscription::error::{PartitionNotAssigned, StartError};
 }
-
-// The crate's own modules, and their documentation, name these without their modules.
-#[allow(unused_imports)]
-pub(crate) use config::{
-    Backoff, Blocker, BlockerAction, BootstrapServers, ConfigError, Exhausted, FailureReason,
-    ForeignRetries, HotKeySettings, InPlace, KafkaSettings, KeyInSpans, Limits, Outage, Reading,
-    RetryTopic, Tracing, Watchdog,
-};
-#[allow(unused_imports)]
-pub(crate) use dead_letter::FailedRecordId;
-#[allow(unused_imports)]
-pub(crate) use kafka::config::ClientConfigError;
-#[allow(unused_imports)]
-pub(crate) use processing::{Cancellation, TaskErrorKind};
-#[allow(unused_imports)]
-pub(crate) use producer::{
-    CloseError, EnqueueError, Enqueued, FlushError, TaskProducerBuilder, TaskProducerConfig,
-    TaskProducerError,
-};
-#[allow(unused_imports)]
-pub(crate) use record::{DecodeError, KeyHash, Origin, Record, TaskMetadata};
-#[allow(unused_imports)]
-pub(crate) use status::{
-    HotKey, HotKeys, OldestRecord, OngoingOutage, OutageKind, OutageStatus, PartitionStatus,
-    PausedBy, Position, RecordState, RetryTier, Snapshot, State, SubscriptionError,
-    SubscriptionStatus, Trouble, TroubleKind, TroublePlace, WaitingFor,
-};
-#[allow(unused_imports)]
-pub(crate) use subscription::{PartitionNotAssigned, StartError, SubscriptionBuilder};

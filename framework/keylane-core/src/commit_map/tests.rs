@@ -572,3 +572,13 @@ fn a_text_of_the_longest_length_is_read_and_no_longer_one() {
     let longer = of_length(MAX_TEXT_BYTES + 1).expect("there is one");
     assert_eq!(payload(position, &longer), Err(MapError::Damaged));
 }
+
+#[test]
+fn a_text_that_ends_behind_its_checksum_says_nothing_and_a_shorter_one_is_damaged() {
+    let position = Position::new(7);
+    let of = |bytes: &[u8]| format!("{PREFIX}{}", URL_SAFE_NO_PAD.encode(bytes));
+    let checksum = checksum(position, &[]);
+    assert_eq!(payload(position, &of(&checksum)), Ok(Vec::new()));
+    let shorter = of(&checksum[1..]);
+    assert_eq!(payload(position, &shorter), Err(MapError::Damaged));
+}

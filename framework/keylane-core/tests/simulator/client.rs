@@ -18,6 +18,15 @@ struct Known {
     committed: Option<ClientPosition>,
 }
 
+impl Known {
+    /// What is stored and later than the last commit.
+    fn later(&self) -> Option<CommitPoint> {
+        let stored = self.stored.as_ref()?;
+        let is_later = |committed| stored.client_position().is_after(committed);
+        self.committed.is_none_or(is_later).then(|| stored.clone())
+    }
+}
+
 /// A commit on its way to the broker.
 pub(crate) struct Sent {
     pub(crate) points: Vec<(usize, CommitPoint)>,
@@ -31,8 +40,13 @@ impl Client {
         self.assigned.insert(log, Known { stored, committed });
     }
 
-    pub(crate) fn unassign(&mut self, log: usize) {
-        self.assigned.remove(&log);
+    /// What is stored is committed with it, where it is later than the last commit: the answer.
+    /// Commits under way say nothing about the log any longer.
+    pub(crate) fn unassign(&mut self, log: usize) -> Option<CommitPoint> {
+        for sent in &mut self.sent {
+            sent.points.retain(|(other, _)| *other != log);
+        }
+        self.assigned.remove(&log)?.later()
     }
 
     /// A partition that is not assigned is refused.
@@ -50,15 +64,10 @@ impl Client {
 
     /// The commit interval has passed.
     pub(crate) fn commit_by_itself(&mut self) {
-        let later = |known: &Known| {
-            let stored = known.stored.as_ref()?;
-            let is_later = |committed| stored.client_position().is_after(committed);
-            known.committed.is_none_or(is_later).then(|| stored.clone())
-        };
         let points = self
             .assigned
             .iter()
-            .filter_map(|(&log, known)| later(known).map(|point| (log, point)))
+            .filter_map(|(&log, known)| known.later().map(|point| (log, point)))
             .collect();
         self.commit(points, None);
     }

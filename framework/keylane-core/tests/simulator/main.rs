@@ -45,6 +45,7 @@
 
 mod broker;
 mod client;
+mod commits;
 
 mod ending;
 mod foreign;

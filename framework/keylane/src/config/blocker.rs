@@ -11,9 +11,10 @@ use serde::{Deserialize, Serialize};
 /// When all of this holds:
 /// * it is the oldest unsettled record of its partition (in a retry topic: or the one that is in
 ///   its turn for that key);
-/// * the window is nearly full: 90 % of [`Limits::settled_ahead`](crate::Limits::settled_ahead)
-///   settled ahead of it, or of [`Limits::pause_at_records`](crate::Limits::pause_at_records)
-///   pending, mostly behind it;
+/// * the window is nearly full: 90 % of
+///   [`Limits::settled_ahead`](crate::config::Limits::settled_ahead) settled ahead of it, or of
+///   [`Limits::pause_at_records`](crate::config::Limits::pause_at_records) pending, mostly behind
+///   it;
 /// * at least 98 % of the window are settled, its own key's records left out. So the processor
 ///   works, and there is no outage;
 /// * its first attempt since it was read began at least [`after`](Self::after) ago;
@@ -21,23 +22,23 @@ use serde::{Deserialize, Serialize};
 ///   of [`concurrency`](crate::SubscriptionConfig::concurrency), or is being written is no blocker.
 ///   Nor is any record in a partition that is careful after a crash.
 ///
-/// [`Limits::pending_bytes`](crate::Limits::pending_bytes) is not part of the window: all
+/// [`Limits::pending_bytes`](crate::config::Limits::pending_bytes) is not part of the window: all
 /// partitions share it, so the record that holds it up cannot be identified.
 ///
 /// # What happens to it?
 /// With [`BlockerAction::DeadLetter`] it is written to the dead-letter topic with the reason
 /// `blocker`, and settled when that is acknowledged. Its key goes on with the next record. Its
-/// remaining retries are given up, also the retry topic's. [`Exhausted`](crate::Exhausted) does not
-/// apply. One record at a time is taken in a partition. None is taken while records are held
-/// because of an [outage](crate::Outage), and none that waits for what is
+/// remaining retries are given up, also the retry topic's. [`Exhausted`](crate::config::Exhausted)
+/// does not apply. One record at a time is taken in a partition. None is taken while records are
+/// held because of an [outage](crate::config::Outage), and none that waits for what is
 /// [unavailable](crate::TaskError::unavailable).
 ///
 /// A running attempt is ended first. The record is written only after the attempt's future is
 /// dropped; otherwise the attempt could have its effect after the write. If it succeeds before, the
 /// record is done. **An attempt that blocks its thread cannot be ended**; then nothing is written,
 /// and the partition stays paused. What the attempt has done already is not undone, and work that
-/// it has spawned elsewhere goes on. Its [`Cancellation`](crate::Cancellation) fires at the
-/// attempt's time-out, not before.
+/// it has spawned elsewhere goes on. Its [`Cancellation`](crate::processing::Cancellation) fires at
+/// the attempt's time-out, not before.
 ///
 /// # Why not park it?
 /// A parked record is unsettled: the commit stays behind it, and the window stays full. Parking

@@ -11,7 +11,7 @@ use serde::{Deserialize, Deserializer, Serialize};
 /// fewest, and where the broker refuses it for good.
 ///
 /// A record that is out of retries is written there only where nothing indicates an outage: see
-/// [`Outage`](crate::Outage).
+/// [`Outage`](crate::config::Outage).
 ///
 /// The topic must exist. With fewer partitions than the origin, partition numbers wrap around; the
 /// number of partitions is read again while the subscription runs. A dead letter has the time of
@@ -21,7 +21,7 @@ use serde::{Deserialize, Deserializer, Serialize};
 /// # What is in a dead letter
 #[doc = include_str!("../dead_letter/headers.md")]
 ///
-/// [`ForeignRetries`]: crate::ForeignRetries
+/// [`ForeignRetries`]: crate::config::ForeignRetries
 ///
 /// # Examples
 /// ```

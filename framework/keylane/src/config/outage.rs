@@ -34,7 +34,8 @@ use serde::{Deserialize, Serialize};
 /// A held record is tried again at the longest back-off
 /// ([`Retry::backoff`](crate::Retry::backoff)), and its key waits. Whenever records are held, there
 /// is a line in the log, a reason in the health, an entry in
-/// [`SubscriptionStatus::outage`](crate::SubscriptionStatus::outage), and a metric with an alert.
+/// [`SubscriptionStatus::outage`](crate::status::SubscriptionStatus::outage), and a metric with an
+/// alert.
 ///
 /// [`SubscriptionHandle::release_held`](crate::SubscriptionHandle::release_held) ends the waiting:
 /// records that are out of retries are given up, until the outage ends.

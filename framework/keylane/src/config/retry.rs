@@ -33,11 +33,11 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 /// # What counts as retry time?
 /// The time since the first failed attempt in which attempts were possible: back-offs, and the
 /// planned delays of the retry topic. It does not count while the partition or subscription is
-/// paused or stopped, while the record is held because of an [outage](crate::Outage), or after a
-/// failure that was [unavailable](crate::TaskError::unavailable). In each delivery at least three
-/// attempts are made before time alone gives a record up. The time travels through the retry topic
-/// in a header. After a restart or a rebalance, the time used up in place since the record was read
-/// does not count. A dead letter that is written back starts with its full retry time.
+/// paused or stopped, while the record is held because of an [outage](crate::config::Outage), or
+/// after a failure that was [unavailable](crate::TaskError::unavailable). In each delivery at least
+/// three attempts are made before time alone gives a record up. The time travels through the retry
+/// topic in a header. After a restart or a rebalance, the time used up in place since the record
+/// was read does not count. A dead letter that is written back starts with its full retry time.
 ///
 /// # Examples
 /// ```
@@ -72,10 +72,10 @@ pub struct Retry {
     pub exhausted: Exhausted,
     /// The same for one reason, in place of [`exhausted`](Self::exhausted) (default: for none).
     ///
-    /// **An action named here is taken at once**: neither an [outage](crate::Outage) nor a bad
-    /// deployment is suspected behind that reason, and nothing is held. An action that cannot be
-    /// taken is refused at start. That is a dead letter without a dead-letter topic, and any action
-    /// for records out of retries where they are retried without end.
+    /// **An action named here is taken at once**: neither an [outage](crate::config::Outage) nor a
+    /// bad deployment is suspected behind that reason, and nothing is held. An action that cannot
+    /// be taken is refused at start. That is a dead letter without a dead-letter topic, and any
+    /// action for records out of retries where they are retried without end.
     pub on: BTreeMap<FailureReason, Exhausted>,
 }
 
@@ -377,7 +377,8 @@ pub struct RetryTopic {
     pub rounds: u32,
     /// The delay of each round (default 10 s doubling to 10 min, ±20 %).
     ///
-    /// Records not yet due wait in memory and count as pending (see [`Limits`](crate::Limits)).
+    /// Records not yet due wait in memory and count as pending (see
+    /// [`Limits`](crate::config::Limits)).
     pub backoff: Backoff,
     /// What happens to retries of other groups that use the same topic (default:
     /// [`ForeignRetries::Settle`]).
@@ -427,10 +428,10 @@ pub enum ForeignRetries {
     ///
     /// If the group is gone, or the brokers do not answer, the record is *held*. It stays unsettled
     /// and takes no worker, and the commit waits for it. It keeps no other record waiting until the
-    /// [limits](crate::Limits) are reached. [`SubscriptionStatus::trouble`] then states what to do.
-    /// The group is queried again every 30 seconds.
+    /// [limits](crate::config::Limits) are reached. [`SubscriptionStatus::trouble`] then states
+    /// what to do. The group is queried again every 30 seconds.
     ///
-    /// [`SubscriptionStatus::trouble`]: crate::SubscriptionStatus::trouble
+    /// [`SubscriptionStatus::trouble`]: crate::status::SubscriptionStatus::trouble
     #[default]
     Settle,
     /// Holds the record, whether or not its group is alive.

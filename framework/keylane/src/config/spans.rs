@@ -37,7 +37,8 @@ pub enum KeyInSpans {
     /// Nothing.
     #[default]
     Omitted,
-    /// The [`KeyHash`](crate::KeyHash), as the field `key_hash`. It costs a SHA-256 per attempt
-    /// while a subscriber listens. It hides nothing from a reader who can list all possible keys.
+    /// The [`KeyHash`](crate::record::KeyHash), as the field `key_hash`. It costs a SHA-256 per
+    /// attempt while a subscriber listens. It hides nothing from a reader who can list all possible
+    /// keys.
     Hashed,
 }

@@ -9,9 +9,10 @@ use super::{
     Tracing, Watchdog,
 };
 
-/// The settings of a subscription: what [`SubscriptionBuilder`](crate::SubscriptionBuilder) fills
-/// in, and what a configuration file holds. Durations are human-readable (`"250ms"`, `"5m"`),
-/// unknown fields are refused.
+/// The settings of a subscription: what
+/// [`SubscriptionBuilder`](crate::subscription::SubscriptionBuilder) fills in, and what a
+/// configuration file holds. Durations are human-readable (`"250ms"`, `"5m"`), unknown fields are
+/// refused.
 ///
 /// # Examples
 /// ```
@@ -28,14 +29,14 @@ use super::{
 ///
 #[doc = include_str!("options.md")]
 ///
-/// [`SubscriptionBuilder`]: crate::SubscriptionBuilder
+/// [`SubscriptionBuilder`]: crate::subscription::SubscriptionBuilder
 /// [`Retry`]: crate::Retry
-/// [`ForeignRetries`]: crate::ForeignRetries
-/// [`Outage`]: crate::Outage
+/// [`ForeignRetries`]: crate::config::ForeignRetries
+/// [`Outage`]: crate::config::Outage
 /// [unavailable]: crate::TaskError::unavailable
-/// [`Blocker`]: crate::Blocker
+/// [`Blocker`]: crate::config::Blocker
 /// [`SubscriptionHandle::hot_keys`]: crate::SubscriptionHandle::hot_keys
-/// [`KafkaSettings`]: crate::KafkaSettings
+/// [`KafkaSettings`]: crate::config::KafkaSettings
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 #[non_exhaustive]

@@ -5,12 +5,14 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 /// When slow attempts and stalled partitions are reported. There is a warning that names the record
-/// (its key as a [`KeyHash`](crate::KeyHash)). [`PartitionStatus`](crate::PartitionStatus) and the
-/// metrics `keylane_slow_attempts` and `keylane_stalled` show them too. A warning is logged once,
-/// and again each time the state has lasted twice as long.
+/// (its key as a [`KeyHash`](crate::record::KeyHash)).
+/// [`PartitionStatus`](crate::status::PartitionStatus) and the metrics `keylane_slow_attempts` and
+/// `keylane_stalled` show them too. A warning is logged once, and again each time the state has
+/// lasted twice as long.
 ///
 /// The watchdog only reports. [`attempt_timeout`](crate::SubscriptionConfig::attempt_timeout) ends
-/// an attempt; [`Blocker`](crate::Blocker) dead-letters a record that holds up its partition.
+/// an attempt; [`Blocker`](crate::config::Blocker) dead-letters a record that holds up its
+/// partition.
 ///
 /// # Examples
 /// ```

@@ -4,9 +4,10 @@ use keylane_core::FailureHeaders;
 
 use super::bounded_text::{ErrorText, bounded_text};
 use super::names;
+use crate::Headers;
 use crate::config::NAME_LIMIT_BYTES;
+use crate::record::Origin;
 use crate::support::rfc3339;
-use crate::{Headers, Origin};
 
 /// The failures of a record, over all its attempts.
 #[derive(Clone, Debug, PartialEq, Eq)]

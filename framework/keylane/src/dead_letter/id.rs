@@ -5,8 +5,8 @@ use std::time::SystemTime;
 
 use super::names;
 use super::retry_headers::{number, origin};
-use crate::record::time_of;
-use crate::{Headers, Origin};
+use crate::Headers;
+use crate::record::{Origin, time_of};
 
 /// The identity of a record on a retry or dead-letter topic: equal for all copies of one failure,
 /// and for nothing else.

@@ -3,7 +3,7 @@
 //!
 #![doc = include_str!("headers.md")]
 //!
-//! [`ForeignRetries`]: crate::ForeignRetries
+//! [`ForeignRetries`]: crate::config::ForeignRetries
 
 mod bounded_text;
 mod headers;

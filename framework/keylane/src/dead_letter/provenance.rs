@@ -4,8 +4,9 @@ use keylane_core::Provenance;
 
 use super::names;
 use super::retry_headers::number;
+use crate::Headers;
 use crate::config::NAME_LIMIT_BYTES;
-use crate::{Headers, Record, TaskMetadata};
+use crate::record::{Record, TaskMetadata};
 
 /// Who wrote it, as a record of a retry topic.
 pub(crate) fn provenance_of(record: &Record) -> Provenance<'_> {

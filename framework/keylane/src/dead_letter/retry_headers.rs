@@ -6,9 +6,9 @@ use keylane_core::FailureHeaders;
 
 use super::headers::{FailureHistory, Writer, push_failure, without_ours};
 use super::names;
-use crate::record::{RecordHeaders, RetryState};
+use crate::Headers;
+use crate::record::{Origin, RecordHeaders, RetryState, TaskMetadata};
 use crate::support::rfc3339;
-use crate::{Headers, Origin, TaskMetadata};
 
 /// Longer than any retry time, patience and delay together: a header with more is damaged.
 const MOST_RETRIED_FOR: Duration = Duration::from_secs(100 * 24 * 60 * 60);

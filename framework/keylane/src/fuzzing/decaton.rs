@@ -2,7 +2,7 @@
 
 use bytes::{BufMut, Bytes, BytesMut};
 
-use crate::TaskMetadata;
+use crate::record::TaskMetadata;
 
 /// Any bytes as the value of a `dt_meta` header, and as a record that may be a wrapper.
 pub fn task_metadata(bytes: &[u8]) {

@@ -4,12 +4,12 @@ use bytes::Bytes;
 
 use keylane_core::FailureHeaders;
 
+use crate::Headers;
 use crate::dead_letter::{
     ErrorText, FailureHistory, Round, Writer, dead_letter_headers, provenance, read_headers,
     read_retry_state, retry_headers,
 };
-use crate::record::RetryState;
-use crate::{Headers, Origin, TaskMetadata};
+use crate::record::{Origin, RetryState, TaskMetadata};
 
 /// The names with a meaning; an index beyond them is the name of another program's header.
 const NAMES: [&str; 14] = [

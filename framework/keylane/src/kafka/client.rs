@@ -24,7 +24,7 @@ use super::read::{Failure, Read};
 use super::reader::Reader;
 use super::refusal::CommitRefused;
 use super::topic_ids::{Answer, Inquiry};
-use crate::Reading;
+use crate::config::Reading;
 use crate::status::SharedLease;
 
 /// The consumer of one subscription. Owned by the polling thread.

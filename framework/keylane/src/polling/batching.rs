@@ -5,10 +5,9 @@ use std::collections::HashMap;
 use keylane_core::member::fingerprint;
 
 use super::partitions::Assigned;
-use crate::Record;
 use crate::dead_letter::read_headers;
 use crate::kafka::{Cached, NativeMessage};
-use crate::record::Arena;
+use crate::record::{Arena, Record};
 
 /// Sorts one read's messages into the batches of their partitions.
 ///

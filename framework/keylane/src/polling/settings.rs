@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use keylane_core::Reset;
 
+use crate::config::{Limits, Watchdog};
 use crate::runtime::EpochStart;
-use crate::{Limits, Watchdog};
 
 /// Opens the owner of a partition; hides the types of decoder and processor.
 pub(crate) type OwnerFactory = Box<dyn Fn(EpochStart) + Send>;

@@ -3,7 +3,7 @@
 use bytes::Bytes;
 use serde::de::DeserializeOwned;
 
-use crate::{DecodeError, Record};
+use crate::record::{DecodeError, Record};
 
 /// Turns the value of a record into the payload of a task.
 ///

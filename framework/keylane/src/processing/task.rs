@@ -4,8 +4,8 @@ use std::sync::Arc;
 use std::time::{Instant, SystemTime};
 
 use super::{Cancellation, EpochLife};
-use crate::record::TraceParent;
-use crate::{Headers, Origin, Record, TaskMetadata};
+use crate::Headers;
+use crate::record::{Origin, Record, TaskMetadata, TraceParent};
 
 /// One decoded record, with its place and its number of attempts.
 ///

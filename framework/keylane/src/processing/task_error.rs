@@ -22,7 +22,7 @@ use crate::support::error_text;
 ///
 /// # Places and classes
 /// Where several keys fail at once, an outage is suspected rather than a bad record: see
-/// [`Outage`](crate::Outage). An error counts by its *class*, the type of the error unless
+/// [`Outage`](crate::config::Outage). An error counts by its *class*, the type of the error unless
 /// [`of_class`](Self::of_class) names another, and by the *place* that [`at`](Self::at) names.
 ///
 /// # Examples

@@ -6,7 +6,7 @@ use std::time::Duration;
 use super::raw::{PendingLimits, RawProducer};
 use super::topic_check;
 use super::{TaskProducer, TaskProducerConfig};
-use crate::BootstrapServers;
+use crate::config::BootstrapServers;
 use crate::kafka::config::{ClientConfigError, side_client_config};
 use crate::support::error_text::debug_is_display;
 

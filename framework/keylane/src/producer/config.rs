@@ -5,7 +5,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use super::TaskProducerError;
-use crate::{BootstrapServers, KafkaSettings};
+use crate::config::{BootstrapServers, KafkaSettings};
 
 const MAX_PENDING_RECORDS: usize = 10_000_000;
 const MAX_PENDING_BYTES: usize = 1 << 40;
@@ -14,9 +14,9 @@ const MAX_TOPICS: usize = 64;
 const MAX_ID_BYTES: usize = 1_024;
 const MAX_STARTUP_TIMEOUT: Duration = Duration::from_secs(600);
 
-/// The settings of a task producer: what [`TaskProducerBuilder`](crate::TaskProducerBuilder) fills
-/// in, and what a configuration file holds. Durations are human-readable (`"250ms"`, `"5m"`),
-/// unknown fields are refused.
+/// The settings of a task producer: what
+/// [`TaskProducerBuilder`](crate::producer::TaskProducerBuilder) fills in, and what a configuration
+/// file holds. Durations are human-readable (`"250ms"`, `"5m"`), unknown fields are refused.
 ///
 /// # Examples
 /// ```
@@ -50,7 +50,7 @@ pub struct TaskProducerConfig {
     #[serde(default)]
     pub bootstrap_servers: BootstrapServers,
     /// The most tasks without an answer (default 100,000). At the limit enqueuing fails with
-    /// [`EnqueueError::Full`](crate::EnqueueError::Full).
+    /// [`EnqueueError::Full`](crate::error::EnqueueError::Full).
     #[serde(default = "defaults::max_pending_records")]
     pub max_pending_records: usize,
     /// The most bytes (keys, values, headers) of tasks without an answer (default 64 MiB). A single

@@ -75,7 +75,7 @@ pub enum EnqueueError {
         reason: String,
     },
     /// The task names a topic that the producer was not set up for. It was not taken. The producer
-    /// writes to the topics of [`TaskProducerConfig::topics`](crate::TaskProducerConfig::topics).
+    /// writes to the topics of [`TaskProducerConfig::topics`](crate::producer::TaskProducerConfig::topics).
     #[error("cannot enqueue to topic {topic}: it is not among the producer's topics; add it there")]
     UnknownTopic {
         /// The topic that the task names.

@@ -8,9 +8,9 @@ use serde::Serialize;
 
 use super::EnqueueError;
 use super::raw::OutgoingRecord;
-use crate::record::{TASK_METADATA, TRACE_PARENT, TRACE_STATE, TraceParent};
+use crate::Headers;
+use crate::record::{TASK_METADATA, TRACE_PARENT, TRACE_STATE, TaskMetadata, TraceParent};
 use crate::support::error_text;
-use crate::{Headers, TaskMetadata};
 
 /// A task to enqueue with a [`TaskProducer`](crate::TaskProducer): a payload, and how it is to be
 /// handled.
@@ -107,8 +107,8 @@ impl NewTask {
     ///
     /// Decaton's own clients write printable ASCII only and its processors read keys as text.
     #[must_use]
-    pub fn key(mut self, key: impl Into<Bytes>) -> Self {
-        self.key = Some(key.into());
+    pub fn key(mut self, key: impl Into<Vec<u8>>) -> Self {
+        self.key = Some(Bytes::from(key.into()));
         self
     }
 
@@ -188,17 +188,17 @@ impl NewTask {
     ///
     /// * Later tasks of its key wait with it, because order is kept. A reminder under the key of a
     ///   vehicle holds up the events of that vehicle until the reminder is due.
-    /// * It counts as pending. Once [`pause_at_records`](crate::Limits::pause_at_records) such
-    ///   tasks are in a partition (10,000 unless set), nothing more is read of that partition until
-    ///   they are due, whatever its key.
-    /// * The commit waits for it. At most [`settled_ahead`](crate::Limits::settled_ahead) later
-    ///   records of the partition are settled meanwhile (100,000 unless set), then the partition
-    ///   pauses as well.
+    /// * It counts as pending. Once [`pause_at_records`](crate::config::Limits::pause_at_records)
+    ///   such tasks are in a partition (10,000 unless set), nothing more is read of that partition
+    ///   until they are due, whatever its key.
+    /// * The commit waits for it. At most [`settled_ahead`](crate::config::Limits::settled_ahead)
+    ///   later records of the partition are settled meanwhile (100,000 unless set), then the
+    ///   partition pauses as well.
     ///
     /// So write delayed tasks to a topic of their own, under keys of their own, and not many more
     /// than the limits hold. A partition that is not read for this reason shows it:
-    /// [`PausedBy::NotDue`](crate::PausedBy::NotDue), the health reason `paused_by_not_due`, a
-    /// warning in the log, and the metric `keylane_paused_by_not_due`.
+    /// [`PausedBy::NotDue`](crate::status::PausedBy::NotDue), the health reason
+    /// `paused_by_not_due`, a warning in the log, and the metric `keylane_paused_by_not_due`.
     #[must_use]
     pub fn not_before(mut self, time: SystemTime) -> Self {
         self.not_before = Some(time);

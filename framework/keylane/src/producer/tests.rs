@@ -19,7 +19,7 @@ use super::write_error::{SizeLimit, WriteErrorKind, WriteFailure};
 use super::*;
 use crate::Headers;
 use crate::NewTask;
-use crate::TaskMetadata;
+use crate::record::TaskMetadata;
 use crate::support::panics::planted::plant;
 
 const TOPIC: &str = "parking-events";

@@ -8,7 +8,7 @@ use super::owned::OwnedPartition;
 use super::pending_record::PendingRecord;
 use super::report::KeyCounts;
 use super::shared::Runtime;
-use crate::Record;
+use crate::record::Record;
 use crate::support::clock;
 
 /// Hands one delivered record to the core.

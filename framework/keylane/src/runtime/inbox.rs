@@ -10,10 +10,10 @@ use tokio::sync::Notify;
 
 use super::attempts::AttemptOutcome;
 use super::crash_care::Permit;
-use crate::Record;
 use crate::processing::EpochLife;
 use crate::producer::raw::Acknowledged;
 use crate::producer::write_error::WriteError;
+use crate::record::Record;
 use crate::support::lock::lock;
 
 /// A buffer that has grown to more records than this by a burst is not kept for the next one.

@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use keylane_core::Settlement;
 
-use crate::Origin;
 use crate::metrics::AttemptResult;
+use crate::record::Origin;
 use crate::status::SubscriptionError;
 use keylane_core::member::CommitPoint;
 

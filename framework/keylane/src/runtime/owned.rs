@@ -10,9 +10,9 @@ use super::inbox::Inbox;
 use super::pending_record::PendingRecord;
 use super::progress::Progress;
 use super::shared::Runtime;
-use crate::Origin;
 use crate::metrics::PartitionMetrics;
 use crate::processing::Source;
+use crate::record::Origin;
 
 /// A partition for one epoch: its state, where it is reported to, and what all owners share.
 pub(crate) struct OwnedPartition {

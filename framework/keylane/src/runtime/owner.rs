@@ -20,9 +20,9 @@ use super::report::{Figures, KeyCounts, outcome_of_dropped, watch};
 use super::settling::Settling;
 use super::shared::Runtime;
 use super::writes::{Writes, settle_written};
-use crate::Record;
 use crate::metrics::UnreadableMetadata;
 use crate::processing::{EpochGuard, Source};
+use crate::record::Record;
 use crate::status::OwnerFigures;
 use crate::support::clock;
 

@@ -1,7 +1,7 @@
 //! A record while it is pending.
 
 use crate::dead_letter::FailureHistory;
-use crate::{KeyHash, Record};
+use crate::record::{KeyHash, Record};
 
 /// What the core keeps for its owner.
 pub(crate) struct PendingRecord {

@@ -26,7 +26,8 @@ use crate::support::error_text::debug_is_display;
 #[derive(Clone, thiserror::Error)]
 #[non_exhaustive]
 pub enum SubscriptionError {
-    /// A record failed for good and the policy is [`Exhausted::Stop`](crate::Exhausted::Stop).
+    /// A record failed for good and the policy is
+    /// [`Exhausted::Stop`](crate::config::Exhausted::Stop).
     #[error(
         "stopped by the retry policy: {topic}-{partition} at offset {offset} failed for good ({reason})"
     )]

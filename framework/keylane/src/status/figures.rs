@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use keylane_core::{RecordState, Snapshot};
 
 use super::OldestRecord;
-use crate::KeyHash;
+use crate::record::KeyHash;
 use crate::support::clock;
 
 /// The core's figures of a partition, and those that need a look at its records.

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
-use crate::KeyHash;
+use crate::record::KeyHash;
 
 /// The heaviest keys in a subscription's assigned partitions, by three measures: for each measure
 /// the ten first of every partition, the highest first.
@@ -57,7 +57,7 @@ pub struct HotKey<A> {
     /// The key, by its hash.
     pub key_hash: KeyHash,
     /// The key itself, up to its first 256 bytes, where
-    /// [`HotKeySettings::plain_keys`](crate::HotKeySettings::plain_keys) allows it.
+    /// [`HotKeySettings::plain_keys`](crate::config::HotKeySettings::plain_keys) allows it.
     pub key: Option<Bytes>,
     /// What is certainly this key's: records, or time.
     pub amount: A,

@@ -11,7 +11,7 @@ use super::json;
 use crate::support::clock;
 use crate::support::lock::lock;
 
-/// The present outages, and what is held because of them. See [`Outage`](crate::Outage).
+/// The present outages, and what is held because of them. See [`Outage`](crate::config::Outage).
 ///
 /// # Examples
 /// ```
@@ -106,8 +106,8 @@ pub enum OutageKind {
     BadDeployment,
     /// Something that a few keys need, too few for one of the other kinds. They wait for what the
     /// processor calls [unavailable](crate::TaskError::unavailable), or, after an outage, for their
-    /// next attempt. [`OngoingOutage::place`] is `None` then, also where their errors name one: with
-    /// too few keys it is not a [`Place`](Self::Place).
+    /// next attempt. [`OngoingOutage::place`] is `None` then, also where their errors name one:
+    /// with too few keys it is not a [`Place`](Self::Place).
     Unavailable,
 }
 

@@ -10,7 +10,7 @@ use serde::Serialize;
 
 use super::json;
 use super::outage::OutageStatus;
-use crate::KeyHash;
+use crate::record::KeyHash;
 
 /// The state of a subscription.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -2,10 +2,10 @@
 
 use std::time::Duration;
 
-use crate::{
-    Blocker, BootstrapServers, DeadLetter, Decode, HotKeySettings, Limits, Outage, Processor,
-    Reading, Retry, SubscriptionConfig, Tracing, Watchdog,
+use crate::config::{
+    Blocker, BootstrapServers, HotKeySettings, Limits, Outage, Reading, Tracing, Watchdog,
 };
+use crate::{DeadLetter, Decode, Processor, Retry, SubscriptionConfig};
 
 use super::error::StartError;
 use super::handle::Subscription;
@@ -221,7 +221,7 @@ impl SubscriptionBuilder {
         self
     }
 
-    /// One setting of the Kafka client; see [`KafkaSettings`](crate::KafkaSettings).
+    /// One setting of the Kafka client; see [`KafkaSettings`](crate::config::KafkaSettings).
     ///
     /// # Examples
     /// ```

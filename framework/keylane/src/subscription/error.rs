@@ -1,6 +1,6 @@
 //! What can go wrong at start-up, and when a partition is named that is not there.
 
-use crate::ConfigError;
+use crate::config::ConfigError;
 use crate::kafka::config::ClientConfigError;
 use crate::kafka::topics::TopicError;
 use crate::support::error_text::debug_is_display;

@@ -116,8 +116,9 @@ impl Subscription {
     }
 
     /// Starts nothing new, finishes the attempts in flight within
-    /// [`SubscriptionConfig::shutdown_timeout`](crate::SubscriptionConfig::shutdown_timeout), commits and leaves the group. What has not
-    /// finished by then is delivered again to the next owner.
+    /// [`SubscriptionConfig::shutdown_timeout`](crate::SubscriptionConfig::shutdown_timeout),
+    /// commits and leaves the group. What has not finished by then is delivered again to the next
+    /// owner.
     ///
     /// # Errors
     /// A fatal error on the way, or a client that does not close.
@@ -183,8 +184,9 @@ impl SubscriptionHandle {
     /// a restart.
     ///
     /// Takes effect within some tens of milliseconds, or as soon as an attempt that blocks its
-    /// thread ends. [`PartitionStatus::paused_by_user`](crate::PartitionStatus::paused_by_user)
-    /// shows it within a second.
+    /// thread ends.
+    /// [`PartitionStatus::paused_by_user`](crate::status::PartitionStatus::paused_by_user) shows it
+    /// within a second.
     pub fn pause(&self) {
         self.control.set_paused(true);
     }
@@ -250,9 +252,9 @@ impl SubscriptionHandle {
         }
     }
 
-    /// Ends the waiting for the end of the present [outages](crate::Outage), in this member. Held
-    /// records are treated as exhausted at their next failure, and so are those whose retries end
-    /// later in the same outages. Later outages hold records again.
+    /// Ends the waiting for the end of the present [outages](crate::config::Outage), in this
+    /// member. Held records are treated as exhausted at their next failure, and so are those whose
+    /// retries end later in the same outages. Later outages hold records again.
     ///
     /// **This dead-letters good records too**, if the failures are not their fault.
     ///

@@ -14,9 +14,10 @@ use tracing::{Event, Subscriber};
 use tracing_subscriber::layer::{Context, Layer, SubscriberExt};
 
 use crate::Subscription;
+use crate::config::{Blocker, Limits};
 use crate::status::{Control, SubscriptionError};
 use crate::support::lock;
-use crate::{Blocker, DeadLetter, Limits, NewTask, Raw, Task, TaskError, TaskProducer};
+use crate::{DeadLetter, NewTask, Raw, Task, TaskError, TaskProducer};
 use keylane_embedded_broker::{EmbeddedBroker, EmbeddedBrokerOptions};
 
 /// Nothing here takes this long; a test that gets there has failed.

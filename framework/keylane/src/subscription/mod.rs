@@ -12,5 +12,4 @@ mod panic_tests;
 mod start;
 
 pub use builder::SubscriptionBuilder;
-pub(crate) use error::{PartitionNotAssigned, StartError};
 pub(crate) use start::{FAILED_WRITES_EVERY, partition_settings};

@@ -9,9 +9,10 @@ use rdkafka::types::RDKafkaApiKey;
 
 use super::SubscriptionBuilder;
 use crate::Subscription;
+use crate::config::Reading;
 use crate::status::{State, SubscriptionError};
 use crate::support::panics::planted::plant;
-use crate::{DeadLetter, NewTask, Raw, Reading, Retry, Task, TaskError, TaskProducer};
+use crate::{DeadLetter, NewTask, Raw, Retry, Task, TaskError, TaskProducer};
 use keylane_embedded_broker::{EmbeddedBroker, EmbeddedBrokerOptions};
 
 /// Nothing here takes this long; a test that gets there has failed.

@@ -123,7 +123,8 @@ impl LocalSubscription {
         self.topics.stopped()
     }
 
-    /// The outages that go on, as [`SubscriptionStatus::outage`](crate::SubscriptionStatus::outage).
+    /// The outages that go on, as
+    /// [`SubscriptionStatus::outage`](crate::status::SubscriptionStatus::outage).
     pub fn outage(&self) -> Option<OutageStatus> {
         self.topics.control.outages.status(false)
     }

@@ -5,8 +5,8 @@ use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use crate::dead_letter::read_headers;
 use crate::processing::{EpochLife, Source};
-use crate::record::Arena;
-use crate::{Headers, Record, Task};
+use crate::record::{Arena, Record};
+use crate::{Headers, Task};
 
 /// Describes a task to hand to a processor under test.
 ///
@@ -44,8 +44,8 @@ pub struct TestTask<T> {
     life: Arc<EpochLife>,
 }
 
-/// Takes partitions away from tasks under test; see [`Cancellation`](crate::Cancellation) for what
-/// they notice.
+/// Takes partitions away from tasks under test; see
+/// [`Cancellation`](crate::processing::Cancellation) for what they notice.
 ///
 /// # Examples
 /// ```
@@ -150,7 +150,7 @@ impl<T> TestTask<T> {
     }
 
     /// When the attempt's time is up. Without this, never. Nothing drops the processor's future in
-    /// a unit test; this is for code that checks its [`Cancellation`](crate::Cancellation).
+    /// a unit test; this is for code that checks its [`Cancellation`](crate::processing::Cancellation).
     pub fn ends_at(mut self, deadline: Instant) -> Self {
         self.ends = Some(deadline);
         self

@@ -8,9 +8,11 @@ use tracing::field::Empty;
 use tracing::level_filters::LevelFilter;
 use tracing::span::Entered;
 
+use crate::SubscriptionConfig;
+use crate::config::KeyInSpans;
 use crate::metrics::{AttemptResult, LabelValue};
 use crate::processing::Source;
-use crate::{KeyHash, KeyInSpans, Record, SubscriptionConfig};
+use crate::record::{KeyHash, Record};
 
 /// Opens the spans of one subscription's attempts.
 pub(crate) struct AttemptSpans {

@@ -14,7 +14,7 @@
 //! | `subscription`, `topic`, `partition`, `offset` | the record, where it was read |
 //! | `attempt` | which one it is, from 1, as in [`Task::attempt`](crate::Task::attempt) |
 //! | `result` | set at the end: `ok`, `skip`, `error`, `fatal`, `panic`, `timeout`, `undecodable`, as in the metric `keylane_attempts_total`; or `dropped`, where the future was dropped before its time was up: the partition was given up, or the record is a blocker |
-//! | `key_hash` | only with [`KeyInSpans::Hashed`](crate::KeyInSpans) |
+//! | `key_hash` | only with [`KeyInSpans::Hashed`](crate::config::KeyInSpans) |
 //!
 //! **No span has a payload, a key or an error's text.** A processor's own log lines are not
 //! filtered, and may quote them.

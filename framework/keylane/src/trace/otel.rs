@@ -13,9 +13,9 @@ use opentelemetry::trace::{
 use tracing::Span;
 use tracing_opentelemetry::OpenTelemetrySpanExt;
 
+use crate::Headers;
 use crate::processing::Source;
-use crate::record::{TRACE_PARENT, TRACE_STATE, TraceParent};
-use crate::{Headers, Record};
+use crate::record::{Record, TRACE_PARENT, TRACE_STATE, TraceParent};
 
 /// A longer one is not read: the specification requires 512 at least.
 const MAX_TRACE_STATE_BYTES: usize = 4096;

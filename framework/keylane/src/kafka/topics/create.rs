@@ -8,9 +8,9 @@ use rdkafka::admin::{AdminClient, AdminOptions, TopicReplication};
 use rdkafka::error::RDKafkaErrorCode;
 
 use super::{Cluster, LastError};
+use crate::config::{BootstrapServers, KafkaSettings};
 use crate::kafka::config::{creation_error, side_client_config};
 use crate::support::error_text::debug_is_display;
-use crate::{BootstrapServers, KafkaSettings};
 
 /// For some broker to answer at all.
 const REACH_TIMEOUT: Duration = Duration::from_secs(10);

@@ -250,9 +250,9 @@ mod tests {
     use rdkafka::types::{RDKafkaApiKey, RDKafkaRespErr};
 
     use super::*;
+    use crate::config::{Limits, Watchdog};
     use crate::kafka::NewPartition;
     use crate::polling::settings::PollSettings;
-    use crate::{Limits, Watchdog};
     use keylane_embedded_broker::{EmbeddedBroker, EmbeddedBrokerOptions};
 
     const PATIENCE: Duration = Duration::from_secs(30);

@@ -13,9 +13,9 @@ use keylane_core::{
     StartQuestion, StartSigns, Withheld,
 };
 
-use crate::Record;
 use crate::kafka::READ_LIMIT;
 use crate::metrics::{MetricLabels, ReadMetrics};
+use crate::record::Record;
 use crate::runtime::{Inbox, Progress};
 
 pub(crate) struct Assigned {

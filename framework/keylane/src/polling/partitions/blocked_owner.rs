@@ -6,7 +6,7 @@ use std::time::Duration;
 use keylane_core::{BlockedOwner, Moment};
 
 use super::assigned::Assigned;
-use crate::Watchdog;
+use crate::config::Watchdog;
 
 /// An owner that has work and makes no pass.
 #[derive(Clone, Copy, Debug)]

@@ -6,7 +6,7 @@ use keylane_core::{Behind, Snapshot};
 
 use super::lag::{lag_age, lag_records, workable_age};
 use super::paused_by::Common;
-use crate::Watchdog;
+use crate::config::Watchdog;
 use crate::kafka::Cached;
 use crate::polling::partitions::Assigned;
 use crate::status::{Control, Oldest, PartitionStatus};

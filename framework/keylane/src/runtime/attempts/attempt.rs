@@ -10,9 +10,10 @@ use keylane_core::Failure;
 
 use super::outcome::AttemptOutcome;
 use crate::processing::Source;
+use crate::record::Record;
 use crate::runtime::shared::{OwnersWork, Work};
 use crate::support::{error_text, panics};
-use crate::{Decode, Processor, Record, Task, TaskError};
+use crate::{Decode, Processor, Task, TaskError};
 
 /// What an attempt needs to know of its record.
 pub(crate) struct Call {
@@ -131,9 +132,10 @@ mod tests {
     use super::super::first_poll::FirstPoll;
     use super::*;
     use crate::record::Arena;
+    use crate::record::DecodeError;
     use crate::support::error_text::tests::{is_bounded, long_error};
     use crate::trace::AttemptSpans;
-    use crate::{DecodeError, Raw, SubscriptionConfig};
+    use crate::{Raw, SubscriptionConfig};
 
     /// What user code can panic at, besides its own work.
     #[derive(Clone, Copy, Debug, PartialEq)]

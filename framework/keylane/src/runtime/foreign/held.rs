@@ -5,9 +5,9 @@ use std::sync::{Arc, Mutex};
 
 use keylane_core::{Epoch, HeldBecause, Provenance};
 
-use crate::Record;
 use crate::config::NAME_LIMIT_BYTES;
 use crate::dead_letter::{bounded_text, provenance_of};
+use crate::record::Record;
 use crate::status::{Control, TroubleKind, TroublePlace};
 use crate::support::lock::lock;
 

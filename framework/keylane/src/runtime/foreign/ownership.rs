@@ -11,11 +11,12 @@ use rdkafka::ClientConfig;
 use super::answers::Answers;
 use super::asker::Asker;
 use super::held::{Held, HeldRecords, Place};
+use crate::SubscriptionConfig;
 use crate::config::{ForeignRetries, RetryTopic};
 use crate::dead_letter::{group_as_written, provenance_of};
 use crate::producer::TopicTarget;
+use crate::record::Record;
 use crate::status::Control;
-use crate::{Record, SubscriptionConfig};
 
 /// One for each subscription with a retry topic.
 pub(crate) struct RetryOwnership {

@@ -6,7 +6,7 @@ use keylane_core::{Delivered, Delivery, HeldBecause, Moment, Offset, Ruling, Set
 
 use super::held::Place;
 use super::ownership::RetryOwnership;
-use crate::Record;
+use crate::record::Record;
 use crate::runtime::owned::OwnedPartition;
 use crate::runtime::pending_record::PendingRecord;
 use crate::runtime::report::report_foreign;

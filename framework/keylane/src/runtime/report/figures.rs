@@ -4,14 +4,15 @@ use std::time::{Duration, Instant};
 
 use keylane_core::{Moment, Partition};
 
-use crate::Record;
+use crate::record::Record;
 use crate::runtime::owned::OwnedPartition;
 use crate::runtime::pending_record::PendingRecord;
 use crate::runtime::shared::Runtime;
 use crate::status::{Oldest, OwnerFigures};
 use crate::support::clock;
 
-/// The oldest record is this old at most, while passes follow one another: its key is hashed for it.
+/// The oldest record is this old at most, while passes follow one another: its key is hashed for
+/// it.
 const OLDEST_LOOK: Duration = Duration::from_millis(250);
 /// Figures that take a walk over the pending records are this old at most, while passes follow one
 /// another and a walk is short.

@@ -3,9 +3,9 @@
 
 use keylane_core::{ParkReason, Reason, Ticket};
 
-use crate::Record;
 use crate::dead_letter::provenance_of;
 use crate::producer::raw::Acknowledged;
+use crate::record::Record;
 use crate::runtime::owned::OwnedPartition;
 use crate::runtime::pending_record::PendingRecord;
 use crate::support::clock;

@@ -8,11 +8,11 @@ use keylane_core::{Activity, HeavyKey, KeySketch, Moment, Ticket};
 
 use super::figures::next_walk;
 use crate::processing::Source;
+use crate::record::{KeyHash, Record};
 use crate::runtime::owned::OwnedPartition;
 use crate::runtime::shared::Runtime;
 use crate::status::{HotKey, HotKeys};
 use crate::support::clock;
-use crate::{KeyHash, Record};
 
 /// What others see is this old at most, while passes follow one another and the walk over the
 /// pending records is short.

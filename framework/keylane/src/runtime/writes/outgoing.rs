@@ -5,16 +5,17 @@ use std::sync::Arc;
 use keylane_core::{FailureHeaders, Publish, PublishRequest, Reason};
 
 use super::history::{history, poison_history};
+use crate::Headers;
 use crate::dead_letter::{self, FailureHistory, Round, Writer};
 use crate::kafka::topics::map_partition;
 use crate::producer::TopicTarget;
 use crate::producer::raw::OutgoingRecord;
 use crate::producer::write_error::{WriteError, WriteFailure};
+use crate::record::Origin;
 use crate::runtime::inbox::Written;
 use crate::runtime::owned::OwnedPartition;
 use crate::runtime::pending_record::PendingRecord;
 use crate::support::clock;
-use crate::{Headers, Origin};
 
 /// What an owner keeps of it.
 pub(crate) struct Writes {

@@ -12,9 +12,8 @@ use rdkafka::mocking::MockCoordinator;
 use rdkafka::types::{RDKafkaApiKey, RDKafkaRespErr};
 use rdkafka::{ClientConfig, Offset, TopicPartitionList};
 
-use crate::{
-    Json, NewTask, PausedBy, Subscription, SubscriptionError, Task, TaskError, TaskProducer,
-};
+use crate::status::{PausedBy, SubscriptionError};
+use crate::{Json, NewTask, Subscription, Task, TaskError, TaskProducer};
 use keylane_embedded_broker::{EmbeddedBroker, EmbeddedBrokerOptions, EvictionGuard};
 
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -193,8 +192,9 @@ async fn a_slow_coordinator_is_heard_in_the_end() {
         .request_errors(RDKafkaApiKey::OffsetFetch, &[error; 3]);
     let seen = Seen::default();
     let member = member(&broker, "earliest", &seen).await;
-    let no_position =
-        |partition: &crate::PartitionStatus| partition.paused_by == Some(PausedBy::NoPosition);
+    let no_position = |partition: &crate::status::PartitionStatus| {
+        partition.paused_by == Some(PausedBy::NoPosition)
+    };
     eventually("it waits", || {
         member.status().partitions.iter().any(no_position)
     })
@@ -295,8 +295,9 @@ async fn two_hundred_partitions_are_confirmed_and_start() {
     })
     .await;
     assert!(is_confirmed(&broker, PARTITIONS as usize));
-    let no_position =
-        |partition: &crate::PartitionStatus| partition.paused_by == Some(PausedBy::NoPosition);
+    let no_position = |partition: &crate::status::PartitionStatus| {
+        partition.paused_by == Some(PausedBy::NoPosition)
+    };
     eventually("all have a position", || {
         !member.status().partitions.iter().any(no_position)
     })
