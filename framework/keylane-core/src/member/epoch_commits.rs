@@ -3,78 +3,60 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::point::{ClientPosition, CommitPoint, OPENING};
+use super::point::{CommitPoint, OPENING};
 use super::{MetadataLimit, TopicPartition};
-use crate::offset::{Epoch, Offset};
+use crate::offset::Epoch;
 use crate::partition::Mark;
 
 /// How soon after its first records an epoch usually wants its first mark.
 const FIRST_MARK_SOON: Duration = Duration::from_secs(1);
 
-/// What was committed for one epoch of one partition, and what has to be.
-///
-/// There are three ways to a commit. The client commits what is stored with it by itself, at the
-/// commit interval and with every unassign. What it would leave out is committed
-/// [explicitly](Explicit), without an answer. Points with a [`Mark`] need an answer: those go
-/// through [`Commits`](super::Commits).
+/// What has to be committed for one epoch of one partition.
 #[derive(Clone, Debug)]
 pub struct EpochCommits {
     place: TopicPartition,
     epoch: Epoch,
     /// The newest commit point.
     stored: Option<CommitPoint>,
-    /// The latest position this partition was committed at or stored, as far as it is known. The
-    /// client commits by itself only what it takes for a later one.
-    latest: Option<ClientPosition>,
+    /// When it is to be sent; `None` where it was.
+    due: Option<Due>,
     /// The latest mark that the broker has.
     confirmed: Option<Mark>,
     /// The first position of a partition that had none is not known to be on the broker.
     opening: bool,
 }
 
-/// Where a member stands when a point is new.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Situation {
-    /// The client does not commit by itself: a revoke waits for its answer.
-    pub suspended: bool,
-    /// The epoch ends: its partition is given back, or its owner has ended.
+/// A new point of a row.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Report {
+    /// The point.
+    pub point: CommitPoint,
+    /// Its epoch ends: the partition is given back, or its owner has ended.
     pub ending: bool,
 }
 
-/// How a new point is committed. It is stored with the client in any case, or the client's next
-/// commit would take it back.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Committed {
-    /// By the client.
-    ByClient,
-    /// At once, without an answer.
-    Explicitly(Explicit),
-    /// With an answer, which starts wait for.
-    WithAnswer,
-}
-
-/// Why the client would not commit a point by itself, or not soon enough.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Explicit {
-    /// Only the metadata is another one.
-    SamePosition,
-    /// It lies before an earlier commit: the log was cut, or its topic re-created. Not committed,
-    /// it would make the next owner skip records once the log has grown past the earlier position.
-    Earlier,
-    /// It takes back that records run. A shutdown may be cut short.
-    MarkWithdrawn,
-    /// The client does not commit at present.
-    Suspended,
+/// When a point is committed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Due {
+    /// With the next commit of the interval.
+    AtInterval,
+    /// As soon as no other commit is under way. The first point of an epoch: it may lie before
+    /// what was committed, where a log was cut or its topic re-created, and the next owner would
+    /// skip records once the log has grown past that. And a point that takes back that records
+    /// run: a shutdown may be cut short.
+    AtOnce,
+    /// As a mark, which starts wait for.
+    AsMark,
 }
 
 impl EpochCommits {
-    /// Of an epoch that begins behind what was committed, if anything was.
-    pub fn new(place: TopicPartition, epoch: Epoch, committed: Option<ClientPosition>) -> Self {
+    /// Nothing is to be committed.
+    pub fn new(place: TopicPartition, epoch: Epoch) -> Self {
         Self {
             place,
             epoch,
             stored: None,
-            latest: committed,
+            due: None,
             confirmed: None,
             opening: false,
         }
@@ -84,22 +66,6 @@ impl EpochCommits {
     /// answer.
     pub fn open_at_first_position(&mut self) {
         self.opening = true;
-    }
-
-    /// The topic was re-created, and what was committed at `left` is about the old one. The very
-    /// position that was left has to be committed again, explicitly: it is about this log now.
-    pub fn leave(&mut self, left: ClientPosition) {
-        self.latest = Some(ClientPosition {
-            position: Offset::new(left.position.get()).next(),
-            ..left
-        });
-    }
-
-    /// This epoch follows another one of the same assignment: the client still compares with the
-    /// positions of that.
-    pub fn follow(&mut self, earlier: &Self) {
-        let latest = self.latest.map(|latest| latest.later(earlier.latest));
-        self.latest = latest.or(earlier.latest);
     }
 
     /// The partition.
@@ -122,53 +88,45 @@ impl EpochCommits {
         self.stored.as_ref()
     }
 
-    /// The latest position that the client may compare with.
-    pub fn latest(&self) -> Option<ClientPosition> {
-        self.latest
+    /// When the newest point is to be sent. `None` where the broker has it, or it is on its way.
+    pub fn due(&self) -> Option<Due> {
+        match self.unconfirmed_mark() {
+            Some(_) => Some(Due::AsMark),
+            None => self.due,
+        }
     }
 
     /// Takes in what the owner reports. `None` where nothing is new.
-    pub fn take(
-        &mut self,
-        mut point: CommitPoint,
-        limit: MetadataLimit,
-        situation: Situation,
-    ) -> Option<Committed> {
+    pub fn take(&mut self, report: Report, limit: MetadataLimit) -> Option<Due> {
+        let Report { mut point, ending } = report;
         limit.fit(&mut point);
         // A point that takes the first position's place before the broker has that needs an answer
         // as well. The last point of an epoch does not wait for that.
-        if self.opening && !situation.ending {
+        if self.opening && !ending {
             point.mark.get_or_insert(OPENING);
         }
-        // The client also leaves out the first point of an epoch that lies where the last one of
-        // the epoch before was committed.
-        let before = match &self.stored {
-            Some(stored) => Some(stored.position),
-            None => self.latest.map(|latest| latest.position),
-        };
-        let has_moved = before != Some(point.position);
-        if !has_moved && self.stored.as_ref() == Some(&point) {
+        if self.stored.as_ref() == Some(&point) {
             return None;
         }
-        let at = point.client_position();
-        let is_earlier = self.latest.is_some_and(|latest| latest.is_after(at));
-        let withdraws = self.runs() && !point.running;
-        self.latest = Some(at.later(self.latest));
-        self.stored = Some(point);
-        if self.unconfirmed_mark().is_some() {
-            return Some(Committed::WithAnswer);
-        }
-        Some(if is_earlier {
-            Committed::Explicitly(Explicit::Earlier)
-        } else if !has_moved {
-            Committed::Explicitly(Explicit::SamePosition)
-        } else if withdraws {
-            Committed::Explicitly(Explicit::MarkWithdrawn)
-        } else if situation.suspended {
-            Committed::Explicitly(Explicit::Suspended)
+        let is_urgent = self.stored.is_none() || (self.runs() && !point.running);
+        let due = if is_urgent {
+            Due::AtOnce
         } else {
-            Committed::ByClient
-        })
+            Due::AtInterval
+        };
+        self.stored = Some(point);
+        self.owe(due);
+        self.due()
+    }
+
+    /// What is stored is to be sent.
+    pub(super) fn owe(&mut self, due: Due) {
+        self.due = self.due.max(Some(due));
+    }
+
+    /// What is stored is on its way.
+    pub(super) fn sent(&mut self) {
+        self.due = None;
     }
 
     /// The last point of an epoch whose owner has not reported one: it is blocked, or has panicked.
@@ -188,6 +146,9 @@ impl EpochCommits {
     pub(super) fn shrink(&mut self, limit: MetadataLimit) {
         if let Some(stored) = &mut self.stored {
             limit.fit(stored);
+        }
+        if self.due.is_some() {
+            self.owe(Due::AtOnce);
         }
     }
 

@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use super::EpochCommits;
 use super::commit_id::{CommitId, CommitIds};
+use super::epoch_commits::Due;
 use super::refusal::{CommitResult, Refusal};
 use crate::offset::Epoch;
 use crate::partition::Mark;
@@ -216,13 +217,13 @@ impl Marks {
         })
     }
 
-    /// The commit that was chosen last could not be sent.
-    pub(super) fn not_sent(&mut self, now: Moment) -> Refused {
-        self.under_way = None;
+    /// This commit could not be sent. `None` where it is none of these.
+    pub(super) fn not_sent(&mut self, id: CommitId, now: Moment) -> Option<Refused> {
+        self.under_way.take_if(|under_way| *under_way == id)?;
         if self.proof == Proof::UnderWay {
             self.proof = Proof::Wanted;
         }
-        self.not_taken(now)
+        Some(self.not_taken(now))
     }
 
     /// The broker takes no metadata at all: work goes on without protection. Returns what is
@@ -234,6 +235,7 @@ impl Marks {
                 && !commits.is_opening()
             {
                 commits.confirm(mark);
+                commits.owe(Due::AtInterval);
                 self.confirmed.push((row, mark));
             }
         }

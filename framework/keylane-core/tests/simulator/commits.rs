@@ -1,15 +1,15 @@
 //! The commits of one member: the rules that ship, and the client that they go to.
 
 use keylane_core::member::{
-    ClientPosition, CommitPoint, CommitResult, Commits, EpochCommits, LastStep, Orders, Report,
-    TopicPartition,
+    CommitPoint, CommitResult, Commits, EpochCommits, LastStep, Report, TopicPartition,
 };
+use std::time::Duration;
+
 use keylane_core::{Epoch, Moment, Position};
 
 use crate::broker::Commit;
 use crate::client::{Client, Sent};
 
-#[derive(Default)]
 pub(crate) struct MemberCommits {
     rules: Commits,
     pub(crate) client: Client,
@@ -53,22 +53,23 @@ impl AsMut<EpochCommits> for Row {
     }
 }
 
+impl Default for MemberCommits {
+    fn default() -> Self {
+        Self {
+            // The world says when it has passed.
+            rules: Commits::new(Duration::ZERO),
+            client: Client::default(),
+            rows: Vec::new(),
+            last: LastCommit::None,
+        }
+    }
+}
+
 impl MemberCommits {
-    pub(crate) fn assign(
-        &mut self,
-        log: usize,
-        place: TopicPartition,
-        epoch: u64,
-        committed: Option<&Commit>,
-    ) {
-        let committed = committed.map(|commit| ClientPosition {
-            position: Position::new(commit.position),
-            leader_epoch: commit.leader_epoch,
-        });
-        self.client.assign(log, committed);
+    pub(crate) fn assign(&mut self, log: usize, place: TopicPartition, epoch: u64) {
         self.rows.push(Row {
             log,
-            commits: EpochCommits::new(place, Epoch::new(epoch), committed),
+            commits: EpochCommits::new(place, Epoch::new(epoch)),
             report: None,
             is_last: false,
         });
@@ -78,18 +79,34 @@ impl MemberCommits {
         }
     }
 
-    /// What the client would commit as it lets go of the log.
+    /// What is sent, and not waited for, as the client lets go of the log.
     pub(crate) fn unassign(&mut self, log: usize) -> Option<Commit> {
+        let is_last = |row: &Row| row.log == log;
+        let rest = self.rules.end_last(&mut self.rows, is_last);
+        let rest = rest.map(|rest| (rest.id, points(&self.rows, rest.rows)));
+        self.client.unassign(log);
         self.rows.retain(|row| row.log != log);
-        self.client.unassign(log).map(|point| commit_of(&point))
+        let (id, points) = rest?;
+        // Its answer says nothing of others.
+        let _ = self
+            .rules
+            .answer(id, Ok(()), &mut self.rows, Moment::ORIGIN);
+        points.first().map(|(_, point)| commit_of(point))
     }
 
     /// An owner reports, and the polling thread takes it in.
-    pub(crate) fn report(&mut self, log: usize, commit: Commit, running: bool, suspended: bool) {
-        self.takes(log, commit, running, suspended);
+    pub(crate) fn report(&mut self, log: usize, commit: Commit, running: bool) {
+        self.takes(log, commit, running, false);
         let report = |row: &mut Row| row.report.take();
-        let orders = self.rules.points(&mut self.rows, suspended, report);
-        carry_out(orders, &self.rows, &mut self.client);
+        self.rules.points(&mut self.rows, report);
+    }
+
+    /// The commit interval has passed.
+    pub(crate) fn send(&mut self, now: Moment) {
+        if let Some(next) = self.rules.next(&mut self.rows, now) {
+            let (id, points) = (next.id, points(&self.rows, next.rows));
+            self.client.commit(points, Some(id));
+        }
     }
 
     fn takes(&mut self, log: usize, commit: Commit, running: bool, ending: bool) {
@@ -117,10 +134,7 @@ impl MemberCommits {
         }
         let report = |row: &mut Row| row.report.take();
         let is_last = |row: &Row| row.is_last;
-        let orders = self
-            .rules
-            .last_points(&mut self.rows, true, report, is_last);
-        carry_out(orders, &self.rows, &mut self.client);
+        self.rules.last_points(&mut self.rows, report, is_last);
     }
 
     /// `is_sent`: else a shell has forgotten to.
@@ -154,12 +168,12 @@ impl MemberCommits {
             }
         };
         let is_last = |row: &Row| last.logs.contains(&row.log);
-        let is_over = match self.rules.step_last(&self.rows, is_last, now) {
+        let is_over = match self.rules.step_last(&mut self.rows, is_last, now) {
             LastStep::Wait => false,
             LastStep::Over => true,
             LastStep::Send(next) => {
-                let points = points(&self.rows, next.rows);
-                self.client.commit(points, Some(next.id));
+                let (id, points) = (next.id, points(&self.rows, next.rows));
+                self.client.commit(points, Some(id));
                 false
             }
         };
@@ -190,9 +204,6 @@ impl MemberCommits {
 
     /// What became of a commit at the broker.
     pub(crate) fn answered(&mut self, sent: &Sent, result: CommitResult, now: Moment) {
-        if result.is_ok() {
-            self.client.taken(sent);
-        }
         let Some(id) = sent.id else { return };
         let _ = self.rules.answer(id, result, &mut self.rows, now);
         if let LastCommit::UnderWay(last) = &mut self.last {
@@ -205,13 +216,6 @@ impl MemberCommits {
 fn points(rows: &[Row], places: &[usize]) -> Vec<(usize, CommitPoint)> {
     let point = |&row: &usize| Some((rows[row].log, rows[row].commits.stored()?.clone()));
     places.iter().filter_map(point).collect()
-}
-
-fn carry_out(orders: Orders<'_>, rows: &[Row], client: &mut Client) {
-    for (log, point) in points(rows, orders.store) {
-        client.store(log, point);
-    }
-    client.commit(points(rows, orders.commit), None);
 }
 
 pub(crate) fn commit_of(point: &CommitPoint) -> Commit {

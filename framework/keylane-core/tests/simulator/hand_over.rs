@@ -80,9 +80,9 @@ impl Member {
         self.owed.is_empty()
     }
 
-    pub(crate) fn assigned(&mut self, log: usize, epoch: u64, committed: Option<&Commit>) {
+    pub(crate) fn assigned(&mut self, log: usize, epoch: u64) {
         self.lost[log] = false;
-        self.commits.assign(log, place(log), epoch, committed);
+        self.commits.assign(log, place(log), epoch);
         self.hand_over.assigned(&[place(log)]);
     }
 
@@ -92,15 +92,7 @@ impl Member {
 
     /// An owner reports what may be committed.
     pub(crate) fn report(&mut self, log: usize, commit: Commit, running: bool) {
-        let suspended = self.hand_over.is_under_way();
-        self.commits.report(log, commit, running, suspended);
-    }
-
-    /// While a revoke is unanswered the client does not.
-    pub(crate) fn commit_by_itself(&mut self) {
-        if self.owed.is_empty() {
-            self.commits.client.commit_by_itself();
-        }
+        self.commits.report(log, commit, running);
     }
 }
 

@@ -1,8 +1,7 @@
 //! Logs that go back while they are read: what ships decides what is read, handed over and
 //! committed, and when reading pauses.
 //!
-//! The client commits by itself only what it takes for later than its last commit. Logs are cut,
-//! with leader epochs or without, and topics are re-created; positions go back with them. A commit
+//! Logs are cut, with leader epochs or without, and topics are re-created; positions go back with them. A commit
 //! that stays at the earlier, higher position makes the next owner skip records once the log has
 //! grown past it, and so does an epoch that begins above what was read and not processed (guarantee
 //! G1).
@@ -20,16 +19,6 @@ const RUNS: u64 = 1_000;
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum Fault {
     None,
-    /// What is to be committed explicitly is only stored.
-    OnlyStores,
-    /// What is to be committed explicitly is not stored.
-    DoesNotStore,
-    /// An epoch that begins in the middle of an assignment forgets what the one before has stored.
-    ForgetsTheEpochBefore,
-    /// The position at which a re-created topic was left counts as committed.
-    ForgetsThatTheTopicWasLeft,
-    /// A revoke that waits for its answer is not told of.
-    ForgetsThatTheClientIsSuspended,
     /// Where the owner has no figures yet, the next epoch begins where the log went back to.
     BeginsAtTheCutWithoutFigures,
     /// Figures count that are from before a cut below the start.
@@ -76,31 +65,6 @@ fn caught(fault: Fault, words: &str) {
         }
     }
     panic!("{fault:?} is not noticed as {words}, only as {others:?}");
-}
-
-#[test]
-fn a_point_below_an_earlier_commit_that_is_only_stored_is_noticed() {
-    caught(Fault::OnlyStores, "G1");
-}
-
-#[test]
-fn an_explicit_commit_that_is_not_stored_is_noticed() {
-    caught(Fault::DoesNotStore, "G1");
-}
-
-#[test]
-fn an_epoch_that_forgets_what_the_one_before_has_stored_is_noticed() {
-    caught(Fault::ForgetsTheEpochBefore, "G1");
-}
-
-#[test]
-fn a_left_topic_whose_position_counts_as_committed_is_noticed() {
-    caught(Fault::ForgetsThatTheTopicWasLeft, "G1");
-}
-
-#[test]
-fn a_point_that_is_left_to_a_suspended_client_is_noticed() {
-    caught(Fault::ForgetsThatTheClientIsSuspended, "G1");
 }
 
 #[test]

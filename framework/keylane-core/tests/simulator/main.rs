@@ -17,8 +17,8 @@
 //! * commits: that of a position that has not moved loses the leader epoch it came with
 //! * a log that goes back (`logs.rs`): the next epoch begins at the cut where there are no figures
 //!   yet, or by figures of the start
-//! * commits of a member (`logs.rs`, `poison.rs`): what the client leaves out is not committed; a
-//!   point below an earlier one counts as later
+//! * commits of a member (`commit_order.rs`, `poison.rs`): the last commit is sent beside another one;
+//!   what was refused is not sent again
 //! * map: it is believed about records of a later leader; inherited ranges are left out, not
 //!   consulted, or one offset too long or short; a run is written one too long; the checksum leaves
 //!   the position out; a map that is cut short does not say so
@@ -45,6 +45,7 @@
 
 mod broker;
 mod client;
+mod commit_order;
 mod commits;
 
 mod ending;

@@ -62,8 +62,7 @@ impl World {
                 Partition::new(self.settings[log].clone(), epoch, start, SettledMap::new());
         }
         self.owners[log] = Some(owner);
-        let committed = self.broker.logs[log].committed.as_ref();
-        self.members[member].assigned(log, self.epochs, committed);
+        self.members[member].assigned(log, self.epochs);
         Ok(())
     }
 

@@ -564,7 +564,8 @@ impl World {
             return Ok(());
         };
         if self.random.percent(50) {
-            self.members[member].commit_by_itself();
+            let now = self.now;
+            self.members[member].commits.send(now);
         }
         self.commit_arrives(member, Ok(())).map(drop)
     }
@@ -572,7 +573,7 @@ impl World {
     /// The oldest commit of a member that is under way comes to the broker, if there is one. The
     /// coordinator takes none of a partition that is another's.
     pub(crate) fn commit_arrives(&mut self, member: usize, result: CommitResult) -> Checked<bool> {
-        let Some(sent) = self.members[member].commits.client.arrives() else {
+        let Some(sent) = self.members[member].commits.client.arrives(0) else {
             return Ok(false);
         };
         for (log, point) in sent.points.iter().filter(|_| result.is_ok()) {

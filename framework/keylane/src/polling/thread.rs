@@ -66,7 +66,7 @@ impl PollLoop {
         Self {
             client,
             identities: Identities::default(),
-            commits: Commits::new(),
+            commits: Commits::new(settings.commit_every),
             hand_over: HandOver::new(),
             standing: Standing::default(),
             control,

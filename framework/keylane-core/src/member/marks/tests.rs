@@ -1,9 +1,7 @@
 use super::*;
 use crate::LeaderEpoch;
 use crate::Position;
-use crate::member::{
-    ClientPosition, CommitPoint, MetadataLimit, OPENING, Situation, TopicPartition,
-};
+use crate::member::{CommitPoint, MetadataLimit, OPENING, Report, TopicPartition};
 
 /// A member's partitions, one epoch each.
 struct Member {
@@ -38,12 +36,8 @@ fn point(mark: Option<u64>) -> CommitPoint {
 }
 
 fn row(topic: &str, epoch: u64) -> Row {
-    let at = ClientPosition {
-        position: Position::new(3),
-        leader_epoch: None,
-    };
     let place = TopicPartition::new(topic, 0);
-    Row(EpochCommits::new(place, Epoch::new(epoch), Some(at)))
+    Row(EpochCommits::new(place, Epoch::new(epoch)))
 }
 
 impl Member {
@@ -63,8 +57,9 @@ impl Member {
     }
 
     fn wants(&mut self, row: usize, mark: Option<u64>) {
-        let commits = &mut self.table[row].0;
-        let _ = commits.take(point(mark), MetadataLimit::All, Situation::default());
+        let (point, ending) = (point(mark), false);
+        let report = Report { point, ending };
+        let _ = self.table[row].0.take(report, MetadataLimit::All);
     }
 
     /// What goes out now.
@@ -186,8 +181,14 @@ fn a_refusal_is_tried_again_after_a_moment_and_reported_when_it_lasts() {
 fn a_commit_that_the_client_does_not_take_is_tried_again() {
     let mut member = Member::of(&["a"]);
     member.wants(0, Some(1));
-    member.sends(&[0]);
-    assert!(member.marks.not_sent(member.now).first);
+    let id = member.sends(&[0]);
+    let refused = member.marks.not_sent(id, member.now);
+    assert!(refused.is_some_and(|refused| refused.first));
+    assert_eq!(
+        member.marks.not_sent(id, member.now),
+        None,
+        "it is none under way"
+    );
     assert_eq!(member.next(), None);
     member.pass(AGAIN);
     member.sends(&[0]);
@@ -198,8 +199,8 @@ fn a_proof_that_the_client_does_not_take_is_asked_for_again() {
     let mut member = Member::of(&["a"]);
     member.wants(0, None);
     member.marks.ask_for_proof();
-    member.sends(&[0]);
-    let _ = member.marks.not_sent(member.now);
+    let id = member.sends(&[0]);
+    let _ = member.marks.not_sent(id, member.now);
     member.pass(AGAIN);
     assert!(!member.marks.take_proof());
     let proof = member.sends(&[0]);

@@ -25,8 +25,6 @@ pub(super) struct Row {
     pub(super) report: Option<CommitPoint>,
     /// The latest point that was reported.
     pub(super) last: Option<CommitPoint>,
-    /// It was reported in the suspension that is on.
-    pub(super) is_of_suspension: bool,
 }
 
 #[derive(Clone, Copy)]

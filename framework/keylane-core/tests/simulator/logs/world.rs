@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use keylane_core::member::{
-    Answered, Arrival, ClientPosition, CommitPoint, Commits, EpochCommits, NextEpoch,
+    Answered, Arrival, CommitPoint, Commits, CommittedPosition, EpochCommits, NextEpoch,
     PartitionLimits, PauseOrder, PauseWish, Pauses, Reached, ReadLog, Report, Sighting,
     TopicPartition,
 };
@@ -42,7 +42,6 @@ pub(super) struct World {
     client: Client,
     commits: Commits,
     pauses: Pauses,
-    suspended: bool,
     epochs: u64,
     produced: usize,
 }
@@ -65,9 +64,8 @@ impl World {
             topics: vec![1; count],
             rows: Vec::new(),
             client: Client::default(),
-            commits: Commits::default(),
+            commits: commits(),
             pauses: Pauses::new(Budget::new(BYTES, BYTES * 7 / 10)),
-            suspended: false,
             epochs: 0,
             produced: 0,
         };
@@ -81,7 +79,7 @@ impl World {
 
     /// All partitions are assigned, as by a process that begins.
     fn start(&mut self) {
-        (self.client, self.commits) = (Client::default(), Commits::default());
+        (self.client, self.commits) = (Client::default(), commits());
         self.rows.clear();
         for row in 0..self.logs.len() {
             let committed = self.logs[row].committed.clone();
@@ -89,11 +87,10 @@ impl World {
                 commit_map::decode(Position::new(it.position), &it.metadata).expect("our own")
             });
             let named = content.as_ref().and_then(|content| content.log);
-            let at = committed.as_ref().map(|it| ClientPosition {
+            let at = committed.as_ref().map(|it| CommittedPosition {
                 position: Position::new(it.position),
                 leader_epoch: it.leader_epoch,
             });
-            self.client.assign(row, at);
             let opened = match Resume::of(named, Some(self.log_id(row))) {
                 Resume::Committed(log) => {
                     let mut opened = self.open(row, at, log);
@@ -113,19 +110,18 @@ impl World {
                     }
                     opened
                 }
-                Resume::FromStart(log) => {
-                    let mut opened = self.open(row, None, Some(log));
-                    opened
-                        .commits
-                        .leave(at.unwrap_or(ClientPosition::BEGINNING));
-                    opened
-                }
+                Resume::FromStart(log) => self.open(row, None, Some(log)),
             };
             self.rows.push(opened);
         }
     }
 
-    fn open(&mut self, row: usize, committed: Option<ClientPosition>, log: Option<LogId>) -> Row {
+    fn open(
+        &mut self,
+        row: usize,
+        committed: Option<CommittedPosition>,
+        log: Option<LogId>,
+    ) -> Row {
         self.epochs += 1;
         let (epoch, start) = (Epoch::new(self.epochs), committed.map(|at| at.position));
         let place = TopicPartition::new("tasks", row as i32);
@@ -133,7 +129,7 @@ impl World {
         let mut partition = Partition::new(settings, epoch, start, Default::default());
         partition.set_log(log);
         Row {
-            commits: EpochCommits::new(place, epoch, committed),
+            commits: EpochCommits::new(place, epoch),
             read: ReadLog::new(start, Reset::Earliest, log, BATCH),
             partition,
             fetch: 0,
@@ -151,7 +147,6 @@ impl World {
             figures: None,
             report: None,
             last: None,
-            is_of_suspension: false,
         }
     }
 
@@ -166,16 +161,9 @@ impl World {
             57..68 => self.publish(row),
             68..78 => self.pass(),
             78..86 => self.arrive()?,
-            86..88 if !self.suspended => self.client.commit_by_itself(),
             88..90 => self.see(row),
             90..94 => self.cut(row),
             94 if self.random.percent(50) => self.recreate(row),
-            95 => {
-                self.suspended = !self.suspended;
-                self.rows
-                    .iter_mut()
-                    .for_each(|row| row.is_of_suspension = false);
-            }
             96..98 => self.rows[row].held = !self.rows[row].held,
             98 if self.random.percent(50) => self.settle()?,
             99 if self.random.percent(50) => self.restart()?,
@@ -191,7 +179,6 @@ impl World {
             (0..self.rows.len()).for_each(|row| self.produce(row));
             self.settle()?;
         }
-        self.suspended = false;
         self.start();
         Ok(())
     }
@@ -322,7 +309,6 @@ impl World {
             };
             next = from.map_or(next, NextEpoch::From);
         }
-        let left = row.commits.latest().unwrap_or(ClientPosition::BEGINNING);
         let (fetch, log) = match next {
             NextEpoch::From(position) => (position.get(), row.read.id()),
             NextEpoch::Beginning(log) => (0, Some(log)),
@@ -330,15 +316,8 @@ impl World {
         let mut opened = self.open(at, None, log);
         let row = &mut self.rows[at];
         (opened.fetch, opened.held, opened.is_paused) = (fetch, row.held, row.is_paused);
-        match next {
-            NextEpoch::From(_) => {
-                opened.read.continue_from(&mut row.read);
-                if self.fault != Fault::ForgetsTheEpochBefore {
-                    opened.commits.follow(&row.commits);
-                }
-            }
-            NextEpoch::Beginning(_) if self.fault == Fault::ForgetsThatTheTopicWasLeft => {}
-            NextEpoch::Beginning(_) => opened.commits.leave(left),
+        if matches!(next, NextEpoch::From(_)) {
+            opened.read.continue_from(&mut row.read);
         }
         *row = opened;
         true
@@ -429,7 +408,6 @@ impl World {
             running: partition.is_marked(),
         };
         if row.last.as_ref() != Some(&point) {
-            row.is_of_suspension = self.suspended;
             row.last = Some(point.clone());
             row.report = Some(point);
         }
@@ -465,34 +443,21 @@ impl World {
         for row in 0..self.rows.len() {
             self.reopen(row, None);
         }
-        let suspended = self.suspended && self.fault != Fault::ForgetsThatTheClientIsSuspended;
         let report = |row: &mut Row| {
             let point = row.report.take()?;
             let ending = false;
             Some(Report { point, ending })
         };
-        let orders = self.commits.points(&mut self.rows, suspended, report);
-        for &row in orders.store {
-            if self.fault == Fault::DoesNotStore && orders.commit.contains(&row) {
-                continue;
-            }
-            let stored = self.rows[row].commits.stored().cloned();
-            stored
-                .into_iter()
-                .for_each(|point| self.client.store(row, point));
-        }
-        if self.fault != Fault::OnlyStores {
-            self.client.commit(points(&self.rows, orders.commit), None);
-        }
-        if let Some(next) = self.commits.next_mark(&self.rows, self.now) {
-            let points = points(&self.rows, next.rows);
-            self.client.commit(points, Some(next.id));
+        self.commits.points(&mut self.rows, report);
+        if let Some(next) = self.commits.next(&mut self.rows, self.now) {
+            let (id, points) = (next.id, points(&self.rows, next.rows));
+            self.client.commit(points, Some(id));
         }
     }
 
     /// A commit comes to the broker. What is about a topic that is gone says nothing of this one.
     fn arrive(&mut self) -> Checked<()> {
-        let Some(sent) = self.client.arrives() else {
+        let Some(sent) = self.client.arrives(0) else {
             return Ok(());
         };
         for (row, point) in &sent.points {
@@ -508,14 +473,16 @@ impl World {
             }
             self.logs[*row].committed = Some(commit);
         }
-        self.client.taken(&sent);
         if let Some(id) = sent.id {
             let answered = self.commits.answer(id, Ok(()), &mut self.rows, self.now);
-            let Answered::Confirmed(marks) = answered else {
-                return Err(format!("{answered:?} to a commit that was taken"));
-            };
-            for &(row, mark) in marks {
-                self.rows[row].partition.mark_confirmed(mark);
+            match answered {
+                Answered::Confirmed(marks) => {
+                    for &(row, mark) in marks {
+                        self.rows[row].partition.mark_confirmed(mark);
+                    }
+                }
+                Answered::Nothing => {}
+                _ => return Err(format!("{answered:?} to a commit that was taken")),
             }
         }
         Ok(())
@@ -540,12 +507,10 @@ impl World {
             while self.client.under_way() > 0 {
                 self.arrive()?;
             }
-            if !self.suspended {
-                self.client.commit_by_itself();
-            }
             let is_quiet = |(row, log): (&Row, &Log)| {
                 let has_read = log.read(row.fetch, 1).is_empty() && row.inbox.is_empty();
-                has_read && row.partition.pending() == 0 && row.report.is_none()
+                let is_committed = row.report.is_none() && row.commits.due().is_none();
+                has_read && row.partition.pending() == 0 && is_committed
             };
             let is_quiet = self.rows.iter().zip(&self.logs).all(is_quiet);
             quiet_rounds = if is_quiet { quiet_rounds + 1 } else { 0 };
@@ -563,10 +528,6 @@ impl World {
             let lost = records.find(|record| !log.settled.contains_key(&record.offset));
             ensure!(lost.is_none(), "G1: {lost:?} was never processed");
             let Some(last) = &row.last else { continue };
-            // What was reported before the suspension is the client's to commit after it.
-            if self.suspended && !row.is_of_suspension {
-                continue;
-            }
             let committed = log
                 .committed
                 .as_ref()
@@ -578,6 +539,11 @@ impl World {
         }
         Ok(())
     }
+}
+
+/// What is new is committed after a few passes.
+fn commits() -> Commits {
+    Commits::new(Duration::from_millis(20))
 }
 
 fn points(rows: &[Row], places: &[usize]) -> Vec<(usize, CommitPoint)> {

@@ -4,8 +4,8 @@ use std::collections::VecDeque;
 use std::time::Duration;
 
 use keylane_core::member::{
-    Answered, ClientPosition, CommitId, CommitPoint, CommitResult, Commits, EpochCommits, LastStep,
-    Orders, Report, TopicPartition,
+    Answered, CommitId, CommitPoint, CommitResult, Commits, EpochCommits, LastStep, Report,
+    TopicPartition,
 };
 use keylane_core::{
     Beginning, Epoch, MAX_METADATA_BYTES, Mark, Moment, Partition, Position, Ticket,
@@ -14,6 +14,9 @@ use keylane_core::{
 use super::Fault;
 use super::process::Permit;
 use crate::client::{Client, Sent};
+
+/// A few passes.
+const COMMIT_INTERVAL: Duration = Duration::from_millis(200);
 
 pub(super) struct Owner {
     pub(super) log: usize,
@@ -45,17 +48,7 @@ impl AsMut<EpochCommits> for Owner {
 }
 
 impl Owner {
-    pub(super) fn new(
-        log: usize,
-        epoch: Epoch,
-        partition: Partition<()>,
-        start: Position,
-        committed: Option<Position>,
-    ) -> Self {
-        let committed = committed.map(|position| ClientPosition {
-            position,
-            leader_epoch: None,
-        });
+    pub(super) fn new(log: usize, epoch: Epoch, partition: Partition<()>, start: Position) -> Self {
         let place = TopicPartition::new(topic_of(log), log as i32);
         Self {
             log,
@@ -63,7 +56,7 @@ impl Owner {
             read: start.get(),
             running: Vec::new(),
             permit: Permit::None,
-            commits: EpochCommits::new(place, epoch, committed),
+            commits: EpochCommits::new(place, epoch),
             beginning: None,
             report: None,
             asked: None,
@@ -126,7 +119,7 @@ impl Subscription {
             owners: Vec::new(),
             client: Client::default(),
             answers: VecDeque::new(),
-            commits: Commits::default(),
+            commits: Commits::new(COMMIT_INTERVAL),
             gives_back: None,
             now: Moment::ORIGIN,
             fault,
@@ -134,7 +127,6 @@ impl Subscription {
     }
 
     pub(super) fn open(&mut self, owner: Owner) {
-        self.client.assign(owner.log, owner.commits.latest());
         self.owners.push(owner);
     }
 
@@ -157,29 +149,19 @@ impl Subscription {
                 confirm(&mut self.owners, &sent.points);
             }
         }
-        let suspended = self.gives_back.is_some();
         let report = |owner: &mut Owner| {
             let ending = owner.ending;
             let point = owner.report.take();
             point.map(|point| Report { point, ending })
         };
         let is_last = |owner: &Owner| owner.ending;
-        let owners = &mut self.owners;
-        let Orders { store, commit } = self.commits.last_points(owners, suspended, report, is_last);
-        for &row in store {
-            let owner = &self.owners[row];
-            let stored = owner.commits.stored().cloned();
-            stored
-                .into_iter()
-                .for_each(|point| self.client.store(owner.log, point));
-        }
-        self.client.commit(points(&self.owners, commit), None);
-        if let Some(next) = self.commits.next_mark(&self.owners, self.now) {
-            let points = points(&self.owners, next.rows);
+        self.commits.last_points(&mut self.owners, report, is_last);
+        if let Some(next) = self.commits.next(&mut self.owners, self.now) {
+            let (id, points) = (next.id, points(&self.owners, next.rows));
             if self.fault == Fault::StartsBeforeTheAnswer {
                 confirm(&mut self.owners, &points);
             }
-            self.client.commit(points, Some(next.id));
+            self.client.commit(points, Some(id));
         }
         self.advance_last_commit();
     }
@@ -189,12 +171,12 @@ impl Subscription {
             return;
         }
         let is_last = |owner: &Owner| owner.ending;
-        match self.commits.step_last(&self.owners, is_last, self.now) {
+        match self.commits.step_last(&mut self.owners, is_last, self.now) {
             LastStep::Wait => {}
             LastStep::Over => self.gives_back = None,
             LastStep::Send(next) => {
-                let points = points(&self.owners, next.rows);
-                self.client.commit(points, Some(next.id));
+                let (id, points) = (next.id, points(&self.owners, next.rows));
+                self.client.commit(points, Some(id));
             }
         }
     }
@@ -215,18 +197,12 @@ impl Subscription {
 
     /// A commit has come to the broker, or was refused there.
     pub(super) fn answered(&mut self, sent: Sent, result: CommitResult) {
-        if result.is_ok() {
-            self.client.taken(&sent);
-        }
-        if sent.id.is_some() {
-            self.answers.push_back((sent, result));
-            return;
-        }
         if result.is_ok() && self.fault == Fault::TakesAnyAnswerForItsOwn {
             let wanted = |owner: &Owner| Some((owner.log, owner.commits.stored()?.clone()));
             let wanted: Vec<_> = self.owners.iter().filter_map(wanted).collect();
             confirm(&mut self.owners, &wanted);
         }
+        self.answers.push_back((sent, result));
     }
 
     /// A partition is given back: its last commit is sent until the broker has it.

@@ -304,7 +304,7 @@ impl World {
                 process.here,
                 Evidence::default(),
             );
-            let mut owner = Owner::new(number, epoch, partition, start, None);
+            let mut owner = Owner::new(number, epoch, partition, start);
             owner.beginning = (self.chances.fault != Fault::StartsUnknowing)
                 .then(|| Beginning::unknown(Reset::Earliest));
             process.subscription(number).open(owner);
@@ -325,7 +325,7 @@ impl World {
             process.here,
             evidence,
         );
-        let owner = Owner::new(number, epoch, partition, start, Some(start));
+        let owner = Owner::new(number, epoch, partition, start);
         process.subscription(number).open(owner);
     }
 
@@ -396,9 +396,6 @@ impl World {
                 let end = Position::new(self.logs[log].written as i64);
                 process.owner(log).partition.log_ends_at(end);
             }
-            6 if process.subscription(log).client.under_way() < 8 => {
-                process.subscription(log).client.commit_by_itself();
-            }
             _ => {
                 self.land(member, &mut process);
             }
@@ -423,7 +420,7 @@ impl World {
     fn lose(&mut self, process: &mut Process) {
         while self.random.percent(50) && self.arrive(process) {}
         for subscription in &mut process.subscriptions {
-            while let Some(sent) = subscription.client.arrives() {
+            while let Some(sent) = subscription.client.arrives(0) {
                 subscription.answered(sent, Err(Refusal::NotAMember));
             }
         }
@@ -540,7 +537,7 @@ impl World {
         let first = self.random.index(process.subscriptions.len());
         let (earlier, later) = process.subscriptions.split_at_mut(first);
         for subscription in later.iter_mut().chain(earlier) {
-            if let Some(sent) = subscription.client.arrives() {
+            if let Some(sent) = subscription.client.arrives(0) {
                 let result = self.take(&sent);
                 subscription.answered(sent, result);
                 return true;

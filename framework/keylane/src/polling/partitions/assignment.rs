@@ -4,8 +4,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use keylane_core::member::{
-    ClientPosition, EpochCommits, NextEpoch, PauseOrder, PauseWish, Pauses, ReadLog, Sighting,
-    TopicPartition,
+    EpochCommits, NextEpoch, PauseOrder, PauseWish, Pauses, ReadLog, Sighting, TopicPartition,
 };
 use keylane_core::{
     Budget, BudgetChange, CommitContent, Epoch, Evidence, MapError, Position, commit_map,
@@ -113,7 +112,7 @@ impl Assignment {
             ),
         );
         let place = TopicPartition::new(topic.clone(), new.partition);
-        let commits = EpochCommits::new(place, epoch, committed);
+        let commits = EpochCommits::new(place, epoch);
         let mut assigned =
             Assigned::new(commits, inbox, progress, is_retry_topic, &labels, budgets);
         (assigned.held, assigned.pauses) = (paused, u64::from(paused));
@@ -124,11 +123,10 @@ impl Assignment {
         assigned.fetch_paused = new.beginning.is_some();
         if let Some(left) = new.left {
             tracing::warn!(
-                topic = %assigned.topic, partition = assigned.partition, left = left.position.get(),
+                topic = %assigned.topic, partition = assigned.partition, left = left.get(),
                 "the topic was deleted and re-created: what was committed is about a topic that is gone; reading from the beginning"
             );
             assigned.read_metrics.topic_recreated();
-            assigned.commits.leave(left);
         }
         self.partitions.push(assigned);
     }
@@ -159,8 +157,9 @@ impl Assignment {
                 }
                 NextEpoch::Beginning(log) => {
                     old.hand_back_deleted();
-                    let left = Some(old.commits.latest().unwrap_or(ClientPosition::BEGINNING));
-                    (SeekTo::Beginning, Some(log), left)
+                    let left = old.commits.stored().map(|stored| stored.position);
+                    let left = left.or(old.log.start()).unwrap_or(Position::new(0));
+                    (SeekTo::Beginning, Some(log), Some(left))
                 }
             };
             client.seek(topic, *partition, to)?;
@@ -177,7 +176,6 @@ impl Assignment {
             if let Some(new) = self.find(topic, *partition) {
                 new.fetch_paused = old.fetch_paused;
                 if matches!(next, NextEpoch::From(_)) {
-                    new.commits.follow(&old.commits);
                     new.log.continue_from(&mut old.log);
                 }
             }
